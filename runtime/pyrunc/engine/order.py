@@ -1,0 +1,95 @@
+"""THE timetable: when each verb runs, on which side, and why there. Data, no code.
+
+A row: (phase, part, verb, why). `why` is empty where the place does not matter. Phases of CREATE, in order:
+
+  prepare   host, before the clone: everything that can fail early, and what init inherits as descriptors
+  cloned    host, right after clone3, before anything else: what only the clone was to see is taken back
+  placed    host, while init waits for PLACED: what must be true before init does anything
+  setup     init, after PLACED: namespaces, root and mounts, until the hooks may look at them
+  hooks     host, while init waits for HOOKS_DONE
+  enter     init, after HOOKS_DONE: into the root, and all that wants full rights
+  tail      init: what the C function finish() will carry out, each verb returns one operation; `engine` rows are its own
+  listener  host: the seccomp notify descriptor has come into being
+  ready     host, when init has reported READY; init waits with its rights dropped
+
+A verb is called only when its part's plan is not None. For a host verb `host_x` the part may have `undo_x`: the engine
+puts it on the undo stack before the verb is called, and `delete` calls it from the stored plan.
+"""
+
+CREATE = (
+    ("prepare", "namespaces", "host_open", "paths may vanish once init has entered a mount or user namespace"),
+    ("prepare", "seccomp", "host_compile", "the helper process must have ended before the container exists"),
+    ("prepare", "terminal", "host_connect", "the socket path belongs to the caller's root and cwd"),
+    ("prepare", "notify", "host_make", "its directory is a source of the mounts"),
+    ("prepare", "cgroups", "host_make", "recorded before it is made, so that a killed create can be undone"),
+    ("prepare", "rdt", "host_make", ""),
+    ("prepare", "clocks", "host_unshare", "a time namespace takes offsets only while no process is inside (EACCES after clone3)"),
+    ("prepare", "namespaces", "host_enter_pid", "a pid namespace is entered by children only; taken back in `cloned`, hooks must not land in it"),
+    ("cloned", "namespaces", "host_leave_pid", "before any hook is started"),
+    ("cloned", "clocks", "host_return", "before any hook is started"),
+    ("placed", "cgroups", "host_place", "before init makes its cgroup namespace: /proc/self/cgroup must say / inside"),
+    ("placed", "rdt", "host_place", "before init forks anything"),
+    ("placed", "scheduling", "host_affinity", "after the cpuset: the mask is clipped by it"),
+    ("placed", "oom", "host_write", "needs the host's rights; before init goes non-dumpable"),
+    ("placed", "idmaps", "host_write", "before init goes non-dumpable, and before it becomes root inside"),
+    ("placed", "netdevs", "host_move", "before the mounts, so that hooks see the final network"),
+    ("setup", "namespaces", "init_join", "user first, then what it owns"),
+    ("setup", "user", "init_become_root", "after the maps: unmapped ids own nothing"),
+    ("setup", "namespaces", "init_unshare_cgroup", "init sits in its final cgroup now"),
+    ("setup", "keyring", "init_join", ""),
+    ("setup", "namespaces", "init_loopback", ""),
+    ("setup", "root", "init_prepare", "propagation is cut before the first mount, or the host would see it"),
+    ("setup", "mounts", "init_mount", "in the order of the config"),
+    ("setup", "devices", "init_make", "after the mounts: /dev is one of them; before a read-only /dev is remounted"),
+    ("hooks", "resources", "host_apply", "before the hooks, which may look at and alter the cgroup; late enough for init's own memory"),
+    ("hooks", "rdt", "host_apply", ""),
+    ("hooks", "hooks", "host_prestart", ""),
+    ("hooks", "hooks", "host_create_runtime", ""),
+    ("enter", "hooks", "init_create_container", "in the container's namespaces, with the host's root still in reach"),
+    ("enter", "root", "init_pivot", "after the last host path was used"),
+    ("enter", "program", "init_make_cwd", "before the root turns read-only"),
+    ("enter", "terminal", "init_open", "the container's own devpts is mounted; before /dev turns read-only"),
+    ("enter", "fds", "init_null", "the host's /dev/null must not be handed in"),
+    ("enter", "mounts", "init_finish", "read-only remounts come when nothing more is created below"),
+    ("enter", "root", "init_finish", "rootfsPropagation and read-only root, after all mount points exist"),
+    ("enter", "uts", "init_set", ""),
+    ("enter", "sysctls", "init_write", "before readonlyPaths cover /proc/sys"),
+    ("enter", "paths", "init_readonly", "before the masks: a masked path may lie below"),
+    ("enter", "paths", "init_mask", "after everything that writes below /proc by path"),
+    ("enter", "scheduling", "init_set", "needs CAP_SYS_NICE"),
+    ("enter", "personality", "init_set", ""),
+    ("enter", "mempolicy", "init_set", ""),
+    ("enter", "fds", "init_stdio_owner", "needs CAP_CHOWN"),
+    ("enter", "labels", "init_exec", "takes effect at execve; last, so that no other program gets it"),
+    ("tail", "seccomp", "op_early", "without noNewPrivileges loading needs CAP_SYS_ADMIN, so before the rights go"),
+    ("tail", "program", "op_chdir", "as root first: the directory may be closed to the user"),
+    ("tail", "capabilities", "op_bound", "needs CAP_SETPCAP"),
+    ("tail", "user", "op_ids", "keeps the permitted set for the next row"),
+    ("tail", "capabilities", "op_caps", "after the ids: a change of uid clears sets"),
+    ("tail", "program", "op_chdir_again", "where root was refused (NFS, FUSE) the user may enter; then getcwd is verified"),
+    ("tail", "capabilities", "op_nnp", "before the late filter, after every transition that it would stop"),
+    ("tail", "program", "op_find", "with the target's rights: a missing program is an error of create"),
+    ("tail", "user", "op_umask", ""),
+    ("tail", "engine", "op_signals", "a waiting pid 1 must die of TERM and the like"),
+    ("tail", "seccomp", "op_notify", "a profile that notifies is loaded at create: the listener leaves before create returns"),
+    ("tail", "engine", "op_ready", ""),
+    ("tail", "engine", "op_wait", ""),
+    ("tail", "engine", "op_hooks", "startContainer hooks, where there are any: back to Python once more"),
+    ("tail", "engine", "op_reset", "after the wait: default dispositions, empty mask"),
+    ("tail", "seccomp", "op_late", "with noNewPrivileges: only close, write and execve come after it"),
+    ("tail", "engine", "op_close", "after the last use of any descriptor"),
+    ("tail", "program", "op_exec", ""),
+    ("listener", "seccomp", "host_deliver", "before create returns: the container's first call may already notify"),
+    ("ready", "rlimits", "host_apply", "by prlimit on the waiting init: its set-up must not feel them"),
+)
+
+START = (
+    ("started", "hooks", "host_poststart", "after the program was executed"),
+)
+
+DELETE = (
+    ("delete", "cgroups", "undo_make", "after the last process has gone"),
+    ("delete", "rdt", "undo_make", ""),
+    ("delete", "notify", "undo_make", ""),
+    ("deleted", "hooks", "host_poststop", "after everything was given back"),
+)

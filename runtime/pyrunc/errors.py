@@ -1,0 +1,167 @@
+"""The errors of pyrunc: one type a kind, with fields; the sentence is made here and nowhere else.
+
+Every command loads this module, so it imports nothing. `sentence()` gives the one line that stands on stderr and in
+`msg` of the log: `<words> (<pointer>: <step>, <call>: <ERRNO>); <hint>`. Words that callers match on (INTERFACE of
+containerd, podman, moby, cri-o) stand in CALLER_TEXT; a hint must never contain one of them.
+"""
+
+CALLER_TEXT = {
+    "unknown": "container does not exist",
+    "exists": "container with given ID already exists",
+    "not-running": "container not running",
+    "not-paused": "container not paused",
+    "start-running": "cannot start an already running container",
+    "start-stopped": "cannot start a container that has stopped",
+    "start-paused": "cannot start a container in the paused state",
+    "delete-alive": "cannot delete container %s that is not stopped: %s",
+    "exec-stopped": "cannot exec in a stopped container",
+    "exec-paused": "cannot exec in a paused container (use --ignore-paused to override)",
+    "bad-id": "invalid container ID format",
+    "empty-id": "container id cannot be empty",
+    "no-exec": 'exec: "%s": executable file not found in $PATH',
+}
+
+
+def errno_name(number):
+    """int -> 'ENOENT'; an unknown one -> 'errno 999'."""
+    import errno  # built in, no file is read
+
+    return errno.errorcode.get(number, "errno %d" % number)
+
+
+def errno_text(number):
+    """int -> 'no such file or directory': libc's words in lower case, as Go writes them (cri-o matches case)."""
+    import posix
+
+    text = posix.strerror(number)
+    return text if text[:2].isupper() else text[:1].lower() + text[1:]
+
+
+def quote(value, limit=200):
+    """Any text of a config or a container, safe for one line: control bytes escaped, cut to `limit` characters."""
+    text = value if isinstance(value, str) else repr(value)
+    out = "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text[: limit + 1])
+    return out if len(text) <= limit else out[:limit] + "…"
+
+
+class PyruncError(Exception):
+    """Base. Fields: words (the sentence's beginning), pointer, hint, code (stable short name), exit_status."""
+
+    code = "error"
+    exit_status = 1
+
+    def __init__(self, words, pointer=None, hint=None):
+        super().__init__(words)
+        self.words = words
+        self.pointer = pointer
+        self.hint = hint
+
+    def where(self):
+        """What stands in the brackets: the pointer; StepFailure adds step, call and errno."""
+        return self.pointer or ""
+
+    def sentence(self):
+        where = self.where()
+        return "%s%s%s" % (self.words, " (%s)" % where if where else "", "; %s" % self.hint if self.hint else "")
+
+    def record(self):
+        """Plain data for the JSON log and for the pipe between init and host side."""
+        return {"code": self.code, "words": self.words, "pointer": self.pointer, "hint": self.hint}
+
+
+class UsageError(PyruncError):
+    """argv is wrong. `command` and `option` name where."""
+
+    code = "usage"
+
+    def __init__(self, words, command=None, option=None, hint=None):
+        super().__init__(words, None, hint)
+        self.command = command
+        self.option = option
+
+
+class Refusal(PyruncError):
+    """The config is not acceptable: found in load, validate or plan(); nothing has been touched."""
+
+    code = "refused"
+
+    def __init__(self, words, pointer, hint=None, section=None):
+        super().__init__(words, pointer, hint)
+        self.section = section
+
+
+class Unsupported(PyruncError):
+    """Right by the spec, impossible on this host. `needs` names the kernel, cgroup controller or library."""
+
+    code = "unsupported"
+
+    def __init__(self, words, pointer, needs, hint=None):
+        super().__init__(words, pointer, hint)
+        self.needs = needs
+
+
+class StateError(PyruncError):
+    """The container is missing, exists already, or is in the wrong state. words come from CALLER_TEXT."""
+
+    code = "state"
+
+    def __init__(self, words, id=None, state=None, hint=None):
+        super().__init__(words, None, hint)
+        self.id = id
+        self.state = state
+
+
+class HookFailure(PyruncError):
+    """A hook failed or ran too long."""
+
+    code = "hook"
+
+    def __init__(self, kind, index, cause, path=None):
+        super().__init__("error running %s hook #%d: %s" % (kind, index, cause), "/hooks/%s/%d" % (kind, index))
+        self.kind = kind
+        self.index = index
+        self.path = path
+
+
+class StepFailure(PyruncError):
+    """A verb failed: the kernel said no. step is 'part.verb', side 'host' or 'init'; call/errno/path as far as known."""
+
+    code = "step"
+
+    def __init__(self, words, step=None, side=None, pointer=None, call=None, errno=None, path=None, hint=None):
+        super().__init__(words, pointer, hint)
+        self.step = step
+        self.side = side
+        self.call = call
+        self.errno = errno
+        self.path = path
+
+    def where(self):
+        call = self.call or ""
+        if self.errno:
+            call = "%s%s" % (call + ": " if call else "", errno_name(self.errno))
+        tail = ", ".join(x for x in (self.step, call) if x)
+        return ": ".join(x for x in (self.pointer, tail) if x)
+
+    def record(self):
+        data = super().record()
+        data.update(step=self.step, side=self.side, call=self.call, errno=self.errno, path=self.path)
+        return data
+
+    @classmethod
+    def from_oserror(cls, e, step, side, pointer=None):
+        """OSError of linux/ (which carries `.call`) -> StepFailure. The pointer of the error itself wins."""
+        path = e.filename if e.filename is None or isinstance(e.filename, str) else _text(e.filename)
+        what = "%s %s" % (getattr(e, "call", None) or step, quote(path)) if path else (getattr(e, "call", None) or step)
+        words = getattr(e, "words", None) or "%s: %s" % (what, errno_text(e.errno) if e.errno else e)
+        return cls(words, step, side, getattr(e, "pointer", None) or pointer, getattr(e, "call", None), e.errno, path, getattr(e, "hint", None))
+
+
+class Bug(PyruncError):
+    """Cannot happen. A traceback is shown with --debug only."""
+
+    code = "bug"
+
+
+def _text(path):
+    return path.decode("utf-8", "surrogateescape") if isinstance(path, bytes) else str(path)

@@ -1,0 +1,40 @@
+"""Who owns which property of config.json: data, no code. The planner imports a part only when one of its keys is present.
+
+A row: (part, always, KEYS, NEEDS).
+  always  the part plans even when none of its keys is present (defaults: nodes in /dev, cgroup path, umask, ...)
+  KEYS    JSON pointers owned; a leaf of the schema belongs to the longest key above it (test_ownership walks the schema)
+  NEEDS   parts whose plan this one reads through ctx.plans; they stand above it, so the order here is the planning order
+"""
+
+PARTS = (
+    ("meta", True, ("/ociVersion", "/annotations"), ()),
+    ("foreign", False, ("/windows", "/solaris", "/vm", "/zos", "/freebsd", "/process/commandLine", "/process/user/username"), ()),
+    ("namespaces", True, ("/linux/namespaces",), ()),
+    ("idmaps", False, ("/linux/uidMappings", "/linux/gidMappings"), ("namespaces",)),
+    ("clocks", False, ("/linux/timeOffsets",), ("namespaces",)),
+    ("netdevs", False, ("/linux/netDevices",), ("namespaces",)),
+    ("root", True, ("/root", "/linux/rootfsPropagation"), ("namespaces",)),
+    ("cgroups", True, ("/linux/cgroupsPath",), ("namespaces", "meta")),
+    ("resources", True, ("/linux/resources",), ("cgroups", "namespaces")),
+    ("rdt", False, ("/linux/intelRdt",), ()),
+    ("labels", False, ("/process/apparmorProfile", "/process/selinuxLabel", "/linux/mountLabel"), ()),
+    ("mounts", True, ("/mounts",), ("namespaces", "idmaps", "root", "cgroups", "labels")),
+    ("paths", False, ("/linux/maskedPaths", "/linux/readonlyPaths"), ("namespaces", "labels")),
+    ("uts", False, ("/hostname", "/domainname"), ("namespaces",)),
+    ("sysctls", False, ("/linux/sysctl",), ("namespaces", "uts")),
+    ("user", True, ("/process/user",), ("namespaces", "idmaps")),
+    ("terminal", False, ("/process/terminal", "/process/consoleSize"), ("user",)),
+    ("devices", True, ("/linux/devices",), ("namespaces", "idmaps", "mounts", "terminal")),
+    ("program", True, ("/process/args", "/process/cwd", "/process/env"), ("user",)),
+    ("capabilities", True, ("/process/capabilities", "/process/noNewPrivileges"), ()),
+    ("rlimits", False, ("/process/rlimits",), ()),
+    ("oom", False, ("/process/oomScoreAdj",), ()),
+    ("scheduling", True, ("/process/scheduler", "/process/ioPriority", "/process/execCPUAffinity"), ()),
+    ("personality", False, ("/linux/personality",), ()),
+    ("mempolicy", False, ("/linux/memoryPolicy",), ()),
+    ("seccomp", False, ("/linux/seccomp",), ("capabilities", "meta")),
+    ("hooks", False, ("/hooks",), ("namespaces",)),
+    ("keyring", True, (), ("labels", "namespaces")),
+    ("fds", True, (), ("user",)),
+    ("notify", True, (), ()),
+)
