@@ -1,0 +1,222 @@
+"""Why a text is not the JSON that `lean.loads` takes: line, column, pointer and plain words. Loaded only when something is wrong.
+
+A second, slow reader of the same language. It works by hand and without recursion, so that it can say where it is; it keeps no
+values. Its one rule: it always returns a Refusal, whatever it is given (test_lean runs both readers over the same texts).
+"""
+
+from pyrunc import errors, lean
+
+TOKENS = 2000000  # about a second; beyond that the pointer is not worth the wait
+CONSTANTS = ("true", "false", "null")
+WRONG = {
+    "/": "comments are not allowed",
+    "'": "strings stand in double quotes",
+    "N": "NaN is not a number here",
+    "I": "Infinity is not a number here",
+}
+
+
+class _Found(Exception):
+    def __init__(self, words, at):
+        self.words = words
+        self.at = at
+
+
+def explain(data, name):
+    """bytes or str that loads() gave up on -> Refusal."""
+    if not isinstance(data, str):
+        return _not_utf8(bytes(data), name)
+    reader = _Reader(data)
+    try:
+        reader.document()
+        return errors.Refusal("%s: malformed JSON" % name, "/")
+    except _Found as e:
+        line = data.count("\n", 0, e.at) + 1
+        column = e.at - data.rfind("\n", 0, e.at)
+        return errors.Refusal("%s: line %d, column %d: %s" % (name, line, column, e.words), errors.quote(reader.pointer()))
+
+
+def _not_utf8(data, name):
+    for mark, kind in ((b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16")):
+        if data.startswith(mark):
+            return errors.Refusal("%s: it is %s, and must be UTF-8 without a byte order mark" % (name, kind), "/")
+    try:
+        data.decode()
+        return errors.Refusal("%s: malformed JSON" % name, "/")
+    except UnicodeDecodeError as e:
+        good = data[: e.start].decode()
+        line = good.count("\n") + 1
+        reader = _Reader(good)
+        try:
+            reader.document()
+        except _Found:
+            pass
+        words = "%s: line %d, offset %d: byte 0x%02x is not UTF-8" % (name, line, e.start, data[e.start])
+        return errors.Refusal(words, errors.quote(reader.pointer()))
+
+
+class _Reader:
+    """One pass over the text. `path`: for each open object or list the key or index that is being read, and for objects the
+    keys that were seen."""
+
+    def __init__(self, text):
+        self.text = text
+        self.path = []  # [key or index or None, set of keys or None]
+
+    def pointer(self):
+        steps = [k if isinstance(k, str) else str(k) for k, _ in self.path[: lean.DEPTH] if k is not None]
+        return "".join("/" + lean.escape(k) for k in steps) or "/"
+
+    def blank(self, at):
+        text = self.text
+        while text[at : at + 1] in (" ", "\t", "\n", "\r") and at < len(text):
+            at += 1
+        return at
+
+    def document(self):
+        text = self.text
+        if text[:1] == "\ufeff":
+            raise _Found("it begins with a byte order mark, and must be UTF-8 without one", 0)
+        at = self.blank(0)
+        if at == len(text):
+            raise _Found("the file is empty" if not text else "there is nothing but blanks", 0)
+        at = self.value(at)
+        for _ in range(TOKENS):
+            if not self.path:
+                break
+            at = self.step(at)
+        else:
+            raise _Found("malformed JSON after this point", at)
+        at = self.blank(at)
+        if at < len(text):
+            raise _Found("something follows the document: %s" % errors.quote(text[at:], 20), at)
+
+    def step(self, at):
+        """After a value inside an object or list: a comma and the next one, or the end."""
+        top = self.path[-1]
+        at = self.blank(at)
+        sign = self.text[at : at + 1]
+        if sign == ",":
+            at = self.blank(at + 1)
+            if self.text[at : at + 1] in ("]", "}"):
+                raise _Found("a comma stands before the end", at)
+            if top[1] is None:
+                top[0] += 1
+                return self.value(at)
+            return self.member(at)
+        if sign and sign == ("]" if top[1] is None else "}"):
+            self.path.pop()
+            return at + 1
+        self.unexpected(at, "a comma or %s" % ("]" if top[1] is None else "}"))
+
+    def member(self, at):
+        """A key, the colon and the value after it."""
+        top = self.path[-1]
+        top[0] = None
+        if self.text[at : at + 1] != '"':
+            self.unexpected(at, "a key in double quotes")
+        key, end = self.string(at)
+        top[0] = key
+        if key in top[1]:
+            raise _Found("the key is given twice", at)
+        top[1].add(key)
+        at = self.blank(end)
+        if self.text[at : at + 1] != ":":
+            self.unexpected(at, "a colon")
+        return self.value(self.blank(at + 1))
+
+    def value(self, at):
+        """A scalar is read whole; of an object or list the beginning, and the first value in it if that is no other beginning."""
+        while True:
+            sign = self.text[at : at + 1]
+            if sign not in ("{", "[") or not sign:
+                return self.scalar(at, sign)
+            if len(self.path) >= lean.DEPTH:
+                raise _Found("nesting deeper than %d levels" % lean.DEPTH, at)
+            after = self.blank(at + 1)
+            if self.text[after : after + 1] == ("}" if sign == "{" else "]"):
+                return after + 1
+            self.path.append([0, None] if sign == "[" else [None, set()])
+            if sign == "{":
+                return self.member(after)  # comes back here at most DEPTH times
+            at = after
+
+    def scalar(self, at, sign):
+        if sign == '"':
+            return self.string(at)[1]
+        if sign == "-" or "0" <= sign <= "9" and sign:
+            return self.number(at)
+        for word in CONSTANTS:
+            if self.text.startswith(word, at):
+                return at + len(word)
+        if self.text.startswith("-Infinity", at):
+            sign = "I"
+        if sign in WRONG:
+            raise _Found(WRONG[sign], at)
+        self.unexpected(at, "a value")
+
+    def number(self, at):
+        text = self.text
+        end = at + (text[at] == "-")
+        first = end
+        while end < len(text) and text[end] in "0123456789":
+            end += 1
+        if text.startswith("Infinity", end):
+            raise _Found(WRONG["I"], at)
+        if end == first:
+            self.unexpected(end, "a digit")
+        if end - first > lean.DIGITS:
+            raise _Found("out of range: a number of %d digits" % (end - first), at)
+        if text[first] == "0" and end - first > 1:
+            raise _Found("a number does not begin with 0", at)
+        if end < len(text) and text[end] in ".eE":
+            raise _Found("only whole numbers are allowed, written without point and exponent", at)
+        return end
+
+    def string(self, at):
+        """-> (its text as far as pointers need it, place after it)"""
+        text = self.text
+        end = at + 1
+        plain = True
+        while True:
+            quote = text.find('"', end)
+            piece = text[end : quote if quote >= 0 else len(text)]
+            slash = piece.find("\\")
+            if slash >= 0:
+                piece = piece[:slash]
+            if not piece.isprintable():  # cheap first; then the exact question
+                for i, c in enumerate(piece):
+                    if c < " ":
+                        raise _Found("a control character (0x%02x) in a string" % ord(c), end + i)
+            if slash >= 0:
+                plain = False
+                end = self.escape(end + slash)
+            elif quote < 0:
+                raise _Found("the text ends inside a string that begins here", at)
+            else:
+                return (text[at + 1 : quote] if plain else _unescape(text[at + 1 : quote])), quote + 1
+
+    def escape(self, at):
+        sign = self.text[at + 1 : at + 2]
+        if sign and sign in '"\\/bfnrt':
+            return at + 2
+        digits = self.text[at + 2 : at + 6]
+        if sign == "u" and len(digits) == 4 and all(c in "0123456789abcdefABCDEF" for c in digits):
+            return at + 6
+        raise _Found("a bad escape in a string: %s" % errors.quote(self.text[at : at + 6]), at)
+
+    def unexpected(self, at, wanted):
+        if at >= len(self.text):
+            raise _Found("the text ends where %s is expected" % wanted, at)
+        if self.text[at] == "\0":
+            raise _Found("a NUL byte where %s is expected" % wanted, at)
+        if self.text.startswith(("//", "/*", "#"), at):
+            raise _Found(WRONG["/"], at)
+        raise _Found("%s expected, found %s" % (wanted, errors.quote(self.text[at : at + 1])), at)
+
+
+def _unescape(body):
+    """A JSON string's inside, known to be well-formed -> its text: two spellings of one key are the same key."""
+    from _json import scanstring
+
+    return scanstring('"' + body + '"', 1, True)[0]
