@@ -1,0 +1,178 @@
+"""argv → global options, command, options, positionals. The table of commands is data; a command's module is loaded when called.
+
+Go's flag rules, as callers were written against runc: `-x` and `--x` are the same, `--opt value` and `--opt=value` both work,
+a bool takes `=true|false|1|0|t|f`, no abbreviations, global options stand before the command. Options after the positionals are
+accepted except for exec, ps and kill, where the first positional ends them. This module is loaded by every command: nothing
+that is needed only for help or errors stands here.
+"""
+
+import sys
+
+from pyrunc.errors import Bug, PyruncError, UsageError
+
+B, V, R = "bool", "value", "repeat"  # kinds of options
+
+GLOBAL = {
+    "root": V, "log": V, "log-format": V, "log-level": V, "debug": B, "systemd-cgroup": B, "rootless": V, "cgroup-manager": V,
+    "criu": V, "help": B, "version": B,
+}  # fmt: skip
+GLOBAL_SHORT = {"h": "help", "v": "version", "V": "version"}
+
+_CREATE = {
+    "bundle": V, "config": V, "console-socket": V, "pidfd-socket": V, "pid-file": V, "no-pivot": B, "no-new-keyring": B, "preserve-fds": V,
+    "no-subreaper": B, "keep": B, "detach": B,
+}  # fmt: skip
+_CREATE_SHORT = {"b": "bundle", "f": "config", "d": "detach"}
+
+# name: (sealed, options, short forms, fewest positionals, most positionals or None, the first positional ends the options)
+COMMANDS = {
+    "create": (True, _CREATE, _CREATE_SHORT, 1, 1, False),
+    "run": (True, _CREATE, _CREATE_SHORT, 1, 1, False),
+    "start": (False, {}, {}, 1, 1, False),
+    "state": (False, {}, {}, 1, 1, False),
+    "kill": (False, {"all": B}, {"a": "all"}, 1, 2, True),
+    "delete": (False, {"force": B}, {"f": "force"}, 1, 1, False),
+    "list": (False, {"format": V, "quiet": B}, {"f": "format", "q": "quiet"}, 0, 0, False),
+    "spec": (False, {"bundle": V, "rootless": B}, {"b": "bundle"}, 0, 0, False),
+    "features": (False, {"deviations": B}, {}, 0, 0, False),
+    "plan": (False, {"bundle": V, "config": V, "json": B, "no-pivot": B}, {"b": "bundle", "f": "config"}, 0, 1, False),
+    "validate": (
+        False,
+        {"bundle": V, "config": V, "schema-only": B, "strict": B, "format": V},
+        {"b": "bundle", "f": "format"},
+        0, 1, False,
+    ),  # fmt: skip
+    "help": (False, {}, {}, 0, 1, False),
+    "version": (False, {}, {}, 0, 0, False),
+}
+
+TRUE = {"true", "1", "t", "T", "TRUE", "True"}
+FALSE = {"false", "0", "f", "F", "FALSE", "False"}
+
+
+def _take(word, words, kinds, short, values, command):
+    """One option `word` (dashes included); the value may be the next of `words`. Fills `values`."""
+    name, given, value = word.lstrip("-").partition("=")
+    name = short.get(name, name)
+    kind = kinds.get(name)
+    if kind is None:
+        if name in ("help", "h"):
+            values["help"] = True
+            return
+        raise UsageError("flag provided but not defined: -%s" % name, command, name, "see 'pyrunc %s--help'" % (command + " " if command else ""))
+    key = name.replace("-", "_")
+    if kind == B:
+        if given and value not in TRUE | FALSE:
+            raise UsageError('invalid boolean value "%s" for -%s' % (value, name), command, name)
+        values[key] = not given or value in TRUE
+        return
+    if not given:
+        if not words:
+            raise UsageError("flag needs an argument: -%s" % name, command, name)
+        value = words.pop(0)
+    if kind == R:
+        values.setdefault(key, []).append(value)
+    else:
+        values[key] = value
+
+
+def parse(argv):
+    """list of str (without the program) → (globals: dict, command: str | None, options: dict, args: list). Keys use `_` for `-`.
+
+    Raises UsageError. An absent option is absent from the dict.
+    """
+    words = list(argv)
+    top = {}
+    options = {}
+    while words and len(words[0]) > 1 and words[0][0] == "-":
+        word = words.pop(0)
+        if word == "--":
+            break
+        _take(word, words, GLOBAL, GLOBAL_SHORT, top, "")
+    if not words:
+        return top, None, options, []
+    command = words.pop(0)
+    row = COMMANDS.get(command)
+    if row is None:
+        raise UsageError("No help topic for '%s'" % command, command, None, "'pyrunc --help' lists the commands")
+    _sealed, kinds, short, fewest, most, first_ends = row
+    args = []
+    while words:
+        word = words.pop(0)
+        if word == "--":
+            args += words
+            break
+        if len(word) < 2 or word[0] != "-":
+            args.append(word)
+            if first_ends:
+                args += words[1:] if words[:1] == ["--"] else words
+                break
+            continue
+        _take(word, words, kinds, short, options, command)
+    if command == "kill":  # runc 1.1 reordered `kill ID 0 --all`; no signal begins with a dash
+        for word in [w for w in args[1:] if w in ("--all", "-all", "-a")]:
+            args.remove(word)
+            options["all"] = True
+    if "help" not in options and (len(args) < fewest or (most is not None and len(args) > most)):
+        if most == fewest:
+            text = "requires exactly %d argument(s)" % fewest
+        else:
+            text = "requires %s %d argument(s)" % (("a minimum of", fewest) if len(args) < fewest else ("a maximum of", most))
+        raise UsageError('"%s" %s' % (command, text), command, None, "see 'pyrunc %s --help'" % command)
+    return top, command, options, args
+
+
+def load(command):
+    """The module that carries a command out; `main(options, args)` is its only entry."""
+    name = "pyrunc.commands." + command
+    __import__(name)
+    return sys.modules[name]
+
+
+def main(argv):
+    """list of str (without the program) → exit status. The only entry of the package for both launchers."""
+    from pyrunc import log
+
+    top = {}
+    command = None
+    try:
+        try:
+            top, command, options, args = parse(argv)
+        except UsageError:
+            log.configure(_log_options(argv))
+            raise
+        log.configure(top)
+        if top.get("version") or command == "version":
+            return load("version").main(top, [])
+        if command in (None, "help") or top.get("help") or options.get("help"):
+            return load("help").main(top, [command if command not in (None, "help") else (args[0] if args and command else None)])
+        if COMMANDS[command][0]:
+            from pyrunc import seal
+
+            seal.ensure([sys.argv[0], *argv])
+        options["globals"] = top
+        return load(command).main(options, args)
+    except PyruncError as e:
+        return log.fail(e, command)
+    except KeyboardInterrupt:
+        return 130
+    except Exception as e:  # the end of the road: nothing may reach the user as a traceback
+        return log.fail(Bug("internal error: %s: %s" % (type(e).__name__, e), hint="--debug shows where; please report it"), command, e)
+
+
+def _log_options(argv):
+    """The log options of a command line that did not parse: its error has to be logged as well."""
+    found = {}
+    words = list(argv)
+    while words:
+        name, given, value = words.pop(0).lstrip("-").partition("=")
+        if name in ("log", "log-format"):
+            if not given and words:
+                value = words.pop(0)
+            if value:
+                found[name.replace("-", "_")] = value
+        elif name in COMMANDS:
+            break
+    if found.get("log_format") not in (None, "text", "json"):
+        del found["log_format"]
+    return found

@@ -1,0 +1,76 @@
+"""The gate between create and start: two fifos in the container's directory.
+
+Both are opened O_RDWR by the host side before the clone, so init inherits them and never opens anything by path, and neither end
+can be missing. Init blocks in read() on `gate`; `start` writes one byte. `result` is what init keeps until execve closes it:
+`start` sees the end of file (executed) or a record (failed). So the kernel itself knows whether a container is still waiting:
+opening `gate` for writing finds a reader (created) or ENXIO (started), whatever became of the processes that asked.
+"""
+
+import posix
+
+ENXIO, ENOENT = 6, 2
+GATE, RESULT = "gate", "result"
+
+
+def make(box):
+    """(gate_fd, result_fd), both O_RDWR and close-on-exec. Records the inodes: a fifo put in their place is no gate."""
+    fds = []
+    inodes = []
+    for name in (GATE, RESULT):
+        posix.mkfifo(name, 0o600, dir_fd=box.fd)
+        fd = posix.open(name, posix.O_RDWR | posix.O_CLOEXEC | posix.O_NOFOLLOW, dir_fd=box.fd)
+        fds.append(fd)
+        inodes.append(posix.fstat(fd).st_ino)
+    box.state["gate"] = inodes
+    return fds
+
+
+def _open(box, name, flags, inode):
+    """fd of one of the fifos, proven to be the one that was made; -1 when there is none or nobody waits."""
+    try:
+        fd = posix.open(name, flags | posix.O_NONBLOCK | posix.O_CLOEXEC | posix.O_NOFOLLOW, dir_fd=box.fd)
+    except OSError as e:
+        if e.errno in (ENXIO, ENOENT):
+            return -1
+        raise
+    info = posix.fstat(fd)
+    if info.st_ino != inode or info.st_mode & 0o170000 != 0o010000:
+        posix.close(fd)
+        return -1
+    return fd
+
+
+def is_waiting(box):
+    """True while init waits for start."""
+    inodes = box.state.get("gate")
+    if not inodes:
+        return False
+    fd = _open(box, GATE, posix.O_WRONLY, inodes[0])
+    if fd < 0:
+        return False
+    posix.close(fd)
+    return True
+
+
+def open_both(box):
+    """(gate write end, result read end), or None when nobody waits."""
+    inodes = box.state.get("gate")
+    if not inodes:
+        return None
+    result = _open(box, RESULT, posix.O_RDONLY, inodes[1])
+    if result < 0:
+        return None
+    gate = _open(box, GATE, posix.O_WRONLY, inodes[0])
+    if gate < 0:
+        posix.close(result)
+        return None
+    return gate, result
+
+
+def remove(box):
+    for name in (GATE, RESULT):
+        try:
+            posix.unlink(name, dir_fd=box.fd)
+        except OSError as e:
+            if e.errno != ENOENT:
+                raise

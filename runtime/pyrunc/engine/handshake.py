@@ -1,0 +1,83 @@
+"""Every message between the host side and init, drawn here:
+
+    host                                   init
+      | -- PLACED ---------------------------> |   init may begin
+      | <------------------------ ASK part ... |   a descriptor that init may not open itself (any number of times)
+      | -- ANSWER (fds) ---------------------> |
+      | <------------------------------- HOOKS |   mounts are there; host runs prestart, createRuntime
+      | -- HOOKS_DONE -----------------------> |
+      | <------------------- LISTENER fd ----- |   (from C) a filter that notifies is loaded
+      | -- one byte -------------------------> |
+      | <------------------------------- READY |   (from C) rights dropped, waiting for start
+      | <---------------- FAILED | RECORD ---- |   at any time instead: init's Python, or C, gives up
+
+One SOCK_SEQPACKET pair, so a message is a packet: its first byte is the kind, the rest JSON, or the fixed record of C.
+Every receive names what it expects; anything else is a Bug. An empty packet is the end of the other side.
+"""
+
+import _socket
+from _struct import pack, unpack
+
+from pyrunc import lean
+from pyrunc.errors import Bug
+
+PLACED, HOOKS_DONE, ANSWER = b"p", b"d", b"a"
+ASK, HOOKS, FAILED = b"q", b"h", b"e"
+C_FAIL, C_READY, C_LISTENER = b"F", b"R", b"L"
+RECORD = "=cBHii16s"  # kind, op, detail, errno, extra, call: what finish() of the extension writes
+RECORD_SIZE = 28
+SIZE = 1 << 20
+SCM_RIGHTS = 1
+MSG_CMSG_CLOEXEC = 0x40000000
+MAX_FDS = 16
+
+
+class Link:
+    """One end."""
+
+    def __init__(self, sock):
+        self.sock = sock
+
+    def fileno(self):
+        return self.sock.fileno()
+
+    def send(self, kind, data=None, fds=()):
+        body = kind if data is None else kind + lean.dumps(data).encode("utf-8", "surrogateescape")
+        extra = [(_socket.SOL_SOCKET, SCM_RIGHTS, pack("%di" % len(fds), *fds))] if fds else []
+        self.sock.sendmsg([body], extra)
+
+    def receive(self):
+        """(kind, data | bytes, fds); kind is b"" at the end of the other side."""
+        body, extra, _flags, _from = self.sock.recvmsg(SIZE, _socket.CMSG_SPACE(4 * MAX_FDS), MSG_CMSG_CLOEXEC)
+        fds = []
+        for level, kind, raw in extra:
+            if level == _socket.SOL_SOCKET and kind == SCM_RIGHTS:
+                fds += unpack("%di" % (len(raw) // 4), raw)
+        head = body[:1]
+        if head in (C_FAIL, C_READY, C_LISTENER):
+            return head, unpack(RECORD, body[:RECORD_SIZE]), fds
+        return head, lean.loads(body[1:]) if len(body) > 1 else None, fds
+
+    def expect(self, kind):
+        """Init side: waits for exactly this message. The host's end means the host is gone: nothing is left to do."""
+        got, data, fds = self.receive()
+        if got == b"":
+            raise EOFError
+        if got != kind:
+            raise Bug("handshake: got %r where %r was due" % (got, kind))
+        return data, fds
+
+    def ask(self, part, request):
+        self.send(ASK, {"part": part, "request": request})
+        return self.expect(ANSWER)
+
+    def close(self):
+        self.sock.close()
+
+
+def pair():
+    """(host's Link, init's Link), both close-on-exec."""
+    one, two = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
+    for sock in (one, two):
+        sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDBUF, SIZE)
+    return Link(one), Link(two)

@@ -1,0 +1,277 @@
+"""The host side of create: reserves the id, walks its rows, clones init, answers it, and undoes everything when a row fails."""
+
+import posix
+import select
+import time
+
+from pyrunc import lean, log, store
+from pyrunc.engine import gate, handshake, init, planner, rows, signals
+from pyrunc.engine.order import CREATE
+from pyrunc.errors import Bug, HookFailure, PyruncError, StepFailure, errno_name
+from pyrunc.linux import ns, pidfd
+
+IN_INIT = "unable to start container process: "
+AT_SETUP = IN_INIT + "error during container init: "
+
+
+class Undo:
+    """The stack of what has been begun. Each undo is tried by itself: one that fails must not keep the others from running."""
+
+    def __init__(self, run):
+        self.run = run
+        self.done = []
+
+    def note(self, part, verb):
+        name = "undo_" + verb.partition("_")[2]
+        if hasattr(planner.module(part), name):
+            self.done.append((part, name))
+
+    def all(self):
+        while self.done:
+            part, name = self.done.pop()
+            try:
+                rows.call(part, name, "host", self.run.plans[part], self.run)
+            except (PyruncError, OSError) as e:
+                log.warn("undo %s.%s: %s" % (part, name, e))
+
+
+def create(run, warnings, command="create"):
+    """Brings the container to `created`. On any failure everything is undone, and the first error is raised."""
+    run.stamps = [(time.monotonic_ns(), "host", "begin")]
+    with_signals = signals.Cancel()
+    run.cancel = with_signals
+    undo = Undo(run)
+    try:
+        _reserve(run, warnings, command)
+        try:
+            _make(run, undo)
+            _publish(run)
+        except BaseException as e:
+            _unwind(run, undo, e)
+            raise
+    finally:
+        run.cancel = None
+        with_signals.close()
+        if run.link is not None:
+            run.link.close()
+        if run.box is not None:
+            run.box.unlock()
+    if with_signals.number:  # too late to stop the create, as it is complete; the signal still ends this process
+        raise rows.Interrupted(with_signals.number)
+
+
+def _reserve(run, warnings, command):
+    run.box = store.reserve(run.root, run.id, command)
+    box = run.box
+    try:
+        box.state = {
+            "version": store.VERSION,
+            "id": run.id,
+            "bundle": run.bundle,
+            "rootfs": run.rootfs,
+            "annotations": run.annotations,
+            "created": lean.rfc3339(time.time_ns()),
+            "status": "creating",
+            "pid": 0,
+            "start_time": 0,
+            "boot_id": pidfd.boot_id(),
+            "owner": posix.geteuid(),
+            "cgroup_paths": (run.plans.get("cgroups") or {}).get("paths") or {},
+            "own_pid_ns": "pid" in run.plans["namespaces"]["new"],
+            "warnings": warnings,
+        }
+        box.write("plan.json", lean.dumps(run.plans).encode("utf-8", "surrogateescape"))
+        box.save()
+        box.write("config.json", lean.dumps(run.config).encode("utf-8", "surrogateescape"))
+    except OSError as e:
+        box.forget()
+        run.box = None
+        raise StepFailure.from_oserror(e, "store.reserve", "host") from e
+
+
+def _make(run, undo):
+    rows.walk(CREATE, "prepare", "host", run, undo)
+    gate_fd, result_fd = gate.make(run.box)
+    run.link, theirs = handshake.pair()
+    pid, fd = _clone(run, theirs, gate_fd, result_fd)
+    run.pid, run.pidfd = pid, fd
+    theirs.close()
+    posix.close(gate_fd)
+    posix.close(result_fd)
+    box = run.box
+    box.state["start_time"] = pidfd.start_time(pid)
+    box.record("pid", pid)
+    rows.walk(CREATE, "cloned", "host", run, undo)
+    rows.walk(CREATE, "placed", "host", run, undo)
+    _send(run, handshake.PLACED)
+    _serve(run, undo)
+    rows.walk(CREATE, "ready", "host", run, undo)
+
+
+def _clone(run, theirs, gate_fd, result_fd):
+    """clone3, in whatever shape the namespaces need. The child goes to init.main and never comes back."""
+    pid, fd = ns.clone_init(run)
+    if pid == 0:
+        run.cancel = None
+        run.link.close()
+        run.box.close()
+        init.main(run, theirs, gate_fd, result_fd)
+    return pid, fd
+
+
+def _send(run, kind, data=None, fds=()):
+    try:
+        run.link.send(kind, data, fds)
+    except OSError:
+        raise _died(run) from None
+
+
+def _serve(run, undo):
+    """Answers init until it is READY."""
+    phase = "setup"
+    poll = select.poll()
+    poll.register(run.link.fileno(), select.POLLIN)
+    poll.register(run.cancel.wake_fd, select.POLLIN)
+    while True:
+        poll.poll()
+        run.check()
+        kind, data, _fds = run.link.receive()
+        if kind == handshake.ASK:
+            _answer(run, data)
+        elif kind == handshake.HOOKS:
+            rows.walk(CREATE, "hooks", "host", run, undo)
+            phase = "enter"
+            _send(run, handshake.HOOKS_DONE)
+        elif kind == handshake.C_LISTENER:
+            _listener(run, data)
+        elif kind == handshake.C_READY:
+            return
+        elif kind == handshake.FAILED:
+            raise _named(rows.rebuild(data, "init"))
+        elif kind == handshake.C_FAIL:
+            raise _tail_failure(run, data)
+        elif kind == b"":
+            raise _died(run, phase)
+        else:
+            raise Bug("handshake: init sent %r" % kind)
+
+
+def _answer(run, data):
+    part = data["part"]
+    answer, fds = rows.call(part, "host_answer", "host", run.plans[part], run, data["request"])
+    try:
+        _send(run, handshake.ANSWER, answer, fds)
+    finally:
+        for fd in fds:
+            posix.close(fd)
+
+
+def _listener(run, record):
+    from pyrunc.linux import _syscalls
+
+    fd = _syscalls.pidfd_getfd(run.pidfd, record[4], 0)
+    try:
+        for phase, part, verb, _why in CREATE:
+            if phase == "listener" and run.plans.get(part) is not None:
+                rows.call(part, verb, "host", run.plans[part], run, fd)
+    finally:
+        posix.close(fd)
+    run.link.sock.send(b"c")
+
+
+def _named(e):
+    """runc's words in front of what went wrong inside."""
+    if not isinstance(e, HookFailure):
+        e.words = AT_SETUP + e.words
+    return e
+
+
+def _tail_failure(run, record):
+    """The record of finish() as an error; the words for a program that can't be found are what callers match on."""
+    e = planner.module("program").failure(record, run.plans)
+    e.words = IN_INIT + e.words
+    e.side = "init"
+    return e
+
+
+def _died(run, phase="setup"):
+    """Init is gone without a word: says how it ended."""
+    info = posix.waitid(posix.P_PIDFD, run.pidfd, posix.WEXITED | posix.WNOWAIT)
+    cause = "it exited with status %d" % info.si_status
+    hint = None
+    if info.si_code in (posix.CLD_KILLED, posix.CLD_DUMPED):
+        cause = "it was killed by signal %d" % info.si_status
+        if info.si_status == 31:
+            cause += " (SIGSYS: the seccomp profile forbids what comes before execve)"
+            return StepFailure(AT_SETUP + "init died: " + cause, "seccomp.op_early", "init", "/linux/seccomp", hint="allow execve, write, close_range, setuid and the like")
+        if info.si_status == 9 and _oom_killed(run):
+            return StepFailure(
+                AT_SETUP + "container init was OOM-killed (memory limit too low?)", None, "init", "/linux/resources/memory/limit",
+                hint="raise the limit",
+            )  # fmt: skip
+    return StepFailure(AT_SETUP + "init died: " + cause, "init." + phase, "init", None, hint=hint)
+
+
+def _oom_killed(run):
+    paths = (run.plans.get("cgroups") or {}).get("paths") or {}
+    for path, name in ((paths.get("memory"), "memory.oom_control"), (paths.get("unified") or paths.get(""), "memory.events")):
+        if path:
+            try:
+                words = lean.read_file(path + "/" + name, 65536).split()
+            except OSError:
+                continue
+            if b"oom_kill" in words and words[words.index(b"oom_kill") + 1] != b"0":
+                return True
+    return False
+
+
+def _publish(run):
+    """Everything is done: the state says so, then the pid file, whose existence is what callers wait for."""
+    box = run.box
+    run.stamps.append((time.monotonic_ns(), "host", "ready"))
+    first = run.stamps[0][0]
+    box.state["trace"] = [[t - first, side, name] for t, side, name in run.stamps]
+    box.record("status", "created")
+    if run.options.get("pid_file"):
+        write_pid_file(run.options["pid_file"], run.pid)
+
+
+def write_pid_file(path, pid):
+    """Digits without a newline, complete before it appears (INTERFACE of containerd: Atoi on the raw bytes)."""
+    folder, _, name = path.rpartition("/")
+    temporary = "%s/.%s" % (folder, name)
+    try:
+        fd = posix.open(temporary, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC | posix.O_NOFOLLOW, 0o644)
+        try:
+            posix.fchmod(fd, 0o644)
+            lean.write_all(fd, b"%d" % pid)
+            posix.rename(temporary, path)
+        except OSError:
+            posix.unlink(temporary)
+            raise
+        finally:
+            posix.close(fd)
+    except OSError as e:
+        e.words = "cannot write the pid file %s: %s" % (path, errno_name(e.errno))
+        raise StepFailure.from_oserror(e, "create.pid_file", "host") from e
+
+
+def _unwind(run, undo, error):
+    """Ends init, undoes what was begun, runs the poststop hooks where hooks had their turn, forgets the id."""
+    run.cancel.ignore()
+    if run.pidfd >= 0:
+        pidfd.kill(run.pidfd, 9)
+        try:
+            posix.waitid(posix.P_PIDFD, run.pidfd, posix.WEXITED)
+        except ChildProcessError:
+            log.debug("init was waited for by someone else")
+    undo.all()
+    if "hooks" in run.plans and isinstance(error, HookFailure):
+        try:
+            rows.call("hooks", "host_poststop", "host", run.plans["hooks"], run)
+        except (PyruncError, OSError) as e:
+            log.warn("poststop hooks: %s" % e)
+    try:
+        run.box.forget()
+    except OSError as e:
+        log.warn("cannot remove %s: %s" % (run.box.path, e))

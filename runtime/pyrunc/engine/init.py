@@ -1,0 +1,112 @@
+"""Init: the clone3 child that becomes the container's process. Walks its rows and ends in finish() or posix._exit.
+
+Nothing is imported here once the barrier is closed, which is the first thing that happens. Every branch ends in _exit, also the
+one for exceptions nobody thought of: the code of the caller must never run in this process.
+"""
+
+import posix
+
+from pyrunc.engine import barrier, handshake, rows
+from pyrunc.engine.order import CREATE
+from pyrunc.errors import PyruncError
+from pyrunc.linux import _syscalls, constants
+from pyrunc.linux import prctl as _prctl
+
+PIPE_BUF = 4096
+
+
+def main(run, link, gate_fd, result_fd):
+    """Never returns."""
+    try:
+        barrier.close()
+        _life(run, link, gate_fd, result_fd)
+    except EOFError:
+        posix._exit(1)  # the host side is gone; so is this container
+    except BaseException as e:
+        _report(link, e)
+    finally:
+        posix._exit(1)
+
+
+def _life(run, link, gate_fd, result_fd):
+    _prctl.set_pdeathsig(9)
+    posix.setsid()
+    run.link = link
+    link.expect(handshake.PLACED)
+    _syscalls.prctl(constants.PR_SET_DUMPABLE, 0, 0, 0, 0)
+    rows.walk(CREATE, "setup", "init", run)
+    link.send(handshake.HOOKS)
+    link.expect(handshake.HOOKS_DONE)
+    rows.walk(CREATE, "enter", "init", run)
+    before, after = tail(run, gate_fd)
+    if run._proc is not None:
+        run._proc.close()
+        run._proc = None
+    status_fd = link.fileno()
+    _syscalls.finish(before, status_fd, result_fd)
+    # Only startContainer hooks bring us back here: started, rights dropped, nothing executed yet.
+    try:
+        rows.call("hooks", "init_start_container", "init", run.plans["hooks"], run)
+    except BaseException as e:
+        posix.write(result_fd, _dump(e, PIPE_BUF))
+        posix._exit(1)
+    _syscalls.finish(after, -1, result_fd)
+
+
+def tail(run, gate_fd):
+    """(operations up to the end, or up to startContainer hooks; operations after them), as the timetable orders them."""
+    hooks = run.plans.get("hooks")
+    split = bool(hooks and hooks.get("startContainer"))
+    keep = run.plans.get("fds", {}).get("keep", 0)
+    own = {
+        "op_signals": ("SIGNALS",),
+        "op_ready": ("READY",),
+        "op_wait": ("WAIT", gate_fd),
+        "op_reset": ("RESET",),
+        "op_close": ("CLOSE", keep),
+    }
+    before, after = [], []
+    ops = before
+    for phase, part, verb, _why in CREATE:
+        if phase != "tail":
+            continue
+        if part == "engine":
+            if verb == "op_hooks":
+                ops = after if split else before
+                continue
+            op = own[verb]
+            if verb == "op_ready":  # the container outlives us from here on
+                ops.append(("PDEATHSIG", 0, 0))
+        else:
+            entry = run.plans.get(part)
+            op = None if entry is None else rows.call(part, verb, "init", entry, run)
+        if op is not None:
+            ops.append(op)
+    return tuple(before), tuple(after)
+
+
+def _record(e):
+    if isinstance(e, OSError):
+        from_os = rows.StepFailure.from_oserror(e, None, "init")
+        return from_os.record()
+    if isinstance(e, PyruncError):
+        data = e.record()
+        if data["code"] == "hook":
+            data.update(kind=e.kind, index=e.index, cause=e.words.partition(": ")[2], path=e.path)
+        return data
+    return {"code": "bug", "words": "internal error in init: %s: %s" % (type(e).__name__, e), "pointer": None, "hint": "please report it"}
+
+
+def _dump(e, limit):
+    from_lean = handshake.lean.dumps
+    data = _record(e)
+    data["words"] = data["words"][: limit // 8]
+    return handshake.FAILED + from_lean(data).encode("utf-8", "backslashreplace")
+
+
+def _report(link, e):
+    """Best effort: when even this fails the host sees the end of the socket and says that init died."""
+    try:
+        link.sock.send(_dump(e, 65536))
+    except BaseException:
+        posix._exit(2)

@@ -1,0 +1,109 @@
+"""Runs each part's plan() in the order of parts/table.py and collects refusals and warnings. Touches nothing."""
+
+import posix
+import sys
+
+from pyrunc.errors import Refusal, Unsupported
+from pyrunc.parts.table import PARTS
+
+
+class Context:
+    """What a plan may ask. Made once per command; a test makes it by hand."""
+
+    def __init__(self, id, bundle, config, options, root="/run/pyrunc"):
+        self.id = id
+        self.bundle = bundle
+        self.config = config
+        self.options = {**DEFAULTS, **options}
+        self.root = root
+        self.plans = {}
+        self.warnings = []
+        self.euid = posix.geteuid()
+        self._userns = None
+
+    @property
+    def in_userns(self):
+        if self._userns is None:
+            from pyrunc.store import in_user_namespace
+
+            self._userns = in_user_namespace()
+        return self._userns
+
+    @property
+    def probe(self):
+        from pyrunc.linux import probe
+
+        return probe
+
+    def warn(self, pointer, text):
+        """Odd but harmless: goes into plan, validate, the saved state, and the log with --debug."""
+        self.warnings.append([pointer, text])
+
+
+DEFAULTS = {
+    "no_pivot": False, "no_new_keyring": False, "preserve_fds": 0, "console_socket": None, "detach": False, "systemd_cgroup": False,
+    "cgroup_manager": "cgroupfs", "rootless": "auto", "listen_fds": 0, "inherited_fds": [], "notify_socket": None, "command": "create",
+}  # fmt: skip
+
+
+def module(part):
+    """The module of a part, imported when first asked for."""
+    name = "pyrunc.parts." + part
+    found = sys.modules.get(name)
+    if found is None:
+        __import__(name)
+        found = sys.modules[name]
+    return found
+
+
+def lookup(config, pointer):
+    """(found, value) of a pointer that goes through objects only."""
+    value = config
+    for key in pointer.split("/")[1:]:
+        if type(value) is not dict or key not in value:
+            return False, None
+        value = value[key]
+    return True, value
+
+
+def nodes(config, only=None):
+    """Yields (part, node) for the parts that have something to plan; node is {pointer: value}."""
+    for part, always, keys, _needs in PARTS:
+        if only is not None and part not in only:
+            continue
+        node = {}
+        for pointer in keys:
+            found, value = lookup(config, pointer)
+            if found:
+                node[pointer] = value
+        if node or always:
+            yield part, node
+
+
+def plan(config, ctx, only=None):
+    """{part: entry} or the first Refusal/Unsupported."""
+    for part, node in nodes(config, only):
+        entry = module(part).plan(node, ctx)
+        if entry is not None:
+            ctx.plans[part] = entry
+    return ctx.plans
+
+
+def plan_all(config, ctx):
+    """(plans, problems, warnings): every refusal, not only the first. A part whose needs failed is not asked."""
+    problems = []
+    failed = set()
+    needs = {row[0]: row[3] for row in PARTS}
+    for part, node in nodes(config):
+        if failed.intersection(needs[part]):
+            failed.add(part)
+            continue
+        try:
+            entry = module(part).plan(node, ctx)
+        except (Refusal, Unsupported) as e:
+            problems.append(e)
+            failed.add(part)
+            continue
+        if entry is not None:
+            ctx.plans[part] = entry
+    return ctx.plans, problems, ctx.warnings

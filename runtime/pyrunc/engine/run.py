@@ -1,0 +1,95 @@
+"""What a verb may use. One object; after the clone init has a copy of it, and each side sets what is its own."""
+
+from pyrunc import lean
+
+
+class Run:
+    """The host fills id, box, bundle, rootfs, config, plans, options; see the properties' comments for who sets the rest."""
+
+    def __init__(self, id, bundle, config, plans, options, root):
+        self.id = id
+        self.bundle = bundle
+        self.config = config
+        self.plans = plans
+        self.options = options
+        self.root = root
+        self.rootfs = plans["root"]["path"] if "root" in plans else None
+        self.box = None  # store.Box; None while nothing is stored
+        self.fds = {}  # descriptors made in `prepare`, inherited by init under the same numbers
+        self.clone_flags = 0
+        self.cgroup_fd = -1  # v2: CLONE_INTO_CGROUP
+        self.pid = 0
+        self.pidfd = -1
+        self.link = None  # handshake.Link to the other side
+        self.root_fd = -1  # init: the rootfs mount; after pivot the container's /
+        self._proc = None
+        self._host_env = None
+        self.cancel = None  # host: signals.Cancel while a create can still be stopped
+        self.stamps = None  # [(ns, side, name)] of the rows walked
+        self.annotations = config.get("annotations", {})
+
+    @property
+    def dir_fd(self):
+        return self.box.fd
+
+    @property
+    def dir(self):
+        return self.box.path
+
+    @property
+    def cache(self):
+        """Directory of compiled filters; its user makes it."""
+        return self.root + "/@cache/seccomp"
+
+    @property
+    def proc(self):
+        """Our own procfs (linux.proc.Proc), opened when first used and never attached to a mount point."""
+        if self._proc is None:
+            from pyrunc.linux import proc
+
+            self._proc = proc.Proc()
+        return self._proc
+
+    @proc.setter
+    def proc(self, value):
+        self._proc = value
+
+    @property
+    def host_env(self):
+        """The caller's environment as the kernel has it: Python adds LC_CTYPE to its own."""
+        if self._host_env is None:
+            self._host_env = [x for x in lean.read_file("/proc/self/environ", 64 << 20).split(b"\0") if x]
+        return self._host_env
+
+    @property
+    def cancel_fd(self):
+        """Readable when a signal asks us to stop; -1 where none can."""
+        return -1 if self.cancel is None else self.cancel.wake_fd
+
+    def check(self):
+        """Between two rows: has a signal asked us to stop?"""
+        if self.cancel is not None and self.cancel.number:
+            from pyrunc.engine.rows import Interrupted
+
+            raise Interrupted(self.cancel.number)
+
+    def record(self, key, value):
+        """A fact that must be on disk before the next act."""
+        if self.box is not None:
+            self.box.record(key, value)
+
+    def state(self, status, pid):
+        """The state document that hooks get (runtime-spec, runtime.md#state)."""
+        from pyrunc.oci import state
+
+        return state.for_hooks(self.id, status, pid, self.bundle, self.annotations)
+
+    def heavy(self, name, payload):
+        """A function of the helper process."""
+        from pyrunc import heavy
+
+        return heavy.call(name, payload)
+
+    def ask(self, part, request):
+        """Init side: (answer, fds) of the part's host_answer."""
+        return self.link.ask(part, request)

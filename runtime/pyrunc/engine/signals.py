@@ -1,0 +1,36 @@
+"""Signals that ask create, start or delete to stop: noted, acted upon between two rows, so that undoing is never interrupted."""
+
+import posix
+
+import _signal
+
+ASKING = (1, 2, 3, 15)  # HUP INT QUIT TERM
+
+
+class Cancel:
+    """While it stands, HUP, INT, QUIT and TERM set `number` and make `wake_fd` readable. Signals the caller ignores stay ignored."""
+
+    def __init__(self):
+        self.number = 0
+        self._ignored = False
+        self.wake_fd, self._write_fd = posix.pipe2(posix.O_CLOEXEC | posix.O_NONBLOCK)
+        self._before_fd = _signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
+        self._before = {}
+        for number in ASKING:
+            if _signal.getsignal(number) is not _signal.SIG_IGN:
+                self._before[number] = _signal.signal(number, self._note)
+
+    def _note(self, number, _frame):
+        if not self._ignored:
+            self.number = self.number or number
+
+    def ignore(self):
+        """From here on (undoing) nothing more is noted."""
+        self._ignored = True
+
+    def close(self):
+        for number, handler in self._before.items():
+            _signal.signal(number, handler)
+        _signal.set_wakeup_fd(self._before_fd)
+        posix.close(self.wake_fd)
+        posix.close(self._write_fd)

@@ -1,0 +1,107 @@
+"""--log, --log-format, --debug: one object a line. Its one rule: without --debug nothing is written but the one fatal error.
+
+podman reads the whole file as one JSON object and containerd takes the last object whose level is `error`, so a failing command
+writes exactly one record, last, and a successful one writes nothing. The same sentence goes to stderr as bare text.
+"""
+
+import posix
+import sys
+import time
+
+from pyrunc.errors import UsageError, errno_text
+
+_config = {"fd": -1, "format": "text", "debug": False}
+
+O_NOFOLLOW = posix.O_NOFOLLOW
+
+
+def configure(options):
+    """Opens the log (before anything is touched: a log that can't be written is an error at once). Raises UsageError."""
+    style = options.get("log_format", "text")
+    if style not in ("text", "json"):
+        raise UsageError("invalid log-format: %s" % style, None, "log-format", "use text or json")
+    _config["format"] = style
+    _config["debug"] = bool(options.get("debug")) or options.get("log_level") == "debug"
+    path = options.get("log")
+    if not path:
+        return
+    if path.startswith("file:"):
+        path = path[5:]
+    flags = posix.O_WRONLY | posix.O_CREAT | posix.O_APPEND | posix.O_CLOEXEC | posix.O_NONBLOCK | posix.O_NOCTTY | O_NOFOLLOW
+    try:
+        _config["fd"] = posix.open(path, flags, 0o644)  # O_NONBLOCK: a fifo that nobody reads must not hold the command up
+    except OSError as e:
+        raise UsageError("cannot open log %s: %s" % (path, errno_text(e.errno)), None, "log", "give --log a file that can be written") from None
+    except ValueError:
+        raise UsageError("cannot open log: the path has a NUL byte", None, "log") from None
+
+
+def is_debug():
+    return _config["debug"]
+
+
+def debug(text, **fields):
+    """A line for people who look for something; only with --debug."""
+    if _config["debug"]:
+        _write("debug", text, fields)
+
+
+def warn(text, **fields):
+    """Odd but harmless; only with --debug, since callers parse the log as one object."""
+    if _config["debug"]:
+        _write("warning", text, fields)
+
+
+def fail(error, command, cause=None):
+    """The one fatal error: a record in the log, one bare line on stderr. Returns the exit status."""
+    words = error.sentence()
+    if command and command not in ("help", "version"):
+        words = "%s failed: %s" % (command, words)
+    line = "".join(c if c >= " " and c != "\x7f" else repr(c)[1:-1] for c in words)
+    fields = {k: v for k, v in error.record().items() if v is not None and k != "words"}
+    if _config["fd"] >= 0 or _config["format"] == "json":
+        _write("error", line, fields)
+    if _config["fd"] >= 0 or _config["format"] == "text":
+        _put(2, line + "\n")
+    if cause is not None and _config["debug"]:
+        _traceback(cause)
+    return error.exit_status if command != "exec" else 255
+
+
+def _write(level, text, fields):
+    stamp = _now()
+    if _config["format"] == "json":
+        from pyrunc import lean
+
+        line = lean.dumps({"level": level, "msg": text, "time": stamp, **fields})
+    else:
+        line = 'time="%s" level=%s msg=%s' % (stamp, level, _quoted(text))
+        line += "".join(" %s=%s" % (k, _quoted(str(v))) for k, v in fields.items())
+    _put(_config["fd"] if _config["fd"] >= 0 else 2, line + "\n")
+
+
+def _now():
+    t = time.gmtime()
+    return "%04d-%02d-%02dT%02d:%02d:%02dZ" % t[:6]
+
+
+def _quoted(text):
+    body = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"%s"' % "".join(c if c >= " " and c != "\x7f" else repr(c)[1:-1] for c in body)
+
+
+def _put(fd, text):
+    """One write; what can't be written (closed, full disk, broken pipe) is lost: there is nobody left to tell."""
+    try:
+        posix.write(fd, text.encode("utf-8", "backslashreplace"))
+    except OSError:
+        if fd == 2:
+            return
+
+
+def _traceback(cause):
+    import traceback  # only with --debug, on the way out
+
+    text = "".join(traceback.format_exception(cause, limit=20))
+    _put(2, text)
+    sys.stderr.flush() if sys.stderr else None

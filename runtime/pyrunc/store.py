@@ -1,0 +1,336 @@
+"""Everything below --root, and nothing else writes there: container directories, locks, state, plan, saved config.
+
+ROOT/ID/ (0700) holds state.json (what state, kill and delete need), plan.json (what was decided; exec, update and delete read it),
+config.json (the very bytes that create read), holder (who holds the lock, for people), gate and result (the fifos of start).
+Writes are a temporary file and a rename, so a reader never sees half a file; readers take no lock. Files are not fsynced: a state
+directory does not outlive the machine's boot (the boot id in it says so), and a killed process loses nothing.
+"""
+
+import fcntl
+import posix
+import time
+
+from pyrunc import lean
+from pyrunc.errors import CALLER_TEXT, Refusal, StateError, UsageError, errno_text, quote
+
+VERSION = 1
+ENOENT, EEXIST, EAGAIN, ENOTDIR, ELOOP, ENOTEMPTY = 2, 17, 11, 20, 40, 39
+DIR = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC | posix.O_NOFOLLOW
+LIMIT = 64 << 20
+ID_CHARS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_+.-")
+LOCK_WAIT_MS = 10_000
+
+
+def check_id(id):
+    """Refuses an id before any path is built from it. `.` and `..` would be the store itself and its parent."""
+    if not id:
+        raise StateError(CALLER_TEXT["empty-id"], id)
+    if not ID_CHARS.issuperset(id) or id in (".", "..") or len(id) > 255:
+        raise StateError("%s: %s" % (CALLER_TEXT["bad-id"], quote(id)), id, hint="use letters, digits, _ + . - (at most 255)")
+    return id
+
+
+def in_user_namespace():
+    """True unless the user namespace maps every id to itself: the initial one (or one that looks exactly like it)."""
+    try:
+        fields = lean.read_file("/proc/self/uid_map", 4096).split()
+    except OSError:
+        return False
+    return fields[:3] != [b"0", b"0", b"4294967295"]
+
+
+def root_of(options):
+    """Global options → absolute path of the state root. /run/pyrunc for real root, else $XDG_RUNTIME_DIR/pyrunc (sticky, so that
+    systemd-tmpfiles leaves it alone). Nothing is made here."""
+    given = options.get("root")
+    if given is not None:
+        if "\0" in given:
+            raise UsageError("--root has a NUL byte", None, "root")
+        path = absolute(given)
+        if not given or path == "/":
+            raise UsageError("the state root must not be /", None, "root", "give --root a directory of its own")
+        return path
+    xdg = posix.environ.get(b"XDG_RUNTIME_DIR", b"")
+    if posix.geteuid() == 0 and (posix.environ.get(b"USER") == b"root" or not in_user_namespace()):
+        return "/run/pyrunc"
+    if not xdg:
+        raise UsageError("no place for the state: XDG_RUNTIME_DIR is not set", None, "root", "set it or give --root")
+    return lean.fsdecode(xdg) + "/pyrunc"
+
+
+def absolute(path):
+    """Lexically absolute and clean, as Go's filepath.Abs: relative ones start at the caller's cwd."""
+    if path[:1] != "/":
+        path = posix.getcwd() + "/" + path
+    parts = []
+    for part in path.split("/"):
+        if part == "..":
+            del parts[-1:]
+        elif part not in ("", "."):
+            parts.append(part)
+    return "/" + "/".join(parts)
+
+
+def _make_root(path, sticky):
+    done = ""
+    for part in path.split("/")[1:]:
+        done += "/" + part
+        try:
+            posix.mkdir(done, 0o700 if done == path else 0o711)
+            if done == path and sticky:
+                posix.chmod(done, 0o1700)
+        except FileExistsError:
+            continue
+        except OSError as e:
+            raise UsageError("cannot make the state root %s: %s" % (quote(path), errno_text(e.errno)), None, "root") from None
+
+
+def _open_root(path):
+    try:
+        fd = posix.open(path, DIR & ~posix.O_NOFOLLOW)
+    except OSError as e:
+        if e.errno == ENOENT:
+            return -1
+        raise UsageError("cannot open the state root %s: %s" % (quote(path), errno_text(e.errno)), None, "root") from None
+    info = posix.fstat(fd)
+    if info.st_uid != posix.geteuid() or info.st_mode & 0o022:
+        posix.close(fd)
+        raise UsageError(
+            "the state root %s belongs to uid %d with mode %o" % (quote(path), info.st_uid, info.st_mode & 0o7777), None, "root",
+            "it must be the caller's own and writable by nobody else",
+        )  # fmt: skip
+    return fd
+
+
+class Box:
+    """One container's directory: `fd` (O_DIRECTORY), `path`, `id`, `state` (dict of state.json)."""
+
+    def __init__(self, id, path, fd):
+        self.id = id
+        self.path = path
+        self.fd = fd
+        self.state = {}
+        self.locked = False
+
+    # -- files ----------------------------------------------------------------------------------------------------
+
+    def read(self, name, limit=LIMIT):
+        """bytes of a regular file in the directory; OSError as it comes."""
+        fd = posix.open(name, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW | posix.O_NONBLOCK, dir_fd=self.fd)
+        try:
+            parts = []
+            while piece := posix.read(fd, 1 << 20):
+                parts.append(piece)
+                limit -= len(piece)
+                if limit < 0:
+                    raise OSError(27, "file too large", name)
+            return b"".join(parts)
+        finally:
+            posix.close(fd)
+
+    def write(self, name, data):
+        """Replaces a file as one act: temporary file, rename."""
+        temporary = ".%s.%d" % (name, posix.getpid())
+        fd = posix.open(temporary, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, 0o600, dir_fd=self.fd)
+        try:
+            lean.write_all(fd, data)
+        except OSError:
+            posix.unlink(temporary, dir_fd=self.fd)
+            raise
+        finally:
+            posix.close(fd)
+        posix.rename(temporary, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+
+    def save(self):
+        self.write("state.json", lean.dumps(self.state).encode("utf-8", "surrogateescape"))
+
+    def record(self, key, value):
+        """One more fact about the container, on disk before the next act: what a killed create leaves can then be undone."""
+        self.state[key] = value
+        self.save()
+
+    def plan(self):
+        """The plans of create: {part: entry}."""
+        return self._document("plan.json")
+
+    def config(self):
+        """The normalised config of create."""
+        return self._document("config.json")
+
+    def _document(self, name):
+        try:
+            return lean.loads(self.read(name))
+        except OSError as e:
+            raise StateError("cannot read %s/%s: %s" % (self.path, name, _text(e)), self.id, hint="delete --force removes the container") from None
+        except Refusal as e:
+            raise StateError("%s/%s is damaged: %s" % (self.path, name, e.words), self.id, hint="delete --force removes the container") from None
+
+    def load(self):
+        """Reads state.json. StateError when there is none (words of CALLER_TEXT), or when it is damaged or of another version."""
+        try:
+            data = self.read("state.json", 16 << 20)
+        except OSError as e:
+            if e.errno == ENOENT:
+                raise StateError(CALLER_TEXT["unknown"], self.id, hint="an unfinished %s is left; delete removes it" % self.path) from None
+            raise StateError("cannot read %s/state.json: %s" % (self.path, _text(e)), self.id) from None
+        hint = "delete --force ends its processes and removes it"
+        try:
+            state = lean.loads(data)
+        except Refusal as e:
+            raise StateError("%s/state.json is damaged: %s" % (self.path, e.words), self.id, hint=hint) from None
+        wrong = _wrong(state, self.id)
+        if wrong:
+            raise StateError("%s/state.json is damaged: %s" % (self.path, wrong), self.id, hint=hint)
+        self.state = state
+        return self
+
+    # -- lock ------------------------------------------------------------------------------------------------------
+
+    def lock(self, command, wait_ms=LOCK_WAIT_MS):
+        """Takes the container's lock (flock on its directory). StateError after wait_ms naming the holder."""
+        end = time.monotonic() + wait_ms / 1000
+        while True:
+            try:
+                fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as e:
+                if e.errno != EAGAIN:
+                    raise
+            if time.monotonic() >= end:
+                raise StateError("the container is busy: held by %s" % self.holder_text(), self.id, hint="try again when it has ended")
+            time.sleep(0.005)
+        self.locked = True
+        try:  # the directory may have been removed, and made anew, while we waited
+            here = posix.stat(self.path, follow_symlinks=False)
+        except OSError:
+            here = None
+        mine = posix.fstat(self.fd)
+        if here is None or (here.st_ino, here.st_dev) != (mine.st_ino, mine.st_dev):
+            raise StateError(CALLER_TEXT["unknown"], self.id)
+        if command is not None:
+            try:
+                self.write("holder", ("%s %d %d" % (command, posix.getpid(), time.time())).encode())
+            except OSError:
+                return self  # a full disk must not keep delete from working; the file is for people
+        return self
+
+    def holder(self):
+        """(command, pid) of who took the lock last, or None."""
+        try:
+            command, pid, _since = self.read("holder", 4096).split()
+            return command.decode(), int(pid)
+        except (OSError, ValueError):
+            return None
+
+    def holder_text(self):
+        holder = self.holder()
+        return "an unknown process" if holder is None else "%s (pid %d)" % holder
+
+    def unlock(self):
+        if self.locked:
+            fcntl.flock(self.fd, fcntl.LOCK_UN)
+            self.locked = False
+
+    def close(self):
+        if self.fd >= 0:
+            posix.close(self.fd)
+            self.fd = -1
+
+    def forget(self):
+        """Removes the directory with all in it, never following a link. OSError names what could not be removed."""
+        _empty(self.fd, self.path)
+        try:
+            posix.rmdir(self.path)
+        except OSError as e:
+            if e.errno != ENOENT:
+                raise
+        self.close()
+
+
+def _text(e):
+    return errno_text(e.errno) if e.errno else str(e)
+
+
+def _wrong(state, id):
+    """What is wrong with a state document, or None. A hand-edited one must not make us signal a stranger or remove a path."""
+    if type(state) is not dict:
+        return "not an object"
+    if state.get("version") != VERSION:
+        return "version %s, this pyrunc reads %d" % (quote(state.get("version")), VERSION)
+    if state.get("id") != id:
+        return "it is the state of %s" % quote(state.get("id"))
+    kinds = {"bundle": str, "rootfs": str, "created": str, "status": str, "pid": int, "start_time": int, "annotations": dict, "boot_id": str}
+    for key, kind in kinds.items():
+        if type(state.get(key)) is not kind:
+            return "%s is missing or of a wrong type" % key
+    if state["pid"] < 0 or state["pid"] == 1:
+        return "pid %d" % state["pid"]
+    return None
+
+
+def _empty(fd, path):
+    for name in posix.listdir(fd):
+        try:
+            posix.unlink(name, dir_fd=fd)
+        except OSError as e:
+            if e.errno == ENOENT:
+                continue
+            if e.errno not in (21, 1):  # EISDIR, EPERM: what unlink says of a directory
+                raise
+            sub = posix.open(name, DIR, dir_fd=fd)
+            try:
+                _empty(sub, path + "/" + name)
+            finally:
+                posix.close(sub)
+            posix.rmdir(name, dir_fd=fd)
+
+
+def reserve(root, id, command="create"):
+    """Makes ROOT/ID, the act that decides between two creates, and locks it. StateError when the id is taken."""
+    check_id(id)
+    _make_root(root, sticky=root == lean.fsdecode(posix.environ.get(b"XDG_RUNTIME_DIR", b"")) + "/pyrunc")
+    root_fd = _open_root(root)
+    try:
+        posix.mkdir(id, 0o700, dir_fd=root_fd)
+        fd = posix.open(id, DIR, dir_fd=root_fd)
+    except OSError as e:
+        if e.errno == EEXIST:
+            raise StateError(CALLER_TEXT["exists"], id, hint="delete it first, or choose another id") from None
+        raise StateError("cannot make %s/%s: %s" % (root, id, _text(e)), id, hint="is the disk full or read-only?") from None
+    finally:
+        posix.close(root_fd)
+    box = Box(id, root + "/" + id, fd)
+    box.lock(None, 0)
+    return box
+
+
+def open_box(root, id):
+    """The container's directory, state not read yet. StateError `container does not exist`."""
+    check_id(id)
+    root_fd = _open_root(root)
+    if root_fd < 0:
+        raise StateError(CALLER_TEXT["unknown"], id)
+    try:
+        return Box(id, root + "/" + id, posix.open(id, DIR, dir_fd=root_fd))
+    except OSError as e:
+        if e.errno in (ENOENT, ENOTDIR, ELOOP):
+            raise StateError(CALLER_TEXT["unknown"], id) from None
+        raise StateError("cannot open %s/%s: %s" % (root, id, _text(e)), id) from None
+    finally:
+        posix.close(root_fd)
+
+
+def ids(root):
+    """Names of the container directories below the root, sorted; none when the root is missing."""
+    root_fd = _open_root(root)
+    if root_fd < 0:
+        return []
+    try:
+        return sorted(n for n in posix.listdir(root_fd) if ID_CHARS.issuperset(n))
+    finally:
+        posix.close(root_fd)
+
+
+def cache(root, name):
+    """Path of a cache directory below the root; made by its user. No id has an @ in it."""
+    return "%s/@cache/%s" % (root, name)
