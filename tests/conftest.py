@@ -1,0 +1,127 @@
+"""Fixtures that all folders share. The tools behind them are in harness.py.
+
+    pytest tests/cli --runtime /usr/sbin/runc       the general tests on another runtime
+
+`kernel` and `caller` tests need root; everything else that a machine may lack is said in a skip.
+"""
+
+import os
+import pathlib
+import shutil
+import tempfile
+
+import pytest
+
+import harness
+
+
+def pytest_addoption(parser):
+    parser.addoption("--runtime", default=str(harness.ROOT / ".venv/bin/pyrunc"), help="the runtime under test (default: .venv/bin/pyrunc)")
+
+
+def pytest_collection_modifyitems(config, items):
+    """The cost of a skip is one line here, not one in each file: no root, no kernel tests."""
+    if os.geteuid() == 0:
+        return
+    skip = pytest.mark.skip(reason="this machine gives the test run no root")
+    for item in items:
+        if "kernel" in item.keywords or "caller" in item.keywords:
+            item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def token():
+    """A word that no path, id or cgroup of another session has in it."""
+    return "pt%dx" % os.getpid()
+
+
+@pytest.fixture(scope="session")
+def scratch(token):
+    """A directory for this session, on a short path (unix sockets), removed at its end. Mounts left below it fail the session."""
+    path = pathlib.Path(tempfile.mkdtemp(prefix=token + "-", dir="/tmp"))
+    path.chmod(0o755)  # users other than root enter it in user namespaces
+    yield path
+    left = harness.mounts(token)
+    if not left:
+        shutil.rmtree(path, ignore_errors=True)
+    harness.sweep(token)
+    assert not left, "mounts left on the host, nothing below them was removed: %s" % sorted(left)
+
+
+@pytest.fixture(scope="session")
+def workshop(scratch):
+    return harness.Workshop(scratch)
+
+
+@pytest.fixture(scope="session")
+def runtime_path(request):
+    path = request.config.getoption("--runtime")
+    found = shutil.which(path, path="/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/bin") if "/" not in path else path
+    if not found or not os.path.exists(found):
+        pytest.fail("no runtime at %s: run `make build`, or name another one with --runtime" % path)
+    return os.path.abspath(found)
+
+
+@pytest.fixture(scope="session")
+def cgroup(token):
+    """The beginning of the cgroupsPath of all bundles of this session (no common parent: who would remove that?)."""
+    path = "/" + token
+    yield path
+    harness.sweep(token)
+
+
+@pytest.fixture
+def runtime(runtime_path, scratch, token, cgroup):
+    """The runtime under test with an empty state root. Containers that the test leaves are removed after it."""
+    root = pathlib.Path(tempfile.mkdtemp(prefix="r", dir=scratch))
+    made = harness.Runtime(runtime_path, root, token + root.name, cgroup)
+    yield made
+    made.clean()
+
+
+@pytest.fixture
+def pyrunc(runtime):
+    """The same, for what is pyrunc's own: wording, order, options. Skipped where another runtime is under test."""
+    if not runtime.is_pyrunc:
+        pytest.skip("about pyrunc's own behaviour, and the runtime under test is %s" % runtime.name)
+    return runtime
+
+
+@pytest.fixture
+def make_bundle(workshop, cgroup):
+    """make_bundle({"/process/cwd": "/tmp"}, args=[...]) -> Bundle with a root of its own and a cgroup of this session. Removed after
+    the test, unless something is still mounted below it."""
+    made = []
+
+    def make(changes=None, **kw):
+        made.append(workshop.bundle(changes, cgroup=cgroup, **kw))
+        return made[-1]
+
+    make.example = lambda name: made.append(workshop.example(name, cgroup)) or made[-1]
+    yield make
+    for bundle in made:
+        if not harness.mounts(str(bundle.path) + "/") and not harness.mounts(str(bundle.path) + " "):
+            shutil.rmtree(bundle.path, ignore_errors=True)
+
+
+@pytest.fixture
+def bundle(make_bundle):
+    """A bundle whose program is /bin/true."""
+    return make_bundle()
+
+
+@pytest.fixture
+def waiting(make_bundle):
+    """A bundle whose program ends with status 0 on TERM and else waits."""
+    return make_bundle(args=harness.WAIT_FOR_TERM)
+
+
+@pytest.fixture
+def no_leaks(runtime, token):
+    """Fails the test if mounts, cgroups, processes or state directories of this session are left when it ends."""
+    traces = harness.Traces(token, runtime.root)
+    yield traces
+    left = traces.left()
+    if left:
+        harness.sweep(token)
+    assert not left, "left on the host: %s" % left

@@ -1,0 +1,416 @@
+"""What the tests drive and look with: a runtime binary, bundles, and the traces that a container could leave on the host.
+
+Its one rule: it knows command lines and effects, nothing of pyrunc's inside, so that the same test runs on runc and crun.
+Everything a session makes carries the session's token in its path, id or cgroup; leaks are looked for by that token, so that
+other containers of the machine do not disturb. Nobody sleeps here: waiting means a pidfd, a fifo or the end of a process.
+"""
+
+import copy
+import json
+import os
+import pathlib
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "bundles"))
+import make_rootfs  # noqa: E402
+
+WATCHDOG = 60  # seconds; "never hangs" and nothing else: no test judges speed by it
+CGROUP = pathlib.Path("/sys/fs/cgroup")
+ABSENT = object()
+
+BASE = {
+    "ociVersion": "1.2.0",
+    "root": {"path": "rootfs"},
+    "process": {
+        "user": {"uid": 0, "gid": 0},
+        "args": ["/bin/true"],
+        "env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"],
+        "cwd": "/",
+    },
+    "hostname": "tested",
+    "mounts": [
+        {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"]},
+        {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "strictatime", "mode=755", "size=65536k"]},
+        {
+            "destination": "/dev/pts",
+            "type": "devpts",
+            "source": "devpts",
+            "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+        },
+        {"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]},
+        {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"]},
+    ],
+    "linux": {"namespaces": [{"type": t} for t in ("pid", "network", "ipc", "uts", "mount")]},
+}
+WAIT_FOR_TERM = ["/bin/sh", "-c", "trap 'exit 0' TERM; sleep 1000 & wait"]
+
+
+def patch(config, changes):
+    """A copy of `config` with {"/json/pointer": value} set; ABSENT removes, a last element `-` appends. Missing objects are made."""
+    config = copy.deepcopy(config)
+    for pointer, value in changes.items():
+        keys = [k.replace("~1", "/").replace("~0", "~") for k in pointer.split("/")[1:]]
+        node = config
+        for key in keys[:-1]:
+            node = node[int(key)] if isinstance(node, list) else node.setdefault(key, {})
+        last = keys[-1] if keys else None
+        if last is None:
+            config = value
+        elif value is ABSENT:
+            node.pop(int(last) if isinstance(node, list) else last, None)
+        elif isinstance(node, list):
+            node.append(value) if last == "-" else node.__setitem__(int(last), value)
+        else:
+            node[last] = value
+    return config
+
+
+class Bundle:
+    """A bundle directory: config.json and a busybox root."""
+
+    def __init__(self, path, config):
+        self.path = pathlib.Path(path)
+        self.rootfs = self.path / "rootfs"
+        self.config = config
+
+    def write(self, config=None):
+        self.config = self.config if config is None else config
+        (self.path / "config.json").write_text(json.dumps(self.config))
+        return self
+
+    def patch(self, changes):
+        return self.write(patch(self.config, changes))
+
+    def __fspath__(self):
+        return str(self.path)
+
+    def __str__(self):
+        return str(self.path)
+
+
+class Result:
+    """How a call ended: code (negative: killed by that signal), out and err as text, and argv for the message of an assertion."""
+
+    def __init__(self, argv, code, out, err):
+        self.argv = argv
+        self.code = code
+        self.out = out
+        self.err = err
+
+    def __repr__(self):
+        return "%s\n  exit %s\n  out %r\n  err %r" % (" ".join(map(str, self.argv)), self.code, self.out[-2000:], self.err[-2000:])
+
+    @property
+    def said(self):
+        """What stands on stderr, the sentence alone: runc's own form of a line without --log is unwrapped."""
+        line = self.err.strip().rpartition("\n")[2]
+        if line.startswith('time="') and ' msg="' in line:
+            return json.loads('"' + line.partition(' msg="')[2].rstrip('"') + '"')
+        return line
+
+
+class Runtime:
+    """A runtime binary with a state root of its own. `call()` is the general form; the rest are the commands."""
+
+    def __init__(self, path, root, token, cgroup):
+        self.path = str(path)
+        self.name = os.path.basename(self.path)
+        self.root = str(root)
+        self.token = token
+        self.cgroup = cgroup
+        self.count = 0
+        self.ids = []
+        self.env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+
+    is_pyrunc = property(lambda self: self.name.startswith("pyrunc"))
+
+    def new_id(self):
+        self.count += 1
+        name = "%s-%d" % (self.token, self.count)
+        self.ids.append(name)
+        return name
+
+    def argv(self, *args, globals=()):
+        return [self.path, "--root", self.root, *map(str, globals), *[os.fspath(a) if hasattr(a, "__fspath__") else str(a) for a in args]]
+
+    def call(self, *args, globals=(), raw=False, stdin=subprocess.DEVNULL, text=None, env=None, timeout=WATCHDOG, **popen):
+        """Runs the binary to its end. `raw`: argv as given, without --root. `text`: standard input. Output is captured through
+        files, since a container that outlives the call would keep pipes open for ever."""
+        argv = [self.path, *map(str, args)] if raw else self.argv(*args, globals=globals)
+        with Capture() as out, Capture() as err:
+            if text is not None:
+                stdin = Capture(text).file
+            process = subprocess.Popen(argv, stdin=stdin, stdout=out.file, stderr=err.file, env=self.env if env is None else env, **popen)
+            try:
+                code = process.wait(timeout)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                raise AssertionError("hangs: %r; stderr so far: %r" % (argv, err.text())) from None
+            return Result(argv, code, out.text(), err.text())
+
+    def ok(self, *args, **kw):
+        result = self.call(*args, **kw)
+        assert result.code == 0, result
+        return result
+
+    def create(self, bundle, id=None, *options, **kw):
+        id = id or self.new_id()
+        self.ok("create", "--bundle", bundle, *options, id, **kw)
+        return id
+
+    def start(self, id, **kw):
+        return self.ok("start", id, **kw)
+
+    def started(self, bundle, *options, **kw):
+        id = self.create(bundle, None, *options, **kw)
+        self.start(id)
+        return id
+
+    def run(self, bundle, *options, id=None, **kw):
+        """`run` in the foreground: the container's own output and status."""
+        return self.call("run", "--bundle", bundle, *options, id or self.new_id(), **kw)
+
+    def state(self, id):
+        return json.loads(self.ok("state", id).out)
+
+    def status(self, id):
+        return self.state(id)["status"]
+
+    def kill(self, id, signal="KILL", *options):
+        return self.ok("kill", *options, id, signal)
+
+    def delete(self, id, *options):
+        return self.ok("delete", *options, id)
+
+    def stopped(self, id, signal="KILL"):
+        """Kills (unless signal is None) and waits for the end of init. Returns the pid that it had."""
+        pid = self.state(id)["pid"]
+        with Watched(pid) as watched:
+            if signal is not None:
+                self.kill(id, signal)
+            watched.wait()
+        return pid
+
+    def clean(self):
+        """Removes what is left of all ids that were given out. Never fails: a leak is for the leak checker to report."""
+        for id in self.ids:
+            try:
+                known = os.path.exists(os.path.join(self.root, id))
+                if known:
+                    self.call("delete", "--force", id)
+            except AssertionError:
+                pass
+        self.ids.clear()
+
+
+class Capture:
+    """An anonymous file for one stream of a child."""
+
+    def __init__(self, text=""):
+        fd = os.memfd_create("capture", os.MFD_CLOEXEC)
+        self.file = os.fdopen(fd, "w+b")
+        self.file.write(text.encode() if isinstance(text, str) else text)
+        self.file.seek(0)
+
+    def text(self):
+        size = os.fstat(self.file.fileno()).st_size
+        return os.pread(self.file.fileno(), size, 0).decode("utf-8", "surrogateescape")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.file.close()
+
+
+class Watched:
+    """A process that is waited for by pidfd. Reaps it too where it has become our child."""
+
+    def __init__(self, pid):
+        self.pid = pid
+        self.fd = os.pidfd_open(pid)
+
+    def wait(self, timeout=WATCHDOG):
+        poll = select.poll()
+        poll.register(self.fd, select.POLLIN)
+        assert poll.poll(timeout * 1000), "process %d does not end" % self.pid
+        try:
+            return os.waitid(os.P_PIDFD, self.fd, os.WEXITED)
+        except ChildProcessError:
+            return None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        os.close(self.fd)
+
+
+def lines_of(path, count=1, timeout=WATCHDOG, until=None):
+    """Reads from a fifo that the container writes into, until `count` lines, or the line `until`, or its end. Call `fifo()` first."""
+    fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)  # O_RDWR: no end of file between two writers
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    data = b""
+    end = time.monotonic() + timeout
+    try:
+        while data.count(b"\n") < count if until is None else until.encode() not in data.split(b"\n"):
+            assert poll.poll(max(0, end - time.monotonic()) * 1000), "%s: only %r came" % (path, data)
+            data += os.read(fd, 65536)
+    finally:
+        os.close(fd)
+    return data.decode("utf-8", "surrogateescape").splitlines()
+
+
+def fifo(path):
+    os.mkfifo(path, 0o666)
+    os.chmod(path, 0o666)
+    return path
+
+
+def first_error(path):
+    """The objects of a JSON log, one a line."""
+    with open(path, encoding="utf-8") as file:
+        return [json.loads(line) for line in file.read().splitlines()]
+
+
+# ---- what may be left on the host
+
+
+def mounts(needle):
+    with open("/proc/self/mountinfo") as file:
+        return {line.strip().split(" ", 2)[2] for line in file if needle in line}
+
+
+def cgroups(needle):
+    found = set()
+    for top, dirs, _ in os.walk(CGROUP):
+        for name in list(dirs):
+            if needle in name:
+                found.add(os.path.join(top, name))
+                dirs.remove(name)
+    return found
+
+
+def processes(needle):
+    """{pid: command line} of processes in a cgroup, or with a root, an environment or a command line, that carry the token."""
+    found = {}
+    own = {os.getpid(), os.getppid()}
+    for name in os.listdir("/proc"):
+        if not name.isdigit() or int(name) in own:
+            continue
+        text = ""
+        for file in ("cgroup", "cmdline"):
+            try:
+                with open("/proc/%s/%s" % (name, file), errors="replace") as handle:
+                    text += handle.read() + "\n"
+            except OSError:
+                break
+        try:
+            text += os.readlink("/proc/%s/root" % name)
+        except OSError:
+            pass
+        if needle in text and state_of(name) not in ("Z", "X", None):
+            found[int(name)] = text.strip()
+    return found
+
+
+def state_of(pid):
+    try:
+        with open("/proc/%s/stat" % pid) as file:
+            return file.read().rpartition(")")[2].split()[0]
+    except OSError:
+        return None
+
+
+def state_dirs(root):
+    return set(os.listdir(root)) - {".cache", ".filters", "cache"} if os.path.isdir(root) else set()
+
+
+class Traces:
+    """What is there now; `left()` says what has come since."""
+
+    def __init__(self, token, root):
+        self.token = token
+        self.root = root
+        self.before = self.look()
+
+    def look(self):
+        return {
+            "mounts": mounts(self.token),
+            "cgroups": cgroups(self.token),
+            "processes": set(processes(self.token)),
+            "state": state_dirs(self.root),
+        }
+
+    def left(self):
+        now = self.look()
+        return {kind: sorted(now[kind] - self.before[kind]) for kind in now if now[kind] - self.before[kind]}
+
+
+def sweep(token):
+    """Ends what a failed test left, so that it does not spoil the next ones."""
+    for pid in processes(token):
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    for path in sorted(cgroups(token)):
+        for top, _, _ in os.walk(path, topdown=False):
+            try:
+                os.rmdir(top)
+            except OSError:
+                pass
+
+
+def snapshot(directory):
+    """Everything about a tree that an escape could change: {path: (type and mode, uid, gid, size, mtime, content or target)}."""
+    found = {}
+    for top, dirs, files in os.walk(directory):
+        for name in [*dirs, *files, ""]:
+            path = os.path.join(top, name)
+            st = os.lstat(path)
+            body = os.readlink(path) if os.path.islink(path) else (pathlib.Path(path).read_bytes() if os.path.isfile(path) else None)
+            found[path] = (st.st_mode, st.st_uid, st.st_gid, st.st_size, st.st_mtime_ns, body)
+    return found
+
+
+class Workshop:
+    """Makes bundles quickly: one busybox root per session, hard-linked into each bundle's own tree."""
+
+    def __init__(self, directory):
+        self.directory = pathlib.Path(directory)
+        self.busybox = self.directory / "busybox"
+        shutil.copyfile(make_rootfs.busybox_path(), self.busybox)
+        self.busybox.chmod(0o755)
+        self.names = make_rootfs.applets(str(self.busybox))
+        self.count = 0
+
+    def bundle(self, changes=None, config=None, args=None, cgroup=None, link=True):
+        """A new bundle: BASE (or `config`) with `changes` patched in. `link=False` for a test that lets someone write to busybox."""
+        self.count += 1
+        path = self.directory / ("b%d" % self.count)
+        make_rootfs.make_rootfs(str(path / "rootfs"), str(self.busybox), link, self.names)
+        config = patch(BASE if config is None else config, changes or {})
+        if args is not None:
+            config["process"]["args"] = args
+        if cgroup is not None and isinstance(config, dict) and "cgroupsPath" not in config.get("linux", {}):
+            config["linux"]["cgroupsPath"] = "%s-b%d" % (cgroup, self.count)
+        return Bundle(path, config).write()
+
+    def example(self, name, cgroup=None):
+        """bundles/NAME, ready to run; its cgroup below the session's own."""
+        self.count += 1
+        path = self.directory / ("b%d" % self.count)
+        make_rootfs.make_bundle(name, str(path))
+        config = json.loads((path / "config.json").read_text())
+        if cgroup is not None:
+            config["linux"]["cgroupsPath"] = "%s-b%d" % (cgroup, self.count)
+        return Bundle(path, config).write()
