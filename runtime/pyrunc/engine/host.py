@@ -78,6 +78,7 @@ def _reserve(run, warnings, command):
             "owner": posix.geteuid(),
             "cgroup_paths": (run.plans.get("cgroups") or {}).get("paths") or {},
             "own_pid_ns": "pid" in run.plans["namespaces"]["new"],
+            "hook_kinds": sorted(run.plans.get("hooks") or ()),
             "warnings": warnings,
         }
         box.write("plan.json", lean.dumps(run.plans).encode("utf-8", "surrogateescape"))
@@ -133,8 +134,11 @@ def _serve(run, undo):
     poll.register(run.link.fileno(), select.POLLIN)
     poll.register(run.cancel.wake_fd, select.POLLIN)
     while True:
-        poll.poll()
+        ready = [fd for fd, _event in poll.poll()]
         run.check()
+        if run.link.fileno() not in ready:
+            run.cancel.drain()
+            continue
         kind, data, _fds = run.link.receive()
         if kind == handshake.ASK:
             _answer(run, data)

@@ -6,6 +6,8 @@ one for exceptions nobody thought of: the code of the caller must never run in t
 
 import posix
 
+import _signal
+
 from pyrunc.engine import barrier, handshake, rows
 from pyrunc.engine.order import CREATE
 from pyrunc.errors import PyruncError
@@ -18,6 +20,7 @@ PIPE_BUF = 4096
 def main(run, link, gate_fd, result_fd):
     """Never returns."""
     try:
+        _signal.set_wakeup_fd(-1)  # the pipe belongs to the host side
         barrier.close()
         _life(run, link, gate_fd, result_fd)
     except EOFError:

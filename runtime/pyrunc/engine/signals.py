@@ -28,6 +28,13 @@ class Cancel:
         """From here on (undoing) nothing more is noted."""
         self._ignored = True
 
+    def drain(self):
+        """Empties the pipe behind wake_fd."""
+        try:
+            posix.read(self.wake_fd, 512)
+        except BlockingIOError:
+            return
+
     def close(self):
         for number, handler in self._before.items():
             _signal.signal(number, handler)

@@ -1,0 +1,34 @@
+"""kill [--all] ID [SIGNAL]: SIGTERM by default; a name in any case, with or without SIG, or a number."""
+
+from pyrunc.engine import lifecycle
+from pyrunc.engine.prepare import open_state
+from pyrunc.errors import UsageError, quote
+
+NAMES = {
+    "HUP": 1, "INT": 2, "QUIT": 3, "ILL": 4, "TRAP": 5, "ABRT": 6, "IOT": 6, "BUS": 7, "FPE": 8, "KILL": 9, "USR1": 10, "SEGV": 11,
+    "USR2": 12, "PIPE": 13, "ALRM": 14, "TERM": 15, "STKFLT": 16, "CHLD": 17, "CLD": 17, "CONT": 18, "STOP": 19, "TSTP": 20, "TTIN": 21,
+    "TTOU": 22, "URG": 23, "XCPU": 24, "XFSZ": 25, "VTALRM": 26, "PROF": 27, "WINCH": 28, "IO": 29, "POLL": 29, "PWR": 30, "SYS": 31,
+    "RTMIN": 34, "RTMAX": 64,
+}  # fmt: skip
+
+
+def signal_number(text):
+    """'TERM', 'sigkill', '9', 'SIGRTMIN+3' → int. UsageError `unknown signal "X"`."""
+    if text.isascii() and text.isdigit():
+        return min(int(text), 1 << 30)
+    name = text.upper()
+    name = name[3:] if name[:3] == "SIG" else name
+    if name in NAMES:
+        return NAMES[name]
+    for base, sign in (("RTMIN", "+"), ("RTMAX", "-")):
+        head, found, offset = name.partition(sign)
+        if head == base and found and offset.isascii() and offset.isdigit() and int(offset) <= 30:
+            return NAMES[base] + (int(offset) if sign == "+" else -int(offset))
+    raise UsageError('unknown signal "%s"' % quote(text), "kill", None, "a number, or a name such as TERM, SIGKILL or RTMIN+3")
+
+
+def main(options, args):
+    number = signal_number(args[1]) if len(args) > 1 else 15
+    box = open_state(options, args[0])
+    lifecycle.kill(box, number, options.get("all", False))
+    return 0

@@ -1,0 +1,39 @@
+"""list: table or JSON of the containers below --root. A broken one is a line on stderr; the others are shown."""
+
+from pyrunc import lean, log, store
+from pyrunc.engine import status
+from pyrunc.errors import StateError, UsageError, quote
+from pyrunc.oci import state as document
+
+HEAD = ("ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER")
+
+
+def main(options, args):
+    style = options.get("format", "table")
+    if style not in ("table", "json"):
+        raise UsageError("invalid format option: %s" % quote(style), "list", "format", "use table or json")
+    root = store.root_of(options["globals"])
+    rows = []
+    for id in store.ids(root):
+        try:
+            box = store.open_box(root, id).load()
+        except StateError as e:
+            lean.write_all(2, ("load container %s: %s\n" % (id, quote(e.words))).encode())
+            log.debug("list: %s" % e)
+            continue
+        rows.append(document.for_list(box.state, status.of(box)))
+        box.close()
+    if options.get("quiet"):
+        text = "".join(row["id"] + "\n" for row in rows)
+    elif style == "json":
+        text = lean.dumps(rows or None)
+    else:
+        text = table([HEAD] + [tuple(quote(str(row[k])) for k in ("id", "pid", "status", "bundle", "created", "owner")) for row in rows])
+    lean.write_all(1, text.encode("utf-8", "surrogateescape"))
+    return 0
+
+
+def table(rows):
+    """Columns padded to their widest cell, three blanks between (Go's tabwriter as runc sets it up)."""
+    widths = [max(12, *(len(row[i]) + 1 for row in rows)) for i in range(len(rows[0]) - 1)]
+    return "".join("".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)) + row[-1] + "\n" for row in rows)

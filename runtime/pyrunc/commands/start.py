@@ -1,0 +1,14 @@
+"""start ID: opens the gate and waits until the program has been executed."""
+
+from pyrunc.engine import lifecycle
+from pyrunc.engine.prepare import open_state
+
+
+def main(options, args):
+    box = open_state(options, args[0])
+    box.lock("start").load()
+    try:
+        lifecycle.start(box, options)
+    finally:
+        box.unlock()
+    return 0

@@ -1,0 +1,266 @@
+"""start, kill and delete: what happens to a container that exists."""
+
+import posix
+import select
+import time
+
+from pyrunc import lean, log
+from pyrunc.engine import gate, handshake, planner, rows, signals, status
+from pyrunc.engine.order import DELETE, START
+from pyrunc.engine.run import Run
+from pyrunc.errors import CALLER_TEXT, HookFailure, PyruncError, StateError, StepFailure
+from pyrunc.linux import pidfd
+
+GONE_MS = 10_000  # how long delete --force waits for init to vanish
+
+
+def run_of(box, options, config=None):
+    """A Run for verbs of later commands: plans as stored, the config only where it is needed."""
+    plans = box.plan()
+    run = Run(box.id, box.state.get("bundle", ""), config or {}, plans, options, box.path.rpartition("/")[0])
+    run.box = box
+    run.pid = box.state.get("pid", 0)
+    run.annotations = box.state.get("annotations", {})
+    return run
+
+
+# -- start ---------------------------------------------------------------------------------------------------------------
+
+
+def start(box, options):
+    """Lets init go on and waits until the program has been executed, or has failed to be. StateError, StepFailure, HookFailure."""
+    now = status.of(box)
+    if now != "created":
+        words = {"running": "start-running", "paused": "start-paused"}.get(now, "start-stopped")
+        raise StateError(CALLER_TEXT[words], box.id, now)
+    fd = pidfd.open_init(box.state["pid"], box.state["start_time"])
+    ends = gate.open_both(box) if fd >= 0 else None
+    if ends is None:
+        raise StateError(CALLER_TEXT["start-stopped"], box.id, "stopped", hint="its init is gone; delete the container")
+    try:
+        _release(box, ends, fd)
+    finally:
+        for end in ends:
+            posix.close(end)
+    gate.remove(box)
+    box.record("status", "running")
+    plans_have_hooks = "poststart" in (box.state.get("hook_kinds") or ())
+    if plans_have_hooks:
+        _poststart(box, options, fd)
+    posix.close(fd)
+
+
+def _release(box, ends, init_fd):
+    gate_fd, result_fd = ends
+    posix.write(gate_fd, b"0")
+    poll = select.poll()
+    poll.register(result_fd, select.POLLIN | select.POLLHUP)
+    poll.register(init_fd, select.POLLIN)
+    while True:
+        events = dict(poll.poll())
+        if result_fd in events:
+            data = _read(result_fd)
+            if data is None:  # a writer is still there and has said nothing: only init's end came up
+                continue
+            if data:
+                gate.remove(box)
+                raise _failed(box, data)
+            _prove_executed(box, init_fd)
+            return
+        if init_fd in events:
+            gate.remove(box)
+            raise StepFailure("init died before the program was executed", "start", "init", "/process/args")
+
+
+def _read(fd):
+    """bytes, b"" at the end, None when there is nothing yet."""
+    try:
+        return posix.read(fd, 8192)
+    except BlockingIOError:
+        return None
+
+
+def _prove_executed(box, init_fd):
+    """The end of `result` means execve, or a death that left no word: a filter that kills. A dead init that never became the
+    program still has init's exit: killed by SIGSYS, seen through the pidfd as long as the kernel tells."""
+    number = pidfd.exit_signal(init_fd)
+    if number == 31:
+        gate.remove(box)
+        raise StepFailure(
+            "init was killed by the seccomp profile before or at execve", "seccomp.op_late", "init", "/linux/seccomp",
+            hint="allow execve, write, close_range and exit_group",
+        )  # fmt: skip
+
+
+def _failed(box, data):
+    if data[:1] == handshake.C_FAIL:
+        from _struct import unpack
+
+        e = planner.module("program").failure(unpack(handshake.RECORD, data[: handshake.RECORD_SIZE]), box.plan())
+    else:
+        e = rows.rebuild(lean.loads(data[1:]), "init")
+    if not isinstance(e, HookFailure):
+        e.words = "unable to start container process: " + e.words
+    return e
+
+
+def _poststart(box, options, init_fd):
+    run = run_of(box, options)
+    run.pidfd = init_fd
+    cancel = run.cancel = signals.Cancel()
+    try:
+        rows.walk(START, "started", "host", run)
+    except PyruncError:
+        pidfd.kill(init_fd, 9)
+        _wait_gone(init_fd, GONE_MS)
+        _destroy(box, options)
+        raise
+    finally:
+        run.cancel = None
+        cancel.close()
+
+
+# -- kill ----------------------------------------------------------------------------------------------------------------
+
+
+def kill(box, number, everyone=False):
+    """Sends a signal to init; with `everyone`, or KILL where the pid namespace is shared, to every process of the cgroup.
+
+    StateError `container not running`. Takes no lock: a create or exec that holds it must not delay a stop.
+    """
+    state = box.state
+    paths = state.get("cgroup_paths") or {}
+    if everyone or (number == 9 and not state.get("own_pid_ns", True)):
+        if paths:
+            from pyrunc.cgroup import kill as cgroup_kill
+
+            cgroup_kill.kill_all(paths, number)
+        else:
+            _signal_init(state, number)
+        _thaw_killed(state, number)
+        return
+    if not _signal_init(state, number):
+        raise StateError(CALLER_TEXT["not-running"], box.id, "stopped")
+    _thaw_killed(state, number)
+
+
+def _signal_init(state, number):
+    """False when init is gone. OSError EINVAL for a number the kernel does not know."""
+    if not status.is_alive(state):
+        return False
+    fd = pidfd.open_init(state["pid"], state["start_time"])
+    if fd < 0:
+        return False
+    try:
+        return pidfd.kill(fd, number)
+    except OSError as e:
+        e.words = "unable to signal init: %s" % lean_text(e)
+        raise StepFailure.from_oserror(e, "kill", "host") from e
+    finally:
+        posix.close(fd)
+
+
+def lean_text(e):
+    from pyrunc.errors import errno_text
+
+    return errno_text(e.errno)
+
+
+def _thaw_killed(state, number):
+    """A frozen task of cgroup v1 dies of KILL only once it is thawed."""
+    if number == 9 and status.is_frozen(state):
+        from pyrunc.cgroup import freeze
+
+        freeze.thaw(state["cgroup_paths"])
+
+
+# -- delete --------------------------------------------------------------------------------------------------------------
+
+
+def delete(box, options, force=False):
+    """Gives everything back, then forgets the id. StateError when the container is alive and `force` is not given."""
+    now = status.of(box)
+    if now in ("running", "paused") and not force:
+        raise StateError(CALLER_TEXT["delete-alive"] % (box.id, now), box.id, now, hint="kill it first, or use delete --force")
+    if now != "stopped":
+        _end(box)
+    _destroy(box, options)
+
+
+def _end(box):
+    """KILL, thaw, and a bounded wait until init has gone."""
+    fd = pidfd.open_init(box.state["pid"], box.state["start_time"])
+    try:
+        kill(box, 9)
+    except StateError:
+        log.debug("init had gone by itself")
+    if fd >= 0:
+        try:
+            if not _wait_gone(fd, GONE_MS):
+                raise StateError("container init still running", box.id, hint="pid %d does not die: is it in an uninterruptible wait?" % box.state["pid"])
+        finally:
+            posix.close(fd)
+
+
+def _wait_gone(fd, timeout_ms):
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(timeout_ms))
+
+
+def _destroy(box, options):
+    run = run_of(box, options)
+    paths = box.state.get("cgroup_paths") or {}
+    if paths:
+        from pyrunc.cgroup import kill as cgroup_kill
+
+        cgroup_kill.end_all(paths)
+    for row in DELETE:
+        part, verb = row[1], row[2]
+        entry = run.plans.get(part)
+        if row[0] == "delete" and entry is not None:
+            rows.call(part, verb, "host", entry, run)
+    box_id, box_path = box.id, box.path
+    hooks = run.plans.get("hooks")
+    box.forget()
+    run.box = None
+    if hooks is not None:
+        try:
+            rows.call("hooks", "host_poststop", "host", hooks, run)
+        except (PyruncError, OSError) as e:
+            log.warn("poststop hooks of %s (%s): %s" % (box_id, box_path, e))
+
+
+def delete_broken(box, options, error):
+    """delete --force of a directory whose state can't be read: its processes are found by the cgroup that the plan names."""
+    log.debug("state is unreadable: %s" % error)
+    try:
+        plans = box.plan()
+    except PyruncError:
+        plans = {}
+    entry = plans.get("cgroups") if type(plans) is dict else None
+    if entry and entry.get("paths"):
+        from pyrunc.cgroup import kill as cgroup_kill
+
+        cgroup_kill.end_all(entry["paths"])
+        run = Run(box.id, "", {}, {}, options, box.path.rpartition("/")[0])
+        run.box = None
+        rows.call("cgroups", "undo_make", "host", entry, run)
+    box.forget()
+
+
+def break_lock(box, command):
+    """delete --force when another command holds the lock for too long: ends the recorded holder, if it is a pyrunc of this boot."""
+    holder = box.holder()
+    if holder is None:
+        raise StateError("the container is busy: held by an unknown process", box.id)
+    fd = pidfd.open_any(holder[1])
+    if fd >= 0:
+        pidfd.kill(fd, 9)
+        _wait_gone(fd, 1000)
+        posix.close(fd)
+    box.lock(command, 2000)
+
+
+def wait_ms(begin_ns):
+    return (time.monotonic_ns() - begin_ns) // 1_000_000

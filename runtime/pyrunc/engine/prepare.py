@@ -1,0 +1,137 @@
+"""From the command line to a Run: bundle, config, validation, plans. Touches nothing but the working directory."""
+
+import posix
+
+from pyrunc import log, store
+from pyrunc.engine import planner
+from pyrunc.engine.run import Run
+from pyrunc.errors import CALLER_TEXT, Refusal, StateError, UsageError, errno_text, quote
+from pyrunc.linux import fds
+from pyrunc.oci import load, normalise, validate
+
+
+def bundle_of(options):
+    """Absolute bundle directory; the process moves there, as relative paths of the config start there."""
+    bundle = store.absolute(options.get("bundle") or ".")
+    try:
+        posix.chdir(bundle)
+    except (OSError, ValueError) as e:
+        text = errno_text(e.errno) if isinstance(e, OSError) else "the path has a NUL byte"
+        raise UsageError("chdir %s: %s" % (quote(bundle), text), None, "bundle", "give --bundle the directory that holds config.json") from None
+    return bundle
+
+
+def read_config(options, bundle):
+    """The normalised, valid config. Refusal with the pointer of the first problem, worded by jsonschema where it can be."""
+    path = options.get("config") or "config.json"
+    doc, raw = load.config(path)
+    doc = normalise.config(doc)
+    problems = validate.check(doc)
+    if problems:
+        raise refusal(problems[0])
+    return doc
+
+
+def refusal(problem):
+    """(pointer, words, value) of the validator → Refusal."""
+    pointer, words, value = problem
+    return Refusal("%s: %s" % (words, quote(_shown(value))) if value is not None else words, pointer or "/")
+
+
+def _shown(value):
+    if isinstance(value, str):
+        return '"%s"' % value
+    from pyrunc import lean
+
+    text = lean.dumps(value)
+    return text
+
+
+def caller_paths(options):
+    """Paths on the command line that belong to the caller's cwd: made absolute before the move to the bundle."""
+    for name in ("pid_file", "console_socket", "pidfd_socket", "config"):
+        if options.get(name) is not None:
+            if "\0" in options[name]:
+                raise UsageError("--%s has a NUL byte" % name.replace("_", "-"), None, name)
+            options[name] = store.absolute(options[name])
+
+
+def number(options, name, default=0):
+    """A count on the command line."""
+    text = options.get(name)
+    if text is None:
+        return default
+    if not text.isascii() or not text.isdigit() or len(text) > 7:
+        raise UsageError('invalid value "%s" for flag -%s: want a number' % (quote(text), name.replace("_", "-")), None, name)
+    return int(text)
+
+
+def listen_fds():
+    """LISTEN_FDS, if the descriptors are meant for this very process (sd_listen_fds(3))."""
+    env = posix.environ
+    count = env.get(b"LISTEN_FDS", b"")
+    if not count.isdigit() or env.get(b"LISTEN_PID") != b"%d" % posix.getpid():
+        return 0
+    return int(count)
+
+
+def prepare(options, id, command):
+    """(Run, warnings) for create and run."""
+    top = options["globals"]
+    store.check_id(id)
+    root = store.root_of(top)
+    caller_paths(options)
+    asked = {
+        "command": command,
+        "no_pivot": options.get("no_pivot", False),
+        "no_new_keyring": options.get("no_new_keyring", False),
+        "preserve_fds": number(options, "preserve_fds"),
+        "listen_fds": listen_fds(),
+        "inherited_fds": fds.inherited(),
+        "console_socket": options.get("console_socket"),
+        "pidfd_socket": options.get("pidfd_socket"),
+        "pid_file": options.get("pid_file"),
+        "detach": command == "create" or options.get("detach", False),
+        "keep": options.get("keep", False),
+        "no_subreaper": options.get("no_subreaper", False),
+        "systemd_cgroup": top.get("systemd_cgroup", False) or top.get("cgroup_manager") == "systemd",
+        "cgroup_manager": top.get("cgroup_manager") or ("systemd" if top.get("systemd_cgroup") else "cgroupfs"),
+        "rootless": top.get("rootless", "auto"),
+        "notify_socket": _environment(b"NOTIFY_SOCKET"),
+    }
+    bundle = bundle_of(options)
+    config = read_config(options, bundle)
+    check_terminal(config, asked)
+    ctx = planner.Context(id, bundle, config, asked, root)
+    plans = planner.plan(config, ctx)
+    for pointer, text in ctx.warnings:
+        log.warn("%s: %s" % (pointer, text))
+    return Run(id, bundle, config, plans, ctx.options, root), ctx.warnings
+
+
+def _environment(name):
+    from pyrunc import lean
+
+    value = posix.environ.get(name)
+    return lean.fsdecode(value) if value else None
+
+
+def check_terminal(config, asked):
+    """terminal and --console-socket go together when nobody stays to relay (words of runc)."""
+    process = config.get("process")
+    if process is None:
+        raise Refusal("process property must not be empty", "/process", "give /process with args, cwd and user")
+    terminal = process.get("terminal", False)
+    if asked["detach"] and terminal and not asked["console_socket"]:
+        raise Refusal("cannot allocate tty if runc will detach without setting console socket", "/process/terminal", "give --console-socket, or set terminal to false")
+    if asked["console_socket"] and not (asked["detach"] and terminal):
+        raise Refusal("cannot use console socket if runc will not detach or allocate tty", "/process/terminal", "set terminal to true and detach, or drop --console-socket")
+
+
+def open_state(options, id):
+    """A Box with its state read, for the commands that act on a container."""
+    return store.open_box(store.root_of(options["globals"]), id).load()
+
+
+def unknown(id):
+    return StateError(CALLER_TEXT["unknown"], id)

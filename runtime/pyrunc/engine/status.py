@@ -1,0 +1,45 @@
+"""What a container is: creating, created, running, paused or stopped (runtime-spec, runtime.md#state). Takes no lock."""
+
+from pyrunc.engine import gate
+from pyrunc.linux import pidfd
+
+
+def is_alive(state):
+    """True while the recorded init exists and is not a zombie: pid, start time and boot must all be those of create."""
+    pid = state["pid"]
+    return pid > 1 and pidfd.start_time(pid, living=True) == state["start_time"] and state["boot_id"] == pidfd.boot_id()
+
+
+def of(box):
+    """Status word of a loaded Box."""
+    state = box.state
+    if not is_alive(state):
+        if state["status"] == "creating" and state["pid"] == 0 and _maker_lives(box):
+            return "creating"
+        return "stopped"
+    if state["status"] == "creating":
+        return "creating"
+    if is_frozen(state):
+        return "paused"
+    return "created" if gate.is_waiting(box) else "running"
+
+
+def _maker_lives(box):
+    """A create that has not cloned yet holds the lock; asking does not wait."""
+    import fcntl
+
+    try:
+        fcntl.flock(box.fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    fcntl.flock(box.fd, fcntl.LOCK_UN)
+    return False
+
+
+def is_frozen(state):
+    paths = state.get("cgroup_paths")
+    if not paths:
+        return False
+    from pyrunc.cgroup import freeze
+
+    return freeze.is_frozen(paths)
