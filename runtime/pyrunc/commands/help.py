@@ -1,0 +1,88 @@
+"""help, --help, CMD --help: made from the table of commands, so that no option can be missing. Goes to stdout."""
+
+from pyrunc import cli, lean
+
+ABOUT = {
+    "create": "make a container up to the point where its program would start",
+    "run": "create and start a container; attended unless --detach",
+    "start": "execute the program of a created container",
+    "state": "print the state of a container as JSON",
+    "kill": "send a signal to a container's init",
+    "delete": "give back all that a container holds",
+    "list": "list the containers below --root",
+    "spec": "write a config.json to begin with",
+    "features": "print what this runtime can do, as JSON",
+    "plan": "show what create would do, without doing it",
+    "validate": "check a bundle and report every problem at once",
+    "help": "show this, or the options of a command",
+    "version": "print the version",
+}
+POSITIONAL = {
+    "create": "ID", "run": "ID", "start": "ID", "state": "ID", "kill": "ID [SIGNAL]", "delete": "ID", "plan": "[ID]", "validate": "[BUNDLE]",
+    "help": "[COMMAND]",
+}  # fmt: skip
+MEANING = {
+    "root": "directory of the containers' state (/run/pyrunc)",
+    "log": "file that a failure is written to",
+    "log-format": "text or json",
+    "log-level": "error, warning or debug",
+    "debug": "write debug lines to the log",
+    "systemd-cgroup": "cgroupsPath is slice:prefix:name, made by systemd",
+    "rootless": "true, false or auto",
+    "cgroup-manager": "cgroupfs, systemd or disabled",
+    "criu": "accepted and ignored",
+    "help": "show this",
+    "version": "print the version",
+    "bundle": "directory that holds config.json (.)",
+    "config": "file to read in place of the bundle's config.json",
+    "console-socket": "unix socket that the terminal's master is sent to",
+    "pidfd-socket": "unix socket that init's pidfd is sent to",
+    "pid-file": "file that init's pid is written to",
+    "no-pivot": "move the root in place of pivot_root (for a ramdisk)",
+    "no-new-keyring": "stay in the caller's session keyring",
+    "preserve-fds": "pass this many descriptors, from 3 on",
+    "no-subreaper": "do not take in orphans while attending",
+    "keep": "do not delete the container after its end",
+    "detach": "return when the program has been started",
+    "all": "signal every process of the container",
+    "force": "kill it first; unknown ids are no error",
+    "format": "table or json (validate: text or json)",
+    "quiet": "ids only",
+    "deviations": "list where pyrunc is stricter than runc",
+    "json": "as JSON",
+    "schema-only": "only the JSON schema, on the file as it is",
+    "strict": "warnings are problems too",
+}
+
+
+def main(options, args):
+    command = args[0] if args else None
+    text = top() if command not in cli.COMMANDS else of(command)
+    lean.write_all(1, text.encode())
+    return 0
+
+
+def top():
+    lines = ["pyrunc: an OCI container runtime", "", "usage: pyrunc [global options] COMMAND [options] [arguments]", "", "commands:"]
+    lines += ["  %-10s %s" % (name, ABOUT.get(name, "")) for name in cli.COMMANDS]
+    lines += ["", "global options:"] + _options(cli.GLOBAL, cli.GLOBAL_SHORT)
+    lines += ["", "'pyrunc COMMAND --help' shows a command's options."]
+    return "\n".join(lines) + "\n"
+
+
+def of(command):
+    _sealed, kinds, short, _fewest, _most, _ends = cli.COMMANDS[command]
+    lines = ["pyrunc %s: %s" % (command, ABOUT.get(command, "")), "", "usage: pyrunc %s [options] %s" % (command, POSITIONAL.get(command, ""))]
+    if kinds:
+        lines += ["", "options:"] + _options(kinds, short)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _options(kinds, short):
+    letters = {long: letter for letter, long in short.items()}
+    lines = []
+    for name, kind in kinds.items():
+        head = "--%s%s" % (name, "" if kind == cli.B else " VALUE")
+        head += ", -%s" % letters[name] if name in letters else ""
+        lines.append(("  %-26s %s" % (head, MEANING.get(name, ""))).rstrip())
+    return lines

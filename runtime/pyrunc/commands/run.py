@@ -1,0 +1,57 @@
+"""run ID: create, start, and, unless detached, attend and delete. Returns the program's status."""
+
+import posix
+
+from pyrunc.engine import attend, host, lifecycle
+from pyrunc.engine.prepare import prepare
+
+
+def main(options, args):
+    run, warnings = prepare(options, args[0], "run")
+    if run.options["detach"]:
+        _begin(run, warnings, options)
+        return 0
+    caught = terminal = None
+    try:
+        if not run.options["no_subreaper"]:
+            attend.be_subreaper()
+        if "terminal" in run.plans:
+            terminal = attend.Terminal()
+            run.fds["console"] = terminal.their_fd
+        host.create(run, warnings, "run")
+        if terminal is not None:
+            terminal.receive()
+        caught = attend.Signals()
+        _start(run, options)
+        status = attend.attend(run.pid, run.pidfd, terminal, caught)
+    finally:
+        if terminal is not None:
+            terminal.close()
+        if caught is not None:
+            caught.close()
+    if not run.options["keep"]:
+        run.box.lock("run")
+        lifecycle.delete(run.box, options, force=True)
+    return status
+
+
+def _begin(run, warnings, options):
+    host.create(run, warnings, "run")
+    _start(run, options)
+
+
+def _start(run, options):
+    """start; when it fails nothing of the container may stay."""
+    box = run.box
+    box.lock("run")
+    try:
+        lifecycle.start(box, options)
+    except BaseException:
+        if box.fd >= 0:
+            lifecycle.delete(box, options, force=True)
+        raise
+    finally:
+        if box.fd >= 0:
+            box.unlock()
+    if run.options["detach"]:
+        posix.close(run.pidfd)

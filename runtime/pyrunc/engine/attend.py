@@ -1,0 +1,251 @@
+"""Foreground run and exec: signals are passed on, a terminal is relayed, the program's status becomes ours.
+
+Without a terminal the program has our own descriptors and there is nothing to relay. With one, its pty's master comes to us over a
+socket pair: our own terminal goes raw, bytes go both ways, its size follows ours, and it is restored on every way out.
+"""
+
+import fcntl
+import posix
+import select
+
+import _signal
+import _socket
+from _struct import pack, unpack
+
+from pyrunc.engine.handshake import MSG_CMSG_CLOEXEC, SCM_RIGHTS
+from pyrunc.errors import StepFailure
+from pyrunc.linux import _syscalls, pidfd
+
+TCGETS, TCSETSW, TIOCGWINSZ, TIOCSWINSZ = 0x5401, 0x5403, 0x5413, 0x5414
+PR_SET_CHILD_SUBREAPER = 36
+SIGCHLD, SIGURG, SIGWINCH, SIGKILL, SIGSTOP, SIGPIPE = 17, 23, 28, 9, 19, 13
+EIO = 5
+CHUNK = 32768
+# Synchronous ones speak of ourselves; WINCH and CHLD have meanings of their own here. SIGURG is what Go runtimes use among themselves.
+OURS = {SIGKILL, SIGSTOP, SIGPIPE, SIGURG, 4, 5, 7, 8, 11, 31}
+
+
+class Signals:
+    """All signals of this process as bytes of a pipe, in the order of their coming."""
+
+    def __init__(self):
+        self.fd, self._write_fd = posix.pipe2(posix.O_CLOEXEC | posix.O_NONBLOCK)
+        self._before_fd = _signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
+        self._before = {}
+        for number in range(1, 65):
+            if number in OURS or number in (32, 33):
+                continue
+            handler = _signal.getsignal(number)
+            if handler is not _signal.SIG_IGN or number == SIGCHLD:
+                self._before[number] = _signal.signal(number, _noted)
+
+    def read(self):
+        try:
+            return posix.read(self.fd, 512)
+        except BlockingIOError:
+            return b""
+
+    def close(self):
+        for number, handler in self._before.items():
+            if handler is not None:
+                _signal.signal(number, handler)
+        _signal.set_wakeup_fd(self._before_fd)
+        posix.close(self.fd)
+        posix.close(self._write_fd)
+
+
+def _noted(_number, _frame):
+    """The byte in the pipe says all."""
+
+
+class Terminal:
+    """Our end of the container's terminal, and our own terminal beside it (if standard input is one)."""
+
+    def __init__(self):
+        self.ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+        self.their_fd = theirs.detach()
+        self.master = -1
+        self.saved = None
+
+    def receive(self):
+        """Takes the master that init sent, once create has returned."""
+        posix.close(self.their_fd)
+        _body, extra, _flags, _from = self.ours.recvmsg(4096, _socket.CMSG_SPACE(4), MSG_CMSG_CLOEXEC)
+        self.ours.close()
+        for level, kind, raw in extra:
+            if level == _socket.SOL_SOCKET and kind == SCM_RIGHTS:
+                self.master = unpack("i", raw[:4])[0]
+                posix.set_blocking(self.master, False)
+                self.resize()
+                return
+        raise StepFailure("the container sent no terminal", "attend.receive", "host", "/process/terminal")
+
+    def raw(self):
+        """Our own terminal byte by byte, as cfmakeraw(3) does it."""
+        if not posix.isatty(0):
+            return
+        self.saved = fcntl.ioctl(0, TCGETS, bytes(36))
+        iflag, oflag, cflag, lflag = unpack("4I", self.saved[:16])
+        iflag &= ~0o2753  # IGNBRK BRKINT PARMRK ISTRIP INLCR IGNCR ICRNL IXON
+        oflag &= ~1  # OPOST
+        lflag &= ~0o100113  # ECHO ECHONL ICANON ISIG IEXTEN
+        cflag = cflag & ~0o460 | 0o60  # CSIZE PARENB, CS8
+        fcntl.ioctl(0, TCSETSW, pack("4I", iflag, oflag, cflag, lflag) + self.saved[16:])
+
+    def restore(self):
+        if self.saved is not None:
+            fcntl.ioctl(0, TCSETSW, self.saved)
+            self.saved = None
+
+    def resize(self):
+        if posix.isatty(0):
+            fcntl.ioctl(self.master, TIOCSWINSZ, fcntl.ioctl(0, TIOCGWINSZ, bytes(8)))
+
+    def close(self):
+        self.restore()
+        if self.master >= 0:
+            posix.close(self.master)
+            self.master = -1
+
+
+def be_subreaper():
+    """Orphans of the container without an own pid namespace come to us (prctl(2))."""
+    _syscalls.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+class Relay:
+    """Bytes both ways. Each direction holds at most one chunk, so a side that does not read slows the other down."""
+
+    def __init__(self, terminal, poll):
+        self.terminal = terminal
+        self.poll = poll
+        self.to_master = b""
+        self.to_stdout = b""
+        self.stdin_open = True
+        self.master_open = True
+
+    def watch(self):
+        """Asks for what can be used right now, and for nothing else: no busy loop when one side is full."""
+        wanted = {0: 0, 1: 0, self.terminal.master: 0}
+        if self.master_open:
+            if not self.to_stdout:
+                wanted[self.terminal.master] |= select.POLLIN
+            if self.to_master:
+                wanted[self.terminal.master] |= select.POLLOUT
+            elif self.stdin_open:
+                wanted[0] |= select.POLLIN
+        if self.to_stdout:
+            wanted[1] |= select.POLLOUT
+        for fd, events in wanted.items():
+            if events:
+                self.poll.register(fd, events)
+            else:
+                try:
+                    self.poll.unregister(fd)
+                except KeyError:
+                    continue
+
+    def act(self, fd, events):
+        if fd == 0:
+            self._from_stdin()
+        elif fd == 1:
+            self._to_stdout()
+        elif fd == self.terminal.master:
+            if events & (select.POLLIN | select.POLLHUP | select.POLLERR):
+                self.from_master()
+            if events & select.POLLOUT and self.to_master:
+                self._to_master()
+
+    def _from_stdin(self):
+        data = posix.read(0, CHUNK)
+        if data:
+            self.to_master = data
+        else:
+            self.stdin_open = False
+
+    def _to_master(self):
+        try:
+            self.to_master = self.to_master[posix.write(self.terminal.master, self.to_master) :]
+        except BlockingIOError:
+            return
+        except OSError as e:
+            if e.errno != EIO:
+                raise
+            self.to_master = b""
+
+    def from_master(self):
+        """False when there is nothing more to read for now."""
+        if self.to_stdout:
+            return False
+        try:
+            self.to_stdout = posix.read(self.terminal.master, CHUNK)
+        except BlockingIOError:
+            return False
+        except OSError as e:
+            if e.errno != EIO:  # the last slave was closed
+                raise
+        if not self.to_stdout:
+            self.master_open = False
+            return False
+        return True
+
+    def _to_stdout(self):
+        try:
+            self.to_stdout = self.to_stdout[posix.write(1, self.to_stdout[:4096]) :]
+        except OSError:  # nobody reads us any more; the container goes on
+            self.to_stdout = b""
+
+    def drain(self):
+        """After the program's end: what it had written still comes out."""
+        while self.to_stdout or self.from_master():
+            self._to_stdout()
+
+
+def attend(pid, fd, terminal=None, caught=None):
+    """Waits for a child while passing signals on and relaying. Returns its exit status, or 128 + the signal that ended it."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    poll.register(caught.fd, select.POLLIN)
+    relay = None
+    if terminal is not None:
+        terminal.raw()
+        relay = Relay(terminal, poll)
+    while True:
+        if relay is not None:
+            relay.watch()
+        for ready, events in poll.poll():
+            if ready == caught.fd:
+                _pass_on(caught.read(), fd, terminal)
+            elif ready == fd:
+                if relay is not None:
+                    relay.drain()
+                return _status(pid, fd)
+            elif relay is not None:
+                relay.act(ready, events)
+
+
+def _pass_on(numbers, fd, terminal):
+    for number in numbers:
+        if number == SIGCHLD:
+            _reap(fd)
+        elif number == SIGWINCH and terminal is not None:
+            terminal.resize()
+        else:
+            pidfd.kill(fd, number)
+
+
+def _reap(fd):
+    """Orphans that came to us as subreaper; the container's own init is left for the end."""
+    while True:
+        try:
+            info = posix.waitid(posix.P_ALL, 0, posix.WEXITED | posix.WNOHANG | posix.WNOWAIT)
+        except ChildProcessError:
+            return
+        if info is None or pidfd.pid_of(fd) == info.si_pid:
+            return
+        posix.waitid(posix.P_PID, info.si_pid, posix.WEXITED)
+
+
+def _status(pid, fd):
+    info = posix.waitid(posix.P_PIDFD, fd, posix.WEXITED)
+    return info.si_status if info.si_code == posix.CLD_EXITED else 128 + info.si_status
