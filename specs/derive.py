@@ -1,0 +1,210 @@
+#!/usr/bin/env python3
+"""Makes runtime/pyrunc/oci/schema_table.py, the fast validator's table, from the JSON schemas in this directory.
+
+    specs/derive.py             writes the table
+    specs/derive.py --check     says whether the table in the tree is the one that would be written
+
+The schemas are the authority and are kept verbatim; new ones are put here, then this is run. It takes the part of draft-04 that
+they use and stops at anything else, so that no rule is lost in silence. `pattern` becomes a list of character classes that
+oci/validate.py matches by hand: `re` is too slow to load for a runtime. Sections of other platforms become "an object": the
+normalisation drops them before validation, and `validate --schema-only` still looks into them through jsonschema.
+"""
+
+import json
+import pathlib
+import sys
+
+HERE = pathlib.Path(__file__).resolve().parent
+TARGET = HERE.parent / "runtime/pyrunc/oci/schema_table.py"
+FOREIGN = ("solaris", "windows", "vm", "zos", "freebsd")
+IGNORED = {"description", "$schema", "definitions"}
+ANY_KEY = ".{1,}"
+
+HEAD = '''"""The JSON schemas of the runtime-spec as one table. Made by specs/derive.py; not to be edited.
+
+A rule is a tuple, its kind first:
+  ("s",) string   ("b",) true or false   ("i", low, high) integer in a range   ("n", low or None) integer   ("e", words) one of these
+  ("p", pattern, units) string: units are (characters, least, most or None, whether these are the ones excluded)
+  ("o", required, properties, rest) object: rest is the rule for values of all other keys, or None
+  ("a", rule, least) list   ("x",) anything
+"""
+
+'''
+
+
+class Derived:
+    """Reads the schemas and names each distinct rule once."""
+
+    def __init__(self):
+        self.files = {}
+        self.names = {}  # text of a rule -> its name in the table
+        self.lines = []
+
+    def load(self, name):
+        if name not in self.files:
+            self.files[name] = json.loads((HERE / name).read_text())
+        return self.files[name]
+
+    def resolve(self, ref, here):
+        name, _, pointer = ref.partition("#")
+        node = self.load(name or here)
+        for step in pointer.strip("/").split("/"):
+            node = node[step]
+        return node, name or here
+
+    def flat(self, node, here):
+        """-> (schema without $ref, allOf and anyOf, the file that it stands in)."""
+        while True:
+            if "$ref" in node:  # draft-04: whatever stands beside a $ref is void
+                node, here = self.resolve(node["$ref"], here)
+            elif "anyOf" in node:
+                known(node, {"anyOf"})
+                (node,) = node["anyOf"]
+            elif "allOf" in node:
+                node = self.merged(node, here)
+            else:
+                return node, here
+
+    def merged(self, node, here):
+        known(node, {"allOf", "type"})
+        out = {"type": "object", "properties": {}, "required": []}
+        for part in node["allOf"]:
+            part, where = self.flat(part, here)
+            known(part, {"type", "properties", "required"})
+            assert part["type"] == "object"
+            out["required"] += part.get("required", [])
+            for key, value in part.get("properties", {}).items():
+                out["properties"][key] = {"$ref": value["$ref"] if where == here or "#" != value["$ref"][0] else where + value["$ref"]}
+        return out
+
+    def rule(self, node, here, top=""):
+        """-> the text of the rule: a name of the table."""
+        node, here = self.flat(node, here)
+        kind = node.get("type")
+        if kind is None:
+            known(node, set())
+            return self.name(show(("x",)))
+        return self.name(getattr(self, "on_" + kind)(node, here, top))
+
+    def on_string(self, node, here, top):
+        known(node, {"type", "enum", "pattern"})
+        if "enum" in node:
+            return show(("e", tuple(node["enum"])))
+        if "pattern" in node:
+            return show(("p", node["pattern"], units(node["pattern"])))
+        return show(("s",))
+
+    def on_boolean(self, node, here, top):
+        known(node, {"type"})
+        return show(("b",))
+
+    def on_integer(self, node, here, top):
+        known(node, {"type", "minimum", "maximum"})
+        low, high = node.get("minimum"), node.get("maximum")
+        if high is None:
+            return show(("n", low))
+        return show(("i", low, high))
+
+    def on_array(self, node, here, top):
+        known(node, {"type", "items", "minItems"})
+        return '("a", %s, %d)' % (self.rule(node["items"], here), node.get("minItems", 0))
+
+    def on_object(self, node, here, top):
+        known(node, {"type", "properties", "required", "additionalProperties", "patternProperties"})
+        rest = "None"
+        if "patternProperties" in node:
+            ((pattern, value),) = node["patternProperties"].items()
+            assert pattern == ANY_KEY and not node.get("properties")
+            rest = self.rule(value, here)
+        if "additionalProperties" in node:
+            rest = self.rule(node["additionalProperties"], here)
+        props = []
+        for key, value in node.get("properties", {}).items():
+            rule = self.name('("o", (), {}, None)') if top == "config" and key in FOREIGN else self.rule(value, here)
+            props.append("%s: %s" % (show(key), rule))
+        return '("o", %s, {%s}, %s)' % (show(tuple(node.get("required", ()))), ", ".join(props), rest)
+
+    def name(self, text):
+        if text not in self.names:
+            self.names[text] = "_%d" % len(self.names)
+            self.lines.append("%s = %s\n" % (self.names[text], text))
+        return self.names[text]
+
+
+def show(value):
+    """repr with double quotes."""
+    if isinstance(value, tuple):
+        return "(%s%s)" % (", ".join(map(show, value)), "," if len(value) == 1 else "")
+    return json.dumps(value) if isinstance(value, str) else repr(value)
+
+
+def known(node, keys):
+    """Stops at a keyword that nothing here carries over."""
+    more = set(node) - keys - IGNORED
+    if more:
+        raise SystemExit("derive: unknown keywords %s in %s" % (sorted(more), json.dumps(node)[:200]))
+
+
+def units(pattern):
+    """An anchored pattern of plain characters and classes -> ((characters, least, most, excluded), …). Each unit takes all it
+    can get, so neighbours of variable length must not share characters: then that is the same as what `re` does."""
+    if pattern[0] != "^" or pattern[-1] != "$":
+        raise SystemExit("derive: pattern %r is not anchored" % pattern)
+    body, out, at = pattern[1:-1], [], 0
+    while at < len(body):
+        excluded = False
+        if body[at] == "[":
+            end = body.index("]", at + 1)
+            chars = body[at + 1 : end]
+            if chars[0] == "^":
+                excluded, chars = True, chars[1:]
+            chars, at = spread(chars.replace("\\n", "\n")), end + 1
+        else:
+            assert body[at] not in "\\.(){}|*+?", pattern
+            chars, at = body[at], at + 1
+        least, most = 1, 1
+        if body[at : at + 1] in ("*", "+"):
+            least, most, at = int(body[at] == "+"), None, at + 1
+        if out and out[-1][2] is None:
+            assert not excluded and not out[-1][3] and not set(chars) & set(out[-1][0]), pattern
+        out.append((chars, least, most, excluded))
+    return tuple(out)
+
+
+def spread(chars):
+    """'A-Z_' -> all of them; a '-' at an end stands for itself."""
+    out, at = "", 0
+    while at < len(chars):
+        if chars[at + 1 : at + 2] == "-" and at + 2 < len(chars):
+            out += "".join(map(chr, range(ord(chars[at]), ord(chars[at + 2]) + 1)))
+            at += 3
+        else:
+            out += chars[at]
+            at += 1
+    return out
+
+
+def table():
+    """The text of schema_table.py."""
+    made = Derived()
+    config = made.load("config-schema.json")
+    roots = {what: made.rule(made.load(what + "-schema.json"), what + "-schema.json", what) for what in ("config", "state", "features")}
+    roots["process"] = made.rule(config["properties"]["process"], "config-schema.json")
+    roots["resources"] = made.rule(made.load("config-linux.json")["linux"]["properties"]["resources"], "config-linux.json")
+    tail = "\nROOTS = {%s}\nFOREIGN = %s\n" % (", ".join("%s: %s" % (show(k), v) for k, v in roots.items()), show(FOREIGN))
+    return HEAD + "# fmt: off\n# ruff: noqa\n" + "".join(made.lines) + tail
+
+
+def main(args):
+    text = table()
+    if args == ["--check"]:
+        same = TARGET.exists() and TARGET.read_text() == text
+        print("up to date" if same else "out of date: run specs/derive.py")
+        return 0 if same else 1
+    TARGET.write_text(text)
+    print("%s: %d bytes" % (TARGET, len(text)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
