@@ -205,11 +205,15 @@ def _unknown(value):
 
 
 def read_fd(fd, limit=16 << 20):
-    """The rest of a file, as bytes. More than `limit` bytes: OSError EFBIG."""
+    """The rest of a file or pipe, as bytes. More than `limit` bytes: OSError EFBIG."""
     chunks = []
     left = limit + 1
     while left > 0:
-        chunk = posix.read(fd, min(left, 1 << 20))
+        try:
+            chunk = posix.read(fd, min(left, 1 << 20))
+        except BlockingIOError:
+            _wait(fd, 1)
+            continue
         if not chunk:
             return b"".join(chunks) if len(chunks) != 1 else chunks[0]
         chunks.append(chunk)
@@ -235,11 +239,16 @@ def write_all(fd, data):
         try:
             view = view[posix.write(fd, view) :]
         except BlockingIOError:
-            import select
+            _wait(fd, 4)
 
-            poll = select.poll()
-            poll.register(fd, select.POLLOUT)
-            poll.poll()
+
+def _wait(fd, events):
+    """Until a descriptor that somebody else made non-blocking is ready: POLLIN is 1, POLLOUT 4."""
+    import select
+
+    poll = select.poll()
+    poll.register(fd, events)
+    poll.poll()
 
 
 def home():

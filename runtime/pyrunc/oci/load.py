@@ -1,0 +1,84 @@
+"""Reads the documents that callers hand in: config.json of a bundle, process.json of exec, resources of update.
+
+One rule: a file is opened once, never waited for, and looked at by kind before it is read. bundle.md (config.json must be at the
+bundle's root), config.md (UTF-8 JSON). A document that comes out of here is an object without NUL in any string.
+"""
+
+import errno
+import posix
+
+from pyrunc import errors, lean
+from pyrunc.oci import pointers
+
+LIMIT = 16 << 20  # bytes
+FLAGS = posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK | posix.O_NOCTTY
+KINDS = {0o040000: "a directory", 0o020000: "a character device", 0o060000: "a block device", 0o010000: "a fifo", 0o140000: "a socket"}
+FORMAT = 0o170000
+REGULAR = 0o100000
+
+
+def config(bundle, name="config.json"):
+    """bundle: path or directory descriptor -> (document, its bytes). Raises Refusal."""
+    if isinstance(bundle, int):
+        return file(name, dir_fd=bundle)
+    return file(name if name[:1] == "/" else lean.fsdecode(bundle) + "/" + name, shown=name)
+
+
+def file(path, shown=None, dir_fd=None, limit=LIMIT):
+    """A JSON file that holds an object -> (document, its bytes). `shown` names it in messages. Raises Refusal."""
+    name = errors.quote(shown or lean.fsdecode(path))
+    if "\0" in lean.fsdecode(path):
+        raise errors.Refusal("open %s: the path holds a NUL" % name, None)
+    try:
+        fd = posix.open(path, FLAGS, dir_fd=dir_fd)
+    except OSError as e:
+        raise _unopened(e, path, name, dir_fd) from None
+    try:
+        kind = posix.fstat(fd).st_mode & FORMAT
+        if kind != REGULAR:
+            raise errors.Refusal("%s is %s, and must be a file" % (name, KINDS.get(kind, "of an unknown kind")), None)
+        raw = _read(fd, name, limit)
+    finally:
+        posix.close(fd)
+    return parse(raw, name), raw
+
+
+def stream(fd, name, limit=LIMIT):
+    """The same from an open descriptor, to its end: standard input may be a pipe, and then it is waited for."""
+    raw = _read(fd, name, limit)
+    return parse(raw, name), raw
+
+
+def parse(raw, name):
+    """bytes -> a JSON object without NUL. Raises Refusal."""
+    document = lean.loads(raw, name)
+    if type(document) is not dict:
+        kind = {list: "a list", str: "a string", int: "a number", bool: "true or false"}.get(type(document), "null")
+        raise errors.Refusal("%s: the document must be an object, found %s" % (name, kind), "/")
+    if b"\\u0000" in raw:  # the only way to write it
+        for pointer, text in pointers.strings(document):
+            if "\0" in text:
+                raise errors.Refusal('%s: NUL in "%s"' % (name, errors.quote(text)), errors.quote(pointer))
+    return document
+
+
+def _read(fd, name, limit):
+    try:
+        return lean.read_fd(fd, limit)
+    except OSError as e:
+        if e.errno == errno.EFBIG:
+            raise errors.Refusal("%s is larger than %d MiB" % (name, limit >> 20), None) from None
+        raise errors.Refusal("read %s: %s" % (name, errors.errno_text(e.errno)), None) from None
+
+
+def _unopened(e, path, name, dir_fd):
+    """Why a file could not be opened, in runc's words for the one that callers know."""
+    if e.errno == errno.ENOENT and name == "config.json":
+        return errors.Refusal("JSON specification file config.json not found", None)
+    if e.errno == errno.ENXIO:  # a socket; or a fifo or device without its other half
+        try:
+            kind = posix.stat(path, dir_fd=dir_fd).st_mode & FORMAT
+            return errors.Refusal("%s is %s, and must be a file" % (name, KINDS.get(kind, "of an unknown kind")), None)
+        except OSError:
+            pass
+    return errors.Refusal("open %s: %s" % (name, errors.errno_text(e.errno)), None)

@@ -1,0 +1,113 @@
+"""The one normalisation: what callers are known to send in place of what the spec writes, turned into the latter.
+
+Both validators and all parts see its result. It does this, and nothing else:
+- null for an optional property, and an empty list in place of one, is absent (containerd, Go's nil slices). Left alone: what is
+  required (it will be refused), values of free maps (annotations, sysctl, …), `uid` and `gid` of a user (null must not become
+  root), `env` of a hook (an empty one means an empty environment) and the elements of lists.
+- fileMode of a device: the bits of the file type, and those above 0777, go (podman sends st_mode).
+- rootfsPropagation: rprivate, rshared, rslave, runbindable lose their r; it always was applied to the whole tree.
+- sections of other platforms are dropped, after a look that they are objects.
+- a known key in another case is refused: Go would take it for the key, and others ignore it. So is an empty key of a free map.
+
+One pass, linear in the document, in place. Nothing is read but what the table of the schema knows.
+"""
+
+from pyrunc import errors
+from pyrunc.oci import schema_table
+from pyrunc.oci.pointers import join
+
+TYPE_BITS = (0, 0o010000, 0o020000, 0o060000)  # none, fifo, character, block
+PROPAGATION = {"rprivate": "private", "rshared": "shared", "rslave": "slave", "runbindable": "unbindable"}
+
+
+def config(document):
+    """Normalises a config in place and returns it. Raises Refusal."""
+    if type(document) is not dict:
+        return document  # the validator has the words
+    for name in schema_table.FOREIGN:
+        if name in document:
+            if type(document[name]) not in (dict, type(None)):
+                raise errors.Refusal("%s must be an object" % name, "/" + name)
+            del document[name]
+    _object(document, schema_table.ROOTS["config"], None)
+    linux = document.get("linux")
+    if type(linux) is dict:
+        _linux(linux)
+    return document
+
+
+def part(document, what):
+    """The same for a document of its own: 'process' (exec) or 'resources' (update)."""
+    if type(document) is dict:
+        _object(document, schema_table.ROOTS[what], None)
+    return document
+
+
+def _object(node, rule, path):
+    _, required, props, rest = rule
+    gone = ()
+    folded = None
+    for key, value in node.items():
+        below = props.get(key)
+        if below is None:
+            if rest is not None:
+                _free_key(key, path)
+                if type(value) is dict and rest[0] == "o":
+                    _object(value, rest, (path, key))
+                continue
+            if props:
+                if folded is None:
+                    folded = {name.casefold(): name for name in props}
+                _unknown_key(key, folded, path)
+            continue
+        if value is None:
+            if key not in required and not (key in ("uid", "gid") and "additionalGids" in props):
+                gone += (key,)
+        elif type(value) is dict:
+            if below[0] == "o":
+                _object(value, below, (path, key))
+        elif type(value) is list:
+            if not value:
+                if key not in required and not (key == "env" and "timeout" in props):
+                    gone += (key,)
+            elif below[0] == "a" and below[1][0] == "o":
+                _list(value, below[1], (path, key))
+    for key in gone:
+        del node[key]
+
+
+def _list(node, rule, path):
+    for index, value in enumerate(node):
+        if type(value) is dict:
+            _object(value, rule, (path, index))
+
+
+def _unknown_key(key, folded, path):
+    name = folded.get(key.casefold())
+    if name is not None:
+        pointer = errors.quote(_pointer(path, key))
+        raise errors.Refusal("unknown property %s" % errors.quote(key), pointer, 'did you mean "%s"? Case matters' % name)
+
+
+def _free_key(key, path):
+    if not key.strip("\n"):
+        raise errors.Refusal("an empty key", errors.quote(_pointer(path, key)))
+
+
+def _pointer(path, key):
+    steps = [key]
+    while path is not None:
+        path, key = path
+        steps.append(key)
+    return join(*steps[::-1])
+
+
+def _linux(linux):
+    propagation = linux.get("rootfsPropagation")
+    if type(propagation) is str:
+        linux["rootfsPropagation"] = PROPAGATION.get(propagation, propagation)
+    devices = linux.get("devices")
+    for device in devices if type(devices) is list else ():
+        mode = device.get("fileMode") if type(device) is dict else None
+        if type(mode) is int and 0o777 < mode <= 0o177777 and mode & 0o170000 in TYPE_BITS:
+            device["fileMode"] = mode & 0o777

@@ -1,0 +1,61 @@
+"""JSON pointers (RFC 6901) and walks that need them. Slow paths and small lookups; the fast validator builds none while all is well."""
+
+from pyrunc import lean
+
+escape = lean.escape
+
+
+def join(*steps):
+    """('process', 'env', 3) -> '/process/env/3'"""
+    return "".join("/" + (escape(s) if isinstance(s, str) else str(s)) for s in steps)
+
+
+def split(pointer):
+    """'/annotations/a~1b' -> ['annotations', 'a/b']"""
+    return [s.replace("~1", "/").replace("~0", "~") for s in pointer.split("/")[1:]]
+
+
+def get(document, pointer, default=None):
+    """The value that a pointer leads to, through objects and lists."""
+    node = document
+    for step in split(pointer):
+        if type(node) is dict and step in node:
+            node = node[step]
+        elif type(node) is list and step.isascii() and step.isdecimal() and int(step) < len(node):
+            node = node[int(step)]
+        else:
+            return default
+    return node
+
+
+def strings(document):
+    """Yields (pointer, text) for each string value, not for keys. Order is that of the document, without recursion."""
+    todo = [("", document)]
+    while todo:
+        pointer, node = todo.pop()
+        kind = type(node)
+        if kind is str:
+            yield pointer, node
+        elif kind is dict:
+            todo += [(pointer + "/" + escape(k), v) for k, v in reversed(node.items())]
+        elif kind is list:
+            todo += [("%s/%d" % (pointer, i), node[i]) for i in range(len(node) - 1, -1, -1)]
+
+
+def unknown(document, rule):
+    """Pointers of keys that the schema does not know, for `validate --strict`. `rule` is one of schema_table."""
+    out = []
+    todo = [("", document, rule)]
+    while todo:
+        pointer, node, rule = todo.pop()
+        if rule[0] == "o" and type(node) is dict:
+            for key, value in node.items():
+                below = rule[2].get(key) or rule[3]
+                if below is None:
+                    if rule[2]:  # an object without known keys is one that is not looked into
+                        out.append(pointer + "/" + escape(key))
+                else:
+                    todo.append((pointer + "/" + escape(key), value, below))
+        elif rule[0] == "a" and type(node) is list:
+            todo += [("%s/%d" % (pointer, i), value, rule[1]) for i, value in enumerate(node)]
+    return sorted(out)

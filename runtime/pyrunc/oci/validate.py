@@ -1,0 +1,187 @@
+"""The fast validator: a document against the table of schema_table, about 0.1 ms for a config as docker sends it.
+
+jsonschema is the authority (oci/explain.py); test_validators_agree keeps the two equal, errors and pointers alike. Rule of this
+file: it looks at types, ranges, enumerations and required keys, as the schemas do, and at nothing else; unknown keys are ignored.
+What only the prose of the spec says is the parts' matter.
+"""
+
+from pyrunc import errors
+from pyrunc.oci import schema_table
+from pyrunc.oci.pointers import join
+
+FORMS = {  # what the patterns of the schemas mean to a reader
+    "^RLIMIT_[A-Z]+$": "the name of a limit, like RLIMIT_NOFILE",
+    "^[0-9, -]*$": "a list of CPUs, like 0-3,8",
+    "^[cbup]$": "c, b, u or p",
+    "^[1-9][0-9]*[KMG]B$": "a page size, like 2MB or 1GB",
+    "^MB:[^\\n]*$": "one line that begins with MB:",
+    "^CAP_[A-Z_]+$": "the name of a capability, like CAP_CHOWN",
+}
+MOST = 1000  # problems that are worth a list
+
+
+def check(document, what="config", all=False):
+    """-> [(pointer, words, value)], empty if the document holds. what: config, process, resources, state, features.
+
+    Stops at the first problem unless `all`. The words begin with the name of the property and can stand as a sentence."""
+    rule = schema_table.ROOTS[what]
+    found = []
+    if type(document) is not dict:
+        return [("/", "the document must be an object, found %s" % shown(document), document)]
+    _object(document, rule, None, found, MOST if all else 1)
+    return found
+
+
+def require(document, what="config"):
+    """Raises Refusal for the first problem."""
+    for pointer, words, _ in check(document, what):
+        raise errors.Refusal(words, errors.quote(pointer), section="config.md")
+
+
+def _object(node, rule, path, found, most):
+    _, required, props, rest = rule
+    for key in required:
+        if key not in node:
+            found.append((_pointer((path, key)), "%s is missing" % errors.quote(key), None))
+    for key, value in node.items():
+        below = props.get(key) or rest
+        if below is None:
+            continue
+        kind = below[0]
+        if kind == "s":
+            if type(value) is str:
+                continue
+        elif kind == "o":
+            if type(value) is dict:
+                _object(value, below, (path, key), found, most)
+                if len(found) < most:
+                    continue
+                return
+        elif kind == "a":
+            if type(value) is list:
+                _list(value, below, (path, key), found, most)
+                if len(found) < most:
+                    continue
+                return
+        elif _fits(value, below):
+            continue
+        found.append(_problem(path, key, below, value))
+        if len(found) >= most:
+            return
+
+
+def _list(node, rule, path, found, most):
+    below = rule[1]
+    kind = below[0]
+    if len(node) < rule[2]:
+        found.append((_pointer(path), "%s must hold at least %d" % (_subject(path), rule[2]), node))
+    for index, value in enumerate(node):
+        if kind == "s":
+            if type(value) is str:
+                continue
+        elif kind == "o":
+            if type(value) is dict:
+                _object(value, below, (path, index), found, most)
+                if len(found) < most:
+                    continue
+                return
+        elif kind == "a":
+            if type(value) is list:
+                _list(value, below, (path, index), found, most)
+                if len(found) < most:
+                    continue
+                return
+        elif _fits(value, below):
+            continue
+        found.append(_problem(path, index, below, value))
+        if len(found) >= most:
+            return
+
+
+def _fits(value, rule):
+    """Whether a scalar keeps a rule. bool is an int to Python, so types are compared exactly."""
+    kind = rule[0]
+    if kind == "i":
+        return type(value) is int and rule[1] <= value <= rule[2]
+    if kind == "b":
+        return type(value) is bool
+    if kind == "e":
+        return type(value) is str and value in rule[1]
+    if kind == "n":
+        return type(value) is int and (rule[1] is None or value >= rule[1])
+    if kind == "p":
+        return type(value) is str and matches(value, rule[2])
+    return kind == "x" or (kind == "s" and type(value) is str)
+
+
+def matches(text, units):
+    """Whether the whole of `text` is made of the units, each taking all it can (specs/derive.py makes sure that this decides)."""
+    at, end = 0, len(text)
+    for chars, least, most, excluded in units:
+        stop = end if most is None else min(end, at + most)
+        start = at
+        while at < stop and (text[at] in chars) is not excluded:
+            at += 1
+        if at - start < least:
+            return False
+    return at == end
+
+
+# --- words, shared with oci/explain.py
+
+
+def expected(rule):
+    """A rule in words, to follow `X `."""
+    kind = rule[0]
+    if kind == "i":
+        return "must be a whole number from %d to %d" % (rule[1], rule[2])
+    if kind == "n":
+        return "must be a whole number" + ("" if rule[1] is None else " of at least %d" % rule[1])
+    if kind == "e":
+        return "must be one of " + ", ".join(rule[1])
+    if kind == "p":
+        return "must be " + FORMS.get(rule[1], "text of the form " + rule[1])
+    return "must be " + {"s": "a string", "b": "true or false", "o": "an object", "a": "a list", "x": "anything"}[kind]
+
+
+def shown(value):
+    """A value of the config, for a sentence."""
+    if type(value) is str:
+        return '"%s"' % errors.quote(value)
+    if type(value) is dict:
+        return "an object"
+    if type(value) is list:
+        return "a list"
+    return {None: "null", True: "true", False: "false"}[value] if value is None or type(value) is bool else errors.quote(value)
+
+
+def sentence(path, rule, value):
+    return "%s %s, found %s" % (_subject(path), expected(rule), shown(value))
+
+
+def _problem(path, key, rule, value):
+    path = (path, key)
+    return _pointer(path), sentence(path, rule, value), value
+
+
+def _steps(path):
+    steps = []
+    while path is not None:
+        path, key = path
+        steps.append(key)
+    return steps[::-1]
+
+
+def _pointer(path):
+    return join(*_steps(path))
+
+
+def _subject(path):
+    """'uid', 'args[0]', 'weightDevice[2].major'"""
+    out = ""
+    for step in _steps(path)[-3:]:
+        if isinstance(step, int):
+            out += "[%d]" % step
+        else:
+            out = out + "." + errors.quote(step) if out.endswith("]") else errors.quote(step)
+    return out
