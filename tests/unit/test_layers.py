@@ -1,0 +1,98 @@
+"""Imports go down only; no part imports a part; the hot path names no slow module; one module makes paths inside a root."""
+
+import ast
+from pathlib import Path
+
+import pyrunc
+import pytest
+
+PACKAGE = Path(pyrunc.__file__).parent
+FILES = sorted(p for p in PACKAGE.rglob("*.py") if "specs" not in p.parts)
+
+MAY = {
+    "cli": {"seal", "log", "errors", "commands", "linux"},
+    "commands": {"engine", "parts", "store", "oci", "log", "seal", "heavy", "lean", "errors", "cli", "linux", "cgroup"},
+    "engine": {"engine", "parts", "cgroup", "oci", "linux", "store", "heavy", "log", "lean", "errors"},
+    "parts": {"oci", "cgroup", "linux", "errors", "lean"},
+    "cgroup": {"cgroup", "linux", "errors", "lean", "heavy"},
+    "oci": {"oci", "linux", "errors", "lean", "heavy", "misread"},
+    "linux": {"linux", "errors", "lean"},
+    "store": {"linux", "errors", "lean"},
+    "log": {"lean", "errors"},
+    "seal": {"linux", "errors", "lean"},
+    "heavy": {"linux", "errors", "lean"},
+    "lean": {"errors", "misread"},
+    "misread": {"errors", "lean"},
+    "errors": set(),
+    "helper": {"helper", "lean", "errors", "oci"},
+}
+SLOW = {
+    "json", "re", "enum", "argparse", "subprocess", "logging", "dataclasses", "typing", "signal", "socket", "pathlib", "traceback",
+    "contextlib", "shutil", "tempfile", "collections", "functools", "struct", "threading", "os",
+}  # fmt: skip
+# Where a slow module is imported inside a function, on a path that no container's life takes.
+LAZY = {("log", "traceback"), ("misread", "json"), ("misread", "re")}
+
+
+def area(path):
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return parts[0]
+
+
+def imported(path):
+    """(line, 'pyrunc.x.y' or 'module', top level?) of each import."""
+    tree = ast.parse(path.read_text())
+    top = {id(n) for n in tree.body}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name, id(node) in top
+        elif isinstance(node, ast.ImportFrom):
+            if node.module == "pyrunc":
+                for alias in node.names:
+                    yield node.lineno, "pyrunc." + alias.name, id(node) in top
+            else:
+                yield node.lineno, node.module or "", id(node) in top
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_go_down_only(path):
+    mine = area(path)
+    if mine == "__init__":
+        assert path.read_text().count("import") == 0
+        return
+    wrong = []
+    for line, name, _top in imported(path):
+        if name.startswith("pyrunc."):
+            other = name.split(".")[1]
+            if other not in MAY[mine]:
+                wrong.append(f"{path.name}:{line}: {mine} imports {name}")
+            same = path.parent == PACKAGE / "parts" or path.parent.parent != PACKAGE / "parts"
+            if mine == "parts" and other == "parts" and same:
+                wrong.append(f"{path.name}:{line}: a part imports a part: {name}")
+    assert [w for w in wrong if not _package_of_a_part(path, w)] == []
+
+
+def _package_of_a_part(path, words):
+    """A part that is a package may import its own modules."""
+    return path.parent.parent == PACKAGE / "parts" and f"pyrunc.parts.{path.parent.name}" in words
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if area(p) not in ("helper",)], ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_nothing_slow_is_imported(path):
+    wrong = []
+    for line, name, top in imported(path):
+        first = name.split(".")[0]
+        if first in SLOW and (top or (area(path), first) not in LAZY):
+            wrong.append(f"{path.name}:{line}: {name}")
+    assert wrong == []
+
+
+INSIDE = [p for p in FILES if area(p) == "parts"]
+
+
+@pytest.mark.parametrize("path", INSIDE, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_parts_make_no_paths_of_their_own(path):
+    """Everything beneath the root goes through linux/paths.py: no os.path, realpath, makedirs or pathlib in a part."""
+    names = {n.attr for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Attribute)}
+    assert names & {"realpath", "makedirs", "abspath", "normpath", "expanduser", "rmtree"} == set()

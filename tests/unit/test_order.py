@@ -1,0 +1,99 @@
+"""The timetable: every verb has a row, every row a verb, and what must come before what."""
+
+import ast
+from pathlib import Path
+
+import pytest
+from pyrunc.engine import order
+from pyrunc.parts.table import PARTS
+
+PACKAGE = Path(order.__file__).parent.parent
+TABLES = {"CREATE": order.CREATE, "START": order.START, "DELETE": order.DELETE}
+# Verbs that the engine calls by name, at a place that is no row: an answer to init, a hook kind between two C calls.
+BY_NAME = {("mounts", "host_answer"), ("hooks", "init_start_container")}
+PREFIXES = ("host_", "init_", "op_", "undo_")
+
+BEFORE = (
+    ("namespaces.host_open", "clocks.host_unshare", "a failing path must cost nothing"),
+    ("clocks.host_unshare", "clocks.host_return", "offsets are written while no process is inside"),
+    ("cgroups.host_make", "cgroups.host_place", ""),
+    ("cgroups.host_place", "namespaces.init_unshare_cgroup", "/proc/self/cgroup must say / inside"),
+    ("cgroups.host_place", "scheduling.host_affinity", "the cpuset clips the mask"),
+    ("idmaps.host_write", "user.init_become_root", "unmapped ids own nothing"),
+    ("oom.host_write", "idmaps.host_write", "needs the rights of the host"),
+    ("namespaces.init_join", "root.init_prepare", "the mount namespace may be a joined one"),
+    ("root.init_prepare", "mounts.init_mount", "propagation is cut before the first mount"),
+    ("mounts.init_mount", "devices.init_make", "/dev is a mount"),
+    ("devices.init_make", "mounts.init_finish", "/dev may turn read-only"),
+    ("resources.host_apply", "hooks.host_prestart", "hooks see the limits"),
+    ("hooks.host_prestart", "hooks.host_create_runtime", "runtime-spec, lifecycle steps 3 and 4"),
+    ("hooks.host_create_runtime", "hooks.init_create_container", "runtime-spec, lifecycle steps 4 and 5"),
+    ("hooks.init_create_container", "root.init_pivot", "the host's root is still in reach"),
+    ("root.init_pivot", "program.init_make_cwd", ""),
+    ("program.init_make_cwd", "root.init_finish", "the root turns read-only"),
+    ("terminal.init_open", "mounts.init_finish", "/dev may turn read-only"),
+    ("sysctls.init_write", "paths.init_readonly", "/proc/sys turns read-only"),
+    ("paths.init_readonly", "paths.init_mask", ""),
+    ("seccomp.op_early", "capabilities.op_bound", "loading needs CAP_SYS_ADMIN"),
+    ("capabilities.op_bound", "user.op_ids", "needs CAP_SETPCAP"),
+    ("user.op_ids", "capabilities.op_caps", "a change of uid clears sets"),
+    ("capabilities.op_caps", "program.op_find", "looked up with the target's rights"),
+    ("program.op_chdir", "user.op_ids", "as root first"),
+    ("user.op_ids", "program.op_chdir_again", "then as the user"),
+    ("capabilities.op_nnp", "seccomp.op_late", "an unprivileged filter needs no_new_privs"),
+    ("program.op_find", "engine.op_ready", "a missing program is an error of create"),
+    ("engine.op_signals", "engine.op_wait", "a waiting pid 1 dies of TERM"),
+    ("engine.op_wait", "engine.op_reset", ""),
+    ("engine.op_wait", "seccomp.op_late", ""),
+    ("engine.op_hooks", "seccomp.op_late", "startContainer hooks run without the late filter"),
+    ("seccomp.op_late", "program.op_exec", ""),
+    ("engine.op_close", "program.op_exec", "fds close last"),
+)
+
+
+def verbs_of(part):
+    """Names of the public verbs of a part, read from its source so that a missing import shows nothing less."""
+    path = PACKAGE / "parts" / part
+    source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    tree = ast.parse(source.read_text())
+    names = {n.name for n in tree.body if isinstance(n, ast.FunctionDef)}
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom):
+            names |= {a.asname or a.name for a in node.names}
+    return {n for n in names if n.startswith(PREFIXES)}
+
+
+ALL = [row[0] for row in PARTS]
+
+
+@pytest.mark.parametrize("part", ALL)
+def test_every_verb_of_a_part_has_a_row(part):
+    rows = {row[2] for table in TABLES.values() for row in table if row[1] == part}
+    rows |= {verb for name, verb in BY_NAME if name == part}
+    undo = {"undo_" + verb.partition("_")[2] for verb in rows if verb.startswith("host_")}
+    assert verbs_of(part) - rows - undo == set()
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_row_names_a_verb_that_exists(name):
+    missing = [f"{part}.{verb}" for _phase, part, verb, _why in TABLES[name] if part != "engine" and verb not in verbs_of(part)]
+    assert missing == []
+
+
+@pytest.mark.parametrize(("first", "second", "because"), BEFORE, ids=lambda x: x if "." in x else "")
+def test_what_must_come_before_what(first, second, because):
+    places = {f"{part}.{verb}": i for i, (_phase, part, verb, _why) in enumerate(order.CREATE)}
+    assert places[first] < places[second], because
+
+
+def test_phases_stand_together_and_in_order():
+    phases = ["prepare", "cloned", "placed", "setup", "hooks", "enter", "tail", "listener", "ready"]
+    seen = [row[0] for row in order.CREATE]
+    assert seen == sorted(seen, key=phases.index)
+
+
+def test_needs_stand_above():
+    done = set()
+    for part, _always, _keys, needs in PARTS:
+        assert set(needs) <= done, part
+        done.add(part)
