@@ -1,0 +1,402 @@
+/* The tail of a container's init: carries out a list of operations that ops.c has copied into memory of its own.
+ *
+ * Rule: no Python header, no allocation, no lock. After the operation FILTER nothing but write, close_range, execve
+ * and exit_group is called, unless an operation says so by its nature (execve(2), seccomp(2), capabilities(7)). */
+#define _GNU_SOURCE
+#include "ops.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "numbers.h"
+
+struct op_state op_state;
+
+struct run {
+    int status_fd, result_fd;
+    int position;
+    const struct op *op;
+};
+
+void ops_send(int fd, const struct record *record)
+{
+    ssize_t n;
+    do
+        n = write(fd, record, sizeof *record);
+    while (n < 0 && errno == EINTR);
+    if (n != (ssize_t)sizeof *record && record->kind != 'F')
+        _exit(1); /* nobody listens any more */
+}
+
+_Noreturn void ops_fail(int fd, int op, int position, int detail, int error, const char *call)
+{
+    struct record record = {.kind = 'F', .op = (uint8_t)op, .detail = (uint16_t)detail, .error = error, .extra = position};
+    for (size_t i = 0; call[i] && i < sizeof record.call - 1; i++)
+        record.call[i] = call[i];
+    if (fd >= 0)
+        ops_send(fd, &record);
+    _exit(1);
+}
+
+static int report_fd(const struct run *run)
+{
+    return run->status_fd >= 0 && !op_state.status_gone ? run->status_fd : run->result_fd;
+}
+
+static _Noreturn void fail(const struct run *run, int detail, int error, const char *call)
+{
+    ops_fail(report_fd(run), run->op->code, run->position, detail, error, call);
+}
+
+static void say(const struct run *run, char kind, int extra)
+{
+    struct record record = {.kind = kind, .op = (uint8_t)run->op->code, .extra = extra};
+    if (run->status_fd < 0 || op_state.status_gone)
+        fail(run, DETAIL_NONE, EBADF, "write");
+    ops_send(run->status_fd, &record);
+}
+
+/* One byte from the other side; end of file means that it has died. */
+static void await_byte(int fd)
+{
+    char byte;
+    ssize_t n;
+    do
+        n = read(fd, &byte, 1);
+    while (n < 0 && errno == EINTR);
+    if (n != 1)
+        _exit(1);
+}
+
+/* Raw calls: glibc hides the signals 32 and 33, which a caller may have left ignored or blocked. */
+int signals_reset(void)
+{
+    unsigned long action[4] = {0}; /* struct sigaction of the kernel: handler, flags, restorer, mask */
+    for (int n = 1; n <= 64; n++)
+        if (n != SIGKILL && n != SIGSTOP && syscall(SYS_rt_sigaction, n, action, NULL, 8))
+            return -1;
+    uint64_t none = 0;
+    return (int)syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL, 8);
+}
+
+static void on_signal(int number)
+{
+    _exit(128 + number);
+}
+
+/* pid 1 of a namespace ignores what has the default disposition, so a waiting init needs handlers to die of. */
+static void do_signals(const struct run *run)
+{
+    static const int deadly[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGPIPE, SIGALRM};
+    struct sigaction action;
+    if (signals_reset())
+        fail(run, DETAIL_NONE, errno, "rt_sigaction");
+    memset(&action, 0, sizeof action);
+    action.sa_handler = on_signal;
+    for (size_t i = 0; i < sizeof deadly / sizeof *deadly; i++)
+        if (sigaction(deadly[i], &action, NULL))
+            fail(run, DETAIL_NONE, errno, "rt_sigaction");
+}
+
+static void do_filter(const struct run *run)
+{
+    const struct op *op = run->op;
+    struct sock_fprog program = {.len = (unsigned short)(op->len[0] / sizeof(struct sock_filter)),
+                                 .filter = (struct sock_filter *)op->s[0]};
+    long fd = syscall(SYS_seccomp, 1 /* SECCOMP_SET_MODE_FILTER */, op->n[0], &program);
+    if (fd < 0)
+        fail(run, DETAIL_NONE, errno, "seccomp");
+    if (op->n[0] & 8 /* SECCOMP_FILTER_FLAG_NEW_LISTENER */) {
+        say(run, 'L', (int)fd);
+        await_byte(run->status_fd);
+        close((int)fd);
+    }
+}
+
+static void do_bound(const struct run *run)
+{
+    for (int64_t cap = 0; cap <= run->op->n[1] && cap < 64; cap++) {
+        if (run->op->n[0] >> cap & 1)
+            continue;
+        int have = prctl(PR_CAPBSET_READ, cap, 0, 0, 0);
+        if (have == 0 || (have < 0 && errno == EINVAL)) /* gone already, or above the kernel's last one */
+            continue;
+        if (have < 0 || prctl(PR_CAPBSET_DROP, cap, 0, 0, 0))
+            fail(run, DETAIL_NONE, errno, "prctl");
+    }
+}
+
+static void do_ids(const struct run *run)
+{
+    uint32_t uid = (uint32_t)run->op->n[0], gid = (uint32_t)run->op->n[1], r, e, s;
+    const char *groups = run->op->s[0];
+    if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0))
+        fail(run, DETAIL_NONE, errno, "prctl");
+    if (groups && syscall(SYS_setgroups, run->op->len[0] / 4, groups))
+        fail(run, DETAIL_NONE, errno, "setgroups");
+    if (syscall(SYS_setresgid, gid, gid, gid))
+        fail(run, DETAIL_NONE, errno, "setresgid");
+    if (syscall(SYS_setresuid, uid, uid, uid))
+        fail(run, DETAIL_NONE, errno, "setresuid");
+    /* 4294967295 means "leave as it is" to the kernel: it succeeds and the process stays root. */
+    if (syscall(SYS_getresgid, &r, &e, &s) || r != gid || e != gid || s != gid)
+        fail(run, DETAIL_VERIFY, EINVAL, "setresgid");
+    if (syscall(SYS_getresuid, &r, &e, &s) || r != uid || e != uid || s != uid)
+        fail(run, DETAIL_VERIFY, EINVAL, "setresuid");
+}
+
+static void do_caps(const struct run *run)
+{
+    const int64_t *want = run->op->n; /* effective, permitted, inheritable, ambient */
+    uint32_t header[2] = {0x20080522, 0};
+    uint32_t data[6], got[6];
+    for (int i = 0; i < 3; i++) {
+        data[i] = (uint32_t)want[i];
+        data[i + 3] = (uint32_t)((uint64_t)want[i] >> 32);
+    }
+    if (syscall(SYS_capset, header, data))
+        fail(run, DETAIL_NONE, errno, "capset");
+    if (syscall(SYS_capget, header, got))
+        fail(run, DETAIL_NONE, errno, "capget");
+    for (int i = 0; i < 6; i++)
+        if (got[i] & ~data[i])
+            fail(run, DETAIL_VERIFY, EPERM, "capset");
+    if (prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0))
+        fail(run, DETAIL_NONE, errno, "prctl");
+    if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) && errno != EINVAL)
+        fail(run, DETAIL_NONE, errno, "prctl");
+    for (int cap = 0; cap < 64; cap++)
+        if ((uint64_t)want[3] >> cap & 1)
+            prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0); /* not in permitted and inheritable: warned of before */
+}
+
+static void do_chdir(const struct run *run)
+{
+    op_state.chdir_error = 0;
+    if (!chdir(run->op->s[0]))
+        return;
+    if (errno != EACCES && errno != EPERM)
+        fail(run, DETAIL_NONE, errno, "chdir");
+    op_state.chdir_error = errno;
+}
+
+/* CVE-2024-21626: a descriptor that leads out of the container is no working directory. The kernel's answer begins
+ * with "(unreachable)" then. */
+static void do_chdir_again(const struct run *run)
+{
+    static char where[4096];
+    if (op_state.chdir_error && chdir(run->op->s[0]))
+        fail(run, DETAIL_NONE, errno, "chdir");
+    if (syscall(SYS_getcwd, where, sizeof where) < 0)
+        fail(run, errno == ENOENT ? DETAIL_BREAKOUT : DETAIL_NONE, errno, "getcwd");
+    if (where[0] != '/')
+        fail(run, DETAIL_BREAKOUT, ENOENT, "getcwd");
+}
+
+/* 0: may be executed. Otherwise a DETAIL_*, and errno. A filter of the container may know no faccessat2. */
+static int probe(const char *path)
+{
+    struct stat st;
+    if (stat(path, &st))
+        return DETAIL_STAT;
+    if (!S_ISREG(st.st_mode)) {
+        errno = S_ISDIR(st.st_mode) ? EISDIR : EACCES;
+        return S_ISDIR(st.st_mode) ? DETAIL_DIRECTORY : DETAIL_NO_EXEC;
+    }
+    if (!syscall(SYS_faccessat2, AT_FDCWD, path, X_OK, AT_EACCESS))
+        return 0;
+    if ((errno == ENOSYS || errno == EPERM) && !syscall(SYS_faccessat, AT_FDCWD, path, X_OK))
+        return 0;
+    return DETAIL_NO_EXEC;
+}
+
+/* dir[0:n] + "/" + name into op_state.found; an empty element is the working directory. 0: too long. */
+static int join(const char *dir, size_t n, const char *name)
+{
+    size_t len = strlen(name);
+    if (n == 0)
+        dir = ".", n = 1;
+    if (n + 1 + len >= sizeof op_state.found)
+        return 0;
+    memcpy(op_state.found, dir, n);
+    op_state.found[n] = '/';
+    memcpy(op_state.found + n + 1, name, len + 1);
+    return 1;
+}
+
+static void do_find(const struct run *run)
+{
+    const char *name = run->op->s[0], *path = run->op->s[1];
+    int detail, seen = 0;
+    if (strchr(name, '/')) {
+        if (strlen(name) >= sizeof op_state.found)
+            fail(run, DETAIL_STAT, ENAMETOOLONG, "stat");
+        memcpy(op_state.found, name, strlen(name) + 1);
+        detail = probe(name);
+        if (detail)
+            fail(run, detail, errno, detail == DETAIL_NO_EXEC ? "faccessat" : "stat");
+        return;
+    }
+    while (*name && path && *path) {
+        const char *end = strchr(path, ':');
+        size_t n = end ? (size_t)(end - path) : strlen(path);
+        if (join(path, n, name)) {
+            detail = probe(op_state.found);
+            if (!detail)
+                return;
+            seen |= detail == DETAIL_NO_EXEC;
+        }
+        path += n;
+        if (*path == ':' && !*++path && join("", 0, name) && !probe(op_state.found)) /* "a:" ends in an empty element */
+            return;
+    }
+    op_state.found[0] = 0;
+    if (seen)
+        fail(run, DETAIL_NO_EXEC, EACCES, "faccessat");
+    fail(run, DETAIL_NOT_FOUND, ENOENT, "stat");
+}
+
+static void append(char *line, size_t size, const char *text, int lower)
+{
+    size_t at = strlen(line);
+    for (; *text && at + 1 < size; text++, at++, lower = 0)
+        line[at] = lower && *text >= 'A' && *text <= 'Z' ? (char)(*text + 32) : *text;
+    line[at] = 0;
+}
+
+static const char *error_text(int error)
+{
+#ifdef __GLIBC__
+    const char *text = strerrordesc_np(error); /* no locale, no allocation */
+    return text ? text : "unknown error";
+#else
+    return strerror(error);
+#endif
+}
+
+static _Noreturn void do_exec(const struct run *run)
+{
+    static char line[4096 + 128];
+    const char *path = op_state.found[0] ? op_state.found : run->op->v[0][0];
+    execve(path, run->op->v[0], run->op->v[1]);
+    int error = errno;
+    if (report_fd(run) == run->result_fd && run->result_fd >= 0) {
+        line[0] = 0; /* the caller of create has gone: the container's stderr is the only place that is read */
+        append(line, sizeof line, "exec ", 0);
+        append(line, sizeof line, path, 0);
+        append(line, sizeof line, ": ", 0);
+        append(line, sizeof line, error_text(error), 1);
+        append(line, sizeof line, "\n", 0);
+        ssize_t n = write(2, line, strlen(line));
+        (void)n;
+    }
+    fail(run, DETAIL_NONE, error, "execve");
+}
+
+static void do_pdeathsig(const struct run *run)
+{
+    if (prctl(PR_SET_PDEATHSIG, run->op->n[0], 0, 0, 0))
+        fail(run, DETAIL_NONE, errno, "prctl");
+    if (run->op->n[1] && getppid() != run->op->n[1]) /* died before the signal was armed */
+        fail(run, DETAIL_ORPHAN, ESRCH, "getppid");
+}
+
+static void do_write(const struct run *run)
+{
+    const struct op *op = run->op;
+    /* struct open_how: flags, mode, resolve = BENEATH | NO_MAGICLINKS | NO_XDEV */
+    uint64_t how[3] = {O_WRONLY | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY, 0, 0x08 | 0x02 | 0x01};
+    long fd = syscall(SYS_openat2, op->n[0], op->s[0], how, sizeof how);
+    if (fd < 0)
+        fail(run, DETAIL_NONE, errno, "openat2");
+    ssize_t n = write((int)fd, op->s[1], op->len[1]);
+    if (n < 0)
+        fail(run, DETAIL_NONE, errno, "write");
+    if ((size_t)n != op->len[1])
+        fail(run, DETAIL_SHORT, EIO, "write");
+    close((int)fd);
+}
+
+static void do_session(const struct run *run)
+{
+    if (setsid() < 0)
+        fail(run, DETAIL_NONE, errno, "setsid");
+    if (run->op->n[0] >= 0 && ioctl((int)run->op->n[0], TIOCSCTTY, 0))
+        fail(run, DETAIL_NONE, errno, "ioctl");
+}
+
+static void do_stdio(const struct run *run)
+{
+    for (int i = 0; i < 3; i++) {
+        int fd = (int)run->op->n[i];
+        if (fd < 0)
+            continue;
+        /* dup2 of a number onto itself would leave close-on-exec as it is */
+        if (fd == i ? fcntl(fd, F_SETFD, 0) < 0 : dup2(fd, i) < 0)
+            fail(run, DETAIL_NONE, errno, fd == i ? "fcntl" : "dup2");
+    }
+}
+
+static void check(const struct run *run, long result, const char *call)
+{
+    if (result < 0)
+        fail(run, DETAIL_NONE, errno, call);
+}
+
+static void one(struct run *run)
+{
+    const struct op *op = run->op;
+    switch (op->code) {
+    case OP_FILTER: do_filter(run); break;
+    case OP_BOUND: do_bound(run); break;
+    case OP_IDS: do_ids(run); break;
+    case OP_CAPS: do_caps(run); break;
+    case OP_NNP: check(run, prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl"); break;
+    case OP_UMASK: umask((mode_t)op->n[0]); break;
+    case OP_PDEATHSIG: do_pdeathsig(run); break;
+    case OP_CHDIR: do_chdir(run); break;
+    case OP_CHDIR2: do_chdir_again(run); break;
+    case OP_FIND: do_find(run); break;
+    case OP_SIGNALS: do_signals(run); break;
+    case OP_RESET: check(run, signals_reset(), "rt_sigaction"); break;
+    case OP_READY:
+        say(run, 'R', 0);
+        close(run->status_fd);
+        op_state.status_gone = 1;
+        break;
+    case OP_WAIT: await_byte((int)op->n[0]); break;
+    case OP_CLOSE: check(run, syscall(SYS_close_range, 3 + op->n[0], ~0U, 4 /* CLOEXEC */), "close_range"); break;
+    case OP_EXEC: do_exec(run);
+    case OP_SYNC:
+        say(run, 'S', 0);
+        await_byte(run->status_fd);
+        break;
+    case OP_WRITE: do_write(run); break;
+    case OP_KEYRING: check(run, syscall(SYS_keyctl, 1 /* JOIN_SESSION_KEYRING */, op->s[0], 0, 0, 0), "keyctl"); break;
+    case OP_PERSONALITY: check(run, syscall(SYS_personality, op->n[0]), "personality"); break;
+    case OP_MEMPOLICY: check(run, syscall(SYS_set_mempolicy, op->n[0], op->len[0] ? op->s[0] : NULL, op->n[1]), "set_mempolicy"); break;
+    case OP_SESSION: do_session(run); break;
+    case OP_SETNS: check(run, syscall(SYS_setns, op->n[0], op->n[1]), "setns"); break;
+    case OP_STDIO: do_stdio(run); break;
+    case OP_CLONE:
+    case OP_COUNT: break;
+    }
+}
+
+void ops_run(const struct plan *plan, int status_fd, int result_fd)
+{
+    struct run run = {.status_fd = status_fd, .result_fd = result_fd};
+    for (size_t i = 0; i < plan->count; i++) {
+        run.position = (int)i;
+        run.op = &plan->ops[i];
+        one(&run);
+    }
+}

@@ -1,0 +1,103 @@
+/* The operations of finish() and spawn(), and the record that says which of them failed.
+ *
+ * No Python here: what this header declares is all that the tail of a container's init and the child of spawn() run,
+ * so that neither can touch an interpreter whose memory or files are no longer to be trusted. */
+#ifndef PYRUNC_OPS_H
+#define PYRUNC_OPS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* One line an operation: its name, then one letter an argument. i integer, b bytes, B bytes or None, s string,
+ * S string or None, v tuple of strings. The position in this list is the number in a record (_syscalls.OPS). */
+#define OP_TABLE(X)                                                                                                    \
+    X(FILTER, "bi")     /* program, flags of seccomp(2)                                                            */ \
+    X(BOUND, "ii")      /* mask that stays, last capability                                                        */ \
+    X(IDS, "iiB")       /* uid, gid, groups as uint32 array or None: not touched                                   */ \
+    X(CAPS, "iiii")     /* effective, permitted, inheritable, ambient                                              */ \
+    X(NNP, "")          /*                                                                                         */ \
+    X(UMASK, "i")       /*                                                                                         */ \
+    X(PDEATHSIG, "ii")  /* signal, expected parent (0: not checked)                                                */ \
+    X(CHDIR, "s")       /* EACCES and EPERM are remembered for CHDIR2                                              */ \
+    X(CHDIR2, "s")      /* the second try, then getcwd(2) must be reachable                                        */ \
+    X(FIND, "sS")       /* argv[0], PATH or None                                                                   */ \
+    X(SIGNALS, "")      /* handlers that end a waiting pid 1                                                       */ \
+    X(RESET, "")        /* all dispositions to default, empty mask                                                 */ \
+    X(READY, "")        /* record R, then the status descriptor is closed                                          */ \
+    X(WAIT, "i")        /* one byte from this descriptor                                                           */ \
+    X(CLOSE, "i")       /* everything from 3 + n on is closed by execve                                            */ \
+    X(EXEC, "vv")       /* argv, environment; runs what FIND found                                                 */ \
+    X(SYNC, "")         /* record S, then one byte is awaited on the status descriptor                             */ \
+    X(WRITE, "isb")     /* directory descriptor, path below it, bytes: one write(2)                                */ \
+    X(KEYRING, "s")     /* joins the session keyring of this name                                                  */ \
+    X(PERSONALITY, "i") /*                                                                                         */ \
+    X(MEMPOLICY, "ibi") /* mode, node mask, maxnode                                                                */ \
+    X(SESSION, "i")     /* setsid; the descriptor (or -1) becomes the controlling terminal                         */ \
+    X(SETNS, "ii")      /* descriptor, type                                                                        */ \
+    X(STDIO, "iii")     /* what becomes 0, 1 and 2 (-1: left as it is)                                             */ \
+    X(CLONE, "")        /* only in records: the second clone of spawn()                                            */
+
+#define OP_ENUM(name, args) OP_##name,
+enum op_code { OP_TABLE(OP_ENUM) OP_COUNT };
+#undef OP_ENUM
+
+/* record.detail */
+enum {
+    DETAIL_NONE = 0,
+    DETAIL_BREAKOUT = 1,   /* the working directory lies outside the root */
+    DETAIL_NOT_FOUND = 2,  /* FIND: no PATH element has it */
+    DETAIL_NO_EXEC = 3,    /* FIND: not executable */
+    DETAIL_DIRECTORY = 4,  /* FIND: a directory (or no regular file) */
+    DETAIL_STAT = 5,       /* FIND: what stat(2) said */
+    DETAIL_VERIFY = 6,     /* the kernel said yes and did something else */
+    DETAIL_ORPHAN = 7,     /* the parent is gone */
+    DETAIL_SHORT = 8,      /* WRITE: fewer bytes were taken */
+};
+
+/* 28 bytes, native byte order: struct format "=cBHii16s". */
+struct record {
+    char kind; /* F failed, R ready, L listener, S sync, P (inside spawn) the pid of the second child */
+    uint8_t op;
+    uint16_t detail;
+    int32_t error; /* errno */
+    int32_t extra; /* L: the descriptor; F: position in the list of operations; P: the pid */
+    char call[16];
+};
+_Static_assert(sizeof(struct record) == 28, "the record is read by struct format =cBHii16s");
+
+struct op {
+    enum op_code code;
+    int64_t n[4];
+    const char *s[2]; /* strings and byte strings, in order */
+    size_t len[2];
+    char **v[2];
+};
+
+struct block {
+    struct block *next;
+    size_t size;
+    size_t used;
+};
+
+struct plan {
+    struct op *ops;
+    size_t count;
+    struct block *blocks; /* everything the operations point to: anonymous mappings, never malloc */
+};
+
+/* Runs the operations. A failure is reported to status_fd, or to result_fd once READY has closed the former, and ends
+ * the process. Returns if the list does not end in EXEC. */
+void ops_run(const struct plan *plan, int status_fd, int result_fd);
+
+_Noreturn void ops_fail(int fd, int op, int position, int detail, int error, const char *call);
+void ops_send(int fd, const struct record *record);
+int signals_reset(void);
+
+/* Memory that the child of spawn() still needs: see spawn.c. */
+extern struct op_state {
+    char found[4096]; /* what FIND found; empty: nothing */
+    int chdir_error;  /* what CHDIR remembered */
+    int status_gone;  /* READY has closed the status descriptor */
+} op_state;
+
+#endif

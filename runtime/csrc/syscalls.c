@@ -1,0 +1,127 @@
+/* The extension pyrunc.linux._syscalls: one function a system call that Python lacks, and finish() and spawn().
+ *
+ * The tables of functions stand in mount.c, file.c, process.c, bpf.c and finish's face ops.c; they are joined here.
+ * Limited API of 3.11, so that one file serves every later interpreter. There is no thread in this program and none
+ * of these calls gives up the interpreter lock. */
+#include "syscalls.h"
+
+#include <string.h>
+
+PyObject *call_failed(const char *call, PyObject *path)
+{
+    int error = errno;
+    PyObject *exc, *text = path ? PyUnicode_DecodeFSDefaultAndSize(PyBytes_AsString(path), PyBytes_Size(path)) : NULL;
+    PyErr_Clear();
+    if (text)
+        exc = PyObject_CallFunction(PyExc_OSError, "isO", error, strerror(error), text);
+    else
+        exc = PyObject_CallFunction(PyExc_OSError, "is", error, strerror(error));
+    Py_XDECREF(text);
+    if (!exc)
+        return NULL;
+    PyObject *name = PyUnicode_FromString(call);
+    if (name && !PyObject_SetAttrString(exc, "call", name))
+        PyErr_SetObject((PyObject *)Py_TYPE(exc), exc);
+    Py_XDECREF(name);
+    Py_DECREF(exc);
+    return NULL;
+}
+
+PyObject *done(long result, const char *call, PyObject *path)
+{
+    if (result < 0)
+        return call_failed(call, path);
+    Py_RETURN_NONE;
+}
+
+PyObject *done_int(long result, const char *call, PyObject *path)
+{
+    if (result < 0)
+        return call_failed(call, path);
+    return PyLong_FromLong(result);
+}
+
+int to_path(PyObject *arg, void *out)
+{
+    return PyUnicode_FSConverter(arg, out);
+}
+
+int to_path_or_none(PyObject *arg, void *out)
+{
+    PyObject **slot = out;
+    if (!arg) { /* clean-up after a later argument was refused */
+        Py_CLEAR(*slot);
+        return 1;
+    }
+    if (arg == Py_None) {
+        *slot = NULL;
+        return Py_CLEANUP_SUPPORTED;
+    }
+    return PyUnicode_FSConverter(arg, out);
+}
+
+const char *path_text(PyObject *path)
+{
+    return path ? PyBytes_AsString(path) : NULL;
+}
+
+int to_word(PyObject *arg, void *out)
+{
+    unsigned long *word = out;
+    if (arg == Py_None) {
+        *word = 0;
+        return 1;
+    }
+    if (PyBytes_Check(arg)) {
+        *word = (unsigned long)PyBytes_AsString(arg);
+        return 1;
+    }
+    *word = PyLong_AsUnsignedLongMask(arg);
+    return !(*word == (unsigned long)-1 && PyErr_Occurred());
+}
+
+static int add_ops(PyObject *module)
+{
+#define OP_NAME(name, args) #name,
+    static const char *const names[] = {OP_TABLE(OP_NAME)};
+#undef OP_NAME
+    PyObject *ops = PyTuple_New(OP_COUNT);
+    for (int i = 0; ops && i < OP_COUNT; i++) {
+        PyObject *name = PyUnicode_FromString(names[i]);
+        if (!name || PyTuple_SetItem(ops, i, name)) {
+            Py_CLEAR(ops);
+            return -1;
+        }
+    }
+    int result = ops ? PyObject_SetAttrString(module, "OPS", ops) : -1;
+    Py_XDECREF(ops);
+    return result;
+}
+
+static int fill(PyObject *module)
+{
+    PyMethodDef *const tables[] = {calls_mount, calls_file, calls_process, calls_bpf, calls_finish};
+    for (size_t i = 0; i < sizeof tables / sizeof *tables; i++)
+        if (PyModule_AddFunctions(module, tables[i]))
+            return -1;
+    if (PyModule_AddIntConstant(module, "RECORD_SIZE", sizeof(struct record)))
+        return -1;
+    if (PyModule_AddStringConstant(module, "RECORD_FORMAT", "=cBHii16s"))
+        return -1;
+    return add_ops(module);
+}
+
+static PyModuleDef_Slot slots[] = {{Py_mod_exec, fill}, {0, NULL}};
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "pyrunc.linux._syscalls",
+    .m_doc = "System calls that Python lacks; policy-free. Errors are OSError with the attribute .call.",
+    .m_size = 0,
+    .m_slots = slots,
+};
+
+PyMODINIT_FUNC PyInit__syscalls(void)
+{
+    return PyModuleDef_Init(&definition);
+}

@@ -1,0 +1,44 @@
+/* What the files of the extension share. Rule of all of them: arguments arrive ready, the kernel's answer or an OSError
+ * comes back; no default flag, no fallback, no retry. */
+#ifndef PYRUNC_SYSCALLS_H
+#define PYRUNC_SYSCALLS_H
+
+#define _GNU_SOURCE
+#ifndef Py_LIMITED_API
+#define Py_LIMITED_API 0x030b0000
+#endif
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <errno.h>
+#include <stdint.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "numbers.h"
+#include "ops.h"
+
+/* OSError(errno, text[, path]) with the attribute .call; returns NULL. errno must still be the call's. */
+PyObject *call_failed(const char *call, PyObject *path);
+
+/* None or the int that `result` is; OSError if it is negative. `path` (may be NULL) is named in the error. */
+PyObject *done(long result, const char *call, PyObject *path);
+PyObject *done_int(long result, const char *call, PyObject *path);
+
+/* O& converters: bytes, str or os.PathLike into a bytes object; the second also takes None and gives NULL. */
+int to_path(PyObject *arg, void *out);
+int to_path_or_none(PyObject *arg, void *out);
+const char *path_text(PyObject *path); /* NULL stays NULL */
+
+/* O& converter for calls of untyped words: an int, None (0) or bytes (their address). */
+int to_word(PyObject *arg, void *out);
+
+/* Tuple or list of strings into a NULL-terminated array of plan memory. NULL with an exception set. */
+int plan_parse(struct plan *plan, PyObject *ops);
+void plan_free(struct plan *plan);
+void *plan_alloc(struct plan *plan, size_t size);
+char **plan_strings(struct plan *plan, PyObject *sequence);
+
+extern PyMethodDef calls_mount[], calls_file[], calls_process[], calls_bpf[], calls_finish[];
+
+#endif
