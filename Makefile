@@ -14,7 +14,7 @@ EXT_SOURCES := $(addprefix $(CSRC)/,syscalls.c mount.c file.c process.c bpf.c op
 EXT_HEADERS := $(addprefix $(CSRC)/,syscalls.h ops.h numbers.h)
 EXT_CFLAGS  := -std=gnu11 -O2 -g -Wall -Wextra -fPIC -fvisibility=hidden -DPy_LIMITED_API=0x030b0000
 EXT_LDFLAGS := -shared -Wl,-z,relro,-z,now
-PY_INCLUDE  := $(shell $(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))')
+PY_INCLUDE   = $(shell $(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))')
 
 .PHONY: ext
 ext: $(EXT)
@@ -27,3 +27,57 @@ $(EXT): $(EXT_SOURCES) $(EXT_HEADERS)
 clean:
 	rm -rf build dist runtime/*.egg-info $(EXT) .pytest_cache .mypy_cache .ruff_cache
 	find runtime tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# ---------------------------------------------------------------- demo, tests, bench, docs
+# On a bare Debian 13, as root, with make and git: `make demo`, `make test`. What is missing is installed; a second run finds the
+# stamps and is quick.
+
+STAMPS  := .stamps
+RUNTIME ?= $(VENV)/bin/pyrunc
+PYTEST  := $(VENV)/bin/pytest
+ARGS    ?=
+
+.PHONY: help demo test test-all lint format bench docs
+help:
+	@echo "make build      the virtual environment, the extension, .venv/bin/pyrunc"
+	@echo "make demo       one container's life, step by step (installs what it needs)"
+	@echo "make test       lint, unit, kernel and cli tests, a short set of callers (at most 25 minutes)"
+	@echo "make test-all   everything, also what takes long"
+	@echo "make bench      times and memory beside runc and crun; ARGS='--rounds 100 --html FILE'"
+	@echo "make lint       ruff and mypy; make format writes what ruff would change"
+	@echo "make docs       writes the generated pages of docs/ anew"
+
+$(STAMPS)/packages-%: tools/apt-packages.txt tools/setup.sh
+	@sh tools/setup.sh $*
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/tools: tools/requirements-test.txt | build
+	@echo "venv: installing the test tools of tools/requirements-test.txt"
+	@$(VENV)/bin/pip install --quiet --requirement tools/requirements-test.txt
+	@mkdir -p $(STAMPS) && touch $@
+
+demo: $(STAMPS)/packages-demo .WAIT build
+	@$(PYTHON) tools/demo.py --runtime $(RUNTIME) $(ARGS)
+
+lint: $(STAMPS)/packages-demo .WAIT $(STAMPS)/tools
+	@echo "lint: ruff check, ruff format --check, mypy"
+	@$(VENV)/bin/ruff check --quiet
+	@$(VENV)/bin/ruff format --check --quiet
+	@$(VENV)/bin/mypy
+
+format: $(STAMPS)/tools
+	@$(VENV)/bin/ruff check --quiet --fix --exit-zero
+	@$(VENV)/bin/ruff format --quiet
+
+# One pytest run, so that its closing line speaks for all. `long` tests are for test-all.
+test: $(STAMPS)/packages-test .WAIT build .WAIT lint
+	@$(PYTEST) tests -m "not long" $(ARGS)
+
+test-all: $(STAMPS)/packages-test .WAIT build .WAIT lint
+	@$(PYTEST) tests $(ARGS)
+
+bench: $(STAMPS)/packages-test .WAIT build
+	@$(PYTHON) -m conformance.bench $(ARGS)
+
+docs: build
+	@$(PYTHON) tools/docs.py --runtime $(RUNTIME) $(ARGS)

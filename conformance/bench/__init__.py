@@ -1,0 +1,1 @@
+"""Times and memory of OCI runtimes, side by side. See __main__.py."""

@@ -1,0 +1,73 @@
+"""The machine under the figures: what it is, one processor for the run, and the hierarchy that crun asks for.
+
+Its one rule: what it changes it puts back.
+"""
+
+import contextlib
+import datetime
+import os
+import platform
+import subprocess
+
+HUGETLB = "/sys/fs/cgroup/hugetlb"
+
+
+def about(core):
+    model = "unknown"
+    with open("/proc/cpuinfo") as file:
+        for line in file:
+            if line.startswith("model name"):
+                model = line.partition(":")[2].strip()
+                break
+    return {
+        "when": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "kernel": platform.release(),
+        "processor": model,
+        "processors": os.cpu_count(),
+        "pinned": core,
+        "cgroups": "v2" if os.path.exists("/sys/fs/cgroup/cgroup.controllers") else "v1 or hybrid",
+        "python": platform.python_version(),
+    }
+
+
+def version(path):
+    done = subprocess.run([path, "--version"], capture_output=True, text=True)
+    return done.stdout.partition("\n")[0].strip() or "unknown"
+
+
+@contextlib.contextmanager
+def pinned(wanted):
+    """Stays on the highest allowed processor; children inherit that. Yields its number or None."""
+    before = os.sched_getaffinity(0)
+    core = max(before) if wanted and len(before) > 1 else None
+    if core is not None:
+        try:
+            os.sched_setaffinity(0, {core})
+        except OSError:
+            core = None
+    try:
+        yield core
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@contextlib.contextmanager
+def hugetlb():
+    """crun takes every controller of /proc/cgroups for mounted. On a v1 host without the hugetlb hierarchy it fails, so there it is
+    mounted for the time of the run."""
+    needed = not os.path.exists("/sys/fs/cgroup/cgroup.controllers") and not os.path.exists(HUGETLB) and controller("hugetlb")
+    if needed:
+        os.mkdir(HUGETLB)
+        needed = subprocess.run(["mount", "-t", "cgroup", "-o", "hugetlb", "cgroup", HUGETLB], stderr=subprocess.DEVNULL).returncode == 0
+        if not needed:
+            os.rmdir(HUGETLB)
+    try:
+        yield
+    finally:
+        if needed and subprocess.run(["umount", HUGETLB]).returncode == 0:
+            os.rmdir(HUGETLB)
+
+
+def controller(name):
+    with open("/proc/cgroups") as file:
+        return any(line.split()[0] == name for line in file)

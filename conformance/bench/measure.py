@@ -1,0 +1,209 @@
+"""Takes the times. A round is one life of a container under each runtime, step by step, and the runtimes take turns.
+
+Its one rule: nothing stands between two looks at the clock but posix_spawn and waitpid, which cost the same for all.
+"""
+
+import json
+import os
+import pathlib
+import select
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "bundles"))
+import make_rootfs  # noqa: E402
+
+STEPS = (
+    ("create", "until the caller has the container waiting"),
+    ("start", "until the program runs"),
+    ("state", "of the running container"),
+    ("exec", "`true` in the running container, to its end"),
+    ("kill", "the call, not the death"),
+    ("delete", "of the stopped container"),
+    ("run", "`true` in a container of its own, to its end"),
+    ("cycle", "create + start + state + kill + delete"),
+)
+CYCLE = ("create", "start", "state", "kill", "delete")
+ENV = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+DEATH_MS = 10_000
+
+
+class Failed(Exception):
+    """A runtime could not do a step; its words. The others are measured all the same."""
+
+
+class Driver:
+    """One runtime with its own state root and two bundles: one that waits, one that ends at once."""
+
+    def __init__(self, label, path, waits, ends, directory):
+        self.label = label
+        self.path = path
+        self.waits = waits
+        self.ends = ends
+        self.root = os.path.join(directory, "state-" + label)
+        self.pid_file = os.path.join(directory, "pid-" + label)
+        self.err = os.path.join(directory, "err-" + label)
+        self.count = 0
+        self.can_exec = True
+        self.broken = None
+
+    def call(self, *args, allow_failure=False):
+        """Milliseconds of one call."""
+        argv = [self.path, "--root", self.root, *args]
+        actions = [
+            (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 2, self.err, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600),
+        ]
+        begin = time.perf_counter_ns()
+        pid = os.posix_spawn(self.path, argv, ENV, file_actions=actions)
+        _, status = os.waitpid(pid, 0)
+        ms = (time.perf_counter_ns() - begin) / 1e6
+        code = os.waitstatus_to_exitcode(status)
+        if code and not allow_failure:
+            with open(self.err, errors="replace") as file:
+                raise Failed("%s %s: exit %d: %s" % (self.label, args[0], code, file.read().strip()[-300:]))
+        return ms if not code else None
+
+    def life(self):
+        """One round: {step: ms}."""
+        self.count += 1
+        id = "bench-%s-%d-%d" % (self.label, os.getpid(), self.count)
+        took = {}
+        try:
+            took["create"] = self.call("create", "--bundle", self.waits, "--pid-file", self.pid_file, id)
+            with open(self.pid_file) as file:
+                watch = os.pidfd_open(int(file.read()))
+            took["start"] = self.call("start", id)
+            took["state"] = self.call("state", id)
+            if self.can_exec:
+                took["exec"] = self.call("exec", id, "/bin/true", allow_failure=True)
+                self.can_exec = took["exec"] is not None
+                if not self.can_exec:
+                    del took["exec"]
+            took["kill"] = self.call("kill", id, "KILL")
+            wait(watch)
+            took["delete"] = self.call("delete", id)
+            took["run"] = self.call("run", "--bundle", self.ends, id)
+        except Failed:
+            self.call("delete", "--force", id, allow_failure=True)
+            raise
+        took["cycle"] = sum(took[step] for step in CYCLE)
+        return took
+
+    def memory(self):
+        """KiB of a created container's init while it waits: what it alone has dirtied, and all that it has mapped in."""
+        id = "bench-%s-%d-m" % (self.label, os.getpid())
+        self.call("create", "--bundle", self.waits, "--pid-file", self.pid_file, id)
+        try:
+            with open(self.pid_file) as file:
+                pid = file.read()
+            found = {}
+            with open("/proc/%s/smaps_rollup" % pid) as file:
+                for line in file:
+                    key, _, value = line.partition(":")
+                    if key in ("Private_Dirty", "Rss", "Pss"):
+                        found[key] = int(value.split()[0])
+            with open("/proc/%s/status" % pid) as file:
+                found["Threads"] = next(int(line.split()[1]) for line in file if line.startswith("Threads:"))
+            return found
+        finally:
+            self.call("delete", "--force", id, allow_failure=True)
+
+
+def wait(pidfd):
+    """The init of a killed container is nobody's child here: its pidfd becomes readable when it has ended."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    ended = poll.poll(DEATH_MS)
+    os.close(pidfd)
+    if not ended:
+        raise Failed("init survives SIGKILL for %d ms" % DEATH_MS)
+
+
+def bundle(name, runtimes, rounds, say):
+    """All figures for one bundle: {"steps": {step: {label: figures}}, "memory": {label: …}, "failed": {label: words}}."""
+    directory = tempfile.mkdtemp(prefix="bench-")
+    try:
+        waits = prepared(name, os.path.join(directory, "waits"), ["/bin/sleep", "1000"])
+        ends = prepared(name, os.path.join(directory, "ends"), ["/bin/true"])
+        drivers = [Driver(label, path, waits, ends, directory) for label, path in runtimes]
+        samples = collect(name, drivers, rounds, say)
+        memory = {}
+        for driver in drivers:
+            if not driver.broken:
+                memory[driver.label] = driver.memory()
+        steps = {}
+        for step, _ in STEPS:
+            steps[step] = {d.label: figures([took[step] for took in samples[d.label] if step in took]) for d in drivers}
+            steps[step] = {label: found for label, found in steps[step].items() if found}
+        return {"steps": steps, "memory": memory, "failed": {d.label: d.broken for d in drivers if d.broken}}
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def collect(name, drivers, rounds, say):
+    samples = {driver.label: [] for driver in drivers}
+    for number in range(rounds + 1):
+        say("%s: round %d of %d" % (name, number, rounds))
+        turn = number % len(drivers)
+        for driver in drivers[turn:] + drivers[:turn]:
+            if driver.broken:
+                continue
+            try:
+                took = driver.life()
+            except Failed as e:
+                driver.broken = str(e)
+                continue
+            if number:  # round 0 fills caches, for all alike
+                samples[driver.label].append(took)
+    say("")
+    return samples
+
+
+def prepared(name, target, args):
+    make_rootfs.make_bundle(name, target)
+    path = os.path.join(target, "config.json")
+    with open(path) as file:
+        config = json.load(file)
+    config["process"]["args"] = args
+    config["process"]["terminal"] = False
+    config["linux"]["cgroupsPath"] = "/bench-%d" % os.getpid()
+    with open(path, "w") as file:
+        json.dump(config, file)
+    return target
+
+
+def figures(values):
+    """Median, quartiles, extremes; None for nothing."""
+    if not values:
+        return None
+    values = sorted(values)
+    q1, _, q3 = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else (values[0],) * 3
+    return {
+        "median": round(statistics.median(values), 3),
+        "q1": round(q1, 3),
+        "q3": round(q3, 3),
+        "min": round(values[0], 3),
+        "max": round(values[-1], 3),
+        "n": len(values),
+    }
+
+
+def floor(rounds):
+    """What no Python runtime gets below, and what no runtime does: a bare interpreter, a bare process."""
+    found = {}
+    for label, argv in (
+        ("python3 -I -S -c pass", ["/usr/bin/python3", "-I", "-S", "-c", "pass"]),
+        ("true", ["/bin/true"]),
+    ):
+        values = []
+        for _ in range(rounds + 1):
+            begin = time.perf_counter_ns()
+            os.waitpid(os.posix_spawn(argv[0], argv, ENV), 0)
+            values.append((time.perf_counter_ns() - begin) / 1e6)
+        found[label] = figures(values[1:])
+    return found

@@ -1,0 +1,172 @@
+#!/usr/bin/python3
+"""`make demo`: one life cycle of a container, step by step, with times and with what was seen.
+
+    demo.py [--runtime PATH] [--bundle NAME] [--keep]
+
+Standard library only. A runtime other than pyrunc works too; then validate and plan are left out, which only pyrunc has.
+"""
+
+import json
+import os
+import select
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(os.path.dirname(HERE), "bundles"))
+import make_rootfs  # noqa: E402
+
+ID = "demo-%d" % os.getpid()
+
+
+class Demo:
+    def __init__(self, runtime, bundle, directory):
+        self.runtime = runtime
+        self.bundle_name = bundle
+        self.directory = directory
+        self.bundle = os.path.join(directory, "bundle")
+        self.root = os.path.join(directory, "state")
+        self.output = os.path.join(directory, "output")
+        self.step = 0
+
+    def say(self, title, ms, seen):
+        self.step += 1
+        print("%2d  %-34s %7.1f ms" % (self.step, title, ms))
+        for line in seen:
+            print("      " + line)
+
+    def call(self, *args, out=None):
+        """(milliseconds, standard output); ends the demo with the runtime's own words when it fails."""
+        argv = [self.runtime, "--root", self.root, *args]
+        begin = time.perf_counter()
+        if out is None:
+            done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        else:
+            # The container keeps this file as its standard output; a pipe of ours would be held open by it.
+            done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, text=True)
+        ms = (time.perf_counter() - begin) * 1000
+        if done.returncode:
+            words = done.stderr if out is None else open(self.output).read()
+            raise SystemExit("demo: `%s` ended with %d: %s" % (" ".join(argv), done.returncode, words.strip()))
+        return ms, done.stdout
+
+    def make_bundle(self):
+        begin = time.perf_counter()
+        make_rootfs.make_bundle(self.bundle_name, self.bundle)
+        with open(os.path.join(self.bundle, "config.json")) as file:
+            config = json.load(file)
+        config["linux"]["cgroupsPath"] = "/" + ID  # an own one: the demo may run twice at once
+        with open(os.path.join(self.bundle, "config.json"), "w") as file:
+            json.dump(config, file, indent=2)
+        size = len(os.listdir(os.path.join(self.bundle, "rootfs/bin")))
+        names = ", ".join(n["type"] for n in config["linux"]["namespaces"])
+        seen = ["busybox root with %d programs, config.json with namespaces %s" % (size, names)]
+        self.say("make bundle %s" % self.bundle_name, (time.perf_counter() - begin) * 1000, seen)
+
+    def look_ahead(self):
+        ms, out = self.call("validate", "--bundle", self.bundle)
+        self.say("validate", ms, out.split("\n")[:3] if out.strip() else ["nothing to object to"])
+        ms, out = self.call("plan", "--bundle", self.bundle, ID)
+        lines = out.rstrip().split("\n")
+        shown = lines if len(lines) <= 14 else [*lines[:12], "… %d more lines: pyrunc plan --bundle DIR" % (len(lines) - 12)]
+        self.say("plan (touches nothing)", ms, shown)
+
+    def state(self, title="state"):
+        ms, out = self.call("state", ID)
+        state = json.loads(out)
+        self.say(title, ms, ["status %s, pid %d" % (state["status"], state["pid"])])
+        return state
+
+    def live(self):
+        with open(self.output, "w") as out:
+            ms, _ = self.call("create", "--bundle", self.bundle, "--pid-file", os.path.join(self.directory, "pid"), ID, out=out)
+        pid = int(open(os.path.join(self.directory, "pid")).read())
+        self.say("create", ms, namespaces(pid))
+        self.state()
+        ms, _ = self.call("start", ID)
+        text = self.wait_for_output()
+        self.say("start", ms, ["it says: " + line for line in text.splitlines()])
+        self.state()
+        watch = os.pidfd_open(pid)
+        ms, _ = self.call("kill", ID, "TERM")
+        begin = time.perf_counter()
+        select.select([watch], [], [], 30)
+        os.close(watch)
+        self.say("kill TERM", ms, ["init has ended %.1f ms later" % ((time.perf_counter() - begin) * 1000)])
+        self.state()
+        ms, _ = self.call("delete", ID)
+        self.say("delete", ms, self.left())
+
+    def wait_for_output(self, lines=2, seconds=10):
+        """The container writes into a file, which has no "ready": it is looked at again and again, for a bounded time."""
+        end = time.monotonic() + seconds
+        text = ""
+        while text.count("\n") < lines and time.monotonic() < end:
+            with open(self.output) as file:
+                text = file.read()
+            select.select([], [], [], 0.005)
+        return text
+
+    def left(self):
+        with open("/proc/self/mountinfo") as file:
+            mounts = sum(self.directory in line for line in file)
+        cgroups = sum(ID in dirs for _, dirs, _ in os.walk("/sys/fs/cgroup"))
+        return ["left behind: %d state directories, %d mounts, %d cgroups" % (os.path.exists(os.path.join(self.root, ID)), mounts, cgroups)]
+
+    def end(self):
+        if os.path.exists(os.path.join(self.root, ID)):
+            subprocess.run([self.runtime, "--root", self.root, "delete", "--force", ID])
+
+
+def namespaces(pid):
+    """Which namespaces of a process differ from ours."""
+    own = []
+    for kind in ("mnt", "pid", "net", "ipc", "uts", "cgroup", "user", "time"):
+        try:
+            if os.readlink("/proc/%d/ns/%s" % (pid, kind)) != os.readlink("/proc/self/ns/%s" % kind):
+                own.append(kind)
+        except OSError:
+            pass
+    return ["pid %d waits, namespaces of its own: %s" % (pid, " ".join(own))]
+
+
+def main(argv):
+    runtime, bundle, keep = os.path.join(os.path.dirname(HERE), ".venv/bin/pyrunc"), "hello", False
+    while argv:
+        word = argv.pop(0)
+        if word == "--runtime" and argv:
+            runtime = argv.pop(0)
+        elif word == "--bundle" and argv:
+            bundle = argv.pop(0)
+        elif word == "--keep":
+            keep = True
+        else:
+            print(__doc__.strip(), file=sys.stderr)
+            return 1
+    if os.geteuid():
+        print("demo: needs root (a container without root: see bundles/rootless)", file=sys.stderr)
+        return 1
+    runtime = shutil.which(runtime) or runtime
+    directory = tempfile.mkdtemp(prefix="pyrunc-demo-")
+    demo = Demo(runtime, bundle, directory)
+    begin = time.perf_counter()
+    try:
+        demo.make_bundle()
+        if os.path.basename(runtime).startswith("pyrunc"):
+            demo.look_ahead()
+        demo.live()
+    finally:
+        demo.end()
+        if not keep:
+            shutil.rmtree(directory, ignore_errors=True)
+    print("    %-34s %7.1f ms" % ("all of it", (time.perf_counter() - begin) * 1000))
+    if keep:
+        print("    kept: %s" % directory)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
