@@ -1,0 +1,214 @@
+"""The callers under test, each set up in the private world with directories, sockets and settings of its own.
+
+Owns their configuration and their command lines. A caller is told the runtime as its users would tell it: podman and
+buildah by --runtime, containerd by its configuration and --runc-binary, dockerd by --add-runtime, BuildKit by
+DOCKER_BUILDKIT_RUNC_COMMAND.
+"""
+
+import json
+import os
+
+import images
+from sandbox import BASE, wait_until
+
+IMAGE = "contracts"
+REFERENCE = "localhost/contracts:latest"
+
+
+def packages_missing(names):
+    """Those of the programs that are not installed."""
+    places = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".split(":")
+    return [name for name in names if not any(os.access(f"{place}/{name}", os.X_OK) for place in places)]
+
+
+class Podman:
+    """podman with roots of its own, cgroupfs, files as locks. Containers have no network unless a test asks for one."""
+
+    needs = ("podman", "conmon", "busybox")
+
+    def __init__(self, world, runtime, layer):
+        self.world, self.runtime = world, runtime
+        names = json.dumps(["crun", "runc", "kata", "runsc", "youki", "krun", os.path.basename(runtime)])
+        world.write(f"{BASE}/containers.conf", f"""\
+[engine]
+lock_type = "file"
+events_logger = "file"
+runtime_supports_json = {names}
+runtime_supports_nocgroups = {names}
+[network]
+firewall_driver = "iptables"
+""")
+        world.write(f"{BASE}/storage.conf", '[storage]\ndriver = "overlay"\n')
+        world.write(f"{BASE}/rootfs.tar", layer)
+        self.env = {
+            "CONTAINERS_CONF": f"{BASE}/containers.conf", "CONTAINERS_STORAGE_CONF": f"{BASE}/storage.conf",
+            "PODMAN_IGNORE_CGROUPSV1_WARNING": "1",
+        }
+        self("import", f"{BASE}/rootfs.tar", IMAGE).ok()
+
+    def argv(self, *words, runtime=None):
+        places = [f"--{name}={BASE}/podman/{name}" for name in ("root", "runroot", "tmpdir")]
+        return ["podman", *places, "--cgroup-manager=cgroupfs", "--runtime", runtime or self.runtime, *words]
+
+    def __call__(self, *words, runtime=None, **options):
+        return self.world.run(self.argv(*words, runtime=runtime), env=self.env, **options)
+
+    def create_options(self, network):
+        return [f"--cgroup-parent=/{self.world.cgroup}", *([f"--network={network}"] if network else [])]
+
+    def run(self, *words, network="none", runtime=None, **options):
+        """podman run, removed at its end unless detached."""
+        keep = [] if "-d" in words or "--name" in words else ["--rm"]
+        return self("run", *keep, *self.create_options(network), *words, runtime=runtime, **options)
+
+    def close(self):
+        self("pod", "rm", "--all", "--force", "--time=0")
+        self("rm", "--all", "--force", "--time=0")
+
+
+class Containerd:
+    """containerd with root, state and socket of its own; ctr for its clients, the CRI plugin for Kubernetes' calls."""
+
+    needs = ("containerd", "ctr", "containerd-shim-runc-v2", "busybox")
+    address = f"{BASE}/containerd.sock"
+
+    def __init__(self, world, runtime, layer):
+        self.world, self.runtime = world, runtime
+        self.namespace = world.cgroup
+        world.write(f"{BASE}/containerd.toml", self.config())
+        world.write(f"{BASE}/net.d/10-contracts.conf", json.dumps({"cniVersion": "1.0.0", "name": "none", "type": "nothing"}))
+        for name in ("nothing", "loopback"):
+            world.write(f"{BASE}/cni/{name}", CNI_PLUGIN, 0o755)
+        world.write(f"{BASE}/image.tar", images.oci_archive(layer, REFERENCE))
+        world.start_daemon("containerd", ["containerd", "--config", f"{BASE}/containerd.toml"], lambda: self("version").status == 0)
+        for namespace in (self.namespace, "k8s.io"):
+            self("--namespace", namespace, "images", "import", f"{BASE}/image.tar").ok()
+
+    def config(self):
+        return f"""\
+version = 2
+root = "{BASE}/containerd"
+state = "{BASE}/containerd-run"
+disabled_plugins = ["io.containerd.nri.v1.nri", "io.containerd.internal.v1.tracing"]
+[grpc]
+address = "{self.address}"
+[plugins."io.containerd.internal.v1.opt"]
+path = "{BASE}/opt"
+[plugins."io.containerd.grpc.v1.cri"]
+restrict_oom_score_adj = true
+sandbox_image = "{REFERENCE}"
+disable_tcp_service = true
+[plugins."io.containerd.grpc.v1.cri".cni]
+bin_dir = "{BASE}/cni"
+conf_dir = "{BASE}/net.d"
+[plugins."io.containerd.grpc.v1.cri".containerd]
+default_runtime_name = "contracts"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.contracts]
+runtime_type = "io.containerd.runc.v2"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.contracts.options]
+BinaryName = "{self.runtime}"
+"""
+
+    def argv(self, *words):
+        return ["ctr", "--address", self.address, *words]
+
+    def __call__(self, *words, **options):
+        return self.world.run(self.argv(*words), **options)
+
+    def ctr(self, *words, **options):
+        """ctr in the namespace of these tests; the namespace is also the name of the containers' parent cgroup."""
+        return self("--namespace", self.namespace, *words, **options)
+
+    def run_words(self, *words):
+        return ["run", "--runtime=io.containerd.runc.v2", f"--runc-binary={self.runtime}", f"--fifo-dir={BASE}/fifo", *words]
+
+    def run(self, *words, **options):
+        return self.ctr(*self.run_words(*words), **options)
+
+    def close(self):
+        for name in self.ctr("tasks", "ls", "-q").out.split():
+            self.ctr("tasks", "rm", "--force", name)
+        for name in self.ctr("containers", "ls", "-q").out.split():
+            self.ctr("containers", "rm", name)
+
+
+class Docker:
+    """dockerd on our containerd, with a bridge network in the private network namespace."""
+
+    needs = ("dockerd", "docker", "docker-proxy", "iptables", "busybox")
+    socket = f"{BASE}/docker.sock"
+
+    def __init__(self, world, runtime, layer):
+        self.world, self.runtime = world, runtime
+        world.write(f"{BASE}/daemon.json", "{}")
+        world.write(f"{BASE}/rootfs.tar", layer)
+        argv = [
+            "dockerd", f"--config-file={BASE}/daemon.json", f"--data-root={BASE}/docker", f"--exec-root={BASE}/docker-run",
+            f"--pidfile={BASE}/docker.pid", f"--host=unix://{self.socket}", f"--containerd={Containerd.address}",
+            f"--add-runtime=contracts={runtime}", "--default-runtime=contracts", f"--cgroup-parent=/{world.cgroup}",
+            "--exec-opt=native.cgroupdriver=cgroupfs", "--storage-driver=overlay2", "--bip=172.31.250.1/24",
+        ]
+        env = {"DOCKER_BUILDKIT_RUNC_COMMAND": runtime}
+        world.start_daemon("dockerd", argv, lambda: self("version").status == 0, env=env)
+        self("import", f"{BASE}/rootfs.tar", IMAGE).ok()
+
+    def argv(self, *words):
+        return ["docker", "--host", f"unix://{self.socket}", *words]
+
+    def __call__(self, *words, **options):
+        return self.world.run(self.argv(*words), **options)
+
+    def run(self, *words, network="none", **options):
+        """docker run, removed at its end unless detached or named."""
+        keep = [] if "-d" in words or "--name" in words else ["--rm"]
+        return self("run", *keep, *([f"--network={network}"] if network else []), *words, **options)
+
+    def close(self):
+        for name in self("ps", "-aq").out.split():
+            self("rm", "--force", name)
+
+
+class Buildah:
+    """buildah with a store of its own. It names neither a state root nor a cgroup to the runtime."""
+
+    needs = ("buildah", "busybox")
+
+    def __init__(self, world, runtime, layer):
+        self.world, self.runtime = world, runtime
+        world.write(f"{BASE}/build/rootfs.tar", layer)
+        world.write(f"{BASE}/storage.conf", '[storage]\ndriver = "overlay"\n')
+        world.write(f"{BASE}/buildah.conf", "[network]\nfirewall_driver = \"iptables\"\n")
+        self.env = {"CONTAINERS_CONF": f"{BASE}/buildah.conf", "CONTAINERS_STORAGE_CONF": f"{BASE}/storage.conf"}
+
+    def argv(self, *words):
+        return ["buildah", f"--root={BASE}/buildah/root", f"--runroot={BASE}/buildah/runroot", *words]
+
+    def __call__(self, *words, **options):
+        return self.world.run(self.argv(*words), env=self.env, **options)
+
+    def build(self, *lines, options=(), **more):
+        """Builds an image whose Containerfile is the busybox root plus `lines`. The rlimits are such as any host permits."""
+        text = "\n".join(["FROM scratch", "ADD rootfs.tar /", "ENV PATH=/usr/bin:/bin", *lines]) + "\n"
+        self.world.write(f"{BASE}/build/Containerfile", text)
+        limits = ["--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024"]
+        return self(
+            "build", "--runtime", self.runtime, "--isolation=oci", "--network=none", *limits, *options, f"{BASE}/build", **more
+        )
+
+    def close(self):
+        self("rm", "--all")
+
+
+CNI_PLUGIN = """\
+#!/bin/sh
+# A network plugin that connects nothing: it only answers as the CNI specification asks.
+case $CNI_COMMAND in
+ADD) echo '{"cniVersion":"1.0.0","interfaces":[{"name":"eth0","sandbox":"'$CNI_NETNS'"}],"ips":[{"address":"192.0.2.9/24","interface":0}]}' ;;
+VERSION) echo '{"cniVersion":"1.0.0","supportedVersions":["0.4.0","1.0.0"]}' ;;
+esac
+"""
+
+
+def gone(world):
+    """Waits until finished containers have left nothing; the text says what is still there."""
+    wait_until(lambda: "\n".join(["nothing is left; but there is:", *world.leftovers()]), lambda: not world.leftovers(), 15)

@@ -1,0 +1,193 @@
+"""The contract tests: real callers drive the runtime under test (environment RUNTIME, by default our own).
+
+Owns the fixtures (one private world a session, one of each caller in it), the check that a test leaves nothing behind,
+the gate for commands that a runtime lacks, and the table of callers and features at the end. `--markdown FILE` writes that table.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, HERE)
+
+import callers  # noqa: E402  the helper modules lie beside this file
+import cri as kubernetes  # noqa: E402
+import images  # noqa: E402
+import report  # noqa: E402
+from sandbox import Sandbox, wait_until  # noqa: E402
+
+PROJECT = os.path.dirname(os.path.dirname(HERE))
+GATES = ("exec", "pause", "update", "ps", "checkpoint")
+
+
+def runtime_path():
+    """The absolute path of the runtime under test; RUNTIME may be a name to look up, or a path."""
+    wanted = os.environ.get("RUNTIME") or os.path.join(PROJECT, ".venv", "bin", "pyrunc")
+    return os.path.abspath(shutil.which(wanted) or wanted)
+
+
+def runtime_commands(path):
+    """Names of the commands that `--help` lists: the first word of a line. `checkpoint` counts only if its own --help succeeds,
+    which is what podman and cri-o go by."""
+    try:
+        text = subprocess.run([path, "--help"], capture_output=True, text=True, timeout=30).stdout
+        probe = subprocess.run([path, "checkpoint", "--help"], capture_output=True, timeout=30).returncode
+    except OSError:
+        return set()
+    found = set(re.findall(r"^\s*([a-z]+)(?:,|\s|$)", text, re.MULTILINE))
+    return found if probe == 0 else found - {"checkpoint"}
+
+
+def pytest_addoption(parser):
+    parser.addoption("--markdown", metavar="FILE", help="write the table of callers and features to FILE")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "caller: needs a real caller")
+    for name in GATES:
+        config.addinivalue_line("markers", f"needs_{name}: the runtime has to have the command {name}")
+    config.stash[report.TABLE] = report.Table(os.path.basename(runtime_path()))
+
+
+def pytest_collection_modifyitems(config, items):
+    path = runtime_path()
+    commands = runtime_commands(path)
+    for item in items:
+        if not str(item.path).startswith(HERE + os.sep):
+            continue
+        item.add_marker(pytest.mark.caller)
+        for name in GATES:
+            if item.get_closest_marker(f"needs_{name}") and name not in commands:
+                item.add_marker(pytest.mark.skip(reason=f"{os.path.basename(path)} --help doesn't list the command {name}"))
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    outcome = yield
+    answer = outcome.get_result()
+    setattr(item, f"report_{answer.when}", answer)
+    if str(item.path).startswith(HERE + os.sep):
+        item.config.stash[report.TABLE].note(item, answer)
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    table = config.stash[report.TABLE]
+    if not table.cells:
+        return
+    terminalreporter.write_sep("=", f"callers of {table.runtime}")
+    terminalreporter.write_line(table.text())
+    path = config.getoption("--markdown", None)
+    if path:
+        with open(path, "w") as file:
+            file.write(table.markdown())
+
+
+@pytest.fixture(scope="session")
+def runtime():
+    path = runtime_path()
+    if not os.access(path, os.X_OK):
+        pytest.fail(f"no runtime to test: {path} isn't an executable file (make build makes it, or set RUNTIME)")
+    return path
+
+
+@pytest.fixture(scope="session")
+def world(runtime):
+    """The private namespaces. At the end nothing may be in them but the daemons, which are then stopped one by one."""
+    if os.geteuid():
+        pytest.skip("not root: the callers' daemons need it")
+    place = Sandbox(keep=[PROJECT, os.path.dirname(runtime)])
+    try:
+        yield place
+        callers.gone(place)
+        for name in reversed(list(place.daemons)):
+            place.stop_daemon(name)
+        callers.gone(place)
+    finally:
+        place.close()
+    assert not place.cgroups(), "cgroups that can't be removed: something is still in them"
+
+
+@pytest.fixture(scope="session")
+def layer():
+    missing = callers.packages_missing(["busybox"])
+    if missing:
+        pytest.skip("not installed: busybox (static)")
+    return images.rootfs_tar()
+
+
+@pytest.fixture(scope="session")
+def started():
+    """Callers that have been set up, so that a failed test's containers can be removed."""
+    return []
+
+
+def caller(kind, world, runtime, layer, started):
+    missing = callers.packages_missing(kind.needs)
+    if missing:
+        pytest.skip(f"not installed: {', '.join(missing)}")
+    one = kind(world, runtime, layer)
+    started.append(one)
+    return one
+
+
+@pytest.fixture(scope="session")
+def podman(world, runtime, layer, started):
+    return caller(callers.Podman, world, runtime, layer, started)
+
+
+@pytest.fixture(scope="session")
+def containerd(world, runtime, layer, started):
+    return caller(callers.Containerd, world, runtime, layer, started)
+
+
+@pytest.fixture(scope="session")
+def docker(containerd, world, runtime, layer, started):
+    return caller(callers.Docker, world, runtime, layer, started)
+
+
+@pytest.fixture(scope="session")
+def buildah(world, runtime, layer, started):
+    return caller(callers.Buildah, world, runtime, layer, started)
+
+
+@pytest.fixture(scope="session")
+def cri(containerd, started):
+    missing = callers.packages_missing(["curl"])
+    if missing:
+        pytest.skip("not installed: curl")
+    one = kubernetes.Cri(containerd)
+    started.append(one)
+    return one
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(request, world, started):
+    """After each test: no process, mount, cgroup or state directory of a container. What a failed test left is removed."""
+    yield
+    answer = getattr(request.node, "report_call", None)
+    if answer is not None and answer.passed:
+        try:
+            callers.gone(world)
+            return
+        except AssertionError as error:
+            sweep(world, started)
+            pytest.fail(str(error), pytrace=False)
+    sweep(world, started)
+
+
+def sweep(world, started):
+    """Removes all containers by their callers, and ends by process id what the callers cannot end."""
+    for one in reversed(started):
+        one.close()
+    try:
+        callers.gone(world)
+    except AssertionError:
+        for pid in world.processes():
+            world.run(["kill", "-9", str(pid)])
+        wait_until("the processes are gone", lambda: not world.processes())
+        world.forget()

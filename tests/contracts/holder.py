@@ -1,0 +1,80 @@
+"""The first process of the private world that the callers' daemons run in.
+
+It owns one rule: when its standard input ends, everything started inside ends with it. New mount, network and process
+namespaces (mount_namespaces(7), network_namespaces(7), pid_namespaces(7)); `/run`, `/var/tmp` and `/dev/shm` are fresh
+tmpfs, so the callers' hard-coded places (`/run/runc`, `/run/containerd/s`, `/dev/shm/libpod_lock`, …) are ours alone.
+The mounts are shared among the processes inside, as on a host run by systemd, so that a mount which leaks out of a
+container is seen by the others; nothing travels to the real host.
+
+Run as a program: prints the process id of the inner process, then `ready`.
+"""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+
+CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWNET = 0x00020000, 0x20000000, 0x40000000
+MS_REC, MS_PRIVATE, MS_SHARED = 1 << 14, 1 << 18, 1 << 20
+MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND = 2, 4, 8, 4096
+PR_SET_PDEATHSIG = 1
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def call(name, *args):
+    """Calls a libc function and raises OSError with its name on failure."""
+    if getattr(libc, name)(*args) == -1:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{name}: {os.strerror(number)}")
+
+
+def mount(source, target, fstype, flags, data=None):
+    """mount(2) with str arguments."""
+    as_bytes = [None if text is None else text.encode() for text in (source, target, fstype)]
+    call("mount", *as_bytes, ctypes.c_ulong(flags), None if data is None else data.encode())
+
+
+def inner(keep):
+    """Builds the private mounts, then reaps orphans for ever. `keep` are directories below the covered ones that stay visible."""
+    call("prctl", PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    mount(None, "/", None, MS_REC | MS_PRIVATE)
+    handles = {path: os.open(path, os.O_PATH) for path in keep if path.startswith(("/run/", "/var/tmp/"))}
+    for target, mode in (("/run", "0755"), ("/var/tmp", "1777"), ("/dev/shm", "1777")):
+        mount("tmpfs", target, "tmpfs", MS_NOSUID | MS_NODEV, f"mode={mode}")
+    for path, handle in handles.items():
+        os.makedirs(path)
+        mount(f"/proc/self/fd/{handle}", path, None, MS_REC | MS_BIND)
+        os.close(handle)
+    mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    mount(None, "/", None, MS_REC | MS_SHARED)
+    os.makedirs("/run/lock")
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    print("ready", flush=True)
+    null = os.open("/dev/null", os.O_RDWR)
+    for number in (0, 1, 2):
+        os.dup2(null, number)
+    while True:
+        try:
+            os.wait()
+        except ChildProcessError:
+            signal.sigwait({signal.SIGCHLD})
+
+
+def main():
+    """Outer half: makes the namespaces, waits for the end of its standard input, kills the inner half (and so all within)."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+    call("unshare", CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWPID)
+    child = os.fork()
+    if child == 0:
+        inner(sys.argv[1:])
+    print(child, flush=True)
+    while os.read(0, 4096):
+        pass
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+
+
+if __name__ == "__main__":
+    main()

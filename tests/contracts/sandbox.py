@@ -1,0 +1,289 @@
+"""The private world in which real callers (podman, containerd, dockerd, buildah) run, seen from the outside.
+
+Owns: starting and ending that world (holder.py), running programs in it, and looking for what was left behind in it.
+Its one rule: nothing is ended but what it started, and always by process id.
+"""
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+import uuid
+
+HOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "holder.py")
+BASE = "/run/contracts"
+CGROUP_ROOT = "/sys/fs/cgroup"
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class TimedOut(Exception):
+    """A program in the world did not end within its (generous) time."""
+
+
+class Result:
+    """What a program left: its exit status and all its output."""
+
+    def __init__(self, argv, status, out, err):
+        self.argv, self.status, self.out, self.err = argv, status, out, err
+
+    @property
+    def text(self):
+        return self.out + self.err
+
+    def ok(self):
+        """The result itself if the program succeeded, else an AssertionError that shows everything."""
+        return self.exits(0)
+
+    def exits(self, status):
+        assert self.status == status, f"exit status {self.status}, expected {status}\n{self}"
+        return self
+
+    def __repr__(self):
+        return f"$ {' '.join(self.argv)}\n-> {self.status}\nstdout: {self.out}\nstderr: {self.err}"
+
+
+def wait_until(what, check, seconds=20):
+    """Polls `check` until it answers something true, and returns that; fails with `what` after a generous time."""
+    end = time.monotonic() + seconds
+    while True:
+        answer = check()
+        if answer:
+            return answer
+        if time.monotonic() > end:
+            raise AssertionError(f"still not so after {seconds} s: {what() if callable(what) else what}")
+        select.select([], [], [], 0.02)
+
+
+def read(path):
+    """The text of a file, or "" if it is gone (processes and cgroups vanish while they are looked at)."""
+    try:
+        with open(path, errors="surrogateescape") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+class Sandbox:
+    """One private world. `cgroup` is the name of the cgroup that callers put their containers below: unique to this run."""
+
+    def __init__(self, keep=()):
+        self.cgroup = "contracts-" + uuid.uuid4().hex[:8]
+        self.daemons = {}
+        self.holder = subprocess.Popen(
+            [sys.executable, "-I", HOLDER, *keep], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.pid = int(self.holder.stdout.readline() or 0)
+        if self.holder.stdout.readline() != "ready\n":
+            raise RuntimeError("the private namespaces could not be made (root is needed); see the message above")
+        for name in ("home", "tmp"):
+            os.makedirs(self.outer(f"{BASE}/{name}"))
+        self.env = {
+            "PATH": SYSTEM_PATH, "HOME": f"{BASE}/home", "TMPDIR": f"{BASE}/tmp", "TERM": "xterm", "XDG_RUNTIME_DIR": "",
+        }
+        self.forgotten = set()
+        self.first_mounts = set(self.mounts())
+        self.first_cgroups = self.stray_cgroups()
+
+    # -- programs ------------------------------------------------------------------------------------------------------
+
+    def outer(self, path):
+        """The path by which this process reaches the file `path` of the world."""
+        return f"/proc/{self.pid}/root{path}"
+
+    def argv(self, argv):
+        return ["nsenter", "--target", str(self.pid), "--mount", "--net", "--pid", "--", *argv]
+
+    def popen(self, argv, env=None, **options):
+        return subprocess.Popen(self.argv(argv), env={**self.env, **(env or {})}, **options)
+
+    def run(self, argv, stdin=None, env=None, seconds=90, cwd=None):
+        """Runs a program to its end. `stdin` is text for it, else it reads /dev/null."""
+        argv = ["env", "-C", cwd, *argv] if cwd else list(argv)
+        with self.popen(
+            argv, env=env, stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="surrogateescape",
+        ) as process:
+            try:
+                out, err = process.communicate(stdin, timeout=seconds)
+            except subprocess.TimeoutExpired:
+                self.end(process, signal.SIGKILL)
+                out, err = process.communicate()
+                raise TimedOut(f"not done after {seconds} s\n{Result(argv, None, out, err)}") from None
+        return Result(argv, process.returncode, out, err)
+
+    def run_on_tty(self, argv, seconds=90):
+        """Runs a program whose standard streams are a terminal of its own; the output is what the terminal showed."""
+        master, slave = os.openpty()
+        process = self.popen(["setsid", "-c", "-w", *argv], stdin=slave, stdout=slave, stderr=slave)
+        os.close(slave)
+        end, shown = time.monotonic() + seconds, b""
+        while True:
+            left = end - time.monotonic()
+            if left <= 0 or not select.select([master], [], [], left)[0]:
+                self.end(process, signal.SIGKILL)
+                process.wait()
+                raise TimedOut(f"not done after {seconds} s\n{Result(argv, None, shown.decode(errors='replace'), '')}")
+            try:
+                data = os.read(master, 65536)
+            except OSError:
+                data = b""
+            if not data:
+                break
+            shown += data
+        os.close(master)
+        return Result(argv, process.wait(), shown.decode(errors="surrogateescape"), "")
+
+    @staticmethod
+    def child(process):
+        """The program that nsenter runs: its only child (nsenter has to fork to enter a process namespace)."""
+        children = read(f"/proc/{process.pid}/task/{process.pid}/children").split()
+        return int(children[0]) if children else None
+
+    def end(self, process, number):
+        child = self.child(process)
+        if child:
+            os.kill(child, number)
+
+    def start_daemon(self, name, argv, ready, env=None):
+        """Starts a daemon and waits until `ready()`; its output goes to BASE/NAME.log."""
+        with open(self.outer(f"{BASE}/{name}.log"), "w") as log:
+            process = self.popen(argv, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        self.daemons[name] = process
+
+        def check():
+            if process.poll() is not None:
+                raise AssertionError(f"{name} ended with {process.returncode}:\n{self.log(name)}")
+            return ready()
+
+        wait_until(lambda: f"{name} answers; its log:\n{self.log(name)}", check, 60)
+
+    def log(self, name):
+        return read(self.outer(f"{BASE}/{name}.log"))[-6000:]
+
+    def stop_daemon(self, name):
+        process = self.daemons.pop(name, None)
+        if process is None:
+            return
+        self.end(process, signal.SIGTERM)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.end(process, signal.SIGKILL)
+            process.wait()
+            raise AssertionError(f"{name} did not end on SIGTERM:\n{self.log(name)}") from None
+
+    def close(self):
+        """Ends the world: the kernel kills all its processes and drops its mounts. Our own cgroups are removed after."""
+        self.holder.stdin.close()
+        self.holder.wait()
+        self.holder.stdout.close()
+        for path in sorted(self.cgroups(), key=len, reverse=True):
+            try:
+                os.rmdir(path)
+            except OSError:
+                pass
+
+    # -- files ---------------------------------------------------------------------------------------------------------
+
+    def write(self, path, text, mode=0o644):
+        outer = self.outer(path)
+        os.makedirs(os.path.dirname(outer), exist_ok=True)
+        with open(outer, "wb" if isinstance(text, bytes) else "w") as file:
+            file.write(text)
+        os.chmod(outer, mode)
+        return path
+
+    def read(self, path):
+        return read(self.outer(path))
+
+    def exists(self, path):
+        return os.path.exists(self.outer(path))
+
+    # -- what is there -------------------------------------------------------------------------------------------------
+
+    def inner_pid(self, host_pid):
+        for line in read(f"/proc/{host_pid}/status").splitlines():
+            if line.startswith("NSpid:"):
+                return int(line.split()[-1])
+        return None
+
+    def processes(self):
+        """{process id: command line} of the world, without the holder and the daemons."""
+        known = {1} | {self.inner_pid(self.child(process)) for process in self.daemons.values() if self.child(process)}
+        found = {}
+        for name in os.listdir(self.outer("/proc")):
+            if name.isdigit() and int(name) not in known:
+                words = read(self.outer(f"/proc/{name}/cmdline")).replace("\0", " ").strip()
+                status = read(self.outer(f"/proc/{name}/stat"))
+                if status:
+                    found[int(name)] = words or status
+        return found
+
+    def mounts(self):
+        """Mount points in the world that are not part of a caller's own standing set-up."""
+        standing = ("/netns/default", "/run/netns", "/podman/root/overlay", "/docker/overlay2", "/containerd/io.containerd.grpc")
+        points = [line.split(" ")[4] for line in read(f"/proc/{self.pid}/mountinfo").splitlines()]
+        return [point for point in points if not point.endswith(standing)]
+
+    def new_mounts(self):
+        return [point for point in self.mounts() if point not in self.first_mounts]
+
+    def cgroups(self):
+        """Directories of our own cgroup in every hierarchy, itself included."""
+        found = []
+        for hierarchy in hierarchies():
+            for path, _, _ in os.walk(os.path.join(hierarchy, self.cgroup)):
+                found.append(path)
+        return found
+
+    def container_cgroups(self):
+        """Like cgroups(), without the standing ones: our own, and podman's for conmon."""
+        standing = (self.cgroup, f"{self.cgroup}/conmon")
+        return [path for path in self.cgroups() if not path.endswith(standing)]
+
+    @staticmethod
+    def stray_cgroups():
+        """cgroups of containers for which the caller named none (buildah, BuildKit): below or beside our own."""
+        found = set()
+        for hierarchy in hierarchies():
+            for path, names, _ in os.walk(hierarchy):
+                found.update(os.path.join(path, name) for name in names if name.startswith("buildah-"))
+        return found
+
+    def listing(self, path):
+        """Paths of the entries of a directory; none if it isn't there."""
+        try:
+            return [f"{path}/{name}" for name in os.listdir(self.outer(path))]
+        except OSError:
+            return []
+
+    def state_directories(self):
+        """Containers that a runtime still knows: entries of the state roots that callers use."""
+        roots = [f"/run/{name}" for name in ("runc", "crun", "pyrunc", "youki")]
+        roots += self.listing("/run/containerd/runc")
+        for path in self.listing(f"{BASE}/docker-run"):
+            if "/runtime-" in path:
+                roots += self.listing(path)
+        return [path for root in roots for path in self.listing(root) if not os.path.basename(path).startswith(".")]
+
+    def leftovers(self):
+        """Everything that a finished container must not leave, as lines of text."""
+        lines = [f"process {pid}: {words}" for pid, words in sorted(self.processes().items())]
+        lines += [f"mount {point}" for point in self.new_mounts()]
+        lines += [f"cgroup {path}" for path in self.container_cgroups()]
+        lines += [f"cgroup {path}" for path in sorted(self.stray_cgroups() - self.first_cgroups)]
+        lines += [f"state {path}" for path in self.state_directories()]
+        return [line for line in lines if line not in self.forgotten]
+
+    def forget(self):
+        """Takes what is left now for granted, so that one failed test doesn't fail all later ones."""
+        self.forgotten.update(self.leftovers())
+
+
+def hierarchies():
+    """Mount points of the cgroup hierarchies: one (v2) or one a controller (v1, hybrid)."""
+    if os.path.exists(f"{CGROUP_ROOT}/cgroup.controllers"):
+        return [CGROUP_ROOT]
+    return [f"{CGROUP_ROOT}/{name}" for name in os.listdir(CGROUP_ROOT) if not os.path.islink(f"{CGROUP_ROOT}/{name}")]
