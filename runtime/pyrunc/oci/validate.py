@@ -74,7 +74,7 @@ def _list(node, rule, path, found, most):
     below = rule[1]
     kind = below[0]
     if len(node) < rule[2]:
-        found.append((_pointer(path), "%s must hold at least %d" % (_subject(path), rule[2]), node))
+        found.append((_pointer(path), "%s must hold at least %d" % (subject(path), rule[2]), node))
     for index, value in enumerate(node):
         if kind == "s":
             if type(value) is str:
@@ -156,7 +156,7 @@ def shown(value):
 
 
 def sentence(path, rule, value):
-    return "%s %s, found %s" % (_subject(path), expected(rule), shown(value))
+    return "%s %s, found %s" % (subject(path), expected(rule), shown(value))
 
 
 def _problem(path, key, rule, value):
@@ -176,7 +176,7 @@ def _pointer(path):
     return join(*_steps(path))
 
 
-def _subject(path):
+def subject(path):
     """'uid', 'args[0]', 'weightDevice[2].major'"""
     out = ""
     for step in _steps(path)[-3:]:

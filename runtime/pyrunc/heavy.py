@@ -1,0 +1,168 @@
+"""The helper process: jsonschema, pyseccomp, D-Bus and slow parts of the standard library run there and nowhere else.
+
+`call(name, payload)` starts /usr/bin/python3 on helper/main.py, hands over JSON and takes JSON or bytes back; the process has ended
+when it returns. So the process that makes containers never holds third-party code, and a compiled launcher, which finds no files
+to import, still has it. Rule: nothing of ours gets across but the payload: fixed environment, standard streams, no other descriptor.
+The conversation is described in helper/main.py.
+"""
+
+import posix
+
+from pyrunc import errors, lean
+
+PYTHON = "/usr/bin/python3"
+ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
+DEBIAN = ("/usr/local/lib/python3.%d/dist-packages", "/usr/lib/python3/dist-packages")
+TIMEOUT_MS = 20000  # pyseccomp takes 35 ms for the largest known profile; a slow machine may need a hundred times that
+LIMIT = 64 << 20
+SIGNALS = [n for n in range(1, 65) if n not in (9, 19, 32, 33)]  # KILL, STOP and libc's two have no dispositions to set
+POLLIN, POLLOUT, POLLERR, POLLHUP = 1, 4, 8, 16
+SIGKILL = 9
+
+
+def call(name, payload, timeout_ms=TIMEOUT_MS):
+    """Runs `run(payload)` of pyrunc.helper.NAME and returns what it returns: plain data, or bytes.
+
+    Raises what the helper raised of our own errors (Refusal, Unsupported, ...), Unsupported when a library is missing, and Bug when
+    the helper fell over or took too long."""
+    request = lean.dumps({"paths": paths(), "payload": payload}).encode()
+    pid, to_helper, from_helper, complaints = _start(name)
+    try:
+        reply, complaint = _talk(b"%d\n%b" % (len(request), request), to_helper, from_helper, complaints, timeout_ms)
+    except TimeoutError:
+        raise errors.Bug("the helper process (%s) gave no answer within %d ms" % (name, timeout_ms)) from None
+    finally:
+        for fd in (to_helper, from_helper, complaints):
+            posix.close(fd)
+        status = _end(pid)
+    return _answer(name, reply, complaint, status)
+
+
+def paths():
+    """Where third-party packages may be: those of the launcher's own sys.path, a venv or prefix beside it, Debian's."""
+    import sys
+
+    found = [p for p in sys.path if p.endswith("-packages")]
+    found += lean.site_dirs(lean.launcher_dir())
+    found += [p % sys.version_info[1] if "%" in p else p for p in DEBIAN]
+    return list(dict.fromkeys(found))
+
+
+def _start(name):
+    """-> (pid, fd to write to, fd of the answer, fd of its stderr)."""
+    pipes = [posix.pipe2(posix.O_CLOEXEC) for _ in range(3)]
+    (in_r, in_w), (out_r, out_w), (err_r, err_w) = [(_high(r), _high(w)) for r, w in pipes]
+    actions = [(posix.POSIX_SPAWN_DUP2, in_r, 0), (posix.POSIX_SPAWN_DUP2, out_w, 1), (posix.POSIX_SPAWN_DUP2, err_w, 2)]
+    actions += [(posix.POSIX_SPAWN_CLOSE, fd) for fd in _inheritable()]
+    argv = [PYTHON, "-I", "-S", lean.data("helper/main.py"), name]
+    try:
+        pid = posix.posix_spawn(PYTHON, argv, ENV, file_actions=actions, setsigmask=(), setsigdef=SIGNALS)
+    except OSError as e:
+        for fd in (in_w, out_r, err_r):
+            posix.close(fd)
+        hint = "jsonschema and pyseccomp need Debian's package python3"
+        raise errors.Unsupported("cannot start %s: %s" % (PYTHON, errors.errno_text(e.errno)), None, "python3", hint) from None
+    finally:
+        for fd in (in_r, out_w, err_w):
+            posix.close(fd)
+    for fd in (in_w, out_r, err_r):
+        posix.set_blocking(fd, False)
+    return pid, in_w, out_r, err_r
+
+
+def _high(fd):
+    """Above the standard streams: if those were closed, a pipe's end would be overwritten by the next dup2."""
+    if fd > 2:
+        return fd
+    import fcntl
+
+    moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+    posix.close(fd)
+    return moved
+
+
+def _inheritable():
+    """Descriptors that exec would hand on: all of ours are close-on-exec, the caller's may not be."""
+    import fcntl
+
+    found = []
+    for name in posix.listdir("/proc/self/fd"):
+        try:
+            if int(name) > 2 and not fcntl.fcntl(int(name), fcntl.F_GETFD) & fcntl.FD_CLOEXEC:
+                found.append(int(name))
+        except OSError:
+            continue  # the one that listed the directory
+    return found
+
+
+def _talk(request, to_helper, from_helper, complaints, timeout_ms):
+    """Writes the request, reads answer and stderr to their ends. The pipe to the helper stays open: its end means that we died."""
+    import select
+    import time
+
+    end = time.monotonic() + timeout_ms / 1000
+    poll = select.poll()
+    poll.register(to_helper, POLLOUT)
+    poll.register(from_helper, POLLIN)
+    poll.register(complaints, POLLIN)
+    got = {from_helper: [], complaints: []}
+    view = memoryview(request)
+    size = 0
+    reading = 2
+    while reading:
+        ready = poll.poll(max(0, (end - time.monotonic()) * 1000))
+        if not ready:
+            raise TimeoutError
+        for fd, _ in ready:
+            if fd == to_helper:
+                try:
+                    view = view[posix.write(fd, view) :]
+                except BrokenPipeError:
+                    view = view[:0]
+                if not view:
+                    poll.unregister(fd)
+                continue
+            chunk = posix.read(fd, 1 << 16)
+            if chunk and size < LIMIT:
+                got[fd].append(chunk)
+                size += len(chunk)
+            else:
+                poll.unregister(fd)
+                reading -= 1
+    return b"".join(got[from_helper]), b"".join(got[complaints])
+
+
+def _end(pid):
+    """Kills the helper, if it is still there, and reaps it. -> wait status, or None where SIGCHLD is ignored."""
+    try:
+        done, status = posix.waitpid(pid, posix.WNOHANG)
+        if done:
+            return status
+        posix.kill(pid, SIGKILL)
+        return posix.waitpid(pid, 0)[1]
+    except OSError:
+        return None
+
+
+def _answer(name, reply, complaint, status):
+    kind, body = reply[:1], reply[1:]
+    if kind == b"B":
+        return body
+    if kind == b"J":
+        return lean.loads(body, "the helper's answer")
+    if kind == b"E":
+        raise _error(lean.loads(body, "the helper's answer"))
+    last = complaint.strip().split(b"\n")[-1].decode("utf-8", "replace")
+    raise errors.Bug("the helper process (%s) failed, status %s: %s" % (name, status, errors.quote(last) or "no message"))
+
+
+def _error(record):
+    """One of our errors as the helper wrote it down."""
+    words, pointer, hint = record["words"], record["pointer"], record["hint"]
+    if record["code"] == "unsupported":
+        return errors.Unsupported(words, pointer, record["needs"], hint)
+    if record["code"] == "refused":
+        return errors.Refusal(words, pointer, hint)
+    if record["code"] == "step":
+        return errors.StepFailure(words, pointer=pointer, call=record["call"], errno=record["errno"], path=record["path"], hint=hint)
+    return errors.Bug(words, pointer, hint)

@@ -1,0 +1,113 @@
+"""The frame of the helper process: /usr/bin/python3 -I -S …/helper/main.py NAME. Started by heavy.py, which see.
+
+Standard input: "LENGTH\\n" and that many bytes of JSON {"paths": [...], "payload": ...}; the pipe then stays open, and when its
+other end closes, the caller is dead and the kernel kills us (SIGIO). Standard output: one letter and what belongs to it: J with
+JSON, B with bytes, E with the record of one of our errors. A module of this package has one entry, `run(payload)`; here the
+standard library may be used as it is, and nothing is written to standard output by hand.
+"""
+
+import os
+import sys
+
+LIBRARIES = {  # import name -> (package of Debian, name for pip)
+    "jsonschema": ("python3-jsonschema", "jsonschema"),
+    "referencing": ("python3-referencing", "jsonschema"),
+    "rpds": ("python3-rpds-py", "jsonschema"),
+    "attr": ("python3-attr", "jsonschema"),
+    "attrs": ("python3-attr", "jsonschema"),
+    "seccomp": ("python3-seccomp", "pyseccomp"),
+    "pyseccomp": (None, "pyseccomp"),
+}
+
+
+def read_request():
+    """-> the bytes of the request."""
+    length = b""
+    while not length.endswith(b"\n"):
+        digit = os.read(0, 1)
+        if not digit:
+            raise SystemExit("helper: no request")
+        length += digit
+    left = int(length)
+    chunks = []
+    while left:
+        chunk = os.read(0, min(left, 1 << 20))
+        if not chunk:
+            raise SystemExit("helper: the request is cut off")
+        chunks.append(chunk)
+        left -= len(chunk)
+    return b"".join(chunks)
+
+
+def die_with_caller():
+    """From now on the end of standard input ends this process, whatever it is doing: SIGIO kills when nobody handles it."""
+    import fcntl
+    import select
+
+    fcntl.fcntl(0, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(0, fcntl.F_SETFL, fcntl.fcntl(0, fcntl.F_GETFL) | os.O_ASYNC)
+    poll = select.poll()
+    poll.register(0, select.POLLIN)
+    if poll.poll(0):  # it ended before that was in force
+        os._exit(1)
+
+
+def carry_out(name, request):
+    """-> the reply, bytes."""
+    import json
+
+    from pyrunc import errors
+
+    if not name.isidentifier() or name == "main":
+        return failure(errors.Bug("no such helper: %r" % name))
+    sys.path += [p for p in request["paths"] if p not in sys.path]
+    try:
+        module = __import__("pyrunc.helper." + name, fromlist=["run"])
+        result = module.run(request["payload"])
+    except ImportError as e:
+        return failure(missing(e))
+    except errors.PyruncError as e:
+        return failure(e)
+    if isinstance(result, bytes | bytearray | memoryview):
+        return b"B" + bytes(result)
+    return b"J" + json.dumps(result).encode()
+
+
+def missing(e):
+    """ImportError -> which package would help."""
+    from pyrunc import errors
+
+    library = (e.name or "").partition(".")[0]
+    if library not in LIBRARIES:
+        return errors.Bug("helper: %s" % e)
+    debian, pip = LIBRARIES[library]
+    where = "apt install %s, or " % debian if debian else ""
+    hint = "%spip install %s into the environment that pyrunc is installed in" % (where, pip)
+    return errors.Unsupported("the Python library %s cannot be loaded: %s" % (library, errors.quote(str(e))), None, library, hint)
+
+
+def failure(e):
+    import json
+
+    record = {"needs": getattr(e, "needs", None), "call": None, "errno": None, "path": None, **e.record()}
+    return b"E" + json.dumps(record).encode()
+
+
+def main(argv):
+    import json
+
+    # this directory would come first in sys.path, and its modules have the names of libraries; -I keeps it out
+    sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+    sys.dont_write_bytecode = True
+    request = json.loads(read_request())
+    die_with_caller()
+    reply = memoryview(carry_out(argv[1], request))
+    while reply:
+        reply = reply[os.write(1, reply) :]
+    return 0
+
+
+if __name__ == "__main__":
+    code = main(sys.argv)
+    sys.stderr.flush()
+    os._exit(code)  # what libraries do at exit is of no use to anybody

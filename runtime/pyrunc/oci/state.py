@@ -1,0 +1,58 @@
+"""The state document (runtime.md#state): what `state` and `list` print and what hooks read. Field order is runc's.
+
+Rule: `ociVersion` is the version that we implement, not the config's; `pid` is the host's and always a number in what is printed.
+The document of `state` is that of the schema plus runc's rootfs, created and owner; `paused` is the customary further status.
+"""
+
+from pyrunc import lean
+from pyrunc.oci.version import VERSION
+
+
+def for_state(state, status):
+    """state: what the store keeps (id, pid, bundle, rootfs, created, annotations) -> the object that `state` prints."""
+    return document(state, status, "")
+
+
+def for_list(state, status):
+    """One row of `list`: the same, with the name of the owner."""
+    return document(state, status, owner_name(state.get("owner", 0)))
+
+
+def document(state, status, owner):
+    out = {
+        "ociVersion": VERSION,
+        "id": state["id"],
+        "pid": 0 if status == "stopped" else state["pid"],
+        "status": status,
+        "bundle": state["bundle"],
+        "rootfs": state["rootfs"],
+        "created": state["created"],
+    }
+    if state.get("annotations"):
+        out["annotations"] = state["annotations"]
+    out["owner"] = owner
+    return out
+
+
+def for_hooks(id, status, pid, bundle, annotations):
+    """What a hook gets on its standard input. pid as seen from where the hook runs; left out when there is none (poststop)."""
+    out = {"ociVersion": VERSION, "id": id, "status": status}
+    if pid and status != "stopped":
+        out["pid"] = pid
+    out["bundle"] = bundle
+    if annotations:
+        out["annotations"] = annotations
+    return out
+
+
+def owner_name(uid):
+    """The user's name by /etc/passwd, read by hand: NSS would load libraries. `#uid` if there is none, as runc writes."""
+    try:
+        lines = lean.read_file("/etc/passwd", 4 << 20).split(b"\n")
+    except OSError:
+        lines = []
+    for line in lines:
+        fields = line.split(b":")
+        if len(fields) > 2 and fields[2] == b"%d" % uid:
+            return lean.fsdecode(fields[0])
+    return "#%d" % uid
