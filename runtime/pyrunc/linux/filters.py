@@ -1,0 +1,234 @@
+"""seccomp(2) filters: names and numbers, the ENOSYS prologue, and what a compiled filter says about a call.
+
+Facts of the kernel's ABI (seccomp(2), linux/audit.h, linux/filter.h) and of libseccomp's tokens; no policy. Classic BPF: eight bytes
+an instruction, jumps count from the next one and go forward only, so that instructions may be put in front of a finished program.
+"""
+
+from _struct import Struct
+
+INSN = Struct("=HBBI")
+MAX_INSNS = 4096  # BPF_MAXINSNS
+
+SET_MODE_FILTER = 1
+FLAG_TSYNC, FLAG_LOG, FLAG_SPEC_ALLOW, FLAG_NEW_LISTENER, FLAG_WAIT_KILLABLE_RECV = 1, 2, 4, 8, 32
+FLAGS = {
+    "SECCOMP_FILTER_FLAG_TSYNC": FLAG_TSYNC,
+    "SECCOMP_FILTER_FLAG_LOG": FLAG_LOG,
+    "SECCOMP_FILTER_FLAG_SPEC_ALLOW": FLAG_SPEC_ALLOW,
+    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": FLAG_WAIT_KILLABLE_RECV,
+}
+
+KILL_PROCESS, KILL_THREAD, TRAP, ERRNO = 0x80000000, 0, 0x00030000, 0x00050000
+NOTIFY, TRACE, LOG, ALLOW = 0x7FC00000, 0x7FF00000, 0x7FFC0000, 0x7FFF0000
+ACTIONS = {
+    "SCMP_ACT_KILL": KILL_THREAD,
+    "SCMP_ACT_KILL_THREAD": KILL_THREAD,
+    "SCMP_ACT_KILL_PROCESS": KILL_PROCESS,
+    "SCMP_ACT_TRAP": TRAP,
+    "SCMP_ACT_ERRNO": ERRNO,
+    "SCMP_ACT_TRACE": TRACE,
+    "SCMP_ACT_ALLOW": ALLOW,
+    "SCMP_ACT_LOG": LOG,
+    "SCMP_ACT_NOTIFY": NOTIFY,
+}
+MAX_ERRNO = 4095
+ENOSYS = 38
+
+OPERATORS = {
+    "SCMP_CMP_NE": 1,
+    "SCMP_CMP_LT": 2,
+    "SCMP_CMP_LE": 3,
+    "SCMP_CMP_EQ": 4,
+    "SCMP_CMP_GE": 5,
+    "SCMP_CMP_GT": 6,
+    "SCMP_CMP_MASKED_EQ": 7,
+}
+MASKED_EQ = 7
+
+# The token is what the filter finds in seccomp_data.arch, but for x32, which shares that of x86_64 and sets a bit in the number.
+ARCHES = {
+    "SCMP_ARCH_X86": 0x40000003,
+    "SCMP_ARCH_X86_64": 0xC000003E,
+    "SCMP_ARCH_X32": 0x4000003E,
+    "SCMP_ARCH_ARM": 0x40000028,
+    "SCMP_ARCH_AARCH64": 0xC00000B7,
+    "SCMP_ARCH_LOONGARCH64": 0xC0000102,
+    "SCMP_ARCH_M68K": 0x00000004,
+    "SCMP_ARCH_MIPS": 0x00000008,
+    "SCMP_ARCH_MIPS64": 0x80000008,
+    "SCMP_ARCH_MIPS64N32": 0xA0000008,
+    "SCMP_ARCH_MIPSEL": 0x40000008,
+    "SCMP_ARCH_MIPSEL64": 0xC0000008,
+    "SCMP_ARCH_MIPSEL64N32": 0xE0000008,
+    "SCMP_ARCH_PPC": 0x00000014,
+    "SCMP_ARCH_PPC64": 0x80000015,
+    "SCMP_ARCH_PPC64LE": 0xC0000015,
+    "SCMP_ARCH_S390": 0x00000016,
+    "SCMP_ARCH_S390X": 0x80000016,
+    "SCMP_ARCH_SH": 0x4000002A,
+    "SCMP_ARCH_SHEB": 0x0000002A,
+    "SCMP_ARCH_PARISC": 0x0000000F,
+    "SCMP_ARCH_PARISC64": 0x8000000F,
+    "SCMP_ARCH_RISCV64": 0xC00000F3,
+}
+X86_64, X32 = ARCHES["SCMP_ARCH_X86_64"], ARCHES["SCMP_ARCH_X32"]
+S390 = (ARCHES["SCMP_ARCH_S390"], ARCHES["SCMP_ARCH_S390X"])
+X32_BIT = 0x40000000
+ARM_PRIVATE = 0x000F0000  # ARM keeps cacheflush, set_tls and the like up there: no measure of how new a profile is
+
+NATIVE = {
+    "x86_64": "SCMP_ARCH_X86_64",
+    "i686": "SCMP_ARCH_X86",
+    "i386": "SCMP_ARCH_X86",
+    "aarch64": "SCMP_ARCH_AARCH64",
+    "armv7l": "SCMP_ARCH_ARM",
+    "armv6l": "SCMP_ARCH_ARM",
+    "riscv64": "SCMP_ARCH_RISCV64",
+    "ppc64le": "SCMP_ARCH_PPC64LE",
+    "ppc64": "SCMP_ARCH_PPC64",
+    "s390x": "SCMP_ARCH_S390X",
+    "loongarch64": "SCMP_ARCH_LOONGARCH64",
+    "mips64": "SCMP_ARCH_MIPS64",
+}
+
+_LD_NR, _LD_ARCH = (0x20, 0, 0, 0), (0x20, 0, 0, 4)
+_JA, _JEQ, _JGT, _JGE, _RET = 0x05, 0x15, 0x25, 0x35, 0x06
+
+
+def action_name(value):
+    """The number that a filter returns -> 'ERRNO(1)', 'KILL_PROCESS', ..."""
+    base = value & 0xFFFF0000
+    if base in (ERRNO, TRACE):
+        return "%s(%d)" % ("ERRNO" if base == ERRNO else "TRACE", value & 0xFFFF)
+    for name, number in ACTIONS.items():
+        if number == base and name != "SCMP_ACT_KILL":
+            return name[len("SCMP_ACT_") :]
+    return "0x%08x" % value
+
+
+def supports_flag(flag):
+    """Whether this kernel knows a filter flag: it looks at the flags before it reads the (missing) program. Changes nothing."""
+    from pyrunc.linux import _syscalls
+
+    if flag == FLAG_WAIT_KILLABLE_RECV:
+        flag |= FLAG_NEW_LISTENER  # EINVAL alone, on every kernel
+    try:
+        _syscalls.seccomp(SET_MODE_FILTER, flag, None)
+    except OSError as e:
+        return e.errno == 14  # EFAULT: the flags were fine
+    return True
+
+
+def pack(instructions):
+    """[(code, jt, jf, k)] -> bytes."""
+    return b"".join(INSN.pack(*one) for one in instructions)
+
+
+def unpack(program):
+    return list(INSN.iter_unpack(program))
+
+
+def enosys_prologue(highest):
+    """Instructions that answer ENOSYS for calls newer than a profile, to stand in front of the compiled program.
+
+    highest: {arch token: the highest number that the profile names there}. Without this a call that did not exist when the profile
+    was written gets the default action, most often EPERM, and libraries that probe for new calls (clone3, faccessat2) break
+    instead of falling back. Anything else jumps behind the prologue, to the program, which loads what it needs itself.
+    """
+    groups = []
+    arches = dict(highest)
+    x32 = arches.pop(X32, None)
+    if x32 is not None and X86_64 not in arches:
+        arches[X86_64] = None
+    for token, last in arches.items():
+        groups.append((token, _group(token, last, x32)))
+    total = 1 + sum(len(body) + 1 for _token, body in groups)
+    if not groups:
+        return []
+    out = [_LD_ARCH]
+    for token, body in groups:
+        out.append((_JEQ, 0, len(body), token))
+        for code, jt, jf, k in body:
+            if code == _JA:
+                k = total - len(out) - 1
+            out.append((code, jt, jf, k))
+    return out
+
+
+def _group(token, last, x32):
+    """What one architecture does with the number. Ends in a return or in a jump behind the prologue; no way leads into the next."""
+    ret = (_RET, 0, 0, ERRNO | ENOSYS)
+    leave = (_JA, 0, 0, 0)
+    if token == X86_64:
+        # below the bit: native calls. Above: x32 if the profile has it, else the program's verdict on a foreign architecture
+        native = [(_JGT, 0, 1, last), ret, leave] if last is not None else [leave]
+        foreign = [(_JGT, 0, 1, x32), ret, leave] if x32 is not None else [leave]
+        return [_LD_NR, (_JGE, len(native), 0, X32_BIT), *native, *foreign]
+    if token == ARCHES["SCMP_ARCH_ARM"]:
+        return [_LD_NR, (_JGE, 2, 0, ARM_PRIVATE), (_JGT, 0, 1, last), ret, leave]
+    if token in S390:
+        # 0 is no call there: glibc probes with it, and the kernel's own answer is ENOSYS
+        return [_LD_NR, (_JEQ, 1, 0, 0), (_JGT, 0, 1, last), ret, leave]
+    return [_LD_NR, (_JGT, 0, 1, last), ret, leave]
+
+
+def verdict(program, arch, number, args=(0, 0, 0, 0, 0, 0), pointer=0):
+    """Runs a filter over one call as the kernel would -> the 32-bit action. ValueError for what the kernel would not have loaded."""
+    from _struct import pack as pack_data
+
+    data = pack_data("=iIQ6Q", number - (1 << 32) if number >= 1 << 31 else number, arch, pointer, *args)
+    code = unpack(program)
+    a = x = pc = 0
+    memory = [0] * 16
+    while pc < len(code):
+        op, jt, jf, k = code[pc]
+        pc += 1
+        kind = op & 7
+        if kind == 6:  # RET
+            return a if op & 0x18 == 0x10 else k
+        if kind == 5:  # JMP
+            pc += k if op == _JA else (jt if _holds(op, a, x if op & 8 else k) else jf)
+        elif op == 0x20:  # LD W ABS
+            a = int.from_bytes(data[k : k + 4], "little" if pack_data("=H", 1) == b"\x01\x00" else "big")
+        elif op in (0x00, 0x01):  # LD, LDX IMM
+            a, x = (k, x) if op == 0 else (a, k)
+        elif op in (0x60, 0x61):  # LD, LDX MEM
+            a, x = (memory[k], x) if op == 0x60 else (a, memory[k])
+        elif op in (0x02, 0x03):  # ST, STX
+            memory[k] = a if op == 0x02 else x
+        elif kind == 4:  # ALU
+            a = _alu(op & 0xF0, a, x if op & 8 else k)
+        elif op in (0x07, 0x87):  # TAX, TXA
+            a, x = (a, a) if op == 0x07 else (x, x)
+        else:
+            raise ValueError("instruction 0x%02x is none of a filter" % op)
+    raise ValueError("the program runs past its end")
+
+
+def _holds(op, a, b):
+    test = op & 0xF0
+    if test == 0x10:
+        return a == b
+    if test == 0x20:
+        return a > b
+    if test == 0x30:
+        return a >= b
+    return a & b != 0
+
+
+def _alu(op, a, b):
+    if op == 0x50:
+        return a & b
+    if op == 0x40:
+        return a | b
+    if op == 0xA0:
+        return a ^ b
+    if op == 0x00:
+        return (a + b) & 0xFFFFFFFF
+    if op == 0x10:
+        return (a - b) & 0xFFFFFFFF
+    if op == 0x60:
+        return (a << b) & 0xFFFFFFFF
+    if op == 0x70:
+        return a >> b
+    raise ValueError("arithmetic 0x%02x is none of a filter" % op)
