@@ -151,6 +151,9 @@ static void do_ids(const struct run *run)
         fail(run, DETAIL_VERIFY, EINVAL, "setresgid");
     if (syscall(SYS_getresuid, &r, &e, &s) || r != uid || e != uid || s != uid)
         fail(run, DETAIL_VERIFY, EINVAL, "setresuid");
+    /* The change of ids has set what fs.suid_dumpable says; until execve nobody shall trace this process. */
+    if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
+        fail(run, DETAIL_NONE, errno, "prctl");
 }
 
 static void do_caps(const struct run *run)

@@ -1,0 +1,355 @@
+/* spawn(): a process inside a running container, without a single Python instruction in it. `exec` uses it.
+ *
+ *   caller ── clone3 ──> A: non-dumpable, own memory of arguments and environment wiped
+ *     │                  stdio · `before` operations (still in the host's namespaces: a write to cgroup.procs of
+ *     │                  version 1, to /proc/thread-self/attr/exec) · setns one by one · all other descriptors closed
+ *     │                  └─ clone3(CLONE_PARENT) ──> B: `ops`, ending in EXEC
+ *     └── reads B's pid (or A's failure) from a pipe, reaps A, opens a pidfd of B
+ *
+ * Why two: setns(CLONE_NEWPID) counts for children only. CLONE_PARENT makes B the caller's child, so that its exit
+ * status comes here, and its pid cannot be re-used before we have waited for it. A itself is never seen from the
+ * container's pid namespace; B is from its first instruction, and there is no way to hide a process from one with
+ * CAP_SYS_PTRACE in the same user namespace: being non-dumpable does not stop that (ptrace(2), access mode checks). So
+ * B holds nothing worth reading: its descriptors are those of the operations, stdio and the preserved ones, its
+ * environment is zeroes, and the caller's heap is not copied into it at all (MADV_WIPEONFORK). What it runs on until
+ * execve is the plan (mappings of ops.c), the stack, thread-local storage and the data of the libraries.
+ *
+ * A failure of A is raised as OSError with .call, .op (index into OPS) and .detail; one of B is a record on status_fd, and end of
+ * file there means executed. Linux 5.7 and later. */
+#include "syscalls.h"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+
+#define MAX_KEPT 32
+#define SIGNAL_BYTES 8 /* sizeof the kernel's sigset_t */
+
+struct spawn {
+    unsigned long long flags;
+    int cgroup_fd, status_fd, result_fd, preserve, pipe_fd;
+    struct plan before, ops;
+    char *args, *args_end; /* the kernel's view of argv and environment, for /proc/PID/cmdline and environ */
+};
+
+/* ---- what the child does not get to see: runs in the caller, except wipe_arguments() */
+
+static ssize_t read_all(const char *path, char *buffer, size_t size)
+{
+    size_t at = 0;
+    ssize_t n = -1;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    while (fd >= 0 && at < size - 1 && (n = read(fd, buffer + at, size - 1 - at)) > 0)
+        at += (size_t)n;
+    if (fd >= 0)
+        close(fd);
+    buffer[at] = 0;
+    return n < 0 ? -1 : (ssize_t)at;
+}
+
+/* Fields 48 to 51 of proc_pid_stat(5); argv and environment lie next to each other. */
+static int find_arguments(struct spawn *spawn)
+{
+    char text[2048], *at;
+    if (read_all("/proc/self/stat", text, sizeof text) < 0 || !(at = strrchr(text, ')')))
+        return -1;
+    for (int field = 2; field < 48 && at; field++) /* at stands on the blank before the field */
+        at = strchr(at + 1, ' ');
+    unsigned long limits[4] = {0};
+    for (int i = 0; at && i < 4; i++)
+        limits[i] = strtoul(at, &at, 10);
+    spawn->args = (char *)limits[0];
+    spawn->args_end = (char *)(limits[3] > limits[1] ? limits[3] : limits[1]);
+    return 0;
+}
+
+static void wipe_arguments(const struct spawn *spawn)
+{
+    if (!spawn->args)
+        return;
+    for (volatile char *at = spawn->args; at < spawn->args_end; at++)
+        *at = 0;
+}
+
+static void keep(const void *from, size_t before, size_t after)
+{
+    uintptr_t start = ((uintptr_t)from - before) & ~(uintptr_t)4095, end = ((uintptr_t)from + after + 4095) & ~(uintptr_t)4095;
+    madvise((void *)start, end - start, MADV_KEEPONFORK); /* holes in the range are reported, and do no harm */
+}
+
+/* Anonymous private memory: heap, arenas, mapped blocks, zero-filled data. "start-end rw-p offset dev inode  [name]" */
+static void mark_line(const char *line, int advice)
+{
+    char *at;
+    unsigned long start = strtoul(line, &at, 16), end = strtoul(at + 1, &at, 16);
+    if (at[0] != ' ' || at[2] != 'w' || at[4] != 'p')
+        return;
+    const char *inode = at;
+    for (int i = 0; i < 3 && inode; i++)
+        inode = strchr(inode + 1, ' ');
+    if (!inode || strtoul(inode, &at, 10) != 0 || strncmp(at + strspn(at, " "), "[stack]", 7) == 0)
+        return;
+    madvise((void *)start, end - start, advice);
+}
+
+/* The caller's heap shall not be in the child. What C needs there is kept: operations, their state, thread-local
+ * storage around errno (with the stack protector's canary: 64 KiB below and 8 KiB above cover both architectures). */
+static int mark_memory(const struct spawn *spawn, int advice)
+{
+    static char maps[1 << 18];
+    ssize_t size = read_all("/proc/self/maps", maps, sizeof maps);
+    if (size < 0 || size == sizeof maps - 1)
+        return -1;
+    for (char *line = maps; line && *line; line = strchr(line, '\n'), line = line ? line + 1 : NULL)
+        mark_line(line, advice);
+    if (advice != MADV_WIPEONFORK)
+        return 0;
+    const struct plan *const plans[] = {&spawn->before, &spawn->ops};
+    for (int i = 0; i < 2; i++)
+        for (const struct block *block = plans[i]->blocks; block; block = block->next)
+            keep(block, 0, block->size);
+    keep(&op_state, 0, sizeof op_state);
+    keep(__builtin_thread_pointer(), 65536, 8192);
+    return 0;
+}
+
+/* ---- the children: from here on no Python, no malloc */
+
+static int by_number(int *kept, int count, int fd)
+{
+    int at = count;
+    if (fd < 0)
+        return count;
+    for (; at > 0 && kept[at - 1] >= fd; at--)
+        if (kept[at - 1] == fd)
+            return count;
+    if (count == MAX_KEPT)
+        return -1;
+    memmove(kept + at + 1, kept + at, (size_t)(count - at) * sizeof *kept);
+    kept[at] = fd;
+    return count + 1;
+}
+
+/* Ascending list of the descriptors above stdio and the preserved ones that B still uses. -1: too many. */
+static int needed(const struct spawn *spawn, int *kept)
+{
+    int count = by_number(kept, 0, spawn->status_fd);
+    count = by_number(kept, count, spawn->result_fd);
+    count = by_number(kept, count, spawn->pipe_fd);
+    for (size_t i = 0; count >= 0 && i < spawn->ops.count; i++) {
+        const struct op *op = &spawn->ops.ops[i];
+        if (op->code == OP_WAIT || op->code == OP_SESSION || op->code == OP_WRITE || op->code == OP_SETNS)
+            count = by_number(kept, count, (int)op->n[0]);
+    }
+    return count;
+}
+
+static int close_others(const struct spawn *spawn, const int *kept, int count)
+{
+    unsigned first = 3 + (unsigned)spawn->preserve;
+    for (int i = 0; i < count; i++) {
+        if ((unsigned)kept[i] < first)
+            continue;
+        if ((unsigned)kept[i] > first && syscall(SYS_close_range, first, (unsigned)kept[i] - 1, 0))
+            return -1;
+        first = (unsigned)kept[i] + 1;
+    }
+    return (int)syscall(SYS_close_range, first, ~0U, 0);
+}
+
+static _Noreturn void second(const struct spawn *spawn)
+{
+    close(spawn->pipe_fd);
+    ops_run(&spawn->ops, spawn->status_fd, spawn->result_fd);
+    _exit(1);
+}
+
+static _Noreturn void first(const struct spawn *spawn, const int *kept, int count)
+{
+    struct clone3_args clone = {.flags = spawn->flags | CLONE_PARENT};
+    int out = spawn->pipe_fd;
+    if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) || prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0))
+        ops_fail(out, OP_CLONE, 0, DETAIL_NONE, errno, "prctl");
+    if (signals_reset())
+        ops_fail(out, OP_RESET, 0, DETAIL_NONE, errno, "rt_sigaction");
+    wipe_arguments(spawn);
+    ops_run(&spawn->before, out, -1);
+    /* Entering a user namespace is a change of credentials, which takes the setting of fs.suid_dumpable. */
+    if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
+        ops_fail(out, OP_CLONE, 0, DETAIL_NONE, errno, "prctl");
+    if (close_others(spawn, kept, count))
+        ops_fail(out, OP_CLOSE, 0, DETAIL_NONE, errno, "close_range");
+    long pid = syscall(SYS_clone3, &clone, sizeof clone);
+    if (pid < 0)
+        ops_fail(out, OP_CLONE, 0, DETAIL_NONE, errno, "clone3");
+    if (pid == 0)
+        second(spawn);
+    struct record record = {.kind = 'P', .op = OP_CLONE, .extra = (int32_t)pid};
+    ops_send(out, &record);
+    _exit(0);
+}
+
+/* ---- the caller */
+
+static PyObject *child_failed(const struct record *record)
+{
+    errno = record->error;
+    call_failed(record->call, NULL);
+    PyObject *type, *value, *trace;
+    PyErr_Fetch(&type, &value, &trace);
+    PyErr_NormalizeException(&type, &value, &trace);
+    PyObject *op = PyLong_FromLong(record->op), *detail = PyLong_FromLong(record->detail);
+    if (!value || !op || !detail || PyObject_SetAttrString(value, "op", op) || PyObject_SetAttrString(value, "detail", detail))
+        PyErr_Clear();
+    Py_XDECREF(op);
+    Py_XDECREF(detail);
+    PyErr_Restore(type, value, trace);
+    return NULL;
+}
+
+static void reap(pid_t pid)
+{
+    while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+        ;
+}
+
+/* The first clone, with every signal blocked: a handler of Python's must not run in the child. */
+static long fork_first(struct spawn *spawn, const int *kept, int count)
+{
+    uint64_t all = ~0ULL, old;
+    struct clone3_args clone = {.exit_signal = SIGCHLD};
+    if (spawn->cgroup_fd >= 0) {
+        clone.flags = 0x200000000ULL; /* CLONE_INTO_CGROUP */
+        clone.cgroup = (uint64_t)spawn->cgroup_fd;
+    }
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &old, SIGNAL_BYTES);
+    long pid = syscall(SYS_clone3, &clone, sizeof clone);
+    if (pid == 0)
+        first(spawn, kept, count);
+    int error = errno;
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &old, NULL, SIGNAL_BYTES);
+    errno = error;
+    return pid;
+}
+
+static PyObject *run(struct spawn *spawn)
+{
+    int ends[2], kept[MAX_KEPT + 1], count;
+    struct record record = {0};
+    ssize_t n;
+    if (pipe2(ends, O_CLOEXEC))
+        return call_failed("pipe2", NULL);
+    spawn->pipe_fd = ends[1];
+    count = needed(spawn, kept);
+    long pid = -1;
+    PyObject *result = NULL;
+    if (count < 0)
+        PyErr_SetString(PyExc_ValueError, "too many descriptors");
+    else if (find_arguments(spawn) || mark_memory(spawn, MADV_WIPEONFORK))
+        result = call_failed("read /proc/self/maps", NULL);
+    else if ((pid = fork_first(spawn, kept, count)) < 0)
+        result = call_failed("clone3", NULL);
+    if (count >= 0)
+        mark_memory(spawn, MADV_KEEPONFORK);
+    close(ends[1]);
+    if (pid > 0) {
+        do
+            n = read(ends[0], &record, sizeof record);
+        while (n < 0 && errno == EINTR);
+        reap((pid_t)pid);
+        if (n == sizeof record && record.kind == 'P') {
+            long pidfd = syscall(SYS_pidfd_open, record.extra, 0);
+            result = pidfd < 0 ? call_failed("pidfd_open", NULL) : Py_BuildValue("il", record.extra, pidfd);
+        } else {
+            if (n != sizeof record) { /* killed from outside, say by the memory limit of the cgroup it is in */
+                record.error = ESRCH;
+                record.op = OP_CLONE;
+                memcpy(record.call, "clone3", 7);
+            }
+            result = child_failed(&record);
+        }
+    }
+    close(ends[0]);
+    return result;
+}
+
+/* `before`, then the joins, then stdio, as one list of operations */
+static PyObject *first_ops(PyObject *before, PyObject *ns_fds, PyObject *stdio)
+{
+    PyObject *list = PySequence_List(before);
+    Py_ssize_t joins = list ? PySequence_Size(ns_fds) : -1;
+    PyObject *item;
+    for (Py_ssize_t i = 0; i < joins; i++) {
+        int fd, type;
+        PyObject *pair = PySequence_GetItem(ns_fds, i);
+        int good = pair && PyTuple_Check(pair) && PyArg_ParseTuple(pair, "ii;pairs of descriptor and type", &fd, &type);
+        item = good ? Py_BuildValue("(sii)", "SETNS", fd, type) : NULL;
+        if (!good && !PyErr_Occurred())
+            PyErr_SetString(PyExc_TypeError, "ns_fds are tuples of descriptor and type");
+        good = item && !PyList_Append(list, item);
+        Py_XDECREF(item);
+        Py_XDECREF(pair);
+        if (!good)
+            goto failed;
+    }
+    int fds[3];
+    if (joins < 0 || !PyArg_ParseTuple(stdio, "iii;stdio is a tuple of three descriptors", &fds[0], &fds[1], &fds[2]))
+        goto failed;
+    item = Py_BuildValue("(siii)", "STDIO", fds[0], fds[1], fds[2]);
+    if (item && !PyList_Append(list, item)) {
+        Py_DECREF(item);
+        return list;
+    }
+    Py_XDECREF(item);
+failed:
+    Py_XDECREF(list);
+    return NULL;
+}
+
+static PyObject *py_spawn(PyObject *Py_UNUSED(self), PyObject *args, PyObject *keywords)
+{
+    static char *names[] = {"flags", "cgroup_fd", "ns_fds", "ops", "status_fd", "result_fd", "stdio", "preserve", "before", NULL};
+    struct spawn spawn = {.result_fd = -1};
+    PyObject *ns_fds, *ops, *result = NULL, *none = PyTuple_New(0), *stdio = Py_BuildValue("iii", -1, -1, -1);
+    PyObject *before = none, *std = stdio;
+    if (PyArg_ParseTupleAndKeywords(args, keywords, "KiOOi|iOiO:spawn", names, &spawn.flags, &spawn.cgroup_fd, &ns_fds, &ops,
+                                    &spawn.status_fd, &spawn.result_fd, &std, &spawn.preserve, &before)) {
+        PyObject *list = first_ops(before, ns_fds, std);
+        if (list && !plan_parse(&spawn.before, list) && !plan_parse(&spawn.ops, ops)) {
+            const struct op *last = spawn.ops.count ? &spawn.ops.ops[spawn.ops.count - 1] : NULL;
+            if (!last || last->code != OP_EXEC)
+                PyErr_SetString(PyExc_ValueError, "the operations of spawn end in EXEC");
+            else
+                result = run(&spawn);
+        }
+        Py_XDECREF(list);
+        plan_free(&spawn.before);
+        plan_free(&spawn.ops);
+    }
+    Py_XDECREF(none);
+    Py_XDECREF(stdio);
+    return result;
+}
+
+static PyObject *py_wipe_environ(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(args))
+{
+    struct spawn spawn = {0};
+    if (find_arguments(&spawn))
+        return call_failed("read /proc/self/stat", NULL);
+    wipe_arguments(&spawn);
+    Py_RETURN_NONE;
+}
+
+PyMethodDef calls_spawn[] = {
+    {"spawn", (PyCFunction)(void (*)(void))py_spawn, METH_VARARGS | METH_KEYWORDS,
+     "spawn(flags, cgroup_fd, ns_fds, ops, status_fd, result_fd=-1, stdio=(-1, -1, -1), preserve=0, before=()) -> (pid, pidfd)\n"
+     "flags: of the clone that makes the process; cgroup_fd: directory of cgroup v2 or -1; ns_fds: ((fd, nstype), ...)."},
+    {"wipe_environ", py_wipe_environ, METH_NOARGS,
+     "wipe_environ(): argv and environment of this process, as /proc shows them, become zeroes"},
+    {NULL, NULL, 0, NULL},
+};
