@@ -34,6 +34,8 @@ BEFORE = (
     ("terminal.init_open", "mounts.init_finish", "/dev may turn read-only"),
     ("sysctls.init_write", "paths.init_readonly", "/proc/sys turns read-only"),
     ("paths.init_readonly", "paths.init_mask", ""),
+    ("engine.op_sync", "user.op_ids", "prlimit wants equal ids or CAP_SYS_RESOURCE"),
+    ("engine.op_sync", "seccomp.op_early", "the wait is not the container's business"),
     ("seccomp.op_early", "capabilities.op_bound", "loading needs CAP_SYS_ADMIN"),
     ("capabilities.op_bound", "user.op_ids", "needs CAP_SETPCAP"),
     ("user.op_ids", "capabilities.op_caps", "a change of uid clears sets"),
@@ -87,7 +89,7 @@ def test_what_must_come_before_what(first, second, because):
 
 
 def test_phases_stand_together_and_in_order():
-    phases = ["prepare", "cloned", "placed", "setup", "hooks", "enter", "tail", "listener", "ready"]
+    phases = ["prepare", "cloned", "placed", "setup", "hooks", "enter", "tail", "limits", "listener"]
     seen = [row[0] for row in order.CREATE]
     assert seen == sorted(seen, key=phases.index)
 

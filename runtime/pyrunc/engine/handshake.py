@@ -6,6 +6,8 @@
       | -- ANSWER (fds) ---------------------> |
       | <------------------------------- HOOKS |   mounts are there; host runs prestart, createRuntime
       | -- HOOKS_DONE -----------------------> |
+      | <-------------------------------- SYNC |   (from C) limits may be set now
+      | -- one byte -------------------------> |
       | <------------------- LISTENER fd ----- |   (from C) a filter that notifies is loaded
       | -- one byte -------------------------> |
       | <------------------------------- READY |   (from C) rights dropped, waiting for start
@@ -23,7 +25,7 @@ from pyrunc.errors import Bug
 
 PLACED, HOOKS_DONE, ANSWER = b"p", b"d", b"a"
 ASK, HOOKS, FAILED = b"q", b"h", b"e"
-C_FAIL, C_READY, C_LISTENER = b"F", b"R", b"L"
+C_FAIL, C_READY, C_LISTENER, C_SYNC = b"F", b"R", b"L", b"S"
 RECORD = "=cBHii16s"  # kind, op, detail, errno, extra, call: what finish() of the extension writes
 RECORD_SIZE = 28
 SIZE = 1 << 20
@@ -54,7 +56,7 @@ class Link:
             if level == _socket.SOL_SOCKET and kind == SCM_RIGHTS:
                 fds += unpack("%di" % (len(raw) // 4), raw)
         head = body[:1]
-        if head in (C_FAIL, C_READY, C_LISTENER):
+        if head in (C_FAIL, C_READY, C_LISTENER, C_SYNC):
             return head, unpack(RECORD, body[:RECORD_SIZE]), fds
         return head, lean.loads(body[1:]) if len(body) > 1 else None, fds
 

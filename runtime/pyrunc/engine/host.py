@@ -106,7 +106,6 @@ def _make(run, undo):
     rows.walk(CREATE, "placed", "host", run, undo)
     _send(run, handshake.PLACED)
     _serve(run, undo)
-    rows.walk(CREATE, "ready", "host", run, undo)
 
 
 def _clone(run, theirs, gate_fd, result_fd):
@@ -146,6 +145,9 @@ def _serve(run, undo):
             rows.walk(CREATE, "hooks", "host", run, undo)
             phase = "enter"
             _send(run, handshake.HOOKS_DONE)
+        elif kind == handshake.C_SYNC:
+            rows.walk(CREATE, "limits", "host", run, undo)
+            run.link.sock.send(b"c")
         elif kind == handshake.C_LISTENER:
             _listener(run, data)
         elif kind == handshake.C_READY:

@@ -9,8 +9,8 @@ A row: (phase, part, verb, why). `why` is empty where the place does not matter.
   hooks     host, while init waits for HOOKS_DONE
   enter     init, after HOOKS_DONE: into the root, and all that wants full rights
   tail      init: what the C function finish() will carry out, each verb returns one operation; `engine` rows are its own
+  limits    host, while init waits at op_sync: nothing of Python is left in init that could feel a limit
   listener  host: the seccomp notify descriptor has come into being
-  ready     host, when init has reported READY; init waits with its rights dropped
 
 A verb is called only when its part's plan is not None. For a host verb `host_x` the part may have `undo_x`: the engine
 puts it on the undo stack before the verb is called, and `delete` calls it from the stored plan.
@@ -61,6 +61,7 @@ CREATE = (
     ("enter", "mempolicy", "init_set", ""),
     ("enter", "fds", "init_stdio_owner", "needs CAP_CHOWN"),
     ("enter", "labels", "init_exec", "takes effect at execve; last, so that no other program gets it"),
+    ("tail", "engine", "op_sync", "limits are set from outside while the ids still match: later prlimit(2) would need CAP_SYS_RESOURCE"),
     ("tail", "seccomp", "op_early", "without noNewPrivileges loading needs CAP_SYS_ADMIN, so before the rights go"),
     ("tail", "program", "op_chdir", "as root first: the directory may be closed to the user"),
     ("tail", "capabilities", "op_bound", "needs CAP_SETPCAP"),
@@ -79,8 +80,8 @@ CREATE = (
     ("tail", "seccomp", "op_late", "with noNewPrivileges: only close, write and execve come after it"),
     ("tail", "engine", "op_close", "after the last use of any descriptor"),
     ("tail", "program", "op_exec", ""),
+    ("limits", "rlimits", "host_apply", "by prlimit on the waiting init: its set-up must not feel them"),
     ("listener", "seccomp", "host_deliver", "before create returns: the container's first call may already notify"),
-    ("ready", "rlimits", "host_apply", "by prlimit on the waiting init: its set-up must not feel them"),
 )
 
 START = (

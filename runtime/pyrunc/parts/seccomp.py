@@ -207,7 +207,7 @@ def _digest(data):
     try:
         from _sha2 import sha256
     except ImportError:  # Python 3.11
-        from hashlib import sha256
+        from _sha256 import sha256
     return sha256(data)
 
 
