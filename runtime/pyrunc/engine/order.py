@@ -42,6 +42,7 @@ CREATE = (
     ("setup", "mounts", "init_mount", "in the order of the config"),
     ("setup", "devices", "init_make", "after the mounts: /dev is one of them; before a read-only /dev is remounted"),
     ("hooks", "resources", "host_apply", "before the hooks, which may look at and alter the cgroup; late enough for init's own memory"),
+    ("hooks", "cgroups", "host_delegate", "after the limits: the container may then own its cgroup; init has its final maps"),
     ("hooks", "rdt", "host_apply", ""),
     ("hooks", "hooks", "host_prestart", ""),
     ("hooks", "hooks", "host_create_runtime", ""),

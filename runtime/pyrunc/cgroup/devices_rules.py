@@ -1,0 +1,184 @@
+"""Rules for devices: what a list of them means, and how cgroup v1 is told.
+
+runtime-spec, config-linux.md#device-cgroup; Documentation/admin-guide/cgroup-v1/devices.rst. A rule is [allow, type, major, minor,
+access]: type "a" (every device), "b" or "c"; major and minor -1 for any; access of the letters r, w, m. The one rule here: what no
+rule allows is denied, and on v1 "deny a" is written before the first allow, whatever the parent cgroup allows (a deny list laid
+over an allow-all cgroup was GHSA-g54h-m393-cpwq).
+"""
+
+import errno
+
+from pyrunc.cgroup.group import Group
+from pyrunc.errors import StepFailure, Unsupported
+
+AT = "/linux/resources/devices"
+FULL = "rwm"
+# Always allowed, after the config's own rules: making nodes, and the devices that every container has.
+DEFAULTS = (
+    (None, [True, "c", -1, -1, "m"]),
+    (None, [True, "b", -1, -1, "m"]),
+    ("/dev/null", [True, "c", 1, 3, FULL]),
+    ("/dev/zero", [True, "c", 1, 5, FULL]),
+    ("/dev/full", [True, "c", 1, 7, FULL]),
+    ("/dev/random", [True, "c", 1, 8, FULL]),
+    ("/dev/urandom", [True, "c", 1, 9, FULL]),
+    ("/dev/tty", [True, "c", 5, 0, FULL]),
+    (None, [True, "c", 5, 2, FULL]),  # ptmx
+    (None, [True, "c", 136, -1, FULL]),  # pts
+    (None, [True, "c", 10, 200, FULL]),  # net/tun: a default of runc's since its beginning
+)
+
+
+def is_everything(rule):
+    """A rule that resets: every device, every access."""
+    return rule[1] == "a"
+
+
+def split(rule):
+    """Type "a" with numbers or with less than full access is two rules, one a kind: the kernel's own "a" would ignore the rest."""
+    allow, kind, major, minor, access = rule
+    if kind != "a" or (major == -1 and minor == -1 and set(access) == set(FULL)):
+        return [[allow, kind, major, minor, access]]
+    return [[allow, "b", major, minor, access], [allow, "c", major, minor, access]]
+
+
+class Rules:
+    """A list of rules carried out in order. default: what happens to a device without an exception; exceptions: {(type, major,
+    minor): set of letters} that are answered the other way. `punched` keeps rules that v1 can't express: [(number, text)]."""
+
+    def __init__(self, rules):
+        self.default = False
+        self.exceptions = {}
+        self.punched = []
+        for number, rule in enumerate(rules):
+            for one in split(rule):
+                self._add(number, one)
+
+    def _add(self, number, rule):
+        allow, kind, major, minor, access = rule
+        if kind == "a":
+            self.default = allow
+            self.exceptions = {}
+            self.punched = []
+            return
+        key = (kind, major, minor)
+        if allow != self.default:
+            self.exceptions.setdefault(key, set()).update(access)
+            return
+        self._check_hole(number, key, access)
+        left = self.exceptions.get(key, set()) - set(access)
+        if left:
+            self.exceptions[key] = left
+        else:
+            self.exceptions.pop(key, None)
+
+    def _check_hole(self, number, key, access):
+        kind, major, minor = key
+        for wide in ((kind, -1, minor), (kind, major, -1), (kind, -1, -1)):
+            if wide != key and self.exceptions.get(wide, set()).intersection(access):
+                self.punched.append((number, "%s in %s" % (text(key, access), text(wide, self.exceptions[wide]))))
+                return
+
+    def lines(self):
+        """The exceptions as v1 writes them, sorted."""
+        return [text(key, access) for key, access in sorted(self.exceptions.items())]
+
+
+def text(key, access):
+    kind, major, minor = key
+    return "%s %s:%s %s" % (kind, _number(major), _number(minor), "".join(c for c in FULL if c in access))
+
+
+def _number(number):
+    return "*" if number == -1 else "%d" % number
+
+
+def check_v1(rules):
+    """Unsupported when the list needs a deny inside of a wildcard allow, which v1 would silently not do."""
+    punched = Rules(rules).punched
+    if punched:
+        number, what = punched[0]
+        raise Unsupported(
+            "requested rule not supported by devices cgroupv1 (cannot punch hole in existing wildcard rule): %s" % what, "%s/%d" % (AT, number),
+            "cgroup v2", "deny before the wildcard, or allow the devices one by one",
+        )  # fmt: skip
+
+
+def apply_v1(path, rules):
+    """Sets a devices cgroup to a list of rules, from nothing. StepFailure with the line that was refused, or when the kernel's list
+    does not come out as wanted."""
+    wanted = Rules(rules)
+    group = Group(path, "devices")
+    try:
+        if wanted.default:
+            group.write("devices.allow", "a", AT)
+            for line in wanted.lines():
+                group.write("devices.deny", line, AT)
+            return
+        group.write("devices.deny", "a", AT)
+        for line in wanted.lines():
+            _allow(group, line)
+        _verify(group, wanted)
+    finally:
+        group.close()
+
+
+def change_v1(path, old, new):
+    """From one list to another on a live cgroup with as few writes as there are differences: a device that stays allowed is never
+    denied for an instant. Returns the number of writes."""
+    before, after = Rules(old), Rules(new)
+    if before.default or after.default:
+        apply_v1(path, new)
+        return -1
+    group = Group(path, "devices")
+    count = 0
+    try:
+        for key, access in sorted(before.exceptions.items()):
+            gone = access - after.exceptions.get(key, set())
+            if gone:
+                group.write("devices.deny", text(key, gone), AT)
+                count += 1
+        for key, access in sorted(after.exceptions.items()):
+            added = access - before.exceptions.get(key, set())
+            if added or _was_narrowed(key, before, after):
+                _allow(group, text(key, access))
+                count += 1
+        _verify(group, after)
+    finally:
+        group.close()
+    return count
+
+
+def _was_narrowed(key, before, after):
+    """The kernel drops narrower exceptions when a wider one is denied... it does not; but a wider allow may have swallowed them."""
+    kind, major, minor = key
+    return any(w in before.exceptions and w not in after.exceptions for w in ((kind, -1, minor), (kind, major, -1), (kind, -1, -1)) if w != key)
+
+
+def _allow(group, line):
+    try:
+        group.put("devices.allow", line)
+    except OSError as e:
+        failure = group.failure(e, "devices.allow", line, AT)
+        if e.errno == errno.EPERM:
+            failure.hint = "a parent cgroup denies this device; it must allow it first"
+        raise failure from None
+
+
+def _verify(group, wanted):
+    """Reads devices.list back: a cgroup that still allows everything, or something else than asked, must not go into use."""
+    seen = {}
+    for line in (group.look("devices.list") or "").split("\n"):
+        words = line.split()
+        if len(words) != 3:
+            continue
+        if words[0] == "a":
+            raise StepFailure("device rules are not in force: %s/devices.list says %s" % (group.path, line), pointer=AT, path=group.path)
+        major, _, minor = words[1].partition(":")
+        key = (words[0], -1 if major == "*" else int(major), -1 if minor == "*" else int(minor))
+        seen.setdefault(key, set()).update(words[2])
+    if seen != wanted.exceptions:
+        odd = sorted(text(k, a) for k, a in seen.items() if wanted.exceptions.get(k) != a) or sorted(
+            text(k, a) for k, a in wanted.exceptions.items() if seen.get(k) != a
+        )
+        raise StepFailure("device rules are not in force: %s/devices.list differs at %s" % (group.path, odd[0]), pointer=AT, path=group.path)

@@ -1,0 +1,126 @@
+"""Which control group hierarchies this host has, where they are mounted, and where we ourselves sit in them.
+
+cgroups(7). Reads mountinfo and cgroup of /proc/self and nothing else. Its one rule: the mount table decides, never the look of a
+directory name. Keys of hierarchies: the controller's name on v1 ("memory"), "name=systemd" for the named one, "unified" for cgroup2.
+"""
+
+import posix
+
+from pyrunc import lean
+
+V1_MAGIC = 0x27E0EB
+V2_MAGIC = 0x63677270
+ROOT = "/sys/fs/cgroup"
+# Controllers that a container joins on v1, in the order in which they are made; cpuset and cpu need values before the first process.
+V1_CONTROLLERS = (
+    "cpuset", "devices", "memory", "cpu", "cpuacct", "pids", "blkio", "hugetlb", "net_cls", "net_prio", "perf_event", "freezer", "rdma", "misc",
+    "name=systemd",
+)  # fmt: skip
+
+
+class Layout:
+    """version: 1, 2, "hybrid" (v1 controllers and a cgroup2 beside them) or None; mounts: {key: [mount point, its root, "major:minor"]};
+    own: {key: the cgroup of this process, from the hierarchy's root}."""
+
+    def __init__(self, version, mounts, own):
+        self.version = version
+        self.mounts = mounts
+        self.own = own
+
+    def own_path(self, key):
+        """Our own cgroup as a path below the mount point ("/" is the mount point itself)."""
+        root = self.mounts[key][1]
+        path = self.own.get(key, "/")
+        if root != "/" and (path == root or path.startswith(root + "/")):
+            path = path[len(root) :] or "/"
+        # outside of what is mounted (a cgroup namespace shows that as /..): the top of the mount is the nearest that can be reached
+        return "/" if ".." in path.split("/") else path
+
+
+def layout(mountinfo=None, cgroup=None):
+    """The hierarchies of this host. The arguments are texts of the two files, for tests."""
+    if mountinfo is None:
+        mountinfo = _read("/proc/self/mountinfo")
+    if cgroup is None:
+        cgroup = _read("/proc/self/cgroup")
+    own = parse_own(cgroup)
+    v1, unified = _mounts(mountinfo)
+    if not v1:
+        return Layout(2 if unified else None, {"unified": unified} if unified else {}, own)
+    mounts = {key: v1[key] for key in V1_CONTROLLERS if key in v1}
+    if unified:
+        mounts["unified"] = unified
+    return Layout("hybrid" if unified else 1, mounts, own)
+
+
+def parse_own(text):
+    """Text of /proc/PID/cgroup -> {key: path}. Paths may hold colons, controller lists may not."""
+    own = {}
+    for line in text.split("\n"):
+        fields = line.split(":", 2)
+        if len(fields) != 3:
+            continue
+        for key in fields[1].split(",") if fields[1] else ("unified",):
+            own[key] = fields[2]
+    return own
+
+
+def _read(path):
+    return lean.fsdecode(lean.read_file(path, 256 << 20))
+
+
+def _mounts(mountinfo):
+    """({key: [mount point, root, device]} of v1, the same for cgroup2 or None). Where one hierarchy is mounted several times, a
+    mount point below /sys/fs/cgroup wins, and a whole hierarchy over a part of one; of equals the last, which lies on top."""
+    v1 = {}
+    unified = None
+    for line in mountinfo.split("\n"):
+        head, dash, tail = line.partition(" - ")
+        if not dash or not tail.startswith("cgroup"):
+            continue
+        fields = head.split(" ")
+        kind, _source, options = tail.split(" ", 2)
+        found = [_unescape(fields[4]), _unescape(fields[3]), fields[2]]
+        if kind == "cgroup2":
+            unified = _better(unified, found)
+        elif kind == "cgroup":
+            for key in options.split(","):
+                if key in V1_CONTROLLERS:
+                    v1[key] = _better(v1.get(key), found)
+    return v1, unified
+
+
+def _better(old, new):
+    if old is None or _rank(new) >= _rank(old):
+        return new
+    return old
+
+
+def _rank(mount):
+    return (mount[0] == ROOT or mount[0].startswith(ROOT + "/"), mount[1] == "/")
+
+
+def _unescape(text):
+    """mountinfo writes blank, tab, newline and backslash as octal."""
+    if "\\" not in text:
+        return text
+    for code, char in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        text = text.replace(code, char)
+    return text
+
+
+def controllers(path):
+    """The controllers that a cgroup of v2 offers, as a set (file cgroup.controllers); empty where that can't be read."""
+    try:
+        return set(lean.fsdecode(lean.read_file(path + "/cgroup.controllers", 4096)).split())
+    except OSError:
+        return set()
+
+
+def exists(path):
+    """Whether a file or directory is there."""
+    try:
+        posix.stat(lean.fsencode(path))
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,189 @@
+"""Freezing and thawing the processes of a container, and who did not freeze.
+
+Documentation/admin-guide/cgroup-v1/freezer-subsystem.rst and cgroup-v2.rst (cgroup.freeze). Its one rule: a freeze that does not
+come about is taken back, so that nobody is left half frozen. `paths` is {controller: directory}; a directory that is gone is empty
+and thawed. Where both exist, v1's freezer is used, as the other runtimes do.
+"""
+
+import errno
+import posix
+import select
+import time
+
+from pyrunc.cgroup import fs
+from pyrunc.errors import StepFailure
+
+LIMIT_MS = 10_000
+
+
+def _freezer(paths):
+    """(directory, key, file, frozen, thawed) or None when there is nothing that could freeze."""
+    if "freezer" in paths:
+        return paths["freezer"], "freezer", "freezer.state", "FROZEN", "THAWED"
+    if "unified" in paths:
+        return paths["unified"], "unified", "cgroup.freeze", "1", "0"
+    return None
+
+
+def is_frozen(paths):
+    """Whether the cgroup is frozen, being frozen, or lies below one that is."""
+    for key in ("freezer", "unified"):
+        if key in paths and _is_frozen(paths[key], key):
+            return True
+    return False
+
+
+def _is_frozen(path, key):
+    try:
+        fd = fs.open_dir(path, key)
+    except OSError as e:
+        if e.errno in fs.GONE:
+            return False
+        raise
+    try:
+        if key == "freezer":
+            return (fs.look(fd, "freezer.state") or "").strip() in ("FROZEN", "FREEZING")
+        return (fs.look(fd, "cgroup.freeze") or "").strip() == "1" or event(fd, "frozen") == 1
+    finally:
+        posix.close(fd)
+
+
+def event(fd, name):
+    """A number of cgroup.events, None when there is none."""
+    words = (fs.look(fd, "cgroup.events") or "").split()
+    return int(words[words.index(name) + 1]) if name in words else None
+
+
+def freeze(paths, deadline=None):
+    """Freezes and waits until all tasks stand. deadline: of time.monotonic(), default in 10 s. StepFailure `unable to freeze`
+    names the tasks that went on, and the cgroup is thawed again; StepFailure when there is no freezer."""
+    found = _freezer(paths)
+    if found is None:
+        raise StepFailure("unable to freeze: the container has no freezer cgroup", call="freeze")
+    if deadline is None:
+        deadline = time.monotonic() + LIMIT_MS / 1000
+    path, key, name, frozen, _thawed = found
+    fd = fs.open_dir(path, key)
+    try:
+        done = _freeze_v1(fd, path, deadline) if key == "freezer" else _freeze_v2(fd, path, deadline)
+        if done:
+            return
+        words = "unable to freeze"
+        tasks = report(fd, path)
+        if tasks:
+            words += ": %d task(s) do not stop: %s" % (len(tasks), "; ".join(_task_text(t) for t in tasks[:5]))
+        raise StepFailure(words, call="write", path="%s/%s" % (path, name), hint="a task that waits uninterruptibly can't be frozen")
+    except BaseException:
+        thaw(paths)
+        raise
+    finally:
+        posix.close(fd)
+
+
+def _freeze_v1(fd, path, deadline):
+    """A task that is forking can keep the state at FREEZING for ever: then thaw for a moment and try again."""
+    tries = 0
+    while True:
+        tries += 1
+        if tries % 50 == 0:
+            fs.write(fd, "freezer.state", "THAWED", path)
+            time.sleep(0.01)
+        fs.write(fd, "freezer.state", "FROZEN", path)
+        if fs.read(fd, "freezer.state", path).strip() == "FROZEN":
+            return True
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.001 if tries < 50 else 0.01)
+
+
+def _freeze_v2(fd, path, deadline):
+    """cgroup.events wakes a poller when a number in it changes."""
+    events = posix.open("cgroup.events", posix.O_RDONLY | posix.O_CLOEXEC, dir_fd=fd)
+    try:
+        fs.write(fd, "cgroup.freeze", "1", path)
+        return wait_event(events, "frozen", 1, deadline)
+    finally:
+        posix.close(events)
+
+
+def wait_event(events_fd, name, value, deadline):
+    """Waits until cgroup.events has `name value`. False when the deadline has passed; a cgroup that was removed counts as done."""
+    poll = select.poll()
+    poll.register(events_fd, select.POLLPRI)
+    while True:
+        try:
+            words = posix.pread(events_fd, 4096, 0).split()
+        except OSError as e:
+            if e.errno == errno.ENODEV:
+                return True
+            raise
+        number = words[words.index(name.encode()) + 1] if name.encode() in words else None
+        if number is None or int(number) == value:
+            return True
+        left_ms = int((deadline - time.monotonic()) * 1000)
+        if left_ms <= 0:
+            return False
+        poll.poll(min(left_ms, 1000))
+
+
+def thaw(paths):
+    """Thaws in every freezer there is. A cgroup that is gone needs none."""
+    for key, name, value in (("freezer", "freezer.state", "THAWED"), ("unified", "cgroup.freeze", "0")):
+        if key not in paths:
+            continue
+        try:
+            fd = fs.open_dir(paths[key], key)
+        except OSError as e:
+            if e.errno in fs.GONE:
+                continue
+            raise
+        try:
+            fs.write(fd, name, value, paths[key])
+        except OSError as e:
+            if e.errno not in fs.GONE and not (key == "unified" and len(paths) > 1):
+                raise
+        finally:
+            posix.close(fd)
+
+
+# --- who does not freeze
+
+
+def report(fd, path):
+    """[{"pid", "state", "wchan", "comm", "stack"}] of the tasks that still run in a cgroup that should be frozen."""
+    out = []
+    for pid in fs.procs_of(fd):
+        task = describe(pid)
+        if task is not None and not _stands(task):
+            out.append(task)
+    return out
+
+
+def describe(pid):
+    """What /proc tells about a task, or None when it is gone. The stack needs CAP_SYS_ADMIN."""
+    from pyrunc.errors import quote
+    from pyrunc.lean import fsdecode, read_file
+
+    def text(name):
+        try:
+            return fsdecode(read_file("/proc/%d/%s" % (pid, name), 65536)).strip()
+        except OSError:
+            return ""
+
+    stat = text("stat")
+    if not stat:
+        return None
+    state = stat.rpartition(")")[2].split()[0]
+    comm = stat.partition("(")[2].rpartition(")")[0]
+    return {"pid": pid, "state": state, "wchan": text("wchan"), "comm": quote(comm), "stack": text("stack").split("\n")}
+
+
+def _stands(task):
+    """Frozen tasks wait in the kernel's refrigerator (v1) or its freezer loop (v2); zombies need not be frozen."""
+    places = task["wchan"] + " " + " ".join(task["stack"])
+    return task["state"] in "ZX" or "refrigerator" in places or "do_freezer_trap" in places or "freezer" in task["wchan"]
+
+
+def _task_text(task):
+    where = task["wchan"] if task["wchan"] not in ("", "0") else (task["stack"][0] if task["stack"] else "")
+    return "pid %d (%s) state %s%s" % (task["pid"], task["comm"], task["state"], " in %s" % where if where else "")

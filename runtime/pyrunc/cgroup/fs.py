@@ -1,0 +1,204 @@
+"""Directories and files of control groups, opened through verified descriptors: reading, writing, walking.
+
+cgroups(7). Its one rule: nothing is read from or written to a directory before fstatfs has said that it is one of the cgroup file
+systems, and no file is ever opened with O_CREAT; a path that leaves the hierarchy would else leave ordinary files on the host.
+Symbolic links do not exist in these file systems, so following one is always a mistake (O_NOFOLLOW).
+"""
+
+import errno
+import posix
+
+from pyrunc.cgroup import find
+from pyrunc.errors import StepFailure, quote
+from pyrunc.lean import fsencode, read_fd
+from pyrunc.linux import _syscalls
+
+O_DIR = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
+O_LOOK = posix.O_PATH | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
+GONE = (errno.ENOENT, errno.ENODEV, errno.ENOTDIR)
+REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)  # no rights here: rootless, or a read-only mount
+READ_LIMIT = 16 << 20
+
+
+def magic_of(key):
+    return find.V2_MAGIC if key == "unified" else find.V1_MAGIC
+
+
+def check(fd, key, path):
+    """OSError unless the descriptor is in a cgroup file system of the right kind."""
+    if _syscalls.fstatfs(fd)[0] != magic_of(key):
+        raise named(OSError(errno.ENODEV, "not a cgroup file system"), "fstatfs", path)
+    return fd
+
+
+def named(e, call, path):
+    """The same OSError with the call's name and the path; cgroup errors without a path tell nothing."""
+    new = OSError(e.errno, e.strerror, path)
+    new.call = call
+    return new
+
+
+def open_dir(path, key, flags=O_DIR):
+    """Descriptor of a cgroup directory, verified. OSError with .call and filename."""
+    try:
+        fd = posix.open(fsencode(path), flags)
+    except OSError as e:
+        raise named(e, "open", path) from None
+    try:
+        return check(fd, key, path)
+    except OSError:
+        posix.close(fd)
+        raise
+
+
+def read(dir_fd, name, path=""):
+    """Text of a file in an open cgroup directory. OSError with .call and filename."""
+    call = "open"
+    try:
+        fd = posix.open(name, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW, dir_fd=dir_fd)
+        call = "read"
+        try:
+            return read_fd(fd, READ_LIMIT).decode("utf-8", "surrogateescape")
+        finally:
+            posix.close(fd)
+    except OSError as e:
+        raise named(e, call, path + "/" + name) from None
+
+
+def look(dir_fd, name):
+    """As read(), or None where there is no such file or it can't be read."""
+    try:
+        return read(dir_fd, name)
+    except OSError:
+        return None
+
+
+def write(dir_fd, name, value, path=""):
+    """One write(2) of `value` into an existing file of an open cgroup directory. OSError with .call and filename."""
+    call = "open"
+    try:
+        fd = posix.open(name, posix.O_WRONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW, dir_fd=dir_fd)
+        call = "write"
+        try:
+            posix.write(fd, fsencode(value))
+        finally:
+            posix.close(fd)
+    except OSError as e:
+        raise named(e, call, path + "/" + name) from None
+
+
+# --- paths
+
+
+def levels(mount, path):
+    """The names between mount point and cgroup. Bug guard: a path of the state file must lie below its mount."""
+    if not path.startswith(mount + "/"):
+        raise StepFailure("the cgroup %s is not below %s" % (quote(path), quote(mount)), call="open", path=path)
+    names = path[len(mount) + 1 :].split("/")
+    if "" in names or "." in names or ".." in names:
+        raise StepFailure("the cgroup path %s is not clean" % quote(path), path=path)
+    return names
+
+
+def unique(paths):
+    """{path: first key}: controllers that are mounted together share a directory."""
+    seen = {}
+    for key, path in paths.items():
+        seen.setdefault(path, key)
+    return seen
+
+
+def record_of(run, entry):
+    """What host_make has recorded about this container's cgroups, or the bare plan when the record is lost."""
+    box = getattr(run, "box", None)
+    recorded = box.state.get("cgroups") if box is not None else None
+    return recorded if recorded else entry
+
+
+# --- walking
+
+
+def children(dir_fd):
+    """Names of the sub-cgroups."""
+    with posix.scandir(dir_fd) as entries:
+        return [e.name for e in entries if e.is_dir(follow_symlinks=False)]
+
+
+def walk(dir_fd, visit, leave=None):
+    """visit(fd) for the cgroup and everything below it; leave(parent_fd, name) after the sub-cgroup `name` was walked.
+
+    Holds one descriptor however deep the tree is (a container can nest thousands): it goes down by name and up by "..", which in a
+    cgroup file system is always the parent, as cgroups can't be moved to another one.
+    """
+    here = posix.dup(dir_fd)
+    stack = []
+    try:
+        visit(here)
+        names = children(here)
+        while True:
+            if names:
+                name = names.pop()
+                below = step(here, name)
+                if below < 0:
+                    continue
+                stack.append((names, name))
+                posix.close(here)
+                here = below
+                visit(here)
+                names = children(here)
+            elif stack:
+                names, name = stack.pop()
+                above = posix.open("..", O_DIR, dir_fd=here)
+                posix.close(here)
+                here = above
+                if leave is not None:
+                    leave(here, name)
+            else:
+                return
+    finally:
+        posix.close(here)
+
+
+def step(dir_fd, name):
+    try:
+        return posix.open(name, O_DIR, dir_fd=dir_fd)
+    except OSError as e:
+        if e.errno not in GONE:
+            raise
+        return -1  # removed meanwhile
+
+
+def procs_of(dir_fd, path=""):
+    """Pids of all processes in an open cgroup and below it, sorted."""
+    pids = set()
+
+    def visit(fd):
+        try:
+            text = read(fd, "cgroup.procs", path)
+        except OSError as e:
+            if e.errno in GONE or e.errno == errno.EOPNOTSUPP:  # removed meanwhile; threaded: listed by its domain
+                return
+            raise
+        pids.update(int(word) for word in text.split())
+
+    try:
+        walk(dir_fd, visit)
+    except OSError as e:
+        if e.errno not in GONE:
+            raise
+    pids.discard(0)  # a process that our pid namespace does not have
+    return sorted(pids)
+
+
+def procs_below(path, key):
+    """As procs_of, by path. A cgroup that is not there has none."""
+    try:
+        fd = open_dir(path, key)
+    except OSError as e:
+        if e.errno in GONE:
+            return []
+        raise
+    try:
+        return procs_of(fd, path)
+    finally:
+        posix.close(fd)

@@ -1,0 +1,174 @@
+"""Signalling every process of a container, and waiting until none is left.
+
+cgroups(7), pidfd_send_signal(2). Its one rule: a process is signalled through a pidfd that was opened while it was proven to be in
+the cgroup, never by a number that may have been given to a stranger meanwhile. `paths` is {controller: directory}; what is not
+there holds nobody.
+"""
+
+import _signal
+import errno
+import posix
+import time
+
+from pyrunc.cgroup import find, freeze, fs
+from pyrunc.errors import StepFailure
+from pyrunc.lean import fsdecode, read_file
+
+SIGKILL = 9
+ROUNDS = 100  # of finding and signalling: processes that fork meanwhile are met in the next round
+FREEZE_MS = 500  # for a kill, a freeze is a help and no need
+
+
+def procs(paths):
+    """Pids of all processes in the cgroup and below it, over all hierarchies, sorted."""
+    pids = set()
+    for path, key in fs.unique(paths).items():
+        pids.update(fs.procs_below(path, key))
+    return sorted(pids)
+
+
+def kill_all(paths, signal):
+    """Sends a signal to every process. Returns how many were met. KILL also ends what is frozen, and what forks meanwhile; other
+    signals reach each process once, and who was paused stays so. OSError EINVAL for a number that the kernel does not know."""
+    done = _kill_v2(paths["unified"]) if signal == SIGKILL and "unified" in paths else None
+    if done is not None and len(paths) == 1:
+        return len(done)
+    return _kill_by_pid(paths, signal, done or set())
+
+
+def _kill_v2(path):
+    """Writes cgroup.kill (since kernel 5.14), also in the cgroup2 beside v1. The pids that were there, None when it can't be done."""
+    pids = set(fs.procs_below(path, "unified"))
+    try:
+        fd = fs.open_dir(path, "unified")
+    except OSError as e:
+        if e.errno in fs.GONE:
+            return pids
+        raise
+    try:
+        fs.write(fd, "cgroup.kill", "1", path)
+    except OSError as e:
+        if e.errno in fs.GONE + fs.REFUSED + (errno.EOPNOTSUPP,):
+            return None
+        raise
+    finally:
+        posix.close(fd)
+    return pids
+
+
+def _kill_by_pid(paths, signal, seen):
+    """Freeze, signal all, thaw. Frozen processes can't fork: one round is enough then; else the round that finds nobody new is the
+    last. `seen` have got their signal already."""
+    was_frozen = freeze.is_frozen(paths)
+    new = [pid for pid in procs(paths) if pid not in seen]
+    frozen = was_frozen or (bool(new) and _try_freeze(paths))
+    wanted = places(paths)
+    try:
+        for _ in range(ROUNDS):
+            new = [pid for pid in procs(paths) if pid not in seen]
+            for pid in new:
+                seen.add(pid)
+                _signal_one(pid, signal, wanted)
+            if frozen or not new:
+                break
+    finally:
+        if frozen and (signal == SIGKILL or not was_frozen):
+            freeze.thaw(paths)
+    return len(seen)
+
+
+def _try_freeze(paths):
+    try:
+        freeze.freeze(paths, time.monotonic() + FREEZE_MS / 1000)
+    except (StepFailure, OSError):
+        return False  # no freezer, or somebody in it who can't stop: the rounds have to do
+    return True
+
+
+def _signal_one(pid, signal, wanted):
+    try:
+        fd = posix.pidfd_open(pid)
+    except OSError as e:
+        if e.errno in (errno.ESRCH, errno.EINVAL):
+            return
+        raise
+    try:
+        if is_member(pid, wanted):
+            _signal.pidfd_send_signal(fd, signal)
+    except ProcessLookupError:
+        return
+    finally:
+        posix.close(fd)
+
+
+def places(paths):
+    """{key: the cgroup as /proc/PID/cgroup writes it} for directories below the mount points."""
+    layout = find.layout(cgroup="")
+    out = {}
+    for key, path in paths.items():
+        mount = layout.mounts.get(key)
+        if mount is not None and path.startswith(mount[0] + "/"):
+            out[key] = (mount[1] if mount[1] != "/" else "") + path[len(mount[0]) :]
+    return out
+
+
+def is_member(pid, wanted):
+    """Whether a process is in one of the cgroups of places() or below, asked after its pidfd was opened: its number is older."""
+    try:
+        own = find.parse_own(fsdecode(read_file("/proc/%d/cgroup" % pid, 1 << 20)))
+    except OSError as e:
+        if e.errno in (errno.ENOENT, errno.ESRCH):
+            return False
+        raise
+    return any(own.get(key, "") == place or own.get(key, "").startswith(place + "/") for key, place in wanted.items())
+
+
+# --- waiting
+
+
+def wait_empty(paths, timeout_ms):
+    """Waits until no process is left. Returns the pids that are: [] when all have gone."""
+    deadline = time.monotonic() + timeout_ms / 1000
+    delay = 0.001
+    _wait_populated(paths, deadline)
+    while True:
+        left = procs(paths)
+        if not left or time.monotonic() >= deadline:
+            return left
+        time.sleep(delay)  # v1 tells nobody about a leaving task
+        delay = min(delay * 2, 0.02)
+
+
+def _wait_populated(paths, deadline):
+    path = paths.get("unified")
+    if path is None:
+        return
+    try:
+        fd = fs.open_dir(path, "unified")
+    except OSError as e:
+        if e.errno in fs.GONE:
+            return
+        raise
+    try:
+        events = posix.open("cgroup.events", posix.O_RDONLY | posix.O_CLOEXEC, dir_fd=fd)
+    except OSError:
+        return
+    finally:
+        posix.close(fd)
+    try:
+        freeze.wait_event(events, "populated", 0, deadline)
+    finally:
+        posix.close(events)
+
+
+def end_all(paths, timeout_ms=10_000):
+    """KILL to everybody until nobody is left. StepFailure names who does not die."""
+    deadline = time.monotonic() + timeout_ms / 1000
+    while procs(paths):
+        kill_all(paths, SIGKILL)
+        left = wait_empty(paths, 200)
+        if left and time.monotonic() >= deadline:
+            raise StepFailure(
+                "%d process(es) of the container do not die: %s" % (len(left), " ".join(str(p) for p in left[:20])), call="kill",
+                path=next(iter(paths.values())), hint="a task in an uninterruptible wait dies when that ends",
+            )  # fmt: skip

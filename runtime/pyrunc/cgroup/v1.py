@@ -1,0 +1,276 @@
+"""The neutral resources of parts/resources.py -> control files of cgroup v1.
+
+Documentation/admin-guide/cgroup-v1 of the kernel. Its one rule: only what was asked is written, in the order in which the kernel
+accepts it while limits grow as well as while they shrink.
+"""
+
+import errno
+
+from pyrunc.cgroup import fs
+from pyrunc.cgroup.group import Group, not_joined
+from pyrunc.errors import StepFailure
+
+AT = "/linux/resources"
+# neutral key -> (controller, function name, pointer); in the order of application
+ORDER = (
+    ("cpu", "cpuset", "cpuset", "/cpu"),
+    ("memory", "memory", "memory", "/memory"),
+    ("cpu", "cpu", "cpu", "/cpu"),
+    ("pids", "pids", "pids", "/pids"),
+    ("blkio", "blkio", "blkio", "/blockIO"),
+    ("hugetlb", "hugetlb", "hugetlb", "/hugepageLimits"),
+    ("network", "net_cls", "net_cls", "/network/classID"),
+    ("network", "net_prio", "net_prio", "/network/priorities"),
+    ("rdma", "rdma", "rdma", "/rdma"),
+)
+# which members of a neutral object make a controller necessary; None: any
+MEMBERS = {
+    "cpuset": ("cpus", "mems"),
+    "cpu": ("shares", "quota", "period", "burst", "idle", "rt_runtime", "rt_period"),
+    "net_cls": ("class",),
+    "net_prio": ("priorities",),
+}
+
+
+def needed(resources):
+    """[(controller, neutral part, function name, pointer)] of what must be written, in order."""
+    out = []
+    for key, controller, function, pointer in ORDER:
+        part = resources.get(key)
+        if not part:
+            continue
+        members = MEMBERS.get(controller)
+        if members is None or any(m in part for m in members):
+            out.append((controller, part, function, AT + pointer))
+    return out
+
+
+def apply(paths, resources):
+    """Writes all limits but the device rules. StepFailure with file, value and pointer."""
+    if resources.get("unified"):
+        raise StepFailure("cgroup v1 doesn't support unified", pointer=AT + "/unified")
+    for controller, part, function, pointer in needed(resources):
+        path = paths.get(controller)
+        if path is None:
+            raise not_joined(controller, pointer)
+        group = Group(path, controller)
+        try:
+            WRITERS[function](group, part)
+        finally:
+            group.close()
+
+
+def cpuset(group, cpu):
+    for name in ("cpus", "mems"):
+        if name in cpu:
+            group.write("cpuset." + name, cpu[name], "%s/cpu/%s" % (AT, name))
+
+
+# --- memory
+
+LIMIT = "memory.limit_in_bytes"
+SWAP = "memory.memsw.limit_in_bytes"
+
+
+def memory(group, mem):
+    """memsw must never be below limit: it is written first while it grows or is lifted, else last."""
+    limit = mem.get("limit", 0)
+    swap = mem.get("swap", 0)
+    if limit == -1 and swap == 0 and group.has(SWAP):
+        swap = -1  # unlimited memory with the old bound on swap would be a surprise
+    current = group.number(LIMIT) if limit and swap else None
+    if current is not None and (swap == -1 or current < swap):
+        _swap(group, swap)
+        _limit(group, limit)
+    else:
+        _limit(group, limit)
+        _swap(group, swap)
+    if mem.get("reservation"):
+        group.write("memory.soft_limit_in_bytes", "%d" % mem["reservation"], AT + "/memory/reservation")
+    if mem.get("hierarchy"):
+        group.write("memory.use_hierarchy", "1", AT + "/memory/useHierarchy")
+    if mem.get("oom_off"):
+        group.write("memory.oom_control", "1", AT + "/memory/disableOOMKiller")
+    if "swappiness" in mem:
+        group.write("memory.swappiness", "%d" % mem["swappiness"], AT + "/memory/swappiness")
+
+
+def _swap(group, swap):
+    if swap:
+        group.write(SWAP, "%d" % swap, AT + "/memory/swap")
+
+
+def _limit(group, limit):
+    if not limit:
+        return
+    try:
+        group.put(LIMIT, "%d" % limit)
+    except OSError as e:
+        if e.errno != errno.EBUSY:
+            raise group.failure(e, LIMIT, "%d" % limit, AT + "/memory/limit") from None
+        usage, peak = group.number("memory.usage_in_bytes"), group.number("memory.max_usage_in_bytes")
+        raise StepFailure(
+            "unable to set memory limit to %d (current usage: %s, peak usage: %s)" % (limit, usage, peak),
+            pointer=AT + "/memory/limit", call="write", errno=e.errno, path=group.path + "/" + LIMIT,
+        ) from None  # fmt: skip
+
+
+# --- cpu
+
+
+def cpu(group, cpu):
+    """The period may be refused while the old quota stands, a burst while there is no quota: then they come after the quota."""
+    quota = cpu.get("quota", 0)
+    if cpu.get("shares"):
+        _shares(group, cpu["shares"])
+    late = []
+    if cpu.get("period"):
+        _early(group, "cpu.cfs_period_us", cpu["period"], "period", quota, late)
+    if "burst" in cpu and group.has("cpu.cfs_burst_us"):  # since kernel 5.14; an older one has no bursts to bound
+        _early(group, "cpu.cfs_burst_us", cpu["burst"], "burst", quota, late)
+    if quota:
+        group.write("cpu.cfs_quota_us", "%d" % quota, AT + "/cpu/quota")
+    for name, value, member in late:
+        group.write(name, "%d" % value, "%s/cpu/%s" % (AT, member))
+    if "idle" in cpu:
+        group.write("cpu.idle", "%d" % cpu["idle"], AT + "/cpu/idle")
+    realtime(group, cpu)
+
+
+def _shares(group, shares):
+    """The kernel clamps silently; a value that does not come back as written is an error (so does runc)."""
+    group.write("cpu.shares", "%d" % shares, AT + "/cpu/shares")
+    now = group.number("cpu.shares")
+    if now is not None and now != shares:
+        words = "the %s allowed cpu-shares is %d" % ("maximum" if shares > now else "minimum", now)
+        raise StepFailure(words, pointer=AT + "/cpu/shares", call="write", path=group.path + "/cpu.shares")
+
+
+def _early(group, name, value, member, quota, late):
+    try:
+        group.put(name, "%d" % value)
+    except OSError as e:
+        if e.errno != errno.EINVAL or not quota:
+            raise group.failure(e, name, "%d" % value, "%s/cpu/%s" % (AT, member)) from None
+        late.append((name, value, member))
+
+
+def realtime(group, cpu):
+    """Period first: the runtime must fit into it. Also called before init joins, as a task of a realtime class can't enter without."""
+    for member, name, key in (("realtimePeriod", "cpu.rt_period_us", "rt_period"), ("realtimeRuntime", "cpu.rt_runtime_us", "rt_runtime")):
+        if key in cpu:
+            group.write(name, "%d" % cpu[key], "%s/cpu/%s" % (AT, member))
+
+
+# --- the others
+
+
+def pids(group, part):
+    limit = part["limit"]
+    group.write("pids.max", "max" if limit <= 0 else "%d" % limit, AT + "/pids/limit")
+
+
+def blkio(group, io):
+    """The proportional weights have two homes: CFQ's names (before kernel 5.0) and BFQ's."""
+    at = AT + "/blockIO"
+    bfq = "bfq." if group.has("blkio.bfq.weight") else ""
+    if "weight" in io:
+        _weight(group, "blkio.%sweight" % bfq, "%d" % io["weight"], at + "/weight")
+    if "leaf_weight" in io:
+        _weight(group, "blkio.leaf_weight", "%d" % io["leaf_weight"], at + "/leafWeight")
+    for number, (major, minor, weight, leaf) in enumerate(io.get("devices", ())):
+        pointer = "%s/weightDevice/%d" % (at, number)
+        if weight is not None:
+            _weight(group, "blkio.%sweight_device" % bfq, "%d:%d %d" % (major, minor, weight), pointer)
+        if leaf is not None:
+            _weight(group, "blkio.leaf_weight_device", "%d:%d %d" % (major, minor, leaf), pointer)
+    for kind, major, minor, rate, pointer in io.get("throttle", ()):
+        way, unit = THROTTLE[kind]
+        group.write("blkio.throttle.%s_%s_device" % (way, unit), "%d:%d %d" % (major, minor, rate), pointer)
+
+
+THROTTLE = {"rbps": ("read", "bps"), "wbps": ("write", "bps"), "riops": ("read", "iops"), "wiops": ("write", "iops")}
+
+
+def _weight(group, name, value, pointer):
+    if not group.has(name):
+        raise StepFailure(
+            "block I/O weights are not available: %s has neither CFQ's nor BFQ's %s" % (group.path, name.rpartition(".")[2]),
+            pointer=pointer, path=group.path + "/" + name, hint="the kernel needs the BFQ scheduler (CONFIG_BFQ_GROUP_IOSCHED)",
+        )  # fmt: skip
+    group.write(name, value, pointer)
+
+
+def hugetlb(group, limits):
+    for number, (size, limit) in enumerate(limits):
+        pointer = "%s/hugepageLimits/%d" % (AT, number)
+        group.write("hugetlb.%s.limit_in_bytes" % size, "%d" % limit, pointer)
+        rsvd = "hugetlb.%s.rsvd.limit_in_bytes" % size  # since kernel 5.7
+        if group.has(rsvd):
+            group.write(rsvd, "%d" % limit, pointer)
+
+
+def net_cls(group, network):
+    group.write("net_cls.classid", "%d" % network["class"], AT + "/network/classID")
+
+
+def net_prio(group, network):
+    for number, (name, priority) in enumerate(network["priorities"]):
+        group.write("net_prio.ifpriomap", "%s %d" % (name, priority), "%s/network/priorities/%d" % (AT, number))
+
+
+def rdma(group, devices):
+    for device, handles, objects in devices:
+        group.write("rdma.max", rdma_line(device, handles, objects), "%s/rdma/%s" % (AT, device))
+
+
+def rdma_line(device, handles, objects):
+    line = device
+    if handles is not None:
+        line += " hca_handle=%d" % handles
+    if objects is not None:
+        line += " hca_object=%d" % objects
+    return line
+
+
+WRITERS = {
+    "cpuset": cpuset, "memory": memory, "cpu": cpu, "pids": pids, "blkio": blkio, "hugetlb": hugetlb, "net_cls": net_cls, "net_prio": net_prio,
+    "rdma": rdma,
+}  # fmt: skip
+
+
+# --- while a cgroup is made
+
+
+def preparer(key, resources):
+    """What tree.make calls for each new level: cpusets get values, since an empty one takes no process; a realtime budget is set
+    before init joins."""
+    if key == "cpuset":
+        return _fill_cpuset
+    part = resources.get("cpu") or {}
+    if "rt_runtime" not in part and "rt_period" not in part:
+        return None
+
+    def budget(fd, parent_fd, path, last):
+        if last:
+            realtime(_Open(fd, path), part)
+
+    return budget
+
+
+class _Open(Group):
+    """A Group over a descriptor that belongs to somebody else."""
+
+    def __init__(self, fd, path):  # deliberately without super(): nothing is opened
+        self.fd = fd
+        self.path = path
+        self.key = "cpu"
+
+
+def _fill_cpuset(fd, parent_fd, path, last):
+    for name in ("cpuset.cpus", "cpuset.mems"):
+        if fs.read(fd, name, path).strip():
+            continue
+        value = fs.read(parent_fd, name, path.rpartition("/")[0]).strip()
+        if value:
+            fs.write(fd, name, value, path)

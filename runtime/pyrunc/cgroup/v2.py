@@ -1,0 +1,306 @@
+"""The neutral resources of parts/resources.py -> control files of cgroup v2, and the controllers that must be enabled for them.
+
+Documentation/admin-guide/cgroup-v2.rst of the kernel. Its one rule: `unified` comes last, as it is the config's own last word.
+What v2 has no file for was refused in the plan.
+"""
+
+import errno
+import posix
+
+from pyrunc.cgroup import fs, v1
+from pyrunc.cgroup.find import controllers
+from pyrunc.cgroup.group import Group
+from pyrunc.errors import StepFailure
+
+AT = "/linux/resources"
+DOMAIN_ONLY = ("memory", "io", "hugetlb")  # controllers that a threaded cgroup can't have
+PERIOD = 100000
+
+
+def apply(paths, resources):
+    """Writes all limits but the device rules. StepFailure with file, value and pointer."""
+    group = Group(paths["unified"], "unified")
+    try:
+        for key, writer in WRITERS:
+            if resources.get(key):
+                writer(group, resources[key])
+    finally:
+        group.close()
+
+
+def pids(group, part):
+    limit = part["limit"]
+    group.write("pids.max", "max" if limit <= 0 else "%d" % limit, AT + "/pids/limit")
+
+
+# --- memory
+
+
+def swap_value(limit, swap):
+    """memory+swap of the config -> what memory.swap.max gets, None for nothing. The config's rules were checked in the plan."""
+    if limit == -1 and swap == 0:
+        return "max"  # unlimited memory with the old bound on swap would be a surprise
+    if swap == 0:
+        return None
+    if swap == -1:
+        return "max"
+    return "%d" % (swap if limit == -1 else swap - limit)
+
+
+def memory(group, mem):
+    """Swap first: a limit that is lowered may push pages out at once."""
+    limit = mem.get("limit", 0)
+    if mem.get("check"):
+        check_usage(group, mem)
+    swap = swap_value(limit, mem.get("swap", 0))
+    if swap is not None:
+        try:
+            group.put("memory.swap.max", swap)
+        except OSError as e:
+            if e.errno != errno.ENOENT or swap not in ("max", "0"):  # no swap in this kernel: both are true already
+                raise group.failure(e, "memory.swap.max", swap, AT + "/memory/swap") from None
+    if limit:
+        group.write("memory.max", bytes_value(limit), AT + "/memory/limit")
+    if mem.get("reservation"):
+        group.write("memory.low", bytes_value(mem["reservation"]), AT + "/memory/reservation")
+
+
+def bytes_value(number):
+    return "max" if number == -1 else "%d" % number
+
+
+def check_usage(group, mem):
+    """checkBeforeUpdate: refuses a limit below what is used now, where the kernel would kill. Skipped when usage can't be read."""
+    usage = group.number("memory.current")
+    if usage is None:
+        return
+    for value, what, member in ((mem.get("limit", 0), "memory limit", "limit"), (mem.get("swap", 0), "memory+swap limit", "swap")):
+        if 0 < value <= usage:
+            raise StepFailure("rejecting %s %d <= usage %d" % (what, value, usage), pointer="%s/memory/%s" % (AT, member), path=group.path)
+
+
+# --- cpu
+
+
+def weight_of(shares):
+    """cpu.shares of v1 (2..262144) -> cpu.weight (1..10000) such that 2, 1024 and 262144 become 1, 100 and 10000.
+
+    weight = 10 ^ ((l^2 + 125 l) / 612 - 7/34) with l = log2(shares), rounded up: the formula that runc, crun and youki share
+    since 2025. The old linear one gave the default of 1024 a weight of 39.
+    """
+    if shares <= 2:
+        return 1
+    if shares >= 262144:
+        return 10000
+    power = log2(shares)
+    return -int(-(10 ** ((power * power + 125 * power) / 612 - 7 / 34)) // 1)
+
+
+def log2(number):
+    """Binary logarithm of a positive int, bit by bit: the module math is a file of its own, which the hot path does not load."""
+    power = number.bit_length() - 1
+    rest = number / (1 << power)
+    bit = 0.5
+    while bit > 1e-15:
+        rest *= rest
+        if rest >= 2:
+            rest /= 2
+            power += bit
+        bit /= 2
+    return power
+
+
+def cpu(group, part):
+    """A group that is idle takes no weight, so leaving idle comes first. The missing one of quota and period is kept as it is."""
+    if "idle" in part:
+        group.write("cpu.idle", "%d" % part["idle"], AT + "/cpu/idle")
+    if part.get("shares") and part.get("idle") != 1:
+        group.write("cpu.weight", "%d" % weight_of(part["shares"]), AT + "/cpu/shares")
+    quota, period = part.get("quota", 0), part.get("period", 0)
+    late = False
+    if "burst" in part:
+        late = not _burst(group, part["burst"], bool(quota))
+    if quota or period:
+        pointer = AT + ("/cpu/quota" if quota else "/cpu/period")
+        group.write("cpu.max", cpu_max(quota, period, group.look("cpu.max") if not (quota and period) else None), pointer)
+    if late:
+        _burst(group, part["burst"], False)
+
+
+def cpu_max(quota, period, now):
+    """'QUOTA PERIOD' for cpu.max; 0 means not given: taken from `now`, the file's present text."""
+    words = (now or "").split()
+    if len(words) != 2:
+        words = ["max", "%d" % PERIOD]
+    left = words[0] if quota == 0 else "max" if quota < 0 else "%d" % quota
+    return "%s %s" % (left, period or words[1])
+
+
+def _burst(group, burst, may_fail):
+    """False when the kernel refuses a burst before there is a quota."""
+    try:
+        group.put("cpu.max.burst", "%d" % burst)
+    except OSError as e:
+        if e.errno == errno.EINVAL and may_fail:
+            return False
+        raise group.failure(e, "cpu.max.burst", "%d" % burst, AT + "/cpu/burst") from None
+    return True
+
+
+def cpuset(group, part):
+    for name in ("cpus", "mems"):
+        if name in part:
+            group.write("cpuset." + name, part[name], "%s/cpu/%s" % (AT, name))
+
+
+# --- io and the others
+
+
+def io_weight_of(weight):
+    """blkio weight 10..1000 -> io.weight 1..10000."""
+    return 1 + (weight - 10) * 9999 // 990
+
+
+def io(group, part):
+    """BFQ has a file of its own with v1's range. io.max takes one key at a time and merges."""
+    at = AT + "/blockIO"
+    bfq = group.has("io.bfq.weight")
+    name = "io.bfq.weight" if bfq else "io.weight"
+    if "weight" in part:
+        group.write(name, "%d" % (part["weight"] if bfq else io_weight_of(part["weight"])), at + "/weight")
+    for number, (major, minor, weight, _leaf) in enumerate(part.get("devices", ())):
+        if weight is not None:
+            value = weight if bfq else io_weight_of(weight)
+            group.write(name, "%d:%d %d" % (major, minor, value), "%s/weightDevice/%d" % (at, number))
+    for kind, major, minor, rate, pointer in part.get("throttle", ()):
+        group.write("io.max", "%d:%d %s=%s" % (major, minor, kind, rate or "max"), pointer)
+
+
+def hugetlb(group, limits):
+    for number, (size, limit) in enumerate(limits):
+        pointer = "%s/hugepageLimits/%d" % (AT, number)
+        group.write("hugetlb.%s.max" % size, "%d" % limit, pointer)
+        rsvd = "hugetlb.%s.rsvd.max" % size  # since kernel 5.7
+        if group.has(rsvd):
+            group.write(rsvd, "%d" % limit, pointer)
+
+
+def unified(group, pairs):
+    """Lines one by one: files of several devices take one line a write."""
+    for key, value in pairs:
+        pointer = "%s/unified/%s" % (AT, key)
+        for line in value.split("\n") if value else ("",):
+            if line or not value:
+                _unified_line(group, key, line, pointer)
+
+
+def _unified_line(group, key, line, pointer):
+    try:
+        group.put(key, line)
+    except OSError as e:
+        controller = key.partition(".")[0]
+        missing = e.errno in (errno.ENOENT, errno.EPERM, errno.EACCES) and controller not in ("cgroup",)
+        if missing and controller not in controllers(group.path):
+            _reason, hint = explain_missing(group.path, key, e.errno)
+            words = 'unified resource "%s" can\'t be set: controller "%s" not available' % (key, controller)
+            raise StepFailure(words, None, None, pointer, e.call, e.errno, group.path + "/" + key, hint) from None
+        raise group.failure(e, key, line, pointer) from None
+
+
+WRITERS = (
+    ("pids", pids), ("memory", memory), ("blkio", io), ("cpu", cpu), ("cpu", cpuset), ("hugetlb", hugetlb), ("rdma", v1.rdma), ("unified", unified),
+)  # fmt: skip
+
+
+# --- controllers
+
+
+def preparer(resources):
+    """What tree.make calls for each new level: the parent hands all its controllers on, and a new level that came out invalid
+    below a threaded cgroup is made threaded, unless a wanted controller can't live in one."""
+
+    def prepare(fd, parent_fd, path, last):
+        enable(parent_fd)
+        kind = (fs.look(fd, "cgroup.type") or "domain").strip()
+        if kind == "domain" or kind == "domain threaded":
+            return
+        if any(_wants(resources, c) for c in DOMAIN_ONLY):
+            raise StepFailure(
+                "cannot enter cgroupv2 %s with domain controllers -- it is in %s" % (path, "an invalid state" if "invalid" in kind else kind + " mode"),
+                pointer=AT, path=path, hint="memory, blockIO and hugepageLimits need a cgroup outside of a threaded one",
+            )  # fmt: skip
+        if kind == "domain invalid":
+            fs.write(fd, "cgroup.type", "threaded", path)
+
+    return prepare
+
+
+def _wants(resources, controller):
+    if any(key.partition(".")[0] == controller for key, _value in resources.get("unified") or ()):
+        return True
+    return bool(resources.get({"io": "blkio"}.get(controller, controller)))
+
+
+def enable(fd):
+    """Every controller that a cgroup has is handed to its children; all at once, and one by one where that is refused. What can't be
+    enabled is no error here: it becomes one, with its reason, when a limit of that controller is to be written."""
+    have = set((fs.look(fd, "cgroup.controllers") or "").split())
+    missing = sorted(have - set((fs.look(fd, "cgroup.subtree_control") or "").split()))
+    if not missing or _enable(fd, missing):
+        return
+    for controller in missing:
+        _enable(fd, [controller])
+
+
+def _enable(fd, names):
+    try:
+        fs.write(fd, "cgroup.subtree_control", " ".join("+" + n for n in names))
+    except OSError:
+        return False  # see enable()
+    return True
+
+
+def explain_missing(path, name, number):
+    """(reason, hint) for a control file that is not there or can't be opened: the first cgroup that lacks the controller."""
+    controller = name.partition(".")[0]
+    if controller == "cgroup" or controller in controllers(path):
+        if number == errno.ENOENT:
+            return "this kernel has no such control file here", None
+        return "the kernel does not let us", "is the cgroup owned by another user?"
+    here = _top(path)
+    if controller not in controllers(here):
+        return 'controller "%s" is not available on this host' % controller, "see %s/cgroup.controllers; v1 may hold it" % here
+    for step in path[len(here) + 1 :].split("/"):
+        below = here + "/" + step
+        if controller not in controllers(below):
+            break
+        here = below
+    hint = "have it enabled by its owner: echo +%s > %s/cgroup.subtree_control" % (controller, here)
+    if "/user@" in here + "/":
+        hint = "with systemd: systemctl edit user@.service, [Service] Delegate=cpu cpuset io memory pids; then log in again"
+    elif _has_processes(here):
+        hint = "%s has processes of its own, which bars controllers for its children: move them into a sub-cgroup" % here
+    return 'controller "%s" is not enabled in %s/cgroup.subtree_control' % (controller, here), hint
+
+
+def _top(path):
+    """The topmost cgroup above `path`: the mount point."""
+    here = path
+    while True:
+        above = here.rpartition("/")[0]
+        try:
+            posix.close(fs.open_dir(above, "unified"))
+        except OSError:
+            return here
+        here = above
+
+
+def _has_processes(path):
+    try:
+        fd = fs.open_dir(path, "unified")
+    except OSError:
+        return False
+    try:
+        return bool((fs.look(fd, "cgroup.procs") or "").strip())
+    finally:
+        posix.close(fd)

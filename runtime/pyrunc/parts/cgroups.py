@@ -1,0 +1,307 @@
+"""/linux/cgroupsPath: which cgroups the container gets, making them, placing init, removing them.
+
+runtime-spec, config-linux.md#cgroups-path. Its one rule: what is to be made is recorded before it is made, and what stood there
+before stays. Limits are the part `resources`; the work on directories is cgroup/tree.py; scopes of systemd are cgroup/systemd.py.
+"""
+
+import posix
+
+from pyrunc.cgroup import find, fs, tree
+from pyrunc.errors import Refusal, StepFailure, Unsupported, errno_text, quote
+
+KEY = "/linux/cgroupsPath"
+SECTION = "config-linux.md#cgroups-path"
+NO_RIGHTS = "rootless needs no limits + no cgrouppath when no permission is granted for cgroups"
+APPLY = "unable to apply cgroup configuration: "
+
+
+def plan(node, ctx):
+    """Node: a string or nothing. Entry: {"manager", "version": 1|2|"hybrid"|None, "paths": {key: directory}, "mounts": {key: mount
+    point}, "explicit": the config names a path, "rootless": missing rights are borne as long as nothing was asked, "unit": …}.
+    Keys are controllers, "name=systemd", and "unified" for cgroup2; `unit` is there with the systemd manager only.
+
+    Refusals: `..`, control characters, over-long names, `/`; a wrong form for systemd. Unsupported: no hierarchy at all.
+    """
+    manager = "systemd" if ctx.options["systemd_cgroup"] else ctx.options["cgroup_manager"]
+    given = node.get(KEY) or ""
+    layout = find.layout()
+    entry = {"manager": manager, "version": layout.version, "paths": {}, "mounts": {}, "explicit": bool(given), "rootless": _rootless(ctx)}
+    if manager == "disabled":
+        return entry
+    if given:
+        check_text(given)
+    if manager == "systemd":
+        from pyrunc.cgroup import systemd
+
+        systemd.plan(entry, given, ctx, layout)
+        return entry
+    if layout.version is None:
+        if entry["rootless"] and not given:
+            return entry
+        raise Unsupported("no cgroup hierarchy is mounted", KEY, "cgroups", "mount cgroup2 on /sys/fs/cgroup, or use --cgroup-manager=disabled")
+    for key, mount in layout.mounts.items():
+        entry["paths"][key] = place(given, ctx.id, key, mount[0], layout)
+        entry["mounts"][key] = mount[0]
+    return entry
+
+
+def _rootless(ctx):
+    asked = ctx.options["rootless"]
+    if asked in ("true", "false"):
+        return asked == "true"
+    return ctx.euid != 0 or ctx.in_userns
+
+
+def check_text(path):
+    """What the kernel or a reader of /proc/PID/cgroup would trip over."""
+    if any(c < " " or c == "\x7f" for c in path):
+        raise Refusal("cgroupsPath has a control character: %s" % quote(path), KEY, section=SECTION)
+    if ".." in path.split("/"):
+        raise Refusal("cgroupsPath must not contain ..: %s" % quote(path), KEY, "write the path without it", SECTION)
+    try:
+        size = len(path.encode("utf-8", "surrogateescape"))
+    except UnicodeEncodeError:
+        raise Refusal("cgroupsPath is not UTF-8: %s" % quote(path), KEY, section=SECTION) from None
+    if size > 3500:  # with the mount point in front it must stay below PATH_MAX
+        raise Refusal("cgroupsPath is %d bytes long, at most 3500 are possible" % size, KEY, section=SECTION)
+    for name in path.split("/"):
+        if len(name.encode("utf-8", "surrogateescape")) > 255:
+            raise Refusal("cgroupsPath has a name of more than 255 bytes: %s" % quote(name, 60), KEY, section=SECTION)
+
+
+def place(given, id, key, mount, layout):
+    """The directory in one hierarchy. Absolute: below the mount point, wherever we sit. Relative or none: below our own cgroup
+    on v1; beside it on v2, where a cgroup with processes can't have children with controllers."""
+    names = [n for n in given.split("/") if n not in ("", ".")]
+    if given and not names:
+        raise Refusal("cgroupsPath %s names no cgroup below the root" % quote(given), KEY, section=SECTION)
+    base = ""
+    if given[:1] != "/":
+        base = layout.own_path(key).rstrip("/")
+        if layout.version == 2:
+            base = base.rpartition("/")[0]
+    return mount + base + "/" + "/".join(names or [id])
+
+
+# --- making
+
+
+def host_make(entry, run):
+    """Host side, before the clone. Records what it is about to make (run.record), then makes the directories in every hierarchy;
+    on v2 leaves run.cgroup_fd for CLONE_INTO_CGROUP. StepFailure: the cgroup holds processes, is frozen, can't be made. Without
+    rights and with nothing asked a rootless container goes without. undo_make takes it back."""
+    if entry["manager"] == "disabled":
+        return
+    if entry["manager"] == "systemd":
+        from pyrunc.cgroup import systemd
+
+        systemd.host_make(entry, run)
+        return
+    existed = {}
+    for path, key in fs.unique(entry["paths"]).items():
+        existed[path] = tree.survey(entry["mounts"][key], path, key)
+    _check_unused(entry, existed)
+    record = {"paths": dict(entry["paths"]), "mounts": entry["mounts"], "existed": existed, "inodes": {}}
+    run.record("cgroups", record)
+    _make_all(entry, run, record)
+    run.record("cgroups", record)
+    if entry["version"] == 2 and record["paths"]:
+        run.cgroup_fd = fs.open_dir(record["paths"]["unified"], "unified")
+
+
+def _check_unused(entry, existed):
+    pids = set()
+    there = {}
+    for path, key in fs.unique(entry["paths"]).items():
+        if existed[path] == len(fs.levels(entry["mounts"][key], path)):
+            there[key] = path
+            pids.update(fs.procs_below(path, key))
+    if pids:
+        raise StepFailure(
+            "container's cgroup is not empty: %d process(es) found" % len(pids), pointer=KEY, path=next(iter(there.values())),
+            hint="pids %s; another container may use the path" % " ".join(str(p) for p in sorted(pids)[:10]),
+        )  # fmt: skip
+    if there:
+        from pyrunc.cgroup import freeze
+
+        if freeze.is_frozen(there):
+            raise StepFailure("container's cgroup unexpectedly frozen", pointer=KEY, path=next(iter(there.values())), hint="thaw it first")
+
+
+def _make_all(entry, run, record):
+    resources = run.plans.get("resources") or {}
+    for path, key in fs.unique(entry["paths"]).items():
+        try:
+            made, inode = tree.make(entry["mounts"][key], path, key, _preparer(key, resources))
+        except OSError as e:
+            if not _bearable(entry, resources, e):
+                raise _failure(e, entry, "cannot make the cgroup") from None
+            _forget(record, path)
+            continue
+        if made:
+            record["inodes"][path] = inode
+        else:  # it was there, or somebody made it at the same moment: then it is not ours to remove
+            record["existed"][path] = len(fs.levels(entry["mounts"][key], path))
+
+
+def _preparer(key, resources):
+    """What a new level needs before it can hold a process or a limit."""
+    if key == "unified":
+        from pyrunc.cgroup import v2
+
+        return v2.preparer(resources)
+    if key in ("cpuset", "cpu"):
+        from pyrunc.cgroup import v1
+
+        return v1.preparer(key, resources)
+    return None
+
+
+def _bearable(entry, resources, e):
+    """A rootless container that asked for nothing goes on without the cgroup; on v1 that is decided hierarchy by hierarchy."""
+    if not entry["rootless"] or e.errno not in fs.REFUSED:
+        return False
+    if entry["explicit"]:
+        return False
+    return entry["version"] != 2 or not resources.get("asked")
+
+
+def _forget(record, path):
+    record["paths"] = {key: p for key, p in record["paths"].items() if p != path}
+
+
+def _failure(e, entry, what):
+    if isinstance(e, StepFailure):
+        return e
+    path = e.filename
+    if entry["rootless"] and e.errno in fs.REFUSED:
+        return StepFailure(NO_RIGHTS, pointer=KEY, call=e.call, errno=e.errno, path=path, hint="have the cgroup delegated, or leave cgroupsPath and resources out")
+    if e.errno == 22:
+        text = "the kernel refuses the value"
+    else:
+        text = "no rights there" if e.errno in fs.REFUSED else errno_text(e.errno)
+    return StepFailure("%s%s %s: %s" % (APPLY, what, quote(path), text), pointer=KEY, call=e.call, errno=e.errno, path=path)
+
+
+# --- placing
+
+
+def host_place(entry, run):
+    """Host side, init waits. Moves run.pid into every cgroup that was made, where clone3 has not put it already. StepFailure."""
+    if entry["manager"] == "systemd":
+        from pyrunc.cgroup import systemd
+
+        systemd.host_place(entry, run)
+        return
+    record = fs.record_of(run, entry)
+    try:
+        for path, key in fs.unique(record["paths"]).items():
+            if run.cgroup_fd >= 0 and key == "unified" and _is_inside(run):
+                continue
+            try:
+                tree.enter(path, key, run.pid)
+            except OSError as e:
+                if not _bearable(entry, run.plans.get("resources") or {}, e):
+                    raise _failure(e, entry, "cannot move init into") from None
+                _forget(record, path)
+                run.record("cgroups", record)
+    finally:
+        if run.cgroup_fd >= 0:
+            posix.close(run.cgroup_fd)
+            run.cgroup_fd = -1
+
+
+def _is_inside(run):
+    return str(run.pid) in fs.read(run.cgroup_fd, "cgroup.procs").split()
+
+
+def host_delegate(entry, run):
+    """Host side, after the limits. With a cgroup namespace of its own and a writable mount of it, the container's user becomes the
+    owner of the cgroup on v2 and of the files that the kernel lists as safe to give away. OSError; removed with the cgroup."""
+    record = fs.record_of(run, entry)
+    path = record["paths"].get("unified")
+    if entry["version"] != 2 or not path or not _wants_delegation(run.plans):
+        return
+    uid = _outer_uid(run)
+    if uid is None or uid == posix.geteuid():
+        return
+    fd = fs.open_dir(path, "unified")
+    try:
+        posix.chown(fd, uid, -1)
+        for name in _delegated_files():
+            try:
+                posix.chown(name, uid, -1, dir_fd=fd, follow_symlinks=False)
+            except OSError as e:
+                if e.errno != 2:  # ENOENT: a file of a newer kernel or of a controller that is not enabled here
+                    raise
+    except OSError as e:
+        raise StepFailure(
+            "cannot give the cgroup %s to uid %d: %s" % (quote(path), uid, errno_text(e.errno)), pointer="/mounts", call="fchownat", errno=e.errno, path=path
+        ) from None
+    finally:
+        posix.close(fd)
+
+
+def _wants_delegation(plans):
+    if "cgroup" not in (plans.get("namespaces") or {}).get("new", ()):
+        return False
+    mounts = (plans.get("mounts") or {}).get("list", ())
+    return any(m.get("type") in ("cgroup", "cgroup2") and m.get("destination") == "/sys/fs/cgroup" and not m.get("flags", 0) & 1 for m in mounts)
+
+
+def _outer_uid(run):
+    """The uid of the container's user as seen here, from the maps that init has by now."""
+    inner = (run.plans.get("user") or {}).get("uid", 0)
+    from pyrunc.lean import read_file
+
+    for line in read_file("/proc/%d/uid_map" % run.pid, 1 << 20).split(b"\n"):
+        fields = [int(x) for x in line.split()]
+        if len(fields) == 3 and fields[0] <= inner < fields[0] + fields[2]:
+            return fields[1] + inner - fields[0]
+    return None
+
+
+def _delegated_files():
+    from pyrunc.lean import fsdecode, read_file
+
+    try:
+        return fsdecode(read_file("/sys/kernel/cgroup/delegate", 65536)).split()
+    except OSError:
+        return ["cgroup.procs", "cgroup.subtree_control", "cgroup.threads"]
+
+
+# --- removing
+
+
+def undo_make(entry, run):
+    """Host side, after a failure and at delete, by the record or (when that is lost) by the plan alone. Removes the cgroups that
+    host_make made and what the container made in them. What is gone is fine. StepFailure names the pids that keep one busy."""
+    if entry["manager"] == "disabled":
+        return
+    if entry["manager"] == "systemd":
+        from pyrunc.cgroup import systemd
+
+        systemd.undo_make(entry, run)
+        return
+    remove(fs.record_of(run, entry))
+    run.cgroup_fd = _closed(run.cgroup_fd)
+
+
+def _closed(fd):
+    if fd >= 0:
+        posix.close(fd)
+    return -1
+
+
+def remove(record):
+    """Takes the recorded cgroups away. Without `existed` (a lost record) only the leaves are tried."""
+    removals = []
+    for path, key in fs.unique(record["paths"]).items():
+        mount = record["mounts"].get(key)
+        if mount is None:
+            continue
+        existed = record.get("existed", {}).get(path)
+        if existed is None:
+            existed = len(fs.levels(mount, path)) - 1
+        removals.append(tree.Removal(mount, path, key, existed, record.get("inodes", {}).get(path, 0)))
+    tree.remove_all(removals)
