@@ -1,0 +1,183 @@
+"""Our own procfs: every write below /proc, and every read that something rests on, goes through here (CVE-2019-16884, CVE-2025-52881).
+
+A procfs that the container can see is no place to write to: a mount over it, or a racing exchange of one, turns `attr/exec` or a
+sysctl into some other file, and a check of the file system's type alone does not notice another *real* file of procfs. So class
+Proc makes an instance that is attached nowhere (fsopen, fsmount), and opens below it without following any link and without
+crossing any mount. The one rule: no path of ours is looked up in a mount tree that a container could have shaped.
+
+Where the kernel refuses a new instance (a user namespace that does not own the pid namespace, or a /proc with things mounted over it)
+a detached clone of /proc without its submounts takes its place, and where that is refused too /proc itself; then NO_XDEV and the
+checks of what was opened keep the rule. All three are tried when a handle is first needed, so in a user namespace `prepare()` is
+called before the root is left: later no complete procfs may be in sight, and the kernel refuses new ones.
+"""
+
+import errno
+import posix
+
+from pyrunc.linux import _syscalls, constants
+
+PROC_SUPER_MAGIC = 0x9FA0
+ROOT_INODE = 1  # fs/proc: PROC_ROOT_INO; anything else at /proc is a part of one, bound there
+FSCONFIG_SET_STRING, FSCONFIG_CMD_CREATE = 1, 6
+RESOLVE = constants.RESOLVE_BENEATH | constants.RESOLVE_NO_XDEV | constants.RESOLVE_NO_MAGICLINKS | constants.RESOLVE_NO_SYMLINKS
+ATTRIBUTES = constants.MOUNT_ATTR_NOSUID | constants.MOUNT_ATTR_NODEV | constants.MOUNT_ATTR_NOEXEC
+REFUSED = (errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EINVAL, errno.EBUSY, errno.ENODEV)
+READ_LIMIT = 1 << 16
+
+
+class Proc:
+    """A procfs of our own. Paths are relative to /proc; `self/…` and `thread-self/…` mean the process that calls.
+
+    Two handles, made when first needed: one that holds processes only (subset=pid), and a whole one for what else there is (sys/…),
+    since a leaked whole one is a prize (sysrq-trigger, kcore). Belongs to one process: init closes it before execve.
+    Not finding, refusing and the like come as OSError with `.call` and the path below /proc as file name.
+    """
+
+    def __init__(self):
+        self._fds = {}
+
+    def prepare(self, whole=False):
+        """Makes the handles now: init does so while the host's /proc is still in sight. Returns itself."""
+        self._root("pid")
+        if whole:
+            self._root(None)
+        return self
+
+    def open(self, path, flags):
+        """fd of a file or directory of procfs (close-on-exec). The file is proven to be procfs's own."""
+        fd = self._open(path, flags)
+        try:
+            _must_be_procfs(fd)
+        except OSError as e:
+            posix.close(fd)
+            raise _named(e, path) from None
+        return fd
+
+    def read(self, path, limit=READ_LIMIT):
+        """The bytes of a file, `limit` at most."""
+        fd = self.open(path, posix.O_RDONLY)
+        try:
+            chunks = []
+            while limit > 0:
+                chunk = posix.read(fd, limit)
+                if not chunk:
+                    break
+                chunks.append(chunk)
+                limit -= len(chunk)
+            return b"".join(chunks)
+        except OSError as e:
+            raise _named(e, path, "read") from None
+        finally:
+            posix.close(fd)
+
+    def write(self, path, data):
+        """One write(2) of all the bytes, as the kernel wants its settings. A short write is an error (EIO)."""
+        fd = self.open(path, posix.O_WRONLY)
+        try:
+            if posix.write(fd, data) != len(data):
+                raise OSError(errno.EIO, "short write")
+        except OSError as e:
+            raise _named(e, path, "write") from None
+        finally:
+            posix.close(fd)
+
+    def readlink(self, path):
+        """What a link says (`self/ns/net`, `self/exe`), as str; the link itself is never followed."""
+        fd = self._open(path, constants.O_PATH | posix.O_NOFOLLOW)
+        try:
+            _must_be_procfs(fd)
+            return posix.readlink("", dir_fd=fd)
+        except OSError as e:
+            raise _named(e, path, "readlinkat") from None
+        finally:
+            posix.close(fd)
+
+    def reopen(self, fd, flags):
+        """A new open file of what `fd` (O_PATH, say) stands for: the safe form of open("/proc/self/fd/N"). Check the object before."""
+        links = self.open("thread-self/fd", constants.O_PATH | posix.O_DIRECTORY)
+        try:
+            return posix.open("%d" % fd, flags | posix.O_CLOEXEC, dir_fd=links)
+        except OSError as e:
+            raise _named(e, "self/fd/%d" % fd, "openat") from None
+        finally:
+            posix.close(links)
+
+    def close(self):
+        """Gives both handles back; may be called twice. The next use would make new ones."""
+        while self._fds:
+            posix.close(self._fds.popitem()[1])
+
+    def _root(self, subset):
+        if subset not in self._fds:
+            self._fds[subset] = _own(subset)
+        return self._fds[subset]
+
+    def _open(self, path, flags):
+        head, slash, rest = path.partition("/")
+        own = head == "self" or head == "thread-self"
+        root = self._root("pid" if own or head.isdecimal() else None)
+        try:
+            if own:  # these two are links, and links are never followed: read and checked by hand
+                head = posix.readlink(head, dir_fd=root)
+                if not head.replace("/task/", "").isdecimal():
+                    raise OSError(errno.ELOOP, "no process id in the link")
+            return _syscalls.openat2(root, head + slash + rest, flags | posix.O_CLOEXEC, 0, RESOLVE)
+        except OSError as e:
+            raise _named(e, path, "readlinkat") from None
+
+
+def _own(subset):
+    """O_PATH-like fd of a procfs root, by the first way that the kernel allows."""
+    try:
+        return _proven(_fresh(subset))
+    except OSError as e:
+        if e.errno not in REFUSED:
+            raise
+    try:
+        return _proven(_syscalls.open_tree(constants.AT_FDCWD, "/proc", constants.OPEN_TREE_CLONE | constants.OPEN_TREE_CLOEXEC))
+    except OSError as e:
+        if e.errno not in REFUSED:
+            raise
+    try:
+        return _proven(posix.open("/proc", constants.O_PATH | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC))
+    except OSError as e:
+        raise _named(e, "", "open") from None
+
+
+def _fresh(subset):
+    context = _syscalls.fsopen("proc", constants.FSOPEN_CLOEXEC)
+    try:
+        if subset:
+            try:
+                _syscalls.fsconfig(context, FSCONFIG_SET_STRING, "subset", subset, 0)
+            except OSError as e:
+                if e.errno != errno.EINVAL:  # before Linux 5.8 there is no such option, and the whole one has to do
+                    raise
+        _syscalls.fsconfig(context, FSCONFIG_CMD_CREATE, None, None, 0)
+        return _syscalls.fsmount(context, constants.FSMOUNT_CLOEXEC, ATTRIBUTES)
+    finally:
+        posix.close(context)
+
+
+def _proven(fd):
+    """fd, if it is the root of a procfs; else closed, and ENODEV."""
+    try:
+        _must_be_procfs(fd)
+        if posix.fstat(fd).st_ino != ROOT_INODE:
+            raise OSError(errno.ENODEV, "not the root of a procfs")
+    except OSError:
+        posix.close(fd)
+        raise
+    return fd
+
+
+def _must_be_procfs(fd):
+    if _syscalls.fstatfs(fd)[0] != PROC_SUPER_MAGIC:
+        raise OSError(errno.ENODEV, "not a file of procfs")
+
+
+def _named(e, path, call="fstatfs"):
+    """The error with the name of the call (unless it has one) and the path in the words of everybody."""
+    made = OSError(e.errno, e.strerror, "/proc/" + path if path else "/proc")
+    made.call = getattr(e, "call", None) or call
+    return made

@@ -1,0 +1,76 @@
+"""The supervisor's notify socket (sd_notify(3)) for a container: listen in its place, pass on READY, name the main process.
+
+The one rule: what the container sends is text of the container. Only a READY=1 line is understood, and only fixed text is passed on.
+"""
+
+import posix
+import select
+
+import _socket
+from _struct import pack
+
+SOCKET = "notify.sock"
+BARRIER_MS = 30_000
+SCM_RIGHTS = 1
+DATAGRAM = 65536
+
+
+def listen(dir_fd):
+    """fd of a datagram socket bound at notify.sock in the directory, writable for every user of the container. Replaces an old one."""
+    try:
+        posix.unlink(SOCKET, dir_fd=dir_fd)
+    except FileNotFoundError:
+        pass  # the usual case
+    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
+    try:
+        sock.bind("/proc/self/fd/%d/%s" % (dir_fd, SOCKET))  # the path may be longer than sun_path
+        posix.chmod(SOCKET, 0o777, dir_fd=dir_fd)
+    except OSError as e:
+        sock.close()
+        e.call = getattr(e, "call", None) or "bind"
+        raise
+    return sock.detach()
+
+
+def forward(fd, supervisor, pid, pidfd):
+    """Waits until the container says READY=1 or is gone. Then tells the supervisor's socket (a path, or @name for an abstract one)
+    READY=1 and MAINPID, and waits till it has read that. True if the container became ready."""
+    if not _wait_ready(fd, pidfd):
+        return False
+    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
+    try:
+        sock.connect("\0" + supervisor[1:] if supervisor[:1] == "@" else supervisor)
+        sock.send(b"READY=1\n")
+        sock.send(b"MAINPID=%d\n" % pid)
+        _barrier(sock)
+    finally:
+        sock.close()
+    return True
+
+
+def _wait_ready(fd, pidfd):
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    poll.register(pidfd, select.POLLIN)
+    while True:
+        ready = [number for number, _event in poll.poll()]
+        if fd in ready:
+            if b"READY=1" in posix.read(fd, DATAGRAM).split(b"\n"):
+                return True
+        elif pidfd in ready:
+            return False
+
+
+def _barrier(sock):
+    """sd_notify_barrier(3): the supervisor closes the descriptor when it has worked through what came before."""
+    ours, theirs = posix.pipe2(posix.O_CLOEXEC)
+    try:
+        try:
+            sock.sendmsg([b"BARRIER=1"], [(_socket.SOL_SOCKET, SCM_RIGHTS, pack("i", theirs))])
+        finally:
+            posix.close(theirs)
+        poll = select.poll()
+        poll.register(ours, 0)  # POLLHUP is always reported
+        poll.poll(BARRIER_MS)
+    finally:
+        posix.close(ours)

@@ -1,0 +1,150 @@
+"""Pseudo terminals of a container: opened in its own devpts, handed over with one message.
+
+A path like /dev/pts/0 or /dev/console is the image's to shape (CVE-2025-52565, CVE-2026-88264), so the one rule: nothing is opened,
+mounted or chowned that was not first proven, on the very descriptor, to be what it is called.
+"""
+
+import errno
+import fcntl
+import posix
+
+import _socket
+from _struct import pack
+
+from pyrunc.linux import _syscalls, constants, paths
+
+DEVPTS_SUPER_MAGIC = 0x1CD1
+ROOT_INODE = 1  # of a devpts
+PTMX = (5, 2)
+SLAVE_MAJORS = range(136, 144)
+S_IFMT, S_IFCHR, S_IFREG = 0o170000, 0o020000, 0o100000
+TIOCSCTTY, TIOCSWINSZ, TIOCSPTLCK, TIOCGPTPEER = 0x540E, 0x5414, 0x40045431, 0x5441
+NAME = b"/dev/ptmx"  # what runc sends beside the descriptor; an empty message would lose it on a stream socket
+SCM_RIGHTS = 1
+INSIDE = constants.RESOLVE_BENEATH | constants.RESOLVE_NO_XDEV | constants.RESOLVE_NO_SYMLINKS | constants.RESOLVE_NO_MAGICLINKS
+
+
+def open_pair(root_fd):
+    """(master, slave) of a new pty in the devpts at /dev/pts of the root. No devpts there: OSError ENODEV, or what the lookup says."""
+    pts = paths.resolve(root_fd, "/dev/pts", constants.O_PATH | posix.O_DIRECTORY)
+    try:
+        if _syscalls.fstatfs(pts)[0] != DEVPTS_SUPER_MAGIC or posix.fstat(pts).st_ino != ROOT_INODE:
+            raise _error(errno.ENODEV, "fstatfs", "/dev/pts")
+        # in the root directory of a devpts this name can only be its own node
+        master = _syscalls.openat2(pts, "ptmx", posix.O_RDWR | posix.O_NOCTTY | posix.O_CLOEXEC, 0, INSIDE)
+    finally:
+        posix.close(pts)
+    try:
+        if device(posix.fstat(master)) != PTMX:
+            raise _error(errno.ENODEV, "fstat", "/dev/pts/ptmx")
+        fcntl.ioctl(master, TIOCSPTLCK, pack("i", 0))
+        # the slave by way of the master: no name is looked up a second time
+        slave = fcntl.ioctl(master, TIOCGPTPEER, posix.O_RDWR | posix.O_NOCTTY | posix.O_CLOEXEC)
+    except OSError as e:
+        posix.close(master)
+        e.call = getattr(e, "call", None) or "ioctl"
+        raise
+    if not is_slave(slave):
+        posix.close(master)
+        posix.close(slave)
+        raise _error(errno.ENODEV, "fstat", "the slave of /dev/pts/ptmx")
+    return master, slave
+
+
+def device(info):
+    """stat result -> (major, minor) of a character device; (0, 0) for all else, whose st_rdev means nothing."""
+    if info.st_mode & S_IFMT != S_IFCHR:
+        return (0, 0)
+    return (posix.major(info.st_rdev), posix.minor(info.st_rdev))
+
+
+def is_slave(fd):
+    """Whether fd is the terminal side of a pty: c 136:* of a devpts."""
+    return device(posix.fstat(fd))[0] in SLAVE_MAJORS and _syscalls.fstatfs(fd)[0] == DEVPTS_SUPER_MAGIC
+
+
+def set_size(fd, height, width):
+    """Rows and columns of a terminal."""
+    fcntl.ioctl(fd, TIOCSWINSZ, pack("4H", height, width, 0, 0))
+
+
+def make_controlling(fd):
+    """The terminal becomes the controlling one of this session, whose leader must be calling."""
+    fcntl.ioctl(fd, TIOCSCTTY, 0)
+
+
+def bind_console(root_fd, slave):
+    """Mounts the slave over /dev/console of the root: descriptor onto descriptor. A missing file is made; a link or directory is
+    refused (OSError EEXIST). The mount belongs to the mount namespace and dies with it."""
+    dev = paths.resolve(root_fd, "/dev", constants.O_PATH | posix.O_DIRECTORY)
+    try:
+        target = _console_file(dev)
+        try:
+            tree = _syscalls.open_tree(slave, "", constants.OPEN_TREE_CLONE | constants.OPEN_TREE_CLOEXEC | constants.AT_EMPTY_PATH)
+            try:
+                _syscalls.move_mount(tree, "", target, "", constants.MOVE_MOUNT_F_EMPTY_PATH | constants.MOVE_MOUNT_T_EMPTY_PATH)
+            finally:
+                posix.close(tree)
+        finally:
+            posix.close(target)
+        check = posix.open("console", constants.O_PATH | posix.O_NOFOLLOW | posix.O_CLOEXEC, dir_fd=dev)
+        try:
+            if posix.fstat(check).st_rdev != posix.fstat(slave).st_rdev or not is_slave(check):
+                raise _error(errno.EXDEV, "move_mount", "/dev/console")
+        finally:
+            posix.close(check)
+    finally:
+        posix.close(dev)
+
+
+def _console_file(dev):
+    """O_PATH fd of /dev/console itself: made exclusively, or what is there already if it is a file or a device node."""
+    try:
+        posix.close(posix.open("console", posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC, 0o620, dir_fd=dev))
+    except FileExistsError:
+        pass  # looked at below, never opened for use
+    except OSError as e:
+        raise _error(e.errno, "openat", "/dev/console") from None
+    fd = posix.open("console", constants.O_PATH | posix.O_NOFOLLOW | posix.O_CLOEXEC, dir_fd=dev)
+    if posix.fstat(fd).st_mode & S_IFMT not in (S_IFREG, S_IFCHR):
+        posix.close(fd)
+        raise _error(errno.EEXIST, "openat", "/dev/console")
+    return fd
+
+
+def send_master(socket_fd, master):
+    """The one message of the console protocol: the name and one descriptor. Waits for no answer."""
+    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, socket_fd)
+    try:
+        sock.sendmsg([NAME], [(_socket.SOL_SOCKET, SCM_RIGHTS, pack("i", master))])
+    except OSError as e:
+        e.call = "sendmsg"
+        raise
+    finally:
+        sock.detach()
+
+
+def connect(path, seconds):
+    """fd of a stream socket connected to a unix socket at `path`, of any length. OSError: ENOTSOCK, ECONNREFUSED, EAGAIN when the
+    listener's queue stayed full for `seconds`, and what the lookup says."""
+    node = posix.open(path, constants.O_PATH | posix.O_CLOEXEC)
+    try:
+        if posix.fstat(node).st_mode & S_IFMT != 0o140000:
+            raise _error(errno.ENOTSOCK, "connect", path)
+        sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+        try:
+            # for unix sockets this bounds connect() too; a non-blocking one would fail at once where the queue is full
+            sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDTIMEO, pack("ll", seconds, 0))
+            sock.connect("/proc/self/fd/%d" % node)  # the very node that was looked at; sun_path holds 107 bytes, paths may have more
+        except OSError as e:
+            sock.close()
+            raise _error(e.errno, "connect", path) from None
+        return sock.detach()
+    finally:
+        posix.close(node)
+
+
+def _error(number, call, path):
+    e = OSError(number, posix.strerror(number), path)
+    e.call = call
+    return e

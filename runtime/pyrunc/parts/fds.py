@@ -1,0 +1,87 @@
+"""No key of config.json: --preserve-fds, LISTEN_FDS (sd_listen_fds(3)), and the container's stdio.
+
+Its one rule: what gets in is what the caller handed over under the agreed numbers, never what the runtime opened itself
+(CVE-2024-21626); and nothing is chowned or replaced that was not proven to be what it seems (CVE-2026-88265).
+"""
+
+import posix
+
+from pyrunc.errors import Refusal, StepFailure, errno_text
+from pyrunc.linux import constants, paths
+
+NULL = (1, 3)
+PTY_MAJORS = range(136, 144)
+S_IFMT, S_IFCHR, S_IFREG, S_IFIFO, S_IFSOCK = 0o170000, 0o020000, 0o100000, 0o010000, 0o140000
+EPERM, EINVAL, EROFS = 1, 22, 30
+FIRST = 3
+
+
+def plan(node, ctx):
+    """node: {}. entry: {"keep": how many descriptors from 3 on stay open, "listen": how many of them LISTEN_FDS speaks of, "uid": who shall
+    own stdio}. With both LISTEN_FDS and --preserve-fds the former are part of the latter: podman gives both for the same descriptor.
+    Refused: one of them is not open. Looks at ctx.options' list, which was taken before anything of ours was opened."""
+    listen = ctx.options.get("listen_fds") or 0
+    preserve = ctx.options.get("preserve_fds") or 0
+    keep = max(listen, preserve)
+    inherited = set(ctx.options.get("inherited_fds") or ())
+    for index in range(keep):
+        if FIRST + index not in inherited:
+            words = "unable to stat preserved-fd %d (of %d): %s" % (index, keep, errno_text(9))
+            hint = "descriptor %d was not open when the runtime was started" % (FIRST + index)
+            raise Refusal(words, None, hint + (" (--preserve-fds)" if index < preserve else " (LISTEN_FDS)"))
+    return {"keep": keep, "listen": listen, "uid": ctx.plans["user"]["uid"]}
+
+
+def init_null(entry, run):
+    """Init, inside the root: stdio that is a null device (the host's) is opened anew on the container's /dev/null, after both are proven
+    to be c 1:3. Uses run.root_fd, run.proc. No /dev/null there, or another thing by that name, is a failure."""
+    null = [number for number in (0, 1, 2) if device(posix.fstat(number)) == NULL]
+    if not null:
+        return
+    node = -1
+    try:
+        node = paths.resolve(run.root_fd, "/dev/null", constants.O_PATH | posix.O_NOFOLLOW)
+        if device(posix.fstat(node)) != NULL:
+            raise StepFailure("/dev/null in the container is not the null device (c 1:3)", pointer="/mounts", call="fstat", path="/dev/null")
+        fd = run.proc.reopen(node, posix.O_RDWR | posix.O_NOCTTY)
+    except OSError as e:
+        words = "cannot open /dev/null in the container: " + errno_text(e.errno)
+        raise StepFailure(words, pointer="/mounts", call=getattr(e, "call", None), errno=e.errno, path="/dev/null") from e
+    finally:
+        if node >= 0:
+            posix.close(node)
+    for number in null:
+        posix.dup2(fd, number)
+    posix.close(fd)
+
+
+def device(info):
+    """stat result -> (major, minor) of a character device, else (0, 0): st_rdev of pipes and files is 0 and means nothing."""
+    if info.st_mode & S_IFMT != S_IFCHR:
+        return (0, 0)
+    return (posix.major(info.st_rdev), posix.minor(info.st_rdev))
+
+
+def init_stdio_owner(entry, run):
+    """Init: stdio belongs to the user, so that /dev/stdout can be opened anew (nginx logs there). Only pipes, sockets, ptys and files
+    open for writing; a file that is only read, or a device of the host, is nobody's to give away. EPERM, EINVAL (owner without a
+    mapping) and EROFS are no errors, as with runc."""
+    for number in (0, 1, 2):
+        info = posix.fstat(number)
+        if info.st_uid == entry["uid"] or not _ours_to_give(number, info):
+            continue
+        try:
+            posix.fchown(number, entry["uid"], -1)
+        except OSError as e:
+            if e.errno not in (EPERM, EINVAL, EROFS):
+                e.call = "fchown"
+                raise
+
+
+def _ours_to_give(number, info):
+    kind = info.st_mode & S_IFMT
+    if kind == S_IFREG:
+        import fcntl
+
+        return fcntl.fcntl(number, fcntl.F_GETFL) & posix.O_ACCMODE != posix.O_RDONLY
+    return kind in (S_IFIFO, S_IFSOCK) or device(info)[0] in PTY_MAJORS

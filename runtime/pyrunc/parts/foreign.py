@@ -1,0 +1,11 @@
+"""/windows, /solaris, /vm, /zos, /freebsd, /process/commandLine, /process/user/username: properties of other platforms.
+
+runtime-spec, config.md#platform: they "MUST be ignored" on Linux, whatever is in them. Its one rule: they are named in a warning and
+change nothing.
+"""
+
+
+def plan(node, ctx):
+    """node: whatever stands there. entry: None, always. Nothing is refused."""
+    for pointer in node:
+        ctx.warn(pointer, "ignored: it is for another platform than Linux")

@@ -1,0 +1,57 @@
+"""No key of config.json: the session keyring of the container (keyrings(7), session-keyring(7)).
+
+Its one rule: the container never sees the keyring of whoever called us, nor one that somebody else laid out under its name.
+"""
+
+from pyrunc import lean
+from pyrunc.errors import StepFailure, quote
+from pyrunc.linux import _syscalls
+
+KEYCTL_SETPERM = 5
+USER_SEARCH, OTHER_SEARCH = 0x080000, 0x000008
+ENOSYS = 38
+
+
+def plan(node, ctx):
+    """node: {}. entry: {"name": "_ses.ID", "label": SELinux label | None, "userns": bool}; None with --no-new-keyring. Refuses nothing."""
+    if ctx.options.get("no_new_keyring"):
+        return None
+    label = (ctx.plans.get("labels") or {}).get("selinux")
+    return {"name": "_ses." + ctx.id, "label": label, "userns": bool((ctx.plans.get("namespaces") or {}).get("userns"))}
+
+
+def init_join(entry, run):
+    """Init, as root of its user namespace: joins a new session keyring and lets the user search it (in a user namespace: everybody
+    there, as ids are seen through the map). Uses run.proc for the label. A kernel without keyrings is fine; a keyring of that name that
+    belongs to somebody else is a failure. Nothing to undo, it goes with its last process."""
+    if entry["label"]:
+        run.proc.write("thread-self/attr/keycreate", lean.fsencode(entry["label"]))
+    try:
+        serial = _syscalls.join_session_keyring(entry["name"])
+    except OSError as e:
+        if e.errno == ENOSYS:
+            return
+        e.words = "unable to join session keyring: %s" % e.strerror.lower()
+        e.hint = "--no-new-keyring does without; the quota is in /proc/key-users"
+        raise
+    finally:
+        if entry["label"]:
+            run.proc.write("thread-self/attr/keycreate", b"\0")
+    # type;uid;gid;permissions;name
+    fields = _syscalls.keyctl_describe(serial).split(b";")
+    if int(fields[1]) != _uid():
+        words = "a session keyring %s of uid %d is there already" % (quote(entry["name"]), int(fields[1]))
+        raise StepFailure(words, call="keyctl", hint="choose another container id, or --no-new-keyring")
+    permissions = int(fields[3], 16) | (OTHER_SEARCH if entry["userns"] else USER_SEARCH)
+    _syscalls.keyctl(KEYCTL_SETPERM, serial, permissions)
+
+
+def _uid():
+    import posix
+
+    return posix.geteuid()
+
+
+def exec_op(entry, run):
+    """("KEYRING", name), for exec: the one that the container has."""
+    return ("KEYRING", lean.fsencode(entry["name"]))

@@ -1,0 +1,70 @@
+"""/process/apparmorProfile, /process/selinuxLabel, /linux/mountLabel (runtime-spec, config.md#linux-process, config-linux.md#mount-label).
+
+Its one rule: fail closed. A label that was asked for and cannot be set is an error at the latest moment when it can be noticed, and it
+is written through our own procfs, so that no mount of the container turns it into something else (CVE-2019-16884, CVE-2025-52881).
+"""
+
+from pyrunc import lean
+from pyrunc.errors import Refusal, StepFailure, Unsupported, errno_text, quote
+
+APPARMOR, SELINUX, MOUNT = "/process/apparmorProfile", "/process/selinuxLabel", "/linux/mountLabel"
+APPARMOR_FILES = ("thread-self/attr/apparmor/exec", "thread-self/attr/exec")  # the second before Linux 5.8
+SELINUX_FILE = "thread-self/attr/exec"
+ENOENT = 2
+
+
+def plan(node, ctx):
+    """node: the three texts; empty is absent. entry: {"apparmor"?, "selinux"?, "mount"?} or None.
+    Refused: a profile without AppArmor, a label without SELinux, control characters (the name goes into a line for the kernel)."""
+    entry = {}
+    for pointer, key in ((APPARMOR, "apparmor"), (SELINUX, "selinux"), (MOUNT, "mount")):
+        value = node.get(pointer)
+        if not value:
+            continue
+        if any(ord(c) < 32 or ord(c) == 127 for c in value):
+            raise Refusal("control characters in %s" % quote(value, 60), pointer)
+        entry[key] = value
+    if "apparmor" in entry and not _has(ctx.probe, "apparmor"):
+        raise Unsupported("apparmor: config provided but apparmor not supported", APPARMOR, "AppArmor, enabled in the kernel", "leave the profile out")
+    for pointer, key in ((SELINUX, "selinux"), (MOUNT, "mount")):
+        if key in entry and not _has(ctx.probe, "selinux"):
+            words = "selinux label is specified in config, but selinux is disabled or not supported"
+            raise Unsupported(words, pointer, "SELinux, enabled in the kernel", "leave the label out")
+    return entry or None
+
+
+def _has(probe, name):
+    value = getattr(probe, name)
+    return bool(value() if callable(value) else value)
+
+
+def init_exec(entry, run):
+    """Init, the last thing before the rights go: what the program will be confined by, in force from execve on. Uses run.proc. The name
+    of the file stands in backquotes, as podman's pattern for these errors wants it."""
+    if "apparmor" in entry:
+        _apparmor(run, entry["apparmor"])
+    if "selinux" in entry:
+        try:
+            run.proc.write(SELINUX_FILE, lean.fsencode(entry["selinux"]))
+        except OSError as e:
+            raise _failure(SELINUX_FILE, "unable to set selinux exec label", entry["selinux"], SELINUX, e) from e
+
+
+def _apparmor(run, profile):
+    data = b"exec " + lean.fsencode(profile)
+    for path in APPARMOR_FILES:
+        try:
+            run.proc.write(path, data)
+            return
+        except OSError as e:
+            missing = e.errno == ENOENT and e.call != "write"  # the file; ENOENT of write(2) means the profile
+            if not missing or path == APPARMOR_FILES[-1]:
+                raise _failure(path, "unable to apply apparmor profile", profile, APPARMOR, e) from e
+
+
+def _failure(path, words, value, pointer, e):
+    if e.errno == ENOENT and e.call == "write":
+        reason = "%s is not loaded" % quote(value, 100)
+    else:
+        reason = "%s is refused: %s" % (quote(value, 100), errno_text(e.errno))
+    return StepFailure("%s: write to `/proc/%s`: %s" % (words, path, reason), pointer=pointer, call=e.call, errno=e.errno, path="/proc/" + path)

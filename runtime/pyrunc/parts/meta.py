@@ -1,0 +1,55 @@
+"""/ociVersion, /annotations (runtime-spec, config.md#specification-version, #annotations).
+
+Its one rule: annotations are hostile text, since engines copy labels of images into them. None may name a path of the host or
+a program unless --allow-annotation-paths says so; what other parts get to see is what is left.
+"""
+
+from pyrunc.errors import Refusal, Unsupported, quote
+
+VERSION = (1, 3)
+# Annotations whose values are paths of the host: taken out unless they were allowed. `features` lists them as potentially unsafe.
+PATHS = (
+    "org.criu.config", "run.oci.hooks.stderr", "run.oci.hooks.stdout", "run.oci.pidfd_receiver", "run.oci.seccomp.plugins",
+    "run.oci.seccomp.receiver",
+)  # fmt: skip
+HANDLERS = ("run.oci.handler",)
+YES = ("1", "true")
+
+
+def plan(node, ctx):
+    """node: {"/ociVersion": text, "/annotations": {key: text}}.
+    entry: {"ociVersion", "annotations": those in force, "keep_groups": bool}.
+    Refused: no version, one that is not 1.x; an annotation with an empty key or control bytes in it; run.oci.handler, which asks for
+    another executor than the kernel."""
+    entry = {"ociVersion": _version(node.get("/ociVersion"), ctx), "annotations": {}, "keep_groups": False}
+    allowed = bool(ctx.options.get("allow_annotation_paths"))
+    for key, value in (node.get("/annotations") or {}).items():
+        pointer = "/annotations/" + quote(key, 100).replace("~", "~0").replace("/", "~1")
+        if not key:
+            raise Refusal("an annotation with an empty key", "/annotations/")
+        if not key.isprintable():
+            raise Refusal("control characters in the key of an annotation", pointer)
+        if key in HANDLERS:
+            raise Unsupported("the handler %s is not available" % quote(value, 60), pointer, "another runtime", "containers run as processes of this kernel only")
+        if key in PATHS and not allowed:
+            ctx.warn(pointer, "names a path of the host, so it has no effect without --allow-annotation-paths")
+            continue
+        entry["annotations"][key] = value
+    entry["keep_groups"] = entry["annotations"].get("run.oci.keep_original_groups") in YES
+    return entry
+
+
+def _version(text, ctx):
+    """Any 1.x is taken: short forms and suffixes are in use, and what is newer than we are is compatible by rule (semver)."""
+    if not text:
+        raise Refusal("no ociVersion", "/ociVersion", "the specification's version, for instance 1.3.0")
+    core = text.partition("+")[0].partition("-")[0].split(".")
+    if not 2 <= len(core) <= 3 or not all(part.isascii() and part.isdigit() and len(part) < 10 for part in core):
+        raise Refusal("%s is no version" % quote(text, 60), "/ociVersion", "MAJOR.MINOR.PATCH is wanted, for instance 1.3.0")
+    if core[0] != "1":
+        raise Refusal("version %s of the specification is not known" % quote(text, 60), "/ociVersion", "1.x is")
+    if int(core[1]) > VERSION[1]:
+        ctx.warn("/ociVersion", "%s is newer than %d.%d: properties that came since are ignored" % (quote(text, 60), *VERSION))
+    elif len(core) < 3:
+        ctx.warn("/ociVersion", "%s is short for %s.0" % (quote(text, 60), ".".join(core)))
+    return text

@@ -1,0 +1,60 @@
+"""No key of config.json: NOTIFY_SOCKET of a supervisor that runs us as its service (sd_notify(3)).
+
+The container gets a socket of ours at /run/notify/notify.sock; `start` listens there and passes READY=1 and the main process on. Its
+one rule: the supervisor's own socket is never within reach of the container.
+"""
+
+import posix
+
+from pyrunc.linux import fs
+
+INSIDE = "/run/notify"
+FOLDER = "notify"
+SOCKET = "notify.sock"
+
+
+def plan(node, ctx):
+    """node: {}. entry: {"host": the supervisor's socket, "variable": NOTIFY_SOCKET inside, "mount": an entry as in /mounts} or None without
+    NOTIFY_SOCKET in our own environment. Not for exec. Refuses nothing."""
+    host = ctx.options.get("notify_socket")
+    if not host or ctx.options.get("command") not in ("create", "run"):
+        return None
+    source = "%s/%s/%s" % (ctx.root, ctx.id, FOLDER)
+    mount = {"destination": INSIDE, "type": "bind", "source": source, "options": ["bind", "nosuid", "noexec", "nodev", "ro"]}
+    return {"host": host, "variable": "%s/%s" % (INSIDE, SOCKET), "mount": mount}
+
+
+def host_make(entry, run):
+    """Host, before the mounts: the directory that is bound into the container, which any user there may enter. Uses run.dir_fd."""
+    fs.mkdir(FOLDER, 0o700, dir_fd=run.dir_fd)
+    posix.chmod(FOLDER, 0o755, dir_fd=run.dir_fd)
+
+
+def undo_make(entry, run):
+    """Host: removes socket and directory."""
+    for remove, name in ((fs.unlink, "%s/%s" % (FOLDER, SOCKET)), (fs.rmdir, FOLDER)):
+        try:
+            remove(name, dir_fd=run.dir_fd)
+        except FileNotFoundError:
+            continue
+
+
+def listen(entry, dir_fd):
+    """Before the gate is opened (`start`): fd of the socket in the container's directory, so that no message is lost."""
+    from pyrunc.linux import sdnotify
+
+    fd = fs.open(FOLDER, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW, dir_fd=dir_fd)
+    try:
+        return sdnotify.listen(fd)
+    finally:
+        posix.close(fd)
+
+
+def forward(entry, fd, pid, pidfd):
+    """After the program was executed: waits until it is ready or gone, and tells the supervisor. True if it became ready. Closes fd."""
+    from pyrunc.linux import sdnotify
+
+    try:
+        return sdnotify.forward(fd, entry["host"], pid, pidfd)
+    finally:
+        posix.close(fd)

@@ -1,0 +1,36 @@
+"""/process/oomScoreAdj (runtime-spec, config.md#linux-process; proc(5)).
+
+Its one rule: 0 is a value, absent is none; what is written is read back.
+"""
+
+from pyrunc.errors import Refusal, StepFailure
+from pyrunc.linux import fs
+
+KEY = "/process/oomScoreAdj"
+EACCES = 13
+
+
+def plan(node, ctx):
+    """node: {"/process/oomScoreAdj": n}. entry: {"value": n}. Refused: outside -1000..1000. Whether a low value may be set only the
+    kernel knows: its limit is the lowest that a privileged process ever set, and cannot be read."""
+    value = node[KEY]
+    if not -1000 <= value <= 1000:
+        raise Refusal("oomScoreAdj %d is not in -1000..1000" % value, KEY)
+    return {"value": value}
+
+
+def host_write(entry, run):
+    """Host, while init waits, with the host's rights and before init is non-dumpable (its files would be root's then). Uses run.pid, our
+    own child that nobody reaps. EACCES: lowering without CAP_SYS_RESOURCE. Ends with the process."""
+    path = "/proc/%d/oom_score_adj" % run.pid
+    try:
+        fs.write_file(None, path, "%d" % entry["value"])
+    except OSError as e:
+        if e.errno != EACCES:
+            raise
+        words = "oomScoreAdj %d is lower than this host lets us set it" % entry["value"]
+        hint = "lowering takes CAP_SYS_RESOURCE in the initial user namespace (containerd: restrict_oom_score_adj)"
+        raise StepFailure(words, pointer=KEY, call="write", errno=e.errno, path=path, hint=hint) from e
+    found = int(fs.read_file(None, path, 64))
+    if found != entry["value"]:
+        raise StepFailure("oomScoreAdj %d was set, the kernel says %d" % (entry["value"], found), pointer=KEY, call="write", path=path)

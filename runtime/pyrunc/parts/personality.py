@@ -1,0 +1,35 @@
+"""/linux/personality (runtime-spec, config-linux.md#personality; personality(2)).
+
+Its one rule: what cannot be set is refused; a 32-bit program that believes in a 64-bit machine builds the wrong thing silently.
+"""
+
+from pyrunc.errors import Refusal, StepFailure, Unsupported, quote
+from pyrunc.linux import _syscalls
+
+DOMAINS = {"LINUX": 0x0000, "LINUX32": 0x0008}
+ONLY_READ = 0xFFFFFFFF
+KEY = "/linux/personality"
+
+
+def plan(node, ctx):
+    """node: {"/linux/personality": {domain, flags}}. entry: {"domain": number}.
+    Refused: no domain or another than LINUX and LINUX32; any flag, as the specification knows none yet."""
+    value = node[KEY]
+    domain = value.get("domain")
+    if domain not in DOMAINS:
+        raise Refusal("invalid personality domain %s" % quote(domain or '""', 60), KEY + "/domain", "LINUX or LINUX32")
+    for index, flag in enumerate(value.get("flags") or ()):
+        raise Unsupported("personality flag %s is not supported" % quote(flag, 60), "%s/flags/%d" % (KEY, index), "flags defined by the specification")
+    return {"domain": DOMAINS[domain]}
+
+
+def init_set(entry, run):
+    """Init, before the filter. Verified. Ends with the process; execve keeps it."""
+    _syscalls.personality(entry["domain"])
+    if _syscalls.personality(ONLY_READ) != entry["domain"]:
+        raise StepFailure("the kernel did not take the personality", pointer=KEY + "/domain", call="personality")
+
+
+def exec_op(entry, run):
+    """("PERSONALITY", value), for exec, whose child runs no Python."""
+    return ("PERSONALITY", entry["domain"])

@@ -1,0 +1,315 @@
+"""/process/args, /process/cwd, /process/env (runtime-spec, config.md#process; execve(2)).
+
+What is executed, where it starts and what it finds in its environment. Its one rule: all three are the container's. No variable
+of the caller gets in, HOME comes from the container's own /etc/passwd (read as the hostile file it is), names are found by
+the container's PATH with the rights of the program, and a working directory outside of the root is never entered (CVE-2024-21626).
+"""
+
+import posix
+
+from pyrunc import lean
+from pyrunc.errors import Refusal, StepFailure, errno_text, quote
+from pyrunc.linux import _syscalls, constants, paths
+
+ARGS, CWD, ENV = "/process/args", "/process/cwd", "/process/env"
+PATH_MAX, NAME_MAX = 4096, 255
+EACCES, EPERM, ENOENT, ENOTDIR, EISDIR, EEXIST, ELOOP, ENOEXEC, E2BIG = 13, 1, 2, 20, 21, 17, 40, 8, 7
+STACK = 3  # RLIMIT_STACK
+ARG_FLOOR, ARG_CEILING = 131072, 6 << 20  # fs/exec.c: ARG_MAX, and three quarters of _STK_LIM
+POINTER = 8
+PASSWD_LIMIT = 1 << 20
+BREAKOUT, NOT_FOUND, NO_EXEC, DIRECTORY, STAT = 1, 2, 3, 4, 5  # record.detail (csrc/ops.h)
+
+
+def plan(node, ctx):
+    """node: {"/process/args": [text], "/process/cwd": text, "/process/env": ["NAME=value"]}.
+    entry: {"args", "cwd", "env": with duplicates gone (the last one wins, at its place), "home": bool (HOME has to be found), "path":
+    PATH's value or None, "uid", "make_cwd": bool}.
+    Refused: no process, no args, an empty args[0]; a cwd that is empty, relative, too long, or a link of /proc; a variable without a
+    name or "="; NUL and text that is no text anywhere; what execve would answer with E2BIG, with both sizes."""
+    if not node and not (ctx.config.get("process") or {}):
+        raise Refusal("process property must not be empty", "/process", "give /process with args and cwd")
+    args = _args(node.get(ARGS))
+    cwd = _cwd(node.get(CWD))
+    env = _env(node.get(ENV) or [], _additions(ctx))
+    values = {entry.partition("=")[0]: entry.partition("=")[2] for entry in env}
+    home = not values.get("HOME")
+    if home:
+        env = [entry for entry in env if not entry.startswith("HOME=")]
+    _check_size(args, env, ctx)
+    return {
+        "args": args, "cwd": cwd, "env": env, "home": home, "path": values.get("PATH"), "uid": ctx.plans["user"]["uid"],
+        "make_cwd": ctx.options.get("command") != "exec",
+    }  # fmt: skip
+
+
+def _args(args):
+    if not args:
+        raise Refusal("args must not be empty", ARGS, "the program and its arguments")
+    for index, arg in enumerate(args):
+        _text(arg, "%s/%d" % (ARGS, index))
+    if not args[0]:
+        raise Refusal('exec: "": executable file not found in $PATH', ARGS + "/0")
+    return list(args)
+
+
+def _cwd(cwd):
+    if not cwd:
+        raise Refusal("Cwd property must not be empty", CWD)
+    raw = _text(cwd, CWD)
+    if raw[:1] != b"/":
+        raise Refusal("Cwd must be an absolute path", CWD, "it is %s" % quote(cwd))
+    if len(raw) >= PATH_MAX or max(map(len, raw.split(b"/"))) > NAME_MAX:
+        raise Refusal("Cwd of %d bytes is longer than the kernel takes (%d, %d for one name)" % (len(raw), PATH_MAX - 1, NAME_MAX), CWD)
+    names = paths.clean(cwd).split("/")[1:]
+    magic = names[:1] == ["proc"] and len(names) > 2 and not {"fd", "cwd", "root", "exe", "map_files"}.isdisjoint(names[2:])
+    if magic or names[:2] == ["dev", "fd"] and len(names) > 2:
+        raise Refusal("Cwd %s leads through an open file of a process" % quote(cwd), CWD, "name the directory itself")
+    return cwd
+
+
+def _additions(ctx):
+    """Variables that come from how we were called: descriptors passed on (sd_listen_fds(3)), the notify socket (sd_notify(3))."""
+    more = []
+    listen = (ctx.plans.get("fds") or {}).get("listen", 0)
+    if listen:
+        more += ["LISTEN_FDS=%d" % listen, "LISTEN_PID=1"]
+    notify = ctx.plans.get("notify")
+    if notify:
+        more.append("NOTIFY_SOCKET=" + notify["variable"])
+    return more
+
+
+def _env(env, more):
+    last = {}
+    for index, entry in enumerate(env):
+        pointer = "%s/%d" % (ENV, index)
+        _text(entry, pointer)
+        name, equals, _value = entry.partition("=")
+        if not equals:
+            raise Refusal("invalid environment variable: missing '='", pointer, "it is %s" % quote(name, 60))
+        if not name:
+            raise Refusal("invalid environment variable: name cannot be empty", pointer)
+        last.pop(name, None)  # so that the place is that of the last one
+        last[name] = entry
+    for entry in more:
+        name = entry.partition("=")[0]
+        last.pop(name, None)
+        last[name] = entry
+    return list(last.values())
+
+
+def _text(value, pointer):
+    """The bytes of a string, or a refusal: NUL ends a string in the kernel, where the rest of it would silently be lost."""
+    try:
+        raw = lean.fsencode(value)
+    except UnicodeEncodeError:
+        raise Refusal("a lone surrogate is no text", pointer) from None
+    if b"\0" in raw:
+        raise Refusal("contains nul byte (\\x00)", pointer)
+    return raw
+
+
+def _check_size(args, env, ctx):
+    """fs/exec.c: one string has 32 pages at most, all strings and their pointers a quarter of the stack limit."""
+    single = 32 * posix.sysconf("SC_PAGE_SIZE")
+    total = 0
+    for key, list_ in ((ARGS, args), (ENV, env)):
+        for index, entry in enumerate(list_):
+            size = len(lean.fsencode(entry)) + 1
+            if size > single:
+                pointer = "%s/%d" % (key, index) if key == ARGS else ENV
+                raise Refusal("argument list too long: a string of %d bytes; one may have %d" % (size - 1, single - 1), pointer)
+            total += size + POINTER
+    stack = ((ctx.plans.get("rlimits") or {}).get("soft") or {}).get("RLIMIT_STACK")
+    if stack is None:
+        stack = _syscalls.prlimit(0, STACK, None, None)[0]
+    limit = max(min(stack // 4, ARG_CEILING), ARG_FLOOR)
+    if total > limit:
+        words = "argument list too long: args and env take %d bytes; a stack limit of %s allows %d" % (
+            total, "infinity" if stack >> 63 else stack, limit,
+        )  # fmt: skip
+        raise Refusal(words, ARGS, "raise RLIMIT_STACK in /process/rlimits, or hand the data over in a file")
+
+
+def init_make_cwd(entry, run):
+    """Init, after pivot: makes a missing working directory (0755, root's) by descriptor inside the root. Uses run.root_fd. Words of
+    runc for what is in the way. Stays in the rootfs after delete, as with the other runtimes."""
+    if not entry["make_cwd"]:
+        return
+    try:
+        fd = paths.make_dir(run.root_fd, entry["cwd"], 0o755)
+    except OSError as e:
+        if e.errno in (EACCES, EPERM):
+            return  # closed to root (NFS, FUSE), perhaps not to the user: chdir will tell
+        raise _cwd_failure(entry, e.errno, getattr(e, "call", None)) from e
+    posix.close(fd)
+
+
+def _cwd_failure(entry, number, call, detail=0):
+    text = errno_text(number)
+    if detail == BREAKOUT:
+        text = "current working directory is outside of container mount namespace root -- possible container breakout detected"
+    words = "chdir to cwd (%s) set in config.json failed: %s" % (_quoted(entry["cwd"]), text)
+    return StepFailure(words, pointer=CWD, call=call, errno=number)
+
+
+def op_chdir(entry, run):
+    """("CHDIR", path), as root."""
+    return ("CHDIR", lean.fsencode(entry["cwd"]))
+
+
+def op_chdir_again(entry, run):
+    """("CHDIR2", path): as the user, if root was refused; then getcwd(2) is looked at."""
+    return ("CHDIR2", lean.fsencode(entry["cwd"]))
+
+
+def op_find(entry, run):
+    """("FIND", argv[0], PATH of the container or None)."""
+    return ("FIND", lean.fsencode(entry["args"][0]), None if entry["path"] is None else lean.fsencode(entry["path"]))
+
+
+def op_exec(entry, run):
+    """("EXEC", argv, env). Looks up HOME where it is missing; uses run.root_fd, and run.proc or, for exec on the host side, /proc."""
+    env = list(entry["env"])
+    if entry["home"]:
+        env.append("HOME=" + home_of(run.root_fd, entry["uid"], _reopen(run)))
+    if run.options.get("command") != "exec":  # of an exec'ed process the number is not known here; 1 is what runc says
+        pid = "LISTEN_PID=%d" % posix.getpid()
+        env = [pid if variable == "LISTEN_PID=1" else variable for variable in env]
+    return ("EXEC", tuple(lean.fsencode(arg) for arg in entry["args"]), tuple(lean.fsencode(variable) for variable in env))
+
+
+def _reopen(run):
+    if run.options.get("command") == "exec":
+        return lambda fd, flags: posix.open("/proc/self/fd/%d" % fd, flags | posix.O_CLOEXEC)
+    return run.proc.reopen
+
+
+def home_of(root_fd, uid, reopen):
+    """The home directory of `uid` by the root's /etc/passwd, or /. That file is hostile: a link is not followed, anything but a regular
+    file is not opened (a fifo would block, a device may act), and no more than 1 MiB is read (CVE-2024-9676)."""
+    try:
+        node = paths.resolve(root_fd, "/etc/passwd", constants.O_PATH | posix.O_NOFOLLOW)
+    except OSError:
+        return "/"  # none, or none that can be reached: the spec leaves HOME open
+    try:
+        if posix.fstat(node).st_mode & 0o170000 != 0o100000:
+            return "/"
+        fd = reopen(node, posix.O_RDONLY | posix.O_NONBLOCK | posix.O_NOCTTY)
+    except OSError:
+        return "/"
+    finally:
+        posix.close(node)
+    try:
+        text = posix.read(fd, PASSWD_LIMIT)
+    except OSError:
+        return "/"
+    finally:
+        posix.close(fd)
+    return lean.fsdecode(_home_in(text, uid))
+
+
+def _home_in(text, uid):
+    """The sixth field of the first line whose third is the number. A name is never compared with anything (CVE-2016-3697)."""
+    for line in text.split(b"\n"):
+        fields = line.split(b":")
+        if len(fields) >= 6 and fields[2].isdigit() and len(fields[2]) <= 10 and int(fields[2]) == uid:
+            home = fields[5]
+            return home if home[:1] == b"/" and b"\0" not in home and b"\r" not in home else b"/"
+    return b"/"
+
+
+def _quoted(text):
+    return '"%s"' % quote(text)
+
+
+def failure(record, plans, options=None):
+    """A record of finish() (kind, op, detail, errno, position, call) -> StepFailure in the words that callers match on."""
+    _kind, op, detail, number, _position, call = record
+    name = _syscalls.OPS[op] if op < len(_syscalls.OPS) else "?"
+    call = call.rstrip(b"\0").decode("ascii", "replace") if isinstance(call, bytes) else call
+    e = words_for(name, call, detail, number, plans)
+    e.call, e.errno = call, number
+    e.step = e.step or STEPS.get(name)
+    e.hint = e.hint or {6: "the kernel accepted the change and did not make it", 8: "a short write"}.get(detail)
+    return e
+
+
+STEPS = {
+    "FILTER": "seccomp.op_early", "BOUND": "capabilities.op_bound", "IDS": "user.op_ids", "CAPS": "capabilities.op_caps",
+    "NNP": "capabilities.op_nnp", "UMASK": "user.op_umask", "CHDIR": "program.op_chdir", "CHDIR2": "program.op_chdir_again",
+    "FIND": "program.op_find", "EXEC": "program.op_exec", "PERSONALITY": "personality.op_set", "MEMPOLICY": "mempolicy.op_set",
+    "KEYRING": "keyring.op_join", "SESSION": "terminal.op_session", "SETNS": "namespaces.op_join", "STDIO": "terminal.op_stdio",
+}  # fmt: skip
+PLAIN = {
+    "FILTER": ("error loading seccomp filter into kernel", "/linux/seccomp"),
+    "BOUND": ("unable to apply bounding set", "/process/capabilities/bounding"),
+    "CAPS": ("unable to apply caps", "/process/capabilities"),
+    "NNP": ("unable to set no new privileges", "/process/noNewPrivileges"),
+    "PERSONALITY": ("unable to set personality", "/linux/personality"),
+    "MEMPOLICY": ("unable to set memory policy", "/linux/memoryPolicy"),
+    "KEYRING": ("unable to join session keyring", None),
+    "SESSION": ("unable to make the terminal the controlling one", "/process/terminal"),
+    "SETNS": ("unable to join a namespace", "/linux/namespaces"),
+}
+
+
+def words_for(name, call, detail, number, plans):
+    """StepFailure (words, pointer, hint) for an operation that failed."""
+    entry = plans.get("program") or {}
+    if name in ("CHDIR", "CHDIR2"):
+        return _cwd_failure(entry, number, call, detail)
+    if name == "FIND":
+        return _find_failure(entry, number, detail)
+    if name == "EXEC":
+        return _exec_failure(entry, number)
+    if name == "IDS":
+        return _ids_failure(plans.get("user") or {}, number, call)
+    words, pointer = PLAIN.get(name, ("%s failed" % name.lower(), None))
+    return StepFailure("%s: %s" % (words, errno_text(number)), pointer=pointer)
+
+
+def _find_failure(entry, number, detail):
+    name = entry["args"][0]
+    hint = None
+    if detail == NOT_FOUND:
+        words = "executable file not found in $PATH"
+        if entry.get("path") is None:
+            hint = "process.env has no PATH"
+    elif detail == DIRECTORY:
+        words = "is a directory"
+    elif detail == NO_EXEC:
+        words = errno_text(EACCES)
+    else:
+        words = "stat %s: %s" % (quote(name), errno_text(number))
+    return StepFailure("exec: %s: %s" % (_quoted(name), words), pointer=ARGS + "/0", hint=hint)
+
+
+def _exec_failure(entry, number):
+    hints = {
+        ENOENT: "the interpreter that its first line or its ELF header names is missing",
+        ENOEXEC: "neither a program for this machine nor a script that begins with #!",
+        E2BIG: "see RLIMIT_STACK, and how long args and env are",
+        ELOOP: "a script whose interpreter is a script, and so on",
+    }
+    return StepFailure("exec %s: %s" % (quote(entry["args"][0]), errno_text(number)), pointer=ARGS + "/0", hint=hints.get(number))
+
+
+def _ids_failure(entry, number, call):
+    """EINVAL is the kernel's word for an id that the user namespace has no mapping for."""
+    unmapped = number == 22
+    words, pointer, hint = None, "/process/user", None
+    if call == "setgroups":
+        pointer += "/additionalGids"
+        if unmapped:
+            words = "cannot set additional groups: one of them is unmapped in user namespace"
+        else:
+            hint = "setting groups takes CAP_SETGID, and a gid map that was made with the right to it"
+    elif call == "setresgid":
+        pointer += "/gid"
+        words = "cannot setgid to unmapped gid %d in user namespace" % entry["gid"] if unmapped else None
+    elif call == "setresuid":
+        pointer += "/uid"
+        words = "cannot setuid to unmapped uid %d in user namespace" % entry["uid"] if unmapped else None
+    return StepFailure(words or "unable to set the ids: %s" % errno_text(number), pointer=pointer, hint=hint)

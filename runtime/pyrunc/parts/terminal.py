@@ -1,0 +1,125 @@
+"""/process/terminal, /process/consoleSize (runtime-spec, config.md#process; console protocol of runc, docs/terminals.md).
+
+The pty is opened by init in the container's own devpts; its master leaves by one message over a socket that the host side connected
+before the container existed. Its one rule: the terminal handed in is never one of the host's, and neither side of it is found by a
+name that the image could have shaped (CVE-2025-52565, CVE-2026-88264).
+"""
+
+import posix
+
+from pyrunc.errors import Refusal, StepFailure, errno_text, quote
+from pyrunc.linux import tty
+
+KEY, SIZE = "/process/terminal", "/process/consoleSize"
+CONNECT_SECONDS = 10
+EINVAL, EPERM, EROFS, EEXIST, EXDEV, ENODEV, ENOENT, EAGAIN, ENOTSOCK, ECONNREFUSED = 22, 1, 30, 17, 18, 19, 2, 11, 88, 111
+
+
+def plan(node, ctx):
+    """node: {"/process/terminal": bool, "/process/consoleSize": {height, width}}. entry: {"size": [rows, columns] | None, "socket": path |
+    None, "uid"} or None without a terminal; consoleSize is then ignored, as the spec demands. A size with a zero is no size.
+    Refused: a detached container with terminal but no console socket, and the other way round; a size above 65535."""
+    terminal = bool(node.get(KEY, False))
+    socket, options = ctx.options.get("console_socket"), ctx.options
+    detached = options.get("command") == "create" or bool(options.get("detach"))
+    if detached and terminal and not socket:
+        raise Refusal("cannot allocate tty if runc will detach without setting console socket", KEY, "give --console-socket, or set terminal to false")
+    if socket and not (detached and terminal):
+        raise Refusal("cannot use console socket if runc will not detach or allocate tty", KEY, "set terminal to true and detach, or drop --console-socket")
+    size = node.get(SIZE)
+    if not terminal:
+        if size is not None:
+            ctx.warn(SIZE, "ignored, as there is no terminal")
+        return None
+    if size is not None:
+        for name in ("height", "width"):
+            if not 0 <= size[name] <= 0xFFFF:
+                raise Refusal("console %s %d is more than 65535" % (name, size[name]), "%s/%s" % (SIZE, name))
+        size = [size["height"], size["width"]] if size["height"] and size["width"] else None
+    return {"size": size, "socket": socket, "uid": ctx.plans["user"]["uid"]}
+
+
+def host_connect(entry, run):
+    """Host, before the clone. Sets run.fds["console"]: a stream socket connected to the caller's listener, of which nothing is awaited
+    but room in its queue. A foreground run puts its own socket there instead. Errors name the path; undo_connect closes it."""
+    if not entry["socket"]:
+        return
+    try:
+        run.fds["console"] = tty.connect(entry["socket"], CONNECT_SECONDS)
+    except OSError as e:
+        reasons = {
+            ENOTSOCK: "is not a socket", ECONNREFUSED: "has no listener", ENOENT: "is missing", EINVAL: "is not a stream socket",
+            EAGAIN: "accepts nobody: its queue is full, %d seconds were waited" % CONNECT_SECONDS,
+        }  # fmt: skip
+        words = "console socket %s %s" % (quote(entry["socket"]), reasons.get(e.errno) or "cannot be connected: " + errno_text(e.errno))
+        raise StepFailure(words, pointer=KEY, call=getattr(e, "call", None) or "open", errno=e.errno, path=entry["socket"]) from e
+
+
+def undo_connect(entry, run):
+    """Host: closes the socket, if it is still open."""
+    fd = run.fds.pop("console", -1)
+    if fd >= 0:
+        posix.close(fd)
+
+
+def init_open(entry, run):
+    """Init, inside the root, leader of its session. Opens the pty, makes it the controlling terminal and stdio, mounts it on
+    /dev/console (only where the mount namespace is the container's), sends the master and forgets it. Uses run.root_fd,
+    run.fds["console"] and root's plan. Everything ends with the process and its mount namespace."""
+    try:
+        master, slave = tty.open_pair(run.root_fd)
+    except OSError as e:
+        words, hint = "cannot open a terminal in the container", None
+        if e.errno in (ENODEV, ENOENT):
+            words += ": /dev/pts is no devpts of its own"
+            hint = "mount one there: type devpts, options newinstance, ptmxmode=0666"
+        else:
+            words += ": " + errno_text(e.errno)
+        raise StepFailure(words, pointer=KEY, call=getattr(e, "call", None), errno=e.errno, path="/dev/pts/ptmx", hint=hint) from e
+    if entry["size"]:
+        tty.set_size(slave, *entry["size"])
+    _give(slave, entry["uid"])
+    root = run.plans.get("root") or {}
+    if root.get("mount_ns", True):
+        _console(run.root_fd, slave)
+    tty.make_controlling(slave)
+    for number in (0, 1, 2):
+        posix.dup2(slave, number)
+    posix.close(slave)
+    console = run.fds.pop("console")
+    tty.send_master(console, master)
+    posix.close(console)
+    posix.close(master)
+
+
+def _give(slave, uid):
+    """The terminal belongs to the user, its group stays that of the devpts."""
+    try:
+        posix.fchown(slave, uid, -1)
+    except OSError as e:
+        if e.errno not in (EPERM, EINVAL, EROFS):  # a devpts of another user namespace; the descriptors work all the same
+            e.call = "fchown"
+            raise
+
+
+def _console(root_fd, slave):
+    try:
+        tty.bind_console(root_fd, slave)
+    except OSError as e:
+        if e.errno == EEXIST:
+            words = "/dev/console in the container is neither a file nor a device"
+        elif e.errno == EXDEV:
+            words = "/dev/console in the container was exchanged"
+        else:
+            words = "cannot mount the terminal on /dev/console: " + errno_text(e.errno)
+        raise StepFailure(words, pointer=KEY, call=getattr(e, "call", None), errno=e.errno, path="/dev/console") from e
+
+
+def exec_open(entry, run):
+    """Host side of exec: (master, slave) in the devpts of the container whose root is run.root_fd; no /dev/console for it. The child gets
+    the slave by the operations STDIO and SESSION, the master goes where run.fds["console"] leads."""
+    master, slave = tty.open_pair(run.root_fd)
+    if entry["size"]:
+        tty.set_size(slave, *entry["size"])
+    _give(slave, entry["uid"])
+    return master, slave

@@ -1,0 +1,146 @@
+"""/process/user: ids, supplementary groups, umask (runtime-spec, config.md#posix-platform-user).
+
+Its one rule: ids are numbers. Nothing is looked up by name, nothing wraps, and what the kernel made of a change is verified
+(CVE-2016-3697, CVE-2024-40635, CVE-2026-30892). Groups are exactly those of the config, also when there are none.
+"""
+
+import posix
+from _struct import pack
+
+from pyrunc import lean
+from pyrunc.errors import Refusal, StepFailure
+from pyrunc.linux import proc
+
+NO_ID = 0xFFFFFFFF  # (uid_t)-1: "leave as it is" to the kernel, so no id at all
+NGROUPS_MAX = 65536
+UMASK = 0o022
+DENIED = "cannot set any additional groups in a rootless container"
+USER, GIDS = "/process/user", "/process/user/additionalGids"
+
+
+def plan(node, ctx):
+    """node: {"/process/user": {uid, gid, umask, additionalGids, username}}, absent: 0:0 without groups.
+    entry: {"uid", "gid", "groups": […], "umask", "setgroups": bool, "userns": bool}. setgroups false: the groups are left alone, since
+    a rootless map forbids setting any, or an annotation asks for the caller's (run.oci.keep_original_groups). userns: the process will
+    sit in a user namespace other than the initial one, or in one of ours.
+    Refused: null or 4294967295 as id, umask above 0777, more than 65536 groups, ids that the user namespace does not map, groups where
+    the map was made without the right to set them."""
+    user = node.get(USER, {})
+    uid, gid = _id(user, "uid", ctx), _id(user, "gid", ctx)
+    umask = user.get("umask", UMASK)
+    if not 0 <= umask <= 0o777:
+        raise Refusal("umask %d is more than 0777 (511)" % umask, USER + "/umask", "JSON numbers are decimal: 022 is 18")
+    groups = user.get("additionalGids") or []
+    if len(groups) > NGROUPS_MAX:
+        raise Refusal("%d additional groups; the kernel takes %d" % (len(groups), NGROUPS_MAX), "%s/%d" % (GIDS, NGROUPS_MAX))
+    for index, group in enumerate(groups):
+        if group >= NO_ID:
+            raise Refusal("%d is no group id" % group, "%s/%d" % (GIDS, index))
+    spaces = ctx.plans.get("namespaces") or {}
+    ids = ctx.plans.get("idmaps") or {}
+    _mapped(uid, gid, groups, spaces, ids, ctx)
+    keep = bool((ctx.plans.get("meta") or {}).get("keep_groups"))
+    denied = ids.get("setgroups") == "deny"
+    if groups and (keep or denied):
+        raise Refusal(DENIED if denied else "additional groups together with run.oci.keep_original_groups", GIDS)
+    return {
+        "uid": uid, "gid": gid, "groups": groups, "umask": umask, "setgroups": not (keep or denied),
+        "userns": bool(spaces.get("userns")) or ctx.in_userns,
+    }  # fmt: skip
+
+
+def _id(user, name, ctx):
+    if name not in user:
+        if user:
+            ctx.warn(USER, "no %s given: 0" % name)
+        return 0
+    value = user[name]
+    if type(value) is not int or not 0 <= value < NO_ID:
+        raise Refusal("%s %s is no id" % (name, value), "%s/%s" % (USER, name), "ids go from 0 to 4294967294")
+    return value
+
+
+def _mapped(uid, gid, groups, spaces, ids, ctx):
+    """Refuses what the user namespace has no mapping for. Of one that is joined the kernel tells, when the ids are set."""
+    maps = None
+    if ids.get("uid") and ids.get("gid"):
+        maps = ids["uid"], ids["gid"]
+    elif ctx.in_userns and not spaces.get("userns"):
+        maps = _map_of("uid"), _map_of("gid")
+    if maps is None:
+        return
+    hint = "the map (container, host, size) is %s"
+    if not _inside(maps[0], uid):
+        raise Refusal("cannot setuid to unmapped uid %d in user namespace" % uid, USER + "/uid", hint % _shown(maps[0]))
+    if not _inside(maps[1], gid):
+        raise Refusal("cannot setgid to unmapped gid %d in user namespace" % gid, USER + "/gid", hint % _shown(maps[1]))
+    for index, group in enumerate(groups):
+        if not _inside(maps[1], group):
+            raise Refusal("cannot set unmapped additional group %d in user namespace" % group, "%s/%d" % (GIDS, index), hint % _shown(maps[1]))
+
+
+def _map_of(kind):
+    """The map of the namespace we live in. A plan may read, and this file is the kernel's."""
+    lines = lean.read_file("/proc/self/%s_map" % kind, 1 << 16).splitlines()
+    return [[int(field) for field in line.split()] for line in lines]
+
+
+def _inside(rows, number):
+    return any(row[0] <= number < row[0] + row[2] for row in rows)
+
+
+def _shown(rows):
+    text = ", ".join("%d %d %d" % tuple(row) for row in rows[:5])
+    return text + (", …" if len(rows) > 5 else "")
+
+
+def init_become_root(entry, run):
+    """Init. In a user namespace of the container: root inside, without the caller's groups. Sets run.proc, and in a user namespace
+    opens it at once, as long as the host's /proc is in sight (see linux/proc.py). OSError from setres*id: no map for 0."""
+    spaces = run.plans.get("namespaces") or {}
+    if spaces.get("userns"):
+        _call("setresgid", posix.setresgid, 0, 0, 0)
+        _call("setresuid", posix.setresuid, 0, 0, 0)
+        if entry["setgroups"]:
+            try:
+                posix.setgroups([])
+            except PermissionError:
+                pass  # a joined namespace that forbids it: op_ids decides what that means
+    run.proc = proc.Proc()
+    if entry["userns"]:
+        run.proc.prepare(whole=run.plans.get("sysctls") is not None)
+
+
+def op_ids(entry, run):
+    """("IDS", uid, gid, groups as uint32 array or None). Where the target user namespace forbids setgroups, asking for groups is a
+    failure, never a silent skip. Uses run.proc in init; exec sets run.userns_pid to a process that sits in the target namespace."""
+    groups = pack("=%dI" % len(entry["groups"]), *entry["groups"]) if entry["setgroups"] else None
+    if groups is not None and entry["userns"] and _denied(run):
+        if entry["groups"]:
+            raise StepFailure(DENIED, pointer=GIDS, call="setgroups")
+        groups = None
+    return ("IDS", entry["uid"], entry["gid"], groups)
+
+
+def _denied(run):
+    pid = getattr(run, "userns_pid", 0)
+    try:
+        if pid:
+            return lean.read_file("/proc/%d/setgroups" % pid, 64).startswith(b"deny")
+        return run.proc.read("self/setgroups").startswith(b"deny")
+    except FileNotFoundError:
+        return False  # before Linux 3.19 nothing forbids it
+
+
+def op_umask(entry, run):
+    """("UMASK", mask): the program's; ours was for our own files."""
+    return ("UMASK", entry["umask"])
+
+
+def _call(name, function, *args):
+    try:
+        function(*args)
+    except OSError as e:
+        e.call = name
+        raise
+

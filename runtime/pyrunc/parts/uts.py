@@ -1,0 +1,67 @@
+"""/hostname, /domainname (runtime-spec, config.md#hostname, #domainname).
+
+Its one rule: names are set in a UTS namespace that is the container's, never in the host's.
+"""
+
+import posix
+
+from pyrunc import lean
+from pyrunc.errors import Refusal, quote
+from pyrunc.linux import _syscalls
+
+MAX = 64  # __NEW_UTS_LEN
+
+
+def plan(node, ctx):
+    """node: {"/hostname": text, "/domainname": text}; empty is absent. entry: {"hostname"?, "domainname"?} or None.
+    Refused: without a uts namespace, new or joined; joined one that is the host's (unless the name is the host's too: nothing to do);
+    more than 64 bytes; control characters and NUL."""
+    entry = {}
+    for key in ("hostname", "domainname"):
+        name = node.get("/" + key)
+        if not name:
+            continue
+        if not name.isprintable() and any(ord(c) < 32 or ord(c) == 127 for c in name):
+            raise Refusal("%s %s has control characters" % (key, quote(name)), "/" + key)
+        size = len(lean.fsencode(name))
+        if size > MAX:
+            raise Refusal("%s of %d bytes; the kernel takes %d" % (key, size, MAX), "/" + key)
+        entry[key] = name
+    if not entry:
+        return None
+    spaces = ctx.plans.get("namespaces") or {}
+    first = "/" + next(iter(entry))
+    joined = (spaces.get("join") or {}).get("uts")
+    if "uts" not in spaces.get("new", ()) and not joined:
+        raise _private(first, 'add {"type": "uts"} to /linux/namespaces, or leave the name out')
+    if joined and _is_ours(joined):
+        if entry == {"hostname": posix.uname().nodename}:
+            ctx.warn(first, "is what the host is called, whose uts namespace the container shares: nothing to do")
+            return None
+        raise _private(first, "the one at %s is the host's" % quote(joined))
+    return entry
+
+
+def _private(pointer, hint):
+    return Refusal("unable to set %s without a private UTS namespace" % pointer[1:], pointer, hint)
+
+
+def _is_ours(path):
+    """Whether the namespace at the path is the one we live in. One that is not there is the namespaces part's matter."""
+    try:
+        theirs, ours = posix.stat(path), posix.stat("/proc/self/ns/uts")
+    except OSError:
+        return False
+    return (theirs.st_dev, theirs.st_ino) == (ours.st_dev, ours.st_ino)
+
+
+def init_set(entry, run):
+    """Init, in the namespace. OSError from sethostname or setdomainname; gone with the namespace."""
+    if "hostname" in entry:
+        _syscalls.sethostname(entry["hostname"])
+    if "domainname" in entry:
+        try:
+            _syscalls.setdomainname(entry["domainname"])
+        except OSError as e:
+            e.pointer = "/domainname"
+            raise
