@@ -55,6 +55,17 @@ def _not_utf8(data, name):
         return errors.Refusal(words, errors.quote(reader.pointer()))
 
 
+def locate(text, pointer):
+    """(line, column) of the value that a pointer names in a good text, of the nearest one around it if it is not there."""
+    finder = _Finder(text, pointer)
+    try:
+        finder.document()
+    except _Found:
+        pass
+    line = text.count("\n", 0, finder.at) + 1
+    return line, finder.at - text.rfind("\n", 0, finder.at)
+
+
 class _Reader:
     """One pass over the text. `path`: for each open object or list the key or index that is being read, and for objects the
     keys that were seen."""
@@ -128,6 +139,7 @@ class _Reader:
     def value(self, at):
         """A scalar is read whole; of an object or list the beginning, and the first value in it if that is no other beginning."""
         while True:
+            self.begins(at)
             sign = self.text[at : at + 1]
             if sign not in ("{", "[") or not sign:
                 return self.scalar(at, sign)
@@ -140,6 +152,9 @@ class _Reader:
             if sign == "{":
                 return self.member(after)  # comes back here at most DEPTH times
             at = after
+
+    def begins(self, at):
+        """A value begins here; for those who look for one."""
 
     def scalar(self, at, sign):
         if sign == '"':
@@ -213,6 +228,21 @@ class _Reader:
         if self.text.startswith(("//", "/*", "#"), at):
             raise _Found(WRONG["/"], at)
         raise _Found("%s expected, found %s" % (wanted, errors.quote(self.text[at : at + 1])), at)
+
+
+class _Finder(_Reader):
+    def __init__(self, text, pointer):
+        super().__init__(text)
+        self.wanted = [s.replace("~1", "/").replace("~0", "~") for s in pointer.split("/")[1:] if pointer != "/"]
+        self.at = 0
+        self.depth = -1
+
+    def begins(self, at):
+        here = [k if isinstance(k, str) else str(k) for k, _ in self.path]
+        if len(here) > self.depth and here == self.wanted[: len(here)]:
+            self.at, self.depth = at, len(here)
+            if self.depth == len(self.wanted):
+                raise _Found("here", at)
 
 
 def _unescape(body):

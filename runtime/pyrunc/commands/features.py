@@ -1,0 +1,66 @@
+"""features: what this runtime knows, as the JSON of features.md; `--deviations`: where it differs from runc on purpose.
+
+Works for anybody, without the state root: docker asks every configured runtime when it starts. Nothing else goes to stdout, and
+nothing at all to stderr, as cri-o reads both as one document.
+"""
+
+import posix
+
+from pyrunc import lean
+from pyrunc.commands.version import VERSION
+from pyrunc.oci import features
+
+SET_MODE_FILTER = 1
+EFAULT = 14
+LIBSECCOMP = ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib", "/lib64", "/lib")
+
+
+def main(options, args):
+    if options.get("deviations"):
+        from pyrunc.oci import deviations
+
+        lean.write_all(1, deviations.text().encode())
+        return 0
+    from pyrunc.linux import caps
+    from pyrunc.parts.mounts import options as mount_options
+
+    checkpoint, libseccomp = has_checkpoint(), libseccomp_version()
+    document = features.document(VERSION, mount_options.NAMES, caps.NAMES, supported_flags(), checkpoint, libseccomp)
+    lean.write_all(1, (lean.dumps(document, indent=4) + "\n").encode())
+    return 0
+
+
+def supported_flags():
+    """Which flags this kernel takes. It looks at flags before it reads the filter, so with none given a good flag is EFAULT."""
+    from pyrunc.linux import _syscalls
+
+    found = []
+    for name, flag in features.FLAGS.items():
+        try:
+            _syscalls.seccomp(SET_MODE_FILTER, flag | features.NEEDS_LISTENER.get(name, 0), None)
+        except OSError as e:
+            if e.errno == EFAULT:
+                found.append(name)
+    return found
+
+
+def has_checkpoint():
+    """Whether the command is there: podman and cri-o read it from here."""
+    try:
+        __import__("pyrunc.commands.checkpoint")
+    except ImportError:
+        return False
+    return True
+
+
+def libseccomp_version():
+    """'2.6.0' from the file that the library's name leads to; None if it is not installed."""
+    for place in LIBSECCOMP:
+        try:
+            name = posix.readlink(place + "/libseccomp.so.2")
+        except OSError:
+            continue
+        number = name.rpartition("/")[2].partition(".so.")[2]
+        if number.count(".") == 2:
+            return number
+    return None

@@ -1,0 +1,180 @@
+"""validate [BUNDLE]: checks a config and reports every problem at once. Touches nothing; exit status 0 if there is none, else 1.
+
+First the file as JSON, then the schema by jsonschema (oci/explain.py) on the normalised document, then, if that holds, what every
+part's plan() has to say, which looks at this host. `--schema-only` asks jsonschema alone, about the file as it is. `--strict` makes
+problems of warnings and of keys that the specification does not know. `--format json` is for machines; text shows the place.
+"""
+
+from pyrunc import heavy, lean
+from pyrunc.errors import PyruncError, Refusal, Unsupported, UsageError, errno_text, quote
+from pyrunc.oci import load, normalise, pointers, schema_table, validate, version
+
+WIDTH = 100  # of a line of the config in the report
+PLACES = 100  # problems whose line is looked up: that reads the file once each
+
+
+def main(options, args):
+    style = options.get("format", "text")
+    if style not in ("text", "json"):
+        raise UsageError("invalid format option: %s" % quote(style), "validate", "format", "use text or json")
+    if args and options.get("bundle"):
+        raise UsageError("the bundle is given twice", "validate", "bundle")
+    if args:
+        options["bundle"] = args[0]
+    report = Report()
+    _examine(options, report)
+    if options.get("strict"):
+        report.promote()
+    text = lean.dumps(report.document(), indent=2) + "\n" if style == "json" else report.text()
+    lean.write_all(1, text.encode("utf-8", "backslashreplace"))
+    return 1 if report.problems else 0
+
+
+class Report:
+    """problems and warnings: {"kind": json|schema|plan|strict, "pointer", "line", "column", "words", "value", "hint"}."""
+
+    def __init__(self):
+        self.file = "config.json"
+        self.source = None  # text of the file, once it is known to be good JSON
+        self.problems = []
+        self.warnings = []
+
+    def add(self, kind, pointer, words, value=None, hint=None, warning=False):
+        found = {"kind": kind, "pointer": pointer, "line": None, "column": None, "words": words, "value": value, "hint": hint}
+        if self.source is not None and pointer and len(self.problems) + len(self.warnings) < PLACES:
+            from pyrunc import misread
+
+            found["line"], found["column"] = misread.locate(self.source, pointer)
+        (self.warnings if warning else self.problems).append(found)
+
+    def add_error(self, kind, e):
+        self.add(kind, e.pointer, e.words, None, e.hint)
+
+    def promote(self):
+        """--strict: a warning is a problem."""
+        self.problems += self.warnings
+        self.warnings = []
+
+    def document(self):
+        return {"file": self.file, "valid": not self.problems, "problems": self.problems, "warnings": self.warnings}
+
+    def text(self):
+        lines = []
+        for found in sorted(self.problems, key=_order):
+            lines += self.entry(found, "")
+        for found in sorted(self.warnings, key=_order):
+            lines += self.entry(found, "warning: ")
+        counts = "%s, %s" % (_count(len(self.problems), "problem"), _count(len(self.warnings), "warning"))
+        lines.append("%s: %s" % (self.file, counts if self.problems or self.warnings else "valid"))
+        return "\n".join(lines) + "\n"
+
+    def entry(self, found, head):
+        place = "" if found["line"] is None else "%d:%d: " % (found["line"], found["column"])
+        pointer = "%s: " % quote(found["pointer"]) if found["pointer"] else ""
+        lines = ["%s%s%s%s" % (head, place, pointer, quote(found["words"], 1000))]
+        if found["line"] is not None:
+            lines += _picture(self.source, found["line"], found["column"])
+        if found["hint"]:
+            lines.append("    hint: %s" % found["hint"])
+        return lines
+
+
+def _order(found):
+    return found["line"] or 0, found["column"] or 0
+
+
+def _count(number, word):
+    return "%s %s%s" % (number or "no", word, "" if number == 1 else "s")
+
+
+def _picture(source, line, column):
+    """The line of the config and a mark below the place; a long line is cut on both sides."""
+    text = source.split("\n")[line - 1].rstrip("\r")
+    start = max(0, column - 1 - WIDTH // 2) if len(text) > WIDTH else len(text) - len(text.lstrip())
+    piece = text[start : start + WIDTH]
+    shown = "".join(c if c.isprintable() else " " for c in piece)
+    return ["    | " + shown, "    | " + " " * (column - 1 - start) + "^"]
+
+
+def _examine(options, report):
+    from pyrunc.engine import prepare
+
+    prepare.caller_paths(options)
+    bundle = prepare.bundle_of(options)
+    path = options.get("config") or "config.json"
+    report.file = path
+    try:
+        config, raw = load.config(bundle, path)
+    except Refusal as e:
+        report.add_error("json", e)
+        return
+    report.source = raw.decode()
+    if options.get("schema_only"):
+        for found in heavy.call("schema", {"document": config, "what": "config"}):
+            report.add("schema", found["pointer"], found["words"], found["value"])
+        return
+    _foreign(config, report)
+    try:
+        config = normalise.config(config)
+    except Refusal as e:
+        report.add_error("schema", e)
+        return
+    if options.get("strict"):
+        _strict(config, report)
+    for found in _schema(config, report):
+        report.add("schema", found["pointer"], found["words"], found["value"])
+    if not any(p["kind"] == "schema" for p in report.problems):
+        _plan(options, bundle, config, report)
+
+
+def _schema(config, report):
+    """What jsonschema says; without it the fast validator, which agrees but for its order, and a warning."""
+    try:
+        return heavy.call("schema", {"document": config, "what": "config"})
+    except Unsupported as e:
+        report.add("schema", None, "jsonschema was not asked: %s" % e.words, None, e.hint, warning=True)
+        return [{"pointer": p, "words": w, "value": None} for p, w, _ in validate.check(config, "config", all=True)]
+
+
+def _foreign(config, report):
+    """Sections of other platforms: they have no effect here, so neither have mistakes in them."""
+    for name in schema_table.FOREIGN:
+        if name in config:
+            report.add("schema", "/" + name, "ignored: it is for another platform than Linux", warning=True)
+
+
+def _strict(config, report):
+    for pointer in pointers.unknown(config, schema_table.ROOTS["config"]):
+        report.add("strict", pointer, "the specification knows no such property")
+    text = config.get("ociVersion")
+    if isinstance(text, str) and version.parse(text) and not version.semver(text):
+        report.add("strict", "/ociVersion", '"%s" is not of the form MAJOR.MINOR.PATCH' % quote(text))
+
+
+def _plan(options, bundle, config, report):
+    """What the parts refuse or find odd; this depends on the host."""
+    from pyrunc import store
+    from pyrunc.engine import planner
+
+    top = options["globals"]
+    systemd = top.get("systemd_cgroup", False) or top.get("cgroup_manager") == "systemd"
+    asked = {
+        "command": "plan",
+        "systemd_cgroup": systemd,
+        "cgroup_manager": top.get("cgroup_manager") or ("systemd" if systemd else "cgroupfs"),
+        "rootless": top.get("rootless", "auto"),
+    }
+    try:
+        root = store.root_of(top)
+    except PyruncError:
+        root = "/run/pyrunc"  # only a name in the plans; nothing is made
+    ctx = planner.Context("validate", bundle, config, asked, root)
+    try:
+        _plans, problems, warnings = planner.plan_all(config, ctx)
+    except OSError as e:
+        report.add("plan", None, "this host can't be looked at: %s" % errno_text(e.errno))
+        return
+    for problem in problems:
+        report.add_error("plan", problem)
+    for pointer, words in warnings:
+        report.add("plan", pointer, words, warning=True)

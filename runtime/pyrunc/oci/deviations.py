@@ -1,0 +1,92 @@
+"""Where pyrunc differs from runc on purpose: the table of `features --deviations`. Data, no code.
+
+A row: (where, what pyrunc does, what runc does). STRICTER: input that is refused and that no engine is known to send. OTHER: the same
+input, another result. KEPT: runc's way is kept though the specification says otherwise. A change of behaviour in a part comes with a
+change here.
+"""
+
+STRICTER = (
+    ("/", "a second document or anything else after the JSON is refused", "reads the first document and stops"),
+    ("/", "`null` as the whole document is refused", "crashes"),
+    ("/", "bytes that are not UTF-8 are refused, with their offset", "replaces them by U+FFFD"),
+    ("/", "a file of more than 16 MiB, or nested deeper than 128 levels, is refused", "accepts larger and deeper ones"),
+    ("/*", "a key that is given twice is refused", "takes the last"),
+    ("/*", "a known key in another case (NoNewPrivileges) is refused, with the right spelling", "takes it for the key"),
+    ("/*", "a NUL or half a surrogate pair in any string is refused", "fails late, or replaces it"),
+    ("/*", "a value outside the ranges and enumerations of the JSON schema is refused", "checks what Go's types check"),
+    ("/ociVersion", "must be there and be 1.x", "is not looked at"),
+    ("/annotations", "an empty key, or control characters in one, is refused", "accepts them"),
+    ("/annotations", "run.oci.handler is refused: no other executors are here", "ignores it, and starts the container without"),
+    ("/annotations", "those that name paths of the host have no effect without --allow-annotation-paths", "org.criu.config is followed"),
+    ("/hostname", "one that is too long or holds control characters is refused before anything is made", "fails late, or sets it"),
+    ("/process/user", "`null` as uid or gid is refused", "runs as 0"),
+    ("/process/user/umask", "more than 0777 is refused", "is cut to 0777"),
+    ("/process/user/additionalGids", "more than the kernel takes is refused", "fails late"),
+    ("/process/args", "arguments that execve can't take (E2BIG) are refused by create", "fails after start"),
+    ("/process/capabilities", "effective beyond permitted, inheritable beyond bounding is refused, naming them", "fails late with EPERM"),
+    ("/process/consoleSize", "more than 65535 is refused", "is cut"),
+    ("/process/rlimits", "a kind that is given twice, or soft above hard, is refused", "sets both, or fails late"),
+    ("/process/oomScoreAdj", "outside -1000..1000 is refused", "fails late, in words that do not name it"),
+    ("/process/scheduler", "values that do not belong to the policy are refused", "ignores them, or fails late"),
+    ("/mounts", "a mount on / is refused before anything is made", "fails late, in words that do not name it"),
+    ("/mounts/*/options", "file system options on a bind mount are refused", "ignores them up to 1.1"),
+    ("/mounts/*/options", "id-mapped without a map, or on what can't be, is refused", "mounts it without up to 1.1"),
+    ("/linux/namespaces", "masks, read-only paths or mounts without a mount namespace are refused before the first mount", "fails halfway"),
+    ("/linux/uidMappings", "overlapping, empty or wrapping maps are refused with the line", "fails late, in words that do not name it"),
+    ("/linux/uidMappings", "maps without a user namespace are refused", "accepts them up to 1.1"),
+    ("/linux/devices", "numbers outside the kernel's range, a missing number, one path with two meanings are refused", "cuts them; the first wins"),
+    ("/linux/devices/*/path", "one with `..` is refused", "makes the node where it leads"),
+    ("/linux/maskedPaths", "relative ones, / and those with `..` are refused; so for readonlyPaths", "accepts them"),
+    ("/linux/cgroupsPath", "one with `..` or control characters is refused", "rewrites it"),
+    ("/linux/resources", "a limit that this host can't set is refused or fails, never skipped", "skips some of them"),
+    ("/linux/resources/unified", "keys with a slash and files of cgroup.* are refused", "writes the latter"),
+    ("/linux/seccomp", "a profile that would block or kill the last steps before the program is refused", "hangs, or dies in them"),
+    ("/linux/seccomp", "errnoRet above 4095 is refused", "is cut by the kernel"),
+    ("/hooks", "a relative or missing program, or a bad environment, is refused before anything is made", "fails when the hook's time has come"),
+    ("/linux", "a property of 1.3 that can't be carried out is refused, never ignored", "1.1 ignores what is newer than it is"),
+    ("--root", "a state root that others may write to, or that is /, is refused", "uses it"),
+)
+
+OTHER = (
+    ("/dev/null", "one in the image that is not c 1:3 is replaced on a /dev that we mounted, else refused", "opens it and checks"),
+    ("/process/capabilities", "absent: all five sets are empty", "clears them up to 1.1, leaves them alone since"),
+    ("/linux/resources/pids/limit", "0 is unlimited, as engines mean it", "is unlimited up to 1.1, 1 since"),
+    ("/linux/rootfsPropagation", "rprivate is the same as private, and so for the others", "differs in recursion"),
+    ("start", "returns when the program has been executed: exit status 1 when that failed", "returns before, with 0"),
+    ("start", "a failing startContainer hook makes it fail", "returns 0"),
+    ("exec", "takes the defaults of the process from the config that create read", "reads the bundle's config.json again"),
+    ("delete --force", "ends whoever holds the container's lock, after a bounded wait", "waits for it"),
+    ("state", "ociVersion is the version that is implemented", "is the version that is implemented; up to 1.1 the config's"),
+    ("features", "mountOptions names idmap and ridmap as well", "leaves them out"),
+    ("update --device-*", "changes the devices of a running container; --resources never does", "never does"),
+)
+
+KEPT = (
+    ("/linux/resources/devices", "the default devices and mknod are allowed after the user's rules, /dev/net/tun among them", "the same"),
+    ("/process/capabilities", "unknown and unavailable names are skipped with a warning", "the same"),
+    ("/mounts/*/options", "absent options mean no flags; no defaults by destination", "the same"),
+    ("/mounts/*/destination", "a relative one starts at /", "the same"),
+    ("/process/cwd", "a missing directory is made", "the same"),
+    ("/process/env", "HOME is set from the image's passwd when it is missing or empty", "the same"),
+    ("/process/user/umask", "absent means 0022", "the same"),
+    ("delete", "a container that was created and never started is killed and removed", "the same"),
+)
+
+GROUPS = (
+    ("Refused here, accepted or found late by runc", STRICTER),
+    ("Another result than runc's", OTHER),
+    ("As runc, where the specification says otherwise or nothing", KEPT),
+)
+
+
+def text():
+    """The table for people."""
+    lines = []
+    for title, rows in GROUPS:
+        lines.append(title)
+        for where, ours, theirs in rows:
+            lines += ["  " + where, "      pyrunc: " + ours]
+            if theirs != "the same":
+                lines.append("      runc:   " + theirs)
+        lines.append("")
+    return "\n".join(lines)

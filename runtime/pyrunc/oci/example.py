@@ -1,0 +1,69 @@
+"""The config.json that `spec` writes: a shell with few rights on a read-only root. It works with runc as well.
+
+Rootless (`spec --rootless`): a user namespace with the caller as its root, no network namespace of its own, no limits, and /sys by
+bind, since sysfs can't be mounted without owning the network namespace.
+"""
+
+from pyrunc.oci.version import VERSION
+
+CAPABILITIES = ("CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE")
+MASKED = (
+    "/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats",
+    "/proc/sched_debug", "/sys/firmware", "/proc/scsi",
+)  # fmt: skip
+READONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+
+
+def config(rootless=False, uid=0, gid=0, cgroup_namespace=False):
+    """-> the document. uid and gid: the caller's, for the maps of a rootless one; cgroup_namespace: on hosts with cgroup v2."""
+    linux = {} if rootless else {"resources": {"devices": [{"allow": False, "access": "rwm"}]}}
+    if rootless:
+        linux["uidMappings"] = [{"containerID": 0, "hostID": uid, "size": 1}]
+        linux["gidMappings"] = [{"containerID": 0, "hostID": gid, "size": 1}]
+    kinds = ["pid"] + ([] if rootless else ["network"]) + ["ipc", "uts", "mount"]
+    kinds += (["user"] if rootless else []) + (["cgroup"] if cgroup_namespace else [])
+    linux["namespaces"] = [{"type": kind} for kind in kinds]
+    linux["maskedPaths"] = list(MASKED)
+    linux["readonlyPaths"] = list(READONLY)
+    return {
+        "ociVersion": VERSION,
+        "process": _process(),
+        "root": {"path": "rootfs", "readonly": True},
+        "hostname": "pyrunc",
+        "mounts": _mounts(rootless),
+        "linux": linux,
+    }
+
+
+def _process():
+    return {
+        "terminal": True,
+        "user": {"uid": 0, "gid": 0},
+        "args": ["sh"],
+        "env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "TERM=xterm"],
+        "cwd": "/",
+        "capabilities": {kind: list(CAPABILITIES) for kind in ("bounding", "effective", "permitted")},
+        "rlimits": [{"type": "RLIMIT_NOFILE", "hard": 1024, "soft": 1024}],
+        "noNewPrivileges": True,
+    }
+
+
+def _mounts(rootless):
+    tty = [] if rootless else ["gid=5"]  # group tty is not mapped
+    safe = ["nosuid", "noexec", "nodev"]
+    sys = _mount("/sys", "sysfs", "sysfs", *safe, "ro")
+    if rootless:
+        sys = _mount("/sys", "none", "/sys", "rbind", *safe, "ro")
+    return [
+        {"destination": "/proc", "type": "proc", "source": "proc"},
+        _mount("/dev", "tmpfs", "tmpfs", "nosuid", "strictatime", "mode=755", "size=65536k"),
+        _mount("/dev/pts", "devpts", "devpts", "nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", *tty),
+        _mount("/dev/shm", "tmpfs", "shm", *safe, "mode=1777", "size=65536k"),
+        _mount("/dev/mqueue", "mqueue", "mqueue", *safe),
+        sys,
+        _mount("/sys/fs/cgroup", "cgroup", "cgroup", *safe, "relatime", "ro"),
+    ]
+
+
+def _mount(destination, kind, source, *options):
+    return {"destination": destination, "type": kind, "source": source, "options": list(options)}

@@ -1,0 +1,71 @@
+"""The document of `features` (features.md, features-linux.md): what this runtime knows, not what this host can.
+
+Static but for seccomp's supportedFlags, which is a question to the kernel by definition. Rule: what is listed is recognised; the
+tests hold the lists against the parts' tables and against features-schema.json.
+"""
+
+from pyrunc.oci import version
+
+HOOKS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
+NAMESPACES = ("cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts")
+ACTIONS = (
+    "SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL_THREAD", "SCMP_ACT_LOG", "SCMP_ACT_NOTIFY",
+    "SCMP_ACT_TRACE", "SCMP_ACT_TRAP",
+)  # fmt: skip
+OPERATORS = ("SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_LE", "SCMP_CMP_LT", "SCMP_CMP_MASKED_EQ", "SCMP_CMP_NE")
+ARCHS = (
+    "SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM", "SCMP_ARCH_LOONGARCH64", "SCMP_ARCH_M68K", "SCMP_ARCH_MIPS", "SCMP_ARCH_MIPS64",
+    "SCMP_ARCH_MIPS64N32", "SCMP_ARCH_MIPSEL", "SCMP_ARCH_MIPSEL64", "SCMP_ARCH_MIPSEL64N32", "SCMP_ARCH_PARISC", "SCMP_ARCH_PARISC64",
+    "SCMP_ARCH_PPC", "SCMP_ARCH_PPC64", "SCMP_ARCH_PPC64LE", "SCMP_ARCH_RISCV64", "SCMP_ARCH_S390", "SCMP_ARCH_S390X", "SCMP_ARCH_SH",
+    "SCMP_ARCH_SHEB", "SCMP_ARCH_X32", "SCMP_ARCH_X86", "SCMP_ARCH_X86_64",
+)  # fmt: skip
+FLAGS = {  # name -> the kernel's number (linux/seccomp.h)
+    "SECCOMP_FILTER_FLAG_LOG": 2, "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 4, "SECCOMP_FILTER_FLAG_TSYNC": 1,
+    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": 32,
+}  # fmt: skip
+# the kernel takes it only together with this one (a filter with a listener)
+NEEDS_LISTENER = {"SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": 8}
+POLICIES = (
+    "MPOL_BIND", "MPOL_DEFAULT", "MPOL_INTERLEAVE", "MPOL_LOCAL", "MPOL_PREFERRED", "MPOL_PREFERRED_MANY", "MPOL_WEIGHTED_INTERLEAVE",
+)  # fmt: skip
+POLICY_FLAGS = ("MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES")
+# keys of annotations that change what the runtime does; an entry that ends in a dot is a prefix
+UNSAFE = ("org.criu.config", "org.pyrunc.", "org.systemd.property.", "run.oci.")
+
+
+def document(program_version, mount_options, capabilities, supported_flags, checkpoint, libseccomp=None):
+    """-> the document. mount_options and capabilities: names that the parts know; supported_flags: subset of FLAGS that this kernel
+    takes; libseccomp: its version, if it is installed."""
+    annotations = {
+        "org.pyrunc.version": program_version,
+        "org.opencontainers.runc.checkpoint.enabled": "true" if checkpoint else "false",
+    }
+    if libseccomp:
+        annotations["io.github.seccomp.libseccomp.version"] = libseccomp
+    return {
+        "ociVersionMin": version.OLDEST,
+        "ociVersionMax": version.VERSION,
+        "hooks": list(HOOKS),
+        "mountOptions": sorted(mount_options),
+        "linux": {
+            "namespaces": list(NAMESPACES),
+            "capabilities": list(capabilities),
+            "cgroup": {"v1": True, "v2": True, "systemd": True, "systemdUser": True, "rdma": True},
+            "seccomp": {
+                "enabled": True,
+                "actions": list(ACTIONS),
+                "operators": list(OPERATORS),
+                "archs": list(ARCHS),
+                "knownFlags": sorted(FLAGS),
+                "supportedFlags": sorted(supported_flags),
+            },
+            "apparmor": {"enabled": True},
+            "selinux": {"enabled": True},
+            "intelRdt": {"enabled": True, "schemata": True, "monitoring": True},
+            "memoryPolicy": {"modes": list(POLICIES), "flags": list(POLICY_FLAGS)},
+            "mountExtensions": {"idmap": {"enabled": True}},
+            "netDevices": {"enabled": True},
+        },
+        "annotations": annotations,
+        "potentiallyUnsafeConfigAnnotations": list(UNSAFE),
+    }
