@@ -1,0 +1,323 @@
+"""create: what is true when it returns 0, its options, ids, and what it leaves when it fails."""
+
+import ctypes
+import os
+import signal
+import stat
+import subprocess
+
+import pytest
+
+import harness
+
+GOOD_IDS = ["a", "A.b_c+d-e", "0", "a" * 200, "_x", "+x"]
+BAD_IDS = ["a/b", "../a", "a b", "a\nb", "ä", "a:b", "..", ".", "/", "a\\b", "a%b"]
+
+
+def test_created_container_waits(runtime, waiting, no_leaks):
+    """The process is there, the program has not been executed, and the pid file says so."""
+    pid_file = waiting.path / "pid"
+    id = runtime.create(waiting, None, "--pid-file", pid_file)
+    state = runtime.state(id)
+    assert state["status"] == "created"
+    text = pid_file.read_bytes()
+    assert text == str(state["pid"]).encode(), "decimal and no newline: containerd parses the bare bytes"
+    assert b"sleep" not in open("/proc/%d/cmdline" % state["pid"], "rb").read()
+    runtime.ok("delete", id)
+    assert harness.state_of(state["pid"]) in (None, "Z")
+
+
+def test_relative_pid_file(runtime, waiting, tmp_path):
+    """Taken from the caller's directory, not from the bundle."""
+    runtime.create(waiting, None, "--pid-file", "pid", cwd=tmp_path)
+    assert (tmp_path / "pid").read_text().isdigit()
+    assert not (waiting.path / "pid").exists()
+
+
+def test_pid_file_is_replaced_in_one_go(runtime, waiting, tmp_path):
+    """An old file, even a link to elsewhere, is replaced and never written through."""
+    victim = tmp_path / "victim"
+    victim.write_text("untouched")
+    (tmp_path / "pid").symlink_to(victim)
+    runtime.create(waiting, None, "--pid-file", tmp_path / "pid")
+    assert victim.read_text() == "untouched"
+    assert (tmp_path / "pid").read_text().isdigit()
+    assert sorted(os.listdir(tmp_path)) == ["pid", "victim"]
+
+
+def test_pid_file_in_no_directory(runtime, waiting, tmp_path, no_leaks):
+    result = runtime.call("create", "--bundle", waiting, "--pid-file", tmp_path / "no" / "pid", runtime.new_id())
+    assert result.code == 1
+    assert "no such file or directory" in result.err
+
+
+def test_bundle_is_the_working_directory_by_default(runtime, waiting):
+    id = runtime.new_id()
+    runtime.ok("create", id, cwd=waiting.path)
+    assert runtime.state(id)["bundle"] == str(waiting.path)
+
+
+def test_relative_bundle(runtime, waiting):
+    id = runtime.new_id()
+    runtime.ok("create", "--bundle", waiting.path.name, id, cwd=waiting.path.parent)
+    assert runtime.state(id)["bundle"] == str(waiting.path)
+
+
+@pytest.mark.parametrize("id", GOOD_IDS)
+def test_good_ids(runtime, waiting, id):
+    runtime.ids.append(id)
+    runtime.ok("create", "--bundle", waiting, id)
+    assert runtime.state(id)["id"] == id
+    runtime.ok("delete", "--force", id)
+
+
+@pytest.mark.parametrize("command", ["create", "run", "start", "state", "kill", "delete", "exec", "ps", "pause", "resume"])
+@pytest.mark.parametrize("id", BAD_IDS)
+def test_bad_ids(runtime, waiting, command, id, tmp_path):
+    """For every command, before a path is made of it. The state root lies deep in a scratch directory that must stay as it is."""
+    deep = tmp_path / "a" / "b" / "root"
+    deep.mkdir(parents=True, mode=0o700)
+    (tmp_path / "a" / "victim").write_text("untouched")
+    runtime.root = str(deep)
+    before = harness.snapshot(tmp_path)
+    bundle = ["--bundle", waiting] if command in ("create", "run") else []
+    result = runtime.call(command, *bundle, id, *(["true"] if command == "exec" else []))
+    assert result.code in (1, 255), result
+    assert harness.snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("id", BAD_IDS)
+def test_bad_ids_words(pyrunc, waiting, id):
+    for words in (["create", "--bundle", waiting, id], ["delete", "--force", id], ["state", id], ["state", "a,b"]):
+        assert "invalid container ID format" in pyrunc.call(*words).err
+
+
+def test_empty_id(runtime, waiting):
+    result = runtime.call("create", "--bundle", waiting, "")
+    assert result.code == 1
+    assert "container id cannot be empty" in result.err or "invalid container ID format" in result.err
+
+
+def test_id_that_begins_with_a_dot(pyrunc, waiting):
+    pyrunc.ids.append(".hidden")
+    pyrunc.ok("create", "--bundle", waiting, ".hidden")
+    pyrunc.ok("delete", "--force", ".hidden")
+
+
+def test_existing_id(runtime, waiting, make_bundle, no_leaks):
+    """The second create fails and leaves the first container as it is."""
+    id = runtime.started(waiting)
+    pid = runtime.state(id)["pid"]
+    for words in (["create"], ["run", "--detach"]):
+        result = runtime.call(*words, "--bundle", make_bundle(), id)
+        assert result.code == 1
+        assert "container with given ID already exists" in result.err
+    assert runtime.state(id)["pid"] == pid and runtime.status(id) == "running"
+    runtime.ok("delete", "--force", id)
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"/process/args": []}, "args must not be empty"),
+        ({"/process/args": harness.ABSENT}, "args must not be empty"),
+        ({"/process/cwd": "relative"}, "must be an absolute path"),
+        ({"/process": harness.ABSENT}, "process property must not be empty"),
+    ],
+)
+def test_words_of_refusals(runtime, make_bundle, changes, words, no_leaks):
+    result = runtime.call("create", "--bundle", make_bundle(changes), runtime.new_id())
+    assert result.code == 1
+    assert words.lower() in result.err.lower()
+
+
+@pytest.mark.parametrize(
+    "program, words",
+    [
+        ("nosuch", 'exec: "nosuch": executable file not found in $PATH'),
+        ("/nonexist", 'exec: "/nonexist": stat /nonexist: no such file or directory'),
+        ("/etc/passwd", 'exec: "/etc/passwd": permission denied'),
+        ("/tmp", 'exec: "/tmp": is a directory'),
+    ],
+)
+@pytest.mark.parametrize("command", ["create", "run"])
+def test_program_that_cannot_run(runtime, make_bundle, program, words, command, no_leaks):
+    """An error of create, in runc's words: docker and podman make 127 and 126 of them."""
+    result = runtime.call(command, "--bundle", make_bundle(args=[program]), runtime.new_id())
+    assert result.code == 1
+    assert words in result.said
+    assert result.said.startswith("runc %s failed: " % command if not runtime.is_pyrunc else "%s failed: " % command)
+    assert "unable to start container process: " in result.said
+    if "not found" in words or "no such file" in words:
+        assert "permission denied" not in result.said.lower()  # moby would make 126 of it
+
+
+def test_missing_config(runtime, tmp_path, no_leaks):
+    result = runtime.call("create", "--bundle", tmp_path, runtime.new_id())
+    assert result.code == 1
+    assert "config.json" in result.err
+
+
+def test_missing_bundle(runtime, tmp_path, no_leaks):
+    result = runtime.call("create", "--bundle", tmp_path / "no", runtime.new_id())
+    assert result.code == 1
+    assert "no such file or directory" in result.err
+
+
+def test_failed_create_can_be_deleted_by_force(runtime, make_bundle, no_leaks):
+    """podman and containerd send `delete --force` after each failed create and count on 0."""
+    id = runtime.new_id()
+    assert runtime.call("create", "--bundle", make_bundle(args=["nosuch"]), id).code == 1
+    result = runtime.ok("delete", "--force", id)
+    assert (result.out, result.err) == ("", "")
+
+
+def test_id_can_be_used_again(runtime, waiting, no_leaks):
+    id = None
+    for _ in range(3):
+        id = runtime.create(waiting, id)
+        runtime.start(id)
+        runtime.ok("delete", "--force", id)
+
+
+def test_options_of_run_are_taken(runtime, waiting):
+    """`--no-pivot` and `--no-new-keyring` come from conmon and the shim."""
+    id = runtime.create(waiting, None, "--no-pivot", "--no-new-keyring")
+    runtime.ok("delete", "--force", id)
+
+
+def test_init_is_left_to_the_caller(runtime, waiting):
+    """The created process becomes a child of the nearest subreaper when the runtime ends: no process of the runtime stays between
+    them, and its exit status is the program's."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+    try:
+        id = runtime.started(waiting)
+        pid = runtime.state(id)["pid"]
+        with open("/proc/%d/stat" % pid) as file:
+            assert int(file.read().rpartition(")")[2].split()[1]) == os.getpid()
+        with harness.Watched(pid) as watched:
+            runtime.kill(id, "TERM")
+            assert watched.wait().si_status == 0
+        runtime.delete(id)
+    finally:
+        libc.prctl(36, 0, 0, 0, 0)
+
+
+def test_streams_are_handed_on_and_closed(runtime, make_bundle):
+    """The program writes straight into the caller's pipe, and the pipe ends when the program does: buildah waits for that."""
+    bundle = make_bundle(args=["/bin/sh", "-c", "read line; echo got $line; echo err >&2"])
+    id = runtime.new_id()
+    in_read, in_write = os.pipe2(os.O_CLOEXEC)
+    out_read, out_write = os.pipe2(os.O_CLOEXEC)
+    subprocess.run(runtime.argv("create", "--bundle", bundle, id), stdin=in_read, stdout=out_write, stderr=out_write, check=True)
+    os.close(in_read)
+    os.close(out_write)
+    runtime.start(id)
+    os.write(in_write, b"hello\n")
+    os.close(in_write)
+    with os.fdopen(out_read) as file:
+        assert sorted(file.read().splitlines()) == ["err", "got hello"]
+    runtime.ok("delete", "--force", id)
+
+
+@pytest.mark.parametrize("name", ["TERM", "INT", "HUP", "QUIT"])
+def test_created_container_dies_of_signals(runtime, waiting, name):
+    """A pid 1 without a handler ignores them: the waiting init has handlers, or stopping would take the whole timeout."""
+    if runtime.name == "crun":
+        pytest.skip("crun's waiting init ignores them")
+    id = runtime.create(waiting)
+    runtime.stopped(id, name)
+    assert runtime.status(id) == "stopped"
+    runtime.delete(id)
+
+
+def test_descriptors_of_the_waiting_init(runtime, waiting):
+    """What a container could find in /proc/PID/fd: the streams, what the gate needs, nothing that leads to a directory of the host."""
+    id = runtime.create(waiting)
+    pid = runtime.state(id)["pid"]
+    for fd in os.listdir("/proc/%d/fd" % pid):
+        target = os.readlink("/proc/%d/fd/%s" % (pid, fd))
+        assert not (target.startswith("/") and os.path.isdir(target)), (fd, target)
+
+
+def shell(script, argv, **kw):
+    """The runtime behind a shell that prepares descriptors: `script` ends in exec "$@"."""
+    return subprocess.run(["/bin/bash", "-c", script, "bash", *argv], capture_output=True, text=True, stdin=subprocess.DEVNULL, **kw)
+
+
+def test_inherited_descriptors_are_closed(runtime, make_bundle):
+    """Callers leak (buildah nine pipe ends, the shim its socket): the program gets 0, 1, 2."""
+    bundle = make_bundle(args=["/bin/sh", "-c", "ls -l /proc/1/fd; true"])
+    done = shell('exec 3</etc 9</etc/passwd 250</; exec "$@"', runtime.argv("run", "--bundle", bundle, runtime.new_id()))
+    assert done.returncode == 0, done
+    found = {line.split()[8] for line in done.stdout.splitlines() if "->" in line}
+    assert found == {"0", "1", "2"}, done.stdout
+    assert "passwd" not in done.stdout
+
+
+def test_preserve_fds(runtime, make_bundle):
+    bundle = make_bundle(args=["/bin/sh", "-c", "cat <&3; cat <&4; ls /proc/1/fd; true"])
+    for name in ("three", "four", "five"):
+        (bundle.path / name).write_text(name + "\n")
+    argv = runtime.argv("run", "--preserve-fds", "2", "--bundle", bundle, runtime.new_id())
+    done = shell('exec 3<three 4<four 5<five; exec "$@"', argv, cwd=bundle.path)
+    assert done.returncode == 0, done
+    assert done.stdout.split() == ["three", "four", "0", "1", "2", "3", "4"]
+
+
+def test_preserve_fds_that_are_not_there(pyrunc, bundle, no_leaks):
+    result = pyrunc.call("create", "--bundle", bundle, "--preserve-fds", "2", pyrunc.new_id())
+    assert result.code == 1
+    assert "preserve" in result.err
+
+
+@pytest.mark.parametrize("value", ["-1", "x", "1000000", "1.5"])
+def test_preserve_fds_bad_number(pyrunc, bundle, value, no_leaks):
+    assert pyrunc.call("create", "--bundle", bundle, "--preserve-fds", value, pyrunc.new_id()).code == 1
+
+
+def test_closed_streams(runtime, bundle):
+    """A caller that closed 0, 1 and 2: no file of the runtime's takes their place. crun cannot do it."""
+    if runtime.name == "crun":
+        pytest.skip("crun fails with closed streams")
+    id = runtime.new_id()
+    argv = runtime.argv("create", "--bundle", bundle, id)
+    done = subprocess.run(["/bin/sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *argv])
+    assert done.returncode == 0
+    runtime.ok("delete", "--force", id)
+
+
+def test_config_is_read_once(runtime, waiting):
+    """start uses what create saw, whatever happens to the bundle in between."""
+    id = runtime.create(waiting)
+    (waiting.path / "config.json").write_text("{}")
+    runtime.start(id)
+    assert runtime.status(id) == "running"
+    os.unlink(waiting.path / "config.json")
+    runtime.stopped(id)
+    runtime.delete(id)
+
+
+def test_killed_create_leaves_nothing_for_good(pyrunc, waiting, no_leaks):
+    """A hook holds create in the middle, create is killed; `delete --force` undoes the rest and the id is free again. Both peers
+    leave cgroups that nothing finds again."""
+    gate = harness.fifo(waiting.path / "gate")
+    script = "echo reached > %s; exec sleep 1000" % gate
+    waiting.patch({"/hooks": {"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"]}]}})
+    id = pyrunc.new_id()
+    process = subprocess.Popen(
+        pyrunc.argv("create", "--bundle", waiting, id), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    assert harness.lines_of(gate) == ["reached"]
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    pyrunc.ok("delete", "--force", id)
+
+
+def test_state_files_are_private(pyrunc, waiting):
+    id = pyrunc.create(waiting)
+    directory = os.path.join(pyrunc.root, id)
+    assert stat.S_IMODE(os.stat(directory).st_mode) == 0o700
+    for name in os.listdir(directory):
+        assert stat.S_IMODE(os.lstat(os.path.join(directory, name)).st_mode) & 0o077 == 0, name

@@ -1,0 +1,249 @@
+"""Global options: --root and its default, the log and its formats, options that other runtimes have, --version."""
+
+import json
+import os
+import re
+import stat
+
+import pytest
+
+import harness
+
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)")
+
+
+def fail(runtime, *globals, **kw):
+    """A call that fails for sure: the state of an id that is not there."""
+    result = runtime.call("state", "no-such-id", globals=globals, **kw)
+    assert result.code == 1, result
+    assert result.out == ""
+    return result
+
+
+# ---- the log
+
+
+def test_error_with_log_json(runtime, tmp_path):
+    """Text on stderr, and the same text as one JSON object in the file: podman decodes the whole file as one object."""
+    log = tmp_path / "log"
+    result = fail(runtime, "--log", log, "--log-format", "json")
+    assert result.err == "container does not exist\n"
+    (record,) = harness.first_error(log)
+    assert record["level"] == "error"
+    assert record["msg"] == "container does not exist"
+    assert TIME.fullmatch(record["time"])
+    assert log.read_text().endswith("\n")
+
+
+def test_log_format_with_equals(runtime, tmp_path):
+    """podman: `--log-format=json` as one word, `--log F` as two, in this order."""
+    log = tmp_path / "log"
+    fail(runtime, "--log-format=json", "--log", log)
+    assert len(harness.first_error(log)) == 1
+
+
+def test_log_is_appended(runtime, tmp_path):
+    """containerd takes the last error of the file: each failing call writes exactly one more."""
+    log = tmp_path / "log"
+    for count in (1, 2, 3):
+        fail(runtime, "--log", log, "--log-format", "json")
+        assert len(harness.first_error(log)) == count
+
+
+def test_log_mode(runtime, tmp_path):
+    log = tmp_path / "log"
+    fail(runtime, "--log", log, umask=0o22)
+    assert stat.S_IMODE(log.stat().st_mode) == 0o644
+
+
+def test_error_with_log_text(runtime, tmp_path):
+    log = tmp_path / "log"
+    result = fail(runtime, "--log", log, "--log-format", "text")
+    assert result.err == "container does not exist\n"
+    assert re.fullmatch(r'time="[^"]+" level=error msg="container does not exist"\n', log.read_text())
+
+
+def test_error_without_log(runtime):
+    result = fail(runtime)
+    assert result.said == "container does not exist"
+    assert result.err.count("\n") == 1
+
+
+def test_error_without_log_is_bare(pyrunc):
+    """No time stamp and no level on stderr: conmon shows this text to the user as it stands."""
+    assert fail(pyrunc).err == "container does not exist\n"
+
+
+def test_error_in_json_on_stderr(runtime):
+    record = json.loads(fail(runtime, "--log-format", "json").err)
+    assert (record["level"], record["msg"]) == ("error", "container does not exist")
+    assert TIME.fullmatch(record["time"])
+
+
+def test_success_is_silent(runtime, waiting, tmp_path):
+    """go-runc reads stdout and stderr as one for `state` and `ps`; cri-o for `features`: a warning would spoil the JSON."""
+    log = tmp_path / "log"
+    both = ("--log", log, "--log-format", "json")
+    id = runtime.new_id()
+    for words in (["create", "--bundle", waiting, id], ["start", id], ["kill", id, "0"], ["delete", "--force", id]):
+        result = runtime.ok(*words, globals=both)
+        assert (result.out, result.err) == ("", ""), result
+    assert not log.exists() or log.read_text() == ""
+
+
+def test_bad_log_format(runtime):
+    result = runtime.call("list", globals=("--log-format", "xml"))
+    assert result.code == 1
+    assert "invalid log-format" in result.err and "xml" in result.err
+
+
+def test_unwritable_log_is_an_error_before_any_act(runtime, bundle, tmp_path):
+    id = runtime.new_id()
+    result = runtime.call("create", "--bundle", bundle, id, globals=("--log", tmp_path / "no" / "log"))
+    assert result.code == 1
+    assert id not in harness.state_dirs(runtime.root)
+
+
+def test_log_that_is_a_fifo_does_not_block(pyrunc, tmp_path):
+    """Both peers wait for a reader for ever here."""
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    assert pyrunc.call("list", globals=("--log", path)).code in (0, 1)
+
+
+def test_log_record_cannot_be_forged(pyrunc, make_bundle, tmp_path):
+    """A newline in a value of the config stays inside the one record, and inside the one line of stderr."""
+    log = tmp_path / "log"
+    bundle = make_bundle(args=['/x\n{"level":"error","msg":"forged"}'])
+    result = pyrunc.call("create", "--bundle", bundle, pyrunc.new_id(), globals=("--log", log, "--log-format", "json"))
+    assert result.code == 1
+    assert len(log.read_text().splitlines()) == 1
+    assert len(result.err.splitlines()) == 1
+    assert harness.first_error(log)[0]["msg"] == result.err.strip()
+
+
+def test_log_record_says_where(pyrunc, make_bundle, tmp_path):
+    log = tmp_path / "log"
+    bundle = make_bundle({"/process/cwd": "relative"})
+    assert pyrunc.call("create", "--bundle", bundle, pyrunc.new_id(), globals=("--log", log, "--log-format", "json")).code == 1
+    (record,) = harness.first_error(log)
+    assert record["pointer"] == "/process/cwd"
+    assert record["code"] == "refused"
+
+
+@pytest.mark.parametrize("format", ["text", "json"])
+def test_debug_goes_to_the_log(runtime, bundle, tmp_path, format):
+    log = tmp_path / "log"
+    result = runtime.call("run", "--bundle", bundle, runtime.new_id(), globals=("--debug", "--log", log, "--log-format", format))
+    assert (result.code, result.err) == (0, "")
+    if format == "json":
+        harness.first_error(log)  # every line is an object
+
+
+# ---- --root
+
+
+def test_root_is_made_private(runtime, waiting, tmp_path):
+    root = tmp_path / "deep" / "root"
+    runtime.root = str(root)
+    id = runtime.create(waiting, umask=0)
+    assert stat.S_IMODE(root.stat().st_mode) & 0o077 == 0 or stat.S_IMODE((root / id).stat().st_mode) & 0o022 == 0
+
+
+def test_root_is_made_private_modes(pyrunc, waiting, tmp_path):
+    """Directories 0700, files 0600, whatever the caller's umask; no one else opens the start fifo."""
+    pyrunc.root = str(tmp_path / "root")
+    pyrunc.create(waiting, umask=0)
+    for top, dirs, files in os.walk(pyrunc.root):
+        for name in [*dirs, *files, "."]:
+            assert os.lstat(os.path.join(top, name)).st_mode & 0o077 == 0, name
+
+
+def test_relative_root(runtime, waiting, tmp_path):
+    runtime.root = "state"
+    id = runtime.create(waiting, cwd=tmp_path)
+    assert (tmp_path / "state" / id).is_dir()
+    runtime.ok("delete", "--force", id, cwd=tmp_path)
+
+
+@pytest.mark.parametrize("root", ["/", ""])
+def test_root_slash_is_refused(pyrunc, root):
+    assert pyrunc.call("--root", root, "list", raw=True).code == 1
+
+
+def test_missing_root_lists_nothing(runtime, tmp_path):
+    result = runtime.call("--root", tmp_path / "none", "list", "-q", raw=True)
+    assert (result.code, result.out) == (0, "")
+
+
+def test_long_root(pyrunc, waiting, tmp_path):
+    """The path of a unix socket ends at 107 bytes; a state root does not."""
+    pyrunc.root = str(tmp_path / ("d" * 120) / ("e" * 120))
+    id = pyrunc.started(waiting)
+    pyrunc.stopped(id)
+    pyrunc.delete(id)
+
+
+def test_default_root(pyrunc, waiting, tmp_path):
+    """/run/pyrunc for root; XDG_RUNTIME_DIR counts for others only, and an empty one counts as unset (podman sends that)."""
+    for env in ({"XDG_RUNTIME_DIR": ""}, {"XDG_RUNTIME_DIR": str(tmp_path)}, {}):
+        id = pyrunc.new_id()
+        call = {"raw": True, "env": env}
+        assert pyrunc.call("create", "--bundle", waiting, id, **call).code == 0
+        assert os.path.isdir("/run/pyrunc/" + id)
+        assert pyrunc.call("delete", "--force", id, **call).code == 0
+    assert os.listdir(tmp_path) == []
+
+
+def test_root_that_others_may_write(pyrunc, waiting, tmp_path):
+    root = tmp_path / "open"
+    root.mkdir()
+    root.chmod(0o777)
+    pyrunc.root = str(root)
+    result = pyrunc.call("create", "--bundle", waiting, pyrunc.new_id())
+    assert result.code == 1 and str(root) in result.err
+    assert os.listdir(root) == []
+
+
+def test_root_that_is_a_file(runtime, waiting, tmp_path):
+    (tmp_path / "file").write_text("")
+    runtime.root = str(tmp_path / "file")
+    assert runtime.call("create", "--bundle", waiting, runtime.new_id()).code == 1
+
+
+# ---- options of other runtimes: refusing one would break a caller that sets it in its configuration
+
+
+@pytest.mark.parametrize("words", [["--criu", "/usr/sbin/criu"], ["--log-level", "warning"], ["--log-level=debug"]])
+def test_options_of_others_are_taken(pyrunc, words, tmp_path):
+    assert pyrunc.ok("list", "-q", globals=["--log", tmp_path / "log", *words]).err == ""
+
+
+def test_cgroup_manager_disabled(pyrunc, waiting):
+    """podman: `--cgroups=disabled`. No cgroup is made."""
+    id = pyrunc.new_id()
+    pyrunc.ok("create", "--bundle", waiting, id, globals=("--cgroup-manager", "disabled"))
+    assert harness.cgroups(pyrunc.token) == set() and harness.cgroups(waiting.config["linux"]["cgroupsPath"].lstrip("/")) == set()
+    pyrunc.ok("delete", "--force", id)
+
+
+# ---- --version
+
+
+def test_version(runtime):
+    result = runtime.call("--version", raw=True)
+    assert result.code == 0 and result.err == ""
+    first, *rest = result.out.splitlines()
+    assert re.match(r"\S+ version \d+\.\d+", first)
+    assert any(line.startswith("spec: ") for line in rest)
+    assert runtime.call("-v", raw=True).out == result.out
+
+
+def test_version_lines(pyrunc):
+    """Docker takes any line with the word `version` for the version: there is exactly one. Each other line is `key: value`."""
+    lines = pyrunc.call("--version", raw=True).out.splitlines()
+    assert sum("version" in line for line in lines) == 1
+    assert re.fullmatch(r"pyrunc version \d+\.\d+\.\d+\S*", lines[0])
+    keys = [line.partition(": ")[0] for line in lines[1:]]
+    assert {"spec", "commit"} <= set(keys)
+    assert all(": " in line for line in lines[1:])
