@@ -32,6 +32,16 @@ COMMANDS = {
     "state": (False, {}, {}, 1, 1, False),
     "kill": (False, {"all": B}, {"a": "all"}, 1, 2, True),
     "delete": (False, {"force": B}, {"f": "force"}, 1, 1, False),
+    "exec": (
+        True,
+        {
+            "process": V, "cwd": V, "env": R, "user": V, "additional-gids": R, "tty": B, "detach": B, "pid-file": V, "pidfd-socket": V,
+            "console-socket": V, "process-label": V, "apparmor": V, "no-new-privs": B, "cap": R, "preserve-fds": V, "cgroup": R,
+            "ignore-paused": B, "no-subreaper": B,
+        },
+        {"p": "process", "e": "env", "u": "user", "g": "additional-gids", "t": "tty", "d": "detach", "c": "cap"},
+        1, None, True,
+    ),  # fmt: skip
     "list": (False, {"format": V, "quiet": B}, {"f": "format", "q": "quiet"}, 0, 0, False),
     "spec": (False, {"bundle": V, "rootless": B}, {"b": "bundle"}, 0, 0, False),
     "features": (False, {"deviations": B}, {}, 0, 0, False),

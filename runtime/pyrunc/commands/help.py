@@ -9,6 +9,7 @@ ABOUT = {
     "state": "print the state of a container as JSON",
     "kill": "send a signal to a container's init",
     "delete": "give back all that a container holds",
+    "exec": "run another program in a container",
     "list": "list the containers below --root",
     "spec": "write a config.json to begin with",
     "features": "print what this runtime can do, as JSON",
@@ -18,7 +19,7 @@ ABOUT = {
     "version": "print the version",
 }
 POSITIONAL = {
-    "create": "ID", "run": "ID", "start": "ID", "state": "ID", "kill": "ID [SIGNAL]", "delete": "ID", "plan": "[ID]", "validate": "[BUNDLE]",
+    "create": "ID", "run": "ID", "exec": "ID PROGRAM [ARGUMENTS]", "start": "ID", "state": "ID", "kill": "ID [SIGNAL]", "delete": "ID", "plan": "[ID]", "validate": "[BUNDLE]",
     "help": "[COMMAND]",
 }  # fmt: skip
 MEANING = {
@@ -44,6 +45,18 @@ MEANING = {
     "no-subreaper": "do not take in orphans while attending",
     "keep": "do not delete the container after its end",
     "detach": "return when the program has been started",
+    "process": "file with the process to run, as JSON",
+    "cwd": "working directory in the container",
+    "env": "NAME=VALUE for the program (repeat)",
+    "user": "UID[:GID], or a name of the container's /etc/passwd",
+    "additional-gids": "one more group id (repeat)",
+    "tty": "give the program a terminal",
+    "process-label": "SELinux label of the program",
+    "apparmor": "AppArmor profile of the program",
+    "no-new-privs": "no rights from set-user-ID programs",
+    "cap": "one more capability (repeat)",
+    "cgroup": "a cgroup below the container's",
+    "ignore-paused": "join a paused container too",
     "all": "signal every process of the container",
     "force": "kill it first; unknown ids are no error",
     "format": "table or json (validate: text or json)",

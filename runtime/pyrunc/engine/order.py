@@ -85,6 +85,36 @@ CREATE = (
     ("listener", "seccomp", "host_deliver", "before create returns: the container's first call may already notify"),
 )
 
+# exec. `outside`: in the host's namespaces, by the process that will join; `tail`: by the new process, in the container.
+EXEC = (
+    ("prepare", "seccomp", "host_compile", "the helper process must have ended before anything joins"),
+    ("prepare", "terminal", "host_connect", "the socket path belongs to the caller's root and cwd"),
+    ("prepare", "terminal", "host_pty", "in the container's devpts, through its root; nothing of ours has to go in for it"),
+    ("prepare", "scheduling", "host_exec_before", "the initial affinity is inherited by the clone"),
+    ("outside", "labels", "op_outside", "written through the host's procfs; takes effect at execve"),
+    ("tail", "engine", "op_session", ""),
+    ("tail", "personality", "op_set", ""),
+    ("tail", "mempolicy", "op_set", ""),
+    ("tail", "engine", "op_sync", "limits and scheduling are set from outside while the ids still match"),
+    ("tail", "seccomp", "op_early", "without noNewPrivileges loading needs CAP_SYS_ADMIN, so before the rights go"),
+    ("tail", "program", "op_chdir", "as root first: the directory may be closed to the user"),
+    ("tail", "capabilities", "op_bound", "needs CAP_SETPCAP"),
+    ("tail", "user", "op_ids", "keeps the permitted set for the next row"),
+    ("tail", "capabilities", "op_caps", "after the ids: a change of uid clears sets"),
+    ("tail", "program", "op_chdir_again", "where root was refused the user may enter; then getcwd is verified"),
+    ("tail", "capabilities", "op_nnp", "before the late filter"),
+    ("tail", "program", "op_find", "with the target's rights"),
+    ("tail", "user", "op_umask", ""),
+    ("tail", "engine", "op_reset", "default dispositions, empty mask"),
+    ("tail", "seccomp", "op_notify", ""),
+    ("tail", "seccomp", "op_late", "with noNewPrivileges: only write, close and execve come after it"),
+    ("tail", "engine", "op_close", "after the last use of any descriptor"),
+    ("tail", "program", "op_exec", ""),
+    ("limits", "oom", "host_write", "needs the host's rights"),
+    ("limits", "scheduling", "host_exec", "after the cpuset clips the mask"),
+    ("limits", "rlimits", "host_apply", ""),
+)
+
 START = (
     ("started", "hooks", "host_poststart", "after the program was executed"),
 )

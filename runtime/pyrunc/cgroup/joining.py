@@ -1,0 +1,93 @@
+"""Where a further process of the container goes: its cgroup of each hierarchy, or one below it.
+
+cgroups(7). Its one rule: never outside the container's own cgroup. On version 2 a cgroup with children may hold no processes; there
+the cgroup that init sits in now is taken (systemd in a container moves itself).
+"""
+
+import errno
+import posix
+
+from pyrunc import lean
+from pyrunc.cgroup import find, fs
+from pyrunc.errors import UsageError, quote
+from pyrunc.linux import _syscalls, constants
+
+
+def targets(paths, init_pid, subs=None):
+    """paths: {key: directory}; subs: list of '[CONTROLLER[,…]:]PATH' → (cgroup_fd, [directory fds]). cgroup_fd, for
+    CLONE_INTO_CGROUP, is -1 unless version 2 is all there is; to the others the process writes itself. OSError as it comes."""
+    below = _below(subs)
+    only_v2 = set(paths) == {"unified"}
+    cgroup_fd = -1
+    folders = []
+    try:
+        for path, key in fs.unique(paths).items():
+            fd = _open(path, key, below.get(key, below.get("")), init_pid)
+            if fd is None:
+                continue
+            if only_v2:
+                cgroup_fd = fd
+            else:
+                folders.append(fd)
+    except BaseException:
+        for fd in folders:
+            posix.close(fd)
+        raise
+    return cgroup_fd, folders
+
+
+def _below(subs):
+    """{key: path below the container's cgroup}; key "" stands for all."""
+    found = {}
+    for text in subs or ():
+        controllers, colon, path = text.rpartition(":")
+        parts = [p for p in path.split("/") if p not in ("", ".")]
+        if ".." in parts or "\0" in path:
+            raise UsageError("invalid cgroup %s: it leaves the container's" % quote(text), "exec", "cgroup")
+        for key in controllers.split(",") if colon else ("",):
+            found[key] = "/".join(parts)
+    return found
+
+
+def _open(path, key, sub, init_pid):
+    try:
+        fd = fs.open_dir(path, key)
+    except OSError as e:
+        if e.errno in fs.GONE:
+            return None
+        raise
+    if sub:
+        how = constants.RESOLVE_BENEATH | constants.RESOLVE_NO_SYMLINKS | constants.RESOLVE_NO_XDEV
+        try:
+            return _syscalls.openat2(fd, sub, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC, 0, how)
+        finally:
+            posix.close(fd)
+    if key == "unified" and _has_children(fd):
+        moved = _of_init(path, init_pid)
+        if moved is not None:
+            posix.close(fd)
+            return fs.open_dir(moved, key)
+    return fd
+
+
+def _has_children(fd):
+    """A domain with controllers enabled for children takes no processes (EBUSY)."""
+    return bool((fs.look(fd, "cgroup.subtree_control") or "").strip())
+
+
+def _of_init(path, init_pid):
+    """The directory of init's present cgroup2, if it lies below the container's."""
+    try:
+        own = find.parse_own(lean.fsdecode(lean.read_file("/proc/%d/cgroup" % init_pid, 1 << 20)))
+    except OSError as e:
+        if e.errno in (errno.ENOENT, errno.ESRCH):
+            return None
+        raise
+    mount = find.layout(cgroup="").mounts.get("unified")
+    if mount is None or "unified" not in own:
+        return None
+    prefix = mount[1] if mount[1] != "/" else ""
+    if not own["unified"].startswith(prefix + "/"):
+        return None
+    here = mount[0] + own["unified"][len(prefix) :]
+    return here if here.startswith(path + "/") else None

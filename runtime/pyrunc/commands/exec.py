@@ -1,0 +1,175 @@
+"""exec [options] ID PROGRAM [ARGUMENTS], or exec --process FILE ID: another process in a container. 255 when it could not be run."""
+
+import posix
+
+from pyrunc import lean
+from pyrunc.engine import attend, host, join, prepare
+from pyrunc.errors import Refusal, StateError, UsageError, quote
+from pyrunc.oci import load, normalise, validate
+from pyrunc.linux import fds
+
+
+def main(options, args):
+    prepare.caller_paths(options)
+    if options.get("process"):
+        options["process"] = prepare.store.absolute(options["process"])
+    box = prepare.open_state(options, args[0])
+    join.check(box, options.get("ignore_paused", False))
+    process = process_of(options, args[1:], box)
+    asked = {
+        "preserve_fds": prepare.number(options, "preserve_fds"),
+        "listen_fds": prepare.listen_fds(),
+        "inherited_fds": fds.inherited(),
+        "console_socket": options.get("console_socket"),
+        "detach": options.get("detach", False),
+        "pid_file": options.get("pid_file"),
+        "cgroup": options.get("cgroup"),
+    }
+    prepare.check_terminal({"process": process}, asked)
+    run = join.prepare(box, process, asked)
+    if asked["detach"]:
+        join.execute(run)
+        _publish(run)
+        return 0
+    return _attended(run, options)
+
+
+def _publish(run):
+    if run.options["pid_file"]:
+        host.write_pid_file(run.options["pid_file"], run.pid)
+
+
+def _attended(run, options):
+    terminal = caught = None
+    try:
+        if not options.get("no_subreaper"):
+            attend.be_subreaper()
+        if "terminal" in run.plans:
+            terminal = attend.Terminal()
+            run.fds["console"] = terminal.their_fd
+        join.execute(run)
+        if terminal is not None:
+            terminal.receive()
+        caught = attend.Signals()
+        _publish(run)
+        return attend.attend(run.pid, run.pidfd, terminal, caught)
+    finally:
+        if terminal is not None:
+            terminal.close()
+        if caught is not None:
+            caught.close()
+
+
+# -- the process ---------------------------------------------------------------------------------------------------------
+
+
+def process_of(options, words, box):
+    """The process object: of --process FILE, or the container's own with what the options change."""
+    if options.get("process"):
+        process, _raw = load.file(options["process"], shown="process.json")
+    else:
+        process = _from_options(options, words, box)
+    process = normalise.process(process)
+    problems = validate.check(process, "process")
+    if problems:
+        pointer, text, value = problems[0]
+        raise prepare.refusal(("/process" + (pointer if pointer != "/" else ""), text, value))
+    if options.get("tty") and options.get("process"):
+        process["terminal"] = True
+    return process
+
+
+def _from_options(options, words, box):
+    if not words:
+        raise Refusal("process args cannot be empty", "/process/args", "name the program after the id")
+    process = box.config().get("process", {})
+    process["args"] = words
+    process["terminal"] = options.get("tty", False)
+    process.pop("consoleSize", None)
+    process.pop("oomScoreAdj", None)
+    for option, key in (("cwd", "cwd"), ("process_label", "selinuxLabel"), ("apparmor", "apparmorProfile")):
+        if options.get(option):
+            process[key] = options[option]
+    process["env"] = [*(process.get("env") or []), *options.get("env", [])]
+    if "no_new_privs" in options:
+        process["noNewPrivileges"] = options["no_new_privs"]
+    user = process["user"] = dict(process.get("user") or {})
+    if "user" in options:
+        user.update(user_of(options["user"], box))
+    if options.get("additional_gids"):
+        gids = [identity(text, "additional-gids") for text in options["additional_gids"]]
+        user["additionalGids"] = [*(user.get("additionalGids") or []), *gids]
+    if options.get("cap"):
+        process["capabilities"] = more_capabilities(process.get("capabilities") or {}, options["cap"])
+    return process
+
+
+def more_capabilities(sets, caps):
+    """--cap adds to bounding, effective and permitted; inheritable never grows (CVE-2022-29162), ambient only with it."""
+    sets = {name: list(sets.get(name) or []) for name in ("bounding", "effective", "permitted", "inheritable", "ambient")}
+    for cap in caps:
+        wanted = ["bounding", "effective", "permitted"] + (["ambient"] if cap in sets["inheritable"] else [])
+        for name in wanted:
+            if cap not in sets[name]:
+                sets[name].append(cap)
+    return sets
+
+
+def identity(text, option):
+    """A decimal id without a sign, blanks or leading zeros, below 2^32 - 1; nothing else is a number (CVE-2026-30892)."""
+    plain = text.isascii() and text.isdigit() and (text == "0" or text[0] != "0") and len(text) <= 10
+    if not plain or int(text) >= 0xFFFFFFFF:
+        raise UsageError('invalid id "%s"' % quote(text), "exec", option, "ids are decimal numbers from 0 to 4294967294")
+    return int(text)
+
+
+def user_of(text, box):
+    """'UID', 'UID:GID', 'NAME' or 'NAME:GROUP' → what changes in /process/user. Digits are never looked up as a name (CVE-2016-3697)."""
+    name, colon, group = text.partition(":")
+    if not name or (colon and not group) or ":" in group:
+        raise UsageError('invalid user "%s"' % quote(text), "exec", "user", "give UID, UID:GID, NAME or NAME:GROUP")
+    found = {}
+    numeric = name[0].isdigit() or name[0] in "+-" or name != name.strip()
+    if numeric:
+        found["uid"] = identity(name, "user")
+    else:
+        found.update(_passwd(name, box))
+    if colon:
+        numeric = group[0].isdigit() or group[0] in "+-" or group != group.strip()
+        found["gid"] = identity(group, "user") if numeric else _group(group, box)
+    return found
+
+
+def _lines(box, path):
+    """Fields of the lines of a small regular file in the container, read beneath its root and without waiting (CVE-2024-9676)."""
+    from pyrunc.linux import constants, paths
+
+    root_fd = posix.open("/proc/%d/root" % box.state["pid"], constants.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    try:
+        fd = paths.resolve(root_fd, path, posix.O_RDONLY | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC)
+    except OSError:
+        return []
+    finally:
+        posix.close(root_fd)
+    try:
+        if posix.fstat(fd).st_mode & 0o170000 != 0o100000:
+            return []
+        text = lean.fsdecode(posix.read(fd, 1 << 20))
+    finally:
+        posix.close(fd)
+    return [line.split(":") for line in text.split("\n")]
+
+
+def _passwd(name, box):
+    for fields in _lines(box, "/etc/passwd"):
+        if fields[0] == name and len(fields) >= 4:
+            groups = [identity(f[2], "user") for f in _lines(box, "/etc/group") if len(f) >= 4 and name in f[3].split(",")]
+            return {"uid": identity(fields[2], "user"), "gid": identity(fields[3], "user"), "additionalGids": groups}
+    raise StateError('no user "%s" in the container\'s /etc/passwd' % quote(name), box.id, hint="give a number")
+
+
+def _group(name, box):
+    for fields in _lines(box, "/etc/group"):
+        if fields[0] == name and len(fields) >= 3:
+            return identity(fields[2], "user")
+    raise StateError('no group "%s" in the container\'s /etc/group' % quote(name), box.id, hint="give a number")

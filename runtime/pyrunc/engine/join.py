@@ -1,0 +1,205 @@
+"""exec: a new process in a container that exists. No Python runs in it: spawn() of the extension carries out the operations.
+
+What process.json lacks comes from the container's own config (capabilities, AppArmor profile, rlimits, scheduler, ...); seccomp is
+always the container's. The process is put into the container's cgroup before it joins anything.
+"""
+
+import posix
+import select
+
+import _socket
+
+from pyrunc import log
+from pyrunc.engine import handshake, host, planner, rows, signals, status
+from pyrunc.engine.order import EXEC
+from pyrunc.engine.run import Run
+from pyrunc.errors import CALLER_TEXT, Bug, StateError, StepFailure
+from pyrunc.linux import _syscalls, constants, pidfd
+
+PARTS = (
+    "user", "terminal", "program", "capabilities", "rlimits", "oom", "scheduling", "personality", "mempolicy", "labels", "seccomp", "fds",
+)  # fmt: skip
+INHERITED = ("capabilities", "apparmorProfile", "selinuxLabel", "rlimits", "scheduler", "ioPriority", "execCPUAffinity")
+# user first: what it owns can be joined with the rights it gives. pid counts for the second child only.
+JOINS = (
+    ("user", constants.CLONE_NEWUSER), ("ipc", constants.CLONE_NEWIPC), ("uts", constants.CLONE_NEWUTS), ("net", constants.CLONE_NEWNET),
+    ("pid", constants.CLONE_NEWPID), ("cgroup", constants.CLONE_NEWCGROUP), ("time", constants.CLONE_NEWTIME), ("mnt", constants.CLONE_NEWNS),
+)  # fmt: skip
+
+
+def check(box, ignore_paused=False):
+    """StateError unless a process may join now."""
+    now = status.of(box)
+    if now == "paused" and not ignore_paused:
+        raise StateError(CALLER_TEXT["exec-paused"], box.id, now)
+    if now in ("stopped", "creating"):
+        raise StateError(CALLER_TEXT["exec-stopped"], box.id, now)
+
+
+def prepare(box, process, asked):
+    """Plans of the process over the stored plans of the container → Run."""
+    config = box.config()
+    own = config.get("process", {})
+    merged = {**{k: own[k] for k in INHERITED if k in own}, **process}
+    config["process"] = merged
+    stored = box.plan()
+    root = box.path.rpartition("/")[0]
+    ctx = planner.Context(box.id, box.state["bundle"], config, {**asked, "command": "exec"}, root)
+    ctx.plans.update({part: entry for part, entry in stored.items() if part not in PARTS})
+    planner.plan(config, ctx, PARTS)
+    run = Run(box.id, box.state["bundle"], config, ctx.plans, ctx.options, root)
+    run.box = None  # an exec leaves the container's state as it is
+    run.container = box
+    run.init_pid = run.userns_pid = box.state["pid"]
+    run.annotations = box.state.get("annotations", {})
+    return run
+
+
+def execute(run):
+    """Starts the process; run.pid and run.pidfd are it, a child of ours. Returns when the program has been executed."""
+    box = run.container
+    opened = []
+    cancel = run.cancel = signals.Cancel()
+    try:
+        init_fd = pidfd.open_init(box.state["pid"], box.state["start_time"])
+        if init_fd < 0:
+            raise StateError(CALLER_TEXT["exec-stopped"], box.id, "stopped")
+        opened.append(init_fd)
+        run.root_fd = posix.open("/proc/%d/root" % run.init_pid, constants.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+        opened.append(run.root_fd)
+        joins = _namespaces(run.init_pid, opened)
+        if pidfd.is_dead(init_fd):  # what was opened may belong to a stranger with the same number
+            raise StateError(CALLER_TEXT["exec-stopped"], box.id, "stopped")
+        rows.walk(EXEC, "prepare", "host", run)
+        ops, before = _operations(run)
+        cgroup_fd = _cgroup(run, before, opened)
+        _spawn(run, joins, ops, before, cgroup_fd)
+    finally:
+        run.cancel = None
+        cancel.close()
+        for fd in opened:
+            posix.close(fd)
+
+
+def _namespaces(pid, opened):
+    """[(fd, type)] of those namespaces of init that are not ours already."""
+    joins = []
+    for name, kind in JOINS:
+        try:
+            fd = posix.open("/proc/%d/ns/%s" % (pid, name), posix.O_RDONLY | posix.O_CLOEXEC)
+        except FileNotFoundError:
+            continue  # a kernel without this kind
+        opened.append(fd)
+        theirs, ours = posix.fstat(fd), posix.stat("/proc/self/ns/%s" % name)
+        if (theirs.st_ino, theirs.st_dev) != (ours.st_ino, ours.st_dev):
+            joins.append((fd, kind))
+    return tuple(joins)
+
+
+def _operations(run):
+    """(operations of the process, operations before it joins)."""
+    own = {
+        "op_session": ("SESSION", 0 if "terminal" in run.plans else -1),
+        "op_sync": ("SYNC",),
+        "op_reset": ("RESET",),
+        "op_close": ("CLOSE", run.plans["fds"].get("keep", 0)),
+    }
+    ops, before = [], []
+    for phase, part, verb, _why in EXEC:
+        if phase not in ("tail", "outside"):
+            continue
+        if part == "engine":
+            op = own[verb]
+        else:
+            entry = run.plans.get(part)
+            op = None if entry is None else rows.call(part, verb, "host", entry, run)
+        if op is not None:
+            (before if phase == "outside" else ops).append(op)
+    return tuple(ops), before
+
+
+def _cgroup(run, before, opened):
+    """Puts the process into the container's cgroups: a descriptor for clone3 on v2, writes to cgroup.procs on v1."""
+    paths = run.container.state.get("cgroup_paths") or {}
+    if not paths:
+        return -1
+    from pyrunc.cgroup import joining
+
+    cgroup_fd, folders = joining.targets(paths, run.init_pid, run.options.get("cgroup"))
+    opened.extend(folders)
+    if cgroup_fd >= 0:
+        opened.append(cgroup_fd)
+    before += [("WRITE", fd, "cgroup.procs", b"0") for fd in folders]
+    return cgroup_fd
+
+
+def _spawn(run, joins, ops, before, cgroup_fd):
+    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
+    run.link = handshake.Link(ours)
+    slave = run.fds.get("slave", -1)
+    try:
+        try:
+            run.pid, run.pidfd = _syscalls.spawn(
+                0, cgroup_fd, joins, ops, theirs.fileno(), stdio=(slave, slave, slave), preserve=run.plans["fds"].get("keep", 0),
+                before=tuple(before),
+            )  # fmt: skip
+        finally:
+            theirs.close()
+        _serve(run)
+    except OSError as e:
+        raise StepFailure.from_oserror(e, "exec.spawn", "host") from e
+    except BaseException:
+        _end(run)
+        raise
+    finally:
+        run.link.close()
+        if slave >= 0:
+            posix.close(slave)
+            run.fds["slave"] = -1
+
+
+def _serve(run):
+    """Until the end of the socket, which is execve."""
+    poll = select.poll()
+    poll.register(run.link.fileno(), select.POLLIN | select.POLLHUP)
+    poll.register(run.cancel.wake_fd, select.POLLIN)
+    while True:
+        ready = [fd for fd, _event in poll.poll()]
+        run.check()
+        if run.link.fileno() not in ready:
+            run.cancel.drain()
+            continue
+        kind, data, _fds = run.link.receive()
+        if kind == handshake.C_SYNC:
+            rows.walk(EXEC, "limits", "host", run)
+            run.link.sock.send(b"c")
+        elif kind == handshake.C_LISTENER:
+            _listener(run, data)
+        elif kind == handshake.C_FAIL:
+            e = planner.module("program").failure(data, run.plans)
+            e.words = host.IN_INIT + e.words
+            raise e
+        elif kind == b"":
+            return
+        else:
+            raise Bug("handshake: exec sent %r" % kind)
+
+
+def _listener(run, record):
+    fd = _syscalls.pidfd_getfd(run.pidfd, record[4], 0)
+    try:
+        rows.call("seccomp", "host_deliver", "host", run.plans["seccomp"], run, fd)
+    finally:
+        posix.close(fd)
+    run.link.sock.send(b"c")
+
+
+def _end(run):
+    """The process that could not become the program is ours to end and to reap."""
+    if run.pidfd < 0:
+        return
+    pidfd.kill(run.pidfd, 9)
+    try:
+        posix.waitid(posix.P_PIDFD, run.pidfd, posix.WEXITED)
+    except ChildProcessError:
+        log.debug("exec: the process was waited for by someone else")
