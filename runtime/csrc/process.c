@@ -117,6 +117,18 @@ static PyObject *py_keyctl(PyObject *Py_UNUSED(self), PyObject *args)
     return done_int(syscall(SYS_keyctl, op, a[0], a[1], a[2], a[3]), "keyctl", NULL);
 }
 
+static PyObject *py_keyctl_describe(PyObject *Py_UNUSED(self), PyObject *args)
+{
+    int serial;
+    char text[4096 + 128]; /* type;uid;gid;permissions;description, the last of one page at most */
+    if (!PyArg_ParseTuple(args, "i:keyctl_describe", &serial))
+        return NULL;
+    long size = syscall(SYS_keyctl, 6 /* DESCRIBE */, serial, text, sizeof text, 0);
+    if (size < 0)
+        return call_failed("keyctl", NULL);
+    return PyBytes_FromStringAndSize(text, (size > (long)sizeof text ? (long)sizeof text : size) - 1);
+}
+
 static PyObject *py_join_session_keyring(PyObject *Py_UNUSED(self), PyObject *args)
 {
     PyObject *name;
@@ -261,6 +273,7 @@ PyMethodDef calls_process[] = {
     {"capset", py_capset, METH_VARARGS, "capset(effective, permitted, inheritable)"},
     {"prctl", py_prctl, METH_VARARGS, "prctl(op, a2=0, a3=0, a4=0, a5=0) -> int; a word is an int, bytes or None"},
     {"keyctl", py_keyctl, METH_VARARGS, "keyctl(op, a2=0, a3=0, a4=0, a5=0) -> int; a word is an int, bytes or None"},
+    {"keyctl_describe", py_keyctl_describe, METH_VARARGS, "keyctl_describe(serial) -> b\"type;uid;gid;permissions;description\""},
     {"join_session_keyring", py_join_session_keyring, METH_VARARGS, "join_session_keyring(name) -> serial"},
     {"sched_setattr", py_sched_setattr, METH_VARARGS,
      "sched_setattr(pid, policy, flags, nice, priority, runtime, deadline, period, util_min, util_max)"},
