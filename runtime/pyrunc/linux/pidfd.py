@@ -1,0 +1,130 @@
+"""Processes by descriptor: a pid alone never says which process it is, a pid with its start time does.
+
+Open, compare the start time, then signal through the descriptor: whatever the kernel re-uses the number for in between is not
+hit. "Gone" is an answer here (-1, False, 0), not an error; everything else that the kernel says is an OSError with its call.
+"""
+
+import posix
+from fcntl import ioctl
+
+import _signal
+from _struct import pack_into, unpack_from
+
+ENOENT, ESRCH = 2, 3
+PIDFD_GET_INFO = 0xC040FF0B  # _IOWR(0xff, 11, struct pidfd_info), 64 bytes, Linux 6.13
+PIDFD_INFO_EXIT = 1 << 3  # exit_code of one that was waited for, Linux 6.15
+EXIT_CODE_AT = 60
+
+
+def _stat(pid):
+    """Fields of proc_pid_stat(5) from the third on (the name before may hold anything, also `) R 1`). None: no such process."""
+    try:
+        fd = posix.open("/proc/%d/stat" % pid, posix.O_RDONLY | posix.O_CLOEXEC)
+    except OSError as e:
+        if e.errno in (ENOENT, ESRCH):
+            return None
+        e.call = "openat"
+        raise
+    try:
+        text = posix.read(fd, 4096)
+    except OSError as e:
+        if e.errno == ESRCH:
+            return None
+        e.call = "read"
+        raise
+    finally:
+        posix.close(fd)
+    return text[text.rindex(b")") + 2 :].split()
+
+
+def start_time(pid, living=False):
+    """Field 22, in clock ticks since boot; 0 when there is no such process or, if a `living` one is asked for, only its zombie."""
+    fields = _stat(pid)
+    if fields is None or (living and fields[0] in (b"Z", b"X", b"x")):
+        return 0
+    return int(fields[19])
+
+
+def boot_id():
+    """Start times count from boot, so a recorded one is worth something in the same boot only."""
+    fd = posix.open("/proc/sys/kernel/random/boot_id", posix.O_RDONLY | posix.O_CLOEXEC)
+    try:
+        return posix.read(fd, 64).decode("ascii").strip()
+    finally:
+        posix.close(fd)
+
+
+def open_any(pid):
+    """pidfd of whatever has this pid now; -1: nothing."""
+    try:
+        return posix.pidfd_open(pid)
+    except OSError as e:
+        if e.errno == ESRCH:
+            return -1
+        e.call = "pidfd_open"
+        raise
+
+
+def open_init(pid, started):
+    """pidfd of the process that had `pid` and began at `started`; -1: it is gone, whoever may have the number now.
+
+    A zombie is opened too: it can be waited for. The time is read after the descriptor was opened: if both name the same process
+    now, they did before.
+    """
+    fd = open_any(pid) if pid > 0 else -1
+    if fd >= 0 and (not started or start_time(pid) != started):
+        posix.close(fd)
+        return -1
+    return fd
+
+
+def kill(fd, number):
+    """Sends a signal. False: the process is gone."""
+    try:
+        _signal.pidfd_send_signal(fd, number)
+    except OSError as e:
+        if e.errno == ESRCH:
+            return False
+        e.call = "pidfd_send_signal"
+        raise
+    return True
+
+
+def wait(fd, timeout_ms=None):
+    """Until the process has ended (its own parent need not be us). False: the time is up first."""
+    import select
+
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(timeout_ms))
+
+
+def pid_of(fd):
+    """The pid that a pidfd stands for, in the namespace of /proc; -1 once it was waited for."""
+    info = posix.open("/proc/self/fdinfo/%d" % fd, posix.O_RDONLY | posix.O_CLOEXEC)
+    try:
+        lines = posix.read(info, 4096).split(b"\n")
+    finally:
+        posix.close(info)
+    return next(int(line[4:]) for line in lines if line[:4] == b"Pid:")
+
+
+def exit_signal(fd):
+    """The signal that ended a process, as long as the kernel tells it to those who are not its parent; 0: none, alive, or not known.
+
+    Field 52 of its zombie's stat, or PIDFD_GET_INFO once it was waited for.
+    """
+    pid = pid_of(fd)
+    if pid > 0:
+        fields = _stat(pid)
+        if fields is not None and fields[0] == b"Z" and len(fields) > 49:
+            return int(fields[49]) & 0x7F
+    info = bytearray(64)
+    pack_into("Q", info, 0, PIDFD_INFO_EXIT)
+    try:
+        ioctl(fd, PIDFD_GET_INFO, info)
+    except OSError:  # older than 6.13 (ENOTTY), or alive and of another namespace (ESRCH): both mean "not known"
+        return 0
+    if not unpack_from("Q", info, 0)[0] & PIDFD_INFO_EXIT:
+        return 0
+    return unpack_from("i", info, EXIT_CODE_AT)[0] & 0x7F
