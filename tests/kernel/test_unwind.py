@@ -88,7 +88,7 @@ def test_an_error_is_undone_and_named(pyrunc, no_leaks, make_bundle, part, verb,
     pyrunc.ok("delete", "--force", id)
 
 
-HOST = ("prepare", "cloned", "placed", "hooks", "limits")
+HOST = ("prepare", "placed", "hooks", "limits")
 
 
 @pytest.mark.parametrize("act", ["kill", "killafter"])

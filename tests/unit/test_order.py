@@ -11,11 +11,10 @@ PACKAGE = Path(order.__file__).parent.parent
 TABLES = {"CREATE": order.CREATE, "EXEC": order.EXEC, "START": order.START, "DELETE": order.DELETE}
 # Verbs that the engine calls by name, at a place that is no row: an answer to init, a hook kind between two C calls.
 BY_NAME = {("mounts", "host_answer"), ("hooks", "init_start_container")}
-PREFIXES = ("host_", "init_", "op_", "undo_")
+PREFIXES = ("host_", "init_", "op_", "undo_", "exec_")
 
 BEFORE = (
-    ("namespaces.host_open", "clocks.host_unshare", "a failing path must cost nothing"),
-    ("clocks.host_unshare", "clocks.host_return", "offsets are written while no process is inside"),
+    ("namespaces.host_open", "clocks.host_offsets", "host_open begins with no offsets"),
     ("cgroups.host_make", "cgroups.host_place", ""),
     ("cgroups.host_place", "namespaces.init_unshare_cgroup", "/proc/self/cgroup must say / inside"),
     ("cgroups.host_place", "scheduling.host_affinity", "the cpuset clips the mask"),
@@ -89,7 +88,7 @@ def test_what_must_come_before_what(first, second, because):
 
 
 def test_phases_stand_together_and_in_order():
-    phases = ["prepare", "cloned", "placed", "setup", "hooks", "enter", "tail", "limits", "listener"]
+    phases = ["prepare", "placed", "setup", "hooks", "enter", "tail", "limits", "listener"]
     seen = [row[0] for row in order.CREATE]
     assert seen == sorted(seen, key=phases.index)
 

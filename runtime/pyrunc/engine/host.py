@@ -102,7 +102,6 @@ def _make(run, undo):
     box = run.box
     box.state["start_time"] = pidfd.start_time(pid)
     box.record("pid", pid)
-    rows.walk(CREATE, "cloned", "host", run, undo)
     rows.walk(CREATE, "placed", "host", run, undo)
     _send(run, handshake.PLACED)
     _serve(run, undo)

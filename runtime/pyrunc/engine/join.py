@@ -14,7 +14,7 @@ from pyrunc.engine import handshake, host, planner, rows, signals, status
 from pyrunc.engine.order import EXEC
 from pyrunc.engine.run import Run
 from pyrunc.errors import CALLER_TEXT, Bug, StateError, StepFailure
-from pyrunc.linux import _syscalls, constants, pidfd
+from pyrunc.linux import _syscalls, constants, pidfd, tty
 
 PARTS = (
     "user", "terminal", "program", "capabilities", "rlimits", "oom", "scheduling", "personality", "mempolicy", "labels", "seccomp", "fds",
@@ -71,6 +71,7 @@ def execute(run):
         if pidfd.is_dead(init_fd):  # what was opened may belong to a stranger with the same number
             raise StateError(CALLER_TEXT["exec-stopped"], box.id, "stopped")
         rows.walk(EXEC, "prepare", "host", run)
+        _terminal(run)
         ops, before = _operations(run)
         cgroup_fd = _cgroup(run, before, opened)
         _spawn(run, joins, ops, before, cgroup_fd)
@@ -94,6 +95,21 @@ def _namespaces(pid, opened):
         if (theirs.st_ino, theirs.st_dev) != (ours.st_ino, ours.st_dev):
             joins.append((fd, kind))
     return tuple(joins)
+
+
+def _terminal(run):
+    """The pty: its slave becomes stdio of the process, its master goes where the caller listens."""
+    entry = run.plans.get("terminal")
+    if entry is None:
+        return
+    master, run.fds["slave"] = rows.call("terminal", "exec_open", "host", entry, run)
+    console = run.fds.pop("console")
+    try:
+        tty.send_master(console, master)
+    finally:
+        posix.close(master)
+        if not run.options.get("attended"):
+            posix.close(console)
 
 
 def _operations(run):

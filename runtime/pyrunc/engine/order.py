@@ -3,7 +3,6 @@
 A row: (phase, part, verb, why). `why` is empty where the place does not matter. Phases of CREATE, in order:
 
   prepare   host, before the clone: everything that can fail early, and what init inherits as descriptors
-  cloned    host, right after clone3, before anything else: what only the clone was to see is taken back
   placed    host, while init waits for PLACED: what must be true before init does anything
   setup     init, after PLACED: namespaces, root and mounts, until the hooks may look at them
   hooks     host, while init waits for HOOKS_DONE
@@ -23,10 +22,7 @@ CREATE = (
     ("prepare", "notify", "host_make", "its directory is a source of the mounts"),
     ("prepare", "cgroups", "host_make", "recorded before it is made, so that a killed create can be undone"),
     ("prepare", "rdt", "host_make", ""),
-    ("prepare", "clocks", "host_unshare", "a time namespace takes offsets only while no process is inside (EACCES after clone3)"),
-    ("prepare", "namespaces", "host_enter_pid", "a pid namespace is entered by children only; taken back in `cloned`, hooks must not land in it"),
-    ("cloned", "namespaces", "host_leave_pid", "before any hook is started"),
-    ("cloned", "clocks", "host_return", "before any hook is started"),
+    ("prepare", "clocks", "host_offsets", "a time namespace takes offsets only while no process is inside (EACCES after clone3)"),
     ("placed", "cgroups", "host_place", "before init makes its cgroup namespace: /proc/self/cgroup must say / inside"),
     ("placed", "rdt", "host_place", "before init forks anything"),
     ("placed", "scheduling", "host_affinity", "after the cpuset: the mask is clipped by it"),
@@ -89,12 +85,12 @@ CREATE = (
 EXEC = (
     ("prepare", "seccomp", "host_compile", "the helper process must have ended before anything joins"),
     ("prepare", "terminal", "host_connect", "the socket path belongs to the caller's root and cwd"),
-    ("prepare", "terminal", "host_pty", "in the container's devpts, through its root; nothing of ours has to go in for it"),
-    ("prepare", "scheduling", "host_exec_before", "the initial affinity is inherited by the clone"),
-    ("outside", "labels", "op_outside", "written through the host's procfs; takes effect at execve"),
+    ("pty", "terminal", "exec_open", "in the container's devpts, through its root; nothing of ours has to go in for it"),
+    ("prepare", "scheduling", "exec_before", "the initial affinity is inherited by the clone"),
+    ("outside", "labels", "exec_op", "written through the host's procfs; takes effect at execve"),
     ("tail", "engine", "op_session", ""),
-    ("tail", "personality", "op_set", ""),
-    ("tail", "mempolicy", "op_set", ""),
+    ("tail", "personality", "exec_op", ""),
+    ("tail", "mempolicy", "exec_op", ""),
     ("tail", "engine", "op_sync", "limits and scheduling are set from outside while the ids still match"),
     ("tail", "seccomp", "op_early", "without noNewPrivileges loading needs CAP_SYS_ADMIN, so before the rights go"),
     ("tail", "program", "op_chdir", "as root first: the directory may be closed to the user"),
@@ -111,7 +107,7 @@ EXEC = (
     ("tail", "engine", "op_close", "after the last use of any descriptor"),
     ("tail", "program", "op_exec", ""),
     ("limits", "oom", "host_write", "needs the host's rights"),
-    ("limits", "scheduling", "host_exec", "after the cpuset clips the mask"),
+    ("limits", "scheduling", "exec_apply", "after the cpuset clips the mask"),
     ("limits", "rlimits", "host_apply", ""),
 )
 
