@@ -1,11 +1,274 @@
-"""Making a process in new namespaces. Rule: what flags and which cgroup is the caller's business; the kernel's order is kept here."""
+"""Namespaces: their names, opening and telling them apart, and the clone of init into the right set of them (namespaces(7)).
 
+One rule: the host side never changes a namespace of its own. What only a process can do that changes its own (joining a user or pid
+namespace, writing time offsets) is done by a go-between, a short-lived child that clones init as its *sibling* (CLONE_PARENT) and
+ends. So no hook can land in the wrong place, nothing has to be taken back, and it works where taking back is not permitted: in a
+user namespace one may enter a descendant's pid or time namespace, but not return to one's own (EPERM in setns).
+"""
+
+import errno
+import fcntl
+import posix
+from _struct import Struct
+
+from pyrunc.errors import StepFailure, errno_text
 from pyrunc.linux import _syscalls
+from pyrunc.linux.constants import (
+    CLONE_NEWCGROUP,
+    CLONE_NEWIPC,
+    CLONE_NEWNET,
+    CLONE_NEWNS,
+    CLONE_NEWPID,
+    CLONE_NEWTIME,
+    CLONE_NEWUSER,
+    CLONE_NEWUTS,
+    CLONE_PARENT,
+    NS_GET_NSTYPE,
+    NSFS_MAGIC,
+    PR_SET_DUMPABLE,
+    PR_SET_PDEATHSIG,
+    PROC_SUPER_MAGIC,
+)
 
-SIGCHLD = 17
+FLAGS = {
+    "user": CLONE_NEWUSER,
+    "ipc": CLONE_NEWIPC,
+    "uts": CLONE_NEWUTS,
+    "network": CLONE_NEWNET,
+    "pid": CLONE_NEWPID,
+    "cgroup": CLONE_NEWCGROUP,
+    "time": CLONE_NEWTIME,
+    "mount": CLONE_NEWNS,
+}
+FILES = {"user": "user", "ipc": "ipc", "uts": "uts", "network": "net", "pid": "pid", "cgroup": "cgroup", "time": "time", "mount": "mnt"}
+# The order of joining: mount last, as paths mean something else after it.
+ORDER = ("ipc", "uts", "network", "pid", "cgroup", "time", "mount")
+SIGCHLD, SIGKILL = 17, 9
+EINTR_TRIES = 3
+REPORT = Struct("=ii16s16s")  # pid of init or 0, errno, call, namespace
+
+
+def open_path(path, kind):
+    """fd of the namespace at `path`, proven to be one and of this kind. OSError: EINVAL from NS_GET_NSTYPE for the wrong one.
+
+    O_NONBLOCK, as the path may be a fifo; the file system is asked before the ioctl, whose number other files use otherwise."""
+    fd = _open(path)
+    try:
+        found = kind_of(fd)
+        if found != kind:
+            e = OSError(errno.EINVAL, "is no %s namespace" % kind if found is None else "is a %s namespace, not %s" % (found, kind), path)
+            e.call = "ioctl(NS_GET_NSTYPE)"
+            raise e
+    except BaseException:
+        posix.close(fd)
+        raise
+    return fd
+
+
+def _open(path):
+    try:
+        return posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK | posix.O_NOCTTY)
+    except OSError as e:
+        e.call = "openat"
+        raise
+
+
+def kind_of(fd):
+    """'network', ... of a descriptor; None when it is no namespace."""
+    if _syscalls.fstatfs(fd)[0] != NSFS_MAGIC:
+        return None
+    flag = fcntl.ioctl(fd, NS_GET_NSTYPE)
+    for kind, number in FLAGS.items():
+        if number == flag:
+            return kind
+    return None
+
+
+def is_own(fd, kind):
+    """Whether a descriptor is the very namespace that this process is in."""
+    there, own = posix.fstat(fd), posix.stat("/proc/self/ns/" + FILES[kind])
+    return (there.st_dev, there.st_ino) == (own.st_dev, own.st_ino)
+
+
+def exists(kind):
+    """Whether this kernel has namespaces of a kind."""
+    try:
+        posix.stat("/proc/self/ns/" + FILES[kind])
+    except OSError:
+        return False
+    return True
+
+
+def join(fd, kind):
+    """setns(2). The OSError says which namespace it was (.namespace)."""
+    try:
+        _syscalls.setns(fd, FLAGS[kind])
+    except OSError as e:
+        e.namespace = kind
+        raise
+
+
+# -- the clone of init ---------------------------------------------------------------------------------------------------
 
 
 def clone_init(run):
-    """clone3 with the flags that `prepare` has gathered, into the cgroup if there is a descriptor of one. → (pid, pidfd); the
-    child gets (0, -1) and all that was in memory. OSError with .call "clone3"."""
-    return _syscalls.clone3(run.clone_flags, SIGCHLD, run.cgroup_fd)
+    """(pid, pidfd) of init in the host side, (0, -1) in init. StepFailure when the kernel refuses.
+
+    Uses run.clone_flags (new namespaces, but never the cgroup namespace), run.fds["ns:KIND"] (to be joined), run.cgroup_fd, and
+    run.time_offsets (bytes for timens_offsets, or None). Sets run.joined_ns: what init is in already; the rest of run.fds is joined by
+    init itself. Needs a go-between: a joined pid or user namespace, offsets, and any join beside a new user namespace, from within
+    which init couldn't enter what the outer one owns. run.plans["namespaces"]["pointers"] serves the error's pointer."""
+    joins = {key[3:]: fd for key, fd in run.fds.items() if key[:3] == "ns:"}
+    run.joined_ns = ()
+    offsets = run.time_offsets
+    try:
+        if offsets or "user" in joins or "pid" in joins or (joins and run.clone_flags & CLONE_NEWUSER):
+            return _by_go_between(run, joins, offsets)
+        return _clone(run.clone_flags, SIGCHLD, run.cgroup_fd)
+    except OSError as e:
+        raise _failure(e, run) from e
+
+
+def _clone(flags, exit_signal, cgroup_fd):
+    """clone3; EINTR can come from a stop signal that arrives while the new process is being made."""
+    for tries in range(EINTR_TRIES):
+        try:
+            return _syscalls.clone3(flags, exit_signal, cgroup_fd)
+        except OSError as e:
+            if e.errno != errno.EINTR or tries == EINTR_TRIES - 1:
+                raise
+    raise AssertionError
+
+
+def _by_go_between(run, joins, offsets):
+    early_cgroup = "cgroup" in joins  # from inside a foreign cgroup namespace CLONE_INTO_CGROUP is refused (nsdelegate)
+    reader, writer = posix.pipe2(posix.O_CLOEXEC)
+    try:
+        pid, pidfd = _clone(0, SIGCHLD, run.cgroup_fd if early_cgroup else -1)
+        if pid == 0:
+            if _go_between(run, joins, offsets, writer, -1 if early_cgroup else run.cgroup_fd):
+                posix.close(reader)
+                posix.close(writer)
+                return 0, -1
+            posix._exit(0)
+        posix.close(pidfd)
+        posix.close(writer)
+        writer = -1
+        report = posix.read(reader, REPORT.size)  # less than PIPE_BUF: whole, or nothing when the go-between was killed
+        posix.waitpid(pid, 0)
+    finally:
+        if writer >= 0:
+            posix.close(writer)
+        posix.close(reader)
+    if len(report) != REPORT.size:
+        e = OSError(errno.ECHILD, "the go-between ended without a word")
+        e.call = "clone3"
+        raise e
+    pid, number, call, kind = REPORT.unpack(report)
+    if number:
+        e = OSError(number, posix.strerror(number))
+        e.call, e.namespace = call.rstrip(b"\0").decode(), kind.rstrip(b"\0").decode()
+        raise e
+    return pid, posix.pidfd_open(pid)  # our child, and nobody has waited for it: the number can't be another's
+
+
+def _go_between(run, joins, offsets, writer, cgroup_fd):
+    """In the go-between. True in init; otherwise init was made, or the failure was reported. Never raises: the code of the host side
+    must not run here."""
+    try:
+        _syscalls.prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
+        flags = run.clone_flags
+        new_user = flags & CLONE_NEWUSER
+        if ("pid" in joins or "user" in joins) and (not new_user or posix.geteuid() == 0):
+            # neighbours may have CAP_SYS_PTRACE. With a new user namespace an unprivileged host still has to write init's maps
+            _syscalls.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+        proc_fd = posix.open("/proc/self", posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC) if offsets else -1
+        run.joined_ns = _join_all(joins, new_user)
+        if offsets:
+            _write_offsets(proc_fd, offsets)
+            posix.close(proc_fd)
+            flags &= ~CLONE_NEWTIME
+        pid, pidfd = _clone(flags & ~CLONE_NEWUSER | CLONE_PARENT, 0, cgroup_fd)
+        if pid == 0:
+            return True
+        posix.close(pidfd)
+        report = REPORT.pack(pid, 0, b"", b"")
+    except OSError as e:
+        call, kind = getattr(e, "call", "") or "clone3", getattr(e, "namespace", "")
+        report = REPORT.pack(0, e.errno or errno.EIO, call.encode(), kind.encode())
+    except BaseException:
+        report = REPORT.pack(0, errno.EIO, b"clone3", b"")
+    try:
+        posix.write(writer, report)
+    except OSError:
+        posix._exit(1)
+    return False
+
+
+def _join_all(joins, new_user):
+    """Joins everything, the way that works for all owners: first what the outer user namespace owns, then the user namespace, then
+    what that one owns. Returns the kinds joined."""
+    todo = [kind for kind in ORDER if kind in joins]
+    with_user = new_user or "user" in joins
+    refused = []
+    for kind in todo:
+        try:
+            join(joins[kind], kind)
+        except OSError as e:
+            if e.errno != errno.EPERM or not with_user:
+                raise
+            refused.append(kind)
+    if "user" in joins:
+        join(joins["user"], "user")
+    elif new_user:
+        try:
+            _syscalls.unshare(CLONE_NEWUSER)
+        except OSError as e:
+            e.namespace = "user"
+            raise
+    for kind in refused:
+        join(joins[kind], kind)
+    return tuple(joins)
+
+
+def _write_offsets(proc_fd, offsets):
+    """A time namespace takes offsets only while no process is in it (EACCES later), so its children-to-be get them from here."""
+    try:
+        _syscalls.unshare(CLONE_NEWTIME)
+        call = "openat"
+        fd = posix.open("timens_offsets", posix.O_WRONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW, dir_fd=proc_fd)
+        call = "fstatfs"
+        if _syscalls.fstatfs(fd)[0] != PROC_SUPER_MAGIC:
+            raise OSError(errno.EINVAL, "no procfs at /proc")
+        call = "write"
+        posix.write(fd, offsets)
+        posix.close(fd)
+    except OSError as e:
+        e.call = getattr(e, "call", None) or call
+        e.namespace = "time"
+        raise
+
+
+HINTS = {
+    errno.ENOSPC: "a limit in /proc/sys/user/max_*_namespaces is reached, or namespaces are nested too deep",
+    errno.EUSERS: "user namespaces are nested too deep",
+    errno.EAGAIN: "a limit on processes (pids.max of a cgroup, RLIMIT_NPROC) is reached",
+    errno.ENOMEM: "a pid namespace whose init has ended takes no new process",
+    errno.EBUSY: "the target cgroup has child cgroups or controllers that forbid processes in it",
+}
+
+
+def _failure(e, run):
+    """The kernel's refusal, with the namespace that it was about."""
+    kind = getattr(e, "namespace", "")
+    call = getattr(e, "call", None) or "clone3"
+    pointer = ((run.plans.get("namespaces") or {}).get("pointers") or {}).get(kind, "/linux/namespaces")
+    text = errno_text(e.errno)
+    if call == "setns":
+        words = "cannot join the %s namespace: %s" % (kind, text)
+    elif kind == "time":
+        words = "cannot set the clocks of the new time namespace: %s" % text
+        pointer = "/linux/timeOffsets"
+    else:
+        words = "cannot make the container's first process: %s" % text
+    return StepFailure(words, "namespaces.clone", "host", pointer, call, e.errno, None, HINTS.get(e.errno))
