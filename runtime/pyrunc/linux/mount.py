@@ -1,0 +1,181 @@
+"""Mounts by descriptor: clone a tree, make a new file system, give it attributes, put it somewhere.
+
+Its one rule: what is mounted and where is named by descriptors, so that no path is looked up twice. A mount is complete, with all its
+flags, before it is attached. OSError carries `.call`; from `new` also `.log` (what the file system itself said) and `.word`.
+"""
+
+import errno
+import posix
+import time
+
+from pyrunc.linux import _syscalls, constants as c, fs
+
+# Flags of mount(2) that belong to the file system, and their words for fsconfig(2).
+SUPERBLOCK = (
+    (c.MS_RDONLY, "ro"),
+    (c.MS_SYNCHRONOUS, "sync"),
+    (c.MS_MANDLOCK, "mand"),
+    (c.MS_DIRSYNC, "dirsync"),
+    (c.MS_LAZYTIME, "lazytime"),
+)
+OLD_ONLY = c.MS_SILENT | c.MS_I_VERSION | c.MS_POSIXACL  # there is no word for these
+VALUE_LIMIT = 255  # of fsconfig(2)
+LOG_LINES = 16
+
+
+def clone(path, recursive=False, dir_fd=c.AT_FDCWD, flags=0):
+    """-> fd of a detached copy of what is mounted at `path`."""
+    flags |= c.OPEN_TREE_CLONE | c.OPEN_TREE_CLOEXEC
+    try:
+        return _syscalls.open_tree(dir_fd, path, flags | c.AT_RECURSIVE if recursive else flags)
+    except OSError as e:
+        e.filename = path or None
+        raise
+
+
+def clone_fd(fd, recursive=False):
+    """-> fd of a detached copy of the mount, from what `fd` stands for downwards."""
+    return clone(b"", recursive, fd, c.AT_EMPTY_PATH)
+
+
+def attach(tree_fd, target_fd):
+    """Puts a detached mount on what `target_fd` stands for. Afterwards `tree_fd` stands for the root of the mount in its place."""
+    _syscalls.move_mount(tree_fd, b"", target_fd, b"", c.MOVE_MOUNT_F_EMPTY_PATH | c.MOVE_MOUNT_T_EMPTY_PATH)
+
+
+def setattr(fd, attr_set, attr_clr, recursive=False, propagation=0, userns_fd=0):
+    """mount_setattr(2) on the mount of `fd`, which must be its root."""
+    flags = c.AT_EMPTY_PATH | (c.AT_RECURSIVE if recursive else 0)
+    _syscalls.mount_setattr(fd, b"", flags, attr_set, attr_clr, propagation, userns_fd)
+
+
+def propagate(fd, flag):
+    """`flag`: MS_PRIVATE, MS_SHARED, MS_SLAVE or MS_UNBINDABLE, with or without MS_REC."""
+    setattr(fd, 0, 0, bool(flag & c.MS_REC), flag & ~c.MS_REC)
+
+
+def new(fstype, source, flags, attributes, words=()):
+    """-> fd of a new detached mount. `flags`: MS_* for the file system; `attributes`: MOUNT_ATTR_* of the mount; `words`: its options,
+    in order. On failure the OSError has `.log` and `.word`, the index of the option that was refused (None: something else)."""
+    context = _syscalls.fsopen(fstype, c.FSOPEN_CLOEXEC)
+    at = None
+    try:
+        if source:
+            _syscalls.fsconfig(context, c.FSCONFIG_SET_STRING, "source", source, 0)
+        for bit, name in SUPERBLOCK:
+            if flags & bit:
+                _syscalls.fsconfig(context, c.FSCONFIG_SET_FLAG, name, None, 0)
+        for at, word in enumerate(words):  # noqa: B007
+            for key, value in _settings(fstype, word):
+                _set(context, key, value)
+        at = None
+        _syscalls.fsconfig(context, c.FSCONFIG_CMD_CREATE, None, None, 0)
+        return _syscalls.fsmount(context, c.FSMOUNT_CLOEXEC, attributes)
+    except OSError as e:
+        e.word = at
+        e.log = _log(context)
+        raise
+    finally:
+        posix.close(context)
+
+
+def old(fstype, source, target_fd, flags, data, proc):
+    """mount(2) on what `target_fd` stands for: for what fsconfig(2) has no words for. The path to it leads through `proc`, our own
+    procfs, and is relative, as that one is attached nowhere."""
+    back = fs.open(".", posix.O_PATH | posix.O_DIRECTORY)
+    links = None
+    try:
+        links = proc.open("thread-self/fd", posix.O_PATH | posix.O_DIRECTORY)
+        fs.fchdir(links)
+        try:
+            _syscalls.mount(source or None, "%d" % target_fd, fstype or None, flags, data or None)
+        finally:
+            fs.fchdir(back)
+    finally:
+        fs.close(back, links)
+
+
+def make_readonly(fd, tries=5, pause_ms=100):
+    """Read-only, all else as it is. A file that is just being written makes the kernel say EBUSY; then it is tried again."""
+    while True:
+        try:
+            return setattr(fd, c.MOUNT_ATTR_RDONLY, 0)
+        except OSError as e:
+            tries -= 1
+            if e.errno != errno.EBUSY or not tries:
+                raise
+        time.sleep(pause_ms / 1000)
+
+
+def flags_of(fd):
+    """f_flags of statfs(2)."""
+    return _syscalls.fstatfs(fd)[1]
+
+
+def magic(fd):
+    """f_type of statfs(2)."""
+    return _syscalls.fstatfs(fd)[0]
+
+
+def _set(context, key, value):
+    if value is None:
+        _syscalls.fsconfig(context, c.FSCONFIG_SET_FLAG, key, None, 0)
+    else:
+        _syscalls.fsconfig(context, c.FSCONFIG_SET_STRING, key, value, 0)
+
+
+def _settings(fstype, word):
+    """One option word -> [(key, value or None)]. Several in one word stand between commas, as mount(2) has it."""
+    if "context=" in word[:12]:  # SELinux: quotes keep the commas of the label together, and are no part of it
+        key, _, value = word.partition("=")
+        return [(key, value.strip('"'))]
+    found = []
+    for piece in _split(word, ",", fstype == "overlay"):
+        key, equals, value = piece.partition("=")
+        if fstype == "overlay" and key == "lowerdir" and len(value) > VALUE_LIMIT:
+            found += _layers(value)
+        elif piece:
+            found.append((key, value if equals else None))
+    return found
+
+
+def _split(text, mark, escapes):
+    if mark not in text:
+        return [text]
+    if not escapes:
+        return text.split(mark)
+    pieces, begin, at = [], 0, 0
+    while at < len(text):
+        if text[at] == "\\":
+            at += 1
+        elif text[at] == mark:
+            pieces.append(text[begin:at])
+            begin = at + 1
+        at += 1
+    return pieces + [text[begin:]]
+
+
+def _layers(value):
+    """A long list of overlay layers, one by one (Linux 6.7); '::' begins those that hold data only."""
+    found, key = [], "lowerdir+"
+    for layer in _split(value, ":", True):
+        if not layer:
+            key = "datadir+"
+            continue
+        found.append((key, layer.replace("\\:", ":").replace("\\,", ",").replace("\\\\", "\\")))
+    return found
+
+
+def _log(context):
+    """What the file system said about it: ['tmpfs: Bad value for ...']."""
+    lines = []
+    while len(lines) < LOG_LINES:
+        try:
+            line = posix.read(context, 8192)
+        except OSError as e:
+            if e.errno not in (errno.ENODATA, errno.EINVAL):
+                lines.append("log: errno %d" % e.errno)
+            break
+        text = line.decode("utf-8", "replace").strip()
+        lines.append(text[2:] if text[1:2] == " " else text)
+    return lines

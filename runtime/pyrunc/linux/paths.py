@@ -1,0 +1,169 @@
+"""The one resolver of paths inside a container's root, and the one maker of what is missing on the way.
+
+Its one rule: a path of the config or the image never meets the kernel but below a descriptor of the root, with
+RESOLVE_IN_ROOT or one component at a time (the class of CVE-2019-18837, CVE-2021-30465, CVE-2024-45310). A name that was resolved
+once is not resolved again: callers act on the descriptor, and check with `verify` that it still is what the path leads to.
+
+Links are followed inside the root, also dangling ones (an image's /etc/resolv.conf may point into an empty /run): what they
+name is then made there. Links of /proc are never jumped through, at most their text is read as a path inside the root.
+"""
+
+import errno
+import posix
+
+from pyrunc.linux import _syscalls, constants, fs
+
+RETRIES = 128  # a rename somewhere on the path makes the kernel give up with EAGAIN; a loop of them must not hold us for ever
+LINKS = 40  # as the kernel
+
+
+def clean(path):
+    """'/a//./b/../c/' -> '/a/c'; relative ones start at '/'; '..' stops there. By text alone."""
+    kept = []
+    for name in path.split("/"):
+        if name == "..":
+            del kept[-1:]
+        elif name and name != ".":
+            kept.append(name)
+    return "/" + "/".join(kept)
+
+
+def resolve(root_fd, path, flags=posix.O_PATH, plain=False):
+    """-> fd of what `path` leads to inside the root. `plain`: ELOOP if any component is a link."""
+    how = constants.RESOLVE_IN_ROOT | constants.RESOLVE_NO_MAGICLINKS
+    if plain:
+        how |= constants.RESOLVE_NO_SYMLINKS
+    left = RETRIES
+    while True:
+        try:
+            return _syscalls.openat2(root_fd, path, flags | posix.O_CLOEXEC, 0, how)
+        except OSError as e:
+            if e.errno not in (errno.EAGAIN, errno.EXDEV) or not left:  # EXDEV: a rename took us out of the root for a moment
+                e.filename = path
+                raise
+        left -= 1
+
+
+def make_dir(root_fd, path, mode=0o755, plain=False):
+    """-> O_PATH fd of the directory `path`, it and its parents made where they are missing. ENOTDIR if it is something else."""
+    fd = _found(root_fd, path, plain)
+    if fd is None:
+        fd = _walk(root_fd, path, mode, None, plain)
+    if fs.kind(fd) != fs.S_IFDIR:
+        posix.close(fd)
+        raise fs.failure(errno.ENOTDIR, "openat2", path)
+    return fd
+
+
+def make_file(root_fd, path, mode=0o644, dir_mode=0o755, plain=False):
+    """-> O_PATH fd of what `path` leads to; an empty file is made where nothing is. What is found may be of any type."""
+    fd = _found(root_fd, path, plain)
+    return _walk(root_fd, path, dir_mode, mode, plain) if fd is None else fd
+
+
+def parent(root_fd, path, mode=0o755):
+    """-> (fd of the directory that holds the last component, its name); the directory is made where it is missing."""
+    folder, _, name = clean(path).rpartition("/")
+    return make_dir(root_fd, folder or "/", mode), name
+
+
+def mount_id(fd):
+    """The id of the mount that `fd` is on, as in mountinfo."""
+    return _syscalls.statx(fd, b"", constants.AT_EMPTY_PATH, constants.STATX_MNT_ID)[9]
+
+
+def is_mount_root(fd):
+    return bool(_syscalls.statx(fd, b"", constants.AT_EMPTY_PATH, 0)[10] & constants.STATX_ATTR_MOUNT_ROOT)
+
+
+def verify(root_fd, path, mount, plain=False):
+    """-> O_PATH fd of `path`, resolved once more: it must lead to the mount with the id `mount`. ESTALE if somebody moved things."""
+    fd = resolve(root_fd, path, posix.O_PATH, plain)
+    if mount_id(fd) != mount:
+        posix.close(fd)
+        raise fs.failure(errno.ESTALE, "openat2", path)
+    return fd
+
+
+def _found(root_fd, path, plain):
+    try:
+        return resolve(root_fd, path, posix.O_PATH, plain)
+    except FileNotFoundError:
+        return None
+
+
+def _split(path):
+    return [name for name in reversed(path.split("/")) if name and name != "."]
+
+
+def _walk(root_fd, path, dir_mode, file_mode, plain):
+    """One component at a time, each looked at before it is entered. file_mode None: the last one is a directory too."""
+    todo, names, here, links, tries = _split(path), [], root_fd, 0, 0
+    try:
+        while todo:
+            name = todo.pop()
+            if name == "..":
+                names = names[:-1]
+                here = _step(root_fd, here, resolve(root_fd, "/".join(names) or "/", posix.O_PATH | posix.O_DIRECTORY, True))
+                continue
+            try:
+                fd = fs.open(name, posix.O_PATH | posix.O_NOFOLLOW, dir_fd=here)
+            except FileNotFoundError:
+                tries += 1
+                if tries > RETRIES:
+                    raise
+                _make(here, name, dir_mode, None if todo else file_mode)
+                todo.append(name)
+                continue
+            kind = fs.kind(fd)
+            if kind == fs.S_IFLNK:
+                links += 1
+                target = _target(fd, path, links if not plain else LINKS + 1)
+                todo += _split(target)
+                if target[:1] == "/":
+                    names = []
+                    here = _step(root_fd, here, root_fd)
+                continue
+            here = _step(root_fd, here, fd)
+            names.append(name)
+            if kind != fs.S_IFDIR and todo:
+                raise fs.failure(errno.ENOTDIR, "openat", path)
+    except OSError as e:
+        _step(root_fd, here, root_fd)
+        e.filename = path
+        raise
+    return posix.dup(here) if here == root_fd else here
+
+
+def _step(root_fd, old, new):
+    """Leaves `old` for `new`."""
+    if old != root_fd:
+        posix.close(old)
+    return new
+
+
+def _target(fd, path, links):
+    """The text of the link that `fd` stands for; closes it."""
+    try:
+        if links > LINKS:
+            raise fs.failure(errno.ELOOP, "openat2", path)
+        target = fs.readlink("", dir_fd=fd)
+        if not target:
+            raise fs.failure(errno.ENOENT, "readlinkat", path)
+        return target
+    finally:
+        posix.close(fd)
+
+
+def _make(here, name, dir_mode, file_mode):
+    """One missing name. That it is there by now is no error: it is looked at again. The umask is ours, not the container's."""
+    umask = posix.umask(0)
+    try:
+        if file_mode is None:
+            fs.mkdir(name, dir_mode, dir_fd=here)
+        else:
+            posix.close(fs.open(name, posix.O_RDONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_NONBLOCK, file_mode, here))
+    except FileExistsError:
+        return
+    finally:
+        posix.umask(umask)
