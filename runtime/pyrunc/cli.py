@@ -6,6 +6,7 @@ accepted except for exec, ps and kill, where the first positional ends them. Thi
 that is needed only for help or errors stands here.
 """
 
+import posix
 import sys
 
 from pyrunc.errors import Bug, PyruncError, UsageError
@@ -145,6 +146,7 @@ def main(argv):
 
     top = {}
     command = None
+    _stdio()
     try:
         try:
             top, command, options, args = parse(argv)
@@ -168,6 +170,15 @@ def main(argv):
         return 130
     except Exception as e:  # the end of the road: nothing may reach the user as a traceback
         return log.fail(Bug("internal error: %s: %s" % (type(e).__name__, e), hint="--debug shows where; please report it"), command, e)
+
+
+def _stdio():
+    """Opens /dev/null where 0, 1 or 2 is closed: the first file that we open would else become the container's output."""
+    for fd in (0, 1, 2):
+        try:
+            posix.fstat(fd)
+        except OSError:
+            posix.set_inheritable(posix.open("/dev/null", posix.O_RDWR), True)
 
 
 def _log_options(argv):

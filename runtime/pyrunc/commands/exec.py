@@ -24,6 +24,7 @@ def main(options, args):
         "detach": options.get("detach", False),
         "pid_file": options.get("pid_file"),
         "cgroup": options.get("cgroup"),
+        "attended": not options.get("detach", False),
     }
     prepare.check_terminal({"process": process}, asked)
     run = join.prepare(box, process, asked)

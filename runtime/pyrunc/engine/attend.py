@@ -14,10 +14,9 @@ from _struct import pack, unpack
 
 from pyrunc.engine.handshake import MSG_CMSG_CLOEXEC, SCM_RIGHTS
 from pyrunc.errors import StepFailure
-from pyrunc.linux import _syscalls, pidfd
+from pyrunc.linux import pidfd, prctl
 
 TCGETS, TCSETSW, TIOCGWINSZ, TIOCSWINSZ = 0x5401, 0x5403, 0x5413, 0x5414
-PR_SET_CHILD_SUBREAPER = 36
 SIGCHLD, SIGURG, SIGWINCH, SIGKILL, SIGSTOP, SIGPIPE = 17, 23, 28, 9, 19, 13
 EIO = 5
 CHUNK = 32768
@@ -110,7 +109,7 @@ class Terminal:
 
 def be_subreaper():
     """Orphans of the container without an own pid namespace come to us (prctl(2))."""
-    _syscalls.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    prctl.set_child_subreaper(True)
 
 
 class Relay:

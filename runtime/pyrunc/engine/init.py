@@ -11,7 +11,7 @@ import _signal
 from pyrunc.engine import barrier, handshake, rows
 from pyrunc.engine.order import CREATE
 from pyrunc.errors import PyruncError
-from pyrunc.linux import _syscalls, constants
+from pyrunc.linux import _syscalls
 from pyrunc.linux import prctl as _prctl
 
 PIPE_BUF = 4096
@@ -36,7 +36,7 @@ def _life(run, link, gate_fd, result_fd):
     posix.setsid()
     run.link = link
     link.expect(handshake.PLACED)
-    _syscalls.prctl(constants.PR_SET_DUMPABLE, 0, 0, 0, 0)
+    _prctl.set_dumpable(False)
     rows.walk(CREATE, "setup", "init", run)
     link.send(handshake.HOOKS)
     link.expect(handshake.HOOKS_DONE)

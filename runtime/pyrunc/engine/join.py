@@ -68,7 +68,7 @@ def execute(run):
         run.root_fd = posix.open("/proc/%d/root" % run.init_pid, constants.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
         opened.append(run.root_fd)
         joins = _namespaces(run.init_pid, opened)
-        if pidfd.is_dead(init_fd):  # what was opened may belong to a stranger with the same number
+        if pidfd.wait(init_fd, 0):  # what was opened may belong to a stranger with the same number
             raise StateError(CALLER_TEXT["exec-stopped"], box.id, "stopped")
         rows.walk(EXEC, "prepare", "host", run)
         _terminal(run)
