@@ -1,0 +1,47 @@
+"""ps [--format table|json] ID [PS-ARGS...]: the processes of a container's cgroup, as pids or as the rows that ps(1) has for them."""
+
+from pyrunc import lean
+from pyrunc.cgroup import kill
+from pyrunc.engine.prepare import open_state
+from pyrunc.errors import StepFailure, UsageError, quote
+from pyrunc.linux import spawn
+
+PS = ("/usr/bin/ps", "/bin/ps")
+LIMIT = 16 << 20
+TIMEOUT_MS = 30_000
+
+
+def main(options, args):
+    style = options.get("format", "table")
+    if style not in ("table", "json"):
+        raise UsageError("invalid format option: %s" % quote(style), "ps", "format", "use table or json")
+    box = open_state(options, args[0])
+    pids = kill.procs(box.state.get("cgroup_paths") or {})
+    if style == "json":
+        lean.write_all(1, (lean.dumps(pids or None) + "\n").encode())
+        return 0
+    lean.write_all(1, "\n".join(rows(_output(args[1:] or ["-ef"]), set(pids))).encode("utf-8", "surrogateescape") + b"\n")
+    return 0
+
+
+def rows(text, pids):
+    """The header and the lines whose PID column is one of `pids`. StepFailure when there is no such column."""
+    lines = text.rstrip("\n").split("\n")
+    titles = lines[0].split()
+    if "PID" not in titles:
+        raise StepFailure("couldn't find PID field in ps output", "ps", "host", hint="ask ps for the pid as well")
+    column = titles.index("PID")
+    kept = [lines[0]]
+    for line in lines[1:]:
+        fields = line.split()
+        if len(fields) > column and fields[column].isdigit() and int(fields[column]) in pids:
+            kept.append("".join(c if c.isprintable() else "?" for c in line))
+    return kept
+
+
+def _output(arguments):
+    for path in PS:
+        done = spawn.capture([path, *arguments], LIMIT, TIMEOUT_MS)
+        if done is not None:
+            return done
+    raise StepFailure("no ps(1) on this host", "ps", "host", path=PS[0], hint="install procps, or use --format json")
