@@ -86,7 +86,7 @@ EXEC = (
     ("prepare", "seccomp", "host_compile", "the helper process must have ended before anything joins"),
     ("prepare", "terminal", "host_connect", "the socket path belongs to the caller's root and cwd"),
     ("pty", "terminal", "exec_open", "in the container's devpts, through its root; nothing of ours has to go in for it"),
-    ("prepare", "scheduling", "exec_before", "the initial affinity is inherited by the clone"),
+    ("prepare", "scheduling", "exec_initial", "the initial affinity is inherited by the clone"),
     ("outside", "labels", "exec_op", "written through the host's procfs; takes effect at execve"),
     ("tail", "engine", "op_session", ""),
     ("tail", "personality", "exec_op", ""),
@@ -107,7 +107,8 @@ EXEC = (
     ("tail", "engine", "op_close", "after the last use of any descriptor"),
     ("tail", "program", "op_exec", ""),
     ("limits", "oom", "host_write", "needs the host's rights"),
-    ("limits", "scheduling", "exec_apply", "after the cpuset clips the mask"),
+    ("limits", "scheduling", "host_affinity", "after the cpuset clips the mask"),
+    ("limits", "scheduling", "exec_set", ""),
     ("limits", "rlimits", "host_apply", ""),
 )
 
