@@ -1,0 +1,201 @@
+"""Rules for devices on cgroup v2: an eBPF program, assembled here and attached to the cgroup.
+
+Documentation/admin-guide/cgroup-v2.rst (Device controller), bpf(2). Its one rule: the program asks the rules from the last to the
+first, and every requested letter of r, w, m is answered by the last rule that names it; what no rule names is denied. So a deny may
+lie inside of an earlier wildcard, which v1 can't do.
+"""
+
+import errno
+import posix
+import sys
+from _struct import pack
+
+from pyrunc.cgroup import fs
+from pyrunc.cgroup.devices_rules import AT, FULL
+from pyrunc.errors import StepFailure, errno_text
+from pyrunc.linux import _syscalls
+
+PROG_TYPE = 15  # BPF_PROG_TYPE_CGROUP_DEVICE
+ATTACH_TYPE = 6  # BPF_CGROUP_DEVICE
+ALLOW_MULTI = 2  # BPF_F_ALLOW_MULTI: programs of parents and ours must all agree
+REPLACE = 4  # BPF_F_REPLACE, since kernel 5.6
+RLIMIT_MEMLOCK = 8
+UNLIMITED = (1 << 64) - 1
+TYPES = {"b": 1, "c": 2}
+LETTERS = {"m": 1, "r": 2, "w": 4}
+
+# registers
+ANSWER, CONTEXT, TYPE, ACCESS, MAJOR, MINOR, SCRATCH = 0, 1, 2, 3, 4, 5, 6
+# opcodes: class | size or operation | source
+LOAD_WORD, AND32, SHIFT32, COPY64, AND64, MOVE64 = 0x61, 0x54, 0x74, 0xBF, 0x57, 0xB7
+JUMP_NOT_EQUAL, JUMP_EQUAL, EXIT = 0x55, 0x15, 0x95
+
+
+def _insn(code, dst=0, src=0, offset=0, value=0):
+    registers = dst | src << 4 if sys.byteorder == "little" else dst << 4 | src
+    return pack("=BBhi", code, registers, offset, value)
+
+
+def _return(answer):
+    return [_insn(MOVE64, ANSWER, value=answer), _insn(EXIT)]
+
+
+def program(rules):
+    """[[allow, type, major, minor, access], …] -> instructions as bytes.
+
+    The context is {u32 type | access << 16; u32 major; u32 minor}. ACCESS holds the letters that are still to be answered."""
+    out = [
+        _insn(LOAD_WORD, TYPE, CONTEXT, 0),
+        _insn(COPY64, ACCESS, TYPE),
+        _insn(AND32, TYPE, value=0xFFFF),
+        _insn(SHIFT32, ACCESS, value=16),
+        _insn(LOAD_WORD, MAJOR, CONTEXT, 4),
+        _insn(LOAD_WORD, MINOR, CONTEXT, 8),
+    ]
+    for rule in reversed(rules):
+        body = _rule(*rule)
+        if body is None:
+            continue
+        out += body
+        if _ends(rule):
+            return b"".join(out)
+    return b"".join(out + _return(0))
+
+
+def _ends(rule):
+    """Nothing before a rule for everything can matter."""
+    _allow, kind, major, minor, access = rule
+    return kind == "a" and major == -1 and minor == -1 and set(access) == set(FULL)
+
+
+def _rule(allow, kind, major, minor, access):
+    """The instructions of one rule; they fall through to what comes behind when it has not decided. None: it can match nothing."""
+    if major >= 1 << 31 or minor >= 1 << 31:
+        return None  # no such device number exists, and the comparison would read the value as negative
+    bits = sum(LETTERS[c] for c in set(access))
+    body = []
+    if bits != 7:
+        if allow:
+            body.append(_insn(AND32, ACCESS, value=7 & ~bits))
+            body.append(_insn(JUMP_NOT_EQUAL, ACCESS, offset=2, value=0))
+        else:
+            body += [_insn(COPY64, SCRATCH, ACCESS), _insn(AND64, SCRATCH, value=bits)]
+            body.append(_insn(JUMP_EQUAL, SCRATCH, offset=2, value=0))
+    body += _return(1 if allow else 0)
+    tests = []
+    if kind != "a":
+        tests.append((TYPE, TYPES[kind]))
+    if major != -1:
+        tests.append((MAJOR, major))
+    if minor != -1:
+        tests.append((MINOR, minor))
+    head = []
+    for left, (register, value) in zip(range(len(tests) - 1, -1, -1), tests):
+        head.append(_insn(JUMP_NOT_EQUAL, register, offset=len(body) + left, value=value))
+    return head + body
+
+
+def allows_everything(rules):
+    """Whether no program is needed: nothing is denied since the last rule for everything, which allows."""
+    for rule in reversed(rules):
+        if not rule[0]:
+            return False
+        if _ends(rule):
+            return True
+    return False
+
+
+def apply(path, rules, bearable):
+    """Puts the program for `rules` in the place of whatever is attached to the cgroup itself. bearable: we are not root in the
+    initial user namespace, where the kernel loads no such program and nodes can't be made either. StepFailure."""
+    fd = fs.open_dir(path, "unified")
+    try:
+        old = _attached(fd)
+        if allows_everything(rules):
+            _detach(fd, old)
+            return
+        try:
+            prog = _load(program(rules))
+        except OSError as e:
+            if bearable and e.errno in fs.REFUSED:
+                return
+            raise _failure(e, path, "load") from None
+        try:
+            _attach(fd, prog, old)
+        except OSError as e:
+            if bearable and e.errno in fs.REFUSED:
+                return
+            raise _failure(e, path, "attach") from None
+        finally:
+            posix.close(prog)
+    finally:
+        posix.close(fd)
+
+
+def _failure(e, path, what):
+    text = "the kernel does not let us" if e.errno in fs.REFUSED else errno_text(e.errno)
+    log = (getattr(e, "log", None) or b"")
+    log = log.decode("ascii", "replace") if isinstance(log, bytes) else log
+    hint = "the verifier says: %s" % log.strip("\0\n ")[-300:] if log.strip("\0\n ") else None
+    return StepFailure("unable to %s the device program: %s" % (what, text), None, None, AT, getattr(e, "call", None), e.errno, path, hint)
+
+
+def _load(insns):
+    """Kernels before 5.11 charge programs to RLIMIT_MEMLOCK and say EPERM when it is too low: then it is lifted, once."""
+    try:
+        return _syscalls.bpf_prog_load(PROG_TYPE, insns, "Apache", "pyrunc_devices", 0)
+    except OSError as e:
+        if e.errno != errno.EPERM or not _lift_memlock():
+            raise
+    return _syscalls.bpf_prog_load(PROG_TYPE, insns, "Apache", "pyrunc_devices", 0)
+
+
+def _lift_memlock():
+    if _syscalls.prlimit(0, RLIMIT_MEMLOCK, None, None)[0] == UNLIMITED:
+        return False
+    try:
+        _syscalls.prlimit(0, RLIMIT_MEMLOCK, UNLIMITED, UNLIMITED)
+    except OSError:
+        return False  # then the kernel's EPERM is the error
+    return True
+
+
+def _attached(fd):
+    """Descriptors of the programs that are attached to this very cgroup."""
+    out = []
+    try:
+        ids = _syscalls.bpf_prog_query(fd, ATTACH_TYPE, 0)
+    except OSError as e:
+        if e.errno in (errno.EINVAL, errno.ENOSYS) + fs.REFUSED:
+            return []  # a kernel without queries, or no rights to ask: nothing of ours can be there
+        raise
+    for number in ids:
+        try:
+            out.append(_syscalls.bpf_prog_get_fd_by_id(number))
+        except OSError as e:
+            if e.errno != errno.ENOENT:
+                raise
+    return out
+
+
+def _attach(fd, prog, old):
+    """One old program is replaced in one act; otherwise the new one goes in before the old ones go, so that no instant is open."""
+    if len(old) == 1:
+        try:
+            _syscalls.bpf_prog_attach(fd, prog, ATTACH_TYPE, ALLOW_MULTI | REPLACE, old[0])
+        except OSError as e:
+            if e.errno != errno.EINVAL:  # before 5.6
+                raise
+        else:
+            posix.close(old[0])
+            return
+    _syscalls.bpf_prog_attach(fd, prog, ATTACH_TYPE, ALLOW_MULTI)
+    _detach(fd, old)
+
+
+def _detach(fd, old):
+    for prog in old:
+        try:
+            _syscalls.bpf_prog_detach(fd, prog, ATTACH_TYPE)
+        finally:
+            posix.close(prog)

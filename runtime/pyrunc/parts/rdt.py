@@ -1,0 +1,358 @@
+"""/linux/intelRdt: the resctrl group of the container, its shares of cache and memory bandwidth, its monitoring group.
+
+runtime-spec, config-linux.md#intelrdt; Documentation/filesystems/resctrl.rst. Its one rule: a class of service that the config
+names belongs to somebody else: it is joined and compared, never rewritten and never removed. Without the property nothing is touched.
+"""
+
+import errno
+import posix
+
+from pyrunc.errors import Refusal, StepFailure, Unsupported, errno_text, quote
+from pyrunc.lean import fsdecode, fsencode, read_fd, read_file
+from pyrunc.linux import _syscalls
+
+KEY = "/linux/intelRdt"
+SECTION = "config-linux.md#intelrdt"
+MAGIC = 0x7655821
+RESERVED = ("info", "mon_groups", "mon_data")
+O_DIR = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
+
+
+def plan(node, ctx):
+    """Node: the intelRdt object. Entry: {"root": mount point, "group": name ("" is the root group), "named": the config gave closID,
+    "schemata": [lines], "monitor": name of the monitoring group or None}.
+
+    Refusals: a closID that is no plain name, a schema of more than one line or of the wrong resource. Unsupported: no resctrl, or
+    hardware without the resource."""
+    rdt = node.get(KEY)
+    if rdt is None:
+        return None
+    root = find_root()
+    if root is None:
+        raise Unsupported("intelRdt is specified in config, but Intel RDT is not enabled", KEY, "a mounted resctrl file system")
+    closid = rdt.get("closID", "")
+    _check_name(closid or ctx.id, "closID")
+    lines = _schemata(rdt, root)
+    group = "" if closid == "/" else closid or ctx.id
+    monitor = ctx.id if rdt.get("enableMonitoring") else None
+    return {"root": root, "group": group, "named": bool(closid), "schemata": lines, "monitor": monitor}
+
+
+def _check_name(name, key):
+    if name == "/":
+        return
+    if name in (".", "..") or "/" in name or name in RESERVED or len(name) > 255 or any(c < " " for c in name):
+        raise Refusal("invalid intelRdt.ClosID %s" % quote(name), "%s/%s" % (KEY, key), "use one plain name, or / for the root group", SECTION)
+
+
+def _schemata(rdt, root):
+    """The lines for the file `schemata`: l3CacheSchema, memBwSchema, then those of `schemata`."""
+    lines = []
+    for key, prefix, info, what in (("l3CacheSchema", "L3", "L3", "CAT"), ("memBwSchema", "MB:", "MB", "MBA")):
+        line = rdt.get(key)
+        if not line:
+            continue
+        pointer = "%s/%s" % (KEY, key)
+        _check_line(line, pointer)
+        if not line.lstrip().startswith(prefix):
+            raise Refusal("%s does not begin with %s" % (quote(line), prefix), pointer, section=SECTION)
+        if not any(exists("%s/info/%s" % (root, name)) for name in ((info, "L3CODE") if info == "L3" else (info,))):
+            raise Unsupported("intelRdt.%s is specified in config, but Intel RDT/%s is not enabled" % (key, what), pointer, "Intel RDT/" + what)
+        lines.append(line)
+    for number, line in enumerate(rdt.get("schemata", ())):
+        _check_line(line, "%s/schemata/%d" % (KEY, number))
+        lines.append(line)
+    return lines
+
+
+def _check_line(line, pointer):
+    if "\n" in line or "\0" in line or ":" not in line:
+        raise Refusal("%s is not one line of the form RESOURCE:DOMAIN=VALUE" % quote(line), pointer, section=SECTION)
+
+
+def find_root():
+    """Mount point of resctrl, or None."""
+    for line in fsdecode(read_file("/proc/self/mountinfo", 256 << 20)).split("\n"):
+        head, _, tail = line.partition(" - ")
+        if tail.startswith("resctrl "):
+            return head.split(" ")[4]
+    return None
+
+
+def exists(path):
+    try:
+        posix.stat(fsencode(path))
+    except OSError:
+        return False
+    return True
+
+
+# --- groups
+
+
+def _open(root, *names):
+    """Descriptor of a directory below the mount point; OSError with path. ENODEV when it is not in resctrl."""
+    path = "/".join((root,) + tuple(n for n in names if n))
+    fd = posix.open(fsencode(path), O_DIR)
+    if not in_resctrl(fd):
+        posix.close(fd)
+        raise OSError(errno.ENODEV, "not in a resctrl file system", path)
+    return fd
+
+
+def in_resctrl(fd):
+    return _syscalls.fstatfs(fd)[0] == MAGIC
+
+
+def _write(fd, name, text, path):
+    try:
+        file = posix.open(name, posix.O_WRONLY | posix.O_NOFOLLOW | posix.O_CLOEXEC, dir_fd=fd)
+        try:
+            posix.write(file, fsencode(text))
+        finally:
+            posix.close(file)
+    except OSError as e:
+        new = OSError(e.errno, e.strerror, "%s/%s" % (path, name))
+        new.call = "write"
+        raise new from None
+
+
+def _read(fd, name):
+    try:
+        file = posix.open(name, posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_CLOEXEC, dir_fd=fd)
+    except OSError:
+        return ""
+    try:
+        return fsdecode(read_fd(file, 1 << 20))
+    finally:
+        posix.close(file)
+
+
+def _path(entry):
+    return "/".join(x for x in (entry["root"], entry["group"]) if x)
+
+
+def host_make(entry, run):
+    """Host side, before the clone. Makes the group (and the monitoring group), after recording which of them are new. StepFailure:
+    a named class that has no schema in the config must be there already; the hardware's classes are used up. undo_make."""
+    path = _path(entry)
+    there = exists(path)
+    if not there and entry["named"] and not entry["schemata"]:
+        raise StepFailure("the class of service %s does not exist" % quote(entry["group"]), pointer=KEY + "/closID", path=path, hint="give it a schema, or make it first")
+    record = {"made": not there, "monitor": False}
+    if entry["monitor"]:
+        record["monitor"] = not exists("%s/mon_groups/%s" % (path, entry["monitor"]))
+    run.record("rdt", record)
+    if not there:
+        _mkdir(entry["root"], (), entry["group"], KEY, "class of service")
+    if record["monitor"]:
+        _mkdir(entry["root"], (entry["group"], "mon_groups"), entry["monitor"], KEY + "/enableMonitoring", "monitoring group")
+
+
+def _mkdir(root, above, name, pointer, what):
+    fd = _open(root, *above)
+    try:
+        posix.mkdir(name, 0o755, dir_fd=fd)
+    except OSError as e:
+        if e.errno == errno.EEXIST:
+            return
+        text = "the hardware has no more of them" if e.errno == errno.ENOSPC else errno_text(e.errno)
+        raise StepFailure("cannot make the %s %s: %s" % (what, quote(name), text), None, None, pointer, "mkdirat", e.errno, root) from None
+    finally:
+        posix.close(fd)
+
+
+def host_place(entry, run):
+    """Host side, init waits; also for a process of exec, with run.pid its pid. Threads made later stay in the group."""
+    for names in _groups(entry):
+        fd = _open(entry["root"], *names)
+        try:
+            _write(fd, "tasks", "%d" % run.pid, "/".join((entry["root"],) + names))
+        finally:
+            posix.close(fd)
+
+
+def _groups(entry):
+    yield (entry["group"],) if entry["group"] else ()
+    if entry["monitor"]:
+        yield ((entry["group"],) if entry["group"] else ()) + ("mon_groups", entry["monitor"])
+
+
+def host_apply(entry, run):
+    """Host side, before the hooks. Writes the schemata in one go; those of a class that was there are compared. StepFailure with
+    the kernel's own reason (info/last_cmd_status)."""
+    if not entry["schemata"]:
+        return
+    record = _record(run)
+    fd = _open(entry["root"], entry["group"])
+    try:
+        if entry["named"] and not record.get("made"):
+            _compare(entry, _read(fd, "schemata"))
+            return
+        _set(fd, entry, entry["schemata"])
+    finally:
+        posix.close(fd)
+
+
+def _record(run):
+    box = getattr(run, "box", None)
+    return (box.state.get("rdt") if box is not None else None) or {}
+
+
+def _set(fd, entry, lines):
+    try:
+        _write(fd, "schemata", "".join(line + "\n" for line in lines), _path(entry))
+    except OSError as e:
+        reason = last_status(entry["root"]) or errno_text(e.errno)
+        raise StepFailure("unable to set the schemata %s: %s" % (quote("; ".join(lines)), reason), None, None, KEY, "write", e.errno, e.filename) from None
+
+
+def last_status(root):
+    """What the kernel says about the last command, '' if nothing."""
+    fd = _open(root, "info")
+    try:
+        text = _read(fd, "last_cmd_status").strip()
+    finally:
+        posix.close(fd)
+    return "" if text == "ok" else text
+
+
+def _compare(entry, now):
+    current = parse(now.split("\n"))
+    for line in entry["schemata"]:
+        for resource, domains in parse([line]).items():
+            have = current.get(resource)
+            for domain, value in domains.items():
+                if have is None or have.get(domain) != value:
+                    raise StepFailure(
+                        "the class of service %s has another schema: %s is not %s=%s" % (quote(entry["group"]), resource, domain, value),
+                        pointer=KEY, path=_path(entry) + "/schemata", hint="it belongs to somebody else and is not rewritten",
+                    )  # fmt: skip
+
+
+def parse(lines):
+    """Lines of a schemata file -> {resource: {domain: value}}, blanks and leading zeros off."""
+    out = {}
+    for line in lines:
+        resource, colon, rest = line.partition(":")
+        if colon:
+            pairs = (item.partition("=") for item in rest.split(";") if item.strip())
+            out[resource.strip()] = {_bare(domain): _bare(value) for domain, _, value in pairs}
+    return out
+
+
+def _bare(text):
+    return text.strip().lstrip("0").lower() or "0"
+
+
+def update(entry, l3, mb, run):
+    """`update --l3-cache-schema/--mem-bw-schema`. Returns the new entry. StepFailure: no RDT configuration, or the kernel's reason."""
+    if entry is None:
+        raise StepFailure("updating a non-existent Intel RDT configuration is not supported", pointer=KEY)
+    lines = _schemata({"l3CacheSchema": l3 or "", "memBwSchema": mb or ""}, entry["root"])
+    fd = _open(entry["root"], entry["group"])
+    try:
+        _set(fd, entry, lines)
+    finally:
+        posix.close(fd)
+    changed = {line.partition(":")[0].strip() for line in lines}
+    kept = [line for line in entry["schemata"] if line.partition(":")[0].strip() not in changed]
+    return dict(entry, schemata=lines + kept)
+
+
+def undo_make(entry, run):
+    """Host side, after a failure and at delete. Removes the monitoring group that host_make made, and the group unless the config
+    named it. What is gone is fine."""
+    record = _record(run)
+    if record.get("monitor") and entry["monitor"]:
+        _rmdir(entry["root"], (entry["group"], "mon_groups"), entry["monitor"])
+    if record.get("made") and not entry["named"] and entry["group"]:
+        _rmdir(entry["root"], (), entry["group"])
+
+
+def _rmdir(root, above, name):
+    try:
+        fd = _open(root, *above)
+    except OSError as e:
+        if e.errno in (errno.ENOENT, errno.ENODEV):
+            return
+        raise
+    try:
+        posix.rmdir(name, dir_fd=fd)
+    except OSError as e:
+        if e.errno != errno.ENOENT:
+            raise
+    finally:
+        posix.close(fd)
+
+
+# --- what events shows
+
+
+def stats(entry):
+    """The object `intel_rdt` of an event: schemata of the group and of the root, limits of the hardware, counters."""
+    out = {}
+    for key, resource in (("l3_cache", "L3"), ("mem_bw", "MB")):
+        for suffix, names in (("_schema_root", ()), ("_schema", (entry["group"],))):
+            line = _line(entry["root"], names, resource)
+            if line:
+                out[key + suffix] = line
+        info = _info(entry["root"], resource)
+        if info:
+            out[key + "_info"] = info
+    data = ((entry["group"],) if entry["group"] else ()) + (("mon_groups", entry["monitor"]) if entry["monitor"] else ())
+    bandwidth, occupancy = _counters(entry["root"], data)
+    if bandwidth:
+        out["mbm_stats"] = bandwidth
+    if occupancy:
+        out["cmt_stats"] = occupancy
+    return out
+
+
+def _line(root, names, resource):
+    fd = _open(root, *names)
+    try:
+        for line in _read(fd, "schemata").split("\n"):
+            if line.strip().startswith(resource + ":"):
+                return line.strip()
+    finally:
+        posix.close(fd)
+    return ""
+
+
+INFO = {"L3": (("cbm_mask", str), ("min_cbm_bits", int), ("num_closids", int)), "MB": (("bandwidth_gran", int), ("delay_linear", int), ("min_bandwidth", int), ("num_closids", int))}
+
+
+def _info(root, resource):
+    if not exists("%s/info/%s" % (root, resource)):
+        return {}
+    fd = _open(root, "info", resource)
+    try:
+        texts = [(name, kind, _read(fd, name).strip()) for name, kind in INFO[resource]]
+    finally:
+        posix.close(fd)
+    return {name: kind(text) for name, kind, text in texts if text}
+
+
+def _counters(root, names):
+    """([{"mbm_total_bytes", "mbm_local_bytes"}], [{"llc_occupancy"}]), a pair for each NUMA node."""
+    bandwidth, occupancy = [], []
+    try:
+        fd = _open(root, *names, "mon_data")
+    except OSError:
+        return bandwidth, occupancy  # hardware without monitoring
+    try:
+        for node in sorted(posix.listdir(fd)):
+            below = posix.open(node, O_DIR, dir_fd=fd)
+            try:
+                values = {name: _read(below, name).strip() for name in ("mbm_total_bytes", "mbm_local_bytes", "llc_occupancy")}
+            finally:
+                posix.close(below)
+            numbers = {name: int(text) for name, text in values.items() if text.isdigit()}
+            if "llc_occupancy" in numbers:
+                occupancy.append({"llc_occupancy": numbers.pop("llc_occupancy")})
+            if numbers:
+                bandwidth.append(numbers)
+    finally:
+        posix.close(fd)
+    return bandwidth, occupancy
