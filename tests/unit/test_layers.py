@@ -11,7 +11,7 @@ FILES = sorted(p for p in PACKAGE.rglob("*.py") if "specs" not in p.parts)
 
 MAY = {
     "cli": {"seal", "log", "errors", "commands", "linux"},
-    "commands": {"engine", "parts", "store", "oci", "log", "seal", "heavy", "lean", "errors", "cli", "linux", "cgroup"},
+    "commands": {"engine", "parts", "store", "oci", "log", "seal", "heavy", "lean", "errors", "cli", "linux", "cgroup", "commands", "misread"},
     "engine": {"engine", "parts", "cgroup", "oci", "linux", "store", "heavy", "log", "lean", "errors"},
     "parts": {"oci", "cgroup", "linux", "errors", "lean"},
     "cgroup": {"cgroup", "linux", "errors", "lean", "heavy"},
@@ -24,13 +24,15 @@ MAY = {
     "lean": {"errors", "misread"},
     "misread": {"errors", "lean"},
     "errors": set(),
-    "helper": {"helper", "lean", "errors", "oci"},
+    "helper": {"helper", "lean", "errors", "oci", "linux"},
 }
 SLOW = {
     "json", "re", "enum", "argparse", "subprocess", "logging", "dataclasses", "typing", "signal", "socket", "pathlib", "traceback",
     "contextlib", "shutil", "tempfile", "collections", "functools", "struct", "threading", "os",
 }  # fmt: skip
 # Where a slow module is imported inside a function, on a path that no container's life takes.
+# oci/explain.py is code of the helper process (jsonschema); it stands beside the validator that it must agree with.
+HELPERS = [p for p in FILES if p.relative_to(PACKAGE).parts[0] == "helper" or p.name == "explain.py"]
 LAZY = {("log", "traceback"), ("misread", "json"), ("misread", "re")}
 
 
@@ -78,7 +80,7 @@ def _package_of_a_part(path, words):
     return path.parent.parent == PACKAGE / "parts" and f"pyrunc.parts.{path.parent.name}" in words
 
 
-@pytest.mark.parametrize("path", [p for p in FILES if area(p) not in ("helper",)], ids=lambda p: str(p.relative_to(PACKAGE)))
+@pytest.mark.parametrize("path", [p for p in FILES if p not in HELPERS], ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_nothing_slow_is_imported(path):
     wrong = []
     for line, name, top in imported(path):

@@ -34,7 +34,7 @@ STRICTER = (
     ("/linux/namespaces", "masks, read-only paths or mounts without a mount namespace are refused before the first mount", "fails halfway"),
     ("/linux/uidMappings", "overlapping, empty or wrapping maps are refused with the line", "fails late, in words that do not name it"),
     ("/linux/uidMappings", "maps without a user namespace are refused", "accepts them up to 1.1"),
-    ("/linux/devices", "numbers outside the kernel's range, a missing number, one path with two meanings are refused", "cuts them; the first wins"),
+    ("/linux/devices", "numbers beyond the kernel's range, missing ones, one path with two of them: refused", "cuts them; the first wins"),
     ("/linux/devices/*/path", "one with `..` is refused", "makes the node where it leads"),
     ("/linux/maskedPaths", "relative ones, / and those with `..` are refused; so for readonlyPaths", "accepts them"),
     ("/linux/cgroupsPath", "one with `..` or control characters is refused", "rewrites it"),
@@ -42,7 +42,7 @@ STRICTER = (
     ("/linux/resources/unified", "keys with a slash and files of cgroup.* are refused", "writes the latter"),
     ("/linux/seccomp", "a profile that would block or kill the last steps before the program is refused", "hangs, or dies in them"),
     ("/linux/seccomp", "errnoRet above 4095 is refused", "is cut by the kernel"),
-    ("/hooks", "a relative or missing program, or a bad environment, is refused before anything is made", "fails when the hook's time has come"),
+    ("/hooks", "a relative or missing program, or a bad environment, is refused at the start", "fails when the hook's time has come"),
     ("/linux", "a property of 1.3 that can't be carried out is refused, never ignored", "1.1 ignores what is newer than it is"),
     ("--root", "a state root that others may write to, or that is /, is refused", "uses it"),
 )

@@ -1,0 +1,253 @@
+"""lean: JSON by hand-fed `_json`, on every Python that is found here; names, files, time stamps."""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import time
+
+import harness
+import pytest
+from pyrunc import errors, lean, misread
+
+# (text, words that the refusal must hold, pointer)
+BAD = [
+    (b"", "empty", "/"),
+    (b" \n\t", "nothing but blanks", "/"),
+    (b"\xef\xbb\xbf{}", "byte order mark", "/"),
+    ('{"a": 1}'.encode("utf-16"), "UTF-16", "/"),
+    (b'{"a": "caf\xe9"}', "offset 10: byte 0xe9", "/a"),
+    (b'{"a": {"b": "\xff"}}', "offset 13", "/a/b"),
+    (b"{} xyz", "follows the document", "/"),
+    (b"{}{}", "follows the document", "/"),
+    (b"{}\0\0", "follows the document", "/"),
+    (b'{"a": 1, "a": 2}', "given twice", "/a"),
+    (b'{"a": 1, "\\u0061": 2}', "given twice", "/a"),
+    (b'{"process": {"user": {"uid": 1000, "uid": 0}}}', "given twice", "/process/user/uid"),
+    (b'{"x/y": [{"~": 1, "~": 2}]}', "given twice", "/x~1y/0/~0"),
+    (b'{"a": 1.0}', "whole numbers", "/a"),
+    (b'{"a": [1, 1e3]}', "whole numbers", "/a/1"),
+    (b'{"a": 1e999}', "whole numbers", "/a"),
+    (b'{"a": -0.5}', "whole numbers", "/a"),
+    (b'{"a": NaN}', "NaN", "/a"),
+    (b'{"a": Infinity}', "Infinity", "/a"),
+    (b'{"a": -Infinity}', "Infinity", "/a"),
+    (b'{"a": ' + b"9" * 21 + b"}", "21 digits", "/a"),
+    (b'{"a": -' + b"9" * 5000 + b"}", "5000 digits", "/a"),
+    (b'{"a": 01}', "begin with 0", "/a"),
+    (b'{"a": -}', "digit", "/a"),
+    (b'{"a": +1}', "a value", "/a"),
+    (b'{"a": "\\ud800"}', "surrogate U+D800", "/a"),
+    (b'{"a": "\\udc00\\ud800"}', "surrogate U+DC00", "/a"),
+    (b'{"\\uDfff": 1}', "surrogate U+DFFF", "/\\udfff"),
+    (b'{"a\\u0000b": 1}', "NUL", "/a\\x00b"),
+    (b"[" * 129 + b"]" * 129, "deeper than 128", None),
+    (b"[" * 100000, "deeper than 128", None),
+    (b'{"a":' * 10000 + b"1" + b"}" * 10000, "deeper than 128", None),
+    (b"{'a': 1}", "double quotes", "/"),
+    (b'{"a": \'x\'}', "double quotes", "/a"),
+    (b'{"a": 1,}', "before the end", "/a"),
+    (b"[1,]", "before the end", "/0"),
+    (b"[1 2]", "a comma or ]", "/0"),
+    (b'{"a" 1}', "a colon", "/a"),
+    (b'{"a": 1 "b": 2}', "a comma or }", "/a"),
+    (b'{"a": // x\n 1}', "comments", "/a"),
+    (b'/* x */ {"a": 1}', "comments", "/"),
+    (b'{"a": # x\n 1}', "comments", "/a"),
+    (b'{"a": tru}', "a value", "/a"),
+    (b'{"a": "x', "ends inside a string", "/a"),
+    (b'{"a": "x\ny"}', "control character (0x0a)", "/a"),
+    (b'{"a": "\\x41"}', "bad escape", "/a"),
+    (b'{"a": "\\u12g4"}', "bad escape", "/a"),
+    (b"[1\x0c]", "a comma or ]", "/0"),
+    (b"\0", "NUL", "/"),
+]
+GOOD = [
+    (b"{}", {}),
+    (b' \n{"a": [1, -2, {"b": null}], "c": true}\n\t ', {"a": [1, -2, {"b": None}], "c": True}),
+    (b"[]", []),
+    (b" null ", None),
+    (b'"x"', "x"),
+    (b'{"": 1, "__proto__": {}}', {"": 1, "__proto__": {}}),
+    (b"[18446744073709551615, -9223372036854775808]", [(1 << 64) - 1, -(1 << 63)]),
+    (b'["\\udc80\\udcff"]', ["\udc80\udcff"]),
+    (b'["\\ud83d\\ude00 \\u00e9 \xc3\xa9 \\/"]', ["\U0001f600 é é /"]),
+    (b'["[[[[", "]"]', ["[[[[", "]"]),
+    (b"[" * 128 + b"]" * 128, None),
+]
+
+
+@pytest.mark.parametrize(("text", "words", "pointer"), BAD, ids=lambda x: repr(x)[:30])
+def test_refused_with_place(text, words, pointer):
+    with pytest.raises(errors.Refusal) as caught:
+        lean.loads(text, "config.json")
+    assert words in caught.value.words
+    assert caught.value.words.startswith("config.json: ")
+    if pointer is not None:
+        assert caught.value.pointer == pointer
+    assert caught.value.sentence().isprintable()
+
+
+@pytest.mark.parametrize(("text", "value"), GOOD, ids=lambda x: repr(x)[:30])
+def test_accepted(text, value):
+    got = lean.loads(text)
+    if value is not None:
+        assert got == value
+        assert lean.loads(lean.dumps(got).encode()) == got
+
+
+def test_line_and_column():
+    with pytest.raises(errors.Refusal, match=r"line 3, column 8: "):
+        lean.loads(b'{\n  "a": 1,\n  "b": x\n}')
+
+
+def test_every_prefix_is_refused():
+    """A file cut off anywhere never counts as a whole one."""
+    text = harness.ROOT.joinpath("tests/vectors/config/good/spec-example.json").read_bytes().rstrip()
+    lean.loads(text)
+    step = max(1, len(text) // 700)
+    for end in range(0, len(text), step):
+        with pytest.raises(errors.Refusal):
+            lean.loads(text[:end])
+
+
+def test_second_reader_agrees_with_the_first():
+    """misread walks good documents without finding a fault, so what it says of bad ones is about the fault."""
+    for text, _ in GOOD:
+        assert misread.explain(text.decode(), "x").words == "x: malformed JSON"
+    for path in harness.ROOT.glob("tests/vectors/*/good/*.json"):
+        assert misread.explain(path.read_text(), "x").words == "x: malformed JSON"
+
+
+def test_locate():
+    text = '{\n  "a": [1, {"b~/": true}],\n  "c": {}\n}'
+    assert misread.locate(text, "/a/1/b~0~1") == (2, 20)
+    assert misread.locate(text, "/a/0") == (2, 9)
+    assert misread.locate(text, "/c/missing") == (3, 8)
+    assert misread.locate(text, "/") == (1, 1)
+
+
+def test_escapes_that_make_one_key_of_two():
+    with pytest.raises(errors.Refusal, match="given twice"):
+        lean.loads(b'{"a": {"\\n": 1, "b": 2, "\\u000a": 3}}')
+
+
+
+
+def interpreters():
+    """One of each minor version from 3.11 on: on PATH, Debian's, or pyenv's."""
+    found = {}
+    homes = pathlib.Path(os.path.expanduser("~/.pyenv/versions")).glob("*/bin/python3")
+    for python in ["/usr/bin/python3", *(shutil.which("python3.%d" % minor) for minor in range(11, 20)), *sorted(map(str, homes))]:
+        if python and os.path.exists(python):
+            done = subprocess.run([python, "-I", "-S", "-c", "import sys; print(sys.version_info[1])"], capture_output=True, text=True)
+            if done.returncode == 0 and int(done.stdout) >= 11:
+                found.setdefault(int(done.stdout), python)
+    return found
+
+
+INTERPRETERS = interpreters()
+SCRIPT = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from pyrunc import lean, errors
+raw = open(sys.argv[2], "rb").read()
+doc = lean.loads(raw)
+assert lean.loads(lean.dumps(doc).encode()) == doc
+assert lean.loads(lean.dumps(doc, indent=2).encode()) == doc
+assert lean.loads(b'[true,false,null,-1,"\\\\u00e9"]') == [True, False, None, -1, "\\u00e9"]
+slow = {"json", "re", "os", "enum", "struct", "typing", "collections"} & set(sys.modules)
+assert not slow, slow
+for bad in (b'{"a" 1}', b'["\\\\x"]', b'[1.5]', b'[' * 100000, b'{"a":1,"a":2}', b'[1] x', b'', b'["', b'[NaN]', b'[tru]'):
+    try:
+        lean.loads(bad)
+    except errors.Refusal as e:
+        assert e.words and "malformed" not in e.words, (bad, e.words)
+    else:
+        raise SystemExit("accepted: %r" % bad)
+"""
+
+
+@pytest.mark.parametrize("minor", [11, 12, 13])
+def test_private_names_of_this_python(minor):
+    """`_json` is private: what we ask of it holds on each interpreter here, and good text loads no slow module."""
+    python = INTERPRETERS.get(minor)
+    if python is None:
+        pytest.skip("this machine has no Python 3.%d" % minor)
+    example = harness.ROOT / "tests/vectors/config/good/spec-example.json"
+    done = subprocess.run(
+        [python, "-I", "-S", "-c", SCRIPT, str(harness.ROOT / "runtime"), str(example)], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_dumps_is_json():
+    value = {"text": 'a"b\\\n\t\x1f é \U0001f600', "list": [1, -2, [], {}, None, True, False, ("x",)], "map": {"k": {"": 0}}}
+    plain = json.loads(json.dumps(value))
+    assert json.loads(lean.dumps(value)) == plain
+    for indent in (2, 4, "\t"):
+        assert lean.dumps(value, indent=indent) == json.dumps(value, indent=indent, ensure_ascii=False)
+    assert lean.dumps(value) == json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def test_dumps_survives_any_name():
+    """A name of any bytes goes out as text that encodes, and comes back as the same bytes."""
+    name = lean.fsdecode(bytes(range(1, 256)))
+    for indent in (None, 2):
+        text = lean.dumps({name: [name, "é"]}, indent=indent)
+        back = lean.loads(text.encode())
+        assert lean.fsencode(back[name][0]) == bytes(range(1, 256))
+
+
+def test_dumps_refuses_what_json_has_not():
+    with pytest.raises(TypeError, match="bytes"):
+        lean.dumps({"a": b"x"})
+    with pytest.raises(ValueError):
+        lean.dumps([float("nan")])
+
+
+def test_time_stamps():
+    assert lean.rfc3339(0) == "1970-01-01T00:00:00.000000000Z"
+    assert lean.rfc3339(1732457616123456789) == "2024-11-24T14:13:36.123456789Z"
+    now = time.time_ns()
+    assert lean.rfc3339(now).startswith(time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(now // 10**9)))
+
+
+def test_files(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * 3000)
+    assert lean.read_file(str(path), 3000) == b"x" * 3000
+    with pytest.raises(OSError) as caught:
+        lean.read_file(str(path), 2999)
+    assert caught.value.filename == str(path)
+    fd = os.open(tmp_path, os.O_RDONLY)
+    assert lean.read_file("file", dir_fd=fd) == b"x" * 3000
+    os.close(fd)
+
+
+def test_write_all_to_a_slow_reader():
+    """A pipe that somebody made non-blocking takes 64 KiB at a time; nothing is lost."""
+    data = os.urandom(1 << 20)
+    r, w = os.pipe2(os.O_CLOEXEC)
+    os.set_blocking(w, False)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.close(r)
+            lean.write_all(w, data)
+        finally:
+            os._exit(0)
+    os.close(w)
+    got = b""
+    while chunk := os.read(r, 1 << 16):
+        got += chunk
+    os.close(r)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert got == data
+
+
+def test_data_files():
+    assert json.load(open(lean.data("specs/config-schema.json")))["required"] == ["ociVersion"]
+    assert sys.modules["pyrunc.lean"].__file__.startswith(lean.home() + "/")
