@@ -6,6 +6,7 @@ other containers of the machine do not disturb. Nobody sleeps here: waiting mean
 """
 
 import copy
+import errno
 import json
 import os
 import pathlib
@@ -190,12 +191,15 @@ class Runtime:
         return self.ok("delete", *options, id)
 
     def stopped(self, id, signal="KILL"):
-        """Kills (unless signal is None) and waits for the end of init. Returns the pid that it had."""
+        """Kills (unless signal is None) and waits for the end of init. Returns the pid that it had, 0 if it had ended before."""
         pid = self.state(id)["pid"]
-        with Watched(pid) as watched:
-            if signal is not None:
-                self.kill(id, signal)
-            watched.wait()
+        try:
+            with Watched(pid) as watched:
+                if signal is not None:
+                    self.kill(id, signal)
+                watched.wait()
+        except (ProcessLookupError, OSError) as e:
+            assert signal is None and e.errno in (errno.ESRCH, errno.EINVAL), e  # EINVAL: pid 0
         return pid
 
     def clean(self):
