@@ -109,10 +109,15 @@ def unique(paths):
 
 
 def record_of(run, entry):
-    """What host_make has recorded about this container's cgroups, or the bare plan when the record is lost."""
+    """{"paths", "mounts", "existed", "inodes"}: what host_make has recorded about this container's cgroups. A state without such a
+    record says that nothing was made; only where the state itself is lost the plan is believed (existed and inodes are empty then)."""
     box = getattr(run, "box", None)
-    recorded = box.state.get("cgroups") if box is not None else None
-    return recorded if recorded else entry
+    if box is None:
+        return {"paths": dict(entry["paths"]), "mounts": entry["mounts"], "existed": {}, "inodes": {}}
+    made = box.state.get("cgroups")
+    if not made:
+        return {"paths": {}, "mounts": {}, "existed": {}, "inodes": {}}
+    return {"paths": dict(box.state.get("cgroup_paths") or {}), "mounts": made["mounts"], "existed": made["existed"], "inodes": made["inodes"]}
 
 
 # --- walking

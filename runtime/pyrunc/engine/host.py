@@ -76,7 +76,7 @@ def _reserve(run, warnings, command):
             "start_time": 0,
             "boot_id": pidfd.boot_id(),
             "owner": posix.geteuid(),
-            "cgroup_paths": (run.plans.get("cgroups") or {}).get("paths") or {},
+            "cgroup_paths": {},  # set by cgroups.host_make, once it is sure that nobody else is in there
             "own_pid_ns": "pid" in run.plans["namespaces"]["new"],
             "hook_kinds": sorted(run.plans.get("hooks") or ()),
             "warnings": warnings,

@@ -99,21 +99,24 @@ def host_make(entry, run):
         return
     existed = {}
     for path, key in fs.unique(entry["paths"]).items():
-        existed[path] = tree.survey(entry["mounts"][key], path, key)
+        existed[key] = tree.survey(entry["mounts"][key], path, key)
     _check_unused(entry, existed)
-    record = {"paths": dict(entry["paths"]), "mounts": entry["mounts"], "existed": existed, "inodes": {}}
+    record = {"mounts": entry["mounts"], "existed": existed, "inodes": {}}
+    run.record("cgroup_paths", entry["paths"])
     run.record("cgroups", record)
-    _make_all(entry, run, record)
+    paths = _make_all(entry, run, record)
+    if paths != entry["paths"]:
+        run.record("cgroup_paths", paths)
     run.record("cgroups", record)
-    if entry["version"] == 2 and record["paths"]:
-        run.cgroup_fd = fs.open_dir(record["paths"]["unified"], "unified")
+    if entry["version"] == 2 and paths:
+        run.cgroup_fd = fs.open_dir(paths["unified"], "unified")
 
 
 def _check_unused(entry, existed):
     pids = set()
     there = {}
     for path, key in fs.unique(entry["paths"]).items():
-        if existed[path] == len(fs.levels(entry["mounts"][key], path)):
+        if existed[key] == len(fs.levels(entry["mounts"][key], path)):
             there[key] = path
             pids.update(fs.procs_below(path, key))
     if pids:
@@ -129,19 +132,22 @@ def _check_unused(entry, existed):
 
 
 def _make_all(entry, run, record):
+    """Makes them; returns the paths that there are. Completes the record."""
     resources = run.plans.get("resources") or {}
+    paths = dict(entry["paths"])
     for path, key in fs.unique(entry["paths"]).items():
         try:
             made, inode = tree.make(entry["mounts"][key], path, key, _preparer(key, resources))
         except OSError as e:
             if not _bearable(entry, resources, e):
                 raise _failure(e, entry, "cannot make the cgroup") from None
-            _forget(record, path)
+            paths = _without(paths, path)
             continue
         if made:
-            record["inodes"][path] = inode
+            record["inodes"][key] = inode
         else:  # it was there, or somebody made it at the same moment: then it is not ours to remove
-            record["existed"][path] = len(fs.levels(entry["mounts"][key], path))
+            record["existed"][key] = len(fs.levels(entry["mounts"][key], path))
+    return paths
 
 
 def _preparer(key, resources):
@@ -166,8 +172,8 @@ def _bearable(entry, resources, e):
     return entry["version"] != 2 or not resources.get("asked")
 
 
-def _forget(record, path):
-    record["paths"] = {key: p for key, p in record["paths"].items() if p != path}
+def _without(paths, path):
+    return {key: p for key, p in paths.items() if p != path}
 
 
 def _failure(e, entry, what):
@@ -193,9 +199,9 @@ def host_place(entry, run):
 
         systemd.host_place(entry, run)
         return
-    record = fs.record_of(run, entry)
+    paths = fs.record_of(run, entry)["paths"]
     try:
-        for path, key in fs.unique(record["paths"]).items():
+        for path, key in fs.unique(paths).items():
             if run.cgroup_fd >= 0 and key == "unified" and _is_inside(run):
                 continue
             try:
@@ -203,8 +209,8 @@ def host_place(entry, run):
             except OSError as e:
                 if not _bearable(entry, run.plans.get("resources") or {}, e):
                     raise _failure(e, entry, "cannot move init into") from None
-                _forget(record, path)
-                run.record("cgroups", record)
+                paths = _without(paths, path)
+                run.record("cgroup_paths", paths)
     finally:
         if run.cgroup_fd >= 0:
             posix.close(run.cgroup_fd)
@@ -300,8 +306,8 @@ def remove(record):
         mount = record["mounts"].get(key)
         if mount is None:
             continue
-        existed = record.get("existed", {}).get(path)
+        existed = record["existed"].get(key)
         if existed is None:
             existed = len(fs.levels(mount, path)) - 1
-        removals.append(tree.Removal(mount, path, key, existed, record.get("inodes", {}).get(path, 0)))
+        removals.append(tree.Removal(mount, path, key, existed, record["inodes"].get(key, 0)))
     tree.remove_all(removals)
