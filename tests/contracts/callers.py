@@ -172,6 +172,7 @@ class Buildah:
     """buildah with a store of its own. It names neither a state root nor a cgroup to the runtime."""
 
     needs = ("buildah", "busybox")
+    limits = ("--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024")  # without CAP_SYS_RESOURCE buildah's own are too high
 
     def __init__(self, world, runtime, layer):
         self.world, self.runtime = world, runtime
@@ -187,13 +188,11 @@ class Buildah:
         return self.world.run(self.argv(*words), env=self.env, **options)
 
     def build(self, *lines, options=(), **more):
-        """Builds an image whose Containerfile is the busybox root plus `lines`. The rlimits are such as any host permits."""
+        """Builds an image whose Containerfile is the busybox root plus `lines`."""
         text = "\n".join(["FROM scratch", "ADD rootfs.tar /", "ENV PATH=/usr/bin:/bin", *lines]) + "\n"
         self.world.write(f"{BASE}/build/Containerfile", text)
-        limits = ["--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024"]
-        return self(
-            "build", "--runtime", self.runtime, "--isolation=oci", "--network=none", *limits, *options, f"{BASE}/build", **more
-        )
+        words = ["--runtime", self.runtime, "--isolation=oci", "--network=none", *self.limits, *options]
+        return self("build", *words, f"{BASE}/build", **more)
 
     def close(self):
         self("rm", "--all")

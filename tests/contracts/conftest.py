@@ -19,16 +19,16 @@ import callers  # noqa: E402  the helper modules lie beside this file
 import cri as kubernetes  # noqa: E402
 import images  # noqa: E402
 import report  # noqa: E402
-from sandbox import Sandbox, wait_until  # noqa: E402
+from sandbox import SYSTEM_PATH, Sandbox, wait_until  # noqa: E402
 
 PROJECT = os.path.dirname(os.path.dirname(HERE))
 GATES = ("exec", "pause", "update", "ps", "checkpoint")
 
 
-def runtime_path():
-    """The absolute path of the runtime under test; RUNTIME may be a name to look up, or a path."""
-    wanted = os.environ.get("RUNTIME") or os.path.join(PROJECT, ".venv", "bin", "pyrunc")
-    return os.path.abspath(shutil.which(wanted) or wanted)
+def binary(config):
+    """The absolute path of the runtime under test: environment RUNTIME or option --runtime, a name to look up or a path."""
+    wanted = os.environ.get("RUNTIME") or config.getoption("--runtime", None) or os.path.join(PROJECT, ".venv", "bin", "pyrunc")
+    return os.path.abspath(shutil.which(wanted, path=SYSTEM_PATH) or wanted)
 
 
 def runtime_commands(path):
@@ -51,11 +51,11 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "caller: needs a real caller")
     for name in GATES:
         config.addinivalue_line("markers", f"needs_{name}: the runtime has to have the command {name}")
-    config.stash[report.TABLE] = report.Table(os.path.basename(runtime_path()))
+    config.stash[report.TABLE] = report.Table(os.path.basename(binary(config)))
 
 
 def pytest_collection_modifyitems(config, items):
-    path = runtime_path()
+    path = binary(config)
     commands = runtime_commands(path)
     for item in items:
         if not str(item.path).startswith(HERE + os.sep):
@@ -88,8 +88,8 @@ def pytest_terminal_summary(terminalreporter, config):
 
 
 @pytest.fixture(scope="session")
-def runtime():
-    path = runtime_path()
+def runtime(request):
+    path = binary(request.config)
     if not os.access(path, os.X_OK):
         pytest.fail(f"no runtime to test: {path} isn't an executable file (make build makes it, or set RUNTIME)")
     return path

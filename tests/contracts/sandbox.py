@@ -239,8 +239,8 @@ class Sandbox:
         return found
 
     def container_cgroups(self):
-        """Like cgroups(), without the standing ones: our own, and podman's for conmon."""
-        standing = (self.cgroup, f"{self.cgroup}/conmon")
+        """Like cgroups(), without the standing ones: our own, podman's for conmon, BuildKit's for its steps."""
+        standing = (self.cgroup, f"{self.cgroup}/conmon", f"{self.cgroup}/buildkit")
         return [path for path in self.cgroups() if not path.endswith(standing)]
 
     @staticmethod
