@@ -4,10 +4,11 @@ PYTHON  ?= /usr/bin/python3
 VENV    := .venv
 VPY     := $(VENV)/bin/python
 CSRC    := runtime/csrc
+PREFIX  ?= /usr/local
 
 .DEFAULT_GOAL := build
 
-# ---------------------------------------------------------------- build: extension, launcher, virtual environment
+# ---------------------------------------------------------------- build: virtual environment, extension, launcher
 
 EXT         := runtime/pyrunc/linux/_syscalls.abi3.so
 EXT_SOURCES := $(addprefix $(CSRC)/,syscalls.c mount.c file.c process.c bpf.c ops.c finish.c spawn.c)
@@ -15,17 +16,40 @@ EXT_HEADERS := $(addprefix $(CSRC)/,syscalls.h ops.h numbers.h)
 EXT_CFLAGS  := -std=gnu11 -O2 -g -Wall -Wextra -fPIC -fvisibility=hidden -DPy_LIMITED_API=0x030b0000
 EXT_LDFLAGS := -shared -Wl,-z,relro,-z,now
 PY_INCLUDE   = $(shell $(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))')
+PACKAGES     = $(shell $(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"])')
 
-.PHONY: ext
+.PHONY: build build-plain ext clean install
+build: $(VENV)/.ready ext
+	@ln -sfn ../../runtime/bin/pyrunc $(VENV)/bin/pyrunc
+
+build-plain: $(VENV)/.ready ext
+	@ln -sfn ../../runtime/bin/pyrunc $(VENV)/bin/pyrunc
+
 ext: $(EXT)
 
 $(EXT): $(EXT_SOURCES) $(EXT_HEADERS)
-	$(CC) $(EXT_CFLAGS) -I$(PY_INCLUDE) $(EXT_SOURCES) $(EXT_LDFLAGS) -o $@.new
-	mv -f $@.new $@
+	@echo "ext: $@"
+	@$(CC) $(EXT_CFLAGS) -I$(PY_INCLUDE) $(EXT_SOURCES) $(EXT_LDFLAGS) -o $@.new
+	@mv -f $@.new $@
 
-.PHONY: clean
+# The virtual environment holds the packages of the helper process, and knows the tree by a line in pyrunc.pth.
+$(VENV)/.ready: pyproject.toml
+	@test -x $(VPY) || { echo "venv: $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "venv: $(PACKAGES)"
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check $(PACKAGES)
+	@echo "$(CURDIR)/runtime" > "$$($(VPY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/pyrunc.pth"
+	@$(VPY) -m compileall -q runtime/pyrunc
+	@touch $@
+
+# A virtual environment of its own below PREFIX/lib, so that nothing of Debian's Python is touched.
+install: build
+	$(PYTHON) -m venv $(DESTDIR)$(PREFIX)/lib/pyrunc
+	$(DESTDIR)$(PREFIX)/lib/pyrunc/bin/pip install --quiet --disable-pip-version-check .
+	mkdir -p $(DESTDIR)$(PREFIX)/bin
+	ln -sfn ../lib/pyrunc/bin/pyrunc $(DESTDIR)$(PREFIX)/bin/pyrunc
+
 clean:
-	rm -rf build dist runtime/*.egg-info $(EXT) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf build dist runtime/*.egg-info $(EXT) .pytest_cache .mypy_cache .ruff_cache .stamps
 	find runtime tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ---------------------------------------------------------------- demo, tests, bench, docs
