@@ -73,7 +73,8 @@ def compile_profile(profile, lib):
     if profile["enosys"]:
         program = filters.pack(filters.enosys_prologue(highest(lib, tokens, names - set(unknown)))) + program
     if len(program) > filters.MAX_INSNS * filters.INSN.size:
-        words = "the seccomp profile compiles to %d instructions, and the kernel takes %d" % (len(program) // filters.INSN.size, filters.MAX_INSNS)
+        count = len(program) // filters.INSN.size
+        words = "the seccomp profile compiles to %d instructions, and the kernel takes %d" % (count, filters.MAX_INSNS)
         raise Refusal(words, "/linux/seccomp/syscalls")
     check_needs(lib, profile, program)
     return {"bpf": program.hex(), "unknown": unknown, "version": version(lib)}

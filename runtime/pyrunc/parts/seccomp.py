@@ -15,6 +15,7 @@ HERE = "/linux/seccomp"
 GENERATOR = 1  # of the compiled form; a change of the compiler or of the prologue needs another one
 MAGIC = b"pyrunc-filter 1\n"
 SUM = 32
+NEW_FILE = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC
 CACHE_FILES = 64  # a machine has a handful of profiles; more than this is somebody's loop
 NAMES_LIMIT = 16384  # no kernel has a tenth of it, and 4096 instructions is all that a filter may have
 FAIL_UNKNOWN = "run.oci.seccomp_fail_unknown_syscall"
@@ -75,7 +76,8 @@ def _action(name, errno_ret, name_key, errno_key, pointer):
     value = 1 if errno_ret is None else errno_ret  # EPERM
     limit = filters.MAX_ERRNO if base == filters.ERRNO else 0xFFFF
     if value > limit:
-        raise Refusal("errno value %d is larger than %d, the largest that %s can return" % (value, limit, name), "%s/%s" % (pointer, errno_key))
+        words = "errno value %d is larger than %d, the largest that %s can return" % (value, limit, name)
+        raise Refusal(words, "%s/%s" % (pointer, errno_key))
     return base | value
 
 
@@ -273,7 +275,7 @@ def _keep(cache_fd, key, program):
     temporary = ".%d" % posix.getpid()
     try:
         _make_room(cache_fd)
-        fd = posix.open(temporary, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC, 0o600, dir_fd=cache_fd)
+        fd = posix.open(temporary, NEW_FILE, 0o600, dir_fd=cache_fd)
         try:
             lean.write_all(fd, _sealed(key, program))
         finally:
@@ -327,17 +329,13 @@ def op_late(entry, run):
     return _filter(entry, run) if _no_new_privs(run) and not entry["notify"] else None
 
 
-def host_deliver(entry, run, listener_fd, pid=None, status="creating"):
+def host_deliver(entry, run, listener_fd):
     """Host side: connects to listenerPath and sends the state of the container process (config-linux.md#containerprocessstate) with
-    the listener. `pid` is the process under the filter when it isn't init (exec, with status "running"). StepFailure when the
+    the listener. run.pid is the process under the filter; with exec the container's own is run.init_pid. StepFailure when the
     receiver can't be reached: a container whose calls nobody answers would hang."""
-    state = {
-        "ociVersion": None,
-        "fds": ["seccompFd"],
-        "pid": run.pid if pid is None else pid,
-        "state": run.state(status, run.pid),
-    }
-    state["ociVersion"] = state["state"]["ociVersion"]
+    init_pid = getattr(run, "init_pid", None)
+    container = run.state("creating", run.pid) if init_pid is None else run.state("running", init_pid)
+    state = {"ociVersion": container["ociVersion"], "fds": ["seccompFd"], "pid": run.pid, "state": container}
     if entry["metadata"] is not None:
         state["metadata"] = entry["metadata"]
     try:

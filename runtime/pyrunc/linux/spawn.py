@@ -1,0 +1,243 @@
+"""Runs a program to its end: standard input given, output collected up to a limit, a deadline, and no way to outlive us.
+
+Works in the host side and behind init's import barrier: nothing is imported at call time. One rule: what is waited for is the
+program's own pid, never the end of its output, which a daemon that it left behind may hold open for ever.
+
+The child is a clone of ours that goes to execve at once, as posix_spawn(3) can neither change to a directory by descriptor nor ask to
+be killed with its parent. It leads a process group of its own, has default signals, and no descriptor but 0, 1 and 2.
+"""
+
+import errno
+import fcntl
+import posix
+import select
+import time
+
+import _signal
+
+from pyrunc.linux import _syscalls
+from pyrunc.linux.constants import AT_FDCWD, PR_SET_PDEATHSIG
+
+LIMIT = 64 << 10  # bytes kept of each stream: the last ones, where programs say what went wrong
+CHUNK = 64 << 10
+DRAIN = 16  # reads after the program's end: more than a pipe holds, so that an endless writer can't hold us
+CLOSE_RANGE_CLOEXEC = 4
+SIGKILL, SIGCHLD = 9, 17
+POLL_MAX = 2**31 - 1
+
+
+class Ended:
+    """How it went. why: 'exit', 'signal', 'timeout' or 'cancel'; code: exit status or signal number; out, err: bytes; ms: duration."""
+
+    def __init__(self, why, code, core, out, err, ms):
+        self.why = why
+        self.code = code
+        self.core = core
+        self.out = out
+        self.err = err
+        self.ms = ms
+
+    @property
+    def ok(self):
+        return self.why == "exit" and self.code == 0
+
+    def text(self):
+        """In Go's words, which the callers of runc know: 'exit status 1', 'signal: killed'."""
+        if self.why == "signal":
+            return "signal: %s%s" % ((_signal.strsignal(self.code) or str(self.code)).lower(), " (core dumped)" if self.core else "")
+        return "exit status %d" % self.code
+
+
+def run(path, argv, env, stdin=b"", cwd_fd=-1, timeout_ms=None, cancel=None):
+    """-> Ended. argv and env (["K=V"]) are lists of bytes or str. OSError (call execve, chdir, ...) when the program never ran.
+
+    timeout_ms: then the whole process group is killed. cancel: an object with wake_fd, number and drain(), as the engine has; once
+    `number` is set, the group is killed too."""
+    begin = time.monotonic_ns()
+    if _signal.getsignal(SIGCHLD) == _signal.SIG_IGN:  # our caller's wish, but the kernel would reap the status away
+        _signal.signal(SIGCHLD, _signal.SIG_DFL)
+    job = _Job(path, argv, env, cwd_fd)
+    try:
+        why = job.attend(stdin, None if timeout_ms is None else begin + timeout_ms * 1_000_000, cancel)
+        info = posix.waitid(posix.P_PIDFD, job.pidfd, posix.WEXITED)
+        if job.error:
+            raise job.failure(path)
+        job.drain()
+    finally:
+        job.close()
+    if why is None:
+        why = "exit" if info.si_code == posix.CLD_EXITED else "signal"
+    core = info.si_code == posix.CLD_DUMPED
+    return Ended(why, info.si_status, core, bytes(job.kept[job.out]), bytes(job.kept[job.err]), (time.monotonic_ns() - begin) // 1_000_000)
+
+
+class _Job:
+    def __init__(self, path, argv, env, cwd_fd):
+        pipes = []
+        self.pidfd = -1
+        try:
+            for _ in range(4):
+                pipes += posix.pipe2(posix.O_CLOEXEC)
+            pipes = [_high(fd) for fd in pipes]
+            child_in, self.stdin, self.out, child_out, self.err, child_err, self.status, child_status = pipes
+            parent = posix.getpid()
+            self.pid, self.pidfd = _syscalls.clone3(0, SIGCHLD)
+            if self.pid == 0:
+                _child(path, argv, env, cwd_fd, (child_in, child_out, child_err), child_status, parent)
+        except BaseException:
+            for fd in pipes:
+                posix.close(fd)
+            raise
+        for fd in (child_in, child_out, child_err, child_status):
+            posix.close(fd)
+        try:
+            posix.setpgid(self.pid, self.pid)  # the child does it too: whoever is first
+        except OSError as e:
+            if e.errno not in (errno.EACCES, errno.ESRCH):  # it has executed, or ended, already
+                raise
+        self.kept = {self.out: bytearray(), self.err: bytearray()}
+        self.error = b""
+
+    def attend(self, stdin, end_ns, cancel):
+        """Until the program has ended; returns 'timeout' or 'cancel' when it was killed for that, else None."""
+        poll = select.poll()
+        for fd in (self.out, self.err, self.status, self.pidfd):
+            poll.register(fd, select.POLLIN)
+        for fd in (self.stdin, self.out, self.err):
+            posix.set_blocking(fd, False)
+        if cancel is not None:
+            poll.register(cancel.wake_fd, select.POLLIN)
+        left = memoryview(stdin)
+        poll.register(self.stdin, select.POLLOUT)
+        why = None
+        while True:
+            ready = poll.poll(_remaining(end_ns) if why is None else None)
+            if not ready and why is None:
+                why = "timeout"
+                self.kill()
+            for fd, _events in ready:
+                if fd == self.pidfd:
+                    return why
+                if fd == self.stdin:
+                    left = self._feed(left, poll)
+                elif fd == self.status:
+                    self.error += posix.read(fd, 64)
+                    poll.unregister(fd)
+                elif fd in self.kept:
+                    if self._take(fd) == b"":
+                        poll.unregister(fd)
+                elif not cancel.number:
+                    cancel.drain()
+                elif why is None:
+                    why = "cancel"
+                    self.kill()
+                    poll.unregister(fd)
+
+    def _feed(self, left, poll):
+        """Writes on; at the end, or when the program does not read (EPIPE is no fault of it), standard input is closed."""
+        try:
+            left = left[posix.write(self.stdin, left) :] if left else left
+        except BlockingIOError:
+            return left
+        except BrokenPipeError:
+            left = left[:0]
+        if not left:
+            poll.unregister(self.stdin)
+            posix.close(self.stdin)
+            self.stdin = -1
+        return left
+
+    def _take(self, fd):
+        """One chunk; None when there is nothing for now."""
+        try:
+            data = posix.read(fd, CHUNK)
+        except BlockingIOError:
+            return None
+        kept = self.kept[fd]
+        kept += data
+        if len(kept) > LIMIT:
+            del kept[:-LIMIT]
+        return data
+
+    def drain(self):
+        """What it had written before its end."""
+        for fd in self.kept:
+            for _ in range(DRAIN):
+                if not self._take(fd):
+                    break
+
+    def kill(self):
+        """The whole group. The leader has not been waited for, so the number is still its own."""
+        try:
+            posix.killpg(self.pid, SIGKILL)
+        except OSError as e:
+            if e.errno not in (errno.ESRCH, errno.EPERM):  # EPERM: a set-id program is in it; the leader is killed below
+                raise
+        _signal.pidfd_send_signal(self.pidfd, SIGKILL)
+
+    def failure(self, path):
+        call, _, number = self.error.partition(b":")
+        number = int(number)
+        e = OSError(number, posix.strerror(number), path)
+        e.call = call.decode()
+        return e
+
+    def close(self):
+        if self.pidfd >= 0 and _unfinished(self.pidfd):  # an exception is on its way: nothing is left behind
+            self.kill()
+            posix.waitid(posix.P_PIDFD, self.pidfd, posix.WEXITED)
+        for fd in (self.stdin, self.out, self.err, self.status, self.pidfd):
+            if fd >= 0:
+                posix.close(fd)
+
+
+def _unfinished(pidfd):
+    try:
+        return posix.waitid(posix.P_PIDFD, pidfd, posix.WEXITED | posix.WNOHANG | posix.WNOWAIT) is None
+    except ChildProcessError:  # waited for: the usual case
+        return False
+
+
+def _remaining(end_ns):
+    """Milliseconds for poll; None: no deadline. Rounded up, so that the deadline has really passed when poll gives up."""
+    if end_ns is None:
+        return None
+    return min(max(0, (end_ns - time.monotonic_ns() + 999_999) // 1_000_000), POLL_MAX)
+
+
+def _high(fd):
+    """Above the standard streams, if those were closed: else one end would be overwritten when the streams are set up."""
+    if fd > 2:
+        return fd
+    moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+    posix.close(fd)
+    return moved
+
+
+def _child(path, argv, env, cwd_fd, streams, status, parent):
+    """In the child; never returns. Says which call failed, unless that is told by the end of `status`: executed."""
+    call = "setpgid"
+    try:
+        posix.setpgid(0, 0)
+        call = "prctl"
+        _syscalls.prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
+        if posix.getppid() != parent:
+            posix._exit(1)
+        call = "fchdir"
+        if cwd_fd >= 0:
+            posix.fchdir(cwd_fd)
+        call = "dup2"
+        for number, fd in enumerate(streams):
+            posix.dup2(fd, number)
+        call = "close_range"
+        _syscalls.close_range(3, 0xFFFFFFFF, CLOSE_RANGE_CLOEXEC)
+        call = "rt_sigaction"
+        _syscalls.reset_signals()
+        call = "execve"
+        _syscalls.execveat(AT_FDCWD, path, argv, env, 0)
+    except OSError as e:
+        posix.write(status, b"%s:%d" % (call.encode(), e.errno or errno.EIO))
+    except BaseException:
+        posix.write(status, b"%s:%d" % (call.encode(), errno.EINVAL))
+    finally:
+        posix._exit(127)

@@ -1,0 +1,44 @@
+"""/linux/timeOffsets (config-linux.md#configLinuxTimeOffset): the clocks of a new time namespace (time_namespaces(7)).
+
+One rule: offsets are written before any process is in the namespace, or the kernel refuses them (EACCES). So this part only leaves
+the text; the process that clones init unshares, writes, and clones (linux.ns). A new time namespace without offsets needs nothing
+of that, as clone3 makes it (docker 29 asks for one in every container).
+"""
+
+from pyrunc.errors import Refusal
+
+HERE = "/linux/timeOffsets"
+CLOCKS = ("monotonic", "boottime")
+SECONDS_LIMIT = 9223372036  # KTIME_SEC_MAX: nanoseconds are kept in 63 bits
+NANOSECONDS = 1000000000
+
+
+def plan(node, ctx):
+    """node: {"/linux/timeOffsets": {"monotonic": {"secs", "nanosecs"}, "boottime": ...}}. Entry: {clock: [secs, nanosecs]}; None when no
+    offset is given. Refuses: no new time namespace, an unknown clock, values that no clock can have."""
+    offsets = node[HERE]
+    if not offsets:
+        return None
+    namespaces = ctx.plans["namespaces"]
+    if "time" in namespaces["join"]:
+        words = "time namespace enabled, but both namespace path and time offsets specified -- you may only provide one"
+        raise Refusal(words, HERE)
+    if "time" not in namespaces["new"]:
+        raise Refusal("time namespace offsets specified, but time namespace isn't enabled in the config", HERE)
+    entry = {}
+    for clock, offset in offsets.items():
+        pointer = "%s/%s" % (HERE, clock)
+        if clock not in CLOCKS:
+            raise Refusal('time namespace offset for the unknown clock "%s"' % clock, HERE, "clocks are monotonic and boottime")
+        secs, nanosecs = offset.get("secs", 0), offset.get("nanosecs", 0)
+        if abs(secs) > SECONDS_LIMIT:
+            raise Refusal("offset %d: a clock counts at most %d seconds" % (secs, SECONDS_LIMIT), pointer + "/secs")
+        if nanosecs >= NANOSECONDS:
+            raise Refusal("offset %d: there are %d nanoseconds in a second" % (nanosecs, NANOSECONDS), pointer + "/nanosecs")
+        entry[clock] = [secs, nanosecs]
+    return entry
+
+
+def host_offsets(entry, run):
+    """Host side, before the clone. Sets run.time_offsets, the text for timens_offsets. Nothing to undo."""
+    run.time_offsets = b"".join(b"%s %d %d\n" % (clock.encode(), *entry[clock]) for clock in CLOCKS if clock in entry)

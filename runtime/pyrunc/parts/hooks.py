@@ -1,0 +1,188 @@
+"""/hooks (config.md#posix-platform-hooks): six kinds, each at its place in the life of the container.
+
+One rule: a hook gets the state on standard input, its own environment, the descriptors 0 to 2, and nothing of the container's
+process: the image speaks through process.env, and a host program must not hear it (CVE-2025-23266). startContainer, which runs inside
+the container and with its rights, is the exception.
+"""
+
+import posix
+
+from pyrunc import lean
+from pyrunc.errors import HookFailure, Refusal, errno_text, quote
+from pyrunc.linux import spawn
+
+HERE = "/hooks"
+KINDS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
+INSIDE = "startContainer"
+TIMEOUT_LIMIT = 9223372036  # seconds in 63 bits of nanoseconds
+SHOWN = 4096  # bytes of each stream in the error and in the record
+NOT_INHERITED = (b"LD_", b"PYTHON", b"BASH_ENV=", b"ENV=")  # they make programs run other code than their own
+ENOENT, ENOTDIR = 2, 20
+
+
+def plan(node, ctx):
+    """node: {"/hooks": {kind: [{"path", "args", "env", "timeout"}]}}. Entry: {kind: [{"path", "args": list, "env": list or None, "timeout":
+    seconds or None}]}, kinds with hooks only; None without any.
+
+    Refuses: paths that are relative or have `..`, host programs that are missing, directories or not executable (the words of a failing
+    hook), empty args, environment entries without a name, timeouts below one second. Unknown kinds are ignored with a warning."""
+    entry = {}
+    for kind, hooks in node[HERE].items():
+        if kind not in KINDS:
+            ctx.warn("%s/%s" % (HERE, kind), "unknown kind of hook, ignored")
+        elif hooks:
+            entry[kind] = [_hook(kind, i, hook) for i, hook in enumerate(hooks)]
+    if "prestart" in entry:
+        ctx.warn(HERE + "/prestart", "prestart is deprecated by the specification; createRuntime runs at the same place")
+    return entry or None
+
+
+def _hook(kind, index, hook):
+    pointer = "%s/%s/%d" % (HERE, kind, index)
+    path, args, env, timeout = hook["path"], hook.get("args"), hook.get("env"), hook.get("timeout")
+    if path[:1] != "/" or "\0" in path:
+        raise Refusal("hook path %s is not absolute" % quote(path), pointer + "/path")
+    if ".." in path.split("/"):
+        raise Refusal("hook path %s has .. in it" % quote(path), pointer + "/path")
+    if kind != INSIDE:
+        _check_program(kind, index, path)
+    if args is not None and not args:
+        raise Refusal("hook args are empty", pointer + "/args", "the first one is the program's name; leave args out for the path")
+    for name, texts in (("args", args), ("env", env)):
+        for i, text in enumerate(texts or ()):
+            if "\0" in text or (name == "env" and text.find("=") < 1):
+                words = "NUL in a hook's %s" % name if "\0" in text else "hook environment entry %s is not NAME=value" % quote(text)
+                raise Refusal(words, "%s/%s/%d" % (pointer, name, i))
+    if timeout is not None and not 0 < timeout <= TIMEOUT_LIMIT:
+        raise Refusal("hook timeout %d: want 1 to %d seconds" % (timeout, TIMEOUT_LIMIT), pointer + "/timeout")
+    return {"path": path, "args": args or [path], "env": env, "timeout": timeout}
+
+
+def _check_program(kind, index, path):
+    """A friendly early word. Only what is certain: a path that we may not look at may still be executable (/proc/PID/exe)."""
+    try:
+        mode = posix.stat(path).st_mode
+    except OSError as e:
+        if e.errno not in (ENOENT, ENOTDIR):
+            return
+        cause = errno_text(e.errno)
+    else:
+        if mode & 0o170000 == 0o100000 and mode & 0o111:
+            return
+        cause = "is a directory" if mode & 0o170000 == 0o040000 else "permission denied"
+    words = "error running %s hook #%d: fork/exec %s: %s" % (kind, index, quote(path), cause)
+    raise Refusal(words, "%s/%s/%d/path" % (HERE, kind, index))
+
+
+# -- verbs ---------------------------------------------------------------------------------------------------------------
+
+
+def host_prestart(entry, run):
+    """Host side, init being ready for the hooks. Status `creating`, init's pid, cwd: the bundle. HookFailure ends the create."""
+    _run_all(entry, run, "prestart", "creating", run.pid)
+
+
+def host_create_runtime(entry, run):
+    """Host side, after prestart, with the same surroundings."""
+    _run_all(entry, run, "createRuntime", "creating", run.pid)
+
+
+def init_create_container(entry, run):
+    """Init, before the pivot: the path is the host's, the namespaces are the container's, cwd is the rootfs (run.root_fd), the pid is the
+    one that the container sees. HookFailure."""
+    _run_all(entry, run, "createContainer", "creating", posix.getpid(), run.root_fd)
+
+
+def init_start_container(entry, run):
+    """Init, after start and before the program, inside the container and with its rights. Called by the engine by name. The environment
+    is the process's (run.exec_env, if the engine has set it) where a hook gives none. HookFailure."""
+    _run_all(entry, run, INSIDE, "created", posix.getpid())
+
+
+def host_poststart(entry, run):
+    """The process of `start`, once the program runs. HookFailure ends the container."""
+    _run_all(entry, run, "poststart", "running", run.pid)
+
+
+def host_poststop(entry, run):
+    """The process of `delete`, or of a failed create, after everything was given back. Never raises for a hook: returns a list of
+    sentences, as deletion goes on with the next one (runtime.md#lifecycle)."""
+    warnings = []
+    for index in range(len(entry.get("poststop", ()))):
+        try:
+            _run_one(entry, run, "poststop", index, "stopped", None, None, None)
+        except HookFailure as e:
+            warnings.append(e.sentence())
+    return warnings
+
+
+def _run_all(entry, run, kind, status, pid, cwd_fd=None):
+    for index in range(len(entry.get(kind, ()))):
+        run.check()
+        _run_one(entry, run, kind, index, status, pid, cwd_fd, run.cancel)
+
+
+def _run_one(entry, run, kind, index, status, pid, cwd_fd, cancel):
+    hook = entry[kind][index]
+    document = lean.fsencode(lean.dumps(run.state(status, pid)))
+    opened = -1
+    if cwd_fd is None:
+        cwd_fd = opened = -1 if kind == INSIDE else _bundle_fd(run)
+    seconds = hook["timeout"]
+    try:
+        ended = spawn.run(
+            lean.fsencode(hook["path"]), [lean.fsencode(arg) for arg in hook["args"]], _environment(hook, kind, run),
+            document, cwd_fd, None if seconds is None else seconds * 1000, cancel,
+        )  # fmt: skip
+    except OSError as e:
+        what = "fork/exec" if e.call == "execve" else e.call
+        raise HookFailure(kind, index, "%s %s: %s" % (what, quote(hook["path"]), errno_text(e.errno)), hook["path"]) from e
+    finally:
+        if opened >= 0:
+            posix.close(opened)
+    _note(run, kind, index, hook, ended)
+    if ended.why == "cancel":
+        run.check()
+    if ended.why == "timeout":
+        raise HookFailure(kind, index, "hook ran past specified timeout of %.1fs" % seconds, hook["path"])
+    if not ended.ok:
+        cause = "%s, stdout: %s, stderr: %s" % (ended.text(), _shown(ended.out), _shown(ended.err))
+        raise HookFailure(kind, index, cause, hook["path"])
+
+
+def _bundle_fd(run):
+    """The bundle; the root where it has vanished meanwhile, as a container must be deletable without it."""
+    flags = posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC
+    try:
+        return posix.open(run.bundle, flags)
+    except OSError:
+        return posix.open("/", flags)
+
+
+def _environment(hook, kind, run):
+    """hook.env and nothing else. Without one: what the caller gave the runtime, less what makes programs load other code. Inside the
+    container: the process's environment, also for an empty list, as runc does it."""
+    if kind == INSIDE and not hook["env"]:
+        env = getattr(run, "exec_env", None)
+        if env is None:
+            env = run.config.get("process", {}).get("env", ())
+    elif hook["env"] is None:
+        env = [item for item in run.host_env if not item.startswith(NOT_INHERITED)]
+    else:
+        env = hook["env"]
+    return [lean.fsencode(item) for item in env]
+
+
+def _shown(output):
+    """The end of a stream, on one line."""
+    return quote(output[-SHOWN:].rstrip(b"\n").decode("utf-8", "backslashreplace"), SHOWN)
+
+
+def _note(run, kind, index, hook, ended):
+    """How each hook went, in the saved state: the host side only, and while there is a state."""
+    if run.box is None or kind in ("createContainer", INSIDE):
+        return
+    run.record("hooks", [*run.box.state.get("hooks", ()), {
+        "kind": kind, "index": index, "path": hook["path"], "ended": ended.why, "code": ended.code, "ms": ended.ms,
+        "stdout": _shown(ended.out), "stderr": _shown(ended.err),
+    }])  # fmt: skip

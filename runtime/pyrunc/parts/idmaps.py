@@ -1,0 +1,171 @@
+"""/linux/uidMappings and /linux/gidMappings (config-linux.md#user-namespace-mappings, user_namespaces(7)).
+
+One rule: what the kernel shows in the end is what the config says. The maps are written in one write each, or by newuidmap and
+newgidmap where we lack the right, and read again in every case: also those of a user namespace that is only joined.
+"""
+
+import posix
+
+from pyrunc import lean
+from pyrunc.errors import Refusal, StepFailure, Unsupported, errno_text, quote
+from pyrunc.linux import spawn
+
+UIDS, GIDS = "/linux/uidMappings", "/linux/gidMappings"
+LINES_LIMIT = 340  # UID_GID_MAP_MAX_EXTENTS
+IDS_LIMIT = 4294967295  # (uid_t) -1 is no id, so this is the first number that can't be mapped
+TOOL_DIRS = ("/usr/bin", "/bin", "/usr/sbin", "/sbin", "/usr/local/bin")
+TOOL_TIMEOUT_MS = 10000
+EPERM, EACCES = 1, 13
+
+
+def plan(node, ctx):
+    """node: {UIDS: [{"containerID", "hostID", "size"}], GIDS: [...]}. Entry: {"uid": [[container, host, size]], "gid": [...],
+    "newuidmap": path or None, "newgidmap": path or None, "setgroups": "allow" or "deny", "joined": bool}; None for empty lists.
+
+    Refuses: mappings without a user namespace, one of the two lists alone, ranges that are empty, overlap or leave the 32-bit ids, more
+    than the kernel takes, container id 0 unmapped. Unsupported: an unprivileged runtime without newuidmap or newgidmap."""
+    uid, gid = _ranges(node.get(UIDS, ()), UIDS), _ranges(node.get(GIDS, ()), GIDS)
+    if not uid and not gid:
+        return None
+    namespaces = ctx.plans["namespaces"]
+    if not namespaces["userns"]:
+        words = "user namespace mappings specified, but user namespace isn't enabled in the config"
+        raise Refusal(words, UIDS if uid else GIDS, "add a namespace of type user")
+    for ranges, pointer, kind in ((uid, UIDS, "uid"), (gid, GIDS, "gid")):
+        if not ranges:
+            raise Refusal("user namespaces enabled, but no %s mappings found" % kind, pointer)
+        _check(ranges, pointer, kind)
+    joined = "user" in namespaces["join"]
+    if joined:
+        ctx.warn(UIDS, "the user namespace is joined: its own mappings count, and must be these")
+    entry = {"uid": uid, "gid": gid, "newuidmap": None, "newgidmap": None, "setgroups": "allow", "joined": joined}
+    if ctx.euid != 0 and not joined:
+        _unprivileged(entry, ctx)
+    return entry
+
+
+def _ranges(mappings, pointer):
+    return [[m["containerID"], m["hostID"], m["size"]] for m in mappings]
+
+
+def _check(ranges, pointer, kind):
+    """The kernel's rules, which it tells by EINVAL alone."""
+    if len(ranges) > LINES_LIMIT:
+        raise Refusal("%d mappings, and the kernel takes %d" % (len(ranges), LINES_LIMIT), pointer)
+    for i, (inner, outer, size) in enumerate(ranges):
+        here = "%s/%d" % (pointer, i)
+        if size == 0:
+            raise Refusal("a mapping of size 0", here + "/size")
+        for first, name in ((inner, "containerID"), (outer, "hostID")):
+            if first + size > IDS_LIMIT:
+                raise Refusal("mapping %d + %d goes beyond %d, the last id" % (first, size, IDS_LIMIT - 1), "%s/%s" % (here, name))
+    for side, name in ((0, "containerID"), (1, "hostID")):
+        order = sorted(range(len(ranges)), key=lambda i: ranges[i][side])
+        for one, other in zip(order, order[1:], strict=False):
+            if ranges[one][side] + ranges[one][2] > ranges[other][side]:
+                first, second = sorted((one, other))
+                raise Refusal("mapping overlaps that of %s/%d" % (pointer, first), "%s/%d/%s" % (pointer, second, name))
+    if len(_text(ranges)) >= page_size():
+        raise Refusal("the mappings take %d bytes of text, and the kernel takes less than a page" % len(_text(ranges)), pointer)
+    if not any(inner == 0 for inner, _outer, _size in ranges):
+        name = "user" if kind == "uid" else "group"
+        words = "user namespaces enabled, but no %s mapping found: container %s 0 has no mapping" % (name, kind)
+        raise Refusal(words, pointer, "init works as root of its user namespace")
+
+
+def page_size():
+    return posix.sysconf("SC_PAGE_SIZE")
+
+
+def _text(ranges):
+    return b"".join(b"%d %d %d\n" % tuple(one) for one in ranges)
+
+
+def _unprivileged(entry, ctx):
+    """An ordinary user may map its own id by itself, and without setgroups; the set-id programs of shadow do the rest."""
+    if entry["uid"] != [[entry["uid"][0][0], ctx.euid, 1]]:
+        entry["newuidmap"] = _tool("newuidmap", UIDS)
+    if entry["gid"] != [[entry["gid"][0][0], posix.getegid(), 1]]:
+        entry["newgidmap"] = _tool("newgidmap", GIDS)
+    else:
+        entry["setgroups"] = "deny"
+
+
+def _tool(name, pointer):
+    """By absolute path from a fixed list, and only one that nobody but root can have put there: PATH is the caller's."""
+    for folder in TOOL_DIRS:
+        path = "%s/%s" % (folder, name)
+        try:
+            st = posix.stat(path)
+        except OSError:
+            continue
+        if st.st_mode & 0o170000 == 0o100000 and st.st_mode & 0o111 and st.st_uid == 0 and not st.st_mode & 0o022:
+            return path
+    raise Unsupported("these mappings need %s, and this machine has none" % name, pointer, name, "install the package uidmap")
+
+
+# -- verbs ---------------------------------------------------------------------------------------------------------------
+
+
+def host_write(entry, run):
+    """Host side, while init waits in its new user namespace. Uses run.pid, a child that nobody has waited for, so the number is its own.
+    StepFailure with the list's pointer. Nothing to undo: maps die with their namespace."""
+    proc_fd = posix.open("/proc/%d" % run.pid, posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    try:
+        if not entry["joined"]:
+            if entry["setgroups"] == "deny":
+                _put(proc_fd, "setgroups", b"deny", GIDS)
+            for kind, pointer in (("uid", UIDS), ("gid", GIDS)):
+                tool = entry["new%smap" % kind]
+                if tool is None:
+                    _put(proc_fd, kind + "_map", _text(entry[kind]), pointer)
+                else:
+                    _by_tool(tool, run.pid, entry[kind], pointer)
+        for kind, pointer in (("uid", UIDS), ("gid", GIDS)):
+            _verify(entry, proc_fd, kind, pointer)
+    finally:
+        posix.close(proc_fd)
+
+
+def _put(proc_fd, name, data, pointer):
+    call = "openat"
+    try:
+        fd = posix.open(name, posix.O_WRONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW, dir_fd=proc_fd)
+        try:
+            call = "write"
+            posix.write(fd, data)
+        finally:
+            posix.close(fd)
+    except OSError as e:
+        hint = None
+        if e.errno in (EPERM, EACCES):
+            hint = "are the host ids mapped where the runtime runs, and may it map them (CAP_SETUID, CAP_SETGID, for 0 CAP_SETFCAP)?"
+        raise StepFailure("cannot write %s: %s" % (name, errno_text(e.errno)), pointer=pointer, call=call, errno=e.errno, hint=hint) from e
+
+
+def _by_tool(tool, pid, ranges, pointer):
+    argv = [tool, "%d" % pid] + ["%d" % number for one in ranges for number in one]
+    try:
+        ended = spawn.run(tool, argv, ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"], timeout_ms=TOOL_TIMEOUT_MS)
+    except OSError as e:
+        raise StepFailure("%s: %s" % (tool, errno_text(e.errno)), pointer=pointer, call=e.call, errno=e.errno) from e
+    if not ended.ok:
+        words = "no answer within %d s" % (TOOL_TIMEOUT_MS // 1000) if ended.why == "timeout" else ended.text()
+        said = ended.err.strip().rpartition(b"\n")[2].decode("utf-8", "backslashreplace")
+        raise StepFailure(
+            "%s: %s%s" % (tool, words, ": " + quote(said) if said else ""), pointer=pointer, call="execve",
+            hint="does /etc/sub%s give this user these ids?" % tool.rpartition("/new")[2].replace("map", ""),
+        )  # fmt: skip
+
+
+def _verify(entry, proc_fd, kind, pointer):
+    """The map as the kernel shows it; long ones come back sorted."""
+    numbers = [int(word) for word in lean.read_file(kind + "_map", dir_fd=proc_fd).split()]
+    shown = sorted(numbers[i : i + 3] for i in range(0, len(numbers), 3))
+    if shown == sorted(entry[kind]):
+        return
+    if entry["joined"]:
+        words = "user namespaces enabled, but both namespace path and non-matching mapping specified -- you may only provide one"
+    else:
+        words = "the kernel shows another %s_map than was written" % kind
+    raise StepFailure(words, pointer=pointer, call="read", hint="it has %s" % ", ".join("%d %d %d" % tuple(one) for one in shown[:5]))

@@ -1,0 +1,134 @@
+"""/linux/namespaces (config-linux.md#namespaces): which are new, which are joined, and the order in which init gets into them.
+
+The clone itself is linux.ns.clone_init. One rule: every path is opened, and what it leads to is checked, before anything else
+happens, and from then on only the descriptor is used.
+"""
+
+import posix
+
+from pyrunc.errors import Refusal, Unsupported, errno_text, quote
+from pyrunc.linux import _syscalls, netlink, ns
+
+HERE = "/linux/namespaces"
+
+
+def plan(node, ctx):
+    """node: {"/linux/namespaces": [{"type", "path"}, ...]}, or {} for a container that stays in all of the host's.
+
+    Entry: {"new": [types], "join": {type: path}, "flags": for clone3 (without the cgroup namespace, which waits until init is in its
+    cgroup), "userns": bool, "host_net": bool, "host": [types in which the container is where the runtime is], "pointers": {type: where}}.
+    A path to the runtime's own namespace is no isolation: such a type counts as not listed, and stands under "host".
+
+    Refuses: a type twice, an unknown one, a path that is relative, can't be opened, or is no namespace of that type; a user namespace
+    without path and mappings; no user namespace at all for a runtime without privileges. Unsupported: what the kernel lacks."""
+    new, join, pointers = [], {}, {}
+    for i, item in enumerate(node.get(HERE, ())):
+        kind, path, pointer = item["type"], item.get("path", ""), "%s/%d" % (HERE, i)
+        if kind not in ns.FLAGS:
+            raise Refusal('namespace "%s" does not exist' % quote(kind), pointer + "/type")
+        if kind in pointers:
+            raise Refusal("malformed spec file: duplicated ns", pointer + "/type", "%s has the type %s too" % (pointers[kind], kind))
+        pointers[kind] = pointer
+        if not ns.exists(kind):
+            raise Unsupported("%s namespaces aren't enabled in the kernel" % kind, pointer + "/type", "kernel")
+        if not path:
+            new.append(kind)
+        elif _checked(path, kind, pointer + "/path"):
+            ctx.warn(pointer + "/path", "this is the runtime's own %s namespace: the container shares it with the host" % kind)
+        else:
+            join[kind] = path
+    _check_user(new, join, pointers, ctx)
+    flags = 0
+    for kind in new:
+        if kind != "cgroup":
+            flags |= ns.FLAGS[kind]
+    host = [kind for kind in ns.FLAGS if kind not in new and kind not in join]
+    return {
+        "new": new,
+        "join": join,
+        "flags": flags,
+        "userns": "user" not in host,
+        "host_net": "network" in host,
+        "host": host,
+        "pointers": pointers,
+    }
+
+
+def _checked(path, kind, pointer):
+    """True when the path leads to our own namespace. Refusal when it doesn't lead to one of this kind at all."""
+    if path[0] != "/":
+        raise Refusal("namespace path: %s is not absolute" % quote(path), pointer)
+    if "\0" in path:
+        raise Refusal("namespace path: NUL in a path", pointer)
+    try:
+        fd = ns.open_path(path, kind)
+    except OSError as e:
+        if getattr(e, "call", "") == "openat":
+            raise Refusal("namespace path: lstat %s: %s" % (quote(path), errno_text(e.errno)), pointer) from None
+        raise Refusal("namespace path: %s %s" % (quote(path), e.strerror), pointer) from None
+    try:
+        return ns.is_own(fd, kind)
+    finally:
+        posix.close(fd)
+
+
+def _check_user(new, join, pointers, ctx):
+    """What a user namespace and its absence mean for the rest."""
+    linux = ctx.config.get("linux", {})
+    mapped = linux.get("uidMappings") or linux.get("gidMappings")
+    if "user" in new and not mapped:
+        words = "user namespaces enabled, but no namespace path to join nor mappings to apply specified"
+        raise Refusal(words, pointers["user"], "give /linux/uidMappings and /linux/gidMappings, or a path")
+    if ctx.euid != 0 and "user" not in new and "user" not in join:
+        raise Refusal("rootless container requires user namespaces", HERE, "add a namespace of type user, with mappings")
+
+
+# -- verbs ---------------------------------------------------------------------------------------------------------------
+
+
+def host_open(entry, run):
+    """Host side, first of all. Opens each path into run.fds["ns:TYPE"] and checks the type again on what was opened; sets
+    run.clone_flags and run.time_offsets (None; `clocks` knows better). OSError names the path. Nothing to undo: descriptors."""
+    run.clone_flags = entry["flags"]
+    run.time_offsets = None
+    for kind, path in entry["join"].items():
+        try:
+            run.fds["ns:" + kind] = ns.open_path(path, kind)
+        except OSError as e:
+            e.words = "namespace path: %s: %s" % (quote(path), e.strerror if e.errno == 22 else errno_text(e.errno))
+            e.pointer = entry["pointers"][kind] + "/path"
+            raise
+
+
+def init_join(entry, run):
+    """Init. Enters what the clone has not (run.joined_ns), from run.fds, and closes those descriptors. The mount namespace comes last:
+    from then on paths are the container's. A cgroup namespace waits for init_unshare_cgroup."""
+    for kind in ns.ORDER:
+        if kind in entry["join"] and kind not in run.joined_ns and kind != "cgroup":
+            try:
+                ns.join(run.fds["ns:" + kind], kind)
+            except OSError as e:
+                e.words = "cannot join the %s namespace: %s" % (kind, errno_text(e.errno))
+                e.pointer = entry["pointers"][kind]
+                raise
+    for kind in entry["join"]:
+        if kind != "cgroup" or kind in run.joined_ns:
+            posix.close(run.fds.pop("ns:" + kind))
+
+
+def init_unshare_cgroup(entry, run):
+    """Init, once it sits in its final cgroup, which becomes the root of the new cgroup namespace (cgroup_namespaces(7))."""
+    if "cgroup" in entry["new"]:
+        _syscalls.unshare(ns.FLAGS["cgroup"])
+    elif "ns:cgroup" in run.fds:
+        fd = run.fds.pop("ns:cgroup")
+        try:
+            ns.join(fd, "cgroup")
+        finally:
+            posix.close(fd)
+
+
+def init_loopback(entry, run):
+    """Init. The loopback device of a *new* network namespace comes up; a joined one is somebody else's."""
+    if "network" in entry["new"]:
+        netlink.loopback_up()

@@ -1,0 +1,127 @@
+"""/linux/netDevices (config-linux.md#network-devices): devices of the runtime's network namespace that move into the container's.
+
+One rule: a device is renamed and moved in one request, so nobody ever sees it in the container under its host name, or the reverse. It
+comes down on the way; its permanent addresses of universe scope are given back to it. Moved devices return to the host when the
+namespace dies; that is the kernel's doing and not undone here.
+"""
+
+import posix
+
+import _socket
+
+from pyrunc.errors import Refusal, StepFailure, errno_text, quote
+from pyrunc.linux import netlink
+
+HERE = "/linux/netDevices"
+NAME_MAX = 15  # IFNAMSIZ without the NUL
+EEXIST, ENODEV = 17, 19
+
+
+def plan(node, ctx):
+    """node: {"/linux/netDevices": {host name: {"name"}}}. Entry: {"devices": [[host name, container name, pointer], ...]}, or None.
+
+    Refuses: no network namespace in the list, a runtime without privileges, names that no device can have (one %d is a template in the
+    new name), two devices for one name, loopback, and devices that are not there."""
+    devices = node[HERE]
+    if not devices:
+        return None
+    if ctx.plans["namespaces"]["host_net"]:
+        raise Refusal("unable to move network devices without a NET namespace", HERE)
+    if ctx.euid != 0:
+        raise Refusal("network devices are not supported for rootless containers", HERE)
+    entry, taken = [], {}
+    for host_name, device in devices.items():
+        pointer = "%s/%s" % (HERE, host_name.replace("~", "~0").replace("/", "~1"))
+        _check_name(host_name, pointer, False)
+        name = device.get("name") or host_name
+        _check_name(name, pointer + "/name", True)
+        if host_name == "lo" or name == "lo":
+            raise Refusal("the loopback device belongs to its network namespace", pointer)
+        if name in taken and "%" not in name:
+            raise Refusal('two network devices would be named "%s"' % name, pointer, "the other one is %s" % taken[name])
+        taken[name] = host_name
+        try:
+            _socket.if_nametoindex(host_name)
+        except OSError:
+            raise Refusal('no network device "%s" in the network namespace of the runtime' % host_name, pointer) from None
+        entry.append([host_name, name, pointer])
+    return {"devices": entry}
+
+
+def _check_name(name, pointer, template):
+    """The kernel's own rule (dev_valid_name), and one %d at most, where it picks the number."""
+    bad = not name or len(name.encode("utf-8", "surrogateescape")) > NAME_MAX or name in (".", "..") or not name.isprintable()
+    bad = bad or any(c in "/:" or c.isspace() for c in name)
+    if bad or "%" in name.replace("%d", "", 1 if template else 0):
+        raise Refusal('invalid network device name "%s"' % quote(name), pointer, "1 to 15 bytes, without / : and blanks")
+
+
+def host_move(entry, run):
+    """Host side, while init waits. Target: run.fds["ns:network"] if it will be joined, else init's own namespace by run.pid. StepFailure
+    with the device's pointer. Devices moved before a failure stay (they come back when the namespace ends)."""
+    net_fd = run.fds.get("ns:network", -1)
+    opened = -1
+    if net_fd < 0:
+        net_fd = opened = posix.open("/proc/%d/ns/net" % run.pid, posix.O_RDONLY | posix.O_CLOEXEC)
+    outer = inner = None
+    try:
+        outer = netlink.Route()
+        inner = netlink.Route.inside(net_fd)
+        for host_name, name, pointer in entry["devices"]:
+            try:
+                _move(outer, inner, net_fd, host_name, name)
+            except OSError as e:
+                words = 'cannot move network device "%s": %s' % (host_name, _text(e, name))
+                raise StepFailure(words, pointer=pointer, call=getattr(e, "call", None), errno=e.errno) from e
+    finally:
+        if opened >= 0:
+            posix.close(opened)
+        for route in (outer, inner):
+            if route is not None:
+                route.close()
+
+
+def _text(e, name):
+    if e.errno == EEXIST:
+        return 'the network namespace of the container has a device "%s" already' % name
+    if e.errno == ENODEV:
+        return "it is gone"
+    return "%s (%s)" % (errno_text(e.errno), e.strerror) if e.strerror != posix.strerror(e.errno) else errno_text(e.errno)
+
+
+def _move(outer, inner, net_fd, host_name, name):
+    index, _name, flags = outer.link(host_name)
+    addresses = outer.addresses(index)  # before it goes down: that drops those of IPv6
+    there = {link[0] for link in inner.links()} if "%" in name else ()
+    if flags & netlink.IFF_UP:
+        outer.set_up(index, False)
+    try:
+        outer.move(index, net_fd, name)
+    except OSError:
+        if flags & netlink.IFF_UP:  # it stays with the host: as it was
+            outer.set_up(index, True)
+            _give_back(outer, index, addresses)
+        raise
+    index = _found(inner, name, there)
+    _give_back(inner, index, addresses)
+    inner.set_up(index, True)
+
+
+def _found(inner, name, there):
+    """The index in the new namespace, which may differ. A name with %d was completed by the kernel: the device is the one that came."""
+    if "%" not in name:
+        return inner.link(name)[0]
+    before, _, after = name.partition("%d")
+    came = [i for i, n, _flags in inner.links() if i not in there and n.startswith(before) and n.endswith(after)]
+    if len(came) != 1:
+        raise OSError(ENODEV, posix.strerror(ENODEV))
+    return came[0]
+
+
+def _give_back(route, index, addresses):
+    for family, prefix, address, broadcast in addresses:
+        try:
+            route.add_address(index, family, prefix, address, broadcast)
+        except OSError as e:
+            if e.errno != EEXIST:  # IPv4 addresses outlive going down
+                raise
