@@ -40,8 +40,16 @@ def errno_text(number):
 def quote(value, limit=200):
     """Any text of a config or a container, safe for one line: control bytes escaped, cut to `limit` characters."""
     text = value if isinstance(value, str) else repr(value)
-    out = "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text[: limit + 1])
+    out = "".join(c if c.isprintable() else _escape(c) for c in text[: limit + 1])
     return out if len(text) <= limit else out[:limit] + "…"
+
+
+def _escape(c):
+    """By hand: the codec unicode_escape is a module, and init can import none."""
+    if c in "\n\r\t":
+        return {"\n": "\\n", "\r": "\\r", "\t": "\\t"}[c]
+    number = ord(c)
+    return "\\x%02x" % number if number < 256 else "\\u%04x" % number if number < 65536 else "\\U%08x" % number
 
 
 class PyruncError(Exception):

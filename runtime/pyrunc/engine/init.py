@@ -42,6 +42,7 @@ def _life(run, link, gate_fd, result_fd):
     link.expect(handshake.HOOKS_DONE)
     rows.walk(CREATE, "enter", "init", run)
     before, after = tail(run, gate_fd)
+    run.exec_env = after[-1][2] if after else None  # of the program; startContainer hooks get it too
     if run._proc is not None:
         run._proc.close()
         run._proc = None
