@@ -5,6 +5,7 @@ oci/validate.py on every document, pointer by pointer. Two things are made preci
 where `$` is the end and not the place before a last newline; and for a missing property the pointer is the property's.
 """
 
+import functools
 import json
 import re
 
@@ -39,6 +40,7 @@ def problems(document, what="config"):
     return [found[pointer] for pointer in sorted(found)]
 
 
+@functools.cache
 def validator(what):
     """The Draft4Validator of one of the documents, all references local."""
     schema = {"$ref": "https://pyrunc.invalid/" + SCHEMAS[what]}
