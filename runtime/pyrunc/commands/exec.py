@@ -23,6 +23,7 @@ def main(options, args):
         "console_socket": options.get("console_socket"),
         "detach": options.get("detach", False),
         "pid_file": options.get("pid_file"),
+        "pidfd_socket": options.get("pidfd_socket"),
         "cgroup": options.get("cgroup"),
         "attended": not options.get("detach", False),
     }
@@ -36,6 +37,8 @@ def main(options, args):
 
 
 def _publish(run):
+    if run.options["pidfd_socket"]:
+        host.send_pidfd(run.options["pidfd_socket"], run.pidfd)
     if run.options["pid_file"]:
         host.write_pid_file(run.options["pid_file"], run.pid)
 

@@ -7,7 +7,7 @@ import time
 from pyrunc import lean, log, store
 from pyrunc.engine import gate, handshake, init, planner, rows, signals
 from pyrunc.engine.order import CREATE
-from pyrunc.errors import Bug, HookFailure, PyruncError, StepFailure, errno_name
+from pyrunc.errors import Bug, HookFailure, PyruncError, StepFailure, errno_text
 from pyrunc.linux import ns, pidfd
 
 IN_INIT = "unable to start container process: "
@@ -237,8 +237,28 @@ def _publish(run):
     first = run.stamps[0][0]
     box.state["trace"] = [[t - first, side, name] for t, side, name in run.stamps]
     box.record("status", "created")
+    if run.options.get("pidfd_socket"):
+        send_pidfd(run.options["pidfd_socket"], run.pidfd)
     if run.options.get("pid_file"):
         write_pid_file(run.options["pid_file"], run.pid)
+
+
+def send_pidfd(path, fd):
+    """--pidfd-socket: one message with init's pidfd; its receiver never has to trust a number."""
+    import _socket
+    from _struct import pack
+
+    from pyrunc.linux import tty
+
+    try:
+        sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, tty.connect(path, 10))
+        try:
+            sock.sendmsg([b"pidfd"], [(_socket.SOL_SOCKET, handshake.SCM_RIGHTS, pack("i", fd))])
+        finally:
+            sock.close()
+    except OSError as e:
+        e.words = "cannot send the pidfd to %s: %s" % (path, errno_text(e.errno))
+        raise StepFailure.from_oserror(e, "create.pidfd_socket", "host") from e
 
 
 def write_pid_file(path, pid):
@@ -257,7 +277,7 @@ def write_pid_file(path, pid):
         finally:
             posix.close(fd)
     except OSError as e:
-        e.words = "cannot write the pid file %s: %s" % (path, errno_name(e.errno))
+        e.words = "cannot write the pid file %s: %s" % (path, errno_text(e.errno))
         raise StepFailure.from_oserror(e, "create.pid_file", "host") from e
 
 
