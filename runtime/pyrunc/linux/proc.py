@@ -102,6 +102,10 @@ class Proc:
         finally:
             posix.close(links)
 
+    def directory(self):
+        """The descriptor that paths of processes start from, for a child that runs no Python. It stays ours."""
+        return self._root("pid")
+
     def close(self):
         """Gives both handles back; may be called twice. The next use would make new ones."""
         while self._fds:

@@ -4,10 +4,12 @@ Its one rule: what gets in is what the caller handed over under the agreed numbe
 (CVE-2024-21626); and nothing is chowned or replaced that was not proven to be what it seems (CVE-2026-88265).
 """
 
+import fcntl
 import posix
 
 from pyrunc.errors import Refusal, StepFailure, errno_text
 from pyrunc.linux import constants, paths
+from pyrunc.linux import fds as descriptors
 
 NULL = (1, 3)
 PTY_MAJORS = range(136, 144)
@@ -63,9 +65,10 @@ def device(info):
 
 
 def init_stdio_owner(entry, run):
-    """Init: stdio belongs to the user, so that /dev/stdout can be opened anew (nginx logs there). Only pipes, sockets, ptys and files
-    open for writing; a file that is only read, or a device of the host, is nobody's to give away. EPERM, EINVAL (owner without a
+    """Init: takes close-on-exec off what was asked to be kept. Then stdio is made the user's, so that /dev/stdout can be
+    opened anew (nginx logs there): only pipes, sockets, ptys and files open for writing; a file that is only read, or a device of the host, is nobody's to give away. EPERM, EINVAL (owner without a
     mapping) and EROFS are no errors, as with runc."""
+    descriptors.hand_on(range(FIRST, FIRST + entry["keep"]))
     for number in (0, 1, 2):
         info = posix.fstat(number)
         if info.st_uid == entry["uid"] or not _ours_to_give(number, info):
@@ -81,7 +84,5 @@ def init_stdio_owner(entry, run):
 def _ours_to_give(number, info):
     kind = info.st_mode & S_IFMT
     if kind == S_IFREG:
-        import fcntl
-
         return fcntl.fcntl(number, fcntl.F_GETFL) & posix.O_ACCMODE != posix.O_RDONLY
     return kind in (S_IFIFO, S_IFSOCK) or device(info)[0] in PTY_MAJORS

@@ -3,6 +3,8 @@
 Its one rule: the container never sees the keyring of whoever called us, nor one that somebody else laid out under its name.
 """
 
+import posix
+
 from pyrunc import lean
 from pyrunc.errors import StepFailure, quote
 from pyrunc.linux import _syscalls
@@ -39,17 +41,11 @@ def init_join(entry, run):
             run.proc.write("thread-self/attr/keycreate", b"\0")
     # type;uid;gid;permissions;name
     fields = _syscalls.keyctl_describe(serial).split(b";")
-    if int(fields[1]) != _uid():
+    if int(fields[1]) != posix.geteuid():
         words = "a session keyring %s of uid %d is there already" % (quote(entry["name"]), int(fields[1]))
         raise StepFailure(words, call="keyctl", hint="choose another container id, or --no-new-keyring")
     permissions = int(fields[3], 16) | (OTHER_SEARCH if entry["userns"] else USER_SEARCH)
     _syscalls.keyctl(KEYCTL_SETPERM, serial, permissions)
-
-
-def _uid():
-    import posix
-
-    return posix.geteuid()
 
 
 def exec_op(entry, run):

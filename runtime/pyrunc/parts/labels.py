@@ -6,6 +6,7 @@ is written through our own procfs, so that no mount of the container turns it in
 
 from pyrunc import lean
 from pyrunc.errors import Refusal, StepFailure, Unsupported, errno_text, quote
+from pyrunc.linux import constants, fs
 
 APPARMOR, SELINUX, MOUNT = "/process/apparmorProfile", "/process/selinuxLabel", "/linux/mountLabel"
 APPARMOR_FILES = ("thread-self/attr/apparmor/exec", "thread-self/attr/exec")  # the second before Linux 5.8
@@ -68,3 +69,21 @@ def _failure(path, words, value, pointer, e):
     else:
         reason = "%s is refused: %s" % (quote(value, 100), errno_text(e.errno))
     return StepFailure("%s: write to `/proc/%s`: %s" % (words, path, reason), pointer=pointer, call=e.call, errno=e.errno, path="/proc/" + path)
+
+
+def exec_op(entry, run):
+    """("WRITE", directory, path, text), for exec, before its child joins anything. Uses run.proc, which stays open until then. One module
+    at a time can be asked: no kernel has AppArmor and SELinux both in charge."""
+    key = "apparmor" if "apparmor" in entry else "selinux"
+    if key not in entry:
+        return None
+    path, text = SELINUX_FILE, lean.fsencode(entry[key])
+    if key == "apparmor":
+        path, text = APPARMOR_FILES[0], b"exec " + text
+        try:
+            fs.close(run.proc.open(path, constants.O_PATH))
+        except OSError as e:
+            if e.errno != ENOENT:
+                raise
+            path = APPARMOR_FILES[1]
+    return ("WRITE", run.proc.directory(), path, text)

@@ -121,9 +121,8 @@ def _check_size(args, env, ctx):
                 pointer = "%s/%d" % (key, index) if key == ARGS else ENV
                 raise Refusal("argument list too long: a string of %d bytes; one may have %d" % (size - 1, single - 1), pointer)
             total += size + POINTER
-    stack = ((ctx.plans.get("rlimits") or {}).get("soft") or {}).get("RLIMIT_STACK")
-    if stack is None:
-        stack = _syscalls.prlimit(0, STACK, None, None)[0]
+    given = [row[2] for row in (ctx.plans.get("rlimits") or {}).get("list", ()) if row[1] == STACK]
+    stack = given[0] if given else _syscalls.prlimit(0, STACK, None, None)[0]
     limit = max(min(stack // 4, ARG_CEILING), ARG_FLOOR)
     if total > limit:
         words = "argument list too long: args and env take %d bytes; a stack limit of %s allows %d" % (
@@ -202,12 +201,23 @@ def home_of(root_fd, uid, reopen):
     finally:
         posix.close(node)
     try:
-        text = posix.read(fd, PASSWD_LIMIT)
+        text = _head(fd, PASSWD_LIMIT)
     except OSError:
         return "/"
     finally:
         posix.close(fd)
     return lean.fsdecode(_home_in(text, uid))
+
+
+def _head(fd, limit):
+    """The first `limit` bytes of a file, less what may be half a line."""
+    text = b""
+    while len(text) < limit:
+        more = posix.read(fd, limit - len(text))
+        if not more:
+            return text
+        text += more
+    return text.rpartition(b"\n")[0]
 
 
 def _home_in(text, uid):
@@ -224,7 +234,7 @@ def _quoted(text):
     return '"%s"' % quote(text)
 
 
-def failure(record, plans, options=None):
+def failure(record, plans):
     """A record of finish() (kind, op, detail, errno, position, call) -> StepFailure in the words that callers match on."""
     _kind, op, detail, number, _position, call = record
     name = _syscalls.OPS[op] if op < len(_syscalls.OPS) else "?"

@@ -14,14 +14,14 @@ MAX = 64  # __NEW_UTS_LEN
 
 def plan(node, ctx):
     """node: {"/hostname": text, "/domainname": text}; empty is absent. entry: {"hostname"?, "domainname"?} or None.
-    Refused: without a uts namespace, new or joined; joined one that is the host's (unless the name is the host's too: nothing to do);
-    more than 64 bytes; control characters and NUL."""
+    Refused: without a uts namespace, new or joined (a path to the host's is none, but fine if the name is the host's too: nothing to
+    do); more than 64 bytes; control characters and NUL."""
     entry = {}
     for key in ("hostname", "domainname"):
         name = node.get("/" + key)
         if not name:
             continue
-        if not name.isprintable() and any(ord(c) < 32 or ord(c) == 127 for c in name):
+        if any(ord(c) < 32 or ord(c) == 127 for c in name):
             raise Refusal("%s %s has control characters" % (key, quote(name)), "/" + key)
         size = len(lean.fsencode(name))
         if size > MAX:
@@ -31,28 +31,15 @@ def plan(node, ctx):
         return None
     spaces = ctx.plans.get("namespaces") or {}
     first = "/" + next(iter(entry))
-    joined = (spaces.get("join") or {}).get("uts")
-    if "uts" not in spaces.get("new", ()) and not joined:
-        raise _private(first, 'add {"type": "uts"} to /linux/namespaces, or leave the name out')
-    if joined and _is_ours(joined):
-        if entry == {"hostname": posix.uname().nodename}:
-            ctx.warn(first, "is what the host is called, whose uts namespace the container shares: nothing to do")
-            return None
-        raise _private(first, "the one at %s is the host's" % quote(joined))
-    return entry
-
-
-def _private(pointer, hint):
-    return Refusal("unable to set %s without a private UTS namespace" % pointer[1:], pointer, hint)
-
-
-def _is_ours(path):
-    """Whether the namespace at the path is the one we live in. One that is not there is the namespaces part's matter."""
-    try:
-        theirs, ours = posix.stat(path), posix.stat("/proc/self/ns/uts")
-    except OSError:
-        return False
-    return (theirs.st_dev, theirs.st_ino) == (ours.st_dev, ours.st_ino)
+    if "uts" in spaces.get("new", ()) or "uts" in (spaces.get("join") or {}):
+        return entry
+    if "uts" in spaces.get("pointers", {}) and entry == {"hostname": posix.uname().nodename}:
+        # podman: a pod that shares the host's uts namespace names its path, and the host's own name
+        ctx.warn(first, "is what the host is called, whose uts namespace the container shares: nothing to do")
+        return None
+    raise Refusal(
+        "unable to set %s without a private UTS namespace" % first[1:], first, 'add {"type": "uts"} to /linux/namespaces, or leave the name out'
+    )
 
 
 def init_set(entry, run):

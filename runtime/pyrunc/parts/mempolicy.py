@@ -1,0 +1,116 @@
+"""/linux/memoryPolicy (runtime-spec, config-linux.md#memory-policy; set_mempolicy(2)).
+
+Its one rule: the kernel's rules for modes, flags and nodes are checked here one by one, as its answer to all of them is EINVAL.
+"""
+
+from _struct import pack
+
+from pyrunc import lean
+from pyrunc.errors import Refusal, StepFailure, Unsupported, errno_text, quote
+from pyrunc.linux import _syscalls
+
+KEY = "/linux/memoryPolicy"
+MODES = {
+    "MPOL_DEFAULT": 0, "MPOL_PREFERRED": 1, "MPOL_BIND": 2, "MPOL_INTERLEAVE": 3, "MPOL_LOCAL": 4, "MPOL_PREFERRED_MANY": 5,
+    "MPOL_WEIGHTED_INTERLEAVE": 6,
+}  # fmt: skip
+FLAGS = {"MPOL_F_NUMA_BALANCING": 1 << 13, "MPOL_F_RELATIVE_NODES": 1 << 14, "MPOL_F_STATIC_NODES": 1 << 15}
+STATIC, RELATIVE, BALANCING = FLAGS["MPOL_F_STATIC_NODES"], FLAGS["MPOL_F_RELATIVE_NODES"], FLAGS["MPOL_F_NUMA_BALANCING"]
+NODE_MAX = 1023  # CONFIG_NODES_SHIFT is 10 at most
+ONLINE = "/sys/devices/system/node/online"
+PREFERRED, LOCAL = 1, 4
+
+
+def plan(node, ctx):
+    """node: {"/linux/memoryPolicy": {mode, nodes, flags}}. entry: {"mode": mode and flags, "nodes": [[first, last], …]}.
+    Refused: no or an unknown mode, unknown flags; nodes for DEFAULT and LOCAL, none for the others but PREFERRED; lists that are
+    malformed or name no node of this machine; STATIC with RELATIVE, either of them without nodes, NUMA_BALANCING elsewhere than with
+    BIND and PREFERRED_MANY."""
+    value = node[KEY]
+    mode = value.get("mode")
+    if mode not in MODES:
+        raise Refusal('invalid memory policy mode "%s"' % quote(mode or "", 60), KEY + "/mode", "one of " + ", ".join(MODES))
+    nodes = _nodes(value.get("nodes") or "")
+    count = sum(last - first + 1 for first, last in nodes)
+    if mode in ("MPOL_DEFAULT", "MPOL_LOCAL") and count:
+        raise Refusal("mode %s requires 0 nodes but got %d" % (mode, count), KEY + "/nodes")
+    if mode not in ("MPOL_DEFAULT", "MPOL_LOCAL", "MPOL_PREFERRED") and not count:
+        raise Refusal("mode %s requires at least one node but got 0" % mode, KEY + "/nodes")
+    flags = _flags(value.get("flags") or (), mode, count)
+    if nodes and not flags & RELATIVE:
+        online = _online()
+        if not any(first <= there_last and there_first <= last for first, last in nodes for there_first, there_last in online):
+            raise Unsupported("none of the nodes %s is in this machine" % quote(value["nodes"], 60), KEY + "/nodes", "more NUMA nodes")
+    return {"mode": MODES[mode] | flags, "nodes": nodes}
+
+
+def _flags(names, mode, count):
+    flags = 0
+    for index, name in enumerate(names):
+        pointer = "%s/flags/%d" % (KEY, index)
+        if name not in FLAGS:
+            raise Refusal('invalid memory policy flag "%s"' % quote(name, 60), pointer, "one of " + ", ".join(FLAGS))
+        flags |= FLAGS[name]
+        if flags & STATIC and flags & RELATIVE:
+            raise Refusal("MPOL_F_STATIC_NODES and MPOL_F_RELATIVE_NODES exclude each other", pointer)
+        if FLAGS[name] == BALANCING and mode not in ("MPOL_BIND", "MPOL_PREFERRED_MANY"):
+            raise Refusal("MPOL_F_NUMA_BALANCING goes with MPOL_BIND and MPOL_PREFERRED_MANY, not with %s" % mode, pointer)
+        if FLAGS[name] in (STATIC, RELATIVE) and not count:
+            raise Refusal("%s says how nodes are meant, and none is given" % name, pointer)
+    return flags
+
+
+def _nodes(text):
+    """'0-1,3' -> [[0, 1], [3, 3]]."""
+    found = []
+    for part in text.split(","):
+        part = part.strip(" ")
+        if not part:
+            continue
+        low, dash, high = part.partition("-")
+        bounds = (low, high if dash else low)
+        if not all(b.isascii() and b.isdigit() and len(b) < 10 for b in bounds):
+            raise Refusal("%s is no list of nodes" % quote(text, 60), KEY + "/nodes", "numbers and ranges: 0-1,3")
+        first, last = int(bounds[0]), int(bounds[1])
+        if first > last or last > NODE_MAX:
+            reason = "the range is empty" if first > last else "no kernel has a node %d" % last
+            raise Refusal("%s: %s" % (quote(text, 60), reason), KEY + "/nodes")
+        found.append([first, last])
+    return sorted(found)
+
+
+def _online():
+    try:
+        return _nodes(lean.fsdecode(lean.read_file(ONLINE, 4096)).strip())
+    except OSError:
+        return [[0, NODE_MAX]]  # a kernel without NUMA says ENOSYS when it is asked
+
+
+def _mask(ranges):
+    """(mask as the kernel's array of longs, number of bits plus one: it takes one off)."""
+    if not ranges:
+        return b"", 0
+    longs = [0] * (max(last for _first, last in ranges) // 64 + 1)
+    for first, last in ranges:
+        for node in range(first, last + 1):
+            longs[node // 64] |= 1 << node % 64
+    return pack("=%dQ" % len(longs), *longs), len(longs) * 64 + 1
+
+
+def init_set(entry, run):
+    """Init. Inherited by what it starts. Read back. ENOSYS: a kernel without NUMA; EINVAL: a node outside the cpuset, or a mode that this
+    kernel does not have."""
+    try:
+        _syscalls.set_mempolicy(entry["mode"], *_mask(entry["nodes"]))
+    except OSError as e:
+        hint = {38: "the kernel is built without CONFIG_NUMA", 22: "the mode is newer than the kernel, or its cpuset has none of the nodes"}
+        words = "unable to set memory policy: " + errno_text(e.errno)
+        raise StepFailure(words, pointer=KEY, call=e.call, errno=e.errno, hint=hint.get(e.errno)) from e
+    found = _syscalls.get_mempolicy()[0]
+    if found != entry["mode"] and not (entry["mode"] == PREFERRED and not entry["nodes"] and found == LOCAL):
+        raise StepFailure("memory policy %#x was set, the kernel says %#x" % (entry["mode"], found), pointer=KEY, call="set_mempolicy")
+
+
+def exec_op(entry, run):
+    """("MEMPOLICY", mode, mask, maxnode), for exec, whose child runs no Python."""
+    return ("MEMPOLICY", entry["mode"], *_mask(entry["nodes"]))

@@ -1,0 +1,207 @@
+"""/process/scheduler, /process/ioPriority, /process/execCPUAffinity (runtime-spec, config.md#linux-process; sched(7), ioprio_set(2)).
+
+Its one rule: what the kernel would silently take for something else is refused, what was set is read back.
+"""
+
+import posix
+
+from pyrunc import lean
+from pyrunc.errors import Refusal, StepFailure, Unsupported, errno_text, quote
+from pyrunc.linux import _syscalls
+
+SCHED, IOPRIO, AFFINITY = "/process/scheduler", "/process/ioPriority", "/process/execCPUAffinity"
+POLICIES = {
+    "SCHED_OTHER": 0, "SCHED_FIFO": 1, "SCHED_RR": 2, "SCHED_BATCH": 3, "SCHED_ISO": 4, "SCHED_IDLE": 5, "SCHED_DEADLINE": 6,
+}  # fmt: skip
+FLAGS = {
+    "SCHED_FLAG_RESET_ON_FORK": 0x01, "SCHED_FLAG_RECLAIM": 0x02, "SCHED_FLAG_DL_OVERRUN": 0x04, "SCHED_FLAG_KEEP_POLICY": 0x08,
+    "SCHED_FLAG_KEEP_PARAMS": 0x10, "SCHED_FLAG_UTIL_CLAMP_MIN": 0x20, "SCHED_FLAG_UTIL_CLAMP_MAX": 0x40,
+}  # fmt: skip
+KEEP_POLICY, CLAMP_MAX = 0x08, 0x40
+UNCLAMPED = 1024  # SCHED_CAPACITY_SCALE
+CLASSES = {"IOPRIO_CLASS_RT": 1, "IOPRIO_CLASS_BE": 2, "IOPRIO_CLASS_IDLE": 3}
+WHO_PROCESS = 1  # the spec says group; runc and crun set the process, and init is alone in its group
+DEADLINE_MIN = 1024  # ns, kernel/sched/deadline.c
+CPU_MAX = 8191  # CONFIG_NR_CPUS has no larger value
+POSSIBLE = "/sys/devices/system/cpu/possible"
+EPERM, EINVAL = 1, 22
+
+
+def plan(node, ctx):
+    """node: the three objects. entry: {"exec": bool, "scheduler": arguments of sched_setattr(2) | None, "ioprio": value | None,
+    "initial", "final": [[first, last], …] | None}. Never None: init gets back all CPUs that its cpuset allows.
+    Refused, each with its pointer: unknown policy, flag or class; nice outside -20..19; priority for a policy that has none, or outside
+    1..99 where it has; runtime, deadline and period elsewhere than with SCHED_DEADLINE, or against its rules; I/O priority outside 0..7;
+    CPU lists that are malformed, or name no CPU of this machine."""
+    affinity = node.get(AFFINITY) or {}
+    lists = {}
+    for name in ("initial", "final"):
+        pointer = "%s/%s" % (AFFINITY, name)
+        lists[name] = cpus = _ranges(affinity.get(name) or "", pointer, CPU_MAX, "CPU")
+        if cpus and cpus[0][0] >= _possible():
+            hint = "the highest here is %d" % (_possible() - 1)
+            raise Unsupported("CPU %d and above are not in this machine" % cpus[0][0], pointer, "more CPUs", hint)
+    return {
+        "exec": ctx.options.get("command") == "exec", "scheduler": _scheduler(node.get(SCHED), ctx),
+        "ioprio": _ioprio(node.get(IOPRIO)), **lists,
+    }  # fmt: skip
+
+
+def _scheduler(value, ctx):
+    if value is None:
+        return None
+    policy = value.get("policy")
+    if policy not in POLICIES:
+        raise Refusal("scheduler policy is required" if not policy else "unknown scheduler policy %s" % quote(policy, 60), SCHED + "/policy")
+    if policy == "SCHED_ISO":
+        raise Unsupported("SCHED_ISO is reserved and in no kernel", SCHED + "/policy", "a kernel that has it")
+    nice, priority = value.get("nice", 0), value.get("priority", 0)
+    if not -20 <= nice <= 19:
+        raise Refusal("invalid scheduler.nice: %d" % nice, SCHED + "/nice", "-20 to 19")
+    if nice and policy not in ("SCHED_OTHER", "SCHED_BATCH"):
+        ctx.warn(SCHED + "/nice", "has no effect with %s" % policy)
+    if policy in ("SCHED_FIFO", "SCHED_RR"):
+        if not 1 <= priority <= 99:
+            raise Refusal("scheduler.priority %d: %s takes 1 to 99" % (priority, policy), SCHED + "/priority")
+    elif priority:
+        raise Refusal("scheduler.priority can only be specified for SchedFIFO or SchedRR policy", SCHED + "/priority")
+    flags = 0
+    for index, flag in enumerate(value.get("flags") or ()):
+        if flag not in FLAGS:
+            raise Refusal("unknown scheduler flag %s" % quote(flag, 60), "%s/flags/%d" % (SCHED, index))
+        flags |= FLAGS[flag]
+    times = [value.get(name, 0) for name in ("runtime", "deadline", "period")]
+    _deadline(policy, *times)
+    return [POLICIES[policy], flags, nice, priority, *times, 0, UNCLAMPED if flags & CLAMP_MAX else 0]
+
+
+def _deadline(policy, runtime, deadline, period):
+    if policy != "SCHED_DEADLINE":
+        for name, value in (("runtime", runtime), ("deadline", deadline), ("period", period)):
+            if value:
+                raise Refusal("scheduler runtime/deadline/period can only be specified for SchedDeadline policy", "%s/%s" % (SCHED, name))
+        return
+    if runtime < DEADLINE_MIN:
+        raise Refusal("scheduler.runtime %d ns: SCHED_DEADLINE takes %d and more" % (runtime, DEADLINE_MIN), SCHED + "/runtime")
+    if deadline < runtime:
+        raise Refusal("scheduler.deadline %d ns is less than runtime %d" % (deadline, runtime), SCHED + "/deadline")
+    if period and period < deadline:
+        raise Refusal("scheduler.period %d ns is less than deadline %d" % (period, deadline), SCHED + "/period")
+    if (period or deadline) >> 63:
+        raise Refusal("scheduler.period %d ns is too long" % (period or deadline), SCHED + "/period")
+
+
+def _ioprio(value):
+    if value is None:
+        return None
+    kind, priority = value.get("class"), value.get("priority", 0)
+    if kind not in CLASSES:
+        raise Refusal("invalid ioPriority.Class: %s" % quote(kind or "", 60), IOPRIO + "/class", "one of " + ", ".join(CLASSES))
+    if not 0 <= priority <= 7:
+        raise Refusal("invalid ioPriority.Priority: %d" % priority, IOPRIO + "/priority", "0 to 7")
+    return CLASSES[kind] << 13 | priority
+
+
+def _ranges(text, pointer, highest, what):
+    """'0-3, 7' -> [[0, 3], [7, 7]], in order; blanks and empty elements are allowed; nothing at all: None."""
+    found = []
+    for part in text.split(","):
+        part = part.strip(" ")
+        if not part:
+            continue
+        low, dash, high = part.partition("-")
+        bounds = [low.strip(" "), high.strip(" ") if dash else low.strip(" ")]
+        if not all(b.isascii() and b.isdigit() and len(b) < 10 for b in bounds):
+            raise Refusal("%s is no list of %ss" % (quote(text, 60), what), pointer, "numbers and ranges: 0-3,7")
+        first, last = int(bounds[0]), int(bounds[1])
+        if first > last:
+            raise Refusal("%s: the range %d-%d is empty" % (quote(text, 60), first, last), pointer)
+        if last > highest:
+            raise Refusal("%s: no kernel has a %s %d" % (quote(text, 60), what, last), pointer, "%d at most" % highest)
+        found.append([first, last])
+    if text.strip(" ,") == "" and text.strip(" ") != "":
+        raise Refusal("%s names no %s" % (quote(text, 60), what), pointer)
+    return sorted(found) or None
+
+
+def _numbers(ranges):
+    return [n for first, last in ranges for n in range(first, last + 1)]
+
+
+def _possible():
+    """How many CPUs this machine may ever have."""
+    try:
+        text = lean.read_file(POSSIBLE, 4096)
+    except OSError:
+        return 1024  # no sysfs here; more than a cpuset has does no harm
+    return int(text.strip().rpartition(b",")[2].rpartition(b"-")[2]) + 1
+
+
+def host_affinity(entry, run):
+    """Host, when run.pid sits in its cgroup. Init, and an exec'ed process without execCPUAffinity: all CPUs, of which the cpuset leaves
+    its own; `final` is set, `initial` alone is left as it is. Without the right to reset, what was inherited stays, as with runc."""
+    if entry["exec"] and entry["final"]:
+        _affinity(run.pid, _numbers(entry["final"]), "final")
+    elif not (entry["exec"] and entry["initial"]):
+        try:
+            posix.sched_setaffinity(run.pid, range(_possible()))
+        except OSError as e:
+            if e.errno not in (EPERM, EINVAL):
+                raise
+
+
+def exec_initial(entry, run):
+    """Host side of exec, before the clone: `initial` for ourselves, so that the child never runs elsewhere."""
+    if entry["initial"]:
+        _affinity(0, _numbers(entry["initial"]), "initial")
+
+
+def _affinity(pid, cpus, name):
+    try:
+        posix.sched_setaffinity(pid, cpus)
+    except OSError as e:
+        words = "cannot set the CPU affinity (%s): %s" % (name, errno_text(e.errno))
+        hint = "the cpuset of the container allows none of them" if e.errno == EINVAL else None
+        raise StepFailure(words, pointer="%s/%s" % (AFFINITY, name), call="sched_setaffinity", errno=e.errno, hint=hint) from e
+
+
+def init_set(entry, run):
+    """Init, with its rights (CAP_SYS_NICE). Inherited by what it starts. Verified. Uses run.config for a hint."""
+    set_for(0, entry, run)
+
+
+def exec_set(entry, run):
+    """Host side of exec: the same for run.pid, which waits."""
+    set_for(run.pid, entry, run)
+
+
+def set_for(pid, entry, run):
+    """Scheduler and I/O priority of a process; 0: the caller."""
+    wanted = entry["scheduler"]
+    if wanted is not None:
+        try:
+            _syscalls.sched_setattr(pid, *wanted)
+        except OSError as e:
+            raise _refused(e, run) from e
+        if not wanted[1] & KEEP_POLICY and _syscalls.sched_getattr(pid)[0] != wanted[0]:
+            raise StepFailure("the kernel did not take the scheduler policy", pointer=SCHED + "/policy", call="sched_setattr")
+    if entry["ioprio"] is not None:
+        try:
+            _syscalls.ioprio_set(WHO_PROCESS, pid, entry["ioprio"])
+        except OSError as e:
+            hint = "IOPRIO_CLASS_RT takes CAP_SYS_NICE or CAP_SYS_ADMIN in the initial user namespace" if e.errno == EPERM else None
+            raise StepFailure("error setting ioPriority: " + errno_text(e.errno), pointer=IOPRIO, call=e.call, errno=e.errno, hint=hint) from e
+        if _syscalls.ioprio_get(WHO_PROCESS, pid) != entry["ioprio"]:
+            raise StepFailure("the kernel did not take the I/O priority", pointer=IOPRIO, call="ioprio_set")
+
+
+def _refused(e, run):
+    words, hint = "error setting scheduler: " + errno_text(e.errno), None
+    if e.errno == EPERM:
+        hint = "real-time policies take CAP_SYS_NICE in the initial user namespace"
+        cpu = ((run.config.get("linux") or {}).get("resources") or {}).get("cpu") or {}
+        if cpu.get("cpus"):
+            words, hint = "process scheduler can't be used together with AllowedCPUs", "SCHED_DEADLINE needs all CPUs of its root domain"
+    elif e.errno == 16:
+        hint = "the bandwidth that SCHED_DEADLINE asks for is not there"
+    return StepFailure(words, pointer=SCHED, call=e.call, errno=e.errno, hint=hint)

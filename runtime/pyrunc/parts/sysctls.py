@@ -1,0 +1,126 @@
+"""/linux/sysctl (runtime-spec, config-linux.md#sysctl; sysctl(8), namespaces(7)).
+
+Its one rule: only settings that belong to a namespace of the container are written, each in the namespace that was planned, and
+through our own procfs: a path below the container's /proc/sys may be anything (CVE-2025-52881, CVE-2022-0811).
+"""
+
+import posix
+
+from pyrunc import lean
+from pyrunc.errors import Refusal, StepFailure, errno_text, quote
+
+KEY = "/linux/sysctl"
+IPC = frozenset(
+    "kernel." + name for name in ("msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced")
+)  # fmt: skip
+LINKS = {"ipc": "ipc", "network": "net", "uts": "uts", "user": "user"}  # namespace of the config -> name below /proc/PID/ns
+VALUE_MAX = 65535
+SWAP = {ord("."): "/", ord("/"): "."}
+ENOENT, EACCES, EPERM, EINVAL = 2, 13, 1, 22
+
+
+def plan(node, ctx):
+    """node: {"/linux/sysctl": {name: value}}; names with dots or slashes, as sysctl(8) takes them.
+    entry: {"list": [[name with dots, path below /proc/sys, value], …], "foreign": {namespace: link text of the caller's}} or None.
+    Refused: names with empty, `.` or `..` components, NUL or control characters; values with line ends or NUL, or above 64 KiB; one
+    setting twice with two values; settings of no namespace, or of one that is not the container's; hostname, and a domainname other
+    than /domainname: the config has properties for them."""
+    rows, seen, used = [], {}, set()
+    for given, value in (node[KEY] or {}).items():
+        pointer = "%s/%s" % (KEY, quote(given, 100).replace("~", "~0").replace("/", "~1"))
+        name, path = _name(given, pointer)
+        _check_value(name, value, pointer)
+        used.add(_namespace(name, value, pointer, ctx))
+        if seen.setdefault(path, value) != value:
+            raise Refusal("sysctl %s is given twice, with different values" % _quoted(name), pointer)
+        rows.append([name, path, value])
+    if not rows:
+        return None
+    foreign = {space: _ours(space) for space in sorted(used)}
+    return {"list": rows, "foreign": foreign}
+
+
+def _name(given, pointer):
+    """(name with dots, path). The first separator decides: with a slash the form is already the path's, and dots are parts of names
+    (net/ipv4/conf/eno2.100/rp_filter); with a dot it is the other way round."""
+    first = min((given.find(c) for c in "./" if c in given), default=-1)
+    path = given if first >= 0 and given[first] == "/" else given.translate(SWAP)
+    if not given or any(part in ("", ".", "..") for part in path.split("/")):
+        raise Refusal("sysctl %s is no name of a setting" % _quoted(given), pointer)
+    if any(ord(c) < 32 or ord(c) == 127 for c in given):
+        raise Refusal("control characters in the name of sysctl %s" % _quoted(given), pointer)
+    return path.translate(SWAP), path
+
+
+def _check_value(name, value, pointer):
+    if any(c in value for c in "\0\n\r"):
+        raise Refusal("sysctl %s: a line end or NUL in the value" % _quoted(name), pointer)
+    if len(value) > VALUE_MAX:
+        raise Refusal("sysctl %s: a value of %d characters" % (_quoted(name), len(value)), pointer, "%d at most" % VALUE_MAX)
+
+
+def _namespace(name, value, pointer, ctx):
+    """The namespace that the setting belongs to, proven to be the container's own."""
+    spaces = ctx.plans.get("namespaces") or {}
+    if name in IPC or name.startswith("fs.mqueue."):
+        return _need("ipc", spaces, "sysctl %s is not allowed in the hosts ipc namespace" % _quoted(name), pointer)
+    if name.startswith("net."):
+        return _need("network", spaces, "sysctl %s not allowed in host network namespace" % _quoted(name), pointer)
+    if name.startswith("user."):
+        return _need("user", spaces, "sysctl %s is not allowed without a user namespace" % _quoted(name), pointer)
+    if name == "kernel.hostname" and _own("uts", spaces):
+        raise Refusal('sysctl "kernel.hostname" is not allowed as it conflicts with the OCI "hostname" field', pointer, "use /hostname")
+    if name == "kernel.domainname":
+        _need("uts", spaces, 'sysctl "kernel.domainname" is not in a separate kernel namespace', pointer)
+        if (ctx.plans.get("uts") or {}).get("domainname", value) != value:
+            raise Refusal('sysctl "kernel.domainname" conflicts with the OCI "domainname" field', pointer, "leave one of them out")
+        return "uts"
+    raise Refusal("sysctl %s is not in a separate kernel namespace" % _quoted(name), pointer, "it would change the host")
+
+
+def _own(space, spaces):
+    """Whether the container has such a namespace, new or joined. A path to the caller's own is in neither list."""
+    return space in spaces.get("new", ()) or space in (spaces.get("join") or {})
+
+
+def _need(space, spaces, words, pointer):
+    if not _own(space, spaces):
+        raise Refusal(words, pointer, 'add {"type": "%s"} to /linux/namespaces' % space)
+    return space
+
+
+def _ours(space):
+    """What /proc/self/ns/NAME says of the caller's namespace, for init to compare with its own."""
+    return posix.readlink("/proc/self/ns/" + LINKS[space])
+
+
+def _quoted(name):
+    return '"%s"' % quote(name, 100)
+
+
+def init_write(entry, run):
+    """Init, in its namespaces and before /proc/sys turns read-only. Uses run.proc. First proves that it sits in none of the caller's
+    namespaces that the settings belong to. Errors name the setting; gone with the namespaces."""
+    for space, link in entry["foreign"].items():
+        if run.proc.readlink("thread-self/ns/" + LINKS[space]) == link:
+            raise StepFailure("sysctl: the %s namespace is still the caller's" % space, pointer=KEY, call="readlinkat")
+    for name, path, value in entry["list"]:
+        try:
+            # an empty write(2) reaches no handler; a line end alone is how a shell clears a list
+            run.proc.write("sys/" + path, lean.fsencode(value) or b"\n")
+        except OSError as e:
+            raise _failure(name, value, e) from e
+
+
+def _failure(name, value, e):
+    hint = None
+    if e.errno == ENOENT:
+        words = "there is no such setting in this kernel, or not in this namespace"
+    elif e.errno == EINVAL:
+        words = "the kernel refuses the value %s: %s" % (_quoted(value), errno_text(e.errno))
+    else:
+        words = "writing %s: %s" % (_quoted(value), errno_text(e.errno))
+        if e.errno in (EACCES, EPERM):
+            hint = "the namespace may belong to another user namespace than the container's"
+    pointer = "%s/%s" % (KEY, name)
+    return StepFailure("sysctl %s: %s" % (_quoted(name), words), pointer=pointer, call=e.call, errno=e.errno, path=e.filename, hint=hint)

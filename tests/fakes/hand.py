@@ -1,0 +1,48 @@
+"""ctx and run made by hand, for tests of parts: what a plan may ask and a verb may use, and nothing that does anything."""
+
+from types import SimpleNamespace
+
+OPTIONS = {
+    "command": "create", "detach": True, "console_socket": None, "preserve_fds": 0, "listen_fds": 0, "inherited_fds": [],
+    "notify_socket": None, "no_new_keyring": False,
+}  # fmt: skip
+NO_NAMESPACES = {"new": [], "join": {}, "flags": 0, "userns": False, "host_net": True, "host": [], "pointers": {}}
+
+
+def namespaces(*new, join=None):
+    """An entry of the part namespaces."""
+    join = join or {}
+    here = ("pid", "network", "mount", "ipc", "uts", "user", "cgroup", "time")
+    return {
+        **NO_NAMESPACES, "new": list(new), "join": join, "userns": "user" in new or "user" in join,
+        "host": [kind for kind in here if kind not in new and kind not in join],
+        "pointers": {kind: "/linux/namespaces/%d" % i for i, kind in enumerate([*new, *join])},
+    }  # fmt: skip
+
+
+class Ctx:
+    """Context of a plan. `warnings` has [pointer, text] afterwards."""
+
+    def __init__(self, plans=None, options=None, config=None, in_userns=False, probe=None, root="/run/t", id="c1"):
+        self.id, self.bundle, self.root, self.euid = id, "/bundle", root, 0
+        self.config = config if config is not None else {"process": {"cwd": "/"}}
+        self.options = {**OPTIONS, **(options or {})}
+        self.plans = {"namespaces": NO_NAMESPACES, "user": {"uid": 0, "gid": 0}, **(plans or {})}
+        self.in_userns = in_userns
+        self.probe = SimpleNamespace(apparmor=False, selinux=False, **(probe or {})) if not isinstance(probe, SimpleNamespace) else probe
+        self.warnings = []
+
+    def warn(self, pointer, text):
+        self.warnings.append([pointer, text])
+
+
+class Run:
+    """What a verb uses."""
+
+    def __init__(self, plans=None, options=None, **more):
+        self.plans = plans or {}
+        self.options = {**OPTIONS, **(options or {})}
+        self.fds = {}
+        self.config = {}
+        self.root_fd = -1
+        self.__dict__.update(more)
