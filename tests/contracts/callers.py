@@ -202,7 +202,8 @@ CNI_PLUGIN = """\
 #!/bin/sh
 # A network plugin that connects nothing: it only answers as the CNI specification asks.
 case $CNI_COMMAND in
-ADD) echo '{"cniVersion":"1.0.0","interfaces":[{"name":"eth0","sandbox":"'$CNI_NETNS'"}],"ips":[{"address":"192.0.2.9/24","interface":0}]}' ;;
+ADD) echo '{"cniVersion":"1.0.0","interfaces":[{"name":"eth0","sandbox":"'$CNI_NETNS'"}],'
+    echo '"ips":[{"address":"192.0.2.9/24","interface":0}]}' ;;
 VERSION) echo '{"cniVersion":"1.0.0","supportedVersions":["0.4.0","1.0.0"]}' ;;
 esac
 """

@@ -180,7 +180,8 @@ def test_exec(containerd):
     with running(containerd, "exec"):
         assert containerd.ctr("tasks", "exec", "--exec-id=a", "exec", "echo", "hello").ok().out == "hello\n"
         containerd.ctr("tasks", "exec", "--exec-id=b", "exec", "sh", "-c", "exit 9").exits(9)
-        assert containerd.ctr("tasks", "exec", "--exec-id=c", "--user=1000:1000", "--cwd=/tmp", "exec", "sh", "-c", "id -u; pwd").ok().out == "1000\n/tmp\n"
+        words = ["--exec-id=c", "--user=1000:1000", "--cwd=/tmp"]
+        assert containerd.ctr("tasks", "exec", *words, "exec", "sh", "-c", "id -u; pwd").ok().out == "1000\n/tmp\n"
 
 
 @pytest.mark.needs_exec
@@ -193,8 +194,8 @@ def test_exec_that_cannot_run(containerd):
 @pytest.mark.needs_exec
 def test_exec_tty(containerd, world):
     with running(containerd, "exec"):
-        words = containerd.argv("--namespace", containerd.namespace, "tasks", "exec", "--tty", "--exec-id=a", "exec", "sh", "-c", "tty; exit 5")
-        result = world.run_on_tty(words)
+        words = ["tasks", "exec", "--tty", "--exec-id=a", "exec", "sh", "-c", "tty; exit 5"]
+        result = world.run_on_tty(containerd.argv("--namespace", containerd.namespace, *words))
         assert result.status == 5 and "/dev/pts/0" in result.out, result
 
 

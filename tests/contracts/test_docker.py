@@ -144,7 +144,8 @@ def test_limits(docker):
 
 
 def test_out_of_memory(docker):
-    with running(docker, "--memory=24m", "--memory-swap=24m", command=("sh", "-c", "head -c 100m /dev/zero | tail -c 90m >/dev/null")) as name:
+    script = "head -c 100m /dev/zero | tail -c 90m > /dev/null"
+    with running(docker, "--memory=24m", "--memory-swap=24m", command=("sh", "-c", script)) as name:
         docker("wait", name).ok()
         wait_until("the daemon has heard of it", lambda: inspect(docker, name, "{{.State.OOMKilled}}") == "true")
 

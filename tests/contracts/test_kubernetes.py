@@ -123,7 +123,8 @@ def test_volume(cri, world):
 def test_limits(cri):
     with pod(cri, "limits") as sandbox:
         resources = {1: 100000, 2: 50000, 3: 512, 4: 64 << 20, 5: 500, 6: "0", 10: 64 << 20}
-        script = "cd /sys/fs/cgroup; cat memory/memory.limit_in_bytes cpuset/cpuset.cpus 2>/dev/null || cat memory.max cpuset.cpus; cat /proc/self/oom_score_adj"
+        script = "cd /sys/fs/cgroup; cat memory/memory.limit_in_bytes cpuset/cpuset.cpus 2>/dev/null || cat memory.max cpuset.cpus"
+        script += "; cat /proc/self/oom_score_adj"
         assert finished(cri, sandbox, "limits", script, resources=resources)[1].split() == [str(64 << 20), "0", "500"]
 
 

@@ -186,12 +186,13 @@ def test_privileged(podman):
 
 
 def test_devices(podman):
-    out = podman.run("--device=/dev/null:/dev/nothing:rw", IMAGE, "sh", "-c", "echo x > /dev/nothing; stat -c '%t %T' /dev/nothing").ok().out
-    assert out == "1 3\n"
+    script = "echo x > /dev/nothing; stat -c '%t %T' /dev/nothing"
+    assert podman.run("--device=/dev/null:/dev/nothing:rw", IMAGE, "sh", "-c", script).ok().out == "1 3\n"
 
 
 def test_standard_devices(podman):
-    script = "for d in null zero full random urandom tty; do test -c /dev/$d || echo no $d; done; readlink /dev/fd; readlink /dev/ptmx; head -c 2 /dev/zero | wc -c"
+    script = "for d in null zero full random urandom tty; do test -c /dev/$d || echo no $d; done"
+    script += "; readlink /dev/fd; readlink /dev/ptmx; head -c 2 /dev/zero | wc -c"
     assert podman.run(IMAGE, "sh", "-c", script).ok().out.split() == ["/proc/self/fd", "pts/ptmx", "2"]
 
 
@@ -412,7 +413,8 @@ def test_hooks(podman, world):
     world.write(f"{BASE}/hooks-seen/.keep", "")
     stages = ["prestart", "createRuntime", "poststart", "poststop"]
     for stage in stages:
-        hook = {"version": "1.0.0", "hook": {"path": f"{BASE}/hook", "args": ["free text", stage]}, "when": {"always": True}, "stages": [stage]}
+        what = {"path": f"{BASE}/hook", "args": ["free text", stage]}
+        hook = {"version": "1.0.0", "hook": what, "when": {"always": True}, "stages": [stage]}
         world.write(f"{BASE}/hooks.d/{stage}.json", json.dumps(hook))
     podman(f"--hooks-dir={BASE}/hooks.d", "run", "--rm", *podman.create_options("none"), "--name=hooked", IMAGE, "true").ok()
     gone(world)
@@ -448,7 +450,8 @@ def test_garbage_binary(podman):
 def test_exec(podman):
     with running(podman, "--user=app", "--env=COLOUR=blue") as name:
         assert podman("exec", name, "sh", "-c", "id -u; echo $COLOUR").ok().out == "1000\nblue\n"
-        assert podman("exec", "--user=0", "--env=COLOUR=red", "--workdir=/tmp", name, "sh", "-c", "id -u; echo $COLOUR; pwd").ok().out == "0\nred\n/tmp\n"
+        words = ["--user=0", "--env=COLOUR=red", "--workdir=/tmp"]
+        assert podman("exec", *words, name, "sh", "-c", "id -u; echo $COLOUR; pwd").ok().out == "0\nred\n/tmp\n"
         assert podman("exec", "--interactive", name, "cat", stdin="piped").ok().out == "piped"
 
 

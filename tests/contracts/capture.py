@@ -1,0 +1,440 @@
+"""Records what real callers send to a runtime, and stores it without traces of this machine: tests/fixtures/captured/.
+
+    python tests/contracts/capture.py [runtime]        as root, with the callers' packages installed; default runc
+
+Owns the wrapper that stands in for the runtime, the list of cases, and the rules that make two recordings alike.
+    CALLER-CASE.json            config.json as it was at create, run or restore
+    CALLER-CASE-by-hand.json    a recorded one changed by hand into a shape that this set-up can't make callers send (by_hand)
+    processes/, resources/      process documents of exec, resources of update
+    argv.txt                    the command lines, shell-quoted, each once (all ids in them are made the same)
+    calls.jsonl                 one object a kind of call: caller, case, argv, names in the environment, cwd, descriptors
+"""
+
+import hashlib
+import json
+import os
+import re
+import shlex
+import shutil
+import sys
+
+import callers
+import cri as api
+import images
+from sandbox import BASE, Sandbox, wait_until
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+TARGET = os.path.join(os.path.dirname(HERE), "fixtures", "captured")
+IMAGE = callers.IMAGE
+
+WRAPPER = '''\
+#!/usr/bin/python3 -IS
+import json, os, sys
+fds = {}
+for name in sorted(os.listdir("/proc/self/fd"), key=int):
+    try:
+        fds[name] = os.readlink("/proc/self/fd/" + name)
+    except OSError:
+        pass
+argv, files = sys.argv[1:], {}
+def value(*options):
+    for at, word in enumerate(argv):
+        if word in options:
+            return argv[at + 1]
+        for option in options:
+            if word.startswith(option + "="):
+                return word[len(option) + 1:]
+words = [word for word in argv if word in ("create", "run", "restore", "exec", "update")]
+if words and words[0] in ("create", "run", "restore"):
+    files["config"] = (value("--bundle", "-b") or ".") + "/config.json"
+if words and words[0] == "exec":
+    files["process"] = value("--process", "-p")
+if words and words[0] == "update":
+    files["resources"] = value("--resources", "-r")
+with open("/proc/self/environ", "rb") as file:  # os.environ has what Python adds
+    names = sorted(item.split(b"=")[0].decode() for item in file.read().split(b"\\0") if item)
+record = {"argv": argv, "env": names, "cwd": os.getcwd(), "fds": fds, "files": {}}
+for kind, path in files.items():
+    if path == "-":
+        body = sys.stdin.read()
+        out, back = os.pipe()
+        os.write(back, body.encode())
+        os.close(back)
+        os.dup2(out, 0)
+        os.close(out)
+    elif path:
+        body = open(path).read()
+    else:
+        continue
+    record["files"][kind] = json.loads(body)
+log = os.open("LOG", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+os.write(log, (json.dumps(record) + "\\n").encode())
+os.close(log)
+os.execv("RUNTIME", ["RUNTIME", *argv])
+'''
+
+ONE_ID = hashlib.sha256(b"id").hexdigest()
+# What stands for the callers' private directories: the places that they have on an ordinary host.
+PLACES = [
+    ("/podman/root", "/var/lib/containers/storage"), ("/podman/runroot", "/run/containers/storage"), ("/podman/tmpdir", "/run/libpod"),
+    ("/buildah/root", "/var/lib/containers/storage"), ("/buildah/runroot", "/run/containers/storage"),
+    ("/containerd-run", "/run/containerd"), ("/containerd", "/var/lib/containerd"),
+    ("/docker-run", "/var/run/docker"), ("/docker", "/var/lib/docker"), ("/tmp", "/var/tmp"), ("/home", "/root"), ("", "/srv"),
+]
+PARENTS = {"podman": "libpod_parent", "docker": "docker", "containerd": "default", "kubernetes": "kubepods", "buildkit": "docker"}
+PATTERNS = [
+    (r"buildah-buildah\d+", "buildah-buildah1234567890"), (r"/buildah\d+", "/buildah1234567890"),
+    (r"/proc/\d+/", "/proc/4242/"), (r"/pty\d+/", "/pty1234567890/"), (r"runc-process\d+", "runc-process1234567890"),
+    (r"conmon-term\.\w+", "conmon-term.A1B2C3"), (r"/var/tmp/podman\d+", "/var/tmp/podman1234567890"),
+    (r"/l/[A-Z0-9]{26}", "/l/ABCDEFGHIJKLMNOPQRSTUVWXYZ"),
+    (r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "01234567-89ab-cdef-0123-456789abcdef"),
+    (r"\d{4}-\d\d-\d\dT[\d:.]+(Z|[+-]\d\d:\d\d)", "2025-01-01T00:00:00Z"), (r"(pipe|socket|net|mnt|pid|user|ipc|uts):\[\d+\]", r"\1:[1]"),
+    (r"(libpod|buildah)/[0-9a-z]{20,26}", r"\1/0123456789abcdefghijklmno"), (r"buildkit/\w{25}", "buildkit/0123456789abcdefghijklmno"),
+    (r"executor/\w{25}", "executor/0123456789abcdefghijklmno"), (r"\b[a-z0-9]{25}\b", "0123456789abcdefghijklmno"),
+    (r"cni-[0-9a-f]+", "cni-1"), (r"exec-process-\d+", "exec-process-1234567890"),
+]
+
+
+class Neutral:
+    """Replaces what differs from run to run, the same word by the same word throughout."""
+
+    def __init__(self, world):
+        self.world = world
+        self.ids = {}
+
+    def name(self, found):
+        """A stand-in of the same length for a hexadecimal id."""
+        if found not in self.ids:
+            self.ids[found] = hashlib.sha256(b"id %d" % len(self.ids)).hexdigest()[:len(found)]
+        return self.ids[found]
+
+    def text(self, text, caller):
+        for place, stands_for in PLACES:
+            text = text.replace(BASE + place + "/", stands_for + "/").replace(BASE + place + '"', stands_for + '"')
+        text = text.replace(BASE, "/srv").replace(self.world.cgroup, PARENTS.get(caller, "contracts"))
+        text = re.sub(r"\b[0-9a-f]{64}\b", lambda match: self.name(match[0]), text)
+        text = re.sub(r"\b(?:[0-9a-f]{32}|[0-9a-f]{12})\b", lambda match: self.part(match[0]), text)
+        for pattern, stands_for in PATTERNS:
+            text = re.sub(pattern, stands_for, text)
+        return re.sub(rf'(HOSTNAME=|"hostname": "){re.escape(os.uname().nodename)}\b', r"\1host", text)
+
+    def part(self, found):
+        """The beginning of an id (a host name, a machine id), or an id of its own."""
+        for whole, name in list(self.ids.items()):
+            if whole.startswith(found) or name.startswith(found):
+                return name[:len(found)]
+        return self.name(found)
+
+
+class Recorder:
+    """Turns the wrapper's log into files, case by case."""
+
+    def __init__(self, world, log):
+        self.world, self.log, self.seen, self.calls = world, log, 0, []
+        self.neutral = Neutral(world)
+
+    def case(self, caller, name):
+        """Stores what was recorded since the last case as CALLER-NAME (then CALLER-NAME-2, …)."""
+        callers.gone(self.world)
+        lines = self.world.read(self.log).splitlines()
+        fresh, self.seen = lines[self.seen:], len(lines)
+        counts = {}
+        for line in fresh:
+            record = json.loads(self.neutral.text(line, caller))
+            for kind, body in record.pop("files").items():
+                counts[kind] = counts.get(kind, 0) + 1
+                suffix = f"-{counts[kind]}" if counts[kind] > 1 else ""
+                folder = {"config": "", "process": "processes/", "resources": "resources/"}[kind]
+                save(f"{folder}{caller}-{name}{suffix}.json", body)
+            self.calls.append({"caller": caller, "case": name, **record})
+        print(f"{caller}-{name}: {len(fresh)} calls, {counts}")
+
+    def finish(self):
+        lines, calls = {}, {}
+        for call in self.calls:
+            alike = {**call, "argv": [re.sub(r"[0-9a-f]{64}", ONE_ID, word) for word in call["argv"]], "cwd": ""}
+            lines[shlex.join(alike["argv"])] = None
+            calls.setdefault(json.dumps({**alike, "case": "", "argv": [re.sub(r"ctr-\w+", "", word) for word in alike["argv"]]}), call)
+        with open(os.path.join(TARGET, "calls.jsonl"), "w") as file:
+            file.writelines(json.dumps(call) + "\n" for call in calls.values())
+        with open(os.path.join(TARGET, "argv.txt"), "w") as file:
+            file.writelines(line + "\n" for line in lines)
+
+
+def by_hand():
+    """Shapes taken from the callers' sources, put into recorded configs: what needs systemd, a kubelet, or a newer caller."""
+    kubelet = "kubepods-besteffort-pod01234567_89ab.slice"
+
+    def kubernetes_systemd(config):
+        config["linux"]["cgroupsPath"] = f"{kubelet}:cri-containerd:{ONE_ID}"
+        config["annotations"]["org.systemd.property.TimeoutStopUSec"] = "uint64 10000000"
+        config["annotations"]["org.systemd.property.CollectMode"] = "'inactive-or-failed'"
+        config["linux"]["resources"]["hugepageLimits"] = [{"pageSize": "2MB", "limit": 0}, {"pageSize": "1GB", "limit": 0}]
+        config["linux"]["resources"]["unified"] = {"memory.oom.group": "1", "memory.min": "0"}
+
+    def kubernetes_userns(config):
+        mapping = [{"containerID": 0, "hostID": 65536, "size": 65536}]
+        config["linux"]["namespaces"].append({"type": "user", "path": "/proc/4242/ns/user"})
+        config["linux"]["uidMappings"] = config["linux"]["gidMappings"] = mapping
+        config["mounts"].append({
+            "destination": "/idmapped", "type": "bind", "source": "/srv/volume", "options": ["rbind", "rprivate", "rro"],
+            "uidMappings": mapping, "gidMappings": mapping,
+        })
+
+    def crio(config):
+        paths = {"network": "netns", "ipc": "ipcns", "uts": "utsns"}
+        uuid = "01234567-89ab-cdef-0123-456789abcdef"
+        config["linux"]["namespaces"] = [
+            {"type": kind, "path": f"/var/run/{name}/{uuid}"} for kind, name in paths.items()
+        ] + [{"type": "pid"}, {"type": "mount"}]
+        config["linux"]["cgroupsPath"] = f"{kubelet}:crio:{ONE_ID}"
+        config["annotations"] = {
+            "io.kubernetes.cri-o.Annotations": json.dumps({"checksum": "0" * 64, "restartCount": "0"}),
+            "io.kubernetes.cri-o.Volumes": json.dumps([{"container_path": f"/data/{n}", "host_path": "/srv/volume"} for n in range(40)]),
+            "io.kubernetes.cri-o.TTY": "false",
+        }
+
+    def docker_29(config):
+        config["linux"]["namespaces"] += [{"type": "time"}, {"type": "cgroup"}]
+        config.pop("hooks", None)
+        config["linux"]["maskedPaths"] += [f"/sys/devices/system/cpu/cpu{n}/thermal_throttle" for n in range(128)]
+
+    def podman_systemd_cgroups(config):
+        config["linux"]["cgroupsPath"] = f"machine.slice:libpod:{ONE_ID}"
+        config["annotations"]["org.systemd.property.KillSignal"] = "15"
+        config["annotations"]["org.systemd.property.TimeoutStopUSec"] = "uint64 10000000"
+
+    def podman_rootless(config):
+        config["linux"].pop("cgroupsPath", None)
+        config["linux"]["resources"] = {}
+        for mount in config["mounts"]:
+            if mount["destination"] == "/dev/pts":
+                mount["options"].remove("gid=5")
+        config["mounts"] = [mount for mount in config["mounts"] if mount["destination"] not in ("/sys", "/dev/mqueue")]
+        config["mounts"].append({
+            "destination": "/sys", "type": "bind", "source": "/sys", "options": ["rprivate", "nosuid", "noexec", "nodev", "ro", "rbind"],
+        })
+
+    for source, target, change in (
+        ("kubernetes-pod-2", "kubernetes-systemd", kubernetes_systemd), ("kubernetes-pod-2", "kubernetes-userns", kubernetes_userns),
+        ("kubernetes-pod-2", "crio-container", crio), ("docker-plain", "docker-newer", docker_29),
+        ("podman-plain", "podman-systemd-cgroups", podman_systemd_cgroups), ("podman-plain", "podman-rootless", podman_rootless),
+    ):
+        with open(os.path.join(TARGET, f"{source}.json")) as file:
+            config = json.load(file)
+        change(config)
+        save(f"{target}-by-hand.json", config)
+
+
+def save(name, body):
+    path = os.path.join(TARGET, name)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w") as file:
+        json.dump(body, file, indent=1, ensure_ascii=False)
+        file.write("\n")
+
+
+def podman_cases(podman, take):
+    """podman: the options that change the config, a pod, exec, update, pause, checkpoint."""
+    plain = {
+        "plain": [], "volume": [f"--volume={BASE}/volume:/data", f"--volume={BASE}/volume/in:/etc/in:ro"], "read-only": ["--read-only"],
+        "volume-shared": [f"--volume={BASE}/volume:/data:rshared"], "volume-overlay": [f"--volume={BASE}/volume:/data:O"],
+        "tmpfs": ["--tmpfs=/scratch:size=3m,mode=0700"], "ulimit": ["--ulimit=nofile=512:600", "--ulimit=core=0:0"],
+        "caps": ["--cap-drop=all", "--cap-add=chown", "--cap-add=net_raw"],
+        "user": ["--user=1000:1000", "--cap-add=net_raw", "--group-add=2000"],
+        "tty": ["--tty"], "privileged": ["--privileged"], "systemd": ["--systemd=always"],
+        "limits": ["--memory=64m", "--cpus=0.5", "--pids-limit=40", "--cpuset-cpus=0", "--oom-score-adj=100"],
+        "userns": ["--uidmap=0:100000:5000", "--gidmap=0:100000:5000"],
+        "unmasked": ["--security-opt=unmask=ALL", "--security-opt=seccomp=unconfined"],
+        "sysctl": ["--sysctl=kernel.shmmax=7654321", "--hostname=inside", "--umask=0027", "--device=/dev/null:/dev/nothing:rw"],
+        "init": ["--init", "--init-path=/usr/bin/tini-static"], "no-cgroups-limit": ["--pids-limit=0", "--cgroupns=private"],
+    }
+    for name, words in plain.items():
+        podman.run(*words, IMAGE, "true").ok()
+        take(name)
+    podman.run("--pid=host", "--ipc=host", "--uts=host", IMAGE, "true", network="host").ok()
+    take("host-namespaces")
+    podman.run(IMAGE, "true", network="podman").ok()
+    take("bridge")
+    podman.run(IMAGE, "/no/such/file").exits(127)
+    take("failed")
+    podman("run", "--rm", "--preserve-fds=0", *podman.create_options("none"), "--interactive", IMAGE, "cat", stdin="x").ok()
+    take("interactive")
+    pod = podman("pod", "create", "--network=none", f"--cgroup-parent=/{podman.world.cgroup}", "--infra-command=sleep 1000",
+                 f"--infra-image={IMAGE}").ok().out.strip()
+    podman("run", "--rm", f"--pod={pod}", IMAGE, "true").ok()
+    podman("pod", "rm", "--force", "--time=0", pod).ok()
+    podman.world.forget()
+    take("pod")
+    name = podman.run("-d", IMAGE, "sleep", "1000").ok().out.strip()
+    podman("exec", name, "true").ok()
+    podman("exec", "--tty", "--user=1000", "--env=A=b", "--workdir=/tmp", name, "tty").ok()
+    podman("exec", "--privileged", name, "true").ok()
+    podman("update", "--memory=96m", "--pids-limit=55", name).ok()
+    podman("pause", name).ok()
+    podman("unpause", name).ok()
+    podman("kill", "--signal=USR1", name)
+    podman("stop", "--time=0", name).ok()
+    podman("rm", name).ok()
+    take("life")
+    name = podman.run("-d", IMAGE, "sleep", "1000").ok().out.strip()
+    podman("container", "checkpoint", name).ok()
+    podman("container", "restore", name).ok()
+    podman("rm", "--force", "--time=0", name).ok()
+    take("checkpoint")
+
+
+def docker_cases(docker, take):
+    """docker: the options that change the config, exec, update, restart, and the builder without BuildKit."""
+    plain = {
+        "plain": [], "limits": ["--memory=64m", "--cpus=1.5", "--pids-limit=40", "--cpuset-cpus=0"], "privileged": ["--privileged"],
+        "init": ["--init"], "tmpfs": ["--tmpfs=/scratch"], "read-only": ["--read-only", f"--volume={BASE}/volume:/data:ro"],
+        "volume": [f"--volume={BASE}/volume:/data"], "user": ["--user=1000:1000", "--group-add=3000"], "tty": ["--tty"],
+        "caps": ["--cap-drop=ALL", "--cap-add=CHOWN", "--security-opt=no-new-privileges"],
+        "sysctl": ["--sysctl=net.ipv4.ip_default_ttl=77"],
+        "ulimit": ["--ulimit=nofile=512:600", "--shm-size=3m", "--hostname=inside"],
+    }
+    for name, words in plain.items():
+        docker.run(*words, IMAGE, "true").ok()
+        take(name)
+    docker.run("--pid=host", "--ipc=host", "--uts=host", IMAGE, "true", network="host").ok()
+    take("host-namespaces")
+    docker.run("--publish=127.0.0.1:18080:80", IMAGE, "true", network=None).ok()
+    take("bridge")
+    name = docker.run("-d", "--ipc=shareable", IMAGE, "sleep", "1000").ok().out.strip()
+    docker("run", "--rm", f"--network=container:{name}", f"--pid=container:{name}", f"--ipc=container:{name}", IMAGE, "true").ok()
+    docker("exec", name, "true").ok()
+    docker("exec", "--tty", "--user=1000", "--env=A=b", "--workdir=/tmp", name, "tty").ok()
+    docker("exec", "--privileged", name, "true").ok()
+    docker("top", name).ok()
+    docker("update", "--memory=96m", "--memory-swap=192m", "--cpus=0.5", name).ok()
+    docker("update", "--pids-limit=33", name).ok()
+    docker("pause", name).ok()
+    docker("unpause", name).ok()
+    docker("restart", "--time=0", name).ok()
+    docker("rm", "--force", name).ok()
+    take("life")
+    docker.world.write(f"{BASE}/docker-build/Dockerfile", f"FROM {IMAGE}\nUSER app\nRUN id\n")
+    docker("build", "--network=none", "--tag=built", f"{BASE}/docker-build", env={"DOCKER_BUILDKIT": "0"}).ok()
+    take("build")
+
+
+def buildkit_cases(docker, take):
+    """BuildKit inside dockerd: a plain step, one with mounts, one that fails."""
+    from test_docker import buildkit
+
+    steps = {
+        "plain": "RUN id", "user": "USER app\nWORKDIR /made/up\nRUN id",
+        "mounts": "RUN --mount=type=tmpfs,target=/scratch --mount=type=cache,target=/cache --mount=type=bind,target=/context ls",
+        "no-network": "RUN --network=none id",
+    }
+    for name, lines in steps.items():
+        buildkit(docker, docker.world, f"FROM {IMAGE}\n{lines}\n")
+        take(name)
+
+
+def containerd_cases(containerd, take):
+    """ctr: plain, privileged, seccomp, limits, a terminal, exec, pause, checkpoint, a process namespace of the host."""
+    host = f"--with-ns=pid:/proc/{containerd.world.inner_pid(containerd.world.pid)}/ns/pid"
+    plain = {
+        "plain": [], "privileged": ["--privileged"], "seccomp": ["--seccomp", "--read-only", "--net-host"],
+        "limits": [f"--memory-limit={64 << 20}", "--cpus=0.5", "--user=1000:1000"], "host-pid": [host],
+        "mount": [f"--mount=type=bind,src={BASE}/volume,dst=/data,options=rbind:ro"],
+    }
+    for name, words in plain.items():
+        containerd.run("--rm", *words, callers.REFERENCE, f"ctr-{name}", "true").ok()
+        take(name)
+    words = containerd.run_words("--rm", "--tty", callers.REFERENCE, "ctr-tty", "tty")
+    containerd.world.run_on_tty(containerd.argv("--namespace", containerd.namespace, *words)).ok()
+    take("tty")
+    containerd.run("--detach", callers.REFERENCE, "ctr-life", "sleep", "1000").ok()
+    containerd.ctr("tasks", "exec", "--exec-id=a", "ctr-life", "true").ok()
+    containerd.ctr("tasks", "ps", "ctr-life").ok()
+    containerd.ctr("tasks", "pause", "ctr-life").ok()
+    containerd.ctr("tasks", "resume", "ctr-life").ok()
+    containerd.ctr("tasks", "checkpoint", f"--image-path={BASE}/dump", "ctr-life").ok()
+    containerd.ctr("tasks", "kill", "--signal=SIGKILL", "ctr-life")
+    wait_until("it has stopped", lambda: "STOPPED" in containerd.ctr("tasks", "ls").out or not containerd.ctr("tasks", "ls", "-q").out)
+    containerd.ctr("tasks", "rm", "ctr-life")
+    containerd.ctr("containers", "rm", "ctr-life")
+    take("life")
+
+
+def kubernetes_cases(cri, take):
+    """Pods by the CRI: sandbox and container, host network, host processes, privileged, terminal, exec, update."""
+
+    def one(name, pod=None, **options):
+        sandbox = cri.run_pod(name, **(pod or {}))
+        container = cri.create(sandbox, name, ["sleep", "1000"], **options)
+        cri.start(container)
+        return sandbox, container
+
+    def end(sandbox, container):
+        cri.stop(container, timeout=0)
+        cri.remove(container)
+        cri.remove_pod(sandbox)
+
+    limits = {1: 100000, 2: 50000, 3: 512, 4: 64 << 20, 5: 500, 6: "0", 10: 64 << 20}
+    sandbox, container = one("plain", resources=limits, security={5: {1: 1000}, 15: {1: 0}, 13: ["/proc/kcore"], 14: ["/proc/sys"]},
+                             mounts=[{1: "/data", 2: f"{BASE}/volume", 3: True}])
+    cri.exec(container, "true")
+    cri.update(container, {3: 256, 4: 96 << 20, 10: 96 << 20})
+    end(sandbox, container)
+    take("pod")
+    end(*one("host", pod={"network": api.NODE, "pid": api.NODE}, security={3: {1: api.NODE, 2: api.NODE}}))
+    take("host-network")
+    end(*one("privileged", pod={"privileged": True}, security={2: True}))
+    take("privileged")
+    end(*one("tty", tty=True, security={7: True, 3: {2: 0}}))
+    take("tty")
+
+
+def buildah_cases(buildah, take):
+    """buildah: a plain step, a user and a directory, mounts, a terminal."""
+    buildah.build("RUN id").ok()
+    take("plain")
+    buildah.build("USER app", "WORKDIR /made/up", "RUN id", options=["--cap-drop=CAP_CHOWN"]).ok()
+    take("user")
+    buildah.build("RUN --mount=type=tmpfs,target=/scratch ls", options=[f"--volume={BASE}/volume:/data:ro"]).ok()
+    take("mounts")
+    buildah.build("RUN exit 7").exits(7)
+    take("failed")
+    name = buildah("from", *buildah.limits, "scratch").ok().out.strip()
+    buildah("add", name, f"{BASE}/build/rootfs.tar", "/").ok()
+    words = ["env", *(f"{key}={value}" for key, value in buildah.env.items()), *buildah.argv(
+        "run", "--runtime", buildah.runtime, "--isolation=oci", "--tty", name, "--", "/bin/sh", "-c", "/bin/tty")]
+    buildah.world.run_on_tty(words).ok()
+    buildah("rm", name).ok()
+    take("tty")
+
+
+def main():
+    real = shutil.which(sys.argv[1] if len(sys.argv) > 1 else "runc")
+    shutil.rmtree(TARGET, ignore_errors=True)
+    world = Sandbox(keep=[os.path.dirname(os.path.dirname(HERE))])
+    try:
+        log, wrapper = f"{BASE}/calls", f"{BASE}/wrapper/runc"
+        world.write(wrapper, WRAPPER.replace("LOG", log).replace("RUNTIME", real), 0o755)
+        world.write(f"{BASE}/volume/in", "x\n")
+        layer = images.rootfs_tar()
+        recorder = Recorder(world, log)
+        podman = callers.Podman(world, wrapper, layer)
+        podman_cases(podman, lambda name: recorder.case("podman", name))
+        containerd = callers.Containerd(world, wrapper, layer)
+        containerd_cases(containerd, lambda name: recorder.case("containerd", name))
+        kubernetes_cases(api.Cri(containerd), lambda name: recorder.case("kubernetes", name))
+        docker = callers.Docker(world, wrapper, layer)
+        recorder.case("docker", "daemon-start")
+        docker_cases(docker, lambda name: recorder.case("docker", name))
+        buildkit_cases(docker, lambda name: recorder.case("buildkit", name))
+        buildah_cases(callers.Buildah(world, wrapper, layer), lambda name: recorder.case("buildah", name))
+        recorder.finish()
+        by_hand()
+        for name in reversed(list(world.daemons)):
+            world.stop_daemon(name)
+    finally:
+        world.close()
+
+
+if __name__ == "__main__":
+    main()
