@@ -108,7 +108,7 @@ def test_every_place_with_every_kind_of_value(what):
     """Nothing around it is given, so that missing properties are compared on the way."""
     good = 0
     for path, _ in leaves(schema_table.ROOTS[what]):
-        if not path or path[0] in schema_table.FOREIGN:
+        if not path or path[0] in schema_table.FOREIGN or what == "config" and _has_its_own_turn(path):
             continue
         for value in VALUES:
             document = around(path, copy.deepcopy(value))
@@ -122,6 +122,11 @@ def test_every_place_with_every_kind_of_value(what):
             else:
                 good += agree(document, what) is True
     assert good or what in ("state", "features", "process")
+
+
+def _has_its_own_turn(path):
+    """/process and /linux/resources are documents by themselves, too."""
+    return path[0] == "process" and len(path) > 1 or path[:2] == ("linux", "resources") and len(path) > 2
 
 
 def test_document_of_another_kind():
@@ -200,7 +205,7 @@ def mutate(document, chance):
 def test_mutated(name):
     chance = random.Random("agree " + name)
     held = broken = refused = 0
-    for _ in range(120):
+    for _ in range(80):
         document = copy.deepcopy(BASES[name])
         for _ in range(chance.choice((1, 1, 2, 4))):
             if spots(document, []):

@@ -22,10 +22,11 @@ def main(options, args):
         lean.write_all(1, deviations.text().encode())
         return 0
     from pyrunc.linux import caps
-    from pyrunc.parts.mounts import options as mount_options
+    from pyrunc.parts.mounts import options as words
 
+    names = {*words.FLAGS, *words.PROPAGATION, *words.RECURSIVE, *words.EXTENSIONS}
     checkpoint, libseccomp = has_checkpoint(), libseccomp_version()
-    document = features.document(VERSION, mount_options.NAMES, caps.NAMES, supported_flags(), checkpoint, libseccomp)
+    document = features.document(VERSION, names, caps.NAMES, supported_flags(), checkpoint, libseccomp)
     lean.write_all(1, (lean.dumps(document, indent=4) + "\n").encode())
     return 0
 

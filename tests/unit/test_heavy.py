@@ -1,0 +1,191 @@
+"""The helper process: what goes in and out, what cannot get across, and that nothing outlives its caller."""
+
+import os
+import select
+import signal
+import subprocess
+import sys
+
+import harness
+import pytest
+from pyrunc import errors, heavy, lean
+from pyrunc.helper import main as helper_main
+
+CONFIG = {"document": {"ociVersion": "1.0.0"}, "what": "config"}
+
+
+@pytest.fixture(autouse=True)
+def helpers(tmp_path, monkeypatch):
+    """A package of helpers made for the tests, beside the real ones: `probe` does what its payload says."""
+    tree = tmp_path / "pyrunc"
+    (tree / "helper").mkdir(parents=True)
+    for name in ("errors.py", "lean.py", "misread.py", "__init__.py", "oci", "linux", "specs"):
+        os.symlink(os.path.join(lean.home(), name), tree / name)
+    for name in os.listdir(lean.home() + "/helper"):
+        if name != "__pycache__":
+            os.symlink(os.path.join(lean.home(), "helper", name), tree / "helper" / name)
+    (tree / "helper" / "main.py").unlink()
+    (tree / "helper" / "main.py").write_text(open(lean.home() + "/helper/main.py").read())
+    (tree / "helper" / "probe.py").write_text(PROBE)
+    monkeypatch.setattr(lean, "home", lambda: str(tree))
+
+
+PROBE = '''
+import os, signal, sys, time
+from pyrunc import errors
+
+def run(payload):
+    act = payload["act"]
+    if act == "echo": return payload
+    if act == "bytes": return bytes(range(256)) * 1000
+    if act == "seen": return {
+        "env": dict(os.environ), "fds": sorted(int(n) for n in os.listdir("/proc/self/fd")), "path": sys.path, "argv": sys.argv,
+        "ignored": [n for n in range(1, 65) if n not in (9, 19, 32, 33) and signal.getsignal(n) == signal.SIG_IGN],
+        "blocked": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])), "pid": os.getpid()}
+    if act == "refuse": raise errors.Refusal("no", "/a/b", "hint")
+    if act == "unsupported": raise errors.Unsupported("lacks", "/x", "linux 9", "get it")
+    if act == "step": raise errors.StepFailure("did not", call="bpf", errno=1, path="/p")
+    if act == "crash": return 1 // 0
+    if act == "killed": os.kill(os.getpid(), 9)
+    if act == "import": import no_such_library
+    if act == "hang": time.sleep(600)
+    if act == "noise": sys.stderr.write("x" * 300000); return 1
+'''
+
+
+def test_plain_data_and_bytes():
+    for value in (None, True, -(1 << 63), "é\udc80\0", [1, {"a": []}], {"x": "y" * 300000}):
+        assert heavy.call("probe", {"act": "echo", "value": value})["value"] == value
+    assert heavy.call("probe", {"act": "bytes"}) == bytes(range(256)) * 1000
+    assert heavy.call("probe", {"act": "noise"}) == 1
+
+
+def test_schema():
+    assert heavy.call("schema", CONFIG) == []
+    assert [p["pointer"] for p in heavy.call("schema", {"document": {}, "what": "config"})] == ["/ociVersion"]
+
+
+def test_nothing_else_gets_across(tmp_path):
+    """Not the caller's environment, its descriptors (be they inheritable), its ignored signals, its working directory's modules."""
+    here = tmp_path / "cwd"
+    here.mkdir()
+    (here / "json.py").write_text("raise SystemExit('taken from the working directory')")
+    fd = os.open("/", os.O_RDONLY)
+    os.set_inheritable(fd, True)
+    before = os.getcwd()
+    os.environ["PYTHONPATH"] = str(here)
+    os.chdir(here)
+    old = signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+    try:
+        seen = heavy.call("probe", {"act": "seen"})
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR1])
+        signal.signal(signal.SIGUSR2, old)
+        os.chdir(before)
+        del os.environ["PYTHONPATH"]
+        os.close(fd)
+    assert seen["env"] in (heavy.ENV, {**heavy.ENV, "LC_CTYPE": "C.UTF-8"})
+    assert [n for n in seen["fds"] if n > 2] in ([3], [])  # the one that lists the directory
+    assert set(seen["ignored"]) <= {signal.SIGPIPE, signal.SIGXFSZ}  # Python's own doing
+    assert seen["blocked"] == []
+    assert str(here) not in seen["path"] and "" not in seen["path"]
+
+
+def test_errors_come_back_as_they_are():
+    with pytest.raises(errors.Refusal) as refusal:
+        heavy.call("probe", {"act": "refuse"})
+    assert (refusal.value.words, refusal.value.pointer, refusal.value.hint) == ("no", "/a/b", "hint")
+    with pytest.raises(errors.Unsupported) as unsupported:
+        heavy.call("probe", {"act": "unsupported"})
+    assert (unsupported.value.needs, unsupported.value.pointer) == ("linux 9", "/x")
+    with pytest.raises(errors.StepFailure) as step:
+        heavy.call("probe", {"act": "step"})
+    assert (step.value.call, step.value.errno, step.value.path) == ("bpf", 1, "/p")
+
+
+def test_failures_of_the_helper_itself():
+    for act, words in (("crash", "ZeroDivisionError"), ("killed", "status 9"), ("import", "no_such_library")):
+        with pytest.raises(errors.Bug, match=words):
+            heavy.call("probe", {"act": act})
+    with pytest.raises(errors.Bug, match="no helper|No module named"):
+        heavy.call("nothing", {})
+    with pytest.raises(errors.Bug, match="no such helper"):
+        heavy.call("../x", {})
+
+
+def test_missing_library_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(heavy, "paths", lambda: [])
+    with pytest.raises(errors.Unsupported) as caught:
+        heavy.call("schema", CONFIG)
+    assert caught.value.needs == "jsonschema"
+    assert "apt install python3-jsonschema" in caught.value.hint and "pip install jsonschema" in caught.value.hint
+    for text in errors.CALLER_TEXT.values():
+        assert text not in caught.value.hint
+
+
+def test_missing_interpreter(monkeypatch):
+    monkeypatch.setattr(heavy, "PYTHON", "/nowhere/python3")
+    before = sorted(os.listdir("/proc/self/fd"))
+    with pytest.raises(errors.Unsupported, match="cannot start /nowhere/python3: no such file"):
+        heavy.call("schema", CONFIG)
+    assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+def test_time_limit_ends_it():
+    before = sorted(os.listdir("/proc/self/fd"))
+    with pytest.raises(errors.Bug, match="no answer within 300 ms"):
+        heavy.call("probe", {"act": "hang"}, timeout_ms=300)
+    with pytest.raises(ChildProcessError):  # reaped: there are no children
+        os.waitpid(-1, os.WNOHANG)
+    assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+def test_it_dies_with_its_caller():
+    """The caller is killed while the helper works; the end of a pipe that only the helper has tells when that is gone."""
+    r, w = os.pipe()
+    script = (
+        "import sys, os; sys.path.insert(0, %r); from pyrunc import heavy, lean; lean.home = lambda: %r\n"
+        "os.dup2(%d, 2); heavy._inheritable = lambda: []; print('up', flush=True)\n"
+        "heavy.call('probe', {'act': 'hang'})"
+    ) % (str(harness.ROOT / "runtime"), lean.home(), w)
+    caller = subprocess.Popen([sys.executable, "-c", script], pass_fds=[w], stdout=subprocess.PIPE)
+    os.close(w)
+    assert caller.stdout.readline() == b"up\n"
+    children = "/proc/%d/task/%d/children" % (caller.pid, caller.pid)
+    for _ in range(20000):
+        pids = open(children).read().split()
+        if pids and b"probe" in open("/proc/%s/cmdline" % pids[0], "rb").read():
+            break
+    caller.kill()
+    caller.wait()
+    caller.stdout.close()
+    assert select.select([r], [], [], 30)[0], "the helper lives on"
+    assert os.read(r, 1) == b""
+    os.close(r)
+
+
+def test_closed_standard_streams():
+    """A caller without descriptors 0 to 2: the pipes must not be taken for them."""
+    script = (
+        "import sys, os; sys.path.insert(0, %r); from pyrunc import heavy, lean; lean.home = lambda: %r\n"
+        "out = os.dup(1); [os.close(n) for n in (0, 1, 2)]\n"
+        "os.write(out, repr(heavy.call('probe', {'act': 'echo'})).encode())"
+    ) % (str(harness.ROOT / "runtime"), lean.home())
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "{'act': 'echo'}"
+
+
+def test_ignored_children():
+    """SIGCHLD ignored (some supervisors hand that on): the kernel reaps, and that is no error."""
+    script = (
+        "import sys, os, signal; sys.path.insert(0, %r); from pyrunc import heavy, lean; lean.home = lambda: %r\n"
+        "signal.signal(signal.SIGCHLD, signal.SIG_IGN); print(heavy.call('probe', {'act': 'echo'}))"
+    ) % (str(harness.ROOT / "runtime"), lean.home())
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "{'act': 'echo'}\n"
+
+
+def test_libraries_are_named_for_their_packages():
+    for name, (_debian, pip) in helper_main.LIBRARIES.items():
+        assert name.isidentifier() and pip in ("jsonschema", "pyseccomp")
