@@ -43,7 +43,8 @@ def paths():
     import sys
 
     found = [p for p in sys.path if p.endswith("-packages")]
-    found += lean.site_dirs(lean.launcher_dir())
+    for base in lean.launcher_dirs():
+        found += lean.site_dirs(base)
     found += [p % sys.version_info[1] if "%" in p else p for p in DEBIAN]
     return list(dict.fromkeys(found))
 

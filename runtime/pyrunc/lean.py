@@ -255,11 +255,11 @@ def home():
     """The directory of the package. Frozen into the launcher it has no __file__: then beside the launcher, as that one searches."""
     if "__file__" in globals():
         return __file__.rpartition("/")[0]
-    base = launcher_dir()
-    for place in [base + "/.."] + site_dirs(base) + ["/usr/lib/python3/dist-packages", "/usr/share"]:
-        if _exists(place + "/pyrunc/specs"):
-            return place + "/pyrunc"
-    return "/usr/share/pyrunc"
+    for base in reversed(launcher_dirs()):
+        for place in [base + "/..", *site_dirs(base)]:
+            if _exists(place + "/pyrunc/specs"):
+                return place + "/pyrunc"
+    return "/usr/lib/python3/dist-packages/pyrunc"
 
 
 def data(name):
@@ -267,17 +267,20 @@ def data(name):
     return home() + "/" + name
 
 
-def launcher_dir():
-    """The directory of the executable that was called (argv[0], links followed by hand), without a slash at its end."""
+def launcher_dirs():
+    """The directories of the executable that was called: argv[0], and each link on the way from there, without slashes at their
+    ends. The venv is where the first one is, the package where the last one leads."""
     path = sys.argv[0] if sys.argv and sys.argv[0] else "/usr/bin/pyrunc"
+    bases = []
     for _ in range(40):
         base = path.rpartition("/")[0] if "/" in path else "."
+        bases.append(base)
         try:
             link = posix.readlink(path)
         except (OSError, ValueError):
-            return base
+            break
         path = link if link[:1] == "/" else base + "/" + link
-    return base
+    return bases
 
 
 def site_dirs(base):

@@ -251,3 +251,19 @@ def test_write_all_to_a_slow_reader():
 def test_data_files():
     assert json.load(open(lean.data("specs/config-schema.json")))["required"] == ["ociVersion"]
     assert sys.modules["pyrunc.lean"].__file__.startswith(lean.home() + "/")
+
+
+def test_places_beside_the_launcher(tmp_path, monkeypatch):
+    """A link in a venv that leads to a checkout: libraries are beside the first, the package beside the last."""
+    site = tmp_path / "venv/lib/python3.13/site-packages"
+    for folder in (site, tmp_path / "venv/bin", tmp_path / "tree/bin"):
+        folder.mkdir(parents=True)
+    (tmp_path / "tree/bin/pyrunc").touch()
+    os.symlink("../../tree/bin/pyrunc", tmp_path / "venv/bin/pyrunc")
+    os.symlink(tmp_path / "venv/bin/pyrunc", tmp_path / "link")
+    monkeypatch.setattr(sys, "argv", [str(tmp_path / "link")])
+    bases = [os.path.realpath(base) for base in lean.launcher_dirs()]
+    assert bases == [str(tmp_path), str(tmp_path / "venv/bin"), str(tmp_path / "tree/bin")]
+    assert [os.path.realpath(p) for base in lean.launcher_dirs() for p in lean.site_dirs(base)] == [str(site)]
+    monkeypatch.setattr(sys, "argv", [])
+    assert lean.launcher_dirs()
