@@ -97,7 +97,7 @@ class Cri:
             return decode(file.read()[5:])
 
     def run_pod(self, name, network=CONTAINER, pid=0, privileged=False):
-        """Starts a pod sandbox, in a cgroup as a kubelet makes it, and returns its id. Namespaces are the pod's own or (NODE) the host's."""
+        """Starts a pod sandbox, in a cgroup as a kubelet makes it, and returns its id. Namespaces are its own or (NODE) the host's."""
         namespaces = {1: 0 if network == CONTAINER else network, 2: pid}
         config = {
             1: {1: name, 2: f"uid-{name}", 3: "contracts", 4: 0}, 3: f"{BASE}/logs/{name}",
