@@ -22,9 +22,8 @@ def bundle_of(options):
 
 
 def read_config(options, bundle):
-    """The normalised, valid config. Refusal with the pointer of the first problem, worded by jsonschema where it can be."""
-    path = options.get("config") or "config.json"
-    doc, raw = load.config(path)
+    """The normalised, valid config. Refusal with the pointer of the first problem."""
+    doc, _raw = load.config(bundle, options.get("config") or "config.json")
     doc = normalise.config(doc)
     problems = validate.check(doc)
     if problems:
@@ -33,18 +32,9 @@ def read_config(options, bundle):
 
 
 def refusal(problem):
-    """(pointer, words, value) of the validator → Refusal."""
-    pointer, words, value = problem
-    return Refusal("%s: %s" % (words, quote(_shown(value))) if value is not None else words, pointer or "/")
-
-
-def _shown(value):
-    if isinstance(value, str):
-        return '"%s"' % value
-    from pyrunc import lean
-
-    text = lean.dumps(value)
-    return text
+    """(pointer, words, value) of the validator → Refusal. The words name the value already."""
+    pointer, words, _value = problem
+    return Refusal(words, quote(pointer) or "/")
 
 
 def caller_paths(options):

@@ -36,8 +36,18 @@ def config(document):
     return document
 
 
+def process(document):
+    """The same for the process.json of exec."""
+    return part(document, "process")
+
+
+def resources(document):
+    """The same for the resources of update."""
+    return part(document, "resources")
+
+
 def part(document, what):
-    """The same for a document of its own: 'process' (exec) or 'resources' (update)."""
+    """The same for a document that is a part of a config; pointers start at it."""
     if type(document) is dict:
         _object(document, schema_table.ROOTS[what], None)
     return document
