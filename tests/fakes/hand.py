@@ -15,6 +15,7 @@ def namespaces(*new, join=None):
     here = ("pid", "network", "mount", "ipc", "uts", "user", "cgroup", "time")
     return {
         **NO_NAMESPACES, "new": list(new), "join": join, "userns": "user" in new or "user" in join,
+        "host_net": "network" not in new and "network" not in join,
         "host": [kind for kind in here if kind not in new and kind not in join],
         "pointers": {kind: "/linux/namespaces/%d" % i for i, kind in enumerate([*new, *join])},
     }  # fmt: skip
