@@ -35,7 +35,9 @@ def prepared(path, tmp_path):
         for hook in hooks:
             hook["path"] = "/proc/self/exe"
     for namespace in document["linux"]["namespaces"]:
-        if "path" in namespace:
+        if namespace["type"] == "user":
+            namespace.pop("path", None)  # a new one: our own can't be joined
+        elif "path" in namespace:
             namespace["path"] = "/proc/self/ns/" + NAMESPACES.get(namespace["type"], namespace["type"])
     (tmp_path / "bundle" / "config.json").write_text(json.dumps(document))
     return str(tmp_path / "bundle")
