@@ -1,0 +1,115 @@
+"""Hand-made ctx, run and cgroup directories for the tests of cgroups, resources and rdt."""
+
+import errno
+import types
+
+from pyrunc.cgroup.find import layout as read_layout
+
+HYBRID = """\
+31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
+32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw,relatime - cgroup cgroup rw,cpu,cpuacct
+34 31 0:31 / /sys/fs/cgroup/cpuset rw,relatime - cgroup cgroup rw,cpuset
+35 31 0:32 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory
+36 31 0:33 / /sys/fs/cgroup/devices rw,relatime shared:7 - cgroup cgroup rw,devices
+37 31 0:34 / /sys/fs/cgroup/freezer rw,relatime - cgroup cgroup rw,freezer
+38 31 0:35 / /sys/fs/cgroup/pids rw,relatime - cgroup cgroup rw,pids
+40 31 0:37 / /sys/fs/cgroup/systemd rw,relatime - cgroup cgroup rw,xattr,name=systemd
+41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw
+"""
+HYBRID_OWN = """\
+9:name=systemd:/user.slice
+8:pids:/a
+5:devices:/a
+4:memory:/a/b
+3:cpuset:/
+2:cpu,cpuacct:/a
+6:freezer:/
+0::/user.slice/s
+"""
+V1 = HYBRID.replace("41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw\n", "")
+V2 = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"
+V2_OWN = "0::/user.slice/user-1000.slice/user@1000.service/app.slice/run-1.service\n"
+
+
+def layout(kind="hybrid"):
+    return {
+        "hybrid": lambda: read_layout(HYBRID, HYBRID_OWN),
+        "v1": lambda: read_layout(V1, HYBRID_OWN),
+        "v2": lambda: read_layout(V2, V2_OWN),
+        "none": lambda: read_layout("", ""),
+    }[kind]()
+
+
+def make_ctx(id="c1", plans=None, config=None, euid=0, in_userns=False, **options):
+    """A planning context; options override the defaults."""
+    base = {"systemd_cgroup": False, "cgroup_manager": "cgroupfs", "rootless": "auto", "command": "create"}
+    base.update(options)
+    ctx = types.SimpleNamespace(
+        id=id, bundle="/bundle", config=config or {}, options=base, plans=plans or {}, euid=euid, in_userns=in_userns, warnings=[]
+    )
+    ctx.warn = lambda pointer, text: ctx.warnings.append((pointer, text))
+    return ctx
+
+
+class Box:
+    def __init__(self):
+        self.state = {"cgroup_paths": {}}
+
+
+class Run:
+    """What verbs use of a run. `records` keeps every record in order."""
+
+    def __init__(self, plans, options=None):
+        self.plans = plans
+        self.options = options or {}
+        self.box = Box()
+        self.cgroup_fd = -1
+        self.pid = 0
+        self.records = []
+
+    def record(self, key, value):
+        self.records.append((key, value))
+        self.box.state[key] = value
+
+
+class Files:
+    """Stands for cgroup.group.Group over a dictionary of files. `refuse`: {(name, value): errno} or {name: errno}, used up once."""
+
+    def __init__(self, files=(), refuse=(), key="memory"):
+        self.files = dict(files)
+        self.refuse = dict(refuse)
+        self.key = key
+        self.path = "/sys/fs/cgroup/" + key
+        self.written = []
+
+    def look(self, name):
+        return self.files.get(name)
+
+    def number(self, name):
+        text = self.files.get(name)
+        return int(text) if text is not None and text.strip().lstrip("-").isdigit() else None
+
+    def has(self, name):
+        return name in self.files
+
+    def put(self, name, value):
+        number = self.refuse.pop((name, value), None) or self.refuse.pop(name, None)
+        if number:
+            e = OSError(number, "refused", self.path + "/" + name)
+            e.call = "write" if number != errno.ENOENT else "open"
+            raise e
+        self.files[name] = value
+        self.written.append("%s=%s" % (name, value))
+
+    def write(self, name, value, pointer=None):
+        from pyrunc.cgroup.group import Group
+
+        try:
+            self.put(name, value)
+        except OSError as e:
+            raise Group.failure(self, e, name, value, pointer) from None
+
+    def failure(self, *args):
+        from pyrunc.cgroup.group import Group
+
+        return Group.failure(self, *args)
