@@ -223,7 +223,11 @@ def test_last_capability_is_the_kernels():
 
 def test_names_agree_with_python_prctl():
     prctl = pytest.importorskip("prctl")
-    theirs = {name: getattr(prctl, name) for name in dir(prctl) if name.startswith("CAP_") and name not in ("CAP_EFFECTIVE", "CAP_PERMITTED", "CAP_INHERITABLE")}
+    theirs = {
+        name: getattr(prctl, name)
+        for name in dir(prctl)
+        if name.startswith("CAP_") and name not in ("CAP_EFFECTIVE", "CAP_PERMITTED", "CAP_INHERITABLE")
+    }
     wrong = {name: number for name, number in theirs.items() if name in caps.NUMBERS and caps.NUMBERS[name] != number}
     assert wrong == {} and len(theirs) > 30
 
@@ -236,7 +240,9 @@ def test_versions(version):
     assert meta.plan({"/ociVersion": version}, Ctx())["ociVersion"] == version
 
 
-@pytest.mark.parametrize("version", [None, "", "banana", "1", "2.0.0", "0.9.0", "1.x.0", "1.2.3.4", "1..0", "1.0.0 ", "１.0.0", "1.-1.0", "9.9.9"])
+@pytest.mark.parametrize(
+    "version", [None, "", "banana", "1", "2.0.0", "0.9.0", "1.x.0", "1.2.3.4", "1..0", "1.0.0 ", "１.0.0", "1.-1.0", "9.9.9"]
+)
 def test_versions_refused(version):
     assert refused(meta.plan, {} if version is None else {"/ociVersion": version}, Ctx()).pointer == "/ociVersion"
 

@@ -3,10 +3,9 @@
 The one rule: what the container sends is text of the container. Only a READY=1 line is understood, and only fixed text is passed on.
 """
 
+import _socket
 import posix
 import select
-
-import _socket
 from _struct import pack
 
 SOCKET = "notify.sock"

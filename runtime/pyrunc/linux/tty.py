@@ -4,11 +4,10 @@ A path like /dev/pts/0 or /dev/console is the image's to shape (CVE-2025-52565, 
 mounted or chowned that was not first proven, on the very descriptor, to be what it is called.
 """
 
+import _socket
 import errno
 import fcntl
 import posix
-
-import _socket
 from _struct import pack
 
 from pyrunc.linux import _syscalls, constants, paths
@@ -100,7 +99,9 @@ def bind_console(root_fd, slave):
 def _console_file(dev):
     """O_PATH fd of /dev/console itself: made exclusively, or what is there already if it is a file or a device node."""
     try:
-        posix.close(posix.open("console", posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC, 0o620, dir_fd=dev))
+        posix.close(
+            posix.open("console", posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC, 0o620, dir_fd=dev)
+        )
     except FileExistsError:
         pass  # looked at below, never opened for use
     except OSError as e:

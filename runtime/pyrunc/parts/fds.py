@@ -44,7 +44,9 @@ def init_null(entry, run):
     try:
         node = paths.resolve(run.root_fd, "/dev/null", constants.O_PATH | posix.O_NOFOLLOW)
         if device(posix.fstat(node)) != NULL:
-            raise StepFailure("/dev/null in the container is not the null device (c 1:3)", pointer="/mounts", call="fstat", path="/dev/null")
+            raise StepFailure(
+                "/dev/null in the container is not the null device (c 1:3)", pointer="/mounts", call="fstat", path="/dev/null"
+            )
         fd = run.proc.reopen(node, posix.O_RDWR | posix.O_NOCTTY)
     except OSError as e:
         words = "cannot open /dev/null in the container: " + errno_text(e.errno)
@@ -65,9 +67,9 @@ def device(info):
 
 
 def init_stdio_owner(entry, run):
-    """Init: takes close-on-exec off what was asked to be kept. Then stdio is made the user's, so that /dev/stdout can be
-    opened anew (nginx logs there): only pipes, sockets, ptys and files open for writing; a file that is only read, or a device of the host, is nobody's to give away. EPERM, EINVAL (owner without a
-    mapping) and EROFS are no errors, as with runc."""
+    """Init: takes close-on-exec off what was asked to be kept. Then stdio is made the user's, so that /dev/stdout can be opened anew
+    (nginx logs there): only pipes, sockets, ptys and files open for writing; a file that is only read, or a device of the host, is
+    nobody's to give away. EPERM, EINVAL (owner without a mapping) and EROFS are no errors, as with runc."""
     descriptors.hand_on(range(FIRST, FIRST + entry["keep"]))
     for number in (0, 1, 2):
         info = posix.fstat(number)

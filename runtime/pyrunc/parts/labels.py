@@ -26,7 +26,9 @@ def plan(node, ctx):
             raise Refusal("control characters in %s" % quote(value, 60), pointer)
         entry[key] = value
     if "apparmor" in entry and not _has(ctx.probe, "apparmor"):
-        raise Unsupported("apparmor: config provided but apparmor not supported", APPARMOR, "AppArmor, enabled in the kernel", "leave the profile out")
+        raise Unsupported(
+            "apparmor: config provided but apparmor not supported", APPARMOR, "AppArmor, enabled in the kernel", "leave the profile out"
+        )
     for pointer, key in ((SELINUX, "selinux"), (MOUNT, "mount")):
         if key in entry and not _has(ctx.probe, "selinux"):
             words = "selinux label is specified in config, but selinux is disabled or not supported"
@@ -68,7 +70,9 @@ def _failure(path, words, value, pointer, e):
         reason = "%s is not loaded" % quote(value, 100)
     else:
         reason = "%s is refused: %s" % (quote(value, 100), errno_text(e.errno))
-    return StepFailure("%s: write to `/proc/%s`: %s" % (words, path, reason), pointer=pointer, call=e.call, errno=e.errno, path="/proc/" + path)
+    return StepFailure(
+        "%s: write to `/proc/%s`: %s" % (words, path, reason), pointer=pointer, call=e.call, errno=e.errno, path="/proc/" + path
+    )
 
 
 def exec_op(entry, run):

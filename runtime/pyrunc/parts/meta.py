@@ -30,7 +30,12 @@ def plan(node, ctx):
         if not key.isprintable():
             raise Refusal("control characters in the key of an annotation", pointer)
         if key in HANDLERS:
-            raise Unsupported("the handler %s is not available" % quote(value, 60), pointer, "another runtime", "containers run as processes of this kernel only")
+            raise Unsupported(
+                "the handler %s is not available" % quote(value, 60),
+                pointer,
+                "another runtime",
+                "containers run as processes of this kernel only",
+            )
         if key in PATHS and not allowed:
             ctx.warn(pointer, "names a path of the host, so it has no effect without --allow-annotation-paths")
             continue

@@ -19,7 +19,9 @@ def plan(node, ctx):
     if domain not in DOMAINS:
         raise Refusal("invalid personality domain %s" % quote(domain or '""', 60), KEY + "/domain", "LINUX or LINUX32")
     for index, flag in enumerate(value.get("flags") or ()):
-        raise Unsupported("personality flag %s is not supported" % quote(flag, 60), "%s/flags/%d" % (KEY, index), "flags defined by the specification")
+        raise Unsupported(
+            "personality flag %s is not supported" % quote(flag, 60), "%s/flags/%d" % (KEY, index), "flags defined by the specification"
+        )
     return {"domain": DOMAINS[domain]}
 
 

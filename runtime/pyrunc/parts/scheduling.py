@@ -52,7 +52,9 @@ def _scheduler(value, ctx):
         return None
     policy = value.get("policy")
     if policy not in POLICIES:
-        raise Refusal("scheduler policy is required" if not policy else "unknown scheduler policy %s" % quote(policy, 60), SCHED + "/policy")
+        raise Refusal(
+            "scheduler policy is required" if not policy else "unknown scheduler policy %s" % quote(policy, 60), SCHED + "/policy"
+        )
     if policy == "SCHED_ISO":
         raise Unsupported("SCHED_ISO is reserved and in no kernel", SCHED + "/policy", "a kernel that has it")
     nice, priority = value.get("nice", 0), value.get("priority", 0)
@@ -190,7 +192,9 @@ def set_for(pid, entry, run):
             _syscalls.ioprio_set(WHO_PROCESS, pid, entry["ioprio"])
         except OSError as e:
             hint = "IOPRIO_CLASS_RT takes CAP_SYS_NICE or CAP_SYS_ADMIN in the initial user namespace" if e.errno == EPERM else None
-            raise StepFailure("error setting ioPriority: " + errno_text(e.errno), pointer=IOPRIO, call=e.call, errno=e.errno, hint=hint) from e
+            raise StepFailure(
+                "error setting ioPriority: " + errno_text(e.errno), pointer=IOPRIO, call=e.call, errno=e.errno, hint=hint
+            ) from e
         if _syscalls.ioprio_get(WHO_PROCESS, pid) != entry["ioprio"]:
             raise StepFailure("the kernel did not take the I/O priority", pointer=IOPRIO, call="ioprio_set")
 

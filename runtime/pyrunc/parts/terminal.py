@@ -23,9 +23,15 @@ def plan(node, ctx):
     socket, options = ctx.options.get("console_socket"), ctx.options
     detached = options.get("command") == "create" or bool(options.get("detach"))
     if detached and terminal and not socket:
-        raise Refusal("cannot allocate tty if runc will detach without setting console socket", KEY, "give --console-socket, or set terminal to false")
+        raise Refusal(
+            "cannot allocate tty if runc will detach without setting console socket", KEY, "give --console-socket, or set terminal to false"
+        )
     if socket and not (detached and terminal):
-        raise Refusal("cannot use console socket if runc will not detach or allocate tty", KEY, "set terminal to true and detach, or drop --console-socket")
+        raise Refusal(
+            "cannot use console socket if runc will not detach or allocate tty",
+            KEY,
+            "set terminal to true and detach, or drop --console-socket",
+        )
     size = node.get(SIZE)
     if not terminal:
         if size is not None:

@@ -76,7 +76,9 @@ def _mapped(uid, gid, groups, spaces, ids, ctx):
         raise Refusal("cannot setgid to unmapped gid %d in user namespace" % gid, USER + "/gid", hint % _shown(maps[1]))
     for index, group in enumerate(groups):
         if not _inside(maps[1], group):
-            raise Refusal("cannot set unmapped additional group %d in user namespace" % group, "%s/%d" % (GIDS, index), hint % _shown(maps[1]))
+            raise Refusal(
+                "cannot set unmapped additional group %d in user namespace" % group, "%s/%d" % (GIDS, index), hint % _shown(maps[1])
+            )
 
 
 def _map_of(kind):
@@ -143,4 +145,3 @@ def _call(name, function, *args):
     except OSError as e:
         e.call = name
         raise
-

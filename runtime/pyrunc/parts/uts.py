@@ -38,7 +38,9 @@ def plan(node, ctx):
         ctx.warn(first, "is what the host is called, whose uts namespace the container shares: nothing to do")
         return None
     raise Refusal(
-        "unable to set %s without a private UTS namespace" % first[1:], first, 'add {"type": "uts"} to /linux/namespaces, or leave the name out'
+        "unable to set %s without a private UTS namespace" % first[1:],
+        first,
+        'add {"type": "uts"} to /linux/namespaces, or leave the name out',
     )
 
 
