@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from fakes.hand import Ctx, Run, namespaces
 from pyrunc.errors import Refusal, StepFailure
-from pyrunc.linux import sdnotify, tty
+from pyrunc.linux import fs, sdnotify, tty
 from pyrunc.parts import fds, keyring, notify, terminal
 
 NO_SOCKET = "cannot allocate tty if runc will detach without setting console socket"
@@ -205,10 +205,10 @@ def test_only_a_character_device_has_a_device_number():
     """CVE-2026-88265: st_rdev is 0 for pipes and files alike."""
     read, write = os.pipe()
     null = os.open("/dev/null", os.O_RDWR)
-    assert fds.device(os.fstat(read)) == (0, 0) != fds.NULL
-    assert fds.device(os.fstat(null)) == fds.NULL
+    assert fs.char_device(os.fstat(read)) == (0, 0) != fds.NULL
+    assert fs.char_device(os.fstat(null)) == fds.NULL
     block = SimpleNamespace(st_mode=0o060666, st_rdev=os.makedev(1, 3))
-    assert fds.device(block) == (0, 0)
+    assert fs.char_device(block) == (0, 0)
     for fd in (read, write, null):
         os.close(fd)
 

@@ -11,6 +11,7 @@ import posix
 from pyrunc import lean
 from pyrunc.linux.constants import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK  # noqa: F401
 
+
 def _call(name, function, *args, **keywords):
     try:
         return function(*args, **keywords)
@@ -83,6 +84,13 @@ def fstat(fd):
 def kind(fd):
     """The type bits of what `fd` (also an O_PATH one) stands for."""
     return fstat(fd).st_mode & S_IFMT
+
+
+def char_device(info):
+    """A stat result -> (major, minor) of a character device, else (0, 0): the st_rdev of pipes and files is 0 too, and means nothing."""
+    if info.st_mode & S_IFMT != S_IFCHR:
+        return (0, 0)
+    return (posix.major(info.st_rdev), posix.minor(info.st_rdev))
 
 
 def fchmod(fd, mode):

@@ -10,13 +10,12 @@ import fcntl
 import posix
 from _struct import pack
 
-from pyrunc.linux import _syscalls, constants, paths
+from pyrunc.linux import _syscalls, constants, fs, paths
 
 DEVPTS_SUPER_MAGIC = 0x1CD1
 ROOT_INODE = 1  # of a devpts
 PTMX = (5, 2)
 SLAVE_MAJORS = range(136, 144)
-S_IFMT, S_IFCHR, S_IFREG = 0o170000, 0o020000, 0o100000
 TIOCSCTTY, TIOCSWINSZ, TIOCSPTLCK, TIOCGPTPEER = 0x540E, 0x5414, 0x40045431, 0x5441
 NAME = b"/dev/ptmx"  # what runc sends beside the descriptor; an empty message would lose it on a stream socket
 SCM_RIGHTS = 1
@@ -28,14 +27,14 @@ def open_pair(root_fd):
     pts = paths.resolve(root_fd, "/dev/pts", constants.O_PATH | posix.O_DIRECTORY)
     try:
         if _syscalls.fstatfs(pts)[0] != DEVPTS_SUPER_MAGIC or posix.fstat(pts).st_ino != ROOT_INODE:
-            raise _error(errno.ENODEV, "fstatfs", "/dev/pts")
+            raise fs.failure(errno.ENODEV, "fstatfs", "/dev/pts")
         # in the root directory of a devpts this name can only be its own node
         master = _syscalls.openat2(pts, "ptmx", posix.O_RDWR | posix.O_NOCTTY | posix.O_CLOEXEC, 0, INSIDE)
     finally:
         posix.close(pts)
     try:
-        if device(posix.fstat(master)) != PTMX:
-            raise _error(errno.ENODEV, "fstat", "/dev/pts/ptmx")
+        if fs.char_device(posix.fstat(master)) != PTMX:
+            raise fs.failure(errno.ENODEV, "fstat", "/dev/pts/ptmx")
         fcntl.ioctl(master, TIOCSPTLCK, pack("i", 0))
         # the slave by way of the master: no name is looked up a second time
         slave = fcntl.ioctl(master, TIOCGPTPEER, posix.O_RDWR | posix.O_NOCTTY | posix.O_CLOEXEC)
@@ -46,20 +45,13 @@ def open_pair(root_fd):
     if not is_slave(slave):
         posix.close(master)
         posix.close(slave)
-        raise _error(errno.ENODEV, "fstat", "the slave of /dev/pts/ptmx")
+        raise fs.failure(errno.ENODEV, "fstat", "the slave of /dev/pts/ptmx")
     return master, slave
-
-
-def device(info):
-    """stat result -> (major, minor) of a character device; (0, 0) for all else, whose st_rdev means nothing."""
-    if info.st_mode & S_IFMT != S_IFCHR:
-        return (0, 0)
-    return (posix.major(info.st_rdev), posix.minor(info.st_rdev))
 
 
 def is_slave(fd):
     """Whether fd is the terminal side of a pty: c 136:* of a devpts."""
-    return device(posix.fstat(fd))[0] in SLAVE_MAJORS and _syscalls.fstatfs(fd)[0] == DEVPTS_SUPER_MAGIC
+    return fs.char_device(posix.fstat(fd))[0] in SLAVE_MAJORS and _syscalls.fstatfs(fd)[0] == DEVPTS_SUPER_MAGIC
 
 
 def set_size(fd, height, width):
@@ -89,7 +81,7 @@ def bind_console(root_fd, slave):
         check = posix.open("console", constants.O_PATH | posix.O_NOFOLLOW | posix.O_CLOEXEC, dir_fd=dev)
         try:
             if posix.fstat(check).st_rdev != posix.fstat(slave).st_rdev or not is_slave(check):
-                raise _error(errno.EXDEV, "move_mount", "/dev/console")
+                raise fs.failure(errno.EXDEV, "move_mount", "/dev/console")
         finally:
             posix.close(check)
     finally:
@@ -105,11 +97,11 @@ def _console_file(dev):
     except FileExistsError:
         pass  # looked at below, never opened for use
     except OSError as e:
-        raise _error(e.errno, "openat", "/dev/console") from None
+        raise fs.failure(e.errno, "openat", "/dev/console") from None
     fd = posix.open("console", constants.O_PATH | posix.O_NOFOLLOW | posix.O_CLOEXEC, dir_fd=dev)
-    if posix.fstat(fd).st_mode & S_IFMT not in (S_IFREG, S_IFCHR):
+    if posix.fstat(fd).st_mode & fs.S_IFMT not in (fs.S_IFREG, fs.S_IFCHR):
         posix.close(fd)
-        raise _error(errno.EEXIST, "openat", "/dev/console")
+        raise fs.failure(errno.EEXIST, "openat", "/dev/console")
     return fd
 
 
@@ -130,8 +122,8 @@ def connect(path, seconds):
     listener's queue stayed full for `seconds`, and what the lookup says."""
     node = posix.open(path, constants.O_PATH | posix.O_CLOEXEC)
     try:
-        if posix.fstat(node).st_mode & S_IFMT != 0o140000:
-            raise _error(errno.ENOTSOCK, "connect", path)
+        if posix.fstat(node).st_mode & fs.S_IFMT != fs.S_IFSOCK:
+            raise fs.failure(errno.ENOTSOCK, "connect", path)
         sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
         try:
             # for unix sockets this bounds connect() too; a non-blocking one would fail at once where the queue is full
@@ -139,13 +131,7 @@ def connect(path, seconds):
             sock.connect("/proc/self/fd/%d" % node)  # the very node that was looked at; sun_path holds 107 bytes, paths may have more
         except OSError as e:
             sock.close()
-            raise _error(e.errno, "connect", path) from None
+            raise fs.failure(e.errno, "connect", path) from None
         return sock.detach()
     finally:
         posix.close(node)
-
-
-def _error(number, call, path):
-    e = OSError(number, posix.strerror(number), path)
-    e.call = call
-    return e

@@ -8,12 +8,11 @@ import fcntl
 import posix
 
 from pyrunc.errors import Refusal, StepFailure, errno_text
-from pyrunc.linux import constants, paths
+from pyrunc.linux import constants, fs, paths
 from pyrunc.linux import fds as descriptors
 
 NULL = (1, 3)
 PTY_MAJORS = range(136, 144)
-S_IFMT, S_IFCHR, S_IFREG, S_IFIFO, S_IFSOCK = 0o170000, 0o020000, 0o100000, 0o010000, 0o140000
 EPERM, EINVAL, EROFS = 1, 22, 30
 FIRST = 3
 
@@ -37,13 +36,13 @@ def plan(node, ctx):
 def init_null(entry, run):
     """Init, inside the root: stdio that is a null device (the host's) is opened anew on the container's /dev/null, after both are proven
     to be c 1:3. Uses run.root_fd, run.proc. No /dev/null there, or another thing by that name, is a failure."""
-    null = [number for number in (0, 1, 2) if device(posix.fstat(number)) == NULL]
+    null = [number for number in (0, 1, 2) if fs.char_device(posix.fstat(number)) == NULL]
     if not null:
         return
     node = -1
     try:
         node = paths.resolve(run.root_fd, "/dev/null", constants.O_PATH | posix.O_NOFOLLOW)
-        if device(posix.fstat(node)) != NULL:
+        if fs.char_device(posix.fstat(node)) != NULL:
             raise StepFailure(
                 "/dev/null in the container is not the null device (c 1:3)", pointer="/mounts", call="fstat", path="/dev/null"
             )
@@ -57,13 +56,6 @@ def init_null(entry, run):
     for number in null:
         posix.dup2(fd, number)
     posix.close(fd)
-
-
-def device(info):
-    """stat result -> (major, minor) of a character device, else (0, 0): st_rdev of pipes and files is 0 and means nothing."""
-    if info.st_mode & S_IFMT != S_IFCHR:
-        return (0, 0)
-    return (posix.major(info.st_rdev), posix.minor(info.st_rdev))
 
 
 def init_stdio_owner(entry, run):
@@ -84,7 +76,7 @@ def init_stdio_owner(entry, run):
 
 
 def _ours_to_give(number, info):
-    kind = info.st_mode & S_IFMT
-    if kind == S_IFREG:
+    kind = info.st_mode & fs.S_IFMT
+    if kind == fs.S_IFREG:
         return fcntl.fcntl(number, fcntl.F_GETFL) & posix.O_ACCMODE != posix.O_RDONLY
-    return kind in (S_IFIFO, S_IFSOCK) or device(info)[0] in PTY_MAJORS
+    return kind in (fs.S_IFIFO, fs.S_IFSOCK) or fs.char_device(info)[0] in PTY_MAJORS
