@@ -279,6 +279,27 @@ def fifo(path):
     return path
 
 
+def appears(path, timeout=WATCHDOG):
+    """Waits by inotify until a file is there under its final name, and returns its text."""
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    fd = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+    created, closed, moved = 0x100, 0x8, 0x80
+    assert libc.inotify_add_watch(fd, os.fsencode(os.path.dirname(path)), created | closed | moved) >= 0
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    end = time.monotonic() + timeout
+    try:
+        while not (os.path.exists(path) and os.path.getsize(path)):
+            assert poll.poll(max(0, end - time.monotonic()) * 1000), "%s does not appear" % path
+            os.read(fd, 65536)
+    finally:
+        os.close(fd)
+    with open(path) as file:
+        return file.read()
+
+
 def first_error(path):
     """The objects of a JSON log, one a line."""
     with open(path, encoding="utf-8") as file:
@@ -335,7 +356,7 @@ def state_of(pid):
 
 
 def state_dirs(root):
-    return set(os.listdir(root)) - {".cache", ".filters", "cache"} if os.path.isdir(root) else set()
+    return set(os.listdir(root)) - {"@cache"} if os.path.isdir(root) else set()
 
 
 class Traces:

@@ -227,7 +227,7 @@ class Box:
         return "an unknown process" if holder is None else "%s (pid %d)" % holder
 
     def unlock(self):
-        if self.locked:
+        if self.locked and self.fd >= 0:
             fcntl.flock(self.fd, fcntl.LOCK_UN)
             self.locked = False
 

@@ -27,6 +27,11 @@ class Run:
         self.cancel = None  # host: signals.Cancel while a create can still be stopped
         self.stamps = None  # [(ns, side, name)] of the rows walked
         self.annotations = config.get("annotations", {})
+        self._documents = None
+        if "hooks" in plans or "seccomp" in plans:  # loaded here: behind the import barrier it is too late
+            from pyrunc.oci import state
+
+            self._documents = state
 
     @property
     def dir_fd(self):
@@ -80,9 +85,7 @@ class Run:
 
     def state(self, status, pid):
         """The state document that hooks get (runtime-spec, runtime.md#state)."""
-        from pyrunc.oci import state
-
-        return state.for_hooks(self.id, status, pid, self.bundle, self.annotations)
+        return self._documents.for_hooks(self.id, status, pid, self.bundle, self.annotations)
 
     def heavy(self, name, payload):
         """A function of the helper process."""
