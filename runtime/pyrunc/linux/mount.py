@@ -8,7 +8,8 @@ import errno
 import posix
 import time
 
-from pyrunc.linux import _syscalls, constants as c, fs
+from pyrunc.linux import _syscalls, fs
+from pyrunc.linux import constants as c
 
 # Flags of mount(2) that belong to the file system, and their words for fsconfig(2).
 SUPERBLOCK = (
@@ -179,3 +180,24 @@ def _log(context):
         text = line.decode("utf-8", "replace").strip()
         lines.append(text[2:] if text[1:2] == " " else text)
     return lines
+
+
+def table(text):
+    """Text of mountinfo -> [(device, root, mount point, type, options of the file system)], in its order (proc_pid_mountinfo(5))."""
+    found = []
+    for line in text.split("\n"):
+        head, dash, tail = line.partition(" - ")
+        if dash:
+            fields = head.split(" ")
+            kind, _source, settings = tail.split(" ", 2)
+            found.append((fields[2], _unescape(fields[3]), _unescape(fields[4]), kind, settings))
+    return found
+
+
+def _unescape(text):
+    """Blank, tab, newline and backslash stand there in octal."""
+    if "\\" not in text:
+        return text
+    for code, char in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        text = text.replace(code, char)
+    return text

@@ -1,0 +1,274 @@
+"""/linux/devices and the nodes and links of /dev that every container has (runtime-spec, config-linux.md#devices, #default-devices,
+runtime-linux.md#dev-symbolic-links).
+
+Its one rule: everything happens by *at calls on the descriptor of a directory inside the root, and a node counts only when its type
+and numbers are what they should be (CVE-2026-41579: an image's /dev that leads somewhere else; CVE-2025-31133: a /dev/null that is none).
+/dev/console belongs to the part terminal.
+"""
+
+import errno
+import posix
+
+from pyrunc.errors import Refusal, StepFailure, errno_text, quote
+from pyrunc.linux import _syscalls, fs, mount, paths
+from pyrunc.linux import constants as c
+
+HERE = "/linux/devices"
+DEFAULTS = (
+    ("/dev/null", 1, 3),
+    ("/dev/zero", 1, 5),
+    ("/dev/full", 1, 7),
+    ("/dev/random", 1, 8),
+    ("/dev/urandom", 1, 9),
+    ("/dev/tty", 5, 0),
+)
+LINKS = (("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2"))
+CORE = ("core", "/proc/kcore")
+PTMX = "pts/ptmx"
+TYPES = {"c": c.S_IFCHR, "u": c.S_IFCHR, "b": c.S_IFBLK, "p": c.S_IFIFO}
+MAJOR_LIMIT, MINOR_LIMIT = 1 << 12, 1 << 20  # the kernel's bits; more would be cut off without a word
+ATTRIBUTES = c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NOEXEC
+
+
+def plan(node, ctx):
+    """node: {"/linux/devices": [...]} or {}. Entry: {"nodes": [{"path", "type", "major", "minor", "mode", "uid", "gid", "pointer"}],
+    "links": [[name, target]], "dev": whether /dev is ours to fill, "own_dev": whether the config mounts a new file system there,
+    "bind": nodes of the host are bound in place of made ones (user namespace), "mount_ns": bool}; None if nothing is to be done.
+    Refused: an unknown type; a path that is relative, / or has ..; numbers that are missing or too big; two nodes for one path;
+    /dev/null as anything else; ids that are not mapped."""
+    namespaces = ctx.plans["namespaces"]
+    below_dev = [m for m in (ctx.plans.get("mounts") or {}).get("list", ()) if m["destination"] == "/dev" and m["kind"] != "remount"]
+    entry = {
+        "nodes": [],
+        "links": [],
+        "dev": not below_dev or below_dev[-1]["kind"] != "bind",
+        "own_dev": bool(below_dev) and below_dev[-1]["kind"] != "bind",
+        "bind": bool(namespaces.get("userns")) or ctx.in_userns,
+        "mount_ns": "mount" in namespaces["new"] or "mount" in namespaces["join"],
+    }
+    given = _given(node.get(HERE) or [], ctx)
+    if entry["dev"]:
+        for path, major, minor in DEFAULTS:
+            if path not in given:
+                entry["nodes"].append(_node(path, "c", major, minor, 0o666, 0, 0, HERE))
+        entry["links"] = [list(link) for link in LINKS] + ([list(CORE)] if _exists("/proc/kcore") else [])
+    for path, made in given.items():
+        if entry["dev"] or not path.startswith("/dev/"):
+            entry["nodes"].append(made)
+        else:
+            ctx.warn(made["pointer"], "%s is not made: /dev is a bind mount, and its contents stay as they are" % quote(path))
+    return entry if entry["nodes"] or entry["links"] else None
+
+
+def _node(path, kind, major, minor, mode, uid, gid, pointer):
+    return {"path": path, "type": kind, "major": major, "minor": minor, "mode": mode, "uid": uid, "gid": gid, "pointer": pointer}
+
+
+def _given(devices, ctx):
+    """{path: node} of the config's list, in its order."""
+    given = {}
+    for index, device in enumerate(devices):
+        pointer = "%s/%d" % (HERE, index)
+        made = _planned(device, pointer, ctx)
+        path = made["path"]
+        if path == "/dev/ptmx" or (path == "/dev/console" and ctx.plans.get("terminal")):
+            continue  # the link into our devpts, and the terminal, stand there
+        same = ("type", "major", "minor")
+        if path in given and [made[key] for key in same] != [given[path][key] for key in same]:
+            raise Refusal("two different devices for the path %s" % quote(path), pointer, "the other is %s" % given[path]["pointer"])
+        if path == "/dev/null" and [made[key] for key in same] != ["c", 1, 3]:
+            raise Refusal("/dev/null must be c 1:3", pointer, "masked paths and stdio rest on it")
+        given.setdefault(path, made)
+    return given
+
+
+def _planned(device, pointer, ctx):
+    kind = device.get("type")
+    if kind not in TYPES:
+        raise Refusal('invalid device type "%s"' % quote(kind or ""), pointer + "/type", "c, b, u or p")
+    path = device.get("path") or ""
+    if path[:1] != "/" or ".." in path.split("/") or "\0" in path or "\n" in path or paths.clean(path) == "/":
+        raise Refusal('device path "%s" must be absolute, below the root and without ..' % quote(path), pointer + "/path")
+    numbers = []
+    for key, limit in (("major", MAJOR_LIMIT), ("minor", MINOR_LIMIT)):
+        value = device.get(key, 0 if kind == "p" else None)
+        if value is None:
+            raise Refusal("device %s has no %s number" % (quote(path), key), pointer, "give /%s" % key)
+        if not 0 <= value < limit:
+            raise Refusal("device %s: %s %d is not between 0 and %d" % (quote(path), key, value, limit - 1), "%s/%s" % (pointer, key))
+        numbers.append(value if kind != "p" else 0)
+    mode = device.get("fileMode", 0o666)
+    if not 0 <= mode <= 0o7777:
+        raise Refusal("device %s: fileMode %o is more than 7777 (octal)" % (quote(path), mode), pointer + "/fileMode")
+    ids = {key: device.get(key, 0) for key in ("uid", "gid")}
+    maps = ctx.plans.get("idmaps")
+    for key, value in ids.items() if maps else ():
+        if not any(first <= value < first + count for first, _outer, count in maps[key]):
+            raise Refusal("device %s: %s %d is not mapped in the user namespace" % (quote(path), key, value), "%s/%s" % (pointer, key))
+    return _node(paths.clean(path), "c" if kind == "u" else kind, *numbers, mode, ids["uid"], ids["gid"], pointer)
+
+
+def _exists(path):
+    try:
+        return bool(posix.stat(path))
+    except OSError:
+        return False
+
+
+# --- the verb
+
+
+def init_make(entry, run):
+    """Init side, after the mounts and before the pivot. Uses run.root_fd and run.proc. StepFailure: a node that the image has there is
+    another one, or can't be made. Not undone: on a mounted /dev all goes with the mount, else it stays in the root as with runc."""
+    dev = paths.make_dir(run.root_fd, "/dev") if entry["dev"] else None
+    try:
+        ours = dev is not None and (entry["own_dev"] or paths.mount_id(dev) == paths.mount_id(run.root_fd))
+        for node in entry["nodes"]:
+            folder, _, name = node["path"].rpartition("/")
+            if folder == "/dev":
+                if ours:
+                    _make(dev, name, node, entry, run)
+                continue
+            there, name = paths.parent(run.root_fd, node["path"])
+            try:
+                _make(there, name, node, entry, run)
+            finally:
+                posix.close(there)
+        if ours:
+            _links(dev, entry["links"])
+    finally:
+        fs.close(dev)
+
+
+def _make(folder, name, node, entry, run):
+    try:
+        found = _look(folder, name)
+        binds = entry["bind"] and node["type"] != "p"
+        if found is not None and _is(found, node):
+            return
+        if found is not None and not (binds and found.st_mode & c.S_IFMT == c.S_IFREG):  # an empty file of ours, to bind on
+            if not (entry["own_dev"] and node["path"].startswith("/dev/")):
+                raise StepFailure(
+                    "%s in the root is not the device %s" % (quote(node["path"]), _told(node)), pointer=node["pointer"], path=node["path"],
+                    hint="remove it from the image, or mount a tmpfs on /dev",
+                )  # fmt: skip
+            fs.unlink(name, dir_fd=folder)
+        if not binds:
+            binds = not _mknod(folder, name, node, entry, run)
+        if binds:
+            _bind(folder, name, node)
+    except OSError as e:
+        words = getattr(e, "words", None) or "%s: %s" % (getattr(e, "call", "open"), errno_text(e.errno))
+        raise StepFailure(
+            "cannot make the device %s: %s" % (quote(node["path"]), words), pointer=node["pointer"], call=getattr(e, "call", None),
+            errno=e.errno, path=node["path"],
+        ) from None  # fmt: skip
+
+
+def _look(folder, name):
+    """What is there, links not followed, or None."""
+    try:
+        return fs.stat(name, dir_fd=folder)
+    except FileNotFoundError:
+        return None
+
+
+def _is(found, node):
+    """Type and numbers. Those of files and pipes are 0 and mean nothing, so the type comes first."""
+    if found.st_mode & c.S_IFMT != TYPES[node["type"]]:
+        return False
+    return node["type"] == "p" or (posix.major(found.st_rdev), posix.minor(found.st_rdev)) == (node["major"], node["minor"])
+
+
+def _told(node):
+    return "p" if node["type"] == "p" else "%s %d:%d" % (node["type"], node["major"], node["minor"])
+
+
+def _mknod(folder, name, node, entry, run):
+    """True, or False where the kernel lets us make no devices and a bind may do."""
+    try:
+        fs.mknod(name, TYPES[node["type"]] | (node["mode"] & 0o700), posix.makedev(node["major"], node["minor"]), dir_fd=folder)
+    except OSError as e:
+        if e.errno == errno.EPERM and entry["mount_ns"] and node["type"] != "p":
+            return False
+        raise
+    fd = fs.open(name, posix.O_PATH | posix.O_NOFOLLOW, dir_fd=folder)
+    try:
+        if not _is(fs.fstat(fd), node):
+            raise fs.failure(errno.ESTALE, "openat", node["path"])
+        _syscalls.fchownat(fd, b"", node["uid"], node["gid"], c.AT_EMPTY_PATH)
+        _chmod(fd, node["mode"], run)
+    finally:
+        posix.close(fd)
+    return True
+
+
+def _chmod(fd, mode, run):
+    """By descriptor, so that neither the umask nor an exchange of the name has a say."""
+    try:
+        _syscalls.fchmodat2(fd, b"", mode, c.AT_EMPTY_PATH)
+        return
+    except OSError as e:
+        if e.errno != errno.ENOSYS:  # before Linux 6.6
+            raise
+    links = run.proc.open("thread-self/fd", posix.O_PATH | posix.O_DIRECTORY)
+    try:
+        posix.chmod("%d" % fd, mode, dir_fd=links)
+    finally:
+        posix.close(links)
+
+
+def _bind(folder, name, node):
+    """The host's node of the same path, proven to be the device, on an empty file."""
+    try:
+        tree = mount.clone(node["path"], flags=c.AT_SYMLINK_NOFOLLOW)
+    except OSError as e:
+        e.words = "the host's node %s cannot be bound: %s" % (quote(node["path"]), errno_text(e.errno))
+        raise
+    try:
+        if not _is(fs.fstat(tree), node):
+            raise StepFailure("the host's %s is not %s" % (quote(node["path"]), _told(node)), pointer=node["pointer"], path=node["path"])
+        mount.setattr(tree, ATTRIBUTES, 0)
+        try:
+            posix.close(fs.open(name, posix.O_RDONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_NONBLOCK, 0, folder))
+        except FileExistsError:
+            pass  # a file of an earlier run; what it is shows below
+        target = fs.open(name, posix.O_PATH | posix.O_NOFOLLOW, dir_fd=folder)
+        try:
+            if fs.kind(target) != c.S_IFREG:
+                raise fs.failure(errno.EEXIST, "openat", node["path"])
+            mount.attach(tree, target)
+        finally:
+            posix.close(target)
+        mount.propagate(tree, c.MS_PRIVATE)
+        found = fs.stat(name, dir_fd=folder)
+        if not _is(found, node):
+            raise fs.failure(errno.ESTALE, "fstatat", node["path"])
+    finally:
+        posix.close(tree)
+
+
+def _links(dev, links):
+    """What is there already stays, but for ptmx: that must lead into the container's own devpts."""
+    for name, target in links:
+        try:
+            fs.symlink(target, name, dir_fd=dev)
+        except FileExistsError:
+            continue
+    try:
+        if fs.readlink("ptmx", dir_fd=dev) == PTMX:
+            return
+    except OSError as e:
+        if e.errno not in (errno.ENOENT, errno.EINVAL):  # EINVAL: no link
+            raise
+    try:
+        fs.unlink("ptmx", dir_fd=dev)
+    except FileNotFoundError:
+        pass
+    except OSError as e:
+        if e.errno == errno.EBUSY and _is(fs.stat("ptmx", dir_fd=dev), {"type": "c", "major": 5, "minor": 2}):
+            return  # the config has mounted one there
+        e.words = "/dev/ptmx in the root cannot be replaced: %s" % errno_text(e.errno)
+        raise
+    fs.symlink(PTMX, "ptmx", dir_fd=dev)

@@ -1,0 +1,8 @@
+"""The owner of /mounts (runtime-spec, config.md#mounts): options.py (words -> flags), plan.py, place.py (mount points), bind.py,
+fresh.py, cgroupfs.py and copyup.py (the kinds), init.py (the verbs), host.py (what the host side lends)."""
+
+from pyrunc.parts.mounts.host import host_answer
+from pyrunc.parts.mounts.init import init_finish, init_mount
+from pyrunc.parts.mounts.plan import plan
+
+__all__ = ["host_answer", "init_finish", "init_mount", "plan"]

@@ -1,0 +1,136 @@
+"""Bind mounts, init's side: the source as a detached clone, its flags, its place.
+
+Its one rule: the clone has all its flags before it is attached, and what the kernel keeps locked is kept or told, never dropped.
+A plain source is cloned by init itself: in its own mount namespace the kernel remembers which flags a user namespace may not clear.
+The host side lends a hand (host_answer) where init may not look at the source, and for id maps, which need rights over the file system.
+"""
+
+import errno
+import posix
+
+from pyrunc.errors import StepFailure, errno_text, quote
+from pyrunc.linux import constants as c
+from pyrunc.linux import fs, mount, paths
+from pyrunc.parts.mounts import options, place
+
+NOT_FLAGS = c.MS_BIND | c.MS_REC | c.MS_REMOUNT
+
+
+def bind(item, entry, run):
+    """One bind mount."""
+    if "copy-symlink" in item["links"] and _copy_link(item, run):
+        return
+    tree = _source(item, entry, run)
+    try:
+        directory = fs.kind(tree) == fs.S_IFDIR
+        target = place.find_dir(item, run)[0] if directory else place.find_file(item, run)
+        try:
+            place.check_proc(item, target, tree)
+            set_flags(tree, item)
+            mount.attach(tree, target)
+        finally:
+            posix.close(target)
+        finish(tree, item, run)
+    finally:
+        posix.close(tree)
+
+
+def finish(mount_fd, item, run):
+    """What comes after attaching, for all kinds: propagation (the parent's is taken over at that moment), and the check."""
+    for flag in item["propagation"]:
+        mount.propagate(mount_fd, flag)
+    place.verify(item, run, mount_fd)
+
+
+def _source(item, entry, run):
+    """-> fd of the detached clone."""
+    if item["idmap"] is None:
+        try:
+            return clone(item)
+        except OSError as e:
+            if not entry["userns"] or e.errno not in (errno.EACCES, errno.EPERM) or not item["pointer"].startswith("/mounts/"):
+                raise
+    _answer, fds = run.ask("mounts", {"index": int(item["pointer"].rpartition("/")[2])})
+    return fds[0]
+
+
+def clone(item):
+    """-> fd of a detached clone of the source, in the mount namespace of whoever calls."""
+    flags = c.AT_SYMLINK_NOFOLLOW if "src-nofollow" in item["links"] else 0
+    try:
+        return mount.clone(item["source"], bool(item["flags"] & c.MS_REC), flags=flags)
+    except OSError as e:
+        if e.errno in (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ELOOP):
+            e.words = "bind mount source stat: stat %s: %s" % (quote(item["source"]), errno_text(e.errno))
+            e.pointer = item["pointer"] + "/source"
+        elif e.errno == errno.EINVAL:
+            e.hint = "the source is on an unbindable mount, or has mounts below that a user namespace may not uncover (then use rbind)"
+        raise
+
+
+def set_flags(tree, item):
+    """Any flag, or the word for its absence, sets all of them, as a remount does (config-linux.md, mount(8)); none at all leaves the
+    source's. Then those for the whole subtree."""
+    if item["flags"] & ~NOT_FLAGS or item["clear"]:
+        attr_set, attr_clr = options.changes(item["flags"])
+        try:
+            mount.setattr(tree, attr_set, attr_clr)
+        except OSError as e:
+            if e.errno != errno.EPERM:
+                raise
+            _keep_locked(tree, item, e)
+    if item["rec_set"] or item["rec_clr"]:
+        mount.setattr(tree, item["rec_set"], item["rec_clr"], recursive=True)
+
+
+def _keep_locked(tree, item, error):
+    """The mount comes from a more privileged namespace and has flags that may not be cleared: those are kept, unless the config says
+    by a word of its own that they must go."""
+    has = options.from_statfs(mount.flags_of(tree))
+    asked = item["flags"]
+    refused = has & item["clear"] & options.LOCKABLE
+    if refused:
+        words = "cannot clear locked flags %s" % options.names(refused)
+        raise StepFailure(words, call="mount_setattr", errno=error.errno, path=item["source"], hint="drop the options that clear them")
+    atimes = options.ATIME_FLAGS
+    if asked & atimes and asked & atimes != has & atimes:
+        both = (options.names(has & atimes), options.names(asked & atimes))
+        words = "cannot change locked atime flags: the mount has %s, asked for is %s" % both
+        raise StepFailure(words, call="mount_setattr", errno=error.errno, path=item["source"], hint="ask for the access times that it has")
+    attr_set, attr_clr = options.changes(asked & ~atimes | has & options.LOCKABLE & ~atimes)
+    mount.setattr(tree, attr_set, attr_clr)
+
+
+def remount(item, _entry, run):
+    """The option `remount`: new flags for what is mounted at the destination already; with `bind` those of the mount alone."""
+    fd = paths.resolve(run.root_fd, item["destination"], posix.O_PATH)
+    try:
+        if item["flags"] & c.MS_BIND:
+            set_flags(fd, item)
+        else:
+            data = ",".join(word for word, _index in item["data"])
+            mount.old(item["type"], item["source"], fd, item["flags"], data, run.proc)
+        for flag in item["propagation"]:
+            mount.propagate(fd, flag)
+    finally:
+        posix.close(fd)
+
+
+def _copy_link(item, run):
+    """copy-symlink (crun): a source that is a link becomes a link at the destination. False if it is none."""
+    try:
+        target = posix.readlink(item["source"])
+    except OSError as e:
+        if e.errno == errno.EINVAL:
+            return False
+        e.call = "readlink"
+        raise
+    folder, name = paths.parent(run.root_fd, item["destination"])
+    try:
+        fs.symlink(target, name, dir_fd=folder)
+    except FileExistsError:
+        if fs.readlink(name, dir_fd=folder) != target:
+            raise
+    finally:
+        posix.close(folder)
+    return True

@@ -1,0 +1,166 @@
+"""Mounts of type `cgroup` (config-linux.md#default-filesystems names none; callers send it on both versions of cgroups).
+
+On v1 and hybrid hosts a tmpfs with a directory for each v1 hierarchy, as runc shows it: with a cgroup namespace a mount of its own,
+else a bind of the container's cgroup. On v2 a cgroup2 in a cgroup namespace, else a bind of the host's, because a new mount from
+outside a namespace would change the options of the host's (nsdelegate). Its one rule: a container in a user namespace never gets a
+writable tree without a cgroup namespace, whatever is asked (CVE-2023-25809).
+"""
+
+import errno
+import posix
+
+from pyrunc import lean
+from pyrunc.cgroup import find
+from pyrunc.linux import constants as c
+from pyrunc.linux import fs, mount, paths
+from pyrunc.parts.mounts import bind, fresh, options, place
+
+USUAL = c.MS_NOSUID | c.MS_NOEXEC | c.MS_NODEV
+TABLE_LIMIT = 64 << 20
+
+
+def mount_all(item, entry, run):
+    """One entry of type cgroup. Uses run.plans["cgroups"] and run.proc; sets run.late_mounts for the tmpfs of v1."""
+    plan = run.plans.get("cgroups") or {}
+    if entry["userns"] and not entry["cgroupns"]:
+        item = {**item, "flags": item["flags"] | c.MS_RDONLY}
+    hierarchies = _hierarchies(run)
+    if plan.get("version") == 2 or not hierarchies:
+        _unified(item, entry, run, plan)
+    else:
+        _legacy(item, entry, run, plan, hierarchies)
+
+
+# --- v1
+
+
+def _hierarchies(run):
+    """[(name of its directory, keys, mount point, root)] of the v1 hierarchies, each once."""
+    found, seen = [], set()
+    for device, root, point, kind, settings in mount.table(lean.fsdecode(run.proc.read("self/mountinfo", TABLE_LIMIT))):
+        if kind != "cgroup" or device in seen:
+            continue
+        seen.add(device)
+        name = point.rpartition("/")[2]
+        found.append((name, [word for word in settings.split(",") if word in name.split(",") or word.startswith("name=")], point, root))
+    return found
+
+
+def _legacy(item, entry, run, plan, hierarchies):
+    target, _mode = place.find_dir(item, run)
+    try:
+        place.check_proc(item, target)
+        top = mount.new("tmpfs", "tmpfs", 0, options.attributes(USUAL), ["mode=755"])
+        mount.attach(top, target)
+    finally:
+        posix.close(target)
+    try:
+        own = find.parse_own(lean.fsdecode(run.proc.read("self/cgroup")))
+        for hierarchy in hierarchies:
+            _one(item, entry, top, hierarchy, plan, own)
+        bind.finish(top, item, run)
+        if item["flags"] & c.MS_RDONLY:  # others may still be mounted below, podman does that
+            run.late_mounts.append((item, posix.dup(top)))
+    finally:
+        posix.close(top)
+
+
+def _one(item, entry, top, hierarchy, plan, own):
+    """One hierarchy below the tmpfs, and the links of its controllers where it has several (cpu -> cpu,cpuacct)."""
+    name, keys, _point, _root = hierarchy
+    posix.close(paths.make_dir(top, name))
+    target = paths.resolve(top, name, posix.O_PATH, True)
+    tree = None
+    try:
+        if entry["cgroupns"]:
+            tree = _own_mount(item, keys or [name])
+        if tree is None:
+            tree = _clone(item, _directory(hierarchy, plan, own, entry))
+        mount.attach(tree, target)
+    finally:
+        fs.close(target, tree)
+    if "," in name:
+        for controller in name.split(","):
+            fs.symlink(name, controller, dir_fd=top)
+
+
+def _own_mount(item, keys):
+    """A mount that shows the cgroup namespace's part; None where the kernel wants it otherwise, and a bind does it."""
+    named = keys[0][5:] if keys[0][:5] == "name=" else None
+    flags = USUAL | item["flags"] & c.MS_RDONLY
+    try:
+        return mount.new("cgroup", named or "cgroup", 0, options.attributes(flags), [",".join(keys)])
+    except OSError as e:
+        if e.errno not in (errno.EPERM, errno.EBUSY):
+            raise
+        return None
+
+
+def _directory(hierarchy, plan, own, entry):
+    """The container's cgroup in this hierarchy: the planned one, or where init sits if nothing was planned for it. In a cgroup namespace
+    init no longer knows where it sits."""
+    _name, keys, point, root = hierarchy
+    for key in keys:
+        path = plan.get("paths", {}).get(key)
+        if path and fs.exists(path):
+            return path
+    if entry["cgroupns"]:
+        raise fs.failure(errno.ENOENT, "open_tree", point)
+    path = next((own[key] for key in keys if key in own), "/")
+    if root != "/" and (path == root or path.startswith(root + "/")):
+        path = path[len(root) :]
+    return point if ".." in path.split("/") else point + "/" + path.strip("/")
+
+
+def _clone(item, path):
+    tree = mount.clone(path)
+    try:
+        bind.set_flags(tree, item)
+    except BaseException:
+        posix.close(tree)
+        raise
+    return tree
+
+
+# --- v2
+
+
+def _unified(item, entry, run, plan):
+    target, _mode = place.find_dir(item, run)
+    try:
+        place.check_proc(item, target)
+        top = None
+        if entry["cgroupns"]:
+            top = _cgroup2(item, run, target)
+        if top is None:
+            top = _bound(item, entry, plan)
+            mount.attach(top, target)
+    finally:
+        posix.close(target)
+    try:
+        bind.finish(top, item, run)
+    finally:
+        posix.close(top)
+
+
+def _cgroup2(item, run, target):
+    try:
+        return fresh.make(item, run, target, "cgroup2", item["source"], item["flags"], [word for word, _index in item["data"]])
+    except OSError as e:
+        if e.errno not in (errno.EPERM, errno.EBUSY):
+            raise
+        return None
+
+
+def _bound(item, entry, plan):
+    """The host's tree, or with a cgroup namespace the container's part of it. A rootless container that has no cgroup of its own gets
+    an empty directory that nobody can write to."""
+    path = plan.get("mounts", {}).get("unified", find.ROOT)
+    if entry["cgroupns"]:
+        path = plan.get("paths", {}).get("unified") or path
+    try:
+        return _clone(item, path)
+    except OSError as e:
+        if e.errno != errno.ENOENT or not plan.get("rootless"):
+            raise
+    return mount.new("tmpfs", "tmpfs", c.MS_RDONLY, options.attributes(USUAL | c.MS_RDONLY), ["nr_blocks=1", "nr_inodes=2"])

@@ -1,0 +1,166 @@
+"""tmpcopyup: what a tmpfs covers is copied into it first.
+
+Its one rule: everything is named by the descriptor of its directory and one component, nothing is followed, nothing that could block
+is opened; so a link, fifo or device of the image is copied as what it is. What is mounted below the covered directory is not part of
+it. The size is bounded by the tmpfs itself (ENOSPC); holes stay holes.
+"""
+
+import errno
+import posix
+
+from pyrunc.linux import _syscalls, fs
+from pyrunc.linux import constants as c
+
+CHUNK = 1 << 30
+DEEP = 200  # levels; each keeps two descriptors open
+SKIPPED = ("security.selinux",)  # the label comes from the mount
+HERE = c.RESOLVE_BENEATH | c.RESOLVE_NO_XDEV | c.RESOLVE_NO_MAGICLINKS
+
+
+def copy(source, top):
+    """All that is below the directory `source` goes into the directory `top`, with owners, modes, times, extended attributes and hard
+    links. Both descriptors stay open. OSError names the entry; what was copied until then goes with the mount."""
+    base = fs.open(".", posix.O_RDONLY | posix.O_DIRECTORY, dir_fd=top)
+    stack = [(posix.dup(source), posix.dup(base), iter(fs.listdir(source)), "")]
+    umask = posix.umask(0)
+    seen = {}
+    try:
+        info = fs.fstat(source)
+        fs.fchown(base, info.st_uid, info.st_gid)
+        _attributes(source, base)
+        while stack:
+            here, there, names, prefix = stack[-1]
+            name = next(names, None)
+            if name is None:
+                _times(there, fs.fstat(here))
+                fs.close(*stack.pop()[:2])
+                continue
+            below = _entry(here, there, name, prefix + name, base, seen)
+            if below is not None:
+                stack.append((*below, iter(fs.listdir(below[0])), prefix + name + "/"))
+                if len(stack) > DEEP:
+                    raise fs.failure(errno.ELOOP, "openat", prefix + name)
+    finally:
+        posix.umask(umask)
+        for here, there, _names, _prefix in stack:
+            fs.close(here, there)
+        posix.close(base)
+
+
+def _entry(here, there, name, path, base, seen):
+    """One entry. -> (source fd, target fd) of a directory that is to be filled, else None."""
+    try:
+        node = _syscalls.openat2(here, name, posix.O_PATH | posix.O_NOFOLLOW | posix.O_CLOEXEC, 0, HERE)
+    except OSError as e:
+        if e.errno == errno.EXDEV:
+            return None
+        e.filename = path
+        raise
+    try:
+        info = fs.fstat(node)
+        kind = info.st_mode & fs.S_IFMT
+        if kind == fs.S_IFDIR:
+            return _directory(here, there, name, info)
+        if info.st_nlink > 1 and (info.st_dev, info.st_ino) in seen:
+            fs.link(seen[info.st_dev, info.st_ino], name, base, there)
+            return None
+        seen[info.st_dev, info.st_ino] = path
+        if kind == fs.S_IFREG:
+            _file(here, there, name, info)
+            return None
+        if kind == fs.S_IFLNK:
+            fs.symlink(fs.readlink("", dir_fd=node), name, dir_fd=there)
+        else:
+            fs.mknod(name, info.st_mode, info.st_rdev, dir_fd=there)
+        _syscalls.fchownat(there, name, info.st_uid, info.st_gid, c.AT_SYMLINK_NOFOLLOW)
+        posix.utime(name, ns=(info.st_atime_ns, info.st_mtime_ns), dir_fd=there, follow_symlinks=False)
+    except OSError as e:
+        e.filename = path
+        raise
+    finally:
+        posix.close(node)
+    return None
+
+
+def _directory(here, there, name, info):
+    fs.mkdir(name, 0o700, dir_fd=there)
+    source = _open_same(here, name, posix.O_RDONLY | posix.O_DIRECTORY, info)
+    target = None
+    try:
+        target = fs.open(name, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW, dir_fd=there)
+        _finish(source, target, info)
+    except OSError:
+        fs.close(source, target)
+        raise
+    return source, target
+
+
+def _file(here, there, name, info):
+    source = _open_same(here, name, posix.O_RDONLY | posix.O_NONBLOCK | posix.O_NOCTTY, info)
+    target = None
+    try:
+        target = fs.open(name, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW, 0o600, there)
+        _contents(source, target, info.st_size)
+        _finish(source, target, info)
+        _times(target, info)
+    finally:
+        fs.close(source, target)
+
+
+def _open_same(here, name, flags, info):
+    """Opens an entry for reading, if it still is the one that was looked at."""
+    fd = fs.open(name, flags | posix.O_NOFOLLOW, dir_fd=here)
+    now = fs.fstat(fd)
+    if (now.st_dev, now.st_ino) != (info.st_dev, info.st_ino):
+        posix.close(fd)
+        raise fs.failure(errno.ESTALE, "openat", name)
+    return fd
+
+
+def _contents(source, target, size):
+    """The bytes that were there when we looked; holes are skipped."""
+    posix.ftruncate(target, size)
+    at = 0
+    while at < size:
+        try:
+            at = posix.lseek(source, at, posix.SEEK_DATA)
+        except OSError as e:
+            if e.errno == errno.ENXIO:  # nothing but a hole up to the end
+                return
+            raise
+        end = min(posix.lseek(source, at, posix.SEEK_HOLE), size)
+        posix.lseek(target, at, 0)  # SEEK_SET, which posix does not name
+        while at < end:
+            done = posix.sendfile(target, source, at, min(end - at, CHUNK))
+            if not done:
+                return
+            at += done
+
+
+def _finish(source, target, info):
+    """Owner first: a change of it clears set-user-id bits."""
+    fs.fchown(target, info.st_uid, info.st_gid)
+    fs.fchmod(target, info.st_mode & 0o7777)
+    _attributes(source, target)
+
+
+def _attributes(source, target):
+    try:
+        names = posix.listxattr(source)
+    except OSError as e:
+        if e.errno != errno.EOPNOTSUPP:
+            raise
+        return
+    for name in names:
+        if name in SKIPPED:
+            continue
+        try:
+            posix.setxattr(target, name, posix.getxattr(source, name))
+        except OSError as e:
+            if e.errno != errno.EOPNOTSUPP or not name.startswith("user."):  # tmpfs has those since Linux 6.6
+                e.call = "fsetxattr"
+                raise
+
+
+def _times(fd, info):
+    posix.utime(fd, ns=(info.st_atime_ns, info.st_mtime_ns))

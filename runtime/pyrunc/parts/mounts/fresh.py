@@ -1,0 +1,140 @@
+"""New file systems: tmpfs, devpts, mqueue, overlay, proc, sysfs and whatever type the kernel knows.
+
+Its one rule: the file system is made detached and complete (fsopen, fsconfig, fsmount), so that its own words about what it refuses
+can be told, then attached; mount(2) is the second try only, for what the newer calls have no words for.
+"""
+
+import errno
+import posix
+
+from pyrunc.linux import constants as c
+from pyrunc.linux import fs, mount, paths
+from pyrunc.parts.mounts import bind, copyup, options, place
+
+# fsopen and its like are missing, filtered away by a seccomp profile around us, or the file system reads options its own way.
+SECOND_TRY = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.E2BIG)
+
+
+def fresh(item, _entry, run):
+    """Any type but proc, sysfs and cgroup."""
+    target, mode = place.find_dir(item, run)
+    source = None
+    try:
+        place.check_proc(item, target)
+        words = [word for word, _index in item["data"]]
+        before = 0
+        if item["type"] == "tmpfs" and mode is not None:
+            words.insert(0, "mode=%04o" % mode)  # what it covers decides, unless a later mode= does
+            before = 1
+        if item["copyup"] and mode is not None:
+            source = paths.resolve(run.root_fd, item["destination"], posix.O_RDONLY | posix.O_DIRECTORY)
+        flags = item["flags"] & ~c.MS_RDONLY if item["late"] else item["flags"]
+        top = make(item, run, target, item["type"], item["source"], flags, words, before)
+    finally:
+        posix.close(target)
+    try:
+        if source is not None:
+            copyup.copy(source, top)
+        if item["label"]:
+            _label(top, item["label"])
+        _attributes(top, item)
+        bind.finish(top, item, run)
+        if item["late"]:
+            run.late_mounts.append((item, posix.dup(top)))
+    finally:
+        fs.close(source, top)
+
+
+def own(item, entry, run):
+    """proc and sysfs: on a real directory only, never with a label."""
+    target, _mode = place.find_dir(item, run)
+    try:
+        place.check_proc(item, target)
+        words = [word for word, _index in item["data"]]
+        try:
+            top = make(item, run, target, item["type"], item["source"], item["flags"], words)
+        except OSError as e:
+            if e.errno != errno.EPERM or not entry["userns"]:
+                raise
+            if item["type"] == "proc":
+                e.hint = "a new procfs needs a /proc outside that nothing covers, and a pid namespace of the same user namespace"
+                raise
+            top = _host_sysfs(item, target)
+    finally:
+        posix.close(target)
+    try:
+        _attributes(top, item)
+        bind.finish(top, item, run)
+    finally:
+        posix.close(top)
+
+
+def make(item, run, target, fstype, source, flags, words, before=0):
+    """A new mount on `target` -> fd of its root. `before`: how many words stand in front of those of the config."""
+    first = None
+    if not flags & mount.OLD_ONLY:
+        try:
+            top = mount.new(fstype, source, flags, options.attributes(flags), words)
+        except OSError as e:
+            first = e
+            if e.errno not in SECOND_TRY:
+                raise _explained(e, item, before) from None
+        else:
+            try:
+                mount.attach(top, target)
+            except OSError:
+                posix.close(top)
+                raise
+            return top
+    try:
+        mount.old(fstype, source, target, flags, ",".join(words), run.proc)
+    except OSError as e:
+        raise _explained(first or e, item, before) from None
+    top = paths.resolve(run.root_fd, item["destination"], posix.O_PATH, place.is_plain(item))
+    if paths.mount_id(top) == paths.mount_id(target):
+        posix.close(top)
+        raise fs.failure(errno.ESTALE, "mount", item["destination"])
+    return top
+
+
+def _explained(e, item, before):
+    """The file system's own words, and the option that it did not like."""
+    word = getattr(e, "word", None)
+    log = [line for line in getattr(e, "log", None) or () if line]
+    if log:
+        e.words = "%s: %s" % ("; ".join(log), posix.strerror(e.errno).lower())
+    if word is not None and word >= before and item["data"][word - before][1] >= 0:
+        e.pointer = "%s/options/%d" % (item["pointer"], item["data"][word - before][1])
+    elif e.errno == errno.ENODEV:
+        e.pointer = item["pointer"] + "/type"
+    return e
+
+
+def _attributes(top, item):
+    if item["rec_set"] or item["rec_clr"]:
+        mount.setattr(top, item["rec_set"], item["rec_clr"], recursive=True)
+
+
+def _host_sysfs(item, target):
+    """sysfs belongs to the network namespace's owner: a user namespace without a network of its own gets the host's, as it is there
+    already. What is mounted below comes along, and is as read-only as the whole."""
+    tree = mount.clone("/sys", recursive=True)
+    try:
+        mount.setattr(tree, options.attributes(item["flags"]), 0, recursive=True)
+        mount.attach(tree, target)
+    except OSError:
+        posix.close(tree)
+        raise
+    return tree
+
+
+def _label(top, label):
+    """mqueue takes no context option; its root takes the label as an attribute."""
+    fd = fs.open(".", posix.O_RDONLY | posix.O_DIRECTORY, dir_fd=top)
+    try:
+        posix.setxattr(fd, "security.selinux", label.encode())
+    except OSError as e:
+        e.call = "fsetxattr"
+        raise
+    finally:
+        posix.close(fd)

@@ -1,0 +1,74 @@
+"""What the host side does for the mounts: clones of sources that init may not clone itself, and id maps.
+
+Its one rule: the answer is a detached mount with everything set that init has no right to set, and nothing more; where it goes is
+init's matter. The clone is made in the host's mount namespace and then cut off as a clone in init's would be.
+"""
+
+import errno
+import posix
+
+from pyrunc import lean
+from pyrunc.errors import errno_text, quote
+from pyrunc.linux import _syscalls, fs, mount
+from pyrunc.linux import constants as c
+from pyrunc.parts.mounts import bind
+
+
+def host_answer(entry, run, request):
+    """Host side, while init is at its mounts. request: {"index": place in entry["list"]} -> ({}, [fd of a detached mount]).
+    Uses run.pid, run.plans["root"]. OSError with the words for the user. Nothing to undo: an unused clone goes with its descriptor."""
+    item = entry["list"][request["index"]]
+    tree = None
+    try:
+        tree = bind.clone(item)
+        if (run.plans.get("root") or {}).get("propagation") not in ("shared", "rshared"):
+            mount.propagate(tree, c.MS_SLAVE | c.MS_REC)
+        if item["idmap"] is not None:
+            _map_ids(tree, item, run)
+    except BaseException as e:
+        fs.close(tree)
+        if isinstance(e, OSError):
+            e.pointer = getattr(e, "pointer", None) or item["pointer"]
+            detail = getattr(e, "words", None) or "%s: %s" % (getattr(e, "call", "open"), errno_text(e.errno))
+            e.words = 'error mounting "%s" to rootfs at "%s": %s' % (quote(item["source"]), quote(item["destination"]), detail)
+        raise
+    return {}, [tree]
+
+
+def _map_ids(tree, item, run):
+    maps = item["idmap"]
+    userns_fd = _namespace_with(maps) if maps["uid"] else fs.open("/proc/%d/ns/user" % run.pid, posix.O_RDONLY)
+    try:
+        mount.setattr(tree, c.MOUNT_ATTR_IDMAP, 0, maps["recursive"], userns_fd=userns_fd)
+    except OSError as e:
+        if e.errno == errno.EINVAL:
+            e.hint = "the file system of the source, or this kernel, knows no id-mapped mounts"
+        raise
+    finally:
+        posix.close(userns_fd)
+
+
+def _namespace_with(maps):
+    """-> fd of a user namespace that has these id maps and no process: a child makes it, we write its maps, then the child ends."""
+    hold, release = posix.pipe2(posix.O_CLOEXEC)
+    pid, pidfd = _syscalls.clone3(c.CLONE_NEWUSER)
+    if pid == 0:
+        try:
+            posix.close(release)
+            posix.read(hold, 1)  # end of file: the parent is done, or dead
+        finally:
+            posix._exit(0)
+    posix.close(hold)
+    try:
+        folder = fs.open("/proc/%d" % pid, posix.O_RDONLY | posix.O_DIRECTORY)
+        try:
+            for key in ("uid", "gid"):
+                text = "".join("%d %d %d\n" % tuple(line) for line in maps[key])
+                fs.write_file(folder, key + "_map", lean.fsencode(text))
+            return fs.open("ns/user", posix.O_RDONLY, dir_fd=folder)
+        finally:
+            posix.close(folder)
+    finally:
+        posix.close(release)
+        posix.waitid(posix.P_PIDFD, pidfd, posix.WEXITED)
+        posix.close(pidfd)

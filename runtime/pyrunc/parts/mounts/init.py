@@ -1,0 +1,78 @@
+"""The verbs of the mounts in init.
+
+Its one rule: strictly in the order of the config, each mount complete before the next is looked at, each descriptor closed with its
+mount. Only those that turn read-only at the very end are kept open, LATE_LIMIT of them at most.
+"""
+
+import errno
+import posix
+
+from pyrunc.errors import StepFailure, errno_text, quote
+from pyrunc.linux import mount
+from pyrunc.parts.mounts import bind, cgroupfs, fresh, options
+
+KINDS = {"bind": bind.bind, "remount": bind.remount, "fs": fresh.fresh, "own": fresh.own, "cgroup": cgroupfs.mount_all}
+LATE_LIMIT = 128
+
+
+def init_mount(entry, run):
+    """Init side, before the pivot. Uses run.root_fd, run.proc, run.ask; sets run.late_mounts, [(item, fd)] for init_finish.
+    StepFailure names the mount's pointer and both its ends, with the words of runc. Undone by init's death: the namespace goes."""
+    run.late_mounts = []
+    items = entry["list"]
+    notify = run.plans.get("notify")
+    if notify and notify.get("mount"):
+        items = items + [_lone(notify["mount"])]
+    for item in items:
+        try:
+            KINDS[item["kind"]](item, entry, run)
+        except (OSError, StepFailure) as e:
+            raise _told(item, e) from None
+        if len(run.late_mounts) > LATE_LIMIT:
+            _readonly(run)
+
+
+def init_finish(_entry, run):
+    """Init side, after the pivot and the last thing that is created in the root: the tmpfs, /dev and cgroup mounts that are asked to
+    be read-only become so. Their descriptors are closed. StepFailure as above."""
+    _readonly(run)
+
+
+def _readonly(run):
+    while run.late_mounts:
+        item, fd = run.late_mounts.pop(0)
+        try:
+            mount.make_readonly(fd)
+        except OSError as e:
+            raise _told(item, e) from None
+        finally:
+            posix.close(fd)
+
+
+def _lone(given):
+    """A bind mount that another part asks for, {"source", "destination", "options"}, as an item."""
+    made = {
+        "pointer": "notify", "type": "bind", "kind": "bind", "copyup": False, "late": False, "idmap": None, "label": None, "links": [],
+        "source": given["source"], "destination": given["destination"],
+    }  # fmt: skip
+    made.update(options.parse(given.get("options") or ["bind"]))
+    return made
+
+
+def _told(item, e):
+    """The failure, told as runc tells it: callers look for the errno text in it."""
+    if isinstance(e, StepFailure):
+        detail, call, number, path = e.words, e.call, e.errno, e.path
+    else:
+        call, number, path = getattr(e, "call", None), e.errno, e.filename
+        text = errno_text(number) if number else str(e)
+        detail = getattr(e, "words", None) or ("%s %s: %s" % (call, quote(_text(path)), text) if path else "%s: %s" % (call, text))
+    words = 'error mounting "%s" to rootfs at "%s": %s' % (quote(item["source"] or item["type"]), quote(item["destination"]), detail)
+    hint = getattr(e, "hint", None)
+    if number == errno.ENOSPC and hint is None:
+        hint = "fs.mount-max limits the number of mounts; or the file system is full"
+    return StepFailure(words, pointer=getattr(e, "pointer", None) or item["pointer"], call=call, errno=number, path=_text(path), hint=hint)
+
+
+def _text(path):
+    return path.decode("utf-8", "surrogateescape") if isinstance(path, bytes) else path

@@ -1,0 +1,186 @@
+"""Words of mounts[].options -> flags: the table of runtime-spec, config.md#linux-mount-options, and what becomes of each kind of word.
+
+Its one rule: the order of the words counts, a later one overrides an earlier one. A word that no table knows is data for the file
+system, never a guess. Nothing here looks at the kernel.
+"""
+
+from pyrunc.linux import constants as c
+
+# name: (clears?, flag of mount(2))
+FLAGS = {
+    "acl": (False, c.MS_POSIXACL),
+    "async": (True, c.MS_SYNCHRONOUS),
+    "atime": (True, c.MS_NOATIME),
+    "bind": (False, c.MS_BIND),
+    "defaults": (False, 0),
+    "dev": (True, c.MS_NODEV),
+    "diratime": (True, c.MS_NODIRATIME),
+    "dirsync": (False, c.MS_DIRSYNC),
+    "exec": (True, c.MS_NOEXEC),
+    "iversion": (False, c.MS_I_VERSION),
+    "lazytime": (False, c.MS_LAZYTIME),
+    "loud": (True, c.MS_SILENT),
+    "mand": (False, c.MS_MANDLOCK),
+    "noacl": (True, c.MS_POSIXACL),
+    "noatime": (False, c.MS_NOATIME),
+    "nodev": (False, c.MS_NODEV),
+    "nodiratime": (False, c.MS_NODIRATIME),
+    "noexec": (False, c.MS_NOEXEC),
+    "noiversion": (True, c.MS_I_VERSION),
+    "nolazytime": (True, c.MS_LAZYTIME),
+    "nomand": (True, c.MS_MANDLOCK),
+    "norelatime": (True, c.MS_RELATIME),
+    "nostrictatime": (True, c.MS_STRICTATIME),
+    "nosuid": (False, c.MS_NOSUID),
+    "nosymfollow": (False, c.MS_NOSYMFOLLOW),
+    "rbind": (False, c.MS_BIND | c.MS_REC),
+    "relatime": (False, c.MS_RELATIME),
+    "remount": (False, c.MS_REMOUNT),
+    "ro": (False, c.MS_RDONLY),
+    "rw": (True, c.MS_RDONLY),
+    "silent": (False, c.MS_SILENT),
+    "strictatime": (False, c.MS_STRICTATIME),
+    "suid": (True, c.MS_NOSUID),
+    "symfollow": (True, c.MS_NOSYMFOLLOW),
+    "sync": (False, c.MS_SYNCHRONOUS),
+}
+PROPAGATION = {
+    "private": c.MS_PRIVATE,
+    "rprivate": c.MS_PRIVATE | c.MS_REC,
+    "rshared": c.MS_SHARED | c.MS_REC,
+    "rslave": c.MS_SLAVE | c.MS_REC,
+    "runbindable": c.MS_UNBINDABLE | c.MS_REC,
+    "shared": c.MS_SHARED,
+    "slave": c.MS_SLAVE,
+    "unbindable": c.MS_UNBINDABLE,
+}
+# name: (clears?, attribute of mount_setattr(2)); access times see _recursive
+RECURSIVE = {
+    "ratime": (True, c.MOUNT_ATTR_NOATIME),
+    "rdev": (True, c.MOUNT_ATTR_NODEV),
+    "rdiratime": (True, c.MOUNT_ATTR_NODIRATIME),
+    "rexec": (True, c.MOUNT_ATTR_NOEXEC),
+    "rnoatime": (False, c.MOUNT_ATTR_NOATIME),
+    "rnodev": (False, c.MOUNT_ATTR_NODEV),
+    "rnodiratime": (False, c.MOUNT_ATTR_NODIRATIME),
+    "rnoexec": (False, c.MOUNT_ATTR_NOEXEC),
+    "rnorelatime": (True, c.MOUNT_ATTR_RELATIME),
+    "rnostrictatime": (True, c.MOUNT_ATTR_STRICTATIME),
+    "rnosuid": (False, c.MOUNT_ATTR_NOSUID),
+    "rnosymfollow": (False, c.MOUNT_ATTR_NOSYMFOLLOW),
+    "rrelatime": (False, c.MOUNT_ATTR_RELATIME),
+    "rro": (False, c.MOUNT_ATTR_RDONLY),
+    "rrw": (True, c.MOUNT_ATTR_RDONLY),
+    "rstrictatime": (False, c.MOUNT_ATTR_STRICTATIME),
+    "rsuid": (True, c.MOUNT_ATTR_NOSUID),
+    "rsymfollow": (True, c.MOUNT_ATTR_NOSYMFOLLOW),
+}
+ATIMES = ("ratime", "rnoatime", "rnorelatime", "rnostrictatime", "rrelatime", "rstrictatime")
+EXTENSIONS = ("copy-symlink", "dest-nofollow", "idmap", "ridmap", "src-nofollow", "tmpcopyup")
+
+# What is an attribute of the mount (the rest of the flags belongs to the file system behind it).
+ATTRIBUTES = (
+    (c.MS_RDONLY, c.MOUNT_ATTR_RDONLY),
+    (c.MS_NOSUID, c.MOUNT_ATTR_NOSUID),
+    (c.MS_NODEV, c.MOUNT_ATTR_NODEV),
+    (c.MS_NOEXEC, c.MOUNT_ATTR_NOEXEC),
+    (c.MS_NODIRATIME, c.MOUNT_ATTR_NODIRATIME),
+    (c.MS_NOSYMFOLLOW, c.MOUNT_ATTR_NOSYMFOLLOW),
+)
+ATIME_FLAGS = c.MS_NOATIME | c.MS_NODIRATIME | c.MS_RELATIME | c.MS_STRICTATIME
+# The kernel locks these on mounts that come from a more privileged namespace.
+LOCKABLE = c.MS_RDONLY | c.MS_NODEV | c.MS_NOEXEC | c.MS_NOSUID | c.MS_NODIRATIME | c.MS_NOATIME | c.MS_RELATIME
+# f_flags of statfs(2) where they differ from those of mount(2)
+STATFS = (
+    (c.ST_RDONLY, c.MS_RDONLY),
+    (c.ST_NOSUID, c.MS_NOSUID),
+    (c.ST_NODEV, c.MS_NODEV),
+    (c.ST_NOEXEC, c.MS_NOEXEC),
+    (c.ST_NOATIME, c.MS_NOATIME),
+    (c.ST_NODIRATIME, c.MS_NODIRATIME),
+    (c.ST_RELATIME, c.MS_RELATIME),
+    (c.ST_NOSYMFOLLOW, c.MS_NOSYMFOLLOW),
+)
+
+
+def parse(words):
+    """List of option words -> plain data:
+
+    flags, clear     MS_* set and cleared, the last word wins
+    propagation      [MS_*, …] in order
+    rec_set, rec_clr MOUNT_ATTR_* for the whole subtree
+    data             [[word, its index], …] for the file system, in order
+    extensions       words of EXTENSIONS, and idmap=…, in order
+    """
+    out = {"flags": 0, "clear": 0, "propagation": [], "rec_set": 0, "rec_clr": 0, "data": [], "extensions": []}
+    for index, word in enumerate(words):
+        if not word:  # podman sends empty ones
+            continue
+        if word in FLAGS:
+            clears, flag = FLAGS[word]
+            out["flags"] = out["flags"] & ~flag if clears else out["flags"] | flag
+            out["clear"] = out["clear"] | flag if clears else out["clear"] & ~flag
+        elif word in PROPAGATION:
+            out["propagation"].append(PROPAGATION[word])
+        elif word in RECURSIVE:
+            _recursive(out, word)
+        elif word in EXTENSIONS or word.startswith(("idmap=", "ridmap=")):
+            out["extensions"].append(word)
+        else:
+            out["data"].append([word, index])
+    return out
+
+
+def _recursive(out, word):
+    """mount_setattr(2): the access times are one field of values, which is set as a whole or not at all."""
+    clears, attribute = RECURSIVE[word]
+    if word in ATIMES:
+        if word == "rnorelatime":  # relatime is the value 0, and there is no "none"
+            return
+        out["rec_set"] &= ~c.MOUNT_ATTR__ATIME
+        out["rec_clr"] |= c.MOUNT_ATTR__ATIME
+        if not clears:
+            out["rec_set"] |= attribute
+        return
+    out["rec_set"] = out["rec_set"] & ~attribute if clears else out["rec_set"] | attribute
+    out["rec_clr"] = out["rec_clr"] | attribute if clears else out["rec_clr"] & ~attribute
+
+
+def attributes(flags):
+    """MS_* -> MOUNT_ATTR_* for a new mount. strictatime wins over noatime, as in mount(2)."""
+    attrs = 0
+    for flag, attribute in ATTRIBUTES:
+        if flags & flag:
+            attrs |= attribute
+    if flags & c.MS_STRICTATIME:
+        attrs |= c.MOUNT_ATTR_STRICTATIME
+    elif flags & c.MS_NOATIME:
+        attrs |= c.MOUNT_ATTR_NOATIME
+    return attrs
+
+
+def changes(flags):
+    """(attr_set, attr_clr) that leave a bind mount with exactly these flags, as MS_REMOUNT|MS_BIND does; without any word about
+    access times those of the source stay."""
+    wanted = attributes(flags)
+    clear = sum(attribute for _flag, attribute in ATTRIBUTES if attribute != c.MOUNT_ATTR_NODIRATIME) & ~wanted
+    if flags & ATIME_FLAGS:
+        clear |= c.MOUNT_ATTR__ATIME | (c.MOUNT_ATTR_NODIRATIME & ~wanted)
+    return wanted, clear
+
+
+def from_statfs(f_flags):
+    """f_flags -> MS_*. strictatime has no bit: it is what is left (statfs(2))."""
+    flags = 0
+    for bit, flag in STATFS:
+        if f_flags & bit:
+            flags |= flag
+    if not flags & (c.MS_NOATIME | c.MS_RELATIME):
+        flags |= c.MS_STRICTATIME
+    return flags
+
+
+def names(flags):
+    """MS_* -> 'nosuid,nodev': for messages."""
+    found = [name for name, (clears, flag) in FLAGS.items() if flag and not clears and flags & flag == flag and name != "rbind"]
+    return ",".join(found) or "none"

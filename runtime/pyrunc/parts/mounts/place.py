@@ -1,0 +1,105 @@
+"""Where a mount goes: the mount point, found or made inside the root, and looked at again when the mount is on it.
+
+Its one rule: /proc and /sys, and what carries their file systems, are real directories on a path without links; masks, read-only paths
+and everything that is written below /proc rest on that (CVE-2019-19921, CVE-2023-27561, CVE-2025-54867).
+"""
+
+import errno
+import posix
+
+from pyrunc.errors import StepFailure, errno_text, quote
+from pyrunc.linux import constants as c
+from pyrunc.linux import fs, mount, paths
+from pyrunc.linux.proc import ROOT_INODE
+from pyrunc.parts.mounts.plan import BELOW_PROC
+
+
+def is_plain(item):
+    where = item["destination"]
+    return item["kind"] == "own" or where in ("/proc", "/sys") or where in BELOW_PROC
+
+
+def find_dir(item, run):
+    """-> (O_PATH fd of the directory, its mode before we came or None if we made it)."""
+    where, plain = item["destination"], is_plain(item)
+    try:
+        try:
+            fd = paths.resolve(run.root_fd, where, posix.O_PATH, plain)
+        except FileNotFoundError:
+            return paths.make_dir(run.root_fd, where, 0o755, plain), None
+        found = fs.fstat(fd)
+        if found.st_mode & fs.S_IFMT != fs.S_IFDIR:
+            posix.close(fd)
+            raise fs.failure(errno.ENOTDIR, "openat2", where)
+    except OSError as e:
+        raise _no_place(e, item, plain) from None
+    return fd, found.st_mode & 0o7777
+
+
+def find_file(item, run):
+    """-> O_PATH fd of what is there, an empty file where nothing was. With dest-nofollow that may be a link."""
+    plain = is_plain(item)
+    try:
+        if "dest-nofollow" not in item["links"]:
+            fd = paths.make_file(run.root_fd, item["destination"], 0o644, 0o755, plain)
+            if fs.kind(fd) == fs.S_IFDIR:  # the kernel would say EINVAL
+                posix.close(fd)
+                raise fs.failure(errno.ENOTDIR, "openat2", item["destination"])
+            return fd
+        folder, name = paths.parent(run.root_fd, item["destination"])
+        try:
+            if not fs.exists(name, dir_fd=folder):
+                posix.close(paths.make_file(folder, name))
+            return fs.open(name, posix.O_PATH | posix.O_NOFOLLOW, dir_fd=folder)
+        finally:
+            posix.close(folder)
+    except OSError as e:
+        raise _no_place(e, item, plain) from None
+
+
+def _no_place(e, item, plain):
+    if plain and e.errno in (errno.ELOOP, errno.ENOTDIR):
+        words = 'filesystem "%s" must be mounted on ordinary directory' % quote(item["type"] or item["destination"][1:])
+    else:
+        words = "create mountpoint for %s mount: %s" % (quote(item["destination"]), errno_text(e.errno))
+    e.words = words
+    e.pointer = item["pointer"] + "/destination"
+    return e
+
+
+def check_proc(item, target_fd, tree_fd=None):
+    """Nothing but procfs goes on /proc, and nothing into it but what lxcfs replaces. By what the descriptors are, not by names alone:
+    a link of the image may lead into /proc as well."""
+    where = item["destination"]
+    of_proc = tree_fd is not None and mount.magic(tree_fd) == c.PROC_SUPER_MAGIC and fs.fstat(tree_fd).st_ino == ROOT_INODE
+    of_proc = of_proc or (item["kind"] == "own" and item["type"] == "proc")
+    if where == "/proc" and not of_proc:
+        _refuse(item, "it is not of type proc")
+    if mount.magic(target_fd) != c.PROC_SUPER_MAGIC or where in BELOW_PROC:
+        return
+    if fs.fstat(target_fd).st_ino != ROOT_INODE:
+        _refuse(item, "it is inside /proc")
+    if not of_proc:
+        _refuse(item, "it is not of type proc")
+
+
+def _refuse(item, why):
+    raise StepFailure('"%s" cannot be mounted because %s' % (quote(item["destination"]), why), pointer=item["pointer"] + "/destination")
+
+
+def verify(item, run, mount_fd):
+    """The destination, resolved once more, must lead to our mount: else a name on the way was exchanged meanwhile (CVE-2021-30465)."""
+    wanted = paths.mount_id(mount_fd)
+    try:
+        if item["links"]:
+            folder, name = paths.parent(run.root_fd, item["destination"])
+            fd = fs.open(name, posix.O_PATH | posix.O_NOFOLLOW, dir_fd=folder)
+            posix.close(folder)
+            if paths.mount_id(fd) != wanted:
+                raise fs.failure(errno.ESTALE, "openat", item["destination"])
+        else:
+            fd = paths.verify(run.root_fd, item["destination"], wanted, is_plain(item))
+    except OSError as e:
+        e.words = "the path %s changed while it was being mounted on: %s" % (quote(item["destination"]), errno_text(e.errno))
+        raise
+    posix.close(fd)

@@ -1,0 +1,256 @@
+"""Planning of /mounts (runtime-spec, config.md#mounts, config-linux.md): one element of the list -> one item of plain data.
+
+Its one rule: what the words of the config alone decide is decided here and refused here, with the pointer of the offending element;
+what depends on the file system is left to the verbs, which look at what they have opened.
+"""
+
+from pyrunc.errors import Refusal, quote
+from pyrunc.lean import fsencode
+from pyrunc.linux import constants as c
+from pyrunc.linux.mount import OLD_ONLY, VALUE_LIMIT
+from pyrunc.linux.paths import clean
+from pyrunc.parts.mounts import options
+
+PAGE = 4096  # what mount(2) takes for all options; fsconfig(2) limits each by itself
+INVALID_ID = 0xFFFFFFFF
+MAP_LINES = 340  # user_namespaces(7)
+# Files below /proc that lxcfs and the like put their own in place of; nothing else may be mounted there.
+BELOW_PROC = (
+    "/proc/cpuinfo", "/proc/diskstats", "/proc/meminfo", "/proc/stat", "/proc/swaps", "/proc/uptime", "/proc/loadavg",
+    "/proc/slabinfo", "/proc/sys/kernel/ns_last_pid", "/proc/sys/crypto/fips_enabled",
+)  # fmt: skip
+CONTEXTS = ("context=", "fscontext=", "defcontext=", "rootcontext=")
+
+
+def plan(node, ctx):
+    """node: {"/mounts": [...]} or {}. Entry: {"list": [item, …], "userns": bool, "cgroupns": bool}, None if there is nothing to mount.
+
+    An item: pointer, destination (clean, absolute), source, type, kind (bind, fs, own, cgroup, remount), flags, clear, propagation,
+    rec_set, rec_clr, data ([[word, index of the option or -1]]), copyup, late (becomes read-only at the very end), idmap (None or
+    {"recursive", "uid", "gid"}), label (mqueue only), links (crun's options about links, a list of words).
+    Refused: no mount namespace; a destination that is missing, `/`, or inside /proc; NUL and newline; a type that is missing; data on
+    a bind mount, or more of it than the kernel takes; options that contradict each other; id maps that are none."""
+    namespaces = ctx.plans["namespaces"]
+    spaces = set(namespaces["new"]) | set(namespaces["join"])
+    listed = node.get("/mounts") or []
+    if listed and "mount" not in spaces:
+        words = "mounts need a mount namespace, or the host would see them"
+        raise Refusal(words, "/mounts/0", 'add {"type": "mount"} to /linux/namespaces')
+    if not listed and not ctx.options.get("notify_socket"):
+        return None
+    entry = {
+        "list": [],
+        "userns": bool(namespaces.get("userns")) or ctx.in_userns,
+        "cgroupns": "cgroup" in spaces,
+    }
+    for index, mount in enumerate(listed):
+        entry["list"].append(item(mount, "/mounts/%d" % index, ctx))
+    return entry
+
+
+def item(mount, pointer, ctx):
+    """One element of the list -> item. The part notify has its bind mount planned by this too."""
+    parsed = options.parse(mount.get("options") or [])
+    made = {
+        "pointer": pointer,
+        "destination": _destination(mount.get("destination"), pointer, ctx),
+        "source": mount.get("source") or "",
+        "type": mount.get("type") or "",
+        "kind": "",
+        "copyup": "tmpcopyup" in parsed["extensions"],
+        "late": False,
+        "idmap": None,
+        "label": None,
+        "links": [word for word in parsed["extensions"] if word in ("copy-symlink", "src-nofollow", "dest-nofollow")],
+    }
+    made.update((name, parsed[name]) for name in ("flags", "clear", "propagation", "rec_set", "rec_clr", "data"))
+    made["kind"] = _kind(made)
+    _check_texts(mount, pointer)
+    _check_kind(made)
+    _check_propagation(made)
+    if made["kind"] == "bind":
+        made["source"] = _absolute(made["source"], ctx.bundle)
+    made["idmap"] = _idmap(mount, made, parsed["extensions"], ctx)
+    made["late"] = made["kind"] == "fs" and bool(made["flags"] & c.MS_RDONLY) and (made["type"] == "tmpfs" or made["destination"] == "/dev")
+    _label(made, ctx)
+    _check_data(made, ctx)
+    return made
+
+
+def _destination(path, pointer, ctx):
+    pointer += "/destination"
+    if not path:
+        raise Refusal("the destination of a mount must not be empty", pointer)
+    if "\0" in path or "\n" in path:
+        raise Refusal('mount destination "%s" has a NUL byte or a line break' % quote(path), pointer)
+    if path[0] != "/":
+        ctx.warn(pointer, 'mount destination "%s" is not absolute: taken as /%s' % (quote(path), quote(path)))
+    found = clean(path)
+    if found == "/":
+        words = 'mountpoint "%s" is on the top of rootfs' % quote(path)
+        raise Refusal(words, pointer, "mount below the root, or set /root/path to the source")
+    if len(fsencode(found)) >= PAGE or max(len(fsencode(name)) for name in found.split("/")) > 255:
+        raise Refusal('mount destination "%s": file name too long' % quote(path), pointer)
+    return found
+
+
+def _absolute(path, bundle):
+    """A bind source; relative ones start at the bundle. The text stays otherwise as it is: links and .. are the host's matter."""
+    return path if path[:1] == "/" else bundle + "/" + path
+
+
+def _kind(made):
+    if made["flags"] & c.MS_REMOUNT:
+        return "remount"
+    if made["flags"] & c.MS_BIND:
+        return "bind"
+    return {"proc": "own", "sysfs": "own", "cgroup": "cgroup"}.get(made["type"], "fs")
+
+
+def _check_texts(mount, pointer):
+    for name in ("source", "type"):
+        if "\0" in (mount.get(name) or ""):
+            raise Refusal("a NUL byte in the %s of a mount" % name, "%s/%s" % (pointer, name))
+    for index, word in enumerate(mount.get("options") or []):
+        if "\0" in word or "\n" in word:
+            raise Refusal('mount option "%s" has a NUL byte or a line break' % quote(word), "%s/options/%d" % (pointer, index))
+
+
+def _check_kind(made):
+    kind, pointer, where = made["kind"], made["pointer"], quote(made["destination"])
+    if kind == "bind" and not made["source"]:
+        raise Refusal('bind mount on "%s" has no source' % where, pointer + "/source")
+    if kind == "bind" and made["data"]:
+        word, index = made["data"][0]
+        words = 'bind mounts cannot have any filesystem-specific options applied: "%s"' % quote(word)
+        raise Refusal(words, "%s/options/%d" % (pointer, index), "drop it, or correct its spelling")
+    if kind != "bind" and kind != "remount" and not made["type"]:
+        raise Refusal('mount on "%s" has no type' % where, pointer + "/type", 'give a type, or the option "bind"')
+    if kind == "fs" and made["type"] == "bind":
+        words = 'error mounting "%s" to rootfs at "%s": no such device: "bind" is no file system' % (quote(made["source"]), where)
+        raise Refusal(words, pointer + "/type", 'add the option "bind" or "rbind"')
+    if made["copyup"] and made["type"] != "tmpfs":
+        raise Refusal('tmpcopyup on "%s": only a tmpfs can take a copy of what it covers' % where, pointer + "/options")
+    if made["links"] and kind != "bind":
+        raise Refusal('option "%s" is for bind mounts only' % made["links"][0], pointer + "/options")
+    below = made["destination"][:6] == "/proc/"
+    if below and made["destination"] not in BELOW_PROC:
+        raise Refusal('"%s" cannot be mounted because it is inside /proc' % where, pointer + "/destination")
+    if made["destination"] == "/proc" and kind != "bind" and made["type"] != "proc":
+        raise Refusal('"%s" cannot be mounted because it is not of type proc' % where, pointer + "/type")
+
+
+def _check_propagation(made):
+    kinds = {flag & ~c.MS_REC for flag in made["propagation"]}
+    if len(kinds) > 1:
+        words = "a mount can have one kind of propagation only"
+        raise Refusal(words, made["pointer"] + "/options", "private, shared, slave or unbindable, with or without r")
+
+
+def _label(made, ctx):
+    """/linux/mountLabel: for new file systems that take one; binds keep what their files have."""
+    labels = ctx.plans.get("labels") or {}
+    label = labels.get("mount")
+    if not label or made["kind"] != "fs":
+        return
+    if made["type"] == "mqueue":
+        made["label"] = label
+    elif not any(word.startswith(CONTEXTS) for word, _index in made["data"]):
+        made["data"].append(['%s="%s"' % (labels.get("context_type") or "context", label), -1])
+
+
+def _check_data(made, ctx):
+    words = made["data"]
+    size = sum(len(fsencode(word)) + 1 for word, _index in words)
+    long = next((x for x in words if max(len(fsencode(part)) for part in x[0].partition("=")) > VALUE_LIMIT), None)
+    layers = long is not None and made["type"] == "overlay" and long[0].startswith("lowerdir=")
+    if layers and not made["flags"] & OLD_ONLY:
+        rest = [x for x in words if x is not long]
+        long = next((x for x in rest if len(fsencode(x[0])) > VALUE_LIMIT), None) or next(
+            (long for layer in long[0][9:].split(":") if len(fsencode(layer)) > VALUE_LIMIT), None
+        )
+    if size > PAGE and (long is not None or made["flags"] & OLD_ONLY):
+        index = (long or words[0])[1]
+        text = 'mount on "%s": %d bytes of options, the kernel takes %d' % (quote(made["destination"]), size - 1, PAGE - 1)
+        raise Refusal(text, "%s/options%s" % (made["pointer"], "/%d" % index if index >= 0 else ""), "shorten the longest of them")
+    maps = ctx.plans.get("idmaps")
+    if maps:
+        for word, index in words:
+            _check_mapped(word, "%s/options/%d" % (made["pointer"], index), maps)
+
+
+def _check_mapped(word, pointer, maps):
+    """uid= and gid= of a file system are ids of the container; the kernel's EINVAL would not say which word it means."""
+    key, _, text = word.partition("=")
+    if key not in ("uid", "gid") or not text.isascii() or not text.isdigit() or len(text) > 10:
+        return
+    if not any(first <= int(text) < first + count for first, _outer, count in maps[key]):
+        raise Refusal('mount option "%s": the id is not mapped in the user namespace' % quote(word), pointer)
+
+
+def _idmap(mount, made, words, ctx):
+    """None, or {"recursive", "uid", "gid"}; empty lists mean the maps of the container's own user namespace."""
+    pointer = made["pointer"]
+    maps = {name: _lines(mount.get(key) or [], "%s/%s" % (pointer, key)) for name, key in (("uid", "uidMappings"), ("gid", "gidMappings"))}
+    words = [word for word in words if word.startswith(("idmap", "ridmap"))]
+    if not words and not maps["uid"] and not maps["gid"]:
+        return None
+    word = words[-1] if words else "idmap"
+    if made["kind"] != "bind":
+        raise Refusal("id-mapped mounts are only supported for bind-mounts", pointer)
+    if ctx.euid != 0:
+        raise Refusal("id-mapped mounts are not supported for rootless containers", pointer, "run as root")
+    if "=" in word:
+        maps = _syntax(word.partition("=")[2], "%s/options/%d" % (pointer, (mount.get("options") or []).index(word)), ctx)
+    if bool(maps["uid"]) != bool(maps["gid"]):
+        raise Refusal("id-mapped mounts need both uidMappings and gidMappings", pointer)
+    if not maps["uid"] and not ctx.plans["namespaces"].get("userns"):
+        words = "id-mapped mounts need mappings, of their own or of the container's user namespace"
+        raise Refusal(words, pointer, "give uidMappings and gidMappings")
+    return {"recursive": word[0] == "r", "uid": maps["uid"], "gid": maps["gid"]}
+
+
+def _lines(mappings, pointer):
+    """[{"containerID", "hostID", "size"}] -> [[container, host, size]], checked as the kernel will."""
+    made = [[m.get("containerID", 0), m.get("hostID", 0), m.get("size", 0)] for m in mappings]
+    _check_map(made, pointer)
+    return made
+
+
+def _check_map(lines, pointer):
+    if len(lines) > MAP_LINES:
+        raise Refusal("an id map has at most %d lines" % MAP_LINES, pointer)
+    for number, line in enumerate(lines):
+        at = "%s/%d" % (pointer, number)
+        if line[2] == 0 or line[0] + line[2] > INVALID_ID or line[1] + line[2] > INVALID_ID:
+            raise Refusal("id map %d %d %d: the size is 0, or it ends beyond 4294967294" % tuple(line), at)
+        for other in lines[:number]:
+            if any(line[side] < other[side] + other[2] and other[side] < line[side] + line[2] for side in (0, 1)):
+                raise Refusal("id map %d %d %d overlaps with another line" % tuple(line), at)
+
+
+def _syntax(text, pointer, ctx):
+    """crun's form: uids=FILE-HOST-SIZE#…;gids=…; with @ in front HOST is an id of the container."""
+    maps = {"uid": [], "gid": []}
+    for part in text.split(";"):
+        key, _, lines = part.partition("=")
+        if key not in ("uids", "gids"):
+            raise Refusal('idmap: "%s" is neither uids= nor gids=' % quote(part), pointer)
+        for line in lines.split("#"):
+            numbers = line.removeprefix("@").split("-")
+            if len(numbers) != 3 or not all(n.isascii() and n.isdigit() and len(n) <= 10 for n in numbers):
+                raise Refusal('idmap: "%s" is not FILE-HOST-SIZE' % quote(line), pointer)
+            made = [int(n) for n in numbers]
+            if line[:1] == "@":
+                made[1] = _outer(made, (ctx.plans.get("idmaps") or {}).get(key[:3]) or [], pointer)
+            maps[key[:3]].append(made)
+    for lines in maps.values():
+        _check_map(lines, pointer)
+    return maps
+
+
+def _outer(line, maps, pointer):
+    for inner, outer, count in maps:
+        if inner <= line[1] and line[1] + line[2] <= inner + count:
+            return outer + line[1] - inner
+    raise Refusal("idmap: the ids %d to %d are not mapped in the container" % (line[1], line[1] + line[2] - 1), pointer)

@@ -1,0 +1,171 @@
+"""/linux/maskedPaths and /linux/readonlyPaths (runtime-spec, config-linux.md#masked-paths, #readonly-paths).
+
+Its one rule: a path that is there and can't be covered is a failure, and what it is covered with never comes from a name in the
+container: the null device is proven by type and number before it is used (CVE-2025-31133, CVE-2025-62161). Only a path that does not
+exist is passed over.
+"""
+
+import errno
+import posix
+
+from pyrunc.errors import Refusal, StepFailure, errno_text, quote
+from pyrunc.linux import constants as c
+from pyrunc.linux import fs, mount, paths
+
+MASKED, READONLY = "/linux/maskedPaths", "/linux/readonlyPaths"
+NULL = (1, 3)
+COVER = c.MOUNT_ATTR_RDONLY | c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NOEXEC
+
+
+def plan(node, ctx):
+    """node: the two lists. Entry: {"masked": [[path, pointer]], "readonly": [[path, pointer]], "label": SELinux label or None}; each path
+    once; None if both are empty. Refused: no mount namespace; a path that is relative, empty, `/`, or has `..` or a NUL byte."""
+    entry = {key: _checked(node.get(pointer) or [], pointer) for key, pointer in (("masked", MASKED), ("readonly", READONLY))}
+    if not entry["masked"] and not entry["readonly"]:
+        return None
+    namespaces = ctx.plans["namespaces"]
+    if "mount" not in namespaces["new"] and "mount" not in namespaces["join"]:
+        pointer = MASKED if entry["masked"] else READONLY
+        words = "unable to restrict sys entries without a private MNT namespace"
+        raise Refusal(words, pointer, 'add {"type": "mount"} to /linux/namespaces')
+    entry["label"] = (ctx.plans.get("labels") or {}).get("mount")
+    return entry
+
+
+def _checked(given, pointer):
+    found = {}
+    for index, path in enumerate(given):
+        at = "%s/%d" % (pointer, index)
+        if path[:1] != "/" or ".." in path.split("/") or "\0" in path:
+            raise Refusal('"%s" must be an absolute path without ..' % quote(path), at)
+        if paths.clean(path) == "/":
+            raise Refusal("the root itself can be neither masked nor listed here", at, "for a read-only root set /root/readonly")
+        found.setdefault(paths.clean(path), at)
+    return [[path, at] for path, at in found.items()]
+
+
+def init_readonly(entry, run):
+    """Init side, in the root. Each path is bound on itself, with what is mounted below, and its mount made read-only; the other flags
+    stay. Uses run.root_fd. StepFailure; undone with the mount namespace."""
+    for path, pointer in entry["readonly"]:
+        try:
+            _readonly(run.root_fd, path)
+        except OSError as e:
+            raise _failure(e, "cannot make %s read-only" % quote(path), path, pointer) from None
+
+
+def _readonly(root_fd, path):
+    there = _find(root_fd, path)
+    if there is None:
+        return
+    try:
+        tree = mount.clone_fd(there, recursive=True)
+        try:
+            mount.setattr(tree, c.MOUNT_ATTR_RDONLY, 0)
+            mount.attach(tree, there)
+            posix.close(paths.verify(root_fd, path, paths.mount_id(tree)))
+        finally:
+            posix.close(tree)
+    finally:
+        posix.close(there)
+
+
+def init_mask(entry, run):
+    """Init side, after the read-only paths. A directory gets an empty read-only tmpfs, one for all; anything else the null device,
+    read-only. Uses run.root_fd. StepFailure; undone with the mount namespace."""
+    covers = {"dir": None, "null": None}
+    try:
+        for path, pointer in entry["masked"]:
+            try:
+                _mask(run.root_fd, path, covers, entry["label"])
+            except OSError as e:
+                raise _failure(e, "cannot mask %s" % quote(path), path, pointer) from None
+    finally:
+        fs.close(*covers.values())
+
+
+def _mask(root_fd, path, covers, label):
+    there = _find(root_fd, path)
+    if there is None:
+        return
+    try:
+        directory = fs.kind(there) == c.S_IFDIR
+        tree = _directory_cover(covers, label) if directory else _null_cover(root_fd, covers)
+        try:
+            mount.attach(tree, there)
+            posix.close(paths.verify(root_fd, path, paths.mount_id(tree)))
+            if directory and covers["dir"] is None:
+                covers["dir"] = posix.dup(tree)
+        finally:
+            posix.close(tree)
+    finally:
+        posix.close(there)
+
+
+def _find(root_fd, path):
+    try:
+        return paths.resolve(root_fd, path)
+    except FileNotFoundError:
+        return None
+
+
+def _directory_cover(covers, label):
+    """-> detached mount. The first one is a new tmpfs; once that is attached, the others are clones of it: one file system for all."""
+    if covers["dir"] is not None:
+        return mount.clone_fd(covers["dir"])
+    context = ['context="%s"' % label] if label else []
+    try:
+        return mount.new("tmpfs", "tmpfs", c.MS_RDONLY, COVER | c.MOUNT_ATTR_NODEV, ["nr_blocks=1", "nr_inodes=1", *context])
+    except OSError as e:
+        if e.errno not in (errno.EINVAL, errno.ENOSPC):
+            raise
+    return mount.new("tmpfs", "tmpfs", c.MS_RDONLY, COVER | c.MOUNT_ATTR_NODEV, ["nr_blocks=1", "nr_inodes=2", *context])
+
+
+def _null_cover(root_fd, covers):
+    """-> detached mount of a null device."""
+    if covers["null"] is None:
+        covers["null"] = _null(root_fd)
+    tree = mount.clone_fd(covers["null"])
+    try:
+        mount.setattr(tree, COVER, 0)
+    except OSError:
+        posix.close(tree)
+        raise
+    return tree
+
+
+def _null(root_fd):
+    """-> O_PATH fd of a proven null device: the container's, or one that is made on a file system that nobody else sees."""
+    try:
+        fd = paths.resolve(root_fd, "/dev/null", posix.O_PATH | posix.O_NOFOLLOW)
+    except OSError as e:
+        if e.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            raise
+    else:
+        if _is_null(fd):
+            return fd
+        posix.close(fd)
+    hidden = mount.new("tmpfs", "tmpfs", 0, 0)
+    try:
+        fs.mknod("null", c.S_IFCHR | 0o666, posix.makedev(*NULL), dir_fd=hidden)
+        fd = fs.open("null", posix.O_PATH | posix.O_NOFOLLOW, dir_fd=hidden)
+    except OSError as e:
+        e.words = "the container's /dev/null is not the null device, and none can be made here: %s" % errno_text(e.errno)
+        raise
+    finally:
+        posix.close(hidden)
+    if not _is_null(fd):
+        posix.close(fd)
+        raise fs.failure(errno.ENODEV, "mknodat", "null")
+    return fd
+
+
+def _is_null(fd):
+    info = fs.fstat(fd)
+    return info.st_mode & c.S_IFMT == c.S_IFCHR and (posix.major(info.st_rdev), posix.minor(info.st_rdev)) == NULL
+
+
+def _failure(e, what, path, pointer):
+    text = getattr(e, "words", None) or errno_text(e.errno)
+    return StepFailure("%s: %s" % (what, text), pointer=pointer, call=getattr(e, "call", None), errno=e.errno, path=path)

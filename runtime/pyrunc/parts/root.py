@@ -1,0 +1,248 @@
+"""/root and /linux/rootfsPropagation (runtime-spec, config.md#root, config-linux.md#rootfs-mount-propagation): the container's root,
+made a mount of its own, entered, and at the end closed for writing.
+
+Its one rule: the host never sees a mount of the container. So propagation is cut before the first mount is made, and where no mount
+namespace belongs to the container alone, nothing is mounted or moved that others would feel.
+"""
+
+import errno
+import posix
+
+from pyrunc import lean
+from pyrunc.errors import Refusal, StepFailure, errno_text, quote
+from pyrunc.linux import _syscalls, fs, mount, paths
+from pyrunc.linux import constants as c
+
+PROPAGATION = {
+    "private": c.MS_PRIVATE,
+    "rprivate": c.MS_PRIVATE | c.MS_REC,
+    "shared": c.MS_SHARED,
+    "rshared": c.MS_SHARED | c.MS_REC,
+    "slave": c.MS_SLAVE,
+    "rslave": c.MS_SLAVE | c.MS_REC,
+    "unbindable": c.MS_UNBINDABLE,
+    "runbindable": c.MS_UNBINDABLE | c.MS_REC,
+}
+TABLE_LIMIT = 64 << 20
+
+
+def plan(node, ctx):
+    """node: {"/root": {"path", "readonly"}, "/linux/rootfsPropagation": word}. Entry: {"path": real absolute path, "readonly": bool,
+    "propagation": word or None, "pivot": bool, "mount_ns": bool, "own_ns": bool (new, not joined)}.
+    Refused: no root; a path that is empty, missing or no directory; an unknown propagation; a private one without pivot_root;
+    readonly or a propagation without a mount namespace (it would be the host's)."""
+    root = node.get("/root")
+    if not root:
+        raise Refusal("root must be specified", "/root", 'give {"path": "rootfs"}')
+    word = node.get("/linux/rootfsPropagation") or None
+    if word is not None and word not in PROPAGATION:
+        words = "rootfsPropagation=%s is not supported" % quote(word)
+        raise Refusal(words, "/linux/rootfsPropagation", "shared, slave, private or unbindable")
+    namespaces = ctx.plans["namespaces"]
+    own = "mount" in namespaces["new"]
+    mount_ns = own or "mount" in namespaces["join"]
+    readonly = root.get("readonly", False)
+    if readonly and not mount_ns:
+        raise Refusal("a read-only root needs a mount namespace", "/root/readonly", 'add {"type": "mount"} to /linux/namespaces')
+    if word and not mount_ns:
+        raise Refusal("rootfsPropagation needs a mount namespace", "/linux/rootfsPropagation", 'add {"type": "mount"} to /linux/namespaces')
+    no_pivot = bool(ctx.options.get("no_pivot"))
+    if no_pivot and word in ("private", "rprivate"):
+        raise Refusal("rootfsPropagation of [r]private is not safe with no_pivot_root", "/linux/rootfsPropagation", "drop --no-pivot")
+    if mount_ns and not own:
+        ctx.warn("/linux/namespaces", "the mount namespace is shared: its root stays, and the container's is entered by chroot")
+    return {
+        "path": _real(root.get("path"), ctx.bundle),
+        "readonly": readonly,
+        "propagation": word,
+        "pivot": own and not no_pivot,
+        "mount_ns": mount_ns,
+        "own_ns": own,
+    }
+
+
+def _real(path, bundle):
+    """The path with its links resolved, so that later commands and the verbs mean the same directory."""
+    pointer = "/root/path"
+    if not path:
+        raise Refusal("the path of the root must not be empty", pointer)
+    if "\0" in path:
+        raise Refusal("the path of the root has a NUL byte", pointer)
+    full = path if path[0] == "/" else bundle + "/" + path
+    try:
+        fd = fs.open(full, posix.O_PATH | posix.O_DIRECTORY)
+    except OSError as e:
+        words = "invalid rootfs: stat %s: %s" % (quote(full), errno_text(e.errno))
+        raise Refusal(words, pointer, "a relative path starts at the bundle") from None
+    try:
+        found = posix.readlink("/proc/self/fd/%d" % fd)
+        if posix.stat(found)[1:3] == fs.fstat(fd)[1:3]:
+            return found
+    except OSError as e:
+        if e.errno not in (errno.ENOENT, errno.EACCES):
+            raise
+    finally:
+        posix.close(fd)
+    return paths.clean(full)  # no /proc here, or a directory that has lost its name: as it stands
+
+
+# --- verbs
+
+
+def init_prepare(entry, run):
+    """Init side, before all other mounts. Sets run.root_fd, an O_PATH fd: with a mount namespace, of the root newly mounted on itself;
+    else of the directory. OSError with words for /root/path. Undone by init's death, the mount namespace goes with it."""
+    place = _open_root(entry)
+    if not entry["mount_ns"]:
+        run.root_fd = place
+        return
+    try:
+        if entry["own_ns"]:
+            _cut(entry["propagation"])
+        _part_from_parent(place, entry["propagation"])
+        run.root_fd = _on_itself(place, entry["path"])
+    finally:
+        posix.close(place)
+
+
+def _open_root(entry):
+    try:
+        return fs.open(entry["path"], posix.O_PATH | posix.O_DIRECTORY | posix.O_NOFOLLOW)
+    except OSError as e:
+        e.words = "invalid rootfs: open %s: %s" % (quote(entry["path"]), errno_text(e.errno))
+        e.pointer = "/root/path"
+        if e.errno == errno.EACCES:
+            e.hint = "the container's root user must be able to reach the directory (search rights on all of the path)"
+        raise
+
+
+def _cut(word):
+    """The copy of the host's mount table stops sending to the host. With shared it does not: that is what shared asks for."""
+    top = fs.open("/", posix.O_PATH | posix.O_DIRECTORY)
+    try:
+        mount.propagate(top, PROPAGATION[word] if word in ("shared", "rshared") else c.MS_SLAVE | c.MS_REC)
+        if word in ("private", "rprivate"):
+            mount.propagate(top, PROPAGATION[word])
+    except OSError as e:
+        if e.errno == errno.EINVAL:
+            e.hint = "the runtime's / is no mount point (a chroot): bind it on itself first"
+        raise
+    finally:
+        posix.close(top)
+
+
+def _part_from_parent(place, word):
+    """The mount that will be the parent of ours: private, or at most a receiver, else the host would see ours, and pivot_root refuse."""
+    here = posix.dup(place)
+    try:
+        while not paths.is_mount_root(here):
+            above = fs.open("..", posix.O_PATH | posix.O_DIRECTORY, dir_fd=here)
+            posix.close(here)
+            here = above
+        mount.propagate(here, c.MS_SLAVE if word in ("slave", "rslave") else c.MS_PRIVATE)
+    finally:
+        posix.close(here)
+
+
+def _on_itself(place, path):
+    """-> fd of the root's own mount, proven to be what the path leads to now."""
+    tree = mount.clone_fd(place, recursive=True)
+    try:
+        mount.attach(tree, place)
+        if path != "/":  # our own / stays the mount below
+            again = fs.open(path, posix.O_PATH | posix.O_DIRECTORY | posix.O_NOFOLLOW)
+            found = paths.mount_id(again)
+            posix.close(again)
+            if found != paths.mount_id(tree):
+                raise fs.failure(errno.ESTALE, "openat", path)
+    except OSError:
+        posix.close(tree)
+        raise
+    return tree
+
+
+def init_pivot(entry, run):
+    """Init side, after the last host path was used. Afterwards / and the working directory are the container's root, the same that
+    run.root_fd stands for, and the host's mounts are gone from the namespace (with --no-pivot: covered). OSError. Not undone."""
+    if entry["pivot"]:
+        _pivot(run.root_fd)
+    elif entry["own_ns"]:
+        _move(entry, run)
+    else:
+        fs.fchdir(run.root_fd)
+        fs.chroot(".")
+    posix.chdir("/")
+
+
+def _pivot(root_fd):
+    """pivot_root(2) with both ends at ".": the old root comes to lie on the new one and is taken off it, no directory is needed."""
+    old = fs.open("/", posix.O_PATH | posix.O_DIRECTORY)
+    try:
+        fs.fchdir(root_fd)
+        _syscalls.pivot_root(".", ".")
+        mount.propagate(old, c.MS_SLAVE | c.MS_REC)  # or the unmounting would reach the host
+        fs.fchdir(old)
+        _syscalls.umount2(".", c.MNT_DETACH)
+    finally:
+        posix.close(old)
+
+
+def _move(entry, run):
+    """--no-pivot (a root on an initramfs): the root is moved over /. The host's tree stays below it, so what the kernel takes as leave
+    to mount a new procfs or sysfs, a whole one in sight, is taken away first."""
+    for _device, top, point, kind, _settings in mount.table(lean.fsdecode(run.proc.read("self/mountinfo", TABLE_LIMIT))):
+        inside = (point + "/").startswith(entry["path"].rstrip("/") + "/")
+        if kind in ("proc", "sysfs") and top == "/" and not inside:
+            _take_away(point)
+    target = fs.open("/", posix.O_PATH | posix.O_DIRECTORY)
+    try:
+        mount.attach(run.root_fd, target)
+    finally:
+        posix.close(target)
+    fs.fchdir(run.root_fd)
+    fs.chroot(".")
+
+
+def _take_away(point):
+    """Unmounts a host's procfs or sysfs in our namespace, or covers it where the kernel keeps it locked."""
+    try:
+        fd = fs.open(point, posix.O_PATH | posix.O_NOFOLLOW)
+    except FileNotFoundError:  # it went with the mount that it was on
+        return
+    try:
+        if not paths.is_mount_root(fd) or mount.magic(fd) not in (c.PROC_SUPER_MAGIC, c.SYSFS_MAGIC):
+            return
+        mount.propagate(fd, c.MS_SLAVE | c.MS_REC)
+        try:
+            _syscalls.umount2(point, c.MNT_DETACH | c.UMOUNT_NOFOLLOW)
+        except OSError as e:
+            if e.errno not in (errno.EINVAL, errno.EPERM):
+                raise
+            cover = mount.new("tmpfs", "tmpfs", 0, c.MOUNT_ATTR_RDONLY)
+            mount.attach(cover, fd)
+            posix.close(cover)
+    finally:
+        posix.close(fd)
+
+
+def init_finish(entry, run):
+    """Init side, after everything that is made in the root. Gives the root mount its propagation and makes it read-only, the flags that
+    it has stay. StepFailure names the pointer; a root that can't be made read-only is a failure. Not undone."""
+    if not entry["mount_ns"]:
+        return
+    word = entry["propagation"]
+    try:
+        if word in ("shared", "rshared", "unbindable", "runbindable"):
+            mount.propagate(run.root_fd, PROPAGATION[word])
+        elif word in ("private", "rprivate"):  # mounts below have been given theirs by their own options
+            mount.propagate(run.root_fd, c.MS_PRIVATE)
+    except OSError as e:
+        words = "cannot set rootfsPropagation=%s: %s" % (word, errno_text(e.errno))
+        raise StepFailure(words, pointer="/linux/rootfsPropagation", call=e.call, errno=e.errno) from None
+    if not entry["readonly"]:
+        return
+    try:
+        mount.make_readonly(run.root_fd)
+    except OSError as e:
+        words = "cannot make the root read-only: %s" % errno_text(e.errno)
+        raise StepFailure(words, pointer="/root/readonly", call=e.call, errno=e.errno, hint="is a file in it open for writing?") from None

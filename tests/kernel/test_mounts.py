@@ -1,0 +1,459 @@
+"""parts/mounts on a real kernel: what is mounted, and how it looks from inside."""
+
+import os
+import resource
+import socket
+import stat
+
+import pytest
+
+from mounting import COUNT, DEV, OUTER, PROC, PTS, SYS, bind, tmpfs
+from pyrunc.errors import StepFailure
+from pyrunc.linux import constants as c
+
+pytestmark = pytest.mark.kernel
+
+
+def failure(world, config, **how):
+    with pytest.raises(StepFailure) as caught:
+        world.go(config, **how)
+    return caught.value
+
+
+# ---- the list as a whole
+
+
+def test_the_skeleton_in_the_order_of_the_list(world):
+    seen = world.go({"mounts": [PROC, DEV, PTS, SYS]}, lambda see: see.mounts(), namespaces=["network"])
+    assert [(m["point"], m["type"]) for m in seen][1:] == [("/proc", "proc"), ("/dev", "tmpfs"), ("/dev/pts", "devpts"), ("/sys", "sysfs")]
+    assert seen[0]["point"] == "/" and seen[0]["root"].endswith("/rootfs"), "nothing of the host is left"
+    sys = seen[4]
+    assert {"ro", "nosuid", "nodev", "noexec"} <= set(sys["flags"]) and "ro" in sys["super"]
+    assert seen[2]["flags"] == ["rw", "nosuid"] and "size=65536k" in seen[2]["super"] and "mode=755" in seen[2]["super"]
+    assert "ptmxmode=666" in seen[3]["super"] and "mode=620" in seen[3]["super"]
+
+
+def test_one_place_twice(world):
+    seen = world.go({"mounts": [tmpfs("/tmp", "size=1m"), tmpfs("/tmp", "size=2m")]}, lambda see: see.mount("/tmp"))
+    assert "size=2048k" in seen["super"], "the later covers the earlier"
+
+
+def test_a_mount_on_a_place_in_an_earlier_one(world):
+    config = {"mounts": [tmpfs("/a"), bind(world.outside, "/a/b/c"), tmpfs("/a/b/d/../e")]}
+    assert world.go(config, lambda see: [see.read("/a/b/c/victim"), see.mount("/a/b/e")["type"]]) == ["as it was\n", "tmpfs"]
+    assert not os.listdir(world.rootfs / "a"), "the mount points are in the tmpfs"
+
+
+def test_missing_mount_points_are_made(world):
+    config = {"mounts": [bind(world.outside, "/x/y"), bind(world.outside / "victim", "/e/f"), tmpfs("rel")]}
+    old = os.umask(0o077)
+    try:
+        world.go(config)
+    finally:
+        os.umask(old)
+    modes = {name: stat.filemode((world.rootfs / name).stat().st_mode) for name in ("x", "x/y", "e", "e/f", "rel")}
+    assert modes == {"x": "drwxr-xr-x", "x/y": "drwxr-xr-x", "e": "drwxr-xr-x", "e/f": "-rw-r--r--", "rel": "drwxr-xr-x"}
+
+
+@pytest.mark.slow
+def test_two_thousand_mounts_and_few_descriptors(world):
+    """Each descriptor is closed with its mount; read-only ones, which are kept open till the end, stop being kept at a number."""
+    count = 2000
+    listed = [bind(world.outside, "/m/%04d" % i, "bind", "ro") if i % 4 else tmpfs("/m/%04d" % i, "ro") for i in range(count)]
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        seen = world.go({"mounts": [tmpfs("/m"), *listed]}, lambda see: [("ro" in m["flags"]) for m in see.mounts()])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert len(seen) == count + 2 and sum(seen) == count
+
+
+# ---- new file systems
+
+
+@pytest.mark.parametrize(
+    ("options", "flags"),
+    [
+        (["nosuid", "noexec", "nodev"], ["rw", "nosuid", "nodev", "noexec", "relatime"]),
+        (["ro", "rw"], ["rw", "relatime"]),
+        (["nosuid", "suid", "noatime", "", "defaults"], ["rw", "noatime"]),
+        (["strictatime"], ["rw"]),
+        (["nodiratime"], ["rw", "nodiratime", "relatime"]),
+        (["nosymfollow", "iversion", "size=1m"], ["rw", "relatime", "nosymfollow"]),
+        (["silent", "nosuid"], ["rw", "nosuid", "relatime"]),
+        (["rro"], ["ro", "relatime"]),
+        (["rnoexec", "rstrictatime"], ["rw", "noexec"]),
+    ],
+)
+def test_flags_of_a_new_mount(world, options, flags):
+    assert world.go({"mounts": [tmpfs("/tmp", *options)]}, lambda see: see.mount("/tmp")["flags"]) == flags
+
+
+def test_several_data_options_in_one_word(world):
+    seen = world.go({"mounts": [tmpfs("/tmp", "size=1m,mode=700", "nr_inodes=8")]}, lambda see: see.mount("/tmp")["super"])
+    assert {"size=1024k", "mode=700", "nr_inodes=8"} <= set(seen)
+
+
+def test_sync_belongs_to_the_file_system(world):
+    assert "sync" in world.go({"mounts": [tmpfs("/tmp", "sync")]}, lambda see: see.mount("/tmp")["super"])
+
+
+@pytest.mark.parametrize(("options", "mode"), [([], 0o711), (["mode=0750"], 0o750), (["iversion"], 0o711)])
+def test_a_tmpfs_has_the_mode_of_what_it_covers(world, options, mode):
+    (world.rootfs / "d").mkdir(mode=0o711)
+    (world.rootfs / "d").chmod(0o711)
+    assert world.go({"mounts": [tmpfs("/d", *options)]}, lambda see: os.stat("/d").st_mode & 0o7777) == mode
+
+
+def test_a_tmpfs_that_covers_nothing(world):
+    assert world.go({"mounts": [tmpfs("/new")]}, lambda see: os.stat("/new").st_mode & 0o7777) == 0o1777
+
+
+def test_a_read_only_tmpfs_can_hold_mount_points(world):
+    config = {"mounts": [tmpfs("/t", "ro"), bind(world.outside, "/t/in/side")]}
+    between = []
+    seen = world.go(config, lambda see: [see.write("/t/x"), see.read("/t/in/side/victim")], between=lambda see: between.append(1))
+    assert seen == ["Read-only file system", "as it was\n"]
+
+
+def test_a_read_only_dev_gets_its_nodes(world):
+    dev = {**DEV, "options": [*DEV["options"], "ro"]}
+    seen = world.go({"mounts": [dev]}, lambda see: [see.node("/dev/null"), see.write("/dev/x"), see.write("/dev/null")])
+    assert seen == ["c 1:3 666 0:0", "Read-only file system", "ok"]
+
+
+def test_propagation_on_any_type(world):
+    mounts = [tmpfs("/a", "shared"), tmpfs("/b", "rslave"), tmpfs("/c", "unbindable"), tmpfs("/d", "rw", "rprivate", "nosuid", "nodev", "")]
+    seen = world.go({"mounts": mounts}, lambda see: {m["point"]: [t.partition(":")[0] for t in m["tags"]] for m in see.mounts()})
+    assert (seen["/a"], seen["/b"], seen["/c"], seen["/d"]) == (["shared"], [], ["unbindable"], [])
+
+
+def test_mqueue(world):
+    mqueue = {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": ["nosuid", "noexec", "nodev"]}
+    assert world.go({"mounts": [DEV, mqueue]}, lambda see: see.mount("/dev/mqueue")["type"], namespaces=["ipc"]) == "mqueue"
+
+
+def test_overlay(world):
+    for name in ("low1", "low2", "up", "work"):
+        (world.path / name).mkdir()
+    (world.path / "low1" / "file").write_text("one")
+    (world.path / "low2" / "other").write_text("two")
+    options = ["lowerdir=%s:%s" % (world.path / "low1", world.path / "low2")]
+    options += ["upperdir=%s" % (world.path / "up"), "private", "workdir=%s" % (world.path / "work")]
+    config = {"mounts": [{"destination": "/o", "type": "overlay", "source": "overlay", "options": options}]}
+    assert world.go(config, lambda see: [see.read("/o/file"), see.read("/o/other"), see.write("/o/new")]) == ["one", "two", "ok"]
+    assert (world.path / "up" / "new").read_text() == "x"
+
+
+def test_overlay_with_more_layers_than_a_page(world):
+    top = world.path / ("long" * 20)
+    layers = [top / ("layer-%03d" % i) for i in range(60)]
+    for i, layer in enumerate(layers):
+        layer.mkdir(parents=True)
+        (layer / ("f%d" % i)).write_text(str(i))
+    option = "lowerdir=" + ":".join(map(str, layers))
+    assert len(option) > 4096
+    config = {"mounts": [{"destination": "/o", "type": "overlay", "source": "overlay", "options": [option, "ro"]}]}
+    assert world.go(config, lambda see: sorted(os.listdir("/o"))) == sorted("f%d" % i for i in range(60))
+
+
+def test_the_file_system_says_what_it_does_not_like(world):
+    e = failure(world, {"mounts": [tmpfs("/x", "nosuid", "size=banana")]})
+    assert e.words.startswith('error mounting "tmpfs" to rootfs at "/x": ') and "Bad value for 'size'" in e.words and "invalid argument" in e.words
+    assert e.pointer == "/mounts/0/options/1"
+    e = failure(world, {"mounts": [PROC, tmpfs("/x", "bogus")]})
+    assert "Unknown parameter 'bogus'" in e.words and e.pointer == "/mounts/1/options/0"
+
+
+def test_an_unknown_file_system(world):
+    e = failure(world, {"mounts": [{"destination": "/x", "type": "nosuchfs", "source": "none"}]})
+    assert "no such device" in e.words and e.pointer == "/mounts/0/type" and e.errno == 19
+
+
+def test_a_file_system_on_a_file(world):
+    (world.rootfs / "f").write_text("")
+    e = failure(world, {"mounts": [tmpfs("/f")]})
+    assert "not a directory" in e.words and e.pointer == "/mounts/0/destination"
+    e = failure(world, {"mounts": [tmpfs("/f/below")]})
+    assert "not a directory" in e.words
+
+
+def test_remount(world):
+    mounts = [tmpfs("/tmp", "size=1m", "mode=700"), {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["remount", "ro", "size=2m"]}]
+    seen = world.go({"mounts": mounts}, lambda see: see.mount("/tmp"))
+    assert "ro" in seen["super"] and "size=2048k" in seen["super"]
+    seen = world.go({"mounts": [mounts[0], bind("", "/tmp", "bind", "remount", "ro", "noexec")]}, lambda see: see.mount("/tmp")["flags"])
+    assert seen == ["ro", "noexec", "relatime"]
+
+
+# ---- bind mounts
+
+
+@pytest.mark.parametrize("what", ["directory", "file", "socket", "fifo", "device"])
+def test_bind_of(world, what):
+    source = world.path / "source"
+    if what == "directory":
+        source.mkdir()
+    elif what == "file":
+        source.write_text("text")
+    elif what == "socket":
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.bind(str(source))
+    elif what == "fifo":
+        os.mkfifo(source)
+    else:
+        os.mknod(source, stat.S_IFCHR | 0o600, os.makedev(1, 5))
+    kind = stat.filemode(source.lstat().st_mode)[0]
+    assert world.go({"mounts": [bind(source, "/b")]}, lambda see: stat.filemode(os.lstat("/b").st_mode)[0]) == kind
+    made = (world.rootfs / "b").lstat()
+    assert stat.S_ISDIR(made.st_mode) == (what == "directory") and (what == "directory" or stat.S_ISREG(made.st_mode))
+
+
+def test_bind_from_the_bundle(world):
+    (world.bundle / "vol").mkdir()
+    (world.bundle / "vol" / "f").write_text("here")
+    assert world.go({"mounts": [bind("vol", "/v", "bind")]}, lambda see: see.read("/v/f")) == "here"
+
+
+def test_bind_of_what_is_not_there(world):
+    e = failure(world, {"mounts": [bind("/nope", "/x/y")]})
+    assert 'error mounting "/nope" to rootfs at "/x/y": bind mount source stat: stat /nope: no such file or directory' == e.words
+    assert e.pointer == "/mounts/0/source" and not (world.rootfs / "x").exists()
+
+
+def test_bind_of_a_directory_on_a_file_and_the_other_way_round(world):
+    (world.rootfs / "f").write_text("")
+    (world.rootfs / "d").mkdir()
+    for source, place in ((world.outside, "/f"), (world.outside / "victim", "/d")):
+        assert "not a directory" in failure(world, {"mounts": [bind(source, place)]}).words
+
+
+def test_bind_on_dangling_links_stays_in_the_root(world):
+    """An image's /etc/resolv.conf may point into a /run that is still empty."""
+    (world.rootfs / "etc/resolv.conf").symlink_to("../run/systemd/resolve/stub-resolv.conf")
+    (world.rootfs / "up").symlink_to("../../../../../../tmp/../there")
+    config = {"mounts": [bind(world.outside / "victim", "/etc/resolv.conf"), bind(world.outside, "/up/dir")]}
+    seen = world.go(config, lambda see: [see.read("/run/systemd/resolve/stub-resolv.conf"), see.read("/there/dir/victim")])
+    assert seen == ["as it was\n", "as it was\n"]
+
+
+@pytest.mark.parametrize(
+    ("options", "flags"),
+    [
+        (["bind"], ["rw", "nosuid", "noexec", "noatime"]),
+        (["bind", "ro"], ["ro", "noatime"]),
+        (["bind", "rw"], ["rw", "noatime"]),
+        (["bind", "nodev", "relatime"], ["rw", "nodev", "relatime"]),
+        (["ro", "rprivate", "rbind", "nosymfollow", "strictatime"], ["ro", "nosymfollow"]),
+        (["rbind", "ro", "noexec", "rw", "exec"], ["rw", "noatime"]),
+    ],
+)
+def test_flags_of_a_bind(world, options, flags):
+    """None: the source's. Any: all of them, as a remount does; only the access times stay when nothing is said about them."""
+    world.mount(world.path / "vol", c.MS_NOSUID | c.MS_NOEXEC | c.MS_NOATIME)
+    assert world.go({"mounts": [bind(world.path / "vol", "/v", *options)]}, lambda see: see.mount("/v")["flags"]) == flags
+
+
+def test_flags_are_for_the_top_unless_recursive(world):
+    world.mount(world.path / "vol")
+    world.mount(world.path / "vol/sub", c.MS_NOSUID)
+    look = lambda see: [see.mount("/v")["flags"], see.mount("/v/sub")["flags"]]  # noqa: E731
+    assert world.go({"mounts": [bind(world.path / "vol", "/v", "rbind", "ro")]}, look) == [["ro", "relatime"], ["rw", "nosuid", "relatime"]]
+    assert world.go({"mounts": [bind(world.path / "vol", "/v", "rbind", "rro")]}, look) == [["ro", "relatime"], ["ro", "nosuid", "relatime"]]
+    options = ["rbind", "rro", "rnoatime", "rsuid", "rnosymfollow", "rprivate"]
+    want = [["ro", "noatime", "nosymfollow"]] * 2
+    assert world.go({"mounts": [bind(world.path / "vol", "/v", *options)]}, look) == want
+    assert world.go({"mounts": [bind(world.path / "vol", "/v", "rbind", "rro", "rrw")]}, look)[0] == ["rw", "relatime"]
+    assert world.go({"mounts": [bind(world.path / "vol", "/v", "bind")]}, lambda see: see.mount("/v/sub")) is None
+
+
+def test_propagation_of_binds(world):
+    world.mount(world.path / "vol", shared=True)
+    mounts = [bind(world.path / "vol", "/v%d" % i, "rbind", *words) for i, words in enumerate([[], ["rprivate"], ["shared"], ["rslave"], ["unbindable"]])]
+    seen = world.go({"mounts": mounts}, lambda see: [[t.partition(":")[0] for t in see.mount("/v%d" % i)["tags"]] for i in range(5)])
+    assert seen == [["master"], [], ["shared", "master"], ["master"], ["unbindable"]]
+
+
+def test_rshared_volumes_keep_the_peers_of_the_host(world):
+    """podman's :rshared with rootfsPropagation shared: a mount made inside is seen by the host's peer group."""
+    vol = world.path / "vol"
+    world.mount(vol, shared=True)
+    (vol / "inner").mkdir()
+    config = {"mounts": [bind(vol, "/v", "rbind", "rshared")], "linux": {"rootfsPropagation": "shared"}}
+
+    def look(see):
+        from pyrunc.linux import _syscalls
+
+        _syscalls.mount("tmpfs", "/v/inner", "tmpfs", 0, None)
+        return see.mount("/")["tags"]
+
+    world.before = world.host()
+    tags = world.go(config, look)
+    assert tags and tags[0].startswith("shared:")
+    assert os.path.ismount(vol / "inner")
+    world.mounted.append(str(vol / "inner"))
+    world.before = None
+
+
+def test_links_by_cruns_words(world):
+    (world.path / "link").symlink_to("victim-name")
+    (world.rootfs / "here").symlink_to("/etc/there")
+    config = {"mounts": [bind(world.path / "link", "/l", "rbind", "copy-symlink"), bind(world.outside / "victim", "/m", "bind", "copy-symlink")]}
+    assert world.go(config, lambda see: [see.node("/l"), see.read("/m")]) == ["-> victim-name", "as it was\n"]
+    config = {"mounts": [bind(world.outside / "victim", "/here", "bind", "dest-nofollow")]}
+    assert world.go(config, lambda see: see.read("/here")) == "as it was\n"
+    assert not (world.rootfs / "etc/there").exists()
+    config = {"mounts": [bind(world.path / "link", "/k", "bind", "src-nofollow")]}
+    assert world.go(config, lambda see: see.node("/k")) == "-> victim-name"
+
+
+def test_the_mount_of_another_part(world):
+    (world.bundle / "notify").mkdir()
+    given = {"destination": "/run/notify", "type": "bind", "source": str(world.bundle / "notify"), "options": ["bind", "nosuid", "noexec", "nodev", "ro"]}
+    config = {"plans": {"notify": {"mount": given}}}
+    seen = world.go(config, lambda see: see.mount("/run/notify")["flags"], options={"notify_socket": "/x"})
+    assert {"ro", "nosuid", "noexec", "nodev"} <= set(seen)
+
+
+# ---- procfs and sysfs
+
+
+def test_files_of_proc_that_lxcfs_replaces(world):
+    seen = world.go({"mounts": [PROC, bind(world.outside / "victim", "/proc/meminfo")]}, lambda see: see.read("/proc/meminfo"))
+    assert seen == "as it was\n"
+
+
+def test_a_bind_of_the_hosts_proc(world):
+    assert world.go({"mounts": [bind("/proc", "/proc", "rbind", "nosuid")]}, lambda see: see.mount("/proc")["type"]) == "proc"
+
+
+@pytest.mark.parametrize("source", ["outside", "/proc/self", "/proc/sys"])
+def test_nothing_else_goes_on_proc(world, source):
+    source = world.outside if source == "outside" else source
+    e = failure(world, {"mounts": [bind(source, "/proc")]})
+    assert '"/proc" cannot be mounted because it is not of type proc' in e.words and e.pointer == "/mounts/0/destination"
+
+
+def test_a_link_into_proc_is_no_way_round(world):
+    (world.rootfs / "in").symlink_to("/proc/sys")
+    (world.rootfs / "on").symlink_to("/proc")
+    for place, why in (("/in", "it is inside /proc"), ("/in/kernel", "it is inside /proc"), ("/on", "it is not of type proc")):
+        e = failure(world, {"mounts": [PROC, bind(world.outside, place)]})
+        assert why in e.words and e.pointer == "/mounts/1/destination"
+    assert "inside /proc" in failure(world, {"mounts": [PROC, tmpfs("/in")]}).words
+
+
+# ---- user namespaces
+
+
+def give(path):
+    """To the container's root."""
+    os.chown(path, OUTER, OUTER)
+
+
+@pytest.fixture
+def inner(world):
+    """A world whose root belongs to the mapped root."""
+    for path in (world.rootfs, *world.rootfs.iterdir()):
+        give(path)
+    return world
+
+
+def test_the_skeleton_in_a_user_namespace(inner):
+    seen = inner.go({"mounts": [PROC, DEV, PTS, SYS]}, lambda see: [m["type"] for m in see.mounts()][1:5], userns=True, namespaces=["network"])
+    assert seen == ["proc", "tmpfs", "devpts", "sysfs"]
+
+
+def test_a_group_that_is_not_mapped(inner):
+    from pyrunc.errors import Refusal
+
+    options = [o for o in PTS["options"]] + ["gid=%d" % COUNT]
+    with pytest.raises(Refusal) as caught:
+        inner.go({"mounts": [DEV, {**PTS, "options": options}]}, userns=True)
+    assert caught.value.pointer == "/mounts/1/options/5"
+
+
+def test_sysfs_without_a_network_of_ones_own(inner):
+    """The kernel refuses it; the host's /sys is bound, read-only all the way down."""
+    seen = inner.go({"mounts": [SYS]}, lambda see: [m for m in see.mounts() if m["point"].startswith("/sys")], userns=True)
+    assert seen[0]["type"] == "sysfs" and len(seen) > 1 and all("ro" in m["flags"] for m in seen)
+
+
+def test_locked_flags_are_kept(inner):
+    inner.mount(inner.path / "vol", c.MS_NOSUID | c.MS_NODEV)
+    (inner.path / "vol").chmod(0o755)
+    look = lambda see: see.mount("/v")["flags"]  # noqa: E731
+    assert inner.go({"mounts": [bind(inner.path / "vol", "/v", "bind")]}, look, userns=True) == ["rw", "nosuid", "nodev", "relatime"]
+    assert inner.go({"mounts": [bind(inner.path / "vol", "/v", "bind", "ro")]}, look, userns=True) == ["ro", "nosuid", "nodev", "relatime"]
+    e = failure(inner, {"mounts": [bind(inner.path / "vol", "/v", "bind", "suid")]}, userns=True)
+    assert "cannot clear locked flags nosuid" in e.words and e.pointer == "/mounts/0"
+    e = failure(inner, {"mounts": [bind(inner.path / "vol", "/v", "bind", "noatime")]}, userns=True)
+    assert "cannot change locked atime flags" in e.words
+
+
+def test_a_source_that_the_containers_root_may_not_reach(inner):
+    """The host lends the clone; a receiver of the host's mounts, as one of ours would be."""
+    inner.mount(inner.path / "closed", data="mode=700", shared=True)
+    (inner.path / "closed" / "vol").mkdir(mode=0o755)
+    (inner.path / "closed" / "vol" / "f").write_text("lent")
+    look = lambda see: [see.read("/v/f"), see.mount("/v")["flags"], [t.partition(":")[0] for t in see.mount("/v")["tags"]]]  # noqa: E731
+    seen = inner.go({"mounts": [bind(inner.path / "closed/vol", "/v", "rbind", "ro")]}, look, userns=True)
+    assert seen == ["lent", ["ro", "relatime"], ["master"]]
+
+
+def test_a_source_that_nobody_reaches_names_itself(inner):
+    inner.mount(inner.path / "closed", data="mode=700")
+    e = failure(inner, {"mounts": [bind(inner.path / "closed/no", "/v")]}, userns=True)
+    assert "bind mount source stat: stat %s/closed/no: no such file or directory" % inner.path in e.words and e.pointer == "/mounts/0/source"
+
+
+# ---- id-mapped mounts
+
+LINES = [{"containerID": 0, "hostID": 5000, "size": 10}]
+
+
+def owners(*names):
+    def look(see):
+        return [[os.stat(name).st_uid, os.stat(name).st_gid] for name in names]
+
+    return look
+
+
+def mapped(source, where, *options, lines=LINES):
+    made = bind(source, where, *options)
+    return {**made, "uidMappings": lines, "gidMappings": lines} if lines else made
+
+
+@pytest.mark.parametrize(("options", "below"), [(["bind"], None), (["rbind"], 0), (["rbind", "idmap"], 0), (["rbind", "ridmap"], 5000)])
+def test_maps_of_its_own(world, options, below):
+    world.mount(world.path / "vol")
+    world.mount(world.path / "vol/sub")
+    (world.path / "vol/f").write_text("")
+    (world.path / "vol/sub/f").write_text("")
+    names = ["/v/f"] + (["/v/sub/f"] if below is not None else [])
+    seen = world.go({"mounts": [mapped(world.path / "vol", "/v", *options)]}, owners(*names))
+    assert seen == [[5000, 5000]] + ([[below, below]] if below is not None else [])
+
+
+def test_maps_of_the_container(inner):
+    """Files of root on the host belong to the container's root."""
+    inner.mount(inner.path / "vol")
+    (inner.path / "vol/f").write_text("mine")
+    (inner.path / "vol/f").chmod(0o600)
+    config = {"mounts": [mapped(inner.path / "vol", "/v", "bind", "idmap", "nosuid", lines=None)]}
+    seen = inner.go(config, lambda see: [owners("/v/f")(see), see.read("/v/f"), see.mount("/v")["flags"]], userns=True)
+    assert seen == [[[0, 0]], "mine", ["rw", "nosuid", "relatime", "idmapped"]]
+
+
+def test_cruns_form_of_maps(inner):
+    inner.mount(inner.path / "vol")
+    (inner.path / "vol/f").write_text("")
+    config = {"mounts": [bind(inner.path / "vol", "/v", "bind", "idmap=uids=0-@7-1;gids=0-0-1".replace("0-@7-1", "@0-7-1"))]}
+    seen = inner.go(config, owners("/v/f"), userns=True)
+    assert seen[0][0] == 7 and seen[0][1] == 65534
+
+
+def test_a_file_system_that_knows_no_maps(world):
+    e = failure(world, {"mounts": [mapped("/proc", "/v", "bind")]})
+    assert "invalid argument" in e.words and e.pointer == "/mounts/0" and "id-mapped" in e.hint
