@@ -146,11 +146,9 @@ def _by_go_between(run, joins, offsets):
     try:
         pid, pidfd = _clone(0, SIGCHLD, run.cgroup_fd if early_cgroup else -1)
         if pid == 0:
-            if _go_between(run, joins, offsets, writer, -1 if early_cgroup else run.cgroup_fd):
-                posix.close(reader)
-                posix.close(writer)
-                return 0, -1
-            posix._exit(0)
+            if not _go_between(run, joins, offsets, writer, -1 if early_cgroup else run.cgroup_fd):
+                posix._exit(0)
+            return 0, -1  # init; the pipe is closed below, in each of the two that get there
         posix.close(pidfd)
         posix.close(writer)
         writer = -1

@@ -1,0 +1,377 @@
+"""namespaces: the clone of init in every shape, and what it finds itself in. As root and as an ordinary user."""
+
+import errno
+import fcntl
+import os
+import select
+
+import pytest
+import staged
+from pyrunc.errors import StepFailure
+from pyrunc.linux import _syscalls, netlink, ns
+from pyrunc.linux import constants as c
+from pyrunc.parts import clocks, namespaces
+
+pytestmark = pytest.mark.kernel
+ALL = ("pid", "network", "mount", "ipc", "uts", "cgroup", "time")
+NOBODY = 65534
+MAPPED = {"uidMappings": [{}], "gidMappings": [{}]}
+
+
+def look(run):
+    """What init sees after its own verbs."""
+    entry = run.plans["namespaces"]
+    namespaces.init_join(entry, run)
+    namespaces.init_unshare_cgroup(entry, run)
+    namespaces.init_loopback(entry, run)
+    status = dict(line.split(":\t", 1) for line in open("/proc/thread-self/status").read().splitlines() if ":\t" in line)
+    return {"ns": staged.inodes("thread-self"), "pid": os.getpid(), "ppid": os.getppid(), "caps": status["CapEff"], "fds": sorted(run.fds)}
+
+
+@pytest.fixture
+def ended():
+    """Children to end with the test."""
+    made = []
+    yield lambda one: made.append(one) or one
+    for one in reversed(made):
+        one.end()
+
+
+@pytest.fixture
+def held(ended):
+    """Others' namespaces: held(flags) → (pid, {kind: path})."""
+
+    def make(flags):
+        one = ended(staged.holder(flags))
+        return one.pid, {kind: "/proc/%d/ns/%s" % (one.pid, ns.FILES[kind]) for kind in staged.KINDS}
+
+    return make
+
+
+def fds_now():
+    return set(os.listdir("/proc/self/fd"))
+
+
+def test_new_namespaces_of_every_kind(ended):
+    own, before = staged.inodes(), fds_now()
+    run = staged.prepared(staged.plan(ALL))
+    init = ended(staged.init(run, look))
+    seen = init.go()
+    assert seen["pid"] == 1 and seen["ppid"] == 0
+    assert {kind for kind in staged.KINDS if seen["ns"][kind] != own[kind]} == set(ALL)
+    assert staged.inodes() == own, "the host side has not moved"
+    assert os.stat("/proc/%d/ns/pid" % run.pid).st_ino == seen["ns"]["pid"]
+    poll = select.poll()
+    poll.register(run.pidfd, select.POLLIN)
+    assert poll.poll(0) == [], "the descriptor is of the living init"
+    os.close(run.pidfd)
+    assert len(fds_now() - before) == 1, "the test's own socket"
+
+
+def test_none_are_new():
+    run = staged.prepared(staged.plan(()))
+    init = staged.init(run, look)
+    seen = init.go()
+    assert seen["ns"] == staged.inodes() and seen["ppid"] == os.getpid()
+    init.end()
+    os.close(run.pidfd)
+
+
+def test_loopback_is_up_only_where_it_is_ours(ended, held):
+    def lo(run):
+        look(run)
+        return netlink.Route().link("lo")[2] & netlink.IFF_UP
+
+    run = staged.prepared(staged.plan(("network",)))
+    assert ended(staged.init(run, lo)).go() == 1
+    _pid, paths = held(c.CLONE_NEWNET)
+    run = staged.prepared(staged.plan([("network", paths["network"])]))
+    assert ended(staged.init(run, lo)).go() == 0, "somebody else's"
+
+
+@pytest.mark.parametrize("kind", ["network", "ipc", "uts", "mount", "cgroup", "time"])
+def test_joining_one(kind, ended, held):
+    own = staged.inodes()
+    pid, paths = held(ns.FLAGS[kind])
+    if kind == "time":  # the holder's children are in it
+        paths["time"] = "/proc/%d/ns/time_for_children" % pid
+    entry = staged.plan([(kind, paths[kind])])
+    run = staged.prepared(entry)
+    seen = ended(staged.init(run, look)).go()
+    assert seen["ns"] == {**own, kind: os.stat(paths[kind]).st_ino}
+    assert seen["fds"] == [] and run.joined_ns == ()
+
+
+@pytest.fixture
+def pid_ns(ended):
+    """The path of a pid namespace whose init lives."""
+    run = staged.prepared(staged.plan(("pid",)))
+    ended(staged.init(run, lambda run: None))
+    return "/proc/%d/ns/pid" % run.pid
+
+
+def test_a_pid_namespace_is_joined_and_the_host_stays(ended, pid_ns):
+    own = staged.inodes()
+    entry = staged.plan([("pid", pid_ns), "mount"])
+    run = staged.prepared(entry)
+    init = ended(staged.init(run, look))
+    seen = init.go()
+    assert seen["pid"] > 1 and os.stat("/proc/%d/ns/pid" % run.pid).st_ino == os.stat(pid_ns).st_ino
+    assert os.waitid(os.P_PIDFD, run.pidfd, os.WEXITED | os.WNOHANG) is None, "it is our own child"
+    assert staged.inodes() == own
+    assert os.stat("/proc/self/ns/pid_for_children").st_ino == own["pid"], "and so do its later children"
+    assert staged.apart(lambda: os.getpid()) != 1
+
+
+def test_init_of_a_shared_pid_namespace_is_not_dumpable(ended, pid_ns):
+    def dumpable(run):
+        return _syscalls.prctl(c.PR_GET_DUMPABLE)
+
+    run = staged.prepared(staged.plan([("pid", pid_ns)]))
+    assert ended(staged.init(run, dumpable)).go() == 0
+    run = staged.prepared(staged.plan(["pid"]))
+    assert ended(staged.init(run, dumpable)).go() == 1, "its maps are still to be written"
+
+
+def owner(pid, kind):
+    """Inode of the user namespace that owns a namespace of a process."""
+    fd = os.open("/proc/%d/ns/%s" % (pid, ns.FILES[kind]), os.O_RDONLY)
+    user = fcntl.ioctl(fd, c.NS_GET_USERNS)
+    number = os.fstat(user).st_ino
+    os.close(fd)
+    os.close(user)
+    return number
+
+
+def test_a_new_user_namespace_owns_the_others(ended):
+    kinds = ("user", "pid", "network", "mount", "ipc", "uts", "time")
+    run = staged.prepared(staged.plan(kinds, MAPPED))
+    init = ended(staged.init(run, look))
+    user = staged.inode("user", run.pid)
+    assert user != staged.inode("user")
+    assert {kind: owner(run.pid, kind) for kind in kinds[1:]} == dict.fromkeys(kinds[1:], user)
+    assert int(init.go()["caps"], 16) != 0
+
+
+def maps_of(pid, text="0 100000 65536"):
+    for name in ("uid_map", "gid_map"):
+        with open("/proc/%d/%s" % (pid, name), "w") as file:
+            file.write(text)
+
+
+@pytest.fixture
+def pod(ended, held):
+    """A user namespace with a network, ipc and uts namespace of its own."""
+    pid, paths = held(c.CLONE_NEWUSER | c.CLONE_NEWNET | c.CLONE_NEWIPC | c.CLONE_NEWUTS)
+    maps_of(pid)
+    return pid, paths
+
+
+def test_a_joined_user_namespace_owns_what_is_new(ended, pod):
+    pid, paths = pod
+    own = staged.inodes()
+    entry = staged.plan([("user", paths["user"]), ("network", paths["network"]), ("ipc", paths["ipc"]), "pid", "mount", "uts", "cgroup"])
+    run = staged.prepared(entry)
+    init = ended(staged.init(run, look))
+    seen = init.go()
+    user = staged.inode("user", pid)
+    assert seen["pid"] == 1 and seen["ns"]["user"] == user
+    assert seen["ns"]["network"] == staged.inode("network", pid) and seen["ns"]["ipc"] == staged.inode("ipc", pid)
+    for kind in ("pid", "mount", "uts", "cgroup"):
+        assert owner(run.pid, kind) == user and seen["ns"][kind] != own[kind], kind
+    assert seen["ns"]["time"] == own["time"] and staged.inodes() == own
+    assert seen["fds"] == []
+
+
+def test_a_user_namespace_and_one_that_it_does_not_own(ended, pod, held):
+    _pid, others = held(c.CLONE_NEWNET)
+    entry = staged.plan([("user", pod[1]["user"]), ("network", others["network"]), "mount"])
+    run = staged.prepared(entry)
+    seen = ended(staged.init(run, look)).go()
+    assert seen["ns"]["network"] == os.stat(others["network"]).st_ino and owner(run.pid, "mount") == staged.inode("user", pod[0])
+
+
+def test_a_new_user_namespace_beside_joined_ones(ended, held, pid_ns):
+    """The outer user namespace owns what is joined: from inside the new one that would be refused."""
+    _pid, paths = held(c.CLONE_NEWNET | c.CLONE_NEWUTS | c.CLONE_NEWNS | c.CLONE_NEWCGROUP)
+    joins = [(kind, paths[kind]) for kind in ("network", "uts", "mount", "cgroup")]
+    run = staged.prepared(staged.plan(["user", "ipc", ("pid", pid_ns), *joins], MAPPED))
+    init = ended(staged.init(run, look))
+    maps_of(run.pid)
+    seen = init.go()
+    for kind, path in (*joins, ("pid", pid_ns)):
+        assert seen["ns"][kind] == os.stat(path).st_ino, kind
+    assert owner(run.pid, "ipc") == seen["ns"]["user"] != staged.inode("user")
+
+
+def test_everything_of_another_container(ended):
+    first = staged.prepared(staged.plan(["user", "pid", "network", "mount", "ipc", "uts"], MAPPED))
+    ended(staged.init(first, lambda run: None))
+    maps_of(first.pid)
+    kinds = ("mount", "pid", "user", "ipc", "uts", "network")
+    joins = [(kind, "/proc/%d/ns/%s" % (first.pid, ns.FILES[kind])) for kind in kinds]
+    run = staged.prepared(staged.plan(joins))
+    seen = ended(staged.init(run, look)).go()
+    for kind, path in joins:
+        assert seen["ns"][kind] == os.stat(path).st_ino, kind
+    assert seen["pid"] == 2
+
+
+def test_a_pid_namespace_whose_init_is_gone(ended):
+    run = staged.prepared(staged.plan(["pid"]))
+    init = staged.init(run, lambda run: None)
+    path = os.open("/proc/%d/ns/pid" % run.pid, os.O_RDONLY)
+    init.end()
+    entry = staged.plan([("pid", "/proc/self/fd/%d" % path)])
+    with pytest.raises(StepFailure) as caught:
+        staged.init(staged.prepared(entry), lambda run: None)
+    assert caught.value.errno == errno.ENOMEM and caught.value.words.startswith("cannot make the container's first process")
+    os.close(path)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_a_path_that_changed_after_the_plan(held):
+    _pid, paths = held(c.CLONE_NEWNET | c.CLONE_NEWUTS)
+    entry = staged.plan([("network", paths["network"])])
+    entry["join"]["network"] = paths["uts"]
+    with pytest.raises(OSError, match="is a uts namespace") as caught:
+        staged.prepared(entry)
+    assert caught.value.pointer == "/linux/namespaces/0/path" and paths["uts"] in caught.value.words
+    entry["join"]["network"] = "/proc/1/nothing"
+    with pytest.raises(FileNotFoundError) as caught:
+        staged.prepared(entry)
+    assert caught.value.words == "namespace path: /proc/1/nothing: no such file or directory"
+
+
+def test_what_the_kernel_refuses_names_the_namespace(held):
+    """A process without rights in the owner of a network namespace."""
+    _pid, paths = held(c.CLONE_NEWNET)
+
+    def attempt():
+        fd = os.open(paths["network"], os.O_RDONLY)
+        os.setresgid(NOBODY, NOBODY, NOBODY)
+        os.setresuid(NOBODY, NOBODY, NOBODY)
+        entry = {"flags": c.CLONE_NEWUSER | c.CLONE_NEWNS, "pointers": {"network": "/linux/namespaces/7"}}
+        run = staged.Run(plans={"namespaces": entry}, fds={}, clone_flags=entry["flags"], cgroup_fd=-1, time_offsets=None)
+        run.fds["ns:network"] = fd
+        try:
+            ns.clone_init(run)
+        except StepFailure as e:
+            return [e.words, e.pointer, e.call, e.errno]
+
+    words, pointer, call, number = staged.apart(attempt)
+    assert words == "cannot join the network namespace: operation not permitted"
+    assert (pointer, call, number) == ("/linux/namespaces/7", "setns", errno.EPERM)
+
+
+def as_nobody(function):
+    """The result of a function in a process that is an ordinary user and may be dumped."""
+
+    def act():
+        os.setgroups([])
+        os.setresgid(NOBODY, NOBODY, NOBODY)
+        os.setresuid(NOBODY, NOBODY, NOBODY)
+        _syscalls.prctl(c.PR_SET_DUMPABLE, 1, 0, 0, 0)
+        return function()
+
+    return staged.apart(act)
+
+
+@pytest.mark.parametrize("offsets", [False, True])
+def test_rootless(offsets):
+    kinds = ("user", "pid", "network", "mount", "ipc", "uts", "cgroup", "time")
+
+    def attempt():
+        run = staged.prepared(staged.plan(kinds, MAPPED, NOBODY))
+        if offsets:
+            clocks.host_offsets({"boottime": [1000000, 0]}, run)
+        init = staged.init(run, look)
+        with open("/proc/%d/setgroups" % run.pid, "w") as file:
+            file.write("deny")
+        for name in ("uid_map", "gid_map"):
+            with open("/proc/%d/%s" % (run.pid, name), "w") as file:
+                file.write("0 %d 1" % NOBODY)
+        return [init.go(), {kind: owner(run.pid, kind) for kind in kinds[1:]}]
+
+    seen, owners = as_nobody(attempt)
+    own = staged.inodes()
+    assert seen["pid"] == 1 and not {kind for kind in kinds if seen["ns"][kind] == own[kind]}
+    assert owners == dict.fromkeys(kinds[1:], seen["ns"]["user"])
+
+
+def test_rootless_into_a_pod_of_the_same_user():
+    def attempt():
+        first = staged.prepared(staged.plan(["user", "network", "pid", "mount"], MAPPED, NOBODY))
+        living = staged.init(first, lambda run: None)
+        joins = [(kind, "/proc/%d/ns/%s" % (first.pid, ns.FILES[kind])) for kind in ("network", "pid", "user")]
+        run = staged.prepared(staged.plan([*joins, "mount"], None, NOBODY))
+        seen = staged.init(run, look).go()
+        assert living.go() is None
+        return [seen, staged.inodes(first.pid)]
+
+    seen, first = as_nobody(attempt)
+    assert {kind for kind in staged.KINDS if seen["ns"][kind] == first[kind]} >= {"network", "pid", "user"}
+    assert seen["ns"]["mount"] != first["mount"] and seen["pid"] == 2
+
+
+def test_into_a_pod_from_within_a_user_namespace():
+    """podman without root runs the runtime as root of a user namespace: from there one can't come back to the own pid namespace."""
+
+    def inside():
+        maps = []
+
+        def attempt():
+            first = staged.prepared(staged.plan(["pid", "mount"]))
+            living = staged.init(first, lambda run: None)
+            run = staged.prepared(staged.plan([("pid", "/proc/%d/ns/pid" % first.pid), "mount", "time"]))
+            clocks.host_offsets({"monotonic": [500000, 0]}, run)
+            seen = staged.init(run, look).go()
+            assert living.go() is None
+            return [seen, staged.inodes(), staged.inode("pid", first.pid), os.stat("/proc/self/ns/pid_for_children").st_ino]
+
+        one = staged.child(lambda: _syscalls.unshare(c.CLONE_NEWUSER), attempt)
+        one.go()
+        maps_of(one.pid, "0 0 65536")
+        maps += one.go()
+        one.end()
+        return maps
+
+    seen, own, pid, after = staged.apart(inside)
+    assert seen["pid"] == 2 and seen["ns"]["pid"] == pid and seen["ns"]["time"] != own["time"]
+    assert own["pid"] == after == staged.inode("pid") and own["time"] == staged.inode("time")
+
+
+def test_the_cgroup_namespace_shows_the_final_cgroup_as_root(ended):
+    def paths(run):
+        look(run)
+        return sorted(line.split(":", 2)[2] for line in open("/proc/self/cgroup").read().splitlines())
+
+    run = staged.prepared(staged.plan(["cgroup"]))
+    assert set(ended(staged.init(run, paths)).go()) == {"/"}
+
+
+def test_a_killed_go_between_leaves_an_error(held, monkeypatch):
+    _pid, paths = held(c.CLONE_NEWNET)
+    monkeypatch.setattr(ns, "_join_all", lambda *args: os.kill(os.getpid(), 9))
+    with pytest.raises(StepFailure) as caught:
+        staged.init(staged.prepared(staged.plan(["user", ("network", paths["network"])], MAPPED)), lambda run: None)
+    assert caught.value.errno == errno.ECHILD
+    assert os.waitpid(-1, os.WNOHANG) == (0, 0), "the holder lives, the go-between was waited for"
+
+
+def test_limits_get_a_hint():
+    def limit():
+        with open("/proc/sys/user/max_uts_namespaces", "w") as file:
+            file.write("0")
+        try:
+            ns.clone_init(staged.prepared(staged.plan(["uts"])))
+        except StepFailure as e:
+            return [e.errno, e.hint]
+
+    one = staged.child(lambda: _syscalls.unshare(c.CLONE_NEWUSER), limit)
+    one.go()
+    maps_of(one.pid, "0 0 65536")
+    number, hint = one.go()
+    one.end()
+    assert number == errno.ENOSPC and "max_*_namespaces" in hint
