@@ -1,0 +1,179 @@
+"""What test_finish and test_spawn share: a child that runs operations of the extension, and what it said and did.
+
+Nobody sleeps here: waiting means the end of a socket, of a pipe, or of a process.
+"""
+
+import os
+import platform
+import select
+import signal
+import socket
+import struct
+
+from pyrunc.linux import _syscalls, constants
+
+WATCHDOG_MS = 30000
+FIELDS = ("kind", "op", "detail", "errno", "extra", "call")
+NUMBERS = {
+    "x86_64": {"write": 1, "uname": 63, "execve": 59, "exit_group": 231, "chdir": 80, "mkdir": 83, "close_range": 436},
+    "aarch64": {"write": 64, "uname": 160, "execve": 221, "exit_group": 94, "chdir": 49, "close_range": 436},
+}[platform.machine()]
+ERRNO, KILL, ALLOW, NOTIFY = 0x00050000, 0x80000000, 0x7FFF0000, 0x7FC00000
+NEW_LISTENER = 8
+
+
+class Record:
+    def __init__(self, data):
+        values = struct.unpack(_syscalls.RECORD_FORMAT, data)
+        for name, value in zip(FIELDS, values, strict=True):
+            setattr(self, name, value)
+        self.kind = self.kind.decode()
+        self.op = _syscalls.OPS[self.op]
+        self.call = self.call.rstrip(b"\0").decode()
+
+    def __repr__(self):
+        return "Record(%s)" % ", ".join("%s=%r" % (n, getattr(self, n)) for n in FIELDS)
+
+
+def program(calls, action, default=ALLOW):
+    """A classic BPF program: `calls` get `action`, the others `default`."""
+    lines = [(0x20, 0, 0, 0)]  # the number of the call
+    lines += [(0x15, len(calls) - i, 0, NUMBERS[name]) for i, name in enumerate(calls)]
+    lines += [(0x06, 0, 0, default), (0x06, 0, 0, action)]
+    return b"".join(struct.pack("=HBBI", *line) for line in lines)
+
+
+def ready(fd, what="the child"):
+    poll = select.poll()
+    poll.register(fd, select.POLLIN | select.POLLHUP)
+    assert poll.poll(WATCHDOG_MS), "%s said nothing" % what
+
+
+def drain(fd):
+    """All bytes up to the end."""
+    data = b""
+    while True:
+        ready(fd)
+        piece = os.read(fd, 65536)
+        if not piece:
+            return data
+        data += piece
+
+
+class Tail:
+    """A child of clone3(flags) that calls prepare() and then finish(ops). stdout and stderr are pipes."""
+
+    def __init__(self, ops, flags=0, prepare=None, after=None, gate=False):
+        self.sock, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.out_fd, out = os.pipe()
+        self.err_fd, err = os.pipe()
+        self.gate_fd = self.result_fd = -1
+        inner = ()
+        if gate:
+            gate_r, self.gate_fd = os.pipe()
+            self.result_fd, result_w = os.pipe()
+            inner = (gate_r, result_w)
+        self.pid, self.pidfd = _syscalls.clone3(flags)
+        if self.pid == 0:
+            self._child(ops, theirs, out, err, inner, prepare, after)
+        theirs.close()
+        for fd in (out, err, *inner):
+            os.close(fd)
+
+    def _child(self, ops, theirs, out, err, inner, prepare, after):
+        try:
+            for fd in (self.sock.detach(), self.gate_fd, self.result_fd, self.out_fd, self.err_fd):
+                if fd >= 0:
+                    os.close(fd)
+            self.out_fd = self.err_fd = self.gate_fd = self.result_fd = -1
+            os.dup2(out, 1)
+            os.dup2(err, 2)
+            if prepare:
+                prepare()
+            ops = tuple(op if op != ("WAIT",) else ("WAIT", inner[0]) for op in ops)
+            _syscalls.finish(ops, theirs.fileno(), inner[1] if inner else -1)
+            if after:
+                after(inner[1] if inner else -1)
+        except BaseException as e:
+            os.write(2, repr(e).encode())
+        finally:
+            os._exit(99)
+
+    def __del__(self):
+        for fd in (self.out_fd, self.err_fd, self.gate_fd, self.result_fd):
+            if fd >= 0:
+                os.close(fd)
+
+    def record(self):
+        """The next record on the status socket; None at its end."""
+        ready(self.sock.fileno())
+        data = self.sock.recv(4096)
+        return Record(data) if data else None
+
+    def result(self):
+        ready(self.result_fd)
+        data = os.read(self.result_fd, 4096)
+        return Record(data) if data else None
+
+    def go(self):
+        os.write(self.gate_fd, b"0")
+
+    def status(self):
+        """Exit status; a signal as its negative."""
+        ready(self.pidfd)
+        _, status = os.waitpid(self.pid, 0)
+        os.close(self.pidfd)
+        return os.waitstatus_to_exitcode(status)
+
+    def output(self):
+        return drain(self.out_fd)
+
+    def errors(self):
+        return drain(self.err_fd)
+
+    def close_gate(self):
+        os.close(self.gate_fd)
+        self.gate_fd = -1
+
+    def end(self):
+        signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+        return self.status()
+
+
+def shows(ops, what="cat /proc/self/status", **kw):
+    """The operations, then a shell that shows something: its output as text."""
+    tail = Tail((*ops, ("FIND", "/bin/sh", None), ("EXEC", ("sh", "-c", what), ("PATH=/usr/bin:/bin",))), **kw)
+    record = tail.record()
+    text = tail.output().decode()
+    status = tail.status()
+    assert record is None, (record, tail.errors())
+    assert status == 0, (status, text, tail.errors())
+    return text
+
+
+def field(text, name):
+    """A line of /proc/PID/status."""
+    return next(line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith(name + ":"))
+
+
+def fails(ops, **kw):
+    """The record of the operation that fails; nothing else was said, and the exit status is 1."""
+    tail = Tail((*ops, ("EXEC", ("/bin/true",), ())), **kw)
+    record = tail.record()
+    assert record is not None and record.kind == "F", (record, tail.errors())
+    assert tail.status() == 1
+    assert tail.record() is None
+    return record
+
+
+def returns(ops, look, **kw):
+    """The operations without EXEC; then what look() says in the child (Python again)."""
+    tail = Tail(ops, after=lambda _fd: os.write(1, repr(look()).encode()), **kw)
+    text = tail.output()
+    assert tail.status() == 99
+    errors = tail.errors()
+    assert not errors, errors
+    return eval(text)
+
+
+NEWPID = constants.CLONE_NEWPID

@@ -1,0 +1,448 @@
+"""The system calls of the extension on the real kernel: each once as it should go, and once as it should not."""
+
+import errno
+import os
+import signal
+import struct
+
+import pytest
+from tail import NEWPID, Tail, returns
+
+from pyrunc.linux import _syscalls, constants
+
+pytestmark = pytest.mark.kernel
+
+
+def fails_with(number, call, function, *args, **kw):
+    with pytest.raises(OSError) as failed:
+        function(*args, **kw)
+    assert (failed.value.errno, failed.value.call) == (number, call)
+    assert failed.value.strerror == os.strerror(number)
+    return failed.value
+
+
+def inside(look, flags=constants.CLONE_NEWNS, prepare=None):
+    """look() in a child with a mount namespace of its own; what it returned."""
+
+    def apart():
+        if flags & constants.CLONE_NEWNS:
+            _syscalls.mount(None, "/", None, constants.MS_REC | constants.MS_PRIVATE, None)
+        if prepare:
+            prepare()
+
+    return returns((), look, flags=flags, prepare=apart)
+
+
+# --- clone3
+
+
+@pytest.mark.parametrize("name", ["NEWPID", "NEWNS", "NEWUTS", "NEWIPC", "NEWNET", "NEWCGROUP", "NEWUSER", "NEWTIME"])
+def test_clone3_makes_namespaces(name):
+    file = {"NEWNS": "mnt", "NEWTIME": "time"}.get(name, name[3:].lower())
+    theirs = returns((), lambda: os.readlink("/proc/self/ns/" + file), flags=getattr(constants, "CLONE_" + name))
+    assert theirs != os.readlink("/proc/self/ns/" + file)
+
+
+def test_clone3_goes_on_in_python_as_pid_1_with_six_namespaces():
+    flags = sum(getattr(constants, "CLONE_" + n) for n in ("NEWPID", "NEWNS", "NEWUTS", "NEWIPC", "NEWNET", "NEWCGROUP"))
+    assert returns((), lambda: (os.getpid(), os.getppid()), flags=flags) == (1, 0)
+
+
+def test_clone3_gives_a_pidfd_that_exec_closes():
+    pid, fd = _syscalls.clone3(0)
+    if pid == 0:
+        os._exit(3)
+    assert not os.get_inheritable(fd)
+    info = os.waitid(os.P_PIDFD, fd, os.WEXITED)
+    assert (info.si_pid, info.si_status) == (pid, 3)
+    os.close(fd)
+
+
+def test_clone3_exit_signal_cgroup_and_pid():
+    fails_with(errno.EBADF, "clone3", _syscalls.clone3, 0, cgroup_fd=999)
+    fails_with(errno.EINVAL, "clone3", _syscalls.clone3, constants.CLONE_NEWNS | constants.CLONE_FS)
+    assert returns((), lambda: _child_with_pid(77), flags=NEWPID) == 77
+
+
+def _child_with_pid(number):
+    pid, fd = _syscalls.clone3(0, exit_signal=signal.SIGCHLD, set_tid=number)
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    os.close(fd)
+    return pid
+
+
+def test_hooks_of_the_interpreter_run_around_clone3():
+    """os.register_at_fork can't be undone, so in a child."""
+
+    def look():
+        seen = []
+        os.register_at_fork(before=lambda: seen.append("before"), after_in_parent=lambda: seen.append("parent"))
+        pid, _fd = _syscalls.clone3(0)
+        if pid == 0:
+            os._exit(0)
+        os.waitpid(pid, 0)
+        return seen
+
+    assert returns((), look) == ["before", "parent"]
+
+
+# --- mounts
+
+
+def test_a_file_system_by_descriptors(tmp_path):
+    def look():
+        context = _syscalls.fsopen("tmpfs", constants.FSOPEN_CLOEXEC)
+        _syscalls.fsconfig(context, constants.FSCONFIG_SET_STRING, "size", "64k", 0)
+        _syscalls.fsconfig(context, constants.FSCONFIG_CMD_CREATE, None, None, 0)
+        fd = _syscalls.fsmount(context, constants.FSMOUNT_CLOEXEC, constants.MOUNT_ATTR_NOSUID)
+        _syscalls.move_mount(fd, "", constants.AT_FDCWD, str(tmp_path), constants.MOVE_MOUNT_F_EMPTY_PATH)
+        answer = [os.get_inheritable(fd), os.get_inheritable(context), _syscalls.fstatfs(fd)]
+        (tmp_path / "file").write_text("x" * 100)
+        root = _syscalls.statx(constants.AT_FDCWD, str(tmp_path), 0, constants.STATX_BASIC_STATS | constants.STATX_MNT_ID)
+        file = _syscalls.statx(constants.AT_FDCWD, str(tmp_path / "file"), 0, constants.STATX_BASIC_STATS | constants.STATX_MNT_ID)
+        copy = _syscalls.open_tree(constants.AT_FDCWD, str(tmp_path), constants.OPEN_TREE_CLONE | constants.OPEN_TREE_CLOEXEC)
+        _syscalls.mount_setattr(copy, "", constants.AT_EMPTY_PATH, constants.MOUNT_ATTR_RDONLY, 0, 0, -1)
+        answer += [_syscalls.fstatfs(copy)[1] & constants.ST_RDONLY, _syscalls.statfs(str(tmp_path))[1] & constants.ST_RDONLY]
+        picked = _syscalls.fspick(constants.AT_FDCWD, str(tmp_path), constants.FSPICK_CLOEXEC)
+        _syscalls.fsconfig(picked, constants.FSCONFIG_SET_FLAG, "ro", None, 0)
+        _syscalls.fsconfig(picked, constants.FSCONFIG_CMD_RECONFIGURE, None, None, 0)
+        answer += [_syscalls.statfs(str(tmp_path))[1] & constants.ST_RDONLY]
+        _syscalls.umount2(str(tmp_path), constants.MNT_DETACH)
+        return answer, root[10] & constants.STATX_ATTR_MOUNT_ROOT, file[10] & constants.STATX_ATTR_MOUNT_ROOT, root[9] == file[9], file[11]
+
+    answer, *rest = inside(look)
+    kind, flags = answer[2]
+    assert answer[:2] == [False, False]
+    assert kind == constants.TMPFS_MAGIC and flags & constants.ST_NOSUID
+    assert answer[3:] == [constants.ST_RDONLY, 0, constants.ST_RDONLY]
+    assert rest == [constants.STATX_ATTR_MOUNT_ROOT, 0, True, 100]
+    assert not (tmp_path / "file").exists()
+
+
+def test_mount_and_pivot_root(tmp_path):
+    def look():
+        _syscalls.mount("tmpfs", str(tmp_path), "tmpfs", constants.MS_NOSUID, "size=64k")
+        os.chdir(tmp_path)
+        _syscalls.pivot_root(".", ".")
+        _syscalls.umount2(".", constants.MNT_DETACH)
+        return os.listdir("/"), _syscalls.getcwd_raw()
+
+    assert inside(look) == ([], b"/")
+
+
+def test_an_idmapped_mount(tmp_path):
+    def user_namespace():
+        reader, writer = os.pipe()
+        pid, fd = _syscalls.clone3(constants.CLONE_NEWUSER)
+        if pid == 0:
+            os.close(writer)
+            os.read(reader, 1)
+            os._exit(0)
+        for name in ("uid_map", "gid_map"):
+            with open("/proc/%d/%s" % (pid, name), "w") as file:
+                file.write("0 1000 100\n")
+        fd = os.open("/proc/%d/ns/user" % pid, os.O_RDONLY)
+        os.close(writer)
+        os.waitpid(pid, 0)
+        return fd
+
+    def look():
+        _syscalls.mount("tmpfs", str(tmp_path), "tmpfs", 0, None)
+        (tmp_path / "file").write_text("")
+        copy = _syscalls.open_tree(constants.AT_FDCWD, str(tmp_path), constants.OPEN_TREE_CLONE)
+        _syscalls.mount_setattr(copy, "", constants.AT_EMPTY_PATH, constants.MOUNT_ATTR_IDMAP, 0, 0, user_namespace())
+        return os.stat("file", dir_fd=copy).st_uid
+
+    assert inside(look) == 1000
+
+
+def test_mount_calls_that_fail(tmp_path):
+    gone = str(tmp_path / "gone")
+    at = constants.AT_FDCWD
+    assert fails_with(errno.ENOENT, "mount", _syscalls.mount, None, gone, "tmpfs", 0, None).filename == gone
+    assert fails_with(errno.ENOENT, "umount2", _syscalls.umount2, gone, 0).filename == gone
+    fails_with(errno.ENOENT, "open_tree", _syscalls.open_tree, at, gone, 0)
+    fails_with(errno.ENODEV, "fsopen", _syscalls.fsopen, "nofs", 0)
+    fails_with(errno.EBADF, "fsconfig", _syscalls.fsconfig, 999, constants.FSCONFIG_CMD_CREATE, None, None, 0)
+    fails_with(errno.EBADF, "fsmount", _syscalls.fsmount, 999, 0, 0)
+    fails_with(errno.ENOENT, "fspick", _syscalls.fspick, at, gone, 0)
+    fails_with(errno.ENOENT, "move_mount", _syscalls.move_mount, at, gone, at, gone, 0)
+    fails_with(errno.ENOENT, "mount_setattr", _syscalls.mount_setattr, at, gone, 0, constants.MOUNT_ATTR_RDONLY, 0, 0, -1)
+    fails_with(errno.ENOENT, "pivot_root", _syscalls.pivot_root, gone, gone)
+    fails_with(errno.EBADF, "setns", _syscalls.setns, 999, 0)
+    fails_with(errno.EINVAL, "unshare", _syscalls.unshare, 1)
+
+
+# --- files
+
+
+def test_openat2_stays_in_the_root(tmp_path):
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/name").write_text("inside")
+    (tmp_path / "link").symlink_to("/etc/name")
+    root = os.open(tmp_path, os.O_PATH)
+    fd = _syscalls.openat2(root, "link", os.O_RDONLY | os.O_CLOEXEC, 0, constants.RESOLVE_IN_ROOT)
+    assert os.read(fd, 99) == b"inside"
+    os.close(fd)
+    failed = fails_with(errno.EXDEV, "openat2", _syscalls.openat2, root, "link", os.O_RDONLY, 0, constants.RESOLVE_BENEATH)
+    assert failed.filename == "link"
+    fails_with(errno.ELOOP, "openat2", _syscalls.openat2, root, "link", os.O_RDONLY, 0, constants.RESOLVE_NO_SYMLINKS)
+    os.close(root)
+
+
+def test_modes_owners_and_names(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("")
+    at = constants.AT_FDCWD
+    _syscalls.fchmodat2(at, str(file), 0o640, 0)
+    _syscalls.fchownat(at, str(file), 12, 4000000000, 0)
+    st = _syscalls.statx(at, str(file), 0, constants.STATX_BASIC_STATS)
+    assert (st[1] & 0o7777, st[2], st[3], st[4]) == (0o640, 12, 4000000000, file.stat().st_ino)
+    (tmp_path / "other").write_text("x")
+    _syscalls.renameat2(at, str(file), at, str(tmp_path / "other"), constants.RENAME_EXCHANGE)
+    assert file.read_text() == "x"
+    fails_with(errno.EEXIST, "renameat2", _syscalls.renameat2, at, str(file), at, str(tmp_path / "other"), constants.RENAME_NOREPLACE)
+    fd = os.open(file, os.O_PATH)
+    _syscalls.fchownat(fd, "", 0, 0, constants.AT_EMPTY_PATH)
+    os.close(fd)
+    assert file.stat().st_gid == 0
+    device = _syscalls.statx(at, "/dev/null", 0, constants.STATX_BASIC_STATS)
+    assert device[7:9] == (1, 3)
+
+
+def test_close_range():
+    def look():
+        os.dup2(0, 500)
+        _syscalls.close_range(500, 500, constants.CLOSE_RANGE_CLOEXEC)
+        marked = not os.get_inheritable(500)
+        _syscalls.close_range(500, 510, 0)
+        return marked, os.path.exists("/proc/self/fd/500")
+
+    assert returns((), look) == (True, False)
+    fails_with(errno.EINVAL, "close_range", _syscalls.close_range, 2, 1, 0)
+
+
+def test_getcwd_raw_tells_what_is_unreachable(tmp_path):
+    def look():
+        fd = os.open("/usr", os.O_RDONLY)
+        os.chroot(tmp_path)
+        os.fchdir(fd)
+        return _syscalls.getcwd_raw()
+
+    assert returns((), look) == b"(unreachable)/usr"
+
+
+def test_landlock(tmp_path):
+    try:
+        version = _syscalls.landlock_create_ruleset(None, constants.LANDLOCK_CREATE_RULESET_VERSION)
+    except OSError as e:
+        assert e.errno in (errno.ENOSYS, errno.EOPNOTSUPP) and e.call == "landlock_create_ruleset"
+        pytest.skip("this kernel has no Landlock")
+    assert version >= 1
+
+    def look():
+        rules = _syscalls.landlock_create_ruleset(struct.pack("=Q", 1 << 2), 0)  # reading files
+        fd = os.open(tmp_path, os.O_PATH)
+        _syscalls.landlock_add_rule(rules, constants.LANDLOCK_RULE_PATH_BENEATH, struct.pack("=Qi", 1 << 2, fd))
+        _syscalls.prctl(constants.PR_SET_NO_NEW_PRIVS, 1)
+        _syscalls.landlock_restrict_self(rules, 0)
+        open(tmp_path / "file").close()
+        try:
+            open("/etc/passwd").close()
+        except PermissionError:
+            return "refused"
+
+    (tmp_path / "file").write_text("")
+    assert returns((), look) == "refused"
+
+
+# --- process
+
+
+def test_capabilities():
+    assert _syscalls.capget(0) == _syscalls.capget(os.getpid())
+
+    def look():
+        _syscalls.capset(1, 3, 1)
+        return _syscalls.capget(0)
+
+    assert returns((), look) == (1, 3, 1)
+    fails_with(errno.ESRCH, "capget", _syscalls.capget, 0x7FFFFFFF)
+    fails_with(errno.EPERM, "capset", _syscalls.capset, (1 << 64) - 1, 0, 0)
+
+
+def test_prctl():
+    def look():
+        _syscalls.prctl(constants.PR_SET_NAME, b"other\0")
+        kill = constants.CAP_KILL
+        have = _syscalls.capget(0)
+        _syscalls.capset(have[0], have[1], 1 << kill)
+        _syscalls.prctl(constants.PR_CAP_AMBIENT, constants.PR_CAP_AMBIENT_RAISE, kill)
+        return open("/proc/self/comm").read().strip(), _syscalls.prctl(constants.PR_CAP_AMBIENT, constants.PR_CAP_AMBIENT_IS_SET, kill)
+
+    assert returns((), look) == ("other", 1)
+    fails_with(errno.EINVAL, "prctl", _syscalls.prctl, 99999)
+
+
+def test_prlimit():
+    def look():
+        old = _syscalls.prlimit(0, constants.RLIMIT_CORE, 0, 4096)
+        return old == _syscalls.prlimit(0, constants.RLIMIT_CORE, None, None), _syscalls.prlimit(0, constants.RLIMIT_CORE, None, None)
+
+    assert returns((), look, prepare=lambda: None)[1] == (0, 4096)
+    assert _syscalls.prlimit(0, constants.RLIMIT_AS, None, None)[1] == constants.RLIM_INFINITY
+    fails_with(errno.EINVAL, "prlimit64", _syscalls.prlimit, 0, constants.RLIMIT_CORE, 5, 4)
+
+
+def test_pidfd_getfd():
+    tail = Tail((("SYNC",),), prepare=lambda: os.dup2(os.open("/etc/hostname", os.O_RDONLY), 900))
+    assert tail.record().kind == "S"
+    fd = _syscalls.pidfd_getfd(tail.pidfd, 900, 0)
+    assert os.readlink("/proc/self/fd/%d" % fd) == "/etc/hostname" and not os.get_inheritable(fd)
+    os.close(fd)
+    fails_with(errno.EBADF, "pidfd_getfd", _syscalls.pidfd_getfd, tail.pidfd, 901, 0)
+    tail.end()
+
+
+def test_keyrings():
+    def look():
+        serial = _syscalls.join_session_keyring("_ses.pyrunc-test")
+        found = _syscalls.keyctl(constants.KEYCTL_GET_KEYRING_ID, constants.KEY_SPEC_SESSION_KEYRING, 0)
+        return serial == found, _syscalls.keyctl_describe(found).rpartition(b";")[2], _syscalls.join_session_keyring(None) > 0
+
+    assert returns((), look) == (True, b"_ses.pyrunc-test", True)
+    fails_with(errno.EOPNOTSUPP, "keyctl", _syscalls.keyctl, 9999)
+
+
+def test_scheduling():
+    def look():
+        _syscalls.sched_setattr(0, constants.SCHED_BATCH, 0, 5, 0, 0, 0, 0, 0, 0)
+        _syscalls.ioprio_set(constants.IOPRIO_WHO_PROCESS, 0, (constants.IOPRIO_CLASS_BE << constants.IOPRIO_CLASS_SHIFT) | 3)
+        got = _syscalls.sched_getattr(0)
+        return got[0], got[2], _syscalls.ioprio_get(constants.IOPRIO_WHO_PROCESS, 0) & 7
+
+    assert returns((), look) == (constants.SCHED_BATCH, 5, 3)
+    fails_with(errno.EINVAL, "sched_setattr", _syscalls.sched_setattr, 0, 99, 0, 0, 0, 0, 0, 0, 0, 0)
+    fails_with(errno.ESRCH, "sched_getattr", _syscalls.sched_getattr, 0x7FFFFFFF)
+    fails_with(errno.EINVAL, "ioprio_set", _syscalls.ioprio_set, 99, 0, 0)
+    fails_with(errno.EINVAL, "ioprio_get", _syscalls.ioprio_get, 99, 0)
+
+
+def test_memory_policy_and_personality():
+    def look():
+        _syscalls.set_mempolicy(constants.MPOL_BIND, b"\1" + bytes(7), 64)
+        mode, mask = _syscalls.get_mempolicy()
+        before = _syscalls.personality(constants.ADDR_NO_RANDOMIZE)
+        return mode, mask[:1], before, _syscalls.personality(0xFFFFFFFF)
+
+    assert returns((), look) == (constants.MPOL_BIND, b"\1", 0, constants.ADDR_NO_RANDOMIZE)
+    fails_with(errno.EINVAL, "set_mempolicy", _syscalls.set_mempolicy, 99, None, 0)
+    with pytest.raises(ValueError):
+        _syscalls.set_mempolicy(constants.MPOL_BIND, b"\1", 64)
+
+
+def test_names_of_the_machine():
+    def look():
+        _syscalls.sethostname("host-name")
+        _syscalls.setdomainname("domain.name")
+        return os.uname().nodename, open("/proc/sys/kernel/domainname").read().strip()
+
+    assert returns((), look, flags=constants.CLONE_NEWUTS) == ("host-name", "domain.name")
+    fails_with(errno.EINVAL, "sethostname", _syscalls.sethostname, "x" * 65)
+    fails_with(errno.EINVAL, "setdomainname", _syscalls.setdomainname, "x" * 65)
+
+
+def test_execveat():
+    fd = os.open("/bin/cat", os.O_RDONLY | os.O_CLOEXEC)
+    args = ("name", "/proc/self/cmdline", "/proc/self/environ")
+    tail = Tail((), after=lambda _fd: _syscalls.execveat(fd, "", args, ["A=b"], constants.AT_EMPTY_PATH))
+    os.close(fd)
+    assert tail.output() == b"name\0/proc/self/cmdline\0/proc/self/environ\0A=b\0"
+    assert tail.status() == 0
+    failed = fails_with(errno.ENOENT, "execveat", _syscalls.execveat, constants.AT_FDCWD, "/nowhere", ("x",), (), 0)
+    assert failed.filename == "/nowhere"
+
+
+def test_reset_signals():
+    def look():
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        signal.signal(signal.SIGUSR1, lambda *_: None)
+        signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))
+        _syscalls.reset_signals()
+        lines = open("/proc/self/status").read().splitlines()
+        return [line.split()[1] for line in lines if line[:6] in ("SigBlk", "SigIgn", "SigCgt")]
+
+    assert returns((), look) == ["0" * 16] * 3
+
+
+def test_wipe_environ():
+    def look():
+        _syscalls.wipe_environ()
+        return open("/proc/self/environ", "rb").read().strip(b"\0"), open("/proc/self/cmdline", "rb").read().strip(b"\0")
+
+    assert open("/proc/self/environ", "rb").read().strip(b"\0")
+    assert returns((), look) == (b"", b"")
+
+
+# --- seccomp and bpf
+
+
+def test_seccomp_questions():
+    assert _syscalls.seccomp_action_avail(constants.SECCOMP_RET_ERRNO) is True
+    assert _syscalls.seccomp_action_avail(0x12340000) is False
+    assert len(_syscalls.seccomp_get_notif_sizes()) == 3
+    fails_with(errno.EINVAL, "seccomp", _syscalls.seccomp, 99, 0, None)
+    with pytest.raises(ValueError):
+        _syscalls.seccomp(constants.SECCOMP_SET_MODE_FILTER, 0, b"no program")
+
+
+def test_seccomp_filter():
+    def look():
+        allow = struct.pack("=HBBI", constants.BPF_RET | constants.BPF_K, 0, 0, constants.SECCOMP_RET_ALLOW)
+        _syscalls.prctl(constants.PR_SET_NO_NEW_PRIVS, 1)
+        listener = _syscalls.seccomp(constants.SECCOMP_SET_MODE_FILTER, constants.SECCOMP_FILTER_FLAG_NEW_LISTENER, allow)
+        return _syscalls.prctl(constants.PR_GET_SECCOMP), os.get_inheritable(listener)
+
+    assert returns((), look) == (2, False)
+
+
+ALLOW_ALL = struct.pack("=BBhi", 0xB7, 0, 0, 1) + struct.pack("=BBhi", 0x95, 0, 0, 0)  # r0 = 1; exit
+
+
+def test_device_programs():
+    device = constants.BPF_PROG_TYPE_CGROUP_DEVICE
+    fd = _syscalls.bpf_prog_load(device, ALLOW_ALL, "GPL", "allow", 0)
+    assert os.readlink("/proc/self/fd/%d" % fd) == "anon_inode:bpf-prog"
+    fails_with(errno.EBADF, "bpf", _syscalls.bpf_prog_attach, 999, fd, constants.BPF_CGROUP_DEVICE, constants.BPF_F_ALLOW_MULTI)
+    fails_with(errno.EBADF, "bpf", _syscalls.bpf_prog_detach, 999, fd, constants.BPF_CGROUP_DEVICE)
+    fails_with(errno.EBADF, "bpf", _syscalls.bpf_prog_query, 999, constants.BPF_CGROUP_DEVICE, 0)
+    fails_with(errno.ENOENT, "bpf", _syscalls.bpf_prog_get_fd_by_id, 0x7FFFFFFF)
+    os.close(fd)
+    failed = fails_with(errno.EINVAL, "bpf", _syscalls.bpf_prog_load, device, ALLOW_ALL[:8], "GPL", "x", 65536)
+    assert failed.log
+
+
+def test_device_programs_of_a_cgroup():
+    root = next((p for p in ("/sys/fs/cgroup", "/sys/fs/cgroup/unified") if _syscalls.statfs(p)[0] == constants.CGROUP2_SUPER_MAGIC), None)
+    if root is None:
+        pytest.skip("this machine has no cgroup v2 mounted")
+    path = "%s/pt%d-bpf" % (root, os.getpid())
+    os.mkdir(path)
+    try:
+        group = os.open(path, os.O_DIRECTORY)
+        kind = constants.BPF_CGROUP_DEVICE
+        first, second = (_syscalls.bpf_prog_load(constants.BPF_PROG_TYPE_CGROUP_DEVICE, ALLOW_ALL, "GPL", "allow", 0) for _ in range(2))
+        _syscalls.bpf_prog_attach(group, first, kind, constants.BPF_F_ALLOW_MULTI)
+        before = _syscalls.bpf_prog_query(group, kind, 0)
+        _syscalls.bpf_prog_attach(group, second, kind, constants.BPF_F_ALLOW_MULTI | constants.BPF_F_REPLACE, replace_fd=first)
+        after = _syscalls.bpf_prog_query(group, kind, 0)
+        assert len(before) == len(after) == 1 and before != after
+        again = _syscalls.bpf_prog_get_fd_by_id(after[0])
+        _syscalls.bpf_prog_detach(group, again, kind)
+        assert _syscalls.bpf_prog_query(group, kind, 0) == []
+        for fd in (group, first, second, again):
+            os.close(fd)
+    finally:
+        os.rmdir(path)

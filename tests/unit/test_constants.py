@@ -1,0 +1,50 @@
+"""constants.py against the headers of the machine: a number that was mistyped is a hole that no other test sees."""
+
+import shutil
+import subprocess
+
+import pytest
+
+from pyrunc.linux import caps, constants
+
+HEADERS = """sched.h linux/sched.h fcntl.h sys/mount.h linux/mount.h sys/stat.h linux/stat.h sys/statvfs.h linux/openat2.h unistd.h
+sys/file.h sys/mman.h linux/memfd.h linux/close_range.h linux/magic.h sys/prctl.h linux/prctl.h linux/securebits.h linux/keyctl.h
+linux/seccomp.h linux/audit.h linux/bpf.h linux/filter.h linux/ioprio.h linux/mempolicy.h sys/personality.h sys/resource.h sys/ioctl.h
+asm/termbits.h linux/nsfs.h net/if.h signal.h sys/wait.h sys/socket.h poll.h sys/epoll.h sys/timerfd.h sys/signalfd.h sys/eventfd.h
+sys/inotify.h linux/landlock.h linux/capability.h""".split()
+WORD = 1 << 32
+
+
+def _names():
+    return [n for n in vars(constants) if n.isupper() or n.startswith(("MOUNT_ATTR", "O_"))]
+
+
+def test_plain_ints_by_kernel_names():
+    for name in _names():
+        assert type(getattr(constants, name)) is int, name
+
+
+def test_they_are_what_the_headers_say(tmp_path):
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("this machine has no C compiler")
+    lines = ["#define _GNU_SOURCE", "#include <stdio.h>"] + ["#include <%s>" % h for h in HEADERS]
+    lines.append("int main(void) {")
+    for name in _names():  # not all are macros, and older headers lack some: what cannot be compared is said by its absence
+        lines.append("#ifdef %s" % name)
+        lines.append('printf("%s %%lld\\n", (long long)(%s));' % (name, name))
+        lines.append("#endif")
+    lines.append("return 0; }")
+    (tmp_path / "all.c").write_text("\n".join(lines))
+    subprocess.run([compiler, "-w", "-o", tmp_path / "all", tmp_path / "all.c"], check=True, capture_output=True)
+    text = subprocess.run([tmp_path / "all"], check=True, capture_output=True, text=True).stdout
+    found = dict(line.split() for line in text.splitlines())
+    wrong = {n: (getattr(constants, n), int(v)) for n, v in found.items() if getattr(constants, n) % WORD != int(v) % WORD}
+    wrong.pop("RLIM_INFINITY", None)
+    assert not wrong
+    assert len(found) > 300
+
+
+def test_capabilities_are_those_of_caps():
+    assert {n: getattr(constants, n) for n in caps.NAMES} == caps.NUMBERS
+    assert constants.CAP_LAST_CAP == len(caps.NAMES) - 1

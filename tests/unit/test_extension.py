@@ -1,0 +1,157 @@
+"""The face of the extension: what it exports, how it takes arguments, and what its errors carry. No root needed."""
+
+import errno
+import os
+import struct
+import subprocess
+
+import pytest
+
+from pyrunc.linux import _syscalls
+
+# Names that others build on; each has a sentence of help that begins with its signature.
+FUNCTIONS = """bpf_prog_attach bpf_prog_detach bpf_prog_get_fd_by_id bpf_prog_load bpf_prog_query capget capset clone3 close_range
+execveat fchmodat2 fchownat finish fsconfig fsmount fsopen fspick fstatfs get_mempolicy getcwd_raw ioprio_get ioprio_set
+join_session_keyring keyctl keyctl_describe landlock_add_rule landlock_create_ruleset landlock_restrict_self mount mount_setattr
+move_mount open_tree openat2 personality pidfd_getfd pivot_root prctl prlimit renameat2 reset_signals sched_getattr sched_setattr
+seccomp seccomp_action_avail seccomp_get_notif_sizes set_mempolicy setdomainname sethostname setns spawn statfs statx umount2 unshare
+wipe_environ""".split()
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_function_is_there_and_says_how_it_is_called(name):
+    assert getattr(_syscalls, name).__doc__.startswith(name + "(")
+
+
+def test_nothing_else_is_exported():
+    public = [n for n in dir(_syscalls) if not n.startswith("__")]
+    assert sorted(public) == sorted([*FUNCTIONS, "OPS", "RECORD_FORMAT", "RECORD_SIZE"])
+
+
+def test_the_record():
+    assert struct.calcsize(_syscalls.RECORD_FORMAT) == _syscalls.RECORD_SIZE == 28
+    assert _syscalls.OPS[:3] == ("FILTER", "BOUND", "IDS")
+    assert len(set(_syscalls.OPS)) == len(_syscalls.OPS) < 256
+
+
+def test_the_engine_reads_the_same_record():
+    from pyrunc.engine import handshake
+
+    assert (handshake.RECORD, handshake.RECORD_SIZE) == (_syscalls.RECORD_FORMAT, _syscalls.RECORD_SIZE)
+
+
+def test_it_is_built_for_the_limited_interface():
+    assert _syscalls.__file__.endswith(".abi3.so")
+    symbols = subprocess.run(["nm", "-D", "--defined-only", _syscalls.__file__], capture_output=True, text=True, check=True).stdout
+    assert [line.split()[2] for line in symbols.splitlines()] == ["PyInit__syscalls"]
+
+
+@pytest.mark.parametrize("path", ["/nowhere", b"/nowhere", "/\udcff\udc80", b"/\xff\x80"])
+def test_errors_carry_call_and_path(path):
+    with pytest.raises(FileNotFoundError) as failed:
+        _syscalls.statfs(path)
+    e = failed.value
+    assert (e.errno, e.strerror, e.call) == (errno.ENOENT, os.strerror(errno.ENOENT), "statfs")
+    assert e.filename == os.fsdecode(path)
+
+
+def test_errors_without_a_path():
+    with pytest.raises(OSError) as failed:
+        _syscalls.fstatfs(-1)
+    assert (failed.value.errno, failed.value.call, failed.value.filename) == (errno.EBADF, "fstatfs", None)
+
+
+@pytest.mark.parametrize("path", ["a\0b", b"a\0b"])
+def test_a_nul_in_a_path_is_refused(path):
+    with pytest.raises(ValueError):
+        _syscalls.statfs(path)
+    with pytest.raises(ValueError):
+        _syscalls.mount(None, "/nowhere", path, 0, None)
+
+
+def test_arguments_of_the_wrong_type():
+    for call in (
+        lambda: _syscalls.statfs(3.5),
+        lambda: _syscalls.mount("a", None, "b", 0, None),
+        lambda: _syscalls.fsconfig(3, 0, 4, None, 0),
+        lambda: _syscalls.setns("x", 0),
+        lambda: _syscalls.prctl(1, "text"),
+        lambda: _syscalls.clone3(),
+        lambda: _syscalls.clone3(0, nowhere=1),
+        lambda: _syscalls.prlimit(0, 0, 1, None),
+        lambda: _syscalls.finish(3, -1),
+    ):
+        with pytest.raises(TypeError):
+            call()
+
+
+@pytest.mark.parametrize("value", [-1, 1 << 64])
+def test_limits_out_of_range(value):
+    with pytest.raises(OverflowError):
+        _syscalls.prlimit(0, 4, value, value)
+
+
+EXEC = ("EXEC", ("x",), ())
+
+
+@pytest.mark.parametrize(
+    "op",
+    [
+        "NNP",
+        (),
+        (1,),
+        ("NOTHING",),
+        ("nnp",),
+        ("CLONE",),
+        ("NNP", 1),
+        ("UMASK",),
+        ("UMASK", "22"),
+        ("FILTER", b"", 0),
+        ("FILTER", b"1234567", 0),
+        ("FILTER", bytes(8 * 0x10000), 0),
+        ("FILTER", "text", 0),
+        ("IDS", -1, 0, None),
+        ("IDS", 1 << 32, 0, None),
+        ("IDS", 0, 0, b"123"),
+        ("IDS", 0, 0, [1]),
+        ("CHDIR", "a\0b"),
+        ("CHDIR", None),
+        ("FIND", None, None),
+        ("EXEC", (), ()),
+        ("EXEC", ("a\0b",), ()),
+        ("EXEC", ("a",), ("B=\0",)),
+        ("EXEC", ("a",), (1,)),
+        ("EXEC", ("a",), None),
+        ("CLOSE", -1),
+        ("CLOSE", 1 << 40),
+        ("MEMPOLICY", 0, b"", 64),
+        ("WAIT", 1 << 64),
+        ("EXEC", ("a\udfff",), ()),
+    ],
+)
+def test_operations_are_checked_before_the_first_is_carried_out(op):
+    """The umask would be seen here if anything had been run."""
+    before = os.umask(0o022)
+    try:
+        with pytest.raises((TypeError, ValueError, OverflowError)):
+            _syscalls.finish((("UMASK", 0o777), op), -1)
+        assert os.umask(0o022) == 0o022
+    finally:
+        os.umask(before)
+
+
+def test_finish_comes_back_and_takes_lists_too():
+    before = os.umask(0o022)
+    try:
+        assert _syscalls.finish([("UMASK", 0o011)], -1) is None
+        assert os.umask(0o022) == 0o011
+        assert _syscalls.finish((), -1, result_fd=-1) is None
+    finally:
+        os.umask(before)
+
+
+def test_a_large_environment_is_copied():
+    """More than one block of memory, one string larger than a block."""
+    env = ["V%d=%s" % (i, "x" * 1000) for i in range(500)] + ["B=" + "y" * 300000]
+    with pytest.raises(ValueError):
+        _syscalls.finish((("UMASK", 0o022), ("EXEC", ("a",), env), ("EXEC", (), ())), -1)
