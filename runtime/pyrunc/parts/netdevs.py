@@ -1,8 +1,8 @@
 """/linux/netDevices (config-linux.md#network-devices): devices of the runtime's network namespace that move into the container's.
 
-One rule: a device is renamed and moved in one request, so nobody ever sees it in the container under its host name, or the reverse. It
-comes down on the way; its permanent addresses of universe scope are given back to it. Moved devices return to the host when the
-namespace dies; that is the kernel's doing and not undone here.
+One rule: a device is renamed and moved in one request, which the kernel carries out under one lock, so nobody sees it in the container
+under its host name, or the reverse. It comes down on the way; its permanent addresses of universe scope are given back to it. Moved
+devices return to the host when the namespace dies; that is the kernel's doing and not undone here.
 """
 
 import posix
@@ -92,19 +92,35 @@ def _text(e, name):
 def _move(outer, inner, net_fd, host_name, name):
     index, _name, flags = outer.link(host_name)
     addresses = outer.addresses(index)  # before it goes down: that drops those of IPv6
-    there = {link[0] for link in inner.links()} if "%" in name else ()
+    there = inner.links()
+    if any(link[1] == name for link in there):
+        raise _taken()  # asked before: the kernel moves first and renames then, and a failed rename leaves the device over there
     if flags & netlink.IFF_UP:
         outer.set_up(index, False)
     try:
         outer.move(index, net_fd, name)
     except OSError:
-        if flags & netlink.IFF_UP:  # it stays with the host: as it was
-            outer.set_up(index, True)
-            _give_back(outer, index, addresses)
+        if flags & netlink.IFF_UP:
+            _restore(outer, index, addresses)
         raise
-    index = _found(inner, name, there)
+    index = _found(inner, name, {link[0] for link in there})
     _give_back(inner, index, addresses)
     inner.set_up(index, True)
+
+
+def _taken():
+    e = OSError(EEXIST, posix.strerror(EEXIST))
+    e.call = "RTM_NEWLINK"
+    return e
+
+
+def _restore(outer, index, addresses):
+    """A device that stays with the host is as it was; the error that is on its way matters more than one from here."""
+    try:
+        outer.set_up(index, True)
+        _give_back(outer, index, addresses)
+    except OSError:
+        return
 
 
 def _found(inner, name, there):
