@@ -28,13 +28,14 @@ class Podman:
 
     def __init__(self, world, runtime, layer):
         self.world, self.runtime = world, runtime
+        # podman's manual says runtime_supports_nocgroups, the program itself reads the key without the s
         names = json.dumps(["crun", "runc", "kata", "runsc", "youki", "krun", os.path.basename(runtime)])
         world.write(f"{BASE}/containers.conf", f"""\
 [engine]
 lock_type = "file"
 events_logger = "file"
 runtime_supports_json = {names}
-runtime_supports_nocgroups = {names}
+runtime_supports_nocgroup = {names}
 [network]
 firewall_driver = "iptables"
 """)

@@ -5,6 +5,7 @@ Its one rule: nothing is ended but what it started, and always by process id.
 """
 
 import os
+import re
 import select
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import uuid
 
 HOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "holder.py")
 BASE = "/run/contracts"
+CONTAINER_ID = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9_+.-]*")  # other names in a state root are the runtime's own
 CGROUP_ROOT = "/sys/fs/cgroup"
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -266,7 +268,7 @@ class Sandbox:
         for path in self.listing(f"{BASE}/docker-run"):
             if "/runtime-" in path:
                 roots += self.listing(path)
-        return [path for root in roots for path in self.listing(root) if not os.path.basename(path).startswith(".")]
+        return [path for root in roots for path in self.listing(root) if CONTAINER_ID.fullmatch(os.path.basename(path))]
 
     def leftovers(self):
         """Everything that a finished container must not leave, as lines of text."""
