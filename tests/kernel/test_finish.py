@@ -9,9 +9,9 @@ import stat
 import struct
 
 import pytest
-from tail import ALLOW, ERRNO, KILL, NEW_LISTENER, NEWPID, NOTIFY, NUMBERS, Tail, fails, field, program, ready, returns, shows
 
 from pyrunc.linux import _syscalls, constants
+from tail import ALLOW, ERRNO, KILL, NEW_LISTENER, NEWPID, NOTIFY, NUMBERS, Tail, fails, field, program, ready, returns, shows
 
 pytestmark = pytest.mark.kernel
 
@@ -70,7 +70,10 @@ def test_exec_that_fails_after_the_gate_says_so_on_result_and_stderr():
     assert tail.status() == 1
 
 
-@pytest.mark.parametrize("content, number", [(b"no program", errno.ENOEXEC), (b"#!/nowhere\n", errno.ENOENT), (b"#!/proc/self/exe\n", None)])
+SCRIPTS = [(b"no program", errno.ENOEXEC), (b"#!/nowhere\n", errno.ENOENT), (b"#!/proc/self/exe\n", None)]
+
+
+@pytest.mark.parametrize("content, number", SCRIPTS)
 def test_files_that_no_kernel_executes(tmp_path, content, number):
     path = tmp_path / "file"
     path.write_bytes(content)
@@ -334,7 +337,8 @@ def test_ids_groups_and_all_five_sets():
 def test_sets_before_execve():
     chown, kill = 1 << constants.CAP_CHOWN, 1 << constants.CAP_KILL
     ops = (("IDS", 1234, 1234, b""), ("CAPS", chown, chown | kill, kill, 0))
-    got = returns(ops, lambda: (_syscalls.capget(0), _syscalls.prctl(constants.PR_GET_KEEPCAPS), _syscalls.prctl(constants.PR_GET_DUMPABLE)))
+    flags = constants.PR_GET_KEEPCAPS, constants.PR_GET_DUMPABLE
+    got = returns(ops, lambda: (_syscalls.capget(0), *(_syscalls.prctl(flag) for flag in flags)))
     assert got == ((chown, chown | kill, kill), 0, 0)
 
 
@@ -605,7 +609,8 @@ def test_stdio_that_is_closed():
 
 def test_session_and_terminal():
     master, slave = os.openpty()
-    tail = Tail((("SESSION", slave), ("STDIO", slave, slave, slave), ("FIND", "/bin/sh", None), ("EXEC", ("sh", "-c", "tty; ps -o sid=,pid= -p $$"), ())))
+    show = ("FIND", "/bin/sh", None), ("EXEC", ("sh", "-c", "tty; ps -o sid=,pid= -p $$"), ())
+    tail = Tail((("SESSION", slave), ("STDIO", slave, slave, slave), *show))
     os.close(slave)
     assert tail.record() is None
     text = b""
@@ -633,7 +638,8 @@ def test_write(tmp_path):
     (tmp_path / "out").symlink_to("/etc/hostname")
     fd = os.open(tmp_path, os.O_PATH)
     assert returns((("WRITE", fd, "sub/file", b"abc"),), lambda: open(tmp_path / "sub/file").read()) == "abc."
-    for path, number in (("link", errno.ELOOP), ("out", errno.ELOOP), ("../x", errno.EXDEV), ("nowhere", errno.ENOENT), ("/etc/hostname", errno.EXDEV)):
+    refused = {"link": errno.ELOOP, "out": errno.ELOOP, "../x": errno.EXDEV, "nowhere": errno.ENOENT, "/etc/hostname": errno.EXDEV}
+    for path, number in refused.items():
         record = fails((("WRITE", fd, path, b"x"),))
         assert (record.op, record.errno, record.call) == ("WRITE", number, "openat2"), path
     os.close(fd)
@@ -652,7 +658,8 @@ def test_keyring():
 
 
 def test_personality():
-    assert returns((("PERSONALITY", constants.ADDR_NO_RANDOMIZE),), lambda: _syscalls.personality(0xFFFFFFFF)) == constants.ADDR_NO_RANDOMIZE
+    flag = constants.ADDR_NO_RANDOMIZE
+    assert returns((("PERSONALITY", flag),), lambda: _syscalls.personality(0xFFFFFFFF)) == flag
 
 
 def test_mempolicy():

@@ -7,9 +7,9 @@ import signal
 import socket
 
 import pytest
-from tail import NEWPID, Record, Tail, drain, ready
 
 from pyrunc.linux import _syscalls, constants
+from tail import NEWPID, Record, Tail, drain, ready
 
 pytestmark = pytest.mark.kernel
 
@@ -81,7 +81,8 @@ def test_it_is_born_inside_and_its_status_is_ours(container):
 
 
 def test_namespaces_one_by_one(container):
-    fds = [(os.open("/proc/%d/ns/%s" % (container.pid, n), os.O_RDONLY), t) for n, t in (("uts", constants.CLONE_NEWUTS), ("mnt", constants.CLONE_NEWNS))]
+    kinds = {"uts": constants.CLONE_NEWUTS, "mnt": constants.CLONE_NEWNS}
+    fds = [(os.open("/proc/%d/ns/%s" % (container.pid, name), os.O_RDONLY), kind) for name, kind in kinds.items()]
     text, _ = runs(tuple(fds), "hostname; readlink /proc/self/ns/mnt /proc/self/ns/pid || ls -d /proc/1")
     for fd, _type in fds:
         os.close(fd)

@@ -6,9 +6,9 @@ import signal
 import struct
 
 import pytest
-from tail import NEWPID, Tail, returns
 
 from pyrunc.linux import _syscalls, constants
+from tail import NEWPID, Tail, returns
 
 pytestmark = pytest.mark.kernel
 

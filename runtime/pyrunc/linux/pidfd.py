@@ -4,11 +4,10 @@ Open, compare the start time, then signal through the descriptor: whatever the k
 hit. "Gone" is an answer here (-1, False, 0), not an error; everything else that the kernel says is an OSError with its call.
 """
 
-import posix
-from fcntl import ioctl
-
 import _signal
+import posix
 from _struct import pack_into, unpack_from
+from fcntl import ioctl
 
 ENOENT, ESRCH = 2, 3
 PIDFD_GET_INFO = 0xC040FF0B  # _IOWR(0xff, 11, struct pidfd_info), 64 bytes, Linux 6.13
