@@ -15,8 +15,8 @@ def test_hello(buildah):
 
 @pytest.mark.parametrize("status", [1, 7])
 def test_exit_status(buildah, status):
-    result = buildah.build(f"RUN exit {status}")
-    assert result.status == status and f"exit status {status}" in result.err, result
+    result = buildah.build(f"RUN echo before; exit {status}")
+    assert result.status == status and f"exit status {status}" in result.err and "before" in result.out, result
 
 
 def test_command_that_cannot_run(buildah):

@@ -42,13 +42,14 @@ def test_exit_status(docker, status):
     (127, "/no/such/file"), (127, "nosuch"), (126, "/etc/passwd"), (126, "/tmp"),
 ], ids=["missing path", "not in PATH", "not executable", "a directory"])
 def test_command_that_cannot_run(docker, status, command):
-    docker.run(IMAGE, command).exits(status)
+    result = docker.run(IMAGE, command).exits(status)
+    assert f'exec: "{command}"' in result.err and "unable to retrieve OCI runtime error" not in result.err, result
 
 
 def test_any_other_failure(docker):
     """125: the runtime refuses, and not for want of the command."""
     result = docker.run("--sysctl=net.ipv4.ip_default_ttl=nonsense", IMAGE, "true").exits(125)
-    assert "sysctl" in result.err or "ip_default_ttl" in result.err, result
+    assert "ip_default_ttl" in result.err, result
 
 
 def test_killed(docker):

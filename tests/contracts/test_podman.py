@@ -50,7 +50,7 @@ def test_exit_status(podman, status):
 ], ids=["missing path", "not in PATH", "not executable", "a directory"])
 def test_command_that_cannot_run(podman, status, command):
     result = podman.run(IMAGE, command).exits(status)
-    assert result.out == ""
+    assert result.out == "" and f'exec: "{command}"' in result.err, result
 
 
 def test_error_text_without_json(podman, world):
