@@ -73,7 +73,7 @@ def _readonly(root_fd, path):
 def init_mask(entry, run):
     """Init side, after the read-only paths. A directory gets an empty read-only tmpfs, one for all; anything else the null device,
     read-only. Uses run.root_fd. StepFailure; undone with the mount namespace."""
-    covers = {"dir": None, "null": None}
+    covers = {"dir": None, "null": None, "hidden": None}
     try:
         for path, pointer in entry["masked"]:
             try:
@@ -125,7 +125,7 @@ def _directory_cover(covers, label):
 def _null_cover(root_fd, covers):
     """-> detached mount of a null device."""
     if covers["null"] is None:
-        covers["null"] = _null(root_fd)
+        covers["null"] = _null(root_fd, covers)
     tree = mount.clone_fd(covers["null"])
     try:
         mount.setattr(tree, COVER, 0)
@@ -135,8 +135,9 @@ def _null_cover(root_fd, covers):
     return tree
 
 
-def _null(root_fd):
-    """-> O_PATH fd of a proven null device: the container's, or one that is made on a file system that nobody else sees."""
+def _null(root_fd, covers):
+    """-> O_PATH fd of a proven null device: the container's, or one that is made on a file system that nobody else sees (which Linux
+    can clone from since 6.15; before, that is a failure)."""
     try:
         fd = paths.resolve(root_fd, "/dev/null", posix.O_PATH | posix.O_NOFOLLOW)
     except OSError as e:
@@ -146,15 +147,13 @@ def _null(root_fd):
         if _is_null(fd):
             return fd
         posix.close(fd)
-    hidden = mount.new("tmpfs", "tmpfs", 0, 0)
+    hidden = covers["hidden"] = mount.new("tmpfs", "tmpfs", 0, 0)  # lives as long as its descriptor
     try:
         fs.mknod("null", c.S_IFCHR | 0o666, posix.makedev(*NULL), dir_fd=hidden)
         fd = fs.open("null", posix.O_PATH | posix.O_NOFOLLOW, dir_fd=hidden)
     except OSError as e:
         e.words = "the container's /dev/null is not the null device, and none can be made here: %s" % errno_text(e.errno)
         raise
-    finally:
-        posix.close(hidden)
     if not _is_null(fd):
         posix.close(fd)
         raise fs.failure(errno.ENODEV, "mknodat", "null")

@@ -1,0 +1,170 @@
+"""parts/devices on a real kernel: the nodes and links of /dev."""
+
+import os
+import stat
+
+import pytest
+
+from mounting import DEV, OUTER, PROC, bind, tmpfs
+from pyrunc.errors import StepFailure
+from pyrunc.linux import _syscalls
+from pyrunc.linux import constants as c
+
+pytestmark = pytest.mark.kernel
+
+NODES = {
+    "full": "c 1:7 666 0:0", "null": "c 1:3 666 0:0", "random": "c 1:8 666 0:0", "tty": "c 5:0 666 0:0", "urandom": "c 1:9 666 0:0",
+    "zero": "c 1:5 666 0:0",
+}  # fmt: skip
+LINKS = {"fd": "-> /proc/self/fd", "stdin": "-> /proc/self/fd/0", "stdout": "-> /proc/self/fd/1", "stderr": "-> /proc/self/fd/2", "ptmx": "-> pts/ptmx"}
+if os.path.exists("/proc/kcore"):
+    LINKS["core"] = "-> /proc/kcore"
+
+
+def listing(see):
+    return see.listing("/dev")
+
+
+def failure(world, config, **how):
+    with pytest.raises(StepFailure) as caught:
+        world.go(config, **how)
+    return caught.value
+
+
+@pytest.mark.parametrize("umask", [0, 0o777])
+def test_the_defaults(world, umask):
+    old = os.umask(umask)
+    try:
+        assert world.go({"mounts": [DEV]}, listing) == {**NODES, **LINKS}
+    finally:
+        os.umask(old)
+
+
+def test_in_the_images_own_dev(world):
+    """No mount on /dev: they are made in the root, and stay there; a second container finds them and is content."""
+    assert world.go({}, listing) == {**NODES, **LINKS}
+    (world.rootfs / "dev/null").chmod(0o600)
+    assert world.go({}, listing)["null"] == "c 1:3 600 0:0", "what is right already is left alone"
+
+
+def test_an_image_without_dev(world):
+    (world.rootfs / "dev").rmdir()
+    assert world.go({}, listing) == {**NODES, **LINKS}
+
+
+def test_existing_links_stay_but_for_ptmx(world):
+    (world.rootfs / "dev/fd").symlink_to("elsewhere")
+    (world.rootfs / "dev/stdin").write_text("a file")
+    os.mknod(world.rootfs / "dev/ptmx", stat.S_IFCHR | 0o666, os.makedev(5, 2))
+    seen = world.go({}, listing)
+    assert seen["fd"] == "-> elsewhere" and seen["stdin"][0] == "f" and seen["ptmx"] == "-> pts/ptmx"
+
+
+def test_devices_of_the_config(world):
+    devices = [
+        {"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229, "fileMode": 0o640, "uid": 7, "gid": 8},
+        {"path": "/some/where/disk", "type": "b", "major": 7, "minor": 0, "fileMode": 0o600},
+        {"path": "/dev/sub/u", "type": "u", "major": 1, "minor": 9},
+        {"path": "/dev/pipe", "type": "p", "fileMode": 0o622},
+        {"path": "/dev/ptmx", "type": "c", "major": 5, "minor": 2},
+        {"path": "/dev/random", "type": "c", "major": 1, "minor": 9, "fileMode": 0o444},
+    ]
+    seen = world.go({"mounts": [DEV], "linux": {"devices": devices}}, lambda see: [listing(see), see.node("/some/where/disk"), see.node("/dev/sub/u")])
+    assert seen[0]["fuse"] == "c 10:229 640 7:8" and seen[0]["pipe"] == "p 622 0:0" and seen[0]["ptmx"] == "-> pts/ptmx"
+    assert seen[0]["random"] == "c 1:9 444 0:0", "it takes the place of the default"
+    assert seen[1:] == ["b 7:0 600 0:0", "c 1:9 666 0:0"]
+
+
+def test_a_device_that_is_there_already(world):
+    os.mknod(world.rootfs / "tmp/d", stat.S_IFBLK | 0o600, os.makedev(7, 1))
+    device = {"path": "/tmp/d", "type": "b", "major": 7, "minor": 1}
+    assert world.go({"linux": {"devices": [device]}}, lambda see: see.node("/tmp/d")) == "b 7:1 600 0:0"
+    for change in ({"minor": 2}, {"type": "c"}, {"type": "p"}):
+        e = failure(world, {"linux": {"devices": [{**device, **change}]}})
+        assert e.pointer == "/linux/devices/0" and "/tmp/d in the root is not the device" in e.words
+
+
+@pytest.mark.parametrize("what", ["link", "file", "fifo", "1:5", "directory"])
+def test_a_dev_null_that_is_none(world, what):
+    """In the image's own /dev it is refused, on a /dev that the config mounts it is replaced."""
+    null = world.rootfs / "dev/null"
+    marker = world.outside / "victim"
+    if what == "link":
+        null.symlink_to(marker)
+    elif what == "file":
+        null.write_text("")
+    elif what == "fifo":
+        os.mkfifo(null)
+    elif what == "directory":
+        null.mkdir()
+    else:
+        os.mknod(null, stat.S_IFCHR | 0o666, os.makedev(1, 5))
+    e = failure(world, {"mounts": [PROC]})
+    assert "/dev/null in the root is not the device c 1:3" in e.words and "tmpfs" in e.hint
+    if what != "directory":
+        dev = {**DEV, "options": [*DEV["options"], "tmpcopyup"]}
+        assert world.go({"mounts": [dev]}, listing)["null"] == "c 1:3 666 0:0"
+    assert world.go({"mounts": [DEV]}, listing)["null"] == "c 1:3 666 0:0"
+
+
+def test_a_bind_of_the_hosts_dev_is_left_alone(world):
+    dev = world.path / "dev"
+    dev.mkdir()
+    (dev / "mine").write_text("")
+    config = {"mounts": [bind(dev, "/dev")], "linux": {"devices": [{"path": "/tmp/z", "type": "c", "major": 1, "minor": 5}]}}
+    assert world.go(config, lambda see: [sorted(listing(see)), see.node("/tmp/z")]) == [["mine"], "c 1:5 666 0:0"]
+    assert sorted(os.listdir(dev)) == ["mine"]
+
+
+def test_a_dev_that_came_along_with_the_root_is_left_alone(world):
+    world.mount(world.rootfs / "dev")
+    (world.rootfs / "dev/mine").write_text("")
+    assert sorted(world.go({}, listing)) == ["mine"]
+
+
+def test_mounts_on_nodes(world):
+    """A bind on /dev/null of the host's, and one on /dev/ptmx, are what they should be."""
+    mounts = [DEV, bind("/dev/null", "/dev/null", "bind"), bind("/dev/ptmx", "/dev/ptmx", "bind")]
+    seen = world.go({"mounts": mounts}, listing)
+    assert seen["null"].startswith("c 1:3") and seen["ptmx"].startswith("c 5:2")
+    e = failure(world, {"mounts": [DEV, bind(world.outside / "victim", "/dev/null", "bind")]})
+    assert "/dev/null" in e.words and e.pointer == "/linux/devices"
+
+
+def test_in_a_user_namespace_the_hosts_nodes_are_bound(world):
+    os.chown(world.rootfs, OUTER, OUTER)
+    os.chown(world.rootfs / "dev", OUTER, OUTER)
+    devices = [{"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229}, {"path": "/dev/pipe", "type": "p"}]
+    for mounts in ([DEV], [], []):  # without a mount the files to bind on stay in the root
+        seen = world.go({"mounts": mounts, "linux": {"devices": devices}}, lambda see: [listing(see), see.write("/dev/null"), see.mount("/dev/null")], userns=True)
+        assert {name: what.split(" ")[1] for name, what in seen[0].items() if what[0] == "c"} == {
+            "full": "1:7", "fuse": "10:229", "null": "1:3", "random": "1:8", "tty": "5:0", "urandom": "1:9", "zero": "1:5",
+        }  # fmt: skip
+        assert seen[0]["pipe"][0] == "p" and seen[0]["ptmx"] == "-> pts/ptmx" and seen[1] == "ok"
+        assert seen[2]["type"] == "devtmpfs" and {"nosuid", "noexec"} <= set(seen[2]["flags"])
+
+
+def test_a_node_that_the_host_lacks_or_has_otherwise(world):
+    os.chown(world.rootfs, OUTER, OUTER)
+    e = failure(world, {"mounts": [DEV], "linux": {"devices": [{"path": "/dev/nosuch", "type": "c", "major": 1, "minor": 3}]}}, userns=True)
+    assert "the host's node /dev/nosuch cannot be bound: no such file or directory" in e.words and e.pointer == "/linux/devices/0"
+    e = failure(world, {"mounts": [DEV], "linux": {"devices": [{"path": "/dev/fuse", "type": "c", "major": 1, "minor": 3}]}}, userns=True)
+    assert "the host's /dev/fuse is not c 1:3" in e.words
+
+
+def test_where_the_kernel_allows_no_nodes(world, monkeypatch):
+    """EPERM (CAP_MKNOD is missing): the host's are bound."""
+    from pyrunc.linux import fs
+
+    def refuse(*_args, **_keywords):
+        raise fs.failure(1, "mknodat")
+
+    monkeypatch.setattr(fs, "mknod", refuse)
+    assert world.go({"mounts": [DEV]}, lambda see: see.mount("/dev/zero")["type"]) == "devtmpfs"
+
+
+def test_the_nodes_are_real_without_a_look_at_the_mount(world):
+    """A read-only mount of /dev does not stop writing to devices; one with nodev would."""
+    dev = tmpfs("/dev", "nosuid", "ro", "mode=755")
+    seen = world.go({"mounts": [dev]}, lambda see: [see.write("/dev/null"), _syscalls.statx(-100, "/dev/zero", 0, c.STATX_BASIC_STATS)[7:9]])
+    assert seen == ["ok", [1, 5]]

@@ -1,0 +1,235 @@
+"""parts/root on a real kernel: the root is a mount of its own, the host's mounts are gone, and propagation never reaches the host."""
+
+import os
+
+import pytest
+
+from mounting import OUTER, PROC, SYS, bind, tmpfs
+from pyrunc.errors import StepFailure
+from pyrunc.linux import _syscalls
+from pyrunc.linux import constants as c
+from pyrunc.parts import root
+
+pytestmark = pytest.mark.kernel
+
+
+def inside(see):
+    return {"root": os.listdir("/"), "cwd": os.getcwd(), "mounts": [m["point"] for m in see.mounts()], "fd": os.fstat(see.run.root_fd).st_ino == os.stat("/").st_ino}
+
+
+def test_pivot(world):
+    (world.rootfs / "mark").write_text("")
+    seen = world.go({}, inside)
+    assert "mark" in seen["root"] and "victim" not in seen["root"]
+    assert seen["cwd"] == "/" and seen["fd"] and seen["mounts"] == ["/"], "the host's mounts are gone"
+
+
+def test_the_root_has_no_way_up(world):
+    def look(see):
+        up = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
+        for _ in range(20):
+            up = os.open("..", os.O_RDONLY | os.O_DIRECTORY, dir_fd=up)
+        return sorted(os.listdir(up)) == sorted(os.listdir("/"))
+
+    assert world.go({}, look)
+    assert world.go({}, look, options={"no_pivot": True})
+
+
+def test_a_mounted_root(world):
+    """As with engines: the root is an overlay of its own, with something mounted below."""
+    world.mount(world.rootfs, shared=True)
+    (world.rootfs / "tmp").mkdir()
+    world.mount(world.rootfs / "below", shared=True)
+    (world.rootfs / "below/f").write_text("comes along")
+    assert world.go({"mounts": [tmpfs("/tmp")]}, lambda see: see.read("/below/f")) == "comes along"
+
+
+def test_the_host_sees_nothing_of_a_root_on_a_shared_mount(world):
+    """Sampled while the container's mounts are there."""
+    world.mount(world.bundle, shared=True)
+    world.rootfs.mkdir()
+    world.freeze()
+    during = []
+    original = world._serve
+
+    def serve(link, plans, pid):
+        value = original(link, plans, pid)
+        during.append(world.host())
+        return value
+
+    world._serve = serve
+    world.go({"mounts": [tmpfs("/t"), bind(world.outside, "/o")], "linux": {"rootfsPropagation": "rslave"}}, lambda see: None)
+    world.go({"mounts": [tmpfs("/t"), bind(world.outside, "/o")], "linux": {"rootfsPropagation": "shared"}}, lambda see: None)
+    assert during[0]["mounts"] == world.before["mounts"] == during[1]["mounts"]
+
+
+@pytest.mark.parametrize(
+    ("word", "tags"),
+    [
+        (None, []),
+        ("rprivate", []),
+        ("private", []),
+        ("slave", ["master"]),
+        ("rslave", ["master"]),
+        ("shared", ["shared"]),
+        ("rshared", ["shared"]),
+        ("unbindable", ["unbindable"]),
+        ("runbindable", ["unbindable"]),
+    ],
+)
+def test_rootfs_propagation(world, word, tags):
+    world.mount(world.rootfs, shared=True)
+    config = {"linux": {"rootfsPropagation": word}} if word else {}
+    assert [t.partition(":")[0] for t in world.go(config, lambda see: see.mount("/")["tags"])] == tags
+
+
+def test_rslave_hears_of_the_hosts_mounts(world):
+    world.mount(world.rootfs, shared=True)
+    (world.rootfs / "later").mkdir()
+    done, told = os.pipe()
+    seen, look_now = os.pipe()
+
+    def look(see):
+        os.write(told, b"x")
+        os.read(seen, 1)
+        return see.mount("/later") is not None
+
+    original = world._serve
+
+    def serve(link, plans, pid):
+        real = link.receive
+
+        def receive():
+            os.read(done, 1)
+            world.mount(world.rootfs / "later")
+            world.before = world.host()
+            os.write(look_now, b"x")
+            link.receive = real
+            return real()
+
+        link.receive = receive
+        return original(link, plans, pid)
+
+    world._serve = serve
+    assert world.go({"linux": {"rootfsPropagation": "rslave"}}, look)
+
+
+def test_read_only(world):
+    config = {"root": {"readonly": True}, "mounts": [tmpfs("/tmp"), bind(world.outside, "/new/place")]}
+    seen = world.go(config, lambda see: [see.write("/x"), see.write("/tmp/x"), see.mount("/")["flags"], see.read("/new/place/victim")])
+    assert seen == ["Read-only file system", "ok", ["ro", "relatime"], "as it was\n"]
+
+
+def test_read_only_keeps_the_other_flags(world):
+    world.mount(world.rootfs, c.MS_NOSUID | c.MS_NODEV)
+    assert world.go({"root": {"readonly": True}}, lambda see: see.mount("/")["flags"]) == ["ro", "nosuid", "nodev", "relatime"]
+
+
+def test_read_only_in_a_user_namespace(world):
+    world.mount(world.rootfs, c.MS_NOSUID)
+    os.chown(world.rootfs, OUTER, OUTER)
+    seen = world.go({"root": {"readonly": True}}, lambda see: [see.mount("/")["flags"], see.write("/x")], userns=True)
+    assert seen == [["ro", "nosuid", "relatime"], "Read-only file system"]
+
+
+def test_a_file_that_is_being_written_is_told(world, monkeypatch):
+    from pyrunc.linux import mount
+
+    real = mount.make_readonly
+    monkeypatch.setattr(mount, "make_readonly", lambda fd: real(fd, 2, 1))
+
+    def between(see):
+        see.kept = os.open("keep", os.O_WRONLY | os.O_CREAT, dir_fd=see.run.root_fd)
+
+    with pytest.raises(StepFailure) as caught:
+        world.go({"root": {"readonly": True}}, between=between)
+    assert caught.value.pointer == "/root/readonly" and caught.value.errno == 16
+
+
+def test_no_pivot(world):
+    """The root is moved over /; the host's procfs and sysfs are gone from the namespace (a chroot leaves what is below within reach of
+    a process that breaks out of it)."""
+    (world.rootfs / "mark").write_text("")
+    def look(see):
+        return [os.path.exists("/mark"), [m["type"] for m in see.mounts()], os.getcwd()]
+
+    def between(see):
+        see.run.host_root = os.open("/", os.O_RDONLY)
+
+    def reach(see):
+        os.fchdir(see.run.host_root)
+        return [os.listdir("proc"), os.listdir("sys")]
+
+    mark, types, cwd = world.go({"mounts": [PROC]}, look, options={"no_pivot": True})
+    assert mark and cwd == "/" and "proc" in types and "sysfs" not in types
+    assert world.go({"mounts": [PROC]}, reach, between, options={"no_pivot": True}) == [[], []]
+
+
+def test_no_pivot_in_a_user_namespace(world):
+    """There they are locked, and covered instead."""
+    for path in (world.rootfs, *world.rootfs.iterdir()):
+        os.chown(path, OUTER, OUTER)
+
+    def between(see):
+        see.run.host_root = os.open("/", os.O_RDONLY)
+
+    def reach(see):
+        os.fchdir(see.run.host_root)
+        return [os.listdir("proc"), os.listdir("sys")]
+
+    how = {"options": {"no_pivot": True}, "userns": True, "namespaces": ["network"]}
+    assert world.go({"mounts": [PROC, SYS]}, reach, between, **how) == [[], []]
+
+
+def test_without_a_mount_namespace_it_is_a_chroot(world):
+    (world.rootfs / "mark").write_text("")
+    plans = world.plan({}, join={"mount": "x"})
+    plans["namespaces"] = {**plans["namespaces"], "new": ["pid"], "join": {}}
+    world.plan = lambda config, **how: {**plans, "root": {**plans["root"], "mount_ns": False, "own_ns": False}, "devices": None}
+    world.freeze()
+    table = open("/proc/self/mountinfo").read()
+    assert world.go({}, lambda see: [os.path.exists("/mark"), os.getcwd()]) == [True, "/"]
+    assert open("/proc/self/mountinfo").read() == table, "the host's mount table is as it was"
+
+
+def test_a_joined_mount_namespace_is_not_turned_round(world):
+    """Its root stays for those who live in it; ours is entered by chroot."""
+    (world.rootfs / "mark").write_text("")
+    ready, say = os.pipe()
+    done, end = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.close(end)
+            _syscalls.unshare(c.CLONE_NEWNS)
+            _syscalls.mount(None, "/", None, c.MS_SLAVE | c.MS_REC, None)
+            os.write(say, b"x")
+            os.read(done, 1)
+        finally:
+            os._exit(0 if os.path.exists("/proc/self") and not os.path.exists("/mark") else 1)
+    os.close(done)
+    os.read(ready, 1)
+    fd = os.open("/proc/%d/ns/mnt" % pid, os.O_RDONLY)
+    real = root.init_prepare
+
+    def joined(entry, run):
+        _syscalls.setns(fd, c.CLONE_NEWNS)
+        real(entry, run)
+
+    root.init_prepare = joined
+    try:
+        seen = world.go({"mounts": [tmpfs("/tmp", "size=1m")]}, lambda see: [os.path.exists("/mark"), os.getcwd()], join={"mount": "/x"})
+    finally:
+        root.init_prepare = real
+        os.close(fd)
+        os.close(end)
+        _, status = os.waitpid(pid, 0)
+    assert seen == [True, "/"] and status == 0
+
+
+def test_the_hosts_root_as_root(world):
+    """podman --rootfs /: a mount of / on itself. /dev is a mount that came along, so nothing in it is touched."""
+    before = {name: os.lstat("/dev/" + name).st_mtime_ns for name in ("null", "ptmx")}
+    seen = world.go({"root": {"path": "/"}, "mounts": [PROC]}, lambda see: [see.mount("/")["root"], os.path.isdir("/usr"), see.node("/dev/ptmx")[0]])
+    assert seen[0] == "/" and seen[1] and seen[2] == "c"
+    assert before == {name: os.lstat("/dev/" + name).st_mtime_ns for name in ("null", "ptmx")}
