@@ -1,9 +1,14 @@
 """Hand-made ctx, run and cgroup directories for the tests of cgroups, resources and rdt."""
 
+import contextlib
 import errno
+import os
+import signal
 import types
 
+from pyrunc.cgroup import kill
 from pyrunc.cgroup.find import layout as read_layout
+from pyrunc.parts import cgroups, resources
 
 HYBRID = """\
 31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
@@ -113,3 +118,86 @@ class Files:
         from pyrunc.cgroup.group import Group
 
         return Group.failure(self, *args)
+
+
+TOP = "pyrunc-test-%d" % os.getpid()
+
+
+class LiveGroup:
+    """One container's cgroups, without a container: children of the test run in them."""
+
+    def __init__(self, path, node=None, **kw):
+        self.ctx = make_ctx(**kw)
+        self.entry = cgroups.plan({} if path is None else {cgroups.KEY: path}, self.ctx)
+        self.ctx.plans["cgroups"] = self.entry
+        self.resources = resources.plan({resources.KEY: node} if node else {}, self.ctx)
+        self.run = Run({"cgroups": self.entry, "resources": self.resources})
+        self.pids = []
+
+    @property
+    def paths(self):
+        return self.run.box.state["cgroup_paths"]
+
+    def make(self):
+        cgroups.host_make(self.entry, self.run)
+        return self
+
+    def apply(self):
+        resources.host_apply(self.resources, self.run)
+        return self
+
+    def start(self, action=None, wait=True):
+        """A child that enters the cgroups, then does `action` (or sleeps for ever). Returns its pid, or what action printed."""
+        ready, go = os.pipe()
+        out_read, out_write = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                os.close(go)
+                os.read(ready, 1)
+                os.write(out_write, ("%s" % action()).encode()) if action else signal.pause()
+            except BaseException as e:
+                os.write(out_write, ("%s: %s" % (type(e).__name__, e)).encode())
+            finally:
+                os._exit(0)
+        self.pids.append(pid)
+        os.close(ready)
+        os.close(out_write)
+        self.run.pid = pid
+        cgroups.host_place(self.entry, self.run)
+        os.close(go)
+        if action is None:
+            os.close(out_read)
+            return pid
+        text = os.read(out_read, 65536).decode() if wait else ""
+        os.close(out_read)
+        return text
+
+    def undo(self):
+        cgroups.undo_make(self.entry, self.run)
+
+    def end(self):
+        kill.end_all(self.paths)
+        for pid in self.pids:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+        self.undo()
+
+
+@contextlib.contextmanager
+def live_groups():
+    """make(path, resources, **ctx) -> LiveGroup. All are ended at the end, and the directory that they share goes."""
+    made = []
+
+    def make(path="/%s/a" % TOP, node=None, **kw):
+        made.append(LiveGroup(path, node, **kw))
+        return made[-1]
+
+    try:
+        yield make
+    finally:
+        for one in reversed(made):
+            one.end()
+        for top in [mount[0] + "/" + TOP for mount in read_layout().mounts.values()]:
+            if os.path.exists(top):
+                os.rmdir(top)  # stays where a sibling was in it when its maker went; fails when more is left

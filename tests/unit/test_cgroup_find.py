@@ -18,7 +18,9 @@ def test_controllers_mounted_together_share_a_mount_point():
     assert list(mounts)[0] == "cpuset"  # made first: it needs values before the first process
 
 
-@pytest.mark.parametrize("key, path", [("memory", "/a/b"), ("cpuacct", "/a"), ("cpuset", "/"), ("unified", "/user.slice/s"), ("hugetlb", None)])
+@pytest.mark.parametrize(
+    "key, path", [("memory", "/a/b"), ("cpuacct", "/a"), ("cpuset", "/"), ("unified", "/user.slice/s"), ("hugetlb", None)]
+)
 def test_own(key, path):
     assert find.parse_own(tools.HYBRID_OWN).get(key) == path
 

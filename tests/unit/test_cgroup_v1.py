@@ -71,7 +71,9 @@ def test_a_refused_period_without_quota_is_an_error():
     assert 'failed to write "1000" to /sys/fs/cgroup/cpu/cpu.cfs_period_us: invalid argument' == e.value.words
 
 
-@pytest.mark.parametrize("asked, kept, words", [(1, "2", "the minimum allowed cpu-shares is 2"), (300000, "262144", "the maximum allowed cpu-shares is 262144")])
+@pytest.mark.parametrize(
+    "asked, kept, words", [(1, "2", "the minimum allowed cpu-shares is 2"), (300000, "262144", "the maximum allowed cpu-shares is 262144")]
+)
 def test_clamped_shares_are_an_error(asked, kept, words):
     class Clamping(tools.Files):
         def put(self, name, value):

@@ -163,7 +163,12 @@ def test_unified_is_written_last():
 
 @pytest.mark.parametrize(
     "resources, controller, wanted",
-    [({"memory": {"limit": 1}}, "memory", True), ({"blkio": {"weight": 10}}, "io", True), ({"unified": [["io.max", "x"]]}, "io", True), ({"pids": {"limit": 1}}, "memory", False)],
+    [
+        ({"memory": {"limit": 1}}, "memory", True),
+        ({"blkio": {"weight": 10}}, "io", True),
+        ({"unified": [["io.max", "x"]]}, "io", True),
+        ({"pids": {"limit": 1}}, "memory", False),
+    ],
 )
 def test_wants(resources, controller, wanted):
     assert v2._wants(resources, controller) is wanted

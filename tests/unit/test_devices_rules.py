@@ -43,11 +43,25 @@ def test_rules(rules, default, wanted):
 def test_the_defaults_alone():
     assert lines(DEFAULTS) == (
         False,
-        ["b *:* m", "c *:* m", "c 1:3 rwm", "c 1:5 rwm", "c 1:7 rwm", "c 1:8 rwm", "c 1:9 rwm", "c 5:0 rwm", "c 5:2 rwm", "c 10:200 rwm", "c 136:* rwm"],
+        [
+            "b *:* m",
+            "c *:* m",
+            "c 1:3 rwm",
+            "c 1:5 rwm",
+            "c 1:7 rwm",
+            "c 1:8 rwm",
+            "c 1:9 rwm",
+            "c 5:0 rwm",
+            "c 5:2 rwm",
+            "c 10:200 rwm",
+            "c 136:* rwm",
+        ],
     )
 
 
-DOCKER = [DENY_ALL] + [[True, "c", a, b, "rwm"] for a, b in ((1, 5), (1, 3), (1, 9), (1, 8), (5, 0), (5, 1))] + [[False, "c", 10, 229, "rwm"]]
+DOCKER = (
+    [DENY_ALL] + [[True, "c", a, b, "rwm"] for a, b in ((1, 5), (1, 3), (1, 9), (1, 8), (5, 0), (5, 1))] + [[False, "c", 10, 229, "rwm"]]
+)
 
 
 def test_docker_sends_its_list_twice():
@@ -158,7 +172,14 @@ def test_allows_everything_is_true_only_where_it_is(rules):
 
 @pytest.mark.parametrize(
     "rules, answer",
-    [([], False), ([ALLOW_ALL], True), ([ALLOW_ALL] + DEFAULTS, True), ([ALLOW_ALL, [False, "c", 1, 3, "r"]], False), (DEFAULTS, False), ([DENY_ALL], False)],
+    [
+        ([], False),
+        ([ALLOW_ALL], True),
+        ([ALLOW_ALL] + DEFAULTS, True),
+        ([ALLOW_ALL, [False, "c", 1, 3, "r"]], False),
+        (DEFAULTS, False),
+        ([DENY_ALL], False),
+    ],
 )
 def test_when_no_program_is_needed(rules, answer):
     assert devices_bpf.allows_everything(rules) is answer

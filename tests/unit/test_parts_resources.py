@@ -64,7 +64,12 @@ def neutral(node, version=1, **kw):
         ({"blockIO": {"weight": 10, "leafWeight": 1000}}, 1, {"blkio": {"weight": 10, "leaf_weight": 1000}}),
         ({"blockIO": {"weightDevice": [{"major": 8, "minor": 0, "weight": 20}]}}, 2, {"blkio": {"devices": [[8, 0, 20, None]]}}),
         (
-            {"blockIO": {"throttleReadIOPSDevice": [{"major": 8, "minor": 1, "rate": 9}], "throttleWriteBpsDevice": [{"major": 8, "minor": 0, "rate": 2**40}]}},
+            {
+                "blockIO": {
+                    "throttleReadIOPSDevice": [{"major": 8, "minor": 1, "rate": 9}],
+                    "throttleWriteBpsDevice": [{"major": 8, "minor": 0, "rate": 2**40}],
+                }
+            },
             1,
             {
                 "blkio": {
@@ -75,9 +80,17 @@ def neutral(node, version=1, **kw):
                 }
             },
         ),
-        ({"hugepageLimits": [{"pageSize": "2MB", "limit": 0}, {"pageSize": "1GB", "limit": 2**64 - 1}]}, 2, {"hugetlb": [["2MB", 0], ["1GB", 2**64 - 1]]}),
+        (
+            {"hugepageLimits": [{"pageSize": "2MB", "limit": 0}, {"pageSize": "1GB", "limit": 2**64 - 1}]},
+            2,
+            {"hugetlb": [["2MB", 0], ["1GB", 2**64 - 1]]},
+        ),
         ({"hugepageLimits": [{"pageSize": "64KB", "limit": 1}]}, 2, {"hugetlb": [["64KB", 1]]}),
-        ({"network": {"classID": 5, "priorities": [{"name": "lo", "priority": 1}]}}, 1, {"network": {"class": 5, "priorities": [["lo", 1]]}}),
+        (
+            {"network": {"classID": 5, "priorities": [{"name": "lo", "priority": 1}]}},
+            1,
+            {"network": {"class": 5, "priorities": [["lo", 1]]}},
+        ),
         ({"network": {"classID": 0}}, 2, {}),
         ({"rdma": {"b": {"hcaHandles": 1}, "a": {"hcaObjects": 2}}}, 2, {"rdma": [["a", None, 2], ["b", 1, None]]}),
         ({"unified": {"memory.high": "5", "cgroup.max.depth": "3"}}, 2, {"unified": [["cgroup.max.depth", "3"], ["memory.high", "5"]]}),
@@ -146,7 +159,12 @@ R, U = Refusal, Unsupported
         ({"devices": [{"allow": True, "access": "r", "type": "c", "major": -2}]}, 2, R, "/devices/0/major"),
         ({"devices": [{"allow": True, "access": "r", "type": "c", "minor": 2**32}]}, 2, R, "/devices/0/minor"),
         (
-            {"devices": [{"allow": True, "access": "rw", "type": "c"}, {"allow": False, "access": "r", "type": "c", "major": 1, "minor": 3}]},
+            {
+                "devices": [
+                    {"allow": True, "access": "rw", "type": "c"},
+                    {"allow": False, "access": "r", "type": "c", "major": 1, "minor": 3},
+                ]
+            },
             1,
             U,
             "/devices/1",
@@ -201,7 +219,11 @@ def test_rules_come_before_the_defaults_and_in_order():
 
 
 @pytest.mark.parametrize(
-    "node, kept", [({"path": "/dev/null", "type": "c", "major": 1, "minor": 3}, True), ({"path": "/dev/null", "type": "c", "major": 1, "minor": 5}, False)]
+    "node, kept",
+    [
+        ({"path": "/dev/null", "type": "c", "major": 1, "minor": 3}, True),
+        ({"path": "/dev/null", "type": "c", "major": 1, "minor": 5}, False),
+    ],
 )
 def test_a_default_device_that_the_config_makes_another_loses_its_rule(node, kept):
     entry = plan({}, ctx=tools.make_ctx(config={"linux": {"devices": [node]}}))

@@ -134,7 +134,7 @@ def apply(path, rules, bearable):
 
 def _failure(e, path, what):
     text = "the kernel does not let us" if e.errno in fs.REFUSED else errno_text(e.errno)
-    log = (getattr(e, "log", None) or b"")
+    log = getattr(e, "log", None) or b""
     log = log.decode("ascii", "replace") if isinstance(log, bytes) else log
     hint = "the verifier says: %s" % log.strip("\0\n ")[-300:] if log.strip("\0\n ") else None
     return StepFailure("unable to %s the device program: %s" % (what, text), None, None, AT, getattr(e, "call", None), e.errno, path, hint)

@@ -152,7 +152,9 @@ def change_v1(path, old, new):
 def _was_narrowed(key, before, after):
     """The kernel drops narrower exceptions when a wider one is denied... it does not; but a wider allow may have swallowed them."""
     kind, major, minor = key
-    return any(w in before.exceptions and w not in after.exceptions for w in ((kind, -1, minor), (kind, major, -1), (kind, -1, -1)) if w != key)
+    return any(
+        w in before.exceptions and w not in after.exceptions for w in ((kind, -1, minor), (kind, major, -1), (kind, -1, -1)) if w != key
+    )
 
 
 def _allow(group, line):
@@ -181,4 +183,6 @@ def _verify(group, wanted):
         odd = sorted(text(k, a) for k, a in seen.items() if wanted.exceptions.get(k) != a) or sorted(
             text(k, a) for k, a in wanted.exceptions.items() if seen.get(k) != a
         )
-        raise StepFailure("device rules are not in force: %s/devices.list differs at %s" % (group.path, odd[0]), pointer=AT, path=group.path)
+        raise StepFailure(
+            "device rules are not in force: %s/devices.list differs at %s" % (group.path, odd[0]), pointer=AT, path=group.path
+        )

@@ -117,7 +117,12 @@ def record_of(run, entry):
     made = box.state.get("cgroups")
     if not made:
         return {"paths": {}, "mounts": {}, "existed": {}, "inodes": {}}
-    return {"paths": dict(box.state.get("cgroup_paths") or {}), "mounts": made["mounts"], "existed": made["existed"], "inodes": made["inodes"]}
+    return {
+        "paths": dict(box.state.get("cgroup_paths") or {}),
+        "mounts": made["mounts"],
+        "existed": made["existed"],
+        "inodes": made["inodes"],
+    }
 
 
 # --- walking

@@ -17,6 +17,7 @@ class Group:
     def __init__(self, path, key):
         self.path = path
         self.key = key
+        self.notes = None  # a list: every write is noted there with what the file held before (update)
         self.fd = fs.open_dir(path, key)
 
     def close(self):
@@ -48,7 +49,10 @@ class Group:
 
     def put(self, name, value):
         """Writes. OSError with .call and filename: for callers that know an errno which is not a failure."""
+        old = self.look(name) if self.notes is not None else None
         fs.write(self.fd, name, value, self.path)
+        if self.notes is not None:
+            self.notes.append((self.path, self.key, name, value, old))
 
     def write(self, name, value, pointer=None):
         """Writes. StepFailure."""

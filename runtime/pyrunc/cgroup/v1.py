@@ -45,15 +45,15 @@ def needed(resources):
     return out
 
 
-def apply(paths, resources):
-    """Writes all limits but the device rules. StepFailure with file, value and pointer."""
+def apply(paths, resources, open_group=Group):
+    """Writes all limits but the device rules. StepFailure with file, value and pointer. open_group(path, key): update notes writes."""
     if resources.get("unified"):
         raise StepFailure("cgroup v1 doesn't support unified", pointer=AT + "/unified")
     for controller, part, function, pointer in needed(resources):
         path = paths.get(controller)
         if path is None:
             raise not_joined(controller, pointer)
-        group = Group(path, controller)
+        group = open_group(path, controller)
         try:
             WRITERS[function](group, part)
         finally:
@@ -265,6 +265,7 @@ class _Open(Group):
         self.fd = fd
         self.path = path
         self.key = "cpu"
+        self.notes = None
 
 
 def _fill_cpuset(fd, parent_fd, path, last):

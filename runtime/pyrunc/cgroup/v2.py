@@ -17,9 +17,9 @@ DOMAIN_ONLY = ("memory", "io", "hugetlb")  # controllers that a threaded cgroup 
 PERIOD = 100000
 
 
-def apply(paths, resources):
-    """Writes all limits but the device rules. StepFailure with file, value and pointer."""
-    group = Group(paths["unified"], "unified")
+def apply(paths, resources, open_group=Group):
+    """Writes all limits but the device rules. StepFailure with file, value and pointer. open_group(path, key): update notes writes."""
+    group = open_group(paths["unified"], "unified")
     try:
         for key, writer in WRITERS:
             if resources.get(key):

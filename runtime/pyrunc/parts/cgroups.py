@@ -38,7 +38,9 @@ def plan(node, ctx):
     if layout.version is None:
         if entry["rootless"] and not given:
             return entry
-        raise Unsupported("no cgroup hierarchy is mounted", KEY, "cgroups", "mount cgroup2 on /sys/fs/cgroup, or use --cgroup-manager=disabled")
+        raise Unsupported(
+            "no cgroup hierarchy is mounted", KEY, "cgroups", "mount cgroup2 on /sys/fs/cgroup, or use --cgroup-manager=disabled"
+        )
     for key, mount in layout.mounts.items():
         entry["paths"][key] = place(given, ctx.id, key, mount[0], layout)
         entry["mounts"][key] = mount[0]
@@ -181,7 +183,14 @@ def _failure(e, entry, what):
         return e
     path = e.filename
     if entry["rootless"] and e.errno in fs.REFUSED:
-        return StepFailure(NO_RIGHTS, pointer=KEY, call=e.call, errno=e.errno, path=path, hint="have the cgroup delegated, or leave cgroupsPath and resources out")
+        return StepFailure(
+            NO_RIGHTS,
+            pointer=KEY,
+            call=e.call,
+            errno=e.errno,
+            path=path,
+            hint="have the cgroup delegated, or leave cgroupsPath and resources out",
+        )
     if e.errno == 22:
         text = "the kernel refuses the value"
     else:
@@ -242,7 +251,11 @@ def host_delegate(entry, run):
                     raise
     except OSError as e:
         raise StepFailure(
-            "cannot give the cgroup %s to uid %d: %s" % (quote(path), uid, errno_text(e.errno)), pointer="/mounts", call="fchownat", errno=e.errno, path=path
+            "cannot give the cgroup %s to uid %d: %s" % (quote(path), uid, errno_text(e.errno)),
+            pointer="/mounts",
+            call="fchownat",
+            errno=e.errno,
+            path=path,
         ) from None
     finally:
         posix.close(fd)
@@ -252,7 +265,9 @@ def _wants_delegation(plans):
     if "cgroup" not in (plans.get("namespaces") or {}).get("new", ()):
         return False
     mounts = (plans.get("mounts") or {}).get("list", ())
-    return any(m.get("type") in ("cgroup", "cgroup2") and m.get("destination") == "/sys/fs/cgroup" and not m.get("flags", 0) & 1 for m in mounts)
+    return any(
+        m.get("type") in ("cgroup", "cgroup2") and m.get("destination") == "/sys/fs/cgroup" and not m.get("flags", 0) & 1 for m in mounts
+    )
 
 
 def _outer_uid(run):

@@ -42,7 +42,9 @@ def _check_name(name, key):
     if name == "/":
         return
     if name in (".", "..") or "/" in name or name in RESERVED or len(name) > 255 or any(c < " " for c in name):
-        raise Refusal("invalid intelRdt.ClosID %s" % quote(name), "%s/%s" % (KEY, key), "use one plain name, or / for the root group", SECTION)
+        raise Refusal(
+            "invalid intelRdt.ClosID %s" % quote(name), "%s/%s" % (KEY, key), "use one plain name, or / for the root group", SECTION
+        )
 
 
 def _schemata(rdt, root):
@@ -57,7 +59,9 @@ def _schemata(rdt, root):
         if not line.lstrip().startswith(prefix):
             raise Refusal("%s does not begin with %s" % (quote(line), prefix), pointer, section=SECTION)
         if not any(exists("%s/info/%s" % (root, name)) for name in ((info, "L3CODE") if info == "L3" else (info,))):
-            raise Unsupported("intelRdt.%s is specified in config, but Intel RDT/%s is not enabled" % (key, what), pointer, "Intel RDT/" + what)
+            raise Unsupported(
+                "intelRdt.%s is specified in config, but Intel RDT/%s is not enabled" % (key, what), pointer, "Intel RDT/" + what
+            )
         lines.append(line)
     for number, line in enumerate(rdt.get("schemata", ())):
         _check_line(line, "%s/schemata/%d" % (KEY, number))
@@ -138,7 +142,12 @@ def host_make(entry, run):
     path = _path(entry)
     there = exists(path)
     if not there and entry["named"] and not entry["schemata"]:
-        raise StepFailure("the class of service %s does not exist" % quote(entry["group"]), pointer=KEY + "/closID", path=path, hint="give it a schema, or make it first")
+        raise StepFailure(
+            "the class of service %s does not exist" % quote(entry["group"]),
+            pointer=KEY + "/closID",
+            path=path,
+            hint="give it a schema, or make it first",
+        )
     record = {"made": not there, "monitor": False}
     if entry["monitor"]:
         record["monitor"] = not exists("%s/mon_groups/%s" % (path, entry["monitor"]))
@@ -204,7 +213,9 @@ def _set(fd, entry, lines):
         _write(fd, "schemata", "".join(line + "\n" for line in lines), _path(entry))
     except OSError as e:
         reason = last_status(entry["root"]) or errno_text(e.errno)
-        raise StepFailure("unable to set the schemata %s: %s" % (quote("; ".join(lines)), reason), None, None, KEY, "write", e.errno, e.filename) from None
+        raise StepFailure(
+            "unable to set the schemata %s: %s" % (quote("; ".join(lines)), reason), None, None, KEY, "write", e.errno, e.filename
+        ) from None
 
 
 def last_status(root):
@@ -320,7 +331,10 @@ def _line(root, names, resource):
     return ""
 
 
-INFO = {"L3": (("cbm_mask", str), ("min_cbm_bits", int), ("num_closids", int)), "MB": (("bandwidth_gran", int), ("delay_linear", int), ("min_bandwidth", int), ("num_closids", int))}
+INFO = {
+    "L3": (("cbm_mask", str), ("min_cbm_bits", int), ("num_closids", int)),
+    "MB": (("bandwidth_gran", int), ("delay_linear", int), ("min_bandwidth", int), ("num_closids", int)),
+}
 
 
 def _info(root, resource):

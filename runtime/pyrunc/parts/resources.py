@@ -41,7 +41,12 @@ def plan(node, ctx):
 def _disabled(entry, resources, ctx):
     if entry["asked"]:
         names = ", ".join(sorted(set(entry) - {"asked", "in_userns", "devices"}))
-        raise Unsupported("limits are asked for (%s), and the cgroup manager is disabled" % names, KEY, "a cgroup manager", "leave out --cgroup-manager=disabled")
+        raise Unsupported(
+            "limits are asked for (%s), and the cgroup manager is disabled" % names,
+            KEY,
+            "a cgroup manager",
+            "leave out --cgroup-manager=disabled",
+        )
     if resources.get("devices"):
         ctx.warn(KEY + "/devices", "device rules have no effect: the cgroup manager is disabled")
     return None
@@ -83,18 +88,24 @@ def _memory(resources, version, ctx):
             raise _refuse("invalid memory value: %d (-1 is unlimited)" % value, "/memory/" + name)
         if value:
             out[name] = value
-    limit, swap, reservation = (out.get(n, 0) for n in ("limit", "swap", "reservation"))
-    if swap > 0 and limit == 0 and version == 2 and ctx.options.get("command") != "update":
-        raise _refuse("unable to set swap limit without memory limit", "/memory/swap")
-    if 0 < swap < limit:
-        raise _refuse("memory+swap limit should be >= memory limit (%d < %d)" % (swap, limit), "/memory/swap")
-    if limit > 0 and reservation > limit:
-        raise _refuse("memory reservation %d is above the limit %d" % (reservation, limit), "/memory/reservation")
+    if ctx.options.get("command") != "update":  # there the stored values count as well
+        check_memory(out, version)
     for name in ("kernel", "kernelTCP"):
         if node.get(name):
             ctx.warn("%s/memory/%s" % (KEY, name), "kernel memory limits no longer exist; ignored")
     _memory_flags(node, version, ctx, out)
     return out
+
+
+def check_memory(mem, version):
+    """Limit, memory+swap and reservation must fit together."""
+    limit, swap, reservation = (mem.get(n, 0) for n in ("limit", "swap", "reservation"))
+    if swap > 0 and limit == 0 and version == 2:
+        raise _refuse("unable to set swap limit without memory limit", "/memory/swap")
+    if 0 < swap < limit:
+        raise _refuse("memory+swap limit should be >= memory limit (%d < %d)" % (swap, limit), "/memory/swap")
+    if limit > 0 and reservation > limit:
+        raise _refuse("memory reservation %d is above the limit %d" % (reservation, limit), "/memory/reservation")
 
 
 def _memory_flags(node, version, ctx, out):
@@ -167,7 +178,9 @@ def check_list(text, pointer):
         span, colon, stride = item.strip().partition(":")
         ends = span.split("-")
         numbers = ends + (stride.split("/") if colon else [])
-        good = len(ends) <= 2 and (not colon or stride.count("/") == 1) and all(n.isascii() and n.isdigit() and len(n) < 10 for n in numbers)
+        good = (
+            len(ends) <= 2 and (not colon or stride.count("/") == 1) and all(n.isascii() and n.isdigit() and len(n) < 10 for n in numbers)
+        )
         if not good or int(ends[0]) > int(ends[-1]):
             raise _refuse("%s is not a list such as 0-3,7" % quote(text), pointer)
 
@@ -239,10 +252,18 @@ def _hugetlb(resources, version, ctx):
     for number, item in enumerate(resources.get("hugepageLimits", ())):
         size = item["pageSize"]
         digits = size[:-2]
-        if size[-1:] != "B" or size[-2:-1] not in units or not (digits.isascii() and digits.isdigit()) or digits[0] == "0" or len(digits) > 9:
+        if (
+            size[-1:] != "B"
+            or size[-2:-1] not in units
+            or not (digits.isascii() and digits.isdigit())
+            or digits[0] == "0"
+            or len(digits) > 9
+        ):
             raise _refuse("%s is not a page size such as 2MB" % quote(size), "/hugepageLimits/%d/pageSize" % number)
         if not exists("/sys/kernel/mm/hugepages/hugepages-%dkB" % (int(digits) * units[size[-2]])):
-            raise _refuse("this kernel has no huge pages of %s" % size, "/hugepageLimits/%d/pageSize" % number, "see /sys/kernel/mm/hugepages")
+            raise _refuse(
+                "this kernel has no huge pages of %s" % size, "/hugepageLimits/%d/pageSize" % number, "see /sys/kernel/mm/hugepages"
+            )
         out.append([size, item["limit"]])
     return out
 
@@ -354,7 +375,7 @@ def host_apply(entry, run):
     if cgroups["manager"] == "systemd":
         from pyrunc.cgroup import systemd
 
-        systemd.set_resources(record, entry, cgroups)
+        entry = systemd.set_resources(run, entry, cgroups)
     apply(entry, record["paths"], cgroups)
 
 
@@ -374,6 +395,33 @@ def apply(entry, paths, cgroups):
         v1.apply(paths, entry)
     if "devices" in entry:
         _apply_devices(entry, paths, cgroups)
+
+
+def update(new, stored, run):
+    """`update`: lays a newly planned entry (ctx.options["command"] == "update") over the stored one and writes what is new into the
+    live cgroups, all or none. Returns the entry to store. Refusal where new and stored values contradict each other; StepFailure."""
+    from pyrunc.cgroup import update as live
+
+    cgroups = run.plans["cgroups"]
+    merged = live.merge(stored, new)
+    check_memory(merged.get("memory") or {}, 2 if cgroups["version"] == 2 else 1)
+    paths = fs.record_of(run, cgroups)["paths"]
+    if not paths:
+        raise StepFailure("cannot set limits: container could not join or create cgroup", pointer=KEY)
+    wanted = live.to_write(merged, new)
+    if cgroups["manager"] != "systemd":
+        live.apply(paths, wanted, cgroups["version"])
+        return merged
+    from pyrunc.cgroup import systemd
+
+    if cgroups["version"] == 2 and (wanted.get("memory") or {}).get("check"):
+        live.check_usage(paths, wanted["memory"])  # before systemd: the kernel would kill, and systemd drop the unit
+    try:
+        live.apply(paths, systemd.set_resources(run, wanted, cgroups), cgroups["version"])
+    except (StepFailure, OSError):
+        systemd.set_resources(run, {k: v for k, v in stored.items() if k != "devices"}, cgroups)
+        raise
+    return merged
 
 
 def _apply_devices(entry, paths, cgroups):

@@ -1,0 +1,89 @@
+"""Hearing of processes that the kernel killed for want of memory.
+
+Documentation/admin-guide/cgroup-v1/memory.rst (oom_control, event_control), cgroup-v2.rst (memory.events). Its one rule: what is
+reported is a change of the kernel's own count; a wake-up alone is also what the removal of the cgroup looks like.
+"""
+
+import posix
+import select
+
+from pyrunc.cgroup import fs
+
+
+class Watch:
+    """A descriptor to poll. `fd` with the events in `mask` wakes when something may have happened; fired() then says whether it
+    was an OOM. OSError when the container has no memory cgroup that can be watched."""
+
+    def __init__(self, paths):
+        self.path = paths.get("memory") or paths.get("unified")
+        self.key = "memory" if "memory" in paths else "unified"
+        if self.path is None:
+            raise FileNotFoundError(2, "the container has no memory cgroup")
+        self.fd = -1
+        self.dir_fd = fs.open_dir(self.path, self.key)
+        try:
+            if self.key == "memory":
+                self._watch_v1()
+            else:
+                self.fd = posix.open("memory.events", posix.O_RDONLY | posix.O_CLOEXEC, dir_fd=self.dir_fd)
+                self.mask = select.POLLPRI
+        except BaseException:
+            self.close()
+            raise
+        self.count = self._count()
+
+    def _watch_v1(self):
+        self.fd = posix.eventfd(0, posix.EFD_CLOEXEC | posix.EFD_NONBLOCK)
+        self.mask = select.POLLIN
+        control = posix.open("memory.oom_control", posix.O_RDONLY | posix.O_CLOEXEC, dir_fd=self.dir_fd)
+        try:
+            fs.write(self.dir_fd, "cgroup.event_control", "%d %d" % (self.fd, control), self.path)
+        finally:
+            posix.close(control)
+
+    def _count(self):
+        """oom_kill of the cgroup and all below; v1 counts `oom_kill` since kernel 4.13. None: the cgroup is gone."""
+        name = "memory.oom_control" if self.key == "memory" else "memory.events"
+        words = (fs.look(self.dir_fd, name) or "").split()
+        if not words:
+            return None
+        return int(words[words.index("oom_kill") + 1]) if "oom_kill" in words else 0
+
+    def fired(self):
+        """True: processes have been killed since the last time. False: not. None: the cgroup is gone, nothing more will come."""
+        if self.key == "memory":
+            try:
+                posix.eventfd_read(self.fd)
+            except BlockingIOError:
+                pass  # not woken, asked all the same
+        now = self._count()
+        before, self.count = self.count, now
+        if now is None or before is None:
+            return None
+        return now > before
+
+    def close(self):
+        for fd in (self.fd, self.dir_fd):
+            if fd >= 0:
+                posix.close(fd)
+        self.fd = self.dir_fd = -1
+
+
+def killed(paths):
+    """How many processes the kernel has killed in the cgroup so far, 0 when that can't be read."""
+    for key, name in (("memory", "memory.oom_control"), ("unified", "memory.events")):
+        if key not in paths:
+            continue
+        try:
+            fd = fs.open_dir(paths[key], key)
+        except OSError as e:
+            if e.errno not in fs.GONE:
+                raise
+            continue
+        try:
+            words = (fs.look(fd, name) or "").split()
+        finally:
+            posix.close(fd)
+        if "oom_kill" in words:
+            return int(words[words.index("oom_kill") + 1])
+    return 0

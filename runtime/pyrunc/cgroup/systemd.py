@@ -1,0 +1,390 @@
+"""Cgroups made by systemd: the names of slices and scopes, and making, changing and removing a transient unit.
+
+org.freedesktop.systemd1(5), systemd.resource-control(5), systemd.scope(5). Its one rule: systemd is told all that it can be told,
+since what it does not know it takes away at its next reload; what it has no property for goes to the files as well. Every job has a
+deadline, and a unit that was recorded is stopped and its failure forgotten when it goes.
+"""
+
+import posix
+import time
+
+from pyrunc.cgroup import fs, tree
+from pyrunc.errors import Refusal, StepFailure, Unsupported, quote
+from pyrunc.lean import fsdecode, read_file
+from pyrunc.linux import dbus
+
+KEY = "/linux/cgroupsPath"
+SECTION = "config-linux.md#cgroups-path"
+PREFIX = "pyrunc"
+NAME = "org.freedesktop.systemd1"
+OBJECT = "/org/freedesktop/systemd1"
+MANAGER = NAME + ".Manager"
+SYSTEM_BUS = "/run/dbus/system_bus_socket"
+PRIVATE = "/run/systemd/private"  # where there is a manager and no bus
+TIMEOUT_S = 30
+UNIT_CHARS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789:-_.@\\")
+
+
+# --- names
+
+
+def plan(entry, given, ctx, layout):
+    """Completes the entry of parts/cgroups.py: paths, mounts and "unit": {"name", "slice", "user": of a user manager, "properties":
+    [[name, signature, value]] of annotations}. Refusals: not slice:prefix:name, names that are none."""
+    if layout.version is None:
+        raise Unsupported("no cgroup hierarchy is mounted", KEY, "cgroups", "mount cgroup2 on /sys/fs/cgroup")
+    user = entry["rootless"]
+    if user and layout.version != 2:
+        raise Unsupported("rootless systemd cgroups need cgroup v2", KEY, "cgroup v2")
+    slice_name, prefix, name = _fields(given, ctx.id, user)
+    below = expand(slice_name)
+    unit = unit_name(prefix, name)
+    top = _manager_cgroup(layout, ctx.euid) if user else ""
+    for key, mount in layout.mounts.items():
+        entry["paths"][key] = mount[0] + top + below.rstrip("/") + "/" + unit
+        entry["mounts"][key] = mount[0]
+    annotations = (ctx.plans.get("meta") or {}).get("annotations", {})
+    entry["unit"] = {
+        "name": unit,
+        "slice": slice_name,
+        "user": user,
+        "properties": properties_of(annotations),
+        "below": below.rstrip("/") + "/" + unit,
+    }
+    timeout = ctx.options.get("systemd_timeout")
+    if timeout:
+        entry["unit"]["timeout_s"] = timeout
+
+
+def _fields(given, id, user):
+    if not given:
+        return ("user.slice" if user else "system.slice"), PREFIX, id
+    fields = given.split(":")
+    if len(fields) != 3 or not fields[2]:
+        words = 'expected cgroupsPath to be of format "slice:prefix:name" for systemd cgroups, got %s instead' % quote('"%s"' % given)
+        raise Refusal(words, KEY, "for example system.slice:%s:%s" % (PREFIX, id), SECTION)
+    return fields[0] or ("user.slice" if user else "system.slice"), fields[1], fields[2]
+
+
+def unit_name(prefix, name):
+    """<prefix>-<name>.scope, or the name as it is for a slice; what can't stand in a unit's name is escaped."""
+    if "/" in prefix + name:
+        raise Refusal("a systemd unit can't have a slash in its name: %s" % quote(prefix + ":" + name), KEY, section=SECTION)
+    unit = name if name.endswith(".slice") else "%s%s.scope" % (prefix + "-" if prefix else "", name)
+    if unit.endswith(".slice"):
+        expand(unit)
+    unit = "".join(c if c in UNIT_CHARS else "".join("\\x%02x" % b for b in c.encode("utf-8", "surrogateescape")) for c in unit)
+    if len(unit) > 255:
+        raise Refusal(
+            "the systemd unit %s would have a name of %d bytes, at most 255 are possible" % (quote(unit, 60), len(unit)),
+            KEY,
+            section=SECTION,
+        )
+    return unit
+
+
+def expand(name):
+    """a-b-c.slice -> /a.slice/a-b.slice/a-b-c.slice; -.slice is the root."""
+    stem = name[: -len(".slice")]
+    if not name.endswith(".slice") or not stem or "/" in name:
+        raise Refusal("invalid slice name: %s" % quote(name), KEY, "a slice ends with .slice and has no slash", SECTION)
+    if stem == "-":
+        return "/"
+    path, before = "", ""
+    for part in stem.split("-"):
+        if not part:
+            raise Refusal("invalid slice name: %s" % quote(name), KEY, "a dash stands between two names", SECTION)
+        path += "/%s%s.slice" % (before, part)
+        before += part + "-"
+    return path
+
+
+def _manager_cgroup(layout, euid):
+    """The cgroup of our user manager, guessed from where we sit; asked for when the scope is made."""
+    names = layout.own.get("unified", "").split("/")
+    for number, name in enumerate(names):
+        if name.startswith("user@") and name.endswith(".service"):
+            return "/".join(names[: number + 1])
+    return "/user.slice/user-%d.slice/user@%d.service" % (euid, euid)
+
+
+def properties_of(annotations):
+    """Annotations org.systemd.property.NAME -> [[name, signature, value]], sorted."""
+    from pyrunc.cgroup import gvariant
+
+    out = []
+    for key, text in sorted(annotations.items()):
+        if not key.startswith("org.systemd.property."):
+            continue
+        name = key[len("org.systemd.property.") :]
+        pointer = "/annotations/" + quote(key, 100)
+        if len(name) < 3 or not name.isascii() or not name.isalpha():
+            raise Refusal("annotation %s: the name of a property has three letters at least, and only letters" % quote(key, 100), pointer)
+        try:
+            kind, value = gvariant.parse(text)
+        except gvariant.Unreadable as e:
+            raise Refusal("annotation %s: %s is not GVariant text: %s" % (quote(key, 100), quote(text, 60), e), pointer) from None
+        out.append(_seconds(name, kind, value))
+    return out
+
+
+def _seconds(name, kind, value):
+    """A property in seconds is one in microseconds on the bus."""
+    if len(name) > 3 and name.endswith("Sec") and not name.endswith("USec") and name[-4].islower() and kind in "nqiuxtd":
+        return [name[:-3] + "USec", "t", max(0, int(value * 1000000))]
+    return [name, kind, value]
+
+
+# --- the bus
+
+
+class Manager:
+    """A connection to a service manager. user: that of our user. Raises StepFailure in place of what the connection raises."""
+
+    def __init__(self, user, address, timeout_s):
+        self.timeout_s = timeout_s or TIMEOUT_S
+        self.what = "the user's systemd" if user else "systemd"
+        self.version_cache = None
+        self.link = self._connect(user, address)
+
+    def _connect(self, user, address):
+        paths = [(address, True)] if user or address else [(SYSTEM_BUS, True), (PRIVATE, False)]
+        first = None
+        for path, is_bus in paths:
+            try:
+                return dbus.Connection(path, self._deadline(), is_bus)
+            except (OSError, dbus.DBusError) as e:
+                first = first or e
+        raise self._failure(first, "connect to")
+
+    def _deadline(self):
+        return time.monotonic() + self.timeout_s
+
+    def _failure(self, e, what):
+        number = getattr(e, "errno", None)
+        if isinstance(e, TimeoutError):
+            return StepFailure(
+                "%s did not answer within %d s" % (self.what, self.timeout_s),
+                pointer=KEY,
+                call="dbus",
+                errno=number,
+                hint="see systemctl list-jobs",
+            )
+        text = (
+            str(e)
+            if isinstance(e, dbus.DBusError)
+            else {2: "there is no such socket", 13: "we may not use its socket"}.get(number, getattr(e, "strerror", None) or str(e))
+        )
+        hint = "is it running? --cgroup-manager=cgroupfs does without it" if what == "connect to" else None
+        return StepFailure("cannot %s %s: %s" % (what, self.what, text), pointer=KEY, call="dbus", errno=number, hint=hint)
+
+    def close(self):
+        self.link.close()
+
+    def call(self, member, signature="", values=(), what=None, interface=MANAGER):
+        try:
+            return self.link.call(NAME, OBJECT, interface, member, signature, values, self._deadline())
+        except dbus.DBusError as e:
+            if what is None:
+                raise
+            raise self._failure(e, what) from None
+        except (OSError, ValueError) as e:
+            raise self._failure(e, what or "call %s of" % member) from None
+
+    def get(self, name):
+        return self.call("Get", "ss", (MANAGER, name), "ask", "org.freedesktop.DBus.Properties")[0][1]
+
+    @property
+    def version(self):
+        """The number at the beginning of '257.7-1' or 'v249'."""
+        if self.version_cache is None:
+            digits = ""
+            for char in self.get("Version").lstrip("v"):
+                if not char.isdigit():
+                    break
+                digits += char
+            self.version_cache = int(digits or 0)
+        return self.version_cache
+
+    def job(self, member, unit, signature, values, what):
+        """Starts a job and waits until it is done. DBusError passes when the call itself is refused; StepFailure otherwise."""
+        if self.link.is_bus:
+            rule = "type='signal',interface='%s',member='JobRemoved',path='%s'" % (MANAGER, OBJECT)
+            self.link.call(*dbus.BUS[:3], "AddMatch", "s", (rule,), self._deadline())
+        self.call("Subscribe", what="subscribe to")
+        path = self.call(member, signature, values)[0]
+        try:
+            result = self.link.wait_signal("JobRemoved", lambda v: v[1] == path, self._deadline())[3]
+        except (OSError, ValueError) as e:
+            raise self._failure(e, "%s %s with" % (what, unit)) from None
+        if result != "done":
+            words = "error %sing systemd unit %s: got %s" % (what, quote(unit), quote(result))
+            raise StepFailure(words, pointer=KEY, call="dbus", path=unit, hint="see systemctl status %s" % quote(unit))
+
+
+def bus_address(environment):
+    """Path of the user's bus, from the caller's environment (list of bytes)."""
+    found = dict(item.partition(b"=")[::2] for item in environment)
+    address = fsdecode(found.get(b"DBUS_SESSION_BUS_ADDRESS", b""))
+    for one in address.split(";"):
+        if one.startswith("unix:path="):
+            return one[len("unix:path=") :].split(",")[0]
+    runtime = fsdecode(found.get(b"XDG_RUNTIME_DIR", b"")) or "/run/user/%d" % outer_uid()
+    return runtime + "/bus"
+
+
+def outer_uid():
+    """Our uid in the parent user namespace: the bus is that of the user who made us root."""
+    euid = posix.geteuid()
+    for line in fsdecode(read_file("/proc/self/uid_map", 1 << 20)).split("\n"):
+        fields = [int(x) for x in line.split()]
+        if len(fields) == 3 and fields[0] <= euid < fields[0] + fields[2]:
+            return fields[1] + euid - fields[0]
+    return euid
+
+
+# --- the unit
+
+
+def host_make(entry, run):
+    """Before the clone there is no process for the scope to hold: only what will be is recorded."""
+    unit = dict(entry["unit"])
+    unit["address"] = bus_address(run.host_env) if unit["user"] else None
+    paths = dict(entry["paths"])
+    if unit["user"]:
+        manager = Manager(True, unit["address"], unit.get("timeout_s"))
+        try:
+            paths = {"unified": entry["mounts"]["unified"] + manager.get("ControlGroup").rstrip("/") + unit["below"]}
+        finally:
+            manager.close()
+    _check_unused(paths)
+    existed = {key: tree.survey(entry["mounts"][key], path, key) for path, key in fs.unique(paths).items()}
+    run.record("cgroup_paths", paths)
+    run.record("cgroups", {"mounts": entry["mounts"], "existed": existed, "inodes": {}, "unit": unit})
+
+
+def _check_unused(paths):
+    pids = {pid for path, key in fs.unique(paths).items() for pid in fs.procs_below(path, key)}
+    if pids:
+        raise StepFailure("container's cgroup is not empty: %d process(es) found" % len(pids), pointer=KEY, path=next(iter(paths.values())))
+
+
+def host_place(entry, run):
+    """Starts the scope with init in it, and on v1 moves init into the hierarchies that systemd does not use."""
+    state = run.box.state
+    unit = state["cgroups"]["unit"]
+    manager = Manager(unit["user"], unit["address"], unit.get("timeout_s"))
+    try:
+        _start(manager, unit, entry, run)
+    finally:
+        manager.close()
+    paths = state["cgroup_paths"]
+    if entry["version"] == 2:
+        _check_place(paths["unified"], run.pid)
+        return
+    from pyrunc.cgroup import v1
+
+    for path, key in fs.unique(paths).items():
+        tree.make(entry["mounts"][key], path, key, v1.preparer(key, run.plans.get("resources") or {}) if key in ("cpu", "cpuset") else None)
+        tree.enter(path, key, run.pid)
+
+
+def _start(manager, unit, entry, run):
+    from pyrunc.cgroup import unit_properties
+
+    properties = unit_properties.of_scope(unit, entry, run, manager.version)
+    values = (unit["name"], "replace", [(name, (kind, value)) for name, kind, value in properties], [])
+    for attempt in (1, 2):
+        try:
+            manager.job("StartTransientUnit", unit["name"], "ssa(sv)a(sa(sv))", values, "start")
+            return
+        except dbus.DBusError as e:
+            if e.name != NAME + ".UnitExists" or attempt == 2:
+                hint = "another container may use this cgroupsPath" if e.name == NAME + ".UnitExists" else None
+                raise StepFailure(
+                    "unable to start unit %s: %s" % (quote(unit["name"]), e), pointer=KEY, call="dbus", path=unit["name"], hint=hint
+                ) from None
+        _reset_failed(manager, unit["name"])
+
+
+def _reset_failed(manager, name):
+    """A unit that failed stays loaded until this is said; one that did not fail says NoSuchUnit."""
+    try:
+        manager.call("ResetFailedUnit", "s", (name,))
+    except dbus.DBusError:
+        return
+
+
+def _check_place(path, pid):
+    if pid not in fs.procs_below(path, "unified"):
+        raise StepFailure(
+            "systemd did not put init into %s" % quote(path), pointer=KEY, path=path, hint="it is in %s" % quote(_cgroup_of(pid))
+        )
+
+
+def _cgroup_of(pid):
+    try:
+        return fsdecode(read_file("/proc/%d/cgroup" % pid, 1 << 20)).strip()
+    except OSError:
+        return "no cgroup"
+
+
+def set_resources(run, entry, cgroups):
+    """The limits as properties of the unit, before they are written to the files. Returns the entry for the files: the quota is
+    rounded as systemd rounds it."""
+    from pyrunc.cgroup import unit_properties
+
+    unit = _recorded(run, cgroups)
+    manager = Manager(unit["user"], unit["address"], unit.get("timeout_s"))
+    try:
+        properties = unit_properties.of_resources(entry, cgroups["version"], manager.version)
+        if properties:
+            values = (unit["name"], True, [(name, (kind, value)) for name, kind, value in properties])
+            manager.call("SetUnitProperties", "sba(sv)", values, "set the properties of %s with" % unit["name"])
+    finally:
+        manager.close()
+    quota = (entry.get("cpu") or {}).get("quota", 0)
+    if quota <= 0:
+        return entry
+    return dict(entry, cpu=dict(entry["cpu"], quota=unit_properties.rounded_quota(quota, entry["cpu"].get("period", 0))))
+
+
+def _recorded(run, entry):
+    box = getattr(run, "box", None)
+    state = box.state if box is not None else {}
+    return (state.get("cgroups") or {}).get("unit") or dict(entry["unit"], address=None)
+
+
+def undo_make(entry, run):
+    """Stops the unit, has its failure forgotten, and removes what is left of the directories. Without systemd only the last."""
+    record = fs.record_of(run, entry)
+    if not record["paths"]:
+        return
+    try:
+        _stop(_recorded(run, entry))
+    finally:
+        remove(record)
+
+
+def _stop(unit):
+    manager = Manager(unit["user"], unit["address"], unit.get("timeout_s"))
+    try:
+        try:
+            manager.job("StopUnit", unit["name"], "ss", (unit["name"], "replace"), "stopp")
+        except dbus.DBusError as e:
+            if e.name != NAME + ".NoSuchUnit":
+                raise StepFailure(
+                    "unable to stop unit %s: %s" % (quote(unit["name"]), e), pointer=KEY, call="dbus", path=unit["name"]
+                ) from None
+        _reset_failed(manager, unit["name"])
+    finally:
+        manager.close()
+
+
+def remove(record):
+    removals = []
+    for path, key in fs.unique(record["paths"]).items():
+        mount = record["mounts"].get(key)
+        if mount is not None:
+            removals.append(tree.Removal(mount, path, key, len(fs.levels(mount, path)) - 1, 0))
+    tree.remove_all(removals)

@@ -1,0 +1,214 @@
+"""The neutral resources of parts/resources.py -> properties of a systemd unit.
+
+systemd.resource-control(5), org.freedesktop.systemd1(5). Its one rule: a property says the same as the files that are written after
+it; where systemd is coarser (percents of a CPU) the files follow systemd. Properties are [name, D-Bus signature, value].
+"""
+
+from pyrunc.cgroup import v2
+from pyrunc.cgroup.devices_rules import Rules
+from pyrunc.lean import fsdecode, read_file
+
+INFINITY = (1 << 64) - 1
+# Accounting: which controllers systemd enables for the unit.
+ACCOUNTING = {
+    1: ("MemoryAccounting", "CPUAccounting", "BlockIOAccounting", "TasksAccounting"),
+    2: ("MemoryAccounting", "CPUAccounting", "IOAccounting", "TasksAccounting"),
+}
+
+
+def of_scope(unit, entry, run, version):
+    """For StartTransientUnit: what the unit is, the config's own properties, and what must be known at its start."""
+    resources = run.plans.get("resources") or {}
+    is_slice = unit["name"].endswith(".slice")
+    out = [["Description", "s", "pyrunc container " + run.id]]
+    if is_slice:
+        out.append(["Wants", "as", [unit["slice"]]])  # a slice stands where its name says
+    else:
+        out += [["Slice", "s", unit["slice"]], ["Delegate", "b", True], ["PIDs", "au", [run.pid]]]
+    out += [[name, "b", True] for name in ACCOUNTING[2 if entry["version"] == 2 else 1]]
+    out.append(["DefaultDependencies", "b", False])
+    group = dict(resources.get("unified") or ()).get("memory.oom.group")
+    if group is not None and version >= 253 and not is_slice:
+        out.append(["OOMPolicy", "s", "kill" if group.strip() == "1" else "continue"])
+    return out + [list(p) for p in unit["properties"]]
+
+
+def of_resources(resources, cgroup_version, version):
+    """For SetUnitProperties. cgroup_version: 1, "hybrid" or 2; version: systemd's."""
+    out = []
+    if "devices" in resources and not resources["in_userns"]:
+        out += of_devices(resources["devices"], version)
+    if cgroup_version == 2:
+        out += _memory(resources.get("memory") or {})
+        out += _cpu(resources.get("cpu") or {}, version)
+    else:
+        out += _old(resources)
+    out += _cpu_quota(resources.get("cpu") or {}, version)
+    out += _cpuset(resources.get("cpu") or {}, version)
+    limit = (resources.get("pids") or {}).get("limit")
+    if limit is not None:
+        out.append(["TasksMax", "t", INFINITY if limit <= 0 else limit])
+    for key, value in resources.get("unified") or ():
+        out += _unified(key, value.strip(), version)
+    return out
+
+
+def _bytes(number):
+    return INFINITY if number == -1 else number
+
+
+def _memory(mem):
+    out = []
+    limit, swap = mem.get("limit", 0), mem.get("swap", 0)
+    if limit:
+        out.append(["MemoryMax", "t", _bytes(limit)])
+    if mem.get("reservation"):
+        out.append(["MemoryLow", "t", _bytes(mem["reservation"])])
+    value = v2.swap_value(limit, swap)
+    if value is not None:
+        out.append(["MemorySwapMax", "t", INFINITY if value == "max" else int(value)])
+    return out
+
+
+def _cpu(cpu, version):
+    if cpu.get("idle") == 1:
+        return [["CPUWeight", "t", 0]] if version >= 252 else []
+    if cpu.get("shares"):
+        return [["CPUWeight", "t", v2.weight_of(cpu["shares"])]]
+    return []
+
+
+def _old(resources):
+    """v1's names of the same."""
+    out = []
+    limit = (resources.get("memory") or {}).get("limit", 0)
+    if limit:
+        out.append(["MemoryLimit", "t", _bytes(limit)])
+    if (resources.get("cpu") or {}).get("shares"):
+        out.append(["CPUShares", "t", resources["cpu"]["shares"]])
+    if (resources.get("blkio") or {}).get("weight"):
+        out.append(["BlockIOWeight", "t", resources["blkio"]["weight"]])
+    return out
+
+
+def _cpu_quota(cpu, version):
+    quota, period = cpu.get("quota", 0), cpu.get("period", 0)
+    out = []
+    if period and version >= 242:
+        out.append(["CPUQuotaPeriodUSec", "t", period])
+    if quota or period:
+        out.append(["CPUQuotaPerSecUSec", "t", per_second(quota, period or v2.PERIOD)])
+    return out
+
+
+def per_second(quota, period):
+    """Microseconds a second. systemd keeps whole percents, so a fraction is rounded up to one."""
+    if quota <= 0:
+        return INFINITY
+    return -(-(quota * 1000000 // period) // 10000) * 10000
+
+
+def rounded_quota(quota, period):
+    """The quota that the files get, so that they say the same as systemd."""
+    return quota if quota <= 0 else per_second(quota, period or v2.PERIOD) * (period or v2.PERIOD) // 1000000
+
+
+def _cpuset(cpu, version):
+    out = []
+    for member, name in (("cpus", "AllowedCPUs"), ("mems", "AllowedMemoryNodes")):
+        if cpu.get(member) and version >= 244:
+            mask = bits(cpu[member])
+            if mask is not None:
+                out.append([name, "ay", mask])
+    return out
+
+
+def bits(text):
+    """'0-3,9' -> [15, 2]: a mask, lowest byte first. None for the kernel's strides, which have no such form."""
+    mask = 0
+    for item in text.split(","):
+        low, _, high = item.strip().partition("-")
+        if not low.isdigit() or not (high or low).isdigit() or int(high or low) > 65535:
+            return None
+        mask |= ((1 << (int(high or low) - int(low) + 1)) - 1) << int(low)
+    return list(mask.to_bytes((mask.bit_length() + 7) // 8, "little"))
+
+
+# --- unified
+
+NUMBERS = {
+    "memory.high": "MemoryHigh", "memory.low": "MemoryLow", "memory.min": "MemoryMin", "memory.max": "MemoryMax", "memory.swap.max": "MemorySwapMax",
+    "memory.zswap.max": "MemoryZSwapMax",
+}  # fmt: skip
+
+
+def _unified(key, value, version):
+    """What of the free keys systemd has a property for; the others go to the files alone."""
+    if key in NUMBERS and (key != "memory.zswap.max" or version >= 253):
+        number = INFINITY if value == "max" else _int(value)
+        return [] if number is None else [[NUMBERS[key], "t", number]]
+    if key == "pids.max":
+        number = INFINITY if value == "max" else _int(value)
+        return [] if number is None else [["TasksMax", "t", number or 1]]  # systemd refuses 0
+    if key == "cpu.weight":
+        return [["CPUWeight", "t", int(value)]] if value.isdigit() else []
+    if key == "cpu.idle":
+        return [["CPUWeight", "t", 0]] if value == "1" and version >= 252 else []
+    if key == "cpu.max":
+        words = value.split()
+        quota = -1 if words[:1] == ["max"] else _int(words[0]) if words else None
+        period = v2.PERIOD if len(words) < 2 else _int(words[1])
+        return [] if not quota or not period else _cpu_quota({"quota": quota, "period": period}, version)
+    if key in ("cpuset.cpus", "cpuset.mems"):
+        return _cpuset({key.partition(".")[2]: value}, version)
+    return []
+
+
+def _int(text):
+    """Bytes and counts as the kernel reads them, with K, M, G, T."""
+    scale = {"K": 10, "M": 20, "G": 30, "T": 40}.get(text[-1:].upper(), 0)
+    digits = text[:-1] if scale else text
+    return int(digits) << scale if digits.isascii() and digits.isdigit() and len(digits) < 20 else None
+
+
+# --- devices
+
+
+def of_devices(rules, version):
+    """An allow list as DeviceAllow. A list that starts from "everything" has no form there: systemd is then told to allow all, and
+    our own rules, which the kernel asks as well, deny."""
+    found = Rules(rules)
+    if found.default:
+        return [["DevicePolicy", "s", "auto"], ["DeviceAllow", "a(ss)", []]]
+    allow = []
+    for (kind, major, minor), access in sorted(found.exceptions.items()):
+        path = _device_path(kind, major, minor, version)
+        if path is not None:
+            allow.append((path, "".join(c for c in "rwm" if c in access)))
+    return [["DevicePolicy", "s", "strict"], ["DeviceAllow", "a(ss)", []], ["DeviceAllow", "a(ss)", allow]]
+
+
+def _device_path(kind, major, minor, version):
+    """None: one minor of every major can't be said to systemd."""
+    name = "char" if kind == "c" else "block"
+    if major == -1:
+        return name + "-*" if minor == -1 else None
+    if minor != -1:
+        return "/dev/%s/%d:%d" % (name, major, minor)
+    if version >= 240:
+        return "%s-%d" % (name, major)
+    group = _group_name(name, major)
+    return None if group is None else "%s-%s" % (name, group)
+
+
+def _group_name(kind, major):
+    """The driver that /proc/devices names for a major number."""
+    here = ""
+    for line in fsdecode(read_file("/proc/devices", 1 << 20)).split("\n"):
+        if line.endswith(":"):
+            here = "char" if line.startswith("Char") else "block"
+            continue
+        words = line.split(None, 1)
+        if here == kind and len(words) == 2 and words[0] == str(major):
+            return words[1]
+    return None

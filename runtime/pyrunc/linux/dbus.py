@@ -1,0 +1,318 @@
+"""The D-Bus protocol, as much of it as systemd's manager needs: one connection, method calls, one kind of signal.
+
+dbus.freedesktop.org/doc/dbus-specification.html. Its one rule: every wait has a deadline. Written here and not taken from a
+library because it is small, and so it can run in the process that makes containers. Values of variants are (signature, value).
+"""
+
+import errno
+import posix
+import select
+import time
+from _socket import AF_UNIX, MSG_DONTWAIT, SOCK_CLOEXEC, SOCK_STREAM, socket
+from _struct import pack, unpack_from
+
+CALL, REPLY, ERROR, SIGNAL = 1, 2, 3, 4
+PATH, INTERFACE, MEMBER, ERROR_NAME, REPLY_SERIAL, DESTINATION, SENDER, SIGNATURE = range(1, 9)
+FIXED = {"y": "B", "n": "h", "q": "H", "i": "i", "u": "I", "x": "q", "t": "Q", "d": "d", "h": "I"}
+SIZES = {
+    "y": 1,
+    "n": 2,
+    "q": 2,
+    "i": 4,
+    "u": 4,
+    "x": 8,
+    "t": 8,
+    "d": 8,
+    "h": 4,
+    "b": 4,
+    "s": 4,
+    "o": 4,
+    "a": 4,
+    "g": 1,
+    "v": 1,
+    "(": 8,
+    "{": 8,
+}
+LIMIT = 128 << 20  # of a message, by the specification
+BUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
+
+
+class DBusError(Exception):
+    """An error reply. `name` is the D-Bus name of the error."""
+
+    def __init__(self, name, text):
+        super().__init__("%s (%s)" % (text, name) if text else name)
+        self.name = name
+        self.text = text
+
+
+# --- values
+
+
+def split(signature):
+    """'sa(sv)u' -> ['s', 'a(sv)', 'u']: the complete types of a signature. ValueError for anything else."""
+    out = []
+    at = 0
+    while at < len(signature):
+        end = _end(signature, at)
+        out.append(signature[at:end])
+        at = end
+    return out
+
+
+def _end(signature, at):
+    if at >= len(signature):
+        raise ValueError("signature ends too early: %s" % signature)
+    char = signature[at]
+    if char == "a":
+        return _end(signature, at + 1)
+    if char in "({":
+        close = ")" if char == "(" else "}"
+        at += 1
+        while at < len(signature) and signature[at] != close:
+            at = _end(signature, at)
+        if at >= len(signature):
+            raise ValueError("signature is not closed: %s" % signature)
+        return at + 1
+    if char not in SIZES:
+        raise ValueError("unknown type %s in signature %s" % (char, signature))
+    return at + 1
+
+
+def marshal(signature, values, out):
+    """Appends values to the bytearray `out`, little-endian, aligned from its beginning."""
+    for kind, value in zip(split(signature), values, strict=True):
+        _put(kind, value, out)
+    return out
+
+
+def _pad(out, size):
+    out.extend(b"\0" * (-len(out) % size))
+
+
+def _put(kind, value, out):
+    head = kind[0]
+    _pad(out, SIZES[head])
+    if head in FIXED:
+        out.extend(pack("<" + FIXED[head], value))
+    elif head == "b":
+        out.extend(pack("<I", 1 if value else 0))
+    elif head in "so":
+        data = value.encode("utf-8")
+        if 0 in data:
+            raise ValueError("a string with a NUL byte")
+        out.extend(pack("<I", len(data)) + data + b"\0")
+    elif head == "g":
+        out.extend(pack("<B", len(value)) + value.encode("ascii") + b"\0")
+    elif head == "v":
+        _put("g", value[0], out)
+        _put(value[0], value[1], out)
+    elif head == "a":
+        _put_array(kind[1:], value, out)
+    else:
+        for item_kind, item in zip(split(kind[1:-1]), value, strict=True):
+            _put(item_kind, item, out)
+
+
+def _put_array(kind, values, out):
+    place = len(out)
+    out.extend(b"\0\0\0\0")
+    _pad(out, SIZES[kind[0]])
+    begin = len(out)
+    for item in values.items() if isinstance(values, dict) else values:
+        _put(kind, item, out)
+    out[place : place + 4] = pack("<I", len(out) - begin)
+
+
+def unmarshal(signature, data, at=0):
+    """bytes -> list of values of a message body (little-endian)."""
+    out = []
+    for kind in split(signature):
+        value, at = _get(kind, data, at)
+        out.append(value)
+    return out
+
+
+def _get(kind, data, at):
+    head = kind[0]
+    at += -at % SIZES[head]
+    if head in FIXED:
+        return unpack_from("<" + FIXED[head], data, at)[0], at + SIZES[head]
+    if head == "b":
+        return unpack_from("<I", data, at)[0] != 0, at + 4
+    if head in "so":
+        size = unpack_from("<I", data, at)[0]
+        return bytes(data[at + 4 : at + 4 + size]).decode("utf-8", "surrogateescape"), at + 5 + size
+    if head == "g":
+        size = data[at]
+        return bytes(data[at + 1 : at + 1 + size]).decode("ascii"), at + 2 + size
+    if head == "v":
+        inner, at = _get("g", data, at)
+        value, at = _get(inner, data, at)
+        return (inner, value), at
+    if head == "a":
+        return _get_array(kind[1:], data, at)
+    values = []
+    for item_kind in split(kind[1:-1]):
+        value, at = _get(item_kind, data, at)
+        values.append(value)
+    return tuple(values), at
+
+
+def _get_array(kind, data, at):
+    size = unpack_from("<I", data, at)[0]
+    at += 4
+    at += -at % SIZES[kind[0]]
+    end = at + size
+    if size > LIMIT or end > len(data):
+        raise ValueError("an array of %d bytes in a message of %d" % (size, len(data)))
+    values = []
+    while at < end:
+        value, at = _get(kind, data, at)
+        values.append(value)
+    return (dict(values) if kind[0] == "{" else values), at
+
+
+# --- messages
+
+
+def message(kind, serial, fields, signature="", values=()):
+    """The bytes of one message. fields: {code: (signature, value)}."""
+    body = marshal(signature, values, bytearray())
+    if signature:
+        fields = dict(fields)
+        fields[SIGNATURE] = ("g", signature)
+    out = bytearray(pack("<cBBBII", b"l", kind, 0, 1, len(body), serial))
+    _put_array("(yv)", sorted(fields.items()), out)
+    _pad(out, 8)
+    return bytes(out + body)
+
+
+def parse(data):
+    """(kind, fields {code: value}, body values, length) of the first message in `data`, None while it is not complete."""
+    if len(data) < 16:
+        return None
+    if data[0:1] != b"l":
+        raise ValueError("a message of the other byte order")
+    body_size, _serial, fields_size = unpack_from("<III", data, 4)
+    body_at = 16 + fields_size + -fields_size % 8
+    if body_size > LIMIT or fields_size > LIMIT:
+        raise ValueError("a message of %d bytes" % (body_at + body_size))
+    if len(data) < body_at + body_size:
+        return None
+    pairs, _ = _get_array("(yv)", data, 12)
+    fields = {code: value[1] for code, value in pairs}
+    values = unmarshal(fields.get(SIGNATURE, ""), memoryview(data)[body_at : body_at + body_size])
+    return data[1], fields, values, body_at + body_size
+
+
+# --- connection
+
+
+class Connection:
+    """A connection to a bus, or to systemd's private socket (is_bus False: no Hello, no match rules). deadline: of time.monotonic().
+    OSError with .call when the socket fails, TimeoutError when the deadline passes, DBusError for error replies."""
+
+    def __init__(self, path, deadline, is_bus=True):
+        self.serial = 0
+        self.data = bytearray()
+        self.signals = []
+        self.is_bus = is_bus
+        self.socket = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
+        try:
+            self._open(path, deadline)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, path, deadline):
+        try:
+            self.socket.connect(path)
+        except OSError as e:
+            new = OSError(e.errno, e.strerror, path)
+            new.call = "connect"
+            raise new from None
+        self.socket.setblocking(False)
+        # No identity is named: the bus takes the one that the socket has. That is also right inside a user namespace, where our own
+        # uid is not the bus's name for us.
+        self._send(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n", deadline)
+        self._greeting(deadline)
+        if self.is_bus:
+            self.call(BUS[0], BUS[1], BUS[2], "Hello", deadline=deadline)
+
+    def _greeting(self, deadline):
+        lines = 0
+        while lines < 2:
+            line, found, rest = self.data.partition(b"\r\n")
+            if not found:
+                self._receive(deadline)
+                continue
+            self.data = bytearray(rest)
+            lines += 1
+            if lines == 1 and not line.startswith(b"DATA") or lines == 2 and not line.startswith(b"OK"):
+                raise DBusError("org.freedesktop.DBus.Error.AuthFailed", "the bus answers %r" % bytes(line[:100]))
+
+    def close(self):
+        self.socket.close()
+
+    def _wait(self, event, deadline):
+        left_ms = int((deadline - time.monotonic()) * 1000)
+        poll = select.poll()
+        poll.register(self.socket.fileno(), event)
+        if left_ms <= 0 or not poll.poll(left_ms):
+            raise TimeoutError(errno.ETIMEDOUT, "no answer over D-Bus in time")
+
+    def _send(self, data, deadline):
+        view = memoryview(data)
+        while view:
+            self._wait(select.POLLOUT, deadline)
+            try:
+                view = view[self.socket.send(view, MSG_DONTWAIT) :]
+            except BlockingIOError:
+                continue
+
+    def _receive(self, deadline):
+        self._wait(select.POLLIN, deadline)
+        try:
+            piece = self.socket.recv(65536)
+        except BlockingIOError:
+            return
+        if not piece:
+            raise OSError(errno.ECONNRESET, posix.strerror(errno.ECONNRESET))
+        self.data.extend(piece)
+
+    def _next(self, deadline):
+        """The next message: (kind, fields, values)."""
+        while True:
+            found = parse(bytes(self.data))
+            if found is not None:
+                del self.data[: found[3]]
+                return found[:3]
+            self._receive(deadline)
+
+    def call(self, destination, path, interface, member, signature="", values=(), deadline=0.0):
+        """A method call; returns the values of its reply. Signals that come in between are kept for wait_signal."""
+        self.serial += 1
+        fields = {PATH: ("o", path), INTERFACE: ("s", interface), MEMBER: ("s", member)}
+        if self.is_bus:
+            fields[DESTINATION] = ("s", destination)
+        self._send(message(CALL, self.serial, fields, signature, values), deadline)
+        while True:
+            kind, found, answer = self._next(deadline)
+            if kind == SIGNAL:
+                self.signals.append((found, answer))
+            elif found.get(REPLY_SERIAL) == self.serial:
+                if kind == ERROR:
+                    raise DBusError(found.get(ERROR_NAME, ""), answer[0] if answer and isinstance(answer[0], str) else "")
+                return answer
+
+    def wait_signal(self, member, wanted, deadline):
+        """The values of the first signal `member` for which wanted(values) is true."""
+        while True:
+            for number, (fields, values) in enumerate(self.signals):
+                if fields.get(MEMBER) == member and wanted(values):
+                    del self.signals[: number + 1]
+                    return values
+            kind, fields, values = self._next(deadline)
+            if kind == SIGNAL:
+                self.signals.append((fields, values))

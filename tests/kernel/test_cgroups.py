@@ -1,0 +1,367 @@
+"""Control groups on the real kernel: made, entered, frozen, killed, removed. Everything lies below /pyrunc-test-PID."""
+
+import errno
+import os
+import select
+import signal
+import time
+
+import pytest
+
+import cgroup_tools as tools
+from pyrunc.cgroup import find, freeze, fs, kill, tree
+from pyrunc.errors import StepFailure
+from pyrunc.parts import cgroups
+
+pytestmark = pytest.mark.kernel
+TOP = tools.TOP
+
+
+@pytest.fixture
+def group():
+    with tools.live_groups() as make:
+        yield make
+
+
+def directories(entry):
+    return sorted(set(entry["paths"].values()))
+
+
+def test_every_hierarchy_is_made_entered_and_removed(group):
+    one = group().make()
+    assert all(os.path.isdir(path) for path in directories(one.entry))
+    pid = one.start()
+    with open("/proc/%d/cgroup" % pid) as f:
+        own = find.parse_own(f.read())
+    assert {own[key] for key in one.entry["paths"]} == {"/%s/a" % TOP}
+    assert kill.procs(one.paths) == [pid]
+    one.end()
+    assert not any(os.path.exists(path) for path in directories(one.entry))
+
+
+def test_the_intent_is_on_record_before_anything_is_made(group, monkeypatch):
+    one = group()
+    seen = []
+
+    def watching(key, value):
+        seen.append((key, any(os.path.exists(path) for path in directories(one.entry))))
+        tools.Run.record(one.run, key, value)
+
+    monkeypatch.setattr(one.run, "record", watching)
+    one.make()
+    assert seen[:2] == [("cgroup_paths", False), ("cgroups", False)] and seen[-1] == ("cgroups", True)
+
+
+@pytest.mark.parametrize("number", [0, 1, 3, 7])
+def test_a_create_that_was_killed_in_the_middle_can_be_undone(group, monkeypatch, number):
+    one = group()
+    calls = []
+
+    def stop(*args):
+        if len(calls) == number:
+            raise KeyboardInterrupt
+        calls.append(args)
+        return real(*args)
+
+    real = tree.make
+    monkeypatch.setattr(tree, "make", stop)
+    with pytest.raises(KeyboardInterrupt):
+        one.make()
+    monkeypatch.undo()
+    other = tools.Run(one.run.plans)  # delete, in another process
+    other.box.state = dict(one.run.box.state)
+    cgroups.undo_make(one.entry, other)
+    cgroups.undo_make(one.entry, other)
+    assert not any(os.path.exists(path) for path in directories(one.entry))
+
+
+def test_undo_of_what_was_never_made(group):
+    one = group()
+    one.undo()
+    one.make()
+    one.undo()
+    one.undo()
+
+
+def test_undo_by_the_plan_alone(group):
+    one = group("/%s-plan" % TOP).make()
+    one.run.box = None
+    cgroups.undo_make(one.entry, one.run)
+    one.run.box = tools.Box()
+    assert not any(os.path.exists(path) for path in directories(one.entry))
+
+
+def test_what_was_there_before_stays(group):
+    parent = group("/%s" % TOP).make()
+    child = group().make()
+    child.undo()
+    assert all(os.path.isdir(path) for path in directories(parent.entry))
+    assert not any(os.path.exists(path) for path in directories(child.entry))
+
+
+def test_an_empty_leaf_that_was_there_is_used_and_stays(group):
+    first = group().make()
+    second = group().make()
+    pid = second.start()
+    os.kill(pid, 9)
+    os.waitpid(pid, 0)
+    os.mkdir(second.paths["pids"] + "/below")
+    second.undo()
+    assert all(os.path.isdir(path) for path in directories(first.entry))
+    assert not os.path.exists(first.paths["pids"] + "/below")
+
+
+def test_a_sibling_keeps_the_common_parent(group):
+    first = group("/%s/a" % TOP).make()
+    second = group("/%s/b" % TOP).make()
+    first.undo()
+    assert all(os.path.isdir(path) for path in directories(second.entry))
+
+
+def test_a_cgroup_with_processes_is_refused_and_left_alone(group):
+    first = group().make()
+    pid = first.start()
+    second = group()
+    with pytest.raises(StepFailure) as e:
+        second.make()
+    assert e.value.words == "container's cgroup is not empty: 1 process(es) found" and e.value.pointer == "/linux/cgroupsPath"
+    second.undo()
+    assert kill.procs(first.paths) == [pid]
+
+
+def test_a_frozen_cgroup_is_refused(group):
+    first = group().make()
+    freeze.freeze(first.paths)
+    with pytest.raises(StepFailure, match="container's cgroup unexpectedly frozen"):
+        group().make()
+
+
+def test_cpusets_have_values_before_the_first_process(group):
+    one = group("/%s/x/y" % TOP).make()
+    if "cpuset" not in one.paths:
+        pytest.skip("this machine has no cpuset hierarchy of v1")
+    for path in (one.paths["cpuset"], os.path.dirname(one.paths["cpuset"])):
+        for name in ("cpuset.cpus", "cpuset.mems"):
+            with open(path + "/" + name) as f:
+                assert f.read().strip()
+
+
+def test_a_relative_path_lies_below_our_own(group):
+    layout = find.layout()
+    one = group(None, id=TOP + "-rel").make()
+    for key, mount in layout.mounts.items():
+        if layout.version != 2:
+            assert one.paths[key] == mount[0] + layout.own_path(key).rstrip("/") + "/" + TOP + "-rel"
+    assert kill.procs(one.paths) == []
+
+
+def test_a_path_that_is_no_cgroup_is_never_written_to(tmp_path):
+    with pytest.raises(OSError) as e:
+        fs.open_dir(str(tmp_path), "memory")
+    assert e.value.errno == errno.ENODEV and e.value.call == "fstatfs"
+    with pytest.raises(OSError):
+        tree.make(str(tmp_path), str(tmp_path / "x"), "memory")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_are_not_created(group):
+    one = group().make()
+    key, path = next(iter(one.paths.items()))
+    fd = fs.open_dir(path, key)
+    try:
+        with pytest.raises(OSError):
+            fs.write(fd, "no.such.file", "1", path)
+    finally:
+        os.close(fd)
+
+
+# --- removing
+
+
+def test_sub_cgroups_go_first_whatever_their_names(group):
+    one = group().make()
+    os.makedirs(one.paths["pids"] + "/a b/..c/-d")
+    os.mkdir(one.paths["pids"] + "/\t\x1b[2J")
+    os.mkdir(os.fsencode(one.paths["pids"]) + b"/\xff\xfe")
+    one.undo()
+    assert not os.path.exists(one.paths["pids"])
+
+
+def test_deep_nesting_is_removed_with_few_descriptors(group):
+    one = group().make()
+    fd = os.open(one.paths["pids"], os.O_RDONLY)
+    for number in range(300):
+        name = "n%03d-%s" % (number, "x" * 40)
+        os.mkdir(name, dir_fd=fd)
+        below = os.open(name, os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(fd)
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (40, hard))
+    try:
+        one.undo()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert not os.path.exists(one.paths["pids"])
+
+
+@pytest.mark.slow
+def test_a_busy_cgroup_is_reported_with_its_pids(group):
+    one = group().make()
+    pid = one.start()
+    with pytest.raises(StepFailure) as e:
+        one.undo()
+    assert "unable to remove cgroup" in e.value.words and str(pid) in e.value.words and e.value.errno == errno.EBUSY
+
+
+def test_an_other_cgroup_of_the_same_name_is_not_removed(group):
+    one = group().make()
+    path = one.paths["pids"]
+    os.rmdir(path)
+    os.mkdir(path)  # another container's
+    one.undo()
+    assert os.path.isdir(path)
+    os.rmdir(path)
+    os.rmdir(os.path.dirname(path))
+
+
+# --- freezing and killing
+
+
+def states(pids):
+    return [open("/proc/%d/stat" % pid).read().rpartition(")")[2].split()[0] for pid in pids]
+
+
+def counter():
+    """Forks a child that counts in shared memory; returns (buffer, action)."""
+    import mmap
+
+    memory = mmap.mmap(-1, 8)
+
+    def count():
+        while True:
+            memory[:8] = (int.from_bytes(memory[:8], "little") + 1).to_bytes(8, "little")
+            time.sleep(0.0005)
+
+    return memory, count
+
+
+def test_frozen_processes_stand_still_until_thawed(group):
+    memory, count = counter()
+    one = group().make()
+    one.start(count, wait=False)
+    first = memory[:8]
+    while memory[:8] == first:
+        select.select([], [], [], 0.001)
+    freeze.freeze(one.paths)
+    assert freeze.is_frozen(one.paths)
+    stopped = memory[:8]
+    select.select([], [], [], 0.02)
+    assert memory[:8] == stopped
+    freeze.thaw(one.paths)
+    assert not freeze.is_frozen(one.paths)
+    while memory[:8] == stopped:
+        select.select([], [], [], 0.001)
+
+
+def test_freezing_what_is_gone():
+    paths = {"freezer": "/sys/fs/cgroup/freezer/%s/none" % TOP, "unified": "/sys/fs/cgroup/unified/%s/none" % TOP}
+    assert not freeze.is_frozen(paths)
+    freeze.thaw(paths)
+    assert kill.procs(paths) == [] and kill.kill_all(paths, 9) == 0 and kill.wait_empty(paths, 10) == []
+    with pytest.raises(StepFailure, match="no freezer"):
+        freeze.freeze({})
+
+
+def test_a_freeze_that_does_not_come_about_is_taken_back(group, monkeypatch):
+    one = group().make()
+    pid = one.start()
+    monkeypatch.setattr(freeze, "_freeze_v1", lambda fd, path, deadline: False)
+    monkeypatch.setattr(freeze, "_freeze_v2", lambda fd, path, deadline: False)
+    with pytest.raises(StepFailure) as e:
+        freeze.freeze(one.paths, time.monotonic())
+    assert "unable to freeze: 1 task(s) do not stop: pid %d" % pid in e.value.words
+    assert not freeze.is_frozen(one.paths)
+
+
+def fork_tree():
+    for _ in range(4):
+        os.fork()
+    signal.pause()
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("without", [(), ("unified",), ("unified", "freezer")])
+def test_kill_reaches_everybody(group, frozen, without):
+    one = group().make()
+    one.start(fork_tree, wait=False)
+    paths = {key: path for key, path in one.paths.items() if key not in without}
+    while len(kill.procs(paths)) < 16:
+        select.select([], [], [], 0.001)
+    if frozen:
+        freeze.freeze(one.paths)
+        paths = one.paths  # without the freezer's path nobody could thaw it
+    assert kill.kill_all(paths, signal.SIGKILL) >= 16
+    os.waitpid(one.pids[0], 0)
+    assert kill.wait_empty(one.paths, 5000) == []
+
+
+def test_a_fork_bomb_does_not_outrun_the_kill(group):
+    def bomb():
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        while True:
+            try:
+                if os.fork() == 0:
+                    continue
+            except OSError:
+                continue
+
+    one = group(node={"pids": {"limit": 60}}).make().apply()
+    one.start(bomb, wait=False)
+    while len(kill.procs(one.paths)) < 30:
+        select.select([], [], [], 0.001)
+    paths = {key: path for key, path in one.paths.items() if key != "unified"}
+    kill.end_all(paths)
+    assert kill.procs(one.paths) == []
+
+
+def test_a_signal_reaches_sub_cgroups_and_leaves_a_pause_alone(group):
+    one = group().make()
+    pid = one.start()
+    os.mkdir(one.paths["pids"] + "/sub")
+    with open(one.paths["pids"] + "/sub/cgroup.procs", "w") as f:
+        f.write(str(pid))
+    freeze.freeze(one.paths)
+    assert kill.kill_all(one.paths, signal.SIGTERM) == 1
+    assert freeze.is_frozen(one.paths) and states([pid]) != ["Z"]
+    freeze.thaw(one.paths)
+    assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == signal.SIGTERM
+
+
+def test_strangers_are_not_signalled(group):
+    one = group().make()
+    wanted = kill.places(one.paths)
+    assert not kill.is_member(os.getpid(), wanted)
+    assert kill.is_member(one.start(), wanted)
+    assert not kill.is_member(2**22 - 1, wanted)
+    with pytest.raises(OSError) as e:
+        kill.kill_all(one.paths, 200)
+    assert e.value.errno == errno.EINVAL
+    assert not freeze.is_frozen(one.paths)
+
+
+def test_waiting_has_an_end(group):
+    one = group().make()
+    pid = one.start()
+    assert kill.wait_empty(one.paths, 30) == [pid]
+
+
+def test_disabled_manager_touches_nothing(group):
+    one = group("/%s/never" % TOP, cgroup_manager="disabled").make()
+    cgroups.host_place(one.entry, one.run)
+    cgroups.host_delegate(one.entry, one.run)
+    one.undo()
+    assert one.run.records == [] and kill.procs(one.paths) == []
