@@ -67,6 +67,46 @@ firewall_driver = "iptables"
         self("rm", "--all", "--force", "--time=0")
 
 
+class RootlessPodman:
+    """podman of an ordinary user, who has sub-ids: the runtime runs as root of podman's user namespace, without rights on cgroups."""
+
+    needs = ("podman", "conmon", "newuidmap", "setpriv", "busybox")
+    user, uid, home = "tester", 4321, f"{BASE}/tester"
+
+    def __init__(self, world, runtime, layer):
+        self.world, self.runtime = world, runtime
+        world.cover_etc()
+        for name, line in (
+            ("passwd", f"{self.user}:x:{self.uid}:{self.uid}::{self.home}:/bin/sh\n"), ("group", f"{self.user}:x:{self.uid}:\n"),
+            ("subuid", f"{self.user}:200000:65536\n"), ("subgid", f"{self.user}:200000:65536\n"),
+        ):
+            world.write(f"/etc/{name}", world.read(f"/etc/{name}") + line)
+        for path in (self.home, f"{self.home}/run", f"{self.home}/tmp"):
+            os.makedirs(world.outer(path), exist_ok=True)
+            os.chmod(world.outer(path), 0o700)
+            os.chown(world.outer(path), self.uid, self.uid)
+        world.write(f"{BASE}/rootfs.tar", layer)
+        self.env = {
+            "HOME": self.home, "USER": self.user, "TMPDIR": f"{self.home}/tmp", "XDG_RUNTIME_DIR": f"{self.home}/run",
+            "PODMAN_IGNORE_CGROUPSV1_WARNING": "1",
+        }
+        self("import", f"{BASE}/rootfs.tar", IMAGE).ok()
+
+    def argv(self, *words):
+        drop = ["setpriv", f"--reuid={self.uid}", f"--regid={self.uid}", "--clear-groups", "--"]
+        return [*drop, "podman", "--cgroup-manager=cgroupfs", "--runtime", self.runtime, *words]
+
+    def __call__(self, *words, **options):
+        return self.world.run(self.argv(*words), env=self.env, cwd=self.home, **options)
+
+    def run(self, *words, network="none", **options):
+        keep = [] if "-d" in words or "--name" in words else ["--rm"]
+        return self("run", *keep, f"--network={network}", *words, **options)
+
+    def close(self):
+        self("rm", "--all", "--force", "--time=0")
+
+
 class Containerd:
     """containerd with root, state and socket of its own; ctr for its clients, the CRI plugin for Kubernetes' calls."""
 

@@ -141,6 +141,18 @@ def podman(world, runtime, layer, started):
 
 
 @pytest.fixture(scope="session")
+def rootless(world, runtime, layer, started):
+    """podman of a user; the runtime and all that it consists of must be readable for others."""
+    missing = callers.packages_missing(callers.RootlessPodman.needs)
+    if missing:
+        pytest.skip(f"not installed: {', '.join(missing)}")
+    probe = ["setpriv", "--reuid=4321", "--regid=4321", "--clear-groups", "--", runtime, "--version"]
+    if world.run(probe).status:
+        pytest.skip("an ordinary user can't read the directory that the runtime lies in")
+    return caller(callers.RootlessPodman, world, runtime, layer, started)
+
+
+@pytest.fixture(scope="session")
 def containerd(world, runtime, layer, started):
     return caller(callers.Containerd, world, runtime, layer, started)
 

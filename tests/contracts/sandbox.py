@@ -115,6 +115,16 @@ class Sandbox:
                 raise TimedOut(f"not done after {seconds} s\n{Result(argv, None, out, err)}") from None
         return Result(argv, process.returncode, out, err)
 
+    def run_together(self, commands, env=None, seconds=120):
+        """Runs several programs at the same time; their results in the same order."""
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        processes = [self.popen(argv, env=env, **pipes) for argv in commands]
+        results = []
+        for argv, process in zip(commands, processes, strict=True):
+            out, err = process.communicate(timeout=seconds)
+            results.append(Result(argv, process.returncode, out, err))
+        return results
+
     def run_on_tty(self, argv, seconds=90):
         """Runs a program whose standard streams are a terminal of its own; the output is what the terminal showed."""
         master, slave = os.openpty()
@@ -203,6 +213,14 @@ class Sandbox:
     def exists(self, path):
         return os.path.exists(self.outer(path))
 
+    def cover_etc(self):
+        """Puts a writable layer over /etc, so that a caller may be given users without a change to the real one."""
+        for name in ("etc-upper", "etc-work"):
+            os.makedirs(self.outer(f"{BASE}/{name}"))
+        layers = f"lowerdir=/etc,upperdir={BASE}/etc-upper,workdir={BASE}/etc-work"
+        self.run(["mount", "-t", "overlay", "-o", layers, "overlay", "/etc"]).ok()
+        self.first_mounts.add("/etc")
+
     # -- what is there -------------------------------------------------------------------------------------------------
 
     def inner_pid(self, host_pid):
@@ -212,14 +230,14 @@ class Sandbox:
         return None
 
     def processes(self):
-        """{process id: command line} of the world, without the holder and the daemons."""
+        """{process id: command line} of the world, without the holder, the daemons, and what keeps rootless podman's namespace."""
         known = {1} | {self.inner_pid(self.child(process)) for process in self.daemons.values() if self.child(process)}
         found = {}
         for name in os.listdir(self.outer("/proc")):
             if name.isdigit() and int(name) not in known:
                 words = read(self.outer(f"/proc/{name}/cmdline")).replace("\0", " ").strip()
                 status = read(self.outer(f"/proc/{name}/stat"))
-                if status:
+                if status and words not in ("podman", "catatonit -P"):
                     found[int(name)] = words or status
         return found
 

@@ -1,6 +1,7 @@
 """buildah: RUN steps. It polls `state`, leaks descriptors into the runtime, and names neither state root nor cgroup."""
 
 import pytest
+
 from sandbox import BASE
 
 

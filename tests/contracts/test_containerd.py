@@ -5,6 +5,7 @@ import os
 import signal
 
 import pytest
+
 from callers import REFERENCE, gone
 from sandbox import BASE, wait_until
 

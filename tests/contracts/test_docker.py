@@ -5,6 +5,7 @@ import json
 import os
 
 import pytest
+
 from callers import IMAGE
 from sandbox import BASE, wait_until
 
@@ -234,6 +235,30 @@ def test_interactive_tty(docker, world):
 
 def test_standard_input(docker):
     assert docker.run("--interactive", IMAGE, "cat", stdin="piped").ok().out == "piped"
+
+
+def test_many_at_once(docker, world):
+    words = ["run", "--rm", "--network=none", IMAGE]
+    commands = [docker.argv(*words, "sh", "-c", f"echo {number}; exit {number}") for number in range(6)]
+    for number, result in enumerate(world.run_together(commands)):
+        assert result.exits(number).out == f"{number}\n"
+
+
+def test_device_rules(docker):
+    """Device rules are enforced: nothing but the standard devices may be opened, although a node may be made."""
+    script = "mknod /tmp/mem c 1 1 && cat /tmp/mem; mknod /tmp/null c 1 3 && echo x > /tmp/null && echo written"
+    result = docker.run("--cap-add=MKNOD", IMAGE, "sh", "-c", script).ok()
+    assert "Operation not permitted" in result.err and result.out == "written\n"
+
+
+def test_device(docker):
+    script = "stat -c %t:%T /dev/given && echo x > /dev/given"
+    assert docker.run("--device=/dev/null:/dev/given:rw", IMAGE, "sh", "-c", script).ok().out == "1:3\n"
+
+
+def test_cgroup_namespace(docker):
+    out = docker.run("--cgroupns=private", IMAGE, "cat", "/proc/self/cgroup").ok().out
+    assert all(line.endswith(":/") for line in out.splitlines())
 
 
 def test_garbage_binary(docker):

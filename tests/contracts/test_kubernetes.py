@@ -5,8 +5,9 @@ The answers of the CRI are read as cri.py gives them; states are 0 created, 1 ru
 
 import contextlib
 
-import cri as api
 import pytest
+
+import cri as api
 from callers import gone
 from sandbox import BASE, wait_until
 

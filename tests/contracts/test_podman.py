@@ -5,6 +5,7 @@ import json
 import os
 
 import pytest
+
 from callers import IMAGE, gone
 from sandbox import BASE, hierarchies, wait_until
 
@@ -438,6 +439,57 @@ def test_rootfs(podman, world):
     world.run(["mkdir", "-p", f"{BASE}/plain-root"]).ok()
     world.run(["tar", "-xf", f"{BASE}/rootfs.tar", "-C", f"{BASE}/plain-root"]).ok()
     assert podman.run("--rootfs", f"{BASE}/plain-root", "echo", "hello").ok().out == "hello\n"
+
+
+def test_many_at_once(podman, world):
+    words = ["run", "--rm", *podman.create_options("none"), IMAGE]
+    commands = [podman.argv(*words, "sh", "-c", f"echo {number}; exit {number}") for number in range(6)]
+    for number, result in enumerate(world.run_together(commands, env=podman.env)):
+        assert result.exits(number).out == f"{number}\n"
+
+
+def test_notify_socket(podman):
+    """--sdnotify=container: podman gives the container a socket of systemd's by its environment and a bind mount."""
+    out = podman.run("--sdnotify=container", "--env=NOTIFY_SOCKET=/run/nothing", IMAGE, "sh", "-c", "echo ready").ok().out
+    assert out == "ready\n"
+
+
+def test_attached_to_the_users_own_streams(podman):
+    """--log-driver=passthrough: the container has podman's own standard streams, without pipes between."""
+    assert podman.run("--log-driver=passthrough", IMAGE, "echo", "hello").ok().out == "hello\n"
+
+
+def test_volume_with_mapped_ids(podman, world):
+    world.write(f"{BASE}/volume/in", "from outside\n")
+    features = json.loads(world.run([podman.runtime, "features"]).ok().out)
+    if not features["linux"].get("mountExtensions", {}).get("idmap", {}).get("enabled"):
+        pytest.skip("the runtime's features don't list id-mapped mounts")
+    words = ["--uidmap=0:100000:5000", "--gidmap=0:100000:5000", f"--mount=type=bind,src={BASE}/volume,dst=/data,idmap"]
+    assert podman.run(*words, IMAGE, "stat", "-c", "%u", "/data/in").ok().out == "0\n"
+
+
+def test_copy_and_commit(podman, world):
+    with running(podman) as name:
+        world.write(f"{BASE}/copied", "copied\n")
+        podman("cp", f"{BASE}/copied", f"{name}:/copied").ok()
+        podman("commit", "--pause=false", name, "committed").ok()
+    assert podman.run("committed", "cat", "/copied").ok().out == "copied\n"
+    podman("rmi", "--force", "committed").ok()
+
+
+def test_device_rules(podman):
+    """Device rules are enforced: nothing but the standard devices may be opened, although a node may be made."""
+    script = "mknod /tmp/mem c 1 1 && cat /tmp/mem; mknod /tmp/null c 1 3 && echo x > /tmp/null && echo written"
+    result = podman.run("--cap-add=mknod", IMAGE, "sh", "-c", script).ok()
+    assert "Operation not permitted" in result.err and result.out == "written\n"
+
+
+def test_build(podman, world):
+    world.write(f"{BASE}/podman-build/Containerfile", f"FROM {IMAGE}\nRUN echo built > /built && id -u\n")
+    limits = ["--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024"]
+    podman("build", "--network=none", "--isolation=oci", *limits, "--tag=built", f"{BASE}/podman-build").ok()
+    assert podman.run("built", "cat", "/built").ok().out == "built\n"
+    podman("rmi", "--force", "built").ok()
 
 
 def test_garbage_binary(podman):
