@@ -1,0 +1,317 @@
+"""A hostile root: links, exchanges and nodes of the image against every verb that has a path. One test per advisory; each ends with
+"host unchanged", which World checks: the directory outside of the root (O) and the host's mount table are as they were.
+"""
+
+import os
+import signal
+import stat
+import time
+
+import pytest
+
+from mounting import DEV, OUTER, PROC, PTS, SYS, bind, tmpfs
+from pyrunc.errors import PyruncError, Refusal, StepFailure
+from pyrunc.linux import _syscalls, mount
+from pyrunc.linux import constants as c
+
+pytestmark = pytest.mark.kernel
+
+RACE_SECONDS = 2  # of each race; deterministic forms stand beside them
+
+
+def attempt(world, config, look=None, **how):
+    """("ok", what look returned) or ("refused", the sentence)."""
+    try:
+        return "ok", world.go(config, look, **how)
+    except PyruncError as e:
+        return "refused", e.sentence()
+
+
+@pytest.fixture
+def swap():
+    """swap(a, b): a process that exchanges two names until the test ends."""
+    pids = []
+
+    def start(a, b):
+        pid = os.fork()
+        if pid == 0:
+            try:
+                while True:
+                    for _ in range(200):
+                        _syscalls.renameat2(-100, str(a), -100, str(b), c.RENAME_EXCHANGE)
+            except BaseException:
+                os._exit(0)
+        pids.append(pid)
+
+    yield start
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def rounds():
+    end = time.monotonic() + RACE_SECONDS
+    while time.monotonic() < end:
+        yield
+
+
+# ---- links in the image
+
+
+def test_destinations_behind_links(world):
+    """CVE-2019-18837: what the links name is found, or made, below the root."""
+    created = world.outside / "created"
+    (world.rootfs / "etc/resolv.conf").symlink_to(created)
+    (world.rootfs / "mnt").symlink_to(world.outside)
+    (world.rootfs / "up").symlink_to("../../../.." + str(world.outside))
+    (world.rootfs / "self").symlink_to("/proc/self/root" + str(world.outside))
+    victim = world.outside / "victim"
+    mounts = [bind(victim, "/etc/resolv.conf"), bind(world.outside, "/mnt/x"), tmpfs("/up/y"), tmpfs("/self/z"), tmpfs("/../../../w")]
+    kind, seen = attempt(world, {"mounts": mounts}, lambda see: [m["point"] for m in see.mounts()][1:])
+    assert kind == "ok"
+    assert seen == [str(created), "%s/x" % world.outside, "%s/y" % world.outside, "/proc/self/root%s/z" % world.outside, "/w"]
+
+
+@pytest.mark.parametrize("where", ["proc", "sys"])
+@pytest.mark.parametrize("what", ["link", "dangling", "file", "out"])
+def test_proc_and_sys_are_directories_of_the_root(world, where, what):
+    """CVE-2019-19921, CVE-2023-27561, CVE-2023-28642, CVE-2025-54867: masks and read-only paths would cover a decoy."""
+    place = world.rootfs / where
+    place.rmdir()
+    if what == "file":
+        place.write_text("")
+    else:
+        place.symlink_to({"link": "/tmp", "dangling": "/nowhere", "out": str(world.outside)}[what])
+    given = PROC if where == "proc" else SYS
+    for entry in (given, bind("/" + where, "/" + where, "rbind")):
+        kind, said = attempt(world, {"mounts": [entry]}, namespaces=["network"])
+        assert kind == "refused" and "must be mounted on ordinary directory" in said and "/mounts/0/destination" in said
+
+
+def test_links_above_a_procfs(world):
+    """Not in the last component only (CVE-2026-87766)."""
+    (world.rootfs / "real").mkdir()
+    (world.rootfs / "chroot").symlink_to("real")
+    kind, said = attempt(world, {"mounts": [{**PROC, "destination": "/chroot/proc"}]})
+    assert kind == "refused" and "ordinary directory" in said
+
+
+def test_no_fake_proc(world):
+    """CVE-2019-16884: a tree of the image's or a volume's in place of procfs."""
+    (world.path / "fake/self/attr").mkdir(parents=True)
+    (world.path / "fake/self/attr/exec").write_text("")
+    kind, said = attempt(world, {"mounts": [bind(world.path / "fake", "/proc")]})
+    assert kind == "refused" and "not of type proc" in said
+    for given in (tmpfs("/proc"), tmpfs("/proc/sys"), tmpfs("/proc/self/attr"), bind(world.path, "/proc/sys/kernel")):
+        with pytest.raises(Refusal):
+            world.plan({"mounts": [PROC, given]})
+
+
+def test_a_dev_that_leads_out(world):
+    """CVE-2026-41579, CVE-2026-47766: no node and no link is made outside, and no ptmx removed there."""
+    (world.outside / "dev").mkdir()
+    (world.outside / "dev/ptmx").write_text("")
+    (world.rootfs / "dev").rmdir()
+    (world.rootfs / "dev").symlink_to(world.outside / "dev")
+    kind, seen = attempt(world, {"mounts": [PROC]}, lambda see: sorted(see.listing(str(world.outside / "dev"))))
+    assert kind == "ok" and "null" in seen and "ptmx" in seen, "all of it went where the link leads to inside the root"
+
+
+NAMES = ("dev/null", "dev/zero", "dev/full", "dev/random", "dev/urandom", "dev/tty", "dev/fd", "dev/stdin", "dev/ptmx", "dev/core", "dev/fuse")
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("there", [False, True], ids=["dangling", "existing"])
+@pytest.mark.parametrize("userns", [False, True], ids=["", "userns"])
+def test_names_that_are_made_in_the_root(world, name, there, userns):
+    """The class of CVE-2025-24965 and CVE-2026-88264: every name that is created may be a link out."""
+    if userns:
+        for path in (world.rootfs, *world.rootfs.iterdir()):
+            os.chown(path, OUTER, OUTER)
+        world.outside.chmod(0o777)
+    (world.rootfs / name).symlink_to(world.outside / ("victim" if there else "created"))
+    config = {"linux": {"devices": [{"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229}]}}
+    kind, seen = attempt(world, config, lambda see: see.node("/" + name), userns=userns)
+    if name in ("dev/fd", "dev/stdin", "dev/core"):
+        assert kind == "ok" and seen[:2] == "->", "an existing link of that name is left alone"
+    elif name == "dev/ptmx":
+        assert (kind, seen) == ("ok", "-> pts/ptmx")
+    else:
+        assert kind == "refused" and "/" + name in seen
+
+
+def test_devices_elsewhere(world):
+    (world.rootfs / "lib").symlink_to(world.outside)
+    (world.outside / "there").mkdir()
+    world.freeze()
+    devices = [{"path": "/lib/there/node", "type": "c", "major": 1, "minor": 5}]
+    kind, seen = attempt(world, {"mounts": [DEV], "linux": {"devices": devices}}, lambda see: see.node(str(world.outside / "there/node")))
+    assert (kind, seen) == ("ok", "c 1:5 666 0:0")
+
+
+def test_masks_and_readonly_paths_behind_links(world):
+    """They are looked up in the root, so the host's files of the same names stay as they are, and what can't be covered is told."""
+    (world.rootfs / "secret").symlink_to(world.outside / "victim")
+    inside = world.rootfs / str(world.outside)[1:]
+    inside.mkdir(parents=True)
+    (inside / "victim").write_text("the image's")
+    linux = {"maskedPaths": ["/secret"], "readonlyPaths": [str(world.outside)]}
+    kind, seen = attempt(world, {"mounts": [DEV], "linux": linux}, lambda see: [see.read("/secret"), see.write(str(world.outside / "x"))])
+    assert (kind, seen) == ("ok", ["", "Read-only file system"])
+
+
+def test_copy_up_follows_nothing(world):
+    (world.rootfs / "d").mkdir()
+    (world.rootfs / "d/out").symlink_to(world.outside)
+    (world.rootfs / "link").symlink_to(world.outside)
+    kind, seen = attempt(world, {"mounts": [tmpfs("/d", "tmpcopyup"), tmpfs("/link", "tmpcopyup")]}, lambda see: [see.listing("/d"), see.listing("/link")])
+    assert (kind, seen) == ("ok", [{"out": "-> %s" % world.outside}, {}])
+
+
+def test_long_and_many(world):
+    """CVE-2021-43784: lengths beyond 16 bits anywhere."""
+    deep = world.path / "s"
+    for _ in range(15):
+        deep = deep / ("x" * 240)
+    os.makedirs(deep)
+    (deep / "f").write_text("deep")
+    mounts = [bind(deep, "/many/%d" % i) for i in range(100)]
+    assert attempt(world, {"mounts": mounts}, lambda see: see.read("/many/99/f")) == ("ok", "deep")
+    with pytest.raises(Refusal):
+        world.plan({"mounts": [tmpfs("/t", "size=" + "1" * 70000)]})
+    with pytest.raises(Refusal):
+        world.plan({"mounts": [tmpfs("/" + "x" * 256)]})
+
+
+# ---- exchanges while we work; first where the exchange happens at the worst moment, then races
+
+
+def at_attach(monkeypatch, act):
+    real = mount.attach
+    done = []
+
+    def attach(tree, target):
+        if not done and not stat.S_ISREG(os.fstat(tree).st_mode) and act.wanted(tree):
+            done.append(1)
+            act()
+        return real(tree, target)
+
+    monkeypatch.setattr(mount, "attach", attach)
+
+
+class Exchange:
+    """Exchanges two names once, when a new tmpfs or the outside directory is about to be attached."""
+
+    def __init__(self, a, b):
+        self.a, self.b = str(a), str(b)
+
+    def wanted(self, tree):
+        return mount.magic(tree) == c.TMPFS_MAGIC or os.path.exists("/proc/self/fd/%d/victim" % tree)
+
+    def __call__(self):
+        _syscalls.renameat2(-100, self.a, -100, self.b, c.RENAME_EXCHANGE)
+
+
+@pytest.mark.parametrize("kind", ["tmpfs", "bind", "copyup"])
+def test_an_exchange_between_looking_and_mounting(world, monkeypatch, kind):
+    """CVE-2021-30465: the mount goes where was looked, never outside, and create fails as the path leads elsewhere now."""
+    for folder in ("a/b/c", "a/other"):
+        (world.rootfs / folder).mkdir(parents=True)
+    (world.rootfs / "a/link").symlink_to(world.outside)
+    (world.outside / "c").mkdir()
+    world.freeze()
+    at_attach(monkeypatch, Exchange(world.rootfs / "a/b", world.rootfs / "a/link"))
+    given = {"tmpfs": tmpfs("/a/b/c"), "bind": bind(world.outside, "/a/b/c"), "copyup": tmpfs("/a/b/c", "tmpcopyup")}[kind]
+    said, sentence = attempt(world, {"mounts": [given]}, lambda see: 1)
+    assert said == "refused" and "changed while it was being mounted on" in sentence and "/mounts/0" in sentence
+
+
+def test_an_exchange_of_a_masked_path(world, monkeypatch):
+    (world.rootfs / "a/b").mkdir(parents=True)
+    (world.rootfs / "a/c").mkdir()
+    at_attach(monkeypatch, Exchange(world.rootfs / "a/b", world.rootfs / "a/c"))
+    kind, sentence = attempt(world, {"linux": {"maskedPaths": ["/a/b"]}}, lambda see: 1)
+    assert kind == "refused" and "/linux/maskedPaths/0" in sentence
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["bind", "tmpfs", "copyup", "missing"])
+def test_a_race_for_the_destination(world, swap, kind):
+    """CVE-2021-30465; with `missing` CVE-2024-45310: no new inode appears outside."""
+    (world.rootfs / "a/b").mkdir(parents=True)
+    (world.rootfs / "a/link").symlink_to(world.outside)
+    given = {
+        "bind": bind(world.outside, "/a/b/c"), "tmpfs": tmpfs("/a/b/c"), "copyup": tmpfs("/a/b/c", "tmpcopyup"),
+        "missing": tmpfs("/a/b/1/2/3/4/5"),
+    }[kind]  # fmt: skip
+    world.freeze()
+    swap(world.rootfs / "a/b", world.rootfs / "a/link")
+    outcomes = {"ok": 0, "refused": 0}
+    for _ in rounds():
+        said, seen = attempt(world, {"mounts": [given]}, lambda see: [m["point"] for m in see.mounts()])
+        outcomes[said] += 1
+        if said == "ok":
+            assert seen[0] == "/" and len(seen) == 2, "the mount is below the root"
+        assert world.host() == world.before
+    assert sum(outcomes.values()) > 20, outcomes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["proc", "sys"])
+def test_a_race_for_proc(world, swap, where):
+    """CVE-2019-19921 with an exchange: procfs is at /proc, a directory, or create fails."""
+    (world.rootfs / "decoy").symlink_to("/tmp")
+    swap(world.rootfs / where, world.rootfs / "decoy")
+    given = PROC if where == "proc" else SYS
+    outcomes = {"ok": 0, "refused": 0}
+    for _ in rounds():
+        said, seen = attempt(world, {"mounts": [given]}, lambda see: [[m["type"], m["point"]] for m in see.mounts()][1:], namespaces=["network"])
+        outcomes[said] += 1
+        if said == "ok":  # the directory that it is on may have got the other name since
+            assert seen in ([[given["type"], "/" + where]], [[given["type"], "/decoy"]]), "on the directory, never behind the link"
+        else:
+            assert "ordinary directory" in seen or "changed while" in seen
+    assert sum(outcomes.values()) > 20, outcomes
+
+
+@pytest.mark.slow
+def test_a_race_for_a_shared_dev_null(world, swap):
+    """CVE-2025-31133, its race: a sibling exchanges /dev/null in a /dev that both have."""
+    shared = world.path / "shared"
+    shared.mkdir()
+    os.mknod(shared / "null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    (shared / "other").symlink_to("/marker")
+    (world.rootfs / "marker").write_text("marker")
+    (world.rootfs / "secret").write_text("secret")
+    swap(shared / "null", shared / "other")
+    config = {"mounts": [bind(shared, "/dev")], "linux": {"maskedPaths": ["/secret"]}}
+    outcomes = {"ok": 0, "refused": 0}
+    for _ in rounds():
+        said, seen = attempt(world, config, lambda see: [see.node("/secret")[:5], see.read("/secret"), see.write("/secret", "lost"), see.read("/marker")])
+        outcomes[said] += 1
+        if said == "ok":
+            assert seen == ["c 1:3", "", "ok", "marker"]
+    assert outcomes["ok"], outcomes
+
+
+def test_a_rootfs_that_is_exchanged(world, monkeypatch):
+    """The directory that was opened is the one that becomes the root; a name that leads elsewhere by then is a failure."""
+    (world.bundle / "second").mkdir()
+
+    class Act(Exchange):
+        def wanted(self, tree):
+            return True
+
+    at_attach(monkeypatch, Act(world.rootfs, world.bundle / "second"))
+    with pytest.raises(StepFailure):
+        world.go({}, lambda see: 1)
+
+
+def test_the_skeleton_survives_a_root_full_of_links(world):
+    """All at once, and the container still starts where nothing is ambiguous."""
+    for name in ("var", "etc", "run"):
+        if (world.rootfs / name).exists():
+            (world.rootfs / name).rmdir()
+        (world.rootfs / name).symlink_to(world.outside)
+    kind, seen = attempt(world, {"mounts": [PROC, DEV, PTS, tmpfs("/run"), SYS]}, lambda see: [m["point"] for m in see.mounts()][1:], namespaces=["network"])
+    assert (kind, seen) == ("ok", ["/proc", "/dev", "/dev/pts", str(world.outside), "/sys"])
