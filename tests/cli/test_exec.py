@@ -199,7 +199,7 @@ def test_exec_no_new_privs(runtime, live):
 
 def test_exec_joins_all_namespaces(runtime, live):
     """It sees what init sees, and it lies in the container's cgroup."""
-    script = "for n in pid net ipc uts mnt cgroup user; do readlink /proc/self/ns/$n /proc/1/ns/$n; done"
+    script = "for n in pid net ipc uts mnt cgroup user; do readlink /proc/self/ns/$n; readlink /proc/1/ns/$n; done"
     words = runtime.ok("exec", live, "/bin/sh", "-c", script).out.split()
     assert words[0::2] == words[1::2] and len(words) == 14
     text = runtime.ok("exec", live, "/bin/sh", "-c", "cat /proc/1/cgroup; echo ---; cat /proc/self/cgroup").out
@@ -314,7 +314,7 @@ def test_many_execs(runtime, live):
 @pytest.mark.parametrize("signal_name", ["TERM", "INT", "USR1"])
 def test_exec_passes_signals_on(runtime, live, waiting, signal_name):
     gate = harness.fifo(waiting.rootfs / "execgate")
-    script = "trap 'kill $!; exit 43' %s; echo up > /execgate; sleep 1000 & wait" % signal_name
+    script = "trap 'kill $!; exit 43' %s; sleep 1000 & echo up > /execgate; wait" % signal_name
     process = subprocess.Popen(runtime.argv("exec", live, "/bin/sh", "-c", script), stdin=subprocess.DEVNULL)
     harness.lines_of(gate)
     process.send_signal(getattr(signal, "SIG" + signal_name))
