@@ -30,9 +30,16 @@ PTS = {
 }  # fmt: skip
 SYS = {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"]}
 STEPS = (
-    (root, "init_prepare"), (mounts, "init_mount"), (devices, "init_make"), (None, "between"), (root, "init_pivot"), (mounts, "init_finish"),
-    (root, "init_finish"), (paths, "init_readonly"), (paths, "init_mask"),
-)  # fmt: skip
+    (root, "init_prepare"),
+    (mounts, "init_mount"),
+    (devices, "init_make"),
+    (None, "between"),
+    (root, "init_pivot"),
+    (mounts, "init_finish"),
+    (root, "init_finish"),
+    (paths, "init_readonly"),
+    (paths, "init_mask"),
+)
 
 
 def bind(source, destination, *options):
@@ -56,7 +63,7 @@ class See:
             head, _, tail = line.partition(" - ")
             head, tail = head.split(" "), tail.split(" ")
             found.append({
-                "id": int(head[0]), "parent": int(head[1]), "root": head[3], "point": head[4].replace("\\040", " "), "flags": head[5].split(","),
+                "id": int(head[0]), "parent": int(head[1]), "root": head[3], "point": head[4], "flags": head[5].split(","),
                 "tags": head[6:], "type": tail[0], "source": tail[1], "super": tail[2].split(","),
             })  # fmt: skip
         return found
@@ -90,7 +97,7 @@ class See:
             return file.read()
 
     def write(self, path, text="x"):
-        """"ok" or the name of the error."""
+        """ "ok" or the name of the error."""
         try:
             fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
         except OSError as e:
@@ -156,7 +163,11 @@ class World:
         ctx.bundle = str(self.bundle)
         linux = config.get("linux", {})
         nodes = (
-            ("root", root, {"/root": {"path": "rootfs", **config.get("root", {})}, "/linux/rootfsPropagation": linux.get("rootfsPropagation")}),
+            (
+                "root",
+                root,
+                {"/root": {"path": "rootfs", **config.get("root", {})}, "/linux/rootfsPropagation": linux.get("rootfsPropagation")},
+            ),
             ("mounts", mounts, {"/mounts": config.get("mounts", [])}),
             ("paths", paths, {"/linux/maskedPaths": linux.get("maskedPaths"), "/linux/readonlyPaths": linux.get("readonlyPaths")}),
             ("devices", devices, {"/linux/devices": linux.get("devices")}),

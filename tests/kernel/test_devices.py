@@ -16,7 +16,13 @@ NODES = {
     "full": "c 1:7 666 0:0", "null": "c 1:3 666 0:0", "random": "c 1:8 666 0:0", "tty": "c 5:0 666 0:0", "urandom": "c 1:9 666 0:0",
     "zero": "c 1:5 666 0:0",
 }  # fmt: skip
-LINKS = {"fd": "-> /proc/self/fd", "stdin": "-> /proc/self/fd/0", "stdout": "-> /proc/self/fd/1", "stderr": "-> /proc/self/fd/2", "ptmx": "-> pts/ptmx"}
+LINKS = {
+    "fd": "-> /proc/self/fd",
+    "stdin": "-> /proc/self/fd/0",
+    "stdout": "-> /proc/self/fd/1",
+    "stderr": "-> /proc/self/fd/2",
+    "ptmx": "-> pts/ptmx",
+}
 if os.path.exists("/proc/kcore"):
     LINKS["core"] = "-> /proc/kcore"
 
@@ -69,7 +75,9 @@ def test_devices_of_the_config(world):
         {"path": "/dev/ptmx", "type": "c", "major": 5, "minor": 2},
         {"path": "/dev/random", "type": "c", "major": 1, "minor": 9, "fileMode": 0o444},
     ]
-    seen = world.go({"mounts": [DEV], "linux": {"devices": devices}}, lambda see: [listing(see), see.node("/some/where/disk"), see.node("/dev/sub/u")])
+    seen = world.go(
+        {"mounts": [DEV], "linux": {"devices": devices}}, lambda see: [listing(see), see.node("/some/where/disk"), see.node("/dev/sub/u")]
+    )
     assert seen[0]["fuse"] == "c 10:229 640 7:8" and seen[0]["pipe"] == "p 622 0:0" and seen[0]["ptmx"] == "-> pts/ptmx"
     assert seen[0]["random"] == "c 1:9 444 0:0", "it takes the place of the default"
     assert seen[1:] == ["b 7:0 600 0:0", "c 1:9 666 0:0"]
@@ -136,7 +144,11 @@ def test_in_a_user_namespace_the_hosts_nodes_are_bound(world):
     os.chown(world.rootfs / "dev", OUTER, OUTER)
     devices = [{"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229}, {"path": "/dev/pipe", "type": "p"}]
     for mounts in ([DEV], [], []):  # without a mount the files to bind on stay in the root
-        seen = world.go({"mounts": mounts, "linux": {"devices": devices}}, lambda see: [listing(see), see.write("/dev/null"), see.mount("/dev/null")], userns=True)
+        seen = world.go(
+            {"mounts": mounts, "linux": {"devices": devices}},
+            lambda see: [listing(see), see.write("/dev/null"), see.mount("/dev/null")],
+            userns=True,
+        )
         assert {name: what.split(" ")[1] for name, what in seen[0].items() if what[0] == "c"} == {
             "full": "1:7", "fuse": "10:229", "null": "1:3", "random": "1:8", "tty": "5:0", "urandom": "1:9", "zero": "1:5",
         }  # fmt: skip
@@ -166,5 +178,7 @@ def test_where_the_kernel_allows_no_nodes(world, monkeypatch):
 def test_the_nodes_are_real_without_a_look_at_the_mount(world):
     """A read-only mount of /dev does not stop writing to devices; one with nodev would."""
     dev = tmpfs("/dev", "nosuid", "ro", "mode=755")
-    seen = world.go({"mounts": [dev]}, lambda see: [see.write("/dev/null"), _syscalls.statx(-100, "/dev/zero", 0, c.STATX_BASIC_STATS)[7:9]])
+    seen = world.go(
+        {"mounts": [dev]}, lambda see: [see.write("/dev/null"), _syscalls.statx(-100, "/dev/zero", 0, c.STATX_BASIC_STATS)[7:9]]
+    )
     assert seen == ["ok", [1, 5]]

@@ -117,7 +117,19 @@ def test_a_dev_that_leads_out(world):
     assert kind == "ok" and "null" in seen and "ptmx" in seen, "all of it went where the link leads to inside the root"
 
 
-NAMES = ("dev/null", "dev/zero", "dev/full", "dev/random", "dev/urandom", "dev/tty", "dev/fd", "dev/stdin", "dev/ptmx", "dev/core", "dev/fuse")
+NAMES = (
+    "dev/null",
+    "dev/zero",
+    "dev/full",
+    "dev/random",
+    "dev/urandom",
+    "dev/tty",
+    "dev/fd",
+    "dev/stdin",
+    "dev/ptmx",
+    "dev/core",
+    "dev/fuse",
+)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -164,7 +176,9 @@ def test_copy_up_follows_nothing(world):
     (world.rootfs / "d").mkdir()
     (world.rootfs / "d/out").symlink_to(world.outside)
     (world.rootfs / "link").symlink_to(world.outside)
-    kind, seen = attempt(world, {"mounts": [tmpfs("/d", "tmpcopyup"), tmpfs("/link", "tmpcopyup")]}, lambda see: [see.listing("/d"), see.listing("/link")])
+    kind, seen = attempt(
+        world, {"mounts": [tmpfs("/d", "tmpcopyup"), tmpfs("/link", "tmpcopyup")]}, lambda see: [see.listing("/d"), see.listing("/link")]
+    )
     assert (kind, seen) == ("ok", [{"out": "-> %s" % world.outside}, {}])
 
 
@@ -265,7 +279,9 @@ def test_a_race_for_proc(world, swap, where):
     given = PROC if where == "proc" else SYS
     outcomes = {"ok": 0, "refused": 0}
     for _ in rounds():
-        said, seen = attempt(world, {"mounts": [given]}, lambda see: [[m["type"], m["point"]] for m in see.mounts()][1:], namespaces=["network"])
+        said, seen = attempt(
+            world, {"mounts": [given]}, lambda see: [[m["type"], m["point"]] for m in see.mounts()][1:], namespaces=["network"]
+        )
         outcomes[said] += 1
         if said == "ok":  # the directory that it is on may have got the other name since
             assert seen in ([[given["type"], "/" + where]], [[given["type"], "/decoy"]]), "on the directory, never behind the link"
@@ -287,7 +303,9 @@ def test_a_race_for_a_shared_dev_null(world, swap):
     config = {"mounts": [bind(shared, "/dev")], "linux": {"maskedPaths": ["/secret"]}}
     outcomes = {"ok": 0, "refused": 0}
     for _ in rounds():
-        said, seen = attempt(world, config, lambda see: [see.node("/secret")[:5], see.read("/secret"), see.write("/secret", "lost"), see.read("/marker")])
+        said, seen = attempt(
+            world, config, lambda see: [see.node("/secret")[:5], see.read("/secret"), see.write("/secret", "lost"), see.read("/marker")]
+        )
         outcomes[said] += 1
         if said == "ok":
             assert seen == ["c 1:3", "", "ok", "marker"]
@@ -313,5 +331,7 @@ def test_the_skeleton_survives_a_root_full_of_links(world):
         if (world.rootfs / name).exists():
             (world.rootfs / name).rmdir()
         (world.rootfs / name).symlink_to(world.outside)
-    kind, seen = attempt(world, {"mounts": [PROC, DEV, PTS, tmpfs("/run"), SYS]}, lambda see: [m["point"] for m in see.mounts()][1:], namespaces=["network"])
+    kind, seen = attempt(
+        world, {"mounts": [PROC, DEV, PTS, tmpfs("/run"), SYS]}, lambda see: [m["point"] for m in see.mounts()][1:], namespaces=["network"]
+    )
     assert (kind, seen) == ("ok", ["/proc", "/dev", "/dev/pts", str(world.outside), "/sys"])

@@ -22,7 +22,15 @@ def test_files_and_directories(world):
     linux = secret(world)
 
     def look(see):
-        return [see.node("/secret"), see.read("/secret"), see.write("/secret"), os.listdir("/dir"), see.write("/dir/x"), see.mount("/secret")["flags"], see.mount("/dir")["flags"]]
+        return [
+            see.node("/secret"),
+            see.read("/secret"),
+            see.write("/secret"),
+            os.listdir("/dir"),
+            see.write("/dir/x"),
+            see.mount("/secret")["flags"],
+            see.mount("/dir")["flags"],
+        ]
 
     seen = world.go({"mounts": [DEV], "linux": linux}, look)
     assert seen[:5] == ["c 1:3 666 0:0", "", "ok", [], "Read-only file system"]
@@ -44,7 +52,11 @@ def test_one_tmpfs_for_all_directories(world):
     for i in range(50):
         (world.rootfs / ("d%d" % i)).mkdir()
     masked = ["/d%d" % i for i in range(50)] + ["/d7", "/d7/", "//d7/."]
-    look = lambda see: [len({os.stat(path).st_dev for path in masked}), len([m for m in see.mounts() if m["point"].startswith("/d")]), see.write("/d0/x")]  # noqa: E731
+
+    def look(see):
+        points = [m["point"] for m in see.mounts() if m["point"].startswith("/d")]
+        return [len({os.stat(path).st_dev for path in masked}), len(points), see.write("/d0/x")]
+
     assert world.go({"linux": {"maskedPaths": masked, "devices": []}, "mounts": [DEV]}, look) == [1, 51, "Read-only file system"]
 
 
@@ -77,7 +89,9 @@ def test_in_a_user_namespace(world):
     linux = secret(world)
     for path in (world.rootfs, *world.rootfs.iterdir()):
         os.chown(path, OUTER, OUTER)
-    seen = world.go({"mounts": [DEV], "linux": linux}, lambda see: [see.node("/secret")[:5], see.read("/secret"), os.listdir("/dir")], userns=True)
+    seen = world.go(
+        {"mounts": [DEV], "linux": linux}, lambda see: [see.node("/secret")[:5], see.read("/secret"), os.listdir("/dir")], userns=True
+    )
     assert seen == ["c 1:3", "", []]
 
 

@@ -160,7 +160,11 @@ def test_overlay_with_more_layers_than_a_page(world):
 
 def test_the_file_system_says_what_it_does_not_like(world):
     e = failure(world, {"mounts": [tmpfs("/x", "nosuid", "size=banana")]})
-    assert e.words.startswith('error mounting "tmpfs" to rootfs at "/x": ') and "Bad value for 'size'" in e.words and "invalid argument" in e.words
+    assert (
+        e.words.startswith('error mounting "tmpfs" to rootfs at "/x": ')
+        and "Bad value for 'size'" in e.words
+        and "invalid argument" in e.words
+    )
     assert e.pointer == "/mounts/0/options/1"
     e = failure(world, {"mounts": [PROC, tmpfs("/x", "bogus")]})
     assert "Unknown parameter 'bogus'" in e.words and e.pointer == "/mounts/1/options/0"
@@ -180,7 +184,10 @@ def test_a_file_system_on_a_file(world):
 
 
 def test_remount(world):
-    mounts = [tmpfs("/tmp", "size=1m", "mode=700"), {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["remount", "ro", "size=2m"]}]
+    mounts = [
+        tmpfs("/tmp", "size=1m", "mode=700"),
+        {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["remount", "ro", "size=2m"]},
+    ]
     seen = world.go({"mounts": mounts}, lambda see: see.mount("/tmp"))
     assert "ro" in seen["super"] and "size=2048k" in seen["super"]
     seen = world.go({"mounts": [mounts[0], bind("", "/tmp", "bind", "remount", "ro", "noexec")]}, lambda see: see.mount("/tmp")["flags"])
@@ -260,7 +267,10 @@ def test_flags_are_for_the_top_unless_recursive(world):
     world.mount(world.path / "vol/sub", c.MS_NOSUID)
     look = lambda see: [see.mount("/v")["flags"], see.mount("/v/sub")["flags"]]  # noqa: E731
     assert world.go({"mounts": [bind(world.path / "vol", "/v", "rbind", "ro")]}, look) == [["ro", "relatime"], ["rw", "nosuid", "relatime"]]
-    assert world.go({"mounts": [bind(world.path / "vol", "/v", "rbind", "rro")]}, look) == [["ro", "relatime"], ["ro", "nosuid", "relatime"]]
+    assert world.go({"mounts": [bind(world.path / "vol", "/v", "rbind", "rro")]}, look) == [
+        ["ro", "relatime"],
+        ["ro", "nosuid", "relatime"],
+    ]
     options = ["rbind", "rro", "rnoatime", "rsuid", "rnosymfollow", "rprivate"]
     want = [["ro", "noatime", "nosymfollow"]] * 2
     assert world.go({"mounts": [bind(world.path / "vol", "/v", *options)]}, look) == want
@@ -270,7 +280,10 @@ def test_flags_are_for_the_top_unless_recursive(world):
 
 def test_propagation_of_binds(world):
     world.mount(world.path / "vol", shared=True)
-    mounts = [bind(world.path / "vol", "/v%d" % i, "rbind", *words) for i, words in enumerate([[], ["rprivate"], ["shared"], ["rslave"], ["unbindable"]])]
+    mounts = [
+        bind(world.path / "vol", "/v%d" % i, "rbind", *words)
+        for i, words in enumerate([[], ["rprivate"], ["shared"], ["rslave"], ["unbindable"]])
+    ]
     seen = world.go({"mounts": mounts}, lambda see: [[t.partition(":")[0] for t in see.mount("/v%d" % i)["tags"]] for i in range(5)])
     assert seen == [["master"], [], ["shared", "master"], ["master"], ["unbindable"]]
 
@@ -299,7 +312,9 @@ def test_rshared_volumes_keep_the_peers_of_the_host(world):
 def test_links_by_cruns_words(world):
     (world.path / "link").symlink_to("victim-name")
     (world.rootfs / "here").symlink_to("/etc/there")
-    config = {"mounts": [bind(world.path / "link", "/l", "rbind", "copy-symlink"), bind(world.outside / "victim", "/m", "bind", "copy-symlink")]}
+    config = {
+        "mounts": [bind(world.path / "link", "/l", "rbind", "copy-symlink"), bind(world.outside / "victim", "/m", "bind", "copy-symlink")]
+    }
     assert world.go(config, lambda see: [see.node("/l"), see.read("/m")]) == ["-> victim-name", "as it was\n"]
     config = {"mounts": [bind(world.outside / "victim", "/here", "bind", "dest-nofollow")]}
     assert world.go(config, lambda see: see.read("/here")) == "as it was\n"
@@ -310,7 +325,12 @@ def test_links_by_cruns_words(world):
 
 def test_the_mount_of_another_part(world):
     (world.bundle / "notify").mkdir()
-    given = {"destination": "/run/notify", "type": "bind", "source": str(world.bundle / "notify"), "options": ["bind", "nosuid", "noexec", "nodev", "ro"]}
+    given = {
+        "destination": "/run/notify",
+        "type": "bind",
+        "source": str(world.bundle / "notify"),
+        "options": ["bind", "nosuid", "noexec", "nodev", "ro"],
+    }
     config = {"plans": {"notify": {"mount": given}}}
     seen = world.go(config, lambda see: see.mount("/run/notify")["flags"], options={"notify_socket": "/x"})
     assert {"ro", "nosuid", "noexec", "nodev"} <= set(seen)
@@ -361,7 +381,9 @@ def inner(world):
 
 
 def test_the_skeleton_in_a_user_namespace(inner):
-    seen = inner.go({"mounts": [PROC, DEV, PTS, SYS]}, lambda see: [m["type"] for m in see.mounts()][1:5], userns=True, namespaces=["network"])
+    seen = inner.go(
+        {"mounts": [PROC, DEV, PTS, SYS]}, lambda see: [m["type"] for m in see.mounts()][1:5], userns=True, namespaces=["network"]
+    )
     assert seen == ["proc", "tmpfs", "devpts", "sysfs"]
 
 
@@ -405,7 +427,9 @@ def test_a_source_that_the_containers_root_may_not_reach(inner):
 def test_a_source_that_nobody_reaches_names_itself(inner):
     inner.mount(inner.path / "closed", data="mode=700")
     e = failure(inner, {"mounts": [bind(inner.path / "closed/no", "/v")]}, userns=True)
-    assert "bind mount source stat: stat %s/closed/no: no such file or directory" % inner.path in e.words and e.pointer == "/mounts/0/source"
+    assert (
+        "bind mount source stat: stat %s/closed/no: no such file or directory" % inner.path in e.words and e.pointer == "/mounts/0/source"
+    )
 
 
 # ---- id-mapped mounts

@@ -36,7 +36,9 @@ def cgroups(token, request):
 def shown(see):
     """[(directory, root, type, source, read-only?)] of what is mounted below /sys/fs/cgroup."""
     top = "/sys/fs/cgroup"
-    return [[m["point"][len(top) :], m["root"], m["type"], m["source"], "ro" in m["flags"]] for m in see.mounts() if m["point"].startswith(top)]
+    return [
+        [m["point"][len(top) :], m["root"], m["type"], m["source"], "ro" in m["flags"]] for m in see.mounts() if m["point"].startswith(top)
+    ]
 
 
 def directories():
@@ -82,7 +84,9 @@ def test_links_of_controllers_that_sit_together(world, cgroups, monkeypatch):
     key = V1[0]
     point, root, _device = LAYOUT.mounts[key]
     monkeypatch.setattr(cgroupfs, "_hierarchies", lambda run: [(key + ",other", [key, "other"], point, root)])
-    seen = world.go({"mounts": [SYS, CGROUP], "plans": {"cgroups": cgroups}}, lambda see: see.listing("/sys/fs/cgroup"), namespaces=["network"])
+    seen = world.go(
+        {"mounts": [SYS, CGROUP], "plans": {"cgroups": cgroups}}, lambda see: see.listing("/sys/fs/cgroup"), namespaces=["network"]
+    )
     assert {name: what[:1] for name, what in seen.items()} == {key + ",other": "d", key: "-", "other": "-"}
     assert seen[key] == "-> %s,other" % key
 
@@ -132,5 +136,9 @@ def test_v2_in_a_user_namespace(world, cgroups):
 @unified
 def test_v2_of_a_rootless_container_that_has_none(world, cgroups):
     plan = {**v2(cgroups), "rootless": True, "mounts": {"unified": "/nonexistent/cgroup"}, "paths": {}}
-    seen = world.go({"mounts": [SYS, RW], "plans": {"cgroups": plan}}, lambda see: [os.listdir("/sys/fs/cgroup"), see.write("/sys/fs/cgroup/x")], namespaces=["network"])
+    seen = world.go(
+        {"mounts": [SYS, RW], "plans": {"cgroups": plan}},
+        lambda see: [os.listdir("/sys/fs/cgroup"), see.write("/sys/fs/cgroup/x")],
+        namespaces=["network"],
+    )
     assert seen == [[], "Read-only file system"]

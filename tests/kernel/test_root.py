@@ -14,7 +14,12 @@ pytestmark = pytest.mark.kernel
 
 
 def inside(see):
-    return {"root": os.listdir("/"), "cwd": os.getcwd(), "mounts": [m["point"] for m in see.mounts()], "fd": os.fstat(see.run.root_fd).st_ino == os.stat("/").st_ino}
+    return {
+        "root": os.listdir("/"),
+        "cwd": os.getcwd(),
+        "mounts": [m["point"] for m in see.mounts()],
+        "fd": os.fstat(see.run.root_fd).st_ino == os.stat("/").st_ino,
+    }
 
 
 def test_pivot(world):
@@ -150,6 +155,7 @@ def test_no_pivot(world):
     """The root is moved over /; the host's procfs and sysfs are gone from the namespace (a chroot leaves what is below within reach of
     a process that breaks out of it)."""
     (world.rootfs / "mark").write_text("")
+
     def look(see):
         return [os.path.exists("/mark"), [m["type"] for m in see.mounts()], os.getcwd()]
 
@@ -230,6 +236,8 @@ def test_a_joined_mount_namespace_is_not_turned_round(world):
 def test_the_hosts_root_as_root(world):
     """podman --rootfs /: a mount of / on itself. /dev is a mount that came along, so nothing in it is touched."""
     before = {name: os.lstat("/dev/" + name).st_mtime_ns for name in ("null", "ptmx")}
-    seen = world.go({"root": {"path": "/"}, "mounts": [PROC]}, lambda see: [see.mount("/")["root"], os.path.isdir("/usr"), see.node("/dev/ptmx")[0]])
+    seen = world.go(
+        {"root": {"path": "/"}, "mounts": [PROC]}, lambda see: [see.mount("/")["root"], os.path.isdir("/usr"), see.node("/dev/ptmx")[0]]
+    )
     assert seen[0] == "/" and seen[1] and seen[2] == "c"
     assert before == {name: os.lstat("/dev/" + name).st_mtime_ns for name in ("null", "ptmx")}

@@ -68,7 +68,14 @@ def test_extensions():
 
 @pytest.mark.parametrize(
     ("name", "attribute"),
-    [("rro", "RDONLY"), ("rnosuid", "NOSUID"), ("rnodev", "NODEV"), ("rnoexec", "NOEXEC"), ("rnodiratime", "NODIRATIME"), ("rnosymfollow", "NOSYMFOLLOW")],
+    [
+        ("rro", "RDONLY"),
+        ("rnosuid", "NOSUID"),
+        ("rnodev", "NODEV"),
+        ("rnoexec", "NOEXEC"),
+        ("rnodiratime", "NODIRATIME"),
+        ("rnosymfollow", "NOSYMFOLLOW"),
+    ],
 )
 def test_recursive_attributes(name, attribute):
     bit = getattr(c, "MOUNT_ATTR_" + attribute)

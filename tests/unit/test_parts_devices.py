@@ -35,7 +35,11 @@ def test_the_defaults():
     assert [node["path"] for node in entry["nodes"]] == DEFAULT
     assert all(node["mode"] == 0o666 and node["uid"] == node["gid"] == 0 for node in entry["nodes"])
     core = [["core", "/proc/kcore"]] if os.path.exists("/proc/kcore") else []
-    assert entry["links"] == [["fd", "/proc/self/fd"], *[[n, "/proc/self/fd/%d" % i] for i, n in enumerate(("stdin", "stdout", "stderr"))], *core]
+    assert entry["links"] == [
+        ["fd", "/proc/self/fd"],
+        *[[n, "/proc/self/fd/%d" % i] for i, n in enumerate(("stdin", "stdout", "stderr"))],
+        *core,
+    ]
     assert entry["dev"] and not entry["own_dev"] and not entry["bind"] and entry["mount_ns"]
     assert json.loads(json.dumps(entry)) == entry
 

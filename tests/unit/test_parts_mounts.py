@@ -124,7 +124,18 @@ def test_inside_proc(where):
 def test_on_proc():
     assert "not of type proc" in refused(entry("/proc")).words
     assert planned({**BIND, "destination": "/proc", "source": "/proc"}), "what is bound there shows when it is opened"
-    for name in ("cpuinfo", "diskstats", "meminfo", "stat", "swaps", "uptime", "loadavg", "slabinfo", "sys/kernel/ns_last_pid", "sys/crypto/fips_enabled"):
+    for name in (
+        "cpuinfo",
+        "diskstats",
+        "meminfo",
+        "stat",
+        "swaps",
+        "uptime",
+        "loadavg",
+        "slabinfo",
+        "sys/kernel/ns_last_pid",
+        "sys/crypto/fips_enabled",
+    ):
         assert planned({**BIND, "destination": "/proc/" + name})
     assert planned(entry("/process", "tmpfs")), "no prefix of a name"
 
@@ -238,11 +249,21 @@ def test_cruns_form():
     def one(text, plans=None):
         return planned({**BIND, "options": ["bind", text]}, plans=plans)[0]["idmap"]
 
-    assert one("idmap=uids=0-1000-10#20-3000-5;gids=0-1-1") == {"recursive": False, "uid": [[0, 1000, 10], [20, 3000, 5]], "gid": [[0, 1, 1]]}
+    assert one("idmap=uids=0-1000-10#20-3000-5;gids=0-1-1") == {
+        "recursive": False,
+        "uid": [[0, 1000, 10], [20, 3000, 5]],
+        "gid": [[0, 1, 1]],
+    }
     assert one("ridmap=uids=0-1-1;gids=0-1-1")["recursive"]
     plans = {"namespaces": namespaces("mount", "user"), "idmaps": MAPS}
     assert one("idmap=uids=@5-7-10;gids=0-0-1", plans)["uid"] == [[5, 100007, 10]]
-    for text in ("idmap=uids=0-1", "idmap=uids=a-1-1;gids=0-1-1", "idmap=users=0-1-1", "idmap=uids=0-1-1-1;gids=0-0-1", "idmap=uids=@0-995-10;gids=0-0-1"):
+    for text in (
+        "idmap=uids=0-1",
+        "idmap=uids=a-1-1;gids=0-1-1",
+        "idmap=users=0-1-1",
+        "idmap=uids=0-1-1-1;gids=0-0-1",
+        "idmap=uids=@0-995-10;gids=0-0-1",
+    ):
         assert refused({**BIND, "options": ["bind", text]}, plans=plans).pointer == "/mounts/0/options/1"
 
 

@@ -38,9 +38,16 @@ def where(fd, root):
 @pytest.mark.parametrize(
     ("path", "clean"),
     [
-        ("/", "/"), ("", "/"), ("a", "/a"), ("/a//b/./c/", "/a/b/c"), ("/a/../b", "/b"), ("/../../x", "/x"), ("a/b/../../..", "/"), ("/..a/...", "/..a/..."),
+        ("/", "/"),
+        ("", "/"),
+        ("a", "/a"),
+        ("/a//b/./c/", "/a/b/c"),
+        ("/a/../b", "/b"),
+        ("/../../x", "/x"),
+        ("a/b/../../..", "/"),
+        ("/..a/...", "/..a/..."),
     ],
-)  # fmt: skip
+)
 def test_clean(path, clean):
     assert paths.clean(path) == clean
 
