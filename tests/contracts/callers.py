@@ -186,7 +186,8 @@ class Docker:
         argv = [
             "dockerd", f"--config-file={BASE}/daemon.json", f"--data-root={BASE}/docker", f"--exec-root={BASE}/docker-run",
             f"--pidfile={BASE}/docker.pid", f"--host=unix://{self.socket}", f"--containerd={Containerd.address}",
-            f"--add-runtime=contracts={runtime}", "--default-runtime=contracts", f"--cgroup-parent=/{world.cgroup}",
+            f"--add-runtime=contracts={runtime}", "--default-runtime=contracts", "--add-runtime=reference=runc",
+            f"--cgroup-parent=/{world.cgroup}",
             "--exec-opt=native.cgroupdriver=cgroupfs", "--storage-driver=overlay2", "--bip=172.31.250.1/24",
         ]
         env = {"DOCKER_BUILDKIT_RUNC_COMMAND": runtime}

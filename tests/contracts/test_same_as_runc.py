@@ -1,0 +1,138 @@
+"""A container looks the same from inside as with runc: one probe (probe.sh), the same options, both runtimes, no difference.
+
+Owns the list of differences that are meant; each has its reason. What is compared: ids, rights, limits, environment, mounts with
+their options, device nodes, cgroup settings, namespaces, descriptors, session, and owners and modes of what the runtime makes.
+"""
+
+import os
+import re
+import shutil
+
+import pytest
+
+from callers import IMAGE
+from sandbox import BASE, SYSTEM_PATH
+
+PROBE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "probe.sh")
+
+# What differs from run to run.
+RANDOM = [
+    (r"[0-9a-f]{64}", "ID"), (r"\b[0-9a-f]{32}\b", "ID"), (r"\b[0-9a-f]{12}\b", "ID"), (r"/[A-Z0-9]{26}\b", "/LAYER"),
+    (r"(lowerdir|upperdir|workdir)=[^,]*", r"\1"), (r"(shared|master|propagate_from):\d+", r"\1"), (r"\b\d+:\d+ /", "/"),
+    (r"(pipe|socket|cgroup|ipc|mnt|net|pid|time|user|uts):\[\d+\]", r"\1"), (r"\b[0-9a-f]{8}-[0-9a-f-]{27}\b", "UUID"),
+    (r"^(group session terminal foreground:) .*", lambda match: match[1]),
+]
+# What is meant to differ: (pattern, what both become, the reason).
+MEANT = [
+    (r"^mount: (?:/null|/) (/proc/\S+|/sys/firmware|/sys/devices\S*|/sys/fs/cgroup/\S+/release_agent) \S+ .*- (?:dev)?tmpfs .*",
+     r"mount: \1 masked", "what covers a masked path is also nosuid,nodev,noexec and read-only, and holds nothing"),
+    (r"^mount: / /sys/fs/cgroup r[ow],", "mount: / /sys/fs/cgroup ro,", "runc 1.1 forgets ro on the tmpfs that holds the v1 hierarchies"),
+    (r"^mount: (/\w+) (/dev/\w+) \S+ .*- (devtmpfs|tmpfs) .*", r"mount: \1 \2 bound",
+     "device nodes bound into a user namespace keep the flags nosuid,noexec and don't receive mounts"),
+    (r"^dev: /dev/mqueue directory 1777 (?:0|65534) 65534 ", "dev: /dev/mqueue directory 1777 0 65534 ",
+     "it belongs to who made the ipc namespace: runc becomes root of the user namespace first, one clone makes both at once"),
+    (r"^mount: / / rw,relatime shared ", "mount: / / rw,relatime ", "rootfsPropagation shared: runc leaves the root itself private"),
+]
+
+OPTIONS = {
+    "plain": [],
+    "read-only": ["--read-only"],
+    "user": ["--user=1000:1000", "--group-add=2000", "--cap-add=net_raw"],
+    "capabilities": ["--cap-drop=all", "--cap-add=chown", "--security-opt=no-new-privileges"],
+    "privileged": ["--privileged"],
+    "limits": ["--memory=64m", "--memory-swap=96m", "--memory-reservation=32m", "--cpus=0.5", "--cpu-shares=300", "--pids-limit=40",
+               "--cpuset-cpus=0", "--oom-score-adj=100"],
+    "tmpfs": ["--tmpfs=/scratch:size=3m,mode=0700", "--shm-size=2m"],
+    "volumes": [f"--volume={BASE}/volume:/data:ro", f"--volume={BASE}/volume:/a/b/c", f"--volume={BASE}/volume/in:/etc/made/up"],
+    "shared-volume": [f"--volume={BASE}/volume:/data:rshared"],
+    "terminal": ["--tty"],
+    "ulimit": ["--ulimit=nofile=512:600", "--ulimit=core=0:0", "--workdir=/tmp", "--hostname=inside"],
+    "unconfined": ["--security-opt=seccomp=unconfined"],
+    "device": ["--device=/dev/null:/dev/given:r", "--sysctl=kernel.shmmax=7654321"],
+    "cgroup-namespace": ["--cgroupns=private"],
+    "host-namespaces": ["--pid=host", "--uts=host", "--network=host"],
+}
+PODMAN = {
+    "systemd": ["--systemd=always"],
+    "umask": ["--umask=0027"],
+    "unmasked": ["--security-opt=unmask=ALL"],
+    "user-namespace": ["--uidmap=0:100000:5000", "--gidmap=0:100000:5000", f"--volume={BASE}/volume:/a/b/c"],
+    "user-namespace-user": ["--uidmap=0:100000:5000", "--gidmap=0:100000:5000", "--user=1000:1000"],
+}
+DOCKER = {
+    "host-ipc": ["--ipc=host"],
+    "init": ["--init"],
+}
+
+
+@pytest.fixture(scope="module")
+def reference(runtime):
+    """Where runc is."""
+    path = shutil.which("runc", path=SYSTEM_PATH)
+    if path is None:
+        pytest.skip("not installed: runc")
+    if os.path.realpath(path) == os.path.realpath(runtime):
+        pytest.skip("the runtime under test is runc itself")
+    return path
+
+
+@pytest.fixture(scope="module")
+def probe(world):
+    """The options that bring the probe in."""
+    with open(PROBE) as file:
+        world.write(f"{BASE}/probe.sh", file.read())
+    world.write(f"{BASE}/volume/in", "from outside\n")
+    return [f"--volume={BASE}/probe.sh:/probe.sh:ro"]
+
+
+def canonical(text):
+    """Sorted lines without what differs at random or on purpose."""
+    lines = []
+    for line in text.replace("\r", "").splitlines():
+        for pattern, stands_for in RANDOM:
+            line = re.sub(pattern, stands_for, line)
+        for pattern, stands_for, _reason in MEANT:
+            line = re.sub(pattern, stands_for, line)
+        lines.append(line)
+    return sorted(lines)
+
+
+def compare(theirs, ours):
+    theirs, ours = (canonical(result.ok().out) for result in (theirs, ours))
+    assert len(theirs) > 60, theirs
+    only = ["- " + line for line in theirs if line not in ours] + ["+ " + line for line in ours if line not in theirs]
+    assert not only, "runc (-) and the runtime under test (+) differ:\n" + "\n".join(only)
+
+
+@pytest.mark.parametrize("name", [*OPTIONS, *PODMAN])
+def test_podman(podman, reference, probe, name):
+    words = [*{**OPTIONS, **PODMAN}[name], *probe, IMAGE, "sh", "/probe.sh"]
+    network = None if "--network=host" in words else "none"
+    compare(*(podman.run(*words, network=network, runtime=runtime) for runtime in (reference, None)))
+
+
+EXEC = {
+    "plain": [], "user": ["--user=1000:1000"], "terminal": ["--tty"], "privileged": ["--privileged"],
+    "environment": ["--env=COLOUR=blue", "--workdir=/tmp"],
+}
+
+
+@pytest.mark.needs_exec
+@pytest.mark.parametrize("name", EXEC)
+@pytest.mark.parametrize("kind", ["plain", "limits", "user", "capabilities"])
+def test_podman_exec(podman, reference, probe, kind, name):
+    shown = []
+    for runtime in (reference, podman.runtime):
+        container = podman.run("-d", *OPTIONS[kind], *probe, IMAGE, "sleep", "1000", runtime=runtime).ok().out.strip()
+        try:
+            shown.append(podman("exec", *EXEC[name], container, "sh", "/probe.sh"))
+        finally:
+            podman("rm", "--force", "--time=0", container).ok()
+    compare(*shown)
+
+
+@pytest.mark.parametrize("name", [*OPTIONS, *DOCKER])
+def test_docker(docker, reference, probe, name):
+    words = [*{**OPTIONS, **DOCKER}[name], *probe, IMAGE, "sh", "/probe.sh"]
+    network = None if "--network=host" in words else "none"
+    compare(*(docker.run(f"--runtime={runtime}", *words, network=network) for runtime in ("reference", "contracts")))
