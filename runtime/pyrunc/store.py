@@ -320,6 +320,11 @@ def open_box(root, id):
         posix.close(root_fd)
 
 
+def open_state(options, id):
+    """A Box with its state read, for the commands that act on a container."""
+    return open_box(root_of(options["globals"]), id).load()
+
+
 def ids(root):
     """Names of the container directories below the root, sorted; none when the root is missing."""
     root_fd = _open_root(root)

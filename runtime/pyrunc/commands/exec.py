@@ -13,7 +13,7 @@ def main(options, args):
     prepare.caller_paths(options)
     if options.get("process"):
         options["process"] = prepare.store.absolute(options["process"])
-    box = prepare.open_state(options, args[0])
+    box = prepare.store.open_state(options, args[0])
     join.check(box, options.get("ignore_paused", False))
     process = process_of(options, args[1:], box)
     asked = {

@@ -1,8 +1,8 @@
 """kill [--all] ID [SIGNAL]: SIGTERM by default; a name in any case, with or without SIG, or a number."""
 
 from pyrunc.engine import lifecycle
-from pyrunc.engine.prepare import open_state
 from pyrunc.errors import UsageError, quote
+from pyrunc.store import open_state
 
 NAMES = {
     "HUP": 1, "INT": 2, "QUIT": 3, "ILL": 4, "TRAP": 5, "ABRT": 6, "IOT": 6, "BUS": 7, "FPE": 8, "KILL": 9, "USR1": 10, "SEGV": 11,

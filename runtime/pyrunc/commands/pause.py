@@ -2,8 +2,8 @@
 
 from pyrunc.cgroup import freeze
 from pyrunc.engine import status
-from pyrunc.engine.prepare import open_state
 from pyrunc.errors import CALLER_TEXT, StateError
+from pyrunc.store import open_state
 
 
 def main(options, args):

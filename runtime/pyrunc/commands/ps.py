@@ -2,9 +2,9 @@
 
 from pyrunc import lean
 from pyrunc.cgroup import kill
-from pyrunc.engine.prepare import open_state
 from pyrunc.errors import StepFailure, UsageError, quote
 from pyrunc.linux import spawn
+from pyrunc.store import open_state
 
 PS = ("/usr/bin/ps", "/bin/ps")
 LIMIT = 16 << 20

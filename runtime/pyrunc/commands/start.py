@@ -1,7 +1,7 @@
 """start ID: opens the gate and waits until the program has been executed."""
 
 from pyrunc.engine import lifecycle
-from pyrunc.engine.prepare import open_state
+from pyrunc.store import open_state
 
 
 def main(options, args):

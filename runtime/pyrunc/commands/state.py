@@ -2,8 +2,8 @@
 
 from pyrunc import lean
 from pyrunc.engine import status
-from pyrunc.engine.prepare import open_state
 from pyrunc.oci import state as document
+from pyrunc.store import open_state
 
 
 def main(options, args):

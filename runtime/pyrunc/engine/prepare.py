@@ -118,10 +118,5 @@ def check_terminal(config, asked):
         raise Refusal("cannot use console socket if runc will not detach or allocate tty", "/process/terminal", "set terminal to true and detach, or drop --console-socket")
 
 
-def open_state(options, id):
-    """A Box with its state read, for the commands that act on a container."""
-    return store.open_box(store.root_of(options["globals"]), id).load()
-
-
 def unknown(id):
     return StateError(CALLER_TEXT["unknown"], id)
