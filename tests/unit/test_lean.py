@@ -8,8 +8,9 @@ import subprocess
 import sys
 import time
 
-import harness
 import pytest
+
+import harness
 from pyrunc import errors, lean, misread
 
 # (text, words that the refusal must hold, pointer)
@@ -267,3 +268,11 @@ def test_places_beside_the_launcher(tmp_path, monkeypatch):
     assert [os.path.realpath(p) for base in lean.launcher_dirs() for p in lean.site_dirs(base)] == [str(site)]
     monkeypatch.setattr(sys, "argv", [])
     assert lean.launcher_dirs()
+
+
+def test_the_slow_reader_is_linear():
+    """A second for each MiB would be a failure, and its square hours: the limit on a file is 16 MiB."""
+    escapes = b'{"a":"' + b"\\n" * 1000000 + b'\\q"}'
+    for text in (escapes, b"{" + b" " * 2000000 + b"x", b'{"a":"' + b"\\u00e9" * 400000, b"[" + b"0," * 3000000 + b"x]"):
+        with pytest.raises(errors.Refusal, match="line 1, column"):
+            lean.loads(text)
