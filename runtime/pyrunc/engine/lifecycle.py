@@ -2,7 +2,6 @@
 
 import posix
 import select
-import time
 
 from pyrunc import lean, log
 from pyrunc.engine import gate, handshake, planner, rows, signals, status
@@ -107,6 +106,7 @@ def _failed(box, data):
 def _poststart(box, options, init_fd):
     run = run_of(box, options)
     run.pidfd = init_fd
+    _to_bundle(run.bundle)
     cancel = run.cancel = signals.Cancel()
     try:
         rows.walk(START, "started", "host", run)
@@ -225,6 +225,7 @@ def _destroy(box, options):
     box.forget()
     run.box = None
     if hooks is not None:
+        _to_bundle(run.bundle)
         try:
             rows.call("hooks", "host_poststop", "host", hooks, run)
         except (PyruncError, OSError) as e:
@@ -262,5 +263,11 @@ def break_lock(box, command):
     box.lock(command, 2000)
 
 
-def wait_ms(begin_ns):
-    return (time.monotonic_ns() - begin_ns) // 1_000_000
+def _to_bundle(bundle):
+    """Hooks of the runtime's side start in the bundle, whichever command runs them; a bundle that is gone is replaced by /."""
+    for path in (bundle, "/"):
+        try:
+            posix.chdir(path)
+            return
+        except OSError:
+            continue
