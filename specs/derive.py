@@ -192,7 +192,7 @@ def table():
     roots["process"] = made.rule(config["properties"]["process"], "config-schema.json")
     roots["resources"] = made.rule(made.load("config-linux.json")["linux"]["properties"]["resources"], "config-linux.json")
     tail = "\nROOTS = {%s}\nFOREIGN = %s\n" % (", ".join("%s: %s" % (show(k), v) for k, v in roots.items()), show(FOREIGN))
-    return HEAD + "# fmt: off\n# ruff: noqa\n" + "".join(made.lines) + tail
+    return HEAD + "# fmt: off\n# ruff: noqa\n# mypy: ignore-errors\n" + "".join(made.lines) + tail
 
 
 def main(args):

@@ -9,6 +9,7 @@ A rule is a tuple, its kind first:
 
 # fmt: off
 # ruff: noqa
+# mypy: ignore-errors
 _0 = ("s",)
 _1 = ("a", _0, 0)
 _2 = ("n", 1)
