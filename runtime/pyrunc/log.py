@@ -5,7 +5,6 @@ writes exactly one record, last, and a successful one writes nothing. The same s
 """
 
 import posix
-import sys
 import time
 
 from pyrunc.errors import UsageError, errno_text
@@ -100,8 +99,11 @@ def _put(fd, text):
 
 
 def _traceback(cause):
-    import traceback  # only with --debug, on the way out
-
-    text = "".join(traceback.format_exception(cause, limit=20))
-    _put(2, text)
-    sys.stderr.flush() if sys.stderr else None
+    """With --debug, on the way out. By hand: the module traceback can't be loaded by every launcher, and reads files by path."""
+    lines = ["%s: %s" % (type(cause).__name__, cause)]
+    at = cause.__traceback__
+    while at is not None:
+        code = at.tb_frame.f_code
+        lines.append("  %s:%d in %s" % (code.co_filename, at.tb_lineno, code.co_name))
+        at = at.tb_next
+    _put(2, "\n".join(lines) + "\n")

@@ -173,7 +173,9 @@ def _fill(fd):
 def _execute(fd, argv):
     """Does not return, or raises OSError. Python adds LC_CTYPE to its own environment; the kernel has it as the caller gave it."""
     environment = [x for x in _read("/proc/self/environ").split(b"\0") if x]
-    _syscalls.execveat(fd, "", [sys.executable, "-I", "-S", *argv], environment, AT_EMPTY_PATH)
+    if "__file__" in globals():  # else this module is part of the executable, which needs no telling what to run
+        argv = [sys.executable, "-I", "-S", *argv]
+    _syscalls.execveat(fd, "", argv, environment, AT_EMPTY_PATH)
 
 
 def _read(path):
