@@ -6,7 +6,7 @@ import stat
 
 import pytest
 
-from mounting import bind, tmpfs
+from mounting import OUTER, bind, tmpfs
 from pyrunc.errors import StepFailure
 
 pytestmark = pytest.mark.kernel
@@ -121,3 +121,15 @@ def test_deep_directories(world):
     (place / "f").write_text("deep")
     depth = "/d/" + "/".join("n%d" % i for i in range(150)) + "/f"
     assert world.go({"mounts": [tmpfs("/d", "tmpcopyup")]}, lambda see: see.read(depth)) == "deep"
+
+
+def test_in_a_user_namespace(world):
+    """Owners are the container's; a device can't be made there, and is left out."""
+    top = world.rootfs / "d"
+    top.mkdir()
+    (top / "f").write_text("text")
+    os.chown(top / "f", OUTER + 5, OUTER + 6)
+    os.mknod(top / "zero", stat.S_IFCHR | 0o666, os.makedev(1, 5))
+    for path in (world.rootfs, *world.rootfs.iterdir()):
+        os.chown(path, OUTER, OUTER)
+    assert world.go({"mounts": [tmpfs("/d", "tmpcopyup")]}, lambda see: see.listing("/d"), userns=True) == {"f": "f 644 5:6"}

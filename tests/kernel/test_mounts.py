@@ -481,3 +481,29 @@ def test_cruns_form_of_maps(inner):
 def test_a_file_system_that_knows_no_maps(world):
     e = failure(world, {"mounts": [mapped("/proc", "/v", "bind")]})
     assert "invalid argument" in e.words and e.pointer == "/mounts/0" and "id-mapped" in e.hint
+
+
+# ---- what the newer calls can't do
+
+
+def test_options_are_never_cut_off(world):
+    """mount(2) takes a page and ignores the rest: the second try is not made with more."""
+    options = ["mode=0700"] * 500 + ["bogus"]
+    e = failure(world, {"mounts": [tmpfs("/t", *options)]})
+    assert e.call == "fsconfig" and "Unknown parameter 'bogus'" in e.words and e.pointer == "/mounts/0/options/500"
+    assert world.go({"mounts": [tmpfs("/t", *options[:-1])]}, lambda see: see.mount("/t")["type"]) == "tmpfs"
+
+
+@pytest.mark.parametrize("number", [1, 38])
+def test_where_the_newer_calls_are_filtered_away(world, monkeypatch, number):
+    """A seccomp profile around us (EPERM, ENOSYS): mount(2) does it."""
+    from pyrunc.linux import fs, mount
+
+    def refuse(*_args):
+        raise fs.failure(number, "fsopen")
+
+    monkeypatch.setattr(mount, "new", refuse)
+    mounts = [PROC, DEV, PTS, tmpfs("/t", "size=1m", "mode=0700", "nosuid", "ro"), SYS]
+    seen = world.go({"mounts": mounts}, lambda see: see.mounts(), namespaces=["network"])
+    assert [m["type"] for m in seen][1:] == ["proc", "tmpfs", "devpts", "tmpfs", "sysfs"]
+    assert seen[4]["flags"] == ["ro", "nosuid", "relatime"] and {"size=1024k", "mode=700"} <= set(seen[4]["super"])

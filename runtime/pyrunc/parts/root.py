@@ -24,6 +24,7 @@ PROPAGATION = {
     "runbindable": c.MS_UNBINDABLE | c.MS_REC,
 }
 TABLE_LIMIT = 64 << 20
+LEVELS = 4096  # more components than a path can have
 
 
 def plan(node, ctx):
@@ -51,6 +52,8 @@ def plan(node, ctx):
         raise Refusal("rootfsPropagation of [r]private is not safe with no_pivot_root", "/linux/rootfsPropagation", "drop --no-pivot")
     if mount_ns and not own:
         ctx.warn("/linux/namespaces", "the mount namespace is shared: its root stays, and the container's is entered by chroot")
+    if not mount_ns:
+        ctx.warn("/linux/namespaces", "no mount namespace: the container's root is entered by chroot, and the host's mounts stay in sight")
     return {
         "path": _real(root.get("path"), ctx.bundle),
         "readonly": readonly,
@@ -135,7 +138,9 @@ def _part_from_parent(place, word):
     """The mount that will be the parent of ours: private, or at most a receiver, else the host would see ours, and pivot_root refuse."""
     here = posix.dup(place)
     try:
-        while not paths.is_mount_root(here):
+        for _ in range(LEVELS):  # a / that is no mount point (a chroot) has no end, and the kernel will say EINVAL
+            if paths.is_mount_root(here):
+                break
             above = fs.open("..", posix.O_PATH | posix.O_DIRECTORY, dir_fd=here)
             posix.close(here)
             here = above

@@ -70,8 +70,8 @@ def _entry(here, there, name, path, base, seen):
             return None
         if kind == fs.S_IFLNK:
             fs.symlink(fs.readlink("", dir_fd=node), name, dir_fd=there)
-        else:
-            fs.mknod(name, info.st_mode, info.st_rdev, dir_fd=there)
+        elif not _node(there, name, info):
+            return None
         _syscalls.fchownat(there, name, info.st_uid, info.st_gid, c.AT_SYMLINK_NOFOLLOW)
         posix.utime(name, ns=(info.st_atime_ns, info.st_mtime_ns), dir_fd=there, follow_symlinks=False)
     except OSError as e:
@@ -80,6 +80,17 @@ def _entry(here, there, name, path, base, seen):
     finally:
         posix.close(node)
     return None
+
+
+def _node(there, name, info):
+    """False: a device where the kernel lets nobody make one (user namespaces); it could not be opened there either."""
+    try:
+        fs.mknod(name, info.st_mode, info.st_rdev, dir_fd=there)
+    except OSError as e:
+        if e.errno != errno.EPERM or info.st_mode & fs.S_IFMT not in (fs.S_IFCHR, fs.S_IFBLK):
+            raise
+        return False
+    return True
 
 
 def _directory(here, there, name, info):

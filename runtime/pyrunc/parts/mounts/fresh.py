@@ -7,12 +7,14 @@ can be told, then attached; mount(2) is the second try only, for what the newer 
 import errno
 import posix
 
+from pyrunc.lean import fsencode
 from pyrunc.linux import constants as c
 from pyrunc.linux import fs, mount, paths
 from pyrunc.parts.mounts import bind, copyup, options, place
+from pyrunc.parts.mounts.plan import PAGE
 
 # fsopen and its like are missing, filtered away by a seccomp profile around us, or the file system reads options its own way.
-SECOND_TRY = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.E2BIG)
+SECOND_TRY = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM)
 
 
 def fresh(item, _entry, run):
@@ -86,8 +88,11 @@ def make(item, run, target, fstype, source, flags, words, before=0):
                 posix.close(top)
                 raise
             return top
+    data = ",".join(words)
+    if len(fsencode(data)) >= PAGE:  # the kernel would cut it off without a word
+        raise _explained(first or fs.failure(errno.E2BIG, "mount"), item, before)
     try:
-        mount.old(fstype, source, target, flags, ",".join(words), run.proc)
+        mount.old(fstype, source, target, flags, data, run.proc)
     except OSError as e:
         raise _explained(first or e, item, before) from None
     top = paths.resolve(run.root_fd, item["destination"], posix.O_PATH, place.is_plain(item))

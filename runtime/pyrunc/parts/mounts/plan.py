@@ -169,7 +169,7 @@ def _check_data(made, ctx):
         long = next((x for x in rest if len(fsencode(x[0])) > VALUE_LIMIT), None) or next(
             (long for layer in long[0][9:].split(":") if len(fsencode(layer)) > VALUE_LIMIT), None
         )
-    if size > PAGE and (long is not None or made["flags"] & OLD_ONLY):
+    if size > PAGE and (long is not None or made["flags"] & OLD_ONLY or made["kind"] == "remount"):
         index = (long or words[0])[1]
         text = 'mount on "%s": %d bytes of options, the kernel takes %d' % (quote(made["destination"]), size - 1, PAGE - 1)
         raise Refusal(text, "%s/options%s" % (made["pointer"], "/%d" % index if index >= 0 else ""), "shorten the longest of them")
