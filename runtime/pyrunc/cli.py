@@ -43,6 +43,21 @@ COMMANDS = {
         {"p": "process", "e": "env", "u": "user", "g": "additional-gids", "t": "tty", "d": "detach", "c": "cap"},
         1, None, True,
     ),  # fmt: skip
+    "pause": (False, {}, {}, 1, 1, False),
+    "resume": (False, {}, {}, 1, 1, False),
+    "ps": (False, {"format": V}, {"f": "format"}, 1, None, True),
+    "update": (
+        False,
+        {
+            "resources": V, "blkio-weight": V, "cpu-period": V, "cpu-quota": V, "cpu-burst": V, "cpu-share": V, "cpu-rt-period": V,
+            "cpu-rt-runtime": V, "cpu-idle": V, "cpuset-cpus": V, "cpuset-mems": V, "memory": V, "memory-reservation": V, "memory-swap": V,
+            "kernel-memory": V, "kernel-memory-tcp": V, "pids-limit": V, "l3-cache-schema": V, "mem-bw-schema": V,
+        },
+        {"r": "resources"},
+        1, 1, False,
+    ),  # fmt: skip
+    "events": (False, {"stats": B, "interval": V}, {}, 1, 1, False),
+    "stats": (False, {"format": V, "all": B}, {"f": "format", "a": "all"}, 0, None, False),
     "list": (False, {"format": V, "quiet": B}, {"f": "format", "q": "quiet"}, 0, 0, False),
     "spec": (False, {"bundle": V, "rootless": B}, {"b": "bundle"}, 0, 0, False),
     "features": (False, {"deviations": B}, {}, 0, 0, False),

@@ -1,0 +1,83 @@
+"""events ID: one JSON object a line, {"type": "stats" | "oom", "id", "data"}; every --interval, and whenever memory ran out."""
+
+import select
+import time
+
+from pyrunc import lean
+from pyrunc.cgroup import oom, stats
+from pyrunc.engine import status
+from pyrunc.errors import StateError, UsageError, quote
+from pyrunc.linux import pidfd
+from pyrunc.store import open_state
+
+UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def duration(text):
+    """'5s', '1m30s', '500ms' (Go's time.ParseDuration) → seconds. UsageError."""
+    rest, total = text, 0.0
+    while rest:
+        count = 0
+        while count < len(rest) and (rest[count].isdigit() or rest[count] == "."):
+            count += 1
+        tail = rest[count:]
+        unit = next((u for u in ("ns", "us", "µs", "ms", "s", "m", "h") if tail.startswith(u)), None)
+        try:
+            number = float(rest[:count])
+        except ValueError:
+            unit = None
+        if unit is None:
+            raise UsageError('invalid duration "%s"' % quote(text), "events", "interval", "durations look like 5s, 500ms or 1m30s")
+        total += number * UNITS[unit]
+        rest = tail[len(unit) :]
+    if not text or total <= 0:
+        raise UsageError("duration interval must be greater than 0", "events", "interval")
+    return total
+
+
+def main(options, args):
+    interval = duration(options.get("interval", "5s"))
+    box = open_state(options, args[0])
+    if status.of(box) == "stopped":
+        raise StateError("container with id %s is not running" % box.id, box.id, "stopped")
+    paths = box.state.get("cgroup_paths") or {}
+    if options.get("stats"):
+        _say(box.id, "stats", stats.collect(paths))
+        return 0
+    _stream(box, paths, interval)
+    return 0
+
+
+def _say(id, kind, data=None):
+    record = {"type": kind, "id": id}
+    if data is not None:
+        record["data"] = data
+    lean.write_all(1, (lean.dumps(record) + "\n").encode("utf-8", "surrogateescape"))
+
+
+def _stream(box, paths, interval):
+    """Until init has ended. Waits on init's pidfd and on the kernel's news of killed processes."""
+    init_fd = pidfd.open_init(box.state["pid"], box.state["start_time"])
+    poll = select.poll()
+    poll.register(init_fd, select.POLLIN)
+    watch = None
+    try:
+        watch = oom.Watch(paths)
+        poll.register(watch.fd, watch.mask)
+    except OSError:
+        watch = None  # no memory cgroup: there is nothing to be heard
+    due = time.monotonic() + interval
+    while True:
+        ready = dict(poll.poll(max(0, int((due - time.monotonic()) * 1000))))
+        if watch is not None and watch.fd in ready:
+            fired = watch.fired()
+            if fired:
+                _say(box.id, "oom")
+            elif fired is None:
+                poll.unregister(watch.fd)
+                watch = None
+        if init_fd in ready:
+            return
+        if time.monotonic() >= due:
+            _say(box.id, "stats", stats.collect(paths))
+            due = time.monotonic() + interval

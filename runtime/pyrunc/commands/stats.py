@@ -1,0 +1,87 @@
+"""stats [ID...]: what many containers use, read in one process. --format table, json (runc's events data by id), or prometheus."""
+
+import time
+
+from pyrunc import lean, store
+from pyrunc.cgroup import stats
+from pyrunc.commands.list import table
+from pyrunc.engine import status
+from pyrunc.errors import StateError, UsageError, quote
+
+HEAD = ("ID", "STATUS", "CPU SECONDS", "MEMORY", "LIMIT", "PIDS", "READ", "WRITTEN")
+METRICS = (  # name, type, help, how it is found
+    ("pyrunc_cpu_seconds_total", "counter", "CPU time used", lambda d: d["cpu"].get("usage", {}).get("total", 0) / 1e9),
+    ("pyrunc_memory_bytes", "gauge", "Memory in use", lambda d: d["memory"].get("usage", {}).get("usage", 0)),
+    ("pyrunc_memory_limit_bytes", "gauge", "Limit of memory", lambda d: d["memory"].get("usage", {}).get("limit", 0)),
+    ("pyrunc_pids", "gauge", "Processes", lambda d: d["pids"].get("current", 0)),
+    ("pyrunc_read_bytes_total", "counter", "Bytes read from block devices", lambda d: _io(d, "read")),
+    ("pyrunc_written_bytes_total", "counter", "Bytes written to block devices", lambda d: _io(d, "write")),
+)  # fmt: skip
+
+
+def main(options, args):
+    style = options.get("format", "table")
+    if style not in ("table", "json", "prometheus"):
+        raise UsageError("invalid format option: %s" % quote(style), "stats", "format", "use table, json or prometheus")
+    found = _collect(options, args)
+    if style == "json":
+        text = lean.dumps({id: data for id, _status, data in found}) + "\n"
+    elif style == "prometheus":
+        text = prometheus(found)
+    else:
+        text = table([HEAD] + [_row(*entry) for entry in found])
+    lean.write_all(1, text.encode("utf-8", "surrogateescape"))
+    return 0
+
+
+def _collect(options, args):
+    """[(id, status, data)]; without ids all containers that are alive (--all: the stopped ones too)."""
+    root = store.root_of(options["globals"])
+    found = []
+    for id in args or store.ids(root):
+        try:
+            box = store.open_box(root, id).load()
+        except StateError:
+            if args:
+                raise
+            continue
+        now = status.of(box)
+        if args or options.get("all") or now in ("created", "running", "paused"):
+            found.append((id, now, stats.collect(box.state.get("cgroup_paths") or {})))
+        box.close()
+    return found
+
+
+def _io(data, kind):
+    rows = data["blkio"].get("ioServiceBytesRecursive") or ()
+    return sum(row.get("value", 0) for row in rows if row.get("op", "").lower() == kind)
+
+
+def _bytes(number):
+    if number >= 1 << 60:
+        return "-"
+    for unit, step in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if number >= step:
+            return "%.1f %s" % (number / step, unit)
+    return "%d B" % number
+
+
+def _row(id, now, data):
+    usage = data["memory"].get("usage", {})
+    return (
+        id, now, "%.3f" % (data["cpu"].get("usage", {}).get("total", 0) / 1e9), _bytes(usage.get("usage", 0)), _bytes(usage.get("limit", 0) or 1 << 62),
+        str(data["pids"].get("current", 0)), _bytes(_io(data, "read")), _bytes(_io(data, "write")),
+    )  # fmt: skip
+
+
+def prometheus(found):
+    """Text format 0.0.4, for the node exporter's text files."""
+    lines = ["# collected %d" % time.time()]
+    for name, kind, text, value in METRICS:
+        lines += ["# HELP %s %s." % (name, text), "# TYPE %s %s" % (name, kind)]
+        lines += ['%s{id="%s"} %s' % (name, id, _number(value(data))) for id, _status, data in found]
+    return "\n".join(lines) + "\n"
+
+
+def _number(value):
+    return "+Inf" if value >= 1 << 62 else repr(value)
