@@ -79,6 +79,7 @@ def _reserve(run, warnings, command):
             "cgroup_paths": {},  # set by cgroups.host_make, once it is sure that nobody else is in there
             "own_pid_ns": "pid" in run.plans["namespaces"]["new"],
             "hook_kinds": sorted(run.plans.get("hooks") or ()),
+            "notify": "notify" in run.plans,
             "warnings": warnings,
         }
         box.write("plan.json", lean.dumps(run.plans).encode("utf-8", "surrogateescape"))

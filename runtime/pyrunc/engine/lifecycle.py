@@ -36,6 +36,7 @@ def start(box, options):
     ends = gate.open_both(box) if fd >= 0 else None
     if ends is None:
         raise StateError(CALLER_TEXT["start-stopped"], box.id, "stopped", hint="its init is gone; delete the container")
+    notify = _listen(box)
     try:
         _release(box, ends, fd)
     finally:
@@ -43,10 +44,20 @@ def start(box, options):
             posix.close(end)
     gate.remove(box)
     box.record("status", "running")
-    plans_have_hooks = "poststart" in (box.state.get("hook_kinds") or ())
-    if plans_have_hooks:
+    if "poststart" in (box.state.get("hook_kinds") or ()):
         _poststart(box, options, fd)
+    if notify is not None:
+        box.unlock()  # readiness may take long, and stopping must be possible meanwhile
+        planner.module("notify").forward(*notify, box.state["pid"], fd)
     posix.close(fd)
+
+
+def _listen(box):
+    """(entry, socket) where a supervisor waits for sd_notify(3)'s READY; bound before the program runs, so that nothing is lost."""
+    if not box.state.get("notify"):
+        return None
+    entry = box.plan()["notify"]
+    return entry, planner.module("notify").listen(entry, box.fd)
 
 
 def _release(box, ends, init_fd):
