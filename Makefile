@@ -18,9 +18,10 @@ EXT_LDFLAGS := -shared -Wl,-z,relro,-z,now
 PY_INCLUDE   = $(shell $(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))')
 PACKAGES     = $(shell $(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"])')
 
-.PHONY: build build-plain ext clean install
-build: $(VENV)/.ready ext
-	@ln -sfn ../../runtime/bin/pyrunc $(VENV)/bin/pyrunc
+.PHONY: build build-plain ext launcher clean install
+build: $(VENV)/.ready ext $(if $(PYRUNC_PLAIN),,launcher)
+	@target=pyrunc; if [ -z "$(PYRUNC_PLAIN)" ] && [ -x $(STATIC) ]; then target=$(notdir $(STATIC)); fi; \
+	ln -sfn ../../runtime/bin/$$target $(VENV)/bin/pyrunc
 
 build-plain: $(VENV)/.ready ext
 	@ln -sfn ../../runtime/bin/pyrunc $(VENV)/bin/pyrunc
@@ -31,6 +32,18 @@ $(EXT): $(EXT_SOURCES) $(EXT_HEADERS)
 	@echo "ext: $@"
 	@$(CC) $(EXT_CFLAGS) -I$(PY_INCLUDE) $(EXT_SOURCES) $(EXT_LDFLAGS) -o $@.new
 	@mv -f $@.new $@
+
+# The compiled launcher (csrc/launcher.c): an interpreter with the package inside. Where it can't be linked, link.py says why and the
+# plain one is used; `make build-plain` or PYRUNC_PLAIN=1 ask for that.
+STATIC    := runtime/bin/pyrunc-static
+L_SOURCES := $(addprefix $(CSRC)/,launcher.c sealing.c sealing.h inittab.c sha2.c sha2_body.h freeze.py link.py frozen/encodings.py)
+PACKAGE   := $(shell find runtime/pyrunc -name '*.py' -not -path '*/helper/*')
+
+launcher:
+	@$(MAKE) --no-print-directory $(STATIC) || true
+
+$(STATIC): $(L_SOURCES) $(EXT_SOURCES) $(EXT_HEADERS) $(PACKAGE)
+	@CC="$(CC)" $(PYTHON) -I -B $(CSRC)/link.py runtime build/launcher $@
 
 # The virtual environment holds the packages of the helper process, and knows the tree by a line in pyrunc.pth.
 $(VENV)/.ready: pyproject.toml
@@ -49,7 +62,7 @@ install: build
 	ln -sfn ../lib/pyrunc/bin/pyrunc $(DESTDIR)$(PREFIX)/bin/pyrunc
 
 clean:
-	rm -rf build dist runtime/*.egg-info $(EXT) .pytest_cache .mypy_cache .ruff_cache .stamps
+	rm -rf build dist runtime/*.egg-info $(EXT) $(STATIC) .pytest_cache .mypy_cache .ruff_cache .stamps
 	find runtime tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ---------------------------------------------------------------- demo, tests, bench, docs

@@ -1,0 +1,90 @@
+"""Writes what the compiled launcher is made of: the package as byte code, and the command line's shape as C.
+
+    freeze.py RUNTIME OUT [--encodings]      → OUT/frozen.bin, OUT/frozen.h, OUT/commands.h
+
+Run by the interpreter whose libpython is linked, as byte code belongs to one minor version. Docstrings are left out (nothing reads
+them at run time), assertions stay. helper/ is not frozen: those modules run in another interpreter, from files.
+`--encodings` freezes the standard library's codecs too, for an interpreter that is initialised completely (shared libpython).
+"""
+
+import ast
+import importlib.util
+import marshal
+import os
+import sys
+
+ALIGN = 16
+CODECS = ("encodings", "encodings.aliases", "encodings.utf_8", "encodings.latin_1", "encodings.ascii", "encodings.unicode_escape")
+
+
+def modules(runtime):
+    """(name, file, is a package) of the package, in a stable order."""
+    for folder, folders, files in os.walk(os.path.join(runtime, "pyrunc")):
+        folders[:] = sorted(f for f in folders if f not in ("__pycache__", "helper", "specs"))
+        for file in sorted(files):
+            if file.endswith(".py"):
+                path = os.path.join(folder, file)
+                name = os.path.relpath(path, runtime)[:-3].replace(os.sep, ".")
+                is_package = name.endswith(".__init__")
+                yield name.removesuffix(".__init__"), path, is_package
+
+
+def code(path, shown):
+    """Byte code of a file, without docstrings, under a name that is the same wherever it was built."""
+    with open(path, encoding="utf-8") as file:
+        tree = ast.parse(file.read(), shown)
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        first = node.body[0] if node.body else None
+        if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+            del node.body[0]
+            if not node.body and not isinstance(node, ast.Module):
+                node.body.append(ast.copy_location(ast.Pass(), first))
+    return marshal.dumps(compile(tree, shown, "exec", dont_inherit=True, optimize=0))
+
+
+def rows(runtime, with_codecs):
+    for name, path, is_package in modules(runtime):
+        yield name, code(path, os.path.relpath(path, runtime)), is_package
+    if not with_codecs:
+        path = os.path.join(runtime, "csrc/frozen/encodings.py")
+        yield "encodings", code(path, "encodings.py"), True
+        return
+    for name in CODECS:
+        path = importlib.util.find_spec(name).origin
+        yield name, code(path, name + ".py"), name == "encodings"
+
+
+def write_frozen(runtime, out, with_codecs):
+    lines = []
+    with open(os.path.join(out, "frozen.bin"), "wb") as blob:
+        for name, data, is_package in rows(runtime, with_codecs):
+            lines.append('    {"%s", frozen_code + %d, %d, %d},' % (name, blob.tell(), len(data), is_package))
+            blob.write(data + bytes(-len(data) % ALIGN))
+    with open(os.path.join(out, "frozen.h"), "w", encoding="utf-8") as file:
+        file.write("/* written by freeze.py */\nstatic const struct _frozen frozen_modules[] = {\n%s\n    {0, 0, 0, 0},\n};\n" % "\n".join(lines))
+
+
+def write_commands(runtime, out):
+    """Which global options take a value, and which commands run sealed, from the table in cli.py."""
+    sys.path.insert(0, runtime)
+    from pyrunc import cli
+
+    names = [n for n, kind in cli.GLOBAL.items() if kind != cli.B]
+    names += [short for short, name in cli.GLOBAL_SHORT.items() if cli.GLOBAL[name] != cli.B]
+    sealed = [name for name, row in cli.COMMANDS.items() if row[0]]
+    with open(os.path.join(out, "commands.h"), "w", encoding="utf-8") as file:
+        file.write("/* written by freeze.py */\n")
+        for label, words in (("options_with_value", names), ("sealed_commands", sealed)):
+            file.write("static const char *const %s[] = {%s, 0};\n" % (label, ", ".join('"%s"' % w for w in words)))
+
+
+def main(runtime, out, *options):
+    os.makedirs(out, exist_ok=True)
+    write_frozen(runtime, out, "--encodings" in options)
+    write_commands(runtime, out)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

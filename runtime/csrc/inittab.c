@@ -1,0 +1,23 @@
+/* The built-in modules of the compiled launcher, in place of libpython's own list: what is not named here is not linked. */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#define MODULES(X)                                                                                                     \
+    X(posix) X(errno) X(fcntl) X(select) X(time) X(array) X(gc) X(_socket) X(_signal) X(_struct) X(_json)  \
+    X(_sha2) X(_weakref) X(_thread) X(_codecs) X(_imp)
+
+#define DECLARE(name) extern PyObject *PyInit_##name(void);
+MODULES(DECLARE)
+extern PyObject *PyMarshal_Init(void);
+extern PyObject *_PyWarnings_Init(void);
+extern PyObject *PyInit__syscalls(void);
+
+#define ROW(name) {#name, PyInit_##name},
+struct _inittab _PyImport_Inittab[] = {
+    MODULES(ROW){"marshal", PyMarshal_Init},
+    {"_warnings", _PyWarnings_Init},
+    {"pyrunc.linux._syscalls", PyInit__syscalls},
+    {"builtins", NULL},
+    {"sys", NULL},
+    {NULL, NULL},
+};

@@ -1,0 +1,258 @@
+/* The compiled launcher: an interpreter that knows no file system.
+ *
+ * libpython and the whole package, as byte code, are in this executable; importers are those of built-in and frozen modules
+ * only, so neither a directory nor a variable of the environment can add code. Before the interpreter starts, commands
+ * whose row in cli.py says so are sealed (sealing.c): one start, not two. Linked statically nothing else of the host is
+ * mapped either, and a container that gets hold of /proc/PID/map_files finds this file alone.
+ *
+ * Third-party packages and the slow half of the standard library run in the helper process (heavy.py), by /usr/bin/python3. */
+#define _GNU_SOURCE
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "commands.h"
+#include "sealing.h"
+
+__asm__(".section .rodata\n.balign 16\nfrozen_code:\n.incbin \"" FROZEN_BIN "\"\n.byte 0\n.previous\n");
+extern const unsigned char frozen_code[];
+#include "frozen.h"
+
+#define SELF "/proc/self/exe"
+
+extern char **environ;
+
+static _Noreturn void die(const char *format, ...)
+{
+    va_list list;
+    va_start(list, format);
+    fputs("pyrunc: ", stderr);
+    vfprintf(stderr, format, list);
+    fputc('\n', stderr);
+    _exit(1);
+}
+
+/* A closed one would become the next file that is opened. */
+static void fix_standard(void)
+{
+    for (int fd = 0; fd < 3; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
+            die("cannot open /dev/null");
+}
+
+static int in(const char *const *words, const char *word, size_t size)
+{
+    for (; *words; words++)
+        if (strlen(*words) == size && !memcmp(*words, word, size))
+            return 1;
+    return 0;
+}
+
+/* The rules of cli.parse for global options, as far as finding the command needs them. */
+static int is_sealed_command(int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++) {
+        const char *word = argv[i];
+        if (word[0] != '-' || !word[1])
+            return in(sealed_commands, word, strlen(word));
+        if (!strcmp(word, "--"))
+            return i + 1 < argc && in(sealed_commands, argv[i + 1], strlen(argv[i + 1]));
+        word += strspn(word, "-");
+        if (!strchr(word, '=') && in(options_with_value, word, strlen(word)))
+            i++;
+    }
+    return 0;
+}
+
+/* ---- where we are: an absolute path, with the links by which we were called, that is proven to lead to this file */
+
+static char *absolute(const char *folder, size_t size, const char *name)
+{
+    static char cwd[4096];
+    char *path;
+    if (folder && (size == 0 || folder[0] != '/'))
+        folder = NULL; /* an empty or relative element of PATH: not worth the trouble, the real path will do */
+    else if (folder)
+        return asprintf(&path, "%.*s/%s", (int)size, folder, name) < 0 ? NULL : path;
+    if (name[0] == '/')
+        return strdup(name);
+    if (!getcwd(cwd, sizeof cwd) || cwd[0] != '/')
+        return NULL;
+    return asprintf(&path, "%s/%s", cwd, name) < 0 ? NULL : path;
+}
+
+static int is_us(const char *path)
+{
+    struct stat here, there;
+    return path && !stat(SELF, &here) && !stat(path, &there) && here.st_dev == there.st_dev && here.st_ino == there.st_ino;
+}
+
+static char *search(const char *name)
+{
+    const char *path = getenv("PATH");
+    while (path && *path) {
+        size_t n = strcspn(path, ":");
+        char *candidate = absolute(path, n, name);
+        if (is_us(candidate))
+            return candidate;
+        free(candidate);
+        path += n + (path[n] == ':');
+    }
+    return NULL;
+}
+
+/* argv[0] is the caller's word, and Go programs put any name there. When it does not lead here, the kernel's answer counts,
+ * except for a sealed copy, which has no path: it was started by us, with the path we had found. */
+static char *where(const char *name)
+{
+    static char real[4096];
+    char *found = name && strchr(name, '/') ? absolute(NULL, 0, name) : name ? search(name) : NULL;
+    if (is_us(found))
+        return found;
+    ssize_t n = readlink(SELF, real, sizeof real - 1);
+    real[n > 0 ? n : 0] = 0;
+    if (is_us(real))
+        return real;
+    return found ? found : real;
+}
+
+/* ---- the interpreter */
+
+static void start_python(void)
+{
+    PyPreConfig before;
+    PyConfig config;
+    PyPreConfig_InitIsolatedConfig(&before);
+    before.utf8_mode = 1; /* whatever the locale says: paths are bytes with surrogateescape */
+    PyStatus status = Py_PreInitialize(&before);
+    if (PyStatus_Exception(status))
+        die("python: %s", status.err_msg);
+    PyImport_FrozenModules = frozen_modules;
+    PyConfig_InitIsolatedConfig(&config);
+    config.site_import = 0;
+    config.write_bytecode = 0;
+    config.pathconfig_warnings = 0;
+    config.module_search_paths_set = 1;
+    config.install_signal_handlers = 1;
+#ifndef PYRUNC_SHARED
+    config._init_main = 0; /* no path importer, no standard streams, no codecs package: half of the start-up */
+#endif
+    status = Py_InitializeFromConfig(&config);
+    if (PyStatus_Exception(status))
+        die("python: %s", status.err_msg);
+}
+
+#ifdef PYRUNC_SHARED
+extern PyObject *PyInit__syscalls(void);
+
+static void before_python(void)
+{
+    if (Py_Version >> 16 != PY_VERSION_HEX >> 16)
+        die("built for Python %d.%d, but libpython is %lu.%lu; build it again", PY_MAJOR_VERSION, PY_MINOR_VERSION,
+            Py_Version >> 24, Py_Version >> 16 & 255);
+    if (PyImport_AppendInittab("pyrunc.linux._syscalls", PyInit__syscalls))
+        die("out of memory");
+}
+
+static void after_core(void)
+{
+}
+#else
+static void before_python(void)
+{
+}
+
+/* What the main half of the initialisation would have done and the package relies on. Without the registry every error
+ * handler that is looked up by name would be a null pointer; it imports `encodings`, which is frozen/encodings.py. */
+static void after_core(void)
+{
+    extern PyStatus _PyCodec_InitRegistry(PyInterpreterState *);
+    PyStatus status = _PyCodec_InitRegistry(PyInterpreterState_Get());
+    if (PyStatus_Exception(status))
+        die("python: %s", status.err_msg);
+    /* KeyboardInterrupt for SIGINT; a pipe without a reader is an error, not a death */
+    extern int _PySignal_Init(int install_signal_handlers);
+    if (_PySignal_Init(1))
+        die("python: no signal handlers");
+}
+#endif
+
+static void must(PyObject *object)
+{
+    if (!object)
+        die("the interpreter could not be set up");
+}
+
+static PyObject *arguments(int argc, char **argv)
+{
+    PyObject *list = PyList_New(argc);
+    must(list);
+    for (int i = 0; i < argc; i++) {
+        PyObject *word = PyUnicode_DecodeFSDefault(argv[i]);
+        must(word);
+        PyList_SetItem(list, i, word);
+    }
+    return list;
+}
+
+/* sys as the package expects it. Nothing prints through Python's streams. */
+static void set_up_sys(PyObject *argv)
+{
+    PyObject *path = PyList_New(0), *executable = PyList_GetItem(argv, 0);
+    must(path);
+    PySys_SetObject("argv", argv);
+    PySys_SetObject("path", path);
+    PySys_SetObject("path_hooks", PyList_New(0));
+    PySys_SetObject("executable", executable);
+    PySys_SetObject("stdin", Py_None);
+    PySys_SetObject("stdout", Py_None);
+    PySys_SetObject("stderr", Py_None);
+}
+
+/* Commands are short, and what they make lives until their end: looking for cycles after every 2000 objects is lost time. */
+static void set_up_collector(void)
+{
+    PyObject *module = PyImport_ImportModule("gc");
+    must(module);
+    must(PyObject_CallMethod(module, "set_threshold", "i", 50000));
+}
+
+static int call_main(PyObject *argv)
+{
+    PyObject *module = PyImport_ImportModule("pyrunc.cli");
+    PyObject *words = PyList_GetSlice(argv, 1, PyList_Size(argv));
+    PyObject *result = module && words ? PyObject_CallMethod(module, "main", "O", words) : NULL;
+    long code = result ? PyLong_AsLong(result) : -1;
+    if (!result || (code == -1 && PyErr_Occurred())) {
+        PyObject *type, *value, *trace;
+        PyErr_Fetch(&type, &value, &trace);
+        PyObject *text = value ? PyObject_Str(value) : NULL;
+        const char *words_of_it = text ? PyUnicode_AsUTF8(text) : NULL;
+        die("internal error: %s", words_of_it ? words_of_it : "no reason known");
+    }
+    return (int)code;
+}
+
+int main(int argc, char **argv)
+{
+    fix_standard();
+    if (argc < 1)
+        die("called without a name");
+    argv[0] = where(argv[0]);
+    if (is_sealed_command(argc, argv))
+        seal_self(argv, environ);
+    before_python();
+    start_python();
+    after_core();
+    PyObject *words = arguments(argc, argv);
+    set_up_sys(words);
+    set_up_collector();
+    _exit(call_main(words));
+}

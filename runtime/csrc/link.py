@@ -1,0 +1,104 @@
+"""Builds the compiled launcher: freezes the package, compiles what has changed, links, and tries the result.
+
+    link.py RUNTIME BUILD OUT
+
+Statically first (the C library and libpython's archive, as Debian's python3-dev has it), against the shared libpython where that does
+not link. When neither works the reason is said, OUT does not exist, and the exit status is 1: the plain launcher works everywhere.
+Run by the interpreter whose libpython is linked.
+"""
+
+import os
+import subprocess
+import sys
+import sysconfig
+
+EXTENSION = ("syscalls", "mount", "file", "process", "bpf", "ops", "finish", "spawn")
+CFLAGS = "-std=gnu11 -O2 -g -Wall -Wextra -ffunction-sections -fdata-sections".split()
+LDFLAGS = "-Wl,--gc-sections -Wl,-z,relro,-z,now".split()
+NOISE = ("warning: Using '", "the message above does not take linker garbage collection", ": in function `")
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+class Failed(Exception):
+    """A step did not work; the text says why."""
+
+
+def run(command):
+    done = subprocess.run(command, capture_output=True, text=True)
+    # A static binary that calls getaddrinfo needs the shared libraries then: nothing of ours calls it.
+    text = "\n".join(line for line in done.stderr.splitlines() if not any(word in line for word in NOISE))
+    if done.returncode:
+        raise Failed(text or "%s ended with %d" % (command[0], done.returncode))
+    if text:
+        print(text, file=sys.stderr)
+
+
+def newer(target, sources):
+    return os.path.exists(target) and all(os.path.getmtime(target) >= os.path.getmtime(s) for s in sources)
+
+
+def compiled(cc, build, names, flags):
+    """Object files; those are compiled anew whose source, any header or the frozen code is younger."""
+    headers = [os.path.join(HERE, n) for n in os.listdir(HERE) if n.endswith(".h")]
+    objects = []
+    for name in names:
+        source, target = os.path.join(HERE, name + ".c"), os.path.join(build, name + ".o")
+        objects.append(target)
+        needs = [source, *headers, *(os.path.join(build, n) for n in ("frozen.bin", "frozen.h", "commands.h") if name == "launcher")]
+        if newer(target, needs):
+            continue
+        limited = ["-DPy_LIMITED_API=0x030b0000"] if name in EXTENSION else []
+        frozen = ['-DFROZEN_BIN="%s"' % os.path.join(build, "frozen.bin")] if name == "launcher" else []
+        run([cc, *CFLAGS, *flags, *limited, *frozen, "-I" + sysconfig.get_path("include"), "-I" + build, "-c", source, "-o", target])
+    return objects
+
+
+def static(cc, runtime, build, out):
+    archive = os.path.join(sysconfig.get_config_var("LIBPL"), sysconfig.get_config_var("LIBRARY"))
+    if not os.path.exists(archive):
+        raise Failed("%s is missing" % archive)
+    freeze(runtime, build)
+    objects = compiled(cc, build, ("launcher", "sealing", "inittab", "sha2", *EXTENSION), ["-fno-pie"])
+    run([cc, "-static", "-no-pie", *objects, archive, "-lm", *LDFLAGS, "-o", out])
+
+
+def shared(cc, runtime, build, out):
+    freeze(runtime, build, "--encodings")
+    objects = compiled(cc, build, ("launcher", "sealing", *EXTENSION), ["-DPYRUNC_SHARED", "-fPIE"])
+    folder = sysconfig.get_config_var("LIBDIR")
+    library = "-lpython" + sysconfig.get_config_var("LDVERSION")
+    run([cc, "-pie", *objects, "-L" + folder, "-Wl,-rpath," + folder, library, *LDFLAGS, "-o", out])
+
+
+def freeze(runtime, build, *options):
+    run([sys.executable, "-I", "-B", os.path.join(HERE, "freeze.py"), runtime, build, *options])
+
+
+def main(runtime, build, out):
+    cc = os.environ.get("CC") or "cc"
+    reasons = []
+    for way in (static, shared):
+        if os.environ.get("PYRUNC_LINK", way.__name__) != way.__name__:
+            continue
+        folder = os.path.join(build, way.__name__)
+        os.makedirs(folder, exist_ok=True)
+        try:
+            way(cc, runtime, folder, out + ".new")
+            run([out + ".new", "--version"])
+        except (Failed, OSError) as e:
+            reasons.append("%s: %s" % (way.__name__, e))
+            continue
+        os.replace(out + ".new", out)
+        for reason in reasons:
+            print("launcher: not linked %s" % reason, file=sys.stderr)
+        print("launcher: %s, %s, %.1f MB" % (out, way.__name__, os.path.getsize(out) / 1e6))
+        return 0
+    for path in (out, out + ".new"):
+        if os.path.exists(path):
+            os.unlink(path)
+    print("launcher: not built, the plain one is used\n" + "\n".join(reasons), file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
