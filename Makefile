@@ -5,6 +5,8 @@ VENV    := .venv
 VPY     := $(VENV)/bin/python
 CSRC    := runtime/csrc
 PREFIX  ?= /usr/local
+# Not empty: the plain launcher, which runs the tree as it is. `touch .plain` for who edits and tries.
+PYRUNC_PLAIN ?= $(wildcard .plain)
 
 .DEFAULT_GOAL := build
 
