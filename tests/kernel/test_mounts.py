@@ -7,7 +7,7 @@ import stat
 
 import pytest
 
-from mounting import COUNT, DEV, OUTER, PROC, PTS, SYS, bind, tmpfs
+from mounting import DEV, PROC, PTS, SYS, bind, tmpfs
 from pyrunc.errors import StepFailure
 from pyrunc.linux import constants as c
 
@@ -364,125 +364,6 @@ def test_a_link_into_proc_is_no_way_round(world):
     assert "inside /proc" in failure(world, {"mounts": [PROC, tmpfs("/in")]}).words
 
 
-# ---- user namespaces
-
-
-def give(path):
-    """To the container's root."""
-    os.chown(path, OUTER, OUTER)
-
-
-@pytest.fixture
-def inner(world):
-    """A world whose root belongs to the mapped root."""
-    for path in (world.rootfs, *world.rootfs.iterdir()):
-        give(path)
-    return world
-
-
-def test_the_skeleton_in_a_user_namespace(inner):
-    seen = inner.go(
-        {"mounts": [PROC, DEV, PTS, SYS]}, lambda see: [m["type"] for m in see.mounts()][1:5], userns=True, namespaces=["network"]
-    )
-    assert seen == ["proc", "tmpfs", "devpts", "sysfs"]
-
-
-def test_a_group_that_is_not_mapped(inner):
-    from pyrunc.errors import Refusal
-
-    options = [o for o in PTS["options"]] + ["gid=%d" % COUNT]
-    with pytest.raises(Refusal) as caught:
-        inner.go({"mounts": [DEV, {**PTS, "options": options}]}, userns=True)
-    assert caught.value.pointer == "/mounts/1/options/5"
-
-
-def test_sysfs_without_a_network_of_ones_own(inner):
-    """The kernel refuses it; the host's /sys is bound, read-only all the way down."""
-    seen = inner.go({"mounts": [SYS]}, lambda see: [m for m in see.mounts() if m["point"].startswith("/sys")], userns=True)
-    assert seen[0]["type"] == "sysfs" and len(seen) > 1 and all("ro" in m["flags"] for m in seen)
-
-
-def test_locked_flags_are_kept(inner):
-    inner.mount(inner.path / "vol", c.MS_NOSUID | c.MS_NODEV)
-    (inner.path / "vol").chmod(0o755)
-    look = lambda see: see.mount("/v")["flags"]  # noqa: E731
-    assert inner.go({"mounts": [bind(inner.path / "vol", "/v", "bind")]}, look, userns=True) == ["rw", "nosuid", "nodev", "relatime"]
-    assert inner.go({"mounts": [bind(inner.path / "vol", "/v", "bind", "ro")]}, look, userns=True) == ["ro", "nosuid", "nodev", "relatime"]
-    e = failure(inner, {"mounts": [bind(inner.path / "vol", "/v", "bind", "suid")]}, userns=True)
-    assert "cannot clear locked flags nosuid" in e.words and e.pointer == "/mounts/0"
-    e = failure(inner, {"mounts": [bind(inner.path / "vol", "/v", "bind", "noatime")]}, userns=True)
-    assert "cannot change locked atime flags" in e.words
-
-
-def test_a_source_that_the_containers_root_may_not_reach(inner):
-    """The host lends the clone; a receiver of the host's mounts, as one of ours would be."""
-    inner.mount(inner.path / "closed", data="mode=700", shared=True)
-    (inner.path / "closed" / "vol").mkdir(mode=0o755)
-    (inner.path / "closed" / "vol" / "f").write_text("lent")
-    look = lambda see: [see.read("/v/f"), see.mount("/v")["flags"], [t.partition(":")[0] for t in see.mount("/v")["tags"]]]  # noqa: E731
-    seen = inner.go({"mounts": [bind(inner.path / "closed/vol", "/v", "rbind", "ro")]}, look, userns=True)
-    assert seen == ["lent", ["ro", "relatime"], ["master"]]
-
-
-def test_a_source_that_nobody_reaches_names_itself(inner):
-    inner.mount(inner.path / "closed", data="mode=700")
-    e = failure(inner, {"mounts": [bind(inner.path / "closed/no", "/v")]}, userns=True)
-    assert (
-        "bind mount source stat: stat %s/closed/no: no such file or directory" % inner.path in e.words and e.pointer == "/mounts/0/source"
-    )
-
-
-# ---- id-mapped mounts
-
-LINES = [{"containerID": 0, "hostID": 5000, "size": 10}]
-
-
-def owners(*names):
-    def look(see):
-        return [[os.stat(name).st_uid, os.stat(name).st_gid] for name in names]
-
-    return look
-
-
-def mapped(source, where, *options, lines=LINES):
-    made = bind(source, where, *options)
-    return {**made, "uidMappings": lines, "gidMappings": lines} if lines else made
-
-
-@pytest.mark.parametrize(("options", "below"), [(["bind"], None), (["rbind"], 0), (["rbind", "idmap"], 0), (["rbind", "ridmap"], 5000)])
-def test_maps_of_its_own(world, options, below):
-    world.mount(world.path / "vol")
-    world.mount(world.path / "vol/sub")
-    (world.path / "vol/f").write_text("")
-    (world.path / "vol/sub/f").write_text("")
-    names = ["/v/f"] + (["/v/sub/f"] if below is not None else [])
-    seen = world.go({"mounts": [mapped(world.path / "vol", "/v", *options)]}, owners(*names))
-    assert seen == [[5000, 5000]] + ([[below, below]] if below is not None else [])
-
-
-def test_maps_of_the_container(inner):
-    """Files of root on the host belong to the container's root."""
-    inner.mount(inner.path / "vol")
-    (inner.path / "vol/f").write_text("mine")
-    (inner.path / "vol/f").chmod(0o600)
-    config = {"mounts": [mapped(inner.path / "vol", "/v", "bind", "idmap", "nosuid", lines=None)]}
-    seen = inner.go(config, lambda see: [owners("/v/f")(see), see.read("/v/f"), see.mount("/v")["flags"]], userns=True)
-    assert seen == [[[0, 0]], "mine", ["rw", "nosuid", "relatime", "idmapped"]]
-
-
-def test_cruns_form_of_maps(inner):
-    inner.mount(inner.path / "vol")
-    (inner.path / "vol/f").write_text("")
-    config = {"mounts": [bind(inner.path / "vol", "/v", "bind", "idmap=uids=0-@7-1;gids=0-0-1".replace("0-@7-1", "@0-7-1"))]}
-    seen = inner.go(config, owners("/v/f"), userns=True)
-    assert seen[0][0] == 7 and seen[0][1] == 65534
-
-
-def test_a_file_system_that_knows_no_maps(world):
-    e = failure(world, {"mounts": [mapped("/proc", "/v", "bind")]})
-    assert "invalid argument" in e.words and e.pointer == "/mounts/0" and "id-mapped" in e.hint
-
-
 # ---- what the newer calls can't do
 
 
@@ -507,3 +388,13 @@ def test_where_the_newer_calls_are_filtered_away(world, monkeypatch, number):
     seen = world.go({"mounts": mounts}, lambda see: see.mounts(), namespaces=["network"])
     assert [m["type"] for m in seen][1:] == ["proc", "tmpfs", "devpts", "tmpfs", "sysfs"]
     assert seen[4]["flags"] == ["ro", "nosuid", "relatime"] and {"size=1024k", "mode=700"} <= set(seen[4]["super"])
+
+
+def test_a_descriptor_of_the_caller_as_source(world):
+    fd = os.open(world.outside, os.O_PATH)
+    try:
+        assert world.go({"mounts": [bind("/proc/self/fd/%d" % fd, "/v", "bind")]}, lambda see: see.read("/v/victim")) == "as it was\n"
+    finally:
+        os.close(fd)
+    e = failure(world, {"mounts": [bind("/proc/self/fd/%d" % fd, "/v", "bind")]})
+    assert "no such file or directory" in e.words and e.pointer == "/mounts/0/source"

@@ -14,6 +14,10 @@ from pyrunc.linux import fs, mount, paths
 from pyrunc.parts.mounts import options, place
 
 NOT_FLAGS = c.MS_BIND | c.MS_REC | c.MS_REMOUNT
+# When the host side is asked for a source: where a user namespace may not look; without one, where the source is on a mount of the
+# host's namespace (/proc/self/fd/3, a descriptor that the caller handed in). In a user namespace EINVAL can mean that mounts below
+# may not be uncovered, and stays a no.
+_LEND = {True: (errno.EACCES, errno.EPERM), False: (errno.EINVAL,)}
 
 
 def bind(item, entry, run):
@@ -48,7 +52,7 @@ def _source(item, entry, run):
         try:
             return clone(item)
         except OSError as e:
-            if not entry["userns"] or e.errno not in (errno.EACCES, errno.EPERM) or not item["pointer"].startswith("/mounts/"):
+            if not item["pointer"].startswith("/mounts/") or e.errno not in _LEND[bool(entry["userns"])]:
                 raise
     _answer, fds = run.ask("mounts", {"index": int(item["pointer"].rpartition("/")[2])})
     return fds[0]
