@@ -4,6 +4,7 @@ import errno
 import time
 
 import pytest
+
 import staged
 from fakes.hand import Ctx
 from pyrunc.errors import StepFailure

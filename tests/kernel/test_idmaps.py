@@ -5,6 +5,7 @@ import pwd
 import shutil
 
 import pytest
+
 import staged
 from fakes.hand import Ctx
 from pyrunc.errors import StepFailure

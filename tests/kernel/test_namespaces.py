@@ -6,6 +6,7 @@ import os
 import select
 
 import pytest
+
 import staged
 from pyrunc.errors import StepFailure
 from pyrunc.linux import _syscalls, netlink, ns

@@ -3,6 +3,7 @@
 import subprocess
 
 import pytest
+
 import staged
 from pyrunc.errors import StepFailure
 from pyrunc.linux import _syscalls, netlink
@@ -94,7 +95,11 @@ def test_a_template_is_filled_by_the_kernel(name):
 
 def test_into_a_joined_namespace_where_the_index_is_taken():
     def act():
-        pod = staged.holder(c.CLONE_NEWNET, lambda: [ip("link", "add", "p%d" % i, "type", "veth", "peer", "name", "q%d" % i) for i in range(3)] and None)
+        def occupy():
+            for i in range(3):
+                ip("link", "add", "p%d" % i, "type", "veth", "peer", "name", "q%d" % i)
+
+        pod = staged.holder(c.CLONE_NEWNET, occupy)
         pod.go()
         try:
             return move(("v0", "eth0"), entry=staged.plan([("network", "/proc/%d/ns/net" % pod.pid)]))

@@ -6,6 +6,7 @@ import signal
 import time
 
 import pytest
+
 from fakes.hand import Ctx, Run
 from pyrunc.errors import HookFailure, Refusal
 from pyrunc.linux import spawn
@@ -90,7 +91,8 @@ class Host(Run):
 
     def __init__(self, tmp_path, **more):
         box = type("Box", (), {"state": {}})
-        super().__init__(box=box, pid=4711, bundle=str(tmp_path), cancel=None, host_env=[b"FROM=caller", b"LD_PRELOAD=/x", b"PYTHONPATH=/y"], **more)
+        env = [b"FROM=caller", b"LD_PRELOAD=/x", b"PYTHONPATH=/y"]
+        super().__init__(box=box, pid=4711, bundle=str(tmp_path), cancel=None, host_env=env, **more)
         self.recorded = []
 
     def record(self, key, value):
@@ -174,11 +176,14 @@ def test_the_final_environment_of_the_program_goes_to_start_container(run, tmp_p
 
 
 def test_in_order_and_the_first_failure_ends_it(run, tmp_path):
-    entry = plan({"createRuntime": [shell("echo 1 >>log"), shell("echo 2 >>log; echo out; echo bad >&2; exit 1"), shell("echo 3 >>log")]})
+    second = shell("echo 2 >>log; echo out; echo bad >&2; exit 1")
+    entry = plan({"createRuntime": [shell("echo 1 >>log"), second, shell("echo 3 >>log")]})
     e = fail(hooks.host_create_runtime, entry, run)
-    assert e.words == "error running createRuntime hook #1: exit status 1, stdout: out, stderr: bad" and e.pointer == "/hooks/createRuntime/1"
+    assert e.words == "error running createRuntime hook #1: exit status 1, stdout: out, stderr: bad"
+    assert e.pointer == "/hooks/createRuntime/1"
     assert (tmp_path / "log").read_text() == "1\n2\n"
-    assert [(key, note["index"], note["ended"], note["code"]) for key, note in run.recorded] == [("hooks", 0, "exit", 0), ("hooks", 1, "exit", 1)]
+    noted = [(key, note["index"], note["ended"], note["code"]) for key, note in run.recorded]
+    assert noted == [("hooks", 0, "exit", 0), ("hooks", 1, "exit", 1)]
     assert run.recorded[1][1]["stdout"] == "out" and run.recorded[1][1]["ms"] >= 0 and len(run.box.state["hooks"]) == 2
 
 

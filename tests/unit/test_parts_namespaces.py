@@ -4,6 +4,7 @@ import os
 import socket
 
 import pytest
+
 from fakes.hand import Ctx, namespaces
 from pyrunc.errors import Refusal, Unsupported
 from pyrunc.linux import constants as c

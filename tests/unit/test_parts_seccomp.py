@@ -6,6 +6,7 @@ import os
 import socket
 
 import pytest
+
 from fakes.hand import Ctx, Run
 from pyrunc import heavy
 from pyrunc.errors import Refusal, StepFailure, Unsupported
@@ -102,8 +103,8 @@ def test_a_masked_comparison_that_never_holds_is_dropped_with_a_warning():
         (deny(flags=["SECCOMP_FILTER_FLAG_FAST"]), "/flags/0", "is not known"),
         (deny(listenerMetadata="x"), "/listenerMetadata", "without listenerPath"),
         (deny(rule("getpid", "SCMP_ACT_NOTIFY")), "/listenerPath", "seccomp listenerPath is not set"),
-        (deny(rule(["getpid", "write"], "SCMP_ACT_NOTIFY"), listenerPath="/l"), "/syscalls/1/names/1", "cannot be used for the write syscall"),
-        (deny(rule("sendmsg", "SCMP_ACT_NOTIFY"), listenerPath="/l"), "/syscalls/1/names/0", "cannot be used for the sendmsg syscall"),
+        (deny(rule(["getpid", "write"], "SCMP_ACT_NOTIFY"), listenerPath="/l"), "/syscalls/1/names/1", "used for the write syscall"),
+        (deny(rule("sendmsg", "SCMP_ACT_NOTIFY"), listenerPath="/l"), "/syscalls/1/names/0", "used for the sendmsg syscall"),
         (deny(rule("getpid", "SCMP_ACT_NOTIFY"), listenerPath="l"), "/listenerPath", "not an absolute path"),
         (deny(rule("getpid", "SCMP_ACT_NOTIFY"), listenerPath="/no/such"), "/listenerPath", "no such file or directory"),
         (deny(rule("getpid", "SCMP_ACT_NOTIFY"), listenerPath="/etc/passwd"), "/listenerPath", "is not a socket"),
@@ -239,7 +240,7 @@ def test_a_comparison_of_each_kind():
         (allow(rule("kill", "SCMP_ACT_ERRNO", args=[arg(0, "EQ", 1)]), rule("kill", "SCMP_ACT_TRAP", args=[arg(0, "EQ", 1)])),
          HERE + "/syscalls/1", "another rule has the same arguments"),
         (deny(architectures=["SCMP_ARCH_S390X"]), HERE + "/architectures/0", "byte order"),
-        (allow(rule("kill", "SCMP_ACT_ERRNO", args=[arg(0, "EQ", 0)]), *[rule("getuid", "SCMP_ACT_ERRNO", args=[arg(0, "EQ", i), arg(1, "EQ", i)]) for i in range(1500)]),
+        (allow(*[rule("getuid", "SCMP_ACT_ERRNO", args=[arg(0, "EQ", i), arg(1, "EQ", i)]) for i in range(1500)]),
          HERE + "/syscalls", "instructions, and the kernel takes 4096"),
     ],
     ids=["kill", "write", "unknown", "contradiction", "endian", "size"],

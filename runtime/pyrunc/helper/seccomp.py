@@ -6,7 +6,8 @@ what is wrong with the profile, Unsupported for what libseccomp or the kernel la
 
 What pyseccomp lacks is worked round here: find_library() runs ldconfig and a compiler found by PATH; exist_arch() reports the
 opposite (so it isn't asked); four architectures have no constant (the tokens are ours); a rule by name looks the name up for the
-native architecture only (numbers are resolved here); the version has no function (asked of the library itself).
+native architecture only (numbers are resolved here); the version has no function (asked of the library itself). And what libseccomp
+lacks: it refuses errno 4095, which the kernel takes, so another number stands in for it until the program is made.
 """
 
 import ctypes
@@ -19,10 +20,24 @@ from pyrunc.linux import filters
 
 MANY_RULES = 32  # from here on a binary tree is faster than a list (SCMP_FLTATR_CTL_OPTIMIZE 2, libseccomp 2.5)
 OPTIMIZE_TREE = 2
+LAST_ERRNO = filters.ERRNO | filters.MAX_ERRNO
 
 
 def run(payload):
-    return compile_profile(payload, library())
+    return compile_profile(stand_in(payload), library())
+
+
+def stand_in(profile):
+    """The profile with `swap` in it: the action that stands for ERRNO 4095, one that nothing else uses."""
+    used = {profile["default"], *[rule["action"] for rule in profile["rules"]]}
+    swap = next(a for a in range(LAST_ERRNO - 1, filters.ERRNO, -1) if a not in used)
+    rules = [{**rule, "action": swap} if rule["action"] == LAST_ERRNO else rule for rule in profile["rules"]]
+    return {**profile, "default": swap if profile["default"] == LAST_ERRNO else profile["default"], "rules": rules, "swap": swap}
+
+
+def swapped_back(program, swap):
+    code = filters.unpack(program)
+    return filters.pack((op, jt, jf, LAST_ERRNO if op == filters.RET and k == swap else k) for op, jt, jf, k in code)
 
 
 def library():
@@ -69,7 +84,7 @@ def compile_profile(profile, lib):
         for name in rule["names"]:
             if numbers[name] != -1:
                 add_rule(lib, made, rule, name, numbers[name])
-    program = export(made)
+    program = swapped_back(export(made), profile["swap"])
     if profile["enosys"]:
         program = filters.pack(filters.enosys_prologue(highest(lib, tokens, names - set(unknown)))) + program
     if len(program) > filters.MAX_INSNS * filters.INSN.size:

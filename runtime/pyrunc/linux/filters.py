@@ -92,7 +92,7 @@ NATIVE = {
 }
 
 _LD_NR, _LD_ARCH = (0x20, 0, 0, 0), (0x20, 0, 0, 4)
-_JA, _JEQ, _JGT, _JGE, _RET = 0x05, 0x15, 0x25, 0x35, 0x06
+_JA, _JEQ, _JGT, _JGE, RET = 0x05, 0x15, 0x25, 0x35, 0x06
 
 
 def action_name(value):
@@ -157,7 +157,7 @@ def enosys_prologue(highest):
 
 def _group(token, last, x32):
     """What one architecture does with the number. Ends in a return or in a jump behind the prologue; no way leads into the next."""
-    ret = (_RET, 0, 0, ERRNO | ENOSYS)
+    ret = (RET, 0, 0, ERRNO | ENOSYS)
     leave = (_JA, 0, 0, 0)
     if token == X86_64:
         # below the bit: native calls. Above: x32 if the profile has it, else the program's verdict on a foreign architecture

@@ -4,10 +4,9 @@ A socket speaks for the network namespace in which it was made; `Route.inside()`
 One rule: every request is acknowledged or raises OSError (.call is the message's name, .strerror the kernel's own words if it has any).
 """
 
+import _socket
 import posix
 from _struct import Struct, pack, unpack_from
-
-import _socket
 
 from pyrunc.linux import _syscalls
 from pyrunc.linux.constants import CLONE_NEWNET

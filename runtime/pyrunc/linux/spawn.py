@@ -7,13 +7,12 @@ The child is a clone of ours that goes to execve at once, as posix_spawn(3) can 
 be killed with its parent. It leads a process group of its own, has default signals, and no descriptor but 0, 1 and 2.
 """
 
+import _signal
 import errno
 import fcntl
 import posix
 import select
 import time
-
-import _signal
 
 from pyrunc.linux import _syscalls
 from pyrunc.linux.constants import AT_FDCWD, PR_SET_PDEATHSIG

@@ -5,9 +5,8 @@ under its host name, or the reverse. It comes down on the way; its permanent add
 devices return to the host when the namespace dies; that is the kernel's doing and not undone here.
 """
 
-import posix
-
 import _socket
+import posix
 
 from pyrunc.errors import Refusal, StepFailure, errno_text, quote
 from pyrunc.linux import netlink

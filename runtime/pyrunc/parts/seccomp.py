@@ -178,7 +178,7 @@ def host_compile(entry, run):
     """Host side, before the clone. Sets run.seccomp_bpf, which init inherits. Uses run.cache (a directory of ours, made when it is not
     there) and run.heavy. Refusal with the rule's pointer for what libseccomp does not take. Nothing to undo: the cache stays."""
     profile = dict(entry["profile"])
-    early = not _no_new_privs(run) or entry["notify"]  # then finish() still has to report and to wait below the filter
+    early = not _no_new_privs(run) or entry["notify"]  # then init still has to report and to wait below the filter
     profile["needs"] = ["execve", "write", "read"] if early else ["execve"]
     key = _key(profile)
     cache_fd = _open_cache(run.cache) if key is not None else -1
@@ -325,7 +325,7 @@ def op_notify(entry, run):
 
 
 def op_late(entry, run):
-    """Init: with noNewPrivileges, last of all: only close_range and execve come after it."""
+    """Init: with noNewPrivileges, last of all: only execve comes after it."""
     return _filter(entry, run) if _no_new_privs(run) and not entry["notify"] else None
 
 
