@@ -1,9 +1,9 @@
 """The one normalisation: what callers are known to send in place of what the spec writes, turned into the latter.
 
 Both validators and all parts see its result. It does this, and nothing else:
-- null for an optional property, and an empty list in place of one, is absent (containerd, Go's nil slices). Left alone: what is
-  required (it will be refused), values of free maps (annotations, sysctl, …), `uid` and `gid` of a user (null must not become
-  root), `env` of a hook (an empty one means an empty environment) and the elements of lists.
+- null for an optional property, and an empty list for an optional list, is absent (containerd, Go's nil slices). An empty list in
+  place of anything else is a wrong type and must not read as a default. Left alone: what is required (it will be refused), values
+  of free maps (annotations, sysctl, …), `uid` and `gid` of a user (null must not become root), `env` of a hook (an empty one means an empty environment) and the elements of lists.
 - fileMode of a device: the bits of the file type, and those above 0777, go (podman sends st_mode).
 - rootfsPropagation: rprivate, rshared, rslave, runbindable lose their r; it always was applied to the whole tree.
 - sections of other platforms are dropped, after a look that they are objects.
@@ -78,7 +78,7 @@ def _object(node, rule, path):
                 _object(value, below, (path, key))
         elif type(value) is list:
             if not value:
-                if key not in required and not (key == "env" and "timeout" in props):
+                if below[0] == "a" and key not in required and not (key == "env" and "timeout" in props):
                     gone += (key,)
             elif below[0] == "a" and below[1][0] == "o":
                 _list(value, below[1], (path, key))
