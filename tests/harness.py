@@ -426,8 +426,9 @@ class Workshop:
         config = patch(BASE if config is None else config, changes or {})
         if args is not None:
             config["process"]["args"] = args
-        if cgroup is not None and isinstance(config, dict) and "cgroupsPath" not in config.get("linux", {}):
-            config["linux"]["cgroupsPath"] = "%s-b%d" % (cgroup, self.count)
+        linux = config.get("linux") if isinstance(config, dict) else None
+        if cgroup is not None and isinstance(linux, dict):
+            linux.setdefault("cgroupsPath", "%s-b%d" % (cgroup, self.count))
         return Bundle(path, config).write()
 
     def example(self, name, cgroup=None):
