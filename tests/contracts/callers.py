@@ -9,7 +9,7 @@ import json
 import os
 
 import images
-from sandbox import BASE, wait_until
+from sandbox import BASE, UID, USER, wait_until
 
 IMAGE = "contracts"
 REFERENCE = "localhost/contracts:latest"
@@ -71,29 +71,24 @@ class RootlessPodman:
     """podman of an ordinary user, who has sub-ids: the runtime runs as root of podman's user namespace, without rights on cgroups."""
 
     needs = ("podman", "conmon", "newuidmap", "setpriv", "busybox")
-    user, uid, home = "tester", 4321, f"{BASE}/tester"
+    home = f"{BASE}/tester"
 
     def __init__(self, world, runtime, layer):
         self.world, self.runtime = world, runtime
-        world.cover_etc()
-        for name, line in (
-            ("passwd", f"{self.user}:x:{self.uid}:{self.uid}::{self.home}:/bin/sh\n"), ("group", f"{self.user}:x:{self.uid}:\n"),
-            ("subuid", f"{self.user}:200000:65536\n"), ("subgid", f"{self.user}:200000:65536\n"),
-        ):
-            world.write(f"/etc/{name}", world.read(f"/etc/{name}") + line)
+        world.add_user()
         for path in (self.home, f"{self.home}/run", f"{self.home}/tmp"):
             os.makedirs(world.outer(path), exist_ok=True)
             os.chmod(world.outer(path), 0o700)
-            os.chown(world.outer(path), self.uid, self.uid)
+            os.chown(world.outer(path), UID, UID)
         world.write(f"{BASE}/rootfs.tar", layer)
         self.env = {
-            "HOME": self.home, "USER": self.user, "TMPDIR": f"{self.home}/tmp", "XDG_RUNTIME_DIR": f"{self.home}/run",
+            "HOME": self.home, "USER": USER, "TMPDIR": f"{self.home}/tmp", "XDG_RUNTIME_DIR": f"{self.home}/run",
             "PODMAN_IGNORE_CGROUPSV1_WARNING": "1",
         }
         self("import", f"{BASE}/rootfs.tar", IMAGE).ok()
 
     def argv(self, *words):
-        drop = ["setpriv", f"--reuid={self.uid}", f"--regid={self.uid}", "--clear-groups", "--"]
+        drop = ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups", "--"]
         return [*drop, "podman", "--cgroup-manager=cgroupfs", "--runtime", self.runtime, *words]
 
     def __call__(self, *words, **options):
@@ -177,21 +172,23 @@ class Docker:
     """dockerd on our containerd, with a bridge network in the private network namespace."""
 
     needs = ("dockerd", "docker", "docker-proxy", "iptables", "busybox")
-    socket = f"{BASE}/docker.sock"
+    name = "docker"
+    more = ("--bip=172.31.250.1/24",)
 
     def __init__(self, world, runtime, layer):
         self.world, self.runtime = world, runtime
         world.write(f"{BASE}/daemon.json", "{}")
         world.write(f"{BASE}/rootfs.tar", layer)
+        self.place = f"{BASE}/{self.name}"
+        self.socket = f"{self.place}.sock"
         argv = [
-            "dockerd", f"--config-file={BASE}/daemon.json", f"--data-root={BASE}/docker", f"--exec-root={BASE}/docker-run",
-            f"--pidfile={BASE}/docker.pid", f"--host=unix://{self.socket}", f"--containerd={Containerd.address}",
+            "dockerd", f"--config-file={BASE}/daemon.json", f"--data-root={self.place}", f"--exec-root={self.place}-run",
+            f"--pidfile={self.place}.pid", f"--host=unix://{self.socket}", f"--containerd={Containerd.address}",
             f"--add-runtime=contracts={runtime}", "--default-runtime=contracts", "--add-runtime=reference=runc",
-            f"--cgroup-parent=/{world.cgroup}",
-            "--exec-opt=native.cgroupdriver=cgroupfs", "--storage-driver=overlay2", "--bip=172.31.250.1/24",
+            f"--cgroup-parent=/{world.cgroup}", "--exec-opt=native.cgroupdriver=cgroupfs", "--storage-driver=overlay2", *self.more,
         ]
         env = {"DOCKER_BUILDKIT_RUNC_COMMAND": runtime}
-        world.start_daemon("dockerd", argv, lambda: self("version").status == 0, env=env)
+        world.start_daemon(self.name, argv, lambda: self("version").status == 0, env=env)
         self("import", f"{BASE}/rootfs.tar", IMAGE).ok()
 
     def argv(self, *words):
@@ -208,6 +205,20 @@ class Docker:
     def close(self):
         for name in self("ps", "-aq").out.split():
             self("rm", "--force", name)
+
+
+class RemappedDocker(Docker):
+    """dockerd with --userns-remap: all its containers have a user namespace. Without a bridge, which is the other dockerd's."""
+
+    name = "remapped"
+    more = (
+        "--userns-remap=tester", "--bridge=none", "--iptables=false", "--ip6tables=false",
+        "--containerd-namespace=remapped", "--containerd-plugins-namespace=remapped-plugins",
+    )
+
+    def __init__(self, world, runtime, layer):
+        world.add_user()
+        super().__init__(world, runtime, layer)
 
 
 class Buildah:

@@ -170,7 +170,6 @@ def by_hand():
         config["annotations"]["org.systemd.property.TimeoutStopUSec"] = "uint64 10000000"
         config["annotations"]["org.systemd.property.CollectMode"] = "'inactive-or-failed'"
         config["linux"]["resources"]["hugepageLimits"] = [{"pageSize": "2MB", "limit": 0}, {"pageSize": "1GB", "limit": 0}]
-        config["linux"]["resources"]["unified"] = {"memory.oom.group": "1", "memory.min": "0"}
 
     def kubernetes_userns(config):
         mapping = [{"containerID": 0, "hostID": 65536, "size": 65536}]

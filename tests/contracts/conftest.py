@@ -163,6 +163,11 @@ def docker(containerd, world, runtime, layer, started):
 
 
 @pytest.fixture(scope="session")
+def remapped(containerd, world, runtime, layer, started):
+    return caller(callers.RemappedDocker, world, runtime, layer, started)
+
+
+@pytest.fixture(scope="session")
 def buildah(world, runtime, layer, started):
     return caller(callers.Buildah, world, runtime, layer, started)
 

@@ -17,6 +17,7 @@ HOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "holder.py")
 BASE = "/run/contracts"
 CONTAINER_ID = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9_+.-]*")  # other names in a state root are the runtime's own
 CGROUP_ROOT = "/sys/fs/cgroup"
+USER, UID = "tester", 4321
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -213,13 +214,20 @@ class Sandbox:
     def exists(self, path):
         return os.path.exists(self.outer(path))
 
-    def cover_etc(self):
-        """Puts a writable layer over /etc, so that a caller may be given users without a change to the real one."""
+    def add_user(self):
+        """Makes the world's ordinary user, who has sub-ids: in a writable layer over /etc, the real one stays as it is."""
+        if self.exists(f"{BASE}/etc-upper"):
+            return
         for name in ("etc-upper", "etc-work"):
             os.makedirs(self.outer(f"{BASE}/{name}"))
         layers = f"lowerdir=/etc,upperdir={BASE}/etc-upper,workdir={BASE}/etc-work"
         self.run(["mount", "-t", "overlay", "-o", layers, "overlay", "/etc"]).ok()
         self.first_mounts.add("/etc")
+        for name, line in (
+            ("passwd", f"{USER}:x:{UID}:{UID}::{BASE}/tester:/bin/sh\n"), ("group", f"{USER}:x:{UID}:\n"),
+            ("subuid", f"{USER}:200000:65536\n"), ("subgid", f"{USER}:200000:65536\n"),
+        ):
+            self.write(f"/etc/{name}", self.read(f"/etc/{name}") + line)
 
     # -- what is there -------------------------------------------------------------------------------------------------
 
@@ -283,7 +291,7 @@ class Sandbox:
         """Containers that a runtime still knows: entries of the state roots that callers use."""
         roots = [f"/run/{name}" for name in ("runc", "crun", "pyrunc", "youki")]
         roots += self.listing("/run/containerd/runc")
-        for path in self.listing(f"{BASE}/docker-run"):
+        for path in self.listing(f"{BASE}/docker-run") + self.listing(f"{BASE}/remapped-run"):
             if "/runtime-" in path:
                 roots += self.listing(path)
         return [path for root in roots for path in self.listing(root) if CONTAINER_ID.fullmatch(os.path.basename(path))]
