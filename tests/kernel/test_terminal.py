@@ -12,6 +12,7 @@ import termios
 from array import array
 
 import pytest
+
 import staged
 from fakes.hand import Run
 from pyrunc.errors import StepFailure
@@ -292,6 +293,18 @@ def null_zero(root):
 
 def null_directory(root):
     (root / "dev/null").mkdir()
+
+
+def test_owner_of_what_an_execed_process_inherits():
+    def look():
+        read, write = os.pipe()
+        os.dup2(write, 1)
+        fds.exec_owner({"keep": 0, "uid": 88}, Run())
+        first = os.fstat(1).st_uid
+        fds.exec_owner({"keep": 0, "uid": 99}, Run(plans={"terminal": {}}))
+        return [first, os.fstat(read).st_uid]
+
+    assert staged.apart(look) == [88, 88]
 
 
 @pytest.mark.parametrize("make", [null_link, null_file, null_fifo, null_zero, null_directory, None])

@@ -86,6 +86,7 @@ EXEC = (
     ("prepare", "seccomp", "host_compile", "the helper process must have ended before anything joins"),
     ("prepare", "terminal", "host_connect", "the socket path belongs to the caller's root and cwd"),
     ("pty", "terminal", "exec_open", "in the container's devpts, through its root; nothing of ours has to go in for it"),
+    ("prepare", "fds", "exec_owner", "a process of the user may open /dev/stdout anew; pipes are the caller's until then"),
     ("prepare", "scheduling", "exec_initial", "the initial affinity is inherited by the clone"),
     ("outside", "labels", "exec_op", "written through the host's procfs; takes effect at execve"),
     ("tail", "engine", "op_session", ""),

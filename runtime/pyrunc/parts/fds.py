@@ -8,7 +8,7 @@ import fcntl
 import posix
 
 from pyrunc.errors import Refusal, StepFailure, errno_text
-from pyrunc.linux import constants, fs, paths
+from pyrunc.linux import constants, fs, ids, paths
 from pyrunc.linux import fds as descriptors
 
 NULL = (1, 3)
@@ -63,12 +63,26 @@ def init_stdio_owner(entry, run):
     (nginx logs there): only pipes, sockets, ptys and files open for writing; a file that is only read, or a device of the host, is
     nobody's to give away. EPERM, EINVAL (owner without a mapping) and EROFS are no errors, as with runc."""
     descriptors.hand_on(range(FIRST, FIRST + entry["keep"]))
+    _give(entry["uid"])
+
+
+def exec_owner(entry, run):
+    """Host side of exec: the same owner for our own stdio, which the new process inherits unless it gets a terminal. Uses run.init_pid, by
+    whose map the user's id is translated."""
+    uid = entry["uid"]
+    if (run.plans.get("namespaces") or {}).get("userns"):
+        uid = ids.outer_uid(run.init_pid, uid)
+    if uid is not None and "terminal" not in run.plans:
+        _give(uid)
+
+
+def _give(uid):
     for number in (0, 1, 2):
         info = posix.fstat(number)
-        if info.st_uid == entry["uid"] or not _ours_to_give(number, info):
+        if info.st_uid == uid or not _ours_to_give(number, info):
             continue
         try:
-            posix.fchown(number, entry["uid"], -1)
+            posix.fchown(number, uid, -1)
         except OSError as e:
             if e.errno not in (EPERM, EINVAL, EROFS):
                 e.call = "fchown"

@@ -8,7 +8,7 @@ name that the image could have shaped (CVE-2025-52565, CVE-2026-88264).
 import posix
 
 from pyrunc.errors import Refusal, StepFailure, errno_text, quote
-from pyrunc.linux import tty
+from pyrunc.linux import ids, tty
 
 KEY, SIZE = "/process/terminal", "/process/consoleSize"
 CONNECT_SECONDS = 10
@@ -72,16 +72,7 @@ def init_open(entry, run):
     """Init, inside the root, leader of its session. Opens the pty, makes it the controlling terminal and stdio, mounts it on
     /dev/console (only where the mount namespace is the container's), sends the master and forgets it. Uses run.root_fd,
     run.fds["console"] and root's plan. Everything ends with the process and its mount namespace."""
-    try:
-        master, slave = tty.open_pair(run.root_fd)
-    except OSError as e:
-        words, hint = "cannot open a terminal in the container", None
-        if e.errno in (ENODEV, ENOENT):
-            words += ": /dev/pts is no devpts of its own"
-            hint = "mount one there: type devpts, options newinstance, ptmxmode=0666"
-        else:
-            words += ": " + errno_text(e.errno)
-        raise StepFailure(words, pointer=KEY, call=getattr(e, "call", None), errno=e.errno, path="/dev/pts/ptmx", hint=hint) from e
+    master, slave = _pair(run.root_fd)
     if entry["size"]:
         tty.set_size(slave, *entry["size"])
     _give(slave, entry["uid"])
@@ -96,6 +87,19 @@ def init_open(entry, run):
     tty.send_master(console, master)
     posix.close(console)
     posix.close(master)
+
+
+def _pair(root_fd):
+    try:
+        return tty.open_pair(root_fd)
+    except OSError as e:
+        words, hint = "cannot open a terminal in the container", None
+        if e.errno in (ENODEV, ENOENT):
+            words += ": /dev/pts is no devpts of its own"
+            hint = "mount one there: type devpts, options newinstance, ptmxmode=0666"
+        else:
+            words += ": " + errno_text(e.errno)
+        raise StepFailure(words, pointer=KEY, call=getattr(e, "call", None), errno=e.errno, path="/dev/pts/ptmx", hint=hint) from e
 
 
 def _give(slave, uid):
@@ -122,10 +126,14 @@ def _console(root_fd, slave):
 
 
 def exec_open(entry, run):
-    """Host side of exec: (master, slave) in the devpts of the container whose root is run.root_fd; no /dev/console for it. The child gets
-    the slave by the operations STDIO and SESSION, the master goes where run.fds["console"] leads."""
-    master, slave = tty.open_pair(run.root_fd)
+    """Host side of exec: (master, slave) in the devpts of the container whose root is run.root_fd and whose init is run.init_pid; no
+    /dev/console for it. The child gets the slave as stdio, the master goes where run.fds["console"] leads."""
+    master, slave = _pair(run.root_fd)
     if entry["size"]:
         tty.set_size(slave, *entry["size"])
-    _give(slave, entry["uid"])
+    uid = entry["uid"]
+    if (run.plans.get("namespaces") or {}).get("userns"):
+        uid = ids.outer_uid(run.init_pid, uid)
+    if uid is not None:  # without a mapping the process will not come to be; the ids say so
+        _give(slave, uid)
     return master, slave
