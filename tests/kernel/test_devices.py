@@ -182,3 +182,15 @@ def test_the_nodes_are_real_without_a_look_at_the_mount(world):
         {"mounts": [dev]}, lambda see: [see.write("/dev/null"), _syscalls.statx(-100, "/dev/zero", 0, c.STATX_BASIC_STATS)[7:9]]
     )
     assert seen == ["ok", [1, 5]]
+
+
+def test_without_fchmodat2(world, monkeypatch):
+    """Before Linux 6.6 the mode is set through our own procfs."""
+    from pyrunc.linux import fs
+
+    def missing(*_args):
+        raise fs.failure(38, "fchmodat2")
+
+    monkeypatch.setattr(_syscalls, "fchmodat2", missing)
+    device = {"path": "/tmp/d", "type": "c", "major": 1, "minor": 5, "fileMode": 0o6755, "uid": 3}
+    assert world.go({"mounts": [DEV], "linux": {"devices": [device]}}, lambda see: see.node("/tmp/d")) == "c 1:5 6755 3:0"
