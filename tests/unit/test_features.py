@@ -4,8 +4,9 @@ import json
 import os
 import subprocess
 
-import harness
 import pytest
+
+import harness
 from pyrunc.linux import caps, filters
 from pyrunc.oci import deviations, explain, features, schema_table, version
 from pyrunc.parts import hooks, mempolicy

@@ -6,8 +6,9 @@ import signal
 import subprocess
 import sys
 
-import harness
 import pytest
+
+import harness
 from pyrunc import errors, heavy, lean
 from pyrunc.helper import main as helper_main
 

@@ -5,6 +5,7 @@ import socket
 import stat
 
 import pytest
+
 from pyrunc import errors
 from pyrunc.oci import load
 

@@ -5,6 +5,7 @@ import json
 import os
 
 import pytest
+
 from pyrunc import errors
 from pyrunc.oci import load, normalise, validate, version
 

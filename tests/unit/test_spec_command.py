@@ -6,6 +6,7 @@ import shutil
 import subprocess
 
 import pytest
+
 from pyrunc import errors
 from pyrunc.commands import spec
 from pyrunc.oci import example, explain, load, normalise, validate

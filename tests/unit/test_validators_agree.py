@@ -9,8 +9,9 @@ import importlib.util
 import json
 import random
 
-import harness
 import pytest
+
+import harness
 from pyrunc import errors, lean
 from pyrunc.oci import example, explain, normalise, schema_table, validate
 
@@ -103,6 +104,7 @@ def around(path, value):
     return value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", sorted(schema_table.ROOTS))
 def test_every_place_with_every_kind_of_value(what):
     """Nothing around it is given, so that missing properties are compared on the way."""
@@ -164,15 +166,17 @@ def bases():
     for path in sorted((ROOT / "tests").glob("fixtures/**/*.json")):  # configs that callers really sent
         document = lean.loads(path.read_bytes(), path.name)
         if isinstance(document, dict) and "ociVersion" in document:
-            found["fixtures/" + path.stem] = document
+            found["fixtures/%s/%s" % (path.parent.name, path.stem)] = document
     return {name: shortened(document) for name, document in found.items()}
 
 
 BASES = bases()
 
 
-def test_full_document_holds():
-    assert agree(copy.deepcopy(BASES["full"])) is True
+@pytest.mark.parametrize("name", sorted(BASES))
+def test_untouched(name):
+    """What the specification gives as an example, our own bundles, and what engines really send: all of it is valid."""
+    assert agree(copy.deepcopy(BASES[name])) is True
 
 
 def spots(node, out):
@@ -205,7 +209,7 @@ def mutate(document, chance):
 def test_mutated(name):
     chance = random.Random("agree " + name)
     held = broken = refused = 0
-    for _ in range(80):
+    for _ in range(10 if name.startswith("fixtures/") else 60):  # the captured ones are many and much alike
         document = copy.deepcopy(BASES[name])
         for _ in range(chance.choice((1, 1, 2, 4))):
             if spots(document, []):
@@ -214,7 +218,7 @@ def test_mutated(name):
         held += verdict is True
         broken += verdict is False
         refused += verdict is None
-    assert broken > 3  # else the mutations no longer hit anything
+    assert broken  # else the mutations no longer hit anything
 
 
 def test_words_are_the_same():
