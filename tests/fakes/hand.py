@@ -30,7 +30,7 @@ class Ctx:
         self.options = {**OPTIONS, **(options or {})}
         self.plans = {"namespaces": NO_NAMESPACES, "user": {"uid": 0, "gid": 0}, **(plans or {})}
         self.in_userns = in_userns
-        self.probe = SimpleNamespace(apparmor=False, selinux=False, **(probe or {})) if not isinstance(probe, SimpleNamespace) else probe
+        self.probe = probe or SimpleNamespace(apparmor=lambda: False, selinux=lambda: False)
         self.warnings = []
 
     def warn(self, pointer, text):

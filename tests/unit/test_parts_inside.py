@@ -1,10 +1,13 @@
 """sysctls, labels, uts: plans, and what init writes where, seen on a procfs made by hand."""
 
 import os
+from types import SimpleNamespace
 
 import pytest
+
 from fakes.hand import Ctx, Run, namespaces
 from pyrunc.errors import Refusal, StepFailure, Unsupported
+from pyrunc.linux import _syscalls, probe
 from pyrunc.parts import labels, sysctls, uts
 
 PRIVATE = {"namespaces": namespaces("ipc", "network", "uts", "user", "mount")}
@@ -171,20 +174,16 @@ def test_what_the_kernel_says(number, words, hint):
 
 # ---- labels
 
-ON = {"probe": {}}
-
 
 def both(apparmor=True, selinux=True):
-    from types import SimpleNamespace
-
-    return SimpleNamespace(apparmor=apparmor, selinux=selinux)
+    return SimpleNamespace(apparmor=lambda: apparmor, selinux=lambda: selinux)
 
 
 def test_labels():
     node = {"/process/apparmorProfile": "p", "/process/selinuxLabel": "a:b:c:s0", "/linux/mountLabel": "m"}
     assert labels.plan(node, Ctx(probe=both())) == {"apparmor": "p", "selinux": "a:b:c:s0", "mount": "m"}
     assert labels.plan(dict.fromkeys(node, ""), Ctx()) is None
-    assert labels.plan({"/process/apparmorProfile": "p"}, Ctx(probe=both(lambda: True, lambda: False))) == {"apparmor": "p"}
+    assert labels.plan({"/process/apparmorProfile": "p"}, Ctx(probe=both(True, False))) == {"apparmor": "p"}
 
 
 @pytest.mark.parametrize(
@@ -196,9 +195,21 @@ def test_labels():
     ],
 )
 def test_labels_fail_closed(pointer, words):
-    for off in (both(False, False), both(lambda: False, lambda: False)):
-        e = refused(labels, {pointer: "x"}, probe=off)
-        assert isinstance(e, Unsupported) and (e.words, e.pointer) == (words, pointer)
+    e = refused(labels, {pointer: "x"}, probe=both(False, False))
+    assert isinstance(e, Unsupported) and (e.words, e.pointer) == (words, pointer)
+
+
+def test_what_the_probe_says(monkeypatch, tmp_path):
+    switch = tmp_path / "enabled"
+    monkeypatch.setattr(probe, "APPARMOR_SWITCH", str(switch))
+    monkeypatch.setattr(probe, "SELINUX_ROOT", str(tmp_path))
+    assert probe.apparmor() is False and probe.selinux() is False
+    for text, answer in (("Y\n", True), ("N\n", False), ("", False)):
+        switch.write_text(text)
+        assert probe.apparmor() is answer
+    monkeypatch.setattr(_syscalls, "statfs", lambda path: (0xF97CFF8C, 0))
+    assert probe.selinux() is True
+    assert probe.kernel() == tuple(int(n) for n in os.uname().release.split(".")[:2])
 
 
 @pytest.mark.parametrize("value", ["a\nb", "a\0", "\x7f"])

@@ -25,20 +25,15 @@ def plan(node, ctx):
         if any(ord(c) < 32 or ord(c) == 127 for c in value):
             raise Refusal("control characters in %s" % quote(value, 60), pointer)
         entry[key] = value
-    if "apparmor" in entry and not _has(ctx.probe, "apparmor"):
+    if "apparmor" in entry and not ctx.probe.apparmor():
         raise Unsupported(
             "apparmor: config provided but apparmor not supported", APPARMOR, "AppArmor, enabled in the kernel", "leave the profile out"
         )
     for pointer, key in ((SELINUX, "selinux"), (MOUNT, "mount")):
-        if key in entry and not _has(ctx.probe, "selinux"):
+        if key in entry and not ctx.probe.selinux():
             words = "selinux label is specified in config, but selinux is disabled or not supported"
             raise Unsupported(words, pointer, "SELinux, enabled in the kernel", "leave the label out")
     return entry or None
-
-
-def _has(probe, name):
-    value = getattr(probe, name)
-    return bool(value() if callable(value) else value)
 
 
 def init_exec(entry, run):

@@ -1,0 +1,32 @@
+"""What this host has, asked without changing anything. Its one rule: an answer that cannot be had is no."""
+
+import posix
+
+from pyrunc import lean
+from pyrunc.linux import _syscalls
+
+SELINUX_MAGIC = 0xF97CFF8C
+SELINUX_ROOT = "/sys/fs/selinux"
+APPARMOR_SWITCH = "/sys/module/apparmor/parameters/enabled"
+
+
+def kernel():
+    """(major, minor) of the running kernel."""
+    major, minor = posix.uname().release.split(".")[:2]
+    return int(major), int("".join(c for c in minor if c.isdigit()) or "0")
+
+
+def apparmor():
+    """Whether AppArmor is in charge of this kernel."""
+    try:
+        return lean.read_file(APPARMOR_SWITCH, 16).startswith(b"Y")
+    except OSError:
+        return False
+
+
+def selinux():
+    """Whether SELinux is: its file system is where its policy is loaded from, and is mounted only where there is one."""
+    try:
+        return _syscalls.statfs(SELINUX_ROOT)[0] & 0xFFFFFFFF == SELINUX_MAGIC
+    except OSError:
+        return False
