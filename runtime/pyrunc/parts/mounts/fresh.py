@@ -32,6 +32,9 @@ def fresh(item, _entry, run):
             source = paths.resolve(run.root_fd, item["destination"], posix.O_RDONLY | posix.O_DIRECTORY)
         flags = item["flags"] & ~c.MS_RDONLY if item["late"] else item["flags"]
         top = make(item, run, target, item["type"], item["source"], flags, words, before)
+    except OSError:
+        fs.close(source)
+        raise
     finally:
         posix.close(target)
     try:
