@@ -294,7 +294,8 @@ def _unwind(run, undo, error):
     undo.all()
     if "hooks" in run.plans and isinstance(error, HookFailure):
         try:
-            rows.call("hooks", "host_poststop", "host", run.plans["hooks"], run)
+            for words in rows.call("hooks", "host_poststop", "host", run.plans["hooks"], run):
+                log.warn(words)
         except (PyruncError, OSError) as e:
             log.warn("poststop hooks: %s" % e)
     try:

@@ -238,7 +238,8 @@ def _destroy(box, options):
     if hooks is not None:
         _to_bundle(run.bundle)
         try:
-            rows.call("hooks", "host_poststop", "host", hooks, run)
+            for words in rows.call("hooks", "host_poststop", "host", hooks, run):
+                log.warn(words)
         except (PyruncError, OSError) as e:
             log.warn("poststop hooks of %s (%s): %s" % (box_id, box_path, e))
 
