@@ -58,7 +58,7 @@ def _cwd(cwd):
         raise Refusal("Cwd property must not be empty", CWD)
     raw = _text(cwd, CWD)
     if raw[:1] != b"/":
-        raise Refusal("Cwd must be an absolute path", CWD, "it is %s" % quote(cwd))
+        raise Refusal("Cwd must be an absolute path", CWD, "it is %s" % _quoted(cwd))
     if len(raw) >= PATH_MAX or max(map(len, raw.split(b"/"))) > NAME_MAX:
         raise Refusal("Cwd of %d bytes is longer than the kernel takes (%d, %d for one name)" % (len(raw), PATH_MAX - 1, NAME_MAX), CWD)
     names = paths.clean(cwd).split("/")[1:]
@@ -87,7 +87,7 @@ def _env(env, more):
         _text(entry, pointer)
         name, equals, _value = entry.partition("=")
         if not equals:
-            raise Refusal("invalid environment variable: missing '='", pointer, "it is %s" % quote(name, 60))
+            raise Refusal("invalid environment variable: missing '='", pointer, "it is %s" % _quoted(name))
         if not name:
             raise Refusal("invalid environment variable: name cannot be empty", pointer)
         last.pop(name, None)  # so that the place is that of the last one
