@@ -246,7 +246,9 @@ def test_keyring():
 def test_notify_plan():
     assert notify.plan({}, Ctx()) is None
     assert notify.plan({}, Ctx(options={"notify_socket": "/n", "command": "exec"})) is None
-    assert notify.plan({}, Ctx(options={"notify_socket": "/n"})) == {
+    ctx = Ctx(options={"notify_socket": "/n"})
+    assert notify.plan({}, ctx) is None and ctx.warnings  # the bind mount would be the host's
+    assert notify.plan({}, Ctx({"namespaces": namespaces("mount")}, {"notify_socket": "/n"})) == {
         "host": "/n",
         "variable": "/run/notify/notify.sock",
         "mount": {

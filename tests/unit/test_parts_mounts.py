@@ -35,7 +35,9 @@ def entry(destination="/t", type="tmpfs", **more):
 def test_nothing_to_mount():
     assert mounts.plan({}, ctx()) is None and mounts.plan({"/mounts": []}, ctx()) is None
     assert mounts.plan({"/mounts": []}, Ctx()) is None
-    assert mounts.plan({}, ctx(options={"notify_socket": "/run/n"}))["list"] == [], "the part notify has one"
+    given = {"destination": "/run/notify", "type": "bind", "source": "/r/c1/notify", "options": ["bind", "ro"]}
+    (only,) = mounts.plan({}, ctx(plans={"notify": {"mount": given}}))["list"]
+    assert (only["pointer"], only["source"], only["kind"]) == ("/mounts/0", "/r/c1/notify", "bind"), "the part notify has one"
 
 
 def test_without_a_mount_namespace():

@@ -15,9 +15,13 @@ SOCKET = "notify.sock"
 
 def plan(node, ctx):
     """node: {}. entry: {"host": the supervisor's socket, "variable": NOTIFY_SOCKET inside, "mount": an entry as in /mounts} or None without
-    NOTIFY_SOCKET in our own environment. Not for exec. Refuses nothing."""
+    NOTIFY_SOCKET in our own environment, for exec, and where no mount namespace keeps the bind mount from the host. Refuses nothing."""
     host = ctx.options.get("notify_socket")
     if not host or ctx.options.get("command") not in ("create", "run"):
+        return None
+    spaces = ctx.plans.get("namespaces") or {}
+    if "mount" not in spaces.get("new", ()) and "mount" not in (spaces.get("join") or {}):
+        ctx.warn("/linux/namespaces", "without a mount namespace the container gets no NOTIFY_SOCKET")
         return None
     source = "%s/%s/%s" % (ctx.root, ctx.id, FOLDER)
     mount = {"destination": INSIDE, "type": "bind", "source": source, "options": ["bind", "nosuid", "noexec", "nodev", "ro"]}

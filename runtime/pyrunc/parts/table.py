@@ -9,8 +9,8 @@ A row: (part, always, KEYS, NEEDS).
 PARTS = (
     ("meta", True, ("/ociVersion", "/annotations"), ()),
     ("foreign", False, ("/windows", "/solaris", "/vm", "/zos", "/freebsd", "/process/commandLine", "/process/user/username"), ()),
-    ("notify", True, (), ()),
     ("namespaces", True, ("/linux/namespaces",), ()),
+    ("notify", True, (), ("namespaces",)),
     ("idmaps", False, ("/linux/uidMappings", "/linux/gidMappings"), ("namespaces",)),
     ("clocks", False, ("/linux/timeOffsets",), ("namespaces",)),
     ("netdevs", False, ("/linux/netDevices",), ("namespaces",)),
@@ -35,6 +35,6 @@ PARTS = (
     ("personality", False, ("/linux/personality",), ()),
     ("mempolicy", False, ("/linux/memoryPolicy",), ()),
     ("seccomp", False, ("/linux/seccomp",), ("capabilities", "meta")),
-    ("hooks", False, ("/hooks",), ("namespaces",)),
+    ("hooks", False, ("/hooks",), ("namespaces", "meta")),
     ("keyring", True, (), ("labels", "namespaces")),
 )

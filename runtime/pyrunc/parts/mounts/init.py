@@ -9,7 +9,7 @@ import posix
 
 from pyrunc.errors import StepFailure, errno_text, quote
 from pyrunc.linux import mount
-from pyrunc.parts.mounts import bind, cgroupfs, fresh, options
+from pyrunc.parts.mounts import bind, cgroupfs, fresh
 
 KINDS = {"bind": bind.bind, "remount": bind.remount, "fs": fresh.fresh, "own": fresh.own, "cgroup": cgroupfs.mount_all}
 LATE_LIMIT = 128
@@ -19,11 +19,7 @@ def init_mount(entry, run):
     """Init side, before the pivot. Uses run.root_fd, run.proc, run.ask; sets run.late_mounts, [(item, fd)] for init_finish.
     StepFailure names the mount's pointer and both its ends, with the words of runc. Undone by init's death: the namespace goes."""
     run.late_mounts = []
-    items = entry["list"]
-    notify = run.plans.get("notify")
-    if notify and notify.get("mount"):
-        items = items + [_lone(notify["mount"])]
-    for item in items:
+    for item in entry["list"]:
         try:
             KINDS[item["kind"]](item, entry, run)
         except (OSError, StepFailure) as e:
@@ -47,16 +43,6 @@ def _readonly(run):
             raise _told(item, e) from None
         finally:
             posix.close(fd)
-
-
-def _lone(given):
-    """A bind mount that another part asks for, {"source", "destination", "options"}, as an item."""
-    made = {
-        "pointer": "notify", "type": "bind", "kind": "bind", "copyup": False, "late": False, "idmap": None, "label": None, "links": [],
-        "source": given["source"], "destination": given["destination"],
-    }  # fmt: skip
-    made.update(options.parse(given.get("options") or ["bind"]))
-    return made
 
 
 def _told(item, e):

@@ -36,7 +36,8 @@ def plan(node, ctx):
     if listed and "mount" not in spaces:
         words = "mounts need a mount namespace, or the host would see them"
         raise Refusal(words, "/mounts/0", 'add {"type": "mount"} to /linux/namespaces')
-    if not listed and not ctx.options.get("notify_socket"):
+    notify = ctx.plans.get("notify")
+    if not listed and not notify:
         return None
     entry = {
         "list": [],
@@ -45,11 +46,13 @@ def plan(node, ctx):
     }
     for index, mount in enumerate(listed):
         entry["list"].append(item(mount, "/mounts/%d" % index, ctx))
+    if notify:  # as if it were the last one of the config: the host may have to lend its source
+        entry["list"].append(item(notify["mount"], "/mounts/%d" % len(listed), ctx))
     return entry
 
 
 def item(mount, pointer, ctx):
-    """One element of the list -> item. The part notify has its bind mount planned by this too."""
+    """One element of the list -> item."""
     parsed = options.parse(mount.get("options") or [])
     made = {
         "pointer": pointer,
