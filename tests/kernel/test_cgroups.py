@@ -23,6 +23,11 @@ def group():
         yield make
 
 
+def place(one):
+    """The directory of one hierarchy, whichever version this is."""
+    return one.paths.get("pids") or one.paths["unified"]
+
+
 def directories(entry):
     return sorted(set(entry["paths"].values()))
 
@@ -58,7 +63,7 @@ def test_a_create_that_was_killed_in_the_middle_can_be_undone(group, monkeypatch
     calls = []
 
     def stop(*args):
-        if len(calls) == number:
+        if len(calls) == min(number, len(directories(one.entry)) - 1):
             raise KeyboardInterrupt
         calls.append(args)
         return real(*args)
@@ -105,10 +110,10 @@ def test_an_empty_leaf_that_was_there_is_used_and_stays(group):
     pid = second.start()
     os.kill(pid, 9)
     os.waitpid(pid, 0)
-    os.mkdir(second.paths["pids"] + "/below")
+    os.mkdir(place(second) + "/below")
     second.undo()
     assert all(os.path.isdir(path) for path in directories(first.entry))
-    assert not os.path.exists(first.paths["pids"] + "/below")
+    assert not os.path.exists(place(first) + "/below")
 
 
 def test_a_sibling_keeps_the_common_parent(group):
@@ -180,16 +185,16 @@ def test_files_are_not_created(group):
 
 def test_sub_cgroups_go_first_whatever_their_names(group):
     one = group().make()
-    os.makedirs(one.paths["pids"] + "/a b/..c/-d")
-    os.mkdir(one.paths["pids"] + "/\t\x1b[2J")
-    os.mkdir(os.fsencode(one.paths["pids"]) + b"/\xff\xfe")
+    os.makedirs(place(one) + "/a b/..c/-d")
+    os.mkdir(place(one) + "/\t\x1b[2J")
+    os.mkdir(os.fsencode(place(one)) + b"/\xff\xfe")
     one.undo()
-    assert not os.path.exists(one.paths["pids"])
+    assert not os.path.exists(place(one))
 
 
 def test_deep_nesting_is_removed_with_few_descriptors(group):
     one = group().make()
-    fd = os.open(one.paths["pids"], os.O_RDONLY)
+    fd = os.open(place(one), os.O_RDONLY)
     for number in range(300):
         name = "n%03d-%s" % (number, "x" * 40)
         os.mkdir(name, dir_fd=fd)
@@ -205,7 +210,7 @@ def test_deep_nesting_is_removed_with_few_descriptors(group):
         one.undo()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert not os.path.exists(one.paths["pids"])
+    assert not os.path.exists(place(one))
 
 
 @pytest.mark.slow
@@ -219,7 +224,7 @@ def test_a_busy_cgroup_is_reported_with_its_pids(group):
 
 def test_an_other_cgroup_of_the_same_name_is_not_removed(group):
     one = group().make()
-    path = one.paths["pids"]
+    path = place(one)
     os.rmdir(path)
     os.mkdir(path)  # another container's
     one.undo()
@@ -297,6 +302,8 @@ def fork_tree():
 @pytest.mark.parametrize("without", [(), ("unified",), ("unified", "freezer")])
 def test_kill_reaches_everybody(group, frozen, without):
     one = group().make()
+    if len(one.paths) == 1 and without:
+        pytest.skip("this machine has no cgroup v1")
     one.start(fork_tree, wait=False)
     paths = {key: path for key, path in one.paths.items() if key not in without}
     while len(kill.procs(paths)) < 16:
@@ -323,16 +330,15 @@ def test_a_fork_bomb_does_not_outrun_the_kill(group):
     one.start(bomb, wait=False)
     while len(kill.procs(one.paths)) < 30:
         select.select([], [], [], 0.001)
-    paths = {key: path for key, path in one.paths.items() if key != "unified"}
-    kill.end_all(paths)
+    kill.end_all({key: path for key, path in one.paths.items() if key != "unified"} or one.paths)
     assert kill.procs(one.paths) == []
 
 
 def test_a_signal_reaches_sub_cgroups_and_leaves_a_pause_alone(group):
     one = group().make()
     pid = one.start()
-    os.mkdir(one.paths["pids"] + "/sub")
-    with open(one.paths["pids"] + "/sub/cgroup.procs", "w") as f:
+    os.mkdir(place(one) + "/sub")
+    with open(place(one) + "/sub/cgroup.procs", "w") as f:
         f.write(str(pid))
     freeze.freeze(one.paths)
     assert kill.kill_all(one.paths, signal.SIGTERM) == 1

@@ -185,8 +185,8 @@ def _typed(kind, default, allowed, value):
 
 def _number(word, kind):
     """A number without a type is an int32, with a point or exponent a double."""
-    bare = word.lstrip("+-")
-    if not bare or not bare[0].isdigit() or not bare.isascii():
+    bare = word[1:] if word[:1] in ("+", "-") else word
+    if not bare or not bare.isascii() or not bare[0].isdigit() or "_" in bare:
         raise Unreadable("%r is not a value" % word[:40])
     whole = bare.isdigit() or bare[:2] in ("0x", "0X")
     if kind == "d" or (kind is None and not whole):

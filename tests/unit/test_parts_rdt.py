@@ -1,0 +1,206 @@
+"""parts/rdt.py over a tree that looks like resctrl (no such hardware here): plain files, so the kernel's own refusals are missing."""
+
+import cgroup_tools as tools
+import pytest
+from pyrunc.errors import Refusal, StepFailure, Unsupported
+from pyrunc.parts import rdt
+
+
+@pytest.fixture
+def resctrl(tmp_path, monkeypatch):
+    root = tmp_path / "resctrl"
+    for name in ("info/L3", "info/MB", "mon_groups", "mon_data/mon_L3_00"):
+        (root / name).mkdir(parents=True)
+    (root / "info/last_cmd_status").write_text("ok\n")
+    (root / "schemata").write_text("    L3:0=fffff;1=fffff\n    MB:0=100;1=100\n")
+    (root / "tasks").write_text("")
+    for name, text in (("cbm_mask", "fffff"), ("min_cbm_bits", "1"), ("num_closids", "16")):
+        (root / "info/L3" / name).write_text(text + "\n")
+    monkeypatch.setattr(rdt, "find_root", lambda: str(root))
+    monkeypatch.setattr(rdt, "in_resctrl", lambda fd: True)
+    real = rdt.posix.mkdir
+
+    def mkdir(name, mode, dir_fd):
+        """As the kernel: a new group comes with its files."""
+        real(name, mode, dir_fd=dir_fd)
+        for file in ("tasks", "schemata"):
+            fd = rdt.posix.open("%s/%s" % (name, file), rdt.posix.O_CREAT | rdt.posix.O_WRONLY, dir_fd=dir_fd)
+            rdt.posix.close(fd)
+
+    def rmdir(name, dir_fd):
+        for file in ("tasks", "schemata"):
+            try:
+                rdt.posix.unlink("%s/%s" % (name, file), dir_fd=dir_fd)
+            except FileNotFoundError:
+                continue
+        rdt_rmdir(name, dir_fd=dir_fd)
+
+    rdt_rmdir = rdt.posix.rmdir
+    fake = type("posix", (), {**vars(rdt.posix), "mkdir": staticmethod(mkdir), "rmdir": staticmethod(rmdir)})
+    monkeypatch.setattr(rdt, "posix", fake)
+    return root
+
+
+def plan(node):
+    return rdt.plan({rdt.KEY: node}, tools.make_ctx())
+
+
+def run_of(entry):
+    run = tools.Run({"rdt": entry})
+    run.pid = 77
+    return run
+
+
+def test_absent_touches_nothing():
+    assert rdt.plan({}, tools.make_ctx()) is None
+
+
+def test_no_resctrl(monkeypatch):
+    monkeypatch.setattr(rdt, "find_root", lambda: None)
+    with pytest.raises(Unsupported, match="intelRdt is specified in config, but Intel RDT is not enabled"):
+        plan({})
+
+
+@pytest.mark.parametrize(
+    "node, pointer",
+    [
+        ({"closID": "../x"}, "closID"), ({"closID": "."}, "closID"), ({"closID": ".."}, "closID"), ({"closID": "a/b"}, "closID"),
+        ({"closID": "info"}, "closID"), ({"closID": "a\nb"}, "closID"), ({"l3CacheSchema": "L3:0=f\nMB:0=1"}, "l3CacheSchema"),
+        ({"l3CacheSchema": "MB:0=1"}, "l3CacheSchema"), ({"memBwSchema": "MB:0=1\n"}, "memBwSchema"), ({"memBwSchema": "L3:0=1"}, "memBwSchema"),
+        ({"schemata": ["L3:0=f", "x\ny:1"]}, "schemata/1"), ({"schemata": ["nonsense"]}, "schemata/0"),
+    ],
+)  # fmt: skip
+def test_refused(resctrl, node, pointer):
+    with pytest.raises(Refusal) as e:
+        plan(node)
+    assert e.value.pointer == "/linux/intelRdt/" + pointer
+
+
+@pytest.mark.parametrize("resource, key, word", [("L3", "l3CacheSchema", "CAT"), ("MB", "memBwSchema", "MBA")])
+def test_hardware_without_it(resctrl, resource, key, word):
+    for file in (resctrl / "info" / resource).iterdir():
+        file.unlink()
+    (resctrl / "info" / resource).rmdir()
+    with pytest.raises(Unsupported) as e:
+        plan({key: resource + ":0=1"})
+    assert e.value.words == "intelRdt.%s is specified in config, but Intel RDT/%s is not enabled" % (key, word)
+
+
+def test_a_group_of_the_containers_own(resctrl):
+    entry = plan({"l3CacheSchema": "L3:0=f", "memBwSchema": "MB:0=50", "schemata": ["L2:0=3"], "enableMonitoring": False})
+    assert entry["group"] == "c1" and not entry["named"]
+    run = run_of(entry)
+    rdt.host_make(entry, run)
+    assert run.records == [("rdt", {"made": True, "monitor": False})]
+    rdt.host_place(entry, run)
+    rdt.host_apply(entry, run)
+    assert (resctrl / "c1/tasks").read_text() == "77"
+    assert (resctrl / "c1/schemata").read_text() == "L3:0=f\nMB:0=50\nL2:0=3\n"
+    rdt.undo_make(entry, run)
+    rdt.undo_make(entry, run)
+    assert not (resctrl / "c1").exists()
+
+
+def test_a_named_class_must_exist_where_no_schema_makes_it(resctrl):
+    entry = plan({"closID": "gold"})
+    with pytest.raises(StepFailure) as e:
+        rdt.host_make(entry, run_of(entry))
+    assert e.value.pointer == "/linux/intelRdt/closID" and not (resctrl / "gold").exists()
+
+
+@pytest.mark.parametrize(
+    "schema, fits",
+    [
+        ("L3:0=f;1=0ff", True),
+        ("L3:1=ff;0=00f", True),
+        ("L3:0=F", True),
+        ("L3: 0 = f", True),
+        ("L3:0=ff", False),
+        ("L3:2=f", False),
+        ("L2:0=f", False),
+    ],
+)
+def test_a_named_class_is_compared_and_never_rewritten(resctrl, schema, fits):
+    (resctrl / "gold").mkdir()
+    (resctrl / "gold/tasks").write_text("")
+    (resctrl / "gold/schemata").write_text("    L3:0=0000f;1=000ff\n    MB:0=100\n")
+    entry = plan({"closID": "gold", "schemata": [schema]})
+    run = run_of(entry)
+    rdt.host_make(entry, run)
+    if fits:
+        rdt.host_apply(entry, run)
+    else:
+        with pytest.raises(StepFailure, match="has another schema"):
+            rdt.host_apply(entry, run)
+    assert (resctrl / "gold/schemata").read_text() == "    L3:0=0000f;1=000ff\n    MB:0=100\n"
+    rdt.undo_make(entry, run)
+    assert (resctrl / "gold").exists()
+
+
+def test_a_named_class_that_we_made_gets_its_schema_and_stays(resctrl):
+    entry = plan({"closID": "gold", "schemata": ["L3:0=f"]})
+    run = run_of(entry)
+    rdt.host_make(entry, run)
+    rdt.host_apply(entry, run)
+    rdt.undo_make(entry, run)
+    assert (resctrl / "gold/schemata").read_text() == "L3:0=f\n"
+
+
+def test_the_root_group(resctrl):
+    entry = plan({"closID": "/"})
+    run = run_of(entry)
+    rdt.host_make(entry, run)
+    rdt.host_place(entry, run)
+    rdt.undo_make(entry, run)
+    assert (resctrl / "tasks").read_text() == "77"
+
+
+def test_monitoring(resctrl):
+    (resctrl / "gold/mon_groups").mkdir(parents=True)
+    (resctrl / "gold/tasks").write_text("")
+    entry = plan({"closID": "gold", "enableMonitoring": True})
+    run = run_of(entry)
+    rdt.host_make(entry, run)
+    rdt.host_place(entry, run)
+    assert (resctrl / "gold/mon_groups/c1/tasks").read_text() == "77"
+    rdt.undo_make(entry, run)
+    assert (resctrl / "gold").exists() and not (resctrl / "gold/mon_groups/c1").exists()
+
+
+def test_the_kernels_reason_is_shown(resctrl, monkeypatch):
+    entry = plan({"schemata": ["L3:0=0"]})
+    run = run_of(entry)
+    rdt.host_make(entry, run)
+    (resctrl / "info/last_cmd_status").write_text("Need at least 1 bits in the mask\n")
+    real = rdt._write
+
+    def refuse(fd, name, text, path):
+        if name == "schemata":
+            raise OSError(22, "Invalid argument", path + "/schemata")
+        real(fd, name, text, path)
+
+    monkeypatch.setattr(rdt, "_write", refuse)
+    with pytest.raises(StepFailure, match="Need at least 1 bits in the mask"):
+        rdt.host_apply(entry, run)
+
+
+def test_update(resctrl):
+    entry = plan({"l3CacheSchema": "L3:0=f", "schemata": ["L2:0=3"]})
+    run = run_of(entry)
+    rdt.host_make(entry, run)
+    new = rdt.update(entry, "L3:0=3", None, run)
+    assert new["schemata"] == ["L3:0=3", "L2:0=3"] and (resctrl / "c1/schemata").read_text() == "L3:0=3\n"
+    with pytest.raises(StepFailure, match="updating a non-existent Intel RDT configuration is not supported"):
+        rdt.update(None, "L3:0=3", None, run)
+
+
+def test_stats(resctrl):
+    data = resctrl / "c1/mon_data/mon_L3_00"
+    data.mkdir(parents=True)
+    (resctrl / "c1/schemata").write_text("L3:0=f\n")
+    for name, text in (("llc_occupancy", "5"), ("mbm_total_bytes", "7"), ("mbm_local_bytes", "Unavailable")):
+        (data / name).write_text(text + "\n")
+    found = rdt.stats(plan({}))
+    assert found["l3_cache_schema"] == "L3:0=f" and found["l3_cache_schema_root"] == "L3:0=fffff;1=fffff"
+    assert found["l3_cache_info"] == {"cbm_mask": "fffff", "min_cbm_bits": 1, "num_closids": 16}
+    assert found["cmt_stats"] == [{"llc_occupancy": 5}] and found["mbm_stats"] == [{"mbm_total_bytes": 7}]
