@@ -5,6 +5,7 @@ import os
 import tempfile
 
 import pytest
+
 import staged
 from pyrunc.linux import _syscalls, constants
 from pyrunc.linux import proc as module

@@ -7,6 +7,7 @@ from array import array
 from types import SimpleNamespace
 
 import pytest
+
 from fakes.hand import Ctx, Run, namespaces
 from pyrunc.errors import Refusal, StepFailure
 from pyrunc.linux import fs, sdnotify, tty

@@ -4,6 +4,7 @@ import json
 import struct
 
 import pytest
+
 from fakes.hand import Ctx, Run, namespaces
 from pyrunc.errors import Refusal, StepFailure, Unsupported
 from pyrunc.linux import caps

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from fakes.hand import Ctx
 from pyrunc.errors import Refusal, Unsupported
 from pyrunc.linux import _syscalls, caps

@@ -4,6 +4,7 @@ import os
 import posix
 
 import pytest
+
 from fakes.hand import Ctx, Run
 from pyrunc.errors import Refusal
 from pyrunc.linux import _syscalls

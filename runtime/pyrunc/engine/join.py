@@ -41,6 +41,9 @@ def prepare(box, process, asked):
     config = box.config()
     own = config.get("process", {})
     merged = {**{k: own[k] for k in INHERITED if k in own}, **process}
+    umask = own.get("user", {}).get("umask")
+    if umask is not None and "umask" not in merged.get("user", {}):  # the container's, as with runc
+        merged["user"] = {**merged.get("user", {}), "umask": umask}
     config["process"] = merged
     stored = box.plan()
     root = box.path.rpartition("/")[0]
