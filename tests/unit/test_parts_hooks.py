@@ -32,8 +32,8 @@ def test_all_kinds_in_order():
     entry = plan({kind: [{"path": "/bin/true"}, {"path": "/bin/sh", "args": ["x", "y"], "env": ["A=1"], "timeout": 3}] for kind in KINDS})
     assert list(entry) == list(KINDS)
     assert entry["poststop"] == [
-        {"path": "/bin/true", "args": ["/bin/true"], "env": None, "timeout": None},
-        {"path": "/bin/sh", "args": ["x", "y"], "env": ["A=1"], "timeout": 3},
+        {"path": "/bin/true", "args": ["/bin/true"], "env": None, "timeout": None, "files": [None, None]},
+        {"path": "/bin/sh", "args": ["x", "y"], "env": ["A=1"], "timeout": 3, "files": [None, None]},
     ]
 
 
@@ -185,6 +185,16 @@ def test_in_order_and_the_first_failure_ends_it(run, tmp_path):
     noted = [(key, note["index"], note["ended"], note["code"]) for key, note in run.recorded]
     assert noted == [("hooks", 0, "exit", 0), ("hooks", 1, "exit", 1)]
     assert run.recorded[1][1]["stdout"] == "out" and run.recorded[1][1]["ms"] >= 0 and len(run.box.state["hooks"]) == 2
+
+
+def test_output_into_the_files_of_annotations(run, tmp_path):
+    names = {"run.oci.hooks.stdout": str(tmp_path / "out"), "run.oci.hooks.stderr": "/no/such/dir/err"}
+    entry = plan({"prestart": [shell("echo one; echo lost >&2"), shell("echo two")]}, Ctx(plans={"meta": {"annotations": names}}))
+    hooks.host_prestart(entry, run)
+    assert (tmp_path / "out").read_text() == "one\ntwo\n"
+    with pytest.raises(Refusal) as caught:
+        plan({}, Ctx(plans={"meta": {"annotations": {"run.oci.hooks.stdout": "out"}}}))
+    assert caught.value.pointer == "/annotations/run.oci.hooks.stdout"
 
 
 def test_silent_failure():

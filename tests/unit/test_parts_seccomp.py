@@ -1,5 +1,6 @@
 """seccomp: plans, the compiled program (as the simulator reads it), its cache, and which verb loads it."""
 
+import base64
 import errno
 import hashlib
 import os
@@ -12,6 +13,7 @@ from pyrunc import heavy
 from pyrunc.errors import Refusal, StepFailure, Unsupported
 from pyrunc.linux import filters as f
 from pyrunc.parts import seccomp
+from pyrunc.parts.seccomp import cache, profile
 
 HERE = "/linux/seccomp"
 X86, AARCH64 = f.ARCHES["SCMP_ARCH_X86"], f.ARCHES["SCMP_ARCH_AARCH64"]
@@ -42,6 +44,10 @@ def refused(value):
     with pytest.raises((Refusal, Unsupported)) as caught:
         plan(value)
     return caught.value
+
+
+def annotated(**annotations):
+    return Ctx(plans={"meta": {"annotations": {getattr(profile, name): value for name, value in annotations.items()}}})
 
 
 # ---- plan
@@ -254,7 +260,7 @@ def test_profiles_that_make_no_filter(value, pointer, words):
 def test_unknown_names_are_skipped_unless_the_annotation_forbids_it():
     value = deny(rule("no_such_call"))
     assert heavy.call("seccomp", {**plan(value)["profile"], "needs": []})["unknown"] == ["no_such_call"]
-    ctx = Ctx(config={"annotations": {seccomp.FAIL_UNKNOWN: ""}})
+    ctx = annotated(FAIL_UNKNOWN="")
     with pytest.raises(Refusal) as caught:
         heavy.call("seccomp", {**plan(value, ctx)["profile"], "needs": []})
     assert caught.value.pointer == HERE + "/syscalls/1/names"
@@ -325,7 +331,7 @@ def damage(path, how):
             program = f.pack([(6, 0, 0, f.ALLOW)])
             file.truncate(0)
             file.seek(0)
-            file.write(seccomp.MAGIC + hashlib.sha256(b"other" + program).digest() + program)
+            file.write(cache.MAGIC + hashlib.sha256(b"other" + program).digest() + program)
     if how == "mode":
         os.chmod(path, 0o620)
     elif how in ("fifo", "link", "directory"):
@@ -366,21 +372,21 @@ def test_a_directory_that_others_can_write_is_no_cache(run):
 
 def test_without_a_place_for_the_cache_each_create_compiles(tmp_path):
     (tmp_path / "file").touch()
-    for cache in (tmp_path / "file" / "seccomp", "/proc/nowhere/x", tmp_path / "file"):
-        run = Compiler(cache)
+    for place in (tmp_path / "file" / "seccomp", "/proc/nowhere/x", tmp_path / "file"):
+        run = Compiler(place)
         seccomp.host_compile(plan(deny()), run)
         seccomp.host_compile(plan(deny()), run)
-        assert run.calls == 2, cache
+        assert run.calls == 2, place
 
 
 def test_an_unknown_library_is_not_cached_for(run, monkeypatch):
-    monkeypatch.setattr(seccomp, "LIBRARY_DIRS", ("/nowhere",))
+    monkeypatch.setattr(cache, "LIBRARY_DIRS", ("/nowhere",))
     seccomp.host_compile(plan(deny()), run)
     assert run.calls == 1 and not os.path.exists(run.cache)
 
 
 def test_the_cache_does_not_grow_for_ever(run, monkeypatch):
-    monkeypatch.setattr(seccomp, "CACHE_FILES", 8)
+    monkeypatch.setattr(cache, "FILES", 8)
     for i in range(1, 20):
         seccomp.host_compile(plan(deny(defaultErrnoRet=i)), run)
     assert 4 <= len(files(run)) <= 8
@@ -407,6 +413,38 @@ def test_each_filter_is_loaded_once_and_at_its_place(nnp, notify, verb):
 
 def test_without_capabilities_there_is_no_no_new_privs():
     assert seccomp.op_early({"flags": 0, "notify": False}, Run(seccomp_bpf=b"12345678"))
+
+
+def test_a_raw_program_replaces_the_profile(run):
+    program = f.pack([(6, 0, 0, f.ALLOW)])
+    entry = plan(deny(), annotated(RAW=base64.b64encode(program).decode()))
+    seccomp.host_compile(entry, run)
+    assert run.seccomp_bpf == program and run.calls == 0 and not entry["notify"]
+
+
+@pytest.mark.parametrize("text", ["", "?", "AAAA", base64.b64encode(b"12345678" * 4097).decode()])
+def test_what_is_no_raw_program(text):
+    with pytest.raises(Refusal) as caught:
+        plan(deny(), annotated(RAW=text))
+    assert caught.value.pointer == "/annotations/" + profile.RAW
+
+
+def test_a_raw_program_that_notifies_needs_its_listener(tmp_path):
+    text = base64.b64encode(f.pack([(6, 0, 0, f.NOTIFY)])).decode()
+    with pytest.raises(Refusal) as caught:
+        plan(deny(), annotated(RAW=text))
+    assert caught.value.pointer == HERE + "/listenerPath"
+    sock = socket.socket(socket.AF_UNIX)
+    sock.bind(str(tmp_path / "s"))
+    entry = plan(deny(), annotated(RAW=text, RECEIVER=str(tmp_path / "s")))
+    sock.close()
+    assert entry["notify"] and entry["listener"] == str(tmp_path / "s")
+
+
+def test_plugins_are_not_loaded():
+    with pytest.raises(Unsupported) as caught:
+        plan(deny(), annotated(PLUGINS="/x.so"))
+    assert caught.value.pointer == "/annotations/" + profile.PLUGINS
 
 
 # ---- the listener

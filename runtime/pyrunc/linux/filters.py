@@ -128,6 +128,11 @@ def unpack(program):
     return list(INSN.iter_unpack(program))
 
 
+def plausible(program):
+    """Whether bytes have the size of a program; the rest is the kernel's to check."""
+    return 0 < len(program) <= MAX_INSNS * INSN.size and len(program) % INSN.size == 0
+
+
 def enosys_prologue(highest):
     """Instructions that answer ENOSYS for calls newer than a profile, to stand in front of the compiled program.
 

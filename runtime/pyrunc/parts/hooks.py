@@ -16,25 +16,35 @@ KINDS = ("prestart", "createRuntime", "createContainer", "startContainer", "post
 INSIDE = "startContainer"
 TIMEOUT_LIMIT = 9223372036  # seconds in 63 bits of nanoseconds
 SHOWN = 4096  # bytes of each stream in the error and in the record
+FILES = ("run.oci.hooks.stdout", "run.oci.hooks.stderr")
 NOT_INHERITED = (b"LD_", b"PYTHON", b"BASH_ENV=", b"ENV=")  # they make programs run other code than their own
 ENOENT, ENOTDIR = 2, 20
 
 
 def plan(node, ctx):
     """node: {"/hooks": {kind: [{"path", "args", "env", "timeout"}]}}. Entry: {kind: [{"path", "args": list, "env": list or None, "timeout":
-    seconds or None}]}, kinds with hooks only; None without any.
+    seconds or None, "files": [path or None, path or None]}]}, kinds with hooks only; None without any. The files get what hooks of the
+    runtime's side write to their streams (annotations run.oci.hooks.stdout and .stderr, as far as `meta` lets them through).
 
     Refuses: paths that are relative or have `..`, host programs that are missing, directories or not executable (the words of a failing
     hook), empty args, environment entries without a name, timeouts below one second. Unknown kinds are ignored with a warning."""
+    annotations = (ctx.plans.get("meta") or {}).get("annotations", {})
+    files = [_file(annotations.get(key), key) for key in FILES]
     entry = {}
     for kind, hooks in node[HERE].items():
         if kind not in KINDS:
             ctx.warn("%s/%s" % (HERE, kind), "unknown kind of hook, ignored")
         elif hooks:
-            entry[kind] = [_hook(kind, i, hook) for i, hook in enumerate(hooks)]
+            entry[kind] = [{**_hook(kind, i, hook), "files": files} for i, hook in enumerate(hooks)]
     if "prestart" in entry:
         ctx.warn(HERE + "/prestart", "prestart is deprecated by the specification; createRuntime runs at the same place")
     return entry or None
+
+
+def _file(path, key):
+    if path is not None and (path[:1] != "/" or "\0" in path):
+        raise Refusal("%s is not an absolute path" % quote(path), "/annotations/" + key)
+    return path
 
 
 def _hook(kind, index, hook):
@@ -140,6 +150,8 @@ def _run_one(entry, run, kind, index, status, pid, cwd_fd, cancel):
     finally:
         if opened >= 0:
             posix.close(opened)
+    if kind != INSIDE:
+        _copy_out(hook, ended)
     _note(run, kind, index, hook, ended)
     if ended.why == "cancel":
         run.check()
@@ -171,6 +183,24 @@ def _environment(hook, kind, run):
     else:
         env = hook["env"]
     return [lean.fsencode(item) for item in env]
+
+
+def _copy_out(hook, ended):
+    """Appends the output to the files that the annotations name. One that can't be written to is no reason to fail."""
+    flags = posix.O_WRONLY | posix.O_APPEND | posix.O_CREAT | posix.O_CLOEXEC | posix.O_NOCTTY | posix.O_NONBLOCK
+    for path, output in zip(hook["files"], (ended.out, ended.err), strict=True):
+        if path is None or not output:
+            continue
+        try:
+            fd = posix.open(path, flags, 0o600)
+        except OSError:
+            continue
+        try:
+            posix.write(fd, output)
+        except OSError:
+            continue
+        finally:
+            posix.close(fd)
 
 
 def _shown(output):

@@ -7,10 +7,11 @@ a program unless --allow-annotation-paths says so; what other parts get to see i
 from pyrunc.errors import Refusal, Unsupported, quote
 
 VERSION = (1, 3)
-# Annotations whose values are paths of the host: taken out unless they were allowed. `features` lists them as potentially unsafe.
+# Annotations whose values are paths of the host, or a filter in place of the profile: taken out unless they were allowed. `features`
+# lists them as potentially unsafe.
 PATHS = (
     "org.criu.config", "run.oci.hooks.stderr", "run.oci.hooks.stdout", "run.oci.pidfd_receiver", "run.oci.seccomp.plugins",
-    "run.oci.seccomp.receiver",
+    "run.oci.seccomp.receiver", "run.oci.seccomp_bpf_data",
 )  # fmt: skip
 HANDLERS = ("run.oci.handler",)
 YES = ("1", "true")
@@ -37,11 +38,15 @@ def plan(node, ctx):
                 "containers run as processes of this kernel only",
             )
         if key in PATHS and not allowed:
-            ctx.warn(pointer, "names a path of the host, so it has no effect without --allow-annotation-paths")
+            ctx.warn(pointer, "%s, so it has no effect without --allow-annotation-paths" % _why(key))
             continue
         entry["annotations"][key] = value
     entry["keep_groups"] = entry["annotations"].get("run.oci.keep_original_groups") in YES
     return entry
+
+
+def _why(key):
+    return "replaces the seccomp profile" if key == "run.oci.seccomp_bpf_data" else "names a path of the host"
 
 
 def _version(text, ctx):

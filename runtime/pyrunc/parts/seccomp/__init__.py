@@ -1,0 +1,10 @@
+"""The owner of /linux/seccomp (config-linux.md#seccomp): profile.py (the profile in numbers), cache.py (compiled filters), verbs.py.
+
+plan() checks everything; host_compile turns the numbers into BPF, from the cache or by libseccomp in the helper process; one of three
+verbs then hands the program to finish(). One rule: a filter is loaded as the profile says, or the container does not start.
+"""
+
+from pyrunc.parts.seccomp.profile import plan
+from pyrunc.parts.seccomp.verbs import host_compile, host_deliver, op_early, op_late, op_notify
+
+__all__ = ["host_compile", "host_deliver", "op_early", "op_late", "op_notify", "plan"]

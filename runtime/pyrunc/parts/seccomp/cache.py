@@ -1,0 +1,119 @@
+"""Compiled filters below the state root. A file is believed only if we wrote it, under this very profile, and nobody has touched it: it
+is ours, nobody else may write it, and its sum covers its name and the program. Everything else means: compile anew.
+
+The place is a directory that may be lost at any time; no failure in here is one of the container.
+"""
+
+import posix
+
+from pyrunc import lean
+from pyrunc.linux import filters
+
+GENERATOR = 1  # of the compiled form; a change of the compiler or of the prologue needs another one
+MAGIC = b"pyrunc-filter 1\n"
+SUM = 32
+NEW_FILE = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC
+FILES = 64  # a machine has a handful of profiles; more than this is somebody's loop
+LIBRARY = "libseccomp.so.2"
+LIBRARY_DIRS = ("/usr/lib/%s-linux-gnu", "/lib/%s-linux-gnu", "/usr/lib64", "/lib64", "/usr/local/lib", "/usr/lib", "/lib")
+
+
+def _digest(data):
+    try:
+        from _sha2 import sha256
+    except ImportError:  # Python 3.11
+        from _sha256 import sha256
+    return sha256(data)
+
+
+def key_of(profile):
+    """The name of a cache file: everything that the program depends on. None when the library can't be told apart from another."""
+    machine = posix.uname().machine
+    for template in LIBRARY_DIRS:
+        path = (template % machine if "%" in template else template) + "/" + LIBRARY
+        try:
+            link = posix.readlink(path)  # libseccomp.so.2.6.0
+            st = posix.stat(path)
+        except OSError:
+            continue
+        library = "%s %d %d" % (link, st.st_size, st.st_mtime_ns)
+        return _digest(lean.dumps([GENERATOR, machine, library, profile]).encode("utf-8", "backslashreplace")).hexdigest()
+    return None
+
+
+def open_folder(path):
+    """fd of the cache directory, or -1 when it can't be used: not ours, open to others, not writable. Then each create compiles."""
+    for step in (path.rpartition("/")[0], path):
+        try:
+            posix.mkdir(step, 0o700)
+        except OSError:  # there already, or the next line says so
+            pass
+    try:
+        fd = posix.open(path, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC)
+    except OSError:
+        return -1
+    st = posix.fstat(fd)
+    if st.st_uid != posix.geteuid() or st.st_mode & 0o022:
+        posix.close(fd)
+        return -1
+    return fd
+
+
+def _sealed(key, program):
+    return MAGIC + _digest(key.encode() + program).digest() + program
+
+
+def read(cache_fd, key):
+    """The program, or None. Only a regular file of ours that nobody else may write, whole, and made for this very key."""
+    try:
+        fd = posix.open(key, posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_CLOEXEC, dir_fd=cache_fd)
+    except OSError:
+        return None
+    try:
+        st = posix.fstat(fd)
+        if st.st_mode & 0o170077 != 0o100000 or st.st_uid != posix.geteuid() or st.st_size > 1 << 16:
+            return None
+        data = lean.read_fd(fd, 1 << 16)
+    except OSError:
+        return None
+    finally:
+        posix.close(fd)
+    program = data[len(MAGIC) + SUM :]
+    return program if filters.plausible(program) and data == _sealed(key, program) else None
+
+
+def keep(cache_fd, key, program):
+    """Writes the file beside its name and renames it, so that readers see all or nothing. A full disk costs the next create some
+    milliseconds and this one nothing."""
+    temporary = ".%d" % posix.getpid()
+    try:
+        _make_room(cache_fd)
+        fd = posix.open(temporary, NEW_FILE, 0o600, dir_fd=cache_fd)
+        try:
+            lean.write_all(fd, _sealed(key, program))
+        finally:
+            posix.close(fd)
+        posix.rename(temporary, key, src_dir_fd=cache_fd, dst_dir_fd=cache_fd)
+    except OSError:
+        try:
+            posix.unlink(temporary, dir_fd=cache_fd)
+        except OSError:
+            return
+
+
+def _make_room(cache_fd):
+    """Bounds the cache: the oldest half goes when it is full. Files that vanish meanwhile were removed by another create."""
+    names = posix.listdir(cache_fd)
+    if len(names) < FILES:
+        return
+    ages = []
+    for name in names:
+        try:
+            ages.append((posix.stat(name, dir_fd=cache_fd, follow_symlinks=False).st_mtime_ns, name))
+        except OSError:
+            continue
+    for _age, name in sorted(ages)[: FILES // 2]:
+        try:
+            posix.unlink(name, dir_fd=cache_fd)
+        except OSError:
+            continue

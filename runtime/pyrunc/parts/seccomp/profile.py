@@ -1,0 +1,192 @@
+"""The profile, checked and brought into numbers: nothing here knows of BPF or of libseccomp."""
+
+import posix
+
+from pyrunc.errors import Refusal, Unsupported, errno_text, quote
+from pyrunc.linux import filters
+
+HERE = "/linux/seccomp"
+NAMES_LIMIT = 16384  # no kernel has a tenth of it, and 4096 instructions is all that a filter may have
+FAIL_UNKNOWN = "run.oci.seccomp_fail_unknown_syscall"
+RAW = "run.oci.seccomp_bpf_data"
+RECEIVER = "run.oci.seccomp.receiver"
+PLUGINS = "run.oci.seccomp.plugins"
+NOT_NOTIFIABLE = ("write", "sendmsg")  # what hands the listener over would wait for the listener
+BASE64_DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+BASE64 = frozenset(BASE64_DIGITS)
+
+
+def plan(node, ctx):
+    """node: {"/linux/seccomp": {...}}. Entry: {"profile": {"default": action, "arches": [names], "rules": [{"names", "action", "args":
+    [[index, op, a, b]], "at": pointer}], "enosys": bool, "strict": bool}, "flags": of seccomp(2), "notify": bool, "listener": path or
+    None, "metadata": text or None, "raw": hex of a program that replaces the profile, or None}. None for an object without content, as
+    there is nothing to load. Annotations, as far as `meta` lets them through: a raw program, a receiver where there is no listenerPath,
+    and the wish to fail at unknown names.
+
+    Refuses: errno values where none belong or above 4095, argument indices above 5, valueTwo without MASKED_EQ, empty names, NOTIFY as
+    the default, for write and sendmsg, or without a listening socket at listenerPath, and flags that this kernel lacks."""
+    seccomp = node[HERE]
+    if not seccomp:
+        return None
+    default = _action(seccomp["defaultAction"], seccomp.get("defaultErrnoRet"), "defaultAction", "defaultErrnoRet", HERE)
+    if default == filters.NOTIFY:
+        raise Refusal("SCMP_ACT_NOTIFY cannot be used as default action", HERE + "/defaultAction")
+    rules = []
+    for i, syscall in enumerate(seccomp.get("syscalls", ())):
+        rules += _rules(syscall, "%s/syscalls/%d" % (HERE, i), ctx)
+    if sum(len(rule["names"]) for rule in rules) > NAMES_LIMIT:
+        raise Refusal("more than %d system call names" % NAMES_LIMIT, HERE + "/syscalls")
+    annotations = (ctx.plans.get("meta") or {}).get("annotations", {})
+    if PLUGINS in annotations:
+        raise Unsupported("seccomp listeners can't be plugins", "/annotations/" + PLUGINS, "a listening socket", "use listenerPath")
+    raw = _raw(annotations[RAW]) if RAW in annotations else None
+    notify = any(rule["action"] == filters.NOTIFY for rule in rules) if raw is None else _notifies(raw)
+    permissive = default in (filters.ALLOW, filters.LOG) or default & 0xFFFF0000 == filters.TRACE
+    return {
+        "profile": {
+            "default": default,
+            "arches": _arches(seccomp.get("architectures", ())),
+            "rules": rules,
+            "enosys": not permissive and default != filters.ERRNO | filters.ENOSYS,
+            "strict": FAIL_UNKNOWN in annotations,
+        },
+        "flags": _flags(seccomp.get("flags"), notify, ctx),
+        "notify": notify,
+        **_listener(seccomp.get("listenerPath") or annotations.get(RECEIVER), seccomp.get("listenerMetadata"), notify),
+        "raw": None if raw is None else raw.hex(),
+    }
+
+
+def _raw(text):
+    """A program in base64. What it does is its author's matter; what it is, the kernel checks."""
+    pointer = "/annotations/" + RAW
+    program = _base64(text)
+    if program is None:
+        raise Refusal("the raw seccomp filter is no base64", pointer)
+    if not filters.plausible(program):
+        raise Refusal("the raw seccomp filter is no program: %d bytes" % len(program), pointer)
+    return program
+
+
+def _base64(text):
+    """bytes, or None. By hand: the hot path has no module for it, and such filters are rare and small."""
+    digits = text.rstrip("=")
+    if len(text) % 4 or len(text) - len(digits) > 2 or len(text) > 1 << 16 or not BASE64.issuperset(digits):
+        return None
+    out = bytearray()
+    for at in range(0, len(text), 4):
+        group = 0
+        for c in text[at : at + 4]:
+            group = group << 6 | (0 if c == "=" else BASE64_DIGITS.index(c))
+        out += group.to_bytes(3, "big")
+    return bytes(out[: len(out) - (len(text) - len(digits))])
+
+
+def _notifies(program):
+    return any(op == filters.RET and k & 0xFFFF0000 == filters.NOTIFY for op, _jt, _jf, k in filters.unpack(program))
+
+
+def _action(name, errno_ret, name_key, errno_key, pointer):
+    """The action's number, with its errno or trace value in the lower half."""
+    if name not in filters.ACTIONS:
+        raise Refusal("string %s is not a valid action for seccomp" % quote(name), "%s/%s" % (pointer, name_key))
+    base = filters.ACTIONS[name]
+    if base not in (filters.ERRNO, filters.TRACE):
+        if errno_ret is not None:
+            raise Refusal("errno value specified for action %s, which returns none" % name, "%s/%s" % (pointer, errno_key))
+        return base
+    value = 1 if errno_ret is None else errno_ret  # EPERM
+    limit = filters.MAX_ERRNO if base == filters.ERRNO else 0xFFFF
+    if value > limit:
+        words = "errno value %d is larger than %d, the largest that %s can return" % (value, limit, name)
+        raise Refusal(words, "%s/%s" % (pointer, errno_key))
+    return base | value
+
+
+def _rules(syscall, pointer, ctx):
+    """One element of syscalls -> its rules. All arguments of a rule must match at once, but the library takes an index only once: if one
+    is given twice, each comparison becomes a rule of its own (any of them matches), as runc has always read it."""
+    names = syscall["names"]
+    for i, name in enumerate(names):
+        if not name or "\0" in name:
+            raise Refusal("empty system call name" if not name else "NUL in a system call name", "%s/names/%d" % (pointer, i))
+    action = _action(syscall["action"], syscall.get("errnoRet"), "action", "errnoRet", pointer)
+    if not names:
+        raise Refusal("a rule without system call names", pointer + "/names")
+    if action == filters.NOTIFY:
+        for i, name in enumerate(names):
+            if name in NOT_NOTIFIABLE:
+                raise Refusal("SCMP_ACT_NOTIFY cannot be used for the %s syscall" % name, "%s/names/%d" % (pointer, i))
+    args = [_argument(arg, "%s/args/%d" % (pointer, i)) for i, arg in enumerate(syscall.get("args", ()))]
+    if len({arg[0] for arg in args}) < len(args):
+        sets = [[arg] for arg in args]
+    else:
+        sets = [args]
+    out = []
+    for one in sets:
+        if any(op == filters.MASKED_EQ and b & ~a for _index, op, a, b in one):
+            ctx.warn(pointer + "/args", "value & argument can never be valueTwo: the rule matches nothing")
+            continue
+        out.append({"names": names, "action": action, "args": one, "at": pointer})
+    return out
+
+
+def _argument(arg, pointer):
+    """[index, op, a, b] as libseccomp orders them: for MASKED_EQ a is the mask and b what must be left."""
+    if arg["index"] > 5:
+        raise Refusal("argument index %d: a system call has arguments 0 to 5" % arg["index"], pointer + "/index")
+    if arg["op"] not in filters.OPERATORS:
+        raise Refusal("string %s is not a valid operator for seccomp" % quote(arg["op"]), pointer + "/op")
+    op = filters.OPERATORS[arg["op"]]
+    second = arg.get("valueTwo", 0)
+    if second and op != filters.MASKED_EQ:
+        raise Refusal("valueTwo has a meaning for SCMP_CMP_MASKED_EQ only", pointer + "/valueTwo")
+    return [arg["index"], op, arg["value"], second]
+
+
+def _arches(names):
+    for i, name in enumerate(names):
+        if name not in filters.ARCHES:
+            raise Refusal("string %s is not a valid arch for seccomp" % quote(name), "%s/architectures/%d" % (HERE, i))
+    return list(dict.fromkeys(names))
+
+
+def _flags(names, notify, ctx):
+    """Flags of seccomp(2). None given: SPEC_ALLOW where the kernel has it, as runc does. TSYNC says nothing of a process with one
+    thread and is dropped (together with a listener the kernel would refuse it)."""
+    if names is None:
+        return filters.FLAG_SPEC_ALLOW if filters.supports_flag(filters.FLAG_SPEC_ALLOW) else 0
+    flags = 0
+    for i, name in enumerate(names):
+        pointer = "%s/flags/%d" % (HERE, i)
+        if name not in filters.FLAGS:
+            raise Refusal("seccomp flag %s is not known" % quote(name), pointer)
+        flag = filters.FLAGS[name]
+        if flag == filters.FLAG_TSYNC:
+            continue
+        if flag == filters.FLAG_WAIT_KILLABLE_RECV and not notify:
+            ctx.warn(pointer, "%s has no effect: no rule notifies" % name)
+            continue
+        if not filters.supports_flag(flag):
+            raise Unsupported("seccomp flag %s is not supported by this kernel" % name, pointer, "kernel")
+        flags |= flag
+    return flags
+
+
+def _listener(path, metadata, notify):
+    if metadata and not path:
+        raise Refusal("seccomp listenerMetadata without listenerPath", HERE + "/listenerMetadata")
+    if not notify:  # nobody will be connected to
+        return {"listener": None, "metadata": None}
+    pointer = HERE + "/listenerPath"
+    if not path:
+        raise Refusal("seccomp listenerPath is not set", pointer, "a rule uses SCMP_ACT_NOTIFY, and somebody has to listen")
+    if path[0] != "/" or "\0" in path:
+        raise Refusal("seccomp listenerPath %s is not an absolute path" % quote(path), pointer)
+    try:
+        mode = posix.stat(path).st_mode
+    except OSError as e:
+        raise Refusal("seccomp listenerPath %s: %s" % (quote(path), errno_text(e.errno)), pointer) from None
+    if mode & 0o170000 != 0o140000:
+        raise Refusal("seccomp listenerPath %s is not a socket" % quote(path), pointer)
+    return {"listener": path, "metadata": metadata or None}

@@ -1,0 +1,100 @@
+"""What is done with a profile: compiled before the clone, loaded by finish() at its place, its listener handed over."""
+
+import posix
+
+from pyrunc import lean
+from pyrunc.errors import StepFailure, errno_text, quote
+from pyrunc.linux import filters
+from pyrunc.parts.seccomp import cache
+from pyrunc.parts.seccomp.profile import HERE
+
+SUN_PATH = 107  # bytes of a path that fit into sockaddr_un
+SEND_SECONDS = 10
+SCM_RIGHTS, SO_SNDTIMEO = 1, 21
+
+
+def host_compile(entry, run):
+    """Host side, before the clone. Sets run.seccomp_bpf, which init inherits. Uses run.cache (a directory of ours, made when it is not
+    there) and run.heavy. Refusal with the rule's pointer for what libseccomp does not take. Nothing to undo: the cache stays."""
+    if entry["raw"] is not None:
+        run.seccomp_bpf = bytes.fromhex(entry["raw"])
+        return
+    profile = dict(entry["profile"])
+    early = not _no_new_privs(run) or entry["notify"]  # then init still has to report and to wait below the filter
+    profile["needs"] = ["execve", "write", "read"] if early else ["execve"]
+    key = cache.key_of(profile)
+    cache_fd = cache.open_folder(run.cache) if key is not None else -1
+    try:
+        program = cache.read(cache_fd, key) if cache_fd >= 0 else None
+        if program is None:
+            program = bytes.fromhex(run.heavy("seccomp", profile)["bpf"])
+            if not filters.plausible(program):
+                raise StepFailure("libseccomp made no filter of the profile", pointer=HERE)
+            if cache_fd >= 0:
+                cache.keep(cache_fd, key, program)
+    finally:
+        if cache_fd >= 0:
+            posix.close(cache_fd)
+    run.seccomp_bpf = program
+
+
+def _no_new_privs(run):
+    return bool((run.plans.get("capabilities") or {}).get("nnp"))
+
+
+def _filter(entry, run):
+    flags = entry["flags"] | (filters.FLAG_NEW_LISTENER if entry["notify"] else 0)
+    return ("FILTER", run.seccomp_bpf, flags)
+
+
+def op_early(entry, run):
+    """Init: without noNewPrivileges, while CAP_SYS_ADMIN is there. None otherwise."""
+    return None if _no_new_privs(run) else _filter(entry, run)
+
+
+def op_notify(entry, run):
+    """Init: with noNewPrivileges, a filter that notifies: at create, as its listener must be out before create returns."""
+    return _filter(entry, run) if _no_new_privs(run) and entry["notify"] else None
+
+
+def op_late(entry, run):
+    """Init: with noNewPrivileges, last of all: only execve comes after it."""
+    return _filter(entry, run) if _no_new_privs(run) and not entry["notify"] else None
+
+
+def host_deliver(entry, run, listener_fd):
+    """Host side: connects to listenerPath and sends the state of the container process (config-linux.md#containerprocessstate) with
+    the listener. run.pid is the process under the filter; with exec the container's own is run.init_pid. StepFailure when the
+    receiver can't be reached: a container whose calls nobody answers would hang."""
+    init_pid = getattr(run, "init_pid", None)
+    container = run.state("creating", run.pid) if init_pid is None else run.state("running", init_pid)
+    state = {"ociVersion": container["ociVersion"], "fds": ["seccompFd"], "pid": run.pid, "state": container}
+    if entry["metadata"] is not None:
+        state["metadata"] = entry["metadata"]
+    try:
+        _send(entry["listener"], lean.fsencode(lean.dumps(state)), listener_fd)
+    except OSError as e:
+        words = "seccomp listener %s: %s" % (quote(entry["listener"]), errno_text(e.errno) if e.errno else e)
+        raise StepFailure(words, pointer=HERE + "/listenerPath", call="connect", errno=e.errno, path=entry["listener"]) from e
+
+
+def _send(path, data, fd):
+    import _socket
+    from _struct import pack
+
+    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+    path_fd = -1
+    try:
+        sock.setsockopt(_socket.SOL_SOCKET, SO_SNDTIMEO, pack("ll", SEND_SECONDS, 0))  # of connect, too: a full backlog
+        address = lean.fsencode(path)
+        if len(address) > SUN_PATH:
+            path_fd = posix.open(path, posix.O_PATH | posix.O_CLOEXEC)
+            address = b"/proc/self/fd/%d" % path_fd
+        sock.connect(address)
+        sent = sock.sendmsg([data], [(_socket.SOL_SOCKET, SCM_RIGHTS, pack("i", fd))])
+        while sent < len(data):  # the descriptor went with the first byte
+            sent += sock.send(data[sent:])
+    finally:
+        sock.close()
+        if path_fd >= 0:
+            posix.close(path_fd)
