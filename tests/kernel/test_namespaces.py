@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import select
+import signal
 
 import pytest
 
@@ -216,6 +217,58 @@ def test_everything_of_another_container(ended):
     for kind, path in joins:
         assert seen["ns"][kind] == os.stat(path).st_ino, kind
     assert seen["pid"] == 2
+
+
+def test_the_host_side_keeps_no_namespace_open(ended, pod):
+    before = fds_now()
+    entry = staged.plan([(kind, pod[1][kind]) for kind in ("user", "network", "ipc")])
+    run = staged.prepared(entry)
+    init = ended(staged.init(run, look))
+    namespaces.host_close(entry, run)
+    assert init.go()["ns"]["network"] == staged.inode("network", pod[0]), "init has its own"
+    os.close(run.pidfd)
+    assert run.fds == {} and len(fds_now() - before) == 1, "the test's own socket"
+
+
+def test_where_the_caller_ignores_sigchld(ended, pid_ns):
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        run = staged.prepared(staged.plan([("pid", pid_ns)]))
+        assert ended(staged.init(run, look)).go()["pid"] > 1
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
+@pytest.fixture
+def cgroup2(token):
+    """A cgroup of version 2, made for the test."""
+    for top in ("/sys/fs/cgroup/unified", "/sys/fs/cgroup"):
+        if os.path.exists(top + "/cgroup.procs") and os.path.exists(top + "/cgroup.controllers"):
+            break
+    else:
+        pytest.skip("this machine has no cgroup2 mount")
+    path = top + "/" + token + "-ns"
+    os.mkdir(path)
+    yield path
+    os.rmdir(path)
+
+
+@pytest.mark.parametrize("kinds", [["pid"], ["user", "pid"], ["pod"], ["pod", "cgroup"]], ids="-".join)
+def test_init_is_born_in_its_cgroup(kinds, ended, pod, held, cgroup2, token):
+    items = [kind for kind in kinds if kind not in ("pod", "cgroup")]
+    if "pod" in kinds:
+        items += [("user", pod[1]["user"]), "pid"]
+    if "cgroup" in kinds:
+        items.append(("cgroup", held(c.CLONE_NEWCGROUP)[1]["cgroup"]))
+    run = staged.prepared(staged.plan(items, MAPPED))
+    run.cgroup_fd = os.open(cgroup2, os.O_RDONLY | os.O_DIRECTORY)
+    init = staged.init(run, lambda run: None)
+    os.close(run.cgroup_fd)
+    with open("/proc/%d/cgroup" % run.pid) as file:
+        assert [line for line in file.read().splitlines() if line.startswith("0::")] == ["0::/%s-ns" % token]
+    with open(cgroup2 + "/cgroup.procs") as file:
+        assert file.read().split() == [str(run.pid)], "nobody else is in it"
+    init.end()
 
 
 def test_a_pid_namespace_whose_init_is_gone(ended):

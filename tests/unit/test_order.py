@@ -15,6 +15,7 @@ PREFIXES = ("host_", "init_", "op_", "undo_", "exec_")
 
 BEFORE = (
     ("namespaces.host_open", "clocks.host_offsets", "host_open begins with no offsets"),
+    ("netdevs.host_move", "namespaces.host_close", "the network namespace is used by its descriptor"),
     ("cgroups.host_make", "cgroups.host_place", ""),
     ("cgroups.host_place", "namespaces.init_unshare_cgroup", "/proc/self/cgroup must say / inside"),
     ("cgroups.host_place", "scheduling.host_affinity", "the cpuset clips the mask"),

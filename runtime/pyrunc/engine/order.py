@@ -29,6 +29,7 @@ CREATE = (
     ("placed", "oom", "host_write", "needs the host's rights; before init goes non-dumpable"),
     ("placed", "idmaps", "host_write", "before init goes non-dumpable, and before it becomes root inside"),
     ("placed", "netdevs", "host_move", "before the mounts, so that hooks see the final network"),
+    ("placed", "namespaces", "host_close", "after the last use; a foreground run would keep a pod's namespaces alive"),
     ("setup", "namespaces", "init_join", "user first, then what it owns"),
     ("setup", "user", "init_become_root", "after the maps: unmapped ids own nothing"),
     ("setup", "namespaces", "init_unshare_cgroup", "init sits in its final cgroup now"),

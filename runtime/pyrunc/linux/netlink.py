@@ -10,6 +10,7 @@ from _struct import Struct, pack, unpack_from
 
 from pyrunc.linux import _syscalls
 from pyrunc.linux.constants import CLONE_NEWNET
+from pyrunc.linux.ns import reap
 
 AF_INET, AF_INET6 = 2, 10
 NETLINK_ROUTE, SOL_NETLINK, NETLINK_CAP_ACK, NETLINK_EXT_ACK = 0, 270, 10, 11
@@ -55,7 +56,7 @@ class Route:
             data, extra, _flags, _from = ours.recvmsg(64, _socket.CMSG_SPACE(4), MSG_CMSG_CLOEXEC)
         finally:
             ours.close()
-            posix.waitpid(pid, 0)
+            reap(pid)
         if not extra:
             number = int(data or b"5")  # EIO: it died without a word
             raise _named(OSError(number, posix.strerror(number)), "setns")

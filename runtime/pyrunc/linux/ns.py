@@ -99,6 +99,14 @@ def exists(kind):
     return True
 
 
+def reap(pid):
+    """Waits for a helper of ours. Where our caller has SIGCHLD ignored the kernel does the reaping, and there is nothing to be had."""
+    try:
+        posix.waitpid(pid, 0)
+    except ChildProcessError:
+        return
+
+
 def join(fd, kind):
     """setns(2). The OSError says which namespace it was (.namespace)."""
     try:
@@ -153,7 +161,7 @@ def _by_go_between(run, joins, offsets):
         posix.close(writer)
         writer = -1
         report = posix.read(reader, REPORT.size)  # less than PIPE_BUF: whole, or nothing when the go-between was killed
-        posix.waitpid(pid, 0)
+        reap(pid)
     finally:
         if writer >= 0:
             posix.close(writer)

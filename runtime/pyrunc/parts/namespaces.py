@@ -100,6 +100,12 @@ def host_open(entry, run):
             raise
 
 
+def host_close(entry, run):
+    """Host side. Closes what host_open opened: init has its own copies, and joins by them when this has already happened."""
+    for kind in entry["join"]:
+        posix.close(run.fds.pop("ns:" + kind))
+
+
 def init_join(entry, run):
     """Init. Enters what the clone has not (run.joined_ns), from run.fds, and closes those descriptors. The mount namespace comes last:
     from then on paths are the container's. A cgroup namespace waits for init_unshare_cgroup."""
