@@ -1,6 +1,6 @@
 """The table of callers and features: what passed, failed or was skipped, and why.
 
-Owns its two forms, text and Markdown. A test's module is the caller, its name the feature.
+Owns its two forms, text and Markdown. A test's module is the caller (or names it as CALLER), its name the feature.
 """
 
 import pytest
@@ -18,7 +18,7 @@ class Table:
         self.reasons = {}
 
     def note(self, item, answer):
-        caller = item.module.__name__.rpartition("test_")[2]
+        caller = getattr(item.module, "CALLER", item.module.__name__.rpartition("test_")[2])
         feature = item.name.removeprefix("test_").replace("_", " ").replace("[", ": ").rstrip("]")
         key = (feature, caller)
         if answer.skipped:
