@@ -296,12 +296,14 @@ def test_sigterm_of_create_ends_its_hook_and_undoes(pyrunc, make_bundle, no_leak
 
 
 def test_how_hooks_went_is_kept(pyrunc, make_bundle, no_leaks):
-    bundle = with_hooks(make_bundle, prestart=[shell("echo one")], createRuntime=[shell("echo two >&2")], poststart=[{"path": "/bin/true"}])
+    hooks = {"prestart": [shell("echo one")], "createRuntime": [shell("echo two >&2")], "createContainer": [shell("echo three")]}
+    bundle = with_hooks(make_bundle, **hooks, startContainer=[{"path": "/bin/true"}], poststart=[{"path": "/bin/true"}])
     id = pyrunc.create(bundle)
     pyrunc.start(id)
     saved = json.loads(open(os.path.join(pyrunc.root, id, "state.json")).read())["hooks"]
     assert [(h["kind"], h["index"], h["code"], h["stdout"], h["stderr"]) for h in saved] == [
-        ("prestart", 0, 0, "one", ""), ("createRuntime", 0, 0, "", "two"), ("poststart", 0, 0, "", ""),
+        ("prestart", 0, 0, "one", ""), ("createRuntime", 0, 0, "", "two"), ("createContainer", 0, 0, "three", ""),
+        ("poststart", 0, 0, "", ""),
     ]  # fmt: skip
     assert all(h["ms"] >= 0 and h["ended"] == "exit" for h in saved)
     pyrunc.ok("delete", "--force", id)

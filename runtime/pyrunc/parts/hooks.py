@@ -209,10 +209,23 @@ def _shown(output):
 
 
 def _note(run, kind, index, hook, ended):
-    """How each hook went, in the saved state: the host side only, and while there is a state."""
-    if run.box is None or kind in ("createContainer", INSIDE):
-        return
-    run.record("hooks", [*run.box.state.get("hooks", ()), {
+    """How each hook went goes into the saved state. Init can't write that and asks the host side; after `start` nobody is there to ask."""
+    note = {
         "kind": kind, "index": index, "path": hook["path"], "ended": ended.why, "code": ended.code, "ms": ended.ms,
         "stdout": _shown(ended.out), "stderr": _shown(ended.err),
-    }])  # fmt: skip
+    }  # fmt: skip
+    if kind == "createContainer":
+        run.ask("hooks", note)
+    elif kind != INSIDE:
+        _keep(run, note)
+
+
+def _keep(run, note):
+    if run.box is not None:  # a container that is forgotten already has poststop hooks, too
+        run.record("hooks", [*run.box.state.get("hooks", ()), note])
+
+
+def host_answer(entry, run, request):
+    """Host side: notes how a hook in init went."""
+    _keep(run, request)
+    return None, []
