@@ -63,7 +63,9 @@ def write_frozen(runtime, out, with_codecs):
             lines.append('    {"%s", frozen_code + %d, %d, %d},' % (name, blob.tell(), len(data), is_package))
             blob.write(data + bytes(-len(data) % ALIGN))
     with open(os.path.join(out, "frozen.h"), "w", encoding="utf-8") as file:
-        file.write("/* written by freeze.py */\nstatic const struct _frozen frozen_modules[] = {\n%s\n    {0, 0, 0, 0},\n};\n" % "\n".join(lines))
+        file.write(
+            "/* written by freeze.py */\nstatic const struct _frozen frozen_modules[] = {\n%s\n    {0, 0, 0, 0},\n};\n" % "\n".join(lines)
+        )
 
 
 def write_commands(runtime, out):

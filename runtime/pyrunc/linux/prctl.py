@@ -1,7 +1,8 @@
 """prctl(2) by name. First leg: the compiled half of python-prctl; second leg, where that can't be loaded (no package, or an
-executable without dlopen): _syscalls. Both say the same: test_prctl runs each function on both.
+executable without dlopen): _syscalls. Both say the same: test_pidfd runs each function on both.
 
-python-prctl has prctl with two arguments only and no ambient set, so those are _syscalls alone. `import prctl`, its other half, is
+python-prctl has prctl with two arguments only, no ambient set, and takes no capability that is younger than itself (ValueError), so
+those calls are _syscalls alone. `import prctl`, its other half, is
 never used: it loads re and collections and reads /proc/self/cmdline. Rule: no policy; an error is OSError with .call "prctl".
 """
 
@@ -81,11 +82,11 @@ def set_securebits(bits):
 
 def bounding(number):
     """Whether a capability is in the bounding set. OSError EINVAL: the kernel does not know it."""
-    return bool(_two(PR_CAPBSET_READ, number))
+    return bool(_syscalls.prctl(PR_CAPBSET_READ, number))
 
 
 def drop_bounding(number):
-    _two(PR_CAPBSET_DROP, number)
+    _syscalls.prctl(PR_CAPBSET_DROP, number)
 
 
 def set_name(name):

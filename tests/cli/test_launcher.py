@@ -1,0 +1,219 @@
+"""Both launchers: they find what belongs to them and nothing else, and the compiled one says and does what the plain one does."""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+
+import pytest
+
+import harness
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+PLAIN = ROOT / "runtime/bin/pyrunc"
+STATIC = ROOT / "runtime/bin/pyrunc-static"
+ENV = {"PATH": "/usr/bin:/bin"}
+
+
+@pytest.fixture(scope="module")
+def static():
+    """The compiled launcher, of this tree as it is now."""
+    if not STATIC.exists():
+        pytest.skip("the compiled launcher is not built here (make launcher)")
+    youngest = max(p.stat().st_mtime for p in (ROOT / "runtime").rglob("*") if p.suffix in (".py", ".c", ".h") and "helper" not in p.parts)
+    if STATIC.stat().st_mtime < youngest:
+        pytest.skip("the compiled launcher is older than the sources (make launcher)")
+    return STATIC
+
+
+@pytest.fixture(params=["plain", "static"])
+def launcher(request):
+    return PLAIN if request.param == "plain" else request.getfixturevalue("static")
+
+
+def call(launcher, *args, **kw):
+    kw.setdefault("env", ENV)
+    kw.setdefault("stdin", subprocess.DEVNULL)
+    return subprocess.run([launcher, *args], capture_output=True, timeout=harness.WATCHDOG, **kw)
+
+
+# --- both say the same
+
+WORDS = [
+    ("--version",),
+    ("--help",),
+    ("help", "create"),
+    ("nonsense",),
+    ("--root",),
+    ("state",),
+    ("state", "nobody"),
+    ("state", "a/b"),
+    ("state", "a\x1b[31mb\nc"),
+    ("state", b"\xff\xfe"),
+    ("--log-format", "json", "state", "nobody"),
+    ("--log-format=text", "--debug", "delete", "nobody"),
+    ("--root", "/nowhere/at/all", "list"),
+    ("list", "--format", "json"),
+    ("create", "--bundle", "/nowhere", "x"),
+    ("run", "--bundle", "/", "x"),
+    ("exec", "nobody", "true"),
+    ("kill", "nobody", "NOSIGNAL"),
+    ("spec", "--bundle", "/nowhere"),
+    ("features",),
+]
+
+
+@pytest.mark.parametrize("words", WORDS, ids=lambda w: ascii(w)[1:-1])
+def test_the_same_words(static, words):
+    one, two = call(PLAIN, *words), call(static, *words)
+    assert (one.returncode, one.stdout, one.stderr) == (two.returncode, two.stdout, two.stderr)
+
+
+@pytest.mark.parametrize(
+    "text", ["{", '{"a": 1, "a": 2}', "[1]", '{"ociVersion": "1.0.0", "process": {"cwd": 3}}', "\ud83d", '{"\xe9": NaN}']
+)
+def test_the_same_words_about_a_config(static, tmp_path, text):
+    (tmp_path / "config.json").write_bytes(text.encode("utf-8", "surrogatepass"))
+    for command in ("run", "create", "validate"):
+        words = (command, "--bundle", tmp_path) + (() if command == "validate" else ("x",))
+        one, two = call(PLAIN, *words), call(static, *words)
+        assert (one.returncode, one.stdout, one.stderr) == (two.returncode, two.stdout, two.stderr)
+        assert one.returncode == 1
+
+
+# --- what surrounds them
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        {},
+        {"LANG": "C", "LC_ALL": "C"},
+        {"LC_ALL": "nowhere"},
+        {"PYTHONHOME": "/nowhere", "PYTHONPATH": "{}", "PYTHONSTARTUP": "{}/posix.py", "PYTHONINSPECT": "1"},
+        {"PYTHONMALLOC": "debug", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii", "PYTHONVERBOSE": "3", "PYTHONWARNINGS": "error"},
+        {"PYTHONPLATLIBDIR": "{}", "PYTHONPYCACHEPREFIX": "{}", "PYTHONUSERBASE": "{}", "PYTHONNODEBUGRANGES": "1"},
+    ],
+    ids=["empty", "C", "no locale", "paths", "switches", "places"],
+)
+def test_the_environment_changes_nothing(launcher, tmp_path, env):
+    """A directory full of modules that would leave a mark, as working directory and in every variable."""
+    for name in ("posix", "sys", "encodings", "pyrunc", "sitecustomize", "usercustomize", "site", "os", "json", "_prctl", "errno", "time"):
+        (tmp_path / (name + ".py")).write_text("open(%r, 'w')\n" % str(tmp_path / "mark"))
+    env = {k: v.replace("{}", str(tmp_path)) for k, v in env.items()}
+    expected = call(launcher, "state", "nobody")
+    done = call(launcher, "state", "nobody", env=env, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (1, expected.stderr)
+    assert not (tmp_path / "mark").exists()
+
+
+def test_found_by_whatever_path(launcher, tmp_path):
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one/first").symlink_to(launcher)
+    (tmp_path / "second").symlink_to("one/first")
+    (tmp_path / "one/third").symlink_to("../second")
+    for args, kw in (
+        ([tmp_path / "one/third"], {}),
+        (["./second"], {"cwd": tmp_path}),
+        (["../one/third"], {"cwd": tmp_path / "one"}),
+        (["sh", "-c", "third --version"], {"env": {"PATH": "/usr/bin:/bin:%s/one" % tmp_path}}),
+        (["sh", "-c", "first --version"], {"env": {"PATH": "/usr/bin:/bin:one"}, "cwd": tmp_path}),
+    ):
+        done = subprocess.run([*args, "--version"], capture_output=True, **kw)
+        assert done.returncode == 0 and done.stdout.startswith(b"pyrunc version"), (args, done.stderr)
+
+
+@pytest.mark.parametrize("name", ["runc", "/nowhere/runc", "./runc", "relative/runc", "/usr/bin/true", "x" * 5000])
+def test_the_name_it_is_given_is_not_believed(static, tmp_path, name):
+    """Go programs pass the word that they were configured with. Data files and the helper are found all the same."""
+    (tmp_path / "config.json").write_text('{"ociVersion": "1.0.0", "process": {"cwd": 3}}')
+    words = [name, "validate", "--bundle", str(tmp_path)]
+    done = subprocess.run(words, executable=static, capture_output=True, env=ENV, timeout=harness.WATCHDOG)
+    expected = call(PLAIN, *words[1:])
+    assert (done.returncode, done.stdout, done.stderr) == (expected.returncode, expected.stdout, expected.stderr)
+
+
+@pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1), (1, 2), (0, 2), (0, 1, 2)])
+def test_closed_standard_streams(launcher, tmp_path, closed):
+    """What is opened first would get the number, and messages would go into it."""
+    log = tmp_path / "log"
+    redirect = " ".join("%d>&-" % fd for fd in closed)
+    subprocess.run(
+        ["sh", "-c", '"$0" --log "$1" --log-format json state nobody %s' % redirect, launcher, log], env=ENV, timeout=harness.WATCHDOG
+    )
+    lines = log.read_text().splitlines()
+    assert len(lines) == 1 and json.loads(lines[0])["level"] == "error"
+
+
+# --- what the compiled one is
+
+
+def test_no_interpreter_and_no_library_is_mapped(static):
+    """The container could get hold of each of them by /proc/PID/map_files."""
+    out = subprocess.run(["readelf", "-lW", static], capture_output=True, text=True, check=True).stdout
+    if "INTERP" in out:
+        pytest.skip("linked against the shared library here")
+    assert "DYNAMIC" not in out and "GNU_RELRO" in out
+    assert "GNU_STACK" in out and " RWE " not in out
+
+
+def test_it_opens_nothing_of_python(static, tmp_path):
+    if not shutil.which("strace"):
+        pytest.skip("this machine has no strace")
+    log = tmp_path / "trace"
+    subprocess.run(["strace", "-f", "-o", log, "-e", "trace=open,openat,execve,execveat", static, "state", "nobody"], env=ENV)
+    opened = [line.split('"')[1] for line in log.read_text().splitlines() if '"' in line]
+    assert not [p for p in opened if p.endswith((".py", ".pyc", ".so", ".pth")) or "python" in p], opened
+
+
+@pytest.mark.parametrize(
+    "words, sealed",
+    [
+        (("state", "x"), False),
+        (("list",), False),
+        (("create", "--bundle", "/nowhere", "x"), True),
+        (("--debug", "--root", "/nowhere", "run", "--bundle", "/nowhere", "x"), True),
+        (("--root=/nowhere", "exec", "x", "y"), True),
+        (("--log", "create", "state", "x"), False),
+        (("--", "create", "--bundle", "/nowhere", "x"), True),
+        (("-root", "run", "list"), False),
+        (("--version", "create"), True),
+    ],
+    ids=lambda w: " ".join(w) if isinstance(w, tuple) else "",
+)
+def test_which_commands_are_sealed(static, tmp_path, words, sealed):
+    if not shutil.which("strace"):
+        pytest.skip("this machine has no strace")
+    log = tmp_path / "trace"
+    subprocess.run(["strace", "-f", "-o", log, "-e", "trace=execve,execveat", static, *words], env=ENV, cwd=tmp_path, capture_output=True)
+    starts = [line for line in log.read_text().splitlines() if "execve" in line]
+    assert len([line for line in starts if "execveat" in line]) == int(sealed), starts
+
+
+# --- in use
+
+
+@pytest.mark.kernel
+def test_a_container_lives_and_the_executable_can_not_be_touched(launcher, waiting, scratch, token, cgroup):
+    """CVE-2019-5736: in `created` init is still ours; its exe, and that of the runtime, are no file of the host."""
+    runtime = harness.Runtime(launcher, scratch / ("l" + launcher.name), token + "l", cgroup)
+    before = os.stat(launcher), os.stat(os.path.realpath("/usr/bin/python3"))
+    id = runtime.new_id()
+    runtime.ok("create", "--bundle", waiting, id)
+    try:
+        pid = runtime.state(id)["pid"]
+        exe = "/proc/%d/exe" % pid
+        assert not [s for s in before if os.path.samestat(os.stat(exe), s)]
+        with pytest.raises(OSError) as failed:
+            os.open(exe, os.O_WRONLY)
+        assert failed.value.strerror in ("Read-only file system", "Text file busy")
+        if launcher == STATIC:
+            lines = open("/proc/%d/maps" % pid).read().splitlines()
+            files = {line.split(None, 5)[5] for line in lines if len(line.split(None, 5)) == 6 and "/" in line.split(None, 5)[5]}
+            assert files == {"/" + STATIC.name}
+        runtime.ok("start", id)
+        runtime.ok("exec", id, "/bin/true")
+        runtime.ok("kill", id, "KILL")
+    finally:
+        runtime.clean()

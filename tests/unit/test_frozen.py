@@ -1,0 +1,117 @@
+"""What the compiled launcher is made of: every import has something behind it, and the generated files say what the sources say."""
+
+import ast
+import hashlib
+import importlib.util
+import marshal
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from pyrunc import cli
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+RUNTIME = ROOT / "runtime"
+CSRC = RUNTIME / "csrc"
+# Tried, and done without where it is missing: python-prctl's half, and the name that _sha2 had in 3.11.
+OPTIONAL = {"_prctl", "_sha256"}
+IN_THE_HELPER = {"pyrunc.oci.explain"}
+
+spec = importlib.util.spec_from_file_location("freeze", CSRC / "freeze.py")
+freeze = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(freeze)
+
+MODULES = list(freeze.modules(str(RUNTIME)))
+NAMES = {name for name, _path, _package in MODULES}
+
+
+def built_in():
+    """Modules of inittab.c, and what the interpreter's core freezes for itself."""
+    text = (CSRC / "inittab.c").read_text()
+    listed = re.search(r"#define MODULES\(X\)(.*?)\n\n", text, re.S).group(1)
+    return set(re.findall(r"X\((\w+)\)", listed)) | {"marshal", "_warnings", "builtins", "sys", "pyrunc.linux._syscalls"}
+
+
+@pytest.mark.parametrize("name, path", [(n, p) for n, p, _ in MODULES if n not in IN_THE_HELPER], ids=lambda x: x if "/" not in x else "")
+def test_every_import_is_frozen_or_built_in(name, path):
+    known = NAMES | built_in() | OPTIONAL
+    wrong = []
+    for node in ast.walk(ast.parse(pathlib.Path(path).read_text())):
+        if isinstance(node, ast.Import):
+            wrong += [alias.name for alias in node.names if alias.name not in known]
+        elif isinstance(node, ast.ImportFrom) and node.module not in known:
+            wrong.append(node.module)
+    assert not wrong, "%s imports what the compiled launcher has not: %s (csrc/inittab.c lists what it has)" % (name, wrong)
+
+
+@pytest.mark.parametrize("name, path", [(n, p) for n, p, _ in MODULES if n not in IN_THE_HELPER], ids=lambda x: x if "/" not in x else "")
+def test_nothing_reads_docstrings_or_files_of_its_own(name, path):
+    """Both are gone in the frozen package; lean.home alone knows what that means."""
+    words = set(re.findall(r"__doc__|__file__|pkgutil|importlib", pathlib.Path(path).read_text()))
+    assert not words or name in ("pyrunc.lean", "pyrunc.seal"), words
+
+
+def test_the_helper_stays_outside():
+    assert "pyrunc.cli" in NAMES and "pyrunc.linux.constants" in NAMES
+    assert not [n for n in NAMES if n.startswith("pyrunc.helper")]
+    assert ("pyrunc", True) in {(n, package) for n, _p, package in MODULES}
+
+
+def test_docstrings_are_left_out_and_assertions_stay(tmp_path):
+    source = tmp_path / "module.py"
+    source.write_text(
+        '"""Away."""\ndef f():\n    """Away too."""\nclass C:\n    """And this."""\n    x = "here"\ndef g(a):\n    assert a, "kept"\n'
+    )
+    space = {}
+    exec(marshal.loads(freeze.code(str(source), "shown.py")), space)
+    assert space.get("__doc__") is None and space["f"].__doc__ is None and space["C"].__doc__ is None
+    assert space["f"]() is None and space["C"].x == "here"
+    assert space["f"].__code__.co_filename == "shown.py"
+    with pytest.raises(AssertionError, match="kept"):
+        space["g"](0)
+
+
+def test_generated_files_are_the_same_each_time(tmp_path):
+    for name in ("one", "two"):
+        run = [sys.executable, "-I", "-B", str(CSRC / "freeze.py"), str(RUNTIME), str(tmp_path / name)]
+        subprocess.run(run, check=True)
+    for file in ("frozen.bin", "frozen.h", "commands.h"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+    text = (tmp_path / "one/commands.h").read_text()
+    sealed = re.search(r"sealed_commands\[\] = \{(.*), 0\}", text).group(1)
+    assert sealed == ", ".join('"%s"' % n for n, row in cli.COMMANDS.items() if row[0])
+    assert '"log"' in text and '"root"' in text and '"debug"' not in text
+
+
+def test_sha2(tmp_path):
+    """csrc/sha2.c against hashlib, over lengths around the ends of blocks."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("this machine has no C compiler")
+    main = tmp_path / "main.c"
+    calls = "".join(
+        "if (bits == %d) { struct state_%s *s = EXPORT_(malloc_%d)(), *t; uint8_t out[64]; EXPORT_(update_%s)(s, data, n / 3); "
+        "t = EXPORT_(copy_%s)(s); EXPORT_(digest_%s)(s, out); EXPORT_(update_%s)(t, data + n / 3, n - n / 3); EXPORT_(digest_%s)(t, out); "
+        'for (int i = 0; i < %d; i++) printf("%%02x", out[i]); puts(""); EXPORT_(free_%s)(s); EXPORT_(free_%s)(t); }\n'
+        % (bits, w, bits, w, w, w, w, w, bits // 8, w, w)
+        for bits, w in ((224, "256"), (256, "256"), (384, "512"), (512, "512"))
+    )
+    main.write_text(
+        '#include <stdio.h>\n#include "%s"\n#define EXPORT_(x) python_hashlib_Hacl_Hash_SHA2_##x\n'
+        "int main(void) { static uint8_t data[5000]; for (int i = 0; i < 5000; i++) data[i] = i * 7 + i / 256;\n"
+        "for (int n = 0; n < 5000; n = n < 300 ? n + 1 : n * 2 + 1) for (int bits = 224; bits <= 512; bits += 32) {\n%s}\nreturn 0; }\n"
+        % (CSRC / "sha2.c", calls)
+    )
+    subprocess.run([compiler, "-Wall", "-Wextra", "-Werror", "-fsanitize=undefined", "-o", tmp_path / "main", main], check=True)
+    lines = iter(subprocess.run([tmp_path / "main"], check=True, capture_output=True, text=True).stdout.split())
+    data = bytes((i * 7 + i // 256) & 255 for i in range(5000))
+    n = 0
+    while n < 5000:
+        for bits in (224, 256, 384, 512):
+            assert next(lines) == hashlib.new("sha%d" % bits, data[:n]).hexdigest(), (bits, n)
+        n = n + 1 if n < 300 else n * 2 + 1
+    assert next(lines, None) is None
