@@ -59,8 +59,10 @@ $(VENV)/.ready: pyproject.toml
 # A virtual environment of its own below PREFIX/lib, so that nothing of Debian's Python is touched.
 install: build
 	$(PYTHON) -m venv $(DESTDIR)$(PREFIX)/lib/pyrunc
+	rm -rf build/lib* build/bdist*
 	$(DESTDIR)$(PREFIX)/lib/pyrunc/bin/pip install --quiet --disable-pip-version-check .
 	mkdir -p $(DESTDIR)$(PREFIX)/bin
+	if [ -z "$(PYRUNC_PLAIN)" ] && [ -x $(STATIC) ]; then install -m 755 $(STATIC) $(DESTDIR)$(PREFIX)/lib/pyrunc/bin/pyrunc; fi
 	ln -sfn ../lib/pyrunc/bin/pyrunc $(DESTDIR)$(PREFIX)/bin/pyrunc
 
 clean:
