@@ -78,7 +78,8 @@ static void wipe_arguments(const struct spawn *spawn)
 
 static void keep(const void *from, size_t before, size_t after)
 {
-    uintptr_t start = ((uintptr_t)from - before) & ~(uintptr_t)4095, end = ((uintptr_t)from + after + 4095) & ~(uintptr_t)4095;
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t start = ((uintptr_t)from - before) & ~(page - 1), end = ((uintptr_t)from + after + page - 1) & ~(page - 1);
     madvise((void *)start, end - start, MADV_KEEPONFORK); /* holes in the range are reported, and do no harm */
 }
 
@@ -98,11 +99,13 @@ static void mark_line(const char *line, int advice)
 }
 
 /* The caller's heap shall not be in the child. What C needs there is kept: operations, their state, thread-local
- * storage around errno (with the stack protector's canary: 64 KiB below and 8 KiB above cover both architectures). */
+ * storage around errno (with the stack protector's canary; x86_64 has it below the thread pointer, aarch64 above). */
 static int mark_memory(const struct spawn *spawn, int advice)
 {
     static char maps[1 << 18];
     ssize_t size = read_all("/proc/self/maps", maps, sizeof maps);
+    if (size == sizeof maps - 1)
+        errno = EFBIG;
     if (size < 0 || size == sizeof maps - 1)
         return -1;
     for (char *line = maps; line && *line; line = strchr(line, '\n'), line = line ? line + 1 : NULL)
@@ -114,7 +117,7 @@ static int mark_memory(const struct spawn *spawn, int advice)
         for (const struct block *block = plans[i]->blocks; block; block = block->next)
             keep(block, 0, block->size);
     keep(&op_state, 0, sizeof op_state);
-    keep(__builtin_thread_pointer(), 65536, 8192);
+    keep(__builtin_thread_pointer(), 65536, 65536);
     return 0;
 }
 

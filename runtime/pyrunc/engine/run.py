@@ -66,6 +66,15 @@ class Run:
             self._host_env = [x for x in lean.read_file("/proc/self/environ", 64 << 20).split(b"\0") if x]
         return self._host_env
 
+    def forget_host_env(self):
+        """Init side, while the host's /proc is there: what it shows of our arguments and environment becomes zeroes. The container's
+        neighbours may read it until the program is executed. Hooks without an `env` still get the caller's, so that is kept."""
+        from pyrunc.linux import _syscalls
+
+        if "hooks" in self.plans:
+            self._host_env = self.host_env
+        _syscalls.wipe_environ()
+
     @property
     def cancel_fd(self):
         """Readable when a signal asks us to stop; -1 where none can."""
