@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -348,6 +349,23 @@ static void do_stdio(const struct run *run)
     }
 }
 
+/* The interpreter's heap is given back: a created container may wait for days. Thread-local storage, where errno is, lies in the
+ * heap of a static executable and stays (the same window as in spawn.c). What can't be dropped is no failure. */
+static void do_forget(const struct run *run)
+{
+    const uint64_t *pair = (const uint64_t *)run->op->s[0];
+    uint64_t self = (uint64_t)(uintptr_t)__builtin_thread_pointer();
+    uint64_t low = (self - 65536) & ~4095ULL, high = (self + 8192 + 4095) & ~4095ULL;
+    for (size_t i = 0; i + 1 < run->op->len[0] / sizeof *pair; i += 2) {
+        uint64_t start = pair[i], end = pair[i + 1];
+        uint64_t first_end = end < low ? end : low, second_start = start > high ? start : high;
+        if (start < first_end)
+            madvise((void *)(uintptr_t)start, first_end - start, MADV_DONTNEED);
+        if (second_start < end)
+            madvise((void *)(uintptr_t)second_start, end - second_start, MADV_DONTNEED);
+    }
+}
+
 static void check(const struct run *run, long result, const char *call)
 {
     if (result < 0)
@@ -389,6 +407,7 @@ static void one(struct run *run)
     case OP_SESSION: do_session(run); break;
     case OP_SETNS: check(run, syscall(SYS_setns, op->n[0], op->n[1]), "setns"); break;
     case OP_STDIO: do_stdio(run); break;
+    case OP_FORGET: do_forget(run); break;
     case OP_CLONE:
     case OP_COUNT: break;
     }

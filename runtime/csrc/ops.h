@@ -35,6 +35,7 @@
     X(SESSION, "i")     /* setsid; the descriptor (or -1) becomes the controlling terminal                         */ \
     X(SETNS, "ii")      /* descriptor, type                                                                        */ \
     X(STDIO, "iii")     /* what becomes 0, 1 and 2 (-1: left as it is)                                             */ \
+    X(FORGET, "b")      /* pairs of uint64, start and end: memory that nobody needs any more                       */ \
     X(CLONE, "")        /* only in records: the second clone of spawn()                                            */
 
 #define OP_ENUM(name, args) OP_##name,

@@ -12,6 +12,7 @@ import time
 
 from pyrunc import lean
 from pyrunc.errors import CALLER_TEXT, Refusal, StateError, UsageError, errno_text, quote
+from pyrunc.linux import pidfd
 
 VERSION = 1
 ENOENT, EEXIST, EAGAIN, ENOTDIR, ELOOP, ENOTEMPTY = 2, 17, 11, 20, 40, 39
@@ -209,22 +210,23 @@ class Box:
             raise StateError(CALLER_TEXT["unknown"], self.id)
         if command is not None:
             try:
-                self.write("holder", ("%s %d %d" % (command, posix.getpid(), time.time())).encode())
+                pid = posix.getpid()
+                self.write("holder", ("%s %d %d" % (command, pid, pidfd.start_time(pid))).encode())
             except OSError:
                 return self  # a full disk must not keep delete from working; the file is for people
         return self
 
     def holder(self):
-        """(command, pid) of who took the lock last, or None."""
+        """(command, pid, start time) of who took the lock last, or None."""
         try:
-            command, pid, _since = self.read("holder", 4096).split()
-            return command.decode(), int(pid)
+            command, pid, started = self.read("holder", 4096).split()
+            return command.decode(), int(pid), int(started)
         except (OSError, ValueError):
             return None
 
     def holder_text(self):
         holder = self.holder()
-        return "an unknown process" if holder is None else "%s (pid %d)" % holder
+        return "an unknown process" if holder is None else "%s (pid %d)" % holder[:2]
 
     def unlock(self):
         if self.locked and self.fd >= 0:

@@ -32,6 +32,8 @@ def _delete(box, options, force):
             raise
         if not force:
             raise
+        if lifecycle.called_from_hook(box):
+            raise StateError("a hook can't delete its own container", box.id, hint="let the hook fail: then everything is undone") from None
         lifecycle.break_lock(box, "delete")
     try:
         box.load()

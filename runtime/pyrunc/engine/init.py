@@ -7,6 +7,7 @@ one for exceptions nobody thought of: the code of the caller must never run in t
 import posix
 
 import _signal
+from _struct import pack
 
 from pyrunc.engine import barrier, handshake, rows
 from pyrunc.engine.order import CREATE
@@ -34,6 +35,7 @@ def main(run, link, gate_fd, result_fd):
 def _life(run, link, gate_fd, result_fd):
     _prctl.set_pdeathsig(9)
     posix.setsid()
+    run.forget_host_env()
     run.link = link
     link.expect(handshake.PLACED)
     _prctl.set_dumpable(False)
@@ -43,11 +45,10 @@ def _life(run, link, gate_fd, result_fd):
     rows.walk(CREATE, "enter", "init", run)
     before, after = tail(run, gate_fd)
     run.exec_env = after[-1][2] if after else None  # of the program; startContainer hooks get it too
-    if run._proc is not None:
-        run._proc.close()
-        run._proc = None
+    if after:
+        _close_proc(run)
     status_fd = link.fileno()
-    _syscalls.finish(before, status_fd, result_fd)
+    _syscalls.finish(before if after else _forgetting(run, before), status_fd, result_fd)
     # Only startContainer hooks bring us back here: started, rights dropped, nothing executed yet.
     try:
         rows.call("hooks", "init_start_container", "init", run.plans["hooks"], run)
@@ -55,6 +56,34 @@ def _life(run, link, gate_fd, result_fd):
         posix.write(result_fd, _dump(e, PIPE_BUF))
         posix._exit(1)
     _syscalls.finish(after, -1, result_fd)
+
+
+def _close_proc(run):
+    if run._proc is not None:
+        run._proc.close()
+        run._proc = None
+
+
+def _forgetting(run, ops):
+    """The operations with FORGET before READY: the memory of the interpreter, which nothing runs on any more, is given back."""
+    try:
+        ranges = memory(run.proc.read("self/maps", 1 << 20))
+    except OSError:
+        ranges = b""  # no procfs to be had: waiting costs a few MiB more, and nothing else
+    _close_proc(run)
+    at = ops.index(("READY",))
+    return (*ops[:at], ("FORGET", ranges), *ops[at:])
+
+
+def memory(maps):
+    """bytes of /proc/self/maps → pairs of uint64 (start, end) of private, writable, anonymous memory without the stack."""
+    found = []
+    for line in maps.splitlines():
+        fields = line.split()
+        if len(fields) >= 5 and fields[1][:4] == b"rw-p" and fields[4] == b"0" and (len(fields) == 5 or fields[5] == b"[heap]"):
+            start, _, end = fields[0].partition(b"-")
+            found += [int(start, 16), int(end, 16)]
+    return pack("=%dQ" % len(found), *found)
 
 
 def tail(run, gate_fd):

@@ -262,12 +262,18 @@ def delete_broken(box, options, error):
     box.forget()
 
 
+def called_from_hook(box):
+    """True when the holder of the lock is an ancestor of ours: a hook of this very container wants to delete it."""
+    holder = box.holder()
+    return holder is not None and holder[1] in pidfd.ancestors()
+
+
 def break_lock(box, command):
-    """delete --force when another command holds the lock for too long: ends the recorded holder, if it is a pyrunc of this boot."""
+    """delete --force when another command holds the lock for too long: ends the recorded holder, if it still is that process."""
     holder = box.holder()
     if holder is None:
         raise StateError("the container is busy: held by an unknown process", box.id)
-    fd = pidfd.open_any(holder[1])
+    fd = pidfd.open_init(holder[1], holder[2])
     if fd >= 0:
         pidfd.kill(fd, 9)
         _wait_gone(fd, 1000)

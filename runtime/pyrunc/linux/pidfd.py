@@ -44,6 +44,17 @@ def start_time(pid, living=False):
     return int(fields[19])
 
 
+def ancestors():
+    """Pids of our parent, its parent, and so on, as far as /proc shows them."""
+    found = []
+    pid = posix.getppid()
+    while pid > 0 and pid not in found:
+        found.append(pid)
+        fields = _stat(pid)
+        pid = int(fields[1]) if fields else 0
+    return found
+
+
 def boot_id():
     """Start times count from boot, so a recorded one is worth something in the same boot only."""
     fd = posix.open("/proc/sys/kernel/random/boot_id", posix.O_RDONLY | posix.O_CLOEXEC)
