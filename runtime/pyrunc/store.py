@@ -302,7 +302,7 @@ def reserve(root, id, command="create"):
     finally:
         posix.close(root_fd)
     box = Box(id, root + "/" + id, fd)
-    box.lock(None, 0)
+    box.lock(command, 0)
     return box
 
 

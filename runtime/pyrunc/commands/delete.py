@@ -24,17 +24,11 @@ def main(options, args):
 
 def _delete(box, options, force):
     try:
-        box.lock("delete", FORCE_LOCK_MS if force else store.LOCK_WAIT_MS)
+        _lock(box, force)
     except StateError as e:
-        if e.words == WORDS:  # another delete was quicker
-            if force:
-                return 0
-            raise
-        if not force:
-            raise
-        if lifecycle.called_from_hook(box):
-            raise StateError("a hook can't delete its own container", box.id, hint="let the hook fail: then everything is undone") from None
-        lifecycle.break_lock(box, "delete")
+        if force and e.words == WORDS:  # another delete was quicker
+            return 0
+        raise
     try:
         box.load()
     except StateError as e:
@@ -46,3 +40,21 @@ def _delete(box, options, force):
         raise
     lifecycle.delete(box, options, force)
     return 0
+
+
+def _lock(box, force):
+    """Waits for whoever holds the lock, unless that is a command that waits for us; `force` ends one that holds it for too long."""
+    try:
+        box.lock("delete", 0)
+        return
+    except StateError as e:
+        if e.words == WORDS:
+            raise
+    if lifecycle.called_from_hook(box):
+        raise StateError("a hook can't delete its own container", box.id, hint="let the hook fail: then everything is undone")
+    try:
+        box.lock("delete", FORCE_LOCK_MS if force else store.LOCK_WAIT_MS)
+    except StateError as e:
+        if not force or e.words == WORDS:
+            raise
+        lifecycle.break_lock(box, "delete")
