@@ -11,7 +11,6 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -22,6 +21,7 @@
 struct op_state op_state;
 
 struct run {
+    const struct plan *plan;
     int status_fd, result_fd;
     int position;
     const struct op *op;
@@ -349,21 +349,11 @@ static void do_stdio(const struct run *run)
     }
 }
 
-/* The interpreter's heap is given back: a created container may wait for days. Thread-local storage, where errno is, lies in the
- * heap of a static executable and stays (the same window as in spawn.c). What can't be dropped is no failure. */
-static void do_forget(const struct run *run)
+static void do_prune(const struct run *run)
 {
-    const uint64_t *pair = (const uint64_t *)run->op->s[0];
-    uint64_t self = (uint64_t)(uintptr_t)__builtin_thread_pointer();
-    uint64_t low = (self - 65536) & ~4095ULL, high = (self + 8192 + 4095) & ~4095ULL;
-    for (size_t i = 0; i + 1 < run->op->len[0] / sizeof *pair; i += 2) {
-        uint64_t start = pair[i], end = pair[i + 1];
-        uint64_t first_end = end < low ? end : low, second_start = start > high ? start : high;
-        if (start < first_end)
-            madvise((void *)(uintptr_t)start, first_end - start, MADV_DONTNEED);
-        if (second_start < end)
-            madvise((void *)(uintptr_t)second_start, end - second_start, MADV_DONTNEED);
-    }
+    const int also[] = {op_state.status_gone ? -1 : run->status_fd, run->result_fd};
+    if (ops_close_others(run->plan, (size_t)run->position, (int)run->op->n[0], also, 2))
+        fail(run, DETAIL_NONE, errno, "close_range");
 }
 
 static void check(const struct run *run, long result, const char *call)
@@ -407,7 +397,8 @@ static void one(struct run *run)
     case OP_SESSION: do_session(run); break;
     case OP_SETNS: check(run, syscall(SYS_setns, op->n[0], op->n[1]), "setns"); break;
     case OP_STDIO: do_stdio(run); break;
-    case OP_FORGET: do_forget(run); break;
+    case OP_PRUNE: do_prune(run); break;
+    case OP_FORGET: ops_forget((const uint64_t *)op->s[0], op->len[0] / sizeof(uint64_t)); break;
     case OP_CLONE:
     case OP_COUNT: break;
     }
@@ -415,7 +406,7 @@ static void one(struct run *run)
 
 void ops_run(const struct plan *plan, int status_fd, int result_fd)
 {
-    struct run run = {.status_fd = status_fd, .result_fd = result_fd};
+    struct run run = {.plan = plan, .status_fd = status_fd, .result_fd = result_fd};
     for (size_t i = 0; i < plan->count; i++) {
         run.position = (int)i;
         run.op = &plan->ops[i];

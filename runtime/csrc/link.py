@@ -12,7 +12,7 @@ import subprocess
 import sys
 import sysconfig
 
-EXTENSION = ("syscalls", "mount", "file", "process", "bpf", "ops", "finish", "spawn")
+EXTENSION = ("syscalls", "mount", "file", "process", "bpf", "ops", "finish", "clear", "spawn")
 CFLAGS = "-std=gnu11 -O2 -g -Wall -Wextra -ffunction-sections -fdata-sections".split()
 LDFLAGS = "-Wl,--gc-sections -Wl,-z,relro,-z,now".split()
 NOISE = ("warning: Using '", "the message above does not take linker garbage collection", ": in function `")

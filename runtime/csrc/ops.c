@@ -150,8 +150,8 @@ static const char *check_op(const struct op *op)
         return "IDS: not an id";
     if (op->code == OP_EXEC && !op->v[0][0])
         return "EXEC: argv is empty";
-    if (op->code == OP_CLOSE && (op->n[0] < 0 || op->n[0] > INT32_MAX))
-        return "CLOSE: not a number of descriptors";
+    if ((op->code == OP_CLOSE || op->code == OP_PRUNE) && (op->n[0] < 0 || op->n[0] > INT32_MAX))
+        return "CLOSE, PRUNE: not a number of descriptors";
     if (op->code == OP_MEMPOLICY && op->len[0] * 8 + 1 < (size_t)op->n[1])
         return "MEMPOLICY: maxnode is larger than the mask";
     return NULL;

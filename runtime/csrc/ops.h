@@ -35,6 +35,7 @@
     X(SESSION, "i")     /* setsid; the descriptor (or -1) becomes the controlling terminal                         */ \
     X(SETNS, "ii")      /* descriptor, type                                                                        */ \
     X(STDIO, "iii")     /* what becomes 0, 1 and 2 (-1: left as it is)                                             */ \
+    X(PRUNE, "i")       /* closes at once what no later operation uses, except 0 to 2 + n                          */ \
     X(FORGET, "b")      /* pairs of uint64, start and end: memory that nobody needs any more                       */ \
     X(CLONE, "")        /* only in records: the second clone of spawn()                                            */
 
@@ -93,6 +94,13 @@ void ops_run(const struct plan *plan, int status_fd, int result_fd);
 _Noreturn void ops_fail(int fd, int op, int position, int detail, int error, const char *call);
 void ops_send(int fd, const struct record *record);
 int signals_reset(void);
+
+/* Closes what lies above stdio and `preserve` more, except the descriptors in `also` (-1: none) and those that the operations from
+ * `position` on use. -1 with errno if there are too many of them, or the kernel says no. */
+int ops_close_others(const struct plan *plan, size_t position, int preserve, const int *also, size_t count);
+
+/* Gives anonymous memory back: pairs of start and end. */
+void ops_forget(const uint64_t *pairs, size_t count);
 
 /* Memory that the child of spawn() still needs: see spawn.c. */
 extern struct op_state {

@@ -27,7 +27,6 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
-#define MAX_KEPT 32
 #define SIGNAL_BYTES 8 /* sizeof the kernel's sigset_t */
 
 struct spawn {
@@ -123,48 +122,6 @@ static int mark_memory(const struct spawn *spawn, int advice)
 
 /* ---- the children: from here on no Python, no malloc */
 
-static int by_number(int *kept, int count, int fd)
-{
-    int at = count;
-    if (fd < 0)
-        return count;
-    for (; at > 0 && kept[at - 1] >= fd; at--)
-        if (kept[at - 1] == fd)
-            return count;
-    if (count == MAX_KEPT)
-        return -1;
-    memmove(kept + at + 1, kept + at, (size_t)(count - at) * sizeof *kept);
-    kept[at] = fd;
-    return count + 1;
-}
-
-/* Ascending list of the descriptors above stdio and the preserved ones that B still uses. -1: too many. */
-static int needed(const struct spawn *spawn, int *kept)
-{
-    int count = by_number(kept, 0, spawn->status_fd);
-    count = by_number(kept, count, spawn->result_fd);
-    count = by_number(kept, count, spawn->pipe_fd);
-    for (size_t i = 0; count >= 0 && i < spawn->ops.count; i++) {
-        const struct op *op = &spawn->ops.ops[i];
-        if (op->code == OP_WAIT || op->code == OP_SESSION || op->code == OP_WRITE || op->code == OP_SETNS)
-            count = by_number(kept, count, (int)op->n[0]);
-    }
-    return count;
-}
-
-static int close_others(const struct spawn *spawn, const int *kept, int count)
-{
-    unsigned first = 3 + (unsigned)spawn->preserve;
-    for (int i = 0; i < count; i++) {
-        if ((unsigned)kept[i] < first)
-            continue;
-        if ((unsigned)kept[i] > first && syscall(SYS_close_range, first, (unsigned)kept[i] - 1, 0))
-            return -1;
-        first = (unsigned)kept[i] + 1;
-    }
-    return (int)syscall(SYS_close_range, first, ~0U, 0);
-}
-
 static _Noreturn void second(const struct spawn *spawn)
 {
     close(spawn->pipe_fd);
@@ -172,7 +129,7 @@ static _Noreturn void second(const struct spawn *spawn)
     _exit(1);
 }
 
-static _Noreturn void first(const struct spawn *spawn, const int *kept, int count)
+static _Noreturn void first(const struct spawn *spawn)
 {
     struct clone3_args clone = {.flags = spawn->flags | CLONE_PARENT};
     int out = spawn->pipe_fd;
@@ -185,7 +142,8 @@ static _Noreturn void first(const struct spawn *spawn, const int *kept, int coun
     /* Entering a user namespace is a change of credentials, which takes the setting of fs.suid_dumpable. */
     if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
         ops_fail(out, OP_CLONE, 0, DETAIL_NONE, errno, "prctl");
-    if (close_others(spawn, kept, count))
+    const int also[] = {spawn->status_fd, spawn->result_fd, out};
+    if (ops_close_others(&spawn->ops, 0, spawn->preserve, also, 3))
         ops_fail(out, OP_CLOSE, 0, DETAIL_NONE, errno, "close_range");
     long pid = syscall(SYS_clone3, &clone, sizeof clone);
     if (pid < 0)
@@ -222,7 +180,7 @@ static void reap(pid_t pid)
 }
 
 /* The first clone, with every signal blocked: a handler of Python's must not run in the child. */
-static long fork_first(struct spawn *spawn, const int *kept, int count)
+static long fork_first(const struct spawn *spawn)
 {
     uint64_t all = ~0ULL, old;
     struct clone3_args clone = {.exit_signal = SIGCHLD};
@@ -233,7 +191,7 @@ static long fork_first(struct spawn *spawn, const int *kept, int count)
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &old, SIGNAL_BYTES);
     long pid = syscall(SYS_clone3, &clone, sizeof clone);
     if (pid == 0)
-        first(spawn, kept, count);
+        first(spawn);
     int error = errno;
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &old, NULL, SIGNAL_BYTES);
     errno = error;
@@ -242,23 +200,19 @@ static long fork_first(struct spawn *spawn, const int *kept, int count)
 
 static PyObject *run(struct spawn *spawn)
 {
-    int ends[2], kept[MAX_KEPT + 1], count;
+    int ends[2];
     struct record record = {0};
     ssize_t n;
     if (pipe2(ends, O_CLOEXEC))
         return call_failed("pipe2", NULL);
     spawn->pipe_fd = ends[1];
-    count = needed(spawn, kept);
     long pid = -1;
     PyObject *result = NULL;
-    if (count < 0)
-        PyErr_SetString(PyExc_ValueError, "too many descriptors");
-    else if (find_arguments(spawn) || mark_memory(spawn, MADV_WIPEONFORK))
+    if (find_arguments(spawn) || mark_memory(spawn, MADV_WIPEONFORK))
         result = call_failed("read /proc/self/maps", NULL);
-    else if ((pid = fork_first(spawn, kept, count)) < 0)
+    else if ((pid = fork_first(spawn)) < 0)
         result = call_failed("clone3", NULL);
-    if (count >= 0)
-        mark_memory(spawn, MADV_KEEPONFORK);
+    mark_memory(spawn, MADV_KEEPONFORK);
     close(ends[1]);
     if (pid > 0) {
         do

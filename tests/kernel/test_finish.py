@@ -678,3 +678,36 @@ def test_setns():
     assert (record.op, record.errno, record.call) == ("SETNS", errno.EINVAL, "setns")
     os.close(fd)
     holder.end()
+
+
+def test_forget_leaves_what_the_rest_needs():
+    """All anonymous memory of the interpreter goes; the operations, FIND's result, errno and the failure report are still there."""
+    from pyrunc.engine.init import memory
+
+    big = bytearray(8 << 20)
+    ranges = memory(open("/proc/self/maps", "rb").read())
+    assert len(ranges) > 16 and big
+    tail = Tail((("FIND", "echo", "/usr/bin:/bin"), ("FORGET", ranges), ("READY",), ("WAIT",), ("EXEC", ("echo", "here"), ())), gate=True)
+    assert tail.record().kind == "R"
+    anonymous = next(line.split()[1] for line in open("/proc/%d/status" % tail.pid) if line.startswith("RssAnon"))
+    assert int(anonymous) < 2048
+    tail.go()
+    assert tail.output() == b"here\n"
+    assert tail.status() == 0
+    tail = Tail((("FIND", "/bin/true", None), ("FORGET", ranges), ("SIGNALS",), ("CHDIR", "/nowhere")))
+    assert (tail.record().errno, tail.status()) == (errno.ENOENT, 1)
+
+
+def test_prune_closes_what_nobody_uses_any_more():
+    leak = os.open("/etc", os.O_RDONLY)
+    os.set_inheritable(leak, True)
+    ops = (("PRUNE", 0), ("FIND", "/bin/true", None), ("SIGNALS",), ("READY",), ("WAIT",), TRUE)
+    tail = Tail(ops, gate=True)
+    os.close(leak)
+    assert tail.record().kind == "R"
+    left = {int(fd): os.readlink("/proc/%d/fd/%s" % (tail.pid, fd)) for fd in os.listdir("/proc/%d/fd" % tail.pid)}
+    assert sorted(left)[:3] == [0, 1, 2]
+    assert [path.split(":")[0] for fd, path in sorted(left.items()) if fd > 2] == ["pipe", "pipe"]  # the gate and the result
+    tail.go()
+    assert tail.result() is None
+    assert tail.status() == 0
