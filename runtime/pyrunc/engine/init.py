@@ -92,6 +92,7 @@ def tail(run, gate_fd):
     split = bool(hooks and hooks.get("startContainer"))
     keep = run.plans.get("fds", {}).get("keep", 0)
     own = {
+        "op_prune": ("PRUNE", keep),
         "op_sync": ("SYNC",) if "rlimits" in run.plans else None,
         "op_signals": ("SIGNALS",),
         "op_ready": ("READY",),

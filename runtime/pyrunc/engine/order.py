@@ -59,6 +59,7 @@ CREATE = (
     ("enter", "mempolicy", "init_set", ""),
     ("enter", "fds", "init_stdio_owner", "needs CAP_CHOWN"),
     ("enter", "labels", "init_exec", "takes effect at execve; last, so that no other program gets it"),
+    ("tail", "engine", "op_prune", "what waits for start holds no descriptor of the caller's or of ours"),
     ("tail", "engine", "op_sync", "limits are set from outside while the ids still match: later prlimit(2) would need CAP_SYS_RESOURCE"),
     ("tail", "seccomp", "op_early", "without noNewPrivileges loading needs CAP_SYS_ADMIN, so before the rights go"),
     ("tail", "program", "op_chdir", "as root first: the directory may be closed to the user"),
