@@ -180,7 +180,9 @@ class LiveGroup:
         kill.end_all(self.paths)
         for pid in self.pids:
             with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, 0)
+                if os.waitpid(pid, os.WNOHANG) == (0, 0):  # it never got into the cgroup, or is on its way out
+                    os.kill(pid, signal.SIGKILL)
+                    os.waitpid(pid, 0)
         self.undo()
 
 

@@ -6,8 +6,9 @@ import select
 import signal
 import time
 
-import cgroup_tools as tools
 import pytest
+
+import cgroup_tools as tools
 from pyrunc.cgroup import devices_bpf, devices_rules, find, fs, oom, stats, v2
 from pyrunc.errors import StepFailure
 from pyrunc.parts import resources

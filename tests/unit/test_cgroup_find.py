@@ -1,7 +1,8 @@
 """cgroup/find.py: which hierarchies there are, from texts of mountinfo and /proc/PID/cgroup."""
 
-import cgroup_tools as tools
 import pytest
+
+import cgroup_tools as tools
 from pyrunc.cgroup import find
 
 

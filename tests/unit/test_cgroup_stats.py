@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from pyrunc import lean
 from pyrunc.cgroup import fs, stats
 

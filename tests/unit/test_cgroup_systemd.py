@@ -1,13 +1,14 @@
 """cgroup/systemd.py, unit_properties.py, gvariant.py: names, property texts, and limits as properties. The bus is a made one."""
 
-import cgroup_tools as tools
 import pytest
 import test_dbus
+from test_dbus import bus  # noqa: F401
+
+import cgroup_tools as tools
 from pyrunc.cgroup import gvariant, systemd, unit_properties
 from pyrunc.errors import Refusal, StepFailure
 from pyrunc.linux import dbus
 from pyrunc.parts import cgroups
-from test_dbus import bus  # noqa: F401
 
 INF = 2**64 - 1
 

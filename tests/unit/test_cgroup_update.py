@@ -2,8 +2,9 @@
 
 import errno
 
-import cgroup_tools as tools
 import pytest
+
+import cgroup_tools as tools
 from pyrunc.cgroup import update
 from pyrunc.errors import Refusal, StepFailure
 from pyrunc.parts import resources

@@ -2,8 +2,9 @@
 
 import errno
 
-import cgroup_tools as tools
 import pytest
+
+import cgroup_tools as tools
 from pyrunc.cgroup import v1
 from pyrunc.errors import StepFailure
 

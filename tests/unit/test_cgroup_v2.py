@@ -3,8 +3,9 @@
 import errno
 import math
 
-import cgroup_tools as tools
 import pytest
+
+import cgroup_tools as tools
 from pyrunc.cgroup import v2
 from pyrunc.errors import StepFailure
 

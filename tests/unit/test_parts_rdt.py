@@ -1,7 +1,8 @@
 """parts/rdt.py over a tree that looks like resctrl (no such hardware here): plain files, so the kernel's own refusals are missing."""
 
-import cgroup_tools as tools
 import pytest
+
+import cgroup_tools as tools
 from pyrunc.errors import Refusal, StepFailure, Unsupported
 from pyrunc.parts import rdt
 

@@ -218,16 +218,18 @@ WRITERS = (
 def preparer(resources):
     """What tree.make calls for each new level: the parent hands all its controllers on, and a new level that came out invalid
     below a threaded cgroup is made threaded, unless a wanted controller can't live in one."""
+    wanted = [c for c in DOMAIN_ONLY if _wants(resources, c)]
 
     def prepare(fd, parent_fd, path, last):
-        enable(parent_fd)
+        enable(parent_fd, wanted, path.rpartition("/")[0])
         kind = (fs.look(fd, "cgroup.type") or "domain").strip()
         if kind == "domain" or kind == "domain threaded":
             return
-        if any(_wants(resources, c) for c in DOMAIN_ONLY):
+        if wanted:
+            state = "an invalid state" if "invalid" in kind else kind + " mode"
             raise StepFailure(
-                "cannot enter cgroupv2 %s with domain controllers -- it is in %s" % (path, "an invalid state" if "invalid" in kind else kind + " mode"),
-                pointer=AT, path=path, hint="memory, blockIO and hugepageLimits need a cgroup outside of a threaded one",
+                "cannot enter cgroupv2 %s with domain controllers -- it is in %s" % (path, state), pointer=AT, path=path,
+                hint="%s can't be limited below a threaded cgroup" % ", ".join(wanted),
             )  # fmt: skip
         if kind == "domain invalid":
             fs.write(fd, "cgroup.type", "threaded", path)
@@ -241,13 +243,22 @@ def _wants(resources, controller):
     return bool(resources.get({"io": "blkio"}.get(controller, controller)))
 
 
-def enable(fd):
+def enable(fd, wanted=(), path=""):
     """Every controller that a cgroup has is handed to its children; all at once, and one by one where that is refused. What can't be
-    enabled is no error here: it becomes one, with its reason, when a limit of that controller is to be written."""
+    enabled is no error here: it becomes one, with its reason, when a limit of that controller is to be written.
+
+    A cgroup with processes of its own takes threaded controllers alone, which would make it the root of a threaded tree: that is
+    done only if nothing is wanted that can't live there."""
     have = set((fs.look(fd, "cgroup.controllers") or "").split())
     missing = sorted(have - set((fs.look(fd, "cgroup.subtree_control") or "").split()))
     if not missing or _enable(fd, missing):
         return
+    barred = [c for c in wanted if c in missing]
+    if barred and (fs.look(fd, "cgroup.procs") or "").strip():
+        raise StepFailure(
+            'controller "%s" can\'t be enabled in %s/cgroup.subtree_control' % (barred[0], path), pointer=AT, call="write", errno=errno.EBUSY, path=path,
+            hint="%s has processes of its own, which bars controllers for its children: move them into a sub-cgroup" % path,
+        )  # fmt: skip
     for controller in missing:
         _enable(fd, [controller])
 
