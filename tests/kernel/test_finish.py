@@ -705,6 +705,7 @@ def test_prune_closes_what_nobody_uses_any_more():
     tail = Tail(ops, gate=True)
     os.close(leak)
     assert tail.record().kind == "R"
+    assert tail.record() is None  # and the status socket is closed
     left = {int(fd): os.readlink("/proc/%d/fd/%s" % (tail.pid, fd)) for fd in os.listdir("/proc/%d/fd" % tail.pid)}
     assert sorted(left)[:3] == [0, 1, 2]
     assert [path.split(":")[0] for fd, path in sorted(left.items()) if fd > 2] == ["pipe", "pipe"]  # the gate and the result

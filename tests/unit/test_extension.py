@@ -155,3 +155,11 @@ def test_a_large_environment_is_copied():
     env = ["V%d=%s" % (i, "x" * 1000) for i in range(500)] + ["B=" + "y" * 300000]
     with pytest.raises(ValueError):
         _syscalls.finish((("UMASK", 0o022), ("EXEC", ("a",), env), ("EXEC", (), ())), -1)
+
+
+def test_the_face_for_type_checkers_names_the_same_functions():
+    import ast
+
+    with open(_syscalls.__file__.replace(".abi3.so", ".pyi")) as file:
+        found = {node.name for node in ast.parse(file.read()).body if isinstance(node, ast.FunctionDef)}
+    assert found == set(FUNCTIONS)
