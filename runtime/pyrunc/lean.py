@@ -123,20 +123,20 @@ def too_deep(document, limit=DEPTH):
 
 def _check_strings(document, name):
     """Refuses lone surrogates that are no escaped bytes, and NUL in keys. The pointer is built only here."""
-    todo = [("", document)]
-    while todo:
-        pointer, node = todo.pop()
+    pending = [("", document)]
+    while pending:
+        pointer, node = pending.pop()
         if type(node) is str:
             _check_string(node, pointer, name)
         elif type(node) is list:
-            todo += [("%s/%d" % (pointer, i), v) for i, v in enumerate(node)]
+            pending += [("%s/%d" % (pointer, i), v) for i, v in enumerate(node)]
         elif type(node) is dict:
             for key, value in node.items():
                 below = pointer + "/" + escape(key)
                 _check_string(key, below, name)
                 if "\0" in key:
                     raise errors.Refusal("%s: NUL in a key" % name, errors.quote(below))
-                todo.append((below, value))
+                pending.append((below, value))
 
 
 def _check_string(text, pointer, name):

@@ -17,12 +17,15 @@ One SOCK_SEQPACKET pair, so a message is a packet: its first byte is the kind, t
 Every receive names what it expects; anything else is a Bug. An empty packet is the end of the other side.
 """
 
+import select
+
 import _socket
 from _struct import pack, unpack
 
 from pyrunc import lean
 from pyrunc.errors import Bug
 
+END = b""
 PLACED, HOOKS_DONE, ANSWER = b"p", b"d", b"a"
 ASK, HOOKS, FAILED = b"q", b"h", b"e"
 C_FAIL, C_READY, C_LISTENER, C_SYNC = b"F", b"R", b"L", b"S"
@@ -75,6 +78,25 @@ class Link:
 
     def close(self):
         self.sock.close()
+
+
+def serve(run, handlers):
+    """Host side: hands each message to handlers[kind](data) until one returns True. A signal that asks us to stop raises."""
+    poll = select.poll()
+    poll.register(run.link.fileno(), select.POLLIN | select.POLLHUP)
+    poll.register(run.cancel.wake_fd, select.POLLIN)
+    while True:
+        ready = [fd for fd, _event in poll.poll()]
+        run.check()
+        if run.link.fileno() not in ready:
+            run.cancel.drain()
+            continue
+        kind, data, _fds = run.link.receive()
+        handler = handlers.get(kind)
+        if handler is None:
+            raise Bug("handshake: the other side sent %r" % kind)
+        if handler(data):
+            return
 
 
 def pair():

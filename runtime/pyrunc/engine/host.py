@@ -1,13 +1,12 @@
 """The host side of create: reserves the id, walks its rows, clones init, answers it, and undoes everything when a row fails."""
 
 import posix
-import select
 import time
 
 from pyrunc import lean, log, store
 from pyrunc.engine import gate, handshake, init, planner, rows, signals
 from pyrunc.engine.order import CREATE
-from pyrunc.errors import Bug, HookFailure, PyruncError, StepFailure, errno_text
+from pyrunc.errors import HookFailure, PyruncError, StepFailure, errno_text
 from pyrunc.linux import ns, pidfd
 
 IN_INIT = "unable to start container process: "
@@ -128,38 +127,39 @@ def _send(run, kind, data=None, fds=()):
 
 def _serve(run, undo):
     """Answers init until it is READY."""
-    phase = "setup"
-    poll = select.poll()
-    poll.register(run.link.fileno(), select.POLLIN)
-    poll.register(run.cancel.wake_fd, select.POLLIN)
-    while True:
-        ready = [fd for fd, _event in poll.poll()]
-        run.check()
-        if run.link.fileno() not in ready:
-            run.cancel.drain()
-            continue
-        kind, data, _fds = run.link.receive()
-        if kind == handshake.ASK:
-            _answer(run, data)
-        elif kind == handshake.HOOKS:
-            rows.walk(CREATE, "hooks", "host", run, undo)
-            phase = "enter"
-            _send(run, handshake.HOOKS_DONE)
-        elif kind == handshake.C_SYNC:
-            rows.walk(CREATE, "limits", "host", run, undo)
-            run.link.sock.send(b"c")
-        elif kind == handshake.C_LISTENER:
-            _listener(run, data)
-        elif kind == handshake.C_READY:
-            return
-        elif kind == handshake.FAILED:
-            raise _named(rows.rebuild(data, "init"))
-        elif kind == handshake.C_FAIL:
-            raise _tail_failure(run, data)
-        elif kind == b"":
-            raise _died(run, phase)
-        else:
-            raise Bug("handshake: init sent %r" % kind)
+    phase = ["setup"]
+
+    def hooks(_data):
+        rows.walk(CREATE, "hooks", "host", run, undo)
+        phase[0] = "enter"
+        _send(run, handshake.HOOKS_DONE)
+
+    def limits(_data):
+        rows.walk(CREATE, "limits", "host", run, undo)
+        run.link.sock.send(b"c")
+
+    def failed(data):
+        raise _named(rows.rebuild(data, "init"))
+
+    def failed_in_tail(record):
+        raise tail_failure(record, run.plans)
+
+    def ended(_data):
+        raise _died(run, phase[0])
+
+    handshake.serve(
+        run,
+        {
+            handshake.ASK: lambda data: _answer(run, data),
+            handshake.HOOKS: hooks,
+            handshake.C_SYNC: limits,
+            handshake.C_LISTENER: lambda record: deliver_listener(run, record),
+            handshake.C_READY: lambda _record: True,
+            handshake.FAILED: failed,
+            handshake.C_FAIL: failed_in_tail,
+            handshake.END: ended,
+        },
+    )
 
 
 def _answer(run, data):
@@ -172,14 +172,13 @@ def _answer(run, data):
             posix.close(fd)
 
 
-def _listener(run, record):
+def deliver_listener(run, record):
+    """The seccomp notify descriptor of the process that waits for us: fetched, and handed to who listens."""
     from pyrunc.linux import _syscalls
 
     fd = _syscalls.pidfd_getfd(run.pidfd, record[4], 0)
     try:
-        for phase, part, verb, _why in CREATE:
-            if phase == "listener" and run.plans.get(part) is not None:
-                rows.call(part, verb, "host", run.plans[part], run, fd)
+        rows.call("seccomp", "host_deliver", "host", run.plans["seccomp"], run, fd)
     finally:
         posix.close(fd)
     run.link.sock.send(b"c")
@@ -192,9 +191,9 @@ def _named(e):
     return e
 
 
-def _tail_failure(run, record):
+def tail_failure(record, plans):
     """The record of finish() as an error; the words for a program that can't be found are what callers match on."""
-    e = planner.module("program").failure(record, run.plans)
+    e = planner.module("program").failure(record, plans)
     e.words = IN_INIT + e.words
     e.side = "init"
     return e

@@ -27,7 +27,7 @@ def main(run, link, gate_fd, result_fd):
     except EOFError:
         posix._exit(1)  # the host side is gone; so is this container
     except BaseException as e:
-        _report(link, e)
+        report(link, e)
     finally:
         posix._exit(1)
 
@@ -139,7 +139,7 @@ def _dump(e, limit):
     return handshake.FAILED + from_lean(data).encode("utf-8", "backslashreplace")
 
 
-def _report(link, e):
+def report(link, e):
     """Best effort: when even this fails the host sees the end of the socket and says that init died."""
     try:
         link.sock.send(_dump(e, 65536))

@@ -5,7 +5,6 @@ always the container's. The process is put into the container's cgroup before it
 """
 
 import posix
-import select
 
 import _socket
 
@@ -13,7 +12,7 @@ from pyrunc import log
 from pyrunc.engine import handshake, host, planner, rows, signals, status
 from pyrunc.engine.order import EXEC
 from pyrunc.engine.run import Run
-from pyrunc.errors import CALLER_TEXT, Bug, StateError, StepFailure
+from pyrunc.errors import CALLER_TEXT, StateError, StepFailure
 from pyrunc.linux import _syscalls, constants, pidfd, tty
 
 PARTS = (
@@ -179,38 +178,23 @@ def _spawn(run, joins, ops, before, cgroup_fd):
 
 def _serve(run):
     """Until the end of the socket, which is execve."""
-    poll = select.poll()
-    poll.register(run.link.fileno(), select.POLLIN | select.POLLHUP)
-    poll.register(run.cancel.wake_fd, select.POLLIN)
-    while True:
-        ready = [fd for fd, _event in poll.poll()]
-        run.check()
-        if run.link.fileno() not in ready:
-            run.cancel.drain()
-            continue
-        kind, data, _fds = run.link.receive()
-        if kind == handshake.C_SYNC:
-            rows.walk(EXEC, "limits", "host", run)
-            run.link.sock.send(b"c")
-        elif kind == handshake.C_LISTENER:
-            _listener(run, data)
-        elif kind == handshake.C_FAIL:
-            e = planner.module("program").failure(data, run.plans)
-            e.words = host.IN_INIT + e.words
-            raise e
-        elif kind == b"":
-            return
-        else:
-            raise Bug("handshake: exec sent %r" % kind)
 
+    def limits(_data):
+        rows.walk(EXEC, "limits", "host", run)
+        run.link.sock.send(b"c")
 
-def _listener(run, record):
-    fd = _syscalls.pidfd_getfd(run.pidfd, record[4], 0)
-    try:
-        rows.call("seccomp", "host_deliver", "host", run.plans["seccomp"], run, fd)
-    finally:
-        posix.close(fd)
-    run.link.sock.send(b"c")
+    def failed(record):
+        raise host.tail_failure(record, run.plans)
+
+    handshake.serve(
+        run,
+        {
+            handshake.C_SYNC: limits,
+            handshake.C_LISTENER: lambda record: host.deliver_listener(run, record),
+            handshake.C_FAIL: failed,
+            handshake.END: lambda _data: True,
+        },
+    )
 
 
 def _end(run):

@@ -214,10 +214,10 @@ def _go_between(run, joins, offsets, writer, cgroup_fd):
 def _join_all(joins, new_user):
     """Joins everything, the way that works for all owners: first what the outer user namespace owns, then the user namespace, then
     what that one owns. Returns the kinds joined."""
-    todo = [kind for kind in ORDER if kind in joins]
+    pending = [kind for kind in ORDER if kind in joins]
     with_user = new_user or "user" in joins
     refused = []
-    for kind in todo:
+    for kind in pending:
         try:
             join(joins[kind], kind)
         except OSError as e:

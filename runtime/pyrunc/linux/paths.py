@@ -72,6 +72,12 @@ def mount_id(fd):
     return _syscalls.statx(fd, b"", constants.AT_EMPTY_PATH, constants.STATX_MNT_ID)[9]
 
 
+def unique_mount_id(fd):
+    """An id that no other mount will ever have; 0 before Linux 6.8."""
+    found = _syscalls.statx(fd, b"", constants.AT_EMPTY_PATH, constants.STATX_MNT_ID_UNIQUE)
+    return found[9] if found[0] & constants.STATX_MNT_ID_UNIQUE else 0
+
+
 def is_mount_root(fd):
     return bool(_syscalls.statx(fd, b"", constants.AT_EMPTY_PATH, 0)[10] & constants.STATX_ATTR_MOUNT_ROOT)
 
@@ -98,10 +104,10 @@ def _split(path):
 
 def _walk(root_fd, path, dir_mode, file_mode, plain):
     """One component at a time, each looked at before it is entered. file_mode None: the last one is a directory too."""
-    todo, names, here, links, tries = _split(path), [], root_fd, 0, 0
+    pending, names, here, links, tries = _split(path), [], root_fd, 0, 0
     try:
-        while todo:
-            name = todo.pop()
+        while pending:
+            name = pending.pop()
             if name == "..":
                 names = names[:-1]
                 here = _step(root_fd, here, resolve(root_fd, "/".join(names) or "/", posix.O_PATH | posix.O_DIRECTORY, True))
@@ -112,21 +118,21 @@ def _walk(root_fd, path, dir_mode, file_mode, plain):
                 tries += 1
                 if tries > RETRIES:
                     raise
-                _make(here, name, dir_mode, None if todo else file_mode)
-                todo.append(name)
+                _make(here, name, dir_mode, None if pending else file_mode)
+                pending.append(name)
                 continue
             kind = fs.kind(fd)
             if kind == fs.S_IFLNK:
                 links += 1
                 target = _target(fd, path, links if not plain else LINKS + 1)
-                todo += _split(target)
+                pending += _split(target)
                 if target[:1] == "/":
                     names = []
                     here = _step(root_fd, here, root_fd)
                 continue
             here = _step(root_fd, here, fd)
             names.append(name)
-            if kind != fs.S_IFDIR and todo:
+            if kind != fs.S_IFDIR and pending:
                 raise fs.failure(errno.ENOTDIR, "openat", path)
     except OSError as e:
         _step(root_fd, here, root_fd)

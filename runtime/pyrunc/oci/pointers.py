@@ -30,24 +30,24 @@ def get(document, pointer, default=None):
 
 def strings(document):
     """Yields (pointer, text) for each string value, not for keys. Order is that of the document, without recursion."""
-    todo = [("", document)]
-    while todo:
-        pointer, node = todo.pop()
+    pending = [("", document)]
+    while pending:
+        pointer, node = pending.pop()
         kind = type(node)
         if kind is str:
             yield pointer, node
         elif kind is dict:
-            todo += [(pointer + "/" + escape(k), v) for k, v in reversed(node.items())]
+            pending += [(pointer + "/" + escape(k), v) for k, v in reversed(node.items())]
         elif kind is list:
-            todo += [("%s/%d" % (pointer, i), node[i]) for i in range(len(node) - 1, -1, -1)]
+            pending += [("%s/%d" % (pointer, i), node[i]) for i in range(len(node) - 1, -1, -1)]
 
 
 def unknown(document, rule):
     """Pointers of keys that the schema does not know, for `validate --strict`. `rule` is one of schema_table."""
     out = []
-    todo = [("", document, rule)]
-    while todo:
-        pointer, node, rule = todo.pop()
+    pending = [("", document, rule)]
+    while pending:
+        pointer, node, rule = pending.pop()
         if rule[0] == "o" and type(node) is dict:
             for key, value in node.items():
                 below = rule[2].get(key) or rule[3]
@@ -55,7 +55,7 @@ def unknown(document, rule):
                     if rule[2]:  # an object without known keys is one that is not looked into
                         out.append(pointer + "/" + escape(key))
                 else:
-                    todo.append((pointer + "/" + escape(key), value, below))
+                    pending.append((pointer + "/" + escape(key), value, below))
         elif rule[0] == "a" and type(node) is list:
-            todo += [("%s/%d" % (pointer, i), value, rule[1]) for i, value in enumerate(node)]
+            pending += [("%s/%d" % (pointer, i), value, rule[1]) for i, value in enumerate(node)]
     return sorted(out)

@@ -1,0 +1,275 @@
+"""Mounts of a container that runs (`mounts add`, `mounts remove`): a short-lived child of ours goes into its mount namespace.
+
+    host                                   child
+      | <------------------------ ASK mounts - |   a source that the container's root may not look at
+      | -- ANSWER (fds) ---------------------> |
+      | <------------------------ MADE notes - |   everything is mounted, nothing is attached
+      | -- GO -------------------------------> |   what will be attached is on disk
+      | <------------------------------- DONE |   or FAILED: what was attached is taken away again
+
+The child stays in the host's pid namespace, is not dumpable, and imports nothing from its first step on (engine/barrier.py). It joins
+the user namespace first and is root there, so that directories it makes belong to whom they should; with a copy of the host's mount
+table of its own it mounts as init does at create. Nothing of the container is executed or waited for.
+"""
+
+import posix
+import select
+
+import _signal
+
+from pyrunc import lean
+from pyrunc.engine import barrier, handshake, init, lifecycle, planner, rows, signals, status
+from pyrunc.errors import CALLER_TEXT, Bug, Refusal, StateError, StepFailure, quote
+from pyrunc.linux import _syscalls, fs, mount, ns, paths, pidfd, proc
+from pyrunc.linux import constants as c
+from pyrunc.linux import prctl as _prctl
+from pyrunc.parts.mounts import init as verbs
+from pyrunc.parts.mounts import live
+
+KEY = "mounts"  # of the state: [{"destination", "id", "unique", "source"?, "type"?, "options"?, "nofollow"?}], in order of attaching
+MADE, GO, DONE = b"m", b"g", b"f"
+TABLE_LIMIT = 64 << 20
+
+
+def add(box, options, wanted):
+    """Mounts the elements of `wanted` (as in /mounts), all or none. The box is locked. Refusal, StateError, StepFailure."""
+    run = _run(box, options)
+    ctx = planner.Context(box.id, run.bundle, {"mounts": wanted}, {"command": "mounts"}, run.root)
+    ctx.plans.update((part, entry) for part, entry in run.plans.items() if part not in ("mounts", "notify"))
+    entry = planner.module("mounts").plan({"/mounts": wanted}, ctx)
+    if entry is None:
+        return
+    live.check(entry)
+    run.plans["mounts"] = entry
+    before = box.state.get(KEY) or []
+    planned = []
+
+    def made(notes):
+        planned.extend({**note, **_shown(mount)} for note, mount in zip(notes, wanted, strict=True))
+        box.record(KEY, before + planned)
+
+    try:
+        _go(run, _add, entry, made)
+    except BaseException:
+        if planned:  # they were taken away again; if that failed too, they are still ours
+            there = present(box)
+            box.record(KEY, before + [one for one in planned if one["id"] in there])
+        raise
+
+
+def _shown(item):
+    """What `list` tells of a mount, in the config's words."""
+    shown = {key: item[key] for key in ("source", "type", "options") if item.get(key)}
+    return {**shown, "nofollow": True} if "dest-nofollow" in item.get("options", ()) else shown
+
+
+def remove(box, options, destinations):
+    """Unmounts live mounts by their destinations, the latest first where there are several, and what is mounted below. StateError for
+    a destination where nothing was added; StepFailure when something else is mounted there now."""
+    run = _run(box, options)
+    records = box.state.get(KEY) or []
+    chosen = []
+    for destination in destinations:
+        found = [one for one in records if one["destination"] == paths.clean(destination) and one not in chosen]
+        if not found:
+            words = "no mount was added on %s" % quote(destination)
+            raise StateError(words, box.id, hint="'mounts list' shows which were; those of the config stay")
+        chosen.append(found[-1])
+    there = present(box)
+    try:
+        _go(run, _remove, [one for one in chosen if one["id"] in there], None)
+    finally:
+        there = present(box)
+        box.record(KEY, [one for one in records if one["id"] in there])
+
+
+def listed(box):
+    """[{"destination", "type", "source", "options", "origin": "config" or "live", "present": of live ones}]."""
+    found = [{**_columns(one), "origin": "config"} for one in box.config().get("mounts") or ()]
+    records = box.state.get(KEY) or []
+    there = present(box) if records else ()
+    return found + [{**_columns(one), "origin": "live", "present": one["id"] in there} for one in records]
+
+
+def _columns(one):
+    return {
+        "destination": one["destination"], "type": one.get("type") or "", "source": one.get("source") or "", "options": one.get("options") or [],
+    }  # fmt: skip
+
+
+def present(box):
+    """Ids of the mounts that the container's init sees; none when it is gone."""
+    if not status.is_alive(box.state):
+        return set()
+    try:
+        text = lean.read_file("/proc/%d/mountinfo" % box.state["pid"], TABLE_LIMIT)
+    except OSError:
+        return set()
+    return {int(line.partition(b" ")[0]) for line in text.split(b"\n") if line}
+
+
+# -- host side -----------------------------------------------------------------------------------------------------------
+
+
+def _run(box, options):
+    now = status.of(box)
+    if now not in ("created", "running", "paused"):
+        raise StateError(CALLER_TEXT["not-running"], box.id, now)
+    return lifecycle.run_of(box, options)
+
+
+def _go(run, act, work, made):
+    """Starts the child, which does act(run, work), and answers it until it is done. made(notes) is called before GO."""
+    opened = []
+    cancel = run.cancel = signals.Cancel()
+    try:
+        joins = _open(run, opened)
+        run.link, theirs = handshake.pair()
+        pid, fd = _syscalls.clone3(0)
+        if pid == 0:
+            run.link.close()
+            _child(run, theirs, joins, act, work)
+        theirs.close()
+        opened.append(fd)
+        try:
+            _serve(run, work, made)
+        finally:
+            pidfd.kill(fd, 9)
+            posix.waitid(posix.P_PIDFD, fd, posix.WEXITED)
+    finally:
+        run.cancel = None
+        cancel.close()
+        if run.link is not None:
+            run.link.close()
+        fs.close(*opened)
+
+
+def _open(run, opened):
+    """Sets run.root_fd; returns [(fd, kind)] of the namespaces to join, user first. All proven to be those of the container's init."""
+    state = run.box.state
+    init_fd = pidfd.open_init(state["pid"], state["start_time"])
+    if init_fd < 0:
+        raise StateError(CALLER_TEXT["not-running"], run.id, "stopped")
+    opened.append(init_fd)
+    run.root_fd = posix.open("/proc/%d/root" % run.pid, c.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    opened.append(run.root_fd)
+    joins = []
+    for kind in ("user", "mount"):
+        fd = ns.open_path("/proc/%d/ns/%s" % (run.pid, ns.FILES[kind]), kind)
+        opened.append(fd)
+        if not ns.is_own(fd, kind):
+            joins.append((fd, kind))
+        elif kind == "mount":
+            raise Refusal("the container has the host's mount namespace", "/linux/namespaces", "mount on the host")
+    if pidfd.wait(init_fd, 0):  # what was opened may belong to a stranger with the same number
+        raise StateError(CALLER_TEXT["not-running"], run.id, "stopped")
+    return joins
+
+
+def _serve(run, work, made):
+    poll = select.poll()
+    poll.register(run.link.fileno(), select.POLLIN)
+    poll.register(run.cancel.wake_fd, select.POLLIN)
+    while True:
+        ready = [fd for fd, _event in poll.poll()]
+        run.check()
+        if run.link.fileno() not in ready:
+            run.cancel.drain()
+            continue
+        kind, data, _fds = run.link.receive()
+        if kind == handshake.ASK:
+            answer, fds = rows.call("mounts", "host_answer", "host", work, run, data["request"])
+            run.link.send(handshake.ANSWER, answer, fds)
+            fs.close(*fds)
+        elif kind == MADE:
+            made(data)
+            run.link.send(GO)
+        elif kind == handshake.FAILED:
+            raise rows.rebuild(data, "child")
+        elif kind == DONE:
+            return
+        elif kind == b"":
+            raise StepFailure("the process that went into the container was killed", "mounts.join", "child")
+        else:
+            raise Bug("handshake: the child sent %r" % kind)
+
+
+# -- the child -----------------------------------------------------------------------------------------------------------
+
+
+def _child(run, link, joins, act, work):
+    """Never returns."""
+    try:
+        _signal.set_wakeup_fd(-1)  # the pipe belongs to the host side
+        barrier.close()
+        _prctl.set_pdeathsig(9)
+        _prctl.set_dumpable(False)
+        run.cancel, run.link = None, link
+        run.proc = proc.Proc().prepare()
+        for fd, kind in joins:
+            if kind == "user":
+                _become_root(fd)
+        act(run, work, next(fd for fd, kind in joins if kind == "mount"))
+        link.send(DONE)
+        posix._exit(0)
+    except EOFError:
+        posix._exit(1)  # the host side is gone
+    except BaseException as e:
+        init.report(link, e)
+    finally:
+        posix._exit(1)
+
+
+def _become_root(fd):
+    """The container's root, as init is at create. A change of ids may make a process dumpable again."""
+    ns.join(fd, "user")
+    posix.setresgid(0, 0, 0)
+    posix.setresuid(0, 0, 0)
+    try:
+        posix.setgroups([])
+    except PermissionError:
+        pass  # a user namespace that forbids it; the groups give no rights over what the mount needs
+    _prctl.set_dumpable(False)
+    _prctl.set_pdeathsig(9)
+
+
+def _add(run, entry, mount_ns_fd):
+    """Makes all, then attaches them in order: a later one may go on top of an earlier one."""
+    if entry["userns"]:
+        _syscalls.unshare(c.CLONE_NEWNS)  # the user namespace's own: there it may mount, and what the host's mounts forbid stays so
+    trees = []
+    for item in entry["list"]:
+        trees.append(_told(live.make, item, item, entry, run))
+    run.link.send(MADE, [live.note(item, tree) for item, tree in zip(entry["list"], trees, strict=True)])
+    run.link.expect(GO)
+    ns.join(mount_ns_fd, "mount")
+    attached = []
+    try:
+        for item, tree in zip(entry["list"], trees, strict=True):
+            _told(live.attach, item, item, tree, run)
+            attached.append(tree)
+    except BaseException:
+        for tree in reversed(attached):
+            mount.detach(tree, run.proc)
+        raise
+
+
+def _told(act, item, *args):
+    try:
+        return act(*args)
+    except (OSError, StepFailure) as e:
+        failure = verbs.told(item, e)
+        failure.step, failure.side = "mounts.live_" + act.__name__, "child"
+        raise failure from None
+
+
+def _remove(run, records, mount_ns_fd):
+    ns.join(mount_ns_fd, "mount")
+    for record in records:
+        try:
+            live.remove(record, run)
+        except OSError as e:
+            words = "cannot unmount %s: " % quote(record["destination"])
+            failure = StepFailure.from_oserror(e, "mounts.live_remove", "child")
+            failure.words = words + failure.words
+            raise failure from None
