@@ -1,0 +1,64 @@
+#!/usr/bin/python3
+"""Runs one command in a throw-away machine with systemd and cgroup v2.
+
+    tools/vmlab/run.py -- systemctl is-system-running
+    tools/vmlab/run.py --user user --share . -- .venv/bin/pyrunc spec --rootless
+
+Exit status: the command's; 124 when --timeout has passed; 125 when the lab has failed. Nothing that the command does outlasts it.
+"""
+
+import argparse
+import os
+import sys
+import threading
+
+import lab
+
+
+def options():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--share", metavar="DIR", help="a copy of DIR lies at the same path inside, and is the working folder")
+    parser.add_argument("--user", default="root", help="root, or user: uid 1000 with 65536 subordinate ids and a systemd of its own")
+    parser.add_argument("--timeout", type=float, default=600, help="seconds for everything (600)")
+    parser.add_argument("--env", metavar="NAME=VALUE", action="append", default=[])
+    parser.add_argument("--cwd", help="the working folder inside")
+    parser.add_argument("--stdin", action="store_true", help="hand our standard input to the command")
+    parser.add_argument("--cold", action="store_true", help="boot the machine; by default its snapshot goes on")
+    parser.add_argument("--append", default="", metavar="WORDS", help="more words for the kernel; the machine boots")
+    parser.add_argument("--console", metavar="FILE", help="what kernel and systemd print")
+    parser.add_argument("command", nargs="+")
+    return parser.parse_args()
+
+
+def watchdog(seconds, guests):
+    """Ends everything from outside: the machine may hang in any way."""
+
+    def end():
+        print("vmlab: no end within %g s" % seconds, file=sys.stderr, flush=True)
+        for guest in guests:
+            guest.process.kill()
+        os._exit(124)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+
+
+def main():
+    wanted = options()
+    guests = []
+    watchdog(wanted.timeout, guests)
+    share = os.path.abspath(wanted.share) if wanted.share else None
+    env = dict(pair.split("=", 1) for pair in wanted.env)
+    stdin = sys.stdin.buffer.read() if wanted.stdin else b""
+    try:
+        with lab.folder() as tmp, lab.Guest(tmp, share, wanted.cold, wanted.append, wanted.console) as guest:
+            guests.append(guest)
+            return guest.run(wanted.command, wanted.user, env, wanted.cwd, stdin)
+    except lab.LabError as e:
+        print("vmlab: %s" % e, file=sys.stderr)
+        return 125
+
+
+if __name__ == "__main__":
+    sys.exit(main())
