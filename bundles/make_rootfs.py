@@ -82,7 +82,9 @@ def add_python(target, python="/usr/bin/python3"):
     os.makedirs(os.path.join(target, "usr/bin"), exist_ok=True)
     shutil.copy2(real, os.path.join(target, "usr/bin/python3"))
     skip = shutil.ignore_patterns("__pycache__", "test", "tests", "idlelib", "ensurepip", "dist-packages", "site-packages", "config-*")
-    shutil.copytree("/" + library, os.path.join(target, library), symlinks=True, dirs_exist_ok=True, ignore=skip, ignore_dangling_symlinks=True)
+    shutil.copytree(
+        "/" + library, os.path.join(target, library), symlinks=True, dirs_exist_ok=True, ignore=skip, ignore_dangling_symlinks=True
+    )
     objects = [real]
     dynload = os.path.join("/", library, "lib-dynload")
     objects += [os.path.join(dynload, name) for name in sorted(os.listdir(dynload)) if name.endswith(".so")]

@@ -43,7 +43,7 @@ class Demo:
         argv = [self.runtime, "--root", self.root, *args]
         begin = time.perf_counter()
         if out is None:
-            done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True)
         else:
             # The container keeps this file as its standard output; a pipe of ours would be held open by it.
             done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, text=True)

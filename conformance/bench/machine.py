@@ -20,7 +20,7 @@ def about(core):
                 model = line.partition(":")[2].strip()
                 break
     return {
-        "when": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "when": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "kernel": platform.release(),
         "processor": model,
         "processors": os.cpu_count(),

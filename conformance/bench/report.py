@@ -81,7 +81,8 @@ def html(found):
         "<style>body{font:15px sans-serif;margin:2em;max-width:70em}table{border-collapse:collapse;margin:1em 0}"
         "td,th{border:1px solid #bbb;padding:.3em .7em;text-align:right}td:first-child,th:first-child{text-align:left}</style>",
         "<h1>OCI runtimes side by side</h1>",
-        "<p>%s, kernel %s, cgroups %s, %s. %s rounds." % tuple(map(esc, (m["processor"], m["kernel"], m["cgroups"], m["when"], found["rounds"]))),
+        "<p>%s, kernel %s, cgroups %s, %s. %s rounds."
+        % tuple(map(esc, (m["processor"], m["kernel"], m["cgroups"], m["when"], found["rounds"]))),
         grid([["runtime", "version"], *[[label, r["version"]] for label, r in found["runtimes"].items()]]),
         grid([["floor", "ms, median (quartiles)"], *[[label, cell(f)] for label, f in found["floor"].items()]]),
     ]

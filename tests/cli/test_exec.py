@@ -77,7 +77,11 @@ def test_exec_in_each_state(runtime, waiting):
 def test_exec_process_document(runtime, live, waiting):
     """What containerd, docker and podman send: the whole process, --detach and --pid-file. The file goes away right after."""
     path = document(
-        waiting, args=["/bin/sh", "-c", "pwd; id -u; id -g; echo $A"], cwd="/tmp", env=["A=x y", "PATH=/bin"], user={"uid": 1000, "gid": 1000}
+        waiting,
+        args=["/bin/sh", "-c", "pwd; id -u; id -g; echo $A"],
+        cwd="/tmp",
+        env=["A=x y", "PATH=/bin"],
+        user={"uid": 1000, "gid": 1000},
     )
     result = runtime.ok("exec", "--process", path, live)
     assert result.out.splitlines() == ["/tmp", "1000", "1000", "x y"]
@@ -226,7 +230,12 @@ def test_exec_inherits_what_the_document_lacks(pyrunc, make_bundle):
 
 def test_exec_filter_is_in_force(runtime, make_bundle):
     bundle = make_bundle(
-        {"/linux/seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1}]}},
+        {
+            "/linux/seccomp": {
+                "defaultAction": "SCMP_ACT_ALLOW",
+                "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1}],
+            }
+        },
         args=harness.WAIT_FOR_TERM,
     )
     live = runtime.started(bundle)
@@ -234,7 +243,9 @@ def test_exec_filter_is_in_force(runtime, make_bundle):
     assert result.code == 1 and "not permitted" in result.err
 
 
-@pytest.mark.parametrize("changes", [{"args": []}, {"args": None}, {"cwd": "relative"}, {"cwd": ""}, {"user": {"uid": -1, "gid": 0}}, {"env": ["NOEQ"]}])
+@pytest.mark.parametrize(
+    "changes", [{"args": []}, {"args": None}, {"cwd": "relative"}, {"cwd": ""}, {"user": {"uid": -1, "gid": 0}}, {"env": ["NOEQ"]}]
+)
 def test_exec_bad_documents(runtime, live, waiting, changes):
     if changes.get("env") and runtime.name == "crun":
         pytest.skip("crun drops such an entry")
@@ -286,7 +297,11 @@ def test_exec_preserve_fds(runtime, live, tmp_path):
     (tmp_path / "three").write_text("three\n")
     argv = runtime.argv("exec", "--preserve-fds", "1", live, "/bin/sh", "-c", "cat <&3")
     done = subprocess.run(
-        ["/bin/bash", "-c", 'exec 3<three; exec "$@"', "bash", *argv], cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, text=True
+        ["/bin/bash", "-c", 'exec 3<three; exec "$@"', "bash", *argv],
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
     )
     assert (done.returncode, done.stdout) == (0, "three\n"), done
 

@@ -43,6 +43,7 @@ def test_refused(pyrunc, make_bundle, name, changes, pointer):
 
 def drop_absent(changes):
     """ABSENT inside a value: the key is left out of it."""
+
     def clean(value):
         if isinstance(value, dict):
             return {k: clean(v) for k, v in value.items() if v is not harness.ABSENT}
@@ -186,7 +187,9 @@ def test_dev_null_of_the_image_is_not_trusted(pyrunc, make_bundle, shape):
 
 def test_output_is_not_stolen_by_dev_null(pyrunc, make_bundle):
     """CVE-2026-88265: the container's output goes to the caller, whatever /dev/null of the image is."""
-    bundle = make_bundle({"/mounts": [m for m in harness.BASE["mounts"] if not m["destination"].startswith("/dev")]}, args=["/bin/echo", "mine"])
+    bundle = make_bundle(
+        {"/mounts": [m for m in harness.BASE["mounts"] if not m["destination"].startswith("/dev")]}, args=["/bin/echo", "mine"]
+    )
     (bundle.rootfs / "marker").write_text("")
     (bundle.rootfs / "dev/null").symlink_to("/marker")
     result = pyrunc.run(bundle)

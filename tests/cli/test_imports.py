@@ -18,8 +18,8 @@ import harness
 
 # What the interpreter loads by itself under -I -S, and what costs next to nothing: built in, or frozen and small.
 FREE = set(
-    "_abc _codecs _frozen_importlib_external _io _json _signal _socket _struct abc array binascii codecs encodings encodings.aliases encodings.utf_8 "
-    "errno fcntl gc grp io marshal posix pwd select time unicodedata zipimport atexit _sha2 _hashlib _prctl faulthandler math".split()
+    "_abc _codecs _frozen_importlib_external _io _json _signal _socket _struct abc array binascii codecs encodings encodings.aliases "
+    "encodings.utf_8 errno fcntl gc grp io marshal posix pwd select time unicodedata zipimport atexit _sha2 _hashlib _prctl faulthandler math".split()
 )
 NEVER = set(
     "json re enum argparse subprocess logging dataclasses typing signal socket pathlib traceback contextlib shutil tempfile ctypes inspect "
@@ -92,7 +92,9 @@ def test_delete(loaded, pyrunc, waiting):
     id = pyrunc.started(waiting)
     pyrunc.stopped(id)
     own = check(loaded("delete", id), parts=True)
-    assert {n for n in own if n.startswith("pyrunc.parts.")} <= {"pyrunc.parts." + n for n in ("table", "cgroups", "rdt", "notify", "hooks")}
+    assert {n for n in own if n.startswith("pyrunc.parts.")} <= {
+        "pyrunc.parts." + n for n in ("table", "cgroups", "rdt", "notify", "hooks")
+    }
 
 
 def test_create(loaded, pyrunc, waiting):
@@ -132,7 +134,9 @@ def calls(runtime, *words):
     with harness.Capture() as log:
         target = "/proc/%d/fd/%d" % (os.getpid(), log.file.fileno())
         argv = [strace, "-f", "-qq", "-e", "signal=none", "-o", target, *runtime.argv(*words)]
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=runtime.env, timeout=harness.WATCHDOG)
+        done = subprocess.run(
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=runtime.env, timeout=harness.WATCHDOG
+        )
         if b"ptrace" in done.stderr:
             pytest.skip("this machine does not let strace trace")
         names = re.findall(r"^\d+ +(\w+)\(", log.text(), re.M)

@@ -12,7 +12,10 @@ import pytest
 
 import harness
 
-NAMES = "os sys json re posix errno fcntl pyrunc encodings codecs io abc signal socket stat sitecustomize usercustomize typing jsonschema pyseccomp seccomp prctl _prctl heapq readline".split()  # fmt: skip
+NAMES = (
+    "os sys json re posix errno fcntl pyrunc encodings codecs io abc signal socket stat sitecustomize usercustomize typing "
+    "jsonschema pyseccomp seccomp prctl _prctl heapq readline"
+).split()
 HOSTILE_ENVIRONMENT = {
     "PYTHONPATH": "{trap}",
     "PYTHONHOME": "{trap}",
@@ -56,7 +59,10 @@ def trap(tmp_path):
     folder = tmp_path / "trap"
     (folder / "bin").mkdir(parents=True)
     marker = tmp_path / "touched"
-    body = "import posix\nfd = posix.open(%r, posix.O_WRONLY | posix.O_CREAT | posix.O_APPEND)\nposix.write(fd, (__name__ + '\\n').encode())\n" % str(marker)
+    body = (
+        "import posix\nfd = posix.open(%r, posix.O_WRONLY | posix.O_CREAT | posix.O_APPEND)\nposix.write(fd, (__name__ + '\\n').encode())\n"
+        % str(marker)
+    )
     for name in NAMES:
         (folder / (name + ".py")).write_text(body)
     (folder / "evil.pth").write_text("import os\n")
@@ -102,7 +108,14 @@ def test_hostile_variable(pyrunc, trap, name):
 def test_hostile_environment(pyrunc, waiting, trap):
     """All of them at once through a whole life, helper processes included (a filter that must be compiled)."""
     env = {name: value.format(trap=trap) for name, value in HOSTILE_ENVIRONMENT.items()}
-    waiting.patch({"/linux/seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["acct"], "action": "SCMP_ACT_ERRNO", "errnoRet": 77}]}})
+    waiting.patch(
+        {
+            "/linux/seccomp": {
+                "defaultAction": "SCMP_ACT_ALLOW",
+                "syscalls": [{"names": ["acct"], "action": "SCMP_ACT_ERRNO", "errnoRet": 77}],
+            }
+        }
+    )
     whole_life(pyrunc, waiting, env=env, cwd=trap)
     assert trap_touched(trap) == ""
 
@@ -155,7 +168,12 @@ def test_launcher_by_links_and_relative_paths(pyrunc, tmp_path):
     link = tmp_path / "link"
     link.symlink_to(pyrunc.path)
     (tmp_path / "second").symlink_to("link")
-    for path, cwd in ((str(link), "/"), (str(tmp_path / "second"), "/"), ("./second", tmp_path), ("../" + tmp_path.name + "/link", tmp_path)):
+    for path, cwd in (
+        (str(link), "/"),
+        (str(tmp_path / "second"), "/"),
+        ("./second", tmp_path),
+        ("../" + tmp_path.name + "/link", tmp_path),
+    ):
         other = harness.Runtime(path, pyrunc.root, pyrunc.token, pyrunc.cgroup)
         assert other.call("list", "-q", cwd=cwd).code == 0
 
@@ -180,7 +198,13 @@ def test_low_descriptor_limit(pyrunc, waiting):
 def test_working_directory_that_is_gone(pyrunc, waiting, tmp_path):
     gone = tmp_path / "gone"
     gone.mkdir()
-    argv = ["/bin/sh", "-c", 'cd %s && rmdir %s && exec "$@"' % (gone, gone), "sh", *pyrunc.argv("create", "--bundle", waiting, pyrunc.new_id())]
+    argv = [
+        "/bin/sh",
+        "-c",
+        'cd %s && rmdir %s && exec "$@"' % (gone, gone),
+        "sh",
+        *pyrunc.argv("create", "--bundle", waiting, pyrunc.new_id()),
+    ]
     with harness.Capture() as err:  # no pipe: the container keeps standard error open
         code = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=err.file).returncode
         words = err.text()

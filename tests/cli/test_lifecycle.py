@@ -223,7 +223,13 @@ def test_devices(inside):
     for name, numbers in {"null": "1, 3", "zero": "1, 5", "full": "1, 7", "random": "1, 8", "urandom": "1, 9", "tty": "5, 0"}.items():
         line = re.sub(r",\s+", ", ", lines[name])
         assert numbers in line and line.startswith("crw-rw-rw-"), line
-    for name, target in {"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2", "ptmx": "pts/ptmx"}.items():
+    for name, target in {
+        "fd": "/proc/self/fd",
+        "stdin": "/proc/self/fd/0",
+        "stdout": "/proc/self/fd/1",
+        "stderr": "/proc/self/fd/2",
+        "ptmx": "pts/ptmx",
+    }.items():
         assert re.search(r" %s -> /?(dev/)?%s$" % (name, target), inside["dev"], re.M), inside["dev"]
 
 
@@ -284,7 +290,10 @@ def test_root_user_without_capabilities(runtime, make_bundle):
 def test_no_capability_for_a_user_without_ambient(runtime, make_bundle):
     """CVE-2016-8867: uid 1000 with a bounding set only has no capability at all."""
     names = ["CAP_KILL", "CAP_SYS_ADMIN", "CAP_NET_RAW"]
-    changes = {"/process/user": {"uid": 1000, "gid": 1000}, "/process/capabilities": {k: names for k in ("bounding", "effective", "permitted")}}
+    changes = {
+        "/process/user": {"uid": 1000, "gid": 1000},
+        "/process/capabilities": {k: names for k in ("bounding", "effective", "permitted")},
+    }
     text = output(runtime, make_bundle, changes, "grep -E '^Cap(Inh|Prm|Eff|Amb)' /proc/self/status")
     assert {line.split()[1] for line in text.splitlines()} == {"0" * 16}
 
@@ -310,8 +319,16 @@ def test_bind_mounts(runtime, make_bundle, tmp_path):
     (tmp_path / "dir").mkdir()
     (tmp_path / "dir/file").write_text("from outside\n")
     bind = lambda to, source, *o: {"destination": to, "type": "bind", "source": str(tmp_path / source), "options": ["rbind", *o]}  # noqa: E731
-    mounts = [*harness.BASE["mounts"], bind("/new/deep", "dir"), bind("/single", "dir/file", "ro"), bind("/tmp", "dir", "ro", "nosuid", "nodev", "noexec")]
-    script = "cat /new/deep/file /single; echo x > /new/deep/written; touch /tmp/y || echo refused; echo x > /single || echo refused; grep ' /tmp ' /proc/self/mountinfo"
+    mounts = [
+        *harness.BASE["mounts"],
+        bind("/new/deep", "dir"),
+        bind("/single", "dir/file", "ro"),
+        bind("/tmp", "dir", "ro", "nosuid", "nodev", "noexec"),
+    ]
+    script = (
+        "cat /new/deep/file /single; echo x > /new/deep/written; touch /tmp/y || echo refused; echo x > /single || echo refused; "
+        "grep ' /tmp ' /proc/self/mountinfo"
+    )
     text = output(runtime, make_bundle, {"/mounts": mounts}, script)
     assert text.startswith("from outside\nfrom outside\nrefused\nrefused\n")
     assert "ro,nosuid,nodev,noexec" in text
@@ -339,7 +356,9 @@ def test_recursive_read_only(runtime, make_bundle, tmp_path):
 
 def test_tmpcopyup(runtime, make_bundle):
     mounts = [*harness.BASE["mounts"], {"destination": "/etc", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup", "nodev"]}]
-    bundle = make_bundle({"/mounts": mounts}, args=["/bin/sh", "-c", "head -c 4 /etc/passwd; echo x > /etc/passwd; grep -c ' /etc ' /proc/self/mountinfo"])
+    bundle = make_bundle(
+        {"/mounts": mounts}, args=["/bin/sh", "-c", "head -c 4 /etc/passwd; echo x > /etc/passwd; grep -c ' /etc ' /proc/self/mountinfo"]
+    )
     before = (bundle.rootfs / "etc/passwd").read_text()
     assert runtime.run(bundle).out == "root1\n"
     assert (bundle.rootfs / "etc/passwd").read_text() == before
@@ -402,7 +421,14 @@ def test_user_namespace(runtime, make_bundle):
     mapping = [{"containerID": 0, "hostID": 100000, "size": 65536}]
     namespaces = [{"type": t} for t in ("pid", "network", "ipc", "uts", "mount", "user")]
     changes = {"/linux/namespaces": namespaces, "/linux/uidMappings": mapping, "/linux/gidMappings": mapping}
-    bundle = make_bundle(changes, args=["/bin/sh", "-c", "cat /proc/self/uid_map /proc/self/gid_map; id -u; echo x > /dev/null && ls -ln /dev/null; cat /proc/self/setgroups"])
+    bundle = make_bundle(
+        changes,
+        args=[
+            "/bin/sh",
+            "-c",
+            "cat /proc/self/uid_map /proc/self/gid_map; id -u; echo x > /dev/null && ls -ln /dev/null; cat /proc/self/setgroups",
+        ],
+    )
     bundle.rootfs.parent.chmod(0o755)
     result = runtime.run(bundle)
     assert result.code == 0, result
@@ -428,7 +454,13 @@ def test_joined_namespaces(runtime, make_bundle, waiting):
 def test_joined_pid_namespace(runtime, make_bundle, waiting):
     first = runtime.started(waiting)
     pid = runtime.state(first)["pid"]
-    namespaces = [{"type": "mount"}, {"type": "uts"}, {"type": "ipc"}, {"type": "network"}, {"type": "pid", "path": "/proc/%d/ns/pid" % pid}]
+    namespaces = [
+        {"type": "mount"},
+        {"type": "uts"},
+        {"type": "ipc"},
+        {"type": "network"},
+        {"type": "pid", "path": "/proc/%d/ns/pid" % pid},
+    ]
     text = output(runtime, make_bundle, {"/linux/namespaces": namespaces}, "tr '\\0' ' ' < /proc/1/cmdline; echo; echo $$")
     first_line, own = text.splitlines()
     assert "sleep 1000" in first_line and own != "1"
@@ -446,7 +478,12 @@ def test_seccomp_rules(runtime, make_bundle):
     rules = [
         {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 28},
         {"names": ["no_such_system_call"], "action": "SCMP_ACT_ERRNO"},
-        {"names": ["kill"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1, "args": [{"index": 0, "value": 1, "op": "SCMP_CMP_EQ"}, {"index": 1, "value": 0, "op": "SCMP_CMP_EQ"}]},
+        {
+            "names": ["kill"],
+            "action": "SCMP_ACT_ERRNO",
+            "errnoRet": 1,
+            "args": [{"index": 0, "value": 1, "op": "SCMP_CMP_EQ"}, {"index": 1, "value": 0, "op": "SCMP_CMP_EQ"}],
+        },
     ]
     changes = {"/linux/seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"], "syscalls": rules}}
     text = output(runtime, make_bundle, changes, "mkdir /x 2>&1; kill -0 1 2>&1; kill -CONT 1 && echo sent; true")
@@ -538,7 +575,20 @@ def test_everything_at_once(pyrunc, make_bundle, no_leaks):
 
 @pytest.mark.parametrize(
     "name",
-    ["minimal", "hello", "userns", "hooks", "seccomp-docker", "podman-like", "kubernetes-like", "webserver-loopback", "readonly-hardened", "cgroup-limits", "joined-namespaces", "tmpcopyup"],
+    [
+        "minimal",
+        "hello",
+        "userns",
+        "hooks",
+        "seccomp-docker",
+        "podman-like",
+        "kubernetes-like",
+        "webserver-loopback",
+        "readonly-hardened",
+        "cgroup-limits",
+        "joined-namespaces",
+        "tmpcopyup",
+    ],
 )
 def test_examples(runtime, make_bundle, name, no_leaks):
     """Each example lives and goes."""

@@ -98,8 +98,12 @@ def test_create_against_delete(pyrunc, waiting, no_leaks):
 
     for _ in range(10):
         id = pyrunc.new_id()
-        create = subprocess.Popen(pyrunc.argv("create", "--bundle", waiting, id), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        delete = subprocess.Popen(pyrunc.argv("delete", "--force", id), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        create = subprocess.Popen(
+            pyrunc.argv("create", "--bundle", waiting, id), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        delete = subprocess.Popen(
+            pyrunc.argv("delete", "--force", id), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         assert create.wait(harness.WATCHDOG) in (0, 1)
         assert delete.wait(harness.WATCHDOG) in (0, 1)
         pyrunc.ok("delete", "--force", id)

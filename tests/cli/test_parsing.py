@@ -97,7 +97,9 @@ def test_probe_of_lsm_mount_context(runtime):
     assert "flag needs an argument" in result.out + result.err
 
 
-@pytest.mark.parametrize("words", [["create"], ["create", "a", "b"], ["state"], ["state", "a", "b"], ["start"], ["kill"], ["delete"], ["exec"]])
+@pytest.mark.parametrize(
+    "words", [["create"], ["create", "a", "b"], ["state"], ["state", "a", "b"], ["start"], ["kill"], ["delete"], ["exec"]]
+)
 def test_number_of_arguments(runtime, words):
     result = runtime.call(*words)
     assert result.code == 1, result

@@ -122,7 +122,9 @@ def test_run_with_much_output(runtime, make_bundle):
 def test_run_passes_signals_on(runtime, make_bundle, name, no_leaks):
     bundle = make_bundle(args=["/bin/sh", "-c", "trap 'echo got it; exit 42' %s; echo up > /gate; sleep 1000 & wait" % name])
     gate = harness.fifo(bundle.rootfs / "gate")
-    process = subprocess.Popen(runtime.argv("run", "--bundle", bundle, runtime.new_id()), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        runtime.argv("run", "--bundle", bundle, runtime.new_id()), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+    )
     harness.lines_of(gate)
     process.send_signal(getattr(signal, "SIG" + name))
     out, _ = process.communicate(timeout=harness.WATCHDOG)

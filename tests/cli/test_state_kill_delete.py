@@ -302,7 +302,7 @@ def test_delete_removes_sub_cgroups(runtime, make_bundle, no_leaks):
     bundle = make_bundle({"/mounts/-": {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["rw"]}})
     script = (
         "for d in /sys/fs/cgroup /sys/fs/cgroup/pids /sys/fs/cgroup/memory; do "
-        "test -e $d/cgroup.procs && mkdir -p $d/a/b/c \"$d/x y\"; done; true"
+        'test -e $d/cgroup.procs && mkdir -p $d/a/b/c "$d/x y"; done; true'
     )
     bundle.patch({"/process/args": ["/bin/sh", "-c", script]})
     id = runtime.create(bundle)
