@@ -18,8 +18,11 @@ import harness
 
 # What the interpreter loads by itself under -I -S, and what costs next to nothing: built in, or frozen and small.
 FREE = set(
-    "_abc _codecs _frozen_importlib_external _io _json _signal _socket _struct abc array binascii codecs encodings encodings.aliases "
-    "encodings.utf_8 errno fcntl gc grp io marshal posix pwd select time unicodedata zipimport atexit _sha2 _hashlib _prctl faulthandler math".split()
+    (
+        "_abc _codecs _frozen_importlib_external _hashlib _io _json _prctl _sha2 _signal _socket _struct abc array atexit binascii "
+        "codecs encodings encodings.aliases encodings.utf_8 errno faulthandler fcntl gc grp io marshal math posix pwd select time "
+        "unicodedata zipimport "
+    ).split()
 )
 NEVER = set(
     "json re enum argparse subprocess logging dataclasses typing signal socket pathlib traceback contextlib shutil tempfile ctypes inspect "
