@@ -11,7 +11,7 @@ import pytest
 import cgroup_tools as tools
 from pyrunc.cgroup import find, freeze, fs, kill, tree
 from pyrunc.errors import StepFailure
-from pyrunc.parts import cgroups
+from pyrunc.parts import cgroups, resources
 
 pytestmark = pytest.mark.kernel
 TOP = tools.TOP
@@ -371,3 +371,31 @@ def test_disabled_manager_touches_nothing(group):
     cgroups.host_delegate(one.entry, one.run)
     one.undo()
     assert one.run.records == [] and kill.procs(one.paths) == []
+
+
+def test_rootless_without_rights(group):
+    """As nobody: nothing asked, nothing had; a path or a limit makes it an error."""
+    one = group()
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            os.setgid(65534)
+            os.setuid(65534)
+            free = tools.LiveGroup(None, euid=65534).make()
+            limited = tools.LiveGroup(None, {"pids": {"limit": 5}}, euid=65534)
+            named = tools.LiveGroup("/%s/n" % tools.TOP, euid=65534)
+            failed = []
+            for it in (limited, named):
+                try:
+                    it.make().apply()
+                except StepFailure as e:
+                    failed.append(e.words)
+            without = cgroups.NO_RIGHTS if len(one.entry["paths"]) == 1 else "cannot set limits: container could not join or create cgroup"
+            status = 0 if failed == [without, cgroups.NO_RIGHTS] and free.paths == {} else 2
+            resources.host_apply(free.resources, free.run)
+            cgroups.host_place(free.entry, free.run)
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert one.paths == {}

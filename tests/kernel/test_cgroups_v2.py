@@ -155,6 +155,19 @@ def test_a_delegated_cgroup_belongs_to_the_containers_user(group):
     assert os.stat(path + "/memory.max").st_uid == 0 and os.stat(path).st_gid == 0
 
 
+def test_a_sub_cgroup_is_init_s_seat(group):
+    one = group(node={"pids": {"limit": 9}}, plans={"meta": {"annotations": {"run.oci.delegate-cgroup": "work/inner"}}}).make().apply()
+    pid = one.start()
+    assert (
+        read(one, "cgroup.procs", "/work/inner") == str(pid)
+        and read(one, "pids.max") == "9"
+        and read(one, "pids.max", "/work/inner") == "max"
+    )
+    assert kill.procs(one.paths) == [pid]
+    one.end()
+    assert not os.path.exists(one.paths["unified"])
+
+
 def test_without_a_cgroup_namespace_nothing_is_given_away(group):
     one = group().make()
     one.start()
@@ -180,30 +193,3 @@ def test_frozen_by_a_parent_counts_as_frozen(group):
     assert freeze.is_frozen(child.paths)
     freeze.thaw(parent.paths)
     assert not freeze.is_frozen(child.paths)
-
-
-def test_rootless_without_rights(group):
-    """As nobody: nothing asked, nothing had; a path or a limit makes it an error."""
-    one = group()
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            os.setgid(65534)
-            os.setuid(65534)
-            free = tools.LiveGroup(None, euid=65534).make()
-            limited = tools.LiveGroup(None, {"pids": {"limit": 5}}, euid=65534)
-            named = tools.LiveGroup("/%s/n" % tools.TOP, euid=65534)
-            failed = 0
-            for it in (limited, named):
-                try:
-                    it.make()
-                except StepFailure as e:
-                    failed += e.words == cgroups.NO_RIGHTS
-            status = 0 if failed == 2 and free.paths == {} else 2
-            resources.host_apply(free.resources, free.run)
-            cgroups.host_place(free.entry, free.run)
-        finally:
-            os._exit(status)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    assert one.paths == {}

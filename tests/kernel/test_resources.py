@@ -234,17 +234,25 @@ def test_a_device_that_the_parent_denies(group):
     assert e.value.pointer == "/linux/resources/devices" and "a parent cgroup denies" in e.value.hint
 
 
+@kmsg
+def test_live_rules_change_and_are_kept_in_the_entry(group):
+    one = group().make().apply()
+    item = {"allow": True, "type": "c", "major": 1, "minor": 11, "access": "r"}
+    changed = resources.change_devices([item], one.resources, one.run)
+    assert changed["devices"][-1] == [True, "c", 1, 11, "r"] and one.start(opens(*FOUR)) == "ok ok ok EPERM"
+    changed = resources.change_devices([{**item, "allow": False}], changed, one.run)
+    assert one.start(opens(*FOUR)) == "ok ok EPERM EPERM"
+
+
 @only_v1
 @kmsg
 def test_live_rules_change_without_a_gap(group):
     one = group().make().apply()
     old = one.resources["devices"]
-    new = [[True, "c", 1, 11, "r"]] + old
+    new = [[True, "c", 1, 11, "r"], *old]
     path = one.paths["devices"]
     assert devices_rules.change_v1(path, old, new) == 1
-    assert one.start(opens(*FOUR)) == "ok ok ok EPERM"
     assert devices_rules.change_v1(path, new, old) == 1
-    assert one.start(opens(*FOUR)) == "ok ok EPERM EPERM"
     assert devices_rules.change_v1(path, old, old) == 0
 
 

@@ -33,21 +33,26 @@ def test_v1(tree):
             },
             cpu={"cpu.stat": "nr_periods 5\nnr_throttled 2\nthrottled_time 99\n"},
             memory={
-                "memory.stat": "cache 10\nrss 20\nhierarchical_memory_limit 30\n", "memory.usage_in_bytes": "50\n", "memory.max_usage_in_bytes": "60\n",
-                "memory.limit_in_bytes": "100\n", "memory.failcnt": "0\n", "memory.memsw.usage_in_bytes": "55\n", "memory.memsw.limit_in_bytes": "200\n",
+                "memory.stat": "cache 10\nrss 20\nhierarchical_memory_limit 30\n", "memory.usage_in_bytes": "50\n",
+                "memory.max_usage_in_bytes": "60\n",
+                "memory.limit_in_bytes": "100\n", "memory.failcnt": "0\n", "memory.memsw.usage_in_bytes": "55\n",
+                "memory.memsw.limit_in_bytes": "200\n",
             },
             pids={"pids.current": "3\n", "pids.max": "max\n"},
             blkio={
                 "blkio.bfq.io_service_bytes_recursive": "Total 0\n",
                 "blkio.throttle.io_service_bytes_recursive": "8:0 Read 100\n8:0 Total 100\nTotal 100\n",
             },
-            hugetlb={"hugetlb.2MB.usage_in_bytes": "4\n", "hugetlb.2MB.max_usage_in_bytes": "8\n", "hugetlb.2MB.failcnt": "1\n", "tasks": ""},
-            cpuset={"cpuset.cpus": "0-1,3\n", "cpuset.mems": "0\n", "cpuset.cpu_exclusive": "1\n", "cpuset.sched_relax_domain_level": "-1\n"},
+            hugetlb={"hugetlb.2MB.usage_in_bytes": "4\n", "hugetlb.2MB.max_usage_in_bytes": "8\n", "hugetlb.2MB.failcnt": "1\n",
+                "tasks": ""},
+            cpuset={"cpuset.cpus": "0-1,3\n", "cpuset.mems": "0\n", "cpuset.cpu_exclusive": "1\n",
+                "cpuset.sched_relax_domain_level": "-1\n"},
         )
     )  # fmt: skip
     assert data["cpu"] == {
         "usage": {
-            "total": 1234, "percpu": [1000, 234], "percpu_kernel": [100, 34], "percpu_user": [900, 200], "kernel": 30_000_000, "user": 70_000_000,
+            "total": 1234, "percpu": [1000, 234], "percpu_kernel": [100, 34], "percpu_user": [900, 200], "kernel": 30_000_000,
+            "user": 70_000_000,
         },
         "throttling": {"periods": 5, "throttledPeriods": 2, "throttledTime": 99},
     }  # fmt: skip
@@ -72,7 +77,8 @@ def test_v2(tree):
     data = stats.collect(
         tree(
             unified={
-                "cpu.stat": "usage_usec 10\nuser_usec 6\nsystem_usec 4\nnr_periods 3\nnr_throttled 2\nthrottled_usec 5\n", "cpu.pressure": PSI,
+                "cpu.stat": "usage_usec 10\nuser_usec 6\nsystem_usec 4\nnr_periods 3\nnr_throttled 2\nthrottled_usec 5\n",
+                "cpu.pressure": PSI,
                 "memory.stat": "anon 1\nfile 7\n", "memory.current": "100\n", "memory.max": "max\n", "memory.peak": "150\n",
                 "memory.swap.current": "20\n", "memory.swap.max": "50\n", "memory.events": "low 0\nmax 4\noom_kill 1\n",
                 "pids.current": "2\n", "pids.max": "10\n", "io.stat": "8:0 rbytes=5 wbytes=6 rios=1 wios=2 dbytes=0 dios=0\n",

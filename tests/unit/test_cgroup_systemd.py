@@ -64,7 +64,8 @@ def test_plan(plan, given, unit, below):
 
 
 @pytest.mark.parametrize(
-    "given", ["/a/b", "a", "a:b", "a:b:c:d", "::", "a.slice:p:", "nope:p:n", "a.slice:p:x/y", "a.slice:p/q:x", "a.slice:p:" + "x" * 250, "a--b.slice:p:n", "a.slice:p:-x.slice"]
+    "given", ["/a/b", "a", "a:b", "a:b:c:d", "::", "a.slice:p:", "nope:p:n", "a.slice:p:x/y", "a.slice:p/q:x", "a.slice:p:" + "x" * 250,
+        "a--b.slice:p:n", "a.slice:p:-x.slice"]
 )  # fmt: skip
 def test_refused(plan, given):
     with pytest.raises(Refusal) as e:
@@ -111,8 +112,10 @@ def test_gvariant(text, value):
 @pytest.mark.parametrize(
     "text",
     [
-        "", " ", "abc", "'a", "uint64", "uint64 -1", "uint64 18446744073709551616", "byte 256", "[1, 'a']", "[", "[]", "()", "(1", "5 6", "@zz []",
-        "@as ['a', 5]", "int32 1.5", "0x", "08", "uint64 'a'", "boolean 5", "'\\q'", "'\\u12'", "1_000", "٣", "[" * 50, "--5", "<5", "'a\\u0000b'", "true1",
+        "", " ", "abc", "'a", "uint64", "uint64 -1", "uint64 18446744073709551616", "byte 256", "[1, 'a']", "[", "[]", "()", "(1", "5 6",
+        "@zz []",
+        "@as ['a', 5]", "int32 1.5", "0x", "08", "uint64 'a'", "boolean 5", "'\\q'", "'\\u12'", "1_000", "٣", "[" * 50, "--5", "<5",
+        "'a\\u0000b'", "true1",
     ],
 )  # fmt: skip
 def test_no_gvariant(text):

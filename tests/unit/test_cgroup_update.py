@@ -105,7 +105,11 @@ def test_a_failed_update_writes_the_old_values_back(store):
     store.all.update({"memory.limit_in_bytes": "100", "memory.memsw.limit_in_bytes": "200", "pids.max": "max", "cpu.shares": "1024"})
     store.refused = {("pids.max", "7"): errno.EINVAL}
     with pytest.raises(StepFailure) as e:
-        update.apply({c: "/" + c for c in ("memory", "cpu", "pids")}, {"memory": {"limit": 300, "swap": 400}, "cpu": {"shares": 5}, "pids": {"limit": 7}}, 1)
+        update.apply(
+            {c: "/" + c for c in ("memory", "cpu", "pids")},
+            {"memory": {"limit": 300, "swap": 400}, "cpu": {"shares": 5}, "pids": {"limit": 7}},
+            1,
+        )
     assert e.value.pointer == "/linux/resources/pids/limit"
     assert store.all == {"memory.limit_in_bytes": "100", "memory.memsw.limit_in_bytes": "200", "pids.max": "max", "cpu.shares": "1024"}
     names = [line.partition("=")[0] for line in store.log[-3:]]

@@ -104,7 +104,8 @@ def test_block_io(prefix):
         },
     )  # fmt: skip
     assert group.written == [
-        names[0] + "=500", "blkio.leaf_weight=300", names[1] + "=8:0 100", "blkio.leaf_weight_device=8:0 50", "blkio.leaf_weight_device=8:16 20",
+        names[0] + "=500", "blkio.leaf_weight=300", names[1] + "=8:0 100", "blkio.leaf_weight_device=8:0 50",
+        "blkio.leaf_weight_device=8:16 20",
         "blkio.throttle.read_bps_device=8:0 1000", "blkio.throttle.write_iops_device=8:16 0",
     ]  # fmt: skip
 

@@ -30,7 +30,8 @@ def test_our_logarithm_gives_the_same_weights_as_that_of_the_library():
 @pytest.mark.parametrize(
     "limit, swap, value",
     [
-        (-1, 0, "max"), (100, 0, None), (0, 0, None), (100, -1, "max"), (0, -1, "max"), (-1, 500, "500"), (100, 100, "0"), (100, 250, "150"),
+        (-1, 0, "max"), (100, 0, None), (0, 0, None), (100, -1, "max"), (0, -1, "max"), (-1, 500, "500"), (100, 100, "0"),
+        (100, 250, "150"),
         (-1, -1, "max"),
     ],
 )  # fmt: skip
@@ -92,7 +93,8 @@ def test_check_before_update(mem, usage, words):
     "quota, period, now, text",
     [
         (50000, 100000, None, "50000 100000"), (50000, 0, None, "50000 100000"), (50000, 0, "max 20000", "50000 20000"),
-        (0, 20000, "7000 10000", "7000 20000"), (0, 20000, None, "max 20000"), (-1, 0, "7000 10000", "max 10000"), (-5, 20000, None, "max 20000"),
+        (0, 20000, "7000 10000", "7000 20000"), (0, 20000, None, "max 20000"), (-1, 0, "7000 10000", "max 10000"),
+        (-5, 20000, None, "max 20000"),
     ],
 )  # fmt: skip
 def test_cpu_max(quota, period, now, text):

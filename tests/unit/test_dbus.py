@@ -54,7 +54,8 @@ def test_split():
 
 texts = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), max_size=20)
 variants = st.one_of(
-    st.tuples(st.just("u"), st.integers(0, 2**32 - 1)), st.tuples(st.just("s"), texts), st.tuples(st.just("as"), st.lists(texts, max_size=3)),
+    st.tuples(st.just("u"), st.integers(0, 2**32 - 1)), st.tuples(st.just("s"), texts),
+    st.tuples(st.just("as"), st.lists(texts, max_size=3)),
     st.tuples(st.just("a(ss)"), st.lists(st.tuples(texts, texts), max_size=3)),
 )  # fmt: skip
 

@@ -5,6 +5,7 @@ import struct
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from pyrunc.cgroup import devices_bpf, devices_rules
 from pyrunc.errors import Unsupported
 

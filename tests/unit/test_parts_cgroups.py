@@ -1,7 +1,8 @@
 """parts/cgroups.py: where the container's cgroups are, in every form of cgroupsPath."""
 
-import cgroup_tools as tools
 import pytest
+
+import cgroup_tools as tools
 from pyrunc.errors import Refusal, Unsupported
 from pyrunc.parts import cgroups
 
@@ -79,7 +80,8 @@ def test_no_hierarchy(plan):
 @pytest.mark.parametrize(
     "kw, rootless",
     [
-        ({}, False), ({"euid": 1000}, True), ({"in_userns": True}, True), ({"euid": 1000, "rootless": "false"}, False), ({"rootless": "true"}, True),
+        ({}, False), ({"euid": 1000}, True), ({"in_userns": True}, True), ({"euid": 1000, "rootless": "false"}, False),
+        ({"rootless": "true"}, True),
     ],
 )  # fmt: skip
 def test_rootless(plan, kw, rootless):
@@ -98,3 +100,26 @@ def test_rootless(plan, kw, rootless):
 )
 def test_delegation_needs_a_namespace_and_a_writable_mount(plans, wanted):
     assert cgroups._wants_delegation(plans) is wanted
+
+
+@pytest.mark.parametrize(
+    "annotations, kind, systemd, sub",
+    [
+        ({}, "v2", False, None),
+        ({"run.oci.delegate-cgroup": "work"}, "v2", False, "work"),
+        ({"run.oci.delegate-cgroup": "/a//b"}, "v2", False, "a/b"),
+        ({"run.oci.delegate-cgroup": "work"}, "v1", False, None),
+        ({"run.oci.systemd.subgroup": "container"}, "v2", False, None),
+        ({"run.oci.systemd.subgroup": "container", "run.oci.delegate-cgroup": "work"}, "v2", True, "container/work"),
+        ({"run.oci.systemd.subgroup": ""}, "v2", True, None),
+    ],
+)
+def test_sub_cgroups(plan, annotations, kind, systemd, sub):
+    assert plan(None, kind, plans={"meta": {"annotations": annotations}}, systemd_cgroup=systemd).get("sub") == sub
+
+
+@pytest.mark.parametrize("text", ["../x", "a/../../b", "a\nb", "x" * 256])
+def test_sub_cgroups_stay_below(plan, text):
+    with pytest.raises(Refusal) as e:
+        plan(None, "v2", plans={"meta": {"annotations": {"run.oci.delegate-cgroup": text}}})
+    assert e.value.pointer == "/annotations/run.oci.delegate-cgroup"

@@ -67,7 +67,8 @@ def test_no_resctrl(monkeypatch):
     [
         ({"closID": "../x"}, "closID"), ({"closID": "."}, "closID"), ({"closID": ".."}, "closID"), ({"closID": "a/b"}, "closID"),
         ({"closID": "info"}, "closID"), ({"closID": "a\nb"}, "closID"), ({"l3CacheSchema": "L3:0=f\nMB:0=1"}, "l3CacheSchema"),
-        ({"l3CacheSchema": "MB:0=1"}, "l3CacheSchema"), ({"memBwSchema": "MB:0=1\n"}, "memBwSchema"), ({"memBwSchema": "L3:0=1"}, "memBwSchema"),
+        ({"l3CacheSchema": "MB:0=1"}, "l3CacheSchema"), ({"memBwSchema": "MB:0=1\n"}, "memBwSchema"),
+        ({"memBwSchema": "L3:0=1"}, "memBwSchema"),
         ({"schemata": ["L3:0=f", "x\ny:1"]}, "schemata/1"), ({"schemata": ["nonsense"]}, "schemata/0"),
     ],
 )  # fmt: skip

@@ -1,7 +1,8 @@
 """parts/resources.py: what of linux.resources is accepted, in which neutral form, and what is refused with which pointer."""
 
-import cgroup_tools as tools
 import pytest
+
+import cgroup_tools as tools
 from pyrunc.cgroup import devices_rules
 from pyrunc.errors import Refusal, Unsupported
 from pyrunc.parts import resources

@@ -90,7 +90,7 @@ def _rule(allow, kind, major, minor, access):
     if minor != -1:
         tests.append((MINOR, minor))
     head = []
-    for left, (register, value) in zip(range(len(tests) - 1, -1, -1), tests):
+    for left, (register, value) in zip(range(len(tests) - 1, -1, -1), tests, strict=True):
         head.append(_insn(JUMP_NOT_EQUAL, register, offset=len(body) + left, value=value))
     return head + body
 

@@ -99,7 +99,8 @@ def check_v1(rules):
     if punched:
         number, what = punched[0]
         raise Unsupported(
-            "requested rule not supported by devices cgroupv1 (cannot punch hole in existing wildcard rule): %s" % what, "%s/%d" % (AT, number),
+            "requested rule not supported by devices cgroupv1 (cannot punch hole in existing wildcard rule): %s" % what,
+            "%s/%d" % (AT, number),
             "cgroup v2", "deny before the wildcard, or allow the devices one by one",
         )  # fmt: skip
 
@@ -140,21 +141,13 @@ def change_v1(path, old, new):
                 count += 1
         for key, access in sorted(after.exceptions.items()):
             added = access - before.exceptions.get(key, set())
-            if added or _was_narrowed(key, before, after):
-                _allow(group, text(key, access))
+            if added:
+                _allow(group, text(key, added))
                 count += 1
         _verify(group, after)
     finally:
         group.close()
     return count
-
-
-def _was_narrowed(key, before, after):
-    """The kernel drops narrower exceptions when a wider one is denied... it does not; but a wider allow may have swallowed them."""
-    kind, major, minor = key
-    return any(
-        w in before.exceptions and w not in after.exceptions for w in ((kind, -1, minor), (kind, major, -1), (kind, -1, -1)) if w != key
-    )
 
 
 def _allow(group, line):

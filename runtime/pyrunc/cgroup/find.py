@@ -13,7 +13,8 @@ V2_MAGIC = 0x63677270
 ROOT = "/sys/fs/cgroup"
 # Controllers that a container joins on v1, in the order in which they are made; cpuset and cpu need values before the first process.
 V1_CONTROLLERS = (
-    "cpuset", "devices", "memory", "cpu", "cpuacct", "pids", "blkio", "hugetlb", "net_cls", "net_prio", "perf_event", "freezer", "rdma", "misc",
+    "cpuset", "devices", "memory", "cpu", "cpuacct", "pids", "blkio", "hugetlb", "net_cls", "net_prio", "perf_event", "freezer", "rdma",
+    "misc",
     "name=systemd",
 )  # fmt: skip
 

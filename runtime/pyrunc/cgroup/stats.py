@@ -114,7 +114,9 @@ def _v1_usage(here):
 
 
 def _throttling(stat, time_key, scale):
-    return _some(periods=stat.get("nr_periods", 0), throttledPeriods=stat.get("nr_throttled", 0), throttledTime=stat.get(time_key, 0) * scale)
+    return _some(
+        periods=stat.get("nr_periods", 0), throttledPeriods=stat.get("nr_throttled", 0), throttledTime=stat.get(time_key, 0) * scale
+    )
 
 
 def _v1_memory(here):

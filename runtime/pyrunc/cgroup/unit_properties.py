@@ -137,7 +137,8 @@ def bits(text):
 # --- unified
 
 NUMBERS = {
-    "memory.high": "MemoryHigh", "memory.low": "MemoryLow", "memory.min": "MemoryMin", "memory.max": "MemoryMax", "memory.swap.max": "MemorySwapMax",
+    "memory.high": "MemoryHigh", "memory.low": "MemoryLow", "memory.min": "MemoryMin", "memory.max": "MemoryMax",
+    "memory.swap.max": "MemorySwapMax",
     "memory.zswap.max": "MemoryZSwapMax",
 }  # fmt: skip
 

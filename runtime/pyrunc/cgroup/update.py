@@ -10,7 +10,8 @@ from pyrunc.errors import StepFailure
 # Files that hold a line for each device: value -> what takes the line away again. `{}` is the device.
 PER_DEVICE = {
     "blkio.throttle.read_bps_device": "{} 0", "blkio.throttle.write_bps_device": "{} 0", "blkio.throttle.read_iops_device": "{} 0",
-    "blkio.throttle.write_iops_device": "{} 0", "blkio.weight_device": "{} 0", "blkio.leaf_weight_device": "{} 0", "blkio.bfq.weight_device": "{} 0",
+    "blkio.throttle.write_iops_device": "{} 0", "blkio.weight_device": "{} 0", "blkio.leaf_weight_device": "{} 0",
+    "blkio.bfq.weight_device": "{} 0",
     "io.max": "{} rbps=max wbps=max riops=max wiops=max", "io.weight": "{} default", "io.bfq.weight": "{} default",
     "rdma.max": "{} hca_handle=max hca_object=max", "net_prio.ifpriomap": "{} 0",
 }  # fmt: skip

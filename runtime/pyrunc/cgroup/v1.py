@@ -234,7 +234,8 @@ def rdma_line(device, handles, objects):
 
 
 WRITERS = {
-    "cpuset": cpuset, "memory": memory, "cpu": cpu, "pids": pids, "blkio": blkio, "hugetlb": hugetlb, "net_cls": net_cls, "net_prio": net_prio,
+    "cpuset": cpuset, "memory": memory, "cpu": cpu, "pids": pids, "blkio": blkio, "hugetlb": hugetlb, "net_cls": net_cls,
+    "net_prio": net_prio,
     "rdma": rdma,
 }  # fmt: skip
 

@@ -208,7 +208,8 @@ def _unified_line(group, key, line, pointer):
 
 
 WRITERS = (
-    ("pids", pids), ("memory", memory), ("blkio", io), ("cpu", cpu), ("cpu", cpuset), ("hugetlb", hugetlb), ("rdma", v1.rdma), ("unified", unified),
+    ("pids", pids), ("memory", memory), ("blkio", io), ("cpu", cpu), ("cpu", cpuset), ("hugetlb", hugetlb), ("rdma", v1.rdma),
+    ("unified", unified),
 )  # fmt: skip
 
 
@@ -256,7 +257,8 @@ def enable(fd, wanted=(), path=""):
     barred = [c for c in wanted if c in missing]
     if barred and (fs.look(fd, "cgroup.procs") or "").strip():
         raise StepFailure(
-            'controller "%s" can\'t be enabled in %s/cgroup.subtree_control' % (barred[0], path), pointer=AT, call="write", errno=errno.EBUSY, path=path,
+            'controller "%s" can\'t be enabled in %s/cgroup.subtree_control' % (barred[0], path), pointer=AT, call="write",
+            errno=errno.EBUSY, path=path,
             hint="%s has processes of its own, which bars controllers for its children: move them into a sub-cgroup" % path,
         )  # fmt: skip
     for controller in missing:

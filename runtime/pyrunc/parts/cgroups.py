@@ -17,8 +17,9 @@ APPLY = "unable to apply cgroup configuration: "
 
 def plan(node, ctx):
     """Node: a string or nothing. Entry: {"manager", "version": 1|2|"hybrid"|None, "paths": {key: directory}, "mounts": {key: mount
-    point}, "explicit": the config names a path, "rootless": missing rights are borne as long as nothing was asked, "unit": …}.
-    Keys are controllers, "name=systemd", and "unified" for cgroup2; `unit` is there with the systemd manager only.
+    point}, "explicit": the config names a path, "rootless": missing rights are borne as long as nothing was asked, "sub": "unit":}.
+    Keys are controllers, "name=systemd", and "unified" for cgroup2. `unit` is there with the systemd manager only; `sub` only if an
+    annotation asks for it on v2: the cgroup below the container's that init is put into, and that may be delegated.
 
     Refusals: `..`, control characters, over-long names, `/`; a wrong form for systemd. Unsupported: no hierarchy at all.
     """
@@ -34,7 +35,7 @@ def plan(node, ctx):
         from pyrunc.cgroup import systemd
 
         systemd.plan(entry, given, ctx, layout)
-        return entry
+        return _with_sub(entry, ctx)
     if layout.version is None:
         if entry["rootless"] and not given:
             return entry
@@ -44,6 +45,27 @@ def plan(node, ctx):
     for key, mount in layout.mounts.items():
         entry["paths"][key] = place(given, ctx.id, key, mount[0], layout)
         entry["mounts"][key] = mount[0]
+    return _with_sub(entry, ctx)
+
+
+SUBS = ("run.oci.systemd.subgroup", "run.oci.delegate-cgroup")
+
+
+def _with_sub(entry, ctx):
+    """crun's annotations: a level below the scope, and one more that is the container's own to divide."""
+    annotations = (ctx.plans.get("meta") or {}).get("annotations", {})
+    names = []
+    for key in SUBS if entry["manager"] == "systemd" else SUBS[1:]:
+        text = annotations.get(key, "")
+        parts = [n for n in text.split("/") if n not in ("", ".")]
+        if ".." in parts or any(c < " " for c in text) or any(len(n) > 255 for n in parts):
+            raise Refusal("annotation %s: %s leaves the container's cgroup or is no path" % (key, quote(text)), "/annotations/" + key)
+        if parts and entry["version"] != 2:
+            ctx.warn("/annotations/" + key, "sub-cgroups are made on cgroup v2 only")
+            continue
+        names += parts
+    if names:
+        entry["sub"] = "/".join(names)
     return entry
 
 
@@ -110,8 +132,8 @@ def host_make(entry, run):
     if paths != entry["paths"]:
         run.record("cgroup_paths", paths)
     run.record("cgroups", record)
-    if entry["version"] == 2 and paths:
-        run.cgroup_fd = fs.open_dir(paths["unified"], "unified")
+    if entry["version"] == 2 and paths and not entry["rootless"]:  # rootless: host_place can say better why it is refused
+        run.cgroup_fd = fs.open_dir(seat(entry, paths), "unified")
 
 
 def _check_unused(entry, existed):
@@ -149,7 +171,19 @@ def _make_all(entry, run, record):
             record["inodes"][key] = inode
         else:  # it was there, or somebody made it at the same moment: then it is not ours to remove
             record["existed"][key] = len(fs.levels(entry["mounts"][key], path))
+    if entry.get("sub") and paths:
+        make_sub(entry, paths)
     return paths
+
+
+def seat(entry, paths):
+    """The cgroup of v2 that init is put into."""
+    return "/".join((paths["unified"], entry["sub"])) if entry.get("sub") else paths["unified"]
+
+
+def make_sub(entry, paths):
+    """The levels below the container's cgroup; they go with it."""
+    tree.make(entry["mounts"]["unified"], seat(entry, paths), "unified", _preparer("unified", {}))
 
 
 def _preparer(key, resources):
@@ -207,6 +241,10 @@ def host_place(entry, run):
         from pyrunc.cgroup import systemd
 
         systemd.host_place(entry, run)
+        if entry.get("sub"):
+            paths = fs.record_of(run, entry)["paths"]
+            make_sub(entry, paths)
+            tree.enter(seat(entry, paths), "unified", run.pid)
         return
     paths = fs.record_of(run, entry)["paths"]
     try:
@@ -214,7 +252,7 @@ def host_place(entry, run):
             if run.cgroup_fd >= 0 and key == "unified" and _is_inside(run):
                 continue
             try:
-                tree.enter(path, key, run.pid)
+                tree.enter(seat(entry, paths) if key == "unified" else path, key, run.pid)
             except OSError as e:
                 if not _bearable(entry, run.plans.get("resources") or {}, e):
                     raise _failure(e, entry, "cannot move init into") from None
@@ -233,10 +271,10 @@ def _is_inside(run):
 def host_delegate(entry, run):
     """Host side, after the limits. With a cgroup namespace of its own and a writable mount of it, the container's user becomes the
     owner of the cgroup on v2 and of the files that the kernel lists as safe to give away. OSError; removed with the cgroup."""
-    record = fs.record_of(run, entry)
-    path = record["paths"].get("unified")
-    if entry["version"] != 2 or not path or not _wants_delegation(run.plans):
+    paths = fs.record_of(run, entry)["paths"]
+    if entry["version"] != 2 or not paths or not _wants_delegation(run.plans):
         return
+    path = seat(entry, paths)
     uid = _outer_uid(run)
     if uid is None or uid == posix.geteuid():
         return

@@ -424,6 +424,28 @@ def update(new, stored, run):
     return merged
 
 
+def change_devices(items, stored, run):
+    """Live change of device rules: `items`, in the config's form, come behind those that are stored. Returns the entry to store.
+    Refusal, Unsupported (v1 and holes in wildcards), StepFailure. A device that stays allowed is never denied for an instant."""
+    rules = stored["devices"] + [_rule(item, number) for number, item in enumerate(items)]
+    cgroups = run.plans["cgroups"]
+    paths = fs.record_of(run, cgroups)["paths"]
+    changed = dict(stored, devices=rules)
+    if not paths:
+        raise StepFailure("cannot change device rules: container could not join or create cgroup", pointer=KEY + "/devices")
+    if cgroups["version"] != 2:
+        devices_rules.check_v1(rules)
+    if cgroups["manager"] == "systemd":
+        from pyrunc.cgroup import systemd
+
+        systemd.set_resources(run, {"devices": rules, "in_userns": stored["in_userns"]}, cgroups)
+    if cgroups["version"] == 2 or stored["in_userns"]:
+        _apply_devices(changed, paths, cgroups)
+    else:
+        devices_rules.change_v1(paths["devices"], stored["devices"], rules)
+    return changed
+
+
 def _apply_devices(entry, paths, cgroups):
     if cgroups["version"] == 2:
         from pyrunc.cgroup import devices_bpf
