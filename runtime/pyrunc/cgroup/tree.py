@@ -109,6 +109,29 @@ def enter(path, key, pid, name="cgroup.procs"):
         posix.close(fd)
 
 
+def open_tasks(path, key):
+    """Descriptor of `tasks`, for a process that will move itself."""
+    fd = open_dir(path, key, O_LOOK)
+    try:
+        return posix.open("tasks", posix.O_WRONLY | posix.O_CLOEXEC, dir_fd=fd)
+    except OSError as e:
+        raise named(e, "open", path + "/tasks") from None
+    finally:
+        posix.close(fd)
+
+
+def enter_by(tasks_fd, path):
+    """Moves the calling process, which has one thread, into the cgroup whose `tasks` this is."""
+    for attempt in range(5):
+        try:
+            posix.write(tasks_fd, b"0")
+            return
+        except OSError as e:
+            if e.errno != errno.EINVAL or attempt == 4:
+                raise named(e, "write", path + "/tasks") from None
+        time.sleep(0.03)
+
+
 # --- removing
 
 

@@ -1,4 +1,4 @@
-"""The neutral resources of parts/resources.py -> properties of a systemd unit.
+"""The neutral resources of parts/resources -> properties of a systemd unit.
 
 systemd.resource-control(5), org.freedesktop.systemd1(5). Its one rule: a property says the same as the files that are written after
 it; where systemd is coarser (percents of a CPU) the files follow systemd. Properties are [name, D-Bus signature, value].

@@ -1,11 +1,11 @@
-"""/linux/resources: limits and device rules, checked completely and turned into a neutral form for cgroup/.
+"""Each object of /linux/resources: its checks, and its neutral form. Used by plan() of the part alone.
 
-runtime-spec, config-linux.md#control-groups. Its one rule: what can't be applied on this host is refused here with its pointer, or
-fails later with file and value; nothing is left out silently. `update` plans this part alone, over the stored plan of cgroups.
+runtime-spec, config-linux.md#control-groups. Its one rule: a reader gets the whole resources object and answers with plain data for
+its own key, or with nothing; what it refuses it refuses with the pointer of the very value.
 """
 
-from pyrunc.cgroup import devices_rules, fs
-from pyrunc.errors import Refusal, StepFailure, Unsupported, quote
+from pyrunc.cgroup import devices_rules
+from pyrunc.errors import Refusal, Unsupported, quote
 
 KEY = "/linux/resources"
 SECTION = "config-linux.md#control-groups"
@@ -13,61 +13,7 @@ UNSET_SWAPPINESS = (1 << 64) - 1  # moby's -1 in an unsigned field
 INT64 = 1 << 63
 
 
-def plan(node, ctx):
-    """Node: the resources object or nothing. Entry: neutral keys, each only if asked: memory, cpu, pids, blkio, hugetlb, network,
-    rdma, unified (see the functions below for their forms); devices: [[allow, type, major, minor, access], …] with the defaults
-    behind the config's own; asked: whether anything but device rules is wanted; in_userns: device rules can't be loaded.
-
-    Refusals: values out of range or in contradiction. Unsupported: what this cgroup version or host has no control for.
-    """
-    resources = node.get(KEY) or {}
-    cgroups = ctx.plans.get("cgroups") or {"manager": "disabled", "version": None, "paths": {}, "rootless": False}
-    version = 2 if cgroups["version"] == 2 else 1
-    entry = {}
-    for name, reader in READERS:
-        value = reader(resources, version, ctx)
-        if value:
-            entry[name] = value
-    entry["asked"] = bool(entry)
-    entry["in_userns"] = bool(ctx.in_userns)
-    if ctx.options.get("command") != "update":  # callers of update send deny-all; rules of a live container have their own way
-        entry["devices"] = _devices(resources, ctx, version)
-    if cgroups["manager"] == "disabled":
-        return _disabled(entry, resources, ctx)
-    _check_controllers(entry, cgroups, version)
-    return entry
-
-
-def _disabled(entry, resources, ctx):
-    if entry["asked"]:
-        names = ", ".join(sorted(set(entry) - {"asked", "in_userns", "devices"}))
-        raise Unsupported(
-            "limits are asked for (%s), and the cgroup manager is disabled" % names,
-            KEY,
-            "a cgroup manager",
-            "leave out --cgroup-manager=disabled",
-        )
-    if resources.get("devices"):
-        ctx.warn(KEY + "/devices", "device rules have no effect: the cgroup manager is disabled")
-    return None
-
-
-def _check_controllers(entry, cgroups, version):
-    """v1: a controller that is not mounted can be known now. v2's are enabled while the cgroup is made."""
-    if version != 1 or cgroups["manager"] == "systemd":
-        return
-    if cgroups["rootless"]:
-        return  # decided hierarchy by hierarchy when they are made
-    from pyrunc.cgroup import v1
-
-    for controller, _part, _function, pointer in v1.needed(entry):
-        if controller not in cgroups["paths"]:
-            raise Unsupported("cgroup controller %s is not mounted on this host" % controller, pointer, "cgroup controller " + controller)
-    if "devices" not in cgroups["paths"] and not entry["in_userns"] and "devices" in entry:
-        raise Unsupported("cgroup controller devices is not mounted on this host", KEY + "/devices", "cgroup controller devices")
-
-
-def _refuse(words, pointer, hint=None):
+def refuse(words, pointer, hint=None):
     return Refusal(words, KEY + pointer, hint, SECTION)
 
 
@@ -85,7 +31,7 @@ def _memory(resources, version, ctx):
     for name in ("limit", "reservation", "swap"):
         value = node.get(name, 0)
         if value < -1:
-            raise _refuse("invalid memory value: %d (-1 is unlimited)" % value, "/memory/" + name)
+            raise refuse("invalid memory value: %d (-1 is unlimited)" % value, "/memory/" + name)
         if value:
             out[name] = value
     if ctx.options.get("command") != "update":  # there the stored values count as well
@@ -101,18 +47,18 @@ def check_memory(mem, version):
     """Limit, memory+swap and reservation must fit together."""
     limit, swap, reservation = (mem.get(n, 0) for n in ("limit", "swap", "reservation"))
     if swap > 0 and limit == 0 and version == 2:
-        raise _refuse("unable to set swap limit without memory limit", "/memory/swap")
+        raise refuse("unable to set swap limit without memory limit", "/memory/swap")
     if 0 < swap < limit:
-        raise _refuse("memory+swap limit should be >= memory limit (%d < %d)" % (swap, limit), "/memory/swap")
+        raise refuse("memory+swap limit should be >= memory limit (%d < %d)" % (swap, limit), "/memory/swap")
     if limit > 0 and reservation > limit:
-        raise _refuse("memory reservation %d is above the limit %d" % (reservation, limit), "/memory/reservation")
+        raise refuse("memory reservation %d is above the limit %d" % (reservation, limit), "/memory/reservation")
 
 
 def _memory_flags(node, version, ctx, out):
     swappiness = node.get("swappiness")
     if swappiness is not None and swappiness != UNSET_SWAPPINESS:
         if swappiness > 100:
-            raise _refuse("invalid memory swappiness value: %d (valid range is 0-100)" % swappiness, "/memory/swappiness")
+            raise refuse("invalid memory swappiness value: %d (valid range is 0-100)" % swappiness, "/memory/swappiness")
         if version == 2:
             raise _no_v2("swappiness", "/memory/swappiness")
         out["swappiness"] = swappiness
@@ -159,17 +105,17 @@ def _check_cpu(cpu, ctx):
     """The kernel's own bounds: period 1 ms to 1 s, quota from 1 ms, burst not above the quota."""
     quota, period = cpu.get("quota", 0), cpu.get("period", 0)
     if period and not 1000 <= period <= 1000000:
-        raise _refuse("cpu period %d is not within 1000 to 1000000 microseconds" % period, "/cpu/period")
+        raise refuse("cpu period %d is not within 1000 to 1000000 microseconds" % period, "/cpu/period")
     if 0 < quota < 1000:
-        raise _refuse("cpu quota %d is below 1000 microseconds" % quota, "/cpu/quota", "write -1 for no quota")
+        raise refuse("cpu quota %d is below 1000 microseconds" % quota, "/cpu/quota", "write -1 for no quota")
     if quota > 0 and cpu.get("burst", 0) > quota:
-        raise _refuse("cpu burst %d is above the quota %d" % (cpu["burst"], quota), "/cpu/burst")
+        raise refuse("cpu burst %d is above the quota %d" % (cpu["burst"], quota), "/cpu/burst")
     if cpu.get("idle", 0) not in (0, 1):
-        raise _refuse("cpu idle must be 0 or 1, not %d" % cpu["idle"], "/cpu/idle")
+        raise refuse("cpu idle must be 0 or 1, not %d" % cpu["idle"], "/cpu/idle")
     if cpu.get("idle") == 1 and cpu.pop("shares", None):
         ctx.warn(KEY + "/cpu/shares", "an idle cgroup has no weight; shares are ignored")
     if cpu.get("rt_runtime", 0) < -1 or cpu.get("rt_runtime", 0) > cpu.get("rt_period", INT64):
-        raise _refuse("cpu realtimeRuntime %d does not fit into the period" % cpu["rt_runtime"], "/cpu/realtimeRuntime")
+        raise refuse("cpu realtimeRuntime %d does not fit into the period" % cpu["rt_runtime"], "/cpu/realtimeRuntime")
 
 
 def check_list(text, pointer):
@@ -182,7 +128,7 @@ def check_list(text, pointer):
             len(ends) <= 2 and (not colon or stride.count("/") == 1) and all(n.isascii() and n.isdigit() and len(n) < 10 for n in numbers)
         )
         if not good or int(ends[0]) > int(ends[-1]):
-            raise _refuse("%s is not a list such as 0-3,7" % quote(text), pointer)
+            raise refuse("%s is not a list such as 0-3,7" % quote(text), pointer)
 
 
 # --- the others
@@ -215,7 +161,7 @@ def _blkio(resources, version, ctx):
         for number, item in enumerate(node.get("throttle%sDevice" % name, ())):
             at = "/blockIO/throttle%sDevice/%d" % (name, number)
             if "rate" not in item:
-                raise _refuse("the rate is missing", at + "/rate")
+                raise refuse("the rate is missing", at + "/rate")
             throttle.append([kind] + _numbers(item, at) + [item["rate"], KEY + at])
     if devices:
         out["devices"] = devices
@@ -229,7 +175,7 @@ def _weight(node, name, pointer, version):
     if weight == 0:
         return None
     if not 10 <= weight <= 1000:
-        raise _refuse("weight %d is not within 10 to 1000" % weight, pointer)
+        raise refuse("weight %d is not within 10 to 1000" % weight, pointer)
     if name == "leafWeight" and version == 2:
         raise _no_v2("leafWeight", pointer)
     return weight
@@ -239,7 +185,7 @@ def _numbers(item, at):
     """[major, minor] of one device; here a wildcard has no meaning."""
     for name, bits in (("major", 12), ("minor", 20)):
         if not 0 <= item[name] < 1 << bits:
-            raise _refuse("device %s %d is out of range" % (name, item[name]), "%s/%s" % (at, name))
+            raise refuse("device %s %d is out of range" % (name, item[name]), "%s/%s" % (at, name))
     return [item["major"], item["minor"]]
 
 
@@ -259,9 +205,9 @@ def _hugetlb(resources, version, ctx):
             or digits[0] == "0"
             or len(digits) > 9
         ):
-            raise _refuse("%s is not a page size such as 2MB" % quote(size), "/hugepageLimits/%d/pageSize" % number)
+            raise refuse("%s is not a page size such as 2MB" % quote(size), "/hugepageLimits/%d/pageSize" % number)
         if not exists("/sys/kernel/mm/hugepages/hugepages-%dkB" % (int(digits) * units[size[-2]])):
-            raise _refuse(
+            raise refuse(
                 "this kernel has no huge pages of %s" % size, "/hugepageLimits/%d/pageSize" % number, "see /sys/kernel/mm/hugepages"
             )
         out.append([size, item["limit"]])
@@ -278,7 +224,7 @@ def _network(resources, version, ctx):
     for number, item in enumerate(node.get("priorities", ())):
         name = item["name"]
         if not 0 < len(name) < 16 or any(c in " \t\n/" or c < " " for c in name):
-            raise _refuse("%s is not the name of a network interface" % quote(name), "/network/priorities/%d/name" % number)
+            raise refuse("%s is not the name of a network interface" % quote(name), "/network/priorities/%d/name" % number)
         priorities.append([name, item["priority"]])
     if priorities:
         out["priorities"] = priorities
@@ -292,9 +238,9 @@ def _rdma(resources, version, ctx):
     out = []
     for device, item in sorted((resources.get("rdma") or {}).items()):
         if not device or any(c in " =\t\n" or c < " " for c in device):
-            raise _refuse("%s is not the name of an RDMA device" % quote(device), "/rdma")
+            raise refuse("%s is not the name of an RDMA device" % quote(device), "/rdma")
         if "hcaHandles" not in item and "hcaObjects" not in item:
-            raise _refuse("one of hcaHandles and hcaObjects is needed", "/rdma/" + device)
+            raise refuse("one of hcaHandles and hcaObjects is needed", "/rdma/" + device)
         out.append([device, item.get("hcaHandles"), item.get("hcaObjects")])
     return out
 
@@ -310,13 +256,13 @@ def _unified(resources, version, ctx):
     for key, value in node.items():
         pointer = "/unified/" + key.replace("~", "~0").replace("/", "~1")
         if "/" in key or key in ("", ".", "..") or any(c <= " " for c in key):
-            raise _refuse("unified resource %s must be a file name (no slashes)" % quote(key), pointer)
+            raise refuse("unified resource %s must be a file name (no slashes)" % quote(key), pointer)
         if "." not in key.strip("."):
-            raise _refuse("unified resource %s must be in the form CONTROLLER.PARAMETER" % quote(key), pointer)
+            raise refuse("unified resource %s must be in the form CONTROLLER.PARAMETER" % quote(key), pointer)
         if key in NOT_UNIFIED:
-            raise _refuse("unified resource %s is the runtime's own" % quote(key), pointer)
+            raise refuse("unified resource %s is the runtime's own" % quote(key), pointer)
         if "\0" in value:
-            raise _refuse("unified resource %s has a NUL byte" % quote(key), pointer)
+            raise refuse("unified resource %s has a NUL byte" % quote(key), pointer)
     return [[key, value] for key, value in sorted(node.items())]
 
 
@@ -329,10 +275,10 @@ READERS = (
 # --- devices
 
 
-def _devices(resources, ctx, version):
+def devices(resources, ctx, version):
     """The config's rules in order, then the built-in allows. A device of /linux/devices that takes the place of a default one with
     other numbers takes its rule away."""
-    rules = [_rule(item, number) for number, item in enumerate(resources.get("devices", ()))]
+    rules = [rule(item, number) for number, item in enumerate(resources.get("devices", ()))]
     rules += [list(rule) for rule in defaults((ctx.config.get("linux") or {}).get("devices", ()))]
     if version == 1 and not ctx.in_userns:
         devices_rules.check_v1(rules)
@@ -345,113 +291,20 @@ def defaults(nodes):
     return [rule for path, rule in devices_rules.DEFAULTS if path not in own or own[path] == (rule[1], rule[2], rule[3])]
 
 
-def _rule(item, number):
+def rule(item, number):
     at = "/devices/%d" % number
     kind = item.get("type") or "a"
     if kind not in ("a", "b", "c"):
-        raise _refuse("device type %s is none of a, b, c" % quote(kind), at + "/type")
+        raise refuse("device type %s is none of a, b, c" % quote(kind), at + "/type")
     access = item.get("access") or ""
     if not access:
-        raise _refuse("device access at %d field cannot be empty" % number, at + "/access", "write rwm, or some of these letters")
+        raise refuse("device access at %d field cannot be empty" % number, at + "/access", "write rwm, or some of these letters")
     if set(access) - set("rwm"):
-        raise _refuse("device access %s has letters other than r, w, m" % quote(access), at + "/access")
+        raise refuse("device access %s has letters other than r, w, m" % quote(access), at + "/access")
     numbers = []
     for name in ("major", "minor"):
         value = item.get(name, -1)
         if not -1 <= value < 1 << 32:
-            raise _refuse("device %s %d is out of range" % (name, value), "%s/%s" % (at, name))
+            raise refuse("device %s %d is out of range" % (name, value), "%s/%s" % (at, name))
         numbers.append(value)
     return [item["allow"], kind, numbers[0], numbers[1], "".join(c for c in "rwm" if c in access)]
-
-
-# --- verbs
-
-
-def host_apply(entry, run):
-    """Host side, before the hooks that may look. Writes limits and device rules into the cgroups that host_make recorded.
-    StepFailure with file, value and pointer. Nothing to undo: the cgroup goes."""
-    cgroups = run.plans["cgroups"]
-    record = fs.record_of(run, cgroups)
-    if cgroups["manager"] == "systemd":
-        from pyrunc.cgroup import systemd
-
-        entry = systemd.set_resources(run, entry, cgroups)
-    apply(entry, record["paths"], cgroups)
-
-
-def apply(entry, paths, cgroups):
-    """Limits, then device rules. A rootless container without a cgroup has none of either."""
-    if not paths:
-        if entry["asked"]:
-            raise StepFailure("cannot set limits: container could not join or create cgroup", pointer=KEY, hint="have a cgroup delegated")
-        return
-    if cgroups["version"] == 2:
-        from pyrunc.cgroup import v2
-
-        v2.apply(paths, entry)
-    else:
-        from pyrunc.cgroup import v1
-
-        v1.apply(paths, entry)
-    if "devices" in entry:
-        _apply_devices(entry, paths, cgroups)
-
-
-def update(new, stored, run):
-    """`update`: lays a newly planned entry (ctx.options["command"] == "update") over the stored one and writes what is new into the
-    live cgroups, all or none. Returns the entry to store. Refusal where new and stored values contradict each other; StepFailure."""
-    from pyrunc.cgroup import update as live
-
-    cgroups = run.plans["cgroups"]
-    merged = live.merge(stored, new)
-    check_memory(merged.get("memory") or {}, 2 if cgroups["version"] == 2 else 1)
-    paths = fs.record_of(run, cgroups)["paths"]
-    if not paths:
-        raise StepFailure("cannot set limits: container could not join or create cgroup", pointer=KEY)
-    wanted = live.to_write(merged, new)
-    if cgroups["manager"] != "systemd":
-        live.apply(paths, wanted, cgroups["version"])
-        return merged
-    from pyrunc.cgroup import systemd
-
-    if cgroups["version"] == 2 and (wanted.get("memory") or {}).get("check"):
-        live.check_usage(paths, wanted["memory"])  # before systemd: the kernel would kill, and systemd drop the unit
-    try:
-        live.apply(paths, systemd.set_resources(run, wanted, cgroups), cgroups["version"])
-    except (StepFailure, OSError):
-        systemd.set_resources(run, {k: v for k, v in stored.items() if k != "devices"}, cgroups)
-        raise
-    return merged
-
-
-def change_devices(items, stored, run):
-    """Live change of device rules: `items`, in the config's form, come behind those that are stored. Returns the entry to store.
-    Refusal, Unsupported (v1 and holes in wildcards), StepFailure. A device that stays allowed is never denied for an instant."""
-    rules = stored["devices"] + [_rule(item, number) for number, item in enumerate(items)]
-    cgroups = run.plans["cgroups"]
-    paths = fs.record_of(run, cgroups)["paths"]
-    changed = dict(stored, devices=rules)
-    if not paths:
-        raise StepFailure("cannot change device rules: container could not join or create cgroup", pointer=KEY + "/devices")
-    if cgroups["version"] != 2:
-        devices_rules.check_v1(rules)
-    if cgroups["manager"] == "systemd":
-        from pyrunc.cgroup import systemd
-
-        systemd.set_resources(run, {"devices": rules, "in_userns": stored["in_userns"]}, cgroups)
-    if cgroups["version"] == 2 or stored["in_userns"]:
-        _apply_devices(changed, paths, cgroups)
-    else:
-        devices_rules.change_v1(paths["devices"], stored["devices"], rules)
-    return changed
-
-
-def _apply_devices(entry, paths, cgroups):
-    if cgroups["version"] == 2:
-        from pyrunc.cgroup import devices_bpf
-
-        devices_bpf.apply(paths["unified"], entry["devices"], entry["in_userns"] or cgroups["rootless"])
-        return
-    if entry["in_userns"] or (cgroups["rootless"] and "devices" not in paths):
-        return  # the kernel takes rules from the initial user namespace alone; nodes can't be made in another one either
-    devices_rules.apply_v1(paths["devices"], entry["devices"])

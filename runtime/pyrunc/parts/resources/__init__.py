@@ -1,0 +1,156 @@
+"""/linux/resources: limits and device rules, checked completely and turned into a neutral form for cgroup/.
+
+runtime-spec, config-linux.md#control-groups. Its one rule: what can't be applied on this host is refused here with its pointer, or
+fails later with file and value; nothing is left out silently. `update` plans this part alone, over the stored plan of cgroups.
+"""
+
+from pyrunc.cgroup import devices_rules, fs
+from pyrunc.errors import StepFailure, Unsupported
+from pyrunc.parts.resources.limits import KEY, READERS, check_memory, devices, rule
+
+
+def plan(node, ctx):
+    """Node: the resources object or nothing. Entry: neutral keys, each only if asked: memory, cpu, pids, blkio, hugetlb, network,
+    rdma, unified (see the functions below for their forms); devices: [[allow, type, major, minor, access], …] with the defaults
+    behind the config's own; asked: whether anything but device rules is wanted; in_userns: device rules can't be loaded.
+
+    Refusals: values out of range or in contradiction. Unsupported: what this cgroup version or host has no control for.
+    """
+    resources = node.get(KEY) or {}
+    cgroups = ctx.plans.get("cgroups") or {"manager": "disabled", "version": None, "paths": {}, "rootless": False}
+    version = 2 if cgroups["version"] == 2 else 1
+    entry = {}
+    for name, reader in READERS:
+        value = reader(resources, version, ctx)
+        if value:
+            entry[name] = value
+    entry["asked"] = bool(entry)
+    entry["in_userns"] = bool(ctx.in_userns)
+    if ctx.options.get("command") != "update":  # callers of update send deny-all; rules of a live container have their own way
+        entry["devices"] = devices(resources, ctx, version)
+    if cgroups["manager"] == "disabled":
+        return _disabled(entry, resources, ctx)
+    _check_controllers(entry, cgroups, version)
+    return entry
+
+
+def _disabled(entry, resources, ctx):
+    if entry["asked"]:
+        names = ", ".join(sorted(set(entry) - {"asked", "in_userns", "devices"}))
+        raise Unsupported(
+            "limits are asked for (%s), and the cgroup manager is disabled" % names,
+            KEY,
+            "a cgroup manager",
+            "leave out --cgroup-manager=disabled",
+        )
+    if resources.get("devices"):
+        ctx.warn(KEY + "/devices", "device rules have no effect: the cgroup manager is disabled")
+    return None
+
+
+def _check_controllers(entry, cgroups, version):
+    """v1: a controller that is not mounted can be known now. v2's are enabled while the cgroup is made."""
+    if version != 1 or cgroups["manager"] == "systemd":
+        return
+    if cgroups["rootless"]:
+        return  # decided hierarchy by hierarchy when they are made
+    from pyrunc.cgroup import v1
+
+    for controller, _part, _function, pointer in v1.needed(entry):
+        if controller not in cgroups["paths"]:
+            raise Unsupported("cgroup controller %s is not mounted on this host" % controller, pointer, "cgroup controller " + controller)
+    if "devices" not in cgroups["paths"] and not entry["in_userns"] and "devices" in entry:
+        raise Unsupported("cgroup controller devices is not mounted on this host", KEY + "/devices", "cgroup controller devices")
+
+
+# --- verbs
+
+
+def host_apply(entry, run):
+    """Host side, before the hooks that may look. Writes limits and device rules into the cgroups that host_make recorded.
+    StepFailure with file, value and pointer. Nothing to undo: the cgroup goes."""
+    cgroups = run.plans["cgroups"]
+    record = fs.record_of(run, cgroups)
+    if cgroups["manager"] == "systemd":
+        from pyrunc.cgroup import systemd
+
+        entry = systemd.set_resources(run, entry, cgroups)
+    apply(entry, record["paths"], cgroups)
+
+
+def apply(entry, paths, cgroups):
+    """Limits, then device rules. A rootless container without a cgroup has none of either."""
+    if not paths:
+        if entry["asked"]:
+            raise StepFailure("cannot set limits: container could not join or create cgroup", pointer=KEY, hint="have a cgroup delegated")
+        return
+    if cgroups["version"] == 2:
+        from pyrunc.cgroup import v2
+
+        v2.apply(paths, entry)
+    else:
+        from pyrunc.cgroup import v1
+
+        v1.apply(paths, entry)
+    if "devices" in entry:
+        _apply_devices(entry, paths, cgroups)
+
+
+def update(new, stored, run):
+    """`update`: lays a newly planned entry (ctx.options["command"] == "update") over the stored one and writes what is new into the
+    live cgroups, all or none. Returns the entry to store. Refusal where new and stored values contradict each other; StepFailure."""
+    from pyrunc.cgroup import update as live
+
+    cgroups = run.plans["cgroups"]
+    merged = live.merge(stored, new)
+    check_memory(merged.get("memory") or {}, 2 if cgroups["version"] == 2 else 1)
+    paths = fs.record_of(run, cgroups)["paths"]
+    if not paths:
+        raise StepFailure("cannot set limits: container could not join or create cgroup", pointer=KEY)
+    wanted = live.to_write(merged, new)
+    if cgroups["manager"] != "systemd":
+        live.apply(paths, wanted, cgroups["version"])
+        return merged
+    from pyrunc.cgroup import systemd
+
+    if cgroups["version"] == 2 and (wanted.get("memory") or {}).get("check"):
+        live.check_usage(paths, wanted["memory"])  # before systemd: the kernel would kill, and systemd drop the unit
+    try:
+        live.apply(paths, systemd.set_resources(run, wanted, cgroups), cgroups["version"])
+    except (StepFailure, OSError):
+        systemd.set_resources(run, {k: v for k, v in stored.items() if k != "devices"}, cgroups)
+        raise
+    return merged
+
+
+def change_devices(items, stored, run):
+    """Live change of device rules: `items`, in the config's form, come behind those that are stored. Returns the entry to store.
+    Refusal, Unsupported (v1 and holes in wildcards), StepFailure. A device that stays allowed is never denied for an instant."""
+    rules = stored["devices"] + [rule(item, number) for number, item in enumerate(items)]
+    cgroups = run.plans["cgroups"]
+    paths = fs.record_of(run, cgroups)["paths"]
+    changed = dict(stored, devices=rules)
+    if not paths:
+        raise StepFailure("cannot change device rules: container could not join or create cgroup", pointer=KEY + "/devices")
+    if cgroups["version"] != 2:
+        devices_rules.check_v1(rules)
+    if cgroups["manager"] == "systemd":
+        from pyrunc.cgroup import systemd
+
+        systemd.set_resources(run, {"devices": rules, "in_userns": stored["in_userns"]}, cgroups)
+    if cgroups["version"] == 2 or stored["in_userns"]:
+        _apply_devices(changed, paths, cgroups)
+    else:
+        devices_rules.change_v1(paths["devices"], stored["devices"], rules)
+    return changed
+
+
+def _apply_devices(entry, paths, cgroups):
+    if cgroups["version"] == 2:
+        from pyrunc.cgroup import devices_bpf
+
+        devices_bpf.apply(paths["unified"], entry["devices"], entry["in_userns"] or cgroups["rootless"])
+        return
+    if entry["in_userns"] or (cgroups["rootless"] and "devices" not in paths):
+        return  # the kernel takes rules from the initial user namespace alone; nodes can't be made in another one either
+    devices_rules.apply_v1(paths["devices"], entry["devices"])
