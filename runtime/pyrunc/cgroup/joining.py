@@ -14,10 +14,9 @@ from pyrunc.linux import _syscalls, constants
 
 
 def targets(paths, init_pid, subs=None):
-    """paths: {key: directory}; subs: list of '[CONTROLLER[,…]:]PATH' → (cgroup_fd, [directory fds]). cgroup_fd, for
-    CLONE_INTO_CGROUP, is -1 unless version 2 is all there is; to the others the process writes itself. OSError as it comes."""
+    """paths: {key: directory}; subs: list of '[CONTROLLER[,…]:]PATH' → (cgroup_fd, [directory fds]). cgroup_fd is the
+    one of cgroup2, for CLONE_INTO_CGROUP, or -1; into those of version 1 the process writes itself (`tasks`). OSError as it comes."""
     below = _below(subs)
-    only_v2 = set(paths) == {"unified"}
     cgroup_fd = -1
     folders = []
     try:
@@ -25,7 +24,7 @@ def targets(paths, init_pid, subs=None):
             fd = _open(path, key, below.get(key, below.get("")), init_pid)
             if fd is None:
                 continue
-            if only_v2:
+            if key == "unified":
                 cgroup_fd = fd
             else:
                 folders.append(fd)

@@ -137,7 +137,8 @@ def _operations(run):
 
 
 def _cgroup(run, before, opened):
-    """Puts the process into the container's cgroups: a descriptor for clone3 on v2, writes to cgroup.procs on v1."""
+    """Puts the process into the container's cgroups: a descriptor for clone3 on v2; on v1 it writes itself into `tasks`, which unlike
+    cgroup.procs waits for no grace period."""
     paths = run.container.state.get("cgroup_paths") or {}
     if not paths:
         return -1
@@ -147,7 +148,7 @@ def _cgroup(run, before, opened):
     opened.extend(folders)
     if cgroup_fd >= 0:
         opened.append(cgroup_fd)
-    before += [("WRITE", fd, "cgroup.procs", b"0") for fd in folders]
+    before += [("WRITE", fd, "tasks", b"0") for fd in folders]
     return cgroup_fd
 
 

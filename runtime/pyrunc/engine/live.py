@@ -13,13 +13,12 @@ table of its own it mounts as init does at create. Nothing of the container is e
 """
 
 import posix
-import select
 
 import _signal
 
 from pyrunc import lean
 from pyrunc.engine import barrier, handshake, init, lifecycle, planner, rows, signals, status
-from pyrunc.errors import CALLER_TEXT, Bug, Refusal, StateError, StepFailure, quote
+from pyrunc.errors import CALLER_TEXT, Refusal, StateError, StepFailure, quote
 from pyrunc.linux import _syscalls, fs, mount, ns, paths, pidfd, proc
 from pyrunc.linux import constants as c
 from pyrunc.linux import prctl as _prctl
@@ -76,8 +75,9 @@ def remove(box, options, destinations):
             raise StateError(words, box.id, hint="'mounts list' shows which were; those of the config stay")
         chosen.append(found[-1])
     there = present(box)
+    latest_first = [one for one in reversed(records) if one in chosen and one["id"] in there]
     try:
-        _go(run, _remove, [one for one in chosen if one["id"] in there], None)
+        _go(run, _remove, latest_first, None)
     finally:
         there = present(box)
         box.record(KEY, [one for one in records if one["id"] in there])
@@ -167,31 +167,23 @@ def _open(run, opened):
 
 
 def _serve(run, work, made):
-    poll = select.poll()
-    poll.register(run.link.fileno(), select.POLLIN)
-    poll.register(run.cancel.wake_fd, select.POLLIN)
-    while True:
-        ready = [fd for fd, _event in poll.poll()]
-        run.check()
-        if run.link.fileno() not in ready:
-            run.cancel.drain()
-            continue
-        kind, data, _fds = run.link.receive()
-        if kind == handshake.ASK:
-            answer, fds = rows.call("mounts", "host_answer", "host", work, run, data["request"])
-            run.link.send(handshake.ANSWER, answer, fds)
-            fs.close(*fds)
-        elif kind == MADE:
-            made(data)
-            run.link.send(GO)
-        elif kind == handshake.FAILED:
-            raise rows.rebuild(data, "child")
-        elif kind == DONE:
-            return
-        elif kind == b"":
-            raise StepFailure("the process that went into the container was killed", "mounts.join", "child")
-        else:
-            raise Bug("handshake: the child sent %r" % kind)
+    def answer(data):
+        reply, fds = rows.call("mounts", "host_answer", "host", work, run, data["request"])
+        run.link.send(handshake.ANSWER, reply, fds)
+        fs.close(*fds)
+
+    def go(notes):
+        made(notes)
+        run.link.send(GO)
+
+    def failed(data):
+        raise rows.rebuild(data, "child")
+
+    def ended(_data):
+        raise StepFailure("the process that went into the container was killed", "mounts.join", "child")
+
+    handlers = {handshake.ASK: answer, MADE: go, handshake.FAILED: failed, DONE: lambda _data: True, handshake.END: ended}
+    handshake.serve(run, handlers)
 
 
 # -- the child -----------------------------------------------------------------------------------------------------------

@@ -132,8 +132,18 @@ def host_make(entry, run):
     if paths != entry["paths"]:
         run.record("cgroup_paths", paths)
     run.record("cgroups", record)
-    if entry["version"] == 2 and paths and not entry["rootless"]:  # rootless: host_place can say better why it is refused
-        run.cgroup_fd = fs.open_dir(seat(entry, paths), "unified")
+    if paths and not entry["rootless"]:  # rootless: host_place can say better why it is refused
+        _open_seats(entry, paths, run)
+
+
+def _open_seats(entry, paths, run):
+    """What init gets into its cgroups by: a descriptor for CLONE_INTO_CGROUP on cgroup2, and `tasks` of each v1 hierarchy. A process that
+    moves *itself* by `tasks` takes no lock; one that is moved by cgroup.procs waits for an RCU grace period, some 10 ms."""
+    for path, key in fs.unique(paths).items():
+        if key == "unified":
+            run.cgroup_fd = fs.open_dir(seat(entry, paths), "unified")
+        else:
+            run.fds["cgroup:" + key] = tree.open_tasks(path, key)
 
 
 def _check_unused(entry, existed):
@@ -236,7 +246,8 @@ def _failure(e, entry, what):
 
 
 def host_place(entry, run):
-    """Host side, init waits. Moves run.pid into every cgroup that was made, where clone3 has not put it already. StepFailure."""
+    """Host side, init waits. Moves run.pid into every cgroup that was made, where neither clone3 has put it already nor init_place
+    will. StepFailure."""
     if entry["manager"] == "systemd":
         from pyrunc.cgroup import systemd
 
@@ -251,6 +262,9 @@ def host_place(entry, run):
         for path, key in fs.unique(paths).items():
             if run.cgroup_fd >= 0 and key == "unified" and _is_inside(run):
                 continue
+            if "cgroup:" + key in run.fds:
+                posix.close(run.fds.pop("cgroup:" + key))
+                continue
             try:
                 tree.enter(seat(entry, paths) if key == "unified" else path, key, run.pid)
             except OSError as e:
@@ -262,6 +276,19 @@ def host_place(entry, run):
         if run.cgroup_fd >= 0:
             posix.close(run.cgroup_fd)
             run.cgroup_fd = -1
+
+
+def init_place(entry, run):
+    """Init, first of all: moves itself into its cgroups of version 1. A task of a realtime class is answered EINVAL for a moment: five
+    tries. OSError names the file."""
+    for name in [n for n in run.fds if n[:7] == "cgroup:"]:
+        fd = run.fds.pop(name)
+        try:
+            tree.enter_by(fd, entry["paths"][name[7:]])
+        except OSError as e:
+            raise _failure(e, entry, "cannot move init into") from None
+        finally:
+            posix.close(fd)
 
 
 def _is_inside(run):

@@ -152,6 +152,11 @@ def host_affinity(entry, run):
                 raise
 
 
+def init_affinity(entry, run):
+    """Init, when it sits in its cgroup: all CPUs, as above."""
+    host_affinity(entry, run)
+
+
 def exec_initial(entry, run):
     """Host side of exec, before the clone: `initial` for ourselves, so that the child never runs elsewhere."""
     if entry["initial"]:
