@@ -171,7 +171,7 @@ def _make_all(entry, run, record):
     paths = dict(entry["paths"])
     for path, key in fs.unique(entry["paths"]).items():
         try:
-            made, inode = tree.make(entry["mounts"][key], path, key, _preparer(key, resources))
+            made, inode = tree.make(entry["mounts"][key], path, key, _preparer(key, resources, entry["version"]))
         except OSError as e:
             if not _bearable(entry, resources, e):
                 raise _failure(e, entry, "cannot make the cgroup") from None
@@ -193,12 +193,15 @@ def seat(entry, paths):
 
 def make_sub(entry, paths):
     """The levels below the container's cgroup; they go with it."""
-    tree.make(entry["mounts"]["unified"], seat(entry, paths), "unified", _preparer("unified", {}))
+    tree.make(entry["mounts"]["unified"], seat(entry, paths), "unified", _preparer("unified", {}, entry["version"]))
 
 
-def _preparer(key, resources):
-    """What a new level needs before it can hold a process or a limit."""
+def _preparer(key, resources, version):
+    """What a new level needs before it can hold a process or a limit. Beside version 1 the unified hierarchy only groups processes:
+    a controller that is enabled there can't be mounted as version 1 any more, by anybody."""
     if key == "unified":
+        if version != 2:
+            return None
         from pyrunc.cgroup import v2
 
         return v2.preparer(resources)
