@@ -56,6 +56,12 @@ COMMANDS = {
         {"r": "resources"},
         1, 1, False,
     ),  # fmt: skip
+    "mounts": (
+        True,
+        {"file": V, "source": V, "destination": V, "type": V, "options": R, "format": V},
+        {"f": "file"},
+        2, None, False,
+    ),  # fmt: skip
     "events": (False, {"stats": B, "interval": V}, {}, 1, 1, False),
     "stats": (False, {"format": V, "all": B}, {"f": "format", "a": "all"}, 0, None, False),
     "list": (False, {"format": V, "quiet": B}, {"f": "format", "q": "quiet"}, 0, 0, False),

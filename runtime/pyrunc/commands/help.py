@@ -14,6 +14,7 @@ ABOUT = {
     "resume": "thaw a paused container",
     "ps": "list the processes of a container",
     "update": "change the limits of a container",
+    "mounts": "add, remove or list mounts of a running container",
     "events": "print what a container uses, and when memory runs out",
     "stats": "print what many containers use",
     "list": "list the containers below --root",
@@ -25,7 +26,7 @@ ABOUT = {
     "version": "print the version",
 }
 POSITIONAL = {
-    "pause": "ID", "resume": "ID", "ps": "ID [PS-ARGUMENTS]", "update": "ID", "events": "ID", "stats": "[ID...]",
+    "mounts": "add|remove|list ID [DESTINATION...]", "pause": "ID", "resume": "ID", "ps": "ID [PS-ARGUMENTS]", "update": "ID", "events": "ID", "stats": "[ID...]",
     "create": "ID", "run": "ID", "exec": "ID PROGRAM [ARGUMENTS]", "start": "ID", "state": "ID", "kill": "ID [SIGNAL]", "delete": "ID", "plan": "[ID]", "validate": "[BUNDLE]",
     "help": "[COMMAND]",
 }  # fmt: skip
@@ -85,6 +86,11 @@ MEANING = {
     "mem-bw-schema": "Intel RDT: the MB line of schemata",
     "stats": "print one record and end",
     "interval": "time between two records, such as 5s",
+    "file": "JSON file (or - for standard input): {\"mounts\": [...]} as in config.json, or the list",
+    "source": "what is mounted: a path of the host, or a name that the file system knows",
+    "destination": "where, in the container",
+    "type": "kind of file system (bind)",
+    "options": "options, separated by commas (repeat)",
     "all": "signal every process of the container",
     "force": "kill it first; unknown ids are no error",
     "format": "table or json (validate: text or json)",

@@ -12,9 +12,8 @@ the user namespace first and is root there, so that directories it makes belong 
 table of its own it mounts as init does at create. Nothing of the container is executed or waited for.
 """
 
-import posix
-
 import _signal
+import posix
 
 from pyrunc import lean
 from pyrunc.engine import barrier, handshake, init, lifecycle, planner, rows, signals, status
@@ -93,7 +92,8 @@ def listed(box):
 
 def _columns(one):
     return {
-        "destination": one["destination"], "type": one.get("type") or "", "source": one.get("source") or "", "options": one.get("options") or [],
+        "destination": one["destination"], "type": one.get("type") or "", "source": one.get("source") or "",
+        "options": one.get("options") or [],
     }  # fmt: skip
 
 
@@ -135,7 +135,7 @@ def _go(run, act, work, made):
             _serve(run, work, made)
         finally:
             pidfd.kill(fd, 9)
-            posix.waitid(posix.P_PIDFD, fd, posix.WEXITED)
+            ns.reap(pid)
     finally:
         run.cancel = None
         cancel.close()

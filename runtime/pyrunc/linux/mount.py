@@ -83,13 +83,23 @@ def new(fstype, source, flags, attributes, words=()):
 def old(fstype, source, target_fd, flags, data, proc):
     """mount(2) on what `target_fd` stands for: for what fsconfig(2) has no words for. The path to it leads through `proc`, our own
     procfs, and is relative, as that one is attached nowhere."""
+    _among_links(proc, lambda: _syscalls.mount(source or None, "%d" % target_fd, fstype or None, flags, data or None))
+
+
+def detach(fd, proc):
+    """umount2(2) with MNT_DETACH of the mount whose root `fd` stands for, and of what is mounted below it. The path is that of `old`."""
+    _among_links(proc, lambda: _syscalls.umount2("%d" % fd, c.MNT_DETACH))
+
+
+def _among_links(proc, act):
+    """Calls `act` with the links of our descriptors as the working directory."""
     back = fs.open(".", posix.O_PATH | posix.O_DIRECTORY)
     links = None
     try:
         links = proc.open("thread-self/fd", posix.O_PATH | posix.O_DIRECTORY)
         fs.fchdir(links)
         try:
-            _syscalls.mount(source or None, "%d" % target_fd, fstype or None, flags, data or None)
+            act()
         finally:
             fs.fchdir(back)
     finally:

@@ -24,8 +24,9 @@ def config(bundle, name="config.json"):
     return file(name if name[:1] == "/" else lean.fsdecode(bundle) + "/" + name, shown=name)
 
 
-def file(path, shown=None, dir_fd=None, limit=LIMIT):
-    """A JSON file that holds an object -> (document, its bytes). `shown` names it in messages. Raises Refusal."""
+def file(path, shown=None, dir_fd=None, limit=LIMIT, wrap=None):
+    """A JSON file that holds an object -> (document, its bytes). `shown` names it in messages; with `wrap` a list may stand for
+    {wrap: list}. Raises Refusal."""
     name = errors.quote(shown or lean.fsdecode(path))
     if "\0" in lean.fsdecode(path):
         raise errors.Refusal("open %s: the path holds a NUL" % name, None)
@@ -40,17 +41,19 @@ def file(path, shown=None, dir_fd=None, limit=LIMIT):
         raw = _read(fd, name, limit)
     finally:
         posix.close(fd)
-    return parse(raw, name), raw
+    return parse(raw, name, wrap), raw
 
 
-def stream(fd, name, limit=LIMIT):
+def stream(fd, name, limit=LIMIT, wrap=None):
     """The same from an open descriptor, to its end: standard input may be a pipe, and then it is waited for."""
     raw = _read(fd, name, limit)
-    return parse(raw, name), raw
+    return parse(raw, name, wrap), raw
 
 
-def parse(raw, name):
+def parse(raw, name, wrap=None):
     """bytes -> a JSON object without NUL. Raises Refusal."""
+    if wrap is not None and raw.lstrip()[:1] == b"[":
+        raw = b'{"%s":%b}' % (wrap.encode(), raw)
     document = lean.loads(raw, name)
     if type(document) is not dict:
         kind = {list: "a list", str: "a string", int: "a number", bool: "true or false"}.get(type(document), "null")

@@ -24,7 +24,7 @@ def bind(item, entry, run):
     """One bind mount."""
     if "copy-symlink" in item["links"] and _copy_link(item, run):
         return
-    tree = _source(item, entry, run)
+    tree = source(item, entry, run)
     try:
         directory = fs.kind(tree) == fs.S_IFDIR
         target = place.find_dir(item, run)[0] if directory else place.find_file(item, run)
@@ -46,8 +46,8 @@ def finish(mount_fd, item, run):
     place.verify(item, run, mount_fd)
 
 
-def _source(item, entry, run):
-    """-> fd of the detached clone."""
+def source(item, entry, run):
+    """-> fd of the detached clone, id-mapped if that is asked; its flags are still those of the source."""
     if item["idmap"] is None:
         try:
             return clone(item)

@@ -83,7 +83,7 @@ def make(item, run, target, fstype, source, flags, words, before=0):
         except OSError as e:
             first = e
             if e.errno not in SECOND_TRY:
-                raise _explained(e, item, before) from None
+                raise explained(e, item, before) from None
         else:
             try:
                 mount.attach(top, target)
@@ -93,11 +93,11 @@ def make(item, run, target, fstype, source, flags, words, before=0):
             return top
     data = ",".join(words)
     if len(fsencode(data)) >= PAGE:  # the kernel would cut it off without a word
-        raise _explained(first or fs.failure(errno.E2BIG, "mount"), item, before)
+        raise explained(first or fs.failure(errno.E2BIG, "mount"), item, before)
     try:
         mount.old(fstype, source, target, flags, data, run.proc)
     except OSError as e:
-        raise _explained(first or e, item, before) from None
+        raise explained(first or e, item, before) from None
     top = paths.resolve(run.root_fd, item["destination"], posix.O_PATH, place.is_plain(item))
     if paths.mount_id(top) == paths.mount_id(target):
         posix.close(top)
@@ -105,7 +105,7 @@ def make(item, run, target, fstype, source, flags, words, before=0):
     return top
 
 
-def _explained(e, item, before):
+def explained(e, item, before):
     """The file system's own words, and the option that it did not like."""
     word = getattr(e, "word", None)
     log = [line for line in getattr(e, "log", None) or () if line]

@@ -23,7 +23,7 @@ def init_mount(entry, run):
         try:
             KINDS[item["kind"]](item, entry, run)
         except (OSError, StepFailure) as e:
-            raise _told(item, e) from None
+            raise told(item, e) from None
         if len(run.late_mounts) > LATE_LIMIT:
             _readonly(run)
 
@@ -40,13 +40,13 @@ def _readonly(run):
         try:
             mount.make_readonly(fd)
         except OSError as e:
-            raise _told(item, e) from None
+            raise told(item, e) from None
         finally:
             posix.close(fd)
 
 
-def _told(item, e):
-    """The failure, told as runc tells it: callers look for the errno text in it."""
+def told(item, e):
+    """The failure as a StepFailure, told as runc tells it: callers look for the errno text in it."""
     if isinstance(e, StepFailure):
         detail, call, number, path = e.words, e.call, e.errno, e.path
     else:

@@ -1,0 +1,123 @@
+"""mounts add|remove|list ID: mounts of a container that runs. What is added is recorded, and goes with the container or by `remove`.
+
+`add` takes --file FILE (or - for standard input), JSON as in config.json: {"mounts": [...]} or the list alone; or one mount by --source,
+--destination, --type and --options. `remove` takes destinations, or such a file. Relative sources start at the bundle in a
+file, and at the working directory on the command line.
+"""
+
+from pyrunc import lean
+from pyrunc.engine import live
+from pyrunc.engine.prepare import refusal
+from pyrunc.errors import UsageError, quote
+from pyrunc.oci import load, normalise, validate
+from pyrunc.store import absolute, open_state
+
+HEAD = ("DESTINATION", "TYPE", "SOURCE", "ORIGIN", "OPTIONS")
+ONE = ("source", "destination", "type", "options")
+
+
+def main(options, args):
+    act, id, rest = args[0], args[1], args[2:]
+    acts = {"add": _add, "remove": _remove, "list": _list}
+    if act not in acts:
+        raise UsageError('"mounts %s" is no command' % quote(act), "mounts", None, "use add, remove or list")
+    if act != "remove" and rest and not (act == "add" and len(rest) == 1 and "file" not in options):
+        raise UsageError('"mounts %s" takes no further arguments: %s' % (act, quote(rest[0])), "mounts")
+    if act == "add" and rest:
+        options["file"] = rest[0]  # as crun has it
+    return acts[act](options, id, rest)
+
+
+def _add(options, id, _rest):
+    one = any(name in options for name in ONE)
+    if one and "file" in options:
+        raise UsageError("mounts are given twice", "mounts", "file", "a file, or one mount by options")
+    wanted = _from_options(options) if one else _from_file(options)
+    if not wanted:
+        raise UsageError("nothing to mount", "mounts", None, "give --file, or --destination and --source")
+    box = open_state(options, id)
+    box.lock("mounts add").load()
+    try:
+        live.add(box, options, wanted)
+    finally:
+        box.unlock()
+    return 0
+
+
+def _remove(options, id, rest):
+    destinations = rest + [one["destination"] for one in _from_file(options)]
+    if "destination" in options:
+        destinations.append(options["destination"])
+    if not destinations:
+        raise UsageError("nothing to unmount", "mounts", None, "give the destinations after the id")
+    box = open_state(options, id)
+    box.lock("mounts remove").load()
+    try:
+        live.remove(box, options, destinations)
+    finally:
+        box.unlock()
+    return 0
+
+
+def _from_file(options):
+    """The list of --file, normalised and valid against the schema. Refusal."""
+    path = options.get("file")
+    if path is None:
+        return []
+    if path == "-":
+        doc, _raw = load.stream(0, "standard input", wrap="mounts")
+    else:
+        doc, _raw = load.file(absolute(path), shown=path, wrap="mounts")
+    return _valid({"mounts": doc.get("mounts")})
+
+
+def _valid(doc):
+    doc = normalise.config({"ociVersion": "1.0.0", **doc})
+    problems = validate.check(doc)
+    if problems:
+        raise refusal(problems[0])
+    return doc.get("mounts") or []
+
+
+def _from_options(options):
+    """[the mount of the command line]. Without a type it is a bind."""
+    if "destination" not in options:
+        raise UsageError("--destination is missing", "mounts", "destination", "the place inside the container")
+    words = [word for text in options.get("options", ()) for word in text.split(",") if word]
+    kind = options.get("type", "bind")
+    made = {"destination": options["destination"], "type": kind, "options": words}
+    if kind == "bind" and not {"bind", "rbind"}.intersection(words):
+        words.append("rbind")
+    if "source" in options:
+        is_path = {"bind", "rbind"}.intersection(words) or options["source"][:1] in ("/", ".")
+        made["source"] = absolute(options["source"]) if is_path else options["source"]
+    return _valid({"mounts": [made]})
+
+
+# -- list ----------------------------------------------------------------------------------------------------------------
+
+
+def _list(options, id, _rest):
+    style = options.get("format", "table")
+    if style not in ("table", "json"):
+        raise UsageError("invalid format option: %s" % quote(style), "mounts", "format", "use table or json")
+    found = live.listed(open_state(options, id))
+    if style == "json":
+        text = lean.dumps(found) + "\n"
+    else:
+        from pyrunc.commands.list import table
+
+        text = table([HEAD] + [_row(one) for one in found])
+    lean.write_all(1, text.encode("utf-8", "surrogateescape"))
+    return 0
+
+
+def _row(one):
+    origin = one["origin"] if one.get("present", True) else one["origin"] + " (gone)"
+    return (
+        quote(one["destination"]),
+        quote(one["type"]) or "-",
+        quote(one["source"]) or "-",
+        origin,
+        quote(",".join(one["options"])) or "-",
+    )

@@ -1,0 +1,129 @@
+"""Mounts of a container that runs already: made where the host's paths mean something, put where the container's do.
+
+Its one rule: a mount is complete, with flags, id maps and contents, before it is attached, and what is attached and taken away is
+named by descriptors; the destination is looked up beneath the container's root alone. Kinds whose contents depend on the namespaces
+of who mounts them are refused: the process that goes in joins the mount and user namespace and no others.
+"""
+
+import errno
+import posix
+
+from pyrunc.errors import Refusal, quote
+from pyrunc.linux import constants as c
+from pyrunc.linux import fs, mount, paths
+from pyrunc.linux.mount import OLD_ONLY
+from pyrunc.parts.mounts import bind, copyup, fresh, options, place
+
+OF_NAMESPACES = ("proc", "sysfs", "cgroup", "cgroup2", "mqueue")  # show the pid, network, cgroup or ipc namespace of their maker
+
+
+def check(entry):
+    """What a plan of /mounts allows and a live container can't have. Refusal with the pointer."""
+    for item in entry["list"]:
+        where = quote(item["destination"])
+        if item["kind"] == "remount":
+            words = '"%s": a live mount can be added and removed, not changed' % where
+            raise Refusal(words, item["pointer"] + "/options", "remove it, then add it with the other options")
+        if item["kind"] != "bind" and item["type"] in OF_NAMESPACES:
+            words = 'a file system of type %s on "%s" must be part of the config' % (item["type"], where)
+            raise Refusal(words, item["pointer"] + "/type", "what it shows depends on namespaces that are not joined for a mount")
+        if "copy-symlink" in item["links"]:
+            raise Refusal('"%s": copy-symlink makes a link and no mount' % where, item["pointer"] + "/options", "leave it out")
+        if item["kind"] == "fs" and item["flags"] & OLD_ONLY:
+            words = '"%s": option %s needs mount(2), which makes no detached mounts' % (where, options.names(item["flags"] & OLD_ONLY))
+            raise Refusal(words, item["pointer"] + "/options", "leave it out")
+
+
+def make(item, entry, run):
+    """-> fd of the detached mount. In the host's mount namespace, or a copy of it that the container's user namespace owns. Uses
+    run.ask. OSError, StepFailure."""
+    if item["kind"] != "bind":
+        flags = item["flags"] & ~c.MS_RDONLY if item["late"] else item["flags"]
+        try:
+            return mount.new(item["type"], item["source"], flags, options.attributes(flags), [word for word, _index in item["data"]])
+        except OSError as e:
+            raise fresh.explained(e, item, 0) from None
+    tree = bind.source(item, entry, run)
+    try:
+        if (run.plans.get("root") or {}).get("propagation") not in ("shared", "rshared"):
+            mount.propagate(tree, c.MS_SLAVE | c.MS_REC)  # else what is mounted inside would show on the host
+        bind.set_flags(tree, item)
+    except BaseException:
+        posix.close(tree)
+        raise
+    return tree
+
+
+def attach(item, tree, run):
+    """In the container's mount namespace: puts the mount on its destination beneath run.root_fd. A mount that did not get to stay
+    where it should is taken away again. OSError, StepFailure."""
+    mode = None
+    if item["kind"] == "bind" and fs.kind(tree) != fs.S_IFDIR:
+        target = place.find_file(item, run)
+    else:
+        target, mode = place.find_dir(item, run)
+    try:
+        place.check_proc(item, target, tree)
+        if item["kind"] != "bind":
+            _fill(item, tree, target, mode)
+        mount.attach(tree, target)
+    finally:
+        posix.close(target)
+    try:
+        bind.finish(tree, item, run)
+    except BaseException:
+        mount.detach(tree, run.proc)
+        raise
+
+
+def _fill(item, top, target, mode):
+    """What a new file system takes over from the directory that it is going to cover."""
+    if item["copyup"] and mode is not None:
+        covered = fs.open(".", posix.O_RDONLY | posix.O_DIRECTORY, dir_fd=target)
+        try:
+            copyup.copy(covered, top)
+        finally:
+            posix.close(covered)
+    if item["type"] == "tmpfs" and mode is not None and not _has_mode(item):
+        root = fs.open(".", posix.O_RDONLY | posix.O_DIRECTORY, dir_fd=top)
+        try:
+            fs.fchmod(root, mode)
+        finally:
+            posix.close(root)
+    if item["rec_set"] or item["rec_clr"]:
+        mount.setattr(top, item["rec_set"], item["rec_clr"], recursive=True)
+    if item["late"]:
+        mount.make_readonly(top)
+
+
+def _has_mode(item):
+    return any(piece.startswith("mode=") for word, _index in item["data"] for piece in word.split(","))
+
+
+def note(item, tree):
+    """What is recorded of a mount before it is attached: it keeps its ids for life."""
+    return {"destination": item["destination"], "id": paths.mount_id(tree), "unique": paths.unique_mount_id(tree)}
+
+
+def remove(record, run):
+    """In the container's mount namespace: unmounts what `record` stands for, with all that is mounted below. OSError with words when
+    the destination leads to something else: that is not ours to unmount."""
+    follow = not record.get("nofollow")
+    if follow:
+        fd = paths.resolve(run.root_fd, record["destination"], posix.O_PATH)
+    else:
+        folder, name = paths.parent(run.root_fd, record["destination"])
+        try:
+            fd = fs.open(name, posix.O_PATH | posix.O_NOFOLLOW, dir_fd=folder)
+        finally:
+            posix.close(folder)
+    try:
+        unique = paths.unique_mount_id(fd)
+        same = unique == record["unique"] if unique and record["unique"] else paths.mount_id(fd) == record["id"]
+        if not same or not paths.is_mount_root(fd):
+            e = fs.failure(errno.EBUSY, "statx", record["destination"])
+            e.words = "another mount covers %s, or the container has moved ours" % quote(record["destination"])
+            raise e
+        mount.detach(fd, run.proc)
+    finally:
+        posix.close(fd)

@@ -1,0 +1,285 @@
+"""mounts add, remove and list: mounts of a container that runs, seen from inside, and that nothing of it shows on the host."""
+
+import json
+import os
+
+import pytest
+
+import harness
+
+pytestmark = pytest.mark.kernel
+SLEEP = ["/bin/sleep", "1000"]
+MAP = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+USERNS = [{"type": t} for t in ("pid", "network", "ipc", "uts", "mount", "user")]
+
+
+@pytest.fixture
+def source(scratch, token):
+    """A directory of the host outside of all bundles, with a file."""
+    path = scratch / ("%s-src%d" % (token, len(os.listdir(scratch))))
+    path.mkdir()
+    path.chmod(0o755)
+    (path / "file").write_text("from the host\n")
+    return path
+
+
+@pytest.fixture
+def running(pyrunc, make_bundle, no_leaks):
+    """(id, bundle) of a container that sleeps."""
+    bundle = make_bundle(args=SLEEP)
+    yield pyrunc.started(bundle), bundle
+    pyrunc.clean()
+
+
+def add(pyrunc, id, **words):
+    options = [x for name, value in words.items() for x in ("--" + name, value)]
+    return pyrunc.call("mounts", "add", *options, id)
+
+
+def inside(pyrunc, id, script, *options):
+    return pyrunc.call("exec", *options, id, "/bin/sh", "-c", script)
+
+
+def live(pyrunc, id):
+    return [m for m in json.loads(pyrunc.ok("mounts", "list", "--format", "json", id).out) if m["origin"] == "live"]
+
+
+def points(pyrunc, id):
+    """{mount point: options} in the container, the topmost of each."""
+    text = inside(pyrunc, id, "cat /proc/self/mountinfo").out
+    return {line.split()[4]: line.split()[5] for line in text.splitlines()}
+
+
+def test_bind(pyrunc, running, source):
+    id, _bundle = running
+    before = harness.mounts("")
+    assert (result := add(pyrunc, id, source=source, destination="/mnt/deep/er")).code == 0, result
+    assert (result.out, result.err) == ("", "")
+    assert inside(pyrunc, id, "cat /mnt/deep/er/file; echo back > /mnt/deep/er/new").out == "from the host\n"
+    assert (source / "new").read_text() == "back\n"
+    assert harness.mounts("") == before, "the host sees it"
+    (one,) = live(pyrunc, id)
+    assert one["destination"] == "/mnt/deep/er" and one["source"] == str(source) and one["present"]
+    pyrunc.ok("mounts", "remove", id, "/mnt/deep/er")
+    assert "/mnt/deep/er" not in points(pyrunc, id) and live(pyrunc, id) == []
+    assert (source / "file").exists()
+
+
+def test_bind_of_a_file_read_only(pyrunc, running, source):
+    id, _bundle = running
+    assert add(pyrunc, id, source=source / "file", destination="/etc/added", options="ro,nosuid").code == 0
+    assert {"ro", "nosuid"} <= set(points(pyrunc, id)["/etc/added"].split(","))
+    result = inside(pyrunc, id, "cat /etc/added; echo x > /etc/added")
+    assert result.code != 0 and result.out == "from the host\n"
+
+
+def test_relative_source_starts_at_the_working_directory(pyrunc, running, source):
+    id, _bundle = running
+    pyrunc.ok("mounts", "add", "--source", "./file", "--destination", "/f", id, cwd=source)
+    assert inside(pyrunc, id, "cat /f").out == "from the host\n"
+
+
+def test_tmpfs(pyrunc, running):
+    """The mode of the directory that it covers, and its own options."""
+    id, _bundle = running
+    inside(pyrunc, id, "mkdir -p /t; chmod 1750 /t; touch /t/covered")
+    assert add(pyrunc, id, type="tmpfs", source="tmpfs", destination="/t", options="size=64k,noexec").code == 0
+    assert inside(pyrunc, id, "stat -c %a /t; ls /t").out == "1750\n"
+    assert inside(pyrunc, id, "head -c 200000 /dev/zero > /t/full").code != 0
+    assert "noexec" in points(pyrunc, id)["/t"]
+
+
+def test_tmpfs_with_a_copy_of_what_it_covers(pyrunc, running):
+    id, _bundle = running
+    inside(pyrunc, id, "mkdir -p /t/sub; echo 1 > /t/sub/a; chmod 700 /t")
+    assert add(pyrunc, id, type="tmpfs", source="tmpfs", destination="/t", options="tmpcopyup,ro").code == 0
+    assert inside(pyrunc, id, "stat -c %a /t; cat /t/sub/a").out == "700\n1\n"
+    assert "ro" in points(pyrunc, id)["/t"].split(",")
+
+
+@pytest.mark.parametrize("form", ["object", "list", "stdin"])
+def test_from_a_file(pyrunc, running, source, tmp_path, form):
+    """Two at once, the second on top of the first."""
+    id, _bundle = running
+    listed = [
+        {"destination": "/a", "type": "tmpfs", "source": "tmpfs", "options": ["mode=711"]},
+        {"destination": "/a/b", "source": str(source), "options": ["bind", "ro"]},
+    ]
+    text = json.dumps(listed if form != "object" else {"mounts": listed})
+    (tmp_path / "m.json").write_text(text)
+    if form == "stdin":
+        pyrunc.ok("mounts", "add", "--file", "-", id, text=text)
+    else:
+        pyrunc.ok("mounts", "add", "--file", tmp_path / "m.json", id)
+    assert inside(pyrunc, id, "stat -c %a /a; cat /a/b/file").out == "711\nfrom the host\n"
+    assert [m["destination"] for m in live(pyrunc, id)] == ["/a", "/a/b"]
+    pyrunc.ok("mounts", "remove", "--file", tmp_path / "m.json", id)
+    assert live(pyrunc, id) == [] and "/a" not in points(pyrunc, id)
+
+
+def test_all_or_none(pyrunc, running, source):
+    """What was attached before the one that fails is taken away again."""
+    id, bundle = running
+    (bundle.rootfs / "file").write_text("")
+    listed = [
+        {"destination": "/a", "source": str(source), "options": ["bind"]},
+        {"destination": "/file/x", "type": "tmpfs", "source": "tmpfs"},
+    ]
+    result = pyrunc.call("mounts", "add", "--file", "-", id, text=json.dumps(listed))
+    assert result.code == 1 and result.err.count("\n") == 1
+    assert "(/mounts/1/destination: mounts.live_attach" in result.err
+    assert "/a" not in points(pyrunc, id) and live(pyrunc, id) == []
+
+
+REFUSED = (
+    ({"destination": "/", "source": "/tmp", "options": ["bind"]}, "/mounts/0/destination"),
+    ({"destination": "/proc/sys", "source": "/tmp", "options": ["bind"]}, "/mounts/0/destination"),
+    ({"destination": "/x", "type": "proc", "source": "proc"}, "/mounts/0/type"),
+    ({"destination": "/x", "type": "cgroup2", "source": "cgroup2"}, "/mounts/0/type"),
+    ({"destination": "/x", "type": "mqueue", "source": "mqueue"}, "/mounts/0/type"),
+    ({"destination": "/dev", "options": ["remount", "ro"]}, "/mounts/0/options"),
+    ({"destination": "/x", "source": "/tmp", "options": ["bind", "copy-symlink"]}, "/mounts/0/options"),
+    ({"destination": "/x", "type": "tmpfs", "source": "x", "options": ["silent"]}, "/mounts/0/options"),
+    ({"destination": "/x", "source": "/tmp", "options": ["bind", "size=1"]}, "/mounts/0/options/1"),
+    ({"destination": "/x", "source": "/no/such", "options": ["bind"]}, "/mounts/0/source"),
+    ({"destination": "/x", "type": "nofs", "source": "x"}, "/mounts/0/type"),
+    ({"destination": "/x", "type": "tmpfs", "source": "x", "options": ["nosuid", "size=banana"]}, "/mounts/0/options/1"),
+    ({"source": "/tmp"}, "/mounts/0/destination"),
+    ({"destination": 7}, "/mounts/0/destination"),
+)
+
+
+@pytest.mark.parametrize(("mount", "pointer"), REFUSED, ids=lambda x: x if isinstance(x, str) else "")
+def test_refusals(pyrunc, running, mount, pointer):
+    id, _bundle = running
+    before = points(pyrunc, id)
+    result = pyrunc.call("mounts", "add", "--file", "-", id, text=json.dumps([mount]))
+    assert result.code == 1 and "(" + pointer in result.err, result
+    assert result.err.count("\n") == 1
+    assert points(pyrunc, id) == before and live(pyrunc, id) == []
+
+
+def test_path_that_leads_out(pyrunc, running, source, tmp_path):
+    """Links of the image are followed inside the container alone."""
+    id, bundle = running
+    outside = source / "outside"
+    outside.mkdir()
+    (bundle.rootfs / "out").symlink_to(outside)
+    before = harness.snapshot(outside)
+    assert add(pyrunc, id, source=source / "file", destination="/out/placed").code == 0
+    assert harness.snapshot(outside) == before
+    assert (bundle.rootfs / str(outside)[1:] / "placed").exists()
+
+
+def test_user_namespace(pyrunc, make_bundle, source, no_leaks):
+    """A new tmpfs belongs to the container's root, and so do directories that are made; id-mapped sources are the container's."""
+    bundle = make_bundle({"/linux/namespaces": USERNS, "/linux/uidMappings": MAP, "/linux/gidMappings": MAP}, args=SLEEP)
+    bundle.rootfs.parent.chmod(0o755)
+    os.chown(bundle.rootfs, 100000, 100000)
+    id = pyrunc.started(bundle)
+    assert (result := add(pyrunc, id, type="tmpfs", source="tmpfs", destination="/made/t")).code == 0, result
+    assert add(pyrunc, id, source=source, destination="/made/plain").code == 0
+    assert (result := add(pyrunc, id, source=source, destination="/made/mapped", options="rbind,idmap")).code == 0, result
+    out = inside(pyrunc, id, "cd /made; stat -c '%n %u' . t plain/file mapped/file; echo 1 > t/x; echo 2 > mapped/new; cat t/x").out
+    assert out.split() == [".", "0", "t", "0", "plain/file", "65534", "mapped/file", "0", "1"]
+    assert (source / "new").stat().st_uid == 0
+    pyrunc.ok("mounts", "remove", id, "/made/t", "/made/mapped")
+    assert [m["destination"] for m in live(pyrunc, id)] == ["/made/plain"]
+    pyrunc.delete(id, "--force")
+
+
+def test_the_latest_of_two_goes_first(pyrunc, running, source):
+    id, _bundle = running
+    for _ in range(2):
+        assert add(pyrunc, id, source=source, destination="/a").code == 0
+    pyrunc.ok("mounts", "remove", id, "/a/")
+    assert "/a" in points(pyrunc, id)
+    pyrunc.ok("mounts", "remove", id, "/a")
+    assert "/a" not in points(pyrunc, id)
+
+
+def test_remove_takes_what_is_below_along(pyrunc, running, source):
+    id, _bundle = running
+    add(pyrunc, id, type="tmpfs", source="tmpfs", destination="/a")
+    add(pyrunc, id, source=source, destination="/a/b")
+    pyrunc.ok("mounts", "remove", id, "/a")
+    assert live(pyrunc, id) == []
+
+
+@pytest.mark.parametrize("destination", ["/dev", "/never"])
+def test_remove_what_was_not_added(pyrunc, running, destination):
+    id, _bundle = running
+    before = points(pyrunc, id)
+    result = pyrunc.call("mounts", "remove", id, destination)
+    assert result.code == 1 and destination in result.err and result.err.count("\n") == 1
+    assert points(pyrunc, id) == before
+
+
+def test_remove_what_the_container_has_covered(pyrunc, running, source):
+    """Only the very mount that was added is unmounted; a container with CAP_SYS_ADMIN may have put another one on it."""
+    id, _bundle = running
+    add(pyrunc, id, source=source, destination="/a")
+    admin = ("--cap", "CAP_SYS_ADMIN")
+    assert inside(pyrunc, id, "mount -t tmpfs cover /a", *admin).code == 0
+    result = pyrunc.call("mounts", "remove", id, "/a")
+    assert result.code == 1 and "covers /a" in result.err
+    assert len(live(pyrunc, id)) == 1
+    assert inside(pyrunc, id, "umount /a && umount /a", *admin).code == 0
+    assert [m["present"] for m in live(pyrunc, id)] == [False]
+    pyrunc.ok("mounts", "remove", id, "/a")
+    assert live(pyrunc, id) == []
+
+
+def test_created_and_paused(pyrunc, make_bundle, source, no_leaks):
+    bundle = make_bundle(args=["/bin/sh", "-c", "cat /a/file > /seen; cat /a/file"])
+    id = pyrunc.create(bundle)
+    assert add(pyrunc, id, source=source, destination="/a").code == 0
+    pyrunc.start(id)
+    pyrunc.stopped(id, None)
+    assert (bundle.rootfs / "seen").read_text() == "from the host\n"
+    pyrunc.delete(id)
+    id = pyrunc.started(make_bundle(args=SLEEP))
+    pyrunc.ok("pause", id)
+    assert add(pyrunc, id, source=source, destination="/a").code == 0
+    pyrunc.delete(id, "--force")
+
+
+def test_stopped(pyrunc, running, source):
+    id, _bundle = running
+    add(pyrunc, id, source=source, destination="/a")
+    pyrunc.stopped(id)
+    for words in (["add", "--source", source, "--destination", "/b", id], ["remove", id, "/a"]):
+        result = pyrunc.call("mounts", *words)
+        assert result.code == 1 and "container not running" in result.err
+    assert [m["present"] for m in live(pyrunc, id)] == [False]
+
+
+def test_table(pyrunc, running, source):
+    id, _bundle = running
+    add(pyrunc, id, source=source, destination="/a", options="ro,bind")
+    lines = [line.split() for line in pyrunc.ok("mounts", "list", id).out.splitlines()]
+    assert lines[0] == ["DESTINATION", "TYPE", "SOURCE", "ORIGIN", "OPTIONS"]
+    assert ["/proc", "proc", "proc", "config", "nosuid,noexec,nodev"] in lines
+    assert lines[-1] == ["/a", "bind", str(source), "live", "ro,bind"]
+
+
+def test_host_mount_namespace(pyrunc, make_bundle, source):
+    """Without one of its own every mount would be the host's."""
+    names = [{"type": "pid"}]
+    changes = {"/linux/namespaces": names, "/mounts": harness.ABSENT, "/hostname": harness.ABSENT}
+    id = pyrunc.started(make_bundle(changes, args=SLEEP))
+    before = harness.mounts("")
+    assert add(pyrunc, id, source=source, destination="/a").code == 1
+    assert harness.mounts("") == before
+
+
+@pytest.mark.parametrize(
+    "words", [["add"], ["add", "ID"], ["move", "ID"], ["list", "ID", "more"], ["remove", "ID"], ["add", "--source", "/x", "ID"]]
+)
+def test_usage(pyrunc, words):
+    result = pyrunc.call("mounts", *words)
+    assert result.code == 1 and result.err.count("\n") == 1
+
+
+def test_unknown_container(pyrunc):
+    assert "container does not exist" in pyrunc.call("mounts", "list", "none").err
