@@ -1,0 +1,107 @@
+"""Protocol buffers on the wire, as much of it as a conversation in small messages needs (protobuf.dev, "Encoding").
+
+A message is described by a dict {name: (number, kind)}: kind is INT (int32, int64, uint32 and enumerations alike), BOOL, TEXT, or a
+dict again for a message inside. Its one rule: what comes in is believed in nothing. Lengths are checked before they are used, fields
+that the description does not name are passed over, and one that has another shape than described is an error (ValueError).
+"""
+
+INT, BOOL, TEXT = "int", "bool", "text"
+VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
+MASK, SIGN = (1 << 64) - 1, 1 << 63
+VARINT_BYTES = 10
+
+
+# -- out
+
+
+def encode(fields, values):
+    """{name: value} -> bytes, in the order of `values`. A list is a repeated field; None and the empty list are absent."""
+    out = bytearray()
+    for name, value in values.items():
+        number, kind = fields[name]
+        for one in value if isinstance(value, list) else [value]:
+            if one is not None:
+                _field(out, number, kind, one)
+    return bytes(out)
+
+
+def _field(out, number, kind, value):
+    if kind == INT or kind == BOOL:
+        _varint(out, number << 3 | VARINT)
+        _varint(out, int(value))
+        return
+    if isinstance(kind, dict):
+        body = encode(kind, value)
+    else:
+        body = value if isinstance(value, bytes) else value.encode("utf-8", "surrogateescape")
+    _varint(out, number << 3 | LENGTH)
+    _varint(out, len(body))
+    out += body
+
+
+def _varint(out, value):
+    """Seven bits a byte, the lowest first; a negative number is its 64 bit complement."""
+    if not -SIGN <= value <= MASK:
+        raise ValueError("%d does not fit into 64 bits" % value)
+    value &= MASK
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+
+
+# -- in
+
+
+def decode(fields, data):
+    """bytes -> {name: value} of the fields that are described; of one that comes several times the last. ValueError."""
+    names = {number: (name, kind) for name, (number, kind) in fields.items()}
+    found = {}
+    at = 0
+    while at < len(data):
+        key, at = _take_varint(data, at)
+        body, at = _take(data, at, key & 7)
+        name, kind = names.get(key >> 3, (None, None))
+        if name is not None:
+            found[name] = _value(name, kind, body)
+    return found
+
+
+def _take_varint(data, at):
+    value = 0
+    for count in range(VARINT_BYTES):
+        if at >= len(data):
+            raise ValueError("the message ends within a number")
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << 7 * count
+        if byte < 0x80:
+            return value & MASK, at
+    raise ValueError("a number of more than %d bytes" % VARINT_BYTES)
+
+
+def _take(data, at, wire):
+    """(an int, or the bytes of anything else; where it ends)."""
+    if wire == VARINT:
+        return _take_varint(data, at)
+    if wire == LENGTH:
+        size, at = _take_varint(data, at)
+    elif wire in (FIXED64, FIXED32):
+        size = 8 if wire == FIXED64 else 4
+    else:
+        raise ValueError("unknown wire type %d" % wire)
+    if size > len(data) - at:
+        raise ValueError("the message ends within a field")
+    return bytes(data[at : at + size]), at + size
+
+
+def _value(name, kind, body):
+    if (kind == INT or kind == BOOL) != isinstance(body, int):
+        raise ValueError("%s is of another type than expected" % name)
+    if kind == INT:
+        return body - (1 << 64) if body & SIGN else body
+    if kind == BOOL:
+        return body != 0
+    if isinstance(kind, dict):
+        return decode(kind, body)
+    return body.decode("utf-8", "surrogateescape")
