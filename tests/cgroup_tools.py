@@ -69,6 +69,7 @@ class Run:
         self.options = options or {}
         self.box = Box()
         self.cgroup_fd = -1
+        self.fds = {}
         self.pid = 0
         self.records = []
 
@@ -147,7 +148,8 @@ class LiveGroup:
         return self
 
     def start(self, action=None, wait=True):
-        """A child that enters the cgroups, then does `action` (or sleeps for ever). Returns its pid, or what action printed."""
+        """A child that gets into the cgroups as init does, then does `action` (or sleeps for ever). Returns its pid, or what action
+        said; with wait=False at once."""
         ready, go = os.pipe()
         out_read, out_write = os.pipe()
         pid = os.fork()
@@ -155,6 +157,8 @@ class LiveGroup:
             try:
                 os.close(go)
                 os.read(ready, 1)
+                cgroups.init_place(self.entry, self.run)
+                os.write(out_write, b"+")
                 os.write(out_write, ("%s" % action()).encode()) if action else signal.pause()
             except BaseException as e:
                 os.write(out_write, ("%s: %s" % (type(e).__name__, e)).encode())
@@ -164,14 +168,14 @@ class LiveGroup:
         os.close(ready)
         os.close(out_write)
         self.run.pid = pid
-        cgroups.host_place(self.entry, self.run)
-        os.close(go)
-        if action is None:
-            os.close(out_read)
-            return pid
-        text = os.read(out_read, 65536).decode() if wait else ""
+        try:
+            cgroups.host_place(self.entry, self.run)
+        finally:
+            os.close(go)
+        assert os.read(out_read, 1) == b"+", os.read(out_read, 65536)
+        text = os.read(out_read, 65536).decode() if action and wait else ""
         os.close(out_read)
-        return text
+        return text if action else pid
 
     def undo(self):
         cgroups.undo_make(self.entry, self.run)

@@ -372,14 +372,17 @@ def undo_make(entry, run):
 
         systemd.undo_make(entry, run)
         return
+    _close_seats(run)
     remove(fs.record_of(run, entry))
-    run.cgroup_fd = _closed(run.cgroup_fd)
 
 
-def _closed(fd):
-    if fd >= 0:
-        posix.close(fd)
-    return -1
+def _close_seats(run):
+    """What host_make has opened and host_place has not come to close."""
+    for name in [n for n in run.fds if n[:7] == "cgroup:"]:
+        posix.close(run.fds.pop(name))
+    if run.cgroup_fd >= 0:
+        posix.close(run.cgroup_fd)
+        run.cgroup_fd = -1
 
 
 def remove(record):
