@@ -41,7 +41,7 @@ def create(run, warnings, command="create"):
     run.cancel = with_signals
     undo = Undo(run)
     try:
-        _reserve(run, warnings, command)
+        reserve(run, warnings, command)
         try:
             _make(run, undo)
             _publish(run)
@@ -59,7 +59,8 @@ def create(run, warnings, command="create"):
         raise rows.Interrupted(with_signals.number)
 
 
-def _reserve(run, warnings, command):
+def reserve(run, warnings, command):
+    """Takes the id and writes down all that is known of the container. StateError when the id is in use; undone by box.forget()."""
     run.box = store.reserve(run.root, run.id, command)
     box = run.box
     try:
@@ -80,6 +81,7 @@ def _reserve(run, warnings, command):
             "hook_kinds": sorted(run.plans.get("hooks") or ()),
             "notify": "notify" in run.plans,
             "warnings": warnings,
+            "stdio": [] if "terminal" in run.plans else _streams(),
         }
         box.write("plan.json", lean.dumps(run.plans).encode("utf-8", "surrogateescape"))
         box.save()
@@ -88,6 +90,17 @@ def _reserve(run, warnings, command):
         box.forget()
         run.box = None
         raise StepFailure.from_oserror(e, "store.reserve", "host") from e
+
+
+def _streams():
+    """What the container's 0, 1 and 2 are: a restore connects its own in place of these."""
+    found = []
+    for number in (0, 1, 2):
+        try:
+            found.append(posix.readlink("/proc/self/fd/%d" % number))
+        except OSError:
+            found.append("")
+    return found
 
 
 def _make(run, undo):
