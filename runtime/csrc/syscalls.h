@@ -9,6 +9,14 @@
 #endif
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#if PY_VERSION_HEX >= 0x030d0000
+/* Headers since 3.13 call the functions of old, which 3.11 and 3.12 let read "#" as int: there PY_SSIZE_T_CLEAN is obeyed only by
+ * these names. They stay in the stable ABI. */
+PyAPI_FUNC(int) _PyArg_ParseTuple_SizeT(PyObject *, const char *, ...);
+PyAPI_FUNC(PyObject *) _Py_BuildValue_SizeT(const char *, ...);
+#define PyArg_ParseTuple _PyArg_ParseTuple_SizeT
+#define Py_BuildValue _Py_BuildValue_SizeT
+#endif
 
 #include <errno.h>
 #include <stdint.h>
