@@ -369,6 +369,20 @@ def test_nothing_is_left_open():
         os.waitpid(-1, os.WNOHANG)
 
 
+def test_no_descriptors_left(run):
+    import resource
+
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    before = os.listdir("/proc/self/fd")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(before) + 5, limits[1]))
+    try:
+        e = fail(hooks.host_prestart, {"prestart": [{**shell("exit 0"), "env": [], "timeout": None, "files": [None, None]}]}, run)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert e.words == "error running prestart hook #0: pipe2 /bin/sh: too many open files"
+    assert os.listdir("/proc/self/fd") == before
+
+
 def test_the_deadline_is_monotonic_and_kept():
     begin = time.monotonic()
     ended = spawn.run("/bin/sleep", ["sleep", "100"], [], timeout_ms=30)

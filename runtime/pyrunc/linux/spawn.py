@@ -83,9 +83,11 @@ class _Job:
             self.pid, self.pidfd = _syscalls.clone3(0, SIGCHLD)
             if self.pid == 0:
                 _child(path, argv, env, cwd_fd, (child_in, child_out, child_err), child_status, parent)
-        except BaseException:
+        except BaseException as e:
             for fd in pipes:
                 posix.close(fd)
+            if isinstance(e, OSError) and not hasattr(e, "call"):
+                e.call = "pipe2"
             raise
         for fd in (child_in, child_out, child_err, child_status):
             posix.close(fd)
