@@ -15,7 +15,7 @@ B, V, R = "bool", "value", "repeat"  # kinds of options
 
 GLOBAL = {
     "root": V, "log": V, "log-format": V, "log-level": V, "debug": B, "systemd-cgroup": B, "rootless": V, "cgroup-manager": V,
-    "criu": V, "help": B, "version": B,
+    "criu": V, "allow-annotation-paths": B, "help": B, "version": B,
 }  # fmt: skip
 GLOBAL_SHORT = {"h": "help", "v": "version", "V": "version"}
 
@@ -24,6 +24,10 @@ _CREATE = {
     "no-subreaper": B, "keep": B, "detach": B,
 }  # fmt: skip
 _CREATE_SHORT = {"b": "bundle", "f": "config", "d": "detach"}
+_CRIU = {
+    "image-path": V, "work-path": V, "parent-path": V, "tcp-established": B, "tcp-close": B, "ext-unix-sk": B, "shell-job": B, "file-locks": B,
+    "link-remap": B, "manage-cgroups-mode": V, "empty-ns": R, "auto-dedup": B, "lazy-pages": B, "network-lock": V,
+}  # fmt: skip
 
 # name: (sealed, options, short forms, fewest positionals, most positionals or None, the first positional ends the options)
 COMMANDS = {
@@ -42,6 +46,21 @@ COMMANDS = {
         },
         {"p": "process", "e": "env", "u": "user", "g": "additional-gids", "t": "tty", "d": "detach", "c": "cap"},
         1, None, True,
+    ),  # fmt: skip
+    "checkpoint": (
+        False,
+        {**_CRIU, "leave-running": B, "tcp-skip-in-flight": B, "pre-dump": B, "page-server": V, "status-fd": V},
+        {},
+        1, 1, False,
+    ),  # fmt: skip
+    "restore": (
+        True,
+        {
+            **_CRIU, "bundle": V, "config": V, "console-socket": V, "pid-file": V, "detach": B, "no-pivot": B, "no-new-keyring": B,
+            "no-subreaper": B, "lsm-profile": V, "lsm-mount-context": V,
+        },
+        _CREATE_SHORT,
+        1, 1, False,
     ),  # fmt: skip
     "pause": (False, {}, {}, 1, 1, False),
     "resume": (False, {}, {}, 1, 1, False),

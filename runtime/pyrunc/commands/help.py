@@ -10,6 +10,8 @@ ABOUT = {
     "kill": "send a signal to a container's init",
     "delete": "give back all that a container holds",
     "exec": "run another program in a container",
+    "checkpoint": "save a container's processes to files (needs criu)",
+    "restore": "make a container from the files of a checkpoint",
     "pause": "freeze the processes of a container",
     "resume": "thaw a paused container",
     "ps": "list the processes of a container",
@@ -26,6 +28,7 @@ ABOUT = {
     "version": "print the version",
 }
 POSITIONAL = {
+    "checkpoint": "ID", "restore": "ID",
     "mounts": "add|remove|list ID [DESTINATION...]", "pause": "ID", "resume": "ID", "ps": "ID [PS-ARGUMENTS]", "update": "ID", "events": "ID", "stats": "[ID...]",
     "create": "ID", "run": "ID", "exec": "ID PROGRAM [ARGUMENTS]", "start": "ID", "state": "ID", "kill": "ID [SIGNAL]", "delete": "ID", "plan": "[ID]", "validate": "[BUNDLE]",
     "help": "[COMMAND]",
@@ -53,6 +56,28 @@ MEANING = {
     "no-subreaper": "do not take in orphans while attending",
     "keep": "do not delete the container after its end",
     "detach": "return when the program has been started",
+    "allow-annotation-paths": "annotations may name files of the host (org.criu.config, run.oci.…)",
+    "image-path": "directory of the image files (./checkpoint)",
+    "work-path": "directory of the log and other files (that of the images)",
+    "parent-path": "where the images of an earlier pre-dump are, from the image path",
+    "leave-running": "let the container go on",
+    "tcp-established": "allow open TCP connections",
+    "tcp-close": "close open TCP connections",
+    "tcp-skip-in-flight": "leave out TCP connections that are just being made",
+    "ext-unix-sk": "allow connections to unix sockets outside",
+    "shell-job": "the container shares the terminal and session of a shell",
+    "file-locks": "save and restore locks on files",
+    "link-remap": "give deleted files that are open a name again",
+    "manage-cgroups-mode": "soft (default), full, strict or ignore",
+    "empty-ns": "network: it is made, and its devices are not restored (always so)",
+    "auto-dedup": "free pages in the images as soon as they are known elsewhere",
+    "lazy-pages": "memory is fetched when it is needed (userfaultfd)",
+    "network-lock": "iptables (default), nftables or skip",
+    "pre-dump": "save memory only, and let the container go on",
+    "page-server": "ADDRESS:PORT that the memory is sent to",
+    "status-fd": "descriptor that a NUL is written to when pages can be fetched",
+    "lsm-profile": "TYPE:NAME of the profile, in place of the saved one",
+    "lsm-mount-context": "SELinux context of the mounts, in place of the saved one",
     "process": "file with the process to run, as JSON",
     "cwd": "working directory in the container",
     "env": "NAME=VALUE for the program (repeat)",
@@ -109,6 +134,10 @@ def main(options, args):
     return 0
 
 
+    if command == "checkpoint":  # podman and cri-o learn from the status whether checkpoints can be made
+        from pyrunc.engine import criu
+
+        criu.needed()
 def top():
     lines = ["pyrunc: an OCI container runtime", "", "usage: pyrunc [global options] COMMAND [options] [arguments]", "", "commands:"]
     lines += ["  %-10s %s" % (name, ABOUT.get(name, "")) for name in cli.COMMANDS]

@@ -127,3 +127,24 @@ DELETE = (
     ("delete", "notify", "undo_make", ""),
     ("deleted", "hooks", "host_poststop", "after everything was given back"),
 )
+
+# restore, where CRIU takes the place of init. `criu`: in its process before it executes; `setup`: its new namespaces are there and
+# nothing else; `restored`: all processes are there and none runs yet.
+RESTORE = (
+    ("prepare", "namespaces", "host_open", "paths may vanish meanwhile; CRIU gets the descriptors"),
+    ("prepare", "terminal", "host_connect", "the socket path belongs to the caller's root and cwd"),
+    ("prepare", "cgroups", "host_make", "recorded before it is made, so that a killed restore can be undone"),
+    ("prepare", "rdt", "host_make", ""),
+    ("placed", "cgroups", "host_place", "CRIU's own process: what it forks is there from the start"),
+    ("placed", "rdt", "host_place", "before CRIU forks anything"),
+    ("criu", "cgroups", "init_place", "by itself, which costs no grace period"),
+    ("criu", "keyring", "init_join", "CRIU restores no keyrings: the container would have the caller's"),
+    ("setup", "netdevs", "host_move", "before the hooks, which see the final network"),
+    ("setup", "resources", "host_apply", "before the hooks, which may look at and alter the cgroup"),
+    ("setup", "cgroups", "host_delegate", "after the limits; the user namespace has its maps"),
+    ("setup", "rdt", "host_apply", ""),
+    ("setup", "hooks", "host_prestart", ""),
+    ("setup", "hooks", "host_create_runtime", ""),
+    ("restored", "fds", "exec_owner", "our own pipes have taken the place of those that were dumped"),
+    ("restored", "namespaces", "host_close", "after the last use; a foreground restore would keep a pod's namespaces alive"),
+)

@@ -87,6 +87,7 @@ def prepare(options, id, command):
         "systemd_cgroup": top.get("systemd_cgroup", False) or top.get("cgroup_manager") == "systemd",
         "cgroup_manager": top.get("cgroup_manager") or ("systemd" if top.get("systemd_cgroup") else "cgroupfs"),
         "rootless": top.get("rootless", "auto"),
+        "allow_annotation_paths": top.get("allow_annotation_paths", False),
         "notify_socket": _environment(b"NOTIFY_SOCKET"),
     }
     bundle = bundle_of(options)

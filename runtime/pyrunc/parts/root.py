@@ -166,6 +166,21 @@ def _on_itself(place, path):
     return tree
 
 
+def lay_on(entry, folder):
+    """restore, in CRIU's process and a mount namespace of its own: the root as a mount on the directory `folder`, where CRIU wants to find
+    it. -> fd of that mount. OSError with words for /root/path. Undone with the namespace; the host never sees it."""
+    place = _open_root(entry)
+    target = fs.open(folder, posix.O_PATH | posix.O_DIRECTORY | posix.O_NOFOLLOW)
+    try:
+        _cut(entry["propagation"])
+        _part_from_parent(target, entry["propagation"])
+        tree = mount.clone_fd(place, recursive=True)
+        mount.attach(tree, target)
+        return tree
+    finally:
+        fs.close(place, target)
+
+
 def init_pivot(entry, run):
     """Init side, after the last host path was used. Afterwards / and the working directory are the container's root, the same that
     run.root_fd stands for, and the host's mounts are gone from the namespace (with --no-pivot: covered). OSError. Not undone."""

@@ -1,0 +1,79 @@
+"""checkpoint [options] ID: the container's processes into image files. Without --leave-running or --pre-dump it is deleted afterwards."""
+
+import posix
+
+from pyrunc import store
+from pyrunc.engine import checkpoint
+from pyrunc.errors import UsageError, errno_text, quote
+from pyrunc.linux import fds
+
+FLAGS = (
+    "leave_running", "tcp_established", "tcp_close", "tcp_skip_in_flight", "ext_unix_sk", "shell_job", "file_locks", "pre_dump", "auto_dedup",
+    "lazy_pages", "link_remap",
+)  # fmt: skip
+EBADF = 9
+
+
+def main(options, args):
+    asked = asked_of(options, "checkpoint")
+    box = store.open_state(options, args[0])
+    box.lock("checkpoint").load()
+    try:
+        checkpoint.checkpoint(box, options, asked)
+    finally:
+        box.unlock()
+    return 0
+
+
+def asked_of(options, command):
+    """What CRIU is to do, of either command: paths are absolute from here on, words are proven. UsageError."""
+    asked = {name: options.get(name, False) for name in FLAGS}
+    asked.update((name, options.get(name)) for name in ("parent_path", "manage_cgroups_mode", "network_lock", "lsm_profile", "lsm_mount_context"))
+    for name, default in (("image_path", "checkpoint"), ("work_path", None)):
+        given = options.get(name) or default
+        asked[name] = store.absolute(given) if given else None
+    for name in ("image_path", "work_path", "parent_path"):
+        if asked[name] and "\0" in asked[name]:
+            raise UsageError("--%s has a NUL byte" % name.replace("_", "-"), command, name)
+    if asked["manage_cgroups_mode"] not in checkpoint.CGROUP_MODES:
+        raise UsageError("Invalid manage-cgroups-mode value", command, "manage-cgroups-mode", "use soft, full, strict or ignore")
+    if asked["network_lock"] is not None and asked["network_lock"] not in checkpoint.NETWORK_LOCKS:
+        raise UsageError("invalid network-lock value: %s" % quote(asked["network_lock"]), command, "network-lock", "use iptables, nftables or skip")
+    for name in options.get("empty_ns") or ():
+        if name != "network":
+            raise UsageError('namespace "%s" is not supported' % quote(name), command, "empty-ns", "only network is; it always counts as given")
+    asked["page_server"] = _page_server(options.get("page_server"), command)
+    asked["status_fd"] = _status_fd(options.get("status_fd"), command)
+    return asked
+
+
+def _page_server(text, command):
+    """'10.0.0.1:27' or '[::1]:27' → {"address", "port"}; None without one."""
+    if not text:
+        return None
+    address, colon, port = text.rpartition(":")
+    if address[:1] == "[" and address[-1:] == "]":
+        address = address[1:-1]
+    elif ":" in address:
+        colon = ""
+    if not colon or not address or not port:
+        raise UsageError("Use --page-server ADDRESS:PORT to specify page server", command, "page-server")
+    if not port.isascii() or not port.isdigit() or len(port) > 5 or not 0 < int(port) < 65536:
+        raise UsageError("Invalid port number", command, "page-server", "1 to 65535")
+    return {"address": address, "port": int(port)}
+
+
+def _status_fd(text, command):
+    """A descriptor of our caller's that can be written to; -1 without one."""
+    if text is None or text == "-1":
+        return -1
+    if not text.isascii() or not text.isdigit() or len(text) > 7:
+        raise UsageError('invalid value "%s" for flag -status-fd: want a number' % quote(text), command, "status-fd")
+    fd = int(text)
+    if fd not in fds.inherited():
+        raise UsageError("invalid --status-fd argument %d: %s" % (fd, errno_text(EBADF)), command, "status-fd")
+    import fcntl
+
+    if fcntl.fcntl(fd, fcntl.F_GETFL) & posix.O_ACCMODE == posix.O_RDONLY:
+        raise UsageError("invalid --status-fd argument %d: not writable" % fd, command, "status-fd")
+    return fd

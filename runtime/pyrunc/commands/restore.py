@@ -1,0 +1,37 @@
+"""restore [options] ID: a container from the images of a checkpoint and the bundle's config; attended and deleted at its end unless
+--detach. Returns the program's status."""
+
+import posix
+
+from pyrunc.commands.checkpoint import asked_of
+from pyrunc.engine import attend, lifecycle, restore
+from pyrunc.engine.prepare import prepare
+
+
+def main(options, args):
+    asked = asked_of(options, "restore")
+    run, warnings = prepare(options, args[0], "restore")
+    if run.options["detach"]:
+        restore.restore(run, warnings, asked)
+        posix.close(run.pidfd)
+        return 0
+    caught = terminal = None
+    try:
+        if not run.options["no_subreaper"]:
+            attend.be_subreaper()
+        if "terminal" in run.plans:
+            terminal = attend.Terminal()
+            run.fds["console"] = terminal.their_fd
+        restore.restore(run, warnings, asked)
+        if terminal is not None:
+            terminal.receive()
+        caught = attend.Signals()
+        status = attend.attend(run.pid, run.pidfd, terminal, caught)
+    finally:
+        if terminal is not None:
+            terminal.close()
+        if caught is not None:
+            caught.close()
+    run.box.lock("restore")
+    lifecycle.delete(run.box, options, force=True)
+    return status

@@ -1,0 +1,217 @@
+"""checkpoint: a container's processes into image files, by CRIU (criu.org/Main_Page, criu(8)).
+
+Its one rule: until CRIU has said that the images are complete, the container is what it was. Whatever goes wrong before, it is thawed
+if it was not frozen at the beginning; afterwards, unless it is left running, it is deleted as `delete --force` does it.
+"""
+
+import posix
+
+from pyrunc import lean, log
+from pyrunc.engine import criu, external, lifecycle, signals, status
+from pyrunc.errors import Refusal, StateError, StepFailure, UsageError, errno_text, quote
+from pyrunc.linux import fs
+
+LOG = "dump.log"
+CLONE_NEWNET = 0x40000000
+CGROUP_MODES = {None: 3, "soft": 3, "full": 4, "strict": 5, "ignore": 0}
+NETWORK_LOCKS = {"iptables": 1, "nftables": 2, "skip": 3}
+CONFIG, CONFIG_FILE = "org.criu.config", "/etc/criu/runc.conf"
+LOG_LEVEL = 4
+
+
+class Folders:
+    """The directory of the images and that of the logs, opened: `images`, `work`, `work_path`. close() them."""
+
+    def __init__(self, path, make):
+        self.images = self.work = _open(path, make, "image")
+        self.work_path = path
+
+    def set_work(self, path):
+        """The logs go there, if it is given, and not beside the images. It is made where it is missing."""
+        if path:
+            self.work = _open(path, True, "work")
+            self.work_path = path
+
+    def replace(self, images, work):
+        """The same directories, opened elsewhere."""
+        self.close()
+        self.images, self.work = images, work
+
+    def close(self):
+        for fd in {self.images, self.work}:
+            posix.close(fd)
+
+
+def _open(path, make, what):
+    try:
+        if make:
+            done = ""
+            for name in path.split("/")[1:]:
+                done += "/" + name
+                try:
+                    posix.mkdir(done, 0o700)
+                except FileExistsError:
+                    continue
+        return fs.open(path, posix.O_RDONLY | posix.O_DIRECTORY)
+    except OSError as e:
+        words = "cannot open the %s directory %s: %s" % (what, quote(path), errno_text(e.errno))
+        raise StepFailure(words, "criu.folders", "host", None, getattr(e, "call", "mkdir"), e.errno, path) from None
+
+
+def common(run, asked, folders, log_name):
+    """The options that dump and restore share. asked: see commands/checkpoint.py."""
+    opts = {
+        "images_dir_fd": folders.images,
+        "work_dir_fd": folders.work,
+        "log_level": LOG_LEVEL,
+        "log_file": log_name,
+        "notify_scripts": True,
+        "manage_cgroups": True,
+        "manage_cgroups_mode": CGROUP_MODES[asked["manage_cgroups_mode"]],
+        "empty_ns": CLONE_NEWNET,  # devices in it are the engine's, or the hooks', or netDevices
+        "orphan_pts_master": True,
+        "config_file": _config_file(run),
+        "network_lock": NETWORK_LOCKS.get(asked["network_lock"]),
+    }
+    for name in ("shell_job", "ext_unix_sk", "tcp_established", "tcp_close", "file_locks", "link_remap", "auto_dedup", "lazy_pages"):
+        if asked[name]:
+            opts[name] = True
+    return opts
+
+
+def _config_file(run):
+    """The annotation's file (none, if that is empty), as far as annotations may name files; else the one that runc has CRIU read."""
+    entry = run.plans.get("meta") or {}
+    given = entry.get("annotations", {}).get(CONFIG)
+    if given is None:
+        given = "" if run.annotations.get(CONFIG) == "" else CONFIG_FILE
+    return given or None
+
+
+def checkpoint(box, options, asked):
+    """Dumps a running or paused container; the box is locked. StateError, Unsupported, StepFailure."""
+    now = status.of(box)
+    if now not in ("running", "paused"):
+        raise StateError("Container cannot be checkpointed in %s state" % now, box.id, now)
+    run = lifecycle.run_of(box, options)
+    _check(run, asked)
+    cancel = run.cancel = signals.Cancel()
+    folders = None
+    try:
+        found = criu.version(cancel)
+        log.debug("criu version %d" % found)
+        if asked["pre_dump"]:
+            criu.require("mem_track", cancel)
+        if asked["lazy_pages"]:
+            criu.require("lazy_pages", cancel)
+        folders = Folders(asked["image_path"], make=True)
+        folders.set_work(asked["work_path"])
+        _check_parent(folders, asked)
+        _dump(run, asked, folders, frozen=now == "paused")
+    finally:
+        run.cancel = None
+        cancel.close()
+        if folders is not None:
+            folders.close()
+    if not asked["leave_running"] and not asked["pre_dump"]:
+        lifecycle.delete(box, options, force=True)
+
+
+def _check(run, asked):
+    added = [one["destination"] for one in run.box.state.get("mounts") or ()]
+    if added:
+        words = "%s was mounted after create, and a restore would not know it" % quote(added[0])
+        raise StateError(words, run.id, "running", "remove it with 'mounts remove'")
+    joined = run.plans["namespaces"]["join"]
+    if "cgroup" in joined:
+        raise Refusal("Do not know how to handle namespace cgroup", run.plans["namespaces"]["pointers"]["cgroup"])
+
+
+def _check_parent(folders, asked):
+    """The parent's images are found by a path below the new ones."""
+    path = asked["parent_path"]
+    if not path:
+        return
+    if path[0] == "/":
+        raise UsageError("--parent-path must be relative", "checkpoint", "parent-path", "it starts at the image path")
+    try:
+        posix.close(fs.open(path, posix.O_PATH | posix.O_DIRECTORY, dir_fd=folders.images))
+    except OSError as e:
+        raise UsageError("invalid --parent-path: stat %s: %s" % (quote(path), errno_text(e.errno)), "checkpoint", "parent-path") from None
+
+
+def _dump(run, asked, folders, frozen):
+    paths = run.box.state.get("cgroup_paths") or {}
+    opts = common(run, asked, folders, LOG)
+    opts.update(
+        pid=run.pid,
+        leave_running=asked["leave_running"] or None,
+        tcp_skip_in_flight=asked["tcp_skip_in_flight"] or None,
+        root=run.plans["root"]["path"],
+        freeze_cgroup=paths.get("freezer") or (paths.get("unified") if run.plans["cgroups"]["version"] == 2 else None),
+        ps=asked["page_server"],
+        external=external.dumped_namespaces(run),
+    )
+    if asked["parent_path"]:
+        opts.update(parent_img=asked["parent_path"], track_mem=True)
+    if not asked["pre_dump"]:
+        streams, outside = external.dumped_streams(run)
+        opts["external"] += outside
+        opts["ext_mnt"] = [{"key": point, "val": name} for point, name in external.dumped_mounts(run)]
+        _write(folders.images, external.DESCRIPTORS, lean.dumps(streams).encode("utf-8", "surrogateescape"))
+
+    def notified(script, _pid, _fds):
+        log.debug("criu: %s" % script)
+        if script == "status-ready" and asked["status_fd"] >= 0:
+            _say_ready(asked)
+
+    talk = criu.Talk()
+    try:
+        talk.begin()
+        talk.request(criu.PRE_DUMP if asked["pre_dump"] else criu.DUMP, {"opts": opts}, notified, run.cancel)
+        talk.finish(ignore_status=asked["pre_dump"])  # after a pre-dump it waits for the next one, and does not like our going
+    except BaseException as e:
+        talk.close()
+        _as_it_was(paths, frozen)
+        if isinstance(e, StepFailure):
+            raise criu.explain(e, folders.work, folders.work_path, LOG) from None
+        raise
+    finally:
+        talk.close()
+
+
+def _as_it_was(paths, frozen):
+    """A CRIU that was killed leaves the container's cgroup frozen."""
+    if not paths or frozen:
+        return
+    from pyrunc.cgroup import freeze
+
+    try:
+        if freeze.is_frozen(paths):
+            freeze.thaw(paths)
+    except OSError as e:
+        log.warn("the container is left frozen: %s" % e)
+
+
+def _say_ready(asked):
+    """CRIU waits for whoever fetches the pages: one NUL byte, then the end of the file, once."""
+    fd, asked["status_fd"] = asked["status_fd"], -1
+    try:
+        posix.write(fd, b"\0")
+    except OSError as e:
+        log.warn("can't write \\0 to status fd: %s" % e)
+    posix.close(fd)
+
+
+def _write(folder_fd, name, data):
+    """In place of what an earlier dump left there, never through a link."""
+    try:
+        fs.unlink(name, dir_fd=folder_fd)
+    except FileNotFoundError:
+        pass
+    fd = fs.open(name, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW, 0o600, dir_fd=folder_fd)
+    try:
+        lean.write_all(fd, data)
+    finally:
+        posix.close(fd)
+

@@ -1,0 +1,323 @@
+"""What of a container comes from outside of it, as CRIU is told at the dump and at the restore: mounts, namespaces, standard streams.
+
+Each has a name in the images, and the two sides must agree on it: for a mount it is its destination in the config, for what came along
+with an rbind the path below it. Its one rule: what a name stands for at the restore is taken from the bundle's config and this host,
+never from the images.
+"""
+
+import posix
+
+from pyrunc import lean
+from pyrunc.cgroup import find
+from pyrunc.engine import planner
+from pyrunc.errors import Refusal, StepFailure, errno_text, quote
+from pyrunc.linux import constants as c
+from pyrunc.linux import fs, mount, paths
+
+TABLE_LIMIT = 64 << 20
+NULL = "/dev/null"
+NOTIFY = "/run/notify"
+DESCRIPTORS = "descriptors.json"  # [what 0, 1 and 2 were], as with runc
+EXTERNAL = {"network": "net", "pid": "pid"}  # kinds that CRIU leaves alone when they are shared; the others it joins anew by `join_ns`
+KEYS = {"network": "extRootNetNS", "pid": "extRootPidNS"}
+JOINED = {"network": "net", "pid": "pid", "mount": "mnt", "uts": "uts", "ipc": "ipc", "user": "user", "time": "time"}
+
+
+# -- mounts at the dump --------------------------------------------------------------------------------------------------
+
+
+def dumped_mounts(run):
+    """[(mount point in the container, name)]. Uses run.pid, run.plans. The mount table is the container's, so links in the image and
+    what the program did since are seen as they are."""
+    table = mounted(run.pid)
+    root_fd = fs.open("/proc/%d/root" % run.pid, posix.O_PATH | posix.O_DIRECTORY)
+    try:
+        names = {}
+        for item in _items(run):
+            if item["kind"] == "bind":
+                _note(names, table, root_fd, item)
+            elif item["kind"] == "cgroup" and not run.plans["mounts"]["cgroupns"]:
+                _note_cgroups(names, table, item["destination"])
+        for path in _masked_files(run, root_fd):
+            names[path] = NULL
+        for path, _source in _nodes(run):
+            names.setdefault(path, path)
+        return sorted(names.items())
+    finally:
+        posix.close(root_fd)
+
+
+def mounted(pid):
+    """{mount id: (parent id, mount point, type)} of a process's mount namespace, as seen from its root."""
+    found = {}
+    for line in lean.fsdecode(lean.read_file("/proc/%s/mountinfo" % pid, TABLE_LIMIT)).split("\n"):
+        for _device, _top, point, kind, _settings in mount.table(line):
+            number, parent, _rest = line.split(" ", 2)
+            found[int(number)] = (int(parent), point, kind)
+    return found
+
+
+def _items(run):
+    return (run.plans.get("mounts") or {}).get("list", ())
+
+
+def _note(names, table, root_fd, item):
+    """A bind mount and, with rbind, what came along with it."""
+    try:
+        fd = paths.resolve(root_fd, item["destination"])
+    except OSError:
+        names.setdefault(item["destination"], item["destination"])  # covered by another mount since; by its own name it is found
+        return
+    try:
+        number = paths.mount_id(fd)
+    finally:
+        posix.close(fd)
+    if number not in table:
+        return
+    top = table[number][1]
+    names[top] = item["destination"]
+    if not item["flags"] & c.MS_REC:
+        return
+    below = {number}
+    for child in sorted(table):  # a parent can have the greater number: repeated until nobody new is found
+        _gather(child, table, below)
+    for child in below - {number}:
+        point = table[child][1]
+        if point.startswith(top + "/"):
+            names.setdefault(point, item["destination"] + point[len(top) :])
+
+
+def _gather(child, table, below):
+    way = []
+    while child in table and child not in below and child not in way:
+        way.append(child)
+        child = table[child][0]
+    if child in below:
+        below.update(way)
+
+
+def _note_cgroups(names, table, destination):
+    """Without a cgroup namespace they are binds of the host's directories."""
+    for _parent, point, kind in table.values():
+        if kind in ("cgroup", "cgroup2") and (point + "/").startswith(destination + "/"):
+            names[point] = point
+
+
+def _masked_files(run, root_fd):
+    """Masked paths that are files; covers of directories are file systems of the container's own."""
+    for path, _pointer in (run.plans.get("paths") or {}).get("masked", ()):
+        try:
+            fd = paths.resolve(root_fd, path)
+        except OSError:
+            continue
+        if fs.kind(fd) != c.S_IFDIR:
+            yield path
+        posix.close(fd)
+
+
+def _nodes(run):
+    """[(path, the host's node)] of devices that are bind mounts."""
+    entry = run.plans.get("devices") or {}
+    if entry.get("bind"):
+        for node in entry["nodes"]:
+            yield node["path"], node["path"]
+
+
+# -- mounts at the restore -----------------------------------------------------------------------------------------------
+
+
+def restored_mounts(run, spare):
+    """[(name, path on this host)]; names that the images do not know do no harm. spare: an empty directory for a mount that was the
+    supervisor's at the dump (sd_notify(3)). Uses run.plans, run.rootfs, run.box."""
+    sources = {NOTIFY: spare}
+    host = None
+    root_fd = fs.open(run.rootfs, posix.O_PATH | posix.O_DIRECTORY)
+    try:
+        for item in _items(run):
+            where = item["destination"]
+            if item["kind"] == "bind":
+                _check_source(item)
+                sources[where] = item["source"]
+                if item["flags"] & c.MS_REC:
+                    host = host or mounted("self")
+                    _note_below(sources, host, where, item["source"])
+                _note_fixed(sources, run, where, item["source"])
+                sources.setdefault(_inside(root_fd, where, run.rootfs), item["source"])
+            elif item["kind"] == "cgroup" and not run.plans["mounts"]["cgroupns"]:
+                sources.update(_cgroup_sources(run, where))
+    finally:
+        posix.close(root_fd)
+    if (run.plans.get("paths") or {}).get("masked"):
+        sources[NULL] = NULL
+    for path, source in _nodes(run):
+        sources.setdefault(path, source)
+    return sorted(sources.items())
+
+
+def _check_source(item):
+    try:
+        posix.stat(item["source"])
+    except OSError as e:
+        words = "bind mount source stat: stat %s: %s" % (quote(item["source"]), errno_text(e.errno))
+        raise StepFailure(words, "restore.mounts", "host", item["pointer"] + "/source", "stat", e.errno, item["source"]) from None
+
+
+def _note_below(sources, host, where, source):
+    """What an rbind of the source brings along today."""
+    fd = fs.open(source, posix.O_PATH)
+    try:
+        real = posix.readlink("/proc/self/fd/%d" % fd).rstrip("/")
+    finally:
+        posix.close(fd)
+    for _parent, point, _kind in host.values():
+        if point.startswith(real + "/"):
+            sources.setdefault(where + point[len(real) :], point)
+
+
+def _note_fixed(sources, run, where, source):
+    """Read-only paths below a bind mount are binds of its parts."""
+    for path, _pointer in (run.plans.get("paths") or {}).get("readonly", ()):
+        if path.startswith(where + "/"):
+            sources.setdefault(path, source.rstrip("/") + path[len(where) :])
+
+
+def _inside(root_fd, where, rootfs):
+    """The destination with links of the image followed: the name that runc gives in its images."""
+    try:
+        fd = paths.resolve(root_fd, where)
+    except OSError:
+        return where
+    try:
+        found = posix.readlink("/proc/self/fd/%d" % fd)
+    finally:
+        posix.close(fd)
+    return found[len(rootfs) :] if found.startswith(rootfs + "/") else where
+
+
+def _cgroup_sources(run, where):
+    """The container's cgroups on this host by the place at which their binds are; see parts/mounts/cgroupfs.py."""
+    own = run.box.state.get("cgroup_paths") or {}
+    layout = find.layout()
+    if layout.version == 2:
+        yield where, layout.mounts["unified"][0]
+        return
+    for key, (point, _root, _device) in layout.mounts.items():
+        if key != "unified":
+            yield "%s/%s" % (where, point.rpartition("/")[2]), own.get(key) or (point + layout.own_path(key)).rstrip("/")
+
+
+def make_mount_points(run):
+    """In a mount namespace of criu's own, run.root_fd being the container's root there: what is missing in the image is made, as a
+    create makes it. Binds are there while that happens, as others may go into them. What lies in a file system of the container's own
+    comes with the images."""
+    place = planner.module("mounts.place")
+    bind = planner.module("mounts.bind")
+    fresh, laid = [], []
+    try:
+        for item in _items(run):
+            if item["kind"] == "remount" or any(item["destination"].startswith(top + "/") for top in fresh):
+                continue
+            if item["kind"] != "bind":
+                posix.close(place.find_dir(item, run)[0])
+                fresh.append(item["destination"])
+                continue
+            tree = bind.clone(item)
+            laid.append(tree)
+            target = place.find_dir(item, run)[0] if fs.kind(tree) == fs.S_IFDIR else place.find_file(item, run)
+            try:
+                mount.attach(tree, target)
+            finally:
+                posix.close(target)
+    except OSError as e:
+        words = getattr(e, "words", None) or "%s: %s" % (quote(item["destination"]), errno_text(e.errno))
+        words = "create criu restore mountpoint for %s mount: %s" % (quote(item["destination"]), words)
+        pointer = getattr(e, "pointer", None) or item["pointer"]
+        raise StepFailure(words, "restore.mounts", "host", pointer, getattr(e, "call", None), e.errno, item["destination"]) from None
+    finally:
+        for tree in reversed(laid):
+            if paths.is_mount_root(tree):
+                mount.detach(tree, run.proc)
+            posix.close(tree)
+
+
+# -- namespaces ----------------------------------------------------------------------------------------------------------
+
+
+def dumped_namespaces(run):
+    """["net[INODE]:extRootNetNS"]: shared ones that CRIU shall leave alone."""
+    joined = run.plans["namespaces"]["join"]
+    found = []
+    for kind, name in EXTERNAL.items():
+        if kind in joined:
+            found.append("%s[%d]:%s" % (name, posix.stat("/proc/%d/ns/%s" % (run.pid, name)).st_ino, KEYS[kind]))
+    return found
+
+
+def restored_namespaces(run, first_fd):
+    """(descriptors to hand to CRIU, inherit_fd, join_ns) for the namespaces that host_open has opened into run.fds."""
+    entry = run.plans["namespaces"]
+    fds, inherited, joined = [], [], []
+    for kind in entry["join"]:
+        fd = run.fds["ns:" + kind]
+        if kind == "cgroup":
+            raise Refusal("Do not know how to handle namespace cgroup", entry["pointers"]["cgroup"], "CRIU restores it as a new one only: leave the path out")
+        if kind in EXTERNAL:
+            inherited.append({"key": KEYS[kind], "fd": first_fd + len(fds)})
+            fds.append(fd)
+        else:
+            joined.append({"ns": JOINED[kind], "ns_file": "/proc/%d/fd/%d" % (posix.getpid(), fd)})
+    return fds, inherited, joined
+
+
+# -- standard streams ----------------------------------------------------------------------------------------------------
+
+
+def stream_names(pid):
+    """What 0, 1 and 2 of a process are: "pipe:[1234]", "/dev/pts/0"."""
+    found = []
+    for number in (0, 1, 2):
+        try:
+            found.append(posix.readlink("/proc/%s/fd/%d" % (pid, number)))
+        except OSError:
+            found.append("")
+    return found
+
+
+def dumped_streams(run):
+    """(for descriptors.json, for `external`). Pipes are those that create handed in: the program may have put others in their place.
+    A file that lies in no mount of the container is external by its mount and inode."""
+    names = (run.box.state.get("stdio") or stream_names(run.pid))[:]
+    table = mounted(run.pid)
+    external = []
+    for number in (0, 1, 2):
+        name = _outside(run.pid, number, table)
+        if name is not None:
+            names[number] = name
+            external.append(name)
+    return names, sorted(set(external))
+
+
+def _outside(pid, number, table):
+    try:
+        info = posix.stat("/proc/%s/fd/%d" % (pid, number))
+        text = lean.read_file("/proc/%d/fdinfo/%d" % (pid, number), 1 << 16).split()
+    except OSError:
+        return None
+    where = int(text[text.index(b"mnt_id:") + 1])
+    if info.st_mode & c.S_IFMT != c.S_IFREG or where in table:
+        return None
+    return "file[%x:%x]" % (where, info.st_ino)
+
+
+def restored_streams(folder_fd):
+    """inherit_fd for our own 0, 1 and 2 in place of what the container had there. StepFailure: no such file, not of our making."""
+    try:
+        names = lean.loads(fs.read_file(folder_fd, DESCRIPTORS, 1 << 16), DESCRIPTORS)
+    except OSError as e:
+        words = "the image directory holds no checkpoint: open %s: %s" % (DESCRIPTORS, errno_text(e.errno))
+        raise StepFailure(words, "restore.streams", "host", None, getattr(e, "call", None), e.errno, DESCRIPTORS) from None
+    except Refusal as e:
+        raise StepFailure("the image directory is damaged: %s" % e.words, "restore.streams", "host") from None
+    if type(names) is not list or not all(type(name) is str for name in names) or len(names) > 3:
+        raise StepFailure("the image directory is damaged: %s is no list of three names" % DESCRIPTORS, "restore.streams", "host")
+    return [{"key": name, "fd": number} for number, name in enumerate(names) if name.startswith(("pipe:", "file["))]

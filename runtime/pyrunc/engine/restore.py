@@ -1,0 +1,226 @@
+"""restore: a container from the images of a checkpoint. CRIU takes the place of init; all around it is done as by create.
+
+Its one rule: what the container may have comes from the bundle's config and this host, as planned; from the images come its processes
+and their memory. CRIU runs in the container's cgroups and in a mount namespace of its own, so neither a mount nor a process of a restore
+that failed, or was killed, is left.
+"""
+
+import posix
+
+from pyrunc import lean, log
+from pyrunc.engine import checkpoint, criu, external, host, planner, rows, signals
+from pyrunc.engine.order import RESTORE
+from pyrunc.errors import PyruncError, Refusal, StepFailure, quote
+from pyrunc.linux import _syscalls, fs, netlink, pidfd, tty
+from pyrunc.linux import constants as c
+
+LOG = "restore.log"
+INVENTORY = "inventory.img"  # every image directory has it, and the dump writes it last
+ROOT, SPARE = "criu-root", "notify"
+SIGKILL = 9
+
+
+def restore(run, warnings, asked):
+    """Brings the container to `running`; run.pid and run.pidfd are its init, a child of ours. On any failure nothing is left."""
+    cancel = run.cancel = signals.Cancel()
+    folders = None
+    undo = host.Undo(run)
+    talks = []
+    others = set(_children())  # whoever executed us may have left some
+    try:
+        criu.version(cancel)
+        _check_options(asked)
+        if asked["lazy_pages"]:
+            criu.require("lazy_pages", cancel)
+        folders = checkpoint.Folders(asked["image_path"], make=False)
+        streams = _streams(folders, asked)
+        folders.set_work(asked["work_path"])
+        host.reserve(run, warnings, "restore")
+        try:
+            _make(run, asked, folders, streams, undo, talks)
+            _publish(run)
+        except BaseException as e:
+            _unwind(run, undo, talks, others)
+            if isinstance(e, StepFailure):
+                raise criu.explain(e, folders.work, folders.work_path, LOG) from None
+            raise
+    finally:
+        run.cancel = None
+        cancel.close()
+        if folders is not None:
+            folders.close()
+        if run.box is not None:
+            run.box.unlock()
+
+
+def _check_options(asked):
+    profile = asked["lsm_profile"]
+    if profile and profile.partition(":")[0] not in ("apparmor", "selinux"):
+        raise Refusal("invalid --lsm-profile %s" % quote(profile), None, "it is apparmor:NAME or selinux:LABEL")
+
+
+def _streams(folders, asked):
+    """Looks whether this can be a checkpoint at all, before anything is made."""
+    try:
+        found = posix.stat(INVENTORY, dir_fd=folders.images).st_size
+    except OSError as e:
+        found = -e.errno
+    if found <= 0:
+        what = "is empty" if found == 0 else "is missing"
+        words = "the image directory %s holds no complete checkpoint: %s %s" % (quote(asked["image_path"]), INVENTORY, what)
+        raise StepFailure(words, "restore.images", "host", path=asked["image_path"])
+    return external.restored_streams(folders.images)
+
+
+def _make(run, asked, folders, streams, undo, talks):
+    rows.walk(RESTORE, "prepare", "host", run, undo)
+    fds, inherited, joined = external.restored_namespaces(run, criu.FIRST_FD)
+    terminal = "terminal" in run.plans
+    for name in (ROOT, SPARE):
+        posix.mkdir(name, 0o755, dir_fd=run.dir_fd)
+    root = "%s/%s" % (run.dir, ROOT)
+    talk = criu.Talk(lambda: _in_criu(run, asked, root), fds, not terminal, run.cgroup_fd)
+    talks.append(talk)
+    run.pid, run.pidfd = talk.pid, talk.pidfd
+    box = run.box
+    box.state["start_time"] = pidfd.start_time(talk.pid)
+    box.record("pid", talk.pid)  # until there is an init, `delete --force` of an unfinished restore ends CRIU
+    rows.walk(RESTORE, "placed", "host", run, undo)
+    elsewhere = talk.begin()
+    if elsewhere:
+        folders.replace(*elsewhere)
+    opts = checkpoint.common(run, asked, folders, LOG)
+    opts.update(
+        evasive_devices=True,
+        rst_sibling=True,
+        root=root if run.plans["root"]["own_ns"] else None,
+        cg_root=_cgroup_roots(talk.pid),
+        join_ns=joined,
+        inherit_fd=inherited + ([] if terminal else streams),
+        ext_mnt=[{"key": name, "val": path} for name, path in external.restored_mounts(run, "%s/%s" % (run.dir, SPARE))],
+        lsm_profile=asked["lsm_profile"],
+        lsm_mount_context=asked["lsm_mount_context"],
+    )
+    answer = talk.request(criu.RESTORE, {"opts": opts}, lambda *note: _notified(run, *note), run.cancel)
+    talk.finish()
+    talk.close()
+    if run.pid == talk.pid:
+        raise StepFailure("criu failed: it restored pid %s without a word" % (answer.get("restore") or {}).get("pid"), "criu", "host")
+
+
+def _in_criu(run, asked, root):
+    """In the child that becomes CRIU. Returns the directories of images and logs as they are found in its mount namespace, in which alone
+    it can use them: it mounts below its working directory."""
+    rows.walk(RESTORE, "criu", "host", run)
+    entry = run.plans["root"]
+    if not entry["own_ns"]:
+        return []
+    _syscalls.unshare(c.CLONE_NEWNS)
+    run.root_fd = planner.module("root").lay_on(entry, root)
+    external.make_mount_points(run)
+    where = (asked["image_path"], asked["work_path"] or asked["image_path"])
+    return [fs.open(path, posix.O_RDONLY | posix.O_DIRECTORY) for path in where]
+
+
+def _cgroup_roots(pid):
+    """Where the container's cgroups are here, hierarchy by hierarchy, whatever they were called at the dump."""
+    found = []
+    for line in lean.fsdecode(lean.read_file("/proc/%d/cgroup" % pid, 1 << 20)).split("\n"):
+        fields = line.split(":", 2)
+        if len(fields) == 3:
+            found.append({"ctrl": fields[1], "path": fields[2]})
+    return found
+
+
+def _notified(run, script, pid, fds):
+    log.debug("criu: %s, pid %d" % (script, pid))
+    if script == "setup-namespaces":
+        run.pid = pid
+        if "network" in run.plans["namespaces"]["new"]:
+            _loopback(pid)
+        with_pids = run.plans.get("resources")
+        if with_pids is not None:  # CRIU has to fork yet, and counts itself
+            run.plans["resources"] = {key: value for key, value in with_pids.items() if key != "pids"}
+        try:
+            rows.walk(RESTORE, "setup", "host", run)
+        finally:
+            if with_pids is not None:
+                run.plans["resources"] = with_pids
+    elif script == "post-restore":
+        _restored(run, pid)
+    elif script == "orphan-pts-master" and fds and "console" in run.fds:
+        console = run.fds.pop("console")
+        try:
+            tty.send_master(console, fds[0])
+        finally:
+            if run.options["detach"]:  # else it is the foreground's own end
+                posix.close(console)
+
+
+def _loopback(pid):
+    """CRIU leaves the devices of the new network namespace alone; its loopback is up after create."""
+    fd = posix.open("/proc/%d/ns/net" % pid, posix.O_RDONLY | posix.O_CLOEXEC)
+    route = None
+    try:
+        route = netlink.Route.inside(fd)
+        route.set_up(netlink.LOOPBACK_INDEX, True)
+    finally:
+        posix.close(fd)
+        if route is not None:
+            route.close()
+
+
+def _restored(run, pid):
+    """Everything is there, stopped: from here on this is the container's init."""
+    run.pid = run.init_pid = pid
+    run.pidfd = posix.pidfd_open(pid)
+    run.box.state["start_time"] = pidfd.start_time(pid)
+    run.box.record("pid", pid)
+    entry = run.plans.get("resources")
+    if entry and entry.get("pids"):
+        kept = {key: entry[key] for key in ("pids", "asked", "in_userns") if key in entry}
+        rows.call("resources", "host_apply", "host", kept, run)
+    rows.walk(RESTORE, "restored", "host", run)
+
+
+def _publish(run):
+    """The state says so, then the pid file, whose existence is what callers wait for."""
+    posix.rmdir(ROOT, dir_fd=run.dir_fd)
+    run.box.record("status", "running")
+    if run.options.get("pid_file"):
+        host.write_pid_file(run.options["pid_file"], run.pid)
+
+
+def _unwind(run, undo, talks, others):
+    """Ends CRIU and whatever it has made by now, gives everything back, forgets the id."""
+    run.cancel.ignore()
+    for talk in talks:
+        talk.close()
+    try:
+        _end_all(run, others)
+    except (PyruncError, OSError) as e:
+        log.warn("processes of the restore: %s" % e)
+    undo.all()
+    try:
+        run.box.forget()
+    except OSError as e:
+        log.warn("cannot remove %s: %s" % (run.box.path, e))
+
+
+def _end_all(run, others):
+    """The restored root is our child, all others its descendants, and all are in the container's cgroups."""
+    while children := [pid for pid in _children() if pid not in others]:
+        for pid in children:
+            posix.kill(pid, SIGKILL)  # a child of ours, not waited for: the number is its own
+        for pid in children:
+            posix.waitid(posix.P_PID, pid, posix.WEXITED)
+    paths = run.box.state.get("cgroup_paths") or {}
+    if paths:
+        from pyrunc.cgroup import kill
+
+        kill.end_all(paths)
+
+
+def _children():
+    """Pids, of the process's only thread (proc_tid_children(5))."""
+    return [int(word) for word in lean.read_file("/proc/thread-self/children", 1 << 20).split()]
