@@ -42,7 +42,7 @@ L_SOURCES := $(addprefix $(CSRC)/,launcher.c sealing.c sealing.h inittab.c sha2.
 PACKAGE   := $(shell find runtime/pyrunc -name '*.py' -not -path '*/helper/*')
 
 launcher:
-	@$(MAKE) --no-print-directory $(STATIC) || true
+	@$(MAKE) --silent --no-print-directory $(STATIC) || true
 
 $(STATIC): $(L_SOURCES) $(EXT_SOURCES) $(EXT_HEADERS) $(PACKAGE)
 	@CC="$(CC)" $(PYTHON) -I -B $(CSRC)/link.py runtime build/launcher $@
