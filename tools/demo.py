@@ -68,7 +68,7 @@ class Demo:
 
     def look_ahead(self):
         ms, out = self.call("validate", "--bundle", self.bundle)
-        self.say("validate", ms, out.split("\n")[:3] if out.strip() else ["nothing to object to"])
+        self.say("validate", ms, out.split("\n")[:-1][:3])
         ms, out = self.call("plan", "--bundle", self.bundle, ID)
         lines = out.rstrip().split("\n")
         shown = lines if len(lines) <= 14 else [*lines[:12], "… %d more lines: pyrunc plan --bundle DIR" % (len(lines) - 12)]
