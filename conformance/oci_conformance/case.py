@@ -1,0 +1,76 @@
+"""What a case is: a function that looks at one thing, the requirements that it checks, and what it needs of the machine.
+
+Its one rule: a case is registered by its decorator and nowhere else; its id is `module.function`.
+"""
+
+import importlib
+import pkgutil
+
+
+class Stop(Exception):
+    """The case cannot go on; what was expected and what was seen."""
+
+    def __init__(self, what, expected=None, seen=None):
+        super().__init__(what)
+        self.what = what
+        self.expected = expected
+        self.seen = seen
+
+
+class Skip(Exception):
+    """The machine or the runtime lacks something that only the case could find out."""
+
+
+LEVELS = ("core", "linux", "full")  # each takes in the ones before
+CASES = {}
+
+
+class Case:
+    def __init__(self, id, function, requirements, level, needs, seconds):
+        self.id = id
+        self.function = function
+        self.requirements = requirements
+        self.level = level
+        self.needs = needs
+        self.seconds = seconds
+
+    @property
+    def title(self):
+        return " ".join((self.function.__doc__ or self.id).split())
+
+    def in_level(self, level):
+        return LEVELS.index(self.level) <= LEVELS.index(level)
+
+
+def case(*requirements, level="linux", needs=(), seconds=60):
+    """Registers a function as a case. `needs`: names of machine.Machine.lacks; `seconds`: when it is given up."""
+
+    def register(function):
+        add(function.__module__.rpartition(".")[2] + "." + function.__name__, function, requirements, level, needs, seconds)
+        return function
+
+    return register
+
+
+def add(id, function, requirements, level="linux", needs=(), seconds=60):
+    """The same for cases that are made in a loop."""
+    if id in CASES:
+        raise ValueError("case %s stands twice" % id)
+    needs = (needs,) if isinstance(needs, str) else tuple(needs)
+    CASES[id] = Case(id, function, tuple(requirements), level, needs, seconds)
+
+
+def load():
+    """All cases by id, in the order of the modules' names and of their definition."""
+    from oci_conformance import cases
+
+    for module in sorted(info.name for info in pkgutil.iter_modules(cases.__path__)):
+        importlib.import_module("oci_conformance.cases." + module)
+    return CASES
+
+
+def choose(level="full", text=""):
+    """The cases of a level whose id, or one of whose requirements, contains the text."""
+    return [
+        case for case in load().values() if case.in_level(level) and (text in case.id or any(text in name for name in case.requirements))
+    ]

@@ -1,0 +1,200 @@
+"""runtime.md#runtimeCreate, #runtimeStart, #runtimeKill: the operations, and what they refuse."""
+
+import os
+
+from oci_conformance.bundle import ABSENT
+from oci_conformance.case import case
+
+
+def same_as_before(t, made, before, what, *requirements):
+    """The container is as it was: status and pid."""
+    state = made.try_state()
+    seen = {key: state.get(key) for key in ("status", "pid")}
+    t.equal(seen, {key: before.get(key) for key in ("status", "pid")}, what + " changes nothing", *requirements)
+
+
+@case("op.create.no-arguments", level="core")
+def create_without_arguments(t):
+    """create without an id, and without anything, gives an error."""
+    done = t.call("create")
+    t.check(done.refused, "create gives an error", (), "an error", done)
+    done = t.call("create", "--bundle", t.bundle().path)
+    t.check(done.refused, "create with a bundle alone gives an error", (), "an error", done)
+
+
+@case("bundle.config", level="core")
+def create_without_config(t):
+    """create of a bundle without config.json gives an error."""
+    made = t.container()
+    os.remove(os.path.join(made.bundle.path, "config.json"))
+    t.refuses(made, (), "create", "create gives an error")
+
+
+@case("op.create.id-taken", "errors.no-effect", level="core")
+def create_with_taken_id(t):
+    """A second container with the same id gives an error; the first one stays as it is."""
+    first = t.created()
+    before = first.state()
+    second = t.container()
+    second.id = first.id
+    t.check(second.try_create().refused, "create gives an error", "op.create.id-taken", "an error", second.last)
+    second.deleted = True
+    t.equal(first.try_state(), before, "the first container is untouched")
+    first.start()
+    t.check(first.ended(), "the first container can still be started")
+
+
+def invalid_ids(t):
+    above = os.path.join(t.directory, "deep/er/state")
+    os.makedirs(above)
+    for id in ("", "a/b", "../x", ".", ".."):
+        made = t.container()
+        made.id = id
+        done = t.call("create", "--bundle", made.bundle.path, id, root=above)
+        made.deleted = True
+        yield id, done, above
+
+
+@case("op.create.id-invalid", level="core")
+def create_with_invalid_id(t):
+    """Ids that cannot be names of anything give an error, and no container."""
+    for id, done, above in invalid_ids(t):
+        t.check(done.refused, "create with the id %r gives an error" % id, (), "an error", done)
+        outside = sorted(set(os.listdir(os.path.join(t.directory, "deep"))) - {"er"})
+        t.equal(outside, [], "create with the id %r makes nothing outside of the state directory" % id)
+        left = [name for name in os.listdir(above) if not name.startswith((".", "@"))]
+        t.equal(left, [], "create with the id %r leaves nothing" % id)
+
+
+@case("op.create.makes", "op.create.args-later", "lifecycle.not-run", "op.start.runs", "lifecycle.program", level="core")
+def program_waits_for_start(t):
+    """The program is not run by create, but by start."""
+    made = t.created(None, ["write", "/ran", "yes"])
+    t.equal(made.bundle.text("/ran"), None, "nothing has run after create", "op.create.args-later", "lifecycle.not-run")
+    t.equal(made.status, "created", "there is a container", "op.create.makes")
+    made.start()
+    made.finish()
+    t.equal(made.bundle.text("/ran"), "yes", "the program has run after start", "op.start.runs", "lifecycle.program")
+
+
+@case("op.create.applies", "lifecycle.environment", level="core")
+def applied_by_create(t):
+    """Mounts, host name and devices are there before start."""
+    made = t.created({"/hostname": "made-by-create", "/mounts/-": {"destination": "/mnt/new", "type": "tmpfs", "source": "tmpfs"}})
+    t.need(made.pidfd is not None, "state has the pid of a living process", None, made.pid)
+    with open("/proc/%d/mountinfo" % made.pid) as file:
+        points = [line.split()[4] for line in file]
+    t.has("/mnt/new", points, "the mount is there")
+    t.has("/proc", points, "/proc is there")
+    root = "/proc/%d/root" % made.pid
+    t.check(os.path.exists(root + "/dev/null"), "/dev/null is there")
+
+
+@case("op.create.cannot-apply", "lifecycle.environment-error", "mounts.cannot", level="core")
+def create_that_cannot(t):
+    """A configuration that cannot be put in effect gives an error and no container."""
+    wrong = {"destination": "/mnt/x", "type": "no-such-filesystem", "source": "x"}
+    t.refused({"/mounts/-": wrong}, "op.create.cannot-apply", "lifecycle.environment-error", "mounts.cannot")
+    wrong = {"destination": "/mnt/x", "type": "none", "source": "/no/such/source", "options": ["bind"]}
+    t.refused({"/mounts/-": wrong}, "op.create.cannot-apply", "lifecycle.environment-error", "mounts.cannot")
+
+
+@case("errors.no-effect", level="core")
+def failed_create_leaves_nothing(t):
+    """A create that fails late leaves no cgroup, no process, no mount, and the id free."""
+    late = {"/linux/sysctl": {"kernel.no_such_parameter_here": "1"}, "/linux/resources/pids/limit": 100}
+    before = open("/proc/self/mountinfo").read()
+    made = t.container(late)
+    done = made.try_create()
+    t.need(done.refused, "create gives an error", "an error", done)
+    directories = [path for path in (t.machine.cgroup(name, "/" + made.id) for name in ("pids", "memory", "cpu")) if path]
+    t.equal([path for path in directories if os.path.isdir(path)], [], "no cgroup is left")
+    t.equal(open("/proc/self/mountinfo").read(), before, "no mount is left")
+    t.equal([name for name in (os.listdir(t.root) if os.path.isdir(t.root) else []) if name == made.id], [], "no state is left")
+    t.check(not made.exists(), "state gives an error", (), "an error", made.last)
+    again = t.container(None, "say again")
+    again.id = made.id
+    again.create()
+    again.start()
+    again.finish()
+
+
+@case("op.start.no-id", level="core")
+def start_without_id(t):
+    """start without an id gives an error."""
+    done = t.call("start")
+    t.check(done.refused, "start gives an error", (), "an error", done)
+
+
+@case("op.start.not-created", level="core")
+def start_of_others(t):
+    """start of an unknown, a running and a stopped container gives an error and changes nothing."""
+    done = t.call("start", t.new_id())
+    t.check(done.refused, "start of an unknown container gives an error", (), "an error", done)
+    made = t.running()
+    before = made.state()
+    t.check(made.try_start().refused, "start of a running container gives an error", (), "an error", made.last)
+    same_as_before(t, made, before, "start of a running container")
+    made.kill("TERM")
+    t.need(made.ended(), "the container ends")
+    before = made.state()
+    t.check(made.try_start().refused, "start of a stopped container gives an error", (), "an error", made.last)
+    same_as_before(t, made, before, "start of a stopped container")
+    t.equal(len([line for line in made.lines() if line["op"] == "wait"]), 1, "the program has run once")
+
+
+@case("op.start.no-process", level="core")
+def start_without_process(t):
+    """A configuration without process gives an error, at the latest when it is started."""
+    t.refused({"/process": ABSENT}, at="start")
+
+
+@case("op.kill.no-id", level="core")
+def kill_without_id(t):
+    """kill without an id gives an error."""
+    done = t.call("kill")
+    t.check(done.refused, "kill gives an error", (), "an error", done)
+
+
+@case("op.kill.not-running", level="core")
+def kill_of_others(t):
+    """kill of an unknown and of a stopped container gives an error and changes nothing."""
+    done = t.call("kill", t.new_id(), "TERM")
+    t.check(done.refused, "kill of an unknown container gives an error", (), "an error", done)
+    made = t.running()
+    made.kill("TERM")
+    t.need(made.ended(), "the container ends")
+    before = made.state()
+    t.check(made.try_kill("KILL").refused, "kill of a stopped container gives an error", (), "an error", made.last)
+    same_as_before(t, made, before, "kill of a stopped container")
+
+
+@case("op.kill.sends", level="core")
+def kill_running(t):
+    """kill sends the signal that it was given, by name or number, and no other."""
+    made = t.running()
+    for name, number in (("USR1", 10), ("SIGUSR2", 12), ("1", 1), ("WINCH", 28)):
+        made.kill(name)
+        t.equal(made.line("signal").get("signal"), number, "the signal %s arrives" % name)
+        made.text = made.text.replace('"signal"', '"seen"')
+    made.kill("TERM")
+    t.check(made.ended(), "TERM arrives")
+    seen = [line.get("signal") for line in made.lines() if line["op"] == "signal"]
+    t.equal(seen, [15], "nothing else arrives")
+
+
+@case("op.kill.sends", level="core")
+def kill_created(t):
+    """kill reaches a container that is created: KILL ends it."""
+    made = t.created()
+    t.check(made.try_kill("KILL").code == 0, "kill succeeds", (), "exit 0", made.last)
+    t.check(made.ended(), "the container ends")
+    t.equal(made.status, "stopped", "status")
+
+
+@case("op.kill.sends", level="core")
+def kill_unknown_signal(t):
+    """A signal that does not exist gives an error and ends nothing."""
+    made = t.running()
+    t.check(made.try_kill("NOSUCH").refused, "kill gives an error", (), "an error", made.last)
+    t.equal(made.status, "running", "status")

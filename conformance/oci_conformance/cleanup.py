@@ -1,0 +1,142 @@
+"""Removes whatever a case left behind: processes, cgroups, mounts, directories.
+
+Its one rule: things are found by the case's own word (its token) and never by a general pattern; a process is signalled through a
+pidfd after a second look, so that no other process with a reused number is hit.
+"""
+
+import os
+import shutil
+import signal
+
+from oci_conformance import system
+from oci_conformance.runtime import MARK
+
+
+def processes(token, tops):
+    """The pids that carry the token in cgroup, command line or environment."""
+    found = set()
+    own = {os.getpid(), os.getppid()}
+    for path in cgroups(token, tops):
+        for directory, _, _ in os.walk(path):
+            found |= {int(pid) for pid in (system.read(os.path.join(directory, "cgroup.procs")) or "").split()}
+    for name in os.listdir("/proc"):
+        if name.isdigit() and int(name) not in own and marked(name, token):
+            found.add(int(name))
+    return found - own
+
+
+def marked(pid, token):
+    environment = system.read("/proc/%s/environ" % pid) or ""
+    if any(entry == "%s=%s" % (MARK, token) for entry in environment.split("\0")):
+        return True
+    return any(holds(text, token) for text in (system.read("/proc/%s/%s" % (pid, file)) or "" for file in ("cmdline", "cgroup")))
+
+
+def holds(text, token):
+    """Whether the token stands in a text as a whole: `t1` is not in `t12`."""
+    at = text.find(token)
+    while at >= 0:
+        if not text[at + len(token) : at + len(token) + 1].isdigit():
+            return True
+        at = text.find(token, at + 1)
+    return False
+
+
+def cgroups(token, tops, deep=False):
+    """The topmost cgroup directories whose names hold the token. `deep`: not only right below the mount points."""
+    found = []
+    for top in tops:
+        for directory, names, _ in os.walk(top):
+            hits = [name for name in names if holds(name, token)]
+            found += [os.path.join(directory, name) for name in hits]
+            names[:] = [name for name in names if name not in hits] if deep else []
+    return found
+
+
+def kill(token, tops, seconds=10):
+    """Ends all processes of a token. The pids that had to be ended."""
+    ended = set()
+    clock = system.Clock(seconds)
+    while clock.left:
+        pids = processes(token, tops)
+        waiting = []
+        for pid in pids:
+            try:
+                pidfd = os.pidfd_open(pid)
+            except OSError:
+                continue
+            if pid in processes(token, tops) if len(pids) < 4 else True:
+                try:
+                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                except OSError:
+                    pass
+            waiting.append((pid, pidfd))
+        alive = [pid for pid, _ in waiting if state(pid) not in ("Z", "X", "")]
+        ended |= set(alive)
+        thaw(token, tops)
+        for _, pidfd in waiting:
+            system.ended(pidfd, min(2, clock.left))
+            os.close(pidfd)
+        if not alive:
+            break
+    return ended
+
+
+def state(pid):
+    return system.status_of(pid).get("State", "")[:1]
+
+
+def thaw(token, tops):
+    for path in cgroups(token, tops):
+        for name, word in (("cgroup.freeze", "0"), ("freezer.state", "THAWED")):
+            if os.path.exists(os.path.join(path, name)):
+                put(os.path.join(path, name), word)
+
+
+def put(path, text):
+    try:
+        with open(path, "w") as file:
+            file.write(text)
+    except OSError:
+        pass
+
+
+def remove_cgroups(token, tops, deep=False):
+    """Removes the cgroups of a token. Those that stay."""
+    left = []
+    for path in cgroups(token, tops, deep):
+        for directory, _, _ in os.walk(path, topdown=False):
+            try:
+                os.rmdir(directory)
+            except OSError:
+                pass
+        if os.path.isdir(path):
+            left.append(path)
+    return left
+
+
+def mounts(text):
+    """The mount points below a directory, the deepest first."""
+    points = [line.split()[4] for line in (system.read("/proc/self/mountinfo") or "").splitlines() if text in line.split()[4]]
+    return sorted(points, key=len, reverse=True)
+
+
+def remove_directory(path):
+    for point in mounts(path):
+        try:
+            system.umount(point)
+        except OSError:
+            pass
+    if not mounts(path):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def sweep(token, tops, directory=None, deep=False):
+    """All of it. What was found: {"processes": […], "cgroups": […]}, without what is empty."""
+    killed = kill(token, tops)
+    before = cgroups(token, tops, deep)
+    remove_cgroups(token, tops, deep)
+    if directory:
+        remove_directory(directory)
+    found = {"processes": sorted(killed), "cgroups": before}
+    return {kind: things for kind, things in found.items() if things}

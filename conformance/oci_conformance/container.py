@@ -1,0 +1,177 @@
+"""One container: the operations of the specification, and the output of its program.
+
+Its one rule: the program's output comes through a pipe of ours that is read while waiting, so that nothing can block or be lost;
+how long anything may take is bounded.
+"""
+
+import json
+import os
+import select
+import signal
+
+from oci_conformance import probe, system
+from oci_conformance.case import Stop
+
+END_SECONDS = 20
+STATUSES = ("creating", "created", "running", "stopped")
+
+
+class Container:
+    def __init__(self, trial, bundle, id):
+        self.trial = trial
+        self.bundle = bundle
+        self.id = id
+        self.pid = None
+        self.pidfd = None
+        self.ends = None  # the pipe: where we read, where the program writes
+        self.text = ""
+        self.last = None  # the last call
+        self.create_call = None
+        self.deleted = False
+        self.attempted = False
+
+    # ---- operations; `try_` ones do not mind a failure
+
+    def call(self, *arguments, **kw):
+        self.last = self.trial.call(*arguments, **kw)
+        return self.last
+
+    def expect(self, done, what):
+        if done.code != 0:
+            raise Stop(what + " fails", "exit 0", {"call": done.as_dict()})
+        return done
+
+    def try_create(self, *options, **kw):
+        self.ends = self.ends or os.pipe2(os.O_CLOEXEC)
+        self.attempted = True
+        self.create_call = self.call("create", "--bundle", self.bundle.path, *options, self.id, stdout=self.ends[1], **kw)
+        return self.create_call
+
+    def create(self, *options, **kw):
+        self.expect(self.try_create(*options, **kw), "create")
+        os.close(self.ends[1])
+        self.ends = (self.ends[0], None)
+        self.watch()
+        return self
+
+    def watch(self):
+        """Takes the pid from the state, and a pidfd, so that its end can be waited for."""
+        self.pid = self.state().get("pid")
+        if isinstance(self.pid, int) and self.pid > 0 and self.pidfd is None:
+            try:
+                self.pidfd = os.pidfd_open(self.pid)
+            except OSError:
+                self.pidfd = None
+        return self.pidfd is not None
+
+    def try_start(self, **kw):
+        return self.call("start", self.id, **kw)
+
+    def start(self):
+        return self.expect(self.try_start(), "start")
+
+    def try_kill(self, name="KILL"):
+        return self.call("kill", self.id, name)
+
+    def kill(self, name="KILL"):
+        return self.expect(self.try_kill(name), "kill")
+
+    def try_delete(self, *options):
+        done = self.call("delete", *options, self.id)
+        self.deleted = self.deleted or done.code == 0
+        return done
+
+    def delete(self):
+        return self.expect(self.try_delete(), "delete")
+
+    def exists(self):
+        return self.call("state", self.id).code == 0
+
+    def try_state(self):
+        """The state, {} where there is none that could be read."""
+        done = self.call("state", self.id)
+        try:
+            found = json.loads(done.out) if done.code == 0 else {}
+        except ValueError:
+            found = {}
+        return found if isinstance(found, dict) else {}
+
+    def state(self):
+        found = self.try_state()
+        if not found:
+            raise Stop("state gives no JSON object", "a state", {"call": self.last.as_dict()})
+        return found
+
+    @property
+    def status(self):
+        return self.state().get("status")
+
+    # ---- the program
+
+    def wait(self, seconds):
+        """Waits for output or the end, whichever comes first. (whether output came, whether the process has ended)."""
+        poll = select.poll()
+        for fd in (self.ends and self.ends[0], self.pidfd):
+            if fd is not None:
+                poll.register(fd, select.POLLIN)
+        ready = {fd for fd, event in poll.poll(seconds * 1000) if event & select.POLLIN}
+        data = b""
+        if self.ends and self.ends[0] in ready:
+            data = os.read(self.ends[0], 1 << 16)
+            self.text += data.decode("latin-1")
+        return bool(data), self.pidfd is None or self.pidfd in ready
+
+    def ended(self, seconds=END_SECONDS):
+        """Whether the container process ends in time; its output is read on the way."""
+        clock = system.Clock(seconds)
+        while clock.left:
+            came, over = self.wait(clock.left)
+            if over and not came:
+                system.reap()
+                return True
+        return False
+
+    def lines(self):
+        return probe.parse(self.text)
+
+    def line(self, op, seconds=END_SECONDS):
+        """The newest line of an operation, waited for."""
+        clock = system.Clock(seconds)
+        while True:
+            hits = [line for line in self.lines() if line["op"] == op] if self.text.endswith("\n") else []
+            if hits:
+                return hits[-1]
+            came, over = self.wait(clock.left)
+            if not came and (over or not clock.left):
+                raise Stop("the program does not get to %r" % op, op, self.lines() or self.create_call.err[-1000:])
+
+    def finish(self):
+        """Waits for the program's end and deletes the container. All lines that it printed."""
+        if not self.ended():
+            raise Stop("the program does not end", "its end", self.lines())
+        self.delete()
+        return self.lines()
+
+    def stop(self):
+        """KILL, and its end. Whether it ended."""
+        self.try_kill("KILL")
+        return self.ended()
+
+    def discard(self):
+        """At the end of a case: no more process, no more state."""
+        if self.pidfd is not None:
+            try:
+                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+            except OSError:
+                pass
+            system.ended(self.pidfd, 5)
+            os.close(self.pidfd)
+            self.pidfd = None
+        system.reap()
+        if self.attempted and not self.deleted and os.path.exists(os.path.join(self.trial.root, self.id)):
+            if self.try_delete().code != 0:
+                self.try_delete("--force")
+        for fd in self.ends or ():
+            if fd is not None:
+                os.close(fd)
+        self.ends = None

@@ -1,0 +1,199 @@
+"""What the machine has: cgroups, security modules, NUMA nodes. And the suite's own mount namespace.
+
+Its one rule: a case that needs something says its name; here stand the name, the look, and the words for the reader who lacks it.
+"""
+
+import contextlib
+import os
+import platform
+
+from oci_conformance import system
+
+TOP = "/sys/fs/cgroup"
+DEFAULT_UIDS = 100000  # host ids of the user namespaces in the cases
+
+
+class Machine:
+    def __init__(self, probe_is_compiled=True):
+        self.probe_is_compiled = probe_is_compiled
+        self.kernel = tuple(int("".join(filter(str.isdigit, part)) or 0) for part in platform.release().split(".")[:2])
+        self.unified, self.controllers = hierarchies()
+        self.cpus = sorted(os.sched_getaffinity(0))
+
+    @property
+    def pure_v2(self):
+        return self.unified == TOP
+
+    def version_2(self, controller):
+        """Whether a controller is that of version 2 here."""
+        names = system.read(os.path.join(self.unified, "cgroup.controllers")) if self.unified else ""
+        return controller not in self.controllers and controller in (names or "").split()
+
+    def cgroup(self, controller, path):
+        """The directory of a cgroupsPath in the hierarchy that has the controller, or None. `unified` is that of version 2 itself."""
+        if controller in self.controllers:
+            return self.controllers[controller] + path
+        if self.unified and (controller == "unified" or self.version_2(controller)):
+            return self.unified + path
+        return None
+
+    def cgroups(self):
+        """The mount points of all hierarchies."""
+        return sorted({*self.controllers.values(), *([self.unified] if self.unified else [])})
+
+    def lacks(self, need):
+        """None if the machine has it, else a sentence."""
+        kind, _, name = need.partition(":")
+        if kind == "controller":
+            return None if self.cgroup(name, "") else "no %s controller is mounted" % name
+        has, words = NEEDS[need]
+        return None if has(self) else words
+
+
+def hierarchies():
+    """(mount point of version 2 or None, {controller: mount point} of version 1) as /proc/self/mountinfo shows them."""
+    unified, controllers = None, {}
+    for line in (system.read("/proc/self/mountinfo") or "").splitlines():
+        left, _, right = line.partition(" - ")
+        root, point = left.split()[3:5]
+        kind, _, options = (right.split(" ", 2) + ["", ""])[:3]
+        if kind == "cgroup2" and not unified:
+            unified = point
+        elif kind == "cgroup" and root == "/":
+            for name in options.split(","):
+                if name not in ("rw", "ro", "xattr", "clone_children", "noprefix"):
+                    controllers.setdefault(name.removeprefix("name="), point)
+    return unified, controllers
+
+
+def delegated():
+    return os.path.exists("/sys/kernel/cgroup/delegate")
+
+
+def swap():
+    return len((system.read("/proc/swaps") or "").splitlines()) > 1
+
+
+def mounted(kind):
+    return any(" - %s " % kind in line for line in (system.read("/proc/self/mountinfo") or "").splitlines())
+
+
+def apparmor():
+    return (system.read("/sys/module/apparmor/parameters/enabled") or "").startswith("Y")
+
+
+def capability(number):
+    return bool(int(system.status_of("self").get("CapEff", "0"), 16) >> number & 1)
+
+
+NEEDS = {
+    "probe": (lambda m: m.probe_is_compiled, "the probe is the shell script: no C compiler, and this needs system calls"),
+    "v1": (lambda m: bool(m.controllers), "there is no cgroup hierarchy of version 1"),
+    "v2": (lambda m: m.pure_v2, "the machine has no pure version 2 cgroups"),
+    "unified": (lambda m: bool(m.unified), "there is no cgroup hierarchy of version 2"),
+    "delegate": (lambda m: delegated(), "the kernel has no /sys/kernel/cgroup/delegate"),
+    "swap": (lambda m: swap() or "memory" in m.controllers, "there is no swap, so swap limits do not exist"),
+    "apparmor": (lambda m: apparmor(), "AppArmor is not enabled"),
+    "no-apparmor": (lambda m: not apparmor(), "AppArmor is enabled"),
+    "selinux": (lambda m: os.path.exists("/sys/fs/selinux/enforce"), "SELinux is not enabled"),
+    "no-selinux": (lambda m: not os.path.exists("/sys/fs/selinux/enforce"), "SELinux is enabled"),
+    "resctrl": (lambda m: mounted("resctrl"), "no resctrl file system is mounted"),
+    "no-resctrl": (lambda m: not mounted("resctrl"), "a resctrl file system is mounted"),
+    "numa": (lambda m: os.path.exists("/proc/self/numa_maps"), "the kernel has no NUMA policies"),
+    "two-cpus": (lambda m: len(m.cpus) > 1, "there is only one processor to run on"),
+    "time-namespace": (lambda m: os.path.exists("/proc/self/ns/time"), "the kernel has no time namespaces"),
+    "mount_setattr": (lambda m: m.kernel >= (5, 12), "the kernel is older than 5.12 and has no mount_setattr"),
+    "idmap": (lambda m: m.kernel >= (6, 3), "the kernel is older than 6.3: no mappings on tmpfs"),
+    "symfollow": (lambda m: m.kernel >= (5, 10), "the kernel is older than 5.10 and has no nosymfollow"),
+    "rsymfollow": (lambda m: m.kernel >= (5, 14), "the kernel is older than 5.14 and has no recursive nosymfollow"),
+    "user-namespace": (lambda m: system.read("/proc/sys/user/max_user_namespaces") != "0\n", "user namespaces are turned off"),
+    "sys-resource": (lambda m: capability(24), "this process has no CAP_SYS_RESOURCE"),
+    "sys-nice": (lambda m: capability(23), "this process has no CAP_SYS_NICE"),
+    "net-admin": (lambda m: capability(12), "this process has no CAP_NET_ADMIN"),
+    "block-device": (lambda m: block_device() is not None, "there is no block device"),
+    "io-weight": (lambda m: m.kernel < (5, 0) or weighted(m), "no scheduler of the kernel has weights for cgroups"),
+    "realtime-cgroup": (lambda m: realtime(m), "the kernel has no realtime scheduling by cgroup"),
+    "huge-pages": (lambda m: bool(huge_pages()), "the kernel has no huge pages"),
+}
+
+
+def block_device():
+    """(major, minor) of a whole disk, or None."""
+    for name in sorted(os.listdir("/sys/block")) if os.path.isdir("/sys/block") else []:
+        numbers = (system.read("/sys/block/%s/dev" % name) or "").strip()
+        if numbers and not name.startswith(("ram", "zram")) and (system.read("/sys/block/%s/size" % name) or "0").strip() != "0":
+            return tuple(int(number) for number in numbers.split(":"))
+    return None
+
+
+def weighted(machine):
+    top = machine.controllers.get("blkio") or machine.unified or ""
+    below = [top, *(os.path.join(top, name) for name in (os.listdir(top) if os.path.isdir(top) else []))]
+    names = ("blkio.bfq.weight", "blkio.weight", "io.bfq.weight", "io.weight")
+    return any(os.path.exists(os.path.join(directory, name)) for directory in below for name in names)
+
+
+def realtime(machine):
+    top = machine.controllers.get("cpu")
+    return bool(top) and os.path.exists(os.path.join(top, "cpu.rt_runtime_us"))
+
+
+def huge_pages():
+    """["2MB", …]: the page sizes as the hugetlb controller names them."""
+    found = []
+    for name in sorted(os.listdir("/sys/kernel/mm/hugepages")) if os.path.isdir("/sys/kernel/mm/hugepages") else []:
+        kib = int(name.removeprefix("hugepages-").removesuffix("kB"))
+        found.append("%dGB" % (kib >> 20) if kib >= 1 << 20 else "%dMB" % (kib >> 10) if kib >= 1 << 10 else "%dKB" % kib)
+    return found
+
+
+@contextlib.contextmanager
+def own_mounts():
+    """A mount namespace of the suite's own, private, so that whatever a runtime leaves mounted stays off the host. There all controllers
+    of a version 1 host are mounted: crun takes every controller of /proc/cgroups for mounted and fails without."""
+    system.unshare(system.CLONE_NEWNS)
+    system.mount(None, "/", None, system.MS_REC | system.MS_PRIVATE)
+    try:
+        complete_cgroups()
+    except OSError:
+        pass  # then a runtime that wants them says so itself
+    yield
+
+
+def complete_cgroups():
+    unified, controllers = hierarchies()
+    lines = [line.split() for line in (system.read("/proc/cgroups") or "").splitlines()[1:]]
+    missing = [name for name, _, _, enabled in lines if enabled == "1" and name not in controllers]
+    if not controllers or unified == TOP or not missing:
+        return
+    points = {}
+    for name, point in controllers.items():
+        points.setdefault(point, []).append(name)
+    links = {name: os.readlink(os.path.join(TOP, name)) for name in os.listdir(TOP) if os.path.islink(os.path.join(TOP, name))}
+    system.umount(TOP)
+    system.mount("tmpfs", TOP, "tmpfs", 0, "mode=755")
+    for point, names in points.items():
+        os.mkdir(point)
+        known = {line[0] for line in lines}
+        data = ",".join(name if name in known else "none,name=" + name for name in names)
+        system.mount("cgroup", point, "cgroup", 0, data)
+    if unified:
+        os.mkdir(unified)
+        system.mount("cgroup2", unified, "cgroup2")
+    for name, target in links.items():
+        os.symlink(target, os.path.join(TOP, name))
+    held = (system.read((unified or "") + "/cgroup.controllers") or "").split() if unified else []
+    for name in missing:
+        if name not in held or not os.listdir(unified):
+            point = os.path.join(TOP, name)
+            os.mkdir(point)
+            try:
+                system.mount("cgroup", point, "cgroup", 0, name)
+            except OSError:
+                os.rmdir(point)  # bound to version 2
+
+
+def about(machine):
+    """For the head of a report."""
+    kind = "version 2" if machine.pure_v2 else "version 1" if not machine.unified else "version 1 and 2"
+    return {"kernel": platform.release(), "architecture": platform.machine(), "cgroups": kind, "python": platform.python_version()}

@@ -1,0 +1,54 @@
+"""The first look at a runtime: does it run a plain container at all, what does it call itself, what does it declare.
+
+Its one rule: it is the only place that asks for --version and for the features document; both may be missing.
+"""
+
+import json
+import re
+
+from oci_conformance.case import Stop
+from oci_conformance.requirements import numbers
+
+SHORT = 10  # seconds for each of its calls: who hangs here, hangs everywhere
+
+
+def preflight(t):
+    """A plain container can be created, started, looked at and deleted."""
+    t.runtime.seconds = SHORT  # here only: this is a process of its own
+    found = identity(t)
+    made = t.container(None, "say here", "self")
+    done = made.try_create()
+    t.need(not done.hung, "create does not return within %d seconds" % SHORT)
+    t.need(done.code == 0, "create fails (%s)" % done.how, None, done.err[-300:] or None)
+    state = made.try_state()
+    t.need(state, "no container after create: state prints no JSON object", None, made.last.out[-100:] or made.last.err[-200:] or made.last.how)
+    t.need(made.watch(), "no process after create: state has no pid of a living process", None, state.get("pid"))
+    done = made.try_start()
+    t.need(done.code == 0, "start fails (%s)" % done.how, None, done.err[-300:] or None)
+    t.need(made.ended(SHORT), "the program does not end")
+    lines = made.lines()
+    t.need([line["op"] for line in lines] == ["say", "self"], "the program's output is missing", None, lines or made.create_call.err[-300:])
+    t.check(made.try_delete().code == 0, "delete of a stopped container (%s)" % made.last.how)
+    if found.get("declares") is None:
+        found["declares"] = numbers(state.get("ociVersion"))
+    return found
+
+
+def identity(t):
+    """{"name", "version", "features", "declares"}: what could be learnt."""
+    found = {}
+    done = t.call("--version", root=None)
+    if done.hung:
+        raise Stop("--version does not return within %d seconds" % SHORT)
+    match = re.match(r"(\S+) version (\S+)", done.out) if done.code == 0 else None
+    if match:
+        found["name"], found["version"] = match.groups()
+    done = t.call("features", root=None)
+    try:
+        document = json.loads(done.out) if done.code == 0 else None
+    except ValueError:
+        document = None
+    if isinstance(document, dict) and "ociVersionMax" in document:
+        found["features"] = document
+        found["declares"] = numbers(document["ociVersionMax"])
+    return found

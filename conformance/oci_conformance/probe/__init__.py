@@ -1,0 +1,123 @@
+"""Makes the probe that looks from inside: probe.c compiled statically, or probe.sh with a static busybox.
+
+Its one rule: both print the same lines; what only the compiled one can do needs "probe" in a case's `needs`.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+BUSYBOX = ("/bin/busybox", "/usr/bin/busybox", "/sbin/busybox", "/usr/local/bin/busybox")
+
+
+class Missing(Exception):
+    """Neither a compiler that links statically nor a static busybox; says what to install."""
+
+
+class Tools:
+    """What goes into bin/ of every root: `probe`, and `busybox` where there is one."""
+
+    def __init__(self, probe, busybox, compiled):
+        self.probe = probe
+        self.busybox = busybox
+        self.compiled = compiled
+
+
+def prepare(directory, busybox=None, shell=False):
+    """Tools, made in the directory. `busybox`: a path instead of the search; `shell`: do not compile."""
+    why = "not asked for" if shell else build(os.path.join(directory, "probe"))
+    path = find_busybox(busybox)
+    if why and not path:
+        raise Missing("no way to look inside: the C probe was not built (%s), and there is no static busybox (Debian: busybox-static)" % why)
+    if path:
+        target = os.path.join(directory, "busybox")
+        shutil.copyfile(path, target)
+        os.chmod(target, 0o755)
+        path = target
+    if why:
+        with open(os.path.join(HERE, "probe.sh")) as source, open(os.path.join(directory, "probe"), "w") as script:
+            script.write(source.read())
+        os.chmod(os.path.join(directory, "probe"), 0o755)
+    return Tools(os.path.join(directory, "probe"), path, not why)
+
+
+def build(target):
+    """Compiles probe.c. None, or why not."""
+    words = "no C compiler"
+    for compiler in ([os.environ["CC"]] if os.environ.get("CC") else []) + ["cc", "gcc", "clang", "musl-gcc"]:
+        if not shutil.which(compiler):
+            continue
+        argv = [compiler, "-std=gnu11", "-Os", "-static", "-s", "-o", target, os.path.join(HERE, "probe.c")]
+        done = subprocess.run(argv, capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL)
+        if done.returncode == 0 and subprocess.run([target, "say", "x"], capture_output=True).returncode == 0:
+            os.chmod(target, 0o755)
+            return None
+        words = "%s: %s" % (compiler, (done.stderr.strip().splitlines() or ["it does not run"])[-1])
+    return words
+
+
+def find_busybox(asked=None):
+    """A static busybox or None; an asked one that does not serve is an error."""
+    for path in [asked] if asked else [shutil.which("busybox"), *BUSYBOX]:
+        if path and os.path.isfile(path) and static(path):
+            return path
+    if asked:
+        raise Missing("%s is no static busybox" % asked)
+    return None
+
+
+def static(path):
+    """Whether an ELF file asks for no interpreter: its libraries would not be in the root."""
+    with open(path, "rb") as file:
+        head = file.read(8192)
+    return head[:4] == b"\x7fELF" and b"/ld-" not in head and b"/lib/ld" not in head
+
+
+def argv(operations, program="/bin/probe"):
+    """["/bin/probe", "stat", "/x", "+", "self"] of ("stat /x", "self") or ([…], […])."""
+    words = [program]
+    for operation in operations:
+        if len(words) > 1:
+            words.append("+")
+        words += operation.split(" ") if isinstance(operation, str) else [str(word) for word in operation]
+    return words
+
+
+def parse(text):
+    """The objects of the probe's lines; a line of something else becomes {"op": "?", "text": line}."""
+    found = []
+    for line in text.splitlines():
+        try:
+            seen = json.loads(line)
+        except ValueError:
+            seen = None
+        if not isinstance(seen, dict) or "op" not in seen:
+            seen = {"op": "?", "text": line}
+        found.append(plain(seen))
+    return found
+
+
+def plain(value):
+    """One character a byte as the probe prints them → text, undecodable bytes as surrogates. `name.hex` is the script's form."""
+    if isinstance(value, str):
+        try:
+            return value.encode("latin-1").decode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            return value
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    if isinstance(value, dict):
+        made = {}
+        for key, item in value.items():
+            if key.endswith(".hex"):
+                made[key[:-4]] = [unhex(part) for part in item] if isinstance(item, list) else unhex(item)
+            else:
+                made[plain(key)] = plain(item)
+        return made
+    return value
+
+
+def unhex(text):
+    return bytes.fromhex(text).decode("utf-8", "surrogateescape")

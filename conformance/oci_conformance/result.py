@@ -1,0 +1,111 @@
+"""The outcome of a case under a runtime, and of a requirement over all cases.
+
+Its one rule: verdicts are made here and nowhere else; reports only show them.
+    pass     all that was looked at is as the specification says
+    fail     something is not
+    known    something is not, and known.py says so of this runtime
+    skip     not looked at: the machine lacks something, or the runtime declares an older specification
+    broken   the suite itself failed
+"""
+
+VERDICTS = ("pass", "fail", "known", "skip", "broken")
+MARKS = {"pass": "ok", "fail": "FAIL", "known": "known", "skip": "skip", "broken": "BROKEN", "none": "-"}
+
+
+class Result:
+    def __init__(self, runtime, case, verdict, reason="", checks=(), seconds=0.0, config=None, calls=(), left=None, extra=None, hung=False):
+        self.runtime = runtime
+        self.case = case
+        self.verdict = verdict
+        self.reason = reason
+        self.checks = list(checks)
+        self.seconds = seconds
+        self.config = config
+        self.calls = list(calls)
+        self.left = left or {}
+        self.extra = extra
+        self.hung = hung
+        self.known = {}  # {requirement: known.Known}
+        self.unasked = set()  # requirements that the runtime's specification does not have yet
+
+    @property
+    def failed_checks(self):
+        return [check for check in self.checks if not check["ok"]]
+
+    def failed_requirements(self):
+        """Of the case's requirements, those that a failed check is about; one that names none is about all that were not looked at."""
+        failed, looked = set(), set()
+        for check in self.checks:
+            names = check["requirements"]
+            looked |= set(names) if check["ok"] else set()
+            failed |= set(names) if not check["ok"] else set()
+        if any(not check["requirements"] for check in self.failed_checks) or (self.verdict == "fail" and not failed):
+            failed |= set(self.case.requirements) - looked
+            failed = failed or set(self.case.requirements)
+        return [name for name in self.case.requirements if name in failed and name not in self.unasked]
+
+    def verdict_of(self, requirement):
+        if requirement in self.unasked and self.verdict != "broken":
+            return "skip"
+        if self.verdict in ("skip", "broken"):
+            return self.verdict
+        if self.verdict == "pass" or requirement not in self.failed_requirements():
+            return "pass"
+        return "known" if requirement in self.known else "fail"
+
+    def judge(self, known, unasked):
+        """Takes in what the runtime is not asked for, and what known.py says of it: {requirement: Known}."""
+        self.unasked = set(unasked) & set(self.case.requirements)
+        if self.verdict != "fail":
+            return
+        failed = self.failed_requirements()
+        self.known = {name: known[name] for name in failed if name in known}
+        if not failed:
+            self.verdict = "skip"
+            self.reason = "asked for by a newer specification than the runtime declares"
+        elif len(self.known) == len(failed):
+            self.verdict = "known"
+
+    def words(self):
+        """One line: why it is not a pass."""
+        if self.failed_checks:
+            check = self.failed_checks[0]
+            line = check["what"]
+            if check["expected"] is not None:
+                line += ": expected %s" % brief(check["expected"])
+            if check["seen"] is not None:
+                line += ", seen %s" % brief(check["seen"])
+            return line
+        return (self.reason.strip().splitlines() or [""])[-1]
+
+    def as_dict(self):
+        found = {
+            "runtime": self.runtime.label,
+            "case": self.case.id,
+            "title": self.case.title,
+            "level": self.case.level,
+            "requirements": {name: self.verdict_of(name) for name in self.case.requirements},
+            "verdict": self.verdict,
+            "reason": self.reason,
+            "seconds": round(self.seconds, 3),
+            "checks": self.checks,
+        }
+        if self.verdict in ("fail", "known", "broken"):
+            found.update(config=self.config, calls=self.calls, left=self.left)
+            found["known"] = {name: {"sentence": known.sentence, "why": known.why} for name, known in self.known.items()}
+        return found
+
+
+def brief(value, limit=160):
+    text = value if isinstance(value, str) else repr(value)
+    text = " ".join(text.split())
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def of_requirement(results, requirement):
+    """The verdict of a requirement over the results of one runtime: the worst of what was looked at."""
+    verdicts = [result.verdict_of(requirement) for result in results if requirement in result.case.requirements]
+    for verdict in ("fail", "broken", "known", "pass", "skip"):
+        if verdict in verdicts:
+            return verdict
+    return "none"

@@ -1,0 +1,164 @@
+"""Runs cases under runtimes, several at a time, and sweeps after each.
+
+Its one rule: whatever a runtime does, every case ends in its time and leaves nothing; a runtime that hangs three cases in a row is
+given up, the others go on.
+"""
+
+import os
+import select
+import signal
+import time
+
+from oci_conformance import cleanup, known, requirements, system, worker
+from oci_conformance.case import Case
+from oci_conformance.preflight import preflight
+from oci_conformance.result import Result
+from oci_conformance.runtime import Unusable
+
+PATIENCE = 3  # hanging cases in a row
+
+
+class Running:
+    """A case on its way."""
+
+    def __init__(self, runtime, case, token, directory, seconds):
+        self.runtime = runtime
+        self.case = case
+        self.token = token
+        self.directory = directory
+        self.begun = time.monotonic()
+        self.end = self.begun + seconds
+        self.pid = None
+        self.pidfd = None
+
+
+class Runner:
+    def __init__(self, machine, tools, directory, jobs=2, table=None, use_known=True, on_result=None):
+        self.machine = machine
+        self.tools = tools
+        self.directory = directory
+        self.jobs = max(1, jobs)
+        self.table = table if table is not None else requirements.load()
+        self.use_known = use_known
+        self.on_result = on_result or (lambda result: None)
+        self.results = []
+        self.count = 0
+        self.active = set()  # the processes of running cases
+        self.word = "ocs%d" % os.getpid()
+        self.hangs = {}  # runtime → cases in a row that hung
+        self.stopped = False
+
+    # ---- one runtime's first look
+
+    def prepare(self, runtime):
+        """Learns name, version and features. Raises runtime.Unusable with one line where nothing works."""
+        runtime.check()
+        case = Case("preflight", preflight, (), "core", (), 90)
+        found = self.alone(runtime, case)
+        if found.verdict == "pass":
+            for key, value in (found.extra or {}).items():
+                setattr(runtime, key, tuple(value) if key == "declares" and value else value)
+            return
+        words = found.words()
+        raise Unusable("%s: %s" % (runtime.path, words if words.startswith("no ") else "does not run a plain container: " + words))
+
+    def alone(self, runtime, case):
+        """The result of one case, nothing else running."""
+        running = self.begin(runtime, case)
+        select.select([running.pidfd], [], [], max(0, running.end - time.monotonic()))
+        return self.settle(running)
+
+    # ---- all cases
+
+    def run(self, runtimes, cases):
+        """All cases under all runtimes, in turn. The results, in order of their ends."""
+        waiting = [(runtime, case) for case in cases for runtime in runtimes]
+        running = []
+        while (waiting and not self.stopped) or running:
+            while waiting and len(running) < self.jobs and not self.stopped:
+                runtime, case = waiting.pop(0)
+                result = self.without_running(runtime, case)
+                if result is None:
+                    running.append(self.begin(runtime, case))
+                else:
+                    self.note(result)
+            for item in self.over(running):
+                running.remove(item)
+                self.note(self.settle(item))
+        return self.results
+
+    def without_running(self, runtime, case):
+        """A result that needs no look, or None."""
+        lacks = [words for words in (self.machine.lacks(need) for need in case.needs) if words]
+        if lacks:
+            return Result(runtime, case, "skip", lacks[0])
+        asked = [name for name in case.requirements if self.table[name].asked_of(runtime.declares)]
+        if case.requirements and not asked:
+            since = max(self.table[name].since for name in case.requirements)
+            declared = ".".join(map(str, runtime.declares))
+            return Result(runtime, case, "skip", "asked since %s, and the runtime declares %s" % (since, declared))
+        if self.hangs.get(runtime, 0) >= PATIENCE:
+            return Result(runtime, case, "fail", "not run: the runtime hung %d cases in a row" % PATIENCE)
+        return None
+
+    def begin(self, runtime, case):
+        self.count += 1
+        token = "%sx%d" % (self.word, self.count)
+        item = Running(runtime, case, token, os.path.join(self.directory, token), case.seconds)
+        item.pid = worker.start(case, runtime, self.machine, self.tools, item.directory, token)
+        item.pidfd = os.pidfd_open(item.pid)
+        self.active.add(item.pid)
+        return item
+
+    def over(self, running):
+        """Those that have ended or whose time is up; waits for one."""
+        poll = select.poll()
+        for item in running:
+            poll.register(item.pidfd, select.POLLIN)
+        nearest = min((item.end for item in running), default=time.monotonic()) - time.monotonic()
+        ready = {fd for fd, _ in poll.poll(max(0, nearest) * 1000 + 1)}
+        now = time.monotonic()
+        return [item for item in running if item.pidfd in ready or now >= item.end]
+
+    def settle(self, item):
+        """Ends the process if it has not ended, sweeps, and makes the result."""
+        late = not system.ended(item.pidfd, 0)
+        if late:
+            os.killpg(item.pid, signal.SIGKILL)
+            signal.pidfd_send_signal(item.pidfd, signal.SIGKILL)
+        os.waitpid(item.pid, 0)
+        os.close(item.pidfd)
+        found = worker.read(item.directory)
+        left = cleanup.sweep(item.token, self.machine.cgroups(), item.directory)
+        self.active.discard(item.pid)
+        self.reap()
+        seconds = time.monotonic() - item.begun
+        if found is None:
+            words = "not over after %d seconds" % item.case.seconds if late else "the process of the case died"
+            return Result(item.runtime, item.case, "fail" if late else "broken", words, seconds=seconds, left=left, hung=late)
+        made = Result(item.runtime, item.case, found["verdict"], found["reason"], found["checks"], seconds, left=left)
+        made.config, made.calls, made.extra, made.hung = found.get("config"), found.get("calls", ()), found["extra"], found["hung"]
+        return made
+
+    def reap(self):
+        """Takes in orphans of cases: they became our children. A case's own process is left to settle()."""
+        while True:
+            try:
+                seen = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if seen is None or seen.si_pid in self.active:
+                return
+            os.waitpid(seen.si_pid, 0)
+
+    def note(self, result):
+        runtime = result.runtime
+        self.hangs[runtime] = self.hangs.get(runtime, 0) + 1 if result.hung else 0
+        table = known.of(runtime, result.case.id) if self.use_known else {}
+        result.judge(table, [name for name in result.case.requirements if not self.table[name].asked_of(runtime.declares)])
+        self.results.append(result)
+        self.on_result(result)
+
+    def sweep(self):
+        """At the end: whatever any case left anywhere."""
+        return cleanup.sweep(self.word + "x", self.machine.cgroups(), None, deep=True)

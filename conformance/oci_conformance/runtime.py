@@ -1,0 +1,125 @@
+"""Drives a runtime: RUNTIME [options] --root DIR create|start|state|kill|delete …, the command line that runc, crun, youki and others
+share.
+
+Its one rule: no call is waited for longer than its time, and what a call leaves running cannot keep us waiting: streams are files or
+our own pipe, never read until their end.
+"""
+
+import os
+import signal
+import subprocess
+
+from oci_conformance import system
+
+CALL_SECONDS = 20
+ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LANG": "C.UTF-8"}
+MARK = "OCI_CONFORMANCE"  # in the environment of everything that a case starts
+
+
+class Unusable(Exception):
+    """The runtime cannot be tested at all: one line."""
+
+
+class Call:
+    """How a call ended. code: exit status, negative for a signal, None if it was given up."""
+
+    def __init__(self, argv, code, out, err):
+        self.argv = argv
+        self.code = code
+        self.out = out
+        self.err = err
+
+    @property
+    def hung(self):
+        return self.code is None
+
+    @property
+    def refused(self):
+        """The runtime said no, in an orderly way."""
+        return self.code is not None and self.code > 0
+
+    @property
+    def how(self):
+        if self.hung:
+            return "does not return"
+        return "exit %d" % self.code if self.code >= 0 else "killed by signal %d" % -self.code
+
+    def as_dict(self):
+        return {"argv": self.argv, "how": self.how, "out": self.out[-1500:], "err": self.err[-1500:]}
+
+
+class Stream:
+    """An anonymous file for one stream."""
+
+    def __init__(self, text=b""):
+        self.fd = os.memfd_create("stream", os.MFD_CLOEXEC)
+        os.write(self.fd, text)
+        os.lseek(self.fd, 0, os.SEEK_SET)
+
+    def text(self, limit=1 << 20):
+        size = min(os.fstat(self.fd).st_size, limit)
+        return os.pread(self.fd, size, 0).decode("utf-8", "surrogateescape")
+
+    def close(self):
+        os.close(self.fd)
+
+
+class Runtime:
+    def __init__(self, path, label=None, options=(), seconds=CALL_SECONDS):
+        self.path = path
+        self.label = label or os.path.basename(path)
+        self.options = list(options)
+        self.seconds = seconds
+        self.name = self.label  # what it calls itself: the key of known.py
+        self.version = "unknown"
+        self.declares = None  # (1, 2, 0): the newest specification that it knows
+        self.features = None  # its features document
+
+    def check(self):
+        """Raises Unusable where it is plain that nothing can be called."""
+        if not os.path.exists(self.path):
+            raise Unusable("%s: there is no such file" % self.path)
+        if os.path.isdir(self.path) or not os.access(self.path, os.X_OK):
+            raise Unusable("%s: not an executable file" % self.path)
+
+    def argv(self, root, arguments):
+        return [self.path, *self.options, *(["--root", root] if root else []), *arguments]
+
+    def call(self, *arguments, root=None, stdin=b"", stdout=None, cwd="/", mark="", seconds=None, env=None, fds=(), umask=-1):
+        """One call. `stdout`: a descriptor of ours instead of a file; `fds`: further descriptors that it inherits."""
+        argv = self.argv(root, arguments)
+        streams = [Stream(stdin), Stream(), Stream()]
+        try:
+            process = subprocess.Popen(
+                argv,
+                stdin=streams[0].fd if stdin else subprocess.DEVNULL,
+                stdout=streams[1].fd if stdout is None else stdout,
+                stderr=streams[2].fd,
+                cwd=cwd,
+                env={**ENVIRONMENT, MARK: mark, **(env or {})},
+                start_new_session=True,
+                pass_fds=fds,
+                umask=umask,
+            )
+        except OSError as e:
+            for stream in streams:
+                stream.close()
+            raise Unusable("%s: cannot be executed: %s" % (self.path, e.strerror)) from None
+        code = finish(process, self.seconds if seconds is None else seconds)
+        done = Call(argv, code, streams[1].text(), streams[2].text())
+        for stream in streams:
+            stream.close()
+        return done
+
+
+def finish(process, seconds):
+    """The exit status of a child, or None: it had to be ended, with all of its session's group."""
+    pidfd = os.pidfd_open(process.pid)
+    try:
+        if system.ended(pidfd, seconds):
+            return process.wait()
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        return None
+    finally:
+        os.close(pidfd)

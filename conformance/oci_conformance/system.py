@@ -1,0 +1,98 @@
+"""The few system calls that the standard library lacks before Python 3.12, and waiting.
+
+Its one rule: no case and no report calls into libc by itself.
+"""
+
+import ctypes
+import os
+import select
+import time
+
+CLONE_NEWNS = 0x00020000
+MS_RDONLY, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE, MS_SLAVE, MS_SHARED = 1, 32, 4096, 16384, 1 << 18, 1 << 19, 1 << 20
+MNT_DETACH = 2
+PR_SET_CHILD_SUBREAPER = 36
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _checked(result, what):
+    if result < 0:
+        error = ctypes.get_errno()
+        raise OSError(error, "%s: %s" % (what, os.strerror(error)))
+    return result
+
+
+def _bytes(text):
+    return None if text is None else os.fsencode(text)
+
+
+def unshare(flags):
+    _checked(_libc.unshare(ctypes.c_int(flags)), "unshare")
+
+
+def setns(fd, kind=0):
+    _checked(_libc.setns(ctypes.c_int(fd), ctypes.c_int(kind)), "setns")
+
+
+def mount(source, target, kind=None, flags=0, data=None):
+    result = _libc.mount(_bytes(source), _bytes(target), _bytes(kind), ctypes.c_ulong(flags), _bytes(data))
+    _checked(result, "mount %s" % target)
+
+
+def umount(target, flags=MNT_DETACH):
+    _checked(_libc.umount2(_bytes(target), ctypes.c_int(flags)), "umount %s" % target)
+
+
+def prctl(option, value):
+    _checked(_libc.prctl(ctypes.c_int(option), ctypes.c_ulong(value), 0, 0, 0), "prctl")
+
+
+def subreaper():
+    """Orphans among our descendants become our children."""
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def ended(pidfd, seconds):
+    """Whether the process of a pidfd ends within so many seconds."""
+    return readable(pidfd, seconds)
+
+
+def readable(fd, seconds):
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(max(0, seconds) * 1000))
+
+
+def reap():
+    """Takes in what has ended among our children."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
+
+
+class Clock:
+    """So many seconds from now."""
+
+    def __init__(self, seconds):
+        self.end = time.monotonic() + seconds
+
+    @property
+    def left(self):
+        return max(0.0, self.end - time.monotonic())
+
+
+def read(path, limit=1 << 20):
+    """The text of a file, or None."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(limit).decode("utf-8", "surrogateescape")
+    except OSError:
+        return None
+
+
+def status_of(pid):
+    """{"State": …, "Uid": …} of /proc/PID/status, {} where there is no such process."""
+    text = read("/proc/%s/status" % pid) or ""
+    return {key: value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}

@@ -1,0 +1,173 @@
+"""What a case gets: bundles, containers, and checks whose outcome is remembered together with what was expected and seen.
+
+Its one rule: a check does not end a case (so that one look can answer several questions); what makes further looks pointless raises
+Stop.
+"""
+
+import json
+import os
+
+from oci_conformance import bundle as bundles
+from oci_conformance import probe
+from oci_conformance.bundle import ABSENT
+from oci_conformance.case import Skip, Stop
+from oci_conformance.container import Container
+
+
+class Trial:
+    def __init__(self, case, runtime, machine, tools, directory, token):
+        self.case = case
+        self.runtime = runtime
+        self.machine = machine
+        self.tools = tools
+        self.directory = directory
+        self.root = os.path.join(directory, "state")
+        self.token = token
+        self.calls = []
+        self.checks = []
+        self.containers = []
+        self.config = None  # of the last bundle, as evidence
+        self.count = 0
+
+    # ---- the runtime
+
+    def call(self, *arguments, **kw):
+        kw.setdefault("root", self.root)
+        done = self.runtime.call(*arguments, mark=self.token, **kw)
+        self.calls.append(done)
+        return done
+
+    def new_id(self):
+        self.count += 1
+        return "%s-%d" % (self.token, self.count)
+
+    def configuration(self, changes=None, *operations, args=None, config=None):
+        """A configuration whose program is the probe with these operations (or `args`), in a cgroup of its own."""
+        changes = dict(changes or {})
+        if "/linux/cgroupsPath" not in changes and changes.get("/linux") is not ABSENT:
+            changes = {"/linux/cgroupsPath": "/%s-%d" % (self.token, self.count + 1), **changes}
+        if "/process/args" not in changes and changes.get("/process") is not ABSENT:
+            changes = {"/process/args": args or probe.argv(operations), **changes}
+        return bundles.patch(config or bundles.base(), changes)
+
+    def bundle(self, changes=None, *operations, raw=None, owner=0, **kw):
+        """A new bundle. `raw`: the bytes of its config.json; `owner`: the host's id of its root's root."""
+        path = os.path.join(self.directory, "b%d" % (self.count + 1))
+        made = self.configuration(changes, *operations, **kw)
+        self.config = made if raw is None else raw.decode("utf-8", "replace")
+        return bundles.Bundle(path, made, self.tools, raw, owner)
+
+    def container(self, changes=None, *operations, **kw):
+        """A container that has not been created yet, with a bundle of its own."""
+        made = Container(self, self.bundle(changes, *operations, **kw), self.new_id())
+        self.containers.append(made)
+        return made
+
+    def created(self, changes=None, *operations, **kw):
+        made = self.container(changes, *operations, **kw)
+        made.create()
+        return made
+
+    def running(self, changes=None, *operations, **kw):
+        """A started container; its program waits for signals unless other operations are given."""
+        made = self.created(changes, *(operations or ("wait",)), **kw)
+        made.start()
+        if not operations:
+            made.line("wait")
+        return made
+
+    def observe(self, changes=None, *operations, **kw):
+        """The whole life of a container. What its operations saw: a dict, or a list if there were several."""
+        made = self.created(changes, *(operations or ("self",)), **kw)
+        made.start()
+        seen = made.finish()
+        wanted = len(operations or ("self",))
+        if len(seen) < wanted:
+            raise Stop("the program printed %d of %d lines" % (len(seen), wanted), None, seen or made.create_call.err[-1000:])
+        return seen[0] if wanted == 1 else seen
+
+    def refused(self, changes, *requirements, at="create", what=None, **kw):
+        """create must fail, in an orderly way, and leave no container. `at="start"`: at the latest start must. The container."""
+        made = self.container(changes, *(kw.pop("operations", None) or ("say ran",)), **kw)
+        return self.refuses(made, requirements, at, what or "create gives an error")
+
+    def refuses(self, made, requirements, at, what):
+        done = made.try_create()
+        if at == "start" and done.code == 0:
+            self.check(made.try_start().refused, "start gives an error", requirements, "an error", made.last.how)
+            return made
+        self.check(done.refused, what, requirements, "an error", done.how)
+        if done.refused:
+            self.check(not made.exists(), "no container is made", requirements, "state gives an error", made.last)
+        return made
+
+    # ---- hooks
+
+    def hook(self, label, *operations, inside=False, status=0, sleep=0, **more):
+        """A hook that notes its input and what it sees. `inside`: its path and its notes are those of the container."""
+        notes = "/hooks" if inside else os.path.join(self.directory, "hooks")
+        words = [["to", notes, label], *(["sleep %d" % sleep] if sleep else []), *operations, "exit %d" % status]
+        path = "/bin/probe" if inside else self.tools.probe
+        return {"path": path, "args": probe.argv(words, "probe"), "env": [], **more}
+
+    def notes(self, container=None):
+        """What hooks have noted so far: [{"label", "stdin", "seen": [...]}]. With a container: those inside."""
+        path = container.bundle.inside("/hooks") if container else os.path.join(self.directory, "hooks")
+        try:
+            with open(path, encoding="utf-8") as file:
+                lines = probe.parse(file.read())
+        except OSError:
+            return []
+        found = []
+        for line in lines:
+            if line["op"] == "to":
+                found.append({"label": line.get("label"), "stdin": line.get("stdin", ""), "seen": []})
+            elif found:
+                found[-1]["seen"].append(line)
+        return found
+
+    def labels(self, container=None):
+        return [note["label"] for note in self.notes(container)]
+
+    # ---- checks
+
+    def check(self, ok, what, requirements=(), expected=None, seen=None):
+        """Remembers an outcome. `requirements`: those of the case's that it is about; none: all. Whether it held."""
+        names = (requirements,) if isinstance(requirements, str) else tuple(requirements)
+        self.checks.append(
+            {"ok": bool(ok), "what": what, "requirements": names, "expected": shown(expected), "seen": None if ok else shown(seen)}
+        )
+        return bool(ok)
+
+    def equal(self, seen, expected, what, *requirements):
+        return self.check(seen == expected, what, requirements, expected, seen)
+
+    def has(self, part, whole, what, *requirements):
+        return self.check(part in (whole or ()), what, requirements, "has %r" % (part,), whole)
+
+    def lacks(self, part, whole, what, *requirements):
+        return self.check(part not in (whole or ()), what, requirements, "has no %r" % (part,), whole)
+
+    def need(self, ok, what, expected=None, seen=None):
+        if not ok:
+            raise Stop(what, expected, seen)
+
+    def skip(self, why):
+        raise Skip(why)
+
+    def clean(self):
+        """Deletes what the case left; failures are the sweeper's business."""
+        for container in self.containers:
+            container.discard()
+
+
+def shown(value):
+    """A value as evidence: plain data, of bounded size."""
+    if value is None or isinstance(value, (bool, int)):
+        return value
+    if hasattr(value, "as_dict"):
+        value = value.as_dict()
+    text = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+    if len(text) > 3000:
+        return text[:3000] + "…"
+    return value if not isinstance(value, (set, tuple, bytes)) else json.loads(json.dumps(value, default=sorted))

@@ -1,0 +1,86 @@
+"""Runs one case in a process of its own and hands back plain data.
+
+Its one rule: the parent believes nothing but the file that it reads afterwards; whatever happens to this process is the case's
+verdict and not the suite's end.
+"""
+
+import json
+import os
+import signal
+import traceback
+
+from oci_conformance import system
+from oci_conformance.case import Skip, Stop
+from oci_conformance.runtime import Unusable
+from oci_conformance.trial import Trial
+
+RESULT = "result.json"
+
+
+def start(case, runtime, machine, tools, directory, token):
+    """The pid of a new process that runs the case."""
+    os.mkdir(directory, 0o755)
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 70
+    try:
+        os.setsid()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        quiet(os.path.join(directory, "stray"))
+        system.subreaper()
+        system.unshare(system.CLONE_NEWNS)
+        found = run(case, runtime, machine, tools, directory, token)
+        with open(os.path.join(directory, RESULT), "w") as file:
+            json.dump(found, file)
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def quiet(path):
+    """Nothing of a case reaches the terminal."""
+    null = os.open("/dev/null", os.O_RDONLY)
+    stray = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(null, 0)
+    os.dup2(stray, 1)
+    os.dup2(stray, 2)
+
+
+def run(case, runtime, machine, tools, directory, token):
+    trial = Trial(case, runtime, machine, tools, directory, token)
+    found = {"verdict": None, "reason": "", "extra": None}
+    try:
+        found["extra"] = case.function(trial)
+    except Stop as e:
+        trial.check(False, e.what, (), e.expected, e.seen)
+    except Skip as e:
+        found.update(verdict="skip", reason=str(e))
+    except Unusable as e:
+        trial.check(False, str(e))
+    except Exception:
+        found.update(verdict="broken", reason=traceback.format_exc(limit=-4))
+    try:
+        trial.clean()
+    except Exception:
+        found["reason"] = found["reason"] or traceback.format_exc(limit=-4)
+    if found["verdict"] is None:
+        found["verdict"] = "pass" if trial.checks and all(check["ok"] for check in trial.checks) else "fail"
+        if not trial.checks:
+            found.update(verdict="broken", reason="the case checked nothing")
+    found["checks"] = trial.checks
+    found["hung"] = any(call.hung for call in trial.calls)
+    if found["verdict"] != "pass":
+        found["config"] = trial.config
+        found["calls"] = [call.as_dict() for call in trial.calls[-8:]]
+    return found
+
+
+def read(directory):
+    """What the process left, or None."""
+    try:
+        with open(os.path.join(directory, RESULT)) as file:
+            return json.load(file)
+    except (OSError, ValueError):
+        return None
