@@ -1,0 +1,81 @@
+"""A kernel that only answers questions: stands in for `posix` and for the extension while plan() runs.
+
+Calls that look go through to the real ones; calls that change something are noted and refused with EPERM. Its rule:
+what counts as looking is listed, so a call that nobody thought of counts as a change.
+"""
+
+import errno
+import posix
+
+LOOKING = {
+    "posix": set(
+        (
+            "access close confstr cpu_count fdopendir fspath fstat fstatvfs get_inheritable getcwd getcwdb getegid geteuid "
+            "getgid getgroups getpgid getpid getppid getresgid getresuid getsid getuid getxattr isatty listdir listxattr lseek "
+            "lstat major makedev minor pread read readlink readv scandir sched_get_priority_max sched_get_priority_min "
+            "sched_getaffinity sched_getscheduler stat statvfs strerror sysconf times uname "
+        ).split()
+    ),
+    "_syscalls": set(
+        (
+            "bpf_prog_query capget fstatfs get_mempolicy getcwd_raw ioprio_get openat2 sched_getattr seccomp_action_avail "
+            "seccomp_get_notif_sizes statfs statx "
+        ).split()
+    ),
+}
+PR_GETTERS = {2, 3, 16, 21, 23, 27, 30, 39}  # pdeathsig, dumpable, name, seccomp, capbset, securebits, timerslack, no_new_privs
+ASKING = {
+    "prlimit": lambda pid, resource, soft=None, hard=None: soft is None and hard is None,
+    "prctl": lambda op, *_rest: op in PR_GETTERS,
+    "seccomp": lambda _op, _flags, program=None: program is None,  # no program: EFAULT for a flag that is known
+}
+WRITING = posix.O_WRONLY | posix.O_RDWR | posix.O_CREAT | posix.O_TRUNC | posix.O_APPEND
+
+
+class Recorder:
+    """Used with pytest's monkeypatch: Recorder().install(monkeypatch); `.changes` lists (module, function, arguments)."""
+
+    def __init__(self):
+        self.changes = []
+
+    def install(self, monkeypatch):
+        from pyrunc.linux import _syscalls
+
+        for module in (posix, _syscalls):
+            name = module.__name__.rpartition(".")[2]
+            for attribute in dir(module):
+                value = getattr(module, attribute)
+                if attribute.startswith("_") or not callable(value) or isinstance(value, type) or attribute in LOOKING[name]:
+                    continue
+                if attribute == "open":
+                    stand_in = self.opening(value)
+                elif attribute in ASKING:
+                    stand_in = self.asking(attribute, value)
+                else:
+                    stand_in = self.noted(name, attribute)
+                monkeypatch.setattr(module, attribute, stand_in)
+        return self
+
+    def noted(self, module, function):
+        def call(*args, **kw):
+            self.changes.append((module, function, args, kw))
+            raise PermissionError(errno.EPERM, "a plan changes nothing: %s.%s" % (module, function))
+
+        return call
+
+    def opening(self, real):
+        def call(path, flags, *args, **kw):
+            if flags & WRITING:
+                self.changes.append(("posix", "open", (path, flags, *args), kw))
+                raise PermissionError(errno.EPERM, "a plan opens nothing for writing")
+            return real(path, flags, *args, **kw)
+
+        return call
+
+    def asking(self, name, real):
+        """Calls that look or change by their arguments: `name` is in ASKING."""
+
+        def call(*args):
+            return real(*args) if ASKING[name](*args) else self.noted("_syscalls", name)(*args)
+
+        return call

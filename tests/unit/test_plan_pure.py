@@ -1,0 +1,113 @@
+"""plan() touches nothing, and its answer is plain data: the same bytes each time, the same after a round trip through JSON."""
+
+import os
+import sys
+
+import pytest
+
+from pyrunc import errors, lean
+from pyrunc.engine import planner
+from pyrunc.oci import load, normalise, validate
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "fakes"))
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "bundles"))
+from recorder import Recorder  # noqa: E402
+
+import make_rootfs  # noqa: E402
+
+BUNDLES = make_rootfs.bundles()
+OPTIONS = {"command": "plan", "detach": False}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Each bundle complete, made once."""
+    top = tmp_path_factory.mktemp("bundles")
+    return {name: make_rootfs.make_bundle(name, str(top / name)) for name in BUNDLES}
+
+
+def planned(path):
+    """The plans of a bundle, or None where this machine or user cannot have it (then with a pointer)."""
+    document, _ = load.config(path, "config.json")
+    config = normalise.config(document)
+    assert validate.check(config) == []
+    here = os.getcwd()
+    os.chdir(path)
+    try:
+        return planner.plan(config, planner.Context("pure", path, config, OPTIONS))
+    except errors.PyruncError as e:
+        assert e.pointer, e.sentence()
+        if os.geteuid() == 0 and not isinstance(e, errors.Unsupported):
+            raise
+        return None
+    finally:
+        os.chdir(here)
+
+
+def test_there_are_bundles():
+    assert {"minimal", "everything", "rootless", "podman-like", "kubernetes-like"} <= set(BUNDLES)
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_plan_changes_nothing(made, monkeypatch, name):
+    planned(made[name])  # modules are loaded, and their compiled files written, before anybody watches
+    here = os.getcwd()
+    recorder = Recorder()
+    with monkeypatch.context() as patch:
+        document, _ = load.config(made[name], "config.json")
+        config = normalise.config(document)
+        os.chdir(made[name])
+        recorder.install(patch)
+        try:
+            planner.plan(config, planner.Context("pure", made[name], config, OPTIONS))
+        except errors.PyruncError:
+            assert os.geteuid() != 0
+    os.chdir(here)
+    assert recorder.changes == []
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_plan_is_plain_data(made, name):
+    plans = planned(made[name])
+    if plans is None:
+        pytest.skip("this user or machine cannot have the bundle %s" % name)
+    text = lean.dumps(plans)
+    assert lean.loads(text.encode("utf-8", "surrogateescape")) == plans, "a tuple, a set or a key that is no string"
+    assert lean.dumps(planned(made[name])) == text
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_plan_does_not_change_the_config(made, name):
+    document, _ = load.config(made[name], "config.json")
+    config = normalise.config(document)
+    before = lean.dumps(config)
+    here = os.getcwd()
+    os.chdir(made[name])
+    try:
+        planner.plan(config, planner.Context("pure", made[name], config, OPTIONS))
+    except errors.PyruncError:
+        assert os.geteuid() != 0
+    finally:
+        os.chdir(here)
+    assert lean.dumps(config) == before
+
+
+def test_recorder_bites(monkeypatch):
+    """The fake against the real thing: what it calls a change is refused and noted, and looking works."""
+    import posix
+
+    from pyrunc.linux import _syscalls
+
+    with monkeypatch.context() as patch:
+        recorder = Recorder().install(patch)
+        for call in (
+            lambda: posix.mkdir("/nowhere"),
+            lambda: posix.open("/nowhere", posix.O_CREAT | posix.O_WRONLY),
+            lambda: posix.write(1, b""),
+            lambda: _syscalls.mount(None, "/nowhere", None, 0, None),
+            lambda: _syscalls.unshare(0),
+        ):
+            with pytest.raises(PermissionError):
+                call()
+        assert posix.stat("/") and _syscalls.statfs("/")
+    assert [change[1] for change in recorder.changes] == ["mkdir", "open", "write", "mount", "unshare"]
