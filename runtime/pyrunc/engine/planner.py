@@ -40,7 +40,7 @@ class Context:
         self.warnings.append([pointer, text])
 
 
-DEFAULTS = {
+DEFAULTS: dict = {
     "no_pivot": False, "no_new_keyring": False, "preserve_fds": 0, "console_socket": None, "detach": False, "systemd_cgroup": False,
     "cgroup_manager": "cgroupfs", "rootless": "auto", "listen_fds": 0, "inherited_fds": [], "notify_socket": None, "command": "create",
 }  # fmt: skip
