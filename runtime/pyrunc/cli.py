@@ -71,6 +71,7 @@ COMMANDS = {
             "resources": V, "blkio-weight": V, "cpu-period": V, "cpu-quota": V, "cpu-burst": V, "cpu-share": V, "cpu-rt-period": V,
             "cpu-rt-runtime": V, "cpu-idle": V, "cpuset-cpus": V, "cpuset-mems": V, "memory": V, "memory-reservation": V, "memory-swap": V,
             "kernel-memory": V, "kernel-memory-tcp": V, "pids-limit": V, "l3-cache-schema": V, "mem-bw-schema": V,
+            "device-add": R, "device-remove": R, "rlimit": R,
         },
         {"r": "resources"},
         1, 1, False,

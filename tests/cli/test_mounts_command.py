@@ -267,7 +267,10 @@ def test_host_mount_namespace(pyrunc, make_bundle, source):
     """Without one of its own every mount would be the host's."""
     names = [{"type": "pid"}]
     changes = {"/linux/namespaces": names, "/mounts": harness.ABSENT, "/hostname": harness.ABSENT}
-    id = pyrunc.started(make_bundle(changes, args=SLEEP))
+    bundle = make_bundle(changes, args=SLEEP)
+    if os.statvfs(bundle.rootfs).f_flag & os.ST_NODEV:
+        pytest.skip("the bundles of this machine lie on a file system without devices")
+    id = pyrunc.started(bundle)
     before = harness.mounts("")
     assert add(pyrunc, id, source=source, destination="/a").code == 1
     assert harness.mounts("") == before

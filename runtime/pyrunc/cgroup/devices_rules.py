@@ -42,6 +42,36 @@ def split(rule):
     return [[allow, "b", major, minor, access], [allow, "c", major, minor, access]]
 
 
+def laid(rules, rule):
+    """A list with one more rule behind it: earlier ones for the very same devices lose the letters that it answers. A denial is left
+    out where nothing would allow it anyway; that of mknod where the built-in rule allows it for all devices, which v1 can't narrow."""
+    allow, kind, major, minor, access = rule
+    out = []
+    for old in rules:
+        if old[1:4] == [kind, major, minor] and kind != "a":
+            left = "".join(c for c in old[4] if c not in access)
+            old = [*old[:4], left]
+        if old[4]:
+            out.append(list(old))
+    if not allow and kind != "a":
+        access = "".join(c for c in access if may(out, kind, major, minor, c) and not (c == "m" and [True, kind, -1, -1, "m"] in out))
+    return [*out, [allow, kind, major, minor, access]] if access else out
+
+
+def may(rules, kind, major, minor, letter):
+    """Whether a list allows any of the devices that a rule names: the last rule that speaks of them decides, and an allowance of a part
+    of them is one."""
+    for allow, other, *numbers, access in reversed(rules):
+        if letter not in access or other not in (kind, "a"):
+            continue
+        pairs = list(zip(numbers, (major, minor), strict=True))
+        if all(-1 in pair or pair[0] == pair[1] for pair in pairs):
+            covers = all(theirs in (-1, ours) for theirs, ours in pairs)
+            if allow or covers:
+                return allow
+    return False
+
+
 class Rules:
     """A list of rules carried out in order. default: what happens to a device without an exception; exceptions: {(type, major,
     minor): set of letters} that are answered the other way. `punched` keeps rules that v1 can't express: [(number, text)]."""
@@ -118,7 +148,7 @@ def apply_v1(path, rules):
             return
         group.write("devices.deny", "a", AT)
         for line in wanted.lines():
-            _allow(group, line)
+            _put(group, "devices.allow", line)
         _verify(group, wanted)
     finally:
         group.close()
@@ -128,34 +158,32 @@ def change_v1(path, old, new):
     """From one list to another on a live cgroup with as few writes as there are differences: a device that stays allowed is never
     denied for an instant. Returns the number of writes."""
     before, after = Rules(old), Rules(new)
-    if before.default or after.default:
+    if before.default != after.default:
         apply_v1(path, new)
         return -1
+    away, there = ("devices.allow", "devices.deny") if after.default else ("devices.deny", "devices.allow")
     group = Group(path, "devices")
     count = 0
     try:
-        for key, access in sorted(before.exceptions.items()):
-            gone = access - after.exceptions.get(key, set())
-            if gone:
-                group.write("devices.deny", text(key, gone), AT)
-                count += 1
-        for key, access in sorted(after.exceptions.items()):
-            added = access - before.exceptions.get(key, set())
-            if added:
-                _allow(group, text(key, added))
-                count += 1
-        _verify(group, after)
+        for file, these, others in ((away, before.exceptions, after.exceptions), (there, after.exceptions, before.exceptions)):
+            for key, access in sorted(these.items()):
+                rest = access - others.get(key, set())
+                if rest:
+                    _put(group, file, text(key, rest))
+                    count += 1
+        if not after.default:
+            _verify(group, after)
     finally:
         group.close()
     return count
 
 
-def _allow(group, line):
+def _put(group, file, line):
     try:
-        group.put("devices.allow", line)
+        group.put(file, line)
     except OSError as e:
-        failure = group.failure(e, "devices.allow", line, AT)
-        if e.errno == errno.EPERM:
+        failure = group.failure(e, file, line, AT)
+        if e.errno == errno.EPERM and file == "devices.allow":
             failure.hint = "a parent cgroup denies this device; it must allow it first"
         raise failure from None
 

@@ -109,6 +109,9 @@ MEANING = {
     "pids-limit": "limit of processes; -1 for none",
     "l3-cache-schema": "Intel RDT: the L3 line of schemata",
     "mem-bw-schema": "Intel RDT: the MB line of schemata",
+    "device-add": "allow a device, as 'c 10:229 rwm /dev/fuse'; with a path the node is made (repeat)",
+    "device-remove": "take a device away again; with a path its node too (repeat)",
+    "rlimit": "TYPE=SOFT[:HARD] for all processes, as NOFILE=1024:4096 (repeat)",
     "stats": "print one record and end",
     "interval": "time between two records, such as 5s",
     "file": "JSON file (or - for standard input): {\"mounts\": [...]} as in config.json, or the list",
@@ -131,13 +134,13 @@ def main(options, args):
     command = args[0] if args else None
     text = top() if command not in cli.COMMANDS else of(command)
     lean.write_all(1, text.encode())
-    return 0
-
-
     if command == "checkpoint":  # podman and cri-o learn from the status whether checkpoints can be made
         from pyrunc.engine import criu
 
         criu.needed()
+    return 0
+
+
 def top():
     lines = ["pyrunc: an OCI container runtime", "", "usage: pyrunc [global options] COMMAND [options] [arguments]", "", "commands:"]
     lines += ["  %-10s %s" % (name, ABOUT.get(name, "")) for name in cli.COMMANDS]

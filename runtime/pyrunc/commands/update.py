@@ -1,11 +1,15 @@
-"""update [options] ID: other limits for a container that exists; all or none of them. Device rules stay as they are.
+"""update [options] ID: other limits for a container that exists; all or none of them.
 
-`--resources FILE` takes /linux/resources as JSON and makes the other options unheard, as with runc. What is not mentioned keeps its
-value: quota and period, limit and swap are completed from what was set before.
+`--resources FILE` takes /linux/resources as JSON and makes the other options for limits unheard, as with runc; its device rules are
+never applied, as callers send "deny all" along with every update. What is not mentioned keeps its value: quota and period, limit and
+swap are completed from what was set before. --device-add, --device-remove and --rlimit are ours: devices and rlimits of a container
+that runs.
 """
 
-from pyrunc import lean
-from pyrunc.engine import lifecycle, planner, status
+import sys
+
+from pyrunc import seal
+from pyrunc.engine import status, update
 from pyrunc.engine.prepare import refusal
 from pyrunc.errors import CALLER_TEXT, StateError, UsageError, quote
 from pyrunc.oci import load, normalise, validate
@@ -28,7 +32,12 @@ def size(text, option):
     number = digits.rstrip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
     unit = digits[len(number) :].lower().removesuffix("ib").removesuffix("b") if digits[len(number) :].lower() != "b" else "b"
     if not number.isascii() or not number.isdigit() or len(number) > 20 or unit not in UNITS or (text[:1] == "-" and text != "-1"):
-        raise UsageError("invalid value for %s: %s" % (option.replace("_", "-"), quote(text)), "update", option, "sizes look like 512, 100m, 1g; -1 is no limit")
+        raise UsageError(
+            "invalid value for %s: %s" % (option.replace("_", "-"), quote(text)),
+            "update",
+            option,
+            "sizes look like 512, 100m, 1g; -1 is no limit",
+        )
     return int(number) * UNITS[unit] * (-1 if text[:1] == "-" else 1)
 
 
@@ -49,7 +58,8 @@ def wanted(options):
         for option, (group, key, kind) in OPTIONS.items():
             text = options.get(option)
             if text:
-                doc.setdefault(group, {})[key] = text if kind is str else size(text, option) if kind == "size" else integer(text, option)
+                read = {"size": size, int: integer}.get(kind)
+                doc.setdefault(group, {})[key] = text if read is None else read(text, option)
     doc.pop("devices", None)  # callers send "deny all" along with every update
     doc = normalise.resources(doc)
     problems = validate.check(doc, "resources")
@@ -59,33 +69,69 @@ def wanted(options):
     return doc
 
 
+def device(text, option):
+    """'c 10:229 rwm /dev/fuse' -> {"type", "major"?, "minor"?, "access", "path"?}. `*` is any number. UsageError."""
+    words = text.split(None, 3)
+    hint = "for example: c 10:229 rwm /dev/fuse"
+    numbers = words[1].split(":") if len(words) > 1 else ()
+    if len(words) < 3 or words[0] not in ("a", "b", "c") or len(numbers) != 2 or not set(words[2]) <= set("rwm"):
+        raise UsageError("invalid value for %s: %s is not TYPE MAJOR:MINOR ACCESS [PATH]" % (option, quote(text)), "update", option, hint)
+    found = {"type": words[0], "access": words[2]}
+    for name, number in zip(("major", "minor"), numbers, strict=True):
+        if number == "*" and len(words) == 3:
+            continue
+        if not number.isascii() or not number.isdigit() or len(number) > 10 or int(number) >= 1 << 32:
+            raise UsageError("invalid value for %s: %s %s is no number" % (option, name, quote(number)), "update", option, hint)
+        found[name] = int(number)
+    if len(words) == 4:
+        if words[0] == "a":
+            raise UsageError("invalid value for %s: a node is c or b" % option, "update", option, hint)
+        found["path"] = words[3]
+    return found
+
+
+def rlimit(text):
+    """'NOFILE=1024:4096', 'RLIMIT_CORE=unlimited' -> {"type", "soft", "hard"}. UsageError."""
+    name, equals, value = text.partition("=")
+    name = name.upper()
+    soft, colon, hard = value.partition(":")
+    limits = [_limit(word) for word in (soft, hard if colon else soft)]
+    if not equals or None in limits:
+        hint = "for example: NOFILE=1024:4096, or CORE=unlimited"
+        raise UsageError("invalid value for rlimit: %s is not TYPE=SOFT[:HARD]" % quote(text), "update", "rlimit", hint)
+    return {"type": name if name.startswith("RLIMIT_") else "RLIMIT_" + name, "soft": limits[0], "hard": limits[1]}
+
+
+def _limit(word):
+    if word in ("unlimited", "infinity", "-1"):
+        return (1 << 64) - 1
+    good = word.isascii() and word.isdigit() and len(word) <= 20 and int(word) < 1 << 64
+    return int(word) if good else None
+
+
 def main(options, args):
+    if any(len(text.split()) > 3 for name in ("device_add", "device_remove") for text in options.get(name, ())):
+        seal.ensure(list(sys.argv))  # a process of ours goes in for the node
     if options.get("resources") not in (None, "-"):
         options["resources"] = absolute(options["resources"])
     doc = wanted(options)
+    added, removed = ([device(text, name) for text in options.get(name.replace("-", "_"), ())] for name in ("device-add", "device-remove"))
+    limits = [rlimit(text) for text in options.get("rlimit", ())]
     box = open_state(options, args[0])
     box.lock("update").load()
     try:
         now = status.of(box)
         if now not in ("created", "running", "paused"):
             raise StateError(CALLER_TEXT["not-running"], box.id, now)
-        _update(box, options, doc)
+        change = update.Change(box, options)
+        schemata = (options.get("l3_cache_schema"), options.get("mem_bw_schema"))
+        if doc or not (any(schemata) or added or removed or limits):
+            change.limits(doc)
+        if any(schemata):
+            change.rdt(*schemata)
+        change.devices(added, removed)
+        change.rlimits(limits)
+        change.carry_out()
     finally:
         box.unlock()
     return 0
-
-
-def _update(box, options, doc):
-    run = lifecycle.run_of(box, options)
-    plans = run.plans
-    ctx = planner.Context(box.id, run.bundle, {"linux": {"resources": doc}}, {"command": "update"}, run.root)
-    ctx.plans.update({part: entry for part, entry in plans.items() if part != "resources"})
-    new = planner.module("resources").plan({"/linux/resources": doc}, ctx)
-    if new is not None:
-        plans["resources"] = planner.module("resources").update(new, plans.get("resources") or {}, run)
-    if options.get("l3_cache_schema") or options.get("mem_bw_schema"):
-        entry = plans.get("rdt")
-        if entry is None:
-            raise UsageError("updating a non-existent Intel RDT configuration is not supported", "update", "l3-cache-schema")
-        plans["rdt"] = planner.module("rdt").update(entry, options.get("l3_cache_schema"), options.get("mem_bw_schema"), run)
-    box.write("plan.json", lean.dumps(plans).encode("utf-8", "surrogateescape"))

@@ -1,4 +1,4 @@
-"""Mounts of a container that runs (`mounts add`, `mounts remove`): a short-lived child of ours goes into its mount namespace.
+"""Mounts and device nodes of a container that runs: a short-lived child of ours goes into its mount namespace.
 
     host                                   child
       | <------------------------ ASK mounts - |   a source that the container's root may not look at
@@ -108,6 +108,13 @@ def present(box):
     return {int(line.partition(b" ")[0]) for line in text.split(b"\n") if line}
 
 
+def nodes(run, added, removed):
+    """Makes and removes device nodes: entries of devices.live_plan. When one fails those that were made go again. StepFailure."""
+    if removed or added:
+        planner.module("devices")  # loaded here: the child imports nothing
+        _go(run, _nodes, {"remove": removed, "add": added}, lambda _notes: None)
+
+
 # -- host side -----------------------------------------------------------------------------------------------------------
 
 
@@ -123,7 +130,7 @@ def _go(run, act, work, made):
     opened = []
     cancel = run.cancel = signals.Cancel()
     try:
-        joins = _open(run, opened)
+        joins = _open(run, opened, act is _nodes)
         run.link, theirs = handshake.pair()
         pid, fd = _syscalls.clone3(0)
         if pid == 0:
@@ -144,8 +151,9 @@ def _go(run, act, work, made):
         fs.close(*opened)
 
 
-def _open(run, opened):
-    """Sets run.root_fd; returns [(fd, kind)] of the namespaces to join, user first. All proven to be those of the container's init."""
+def _open(run, opened, may_share):
+    """Sets run.root_fd; returns [(fd, kind)] of the namespaces to join, user first. All proven to be those of the container's init.
+    may_share: it need not have a mount namespace of its own."""
     state = run.box.state
     init_fd = pidfd.open_init(state["pid"], state["start_time"])
     if init_fd < 0:
@@ -159,7 +167,7 @@ def _open(run, opened):
         opened.append(fd)
         if not ns.is_own(fd, kind):
             joins.append((fd, kind))
-        elif kind == "mount":
+        elif kind == "mount" and not may_share:
             raise Refusal("the container has the host's mount namespace", "/linux/namespaces", "mount on the host")
     if pidfd.wait(init_fd, 0):  # what was opened may belong to a stranger with the same number
         raise StateError(CALLER_TEXT["not-running"], run.id, "stopped")
@@ -201,7 +209,7 @@ def _child(run, link, joins, act, work):
         for fd, kind in joins:
             if kind == "user":
                 _become_root(fd)
-        act(run, work, next(fd for fd, kind in joins if kind == "mount"))
+        act(run, work, next((fd for fd, kind in joins if kind == "mount"), -1))
         link.send(DONE)
         posix._exit(0)
     except EOFError:
@@ -265,3 +273,26 @@ def _remove(run, records, mount_ns_fd):
             failure = StepFailure.from_oserror(e, "mounts.live_remove", "child")
             failure.words = words + failure.words
             raise failure from None
+
+
+def _nodes(run, work, mount_ns_fd):
+    sources = []
+    if mount_ns_fd >= 0 and any(entry["bind"] for entry in work["add"]):
+        _syscalls.unshare(c.CLONE_NEWNS)  # to look at the host's nodes as the container's root, as init does
+    for entry in work["add"]:
+        sources.append(rows.call("devices", "live_source", "child", entry, run))
+    run.link.send(MADE, [])
+    run.link.expect(GO)
+    if mount_ns_fd >= 0:
+        ns.join(mount_ns_fd, "mount")
+    made = []
+    try:
+        for entry, tree in zip(work["add"], sources, strict=True):
+            if rows.call("devices", "live_make", "child", entry, run, tree):
+                made.append(entry)
+        for entry in work["remove"]:
+            rows.call("devices", "live_remove", "child", entry, run)
+    except BaseException:
+        for entry in made:
+            rows.call("devices", "live_remove", "child", entry, run)
+        raise

@@ -141,12 +141,13 @@ def init_make(entry, run):
         fs.close(dev)
 
 
-def _make(folder, name, node, entry, run):
+def _make(folder, name, node, entry, run, tree=None):
+    """False if it is there. tree: the host's node, already cloned (it stays open); None: cloned here if it is needed."""
     try:
         found = _look(folder, name)
         binds = entry["bind"] and node["type"] != "p"
         if found is not None and _is(found, node):
-            return
+            return False
         if found is not None and not (binds and found.st_mode & c.S_IFMT == c.S_IFREG):  # an empty file of ours, to bind on
             if not (entry["own_dev"] and node["path"].startswith("/dev/")):
                 raise StepFailure(
@@ -157,7 +158,8 @@ def _make(folder, name, node, entry, run):
         if not binds:
             binds = not _mknod(folder, name, node, entry, run)
         if binds:
-            _bind(folder, name, node)
+            _bind(folder, name, node, tree)
+        return True
     except OSError as e:
         words = getattr(e, "words", None) or "%s: %s" % (getattr(e, "call", "open"), errno_text(e.errno))
         raise StepFailure(
@@ -219,8 +221,8 @@ def _chmod(fd, mode, run):
         posix.close(links)
 
 
-def _bind(folder, name, node):
-    """The host's node of the same path, proven to be the device, on an empty file."""
+def _host_node(node):
+    """-> fd of a detached clone of the host's node of the same path, proven to be the device."""
     try:
         tree = mount.clone(node["path"], flags=c.AT_SYMLINK_NOFOLLOW)
     except OSError as e:
@@ -230,6 +232,16 @@ def _bind(folder, name, node):
         if not _is(fs.fstat(tree), node):
             raise StepFailure("the host's %s is not %s" % (quote(node["path"]), _told(node)), pointer=node["pointer"], path=node["path"])
         mount.setattr(tree, ATTRIBUTES, 0)
+    except BaseException:
+        posix.close(tree)
+        raise
+    return tree
+
+
+def _bind(folder, name, node, given):
+    """The host's node on an empty file."""
+    tree = _host_node(node) if given is None else given
+    try:
         try:
             posix.close(fs.open(name, posix.O_RDONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_NONBLOCK, 0, folder))
         except FileExistsError:
@@ -246,7 +258,8 @@ def _bind(folder, name, node):
         if not _is(found, node):
             raise fs.failure(errno.ESTALE, "fstatat", node["path"])
     finally:
-        posix.close(tree)
+        if given is None:
+            posix.close(tree)
 
 
 def _links(dev, links):
@@ -272,3 +285,67 @@ def _links(dev, links):
         e.words = "/dev/ptmx in the root cannot be replaced: %s" % errno_text(e.errno)
         raise
     fs.symlink(PTMX, "ptmx", dir_fd=dev)
+
+
+# --- in a container that runs
+
+
+def live_plan(device, pointer, ctx):
+    """One device in the config's form -> {"node", "bind", "own_dev", "mount_ns"}. Refusal as in plan()."""
+    namespaces = ctx.plans["namespaces"]
+    return {
+        "node": _planned(device, pointer, ctx),
+        "bind": bool(namespaces.get("userns")) or ctx.in_userns,
+        "own_dev": False,  # nothing that stands there is replaced
+        "mount_ns": False,  # who can't make nodes has to bind from the start
+    }
+
+
+def live_source(entry, _run):
+    """-> fd of the host's node where one is bound, else None. In the host's mount namespace."""
+    return _host_node(entry["node"]) if entry["bind"] and entry["node"]["type"] != "p" else None
+
+
+def live_make(entry, run, tree):
+    """Makes the node beneath run.root_fd; False if it is there. In the container's mount namespace, as its root. StepFailure."""
+    folder, name = paths.parent(run.root_fd, entry["node"]["path"])
+    try:
+        return _make(folder, name, entry["node"], entry, run, tree)
+    finally:
+        posix.close(folder)
+
+
+def live_remove(entry, run):
+    """Takes the node away, if it is the very device; what is bound there is unmounted first. One that is not there is fine. StepFailure."""
+    node = entry["node"]
+    try:
+        folder = paths.resolve(run.root_fd, node["path"].rpartition("/")[0] or "/", posix.O_PATH | posix.O_DIRECTORY)
+    except FileNotFoundError:
+        return
+    try:
+        _take(folder, node["path"].rpartition("/")[2], node, run)
+    except OSError as e:
+        words = "cannot remove the device %s: %s: %s" % (quote(node["path"]), getattr(e, "call", "open"), errno_text(e.errno))
+        raise StepFailure(words, pointer=node["pointer"], call=getattr(e, "call", None), errno=e.errno, path=node["path"]) from None
+    finally:
+        posix.close(folder)
+
+
+def _take(folder, name, node, run):
+    found = _look(folder, name)
+    if found is None:
+        return
+    if not _is(found, node):
+        raise StepFailure(
+            "%s in the root is not the device %s" % (quote(node["path"]), _told(node)), pointer=node["pointer"], path=node["path"]
+        )
+    fd = fs.open(name, posix.O_PATH | posix.O_NOFOLLOW, dir_fd=folder)
+    try:
+        if paths.is_mount_root(fd):
+            mount.detach(fd, run.proc)
+            below = _look(folder, name)
+            if below is None or below.st_mode & c.S_IFMT != c.S_IFREG or below.st_size:
+                return  # not the empty file that was made for it
+    finally:
+        posix.close(fd)
+    fs.unlink(name, dir_fd=folder)

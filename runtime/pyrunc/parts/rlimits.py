@@ -15,13 +15,24 @@ NAMES = (
 NUMBERS = {"RLIMIT_" + name: number for number, name in enumerate(NAMES)}  # asm-generic: all but mips, sparc and alpha
 INFINITY = (1 << 64) - 1
 EPERM = 1
+ROUNDS = 100
 
 
 def plan(node, ctx):
     """node: {"/process/rlimits": [{type, soft, hard}]}. entry: {"list": [[type, number, soft, hard, index], …]} or None.
     Refused: unknown type, one given twice, soft above hard, a hard limit above ours when we may not raise it (the kernel's words)."""
-    rows, seen = [], {}
-    for index, limit in enumerate(node[KEY] or ()):
+    found = rows(node[KEY] or ())
+    for name, number, soft, hard, index in found:
+        ours = _syscalls.prlimit(0, number, None, None)[1]
+        if hard > ours and (ctx.in_userns or not caps.effective() >> caps.SYS_RESOURCE & 1):
+            raise Refusal(_words(number, EPERM), "%s/%d/hard" % (KEY, index), _hint(name, soft, hard, ours))
+    return {"list": found} if found else None
+
+
+def rows(limits):
+    """[{type, soft, hard}] -> [[type, number, soft, hard, index], …]. Refusal for what can be no limit on any host."""
+    found, seen = [], {}
+    for index, limit in enumerate(limits):
         name, soft, hard = limit["type"], limit["soft"], limit["hard"]
         pointer = "%s/%d" % (KEY, index)
         number = NUMBERS.get(name)
@@ -32,11 +43,8 @@ def plan(node, ctx):
         if soft > hard:
             raise Refusal("%s: soft %s is more than hard %s" % (name, _shown(soft), _shown(hard)), pointer + "/soft")
         seen[name] = index
-        ours = _syscalls.prlimit(0, number, None, None)[1]
-        if hard > ours and (ctx.in_userns or not caps.effective() >> caps.SYS_RESOURCE & 1):
-            raise Refusal(_words(number, EPERM), pointer + "/hard", _hint(name, soft, hard, ours))
-        rows.append([name, number, soft, hard, index])
-    return {"list": rows} if rows else None
+        found.append([name, number, soft, hard, index])
+    return found
 
 
 def host_apply(entry, run):
@@ -55,6 +63,50 @@ def host_apply(entry, run):
         if found != (soft, hard):
             words = "%s was set to %s, the kernel says %s (before: %s)" % (name, _pair(soft, hard), _pair(*found), _pair(*before))
             raise StepFailure(words, pointer=pointer, call="prlimit64")
+
+
+def update(wanted, run):
+    """`update`: the rows for init and every process of the container, also for those that are forked meanwhile (a child has its parent's
+    limits). StepFailure when one is refused: then the others have theirs back, as far as the kernel lets us raise a hard limit."""
+    from pyrunc.cgroup import kill
+
+    cgroup_paths = run.box.state.get("cgroup_paths") or {}
+    places = kill.places(cgroup_paths)
+    done = {}
+    try:
+        for _ in range(ROUNDS):
+            new = [pid for pid in [run.pid, *kill.procs(cgroup_paths)] if pid not in done]
+            if not new:
+                return
+            for pid in new:
+                done[pid] = []
+                if pid == run.pid or kill.is_member(pid, places):
+                    _change(pid, wanted, done[pid])
+    except StepFailure:
+        for pid, before in done.items():
+            for number, soft, hard in before:
+                _restore(pid, number, soft, hard)
+        raise
+
+
+def _change(pid, wanted, before):
+    for name, number, soft, hard, _index in wanted:
+        try:
+            before.append((number, *_syscalls.prlimit(pid, number, soft, hard)))
+        except ProcessLookupError:
+            return
+        except OSError as e:
+            words = "cannot set %s of process %d to %s: %s" % (name, pid, _pair(soft, hard), errno_text(e.errno))
+            now = _syscalls.prlimit(pid, number, None, None)
+            hint = "it is %s; raising a hard limit takes CAP_SYS_RESOURCE" % _pair(*now)
+            raise StepFailure(words, pointer=KEY, call=e.call, errno=e.errno, hint=hint) from None
+
+
+def _restore(pid, number, soft, hard):
+    try:
+        _syscalls.prlimit(pid, number, soft, hard)
+    except OSError:
+        return  # it has ended, or a hard limit that was lowered stays so
 
 
 def _words(number, error):

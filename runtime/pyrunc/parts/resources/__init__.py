@@ -124,12 +124,19 @@ def update(new, stored, run):
 
 
 def change_devices(items, stored, run):
-    """Live change of device rules: `items`, in the config's form, come behind those that are stored. Returns the entry to store.
+    """Live change of device rules: `items`, in the config's form, are laid over those that are stored. Returns the entry to store.
     Refusal, Unsupported (v1 and holes in wildcards), StepFailure. A device that stays allowed is never denied for an instant."""
-    rules = stored["devices"] + [rule(item, number) for number, item in enumerate(items)]
+    rules = stored["devices"]
+    for number, item in enumerate(items):
+        rules = devices_rules.laid(rules, rule(item, number))
+    set_devices(rules, stored, run)
+    return dict(stored, devices=rules)
+
+
+def set_devices(rules, stored, run):
+    """Puts a list of device rules in the place of the stored one, in live cgroups."""
     cgroups = run.plans["cgroups"]
     paths = fs.record_of(run, cgroups)["paths"]
-    changed = dict(stored, devices=rules)
     if not paths:
         raise StepFailure("cannot change device rules: container could not join or create cgroup", pointer=KEY + "/devices")
     if cgroups["version"] != 2:
@@ -139,10 +146,9 @@ def change_devices(items, stored, run):
 
         systemd.set_resources(run, {"devices": rules, "in_userns": stored["in_userns"]}, cgroups)
     if cgroups["version"] == 2 or stored["in_userns"]:
-        _apply_devices(changed, paths, cgroups)
+        _apply_devices(dict(stored, devices=rules), paths, cgroups)
     else:
         devices_rules.change_v1(paths["devices"], stored["devices"], rules)
-    return changed
 
 
 def _apply_devices(entry, paths, cgroups):

@@ -1,0 +1,128 @@
+"""update: other limits, devices and rlimits for a container that exists.
+
+Everything is read, planned and refused first; then each kind is carried out, all of it or nothing, and written down before the next
+one is touched: what plan.json and config.json say is what later commands (exec, update, restore) rest on.
+"""
+
+from pyrunc import lean
+from pyrunc.engine import lifecycle, planner
+from pyrunc.errors import Refusal, StepFailure, UsageError
+
+
+class Change:
+    """One update of a container whose box is locked and loaded."""
+
+    def __init__(self, box, options):
+        self.box = box
+        self.run = lifecycle.run_of(box, options)
+        self.plans = self.run.plans
+        self.ctx = planner.Context(box.id, self.run.bundle, {}, {"command": "update"}, self.run.root)
+        self.ctx.plans.update(self.plans)
+        self.steps = []
+
+    def carry_out(self):
+        for step in self.steps:
+            step()
+            self.box.write("plan.json", lean.dumps(self.plans).encode("utf-8", "surrogateescape"))
+
+    # -- limits
+
+    def limits(self, doc):
+        """doc: /linux/resources. Refusal, Unsupported."""
+        self.ctx.config["linux"] = {"resources": doc}
+        part = planner.module("resources")
+        new = part.plan({"/linux/resources": doc}, self.ctx)
+        if new is None:
+            return
+
+        def step():
+            self.plans["resources"] = part.update(new, self.plans.get("resources") or {}, self.run)
+
+        self.steps.append(step)
+
+    def rdt(self, l3, memory):
+        """Lines of schemata."""
+        if self.plans.get("rdt") is None:
+            words = "updating a non-existent Intel RDT configuration is not supported"
+            raise UsageError(words, "update", "l3-cache-schema" if l3 else "mem-bw-schema")
+
+        def step():
+            self.plans["rdt"] = planner.module("rdt").update(self.plans["rdt"], l3, memory, self.run)
+
+        self.steps.append(step)
+
+    # -- devices
+
+    def devices(self, added, removed):
+        """Lists of {"type", "major", "minor", "access", "path"?}, in the config's form. Rules first, so that a node is never there
+        without them; when a node can't be made the rules go back. UsageError names the option."""
+        if not added and not removed:
+            return
+        nodes = {option: self._nodes(items, option) for option, items in (("device-add", added), ("device-remove", removed))}
+        items = [{**_rule(one), "allow": allow} for allow, those in ((False, removed), (True, added)) for one in those]
+
+        def step():
+            from pyrunc.engine import live
+
+            part = planner.module("resources")
+            before = self.plans.get("resources")
+            if before is None or "devices" not in before:
+                raise StepFailure("cannot change device rules: the container was made without cgroups", "update.devices", "host")
+            after = part.change_devices(items, before, self.run)
+            try:
+                live.nodes(self.run, nodes["device-add"], nodes["device-remove"])
+            except BaseException:
+                part.set_devices(before["devices"], after, self.run)
+                raise
+            self.plans["resources"] = after
+            self._note(nodes["device-add"], nodes["device-remove"])
+
+        self.steps.append(step)
+
+    def _nodes(self, items, option):
+        part = planner.module("devices")
+        entries = []
+        for one in items:
+            if "path" not in one:
+                continue
+            try:
+                entries.append(part.live_plan({k: v for k, v in one.items() if k != "access"}, "--" + option, self.ctx))
+            except Refusal as e:
+                raise UsageError("invalid value for %s: %s" % (option, e.words), "update", option, e.hint) from None
+        return entries
+
+    def _note(self, added, removed):
+        """The plan's list of nodes says what is there now."""
+        gone = {entry["node"]["path"] for entry in added + removed}
+        entry = self.plans.setdefault(
+            "devices", {"nodes": [], "links": [], "dev": False, "own_dev": False, "bind": False, "mount_ns": False}
+        )
+        entry["nodes"] = [node for node in entry["nodes"] if node["path"] not in gone] + [one["node"] for one in added]
+
+    # -- rlimits
+
+    def rlimits(self, limits):
+        """[{"type", "soft", "hard"}]: for all processes, and for those of later execs that bring none of their own."""
+        if not limits:
+            return
+        part = planner.module("rlimits")
+        try:
+            wanted = part.rows(limits)
+        except Refusal as e:
+            raise UsageError("invalid value for rlimit: %s" % e.words, "update", "rlimit", e.hint) from None
+
+        def step():
+            part.update(wanted, self.run)
+            config = self.box.config()
+            process = config.setdefault("process", {})
+            kept = [one for one in process.get("rlimits") or () if one["type"] not in {row[0] for row in wanted}]
+            process["rlimits"] = kept + limits
+            self.box.write("config.json", lean.dumps(config).encode("utf-8", "surrogateescape"))
+            self.plans["rlimits"] = {"list": part.rows(process["rlimits"])}
+
+        self.steps.append(step)
+
+
+def _rule(one):
+    """What of a device is a rule; a path is the node's."""
+    return {key: one[key] for key in ("type", "major", "minor", "access") if key in one}
