@@ -1,9 +1,10 @@
-"""ps [--format table|json] ID [PS-ARGS...]: the processes of a container's cgroup, as pids or as the rows that ps(1) has for them."""
+"""ps [--format table|json] ID [PS-ARGS...]: the processes of a container, as pids or as the rows that ps(1) has for them."""
 
 import posix
 
 from pyrunc import lean
 from pyrunc.cgroup import kill
+from pyrunc.engine import status
 from pyrunc.errors import StepFailure, UsageError, quote
 from pyrunc.store import open_state
 
@@ -15,12 +16,30 @@ def main(options, args):
     if style not in ("table", "json"):
         raise UsageError("invalid format option: %s" % quote(style), "ps", "format", "use table or json")
     box = open_state(options, args[0])
-    pids = kill.procs(box.state.get("cgroup_paths") or {})
+    paths = box.state.get("cgroup_paths")
+    pids = kill.procs(paths) if paths else _by_namespace(box.state)
     if style == "json":
         lean.write_all(1, (lean.dumps(pids or None) + "\n").encode())
         return 0
     lean.write_all(1, "\n".join(rows(_output(args[1:] or ["-ef"]), set(pids))).encode("utf-8", "surrogateescape") + b"\n")
     return 0
+
+
+def _by_namespace(state):
+    """A rootless container may have no cgroup: its processes are those in init's pid namespace, or init alone if that is the host's."""
+    if not status.is_alive(state):
+        return []
+    wanted = _pid_namespace(state["pid"])
+    if not state["own_pid_ns"] or wanted is None:
+        return [state["pid"]]
+    return sorted(int(name) for name in posix.listdir("/proc") if name.isdigit() and _pid_namespace(name) == wanted)
+
+
+def _pid_namespace(pid):
+    try:
+        return posix.readlink("/proc/%s/ns/pid" % pid)
+    except OSError:
+        return None  # gone, or not ours to look at
 
 
 def rows(text, pids):

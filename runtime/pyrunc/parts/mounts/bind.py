@@ -64,12 +64,24 @@ def clone(item):
     try:
         return mount.clone(item["source"], bool(item["flags"] & c.MS_REC), flags=flags)
     except OSError as e:
+        e = _real_reason(item, e)
         if e.errno in (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ELOOP):
             e.words = "bind mount source stat: stat %s: %s" % (quote(item["source"]), errno_text(e.errno))
             e.pointer = item["pointer"] + "/source"
         elif e.errno == errno.EINVAL:
             e.hint = "the source is on an unbindable mount, or has mounts below that a user namespace may not uncover (then use rbind)"
-        raise
+        raise e from None
+
+
+def _real_reason(item, error):
+    """Whoever has no right over mounts gets EPERM before the kernel looks at the path, which may be what is wrong."""
+    if error.errno == errno.EPERM:
+        try:
+            posix.stat(item["source"])
+        except OSError as e:
+            e.call = "stat"
+            return e
+    return error
 
 
 def set_flags(tree, item):
