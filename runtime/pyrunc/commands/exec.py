@@ -51,10 +51,10 @@ def _attended(run, options):
         if "terminal" in run.plans:
             terminal = attend.Terminal()
             run.fds["console"] = terminal.their_fd
+        caught = attend.Signals()
         join.execute(run)
         if terminal is not None:
             terminal.receive()
-        caught = attend.Signals()
         _publish(run)
         return attend.attend(run.pid, run.pidfd, terminal, caught)
     finally:

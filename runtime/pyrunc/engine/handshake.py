@@ -87,8 +87,8 @@ def serve(run, handlers):
     poll.register(run.cancel.wake_fd, select.POLLIN)
     while True:
         ready = [fd for fd, _event in poll.poll()]
-        run.check()
-        if run.link.fileno() not in ready:
+        if run.link.fileno() not in ready:  # what has been said counts before a wish to stop: the program may be running by now
+            run.check()
             run.cancel.drain()
             continue
         kind, data, _fds = run.link.receive()

@@ -13,6 +13,7 @@ class Cancel:
     def __init__(self):
         self.number = 0
         self._ignored = False
+        self._seen = b""
         self.wake_fd, self._write_fd = posix.pipe2(posix.O_CLOEXEC | posix.O_NONBLOCK)
         self._before_fd = _signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
         self._before = {}
@@ -31,13 +32,17 @@ class Cancel:
     def drain(self):
         """Empties the pipe behind wake_fd."""
         try:
-            posix.read(self.wake_fd, 512)
+            self._seen += posix.read(self.wake_fd, 512)
         except BlockingIOError:
             return
 
     def close(self):
+        """Takes itself away. Signals that came meanwhile go to who listened before: they are for the program, which may run by now."""
         for number, handler in self._before.items():
             _signal.signal(number, handler)
         _signal.set_wakeup_fd(self._before_fd)
+        self.drain()
+        if self._before_fd >= 0 and self._seen:
+            posix.write(self._before_fd, self._seen)
         posix.close(self.wake_fd)
         posix.close(self._write_fd)

@@ -67,8 +67,9 @@ def init_stdio_owner(entry, run):
 
 
 def exec_owner(entry, run):
-    """Host side of exec: the same owner for our own stdio, which the new process inherits unless it gets a terminal. Uses run.init_pid, by
+    """Host side of exec: the same for the descriptors that are kept, and the same owner for our own stdio, which the new process inherits unless it gets a terminal. Uses run.init_pid, by
     whose map the user's id is translated."""
+    descriptors.hand_on(range(FIRST, FIRST + entry["keep"]))
     uid = entry["uid"]
     if (run.plans.get("namespaces") or {}).get("userns"):
         uid = ids.outer_uid(run.init_pid, uid)
