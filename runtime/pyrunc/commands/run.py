@@ -4,6 +4,7 @@ import posix
 
 from pyrunc.engine import attend, host, lifecycle
 from pyrunc.engine.prepare import prepare
+from pyrunc.linux import pidfd
 
 
 def main(options, args):
@@ -23,6 +24,8 @@ def main(options, args):
             terminal.receive()
         caught = attend.Signals()
         _start(run, options)
+        if run.late_signal:
+            pidfd.kill(run.pidfd, run.late_signal)
         status = attend.attend(run.pid, run.pidfd, terminal, caught)
     finally:
         if terminal is not None:

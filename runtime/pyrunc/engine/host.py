@@ -44,19 +44,22 @@ def create(run, warnings, command="create"):
         reserve(run, warnings, command)
         try:
             _make(run, undo)
+            run.check()
             _publish(run)
+        except OSError as e:  # of the engine's own calls: a descriptor or a disk too few
+            _unwind(run, undo, e)
+            raise StepFailure.from_oserror(e, "engine.create", "host") from e
         except BaseException as e:
             _unwind(run, undo, e)
             raise
     finally:
         run.cancel = None
+        run.late_signal = with_signals.number  # too late to stop the create, which is complete: for a foreground run to pass on
         with_signals.close()
         if run.link is not None:
             run.link.close()
         if run.box is not None:
             run.box.unlock()
-    if with_signals.number:  # too late to stop the create, as it is complete; the signal still ends this process
-        raise rows.Interrupted(with_signals.number)
 
 
 def reserve(run, warnings, command):

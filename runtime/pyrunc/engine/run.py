@@ -24,6 +24,7 @@ class Run:
         self.root_fd = -1  # init: the rootfs mount; after pivot the container's /
         self._proc = None
         self._host_env = None
+        self.late_signal = 0
         self.cancel = None  # host: signals.Cancel while a create can still be stopped
         self.stamps = None  # [(ns, side, name)] of the rows walked
         self.annotations = config.get("annotations", {})
