@@ -23,20 +23,20 @@ _CREATE = {
     "bundle": V, "config": V, "console-socket": V, "pidfd-socket": V, "pid-file": V, "no-pivot": B, "no-new-keyring": B, "preserve-fds": V,
     "no-subreaper": B, "keep": B, "detach": B,
 }  # fmt: skip
-_CREATE_SHORT = {"b": "bundle", "f": "config", "d": "detach"}
+_CREATE_SHORT = {"b": "bundle", "f": "config", "file": "config", "d": "detach"}
 _CRIU = {
     "image-path": V, "work-path": V, "parent-path": V, "tcp-established": B, "tcp-close": B, "ext-unix-sk": B, "shell-job": B, "file-locks": B,
     "link-remap": B, "manage-cgroups-mode": V, "empty-ns": R, "auto-dedup": B, "lazy-pages": B, "network-lock": V,
 }  # fmt: skip
 
-# name: (sealed, options, short forms, fewest positionals, most positionals or None, the first positional ends the options)
+# name: (sealed, options, other names and short forms, fewest positionals, most positionals or None, the first positional ends the options)
 COMMANDS = {
     "create": (True, _CREATE, _CREATE_SHORT, 1, 1, False),
     "run": (True, _CREATE, _CREATE_SHORT, 1, 1, False),
     "start": (False, {}, {}, 1, 1, False),
     "state": (False, {}, {}, 1, 1, False),
-    "kill": (False, {"all": B}, {"a": "all"}, 1, 2, True),
-    "delete": (False, {"force": B}, {"f": "force"}, 1, 1, False),
+    "kill": (False, {"all": B, "regex": B}, {"a": "all", "r": "regex"}, 1, 2, True),
+    "delete": (False, {"force": B, "regex": B}, {"f": "force", "r": "regex"}, 1, 1, False),
     "exec": (
         True,
         {
@@ -85,7 +85,7 @@ COMMANDS = {
     "events": (False, {"stats": B, "interval": V}, {}, 1, 1, False),
     "stats": (False, {"format": V, "all": B}, {"f": "format", "a": "all"}, 0, None, False),
     "list": (False, {"format": V, "quiet": B}, {"f": "format", "q": "quiet"}, 0, 0, False),
-    "spec": (False, {"bundle": V, "rootless": B}, {"b": "bundle"}, 0, 0, False),
+    "spec": (False, {"bundle": V, "file": V, "rootless": B}, {"b": "bundle", "f": "file", "config": "file"}, 0, 0, False),
     "features": (False, {"deviations": B}, {}, 0, 0, False),
     "plan": (False, {"bundle": V, "config": V, "json": B, "no-pivot": B}, {"b": "bundle", "f": "config"}, 0, 1, False),
     "validate": (

@@ -1,4 +1,5 @@
-"""--log, --log-format, --debug: one object a line. Its one rule: without --debug nothing is written but the one fatal error.
+"""--log, --log-format, --debug: one object a line, in a file, the journal or syslog. Its one rule: without --debug nothing is written
+but the one fatal error.
 
 podman reads the whole file as one JSON object and containerd takes the last object whose level is `error`, so a failing command
 writes exactly one record, last, and a successful one writes nothing. The same sentence goes to stderr as bare text.
@@ -9,9 +10,13 @@ import time
 
 from pyrunc.errors import UsageError, errno_text
 
-_config = {"fd": -1, "format": "text", "debug": False}
+_config = {"fd": -1, "format": "text", "debug": False, "kind": "file", "name": "pyrunc"}
 
 O_NOFOLLOW = posix.O_NOFOLLOW
+JOURNAL, SYSLOG = "/run/systemd/journal/socket", "/dev/log"
+PRIORITY = {"error": 3, "warning": 4, "debug": 7}
+DAEMON = 3  # facility of syslog(3)
+LONGEST = 32 << 10  # of a record in a datagram
 
 
 def configure(options):
@@ -24,15 +29,36 @@ def configure(options):
     path = options.get("log")
     if not path:
         return
+    kind, colon, name = path.partition(":")
+    if colon and kind in ("journald", "syslog"):
+        _config.update(kind=kind, name=_line(name) or "pyrunc", fd=_connect(kind, JOURNAL if kind == "journald" else SYSLOG))
+        return
     if path.startswith("file:"):
         path = path[5:]
     flags = posix.O_WRONLY | posix.O_CREAT | posix.O_APPEND | posix.O_CLOEXEC | posix.O_NONBLOCK | posix.O_NOCTTY | O_NOFOLLOW
     try:
         _config["fd"] = posix.open(path, flags, 0o644)  # O_NONBLOCK: a fifo that nobody reads must not hold the command up
     except OSError as e:
-        raise UsageError("cannot open log %s: %s" % (path, errno_text(e.errno)), None, "log", "give --log a file that can be written") from None
+        raise UsageError(
+            "cannot open log %s: %s" % (path, errno_text(e.errno)), None, "log", "give --log a file that can be written"
+        ) from None
     except ValueError:
         raise UsageError("cannot open log: the path has a NUL byte", None, "log") from None
+
+
+def _connect(kind, path):
+    """fd of a datagram socket, never blocking: nobody waits for a log. UsageError when nobody listens."""
+    import _socket
+
+    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK)
+    try:
+        sock.connect(path)
+    except OSError as e:
+        sock.close()
+        reason = {2: "there is no such socket", 111: "nobody listens", 13: "we may not use it"}.get(e.errno, errno_text(e.errno))
+        words = "cannot open log %s: %s: %s" % (kind, path, reason)
+        raise UsageError(words, None, "log", "give --log a file") from None
+    return sock.detach()
 
 
 def is_debug():
@@ -56,7 +82,7 @@ def fail(error, command, cause=None):
     words = error.sentence()
     if command and command not in ("help", "version"):
         words = "%s failed: %s" % (command, words)
-    line = "".join(c if c >= " " and c != "\x7f" else repr(c)[1:-1] for c in words)
+    line = _line(words)
     fields = {k: v for k, v in error.record().items() if v is not None and k != "words"}
     if _config["fd"] >= 0 or _config["format"] == "json":
         _write("error", line, fields)
@@ -68,6 +94,8 @@ def fail(error, command, cause=None):
 
 
 def _write(level, text, fields):
+    if _config["kind"] != "file":
+        return _send(level, text, fields)
     stamp = _now()
     if _config["format"] == "json":
         from pyrunc import lean
@@ -79,14 +107,29 @@ def _write(level, text, fields):
     _put(_config["fd"] if _config["fd"] >= 0 else 2, line + "\n")
 
 
+def _send(level, text, fields):
+    """One datagram. The journal's own protocol (systemd.io/JOURNAL_NATIVE_PROTOCOL) is lines of NAME=value; syslog's is RFC 3164."""
+    text = _line(text)[:LONGEST]
+    if _config["kind"] == "journald":
+        lines = ["MESSAGE=" + text, "PRIORITY=%d" % PRIORITY[level], "SYSLOG_IDENTIFIER=" + _config["name"]]
+        lines += ["PYRUNC_%s=%s" % (name.upper(), _line(str(value))[:LONGEST]) for name, value in fields.items()]
+        return _put(_config["fd"], "\n".join(lines) + "\n")
+    stamp = time.strftime("%b %e %H:%M:%S")
+    _put(_config["fd"], "<%d>%s %s[%d]: %s" % (DAEMON << 3 | PRIORITY[level], stamp, _config["name"], posix.getpid(), text))
+
+
+def _line(text):
+    """Without control characters: one line."""
+    return "".join(c if c >= " " and c != "\x7f" else repr(c)[1:-1] for c in text)
+
+
 def _now():
     t = time.gmtime()
     return "%04d-%02d-%02dT%02d:%02d:%02dZ" % t[:6]
 
 
 def _quoted(text):
-    body = text.replace("\\", "\\\\").replace('"', '\\"')
-    return '"%s"' % "".join(c if c >= " " and c != "\x7f" else repr(c)[1:-1] for c in body)
+    return '"%s"' % _line(text.replace("\\", "\\\\").replace('"', '\\"'))
 
 
 def _put(fd, text):

@@ -159,12 +159,16 @@ class Box:
         return self._document("config.json")
 
     def _document(self, name):
+        hint = "delete --force removes the container"
         try:
-            return lean.loads(self.read(name))
+            found = lean.loads(self.read(name))
         except OSError as e:
-            raise StateError("cannot read %s/%s: %s" % (self.path, name, _text(e)), self.id, hint="delete --force removes the container") from None
+            raise StateError("cannot read %s/%s: %s" % (self.path, name, _text(e)), self.id, hint=hint) from None
         except Refusal as e:
-            raise StateError("%s/%s is damaged: %s" % (self.path, name, e.words), self.id, hint="delete --force removes the container") from None
+            raise StateError("%s/%s is damaged: %s" % (self.path, name, e.words), self.id, hint=hint) from None
+        if type(found) is not dict:
+            raise StateError("%s/%s is damaged: it is no object" % (self.path, name), self.id, hint=hint)
+        return found
 
     def load(self):
         """Reads state.json. StateError when there is none (words of CALLER_TEXT), or when it is damaged or of another version."""
@@ -261,7 +265,16 @@ def _wrong(state, id):
         return "version %s, this pyrunc reads %d" % (quote(state.get("version")), VERSION)
     if state.get("id") != id:
         return "it is the state of %s" % quote(state.get("id"))
-    kinds = {"bundle": str, "rootfs": str, "created": str, "status": str, "pid": int, "start_time": int, "annotations": dict, "boot_id": str}
+    kinds = {
+        "bundle": str,
+        "rootfs": str,
+        "created": str,
+        "status": str,
+        "pid": int,
+        "start_time": int,
+        "annotations": dict,
+        "boot_id": str,
+    }
     for key, kind in kinds.items():
         if type(state.get(key)) is not kind:
             return "%s is missing or of a wrong type" % key

@@ -1,7 +1,7 @@
-"""delete [--force] ID: gives everything back and forgets the id."""
+"""delete [--force] ID: gives everything back and forgets the id. With --regex ID is a regular expression for the ids of many."""
 
 from pyrunc import store
-from pyrunc.engine import lifecycle
+from pyrunc.engine import lifecycle, matching
 from pyrunc.errors import CALLER_TEXT, StateError
 
 WORDS = CALLER_TEXT["unknown"]
@@ -9,9 +9,17 @@ FORCE_LOCK_MS = 5_000
 
 
 def main(options, args):
+    if options.get("regex"):
+        matching.each(options, args[0], "delete", lambda id: delete_one(options, id))
+        return 0
+    return delete_one(options, args[0])
+
+
+def delete_one(options, id):
+    """Exit status. PyruncError."""
     force = options.get("force", False)
     try:
-        box = store.open_box(store.root_of(options["globals"]), args[0])
+        box = store.open_box(store.root_of(options["globals"]), id)
     except StateError as e:
         if force and e.words == WORDS:
             return 0

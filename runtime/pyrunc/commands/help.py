@@ -35,7 +35,7 @@ POSITIONAL = {
 }  # fmt: skip
 MEANING = {
     "root": "directory of the containers' state (/run/pyrunc)",
-    "log": "file that a failure is written to",
+    "log": "file that a failure is written to; or journald:NAME, syslog:NAME, file:PATH",
     "log-format": "text or json",
     "log-level": "error, warning or debug",
     "debug": "write debug lines to the log",
@@ -114,12 +114,15 @@ MEANING = {
     "rlimit": "TYPE=SOFT[:HARD] for all processes, as NOFILE=1024:4096 (repeat)",
     "stats": "print one record and end",
     "interval": "time between two records, such as 5s",
-    "file": "JSON file (or - for standard input): {\"mounts\": [...]} as in config.json, or the list",
+    "file": 'JSON file (or - for standard input): {"mounts": [...]} as in config.json, or the list',
     "source": "what is mounted: a path of the host, or a name that the file system knows",
     "destination": "where, in the container",
     "type": "kind of file system (bind)",
     "options": "options, separated by commas (repeat)",
     "all": "signal every process of the container",
+    "stats --all": "containers that have stopped, too",
+    "spec --file": "file to write in place of config.json; - for standard output",
+    "regex": "ID is a regular expression: every container that it matches",
     "force": "kill it first; unknown ids are no error",
     "format": "table or json (validate: text or json)",
     "quiet": "ids only",
@@ -151,17 +154,23 @@ def top():
 
 def of(command):
     _sealed, kinds, short, _fewest, _most, _ends = cli.COMMANDS[command]
-    lines = ["pyrunc %s: %s" % (command, ABOUT.get(command, "")), "", "usage: pyrunc %s [options] %s" % (command, POSITIONAL.get(command, ""))]
+    lines = [
+        "pyrunc %s: %s" % (command, ABOUT.get(command, "")),
+        "",
+        "usage: pyrunc %s [options] %s" % (command, POSITIONAL.get(command, "")),
+    ]
     if kinds:
-        lines += ["", "options:"] + _options(kinds, short)
+        lines += ["", "options:"] + _options(kinds, short, command)
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _options(kinds, short):
-    letters = {long: letter for letter, long in short.items()}
+def _options(kinds, short, command=""):
+    letters = {}
+    for other, name in short.items():
+        letters[name] = letters.get(name, "") + ", " + ("-" if len(other) == 1 else "--") + other
     lines = []
     for name, kind in kinds.items():
         head = "--%s%s" % (name, "" if kind == cli.B else " VALUE")
-        head += ", -%s" % letters[name] if name in letters else ""
-        lines.append(("  %-26s %s" % (head, MEANING.get(name, ""))).rstrip())
+        head += letters.get(name, "")
+        lines.append(("  %-26s %s" % (head, MEANING.get("%s --%s" % (command, name)) or MEANING.get(name, ""))).rstrip())
     return lines

@@ -1,8 +1,9 @@
-"""kill [--all] ID [SIGNAL]: SIGTERM by default; a name in any case, with or without SIG, or a number."""
+"""kill [--all] ID [SIGNAL]: SIGTERM by default; a name in any case, with or without SIG, or a number. With --regex ID is a regular
+expression: every container that runs and whose id it matches gets the signal."""
 
-from pyrunc.engine import lifecycle
-from pyrunc.errors import UsageError, quote
-from pyrunc.store import open_state
+from pyrunc import store
+from pyrunc.engine import lifecycle, matching
+from pyrunc.errors import CALLER_TEXT, StateError, UsageError, quote
 
 NAMES = {
     "HUP": 1, "INT": 2, "QUIT": 3, "ILL": 4, "TRAP": 5, "ABRT": 6, "IOT": 6, "BUS": 7, "FPE": 8, "KILL": 9, "USR1": 10, "SEGV": 11,
@@ -29,6 +30,16 @@ def signal_number(text):
 
 def main(options, args):
     number = signal_number(args[1]) if len(args) > 1 else 15
-    box = open_state(options, args[0])
-    lifecycle.kill(box, number, options.get("all", False))
+    if options.get("regex"):
+        matching.each(options, args[0], "kill", lambda id: _kill(options, id, number, True))
+    else:
+        _kill(options, args[0], number, False)
     return 0
+
+
+def _kill(options, id, number, one_of_many):
+    try:
+        lifecycle.kill(store.open_state(options, id), number, options.get("all", False))
+    except StateError as e:
+        if not one_of_many or e.words not in (CALLER_TEXT["not-running"], CALLER_TEXT["unknown"]):
+            raise

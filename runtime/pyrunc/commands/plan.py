@@ -14,8 +14,7 @@ def main(options, args):
     top = options["globals"]
     asked = {
         "command": "plan", "detach": False, "no_pivot": options.get("no_pivot", False),
-        "systemd_cgroup": top.get("systemd_cgroup", False) or top.get("cgroup_manager") == "systemd",
-        "cgroup_manager": top.get("cgroup_manager") or ("systemd" if top.get("systemd_cgroup") else "cgroupfs"),
+        **prepare.from_globals(top),
     }  # fmt: skip
     id = store.check_id(args[0] if args else "plan")
     ctx = planner.Context(id, bundle, config, asked, store.root_of(top))
@@ -48,7 +47,9 @@ def steps(plans):
     for phase, part, verb, why in order.CREATE:
         if phase == "listener" or (part != "engine" and plans.get(part) is None):
             continue
-        found.append({"phase": phase, "side": sides.get(phase, "host"), "part": part, "verb": verb, "pointers": list(keys.get(part, ())), "why": why})
+        found.append(
+            {"phase": phase, "side": sides.get(phase, "host"), "part": part, "verb": verb, "pointers": list(keys.get(part, ())), "why": why}
+        )
     return found
 
 

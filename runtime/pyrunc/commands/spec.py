@@ -1,4 +1,5 @@
-"""spec: writes a config.json to begin with, indented by tabs as runc does. Never overwrites a file."""
+"""spec: writes a config.json to begin with, indented by tabs as runc does. Never overwrites a file. --file names another one, or - for
+standard output."""
 
 import posix
 
@@ -12,30 +13,36 @@ EEXIST = 17
 
 def main(options, args):
     bundle = options.get("bundle") or "."
+    name = options.get("file") or NAME
     document = example.config(options.get("rootless", False), posix.geteuid(), posix.getegid(), cgroup_namespace=_unified())
+    data = (lean.dumps(document, indent="\t") + "\n").encode()
+    if name == "-":
+        lean.write_all(1, data)
+        return 0
     try:
         dir_fd = posix.open(bundle, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
     except (OSError, ValueError) as e:
         raise UsageError("chdir %s: %s" % (quote(bundle), _text(e)), "spec", "bundle") from None
     try:
-        _write(dir_fd, (lean.dumps(document, indent="\t") + "\n").encode())
+        _write(dir_fd, name, data)
     finally:
         posix.close(dir_fd)
     return 0
 
 
-def _write(dir_fd, data):
+def _write(dir_fd, name, data):
+    shown = quote(name)
     try:
-        fd = posix.open(NAME, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, 0o666, dir_fd=dir_fd)
-    except OSError as e:
-        if e.errno == EEXIST:
-            raise UsageError("File %s exists. Remove it first" % NAME, "spec") from None
-        raise UsageError("open %s: %s" % (NAME, errno_text(e.errno)), "spec") from None
+        fd = posix.open(name, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, 0o666, dir_fd=dir_fd)
+    except (OSError, ValueError) as e:
+        if getattr(e, "errno", None) == EEXIST:
+            raise UsageError("File %s exists. Remove it first" % shown, "spec") from None
+        raise UsageError("open %s: %s" % (shown, _text(e)), "spec") from None
     try:
         lean.write_all(fd, data)
     except OSError as e:
-        posix.unlink(NAME, dir_fd=dir_fd)
-        raise UsageError("write %s: %s" % (NAME, errno_text(e.errno)), "spec") from None
+        posix.unlink(name, dir_fd=dir_fd)
+        raise UsageError("write %s: %s" % (shown, errno_text(e.errno)), "spec") from None
     finally:
         posix.close(fd)
 

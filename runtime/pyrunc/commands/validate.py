@@ -154,15 +154,12 @@ def _strict(config, report):
 def _plan(options, bundle, config, report):
     """What the parts refuse or find odd; this depends on the host."""
     from pyrunc import store
-    from pyrunc.engine import planner
+    from pyrunc.engine import planner, prepare
 
     top = options["globals"]
-    systemd = top.get("systemd_cgroup", False) or top.get("cgroup_manager") == "systemd"
     asked = {
         "command": "plan",
-        "systemd_cgroup": systemd,
-        "cgroup_manager": top.get("cgroup_manager") or ("systemd" if systemd else "cgroupfs"),
-        "rootless": top.get("rootless", "auto"),
+        **prepare.from_globals(top),
     }
     try:
         root = store.root_of(top)

@@ -13,9 +13,9 @@ from pyrunc.linux import pidfd
 GONE_MS = 10_000  # how long delete --force waits for init to vanish
 
 
-def run_of(box, options, config=None):
+def run_of(box, options, config=None, plans=None):
     """A Run for verbs of later commands: plans as stored, the config only where it is needed."""
-    plans = box.plan()
+    plans = box.plan() if plans is None else plans
     run = Run(box.id, box.state.get("bundle", ""), config or {}, plans, options, box.path.rpartition("/")[0])
     run.box = box
     run.pid = box.state.get("pid", 0)
@@ -195,7 +195,23 @@ def delete(box, options, force=False):
         raise StateError(CALLER_TEXT["delete-alive"] % (box.id, now), box.id, now, hint="kill it first, or use delete --force")
     if now != "stopped":
         _end(box)
-    _destroy(box, options)
+    _destroy(box, options, _salvaged(box) if force else None)
+
+
+def _salvaged(box):
+    """The plans for delete --force; where they can't be read, what the state has recorded of the cgroups has to do: the rest is gone with
+    the directory, but for poststop hooks, which nobody knows any more."""
+    try:
+        return box.plan()
+    except StateError as e:
+        log.debug("the plan is unreadable: %s" % e)
+    made = box.state.get("cgroups")
+    if not made:
+        return {}
+    manager = "systemd" if "unit" in made else "cgroupfs"
+    return {
+        "cgroups": {"manager": manager, "paths": box.state.get("cgroup_paths") or {}, "mounts": made["mounts"], "unit": made.get("unit")}
+    }
 
 
 def _end(box):
@@ -208,7 +224,9 @@ def _end(box):
     if fd >= 0:
         try:
             if not _wait_gone(fd, GONE_MS):
-                raise StateError("container init still running", box.id, hint="pid %d does not die: is it in an uninterruptible wait?" % box.state["pid"])
+                raise StateError(
+                    "container init still running", box.id, hint="pid %d does not die: is it in an uninterruptible wait?" % box.state["pid"]
+                )
         finally:
             posix.close(fd)
 
@@ -219,8 +237,8 @@ def _wait_gone(fd, timeout_ms):
     return bool(poll.poll(timeout_ms))
 
 
-def _destroy(box, options):
-    run = run_of(box, options)
+def _destroy(box, options, plans=None):
+    run = run_of(box, options, plans=plans)
     paths = box.state.get("cgroup_paths") or {}
     if paths:
         from pyrunc.cgroup import kill as cgroup_kill

@@ -9,6 +9,8 @@ from pyrunc.errors import CALLER_TEXT, Refusal, StateError, UsageError, errno_te
 from pyrunc.linux import fds
 from pyrunc.oci import load, normalise, validate
 
+MANAGERS = ("cgroupfs", "systemd", "disabled")
+
 
 def bundle_of(options):
     """Absolute bundle directory; the process moves there, as relative paths of the config start there."""
@@ -17,7 +19,9 @@ def bundle_of(options):
         posix.chdir(bundle)
     except (OSError, ValueError) as e:
         text = errno_text(e.errno) if isinstance(e, OSError) else "the path has a NUL byte"
-        raise UsageError("chdir %s: %s" % (quote(bundle), text), None, "bundle", "give --bundle the directory that holds config.json") from None
+        raise UsageError(
+            "chdir %s: %s" % (quote(bundle), text), None, "bundle", "give --bundle the directory that holds config.json"
+        ) from None
     return bundle
 
 
@@ -65,6 +69,19 @@ def listen_fds():
     return int(count)
 
 
+def from_globals(top):
+    """Global options -> what plans may ask of them. --cgroup-manager is the stronger word beside --systemd-cgroup. UsageError."""
+    manager = top.get("cgroup_manager") or ("systemd" if top.get("systemd_cgroup") else "cgroupfs")
+    if manager not in MANAGERS:
+        raise UsageError("invalid cgroup-manager: %s" % quote(manager), None, "cgroup-manager", "use " + ", ".join(MANAGERS))
+    return {
+        "systemd_cgroup": manager == "systemd",
+        "cgroup_manager": manager,
+        "rootless": top.get("rootless", "auto"),
+        "allow_annotation_paths": top.get("allow_annotation_paths", False),
+    }
+
+
 def prepare(options, id, command):
     """(Run, warnings) for create and run."""
     top = options["globals"]
@@ -84,10 +101,7 @@ def prepare(options, id, command):
         "detach": command == "create" or options.get("detach", False),
         "keep": options.get("keep", False),
         "no_subreaper": options.get("no_subreaper", False),
-        "systemd_cgroup": top.get("systemd_cgroup", False) or top.get("cgroup_manager") == "systemd",
-        "cgroup_manager": top.get("cgroup_manager") or ("systemd" if top.get("systemd_cgroup") else "cgroupfs"),
-        "rootless": top.get("rootless", "auto"),
-        "allow_annotation_paths": top.get("allow_annotation_paths", False),
+        **from_globals(top),
         "notify_socket": _environment(b"NOTIFY_SOCKET"),
     }
     bundle = bundle_of(options)
@@ -114,9 +128,17 @@ def check_terminal(config, asked):
         raise Refusal("process property must not be empty", "/process", "give /process with args, cwd and user")
     terminal = process.get("terminal", False)
     if asked["detach"] and terminal and not asked["console_socket"]:
-        raise Refusal("cannot allocate tty if runc will detach without setting console socket", "/process/terminal", "give --console-socket, or set terminal to false")
+        raise Refusal(
+            "cannot allocate tty if runc will detach without setting console socket",
+            "/process/terminal",
+            "give --console-socket, or set terminal to false",
+        )
     if asked["console_socket"] and not (asked["detach"] and terminal):
-        raise Refusal("cannot use console socket if runc will not detach or allocate tty", "/process/terminal", "set terminal to true and detach, or drop --console-socket")
+        raise Refusal(
+            "cannot use console socket if runc will not detach or allocate tty",
+            "/process/terminal",
+            "set terminal to true and detach, or drop --console-socket",
+        )
 
 
 def unknown(id):

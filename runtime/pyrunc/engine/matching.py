@@ -1,0 +1,25 @@
+"""kill --regex and delete --regex: a command for every container whose id matches."""
+
+from pyrunc import heavy, log, store
+from pyrunc.errors import PyruncError, Refusal, UsageError
+
+
+def each(options, pattern, command, act):
+    """act(id) for the ids that hold a match. One that fails does not keep the others from being tried: then the first error is raised,
+    with its id, and the others go to the log. None that matches is no error. UsageError for what is no regular expression."""
+    names = store.ids(store.root_of(options["globals"]))
+    try:
+        chosen = heavy.call("regex", {"pattern": pattern, "names": names})
+    except Refusal as e:
+        raise UsageError(e.words, command, "regex") from None
+    first = None
+    for id in chosen:
+        try:
+            act(id)
+        except PyruncError as e:
+            log.debug("%s %s: %s" % (command, id, e.sentence()))
+            if first is None:
+                first = e
+                e.words = "%s: %s" % (id, e.words)
+    if first is not None:
+        raise first

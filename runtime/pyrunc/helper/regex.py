@@ -1,0 +1,13 @@
+"""Helper `regex`: which names a regular expression matches, anywhere in them. Payload {"pattern", "names"}, answer: list of names."""
+
+import re
+
+from pyrunc import errors
+
+
+def run(payload):
+    try:
+        expression = re.compile(payload["pattern"])
+    except (re.error, RecursionError, OverflowError) as e:
+        raise errors.Refusal("invalid regular expression %s: %s" % (errors.quote(payload["pattern"]), e), None) from None
+    return [name for name in payload["names"] if expression.search(name)]
