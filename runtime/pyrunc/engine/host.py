@@ -146,7 +146,12 @@ def _serve(run, undo):
     phase = ["setup"]
 
     def hooks(_data):
-        rows.walk(CREATE, "hooks", "host", run, undo)
+        try:
+            rows.walk(CREATE, "hooks", "host", run, undo)
+        except StepFailure as e:
+            if not pidfd.wait(run.pidfd, 0):
+                raise
+            raise _died(run, "hooks") from e  # what failed then failed for that: systemd removes the cgroup of a dead init
         phase[0] = "enter"
         _send(run, handshake.HOOKS_DONE)
 
@@ -224,7 +229,13 @@ def _died(run, phase="setup"):
         cause = "it was killed by signal %d" % info.si_status
         if info.si_status == 31:
             cause += " (SIGSYS: the seccomp profile forbids what comes before execve)"
-            return StepFailure(AT_SETUP + "init died: " + cause, "seccomp.op_early", "init", "/linux/seccomp", hint="allow execve, write, close_range, setuid and the like")
+            return StepFailure(
+                AT_SETUP + "init died: " + cause,
+                "seccomp.op_early",
+                "init",
+                "/linux/seccomp",
+                hint="allow execve, write, close_range, setuid and the like",
+            )
         if info.si_status == 9 and _oom_killed(run):
             return StepFailure(
                 AT_SETUP + "container init was OOM-killed (memory limit too low?)", None, "init", "/linux/resources/memory/limit",
@@ -234,12 +245,15 @@ def _died(run, phase="setup"):
 
 
 def _oom_killed(run):
-    paths = (run.plans.get("cgroups") or {}).get("paths") or {}
+    """By the cgroup's count; one that is gone with its only process (systemd's) is believed to have had the limit for its cause."""
+    paths = run.box.state.get("cgroup_paths") or {}
     for path, name in ((paths.get("memory"), "memory.oom_control"), (paths.get("unified") or paths.get(""), "memory.events")):
         if path:
             try:
                 words = lean.read_file(path + "/" + name, 65536).split()
             except OSError:
+                if "memory" in (run.plans.get("resources") or {}):
+                    return True
                 continue
             if b"oom_kill" in words and words[words.index(b"oom_kill") + 1] != b"0":
                 return True
@@ -253,8 +267,9 @@ def _publish(run):
     first = run.stamps[0][0]
     box.state["trace"] = [[t - first, side, name] for t, side, name in run.stamps]
     box.record("status", "created")
-    if run.options.get("pidfd_socket"):
-        send_pidfd(run.options["pidfd_socket"], run.pidfd)
+    for receiver in (run.options.get("pidfd_socket"), run.plans["meta"]["pidfd_receiver"]):
+        if receiver:
+            send_pidfd(receiver, run.pidfd)
     if run.options.get("pid_file"):
         write_pid_file(run.options["pid_file"], run.pid)
 

@@ -4,9 +4,8 @@ What process.json lacks comes from the container's own config (capabilities, App
 always the container's. The process is put into the container's cgroup before it joins anything.
 """
 
-import posix
-
 import _socket
+import posix
 
 from pyrunc import log
 from pyrunc.engine import handshake, host, planner, rows, signals, status
@@ -46,7 +45,8 @@ def prepare(box, process, asked):
     config["process"] = merged
     stored = box.plan()
     root = box.path.rpartition("/")[0]
-    ctx = planner.Context(box.id, box.state["bundle"], config, {**asked, "command": "exec"}, root)
+    receiver = (stored.get("seccomp") or {}).get("listener")  # who listens to the container listens to what joins it
+    ctx = planner.Context(box.id, box.state["bundle"], config, {**asked, "command": "exec", "seccomp_receiver": receiver}, root)
     ctx.plans.update({part: entry for part, entry in stored.items() if part not in PARTS})
     planner.plan(config, ctx, PARTS)
     run = Run(box.id, box.state["bundle"], config, ctx.plans, ctx.options, root)

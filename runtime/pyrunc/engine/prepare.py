@@ -103,6 +103,7 @@ def prepare(options, id, command):
         "no_subreaper": options.get("no_subreaper", False),
         **from_globals(top),
         "notify_socket": _environment(b"NOTIFY_SOCKET"),
+        "seccomp_receiver": _environment(b"RUN_OCI_SECCOMP_RECEIVER"),  # as with crun, where the config names none
     }
     bundle = bundle_of(options)
     config = read_config(options, bundle)

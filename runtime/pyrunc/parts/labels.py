@@ -10,12 +10,15 @@ from pyrunc.linux import constants, fs
 
 APPARMOR, SELINUX, MOUNT = "/process/apparmorProfile", "/process/selinuxLabel", "/linux/mountLabel"
 APPARMOR_FILES = ("thread-self/attr/apparmor/exec", "thread-self/attr/exec")  # the second before Linux 5.8
+CONTEXT_TYPE = "run.oci.mount_context_type"
+CONTEXT_TYPES = ("context", "fscontext", "defcontext", "rootcontext")  # mount(8), SELinux
 SELINUX_FILE = "thread-self/attr/exec"
 ENOENT = 2
 
 
 def plan(node, ctx):
-    """node: the three texts; empty is absent. entry: {"apparmor"?, "selinux"?, "mount"?} or None.
+    """node: the three texts; empty is absent. entry: {"apparmor"?, "selinux"?, "mount"?, "context_type"?} or None. An annotation says
+    which mount option takes the mount label, `context` if there is none.
     Refused: a profile without AppArmor, a label without SELinux, control characters (the name goes into a line for the kernel)."""
     entry = {}
     for pointer, key in ((APPARMOR, "apparmor"), (SELINUX, "selinux"), (MOUNT, "mount")):
@@ -33,6 +36,11 @@ def plan(node, ctx):
         if key in entry and not ctx.probe.selinux():
             words = "selinux label is specified in config, but selinux is disabled or not supported"
             raise Unsupported(words, pointer, "SELinux, enabled in the kernel", "leave the label out")
+    kind = (ctx.plans.get("meta") or {}).get("annotations", {}).get(CONTEXT_TYPE)
+    if kind is not None and "mount" in entry:
+        if kind not in CONTEXT_TYPES:
+            raise Refusal("%s is no mount option for a label" % quote(kind, 60), "/annotations/" + CONTEXT_TYPE, ", ".join(CONTEXT_TYPES))
+        entry["context_type"] = kind
     return entry or None
 
 

@@ -14,14 +14,20 @@ PATHS = (
     "run.oci.seccomp.receiver", "run.oci.seccomp_bpf_data",
 )  # fmt: skip
 HANDLERS = ("run.oci.handler",)
+RECEIVER = "run.oci.pidfd_receiver"
+# What else of run.oci. has an effect; the parts that read them have the meaning, docs/annotations.md all of it.
+KNOWN = (
+    "run.oci.delegate-cgroup", "run.oci.keep_original_groups", "run.oci.mount_context_type", "run.oci.seccomp_fail_unknown_syscall",
+    "run.oci.systemd.subgroup",
+)  # fmt: skip
 YES = ("1", "true")
 
 
 def plan(node, ctx):
     """node: {"/ociVersion": text, "/annotations": {key: text}}.
-    entry: {"ociVersion", "annotations": those in force, "keep_groups": bool}.
-    Refused: no version, one that is not 1.x; an annotation with an empty key or control bytes in it; run.oci.handler, which asks for
-    another executor than the kernel."""
+    entry: {"ociVersion", "annotations": those in force, "keep_groups": bool, "pidfd_receiver": path of a socket or None}.
+    Refused: no version, one that is not 1.x; an annotation with an empty key or control bytes in it; a receiver that is no absolute
+    path; run.oci.handler, which asks for another executor than the kernel."""
     entry = {"ociVersion": _version(node.get("/ociVersion"), ctx), "annotations": {}, "keep_groups": False}
     allowed = bool(ctx.options.get("allow_annotation_paths"))
     for key, value in (node.get("/annotations") or {}).items():
@@ -40,7 +46,12 @@ def plan(node, ctx):
         if key in PATHS and not allowed:
             ctx.warn(pointer, "%s, so it has no effect without --allow-annotation-paths" % _why(key))
             continue
+        if key.startswith("run.oci.") and key not in KNOWN + PATHS:
+            ctx.warn(pointer, "it is not known here and has no effect")
         entry["annotations"][key] = value
+    entry["pidfd_receiver"] = receiver = entry["annotations"].get(RECEIVER)
+    if receiver is not None and (receiver[:1] != "/" or "\0" in receiver):
+        raise Refusal("%s is not an absolute path" % quote(receiver), "/annotations/" + RECEIVER)
     entry["keep_groups"] = entry["annotations"].get("run.oci.keep_original_groups") in YES
     return entry
 

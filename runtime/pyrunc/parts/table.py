@@ -18,7 +18,7 @@ PARTS = (
     ("cgroups", True, ("/linux/cgroupsPath",), ("namespaces", "meta")),
     ("resources", True, ("/linux/resources",), ("cgroups", "namespaces")),
     ("rdt", False, ("/linux/intelRdt",), ()),
-    ("labels", False, ("/process/apparmorProfile", "/process/selinuxLabel", "/linux/mountLabel"), ()),
+    ("labels", False, ("/process/apparmorProfile", "/process/selinuxLabel", "/linux/mountLabel"), ("meta",)),
     ("mounts", True, ("/mounts",), ("notify", "namespaces", "idmaps", "root", "cgroups", "labels")),
     ("paths", False, ("/linux/maskedPaths", "/linux/readonlyPaths"), ("namespaces", "labels")),
     ("uts", False, ("/hostname", "/domainname"), ("namespaces",)),

@@ -48,11 +48,11 @@ def plan(node, ctx):
             "arches": _arches(seccomp.get("architectures", ())),
             "rules": rules,
             "enosys": not permissive and default != filters.ERRNO | filters.ENOSYS,
-            "strict": FAIL_UNKNOWN in annotations,
+            "strict": annotations.get(FAIL_UNKNOWN, "0") != "0",
         },
         "flags": _flags(seccomp.get("flags"), notify, ctx),
         "notify": notify,
-        **_listener(seccomp.get("listenerPath") or annotations.get(RECEIVER), seccomp.get("listenerMetadata"), notify),
+        **_listener(seccomp.get("listenerPath") or annotations.get(RECEIVER) or ctx.options.get("seccomp_receiver"), seccomp.get("listenerMetadata"), notify),
         "raw": None if raw is None else raw.hex(),
     }
 
