@@ -84,6 +84,9 @@ COMMANDS = {
     ),  # fmt: skip
     "events": (False, {"stats": B, "interval": V}, {}, 1, 1, False),
     "stats": (False, {"format": V, "all": B}, {"f": "format", "a": "all"}, 0, None, False),
+    "top": (False, {"interval": V, "count": V, "all": B}, {"a": "all", "n": "count"}, 0, None, False),
+    "wait": (False, {"format": V, "timeout": V}, {"f": "format"}, 1, 1, False),
+    "gc": (False, {"force": B, "older": V, "format": V}, {"f": "force"}, 0, 0, False),
     "list": (False, {"format": V, "quiet": B}, {"f": "format", "q": "quiet"}, 0, 0, False),
     "spec": (False, {"bundle": V, "file": V, "rootless": B}, {"b": "bundle", "f": "file", "config": "file"}, 0, 0, False),
     "features": (False, {"deviations": B}, {}, 0, 0, False),
@@ -94,6 +97,8 @@ COMMANDS = {
         {"b": "bundle", "f": "format"},
         0, 1, False,
     ),  # fmt: skip
+    "doctor": (False, {"format": V}, {"f": "format"}, 0, 1, False),
+    "seccomp": (False, {"bundle": V, "config": V, "format": V}, {"b": "bundle", "f": "format"}, 0, None, True),
     "help": (False, {}, {}, 0, 1, False),
     "version": (False, {}, {}, 0, 0, False),
 }

@@ -1,0 +1,185 @@
+"""doctor [BUNDLE]: what this host can do, what that means for which property, and the remedy. Looks, and changes nothing.
+
+Exit status 1 if something is missing without which no container can be made, or, with a bundle, if that bundle would be refused.
+"""
+
+import posix
+
+from pyrunc import heavy, lean
+from pyrunc.cgroup import find
+from pyrunc.errors import PyruncError, UsageError, errno_text, quote
+from pyrunc.linux import _syscalls, filters, ns, probe
+
+GOOD, LESS, BAD = "ok", "less", "missing"
+CAP_SYS_RESOURCE, CAP_SYS_ADMIN = 24, 21
+ENOSYS = 38
+
+
+def main(options, args):
+    style = options.get("format", "table")
+    if style not in ("table", "json"):
+        raise UsageError("invalid format option: %s" % quote(style), "doctor", "format", "use table or json")
+    rows = [row for look in LOOKS for row in look()]
+    problems = _bundle(args[0]) if args else []
+    if style == "json":
+        keys = ("what", "state", "seen", "affects", "remedy")
+        text = lean.dumps({"host": [dict(zip(keys, row, strict=True)) for row in rows], "bundle": problems}, indent=2) + "\n"
+    else:
+        text = _table(rows) + "".join("bundle: %s\n" % quote(words, 1000) for words in problems)
+    lean.write_all(1, text.encode("utf-8", "backslashreplace"))
+    return 1 if problems or any(row[1] == BAD for row in rows) else 0
+
+
+def _table(rows):
+    lines = []
+    for what, state, seen, affects, remedy in rows:
+        lines.append("%-8s %-26s %s" % (state, what, seen))
+        if state != GOOD:
+            lines.append("%-8s   concerns %s; %s" % ("", affects, remedy))
+    return "\n".join(lines) + "\n"
+
+
+def _row(what, good, seen, affects, remedy, needed=False):
+    return what, GOOD if good else (BAD if needed else LESS), seen, affects, remedy
+
+
+# -- looks: each returns rows (what, state, seen, affects, remedy) -----------------------------------------------------------
+
+
+def _kernel():
+    major, minor = probe.kernel()
+    seen = posix.uname().release
+    yield _row("kernel 5.12 or later", (major, minor) >= (5, 12), seen, "everything: mounts by descriptor", "boot a newer kernel", True)
+    yield _row(
+        "mask source of its own",
+        (major, minor) >= (6, 15),
+        seen,
+        "/linux/maskedPaths without /dev/null in the root",
+        "mount a tmpfs on /dev",
+    )
+
+
+def _namespaces():
+    lacking = [kind for kind in ns.FLAGS if not ns.exists(kind)]
+    yield _row(
+        "namespaces",
+        not lacking,
+        "all" if not lacking else "without " + ", ".join(lacking),
+        "/linux/namespaces",
+        "a kernel built with them",
+    )
+    limits = []
+    for name in ("user", "pid", "net", "mnt"):
+        try:
+            if int(lean.read_file("/proc/sys/user/max_%s_namespaces" % name, 64)) == 0:
+                limits.append(name)
+        except (OSError, ValueError):
+            continue
+    yield _row(
+        "limits of namespaces",
+        not limits,
+        "0 for " + ", ".join(limits) if limits else "above 0",
+        "/linux/namespaces",
+        "raise user.max_*_namespaces",
+    )
+
+
+def _cgroups():
+    layout = find.layout()
+    seen = {1: "version 1", 2: "version 2", "hybrid": "versions 1 and 2 (hybrid)"}.get(layout.version, "none mounted")
+    yield _row("cgroups", layout.version is not None, seen, "/linux/cgroupsPath, /linux/resources", "mount cgroup2 on /sys/fs/cgroup")
+    if layout.version == 2:
+        try:
+            there = lean.fsdecode(lean.read_file(layout.mounts["unified"][0] + "/cgroup.controllers", 4096)).split()
+        except OSError:
+            there = []
+    else:
+        there = [key for key in layout.mounts if key not in ("unified", "name=systemd")]
+    wanted = ("cpu", "cpuset", "memory", "pids")
+    lacking = [name for name in wanted if name not in there]
+    remedy = "enable them, or have them delegated (systemd: Delegate=cpu cpuset memory pids)"
+    yield _row("controllers", not lacking, " ".join(sorted(there)) or "none", "/linux/resources: " + ", ".join(lacking), remedy)
+
+
+def _rights():
+    try:
+        effective = _syscalls.capget(0)[0]
+    except OSError:
+        effective = 0
+    root = posix.geteuid() == 0
+    admin = bool(effective >> CAP_SYS_ADMIN & 1)
+    yield _row(
+        "rights",
+        root and admin,
+        "uid %d%s" % (posix.geteuid(), "" if admin else " without CAP_SYS_ADMIN"),
+        "rootless: id maps, cgroups",
+        "see spec --rootless",
+    )
+    resource = bool(effective >> CAP_SYS_RESOURCE & 1)
+    yield _row(
+        "CAP_SYS_RESOURCE", resource, "yes" if resource else "no", "/process/rlimits above ours, /process/oomScoreAdj below ours",
+        "run with the capability",
+    )  # fmt: skip
+
+
+def _ids():
+    for tool in ("newuidmap", "newgidmap"):
+        path = "/usr/bin/" + tool
+        yield _row(
+            tool, _exists(path), path if _exists(path) else "not there", "/linux/uidMappings of users other than root", "install uidmap"
+        )
+
+
+def _security():
+    for name, there in (("AppArmor", probe.apparmor()), ("SELinux", probe.selinux())):
+        pointer = "/process/apparmorProfile" if name == "AppArmor" else "/process/selinuxLabel, /linux/mountLabel"
+        yield _row(name, there, "on" if there else "off", pointer + ": refused while it is off", "leave the property out, or boot with it")
+    listener = filters.supports_flag(filters.FLAG_NEW_LISTENER)
+    yield _row("seccomp notify", listener, "yes" if listener else "no", "/linux/seccomp with SCMP_ACT_NOTIFY", "Linux 5.0 or later")
+    try:
+        version = "version %d" % _syscalls.landlock_create_ruleset(None, 1)
+    except (OSError, TypeError) as e:
+        version = errno_text(e.errno) if isinstance(e, OSError) else "not asked"
+    yield _row("Landlock", version.startswith("version"), version, "nothing yet in the specification", "boot with lsm=landlock,…")
+
+
+def _libraries():
+    for name, payload in (("schema", {"document": {"ociVersion": "1.3.0"}, "what": "config"}), ("syscalls", {"names": ["read"]})):
+        library = {"schema": "jsonschema", "syscalls": "pyseccomp"}[name]
+        concerns = {"schema": "validate: words of the schema's own", "syscalls": "/linux/seccomp, when a filter is not in the cache"}[name]
+        try:
+            heavy.call(name, payload)
+            yield _row(library, True, "loads", concerns, "")
+        except PyruncError as e:
+            yield _row(library, False, quote(e.words), concerns, e.hint or "install it")
+
+
+def _programs():
+    criu = next((p for p in ("/usr/sbin/criu", "/usr/bin/criu", "/usr/local/sbin/criu") if _exists(p)), None)
+    yield _row("criu", criu is not None, criu or "not there", "checkpoint, restore", "install criu")
+    ps = _exists("/usr/bin/ps") or _exists("/bin/ps")
+    yield _row("ps", ps, "there" if ps else "not there", "ps without --format json", "install procps")
+
+
+def _exists(path):
+    try:
+        posix.stat(path)
+    except OSError:
+        return False
+    return True
+
+
+LOOKS = (_kernel, _namespaces, _cgroups, _rights, _ids, _security, _libraries, _programs)
+
+
+def _bundle(path):
+    """Sentences: why create would refuse this bundle here."""
+    from pyrunc.engine import planner, prepare
+
+    bundle = prepare.bundle_of({"bundle": path})
+    try:
+        config = prepare.read_config({}, bundle)
+    except PyruncError as e:
+        return [e.sentence()]
+    _plans, problems, _warnings = planner.plan_all(config, planner.Context("doctor", bundle, config, {"command": "plan"}))
+    return [problem.sentence() for problem in problems]

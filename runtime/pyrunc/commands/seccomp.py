@@ -1,0 +1,89 @@
+"""seccomp [-b BUNDLE] [SYSCALL [ARGUMENT...]]: what the bundle's profile answers to a call, found by running the very filter.
+
+Without a call: the profile's default, its size, and the names that libseccomp does not know (they are skipped). Loads nothing.
+"""
+
+from pyrunc import heavy, lean
+from pyrunc.engine import planner, prepare
+from pyrunc.errors import Refusal, UsageError, quote
+from pyrunc.linux import filters
+
+HERE = "/linux/seccomp"
+ARCHES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+MAX_ARGS = 6
+
+
+def main(options, args):
+    style = options.get("format", "text")
+    if style not in ("text", "json"):
+        raise UsageError("invalid format option: %s" % quote(style), "seccomp", "format", "use text or json")
+    entry = _plan(options)
+    program, unknown = _compile(entry)
+    report = {
+        "default": filters.action_name(entry["profile"]["default"]),
+        "instructions": len(program) // filters.INSN.size,
+        "unknown": unknown,
+    }
+    if args:
+        report.update(_verdict(program, args))
+    text = lean.dumps(report, indent=2) + "\n" if style == "json" else _text(report)
+    lean.write_all(1, text.encode("utf-8", "backslashreplace"))
+    return 0
+
+
+def _plan(options):
+    prepare.caller_paths(options)
+    bundle = prepare.bundle_of(options)
+    config = prepare.read_config(options, bundle)
+    ctx = planner.Context("seccomp", bundle, config, {"command": "plan"})
+    planner.plan(config, ctx, ("meta", "capabilities", "seccomp"))
+    entry = ctx.plans.get("seccomp")
+    if entry is None:
+        raise Refusal("the config has no seccomp profile", HERE)
+    return entry
+
+
+def _compile(entry):
+    """(the filter, names that are not known)."""
+    if entry["raw"] is not None:
+        return bytes.fromhex(entry["raw"]), []
+    made = heavy.call("seccomp", {**entry["profile"], "needs": ["execve"]})
+    return bytes.fromhex(made["bpf"]), made["unknown"]
+
+
+def _number(text):
+    try:
+        value = int(text, 0)
+    except ValueError:
+        value = -1
+    if not 0 <= value < 1 << 64:
+        raise UsageError("invalid number: %s" % quote(text), "seccomp", None, "decimal or 0x…, below 2^64")
+    return value
+
+
+def _verdict(program, args):
+    import posix
+
+    machine = posix.uname().machine
+    if machine not in ARCHES:
+        raise UsageError("calls of %s can't be looked up here" % machine, "seccomp")
+    name, values = args[0], [_number(text) for text in args[1:]]
+    if len(values) > MAX_ARGS:
+        raise UsageError("a system call has at most %d arguments" % MAX_ARGS, "seccomp")
+    number = int(name) if name.isascii() and name.isdigit() else heavy.call("syscalls", {"names": [name]})[name]
+    if number < 0:
+        raise UsageError("the system call %s is not known on %s" % (quote(name), machine), "seccomp")
+    values += [0] * (MAX_ARGS - len(values))
+    action = filters.verdict(program, ARCHES[machine], number, tuple(values))
+    return {"syscall": name, "number": number, "arguments": values, "verdict": filters.action_name(action)}
+
+
+def _text(report):
+    lines = []
+    if "verdict" in report:
+        shown = ", ".join("%#x" % value for value in report["arguments"])
+        lines.append("%s(%s): %s" % (quote(report["syscall"]), shown, report["verdict"]))
+    lines.append("default %s, %d instructions" % (report["default"], report["instructions"]))
+    if report["unknown"]:
+        lines.append("not known here, skipped: %s" % quote(" ".join(report["unknown"]), 2000))
+    return "\n".join(lines) + "\n"
