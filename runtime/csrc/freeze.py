@@ -14,6 +14,7 @@ import os
 import sys
 
 ALIGN = 16
+IN_THE_HELPER = {"pyrunc.oci.explain"}
 CODECS = ("encodings", "encodings.aliases", "encodings.utf_8", "encodings.latin_1", "encodings.ascii", "encodings.unicode_escape")
 
 
@@ -26,7 +27,8 @@ def modules(runtime):
                 path = os.path.join(folder, file)
                 name = os.path.relpath(path, runtime)[:-3].replace(os.sep, ".")
                 is_package = name.endswith(".__init__")
-                yield name.removesuffix(".__init__"), path, is_package
+                if name not in IN_THE_HELPER:
+                    yield name.removesuffix(".__init__"), path, is_package
 
 
 def code(path, shown):

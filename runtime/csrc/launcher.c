@@ -11,6 +11,7 @@
 #include <Python.h>
 
 #include <fcntl.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,6 +21,7 @@
 
 #include "commands.h"
 #include "sealing.h"
+#include "snapshot.h"
 
 __asm__(".section .rodata\n.balign 16\nfrozen_code:\n.incbin \"" FROZEN_BIN "\"\n.byte 0\n.previous\n");
 extern const unsigned char frozen_code[];
@@ -141,6 +143,10 @@ static void start_python(void)
     config.pathconfig_warnings = 0;
     config.module_search_paths_set = 1;
     config.install_signal_handlers = 1;
+#ifdef PYRUNC_SNAPSHOT
+    config.use_hash_seed = 1; /* the same executable from the same sources */
+    config.hash_seed = 20131231;
+#endif
 #ifndef PYRUNC_SHARED
     config._init_main = 0; /* no path importer, no standard streams, no codecs package: half of the start-up */
 #endif
@@ -165,9 +171,6 @@ static void after_core(void)
 {
 }
 #else
-static void before_python(void)
-{
-}
 
 /* What the main half of the initialisation would have done and the package relies on. Without the registry every error
  * handler that is looked up by name would be a null pointer; it imports `encodings`, which is frozen/encodings.py. */
@@ -224,6 +227,85 @@ static void set_up_collector(void)
     must(PyObject_CallMethod(module, "set_threshold", "i", 50000));
 }
 
+#ifdef PYRUNC_SNAPSHOT
+/* ---- an interpreter that has been started before, see snapshot.c */
+
+static _Noreturn void write_snapshot(void)
+{
+    must(PyImport_ImportModule("gc"));
+    for (const struct _frozen *row = frozen_modules; row->name; row++) {
+        PyObject *module = PyImport_ImportModule(row->name);
+        if (!module)
+            PyErr_Print();
+        must(module);
+        Py_DECREF(module);
+    }
+    PyObject *module = PyImport_ImportModule("gc");
+    must(PyObject_CallMethod(module, "collect", NULL));
+    must(PyObject_CallMethod(module, "freeze", NULL));
+    snapshot_write(1);
+}
+
+/* posix.environ is made when posix is imported. */
+static void set_up_environ(void)
+{
+    PyObject *module = PyImport_ImportModule("posix");
+    must(module);
+    PyObject *variables = PyObject_GetAttrString(module, "environ");
+    must(variables);
+    for (char **at = environ; *at; at++) {
+        const char *equals = strchr(*at, '=');
+        if (!equals)
+            continue;
+        PyObject *name = PyBytes_FromStringAndSize(*at, equals - *at), *value = PyBytes_FromString(equals + 1);
+        must(name);
+        must(value);
+        must(PyDict_SetDefault(variables, name, value)); /* the first one counts, as in getenv(3) */
+    }
+}
+
+/* What an interpreter finds out at its start: the signals that the caller ignores stay ignored. */
+static void set_up_signals(void)
+{
+    PyObject *module = PyImport_ImportModule("_signal");
+    must(module);
+    signal(SIGPIPE, SIG_IGN);
+    for (int number = 1; number < NSIG; number++) {
+        struct sigaction now;
+        if (number == SIGPIPE || sigaction(number, NULL, &now))
+            continue;
+        if (now.sa_handler == SIG_IGN)
+            must(PyObject_CallMethod(module, "signal", "ii", number, 1));
+        else if (number == SIGINT)
+            must(PyObject_CallMethod(module, "signal", "iN", number, PyObject_GetAttrString(module, "default_int_handler")));
+    }
+}
+
+static void begin(void)
+{
+    if (!snapshot_is_here()) {
+        snapshot_begin();
+        start_python();
+        after_core();
+        set_up_collector();
+        write_snapshot();
+    }
+    snapshot_resume();
+    set_up_environ();
+    set_up_signals();
+}
+#else
+static void begin(void)
+{
+#ifdef PYRUNC_SHARED
+    before_python();
+#endif
+    start_python();
+    after_core();
+    set_up_collector();
+}
+#endif
+
 static int call_main(PyObject *argv)
 {
     PyObject *module = PyImport_ImportModule("pyrunc.cli");
@@ -248,11 +330,8 @@ int main(int argc, char **argv)
     argv[0] = where(argv[0]);
     if (is_sealed_command(argc, argv))
         seal_self(argv, environ);
-    before_python();
-    start_python();
-    after_core();
+    begin();
     PyObject *words = arguments(argc, argv);
     set_up_sys(words);
-    set_up_collector();
     _exit(call_main(words));
 }

@@ -2,8 +2,9 @@
 
     link.py RUNTIME BUILD OUT
 
-Statically first (the C library and libpython's archive, as Debian's python3-dev has it), against the shared libpython where that does
-not link. When neither works the reason is said, OUT does not exist, and the exit status is 1: the plain launcher works everywhere.
+Three ways, the first that works: statically (the C library and libpython's archive, as Debian's python3-dev has it) with the started
+interpreter inside; statically; against the shared libpython. When none does the reasons are said, OUT does not exist, and the exit
+status is 1: the plain launcher works everywhere. PYRUNC_LINK names the only way to try.
 Run by the interpreter whose libpython is linked.
 """
 
@@ -13,7 +14,7 @@ import sys
 import sysconfig
 
 EXTENSION = ("syscalls", "mount", "file", "process", "bpf", "ops", "finish", "clear", "spawn")
-CFLAGS = "-std=gnu11 -O2 -g -Wall -Wextra -ffunction-sections -fdata-sections".split()
+CFLAGS = "-std=gnu11 -O2 -g -Wall -Wextra -ffunction-sections".split()
 LDFLAGS = "-Wl,--gc-sections -Wl,-z,relro,-z,now".split()
 NOISE = ("warning: Using '", "the message above does not take linker garbage collection", ": in function `")
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -62,6 +63,26 @@ def static(cc, runtime, build, out):
     run([cc, "-static", "-no-pie", *objects, archive, "-lm", *LDFLAGS, "-o", out])
 
 
+def snapshot(cc, runtime, build, out):
+    """As static(), with the started interpreter inside (snapshot.c): linked, run once, and what that has written is the launcher."""
+    archive = os.path.join(sysconfig.get_config_var("LIBPL"), sysconfig.get_config_var("LIBRARY"))
+    if not os.path.exists(archive):
+        raise Failed("%s is missing" % archive)
+    if not (3, 13) <= sys.version_info < (3, 14):
+        raise Failed("not tried with this version of Python")
+    freeze(runtime, build)
+    names = ("launcher", "sealing", "inittab", "sha2", "snapshot", *EXTENSION)
+    objects = compiled(cc, build, names, ["-fno-pie", "-DPYRUNC_SNAPSHOT"])
+    wrap = ["-Wl,--wrap=" + name for name in ("malloc", "calloc", "realloc", "free")]
+    cold = os.path.join(build, "cold")
+    run([cc, "-static", "-no-pie", *objects, archive, "-lm", *LDFLAGS, *wrap, "-Wl,-T," + os.path.join(HERE, "snapshot.ld"), "-o", cold])
+    with open(out, "wb") as file:
+        done = subprocess.run([os.path.abspath(cold)], stdout=file, stderr=subprocess.PIPE, env={}, cwd="/")
+    if done.returncode:
+        raise Failed(done.stderr.decode(errors="replace").strip() or "it ended with %d" % done.returncode)
+    os.chmod(out, 0o755)
+
+
 def shared(cc, runtime, build, out):
     freeze(runtime, build, "--encodings")
     objects = compiled(cc, build, ("launcher", "sealing", *EXTENSION), ["-DPYRUNC_SHARED", "-fPIE"])
@@ -77,7 +98,7 @@ def freeze(runtime, build, *options):
 def main(runtime, build, out):
     cc = os.environ.get("CC") or "cc"
     reasons = []
-    for way in (static, shared):
+    for way in (snapshot, static, shared):
         if os.environ.get("PYRUNC_LINK", way.__name__) != way.__name__:
             continue
         folder = os.path.join(build, way.__name__)

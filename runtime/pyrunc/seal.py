@@ -48,9 +48,12 @@ TEMPORARY = ("/run", "/dev/shm", "/tmp", "/var/tmp")
 def ensure(argv):
     """Returns when this process runs from a sealed file; else executes the same interpreter from one, with `argv` (the launcher first)
     and the caller's environment as it was. StepFailure when no way works: nothing that meets a container runs unsealed."""
-    if is_sealed():
-        return
     last = None
+    try:
+        if is_sealed():
+            return
+    except OSError as e:  # no descriptor is left, say
+        last = e
     for way in (_overlay, _memfd, _unnamed):
         try:
             fd = way()
