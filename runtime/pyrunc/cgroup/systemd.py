@@ -145,6 +145,7 @@ class Manager:
         self.timeout_s = timeout_s or TIMEOUT_S
         self.what = "the user's systemd" if user else "systemd"
         self.version_cache = None
+        self.subscribed = False
         self.link = self._connect(user, address)
 
     def _connect(self, user, address):
@@ -206,12 +207,19 @@ class Manager:
             self.version_cache = int(digits or 0)
         return self.version_cache
 
-    def job(self, member, unit, signature, values, what):
-        """Starts a job and waits until it is done. DBusError passes when the call itself is refused; StepFailure otherwise."""
+    def _subscribe(self):
+        """Once a connection: the second time is an error (AlreadySubscribed)."""
+        if self.subscribed:
+            return
         if self.link.is_bus:
             rule = "type='signal',interface='%s',member='JobRemoved',path='%s'" % (MANAGER, OBJECT)
             self.link.call(*dbus.BUS[:3], "AddMatch", "s", (rule,), self._deadline())
         self.call("Subscribe", what="subscribe to")
+        self.subscribed = True
+
+    def job(self, member, unit, signature, values, what):
+        """Starts a job and waits until it is done. DBusError passes when the call itself is refused; StepFailure otherwise."""
+        self._subscribe()
         path = self.call(member, signature, values)[0]
         try:
             result = self.link.wait_signal("JobRemoved", lambda v: v[1] == path, self._deadline())[3]
@@ -280,7 +288,11 @@ def host_place(entry, run):
         manager.close()
     paths = state["cgroup_paths"]
     if entry["version"] == 2:
+        from pyrunc.cgroup import v2
+
         _check_place(paths["unified"], run.pid)
+        # systemd hands its own controllers on; the others (hugetlb, rdma) are ours to enable on the way down
+        tree.make(entry["mounts"]["unified"], paths["unified"], "unified", v2.preparer(run.plans.get("resources") or {}))
         return
     from pyrunc.cgroup import v1
 
@@ -300,11 +312,17 @@ def _start(manager, unit, entry, run):
             return
         except dbus.DBusError as e:
             if e.name != NAME + ".UnitExists" or attempt == 2:
-                hint = "another container may use this cgroupsPath" if e.name == NAME + ".UnitExists" else None
+                hint = "another container may use this cgroupsPath" if e.name == NAME + ".UnitExists" else _suspects(unit)
                 raise StepFailure(
                     "unable to start unit %s: %s" % (quote(unit["name"]), e), pointer=KEY, call="dbus", path=unit["name"], hint=hint
                 ) from None
         _reset_failed(manager, unit["name"])
+
+
+def _suspects(unit):
+    """systemd does not say which property it could not take; those of annotations are the likely ones."""
+    names = ", ".join(name for name, _kind, _value in unit["properties"])
+    return "annotations ask for these properties: %s" % names if names else None
 
 
 def _reset_failed(manager, name):
