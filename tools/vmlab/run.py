@@ -51,6 +51,8 @@ def main():
     share = os.path.abspath(wanted.share) if wanted.share else None
     env = dict(pair.split("=", 1) for pair in wanted.env)
     stdin = sys.stdin.buffer.read() if wanted.stdin else b""
+    if "/" in wanted.command[0]:  # systemd takes a path only if it is absolute
+        wanted.command[0] = os.path.abspath(os.path.join(share or "/", wanted.command[0]))
     try:
         with lab.folder() as tmp, lab.Guest(tmp, share, wanted.cold, wanted.append, wanted.console) as guest:
             guests.append(guest)

@@ -1,0 +1,195 @@
+"""The tests of inside/ run in the machine of tools/vmlab: collected here, run there, reported here as if they had run here.
+
+Their files are ordinary pytest files, so -k, -m and node ids select as everywhere. At the first of them the guest is built (if it must
+be), started, and given one pytest run for root and one, for what is marked vm_user, for its uid 1000. There this file is a conftest
+too: it sends each report home as a line of JSON. Where no guest can be had the tests are skipped and say why; a guest that dies fails
+what it had not reported.
+"""
+
+import json
+import os
+import pathlib
+import sys
+import threading
+
+import pytest
+
+HERE = pathlib.Path(__file__).resolve().parent
+PROJECT = HERE.parent.parent
+INSIDE = str(HERE / "inside") + os.sep
+IN_GUEST = "PYRUNC_IN_GUEST"
+REPORT_FD = 3
+TIMEOUT = 3600  # seconds for one user's tests; a watchdog and nothing else
+# the pytest of the tree; its own output goes to stderr, the reports to the stream that was stdout
+COMMAND = ["sh", "-c", 'exec .venv/bin/python -m pytest -p no:cacheprovider --color=no "$@" 3>&1 1>&2', "pytest"]
+MARKERS = (
+    "vm: runs in the guest (given to all of tests/vm/inside)",
+    "vm_short: of the guest's tests, those that `make test` runs",
+    "vm_user: runs in the guest as uid 1000 in its user manager",
+    "long: for `make test-all`",
+)
+
+
+def pytest_configure(config):
+    for line in MARKERS:
+        config.addinivalue_line("markers", line)
+    plugin = Reporter(config) if IN_GUEST in os.environ else Machine(config)
+    config.pluginmanager.register(plugin, "vm")
+
+
+def is_inside(item):
+    return str(item.path).startswith(INSIDE)
+
+
+class Reporter:
+    """In the guest: every report goes home."""
+
+    def __init__(self, config):
+        self.config = config
+        os.set_inheritable(REPORT_FD, False)
+
+    def pytest_runtest_logreport(self, report):
+        data = self.config.hook.pytest_report_to_serializable(config=self.config, report=report)
+        line = json.dumps(data, default=str).encode() + b"\n"
+        while line:
+            line = line[os.write(REPORT_FD, line) :]
+
+
+class Machine:
+    """On the host: takes the place of pytest's own protocol for the items of inside/."""
+
+    def __init__(self, config):
+        self.config = config
+        self.guest = None
+        self.thread = None
+        self.changed = threading.Condition()
+        self.reports = {}  # node id -> reports so far
+        self.ended = set()  # users whose run is over
+        self.reason = None  # why there is no guest
+        self.log = {"root": bytearray(), "user": bytearray()}
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(self, items):
+        for item in filter(is_inside, items):
+            item.add_marker(pytest.mark.vm)
+            if not item.get_closest_marker("vm_short"):
+                item.add_marker(pytest.mark.long)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item):
+        if not is_inside(item):
+            return None
+        if self.thread is None:
+            self._begin(item.session)
+        item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+        for report in self._reports_of(item):
+            item.ihook.pytest_runtest_logreport(report=report)
+        item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+        return True
+
+    def pytest_unconfigure(self):
+        if self.guest is not None:
+            self.guest.process.kill()
+        if self.thread is not None:
+            self.thread.join(10)
+
+    # -- the guest, in a thread of its own: it must live as long as the machine, which ends with the thread that started it
+
+    def _begin(self, session):
+        chosen = {"root": [], "user": []}
+        for item in filter(is_inside, session.items):
+            chosen["user" if item.get_closest_marker("vm_user") else "root"].append(item.nodeid)
+        self.thread = threading.Thread(target=self._live, args=(chosen,), daemon=True)
+        self.thread.start()
+
+    def _say(self, text):
+        reporter = self.config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is not None:
+            reporter.write_line(text)
+
+    def _live(self, chosen):
+        sys.path.insert(0, str(PROJECT / "tools/vmlab"))
+        import build
+        import lab
+
+        try:
+            build.build(self._say)
+            with lab.folder() as tmp, lab.Guest(tmp, PROJECT) as self.guest:
+                for user, ids in chosen.items():
+                    if ids:
+                        self._run(user, ids)
+                    self._end(user)
+        except lab.LabError as e:
+            if self.guest is None:
+                self.reason = str(e)
+            else:
+                self.log["root"] += self.log["user"] + str(e).encode()
+        finally:
+            self._end("root", "user")
+
+    def _run(self, user, ids):
+        watchdog = threading.Timer(TIMEOUT, self.guest.process.kill)
+        watchdog.daemon = True
+        watchdog.start()
+        options = ["--runtime", self.config.getoption("--runtime")]
+        rest = bytearray()
+
+        def take(data):
+            rest.extend(data)
+            *lines, left = bytes(rest).split(b"\n")
+            rest[:] = left
+            for line in lines:
+                self._take(line)
+
+        try:
+            self.guest.run(
+                [*COMMAND, *options, *ids],
+                user,
+                {IN_GUEST: "1", "PYTHONDONTWRITEBYTECODE": "1"},
+                on_output=take,
+                on_error=self.log[user].extend,
+            )
+        finally:
+            watchdog.cancel()
+
+    def _take(self, line):
+        report = self.config.hook.pytest_report_from_serializable(config=self.config, data=json.loads(line))
+        if isinstance(report.longrepr, list):  # a skip's (path, line, reason)
+            report.longrepr = tuple(report.longrepr)
+        with self.changed:
+            self.reports.setdefault(report.nodeid, []).append(report)
+            self.changed.notify_all()
+
+    def _end(self, *users):
+        with self.changed:
+            self.ended.update(users)
+            self.changed.notify_all()
+
+    # -- reports
+
+    def _reports_of(self, item):
+        """The item's reports as they come; the last is that of its teardown."""
+        user = "user" if item.get_closest_marker("vm_user") else "root"
+        given = 0
+        while True:
+            with self.changed:
+                while len(self.reports.get(item.nodeid, ())) == given and user not in self.ended:
+                    self.changed.wait(1)
+                new = self.reports.get(item.nodeid, [])[given:]
+            if not new:
+                yield self._missing(item, user)
+                return
+            for report in new:
+                given += 1
+                yield report
+                if report.when == "teardown":
+                    return
+
+    def _missing(self, item, user):
+        """No guest: a skip. A guest that said nothing about this test: a failure with its last words."""
+        where = {"nodeid": item.nodeid, "location": item.location, "keywords": {}, "when": "setup"}
+        if self.reason is not None:
+            reason = "no guest to test in: %s" % self.reason
+            return pytest.TestReport(**where, outcome="skipped", longrepr=(str(item.path), item.location[1] or 0, reason))
+        tail = bytes(self.log[user][-6000:]).decode("utf-8", "replace")
+        return pytest.TestReport(**where, outcome="failed", longrepr="the guest sent no report of this test; its last words:\n%s" % tail)

@@ -1,0 +1,76 @@
+"""Fixtures for tests in the guest: containers of both cgroup drivers."""
+
+import os
+
+import pytest
+
+import guest
+import harness
+import users
+
+
+class Driver:
+    """One way to make cgroups. globals: what the runtime is called with; path(name): a cgroupsPath."""
+
+    def __init__(self, name, token):
+        self.name = name
+        self.globals = ("--systemd-cgroup",) if name == "systemd" else ()
+        self.token = token
+        self.count = 0
+
+    def path(self):
+        self.count += 1
+        name = "%s-d%d" % (self.token, self.count)
+        return "system.slice:vm:" + name if self.name == "systemd" else "/" + name
+
+
+@pytest.fixture(params=["cgroupfs", "systemd"])
+def driver(request, token):
+    return Driver(request.param, token + request.param[0])
+
+
+@pytest.fixture
+def started(runtime, make_bundle, driver, no_leaks):
+    """started(changes, args) -> (id, pid of init, its cgroup directory) of a running container of the driver's."""
+
+    def start(changes=None, args=harness.WAIT_FOR_TERM):
+        bundle = make_bundle({"/linux/cgroupsPath": driver.path(), **(changes or {})}, args=args)
+        id = runtime.create(bundle, globals=driver.globals)
+        pid = runtime.state(id)["pid"]
+        runtime.start(id)
+        return id, pid, guest.cgroup_of(pid)
+
+    yield start
+    runtime.clean()
+
+
+@pytest.fixture
+def ran(runtime, make_bundle, driver, no_leaks):
+    """ran(changes, args) -> Result of a `run` in the foreground with the driver."""
+
+    def run(changes=None, args=("/bin/true",)):
+        bundle = make_bundle({"/linux/cgroupsPath": driver.path(), **(changes or {})}, args=list(args))
+        return runtime.run(bundle, globals=driver.globals)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def disk():
+    """(major, minor) of the guest's disk."""
+    number = os.stat("/dev/vda").st_rdev
+    return os.major(number), os.minor(number)
+
+
+@pytest.fixture
+def rootless(runtime, no_leaks):
+    """The runtime as we are, uid 1000, with what a session's environment has."""
+    runtime.env = users.environment()
+    yield runtime
+    runtime.clean()
+
+
+@pytest.fixture
+def make_rootless(workshop, rootless):
+    """make_rootless(changes, args, caps) -> a bundle with the config of `spec --rootless`."""
+    return lambda changes=None, args=None, caps=(): users.bundle(workshop, rootless, changes, args, caps)

@@ -1,0 +1,125 @@
+"""Device rules on cgroup v2: a program of ours at the cgroup, seen by opening real nodes; with systemd a second one of its own."""
+
+import pytest
+
+import guest
+
+FUSE = {"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229, "fileMode": 0o666, "uid": 0, "gid": 0}
+DENY_ALL = {"allow": False, "access": "rwm"}
+PROBE = "true </dev/fuse && echo read; true >>/dev/fuse && echo wrote; true"  # opening says it all
+MKNOD = ["CAP_MKNOD"]
+
+
+def rules(*given, devices=(FUSE,)):
+    return {"/linux/devices": list(devices), "/linux/resources": {"devices": list(given)}}
+
+
+def allow(kind="c", access="rwm", **numbers):
+    return {"allow": True, "type": kind, "access": access, **numbers}
+
+
+def opened(ran, *given):
+    result = ran(rules(*given), ["/bin/sh", "-c", PROBE])
+    assert result.code == 0, result
+    return result.out.split()
+
+
+@pytest.mark.vm_short
+def test_denied_unless_allowed(ran):
+    assert opened(ran, DENY_ALL) == []
+
+
+@pytest.mark.vm_short
+@pytest.mark.parametrize(
+    ("access", "seen"), [("r", ["read"]), ("w", ["wrote"]), ("rw", ["read", "wrote"]), ("m", [])], ids=["r", "w", "rw", "m"]
+)
+def test_access_by_letter(ran, access, seen):
+    assert opened(ran, DENY_ALL, allow(access=access, major=10, minor=229)) == seen
+
+
+@pytest.mark.parametrize(
+    ("rule", "seen"),
+    [
+        (allow(major=10), ["read", "wrote"]),
+        (allow(), ["read", "wrote"]),
+        (allow("a"), ["read", "wrote"]),
+        (allow("b"), []),
+        (allow(major=2), []),
+        (allow(major=10, minor=230), []),
+        (allow(minor=229), ["read", "wrote"]),
+    ],
+    ids=["any minor", "any char", "all", "block", "other major", "other minor", "any major"],
+)
+def test_wildcards(ran, rule, seen):
+    assert opened(ran, DENY_ALL, rule) == seen
+
+
+def test_allow_all_but_one(ran):
+    assert opened(ran, allow("a"), {"allow": False, "type": "c", "major": 10, "minor": 229, "access": "rwm"}) == []
+    assert opened(ran, allow("a"), {"allow": False, "type": "c", "major": 10, "minor": 229, "access": "w"}) == ["read"]
+    assert opened(ran, allow("a"), {"allow": False, "type": "c", "major": 10, "minor": 230, "access": "rwm"}) == ["read", "wrote"]
+
+
+def test_the_last_word_counts(ran):
+    one = {"type": "c", "major": 10, "minor": 229, "access": "rwm"}
+    assert opened(ran, DENY_ALL, {"allow": True, **one}, {"allow": False, **one}) == []
+    assert opened(ran, DENY_ALL, {"allow": False, **one}, {"allow": True, **one}) == ["read", "wrote"]
+    assert opened(ran, {"allow": True, **one}, DENY_ALL) == []
+
+
+@pytest.mark.vm_short
+def test_the_usual_ones_are_always_there(ran):
+    script = "for d in null zero full random urandom; do true </dev/$d && echo $d; done; true >/dev/ptmx && echo ptmx"
+    result = ran(rules(DENY_ALL), ["/bin/sh", "-c", script])
+    assert result.out.split() == ["null", "zero", "full", "random", "urandom", "ptmx"], result
+
+
+def test_block_devices(ran, disk):
+    node = {"path": "/dev/disk", "type": "b", "major": disk[0], "minor": disk[1], "fileMode": 0o600}
+    script = "dd if=/dev/disk of=/dev/null bs=512 count=1 2>/dev/null && echo read; true >>/dev/disk && echo wrote; true"
+    allowed = {"allow": True, "type": "b", "major": disk[0], "minor": disk[1], "access": "r"}
+    result = ran(rules(DENY_ALL, allowed, devices=[node]), ["/bin/sh", "-c", script])
+    assert result.out.split() == ["read"], result
+
+
+def test_nodes_made_by_hand(ran):
+    """Making any node is allowed, opening it is not: a node is no access."""
+    caps = {"/process/capabilities/%s" % kind: MKNOD for kind in ("bounding", "effective", "permitted")}
+    script = "mknod /dev/f c 10 229 && echo made; true </dev/f && echo read; mknod /dev/n c 1 3 && true </dev/n && echo null"
+    result = ran({**rules(DENY_ALL), **caps}, ["/bin/sh", "-c", script])
+    assert result.out.split() == ["made", "null"] and "Operation not permitted" in result.err, result
+
+
+def test_exec_is_bound_as_well(runtime, started):
+    id, _pid, _group = started(rules(DENY_ALL, allow(access="r", major=10, minor=229)))
+    result = runtime.ok("exec", id, "/bin/sh", "-c", PROBE)
+    assert result.out.split() == ["read"], result
+
+
+def test_update_leaves_them(runtime, started):
+    id, _pid, _group = started(rules(DENY_ALL, allow(access="r", major=10, minor=229)))
+    runtime.ok("update", "--resources", "-", id, text='{"devices": [{"allow": false, "access": "rwm"}], "pids": {"limit": 50}}')
+    assert runtime.ok("exec", id, "/bin/sh", "-c", PROBE).out.split() == ["read"]
+
+
+def test_no_rules_at_all(ran):
+    """Without resources.devices the list is that of nothing but the usual ones."""
+    result = ran({"/linux/devices": [FUSE], "/linux/resources": {"pids": {"limit": 10}}}, ["/bin/sh", "-c", PROBE])
+    assert result.out.split() == [], result
+
+
+def test_they_hold_when_systemd_reloads(runtime, started, driver):
+    """A reload makes systemd write all that it knows anew."""
+    id, _pid, _group = started(rules(DENY_ALL, allow(access="r", major=10, minor=229)))
+    guest.systemctl("daemon-reload")
+    assert runtime.ok("exec", id, "/bin/sh", "-c", PROBE).out.split() == ["read"]
+
+
+def test_a_privileged_list_with_systemd(runtime, started, driver):
+    """What has no form in systemd's language: all but one. The property says all, the program of ours denies."""
+    denied = {"allow": False, "type": "c", "major": 10, "minor": 229, "access": "w"}
+    id, _pid, group = started(rules(allow("a"), denied))
+    guest.systemctl("daemon-reload")
+    assert runtime.ok("exec", id, "/bin/sh", "-c", PROBE).out.split() == ["read"]
+    if driver.name == "systemd":
+        assert guest.shown(group.name, "DevicePolicy") == {"DevicePolicy": "auto"}

@@ -1,0 +1,165 @@
+"""/linux/resources on cgroup v2, with both drivers: what the files say afterwards, and that the limits limit."""
+
+import json
+
+import pytest
+
+import guest
+from guest import read
+
+MIB = 1 << 20
+KINDS = {
+    "memory": {"limit": 64 * MIB, "reservation": 32 * MIB, "swap": 96 * MIB},
+    "cpu": {"shares": 512, "quota": 50000, "period": 100000, "burst": 1000, "cpus": "0", "mems": "0"},
+    "pids": {"limit": 42},
+    "hugepageLimits": [{"pageSize": "2MB", "limit": 4 * MIB}],
+    "unified": {"memory.high": str(48 * MIB), "cgroup.max.depth": "3", "memory.oom.group": "1"},
+}
+FILES = {
+    "memory.max": str(64 * MIB), "memory.low": str(32 * MIB), "memory.swap.max": str(32 * MIB), "memory.high": str(48 * MIB),
+    "memory.oom.group": "1", "cgroup.max.depth": "3", "pids.max": "42", "cpu.weight": "59", "cpu.max": "50000 100000",
+    "cpu.max.burst": "1000", "cpuset.cpus": "0", "cpuset.mems": "0", "hugetlb.2MB.max": str(4 * MIB), "hugetlb.2MB.rsvd.max": str(4 * MIB),
+}  # fmt: skip
+
+
+@pytest.fixture
+def huge_pages():
+    """Four of them. Their controller is one that systemd does not know and does not hand down."""
+    with guest.file_holds("/proc/sys/vm/nr_hugepages", "4"):
+        assert read("/proc/sys/vm/nr_hugepages") == "4", "the guest's memory is too broken up"
+        yield
+
+
+@pytest.mark.vm_short
+def test_every_kind_is_read_back(started, disk, huge_pages):
+    place = {"major": disk[0], "minor": disk[1]}
+    block = {"weight": 500, "throttleReadBpsDevice": [{**place, "rate": MIB}], "throttleWriteIOPSDevice": [{**place, "rate": 100}]}
+    _id, _pid, group = started({"/linux/resources": {**KINDS, "blockIO": block}})
+    assert {name: read(group / name) for name in FILES} == FILES
+    assert read(group / "io.max") == "%d:%d rbps=%d wbps=max riops=max wiops=100" % (*disk, MIB)
+    assert read(group / "io.weight") == "default 4950"
+
+
+@pytest.mark.vm_short
+def test_memory_limit_kills(ran):
+    result = ran({"/linux/resources": {"memory": {"limit": 32 * MIB}}}, ["/bin/dd", "if=/dev/zero", "of=/dev/null", "bs=100M", "count=1"])
+    assert result.code == 137, result
+
+
+def test_memory_limit_too_low_for_init(ran):
+    result = ran({"/linux/resources": {"memory": {"limit": 4096}}})
+    assert result.code == 1 and "OOM-killed (memory limit too low?)" in result.said, result
+
+
+def test_the_group_is_killed_as_one(ran):
+    resources = {"memory": {"limit": 32 * MIB}, "unified": {"memory.oom.group": "1"}}
+    script = "sh -c 'dd if=/dev/zero of=/dev/null bs=100M count=1'; echo went on; sleep 1000"
+    result = ran({"/linux/resources": resources}, ["/bin/sh", "-c", script])
+    assert result.code == 137 and result.out == "", result
+
+
+@pytest.mark.vm_short
+def test_pids_limit_limits(ran):
+    result = ran({"/linux/resources": {"pids": {"limit": 4}}}, ["/bin/sh", "-c", "for i in 1 2 3 4 5 6; do sleep 1000 & done"])
+    assert "can't fork" in result.err, result
+
+
+@pytest.mark.parametrize(("limit", "text"), [(0, "max"), (-1, "max"), (1, "1")])
+def test_pids_limits_of_note(started, limit, text):
+    _id, _pid, group = started({"/linux/resources": {"pids": {"limit": limit}}}, ["/bin/sleep", "1000"])
+    assert read(group / "pids.max") == text
+
+
+def test_cpu_quota_throttles(started):
+    _id, _pid, group = started({"/linux/resources": {"cpu": {"quota": 20000, "period": 100000}}}, ["/bin/sh", "-c", "while :; do :; done"])
+    guest.until(lambda: guest.numbers(group / "cpu.stat")["nr_throttled"] > 0, "being throttled")
+
+
+def test_cpuset_is_what_the_program_sees(ran):
+    result = ran({"/linux/resources": {"cpu": {"cpus": "1"}}}, ["/bin/sh", "-c", "grep Cpus_allowed_list /proc/self/status; nproc"])
+    assert result.out.split() == ["Cpus_allowed_list:", "1", "1"], result
+
+
+def test_an_impossible_cpuset_is_named(ran):
+    result = ran({"/linux/resources": {"cpu": {"cpus": "77"}}})
+    assert result.code == 1 and "cpuset.cpus" in result.err and "/linux/resources/cpu/cpus" in result.err, result
+
+
+def test_idle(started):
+    _id, _pid, group = started({"/linux/resources": {"cpu": {"idle": 1}}})
+    assert read(group / "cpu.idle") == "1"
+
+
+def test_huge_pages_are_limited(ran, huge_pages):
+    changes = {
+        "/linux/resources": {"hugepageLimits": [{"pageSize": "2MB", "limit": 2 * MIB}]},
+        "/mounts/-": {"destination": "/huge", "type": "hugetlbfs", "source": "none", "options": ["pagesize=2M"]},
+    }
+    result = ran(changes, ["/bin/sh", "-c", "fallocate -l 2097152 /huge/a && echo one; fallocate -l 2097152 /huge/b || echo refused"])
+    assert result.out.split() == ["one", "refused"], result
+
+
+def test_an_unknown_page_size_is_named(ran, huge_pages):
+    result = ran({"/linux/resources": {"hugepageLimits": [{"pageSize": "3MB", "limit": MIB}]}})
+    assert result.code == 1 and "no huge pages of 3MB (/linux/resources/hugepageLimits/0/pageSize)" in result.err, result
+
+
+def test_unified_comes_last(started):
+    _id, _pid, group = started({"/linux/resources": {"pids": {"limit": 42}, "unified": {"pids.max": "7"}}})
+    assert read(group / "pids.max") == "7"
+
+
+@pytest.mark.parametrize("name", ["nonsense.max", "rdma.none", "../x.y", "memory"])
+def test_unified_names_that_are_none(ran, name):
+    result = ran({"/linux/resources": {"unified": {name: "1"}}})
+    assert result.code == 1 and "unified" in result.err, result
+
+
+def test_unified_lines_are_written_one_by_one(started, disk):
+    lines = "%d:%d rbps=%d\n%d:%d wiops=120" % (*disk, MIB, *disk)
+    _id, _pid, group = started({"/linux/resources": {"unified": {"io.max": lines}}})
+    assert read(group / "io.max") == "%d:%d rbps=%d wbps=max riops=max wiops=120" % (*disk, MIB)
+
+
+@pytest.mark.parametrize("part", [{"memory": {"disableOOMKiller": True}}, {"cpu": {"realtimeRuntime": 5000}}, {"network": {"classID": 5}}])
+def test_what_v2_has_no_file_for(ran, part):
+    """Ignored as runc does, or refused by name; never half done."""
+    result = ran({"/linux/resources": part}, ["/bin/echo", "ran"])
+    assert (result.code == 0 and result.out == "ran\n") or (result.code == 1 and "/linux/resources" in result.err), result
+
+
+# ---- update
+
+
+@pytest.mark.vm_short
+def test_update(runtime, started):
+    id, _pid, group = started({"/linux/resources": {"memory": {"limit": 64 * MIB}, "cpu": {"quota": 20000, "period": 50000}}})
+    runtime.ok("update", "--memory", "96m", "--pids-limit", "33", "--cpu-share", "2048", "--cpu-quota", "30000", "--cpuset-cpus", "1", id)
+    expected = {"memory.max": str(96 * MIB), "pids.max": "33", "cpu.weight": "174", "cpu.max": "30000 50000", "cpuset.cpus": "1"}
+    assert {name: read(group / name) for name in expected} == expected
+
+
+def test_update_leaves_the_rest(runtime, started):
+    id, _pid, group = started({"/linux/resources": {"memory": {"limit": 64 * MIB}, "pids": {"limit": 20}}})
+    runtime.ok("update", "--resources", "-", id, text='{"devices": [{"allow": false, "access": "rwm"}], "cpu": {"shares": 2}}')
+    assert [read(group / n) for n in ("memory.max", "pids.max", "cpu.weight")] == [str(64 * MIB), "20", "1"]
+
+
+def test_update_below_what_is_used(runtime, started):
+    script = "dd if=/dev/zero of=/dev/shm/x bs=1M count=40 2>/dev/null; sleep 1000"
+    changes = {"/linux/resources": {"memory": {"limit": 96 * MIB}}, "/mounts/3/options": ["size=64m"]}
+    id, _pid, group = started(changes, ["/bin/sh", "-c", script])
+    guest.until(lambda: int(read(group / "memory.current")) > 40 * MIB, "40 MiB in use")
+    before = read(group / "pids.max")  # systemd has a default of its own
+    text = '{"memory": {"limit": %d, "checkBeforeUpdate": true}, "pids": {"limit": 5}}' % (8 * MIB)
+    result = runtime.call("update", "--resources", "-", id, text=text)
+    assert result.code == 1 and "rejecting memory limit" in result.err, result
+    assert [read(group / "memory.max"), read(group / "pids.max")] == [str(96 * MIB), before]
+    assert runtime.status(id) == "running"
+
+
+def test_what_stats_say(runtime, started):
+    id, _pid, group = started({"/linux/resources": {"memory": {"limit": 64 * MIB}, "pids": {"limit": 20}}})
+    data = json.loads(runtime.ok("events", "--stats", id).out)["data"]
+    assert data["pids"]["limit"] == 20 and data["memory"]["usage"]["limit"] == 64 * MIB
+    assert data["memory"]["usage"]["usage"] > 0 and data["cpu"]["usage"]["total"] > 0

@@ -1,0 +1,115 @@
+"""uid 1000 in a cgroup that is root's: nothing can be made there, so a container goes without, or is told why not."""
+
+import itertools
+import subprocess
+
+import pytest
+
+import guest
+import harness
+
+HINT = "rootless needs no limits + no cgrouppath when no permission is granted for cgroups"
+MAPS = [{"containerID": 0, "hostID": 1000, "size": 1}]
+CHANGES = {
+    "/root/readonly": True,
+    "/linux/namespaces": [{"type": t} for t in ("pid", "ipc", "uts", "mount", "user", "cgroup")],
+    "/linux/uidMappings": MAPS,
+    "/linux/gidMappings": MAPS,
+    "/linux/cgroupsPath": harness.ABSENT,
+}
+
+
+@pytest.fixture
+def place(scratch):
+    """A directory of the user's."""
+    made = scratch / "user"
+    if not made.exists():
+        made.mkdir()
+        subprocess.run(["chown", "1000:1000", made], check=True)
+    return made
+
+
+@pytest.fixture
+def as_user(runtime, place):
+    """as_user(*args) -> Result of the runtime as uid 1000 in a service of the system's manager, whose processes may stay."""
+    count = itertools.count()
+
+    def call(*args):
+        run = ["systemd-run", "--quiet", "--wait", "--pipe", "--collect", "--uid=1000", "--gid=1000", "--property=KillMode=process"]
+        run += ["--setenv=XDG_RUNTIME_DIR=%s" % place, "--unit=undelegated-%s-%d" % (runtime.token, next(count)), "--working-directory=/"]
+        argv = [*run, "--", runtime.path, *map(str, args)]
+        with harness.Capture() as out, harness.Capture() as err:
+            code = guest.wait_for(argv, out.file, err.file)
+            return harness.Result(argv, code, out.text(), err.text())
+
+    yield call
+    for id in runtime.ids:
+        call("delete", "--force", id)
+    runtime.ids.clear()
+
+
+@pytest.fixture
+def make(make_bundle):
+    """make(changes, args) -> a rootless bundle of the user's."""
+
+    def bundle(changes=None, args=None):
+        made = make_bundle(args=args)
+        made.config["mounts"] = [m for m in made.config["mounts"] if m["destination"] not in ("/sys", "/dev/pts")]
+        made.patch({**CHANGES, **(changes or {})})
+        subprocess.run(["chown", "-Rh", "1000:1000", made.path], check=True)
+        return made
+
+    return bundle
+
+
+@pytest.mark.vm_short
+def test_without_limits_it_runs(as_user, make, runtime):
+    result = as_user("run", "--bundle", make(args=["sh", "-c", "id -u; cat /proc/self/cgroup"]), runtime.new_id())
+    assert result.out == "0\n0::/\n", result
+
+
+@pytest.mark.vm_short
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"/linux/resources": {"memory": {"limit": 1 << 26}}},
+        {"/linux/resources": {"pids": {"limit": 5}}},
+        {"/linux/resources": {"unified": {"pids.max": "5"}}},
+        {"/linux/cgroupsPath": "/somewhere"},
+        {"/linux/cgroupsPath": "beside"},
+    ],
+    ids=["memory", "pids", "unified", "absolute path", "relative path"],
+)
+def test_what_is_asked_for_is_refused(as_user, make, runtime, changes):
+    result = as_user("run", "--bundle", make(changes), runtime.new_id())
+    assert result.code == 1 and HINT in result.said and "delegate" in result.said.lower(), result
+
+
+def test_life_without_a_cgroup(as_user, make, runtime):
+    id = runtime.new_id()
+    for command in (["create", "--bundle", make(args=harness.WAIT_FOR_TERM), id], ["start", id]):
+        result = as_user(*command)
+        assert result.code == 0, result
+    assert as_user("exec", id, "echo", "inside").out == "inside\n"
+    for command in (["pause"], ["update", "--memory", "64m"]):
+        result = as_user(*command, id)
+        assert result.code == 1 and "cgroup" in result.said, result
+    assert as_user("kill", id, "TERM").code == 0
+    assert as_user("delete", "--force", id).code == 0
+    assert as_user("state", id).code == 1
+
+
+def test_systemd_needs_a_bus(as_user, make, runtime):
+    result = as_user("--systemd-cgroup", "run", "--bundle", make(), runtime.new_id())
+    assert result.code == 1 and "the user's systemd" in result.said, result
+
+
+@pytest.mark.parametrize("value", ["true", "auto"])
+def test_the_global_option(as_user, make, runtime, value):
+    assert as_user("--rootless", value, "run", "--bundle", make(), runtime.new_id()).code == 0
+
+
+def test_strict(as_user, make, runtime):
+    """--rootless=false: a missing cgroup is never borne."""
+    result = as_user("--rootless", "false", "run", "--bundle", make(), runtime.new_id())
+    assert result.code == 1 and "cgroup" in result.said, result

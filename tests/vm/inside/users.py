@@ -1,0 +1,34 @@
+"""Rootless bundles for uid 1000 of the guest: what `spec --rootless` writes, changed; its maps."""
+
+import json
+import os
+
+import harness
+
+SUBORDINATE = 100000  # of /etc/subuid and /etc/subgid
+
+
+def mapped(size=65536):
+    """Changes that map all subordinate ids too."""
+    maps = [{"containerID": 0, "hostID": 1000, "size": 1}, {"containerID": 1, "hostID": SUBORDINATE, "size": size}]
+    return {"/linux/uidMappings": maps, "/linux/gidMappings": maps}
+
+
+def environment():
+    kept = ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")
+    return {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **{name: os.environ[name] for name in kept if name in os.environ}}
+
+
+def bundle(workshop, runtime, changes=None, args=None, caps=()):
+    """A busybox root with the config that `spec --rootless` writes, without a terminal, and changed."""
+    made = workshop.bundle()
+    (made.path / "config.json").unlink()
+    runtime.ok("spec", "--rootless", "--bundle", made)
+    config = json.loads((made.path / "config.json").read_text())
+    config["process"]["terminal"] = False
+    for kind in ("bounding", "effective", "permitted"):
+        config["process"]["capabilities"][kind] += caps
+    config = harness.patch(config, changes or {})
+    if args is not None:
+        config["process"]["args"] = list(args)
+    return made.write(config)
