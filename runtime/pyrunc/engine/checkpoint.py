@@ -69,7 +69,8 @@ def common(run, asked, folders, log_name):
         "manage_cgroups": True,
         "manage_cgroups_mode": CGROUP_MODES[asked["manage_cgroups_mode"]],
         "empty_ns": CLONE_NEWNET,  # devices in it are the engine's, or the hooks', or netDevices
-        "orphan_pts_master": True,
+        # a terminal of the container's own comes back with a new master for us; that of a shell outside is whoever's who restores
+        "orphan_pts_master": "terminal" in run.plans or not asked["shell_job"],
         "config_file": _config_file(run),
         "network_lock": NETWORK_LOCKS.get(asked["network_lock"]),
     }
@@ -165,7 +166,8 @@ def _dump(run, asked, folders, frozen):
         if script == "status-ready" and asked["status_fd"] >= 0:
             _say_ready(asked)
 
-    talk = criu.Talk()
+    # processes of a user namespace have to read their images, which lie in a directory that is closed to all but root
+    talk = criu.Talk(umask=0o022 if run.plans["namespaces"]["userns"] else 0o077)
     try:
         talk.begin()
         talk.request(criu.PRE_DUMP if asked["pre_dump"] else criu.DUMP, {"opts": opts}, notified, run.cancel)

@@ -31,6 +31,8 @@ CLOSE_RANGE_CLOEXEC = 4
 SIGCHLD, SIGKILL = 17, 9
 END_MS = 10_000  # after the last word, or after we said no: CRIU has to take its own work back
 LOG_TAIL = 1 << 18
+# Lines of the log that are no cause: the closing one, a helper of criu's that notices the end, a limit that containers may not raise.
+NO_CAUSE = ("FAILED", "cgroupd: recv req error", "RLIMIT_NOFILE for self")
 
 DUMP, RESTORE, PRE_DUMP, NOTIFY, FEATURE_CHECK, VERSION = 1, 2, 4, 6, 9, 10
 NAMES = {1: "DUMP", 2: "RESTORE", 4: "PRE_DUMP", 6: "NOTIFY", 9: "FEATURE_CHECK", 10: "VERSION"}
@@ -110,10 +112,10 @@ class Talk:
     """One criu. The constructor makes the child, which waits until begin(); in between its cgroups can be set (pid, pidfd).
 
     before: called in the child ahead of execve; may raise; returns descriptors that begin() is to return here. fds: what criu gets as
-    FIRST_FD and so on. stdio: ours, else /dev/null.
+    FIRST_FD and so on. stdio: ours, else /dev/null. umask: of the files that it makes.
     """
 
-    def __init__(self, before=None, fds=(), stdio=False, cgroup_fd=-1):
+    def __init__(self, before=None, fds=(), stdio=False, cgroup_fd=-1, umask=0o077):
         path = needed()
         ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
         hold, self._go = posix.pipe2(posix.O_CLOEXEC)
@@ -124,7 +126,7 @@ class Talk:
         self.pid, self.pidfd = _syscalls.clone3(0, SIGCHLD, cgroup_fd)
         if self.pid == 0:
             posix.close(self._go)
-            _child(path, before, [theirs.fileno(), *fds], stdio, hold, words, parent)
+            _child(path, before, [theirs.fileno(), *fds], stdio, umask, hold, words, parent)
         theirs.close()
         words.close()
         posix.close(hold)
@@ -277,7 +279,7 @@ def _checked(answer, kind):
 # -- in the child --------------------------------------------------------------------------------------------------------
 
 
-def _child(path, before, fds, stdio, hold, words, parent):
+def _child(path, before, fds, stdio, umask, hold, words, parent):
     """Never returns. Says what went wrong; the end of `words` without that is execve."""
     words = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, _high(words.fileno(), fds))  # its number may be needed
     try:
@@ -288,6 +290,7 @@ def _child(path, before, fds, stdio, hold, words, parent):
             made = before()
             words.sendmsg([DONE], [(_socket.SOL_SOCKET, SCM_RIGHTS, pack("%di" % len(made), *made))])
         _descriptors(fds, stdio)
+        posix.umask(umask)
         _syscalls.reset_signals()
         _syscalls.execveat(AT_FDCWD, path, [b"criu", b"swrk", b"3"], ENVIRONMENT, 0)
     except OSError as e:
@@ -324,10 +327,10 @@ def _descriptors(fds, stdio):
 
 
 def explain(error, folder_fd, folder, name):
-    """Adds to `criu failed: …` the last error of the log, and where the log is. Returns the error."""
+    """Adds to `criu failed: …` the errors of the log, and where the log is. Returns the error."""
     if not isinstance(error, StepFailure) or not error.words.startswith("criu failed"):
         return error
-    line = last_error(folder_fd, name)
+    line = errors_of(folder_fd, name)
     if line:
         error.words += ": " + line
     error.path = "%s/%s" % (folder, name)
@@ -335,8 +338,8 @@ def explain(error, folder_fd, folder, name):
     return error
 
 
-def last_error(folder_fd, name):
-    """The last line with an error in the log of this run; the closing "Dumping FAILED" says nothing. None without one."""
+def errors_of(folder_fd, name):
+    """The first and the last error in the log of this run: what it was, and what became of it. None without one."""
     try:
         fd = posix.open(name, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW | posix.O_NONBLOCK, dir_fd=folder_fd)
     except OSError:
@@ -350,6 +353,25 @@ def last_error(folder_fd, name):
     finally:
         posix.close(fd)
     lines = [line for line in text.split("\n") if "Error (" in line]
-    telling = [line for line in lines if "FAILED" not in line]
-    found = (telling or lines)[-1:]
-    return quote(found[0].partition("Error (")[2].partition("): ")[2] or found[0], 300) if found else None
+    lines = [line for line in lines if not any(words in line for words in NO_CAUSE)] or lines[-1:]
+    told = [line.partition("Error (")[2].partition("): ")[2] for line in (lines[:1] + lines[1:][-1:])]
+    return quote("; ".join(told), 400) or None
+
+
+def sweep(folder_fd, name):
+    """Removes the empty directories that a CRIU which was killed has left; their names stand in its log. All mounts on them went with it."""
+    try:
+        fd = posix.open(name, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW | posix.O_NONBLOCK, dir_fd=folder_fd)
+    except OSError:
+        return
+    try:
+        text = posix.read(fd, LOG_TAIL * 4)
+    finally:
+        posix.close(fd)
+    for mark, parent_fd in ((b"/tmp/.criu.mntns.", None), (b".criu.cgyard.", folder_fd)):
+        for tail in set(text.split(mark)[1:][:100]):
+            if tail[:6].isalnum() and not tail[6:7].isalnum():
+                try:
+                    posix.rmdir(mark + tail[:6], dir_fd=parent_fd)
+                except OSError:
+                    continue  # it had removed it

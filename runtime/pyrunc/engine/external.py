@@ -1,4 +1,4 @@
-"""What of a container comes from outside of it, as CRIU is told at the dump and at the restore: mounts, namespaces, standard streams.
+"""What of a container comes from outside of it: mounts (as told at the dump; sources.py has the restore's side), namespaces, streams.
 
 Each has a name in the images, and the two sides must agree on it: for a mount it is its destination in the config, for what came along
 with an rbind the path below it. Its one rule: what a name stands for at the restore is taken from the bundle's config and this host,
@@ -8,15 +8,12 @@ never from the images.
 import posix
 
 from pyrunc import lean
-from pyrunc.cgroup import find
-from pyrunc.engine import planner
 from pyrunc.errors import Refusal, StepFailure, errno_text, quote
 from pyrunc.linux import constants as c
 from pyrunc.linux import fs, mount, paths
 
 TABLE_LIMIT = 64 << 20
 NULL = "/dev/null"
-NOTIFY = "/run/notify"
 DESCRIPTORS = "descriptors.json"  # [what 0, 1 and 2 were], as with runc
 EXTERNAL = {"network": "net", "pid": "pid"}  # kinds that CRIU leaves alone when they are shared; the others it joins anew by `join_ns`
 KEYS = {"network": "extRootNetNS", "pid": "extRootPidNS"}
@@ -33,14 +30,14 @@ def dumped_mounts(run):
     root_fd = fs.open("/proc/%d/root" % run.pid, posix.O_PATH | posix.O_DIRECTORY)
     try:
         names = {}
-        for item in _items(run):
+        for item in items(run):
             if item["kind"] == "bind":
                 _note(names, table, root_fd, item)
             elif item["kind"] == "cgroup" and not run.plans["mounts"]["cgroupns"]:
                 _note_cgroups(names, table, item["destination"])
         for path in _masked_files(run, root_fd):
             names[path] = NULL
-        for path, _source in _nodes(run):
+        for path in nodes(run):
             names.setdefault(path, path)
         return sorted(names.items())
     finally:
@@ -57,7 +54,7 @@ def mounted(pid):
     return found
 
 
-def _items(run):
+def items(run):
     return (run.plans.get("mounts") or {}).get("list", ())
 
 
@@ -115,129 +112,10 @@ def _masked_files(run, root_fd):
         posix.close(fd)
 
 
-def _nodes(run):
-    """[(path, the host's node)] of devices that are bind mounts."""
+def nodes(run):
+    """Paths of the devices that are bind mounts of the host's nodes of that name."""
     entry = run.plans.get("devices") or {}
-    if entry.get("bind"):
-        for node in entry["nodes"]:
-            yield node["path"], node["path"]
-
-
-# -- mounts at the restore -----------------------------------------------------------------------------------------------
-
-
-def restored_mounts(run, spare):
-    """[(name, path on this host)]; names that the images do not know do no harm. spare: an empty directory for a mount that was the
-    supervisor's at the dump (sd_notify(3)). Uses run.plans, run.rootfs, run.box."""
-    sources = {NOTIFY: spare}
-    host = None
-    root_fd = fs.open(run.rootfs, posix.O_PATH | posix.O_DIRECTORY)
-    try:
-        for item in _items(run):
-            where = item["destination"]
-            if item["kind"] == "bind":
-                _check_source(item)
-                sources[where] = item["source"]
-                if item["flags"] & c.MS_REC:
-                    host = host or mounted("self")
-                    _note_below(sources, host, where, item["source"])
-                _note_fixed(sources, run, where, item["source"])
-                sources.setdefault(_inside(root_fd, where, run.rootfs), item["source"])
-            elif item["kind"] == "cgroup" and not run.plans["mounts"]["cgroupns"]:
-                sources.update(_cgroup_sources(run, where))
-    finally:
-        posix.close(root_fd)
-    if (run.plans.get("paths") or {}).get("masked"):
-        sources[NULL] = NULL
-    for path, source in _nodes(run):
-        sources.setdefault(path, source)
-    return sorted(sources.items())
-
-
-def _check_source(item):
-    try:
-        posix.stat(item["source"])
-    except OSError as e:
-        words = "bind mount source stat: stat %s: %s" % (quote(item["source"]), errno_text(e.errno))
-        raise StepFailure(words, "restore.mounts", "host", item["pointer"] + "/source", "stat", e.errno, item["source"]) from None
-
-
-def _note_below(sources, host, where, source):
-    """What an rbind of the source brings along today."""
-    fd = fs.open(source, posix.O_PATH)
-    try:
-        real = posix.readlink("/proc/self/fd/%d" % fd).rstrip("/")
-    finally:
-        posix.close(fd)
-    for _parent, point, _kind in host.values():
-        if point.startswith(real + "/"):
-            sources.setdefault(where + point[len(real) :], point)
-
-
-def _note_fixed(sources, run, where, source):
-    """Read-only paths below a bind mount are binds of its parts."""
-    for path, _pointer in (run.plans.get("paths") or {}).get("readonly", ()):
-        if path.startswith(where + "/"):
-            sources.setdefault(path, source.rstrip("/") + path[len(where) :])
-
-
-def _inside(root_fd, where, rootfs):
-    """The destination with links of the image followed: the name that runc gives in its images."""
-    try:
-        fd = paths.resolve(root_fd, where)
-    except OSError:
-        return where
-    try:
-        found = posix.readlink("/proc/self/fd/%d" % fd)
-    finally:
-        posix.close(fd)
-    return found[len(rootfs) :] if found.startswith(rootfs + "/") else where
-
-
-def _cgroup_sources(run, where):
-    """The container's cgroups on this host by the place at which their binds are; see parts/mounts/cgroupfs.py."""
-    own = run.box.state.get("cgroup_paths") or {}
-    layout = find.layout()
-    if layout.version == 2:
-        yield where, layout.mounts["unified"][0]
-        return
-    for key, (point, _root, _device) in layout.mounts.items():
-        if key != "unified":
-            yield "%s/%s" % (where, point.rpartition("/")[2]), own.get(key) or (point + layout.own_path(key)).rstrip("/")
-
-
-def make_mount_points(run):
-    """In a mount namespace of criu's own, run.root_fd being the container's root there: what is missing in the image is made, as a
-    create makes it. Binds are there while that happens, as others may go into them. What lies in a file system of the container's own
-    comes with the images."""
-    place = planner.module("mounts.place")
-    bind = planner.module("mounts.bind")
-    fresh, laid = [], []
-    try:
-        for item in _items(run):
-            if item["kind"] == "remount" or any(item["destination"].startswith(top + "/") for top in fresh):
-                continue
-            if item["kind"] != "bind":
-                posix.close(place.find_dir(item, run)[0])
-                fresh.append(item["destination"])
-                continue
-            tree = bind.clone(item)
-            laid.append(tree)
-            target = place.find_dir(item, run)[0] if fs.kind(tree) == fs.S_IFDIR else place.find_file(item, run)
-            try:
-                mount.attach(tree, target)
-            finally:
-                posix.close(target)
-    except OSError as e:
-        words = getattr(e, "words", None) or "%s: %s" % (quote(item["destination"]), errno_text(e.errno))
-        words = "create criu restore mountpoint for %s mount: %s" % (quote(item["destination"]), words)
-        pointer = getattr(e, "pointer", None) or item["pointer"]
-        raise StepFailure(words, "restore.mounts", "host", pointer, getattr(e, "call", None), e.errno, item["destination"]) from None
-    finally:
-        for tree in reversed(laid):
-            if paths.is_mount_root(tree):
-                mount.detach(tree, run.proc)
-            posix.close(tree)
+    return [node["path"] for node in entry["nodes"] if node["type"] != "p"] if entry.get("bind") else []
 
 
 # -- namespaces ----------------------------------------------------------------------------------------------------------

@@ -8,15 +8,16 @@ that failed, or was killed, is left.
 import posix
 
 from pyrunc import lean, log
-from pyrunc.engine import checkpoint, criu, external, host, planner, rows, signals
+from pyrunc.cgroup.fs import levels
+from pyrunc.engine import checkpoint, criu, external, host, images, planner, rows, signals, sources
 from pyrunc.engine.order import RESTORE
 from pyrunc.errors import PyruncError, Refusal, StepFailure, quote
-from pyrunc.linux import _syscalls, fs, netlink, pidfd, tty
+from pyrunc.linux import _syscalls, fs, mount, netlink, pidfd, tty
 from pyrunc.linux import constants as c
 
 LOG = "restore.log"
 INVENTORY = "inventory.img"  # every image directory has it, and the dump writes it last
-ROOT, SPARE = "criu-root", "notify"
+ROOT, SOURCES, SPARE = "criu-root", "criu-sources", "notify"
 SIGKILL = 9
 
 
@@ -41,6 +42,7 @@ def restore(run, warnings, asked):
             _publish(run)
         except BaseException as e:
             _unwind(run, undo, talks, others)
+            criu.sweep(folders.work, LOG)
             if isinstance(e, StepFailure):
                 raise criu.explain(e, folders.work, folders.work_path, LOG) from None
             raise
@@ -69,17 +71,23 @@ def _streams(folders, asked):
         what = "is empty" if found == 0 else "is missing"
         words = "the image directory %s holds no complete checkpoint: %s %s" % (quote(asked["image_path"]), INVENTORY, what)
         raise StepFailure(words, "restore.images", "host", path=asked["image_path"])
-    return external.restored_streams(folders.images)
+    streams = external.restored_streams(folders.images)
+    images.check(folders.images, asked["image_path"])
+    return streams
 
 
 def _make(run, asked, folders, streams, undo, talks):
     rows.walk(RESTORE, "prepare", "host", run, undo)
+    if asked["manage_cgroups_mode"] == "strict":
+        _check_new(run)
     fds, inherited, joined = external.restored_namespaces(run, criu.FIRST_FD)
     terminal = "terminal" in run.plans
-    for name in (ROOT, SPARE):
+    for name in (ROOT, SOURCES, SPARE):
         posix.mkdir(name, 0o755, dir_fd=run.dir_fd)
-    root = "%s/%s" % (run.dir, ROOT)
-    talk = criu.Talk(lambda: _in_criu(run, asked, root), fds, not terminal, run.cgroup_fd)
+    root, laid, spare = ("%s/%s" % (run.dir, name) for name in (ROOT, SOURCES, SPARE))
+    laid = sources.folder(run, laid)
+    mounts = sources.named(run, laid, spare)
+    talk = criu.Talk(lambda: _in_criu(run, asked, root, laid), fds, not terminal, run.cgroup_fd)
     talks.append(talk)
     run.pid, run.pidfd = talk.pid, talk.pidfd
     box = run.box
@@ -97,18 +105,28 @@ def _make(run, asked, folders, streams, undo, talks):
         cg_root=_cgroup_roots(talk.pid),
         join_ns=joined,
         inherit_fd=inherited + ([] if terminal else streams),
-        ext_mnt=[{"key": name, "val": path} for name, path in external.restored_mounts(run, "%s/%s" % (run.dir, SPARE))],
+        ext_mnt=[{"key": name, "val": path} for name, path in mounts],
+        # "strict" has been judged, and else is "full"
+        manage_cgroups_mode=checkpoint.CGROUP_MODES["full" if asked["manage_cgroups_mode"] == "strict" else asked["manage_cgroups_mode"]],
         lsm_profile=asked["lsm_profile"],
         lsm_mount_context=asked["lsm_mount_context"],
     )
-    answer = talk.request(criu.RESTORE, {"opts": opts}, lambda *note: _notified(run, *note), run.cancel)
+    answer = talk.request(criu.RESTORE, {"opts": opts}, lambda *note: _notified(run, asked, *note), run.cancel)
     talk.finish()
     talk.close()
     if run.pid == talk.pid:
         raise StepFailure("criu failed: it restored pid %s without a word" % (answer.get("restore") or {}).get("pid"), "criu", "host")
 
 
-def _in_criu(run, asked, root):
+def _check_new(run):
+    """strict: the container's cgroups must not have been there. CRIU can't judge that, as it finds those that we have made."""
+    record = run.box.state.get("cgroups") or {}
+    for key, path in (run.box.state.get("cgroup_paths") or {}).items():
+        if record["existed"].get(key, 0) >= len(levels(record["mounts"][key], path)):
+            raise StepFailure("the cgroup %s is there already" % quote(path), "restore.cgroups", "host", "/linux/cgroupsPath", path=path)
+
+
+def _in_criu(run, asked, root, laid):
     """In the child that becomes CRIU. Returns the directories of images and logs as they are found in its mount namespace, in which alone
     it can use them: it mounts below its working directory."""
     rows.walk(RESTORE, "criu", "host", run)
@@ -117,9 +135,12 @@ def _in_criu(run, asked, root):
         return []
     _syscalls.unshare(c.CLONE_NEWNS)
     run.root_fd = planner.module("root").lay_on(entry, root)
-    external.make_mount_points(run)
-    where = (asked["image_path"], asked["work_path"] or asked["image_path"])
-    return [fs.open(path, posix.O_RDONLY | posix.O_DIRECTORY) for path in where]
+    sources.make_mount_points(run)
+    sources.lay_out(run, laid)
+    if entry["readonly"]:  # CRIU takes the flags of the root from here, not from the images
+        mount.make_readonly(run.root_fd)
+    opened = sources.open_images(run, laid, asked["image_path"])
+    return [opened, fs.open(asked["work_path"] or asked["image_path"], posix.O_RDONLY | posix.O_DIRECTORY)]
 
 
 def _cgroup_roots(pid):
@@ -132,7 +153,7 @@ def _cgroup_roots(pid):
     return found
 
 
-def _notified(run, script, pid, fds):
+def _notified(run, asked, script, pid, fds):
     log.debug("criu: %s, pid %d" % (script, pid))
     if script == "setup-namespaces":
         run.pid = pid
@@ -147,8 +168,10 @@ def _notified(run, script, pid, fds):
             if with_pids is not None:
                 run.plans["resources"] = with_pids
     elif script == "post-restore":
-        _restored(run, pid)
-    elif script == "orphan-pts-master" and fds and "console" in run.fds:
+        _restored(run, asked, pid)
+    elif script == "orphan-pts-master" and fds:
+        if "console" not in run.fds:
+            raise StepFailure("the images hold a terminal, the config has none", "restore.terminal", "host", "/process/terminal")
         console = run.fds.pop("console")
         try:
             tty.send_master(console, fds[0])
@@ -170,22 +193,24 @@ def _loopback(pid):
             route.close()
 
 
-def _restored(run, pid):
+def _restored(run, asked, pid):
     """Everything is there, stopped: from here on this is the container's init."""
     run.pid = run.init_pid = pid
     run.pidfd = posix.pidfd_open(pid)
     run.box.state["start_time"] = pidfd.start_time(pid)
     run.box.record("pid", pid)
     entry = run.plans.get("resources")
-    if entry and entry.get("pids"):
-        kept = {key: entry[key] for key in ("pids", "asked", "in_userns") if key in entry}
-        rows.call("resources", "host_apply", "host", kept, run)
+    if entry and asked["manage_cgroups_mode"] not in ("full", "strict"):  # in these CRIU has just set what was saved; the config's stand
+        entry = {key: entry[key] for key in ("pids", "asked", "in_userns") if key in entry} if entry.get("pids") else None
+    if entry:
+        rows.call("resources", "host_apply", "host", entry, run)
     rows.walk(RESTORE, "restored", "host", run)
 
 
 def _publish(run):
     """The state says so, then the pid file, whose existence is what callers wait for."""
-    posix.rmdir(ROOT, dir_fd=run.dir_fd)
+    for name in (ROOT, SOURCES):
+        posix.rmdir(name, dir_fd=run.dir_fd)
     run.box.record("status", "running")
     if run.options.get("pid_file"):
         host.write_pid_file(run.options["pid_file"], run.pid)

@@ -37,7 +37,7 @@ def host_answer(entry, run, request):
 
 def _map_ids(tree, item, run):
     maps = item["idmap"]
-    userns_fd = _namespace_with(maps) if maps["uid"] else fs.open("/proc/%d/ns/user" % run.pid, posix.O_RDONLY)
+    userns_fd = namespace_with(maps) if maps["uid"] else fs.open("/proc/%d/ns/user" % run.pid, posix.O_RDONLY)
     try:
         mount.setattr(tree, c.MOUNT_ATTR_IDMAP, 0, maps["recursive"], userns_fd=userns_fd)
     except OSError as e:
@@ -48,7 +48,7 @@ def _map_ids(tree, item, run):
         posix.close(userns_fd)
 
 
-def _namespace_with(maps):
+def namespace_with(maps):
     """-> fd of a user namespace that has these id maps and no process: a child makes it, we write its maps, then the child ends."""
     hold, release = posix.pipe2(posix.O_CLOEXEC)
     pid, pidfd = _syscalls.clone3(c.CLONE_NEWUSER)

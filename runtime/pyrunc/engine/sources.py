@@ -1,0 +1,261 @@
+"""restore: what CRIU finds when it mounts, made in its own process and a mount namespace of its own before it executes.
+
+The sources of all external mounts are laid out below one directory, each with the flags, and id map that create
+would have given it: CRIU copies a mount as it is, but forgets the flags of the second of two that are alike, and knows no id maps. Its
+one rule: all of it is in that namespace alone; the host sees none of it, and it goes when CRIU ends.
+"""
+
+import posix
+
+from pyrunc.cgroup import find
+from pyrunc.engine import planner
+from pyrunc.engine.external import NULL, items, mounted, nodes
+from pyrunc.errors import StepFailure, errno_text, quote
+from pyrunc.linux import constants as c
+from pyrunc.linux import fs, mount, paths
+
+NOTIFY = "/run/notify"
+EMPTY = ("/mnt", "/media", "/srv", "/opt", "/home", "/var/empty")
+NULL_DEVICE = (1, 3)
+PARENTS = 1000  # dumps that build on each other
+COVER = c.MOUNT_ATTR_RDONLY | c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NOEXEC  # as parts/paths.py has it for masked files
+NODE = c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NOEXEC  # as parts/devices.py for bound nodes
+
+
+def folder(run, own):
+    """Where lay_out will put them: `own` in the container's directory. A process in a user namespace may not enter that, so there it is an
+    empty directory of the host's that everybody may enter; it is covered in CRIU's mount namespace only."""
+    if run.plans["namespaces"]["userns"]:
+        for path in EMPTY:
+            try:
+                if posix.stat(path).st_mode & 0o001 and not posix.listdir(path):
+                    return path
+            except OSError:
+                continue
+    return own
+
+
+def _wanted(run):
+    """[(name in the images, kind, what)]; the place in this list is the name below the directory. what: an item of the mounts, or a path."""
+    found = []
+    for item in items(run):
+        if item["kind"] == "bind":
+            found.append((item["destination"], "bind", item))
+        elif item["kind"] == "cgroup" and not run.plans["mounts"]["cgroupns"]:
+            found += [(where, "cgroup", {**item, "source": source}) for where, source in _cgroups(run, item["destination"])]
+    if (run.plans.get("paths") or {}).get("masked"):
+        found.append((NULL, "null", NULL))
+    return found + [(path, "node", path) for path in nodes(run)]
+
+
+def _cgroups(run, where):
+    """The container's cgroups on this host by the place at which their binds are; see parts/mounts/cgroupfs.py."""
+    own = run.box.state.get("cgroup_paths") or {}
+    layout = find.layout()
+    if layout.version == 2:
+        return [(where, layout.mounts["unified"][0])]
+    return [
+        ("%s/%s" % (where, point.rpartition("/")[2]), own.get(key) or (point + layout.own_path(key)).rstrip("/"))
+        for key, (point, _root, _device) in layout.mounts.items()
+        if key != "unified"
+    ]
+
+
+# -- what CRIU is told ---------------------------------------------------------------------------------------------------
+
+
+def named(run, laid, spare):
+    """[(name, path)]; names that the images do not know do no harm. spare: an empty directory, for a mount that was the supervisor's at
+    the dump (sd_notify(3)). Uses run.plans, run.rootfs, run.box."""
+    found = {NOTIFY: spare}
+    aliases = {}
+    host = None
+    root_fd = fs.open(run.rootfs, posix.O_PATH | posix.O_DIRECTORY)
+    try:
+        for number, (name, kind, what) in enumerate(_wanted(run)):
+            path = found[name] = "%s/%d" % (laid, number)
+            if kind != "bind":
+                continue
+            _check_source(what)
+            if what["flags"] & c.MS_REC:
+                host = host or mounted("self")
+                for below in _below(host, what["source"]):
+                    found.setdefault(name + below, path + below)
+            for fixed, _pointer in (run.plans.get("paths") or {}).get("readonly", ()):
+                if fixed.startswith(name + "/"):  # a bind of a part of this one
+                    found.setdefault(fixed, path + fixed[len(name) :])
+            aliases.setdefault(_inside(root_fd, name, run.rootfs), path)
+    finally:
+        posix.close(root_fd)
+    return sorted({**aliases, **found}.items())
+
+
+def _check_source(item):
+    try:
+        posix.stat(item["source"])
+    except OSError as e:
+        words = "bind mount source stat: stat %s: %s" % (quote(item["source"]), errno_text(e.errno))
+        raise StepFailure(words, "restore.mounts", "host", item["pointer"] + "/source", "stat", e.errno, item["source"]) from None
+
+
+def _below(host, source):
+    """Where an rbind of the source has other mounts, from there: "/sub"."""
+    fd = fs.open(source, posix.O_PATH)
+    try:
+        real = posix.readlink("/proc/self/fd/%d" % fd).rstrip("/")
+    finally:
+        posix.close(fd)
+    return [point[len(real) :] for _parent, point, _kind in host.values() if point.startswith(real + "/")]
+
+
+def _inside(root_fd, where, rootfs):
+    """The destination with links of the image followed: the name that runc gives in its images."""
+    try:
+        fd = paths.resolve(root_fd, where)
+    except OSError:
+        return where
+    try:
+        found = posix.readlink("/proc/self/fd/%d" % fd)
+    finally:
+        posix.close(fd)
+    return found[len(rootfs) :] if found.startswith(rootfs + "/") else where
+
+
+# -- in CRIU's process ---------------------------------------------------------------------------------------------------
+
+
+def lay_out(run, place):
+    """Makes all that named() names, below the directory `place`."""
+    top = mount.new("tmpfs", "tmpfs", 0, c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NODEV | c.MOUNT_ATTR_NOEXEC, ["mode=755"])
+    target = fs.open(place, posix.O_PATH | posix.O_DIRECTORY)
+    try:
+        mount.attach(top, target)
+        for number, (_name, kind, what) in enumerate(_wanted(run)):
+            tree = MAKERS[kind](run, what)
+            try:
+                _put(top, "%d" % number, tree)
+            finally:
+                posix.close(tree)
+    finally:
+        fs.close(top, target)
+
+
+def _put(top, name, tree):
+    if fs.kind(tree) == fs.S_IFDIR:
+        fs.mkdir(name, 0o755, dir_fd=top)
+    else:
+        posix.close(fs.open(name, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL, 0o600, dir_fd=top))
+    target = fs.open(name, posix.O_PATH | posix.O_NOFOLLOW, dir_fd=top)
+    try:
+        mount.attach(tree, target)
+    finally:
+        posix.close(target)
+
+
+def _bind(run, item):
+    """As init makes a bind mount (parts/mounts/bind.py); the maps of the container's user namespace, which is not there yet, are planned."""
+    if item["idmap"] is not None and not item["idmap"]["uid"]:
+        item = {**item, "idmap": {**item["idmap"], **_maps(run)}}
+    _answer, (tree,) = planner.module("mounts").host_answer({"list": [item]}, run, {"index": 0})
+    try:
+        planner.module("mounts.bind").set_flags(tree, item)
+    except BaseException:
+        posix.close(tree)
+        raise
+    return tree
+
+
+def _cgroup(_run, item):
+    tree = mount.clone(item["source"])
+    planner.module("mounts.bind").set_flags(tree, item)
+    return tree
+
+
+def _null(_run, path):
+    tree = _node(_run, path)
+    if fs.char_device(fs.fstat(tree)) != NULL_DEVICE:
+        raise StepFailure("the host's /dev/null is not the null device (c 1:3)", "restore.mounts", "host", "/linux/maskedPaths", path=path)
+    mount.setattr(tree, COVER, 0)
+    return tree
+
+
+def _node(_run, path):
+    tree = mount.clone(path, flags=c.AT_SYMLINK_NOFOLLOW)
+    mount.setattr(tree, NODE, 0)
+    return tree
+
+
+MAKERS = {"bind": _bind, "cgroup": _cgroup, "null": _null, "node": _node}
+
+
+def _maps(run):
+    entry = run.plans.get("idmaps") or {}
+    return {"uid": entry.get("uid") or [], "gid": entry.get("gid") or []}
+
+
+def make_mount_points(run):
+    """run.root_fd being the container's root: what is missing in the image is made, as create makes it. Binds are there while that
+    happens, as others may go into them. What lies in a file system of the container's own comes with the images."""
+    place, bind = planner.module("mounts.place"), planner.module("mounts.bind")
+    fresh, laid = [], []
+    try:
+        for item in items(run):
+            if item["kind"] == "remount" or any(item["destination"].startswith(top + "/") for top in fresh):
+                continue
+            if item["kind"] != "bind":
+                posix.close(place.find_dir(item, run)[0])
+                fresh.append(item["destination"])
+                continue
+            tree = bind.clone(item)
+            laid.append(tree)
+            target = place.find_dir(item, run)[0] if fs.kind(tree) == fs.S_IFDIR else place.find_file(item, run)
+            try:
+                mount.attach(tree, target)
+            finally:
+                posix.close(target)
+    except OSError as e:
+        words = getattr(e, "words", None) or "%s: %s" % (quote(item["destination"]), errno_text(e.errno))
+        words = "create criu restore mountpoint for %s mount: %s" % (quote(item["destination"]), words)
+        pointer = getattr(e, "pointer", None) or item["pointer"]
+        raise StepFailure(words, "restore.mounts", "host", pointer, getattr(e, "call", None), e.errno, item["destination"]) from None
+    finally:
+        for tree in reversed(laid):
+            if paths.is_mount_root(tree):
+                mount.detach(tree, run.proc)
+            posix.close(tree)
+
+
+def open_images(run, laid, path):
+    """-> fd of the directory that CRIU reads the images from. In a user namespace its processes read, too, some of them before they have
+    an id there, and the directory is closed to everybody but root: so they get another one, in which the same files are mounted."""
+    if not run.plans["namespaces"]["userns"]:
+        return fs.open(path, posix.O_RDONLY | posix.O_DIRECTORY)
+    top = fs.open(laid, posix.O_PATH | posix.O_DIRECTORY)
+    source = fs.open(path, posix.O_RDONLY | posix.O_DIRECTORY)
+    try:
+        _lay_images(top, "images", source, PARENTS)
+        return fs.open("images", posix.O_RDONLY | posix.O_DIRECTORY, dir_fd=top)
+    finally:
+        fs.close(top, source)
+
+
+def _lay_images(top, name, source, depth):
+    """The files of a directory, and those of the earlier dumps that it builds on, to which a link "parent" leads."""
+    fs.mkdir(name, 0o755, dir_fd=top)
+    folder = fs.open(name, posix.O_PATH | posix.O_DIRECTORY, dir_fd=top)
+    try:
+        for found in posix.listdir(source):
+            if found == "parent" and depth:
+                below = fs.open(found, posix.O_RDONLY | posix.O_DIRECTORY, dir_fd=source)
+                try:
+                    _lay_images(folder, found, below, depth - 1)
+                finally:
+                    posix.close(below)
+            elif fs.stat(found, dir_fd=source).st_mode & fs.S_IFMT == fs.S_IFREG:
+                tree = mount.clone(found, dir_fd=source, flags=c.AT_SYMLINK_NOFOLLOW)
+                try:
+                    _put(folder, found, tree)
+                finally:
+                    posix.close(tree)
+    finally:
+        posix.close(folder)

@@ -1,0 +1,112 @@
+"""What the tests of checkpoint and restore share: a program that counts when it is told to, and the two commands around it.
+
+The count lives in the program's memory and nowhere else; each step is asked for with a signal and seen by a file in a directory of the
+host, so nobody waits for time to pass.
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+
+import harness
+
+CRIU = shutil.which("criu", path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+COUNTER = "n=0; trap 'n=$((n+1)); echo %s > /steps/$n' USR1; trap 'exit 7' TERM; echo ready > /steps/ready; while :; do sleep 1000 & wait $!; done"
+SAY = "$n"
+
+
+class Counter:
+    """A bundle with the counting program, a directory for its images, and the commands."""
+
+    def __init__(self, runtime, make_bundle, changes=None, say=SAY, before="", **kw):
+        self.runtime = runtime
+        self.bundle = make_bundle(changes, args=["/bin/sh", "-c", before + COUNTER % say], **kw)
+        self.steps = self.bundle.path / "steps"
+        self.steps.mkdir()
+        self.steps.chmod(0o777)
+        (self.bundle.rootfs / "steps").mkdir()
+        config = self.bundle.config
+        config["mounts"].append({"destination": "/steps", "type": "bind", "source": str(self.steps), "options": ["rbind", "rprivate"]})
+        self.bundle.write(config)
+        self.images = self.bundle.path / "images"
+        self.work = self.bundle.path / "work"
+        self.count = 0
+        self.id = None
+
+    def run(self, *options, **kw):
+        self.id = self.runtime.new_id()
+        argv = self.runtime.argv("run", "--detach", "--bundle", self.bundle, *options, self.id, **kw)
+        null = subprocess.DEVNULL  # what the harness captures with would be the container's, and come with the images
+        assert subprocess.run(argv, stdin=null, stdout=null, stderr=null, env=self.runtime.env).returncode == 0
+        harness.appears(str(self.steps / "ready"))
+        return self
+
+    def step(self):
+        """One more; what the program wrote about it."""
+        self.count += 1
+        self.runtime.kill(self.id, "USR1")
+        return harness.appears(str(self.steps / str(self.count))).strip()
+
+    def checkpoint(self, *options, id=None, **kw):
+        return self.runtime.call("checkpoint", "--image-path", self.images, "--work-path", self.work, *options, id or self.id, **kw)
+
+    def restore(self, *options, detach=True, id=None, **kw):
+        words = ["restore", "--bundle", self.bundle, "--image-path", self.images, "--work-path", self.work, *(["--detach"] if detach else [])]
+        return self.runtime.call(*words, *options, id or self.id, **kw)
+
+    def dumped(self, *options, **kw):
+        result = self.checkpoint(*options, **kw)
+        assert result.code == 0, "%s\n%s" % (result, self.log("dump.log"))
+        return self
+
+    def restored(self, *options, **kw):
+        result = self.restore(*options, **kw)
+        assert result.code == 0, "%s\n%s" % (result, self.log("restore.log"))
+        assert result.err == ""
+        return self
+
+    def again(self, *options):
+        """To files and back."""
+        return self.dumped(*options).restored(*options)
+
+    def log(self, name):
+        path = self.work / name
+        if not path.exists():
+            return "no %s" % name
+        lines = path.read_text(errors="replace").splitlines()
+        return "\n".join([line for line in lines if "Error" in line] + lines[-5:])
+
+    def pid(self):
+        return self.runtime.state(self.id)["pid"]
+
+    def inside(self, *words):
+        """Standard output of a program in the container."""
+        return self.runtime.ok("exec", self.id, *words).out
+
+    def known(self):
+        return os.path.exists(os.path.join(self.runtime.root, self.id))
+
+
+class Listener:
+    """The caller's end of --console-socket."""
+
+    def __init__(self, path):
+        self.path = path
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.socket.bind(str(path))
+        self.socket.listen(1)
+        self.socket.settimeout(harness.WATCHDOG)
+
+    def receive(self):
+        """The master. One message with one descriptor, and then the end."""
+        peer, _address = self.socket.accept()
+        with peer:
+            peer.settimeout(harness.WATCHDOG)
+            data, fds, _flags, _address = socket.recv_fds(peer, 4096, 8)
+            assert data and len(fds) == 1 and peer.recv(1) == b""
+        return fds[0]
+
+    def close(self):
+        self.socket.close()
+        self.path.unlink()

@@ -1,0 +1,402 @@
+"""checkpoint and restore when something is missing, wrong, or ends in the middle: one sentence, and everything as it was before."""
+
+import os
+import re
+import shutil
+import signal
+import stat
+import subprocess
+
+import pytest
+
+import harness
+from dumping import CRIU, Counter
+
+pytestmark = [pytest.mark.kernel, pytest.mark.slow, pytest.mark.skipif(not CRIU, reason="this machine has no criu")]
+PROGRAMS = ["/usr/local/sbin/criu", "/usr/local/bin/criu", "/usr/sbin/criu", "/usr/bin/criu", "/sbin/criu", "/bin/criu"]
+
+
+@pytest.fixture
+def counter(runtime, make_bundle):
+    def make(changes=None, **kw):
+        return Counter(runtime, make_bundle, changes, **kw)
+
+    return make
+
+
+def sentence(result):
+    """The one line that a failure writes."""
+    assert result.code == 1, result
+    assert result.err.count("\n") == 1 and "Traceback" not in result.err, result
+    return result.err.strip()
+
+
+def refused(made, *options, **kw):
+    """A restore that fails leaves nothing."""
+    traces = harness.Traces(made.runtime.token, made.runtime.root)
+    said = sentence(made.restore(*options, **kw))
+    assert not traces.left(), traces.left()
+    assert not harness.mounts(str(made.bundle.path)) and not list((made.bundle.path).glob("**/.criu*"))
+    log = made.work / "restore.log"
+    names = set(re.findall("/tmp/.criu.mntns.[A-Za-z0-9]{6}", log.read_text(errors="replace"))) if log.is_file() else ()
+    assert not [name for name in names if os.path.exists(name)]
+    return said
+
+
+# ---- states and ids
+
+
+def test_a_container_that_was_not_started(runtime, waiting, no_leaks):
+    id = runtime.create(waiting)
+    result = runtime.call("checkpoint", "--image-path", waiting.path / "images", id)
+    assert "Container cannot be checkpointed in created state" in result.err and result.code == 1
+    assert runtime.status(id) == "created"
+    runtime.start(id)
+    runtime.delete(id, "--force")
+
+
+def test_a_container_that_has_stopped(runtime, waiting, no_leaks):
+    id = runtime.started(waiting)
+    runtime.stopped(id)
+    result = runtime.call("checkpoint", "--image-path", waiting.path / "images", id)
+    assert "Container cannot be checkpointed in stopped state" in result.err and result.code == 1
+    assert not (waiting.path / "images").exists()
+    runtime.delete(id)
+
+
+def test_no_such_container(runtime, scratch):
+    result = runtime.call("checkpoint", "--image-path", scratch / "nowhere", "none")
+    assert result.code == 1 and "container does not exist" in result.err
+    assert not (scratch / "nowhere").exists()
+
+
+def test_used_id(counter, no_leaks):
+    made = counter().run().dumped("--leave-running")
+    result = made.restore()
+    assert result.code == 1 and "container with given ID already exists" in result.err
+    assert made.runtime.status(made.id) == "running" and made.step() == "1"
+    made.runtime.delete(made.id, "--force")
+
+
+def test_used_cgroup(counter, pyrunc, no_leaks):
+    """Another id for the same bundle while the first one lives."""
+    made = counter().run().dumped("--leave-running")
+    other = made.runtime.new_id()
+    said = sentence(made.restore(id=other))
+    assert "container's cgroup is not empty" in said and not os.path.exists(os.path.join(made.runtime.root, other))
+    assert made.step() == "1"
+    made.runtime.delete(made.id, "--force")
+
+
+# ---- images
+
+
+
+
+@pytest.fixture
+def dumped(counter, pyrunc):
+    """A counter that was dumped; its images are a copy that a test may spoil."""
+    made = counter()
+    made.run().dumped()
+    return made
+
+
+def test_no_image_directory(dumped, no_leaks):
+    shutil.rmtree(dumped.images)
+    assert "cannot open the image directory" in refused(dumped)
+    assert not dumped.images.exists()
+
+
+def test_an_empty_image_directory(dumped, no_leaks):
+    shutil.rmtree(dumped.images)
+    dumped.images.mkdir()
+    assert "holds no complete checkpoint: inventory.img is missing" in refused(dumped)
+    assert not list(dumped.images.iterdir())
+
+
+def test_a_file_in_place_of_images(dumped, no_leaks):
+    shutil.rmtree(dumped.images)
+    dumped.images.write_text("x")
+    assert "not a directory" in refused(dumped)
+
+
+@pytest.mark.parametrize("name", ["inventory.img", "core-1.img", "pages-1.img", "pstree.img", "files.img", "cgroup.img", "descriptors.json"])
+@pytest.mark.parametrize("size", [0, 7])
+def test_a_truncated_image(dumped, name, size, no_leaks):
+    os.truncate(dumped.images / name, size)
+    said = refused(dumped)
+    if name == "descriptors.json":
+        assert "the image directory is damaged: descriptors.json" in said
+    elif (name, size) == ("inventory.img", 0):
+        assert "inventory.img is empty" in said
+    elif name == "pages-1.img":
+        assert "pages-1.img is cut off: it has %d bytes" % size in said
+    else:
+        assert said.startswith("restore failed: criu failed: ") and said.endswith("log file: %s/restore.log" % dumped.work)
+
+
+@pytest.mark.parametrize("text", ["null", "{}", "[1, 2, 3]", '["a", "b", "c", "d"]', "[", '["pipe:[1]", "file[0:0]", "x\\u0000"]'])
+def test_descriptors_of_somebody_else(dumped, text, no_leaks):
+    (dumped.images / "descriptors.json").write_text(text)
+    result = dumped.restore()
+    if result.code:
+        assert "descriptors.json" in sentence(result) and not dumped.known()
+    else:  # names that no image mentions do no harm
+        dumped.runtime.delete(dumped.id, "--force")
+
+
+def test_images_of_another_container(dumped, counter, no_leaks):
+    """The config has nothing for a mount of the images: it is refused, not mounted from wherever the images say."""
+    outside = dumped.bundle.path / "outside"
+    outside.mkdir()
+    other = counter({"/mounts/-": {"destination": "/more", "type": "bind", "source": str(outside), "options": ["rbind"]}})
+    other.run().dumped()
+    dumped.images = other.images
+    assert "criu failed" in refused(dumped)
+
+
+def test_a_missing_source(dumped, no_leaks):
+    shutil.rmtree(dumped.steps)
+    assert "bind mount source stat" in refused(dumped)
+
+
+def test_a_missing_program(dumped, no_leaks):
+    """The image of the container has changed meanwhile."""
+    os.unlink(dumped.bundle.rootfs / "bin/busybox")
+    assert "criu failed" in refused(dumped)
+
+
+def test_links_in_the_image_directory(counter, pyrunc, no_leaks):
+    """Where an earlier file of ours would be is somebody's link: it is replaced, and what it leads to is left alone."""
+    made = counter()
+    made.images.mkdir()
+    victim = made.bundle.path / "victim"
+    victim.write_text("untouched")
+    (made.images / "descriptors.json").symlink_to(victim)
+    made.run().again()
+    assert victim.read_text() == "untouched"
+    assert stat.S_IMODE((made.images / "descriptors.json").lstat().st_mode) == 0o600
+    made.runtime.delete(made.id, "--force")
+
+
+def test_who_may_read_the_images(counter, pyrunc, no_leaks):
+    """Memory may hold secrets: directory and files are root's alone."""
+    made = counter().run().dumped()
+    assert stat.S_IMODE(made.images.stat().st_mode) == 0o700
+    assert not [p.name for p in made.images.iterdir() if p.stat().st_mode & 0o077]
+
+
+# ---- criu missing, false, or killed
+
+
+def without_criu(argv, **kw):
+    """In a mount namespace in which no criu can be executed."""
+    hide = "; ".join("[ ! -e %s ] || mount --bind /dev/null %s" % (path, path) for path in PROGRAMS)
+    return subprocess.run(["unshare", "--mount", "sh", "-c", hide + '; exec "$@"', "sh", *argv], capture_output=True, text=True, **kw)
+
+
+def test_no_criu(counter, pyrunc, no_leaks):
+    made = counter().run()
+    result = without_criu(made.runtime.argv("checkpoint", "--help"))
+    assert result.returncode == 1 and "no criu on this host" in result.stderr
+    result = without_criu(made.runtime.argv("checkpoint", "--image-path", made.images, made.id))
+    assert result.returncode == 1 and "no criu on this host" in result.stderr
+    assert not made.images.exists() and made.step() == "1"
+    made.dumped()
+    result = without_criu(made.runtime.argv("restore", "--bundle", made.bundle, "--image-path", made.images, "-d", made.id))
+    assert result.returncode == 1 and "no criu on this host" in result.stderr and not made.known()
+
+
+def test_only_the_host_s_criu_is_executed(counter, pyrunc, no_leaks):
+    """CVE-2026-84042's class: one in the caller's PATH, the bundle, the working directory or the image is not looked at."""
+    made = counter()
+    marker = made.bundle.path / "executed"
+    for folder in (made.bundle.path, made.bundle.rootfs / "bin", made.bundle.rootfs / "sbin", made.bundle.rootfs / "usr/sbin"):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("criu", "tar", "ip", "iptables", "sh" if folder == made.bundle.path else "nft"):
+            path = folder / name
+            if not path.exists():
+                path.write_text("#!/bin/sh\ntouch %s\nexit 1\n" % marker)
+                path.chmod(0o755)
+    made.run()
+    env = {"PATH": ".:%s" % made.bundle.path}
+    made.dumped(env=env, cwd=made.bundle.path)
+    made.restored(env=env, cwd=made.bundle.path)
+    assert not marker.exists() and made.step() == "1"
+    made.runtime.delete(made.id, "--force")
+
+
+def settings(made, moment, act):
+    """CRIU itself runs the script at its notifications: so it can be told to do something at a certain moment."""
+    script = made.bundle.path / "script.sh"
+    script.write_text('#!/bin/sh\n[ "$CRTOOLS_SCRIPT_ACTION" != %s ] || %s\n' % (moment, act))
+    script.chmod(0o755)
+    path = made.bundle.path / "criu.conf"
+    path.write_text("action-script %s\n" % script)
+    made.bundle.patch({"/annotations": {"org.criu.config": str(path)}})
+
+
+KILL = "kill -9 $PPID"
+
+
+@pytest.mark.parametrize("moment", ["pre-dump", "network-lock", "post-dump"])
+@pytest.mark.parametrize("act", [KILL, "exit 1"], ids=["killed", "fails"])
+def test_criu_ends_during_a_dump(counter, pyrunc, moment, act, no_leaks):
+    """The container is neither stopped nor left frozen, and counts on."""
+    made = counter()
+    settings(made, moment, act)
+    made.run(globals=["--allow-annotation-paths"])
+    assert made.step() == "1"
+    said = sentence(made.checkpoint())
+    assert "it was killed by signal 9" in said if act == KILL else "criu failed" in said
+    assert said.endswith("log file: %s/dump.log" % made.work)
+    assert made.runtime.status(made.id) == "running"
+    assert made.step() == "2"
+    made.runtime.delete(made.id, "--force")
+
+
+MOMENTS = ["pre-restore", "setup-namespaces", "post-setup-namespaces", "post-restore", "pre-resume"]
+
+
+@pytest.mark.parametrize(("moment", "act"), [(moment, act) for act in (KILL, "exit 1") for moment in MOMENTS][:-1])  # the last one CRIU ignores
+def test_criu_ends_during_a_restore(counter, pyrunc, moment, act, no_leaks):
+    """Nothing is left, and the images are good for another try."""
+    made = counter()
+    made.run().dumped()
+    settings(made, moment, act)
+    said = refused(made, globals=["--allow-annotation-paths"])
+    assert "it was killed by signal 9" in said if act == KILL else "criu failed" in said
+    made.restored()
+    assert made.step() == "1"
+    made.runtime.delete(made.id, "--force")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_restore_that_is_killed(counter, pyrunc, number, no_leaks):
+    """TERM: all is undone before we go. KILL: criu goes with us, and `delete --force` finds what is left."""
+    made = counter()
+    made.run().dumped()
+    reached = harness.fifo(str(made.bundle.path / "reached"))
+    settings(made, "post-restore", "{ echo here > %s; while :; do sleep 1; done; }" % reached)
+    argv = made.runtime.argv("restore", "-d", "--bundle", made.bundle, "--image-path", made.images, made.id, globals=["--allow-annotation-paths"])
+    null = subprocess.DEVNULL
+    process = subprocess.Popen(argv, stdin=null, stdout=null, stderr=null)
+    assert harness.lines_of(reached) == ["here"]
+    script = [int(pid) for pid, text in harness.processes(str(made.bundle.path)).items() if "script.sh" in text]
+    process.send_signal(number)
+    process.wait(harness.WATCHDOG)
+    for pid in script:  # criu's own child, and nobody's any more
+        os.kill(pid, signal.SIGKILL)
+    if number == signal.SIGTERM:
+        assert process.returncode == 128 + number and not made.known()
+    else:
+        made.runtime.ok("delete", "--force", made.id)
+
+
+def test_a_failing_hook(counter, pyrunc, no_leaks):
+    made = counter()
+    made.run().dumped()
+    made.bundle.patch({"/hooks": {"createRuntime": [{"path": "/bin/false"}]}})
+    assert "error running createRuntime hook #0: exit status 1" in refused(made)
+
+
+# ---- the command line
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--manage-cgroups-mode", "hard"], "Invalid manage-cgroups-mode value"),
+        (["--empty-ns", "pid"], 'namespace "pid" is not supported'),
+        (["--network-lock", "ipchains"], "invalid network-lock value"),
+        (["--page-server", "1234"], "Use --page-server ADDRESS:PORT to specify page server"),
+        (["--page-server", ":1234"], "Use --page-server ADDRESS:PORT to specify page server"),
+        (["--page-server", "::1:1234"], "Use --page-server ADDRESS:PORT to specify page server"),
+        (["--page-server", "localhost:x"], "Invalid port number"),
+        (["--page-server", "localhost:70000"], "Invalid port number"),
+        (["--status-fd", "7"], "invalid --status-fd argument 7: bad file descriptor"),
+        (["--status-fd", "x"], "want a number"),
+        (["--parent-path", "/absolute"], "--parent-path must be relative"),
+        (["--parent-path", "../nothing"], "invalid --parent-path: stat ../nothing: no such file or directory"),
+    ],
+)
+def test_words_that_are_wrong(counter, pyrunc, words, said):
+    made = counter().run()
+    assert said in sentence(made.checkpoint(*words))
+    assert made.step() == "1"
+    made.runtime.delete(made.id, "--force")
+
+
+def test_a_status_fd_for_reading(counter, pyrunc):
+    made = counter().run()
+    with open("/dev/null") as file:
+        fd = file.fileno()
+        result = made.checkpoint("--status-fd", str(fd), pass_fds=[fd])
+    assert "not writable" in sentence(result)
+    made.runtime.delete(made.id, "--force")
+
+
+def test_lsm_profile_without_a_type(dumped):
+    assert "invalid --lsm-profile name" in refused(dumped, "--lsm-profile", "name")
+
+
+@pytest.mark.parametrize("mode", ["soft", "full", "strict", "ignore"])
+def test_cgroup_modes(counter, runtime, mode, no_leaks):
+    made = counter().run()
+    words = ["--manage-cgroups-mode", mode, "--empty-ns", "network", "--file-locks", "--ext-unix-sk"]
+    made.again(*words)
+    assert made.step() == "1"
+    made.runtime.delete(made.id, "--force")
+
+
+def test_full_mode_does_not_loosen_limits(counter, pyrunc, no_leaks):
+    """CRIU writes the saved values of a cgroup; the config's limits are on it all the same."""
+    made = counter({"/linux/resources": {"pids": {"limit": 9}}}).run()
+    made.runtime.ok("update", "--pids-limit", "77", made.id)
+    made.again("--manage-cgroups-mode", "full")
+    (path,) = [p for p in harness.cgroups(made.bundle.config["linux"]["cgroupsPath"].strip("/")) if os.path.exists(p + "/pids.max")]
+    with open(path + "/pids.max") as file:
+        assert file.read() == "9\n"
+    made.runtime.delete(made.id, "--force")
+
+
+def test_strict_mode_wants_new_cgroups(counter, pyrunc, no_leaks):
+    made = counter().run().dumped()
+    path = [p for p in ("/sys/fs/cgroup/pids", "/sys/fs/cgroup") if os.path.exists(p + "/cgroup.procs")][0] + made.bundle.config["linux"]["cgroupsPath"]
+    os.mkdir(path)
+    try:
+        said = sentence(made.restore("--manage-cgroups-mode", "strict"))
+    finally:
+        os.rmdir(path)
+    assert "the cgroup %s is there already" % path in said and not made.known()
+
+
+def test_pre_dump(counter, pyrunc, no_leaks):
+    """Memory ahead of time, twice, then the rest; where the kernel tracks no changes it is refused, and nothing has happened."""
+    made = counter().run()
+    made.images = made.bundle.path / "one"
+    if subprocess.run([CRIU, "check", "--feature", "mem_dirty_track"], capture_output=True).returncode:
+        assert "criu is missing features: [MemTrack]" in sentence(made.checkpoint("--pre-dump"))
+        assert not made.images.exists() and made.step() == "1"
+        made.runtime.delete(made.id, "--force")
+        return
+    made.dumped("--pre-dump")
+    assert made.step() == "1"
+    made.images = made.bundle.path / "two"
+    made.dumped("--pre-dump", "--parent-path", "../one")
+    assert made.step() == "2" and made.runtime.status(made.id) == "running"
+    made.images = made.bundle.path / "three"
+    made.dumped("--parent-path", "../two", "--auto-dedup").restored()
+    assert made.step() == "3"
+    made.runtime.delete(made.id, "--force")
+
+
+def test_mounts_that_were_added(counter, pyrunc, no_leaks):
+    """`mounts add` is not in the bundle's config: a restore would not know it."""
+    made = counter().run()
+    made.runtime.ok("mounts", "add", "--source", made.bundle.path, "--destination", "/added", "--options", "bind", made.id)
+    assert "/added was mounted after create" in sentence(made.checkpoint())
+    made.runtime.ok("mounts", "remove", made.id, "/added")
+    made.again()
+    assert made.step() == "1"
+    made.runtime.delete(made.id, "--force")
