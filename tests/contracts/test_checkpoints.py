@@ -1,0 +1,101 @@
+"""Checkpoints as podman and containerd use them: memory goes on, logs go on, archives, pods' networks, limits."""
+
+import os
+
+import pytest
+
+from callers import REFERENCE
+from podman_tools import inspect, running
+from sandbox import BASE, wait_until
+
+pytestmark = [pytest.mark.needs_checkpoint, pytest.mark.skipif(not os.path.exists("/usr/sbin/criu"), reason="not installed: criu")]
+COUNT = ("sh", "-c", "n=0; while :; do n=$((n+1)); echo line $n; sleep 0.05; done")
+
+
+def lines(podman, name):
+    return [int(line.split()[1]) for line in podman("logs", name).ok().out.splitlines()]
+
+
+def goes_on(podman, name, last):
+    """The log has numbers after `last`, none is missing, none came twice: the same memory, the same pipe."""
+    wait_until("it counts on", lambda: lines(podman, name)[-1] > last + 2)
+    found = lines(podman, name)
+    assert found == list(range(1, len(found) + 1))
+
+
+@pytest.mark.parametrize("words", [(), ("--memory=64m", "--pids-limit=20"), ("--read-only",), ("--tty",)], ids=" ".join)
+def test_podman_counts_on(podman, words):
+    with running(podman, *words, command=COUNT) as name:
+        wait_until("it counts", lambda: len(lines(podman, name)) > 2)
+        podman("container", "checkpoint", name).ok()
+        assert inspect(podman, name, "{{.State.Status}} {{.State.Checkpointed}}") == "exited true"
+        last = lines(podman, name)[-1]
+        podman("container", "restore", name).ok()
+        assert inspect(podman, name, "{{.State.Status}} {{.State.Restored}}") == "running true"
+        goes_on(podman, name, last)
+        podman("exec", name, "true").ok()
+
+
+def test_podman_leaves_it_running(podman):
+    with running(podman, command=COUNT) as name:
+        podman("container", "checkpoint", "--leave-running", name).ok()
+        assert inspect(podman, name, "{{.State.Status}}") == "running"
+        goes_on(podman, name, lines(podman, name)[-1])
+
+
+def test_podman_moves_it_by_an_archive(podman):
+    """Export, remove, import: on a root that has never been used."""
+    archive = f"{BASE}/checkpoint.tar"
+    with running(podman, "--name=moved", command=("sh", "-c", "n=0; while :; do n=$((n+1)); echo $n > /n; sleep 0.05; done")):
+        wait_until("it counts", lambda: podman("exec", "moved", "cat", "/n").out.strip())
+        podman("container", "checkpoint", "--compress=none", f"--export={archive}", "moved").ok()
+    for name in ("moved", "other"):
+        try:
+            podman("container", "restore", f"--import={archive}", *([] if name == "moved" else [f"--name={name}"])).ok()
+            first = int(podman("exec", name, "cat", "/n").ok().out or 0)
+            wait_until("it counts on", lambda name=name, first=first: int(podman("exec", name, "cat", "/n").out or 0) > first)
+        finally:
+            podman("rm", "--force", "--time=0", name).ok()
+
+
+def test_podman_shows_what_went_wrong(podman, world):
+    """A damaged image: podman's error has our sentence in it, and the container stays as it is."""
+    with running(podman, command=COUNT) as name:
+        podman("container", "checkpoint", "--keep", name).ok()
+        images = os.path.join(os.path.dirname(inspect(podman, name, "{{.OCIConfigPath}}")), "checkpoint")
+        world.run(["truncate", "--size=5", os.path.join(images, "core-1.img")]).ok()
+        result = podman("container", "restore", name)
+        assert result.status != 0 and "criu failed: type RESTORE" in result.err, result
+        assert inspect(podman, name, "{{.State.Status}}") == "exited"
+
+
+def test_containerd_restores_a_task(containerd):
+    """The shim's own order: pause, checkpoint, resume; then a container from the checkpoint's image."""
+    ctr, ref = containerd.ctr, "contracts/checkpoint:1"
+    script = "n=0; while :; do n=$((n+1)); echo $n > /dev/shm/n; sleep 0.05; done"
+    containerd.run("--detach", REFERENCE, "first", "sh", "-c", script).ok()
+    try:
+        ctr("containers", "checkpoint", "--task", "--image", "--rw", "first", ref).ok()
+        ctr("tasks", "exec", "--exec-id=look", "first", "cat", "/dev/shm/n").ok()  # it goes on
+    finally:
+        ctr("tasks", "rm", "--force", "first")
+        ctr("containers", "rm", "first")
+    try:
+        ctr("containers", "restore", "--live", "--rw", "second", ref).ok()
+        first = int(ctr("tasks", "exec", "--exec-id=one", "second", "cat", "/dev/shm/n").ok().out)
+        assert int(ctr("tasks", "exec", "--exec-id=two", "second", "cat", "/dev/shm/n").ok().out) >= first > 0
+    finally:
+        ctr("tasks", "rm", "--force", "second")
+        ctr("containers", "rm", "second")
+        ctr("images", "rm", ref)
+
+
+def test_containerd_is_told_of_a_failure(containerd):
+    """The shim reads our JSON log; dump.log is where it looks for it."""
+    containerd.run("--detach", REFERENCE, "refused", "sleep", "1000").ok()
+    try:
+        result = containerd.ctr("tasks", "checkpoint", "--image-path=/proc/none", f"--work-path={BASE}/refused-work", "refused")
+        assert result.status != 0 and "cannot open the image directory /proc/none" in result.err, result
+    finally:
+        containerd.ctr("tasks", "rm", "--force", "refused")
+        containerd.ctr("containers", "rm", "refused")
