@@ -5,38 +5,15 @@ import time
 
 from pyrunc import lean
 from pyrunc.cgroup import oom, stats
+from pyrunc.commands.durations import duration
 from pyrunc.engine import status
-from pyrunc.errors import StateError, UsageError, quote
+from pyrunc.errors import StateError
 from pyrunc.linux import pidfd
 from pyrunc.store import open_state
 
-UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-
-
-def duration(text):
-    """'5s', '1m30s', '500ms' (Go's time.ParseDuration) → seconds. UsageError."""
-    rest, total = text, 0.0
-    while rest:
-        count = 0
-        while count < len(rest) and (rest[count].isdigit() or rest[count] == "."):
-            count += 1
-        tail = rest[count:]
-        unit = next((u for u in ("ns", "us", "µs", "ms", "s", "m", "h") if tail.startswith(u)), None)
-        try:
-            number = float(rest[:count])
-        except ValueError:
-            unit = None
-        if unit is None:
-            raise UsageError('invalid duration "%s"' % quote(text), "events", "interval", "durations look like 5s, 500ms or 1m30s")
-        total += number * UNITS[unit]
-        rest = tail[len(unit) :]
-    if not text or total <= 0:
-        raise UsageError("duration interval must be greater than 0", "events", "interval")
-    return total
-
 
 def main(options, args):
-    interval = duration(options.get("interval", "5s"))
+    interval = duration(options.get("interval", "5s"), "events", "interval")
     box = open_state(options, args[0])
     if status.of(box) == "stopped":
         raise StateError("container with id %s is not running" % box.id, box.id, "stopped")

@@ -31,12 +31,10 @@ ABOUT = {
     "version": "print the version",
 }
 POSITIONAL = {
-    "doctor": "[BUNDLE]",
-    "seccomp": "[SYSCALL [ARGUMENT...]]",
-    "checkpoint": "ID", "restore": "ID",
-    "mounts": "add|remove|list ID [DESTINATION...]", "pause": "ID", "resume": "ID", "ps": "ID [PS-ARGUMENTS]", "update": "ID", "events": "ID", "stats": "[ID...]", "top": "[ID...]", "wait": "ID",
-    "create": "ID", "run": "ID", "exec": "ID PROGRAM [ARGUMENTS]", "start": "ID", "state": "ID", "kill": "ID [SIGNAL]", "delete": "ID", "plan": "[ID]", "validate": "[BUNDLE]",
-    "help": "[COMMAND]",
+    "doctor": "[BUNDLE]", "seccomp": "[SYSCALL [ARGUMENT...]]", "checkpoint": "ID", "restore": "ID",
+    "mounts": "add|remove|list ID [DESTINATION...]", "pause": "ID", "resume": "ID", "ps": "ID [PS-ARGUMENTS]", "update": "ID",
+    "events": "ID", "stats": "[ID...]", "top": "[ID...]", "wait": "ID", "create": "ID", "run": "ID", "exec": "ID PROGRAM [ARGUMENTS]",
+    "start": "ID", "state": "ID", "kill": "ID [SIGNAL]", "delete": "ID", "plan": "[ID]", "validate": "[BUNDLE]", "help": "[COMMAND]",
 }  # fmt: skip
 MEANING = {
     "root": "directory of the containers' state (/run/pyrunc)",

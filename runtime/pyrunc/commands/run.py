@@ -4,6 +4,7 @@ import posix
 
 from pyrunc.engine import attend, host, lifecycle
 from pyrunc.engine.prepare import prepare
+from pyrunc.errors import CALLER_TEXT, StateError
 from pyrunc.linux import pidfd
 
 
@@ -32,10 +33,25 @@ def main(options, args):
             terminal.close()
         if caught is not None:
             caught.close()
-    if not run.options["keep"]:
-        run.box.lock("run")
-        lifecycle.delete(run.box, options, force=True)
+    _finish(run, status, options)
     return status
+
+
+def _finish(run, status, options):
+    """Deletes the container, or writes its status down for `wait`. That somebody else has deleted it meanwhile is fine."""
+    box = run.box
+    try:
+        box.lock("run").load()  # others may have written to the state
+    except StateError as e:
+        if e.words == CALLER_TEXT["unknown"]:
+            return
+        if run.options["keep"]:
+            raise
+    if run.options["keep"]:
+        box.record("ended", {"status": status})
+        box.unlock()
+    else:
+        lifecycle.delete(box, options, force=True)
 
 
 def _begin(run, warnings, options):

@@ -14,8 +14,8 @@ METRICS = (  # name, type, help, how it is found
     ("pyrunc_memory_bytes", "gauge", "Memory in use", lambda d: d["memory"].get("usage", {}).get("usage", 0)),
     ("pyrunc_memory_limit_bytes", "gauge", "Limit of memory", lambda d: d["memory"].get("usage", {}).get("limit", 0)),
     ("pyrunc_pids", "gauge", "Processes", lambda d: d["pids"].get("current", 0)),
-    ("pyrunc_read_bytes_total", "counter", "Bytes read from block devices", lambda d: _io(d, "read")),
-    ("pyrunc_written_bytes_total", "counter", "Bytes written to block devices", lambda d: _io(d, "write")),
+    ("pyrunc_read_bytes_total", "counter", "Bytes read from block devices", lambda d: io_bytes(d, "read")),
+    ("pyrunc_written_bytes_total", "counter", "Bytes written to block devices", lambda d: io_bytes(d, "write")),
 )  # fmt: skip
 
 
@@ -23,7 +23,7 @@ def main(options, args):
     style = options.get("format", "table")
     if style not in ("table", "json", "prometheus"):
         raise UsageError("invalid format option: %s" % quote(style), "stats", "format", "use table, json or prometheus")
-    found = _collect(options, args)
+    found = collect(options, args)
     if style == "json":
         text = lean.dumps({id: data for id, _status, data in found}) + "\n"
     elif style == "prometheus":
@@ -34,7 +34,7 @@ def main(options, args):
     return 0
 
 
-def _collect(options, args):
+def collect(options, args):
     """[(id, status, data)]; without ids all containers that are alive (--all: the stopped ones too)."""
     root = store.root_of(options["globals"])
     found = []
@@ -52,12 +52,12 @@ def _collect(options, args):
     return found
 
 
-def _io(data, kind):
+def io_bytes(data, kind):
     rows = data["blkio"].get("ioServiceBytesRecursive") or ()
     return sum(row.get("value", 0) for row in rows if row.get("op", "").lower() == kind)
 
 
-def _bytes(number):
+def human(number):
     if number >= 1 << 60:
         return "-"
     for unit, step in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
@@ -69,8 +69,9 @@ def _bytes(number):
 def _row(id, now, data):
     usage = data["memory"].get("usage", {})
     return (
-        id, now, "%.3f" % (data["cpu"].get("usage", {}).get("total", 0) / 1e9), _bytes(usage.get("usage", 0)), _bytes(usage.get("limit", 0) or 1 << 62),
-        str(data["pids"].get("current", 0)), _bytes(_io(data, "read")), _bytes(_io(data, "write")),
+        id, now, "%.3f" % (data["cpu"].get("usage", {}).get("total", 0) / 1e9), human(usage.get("usage", 0)),
+        human(usage.get("limit", 0) or 1 << 62), str(data["pids"].get("current", 0)),
+        human(io_bytes(data, "read")), human(io_bytes(data, "write")),
     )  # fmt: skip
 
 

@@ -239,7 +239,7 @@ def _wait_gone(fd, timeout_ms):
 
 def _destroy(box, options, plans=None):
     run = run_of(box, options, plans=plans)
-    paths = box.state.get("cgroup_paths") or {}
+    paths = own_cgroups(box)
     if paths:
         from pyrunc.cgroup import kill as cgroup_kill
 
@@ -247,7 +247,7 @@ def _destroy(box, options, plans=None):
     for row in DELETE:
         part, verb = row[1], row[2]
         entry = run.plans.get(part)
-        if row[0] == "delete" and entry is not None:
+        if row[0] == "delete" and entry is not None and (part != "cgroups" or _this_boot(box)):
             rows.call(part, verb, "host", entry, run)
     box_id, box_path = box.id, box.path
     hooks = run.plans.get("hooks")
@@ -260,6 +260,28 @@ def _destroy(box, options, plans=None):
                 log.warn(words)
         except (PyruncError, OSError) as e:
             log.warn("poststop hooks of %s (%s): %s" % (box_id, box_path, e))
+
+
+def _this_boot(box):
+    return box.state["boot_id"] == pidfd.boot_id()
+
+
+def own_cgroups(box):
+    """{key: path} of the container's cgroups, less those that are not the ones it was made with: after a reboot, or when somebody has
+    removed and made them anew, there may be strangers in them."""
+    paths = box.state.get("cgroup_paths") or {}
+    inodes = (box.state.get("cgroups") or {}).get("inodes") or {}
+    if not _this_boot(box):
+        return {}
+    changed = {paths[key] for key, inode in inodes.items() if key in paths and inode and _inode(paths[key]) not in (0, inode)}
+    return {key: path for key, path in paths.items() if path not in changed}
+
+
+def _inode(path):
+    try:
+        return posix.stat(path, follow_symlinks=False).st_ino
+    except OSError:
+        return 0
 
 
 def delete_broken(box, options, error):

@@ -119,8 +119,9 @@ def pid_of(fd):
     return next(int(line[4:]) for line in lines if line[:4] == b"Pid:")
 
 
-def exit_signal(fd):
-    """The signal that ended a process, as long as the kernel tells it to those who are not its parent; 0: none, alive, or not known.
+def exit_status(fd):
+    """How a process ended, as wait(2) has it (posix.waitstatus_to_exitcode reads it), as long as the kernel tells it to those who are not
+    its parent; None: alive, or not known.
 
     Field 52 of its zombie's stat, or PIDFD_GET_INFO once it was waited for.
     """
@@ -128,13 +129,18 @@ def exit_signal(fd):
     if pid > 0:
         fields = _stat(pid)
         if fields is not None and fields[0] == b"Z" and len(fields) > 49:
-            return int(fields[49]) & 0x7F
+            return int(fields[49])
     info = bytearray(64)
     pack_into("Q", info, 0, PIDFD_INFO_EXIT)
     try:
         ioctl(fd, PIDFD_GET_INFO, info)
     except OSError:  # older than 6.13 (ENOTTY), or alive and of another namespace (ESRCH): both mean "not known"
-        return 0
+        return None
     if not unpack_from("Q", info, 0)[0] & PIDFD_INFO_EXIT:
-        return 0
-    return unpack_from("i", info, EXIT_CODE_AT)[0] & 0x7F
+        return None
+    return unpack_from("i", info, EXIT_CODE_AT)[0]
+
+
+def exit_signal(fd):
+    """The signal that ended a process; 0: none, alive, or not known."""
+    return (exit_status(fd) or 0) & 0x7F

@@ -1,0 +1,27 @@
+"""Durations on the command line."""
+
+from pyrunc.errors import UsageError, quote
+
+UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def duration(text, command, option):
+    """'5s', '1m30s', '500ms' (Go's time.ParseDuration) → seconds, more than 0. UsageError."""
+    rest, total = text, 0.0
+    while rest:
+        count = 0
+        while count < len(rest) and (rest[count].isdigit() or rest[count] == "."):
+            count += 1
+        tail = rest[count:]
+        unit = next((u for u in ("ns", "us", "µs", "ms", "s", "m", "h") if tail.startswith(u)), None)
+        try:
+            number = float(rest[:count])
+        except ValueError:
+            unit = None
+        if unit is None:
+            raise UsageError('invalid duration "%s"' % quote(text), command, option, "durations look like 5s, 500ms or 1m30s")
+        total += number * UNITS[unit]
+        rest = tail[len(unit) :]
+    if not text or total <= 0:
+        raise UsageError("duration %s must be greater than 0" % option, command, option)
+    return total

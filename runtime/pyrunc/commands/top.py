@@ -1,0 +1,116 @@
+"""top [ID...]: what containers use, drawn anew every --interval, those that use most CPU first. On a terminal it takes the whole screen and
+ends with Ctrl-C or q; elsewhere it prints one table after the other. --count ends it by itself."""
+
+import _signal
+import fcntl
+import posix
+import select
+import time
+from _struct import pack, unpack
+
+from pyrunc import lean
+from pyrunc.commands.durations import duration
+from pyrunc.commands.list import table
+from pyrunc.commands.stats import collect, human, io_bytes
+from pyrunc.errors import UsageError, quote
+
+HEAD = ("ID", "STATUS", "CPU %", "MEMORY", "LIMIT", "PIDS", "READ/S", "WRITTEN/S")
+TCGETS, TCSETS, TIOCGWINSZ = 0x5401, 0x5402, 0x5413
+ICANON, ECHO = 2, 8
+ENTER, LEAVE = b"\x1b[?1049h\x1b[?25l", b"\x1b[?25h\x1b[?1049l"
+
+
+def main(options, args):
+    interval = duration(options.get("interval", "2s"), "top", "interval")
+    count = options.get("count", "0")
+    if not count.isascii() or not count.isdigit() or len(count) > 9:
+        raise UsageError('invalid value "%s" for flag -count: want a number' % quote(count), "top", "count")
+    for number in (1, 15):
+        _signal.signal(number, _stop)
+    screen = Screen()
+    try:
+        _show(options, args, interval, int(count), screen)
+    except (KeyboardInterrupt, BrokenPipeError):
+        return 0
+    finally:
+        screen.close()
+    return 0
+
+
+def _stop(_number, _frame):
+    """The terminal must be given back."""
+    raise KeyboardInterrupt
+
+
+def _show(options, args, interval, count, screen):
+    before, shown = {}, 0
+    while True:
+        now = time.monotonic()
+        found = collect(options, args)
+        screen.draw(table([HEAD, *rows(found, before, now)]))
+        before = {id: (now, *used(data)) for id, _status, data in found}
+        shown += 1
+        if shown == count or screen.wait(max(0.0, now + interval - time.monotonic())):
+            return
+
+
+def used(data):
+    """(CPU time in ns, bytes read, bytes written): what rates are made of."""
+    return data["cpu"].get("usage", {}).get("total", 0), io_bytes(data, "read"), io_bytes(data, "write")
+
+
+def rows(found, before, now):
+    """Those that use most first; the first time there are no rates."""
+    lines = []
+    for id, status, data in found:
+        memory = data["memory"].get("usage", {})
+        rates = (None, None, None)
+        if id in before and now > before[id][0]:
+            elapsed = now - before[id][0]
+            rates = tuple(max(0, new - old) / elapsed for new, old in zip(used(data), before[id][1:], strict=True))
+        cells = (
+            id, status, "-" if rates[0] is None else "%.1f" % (rates[0] / 1e7), human(memory.get("usage", 0)),
+            human(memory.get("limit", 0) or 1 << 62), str(data["pids"].get("current", 0)),
+            *("-" if rate is None else human(int(rate)) for rate in rates[1:]),
+        )  # fmt: skip
+        lines.append((-(rates[0] or 0), id, cells))
+    return [cells for _use, _id, cells in sorted(lines)]
+
+
+class Screen:
+    """Standard output, a terminal or not. Keys are read where standard input is a terminal too."""
+
+    def __init__(self):
+        self.is_terminal = posix.isatty(1)
+        self.saved = None
+        if not self.is_terminal:
+            return
+        if posix.isatty(0):
+            self.saved = fcntl.ioctl(0, TCGETS, bytes(36))
+            flags = unpack("4I", self.saved[:16])
+            fcntl.ioctl(0, TCSETS, pack("4I", *flags[:3], flags[3] & ~(ICANON | ECHO)) + self.saved[16:])
+        lean.write_all(1, ENTER)
+
+    def draw(self, text):
+        if not self.is_terminal:
+            lean.write_all(1, (text + "\n").encode())
+            return
+        height, width = unpack("HHHH", fcntl.ioctl(1, TIOCGWINSZ, bytes(8)))[:2]
+        lines = [line[:width] if width else line for line in text.rstrip("\n").split("\n")]
+        lines = lines[: height or len(lines)]
+        body = "\r\n".join(line + "\x1b[K" for line in ["\x1b[7m%s\x1b[0m" % lines[0], *lines[1:]])
+        lean.write_all(1, ("\x1b[H" + body + "\x1b[J").encode())
+
+    def wait(self, seconds):
+        """True when a key asks for the end."""
+        if self.saved is None:
+            time.sleep(seconds)
+            return False
+        ready = select.select([0], [], [], seconds)[0]
+        return bool(ready) and posix.read(0, 64)[:1] in (b"q", b"Q", b"\x03", b"\x04", b"")
+
+    def close(self):
+        if self.saved is not None:
+            fcntl.ioctl(0, TCSETS, self.saved)
+        if self.is_terminal:
+            lean.write_all(1, LEAVE)

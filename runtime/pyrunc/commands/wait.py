@@ -1,0 +1,83 @@
+"""wait ID: returns when the container's init has ended, and prints its exit status: 128 and the signal for one that was killed.
+
+For a container that has stopped already, what can still be known: its init as a zombie, the kernel's memory of it behind a pidfd, or
+what an earlier `wait` or an attended `run --keep` has written down. `--format json`: {"id", "status", "signal", "oom_killed"}, null for
+what nobody knows. Takes no lock while it waits.
+"""
+
+import posix
+
+from pyrunc import lean
+from pyrunc.cgroup import oom
+from pyrunc.commands.durations import duration
+from pyrunc.engine import status
+from pyrunc.errors import StateError, UsageError, quote
+from pyrunc.linux import pidfd
+from pyrunc.store import LOCK_WAIT_MS, open_state
+
+
+def main(options, args):
+    style = options.get("format", "text")
+    if style not in ("text", "json"):
+        raise UsageError("invalid format option: %s" % quote(style), "wait", "format", "use text or json")
+    timeout_ms = int(duration(options["timeout"], "wait", "timeout") * 1000) if "timeout" in options else None
+    box = open_state(options, args[0])
+    ended = _known(box) or _wait(box, timeout_ms)
+    if style == "json":
+        lean.write_all(1, (lean.dumps({"id": box.id, **ended}) + "\n").encode())
+        return 0
+    if ended["status"] is None:
+        hint = "who started it has taken its status"
+        raise StateError("the exit status of %s is not known any more" % box.id, box.id, "stopped", hint)
+    lean.write_all(1, b"%d\n" % ended["status"])
+    return 0
+
+
+def _known(box):
+    """What was written down at the end, or None."""
+    found = box.state.get("ended")
+    return {**dict.fromkeys(("status", "signal", "oom_killed")), **found} if type(found) is dict else None
+
+
+def _wait(box, timeout_ms):
+    state = box.state
+    if status.of(box) == "creating" and not state["pid"]:
+        raise StateError("container %s has no init yet" % box.id, box.id, "creating", "wait until create has ended")
+    fd = pidfd.open_init(state["pid"], state["start_time"]) if state["boot_id"] == pidfd.boot_id() else -1
+    code = None
+    if fd >= 0:
+        try:
+            if not pidfd.wait(fd, timeout_ms):
+                raise StateError("container %s has not ended in time" % box.id, box.id, status.of(box))
+            code = pidfd.exit_status(fd)
+        finally:
+            posix.close(fd)
+    ended = {"status": None, "signal": None, "oom_killed": _memory_ran_out(state.get("cgroup_paths") or {})}
+    if code is not None:
+        number = posix.waitstatus_to_exitcode(code & ~0x80)  # without the mark of a core dump
+        ended.update(status=number if number >= 0 else 128 - number, signal=-number if number < 0 else None)
+        _note(box, ended)
+    return ended
+
+
+def _memory_ran_out(paths):
+    """None when the container has no memory cgroup, or none any more."""
+    path = paths.get("memory") or paths.get("unified")
+    try:
+        return oom.killed(paths) > 0 if path and posix.stat(path) else None
+    except OSError:
+        return None
+
+
+def _note(box, ended):
+    """For who asks later, as the kernel forgets. A container that was deleted meanwhile needs no note."""
+    try:
+        box.lock("wait", LOCK_WAIT_MS).load()
+    except StateError:
+        return
+    try:
+        box.record("ended", ended)
+    except OSError:
+        return  # a full disk is no reason to hide the status
+    finally:
+        box.unlock()

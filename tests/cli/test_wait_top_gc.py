@@ -1,0 +1,312 @@
+"""wait, top and gc."""
+
+import fcntl
+import json
+import os
+import pty
+import select
+import signal
+import struct
+import subprocess
+import termios
+import time
+
+import pytest
+
+import harness
+
+pytestmark = pytest.mark.kernel
+SLEEP = ["/bin/sleep", "1000"]
+
+
+def sh(text):
+    return ["/bin/sh", "-c", text]
+
+
+def begin(runtime, *words, **kw):
+    """A command that goes on while the test does."""
+    return subprocess.Popen(runtime.argv(*words), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **kw)
+
+
+def end(process):
+    out, err = process.communicate(timeout=harness.WATCHDOG)
+    return process.returncode, out, err
+
+
+# ---- wait
+
+
+@pytest.mark.parametrize(
+    ("script", "status", "signal_"), [("exit 0", 0, None), ("exit 7", 7, None), ("kill -9 $$", 0, None), ("exit 255", 255, None)]
+)
+def test_wait_for_the_end(pyrunc, make_bundle, script, status, signal_):
+    """Init is a child of nobody we know; its status comes through the pidfd. (pid 1 of a namespace is not killed by itself.)"""
+    id = pyrunc.create(make_bundle(args=sh(script)))
+    waiting = begin(pyrunc, "wait", id)
+    pyrunc.start(id)
+    code, out, err = end(waiting)
+    assert (code, err) == (0, "") and out == "%d\n" % status
+
+
+def test_wait_for_one_that_is_killed(pyrunc, make_bundle):
+    id = pyrunc.started(make_bundle(args=SLEEP))
+    waiting = begin(pyrunc, "wait", "--format", "json", id)
+    pyrunc.kill(id, "KILL")
+    code, out, _err = end(waiting)
+    assert code == 0
+    found = json.loads(out)
+    assert (found["id"], found["status"], found["signal"]) == (id, 137, 9) and found["oom_killed"] in (False, None)
+
+
+def test_wait_knows_what_an_earlier_one_has_seen(pyrunc, make_bundle):
+    id = pyrunc.create(make_bundle(args=sh("exit 9")))
+    waiting = begin(pyrunc, "wait", id)
+    pyrunc.start(id)
+    assert end(waiting)[1] == "9\n"
+    assert pyrunc.ok("wait", id).out == "9\n"
+
+
+def test_wait_after_an_attended_run(pyrunc, make_bundle):
+    id = pyrunc.new_id()
+    assert pyrunc.run(make_bundle(args=sh("exit 3")), "--keep", id=id).code == 3
+    assert pyrunc.ok("wait", id).out == "3\n"
+
+
+def test_wait_when_nobody_knows(pyrunc, make_bundle):
+    id = pyrunc.started(make_bundle(args=SLEEP))
+    pyrunc.stopped(id)
+    result = pyrunc.call("wait", id)
+    document = json.loads(pyrunc.ok("wait", "--format", "json", id).out)
+    if document["status"] is None:
+        assert result.code == 1 and "not known any more" in result.err and result.err.count("\n") == 1
+    else:  # nobody has reaped it: it is a zombie
+        assert document["status"] == 137
+
+
+def test_wait_no_longer_than(pyrunc, make_bundle):
+    id = pyrunc.started(make_bundle(args=SLEEP))
+    result = pyrunc.call("wait", "--timeout", "10ms", id)
+    assert result.code == 1 and "has not ended in time" in result.err
+    assert pyrunc.status(id) == "running"
+
+
+def test_wait_says_that_memory_ran_out(pyrunc, make_bundle):
+    bundle = make_bundle({"/linux/resources/memory": {"limit": 24 << 20}}, args=sh("head -c 200m /dev/zero | tail"))
+    id = pyrunc.create(bundle)
+    waiting = begin(pyrunc, "wait", "--format", "json", id)
+    pyrunc.start(id)
+    assert json.loads(end(waiting)[1])["oom_killed"] is True
+
+
+@pytest.mark.parametrize("words", [["none"], ["--timeout", "x", "ID"], ["--format", "xml", "ID"], []])
+def test_wait_usage(pyrunc, words):
+    result = pyrunc.call("wait", *words)
+    assert result.code == 1 and result.err.count("\n") == 1
+
+
+# ---- top
+
+
+def test_top_without_a_terminal(pyrunc, make_bundle):
+    id = pyrunc.started(make_bundle(args=sh("while :; do :; done")))
+    result = pyrunc.ok("top", "--interval", "300ms", "--count", "2")
+    first, second = [block.splitlines() for block in result.out.strip().split("\n\n")]
+    assert first[0].split() == ["ID", "STATUS", "CPU", "%", "MEMORY", "LIMIT", "PIDS", "READ/S", "WRITTEN/S"]
+    assert first[1].split()[:3] == [id, "running", "-"]
+    assert float(second[1].split()[2]) > 0
+    assert "\x1b" not in result.out
+
+
+def test_top_on_a_terminal(pyrunc, make_bundle):
+    """The whole screen is taken and given back; no line is wider than the terminal; q ends it."""
+    id = pyrunc.started(make_bundle(args=SLEEP))
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 10, 40, 0, 0))
+    before = termios.tcgetattr(slave)
+    process = subprocess.Popen(pyrunc.argv("top", "--interval", "1h"), stdin=slave, stdout=slave, stderr=slave, env=pyrunc.env)
+    text = b""
+    while id.encode() not in text:
+        assert select.select([master], [], [], harness.WATCHDOG)[0]
+        text += os.read(master, 65536)
+    os.write(master, b"q")
+    assert process.wait(harness.WATCHDOG) == 0
+    while select.select([master], [], [], 0)[0]:
+        text += os.read(master, 65536)
+    assert text.startswith(b"\x1b[?1049h") and text.endswith(b"\x1b[?1049l")
+    assert termios.tcgetattr(slave) == before
+    os.close(master)
+    os.close(slave)
+
+
+def test_top_gives_the_terminal_back_when_it_is_ended(pyrunc):
+    master, slave = pty.openpty()
+    before = termios.tcgetattr(slave)
+    process = subprocess.Popen(pyrunc.argv("top"), stdin=slave, stdout=slave, stderr=slave, env=pyrunc.env)
+    text = b""
+    while b"ID" not in text:
+        assert select.select([master], [], [], harness.WATCHDOG)[0]
+        text += os.read(master, 65536)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(harness.WATCHDOG) == 0
+    assert termios.tcgetattr(slave) == before
+    os.close(master)
+    os.close(slave)
+
+
+@pytest.mark.parametrize("words", [["--interval", "0s"], ["--interval", "x"], ["--count", "x"], ["none"]])
+def test_top_usage(pyrunc, words):
+    result = pyrunc.call("top", *words)
+    assert result.code == 1 and result.err.count("\n") == 1
+
+
+# ---- gc
+
+
+def gc(pyrunc, *words):
+    return {one["id"]: one for one in json.loads(pyrunc.ok("gc", "--format", "json", *words).out)}
+
+
+def change_state(pyrunc, id, **values):
+    path = os.path.join(pyrunc.root, id, "state.json")
+    with open(path, encoding="utf-8") as file:
+        state = json.load(file)
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump({**state, **values}, file)
+
+
+def age(pyrunc, id, seconds):
+    """As if nothing of it had been written for so long."""
+    then = time.time() - seconds
+    folder = os.path.join(pyrunc.root, id)
+    for name in [*os.listdir(folder), "."]:
+        os.utime(os.path.join(folder, name), (then, then), follow_symlinks=False)
+
+
+def test_gc_leaves_alone_what_lives(pyrunc, make_bundle):
+    created, running = pyrunc.create(make_bundle(args=SLEEP)), pyrunc.started(make_bundle(args=SLEEP))
+    fresh = pyrunc.started(make_bundle(args=SLEEP))
+    pyrunc.stopped(fresh)
+    for id in (created, running):
+        age(pyrunc, id, 10**6)
+    assert gc(pyrunc, "--force") == {}
+    assert pyrunc.ok("gc").out == ""
+    assert [pyrunc.status(id) for id in (created, running, fresh)] == ["created", "running", "stopped"]
+
+
+def test_gc_of_one_that_has_ended(pyrunc, make_bundle, no_leaks):
+    """Shown first, removed with --force: directory and cgroups."""
+    id = pyrunc.started(make_bundle(args=SLEEP))
+    pyrunc.stopped(id)
+    age(pyrunc, id, 2 * 86400 + 60)
+    found = gc(pyrunc)
+    assert list(found) == [id] and found[id]["reason"] == "its init has ended" and found[id]["cgroups"] and not found[id]["removed"]
+    assert gc(pyrunc, "--older", "72h") == {}
+    assert pyrunc.status(id) == "stopped"
+    line = pyrunc.ok("gc").out.splitlines()[1].split()
+    assert line[:2] == [id, "2d"]
+    assert "; removed" in pyrunc.ok("gc", "--force").out
+    assert harness.state_dirs(pyrunc.root) == set()
+
+
+def cgroups_of(pyrunc, id):
+    with open(os.path.join(pyrunc.root, id, "state.json"), encoding="utf-8") as file:
+        return json.load(file)["cgroup_paths"]
+
+
+def test_gc_after_a_boot(pyrunc, make_bundle, no_leaks):
+    """What was made before the last boot is stale at any age. Its cgroups are gone since: what has their name now is somebody else's."""
+    old, other = pyrunc.started(make_bundle(args=SLEEP)), pyrunc.started(make_bundle(args=SLEEP))
+    pyrunc.stopped(old)
+    left = cgroups_of(pyrunc, old)
+    change_state(pyrunc, old, boot_id="00000000-0000-0000-0000-000000000000", cgroup_paths=cgroups_of(pyrunc, other))
+    found = gc(pyrunc)
+    assert list(found) == [old] and found[old]["reason"] == "made before the last boot" and found[old]["cgroups"] == []
+    assert gc(pyrunc, "--force")[old]["removed"]
+    assert pyrunc.status(other) == "running"
+    pyrunc.delete(other, "--force")
+    for path in set(left.values()):
+        os.rmdir(path)
+
+
+def test_cgroups_that_others_have_made_anew(pyrunc, make_bundle, no_leaks):
+    """delete ends nobody in a cgroup that is not the one of create."""
+    old, other = pyrunc.started(make_bundle(args=SLEEP)), pyrunc.started(make_bundle(args=SLEEP))
+    pyrunc.stopped(old)
+    left = cgroups_of(pyrunc, old)
+    change_state(pyrunc, old, cgroup_paths=cgroups_of(pyrunc, other))
+    pyrunc.delete(old)
+    assert pyrunc.status(other) == "running"
+    pyrunc.delete(other, "--force")
+    for path in set(left.values()):
+        os.rmdir(path)
+
+
+def test_gc_of_an_unfinished_create(pyrunc, make_bundle, no_leaks):
+    id = pyrunc.started(make_bundle(args=SLEEP))
+    pyrunc.stopped(id)
+    change_state(pyrunc, id, status="creating")
+    assert gc(pyrunc)[id]["reason"] == "an unfinished create"
+    os.unlink(os.path.join(pyrunc.root, id, "state.json"))
+    assert gc(pyrunc) == {}, "a create may be about to write it"
+    age(pyrunc, id, 60)
+    assert gc(pyrunc, "--force")[id]["removed"]
+
+
+def test_gc_of_a_damaged_one(pyrunc, make_bundle, no_leaks):
+    """Only when nothing of it lives."""
+    id = pyrunc.started(make_bundle(args=SLEEP))
+    pid = pyrunc.state(id)["pid"]
+    with open(os.path.join(pyrunc.root, id, "state.json"), "w", encoding="utf-8") as file:
+        file.write("{")
+    found = gc(pyrunc, "--force")[id]
+    assert not found["removable"] and not found["removed"] and "1 processes" in found["reason"]
+    with harness.Watched(pid) as watched:
+        os.kill(pid, signal.SIGKILL)
+        watched.wait()
+    assert gc(pyrunc, "--force")[id]["removed"]
+
+
+def test_gc_of_mounts(pyrunc, make_bundle, no_leaks):
+    """Mounts below a container's directory would keep it from being removed."""
+    id = pyrunc.started(make_bundle(args=SLEEP))
+    pyrunc.stopped(id)
+    point = os.path.join(pyrunc.root, id, "left")
+    os.mkdir(point)
+    subprocess.run(["mount", "-t", "tmpfs", "left", point], check=True)
+    os.mkdir(point + "/below")
+    subprocess.run(["mount", "-t", "tmpfs", "left", point + "/below"], check=True)
+    age(pyrunc, id, 10**6)
+    assert gc(pyrunc)[id]["mounts"] == [point, point + "/below"]
+    assert gc(pyrunc, "--force")[id]["removed"]
+
+
+def test_gc_keeps_its_hands_off_what_is_not_ours(pyrunc, tmp_path):
+    """A --root that is another program's directory: runc's state, ordinary directories, empty ones."""
+    root = tmp_path / "root"
+    for name in ("runc/state.json", "crun/status", "data/file"):
+        (root / name).parent.mkdir(parents=True)
+        (root / name).write_text('{"id":"x"}')
+    (root / "empty").mkdir(0o700)
+    root.chmod(0o700)
+    pyrunc.root = str(root)
+    for name in os.listdir(root):
+        age(pyrunc, name, 10**6)
+    before = harness.snapshot(root)
+    assert gc(pyrunc, "--force") == {}
+    assert harness.snapshot(root) == before
+
+
+def test_gc_skips_what_another_command_holds(pyrunc, make_bundle):
+    id = pyrunc.started(make_bundle(args=SLEEP))
+    pyrunc.stopped(id)
+    age(pyrunc, id, 10**6)
+    fd = os.open(os.path.join(pyrunc.root, id), os.O_RDONLY)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    assert gc(pyrunc, "--force") == {}
+    os.close(fd)
+    assert list(gc(pyrunc)) == [id]
+
+
+def test_gc_of_a_missing_root(pyrunc, tmp_path):
+    pyrunc.root = str(tmp_path / "none")
+    assert pyrunc.ok("gc", "--force").out == ""
