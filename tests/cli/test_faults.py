@@ -1,0 +1,157 @@
+"""The runtime is killed, or a system call of it fails, at one point after another: afterwards everything can be cleaned up.
+
+strace injects: it counts the calls of each process of a command by itself, so `the third mount` means that of the host side and that
+of init, whichever comes first. `-D` keeps the command our child, so that its end is seen though strace goes on following init.
+The short run takes the first, a middle and the last point of each call; the long one takes all.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+
+import pytest
+
+import harness
+
+STRACE = shutil.which("strace", path="/usr/bin:/bin")
+# Calls that change something, wait for somebody, or hand something over. Reading and looking is left out.
+ACTS = (
+    "mkdir mkdirat mknodat symlinkat linkat unlink unlinkat rmdir rename renameat renameat2 write pwrite64 ftruncate fsync openat openat2 "
+    "clone3 clone unshare setns mount umount2 move_mount fsopen fsconfig fsmount open_tree mount_setattr pivot_root chdir fchdir chroot "
+    "fchownat fchmodat chown fchown fchmod sendmsg sendto recvmsg recvfrom socketpair socket connect bind listen poll waitid wait4 "
+    "pidfd_open pidfd_send_signal prctl capset setgroups setresuid setresgid keyctl seccomp prlimit64 close_range fcntl ioctl execve "
+    "sethostname setdomainname setsid umask mknod flock memfd_create"
+).split()
+
+pytestmark = [pytest.mark.kernel, pytest.mark.slow, pytest.mark.skipif(STRACE is None, reason="no strace on this machine")]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tracing():
+    """A container of ours, or a strict yama, may not let anybody trace."""
+    done = subprocess.run([STRACE, "-qq", "-o", "/dev/null", "/bin/true"], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip("this machine does not let strace trace: %s" % done.stderr.strip())
+
+
+def traced(runtime, options, *words):
+    """(exit status, standard error) of a command under strace; the tracer itself may live on."""
+    argv = [STRACE, "-D", "-f", "-qq", "-e", "signal=none", *options, *runtime.argv(*words)]
+    with harness.Capture() as err:
+        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=err.file, env=runtime.env)
+        return process.wait(harness.WATCHDOG), err.text()
+
+
+def counts(runtime, *words):
+    """{call: the most that one process of the command makes of it}"""
+    with harness.Capture() as log:
+        code, err = traced(runtime, ["-o", "/proc/%d/fd/%d" % (os.getpid(), log.file.fileno())], *words)
+        assert code == 0, err
+        lines = re.findall(r"^(\d+) +(\w+)\(", log.text(), re.M)
+    found = {}
+    for pair in lines:
+        found[pair] = found.get(pair, 0) + 1
+    most = {}
+    for (_pid, name), number in found.items():
+        most[name] = max(most.get(name, 0), number)
+    return {name: number for name, number in most.items() if name in ACTS}
+
+
+def points(number, every):
+    return range(1, number + 1) if every else sorted({1, (number + 1) // 2, number})
+
+
+def settled(runtime, needle):
+    """Processes that are about to die with their runtime get the time to; then what is left is left."""
+    for pid in harness.processes(needle):
+        try:
+            with harness.Watched(pid) as watched:
+                watched.wait()
+        except ProcessLookupError:
+            pass
+
+
+def cleaned(runtime, bundle, id, what):
+    """state and list answer, delete --force succeeds, twice, and nothing is there any more."""
+    for words in (["state", id], ["list"]):
+        result = runtime.call(*words)
+        assert result.code in (0, 1) and "Traceback" not in result.err and "internal error" not in result.err, (what, result)
+    for _ in range(2):
+        result = runtime.call("delete", "--force", id)
+        assert result.code == 0, (what, result)
+    needle = bundle.config["linux"]["cgroupsPath"].lstrip("/")
+    settled(runtime, needle)
+    left = {
+        "cgroups": sorted(harness.cgroups(needle)),
+        "mounts": sorted(harness.mounts(str(bundle.path) + "/")),
+        "processes": harness.processes(needle),
+        "state": sorted(harness.state_dirs(runtime.root)),
+    }
+    assert not any(left.values()), (what, left)
+
+
+@pytest.fixture(scope="module")
+def calibration(runtime_path, workshop, scratch, token, cgroup):
+    """How often each call is made by create, start and delete of a plain container."""
+    runtime = harness.Runtime(runtime_path, scratch / "faults", token + "faults", cgroup)
+    if not runtime.is_pyrunc:
+        pytest.skip("the peers do not pass this; the runtime under test is %s" % runtime.name)
+    bundle = workshop.bundle(args=harness.WAIT_FOR_TERM, cgroup=cgroup)
+    id = runtime.new_id()
+    runtime.ok("create", "--bundle", bundle, id)  # caches are filled
+    runtime.ok("delete", id)
+    found = {"create": counts(runtime, "create", "--bundle", bundle, id)}
+    found["start"] = counts(runtime, "start", id)
+    runtime.stopped(id)
+    found["delete"] = counts(runtime, "delete", id)
+    runtime.clean()
+    return found
+
+
+def sweep(runtime, make_bundle, calibration, command, call, injection, every):
+    number = calibration[command].get(call)
+    if not number:
+        return
+    bundle = make_bundle(args=harness.WAIT_FOR_TERM)
+    for when in points(number, every):
+        id = runtime.new_id()
+        words = [command, "--bundle", bundle, id] if command == "create" else [command, id]
+        if command != "create":
+            runtime.ok("create", "--bundle", bundle, id)
+        if command == "delete":
+            runtime.start(id)
+            runtime.stopped(id)
+        what = "%s: %s of %s number %d" % (command, injection, call, when)
+        code, err = traced(
+            runtime, ["-o", "/dev/null", "-e", "trace=" + call, "-e", "inject=%s:%s:when=%d" % (call, injection, when)], *words
+        )
+        assert "Traceback" not in err and "internal error" not in err, (what, err)
+        if injection.startswith("error="):
+            assert code in (0, 1), (what, code, err)
+            assert code == 0 or len(err.splitlines()) == 1, (what, err)
+            if code == 1 and command == "create":
+                assert id not in harness.state_dirs(runtime.root), what
+        cleaned(runtime, bundle, id, what)
+    id = runtime.create(bundle)  # the place is good for another one
+    runtime.ok("delete", "--force", id)
+
+
+@pytest.mark.parametrize("command", ["create", "start", "delete"])
+@pytest.mark.parametrize("call", ACTS)
+def test_killed(pyrunc, make_bundle, calibration, command, call):
+    sweep(pyrunc, make_bundle, calibration, command, call, "signal=KILL", False)
+
+
+@pytest.mark.parametrize("command", ["create", "start", "delete"])
+@pytest.mark.parametrize("call", [c for c in ACTS if c not in ("execve", "wait4")])
+def test_failing(pyrunc, make_bundle, calibration, command, call):
+    sweep(pyrunc, make_bundle, calibration, command, call, "error=EIO", False)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("injection", ["signal=KILL", "signal=TERM", "error=EIO", "error=ENOMEM", "error=ENOSPC"])
+@pytest.mark.parametrize("command", ["create", "start", "delete"])
+@pytest.mark.parametrize("call", [c for c in ACTS if c not in ("execve", "wait4")])
+def test_every_point(pyrunc, make_bundle, calibration, command, call, injection):
+    sweep(pyrunc, make_bundle, calibration, command, call, injection, True)
