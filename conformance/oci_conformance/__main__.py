@@ -4,4 +4,11 @@ import sys
 
 from oci_conformance.cli import main
 
-sys.exit(main(sys.argv[1:]))
+
+def run():
+    """The console script."""
+    sys.exit(main(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    run()

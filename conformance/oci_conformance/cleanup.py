@@ -27,13 +27,15 @@ def processes(token, tops):
 
 def marked(pid, token):
     environment = system.read("/proc/%s/environ" % pid) or ""
-    if any(entry == "%s=%s" % (MARK, token) for entry in environment.split("\0")):
+    if any(entry.startswith(MARK + "=") and holds(entry, token) for entry in environment.split("\0")):
         return True
     return any(holds(text, token) for text in (system.read("/proc/%s/%s" % (pid, file)) or "" for file in ("cmdline", "cgroup")))
 
 
 def holds(text, token):
-    """Whether the token stands in a text as a whole: `t1` is not in `t12`."""
+    """Whether the token stands in a text as a whole: `t1` is not in `t12`. `t*` stands for all tokens that begin with t."""
+    if token.endswith("*"):
+        return token[:-1] in text
     at = text.find(token)
     while at >= 0:
         if not text[at + len(token) : at + len(token) + 1].isdigit():

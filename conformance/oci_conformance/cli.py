@@ -1,44 +1,196 @@
-"""oci-conformance --runtime PATH …"""
+"""oci-conformance --runtime PATH: the conformance suite for OCI runtimes. See README.md.
 
+Its one rule: what cannot be done is said in one line on the standard error and shows in the exit status; everything else goes on.
+    0  every MUST that was looked at holds (or known.py knows better)    1  some does not
+    2  something could not be done: a runtime, a report, this machine    130  interrupted
+"""
+
+import argparse
 import os
+import shutil
+import signal
 import sys
 import tempfile
+import time
 
-from oci_conformance import machine as machines
+from oci_conformance import __version__, probe, report, requirements, system
 from oci_conformance import case as cases
-from oci_conformance import probe, system
+from oci_conformance import machine as machines
+from oci_conformance.report.live import Live, summary
 from oci_conformance.runner import Runner
-from oci_conformance.runtime import Runtime, Unusable
+from oci_conformance.runtime import CALL_SECONDS, Runtime, Unusable
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def parser():
+    made = argparse.ArgumentParser("oci-conformance", description="Looks whether a runtime does what the OCI runtime specification asks.")
+    made.add_argument("--runtime", action="append", default=[], metavar="[LABEL=]PATH", help="a runtime; may be given several times")
+    made.add_argument("--level", choices=cases.LEVELS, default="linux", help="which cases: core, linux (core too), full (all); default linux")
+    made.add_argument("--filter", default="", metavar="TEXT", help="only cases whose id, or one of whose requirements, contains TEXT")
+    made.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="cases at a time; default: one a processor")
+    for form in report.FORMS:
+        made.add_argument("--" + form, metavar="FILE", help="writes the report as %s; - is the standard output" % form.upper())
+    made.add_argument("--list", action="store_true", help="lists the chosen cases and what they check")
+    made.add_argument("--requirements", action="store_true", help="lists the requirements and the cases about them")
+    made.add_argument("--mutants", metavar="PATH", help="checks the suite itself: breaks this runtime in many ways, each must be noticed")
+    made.add_argument("--option", action="append", default=[], metavar="TEXT", help="a global option for every call of a runtime")
+    made.add_argument("--timeout", type=float, default=CALL_SECONDS, metavar="SECONDS", help="for one call of a runtime; default %(default)s")
+    made.add_argument("--busybox", metavar="PATH", help="a static busybox instead of the one that is found")
+    made.add_argument("--shell-probe", action="store_true", help="look with a shell script instead of the compiled probe")
+    made.add_argument("--no-known", action="store_true", help="known deviations count as failures")
+    made.add_argument("--strict", action="store_true", help="a SHOULD that fails counts as well")
+    made.add_argument("--verbose", "-v", action="store_true", help="a line for every case")
+    made.add_argument("--version", action="version", version="oci-conformance %s" % __version__)
+    return made
+
+
+def say(words):
+    print("oci-conformance: %s" % words, file=sys.stderr, flush=True)
 
 
 def main(argv):
-    import time
-    paths = argv[0].split(",")
-    text = argv[1] if len(argv) > 1 else ""
-    with machines.own_mounts():
-        system.subreaper()
-        directory = tempfile.mkdtemp(prefix="ocs-")
-        os.chmod(directory, 0o755)
-        tools = probe.prepare(directory, None, bool(os.environ.get("SHELLPROBE")))
-        machine = machines.Machine(tools.compiled)
-        b = time.monotonic()
-        def show(r):
-            if r.verdict != "pass":
-                print(r.runtime.label, r.case.id, r.verdict, r.words(), r.failed_requirements() if r.verdict=="fail" else "", "%.2f" % r.seconds)
-                if os.environ.get("V"):
-                    print(r.reason); [print("   ", c) for c in r.failed_checks]; [print("   ", c) for c in r.calls]
-            elif os.environ.get("V"): print(r.runtime.label, r.case.id, r.verdict, "%.2f" % r.seconds)
-            if r.left: print("   left", r.left)
-        runner = Runner(machine, tools, directory, 2, on_result=show)
-        good=[]
-        for path in paths:
-            r = Runtime(path)
+    if argv[:1] == ["bench"]:
+        return bench(argv[1:])
+    options = parser().parse_args(argv)
+    chosen = cases.choose(options.level, options.filter)
+    if options.list or options.requirements:
+        (list_cases if options.list else list_requirements)(chosen)
+        return 0
+    if not (options.runtime or options.mutants):
+        say("which runtime? oci-conformance --runtime PATH (--help shows the options)")
+        return 2
+    if os.geteuid():
+        say("needs root: namespaces, cgroups and mounts are looked at from outside")
+        return 2
+    if not chosen:
+        say("no case of level %s is about %r" % (options.level, options.filter))
+        return 2
+    return with_machine(options, chosen)
+
+
+def with_machine(options, chosen):
+    """Everything that needs the machine: mounts of its own, the probe, a scratch directory."""
+    directory = tempfile.mkdtemp(prefix="ocs-")
+    os.chmod(directory, 0o755)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, interrupted)
+    try:
+        with machines.own_mounts():
+            system.subreaper()
+            tools = probe.prepare(directory, options.busybox, options.shell_probe)
+            machine = machines.Machine(tools.compiled)
+            if options.mutants:
+                from oci_conformance.mutants import check
+
+                return check(options, machine, tools, directory, say)
+            return run(options, chosen, machine, tools, directory)
+    except (probe.Missing, OSError) as e:
+        say(str(e))
+        return 2
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def interrupted(number, frame):
+    raise KeyboardInterrupt
+
+
+def runtimes(options):
+    """The runtimes that were asked for, found or not."""
+    found = []
+    for word in options.runtime:
+        label, sign, path = word.partition("=") if "=" in word.partition("/")[0] else ("", "", word)
+        if "/" not in path:
+            path = shutil.which(path, path=os.environ.get("PATH", "") + ":" + PATH) or path
+        label = label if sign else os.path.basename(path)
+        while label in [runtime.label for runtime in found]:
+            label += "'"
+        found.append(Runtime(os.path.abspath(path), label, options.option, options.timeout))
+    return found
+
+
+def run(options, chosen, machine, tools, directory):
+    table = requirements.load()
+    made = report.Report(table, chosen, machine, options.level, options.filter)
+    forms = {form: getattr(options, form) for form in report.FORMS if getattr(options, form)}
+    status = early_look(forms)
+    to_stdout = "-" in forms.values()
+    runner = Runner(machine, tools, directory, options.jobs, table, not options.no_known)
+    begun = time.monotonic()
+    live = None
+    try:
+        for runtime in runtimes(options):
             try:
-                runner.prepare(r)
-                print(r.label, r.name, r.version, r.declares)
-                good.append(r)
+                runner.prepare(runtime)
+                made.runtimes.append(runtime)
             except Unusable as e:
-                print(e)
-        runner.run(good, cases.choose("full", text))
-        print("left", runner.sweep())
-        print(len(runner.results), sum(r.verdict=="pass" for r in runner.results), "%.1f" % (time.monotonic()-b))
+                say(str(e))
+                made.unusable.append((runtime, str(e)))
+                status = 2
+        live = Live(len(chosen) * len(made.runtimes), options.verbose, sys.stderr if to_stdout else sys.stdout)
+        runner.on_result = live.note
+        runner.run(made.runtimes, chosen)
+    except KeyboardInterrupt:
+        say("interrupted; what has been seen so far is reported")
+        status = 130
+    runner.end()
+    made.results, made.left, made.seconds = runner.results, runner.sweep(), time.monotonic() - begun
+    if live:
+        live.end()
+        print(summary(made), file=live.stream)
+    for form, path in forms.items():
+        try:
+            report.write(made, form, path)
+        except OSError as e:
+            say("the %s report is not written: %s: %s" % (form.upper(), path, e.strerror))
+            status = max(status, 2)
+    return status or verdict(made, options)
+
+
+def verdict(made, options):
+    if made.broken_musts():
+        return 1
+    if options.strict and any(result.verdict == "fail" for result in made.results):
+        return 1
+    return 0
+
+
+def early_look(forms):
+    """Says before a long run that a report cannot be written; 2 then."""
+    status = 0
+    for form, path in list(forms.items()):
+        parent = os.path.dirname(os.path.abspath(path))
+        if path != "-" and (os.path.isdir(path) or not os.path.isdir(parent) or not os.access(parent, os.W_OK)):
+            say("the %s report cannot be written to %s" % (form.upper(), path))
+            del forms[form]
+            status = 2
+    return status
+
+
+def list_cases(chosen):
+    for case in chosen:
+        print("%-45s %-5s %s" % (case.id, case.level, case.title))
+        print("%-45s       %s" % ("", ", ".join(case.requirements)))
+
+
+def list_requirements(chosen):
+    about = {}
+    for case in chosen:
+        for name in case.requirements:
+            about.setdefault(name, []).append(case.id)
+    for entry in requirements.load().values():
+        where = ", ".join(about.get(entry.id, ())) or ("not observable: %s" % entry.unobservable if not entry.observable else "-")
+        print("%-6s %-40s %s\n       %s\n       %s" % (entry.level, entry.id, entry.section, entry.text, where))
+
+
+def bench(argv):
+    """The bench lives beside this package in the source tree: conformance/bench."""
+    tree = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    if not os.path.exists(os.path.join(tree, "conformance", "bench", "__main__.py")):
+        say("the bench is in the source tree only: python3 -m conformance.bench")
+        return 2
+    sys.path.insert(0, tree)
+    from conformance.bench.__main__ import main as measure
+
+    return measure(argv)

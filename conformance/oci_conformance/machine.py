@@ -111,16 +111,19 @@ NEEDS = {
     "sys-nice": (lambda m: capability(23), "this process has no CAP_SYS_NICE"),
     "net-admin": (lambda m: capability(12), "this process has no CAP_NET_ADMIN"),
     "block-device": (lambda m: block_device() is not None, "there is no block device"),
-    "io-weight": (lambda m: m.kernel < (5, 0) or weighted(m), "no scheduler of the kernel has weights for cgroups"),
+    "io-weight": (lambda m: weighted(m), "no scheduler of the kernel has weights for cgroups"),
+    "weighted-disk": (lambda m: block_device("[bfq]") is not None, "no disk has the scheduler bfq, the only one with weights of cgroups"),
     "realtime-cgroup": (lambda m: realtime(m), "the kernel has no realtime scheduling by cgroup"),
     "huge-pages": (lambda m: bool(huge_pages()), "the kernel has no huge pages"),
 }
 
 
-def block_device():
-    """(major, minor) of a whole disk, or None."""
+def block_device(scheduler=""):
+    """(major, minor) of a whole disk, or None. With a scheduler: of a disk that has it chosen."""
     for name in sorted(os.listdir("/sys/block")) if os.path.isdir("/sys/block") else []:
         numbers = (system.read("/sys/block/%s/dev" % name) or "").strip()
+        if scheduler not in (system.read("/sys/block/%s/queue/scheduler" % name) or ""):
+            continue
         if numbers and not name.startswith(("ram", "zram")) and (system.read("/sys/block/%s/size" % name) or "0").strip() != "0":
             return tuple(int(number) for number in numbers.split(":"))
     return None

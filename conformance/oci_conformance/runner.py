@@ -46,7 +46,6 @@ class Runner:
         self.active = set()  # the processes of running cases
         self.word = "ocs%d" % os.getpid()
         self.hangs = {}  # runtime → cases in a row that hung
-        self.stopped = False
 
     # ---- one runtime's first look
 
@@ -74,8 +73,8 @@ class Runner:
         """All cases under all runtimes, in turn. The results, in order of their ends."""
         waiting = [(runtime, case) for case in cases for runtime in runtimes]
         running = []
-        while (waiting and not self.stopped) or running:
-            while waiting and len(running) < self.jobs and not self.stopped:
+        while waiting or running:
+            while waiting and len(running) < self.jobs:
                 runtime, case = waiting.pop(0)
                 result = self.without_running(runtime, case)
                 if result is None:
@@ -159,6 +158,16 @@ class Runner:
         self.results.append(result)
         self.on_result(result)
 
+    def end(self):
+        """Ends the processes of cases that were on their way when the run was interrupted."""
+        for pid in list(self.active):
+            try:
+                os.killpg(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+            except OSError:
+                pass
+            self.active.discard(pid)
+
     def sweep(self):
         """At the end: whatever any case left anywhere."""
-        return cleanup.sweep(self.word + "x", self.machine.cgroups(), None, deep=True)
+        return cleanup.sweep(self.word + "x*", self.machine.cgroups(), None, deep=True)

@@ -2,8 +2,10 @@
 
 import os
 
+from oci_conformance import system
 from oci_conformance.bundle import ABSENT
 from oci_conformance.case import case
+from oci_conformance.cases.deletion import cgroup_directories
 
 
 def same_as_before(t, made, before, what, *requirements):
@@ -99,24 +101,46 @@ def create_that_cannot(t):
     t.refused({"/mounts/-": wrong}, "op.create.cannot-apply", "lifecycle.environment-error", "mounts.cannot")
 
 
+def leaves_nothing(t, changes):
+    before = system.read("/proc/self/mountinfo")
+    made = t.container({"/linux/resources/pids/limit": 100, **changes})
+    done = made.try_create()
+    words = "after a failing create (%s) " % ", ".join(changes)
+    t.need(done.refused, "create gives an error", "an error", done)
+    t.equal(cgroup_directories(t, made), [], words + "no cgroup is left")
+    t.equal(system.read("/proc/self/mountinfo"), before, words + "no mount is left")
+    t.equal(os.path.exists(os.path.join(t.root, made.id)), False, words + "no state is left")
+    t.check(not made.exists(), words + "state gives an error", (), "an error", made.last)
+    return made
+
+
 @case("errors.no-effect", level="core")
 def failed_create_leaves_nothing(t):
     """A create that fails late leaves no cgroup, no process, no mount, and the id free."""
-    late = {"/linux/sysctl": {"kernel.no_such_parameter_here": "1"}, "/linux/resources/pids/limit": 100}
-    before = open("/proc/self/mountinfo").read()
-    made = t.container(late)
-    done = made.try_create()
-    t.need(done.refused, "create gives an error", "an error", done)
-    directories = [path for path in (t.machine.cgroup(name, "/" + made.id) for name in ("pids", "memory", "cpu")) if path]
-    t.equal([path for path in directories if os.path.isdir(path)], [], "no cgroup is left")
-    t.equal(open("/proc/self/mountinfo").read(), before, "no mount is left")
-    t.equal([name for name in (os.listdir(t.root) if os.path.isdir(t.root) else []) if name == made.id], [], "no state is left")
-    t.check(not made.exists(), "state gives an error", (), "an error", made.last)
+    made = leaves_nothing(t, {"/linux/sysctl": {"kernel.no_such_parameter_here": "1"}})
     again = t.container(None, "say again")
     again.id = made.id
     again.create()
     again.start()
     again.finish()
+
+
+@case("errors.no-effect", level="core")
+def failed_mount_leaves_nothing(t):
+    """The same for a mount that cannot be made."""
+    leaves_nothing(t, {"/mounts/-": {"destination": "/mnt", "type": "none", "source": "/no/such/source", "options": ["bind"]}})
+
+
+@case("errors.no-effect", level="core")
+def failed_limit_leaves_nothing(t):
+    """The same for a limit that the kernel refuses."""
+    leaves_nothing(t, {"/linux/resources/cpu": {"quota": 10, "period": 80000}})
+
+
+@case("errors.no-effect", level="core")
+def failed_hook_leaves_nothing(t):
+    """The same for a hook that fails."""
+    leaves_nothing(t, {"/hooks": {"createRuntime": [t.hook("x", status=3)]}})
 
 
 @case("op.start.no-id", level="core")

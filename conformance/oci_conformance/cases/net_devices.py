@@ -1,0 +1,126 @@
+"""config-linux.md#configLinuxNetworkDevices. Devices are made in a network namespace that stands for the runtime's, so that the host's
+own ones are not touched. They are made through netlink by hand: no program is needed."""
+
+import contextlib
+import os
+import socket
+import struct
+
+from oci_conformance import system
+from oci_conformance.case import case
+
+CLONE_NEWNET = 0x40000000
+RTM_NEWLINK, RTM_NEWADDR = 16, 20
+NLM_REQUEST, NLM_ACK, NLM_CREATE, NLM_EXCL = 1, 4, 0x400, 0x200
+IFLA_IFNAME, IFLA_LINKINFO, IFLA_INFO_KIND, IFA_ADDRESS, IFA_LOCAL = 3, 18, 1, 1, 2
+
+
+def attribute(kind, data):
+    length = 4 + len(data)
+    return struct.pack("HH", length, kind) + data + b"\0" * (-length % 4)
+
+
+def netlink(kind, flags, body):
+    """One request to the kernel, and its answer; OSError if it says no."""
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as link:
+        link.bind((0, 0))
+        link.send(struct.pack("IHHII", 16 + len(body), kind, NLM_REQUEST | NLM_ACK | flags, 1, 0) + body)
+        error = struct.unpack_from("i", link.recv(65536), 16)[0]
+        if error:
+            raise OSError(-error, os.strerror(-error))
+
+
+def device(name):
+    """Makes a device of the first kind that the kernel has."""
+    error = None
+    for kind in (b"dummy\0", b"veth\0", b"ifb\0"):
+        info = attribute(IFLA_LINKINFO, attribute(IFLA_INFO_KIND, kind))
+        body = struct.pack("BxHiII", 0, 0, 0, 0, 0) + attribute(IFLA_IFNAME, name.encode() + b"\0") + info
+        try:
+            netlink(RTM_NEWLINK, NLM_CREATE | NLM_EXCL, body)
+            return
+        except OSError as e:
+            error = e
+    raise error
+
+
+def address(name, text, prefix):
+    family = socket.AF_INET6 if ":" in text else socket.AF_INET
+    data = socket.inet_pton(family, text)
+    body = struct.pack("BBBBI", family, prefix, 0, 0, socket.if_nametoindex(name))
+    netlink(RTM_NEWADDR, NLM_CREATE | NLM_EXCL, body + attribute(IFA_LOCAL, data) + attribute(IFA_ADDRESS, data))
+
+
+def own_network(t):
+    """From here on this process, and so the runtime, is in a network namespace of its own; the case ends with its process."""
+    system.unshare(CLONE_NEWNET)
+    try:
+        device("given7")
+    except OSError as e:
+        t.skip("no network device can be made: %s" % e)
+
+
+@contextlib.contextmanager
+def network_of(container):
+    """A look into another network namespace."""
+    here = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    there = os.open("/proc/%d/ns/net" % container.pid, os.O_RDONLY | os.O_CLOEXEC)
+    system.setns(there)
+    try:
+        yield
+    finally:
+        system.setns(here)
+        os.close(here)
+        os.close(there)
+
+
+def moved(devices, **more):
+    return {"/linux/namespaces/-": {"type": "network", **more}, "/linux/netDevices": devices}
+
+
+@case("net-devices.moved", "net-devices.name", "net-devices.up", "net-devices.addresses", needs=("probe", "net-admin"))
+def devices(t):
+    """Devices are moved, renamed, up, with their permanent addresses."""
+    own_network(t)
+    device("given8")
+    address("given7", "198.51.100.7", 24)
+    address("given7", "2001:db8::7", 64)
+    address("given7", "fe80::7", 64)
+    seen = t.observe(moved({"given7": {"name": "inside7"}, "given8": {}}), "interfaces").get("interfaces", {})
+    t.has("inside7", seen, "a device with another name", "net-devices.moved", "net-devices.name")
+    t.has("given8", seen, "a device without a name", "net-devices.moved", "net-devices.name")
+    found = seen.get("inside7", {})
+    t.equal(found.get("up"), 1, "it is up", "net-devices.up")
+    for text in ("198.51.100.7", "2001:db8::7"):
+        t.has(text, found.get("addresses"), "addresses", "net-devices.addresses")
+
+
+@case("net-devices.clash", "net-devices.possible", needs="net-admin")
+def impossible(t):
+    """A name that is taken, a device that does not exist, and no network namespace give an error."""
+    own_network(t)
+    t.refused(moved({"given7": {"name": "lo"}}), "net-devices.clash", what="a name that is taken gives an error")
+    t.refused(moved({"nosuch7": {}}), "net-devices.possible", what="a device that does not exist gives an error")
+    t.refused({"/linux/netDevices": {"lo": {}}}, "net-devices.possible", what="netDevices without a network namespace give an error")
+
+
+@case("net-devices.template", needs=("probe", "net-admin"))
+def template(t):
+    """A name with %d is completed by the kernel."""
+    own_network(t)
+    seen = t.observe(moved({"given7": {"name": "eth%d"}}), "interfaces").get("interfaces", {})
+    t.has("eth0", seen, "devices inside")
+
+
+@case("net-devices.hands-off", "net-devices.not-back", needs=("probe", "net-admin"))
+def hands_off(t):
+    """A device in a namespace that outlives the container stays there after delete, as the container left it."""
+    own_network(t)
+    other = t.running({"/linux/namespaces/-": {"type": "network"}})
+    made = t.created(moved({"given7": {"name": "kept7"}}, path="/proc/%d/ns/net" % other.pid), "say x")
+    made.start()
+    made.finish()
+    with network_of(other):
+        names = [name for _, name in socket.if_nameindex()]
+    t.has("kept7", names, "devices of the namespace after delete")
+    t.lacks("given7", [name for _, name in socket.if_nameindex()], "devices of the runtime's namespace after delete", "net-devices.not-back")

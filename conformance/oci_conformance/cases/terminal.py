@@ -1,0 +1,80 @@
+"""config.md#configProcess: terminal and consoleSize; config-linux.md#configLinuxDefaultDevices: /dev/console."""
+
+import contextlib
+import fcntl
+import struct
+import termios
+
+from oci_conformance.bundle import ABSENT
+from oci_conformance.case import case
+from oci_conformance.terminal import Console
+
+
+@contextlib.contextmanager
+def on_terminal(t, changes, *operations):
+    """A created container with a terminal whose master we have."""
+    console = Console(t.directory)
+    made = t.container({"/process/terminal": True, **changes}, *operations)
+    try:
+        made.expect(made.try_create(*console.option), "create with --console-socket")
+        made.watch()
+        t.need(console.receive(), "the master of the pseudoterminal is sent to the console socket")
+        yield made, console
+    finally:
+        console.close()
+
+
+@case("process.terminal", level="core")
+def streams(t):
+    """The three streams are one pseudoterminal, which is the controlling terminal of the program's own session."""
+    with on_terminal(t, {}, "self", "wait") as (made, console):
+        made.start()
+        seen = console.lines("wait")
+        first = seen[0] if seen else {}
+        tty = first.get("tty", [])
+        t.equal([stream.get("is") for stream in tty], [1, 1, 1], "streams that are a terminal")
+        t.equal(len({stream.get("rdev") for stream in tty}), 1, "they are the same one")
+        t.equal({stream.get("owner") for stream in tty}, {first.get("sid")}, "it is the controlling terminal of the session")
+        fcntl.ioctl(console.master, termios.TIOCSWINSZ, struct.pack("HHHH", 7, 9, 0, 0))
+        t.equal([line.get("signal") for line in console.lines("signal") if line["op"] == "signal"], [28], "a change of size is signalled")
+
+
+@case("default-device.console", level="core")
+def device(t):
+    """/dev/console is the pseudoterminal, bind mounted."""
+    with on_terminal(t, {}, "self", "follow /dev/console", "read /proc/self/mountinfo", "say end") as (made, console):
+        made.start()
+        seen = {line["op"]: line for line in console.lines("say")}
+        tty = seen.get("self", {}).get("tty", [{}])[0]
+        found = seen.get("follow", {})
+        t.equal(found.get("type"), "char", "type of /dev/console")
+        t.equal((found.get("ino"), found.get("dev")), (tty.get("ino"), tty.get("dev")), "it is the node of the standard streams")
+        points = [line.split()[4] for line in seen.get("read", {}).get("text", "").splitlines() if line]
+        t.has("/dev/console", points, "it is a mount")
+
+
+@case("process.console-size", level="core")
+def size(t):
+    """consoleSize is the size of the terminal when the program begins."""
+    with on_terminal(t, {"/process/consoleSize": {"height": 33, "width": 111}}, "self", "say end") as (made, console):
+        made.start()
+        tty = (console.lines("say") or [{}])[0].get("tty", [{}])[0]
+        t.equal((tty.get("rows"), tty.get("columns")), (33, 111), "rows and columns")
+
+
+@case("default-device.console", "process.terminal.false", level="linux")
+def none(t):
+    """Without terminal there is no /dev/console that leads to one."""
+    seen = t.observe({"/process/terminal": ABSENT}, "self", "stat /dev/console")
+    t.equal([stream.get("is") for stream in seen[0].get("tty", ())], [0, 0, 0], "streams that are a terminal", "process.terminal.false")
+    t.check(seen[1].get("errno") == 2, "there is no /dev/console", "default-device.console", "ENOENT", seen[1])
+
+
+@case("process.terminal", level="linux")
+def other_user(t):
+    """A program of another user can open its terminal anew."""
+    changes = {"/process/user": {"uid": 1000, "gid": 1000}}
+    with on_terminal(t, changes, "open /dev/tty rw", "say end") as (made, console):
+        made.start()
+        seen = console.lines("say")
+        t.equal(seen[0].get("errno") if seen else None, 0, "opening /dev/tty")

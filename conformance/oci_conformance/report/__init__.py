@@ -1,0 +1,110 @@
+"""The reports: what a run found, as data for all forms.
+
+Its one rule: a report shows what result.py has judged; nothing is decided here.
+"""
+
+import datetime
+
+from oci_conformance import SPECIFICATION, __version__, known, machine
+from oci_conformance.requirements import LEVELS
+from oci_conformance.result import VERDICTS, of_requirement
+
+FORMS = ("tap", "junit", "json", "html")
+
+
+class Report:
+    def __init__(self, table, cases, host, level, text):
+        self.table = table
+        self.cases = cases
+        self.machine = machine.about(host)
+        self.level = level
+        self.text = text
+        self.when = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+        self.runtimes = []
+        self.unusable = []  # [(runtime, words)]
+        self.results = []
+        self.left = {}
+        self.seconds = 0.0
+
+    def of(self, runtime):
+        return [result for result in self.results if result.runtime is runtime]
+
+    def counts(self, runtime):
+        """{verdict: number of cases}"""
+        verdicts = [result.verdict for result in self.of(runtime)]
+        return {verdict: verdicts.count(verdict) for verdict in VERDICTS}
+
+    def requirement_counts(self, runtime, level):
+        """{verdict: number of observable requirements of a level}, `none` for those that no case of the run is about."""
+        found = {}
+        results = self.by_requirement(runtime)
+        for requirement in self.table.values():
+            if requirement.level == level and requirement.observable:
+                verdict = of_requirement(results.get(requirement.id, ()), requirement.id)
+                found[verdict] = found.get(verdict, 0) + 1
+        return found
+
+    def by_requirement(self, runtime):
+        found = {}
+        for result in self.of(runtime):
+            for name in result.case.requirements:
+                found.setdefault(name, []).append(result)
+        return found
+
+    def coverage(self):
+        """{level: (observable, those that a case of this run is about, all)}"""
+        named = {name for case in self.cases for name in case.requirements}
+        found = {}
+        for level in LEVELS:
+            of_level = [requirement for requirement in self.table.values() if requirement.level == level]
+            observable = [requirement for requirement in of_level if requirement.observable]
+            found[level] = (len(observable), sum(requirement.id in named for requirement in observable), len(of_level))
+        return found
+
+    def broken_musts(self):
+        """Results that fail a MUST that known.py does not excuse, and cases that the suite itself could not do."""
+        found = []
+        for result in self.results:
+            musts = [name for name in result.failed_requirements() if self.table[name].level == "MUST" and name not in result.known]
+            if result.verdict == "broken" or (result.verdict == "fail" and (musts or not result.case.requirements)):
+                found.append(result)
+        return found
+
+    def outlived(self):
+        return known.outlived(self.results)
+
+    def about(self):
+        return {
+            "suite": __version__,
+            "specification": SPECIFICATION,
+            "when": self.when,
+            "level": self.level,
+            "filter": self.text,
+            "machine": self.machine,
+            "seconds": round(self.seconds, 1),
+            "runtimes": [runtime_dict(runtime) for runtime in self.runtimes],
+            "unusable": [{"label": runtime.label, "path": runtime.path, "why": words} for runtime, words in self.unusable],
+        }
+
+
+def runtime_dict(runtime):
+    return {
+        "label": runtime.label,
+        "path": runtime.path,
+        "name": runtime.name,
+        "version": runtime.version,
+        "declares": ".".join(map(str, runtime.declares)) if runtime.declares else None,
+    }
+
+
+def write(report, form, path):
+    """Writes a report; OSError where that cannot be done. `-` is the standard output."""
+    import importlib
+    import sys
+
+    text = importlib.import_module("oci_conformance.report.%s" % {"json": "document"}.get(form, form)).text(report)
+    if path == "-":
+        sys.stdout.write(text)
+        return
+    with open(path, "w", encoding="utf-8", errors="backslashreplace") as file:
+        file.write(text)
