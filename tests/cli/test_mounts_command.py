@@ -286,3 +286,40 @@ def test_usage(pyrunc, words):
 
 def test_unknown_container(pyrunc):
     assert "container does not exist" in pyrunc.call("mounts", "list", "none").err
+
+
+def exchange(one, two, count):
+    """Swaps two names, again and again, in a process of its own (CVE-2021-30465's way to lead a mount out)."""
+    import ctypes
+
+    pid = os.fork()
+    if pid == 0:
+        libc = ctypes.CDLL(None)
+        for _ in range(count):
+            libc.renameat2(-100, os.fsencode(one), -100, os.fsencode(two), 2)
+        os._exit(0)
+    return pid
+
+
+@pytest.mark.slow
+def test_names_that_are_swapped_meanwhile(pyrunc, running, source):
+    """Each time the mount is beneath the container's root, or there is none; nothing is made or mounted outside."""
+    id, bundle = running
+    outside = source / "outside"
+    (outside / "place").mkdir(parents=True)
+    (bundle.rootfs / "way/place").mkdir(parents=True)
+    (bundle.rootfs / "other").symlink_to(outside)
+    before, table = harness.snapshot(outside), harness.mounts("")
+    codes = []
+    for _ in range(12):
+        pid = exchange(bundle.rootfs / "way", bundle.rootfs / "other", 400_000)
+        try:
+            codes.append(add(pyrunc, id, source=source / "file", destination="/way/place/deep/file").code)
+            codes.append(add(pyrunc, id, type="tmpfs", source="tmpfs", destination="/way/place").code)
+        finally:
+            os.kill(pid, 9)
+            os.waitpid(pid, 0)
+        assert harness.snapshot(outside) == before and harness.mounts("") == table
+        listed = live(pyrunc, id)
+        assert len(listed) <= sum(code == 0 for code in codes)
+    assert set(codes) <= {0, 1}

@@ -205,12 +205,16 @@ def test_stopped(pyrunc, running):
 
 
 def test_without_cgroups(pyrunc, make_bundle):
+    """No rules are in force there: a node can be added, and nothing can be denied."""
     id = pyrunc.new_id()
     bundle = make_bundle(args=SLEEP)
     pyrunc.ok("create", "--bundle", bundle, id, globals=("--cgroup-manager", "disabled"))
     pyrunc.ok("update", "--rlimit", "nofile=33", id)
     assert limits_of(pyrunc.state(id)["pid"])[0] == "33"
-    assert pyrunc.call("update", "--device-add", "c 10:229 r", id).code == 1
+    pyrunc.ok("update", "--device-add", "c 10:229 r /dev/added", id)
+    assert inside(pyrunc, id, "stat -c %t:%T /dev/added").out == "a:e5\n"
+    result = pyrunc.call("update", "--device-remove", "c 10:229 r", id)
+    assert result.code == 1 and "cannot deny a device" in result.err
     pyrunc.delete(id, "--force")
 
 

@@ -66,8 +66,9 @@ class Change:
 
             part = planner.module("resources")
             before = self.plans.get("resources")
-            if before is None or "devices" not in before:
-                raise StepFailure("cannot change device rules: the container was made without cgroups", "update.devices", "host")
+            if not self.box.state.get("cgroup_paths"):
+                self._without_rules(nodes, removed)
+                return
             after = part.change_devices(items, before, self.run)
             try:
                 live.nodes(self.run, nodes["device-add"], nodes["device-remove"])
@@ -78,6 +79,16 @@ class Change:
             self._note(nodes["device-add"], nodes["device-remove"])
 
         self.steps.append(step)
+
+    def _without_rules(self, nodes, removed):
+        """A container without cgroups has no rules: nothing has to be allowed there, and nothing can be denied but by taking the node from
+        a user namespace, in which nobody can make another one."""
+        from pyrunc.engine import live
+
+        if any("path" not in one or not self.plans["cgroups"]["rootless"] for one in removed):
+            raise StepFailure("cannot deny a device: the container was made without cgroups", "update.devices", "host", "--device-remove")
+        live.nodes(self.run, nodes["device-add"], nodes["device-remove"])
+        self._note(nodes["device-add"], nodes["device-remove"])
 
     def _nodes(self, items, option):
         part = planner.module("devices")
