@@ -78,11 +78,12 @@ RUNTIME ?= $(VENV)/bin/pyrunc
 PYTEST  := $(VENV)/bin/pytest
 ARGS    ?=
 
-.PHONY: help demo test test-all lint format bench docs
+.PHONY: help demo test test-vm test-all lint format bench docs
 help:
 	@echo "make build      the virtual environment, the extension, .venv/bin/pyrunc"
 	@echo "make demo       one container's life, step by step (installs what it needs)"
 	@echo "make test       lint, unit, kernel and cli tests, a short set of callers (at most 25 minutes)"
+	@echo "make test-vm    the tests in a guest with systemd and cgroup v2 (tools/vmlab), all of them"
 	@echo "make test-all   everything, also what takes long"
 	@echo "make bench      times and memory beside runc and crun; ARGS='--rounds 100 --html FILE'"
 	@echo "make lint       ruff and mypy; make format writes what ruff would change"
@@ -113,6 +114,11 @@ format: $(STAMPS)/tools
 # One pytest run, so that its closing line speaks for all. `long` tests are for test-all.
 test: $(STAMPS)/packages-test .WAIT build .WAIT lint
 	@$(PYTEST) tests -m "not long" $(ARGS)
+
+# Where the guest can't be built, `make test` skips its tests; this fails.
+test-vm: $(STAMPS)/packages-vm .WAIT build .WAIT $(STAMPS)/tools
+	@$(PYTHON) tools/vmlab/build.py
+	@$(PYTEST) tests/vm $(ARGS)
 
 test-all: $(STAMPS)/packages-test .WAIT build .WAIT lint
 	@$(PYTEST) tests $(ARGS)
