@@ -5,6 +5,7 @@ host, so nobody waits for time to pass.
 """
 
 import os
+import pathlib
 import shutil
 import socket
 import subprocess
@@ -12,7 +13,10 @@ import subprocess
 import harness
 
 CRIU = shutil.which("criu", path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-COUNTER = "n=0; trap 'n=$((n+1)); echo %s > /steps/$n' USR1; trap 'exit 7' TERM; echo ready > /steps/ready; while :; do sleep 1000 & wait $!; done"
+COUNTER = (
+    "n=0; trap 'n=$((n+1)); echo %s > /steps/$n' USR1; trap 'exit 7' TERM; echo ready > /steps/ready; "
+    "while :; do sleep 1000 & wait $!; done"
+)
 SAY = "$n"
 
 
@@ -52,8 +56,8 @@ class Counter:
         return self.runtime.call("checkpoint", "--image-path", self.images, "--work-path", self.work, *options, id or self.id, **kw)
 
     def restore(self, *options, detach=True, id=None, **kw):
-        words = ["restore", "--bundle", self.bundle, "--image-path", self.images, "--work-path", self.work, *(["--detach"] if detach else [])]
-        return self.runtime.call(*words, *options, id or self.id, **kw)
+        words = ["restore", "--bundle", self.bundle, "--image-path", self.images, "--work-path", self.work]
+        return self.runtime.call(*words, *(["--detach"] if detach else []), *options, id or self.id, **kw)
 
     def dumped(self, *options, **kw):
         result = self.checkpoint(*options, **kw)
@@ -77,6 +81,11 @@ class Counter:
         lines = path.read_text(errors="replace").splitlines()
         return "\n".join([line for line in lines if "Error" in line] + lines[-5:])
 
+    def cgroups(self, file=""):
+        """Directories of its cgroups; those that have `file`."""
+        found = harness.cgroups(self.bundle.config["linux"]["cgroupsPath"].strip("/"))
+        return sorted(path for path in found if os.path.exists(os.path.join(path, file)))
+
     def pid(self):
         return self.runtime.state(self.id)["pid"]
 
@@ -86,6 +95,12 @@ class Counter:
 
     def known(self):
         return os.path.exists(os.path.join(self.runtime.root, self.id))
+
+
+def mounts_of(made):
+    """[(mount point, options)] as the container sees them. When access times are kept depends on whose /dev/null covers a file."""
+    lines = pathlib.Path("/proc/%d/mountinfo" % made.pid()).read_text().splitlines()
+    return sorted((line.split(" ")[4], sorted(set(line.split(" ")[5].split(",")) - {"relatime"})) for line in lines)
 
 
 class Listener:

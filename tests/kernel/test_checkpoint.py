@@ -3,19 +3,16 @@
 Needs criu. The tests of this file hold for any runtime that has the two commands; what goes wrong is in test_checkpoint_faults.py.
 """
 
-import json
 import os
 import pathlib
 import pty
 import select
-import shutil
 import subprocess
 
 import pytest
-from pyrunc.linux import caps
 
 import harness
-from dumping import CRIU, Counter, Listener
+from dumping import CRIU, Counter, Listener, mounts_of
 
 pytestmark = [pytest.mark.kernel, pytest.mark.slow, pytest.mark.skipif(not CRIU, reason="this machine has no criu")]
 
@@ -30,8 +27,8 @@ def counter(runtime, make_bundle):
 
 def gone(made):
     """Nothing of the container is left on the host."""
-    found = {"cgroups": harness.cgroups(made.bundle.config["linux"]["cgroupsPath"].strip("/")), "mounts": harness.mounts(str(made.bundle.rootfs))}
-    found["processes"] = harness.processes(made.bundle.config["linux"]["cgroupsPath"].strip("/"))
+    name = made.bundle.config["linux"]["cgroupsPath"].strip("/")
+    found = {"cgroups": made.cgroups(), "mounts": harness.mounts(str(made.bundle.rootfs)), "processes": harness.processes(name)}
     return not any(found.values()), found
 
 
@@ -117,8 +114,8 @@ def test_pid_file_and_one_dash(counter, no_leaks):
     """containerd's order of words, with its `-no-subreaper`."""
     made = counter().run().dumped()
     pid_file = made.bundle.path / "pid"
-    words = ["restore", "--image-path", made.images, "--work-path", made.work, "--detach", "--pid-file", pid_file, "-no-subreaper", "--bundle"]
-    made.runtime.ok(*words, made.bundle, made.id)
+    words = ["--image-path", made.images, "--work-path", made.work, "--detach", "--pid-file", pid_file, "-no-subreaper", "--bundle"]
+    made.runtime.ok("restore", *words, made.bundle, made.id)
     assert pid_file.read_text() == str(made.pid())
     made.runtime.delete(made.id, "--force")
 
@@ -206,7 +203,8 @@ def test_terminal(runtime, make_bundle, listener, no_leaks):
 
 def test_terminal_in_the_foreground(runtime, make_bundle, listener, no_leaks):
     """Without --detach we relay: our own terminal is the container's."""
-    made = make_bundle({"/process/terminal": True}, args=["/bin/sh", "-c", "while read word; do n=$((n+1)); echo got $n $word; done; exit 3"])
+    script = "while read word; do n=$((n+1)); echo got $n $word; done; exit 3"
+    made = make_bundle({"/process/terminal": True}, args=["/bin/sh", "-c", script])
     id = runtime.new_id()
     runtime.ok("run", "--detach", "--bundle", made, "--console-socket", listener.path, id)
     master = listener.receive()
@@ -288,12 +286,6 @@ def test_bind_mounts(counter, scratch, no_leaks):
     made.runtime.delete(made.id, "--force")
 
 
-def mounts_of(made):
-    """[(mount point, options)] as the container sees them. When access times are kept depends on whose /dev/null covers a file."""
-    lines = pathlib.Path("/proc/%d/mountinfo" % made.pid()).read_text().splitlines()
-    return sorted((line.split(" ")[4], sorted(set(line.split(" ")[5].split(",")) - {"relatime"})) for line in lines)
-
-
 def test_what_an_rbind_brings_along(counter, pyrunc, no_leaks):
     made = counter()
     outside = made.bundle.path / "outside"
@@ -358,7 +350,8 @@ def test_masked_and_readonly_paths(counter, no_leaks):
 
 @pytest.mark.parametrize("own", [False, True], ids=["of the host", "own namespace"])
 def test_cgroup_mount(counter, own, no_leaks):
-    made = counter({"/mounts/-": {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["nosuid", "noexec", "nodev", "ro"]}})
+    wanted = {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["nosuid", "noexec", "nodev", "ro"]}
+    made = counter({"/mounts/-": wanted})
     if own:
         made.bundle.patch({"/linux/namespaces/-": {"type": "cgroup"}})
     made.run()
@@ -367,210 +360,4 @@ def test_cgroup_mount(counter, own, no_leaks):
     assert mounts_of(made) == before
     assert made.inside("/bin/ls", "/sys/fs/cgroup") == seen
     assert made.step() == "1"
-    made.runtime.delete(made.id, "--force")
-
-
-# ---- namespaces, limits, hooks, keyrings
-
-
-def test_no_network(counter, no_leaks):
-    """A network namespace of its own: its loopback is up, as after create."""
-    made = counter().run().again()
-    flags = int(made.inside("/bin/cat", "/sys/class/net/lo/flags"), 16)
-    assert flags & 1
-    assert made.step() == "1"
-    made.runtime.delete(made.id, "--force")
-
-
-@pytest.fixture
-def neighbour():
-    """A process in new namespaces that a container can be made to join."""
-    process = subprocess.Popen(["/usr/bin/unshare", "--net", "--ipc", "--uts", "cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    process.stdin.write(b"x")
-    process.stdin.flush()
-    assert process.stdout.read(1) == b"x"  # it has executed cat: the namespaces are there
-    yield process.pid
-    process.kill()
-    process.wait()
-    process.stdin.close()
-    process.stdout.close()
-
-
-@pytest.mark.parametrize("kinds", [["network"], ["network", "ipc", "uts"]], ids=len)
-def test_joined_namespaces(counter, neighbour, kinds, no_leaks):
-    files = {"network": "net", "ipc": "ipc", "uts": "uts"}
-    made = counter()
-    config = made.bundle.config
-    config.pop("hostname", None)
-    for item in config["linux"]["namespaces"]:
-        if item["type"] in kinds:
-            item["path"] = "/proc/%d/ns/%s" % (neighbour, files[item["type"]])
-    made.bundle.write(config)
-    made.run().again()
-    for kind in kinds:
-        assert os.readlink("/proc/%d/ns/%s" % (made.pid(), files[kind])) == os.readlink("/proc/%d/ns/%s" % (neighbour, files[kind]))
-    assert made.step() == "1"
-    made.runtime.delete(made.id, "--force")
-
-
-def test_namespaces_of_the_host(counter, no_leaks):
-    made = counter()
-    config = made.bundle.config
-    config.pop("hostname", None)
-    config["linux"]["namespaces"] = [item for item in config["linux"]["namespaces"] if item["type"] in ("mount", "pid")]
-    config["mounts"] = [item for item in config["mounts"] if item["type"] != "sysfs"]
-    made.bundle.write(config)
-    made.run().again()
-    for kind in ("net", "ipc", "uts"):
-        assert os.readlink("/proc/%d/ns/%s" % (made.pid(), kind)) == os.readlink("/proc/self/ns/" + kind)
-    assert made.step() == "1"
-    made.runtime.delete(made.id, "--force")
-
-
-def test_user_namespace(counter, no_leaks):
-    made = counter(
-        {
-            "/linux/namespaces/-": {"type": "user"},
-            "/linux/uidMappings": [{"containerID": 0, "hostID": 100000, "size": 65536}],
-            "/linux/gidMappings": [{"containerID": 0, "hostID": 100000, "size": 65536}],
-        }
-    )
-    made.run()
-    before = mounts_of(made)
-    made.again()
-    assert mounts_of(made) == before
-    assert made.inside("/bin/cat", "/proc/self/uid_map").split() == ["0", "100000", "65536"]
-    assert os.stat("/proc/%d" % made.pid()).st_uid == 100000
-    assert made.step() == "1"
-    made.runtime.delete(made.id, "--force")
-
-
-def test_limits(counter, no_leaks):
-    """The bundle's limits are on the restored container, also one that leaves no room for criu's own processes."""
-    limits = {"/linux/resources": {"memory": {"limit": 33554432}, "pids": {"limit": 2}, "cpu": {"shares": 512}}}
-    made = counter(limits).run().again()
-    pids = [p for p in harness.cgroups(made.bundle.config["linux"]["cgroupsPath"].strip("/")) if os.path.exists(p + "/pids.max")]
-    memory = [p for p in harness.cgroups(made.bundle.config["linux"]["cgroupsPath"].strip("/")) if "/memory" in p or os.path.exists(p + "/memory.max")]
-    assert pathlib.Path(pids[0], "pids.max").read_text() == "2\n"
-    name = "memory.max" if os.path.exists(memory[0] + "/memory.max") else "memory.limit_in_bytes"
-    assert pathlib.Path(memory[0], name).read_text() == "33554432\n"
-    made.runtime.delete(made.id, "--force")
-
-
-def hook(path, name):
-    """[the hook]: writes its standard input, and the links of the network namespace that it was told of, into `path`."""
-    script = 'cat > {p}/{n}.json; pid=$(sed "s/.*\\"pid\\": *//; s/[^0-9].*//" {p}/{n}.json); readlink /proc/$pid/ns/net > {p}/{n}.net'
-    return [{"path": "/bin/sh", "args": ["sh", "-c", script.format(p=path, n=name)], "env": ["PATH=/usr/bin:/bin"]}]
-
-
-def test_hooks(counter, no_leaks):
-    """checkpoint runs poststop, restore prestart and createRuntime, with the new namespaces to be seen."""
-    made = counter()
-    where = made.bundle.path / "hooks"
-    where.mkdir()
-    made.bundle.patch({"/hooks": {name: hook(where, name) for name in ("prestart", "createRuntime", "poststop")}})
-    made.run()
-    for path in where.iterdir():
-        path.unlink()
-    made.dumped()
-    assert sorted(p.stem for p in where.glob("*.json")) == ["poststop"]
-    made.restored()
-    for name in ("prestart", "createRuntime"):
-        state = json.loads((where / (name + ".json")).read_text())
-        assert (state["id"], state["pid"]) == (made.id, made.pid())
-        assert (where / (name + ".net")).read_text().strip() == os.readlink("/proc/%d/ns/net" % made.pid())
-    made.runtime.delete(made.id, "--force")
-
-
-def test_keyring(counter, pyrunc, no_leaks):
-    """The container has a session keyring of its own again, and not that of who restores."""
-    made = counter().run().again()
-    names = [line.split()[-2].rstrip(":") for line in made.inside("/bin/cat", "/proc/keys").splitlines() if " keyring " in line]
-    assert "_ses." + made.id in names
-    made.runtime.delete(made.id, "--force")
-
-
-# ---- what criu is told
-
-
-def test_lazy_pages(counter, pyrunc, no_leaks):
-    """Memory is fetched from the checkpoint that still runs; --status-fd says when that can begin."""
-    if subprocess.run([CRIU, "check", "--feature", "uffd-noncoop"], capture_output=True).returncode:
-        pytest.skip("this kernel has no userfaultfd for criu")
-    if not caps.effective() >> caps.SYS_RESOURCE & 1:
-        pytest.skip("this machine gives no CAP_SYS_RESOURCE, which criu needs for pipes of that size")
-    made = counter().run()
-    assert made.step() == "1"
-    words = ["--lazy-pages", "--page-server", "127.0.0.1:27277", "--status-fd"]
-    dump, _said = with_status_fd(made.runtime.argv("checkpoint", "--image-path", made.images, "--work-path", made.work, *words), [made.id])
-    lazy = [CRIU, "lazy-pages", "--page-server", "--address", "127.0.0.1", "--port", "27277", "-D", made.images, "-W", made.work]
-    daemon, _said = with_status_fd([*lazy, "--status-fd"], [])
-    old, made.id = made.id, made.runtime.new_id()
-    made.bundle.patch({"/linux/cgroupsPath": made.bundle.config["linux"]["cgroupsPath"] + "-lazy"})
-    made.restored("--lazy-pages")
-    assert made.step() == "2"
-    assert daemon.wait(harness.WATCHDOG) == 0 and dump.wait(harness.WATCHDOG) == 0
-    assert not os.path.exists(os.path.join(made.runtime.root, old))
-    made.runtime.delete(made.id, "--force")
-
-
-def with_status_fd(words, more):
-    """(process, what it said), once it has written its NUL byte to the descriptor whose number it gets."""
-    reader, writer = os.pipe()
-    said = harness.Capture()
-    argv = [*words, str(writer), *more]
-    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=said.file, stderr=said.file, pass_fds=[writer])
-    os.close(writer)
-    assert os.read(reader, 10) == b"\0", said.text()
-    assert os.read(reader, 10) == b"", "it is closed afterwards"
-    os.close(reader)
-    return process, said
-
-
-def test_status_fd(counter, pyrunc, no_leaks):
-    """As far as it goes without anybody who fetches the pages: CRIU is ended, and the container is as it was."""
-    if subprocess.run([CRIU, "check", "--feature", "uffd-noncoop"], capture_output=True).returncode:
-        pytest.skip("this kernel has no userfaultfd for criu")
-    made = counter().run()
-    words = ["--lazy-pages", "--page-server", "127.0.0.1:27276", "--status-fd"]
-    dump, said = with_status_fd(made.runtime.argv("checkpoint", "--image-path", made.images, "--work-path", made.work, *words), [made.id])
-    dump.terminate()
-    assert dump.wait(harness.WATCHDOG) == 128 + 15
-    assert said.text() == "checkpoint failed: interrupted by signal 15\n"
-    assert made.runtime.status(made.id) == "running"
-    assert made.step() == "1"
-    made.runtime.delete(made.id, "--force")
-
-
-def test_configuration_file(counter, pyrunc, no_leaks):
-    """org.criu.config names a file of the host: followed only where annotations may do that."""
-    made = counter()
-    settings = made.bundle.path / "criu.conf"
-    settings.write_text("log-file=other.log\n")
-    made.bundle.patch({"/annotations": {"org.criu.config": str(settings)}})
-    made.run().dumped()
-    assert (made.work / "dump.log").exists() and not (made.work / "other.log").exists()
-    (made.steps / "ready").unlink()
-    made.run(globals=["--allow-annotation-paths"])
-    (made.work / "dump.log").unlink()
-    made.dumped()
-    assert (made.work / "other.log").exists() and not (made.work / "dump.log").exists()
-
-
-def test_images_of_runc(counter, pyrunc, scratch, no_leaks):
-    """The two know each other's images: a container moves from one runtime to the other and back."""
-    runc = shutil.which("runc", path="/usr/sbin:/usr/bin")
-    if not runc:
-        pytest.skip("this machine has no runc")
-    made = counter({"/linux/maskedPaths": ["/proc/timer_list", "/sys/firmware"]})
-    ours = made.runtime
-    theirs = harness.Runtime(runc, scratch / "runc-root", ours.token, ours.cgroup)
-    made.run()
-    assert made.step() == "1"
-    for count, runtime in ((2, theirs), (3, ours)):
-        made.dumped()
-        made.runtime = runtime
-        made.restore()
-        assert made.runtime.status(made.id) == "running", made.log("restore.log")
-        assert made.step() == str(count)
     made.runtime.delete(made.id, "--force")

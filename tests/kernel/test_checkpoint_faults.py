@@ -91,8 +91,6 @@ def test_used_cgroup(counter, pyrunc, no_leaks):
 # ---- images
 
 
-
-
 @pytest.fixture
 def dumped(counter, pyrunc):
     """A counter that was dumped; its images are a copy that a test may spoil."""
@@ -120,7 +118,10 @@ def test_a_file_in_place_of_images(dumped, no_leaks):
     assert "not a directory" in refused(dumped)
 
 
-@pytest.mark.parametrize("name", ["inventory.img", "core-1.img", "pages-1.img", "pstree.img", "files.img", "cgroup.img", "descriptors.json"])
+IMAGES = ["inventory.img", "core-1.img", "pages-1.img", "pagemap-1.img", "pstree.img", "files.img", "cgroup.img", "descriptors.json"]
+
+
+@pytest.mark.parametrize("name", IMAGES)
 @pytest.mark.parametrize("size", [0, 7])
 def test_a_truncated_image(dumped, name, size, no_leaks):
     os.truncate(dumped.images / name, size)
@@ -131,6 +132,8 @@ def test_a_truncated_image(dumped, name, size, no_leaks):
         assert "inventory.img is empty" in said
     elif name == "pages-1.img":
         assert "pages-1.img is cut off: it has %d bytes" % size in said
+    elif name == "pagemap-1.img":
+        assert "pagemap-1.img is damaged" in said
     else:
         assert said.startswith("restore failed: criu failed: ") and said.endswith("log file: %s/restore.log" % dumped.work)
 
@@ -258,7 +261,7 @@ def test_criu_ends_during_a_dump(counter, pyrunc, moment, act, no_leaks):
 MOMENTS = ["pre-restore", "setup-namespaces", "post-setup-namespaces", "post-restore", "pre-resume"]
 
 
-@pytest.mark.parametrize(("moment", "act"), [(moment, act) for act in (KILL, "exit 1") for moment in MOMENTS][:-1])  # the last one CRIU ignores
+@pytest.mark.parametrize(("moment", "act"), [(m, act) for act in (KILL, "exit 1") for m in MOMENTS][:-1])  # the last one CRIU ignores
 def test_criu_ends_during_a_restore(counter, pyrunc, moment, act, no_leaks):
     """Nothing is left, and the images are good for another try."""
     made = counter()
@@ -278,9 +281,9 @@ def test_a_restore_that_is_killed(counter, pyrunc, number, no_leaks):
     made.run().dumped()
     reached = harness.fifo(str(made.bundle.path / "reached"))
     settings(made, "post-restore", "{ echo here > %s; while :; do sleep 1; done; }" % reached)
-    argv = made.runtime.argv("restore", "-d", "--bundle", made.bundle, "--image-path", made.images, made.id, globals=["--allow-annotation-paths"])
+    words = ["--allow-annotation-paths", "restore", "-d", "--bundle", made.bundle, "--image-path", made.images]
     null = subprocess.DEVNULL
-    process = subprocess.Popen(argv, stdin=null, stdout=null, stderr=null)
+    process = subprocess.Popen(made.runtime.argv(*words, made.id), stdin=null, stdout=null, stderr=null)
     assert harness.lines_of(reached) == ["here"]
     script = [int(pid) for pid, text in harness.processes(str(made.bundle.path)).items() if "script.sh" in text]
     process.send_signal(number)
@@ -354,7 +357,7 @@ def test_full_mode_does_not_loosen_limits(counter, pyrunc, no_leaks):
     made = counter({"/linux/resources": {"pids": {"limit": 9}}}).run()
     made.runtime.ok("update", "--pids-limit", "77", made.id)
     made.again("--manage-cgroups-mode", "full")
-    (path,) = [p for p in harness.cgroups(made.bundle.config["linux"]["cgroupsPath"].strip("/")) if os.path.exists(p + "/pids.max")]
+    (path,) = made.cgroups("pids.max")
     with open(path + "/pids.max") as file:
         assert file.read() == "9\n"
     made.runtime.delete(made.id, "--force")
@@ -362,7 +365,8 @@ def test_full_mode_does_not_loosen_limits(counter, pyrunc, no_leaks):
 
 def test_strict_mode_wants_new_cgroups(counter, pyrunc, no_leaks):
     made = counter().run().dumped()
-    path = [p for p in ("/sys/fs/cgroup/pids", "/sys/fs/cgroup") if os.path.exists(p + "/cgroup.procs")][0] + made.bundle.config["linux"]["cgroupsPath"]
+    top = "/sys/fs/cgroup/pids" if os.path.isdir("/sys/fs/cgroup/pids") else "/sys/fs/cgroup"
+    path = top + made.bundle.config["linux"]["cgroupsPath"]
     os.mkdir(path)
     try:
         said = sentence(made.restore("--manage-cgroups-mode", "strict"))

@@ -3,6 +3,7 @@
 import random
 
 import pytest
+
 from pyrunc.linux import protowire
 from pyrunc.linux.protowire import BOOL, INT, TEXT, decode, encode
 
@@ -70,6 +71,13 @@ def test_unknown_fields_are_passed_over():
 
 def test_the_last_of_several_counts():
     assert decode(FIELDS, encode(FIELDS, {"a": 1}) + encode(FIELDS, {"a": 2})) == {"a": 2}
+
+
+def test_repeated_fields():
+    fields = {"all": (1, [INNER]), "words": (2, [TEXT]), "n": (3, INT)}
+    values = {"all": [{"key": "a"}, {"value": 2}], "words": ["x", "y"], "n": 1}
+    assert decode(fields, encode(fields, values)) == values
+    assert decode(fields, encode(fields, {"n": 1})) == {"n": 1}
 
 
 def test_messages_in_messages():

@@ -8,9 +8,10 @@ from pyrunc.errors import UsageError, errno_text, quote
 from pyrunc.linux import fds
 
 FLAGS = (
-    "leave_running", "tcp_established", "tcp_close", "tcp_skip_in_flight", "ext_unix_sk", "shell_job", "file_locks", "pre_dump", "auto_dedup",
-    "lazy_pages", "link_remap",
+    "leave_running", "tcp_established", "tcp_close", "tcp_skip_in_flight", "ext_unix_sk", "shell_job", "file_locks", "pre_dump",
+    "auto_dedup", "lazy_pages", "link_remap",
 )  # fmt: skip
+TEXTS = ("parent_path", "manage_cgroups_mode", "network_lock", "lsm_profile", "lsm_mount_context")
 EBADF = 9
 
 
@@ -28,7 +29,7 @@ def main(options, args):
 def asked_of(options, command):
     """What CRIU is to do, of either command: paths are absolute from here on, words are proven. UsageError."""
     asked = {name: options.get(name, False) for name in FLAGS}
-    asked.update((name, options.get(name)) for name in ("parent_path", "manage_cgroups_mode", "network_lock", "lsm_profile", "lsm_mount_context"))
+    asked.update((name, options.get(name)) for name in TEXTS)
     for name, default in (("image_path", "checkpoint"), ("work_path", None)):
         given = options.get(name) or default
         asked[name] = store.absolute(given) if given else None
@@ -37,11 +38,12 @@ def asked_of(options, command):
             raise UsageError("--%s has a NUL byte" % name.replace("_", "-"), command, name)
     if asked["manage_cgroups_mode"] not in checkpoint.CGROUP_MODES:
         raise UsageError("Invalid manage-cgroups-mode value", command, "manage-cgroups-mode", "use soft, full, strict or ignore")
-    if asked["network_lock"] is not None and asked["network_lock"] not in checkpoint.NETWORK_LOCKS:
-        raise UsageError("invalid network-lock value: %s" % quote(asked["network_lock"]), command, "network-lock", "use iptables, nftables or skip")
+    lock = asked["network_lock"]
+    if lock is not None and lock not in checkpoint.NETWORK_LOCKS:
+        raise UsageError("invalid network-lock value: %s" % quote(lock), command, "network-lock", "use iptables, nftables or skip")
     for name in options.get("empty_ns") or ():
         if name != "network":
-            raise UsageError('namespace "%s" is not supported' % quote(name), command, "empty-ns", "only network is; it always counts as given")
+            raise UsageError('namespace "%s" is not supported' % quote(name), command, "empty-ns", "only network is, and it always counts")
     asked["page_server"] = _page_server(options.get("page_server"), command)
     asked["status_fd"] = _status_fd(options.get("status_fd"), command)
     return asked

@@ -7,6 +7,7 @@ if it was not frozen at the beginning; afterwards, unless it is left running, it
 import posix
 
 from pyrunc import lean, log
+from pyrunc.cgroup import superblock
 from pyrunc.engine import criu, external, lifecycle, signals, status
 from pyrunc.errors import Refusal, StateError, StepFailure, UsageError, errno_text, quote
 from pyrunc.linux import fs
@@ -98,6 +99,7 @@ def checkpoint(box, options, asked):
     _check(run, asked)
     cancel = run.cancel = signals.Cancel()
     folders = None
+    kept = superblock.Keeper()
     try:
         found = criu.version(cancel)
         log.debug("criu version %d" % found)
@@ -110,6 +112,9 @@ def checkpoint(box, options, asked):
         _check_parent(folders, asked)
         _dump(run, asked, folders, frozen=now == "paused")
     finally:
+        lost = kept.put_back()
+        if lost:
+            log.warn(lost)
         run.cancel = None
         cancel.close()
         if folders is not None:
@@ -216,4 +221,3 @@ def _write(folder_fd, name, data):
         lean.write_all(fd, data)
     finally:
         posix.close(fd)
-

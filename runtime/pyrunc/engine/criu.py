@@ -5,11 +5,10 @@ PATH has a say in what is executed here. Whatever CRIU says is bounded in size a
 ends early ends CRIU too, so nothing of it outlives the command.
 """
 
+import _socket
 import fcntl
 import posix
 import select
-
-import _socket
 from _struct import pack, unpack
 
 from pyrunc import lean
@@ -47,8 +46,8 @@ OPTS = {
     "manage_cgroups": (24, BOOL), "cg_root": (25, {"ctrl": (1, TEXT), "path": (2, TEXT)}), "rst_sibling": (26, BOOL),
     "inherit_fd": (27, {"key": (1, TEXT), "fd": (2, INT)}), "manage_cgroups_mode": (34, INT), "external": (37, TEXT), "empty_ns": (38, INT),
     "join_ns": (39, {"ns": (1, TEXT), "ns_file": (2, TEXT)}), "freeze_cgroup": (44, TEXT), "tcp_skip_in_flight": (46, BOOL),
-    "lazy_pages": (48, BOOL), "orphan_pts_master": (50, BOOL), "config_file": (51, TEXT), "tcp_close": (52, BOOL), "lsm_profile": (53, TEXT),
-    "lsm_mount_context": (63, TEXT), "network_lock": (64, INT),
+    "lazy_pages": (48, BOOL), "orphan_pts_master": (50, BOOL), "config_file": (51, TEXT), "tcp_close": (52, BOOL),
+    "lsm_profile": (53, TEXT), "lsm_mount_context": (63, TEXT), "network_lock": (64, INT),
 }  # fmt: skip
 FEATURES = {"mem_track": (1, BOOL), "lazy_pages": (2, BOOL)}
 REQUEST = {"type": (1, INT), "opts": (2, OPTS), "notify_success": (3, BOOL), "features": (5, FEATURES)}
@@ -73,7 +72,8 @@ def needed():
     """program(), or Unsupported."""
     path = program()
     if path is None:
-        raise Unsupported("no criu on this host", None, "criu", "install it; looked for in %s" % ", ".join(p.rpartition("/")[0] for p in PROGRAMS))
+        folders = ", ".join(place.rpartition("/")[0] for place in PROGRAMS)
+        raise Unsupported("no criu on this host", None, "criu", "install it; looked for in %s" % folders)
     return path
 
 
@@ -359,7 +359,7 @@ def errors_of(folder_fd, name):
 
 
 def sweep(folder_fd, name):
-    """Removes the empty directories that a CRIU which was killed has left; their names stand in its log. All mounts on them went with it."""
+    """Removes the empty directories that a killed CRIU has left; their names stand in its log. All mounts on them went with it."""
     try:
         fd = posix.open(name, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW | posix.O_NONBLOCK, dir_fd=folder_fd)
     except OSError:

@@ -8,7 +8,7 @@ never from the images.
 import posix
 
 from pyrunc import lean
-from pyrunc.errors import Refusal, StepFailure, errno_text, quote
+from pyrunc.errors import Refusal, StepFailure, errno_text
 from pyrunc.linux import constants as c
 from pyrunc.linux import fs, mount, paths
 
@@ -138,7 +138,8 @@ def restored_namespaces(run, first_fd):
     for kind in entry["join"]:
         fd = run.fds["ns:" + kind]
         if kind == "cgroup":
-            raise Refusal("Do not know how to handle namespace cgroup", entry["pointers"]["cgroup"], "CRIU restores it as a new one only: leave the path out")
+            hint = "CRIU restores it as a new one only: leave the path out"
+            raise Refusal("Do not know how to handle namespace cgroup", entry["pointers"]["cgroup"], hint)
         if kind in EXTERNAL:
             inherited.append({"key": KEYS[kind], "fd": first_fd + len(fds)})
             fds.append(fd)

@@ -1,7 +1,8 @@
 """A look at image files before CRIU gets them (criu.org/Images): are the pages there that the page maps speak of?
 
 CRIU notices by itself when an image is damaged, but for one kind: from a file of pages that ends too early it reads for ever. Its one
-rule: nothing is judged here that CRIU judges; only lengths are compared.
+rule: nothing is judged here that CRIU judges; only lengths are compared, and what can't be read is left to it. Maps that an earlier dump
+left in the same directory count for nothing: the tree of processes says which ones are in use.
 """
 
 import posix
@@ -9,33 +10,93 @@ from _struct import Struct
 
 from pyrunc.errors import StepFailure, errno_text, quote
 from pyrunc.linux import fs, protowire
+from pyrunc.linux.protowire import BOOL, INT
 
-MAGIC = Struct("<I")
-COMMON = 0x54564319
-HEAD = {"pages_id": (1, protowire.INT)}
-ENTRY = {"pages": (2, protowire.INT), "in_parent": (3, protowire.BOOL), "flags": (4, protowire.INT), "more_pages": (5, protowire.INT)}
+NUMBER = Struct("<I")
+COMMON = 0x54564319  # what an image begins with, before its own magic number
+PROCESS = {"pid": (1, INT)}
+MEMORY = {"areas": (14, [{"shmid": (4, INT), "status": (7, INT)}])}
+HEAD = {"pages_id": (1, INT)}
+ENTRY = {"pages": (2, INT), "in_parent": (3, BOOL), "flags": (4, INT), "more_pages": (5, INT)}
 PRESENT = 1 << 2
+SHARED = 1 << 8  # an anonymous mapping that processes share; it has a page map of its own
 LIMIT = 1 << 30
-PARENTS = 1000
 
 
-def check(folder_fd, path, depth=PARENTS):
+def check(folder_fd, path):
     """StepFailure when a file of pages is shorter than its page maps say, in this directory or in an earlier one that it builds on."""
-    names = posix.listdir(folder_fd)
+    here, seen = posix.dup(folder_fd), set()
+    try:
+        while True:
+            info = fs.fstat(here)
+            if (info.st_dev, info.st_ino) in seen:
+                return
+            seen.add((info.st_dev, info.st_ino))
+            names = posix.listdir(here)
+            _check_one(here, names, path)
+            if "parent" not in names:
+                return
+            path += "/parent"
+            try:
+                above = fs.open("parent", posix.O_RDONLY | posix.O_DIRECTORY, dir_fd=here)
+            except OSError as e:
+                words = "the earlier dump %s that this one builds on cannot be opened: %s" % (quote(path), errno_text(e.errno))
+                raise StepFailure(words, "restore.images", "host", path=path) from None
+            posix.close(here)
+            here = above
+    finally:
+        posix.close(here)
+
+
+def _check_one(folder_fd, names, path):
     needed = {}
-    for name in names:
-        if name.startswith("pagemap-") and name.endswith(".img"):
+    for name in _maps(folder_fd):
+        if name in names:
             number, pages = _pages(folder_fd, name, path)
             needed[number] = needed.get(number, 0) + pages
     size = posix.sysconf("SC_PAGE_SIZE")
     for number, pages in needed.items():
         _compare(folder_fd, "pages-%d.img" % number, pages * size, path)
-    if "parent" in names and depth:
-        fd = fs.open("parent", posix.O_RDONLY | posix.O_DIRECTORY, dir_fd=folder_fd)
-        try:
-            check(fd, path + "/parent", depth - 1)
-        finally:
-            posix.close(fd)
+
+
+def _maps(folder_fd):
+    """Names of the page maps of this dump."""
+    found = set()
+    for process in _readable(folder_fd, "pstree.img", PROCESS):
+        pid = process.get("pid", 0)
+        found.add("pagemap-%d.img" % pid)
+        for memory in _readable(folder_fd, "mm-%d.img" % pid, MEMORY):
+            shared = [area for area in memory.get("areas", ()) if area.get("status", 0) & SHARED]
+            found.update("pagemap-shmem-%d.img" % area["shmid"] for area in shared if "shmid" in area)
+    return found
+
+
+def _readable(folder_fd, name, fields):
+    """The messages of an image, as far as they can be read; a process that has ended has no memory."""
+    found = []
+    try:
+        for entry in _entries(folder_fd, name, fields):
+            found.append(entry)
+    except (OSError, ValueError):
+        return found
+    return found
+
+
+def _entries(folder_fd, name, first, later=None):
+    """The messages of an image: the first is of another kind where `later` is given. OSError, ValueError."""
+    data = memoryview(fs.read_file(folder_fd, name, LIMIT))
+    at = 8 if len(data) > 3 and NUMBER.unpack_from(data)[0] == COMMON else 4
+    if len(data) < at:
+        raise ValueError("it ends within its head")
+    fields = first
+    while at < len(data):
+        size = NUMBER.unpack_from(data, at)[0] if len(data) - at > 3 else LIMIT
+        at += 4
+        if size > len(data) - at:
+            raise ValueError("it ends within an entry")
+        yield protowire.decode(fields, data[at : at + size])
+        fields = later or first
+        at += size
 
 
 def _compare(folder_fd, name, size, path):
@@ -50,24 +111,16 @@ def _compare(folder_fd, name, size, path):
 
 def _pages(folder_fd, name, path):
     """(number of the file of pages, how many of them are in it)."""
+    number, pages = 0, 0
     try:
-        data = memoryview(fs.read_file(folder_fd, name, LIMIT))
-        at = 8 if MAGIC.unpack_from(data)[0] == COMMON else 4
-        number, pages = None, 0
-        while at < len(data):
-            size = MAGIC.unpack_from(data, at)[0]
-            at += 4
-            if size > len(data) - at:
-                raise ValueError("it ends within an entry")
-            entry = protowire.decode(HEAD if number is None else ENTRY, data[at : at + size])
-            at += size
-            if number is None:
-                number = entry.get("pages_id", 0)
-            elif entry["flags"] & PRESENT if "flags" in entry else not entry.get("in_parent"):
+        for entry in _entries(folder_fd, name, HEAD, ENTRY):
+            number = entry.get("pages_id", number)
+            if entry["flags"] & PRESENT if "flags" in entry else not entry.get("in_parent"):
                 pages += entry.get("more_pages", entry.get("pages", 0))
-        return number or 0, pages
+        return number, pages
     except OSError as e:
         cause = errno_text(e.errno)
-    except Exception as e:  # too short for its head, or no message
+    except ValueError as e:
         cause = str(e)
-    raise StepFailure("the image %s/%s is damaged: %s" % (quote(path), name, quote(cause)), "restore.images", "host", path="%s/%s" % (path, name))
+    words = "the image %s/%s is damaged: %s" % (quote(path), name, quote(cause))
+    raise StepFailure(words, "restore.images", "host", path="%s/%s" % (path, name))

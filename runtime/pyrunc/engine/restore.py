@@ -8,6 +8,7 @@ that failed, or was killed, is left.
 import posix
 
 from pyrunc import lean, log
+from pyrunc.cgroup import superblock
 from pyrunc.cgroup.fs import levels
 from pyrunc.engine import checkpoint, criu, external, host, images, planner, rows, signals, sources
 from pyrunc.engine.order import RESTORE
@@ -25,6 +26,7 @@ def restore(run, warnings, asked):
     """Brings the container to `running`; run.pid and run.pidfd are its init, a child of ours. On any failure nothing is left."""
     cancel = run.cancel = signals.Cancel()
     folders = None
+    kept = superblock.Keeper()
     undo = host.Undo(run)
     talks = []
     others = set(_children())  # whoever executed us may have left some
@@ -47,12 +49,17 @@ def restore(run, warnings, asked):
                 raise criu.explain(e, folders.work, folders.work_path, LOG) from None
             raise
     finally:
+        lost = kept.put_back()
+        if lost:
+            log.warn(lost)
         run.cancel = None
         cancel.close()
         if folders is not None:
             folders.close()
         if run.box is not None:
             run.box.unlock()
+    if cancel.number:  # too late to stop it, as it is complete; the signal still ends this process
+        raise rows.Interrupted(cancel.number)
 
 
 def _check_options(asked):

@@ -17,7 +17,7 @@ from pyrunc.linux import fs, mount, paths
 NOTIFY = "/run/notify"
 EMPTY = ("/mnt", "/media", "/srv", "/opt", "/home", "/var/empty")
 NULL_DEVICE = (1, 3)
-PARENTS = 1000  # dumps that build on each other
+PARENTS = 100  # dumps that build on each other
 COVER = c.MOUNT_ATTR_RDONLY | c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NOEXEC  # as parts/paths.py has it for masked files
 NODE = c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NOEXEC  # as parts/devices.py for bound nodes
 
@@ -36,7 +36,7 @@ def folder(run, own):
 
 
 def _wanted(run):
-    """[(name in the images, kind, what)]; the place in this list is the name below the directory. what: an item of the mounts, or a path."""
+    """[(name in the images, kind, what)]; the place in this list is the name below the directory. what: item of the mounts, or path."""
     found = []
     for item in items(run):
         if item["kind"] == "bind":
@@ -153,7 +153,7 @@ def _put(top, name, tree):
 
 
 def _bind(run, item):
-    """As init makes a bind mount (parts/mounts/bind.py); the maps of the container's user namespace, which is not there yet, are planned."""
+    """As init makes a bind mount (parts/mounts/bind.py). The container's user namespace is not there yet: its maps are in the plan."""
     if item["idmap"] is not None and not item["idmap"]["uid"]:
         item = {**item, "idmap": {**item["idmap"], **_maps(run)}}
     _answer, (tree,) = planner.module("mounts").host_answer({"list": [item]}, run, {"index": 0})

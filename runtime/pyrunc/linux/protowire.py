@@ -1,7 +1,7 @@
 """Protocol buffers on the wire, as much of it as a conversation in small messages needs (protobuf.dev, "Encoding").
 
-A message is described by a dict {name: (number, kind)}: kind is INT (int32, int64, uint32 and enumerations alike), BOOL, TEXT, or a
-dict again for a message inside. Its one rule: what comes in is believed in nothing. Lengths are checked before they are used, fields
+A message is described by a dict {name: (number, kind)}: kind is INT (int32, int64, uint32 and enumerations alike), BOOL, TEXT, a dict
+again for a message inside, or a list of one of these, for what may come several times. Its one rule: what comes in is believed in nothing. Lengths are checked before they are used, fields
 that the description does not name are passed over, and one that has another shape than described is an error (ValueError).
 """
 
@@ -21,7 +21,7 @@ def encode(fields, values):
         number, kind = fields[name]
         for one in value if isinstance(value, list) else [value]:
             if one is not None:
-                _field(out, number, kind, one)
+                _field(out, number, kind[0] if isinstance(kind, list) else kind, one)
     return bytes(out)
 
 
@@ -54,7 +54,7 @@ def _varint(out, value):
 
 
 def decode(fields, data):
-    """bytes -> {name: value} of the fields that are described; of one that comes several times the last. ValueError."""
+    """bytes -> {name: value} of the fields that are described; of one that comes unexpectedly again the last. ValueError."""
     names = {number: (name, kind) for name, (number, kind) in fields.items()}
     found = {}
     at = 0
@@ -62,7 +62,9 @@ def decode(fields, data):
         key, at = _take_varint(data, at)
         body, at = _take(data, at, key & 7)
         name, kind = names.get(key >> 3, (None, None))
-        if name is not None:
+        if isinstance(kind, list):
+            found.setdefault(name, []).append(_value(name, kind[0], body))
+        elif name is not None:
             found[name] = _value(name, kind, body)
     return found
 

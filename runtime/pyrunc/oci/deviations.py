@@ -69,6 +69,13 @@ OTHER = (
     ("delete --force", "ends whoever holds the container's lock, after a bounded wait", "waits for it"),
     ("state", "ociVersion is the version that is implemented", "is the version that is implemented; up to 1.1 the config's"),
     ("features", "mountOptions names idmap and ridmap as well", "leaves them out"),
+    ("checkpoint", "--manage-cgroups-mode is soft unless it is given", "is ignore up to 1.1"),
+    ("checkpoint", "a standard stream that is a file of the host is dumped, and connected again by restore", "fails"),
+    ("checkpoint", "--shell-job works without a console socket", "fails at restore"),
+    ("restore", "a relative --image-path starts at the caller's directory", "starts at the bundle"),
+    ("restore", "the loopback device of a new network namespace is up", "stays down"),
+    ("restore", "read-only and other flags of the root and of bind mounts are those of the config", "some are lost"),
+    ("restore --manage-cgroups-mode strict", "fails only if the container's cgroup was there before", "always fails"),
     ("update --device-*", "changes the devices of a running container; --resources never does", "never does"),
 )
 

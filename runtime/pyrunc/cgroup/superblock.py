@@ -1,0 +1,51 @@
+"""The options of the unified hierarchy's one superblock (cgroups(7), "nsdelegate" and the like), kept against helpers that lose them.
+
+Whoever mounts cgroup2 once more without these words takes them off for the whole host, and CRIU does so at each dump and restore. Its one
+rule: what is put back is exactly what was there, and nothing is touched where nothing was lost.
+"""
+
+import posix
+
+from pyrunc import lean
+from pyrunc.errors import errno_text
+from pyrunc.linux import _syscalls, mount
+from pyrunc.linux import constants as c
+
+TABLE_LIMIT = 64 << 20
+ALWAYS = ("rw", "ro")
+
+
+class Keeper:
+    """Looks when it is made; `put_back` looks again."""
+
+    def __init__(self):
+        self.before = _options()
+
+    def put_back(self):
+        """What was lost. Returns None, or a sentence: the kernel does not let us."""
+        try:
+            now = _options()
+            if self.before and now and not set(self.before[1]) <= set(now[1]):
+                _set(*self.before)
+        except OSError as e:
+            return "the options %s of cgroup2 are lost: %s" % (",".join(self.before[1]), errno_text(e.errno))
+        return None
+
+
+def _set(point, words):
+    context = _syscalls.fspick(c.AT_FDCWD, point, c.FSPICK_CLOEXEC)
+    try:
+        for word in words:
+            if word not in ALWAYS:
+                _syscalls.fsconfig(context, c.FSCONFIG_SET_FLAG, word, None, 0)
+        _syscalls.fsconfig(context, c.FSCONFIG_CMD_RECONFIGURE, None, None, 0)
+    finally:
+        posix.close(context)
+
+
+def _options():
+    """(mount point, words of the superblock) of the first cgroup2 mount; None without one."""
+    for _device, _top, point, kind, settings in mount.table(lean.fsdecode(lean.read_file("/proc/self/mountinfo", TABLE_LIMIT))):
+        if kind == "cgroup2":
+            return point, settings.split(",")
+    return None
