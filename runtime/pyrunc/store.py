@@ -315,7 +315,11 @@ def reserve(root, id, command="create"):
     finally:
         posix.close(root_fd)
     box = Box(id, root + "/" + id, fd)
-    box.lock(command, 0)
+    try:
+        box.lock(command, 0)
+    except OSError:
+        box.forget()
+        raise
     return box
 
 

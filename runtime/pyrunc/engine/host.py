@@ -137,7 +137,9 @@ def _clone(run, theirs, gate_fd, result_fd):
 def _send(run, kind, data=None, fds=()):
     try:
         run.link.send(kind, data, fds)
-    except OSError:
+    except OSError as e:
+        if e.errno not in (32, 104):  # EPIPE, ECONNRESET: init's end is closed; for anything else there would be no death to wait for
+            raise
         raise _died(run) from None
 
 
