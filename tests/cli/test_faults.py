@@ -2,7 +2,7 @@
 
 strace injects: it counts the calls of each process of a command by itself, so `the third mount` means that of the host side and that
 of init, whichever comes first. `-D` keeps the command our child, so that its end is seen though strace goes on following init.
-The short run takes the first, a middle and the last point of each call; the long one takes all.
+The short run takes the first, the last and for create a middle point of each call; the long one takes all.
 """
 
 import os
@@ -58,8 +58,8 @@ def counts(runtime, *words):
     return {name: number for name, number in most.items() if name in ACTS}
 
 
-def points(number, every):
-    return range(1, number + 1) if every else sorted({1, (number + 1) // 2, number})
+def points(number, every, middle):
+    return range(1, number + 1) if every else sorted({1, (number + 1) // 2 if middle else 1, number})
 
 
 def settled(runtime, needle):
@@ -119,7 +119,7 @@ def sweep(runtime, make_bundle, calibration, command, call, injection, every):
     if not number or (command == "create" and call in UNDO and injection.startswith("error=")):
         return
     bundle = make_bundle(args=harness.WAIT_FOR_TERM)
-    for when in points(number, every):
+    for when in points(number, every, command == "create"):
         id = runtime.new_id()
         words = [command, "--bundle", bundle, id] if command == "create" else [command, id]
         if command != "create":
