@@ -1,0 +1,158 @@
+"""tools/setup.sh, .ci/run and the bench: what surrounds the product, with fakes for what they call."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+import harness
+
+sys.path.insert(0, str(harness.ROOT))
+from conformance.bench import measure, report  # noqa: E402
+
+
+def fake(directory, name, script):
+    path = directory / name
+    path.write_text("#!/bin/sh\n" + script)
+    path.chmod(0o755)
+
+
+def call(argv, path, **env):
+    return subprocess.run(argv, capture_output=True, text=True, env={"PATH": "%s:/usr/bin:/bin" % path, **env})
+
+
+# ---- setup.sh
+
+
+def packages(kinds):
+    rows = [line.split()[:2] for line in (harness.ROOT / "tools/apt-packages.txt").read_text().splitlines() if line and line[0] != "#"]
+    return [package for kind, package in rows if kind in kinds]
+
+
+def test_package_list():
+    assert len(set(packages(("demo", "test")))) == len(packages(("demo", "test"))) > 20
+    assert "busybox-static" in packages(("demo",)) and "strace" in packages(("test",))
+
+
+@pytest.mark.parametrize("wanted", ["demo", "test"])
+def test_setup_with_everything_there(tmp_path, wanted):
+    fake(tmp_path, "dpkg-query", "echo installed")
+    fake(tmp_path, "apt-get", "exit 9")
+    done = call(["sh", harness.ROOT / "tools/setup.sh", wanted], tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "packages: all there for %s\n" % wanted, "")
+
+
+@pytest.mark.parametrize("wanted, kinds", [("demo", ("demo",)), ("test", ("demo", "test"))])
+def test_setup_installs_what_is_missing(tmp_path, wanted, kinds):
+    """gcc is there, the rest is not: one apt-get update, one install with the list, one line on standard output."""
+    fake(tmp_path, "dpkg-query", 'case "$*" in *" gcc") echo installed ;; *) exit 1 ;; esac')
+    fake(tmp_path, "id", "echo 0")
+    fake(tmp_path, "apt-get", 'echo "$*" >> %s/log' % tmp_path)
+    done = call(["sh", harness.ROOT / "tools/setup.sh", wanted], tmp_path)
+    assert done.returncode == 0 and len(done.stdout.splitlines()) == 1, done
+    update, install = (tmp_path / "log").read_text().splitlines()
+    assert update == "update -qq"
+    assert [w for w in install.split() if not w.startswith("-")] == ["install", *[p for p in packages(kinds) if p != "gcc"]]
+
+
+def test_setup_without_root(tmp_path):
+    fake(tmp_path, "dpkg-query", "exit 1")
+    fake(tmp_path, "id", "echo 1000")
+    fake(tmp_path, "apt-get", "exit 9")
+    done = call(["sh", harness.ROOT / "tools/setup.sh", "demo"], tmp_path)
+    assert done.returncode == 1 and "as root" in done.stderr
+
+
+def test_setup_that_fails(tmp_path):
+    """apt's own words are shown, and the status is not 0."""
+    fake(tmp_path, "dpkg-query", "exit 1")
+    fake(tmp_path, "id", "echo 0")
+    fake(tmp_path, "apt-get", "echo no network >&2; exit 100")
+    done = call(["sh", harness.ROOT / "tools/setup.sh", "demo"], tmp_path)
+    assert done.returncode == 1 and "no network" in done.stderr
+
+
+# ---- .ci/run
+
+
+@pytest.mark.parametrize(
+    "closing, status, wanted",
+    [
+        ("===== 5 passed, 1 skipped in 1.23s =====", 0, 0),
+        ("===== 1 failed, 4 passed in 61.00s (0:01:01) =====", 2, 2),
+        ("===== 4 passed, 1 error in 1.23s =====", 2, 2),
+        ("===== no tests ran in 0.01s =====", 0, 1),
+        ("", 0, 1),
+        ("", 2, 2),
+    ],
+)
+def test_ci_ends_as_pytest_did(tmp_path, closing, status, wanted):
+    """The last line is pytest's closing one, and anything but a good run is a failure; CI is set."""
+    fake(tmp_path, "make", "echo CI=$CI $*; echo '%s'; echo 'make: something after it' >&2; exit %d" % (closing, status))
+    done = call([harness.ROOT / ".ci/run"], tmp_path)
+    lines = done.stdout.splitlines()
+    assert lines[0] == "CI=1 test"
+    assert done.returncode == wanted
+    assert lines[-1] == (closing or "no closing line of pytest: the tests did not run")
+
+
+# ---- the bench
+
+
+def test_figures():
+    assert measure.figures([]) is None
+    assert measure.figures([2.0]) == {"median": 2.0, "q1": 2.0, "q3": 2.0, "min": 2.0, "max": 2.0, "n": 1}
+    found = measure.figures([5, 1, 4, 2, 3])
+    assert (found["median"], found["q1"], found["q3"], found["min"], found["max"], found["n"]) == (3, 2, 4, 1, 5, 5)
+
+
+FOUND = {
+    "machine": {"processor": "p<1>", "kernel": "6", "cgroups": "v2", "when": "now", "pinned": 1},
+    "rounds": 3,
+    "runtimes": {name: {"path": "/" + name, "version": name + " 1"} for name in ("a", "b")},
+    "floor": {"true": measure.figures([1.0])},
+    "bundles": {
+        "hello": {
+            "steps": {
+                step: {"a": measure.figures([2.0]), "b": measure.figures([4.0])} if step != "exec" else {"b": measure.figures([1.0])}
+                for step, _ in measure.STEPS
+            },
+            "memory": {
+                "a": {"Private_Dirty": 100, "Pss": 1, "Rss": 1, "Threads": 1},
+                "b": {"Private_Dirty": 400, "Pss": 1, "Rss": 1, "Threads": 1},
+            },
+            "failed": {"c": "c create: exit 1"},
+        }
+    },
+}
+
+
+def test_report_as_text():
+    text = report.text(FOUND)
+    row = next(line for line in text.splitlines() if line.startswith("create"))
+    assert row.split() == ["create", "2.00", "(2.00–2.00)", "4.00", "(4.00–4.00)", "0.50"]
+    assert next(line for line in text.splitlines() if line.startswith("exec")).split()[-1] == "–"
+    assert next(line for line in text.splitlines() if line.startswith("Private")).split() == ["Private_Dirty", "100", "400", "0.25"]
+    assert "c create: exit 1" in text
+
+
+def test_report_as_page():
+    page = report.html(FOUND)
+    assert "<td>0.50" in page and "p&lt;1&gt;" in page and "http" not in page
+
+
+def test_report_is_json():
+    assert json.loads(json.dumps(FOUND)) == FOUND
+
+
+def test_bench_leaves_out_whom_it_cannot_measure(tmp_path):
+    """A runtime that fails is named with its words, and the others are measured all the same."""
+    if os.geteuid():
+        pytest.skip("this machine gives the test run no root")
+    fake(tmp_path, "broken", "echo nothing works >&2; exit 1")
+    argv = ["/usr/bin/python3", "-m", "conformance.bench", "--runtime", str(tmp_path / "broken"), "--rounds", "1", "--bundle", "minimal"]
+    done = subprocess.run(argv, capture_output=True, text=True, cwd=harness.ROOT)
+    assert done.returncode == 0, done.stderr
+    assert "broken create: exit 1: nothing works" in done.stdout
