@@ -36,13 +36,25 @@ def end(process):
 # ---- wait
 
 
-@pytest.mark.parametrize(
-    ("script", "status", "signal_"), [("exit 0", 0, None), ("exit 7", 7, None), ("kill -9 $$", 0, None), ("exit 255", 255, None)]
-)
-def test_wait_for_the_end(pyrunc, make_bundle, script, status, signal_):
+def begin_wait(runtime, *words):
+    """`wait`, from when on it holds the container's init by its pidfd."""
+    process = begin(runtime, "wait", *words)
+    folder = "/proc/%d/fd" % process.pid
+    end = time.monotonic() + harness.WATCHDOG
+    while process.poll() is None and time.monotonic() < end:
+        try:
+            if any("pidfd" in os.readlink(os.path.join(folder, name)) for name in os.listdir(folder)):
+                return process
+        except OSError:
+            os.sched_yield()
+    raise AssertionError("wait does not begin: %s" % (process.communicate(),))
+
+
+@pytest.mark.parametrize(("script", "status"), [("exit 0", 0), ("exit 7", 7), ("kill -9 $$", 0), ("exit 255", 255)])
+def test_wait_for_the_end(pyrunc, make_bundle, script, status):
     """Init is a child of nobody we know; its status comes through the pidfd. (pid 1 of a namespace is not killed by itself.)"""
     id = pyrunc.create(make_bundle(args=sh(script)))
-    waiting = begin(pyrunc, "wait", id)
+    waiting = begin_wait(pyrunc, id)
     pyrunc.start(id)
     code, out, err = end(waiting)
     assert (code, err) == (0, "") and out == "%d\n" % status
@@ -50,7 +62,7 @@ def test_wait_for_the_end(pyrunc, make_bundle, script, status, signal_):
 
 def test_wait_for_one_that_is_killed(pyrunc, make_bundle):
     id = pyrunc.started(make_bundle(args=SLEEP))
-    waiting = begin(pyrunc, "wait", "--format", "json", id)
+    waiting = begin_wait(pyrunc, "--format", "json", id)
     pyrunc.kill(id, "KILL")
     code, out, _err = end(waiting)
     assert code == 0
@@ -60,7 +72,7 @@ def test_wait_for_one_that_is_killed(pyrunc, make_bundle):
 
 def test_wait_knows_what_an_earlier_one_has_seen(pyrunc, make_bundle):
     id = pyrunc.create(make_bundle(args=sh("exit 9")))
-    waiting = begin(pyrunc, "wait", id)
+    waiting = begin_wait(pyrunc, id)
     pyrunc.start(id)
     assert end(waiting)[1] == "9\n"
     assert pyrunc.ok("wait", id).out == "9\n"
@@ -93,7 +105,7 @@ def test_wait_no_longer_than(pyrunc, make_bundle):
 def test_wait_says_that_memory_ran_out(pyrunc, make_bundle):
     bundle = make_bundle({"/linux/resources/memory": {"limit": 24 << 20}}, args=sh("head -c 200m /dev/zero | tail"))
     id = pyrunc.create(bundle)
-    waiting = begin(pyrunc, "wait", "--format", "json", id)
+    waiting = begin_wait(pyrunc, "--format", "json", id)
     pyrunc.start(id)
     assert json.loads(end(waiting)[1])["oom_killed"] is True
 

@@ -1,7 +1,7 @@
 """wait ID: returns when the container's init has ended, and prints its exit status: 128 and the signal for one that was killed.
 
-For a container that has stopped already, what can still be known: its init as a zombie, the kernel's memory of it behind a pidfd, or
-what an earlier `wait` or an attended `run --keep` has written down. `--format json`: {"id", "status", "signal", "oom_killed"}, null for
+The status comes through the pidfd, or on kernels that do not keep it there from the kernel's news of exits. For a container that has
+stopped already, what can still be known: its init as a zombie, or what an earlier `wait` or an attended `run --keep` has written down. `--format json`: {"id", "status", "signal", "oom_killed"}, null for
 what nobody knows. Takes no lock while it waits.
 """
 
@@ -12,8 +12,10 @@ from pyrunc.cgroup import oom
 from pyrunc.commands.durations import duration
 from pyrunc.engine import status
 from pyrunc.errors import StateError, UsageError, quote
-from pyrunc.linux import pidfd
+from pyrunc.linux import pidfd, probe
 from pyrunc.store import LOCK_WAIT_MS, open_state
+
+KEEPS_STATUS = (6, 15)  # PIDFD_INFO_EXIT
 
 
 def main(options, args):
@@ -43,21 +45,39 @@ def _wait(box, timeout_ms):
     state = box.state
     if status.of(box) == "creating" and not state["pid"]:
         raise StateError("container %s has no init yet" % box.id, box.id, "creating", "wait until create has ended")
+    watch = _listen(state["pid"])
     fd = pidfd.open_init(state["pid"], state["start_time"]) if state["boot_id"] == pidfd.boot_id() else -1
     code = None
-    if fd >= 0:
-        try:
+    try:
+        if fd >= 0:
             if not pidfd.wait(fd, timeout_ms):
                 raise StateError("container %s has not ended in time" % box.id, box.id, status.of(box))
             code = pidfd.exit_status(fd)
-        finally:
+            if code is None and watch is not None:  # its parent was quicker than we
+                code = watch.status()
+    finally:
+        if fd >= 0:
             posix.close(fd)
+        if watch is not None:
+            watch.close()
     ended = {"status": None, "signal": None, "oom_killed": _memory_ran_out(state.get("cgroup_paths") or {})}
     if code is not None:
         number = posix.waitstatus_to_exitcode(code & ~0x80)  # without the mark of a core dump
         ended.update(status=number if number >= 0 else 128 - number, signal=-number if number < 0 else None)
         _note(box, ended)
     return ended
+
+
+def _listen(pid):
+    """Where the kernel does not keep the status for us it has to be heard, if we may."""
+    if probe.kernel() >= KEEPS_STATUS:
+        return None
+    from pyrunc.linux import procevents
+
+    try:
+        return procevents.Watch(pid)
+    except OSError:
+        return None
 
 
 def _memory_ran_out(paths):

@@ -1,0 +1,60 @@
+"""The exit status of a process that is nobody's child here, on kernels that do not keep it behind a pidfd (before Linux 6.15): the kernel
+tells of every exit on a netlink socket, before the parent can wait for it (Documentation/driver-api/connector.rst).
+
+Its one rule: nothing wakes us but the end of the one process that is asked for: a socket filter drops all other events. It needs
+CAP_NET_ADMIN in the initial namespaces and CONFIG_PROC_EVENTS; without them nothing comes, and the status stays unknown.
+"""
+
+import _socket
+import sys
+from _struct import pack, unpack_from
+from array import array
+
+NETLINK_CONNECTOR = 11
+CN_IDX_PROC = CN_VAL_PROC = 1
+PROC_CN_MCAST_LISTEN = 1
+PROC_EVENT_EXIT = 0x80000000
+SO_ATTACH_FILTER = 26
+NLMSG_DONE = 3
+# offsets in a message: nlmsghdr (16 bytes), cn_msg (20), proc_event (what, cpu, timestamp; then what the event has)
+WHAT, PID, TGID, CODE, SIZE = 36, 52, 56, 60, 68
+LOAD_WORD, JUMP_EQUAL, RETURN = 0x20, 0x15, 0x06
+
+
+class Watch:
+    """Hears of the end of the process `pid`. OSError when the kernel does not let us listen. Begin before looking whether it lives."""
+
+    def __init__(self, pid):
+        self.sock = _socket.socket(_socket.AF_NETLINK, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK, NETLINK_CONNECTOR)
+        try:
+            self.sock.bind((0, CN_IDX_PROC))
+            self._filter(pid)
+            body = pack("=IIIIHHI", CN_IDX_PROC, CN_VAL_PROC, 0, 0, 4, 0, PROC_CN_MCAST_LISTEN)
+            self.sock.send(pack("=IHHII", 16 + len(body), NLMSG_DONE, 0, 0, 0) + body)
+        except OSError:
+            self.sock.close()
+            raise
+
+    def _filter(self, pid):
+        """Exit events whose process and thread group are `pid`. The filter reads words in network order."""
+        program = array("Q")
+        tests = ((WHAT, PROC_EVENT_EXIT), (PID, pid), (TGID, pid))
+        for left, (at, value) in zip((4, 2, 0), tests, strict=True):
+            program.frombytes(pack("=HBBI", LOAD_WORD, 0, 0, at))
+            swapped = int.from_bytes(value.to_bytes(4, sys.byteorder), "big")
+            program.frombytes(pack("=HBBI", JUMP_EQUAL, 0, left + 1, swapped))
+        program.frombytes(pack("=HBBI", RETURN, 0, 0, 0xFFFF))
+        program.frombytes(pack("=HBBI", RETURN, 0, 0, 0))
+        address, count = program.buffer_info()
+        self.sock.setsockopt(_socket.SOL_SOCKET, SO_ATTACH_FILTER, pack("@HP", count, address))
+
+    def status(self):
+        """As wait(2) has it; None: nothing was heard."""
+        try:
+            message = self.sock.recv(4096)
+        except OSError:
+            return None
+        return unpack_from("=I", message, CODE)[0] if len(message) >= SIZE else None
+
+    def close(self):
+        self.sock.close()
