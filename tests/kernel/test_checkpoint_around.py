@@ -139,6 +139,35 @@ def test_keyring(counter, pyrunc, no_leaks):
     made.runtime.delete(made.id, "--force")
 
 
+ECHO = (
+    "mkfifo /dev/shm/i /dev/shm/o; nc -l -p 5000 -e /bin/cat & until grep -q :1388 /proc/net/tcp*; do :; done; "
+    "nc 127.0.0.1 5000 </dev/shm/i >/dev/shm/o & exec 3>/dev/shm/i 4</dev/shm/o; "
+)
+
+
+@pytest.mark.parametrize("lock", ["skip", "iptables"])
+def test_tcp_connection(counter, lock, no_leaks):
+    """An open connection inside is saved only if that is asked for, and then goes on: each step goes through it and back."""
+    if lock == "iptables" and not shutil.which("iptables-restore", path="/usr/sbin:/sbin"):
+        pytest.skip("this machine has no iptables")
+    made = counter(say="$(echo $n >&3; read back <&4; echo $back)", before=ECHO)
+    if not made.runtime.is_pyrunc:
+        pytest.skip("--network-lock is not known to runc")
+    made.run()
+    assert made.step() == "1"
+    result = made.checkpoint("--leave-running", "--network-lock", lock)
+    assert result.code == 1 and "tcp-established" in result.err, result
+    assert made.step() == "2"
+    result = made.checkpoint("--tcp-established", "--network-lock", lock)
+    if "Can't get 1:16 opt" in result.err:
+        made.runtime.delete(made.id, "--force")
+        pytest.skip("this machine's criu does not know its kernel: TCP sockets have had no SO_PASSCRED since Linux 6.16")
+    assert result.code == 0, result
+    made.restored("--tcp-established", "--network-lock", lock)
+    assert made.step() == "3"
+    made.runtime.delete(made.id, "--force")
+
+
 # ---- what criu is told
 
 

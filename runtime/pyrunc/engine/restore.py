@@ -84,6 +84,9 @@ def _streams(folders, asked):
 
 
 def _make(run, asked, folders, streams, undo, talks):
+    held = run.plans.get("resources")
+    if held:  # CRIU has to fork, and counts itself: the number of processes is limited when all are there
+        run.plans["resources"] = {key: value for key, value in held.items() if key != "pids"}
     rows.walk(RESTORE, "prepare", "host", run, undo)
     if asked["manage_cgroups_mode"] == "strict":
         _check_new(run)
@@ -118,7 +121,7 @@ def _make(run, asked, folders, streams, undo, talks):
         lsm_profile=asked["lsm_profile"],
         lsm_mount_context=asked["lsm_mount_context"],
     )
-    answer = talk.request(criu.RESTORE, {"opts": opts}, lambda *note: _notified(run, asked, *note), run.cancel)
+    answer = talk.request(criu.RESTORE, {"opts": opts}, lambda *note: _notified(run, asked, held, *note), run.cancel)
     talk.finish()
     talk.close()
     if run.pid == talk.pid:
@@ -160,22 +163,15 @@ def _cgroup_roots(pid):
     return found
 
 
-def _notified(run, asked, script, pid, fds):
+def _notified(run, asked, held, script, pid, fds):
     log.debug("criu: %s, pid %d" % (script, pid))
     if script == "setup-namespaces":
         run.pid = pid
         if "network" in run.plans["namespaces"]["new"]:
             _loopback(pid)
-        with_pids = run.plans.get("resources")
-        if with_pids is not None:  # CRIU has to fork yet, and counts itself
-            run.plans["resources"] = {key: value for key, value in with_pids.items() if key != "pids"}
-        try:
-            rows.walk(RESTORE, "setup", "host", run)
-        finally:
-            if with_pids is not None:
-                run.plans["resources"] = with_pids
+        rows.walk(RESTORE, "setup", "host", run)
     elif script == "post-restore":
-        _restored(run, asked, pid)
+        _restored(run, asked, held, pid)
     elif script == "orphan-pts-master" and fds:
         if "console" not in run.fds:
             raise StepFailure("the images hold a terminal, the config has none", "restore.terminal", "host", "/process/terminal")
@@ -200,17 +196,18 @@ def _loopback(pid):
             route.close()
 
 
-def _restored(run, asked, pid):
+def _restored(run, asked, held, pid):
     """Everything is there, stopped: from here on this is the container's init."""
     run.pid = run.init_pid = pid
     run.pidfd = posix.pidfd_open(pid)
     run.box.state["start_time"] = pidfd.start_time(pid)
     run.box.record("pid", pid)
-    entry = run.plans.get("resources")
-    if entry and asked["manage_cgroups_mode"] not in ("full", "strict"):  # in these CRIU has just set what was saved; the config's stand
-        entry = {key: entry[key] for key in ("pids", "asked", "in_userns") if key in entry} if entry.get("pids") else None
-    if entry:
-        rows.call("resources", "host_apply", "host", entry, run)
+    if held:
+        run.plans["resources"] = entry = held
+        if asked["manage_cgroups_mode"] not in ("full", "strict"):  # in these CRIU has just set what was saved; the config's stand
+            entry = {key: held[key] for key in ("pids", "asked", "in_userns") if key in held}
+        if "pids" in entry or entry is held:
+            rows.call("resources", "host_apply", "host", entry, run)
     rows.walk(RESTORE, "restored", "host", run)
 
 
