@@ -24,7 +24,7 @@ TIMEOUT = 3600  # seconds for one user's tests; a watchdog and nothing else
 COMMAND = ["sh", "-c", 'exec .venv/bin/python -m pytest -p no:cacheprovider --color=no "$@" 3>&1 1>&2', "pytest"]
 MARKERS = (
     "vm: runs in the guest (given to all of tests/vm/inside)",
-    "vm_short: of the guest's tests, those that `make test` runs",
+    "vm_short(*words): of the guest's tests, those that `make test` runs; with words, the variants that have one in their ids",
     "vm_user: runs in the guest as uid 1000 in its user manager",
     "long: for `make test-all`",
 )
@@ -39,6 +39,11 @@ def pytest_configure(config):
 
 def is_inside(item):
     return str(item.path).startswith(INSIDE)
+
+
+def is_short(item):
+    marker = item.get_closest_marker("vm_short")
+    return marker is not None and (not marker.args or any(word in item.callspec.id for word in marker.args))
 
 
 class Reporter:
@@ -72,7 +77,7 @@ class Machine:
     def pytest_collection_modifyitems(self, items):
         for item in filter(is_inside, items):
             item.add_marker(pytest.mark.vm)
-            if not item.get_closest_marker("vm_short"):
+            if not is_short(item):
                 item.add_marker(pytest.mark.long)
 
     @pytest.hookimpl(tryfirst=True)

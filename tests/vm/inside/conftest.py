@@ -37,8 +37,9 @@ def started(runtime, make_bundle, driver, no_leaks):
         bundle = make_bundle({"/linux/cgroupsPath": driver.path(), **(changes or {})}, args=args)
         id = runtime.create(bundle, globals=driver.globals)
         pid = runtime.state(id)["pid"]
+        group = guest.cgroup_of(pid)  # before the program can move or end
         runtime.start(id)
-        return id, pid, guest.cgroup_of(pid)
+        return id, pid, group
 
     yield start
     runtime.clean()

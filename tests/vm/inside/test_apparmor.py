@@ -41,7 +41,7 @@ def secretive(make_bundle):
     return make
 
 
-@pytest.mark.vm_short
+@pytest.mark.vm_short("noNewPrivileges")
 @pytest.mark.parametrize("nnp", [False, True], ids=["", "noNewPrivileges"])
 def test_enforced(runtime, secretive, profile, nnp, no_leaks):
     bundle = secretive({"/process/apparmorProfile": profile, "/process/noNewPrivileges": nnp}, args=["/bin/sh", "-c", SCRIPT])

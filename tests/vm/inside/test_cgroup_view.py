@@ -38,7 +38,7 @@ def seen(result, id):
     return own, (fields[3], fields[4], fields[5], kind), files
 
 
-@pytest.mark.vm_short
+@pytest.mark.vm_short("ro-own namespace")
 @pytest.mark.parametrize("namespace", [True, False], ids=["own namespace", "host's namespace"])
 @pytest.mark.parametrize("options", [("relatime", "ro"), ("rw",), ("ro", "rprivate")], ids=["ro", "rw", "private"])
 def test_as_under_runc(runtime, runc, make_bundle, driver, namespace, options):
@@ -56,7 +56,6 @@ def test_both_names_of_the_mount(ran, kind):
     assert result.code == 0 and result.out.startswith("0::/\n") and " - cgroup2 " in result.out, result
 
 
-@pytest.mark.vm_short
 def test_own_namespace_begins_at_the_container(started, runtime):
     id, _pid, group = started(view())
     assert runtime.ok("exec", id, "cat", "/proc/self/cgroup").out == "0::/\n"
@@ -67,7 +66,7 @@ def test_own_namespace_begins_at_the_container(started, runtime):
 # ---- delegation
 
 
-@pytest.mark.vm_short
+@pytest.mark.vm_short("cgroupfs")
 def test_a_writable_mount_gives_the_cgroup_away(started, runtime):
     id, _pid, group = started(view({"/process/user": {"uid": 1234, "gid": 1234}}, options=("rw",)))
     listed = read("/sys/kernel/cgroup/delegate").split()
@@ -87,7 +86,7 @@ def test_else_it_stays_roots(started, namespace, options):
     assert os.stat(group).st_uid == 0 and os.stat(group / "cgroup.procs").st_uid == 0
 
 
-@pytest.mark.vm_short
+@pytest.mark.vm_short("systemd")
 def test_roots_of_user_namespaces_get_theirs(started, runtime):
     changes = view(options=("rw",))
     changes["/linux/namespaces"] = [*changes["/linux/namespaces"], {"type": "user"}]
@@ -105,7 +104,7 @@ def test_roots_of_user_namespaces_get_theirs(started, runtime):
 # ---- exec
 
 
-@pytest.mark.vm_short
+@pytest.mark.vm_short("cgroupfs")
 def test_exec_is_born_in_the_containers_cgroup(started, runtime):
     id, pid, group = started({"/linux/resources": {"pids": {"limit": 20}}})
     outside = runtime.ok("exec", id, "cat", "/proc/self/cgroup").out.strip().rpartition("::")[2]

@@ -24,12 +24,11 @@ def opened(ran, *given):
     return result.out.split()
 
 
-@pytest.mark.vm_short
 def test_denied_unless_allowed(ran):
     assert opened(ran, DENY_ALL) == []
 
 
-@pytest.mark.vm_short
+@pytest.mark.vm_short("-r")
 @pytest.mark.parametrize(
     ("access", "seen"), [("r", ["read"]), ("w", ["wrote"]), ("rw", ["read", "wrote"]), ("m", [])], ids=["r", "w", "rw", "m"]
 )
@@ -67,7 +66,6 @@ def test_the_last_word_counts(ran):
     assert opened(ran, {"allow": True, **one}, DENY_ALL) == []
 
 
-@pytest.mark.vm_short
 def test_the_usual_ones_are_always_there(ran):
     script = "for d in null zero full random urandom; do true </dev/$d && echo $d; done; true >/dev/ptmx && echo ptmx"
     result = ran(rules(DENY_ALL), ["/bin/sh", "-c", script])

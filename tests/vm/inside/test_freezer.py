@@ -16,7 +16,7 @@ def is_over(group):
     return not group.exists() or numbers(group / "cgroup.events")["populated"] == 0
 
 
-@pytest.mark.vm_short
+@pytest.mark.vm_short("cgroupfs")
 def test_pause_and_resume(runtime, started):
     id, pid, group = started()
     runtime.ok("pause", id)
@@ -48,7 +48,6 @@ def test_a_created_container_freezes(runtime, make_bundle, driver, no_leaks):
     runtime.delete(id, "--force")
 
 
-@pytest.mark.vm_short
 def test_kill_of_a_frozen_one(runtime, started):
     id, pid, group = started()
     runtime.ok("pause", id)
@@ -70,7 +69,7 @@ def test_term_waits_for_the_thaw(runtime, started):
         init.wait()
 
 
-@pytest.mark.vm_short
+@pytest.mark.vm_short("systemd")
 def test_delete_of_a_frozen_one(runtime, started):
     id, _pid, group = started()
     runtime.ok("pause", id)
@@ -87,7 +86,6 @@ def test_exec_into_a_frozen_one(runtime, started):
     assert result.code == 255 and "paused" in result.said, result
 
 
-@pytest.mark.vm_short
 def test_forking_freezes(runtime, started):
     id, _pid, group = started(LIMIT, FORKS)
     guest.until(lambda: int(read(group / "pids.current")) > 3, "forking")
@@ -97,7 +95,7 @@ def test_forking_freezes(runtime, started):
     assert not group.exists()
 
 
-@pytest.mark.vm_short
+@pytest.mark.vm_short("cgroupfs-host")
 @pytest.mark.parametrize("shared", [False, True], ids=["own pids", "host's pids"])
 def test_forking_is_deleted(runtime, started, shared):
     """With the host's pid namespace nobody's end takes the others along."""

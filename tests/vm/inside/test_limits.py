@@ -40,7 +40,7 @@ def test_every_kind_is_read_back(started, disk, huge_pages):
     assert read(group / "io.weight") == "default 4950"
 
 
-@pytest.mark.vm_short
+@pytest.mark.vm_short("systemd")
 def test_memory_limit_kills(ran):
     result = ran({"/linux/resources": {"memory": {"limit": 32 * MIB}}}, ["/bin/dd", "if=/dev/zero", "of=/dev/null", "bs=100M", "count=1"])
     assert result.code == 137, result
@@ -58,7 +58,6 @@ def test_the_group_is_killed_as_one(ran):
     assert result.code == 137 and result.out == "", result
 
 
-@pytest.mark.vm_short
 def test_pids_limit_limits(ran):
     result = ran({"/linux/resources": {"pids": {"limit": 4}}}, ["/bin/sh", "-c", "for i in 1 2 3 4 5 6; do sleep 1000 & done"])
     assert "can't fork" in result.err, result
@@ -131,7 +130,7 @@ def test_what_v2_has_no_file_for(ran, part):
 # ---- update
 
 
-@pytest.mark.vm_short
+@pytest.mark.vm_short("cgroupfs")
 def test_update(runtime, started):
     id, _pid, group = started({"/linux/resources": {"memory": {"limit": 64 * MIB}, "cpu": {"quota": 20000, "period": 50000}}})
     runtime.ok("update", "--memory", "96m", "--pids-limit", "33", "--cpu-share", "2048", "--cpu-quota", "30000", "--cpuset-cpus", "1", id)

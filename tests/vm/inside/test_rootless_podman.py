@@ -17,13 +17,12 @@ def podman(runtime, request):
     made.clean()
 
 
-@pytest.mark.vm_short
+@pytest.mark.vm_short("systemd")
 def test_hello(podman):
     result = podman.once(command=["sh", "-c", "echo hello; id -u; cat /proc/self/cgroup; exit 3"])
     assert (result.code, result.out) == (3, "hello\n0\n0::/\n"), result
 
 
-@pytest.mark.vm_short
 def test_limits_and_exec(podman):
     id, _pid, group = podman.up("--memory=64m", "--pids-limit=50", "--cpus=0.5")
     limited = next(p for p in (group, *group.parents) if id in p.name)

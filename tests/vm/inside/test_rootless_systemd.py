@@ -20,8 +20,9 @@ def made(rootless, make_rootless):
         place = {} if path is None else {"/linux/cgroupsPath": path}
         bundle = make_rootless({**place, **(changes or {})}, args=harness.WAIT_FOR_TERM)
         id = rootless.create(bundle, globals=SYSTEMD)
+        group = cgroup_of(rootless.state(id)["pid"])
         rootless.start(id)
-        return id, cgroup_of(rootless.state(id)["pid"])
+        return id, group
 
     return make
 

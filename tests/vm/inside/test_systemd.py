@@ -22,9 +22,9 @@ def made(runtime, make_bundle, no_leaks):
         bundle = make_bundle({"/linux/cgroupsPath": "placeholder", **(changes or {})}, args=args)
         bundle.patch({"/linux/cgroupsPath": place})
         id = runtime.create(bundle, globals=SYSTEMD)
-        pid = runtime.state(id)["pid"]
+        group = guest.cgroup_of(runtime.state(id)["pid"])  # before the program can end
         runtime.start(id)
-        return id, guest.cgroup_of(pid)
+        return id, group
 
     yield make
     runtime.clean()

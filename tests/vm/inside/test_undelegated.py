@@ -68,7 +68,7 @@ def test_without_limits_it_runs(as_user, make, runtime):
     assert result.out == "0\n0::/\n", result
 
 
-@pytest.mark.vm_short
+@pytest.mark.vm_short("pids")
 @pytest.mark.parametrize(
     "changes",
     [
