@@ -62,3 +62,13 @@ def test_octal_escapes_in_mount_points():
 def test_unknown_named_hierarchies_are_left_alone():
     text = tools.V1 + "50 31 0:50 / /sys/fs/cgroup/elogind rw - cgroup cgroup rw,name=elogind\n"
     assert "name=elogind" not in find.layout(text, "").mounts
+
+
+def test_a_hierarchy_that_somebody_mounts_for_himself_is_not_used():
+    """criu mounts what it lacks in a directory of its own, and takes it away when the dump is done."""
+    text = (
+        "24 1 0:20 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"
+        "25 1 0:21 / /tmp/.criu.cgyard.x/net_cls rw - cgroup none rw,net_cls\n"
+    )
+    layout = find.layout(text, "4:memory:/\n")
+    assert set(layout.mounts) == {"memory"}

@@ -72,9 +72,11 @@ def _read(path):
 
 def _mounts(mountinfo):
     """({key: [mount point, root, device]} of v1, the same for cgroup2 or None). Where one hierarchy is mounted several times, a
-    mount point below /sys/fs/cgroup wins, and a whole hierarchy over a part of one; of equals the last, which lies on top."""
+    mount point below /sys/fs/cgroup wins, and a whole hierarchy over a part of one; of equals the last, which lies on top. Where
+    cgroups are at their usual place, mounts elsewhere are somebody's own and may vanish at any moment (criu has some for a dump)."""
     v1 = {}
     unified = None
+    usual = " %s" % ROOT in mountinfo
     for line in mountinfo.split("\n"):
         head, dash, tail = line.partition(" - ")
         if not dash or not tail.startswith("cgroup"):
@@ -82,6 +84,8 @@ def _mounts(mountinfo):
         fields = head.split(" ")
         kind, _source, options = tail.split(" ", 2)
         found = [_unescape(fields[4]), _unescape(fields[3]), fields[2]]
+        if usual and not _rank(found)[0]:
+            continue
         if kind == "cgroup2":
             unified = _better(unified, found)
         elif kind == "cgroup":
