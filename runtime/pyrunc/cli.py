@@ -40,27 +40,57 @@ COMMANDS = {
     "exec": (
         True,
         {
-            "process": V, "cwd": V, "env": R, "user": V, "additional-gids": R, "tty": B, "detach": B, "pid-file": V, "pidfd-socket": V,
-            "console-socket": V, "process-label": V, "apparmor": V, "no-new-privs": B, "cap": R, "preserve-fds": V, "cgroup": R,
-            "ignore-paused": B, "no-subreaper": B,
+            "process": V,
+            "cwd": V,
+            "env": R,
+            "user": V,
+            "additional-gids": R,
+            "tty": B,
+            "detach": B,
+            "pid-file": V,
+            "pidfd-socket": V,
+            "console-socket": V,
+            "process-label": V,
+            "apparmor": V,
+            "no-new-privs": B,
+            "cap": R,
+            "preserve-fds": V,
+            "cgroup": R,
+            "ignore-paused": B,
+            "no-subreaper": B,
         },
         {"p": "process", "e": "env", "u": "user", "g": "additional-gids", "t": "tty", "d": "detach", "c": "cap"},
-        1, None, True,
+        1,
+        None,
+        True,
     ),  # fmt: skip
     "checkpoint": (
         False,
         {**_CRIU, "leave-running": B, "tcp-skip-in-flight": B, "pre-dump": B, "page-server": V, "status-fd": V},
         {},
-        1, 1, False,
+        1,
+        1,
+        False,
     ),  # fmt: skip
     "restore": (
         True,
         {
-            **_CRIU, "bundle": V, "config": V, "console-socket": V, "pid-file": V, "detach": B, "no-pivot": B, "no-new-keyring": B,
-            "no-subreaper": B, "lsm-profile": V, "lsm-mount-context": V,
+            **_CRIU,
+            "bundle": V,
+            "config": V,
+            "console-socket": V,
+            "pid-file": V,
+            "detach": B,
+            "no-pivot": B,
+            "no-new-keyring": B,
+            "no-subreaper": B,
+            "lsm-profile": V,
+            "lsm-mount-context": V,
         },
         _CREATE_SHORT,
-        1, 1, False,
+        1,
+        1,
+        False,
     ),  # fmt: skip
     "pause": (False, {}, {}, 1, 1, False),
     "resume": (False, {}, {}, 1, 1, False),
@@ -68,19 +98,41 @@ COMMANDS = {
     "update": (
         False,
         {
-            "resources": V, "blkio-weight": V, "cpu-period": V, "cpu-quota": V, "cpu-burst": V, "cpu-share": V, "cpu-rt-period": V,
-            "cpu-rt-runtime": V, "cpu-idle": V, "cpuset-cpus": V, "cpuset-mems": V, "memory": V, "memory-reservation": V, "memory-swap": V,
-            "kernel-memory": V, "kernel-memory-tcp": V, "pids-limit": V, "l3-cache-schema": V, "mem-bw-schema": V,
-            "device-add": R, "device-remove": R, "rlimit": R,
+            "resources": V,
+            "blkio-weight": V,
+            "cpu-period": V,
+            "cpu-quota": V,
+            "cpu-burst": V,
+            "cpu-share": V,
+            "cpu-rt-period": V,
+            "cpu-rt-runtime": V,
+            "cpu-idle": V,
+            "cpuset-cpus": V,
+            "cpuset-mems": V,
+            "memory": V,
+            "memory-reservation": V,
+            "memory-swap": V,
+            "kernel-memory": V,
+            "kernel-memory-tcp": V,
+            "pids-limit": V,
+            "l3-cache-schema": V,
+            "mem-bw-schema": V,
+            "device-add": R,
+            "device-remove": R,
+            "rlimit": R,
         },
         {"r": "resources"},
-        1, 1, False,
+        1,
+        1,
+        False,
     ),  # fmt: skip
     "mounts": (
         True,
         {"file": V, "source": V, "destination": V, "type": V, "options": R, "format": V},
         {"f": "file"},
-        2, None, False,
+        2,
+        None,
+        False,
     ),  # fmt: skip
     "events": (False, {"stats": B, "interval": V}, {}, 1, 1, False),
     "stats": (False, {"format": V, "all": B}, {"f": "format", "a": "all"}, 0, None, False),
@@ -95,7 +147,9 @@ COMMANDS = {
         False,
         {"bundle": V, "config": V, "schema-only": B, "strict": B, "format": V},
         {"b": "bundle", "f": "format"},
-        0, 1, False,
+        0,
+        1,
+        False,
     ),  # fmt: skip
     "doctor": (False, {"format": V}, {"f": "format"}, 0, 1, False),
     "seccomp": (False, {"bundle": V, "config": V, "format": V}, {"b": "bundle", "f": "format"}, 0, None, True),
@@ -116,7 +170,9 @@ def _take(word, words, kinds, short, values, command):
         if name in ("help", "h"):
             values["help"] = True
             return
-        raise UsageError("flag provided but not defined: -%s" % name, command, name, "see 'pyrunc %s--help'" % (command + " " if command else ""))
+        raise UsageError(
+            "flag provided but not defined: -%s" % name, command, name, "see 'pyrunc %s--help'" % (command + " " if command else "")
+        )
     key = name.replace("-", "_")
     if kind == B:
         if given and value not in TRUE | FALSE:

@@ -162,7 +162,9 @@ class StepFailure(PyruncError):
         path = e.filename if e.filename is None or isinstance(e.filename, str) else _text(e.filename)
         what = "%s %s" % (getattr(e, "call", None) or step, quote(path)) if path else (getattr(e, "call", None) or step)
         words = getattr(e, "words", None) or "%s: %s" % (what, errno_text(e.errno) if e.errno else e)
-        return cls(words, step, side, getattr(e, "pointer", None) or pointer, getattr(e, "call", None), e.errno, path, getattr(e, "hint", None))
+        return cls(
+            words, step, side, getattr(e, "pointer", None) or pointer, getattr(e, "call", None), e.errno, path, getattr(e, "hint", None)
+        )
 
 
 class Bug(PyruncError):

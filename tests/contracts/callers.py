@@ -30,7 +30,9 @@ class Podman:
         self.world, self.runtime = world, runtime
         # podman's manual says runtime_supports_nocgroups, the program itself reads the key without the s
         names = json.dumps(["crun", "runc", "kata", "runsc", "youki", "krun", os.path.basename(runtime)])
-        world.write(f"{BASE}/containers.conf", f"""\
+        world.write(
+            f"{BASE}/containers.conf",
+            f"""\
 [engine]
 lock_type = "file"
 events_logger = "file"
@@ -38,11 +40,13 @@ runtime_supports_json = {names}
 runtime_supports_nocgroup = {names}
 [network]
 firewall_driver = "iptables"
-""")
+""",
+        )
         world.write(f"{BASE}/storage.conf", '[storage]\ndriver = "overlay"\n')
         world.write(f"{BASE}/rootfs.tar", layer)
         self.env = {
-            "CONTAINERS_CONF": f"{BASE}/containers.conf", "CONTAINERS_STORAGE_CONF": f"{BASE}/storage.conf",
+            "CONTAINERS_CONF": f"{BASE}/containers.conf",
+            "CONTAINERS_STORAGE_CONF": f"{BASE}/storage.conf",
             "PODMAN_IGNORE_CGROUPSV1_WARNING": "1",
         }
         self("import", f"{BASE}/rootfs.tar", IMAGE).ok()
@@ -82,7 +86,10 @@ class RootlessPodman:
             os.chown(world.outer(path), UID, UID)
         world.write(f"{BASE}/rootfs.tar", layer)
         self.env = {
-            "HOME": self.home, "USER": USER, "TMPDIR": f"{self.home}/tmp", "XDG_RUNTIME_DIR": f"{self.home}/run",
+            "HOME": self.home,
+            "USER": USER,
+            "TMPDIR": f"{self.home}/tmp",
+            "XDG_RUNTIME_DIR": f"{self.home}/run",
             "PODMAN_IGNORE_CGROUPSV1_WARNING": "1",
         }
         self("import", f"{BASE}/rootfs.tar", IMAGE).ok()
@@ -182,10 +189,20 @@ class Docker:
         self.place = f"{BASE}/{self.name}"
         self.socket = f"{self.place}.sock"
         argv = [
-            "dockerd", f"--config-file={BASE}/daemon.json", f"--data-root={self.place}", f"--exec-root={self.place}-run",
-            f"--pidfile={self.place}.pid", f"--host=unix://{self.socket}", f"--containerd={Containerd.address}",
-            f"--add-runtime=contracts={runtime}", "--default-runtime=contracts", "--add-runtime=reference=runc",
-            f"--cgroup-parent=/{world.cgroup}", "--exec-opt=native.cgroupdriver=cgroupfs", "--storage-driver=overlay2", *self.more,
+            "dockerd",
+            f"--config-file={BASE}/daemon.json",
+            f"--data-root={self.place}",
+            f"--exec-root={self.place}-run",
+            f"--pidfile={self.place}.pid",
+            f"--host=unix://{self.socket}",
+            f"--containerd={Containerd.address}",
+            f"--add-runtime=contracts={runtime}",
+            "--default-runtime=contracts",
+            "--add-runtime=reference=runc",
+            f"--cgroup-parent=/{world.cgroup}",
+            "--exec-opt=native.cgroupdriver=cgroupfs",
+            "--storage-driver=overlay2",
+            *self.more,
         ]
         env = {"DOCKER_BUILDKIT_RUNC_COMMAND": runtime}
         world.start_daemon(self.name, argv, lambda: self("version").status == 0, env=env)
@@ -212,8 +229,12 @@ class RemappedDocker(Docker):
 
     name = "remapped"
     more = (
-        "--userns-remap=tester", "--bridge=none", "--iptables=false", "--ip6tables=false",
-        "--containerd-namespace=remapped", "--containerd-plugins-namespace=remapped-plugins",
+        "--userns-remap=tester",
+        "--bridge=none",
+        "--iptables=false",
+        "--ip6tables=false",
+        "--containerd-namespace=remapped",
+        "--containerd-plugins-namespace=remapped-plugins",
     )
 
     def __init__(self, world, runtime, layer):
@@ -231,7 +252,7 @@ class Buildah:
         self.world, self.runtime = world, runtime
         world.write(f"{BASE}/build/rootfs.tar", layer)
         world.write(f"{BASE}/storage.conf", '[storage]\ndriver = "overlay"\n')
-        world.write(f"{BASE}/buildah.conf", "[network]\nfirewall_driver = \"iptables\"\n")
+        world.write(f"{BASE}/buildah.conf", '[network]\nfirewall_driver = "iptables"\n')
         self.env = {"CONTAINERS_CONF": f"{BASE}/buildah.conf", "CONTAINERS_STORAGE_CONF": f"{BASE}/storage.conf"}
 
     def argv(self, *words):

@@ -27,7 +27,7 @@ from sandbox import BASE, Sandbox
 HERE = os.path.dirname(os.path.abspath(__file__))
 TARGET = os.path.join(os.path.dirname(HERE), "fixtures", "captured")
 
-WRAPPER = '''\
+WRAPPER = """\
 #!/usr/bin/python3 -IS
 import json, os, sys
 fds = {}
@@ -71,27 +71,43 @@ log = os.open("LOG", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
 os.write(log, (json.dumps(record) + "\\n").encode())
 os.close(log)
 os.execv("RUNTIME", ["RUNTIME", *argv])
-'''
+"""
 
 ONE_ID = hashlib.sha256(b"id").hexdigest()
 # What stands for the callers' private directories: the places that they have on an ordinary host.
 PLACES = [
-    ("/podman/root", "/var/lib/containers/storage"), ("/podman/runroot", "/run/containers/storage"), ("/podman/tmpdir", "/run/libpod"),
-    ("/buildah/root", "/var/lib/containers/storage"), ("/buildah/runroot", "/run/containers/storage"),
-    ("/containerd-run", "/run/containerd"), ("/containerd", "/var/lib/containerd"),
-    ("/docker-run", "/var/run/docker"), ("/docker", "/var/lib/docker"), ("/tmp", "/var/tmp"), ("/home", "/root"), ("", "/srv"),
+    ("/podman/root", "/var/lib/containers/storage"),
+    ("/podman/runroot", "/run/containers/storage"),
+    ("/podman/tmpdir", "/run/libpod"),
+    ("/buildah/root", "/var/lib/containers/storage"),
+    ("/buildah/runroot", "/run/containers/storage"),
+    ("/containerd-run", "/run/containerd"),
+    ("/containerd", "/var/lib/containerd"),
+    ("/docker-run", "/var/run/docker"),
+    ("/docker", "/var/lib/docker"),
+    ("/tmp", "/var/tmp"),
+    ("/home", "/root"),
+    ("", "/srv"),
 ]
 PARENTS = {"podman": "libpod_parent", "docker": "docker", "containerd": "default", "kubernetes": "kubepods", "buildkit": "docker"}
 PATTERNS = [
-    (r"buildah-buildah\d+", "buildah-buildah1234567890"), (r"/buildah\d+", "/buildah1234567890"),
-    (r"/proc/\d+/", "/proc/4242/"), (r"/pty\d+/", "/pty1234567890/"), (r"runc-process\d+", "runc-process1234567890"),
-    (r"conmon-term\.\w+", "conmon-term.A1B2C3"), (r"/var/tmp/podman\d+", "/var/tmp/podman1234567890"),
+    (r"buildah-buildah\d+", "buildah-buildah1234567890"),
+    (r"/buildah\d+", "/buildah1234567890"),
+    (r"/proc/\d+/", "/proc/4242/"),
+    (r"/pty\d+/", "/pty1234567890/"),
+    (r"runc-process\d+", "runc-process1234567890"),
+    (r"conmon-term\.\w+", "conmon-term.A1B2C3"),
+    (r"/var/tmp/podman\d+", "/var/tmp/podman1234567890"),
     (r"/l/[A-Z0-9]{26}", "/l/ABCDEFGHIJKLMNOPQRSTUVWXYZ"),
     (r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "01234567-89ab-cdef-0123-456789abcdef"),
-    (r"\d{4}-\d\d-\d\dT[\d:.]+(Z|[+-]\d\d:\d\d)", "2025-01-01T00:00:00Z"), (r"(pipe|socket|net|mnt|pid|user|ipc|uts):\[\d+\]", r"\1:[1]"),
-    (r"(libpod|buildah)/[0-9a-z]{20,26}", r"\1/0123456789abcdefghijklmno"), (r"buildkit/\w{25}", "buildkit/0123456789abcdefghijklmno"),
-    (r"executor/\w{25}", "executor/0123456789abcdefghijklmno"), (r"\b[a-z0-9]{25}\b", "0123456789abcdefghijklmno"),
-    (r"cni-[0-9a-f]+", "cni-1"), (r"exec-process-\d+", "exec-process-1234567890"),
+    (r"\d{4}-\d\d-\d\dT[\d:.]+(Z|[+-]\d\d:\d\d)", "2025-01-01T00:00:00Z"),
+    (r"(pipe|socket|net|mnt|pid|user|ipc|uts):\[\d+\]", r"\1:[1]"),
+    (r"(libpod|buildah)/[0-9a-z]{20,26}", r"\1/0123456789abcdefghijklmno"),
+    (r"buildkit/\w{25}", "buildkit/0123456789abcdefghijklmno"),
+    (r"executor/\w{25}", "executor/0123456789abcdefghijklmno"),
+    (r"\b[a-z0-9]{25}\b", "0123456789abcdefghijklmno"),
+    (r"cni-[0-9a-f]+", "cni-1"),
+    (r"exec-process-\d+", "exec-process-1234567890"),
 ]
 
 
@@ -105,7 +121,7 @@ class Neutral:
     def name(self, found):
         """A stand-in of the same length for a hexadecimal id."""
         if found not in self.ids:
-            self.ids[found] = hashlib.sha256(b"id %d" % len(self.ids)).hexdigest()[:len(found)]
+            self.ids[found] = hashlib.sha256(b"id %d" % len(self.ids)).hexdigest()[: len(found)]
         return self.ids[found]
 
     def text(self, text, caller):
@@ -122,7 +138,7 @@ class Neutral:
         """The beginning of an id (a host name, a machine id), or an id of its own."""
         for whole, name in list(self.ids.items()):
             if whole.startswith(found) or name.startswith(found):
-                return name[:len(found)]
+                return name[: len(found)]
         return self.name(found)
 
 
@@ -137,7 +153,7 @@ class Recorder:
         """Stores what was recorded since the last case as CALLER-NAME (then CALLER-NAME-2, …)."""
         callers.gone(self.world)
         lines = self.world.read(self.log).splitlines()
-        fresh, self.seen = lines[self.seen:], len(lines)
+        fresh, self.seen = lines[self.seen :], len(lines)
         counts = {}
         for line in fresh:
             record = json.loads(self.neutral.text(line, caller))
@@ -175,17 +191,24 @@ def by_hand():
         mapping = [{"containerID": 0, "hostID": 65536, "size": 65536}]
         config["linux"]["namespaces"].append({"type": "user", "path": "/proc/4242/ns/user"})
         config["linux"]["uidMappings"] = config["linux"]["gidMappings"] = mapping
-        config["mounts"].append({
-            "destination": "/idmapped", "type": "bind", "source": "/srv/volume", "options": ["rbind", "rprivate", "rro"],
-            "uidMappings": mapping, "gidMappings": mapping,
-        })
+        config["mounts"].append(
+            {
+                "destination": "/idmapped",
+                "type": "bind",
+                "source": "/srv/volume",
+                "options": ["rbind", "rprivate", "rro"],
+                "uidMappings": mapping,
+                "gidMappings": mapping,
+            }
+        )
 
     def crio(config):
         paths = {"network": "netns", "ipc": "ipcns", "uts": "utsns"}
         uuid = "01234567-89ab-cdef-0123-456789abcdef"
-        config["linux"]["namespaces"] = [
-            {"type": kind, "path": f"/var/run/{name}/{uuid}"} for kind, name in paths.items()
-        ] + [{"type": "pid"}, {"type": "mount"}]
+        config["linux"]["namespaces"] = [{"type": kind, "path": f"/var/run/{name}/{uuid}"} for kind, name in paths.items()] + [
+            {"type": "pid"},
+            {"type": "mount"},
+        ]
         config["linux"]["cgroupsPath"] = f"{kubelet}:crio:{ONE_ID}"
         config["annotations"] = {
             "io.kubernetes.cri-o.Annotations": json.dumps({"checksum": "0" * 64, "restartCount": "0"}),
@@ -210,14 +233,22 @@ def by_hand():
             if mount["destination"] == "/dev/pts":
                 mount["options"].remove("gid=5")
         config["mounts"] = [mount for mount in config["mounts"] if mount["destination"] not in ("/sys", "/dev/mqueue")]
-        config["mounts"].append({
-            "destination": "/sys", "type": "bind", "source": "/sys", "options": ["rprivate", "nosuid", "noexec", "nodev", "ro", "rbind"],
-        })
+        config["mounts"].append(
+            {
+                "destination": "/sys",
+                "type": "bind",
+                "source": "/sys",
+                "options": ["rprivate", "nosuid", "noexec", "nodev", "ro", "rbind"],
+            }
+        )
 
     for source, target, change in (
-        ("kubernetes-pod-2", "kubernetes-systemd", kubernetes_systemd), ("kubernetes-pod-2", "kubernetes-userns", kubernetes_userns),
-        ("kubernetes-pod-2", "crio-container", crio), ("docker-plain", "docker-newer", docker_29),
-        ("podman-plain", "podman-systemd-cgroups", podman_systemd_cgroups), ("podman-plain", "podman-rootless", podman_rootless),
+        ("kubernetes-pod-2", "kubernetes-systemd", kubernetes_systemd),
+        ("kubernetes-pod-2", "kubernetes-userns", kubernetes_userns),
+        ("kubernetes-pod-2", "crio-container", crio),
+        ("docker-plain", "docker-newer", docker_29),
+        ("podman-plain", "podman-systemd-cgroups", podman_systemd_cgroups),
+        ("podman-plain", "podman-rootless", podman_rootless),
     ):
         with open(os.path.join(TARGET, f"{source}.json")) as file:
             config = json.load(file)

@@ -10,17 +10,24 @@ from test_docker import buildkit
 def podman_cases(podman, take):
     """podman: the options that change the config, a pod, exec, update, pause, checkpoint."""
     plain = {
-        "plain": [], "volume": [f"--volume={BASE}/volume:/data", f"--volume={BASE}/volume/in:/etc/in:ro"], "read-only": ["--read-only"],
-        "volume-shared": [f"--volume={BASE}/volume:/data:rshared"], "volume-overlay": [f"--volume={BASE}/volume:/data:O"],
-        "tmpfs": ["--tmpfs=/scratch:size=3m,mode=0700"], "ulimit": ["--ulimit=nofile=512:600", "--ulimit=core=0:0"],
+        "plain": [],
+        "volume": [f"--volume={BASE}/volume:/data", f"--volume={BASE}/volume/in:/etc/in:ro"],
+        "read-only": ["--read-only"],
+        "volume-shared": [f"--volume={BASE}/volume:/data:rshared"],
+        "volume-overlay": [f"--volume={BASE}/volume:/data:O"],
+        "tmpfs": ["--tmpfs=/scratch:size=3m,mode=0700"],
+        "ulimit": ["--ulimit=nofile=512:600", "--ulimit=core=0:0"],
         "caps": ["--cap-drop=all", "--cap-add=chown", "--cap-add=net_raw"],
         "user": ["--user=1000:1000", "--cap-add=net_raw", "--group-add=2000"],
-        "tty": ["--tty"], "privileged": ["--privileged"], "systemd": ["--systemd=always"],
+        "tty": ["--tty"],
+        "privileged": ["--privileged"],
+        "systemd": ["--systemd=always"],
         "limits": ["--memory=64m", "--cpus=0.5", "--pids-limit=40", "--cpuset-cpus=0", "--oom-score-adj=100"],
         "userns": ["--uidmap=0:100000:5000", "--gidmap=0:100000:5000"],
         "unmasked": ["--security-opt=unmask=ALL", "--security-opt=seccomp=unconfined"],
         "sysctl": ["--sysctl=kernel.shmmax=7654321", "--hostname=inside", "--umask=0027", "--device=/dev/null:/dev/nothing:rw"],
-        "init": ["--init", "--init-path=/usr/bin/tini-static"], "no-cgroups-limit": ["--pids-limit=0", "--cgroupns=private"],
+        "init": ["--init", "--init-path=/usr/bin/tini-static"],
+        "no-cgroups-limit": ["--pids-limit=0", "--cgroupns=private"],
     }
     for name, words in plain.items():
         podman.run(*words, IMAGE, "true").ok()
@@ -33,8 +40,18 @@ def podman_cases(podman, take):
     take("failed")
     podman("run", "--rm", "--preserve-fds=0", *podman.create_options("none"), "--interactive", IMAGE, "cat", stdin="x").ok()
     take("interactive")
-    pod = podman("pod", "create", "--network=none", f"--cgroup-parent=/{podman.world.cgroup}", "--infra-command=sleep 1000",
-                 f"--infra-image={IMAGE}").ok().out.strip()
+    pod = (
+        podman(
+            "pod",
+            "create",
+            "--network=none",
+            f"--cgroup-parent=/{podman.world.cgroup}",
+            "--infra-command=sleep 1000",
+            f"--infra-image={IMAGE}",
+        )
+        .ok()
+        .out.strip()
+    )
     podman("run", "--rm", f"--pod={pod}", IMAGE, "true").ok()
     podman("pod", "rm", "--force", "--time=0", pod).ok()
     podman.world.forget()
@@ -60,9 +77,15 @@ def podman_cases(podman, take):
 def docker_cases(docker, take):
     """docker: the options that change the config, exec, update, restart, and the builder without BuildKit."""
     plain = {
-        "plain": [], "limits": ["--memory=64m", "--cpus=1.5", "--pids-limit=40", "--cpuset-cpus=0"], "privileged": ["--privileged"],
-        "init": ["--init"], "tmpfs": ["--tmpfs=/scratch"], "read-only": ["--read-only", f"--volume={BASE}/volume:/data:ro"],
-        "volume": [f"--volume={BASE}/volume:/data"], "user": ["--user=1000:1000", "--group-add=3000"], "tty": ["--tty"],
+        "plain": [],
+        "limits": ["--memory=64m", "--cpus=1.5", "--pids-limit=40", "--cpuset-cpus=0"],
+        "privileged": ["--privileged"],
+        "init": ["--init"],
+        "tmpfs": ["--tmpfs=/scratch"],
+        "read-only": ["--read-only", f"--volume={BASE}/volume:/data:ro"],
+        "volume": [f"--volume={BASE}/volume:/data"],
+        "user": ["--user=1000:1000", "--group-add=3000"],
+        "tty": ["--tty"],
         "caps": ["--cap-drop=ALL", "--cap-add=CHOWN", "--security-opt=no-new-privileges"],
         "sysctl": ["--sysctl=net.ipv4.ip_default_ttl=77"],
         "ulimit": ["--ulimit=nofile=512:600", "--shm-size=3m", "--hostname=inside"],
@@ -95,7 +118,8 @@ def docker_cases(docker, take):
 def buildkit_cases(docker, take):
     """BuildKit inside dockerd: a plain step, one with mounts, one that fails."""
     steps = {
-        "plain": "RUN id", "user": "USER app\nWORKDIR /made/up\nRUN id",
+        "plain": "RUN id",
+        "user": "USER app\nWORKDIR /made/up\nRUN id",
         "mounts": "RUN --mount=type=tmpfs,target=/scratch --mount=type=cache,target=/cache --mount=type=bind,target=/context ls",
         "no-network": "RUN --network=none id",
     }
@@ -108,8 +132,11 @@ def containerd_cases(containerd, take):
     """ctr: plain, privileged, seccomp, limits, a terminal, exec, pause, checkpoint, a process namespace of the host."""
     host = f"--with-ns=pid:/proc/{containerd.world.inner_pid(containerd.world.pid)}/ns/pid"
     plain = {
-        "plain": [], "privileged": ["--privileged"], "seccomp": ["--seccomp", "--read-only", "--net-host"],
-        "limits": [f"--memory-limit={64 << 20}", "--cpus=0.5", "--user=1000:1000"], "host-pid": [host],
+        "plain": [],
+        "privileged": ["--privileged"],
+        "seccomp": ["--seccomp", "--read-only", "--net-host"],
+        "limits": [f"--memory-limit={64 << 20}", "--cpus=0.5", "--user=1000:1000"],
+        "host-pid": [host],
         "mount": [f"--mount=type=bind,src={BASE}/volume,dst=/data,options=rbind:ro"],
     }
     for name, words in plain.items():
@@ -146,8 +173,12 @@ def kubernetes_cases(cri, take):
         cri.remove_pod(sandbox)
 
     limits = {1: 100000, 2: 50000, 3: 512, 4: 64 << 20, 5: 500, 6: "0", 10: 64 << 20}
-    sandbox, container = one("plain", resources=limits, security={5: {1: 1000}, 15: {1: 0}, 13: ["/proc/kcore"], 14: ["/proc/sys"]},
-                             mounts=[{1: "/data", 2: f"{BASE}/volume", 3: True}])
+    sandbox, container = one(
+        "plain",
+        resources=limits,
+        security={5: {1: 1000}, 15: {1: 0}, 13: ["/proc/kcore"], 14: ["/proc/sys"]},
+        mounts=[{1: "/data", 2: f"{BASE}/volume", 3: True}],
+    )
     cri.exec(container, "true")
     cri.update(container, {3: 256, 4: 96 << 20, 10: 96 << 20})
     end(sandbox, container)
@@ -172,8 +203,11 @@ def buildah_cases(buildah, take):
     take("failed")
     name = buildah("from", *buildah.limits, "scratch").ok().out.strip()
     buildah("add", name, f"{BASE}/build/rootfs.tar", "/").ok()
-    words = ["env", *(f"{key}={value}" for key, value in buildah.env.items()), *buildah.argv(
-        "run", "--runtime", buildah.runtime, "--isolation=oci", "--tty", name, "--", "/bin/sh", "-c", "/bin/tty")]
+    words = [
+        "env",
+        *(f"{key}={value}" for key, value in buildah.env.items()),
+        *buildah.argv("run", "--runtime", buildah.runtime, "--isolation=oci", "--tty", name, "--", "/bin/sh", "-c", "/bin/tty"),
+    ]
     buildah.world.run_on_tty(words).ok()
     buildah("rm", name).ok()
     take("tty")

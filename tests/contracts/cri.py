@@ -66,7 +66,7 @@ def decode(data):
             found[key >> 3] = number()
         elif key & 7 == 2:
             size = number()
-            found[key >> 3] = data[at:at + size]
+            found[key >> 3] = data[at : at + size]
             at += size
         else:
             raise ValueError(f"wire type {key & 7}")
@@ -85,12 +85,28 @@ class Cri:
         body = encode(message)
         self.world.write(f"{BASE}/cri.request", b"\0" + len(body).to_bytes(4, "big") + body)
         self.world.write(f"{BASE}/cri.answer", b"")
-        result = self.world.run([
-            "curl", "--silent", "--show-error", "--http2-prior-knowledge", "--unix-socket", self.address,
-            "--header", "content-type: application/grpc", "--header", "te: trailers", "--dump-header", "-",
-            "--data-binary", f"@{BASE}/cri.request", "--output", f"{BASE}/cri.answer",
-            f"http://localhost/runtime.v1.RuntimeService/{method}",
-        ], seconds=seconds).ok()
+        result = self.world.run(
+            [
+                "curl",
+                "--silent",
+                "--show-error",
+                "--http2-prior-knowledge",
+                "--unix-socket",
+                self.address,
+                "--header",
+                "content-type: application/grpc",
+                "--header",
+                "te: trailers",
+                "--dump-header",
+                "-",
+                "--data-binary",
+                f"@{BASE}/cri.request",
+                "--output",
+                f"{BASE}/cri.answer",
+                f"http://localhost/runtime.v1.RuntimeService/{method}",
+            ],
+            seconds=seconds,
+        ).ok()
         if "grpc-status: 0" not in result.out:
             raise Failed(f"{method}: {result.out}")
         with open(self.world.outer(f"{BASE}/cri.answer"), "rb") as file:
@@ -100,8 +116,10 @@ class Cri:
         """Starts a pod sandbox, in a cgroup as a kubelet makes it, and returns its id. Namespaces are its own or (NODE) the host's."""
         namespaces = {1: 0 if network == CONTAINER else network, 2: pid}
         config = {
-            1: {1: name, 2: f"uid-{name}", 3: "contracts", 4: 0}, 3: f"{BASE}/logs/{name}",
-            7: Map({"contracts/pod": name}), 8: {1: f"/{self.world.cgroup}/pod{name}", 2: {1: namespaces, 6: privileged}},
+            1: {1: name, 2: f"uid-{name}", 3: "contracts", 4: 0},
+            3: f"{BASE}/logs/{name}",
+            7: Map({"contracts/pod": name}),
+            8: {1: f"/{self.world.cgroup}/pod{name}", 2: {1: namespaces, 6: privileged}},
         }
         if network == CONTAINER:
             config[2] = name
@@ -112,8 +130,15 @@ class Cri:
     def create(self, sandbox, name, command, resources=None, security=None, mounts=(), tty=False):
         """Creates a container in a pod and returns its id."""
         config = {
-            1: {1: name, 2: 0}, 2: {1: self.image}, 3: list(command), 5: "/", 6: [{1: "FROM_POD", 2: "yes"}],
-            7: list(mounts), 11: f"{name}.log", 14: tty, 15: {1: resources or {}, 2: security or {}},
+            1: {1: name, 2: 0},
+            2: {1: self.image},
+            3: list(command),
+            5: "/",
+            6: [{1: "FROM_POD", 2: "yes"}],
+            7: list(mounts),
+            11: f"{name}.log",
+            14: tty,
+            15: {1: resources or {}, 2: security or {}},
         }
         return self.call("CreateContainer", {1: sandbox, 2: config, 3: self.sandboxes[sandbox]})[1].decode()
 

@@ -15,12 +15,29 @@ BUSYBOX = "/bin/busybox"
 PASSWD = "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000:app:/home/app:/bin/sh\n"
 GROUP = "root:x:0:\ntty:x:5:\napp:x:1000:\nextra:x:2000:app\n"
 FILES = {
-    "etc/passwd": (PASSWD, 0o644), "etc/group": (GROUP, 0o644), "etc/hosts": ("127.0.0.1 localhost\n", 0o644),
-    "etc/resolv.conf": ("", 0o644), "www/index.html": ("served\n", 0o644), "bin/garbage": ("neither ELF nor script", 0o755),
+    "etc/passwd": (PASSWD, 0o644),
+    "etc/group": (GROUP, 0o644),
+    "etc/hosts": ("127.0.0.1 localhost\n", 0o644),
+    "etc/resolv.conf": ("", 0o644),
+    "www/index.html": ("served\n", 0o644),
+    "bin/garbage": ("neither ELF nor script", 0o755),
 }
 DIRECTORIES = {
-    "bin": 0o755, "dev": 0o755, "etc": 0o755, "home": 0o755, "home/app": 0o755, "proc": 0o555, "root": 0o700, "run": 0o755,
-    "sys": 0o555, "tmp": 0o1777, "usr": 0o755, "usr/bin": 0o755, "var": 0o755, "var/tmp": 0o1777, "www": 0o755,
+    "bin": 0o755,
+    "dev": 0o755,
+    "etc": 0o755,
+    "home": 0o755,
+    "home/app": 0o755,
+    "proc": 0o555,
+    "root": 0o700,
+    "run": 0o755,
+    "sys": 0o555,
+    "tmp": 0o1777,
+    "usr": 0o755,
+    "usr/bin": 0o755,
+    "var": 0o755,
+    "var/tmp": 0o1777,
+    "www": 0o755,
 }
 
 
@@ -60,12 +77,14 @@ def oci_archive(layer, reference):
 
     kind = "application/vnd.oci.image."
     config = {
-        "architecture": machine(), "os": "linux",
+        "architecture": machine(),
+        "os": "linux",
         "config": {"Env": ["PATH=/usr/bin:/bin"], "Cmd": ["sleep", "100000"]},
         "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(layer).hexdigest()]},
     }
     manifest = {
-        "schemaVersion": 2, "mediaType": kind + "manifest.v1+json",
+        "schemaVersion": 2,
+        "mediaType": kind + "manifest.v1+json",
         "config": blob(json.dumps(config).encode(), kind + "config.v1+json"),
         "layers": [blob(gzip.compress(layer, mtime=0), kind + "layer.v1.tar+gzip")],
     }

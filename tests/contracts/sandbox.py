@@ -74,16 +74,18 @@ class Sandbox:
     def __init__(self, keep=()):
         self.cgroup = "contracts-" + uuid.uuid4().hex[:8]
         self.daemons = {}
-        self.holder = subprocess.Popen(
-            [sys.executable, "-I", HOLDER, *keep], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        self.holder = subprocess.Popen([sys.executable, "-I", HOLDER, *keep], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.pid = int(self.holder.stdout.readline() or 0)
         if self.holder.stdout.readline() != "ready\n":
             raise RuntimeError("the private namespaces could not be made (root is needed); see the message above")
         for name in ("home", "tmp"):
             os.makedirs(self.outer(f"{BASE}/{name}"))
         self.env = {
-            "PATH": SYSTEM_PATH, "HOME": f"{BASE}/home", "TMPDIR": f"{BASE}/tmp", "TERM": "xterm", "XDG_RUNTIME_DIR": "",
+            "PATH": SYSTEM_PATH,
+            "HOME": f"{BASE}/home",
+            "TMPDIR": f"{BASE}/tmp",
+            "TERM": "xterm",
+            "XDG_RUNTIME_DIR": "",
         }
         self.forgotten = set()
         self.first_mounts = set(self.mounts())
@@ -105,8 +107,13 @@ class Sandbox:
         """Runs a program to its end. `stdin` is text for it, else it reads /dev/null."""
         argv = ["env", "-C", cwd, *argv] if cwd else list(argv)
         with self.popen(
-            argv, env=env, stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="surrogateescape",
+            argv,
+            env=env,
+            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="surrogateescape",
         ) as process:
             try:
                 out, err = process.communicate(stdin, timeout=seconds)
@@ -224,8 +231,10 @@ class Sandbox:
         self.run(["mount", "-t", "overlay", "-o", layers, "overlay", "/etc"]).ok()
         self.first_mounts.add("/etc")
         for name, line in (
-            ("passwd", f"{USER}:x:{UID}:{UID}::{BASE}/tester:/bin/sh\n"), ("group", f"{USER}:x:{UID}:\n"),
-            ("subuid", f"{USER}:200000:65536\n"), ("subgid", f"{USER}:200000:65536\n"),
+            ("passwd", f"{USER}:x:{UID}:{UID}::{BASE}/tester:/bin/sh\n"),
+            ("group", f"{USER}:x:{UID}:\n"),
+            ("subuid", f"{USER}:200000:65536\n"),
+            ("subgid", f"{USER}:200000:65536\n"),
         ):
             self.write(f"/etc/{name}", self.read(f"/etc/{name}") + line)
 

@@ -62,9 +62,11 @@ def test_volume(buildah, world):
 
 def test_run_mounts(buildah, world):
     world.write(f"{BASE}/volume/secret", "hush\n")
-    lines = ["RUN --mount=type=tmpfs,target=/scratch grep -c ' /scratch tmpfs' /proc/mounts",
-             "RUN --mount=type=secret,id=word cat /run/secrets/word",
-             "RUN --mount=type=bind,target=/context cat /context/Containerfile | head -n 1"]
+    lines = [
+        "RUN --mount=type=tmpfs,target=/scratch grep -c ' /scratch tmpfs' /proc/mounts",
+        "RUN --mount=type=secret,id=word cat /run/secrets/word",
+        "RUN --mount=type=bind,target=/context cat /context/Containerfile | head -n 1",
+    ]
     assert shown(buildah.build(*lines, options=[f"--secret=id=word,src={BASE}/volume/secret"])) == ["1", "hush", "FROM scratch"]
 
 
@@ -86,8 +88,11 @@ def test_tty(buildah, world):
     name = buildah("from", *buildah.limits, "scratch").ok().out.strip()
     try:
         buildah("add", name, f"{BASE}/build/rootfs.tar", "/").ok()
-        words = ["env", *(f"{key}={value}" for key, value in buildah.env.items()), *buildah.argv(
-            "run", "--runtime", buildah.runtime, "--isolation=oci", "--tty", name, "--", "/bin/sh", "-c", "/bin/tty; exit 5")]
+        words = [
+            "env",
+            *(f"{key}={value}" for key, value in buildah.env.items()),
+            *buildah.argv("run", "--runtime", buildah.runtime, "--isolation=oci", "--tty", name, "--", "/bin/sh", "-c", "/bin/tty; exit 5"),
+        ]
         result = world.run_on_tty(words)
         assert result.status == 5 and "/dev/pts/0" in result.out, result
     finally:

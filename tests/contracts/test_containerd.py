@@ -44,9 +44,15 @@ def test_exit_status(containerd, status):
     run(containerd, REFERENCE, "status", "sh", "-c", f"exit {status}").exits(status)
 
 
-@pytest.mark.parametrize(("words", "command"), [
-    ("no such file or directory", "/no/such/file"), ("executable file not found in $PATH", "nosuch"), ("permission denied", "/etc/passwd"),
-], ids=["missing path", "not in PATH", "not executable"])
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        ("no such file or directory", "/no/such/file"),
+        ("executable file not found in $PATH", "nosuch"),
+        ("permission denied", "/etc/passwd"),
+    ],
+    ids=["missing path", "not in PATH", "not executable"],
+)
 def test_command_that_cannot_run(containerd, words, command):
     """The shim takes the last error of the runtime's JSON log, and nothing else, for its message."""
     result = run(containerd, REFERENCE, "cannot", command)
@@ -55,8 +61,12 @@ def test_command_that_cannot_run(containerd, words, command):
 
 
 def test_tty(containerd, world):
-    result = world.run_on_tty([*containerd.argv("--namespace", containerd.namespace), *containerd.run_words(
-        "--rm", "--tty", REFERENCE, "tty", "sh", "-c", "tty; exit 5")])
+    result = world.run_on_tty(
+        [
+            *containerd.argv("--namespace", containerd.namespace),
+            *containerd.run_words("--rm", "--tty", REFERENCE, "tty", "sh", "-c", "tty; exit 5"),
+        ]
+    )
     assert result.status == 5 and "/dev/pts/0" in result.out, result
 
 

@@ -39,9 +39,16 @@ def test_exit_status(docker, status):
     docker.run(IMAGE, "sh", "-c", f"exit {status}").exits(status)
 
 
-@pytest.mark.parametrize(("status", "command"), [
-    (127, "/no/such/file"), (127, "nosuch"), (126, "/etc/passwd"), (126, "/tmp"),
-], ids=["missing path", "not in PATH", "not executable", "a directory"])
+@pytest.mark.parametrize(
+    ("status", "command"),
+    [
+        (127, "/no/such/file"),
+        (127, "nosuch"),
+        (126, "/etc/passwd"),
+        (126, "/tmp"),
+    ],
+    ids=["missing path", "not in PATH", "not executable", "a directory"],
+)
 def test_command_that_cannot_run(docker, status, command):
     result = docker.run(IMAGE, command).exits(status)
     assert f'exec: "{command}"' in result.err and "unable to retrieve OCI runtime error" not in result.err, result

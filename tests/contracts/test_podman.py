@@ -25,9 +25,16 @@ def test_exit_status(podman, status):
     podman.run(IMAGE, "sh", "-c", f"exit {status}").exits(status)
 
 
-@pytest.mark.parametrize(("status", "command"), [
-    (127, "/no/such/file"), (127, "nosuch"), (126, "/etc/passwd"), (126, "/tmp"),
-], ids=["missing path", "not in PATH", "not executable", "a directory"])
+@pytest.mark.parametrize(
+    ("status", "command"),
+    [
+        (127, "/no/such/file"),
+        (127, "nosuch"),
+        (126, "/etc/passwd"),
+        (126, "/tmp"),
+    ],
+    ids=["missing path", "not in PATH", "not executable", "a directory"],
+)
 def test_command_that_cannot_run(podman, status, command):
     result = podman.run(IMAGE, command).exits(status)
     assert result.out == "" and f'exec: "{command}"' in result.err, result
@@ -170,8 +177,14 @@ def test_tty(podman):
 
 
 def test_interactive_tty(podman, world):
-    result = world.run_on_tty(["env", f"CONTAINERS_CONF={BASE}/containers.conf", f"CONTAINERS_STORAGE_CONF={BASE}/storage.conf",
-                               *podman.argv("run", "--rm", "-it", *podman.create_options("none"), IMAGE, "sh", "-c", "tty; exit 5")])
+    result = world.run_on_tty(
+        [
+            "env",
+            f"CONTAINERS_CONF={BASE}/containers.conf",
+            f"CONTAINERS_STORAGE_CONF={BASE}/storage.conf",
+            *podman.argv("run", "--rm", "-it", *podman.create_options("none"), IMAGE, "sh", "-c", "tty; exit 5"),
+        ]
+    )
     assert result.status == 5 and "/dev/pts/0" in result.out, result
 
 
@@ -294,5 +307,3 @@ def test_garbage_binary(podman):
     result = podman.run(IMAGE, "/bin/garbage")
     assert result.status in (1, 126, 255), result
     assert "exec format error" in result.text.lower(), result
-
-

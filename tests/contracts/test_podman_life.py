@@ -109,8 +109,19 @@ def test_start_again(podman):
 
 
 def test_pod(podman, world):
-    pod = podman("pod", "create", "--network=none", f"--cgroup-parent=/{world.cgroup}", "--share=net,ipc,uts", "--infra-command=sleep 1000",
-                 f"--infra-image={IMAGE}").ok().out.strip()
+    pod = (
+        podman(
+            "pod",
+            "create",
+            "--network=none",
+            f"--cgroup-parent=/{world.cgroup}",
+            "--share=net,ipc,uts",
+            "--infra-command=sleep 1000",
+            f"--infra-image={IMAGE}",
+        )
+        .ok()
+        .out.strip()
+    )
     try:
         script = "for name in net ipc uts; do readlink /proc/self/ns/$name; done"
         first, second = (podman("run", "--rm", f"--pod={pod}", IMAGE, "sh", "-c", script).ok().out for _ in range(2))

@@ -17,25 +17,43 @@ PROBE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "probe.sh")
 
 # What differs from run to run.
 RANDOM = [
-    (r"[0-9a-f]{64}", "ID"), (r"\b[0-9a-f]{32}\b", "ID"), (r"\b[0-9a-f]{12}\b", "ID"), (r"/[A-Z0-9]{26}\b", "/LAYER"),
-    (r"(lowerdir|upperdir|workdir)=[^,]*", r"\1"), (r"(shared|master|propagate_from):\d+", r"\1"), (r"\b\d+:\d+ /", "/"),
-    (r"(pipe|socket|cgroup|ipc|mnt|net|pid|time|user|uts):\[\d+\]", r"\1"), (r"\b[0-9a-f]{8}-[0-9a-f-]{27}\b", "UUID"),
+    (r"[0-9a-f]{64}", "ID"),
+    (r"\b[0-9a-f]{32}\b", "ID"),
+    (r"\b[0-9a-f]{12}\b", "ID"),
+    (r"/[A-Z0-9]{26}\b", "/LAYER"),
+    (r"(lowerdir|upperdir|workdir)=[^,]*", r"\1"),
+    (r"(shared|master|propagate_from):\d+", r"\1"),
+    (r"\b\d+:\d+ /", "/"),
+    (r"(pipe|socket|cgroup|ipc|mnt|net|pid|time|user|uts):\[\d+\]", r"\1"),
+    (r"\b[0-9a-f]{8}-[0-9a-f-]{27}\b", "UUID"),
     (r"^(group session terminal foreground:) .*", lambda match: match[1]),
 ]
 # What is meant to differ: (pattern, what both become, the reason).
 MEANT = [
-    (r"^mount: (?:/null|/) (/proc/\S+|/sys/firmware|/sys/devices\S*|/sys/fs/cgroup/\S+/release_agent) \S+ .*- (?:dev)?tmpfs .*",
-     r"mount: \1 masked", "what covers a masked path is also nosuid,nodev,noexec and read-only, and holds nothing"),
+    (
+        r"^mount: (?:/null|/) (/proc/\S+|/sys/firmware|/sys/devices\S*|/sys/fs/cgroup/\S+/release_agent) \S+ .*- (?:dev)?tmpfs .*",
+        r"mount: \1 masked",
+        "what covers a masked path is also nosuid,nodev,noexec and read-only, and holds nothing",
+    ),
     (r"^mount: / /sys/fs/cgroup r[ow],", "mount: / /sys/fs/cgroup ro,", "runc 1.1 forgets ro on the tmpfs that holds the v1 hierarchies"),
-    (r"^mount: (/\w+) (/dev/\w+) \S+ .*- (devtmpfs|tmpfs) .*", r"mount: \1 \2 bound",
-     "device nodes bound into a user namespace keep the flags nosuid,noexec and don't receive mounts"),
-    (r"^dev: /dev/mqueue directory 1777 (?:0|65534) 65534 ", "dev: /dev/mqueue directory 1777 0 65534 ",
-     "it belongs to who made the ipc namespace: runc becomes root of the user namespace first, one clone makes both at once"),
+    (
+        r"^mount: (/\w+) (/dev/\w+) \S+ .*- (devtmpfs|tmpfs) .*",
+        r"mount: \1 \2 bound",
+        "device nodes bound into a user namespace keep the flags nosuid,noexec and don't receive mounts",
+    ),
+    (
+        r"^dev: /dev/mqueue directory 1777 (?:0|65534) 65534 ",
+        "dev: /dev/mqueue directory 1777 0 65534 ",
+        "it belongs to who made the ipc namespace: runc becomes root of the user namespace first, one clone makes both at once",
+    ),
     (r"^mount: / / rw,relatime shared ", "mount: / / rw,relatime ", "rootfsPropagation shared: runc leaves the root itself private"),
 ]
 BOUND = [
-    (r"^mount: (\S+) (/sys/fs/cgroup/\S+) r[ow],(.*- cgroup cgroup )", r"mount: \1 \2 ro,\3",
-     "runc 1.1 forgets ro on the v1 hierarchies if it has to bind them, in a user namespace"),
+    (
+        r"^mount: (\S+) (/sys/fs/cgroup/\S+) r[ow],(.*- cgroup cgroup )",
+        r"mount: \1 \2 ro,\3",
+        "runc 1.1 forgets ro on the v1 hierarchies if it has to bind them, in a user namespace",
+    ),
 ]
 
 OPTIONS = {
@@ -44,8 +62,16 @@ OPTIONS = {
     "user": ["--user=1000:1000", "--group-add=2000", "--cap-add=net_raw"],
     "capabilities": ["--cap-drop=all", "--cap-add=chown", "--security-opt=no-new-privileges"],
     "privileged": ["--privileged"],
-    "limits": ["--memory=64m", "--memory-swap=96m", "--memory-reservation=32m", "--cpus=0.5", "--cpu-shares=300", "--pids-limit=40",
-               "--cpuset-cpus=0", "--oom-score-adj=100"],
+    "limits": [
+        "--memory=64m",
+        "--memory-swap=96m",
+        "--memory-reservation=32m",
+        "--cpus=0.5",
+        "--cpu-shares=300",
+        "--pids-limit=40",
+        "--cpuset-cpus=0",
+        "--oom-score-adj=100",
+    ],
     "tmpfs": ["--tmpfs=/scratch:size=3m,mode=0700", "--shm-size=2m"],
     "volumes": [f"--volume={BASE}/volume:/data:ro", f"--volume={BASE}/volume:/a/b/c", f"--volume={BASE}/volume/in:/etc/made/up"],
     "shared-volume": [f"--volume={BASE}/volume:/data:rshared"],
@@ -117,7 +143,10 @@ def test_podman(podman, reference, probe, name):
 
 
 EXEC = {
-    "plain": [], "user": ["--user=1000:1000"], "terminal": ["--tty"], "privileged": ["--privileged"],
+    "plain": [],
+    "user": ["--user=1000:1000"],
+    "terminal": ["--tty"],
+    "privileged": ["--privileged"],
     "environment": ["--env=COLOUR=blue", "--workdir=/tmp"],
 }
 

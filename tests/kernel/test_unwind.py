@@ -69,7 +69,20 @@ PARTS = {
 
 
 def attempt(runtime, bundle, id, fault):
-    argv = [sys.executable, "-I", "-c", CHILD, str(harness.ROOT / "runtime"), fault, "--root", runtime.root, "create", "--bundle", str(bundle), id]
+    argv = [
+        sys.executable,
+        "-I",
+        "-c",
+        CHILD,
+        str(harness.ROOT / "runtime"),
+        fault,
+        "--root",
+        runtime.root,
+        "create",
+        "--bundle",
+        str(bundle),
+        id,
+    ]
     return subprocess.run(argv, capture_output=True, text=True, timeout=harness.WATCHDOG, stdin=subprocess.DEVNULL, check=False)
 
 

@@ -107,6 +107,6 @@ def test_command_line_is_understood(line):
     for name in ("root", "log"):
         if f"--{name}" in words:
             assert top[name] == words[words.index(f"--{name}") + 1]
-    for word in words[words.index(command) + 1:-1]:
+    for word in words[words.index(command) + 1 : -1]:
         if word.startswith("--"):
             assert word[2:].partition("=")[0].replace("-", "_") in options

@@ -31,7 +31,7 @@ def helpers(tmp_path, monkeypatch):
     monkeypatch.setattr(lean, "home", lambda: str(tree))
 
 
-PROBE = '''
+PROBE = """
 import os, signal, sys, time
 from pyrunc import errors
 
@@ -51,7 +51,7 @@ def run(payload):
     if act == "import": import no_such_library
     if act == "hang": time.sleep(600)
     if act == "noise": sys.stderr.write("x" * 300000); return 1
-'''
+"""
 
 
 def test_plain_data_and_bytes():

@@ -3,15 +3,31 @@
 import ast
 from pathlib import Path
 
-import pyrunc
 import pytest
+
+import pyrunc
 
 PACKAGE = Path(pyrunc.__file__).parent
 FILES = sorted(p for p in PACKAGE.rglob("*.py") if "specs" not in p.parts)
 
 MAY = {
     "cli": {"seal", "log", "errors", "commands", "linux"},
-    "commands": {"engine", "parts", "store", "oci", "log", "seal", "heavy", "lean", "errors", "cli", "linux", "cgroup", "commands", "misread"},
+    "commands": {
+        "engine",
+        "parts",
+        "store",
+        "oci",
+        "log",
+        "seal",
+        "heavy",
+        "lean",
+        "errors",
+        "cli",
+        "linux",
+        "cgroup",
+        "commands",
+        "misread",
+    },
     "engine": {"engine", "parts", "cgroup", "oci", "linux", "store", "heavy", "log", "lean", "errors"},
     "parts": {"oci", "cgroup", "linux", "errors", "lean"},
     "cgroup": {"cgroup", "linux", "errors", "lean", "heavy"},

@@ -4,6 +4,7 @@ import ast
 from pathlib import Path
 
 import pytest
+
 from pyrunc.engine import order
 from pyrunc.parts.table import PARTS
 

@@ -42,8 +42,6 @@ def test_hooks():
     document = state.for_hooks("box", "creating", 77, "/b", {"k": "v"})
     assert list(document) == ["ociVersion", "id", "status", "pid", "bundle", "annotations"]
     assert explain.problems(document, "state") == []
-    assert lean.dumps(document) == (
-        '{"ociVersion":"1.3.0","id":"box","status":"creating","pid":77,"bundle":"/b","annotations":{"k":"v"}}'
-    )
+    assert lean.dumps(document) == ('{"ociVersion":"1.3.0","id":"box","status":"creating","pid":77,"bundle":"/b","annotations":{"k":"v"}}')
     for status, pid in (("stopped", 77), ("stopped", 0), ("creating", 0)):
         assert list(state.for_hooks("box", status, pid, "/b", {})) == ["ociVersion", "id", "status", "bundle"]

@@ -5,8 +5,8 @@ import posix
 from pyrunc import lean
 from pyrunc.engine import attend, host, join, prepare
 from pyrunc.errors import Refusal, StateError, UsageError, quote
-from pyrunc.oci import load, normalise, validate
 from pyrunc.linux import fds
+from pyrunc.oci import load, normalise, validate
 
 
 def main(options, args):

@@ -83,5 +83,11 @@ def _run(argv):
         if theirs >= 0:
             posix.close(theirs)
     if status:
-        raise StepFailure("%s failed with status %d" % (argv[0], posix.waitstatus_to_exitcode(status)), "ps", "host", path=argv[0], hint="see its words above")
+        raise StepFailure(
+            "%s failed with status %d" % (argv[0], posix.waitstatus_to_exitcode(status)),
+            "ps",
+            "host",
+            path=argv[0],
+            hint="see its words above",
+        )
     return lean.fsdecode(b"".join(parts))

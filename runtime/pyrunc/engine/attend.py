@@ -4,12 +4,11 @@ Without a terminal the program has our own descriptors and there is nothing to r
 socket pair: our own terminal goes raw, bytes go both ways, its size follows ours, and it is restored on every way out.
 """
 
+import _signal
+import _socket
 import fcntl
 import posix
 import select
-
-import _signal
-import _socket
 from _struct import pack, unpack
 
 from pyrunc.engine.handshake import MSG_CMSG_CLOEXEC, SCM_RIGHTS

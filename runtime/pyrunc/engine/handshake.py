@@ -17,9 +17,8 @@ One SOCK_SEQPACKET pair, so a message is a packet: its first byte is the kind, t
 Every receive names what it expects; anything else is a Bug. An empty packet is the end of the other side.
 """
 
-import select
-
 import _socket
+import select
 from _struct import pack, unpack
 
 from pyrunc import lean

@@ -4,9 +4,8 @@ Nothing is imported here once the barrier is closed, which is the first thing th
 one for exceptions nobody thought of: the code of the caller must never run in this process.
 """
 
-import posix
-
 import _signal
+import posix
 from _struct import pack
 
 from pyrunc.engine import barrier, handshake, rows

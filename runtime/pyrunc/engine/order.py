@@ -117,9 +117,7 @@ EXEC = (
     ("limits", "rlimits", "host_apply", ""),
 )
 
-START = (
-    ("started", "hooks", "host_poststart", "after the program was executed"),
-)
+START = (("started", "hooks", "host_poststart", "after the program was executed"),)
 
 DELETE = (
     ("delete", "cgroups", "undo_make", "after the last process has gone"),

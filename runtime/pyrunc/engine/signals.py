@@ -1,8 +1,7 @@
 """Signals that ask create, start or delete to stop: noted, acted upon between two rows, so that undoing is never interrupted."""
 
-import posix
-
 import _signal
+import posix
 
 ASKING = (1, 2, 3, 15)  # HUP INT QUIT TERM
 

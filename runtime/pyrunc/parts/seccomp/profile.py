@@ -52,7 +52,11 @@ def plan(node, ctx):
         },
         "flags": _flags(seccomp.get("flags"), notify, ctx),
         "notify": notify,
-        **_listener(seccomp.get("listenerPath") or annotations.get(RECEIVER) or ctx.options.get("seccomp_receiver"), seccomp.get("listenerMetadata"), notify),
+        **_listener(
+            seccomp.get("listenerPath") or annotations.get(RECEIVER) or ctx.options.get("seccomp_receiver"),
+            seccomp.get("listenerMetadata"),
+            notify,
+        ),
         "raw": None if raw is None else raw.hex(),
     }
 
