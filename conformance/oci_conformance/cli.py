@@ -26,7 +26,9 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 def parser():
     made = argparse.ArgumentParser("oci-conformance", description="Looks whether a runtime does what the OCI runtime specification asks.")
     made.add_argument("--runtime", action="append", default=[], metavar="[LABEL=]PATH", help="a runtime; may be given several times")
-    made.add_argument("--level", choices=cases.LEVELS, default="linux", help="which cases: core, linux (core too), full (all); default linux")
+    made.add_argument(
+        "--level", choices=cases.LEVELS, default="linux", help="which cases: core, linux (core too), full (all); default linux"
+    )
     made.add_argument("--filter", default="", metavar="TEXT", help="only cases whose id, or one of whose requirements, contains TEXT")
     made.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="cases at a time; default: one a processor")
     for form in report.FORMS:
@@ -35,7 +37,9 @@ def parser():
     made.add_argument("--requirements", action="store_true", help="lists the requirements and the cases about them")
     made.add_argument("--mutants", metavar="PATH", help="checks the suite itself: breaks this runtime in many ways, each must be noticed")
     made.add_argument("--option", action="append", default=[], metavar="TEXT", help="a global option for every call of a runtime")
-    made.add_argument("--timeout", type=float, default=CALL_SECONDS, metavar="SECONDS", help="for one call of a runtime; default %(default)s")
+    made.add_argument(
+        "--timeout", type=float, default=CALL_SECONDS, metavar="SECONDS", help="for one call of a runtime; default %(default)s"
+    )
     made.add_argument("--busybox", metavar="PATH", help="a static busybox instead of the one that is found")
     made.add_argument("--shell-probe", action="store_true", help="look with a shell script instead of the compiled probe")
     made.add_argument("--no-known", action="store_true", help="known deviations count as failures")

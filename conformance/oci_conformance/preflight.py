@@ -21,7 +21,9 @@ def preflight(t):
     t.need(not done.hung, "create does not return within %d seconds" % SHORT)
     t.need(done.code == 0, "create fails (%s)" % done.how, None, done.err[-300:] or None)
     state = made.try_state()
-    t.need(state, "no container after create: state prints no JSON object", None, made.last.out[-100:] or made.last.err[-200:] or made.last.how)
+    t.need(
+        state, "no container after create: state prints no JSON object", None, made.last.out[-100:] or made.last.err[-200:] or made.last.how
+    )
     t.need(made.watch(), "no process after create: state has no pid of a living process", None, state.get("pid"))
     done = made.try_start()
     t.need(done.code == 0, "start fails (%s)" % done.how, None, done.err[-300:] or None)

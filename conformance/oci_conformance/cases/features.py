@@ -75,9 +75,7 @@ def shape(t):
     annotations = found.get("annotations") or {}
     t.check(all(isinstance(value, str) for value in annotations.values()), "annotations", "features.annotations", "strings", annotations)
     unsafe = found.get("potentiallyUnsafeConfigAnnotations") or []
-    t.check(
-        isinstance(unsafe, list) and all(isinstance(name, str) for name in unsafe), "unsafe annotations", "features.unsafe-annotations"
-    )
+    t.check(isinstance(unsafe, list) and all(isinstance(name, str) for name in unsafe), "unsafe annotations", "features.unsafe-annotations")
 
 
 @case("features.hooks", level="full")

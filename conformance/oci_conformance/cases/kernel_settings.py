@@ -30,7 +30,9 @@ def sysctl_cannot(t):
 def masked(t):
     """Masked files and directories show nothing; paths that do not exist are no error."""
     paths = ["/proc/kcore", "/proc/timer_list", "/sys/firmware", "/etc/passwd", "/mnt", "/no/such/path"]
-    made = t.container({"/linux/maskedPaths": paths}, "read /etc/passwd", "list /mnt", "open /proc/kcore r", "read /proc/kcore", "open /mnt/x c")
+    made = t.container(
+        {"/linux/maskedPaths": paths}, "read /etc/passwd", "list /mnt", "open /proc/kcore r", "read /proc/kcore", "open /mnt/x c"
+    )
     open(made.bundle.inside("/mnt/secret"), "w").close()
     made.create()
     made.start()
@@ -45,7 +47,13 @@ def masked(t):
 def readonly(t):
     """Readonly paths can be read and not written, files and directories; others can be written."""
     paths = ["/proc/sys", "/tmp", "/etc/group", "/no/such/path"]
-    operations = ("read /proc/sys/kernel/hostname", "open /proc/sys/kernel/hostname w", "open /tmp/x c", "open /etc/group w", "open /etc/passwd w")
+    operations = (
+        "read /proc/sys/kernel/hostname",
+        "open /proc/sys/kernel/hostname w",
+        "open /tmp/x c",
+        "open /etc/group w",
+        "open /etc/passwd w",
+    )
     seen = t.observe({"/linux/readonlyPaths": paths}, *operations)
     t.equal(seen[0].get("errno"), 0, "reading below a readonly path")
     t.equal([line.get("errno") for line in seen[1:4]], [errno.EROFS] * 3, "writing below /proc/sys, in /tmp, to /etc/group")

@@ -134,7 +134,9 @@ def bind_rbind(t):
     """bind takes the mount alone, rbind those below it as well."""
     outer, _ = nested(t)
     for option, wanted in (("bind", None), ("rbind", "deep")):
-        seen = t.observe({"/mounts/-": {"destination": "/mnt", "type": "none", "source": outer, "options": [option]}}, "read /mnt/inner/deep")
+        seen = t.observe(
+            {"/mounts/-": {"destination": "/mnt", "type": "none", "source": outer, "options": [option]}}, "read /mnt/inner/deep"
+        )
         t.equal(seen.get("text"), wanted, "a file of a mount below, with %s" % option, "option." + option)
 
 

@@ -152,9 +152,16 @@ def destination_is_file(t):
 @case("filesystem.proc", "filesystem.sys", "filesystem.devpts", "filesystem.shm", level="core")
 def usual(t):
     """The usual file systems are what they should be."""
-    seen = t.observe(None, "read /proc/self/mountinfo", "read /proc/1/comm", "list /sys", "stat /dev/pts/ptmx", ["write", "/dev/shm/x", "1"])
+    seen = t.observe(
+        None, "read /proc/self/mountinfo", "read /proc/1/comm", "list /sys", "stat /dev/pts/ptmx", ["write", "/dev/shm/x", "1"]
+    )
     found = table(seen[0].get("text", ""))
-    for point, kind, name in (("/proc", "proc", "proc"), ("/sys", "sysfs", "sys"), ("/dev/pts", "devpts", "devpts"), ("/dev/shm", "tmpfs", "shm")):
+    for point, kind, name in (
+        ("/proc", "proc", "proc"),
+        ("/sys", "sysfs", "sys"),
+        ("/dev/pts", "devpts", "devpts"),
+        ("/dev/shm", "tmpfs", "shm"),
+    ):
         t.equal(found.get(point, {}).get("type"), kind, "type of %s" % point, "filesystem." + name)
     t.equal(seen[1].get("errno"), 0, "/proc/1 is there", "filesystem.proc")
     t.check({"fs", "kernel"} <= set(seen[2].get("names", ())), "/sys has its directories", "filesystem.sys", None, seen[2])

@@ -79,8 +79,9 @@ def network_view(t):
 @case("namespaces.ipc", level="linux", needs="probe")
 def ipc_view(t):
     """A new ipc namespace does not have the queues of another one."""
-    from oci_conformance.probe import parse
     import subprocess
+
+    from oci_conformance.probe import parse
 
     number = 0x0C1C0F + os.getpid()
     done = subprocess.run([t.tools.probe, "call", "msgget", str(number), "0x3ff"], capture_output=True, text=True)

@@ -123,4 +123,6 @@ def hands_off(t):
     with network_of(other):
         names = [name for _, name in socket.if_nameindex()]
     t.has("kept7", names, "devices of the namespace after delete")
-    t.lacks("given7", [name for _, name in socket.if_nameindex()], "devices of the runtime's namespace after delete", "net-devices.not-back")
+    t.lacks(
+        "given7", [name for _, name in socket.if_nameindex()], "devices of the runtime's namespace after delete", "net-devices.not-back"
+    )

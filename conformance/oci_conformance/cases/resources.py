@@ -34,7 +34,14 @@ ROWS = (
         *(("memory.memsw.limit_in_bytes", 96 * MIB), ("memory.swap.max", 32 * MIB)),
     ),
     ("memory_swappiness", "memory.swappiness", {"memory/swappiness": 10}, "memory", ("memory.swappiness", 10), None),
-    ("memory_oom_killer", "memory.oom-killer", {"memory/disableOOMKiller": True}, "memory", ("memory.oom_control", "oom_kill_disable 1"), None),
+    (
+        "memory_oom_killer",
+        "memory.oom-killer",
+        {"memory/disableOOMKiller": True},
+        "memory",
+        ("memory.oom_control", "oom_kill_disable 1"),
+        None,
+    ),
     ("cpu_shares", "cpu.shares", {"cpu/shares": 512}, "cpu", ("cpu.shares", 512), ("cpu.weight", weight(512))),
     (
         *("cpu_quota", "cpu.quota cpu.period", {"cpu/quota": 40000, "cpu/period": 80000}, "cpu"),

@@ -98,7 +98,9 @@ def listener(t):
     finally:
         agent.close()
     t.equal(len(agent.messages), 1, "connections", "seccomp.listener", "seccomp.listener.one")
-    t.equal([line.get("errno") for line in seen[1:3]], [errno.EDOM, 0], "getsid, which the agent answers, and getpid", "seccomp.action.notify")
+    t.equal(
+        [line.get("errno") for line in seen[1:3]], [errno.EDOM, 0], "getsid, which the agent answers, and getpid", "seccomp.action.notify"
+    )
     messages = agent.messages[0] if agent.messages else []
     t.equal(agent.closed, [True], "the connection is closed", "seccomp.listener.closed")
     t.equal([len(rights) for _, rights in messages][:1], [1], "descriptors with the first message", "process-state.rights")

@@ -30,7 +30,9 @@ def prepare(directory, busybox=None, shell=False):
     why = "not asked for" if shell else build(os.path.join(directory, "probe"))
     path = find_busybox(busybox)
     if why and not path:
-        raise Missing("no way to look inside: the C probe was not built (%s), and there is no static busybox (Debian: busybox-static)" % why)
+        raise Missing(
+            "no way to look inside: the C probe was not built (%s), and there is no static busybox (Debian: busybox-static)" % why
+        )
     if path:
         target = os.path.join(directory, "busybox")
         shutil.copyfile(path, target)

@@ -19,7 +19,7 @@ class Report:
         self.machine = machine.about(host)
         self.level = level
         self.text = text
-        self.when = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+        self.when = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
         self.runtimes = []
         self.unusable = []  # [(runtime, words)]
         self.results = []

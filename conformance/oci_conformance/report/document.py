@@ -12,9 +12,7 @@ def text(report):
     by_runtime = {runtime.label: report.by_requirement(runtime) for runtime in report.runtimes}
     for requirement in report.table.values():
         entry = requirement.as_dict()
-        entry["verdicts"] = {
-            label: of_requirement(found.get(requirement.id, ()), requirement.id) for label, found in by_runtime.items()
-        }
+        entry["verdicts"] = {label: of_requirement(found.get(requirement.id, ()), requirement.id) for label, found in by_runtime.items()}
         document["requirements"].append(entry)
     document["results"] = [result.as_dict() for result in report.results]
     document["left"] = report.left

@@ -39,11 +39,15 @@ def text(report):
     parts.append("<title>OCI runtime conformance</title><style>%s</style>" % STYLE.replace("\n", ""))
     parts.append("<h1>OCI runtime conformance</h1>")
     machine = ", ".join("%s %s" % item for item in about["machine"].items())
-    parts.append("<p>Specification %s, level %s%s. %s. %s.</p>" % (
-        about["specification"], e(report.level), e(", filter " + report.text) if report.text else "", e(about["when"]), e(machine)
-    ))
+    parts.append(
+        "<p>Specification %s, level %s%s. %s. %s.</p>"
+        % (about["specification"], e(report.level), e(", filter " + report.text) if report.text else "", e(about["when"]), e(machine))
+    )
     parts += [head(report, runtime) for runtime in report.runtimes]
-    parts += ["<div class=runtime><b>%s</b> <span class=fail>cannot be tested</span><p>%s</div>" % (e(runtime.label), e(words)) for runtime, words in report.unusable]
+    parts += [
+        "<div class=runtime><b>%s</b> <span class=fail>cannot be tested</span><p>%s</div>" % (e(runtime.label), e(words))
+        for runtime, words in report.unusable
+    ]
     parts.append(coverage(report))
     parts.append("<h2>Requirements</h2>")
     parts += sections(report)
@@ -57,16 +61,19 @@ def text(report):
 def head(report, runtime):
     counts = report.counts(runtime)
     declares = ".".join(map(str, runtime.declares)) if runtime.declares else "nothing"
-    lines = ["<div class=runtime><b>%s</b> %s %s, declares specification %s<br><code>%s</code>" % (
-        e(runtime.label), e(runtime.name), e(runtime.version), e(declares), e(runtime.path)
-    )]
+    lines = [
+        "<div class=runtime><b>%s</b> %s %s, declares specification %s<br><code>%s</code>"
+        % (e(runtime.label), e(runtime.name), e(runtime.version), e(declares), e(runtime.path))
+    ]
     lines.append("<p>Cases: %s</p>" % ", ".join("<span class=%s>%d %s</span>" % (v, n, WORDS[v]) for v, n in counts.items() if n))
     for level in LEVELS[:2]:
         found = report.requirement_counts(runtime, level)
         total = sum(found.values()) or 1
         order = [verdict for verdict in ("pass", "known", "fail", "broken", "skip", "none") if found.get(verdict)]
         lines.append("<div>%s: %s</div>" % (level, ", ".join("<span class=%s>%d %s</span>" % (v, found[v], WORDS[v]) for v in order)))
-        lines.append("<div class=bar>%s</div>" % "".join("<i class=%s style=width:%.2f%%></i>" % (v, 100 * found[v] / total) for v in order))
+        lines.append(
+            "<div class=bar>%s</div>" % "".join("<i class=%s style=width:%.2f%%></i>" % (v, 100 * found[v] / total) for v in order)
+        )
     return "".join(lines) + "</div>"
 
 
@@ -91,7 +98,9 @@ def sections(report):
             for verdict in ("known", "fail", "broken"):
                 worst = verdict if verdict in verdicts.values() and (worst == "pass" or verdict != "known") else worst
         mark = "" if worst == "pass" else " <span class=%s>&#9679;</span>" % worst
-        lines.append("<details class=section><summary><b>%s</b> (%d)%s</summary>%s</details>" % (e(section), len(entries), mark, "".join(rows)))
+        lines.append(
+            "<details class=section><summary><b>%s</b> (%d)%s</summary>%s</details>" % (e(section), len(entries), mark, "".join(rows))
+        )
     return lines
 
 
@@ -99,7 +108,13 @@ def row(requirement, verdicts, found):
     bad = {"fail", "broken"} & set(verdicts.values())
     kind = "bad" if bad else "odd" if "known" in verdicts.values() else ""
     since = " since %s" % requirement.since if requirement.since else ""
-    line = "<div class='req %s'><b>%s</b>%s %s<br><small>%s</small>" % (kind, requirement.level, since, e(requirement.text), e(requirement.id))
+    line = "<div class='req %s'><b>%s</b>%s %s<br><small>%s</small>" % (
+        kind,
+        requirement.level,
+        since,
+        e(requirement.text),
+        e(requirement.id),
+    )
     if not requirement.observable:
         return line + "<div class=pills><span class='pill skip'>not observable: %s</span></div></div>" % e(requirement.unobservable)
     pills = []
@@ -119,9 +134,10 @@ def anchor(result):
 
 
 def case(report, result):
-    lines = ["<div class=case id='%s'><b>%s</b> <span class=%s>%s</span> <code>%s</code><p>%s</p>" % (
-        anchor(result), e(result.runtime.label), result.verdict, WORDS[result.verdict], e(result.case.id), e(result.case.title)
-    )]
+    lines = [
+        "<div class=case id='%s'><b>%s</b> <span class=%s>%s</span> <code>%s</code><p>%s</p>"
+        % (anchor(result), e(result.runtime.label), result.verdict, WORDS[result.verdict], e(result.case.id), e(result.case.title))
+    ]
     for name in result.failed_requirements():
         requirement = report.table[name]
         lines.append("<p>%s <b>%s</b> %s" % (e(requirement.section), requirement.level, e(requirement.text)))
@@ -129,7 +145,9 @@ def case(report, result):
             lines.append("<br><span class=known>Known: %s</span>" % e(result.known[name].why))
         lines.append("</p>")
     for check in result.failed_checks:
-        lines.append("<p>%s</p><pre>expected: %s\nseen:     %s</pre>" % (e(check["what"]), e(plain(check["expected"])), e(plain(check["seen"]))))
+        lines.append(
+            "<p>%s</p><pre>expected: %s\nseen:     %s</pre>" % (e(check["what"]), e(plain(check["expected"])), e(plain(check["seen"])))
+        )
     if result.verdict == "broken" or not result.failed_checks:
         lines.append("<pre>%s</pre>" % e(result.reason or MARKS[result.verdict]))
     if result.calls:

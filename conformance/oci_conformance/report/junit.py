@@ -15,22 +15,24 @@ def text(report):
         suites += suite(report, runtime, counts)
     for runtime, words in report.unusable:
         errors += 1
-        suites.append("  <testsuite name=%s tests=\"1\" failures=\"0\" errors=\"1\" skipped=\"0\">" % attribute(runtime.label))
-        suites.append("    <testcase classname=\"preflight\" name=\"runs a plain container\"><error message=%s/></testcase>" % attribute(words))
+        suites.append('  <testsuite name=%s tests="1" failures="0" errors="1" skipped="0">' % attribute(runtime.label))
+        suites.append('    <testcase classname="preflight" name="runs a plain container"><error message=%s/></testcase>' % attribute(words))
         suites.append("  </testsuite>")
     total = len(results) + len(report.unusable)
-    lines.append('<testsuites name="oci-conformance" tests="%d" failures="%d" errors="%d" time="%.1f">' % (total, failures, errors, report.seconds))
+    lines.append(
+        '<testsuites name="oci-conformance" tests="%d" failures="%d" errors="%d" time="%.1f">' % (total, failures, errors, report.seconds)
+    )
     return "\n".join([*lines, *suites, "</testsuites>"]) + "\n"
 
 
 def suite(report, runtime, counts):
     results = report.of(runtime)
-    head = "  <testsuite name=%s tests=\"%d\" failures=\"%d\" errors=\"%d\" skipped=\"%d\" time=\"%.1f\">"
+    head = '  <testsuite name=%s tests="%d" failures="%d" errors="%d" skipped="%d" time="%.1f">'
     skipped = counts["skip"] + counts["known"]
     lines = [head % (attribute(runtime.label), len(results), counts["fail"], counts["broken"], skipped, sum(r.seconds for r in results))]
     for result in results:
         module, _, name = result.case.id.partition(".")
-        lines.append("    <testcase classname=%s name=%s time=\"%.3f\">" % (attribute(module), attribute(name), result.seconds))
+        lines.append('    <testcase classname=%s name=%s time="%.3f">' % (attribute(module), attribute(name), result.seconds))
         lines += outcome(report, result)
         lines.append("    </testcase>")
     return [*lines, "  </testsuite>"]
@@ -45,7 +47,10 @@ def outcome(report, result):
         return ["      <skipped message=%s/>" % attribute(why)]
     kind = "error" if result.verdict == "broken" else "failure"
     levels = sorted({report.table[name].level for name in result.failed_requirements()})
-    return ["      <%s message=%s type=%s>%s</%s>" % (kind, attribute(words), attribute(" ".join(levels) or kind), escape(clean(details(result))), kind)]
+    return [
+        "      <%s message=%s type=%s>%s</%s>"
+        % (kind, attribute(words), attribute(" ".join(levels) or kind), escape(clean(details(result))), kind)
+    ]
 
 
 def details(result):
