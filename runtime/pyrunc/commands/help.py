@@ -27,6 +27,8 @@ ABOUT = {
     "features": "print what this runtime can do, as JSON",
     "plan": "show what create would do, without doing it",
     "validate": "check a bundle and report every problem at once",
+    "doctor": "what this host can do, and whether a bundle fits it",
+    "seccomp": "what a bundle's filter answers to a system call",
     "help": "show this, or the options of a command",
     "version": "print the version",
 }
