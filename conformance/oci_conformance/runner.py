@@ -153,7 +153,7 @@ class Runner:
     def note(self, result):
         runtime = result.runtime
         self.hangs[runtime] = self.hangs.get(runtime, 0) + 1 if result.hung else 0
-        table = known.of(runtime, result.case.id) if self.use_known else {}
+        table = known.of(runtime, result.case) if self.use_known else {}
         result.judge(table, [name for name in result.case.requirements if not self.table[name].asked_of(runtime.declares)])
         self.results.append(result)
         self.on_result(result)

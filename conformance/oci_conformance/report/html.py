@@ -14,13 +14,15 @@ STYLE = """
 @media(prefers-color-scheme:dark){:root{--ok:#4ac26b;--bad:#ff6b6b;--known:#d4a72c;--skip:#98a1aa}}
 body{font:16px/1.45 system-ui,sans-serif;margin:0 auto;max-width:64rem;padding:1rem;overflow-wrap:anywhere}
 h1{font-size:1.4rem;margin:.2rem 0}h2{font-size:1.1rem;margin:1.6rem 0 .5rem}p{margin:.4rem 0}
-code,pre{font:13px/1.4 ui-monospace,monospace}pre{white-space:pre-wrap;background:var(--soft);padding:.6rem;border-radius:.4rem;margin:.4rem 0}
+code,pre{font:13px/1.4 ui-monospace,monospace}
+pre{white-space:pre-wrap;background:var(--soft);padding:.6rem;border-radius:.4rem;margin:.4rem 0}
 .runtime{border:1px solid var(--line);border-radius:.5rem;padding:.6rem .8rem;margin:.5rem 0}
 .bar{display:flex;height:.6rem;border-radius:.3rem;overflow:hidden;margin:.4rem 0;background:var(--soft)}.bar i{display:block}
 .pass{color:var(--ok)}.fail,.broken{color:var(--bad)}.known{color:var(--known)}.skip,.none{color:var(--skip)}
 i.pass{background:var(--ok)}i.fail,i.broken{background:var(--bad)}i.known{background:var(--known)}i.skip,i.none{background:var(--line)}
 details.section{border-top:1px solid var(--line);padding:.4rem 0}summary{cursor:pointer}
-.req{padding:.5rem 0 .5rem .6rem;border-left:3px solid var(--line);margin:.5rem 0}.req.bad{border-color:var(--bad)}.req.odd{border-color:var(--known)}
+.req{padding:.5rem 0 .5rem .6rem;border-left:3px solid var(--line);margin:.5rem 0}
+.req.bad{border-color:var(--bad)}.req.odd{border-color:var(--known)}
 .req small{color:var(--skip)}.pills{display:flex;flex-wrap:wrap;gap:.3rem;margin-top:.25rem}
 .pill{border:1px solid currentColor;border-radius:1rem;padding:0 .55rem;font-size:.85rem;text-decoration:none}
 .case{border:1px solid var(--line);border-radius:.5rem;padding:.5rem .7rem;margin:.5rem 0}
