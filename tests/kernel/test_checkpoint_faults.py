@@ -352,6 +352,18 @@ def test_cgroup_modes(counter, runtime, mode, no_leaks):
     made.runtime.delete(made.id, "--force")
 
 
+def test_without_cgroups(counter, pyrunc, no_leaks):
+    """--cgroup-manager=disabled: neither side touches a cgroup of the host."""
+    made = counter()
+    made.bundle.patch({"/linux/cgroupsPath": harness.ABSENT})
+    made.run(globals=["--cgroup-manager=disabled"])
+    made.dumped()
+    assert not (made.images / "cgroup.img").exists()
+    made.restored(globals=["--cgroup-manager=disabled"])
+    assert made.step() == "1"
+    made.runtime.delete(made.id, "--force")
+
+
 def test_full_mode_does_not_loosen_limits(counter, pyrunc, no_leaks):
     """CRIU writes the saved values of a cgroup; the config's limits are on it all the same."""
     made = counter({"/linux/resources": {"pids": {"limit": 9}}}).run()

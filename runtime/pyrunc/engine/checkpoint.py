@@ -61,6 +61,7 @@ def _open(path, make, what):
 
 def common(run, asked, folders, log_name):
     """The options that dump and restore share. asked: see commands/checkpoint.py."""
+    mode = asked["manage_cgroups_mode"] if run.box.state.get("cgroup_paths") else "ignore"  # else it would handle those of the host
     opts = {
         "images_dir_fd": folders.images,
         "work_dir_fd": folders.work,
@@ -68,7 +69,7 @@ def common(run, asked, folders, log_name):
         "log_file": log_name,
         "notify_scripts": True,
         "manage_cgroups": True,
-        "manage_cgroups_mode": CGROUP_MODES[asked["manage_cgroups_mode"]],
+        "manage_cgroups_mode": CGROUP_MODES[mode],
         "empty_ns": CLONE_NEWNET,  # devices in it are the engine's, or the hooks', or netDevices
         # a terminal of the container's own comes back with a new master for us; that of a shell outside is whoever's who restores
         "orphan_pts_master": "terminal" in run.plans or not asked["shell_job"],
@@ -155,6 +156,7 @@ def _dump(run, asked, folders, frozen):
         tcp_skip_in_flight=asked["tcp_skip_in_flight"] or None,
         root=run.plans["root"]["path"],
         freeze_cgroup=paths.get("freezer") or (paths.get("unified") if run.plans["cgroups"]["version"] == 2 else None),
+        cgroup_dump_controller=_hierarchies(run.pid, paths),
         ps=asked["page_server"],
         external=external.dumped_namespaces(run),
     )
@@ -185,6 +187,21 @@ def _dump(run, asked, folders, frozen):
         raise
     finally:
         talk.close()
+
+
+def _hierarchies(pid, paths):
+    """The hierarchies that CRIU is to look at: those of the container's cgroups. In any other it sits where its caller did, often in the
+    root, and CRIU would save and restore everybody's cgroups. [] where there is no other: that is all."""
+    own, others = [], False
+    for line in lean.fsdecode(lean.read_file("/proc/%d/cgroup" % pid, 1 << 20)).split("\n"):
+        fields = line.split(":", 2)
+        if len(fields) != 3:
+            continue
+        if paths.keys() & set(fields[1].split(",") if fields[1] else ["unified"]):
+            own.append(fields[1])
+        else:
+            others = True
+    return own if others else []
 
 
 def _as_it_was(paths, frozen):

@@ -45,9 +45,9 @@ OPTS = {
     "track_mem": (15, BOOL), "auto_dedup": (16, BOOL), "work_dir_fd": (17, INT), "link_remap": (18, BOOL), "ext_mnt": (23, PAIR),
     "manage_cgroups": (24, BOOL), "cg_root": (25, {"ctrl": (1, TEXT), "path": (2, TEXT)}), "rst_sibling": (26, BOOL),
     "inherit_fd": (27, {"key": (1, TEXT), "fd": (2, INT)}), "manage_cgroups_mode": (34, INT), "external": (37, TEXT), "empty_ns": (38, INT),
-    "join_ns": (39, {"ns": (1, TEXT), "ns_file": (2, TEXT)}), "freeze_cgroup": (44, TEXT), "tcp_skip_in_flight": (46, BOOL),
-    "lazy_pages": (48, BOOL), "orphan_pts_master": (50, BOOL), "config_file": (51, TEXT), "tcp_close": (52, BOOL),
-    "lsm_profile": (53, TEXT), "lsm_mount_context": (63, TEXT), "network_lock": (64, INT),
+    "join_ns": (39, {"ns": (1, TEXT), "ns_file": (2, TEXT)}), "cgroup_dump_controller": (43, TEXT), "freeze_cgroup": (44, TEXT),
+    "tcp_skip_in_flight": (46, BOOL), "lazy_pages": (48, BOOL), "orphan_pts_master": (50, BOOL), "config_file": (51, TEXT),
+    "tcp_close": (52, BOOL), "lsm_profile": (53, TEXT), "lsm_mount_context": (63, TEXT), "network_lock": (64, INT),
 }  # fmt: skip
 FEATURES = {"mem_track": (1, BOOL), "lazy_pages": (2, BOOL)}
 REQUEST = {"type": (1, INT), "opts": (2, OPTS), "notify_success": (3, BOOL), "features": (5, FEATURES)}

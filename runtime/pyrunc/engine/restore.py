@@ -116,11 +116,11 @@ def _make(run, asked, folders, streams, undo, talks):
         join_ns=joined,
         inherit_fd=inherited + ([] if terminal else streams),
         ext_mnt=[{"key": name, "val": path} for name, path in mounts],
-        # "strict" has been judged, and else is "full"
-        manage_cgroups_mode=checkpoint.CGROUP_MODES["full" if asked["manage_cgroups_mode"] == "strict" else asked["manage_cgroups_mode"]],
         lsm_profile=asked["lsm_profile"],
         lsm_mount_context=asked["lsm_mount_context"],
     )
+    if opts["manage_cgroups_mode"] == checkpoint.CGROUP_MODES["strict"]:  # that has been judged; apart from it, it is "full"
+        opts["manage_cgroups_mode"] = checkpoint.CGROUP_MODES["full"]
     answer = talk.request(criu.RESTORE, {"opts": opts}, lambda *note: _notified(run, asked, held, *note), run.cancel)
     talk.finish()
     talk.close()

@@ -75,7 +75,7 @@ OTHER = (
     ("restore", "a relative --image-path starts at the caller's directory", "starts at the bundle"),
     ("restore", "the loopback device of a new network namespace is up", "stays down"),
     ("restore", "read-only and other flags of the root and of bind mounts are those of the config", "some are lost"),
-    ("restore --manage-cgroups-mode strict", "fails only if the container's cgroup was there before", "always fails"),
+    ("restore --manage-cgroups-mode strict", "fails if the container's cgroup was there before", "has no effect up to 1.1"),
     ("update --device-*", "changes the devices of a running container; --resources never does", "never does"),
 )
 
