@@ -3,7 +3,7 @@
 #include <Python.h>
 
 #define MODULES(X)                                                                                                     \
-    X(posix) X(errno) X(fcntl) X(select) X(time) X(array) X(gc) X(_socket) X(_signal) X(_struct) X(_json)  \
+    X(posix) X(errno) X(fcntl) X(select) X(time) X(gc) X(_socket) X(_signal) X(_struct) X(_json)  \
     X(_sha2) X(_weakref) X(_thread) X(_codecs) X(_imp)
 
 #define DECLARE(name) extern PyObject *PyInit_##name(void);

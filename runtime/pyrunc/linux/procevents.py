@@ -8,7 +8,6 @@ CAP_NET_ADMIN in the initial namespaces and CONFIG_PROC_EVENTS; without them not
 import _socket
 import sys
 from _struct import pack, unpack_from
-from array import array
 
 NETLINK_CONNECTOR = 11
 CN_IDX_PROC = CN_VAL_PROC = 1
@@ -37,16 +36,17 @@ class Watch:
 
     def _filter(self, pid):
         """Exit events whose process and thread group are `pid`. The filter reads words in network order."""
-        program = array("Q")
+        program = b""
         tests = ((WHAT, PROC_EVENT_EXIT), (PID, pid), (TGID, pid))
         for left, (at, value) in zip((4, 2, 0), tests, strict=True):
-            program.frombytes(pack("=HBBI", LOAD_WORD, 0, 0, at))
+            program += pack("=HBBI", LOAD_WORD, 0, 0, at)
             swapped = int.from_bytes(value.to_bytes(4, sys.byteorder), "big")
-            program.frombytes(pack("=HBBI", JUMP_EQUAL, 0, left + 1, swapped))
-        program.frombytes(pack("=HBBI", RETURN, 0, 0, 0xFFFF))
-        program.frombytes(pack("=HBBI", RETURN, 0, 0, 0))
-        address, count = program.buffer_info()
-        self.sock.setsockopt(_socket.SOL_SOCKET, SO_ATTACH_FILTER, pack("@HP", count, address))
+            program += pack("=HBBI", JUMP_EQUAL, 0, left + 1, swapped)
+        program += pack("=HBBI", RETURN, 0, 0, 0xFFFF)
+        program += pack("=HBBI", RETURN, 0, 0, 0)
+        # where a bytes object keeps its bytes; the module array would tell, but imports collections
+        address = id(program) + bytes.__basicsize__ - 1
+        self.sock.setsockopt(_socket.SOL_SOCKET, SO_ATTACH_FILTER, pack("@HP", len(program) // 8, address))
 
     def status(self):
         """As wait(2) has it; None: nothing was heard."""
