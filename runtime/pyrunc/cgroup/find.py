@@ -129,3 +129,12 @@ def exists(path):
     except OSError:
         return False
     return True
+
+
+def how_to_delegate(version):
+    """The hint of an error: how an ordinary user comes by a cgroup of its own."""
+    if version == 2:
+        how = "work in a delegated cgroup (systemd-run --user --scope -p Delegate=yes), or use --systemd-cgroup with the user's systemd"
+    else:
+        how = "have root make a delegated cgroup, the user's by chown, for each controller of cgroup v1"
+    return how + "; or leave cgroupsPath and resources out"

@@ -236,7 +236,7 @@ def _failure(e, entry, what):
             call=e.call,
             errno=e.errno,
             path=path,
-            hint="have the cgroup delegated, or leave cgroupsPath and resources out",
+            hint=find.how_to_delegate(entry["version"]),
         )
     if e.errno == 22:
         text = "the kernel refuses the value"

@@ -4,9 +4,11 @@ runtime-spec, config-linux.md#control-groups. Its one rule: what can't be applie
 fails later with file and value; nothing is left out silently. `update` plans this part alone, over the stored plan of cgroups.
 """
 
-from pyrunc.cgroup import devices_rules, fs
+from pyrunc.cgroup import devices_rules, find, fs
 from pyrunc.errors import StepFailure, Unsupported
 from pyrunc.parts.resources.limits import KEY, READERS, check_memory, devices, rule
+
+NO_CGROUP = "cannot set limits: container could not join or create cgroup"
 
 
 def plan(node, ctx):
@@ -82,7 +84,7 @@ def apply(entry, paths, cgroups):
     """Limits, then device rules. A rootless container without a cgroup has none of either."""
     if not paths:
         if entry["asked"]:
-            raise StepFailure("cannot set limits: container could not join or create cgroup", pointer=KEY, hint="have a cgroup delegated")
+            raise StepFailure(NO_CGROUP, pointer=KEY, hint=find.how_to_delegate(cgroups["version"]))
         return
     if cgroups["version"] == 2:
         from pyrunc.cgroup import v2
@@ -106,7 +108,7 @@ def update(new, stored, run):
     check_memory(merged.get("memory") or {}, 2 if cgroups["version"] == 2 else 1)
     paths = fs.record_of(run, cgroups)["paths"]
     if not paths:
-        raise StepFailure("cannot set limits: container could not join or create cgroup", pointer=KEY)
+        raise StepFailure(NO_CGROUP, pointer=KEY, hint=find.how_to_delegate(cgroups["version"]))
     wanted = live.to_write(merged, new)
     if cgroups["manager"] != "systemd":
         live.apply(paths, wanted, cgroups["version"])
