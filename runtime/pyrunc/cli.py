@@ -15,7 +15,7 @@ B, V, R = "bool", "value", "repeat"  # kinds of options
 
 GLOBAL = {
     "root": V, "log": V, "log-format": V, "log-level": V, "debug": B, "systemd-cgroup": B, "rootless": V, "cgroup-manager": V,
-    "criu": V, "allow-annotation-paths": B, "help": B, "version": B,
+    "criu": V, "trace": V, "allow-annotation-paths": B, "help": B, "version": B,
 }  # fmt: skip
 GLOBAL_SHORT = {"h": "help", "v": "version", "V": "version"}
 
@@ -153,6 +153,7 @@ COMMANDS = {
     ),  # fmt: skip
     "doctor": (False, {"format": V}, {"f": "format"}, 0, 1, False),
     "seccomp": (False, {"bundle": V, "config": V, "format": V}, {"b": "bundle", "f": "format"}, 0, None, True),
+    "trace": (False, {}, {}, 1, 1, False),
     "help": (False, {}, {}, 0, 1, False),
     "version": (False, {}, {}, 0, 0, False),
 }
@@ -244,6 +245,14 @@ def load(command):
 
 def main(argv):
     """list of str (without the program) → exit status. The only entry of the package for both launchers."""
+    traces = []
+    status = _main(argv, traces)
+    for file in traces:
+        file.finish(status)
+    return status
+
+
+def _main(argv, traces):
     from pyrunc import log
 
     top = {}
@@ -265,6 +274,10 @@ def main(argv):
 
             seal.ensure([sys.argv[0], *argv])
         options["globals"] = top
+        if "trace" in top or b"PYRUNC_TRACE" in posix.environ:
+            from pyrunc import tracefile
+
+            traces += tracefile.wanted(top, command, args)
         return load(command).main(options, args)
     except PyruncError as e:
         return log.fail(e, command)

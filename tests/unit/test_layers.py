@@ -11,7 +11,7 @@ PACKAGE = Path(pyrunc.__file__).parent
 FILES = sorted(p for p in PACKAGE.rglob("*.py") if "specs" not in p.parts)
 
 MAY = {
-    "cli": {"seal", "log", "errors", "commands", "linux"},
+    "cli": {"seal", "log", "tracefile", "errors", "commands", "linux"},
     "commands": {
         "engine",
         "parts",
@@ -28,13 +28,15 @@ MAY = {
         "commands",
         "misread",
     },
-    "engine": {"engine", "parts", "cgroup", "oci", "linux", "store", "heavy", "log", "lean", "errors"},
+    "engine": {"engine", "parts", "cgroup", "oci", "linux", "store", "heavy", "log", "trace", "lean", "errors"},
     "parts": {"oci", "cgroup", "linux", "errors", "lean"},
     "cgroup": {"cgroup", "linux", "errors", "lean", "heavy"},
     "oci": {"oci", "linux", "errors", "lean", "heavy", "misread"},
     "linux": {"linux", "errors", "lean"},
     "store": {"linux", "errors", "lean"},
     "log": {"lean", "errors"},
+    "trace": set(),
+    "tracefile": {"trace", "lean", "errors"},
     "seal": {"linux", "errors", "lean"},
     "heavy": {"linux", "errors", "lean"},
     "lean": {"errors", "misread"},

@@ -29,6 +29,7 @@ ABOUT = {
     "validate": "check a bundle and report every problem at once",
     "doctor": "what this host can do, and whether a bundle fits it",
     "seccomp": "what a bundle's filter answers to a system call",
+    "trace": "show where the time of a container's create went",
     "help": "show this, or the options of a command",
     "version": "print the version",
 }
@@ -36,7 +37,7 @@ POSITIONAL = {
     "doctor": "[BUNDLE]", "seccomp": "[SYSCALL [ARGUMENT...]]", "checkpoint": "ID", "restore": "ID",
     "mounts": "add|remove|list ID [DESTINATION...]", "pause": "ID", "resume": "ID", "ps": "ID [PS-ARGUMENTS]", "update": "ID",
     "events": "ID", "stats": "[ID...]", "top": "[ID...]", "wait": "ID", "create": "ID", "run": "ID", "exec": "ID PROGRAM [ARGUMENTS]",
-    "start": "ID", "state": "ID", "kill": "ID [SIGNAL]", "delete": "ID", "plan": "[ID]", "validate": "[BUNDLE]", "help": "[COMMAND]",
+    "start": "ID", "state": "ID", "kill": "ID [SIGNAL]", "delete": "ID", "plan": "[ID]", "validate": "[BUNDLE]", "trace": "ID", "help": "[COMMAND]",
 }  # fmt: skip
 MEANING = {
     "root": "directory of the containers' state (/run/pyrunc)",
@@ -48,6 +49,7 @@ MEANING = {
     "rootless": "true, false or auto",
     "cgroup-manager": "cgroupfs, systemd or disabled",
     "criu": "accepted and ignored",
+    "trace": "file that the command's steps are added to, as Chrome trace events (or PYRUNC_TRACE)",
     "help": "show this",
     "version": "print the version",
     "bundle": "directory that holds config.json (.)",

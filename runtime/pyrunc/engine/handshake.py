@@ -6,6 +6,7 @@
       | -- ANSWER (fds) ---------------------> |
       | <------------------------------- HOOKS |   mounts are there; host runs prestart, createRuntime
       | -- HOOKS_DONE -----------------------> |
+      | <------------------------------ STAMPS |   only where a trace is written; also before HOOKS and FAILED
       | <-------------------------------- SYNC |   (from C) limits may be set now
       | -- one byte -------------------------> |
       | <------------------- LISTENER fd ----- |   (from C) a filter that notifies is loaded
@@ -21,12 +22,12 @@ import _socket
 import select
 from _struct import pack, unpack
 
-from pyrunc import lean
+from pyrunc import lean, trace
 from pyrunc.errors import Bug
 
 END = b""
 PLACED, HOOKS_DONE, ANSWER = b"p", b"d", b"a"
-ASK, HOOKS, FAILED = b"q", b"h", b"e"
+ASK, HOOKS, STAMPS, FAILED = b"q", b"h", b"t", b"e"
 C_FAIL, C_READY, C_LISTENER, C_SYNC = b"F", b"R", b"L", b"S"
 RECORD = "=cBHii16s"  # kind, op, detail, errno, extra, call: what finish() of the extension writes
 RECORD_SIZE = 28
@@ -91,6 +92,9 @@ def serve(run, handlers):
             run.cancel.drain()
             continue
         kind, data, _fds = run.link.receive()
+        if kind == STAMPS:
+            trace.add(data)
+            continue
         handler = handlers.get(kind)
         if handler is None:
             raise Bug("handshake: the other side sent %r" % kind)

@@ -3,7 +3,7 @@
 import posix
 import time
 
-from pyrunc import lean, log, store
+from pyrunc import lean, log, store, trace
 from pyrunc.engine import gate, handshake, init, planner, rows, signals
 from pyrunc.engine.order import CREATE
 from pyrunc.errors import HookFailure, PyruncError, StepFailure, errno_text
@@ -36,12 +36,13 @@ class Undo:
 
 def create(run, warnings, command="create"):
     """Brings the container to `created`. On any failure everything is undone, and the first error is raised."""
-    run.stamps = [(time.monotonic_ns(), "host", "begin")]
     with_signals = signals.Cancel()
     run.cancel = with_signals
     undo = Undo(run)
     try:
+        began = trace.now()
         reserve(run, warnings, command)
+        trace.step("store.reserve", began)
         try:
             _make(run, undo)
             run.check()
@@ -110,7 +111,9 @@ def _make(run, undo):
     rows.walk(CREATE, "prepare", "host", run, undo)
     gate_fd, result_fd = gate.make(run.box)
     run.link, theirs = handshake.pair()
+    began = trace.now()
     pid, fd = _clone(run, theirs, gate_fd, result_fd)
+    trace.step("engine.clone", began)
     run.pid, run.pidfd = pid, fd
     theirs.close()
     posix.close(gate_fd)
@@ -265,9 +268,7 @@ def _oom_killed(run):
 def _publish(run):
     """Everything is done: the state says so, then the pid file, whose existence is what callers wait for."""
     box = run.box
-    run.stamps.append((time.monotonic_ns(), "host", "ready"))
-    first = run.stamps[0][0]
-    box.state["trace"] = [[t - first, side, name] for t, side, name in run.stamps]
+    box.state["trace"] = trace.kept()
     box.record("status", "created")
     for receiver in (run.options.get("pidfd_socket"), run.plans["meta"]["pidfd_receiver"]):
         if receiver:

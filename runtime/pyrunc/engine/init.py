@@ -8,6 +8,7 @@ import _signal
 import posix
 from _struct import pack
 
+from pyrunc import trace
 from pyrunc.engine import barrier, handshake, rows
 from pyrunc.engine.order import CREATE
 from pyrunc.errors import PyruncError
@@ -31,14 +32,23 @@ def main(run, link, gate_fd, result_fd):
         posix._exit(1)
 
 
+def _send_stamps(link):
+    """Where a trace is written the host wants to know when each row began and ended."""
+    if trace.is_wanted():
+        link.send(handshake.STAMPS, trace.stamps())
+        trace.begin()
+
+
 def _life(run, link, gate_fd, result_fd):
     _prctl.set_pdeathsig(9)
     posix.setsid()
     run.forget_host_env()
     run.link = link
+    trace.begin()
     link.expect(handshake.PLACED)
     _prctl.set_dumpable(False)
     rows.walk(CREATE, "setup", "init", run)
+    _send_stamps(link)
     link.send(handshake.HOOKS)
     link.expect(handshake.HOOKS_DONE)
     rows.walk(CREATE, "enter", "init", run)
@@ -46,6 +56,7 @@ def _life(run, link, gate_fd, result_fd):
     run.exec_env = after[-1][2] if after else None  # of the program; startContainer hooks get it too
     if after:
         _close_proc(run)
+    _send_stamps(link)
     status_fd = link.fileno()
     _syscalls.finish(before if after else _forgetting(run, before), status_fd, result_fd)
     # Only startContainer hooks bring us back here: started, rights dropped, nothing executed yet.
@@ -141,6 +152,7 @@ def _dump(e, limit):
 def report(link, e):
     """Best effort: when even this fails the host sees the end of the socket and says that init died."""
     try:
+        _send_stamps(link)
         link.sock.send(_dump(e, 65536))
     except BaseException:
         posix._exit(2)

@@ -7,7 +7,7 @@ always the container's. The process is put into the container's cgroup before it
 import _socket
 import posix
 
-from pyrunc import log
+from pyrunc import log, trace
 from pyrunc.engine import handshake, host, planner, rows, signals, status
 from pyrunc.engine.order import EXEC
 from pyrunc.engine.run import Run
@@ -76,7 +76,9 @@ def execute(run):
         _terminal(run)
         ops, before = _operations(run)
         cgroup_fd = _cgroup(run, before, opened)
+        began = trace.now()
         _spawn(run, joins, ops, before, cgroup_fd)
+        trace.step("engine.spawn", began)
     finally:
         run.cancel = None
         cancel.close()

@@ -3,7 +3,7 @@
 import posix
 import select
 
-from pyrunc import lean, log
+from pyrunc import lean, log, trace
 from pyrunc.engine import gate, handshake, planner, rows, signals, status
 from pyrunc.engine.order import DELETE, START
 from pyrunc.engine.run import Run
@@ -37,8 +37,10 @@ def start(box, options):
     if ends is None:
         raise StateError(CALLER_TEXT["start-stopped"], box.id, "stopped", hint="its init is gone; delete the container")
     notify = _listen(box)
+    began = trace.now()
     try:
         _release(box, ends, fd)
+        trace.step("engine.release", began)
     finally:
         for end in ends:
             posix.close(end)
@@ -223,7 +225,10 @@ def _end(box):
         log.debug("init had gone by itself")
     if fd >= 0:
         try:
-            if not _wait_gone(fd, GONE_MS):
+            began = trace.now()
+            gone = _wait_gone(fd, GONE_MS)
+            trace.step("engine.wait_gone", began)
+            if not gone:
                 raise StateError(
                     "container init still running", box.id, hint="pid %d does not die: is it in an uninterruptible wait?" % box.state["pid"]
                 )
@@ -243,7 +248,9 @@ def _destroy(box, options, plans=None):
     if paths:
         from pyrunc.cgroup import kill as cgroup_kill
 
+        began = trace.now()
         cgroup_kill.end_all(paths)
+        trace.step("cgroups.end_all", began)
     for row in DELETE:
         part, verb = row[1], row[2]
         entry = run.plans.get(part)
@@ -251,7 +258,9 @@ def _destroy(box, options, plans=None):
             rows.call(part, verb, "host", entry, run)
     box_id, box_path = box.id, box.path
     hooks = run.plans.get("hooks")
+    began = trace.now()
     box.forget()
+    trace.step("store.forget", began)
     run.box = None
     if hooks is not None:
         _to_bundle(run.bundle)

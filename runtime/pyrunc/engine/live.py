@@ -15,7 +15,7 @@ table of its own it mounts as init does at create. Nothing of the container is e
 import _signal
 import posix
 
-from pyrunc import lean
+from pyrunc import lean, trace
 from pyrunc.engine import barrier, handshake, init, lifecycle, planner, rows, signals, status
 from pyrunc.errors import CALLER_TEXT, Refusal, StateError, StepFailure, quote
 from pyrunc.linux import _syscalls, fs, mount, ns, paths, pidfd, proc
@@ -205,6 +205,7 @@ def _child(run, link, joins, act, work):
         _prctl.set_pdeathsig(9)
         _prctl.set_dumpable(False)
         run.cancel, run.link = None, link
+        trace.begin()
         run.proc = proc.Proc().prepare()
         for fd, kind in joins:
             if kind == "user":

@@ -3,6 +3,7 @@
 import posix
 import sys
 
+from pyrunc import trace
 from pyrunc.errors import Refusal, Unsupported
 from pyrunc.parts.table import PARTS
 
@@ -84,7 +85,9 @@ def nodes(config, only=None):
 def plan(config, ctx, only=None):
     """{part: entry} or the first Refusal/Unsupported."""
     for part, node in nodes(config, only):
+        began = trace.now()
         entry = module(part).plan(node, ctx)
+        trace.step(part + ".plan", began)
         if entry is not None:
             ctx.plans[part] = entry
     return ctx.plans

@@ -2,7 +2,7 @@
 
 import posix
 
-from pyrunc import log, store
+from pyrunc import log, store, trace
 from pyrunc.engine import planner
 from pyrunc.engine.run import Run
 from pyrunc.errors import CALLER_TEXT, Refusal, StateError, UsageError, errno_text, quote
@@ -106,7 +106,9 @@ def prepare(options, id, command):
         "seccomp_receiver": _environment(b"RUN_OCI_SECCOMP_RECEIVER"),  # as with crun, where the config names none
     }
     bundle = bundle_of(options)
+    began = trace.now()
     config = read_config(options, bundle)
+    trace.step("oci.load", began)
     check_terminal(config, asked)
     ctx = planner.Context(id, bundle, config, asked, root)
     plans = planner.plan(config, ctx)

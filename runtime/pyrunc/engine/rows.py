@@ -1,7 +1,6 @@
 """Walks rows of the timetable: finds the verb, calls it, and gives what goes wrong its step, side and pointer."""
 
-import time
-
+from pyrunc import trace
 from pyrunc.engine import planner
 from pyrunc.errors import HookFailure, PyruncError, StepFailure
 from pyrunc.parts.table import PARTS
@@ -21,7 +20,8 @@ class Interrupted(PyruncError):
 
 def call(part, verb, side, entry, run, *extra):
     """One verb. OSError becomes StepFailure; PyruncError gets what it lacks. Returns what the verb returns."""
-    step = "%s.%s" % (part, verb)
+    step = part + "." + verb
+    began = trace.now()
     try:
         return getattr(planner.module(part), verb)(entry, run, *extra)
     except OSError as e:
@@ -31,6 +31,8 @@ def call(part, verb, side, entry, run, *extra):
         e.side = e.side or side
         e.pointer = e.pointer or FIRST_KEY.get(part)
         raise
+    finally:
+        trace.step(step, began, side)
 
 
 def walk(table, phase, side, run, undo=None):
@@ -46,8 +48,6 @@ def walk(table, phase, side, run, undo=None):
             undo.note(part, verb)
         run.check()
         call(part, verb, side, entry, run)
-        if run.stamps is not None:
-            run.stamps.append((time.monotonic_ns(), side, part + "." + verb))
 
 
 def rebuild(data, fallback_side):

@@ -26,7 +26,6 @@ class Run:
         self._host_env = None
         self.late_signal = 0
         self.cancel = None  # host: signals.Cancel while a create can still be stopped
-        self.stamps = None  # [(ns, side, name)] of the rows walked
         self.annotations = config.get("annotations", {})
         self._documents = None
         if "hooks" in plans or "seccomp" in plans:  # loaded here: behind the import barrier it is too late

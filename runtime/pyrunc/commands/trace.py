@@ -1,0 +1,34 @@
+"""trace ID: where the time of the container's create went, one line a step. What ran inside shows where create had --trace."""
+
+from pyrunc import lean
+from pyrunc.errors import StateError, quote
+from pyrunc.store import open_state
+
+WIDTH = 48  # columns of the bars
+
+
+def main(options, args):
+    box = open_state(options, args[0])
+    stamps = [row for row in box.state.get("trace") or () if type(row) is list and len(row) == 4]
+    if not stamps:
+        raise StateError("no steps are kept of this container", box.id, hint="it was made by another version, or by restore")
+    lean.write_all(1, waterfall(stamps).encode("utf-8", "surrogateescape"))
+    return 0
+
+
+def waterfall(stamps):
+    """[[begin, length, side, name]] in nanoseconds → text: begin and length in milliseconds, side, a bar, the step."""
+    stamps = sorted(stamps)
+    end = max(1, *(began + length for began, length, _side, _name in stamps))
+    lines = ["%9s %9s  %-4s  %-*s  %s" % ("at ms", "took ms", "side", WIDTH, "", "step")]
+    for began, length, side, name in stamps:
+        first = min(began * WIDTH // end, WIDTH - 1)
+        size = max(1, (began + length) * WIDTH // end - first)
+        bar = (" " * first + ("█" if side == "host" else "▒") * size)[:WIDTH].ljust(WIDTH)
+        lines.append("%9s %9s  %-4s  %s  %s" % (_ms(began), _ms(length), quote(side), bar, quote(name)))
+    lines.append("%9s in all" % _ms(end))
+    return "\n".join(lines) + "\n"
+
+
+def _ms(ns):
+    return "%d.%03d" % divmod(ns // 1000, 1000)

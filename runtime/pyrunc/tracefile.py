@@ -1,0 +1,88 @@
+"""--trace FILE, or PYRUNC_TRACE: the steps of a command as Chrome trace events, for Perfetto, chrome://tracing or speedscope.
+
+A JSON array (Trace Event Format, "JSON Array Format"): a process is one command, its threads are the host's side and init. Commands
+that are given the same file add to it, under a lock, so that a container's whole life stands in one. Its one rule: the file is opened
+before anything is done, and what is in there must be a trace; it is written once, at the end, whatever has become of the command.
+"""
+
+import fcntl
+import posix
+
+from pyrunc import lean, trace
+from pyrunc.errors import UsageError, errno_text, quote
+
+FLAGS = posix.O_RDWR | posix.O_CREAT | posix.O_CLOEXEC | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_NOCTTY
+HEAD, TAIL = b"[\n", b"\n]\n"
+THREADS = {"host": 1, "init": 2}
+
+
+def wanted(options, command, args):
+    """[File] or []. The option counts more than the environment; an empty name asks for nothing. UsageError."""
+    path = options.get("trace")
+    if path is None:
+        path = lean.fsdecode(posix.environ.get(b"PYRUNC_TRACE", b""))
+    return [File(path, command, args)] if path else []
+
+
+class File:
+    """The file that was asked for, and what is known of the command. TRACEPARENT (W3C Trace Context) is noted down as it is."""
+
+    def __init__(self, path, command, args):
+        self.path = path
+        self.began = trace.now()
+        self.command = command
+        self.id = args[0] if args else ""
+        try:
+            self.fd = posix.open(path, FLAGS, 0o644)
+            info = posix.fstat(self.fd)
+        except OSError as e:
+            raise _refused(path, errno_text(e.errno)) from None
+        except ValueError:
+            raise _refused(quote(path), "the path has a NUL byte") from None
+        if info.st_mode & 0o170000 != 0o100000:
+            raise _refused(path, "it is no regular file")
+        if info.st_size and posix.pread(self.fd, len(TAIL), max(0, info.st_size - len(TAIL))) != TAIL:
+            raise _refused(path, "there is something else in it")
+        trace.want()
+
+    def finish(self, status):
+        """Adds the events. A disk that is full by now changes nothing: the command has done what it did."""
+        try:
+            fcntl.flock(self.fd, fcntl.LOCK_EX)
+            size = posix.fstat(self.fd).st_size
+            text = (b",\n" if size else HEAD) + ",\n".join(self._events(status)).encode("utf-8", "surrogateescape") + TAIL
+            posix.lseek(self.fd, max(0, size - len(TAIL)), 0)
+            lean.write_all(self.fd, text)
+        except OSError:
+            return
+        finally:
+            posix.close(self.fd)
+
+    def _events(self, status):
+        """One line each. Microseconds with three digits: written by hand, since the package writes no floats."""
+        pid = posix.getpid()
+        title = "pyrunc %s %s" % (self.command, self.id)
+        yield lean.dumps({"ph": "M", "pid": pid, "tid": 1, "name": "process_name", "args": {"name": title}})
+        for side, number in THREADS.items():
+            yield lean.dumps({"ph": "M", "pid": pid, "tid": number, "name": "thread_name", "args": {"name": side}})
+        args = {"id": self.id, "status": status}
+        parent = posix.environ.get(b"TRACEPARENT")
+        if parent:
+            args["traceparent"] = lean.fsdecode(parent)
+        yield _span(self.began, trace.now(), "host", self.command, pid, args)
+        for began, ended, side, name in trace.stamps():
+            yield _span(began, ended, side, name, pid, None)
+
+
+def _span(began, ended, side, name, pid, args):
+    fields = lean.dumps({"ph": "X", "pid": pid, "tid": THREADS.get(side, 2), "cat": side, "name": name, **({"args": args} if args else {})})
+    return '%s,"ts":%s,"dur":%s}' % (fields[:-1], _microseconds(began), _microseconds(max(0, ended - began)))
+
+
+def _microseconds(ns):
+    return "%d.%03d" % divmod(ns, 1000)
+
+
+def _refused(path, reason):
+    words = "cannot write the trace to %s: %s" % (quote(path), reason)
+    return UsageError(words, None, "trace", "give --trace, or PYRUNC_TRACE, a new file or one with a trace in it")
