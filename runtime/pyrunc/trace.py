@@ -7,8 +7,8 @@ one costs less than a microsecond, so they are always taken on the host's side; 
 import time
 
 now = time.time_ns
-_stamps = []
-_wanted = []  # one element where somebody wants a file
+_stamps: list = []
+_wanted: list = []  # one element where somebody wants a file
 
 
 def step(name, began, side="host"):
