@@ -90,3 +90,31 @@ def _of_init(path, init_pid):
         return None
     here = mount[0] + own["unified"][len(prefix) :]
     return here if here.startswith(path + "/") else None
+
+
+# --- from outside of what was delegated
+
+
+def may_attach(e, run):
+    """Whether a process that clone3 could not put into the cgroup may be made outside of it first. The kernel asks for the right to write
+    to the cgroup above both places (cgroup-v2.rst, Delegation Containment), which a user has not who comes from a login session."""
+    if e.errno not in fs.REFUSED or getattr(e, "call", "") != "clone3" or not run.plans["cgroups"]["rootless"]:
+        return False
+    if not run.plans["cgroups"].get("unit") and (run.plans.get("resources") or {}).get("asked"):
+        e.words = "cannot enter the container's cgroup from here"
+        e.hint = "its limits would not hold; call exec from where the cgroup was delegated (systemd-run --user --scope)"
+        return False
+    return True
+
+
+def attach(run):
+    """Has the user's systemd move run.pid into its scope, or below it as run.attach_to is. A container without limits whose cgroup is
+    nobody's that could help goes without, as at create. StepFailure."""
+    if not run.plans["cgroups"].get("unit"):
+        return
+    from pyrunc.cgroup import systemd
+
+    state = run.container.state
+    here = posix.readlink("/proc/self/fd/%d" % run.attach_to)
+    top = state["cgroup_paths"]["unified"]
+    systemd.attach(state["cgroups"]["unit"], here[len(top) :] if here.startswith(top + "/") else "", run.pid)

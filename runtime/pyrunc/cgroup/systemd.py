@@ -8,7 +8,7 @@ deadline, and a unit that was recorded is stopped and its failure forgotten when
 import posix
 import time
 
-from pyrunc.cgroup import fs, tree
+from pyrunc.cgroup import find, fs, tree
 from pyrunc.errors import Refusal, StepFailure, Unsupported, quote
 from pyrunc.lean import fsdecode, read_file
 from pyrunc.linux import dbus
@@ -373,13 +373,26 @@ def _recorded(run, entry):
     return (state.get("cgroups") or {}).get("unit") or dict(entry["unit"], address=None)
 
 
+def attach(unit, below, pid):
+    """Moves a process of ours into the unit, or into the cgroup `below` it: the manager may cross where we may not. StepFailure."""
+    manager = Manager(unit["user"], unit["address"], unit.get("timeout_s"))
+    try:
+        manager.call("AttachProcessesToUnit", "ssau", (unit["name"], below, [pid]), "move the process into %s with" % quote(unit["name"]))
+    finally:
+        manager.close()
+
+
 def undo_make(entry, run):
-    """Stops the unit, has its failure forgotten, and removes what is left of the directories. Without systemd only the last."""
+    """Stops the unit, has its failure forgotten, and removes what is left of the directories. A manager that is out of reach is borne
+    when the cgroups have gone, as with the user's at the end of the last session."""
     record = fs.record_of(run, entry)
     if not record["paths"]:
         return
     try:
         _stop(_recorded(run, entry))
+    except StepFailure:
+        if any(find.exists(path) for path in record["paths"].values()):
+            raise
     finally:
         remove(record)
 

@@ -8,6 +8,7 @@ import _socket
 import posix
 
 from pyrunc import log, trace
+from pyrunc.cgroup import joining
 from pyrunc.engine import handshake, host, planner, rows, signals, status
 from pyrunc.engine.order import EXEC
 from pyrunc.engine.run import Run
@@ -52,6 +53,7 @@ def prepare(box, process, asked):
     run = Run(box.id, box.state["bundle"], config, ctx.plans, ctx.options, root)
     run.box = None  # an exec leaves the container's state as it is
     run.container = box
+    run.attach_to = -1
     run.init_pid = run.userns_pid = box.state["pid"]
     run.annotations = box.state.get("annotations", {})
     return run
@@ -144,8 +146,6 @@ def _cgroup(run, before, opened):
     paths = run.container.state.get("cgroup_paths") or {}
     if not paths:
         return -1
-    from pyrunc.cgroup import joining
-
     cgroup_fd, folders = joining.targets(paths, run.init_pid, run.options.get("cgroup"))
     opened.extend(folders)
     if cgroup_fd >= 0:
@@ -160,10 +160,15 @@ def _spawn(run, joins, ops, before, cgroup_fd):
     slave = run.fds.get("slave", -1)
     try:
         try:
-            run.pid, run.pidfd = _syscalls.spawn(
-                0, cgroup_fd, joins, ops, theirs.fileno(), stdio=(slave, slave, slave), preserve=run.plans["fds"].get("keep", 0),
-                before=tuple(before),
-            )  # fmt: skip
+            words = (joins, ops, theirs.fileno())
+            more = {"stdio": (slave, slave, slave), "preserve": run.plans["fds"].get("keep", 0), "before": tuple(before)}
+            try:
+                run.pid, run.pidfd = _syscalls.spawn(0, cgroup_fd, *words, **more)
+            except OSError as e:
+                if cgroup_fd < 0 or not joining.may_attach(e, run):
+                    raise
+                run.attach_to = cgroup_fd  # while it waits at op_sync
+                run.pid, run.pidfd = _syscalls.spawn(0, -1, *words, **more)
         finally:
             theirs.close()
         _serve(run)
@@ -183,6 +188,8 @@ def _serve(run):
     """Until the end of the socket, which is execve."""
 
     def limits(_data):
+        if run.attach_to >= 0:
+            joining.attach(run)
         rows.walk(EXEC, "limits", "host", run)
         run.link.sock.send(b"c")
 

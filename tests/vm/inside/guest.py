@@ -32,9 +32,10 @@ def numbers(path):
 
 def told(*argv, check=True, **options):
     """What a command of the guest prints."""
-    done = subprocess.run([str(a) for a in argv], capture_output=True, text=True, check=False, timeout=harness.WATCHDOG, **options)
-    assert not check or done.returncode == 0, done
-    return done.stdout.strip()
+    with harness.Capture() as out, harness.Capture() as err:
+        code = wait_for(argv, out.file, err.file, **options)
+        assert not check or code == 0, harness.Result(argv, code, out.text(), err.text())
+        return out.text().strip()
 
 
 def wait_for(argv, out, err, **options):

@@ -1,6 +1,7 @@
 """uid 1000 in a cgroup that is root's: nothing can be made there, so a container goes without, or is told why not."""
 
 import itertools
+import os
 import subprocess
 
 import pytest
@@ -34,9 +35,13 @@ def as_user(runtime, place):
     """as_user(*args) -> Result of the runtime as uid 1000 in a service of the system's manager, whose processes may stay."""
     count = itertools.count()
 
-    def call(*args):
+    def call(*args, runtime_dir=place):
         run = ["systemd-run", "--quiet", "--wait", "--pipe", "--collect", "--uid=1000", "--gid=1000", "--property=KillMode=process"]
-        run += ["--setenv=XDG_RUNTIME_DIR=%s" % place, "--unit=undelegated-%s-%d" % (runtime.token, next(count)), "--working-directory=/"]
+        run += [
+            "--setenv=XDG_RUNTIME_DIR=%s" % runtime_dir,
+            "--unit=undelegated-%s-%d" % (runtime.token, next(count)),
+            "--working-directory=/",
+        ]
         argv = [*run, "--", runtime.path, *map(str, args)]
         with harness.Capture() as out, harness.Capture() as err:
             code = guest.wait_for(argv, out.file, err.file)
@@ -113,3 +118,76 @@ def test_strict(as_user, make, runtime):
     """--rootless=false: a missing cgroup is never borne."""
     result = as_user("--rootless", "false", "run", "--bundle", make(), runtime.new_id())
     assert result.code == 1 and "cgroup" in result.said, result
+
+
+# ---- from outside of what is delegated: a login session is such a place
+
+
+def test_into_the_users_systemd(as_user, make, runtime, place, token):
+    """Its manager moves processes where we could not: init, and what exec adds."""
+    id = runtime.new_id()
+    there = {"runtime_dir": "/run/user/1000"}
+    state = ("--root", place / "state")
+    changes = {"/linux/cgroupsPath": "user.slice:vm:%s" % token, "/linux/resources": {"pids": {"limit": 20}}}
+    bundle = make(changes, harness.WAIT_FOR_TERM)
+    try:
+        for command in (["--systemd-cgroup", "create", "--bundle", bundle, id], ["start", id]):
+            result = as_user(*state, *command, **there)
+            assert result.code == 0, result
+        group = guest.CGROUP / "user.slice/user-1000.slice/user@1000.service/user.slice" / ("vm-%s.scope" % token)
+        assert guest.read(group / "pids.max") == "20" and len(guest.read(group / "cgroup.procs").split()) >= 2
+        assert as_user(*state, "exec", id, "cat", "/proc/self/cgroup", **there).out == "0::/\n"
+    finally:
+        assert as_user(*state, "delete", "--force", id, **there).code == 0
+    assert not group.exists()
+
+
+@pytest.fixture
+def lent(token):
+    """A cgroup that root has given to the user, and a prefix for commands that makes them the user's in there."""
+    top = guest.CGROUP / ("%s-lent" % token)
+    inner = top / "inner"
+    inner.mkdir(parents=True)
+    (top / "cgroup.subtree_control").write_text("+pids")
+    for path in (top, top / "cgroup.procs", top / "cgroup.subtree_control", inner, inner / "cgroup.procs"):
+        os.chown(path, 1000, 1000)
+    enter = 'echo $$ > %s/cgroup.procs; exec setpriv --reuid=1000 --regid=1000 --clear-groups -- "$@"' % inner
+    yield top, ["sh", "-c", enter, "sh"]
+    guest.until(lambda: not guest.read(inner / "cgroup.procs"), "being empty")
+    inner.rmdir()
+    top.rmdir()
+
+
+@pytest.mark.parametrize("limited", [False, True])
+def test_exec_from_outside(as_user, make, runtime, place, lent, limited):
+    """Without limits the process stays outside, as with runc; with limits that would be a way round them."""
+    top, inside = lent
+    id = runtime.new_id()
+    changes = {"/linux/cgroupsPath": "/%s/c" % top.name, **({"/linux/resources": {"pids": {"limit": 20}}} if limited else {})}
+    bundle = make(changes, harness.WAIT_FOR_TERM)
+    runtime.env = {"PATH": "/usr/bin:/bin", "XDG_RUNTIME_DIR": str(place)}
+    for command in (["create", "--bundle", str(bundle), id], ["start", id]):
+        guest.told(*inside, runtime.path, *command, env=runtime.env)
+    assert guest.told(*inside, runtime.path, "exec", id, "cat", "/proc/self/cgroup", env=runtime.env) == "0::/"
+    result = as_user("exec", id, "cat", "/proc/self/cgroup")
+    if limited:
+        assert result.code == 255 and "cannot enter the container's cgroup from here" in result.said, result
+    else:
+        assert result.code == 0 and result.out.startswith("0::/../"), result
+    assert as_user("delete", "--force", id).code == 0
+    assert not (top / "c").exists()
+
+
+def test_a_manager_that_has_gone(as_user, make, runtime, place, token):
+    """The user's systemd ends with the last session, and its scopes with it: delete has nothing to do there."""
+    id = runtime.new_id()
+    state = ("--root", place / "state")
+    bundle = make({"/linux/cgroupsPath": "user.slice:vm:%s" % token}, ["true"])
+    for command in (["--systemd-cgroup", "create", "--bundle", bundle, id], ["start", id]):
+        result = as_user(*state, *command, runtime_dir="/run/user/1000")
+        assert result.code == 0, result
+    group = guest.CGROUP / "user.slice/user-1000.slice/user@1000.service/user.slice" / ("vm-%s.scope" % token)
+    guest.until(lambda: not group.exists(), "the scope's end")
+    hide = ["unshare", "--mount", "--", "sh", "-c", 'mount -t tmpfs none /run/user && exec "$@"', "sh", "setpriv", "--reuid=1000"]
+    guest.told(*hide, "--regid=1000", "--clear-groups", "--", runtime.path, *state, "delete", id)
+    guest.systemctl("--user", "--machine=user@.host", "reset-failed", check=False)
