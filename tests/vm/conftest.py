@@ -118,17 +118,19 @@ class Machine:
         import lab
 
         try:
-            build.build(self._say)
+            try:
+                build.build(self._say)
+            except lab.LabError as e:
+                self.reason = str(e)
+                return
             with lab.folder() as tmp, lab.Guest(tmp, PROJECT) as self.guest:
                 for user, ids in chosen.items():
                     if ids:
                         self._run(user, ids)
                     self._end(user)
-        except lab.LabError as e:
-            if self.guest is None:
-                self.reason = str(e)
-            else:
-                self.log["root"] += self.log["user"] + str(e).encode()
+        except Exception as e:  # in a thread nobody would see it: each test that has no report shows it
+            for log in self.log.values():
+                log += ("\n%s: %s" % (type(e).__name__, e)).encode()
         finally:
             self._end("root", "user")
 

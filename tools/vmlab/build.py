@@ -82,7 +82,10 @@ def build(say, force=False):
         raise lab.LabError("building the machine needs root")
     if os.uname().machine != "x86_64":
         raise lab.LabError("the machine is built for x86_64 hosts only")
-    lab.DIR.mkdir(parents=True, exist_ok=True)
+    try:
+        lab.DIR.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise lab.LabError("%s: %s" % (lab.DIR, e.strerror)) from None
     with open(lab.DIR / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if force or not is_current():
