@@ -152,6 +152,13 @@ class Container:
         self.delete()
         return self.lines()
 
+    def is_ours(self):
+        """Whether the pid that the runtime told is a descendant of this process: a runtime may lie, and nobody else may be harmed."""
+        pid = self.pid
+        while pid and pid != os.getpid():
+            pid = int(system.status_of(pid).get("PPid", 0))
+        return bool(pid) and self.pid != os.getpid()
+
     def stop(self):
         """KILL, and its end. Whether it ended."""
         self.try_kill("KILL")
@@ -160,11 +167,12 @@ class Container:
     def discard(self):
         """At the end of a case: no more process, no more state."""
         if self.pidfd is not None:
-            try:
-                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
-            except OSError:
-                pass
-            system.ended(self.pidfd, 5)
+            if self.is_ours():
+                try:
+                    signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+                except OSError:
+                    pass
+                system.ended(self.pidfd, 5)
             os.close(self.pidfd)
             self.pidfd = None
         system.reap()

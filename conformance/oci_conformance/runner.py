@@ -45,6 +45,7 @@ class Runner:
         self.count = 0
         self.active = set()  # the processes of running cases
         self.word = "ocs%d" % os.getpid()
+        self.patience = PATIENCE
         self.hangs = {}  # runtime → cases in a row that hung
 
     # ---- one runtime's first look
@@ -70,9 +71,13 @@ class Runner:
     # ---- all cases
 
     def run(self, runtimes, cases):
-        """All cases under all runtimes, in turn. The results, in order of their ends."""
-        waiting = [(runtime, case) for case in cases for runtime in runtimes]
-        running = []
+        """All cases under all runtimes, in turn. All results so far, in order of their ends."""
+        self.run_pairs([(runtime, case) for case in cases for runtime in runtimes])
+        return self.results
+
+    def run_pairs(self, pairs):
+        """[(runtime, case)] → their results, in order of their ends."""
+        waiting, running, before = list(pairs), [], len(self.results)
         while waiting or running:
             while waiting and len(running) < self.jobs:
                 runtime, case = waiting.pop(0)
@@ -84,7 +89,7 @@ class Runner:
             for item in self.over(running):
                 running.remove(item)
                 self.note(self.settle(item))
-        return self.results
+        return self.results[before:]
 
     def without_running(self, runtime, case):
         """A result that needs no look, or None."""
@@ -96,8 +101,8 @@ class Runner:
             since = max(self.table[name].since for name in case.requirements)
             declared = ".".join(map(str, runtime.declares))
             return Result(runtime, case, "skip", "asked since %s, and the runtime declares %s" % (since, declared))
-        if self.hangs.get(runtime, 0) >= PATIENCE:
-            return Result(runtime, case, "fail", "not run: the runtime hung %d cases in a row" % PATIENCE)
+        if self.patience and self.hangs.get(runtime, 0) >= self.patience:
+            return Result(runtime, case, "fail", "not run: the runtime hung %d cases in a row" % self.patience)
         return None
 
     def begin(self, runtime, case):

@@ -44,7 +44,7 @@ ROWS = (
     ),
     ("cpu_shares", "cpu.shares", {"cpu/shares": 512}, "cpu", ("cpu.shares", 512), ("cpu.weight", weight(512))),
     (
-        *("cpu_quota", "cpu.quota cpu.period", {"cpu/quota": 40000, "cpu/period": 80000}, "cpu"),
+        *("cpu_quota", "cpu.quota", {"cpu/quota": 40000, "cpu/period": 80000}, "cpu"),
         *(("cpu.cfs_quota_us", 40000), ("cpu.max", "40000 80000")),
     ),
     ("cpu_period", "cpu.period", {"cpu/period": 50000}, "cpu", ("cpu.cfs_period_us", 50000), ("cpu.max", "max 50000")),

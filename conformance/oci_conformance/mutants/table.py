@@ -1,0 +1,310 @@
+"""The mutants: what each breaks, and the cases that must notice.
+
+Its one rule: one mutant breaks one thing, in a way that a hurried programmer could have done it."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+
+MUTANTS = {}
+ON_CREATE = ("create",)
+
+
+class Mutant:
+    def __init__(self, name, cases, run):
+        self.name = name
+        self.cases = cases.split()
+        self.run = run
+
+
+def mutant(name, cases):
+    """Registers a function(invocation) → exit status as a mutant."""
+
+    def register(function):
+        if name in MUTANTS:
+            raise ValueError("mutant %s stands twice" % name)
+        MUTANTS[name] = Mutant(name, cases, function)
+        return function
+
+    return register
+
+
+def on_config(name, cases, change):
+    """A mutant that reads the configuration wrongly."""
+    mutant(name, cases)(lambda call: call.with_config(change) if call.command == "create" else call.go_on())
+
+
+def on_state(name, cases, change):
+    """A mutant that tells the state wrongly. `change` alters it in place, or returns another."""
+
+    def run(call):
+        if call.command != "state" or call.id is None:
+            return call.go_on()
+        code, out = call.ask("state", call.id)
+        if code == 0:
+            state = json.loads(out)
+            changed = change(state, call)
+            print(json.dumps(state if changed is None else changed))
+        return code
+
+    mutant(name, cases)(run)
+
+
+def node(config, *keys):
+    """The object at a path, or an empty one that belongs to nobody."""
+    for key in keys:
+        config = config.get(key) if isinstance(config, dict) else None
+    return config if isinstance(config, dict) else {}
+
+
+def drop(*keys):
+    return lambda config, call: node(config, *keys[:-1]).pop(keys[-1], None) and None
+
+
+def put(value, *keys):
+    def change(config, call):
+        node(config, *keys[:-1])[keys[-1]] = value
+
+    return change
+
+
+def per(items, *keys):
+    """A change of each entry of a list."""
+
+    def change(config, call):
+        for entry in node(config, *keys[:-1]).get(keys[-1]) or ():
+            items(entry)
+
+    return change
+
+
+# ---------------------------------------------------------------------------------------------------- the state
+
+for field in ("ociVersion", "id", "status", "bundle"):
+    on_state("state-without-" + field, "state.stages", lambda state, call, field=field: state.pop(field) and None)
+on_state("state-without-pid", "state.stages", lambda state, call: state.pop("pid", None) and None)
+on_state("state-of-someone-else", "state.stages", lambda state, call: state.update(pid=os.getppid()))
+on_state("state-always-running", "state.stages", lambda state, call: state.update(status="running"))
+on_state(
+    "state-invented-status",
+    "state.stages",
+    lambda state, call: state.update(status="ready" if state["status"] == "created" else state["status"]),
+)
+on_state("state-other-id", "state.stages", lambda state, call: state.update(id="x" + state["id"]))
+on_state("state-bundle-by-name", "state.stages", lambda state, call: state.update(bundle=os.path.basename(state["bundle"])))
+on_state("state-pid-as-text", "state.stages", lambda state, call: state.update(pid=str(state.get("pid"))))
+on_state("state-without-annotations", "state.annotations", lambda state, call: state.pop("annotations", None) and None)
+on_state(
+    "state-empty-annotations-lost",
+    "state.annotations",
+    lambda state, call: state.update(annotations={k: v for k, v in (state.get("annotations") or {}).items() if v}),
+)
+on_state("state-as-list", "state.stages", lambda state, call: [state])
+
+
+@mutant("state-of-anybody", "state.unknown operations.failed_create_leaves_nothing")
+def state_of_anybody(call):
+    code = call.go_on()
+    return 0 if call.command == "state" and call.id else code
+
+
+@mutant("state-with-a-greeting", "state.stages")
+def state_with_a_greeting(call):
+    if call.command == "state":
+        print("here you are:", flush=True)
+    return call.go_on()
+
+
+# ---------------------------------------------------------------------------------------------------- the operations
+
+
+@mutant(
+    "no-id-no-error",
+    "state.without_id operations.start_without_id operations.kill_without_id deletion.without_id operations.create_without_arguments",
+)
+def no_id_no_error(call):
+    code = call.go_on()
+    return 0 if call.command in ("state", "start", "kill", "delete", "create") and call.id is None else code
+
+
+for command, cases in (
+    ("create", "operations.create_that_cannot operations.create_with_taken_id"),
+    ("start", "operations.start_of_others"),
+    ("kill", "operations.kill_of_others"),
+    ("delete", "deletion.unknown"),
+):
+    mutant(command + "-never-fails", cases)(lambda call, command=command: call.go_on() * (call.command != command))
+for command, cases in (
+    ("start", "operations.program_waits_for_start"),
+    ("kill", "operations.kill_running"),
+    ("delete", "deletion.removes"),
+):
+    mutant(command + "-does-nothing", cases)(lambda call, command=command: 0 if call.command == command and call.id else call.go_on())
+
+
+@mutant("create-starts", "operations.program_waits_for_start state.stages")
+def create_starts(call):
+    code = call.go_on()
+    if call.command == "create" and code == 0:
+        call.ask("start", call.id)
+    return code
+
+
+@mutant("create-crashes-on-errors", "root.missing operations.create_that_cannot")
+def create_crashes(call):
+    code = call.go_on()
+    if call.command == "create" and code:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return code
+
+
+@mutant("create-hangs", "operations.applied_by_create")
+def create_hangs(call):
+    if call.command == "create":
+        time.sleep(1000)
+    return call.go_on()
+
+
+@mutant("kill-hangs", "operations.kill_running")
+def kill_hangs(call):
+    if call.command == "kill":
+        time.sleep(1000)
+    return call.go_on()
+
+
+@mutant("failed-create-leaves-cgroup", "operations.failed_create_leaves_nothing")
+def leaves_cgroup(call):
+    code = call.go_on()
+    if call.command == "create" and code:
+        for path in call.cgroup_directories():
+            os.makedirs(path, exist_ok=True)
+    return code
+
+
+@mutant("failed-create-leaves-state", "operations.failed_create_leaves_nothing")
+def leaves_state(call):
+    code = call.go_on()
+    if call.command == "create" and code:
+        os.makedirs(os.path.join(call.root, call.id), exist_ok=True)
+    return code
+
+
+@mutant("failed-create-leaves-mount", "operations.failed_mount_leaves_nothing")
+def leaves_mount(call):
+    code = call.go_on()
+    if call.command == "create" and code:
+        subprocess.run(["mount", "-t", "tmpfs", "left", os.path.join(call.bundle, "rootfs/mnt")], check=False)
+    return code
+
+
+@mutant("taken-id-replaces", "operations.create_with_taken_id")
+def taken_id_replaces(call):
+    if call.command == "create" and call.id:
+        call.ask("delete", "--force", call.id)
+    return call.go_on()
+
+
+@mutant("kill-always-terminates", "operations.kill_running")
+def kill_terminates(call):
+    if call.command == "kill" and len(call.words) > 2:
+        return call.go_on(argv=[word if word != call.words[2] else "TERM" for word in call.argv])
+    return call.go_on()
+
+
+@mutant("kill-sends-twice", "operations.kill_running")
+def kill_twice(call):
+    code = call.go_on()
+    if call.command == "kill" and code == 0 and "TERM" not in call.argv and "KILL" not in call.argv:
+        call.ask("kill", call.id, "USR2")
+    return code
+
+
+@mutant("delete-forces", "deletion.running")
+def delete_forces(call):
+    if call.command == "delete" and call.id:
+        call.ask("delete", "--force", call.id)
+        return 0
+    return call.go_on()
+
+
+@mutant("delete-leaves-cgroup", "deletion.removes")
+def delete_leaves_cgroup(call):
+    state = call.state() if call.command == "delete" and call.id else None
+    code = call.go_on()
+    if state:
+        call.bundle = state["bundle"]
+        for path in call.cgroup_directories():
+            os.makedirs(path, exist_ok=True)
+    return code
+
+
+@mutant("delete-removes-root", "deletion.leaves")
+def delete_removes_root(call):
+    state = call.state() if call.command == "delete" and call.id else None
+    code = call.go_on()
+    if state:
+        shutil.rmtree(os.path.join(state["bundle"], "rootfs", "bin"), ignore_errors=True)
+    return code
+
+
+@mutant("delete-empties-sources", "deletion.leaves")
+def delete_empties_sources(call):
+    state = call.state() if call.command == "delete" and call.id else None
+    code = call.go_on()
+    call.bundle = state["bundle"] if state else call.bundle
+    for mount in (call.config() or {}).get("mounts") or () if state else ():
+        if {"bind", "rbind"} & set(mount.get("options") or ()):
+            shutil.rmtree(os.path.join(mount["source"], "below"), ignore_errors=True)
+    return code
+
+
+@mutant("start-reads-config-again", "lifecycle.changed_config")
+def reads_again(call):
+    if call.command == "start" and call.id:
+        bundle = call.state()["bundle"]
+        call.ask("delete", "--force", call.id)
+        call.ask("create", "--bundle", bundle, call.id)
+    return call.go_on()
+
+
+@mutant("descriptor-leaks", "process.descriptors")
+def descriptor_leaks(call):
+    if call.command != "create":
+        return call.go_on()
+    fd = os.open("/etc/hostname", os.O_RDONLY)
+    os.dup2(fd, 3)
+    at = call.argv.index("create")
+    return call.go_on(argv=[*call.argv[: at + 1], "--preserve-fds", "1", *call.argv[at + 1 :]], fds=(3,))
+
+
+def after_create(name, cases, change):
+    """A mutant that spoils the made container: change(path of its root as the host sees it)."""
+
+    def run(call):
+        code = call.go_on()
+        if call.command == "create" and code == 0:
+            change("/proc/%d/root" % call.state()["pid"])
+        return code
+
+    mutant(name, cases)(run)
+
+
+def unlink(path):
+    def change(root):
+        try:
+            os.unlink(root + path)
+        except OSError:
+            subprocess.run(["umount", "-l", root + path], check=False, stderr=subprocess.DEVNULL)
+
+    return change
+
+
+for device in ("null", "full", "tty"):
+    after_create("no-dev-" + device, "devices.defaults", unlink("/dev/" + device))
+after_create("no-dev-ptmx", "devices.defaults", unlink("/dev/ptmx"))
+after_create("dev-zero-private", "devices.defaults devices.defaults_work", lambda root: os.chmod(root + "/dev/zero", 0o600))
+for link in ("fd", "stdin", "stdout", "stderr"):
+    after_create("no-link-" + link, "process.symlinks", unlink("/dev/" + link))

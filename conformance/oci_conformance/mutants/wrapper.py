@@ -1,0 +1,115 @@
+"""A runtime that is broken on purpose: takes a runtime's command line, changes one thing, and lets the real runtime do the rest.
+
+Its one rule: it knows nothing of the suite, and the suite nothing of it: what a mutant breaks must be seen from outside."""
+
+import json
+import os
+import subprocess
+import sys
+
+VALUED = ("--root", "--log", "--log-format", "--bundle", "-b", "--console-socket", "--pid-file")
+
+
+class Invocation:
+    """One call of the runtime."""
+
+    def __init__(self, real, argv):
+        self.real = real
+        self.argv = argv
+        self.root = self.option("--root")
+        self.words = self.plain()
+        self.command = self.words[0] if self.words else ""
+        self.id = self.words[1] if len(self.words) > 1 else None
+        self.bundle = os.path.abspath(self.option("--bundle") or ".")
+
+    def option(self, name):
+        return self.argv[self.argv.index(name) + 1] if name in self.argv[:-1] else None
+
+    def plain(self):
+        """The words that are no options."""
+        found, skip = [], False
+        for word in self.argv:
+            if skip:
+                skip = False
+            elif word in VALUED:
+                skip = True
+            elif not word.startswith("-"):
+                found.append(word)
+        return found
+
+    def go_on(self, *more, argv=None, fds=()):
+        """Calls the real runtime with our streams. Its exit status."""
+        return subprocess.run([self.real, *(self.argv if argv is None else argv), *more], pass_fds=fds).returncode
+
+    def ask(self, *arguments, stdin=None):
+        """Calls the real runtime in passing: (exit status, what it printed)."""
+        done = subprocess.run([self.real, *(["--root", self.root] if self.root else []), *arguments], capture_output=True, stdin=stdin)
+        return done.returncode, done.stdout
+
+    def state(self):
+        code, out = self.ask("state", self.id)
+        return json.loads(out) if code == 0 else None
+
+    # ---- config.json of the bundle, changed for the time of one call
+
+    def config(self):
+        try:
+            with open(os.path.join(self.bundle, "config.json"), "rb") as file:
+                return json.load(file)
+        except (OSError, ValueError):
+            return None
+
+    def with_config(self, change):
+        """create with a changed config.json. `change` alters it in place, or returns another."""
+        path = os.path.join(self.bundle, "config.json")
+        config = self.config()
+        if config is None:
+            return self.go_on()
+        with open(path, "rb") as file:
+            before = file.read()
+        changed = change(config, self)
+        with open(path, "w") as file:
+            json.dump(config if changed is None else changed, file)
+        try:
+            return self.go_on()
+        finally:
+            with open(path, "wb") as file:
+                file.write(before)
+
+    def cgroup_directories(self):
+        """Where the container's cgroups are or would be, wherever something like a hierarchy is mounted."""
+        path = ((self.config() or {}).get("linux") or {}).get("cgroupsPath")
+        tops = [line.split()[4] for line in open("/proc/self/mountinfo") if " - cgroup" in line]
+        return [top + path for top in tops] if path and path.startswith("/") else []
+
+
+def main(name, real, argv):
+    """Runs a mutant of the table; never returns. A mutant that is itself wrong says so in a file beside its program."""
+    import traceback
+
+    from oci_conformance.mutants import table
+
+    try:
+        code = table()[name].run(Invocation(real, argv))
+    except Exception:
+        with open(sys.argv[0] + FAULT, "a") as file:
+            traceback.print_exc(file=file)
+        code = 99
+    sys.exit(code)
+
+
+FAULT = ".fault"
+SCRIPT = """#!%s -I
+import sys
+sys.path.insert(0, %r)
+from oci_conformance.mutants.wrapper import main
+main(%r, %r, sys.argv[1:])
+"""
+
+
+def script(path, name, real):
+    """Writes a program that is the mutant."""
+    package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    with open(path, "w") as file:
+        file.write(SCRIPT % (os.path.realpath(sys.executable), package, name, real))
+    os.chmod(path, 0o755)
