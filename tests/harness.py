@@ -300,6 +300,12 @@ def appears(path, timeout=WATCHDOG):
         return file.read()
 
 
+def saved_state(runtime, id):
+    """pyrunc's own state.json: the last line."""
+    with open(os.path.join(runtime.root, id, "state.json"), encoding="utf-8") as file:
+        return json.loads(file.read().splitlines()[-1])
+
+
 def first_error(path):
     """The objects of a JSON log, one a line."""
     with open(path, encoding="utf-8") as file:

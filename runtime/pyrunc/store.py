@@ -1,8 +1,9 @@
 """Everything below --root, and nothing else writes there: container directories, locks, state, plan, saved config.
 
 ROOT/ID/ (0700) holds state.json (what state, kill and delete need), plan.json (what was decided; exec, update and delete read it),
-config.json (the very bytes that create read), holder (who holds the lock, for people), gate and result (the fifos of start).
-Writes are a temporary file and a rename, so a reader never sees half a file; readers take no lock. Files are not fsynced: a state
+config.json (the normalised config), gate and result (the fifos of start). state.json is a log, the last complete line counts: a create
+writes it six times, and a new file for each (temporary file, rename) costs far more than a line, most of all where --root lies on a
+disk. Other files are replaced by a rename, so a reader never sees half a file; readers take no lock. Files are not fsynced: a state
 directory does not outlive the machine's boot (the boot id in it says so), and a killed process loses nothing.
 """
 
@@ -20,6 +21,7 @@ DIR = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC | posix.O_NOFOLLOW
 LIMIT = 64 << 20
 ID_CHARS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_+.-")
 LOCK_WAIT_MS = 10_000
+LOG_LIMIT = 256 << 10  # of state.json; a longer one begins anew
 
 
 def check_id(id):
@@ -112,6 +114,7 @@ class Box:
         self.fd = fd
         self.state = {}
         self.locked = False
+        self._log_fd = -1
 
     # -- files ----------------------------------------------------------------------------------------------------
 
@@ -142,13 +145,43 @@ class Box:
             posix.close(fd)
         posix.rename(temporary, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
 
-    def save(self):
-        self.write("state.json", lean.dumps(self.state).encode("utf-8", "surrogateescape"))
+    def create(self, name, data):
+        """A file that nobody looks for yet. What a killed process leaves of it is nobody's: the state comes last."""
+        fd = posix.open(name, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, 0o600, dir_fd=self.fd)
+        try:
+            lean.write_all(fd, data)
+        finally:
+            posix.close(fd)
+
+    def save(self, note=None):
+        """The state as one more line, after a `note` that no command reads but the one that wants it. Lines begin with a newline, so that
+        what was cut short before (a full disk) harms nobody."""
+        line = "".join("\n%s\n" % lean.dumps(x) for x in (note, self.state) if x is not None).encode("utf-8", "surrogateescape")
+        if self._log_fd < 0:
+            flags = posix.O_WRONLY | posix.O_CREAT | posix.O_APPEND | posix.O_CLOEXEC | posix.O_NOFOLLOW
+            self._log_fd = posix.open("state.json", flags, 0o600, dir_fd=self.fd)
+            if posix.fstat(self._log_fd).st_size > LOG_LIMIT:
+                self.close_log()
+                self.write("state.json", line)
+                return
+        if posix.write(self._log_fd, line) != len(line):
+            raise OSError(28, "No space left on device", "state.json")
+
+    def close_log(self):
+        if self._log_fd >= 0:
+            posix.close(self._log_fd)
+            self._log_fd = -1
 
     def record(self, key, value):
         """One more fact about the container, on disk before the next act: what a killed create leaves can then be undone."""
         self.state[key] = value
         self.save()
+
+    def note(self, key):
+        """What save() was given as {key: …}, the latest; None when there is none."""
+        start = b'{"%s":' % key.encode()
+        found = [line for line in self.read("state.json").split(b"\n") if line.startswith(start)]
+        return lean.loads(found[-1])[key] if found else None
 
     def plan(self):
         """The plans of create: {part: entry}."""
@@ -180,7 +213,7 @@ class Box:
             raise StateError("cannot read %s/state.json: %s" % (self.path, _text(e)), self.id) from None
         hint = "delete --force ends its processes and removes it"
         try:
-            state = lean.loads(data)
+            state = lean.loads(_last_line(data))
         except Refusal as e:
             raise StateError("%s/state.json is damaged: %s" % (self.path, e.words), self.id, hint=hint) from None
         wrong = _wrong(state, self.id)
@@ -191,7 +224,7 @@ class Box:
 
     # -- lock ------------------------------------------------------------------------------------------------------
 
-    def lock(self, command, wait_ms=LOCK_WAIT_MS):
+    def lock(self, wait_ms=LOCK_WAIT_MS):
         """Takes the container's lock (flock on its directory). StateError after wait_ms naming the holder."""
         end = time.monotonic() + wait_ms / 1000
         while True:
@@ -202,7 +235,9 @@ class Box:
                 if e.errno != EAGAIN:
                     raise
             if time.monotonic() >= end:
-                raise StateError("the container is busy: held by %s" % self.holder_text(), self.id, hint="try again when it has ended")
+                holder = self.holder()
+                who = "an unknown process" if holder is None else "pid %d (%s)" % (holder, pidfd.command_line(holder))
+                raise StateError("the container is busy: held by %s" % quote(who), self.id, hint="try again when it has ended")
             time.sleep(0.005)
         self.locked = True
         try:  # the directory may have been removed, and made anew, while we waited
@@ -212,25 +247,23 @@ class Box:
         mine = posix.fstat(self.fd)
         if here is None or (here.st_ino, here.st_dev) != (mine.st_ino, mine.st_dev):
             raise StateError(CALLER_TEXT["unknown"], self.id)
-        if command is not None:
-            try:
-                pid = posix.getpid()
-                self.write("holder", ("%s %d %d" % (command, pid, pidfd.start_time(pid))).encode())
-            except OSError:
-                return self  # a full disk must not keep delete from working; the file is for people
         return self
 
     def holder(self):
-        """(command, pid, start time) of who took the lock last, or None."""
+        """Pid of the process that has the lock, or None: the kernel knows (proc_locks(5)). Inode and device found there are those of
+        this directory, and the process has it open, as the device is another one on some file systems."""
+        here = posix.fstat(self.fd)
         try:
-            command, pid, started = self.read("holder", 4096).split()
-            return command.decode(), int(pid), int(started)
-        except (OSError, ValueError):
+            lines = lean.fsdecode(lean.read_file("/proc/locks", 16 << 20)).split("\n")
+        except OSError:
             return None
-
-    def holder_text(self):
-        holder = self.holder()
-        return "an unknown process" if holder is None else "%s (pid %d)" % holder[:2]
+        for line in lines:
+            fields = line.split()
+            if fields[1:4] != ["FLOCK", "ADVISORY", "WRITE"] or fields[5].rpartition(":")[2] != str(here.st_ino):
+                continue
+            if int(fields[4]) > 0 and pidfd.has_open(int(fields[4]), here):
+                return int(fields[4])
+        return None
 
     def unlock(self):
         if self.locked and self.fd >= 0:
@@ -238,6 +271,7 @@ class Box:
             self.locked = False
 
     def close(self):
+        self.close_log()
         if self.fd >= 0:
             posix.close(self.fd)
             self.fd = -1
@@ -255,6 +289,12 @@ class Box:
 
 def _text(e):
     return errno_text(e.errno) if e.errno else str(e)
+
+
+def _last_line(data):
+    """Of a log: the last line that is complete and not empty. A file without any newline is one document."""
+    whole = data[: data.rfind(b"\n")].rstrip(b"\n") if b"\n" in data else data
+    return whole[whole.rfind(b"\n") + 1 :]
 
 
 def _wrong(state, id):
@@ -300,7 +340,7 @@ def _empty(fd, path):
             posix.rmdir(name, dir_fd=fd)
 
 
-def reserve(root, id, command="create"):
+def reserve(root, id):
     """Makes ROOT/ID, the act that decides between two creates, and locks it. StateError when the id is taken."""
     check_id(id)
     _make_root(root, sticky=root == lean.fsdecode(posix.environ.get(b"XDG_RUNTIME_DIR", b"")) + "/pyrunc")
@@ -316,7 +356,7 @@ def reserve(root, id, command="create"):
         posix.close(root_fd)
     box = Box(id, root + "/" + id, fd)
     try:
-        box.lock(command, 0)
+        box.lock(0)
     except OSError:
         box.forget()
         raise

@@ -180,8 +180,7 @@ def gc(pyrunc, *words):
 
 def change_state(pyrunc, id, **values):
     path = os.path.join(pyrunc.root, id, "state.json")
-    with open(path, encoding="utf-8") as file:
-        state = json.load(file)
+    state = harness.saved_state(pyrunc, id)
     with open(path, "w", encoding="utf-8") as file:
         json.dump({**state, **values}, file)
 
@@ -221,8 +220,7 @@ def test_gc_of_one_that_has_ended(pyrunc, make_bundle, no_leaks):
 
 
 def cgroups_of(pyrunc, id):
-    with open(os.path.join(pyrunc.root, id, "state.json"), encoding="utf-8") as file:
-        return json.load(file)["cgroup_paths"]
+    return harness.saved_state(pyrunc, id)["cgroup_paths"]
 
 
 def test_gc_after_a_boot(pyrunc, make_bundle, no_leaks):

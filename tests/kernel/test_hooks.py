@@ -300,7 +300,7 @@ def test_how_hooks_went_is_kept(pyrunc, make_bundle, no_leaks):
     bundle = with_hooks(make_bundle, **hooks, startContainer=[{"path": "/bin/true"}], poststart=[{"path": "/bin/true"}])
     id = pyrunc.create(bundle)
     pyrunc.start(id)
-    saved = json.loads(open(os.path.join(pyrunc.root, id, "state.json")).read())["hooks"]
+    saved = harness.saved_state(pyrunc, id)["hooks"]
     assert [(h["kind"], h["index"], h["code"], h["stdout"], h["stderr"]) for h in saved] == [
         ("prestart", 0, 0, "one", ""), ("createRuntime", 0, 0, "", "two"), ("createContainer", 0, 0, "three", ""),
         ("poststart", 0, 0, "", ""),

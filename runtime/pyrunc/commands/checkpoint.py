@@ -18,7 +18,7 @@ EBADF = 9
 def main(options, args):
     asked = asked_of(options, "checkpoint")
     box = store.open_state(options, args[0])
-    box.lock("checkpoint").load()
+    box.lock().load()
     try:
         checkpoint.checkpoint(box, options, asked)
     finally:

@@ -53,7 +53,7 @@ def _delete(box, options, force):
 def _lock(box, force):
     """Waits for whoever holds the lock, unless that is a command that waits for us; `force` ends one that holds it for too long."""
     try:
-        box.lock("delete", 0)
+        box.lock(0)
         return
     except StateError as e:
         if e.words == WORDS:
@@ -61,8 +61,8 @@ def _lock(box, force):
     if lifecycle.called_from_hook(box):
         raise StateError("a hook can't delete its own container", box.id, hint="let the hook fail: then everything is undone")
     try:
-        box.lock("delete", FORCE_LOCK_MS if force else store.LOCK_WAIT_MS)
+        box.lock(FORCE_LOCK_MS if force else store.LOCK_WAIT_MS)
     except StateError as e:
         if not force or e.words == WORDS:
             raise
-        lifecycle.break_lock(box, "delete")
+        lifecycle.break_lock(box)

@@ -36,7 +36,7 @@ def _add(options, id, _rest):
     if not wanted:
         raise UsageError("nothing to mount", "mounts", None, "give --file, or --destination and --source")
     box = open_state(options, id)
-    box.lock("mounts add").load()
+    box.lock().load()
     try:
         live.add(box, options, wanted)
     finally:
@@ -51,7 +51,7 @@ def _remove(options, id, rest):
     if not destinations:
         raise UsageError("nothing to unmount", "mounts", None, "give the destinations after the id")
     box = open_state(options, id)
-    box.lock("mounts remove").load()
+    box.lock().load()
     try:
         live.remove(box, options, destinations)
     finally:

@@ -32,6 +32,6 @@ def main(options, args):
             terminal.close()
         if caught is not None:
             caught.close()
-    run.box.lock("restore")
+    run.box.lock()
     lifecycle.delete(run.box, options, force=True)
     return status

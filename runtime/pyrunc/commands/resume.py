@@ -8,7 +8,7 @@ from pyrunc.store import open_state
 
 def main(options, args):
     box = open_state(options, args[0])
-    box.lock("resume").load()
+    box.lock().load()
     try:
         now = status.of(box)
         if now != "paused":

@@ -20,7 +20,7 @@ def main(options, args):
         if "terminal" in run.plans:
             terminal = attend.Terminal()
             run.fds["console"] = terminal.their_fd
-        host.create(run, warnings, "run")
+        host.create(run, warnings)
         if terminal is not None:
             terminal.receive()
         caught = attend.Signals()
@@ -41,7 +41,7 @@ def _finish(run, status, options):
     """Deletes the container, or writes its status down for `wait`. That somebody else has deleted it meanwhile is fine."""
     box = run.box
     try:
-        box.lock("run").load()  # others may have written to the state
+        box.lock().load()  # others may have written to the state
     except StateError as e:
         if e.words == CALLER_TEXT["unknown"]:
             return
@@ -55,14 +55,14 @@ def _finish(run, status, options):
 
 
 def _begin(run, warnings, options):
-    host.create(run, warnings, "run")
+    host.create(run, warnings)
     _start(run, options)
 
 
 def _start(run, options):
     """start; when it fails nothing of the container may stay."""
     box = run.box
-    box.lock("run")
+    box.lock()
     try:
         lifecycle.start(box, options)
     except BaseException:

@@ -6,7 +6,7 @@ from pyrunc.store import open_state
 
 def main(options, args):
     box = open_state(options, args[0])
-    box.lock("start").load()
+    box.lock().load()
     try:
         lifecycle.start(box, options)
     finally:

@@ -9,7 +9,7 @@ WIDTH = 48  # columns of the bars
 
 def main(options, args):
     box = open_state(options, args[0])
-    stamps = [row for row in box.state.get("trace") or () if type(row) is list and len(row) == 4]
+    stamps = [row for row in box.note("trace") or () if type(row) is list and len(row) == 4]
     if not stamps:
         raise StateError("no steps are kept of this container", box.id, hint="it was made by another version, or by restore")
     lean.write_all(1, waterfall(stamps).encode("utf-8", "surrogateescape"))

@@ -118,7 +118,7 @@ def main(options, args):
     added, removed = ([device(text, name) for text in options.get(name.replace("-", "_"), ())] for name in ("device-add", "device-remove"))
     limits = [rlimit(text) for text in options.get("rlimit", ())]
     box = open_state(options, args[0])
-    box.lock("update").load()
+    box.lock().load()
     try:
         now = status.of(box)
         if now not in ("created", "running", "paused"):

@@ -13,7 +13,7 @@ from pyrunc.commands.durations import duration
 from pyrunc.engine import status
 from pyrunc.errors import StateError, UsageError, quote
 from pyrunc.linux import pidfd, probe
-from pyrunc.store import LOCK_WAIT_MS, open_state
+from pyrunc.store import open_state
 
 KEEPS_STATUS = (6, 15)  # PIDFD_INFO_EXIT
 
@@ -92,7 +92,7 @@ def _memory_ran_out(paths):
 def _note(box, ended):
     """For who asks later, as the kernel forgets. A container that was deleted meanwhile needs no note."""
     try:
-        box.lock("wait", LOCK_WAIT_MS).load()
+        box.lock().load()
     except StateError:
         return
     try:

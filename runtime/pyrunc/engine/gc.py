@@ -136,7 +136,7 @@ def remove(root, stale, older_s, options):
     """One entry of survey(). False when it has come to life meanwhile. PyruncError, OSError."""
     box = store.open_box(root, stale["id"])
     try:
-        box.lock(None, 0)  # without a note of who holds it, which would be a sign of life
+        box.lock(0)
         again = _judge(box, older_s)
         if again is None or not again["removable"]:
             return False

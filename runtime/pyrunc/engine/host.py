@@ -34,14 +34,14 @@ class Undo:
                 log.warn("undo %s.%s: %s" % (part, name, e))
 
 
-def create(run, warnings, command="create"):
+def create(run, warnings):
     """Brings the container to `created`. On any failure everything is undone, and the first error is raised."""
     with_signals = signals.Cancel()
     run.cancel = with_signals
     undo = Undo(run)
     try:
         began = trace.now()
-        reserve(run, warnings, command)
+        reserve(run, warnings)
         trace.step("store.reserve", began)
         try:
             _make(run, undo)
@@ -63,9 +63,9 @@ def create(run, warnings, command="create"):
             run.box.unlock()
 
 
-def reserve(run, warnings, command):
+def reserve(run, warnings):
     """Takes the id and writes down all that is known of the container. StateError when the id is in use; undone by box.forget()."""
-    run.box = store.reserve(run.root, run.id, command)
+    run.box = store.reserve(run.root, run.id)
     box = run.box
     try:
         box.state = {
@@ -87,9 +87,9 @@ def reserve(run, warnings, command):
             "warnings": warnings,
             "stdio": [] if "terminal" in run.plans else _streams(),
         }
-        box.write("plan.json", lean.dumps(run.plans).encode("utf-8", "surrogateescape"))
+        box.create("plan.json", lean.dumps(run.plans).encode("utf-8", "surrogateescape"))
         box.save()
-        box.write("config.json", lean.dumps(run.config).encode("utf-8", "surrogateescape"))
+        box.create("config.json", lean.dumps(run.config).encode("utf-8", "surrogateescape"))
     except OSError as e:
         box.forget()
         run.box = None
@@ -268,8 +268,8 @@ def _oom_killed(run):
 def _publish(run):
     """Everything is done: the state says so, then the pid file, whose existence is what callers wait for."""
     box = run.box
-    box.state["trace"] = trace.kept()
-    box.record("status", "created")
+    box.state["status"] = "created"
+    box.save({"trace": trace.kept()})
     for receiver in (run.options.get("pidfd_socket"), run.plans["meta"]["pidfd_receiver"]):
         if receiver:
             send_pidfd(receiver, run.pidfd)

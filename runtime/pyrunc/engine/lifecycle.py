@@ -45,7 +45,6 @@ def start(box, options):
         for end in ends:
             posix.close(end)
     gate.remove(box)
-    box.record("status", "running")
     if "poststart" in (box.state.get("hook_kinds") or ()):
         _poststart(box, options, fd)
     if notify is not None:
@@ -76,6 +75,7 @@ def _release(box, ends, init_fd):
                 continue
             if data:
                 gate.remove(box)
+                _wait_gone(init_fd, GONE_MS)  # its last words: who asks after us for the state shall not find it running
                 raise _failed(box, data)
             _prove_executed(box, init_fd)
             return
@@ -314,20 +314,21 @@ def delete_broken(box, options, error):
 def called_from_hook(box):
     """True when the holder of the lock is an ancestor of ours: a hook of this very container wants to delete it."""
     holder = box.holder()
-    return holder is not None and holder[1] in pidfd.ancestors()
+    return holder is not None and holder in pidfd.ancestors()
 
 
-def break_lock(box, command):
-    """delete --force when another command holds the lock for too long: ends the recorded holder, if it still is that process."""
+def break_lock(box):
+    """delete --force when another command holds the lock for too long: ends it, if it still is that process."""
     holder = box.holder()
     if holder is None:
         raise StateError("the container is busy: held by an unknown process", box.id)
-    fd = pidfd.open_init(holder[1], holder[2])
+    fd = pidfd.open_init(holder, pidfd.start_time(holder))
     if fd >= 0:
-        pidfd.kill(fd, 9)
-        _wait_gone(fd, 1000)
+        if box.holder() == holder:
+            pidfd.kill(fd, 9)
+            _wait_gone(fd, 1000)
         posix.close(fd)
-    box.lock(command, 2000)
+    box.lock(2000)
 
 
 def _to_bundle(bundle):

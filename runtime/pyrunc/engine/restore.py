@@ -38,7 +38,7 @@ def restore(run, warnings, asked):
         folders = checkpoint.Folders(asked["image_path"], make=False)
         streams = _streams(folders, asked)
         folders.set_work(asked["work_path"])
-        host.reserve(run, warnings, "restore")
+        host.reserve(run, warnings)
         try:
             _make(run, asked, folders, streams, undo, talks)
             _publish(run)
@@ -144,9 +144,10 @@ def _in_criu(run, asked, root, laid):
     if not entry["own_ns"]:
         return []
     _syscalls.unshare(c.CLONE_NEWNS)
+    trees = sources.clones(run)
     run.root_fd = planner.module("root").lay_on(entry, root)
     sources.make_mount_points(run)
-    sources.lay_out(run, laid)
+    sources.lay_out(trees, laid)
     if entry["readonly"]:  # CRIU takes the flags of the root from here, not from the images
         mount.make_readonly(run.root_fd)
     opened = sources.open_images(run, laid, asked["image_path"])

@@ -55,6 +55,36 @@ def ancestors():
     return found
 
 
+def command_line(pid):
+    """Its words, for people; "" when it is gone."""
+    try:
+        fd = posix.open("/proc/%d/cmdline" % pid, posix.O_RDONLY | posix.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        return posix.read(fd, 4096).rstrip(b"\0").replace(b"\0", b" ").decode("utf-8", "surrogateescape")
+    except OSError:
+        return ""
+    finally:
+        posix.close(fd)
+
+
+def has_open(pid, info):
+    """Whether a process has a descriptor of the file that `info`, a stat result, is of."""
+    try:
+        names = posix.listdir("/proc/%d/fd" % pid)
+    except OSError:
+        return False
+    for name in names:
+        try:
+            found = posix.stat("/proc/%d/fd/%s" % (pid, name))
+        except OSError:
+            continue
+        if (found.st_ino, found.st_dev) == (info.st_ino, info.st_dev):
+            return True
+    return False
+
+
 def boot_id():
     """Start times count from boot, so a recorded one is worth something in the same boot only."""
     fd = posix.open("/proc/sys/kernel/random/boot_id", posix.O_RDONLY | posix.O_CLOEXEC)

@@ -1,0 +1,109 @@
+"""store: the log of states, its notes, and who holds the lock."""
+
+import fcntl
+import os
+
+import pytest
+
+from pyrunc import store
+from pyrunc.errors import StateError
+
+STATE = {
+    "version": store.VERSION, "id": "one", "bundle": "/b", "rootfs": "/b/rootfs", "annotations": {}, "created": "2026-01-01T00:00:00Z",
+    "status": "creating", "pid": 0, "start_time": 0, "boot_id": "x",
+}  # fmt: skip
+
+
+@pytest.fixture
+def box(tmp_path):
+    root = tmp_path / "root"
+    box = store.reserve(str(root), "one")
+    box.state = dict(STATE)
+    yield box
+    box.close()
+
+
+def read(box):
+    return store.open_box(os.path.dirname(box.path), "one").load().state
+
+
+def log(box):
+    return os.path.join(box.path, "state.json")
+
+
+def test_the_last_line_counts(box):
+    box.save()
+    box.record("pid", 77)
+    box.record("status", "created")
+    assert read(box) == {**STATE, "pid": 77, "status": "created"}
+    assert len(open(log(box)).read().split()) == 3
+
+
+def test_a_line_that_was_cut_short_does_not(box):
+    box.record("pid", 77)
+    with open(log(box), "a") as file:
+        file.write('\n{"version": 1, "pid": 99')
+    assert read(box)["pid"] == 77
+    box.record("pid", 78)
+    assert read(box)["pid"] == 78
+
+
+@pytest.mark.parametrize("text", ["", "\n", "{", "[]\n", '{"version": 1}\n'])
+def test_damaged(box, text):
+    with open(log(box), "w") as file:
+        file.write(text)
+    with pytest.raises(StateError, match="damaged"):
+        read(box)
+
+
+def test_one_document_without_a_newline(box):
+    with open(log(box), "w") as file:
+        file.write(store.lean.dumps(STATE))
+    assert read(box) == STATE
+
+
+def test_notes_are_no_states(box):
+    box.save()
+    assert box.note("trace") is None
+    box.save({"trace": [1]})
+    box.save({"trace": [2]})
+    assert read(box) == STATE and box.note("trace") == [2]
+
+
+def test_a_long_log_begins_anew(box):
+    box.state["annotations"] = {"long": "x" * 100_000}
+    for _ in range(5):
+        box.save()
+        box.close_log()
+    assert os.path.getsize(log(box)) < 4 * 100_200
+    assert read(box)["annotations"] == box.state["annotations"]
+
+
+def test_holder(box):
+    assert box.holder() == os.getpid()
+    box.unlock()
+    assert box.holder() is None
+    ready, done = os.pipe(), os.pipe()
+    child = os.fork()
+    if child == 0:
+        fd = os.open(box.path, os.O_RDONLY)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        os.write(ready[1], b"x")
+        os.close(done[1])
+        os.read(done[0], 1)
+        os._exit(0)
+    try:
+        os.read(ready[0], 1)
+        assert box.holder() == child
+        with pytest.raises(StateError, match=r"held by pid %d \(" % child):
+            box.lock(0)
+    finally:
+        os.close(done[1])
+        os.waitpid(child, 0)
+    for fd in (*ready, done[0]):
+        os.close(fd)
+
+
+def test_the_id_is_taken_once(box):
+    with pytest.raises(StateError, match="already exists"):
+        store.reserve(os.path.dirname(box.path), "one")
