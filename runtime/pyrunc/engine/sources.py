@@ -124,20 +124,29 @@ def _inside(root_fd, where, rootfs):
 # -- in CRIU's process ---------------------------------------------------------------------------------------------------
 
 
-def lay_out(run, place):
-    """Makes all that named() names, below the directory `place`."""
+def clones(run):
+    """[fd of a detached mount] of all that named() names. Before anything else is mounted or cut off in this namespace, so that what is to
+    go on receiving the host's mounts does."""
+    found = []
+    try:
+        for _name, kind, what in _wanted(run):
+            found.append(MAKERS[kind](run, what))  # one by one, as each may fail
+    except BaseException:
+        fs.close(*found)
+        raise
+    return found
+
+
+def lay_out(trees, place):
+    """Puts the clones below the directory `place`, and closes them."""
     top = mount.new("tmpfs", "tmpfs", 0, c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NODEV | c.MOUNT_ATTR_NOEXEC, ["mode=755"])
     target = fs.open(place, posix.O_PATH | posix.O_DIRECTORY)
     try:
         mount.attach(top, target)
-        for number, (_name, kind, what) in enumerate(_wanted(run)):
-            tree = MAKERS[kind](run, what)
-            try:
-                _put(top, "%d" % number, tree)
-            finally:
-                posix.close(tree)
+        for number, tree in enumerate(trees):
+            _put(top, "%d" % number, tree)
     finally:
-        fs.close(top, target)
+        fs.close(top, target, *trees)
 
 
 def _put(top, name, tree):
