@@ -131,6 +131,14 @@ def exists(path):
     return True
 
 
+def pid_1_is_in_our_userns():
+    """False for the root of a user namespace that an ordinary user made: the machine's init is beyond it."""
+    try:
+        return posix.readlink("/proc/1/ns/user") == posix.readlink("/proc/self/ns/user")
+    except OSError:
+        return False
+
+
 def how_to_delegate(version):
     """The hint of an error: how an ordinary user comes by a cgroup of its own."""
     if version == 2:

@@ -26,7 +26,7 @@ def plan(node, ctx):
     manager = "systemd" if ctx.options["systemd_cgroup"] else ctx.options["cgroup_manager"]
     given = node.get(KEY) or ""
     layout = find.layout()
-    entry = {"manager": manager, "version": layout.version, "paths": {}, "mounts": {}, "explicit": bool(given), "rootless": _rootless(ctx)}
+    entry = {"manager": manager, "version": layout.version, "paths": {}, "mounts": {}, "explicit": bool(given), "rootless": _rootless(ctx, manager)}
     if manager == "disabled":
         return entry
     if given:
@@ -69,10 +69,13 @@ def _with_sub(entry, ctx):
     return entry
 
 
-def _rootless(ctx):
+def _rootless(ctx, manager):
+    """Whether rights may be missing and systemd is the user's. In a system container root's systemd is there for its root."""
     asked = ctx.options["rootless"]
     if asked in ("true", "false"):
         return asked == "true"
+    if ctx.euid == 0 and manager == "systemd" and find.pid_1_is_in_our_userns():
+        return False
     return ctx.euid != 0 or ctx.in_userns
 
 
