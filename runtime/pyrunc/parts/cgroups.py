@@ -26,7 +26,14 @@ def plan(node, ctx):
     manager = "systemd" if ctx.options["systemd_cgroup"] else ctx.options["cgroup_manager"]
     given = node.get(KEY) or ""
     layout = find.layout()
-    entry = {"manager": manager, "version": layout.version, "paths": {}, "mounts": {}, "explicit": bool(given), "rootless": _rootless(ctx, manager)}
+    entry = {
+        "manager": manager,
+        "version": layout.version,
+        "paths": {},
+        "mounts": {},
+        "explicit": bool(given),
+        "rootless": _rootless(ctx, manager),
+    }
     if manager == "disabled":
         return entry
     if given:
