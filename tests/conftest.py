@@ -125,3 +125,10 @@ def no_leaks(runtime, token):
     if left:
         harness.sweep(token)
     assert not left, "left on the host: %s" % left
+
+
+@pytest.fixture(autouse=True)
+def known_hierarchies():
+    """Each test finds the cgroup hierarchies that the host has mounted, and no others."""
+    if os.geteuid() == 0:
+        harness.drop_stray_hierarchies()

@@ -15,6 +15,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -446,3 +447,23 @@ class Workshop:
         if cgroup is not None:
             config["linux"]["cgroupsPath"] = "%s-b%d" % (cgroup, self.count)
         return Bundle(path, config).write()
+
+
+def drop_stray_hierarchies():
+    """criu mounts version 1 hierarchies that the host has nowhere (net_cls, perf_event, …), makes cgroups there and leaves them. They then
+    stand in /proc/PID/cgroup without a mount point, and containerd reports no metrics any more. Removes what is empty in them."""
+    with open("/proc/cgroups") as file:
+        alive = {words[0]: words[1] for words in (line.split() for line in file) if words[1] not in ("0", "hierarchy")}
+    with open("/proc/self/mountinfo") as file:
+        mounted = {word for line in file if " - cgroup " in line for word in line.split()[-1].split(",")}
+    for name in [name for name in alive if name not in mounted]:
+        directory = tempfile.mkdtemp(prefix="stray")
+        if subprocess.run(["mount", "-t", "cgroup", "-o", name, "cgroup", directory], capture_output=True).returncode == 0:
+            for top, _, _ in os.walk(directory, topdown=False):
+                if top != directory:
+                    try:
+                        os.rmdir(top)
+                    except OSError:
+                        continue  # somebody is in there
+            subprocess.run(["umount", directory], check=True)
+        os.rmdir(directory)
