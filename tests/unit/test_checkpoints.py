@@ -197,6 +197,7 @@ def test_errors_of_a_log(folder):
     assert errors(folder, LOG) == "the \\x1b[31mcause; what came of it"
     assert errors(folder, "\n".join(LOG.split("\n")[:3])) == "the \\x1b[31mcause"
     assert errors(folder, "nothing\n") is None
+    assert errors(folder, "\n".join(LOG.split("\n")[:2])) is None
     assert errors(folder, "(00.1) Error (criu/cr-dump.c:2111): Dumping FAILED.\n") == "Dumping FAILED."
     assert len(errors(folder, "Error (x): " + "y" * 9999)) <= 401
 

@@ -27,11 +27,13 @@ class Folders:
         self.images = self.work = _open(path, make, "image")
         self.work_path = path
 
-    def set_work(self, path):
-        """The logs go there, if it is given, and not beside the images. It is made where it is missing."""
+    def set_work(self, path, log_name):
+        """The logs go there, if it is given, and not beside the images. It is made where it is missing. The log of an earlier run goes:
+        whoever looks for errors must not find old ones."""
         if path:
             self.work = _open(path, True, "work")
             self.work_path = path
+        _remove(self.work, log_name)
 
     def replace(self, images, work):
         """The same directories, opened elsewhere."""
@@ -109,9 +111,12 @@ def checkpoint(box, options, asked):
         if asked["lazy_pages"]:
             criu.require("lazy_pages", cancel)
         folders = Folders(asked["image_path"], make=True)
-        folders.set_work(asked["work_path"])
+        folders.set_work(asked["work_path"], LOG)
         _check_parent(folders, asked)
         _dump(run, asked, folders, frozen=now == "paused")
+        if not asked["leave_running"] and not asked["pre_dump"]:
+            cancel.ignore()  # its processes have ended: what is left of it goes, whatever signal comes
+            lifecycle.delete(box, options, force=True)
     finally:
         lost = kept.put_back()
         if lost:
@@ -120,8 +125,6 @@ def checkpoint(box, options, asked):
         cancel.close()
         if folders is not None:
             folders.close()
-    if not asked["leave_running"] and not asked["pre_dump"]:
-        lifecycle.delete(box, options, force=True)
 
 
 def _check(run, asked):
@@ -229,12 +232,16 @@ def _say_ready(asked):
 
 def _write(folder_fd, name, data):
     """In place of what an earlier dump left there, never through a link."""
-    try:
-        fs.unlink(name, dir_fd=folder_fd)
-    except FileNotFoundError:
-        pass
+    _remove(folder_fd, name)
     fd = fs.open(name, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW, 0o600, dir_fd=folder_fd)
     try:
         lean.write_all(fd, data)
     finally:
         posix.close(fd)
+
+
+def _remove(folder_fd, name):
+    try:
+        fs.unlink(name, dir_fd=folder_fd)
+    except FileNotFoundError:
+        return

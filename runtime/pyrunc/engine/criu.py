@@ -5,6 +5,7 @@ PATH has a say in what is executed here. Whatever CRIU says is bounded in size a
 ends early ends CRIU too, so nothing of it outlives the command.
 """
 
+import _signal
 import _socket
 import fcntl
 import posix
@@ -117,6 +118,8 @@ class Talk:
 
     def __init__(self, before=None, fds=(), stdio=False, cgroup_fd=-1, umask=0o077):
         path = needed()
+        if _signal.getsignal(SIGCHLD) == _signal.SIG_IGN:  # our caller's wish, but the kernel would reap criu's status away
+            _signal.signal(SIGCHLD, _signal.SIG_DFL)
         ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
         hold, self._go = posix.pipe2(posix.O_CLOEXEC)
         self._words, words = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
@@ -353,7 +356,8 @@ def errors_of(folder_fd, name):
     finally:
         posix.close(fd)
     lines = [line for line in text.split("\n") if "Error (" in line]
-    lines = [line for line in lines if not any(words in line for words in NO_CAUSE)] or lines[-1:]
+    causes = [line for line in lines if not any(words in line for words in NO_CAUSE)]
+    lines = causes or [line for line in lines if "FAILED" in line]
     told = [line.partition("Error (")[2].partition("): ")[2] for line in (lines[:1] + lines[1:][-1:])]
     return quote("; ".join(told), 400) or None
 

@@ -37,7 +37,7 @@ def restore(run, warnings, asked):
             criu.require("lazy_pages", cancel)
         folders = checkpoint.Folders(asked["image_path"], make=False)
         streams = _streams(folders, asked)
-        folders.set_work(asked["work_path"])
+        folders.set_work(asked["work_path"], LOG)
         host.reserve(run, warnings)
         try:
             _make(run, asked, folders, streams, undo, talks)
@@ -124,6 +124,8 @@ def _make(run, asked, folders, streams, undo, talks):
     answer = talk.request(criu.RESTORE, {"opts": opts}, lambda *note: _notified(run, asked, held, *note), run.cancel)
     talk.finish()
     talk.close()
+    if terminal and "console" in run.fds:
+        raise StepFailure("the images hold no terminal, the config has one", "restore.terminal", "host", "/process/terminal")
     if run.pid == talk.pid:
         raise StepFailure("criu failed: it restored pid %s without a word" % (answer.get("restore") or {}).get("pid"), "criu", "host")
 
