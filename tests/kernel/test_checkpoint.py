@@ -303,6 +303,29 @@ def test_what_an_rbind_brings_along(counter, pyrunc, no_leaks):
         subprocess.run(["umount", "-l", outside / "sub"], check=True)
 
 
+def test_an_id_mapped_mount(counter, pyrunc, no_leaks):
+    """CRIU knows none: the restored mount has its map all the same."""
+    made = counter()
+    outside = made.bundle.path / "outside"
+    outside.mkdir()
+    (outside / "x").write_text("x")
+    os.chown(outside / "x", 1000, 1000)
+    maps = [{"containerID": 1000, "hostID": 5000, "size": 10}]
+    mount = {
+        "destination": "/mapped",
+        "type": "bind",
+        "source": str(outside),
+        "options": ["bind", "ro"],
+        "uidMappings": maps,
+        "gidMappings": maps,
+    }
+    made.bundle.patch({"/mounts/-": mount})
+    made.run().again()
+    assert made.inside("/bin/stat", "-c", "%u %g", "/mapped/x") == "5000 5000\n"
+    assert made.runtime.call("exec", made.id, "/bin/touch", "/mapped/y").code != 0
+    made.runtime.delete(made.id, "--force")
+
+
 def test_a_root_that_was_never_used(counter, no_leaks):
     """Restored on another copy of the image: mount points are made as create makes them."""
     made = counter()
