@@ -92,6 +92,9 @@ def with_machine(options, chosen):
     except (probe.Missing, OSError) as e:
         say(str(e))
         return 2
+    except KeyboardInterrupt:
+        say("interrupted")
+        return 130
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 

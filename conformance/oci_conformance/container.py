@@ -11,6 +11,7 @@ import signal
 
 from oci_conformance import probe, system
 from oci_conformance.case import Stop
+from oci_conformance.runtime import FLOOD
 
 END_SECONDS = 20
 STATUSES = ("creating", "created", "running", "stopped")
@@ -119,6 +120,8 @@ class Container:
         if self.ends and self.ends[0] in ready:
             data = os.read(self.ends[0], 1 << 16)
             self.text += data.decode("latin-1")
+            if len(self.text) > FLOOD:
+                raise Stop("the program floods with output", None, self.text[:200])
         return bool(data), self.pidfd is None or self.pidfd in ready
 
     def ended(self, seconds=END_SECONDS):

@@ -185,15 +185,13 @@ def complete_cgroups():
         system.mount("cgroup2", unified, "cgroup2")
     for name, target in links.items():
         os.symlink(target, os.path.join(TOP, name))
-    held = (system.read((unified or "") + "/cgroup.controllers") or "").split() if unified else []
-    for name in missing:
-        if name not in held or not os.listdir(unified):
-            point = os.path.join(TOP, name)
-            os.mkdir(point)
-            try:
-                system.mount("cgroup", point, "cgroup", 0, name)
-            except OSError:
-                os.rmdir(point)  # bound to version 2
+    for name in missing:  # one that version 2 has, but no cgroup uses, comes over for as long as it is mounted
+        point = os.path.join(TOP, name)
+        os.mkdir(point)
+        try:
+            system.mount("cgroup", point, "cgroup", 0, name)
+        except OSError:
+            os.rmdir(point)
 
 
 def about(machine):

@@ -18,7 +18,7 @@ def preflight(t):
     found = identity(t)
     made = t.container(None, "say here", "self")
     done = made.try_create()
-    t.need(not done.hung, "create does not return within %d seconds" % SHORT)
+    t.need(not done.hung, "create does not return within %d seconds, or floods with output" % SHORT)
     t.need(done.code == 0, "create fails (%s)" % done.how, None, done.err[-300:] or None)
     state = made.try_state()
     t.need(

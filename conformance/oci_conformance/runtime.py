@@ -12,6 +12,7 @@ import subprocess
 from oci_conformance import system
 
 CALL_SECONDS = 20
+FLOOD = 64 << 20  # bytes of output that no honest call has
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LANG": "C.UTF-8"}
 MARK = "OCI_CONFORMANCE"  # in the environment of everything that a case starts
 
@@ -41,7 +42,7 @@ class Call:
     @property
     def how(self):
         if self.hung:
-            return "does not return"
+            return "does not return, or floods with output"
         return "exit %d" % self.code if self.code >= 0 else "killed by signal %d" % -self.code
 
     def as_dict(self):
@@ -56,9 +57,11 @@ class Stream:
         os.write(self.fd, text)
         os.lseek(self.fd, 0, os.SEEK_SET)
 
+    def size(self):
+        return os.fstat(self.fd).st_size
+
     def text(self, limit=1 << 20):
-        size = min(os.fstat(self.fd).st_size, limit)
-        return os.pread(self.fd, size, 0).decode("utf-8", "surrogateescape")
+        return os.pread(self.fd, min(self.size(), limit), 0).decode("utf-8", "surrogateescape")
 
     def close(self):
         os.close(self.fd)
@@ -104,20 +107,22 @@ class Runtime:
         except OSError as e:
             for stream in streams:
                 stream.close()
-            raise Unusable("%s: cannot be executed: %s" % (self.path, e.strerror)) from None
-        code = finish(process, self.seconds if seconds is None else seconds)
+            raise Unusable("no way to execute %s: %s" % (self.path, e.strerror)) from None
+        code = finish(process, self.seconds if seconds is None else seconds, streams)
         done = Call(argv, code, streams[1].text(), streams[2].text())
         for stream in streams:
             stream.close()
         return done
 
 
-def finish(process, seconds):
-    """The exit status of a child, or None: it had to be ended, with all of its session's group."""
+def finish(process, seconds, streams=()):
+    """The exit status of a child, or None: it had to be ended, with all of its session's group, since it took too long or flooded us."""
     pidfd = os.pidfd_open(process.pid)
+    clock = system.Clock(seconds)
     try:
-        if system.ended(pidfd, seconds):
-            return process.wait()
+        while clock.left and all(stream.size() < FLOOD for stream in streams):
+            if system.ended(pidfd, min(0.5, clock.left)):
+                return process.wait()
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         return None

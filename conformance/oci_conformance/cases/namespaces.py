@@ -57,7 +57,7 @@ def new_mount(t):
     t.equal(system.read("/proc/self/mountinfo"), before, "the caller's mounts")
 
 
-@case("namespaces.pid", level="core")
+@case("namespaces.pid", needs="probe", level="core")
 def pid_view(t):
     """In a pid namespace only the container's own processes are seen, and its init is 1."""
     seen = t.observe(None, "list /proc", "self")

@@ -68,7 +68,7 @@ def empty_sets(t):
             t.equal(named(seen.get(name)), [], "%s set with %r" % (name, sets), "capabilities." + name)
 
 
-@case("capabilities.effective", level="core")
+@case("capabilities.effective", needs="probe", level="core")
 def effect(t):
     """A capability that is not there cannot be used, one that is there can."""
     some = cap("MKNOD")

@@ -44,7 +44,7 @@ def env_absent(t):
     t.equal([entry for entry in seen if not entry.startswith(("HOME=", "PATH="))], [], "environment")
 
 
-@case("process.args", level="core")
+@case("process.args", needs="probe", level="core")
 def args(t):
     """The program gets args as they are: empty ones, blanks, quotes, non-ASCII letters."""
     wanted = ["/bin/probe", "self", "+", "say", "", "+", "say", "a  b", "+", "say", "$HOME `x` \"y\" 'z' \\", "+", "say", "ä€\n\t"]
@@ -86,7 +86,7 @@ def no_args(t):
     t.refused({"/process/args": []}, at="start", what="create with no args gives an error")
 
 
-@case("descriptors.three", level="core")
+@case("descriptors.three", needs="probe", level="core")
 def descriptors(t):
     """Only the three standard streams are open, also when the caller had others open."""
     leak = os.open("/etc/passwd", os.O_RDONLY)
@@ -98,7 +98,7 @@ def descriptors(t):
     t.equal(sorted(map(int, seen)), [0, 1, 2], "open descriptors")
 
 
-@case("process.terminal.false", "process.console-size.ignored", level="core")
+@case("process.terminal.false", "process.console-size.ignored", needs="probe", level="core")
 def no_terminal(t):
     """Without terminal the streams are those of the caller, and consoleSize is ignored."""
     seen = t.observe({"/process/consoleSize": {"height": 11, "width": 22}}, "self", "stat /dev/console")

@@ -24,7 +24,7 @@ def on_terminal(t, changes, *operations):
         console.close()
 
 
-@case("process.terminal", level="core")
+@case("process.terminal", needs="probe", level="core")
 def streams(t):
     """The three streams are one pseudoterminal, which is the controlling terminal of the program's own session."""
     with on_terminal(t, {}, "self", "wait") as (made, console):
@@ -39,7 +39,7 @@ def streams(t):
         t.equal([line.get("signal") for line in console.lines("signal") if line["op"] == "signal"], [28], "a change of size is signalled")
 
 
-@case("default-device.console", level="core")
+@case("default-device.console", needs="probe", level="core")
 def device(t):
     """/dev/console is the pseudoterminal, bind mounted."""
     with on_terminal(t, {}, "self", "follow /dev/console", "read /proc/self/mountinfo", "say end") as (made, console):
@@ -53,7 +53,7 @@ def device(t):
         t.has("/dev/console", points, "it is a mount")
 
 
-@case("process.console-size", level="core")
+@case("process.console-size", needs="probe", level="core")
 def size(t):
     """consoleSize is the size of the terminal when the program begins."""
     with on_terminal(t, {"/process/consoleSize": {"height": 33, "width": 111}}, "self", "say end") as (made, console):
@@ -62,7 +62,7 @@ def size(t):
         t.equal((tty.get("rows"), tty.get("columns")), (33, 111), "rows and columns")
 
 
-@case("default-device.console", "process.terminal.false", level="linux")
+@case("default-device.console", "process.terminal.false", needs="probe", level="linux")
 def none(t):
     """Without terminal there is no /dev/console that leads to one."""
     seen = t.observe({"/process/terminal": ABSENT}, "self", "stat /dev/console")

@@ -88,7 +88,7 @@ def check(options, machine, tools, directory, say):
     path = options.mutants if "/" in options.mutants else shutil.which(options.mutants) or options.mutants
     real = Runtime(os.path.abspath(path), None, options.option, options.timeout)
     runner = Runner(machine, tools, directory, options.jobs, use_known=False)
-    runner.patience = None
+    runner.patience = None  # hanging is what some are made for
     begun = time.monotonic()
     try:
         runner.prepare(real)
@@ -96,8 +96,11 @@ def check(options, machine, tools, directory, say):
         say(str(e))
         return 2
     chosen = [mutant for mutant in table().values() if options.filter in mutant.name]
-    found = outcomes(runner, real, chosen, directory)
-    runner.sweep()
+    try:
+        found = outcomes(runner, real, chosen, directory)
+    finally:
+        runner.end()
+        runner.sweep()
     for outcome in found:
         if outcome.fault:
             print("FAULTY   %s: %s" % (outcome.mutant.name, outcome.fault.strip().splitlines()[-1]))

@@ -6,7 +6,7 @@ B=/bin/busybox
 
 hex() { printf '%s' "$1" | $B od -An -v -tx1 | $B tr -d ' \n'; }
 filehex() { $B od -An -v -tx1 "$1" 2>/dev/null | $B tr -d ' \n'; }
-field() { $B sed -n "s/^$1:[[:space:]]*//p" /proc/$$/status; }
+field() { $B sed -n "s/^$1:[[:space:]]*//p" /proc/self/status; }  # of sed: the same but for its pids
 nth() { printf '%s\n' "$1" | $B awk -v n="$2" '{print $n}'; }
 wide() { printf '%d' "0x$(field "$1")" 2>/dev/null || echo 0; }
 
@@ -52,7 +52,7 @@ op_self() {
     printf '"hostname.hex": "%s", "domainname.hex": "%s", ' "$(hex "$($B hostname)")" "$(hex "$($B cat /proc/sys/kernel/domainname)")"
     printf '"machine": "%s", "cwd.hex": "%s", ' "$($B uname -m)" "$(hex "$($B readlink /proc/$$/cwd)")"
     printf '"env.hex": [%s], ' "$(lines /proc/$$/environ)"
-    printf '"fds": {%s}, "ns": {%s}, ' "$(links /proc/$$/fd | $B sed 's/, "[0-9]*": "\/bin\/probe"//; s/, "255": "[^"]*"//; s/, "10": "[^"]*"//')" "$(links /proc/$$/ns)"
+    printf '"fds": {%s}, "ns": {%s}, ' "$(links /proc/$$/fd | $B sed 's/, "[0-9]*": "\/bin\/probe"//; s/, "255": "[^"]*"//; s/, "10": "[^"]*"//')" "$(links /proc/self/ns)"
     printf '"oom_score_adj": %d, "cpus.list": "%s"' "$($B cat /proc/$$/oom_score_adj)" "$(field Cpus_allowed_list)"
 }
 
@@ -83,7 +83,7 @@ op_read() {
 }
 
 tried() { if said=$("$@" 2>&1); then printf '"errno": 0'; else printf '"errno": %d' "$(errno_of "$said")"; fi; }
-opened() { case $1 in r) : <"$2" ;; w) : 1<>"$2" ;; rw) : <>"$2" ;; *) : >>"$2" ;; esac; }
+opened() { case $1 in r) : <"$2" ;; w) if [ -e "$2" ]; then : >>"$2"; else : <"$2"; fi ;; rw) : <>"$2" ;; *) : >>"$2" ;; esac; }
 
 op_open() { printf '"path.hex": "%s", "how": "%s", ' "$(hex "$2")" "${3:-r}"; tried opened "${3:-r}" "$2"; }
 put() { printf '%s' "$2" >"$1"; }
@@ -102,20 +102,27 @@ op_list() {
     fi
 }
 
-op_run() {
+op_mount() {
+    printf '"path.hex": "%s", ' "$(hex "$3")"
+    options=${6:-rw}
+    [ $(($5 & 4096)) = 0 ] || options="$options,bind"
+    tried $B mount -t "$4" -o "$options" "$2" "$3"
+}
+
+op_run() {  # the lines of the program come first
     path=$2
     shift
     said=$("$@" 2>&1)
     code=$?
-    printf '%s' "$said" | $B grep -q '^{' && earlier="$said"
+    case $said in {*) printf '%s\n' "$said" ;; esac
     error=0
     [ $code = 126 ] && error=13
     [ $code = 127 ] && error=2
-    printf '"path.hex": "%s", "exit": %d, "signal": 0, "errno": %d' "$(hex "$path")" $code $error
+    printf '{"op": "run", "path.hex": "%s", "exit": %d, "signal": 0, "errno": %d}\n' "$(hex "$path")" $code $error
 }
 
 op_wait() {
-    for number in 1 2 3 10 12 14 15 21 22; do
+    for number in 1 2 3 10 12 14 15 21 22 28; do
         trap "printf '{\"op\": \"signal\", \"signal\": $number}\n'; [ $number != 15 ] || exit 0" $number
     done
     printf '"ready": %d}\n' $$
@@ -132,20 +139,20 @@ op_to() {
 }
 
 one() {
-    earlier=
     case $1 in
         to) op_to "$@"; printf '}\n'; return ;;
         exit) printf '{"op": "exit"}\n'; exit "$2" ;;
         sleep) $B sleep "$($B awk -v ms="$2" 'BEGIN { print ms / 1000 }')"; printf '{"op": "sleep"}\n'; return ;;
         die) printf '{"op": "die"}\n'; kill -"$2" $$; exit 95 ;;
         wait) printf '{"op": "wait", '; op_wait; return ;;
+        run) op_run "$@"; return ;;
     esac
     case $1 in
         self) body=$(op_self) ;; say) body="\"text.hex\": \"$(hex "$2")\"" ;;
         stat|follow) body=$(op_stat "$@") ;; read) body=$(op_read "$@") ;; open) body=$(op_open "$@") ;;
         write) body=$(op_write "$@") ;; mkdir) body=$(op_mkdir "$@") ;; mknod) body=$(op_mknod "$@") ;;
         peek) body=$(op_read read "/proc/$hinted/$2") ;;
-        list) body=$(op_list "$@") ;; run) body=$(op_run "$@") ;; *) body='"known": 0' ;;
+        list) body=$(op_list "$@") ;; mount) body=$(op_mount "$@") ;; *) body='"known": 0' ;;
     esac
     printf '{"op": "%s", %s}\n' "$1" "$body"
 }
