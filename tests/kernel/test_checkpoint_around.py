@@ -252,3 +252,35 @@ def test_images_of_runc(counter, pyrunc, scratch, no_leaks):
         assert made.runtime.status(made.id) == "running", made.log("restore.log")
         assert made.step() == str(count)
     made.runtime.delete(made.id, "--force")
+
+
+@pytest.mark.parametrize("mode", ["soft", "full", "strict", "ignore"])
+def test_cgroup_modes(counter, runtime, mode, no_leaks):
+    made = counter().run()
+    words = ["--manage-cgroups-mode", mode, "--empty-ns", "network", "--file-locks", "--ext-unix-sk"]
+    made.again(*words)
+    assert made.step() == "1"
+    made.runtime.delete(made.id, "--force")
+
+
+def test_without_cgroups(counter, pyrunc, no_leaks):
+    """--cgroup-manager=disabled: neither side touches a cgroup of the host."""
+    made = counter()
+    made.bundle.patch({"/linux/cgroupsPath": harness.ABSENT})
+    made.run(globals=["--cgroup-manager=disabled"])
+    made.dumped()
+    assert not (made.images / "cgroup.img").exists()
+    made.restored(globals=["--cgroup-manager=disabled"])
+    assert made.step() == "1"
+    made.runtime.delete(made.id, "--force")
+
+
+def test_full_mode_does_not_loosen_limits(counter, pyrunc, no_leaks):
+    """CRIU writes the saved values of a cgroup; the config's limits are on it all the same."""
+    made = counter({"/linux/resources": {"pids": {"limit": 9}}}).run()
+    made.runtime.ok("update", "--pids-limit", "77", made.id)
+    made.again("--manage-cgroups-mode", "full")
+    (path,) = made.cgroups("pids.max")
+    with open(path + "/pids.max") as file:
+        assert file.read() == "9\n"
+    made.runtime.delete(made.id, "--force")

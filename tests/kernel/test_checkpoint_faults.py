@@ -345,38 +345,6 @@ def test_lsm_profile_without_a_type(dumped):
     assert "invalid --lsm-profile name" in refused(dumped, "--lsm-profile", "name")
 
 
-@pytest.mark.parametrize("mode", ["soft", "full", "strict", "ignore"])
-def test_cgroup_modes(counter, runtime, mode, no_leaks):
-    made = counter().run()
-    words = ["--manage-cgroups-mode", mode, "--empty-ns", "network", "--file-locks", "--ext-unix-sk"]
-    made.again(*words)
-    assert made.step() == "1"
-    made.runtime.delete(made.id, "--force")
-
-
-def test_without_cgroups(counter, pyrunc, no_leaks):
-    """--cgroup-manager=disabled: neither side touches a cgroup of the host."""
-    made = counter()
-    made.bundle.patch({"/linux/cgroupsPath": harness.ABSENT})
-    made.run(globals=["--cgroup-manager=disabled"])
-    made.dumped()
-    assert not (made.images / "cgroup.img").exists()
-    made.restored(globals=["--cgroup-manager=disabled"])
-    assert made.step() == "1"
-    made.runtime.delete(made.id, "--force")
-
-
-def test_full_mode_does_not_loosen_limits(counter, pyrunc, no_leaks):
-    """CRIU writes the saved values of a cgroup; the config's limits are on it all the same."""
-    made = counter({"/linux/resources": {"pids": {"limit": 9}}}).run()
-    made.runtime.ok("update", "--pids-limit", "77", made.id)
-    made.again("--manage-cgroups-mode", "full")
-    (path,) = made.cgroups("pids.max")
-    with open(path + "/pids.max") as file:
-        assert file.read() == "9\n"
-    made.runtime.delete(made.id, "--force")
-
-
 def test_strict_mode_wants_new_cgroups(counter, pyrunc, no_leaks):
     made = counter().run().dumped()
     top = "/sys/fs/cgroup/pids" if os.path.isdir("/sys/fs/cgroup/pids") else "/sys/fs/cgroup"
