@@ -309,7 +309,7 @@ def test_names_that_are_swapped_meanwhile(pyrunc, running, source):
     (outside / "place").mkdir(parents=True)
     (bundle.rootfs / "way/place").mkdir(parents=True)
     (bundle.rootfs / "other").symlink_to(outside)
-    before, table = harness.snapshot(outside), harness.mounts("")
+    before, table = harness.snapshot(outside), harness.mounts(str(outside))
     codes = []
     for _ in range(12):
         pid = exchange(bundle.rootfs / "way", bundle.rootfs / "other", 400_000)
@@ -319,7 +319,7 @@ def test_names_that_are_swapped_meanwhile(pyrunc, running, source):
         finally:
             os.kill(pid, 9)
             os.waitpid(pid, 0)
-        assert harness.snapshot(outside) == before and harness.mounts("") == table
+        assert harness.snapshot(outside) == before and harness.mounts(str(outside)) == table
         listed = live(pyrunc, id)
         assert len(listed) <= sum(code == 0 for code in codes)
     assert set(codes) <= {0, 1}
