@@ -159,7 +159,7 @@ def _dump(run, asked, folders, frozen):
         tcp_skip_in_flight=asked["tcp_skip_in_flight"] or None,
         root=run.plans["root"]["path"],
         freeze_cgroup=paths.get("freezer") or (paths.get("unified") if run.plans["cgroups"]["version"] == 2 else None),
-        cgroup_dump_controller=_hierarchies(run.pid, paths),
+        cgroup_dump_controller=_hierarchies(run, paths),
         ps=asked["page_server"],
         external=external.dumped_namespaces(run),
     )
@@ -192,11 +192,14 @@ def _dump(run, asked, folders, frozen):
         talk.close()
 
 
-def _hierarchies(pid, paths):
+def _hierarchies(run, paths):
     """The hierarchies that CRIU is to look at: those of the container's cgroups. In any other it sits where its caller did, often in the
-    root, and CRIU would save and restore everybody's cgroups. [] where there is no other: that is all."""
+    root, and CRIU would save and restore everybody's cgroups. []: all, where there is no other, and in a cgroup namespace, of which CRIU
+    wants to know all."""
     own, others = [], False
-    for line in lean.fsdecode(lean.read_file("/proc/%d/cgroup" % pid, 1 << 20)).split("\n"):
+    if "cgroup" in run.plans["namespaces"]["new"]:
+        return []
+    for line in lean.fsdecode(lean.read_file("/proc/%d/cgroup" % run.pid, 1 << 20)).split("\n"):
         fields = line.split(":", 2)
         if len(fields) != 3:
             continue
