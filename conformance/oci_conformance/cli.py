@@ -17,6 +17,7 @@ from oci_conformance import __version__, probe, report, requirements, system
 from oci_conformance import case as cases
 from oci_conformance import machine as machines
 from oci_conformance.report.live import Live, summary
+from oci_conformance.result import brief
 from oci_conformance.runner import Runner
 from oci_conformance.runtime import CALL_SECONDS, Runtime, Unusable
 
@@ -50,7 +51,7 @@ def parser():
 
 
 def say(words):
-    print("oci-conformance: %s" % words, file=sys.stderr, flush=True)
+    print("oci-conformance: %s" % brief(words, 500), file=sys.stderr, flush=True)
 
 
 def main(argv):

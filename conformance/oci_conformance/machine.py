@@ -6,6 +6,8 @@ Its one rule: a case that needs something says its name; here stand the name, th
 import contextlib
 import os
 import platform
+import signal
+import time
 
 from oci_conformance import system
 
@@ -156,14 +158,49 @@ def own_mounts():
     of a version 1 host are mounted: crun takes every controller of /proc/cgroups for mounted and fails without."""
     system.unshare(system.CLONE_NEWNS)
     system.mount(None, "/", None, system.MS_REC | system.MS_PRIVATE)
+    held = []
     try:
-        complete_cgroups()
+        complete_cgroups(held)
     except OSError:
         pass  # then a runtime that wants them says so itself
-    yield
+    keeper = keep(held) if held else None
+    try:
+        yield
+    finally:
+        if keeper:
+            os.kill(keeper, signal.SIGKILL)
+            os.waitpid(keeper, 0)
+        for point in held:
+            try:
+                os.rmdir(hold(point))
+                system.umount(point, 0)
+            except OSError:
+                pass
 
 
-def complete_cgroups():
+def hold(point):
+    """A cgroup of our own, for the time of the run: a hierarchy without any is taken down when one of its mounts goes, even if there
+    are others, and then everything in it fails with ENODEV."""
+    return os.path.join(point, "oci-conformance-%d" % os.getpid())
+
+
+def keep(points):
+    """A process in these cgroups, so that nobody takes them for forgotten. Its pid."""
+    directories = [hold(point) for point in points]
+    pid = os.fork()
+    if not pid:
+        try:
+            system.prctl(system.PR_SET_PDEATHSIG, signal.SIGKILL)
+            signal.pause()
+        finally:
+            os._exit(0)
+    for directory in directories:
+        with open(os.path.join(directory, "cgroup.procs"), "w") as file:
+            file.write(str(pid))
+    return pid
+
+
+def complete_cgroups(held):
     unified, controllers = hierarchies()
     lines = [line.split() for line in (system.read("/proc/cgroups") or "").splitlines()[1:]]
     missing = [name for name, _, _, enabled in lines if enabled == "1" and name not in controllers]
@@ -188,10 +225,26 @@ def complete_cgroups():
     for name in missing:  # one that version 2 has, but no cgroup uses, comes over for as long as it is mounted
         point = os.path.join(TOP, name)
         os.mkdir(point)
-        try:
-            system.mount("cgroup", point, "cgroup", 0, name)
-        except OSError:
+        for _ in range(20):
+            if mounted_and_held(name, point):
+                held.append(point)
+                break
+            time.sleep(0.1)  # the hierarchy of an earlier run is just going
+        else:
             os.rmdir(point)
+
+
+def mounted_and_held(name, point):
+    try:
+        system.mount("cgroup", point, "cgroup", 0, name)
+    except OSError:
+        return False
+    try:
+        os.mkdir(hold(point))
+    except OSError:
+        system.umount(point)
+        return False
+    return True
 
 
 def about(machine):

@@ -70,7 +70,7 @@ class Result:
         """One line: why it is not a pass."""
         if self.failed_checks:
             check = self.failed_checks[0]
-            line = check["what"]
+            line = brief(check["what"], 400)
             if check["expected"] is not None:
                 line += ": expected %s" % brief(check["expected"])
             if check["seen"] is not None:
@@ -97,8 +97,9 @@ class Result:
 
 
 def brief(value, limit=160):
+    """One line of printable letters: what a runtime prints does not reach the terminal as it is."""
     text = value if isinstance(value, str) else repr(value)
-    text = " ".join(text.split())
+    text = "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
