@@ -3,4 +3,14 @@
 import pathlib
 import sys
 
+import pytest
+
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
+
+
+def pytest_collection_modifyitems(items):
+    """Whole runs of the suite belong to `make test-all`: they take minutes, and crun wants hierarchies that a host may lack."""
+    here = pathlib.Path(__file__).parent
+    for item in items:
+        if here in pathlib.Path(item.path).parents:
+            item.add_marker(pytest.mark.long)
