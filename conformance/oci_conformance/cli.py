@@ -68,7 +68,7 @@ def main(argv):
     if os.geteuid():
         say("needs root: namespaces, cgroups and mounts are looked at from outside")
         return 2
-    if not chosen:
+    if not chosen and not options.mutants:
         say("no case of level %s is about %r" % (options.level, options.filter))
         return 2
     return with_machine(options, chosen)

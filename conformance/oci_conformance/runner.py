@@ -157,7 +157,8 @@ class Runner:
 
     def note(self, result):
         runtime = result.runtime
-        self.hangs[runtime] = self.hangs.get(runtime, 0) + 1 if result.hung else 0
+        if result.seconds:  # it was run
+            self.hangs[runtime] = self.hangs.get(runtime, 0) + 1 if result.hung else 0
         table = known.of(runtime, result.case) if self.use_known else {}
         result.judge(table, [name for name in result.case.requirements if not self.table[name].asked_of(runtime.declares)])
         self.results.append(result)
