@@ -62,7 +62,7 @@ def mount_share(place):
     while above != "/":
         os.chmod(above, os.stat(above).st_mode | 0o111)
         above = os.path.dirname(above)
-    subprocess.run(["mount", "-t", "ext4", "-o", "noatime", "/dev/vdb", place], check=True)
+    subprocess.run(["mount", "-t", "ext4", "/dev/vdb", place], check=True)
 
 
 def command(request, who):

@@ -30,7 +30,7 @@ UNWANTED = ("man", "doc", "locale", "info")
 INIT = """#!/bin/busybox sh
 /bin/busybox mount -t devtmpfs dev /dev
 %s
-/bin/busybox mount -t ext4 -o noatime /dev/vda /root
+/bin/busybox mount -t ext4 /dev/vda /root
 /bin/busybox mount -o move /dev /root/dev
 exec /bin/busybox switch_root /root /usr/lib/systemd/systemd
 """

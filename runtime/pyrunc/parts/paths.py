@@ -126,7 +126,12 @@ def _null_cover(root_fd, covers):
     """-> detached mount of a null device."""
     if covers["null"] is None:
         covers["null"] = _null(root_fd, covers)
-    tree = mount.clone_fd(covers["null"])
+    try:
+        tree = mount.clone_fd(covers["null"])
+    except OSError as e:
+        if e.errno == errno.EINVAL and covers["hidden"] is not None:
+            e.words = "the container's /dev/null is not the null device, and this kernel cannot lend another one (Linux 6.15 can)"
+        raise
     try:
         mount.setattr(tree, COVER, 0)
     except OSError:
