@@ -75,3 +75,11 @@ def rootless(runtime, no_leaks):
 def make_rootless(workshop, rootless):
     """make_rootless(changes, args, caps) -> a bundle with the config of `spec --rootless`."""
     return lambda changes=None, args=None, caps=(): users.bundle(workshop, rootless, changes, args, caps)
+
+
+@pytest.fixture
+def runc(scratch, token, cgroup):
+    """The peer, with a state root of its own."""
+    made = harness.Runtime("/usr/sbin/runc", scratch / "runc", token + "runc", cgroup)
+    yield made
+    made.clean()

@@ -8,7 +8,6 @@ import guest
 import harness
 from guest import read
 
-RUNC = "/usr/sbin/runc"
 KINDS = ("pid", "network", "ipc", "uts", "mount")
 SCRIPT = "cat /proc/self/cgroup; grep ' /sys/fs/cgroup ' /proc/self/mountinfo; ls /sys/fs/cgroup | sort | tr '\\n' ' '"
 
@@ -20,13 +19,6 @@ def mounted(*options):
 def view(changes=(), cgroup=True, options=("relatime", "ro")):
     kinds = [{"type": t} for t in KINDS + (("cgroup",) if cgroup else ())]
     return {"/linux/namespaces": kinds, "/mounts/-": mounted(*options), **dict(changes)}
-
-
-@pytest.fixture
-def runc(scratch, token, cgroup):
-    made = harness.Runtime(RUNC, scratch / "runc", token + "runc", cgroup)
-    yield made
-    made.clean()
 
 
 def seen(result, id):

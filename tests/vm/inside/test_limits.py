@@ -162,3 +162,39 @@ def test_what_stats_say(runtime, started):
     data = json.loads(runtime.ok("events", "--stats", id).out)["data"]
     assert data["pids"]["limit"] == 20 and data["memory"]["usage"]["limit"] == 64 * MIB
     assert data["memory"]["usage"]["usage"] > 0 and data["cpu"]["usage"]["total"] > 0
+
+
+# ---- beside runc
+
+# Weights follow another formula since runc 1.3.2, bursts and reservations of huge pages are newer than Debian's runc.
+NEWER = ("cpu.weight", "cpu.weight.nice", "cpu.max.burst", "hugetlb.2MB.rsvd.max")
+LISTS = ("cgroup.procs", "cgroup.threads")
+
+
+def knobs(group):
+    """{name: text} of all files of a cgroup that can be written and read."""
+    found = {}
+    for path in group.iterdir():
+        if path.is_file() and path.stat().st_mode & 0o600 == 0o600 and path.name not in NEWER + LISTS:
+            found[path.name] = read(path)
+    return found
+
+
+@pytest.mark.parametrize("resources", [{}, KINDS], ids=["none", "many"])
+def test_files_as_under_runc(runtime, runc, make_bundle, driver, huge_pages, no_leaks, resources):
+    bundle = make_bundle({"/linux/cgroupsPath": driver.path(), "/linux/resources": resources}, args=["/bin/true"])
+    seen, properties = [], []
+    names = "Delegate,Slice,DefaultDependencies,KillMode,CollectMode,MemoryMax,MemoryLow,MemorySwapMax,MemoryHigh,TasksMax,AllowedCPUs"
+    names += ",AllowedMemoryNodes,CPUQuotaPerSecUSec,CPUQuotaPeriodUSec,DevicePolicy,MemoryAccounting,TasksAccounting,IOAccounting"
+    for one in (runtime, runc):
+        id = one.create(bundle, globals=driver.globals)
+        group = guest.cgroup_of(one.state(id)["pid"])
+        seen.append(knobs(group))
+        if driver.name == "systemd":
+            properties.append(guest.shown(group.name, names))
+            lines = guest.systemctl("show", "--property=DeviceAllow", group.name).splitlines()
+            properties[-1]["DeviceAllow"] = sorted(lines)
+        one.delete(id, "--force")
+    ours, theirs = seen
+    assert ours == theirs
+    assert properties[:1] == properties[1:]
