@@ -5,6 +5,7 @@ Its one rule: it can be read on a telephone: no tables wider than the screen, de
 
 import html
 import json
+import re
 
 from oci_conformance.requirements import LEVELS
 from oci_conformance.result import MARKS, of_requirement
@@ -144,7 +145,8 @@ def case(report, result):
         requirement = report.table[name]
         lines.append("<p>%s <b>%s</b> %s" % (e(requirement.section), requirement.level, e(requirement.text)))
         if name in result.known:
-            lines.append("<br><span class=known>Known: %s</span>" % e(result.known[name].why))
+            entry = result.known[name]
+            lines.append("<br><q>%s</q><br><span class=known>Known: %s</span>" % (e(entry.sentence), e(entry.why)))
         lines.append("</p>")
     for check in result.failed_checks:
         lines.append(
@@ -156,10 +158,19 @@ def case(report, result):
         calls = "\n".join("%s\n  %s %s" % (" ".join(call["argv"]), call["how"], call["err"].strip()) for call in result.calls)
         lines.append("<details><summary>last calls</summary><pre>%s</pre></details>" % e(calls))
     if result.config is not None:
-        config = result.config if isinstance(result.config, str) else json.dumps(result.config, indent=1)
+        config = result.config if isinstance(result.config, str) else compact(json.dumps(result.config, indent=1))
         lines.append("<details><summary>configuration</summary><pre>%s</pre></details>" % e(config))
     return "".join(lines) + "</div>"
 
 
 def plain(value):
+    if isinstance(value, dict) and {"argv", "how"} <= set(value):
+        return "%s\n          %s %s" % (" ".join(value["argv"]), value["how"], (value.get("err") or "").strip())
+    if isinstance(value, dict) and set(value) == {"call"}:
+        return plain(value["call"])
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def compact(text):
+    """Lists of plain values on one line."""
+    return re.sub(r"\[\n\s+([^\[\]{}]+?)\n\s+\]", lambda match: "[%s]" % re.sub(r",\n\s+", ", ", match[1]), text)
