@@ -4,6 +4,6 @@ import os
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from oci_conformance.cli import main  # noqa: E402
+from oci_conformance.__main__ import run  # noqa: E402
 
-sys.exit(main(sys.argv[1:]))
+run()

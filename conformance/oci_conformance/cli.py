@@ -42,6 +42,7 @@ def parser():
         "--timeout", type=float, default=CALL_SECONDS, metavar="SECONDS", help="for one call of a runtime; default %(default)s"
     )
     made.add_argument("--busybox", metavar="PATH", help="a static busybox instead of the one that is found")
+    made.add_argument("--probe", metavar="PATH", help="a probe compiled elsewhere: cc -static -o PATH probe.c")
     made.add_argument("--shell-probe", action="store_true", help="look with a shell script instead of the compiled probe")
     made.add_argument("--no-known", action="store_true", help="known deviations count as failures")
     made.add_argument("--strict", action="store_true", help="a SHOULD that fails counts as well")
@@ -83,7 +84,7 @@ def with_machine(options, chosen):
     try:
         with machines.own_mounts():
             system.subreaper()
-            tools = probe.prepare(directory, options.busybox, options.shell_probe)
+            tools = probe.prepare(directory, options.busybox, options.shell_probe, options.probe)
             machine = machines.Machine(tools.compiled)
             if options.mutants:
                 from oci_conformance.mutants import check

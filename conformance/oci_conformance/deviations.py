@@ -280,6 +280,17 @@ DEVIATIONS = (
         "runtime (uint64, OPTIONAL) …, used by the deadline scheduler.",
         "resetting the affinity afterwards fails with EBUSY",
     ),
+    (
+        *(CRUN, "cgroups.foreign_process", "op.delete.foreign"),
+        "… resources associated with the container, but not created by this container, MUST NOT be deleted.",
+        "with version 2 cgroups delete ends every process of the cgroup",
+    ),
+    (
+        *(CRUN, "cgroups.owner", "cgroups.owner.changed"),
+        "Runtimes SHOULD change the cgroup ownership if and only if the cgroup filesystem is to be mounted read/write",
+        "the files stay root's, whatever process.user is",
+    ),
+    (CRUN, "device_list.invalid", "values.name device-list.type", INVALID, "with version 2 cgroups an unknown type is taken"),
     # ---- crun: mounts
     (
         CRUN,

@@ -48,6 +48,8 @@ class Machine:
         kind, _, name = need.partition(":")
         if kind == "controller":
             return None if self.cgroup(name, "") else "no %s controller is mounted" % name
+        if kind == "v1" and name:
+            return None if name in self.controllers else "there is no %s controller of version 1" % name
         has, words = NEEDS[need]
         return None if has(self) else words
 
