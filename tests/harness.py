@@ -5,6 +5,7 @@ Everything a session makes carries the session's token in its path, id or cgroup
 other containers of the machine do not disturb. Nobody sleeps here: waiting means a pidfd, a fifo or the end of a process.
 """
 
+import contextlib
 import copy
 import errno
 import json
@@ -351,6 +352,15 @@ def processes(needle):
             pass
         if needle in text and state_of(name) not in ("Z", "X", None):
             found[int(name)] = text.strip()
+    return found
+
+
+def children():
+    """The pids of this process's children. Some are there for the whole session: the daemons of the contract tests."""
+    found = set()
+    for thread in os.listdir("/proc/self/task"):
+        with contextlib.suppress(OSError), open("/proc/self/task/%s/children" % thread) as file:
+            found.update(map(int, file.read().split()))
     return found
 
 
