@@ -154,6 +154,7 @@ COMMANDS = {
     "doctor": (False, {"format": V}, {"f": "format"}, 0, 1, False),
     "seccomp": (False, {"bundle": V, "config": V, "format": V}, {"b": "bundle", "f": "format"}, 0, None, True),
     "trace": (False, {}, {}, 1, 1, False),
+    "completion": (False, {}, {}, 1, 1, False),
     "help": (False, {}, {}, 0, 1, False),
     "version": (False, {}, {}, 0, 0, False),
 }

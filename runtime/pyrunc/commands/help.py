@@ -1,6 +1,7 @@
 """help, --help, CMD --help: made from the table of commands, so that no option can be missing. Goes to stdout."""
 
 from pyrunc import cli, lean
+from pyrunc.commands import hints
 
 ABOUT = {
     "create": "make a container up to the point where its program would start",
@@ -30,7 +31,8 @@ ABOUT = {
     "doctor": "what this host can do, and whether a bundle fits it",
     "seccomp": "what a bundle's filter answers to a system call",
     "trace": "show where the time of a container's create went",
-    "help": "show this, or the options of a command",
+    "completion": "print the completion script for a shell",
+    "help": "show this, or the options of a command; of all: help commands",
     "version": "print the version",
 }
 POSITIONAL = {
@@ -38,6 +40,7 @@ POSITIONAL = {
     "mounts": "add|remove|list ID [DESTINATION...]", "pause": "ID", "resume": "ID", "ps": "ID [PS-ARGUMENTS]", "update": "ID",
     "events": "ID", "stats": "[ID...]", "top": "[ID...]", "wait": "ID", "create": "ID", "run": "ID", "exec": "ID PROGRAM [ARGUMENTS]",
     "start": "ID", "state": "ID", "kill": "ID [SIGNAL]", "delete": "ID", "plan": "[ID]", "validate": "[BUNDLE]", "trace": "ID", "help": "[COMMAND]",
+    "completion": "bash|zsh|fish",
 }  # fmt: skip
 MEANING = {
     "root": "directory of the containers' state (/run/pyrunc)",
@@ -138,7 +141,7 @@ MEANING = {
     "spec --file": "file to write in place of config.json; - for standard output",
     "regex": "ID is a regular expression: every container that it matches",
     "force": "kill it first; unknown ids are no error",
-    "format": "table or json (validate: text or json)",
+    "format": "table or json",
     "quiet": "ids only",
     "deviations": "list where pyrunc is stricter than runc",
     "json": "as JSON",
@@ -149,7 +152,7 @@ MEANING = {
 
 def main(options, args):
     command = args[0] if args else None
-    text = top() if command not in cli.COMMANDS else of(command)
+    text = {"commands": commands, "options": global_options}.get(command, top)() if command not in cli.COMMANDS else of(command)
     lean.write_all(1, text.encode())
     if command == "checkpoint":  # podman and cri-o learn from the status whether checkpoints can be made
         from pyrunc.engine import criu
@@ -159,32 +162,78 @@ def main(options, args):
 
 
 def top():
+    """A screen: the commands that one begins with have a line each, the others a place in a group."""
     lines = ["pyrunc: an OCI container runtime", "", "usage: pyrunc [global options] COMMAND [options] [arguments]", "", "commands:"]
-    lines += ["  %-10s %s" % (name, ABOUT.get(name, "")) for name in cli.COMMANDS]
-    lines += ["", "global options:"] + _options(cli.GLOBAL, cli.GLOBAL_SHORT)
-    lines += ["", "'pyrunc COMMAND --help' shows a command's options."]
+    lines += _lines(hints.FIRST)
+    grouped = {name for _title, names in hints.GROUPS for name in names}.union(hints.FIRST)
+    rest = [name for name in cli.COMMANDS if name not in grouped]
+    for title, names in (*hints.GROUPS, ("others", rest)):
+        lines += _wrapped("  %s: " % title, names) if names else []
+    lines += _wrapped("global options: ", ["--" + name for name in cli.GLOBAL])
+    lines += ["", *_examples("")]
+    lines += ["", "'pyrunc help COMMAND' has a command's options, 'pyrunc help commands' a line for each of them,"]
+    lines += ["'pyrunc help options' the global options; there is a manual page for each: man pyrunc, man pyrunc-create"]
     return "\n".join(lines) + "\n"
+
+
+def commands():
+    return "\n".join(_lines(cli.COMMANDS)) + "\n"
+
+
+def global_options():
+    return "\n".join(["global options:", *option_lines(cli.GLOBAL, cli.GLOBAL_SHORT)]) + "\n"
 
 
 def of(command):
     _sealed, kinds, short, _fewest, _most, _ends = cli.COMMANDS[command]
-    lines = [
-        "pyrunc %s: %s" % (command, ABOUT.get(command, "")),
-        "",
-        "usage: pyrunc %s [options] %s" % (command, POSITIONAL.get(command, "")),
-    ]
+    usage = "usage: pyrunc %s%s %s" % (command, " [options]" if kinds else "", POSITIONAL.get(command, ""))
+    lines = ["pyrunc %s: %s" % (command, ABOUT.get(command, "")), "", usage.rstrip()]
     if kinds:
-        lines += ["", "options:"] + _options(kinds, short, command)
+        lines += ["", "options:"] + option_lines(kinds, short, command)
+    lines += ["", *_examples(command)] if hints.EXAMPLES.get(command) else []
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _options(kinds, short, command=""):
-    letters = {}
+def meaning(command, name):
+    """What an option does, in a line; "" where nobody has written it down."""
+    words = hints.value(command, name)
+    if name == "format" and type(words) is tuple:
+        return " or ".join(words)
+    return MEANING.get("%s --%s" % (command, name)) or MEANING.get(name, "")
+
+
+def other_names(short):
+    """{"b": "bundle"} → {"bundle": ["-b"]}"""
+    found = {}
     for other, name in short.items():
-        letters[name] = letters.get(name, "") + ", " + ("-" if len(other) == 1 else "--") + other
+        found.setdefault(name, []).append(("-" if len(other) == 1 else "--") + other)
+    return found
+
+
+def option_lines(kinds, short, command=""):
+    others = other_names(short)
     lines = []
     for name, kind in kinds.items():
-        head = "--%s%s" % (name, "" if kind == cli.B else " VALUE")
-        head += letters.get(name, "")
-        lines.append(("  %-26s %s" % (head, MEANING.get("%s --%s" % (command, name)) or MEANING.get(name, ""))).rstrip())
+        head = ", ".join(["--%s%s" % (name, "" if kind == cli.B else " VALUE"), *others.get(name, ())])
+        lines.append(("  %-26s %s" % (head, meaning(command, name))).rstrip())
+    return lines
+
+
+def _lines(names):
+    return ["  %-10s %s" % (name, ABOUT.get(name, "")) for name in names if name in cli.COMMANDS]
+
+
+def _examples(command):
+    return ["for example:", *("  " + line for line in hints.EXAMPLES[command])]
+
+
+def _wrapped(title, words, width=100):
+    """Words after a title, in lines of at most `width`."""
+    lines = [title]
+    for word in words:
+        if len(lines[-1]) + len(word) > width:
+            lines[-1] = lines[-1].rstrip()
+            lines.append("    ")
+        lines[-1] += word + " "
+    lines[-1] = lines[-1].rstrip()
     return lines

@@ -1,0 +1,78 @@
+"""`--help` fits a screen, explains every option and gives examples that the parser takes; the tables behind it name what exists."""
+
+import shlex
+
+import pytest
+
+from pyrunc import cli
+from pyrunc.commands import help as _help
+from pyrunc.commands import hints
+
+LINES, WIDTH = 40, 120
+
+
+@pytest.mark.parametrize("command", ["", *cli.COMMANDS])
+def test_it_fits_a_screen(command):
+    lines = (_help.of(command) if command else _help.top()).splitlines()
+    assert len(lines) <= LINES, len(lines)
+    assert [line for line in lines if len(line) > WIDTH] == []
+
+
+@pytest.mark.parametrize("command", ["", *cli.COMMANDS])
+def test_every_option_is_explained(command):
+    kinds = cli.COMMANDS[command][1] if command else cli.GLOBAL
+    assert [name for name in kinds if not _help.meaning(command, name)] == []
+    assert not command or _help.ABOUT[command]
+
+
+@pytest.mark.parametrize("command", ["", *cli.COMMANDS])
+def test_examples_are_command_lines(command):
+    """Each is taken by the parser, is about its command, and says more than the usage. (A redirection is the shell's.)"""
+    examples = hints.EXAMPLES[command]
+    assert 1 <= len(examples) <= 3
+    for line in examples:
+        words = shlex.split(line.partition(" > ")[0])
+        assert words[0] == "pyrunc"
+        _top, found, _options, _args = cli.parse(words[1:])
+        assert found == command or not command
+        assert line in (_help.of(command) if command else _help.top())
+
+
+def test_every_command_can_be_found_on_the_first_screen():
+    text = _help.top().replace("\n", " ").split()
+    assert [name for name in cli.COMMANDS if name not in text] == []
+    assert [line.split()[0] for line in _help.commands().splitlines()] == list(cli.COMMANDS)
+
+
+def test_the_tables_name_what_exists():
+    named = {name for _title, names in hints.GROUPS for name in names} | set(hints.FIRST) | set(hints.EXAMPLES) - {""}
+    assert named - set(cli.COMMANDS) == set()
+    options = {name for row in cli.COMMANDS.values() for name in row[1]} | set(cli.GLOBAL)
+    for key in hints.VALUES:
+        command, _, name = key.rpartition(" --")
+        assert name in (cli.COMMANDS[command][1] if command else options), key
+
+
+def test_formats_are_those_that_the_command_takes():
+    """What is offered for --format is what the command's own check lets through."""
+    for command, row in cli.COMMANDS.items():
+        if "format" not in row[1]:
+            continue
+        module = cli.load(command)
+        with open(module.__file__) as file:
+            text = file.read()
+        for word in hints.value(command, "format"):
+            assert '"%s"' % word in text, (command, word)
+
+
+@pytest.mark.parametrize(
+    "usage, found",
+    [
+        ("ID [SIGNAL]", [(hints.IDS, False), (hints.SIGNAL, False)]),
+        ("add|remove ID [DESTINATION...]", [(("add", "remove"), False), (hints.IDS, False), (None, True)]),
+        ("[ID...]", [(hints.IDS, True)]),
+        ("", []),
+    ],
+)
+def test_positionals(usage, found):
+    assert hints.positionals(usage) == found
