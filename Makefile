@@ -20,7 +20,7 @@ EXT_LDFLAGS := -shared -Wl,-z,relro,-z,now
 PY_INCLUDE   = $(shell $(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))')
 PACKAGES     = $(shell $(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"])')
 
-.PHONY: build build-plain ext launcher clean install
+.PHONY: build build-plain ext launcher clean install install-shell man
 build: $(VENV)/.ready ext $(if $(PYRUNC_PLAIN),,launcher)
 	@target=pyrunc; if [ -z "$(PYRUNC_PLAIN)" ] && [ -x $(STATIC) ]; then target=$(notdir $(STATIC)); fi; \
 	ln -sfn ../../runtime/bin/$$target $(VENV)/bin/pyrunc
@@ -64,6 +64,20 @@ install: build
 	mkdir -p $(DESTDIR)$(PREFIX)/bin
 	if [ -z "$(PYRUNC_PLAIN)" ] && [ -x $(STATIC) ]; then install -m 755 $(STATIC) $(DESTDIR)$(PREFIX)/lib/pyrunc/bin/pyrunc; fi
 	ln -sfn ../lib/pyrunc/bin/pyrunc $(DESTDIR)$(PREFIX)/bin/pyrunc
+	$(MAKE) --no-print-directory install-shell
+
+# Manual pages and completion, where man(1) and the shells look for them.
+SHARE := $(DESTDIR)$(PREFIX)/share
+install-shell: build man
+	mkdir -p $(SHARE)/man/man8 $(SHARE)/bash-completion/completions $(SHARE)/zsh/site-functions $(SHARE)/fish/vendor_completions.d
+	install -m 644 build/man/*.8 $(SHARE)/man/man8/
+	$(VENV)/bin/pyrunc completion bash > $(SHARE)/bash-completion/completions/pyrunc
+	$(VENV)/bin/pyrunc completion zsh > $(SHARE)/zsh/site-functions/_pyrunc
+	$(VENV)/bin/pyrunc completion fish > $(SHARE)/fish/vendor_completions.d/pyrunc.fish
+
+man:
+	@rm -rf build/man
+	@$(PYTHON) -B tools/man.py build/man
 
 clean:
 	rm -rf build dist runtime/*.egg-info $(EXT) $(STATIC) .pytest_cache .mypy_cache .ruff_cache .stamps
@@ -87,6 +101,7 @@ help:
 	@echo "make test-all   everything, also what takes long"
 	@echo "make bench      times and memory beside runc and crun; ARGS='--rounds 100 --html FILE'"
 	@echo "make lint       ruff and mypy; make format writes what ruff would change"
+	@echo "make man        manual pages, into build/man"
 	@echo "make docs       writes the generated pages of docs/ anew"
 
 $(STAMPS)/packages-%: tools/apt-packages.txt tools/setup.sh

@@ -1,0 +1,176 @@
+#!/usr/bin/python3
+"""`make man`: manual pages from the table of commands, pyrunc.8 and one for each command, in mdoc(7).
+
+    man.py DIRECTORY            writes pyrunc.8, pyrunc-create.8, … there
+
+What a command does is the docstring of its module; options, meanings and examples are those that --help prints. The date is that of
+SOURCE_DATE_EPOCH, or today's.
+"""
+
+import ast
+import datetime
+import os
+import pathlib
+import re
+import sys
+import textwrap
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "runtime"))
+from pyrunc import cli  # noqa: E402
+from pyrunc.commands import help as _help  # noqa: E402
+from pyrunc.commands import hints  # noqa: E402
+
+ABOUT = """\
+runs containers from bundles: a directory with a root file system and a config.json as the runtime specification of the Open Container
+Initiative describes it. It takes the command line of runc and is called by podman, Docker, containerd, buildah and CRI-O, or by hand.
+
+Options stand as -x, --option value or --option=value; global options before the command, others before or after the arguments.
+Where the arguments are a command line of their own, as with exec, options end at the first argument.
+"""
+ERRORS = """\
+A failure is one line on standard error: what failed, then in brackets the place in config.json, the step, the system call and the
+errno, then what to do. With --log the same is written there, as text or as one JSON object.
+"""
+FILES = (
+    ("/run/pyrunc", "state of root's containers, where --root names no other directory"),
+    ("$XDG_RUNTIME_DIR/pyrunc", "that of a user's"),
+    ("config.json", "in the bundle: what the container is"),
+)
+ENVIRONMENT = (
+    ("PYRUNC_TRACE", "file that the command's steps are added to, as --trace"),
+    ("NOTIFY_SOCKET", "create and run hand it into the container"),
+    ("LISTEN_FDS", "descriptors that are handed to the program, as --preserve-fds"),
+    ("XDG_RUNTIME_DIR", "where the state of a user's containers is"),
+)
+EXIT = (
+    ("0", "it is done"),
+    ("1", "it is not, and a line on standard error says why"),
+    ("255", "exec could not run the program"),
+    ("others", "run and exec without --detach give the status of the program; 128 and the signal when one has killed it"),
+)
+
+
+def escaped(text):
+    """A text line of roff: backslashes, a control character at its beginning, and dashes that are to be copied."""
+    text = text.replace("\\", "\\e").replace("-", "\\-").replace("…", "...").replace("–", "\\(en").replace("→", "\\(->")
+    text = text.replace("()", "\\&()")  # else taken for a function's name
+    return "\\&" + text if text[:1] in (".", "'") else text
+
+
+def macro(word):
+    """An argument of a macro: quoted, and never taken for a macro itself."""
+    return '"\\&%s"' % escaped(word).replace('"', '""') if re.search(r'[\s".,:;()\[\]|]', word) or len(word) < 4 else escaped(word)
+
+
+def paragraphs(text):
+    """Plain text with blank lines between paragraphs → lines of roff, a sentence a line."""
+    lines = []
+    for number, block in enumerate(re.split(r"\n\s*\n", text.strip())):
+        lines += [".Pp"] if number else []
+        joined = " ".join(block.split())
+        for sentence in re.split(r"(?<=[A-Za-z)\]`][.;])\s+", joined):
+            lines += [escaped(line) for line in textwrap.wrap(sentence, 72, break_long_words=False, break_on_hyphens=False)]
+    return lines
+
+
+def description(command):
+    """The docstring of the command's module, without the usage it begins with."""
+    source = ROOT / "runtime/pyrunc/commands" / (command + ".py")
+    text = ast.get_docstring(ast.parse(source.read_text())) or ""
+    text = text.replace("`", "")
+    first, colon, rest = text.partition(": ")
+    text = rest if colon and "\n" not in first else text
+    return text[:1].upper() + text[1:]
+
+
+def head(name, title, date):
+    return [
+        '.\\" Made by tools/man.py from the table of commands.', ".Dd " + date, ".Dt %s 8" % name.upper(), ".Os",
+        ".Sh NAME", ".Nm " + name, ".Nd " + escaped(title.rstrip(".")),
+    ]  # fmt: skip
+
+
+def option_list(kinds, short, command=""):
+    others = _help.other_names(short)
+    lines = [".Bl -tag -width Ds"]
+    for name, kind in kinds.items():
+        value = hints.value(command, name)
+        word = "|".join(value) if type(value) is tuple else (value or "value").lower()
+        argument = "" if kind == cli.B else " Ar " + macro(word)
+        names = ["Fl \\-" + escaped(name)] + ["Fl " + escaped(other[1:]) for other in others.get(name, ())]
+        lines.append(".It " + " , ".join(one + argument for one in names))
+        lines += paragraphs(_help.meaning(command, name))
+    return [*lines, ".El"]
+
+
+def tagged(rows, kind):
+    lines = [".Bl -tag -width Ds"]
+    for name, text in rows:
+        lines += [".It %s %s" % (kind, macro(name)), *paragraphs(text)]
+    return [*lines, ".El"]
+
+
+def examples(command):
+    lines = []
+    for line in hints.EXAMPLES.get(command, ()):
+        lines += ["", escaped(line)] if lines else [escaped(line)]
+    return [".Sh EXAMPLES", ".Bd -literal -offset indent", *[line for line in lines if line], ".Ed"] if lines else []
+
+
+def synopsis(name, command, kinds):
+    words = _help.POSITIONAL.get(command, "").split()
+    lines = [".Sh SYNOPSIS", ".Nm pyrunc", ".Op Ar global\\-options"]
+    lines += [".Cm " + command] + ([".Op Ar options"] if kinds else [])
+    return lines + [".Ar " + macro(word.lower()) for word in words]
+
+
+def of_command(command, date):
+    _sealed, kinds, short, *_ = cli.COMMANDS[command]
+    name = "pyrunc-" + command
+    lines = head(name, _help.ABOUT[command], date) + synopsis(name, command, kinds)
+    lines += [".Sh DESCRIPTION", *paragraphs(description(command))]
+    if kinds:
+        lines += [".Pp", "The options are as follows:", *option_list(kinds, short, command)]
+    lines += [".Pp", "Global options are in", ".Xr pyrunc 8 ."]
+    lines += [".Sh EXIT STATUS", *tagged(EXIT[:2] if command not in ("run", "exec", "restore") else EXIT, "Li")]
+    return "\n".join([*lines, *examples(command), ".Sh SEE ALSO", ".Xr pyrunc 8"]) + "\n"
+
+
+def of_all(date):
+    lines = head("pyrunc", "container runtime", date)
+    lines += [".Sh SYNOPSIS", ".Nm", ".Op Ar global\\-options", ".Ar command", ".Op Ar options", ".Op Ar arguments"]
+    lines += [".Sh DESCRIPTION", ".Nm", *paragraphs(ABOUT), ".Pp", "The global options are as follows:"]
+    lines += option_list(cli.GLOBAL, cli.GLOBAL_SHORT)
+    lines += [".Ss Commands", ".Bl -tag -width Ds"]
+    for command in cli.COMMANDS:
+        lines += [".It Xr pyrunc-%s 8" % command, escaped(_help.ABOUT[command])]
+    lines += [".El", ".Sh ENVIRONMENT", *tagged(ENVIRONMENT, "Ev"), ".Sh FILES", *tagged(FILES, "Pa")]
+    lines += [".Sh EXIT STATUS", *tagged(EXIT, "Li"), *examples("")]
+    lines += [".Sh DIAGNOSTICS", *paragraphs(ERRORS), ".Sh SEE ALSO"]
+    names = sorted("pyrunc-" + command for command in cli.COMMANDS)
+    lines += [".Xr %s 8%s" % (name, " ," if name != names[-1] else "") for name in names]
+    return "\n".join(lines) + "\n"
+
+
+def pages():
+    """{file name: text}"""
+    moment = datetime.datetime.fromtimestamp(int(os.environ.get("SOURCE_DATE_EPOCH") or datetime.datetime.now().timestamp()), datetime.UTC)
+    date = "%s %d, %d" % (moment.strftime("%B"), moment.day, moment.year)
+    return {"pyrunc.8": of_all(date), **{"pyrunc-%s.8" % command: of_command(command, date) for command in cli.COMMANDS}}
+
+
+def main(argv):
+    if len(argv) != 1 or argv[0].startswith("-"):
+        print(__doc__.strip(), file=sys.stderr)
+        return 1
+    target = pathlib.Path(argv[0])
+    target.mkdir(parents=True, exist_ok=True)
+    for name, text in pages().items():
+        (target / name).write_text(text)
+    print("%s: %d manual pages" % (target, len(cli.COMMANDS) + 1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
