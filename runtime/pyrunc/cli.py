@@ -153,6 +153,7 @@ COMMANDS = {
     ),  # fmt: skip
     "doctor": (False, {"format": V}, {"f": "format"}, 0, 1, False),
     "seccomp": (False, {"bundle": V, "config": V, "format": V}, {"b": "bundle", "f": "format"}, 0, None, True),
+    "errors": (False, {"format": V}, {"f": "format"}, 0, None, False),
     "trace": (False, {}, {}, 1, 1, False),
     "completion": (False, {}, {}, 1, 1, False),
     "help": (False, {}, {}, 0, 1, False),
@@ -257,6 +258,7 @@ def _main(argv, traces):
     from pyrunc import log
 
     top = {}
+    options = {}
     command = None
     _stdio()
     try:
@@ -281,13 +283,19 @@ def _main(argv, traces):
             traces += tracefile.wanted(top, command, args)
         return load(command).main(options, args)
     except PyruncError as e:
-        return log.fail(e, command)
+        return log.fail(e, command, None, _document(command, options))
     except KeyboardInterrupt:
         return 130
     except OSError as e:  # the kernel refused something that stands in no row of the timetable: files below --root, descriptors
         return log.fail(StepFailure.from_oserror(e, command, "host"), command, e)
     except Exception as e:  # the end of the road: nothing may reach the user as a traceback
         return log.fail(Bug("internal error: %s: %s" % (type(e).__name__, e), hint="--debug shows where; please report it"), command, e)
+
+
+def _document(command, options):
+    """Path of the config that the command was about, from the working directory, which is the bundle once it was found; or None."""
+    row = COMMANDS.get(command)
+    return options.get("config") or "config.json" if row is not None and "config" in row[1] else None
 
 
 def _stdio():

@@ -8,7 +8,7 @@ writes exactly one record, last, and a successful one writes nothing. The same s
 import posix
 import time
 
-from pyrunc.errors import UsageError, errno_text
+from pyrunc.errors import UsageError, errno_name, errno_text
 
 _config = {"fd": -1, "format": "text", "debug": False, "kind": "file", "name": "pyrunc"}
 
@@ -77,20 +77,40 @@ def warn(text, **fields):
         _write("warning", text, fields)
 
 
-def fail(error, command, cause=None):
-    """The one fatal error: a record in the log, one bare line on stderr. Returns the exit status."""
+def fail(error, command, cause=None, document=None):
+    """The one fatal error: a record in the log, one bare line on stderr; on a terminal without a log, the whole story in its place.
+    document: path of the config that the command read, if it did. Returns the exit status."""
     words = error.sentence()
     if command and command not in ("help", "version"):
         words = "%s failed: %s" % (command, words)
     line = _line(words)
-    fields = {k: v for k, v in error.record().items() if v is not None and k != "words"}
+    status = error.exit_status if command != "exec" else 255
     if _config["fd"] >= 0 or _config["format"] == "json":
-        _write("error", line, fields)
+        _write("error", line, fields(error, status))
     if _config["fd"] >= 0 or _config["format"] == "text":
-        _put(2, line + "\n")
+        _put(2, _story(error, line, document) + "\n")
     if cause is not None and _config["debug"]:
         _traceback(cause)
-    return error.exit_status if command != "exec" else 255
+    return status
+
+
+def fields(error, status):
+    """What stands in a record beside level, msg and time: the stable code, its kind, and what the error knows; nothing that is None."""
+    from pyrunc import codes
+
+    data = {**error.record(), "kind": error.code, "code": codes.text(codes.find(error)), "exit_status": status}
+    if data.get("errno"):
+        data["errno_name"] = errno_name(data["errno"])
+    return {k: v for k, v in data.items() if v is not None and k != "words"}
+
+
+def _story(error, line, document):
+    """The sentence; for a person at a terminal, who reads no log, what picture.py makes of it."""
+    if _config["fd"] >= 0 or not posix.isatty(2):
+        return line
+    from pyrunc import picture
+
+    return picture.story(error, line, document)
 
 
 def _write(level, text, fields):

@@ -39,7 +39,7 @@ def test_journal(heard, capfd):
     assert log.fail(Refusal("bad\nthing", "/mounts/0"), "create") == 1
     lines = sock.recv(65536).decode().splitlines()
     assert lines[:3] == ["MESSAGE=create failed: bad\\nthing (/mounts/0)", "PRIORITY=3", "SYSLOG_IDENTIFIER=me"]
-    assert "PYRUNC_CODE=refused" in lines and "PYRUNC_POINTER=/mounts/0" in lines
+    assert "PYRUNC_CODE=PYR-2130" in lines and "PYRUNC_KIND=refused" in lines and "PYRUNC_POINTER=/mounts/0" in lines
     assert capfd.readouterr().err == "create failed: bad\\nthing (/mounts/0)\n"
 
 

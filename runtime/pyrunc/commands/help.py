@@ -30,6 +30,7 @@ ABOUT = {
     "validate": "check a bundle and report every problem at once",
     "doctor": "what this host can do, and whether a bundle fits it",
     "seccomp": "what a bundle's filter answers to a system call",
+    "errors": "list the codes of errors: meaning, exit status, remedy",
     "trace": "show where the time of a container's create went",
     "completion": "print the completion script for a shell",
     "help": "show this, or the options of a command; of all: help commands",
@@ -41,6 +42,7 @@ POSITIONAL = {
     "events": "ID", "stats": "[ID...]", "top": "[ID...]", "wait": "ID", "create": "ID", "run": "ID", "exec": "ID PROGRAM [ARGUMENTS]",
     "start": "ID", "state": "ID", "kill": "ID [SIGNAL]", "delete": "ID", "plan": "[ID]", "validate": "[BUNDLE]", "trace": "ID", "help": "[COMMAND]",
     "completion": "bash|zsh|fish",
+    "errors": "[CODE...]",
 }  # fmt: skip
 MEANING = {
     "root": "directory of the containers' state (/run/pyrunc)",

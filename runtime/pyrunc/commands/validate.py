@@ -5,11 +5,10 @@ part's plan() has to say, which looks at this host. `--schema-only` asks jsonsch
 problems of warnings and of keys that the specification does not know. `--format json` is for machines; text shows the place.
 """
 
-from pyrunc import heavy, lean
+from pyrunc import heavy, lean, picture
 from pyrunc.errors import PyruncError, Refusal, Unsupported, UsageError, errno_text, quote
 from pyrunc.oci import load, normalise, pointers, schema_table, validate, version
 
-WIDTH = 100  # of a line of the config in the report
 PLACES = 100  # problems whose line is looked up: that reads the file once each
 
 
@@ -73,7 +72,7 @@ class Report:
         pointer = "%s: " % quote(found["pointer"]) if found["pointer"] else ""
         lines = ["%s%s%s%s" % (head, place, pointer, quote(found["words"], 1000))]
         if found["line"] is not None:
-            lines += _picture(self.source, found["line"], found["column"])
+            lines += ["    " + text for text in picture.place(self.source, found["line"], found["column"])]
         if found["hint"]:
             lines.append("    hint: %s" % found["hint"])
         return lines
@@ -85,15 +84,6 @@ def _order(found):
 
 def _count(number, word):
     return "%s %s%s" % (number or "no", word, "" if number == 1 else "s")
-
-
-def _picture(source, line, column):
-    """The line of the config and a mark below the place; a long line is cut on both sides."""
-    text = source.split("\n")[line - 1].rstrip("\r")
-    start = max(0, column - 1 - WIDTH // 2) if len(text) > WIDTH else len(text) - len(text.lstrip())
-    piece = text[start : start + WIDTH]
-    shown = "".join(c if c.isprintable() else " " for c in piece)
-    return ["    | " + shown, "    | " + " " * (column - 1 - start) + "^"]
 
 
 def _examine(options, report):

@@ -60,4 +60,6 @@ def rebuild(data, fallback_side):
             data["words"], data.get("step"), data.get("side") or fallback_side, data.get("pointer"), data.get("call"), data.get("errno"),
             data.get("path"), data.get("hint"),
         )  # fmt: skip
-    return PyruncError(data["words"], data.get("pointer"), data.get("hint"))
+    e = PyruncError(data["words"], data.get("pointer"), data.get("hint"))
+    e.code = data.get("code", e.code)
+    return e

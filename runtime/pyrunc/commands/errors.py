@@ -1,0 +1,37 @@
+"""errors [CODE...]: the stable codes with what they mean, the exit status and what to do. --format table or json."""
+
+from pyrunc import codes, lean, picture
+from pyrunc.errors import UsageError, quote
+from pyrunc.oci.nearest import nearest
+
+
+def main(options, args):
+    style = options.get("format", "table")
+    if style not in ("table", "json"):
+        raise UsageError("invalid format option: %s" % quote(style), "errors", "format", "use table or json")
+    rows = codes.rows()
+    if args:
+        rows = [one(rows, word) for word in args]
+    text = lean.dumps(rows, indent=2) + "\n" if style == "json" else _text(rows)
+    lean.write_all(1, text.encode())
+    return 0
+
+
+def one(rows, word):
+    """The row of a code (PYR-2130, 2130) or name (mount-option). UsageError with the nearest ones."""
+    wanted = word.upper() if word.upper().startswith(codes.PREFIX) else codes.PREFIX + word
+    for row in rows:
+        if row["code"] == wanted or row["name"] == word:
+            return row
+    close = nearest(word, [row["code"] for row in rows] + [row["name"] for row in rows])
+    raise UsageError("%s is neither a code nor a name of one" % quote(word), "errors", None, "nearest: " + ", ".join(close))
+
+
+def _text(rows):
+    paint = picture.Paint()
+    lines = []
+    for row in rows:
+        lines.append("%s  %-11s %s" % (paint(row["code"], "bold"), row["kind"], paint(row["name"], "cyan")))
+        lines.append("          %s" % row["meaning"])
+        lines.append("          %s Exit status %s." % (row["remedy"], row["exit_status"]))
+    return "\n".join(lines) + "\n"

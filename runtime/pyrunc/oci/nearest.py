@@ -1,0 +1,34 @@
+"""Which known name was probably meant. Loaded when one was not found."""
+
+MOST = 3
+
+
+def nearest(word, names, most=MOST):
+    """The names that are nearest to `word`, best first, each once: by the fewest changed, added, left out or swapped letters (upper and lower
+    case alike), those that begin or end with the word before others. Nothing when none is near."""
+    word = word[:200].lower()
+    ranked = []
+    for name in dict.fromkeys(names):
+        low = name.lower()
+        cost = distance(word, low[:200])
+        if word and (low.endswith(word) or low.startswith(word)):
+            cost = min(cost, 1)
+        elif len(word) > 2 and word in low:
+            cost = min(cost, 2)
+        if cost <= max(2, len(word) // 2):
+            ranked.append((cost, len(name), name))
+    return [name for _cost, _length, name in sorted(ranked)[:most]]
+
+
+def distance(a, b):
+    """Damerau's distance (optimal string alignment) of two texts."""
+    before, last = [], list(range(len(b) + 1))
+    for i, x in enumerate(a, 1):
+        now = [i]
+        for j, y in enumerate(b, 1):
+            cost = min(last[j] + 1, now[j - 1] + 1, last[j - 1] + (x != y))
+            if i > 1 and j > 1 and x == b[j - 2] and a[i - 2] == y:
+                cost = min(cost, before[j - 2] + 1)
+            now.append(cost)
+        before, last = last, now
+    return last[-1]
