@@ -30,10 +30,6 @@ DEVIATIONS = (
         *(PYRUNC, "resources.pids_zero", "pids.zero", "0 is a valid limit value … and SHOULD be treated as such by runtimes."),
         "0 is no limit: podman sends 0 for that",
     ),
-    (
-        *(PYRUNC, "hooks_failing.startContainer", "lifecycle.startContainer.continues", FAILING),
-        "start gives the error and the container is stopped, but it is kept until delete, and the poststop hooks run then",
-    ),
     # ---- runc: the life cycle
     (
         *(RUNC, "hooks.*", "hooks.poststart.when"),

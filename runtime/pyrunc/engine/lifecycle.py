@@ -41,6 +41,9 @@ def start(box, options):
     try:
         _release(box, ends, fd)
         trace.step("engine.release", began)
+    except HookFailure:
+        _destroy(box, options)  # lifecycle step 7: an error, the container stopped, and on with step 12, as for poststart
+        raise
     finally:
         for end in ends:
             posix.close(end)

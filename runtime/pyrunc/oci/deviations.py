@@ -64,7 +64,7 @@ OTHER = (
     ("/linux/resources/pids/limit", "0 is unlimited, as engines mean it", "is unlimited up to 1.1, 1 since"),
     ("/linux/rootfsPropagation", "rprivate is the same as private, and so for the others", "differs in recursion"),
     ("start", "returns when the program has been executed: exit status 1 when that failed", "returns before, with 0"),
-    ("start", "a failing startContainer hook makes it fail", "returns 0"),
+    ("start", "a failing startContainer hook makes it fail and the container is destroyed, as the specification asks", "returns 0"),
     ("exec", "takes the defaults of the process from the config that create read", "reads the bundle's config.json again"),
     ("delete --force", "ends whoever holds the container's lock, after a bounded wait", "waits for it"),
     ("state", "ociVersion is the version that is implemented", "is the version that is implemented; up to 1.1 the config's"),
