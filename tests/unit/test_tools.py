@@ -163,8 +163,9 @@ def test_bench_leaves_out_whom_it_cannot_measure(tmp_path):
 
 def test_what_names_an_interpreter_can_be_run():
     """README calls them by their path. The probe's script is handed to containers, which have a shell of their own."""
-    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=harness.ROOT, capture_output=True, text=True, check=True).stdout.split("\0")[:-1]
-    scripts = [name for name in tracked if (harness.ROOT / name).is_file() and (harness.ROOT / name).read_bytes()[:2] == b"#!"]
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=harness.ROOT, capture_output=True, text=True, check=True)
+    tracked = [name for name in listed.stdout.split("\0") if name and (harness.ROOT / name).is_file()]
+    scripts = [name for name in tracked if (harness.ROOT / name).read_bytes()[:2] == b"#!"]
     assert "bundles/make_rootfs.py" in scripts
     lame = [name for name in scripts if not os.access(harness.ROOT / name, os.X_OK) and not name.endswith("probe/probe.sh")]
     assert lame == []
