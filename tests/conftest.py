@@ -49,6 +49,14 @@ def scratch(token):
 
 
 @pytest.fixture(scope="session")
+def package_for_all(scratch):
+    """A directory with a copy of the package that users other than root can enter; a checkout below /root is closed to them."""
+    path = scratch / "package"
+    shutil.copytree(harness.ROOT / "runtime/pyrunc", path / "pyrunc", symlinks=False, ignore=shutil.ignore_patterns("__pycache__"))
+    return path
+
+
+@pytest.fixture(scope="session")
 def workshop(scratch):
     return harness.Workshop(scratch)
 

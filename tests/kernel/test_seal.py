@@ -268,21 +268,11 @@ def test_a_directory_with_colons_and_backslashes(tmp_path, interpreter):
     subprocess.run([python, "-I", "-S", "-c", code], env={"PYTHONHOME": "/usr"}, check=True)
 
 
-def test_without_privileges_a_memfd_is_used(tmp_path, interpreter):
-    script = tmp_path / "launcher.py"
-    script.write_text(LAUNCHER % (RUNTIME, (), ""))
-    if not os.access(RUNTIME, os.X_OK) or _closed_to_others(RUNTIME) or _closed_to_others(str(tmp_path)):
-        pytest.skip("the package lies in a directory that other users can't enter")
+def test_without_privileges_a_memfd_is_used(package_for_all, interpreter):
+    script = package_for_all / "launcher.py"
+    script.write_text(LAUNCHER % (str(package_for_all), (), ""))
     run = subprocess.run([PYTHON, "-I", "-S", script], input=b"", capture_output=True, user=65534, group=65534, extra_groups=[])
     assert b"memfd:pyrunc" in run.stdout, run.stderr
-
-
-def _closed_to_others(path):
-    while path != "/":
-        if not os.stat(path).st_mode & 0o001:
-            return True
-        path = os.path.dirname(path)
-    return False
 
 
 def test_standard_library_is_found_again(tmp_path, interpreter):

@@ -16,9 +16,9 @@ ROOT = harness.ROOT
 RUN = "import sys; sys.path.insert(0, %r); from pyrunc.commands import features; sys.exit(features.main(%r, []))"
 
 
-def printed(given=None, **kw):
+def printed(given=None, package=ROOT / "runtime", **kw):
     """(stdout, stderr) of the command in a process of its own, isolated and without an environment."""
-    script = RUN % (str(ROOT / "runtime"), given or {})
+    script = RUN % (str(package), given or {})
     done = subprocess.run(["/usr/bin/python3", "-I", "-S", "-c", script], capture_output=True, env={}, timeout=30, **kw)
     assert done.returncode == 0, done.stderr
     return done.stdout.decode(), done.stderr.decode()
@@ -92,10 +92,10 @@ def test_at_least_what_runc_lists(document):
     assert set(vector["linux"]["seccomp"]["archs"]) <= set(document["linux"]["seccomp"]["archs"])
 
 
-def test_without_rights():
+def test_without_rights(package_for_all):
     if os.geteuid() != 0:
         pytest.skip("this machine gives the test run no root to drop")
-    out, err = printed(user=65534, group=65534, extra_groups=[], cwd="/")
+    out, err = printed(package=package_for_all, user=65534, group=65534, extra_groups=[], cwd="/")
     assert err == ""
     assert json.loads(out)["ociVersionMax"] == version.VERSION
 
