@@ -142,7 +142,14 @@ COMMANDS = {
     "list": (False, {"format": V, "quiet": B}, {"f": "format", "q": "quiet"}, 0, 0, False),
     "spec": (False, {"bundle": V, "file": V, "rootless": B}, {"b": "bundle", "f": "file", "config": "file"}, 0, 0, False),
     "features": (False, {"deviations": B}, {}, 0, 0, False),
-    "plan": (False, {"bundle": V, "config": V, "json": B, "no-pivot": B}, {"b": "bundle", "f": "config"}, 0, 1, False),
+    "plan": (
+        False,
+        {"bundle": V, "config": V, "json": B, "format": V, "diff": V, "no-pivot": B},
+        {"b": "bundle", "f": "config"},
+        0,
+        1,
+        False,
+    ),
     "validate": (
         False,
         {"bundle": V, "config": V, "schema-only": B, "strict": B, "format": V},
@@ -154,6 +161,7 @@ COMMANDS = {
     "doctor": (False, {"format": V}, {"f": "format"}, 0, 1, False),
     "seccomp": (False, {"bundle": V, "config": V, "format": V}, {"b": "bundle", "f": "format"}, 0, None, True),
     "errors": (False, {"format": V}, {"f": "format"}, 0, None, False),
+    "explain": (False, {"format": V}, {"f": "format"}, 1, 2, False),
     "trace": (False, {}, {}, 1, 1, False),
     "completion": (False, {}, {}, 1, 1, False),
     "help": (False, {}, {}, 0, 1, False),

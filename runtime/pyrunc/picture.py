@@ -131,3 +131,13 @@ def _call(error):
     number = error.errno
     tail = "%s: %s" % (errors.errno_name(number), errors.errno_text(number)) if number else ""
     return ": ".join(x for x in (text.strip(), call, tail) if x)
+
+
+def tree(branches, pad=""):
+    """[(text, [the same])] -> lines with branches drawn."""
+    lines = []
+    for index, (text, below) in enumerate(branches):
+        last = index == len(branches) - 1
+        lines.append(pad + ("└─ " if last else "├─ ") + text)
+        lines += tree(below, pad + ("   " if last else "│  "))
+    return lines

@@ -31,6 +31,7 @@ ABOUT = {
     "doctor": "what this host can do, and whether a bundle fits it",
     "seccomp": "what a bundle's filter answers to a system call",
     "errors": "list the codes of errors: meaning, exit status, remedy",
+    "explain": "what a code means, or what a property does on this host",
     "trace": "show where the time of a container's create went",
     "completion": "print the completion script for a shell",
     "help": "show this, or the options of a command; of all: help commands",
@@ -43,6 +44,7 @@ POSITIONAL = {
     "start": "ID", "state": "ID", "kill": "ID [SIGNAL]", "delete": "ID", "plan": "[ID]", "validate": "[BUNDLE]", "trace": "ID", "help": "[COMMAND]",
     "completion": "bash|zsh|fish",
     "errors": "[CODE...]",
+    "explain": "CODE|POINTER|PROPERTY [BUNDLE]",
 }  # fmt: skip
 MEANING = {
     "root": "directory of the containers' state (/run/pyrunc)",
@@ -144,6 +146,7 @@ MEANING = {
     "regex": "ID is a regular expression: every container that it matches",
     "force": "kill it first; unknown ids are no error",
     "format": "table or json",
+    "plan --diff": "another bundle, or another config for this one: show what would change",
     "quiet": "ids only",
     "deviations": "list where pyrunc is stricter than runc",
     "json": "as JSON",

@@ -11,7 +11,7 @@ VALUES = {
     "parent-path": DIR, "manage-cgroups-mode": ("soft", "full", "strict", "ignore"), "empty-ns": ("network",),
     "network-lock": ("iptables", "nftables", "skip"), "process": FILE, "cap": CAPABILITY, "resources": FILE, "file": FILE,
     "format": ("table", "json"), "stats --format": ("table", "json", "prometheus"), "seccomp --format": ("text", "json"),
-    "validate --format": ("text", "json"), "wait --format": ("text", "json"), "source": FILE, "cpu-idle": ("0", "1"),
+    "validate --format": ("text", "json"), "plan --format": ("text", "json"), "explain --format": ("text", "json"), "diff": FILE, "wait --format": ("text", "json"), "source": FILE, "cpu-idle": ("0", "1"),
 }  # fmt: skip
 
 SIGNALS = ("TERM", "KILL", "HUP", "INT", "QUIT", "USR1", "USR2", "STOP", "CONT", "WINCH")
@@ -21,6 +21,7 @@ FIRST = ("run", "create", "start", "state", "exec", "kill", "delete", "list", "w
 GROUPS = (
     ("running containers", ("pause", "resume", "ps", "top", "stats", "events", "update", "mounts", "checkpoint", "restore")),
     ("before and after", ("doctor", "features", "seccomp", "trace", "gc")),
+    ("explanations", ("explain", "errors")),
     ("pyrunc itself", ("completion", "help", "version")),
 )
 
@@ -51,7 +52,13 @@ EXAMPLES = {
     "list": ("pyrunc list", "pyrunc list --format json"),
     "spec": ("pyrunc spec --bundle /tmp/first", "pyrunc spec --file - --rootless"),
     "features": ("pyrunc features", "pyrunc features --deviations"),
-    "plan": ("pyrunc plan --bundle /srv/web web", "pyrunc plan --json --bundle /srv/web web"),
+    "plan": (
+        "pyrunc plan --bundle /srv/web web",
+        "pyrunc plan --format json --bundle /srv/web",
+        "pyrunc plan --bundle /srv/web --diff new.json",
+    ),
+    "explain": ("pyrunc explain PYR-2408", "pyrunc explain memory.limit /srv/web", "pyrunc explain /linux/maskedPaths"),
+    "errors": ("pyrunc errors", "pyrunc errors --format json PYR-4001"),
     "validate": ("pyrunc validate /srv/web", "pyrunc validate --strict --format json --config config.json"),
     "doctor": ("pyrunc doctor", "pyrunc doctor /srv/web"),
     "seccomp": ("pyrunc seccomp --bundle /srv/web", "pyrunc seccomp --bundle /srv/web mount"),

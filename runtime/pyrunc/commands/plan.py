@@ -1,13 +1,49 @@
-"""plan [ID]: what create would do, as a table or JSON. Touches nothing; values of the environment are left out."""
+"""plan [ID]: what create would do, as a tree or JSON; --diff OTHER: how that changes with another bundle or config. Touches nothing; values of
+environments are left out.
 
-from pyrunc import lean, store
-from pyrunc.engine import order, planner, prepare
-from pyrunc.errors import quote
+Exit status 1 if create would refuse; with --diff 0 the same, 1 another plan, 2 one of the two can't be planned.
+"""
+
+from pyrunc import lean, picture, store
+from pyrunc.engine import order, planner, prepare, written
+from pyrunc.errors import PyruncError, Refusal, UsageError, errno_text, quote
+from pyrunc.linux import caps
 
 HIDDEN = "…"
+SETS = ("bounding", "effective", "permitted", "inheritable", "ambient")
+SIDES = {"setup": "init", "enter": "init", "tail": "init"}
+
+
+class Made:
+    """A config with what the parts make of it."""
+
+    def __init__(self, id, bundle, config, plans, problems, warnings):
+        self.id = id
+        self.bundle = bundle
+        self.config = config
+        self.plans = plans
+        self.problems = problems
+        self.warnings = warnings
 
 
 def main(options, args):
+    style = options.get("format", "json" if options.get("json") else "text")
+    if style not in ("text", "tree", "json"):
+        raise UsageError("invalid format option: %s" % quote(style), "plan", "format", "use text or json")
+    id = store.check_id(args[0] if args else "plan")
+    if "diff" in options:
+        return _diff(options, id, style)
+    made = make(options, id)
+    if style == "json":
+        text = lean.dumps(document(made), indent=2) + "\n"
+    else:
+        text = human(made, picture.Paint())
+    lean.write_all(1, text.encode("utf-8", "backslashreplace"))
+    return 1 if made.problems else 0
+
+
+def make(options, id):
+    """Made of the bundle and config that the options name. PyruncError where there is nothing to plan. Moves to the bundle."""
     prepare.caller_paths(options)
     bundle = prepare.bundle_of(options)
     config = prepare.read_config(options, bundle)
@@ -16,69 +52,89 @@ def main(options, args):
         "command": "plan", "detach": False, "no_pivot": options.get("no_pivot", False),
         **prepare.from_globals(top),
     }  # fmt: skip
-    id = store.check_id(args[0] if args else "plan")
-    ctx = planner.Context(id, bundle, config, asked, store.root_of(top))
+    ctx = planner.Context(id, bundle, config, asked, _root(top))
     plans, problems, warnings = planner.plan_all(config, ctx)
-    if options.get("json"):
-        text = lean.dumps(document(id, bundle, plans, problems, warnings), indent=2) + "\n"
-    else:
-        text = human(id, bundle, plans, problems, warnings)
-    lean.write_all(1, text.encode("utf-8", "backslashreplace"))
-    return 1 if problems else 0
+    return Made(id, bundle, config, plans, problems, warnings)
 
 
-def document(id, bundle, plans, problems, warnings):
-    """{"id","bundle","steps":[{"phase","side","part","verb","why","pointers","entry"}],"problems","warnings"}."""
+def _root(top):
+    try:
+        return store.root_of(top)
+    except PyruncError:
+        return "/run/pyrunc"  # only a name in the plans; nothing is made
+
+
+def document(made):
+    """{"id","bundle","steps":[{"phase","side","part","verb","pointers","why"}],"plans","files","problems","warnings"}."""
     return {
-        "id": id,
-        "bundle": bundle,
-        "steps": steps(plans),
-        "plans": {part: shown(part, entry) for part, entry in plans.items()},
-        "problems": [p.record() for p in problems],
-        "warnings": [{"pointer": pointer, "words": text} for pointer, text in warnings],
+        "id": made.id,
+        "bundle": made.bundle,
+        "steps": steps(made.plans),
+        "plans": {part: shown(part, entry) for part, entry in made.plans.items()},
+        "files": written.files(made.plans),
+        "problems": [p.record() for p in made.problems],
+        "warnings": [{"pointer": pointer, "words": text} for pointer, text in made.warnings],
     }
 
 
 def steps(plans):
     """The rows of the timetable that would be walked, in order."""
     keys = {row[0]: row[2] for row in planner.PARTS}
-    sides = {"setup": "init", "enter": "init", "tail": "init"}
     found = []
     for phase, part, verb, why in order.CREATE:
         if phase == "listener" or (part != "engine" and plans.get(part) is None):
             continue
         found.append(
-            {"phase": phase, "side": sides.get(phase, "host"), "part": part, "verb": verb, "pointers": list(keys.get(part, ())), "why": why}
+            {"phase": phase, "side": SIDES.get(phase, "host"), "part": part, "verb": verb, "pointers": list(keys.get(part, ())), "why": why}
         )
     return found
 
 
 def shown(part, entry):
-    """An entry without the values of the environment: a plan is pasted into bug reports."""
+    """An entry without the values of environments, as a plan is pasted into bug reports, and with the names of capabilities."""
     if part == "program" and isinstance(entry, dict) and "env" in entry:
-        return {**entry, "env": [str(x).partition("=")[0] + "=" + HIDDEN for x in entry["env"]]}
+        return {**entry, "env": _hidden(entry["env"])}
+    if part == "hooks" and isinstance(entry, dict):
+        return {kind: [{**hook, "env": _hidden(hook.get("env"))} for hook in hooks] for kind, hooks in entry.items()}
+    if part == "capabilities" and isinstance(entry, dict):
+        return {key: caps.names(value) if key in SETS else value for key, value in entry.items()}
     return entry
 
 
-def human(id, bundle, plans, problems, warnings):
-    lines = ["plan of %s from %s" % (id, quote(bundle)), ""]
-    phase = None
-    for number, step in enumerate(steps(plans), 1):
-        if step["phase"] != phase:
-            phase = step["phase"]
-            lines.append("%s (%s)" % (phase, step["side"]))
-        name = "%s.%s" % (step["part"], step["verb"])
-        lines.append(("  %3d  %-32s %s" % (number, name, step["why"])).rstrip())
-    lines.append("")
-    lines.append("properties")
-    for part, entry in plans.items():
-        lines.append("  %s" % part)
-        lines += ["      " + line for line in outline(shown(part, entry))]
-    for pointer, text in warnings:
-        lines.append("warning: %s: %s" % (pointer, quote(text)))
-    for problem in problems:
-        lines.append("refused: %s" % quote(problem.sentence(), 1000))
-    return "\n".join(lines) + "\n"
+def _hidden(env):
+    return env if env is None else [str(x).partition("=")[0] + "=" + HIDDEN for x in env]
+
+
+# -- the tree ------------------------------------------------------------------------------------------------------------
+
+
+def human(made, paint):
+    """Steps by phase, then what each part will do, the control files, and what is odd or refused."""
+    branches = []
+    last = None
+    for number, step in enumerate(steps(made.plans), 1):
+        if step["phase"] != last:
+            last = step["phase"]
+            branches.append(("%s (%s)" % (paint(last, "bold"), step["side"]), []))
+        name = ("%s.%s" % (step["part"], step["verb"])).ljust(32)
+        branches[-1][1].append((("%3d  %s %s" % (number, paint(name, "cyan"), paint(step["why"], "dim"))).rstrip(), []))
+    keys = {row[0]: row[2] for row in planner.PARTS}
+    values = []
+    for part, entry in made.plans.items():
+        owned = ", ".join(keys[part])
+        values.append((paint(part, "cyan") + (paint(" (%s)" % owned, "dim") if owned else ""), _leaves(shown(part, entry))))
+    branches.append((paint("properties", "bold"), values))
+    files = written.files(made.plans)
+    if files:
+        branches.append((paint("control files", "bold"), [("%s = %s" % (quote(r["file"]), quote(r["value"])), []) for r in files]))
+    odd = [("%s: %s" % (paint("warning", "yellow"), "%s: %s" % (pointer, quote(text))), []) for pointer, text in made.warnings]
+    odd += [("%s: %s" % (paint("refused", "red", "bold"), quote(p.sentence(), 1000)), []) for p in made.problems]
+    lines = ["plan of %s from %s" % (paint(made.id, "bold"), quote(made.bundle))]
+    return "\n".join(lines + picture.tree(branches + odd)) + "\n"
+
+
+def _leaves(value):
+    return [(line, []) for line in outline(value)]
 
 
 def outline(value, name=None):
@@ -93,3 +149,100 @@ def outline(value, name=None):
     for key, item in items:
         lines += [pad + line for line in outline(item, key)]
     return lines
+
+
+# -- plan --diff ---------------------------------------------------------------------------------------------------------
+
+
+def _diff(options, id, style):
+    """0 the same, 1 different; errors end with 2."""
+    try:
+        one, other = _both(options, id)
+    except PyruncError as e:
+        e.exit_status = 2
+        raise
+    found = compare(one, other)
+    same = not any(found.values())
+    if style == "json":
+        text = lean.dumps({"bundle": one.bundle, "other": quote(options["diff"]), "same": same, **found}, indent=2) + "\n"
+    else:
+        text = _told(found, picture.Paint())
+    lean.write_all(1, text.encode("utf-8", "backslashreplace"))
+    return 0 if same else 1
+
+
+def _both(options, id):
+    """Made of the bundle and of OTHER, which is a bundle, or another config for the same bundle."""
+    import posix
+
+    if "\0" in options["diff"]:
+        raise UsageError("--diff has a NUL byte", "plan", "diff")
+    path = store.absolute(options["diff"])
+    home = store.absolute(options.get("bundle") or ".")
+    try:
+        is_bundle = posix.stat(path).st_mode & 0o170000 == 0o040000
+    except OSError as e:
+        raise UsageError("cannot open %s: %s" % (quote(path), errno_text(e.errno)), "plan", "diff", "a bundle or a config") from None
+    one = make({**options, "bundle": home}, id)
+    other = make({**options, "bundle": path, "config": None} if is_bundle else {**options, "bundle": home, "config": path}, id)
+    for made, where in ((one, home), (other, path)):
+        if made.problems:
+            first = made.problems[0]
+            raise Refusal("%s can't be planned: %s" % (quote(where), first.words), first.pointer, first.hint)
+    return one, other
+
+
+def compare(one, other):
+    """{"steps": [{"change": "added" or "removed", "step"}], "values": [{"part", "path", "before", "after"}], "files": [the same by the file's name]}"""
+    names = [[(s["phase"], "%s.%s" % (s["part"], s["verb"])) for s in steps(made.plans)] for made in (one, other)]
+    changed = [{"change": "removed", "phase": phase, "step": name} for phase, name in names[0] if (phase, name) not in names[1]]
+    changed += [{"change": "added", "phase": phase, "step": name} for phase, name in names[1] if (phase, name) not in names[0]]
+    values = []
+    for part in dict.fromkeys([*one.plans, *other.plans]):
+        before, after = (flat(shown(part, _movable(made, part))) for made in (one, other))
+        values += [{"part": part, **row} for row in changes(before, after)]
+    files = [{(r["file"].rpartition("/")[2], r["pointer"]): r["value"] for r in written.files(made.plans)} for made in (one, other)]
+    lines = [{"file": key[0], "before": files[0].get(key), "after": files[1].get(key)} for key in dict.fromkeys([*files[0], *files[1]])]
+    return {"steps": changed, "values": values, "files": [row for row in lines if row["before"] != row["after"]]}
+
+
+def _movable(made, part):
+    """Paths below the bundle from there on: two bundles are not different for lying at different places."""
+    return _below(made.plans.get(part), made.bundle)
+
+
+def _below(value, bundle):
+    if isinstance(value, str):
+        return "BUNDLE" + value[len(bundle) :] if value == bundle or value.startswith(bundle + "/") else value
+    if isinstance(value, dict):
+        return {k: _below(v, bundle) for k, v in value.items()}
+    return [_below(v, bundle) for v in value] if isinstance(value, (list, tuple)) else value
+
+
+def flat(value, path=""):
+    """Nested data -> {path: scalar or empty}."""
+    if isinstance(value, (dict, list)) and value:
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        return {k: v for key, item in items for k, v in flat(item, "%s/%s" % (path, key)).items()}
+    return {path or "/": value}
+
+
+def changes(before, after):
+    """Two flat() -> [{"path", "before", "after"}], None for what is not there."""
+    paths = dict.fromkeys([*before, *after])
+    return [{"path": p, "before": before.get(p), "after": after.get(p)} for p in paths if before.get(p) != after.get(p)]
+
+
+def _told(found, paint):
+    lines = []
+    for row in found["steps"]:
+        sign, colour = ("+", "green") if row["change"] == "added" else ("-", "red")
+        lines.append(paint("%s step %s: %s" % (sign, row["phase"], row["step"]), colour))
+    for kind, name in (("values", "%s"), ("files", "%s")):
+        for row in found[kind]:
+            what = name % (quote(row["file"]) if kind == "files" else quote(row["part"] + row["path"], 400))
+            if row["before"] is not None:
+                lines.append(paint("- %s = %s" % (what, quote(lean.dumps(row["before"]), 400)), "red"))
+            if row["after"] is not None:
+                lines.append(paint("+ %s = %s" % (what, quote(lean.dumps(row["after"]), 400)), "green"))
+    return "".join(line + "\n" for line in lines)

@@ -7,11 +7,13 @@ def nearest(word, names, most=MOST):
     """The names that are nearest to `word`, best first, each once: by the fewest changed, added, left out or swapped letters (upper and lower
     case alike), those that begin or end with the word before others. Nothing when none is near."""
     word = word[:200].lower()
+    if not word:
+        return []
     ranked = []
     for name in dict.fromkeys(names):
         low = name.lower()
         cost = distance(word, low[:200])
-        if word and (low.endswith(word) or low.startswith(word)):
+        if low.endswith(word) or low.startswith(word):
             cost = min(cost, 1)
         elif len(word) > 2 and word in low:
             cost = min(cost, 2)

@@ -1,0 +1,222 @@
+"""explain CODE|POINTER|PROPERTY [BUNDLE]: what an error means, or what a property does on this host: the kernel's calls and files, the
+steps of the timetable, the sentence's place in the specification, and with a bundle its value as planned. Touches nothing."""
+
+from pyrunc import codes, lean, picture
+from pyrunc.errors import PyruncError, UsageError, quote
+from pyrunc.oci import deviations, glossary, pointers, validate
+from pyrunc.oci.nearest import nearest
+
+
+def main(options, args):
+    style = options.get("format", "text")
+    if style not in ("text", "json"):
+        raise UsageError("invalid format option: %s" % quote(style), "explain", "format", "use text or json")
+    row = code_of(args[0])
+    if row is None:
+        found = about_property(pointer_of(args[0]), args[1] if len(args) > 1 else None, options)
+    else:
+        found = about_code(row)
+    text = lean.dumps(found, indent=2) + "\n" if style == "json" else _text(found)
+    lean.write_all(1, text.encode("utf-8", "backslashreplace"))
+    return 1 if found.get("problems") else 0
+
+
+# -- what is meant -------------------------------------------------------------------------------------------------------
+
+
+def code_of(word):
+    """The row of a code (PYR-2130 or 2130) or of its name; None if it is no such thing."""
+    wanted = codes.PREFIX + word.upper().removeprefix(codes.PREFIX)
+    return next((row for row in codes.rows() if row["code"] == wanted or row["name"] == word), None)
+
+
+def pointer_of(word):
+    """A pointer or a property's name -> the pointer. UsageError with the nearest ones."""
+    name = word if word.startswith("/") else "/" + word.replace(".", "/")
+    if word not in ("", "/") and glossary.canonical(name) is not None:
+        return name
+    known = glossary.all_pointers()
+    if not word.startswith("/"):
+        found = glossary.by_name(word)
+        exact = [p for p in found if not p.replace("/*", "").rpartition("/")[0].strip("/").count("/")] if len(found) > 1 else found
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise UsageError(
+                "%s is neither one property nor a pointer" % quote(word), "explain", None, "which one: " + ", ".join((exact + found)[:6])
+            )
+    close = nearest(word.upper(), [row["code"] for row in codes.rows()]) if word.upper().startswith("PYR") else []
+    close = close or nearest_places(word, known)
+    hint = "nearest: " + ", ".join(close) if close else "give a code (`errors` lists them), a pointer as /process/args, or a name"
+    raise UsageError("%s is neither a code nor a property of config.json" % quote(word), "explain", None, hint)
+
+
+def nearest_places(word, known):
+    """The pointers whose whole text, last name, or last two names are nearest to the word."""
+    word = word.strip("/").replace(".", "/")
+    shapes = {}
+    for place in known:
+        plain = place.replace("/*", "").strip("/")
+        if not place.endswith("*"):
+            for count in (1, 2, 9):
+                shapes.setdefault("/".join(plain.split("/")[-count:]), place)
+    return list(dict.fromkeys(shapes[shape] for shape in nearest(word, shapes)))
+
+
+# -- what is known -------------------------------------------------------------------------------------------------------
+
+
+def about_code(row):
+    """The row, and the properties that the area owns."""
+    number = int(row["code"][len(codes.PREFIX) :])
+    names = {n: name for name, (n, *_rest) in codes.AREAS.items()}
+    area = None if str(number // 1000) in codes.WITHOUT_AREA else names.get(number // 10 % 100)
+    keys = next((list(keys) for part, _always, keys, _needs in codes.PARTS if part == area), [])
+    return {
+        **row,
+        "area": area,
+        "properties": keys,
+        "others": [r["code"] for r in codes.rows() if r["code"][:7] == row["code"][:7] and r != row],
+    }
+
+
+def about_property(pointer, bundle, options):
+    place, rule = glossary.canonical(pointer)
+    what, calls = glossary.words(place)
+    owner = codes.owner(pointer)
+    files = glossary.files(place)
+    found = {
+        "pointer": pointer, "property": place, "what": what, "type": validate.expected(rule), "owner": owner, "section": glossary.section(place),
+        "calls": [call for call in calls.split(", ") if call], "files": None if files is None else {"v1": files[0] or None, "v2": files[1] or None},
+        "steps": steps_of(owner), "here": here(place), "remedy": codes.AREAS[owner][2] if owner else None,
+        "deviations": [{"where": w, "pyrunc": ours, "runc": theirs} for w, ours, theirs in differences(place)],
+    }  # fmt: skip
+    if bundle is not None:
+        found.update(planned(pointer, owner, bundle, options))
+    return found
+
+
+def steps_of(owner):
+    """The rows of the timetables in which the owner acts."""
+    from pyrunc.engine import order
+
+    tables = (("create", order.CREATE), ("start", order.START), ("exec", order.EXEC), ("delete", order.DELETE), ("restore", order.RESTORE))
+    return [
+        {"command": command, "phase": phase, "step": "%s.%s" % (part, verb), "why": why}
+        for command, table in tables
+        for phase, part, verb, why in table
+        if part == owner
+    ]
+
+
+def here(place):
+    """What this host has to say: [{"what", "state", "seen", "remedy"}] of doctor's rows about the property, and the cgroup version."""
+    from pyrunc.cgroup import find
+    from pyrunc.commands import doctor
+
+    found = []
+    if glossary.files(place) is not None:
+        version = find.layout().version
+        used = "none" if version is None else "version 2" if version == 2 else "version 1"
+        found.append({"what": "control files", "state": "ok" if version else "missing", "seen": used, "remedy": ""})
+    for what, state, seen, affects, remedy in doctor.quick():
+        if any(_covers(word.strip(",:;"), place) for word in affects.split() if word.startswith("/")):
+            found.append({"what": what, "state": state, "seen": seen, "remedy": "" if state == doctor.GOOD else remedy})
+    return found
+
+
+def _covers(one, other):
+    return one == other or one.startswith(other + "/") or other.startswith(one + "/")
+
+
+def differences(place):
+    """Rows of the table of deviations that are about the property."""
+    rows = deviations.STRICTER + deviations.OTHER + deviations.KEPT
+    return [
+        row for row in rows if row[0].startswith("/") and row[0] not in ("/", "/*", "/linux") and _covers(row[0].partition(" ")[0], place)
+    ]
+
+
+def planned(pointer, owner, bundle, options):
+    """{"value", "planned", "written", "problems", "warnings"} of a bundle."""
+    from pyrunc.commands import plan
+    from pyrunc.engine import written
+
+    try:
+        made = plan.make({"bundle": bundle, "globals": options["globals"]}, "explain")
+    except PyruncError as e:
+        return {"value": None, "planned": None, "written": [], "problems": [e.record()], "warnings": []}
+    return {
+        "value": pointers.get(made.config, pointer),
+        "planned": _narrowed(pointer, plan.shown(owner, made.plans.get(owner))),
+        "written": [row for row in written.files(made.plans) if row["pointer"] and _covers(row["pointer"], pointer)],
+        "problems": [p.record() for p in made.problems if p.pointer and _covers(p.pointer, pointer)],
+        "warnings": [{"pointer": p, "words": words} for p, words in made.warnings if _covers(p, pointer)],
+    }
+
+
+NEUTRAL = {"blockIO": "blkio", "hugepageLimits": "hugetlb"}
+
+
+def _narrowed(pointer, entry):
+    """Of the plan of all limits the one that is asked for."""
+    steps = pointers.split(pointer)
+    if steps[:2] != ["linux", "resources"] or len(steps) < 3 or entry is None:
+        return entry
+    return entry.get(NEUTRAL.get(steps[2], steps[2]))
+
+
+# -- for people ----------------------------------------------------------------------------------------------------------
+
+
+def _text(found):
+    paint = picture.Paint()
+    lines = _code_lines(found, paint) if "code" in found else _property_lines(found, paint)
+    return "\n".join(lines) + "\n"
+
+
+def _field(paint, name, text):
+    return "  %s %s" % (paint(name.ljust(9), "cyan"), text)
+
+
+def _code_lines(found, paint):
+    lines = ["%s %s (%s)" % (paint(found["code"], "bold"), found["name"], found["kind"])]
+    lines += [_field(paint, "means", found["meaning"]), _field(paint, "do", found["remedy"]), _field(paint, "exit", found["exit_status"])]
+    if found["properties"]:
+        lines.append(_field(paint, "about", ", ".join(found["properties"])))
+    if found["others"]:
+        lines.append(_field(paint, "see also", ", ".join(found["others"])))
+    return lines
+
+
+def _property_lines(found, paint):
+    lines = [paint(quote(found["pointer"]), "bold"), _field(paint, "does", found["what"]), _field(paint, "value", found["type"])]
+    lines.append(_field(paint, "spec", found["section"]))
+    if found["calls"]:
+        lines.append(_field(paint, "kernel", ", ".join(found["calls"])))
+    if found["files"]:
+        lines.append(_field(paint, "files", "v1: %s; v2: %s" % (found["files"]["v1"] or "none", found["files"]["v2"] or "none")))
+    lines += [_field(paint, "here", "%s: %s%s" % (r["what"], r["seen"], "; " + r["remedy"] if r["remedy"] else "")) for r in found["here"]]
+    for step in found["steps"]:
+        why = ": " + step["why"] if step["why"] else ""
+        lines.append(_field(paint, "step", "%s, %s: %s%s" % (step["command"], step["phase"], paint(step["step"], "bold"), why)))
+    for row in found["deviations"]:
+        lines.append(_field(paint, "differs", "%s: %s; runc: %s" % (row["where"], row["pyrunc"], row["runc"])))
+    if found["remedy"]:
+        lines.append(_field(paint, "if wrong", found["remedy"]))
+    if "value" in found:
+        lines += _planned_lines(found, paint)
+    return lines
+
+
+def _planned_lines(found, paint):
+    from pyrunc.commands.plan import outline
+
+    lines = [_field(paint, "given", quote(lean.dumps(found["value"]), 400) if found["value"] is not None else "not given: the default")]
+    for index, text in enumerate(outline(found["planned"]) if found["planned"] is not None else ()):
+        lines.append(_field(paint, "" if index else "planned", text))
+    lines += [_field(paint, "writes", "%s to %s" % (quote(row["value"]), quote(row["file"]))) for row in found["written"]]
+    lines += [_field(paint, "warning", quote(row["words"])) for row in found["warnings"]]
+    for row in found["problems"]:
+        lines.append(_field(paint, "refused", paint(quote(row["words"], 1000), "red")))
+    return lines
