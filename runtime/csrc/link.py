@@ -73,7 +73,7 @@ def snapshot(cc, runtime, build, out):
     freeze(runtime, build)
     names = ("launcher", "sealing", "inittab", "sha2", "snapshot", *EXTENSION)
     objects = compiled(cc, build, names, ["-fno-pie", "-DPYRUNC_SNAPSHOT"])
-    wrap = ["-Wl,--wrap=" + name for name in ("malloc", "calloc", "realloc", "free")]
+    wrap = ["-Wl,--wrap=" + name for name in ("malloc", "calloc", "realloc", "free", "_PyCode_New")]
     cold = os.path.join(build, "cold")
     run([cc, "-static", "-no-pie", *objects, archive, "-lm", *LDFLAGS, *wrap, "-Wl,-T," + os.path.join(HERE, "snapshot.ld"), "-o", cold])
     with open(out, "wb") as file:

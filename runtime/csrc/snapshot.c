@@ -16,6 +16,9 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#pragma GCC diagnostic ignored "-Wunused-parameter" /* in these headers */
+#include "internal/pycore_code.h"
+#include "internal/pycore_dict.h"
 #include "internal/pycore_pystate.h"
 #include "internal/pycore_runtime.h"
 
@@ -115,14 +118,18 @@ struct block {
     struct block *next;
 };
 
-static char *region, *region_end;
+struct region {
+    char *at, *end;
+};
+static struct region regions[2]; /* [1]: of code, while recording */
+static struct region *region = regions;
 static struct block *waiting[(HEADER + LARGE) / UNIT + 2];
 
 static void *map(void *Py_UNUSED(context), size_t size)
 {
     if (is_recording)
         return from_heap(size, PAGE);
-    void *block = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+    void *block = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     return block == MAP_FAILED ? NULL : block;
 }
 
@@ -139,16 +146,16 @@ static struct block *head(void *block)
 
 static struct block *cut(size_t size)
 {
-    if ((size_t)(region_end - region) < size) {
-        size_t more = region ? REGION : FIRST_REGION;
-        region = map(NULL, more);
-        region_end = region ? region + more : NULL;
-        if (!region)
+    if ((size_t)(region->end - region->at) < size) {
+        size_t more = region->at ? REGION : FIRST_REGION;
+        char *start = map(NULL, more);
+        if (!start)
             return NULL;
-        region += HEADER; /* what follows a header is aligned to 16 */
+        region->at = start + HEADER; /* what follows a header is aligned to 16 */
+        region->end = start + more;
     }
-    struct block *made = (struct block *)region;
-    region += size;
+    struct block *made = (struct block *)region->at;
+    region->at += size;
     made->size = size;
     return made;
 }
@@ -156,13 +163,13 @@ static struct block *cut(size_t size)
 static void *take(void *Py_UNUSED(context), size_t wanted)
 {
     size_t size = (HEADER + wanted + UNIT - 1) / UNIT * UNIT;
-    if (wanted > LARGE) {
+    if (wanted > LARGE && (region == regions || wanted > REGION / 8)) {
         char *block = wanted <= PY_SSIZE_T_MAX ? __wrap_malloc(UNIT + wanted) : NULL;
         if (block)
             head(block + UNIT)->size = 0;
         return block ? block + UNIT : NULL;
     }
-    struct block *found = waiting[size / UNIT];
+    struct block *found = region == regions ? waiting[size / UNIT] : NULL;
     if (found)
         waiting[size / UNIT] = found->next;
     else
@@ -187,6 +194,8 @@ static void give_back(void *Py_UNUSED(context), void *data)
         __wrap_free((char *)data - UNIT);
         return;
     }
+    if (block->size > HEADER + LARGE) /* code; no matter */
+        return;
     block->next = waiting[block->size / UNIT];
     waiting[block->size / UNIT] = block;
 }
@@ -210,6 +219,18 @@ static void *resize(void *context, void *data, size_t wanted)
     return block;
 }
 
+/* ---- what is written to lies together. Code is: each instruction that is not specialised has a counter. */
+
+extern PyCodeObject *__real__PyCode_New(struct _PyCodeConstructor *how);
+
+PyCodeObject *__wrap__PyCode_New(struct _PyCodeConstructor *how)
+{
+    region = is_recording ? &regions[1] : regions;
+    PyCodeObject *code = __real__PyCode_New(how);
+    region = regions;
+    return code;
+}
+
 /* ---- writing */
 
 void snapshot_begin(void)
@@ -230,6 +251,8 @@ static int immortalise(PyObject *object, void *Py_UNUSED(context))
     if (_Py_IsImmortal(object))
         return 0;
     object->ob_refcnt = _Py_IMMORTAL_REFCNT;
+    if (PyUnicode_Check(object) || PyBytes_Check(object))
+        PyObject_Hash(object);
     if (PyCode_Check(object)) {
         PyCodeObject *code = (PyCodeObject *)object;
         PyObject *const parts[] = {
@@ -246,6 +269,10 @@ static int immortalise(PyObject *object, void *Py_UNUSED(context))
 static int immortalise_all(PyObject *object, void *context)
 {
     immortalise(object, context);
+    if (PyType_Check(object))
+        PyUnstable_Type_AssignVersionTag((PyTypeObject *)object);
+    if (PyDict_Check(object))
+        _PyDictKeys_GetVersionForCurrentState(PyInterpreterState_Get(), ((PyDictObject *)object)->ma_keys);
     if (Py_TYPE(object)->tp_traverse) /* one that was immortal before */
         Py_TYPE(object)->tp_traverse(object, immortalise, context);
     return 1;
@@ -306,7 +333,7 @@ _Noreturn void snapshot_write(int fd)
     thread = PyThreadState_Get();
     from_heap(0, PAGE);
     memset(waiting, 0, sizeof waiting);
-    region = region_end = NULL;
+    memset(regions, 0, sizeof regions);
     is_recording = 0;
     is_here = 1;
     patch(image, size);
