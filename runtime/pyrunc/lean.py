@@ -203,6 +203,8 @@ def _unknown(value):
 
 # --- files
 
+CHUNK = 64 << 10  # of a read; what is longer is mapped and given back by malloc, at each call
+
 
 def read_fd(fd, limit=16 << 20):
     """The rest of a file or pipe, as bytes. More than `limit` bytes: OSError EFBIG."""
@@ -210,7 +212,7 @@ def read_fd(fd, limit=16 << 20):
     left = limit + 1
     while left > 0:
         try:
-            chunk = posix.read(fd, min(left, 1 << 20))
+            chunk = posix.read(fd, min(left, CHUNK))
         except BlockingIOError:
             _wait(fd, 1)
             continue

@@ -122,13 +122,7 @@ class Box:
         """bytes of a regular file in the directory; OSError as it comes."""
         fd = posix.open(name, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW | posix.O_NONBLOCK, dir_fd=self.fd)
         try:
-            parts = []
-            while piece := posix.read(fd, 1 << 20):
-                parts.append(piece)
-                limit -= len(piece)
-                if limit < 0:
-                    raise OSError(27, "file too large", name)
-            return b"".join(parts)
+            return lean.read_fd(fd, limit)
         finally:
             posix.close(fd)
 

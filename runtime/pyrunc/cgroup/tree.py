@@ -19,6 +19,13 @@ RETRY_MS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)  # of rmdir, about one second
 
 def survey(mount, path, key):
     """How many levels of the path below the mount point exist already."""
+    count, fd = explore(mount, path, key)
+    posix.close(fd)
+    return count
+
+
+def explore(mount, path, key):
+    """(what survey says, descriptor of the last level that is there)."""
     fd = open_dir(mount, key, O_LOOK)
     count = 0
     try:
@@ -27,38 +34,41 @@ def survey(mount, path, key):
                 below = posix.open(name, O_LOOK, dir_fd=fd)
             except OSError as e:
                 if e.errno == errno.ENOENT:
-                    return count
+                    break
                 raise named(e, "open", path) from None
             posix.close(fd)
             fd = below
             count += 1
-        return count
-    finally:
+    except BaseException:
         posix.close(fd)
+        raise
+    return count, fd
 
 
-def make(mount, path, key, prepare=None):
+def make(mount, path, key, prepare=None, seen=None, leaf=None):
     """Makes all levels of a cgroup. Returns (made_leaf, inode of the leaf). prepare(fd, parent_fd, last) is called for every level
-    after it was opened, top down. OSError with .call and filename.
+    after it was opened, top down; leaf(fd) for the last one. `seen`: what explore() has just said, if no level needs to be prepared that
+    was there; its descriptor is closed. OSError with .call and filename.
 
     Somebody may remove a parent that has just become empty while we stand in it; mkdir then says ENOENT and we begin again.
     """
     for attempt in range(5):
         try:
-            return _make(mount, path, key, prepare)
+            return _make(mount, path, key, prepare, seen, leaf)
         except OSError as e:
             if e.errno != errno.ENOENT or getattr(e, "call", "") != "mkdir" or attempt == 4:
                 raise
+        seen = None
     return False, 0
 
 
-def _make(mount, path, key, prepare):
-    fd = open_dir(mount, key, O_LOOK)
-    made = False
-    done = mount
+def _make(mount, path, key, prepare, seen, leaf):
     names = levels(mount, path)
+    there, fd = seen or (0, open_dir(mount, key, O_LOOK))
+    made = False
+    done = "/".join([mount, *names[:there]])
     try:
-        for number, name in enumerate(names):
+        for number, name in enumerate(names[there:], there):
             done = done + "/" + name
             try:
                 posix.mkdir(name, 0o755, dir_fd=fd)
@@ -67,7 +77,10 @@ def _make(mount, path, key, prepare):
                 made = False
                 if e.errno != errno.EEXIST and not (e.errno in REFUSED and _is_there(fd, name)):
                     raise named(e, "mkdir", done) from None
-            below = posix.open(name, O_LOOK, dir_fd=fd)
+            try:
+                below = posix.open(name, O_LOOK, dir_fd=fd)
+            except OSError as e:
+                raise named(e, "open", done) from None
             try:
                 if prepare is not None:
                     prepare(below, fd, done, number == len(names) - 1)
@@ -76,6 +89,8 @@ def _make(mount, path, key, prepare):
                 raise
             posix.close(fd)
             fd = below
+        if leaf is not None:
+            leaf(fd)
         return made, posix.fstat(fd).st_ino
     finally:
         posix.close(fd)
@@ -109,15 +124,12 @@ def enter(path, key, pid, name="cgroup.procs"):
         posix.close(fd)
 
 
-def open_tasks(path, key):
-    """Descriptor of `tasks`, for a process that will move itself."""
-    fd = open_dir(path, key, O_LOOK)
+def open_tasks(dir_fd, path):
+    """Descriptor of `tasks` of an open cgroup, for a process that will move itself."""
     try:
-        return posix.open("tasks", posix.O_WRONLY | posix.O_CLOEXEC, dir_fd=fd)
+        return posix.open("tasks", posix.O_WRONLY | posix.O_CLOEXEC, dir_fd=dir_fd)
     except OSError as e:
         raise named(e, "open", path + "/tasks") from None
-    finally:
-        posix.close(fd)
 
 
 def enter_by(tasks_fd, path):

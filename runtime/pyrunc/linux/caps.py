@@ -44,6 +44,11 @@ def current():
     return (*_syscalls.capget(0), bounding)
 
 
+def permitted():
+    """The permitted set of this process."""
+    return _syscalls.capget(0)[1]
+
+
 def effective():
     """The effective set of this process."""
     return _syscalls.capget(0)[0]

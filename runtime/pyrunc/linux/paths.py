@@ -47,8 +47,15 @@ def resolve(root_fd, path, flags=posix.O_PATH, plain=False):
 def make_dir(root_fd, path, mode=0o755, plain=False):
     """-> O_PATH fd of the directory `path`, it and its parents made where they are missing. ENOTDIR if it is something else."""
     fd = _found(root_fd, path, plain)
-    if fd is None:
-        fd = _walk(root_fd, path, mode, None, plain)
+    return make_missing_dir(root_fd, path, mode, plain) if fd is None else _directory(fd, path)
+
+
+def make_missing_dir(root_fd, path, mode=0o755, plain=False):
+    """As make_dir, for who has just found that it is not there."""
+    return _directory(_walk(root_fd, path, mode, None, plain), path)
+
+
+def _directory(fd, path):
     if fs.kind(fd) != fs.S_IFDIR:
         posix.close(fd)
         raise fs.failure(errno.ENOTDIR, "openat2", path)

@@ -14,6 +14,7 @@ called before the root is left: later no complete procfs may be in sight, and th
 import errno
 import posix
 
+from pyrunc.lean import CHUNK
 from pyrunc.linux import _syscalls, constants
 
 PROC_SUPER_MAGIC = 0x9FA0
@@ -59,7 +60,7 @@ class Proc:
         try:
             chunks = []
             while limit > 0:
-                chunk = posix.read(fd, limit)
+                chunk = posix.read(fd, min(limit, CHUNK))
                 if not chunk:
                     break
                 chunks.append(chunk)

@@ -24,7 +24,7 @@ def plan(node, ctx):
     last = caps.last()
     available = (2 << last) - 1
     if not (ctx.plans.get("namespaces") or {}).get("userns"):  # a user namespace gives its first process all there are
-        available &= caps.current()[1]
+        available &= caps.permitted()
     entry = {"last": last, "nnp": bool(node.get("/process/noNewPrivileges", False))}
     lost = {}
     for name in SETS:

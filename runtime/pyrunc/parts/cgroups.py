@@ -131,29 +131,37 @@ def host_make(entry, run):
 
         systemd.host_make(entry, run)
         return
-    existed = {}
-    for path, key in fs.unique(entry["paths"]).items():
-        existed[key] = tree.survey(entry["mounts"][key], path, key)
-    _check_unused(entry, existed)
-    record = {"mounts": entry["mounts"], "existed": existed, "inodes": {}}
-    run.record("cgroup_paths", entry["paths"])
-    run.record("cgroups", record)
-    paths = _make_all(entry, run, record)
+    seen = {}
+    try:
+        for path, key in fs.unique(entry["paths"]).items():
+            seen[key] = tree.explore(entry["mounts"][key], path, key)
+        existed = {key: count for key, (count, _fd) in seen.items()}
+        _check_unused(entry, existed)
+        record = {"mounts": entry["mounts"], "existed": existed, "inodes": {}}
+        run.record("cgroup_paths", entry["paths"])
+        run.record("cgroups", record)
+        paths = _make_all(entry, run, record, seen)
+    finally:
+        for _count, fd in seen.values():
+            posix.close(fd)
     if paths != entry["paths"]:
         run.record("cgroup_paths", paths)
     run.record("cgroups", record)
-    if paths and not entry["rootless"]:  # rootless: host_place can say better why it is refused
-        _open_seats(entry, paths, run)
+    if "unified" in paths and not entry["rootless"]:
+        run.cgroup_fd = fs.open_dir(seat(entry, paths), "unified")
 
 
-def _open_seats(entry, paths, run):
-    """What init gets into its cgroups by: a descriptor for CLONE_INTO_CGROUP on cgroup2, and `tasks` of each v1 hierarchy. A process that
-    moves *itself* by `tasks` takes no lock; one that is moved by cgroup.procs waits for an RCU grace period, some 10 ms."""
-    for path, key in fs.unique(paths).items():
-        if key == "unified":
-            run.cgroup_fd = fs.open_dir(seat(entry, paths), "unified")
-        else:
-            run.fds["cgroup:" + key] = tree.open_tasks(path, key)
+def _seat_opener(entry, path, key, run):
+    """What init gets into its cgroups by: a descriptor for CLONE_INTO_CGROUP on cgroup2, and `tasks` of each v1 hierarchy, which this
+    opens. A process that moves *itself* by `tasks` takes no lock; one that is moved by cgroup.procs waits for an RCU grace period, some
+    10 ms. Rootless: host_place can say better why it is refused."""
+    if key == "unified" or entry["rootless"]:
+        return None
+
+    def leaf(fd):
+        run.fds["cgroup:" + key] = tree.open_tasks(fd, path)
+
+    return leaf
 
 
 def _check_unused(entry, existed):
@@ -175,13 +183,15 @@ def _check_unused(entry, existed):
             raise StepFailure("container's cgroup unexpectedly frozen", pointer=KEY, path=next(iter(there.values())), hint="thaw it first")
 
 
-def _make_all(entry, run, record):
+def _make_all(entry, run, record, seen):
     """Makes them; returns the paths that there are. Completes the record."""
     resources = run.plans.get("resources") or {}
     paths = dict(entry["paths"])
     for path, key in fs.unique(entry["paths"]).items():
+        prepare = _preparer(key, resources, entry["version"])
+        start = seen.pop(key) if prepare is None else None  # a preparer looks at every level
         try:
-            made, inode = tree.make(entry["mounts"][key], path, key, _preparer(key, resources, entry["version"]))
+            made, inode = tree.make(entry["mounts"][key], path, key, prepare, start, _seat_opener(entry, path, key, run))
         except OSError as e:
             if not _bearable(entry, resources, e):
                 raise _failure(e, entry, "cannot make the cgroup") from None

@@ -12,7 +12,7 @@ import posix
 from pyrunc import lean
 from pyrunc.cgroup import find
 from pyrunc.linux import constants as c
-from pyrunc.linux import fs, mount, paths
+from pyrunc.linux import fs, mount
 from pyrunc.parts.mounts import bind, fresh, options, place
 
 USUAL = c.MS_NOSUID | c.MS_NOEXEC | c.MS_NODEV
@@ -56,8 +56,12 @@ def _legacy(item, entry, run, plan, hierarchies):
         posix.close(target)
     try:
         own = find.parse_own(lean.fsdecode(run.proc.read("self/cgroup")))
-        for hierarchy in hierarchies:
-            _one(item, entry, top, hierarchy, plan, own)
+        umask = posix.umask(0)
+        try:
+            for hierarchy in hierarchies:
+                _one(item, entry, top, hierarchy, plan, own)
+        finally:
+            posix.umask(umask)
         bind.finish(top, item, run)
         if item["flags"] & c.MS_RDONLY:  # others may still be mounted below, podman does that
             run.late_mounts.append((item, posix.dup(top)))
@@ -66,10 +70,10 @@ def _legacy(item, entry, run, plan, hierarchies):
 
 
 def _one(item, entry, top, hierarchy, plan, own):
-    """One hierarchy below the tmpfs, and the links of its controllers where it has several (cpu -> cpu,cpuacct)."""
+    """One hierarchy below the tmpfs, which is new and empty, and the links of its controllers where it has several (cpu -> cpu,cpuacct)."""
     name, keys, _point, _root = hierarchy
-    posix.close(paths.make_dir(top, name))
-    target = paths.resolve(top, name, posix.O_PATH, True)
+    fs.mkdir(name, dir_fd=top)
+    target = fs.open(name, posix.O_PATH | posix.O_DIRECTORY | posix.O_NOFOLLOW, dir_fd=top)
     tree = None
     try:
         if entry["cgroupns"]:

@@ -26,7 +26,7 @@ def find_dir(item, run):
         try:
             fd = paths.resolve(run.root_fd, where, posix.O_PATH, plain)
         except FileNotFoundError:
-            return paths.make_dir(run.root_fd, where, 0o755, plain), None
+            return paths.make_missing_dir(run.root_fd, where, 0o755, plain), None
         found = fs.fstat(fd)
         if found.st_mode & fs.S_IFMT != fs.S_IFDIR:
             posix.close(fd)
