@@ -159,6 +159,14 @@ COMMANDS = {
         False,
     ),  # fmt: skip
     "doctor": (False, {"format": V}, {"f": "format"}, 0, 1, False),
+    "install": (
+        False,
+        {"docker": B, "podman": B, "containerd": B, "runtime": V, "name": V, "default": B, "config": V, "dry-run": B, "uninstall": B},
+        {"n": "dry-run", "remove": "uninstall"},
+        0,
+        0,
+        False,
+    ),  # fmt: skip
     "seccomp": (False, {"bundle": V, "config": V, "format": V}, {"b": "bundle", "f": "format"}, 0, None, True),
     "errors": (False, {"format": V}, {"f": "format"}, 0, None, False),
     "explain": (False, {"format": V}, {"f": "format"}, 1, 2, False),

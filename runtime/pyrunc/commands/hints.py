@@ -12,6 +12,7 @@ VALUES = {
     "network-lock": ("iptables", "nftables", "skip"), "process": FILE, "cap": CAPABILITY, "resources": FILE, "file": FILE,
     "format": ("table", "json"), "stats --format": ("table", "json", "prometheus"), "seccomp --format": ("text", "json"),
     "validate --format": ("text", "json"), "plan --format": ("text", "json"), "explain --format": ("text", "json"), "diff": FILE, "wait --format": ("text", "json"), "source": FILE, "cpu-idle": ("0", "1"),
+    "runtime": FILE,
 }  # fmt: skip
 
 SIGNALS = ("TERM", "KILL", "HUP", "INT", "QUIT", "USR1", "USR2", "STOP", "CONT", "WINCH")
@@ -22,7 +23,7 @@ GROUPS = (
     ("running containers", ("pause", "resume", "ps", "top", "stats", "events", "update", "mounts", "checkpoint", "restore")),
     ("before and after", ("doctor", "features", "seccomp", "trace", "gc")),
     ("explanations", ("explain", "errors")),
-    ("pyrunc itself", ("completion", "help", "version")),
+    ("pyrunc itself", ("install", "completion", "help", "version")),
 )
 
 EXAMPLES = {
@@ -61,6 +62,11 @@ EXAMPLES = {
     "errors": ("pyrunc errors", "pyrunc errors --format json PYR-4001"),
     "validate": ("pyrunc validate /srv/web", "pyrunc validate --strict --format json --config config.json"),
     "doctor": ("pyrunc doctor", "pyrunc doctor /srv/web"),
+    "install": (
+        "pyrunc install --docker --dry-run",
+        "pyrunc install --podman --containerd --default",
+        "pyrunc install --docker --uninstall",
+    ),
     "seccomp": ("pyrunc seccomp --bundle /srv/web", "pyrunc seccomp --bundle /srv/web mount"),
     "trace": ("pyrunc trace web",),
     "completion": (

@@ -1,0 +1,78 @@
+"""install --docker|--podman|--containerd: makes this runtime known to an engine by editing the engine's own configuration file.
+
+Shows the change as a diff and keeps the earlier file beside the new one; --dry-run shows only. Twice is as good as once. A file that
+is broken, or that says something else under our name, is left as it is, and the error says why. --uninstall takes out what install
+has put in. The files are read and written by the helper process (helper/install.py), which has the parsers.
+"""
+
+import posix
+
+from pyrunc import heavy, lean
+from pyrunc.errors import Refusal, UsageError, quote
+
+ENGINES = ("docker", "podman", "containerd")
+EXECUTABLE = 0o111
+TYPE, REGULAR = 0o170000, 0o100000
+
+
+def main(options, args):
+    engines = [engine for engine in ENGINES if options.get(engine)]
+    if not engines:
+        raise UsageError("install needs an engine", "install", None, "add --docker, --podman or --containerd")
+    if "config" in options and len(engines) > 1:
+        raise UsageError("--config names the file of one engine, and %d are named" % len(engines), "install", "config")
+    removing = options.get("uninstall", False)
+    payload = {
+        "engines": engines,
+        "runtime": None if removing else _runtime(options.get("runtime")),
+        "name": _name(options.get("name", "pyrunc")),
+        "default": options.get("default", False),
+        "uninstall": removing,
+        "dry_run": options.get("dry_run", False),
+        "config": _absolute(options["config"]) if "config" in options else None,
+        "user": _user_config() if posix.geteuid() else None,
+    }
+    lean.write_all(1, heavy.call("install", payload)["text"].encode("utf-8", "surrogateescape"))
+    return 0
+
+
+def _name(name):
+    """A bare key of TOML, as that is what users type after --runtime."""
+    if not name or any(c not in "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-" for c in name):
+        raise UsageError("invalid name of a runtime: %s" % quote(name), "install", "name", "letters, digits, - and _")
+    return name
+
+
+def _runtime(path):
+    """The executable that the engine shall call, absolute: --runtime, else the one that runs now, by its shortest path."""
+    if path is None:
+        found = [_absolute(base) + "/pyrunc" for base in lean.launcher_dirs()]
+        path = next((p for p in ("/usr/bin/pyrunc", "/usr/local/bin/pyrunc") if _same(p, found)), found[0])
+    path = _absolute(path)
+    try:
+        mode = posix.stat(path).st_mode
+    except (OSError, ValueError):
+        raise Refusal("no runtime at %s" % quote(path), None, "name it with --runtime") from None
+    if mode & TYPE != REGULAR or not mode & EXECUTABLE:
+        raise Refusal("%s is no executable file" % quote(path), None, "name it with --runtime")
+    return path
+
+
+def _same(path, others):
+    try:
+        there = posix.stat(path)
+        return any((there.st_dev, there.st_ino) == (s.st_dev, s.st_ino) for s in [posix.stat(p) for p in others])
+    except OSError:
+        return False
+
+
+def _absolute(path):
+    if "\0" in path or not path:
+        raise UsageError("not a path: %s" % quote(path), "install")
+    return path if path[:1] == "/" else posix.getcwd() + "/" + path
+
+
+def _user_config():
+    """~/.config of a user other than root: only podman has a configuration there."""
+    home = posix.environ.get(b"XDG_CONFIG_HOME") or posix.environ.get(b"HOME", b"") + b"/.config"
+    return lean.fsdecode(home)

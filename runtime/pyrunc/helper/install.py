@@ -1,0 +1,155 @@
+"""Helper `install`: finds the engines' configuration files, shows what changes, keeps the old file, writes the new one.
+
+Payload: see commands/install.py. Answer {"text"}: what the user shall see. All edits are thought out before the first is written, so
+that a refusal leaves every file as it was. A file is replaced as a whole (rename), with the owner and the mode that it had.
+"""
+
+import difflib
+import errno
+import os
+import stat
+
+from pyrunc import errors
+from pyrunc.helper import engines
+
+FILES = {
+    "docker": "/etc/docker/daemon.json",
+    "podman": "/etc/containers/containers.conf.d/50-pyrunc.conf",
+    "containerd": "/etc/containerd/config.toml",
+}
+EDITS = {"docker": engines.docker, "podman": engines.podman, "containerd": engines.containerd}
+AFTER = {
+    "docker": "dockerd takes it in with: systemctl reload docker; then: docker run --runtime %s ...",
+    "podman": "podman takes it in at its next start: podman --runtime %s run ...",
+    "containerd": "containerd takes it in with: systemctl restart containerd; the handler's name (RuntimeClass) is %s",
+}
+LIMIT = 4 << 20
+
+
+def run(payload):
+    plans = [_plan(engine, payload) for engine in payload["engines"]]
+    text = []
+    for engine, path, old, new in plans:
+        if new == old:
+            text.append("%s: nothing to change\n" % path)
+            continue
+        text.append(_diff(path, old, new))
+        if payload["dry_run"]:
+            text.append("%s: not written (--dry-run)\n" % path)
+            continue
+        disposable = engine == "podman" and new is None and engines.podman_made(old)
+        kept = _replace(path, None if disposable else old, new)
+        text.append("%s: %s%s\n" % (path, "removed" if new is None else "written", "; the earlier file is %s" % kept if kept else ""))
+        if not payload["uninstall"]:
+            text.append(AFTER[engine] % payload["name"] + "\n")
+    return {"text": "".join(text)}
+
+
+def _plan(engine, payload):
+    """-> (engine, path, old text or None, new text or None)."""
+    path = payload["config"] or FILES[engine]
+    if payload["user"] is not None and payload["config"] is None:
+        if engine != "podman":
+            raise errors.Refusal(
+                "%s is written by root only; nothing was changed" % path, None, "call it as root, or name a file with --config"
+            )
+        path = payload["user"] + "/containers/containers.conf.d/50-pyrunc.conf"
+    path = os.path.realpath(path)
+    old = _read(path)
+    if engine == "podman":
+        beside = os.path.dirname(os.path.dirname(path)) + "/containers.conf"  # a drop-in helps no podman that can't read its main file
+        engines.check_toml(beside, _read(beside) or "")
+    if payload["uninstall"] and old is None:
+        return engine, path, old, old
+    return engine, path, old, EDITS[engine](path, old or "", payload)
+
+
+def _read(path):
+    """The text of a configuration file, None if there is none."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return None
+    except OSError as e:
+        raise _failure(e, "open", path) from None
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        engines.refuse(path, "not a regular file")
+    with os.fdopen(fd, "rb") as file:
+        data = file.read(LIMIT + 1)
+    if len(data) > LIMIT:
+        engines.refuse(path, "larger than %d bytes" % LIMIT)
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as e:
+        engines.refuse(path, "not UTF-8: byte %d" % e.start)
+
+
+def _diff(path, old, new):
+    lines = difflib.unified_diff(
+        (old or "").splitlines(keepends=True),
+        (new or "").splitlines(keepends=True),
+        "/dev/null" if old is None else path,
+        "/dev/null" if new is None else path,
+        n=2,
+    )
+    return "".join(line if line.endswith("\n") else line + "\n\\ No newline at end of file\n" for line in lines)
+
+
+def _replace(path, old, new):
+    """Puts the new text (None: nothing) in the place of the file; the old text is kept beside it if it is given.
+
+    Returns the name of the file kept, or None. Either all of it happens, or the directory is as it was."""
+    fresh, kept = "%s.new-%d" % (path, os.getpid()), None
+    try:
+        if new is not None:
+            os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+            _new_file(fresh, new, path)
+        kept = _keep(path, old) if old is not None else None
+        if new is None:
+            os.unlink(path)
+        else:
+            os.rename(fresh, path)
+        return kept
+    except OSError as e:
+        for name in (fresh, kept):
+            if name and os.path.exists(name):
+                os.unlink(name)
+        raise _failure(e, "write", path) from None
+
+
+def _keep(path, text):
+    """Writes the old text beside the file, under a name that is free; returns that name."""
+    for number in range(1, 1000):
+        name = path + ".before-pyrunc" + ("" if number == 1 else ".%d" % number)
+        try:
+            _new_file(name, text, path)
+            return name
+        except FileExistsError:
+            continue
+    raise FileExistsError(errno.EEXIST, "", name)
+
+
+def _new_file(name, text, like):
+    """Makes a file that must not be there yet, with the mode and owner of `like` (0644 of ours if that is not there)."""
+    fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        with os.fdopen(fd, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            try:
+                there = os.stat(like)
+                os.fchown(fd, there.st_uid, there.st_gid)
+                os.fchmod(fd, stat.S_IMODE(there.st_mode))
+            except FileNotFoundError:
+                os.fchmod(fd, 0o644)
+            os.fsync(fd)
+    except OSError as e:
+        os.unlink(name)
+        e.filename = name
+        raise
+
+
+def _failure(e, call, path):
+    words = "%s %s: %s" % (call, errors.quote(e.filename or path), errors.errno_text(e.errno))
+    return errors.StepFailure(words, call=call, errno=e.errno, path=path, hint="the engine's configuration is as it was")
