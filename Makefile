@@ -20,7 +20,7 @@ EXT_LDFLAGS := -shared -Wl,-z,relro,-z,now
 PY_INCLUDE   = $(shell $(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))')
 PACKAGES     = $(shell $(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"])')
 
-.PHONY: build build-plain ext launcher clean install install-shell man
+.PHONY: build build-plain ext launcher clean install uninstall deb install-shell man
 build: $(VENV)/.ready ext $(if $(PYRUNC_PLAIN),,launcher)
 	@target=pyrunc; if [ -z "$(PYRUNC_PLAIN)" ] && [ -x $(STATIC) ]; then target=$(notdir $(STATIC)); fi; \
 	ln -sfn ../../runtime/bin/$$target $(VENV)/bin/pyrunc
@@ -79,6 +79,17 @@ man:
 	@rm -rf build/man
 	@$(PYTHON) -B tools/man.py build/man
 
+uninstall:
+	rm -rf $(DESTDIR)$(PREFIX)/lib/pyrunc $(DESTDIR)$(PREFIX)/bin/pyrunc
+	rm -f $(SHARE)/man/man8/pyrunc.8 $(SHARE)/man/man8/pyrunc-*.8 $(SHARE)/bash-completion/completions/pyrunc
+	rm -f $(SHARE)/zsh/site-functions/_pyrunc $(SHARE)/fish/vendor_completions.d/pyrunc.fish
+
+# A Debian package of the system's Python and its libraries: build/pyrunc_VERSION_ARCH.deb. It tells no engine of itself.
+deb: build
+	@rm -rf build/deb
+	@$(MAKE) --no-print-directory --silent install-shell DESTDIR=$(CURDIR)/build/deb PREFIX=/usr
+	@$(PYTHON) -B tools/deb.py build/deb build
+
 clean:
 	rm -rf build dist runtime/*.egg-info $(EXT) $(STATIC) .pytest_cache .mypy_cache .ruff_cache .stamps
 	find runtime tests -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -92,13 +103,16 @@ RUNTIME ?= $(VENV)/bin/pyrunc
 PYTEST  := $(VENV)/bin/pytest
 ARGS    ?=
 
-.PHONY: help demo test test-vm test-all lint format bench docs
+.PHONY: help demo load test test-vm test-contracts test-all lint format bench docs
 help:
 	@echo "make build      the virtual environment, the extension, .venv/bin/pyrunc"
 	@echo "make demo       one container's life, step by step (installs what it needs)"
+	@echo "make load       1000 lives, 200 containers of containerd's, docker run beside runc; ARGS='--json FILE'"
 	@echo "make test       lint, unit, kernel and cli tests, a short set of callers (at most 25 minutes)"
 	@echo "make test-vm    the tests in a guest with systemd and cgroup v2 (tools/vmlab), all of them"
+	@echo "make test-contracts  podman, Docker, containerd, Kubernetes' CRI, buildah on it, and a table; RUNTIME=runc for another runtime"
 	@echo "make test-all   everything, also what takes long"
+	@echo "make install    below PREFIX (/usr/local), in DESTDIR; make uninstall; make deb makes a Debian package"
 	@echo "make bench      times and memory beside runc and crun; ARGS='--rounds 100 --html FILE'"
 	@echo "make lint       ruff and mypy; make format writes what ruff would change"
 	@echo "make man        manual pages, into build/man"
@@ -115,6 +129,9 @@ $(STAMPS)/tools: tools/requirements-test.txt | build
 
 demo: $(STAMPS)/packages-demo .WAIT build
 	@$(PYTHON) tools/demo.py --runtime $(RUNTIME) $(ARGS)
+
+load: $(STAMPS)/packages-test .WAIT build
+	@$(VPY) tools/load.py --runtime $(RUNTIME) $(ARGS)
 
 lint: $(STAMPS)/packages-demo .WAIT $(STAMPS)/tools
 	@echo "lint: ruff check, ruff format --check, mypy"
@@ -134,6 +151,11 @@ test: $(STAMPS)/packages-test .WAIT build .WAIT lint
 test-vm: $(STAMPS)/packages-vm .WAIT build .WAIT $(STAMPS)/tools
 	@$(PYTHON) tools/vmlab/build.py
 	@$(PYTEST) tests/vm $(ARGS)
+
+# Real callers, one table of callers and features; RUNTIME=runc drives another runtime. ARGS='--save FILE' of one run and
+# ARGS='--against FILE' of the next compare them.
+test-contracts: $(STAMPS)/packages-test .WAIT build .WAIT $(STAMPS)/tools
+	@RUNTIME=$(RUNTIME) $(PYTEST) tests/contracts -q $(ARGS)
 
 test-all: $(STAMPS)/packages-test .WAIT build .WAIT lint
 	@$(PYTEST) tests $(ARGS)

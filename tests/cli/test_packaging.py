@@ -1,0 +1,147 @@
+"""make deb and make install: what they lay out runs a container, and nothing is left when it is taken away.
+
+The Debian package is installed by dpkg into the machine's own root, seen through a private mount namespace in which /usr, /etc and
+/var are layers over the real ones and /run is empty: what is in the layers at the end is what was left.
+"""
+
+import os
+import shutil
+import subprocess
+
+import pytest
+
+import harness
+
+SCRIPT = r"""
+set -e
+mount --make-rprivate /
+mount -t tmpfs tmpfs "$WORK"
+for dir in usr etc var; do
+    mkdir -p "$WORK/$dir.upper" "$WORK/$dir.work"
+    mount -t overlay -o "lowerdir=/$dir,upperdir=$WORK/$dir.upper,workdir=$WORK/$dir.work" overlay "/$dir"
+done
+mount -t tmpfs -o mode=755 tmpfs /run
+for dir in usr etc var; do mkdir -p "$WORK/kept/$dir"; done
+. "$STEPS"
+"""
+LEFT = r"""
+cd "$WORK"
+for dir in usr etc var; do find "$dir.upper" ! -type d; done
+find /run -mindepth 1
+"""
+# The package database and its log are dpkg's own; man-db's index is remade by its trigger.
+OWN = ("var.upper/lib/dpkg/", "var.upper/log/", "var.upper/cache/", "var.upper/lib/systemd/")
+
+pytestmark = pytest.mark.kernel
+
+
+@pytest.fixture
+def machine(scratch):
+    """machine(steps, **env) → the output of a shell script on the machine as it is, none of whose changes last."""
+
+    def call(steps, **env):
+        work = scratch / "machine"
+        work.mkdir(exist_ok=True)
+        file = scratch / "steps.sh"
+        file.write_text(steps)
+        words = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "WORK": str(work), "STEPS": str(file), "HOME": "/root", **env}
+        argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c", SCRIPT]
+        done = subprocess.run(argv, env=words, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=harness.WATCHDOG * 2)
+        work.rmdir()
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def deb(scratch):
+    """The package, built as `make deb` does it."""
+    if not shutil.which("dpkg-deb"):
+        pytest.skip("not installed: dpkg-deb")
+    env = {**os.environ, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+    done = subprocess.run(["make", "--silent", "deb"], cwd=harness.ROOT, env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    made = done.stdout.split("deb: ")[1].split()[0]
+    path = scratch / "pyrunc.deb"
+    shutil.copy(harness.ROOT / made, path)
+    return str(path)
+
+
+def field(deb, name):
+    return subprocess.run(["dpkg-deb", "--field", deb, name], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def installed(*packages):
+    answers = [
+        subprocess.run(["dpkg-query", "-W", "-f", "${db:Status-Status}", p], capture_output=True, text=True).stdout for p in packages
+    ]
+    return all(answer == "installed" for answer in answers)
+
+
+def test_package_is_as_debian_wants_it(deb):
+    assert field(deb, "Package") == "pyrunc" and "python3 (>= 3.11)" in field(deb, "Depends")
+    listing = subprocess.run(["dpkg-deb", "--contents", deb], check=True, capture_output=True, text=True).stdout.splitlines()
+    names = {line.split()[5]: line.split()[:2] for line in listing}
+    assert {owner for _mode, owner in names.values()} == {"root/root"}
+    assert names["./usr/lib/pyrunc/bin/pyrunc"][0] == "-rwxr-xr-x" and "./usr/share/doc/pyrunc/copyright" in names
+    assert not [n for n in names if n.startswith(("./etc/", "./run/", "./usr/local/")) or "__pycache__" in n]
+    assert [mode for mode, _owner in names.values() if mode[0] != "l" and ("s" in mode or mode[8] == "w")] == []
+
+
+def test_package_is_built_the_same_twice(deb):
+    again = subprocess.run(["make", "--silent", "deb"], cwd=harness.ROOT, capture_output=True, text=True, timeout=300)
+    assert again.returncode == 0, again.stderr
+    with open(deb, "rb") as one, open(harness.ROOT / again.stdout.split("deb: ")[1].split()[0], "rb") as other:
+        assert one.read() == other.read()
+
+
+def test_package_installs_runs_and_goes(deb, machine, make_bundle):
+    """Its libraries are Debian's: the container has a seccomp filter, which the helper process compiles. No engine learns of it."""
+    needs = [word.split()[0] for word in field(deb, "Depends").split(", ")]
+    if not installed(*needs):
+        pytest.skip("not installed: one of %s" % ", ".join(needs))
+    filtered = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_ERRNO", "errnoRet": 5}]}
+    bundle = make_bundle({"/linux/seccomp": filtered}, args=["/bin/sh", "-c", "echo inside; mkdir /tmp/x 2>&1; true"])
+    steps = r"""
+        dpkg --install "$DEB" >"$WORK/log" 2>&1 || { cat "$WORK/log"; exit 1; }
+        echo "at $(command -v pyrunc)"
+        cd "$WORK"; find etc.upper ! -type d | sed 's/^/engine: /'
+        pyrunc --version
+        pyrunc run --bundle "$BUNDLE" packaged </dev/null
+        pyrunc install --docker --podman --containerd >/dev/null
+        grep -c /usr/bin/pyrunc /etc/docker/daemon.json
+        pyrunc validate "$BUNDLE"
+        dpkg --remove pyrunc | grep "still names" || echo "nobody was warned"
+        dpkg --install "$DEB" >/dev/null 2>&1
+        pyrunc install --docker --podman --containerd --uninstall >/dev/null
+        dpkg --purge pyrunc | grep "still names" || true
+        echo left:
+        rm -f /etc/*/*.before-pyrunc*
+    """
+    out = machine(steps + LEFT, DEB=deb, BUNDLE=str(bundle))
+    before, _, left = out.partition("left:\n")
+    assert "at /usr/bin/pyrunc\n" in before and "engine: " not in before
+    assert "inside\n" in before and "Input/output error" in before
+    assert "/etc/docker/daemon.json still names /usr/bin/pyrunc" in before and "nobody was warned" not in before
+    kept = [line for line in left.splitlines() if not line.startswith(OWN)]
+    assert kept == [name for name in kept if name.startswith("etc.upper/containerd/config.toml")], left
+
+
+@pytest.mark.long
+def test_make_install_in_a_directory(scratch, make_bundle):
+    """DESTDIR and PREFIX: everything is below them, it runs where PREFIX says, and `make uninstall` leaves nothing."""
+    place = scratch / "destination"
+    words = ["DESTDIR=%s" % place, "PREFIX=/opt/here"]
+    done = subprocess.run(["make", "--silent", "install", *words], cwd=harness.ROOT, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert [p.name for p in place.iterdir()] == ["opt"] and [p.name for p in (place / "opt").iterdir()] == ["here"]
+    script = 'mount --bind "$1/opt" /opt && /opt/here/bin/pyrunc --root "$1/root" run --bundle "$2" placed </dev/null'
+    argv = ["unshare", "--mount", "sh", "-c", script, "sh", place, make_bundle(args=["/bin/echo", "works"])]
+    if not os.path.isdir("/opt"):
+        pytest.skip("this machine has no /opt")
+    ran = subprocess.run(argv, capture_output=True, text=True, timeout=harness.WATCHDOG)
+    assert (ran.returncode, ran.stdout) == (0, "works\n"), ran.stderr
+    done = subprocess.run(["make", "--silent", "uninstall", *words], cwd=harness.ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert [p for p in (place / "opt").rglob("*") if not p.is_dir()] == []

@@ -1,0 +1,248 @@
+#!/usr/bin/python3
+"""Makes the Debian package of this tree: `make deb`, which has built the launcher and laid out manual pages and completion.
+
+    tools/deb.py TREE OUT        TREE: the directory with /usr in it, as make has begun it; OUT: where the .deb goes
+
+What it adds to TREE: a prefix of its own, /usr/lib/pyrunc, with the launcher, the package (the helper process and the plain launcher
+read it there) and pyseccomp, which Debian does not have; /usr/bin/pyrunc leads to the launcher. Then the documents, and DEBIAN/ with
+control, checksums and the scripts. The package registers itself with
+no engine: that is `pyrunc install`, when the administrator says so. Two builds of one commit give the same bytes.
+"""
+
+import gzip
+import hashlib
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+
+PROJECT = pathlib.Path(__file__).resolve().parent.parent
+PREFIX = "usr/lib/pyrunc"
+MODULES = PREFIX + "/lib/python3/dist-packages"
+LIBRARIES = ("python3-jsonschema", "libseccomp2")  # what the helper process loads
+STATIC_SOURCES = ("libc6-dev", "libpython3-dev", "zlib1g-dev", "libexpat1-dev")
+
+# py3compile and py3clean are what dh_python3 would call: the helper's modules as byte code, removed before the files are.
+POSTINST = """\
+#!/bin/sh
+set -e
+if [ "$1" = configure ] && command -v py3compile >/dev/null 2>&1; then
+    py3compile -p pyrunc /usr/lib/pyrunc
+fi
+"""
+PRERM = """\
+#!/bin/sh
+set -e
+if command -v py3clean >/dev/null 2>&1; then
+    py3clean -p pyrunc
+fi
+if [ "$1" = remove ]; then
+    for engine in docker:/etc/docker/daemon.json podman:/etc/containers/containers.conf.d/50-pyrunc.conf containerd:/etc/containerd/config.toml; do
+        if grep -qs '"/usr/bin/pyrunc"' "${engine#*:}"; then
+            echo "pyrunc: ${engine#*:} still names /usr/bin/pyrunc; take that out by hand, or reinstall and call pyrunc install --${engine%%:*} --uninstall"
+        fi
+    done
+    if [ -d /run/pyrunc ]; then
+        left=$(/usr/bin/pyrunc list --quiet 2>/dev/null || true)
+        if [ -n "$left" ]; then
+            echo "pyrunc: containers that nobody will be able to stop or delete:" $left
+        fi
+    fi
+fi
+"""
+# What was written at run time: the cache of filters. Containers' own directories stay; they are gone at the next boot.
+POSTRM = """\
+#!/bin/sh
+set -e
+if [ "$1" = remove ] || [ "$1" = purge ]; then
+    rm -rf /run/pyrunc/@cache
+    rmdir /run/pyrunc 2>/dev/null || true
+fi
+"""
+
+
+class Failed(Exception):
+    """The package cannot be made; the text says why."""
+
+
+def output(*argv):
+    done = subprocess.run(argv, capture_output=True, text=True, cwd=PROJECT)
+    if done.returncode:
+        raise Failed("%s: %s" % (argv[0], done.stderr.strip()))
+    return done.stdout
+
+
+def project():
+    with open(PROJECT / "pyproject.toml", "rb") as file:
+        return tomllib.load(file)["project"]
+
+
+def is_elf(path):
+    with open(path, "rb") as file:
+        return file.read(4) == b"\x7fELF"
+
+
+def put(tree, name, data, mode=0o644):
+    path = tree / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data if isinstance(data, bytes) else data.encode())
+    path.chmod(mode)
+
+
+def lay_out(tree, launcher):
+    put(tree, PREFIX + "/bin/pyrunc", launcher.read_bytes(), 0o755)
+    (tree / "usr/bin").mkdir()
+    (tree / "usr/bin/pyrunc").symlink_to("../lib/pyrunc/bin/pyrunc")
+    put(tree, MODULES + "/pyseccomp.py", vendored().read_bytes())
+    source = PROJECT / "runtime/pyrunc"
+    for folder, folders, files in os.walk(source, followlinks=True):  # specs is a link
+        folders[:] = sorted(name for name in folders if name != "__pycache__")
+        for name in files:
+            path = pathlib.Path(folder, name)
+            if path.suffix in (".py", ".json", ".so") and name != "derive.py":
+                put(tree, "%s/pyrunc/%s" % (MODULES, path.relative_to(source)), path.read_bytes())
+    for path in (tree / MODULES).rglob("*.so"):  # not the launcher: it holds a snapshot of itself, which strip would damage
+        output("strip", "--strip-unneeded", str(path))
+    documents = "usr/share/doc/pyrunc/"
+    put(tree, documents + "copyright", copyright())
+    put(tree, documents + "changelog.gz", gzip.compress((PROJECT / "CHANGELOG.md").read_bytes(), 9, mtime=0))
+    for name in ("README.md", "SECURITY.md"):
+        put(tree, documents + name, (PROJECT / name).read_bytes())
+    zsh = tree / "usr/share/zsh/site-functions/_pyrunc"  # the administrator's place; that of packages is another one in Debian
+    if zsh.exists():
+        put(tree, "usr/share/zsh/vendor-completions/_pyrunc", zsh.read_bytes())
+        shutil.rmtree(zsh.parent)
+    for page in (tree / "usr/share/man").rglob("*.8"):
+        put(tree, str(page.relative_to(tree)) + ".gz", gzip.compress(page.read_bytes(), 9, mtime=0))
+        page.unlink()
+
+
+def vendored():
+    """The one file of pyseccomp, as the virtual environment has it."""
+    found = list((PROJECT / ".venv").glob("lib/python3*/site-packages/pyseccomp.py"))
+    if not found:
+        raise Failed("no pyseccomp in .venv: make build")
+    return found[0]
+
+
+def copyright():
+    (licence,) = vendored().parent.glob("pyseccomp-*.dist-info/**/LICENSE")
+    words = "".join(" %s\n" % (line or ".") for line in licence.read_text().strip().splitlines())
+    return (
+        "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\nUpstream-Name: pyrunc\n\n"
+        "Files: *\nCopyright: the pyrunc authors\nLicense: Apache-2.0\n"
+        " On Debian systems the text is in /usr/share/common-licenses/Apache-2.0.\n\n"
+        "Files: usr/lib/pyrunc/lib/python3/dist-packages/pyseccomp.py\nCopyright: the authors of pyseccomp\nLicense: Expat\n" + words
+    )
+
+
+def control(tree, launcher):
+    """The control file. A static launcher needs the interpreter for its helper process only; else the libraries of the launcher come
+    in, and where the interpreter is mapped, its exact minor version."""
+    about = project()
+    needs = ["python3 (>= %s)" % about["requires-python"].removeprefix(">="), *LIBRARIES]
+    lines = ["Package: pyrunc", "Version: %s" % about["version"], "Architecture: %s" % output("dpkg", "--print-architecture").strip()]
+    if is_elf(launcher):
+        libraries = shared(launcher)
+        needs += libraries
+        if not libraries:
+            lines.append("Static-Built-Using: %s" % ", ".join(built_using()))
+    lines += [
+        "Maintainer: the pyrunc authors <pyrunc@localhost>",
+        "Depends: " + ", ".join(dict.fromkeys(needs)),
+        "Recommends: procps",
+        "Suggests: criu, podman | docker.io | containerd",
+        "Installed-Size: %d" % sum((p.stat().st_size + 1023) // 1024 for p in tree.rglob("*") if p.is_file()),
+        "Section: admin",
+        "Priority: optional",
+        "Description: " + about["description"],
+        " pyrunc stands where runc stands: below containerd, podman, Docker, buildah",
+        " and Kubernetes, with the same commands, options and exit codes.",
+        " .",
+        " The package tells no engine of it: `pyrunc install` does, on demand.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def shared(launcher):
+    """Packages of the shared libraries that the launcher maps; none for a static one."""
+    text = subprocess.run(["ldd", launcher], capture_output=True, text=True).stdout
+    found = []
+    for path in re.findall(r"(/\S+\.so\S*) \(0x", text):
+        for name in (path, os.path.realpath(path)):
+            owner = subprocess.run(["dpkg", "-S", name], capture_output=True, text=True)
+            if owner.returncode == 0:
+                package = owner.stdout.partition(":")[0]
+                found.append("%s (>= %s)" % (package, version(package).partition("-")[0]))
+                break
+        else:
+            raise Failed("%s belongs to no Debian package" % path)
+    return sorted(set(found))
+
+
+def version(package):
+    return output("dpkg-query", "-W", "-f", "${Version}", package)
+
+
+def built_using():
+    """source (= version) of what is linked in."""
+    python = "libpython%d.%d-dev" % sys.version_info[:2]
+    names = [python if name == "libpython3-dev" else name for name in STATIC_SOURCES]
+    rows = [output("dpkg-query", "-W", "-f", "${source:Package} (= ${source:Version})", name) for name in names]
+    return sorted(set(rows))
+
+
+def sums(tree):
+    rows = []
+    for path in sorted(tree.rglob("*")):
+        name = path.relative_to(tree)
+        if path.is_file() and name.parts[0] != "DEBIAN":
+            rows.append("%s  %s\n" % (hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest(), name))
+    return "".join(rows)
+
+
+def build(tree, out):
+    """Writes OUT/pyrunc_VERSION_ARCH.deb and returns its path."""
+    static = PROJECT / "runtime/bin/pyrunc-static"
+    launcher = static if static.exists() and not os.environ.get("PYRUNC_PLAIN") else PROJECT / "runtime/bin/pyrunc"
+    lay_out(tree, launcher)
+    put(tree, "DEBIAN/control", control(tree, launcher))
+    put(tree, "DEBIAN/md5sums", sums(tree))
+    for name, text in (("postinst", POSTINST), ("prerm", PRERM), ("postrm", POSTRM)):
+        put(tree, "DEBIAN/" + name, text, 0o755)
+    for path in tree.rglob("*"):
+        if path.is_dir():
+            path.chmod(0o755)
+    os.makedirs(out, exist_ok=True)
+    about = project()
+    name = "%s/pyrunc_%s_%s.deb" % (out, about["version"], output("dpkg", "--print-architecture").strip())
+    os.environ.setdefault("SOURCE_DATE_EPOCH", last_change())
+    output("dpkg-deb", "--root-owner-group", "-Zxz", "--build", str(tree.resolve()), os.path.abspath(name))
+    return name, launcher
+
+
+def last_change():
+    """Seconds of the last commit, else of the youngest source: time stamps in the package are no later than this."""
+    done = subprocess.run(["git", "log", "-1", "--format=%ct"], capture_output=True, text=True, cwd=PROJECT)
+    if done.returncode == 0 and done.stdout.strip():
+        return done.stdout.strip()
+    return str(int(max(p.stat().st_mtime for p in (PROJECT / "runtime").rglob("*.py"))))
+
+
+def main(tree, out):
+    missing = [name for name in ("dpkg-deb", "dpkg-query", "strip") if not shutil.which(name)]
+    if missing:
+        raise Failed("not installed: %s" % ", ".join(missing))
+    name, launcher = build(pathlib.Path(tree), out)
+    kind = "plain launcher" if not is_elf(launcher) else "compiled launcher, %s" % ("shared" if shared(launcher) else "static")
+    print("deb: %s (%d kB, %s)" % (name, os.path.getsize(name) // 1024, kind))
+
+
+if __name__ == "__main__":
+    try:
+        main(*sys.argv[1:])
+    except Failed as e:
+        sys.exit("deb: %s" % e)

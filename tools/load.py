@@ -1,0 +1,248 @@
+#!/usr/bin/env python3
+"""`make load`: many containers, one after the other and side by side; is the last one as quick and as small as the first?
+
+    tools/load.py [--lives 1000] [--containerd 200] [--docker 20] [--json FILE] [--runtime PATH]
+
+Three runs, each in the private world of the contract tests (tests/contracts/sandbox.py): lives of a container by the command line alone
+(create, start, wait, delete); containers of containerd's, started eight at a time, all of them alive before the first is removed;
+`docker run true` with this runtime and with runc in turns. Status 1 if anything failed or was left behind. FILE gets every measurement:
+
+    {"lives": {"samples": [{"ms", "pss_kb", "available_kb"}], "first": {...}, "last": {...}}, "containerd": the same, "docker": {...}}
+
+first and last are medians over the first and the last hundred (or the halves of a shorter run). pss_kb: proportional memory of the
+waiting init; for containerd that of the shim. available_kb: what the machine has left.
+"""
+
+import argparse
+import concurrent.futures
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+PROJECT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path[:0] = [os.path.join(PROJECT, "tests/contracts"), os.path.join(PROJECT, "bundles")]
+
+import callers  # noqa: E402  the helper modules of the contract tests
+import images  # noqa: E402
+import make_rootfs  # noqa: E402
+from sandbox import Sandbox  # noqa: E402
+
+BATCH = 8
+
+
+class Failed(Exception):
+    """A container failed, or something was left."""
+
+
+def available_kb():
+    with open("/proc/meminfo") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("MemAvailable"))
+
+
+def pss_kb(pid):
+    with open("/proc/%d/smaps_rollup" % pid) as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("Pss:"))
+
+
+def summary(samples):
+    """Medians of the first and the last hundred samples, or of the halves."""
+    size = min(100, max(1, len(samples) // 2))
+    keys = samples[0].keys()
+    parts = {"first": samples[:size], "last": samples[-size:]}
+    return {name: {key: round(statistics.median(s[key] for s in part), 1) for key in keys} for name, part in parts.items()}
+
+
+def call(argv, **options):
+    done = subprocess.run(
+        argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, timeout=60, **options
+    )
+    if done.returncode:
+        raise Failed("%s ended with %d: %s" % (" ".join(argv), done.returncode, done.stderr.strip()))
+
+
+def lives(runtime, count, say=lambda text: None):
+    """`count` lives by the command line alone → samples."""
+    place = tempfile.mkdtemp(prefix="load-")
+    samples = []
+    try:
+        bundle = os.path.join(place, "bundle")
+        make_rootfs.make_bundle("minimal", bundle)
+        with open(bundle + "/config.json") as file:
+            config = json.load(file)
+        config["process"].update(args=["/bin/true"], terminal=False)
+        config.setdefault("linux", {})["cgroupsPath"] = "/load-%d" % os.getpid()
+        with open(bundle + "/config.json", "w") as file:
+            json.dump(config, file)
+        base = [runtime, "--root", place + "/state"]
+        for number in range(count):
+            name, pid_file = "life-%d" % number, place + "/pid"
+            begin = time.monotonic()
+            with open(place + "/streams", "w") as streams:  # a pipe would be held open by the waiting init
+                argv = [*base, "create", "--bundle", bundle, "--pid-file", pid_file, name]
+                done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=streams, stderr=streams, timeout=60)
+            if done.returncode:
+                raise Failed("create %d: %s" % (number, open(place + "/streams").read()))
+            spent = time.monotonic() - begin
+            with open(pid_file) as file:
+                pid = int(file.read())
+            size, watch = pss_kb(pid), os.pidfd_open(pid)
+            begin = time.monotonic()
+            call([*base, "start", name])
+            reaped(watch)
+            call([*base, "delete", name])
+            spent += time.monotonic() - begin
+            samples.append({"ms": spent * 1000, "pss_kb": size, "available_kb": available_kb()})
+            if (number + 1) % 100 == 0:
+                say("lives: %d" % (number + 1))
+        left = [name for name in os.listdir(place + "/state") if not name.startswith("@")]
+        left += [path for path in cgroup_dirs() if "load-%d" % os.getpid() in path]
+        if left:
+            raise Failed("left after %d lives: %s" % (count, ", ".join(left)))
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+    return samples
+
+
+def reaped(watch):
+    """Waits for the end of an init that is nobody's child here (its parent is the subreaper above)."""
+    import select
+
+    poll = select.poll()
+    poll.register(watch, select.POLLIN)
+    if not poll.poll(60000):
+        raise Failed("a container does not end")
+    os.close(watch)
+
+
+def cgroup_dirs():
+    for path, names, _ in os.walk("/sys/fs/cgroup"):
+        for name in names:
+            yield os.path.join(path, name)
+
+
+def by_containerd(world, containerd, count, say=lambda text: None):
+    """`count` containers, eight at a time, all alive together; then removed, eight at a time → samples."""
+    samples = []
+
+    def start(number):
+        begin = time.monotonic()
+        result = containerd.run("-d", callers.REFERENCE, "load-%d" % number, "sleep", "100000")
+        if result.status:
+            raise Failed("container %d: %s" % (number, result))
+        return (time.monotonic() - begin) * 1000
+
+    def remove(number):
+        for words in (("tasks", "rm", "--force"), ("containers", "rm")):
+            result = containerd.ctr(*words, "load-%d" % number)
+            if result.status:
+                raise Failed("container %d: %s" % (number, result))
+
+    with concurrent.futures.ThreadPoolExecutor(BATCH) as pool:
+        for first in range(0, count, BATCH):
+            numbers = range(first, min(first + BATCH, count))
+            times = list(pool.map(start, numbers))
+            shims = sizes_of_shims(world)
+            samples += [{"ms": ms, "pss_kb": statistics.median(shims), "available_kb": available_kb()} for ms in times]
+            say("containerd: %d alive" % len(samples))
+        alive = containerd.ctr("tasks", "ls").ok().out.count(" RUNNING")
+        if alive != count:
+            raise Failed("%d of %d containers are running" % (alive, count))
+        list(pool.map(remove, range(count)))
+    callers.gone(world)
+    return samples
+
+
+def sizes_of_shims(world):
+    found = []
+    for name in os.listdir(world.outer("/proc")):
+        if name.isdigit() and "containerd-shim" in world.read("/proc/%s/cmdline" % name):
+            for line in world.read("/proc/%s/smaps_rollup" % name).splitlines():
+                if line.startswith("Pss:"):
+                    found.append(int(line.split()[1]))
+    return found or [0]
+
+
+def by_docker(docker, count, say=lambda text: None):
+    """`docker run true`, start to exit, with both runtimes in turns → {"ours": [ms], "runc": [ms]}."""
+    times = {"ours": [], "runc": []}
+    for number in range(count):
+        for name, option in (("ours", "contracts"), ("runc", "reference"))[:: -1 if number % 2 else 1]:
+            begin = time.monotonic()
+            result = docker.run("--runtime=" + option, callers.IMAGE, "true")
+            if result.status:
+                raise Failed("docker run: %s" % result)
+            times[name].append((time.monotonic() - begin) * 1000)
+        say("docker: %d pairs" % (number + 1))
+    return times
+
+
+def everything(runtime, options, say):
+    report = {"runtime": runtime}
+    if options.lives:
+        samples = lives(runtime, options.lives, say)
+        report["lives"] = {"samples": samples, **summary(samples)}
+    if not options.containerd and not options.docker:
+        return report
+    world = Sandbox(keep=[PROJECT, os.path.dirname(runtime)])
+    docker = None
+    try:
+        layer = images.rootfs_tar()
+        containerd = callers.Containerd(world, runtime, layer)
+        if options.containerd:
+            samples = by_containerd(world, containerd, options.containerd, say)
+            report["containerd"] = {"samples": samples, "batch": BATCH, **summary(samples)}
+        if options.docker:
+            docker = callers.Docker(world, runtime, layer)
+            times = by_docker(docker, options.docker, say)
+            medians = {name: round(statistics.median(values), 1) for name, values in times.items()}
+            report["docker"] = {"samples": times, "median_ms": medians, "ratio": round(medians["ours"] / medians["runc"], 3)}
+        callers.gone(world)
+    finally:
+        for name in reversed(list(world.daemons)):
+            world.stop_daemon(name)
+        world.close()
+    if world.cgroups():
+        raise Failed("cgroups are left: %s" % ", ".join(world.cgroups()))
+    return report
+
+
+def main():
+    parser = argparse.ArgumentParser(description="many containers: is the last one as quick and as small as the first?")
+    parser.add_argument("--runtime", default=os.path.join(PROJECT, ".venv/bin/pyrunc"))
+    parser.add_argument("--lives", type=int, default=1000, help="lives by the command line alone; 0 for none")
+    parser.add_argument("--containerd", type=int, default=200, help="containers of containerd's; 0 for none")
+    parser.add_argument("--docker", type=int, default=20, help="pairs of docker run; 0 for none")
+    parser.add_argument("--json", metavar="FILE", help="write every measurement there")
+    options = parser.parse_args()
+    begin = time.monotonic()
+    try:
+        report = everything(
+            os.path.abspath(options.runtime), options, lambda text: print("%6.1f s  %s" % (time.monotonic() - begin, text), flush=True)
+        )
+    except (Failed, AssertionError) as error:
+        print("load: failed: %s" % error, file=sys.stderr)
+        return 1
+    for name in ("lives", "containerd"):
+        if name in report:
+            first, last = report[name]["first"], report[name]["last"]
+            print("%-10s %d containers; medians of the first and the last: %s" % (name, len(report[name]["samples"]), pairs(first, last)))
+    if "docker" in report:
+        print("docker     run true: %(ours).1f ms, with runc %(runc).1f ms" % report["docker"]["median_ms"])
+    if options.json:
+        with open(options.json, "w") as file:
+            json.dump(report, file)
+    print("nothing failed, nothing is left")
+    return 0
+
+
+def pairs(first, last):
+    return ", ".join("%s %s → %s" % (key, first[key], last[key]) for key in first)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
