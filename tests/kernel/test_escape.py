@@ -207,13 +207,14 @@ def at_attach(monkeypatch, act):
 
 
 class Exchange:
-    """Exchanges two names once, when a new tmpfs or the outside directory is about to be attached."""
+    """Exchanges two names once, when a new tmpfs or the outside directory is about to be attached; not the root, which may lie on a tmpfs."""
 
     def __init__(self, a, b):
         self.a, self.b = str(a), str(b)
 
     def wanted(self, tree):
-        return mount.magic(tree) == c.TMPFS_MAGIC or os.path.exists("/proc/self/fd/%d/victim" % tree)
+        top = "/proc/self/fd/%d/" % tree
+        return (mount.magic(tree) == c.TMPFS_MAGIC and not os.path.exists(top + "a")) or os.path.exists(top + "victim")
 
     def __call__(self):
         _syscalls.renameat2(-100, self.a, -100, self.b, c.RENAME_EXCHANGE)
