@@ -127,11 +127,11 @@ static void do_bound(const struct run *run)
     for (int64_t cap = 0; cap <= run->op->n[1] && cap < 64; cap++) {
         if (run->op->n[0] >> cap & 1)
             continue;
-        int have = prctl(PR_CAPBSET_READ, cap, 0, 0, 0);
-        if (have == 0 || (have < 0 && errno == EINVAL)) /* gone already, or above the kernel's last one */
+        if (!prctl(PR_CAPBSET_DROP, cap, 0, 0, 0))
             continue;
-        if (have < 0 || prctl(PR_CAPBSET_DROP, cap, 0, 0, 0))
-            fail(run, DETAIL_NONE, errno, "prctl");
+        int error = errno, have = prctl(PR_CAPBSET_READ, cap, 0, 0, 0);
+        if (have != 0 && !(have < 0 && errno == EINVAL)) /* neither gone already nor above the kernel's last one */
+            fail(run, DETAIL_NONE, error, "prctl");
     }
 }
 

@@ -247,18 +247,11 @@ def _wait_gone(fd, timeout_ms):
 
 def _destroy(box, options, plans=None):
     run = run_of(box, options, plans=plans)
-    paths = own_cgroups(box)
-    if paths:
-        from pyrunc.cgroup import kill as cgroup_kill
-
-        began = trace.now()
-        cgroup_kill.end_all(paths)
-        trace.step("cgroups.end_all", began)
-    for row in DELETE:
-        part, verb = row[1], row[2]
-        entry = run.plans.get(part)
-        if row[0] == "delete" and entry is not None and (part != "cgroups" or _this_boot(box)):
-            rows.call(part, verb, "host", entry, run)
+    this_boot = _this_boot(box)
+    emptied = this_boot and _call(run, "empty")
+    if this_boot and not emptied:
+        _end_all(own_cgroups(box))
+    _call(run, "delete", without=() if this_boot and not emptied else ("cgroups",))
     box_id, box_path = box.id, box.path
     hooks = run.plans.get("hooks")
     began = trace.now()
@@ -272,6 +265,26 @@ def _destroy(box, options, plans=None):
                 log.warn(words)
         except (PyruncError, OSError) as e:
             log.warn("poststop hooks of %s (%s): %s" % (box_id, box_path, e))
+
+
+def _call(run, phase, without=()):
+    """The rows of a phase of DELETE; whether all of them, and one at least, said yes."""
+    done = []
+    for row_phase, part, verb, _why in DELETE:
+        entry = run.plans.get(part)
+        if row_phase == phase and entry is not None and part not in without:
+            done.append(rows.call(part, verb, "host", entry, run))
+    return bool(done) and all(done)
+
+
+def _end_all(paths):
+    if not paths:
+        return
+    from pyrunc.cgroup import kill as cgroup_kill
+
+    began = trace.now()
+    cgroup_kill.end_all(paths)
+    trace.step("cgroups.end_all", began)
 
 
 def _this_boot(box):

@@ -120,6 +120,7 @@ EXEC = (
 START = (("started", "hooks", "host_poststart", "after the program was executed"),)
 
 DELETE = (
+    ("empty", "cgroups", "host_remove_empty", "one rmdir each, refused where somebody is left; only then they are looked for and ended"),
     ("delete", "cgroups", "undo_make", "after the last process has gone"),
     ("delete", "rdt", "undo_make", ""),
     ("delete", "notify", "undo_make", ""),

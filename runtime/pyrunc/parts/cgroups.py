@@ -405,8 +405,29 @@ def _close_seats(run):
         run.cgroup_fd = -1
 
 
+def host_remove_empty(entry, run):
+    """Host side, at delete: whether all is gone with one rmdir each. The kernel refuses where somebody is left, so nobody has to be looked
+    for: nearly always init was the last. False: who is left has to be ended, and undo_make has its turn."""
+    if entry["manager"] != "cgroupfs":
+        return False
+    record = fs.record_of(run, entry)
+    removals = _removals(record)
+    if not removals or len(removals) < len(fs.unique(record["paths"])):
+        return False
+    if not all(r.inode and r.existed < len(fs.levels(r.mount, r.path)) for r in removals):
+        return False  # one that was there before us stays, and who is in there is ended; of one without an inode we know nothing
+    try:
+        return all([r.step() for r in removals])
+    except OSError:
+        return False
+
+
 def remove(record):
     """Takes the recorded cgroups away. Without `existed` (a lost record) only the leaves are tried."""
+    tree.remove_all(_removals(record))
+
+
+def _removals(record):
     removals = []
     for path, key in fs.unique(record["paths"]).items():
         mount = record["mounts"].get(key)
@@ -416,4 +437,4 @@ def remove(record):
         if existed is None:
             existed = len(fs.levels(mount, path)) - 1
         removals.append(tree.Removal(mount, path, key, existed, record["inodes"].get(key, 0)))
-    tree.remove_all(removals)
+    return removals
