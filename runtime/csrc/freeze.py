@@ -3,7 +3,7 @@
     freeze.py RUNTIME OUT [--encodings]      → OUT/frozen.bin, OUT/frozen.h, OUT/commands.h
 
 Run by the interpreter whose libpython is linked, as byte code belongs to one minor version. Docstrings are left out (nothing reads
-them at run time), assertions stay. helper/ is not frozen: those modules run in another interpreter, from files.
+them at run time), assertions stay. helper/ and api/ are not frozen: those modules run in other interpreters, from files.
 `--encodings` freezes the standard library's codecs too, for an interpreter that is initialised completely (shared libpython).
 """
 
@@ -21,7 +21,7 @@ CODECS = ("encodings", "encodings.aliases", "encodings.utf_8", "encodings.latin_
 def modules(runtime):
     """(name, file, is a package) of the package, in a stable order."""
     for folder, folders, files in os.walk(os.path.join(runtime, "pyrunc")):
-        folders[:] = sorted(f for f in folders if f not in ("__pycache__", "helper", "specs"))
+        folders[:] = sorted(f for f in folders if f not in ("__pycache__", "api", "helper", "specs"))
         for file in sorted(files):
             if file.endswith(".py"):
                 path = os.path.join(folder, file)

@@ -1,1 +1,18 @@
-"""pyrunc: an OCI low-level container runtime in Python. This file stays empty: every command loads it."""
+"""pyrunc: an OCI low-level container runtime in Python. `import pyrunc` shows the names of pyrunc.api (docs/python.md), each loaded
+when it is first asked for: every command of the runtime loads this file, and none of them needs the others."""
+
+__all__ = (
+    "AlreadyExistsError", "BugError", "Bundle", "Completed", "Container", "Error", "ExitStatus", "HookError", "NotFoundError",
+    "NotInstalledError", "Problem", "ProgramFailed", "RefusedError", "Runtime", "State", "StateError", "Stats", "StepError",
+    "TimeoutExpired", "UnsupportedError", "UsageError",
+)  # fmt: skip
+
+
+def __getattr__(name):
+    if name not in __all__:
+        raise AttributeError("module 'pyrunc' has no attribute '%s'" % name)
+    return getattr(__import__("pyrunc.api", None, None, __all__), name)
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})

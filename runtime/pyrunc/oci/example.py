@@ -14,9 +14,9 @@ MASKED = (
 READONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
 
-def config(rootless=False, uid=0, gid=0, cgroup_namespace=False):
+def config(rootless: bool = False, uid: int = 0, gid: int = 0, cgroup_namespace: bool = False) -> dict:
     """-> the document. uid and gid: the caller's, for the maps of a rootless one; cgroup_namespace: on hosts with cgroup v2."""
-    linux = {} if rootless else {"resources": {"devices": [{"allow": False, "access": "rwm"}]}}
+    linux: dict = {} if rootless else {"resources": {"devices": [{"allow": False, "access": "rwm"}]}}
     if rootless:
         linux["uidMappings"] = [{"containerID": 0, "hostID": uid, "size": 1}]
         linux["gidMappings"] = [{"containerID": 0, "hostID": gid, "size": 1}]

@@ -1,0 +1,31 @@
+"""The Python face of pyrunc, what `import pyrunc` shows: Runtime, Bundle, Container, results and exceptions.
+
+It drives the command line through one helper process (keeper.py) and imports nothing of the runtime itself but the example config,
+so that no application ever carries code that enters namespaces. Synchronous; every object may be used by many threads.
+"""
+
+from pyrunc.api.bundle import Bundle
+from pyrunc.api.container import Container
+from pyrunc.api.errors import (
+    AlreadyExistsError,
+    BugError,
+    Error,
+    HookError,
+    NotFoundError,
+    NotInstalledError,
+    ProgramFailed,
+    RefusedError,
+    StateError,
+    StepError,
+    TimeoutExpired,
+    UnsupportedError,
+    UsageError,
+)
+from pyrunc.api.results import Completed, ExitStatus, Problem, State, Stats
+from pyrunc.api.runtime import Runtime
+
+__all__ = [
+    "AlreadyExistsError", "BugError", "Bundle", "Completed", "Container", "Error", "ExitStatus", "HookError", "NotFoundError",
+    "NotInstalledError", "Problem", "ProgramFailed", "RefusedError", "Runtime", "State", "StateError", "Stats", "StepError",
+    "TimeoutExpired", "UnsupportedError", "UsageError",
+]  # fmt: skip

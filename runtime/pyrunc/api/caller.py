@@ -1,0 +1,167 @@
+"""One helper process (keeper.py) and the calls that go through it. Nothing here forks: the helper is made by subprocess, which executes
+at once, and each call is a message with descriptors. Many threads may call at the same time."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import weakref
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pyrunc.api.errors import Error, NotInstalledError, TimeoutExpired, of_record
+
+KEEPER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "keeper.py")
+
+
+def memory_file(data: bytes = b"") -> int:
+    """A descriptor of an anonymous file, at its beginning."""
+    fd = os.memfd_create("pyrunc", os.MFD_CLOEXEC)
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
+def content(fd: int) -> bytes:
+    """All that stands in a memory file, wherever its position is: others may be writing to it."""
+    size = os.fstat(fd).st_size
+    parts = []
+    at = 0
+    while at < size:
+        part = os.pread(fd, size - at, at)
+        if not part:
+            break
+        parts.append(part)
+        at += len(part)
+    return b"".join(parts)
+
+
+def _end(process: subprocess.Popen[bytes], control: socket.socket, owner: int) -> None:
+    """The helper ends at the end of file on its socket. In a forked child it is not ours to wait for."""
+    control.close()
+    if owner == os.getpid():
+        process.wait()
+
+
+class Caller:
+    """Starts the helper when it is needed first, and again if somebody has killed it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._control: socket.socket | None = None
+        self._stop: weakref.finalize[Any, Any] | None = None
+
+    def close(self) -> None:
+        """Ends the helper. Containers stay. The next call starts another one."""
+        with self._lock:
+            self._forget()
+
+    def _forget(self) -> None:
+        if self._stop is not None:
+            self._stop()
+        self._control = self._stop = None
+
+    def _start(self) -> socket.socket:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            python = sys.executable or "/usr/bin/python3"
+            try:
+                process = subprocess.Popen(
+                    [python, "-I", "-S", KEEPER], stdin=theirs.fileno(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                    start_new_session=True,
+                )  # fmt: skip
+            except OSError as e:
+                ours.close()
+                raise NotInstalledError("cannot execute %s: %s" % (python, e.strerror)) from None
+        self._control = ours
+        self._stop = weakref.finalize(self, _end, process, ours, os.getpid())
+        return ours
+
+    def _send(self, payload: int, answer: socket.socket, fds: Sequence[int]) -> None:
+        """A lost helper is started again, once."""
+        handed = [payload, answer.fileno(), *fds]
+        with self._lock:
+            control = self._control or self._start()
+            try:
+                socket.send_fds(control, [b"x"], handed)
+            except (BrokenPipeError, ConnectionResetError):
+                self._forget()
+                socket.send_fds(self._start(), [b"x"], handed)
+
+    def ask(self, request: Mapping[str, Any], fds: Sequence[int] = (), timeout: float | None = None) -> dict[str, Any]:
+        """A message, and its answer. TimeoutExpired closes the answer's socket, upon which the helper ends the command."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ours:
+            payload = memory_file(json.dumps(request).encode("utf-8", "surrogatepass"))
+            try:
+                with theirs:
+                    self._send(payload, theirs, fds)
+            finally:
+                os.close(payload)
+            poll = select.poll()
+            poll.register(ours, select.POLLIN)
+            end = None if timeout is None else time.monotonic() + timeout
+            while not poll.poll(None if end is None else max(0.0, end - time.monotonic()) * 1000):
+                raise TimeoutExpired("it took longer than %g s" % (timeout or 0))
+            data = ours.recv(65536)
+        if not data:
+            raise Error("the helper process has ended before the command did")
+        found: dict[str, Any] = json.loads(data)
+        return found
+
+    def command(
+        self,
+        argv: Sequence[str],
+        stdin: int | None = None,
+        stdout: int | None = None,
+        stderr: int | None = None,
+        more: Sequence[int] = (),
+        timeout: float | None = None,
+    ) -> int:
+        """Executes argv (a path, then words) to its end. None: /dev/null. `more` become 3, 4, …. → exit status, 128 and the signal for one
+        that was killed."""
+        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fds = [null if fd is None else fd for fd in (stdin, stdout, stderr)]
+            found = self.ask({"do": "run", "argv": list(argv)}, [*fds, *more], timeout)
+        finally:
+            os.close(null)
+        if "errno" in found:
+            raise NotInstalledError(
+                "cannot execute %s: %s" % (argv[0], os.strerror(found["errno"])), {"errno": found["errno"], "path": argv[0]}
+            )
+        code = os.waitstatus_to_exitcode(found["status"])
+        return code if code >= 0 else 128 - code
+
+    def ending(self, pid: int, start: int, timeout: float | None = None) -> int | None:
+        """Wait status of a process that became the helper's child, as soon as it has ended; None for a stranger."""
+        status = self.ask({"do": "ended", "pid": pid, "start": start}, (), timeout)["status"]
+        return None if status is None else int(status)
+
+
+def failure(log: str) -> Error | None:
+    """The exception for what stands in a JSON log: its last record of the level `error`. None when there is none."""
+    try:
+        with open(log, encoding="utf-8", errors="surrogateescape") as file:
+            lines = file.read().splitlines()
+    except FileNotFoundError:  # no runtime of ours: it did not even open the log
+        return None
+    for line in reversed(lines):
+        record = json.loads(line)
+        if record.get("level") == "error":
+            return of_record(record)
+    return None
+
+
+def log_file() -> Any:
+    """A file for one command's log, removed by the context."""
+    return tempfile.NamedTemporaryFile(prefix="pyrunc-", suffix=".log")

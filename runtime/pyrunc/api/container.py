@@ -1,0 +1,197 @@
+"""Container: one container of a Runtime, whoever has made it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal as signals
+import tempfile
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+from pyrunc.api import caller
+from pyrunc.api.errors import Error, NotFoundError, TimeoutExpired
+from pyrunc.api.results import Completed, ExitStatus, State, Stats
+from pyrunc.api.runtime import File, Path, Runtime
+
+
+def start_time(pid: int) -> int:
+    """Field 22 of /proc/PID/stat; -1 when it is gone."""
+    try:
+        with open("/proc/%d/stat" % pid, "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return -1
+
+
+class Container:
+    """Made by Runtime.create() or Runtime.container(). As a context manager it kills and deletes the container."""
+
+    def __init__(self, runtime: Runtime, id: str, output: Sequence[int]) -> None:
+        self.runtime = runtime
+        self.id = id
+        self._output = list(output)
+        self._init: tuple[int, int] | None = None  # pid and start time of the container's first process
+        self._ended: ExitStatus | None = None
+
+    def __repr__(self) -> str:
+        return "Container(%r)" % self.id
+
+    def __enter__(self) -> Container:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            self.delete(force=True)
+        except NotFoundError:
+            return
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Gives back captured output. The container stays."""
+        while self._output:
+            os.close(self._output.pop())
+
+    def __del__(self) -> None:
+        self.close()
+
+    def init_is(self, pid: int) -> None:
+        """Notes which process it is, with its start time, for who asks how it ended. Called while it waits at the gate."""
+        self._init = (pid, start_time(pid))
+
+    # ---- looking
+
+    def state(self) -> State:
+        return State.of(self.runtime.json("state", self.id))
+
+    @property
+    def status(self) -> str:
+        """creating, created, running, paused or stopped."""
+        return self.state().status
+
+    @property
+    def pid(self) -> int:
+        """Of the container's init, as the host sees it; 0 when it has stopped."""
+        return self.state().pid
+
+    @property
+    def stdout(self) -> bytes:
+        """What the program has written so far, if create() had capture=True; else nothing."""
+        return caller.content(self._output[0]) if self._output else b""
+
+    @property
+    def stderr(self) -> bytes:
+        return caller.content(self._output[1]) if self._output else b""
+
+    def stats(self) -> Stats:
+        return Stats.of(self.runtime.json("stats", "--format", "json", self.id)[self.id])
+
+    def processes(self) -> list[int]:
+        """Pids of its processes, as the host sees them."""
+        return list(self.runtime.json("ps", "--format", "json", self.id) or ())
+
+    # ---- life
+
+    def start(self) -> Container:
+        """Executes the program. Fails, other than with other runtimes, when it can't be executed."""
+        self.runtime.call("start", self.id)
+        return self
+
+    def kill(self, signal: int | str = "TERM", *, all: bool = False) -> None:
+        """A signal to init, or to every process. A number, or a name with or without SIG."""
+        word = str(int(signal)) if isinstance(signal, int) else signal
+        self.runtime.call("kill", *(["--all"] if all else []), self.id, word)
+
+    def wait(self, timeout: float | None = None) -> ExitStatus:
+        """Waits until the program has ended. TimeoutExpired after `timeout` seconds: it goes on running."""
+        if self._ended is None or self._ended.status is None:
+            self._ended = self._wait(timeout)
+        return self._ended
+
+    def _wait(self, timeout: float | None) -> ExitStatus:
+        """The runtime's own `wait` knows most. Where nobody was there in time to take the status, the helper was: it is init's parent."""
+        out = caller.memory_file()
+        try:
+            with caller.log_file() as log:
+                words = ("wait", "--format", "json", self.id)
+                status = self.runtime.caller.command(self.runtime.argv(log.name, *words), None, out, None, (), timeout)
+                self.runtime.raise_failure(log.name, status, words)
+            found = json.loads(caller.content(out))
+        finally:
+            os.close(out)
+        if found["status"] is None and self._init is not None:
+            kept = self.runtime.caller.ending(*self._init, timeout=self.runtime.timeout)
+            if kept is not None:
+                code = os.waitstatus_to_exitcode(kept)
+                found.update(status=code if code >= 0 else 128 - code, signal=-code if code < 0 else None)
+        return ExitStatus(found["status"], found["signal"], found["oom_killed"])
+
+    def pause(self) -> None:
+        self.runtime.call("pause", self.id)
+
+    def resume(self) -> None:
+        self.runtime.call("resume", self.id)
+
+    def update(self, resources: Mapping[str, Any]) -> None:
+        """Other limits: an object as /linux/resources in config.json, such as {"memory": {"limit": 1 << 26}, "pids": {"limit": 64}}. What is
+        not mentioned keeps its value."""
+        self.runtime.call("update", "--resources", "-", self.id, input=json.dumps(resources).encode())
+
+    def delete(self, *, force: bool = False) -> None:
+        """Gives everything back. force: kills it first; NotFoundError is not raised then."""
+        self.runtime.call("delete", *(["--force"] if force else []), self.id)
+
+    # ---- programs
+
+    def exec(
+        self,
+        args: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        user: str | int | None = None,
+        options: Sequence[str] = (),
+        input: bytes | None = None,
+        stdin: File | None = None,
+        stdout: File | None = None,
+        stderr: File | None = None,
+        timeout: float | None = None,
+        check: bool = False,
+    ) -> Completed:
+        """Runs another program in the container, to its end. user: "uid[:gid]" or a name of its /etc/passwd. Output goes into memory
+        unless files are given. TimeoutExpired: it has been killed. check: ProgramFailed for a status that is not 0."""
+        if isinstance(args, str) or not args:
+            raise TypeError("args is a list of words, the program first")
+        words: list[Path] = ["exec", *options]
+        words += ["--cwd", cwd] if cwd is not None else []
+        words += ["--user", str(user)] if user is not None else []
+        for name, value in (env or {}).items():
+            words += ["--env", "%s=%s" % (name, value)]
+        with tempfile.TemporaryDirectory(prefix="pyrunc-") as directory:
+            pid_file = os.path.join(directory, "pid")
+            words += ["--pid-file", pid_file, self.id, *args]
+            try:
+                done = self.runtime.program(words, input, stdin, stdout, stderr, timeout)
+            except (TimeoutExpired, KeyboardInterrupt):
+                self._end_program(pid_file)
+                raise
+        done = Completed(tuple(args), done.status, done.stdout, done.stderr)
+        return done.check() if check else done
+
+    def _end_program(self, pid_file: str) -> None:
+        """SIGKILL for a program whose `exec` was told to end: `exec` hands SIGTERM on, which it may ignore. Only one of the container's."""
+        try:
+            with open(pid_file) as file:
+                pid = int(file.read())
+            fd = os.pidfd_open(pid)
+        except (OSError, ValueError):
+            return  # it had not begun, or has ended
+        try:
+            if pid in self.processes():
+                signals.pidfd_send_signal(fd, signals.SIGKILL)
+        except (Error, ProcessLookupError):
+            return
+        finally:
+            os.close(fd)

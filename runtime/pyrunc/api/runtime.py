@@ -1,0 +1,249 @@
+"""Runtime: a runtime binary with a directory for the state of its containers."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Any
+
+from pyrunc.api import caller
+from pyrunc.api.bundle import Bundle
+from pyrunc.api.errors import Error, NotFoundError, NotInstalledError, TimeoutExpired
+from pyrunc.api.results import Completed, Problem
+
+if TYPE_CHECKING:
+    from pyrunc.api.container import Container
+
+Path = str | os.PathLike[str]
+File = int | IO[Any]
+
+
+def find_runtime() -> str:
+    """The runtime to drive when none is named: $PYRUNC, the one installed beside this package, the checkout's, the first on PATH."""
+    here = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    candidates = [os.environ.get("PYRUNC"), os.path.join(sys.prefix, "bin", "pyrunc"), os.path.join(here, "bin", "pyrunc")]
+    for path in [*candidates, shutil.which("pyrunc")]:
+        if path and os.access(path, os.X_OK):
+            return os.path.abspath(path)
+    raise NotInstalledError("no pyrunc found: give its path, set PYRUNC, or put it into PATH")
+
+
+def open_text(path: str) -> str:
+    with open(path) as file:
+        return file.read()
+
+
+def number_of(file: File | None) -> int | None:
+    return file if file is None or isinstance(file, int) else file.fileno()
+
+
+class Runtime:
+    """path: the binary (find_runtime() when None); root: directory of the containers' state (the binary's default when None), made if it is
+    not there; options: further global options, as ["--systemd-cgroup"]; timeout: seconds that a command may take at most, for those
+    that do not run a program.
+
+    As a context manager it ends its helper process. Containers stay: they are no children of it.
+    """
+
+    def __init__(
+        self, path: Path | None = None, *, root: Path | None = None, options: Sequence[str] = (), timeout: float | None = 60.0
+    ) -> None:
+        self.path = find_runtime() if path is None else os.path.abspath(path)
+        self.root = None if root is None else os.path.abspath(root)
+        self.options = tuple(options)
+        self.timeout = timeout
+        self.caller = caller.Caller()
+
+    def __repr__(self) -> str:
+        return "Runtime(%r, root=%r)" % (self.path, self.root)
+
+    def __enter__(self) -> Runtime:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the helper process; the next call starts another one."""
+        self.caller.close()
+
+    # ---- calling
+
+    def argv(self, log: str, *words: Path) -> list[str]:
+        root = () if self.root is None else ("--root", self.root)
+        return [self.path, *root, "--log", log, "--log-format", "json", *self.options, *(os.fspath(word) for word in words)]
+
+    def call(self, *words: Path, input: bytes | None = None, fds: Sequence[int] = (), check: bool = True) -> bytes:
+        """Any command that runs no program, with its words: `runtime.call("list", "--format", "json")`. → its standard output.
+
+        Raises the Error of the record in its log. Without `check` a status that is not 0 but has no record passes, as of `validate`.
+        """
+        out = caller.memory_file()
+        source = None if input is None else caller.memory_file(input)
+        try:
+            with caller.log_file() as log:
+                status = self.caller.command(self.argv(log.name, *words), source, out, None, fds, self.timeout)
+                self.raise_failure(log.name, status if check else 0, words)
+            return caller.content(out)
+        finally:
+            os.close(out)
+            if source is not None:
+                os.close(source)
+
+    def raise_failure(self, log: str, status: int, words: Sequence[Path]) -> None:
+        error = caller.failure(log)
+        if error is not None:
+            raise error
+        if status:
+            raise Error("%s %s ended with status %d and gave no reason" % (self.path, os.fspath(words[0]), status))
+
+    def json(self, *words: Path, check: bool = True) -> Any:
+        text = self.call(*words, check=check)
+        try:
+            return json.loads(text)
+        except ValueError:
+            raise Error("%s %s: the answer is not JSON" % (self.path, os.fspath(words[0]))) from None
+
+    # ---- containers
+
+    def create(
+        self,
+        bundle: Bundle | Path,
+        id: str | None = None,
+        *,
+        capture: bool = False,
+        stdin: File | None = None,
+        stdout: File | None = None,
+        stderr: File | None = None,
+        fds: Sequence[File] = (),
+        options: Sequence[str] = (),
+    ) -> Container:
+        """Makes a container up to the point where its program would start; `start()` lets it go.
+
+        id: made up when None. stdin, stdout, stderr: files of the program (/dev/null when None); capture: its output goes into memory,
+        where Container.stdout and stderr find it. fds: the program's descriptors from 3 on. options: of the command, as ["--no-pivot"].
+        """
+        from pyrunc.api.container import Container
+
+        id = id if id is not None else "py-" + secrets.token_hex(6)
+        own = [caller.memory_file(), caller.memory_file()] if capture else []
+        made = Container(self, id, own)  # from here on it closes them
+        try:
+            numbers = (number_of(stdin), number_of(stdout), number_of(stderr))
+            out = [mine if given is None else given for given, mine in zip(numbers[1:], own or (None, None), strict=True)]
+            words: list[Path] = ["create", "--bundle", os.fspath(bundle), *options]
+            words += ["--preserve-fds", str(len(fds))] if fds else []
+            more = [fd if isinstance(fd, int) else fd.fileno() for fd in fds]
+            with tempfile.TemporaryDirectory(prefix="pyrunc-") as directory:
+                log, pid_file = os.path.join(directory, "log"), os.path.join(directory, "pid")
+                argv = self.argv(log, *words, "--pid-file", pid_file, id)
+                try:
+                    status = self.caller.command(argv, numbers[0], out[0], out[1], more, self.timeout)
+                except BaseException:
+                    self._undo(id)
+                    raise
+                self.raise_failure(log, status, words)
+                made.init_is(int(open_text(pid_file)))
+            return made
+        except BaseException:
+            made.close()
+            raise
+
+    def run(
+        self,
+        bundle: Bundle | Path,
+        id: str | None = None,
+        *,
+        input: bytes | None = None,
+        stdin: File | None = None,
+        stdout: File | None = None,
+        stderr: File | None = None,
+        timeout: float | None = None,
+        check: bool = False,
+        options: Sequence[str] = (),
+    ) -> Completed:
+        """Runs a container to the end of its program, and deletes it. Output goes into memory unless files are given.
+
+        TimeoutExpired after `timeout` seconds: the container has been killed and deleted. check: ProgramFailed for a status that is not 0.
+        """
+        id = id if id is not None else "py-" + secrets.token_hex(6)
+        words: list[Path] = ["run", "--bundle", os.fspath(bundle), *options, id]
+        try:
+            done = self.program(words, input, stdin, stdout, stderr, timeout)
+        except (TimeoutExpired, KeyboardInterrupt):
+            self._undo(id)
+            raise
+        return done.check() if check else done
+
+    def program(
+        self,
+        words: Sequence[Path],
+        input: bytes | None,
+        stdin: File | None,
+        stdout: File | None,
+        stderr: File | None,
+        timeout: float | None,
+    ) -> Completed:
+        """A command whose output and status are a program's: run, exec. Its own failure is known by the log."""
+        own = [caller.memory_file(b"" if input is None else input), caller.memory_file(), caller.memory_file()]
+        try:
+            given = [number_of(stdin), number_of(stdout), number_of(stderr)]
+            if given[0] is None and input is None:
+                own.append(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC))
+                given[0] = own[-1]
+            fds = [mine if fd is None else fd for fd, mine in zip(given, own, strict=False)]
+            with caller.log_file() as log:
+                status = self.caller.command(self.argv(log.name, *words), fds[0], fds[1], fds[2], (), timeout)
+                self.raise_failure(log.name, 0, words)
+            return Completed(tuple(os.fspath(word) for word in words), status, caller.content(own[1]), caller.content(own[2]))
+        finally:
+            for fd in own:
+                os.close(fd)
+
+    def _undo(self, id: str) -> None:
+        """After an interruption: what there may be of a container. It is not there if create had already undone it."""
+        try:
+            self.call("delete", "--force", id)
+        except NotFoundError:
+            return
+
+    def container(self, id: str) -> Container:
+        """A container that exists. NotFoundError if there is none."""
+        from pyrunc.api.container import Container
+
+        found = Container(self, id, [])
+        found.state()
+        return found
+
+    def containers(self) -> list[Container]:
+        """All containers below the root, in the order of `list`."""
+        from pyrunc.api.container import Container
+
+        return [Container(self, row["id"], []) for row in self.json("list", "--format", "json") or ()]
+
+    # ---- what touches nothing
+
+    def validate(self, bundle: Bundle | Path, *, strict: bool = False) -> list[Problem]:
+        """All that is wrong or odd about a bundle. Empty: `create` will not refuse it."""
+        words: list[Path] = ["validate", "--format", "json", "--bundle", os.fspath(bundle), *(["--strict"] if strict else [])]
+        found = self.json(*words, check=False)
+        return [Problem.of(row, False) for row in found["problems"]] + [Problem.of(row, True) for row in found["warnings"]]
+
+    def plan(self, bundle: Bundle | Path, id: str = "plan") -> dict[str, Any]:
+        """What create would do, step by step, as `plan --json` prints it."""
+        found: dict[str, Any] = self.json("plan", "--json", "--bundle", os.fspath(bundle), id)
+        return found
+
+    def features(self) -> dict[str, Any]:
+        """What this runtime can do, in the shape of features.md."""
+        found: dict[str, Any] = self.json("features")
+        return found
+
+    def version(self) -> str:
+        return self.call("--version").decode().split("\n", 1)[0].rpartition(" ")[2]

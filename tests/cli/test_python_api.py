@@ -1,0 +1,391 @@
+"""`import pyrunc`: what docs/python.md shows, the names and types, failures, threads, and that nothing is left behind."""
+
+import ast
+import doctest
+import gc
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+import harness
+import pyrunc as api
+
+PYTHON = str(harness.ROOT / ".venv/bin/python")
+
+
+@pytest.fixture
+def rt(pyrunc):
+    """A Runtime of the Python face over the runtime under test and its state root; nothing of it is left after the test."""
+    gc.collect()  # a Runtime of an earlier test that nobody holds any more
+    before = descriptors()
+    found = api.Runtime(pyrunc.path, root=pyrunc.root)
+    yield found
+    found.close()
+    del found
+    gc.collect()
+    assert {number: target for number, target in descriptors().items() if before.get(number) != target} == {}
+    assert children() == []
+
+
+@pytest.fixture
+def new_id(pyrunc):
+    return pyrunc.new_id
+
+
+def descriptors():
+    """Numbers and targets; the session's own memory files and pipes may come and go, those of the API may not."""
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found[name] = os.readlink("/proc/self/fd/" + name)
+        except OSError:
+            continue
+    return {number: target for number, target in found.items() if "/proc/" not in target}
+
+
+def children():
+    """Zombies and living helper processes below us."""
+    with open("/proc/self/task/%d/children" % os.getpid()) as file:
+        pids = file.read().split()
+    return [pid for pid in pids if "keeper.py" in cmdline(pid) or harness.state_of(pid) == "Z"]
+
+
+def cmdline(pid):
+    try:
+        with open("/proc/%s/cmdline" % pid) as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+# ---- names, types, documentation
+
+
+def test_the_names():
+    import pyrunc.api
+
+    stub = ast.parse((harness.ROOT / "runtime/pyrunc/__init__.pyi").read_text())
+    named = {alias.asname for node in stub.body for alias in node.names}
+    assert set(api.__all__) == set(pyrunc.api.__all__) == named
+    assert set(api.__all__) <= set(dir(api))
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = api.nonsense
+
+
+def test_loading_is_lazy():
+    """The runtime itself loads the package with every command: nothing comes with it."""
+    code = "import sys; before = set(sys.modules); import pyrunc; print(sorted(set(sys.modules) - before)); pyrunc.Runtime"
+    done = subprocess.run([PYTHON, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "['pyrunc']\n"
+
+
+def test_types(tmp_path):
+    """mypy --strict, of the package and of a program that uses it."""
+    mypy = shutil.which("mypy", path=str(harness.ROOT / ".venv/bin"))
+    if not mypy:
+        pytest.skip("no mypy in .venv: make .stamps/tools")
+    (tmp_path / "user.py").write_text(
+        "import pyrunc\n\n"
+        "def f(rt: pyrunc.Runtime) -> int:\n"
+        "    with rt.create(pyrunc.Bundle('x')) as box:\n"
+        "        status = box.start().wait().status\n"
+        "    reveal_type(status)\n"
+        "    box.nonsense()\n"
+        "    return box.exec(['a']).status\n"
+    )
+    argv = [mypy, "--strict", "--no-error-summary", "--cache-dir", str(tmp_path / "cache"), "-p", "pyrunc.api"]
+    done = subprocess.run(argv, capture_output=True, text=True, cwd=harness.ROOT)
+    assert done.returncode == 0 and done.stdout == "", done
+    argv = [mypy, "--strict", "--no-error-summary", "--cache-dir", str(tmp_path / "cache"), str(tmp_path / "user.py")]
+    done = subprocess.run(argv, capture_output=True, text=True, cwd=harness.ROOT)
+    lines = [line.partition(": ")[2] for line in done.stdout.splitlines()]
+    assert lines == [
+        'note: Revealed type is "int | None"',
+        'error: "Container" has no attribute "nonsense"  [attr-defined]',
+    ], done
+
+
+def test_the_documentation_is_true(pyrunc, monkeypatch, scratch):
+    """All examples of docs/python.md, with its directories below /tmp replaced by this session's own."""
+    monkeypatch.setenv("PYRUNC", pyrunc.path)
+    text = (harness.ROOT / "docs/python.md").read_text().replace("/tmp/pyrunc-example", str(scratch / "documented"))
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL)
+    test = doctest.DocTestParser().get_doctest(text, {}, "python.md", "docs/python.md", 0)
+    found = runner.run(test)
+    assert found.failed == 0 and found.attempted > 12
+    assert harness.state_dirs(scratch / "documented") == set()
+
+
+# ---- bundles
+
+
+def test_new_bundle(tmp_path):
+    made = api.Bundle.new(tmp_path / "a", ["/bin/true"], rootfs="/srv/root", readonly=False)
+    assert made.config == json.loads((tmp_path / "a/config.json").read_text())
+    assert made.config["root"] == {"path": "/srv/root", "readonly": False} and str(made.rootfs) == "/srv/root"
+    assert made.config["process"]["args"] == ["/bin/true"] and made.config["process"]["terminal"] is False
+    with pytest.raises(FileExistsError):
+        api.Bundle.new(tmp_path / "a", ["/bin/false"])
+    assert api.Bundle(tmp_path / "a").config["process"]["args"] == ["/bin/true"]
+
+
+def test_pointers(tmp_path):
+    made = api.Bundle(tmp_path, {"mounts": [{}]})
+    made.set("/mounts/0/source", "x").set("/mounts/-", {}).set("/annotations/a~1b", "c").set("/mounts/1", {"y": 1})
+    assert made.config == {"mounts": [{"source": "x"}, {"y": 1}], "annotations": {"a/b": "c"}}
+    with pytest.raises(ValueError):
+        made.set("", {})
+
+
+def test_a_temporary_bundle_goes():
+    with api.Bundle.busybox(["/bin/true"]) as made:
+        assert (made.rootfs / "bin/sh").is_symlink()
+    assert not made.path.exists()
+
+
+# ---- life
+
+
+def test_life(rt, waiting, new_id, no_leaks):
+    with rt.create(waiting, new_id(), capture=True) as box:
+        assert box.status == "created" and box.pid > 0
+        assert [other.id for other in rt.containers()] == [box.id]
+        assert box.start() is box and box.status == "running"
+        assert rt.container(box.id).state() == box.state()
+        assert box.processes() and box.stats().pids >= 1
+        box.pause()
+        assert box.status == "paused"
+        box.resume()
+        box.update({"pids": {"limit": 33}})
+        assert box.stats().raw["pids"]["limit"] == 33
+        box.kill(15)
+        assert box.wait(harness.WATCHDOG) == api.ExitStatus(0, None, False)
+        assert box.status == "stopped" and box.pid == 0
+        box.delete()
+    with pytest.raises(api.NotFoundError):
+        rt.container(box.id)
+
+
+def test_streams(rt, make_bundle, new_id, tmp_path):
+    bundle = make_bundle(args=["/bin/sh", "-c", "cat; echo problem >&2; cat <&3; exit 5"])
+    with open(tmp_path / "third", "w+") as third, open(tmp_path / "out", "w+b") as out:
+        third.write("third")
+        third.seek(0)
+        with open("/dev/null") as nothing:
+            box = rt.create(bundle, new_id(), stdin=nothing, stdout=out, capture=True, fds=[third])
+        with box:
+            assert box.start().wait(harness.WATCHDOG).status == 5
+            assert (box.stdout, box.stderr) == (b"", b"problem\n")
+        out.seek(0)
+        assert out.read() == b"third"
+    done = rt.run(make_bundle(args=["/bin/sh", "-c", "cat; echo problem >&2; exit 5"]), input=b"in" * 100_000)
+    assert (done.status, done.stderr, done.stdout) == (5, b"problem\n", b"in" * 100_000)
+
+
+@pytest.mark.parametrize("is_started, expected", [(True, (7, None)), (False, (137, 9))])
+def test_status_of_one_that_ended_long_ago(rt, make_bundle, new_id, is_started, expected):
+    """Nobody waited; its parent, the helper, took the status when it came."""
+    with rt.create(make_bundle(args=["/bin/sh", "-c", "exit 7"]), new_id()) as box, harness.Watched(box.pid) as watched:
+        if is_started:
+            box.start()
+        else:
+            box.kill("KILL")
+        watched.wait()
+        found = box.wait(harness.WATCHDOG)
+        assert (found.status, found.signal) == expected
+
+
+def test_exec(rt, waiting, new_id):
+    with rt.create(waiting, new_id()).start() as box:
+        done = box.exec(
+            ["/bin/sh", "-c", "pwd; id -u; echo $A; cat; exit 3"], env={"A": "x=y z"}, cwd="/tmp", user="1000:1000", input=b"in"
+        )
+        assert done == api.Completed(("/bin/sh", "-c", "pwd; id -u; echo $A; cat; exit 3"), 3, b"/tmp\n1000\nx=y z\nin", b"")
+        with pytest.raises(api.ProgramFailed, match="status 4: why"):
+            box.exec(["/bin/sh", "-c", "echo why >&2; exit 4"], check=True)
+        assert box.exec(["/bin/sh", "-c", "exit 255"]).status == 255  # the program's, not a failure of exec
+        with pytest.raises(TypeError):
+            box.exec("ls")
+
+
+# ---- failures
+
+
+def test_failures_have_their_types(rt, waiting, new_id, make_bundle):
+    with rt.create(waiting, new_id()) as box:
+        with pytest.raises(api.AlreadyExistsError):
+            rt.create(waiting, box.id)
+        with pytest.raises(api.StateError) as caught:
+            box.resume()
+        assert caught.value.kind == "state" and not isinstance(caught.value, api.NotFoundError)
+        with pytest.raises(api.StepError) as caught:
+            box.start().exec(["/missing"])
+        assert caught.value.call and caught.value.errno == 2 and caught.value.pointer == "/process/args/0"
+        with pytest.raises(api.UsageError):
+            box.kill("NONSENSE")
+    with pytest.raises(api.RefusedError) as caught:
+        rt.run(make_bundle({"/process/cwd": "srv"}), new_id())
+    assert caught.value.pointer == "/process/cwd" and caught.value.hint and caught.value.code
+    with pytest.raises(api.HookError) as caught:
+        rt.create(make_bundle({"/hooks": {"createRuntime": [{"path": "/bin/false"}]}}), new_id())
+    assert caught.value.pointer == "/hooks/createRuntime/0"
+    assert rt.containers() == []
+
+
+def test_no_such_runtime(tmp_path, monkeypatch):
+    with api.Runtime(tmp_path / "none") as rt, pytest.raises(api.NotInstalledError, match="none"):
+        rt.version()
+    (tmp_path / "text").write_text("text")
+    with api.Runtime(tmp_path / "text") as rt, pytest.raises(api.NotInstalledError):
+        rt.version()
+    (tmp_path / "liar").write_text("#!/bin/sh\necho garbage\nexit 3\n")
+    (tmp_path / "liar").chmod(0o755)
+    with api.Runtime(tmp_path / "liar") as rt:
+        with pytest.raises(api.Error, match="status 3 and gave no reason"):
+            rt.features()
+        with pytest.raises(api.Error, match="not JSON"):
+            rt.validate("/")
+
+
+def test_it_takes_too_long(rt, waiting, new_id, make_bundle, no_leaks):
+    stubborn = make_bundle(args=["/bin/sh", "-c", "trap '' TERM; while :; do sleep 1000; done"])
+    with pytest.raises(api.TimeoutExpired):
+        rt.run(stubborn, new_id(), timeout=0.5)
+    assert rt.containers() == []
+    with rt.create(waiting, new_id()).start() as box:
+        with pytest.raises(api.TimeoutExpired):
+            box.wait(0.2)
+        assert box.status == "running"
+        pids = set(box.processes())
+        with pytest.raises(api.TimeoutExpired):
+            box.exec(["/bin/sh", "-c", "trap '' TERM; while :; do sleep 1000; done"], timeout=0.5)
+        for pid in set(box.processes()) - pids:
+            with harness.Watched(pid) as watched:
+                box.kill("KILL", all=True)
+                watched.wait()
+
+
+def test_a_create_that_hangs_is_undone(pyrunc, make_bundle, no_leaks):
+    """A hook that does not end: the caller's patience ends it, and nothing is left."""
+    bundle = make_bundle({"/hooks": {"createRuntime": [{"path": "/bin/sleep", "args": ["sleep", "1000"]}]}})
+    with api.Runtime(pyrunc.path, root=pyrunc.root, timeout=3) as rt:
+        with pytest.raises(api.TimeoutExpired):
+            rt.create(bundle, pyrunc.new_id())
+        assert rt.containers() == []
+
+
+def test_the_helper_is_killed(rt, waiting, new_id):
+    """What runs goes on; the next call starts another helper."""
+    with rt.create(waiting, new_id()).start() as box:
+        (keeper,) = children()
+        os.kill(int(keeper), signal.SIGKILL)
+        with harness.Watched(int(keeper)):
+            os.waitid(os.P_PID, int(keeper), os.WEXITED | os.WNOWAIT)
+        assert box.status == "running"
+        (other,) = children()
+        assert other != keeper
+        box.kill("KILL")
+        assert box.wait(harness.WATCHDOG).status in (137, None)  # its parent is another one now
+
+
+# ---- threads
+
+
+@pytest.mark.slow
+def test_threads(rt, make_bundle, pyrunc, no_leaks):
+    """Eight threads, one Runtime: each makes containers of its own, and the others' files never get into them."""
+    bundles = [
+        make_bundle(args=["/bin/sh", "-c", "echo %d; ls /proc/self/fd | wc -l; read x <&3; echo $x; exit %d" % (n, n)]) for n in range(8)
+    ]
+    ids = [[pyrunc.new_id() for _ in range(3)] for _ in range(8)]
+    found = {n: [] for n in range(8)}
+
+    def work(n):
+        try:
+            for id in ids[n]:
+                read_end, write_end = os.pipe()
+                os.write(write_end, b"thread %d\n" % n)
+                with rt.create(bundles[n], id, capture=True, fds=[read_end]) as box:
+                    os.close(read_end)
+                    os.close(write_end)
+                    status = box.start().wait(harness.WATCHDOG).status
+                    found[n].append((status, box.stdout))
+        except BaseException as e:
+            found[n].append(e)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(harness.WATCHDOG * 4)
+    # 0, 1, 2, the pipe, and the directory that ls reads
+    assert found == {n: [(n, b"%d\n5\nthread %d\n" % (n, n))] * 3 for n in range(8)}
+
+
+@pytest.mark.slow
+def test_a_program_that_ends_without_closing(pyrunc, waiting, token):
+    """The helper goes with the program, whatever way it goes; its containers stay."""
+    code = (
+        "import os, pyrunc, sys\n"
+        "rt = pyrunc.Runtime(sys.argv[1], root=sys.argv[2])\n"
+        "rt.create(sys.argv[3], sys.argv[4]).start()\n"
+        "print(rt.caller._stop.peek()[2][0].pid, flush=True)\n"
+        "os._exit(0)\n"
+    )
+    id = pyrunc.new_id()
+    done = subprocess.run(
+        [PYTHON, "-c", code, pyrunc.path, pyrunc.root, waiting, id], capture_output=True, text=True, timeout=harness.WATCHDOG
+    )
+    assert done.returncode == 0, done
+    try:
+        with harness.Watched(int(done.stdout)) as watched:
+            watched.wait()
+    except ProcessLookupError:
+        pass  # it was quicker
+    assert pyrunc.status(id) == "running"
+
+
+# ---- the plugin of pytest
+
+
+PLUGIN_TESTS = """
+import pathlib
+
+def test_words(pyrunc_container, tmp_path):
+    box = pyrunc_container(["/bin/sh", "-c", "echo $HOSTNAME; hostname"], changes={"/hostname": "inside"})
+    assert box.wait(30).status == 0 and b"inside" in box.stdout
+
+def test_it_stays_until_the_end(pyrunc_container, pyrunc_runtime):
+    pyrunc_container(["/bin/sleep", "1000"])
+    assert len(pyrunc_runtime.containers()) == 1
+
+def test_it_is_gone_then(pyrunc_runtime):
+    assert pyrunc_runtime.containers() == []
+
+def test_a_failure(pyrunc_container):
+    assert pyrunc_container(["/bin/false"]).wait(30).status == 0
+"""
+
+
+def test_the_plugin(pyrunc, tmp_path):
+    (tmp_path / "test_it.py").write_text(PLUGIN_TESTS)
+    argv = [PYTHON, "-m", "pytest", "-q", "-p", "pyrunc.api.testing", "-p", "no:cacheprovider", "--pyrunc-runtime", pyrunc.path]
+    done = subprocess.run(
+        [*argv, "--basetemp", tmp_path / "t", tmp_path], capture_output=True, text=True, timeout=harness.WATCHDOG, cwd=tmp_path
+    )
+    assert "1 failed, 3 passed" in done.stdout and "status=1" in done.stdout, done.stdout + done.stderr
+
+
+def test_the_plugin_is_an_entry_point():
+    import importlib
+    import tomllib
+
+    points = tomllib.loads((harness.ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["pytest11"]
+    assert hasattr(importlib.import_module(points["pyrunc"]), "pyrunc_container")
+    assert sys.modules["pyrunc.api.testing"].MakeContainer
