@@ -39,7 +39,7 @@ $(EXT): $(EXT_SOURCES) $(EXT_HEADERS)
 # plain one is used; `make build-plain` or PYRUNC_PLAIN=1 ask for that.
 STATIC    := runtime/bin/pyrunc-static
 L_SOURCES := $(addprefix $(CSRC)/,launcher.c sealing.c sealing.h snapshot.c snapshot.h snapshot.ld inittab.c sha2.c sha2_body.h freeze.py link.py frozen/encodings.py)
-PACKAGE   := $(shell find runtime/pyrunc -name '*.py' -not -path '*/helper/*')
+PACKAGE   := $(shell find runtime/pyrunc -name '*.py' -not -path '*/helper/*' -not -path '*/api/*')
 
 launcher:
 	@$(MAKE) --silent --no-print-directory $(STATIC) || true
@@ -103,7 +103,7 @@ RUNTIME ?= $(VENV)/bin/pyrunc
 PYTEST  := $(VENV)/bin/pytest
 ARGS    ?=
 
-.PHONY: help demo load test test-vm test-contracts test-all lint format bench docs
+.PHONY: help demo load test test-vm test-contracts test-all lint format bench docs site rootfs
 help:
 	@echo "make build      the virtual environment, the extension, .venv/bin/pyrunc"
 	@echo "make demo       one container's life, step by step (installs what it needs)"
@@ -117,6 +117,8 @@ help:
 	@echo "make lint       ruff and mypy; make format writes what ruff would change"
 	@echo "make man        manual pages, into build/man"
 	@echo "make docs       writes the generated pages of docs/ anew"
+	@echo "make rootfs     a root file system in DIR, of busybox or of DEBIAN='package ...'; BUNDLE=NAME: a bundle"
+	@echo "make site       the documentation as a web site, in build/site/html"
 
 $(STAMPS)/packages-%: tools/apt-packages.txt tools/setup.sh
 	@sh tools/setup.sh $*
@@ -162,6 +164,18 @@ test-all: $(STAMPS)/packages-test .WAIT build .WAIT lint
 
 bench: $(STAMPS)/packages-test .WAIT build
 	@$(PYTHON) -m conformance.bench $(ARGS)
+
+# The pages that are made from the code, then the web site of all pages, below build/site/html.
+site: docs $(STAMPS)/tools
+	@$(VPY) tools/site.py build/site
+	@$(VPY) tools/site.py --check build/site
+
+# A root file system of busybox, or of DEBIAN='package …'; BUNDLE=NAME makes a bundle of bundles/, with DEBIAN=1 of its Debian packages.
+DIR    ?= build/rootfs
+DEBIAN ?=
+BUNDLE ?=
+rootfs:
+	@$(PYTHON) -B bundles/make_rootfs.py $(if $(BUNDLE),--bundle $(BUNDLE)) $(if $(DEBIAN),--debian) $(DIR) $(if $(BUNDLE),,$(DEBIAN))
 
 docs: build
 	@$(PYTHON) tools/docs.py --runtime $(RUNTIME) $(ARGS)

@@ -1,0 +1,64 @@
+"""docs/first-bundle.md is followed literally, in an empty directory: each command is typed, and what it prints is what the page shows."""
+
+import os
+import re
+import shutil
+import subprocess
+
+import harness
+
+PAGE = harness.ROOT / "docs/first-bundle.md"
+
+
+def steps():
+    """[(command, what the page shows)], from the blocks marked `console`."""
+    found = []
+    for block in re.findall(r"^```console\n(.*?)^```", PAGE.read_text(), re.M | re.S):
+        for line in block.splitlines():
+            if line.startswith("$ "):
+                found.append((line[2:], []))
+            else:
+                found[-1][1].append(line)
+    return found
+
+
+def fits(shown, seen):
+    """… in a line is any text, blanks any number of blanks; a line that is only … is the rest."""
+    rest = shown[-1:] == ["…"]
+    shown = shown[:-1] if rest else shown
+    if len(seen) < len(shown) or (len(seen) > len(shown) and not rest):
+        return False
+    return all(_line_fits(a, b) for a, b in zip(shown, seen, strict=False))
+
+
+def _line_fits(shown, seen):
+    pattern = ".*".join(r"\s+".join(map(re.escape, piece.split())) for piece in re.split(r"\s*…\s*", shown))
+    return re.fullmatch(r"\s*%s\s*" % pattern, seen) is not None
+
+
+def test_the_page(pyrunc, tmp_path, no_leaks):
+    (tmp_path / "bin").mkdir()
+    wrapper = tmp_path / "bin/pyrunc"  # the page uses the usual state directory; the test one of its own
+    wrapper.write_text('#!/bin/sh\nexec %s --root %s "$@"\n' % (pyrunc.path, pyrunc.root))
+    wrapper.chmod(0o755)
+    env = {"PATH": "%s:/usr/sbin:/usr/bin:/sbin:/bin" % (tmp_path / "bin"), "LC_ALL": "C.UTF-8"}
+    work = tmp_path / "work"
+    work.mkdir()
+    pyrunc.ids += ["my-container", "limited", "broken"]
+    count = 0
+    for command, shown in steps():
+        with harness.Capture() as out:
+            done = subprocess.run(
+                ["/bin/bash", "-c", command], stdin=subprocess.DEVNULL, stdout=out.file, stderr=out.file, cwd=work, env=env,
+                timeout=harness.WATCHDOG,
+            )  # fmt: skip
+            seen = out.text().splitlines()
+        assert fits(shown, seen), "%s (status %d)\n  the page: %r\n  seen: %r" % (command, done.returncode, shown, seen)
+        count += 1
+    assert count > 25 and not os.listdir(pyrunc.root) or os.listdir(pyrunc.root) == ["@cache"]
+    shutil.rmtree(work)
+
+
+def test_the_comparison_can_fail():
+    assert fits(["a … c", "…"], ["a  b c", "x", "y"]) and fits([], []) and fits(["ID …"], ["ID   PID"])
+    assert not fits(["a"], ["b"]) and not fits([], ["b"]) and not fits(["a", "b"], ["a"]) and not fits(["a …"], ["b a"])

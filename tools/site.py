@@ -1,0 +1,184 @@
+#!/usr/bin/python3
+"""`make site`: the documentation as a web site, from docs/ and the pages at the top of the tree, by mkdocs-material.
+
+    site.py DIRECTORY           writes DIRECTORY/pages, DIRECTORY/mkdocs.yml and DIRECTORY/html; every doubtful link is a failure
+    site.py --check DIRECTORY   looks at DIRECTORY/html: links and anchors that lead nowhere, and anything that a browser would fetch from
+                                elsewhere; a line each, status 1
+
+Pages are copied, since some stand outside docs/: a link between two pages goes to the page's new place, a link to a file that is no
+page becomes its text. Runs with the interpreter that has mkdocs-material (tools/requirements-test.txt).
+"""
+
+import html.parser
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import urllib.parse
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+TOP = {
+    "README.md": "index.md",
+    **{name + ".md": name.lower() + ".md" for name in ("ARCHITECTURE", "CONTRIBUTING", "SECURITY", "CHANGELOG")},
+}
+# What stands where. A page of docs/ that is not here comes under the last heading.
+NAVIGATION = (
+    ("", ("index.md", "first-bundle.md")),
+    (
+        "Using it",
+        (
+            "commands.md",
+            "bundles.md",
+            "rootless.md",
+            "live.md",
+            "checkpoints.md",
+            "annotations.md",
+            "deviations.md",
+            "deployment.md",
+            "callers.md",
+        ),
+    ),
+    ("From Python", ("python.md",)),
+    ("How it works", ("how-it-works.md", "timetable.md", "properties.md", "architecture.md")),
+    ("The project", ("contributing.md", "security.md", "changelog.md")),
+    ("More", ()),
+)
+CONFIG = """\
+site_name: pyrunc
+site_description: an OCI container runtime in Python
+docs_dir: %(directory)s/pages
+site_dir: %(directory)s/html
+use_directory_urls: false
+theme:
+  name: material
+  font: false
+  features: [navigation.sections, navigation.top, toc.follow, content.code.copy]
+  palette:
+    - {media: "(prefers-color-scheme: light)", scheme: default, toggle: {icon: material/weather-night, name: dark}}
+    - {media: "(prefers-color-scheme: dark)", scheme: slate, toggle: {icon: material/weather-sunny, name: light}}
+plugins:
+  - search
+markdown_extensions:
+  - tables
+  - toc: {permalink: true, slugify: !!python/object/apply:pymdownx.slugs.slugify {kwds: {case: lower}}}
+  - pymdownx.highlight: {use_pygments: true}
+  - pymdownx.superfences
+validation:
+  nav: {omitted_files: warn, not_found: warn, absolute_links: warn}
+  links: {not_found: warn, anchors: warn, absolute_links: warn, unrecognized_links: warn}
+nav:
+"""
+
+
+def pages():
+    """{path in the tree: name on the site}"""
+    found = {ROOT / name: place for name, place in TOP.items()}
+    found.update({path: path.name for path in sorted((ROOT / "docs").glob("*.md"))})
+    return found
+
+
+def rewritten(text, page, places):
+    """The text of a page with its links as they have to be on the site. Blocks of code stay as they are."""
+
+    def link(match):
+        words, target = match.group(1), match.group(2)
+        name, _, anchor = target.partition("#")
+        if re.match(r"[a-z]+:", target) or not name or words.startswith("!"):
+            return match.group(0)
+        place = places.get((page.parent / name).resolve())
+        return "[%s](%s%s)" % (words, place, "#" + anchor if anchor else "") if place else words
+
+    pieces = re.split(r"(^```.*?^```\n?)", text, flags=re.M | re.S)
+    pattern = r"(?<!!)\[([^\]\[]*(?:`[^`]*`[^\]\[]*)*)\]\(([^)\s]+)\)"
+    return "".join(piece if piece.startswith("```") else re.sub(pattern, link, piece) for piece in pieces)
+
+
+def navigation(places):
+    """The nav of mkdocs.yml."""
+    names = set(places.values())
+    known = {name for _title, listed in NAVIGATION for name in listed}
+    lines = []
+    for title, listed in NAVIGATION:
+        listed = [name for name in listed if name in names] if title != "More" else sorted(names - known)
+        if title and listed:
+            lines.append("  - %s:" % title)
+        lines += ["%s- %s" % ("      " if title else "  ", name) for name in listed]
+    return "\n".join(lines) + "\n"
+
+
+def stage(directory):
+    target = directory / "pages"
+    shutil.rmtree(directory, ignore_errors=True)
+    target.mkdir(parents=True)
+    places = pages()
+    for page, place in places.items():
+        (target / place).write_text(rewritten(page.read_text(), page, places))
+    shutil.copytree(ROOT / "docs/images", target / "images")
+    (directory / "mkdocs.yml").write_text(CONFIG % {"directory": directory} + navigation(places))
+
+
+class Page(html.parser.HTMLParser):
+    """What a page refers to, and what in it can be referred to."""
+
+    def __init__(self):
+        super().__init__()
+        self.links, self.fetched, self.names = [], [], set()
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        if attrs.get("id"):
+            self.names.add(attrs["id"])
+        if tag == "a" and attrs.get("href"):
+            self.links.append(attrs["href"])
+        elif tag == "link" and attrs.get("href") and attrs.get("rel") not in ("canonical", "next", "prev"):
+            self.fetched.append(attrs["href"])
+        elif attrs.get("src"):
+            self.fetched.append(attrs["src"])
+
+
+def problems(directory):
+    """Links of the finished site that lead nowhere, and what it would fetch from elsewhere."""
+    read = {}
+    for path in sorted(directory.rglob("*.html")):
+        read[path] = Page()
+        read[path].feed(path.read_text())
+    for path, page in read.items():
+        shown = path.relative_to(directory)
+        for target in page.links + page.fetched:
+            parts = urllib.parse.urlsplit(target)
+            if parts.scheme or parts.netloc:
+                if target in page.fetched and parts.scheme != "data":
+                    yield "%s: fetches %s" % (shown, target)
+                continue
+            if path.name == "404.html":  # its links are those of the server's root
+                continue
+            file = (path.parent / urllib.parse.unquote(parts.path)).resolve() if parts.path else path
+            file = file / "index.html" if file.is_dir() else file
+            anchor = urllib.parse.unquote(parts.fragment)
+            if not file.exists():
+                yield "%s: %s is not there" % (shown, target)
+            elif anchor and file in read and anchor not in read[file].names:
+                yield "%s: nothing is called %s" % (shown, target)
+
+
+def main(argv):
+    if argv[:1] == ["--check"] and len(argv) == 2:
+        found = list(problems(pathlib.Path(argv[1]).resolve() / "html"))
+        print("\n".join(found), end="\n" if found else "", file=sys.stderr)
+        return 1 if found else 0
+    if len(argv) != 1 or argv[0].startswith("-"):
+        print(__doc__.strip(), file=sys.stderr)
+        return 1
+    directory = pathlib.Path(argv[0]).resolve()
+    stage(directory)
+    argv = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--config-file", directory / "mkdocs.yml"]
+    done = subprocess.run(argv, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"})
+    if done.returncode == 0:
+        print("%s/html/index.html" % directory)
+    return done.returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
