@@ -4,9 +4,11 @@
     make_rootfs.py DIR                    a busybox root in DIR
     make_rootfs.py --python DIR           the same with the host's own python3 in it
     make_rootfs.py --bundle NAME DIR      bundles/NAME/config.json and a root, complete and ready to run
+    make_rootfs.py --bundle NAME --debian DIR    the same with a root of the Debian packages in bundles/NAME/debian.txt
+    make_rootfs.py --debian DIR [PACKAGE...]     a root of Debian packages (debian_root.py)
     make_rootfs.py --list                 the bundles there are
 
-Its one rule: only the standard library, and nothing is fetched. The programs come from the Debian package busybox-static (and
+Its one rule: only the standard library, and without --debian nothing is fetched. The programs come from the Debian package busybox-static (and
 python3), which `make demo` installs. It imports nothing of pyrunc, so that it also serves suites for other runtimes.
 """
 
@@ -15,6 +17,8 @@ import shutil
 import stat
 import subprocess
 import sys
+
+import debian_root
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 BUSYBOX = ("/bin/busybox", "/usr/bin/busybox")
@@ -111,20 +115,24 @@ def bundles():
     return sorted(name for name in os.listdir(HERE) if os.path.exists(os.path.join(HERE, name, "config.json")))
 
 
-def make_bundle(name, target, link=False):
-    """bundles/NAME copied to `target`, with a root beside its config.json. What lies in bundles/NAME/files goes into the root."""
+def make_bundle(name, target, link=False, debian=False):
+    """bundles/NAME copied to `target`, with a root beside its config.json. What lies in bundles/NAME/files goes into the root; not into
+    one of Debian packages, which take its place."""
     source = os.path.join(HERE, name)
     if not os.path.exists(os.path.join(source, "config.json")):
         raise SystemExit("make_rootfs: no bundle %r; there are: %s" % (name, ", ".join(bundles())))
     os.makedirs(target, exist_ok=True)
     for file in sorted(os.listdir(source)):
         path = os.path.join(source, file)
-        if file in ("files", "rootfs"):
+        if file in ("files", "rootfs", "debian.txt"):
             continue
         if stat.S_ISDIR(os.stat(path).st_mode):
             shutil.copytree(path, os.path.join(target, file), dirs_exist_ok=True)
         else:
             shutil.copy2(path, os.path.join(target, file))
+    if debian:
+        debian_root.make_debian_root(os.path.join(target, "rootfs"), debian_root.packages_of(source))
+        return os.path.abspath(target)
     root = make_rootfs(os.path.join(target, "rootfs"), link=link)
     if os.path.isdir(os.path.join(source, "files")):
         shutil.copytree(os.path.join(source, "files"), root, dirs_exist_ok=True, symlinks=True)
@@ -136,6 +144,10 @@ def main(argv):
         print("\n".join(bundles()))
     elif argv[:1] == ["--bundle"] and len(argv) == 3:
         print(make_bundle(argv[1], argv[2]))
+    elif argv[:1] == ["--bundle"] and argv[2:3] == ["--debian"] and len(argv) == 4:
+        print(make_bundle(argv[1], argv[3], debian=True))
+    elif argv[:1] == ["--debian"] and len(argv) > 1:
+        print(debian_root.make_debian_root(argv[1], argv[2:]))
     elif argv[:1] == ["--python"] and len(argv) == 2:
         print(add_python(make_rootfs(argv[1])))
     elif len(argv) == 1 and not argv[0].startswith("-"):

@@ -85,7 +85,11 @@ def differences():
 
 
 def examples():
-    parts = [NOTE, "# Example bundles\n", "`bundles/make_rootfs.py --bundle NAME DIRECTORY` makes one ready to run.\n"]
+    parts = [
+        NOTE,
+        "# Example bundles\n",
+        "`bundles/make_rootfs.py --bundle NAME DIRECTORY` makes one ready to run, with a root of busybox.\n",
+    ]
     for name in make_rootfs.bundles():
         parts.append("## [%s](../bundles/%s/config.json)\n\n%s" % (name, name, (ROOT / "bundles" / name / "about.txt").read_text()))
     return "\n".join(parts)

@@ -1,0 +1,217 @@
+"""Each example of bundles/ does what its about.txt says, seen from its own output and from the host."""
+
+import json
+import os
+import pathlib
+import pty
+import re
+import select
+import shutil
+import subprocess
+import time
+
+import pytest
+
+import harness
+import make_rootfs
+import pyrunc as api
+
+# name: (the line that its program prints last before it waits, further patterns that have to be in its output)
+SAYS = {
+    "hello": (r"waiting for TERM", (r"hello from hello, I am pid 1 of user 0",)),
+    "cgroup-limits": (r"pids\.max 32\b", (r" 67108864\b", r" 50000\b")),
+    "readonly-hardened": (
+        r"/tmp is writable",
+        (r"uid=1000", r"CapEff:\s+0000000000000000", r"NoNewPrivs:\s+1", r"Seccomp:\s+2", r"root is read-only"),
+    ),
+    "webserver-loopback": (r"served from inside", ()),
+    "gpu-like": (r"libgpu-like\.so\.1", (r"c?rw-rw----.* 44 .*10, 229 .*gpu0", r"gpu0 opens", r"gpu1 is refused", r'"name": "gpu0"')),
+    "systemd": (r"init is pid 1; container=oci", ()),
+}
+# tested where their subject is: the whole life of all of them in test_lifecycle.py
+ELSEWHERE = {
+    "everything",
+    "minimal",
+    "hooks",
+    "seccomp-docker",
+    "podman-like",
+    "kubernetes-like",
+    "userns",
+    "joined-namespaces",
+    "tmpcopyup",
+}
+HERE = {"rootless", "idmapped", "terminal"}
+
+
+@pytest.fixture
+def rt(pyrunc):
+    with api.Runtime(pyrunc.path, root=pyrunc.root) as found:
+        yield found
+
+
+def said(box, fd, until):
+    """What a started container writes into a pipe, up to a line that matches."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    data = b""
+    end = time.monotonic() + harness.WATCHDOG
+    while not re.search(until, data.decode("utf-8", "replace")):
+        assert poll.poll(max(0, end - time.monotonic()) * 1000), "%s: only %r came" % (box, data)
+        part = os.read(fd, 65536)
+        assert part, "%s ended after %r" % (box, data)
+        data += part
+    return data.decode("utf-8", "replace")
+
+
+def started(rt, bundle, id):
+    """(container, descriptor of what it writes)"""
+    read_end, write_end = os.pipe()
+    try:
+        box = rt.create(bundle, id, stdout=write_end, stderr=write_end)
+    finally:
+        os.close(write_end)
+    return box.start(), read_end
+
+
+def test_every_bundle_has_its_line():
+    listed = re.findall(r"^\| \[([\w-]+)\]\(\1/config\.json\) \| .+ \|$", (harness.ROOT / "bundles/README.md").read_text(), re.M)
+    assert sorted(listed) == make_rootfs.bundles()
+
+
+def test_every_bundle_is_tested():
+    assert set(SAYS) | ELSEWHERE | HERE == set(make_rootfs.bundles())
+    lives = (harness.ROOT / "tests/cli/test_lifecycle.py").read_text()
+    assert [name for name in ELSEWHERE if '"%s"' % name not in lives] == []
+
+
+@pytest.mark.parametrize("name", sorted(SAYS))
+def test_it_says(rt, pyrunc, make_bundle, name, no_leaks):
+    if name == "gpu-like":
+        known = pathlib.Path("/proc/misc").read_text().split()
+        if "fuse" not in known or "loop-control" not in known:
+            pytest.skip("this kernel has no fuse or no loop devices")
+    bundle = make_bundle.example(name)
+    box, fd = started(rt, bundle, pyrunc.new_id())
+    try:
+        with box:
+            last, others = SAYS[name]
+            text = said(box, fd, last)
+            assert [pattern for pattern in others if not re.search(pattern, text)] == [], text
+            if name == "cgroup-limits":
+                assert box.stats().memory_limit_bytes == 64 << 20
+    finally:
+        os.close(fd)
+
+
+@pytest.mark.parametrize("name", sorted(set(SAYS) | ELSEWHERE | HERE))
+def test_it_is_valid(rt, make_bundle, name):
+    """Nothing that create would refuse, and it can be planned. (A rootless one is somebody else's: the host's ids stand in it.)"""
+    bundle = make_bundle.example(name)
+    assert [problem for problem in rt.validate(bundle) if not problem.is_warning] == []
+    assert rt.plan(bundle)["steps"]
+
+
+def test_idmapped(rt, pyrunc, make_bundle):
+    bundle = make_bundle.example("idmapped")
+    box, fd = started(rt, bundle, pyrunc.new_id())
+    try:
+        with box:
+            done = box.exec(["/bin/stat", "-c", "%u", "/mapped", "/plain"])
+            assert done.text.split() == ["0", "65534"]
+    finally:
+        os.close(fd)
+
+
+def test_terminal(pyrunc, make_bundle):
+    """At a terminal: the size that its config gives, and a shell that answers."""
+    bundle = make_bundle.example("terminal")
+    argv = pyrunc.argv("run", "--bundle", bundle, pyrunc.new_id())
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.execve(argv[0], argv, pyrunc.env)
+    try:
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        os.write(fd, b"echo at $((40 + 2)) $(tty); exit 5\n")
+        data = b""
+        while b"at 42 /dev/" not in data:
+            assert poll.poll(harness.WATCHDOG * 1000), data
+            data += os.read(fd, 65536)
+        _pid, status = os.waitpid(pid, 0)
+        assert os.waitstatus_to_exitcode(status) == 5
+    finally:
+        os.close(fd)
+
+
+def test_rootless(pyrunc, make_bundle, scratch):
+    """As uid 1000, with nothing but the bundle."""
+    bundle = make_bundle.example("rootless")
+    root = scratch / "rootless-example"
+    root.mkdir()
+    for path in (root, bundle.path, *bundle.path.rglob("*")):
+        os.chown(path, 1000, 1000, follow_symlinks=False)
+    argv = [pyrunc.path, "--root", root, "run", "--bundle", bundle, pyrunc.new_id()]
+    user = {"user": 1000, "group": 1000, "extra_groups": []}
+    with harness.Capture() as out:
+        config = json.loads((bundle.path / "config.json").read_text())
+        config["process"]["args"] = ["/bin/sh", "-c", "id -u; cat /proc/self/uid_map"]
+        config["linux"].pop("cgroupsPath")  # the harness has put it there, for root's
+        (bundle.path / "config.json").write_text(json.dumps(config))
+        try:
+            done = subprocess.run(
+                argv, stdin=subprocess.DEVNULL, stdout=out.file, stderr=out.file, env=pyrunc.env, timeout=harness.WATCHDOG, **user
+            )
+        except PermissionError:
+            pytest.skip("uid 1000 may not execute the runtime where it is")
+        text = out.text()
+    if "user.max_user_namespaces" in text or "EPERM" in text and "clone" in text:
+        pytest.skip("this machine gives users no user namespaces: " + text)
+    assert done.returncode == 0 and text.split()[:3] == ["0", "0", "1000"], text
+
+
+# ---- roots of Debian packages
+
+
+@pytest.mark.parametrize(
+    "words", [["--debian"], ["--bundle", "nonsense", "--debian", "x"], ["--bundle", "hello", "--debian", "x"], ["--list", "x"]]
+)
+def test_wrong_usage(words, tmp_path):
+    done = subprocess.run([harness.ROOT / "bundles/make_rootfs.py", *words], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 1 and "Traceback" not in done.stderr and done.stderr
+
+
+def test_a_directory_that_is_full_is_left_alone(tmp_path):
+    if not shutil.which("mmdebstrap"):
+        pytest.skip("no mmdebstrap on this machine")
+    (tmp_path / "file").write_text("")
+    done = subprocess.run([harness.ROOT / "bundles/make_rootfs.py", "--debian", tmp_path], capture_output=True, text=True)
+    assert done.returncode == 1 and "is not empty" in done.stderr and (tmp_path / "file").exists()
+
+
+@pytest.mark.long
+def test_systemd(rt, pyrunc, tmp_path, cgroup, no_leaks):
+    """A root of Debian packages by mmdebstrap, systemd as pid 1: it comes up, runs a service, and goes down at SIGRTMIN+3."""
+    if not shutil.which("mmdebstrap"):
+        pytest.skip("no mmdebstrap on this machine")
+    made = subprocess.run(
+        [harness.ROOT / "bundles/make_rootfs.py", "--bundle", "systemd", "--debian", tmp_path / "b"],
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    if made.returncode and re.search("Could not resolve|Unable to connect|Temporary failure|Failed to fetch", made.stderr):
+        pytest.skip("no Debian mirror can be reached: " + made.stderr[-200:])
+    assert made.returncode == 0, made.stderr
+    bundle = api.Bundle(tmp_path / "b").set("/linux/cgroupsPath", cgroup + "-systemd").save()
+    assert [problem for problem in rt.validate(bundle) if not problem.is_warning] == []
+    with rt.create(bundle, pyrunc.new_id()).start() as box:
+        end = time.monotonic() + harness.WATCHDOG
+        state = ""
+        while state not in ("running", "degraded"):  # before its bus is there systemctl fails, which takes a moment each time
+            assert time.monotonic() < end, state
+            state = box.exec(["systemctl", "is-system-running", "--wait"], timeout=harness.WATCHDOG).text.strip()
+        assert state == "running", box.exec(["systemctl", "--failed", "--no-pager"]).text
+        assert box.exec(["systemctl", "is-active", "systemd-journald"]).text.strip() == "active"
+        assert box.exec(["cat", "/proc/1/comm"]).text.strip() == "systemd"
+        box.kill("RTMIN+3")
+        assert box.wait(harness.WATCHDOG).status == 0
