@@ -115,6 +115,7 @@ def test_the_documentation_is_true(pyrunc, monkeypatch, scratch):
     """All examples of docs/python.md, with its directories below /tmp replaced by this session's own."""
     monkeypatch.setenv("PYRUNC", pyrunc.path)
     text = (harness.ROOT / "docs/python.md").read_text().replace("/tmp/pyrunc-example", str(scratch / "documented"))
+    text = text.replace('(bundle, "example"', '(bundle, "%s"' % pyrunc.new_id())  # its cgroup has that name
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL)
     test = doctest.DocTestParser().get_doctest(text, {}, "python.md", "docs/python.md", 0)
     found = runner.run(test)
@@ -259,7 +260,7 @@ def test_it_takes_too_long(rt, waiting, new_id, make_bundle, no_leaks):
         rt.run(stubborn, new_id(), timeout=0.5)
     assert rt.containers() == []
     with rt.create(waiting, new_id()).start() as box:
-        with pytest.raises(api.TimeoutExpired):
+        with pytest.raises(api.TimeoutExpired, match=r"^wait took longer than 0\.2 s$"):
             box.wait(0.2)
         assert box.status == "running"
         pids = set(box.processes())

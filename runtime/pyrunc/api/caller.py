@@ -111,7 +111,7 @@ class Caller:
             poll.register(ours, select.POLLIN)
             end = None if timeout is None else time.monotonic() + timeout
             while not poll.poll(None if end is None else max(0.0, end - time.monotonic()) * 1000):
-                raise TimeoutExpired("it took longer than %g s" % (timeout or 0))
+                raise TimeoutExpired("took longer than %g s" % (timeout or 0))
             data = ours.recv(65536)
         if not data:
             raise Error("the helper process has ended before the command did")
@@ -126,13 +126,16 @@ class Caller:
         stderr: int | None = None,
         more: Sequence[int] = (),
         timeout: float | None = None,
+        name: str = "the command",
     ) -> int:
-        """Executes argv (a path, then words) to its end. None: /dev/null. `more` become 3, 4, …. → exit status, 128 and the signal for one
-        that was killed."""
+        """Executes argv (a path, then words) to its end. None: /dev/null. `more` become 3, 4, …. name: of the command, for the error.
+        → exit status, 128 and the signal for one that was killed."""
         null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         try:
             fds = [null if fd is None else fd for fd in (stdin, stdout, stderr)]
             found = self.ask({"do": "run", "argv": list(argv)}, [*fds, *more], timeout)
+        except TimeoutExpired as e:
+            raise TimeoutExpired("%s %s" % (name, e)) from None
         finally:
             os.close(null)
         if "errno" in found:

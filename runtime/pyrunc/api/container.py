@@ -116,7 +116,7 @@ class Container:
         try:
             with caller.log_file() as log:
                 words = ("wait", "--format", "json", self.id)
-                status = self.runtime.caller.command(self.runtime.argv(log.name, *words), None, out, None, (), timeout)
+                status = self.runtime.caller.command(self.runtime.argv(log.name, *words), None, out, None, (), timeout, "wait")
                 self.runtime.raise_failure(log.name, status, words)
             found = json.loads(caller.content(out))
         finally:

@@ -88,7 +88,7 @@ class Runtime:
         source = None if input is None else caller.memory_file(input)
         try:
             with caller.log_file() as log:
-                status = self.caller.command(self.argv(log.name, *words), source, out, None, fds, self.timeout)
+                status = self.caller.command(self.argv(log.name, *words), source, out, None, fds, self.timeout, os.fspath(words[0]))
                 self.raise_failure(log.name, status if check else 0, words)
             return caller.content(out)
         finally:
@@ -144,7 +144,7 @@ class Runtime:
                 log, pid_file = os.path.join(directory, "log"), os.path.join(directory, "pid")
                 argv = self.argv(log, *words, "--pid-file", pid_file, id)
                 try:
-                    status = self.caller.command(argv, numbers[0], out[0], out[1], more, self.timeout)
+                    status = self.caller.command(argv, numbers[0], out[0], out[1], more, self.timeout, "create")
                 except BaseException:
                     self._undo(id)
                     raise
@@ -199,7 +199,7 @@ class Runtime:
                 given[0] = own[-1]
             fds = [mine if fd is None else fd for fd, mine in zip(given, own, strict=False)]
             with caller.log_file() as log:
-                status = self.caller.command(self.argv(log.name, *words), fds[0], fds[1], fds[2], (), timeout)
+                status = self.caller.command(self.argv(log.name, *words), fds[0], fds[1], fds[2], (), timeout, os.fspath(words[0]))
                 self.raise_failure(log.name, 0, words)
             return Completed(tuple(os.fspath(word) for word in words), status, caller.content(own[1]), caller.content(own[2]))
         finally:
