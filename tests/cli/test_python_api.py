@@ -352,6 +352,26 @@ def test_a_program_that_ends_without_closing(pyrunc, waiting, token):
     assert pyrunc.status(id) == "running"
 
 
+def test_without_root(pyrunc, scratch):
+    """Bundle.busybox() asks who we are, and makes a rootless config."""
+    root = scratch / "rootless-api"
+    root.mkdir()
+    os.chown(root, 1000, 1000)
+    code = (
+        "import pyrunc, sys\n"
+        "with pyrunc.Runtime(sys.argv[1], root=sys.argv[2]) as rt, pyrunc.Bundle.busybox(['/bin/sh', '-c', 'id -u; exit 6']) as bundle:\n"
+        "    print(rt.run(bundle), rt.containers())\n"
+    )
+    argv = [PYTHON, "-c", code, pyrunc.path, root / "state"]
+    try:
+        done = subprocess.run(
+            argv, capture_output=True, text=True, timeout=harness.WATCHDOG, user=1000, group=1000, extra_groups=[], cwd="/"
+        )
+    except PermissionError:
+        pytest.skip("uid 1000 may not execute the interpreter where it is")
+    assert "status=6, stdout=b'0\\n'" in done.stdout and done.stdout.endswith(" []\n"), done
+
+
 # ---- the plugin of pytest
 
 
@@ -381,6 +401,35 @@ def test_the_plugin(pyrunc, tmp_path):
         [*argv, "--basetemp", tmp_path / "t", tmp_path], capture_output=True, text=True, timeout=harness.WATCHDOG, cwd=tmp_path
     )
     assert "1 failed, 3 passed" in done.stdout and "status=1" in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.long
+def test_installed(pyrunc, tmp_path):
+    """From a wheel in an environment of its own: pytest finds the plugin by its entry point, the package finds its binary."""
+    pip = [PYTHON, "-m", "pip", "--disable-pip-version-check", "-q"]
+    source = tmp_path / "source"
+    shutil.copytree(
+        harness.ROOT / "runtime",
+        source / "runtime",
+        symlinks=True,
+        ignore=shutil.ignore_patterns("__pycache__", "*.so", "*.egg-info", "pyrunc-static"),
+    )
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(harness.ROOT / name, source / name)
+    subprocess.run([*pip, "wheel", "--no-deps", "-w", tmp_path / "wheel", source], check=True, timeout=600)
+    subprocess.run(["/usr/bin/python3", "-m", "venv", tmp_path / "env"], check=True)
+    own = tmp_path / "env/bin/python"
+    subprocess.run([own, *pip[1:], "install", *(tmp_path / "wheel").iterdir(), "pytest"], check=True, timeout=600)
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests/test_it.py").write_text(PLUGIN_TESTS)
+    env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+    argv = [own, "-I", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--basetemp", tmp_path / "t", tmp_path / "tests"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=harness.WATCHDOG, cwd=tmp_path / "tests", env=env)
+    assert "1 failed, 3 passed" in done.stdout and "status=1" in done.stdout, done.stdout + done.stderr
+    shown = subprocess.run(
+        [own, "-I", "-c", "import pyrunc; print(pyrunc.Runtime().path)"], capture_output=True, text=True, env=env, check=True
+    )
+    assert shown.stdout == "%s\n" % (tmp_path / "env/bin/pyrunc")
 
 
 def test_the_plugin_is_an_entry_point():
