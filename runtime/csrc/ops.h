@@ -37,6 +37,7 @@
     X(STDIO, "iii")     /* what becomes 0, 1 and 2 (-1: left as it is)                                             */ \
     X(PRUNE, "i")       /* closes at once what no later operation uses, except 0 to 2 + n                          */ \
     X(FORGET, "b")      /* pairs of uint64, start and end: memory that nobody needs any more                       */ \
+    X(LANDLOCK, "ii")   /* ruleset, flags of landlock_restrict_self(2); the ruleset is closed                      */ \
     X(CLONE, "")        /* only in records: the second clone of spawn()                                            */
 
 #define OP_ENUM(name, args) OP_##name,

@@ -73,6 +73,8 @@ def test_every_leaf_has_one_owner():
 def test_every_key_owns_something():
     """A key that no leaf of the schema lies below is a mistake in writing."""
     for key, part in KEYS:
+        if key.startswith("/annotations/"):
+            continue  # one entry of the free map
         assert any(part in owners(p) for p in LEAVES if p == key or p.startswith(key + "/")), key
 
 

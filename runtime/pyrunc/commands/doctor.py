@@ -7,7 +7,7 @@ import posix
 
 from pyrunc import heavy, lean
 from pyrunc.cgroup import find
-from pyrunc.errors import PyruncError, UsageError, errno_text, quote
+from pyrunc.errors import PyruncError, UsageError, quote
 from pyrunc.linux import _syscalls, filters, ns, probe
 
 GOOD, LESS, BAD = "ok", "less", "missing"
@@ -136,11 +136,14 @@ def _security():
         yield _row(name, there, "on" if there else "off", pointer + ": refused while it is off", "leave the property out, or boot with it")
     listener = filters.supports_flag(filters.FLAG_NEW_LISTENER)
     yield _row("seccomp notify", listener, "yes" if listener else "no", "/linux/seccomp with SCMP_ACT_NOTIFY", "Linux 5.0 or later")
-    try:
-        version = "version %d" % _syscalls.landlock_create_ruleset(None, 1)
-    except (OSError, TypeError) as e:
-        version = errno_text(e.errno) if isinstance(e, OSError) else "not asked"
-    yield _row("Landlock", version.startswith("version"), version, "nothing yet in the specification", "boot with lsm=landlock,…")
+    version = probe.landlock()
+    yield _row(
+        "Landlock",
+        version > 0,
+        "version %d" % version if version else "no",
+        "/annotations/org.pyrunc.landlock: refused without it",
+        "boot with lsm=landlock,…",
+    )
 
 
 def _libraries():

@@ -132,9 +132,16 @@ def _check(run, asked):
     if added:
         words = "%s was mounted after create, and a restore would not know it" % quote(added[0])
         raise StateError(words, run.id, "running", "remove it with 'mounts remove'")
+    check_restorable(run.plans)
     joined = run.plans["namespaces"]["join"]
     if "cgroup" in joined:
         raise Refusal("Do not know how to handle namespace cgroup", run.plans["namespaces"]["pointers"]["cgroup"])
+
+
+def check_restorable(plans):
+    """Refused: what CRIU would leave out of the processes it makes, as they would run with fewer walls than the config asks for."""
+    if "landlock" in plans:
+        raise Refusal("CRIU does not restore Landlock domains", "/annotations/org.pyrunc.landlock", "leave the annotation out")
 
 
 def _check_parent(folders, asked):

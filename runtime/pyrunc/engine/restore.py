@@ -33,6 +33,7 @@ def restore(run, warnings, asked):
     try:
         criu.version(cancel)
         _check_options(asked)
+        checkpoint.check_restorable(run.plans)
         if asked["lazy_pages"]:
             criu.require("lazy_pages", cancel)
         folders = checkpoint.Folders(asked["image_path"], make=False)

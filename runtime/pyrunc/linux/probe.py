@@ -3,7 +3,7 @@
 import posix
 
 from pyrunc import lean
-from pyrunc.linux import _syscalls
+from pyrunc.linux import _syscalls, constants
 
 SELINUX_MAGIC = 0xF97CFF8C
 SELINUX_ROOT = "/sys/fs/selinux"
@@ -30,3 +30,11 @@ def selinux():
         return _syscalls.statfs(SELINUX_ROOT)[0] & 0xFFFFFFFF == SELINUX_MAGIC
     except OSError:
         return False
+
+
+def landlock():
+    """The version of Landlock's interface, 0 where the kernel has none or did not switch it on (landlock(7))."""
+    try:
+        return _syscalls.landlock_create_ruleset(None, constants.LANDLOCK_CREATE_RULESET_VERSION)
+    except OSError:
+        return 0

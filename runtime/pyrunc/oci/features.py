@@ -38,6 +38,7 @@ def document(program_version, mount_options, capabilities, supported_flags, chec
     takes; libseccomp: its version, if it is installed."""
     annotations = {
         "org.pyrunc.version": program_version,
+        "org.pyrunc.landlock": "true",
         "org.opencontainers.runc.checkpoint.enabled": "true" if checkpoint else "false",
     }
     if libseccomp:

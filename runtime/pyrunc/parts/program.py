@@ -251,6 +251,7 @@ STEPS = {
     "NNP": "capabilities.op_nnp", "UMASK": "user.op_umask", "CHDIR": "program.op_chdir", "CHDIR2": "program.op_chdir_again",
     "FIND": "program.op_find", "EXEC": "program.op_exec", "PERSONALITY": "personality.op_set", "MEMPOLICY": "mempolicy.op_set",
     "KEYRING": "keyring.op_join", "SESSION": "terminal.op_session", "SETNS": "namespaces.op_join", "STDIO": "terminal.op_stdio",
+    "LANDLOCK": "landlock.op_early",
 }  # fmt: skip
 PLAIN = {
     "FILTER": ("error loading seccomp filter into kernel", "/linux/seccomp"),
@@ -259,6 +260,7 @@ PLAIN = {
     "NNP": ("unable to set no new privileges", "/process/noNewPrivileges"),
     "PERSONALITY": ("unable to set personality", "/linux/personality"),
     "MEMPOLICY": ("unable to set memory policy", "/linux/memoryPolicy"),
+    "LANDLOCK": ("unable to restrict the program by Landlock", "/annotations/org.pyrunc.landlock"),
     "KEYRING": ("unable to join session keyring", None),
     "SESSION": ("unable to make the terminal the controlling one", "/process/terminal"),
     "SETNS": ("unable to join a namespace", "/linux/namespaces"),

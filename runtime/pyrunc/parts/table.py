@@ -35,6 +35,7 @@ PARTS = (
     ("personality", False, ("/linux/personality",), ()),
     ("mempolicy", False, ("/linux/memoryPolicy",), ()),
     ("seccomp", False, ("/linux/seccomp",), ("capabilities", "meta")),
+    ("landlock", False, ("/annotations/org.pyrunc.landlock",), ("capabilities", "meta")),
     ("hooks", False, ("/hooks",), ("namespaces", "meta")),
     ("keyring", True, (), ("labels", "namespaces")),
 )

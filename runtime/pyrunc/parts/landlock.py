@@ -1,0 +1,175 @@
+"""The annotation org.pyrunc.landlock: a Landlock domain for the program (landlock(7); in runtime-spec still under discussion).
+
+Its one rule: nothing is left out because the kernel does not know it. Rights are the kernel's numbers, and one that this kernel lacks is
+refused, as a domain with fewer rules than were asked for would be no wall. Links are not followed: a hostile image would lead a rule to
+another place.
+"""
+
+import posix
+from _struct import pack
+
+from pyrunc import lean
+from pyrunc.errors import Refusal, StepFailure, Unsupported, errno_text, quote
+from pyrunc.linux import _syscalls, constants, fs, paths
+
+KEY = "/annotations/org.pyrunc.landlock"
+# struct landlock_ruleset_attr in its order, and how many rights of each there are since which version of the interface (landlock(7))
+RULESET = ("handledAccessFs", "handledAccessNet", "scoped")
+RIGHTS = {
+    "handledAccessFs": ((1, 13), (2, 14), (3, 15), (5, 16)),
+    "handledAccessNet": ((4, 2),),
+    "scoped": ((6, 2),),
+}
+NEWEST = 7  # the version that RIGHTS was compared with; a newer kernel decides by itself about bits that are not in it
+KINDS = (("pathBeneath", "paths", "handledAccessFs"), ("netPort", "ports", "handledAccessNet"))
+OF_FILES = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 14 | 1 << 15  # execute, write, read, truncate, ioctl: the kernel takes no others for a file
+NET_PORT = 2  # LANDLOCK_RULE_NET_PORT
+
+
+def plan(node, ctx):
+    """node: {KEY: text}, the text {"ruleset": {"handledAccessFs", "handledAccessNet", "scoped": numbers}, "rules": {"pathBeneath":
+    [{"allowedAccess": number, "paths": [texts]}], "netPort": [{"allowedAccess": number, "ports": [numbers]}]}}.
+    entry: {"attr": [three numbers], "paths": [[path, allowed, pointer]], "ports": [[port, allowed, pointer]]}.
+    Refused: another shape; an empty ruleset; rights that are not handled; a relative path or one with `..`; a kernel without Landlock, or
+    one whose version does not have a right that is asked for."""
+    try:
+        given = lean.loads(node[KEY], "the annotation")
+    except Refusal as e:
+        raise Refusal(e.words, KEY, 'it is a JSON object: {"ruleset": {…}, "rules": {…}}') from None
+    _object(given, KEY, ("ruleset", "rules"))
+    ruleset = _object(given.get("ruleset"), KEY + "/ruleset", RULESET)
+    rules = _object(given.get("rules", {}), KEY + "/rules", [kind for kind, _, _ in KINDS])
+    version = ctx.probe.landlock()
+    if not version:
+        raise Unsupported("Landlock is not available", KEY, "Landlock, built in and named in the lsm= of the boot", "leave it out")
+    attr = [_handled(ruleset, name, version) for name in RULESET]
+    if not any(attr):
+        raise Refusal("a ruleset that handles nothing", KEY + "/ruleset", "at least one of " + ", ".join(RULESET))
+    entry = {"attr": attr, "paths": [], "ports": []}
+    for kind, names, handled in KINDS:
+        _rules(rules.get(kind, []), KEY + "/rules/" + kind, names, attr[RULESET.index(handled)], entry[names])
+    return entry
+
+
+def _object(value, pointer, keys):
+    if type(value) is not dict:
+        raise Refusal("an object is wanted", pointer, "with " + ", ".join(keys))
+    for key in value:
+        if key not in keys:
+            raise Refusal("%s is not known" % quote(key, 60), pointer, "one of " + ", ".join(keys))
+    return value
+
+
+def _list(value, pointer):
+    if type(value) is not list:
+        raise Refusal("a list is wanted", pointer)
+    return value
+
+
+def _number(value, pointer, most=2**64 - 1):
+    if type(value) is not int or not 0 <= value <= most:
+        raise Refusal("a number from 0 to %d is wanted" % most, pointer)
+    return value
+
+
+def _handled(ruleset, name, version):
+    pointer = "%s/ruleset/%s" % (KEY, name)
+    rights = _number(ruleset.get(name, 0), pointer)
+    known = max([bits for since, bits in RIGHTS[name] if since <= version], default=0)
+    if rights >> known and (version <= NEWEST or not known):
+        missing = (rights >> known & -(rights >> known)).bit_length() - 1 + known
+        needed = next((since for since, bits in RIGHTS[name] if bits > missing), None)
+        needs = "version %d" % needed if needed else "a newer one than %d" % NEWEST
+        raise Unsupported(
+            "bit %d is not in version %d of Landlock" % (missing, version), pointer, needs + " of the interface", "leave the bit out"
+        )
+    return rights
+
+
+def _rules(given, pointer, names, handled, found):
+    for i, rule in enumerate(_list(given, pointer)):
+        at = "%s/%d" % (pointer, i)
+        _object(rule, at, ("allowedAccess", names))
+        allowed = _number(rule.get("allowedAccess"), at + "/allowedAccess")
+        if not allowed or allowed & ~handled:
+            words = "rights %#x that the ruleset does not handle" % (allowed & ~handled) if allowed else "a rule that allows nothing"
+            raise Refusal(words, at + "/allowedAccess")
+        for j, value in enumerate(_list(rule.get(names), "%s/%s" % (at, names))):
+            here = "%s/%s/%d" % (at, names, j)
+            if names == "ports":
+                _number(value, here, 65535)
+            elif type(value) is not str or value[:1] != "/" or ".." in value.split("/") or "\0" in value:
+                raise Refusal("an absolute path without .. is wanted", here)
+            found.append([value, allowed, here])
+
+
+def init_make(entry, run):
+    """Init side, when all mounts are as the program will see them. Sets run.fds["landlock"]; op_early or op_late enforces and closes it."""
+    run.fds["landlock"] = _ruleset(entry, run.root_fd)
+
+
+def exec_make(entry, run):
+    """Host side of exec: the same rules, from the container's root. Sets run.fds["landlock"], which the new process inherits."""
+    run.fds["landlock"] = _ruleset(entry, run.root_fd)
+
+
+def exec_close(entry, run):
+    """Host side of exec, once the new process has its own copy."""
+    fs.close(run.fds.pop("landlock"))
+
+
+def _ruleset(entry, root_fd):
+    attr = entry["attr"]
+    while not attr[-1]:  # a kernel that does not know the last fields takes a shorter structure
+        attr = attr[:-1]
+    try:
+        ruleset = _syscalls.landlock_create_ruleset(pack("=%dQ" % len(attr), *attr), 0)
+    except OSError as e:
+        raise _failure("unable to make a Landlock ruleset", KEY + "/ruleset", e) from e
+    try:
+        for path, allowed, pointer in entry["paths"]:
+            _path(ruleset, root_fd, path, allowed, pointer)
+        for port, allowed, pointer in entry["ports"]:
+            try:
+                _syscalls.landlock_add_rule(ruleset, NET_PORT, pack("=QQ", allowed, port))
+            except OSError as e:
+                raise _failure("unable to allow port %d by Landlock" % port, pointer, e) from e
+    except BaseException:
+        posix.close(ruleset)
+        raise
+    return ruleset
+
+
+def _path(ruleset, root_fd, path, allowed, pointer):
+    there = -1
+    try:
+        there = paths.resolve(root_fd, path, plain=True)
+        if fs.kind(there) != fs.S_IFDIR:
+            allowed &= OF_FILES
+        if allowed:
+            _syscalls.landlock_add_rule(ruleset, constants.LANDLOCK_RULE_PATH_BENEATH, pack("=Qi", allowed, there))
+    except OSError as e:
+        hint = "links are not followed: name the place that it leads to" if e.errno == 40 else None
+        raise _failure("unable to allow %s by Landlock" % quote(path), pointer, e, hint, path) from e
+    finally:
+        if there >= 0:
+            posix.close(there)
+
+
+def _failure(words, pointer, e, hint=None, path=None):
+    text = "%s: %s" % (words, errno_text(e.errno))
+    return StepFailure(text, pointer=pointer, call=getattr(e, "call", None), errno=e.errno, path=path, hint=hint)
+
+
+def _no_new_privs(run):
+    return bool((run.plans.get("capabilities") or {}).get("nnp"))
+
+
+def op_early(entry, run):
+    """Without noNewPrivileges, while CAP_SYS_ADMIN is there. None otherwise."""
+    return None if _no_new_privs(run) else ("LANDLOCK", run.fds["landlock"], 0)
+
+
+def op_late(entry, run):
+    """With noNewPrivileges, which is what the kernel asks for then."""
+    return ("LANDLOCK", run.fds["landlock"], 0) if _no_new_privs(run) else None
