@@ -145,22 +145,29 @@ def user_of(text, box):
 
 
 def _lines(box, path):
-    """Fields of the lines of a small regular file in the container, read beneath its root and without waiting (CVE-2024-9676)."""
+    """Fields of the lines of a small regular file in the container, read beneath its root and without waiting (CVE-2024-9676). It is
+    opened when its kind is known: a device of the image may act on being opened, and we are not in the container's cgroup."""
     from pyrunc.linux import constants, paths
 
     root_fd = posix.open("/proc/%d/root" % box.state["pid"], constants.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
     try:
-        fd = paths.resolve(root_fd, path, posix.O_RDONLY | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC)
+        node = paths.resolve(root_fd, path)
     except OSError:
         return []
     finally:
         posix.close(root_fd)
     try:
-        if posix.fstat(fd).st_mode & 0o170000 != 0o100000:
+        if posix.fstat(node).st_mode & 0o170000 != 0o100000:
             return []
-        text = lean.fsdecode(posix.read(fd, 1 << 20))
+        fd = posix.open("/proc/self/fd/%d" % node, posix.O_RDONLY | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC)
+        try:
+            text = lean.fsdecode(posix.read(fd, 1 << 20))
+        finally:
+            posix.close(fd)
+    except OSError:
+        return []
     finally:
-        posix.close(fd)
+        posix.close(node)
     return [line.split(":") for line in text.split("\n")]
 
 

@@ -60,7 +60,9 @@ class Link:
                 fds += unpack("%di" % (len(raw) // 4), raw)
         head = body[:1]
         if head in (C_FAIL, C_READY, C_LISTENER, C_SYNC):
-            return head, unpack(RECORD, body[:RECORD_SIZE]), fds
+            if len(body) != RECORD_SIZE:
+                raise Bug("handshake: a record of %d bytes" % len(body))
+            return head, unpack(RECORD, body), fds
         return head, lean.loads(body[1:]) if len(body) > 1 else None, fds
 
     def expect(self, kind):

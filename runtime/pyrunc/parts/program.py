@@ -238,7 +238,7 @@ def failure(record, plans):
     """A record of finish() (kind, op, detail, errno, position, call) -> StepFailure in the words that callers match on."""
     _kind, op, detail, number, _position, call = record
     name = _syscalls.OPS[op] if op < len(_syscalls.OPS) else "?"
-    call = call.rstrip(b"\0").decode("ascii", "replace") if isinstance(call, bytes) else call
+    call = quote(call.rstrip(b"\0").decode("ascii", "replace")) if isinstance(call, bytes) else call
     e = words_for(name, call, detail, number, plans)
     e.call, e.errno = call, number
     e.step = e.step or STEPS.get(name)

@@ -1,0 +1,227 @@
+#!/usr/bin/python3
+"""`make fuzz`: inputs for targets.py that are led by the code they reach. Atheris does it where it is installed, else a loop of our own.
+
+    guided.py [--seconds 60] [--target loader] [--save] [--own]
+
+Each target runs in a process of its own, from the saved corpus; what it finds new goes to build/fuzz/TARGET, and with --save those inputs
+that reach something new come into tests/fuzz/corpus, which every test run replays. A crash leaves its input in build/fuzz and status 1.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+WORK = ROOT / "build/fuzz"
+NAMES = ("loader", "process", "seccomp", "options", "handshake_messages", "state", "passwd", "user_option", "landlock_annotation")
+SECONDS = 1  # of one input
+LARGEST = 4096  # bytes of an input that is saved
+SAVED = 40  # inputs of a target in the corpus
+for folder in ("runtime", "bundles", "tests", "tests/fuzz"):
+    sys.path.insert(0, str(ROOT / folder))
+
+
+def corpus(name):
+    folder = HERE / "corpus" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def expired(_number, _frame):
+    raise TimeoutError("an input took longer than %d s" % SECONDS)
+
+
+def bounded(run):
+    def one(data):
+        signal.setitimer(signal.ITIMER_REAL, SECONDS)
+        try:
+            run(data)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+    signal.signal(signal.SIGALRM, expired)
+    return one
+
+
+def with_atheris(name, seconds, merge):
+    """Never returns: the library ends the process."""
+    import atheris
+
+    with atheris.instrument_imports(include=["pyrunc"], enable_loader_override=False):
+        import targets
+    work = WORK / name
+    work.mkdir(parents=True, exist_ok=True)
+    options = ["-artifact_prefix=%s/%s-" % (WORK, name), "-rss_limit_mb=2048", "-timeout=10", "-verbosity=0", "-print_final_stats=1"]
+    if merge:
+        folders = ["-merge=1", "-max_len=%d" % LARGEST, str(corpus(name)), str(work)]
+    else:
+        folders = ["-max_total_time=%d" % seconds, "-max_len=%d" % (4 * LARGEST), str(work), str(corpus(name))]
+    run = targets.TARGETS[name]
+    atheris.Setup([sys.argv[0], *options, *folders], run if merge else bounded(run))
+    atheris.Fuzz()
+
+
+class Lines:
+    """Lines of the package that were reached for the first time: each is reported once, so watching costs nothing later."""
+
+    def __init__(self):
+        self.new = 0
+        if hasattr(sys, "monitoring"):
+            tool, events = sys.monitoring.COVERAGE_ID, sys.monitoring.events
+            sys.monitoring.use_tool_id(tool, "fuzz")
+            sys.monitoring.register_callback(tool, events.LINE, self.line)
+            sys.monitoring.set_events(tool, events.LINE)
+        else:
+            self.seen = set()
+            sys.settrace(self.trace)
+
+    def line(self, code, _number):
+        if "/pyrunc/" in code.co_filename:
+            self.new += 1
+        return sys.monitoring.DISABLE
+
+    def trace(self, frame, event, _arg):
+        if "/pyrunc/" not in frame.f_code.co_filename:
+            return None
+        key = (frame.f_code, frame.f_lineno)
+        if event == "line" and key not in self.seen:
+            self.seen.add(key)
+            self.new += 1
+        return self.trace
+
+
+PIECES = [b"{", b"}", b"[", b"]", b'"', b",", b":", b"\\u0000", b"\\ud800", b"\0", b"\n", b"-1", b"4294967295", b"18446744073709551616", b"null",
+          b"true", b'""', b"1e5", b"\xff", b"/", b"..", b"=", b"\x1b[", b"size", b"pid"]  # fmt: skip
+
+
+def changed(data, others):
+    """A neighbour of an input: pieces put in, taken out, doubled, bits turned, or a part of another one."""
+    data = bytearray(data)
+    for _ in range(random.choice((1, 1, 2, 4, 8))):
+        at = random.randrange(len(data) + 1)
+        what = random.randrange(6)
+        if what == 0 and data:
+            data[at % len(data)] ^= 1 << random.randrange(8)
+        elif what == 1:
+            data[at:at] = random.choice(PIECES)
+        elif what == 2:
+            del data[at : at + random.choice((1, 2, 8, 64))]
+        elif what == 3:
+            data[at:at] = data[at : at + random.randrange(1, 64)]
+        elif what == 4:
+            other = random.choice(others)
+            start = random.randrange(len(other) + 1)
+            data[at:at] = other[start : start + random.randrange(1, 128)]
+        else:
+            data[at : at + 1] = random.choice(PIECES)
+    return bytes(data[: 4 * LARGEST])
+
+
+def alone(name, seconds):
+    """The own loop. Status 1 after a crash, whose input is kept."""
+    import targets
+
+    run, lines = bounded(targets.TARGETS[name]), Lines()
+    work = WORK / name
+    work.mkdir(parents=True, exist_ok=True)
+    pool = [path.read_bytes() for folder in (corpus(name), work) for path in sorted(folder.iterdir())] or [b"{}"]
+    end, count, first = time.monotonic() + seconds, 0, list(pool)
+    while time.monotonic() < end:
+        data = first.pop() if first else changed(random.choice(pool), pool)
+        lines.new = 0
+        count += 1
+        try:
+            run(data)
+        except BaseException as e:
+            (WORK / ("%s-crash-%d" % (name, count))).write_bytes(data)
+            print("%s: %s: %s" % (name, type(e).__name__, str(e)[:300]))
+            sys.exit(1)
+        if lines.new and not first:
+            pool.append(data)
+            (work / ("%d-%d" % (os.getpid(), count))).write_bytes(data)
+    print("%s: %d inputs, %d in the pool" % (name, count, len(pool)))
+
+
+def seeds():
+    """The first corpus: what is known to reach far, from the examples of the tests. Files that are there stay."""
+    import harness
+    import make_rootfs
+
+    configs = [json.dumps(harness.BASE)]
+    configs += [(ROOT / "bundles" / name / "config.json").read_text() for name in sorted(make_rootfs.bundles())]
+    profile = {"defaultAction": "SCMP_ACT_ERRNO", "architectures": ["SCMP_ARCH_X86_64"], "syscalls": [
+        {"names": ["read"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 0, "value": 1, "valueTwo": 2, "op": "SCMP_CMP_MASKED_EQ"}]}]}  # fmt: skip
+    landlock = {"ruleset": {"handledAccessFs": 13}, "rules": {"pathBeneath": [{"allowedAccess": 5, "paths": ["/bin"]}]}}
+    state = {"version": 1, "id": "c1", "bundle": "/b", "rootfs": "/b/rootfs", "created": "2024-01-01T00:00:00Z", "status": "created", "pid": 2,
+             "start_time": 1, "annotations": {}, "boot_id": "x", "cgroup_paths": {}}  # fmt: skip
+    process = json.dumps({**harness.BASE["process"], "capabilities": {"bounding": ["CAP_KILL"]}, "rlimits": []})
+    texts = {
+        "loader": configs, "process": [process], "seccomp": [json.dumps(profile)], "landlock_annotation": [json.dumps(landlock)],
+        "state": [json.dumps(state) + "\n" + json.dumps(state) + "\n"], "passwd": ["root:x:0:0::/root:/bin/sh\nu:x:1000:1000::/home/u:/bin/sh\n"],
+        "user_option": ["0", "1:2", "root", "root:root", "4294967296"], "handshake_messages": ["h", 'q{"part": "mounts", "request": {}}', "F" * 28],
+        "options": ["/mnt\0tmpfs\0tmpfs\0ro\0size=1m\0mode=755", "/x\0bind\0/etc\0rbind\0rro\0idmap\0private", "/proc\0proc\0proc\0hidepid=2"],
+    }  # fmt: skip
+    for name, found in texts.items():
+        for number, text in enumerate(found):
+            path = corpus(name) / ("seed-%d" % number)
+            if not path.exists():
+                path.write_text(text)
+
+
+def save(name):
+    """Inputs that reach new lines come into the corpus, small ones first."""
+    if importlib.util.find_spec("atheris"):
+        subprocess.run([sys.executable, __file__, "--one", name, "--merge"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        files = [path for path in corpus(name).iterdir() if not path.name.startswith("seed-")]
+    else:
+        files = []
+        for path in sorted((WORK / name).iterdir(), key=lambda path: path.stat().st_size):
+            if path.stat().st_size <= LARGEST:
+                (corpus(name) / path.name).write_bytes(path.read_bytes())
+                files.append(corpus(name) / path.name)
+    for path in sorted(files, key=lambda path: path.stat().st_size)[SAVED:]:
+        path.unlink()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
+    parser.add_argument("--seconds", type=int, default=60, help="for each target (default: 60)")
+    parser.add_argument("--target", action="append", choices=NAMES, help="only this one; may be given several times")
+    parser.add_argument("--save", action="store_true", help="keep what reaches new code in tests/fuzz/corpus")
+    parser.add_argument("--own", action="store_true", help="the loop of our own, although Atheris is there")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--merge", action="store_true", help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    library = importlib.util.find_spec("atheris") is not None and not asked.own
+    if asked.one:
+        return with_atheris(asked.one, asked.seconds, asked.merge) if library else alone(asked.one, asked.seconds)
+    WORK.mkdir(parents=True, exist_ok=True)
+    seeds()
+    failed = []
+    for name in asked.target or NAMES:
+        argv = [sys.executable, __file__, "--one", name, "--seconds", str(asked.seconds), *(["--own"] if asked.own else [])]
+        done = subprocess.run(argv, capture_output=True, text=True, errors="replace")
+        words = [
+            line
+            for line in done.stderr.splitlines() + done.stdout.splitlines()
+            if "stat::number_of_executed_units" in line or "inputs" in line
+        ]
+        print("%s: status %d  %s" % (name, done.returncode, " ".join(words)), flush=True)
+        if done.returncode:
+            failed.append(name)
+            print(done.stdout[-3000:] + done.stderr[-3000:])
+        elif asked.save:
+            save(name)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,181 @@
+"""What is fuzzed: functions of bytes. The answer is None or one of the project's own errors; anything else that comes out is a crash.
+
+test_fuzz.py feeds them with configs made up from the schema and with the corpus, coverage.py with what reaches new code. A target
+makes no container and changes nothing but a directory of its own.
+"""
+
+import functools
+import json
+import os
+import pathlib
+import tempfile
+import types
+
+import harness
+from pyrunc import errors, lean, store
+from pyrunc.commands import exec as exec_command
+from pyrunc.engine import handshake, host, planner
+from pyrunc.linux import filters
+from pyrunc.oci import load, normalise, validate
+from pyrunc.parts import landlock, program
+from pyrunc.parts.mounts import options as mount_options
+
+OPTIONS = {"command": "plan", "detach": False}
+TARGETS = {}
+PLANS = {"program": {"args": ["/bin/x"], "cwd": "/", "path": None}, "user": {"uid": 0, "gid": 0, "groups": []}}  # what errors of init speak of
+
+
+def target(function):
+    """May raise PyruncError but no Bug: that is the word for what must not happen."""
+
+    @functools.wraps(function)
+    def run(data):
+        try:
+            function(data)
+        except errors.Bug:
+            raise
+        except errors.PyruncError as e:
+            sentence = e.sentence()
+            assert sentence and "\n" not in sentence and len(sentence) < 8192, sentence[:300]
+
+    TARGETS[function.__name__] = run
+    return run
+
+
+@functools.cache
+def bundle():
+    """A bundle directory with an empty root, for this process; its removal is with the process's end."""
+    kept.append(tempfile.TemporaryDirectory(prefix="fuzz"))
+    path = pathlib.Path(kept[-1].name)
+    (path / "rootfs").mkdir()
+    return str(path)
+
+
+kept = []
+
+
+def examined(document, only=None):
+    """What `validate` and `plan` do with a document that could be read."""
+    config = normalise.config(document)
+    problems = validate.check(config)
+    for pointer, words, _value in problems:
+        assert pointer.startswith("/") or pointer == "", pointer
+        assert words and "\n" not in words
+    if problems or type(config) is not dict:
+        return
+    here = os.getcwd()
+    os.chdir(bundle())
+    try:
+        context = planner.Context("fuzz", bundle(), config, OPTIONS)
+        if only is not None:
+            planner.plan(config, context, only)
+            return
+        plans, refusals, warnings = planner.plan_all(config, context)
+        for refusal in refusals:
+            assert not isinstance(refusal, errors.Bug)
+            assert "\n" not in refusal.sentence() and len(refusal.sentence()) < 8192
+        assert json.loads(lean.dumps(plans)) is not None and all("\n" not in text for _, text in warnings)
+    finally:
+        os.chdir(here)
+
+
+@target
+def loader(data):
+    """config.json, from its bytes to plans."""
+    examined(load.parse(data, "config.json"))
+
+
+@target
+def process(data):
+    """process.json of exec, in a container of the base config."""
+    document = normalise.process(load.parse(data, "process.json"))
+    if not validate.check(document, "process"):
+        examined({**harness.patch(harness.BASE, {}), "process": document})
+
+
+@target
+def seccomp(data):
+    """The profile: its JSON, and bytes as a filter that was found in the cache."""
+    filters.plausible(data)
+    document = load.parse(data, "seccomp")
+    examined(harness.patch(harness.BASE, {"/linux/seccomp": document}), ("meta", "namespaces", "capabilities", "seccomp"))
+
+
+@target
+def options(data):
+    """Mount options, divided by NUL; the first four pieces are destination, type, source and how often."""
+    words = [lean.fsdecode(word) for word in data.split(b"\0")]
+    mount_options.parse(words[3:])
+    entry = {"destination": words[0], "options": words[3:]}
+    entry.update({key: word for key, word in zip(("type", "source"), words[1:3], strict=False) if word})
+    text = json.dumps(harness.patch(harness.BASE, {"/mounts": [entry]})).encode("utf-8", "surrogateescape")
+    examined(load.parse(text, "config.json"))
+
+
+@target
+def handshake_messages(data):
+    """A packet from the other side, and a record of a failure in it."""
+    ours, theirs = handshake.pair()
+    try:
+        theirs.sock.send(data[:60000] or b"\0")
+        try:
+            kind, body, fds = ours.receive()
+        except errors.Bug:
+            return  # what the other side never sends is one
+        assert not fds
+        if kind == handshake.C_FAIL:
+            raise host.tail_failure(body, PLANS)
+    finally:
+        ours.close()
+        theirs.close()
+
+
+@target
+def state(data):
+    """state.json, config.json and plan.json of a container's directory, as somebody left them there."""
+    with tempfile.TemporaryDirectory(prefix="state") as root:
+        folder = os.path.join(root, "c1")
+        os.mkdir(folder, 0o700)
+        for name in ("state.json", "config.json", "plan.json"):
+            with open(os.path.join(folder, name), "wb") as file:
+                file.write(data)
+        box = store.open_box(root, "c1")
+        try:
+            for read in (box.config, box.plan, functools.partial(box.note, "saved"), box.load):
+                try:
+                    read()
+                except errors.Bug:
+                    raise
+                except errors.PyruncError as e:
+                    assert "\n" not in e.sentence()
+        finally:
+            box.close()
+
+
+@target
+def passwd(data):
+    """The image's /etc/passwd, where the home directory of a user is looked for."""
+    with tempfile.TemporaryDirectory(prefix="passwd") as root:
+        os.mkdir(os.path.join(root, "etc"))
+        with open(os.path.join(root, "etc/passwd"), "wb") as file:
+            file.write(data)
+        fd = os.open(root, os.O_PATH | os.O_DIRECTORY)
+        try:
+            home = program.home_of(fd, 1000, lambda node, flags: os.open("/proc/self/fd/%d" % node, flags))
+            assert home[:1] == "/" and "\0" not in home and "\n" not in home
+        finally:
+            os.close(fd)
+
+
+@target
+def user_option(data):
+    """--user of exec; names are those of this machine."""
+    found = exec_command.user_of(lean.fsdecode(data), types.SimpleNamespace(id="c1", state={"pid": os.getpid()}))
+    assert all(type(found[key]) is int and 0 <= found[key] < 2**32 - 1 for key in ("uid", "gid") if key in found)
+    assert found.get("uid") != 0 or data.partition(b":")[0] in (b"0", b"root")
+
+
+@target
+def landlock_annotation(data):
+    text = lean.fsdecode(data)
+    landlock.plan({landlock.KEY: text}, planner.Context("fuzz", "/", {}, OPTIONS))

@@ -1,0 +1,128 @@
+"""load, validate and plan on made-up configs, and all targets on the corpus: one of our own errors or none, within a second, in bounds.
+
+What coverage.py (`make fuzz`) finds is kept in corpus/TARGET and replayed here.
+"""
+
+import json
+import os
+import signal
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import configs
+import harness
+import targets
+
+CORPUS = harness.ROOT / "tests/fuzz/corpus"
+SECONDS = 1
+MIB = 200
+SETTINGS = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck), "derandomize": True}
+LONG = {**SETTINGS, "derandomize": False}
+
+
+class Slow(BaseException):
+    """Not an Exception, so that no handler on the way takes it for something else."""
+
+
+@pytest.fixture(autouse=True)
+def bounded(record_property):
+    """counted(data, run): run(data) within SECONDS; the test fails where memory grew by more than MIB. The number is reported."""
+
+    def expired(_number, _frame):
+        raise Slow("an input took longer than %d s" % SECONDS)
+
+    before = signal.signal(signal.SIGALRM, expired)
+    calls = [0]
+
+    def counted(data, run):
+        calls[0] += 1
+        signal.setitimer(signal.ITIMER_REAL, SECONDS)
+        try:
+            run(data)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")  # the peak begins anew
+    at = memory("VmRSS")
+    yield counted
+    signal.signal(signal.SIGALRM, before)
+    record_property("examples", calls[0])
+    assert memory("VmHWM") - at < MIB << 10, "KiB more than before"
+
+
+def memory(field):
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith(field))
+
+
+def test_configs_that_fit_the_schema(bounded):
+    @settings(max_examples=250, **SETTINGS)
+    @given(configs.fitting())
+    def check(config):
+        bounded(configs.document(config), targets.TARGETS["loader"])
+
+    check()
+
+
+def test_configs_that_do_not(bounded):
+    @settings(max_examples=400, **SETTINGS)
+    @given(configs.mutated())
+    def check(config):
+        bounded(configs.document(config), targets.TARGETS["loader"])
+
+    check()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("strategy", ["fitting", "mutated"])
+def test_many_configs(bounded, strategy):
+    @settings(max_examples=20_000, **LONG)
+    @given(getattr(configs, strategy)())
+    def check(config):
+        bounded(configs.document(config), targets.TARGETS["loader"])
+
+    check()
+
+
+@pytest.mark.parametrize("name", targets.TARGETS)
+def test_bytes(bounded, name):
+    @settings(max_examples=100, **SETTINGS)
+    @given(st.binary(max_size=300))
+    def check(data):
+        bounded(data, targets.TARGETS[name])
+
+    check()
+
+
+@pytest.mark.parametrize("name", targets.TARGETS)
+def test_corpus(bounded, name):
+    """Each saved input, and each with its end cut off."""
+    files = sorted((CORPUS / name).iterdir())
+    assert files, "no corpus for %s: `make fuzz` makes one" % name
+    for path in files:
+        data = path.read_bytes()
+        bounded(data, targets.TARGETS[name])
+        bounded(data[: len(data) // 2], targets.TARGETS[name])
+
+
+def test_every_beginning_of_a_state(bounded):
+    state = {
+        "version": 1, "id": "c1", "bundle": "/b", "rootfs": "/b/r", "created": "2024-01-01T00:00:00Z", "status": "created", "pid": 2,
+        "start_time": 1, "annotations": {}, "boot_id": "x", "cgroup_paths": {"": "/x"},
+    }  # fmt: skip
+    text = json.dumps(state).encode()
+    for end in range(len(text) + 1):
+        bounded(text[:end], targets.TARGETS["state"])
+        bounded(text + b"\n" + text[:end] + b"\n", targets.TARGETS["state"])
+
+
+def test_every_value_of_a_state(bounded):
+    """A state with one value of another type, and with other numbers."""
+    good = {"version": 1, "id": "c1", "bundle": "/b", "rootfs": "/b/r", "created": "x", "status": "created", "pid": 2, "start_time": 1,
+            "annotations": {}, "boot_id": "x"}  # fmt: skip
+    for key in good:
+        for value in [None, True, 0, -1, 1, 2**64, 10**19, "", "x", [], {}, os.getpid()]:
+            bounded(json.dumps({**good, key: value}).encode(), targets.TARGETS["state"])
