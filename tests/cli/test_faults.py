@@ -114,11 +114,13 @@ NOT_FAILED = ("execve", "wait4", "flock")
 UNDO = ("unlinkat",)
 
 
-def sweep(runtime, make_bundle, calibration, command, call, injection, every):
+def sweep(runtime, make_bundle, calibration, command, call, injection, every, record_property):
+    """`points` is what the security report counts."""
     number = calibration[command].get(call)
     if not number or (command == "create" and call in UNDO and injection.startswith("error=")):
         return
     bundle = make_bundle(args=harness.WAIT_FOR_TERM)
+    record_property("points", len(points(number, every, command == "create")))
     for when in points(number, every, command == "create"):
         id = runtime.new_id()
         words = [command, "--bundle", bundle, id] if command == "create" else [command, id]
@@ -144,19 +146,19 @@ def sweep(runtime, make_bundle, calibration, command, call, injection, every):
 
 @pytest.mark.parametrize("command", ["create", "start", "delete"])
 @pytest.mark.parametrize("call", ACTS)
-def test_killed(pyrunc, make_bundle, calibration, command, call):
-    sweep(pyrunc, make_bundle, calibration, command, call, "signal=KILL", False)
+def test_killed(pyrunc, make_bundle, calibration, command, call, record_property):
+    sweep(pyrunc, make_bundle, calibration, command, call, "signal=KILL", False, record_property)
 
 
 @pytest.mark.parametrize("command", ["create", "start", "delete"])
 @pytest.mark.parametrize("call", [c for c in ACTS if c not in NOT_FAILED])
-def test_failing(pyrunc, make_bundle, calibration, command, call):
-    sweep(pyrunc, make_bundle, calibration, command, call, "error=EIO", False)
+def test_failing(pyrunc, make_bundle, calibration, command, call, record_property):
+    sweep(pyrunc, make_bundle, calibration, command, call, "error=EIO", False, record_property)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("injection", ["signal=KILL", "signal=TERM", "error=EIO", "error=ENOMEM", "error=ENOSPC"])
 @pytest.mark.parametrize("command", ["create", "start", "delete"])
 @pytest.mark.parametrize("call", [c for c in ACTS if c not in NOT_FAILED])
-def test_every_point(pyrunc, make_bundle, calibration, command, call, injection):
-    sweep(pyrunc, make_bundle, calibration, command, call, injection, True)
+def test_every_point(pyrunc, make_bundle, calibration, command, call, injection, record_property):
+    sweep(pyrunc, make_bundle, calibration, command, call, injection, True, record_property)

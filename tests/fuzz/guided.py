@@ -8,6 +8,7 @@ that reach something new come into tests/fuzz/corpus, which every test run repla
 """
 
 import argparse
+import hashlib
 import importlib.util
 import json
 import os
@@ -51,7 +52,7 @@ def bounded(run):
     return one
 
 
-def with_atheris(name, seconds, merge):
+def with_atheris(name, seconds):
     """Never returns: the library ends the process."""
     import atheris
 
@@ -60,12 +61,8 @@ def with_atheris(name, seconds, merge):
     work = WORK / name
     work.mkdir(parents=True, exist_ok=True)
     options = ["-artifact_prefix=%s/%s-" % (WORK, name), "-rss_limit_mb=2048", "-timeout=10", "-verbosity=0", "-print_final_stats=1"]
-    if merge:
-        folders = ["-merge=1", "-max_len=%d" % LARGEST, str(corpus(name)), str(work)]
-    else:
-        folders = ["-max_total_time=%d" % seconds, "-max_len=%d" % (4 * LARGEST), str(work), str(corpus(name))]
-    run = targets.TARGETS[name]
-    atheris.Setup([sys.argv[0], *options, *folders], run if merge else bounded(run))
+    limits = ["-max_total_time=%d" % seconds, "-max_len=%d" % (4 * LARGEST)]
+    atheris.Setup([sys.argv[0], *options, *limits, str(work), str(corpus(name))], bounded(targets.TARGETS[name]))
     atheris.Fuzz()
 
 
@@ -177,18 +174,21 @@ def seeds():
 
 
 def save(name):
-    """Inputs that reach new lines come into the corpus, small ones first."""
-    if importlib.util.find_spec("atheris"):
-        subprocess.run([sys.executable, __file__, "--one", name, "--merge"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        files = [path for path in corpus(name).iterdir() if not path.name.startswith("seed-")]
-    else:
-        files = []
-        for path in sorted((WORK / name).iterdir(), key=lambda path: path.stat().st_size):
-            if path.stat().st_size <= LARGEST:
-                (corpus(name) / path.name).write_bytes(path.read_bytes())
-                files.append(corpus(name) / path.name)
-    for path in sorted(files, key=lambda path: path.stat().st_size)[SAVED:]:
-        path.unlink()
+    """Of what was found, small inputs first, those that reach lines which nothing before them did come into the corpus."""
+    import targets
+
+    run, lines = bounded(targets.TARGETS[name]), Lines()
+    saved = sorted(corpus(name).iterdir())
+    found = sorted((WORK / name).iterdir(), key=lambda path: path.stat().st_size)
+    number = len(saved)
+    for path in saved + found:
+        data = path.read_bytes()
+        lines.new = 0
+        if len(data) <= LARGEST:
+            run(data)
+        if lines.new and path in found and number < SAVED:
+            (corpus(name) / ("found-%s" % hashlib.sha256(data).hexdigest()[:12])).write_bytes(data)
+            number += 1
 
 
 def main():
@@ -198,11 +198,11 @@ def main():
     parser.add_argument("--save", action="store_true", help="keep what reaches new code in tests/fuzz/corpus")
     parser.add_argument("--own", action="store_true", help="the loop of our own, although Atheris is there")
     parser.add_argument("--one", help=argparse.SUPPRESS)
-    parser.add_argument("--merge", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--keep", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     library = importlib.util.find_spec("atheris") is not None and not asked.own
     if asked.one:
-        return with_atheris(asked.one, asked.seconds, asked.merge) if library else alone(asked.one, asked.seconds)
+        return save(asked.one) if asked.keep else with_atheris(asked.one, asked.seconds) if library else alone(asked.one, asked.seconds)
     WORK.mkdir(parents=True, exist_ok=True)
     seeds()
     failed = []
@@ -219,7 +219,7 @@ def main():
             failed.append(name)
             print(done.stdout[-3000:] + done.stderr[-3000:])
         elif asked.save:
-            save(name)
+            subprocess.run([sys.executable, __file__, "--one", name, "--keep"], check=True)
     return 1 if failed else 0
 
 

@@ -22,7 +22,10 @@ from pyrunc.parts.mounts import options as mount_options
 
 OPTIONS = {"command": "plan", "detach": False}
 TARGETS = {}
-PLANS = {"program": {"args": ["/bin/x"], "cwd": "/", "path": None}, "user": {"uid": 0, "gid": 0, "groups": []}}  # what errors of init speak of
+PLANS = {
+    "program": {"args": ["/bin/x"], "cwd": "/", "path": None},
+    "user": {"uid": 0, "gid": 0, "groups": []},
+}  # what errors of init speak of
 
 
 def target(function):

@@ -1,0 +1,424 @@
+"""What the host runs out of, and who dies, hangs or interferes meanwhile. After each fault: one clear line or success, `delete --force` ends
+with 0, nothing is left, and the id is good for another container. Kills and failing calls at every point are in test_faults.py.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import threading
+
+import pytest
+
+import harness
+
+pytestmark = pytest.mark.kernel
+
+
+def clear(result, *codes):
+    """One line, no traceback."""
+    assert result.code in (codes or (1,)), result
+    assert result.code == 0 or len(result.err.splitlines()) == 1, result
+    assert "Traceback" not in result.err and "internal error" not in result.err, result
+    return result.err
+
+
+def again(runtime, bundle, id):
+    """The end of every test here: delete --force, twice, and the id's next life."""
+    for _ in range(2):
+        clear(runtime.call("delete", "--force", id), 0)
+    runtime.create(bundle, id)
+    runtime.delete(id, "--force")
+
+
+@pytest.fixture
+def small(runtime, tmp_path):
+    """The state root on a file system of its own, which can be filled and made read-only."""
+    top = tmp_path / "small"
+    top.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k,mode=700", "tmpfs", top], check=True)
+    runtime.root = str(top / "root")
+    yield top
+    remount(top, "rw")
+    (top / "filler").unlink(missing_ok=True)
+    runtime.clean()
+    subprocess.run(["umount", top], check=True)
+
+
+def remount(top, how):
+    subprocess.run(["mount", "-o", "remount," + how, top], check=True)
+
+
+def fill(top):
+    with open(top / "filler", "wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(b"x" * 4096)
+        except OSError:
+            pass
+
+
+# ---- the disk of the state
+
+
+def test_full_disk_at_create(pyrunc, waiting, small, no_leaks):
+    fill(small)
+    id = pyrunc.new_id()
+    assert "No space left" in clear(pyrunc.call("create", "--bundle", waiting, id)) or "no space left" in pyrunc.call("state", id).err
+    (small / "filler").unlink()
+    again(pyrunc, waiting, id)
+
+
+def test_full_disk_after_create(pyrunc, waiting, small, no_leaks):
+    """A container that cannot be written about is started or refused, and is deleted without writing."""
+    id = pyrunc.create(waiting)
+    fill(small)
+    clear(pyrunc.call("start", id), 0, 1)
+    clear(pyrunc.call("kill", id, "KILL"), 0)
+    clear(pyrunc.call("delete", "--force", id), 0)
+    (small / "filler").unlink()
+    again(pyrunc, waiting, id)
+
+
+def test_read_only_disk_after_create(pyrunc, waiting, small, no_leaks):
+    """Looking and killing work; delete says what stays, and finishes once it can."""
+    id = pyrunc.create(waiting)
+    pyrunc.start(id)
+    remount(small, "ro")
+    assert pyrunc.status(id) == "running"
+    pid = pyrunc.state(id)["pid"]
+    with harness.Watched(pid) as init:
+        clear(pyrunc.call("kill", id, "KILL"), 0)
+        init.wait()
+    assert "ead-only" in clear(pyrunc.call("delete", "--force", id))
+    assert harness.cgroups(os.path.basename(waiting.config["linux"]["cgroupsPath"])) == set()
+    remount(small, "rw")
+    again(pyrunc, waiting, id)
+
+
+def test_read_only_disk_at_create(pyrunc, waiting, small, no_leaks):
+    pyrunc.call("list")
+    remount(small, "ro")
+    id = pyrunc.new_id()
+    assert "ead-only" in clear(pyrunc.call("create", "--bundle", waiting, id))
+    remount(small, "rw")
+    again(pyrunc, waiting, id)
+
+
+# ---- descriptors, processes, memory
+
+
+@pytest.mark.slow
+def test_each_number_of_descriptors(pyrunc, make_bundle, no_leaks):
+    """Too few are a clear error; whatever starts is whole: its masks are there."""
+    bundle = make_bundle({"/linux/maskedPaths": ["/secret"]}, args=["/bin/cat", "/secret"])
+    (bundle.rootfs / "secret").write_text("secret")
+    outcomes = set()
+    for number in range(4, 41):
+        id = pyrunc.new_id()
+        argv = ["prlimit", "--nofile=%d" % number, "--", *pyrunc.argv("create", "--bundle", bundle, id)]
+        with harness.Capture() as err:
+            null = subprocess.DEVNULL
+            code = subprocess.run(argv, stdin=null, stdout=null, stderr=err.file, env=pyrunc.env, timeout=harness.WATCHDOG).returncode
+            text = err.text()
+        assert code == 0 or "raceback" not in text and "internal error" not in text and len(text.splitlines()) == 1, (number, code, text)
+        outcomes.add(code)
+        if code == 0:
+            result = pyrunc.call("start", id)
+            assert result.code in (0, 1) and "secret" not in result.out, (number, result)
+        clear(pyrunc.call("delete", "--force", id), 0)
+        assert no_leaks.left() == {}, number
+    assert 0 in outcomes and outcomes - {0}, outcomes
+    again(pyrunc, bundle, pyrunc.new_id())
+
+
+def test_no_more_processes(pyrunc, waiting, token, no_leaks):
+    """The caller's own cgroup lets it have no child."""
+    top = harness.CGROUP / "pids" if (harness.CGROUP / "pids").is_dir() else harness.CGROUP
+    group = top / (token + "-few")
+    group.mkdir()
+    try:
+        if not (group / "pids.max").exists():
+            pytest.skip("no pids controller on this machine")
+        (group / "pids.max").write_text("1")
+        id = pyrunc.new_id()
+        words = ["/bin/sh", "-c", 'echo $$ >"$0"/cgroup.procs && exec "$@"', str(group), *pyrunc.argv("create", "--bundle", waiting, id)]
+        with harness.Capture() as err:
+            null = subprocess.DEVNULL
+            code = subprocess.run(words, stdin=null, stdout=null, stderr=err.file, env=pyrunc.env, timeout=harness.WATCHDOG).returncode
+            text = err.text()
+        assert code == 1 and len(text.splitlines()) == 1 and "raceback" not in text, text
+        assert "temporarily unavailable" in text.lower(), text
+    finally:
+        harness.sweep(token + "-few")
+    again(pyrunc, waiting, id)
+
+
+STRACE = "/usr/bin/strace"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.exists(STRACE), reason="no strace on this machine")
+@pytest.mark.parametrize("call", ["mmap", "clone3", "fsopen", "openat2", "open_tree", "mkdirat", "socketpair", "pidfd_send_signal"])
+def test_memory_that_is_not_to_be_had(pyrunc, waiting, no_leaks, call):
+    """ENOMEM of the first three calls of a kind, one after another, on either side."""
+    for number in (1, 2, 3):
+        id = pyrunc.new_id()
+        inject = ["-e", "trace=" + call, "-e", "inject=%s:error=ENOMEM:when=%d" % (call, number)]
+        argv = [STRACE, "-D", "-f", "-qq", "-o", "/dev/null", "-e", "signal=none", *inject, *pyrunc.argv("create", "--bundle", waiting, id)]
+        with harness.Capture() as err:
+            null = subprocess.DEVNULL
+            code = subprocess.Popen(argv, stdin=null, stdout=null, stderr=err.file, env=pyrunc.env).wait(harness.WATCHDOG)
+            text = err.text()
+        assert "raceback" not in text and "internal error" not in text, (number, text)
+        assert code == 0 or len(text.splitlines()) <= 1, (number, code, text)
+        clear(pyrunc.call("delete", "--force", id), 0)
+    again(pyrunc, waiting, pyrunc.new_id())
+
+
+# ---- hooks and init
+
+
+def with_hook(make_bundle, script, kind="createRuntime", timeout=None):
+    hook = {"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"]}
+    return make_bundle({"/hooks": {kind: [{**hook, "timeout": timeout} if timeout else hook]}}, args=harness.WAIT_FOR_TERM)
+
+
+@pytest.mark.parametrize("script", ["trap '' TERM INT; while :; do sleep 1000; done", "sleep 1000 & sleep 1000", "kill -STOP $$"])
+def test_a_hook_that_hangs(pyrunc, make_bundle, no_leaks, script):
+    """It is ended with all that it started."""
+    bundle = with_hook(make_bundle, "echo %s >/dev/null; %s" % (pyrunc.token, script), timeout=1)
+    id = pyrunc.new_id()
+    assert "timeout" in clear(pyrunc.call("create", "--bundle", bundle, id))
+    assert not [line for line in harness.processes(pyrunc.token).values() if "sleep" in line]
+    clear(pyrunc.call("delete", "--force", id), 0)
+
+
+@pytest.mark.parametrize("script", ["exec >&- 2>&- <&-; exit 0", "head -c 60000000 /dev/zero", "exit 0", "exec <&-; cat /dev/null"])
+def test_a_hook_that_reads_or_writes_oddly(pyrunc, make_bundle, no_leaks, script):
+    bundle = with_hook(make_bundle, script)
+    bundle.patch({"/annotations": {"big": "x" * 300_000}})  # more than a pipe holds
+    again(pyrunc, bundle, pyrunc.create(bundle))
+
+
+def test_a_hook_that_leaves_a_daemon_behind(pyrunc, make_bundle, tmp_path, no_leaks):
+    """Its daemon keeps the streams open; create waits for the hook and not for them."""
+    bundle = with_hook(make_bundle, "setsid sleep 1000 & echo $! >%s/pid" % tmp_path)
+    id = pyrunc.create(bundle)
+    with harness.Watched(int((tmp_path / "pid").read_text())) as daemon:
+        os.kill(daemon.pid, 9)
+        daemon.wait()
+    again(pyrunc, bundle, id)
+
+
+@pytest.mark.parametrize("kind", ["prestart", "createRuntime", "createContainer"])
+def test_init_is_killed_during_create(pyrunc, make_bundle, kind, no_leaks):
+    script = "pid=$(sed 's/.*\"pid\": *\\([0-9]*\\).*/\\1/'); kill -9 $pid"
+    bundle = with_hook(make_bundle, script, kind)
+    id = pyrunc.new_id()
+    assert "kill" in clear(pyrunc.call("create", "--bundle", bundle, id))
+    clear(pyrunc.call("delete", "--force", id), 0)
+
+
+def test_init_is_killed_before_start(pyrunc, waiting, no_leaks):
+    id = pyrunc.create(waiting)
+    pid = pyrunc.state(id)["pid"]
+    with harness.Watched(pid) as init:
+        os.kill(pid, 9)
+        init.wait()
+    assert pyrunc.status(id) == "stopped"
+    clear(pyrunc.call("start", id))
+    again(pyrunc, waiting, id)
+
+
+# ---- the console's other end
+
+
+@pytest.mark.parametrize("peer", ["missing", "dead", "full", "closes"])
+def test_a_console_socket_whose_peer_is_gone(pyrunc, make_bundle, scratch, peer, no_leaks):
+    folder = scratch / ("peer-" + peer)
+    folder.mkdir()
+    path = folder / "s"
+    server = socket.socket(socket.AF_UNIX)
+    others = []
+    if peer != "missing":
+        server.bind(str(path))
+    if peer in ("full", "closes"):
+        server.listen(0)
+    if peer == "full":
+        for _ in range(2):
+            others.append(socket.socket(socket.AF_UNIX))
+            others[-1].setblocking(False)
+            try:
+                others[-1].connect(str(path))
+            except BlockingIOError:
+                break
+    if peer == "closes":
+        threading.Thread(target=lambda: server.accept()[0].close(), daemon=True).start()
+    bundle = make_bundle({"/process/terminal": True}, args=harness.WAIT_FOR_TERM)
+    id = pyrunc.new_id()
+    clear(pyrunc.call("create", "--bundle", bundle, "--console-socket", path, id), *((0, 1) if peer == "closes" else (1,)))
+    for one in (server, *others):
+        one.close()
+    clear(pyrunc.call("delete", "--force", id), 0)
+
+
+# ---- several at once
+
+
+def together(runtime, *commands):
+    """Starts all at once → their exit statuses."""
+    null = subprocess.DEVNULL
+    made = [subprocess.Popen(runtime.argv(*words), stdin=null, stdout=null, stderr=null, env=runtime.env) for words in commands]
+    return [process.wait(harness.WATCHDOG) for process in made]
+
+
+PAIRS = {
+    "delete and start": (["delete", "--force", "ID"], ["start", "ID"]),
+    "delete and exec": (["delete", "--force", "ID"], ["exec", "ID", "/bin/true"]),
+    "delete and kill": (["delete", "--force", "ID"], ["kill", "ID", "KILL"]),
+    "delete and state": (["delete", "--force", "ID"], ["state", "ID"]),
+    "delete and pause": (["delete", "--force", "ID"], ["pause", "ID"]),
+    "delete and create": (["delete", "--force", "ID"], ["create", "--bundle", "BUNDLE", "ID"]),
+    "four deletes": (["delete", "--force", "ID"],) * 4,
+    "start and kill": (["start", "ID"], ["kill", "ID", "KILL"], ["delete", "--force", "ID"]),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pair", PAIRS)
+def test_at_once_on_one_id(pyrunc, waiting, pair, no_leaks):
+    """delete --force is 0 whatever the others do, and nothing outlives the next one."""
+    for turn in range(12):
+        id = pyrunc.create(waiting)
+        if turn % 2 and "start" not in pair:
+            pyrunc.start(id)
+        fill_in = {"ID": id, "BUNDLE": str(waiting)}
+        statuses = together(pyrunc, *[[fill_in.get(word, word) for word in words] for words in PAIRS[pair]])
+        wanted = [status for status, words in zip(statuses, PAIRS[pair], strict=True) if words[0] == "delete"]
+        assert set(wanted) == {0}, (pair, turn, statuses)
+        clear(pyrunc.call("delete", "--force", id), 0)
+        left = no_leaks.left()
+        assert left == {}, (pair, turn, left)
+
+
+# ---- frozen, busy
+
+
+@pytest.fixture
+def frozen(pyrunc, waiting):
+    id = pyrunc.started(waiting)
+    if pyrunc.call("pause", id).code:
+        pytest.skip("no freezer on this machine")
+    return id
+
+
+def test_a_frozen_container(pyrunc, waiting, frozen, no_leaks):
+    """exec is refused, pausing again is no harm, KILL has its effect."""
+    assert "paused" in clear(pyrunc.call("exec", frozen, "/bin/true"), 255)
+    clear(pyrunc.call("pause", frozen), 0, 1)
+    with harness.Watched(pyrunc.state(frozen)["pid"]) as init:
+        clear(pyrunc.call("kill", frozen, "KILL"), 0)
+        init.wait()
+    again(pyrunc, waiting, frozen)
+
+
+def test_a_frozen_container_is_deleted(pyrunc, waiting, frozen, no_leaks):
+    again(pyrunc, waiting, frozen)
+
+
+def test_a_container_that_somebody_else_froze(pyrunc, waiting, no_leaks):
+    id = pyrunc.started(waiting)
+    folders = harness.cgroups(os.path.basename(waiting.config["linux"]["cgroupsPath"]))
+    for folder in folders:
+        for file, word in (("freezer.state", "FROZEN"), ("cgroup.freeze", "1")):
+            path = os.path.join(folder, file)
+            if os.path.exists(path):
+                with open(path, "w") as handle:
+                    handle.write(word)
+    assert pyrunc.status(id) == "paused"
+    again(pyrunc, waiting, id)
+
+
+def test_a_process_of_the_host_in_the_cgroup(pyrunc, waiting, no_leaks):
+    """delete ends with an error that names it, or ends it by --force; never with 0 and the cgroup left."""
+    id = pyrunc.create(waiting)
+    folder = sorted(harness.cgroups(os.path.basename(waiting.config["linux"]["cgroupsPath"])))[0]
+    stranger = subprocess.Popen(["/bin/sleep", "1000"])
+    try:
+        with open(os.path.join(folder, "cgroup.procs"), "w") as file:
+            file.write(str(stranger.pid))
+        pyrunc.stopped(id)
+        result = pyrunc.call("delete", id)
+        if result.code:
+            assert str(stranger.pid) in clear(result) and os.path.isdir(folder), result
+        else:
+            assert not os.path.isdir(folder)
+        result = pyrunc.call("delete", "--force", id)
+        if result.code:
+            assert str(stranger.pid) in clear(result) and os.path.isdir(folder), result
+    finally:
+        stranger.kill()
+        stranger.wait()
+    again(pyrunc, waiting, id)
+
+
+# ---- the undoing fails, too
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.exists(STRACE), reason="no strace on this machine")
+@pytest.mark.parametrize("call", ["unlinkat", "unlink", "rmdir", "unlinkat,unlink,rmdir"])
+@pytest.mark.parametrize("way", ["delete", "gc"])
+def test_create_and_its_undoing_fail(pyrunc, waiting, call, way, no_leaks):
+    """EIO for every removal from the first on: what create could not take back is recorded, and taken back later."""
+    bundle = waiting.patch({"/process/args": ["/no/such/program"]})
+    id = pyrunc.new_id()
+    inject = ["-e", "trace=" + call, "-e", "inject=%s:error=EIO" % call]
+    argv = [STRACE, "-D", "-f", "-qq", "-o", "/dev/null", "-e", "signal=none", *inject, *pyrunc.argv("create", "--bundle", bundle, id)]
+    with harness.Capture() as err:
+        null = subprocess.DEVNULL
+        code = subprocess.Popen(argv, stdin=null, stdout=null, stderr=err.file, env=pyrunc.env).wait(harness.WATCHDOG)
+        text = err.text()
+    assert code == 1 and "raceback" not in text, text
+    if way == "gc":
+        clear(pyrunc.call("gc", "--force"), 0)
+    else:
+        clear(pyrunc.call("delete", "--force", id), 0)
+    assert no_leaks.left() == {}
+    again(pyrunc, bundle.patch({"/process/args": harness.WAIT_FOR_TERM}), id)
+
+
+@pytest.mark.parametrize("name", ["gate", "result"])
+@pytest.mark.parametrize("shape", ["file", "link", "fifo", "missing"])
+def test_the_gate_is_replaced(pyrunc, waiting, host_file, name, shape, no_leaks):
+    """start goes through the fifo that create made, or refuses; nothing is written elsewhere."""
+    id = pyrunc.create(waiting)
+    path = os.path.join(pyrunc.root, id, name)
+    os.unlink(path)
+    if shape == "file":
+        open(path, "w").close()
+    elif shape == "link":
+        os.symlink(host_file, path)
+    elif shape == "fifo":
+        os.mkfifo(path)
+    clear(pyrunc.call("start", id))
+    assert host_file.read_text() == "host" and pyrunc.status(id) == "created"
+    again(pyrunc, waiting, id)
+
+
+@pytest.fixture
+def host_file(tmp_path):
+    (tmp_path / "victim").write_text("host")
+    return tmp_path / "victim"
+
+
+def test_a_state_of_a_newer_version(pyrunc, waiting, no_leaks):
+    id = pyrunc.create(waiting)
+    path = os.path.join(pyrunc.root, id, "state.json")
+    state = harness.saved_state(pyrunc, id)
+    with open(path, "w") as file:
+        json.dump({**state, "version": state["version"] + 1}, file)
+    assert "version" in clear(pyrunc.call("state", id))
+    assert id in pyrunc.ok("list").out
+    again(pyrunc, waiting, id)

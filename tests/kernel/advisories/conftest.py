@@ -1,0 +1,148 @@
+"""What the advisories' tests share. They know the command line alone, so that
+
+    pytest tests/kernel/advisories --runtime /usr/sbin/runc
+
+runs the same cases on any runtime. A test says what must not happen to the host and inside; how a runtime avoids it, by refusing or by
+doing it right, is left to it. `host` checks at the end of each test that the directory outside (O) is as it was and that no mount and
+no process is left; for pyrunc also no cgroup and no state.
+"""
+
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+
+import pytest
+
+import harness
+from advisory_tools import SECRET
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+LIBC = ctypes.CDLL(None, use_errno=True)
+RENAME_EXCHANGE = 2
+
+
+class Host:
+    """O: a directory of the host with the file `victim`. Made ready by the test, then `freeze()`."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        self.victim = directory / "victim"
+        self.victim.write_text(SECRET)
+        self.freeze()
+
+    def freeze(self):
+        self.before = harness.snapshot(self.directory)
+
+    def __truediv__(self, name):
+        return self.directory / name
+
+    def __str__(self):
+        return str(self.directory)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def what_crun_needs(runtime_path):
+    """crun wants each version 1 controller that the kernel has to be mounted where others are."""
+    place = "/sys/fs/cgroup/hugetlb"
+    wanted = os.path.basename(runtime_path) == "crun" and os.path.isdir("/sys/fs/cgroup/memory") and not os.path.isdir(place)
+    if wanted:
+        os.mkdir(place)
+        wanted = subprocess.run(["mount", "-t", "cgroup", "-o", "hugetlb", "cgroup", place], capture_output=True).returncode == 0
+        if not wanted:
+            os.rmdir(place)
+    yield
+    if wanted:
+        subprocess.run(["umount", place], check=True)
+        os.rmdir(place)
+
+
+@pytest.fixture(autouse=True)
+def host(runtime, scratch, token):
+    directory = tempfile.mkdtemp(prefix="O", dir=scratch)
+    os.chmod(directory, 0o755)
+    made = Host(harness.pathlib.Path(directory))
+    traces = harness.Traces(token, runtime.root)
+    yield made
+    runtime.clean()
+    left = traces.left()
+    now = harness.snapshot(directory)
+    changed = {path for path in {**made.before, **now} if made.before.get(path) != now.get(path)}
+    for pid in left.get("processes", ()):
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    if not runtime.is_pyrunc:  # the faults' tests are about these
+        left = {kind: left[kind] for kind in left if kind in ("mounts", "processes")}
+    harness.sweep(token)
+    assert not changed, "changed on the host: %s" % sorted(changed)
+    assert not left, "left on the host: %s" % left
+
+
+@pytest.fixture(scope="session")
+def prober_path(scratch):
+    if not shutil.which("cc"):
+        pytest.skip("no C compiler on this machine")
+    path = scratch / "prober"
+    subprocess.run(["cc", "-static", "-O1", "-o", path, os.path.join(HERE, "prober.c")], check=True)
+    return path
+
+
+@pytest.fixture
+def prober(prober_path):
+    """prober(bundle): the hostile program at /bin/prober of the image."""
+
+    def put(bundle):
+        shutil.copy(prober_path, bundle.rootfs / "bin/prober")
+        return bundle
+
+    return put
+
+
+@pytest.fixture
+def swap():
+    """swap(a, b): a process that exchanges two names until the test ends."""
+    pids = []
+
+    def start(a, b):
+        pid = os.fork()
+        if pid == 0:
+            try:
+                first, second = os.fsencode(a), os.fsencode(b)
+                while True:
+                    LIBC.renameat2(-100, first, -100, second, RENAME_EXCHANGE)
+            finally:
+                os._exit(0)
+        pids.append(pid)
+
+    yield start
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+@pytest.fixture
+def listener(scratch):
+    """The caller's end of --console-socket."""
+    from test_console import Listener  # of tests/cli
+
+    directory = scratch / "console"
+    directory.mkdir(exist_ok=True)
+    (directory / "console.sock").unlink(missing_ok=True)
+    made = Listener(directory)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def no_dev(make_bundle):
+    """no_dev(changes, args): a bundle without mounts at /dev, so that the image's own /dev stays visible."""
+
+    def make(changes=None, args=None, keep=()):
+        mounts = [m for m in harness.BASE["mounts"] if not m["destination"].startswith("/dev") or m["destination"] in keep]
+        return make_bundle({"/mounts": mounts, **(changes or {})}, args=args)
+
+    return make

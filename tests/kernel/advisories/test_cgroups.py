@@ -1,0 +1,119 @@
+"""Cgroups: devices are denied unless allowed, limits hold, nothing in them can be written from inside."""
+
+import os
+
+import pytest
+
+import harness
+from advisory_tools import mount, ordinary_user
+
+pytestmark = pytest.mark.kernel
+
+OPEN = (
+    "for n in 'b 8 0' 'c 1 1' 'c 1 2' 'c 10 229'; do rm -f /node; mknod /node $n && { : </node; } 2>/dev/null && echo opened $n; done; true"
+)
+
+
+@pytest.mark.parametrize(
+    "rules", [harness.ABSENT, [], [{"allow": True, "type": "c", "major": 1, "minor": 3, "access": "rwm"}]], ids=["absent", "empty", "allow"]
+)
+def test_ghsa_g54h_m393_cpwq_devices_are_denied(runtime, make_bundle, rules):
+    """No rule at all, an empty list, a list that only allows: disks and memory stay closed."""
+    changes = {
+        "/process/capabilities": {k: ["CAP_MKNOD", "CAP_SYS_RAWIO", "CAP_DAC_OVERRIDE"] for k in ("bounding", "effective", "permitted")}
+    }
+    if rules is not harness.ABSENT:
+        changes["/linux/resources"] = {"devices": rules}
+    result = runtime.run(make_bundle(changes, args=["/bin/sh", "-c", OPEN]))
+    assert result.code == 0 and "opened" not in result.out, result
+
+
+def test_ghsa_g54h_m393_cpwq_the_list_does_not_allow_all(runtime, make_bundle):
+    if not os.path.isdir("/sys/fs/cgroup/devices"):
+        pytest.skip("this machine has no cgroup version 1 with devices")
+    bundle = make_bundle(args=harness.WAIT_FOR_TERM)
+    runtime.started(bundle)
+    found = [path for path in harness.cgroups(os.path.basename(bundle.config["linux"]["cgroupsPath"])) if "/devices/" in path]
+    assert found
+    for path in found:
+        assert "a *:* rwm" not in harness.pathlib.Path(path, "devices.list").read_text()
+
+
+SYS = {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["nosuid", "noexec", "nodev", "relatime", "ro"]}
+TOUCH = "for d in /sys/fs/cgroup /sys/fs/cgroup/*; do mkdir $d/made 2>/dev/null && echo made $d; done; mount | grep ' /sys/fs/cgroup'; true"
+
+
+@pytest.mark.parametrize("cgroupns", [False, True], ids=["", "cgroupns"])
+@pytest.mark.parametrize("rootless", [False, True], ids=["root", "rootless"])
+def test_cve_2023_25809_cgroups_are_read_only(runtime, make_bundle, scratch, cgroupns, rootless):
+    changes = {"/mounts/-": SYS}
+    namespaces = [*harness.BASE["linux"]["namespaces"], *([{"type": "cgroup"}] if cgroupns else [])]
+    if rootless:
+        runtime, make_bundle = ordinary_user(runtime, make_bundle, scratch)
+        namespaces.append({"type": "user"})
+    result = runtime.run(make_bundle({**changes, "/linux/namespaces": namespaces}, args=["/bin/sh", "-c", TOUCH]))
+    runtime.clean()
+    assert "made" not in result.out, result
+    for line in result.out.splitlines():
+        assert "(ro," in line, line
+
+
+def test_cve_2023_25809_the_host_s_sys_bound_into_it(runtime, make_bundle, scratch):
+    user, make = ordinary_user(runtime, make_bundle, scratch)
+    result = user.run(
+        make({"/mounts/4": mount("/sys", "none", "/sys", "rbind", "ro", "nosuid", "nodev", "noexec")}, args=["/bin/sh", "-c", TOUCH])
+    )
+    user.clean()
+    assert "made" not in result.out, result
+
+
+def from_spec(runtime, make_bundle, script):
+    """What `spec` writes, with a program of ours."""
+    bundle = make_bundle()
+    (bundle.path / "config.json").unlink()
+    runtime.ok("spec", "--bundle", bundle, cwd=bundle.path) if runtime.name != "crun" else runtime.ok("spec", cwd=bundle.path)
+    config = harness.json.loads((bundle.path / "config.json").read_text())
+    config["process"].update(terminal=False, args=["/bin/sh", "-c", script])
+    config["linux"]["cgroupsPath"] = "%s-spec%d" % (runtime.cgroup, os.getpid())
+    return bundle.write(config)
+
+
+MOUNTS = """
+for f in $(find /sys/fs/cgroup -name release_agent 2>/dev/null); do (echo /x >$f) 2>/dev/null && echo written $f; done
+mkdir /tmp/m; for t in cgroup cgroup2 tmpfs; do mount -t $t none /tmp/m 2>/dev/null && echo mounted $t; done
+unshare -m true 2>/dev/null && echo unshared
+grep ^CapEff /proc/self/status; true
+"""
+
+
+def test_cve_2022_0492_the_template_gives_no_way_to_release_agent(runtime, make_bundle):
+    bundle = from_spec(runtime, make_bundle, MOUNTS)
+    bundle.patch({"/root/readonly": False})
+    result = runtime.run(bundle)
+    assert result.code == 0, result
+    assert not {"written", "mounted", "unshared"} & set(result.out.split()), result
+    assert not int(result.out.split()[-1], 16) & 1 << 21, "CAP_SYS_ADMIN"
+
+
+def test_cve_2025_47291_the_container_is_in_its_cgroup(runtime, make_bundle):
+    """In each hierarchy, before the program runs; and the limits read back."""
+    limits = {"/linux/resources": {"pids": {"limit": 77}, "memory": {"limit": 64 << 20}, "cpu": {"shares": 333}}}
+    bundle = make_bundle(limits, args=harness.WAIT_FOR_TERM)
+    wanted = bundle.config["linux"]["cgroupsPath"]
+    id = runtime.create(bundle)
+    for turn in ("created", "running"):
+        lines = harness.pathlib.Path("/proc/%d/cgroup" % runtime.state(id)["pid"]).read_text().splitlines()
+        for line in lines:
+            _, controllers, path = line.split(":", 2)
+            if set(controllers.split(",")) & {"pids", "memory", "cpu", "devices", "freezer", "cpuset", "blkio"} or len(lines) == 1:
+                assert path.startswith(wanted), (turn, line)
+        if turn == "created":
+            runtime.start(id)
+    name = os.path.basename(wanted)
+    values = {}
+    for folder in harness.cgroups(name):
+        for file in ("pids.max", "memory.limit_in_bytes", "memory.max", "cpu.shares"):
+            path = harness.pathlib.Path(folder, file)
+            if path.exists():
+                values[file] = path.read_text().strip()
+    assert values.get("pids.max") == "77" and str(64 << 20) in values.values(), values

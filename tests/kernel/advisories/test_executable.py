@@ -1,0 +1,154 @@
+"""The host's executables and the descriptors of the runtime, as a hostile process of the container sees them through /proc."""
+
+import hashlib
+import os
+import stat
+import subprocess
+
+import pytest
+
+import harness
+from advisory_tools import SECRET
+
+pytestmark = pytest.mark.kernel
+
+ROUNDS = 50  # of exec beside a hostile process
+PTRACE = ["CAP_SYS_PTRACE", "CAP_KILL", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_SETUID", "CAP_NET_ADMIN", "CAP_MKNOD"]
+
+
+def host_files(runtime):
+    """The runtime, the interpreter, and what they load."""
+    paths = {os.path.realpath(runtime.path), os.path.realpath("/usr/bin/python3")}
+    for path in list(paths):
+        listed = subprocess.run(["ldd", path], capture_output=True, text=True).stdout
+        paths |= {os.path.realpath(word) for word in listed.split() if word.startswith("/") and os.path.exists(word)}
+    return {path: hashlib.sha256(harness.pathlib.Path(path).read_bytes()).hexdigest() for path in sorted(paths)}
+
+
+@pytest.fixture
+def unchanged(runtime):
+    before = host_files(runtime)
+    yield
+    assert host_files(runtime) == before
+
+
+def own_program(bundle):
+    (bundle.rootfs / "link").symlink_to("/proc/self/exe")
+    (bundle.rootfs / "script").write_text("#!/proc/self/exe\n")
+    (bundle.rootfs / "script").chmod(0o755)
+    return bundle
+
+
+PROGRAMS = ["/proc/self/exe", "/link", "/script"]
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_cve_2019_5736_program_is_the_runtime(runtime, make_bundle, unchanged, program):
+    runtime.run(own_program(make_bundle(args=[program])))
+
+
+def watching(runtime, bundle, capabilities, user):
+    """The hostile program as init; its lines go to /out of the image."""
+    bundle.patch({
+        "/process/args": ["/bin/sh", "-c", "exec /bin/prober watch /stop >/out 2>&1"],
+        "/process/capabilities": {k: capabilities for k in ("bounding", "effective", "permitted")},
+        "/process/user": {"uid": user, "gid": user},
+        "/process/env": ["PATH=/bin", "OUTSIDE=%s" % bundle.outside],
+        "/linux/namespaces": [{"type": t} for t in ("pid", "network", "ipc", "uts", "mount")],
+    })  # fmt: skip
+    harness.fifo(bundle.rootfs / "ready")
+    return runtime.started(bundle)
+
+
+def findings(runtime, bundle, id):
+    with harness.Watched(runtime.state(id)["pid"]) as init:
+        (bundle.rootfs / "stop").write_text("")
+        init.wait()
+    lines = (bundle.rootfs / "out").read_text().splitlines()
+    assert lines[0] == "WATCHING" and lines[-1] == "END", lines[-5:]
+    return sorted(set(line.rpartition(" of ")[0] or line for line in lines[1:-1]))
+
+
+@pytest.mark.parametrize("program", ["/bin/true", *PROGRAMS])
+@pytest.mark.parametrize("capabilities", [[], PTRACE], ids=["", "ptrace"])
+def test_cve_2019_5736_nothing_to_write_to_during_exec(runtime, make_bundle, prober, host, unchanged, capabilities, program):
+    """Each executable that shows in /proc is opened for writing, at once and again when its process is gone."""
+    bundle = prober(own_program(make_bundle()))
+    bundle.outside = host.victim
+    id = watching(runtime, bundle, capabilities, 0)
+    for _ in range(ROUNDS // 2):
+        runtime.call("exec", id, program)
+    assert findings(runtime, bundle, id) == []
+
+
+@pytest.mark.parametrize("capabilities", [[], PTRACE], ids=["", "ptrace"])
+@pytest.mark.parametrize("user", [0, 1000])
+def test_cve_2016_9962_nothing_leads_out_during_exec(runtime, make_bundle, prober, host, capabilities, user):
+    """Root, directory and descriptors of the joining process, its environment; and ptrace."""
+    if user and capabilities:
+        pytest.skip("an ordinary user's capabilities would have to be ambient: the case of root has them")
+    bundle = prober(make_bundle())
+    bundle.outside = host.victim
+    bundle.rootfs.chmod(0o777)
+    host.victim.chmod(0o644)
+    host.freeze()
+    id = watching(runtime, bundle, capabilities, user)
+    for _ in range(ROUNDS):
+        runtime.call("exec", id, "/bin/true", env={**runtime.env, "HOSTSECRET": "1"})
+    assert findings(runtime, bundle, id) == []
+
+
+# ---- CVE-2024-21626
+
+UP = "../../../../../../../../../.."
+
+
+@pytest.mark.parametrize("form", ["/proc/self/fd/%d", "/dev/fd/%d", "/link%d", "/proc/thread-self/fd/%d"])
+def test_cve_2024_21626_cwd_is_a_descriptor(runtime, make_bundle, host, form):
+    bundle = make_bundle(args=["/bin/cat", UP + str(host.victim)])
+    for number in range(3, 24):
+        if form == "/link%d":
+            (bundle.rootfs / (form % number)[1:]).symlink_to("/proc/self/fd/%d" % number)
+        bundle.patch({"/process/cwd": form % number})
+        assert SECRET not in runtime.run(bundle).out, number
+
+
+def test_cve_2024_21626_program_is_a_descriptor(runtime, make_bundle, host):
+    """A program by a way that leads through a descriptor of the host."""
+    (host / "program").write_text("#!/bin/sh\necho %s\n" % SECRET)
+    (host / "program").chmod(0o755)
+    host.freeze()
+    bundle = make_bundle()
+    for number in range(3, 24):
+        bundle.patch({"/process/args": ["/proc/self/fd/%d/%s%s/program" % (number, UP, host)]})
+        result = runtime.run(bundle)
+        assert result.code != 0 and SECRET not in result.out, number
+
+
+def test_cve_2024_21626_exec_cwd_is_a_descriptor(runtime, waiting, host):
+    live = runtime.started(waiting)
+    for number in range(3, 24):
+        assert SECRET not in runtime.call("exec", "--cwd", "/proc/self/fd/%d" % number, live, "/bin/cat", UP + str(host.victim)).out, number
+
+
+def test_cve_2024_21626_descriptors_of_a_created_init(runtime, waiting):
+    """No directory, no file of the host: what a created container waits with are pipes, sockets, anonymous files."""
+    id = runtime.create(waiting)
+    folder = "/proc/%d/fd" % runtime.state(id)["pid"]
+    led = {}
+    for name in sorted(os.listdir(folder), key=int):
+        info = os.stat("%s/%s" % (folder, name))
+        target = os.readlink("%s/%s" % (folder, name))
+        if stat.S_ISDIR(info.st_mode) or stat.S_ISREG(info.st_mode) and info.st_nlink and not target.startswith("/memfd:"):
+            led[int(name)] = target
+    assert led == {}
+
+
+def test_cve_2024_21626_descriptors_of_the_caller_do_not_come_along(runtime, make_bundle, host):
+    bundle = make_bundle(args=["/bin/sh", "-c", "ls -l /proc/self/fd"])
+    opened = os.open(host.directory, os.O_RDONLY)
+    try:
+        result = runtime.run(bundle, close_fds=False, pass_fds=[opened])
+    finally:
+        os.close(opened)
+    assert result.code == 0 and str(host) not in result.out, result

@@ -1,0 +1,131 @@
+"""Writes below /proc, sysctls, and values that could be read as something else."""
+
+import os
+
+import pytest
+
+import harness
+from advisory_tools import bind, mount
+
+pytestmark = pytest.mark.kernel
+
+ROUNDS = 40
+PROCFS = "9fa0"
+LABELS = {"/process/apparmorProfile": "no-such-profile", "/process/selinuxLabel": "system_u:system_r:no_such_t:s0"}
+NET = "net/ipv4/ip_forward"
+
+
+def fake_proc(folder, marker="/marker"):
+    """A tree with the files that a runtime writes to; each is a link to the image's marker."""
+    for name in ("self/attr/exec", "self/attr/current", "self/attr/apparmor/exec", "sys/" + NET, "self/uid_map", "self/oom_score_adj"):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.symlink_to(marker)
+    return folder
+
+
+@pytest.mark.parametrize("form", ["tmpfs", "bind"])
+@pytest.mark.parametrize("label", [None, *LABELS])
+def test_cve_2019_16884_a_tree_that_poses_as_proc(runtime, make_bundle, form, label):
+    """Whatever is mounted at /proc, a label that was asked for is in force, or nothing runs."""
+    bundle = make_bundle(args=["/bin/sh", "-c", "cat /proc/self/attr/current; stat -f -c %t /proc"])
+    tree = bundle.path / "fake"
+    fake_proc(tree)
+    bundle.patch({"/mounts/0": mount("/proc") if form == "tmpfs" else bind(tree, "/proc"), **({label: LABELS[label]} if label else {})})
+    (bundle.rootfs / "marker").write_text("marker")
+    result = runtime.run(bundle)
+    assert (bundle.rootfs / "marker").read_text() == "marker"
+    assert result.code != 0 or label is None and PROCFS in result.out, result
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_cve_2019_16884_a_label_is_never_left_out(runtime, make_bundle, label):
+    result = runtime.run(make_bundle({label: LABELS[label]}))
+    assert result.code != 0, "a profile that does not exist was asked for"
+
+
+@pytest.mark.parametrize(
+    "place", ["/proc/sys", "/proc/sys/net", "/proc/sys/net/ipv4", "/proc/self", "/proc/self/attr", "/proc/thread-self"]
+)
+@pytest.mark.parametrize("form", ["tmpfs", "bind"])
+def test_cve_2025_52881_a_mount_below_proc(runtime, make_bundle, host, place, form):
+    """A write to a setting ends in that setting, or there is no container."""
+    bundle = make_bundle({"/linux/sysctl": {"net.ipv4.ip_forward": "1"}}, args=["/bin/cat", "/proc/sys/" + NET])
+    tree = bundle.path / "fake" / "tree"
+    source = fake_proc(tree, str(host.victim)) / (place.replace("thread-", "").removeprefix("/proc/"))
+    bundle.patch({"/mounts/-": mount(place) if form == "tmpfs" else bind(source, place)})
+    result = runtime.run(bundle)
+    assert result.code != 0 or result.out == "1\n", result
+
+
+@pytest.mark.parametrize("what", ["decoy", "link"])
+def test_cve_2025_52881_a_race_for_the_tree_that_is_written_to(runtime, make_bundle, swap, what):
+    """The directory that procfs is mounted on gets another name; what then has the name /proc leads to a file of the image."""
+    bundle = make_bundle({"/linux/sysctl": {"net.ipv4.ip_forward": "1"}, "/process/oomScoreAdj": 500})
+    (bundle.rootfs / "marker").write_text("marker")
+    if what == "decoy":
+        fake_proc(bundle.rootfs / "decoy")
+    else:
+        fake_proc(bundle.rootfs / "tree")
+        (bundle.rootfs / "decoy").symlink_to("tree")
+    swap(bundle.rootfs / "proc", bundle.rootfs / "decoy")
+    for _ in range(ROUNDS):
+        runtime.run(bundle)
+        assert (bundle.rootfs / "marker").read_text() == "marker"
+
+
+@pytest.mark.parametrize("separator", ["+", "\n", "=", " "])
+def test_cve_2022_0811_a_value_is_one_value(runtime, make_bundle, scratch, separator):
+    names = ("kernel/shm_rmid_forced", "kernel/core_pattern", "kernel/msgmax")
+    host = [harness.pathlib.Path("/proc/sys", name).read_text() for name in names]
+    value = "1%skernel.msgmax=77" % separator
+    result = runtime.run(make_bundle({"/linux/sysctl": {"kernel.shm_rmid_forced": value}}, args=["/bin/cat", "/proc/sys/kernel/msgmax"]))
+    assert [harness.pathlib.Path("/proc/sys", name).read_text() for name in names] == host
+    assert result.out.strip() != "77", result
+
+
+@pytest.mark.parametrize(
+    "key", ["kernel.core_pattern", "kernel/../kernel/core_pattern", "net/../kernel/core_pattern", "kernel.shm_rmid_forced/../core_pattern"]
+)
+def test_cve_2022_0811_settings_of_the_host_are_not_reached(runtime, make_bundle, key):
+    path = harness.pathlib.Path("/proc/sys/kernel/core_pattern")
+    before = path.read_text()
+    try:
+        result = runtime.run(make_bundle({"/linux/sysctl": {key: before.strip()}}))
+        assert result.code != 0, "the same value was written this time"
+    finally:
+        assert path.read_text() == before
+
+
+@pytest.mark.parametrize("home", ["/\nevil:x:0:0::/:/bin/sh", "/a:0:0", "/x\r\nevil::0:0:::"])
+def test_cve_2022_4318_home_is_no_line_of_passwd(runtime, make_bundle, home):
+    bundle = make_bundle(
+        {"/process/env": ["PATH=/bin", "HOME=" + home], "/process/user": {"uid": 4242, "gid": 4242}}, args=["/bin/id", "-u"]
+    )
+    before = {name: (bundle.rootfs / "etc" / name).read_bytes() for name in ("passwd", "group")}
+    host = harness.pathlib.Path("/etc/passwd").read_bytes()
+    result = runtime.run(bundle)
+    assert {name: (bundle.rootfs / "etc" / name).read_bytes() for name in before} == before
+    assert harness.pathlib.Path("/etc/passwd").read_bytes() == host
+    assert result.code != 0 or result.out == "4242\n"
+
+
+def test_cve_2026_94603_a_name_without_a_value_takes_nothing(runtime, make_bundle):
+    """A bare KEY, or a star, in the environment of the config is no question to the host's."""
+    for entry in ("HOSTSECRET", "*", "HOST*"):
+        bundle = make_bundle({"/process/env": ["PATH=/bin", entry]}, args=["/bin/cat", "/proc/self/environ"])
+        result = runtime.run(bundle, env={**runtime.env, "HOSTSECRET": "of-the-host"})
+        assert "of-the-host" not in result.out, result
+
+
+def test_cve_2026_94603_the_environment_is_that_of_the_config(runtime, make_bundle, waiting):
+    env = {**runtime.env, "HOSTSECRET": "of-the-host", "LD_PRELOAD": "", "PYTHONPATH": "/of-the-host"}
+    assert "of-the-host" not in runtime.run(make_bundle(args=["/bin/cat", "/proc/1/environ"]), env=env).out
+    live = runtime.started(waiting)
+    assert "of-the-host" not in runtime.ok("exec", live, "/bin/cat", "/proc/self/environ", env=env).out
+
+
+def test_cve_2026_94603_the_environment_of_a_created_init(runtime, waiting):
+    id = runtime.create(waiting, env={**runtime.env, "HOSTSECRET": "of-the-host"})
+    assert b"of-the-host" not in harness.pathlib.Path("/proc/%d/environ" % runtime.state(id)["pid"]).read_bytes()
+    assert os.path.exists("/proc/%d" % runtime.state(id)["pid"])

@@ -1,0 +1,131 @@
+"""Who goes round linux/paths.py: every call by path in the modules that work on or in a container's root, found in the syntax trees.
+
+A call with dir_fd, or of the resolver, names its place by a descriptor and is not looked at. Each of the others stands in ALLOWED with its
+reason; a new one fails the test until it is thought about, one that has gone fails it too.
+"""
+
+import ast
+from pathlib import Path
+
+import pyrunc
+
+PACKAGE = Path(pyrunc.__file__).parent
+MODULES = sorted(
+    [*PACKAGE.glob("parts/**/*.py"), *(PACKAGE / "engine" / name for name in ("init.py", "barrier.py"))]
+    + [PACKAGE / "linux" / name for name in ("paths.py", "mount.py", "tty.py", "proc.py", "ns.py")]
+)
+OWNERS = ("posix", "os", "fs", "lean")
+CALLS = {
+    "open", "mkdir", "mkdirs", "makedirs", "mknod", "mkfifo", "symlink", "link", "unlink", "remove", "rename", "replace", "rmdir", "chmod",
+    "chown", "lchown", "stat", "lstat", "listdir", "scandir", "access", "readlink", "truncate", "utime", "chdir", "chroot", "getxattr",
+    "setxattr", "statvfs", "walk", "read_file", "exists", "isdir", "isfile", "islink",
+}  # fmt: skip
+NEVER = {"realpath", "abspath", "normpath", "expanduser", "rmtree", "makedirs", "mkdirs", "walk", "isdir", "isfile", "islink"}
+
+FD = "a descriptor, or a name below one that is handed on by position"
+CALLER = "host side: a path of the caller's or of the config's author, before the container exists"
+OWN = "host side: a file of the kernel about this host or about init, before init runs code of the container"
+TURN = "the root itself, at the moment when it becomes or ceases to be /"
+ALLOWED = {
+    ("linux/mount.py", "_among_links"): TURN,
+    ("linux/ns.py", "_open"): CALLER,
+    ("linux/ns.py", "is_own"): OWN,
+    ("linux/ns.py", "exists"): OWN,
+    ("linux/ns.py", "_go_between"): OWN,
+    ("linux/paths.py", "_make"): FD,
+    ("linux/proc.py", "_own"): "the host's procfs, where a new one can't be mounted; proven by its magic number",
+    ("linux/tty.py", "connect"): CALLER,
+    ("parts/cgroups.py", "host_delegate"): FD,
+    ("parts/devices.py", "_exists"): CALLER,
+    ("parts/devices.py", "_bind"): FD,
+    ("parts/hooks.py", "_check_program"): CALLER,
+    ("parts/hooks.py", "_bundle_fd"): CALLER,
+    ("parts/hooks.py", "_copy_out"): CALLER,
+    ("parts/idmaps.py", "_tool"): OWN,
+    ("parts/idmaps.py", "host_write"): OWN,
+    ("parts/mempolicy.py", "_online"): OWN,
+    ("parts/mounts/bind.py", "_real_reason"): CALLER,
+    ("parts/mounts/bind.py", "_copy_link"): CALLER,
+    ("parts/mounts/cgroupfs.py", "_directory"): "a cgroup of the host's hierarchy, which no process of the container can rename",
+    ("parts/mounts/copyup.py", "copy"): FD,
+    ("parts/mounts/copyup.py", "_entry"): FD,
+    ("parts/mounts/copyup.py", "_file"): FD,
+    ("parts/mounts/copyup.py", "_attributes"): FD,
+    ("parts/mounts/copyup.py", "_times"): FD,
+    ("parts/mounts/fresh.py", "_label"): FD,
+    ("parts/mounts/host.py", "_map_ids"): OWN,
+    ("parts/mounts/host.py", "namespace_with"): OWN,
+    ("parts/netdevs.py", "host_move"): OWN,
+    ("parts/oom.py", "host_write"): OWN,
+    ("parts/program.py", "_reopen"): "a descriptor of our own, opened again",
+    ("parts/rdt.py", "exists"): OWN,
+    ("parts/rdt.py", "_open"): OWN,
+    ("parts/rdt.py", "_counters"): FD,
+    ("parts/root.py", "_real"): CALLER,
+    ("parts/root.py", "_open_root"): CALLER,
+    ("parts/root.py", "_cut"): TURN,
+    ("parts/root.py", "_on_itself"): CALLER,
+    ("parts/root.py", "lay_on"): CALLER,
+    ("parts/root.py", "init_pivot"): TURN,
+    ("parts/root.py", "_pivot"): TURN,
+    ("parts/root.py", "_move"): TURN,
+    ("parts/root.py", "_take_away"): "mount points of the old root, named by the kernel",
+    ("parts/scheduling.py", "_possible"): OWN,
+    ("parts/seccomp/cache.py", "key_of"): OWN,
+    ("parts/seccomp/cache.py", "open_folder"): "the runtime's own cache, on the host side",
+    ("parts/seccomp/cache.py", "_make_room"): FD,
+    ("parts/seccomp/profile.py", "_listener"): CALLER,
+    ("parts/seccomp/verbs.py", "_send"): CALLER,
+    ("parts/sysctls.py", "_ours"): OWN,
+    ("parts/user.py", "_map_of"): OWN,
+    ("parts/user.py", "_denied"): OWN,
+}
+
+
+def by_path(tree):
+    """(function, line, call) of each call that may name a file by path."""
+    for function in ast.walk(tree):
+        if not isinstance(function, ast.FunctionDef):
+            continue
+        for node in ast.walk(function):
+            if not isinstance(node, ast.Call) or {"dir_fd", "src_dir_fd"} & {keyword.arg for keyword in node.keywords}:
+                continue
+            called = node.func
+            if isinstance(called, ast.Name) and called.id == "open":
+                yield function.name, node.lineno, "open"
+            elif isinstance(called, ast.Attribute) and called.attr in CALLS:
+                owner = called.value
+                if isinstance(owner, ast.Name) and owner.id in OWNERS or isinstance(owner, ast.Attribute) and owner.attr == "path":
+                    yield function.name, node.lineno, called.attr
+
+
+def found():
+    for path in MODULES:
+        name = str(path.relative_to(PACKAGE))
+        for function, line, call in by_path(ast.parse(path.read_text())):
+            yield name, function, line, call
+
+
+def test_calls_by_path_are_known():
+    assert [one for one in found() if one[:2] not in ALLOWED] == []
+
+
+def test_what_is_allowed_is_there():
+    assert set(ALLOWED) - {one[:2] for one in found()} == set()
+
+
+def test_some_calls_are_never_right():
+    wrong = []
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute) and node.attr in NEVER and isinstance(node.value, (ast.Name, ast.Attribute)):
+                owner = node.value.id if isinstance(node.value, ast.Name) else node.value.attr
+                if owner in (*OWNERS, "path", "shutil"):
+                    wrong.append((path.name, node.lineno, node.attr))
+    assert wrong == []
+
+
+def test_the_walk_sees_a_call():
+    """A walk that finds nothing would pass for nothing."""
+    code = "def f(p):\n    posix.open(p, 0)\n    posix.open(p, 0, dir_fd=3)\n    open(p)\n    os.path.exists(p)\n    fs.mkdir(p)\n"
+    assert [call for _, _, call in by_path(ast.parse(code))] == ["open", "open", "exists", "mkdir"]

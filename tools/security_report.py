@@ -1,0 +1,237 @@
+#!/usr/bin/python3
+"""`make security-report`: what the tests say about this runtime and its peers, as a table in SECURITY.md and as JSON.
+
+    security_report.py                         everything that is installed, written to docs/security-report.json and SECURITY.md
+    security_report.py --only faults           one section; the others are kept as they were measured before
+    security_report.py --only advisories --runtime /usr/sbin/runc
+
+Its one rule: no figure that was not counted by a run of the tests. A section says how much was tried, never only that nothing was found.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT / "tests/kernel/advisories"))
+import harness  # noqa: E402
+from advisory_table import ADVISORIES, numbers_in  # noqa: E402
+
+PYTEST = ROOT / ".venv/bin/pytest"
+OURS = ROOT / ".venv/bin/pyrunc"
+JSON, PAGE = ROOT / "docs/security-report.json", ROOT / "SECURITY.md"
+BEGIN, END = "<!-- made by `make security-report` -->\n", "<!-- end -->\n"
+SECTIONS = ("advisories", "faults", "fuzz", "init")
+
+
+def tests(paths, *options):
+    """Runs pytest → [(test's name, passed | failed | skipped, reason or "", {property: value})]."""
+    with tempfile.NamedTemporaryFile(suffix=".xml") as file:
+        argv = [PYTEST, *paths, "-q", "--tb=line", "-p", "no:cacheprovider", "--junit-xml", file.name, *options]
+        done = subprocess.run([str(word) for word in argv], cwd=ROOT, stdout=sys.stderr)
+        if done.returncode not in (0, 1):
+            raise SystemExit("security_report: pytest ended with status %d" % done.returncode)
+        found = {}
+        for case in xml.etree.ElementTree.parse(file.name).iter("testcase"):
+            outcome, reason = "passed", ""
+            for kind, name in (("skipped", "skipped"), ("failure", "failed"), ("error", "failed")):
+                for node in case.findall(kind):
+                    outcome, reason = name, (node.get("message") or "").splitlines()[0][:300] if node.get("message") else ""
+            properties = {node.get("name"): node.get("value") for node in case.iter("property")}
+            key = (case.get("classname"), case.get("name"))
+            if found.get(key, ("", "passed"))[1] != "failed":  # an error of the teardown is a second testcase
+                found[key] = (case.get("name"), outcome, reason, properties)
+        return list(found.values())
+
+
+def version(path):
+    words = subprocess.run([path, "--version"], capture_output=True, text=True).stdout.split("\n")[0].split()
+    return words[-1].removeprefix("version ") if words else "?"
+
+
+def advisories(path):
+    """{"total", "passed", "failed": {row: [tests]}, "not applicable": {row: reason}, "tests": number of test cases that ran}."""
+    results = tests(["tests/kernel/advisories"], "--runtime", path)
+    by_row = {row[0][0]: [] for row in ADVISORIES}
+    for name, outcome, reason, _ in results:
+        for row, _, _ in ADVISORIES:
+            if set(numbers_in(name)) & set(row):
+                by_row[row[0]].append((name, outcome, reason))
+    failed = {
+        row: sorted(n for n, o, _ in cases if o == "failed") for row, cases in by_row.items() if any(o == "failed" for _, o, _ in cases)
+    }
+    absent = {row: cases[0][2] for row, cases in by_row.items() if cases and all(o == "skipped" for _, o, _ in cases)}
+    return {
+        "version": version(path),
+        "total": len(by_row) - len(absent),
+        "passed": len(by_row) - len(absent) - len(failed),
+        "failed": failed,
+        "not applicable": absent,
+        "tests": sum(1 for _, o, _ in results if o != "skipped"),
+    }
+
+
+def counted(results, *names):
+    made = {name: sum(int(p.get(name, 0)) for *_, p in results) for name in names}
+    return {**made, "failed": sorted(name for name, outcome, *_ in results if outcome == "failed")}
+
+
+def faults(path, every):
+    """Each point where the runtime is killed or a call of it fails, once (or all points, with --every), and what was left."""
+    return counted(tests(["tests/cli/test_faults.py"], *(() if every else ("-m", "not long"))), "points")
+
+
+def fuzz(path, every):
+    return counted(tests(["tests/fuzz"], *(() if every else ("-m", "not long"))), "examples")
+
+
+def look_at_init(path):
+    """What a created container waits with: the init of a plain bundle, seen from the host."""
+    with tempfile.TemporaryDirectory(prefix="sr", dir="/tmp") as name:
+        workshop = harness.Workshop(name)
+        runtime = harness.Runtime(path, pathlib.Path(name) / "state", "securityreport", "/securityreport")
+        bundle = workshop.bundle(args=harness.WAIT_FOR_TERM, cgroup="/securityreport")
+        trace, pid_file = pathlib.Path(name) / "trace", pathlib.Path(name) / "pid"
+        strace = shutil.which("strace")
+        id = runtime.new_id()
+        argv = [strace, "-D", "-f", "-qq", "-e", "signal=none", "-o", str(trace)] if strace else []
+        argv += runtime.argv("create", "--bundle", bundle, "--pid-file", pid_file, id)
+        null = subprocess.DEVNULL
+        env = {**runtime.env, "HOSTSECRET": "1"}
+        if subprocess.Popen(argv, stdin=null, stdout=null, stderr=null, env=env).wait(harness.WATCHDOG):
+            raise SystemExit("security_report: %s could not create a container" % path)
+        try:
+            pid = int(pid_file.read_text())
+            return described(pid, trace.read_text() if strace else "")
+        finally:
+            runtime.call("delete", "--force", id)
+
+
+def described(pid, trace):
+    folder = pathlib.Path("/proc/%d" % pid)
+    status = dict(line.split(":\t", 1) for line in (folder / "status").read_text().splitlines() if ":\t" in line)
+    maps = {line.split()[5] for line in (folder / "maps").read_text().splitlines() if len(line.split()) > 5 and "/" in line}
+    links = {name: os.readlink(folder / "fd" / name) for name in os.listdir(folder / "fd")}
+    calls = [m[2] for m in re.finditer(r"^(\d+) +(\w+)\(", trace, re.M) if int(m[1]) == pid]
+    return {
+        "system calls": len(calls),
+        "different ones": len(set(calls)),
+        "all calls of create": len(re.findall(r"^\d+ +\w+\(", trace, re.M)),
+        "descriptors": sorted(kind_of(target) for target in links.values()),
+        "threads": int(status["Threads"]),
+        "resident KiB": int(status["VmRSS"].split()[0]),
+        "executable": kind_of(os.readlink(folder / "exe")),
+        "files of the host mapped": len([path for path in maps if os.path.exists(path) and not path.startswith("/memfd:")]),
+        "bytes of environment": len((folder / "environ").read_bytes()),
+    }
+
+
+def kind_of(target):
+    """A descriptor's target without what differs from run to run."""
+    return re.sub(r":?\[\d+\]|\d{3,}|/tmp/\S*/", "", target) or target
+
+
+def runtimes(wanted):
+    paths = wanted or [OURS, *filter(None, (shutil.which(name, path="/usr/sbin:/usr/bin") for name in ("runc", "crun")))]
+    return {os.path.basename(path): str(path) for path in paths}
+
+
+def measure(asked, found):
+    kernel = "Linux " + ".".join(os.uname().release.split(".")[:2])
+    found["machine"] = {"kernel": kernel, "cgroups": "version 1" if os.path.isdir("/sys/fs/cgroup/memory") else "version 2"}
+    for section in asked.only or SECTIONS:
+        if section in ("advisories", "init"):
+            for name, path in runtimes(asked.runtime).items():
+                found.setdefault(section, {})[name] = (advisories if section == "advisories" else look_at_init)(path)
+        else:
+            found[section] = {"faults": faults, "fuzz": fuzz}[section](str(OURS), asked.every)
+    return found
+
+
+# ---- the page
+
+
+def table(head, rows):
+    return (
+        "\n".join(["| %s |" % " | ".join(head), "|%s" % ("---|" * len(head)), *("| %s |" % " | ".join(map(str, row)) for row in rows)])
+        + "\n"
+    )
+
+
+def verdict(measured, row):
+    if row in measured["failed"]:
+        return "**fails** (%d)" % len(measured["failed"][row])
+    return "–" if row in measured["not applicable"] else "passes"
+
+
+def page(found):
+    machine = found["machine"]
+    parts = ["Measured on %s with cgroup %s.\n" % (machine["kernel"], machine["cgroups"])]
+    measured = found.get("advisories", {})
+    if measured:
+        names = list(measured)
+        head = ["", *("%s %s" % (name, measured[name]["version"]) for name in names)]
+        parts.append(table(head, [["advisories passed", *("%d of %d" % (measured[n]["passed"], measured[n]["total"]) for n in names)],
+                                  ["test cases", *(measured[n]["tests"] for n in names)]]))  # fmt: skip
+    figures = []
+    if "faults" in found:
+        figures.append(["points where the runtime is killed or a call fails", found["faults"]["points"], len(found["faults"]["failed"])])
+    if "fuzz" in found:
+        figures.append(["configs and documents that were made up", found["fuzz"]["examples"], len(found["fuzz"]["failed"])])
+    if figures:
+        parts.append(table(["", "tried", "with leaks, crashes or hangs"], figures))
+    if found.get("init"):
+        names = list(found["init"])
+        keys = [
+            "system calls",
+            "different ones",
+            "all calls of create",
+            "threads",
+            "resident KiB",
+            "files of the host mapped",
+            "bytes of environment",
+        ]
+        rows = [[key, *(found["init"][n][key] for n in names)] for key in keys]
+        rows.append(["executable", *("`%s`" % found["init"][n]["executable"] for n in names)])
+        rows.append(
+            [
+                "descriptors",
+                *("%d: `%s`" % (len(found["init"][n]["descriptors"]), " ".join(found["init"][n]["descriptors"])) for n in names),
+            ]
+        )
+        parts.append("What the init of a created container has done, and waits with:\n")
+        parts.append(table(["", *names], rows))
+    if measured:
+        parts.append("Advisory by advisory (the number of failing cases in brackets; – where this machine or runtime can't show it):\n")
+        rows = [[", ".join(row), where, what, *(verdict(measured[n], row[0]) for n in measured)] for row, where, what in ADVISORIES]
+        parts.append(table(["numbers", "found in", "mechanism", *measured], rows))
+    return "\n".join(parts)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
+    parser.add_argument("--only", action="append", choices=SECTIONS, help="measure this section; may be given several times")
+    parser.add_argument("--runtime", action="append", type=os.path.abspath, help="for advisories and init: this binary instead of all")
+    parser.add_argument("--every", action="store_true", help="faults and fuzz: the long runs, too")
+    parser.add_argument("--render", action="store_true", help="measure nothing, write SECURITY.md from the JSON")
+    asked = parser.parse_args()
+    found = json.loads(JSON.read_text()) if JSON.exists() else {}
+    if not asked.render:
+        found = measure(asked, found)
+        JSON.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+    text = PAGE.read_text()
+    head, _, rest = text.partition(BEGIN)
+    PAGE.write_text(head + BEGIN + "\n" + page(found) + "\n" + END + rest.partition(END)[2])
+    print("%s and %s are written" % (JSON.relative_to(ROOT), PAGE.relative_to(ROOT)))
+
+
+if __name__ == "__main__":
+    main()
