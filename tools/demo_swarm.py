@@ -1,0 +1,335 @@
+#!/usr/bin/python3
+"""`make demo-swarm`: a Docker swarm of three nodes on this machine, each of them with pyrunc as the default runtime of its dockerd.
+
+A replicated service over an overlay network, with published ports, goes from 3 to 9 replicas; then one node is killed with all that runs
+on it, and its tasks come up elsewhere. Every step is shown and checked; the exit status is 1 if one was not so.
+
+A node is a process, mount and network namespace of its own (tests/contracts/holder.py, as the contract tests have it), with private data
+roots and sockets, joined to the others by a bridge in a namespace of that kind. Nothing of the machine's own Docker is touched, and at the
+end all is gone: the kernel ends what is in the namespaces.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+PROJECT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+HOLDER = os.path.join(PROJECT, "tests/contracts/holder.py")
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+NAME = "demo-swarm-%d" % os.getpid()
+CGROUPS = "/sys/fs/cgroup"
+IMAGE = "demo"
+PATIENCE = 120  # seconds; a manager calls a node down after some 15
+SERVICE = "hostname > /www/index.html; echo $NODE >> /www/index.html; exec httpd -f -p 80 -h /www"
+
+
+class Failed(Exception):
+    """A step was not as it has to be; the text says what was seen."""
+
+
+def say(text):
+    print("%6.1f s  %s" % (time.monotonic() - START, text), flush=True)
+
+
+START = time.monotonic()
+
+
+def run(argv, check=True, seconds=PATIENCE):
+    """Runs a program to its end; its standard output, stripped."""
+    env = {"PATH": PATH, "HOME": "/root", "LC_ALL": "C.UTF-8"}
+    done = subprocess.run(argv, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=seconds)
+    if check and done.returncode:
+        raise Failed("%s\nended with %d: %s%s" % (" ".join(argv), done.returncode, done.stdout, done.stderr))
+    return done.stdout.strip()
+
+
+def until(what, look, seconds=PATIENCE):
+    """Polls until `look` answers something true, and returns that."""
+    end = time.monotonic() + seconds
+    while True:
+        found = look()
+        if found:
+            return found
+        if time.monotonic() > end:
+            raise Failed("not so after %d s: %s" % (seconds, what() if callable(what) else what))
+        time.sleep(0.2)
+
+
+class Place:
+    """A set of namespaces that lives until close(); programs in it end with it."""
+
+    def __init__(self):
+        self.holder = subprocess.Popen([sys.executable, "-I", HOLDER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.pid = int(self.holder.stdout.readline() or 0)
+        if self.holder.stdout.readline() != "ready\n":
+            raise Failed("the namespaces could not be made: root is needed")
+
+    def argv(self, *argv):
+        return ["nsenter", "--target", str(self.pid), "--mount", "--net", "--pid", "--", *argv]
+
+    def call(self, *argv, **options):
+        return run(self.argv(*argv), **options)
+
+    def close(self):
+        if self.holder.poll() is None:
+            self.holder.stdin.close()
+            self.holder.wait()
+
+
+class Node(Place):
+    """One machine of the swarm: its address, its dockerd."""
+
+    def __init__(self, number, hub, work, runtime):
+        super().__init__()
+        self.name, self.address = "node%d" % number, "10.91.0.%d" % number
+        self.log = "%s/%s.log" % (work, self.name)
+        # only the hub's network is entered: in its process namespace our pid would mean nobody
+        ours = ["nsenter", "--target", str(hub.pid), "--net", "--"]
+        run([*ours, "ip", "link", "add", self.name, "type", "veth", "peer", "name", "eth0", "netns", str(self.pid)])
+        hub.call("ip", "link", "set", self.name, "master", "hub", "up")
+        self.call("ip", "address", "add", self.address + "/24", "dev", "eth0")
+        self.call("ip", "link", "set", "eth0", "up")
+        # no way out: an attempt to pull fails at once, and the image that is there is taken
+        config = "%s/%s.json" % (work, self.name)
+        run([runtime, "install", "--docker", "--default", "--config", config, "--runtime", runtime])
+        dockerd = [
+            "dockerd", "--config-file=" + config, "--data-root=%s/%s" % (work, self.name), "--exec-root=/run/docker",
+            "--pidfile=/run/docker.pid", "--host=unix:///run/docker.sock", "--cgroup-parent=/%s/%s" % (NAME, self.name),
+            "--exec-opt=native.cgroupdriver=cgroupfs", "--storage-driver=overlay2",
+        ]  # fmt: skip
+        script = 'hostname "$1"; shift; exec "$@"'
+        with open(self.log, "w") as log:
+            argv = self.argv("unshare", "--uts", "sh", "-c", script, "sh", self.name, *dockerd)
+            self.daemon = subprocess.Popen(argv, env={"PATH": PATH, "HOME": "/root"}, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+    def docker(self, *words, **options):
+        return self.call("docker", "--host=unix:///run/docker.sock", *words, **options)
+
+    def ready(self):
+        if self.daemon.poll() is not None:
+            raise Failed("dockerd of %s has ended: %s" % (self.name, self.last_words()))
+        return self.docker("version", "--format", "{{.Server.Version}}", check=False)
+
+    def last_words(self):
+        with open(self.log) as file:
+            return file.read()[-2000:]
+
+    def kill(self):
+        """Ends all of the node at once, as a power failure would: the kernel kills what is in it, no daemon says goodbye."""
+        self.close()
+
+
+class Swarm:
+    """The nodes by name; the first is the manager."""
+
+    def __init__(self, work, runtime):
+        self.work, self.nodes = work, {}
+        self.hub = Place()
+        self.hub.call("ip", "link", "add", "hub", "type", "bridge")
+        self.hub.call("ip", "address", "add", "10.91.0.254/24", "dev", "hub")
+        self.hub.call("ip", "link", "set", "hub", "up")
+        self.runtime = runtime
+
+    def start(self):
+        for number in (1, 2, 3):
+            node = Node(number, self.hub, self.work, self.runtime)
+            self.nodes[node.name] = node
+        for node in self.nodes.values():
+            version = until(node.last_words, node.ready)
+            default = node.docker("info", "--format", "{{.DefaultRuntime}}")
+            node.docker("import", "%s/rootfs.tar" % self.work, IMAGE)
+            say("%s (%s): dockerd %s, default runtime %s" % (node.name, node.address, version, default))
+            if default != "pyrunc":
+                raise Failed("the default runtime is %s" % default)
+
+    @property
+    def manager(self):
+        return self.nodes["node1"]
+
+    def join(self):
+        self.manager.docker("swarm", "init", "--advertise-addr", self.manager.address)
+        token = self.manager.docker("swarm", "join-token", "-q", "worker")
+        for name in ("node2", "node3"):
+            self.nodes[name].docker(
+                "swarm", "join", "--token", token, "--advertise-addr", self.nodes[name].address, self.manager.address + ":2377"
+            )
+        say("swarm of %d nodes" % len(until("all nodes are there", lambda: len(self.ready_nodes()) == 3 and self.ready_nodes())))
+
+    def ready_nodes(self):
+        rows = self.manager.docker("node", "ls", "--format", "{{.Hostname}} {{.Status}}").splitlines()
+        return [row.split()[0] for row in rows if row.endswith(" Ready")]
+
+    def tasks(self):
+        """{task's id: node} of those that the manager believes to be running."""
+        words = [
+            "service",
+            "ps",
+            "web",
+            "--filter",
+            "desired-state=running",
+            "--no-trunc",
+            "--format",
+            "{{.ID}} {{.Node}} {{.CurrentState}}",
+        ]
+        rows = [line.split() for line in self.manager.docker(*words).splitlines()]
+        return {row[0]: row[1] for row in rows if len(row) > 2 and row[2] == "Running"}
+
+    def spread(self, count, nodes):
+        """Waits for `count` running tasks on `nodes`; a line that shows where they are."""
+
+        def look():
+            found = self.tasks()
+            return found if len(found) == count and set(found.values()) <= set(nodes) else None
+
+        failures = ["service", "ps", "web", "--no-trunc", "--format", "{{.Node}} {{.CurrentState}} {{.Error}}"]
+        found = until(lambda: "%d tasks run on %s\n%s" % (count, nodes, self.manager.docker(*failures)), look)
+        return ", ".join("%d on %s" % (list(found.values()).count(name), name) for name in nodes)
+
+    def answers(self, count):
+        """Asks each replica by its address on the overlay network, from a container on the manager; what they say of their node."""
+
+        def ask():
+            script = "for a in $(nslookup tasks.web 127.0.0.11 2>/dev/null | grep -o 'Address: 10[0-9.]*' | cut -d' ' -f2); do "
+            script += "wget -T 3 -qO- http://$a/ | tr '\\n' ' '; echo; done"
+            out = self.manager.docker("run", "--rm", "--network=over", IMAGE, "sh", "-c", script, check=False)
+            rows = [line.split() for line in out.splitlines() if len(line.split()) == 2]
+            return rows if len({row[0] for row in rows}) == count else None
+
+        rows = until("%d replicas answer on the overlay network" % count, ask)
+        return sorted({row[1] for row in rows})
+
+    def ports(self):
+        """How many replicas answer on the published ports of their nodes, asked from the hub."""
+        good = 0
+        for node in self.nodes.values():
+            for name in node.docker("ps", "-q", "--filter", "label=com.docker.swarm.service.name=web").split():
+                port = node.docker("inspect", "--format", '{{(index (index .NetworkSettings.Ports "80/tcp") 0).HostPort}}', name)
+                out = self.hub.call("busybox", "wget", "-T", "5", "-qO-", "http://%s:%s/" % (node.address, port))
+                good += out.split()[-1] == node.name
+        return good
+
+    def runtimes(self):
+        """The runtimes of all containers of the service, as the nodes' daemons name them."""
+        found = set()
+        for node in self.nodes.values():
+            names = node.docker("ps", "-q", "--filter", "label=com.docker.swarm.service.name=web").split()
+            found |= set(node.docker("inspect", "--format", "{{.HostConfig.Runtime}}", *names).splitlines()) if names else set()
+        return found
+
+    def close(self):
+        for place in [*self.nodes.values(), self.hub]:
+            place.close()
+
+
+def story(swarm):
+    swarm.start()
+    swarm.join()
+    manager = swarm.manager
+    manager.docker("network", "create", "--driver=overlay", "--attachable", "over")
+    words = [
+        "service", "create", "--detach", "--name=web", "--replicas=3", "--network=over", "--endpoint-mode=dnsrr", "--publish=mode=host,target=80",
+        "--env=NODE={{.Node.Hostname}}", "--no-resolve-image", "--stop-grace-period=1s", IMAGE, "sh", "-c", SERVICE,
+    ]  # fmt: skip
+    manager.docker(*words)
+    nodes = ["node1", "node2", "node3"]
+    say("service web: %s" % swarm.spread(3, nodes))
+    say("asked over the overlay network: answers of %s" % ", ".join(swarm.answers(3)))
+    say("published ports: %d replicas answer on their node's address" % swarm.ports())
+    manager.docker("service", "scale", "--detach", "web=9")
+    say("scaled to 9: %s" % swarm.spread(9, nodes))
+    say("asked over the overlay network: answers of %s" % ", ".join(swarm.answers(9)))
+    found = swarm.runtimes()
+    say("runtime of the containers: %s" % ", ".join(sorted(found)))
+    if found != {"pyrunc"}:
+        raise Failed("the service's containers are not all of pyrunc")
+    swarm.nodes.pop("node3").kill()
+    say("node3 killed with all that ran on it")
+    until("the manager sees it", lambda: "node3" not in swarm.ready_nodes())
+    say("the manager calls node3 down")
+    say("its tasks are back: %s" % swarm.spread(9, ["node1", "node2"]))
+    say("asked over the overlay network: answers of %s" % ", ".join(swarm.answers(9)))
+    say("published ports: %d replicas answer on their node's address" % swarm.ports())
+    manager.docker("service", "rm", "web")
+    until("no container is left", lambda: not any(n.docker("ps", "-aq") for n in swarm.nodes.values()))
+    say("service removed, no container is left")
+
+
+def kernel():
+    """What the kernel has for swarm's networks, as one line; Failed without VXLAN."""
+    probe = ["unshare", "--net", "ip", "link", "add", "probe", "type", "vxlan", "id", "1", "dstport", "4789"]
+    if subprocess.run(probe, env={"PATH": PATH}, capture_output=True).returncode:
+        raise Failed("this kernel has no VXLAN: no overlay networks")
+    subprocess.run(["modprobe", "ip_vs"], env={"PATH": PATH}, capture_output=True)
+    mesh = os.path.exists("/proc/net/ip_vs")
+    words = "has IPVS too" if mesh else "has no IPVS: no routing mesh and no virtual addresses"
+    return "this kernel has VXLAN, and %s; the service takes --endpoint-mode=dnsrr and ports of mode=host" % words
+
+
+def rootfs(work):
+    """An image of busybox, as a tar archive."""
+    for name in ("bin", "etc", "www", "tmp", "proc", "sys", "dev"):
+        os.makedirs("%s/root/%s" % (work, name))
+    shutil.copy("/bin/busybox", work + "/root/bin/busybox")
+    for applet in run(["/bin/busybox", "--list"]).split():
+        if applet != "busybox":
+            os.symlink("busybox", "%s/root/bin/%s" % (work, applet))
+    with open(work + "/root/etc/passwd", "w") as file:
+        file.write("root:x:0:0:root:/:/bin/sh\n")
+    run(["tar", "-C", work + "/root", "-cf", work + "/rootfs.tar", "."])
+
+
+def remove_cgroups():
+    """Ours in every hierarchy, the deepest first; names of those that could not be removed."""
+    left = []
+    tops = [CGROUPS, *(os.path.join(CGROUPS, name) for name in os.listdir(CGROUPS))]
+    for top in tops:
+        for path, _, _ in os.walk(os.path.join(top, NAME), topdown=False):
+            try:
+                os.rmdir(path)
+            except OSError:
+                left.append(path)
+    return left
+
+
+def main():
+    parser = argparse.ArgumentParser(description="a Docker swarm of three nodes on this machine, on pyrunc")
+    parser.add_argument("--runtime", default=os.path.join(PROJECT, ".venv/bin/pyrunc"))
+    runtime = os.path.abspath(parser.parse_args().runtime)
+    missing = [
+        name for name in ("dockerd", "docker", "containerd", "ip", "iptables", "busybox", "nsenter") if not shutil.which(name, path=PATH)
+    ]
+    if os.geteuid() or missing:
+        sys.exit("demo-swarm: %s" % ("not installed: " + ", ".join(missing) if missing else "root is needed"))
+    work = tempfile.mkdtemp(prefix=NAME + "-")
+    swarm, status = None, 0
+    try:
+        say(kernel())
+        rootfs(work)
+        swarm = Swarm(work, runtime)
+        story(swarm)
+    except (Failed, subprocess.TimeoutExpired) as error:
+        print("demo-swarm failed: %s" % error, file=sys.stderr)
+        for node in swarm.nodes.values() if swarm else ():
+            print("--- %s\n%s" % (node.log, node.last_words()), file=sys.stderr)
+        status = 1
+    finally:
+        if swarm:
+            swarm.close()
+        try:
+            until(lambda: "cgroups go: %s" % remove_cgroups(), lambda: not remove_cgroups(), 20)
+        except Failed as error:
+            print("demo-swarm: %s" % error, file=sys.stderr)
+            status = 1
+        shutil.rmtree(work)
+    say("everything is gone: namespaces, cgroups, data" if not status else "cleaned up")
+    print(json.dumps({"demo": "swarm", "ok": not status, "seconds": round(time.monotonic() - START, 1)}))
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
