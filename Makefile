@@ -39,7 +39,7 @@ $(EXT): $(EXT_SOURCES) $(EXT_HEADERS)
 # plain one is used; `make build-plain` or PYRUNC_PLAIN=1 ask for that.
 STATIC    := runtime/bin/pyrunc-static
 L_SOURCES := $(addprefix $(CSRC)/,launcher.c sealing.c sealing.h snapshot.c snapshot.h snapshot.ld inittab.c sha2.c sha2_body.h freeze.py link.py frozen/encodings.py)
-PACKAGE   := $(shell find runtime/pyrunc -name '*.py' -not -path '*/helper/*')
+PACKAGE   := $(shell find runtime/pyrunc -name '*.py' -not -path '*/helper/*' -not -path '*/api/*')
 
 launcher:
 	@$(MAKE) --silent --no-print-directory $(STATIC) || true
@@ -103,7 +103,7 @@ RUNTIME ?= $(VENV)/bin/pyrunc
 PYTEST  := $(VENV)/bin/pytest
 ARGS    ?=
 
-.PHONY: help demo demo-swarm load test test-vm test-contracts test-all lint format bench docs
+.PHONY: help demo demo-swarm load test test-vm test-contracts test-all test-asan fuzz security-report lint format bench docs site rootfs
 help:
 	@echo "make build      the virtual environment, the extension, .venv/bin/pyrunc"
 	@echo "make demo       one container's life, step by step (installs what it needs)"
@@ -114,10 +114,15 @@ help:
 	@echo "make test-contracts  podman, Docker, containerd, Kubernetes' CRI, buildah on it, and a table; RUNTIME=runc for another runtime"
 	@echo "make test-all   everything, also what takes long"
 	@echo "make install    below PREFIX (/usr/local), in DESTDIR; make uninstall; make deb makes a Debian package"
+	@echo "make test-asan  the extension with gcc's sanitizers, under the tests that call it"
+	@echo "make fuzz       inputs that look for new code; ARGS='--seconds 600 --save'"
+	@echo "make security-report  advisories, faults, fuzzing, what an init waits with: measured, into SECURITY.md"
 	@echo "make bench      times and memory beside runc and crun; ARGS='--rounds 100 --html FILE'"
 	@echo "make lint       ruff and mypy; make format writes what ruff would change"
 	@echo "make man        manual pages, into build/man"
 	@echo "make docs       writes the generated pages of docs/ anew"
+	@echo "make rootfs     a root file system in DIR, of busybox or of DEBIAN='package ...'; BUNDLE=NAME: a bundle"
+	@echo "make site       the documentation as a web site, in build/site/html"
 
 $(STAMPS)/packages-%: tools/apt-packages.txt tools/setup.sh
 	@sh tools/setup.sh $*
@@ -164,8 +169,43 @@ test-contracts: $(STAMPS)/packages-test .WAIT build .WAIT $(STAMPS)/tools
 test-all: $(STAMPS)/packages-test .WAIT build .WAIT lint
 	@$(PYTEST) tests $(ARGS)
 
+# The extension with the address and undefined behaviour sanitizers, under the tests that call it in their own process. Reports of
+# processes that end where nobody reads their output are in files, and one of those fails the run.
+ASAN       := build/asan
+ASAN_FLAGS := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
+ASAN_TESTS  = $(shell grep -l "_syscalls\|mounting" tests/kernel/test_*.py) tests/unit/test_extension.py
+test-asan: build $(STAMPS)/tools
+	@rm -rf $(ASAN) && mkdir -p $(ASAN) && cp -r runtime/pyrunc specs $(ASAN)
+	@$(CC) $(EXT_CFLAGS) $(ASAN_FLAGS) -I$(PY_INCLUDE) $(EXT_SOURCES) $(EXT_LDFLAGS) -o $(ASAN)/pyrunc/linux/_syscalls.abi3.so
+	@LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" PYTHONMALLOC=malloc \
+	ASAN_OPTIONS=detect_leaks=0:log_path=$(CURDIR)/$(ASAN)/report UBSAN_OPTIONS=print_stacktrace=1:log_path=$(CURDIR)/$(ASAN)/report \
+	$(PYTEST) $(ASAN_TESTS) -o pythonpath="$(ASAN) bundles tests tests/cli tests/kernel tests/contracts tests/unit" $(ARGS)
+	@if ls $(ASAN)/report.* >/dev/null 2>&1; then cat $(ASAN)/report.*; exit 1; fi
+
+$(STAMPS)/fuzz: tools/requirements-fuzz.txt $(STAMPS)/tools
+	@$(VENV)/bin/pip install --quiet --requirement tools/requirements-fuzz.txt || echo "fuzz: no Atheris for this Python, a loop of our own it is"
+	@touch $@
+
+fuzz: build .WAIT $(STAMPS)/fuzz
+	@$(VPY) tests/fuzz/guided.py $(ARGS)
+
+security-report: $(STAMPS)/packages-test .WAIT build .WAIT $(STAMPS)/tools
+	@$(VPY) tools/security_report.py $(ARGS)
+
 bench: $(STAMPS)/packages-test .WAIT build
 	@$(PYTHON) -m conformance.bench $(ARGS)
+
+# The pages that are made from the code, then the web site of all pages, below build/site/html.
+site: docs $(STAMPS)/tools
+	@$(VPY) tools/site.py build/site
+	@$(VPY) tools/site.py --check build/site
+
+# A root file system of busybox, or of DEBIAN='package …'; BUNDLE=NAME makes a bundle of bundles/, with DEBIAN=1 of its Debian packages.
+DIR    ?= build/rootfs
+DEBIAN ?=
+BUNDLE ?=
+rootfs:
+	@$(PYTHON) -B bundles/make_rootfs.py $(if $(BUNDLE),--bundle $(BUNDLE)) $(if $(DEBIAN),--debian) $(DIR) $(if $(BUNDLE),,$(DEBIAN))
 
 docs: build
 	@$(PYTHON) tools/docs.py --runtime $(RUNTIME) $(ARGS)
