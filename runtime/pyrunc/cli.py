@@ -9,7 +9,7 @@ that is needed only for help or errors stands here.
 import posix
 import sys
 
-from pyrunc.errors import Bug, PyruncError, StepFailure, UsageError
+from pyrunc.errors import Bug, PyruncError, StepFailure, UsageError, out_of_memory
 
 B, V, R = "bool", "value", "repeat"  # kinds of options
 
@@ -304,6 +304,8 @@ def _main(argv, traces):
         return 130
     except OSError as e:  # the kernel refused something that stands in no row of the timetable: files below --root, descriptors
         return log.fail(StepFailure.from_oserror(e, command, "host"), command, e)
+    except MemoryError as e:
+        return log.fail(out_of_memory(command), command, e)
     except Exception as e:  # the end of the road: nothing may reach the user as a traceback
         return log.fail(Bug("internal error: %s: %s" % (type(e).__name__, e), hint="--debug shows where; please report it"), command, e)
 

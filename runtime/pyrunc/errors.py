@@ -167,6 +167,13 @@ class StepFailure(PyruncError):
         )
 
 
+def out_of_memory(step=None, side="host", pointer=None):
+    """StepFailure for a MemoryError: the machine's fault, and none of ours."""
+    return StepFailure(
+        "%s: out of memory" % (step or "pyrunc"), step, side, pointer, errno=12, hint="free some, or raise the limit of the caller"
+    )
+
+
 class Bug(PyruncError):
     """Cannot happen. A traceback is shown with --debug only."""
 

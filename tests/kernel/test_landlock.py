@@ -70,6 +70,7 @@ def test_exec_is_restricted_alike(pyrunc, data, no_leaks):
     assert result.out.split()[:3] == SEEN and result.err.count("Permission denied") == 3, result
     result = pyrunc.call("exec", "--user", "1000:1000", "--no-new-privs", live, "/bin/cat", "/data/denied")
     assert (result.code, result.out) == (1, ""), result
+    pyrunc.delete(live, "--force")
 
 
 def test_with_a_filter_that_forbids_landlock(pyrunc, data, no_leaks):
@@ -95,6 +96,7 @@ def test_descriptors_of_the_ruleset_stay_outside(pyrunc, data, no_leaks):
     assert not [name for name in os.listdir(folder) if "landlock" in os.readlink("%s/%s" % (folder, name))]
     pyrunc.start(id)
     assert "landlock" not in pyrunc.ok("exec", id, "/bin/ls", "-l", "/proc/self/fd").out
+    pyrunc.delete(id, "--force")
 
 
 def test_mounts_are_what_rules_hold_for(pyrunc, data, scratch, no_leaks):
@@ -179,3 +181,4 @@ def test_a_checkpoint_is_refused(pyrunc, data, tmp_path, no_leaks):
     result = pyrunc.call("checkpoint", "--image-path", tmp_path / "image", live)
     assert result.code == 1 and KEY in result.err and "does not restore Landlock" in result.err, result
     assert pyrunc.status(live) == "running"
+    pyrunc.delete(live, "--force")

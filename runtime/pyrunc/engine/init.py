@@ -11,7 +11,7 @@ from _struct import pack
 from pyrunc import trace
 from pyrunc.engine import barrier, handshake, rows
 from pyrunc.engine.order import CREATE
-from pyrunc.errors import PyruncError
+from pyrunc.errors import PyruncError, out_of_memory
 from pyrunc.linux import _syscalls
 from pyrunc.linux import prctl as _prctl
 
@@ -131,6 +131,8 @@ def tail(run, gate_fd):
 
 
 def _record(e):
+    if isinstance(e, MemoryError):
+        return out_of_memory("init", "init").record()
     if isinstance(e, OSError):
         from_os = rows.StepFailure.from_oserror(e, None, "init")
         return from_os.record()

@@ -2,7 +2,7 @@
 
 from pyrunc import trace
 from pyrunc.engine import planner
-from pyrunc.errors import HookFailure, PyruncError, StepFailure
+from pyrunc.errors import HookFailure, PyruncError, StepFailure, out_of_memory
 from pyrunc.parts.table import PARTS
 
 FIRST_KEY = {row[0]: row[2][0] for row in PARTS if row[2]}
@@ -26,6 +26,8 @@ def call(part, verb, side, entry, run, *extra):
         return getattr(planner.module(part), verb)(entry, run, *extra)
     except OSError as e:
         raise StepFailure.from_oserror(e, step, side, FIRST_KEY.get(part)) from e
+    except MemoryError as e:
+        raise out_of_memory(step, side, FIRST_KEY.get(part)) from e
     except StepFailure as e:
         e.step = e.step or step
         e.side = e.side or side
