@@ -1,7 +1,6 @@
 /* What a hostile process of a container does, as one static program. Built by conftest.py; it prints one line a finding and nothing else.
  *
  *   prober watch STOP        until the file STOP is there: of every other process, what can be reached through /proc
- *   prober held N            opens /proc/N/exe with O_PATH now, for writing when that process is gone
  *   prober personality A B   the system call with these arguments, and its errno
  *
  * Nothing is ever written: a descriptor that could be written to is the finding. A sealed memory file and an unlinked file are none.
@@ -152,27 +151,11 @@ static int watch(const char *stop)
     return 0;
 }
 
-static int held_one(long pid)
-{
-    hold(pid);
-    printf("HELD %d\n", n_held);
-    fflush(stdout);
-    char path[64];
-    snprintf(path, sizeof path, "/proc/%ld", pid);
-    while (!access(path, F_OK))
-        usleep(1000);
-    reopen();
-    printf("END\n");
-    return 0;
-}
-
 int main(int argc, char **argv)
 {
     outside = getenv("OUTSIDE") ? getenv("OUTSIDE") : "/nowhere";
     if (argc == 3 && !strcmp(argv[1], "watch"))
         return watch(argv[2]);
-    if (argc == 3 && !strcmp(argv[1], "held"))
-        return held_one(atol(argv[2]));
     if (argc == 4 && !strcmp(argv[1], "personality")) {
         errno = 0;
         long result = syscall(SYS_personality, atol(argv[2]), atol(argv[3]), 0);
