@@ -35,7 +35,7 @@ SECTIONS = ("advisories", "faults", "fuzz", "init")
 def tests(paths, *options):
     """Runs pytest → [(test's name, passed | failed | skipped, reason or "", {property: value})]."""
     with tempfile.NamedTemporaryFile(suffix=".xml") as file:
-        argv = [PYTEST, *paths, "-q", "--tb=line", "-p", "no:cacheprovider", "--junit-xml", file.name, *options]
+        argv = [PYTEST, *paths, "-q", "--tb=short", "-p", "no:cacheprovider", "--junit-xml", file.name, *options]
         done = subprocess.run([str(word) for word in argv], cwd=ROOT, stdout=sys.stderr)
         if done.returncode not in (0, 1):
             raise SystemExit("security_report: pytest ended with status %d" % done.returncode)
@@ -75,7 +75,7 @@ def advisories(path):
         "passed": len(by_row) - len(absent) - len(failed),
         "failed": failed,
         "not applicable": absent,
-        "tests": sum(1 for _, o, _ in results if o != "skipped"),
+        "tests": sum(1 for _, o, _, _ in results if o != "skipped"),
     }
 
 
@@ -144,7 +144,9 @@ def runtimes(wanted):
     return {os.path.basename(path): str(path) for path in paths}
 
 
-def measure(asked, found):
+def measure(asked):
+    """What was measured now, section by section."""
+    found = {}
     kernel = "Linux " + ".".join(os.uname().release.split(".")[:2])
     found["machine"] = {"kernel": kernel, "cgroups": "version 1" if os.path.isdir("/sys/fs/cgroup/memory") else "version 2"}
     for section in asked.only or SECTIONS:
@@ -223,10 +225,14 @@ def main():
     parser.add_argument("--every", action="store_true", help="faults and fuzz: the long runs, too")
     parser.add_argument("--render", action="store_true", help="measure nothing, write SECURITY.md from the JSON")
     asked = parser.parse_args()
-    found = json.loads(JSON.read_text()) if JSON.exists() else {}
-    if not asked.render:
-        found = measure(asked, found)
-        JSON.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+    new = {} if asked.render else measure(asked)
+    found = json.loads(JSON.read_text()) if JSON.exists() else {}  # now, as another run may have ended meanwhile
+    for section, figures in new.items():
+        if section in ("advisories", "init"):
+            found.setdefault(section, {}).update(figures)
+        else:
+            found[section] = figures
+    JSON.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
     text = PAGE.read_text()
     head, _, rest = text.partition(BEGIN)
     PAGE.write_text(head + BEGIN + "\n" + page(found) + "\n" + END + rest.partition(END)[2])

@@ -59,6 +59,8 @@ AREAS = {
                 "see `seccomp SYSCALL`, and whether the profile allows execve"),
     "hooks": (29, "hooks", "give absolute paths of programs that exist", "`hooks ID` shows what they wrote"),
     "keyring": (30, "the session keyring", "--no-new-keyring does without", "--no-new-keyring does without"),
+    "landlock": (31, "Landlock", "correct the annotation, or leave out what this kernel's version does not have",
+                 "name paths that are there and no links; `doctor` says which version of Landlock this is"),
     "document": (40, "config.json as a document", "`validate` shows every problem with its line", "can the file be read?"),
     "criu": (41, "CRIU", "see the options of checkpoint and restore", "see dump.log or restore.log in the work directory"),
     "restore": (42, "images and restoring", "see the options of restore", "are the images complete, and the bundle the same?"),

@@ -8,7 +8,7 @@ opening `gate` for writing finds a reader (created) or ENXIO (started), whatever
 
 import posix
 
-ENXIO, ENOENT = 6, 2
+ENXIO, ENOENT, ELOOP, ENODEV = 6, 2, 40, 19
 GATE, RESULT = "gate", "result"
 
 
@@ -30,7 +30,7 @@ def _open(box, name, flags, inode):
     try:
         fd = posix.open(name, flags | posix.O_NONBLOCK | posix.O_CLOEXEC | posix.O_NOFOLLOW, dir_fd=box.fd)
     except OSError as e:
-        if e.errno in (ENXIO, ENOENT):
+        if e.errno in (ENXIO, ENOENT, ELOOP, ENODEV):  # the last two: a link, a device or a socket in its place
             return -1
         raise
     info = posix.fstat(fd)

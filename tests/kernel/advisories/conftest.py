@@ -8,6 +8,7 @@ no process is left; for pyrunc also no cgroup and no state.
 """
 
 import ctypes
+import functools
 import os
 import shutil
 import signal
@@ -47,16 +48,23 @@ class Host:
 def what_crun_needs(runtime_path):
     """crun wants each version 1 controller that the kernel has to be mounted where others are."""
     place = "/sys/fs/cgroup/hugetlb"
-    wanted = os.path.basename(runtime_path) == "crun" and os.path.isdir("/sys/fs/cgroup/memory") and not os.path.isdir(place)
+    wanted = os.path.basename(runtime_path) == "crun" and os.path.isdir("/sys/fs/cgroup/memory") and not os.path.ismount(place)
     if wanted:
-        os.mkdir(place)
-        wanted = subprocess.run(["mount", "-t", "cgroup", "-o", "hugetlb", "cgroup", place], capture_output=True).returncode == 0
-        if not wanted:
-            os.rmdir(place)
+        os.makedirs(place, exist_ok=True)
+        done = subprocess.run(["mount", "-t", "cgroup", "-o", "hugetlb", "cgroup", place], capture_output=True, text=True)
+        if done.returncode:
+            pytest.exit("crun can make no container here: %s" % done.stderr.strip(), 3)
     yield
     if wanted:
         subprocess.run(["umount", place], check=True)
         os.rmdir(place)
+
+
+@pytest.fixture
+def runtime(runtime):
+    """What hangs, hangs no longer than this: some runtimes do, in several of the tests."""
+    runtime.call = functools.partial(runtime.call, timeout=10)
+    return runtime
 
 
 @pytest.fixture(autouse=True)
