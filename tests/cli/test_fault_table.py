@@ -370,9 +370,10 @@ def test_a_process_of_the_host_in_the_cgroup(pyrunc, waiting, no_leaks):
 @pytest.mark.skipif(not os.path.exists(STRACE), reason="no strace on this machine")
 @pytest.mark.parametrize("call", ["unlinkat", "unlink", "rmdir", "unlinkat,unlink,rmdir"])
 @pytest.mark.parametrize("way", ["delete", "gc"])
-def test_create_and_its_undoing_fail(pyrunc, waiting, call, way, no_leaks):
+def test_create_and_its_undoing_fail(pyrunc, waiting, make_bundle, call, way, no_leaks):
     """EIO for every removal from the first on: what create could not take back is recorded, and taken back later."""
-    bundle = waiting.patch({"/process/args": ["/no/such/program"]})
+    other = pyrunc.create(waiting)  # gc takes an empty directory for ours where its neighbours are
+    bundle = make_bundle(args=["/no/such/program"])
     id = pyrunc.new_id()
     inject = ["-e", "trace=" + call, "-e", "inject=%s:error=EIO" % call]
     argv = [STRACE, "-D", "-f", "-qq", "-o", "/dev/null", "-e", "signal=none", *inject, *pyrunc.argv("create", "--bundle", bundle, id)]
@@ -386,8 +387,10 @@ def test_create_and_its_undoing_fail(pyrunc, waiting, call, way, no_leaks):
             for name in (*folders, *files):
                 os.utime(os.path.join(top, name), (0, 0), follow_symlinks=False)
         clear(pyrunc.call("gc", "--force"), 0)
+        assert pyrunc.status(other) == "created"
     else:
         clear(pyrunc.call("delete", "--force", id), 0)
+    pyrunc.delete(other, "--force")
     assert no_leaks.left() == {}
     again(pyrunc, bundle.patch({"/process/args": harness.WAIT_FOR_TERM}), id)
 
