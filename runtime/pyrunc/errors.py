@@ -69,8 +69,10 @@ class PyruncError(Exception):
         return self.pointer or ""
 
     def sentence(self):
+        """One line, whatever stands in the pointer: keys of a config are free text, and a line break would forge a line of the log."""
         where = self.where()
-        return "%s%s%s" % (self.words, " (%s)" % where if where else "", "; %s" % self.hint if self.hint else "")
+        text = "%s%s%s" % (self.words, " (%s)" % where if where else "", "; %s" % self.hint if self.hint else "")
+        return text if text.isprintable() else quote(text, len(text))
 
     def record(self):
         """Plain data for the JSON log and for the pipe between init and host side."""

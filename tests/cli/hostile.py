@@ -267,6 +267,7 @@ REFUSED = [
     ("memory policy nodes", {"/linux/memoryPolicy": {"mode": "MPOL_BIND", "nodes": "9999"}}, "/linux/memoryPolicy"),
     ("network device that is not there", {"/linux/netDevices": {"nosuch0": {}}}, "/linux/netDevices/nosuch0"),
     ("network device name too long", {"/linux/netDevices": {"lo": {"name": "n" * 16}}}, "/linux/netDevices/lo"),
+    ("network device name with a line break", {"/linux/netDevices": {"0\n": {}}}, "/linux/netDevices/0\\n"),
     ("network device name with a slash", {"/linux/netDevices": {"lo": {"name": "a/b"}}}, "/linux/netDevices/lo"),
     # ---- hooks, annotations
     ("hook path relative", hook(path="bin/true"), "/hooks/createRuntime/0"),
