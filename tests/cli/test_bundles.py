@@ -169,7 +169,16 @@ def test_rootless(pyrunc, make_bundle, scratch):
     assert done.returncode == 0 and text.split()[:3] == ["0", "0", "1000"], text
 
 
-# ---- roots of Debian packages
+# ---- roots
+
+
+def test_make_rootfs(tmp_path):
+    """`make rootfs`: a root of busybox; with BUNDLE a whole bundle."""
+    for words, there in (((), "bin/sh"), (("BUNDLE=hello",), "rootfs/bin/sh")):
+        target = tmp_path / ("root%d" % len(words))
+        subprocess.run(["make", "-s", "-C", harness.ROOT, "rootfs", "DIR=%s" % target, *words], check=True, capture_output=True)
+        assert os.readlink(target / there) == "busybox"
+    assert (target / "config.json").is_file()
 
 
 @pytest.mark.parametrize(
