@@ -1,12 +1,16 @@
 """The bench: python3 -m conformance.bench [options]
 
     --runtime [LABEL=]PATH   a runtime; may be given several times (default: pyrunc of this tree, runc and crun where they are)
-    --bundle NAME            a bundle of bundles/ (default: hello and seccomp-docker); its program is replaced
+    --part NAME              what to measure; may be given several times (default: life, memory and floor; `all`: everything)
+    --bundle NAME            for `life`: a bundle of bundles/ (default: hello and seccomp-docker); its program is replaced
     --rounds N               interleaved rounds (default 30)
+    --containers N           for `scale`: up to how many (default 1000)
+    --mounts N               for `configs`: up to how many (default 2000)
     --json FILE              all figures, `-` for standard output
-    --html FILE              the tables as one page
+    --html FILE              the tables and plots as one page
+    --add FILE               figures of an earlier run, for the parts that are not measured now
     --no-pin                 do not stay on one processor
-    --list                   the steps that are measured
+    --list                   the parts, and the steps of a life
 
 Its one rule: it measures and says; it never judges. Every round runs every runtime once, each round begins with another one, so
 that whatever disturbs the machine disturbs all of them alike. Compare ratios, not milliseconds.
@@ -15,26 +19,41 @@ that whatever disturbs the machine disturbs all of them alike. Compare ratios, n
 import json
 import os
 import shutil
+import signal
 import sys
 
-from conformance.bench import machine, measure, report
+from conformance.bench import floor, limits, machine, measure, profile, report, scale
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 DEFAULTS = (("pyrunc", os.path.join(ROOT, ".venv/bin/pyrunc")), ("runc", "runc"), ("crun", "crun"))
+PARTS = {
+    "life": "create, start, state, exec, kill, delete and run; memory of a container that waits, and of one that runs",
+    "floor": "what the kernel needs for the same: a C program (floor.c), a bare process, a bare interpreter",
+    "profile": "system calls of each command, instructions where they can be counted",
+    "resources": "what memory, cpu and pids limits add to create, and the smallest memory limit with which `true` runs",
+    "scale": "create, state and list while there are 1, 10, 100, 300, 1,000 containers",
+    "stats": "statistics of 200 running containers",
+    "configs": "create and delete with up to 2,000 mounts, and with 1 MiB of annotations",
+}
+USUAL = ("life", "floor")
+STATS_OF = 200
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
 
 
 def options(argv):
-    found = {"runtimes": [], "bundles": [], "rounds": 30, "json": None, "html": None, "pin": True}
+    found = {"runtimes": [], "bundles": [], "parts": [], "rounds": 30, "containers": 1000, "mounts": 2000}
+    found.update(json=None, html=None, add=None, pin=True)
     while argv:
         word, _, value = argv.pop(0).partition("=")
         if word == "--no-pin":
             found["pin"] = False
             continue
         if word == "--list":
-            print("\n".join("%-10s %s" % row for row in measure.STEPS))
+            print("\n".join("%-10s %s" % row for row in (*PARTS.items(), *measure.STEPS)))
             raise SystemExit(0)
-        if word not in ("--runtime", "--bundle", "--rounds", "--json", "--html") or not (value or argv):
+        if word.lstrip("-") not in ("runtime", "bundle", "part", "rounds", "containers", "mounts", "json", "html", "add") or not (
+            value or argv
+        ):
             raise SystemExit("bench: %s\n\n%s" % (word, __doc__))
         value = value or argv.pop(0)
         if word == "--runtime":
@@ -42,11 +61,28 @@ def options(argv):
             found["runtimes"].append((label if sign else os.path.basename(path), path))
         elif word == "--bundle":
             found["bundles"].append(value)
-        elif word == "--rounds":
-            found["rounds"] = max(1, int(value))
+        elif word == "--part":
+            if value not in (*PARTS, "all"):
+                raise SystemExit("bench: no part %r; there are: %s, all" % (value, ", ".join(PARTS)))
+            found["parts"] += PARTS if value == "all" else [value]
+        elif word in ("--rounds", "--containers", "--mounts"):
+            if not value.isdigit():
+                raise SystemExit("bench: %s takes a number" % word)
+            found[word[2:]] = max(1, int(value))
         else:
             found[word[2:]] = value
     return found
+
+
+def earlier(path):
+    """Figures that are kept where a part is not measured now."""
+    if not path:
+        return {}
+    try:
+        with open(path) as file:
+            return json.load(file)
+    except (OSError, ValueError) as e:
+        raise SystemExit("bench: --add %s: %s" % (path, e)) from None
 
 
 def runtimes(asked):
@@ -67,16 +103,34 @@ def main(argv):
     opts = options(argv)
     if os.geteuid():
         raise SystemExit("bench: needs root")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench: told to end"))  # what was made is deleted then
     chosen = runtimes(opts["runtimes"])
     if not chosen:
         raise SystemExit("bench: no runtime to measure")
+    figures = earlier(opts["add"])
+    parts = opts["parts"] or USUAL
     with machine.hugetlb(), machine.pinned(opts["pin"]) as core:
-        figures = {"machine": machine.about(core), "rounds": opts["rounds"], "runtimes": {}, "bundles": {}}
+        figures.update(machine=machine.about(core), rounds=opts["rounds"])
+        figures.setdefault("runtimes", {})
         for label, path in chosen:
             figures["runtimes"][label] = {"path": path, "version": machine.version(path)}
-        figures["floor"] = measure.floor(opts["rounds"])
-        for name in opts["bundles"] or ["hello", "seccomp-docker"]:
-            figures["bundles"][name] = measure.bundle(name, chosen, opts["rounds"], say)
+        if "floor" in parts:
+            figures["floor"] = floor.floor(opts["rounds"])
+        if "life" in parts:
+            figures["bundles"] = {}
+            for name in opts["bundles"] or ["hello", "seccomp-docker"]:
+                figures["bundles"][name] = measure.bundle(name, chosen, opts["rounds"], say)
+        if "profile" in parts:
+            figures["profile"] = profile.profile(chosen, say)
+        if "resources" in parts:
+            figures["resources"] = limits.resources(chosen, opts["rounds"], say)
+            figures["smallest"] = limits.smallest_memory(chosen, say)
+        if "scale" in parts:
+            figures["scale"] = scale.containers(chosen, opts["containers"], say)
+        if "stats" in parts:
+            figures["stats"] = scale.stats(chosen, STATS_OF, say)
+        if "configs" in parts:
+            figures["configs"] = scale.configs(chosen, opts["mounts"], say)
     if opts["json"] == "-":
         print(json.dumps(figures, indent=1))
         return 0

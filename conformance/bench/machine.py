@@ -55,9 +55,9 @@ def pinned(wanted):
 def hugetlb():
     """crun takes every controller of /proc/cgroups for mounted. On a v1 host without the hugetlb hierarchy it fails, so there it is
     mounted for the time of the run."""
-    needed = not os.path.exists("/sys/fs/cgroup/cgroup.controllers") and not os.path.exists(HUGETLB) and controller("hugetlb")
+    needed = not os.path.exists("/sys/fs/cgroup/cgroup.controllers") and not os.path.ismount(HUGETLB) and controller("hugetlb")
     if needed:
-        os.mkdir(HUGETLB)
+        os.makedirs(HUGETLB, exist_ok=True)
         needed = subprocess.run(["mount", "-t", "cgroup", "-o", "hugetlb", "cgroup", HUGETLB], stderr=subprocess.DEVNULL).returncode == 0
         if not needed:
             os.rmdir(HUGETLB)
@@ -65,7 +65,8 @@ def hugetlb():
         yield
     finally:
         if needed and subprocess.run(["umount", HUGETLB]).returncode == 0:
-            os.rmdir(HUGETLB)
+            with contextlib.suppress(OSError):  # somebody has put something there meanwhile
+                os.rmdir(HUGETLB)
 
 
 def controller(name):

@@ -24,9 +24,9 @@ STEPS = (
     ("kill", "the call, not the death"),
     ("delete", "of the stopped container"),
     ("run", "`true` in a container of its own, to its end"),
-    ("cycle", "create + start + state + kill + delete"),
+    ("cycle", "create + start + state + exec + kill + delete"),
 )
-CYCLE = ("create", "start", "state", "kill", "delete")
+CYCLE = ("create", "start", "state", "exec", "kill", "delete")
 ENV = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 DEATH_MS = 10_000
 
@@ -49,6 +49,7 @@ class Driver:
         self.count = 0
         self.can_exec = True
         self.broken = None
+        self.usage = {}  # command: [(milliseconds of processor time, page faults)], of the command and of the children it waited for
 
     def call(self, *args, allow_failure=False):
         """Milliseconds of one call."""
@@ -60,8 +61,9 @@ class Driver:
         ]
         begin = time.perf_counter_ns()
         pid = os.posix_spawn(self.path, argv, ENV, file_actions=actions)
-        _, status = os.waitpid(pid, 0)
+        _, status, used = os.wait4(pid, 0)
         ms = (time.perf_counter_ns() - begin) / 1e6
+        self.usage.setdefault(args[0], []).append(((used.ru_utime + used.ru_stime) * 1e3, used.ru_minflt))
         code = os.waitstatus_to_exitcode(status)
         if code and not allow_failure:
             with open(self.err, errors="replace") as file:
@@ -91,27 +93,47 @@ class Driver:
         except Failed:
             self.call("delete", "--force", id, allow_failure=True)
             raise
-        took["cycle"] = sum(took[step] for step in CYCLE)
+        if all(step in took for step in CYCLE):
+            took["cycle"] = sum(took[step] for step in CYCLE)
         return took
 
     def memory(self):
-        """KiB of a created container's init while it waits: what it alone has dirtied, and all that it has mapped in."""
+        """KiB of a created container's init while it waits: what it alone has dirtied, and all that it has mapped in. `running`: the same
+        of the program that took its place, which is nobody's merit but shows that nothing else stays."""
         id = "bench-%s-%d-m" % (self.label, os.getpid())
         self.call("create", "--bundle", self.waits, "--pid-file", self.pid_file, id)
         try:
             with open(self.pid_file) as file:
                 pid = file.read()
-            found = {}
-            with open("/proc/%s/smaps_rollup" % pid) as file:
-                for line in file:
-                    key, _, value = line.partition(":")
-                    if key in ("Private_Dirty", "Rss", "Pss"):
-                        found[key] = int(value.split()[0])
+            found = memory_of(pid)
             with open("/proc/%s/status" % pid) as file:
                 found["Threads"] = next(int(line.split()[1]) for line in file if line.startswith("Threads:"))
+            self.call("start", id)
+            found["running"] = memory_of(pid)
             return found
         finally:
             self.call("delete", "--force", id, allow_failure=True)
+
+    def profile(self):
+        """{command: {"cpu_ms", "faults"}}, medians of what life() has seen; the first was for the caches."""
+        found = {}
+        for command, seen in self.usage.items():
+            seen = seen[1:] or seen
+            found[command] = {
+                "cpu_ms": round(statistics.median(ms for ms, _ in seen), 3),
+                "faults": round(statistics.median(faults for _, faults in seen)),
+            }
+        return found
+
+
+def memory_of(pid):
+    found = {}
+    with open("/proc/%s/smaps_rollup" % pid) as file:
+        for line in file:
+            key, _, value = line.partition(":")
+            if key in ("Private_Dirty", "Rss", "Pss"):
+                found[key] = int(value.split()[0])
+    return found
 
 
 def wait(pidfd):
@@ -133,6 +155,7 @@ def bundle(name, runtimes, rounds, say):
         drivers = [Driver(label, path, waits, ends, directory) for label, path in runtimes]
         samples = collect(name, drivers, rounds, say)
         memory = {}
+        profile = {driver.label: driver.profile() for driver in drivers if not driver.broken}
         for driver in drivers:
             if not driver.broken:
                 memory[driver.label] = driver.memory()
@@ -140,7 +163,7 @@ def bundle(name, runtimes, rounds, say):
         for step, _ in STEPS:
             steps[step] = {d.label: figures([took[step] for took in samples[d.label] if step in took]) for d in drivers}
             steps[step] = {label: found for label, found in steps[step].items() if found}
-        return {"steps": steps, "memory": memory, "failed": {d.label: d.broken for d in drivers if d.broken}}
+        return {"steps": steps, "memory": memory, "profile": profile, "failed": {d.label: d.broken for d in drivers if d.broken}}
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
@@ -164,7 +187,8 @@ def collect(name, drivers, rounds, say):
     return samples
 
 
-def prepared(name, target, args):
+def prepared(name, target, args, change=None):
+    """A bundle of bundles/ with another program, in a cgroup of this run; change(config) may alter it further."""
     make_rootfs.make_bundle(name, target)
     path = os.path.join(target, "config.json")
     with open(path) as file:
@@ -172,6 +196,8 @@ def prepared(name, target, args):
     config["process"]["args"] = args
     config["process"]["terminal"] = False
     config["linux"]["cgroupsPath"] = "/bench-%d" % os.getpid()
+    if change:
+        change(config)
     with open(path, "w") as file:
         json.dump(config, file)
     return target
@@ -191,19 +217,3 @@ def figures(values):
         "max": round(values[-1], 3),
         "n": len(values),
     }
-
-
-def floor(rounds):
-    """What no Python runtime gets below, and what no runtime does: a bare interpreter, a bare process."""
-    found = {}
-    for label, argv in (
-        ("python3 -I -S -c pass", ["/usr/bin/python3", "-I", "-S", "-c", "pass"]),
-        ("true", ["/bin/true"]),
-    ):
-        values = []
-        for _ in range(rounds + 1):
-            begin = time.perf_counter_ns()
-            os.waitpid(os.posix_spawn(argv[0], argv, ENV), 0)
-            values.append((time.perf_counter_ns() - begin) / 1e6)
-        found[label] = figures(values[1:])
-    return found

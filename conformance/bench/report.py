@@ -5,7 +5,7 @@ Its one rule: the spread stands beside the median, always.
 
 import html as _html
 
-from conformance.bench import measure
+from conformance.bench import measure, plots
 
 
 def text(found):
@@ -13,18 +13,78 @@ def text(found):
     lines = ["%s, kernel %s, cgroups %s, %s" % (m["processor"], m["kernel"], m["cgroups"], m["when"])]
     lines.append("%d rounds, %s" % (found["rounds"], "processor %d" % m["pinned"] if m["pinned"] is not None else "not pinned"))
     lines += ["%-8s %s (%s)" % (label, r["version"], r["path"]) for label, r in found["runtimes"].items()]
-    lines += ["floor    %-24s %s ms" % (label, cell(f)) for label, f in found["floor"].items()]
-    for name, data in found["bundles"].items():
-        lines += ["", "bundle %s: milliseconds, median (quartiles)" % name]
-        lines += columns(table(data))
-        lines += ["", "memory of the waiting init: KiB"]
-        lines += columns(memory(data))
-        lines += ["%s: %s" % (label, words) for label, words in data["failed"].items()]
+    for title, rows, notes, _plot in sections(found):
+        lines += ["", title, *(columns(rows) if rows else []), *notes]
     return "\n".join(lines)
 
 
+def html(found):
+    """One page without anything from elsewhere."""
+    m = found["machine"]
+    parts = [
+        "<!doctype html><html lang=en><meta charset=utf-8><title>OCI runtimes side by side</title>",
+        "<style>body{font:15px sans-serif;margin:2em;max-width:70em}table{border-collapse:collapse;margin:1em 0}"
+        "td,th{border:1px solid #bbb;padding:.3em .7em;text-align:right}td:first-child,th:first-child{text-align:left}"
+        "svg text{font:11px sans-serif}</style>",
+        "<h1>OCI runtimes side by side</h1>",
+        "<p>%s, %s processors, kernel %s, cgroups %s, %s. %s rounds."
+        % tuple(map(esc, (m["processor"], m.get("processors", "?"), m["kernel"], m["cgroups"], m["when"], found["rounds"]))),
+        grid([["runtime", "version"], *[[label, r["version"]] for label, r in found["runtimes"].items()]]),
+    ]
+    for title, rows, notes, plot in sections(found):
+        parts += ["<h2>%s</h2>" % esc(title), plot, grid(rows) if rows else ""]
+        parts += ["<p>%s" % esc(note) for note in notes]
+    return "\n".join(part for part in parts if part) + "\n"
+
+
+def sections(found):
+    """[(title, rows of a table with its head, sentences, plot as SVG)] for all that was measured."""
+    names = list(found["runtimes"])
+    made = []
+    if found.get("floor"):
+        made.append(_floor(found["floor"]))
+    for name, data in found.get("bundles", {}).items():
+        made += _life(name, data)
+    for key, make in (
+        ("profile", _calls),
+        ("resources", _resources),
+        ("smallest", _smallest),
+        ("scale", _scale),
+        ("stats", _stats),
+        ("configs", _configs),
+    ):
+        if found.get(key):
+            made.append(make(found[key], names))
+    return made
+
+
+def _floor(floor):
+    rows = [["", "ms, median (quartiles)"], *[[label, cell(f)] for label, f in floor.items() if label != "missing"]]
+    notes = ["`kernel`: a C program that does the kernel work of the bundle hello and nothing else."]
+    notes += ["%s: not measured" % floor["missing"]] if "missing" in floor else []
+    return "floor", rows, notes, ""
+
+
+def _life(name, data):
+    failed = ["%s: %s" % (label, words) for label, words in data["failed"].items()]
+    steps = [(step, {n: f for n, f in data["steps"][step].items()}) for step, _ in measure.STEPS if data["steps"][step]]
+    plot = plots.bars("bundle " + name, "ms", steps, labels(data))
+    made = [("bundle %s: milliseconds, median (quartiles)" % name, table(data) or [["nothing was measured"]], failed, plot)]
+    rows = memory(data)
+    groups = [(words, {n: pick(m) for n, m in data["memory"].items() if pick(m)}) for words, pick in (
+        ("waiting, private", lambda m: m.get("Private_Dirty")),
+        ("waiting, share of all", lambda m: m.get("Pss")),
+        ("running, private", lambda m: m.get("running", {}).get("Private_Dirty")),
+    )]  # fmt: skip
+    if rows:
+        made.append(("bundle %s: memory of init, KiB" % name, rows, [], plots.bars("memory of init", "KiB", groups, labels(data))))
+    if data.get("profile"):
+        made.append(("bundle %s: processor time and page faults of each command" % name, usage(data), [], ""))
+    return made
+
+
 def cell(figures):
-    return "%.2f (%.2f–%.2f)" % (figures["median"], figures["q1"], figures["q3"])
+    return "%.2f (%.2f–%.2f)" % (figures["median"], figures["q1"], figures["q3"]) if figures else "–"
 
 
 def labels(data):
@@ -42,63 +102,120 @@ def ratios(names, by_label, digits="%.2f"):
     return row
 
 
+def head(names):
+    return ["", *names, *["%s/%s" % (names[0], other) for other in names[1:]]]
+
+
+def figure_row(title, names, by_label):
+    medians = {label: f["median"] for label, f in by_label.items() if f}
+    return [title, *[cell(by_label.get(n)) for n in names], *ratios(names, medians)]
+
+
 def table(data):
     names = labels(data)
     if not names:
         return []
-    rows = [["", *names, *["%s/%s" % (names[0], other) for other in names[1:]]]]
-    for step, _ in measure.STEPS:
-        by_label = data["steps"][step]
-        if by_label:
-            medians = {label: f["median"] for label, f in by_label.items()}
-            rows.append([step, *[cell(by_label[n]) if n in by_label else "–" for n in names], *ratios(names, medians)])
-    return rows
+    rows = [figure_row(step, names, data["steps"][step]) for step, _ in measure.STEPS if data["steps"][step]]
+    return [head(names), *rows]
 
 
 def memory(data):
     names = [n for n in labels(data) if n in data["memory"]]
     if not names:
         return []
-    rows = [["", *names, *["%s/%s" % (names[0], other) for other in names[1:]]]]
+    rows = [head(names)]
     for key in ("Private_Dirty", "Pss", "Rss", "Threads"):
         by_label = {n: data["memory"][n].get(key, 0) for n in names}
         rows.append([key, *[str(by_label[n]) for n in names], *ratios(names, by_label)])
     return rows
 
 
+def usage(data):
+    names = [n for n in labels(data) if n in data["profile"]]
+    rows = [["", *["%s, ms of processor" % n for n in names], *["%s, page faults" % n for n in names]]]
+    for step, _ in measure.STEPS:
+        found = [data["profile"][n].get(step) for n in names]
+        if any(found):
+            rows.append([step, *["%.2f" % f["cpu_ms"] if f else "–" for f in found], *[str(f["faults"]) if f else "–" for f in found]])
+    return rows
+
+
+def _calls(found, names):
+    rows = []
+    if found["calls"]:
+        rows = [["", *names, "most often (%s)" % names[0]]]
+        for command in next(iter(found["calls"].values())):
+            per = [found["calls"].get(n, {}).get(command) for n in names]
+            most = ", ".join("%s %d" % (name, count) for name, count in per[0]["most"]) if per[0] else ""
+            rows.append([command, *[str(p["total"]) if p else "–" for p in per], most])
+    for label, counts in found["instructions"].items():
+        rows += [["%s, %s: instructions" % (label, command), str(count)] for command, count in counts.items()]
+    notes = ["%s: not counted, %s" % (what, why) for what, why in found["missing"].items()]
+    return "system calls of each command", rows, notes, ""
+
+
+def _resources(found, names):
+    rows = [["create", "without", "with", "difference, ms"]]
+    notes = []
+    for name in names:
+        entry = found.get(name) or {}
+        rows.append(
+            [name, cell(entry.get("without")), cell(entry.get("with")), "%.2f" % entry["difference"] if "difference" in entry else "–"]
+        )
+        notes += ["%s: %s" % (name, entry["failed"])] if "failed" in entry else []
+    return "memory, cpu and pids limits: ms of create, median (quartiles)", rows, notes, ""
+
+
+def _smallest(found, names):
+    rows = [["", *names], ["KiB", *[str(found[n]) if found.get(n) else "–" for n in names]]]
+    return "smallest memory limit with which `true` runs", rows, [], ""
+
+
+def _scale(found, names):
+    counts = sorted({int(c) for entry in found.values() for c in entry["create"]})
+    rows = [head(names)]
+    for step in ("create", "state", "list"):
+        for count in counts:
+            by_label = {n: found[n][step][str(count)] for n in names if n in found and str(count) in found[n][step]}
+            rows.append(figure_row("%s, %s there" % (step, "{:,}".format(count)), names, by_label))
+    notes = ["%s: %s" % (n, found[n]["failed"]) for n in names if "failed" in found.get(n, {})]
+    series = {n: [(int(c), f) for c, f in found[n]["create"].items()] for n in names if n in found}
+    return "create, state and list with many containers: ms", rows, notes, plots.lines("create, by containers there", "ms", series, names)
+
+
+def _stats(found, names):
+    rows = [["", "how", "ms"]]
+    for name in names:
+        entry = found.get(name) or {"missing": "not measured"}
+        rows.append([name, entry.get("how") or entry["missing"], cell(entry.get("figures"))])
+    return "statistics of 200 running containers", rows, [], ""
+
+
+def _configs(found, names):
+    rows, notes = [head(names)], []
+    series = {name: [] for name in names}
+    for size, by_label in found.items():
+        for step in ("create", "delete"):
+            rows.append(figure_row("%s, %s" % (step, size), names, {n: entry.get(step) for n, entry in by_label.items()}))
+        notes += ["%s, %s: %s" % (n, size, entry["failed"]) for n, entry in by_label.items() if "failed" in entry]
+        count = size.partition(" mounts")
+        for name in names:
+            if count[1] and by_label.get(name, {}).get("create"):
+                series[name].append((int(count[0]), by_label[name]["create"]))
+    return "large configurations: ms, median (quartiles)", rows, notes, plots.lines("create, by mounts", "ms", series, names)
+
+
 def columns(rows):
-    if not rows:
-        return ["nothing was measured"]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return ["  ".join([row[0].ljust(widths[0]), *[value.rjust(w) for value, w in zip(row[1:], widths[1:], strict=True)]]) for row in rows]
-
-
-def html(found):
-    """One page without anything from elsewhere."""
-    m = found["machine"]
-    parts = [
-        "<!doctype html><meta charset=utf-8><title>OCI runtimes side by side</title>",
-        "<style>body{font:15px sans-serif;margin:2em;max-width:70em}table{border-collapse:collapse;margin:1em 0}"
-        "td,th{border:1px solid #bbb;padding:.3em .7em;text-align:right}td:first-child,th:first-child{text-align:left}</style>",
-        "<h1>OCI runtimes side by side</h1>",
-        "<p>%s, kernel %s, cgroups %s, %s. %s rounds."
-        % tuple(map(esc, (m["processor"], m["kernel"], m["cgroups"], m["when"], found["rounds"]))),
-        grid([["runtime", "version"], *[[label, r["version"]] for label, r in found["runtimes"].items()]]),
-        grid([["floor", "ms, median (quartiles)"], *[[label, cell(f)] for label, f in found["floor"].items()]]),
-    ]
-    for name, data in found["bundles"].items():
-        parts += ["<h2>Bundle %s</h2><p>Milliseconds, median (quartiles)." % esc(name), grid(table(data))]
-        parts += ["<p>Memory of the waiting init, KiB.", grid(memory(data))]
-        parts += ["<p>%s: %s" % (esc(label), esc(words)) for label, words in data["failed"].items()]
-    return "\n".join(parts) + "\n"
+    wide = max(len(row) for row in rows)
+    rows = [[*row, *[""] * (wide - len(row))] for row in rows]
+    widths = [max(len(row[i]) for row in rows) for i in range(wide)]
+    return ["  ".join([row[0].ljust(widths[0]), *[v.rjust(w) for v, w in zip(row[1:], widths[1:], strict=True)]]).rstrip() for row in rows]
 
 
 def grid(rows):
-    if not rows:
-        return "<p>Nothing was measured."
-    head = "".join("<th>%s" % esc(value) for value in rows[0])
+    top = "".join("<th>%s" % esc(value) for value in rows[0])
     body = "".join("<tr>" + "".join("<td>%s" % esc(value) for value in row) for row in rows[1:])
-    return "<table><tr>%s%s</table>" % (head, body)
+    return "<table><tr>%s%s</table>" % (top, body)
 
 
 def esc(value):

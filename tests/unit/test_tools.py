@@ -10,7 +10,7 @@ import pytest
 import harness
 
 sys.path.insert(0, str(harness.ROOT))
-from conformance.bench import measure, report  # noqa: E402
+from conformance.bench import measure, plots, profile, report  # noqa: E402
 
 
 def fake(directory, name, script):
@@ -127,6 +127,83 @@ FOUND = {
         }
     },
 }
+
+
+ONE = measure.figures([1.0, 2.0, 3.0])
+ALL = {
+    **FOUND,
+    "floor": {"true": ONE, "missing": "no C compiler here"},
+    "profile": {
+        "calls": {name: {"create": {"total": 7, "most": [["close", 4], ["openat", 3]]}} for name in ("a", "b")},
+        "instructions": {},
+        "missing": {"instructions": "no counters"},
+    },
+    "resources": {"a": {"without": ONE, "with": ONE, "difference": 0.25}, "b": {"without": None, "with": None, "failed": "b broke"}},
+    "smallest": {"a": 448, "b": None},
+    "scale": {
+        "a": {"create": {"1": ONE, "10": ONE}, "state": {"1": ONE}, "list": {"1": ONE}, "private": {"1": 5}},
+        "b": {"create": {"1": ONE}, "state": {}, "list": {}, "private": {}, "failed": "b stopped"},
+    },
+    "stats": {"a": {"how": "stats", "figures": ONE}, "b": {"missing": "has neither"}},
+    "configs": {
+        "0 mounts": {"a": {"create": ONE, "delete": ONE}, "b": {"failed": "b refused"}},
+        "1 MiB of annotations": {"a": {"create": ONE}},
+    },
+}
+
+
+def test_report_of_all_parts():
+    """Every figure and every reason for a missing one is in the text and on the page."""
+    words = [
+        "close 4, openat 3",
+        "not counted, no counters",
+        "0.25",
+        "b broke",
+        "448",
+        "b stopped",
+        "has neither",
+        "b refused",
+        "no C compiler",
+    ]
+    text, page = report.text(ALL), report.html(ALL)
+    assert [w for w in words if w not in text] == [] and [w for w in words if w not in page] == []
+    assert page.count("<svg") == page.count("</svg>") >= 3 and "<script" not in page and "http" not in page
+
+
+def test_plots():
+    """The higher value has the higher bar; a runtime without a figure has none; nothing to show is no plot."""
+    drawn = plots.bars("t", "ms", [("x", {"a": measure.figures([4.0]), "b": 2.0}), ("y", {"b": 1.0})], ["a", "b"])
+    heights = [
+        float(part.partition('height="')[2].partition('"')[0])
+        for part in drawn.split("<rect")[1:]
+        if "<title>" in part.partition("</rect>")[0]
+    ]
+    assert len(heights) == 3 and heights[0] == 2 * heights[1] == 4 * heights[2]
+    assert "1,000" in plots.lines("t", "ms", {"a": [(1, 1.0), (1000, 2.0)]}, ["a"])
+    assert plots.bars("t", "ms", [], ["a"]) == plots.lines("t", "ms", {}, ["a"]) == ""
+
+
+STRACE = """% time     seconds  usecs/call     calls    errors syscall
+------ ----------- ----------- --------- --------- ------------------
+ 51.91    0.005677        5677         1           waitid
+  5.62    0.000615           3       168        14 openat
+------ ----------- ----------- --------- --------- ------------------
+100.00    0.006292                  169        14 total
+"""
+
+
+def test_calls_of_strace():
+    assert profile.calls(STRACE) == {"total": 169, "most": [["openat", 168], ["waitid", 1]]}
+    assert profile.calls("") == {"total": 0, "most": []}
+
+
+@pytest.mark.parametrize(
+    "words", [["--part", "nosuch"], ["--rounds", "x"], ["--rounds"], ["--add", "/nowhere.json"], ["--runtime", "/nowhere"]]
+)
+def test_bench_says_what_it_does_not_understand(words):
+    argv = ["/usr/bin/python3", "-m", "conformance.bench", *words]
+    done = subprocess.run(argv, capture_output=True, text=True, cwd=harness.ROOT, env={"PATH": "/usr/bin:/bin"})
+    assert done.returncode == 1 and done.stderr.startswith("bench: ") and "Traceback" not in done.stderr
 
 
 def test_report_as_text():

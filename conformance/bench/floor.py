@@ -1,0 +1,64 @@
+"""The physical limit: what the kernel takes for the same work done by a C program that does nothing else (floor.c), a bare process, and
+a bare Python interpreter.
+
+Its one rule: where there is no C compiler, that figure is left out, and the reason is in its place.
+"""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import tempfile
+import time
+
+from conformance.bench import measure
+
+SOURCE = pathlib.Path(__file__).with_name("floor.c")
+
+
+def floor(rounds):
+    """{label: figures}; "missing" says why there is none of floor.c."""
+    found = {}
+    for label, argv in (
+        ("python3 -I -S -c pass", ["/usr/bin/python3", "-I", "-S", "-c", "pass"]),
+        ("true", ["/bin/true"]),
+    ):
+        found[label] = measure.figures([spawned(argv) for _ in range(rounds + 1)][1:])
+    directory = tempfile.mkdtemp(prefix="bench-")
+    try:
+        found.update(kernel(rounds, directory))
+    except measure.Failed as e:
+        found["missing"] = str(e)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+    return found
+
+
+def spawned(argv, output=None):
+    """Milliseconds until it has ended."""
+    actions = [(os.POSIX_SPAWN_OPEN, 1, output or "/dev/null", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)]
+    begin = time.perf_counter_ns()
+    _, status = os.waitpid(os.posix_spawn(argv[0], argv, measure.ENV, file_actions=actions), 0)
+    ms = (time.perf_counter_ns() - begin) / 1e6
+    if status:
+        raise measure.Failed("%s ended with %d" % (os.path.basename(argv[0]), os.waitstatus_to_exitcode(status)))
+    return ms
+
+
+def kernel(rounds, directory):
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if not compiler:
+        raise measure.Failed("no C compiler here")
+    program = os.path.join(directory, "floor")
+    done = subprocess.run([compiler, "-O2", "-static", str(SOURCE), "-o", program], capture_output=True, text=True)
+    if done.returncode:
+        raise measure.Failed("floor.c: " + done.stderr.strip()[-200:])
+    bundle = measure.prepared("hello", os.path.join(directory, "bundle"), ["/bin/true"])
+    output = os.path.join(directory, "out")
+    create, run = [], []
+    for number in range(rounds + 1):
+        argv = [program, os.path.join(bundle, "rootfs"), "bench-%d-floor-%d" % (os.getpid(), number), "/bin/true"]
+        run.append(spawned(argv, output))
+        with open(output) as file:
+            create.append(int(file.read()) / 1e6)
+    return {"kernel, create": measure.figures(create[1:]), "kernel, run": measure.figures(run[1:])}

@@ -1,0 +1,99 @@
+"""What a container's limits cost, and how small its memory may be.
+
+Its one rule: the same configuration for every runtime, changed in one place.
+"""
+
+import os
+import shutil
+import tempfile
+
+from conformance.bench import measure
+
+KIB = 1024
+SMALLEST, LARGEST = 128 * KIB, 64 << 20
+STEP = 64 * KIB
+TRIES = 3
+RESOURCES = {  # what `docker run --memory --cpus --cpu-shares --cpuset-cpus --pids-limit` sends
+    "memory": {"limit": 512 << 20, "reservation": 256 << 20, "swap": 1 << 30},
+    "cpu": {"shares": 512, "quota": 150_000, "period": 100_000, "cpus": "0", "mems": "0"},
+    "pids": {"limit": 100},
+}
+
+
+def resources(runtimes, rounds, say):
+    """{label: {"without", "with", "difference"}}: figures of create; the difference is of medians, in ms."""
+    directory = tempfile.mkdtemp(prefix="bench-")
+    try:
+        drivers = []
+        for label, path in runtimes:
+            for kind, change in (("without", None), ("with", _limit)):
+                bundle = measure.prepared("hello", os.path.join(directory, label + kind), ["/bin/sleep", "1000"], change)
+                driver = measure.Driver(label + "-" + kind, path, bundle, bundle, directory)
+                drivers.append((label, kind, driver, []))
+        for number in range(rounds + 1):
+            say("resources: round %d of %d" % (number, rounds))
+            for _label, _kind, driver, values in drivers:
+                if not driver.broken:
+                    _create(driver, number, values)
+        say("")
+        found = {}
+        for label, kind, driver, values in drivers:
+            entry = found.setdefault(label, {})
+            entry[kind] = measure.figures(values[1:])
+            if driver.broken:
+                entry["failed"] = driver.broken
+        for entry in found.values():
+            if entry["with"] and entry["without"]:
+                entry["difference"] = round(entry["with"]["median"] - entry["without"]["median"], 3)
+        return found
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _limit(config):
+    config["linux"].setdefault("resources", {}).update(RESOURCES)
+
+
+def _create(driver, number, values):
+    id = "bench-%s-%d-r%d" % (driver.label, os.getpid(), number)
+    try:
+        values.append(driver.call("create", "--bundle", driver.waits, id))
+    except measure.Failed as e:
+        driver.broken = str(e)
+    driver.call("delete", "--force", id, allow_failure=True)
+
+
+def smallest_memory(runtimes, say):
+    """{label: KiB}, by halving: the smallest /linux/resources/memory/limit with which `run` of true has worked three times; None: not even
+    the largest. To the next 64 KiB."""
+    found = {}
+    for label, path in runtimes:
+        low, high = SMALLEST // STEP - 1, LARGEST // STEP
+        if not _runs(label, path, high * STEP):
+            found[label] = None
+            continue
+        while high - low > 1:
+            middle = (low + high) // 2
+            say("%s: true with %d KiB" % (label, middle * STEP // KIB))
+            low, high = (low, middle) if _runs(label, path, middle * STEP) else (middle, high)
+        found[label] = high * STEP // KIB
+    say("")
+    return found
+
+
+def _runs(label, path, limit):
+    def change(config):
+        config["linux"].setdefault("resources", {})["memory"] = {"limit": limit}
+
+    directory = tempfile.mkdtemp(prefix="bench-")
+    try:
+        bundle = measure.prepared("hello", os.path.join(directory, "b"), ["/bin/true"], change)
+        driver = measure.Driver(label, path, bundle, bundle, directory)
+        for number in range(TRIES):
+            id = "bench-%s-%d-l%d" % (label, os.getpid(), number)
+            if driver.call("run", "--bundle", bundle, id, allow_failure=True) is None:
+                driver.call("delete", "--force", id, allow_failure=True)
+                return False
+        return True
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)

@@ -1,0 +1,111 @@
+"""Plots as inline SVG: bars with their quartiles, and lines over a logarithmic axis.
+
+Its one rule: no script, no font, no style from elsewhere; what a plot shows stands in a table beside it.
+"""
+
+import html
+import math
+
+COLOURS = ("#3465a4", "#f57900", "#4e9a06", "#a40000", "#75507b", "#555753")
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 760, 300, 60, 40, 26
+
+
+def bars(title, unit, groups, labels):
+    """groups: [(name, {label: figures or number})]; one bar a label, a whisker from the first to the third quartile."""
+    top = max([_high(v) for _, by_label in groups for v in by_label.values()] or [0])
+    if top <= 0:
+        return ""
+    parts = _frame(title, unit, top, labels)
+    step = (WIDTH - LEFT) / max(1, len(groups))
+    wide = min(28, step * 0.8 / max(1, len(labels)))
+    for number, (name, by_label) in enumerate(groups):
+        middle = LEFT + step * (number + 0.5)
+        parts.append(_text(middle, HEIGHT - BOTTOM + 16, name, "middle"))
+        for place, label in enumerate(labels):
+            value = by_label.get(label)
+            if value is None:
+                continue
+            x = middle + (place - len(labels) / 2) * wide
+            y = _y(_middle(value), top)
+            words = "%s, %s: %s %s" % (name, label, _shown(_middle(value)), unit)
+            parts.append(
+                '<rect x="%.1f" y="%.1f" width="%.1f" height="%.1f" fill="%s"><title>%s</title></rect>'
+                % (x, y, wide - 2, HEIGHT - BOTTOM - y, colour(place), html.escape(words))
+            )
+            if isinstance(value, dict):
+                centre = x + wide / 2 - 1
+                parts.append(_line(centre, _y(value["q1"], top), centre, _y(value["q3"], top), "#000"))
+    return _svg(parts)
+
+
+def lines(title, unit, series, labels):
+    """series: {label: [(x, figures or number)]}; x is on a logarithmic axis, 0 stands at its start."""
+    points = [point for found in series.values() for point in found]
+    top = max([_high(v) for _, v in points] or [0])
+    if top <= 0:
+        return ""
+    last = max(math.log10(max(1, x)) for x, _ in points) or 1
+    parts = _frame(title, unit, top, labels)
+
+    def place(x):
+        return LEFT + 20 + (WIDTH - LEFT - 50) * math.log10(max(1, x)) / last
+
+    for x in sorted({x for x, _ in points}):
+        parts.append(_text(place(x), HEIGHT - BOTTOM + 16, "{:,}".format(x), "middle"))
+    for number, label in enumerate(labels):
+        found = series.get(label) or []
+        path = " ".join("%.1f,%.1f" % (place(x), _y(_middle(v), top)) for x, v in found)
+        parts.append('<polyline points="%s" fill="none" stroke="%s" stroke-width="2"/>' % (path, colour(number)))
+        for x, v in found:
+            words = "%s, %s: %s %s" % (label, x, _shown(_middle(v)), unit)
+            parts.append(
+                '<circle cx="%.1f" cy="%.1f" r="3" fill="%s"><title>%s</title></circle>'
+                % (place(x), _y(_middle(v), top), colour(number), html.escape(words))
+            )
+            if isinstance(v, dict):
+                parts.append(_line(place(x), _y(v["q1"], top), place(x), _y(v["q3"], top), colour(number)))
+    return _svg(parts)
+
+
+def colour(number):
+    return COLOURS[number % len(COLOURS)]
+
+
+def _middle(value):
+    return value["median"] if isinstance(value, dict) else value
+
+
+def _high(value):
+    return value["q3"] if isinstance(value, dict) else value
+
+
+def _y(value, top):
+    return HEIGHT - BOTTOM - (HEIGHT - BOTTOM - TOP) * min(value, top) / top
+
+
+def _shown(value):
+    return "%.2f" % value if value < 100 else "{:,.0f}".format(value)
+
+
+def _text(x, y, words, anchor="start"):
+    return '<text x="%.1f" y="%.1f" text-anchor="%s">%s</text>' % (x, y, anchor, html.escape(str(words)))
+
+
+def _line(x1, y1, x2, y2, stroke):
+    return '<line x1="%.1f" y1="%.1f" x2="%.1f" y2="%.1f" stroke="%s"/>' % (x1, y1, x2, y2, stroke)
+
+
+def _frame(title, unit, top, labels):
+    parts = [_text(LEFT, 14, "%s (%s)" % (title, unit))]
+    for share in (0, 0.25, 0.5, 0.75, 1):
+        y = _y(top * share, top)
+        parts += [_line(LEFT, y, WIDTH, y, "#ddd"), _text(LEFT - 6, y + 4, _shown(top * share), "end")]
+    for number, label in enumerate(labels):
+        x = WIDTH - 110 * (len(labels) - number)
+        parts.append('<rect x="%d" y="4" width="10" height="10" fill="%s"/>' % (x, colour(number)))
+        parts.append(_text(x + 14, 14, label))
+    return parts
+
+
+def _svg(parts):
+    return '<svg viewBox="0 0 %d %d" width="%d" role="img">%s</svg>' % (WIDTH, HEIGHT, WIDTH, "".join(parts))
