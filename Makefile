@@ -118,6 +118,7 @@ help:
 	@echo "make fuzz       inputs that look for new code; ARGS='--seconds 600 --save'"
 	@echo "make security-report  advisories, faults, fuzzing, what an init waits with: measured, into SECURITY.md"
 	@echo "make bench      times and memory beside runc and crun; ARGS='--rounds 100 --html FILE'"
+	@echo "make conformance  the conformance suite on pyrunc, runc and crun; reports in build/conformance.*"
 	@echo "make lint       ruff and mypy; make format writes what ruff would change"
 	@echo "make man        manual pages, into build/man"
 	@echo "make docs       writes the generated pages of docs/ anew"
@@ -166,7 +167,7 @@ test-vm: $(STAMPS)/packages-vm .WAIT build .WAIT $(STAMPS)/tools
 test-contracts: $(STAMPS)/packages-test .WAIT build .WAIT $(STAMPS)/tools
 	@RUNTIME=$(RUNTIME) $(PYTEST) tests/contracts -q $(ARGS)
 
-test-all: $(STAMPS)/packages-test .WAIT build .WAIT lint
+test-all: $(STAMPS)/packages-test .WAIT $(STAMPS)/packages-long .WAIT build .WAIT lint
 	@$(PYTEST) tests $(ARGS)
 
 # The extension with the address and undefined behaviour sanitizers, under the tests that call it in their own process. Reports of
@@ -206,6 +207,13 @@ DEBIAN ?=
 BUNDLE ?=
 rootfs:
 	@$(PYTHON) -B bundles/make_rootfs.py $(if $(BUNDLE),--bundle $(BUNDLE)) $(if $(DEBIAN),--debian) $(DIR) $(if $(BUNDLE),,$(DEBIAN))
+
+.PHONY: conformance
+# Of all requirements, with the machine's own runtimes beside. tools/conformance_table.py takes the JSON report into README.md.
+conformance: $(STAMPS)/packages-test .WAIT build
+	@mkdir -p build
+	@$(PYTHON) -m conformance --runtime $(RUNTIME) --runtime runc --runtime crun --level full \
+		--json build/conformance.json --html build/conformance.html $(ARGS)
 
 docs: build
 	@$(PYTHON) tools/docs.py --runtime $(RUNTIME) $(ARGS)

@@ -7,13 +7,17 @@ from oci_conformance.cli import main
 
 
 def run():
-    """The console script. Whoever reads our output may have had enough of it."""
+    """The console script. Whoever reads our output may have had enough of it, or no room for it."""
     try:
         code = main(sys.argv[1:])
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         code = 1
+    except OSError as e:  # the disk that it goes to is full
+        print("oci-conformance: the standard output cannot be written: %s" % e.strerror, file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        code = 2
     sys.exit(code)
 
 

@@ -52,8 +52,8 @@ def base():
 
 
 def patch(config, changes):
-    """A copy of a configuration with {"/json/pointer": value} set. ABSENT removes; a last element `-` appends; objects on the way are
-    made."""
+    """A copy of a configuration with {"/json/pointer": value} set. ABSENT removes; a last element `-`, or the list's length, appends;
+    objects on the way are made."""
     config = copy.deepcopy(config)
     for pointer, value in changes.items():
         keys = [key.replace("~1", "/").replace("~0", "~") for key in pointer.split("/")[1:]]
@@ -67,10 +67,25 @@ def patch(config, changes):
         if value is ABSENT:
             node.pop(int(last) if isinstance(node, list) else last, None)
         elif isinstance(node, list):
-            node.append(value) if last == "-" else node.__setitem__(int(last), value)
+            node.append(value) if last in ("-", str(len(node))) else node.__setitem__(int(last), value)
         else:
             node[last] = value
     return config
+
+
+def difference(before, after, at=""):
+    """The changes that `patch` makes `after` of `before` with: {pointer: value}, ABSENT where something is gone."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        keys = [(key.replace("~", "~0").replace("/", "~1"), key) for key in [*before, *(key for key in after if key not in before)]]
+        pairs = [("%s/%s" % (at, name), before.get(key, ABSENT), after.get(key, ABSENT)) for name, key in keys]
+    elif isinstance(before, list) and isinstance(after, list) and len(before) <= len(after):
+        pairs = [("%s/%d" % (at, n), before[n] if n < len(before) else ABSENT, value) for n, value in enumerate(after)]
+    else:
+        return {} if before == after else {at: after}
+    found = {}
+    for pointer, old, new in pairs:
+        found.update(difference(old, new, pointer))
+    return found
 
 
 class Bundle:

@@ -22,7 +22,7 @@ class Skip(Exception):
 
 
 LEVELS = ("core", "linux", "full")  # each takes in the ones before
-CASES = {}
+CASES: "dict[str, Case]" = {}
 
 
 class Case:

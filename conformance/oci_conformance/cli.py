@@ -1,7 +1,7 @@
 """oci-conformance --runtime PATH: the conformance suite for OCI runtimes. See README.md.
 
 Its one rule: what cannot be done is said in one line on the standard error and shows in the exit status; everything else goes on.
-    0  every MUST that was looked at holds (or known.py knows better)    1  some does not
+    0  every MUST that was looked at holds (or deviations.py knows better)    1  some does not
     2  something could not be done: a runtime, a report, this machine    130  interrupted
 """
 
@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 
-from oci_conformance import __version__, probe, report, requirements, system
+from oci_conformance import __version__, known, probe, report, requirements, system
 from oci_conformance import case as cases
 from oci_conformance import machine as machines
 from oci_conformance.report.live import Live, summary
@@ -22,6 +22,14 @@ from oci_conformance.runner import Runner
 from oci_conformance.runtime import CALL_SECONDS, Runtime, Unusable
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def seconds(word):
+    """The type of --timeout."""
+    number = float(word)
+    if not 0 < number < 1e6:
+        raise ValueError
+    return number
 
 
 def parser():
@@ -36,10 +44,11 @@ def parser():
         made.add_argument("--" + form, metavar="FILE", help="writes the report as %s; - is the standard output" % form.upper())
     made.add_argument("--list", action="store_true", help="lists the chosen cases and what they check")
     made.add_argument("--requirements", action="store_true", help="lists the requirements and the cases about them")
+    made.add_argument("--deviations", action="store_true", help="lists what well-known runtimes are known not to keep, and how")
     made.add_argument("--mutants", metavar="PATH", help="checks the suite itself: breaks this runtime in many ways, each must be noticed")
     made.add_argument("--option", action="append", default=[], metavar="TEXT", help="a global option for every call of a runtime")
     made.add_argument(
-        "--timeout", type=float, default=CALL_SECONDS, metavar="SECONDS", help="for one call of a runtime; default %(default)s"
+        "--timeout", type=seconds, default=CALL_SECONDS, metavar="SECONDS", help="for one call of a runtime; default %(default)s"
     )
     made.add_argument("--busybox", metavar="PATH", help="a static busybox instead of the one that is found")
     made.add_argument("--probe", metavar="PATH", help="a probe compiled elsewhere: cc -static -o PATH probe.c")
@@ -60,9 +69,10 @@ def main(argv):
         return bench(argv[1:])
     options = parser().parse_args(argv)
     chosen = cases.choose(options.level, options.filter)
-    if options.list or options.requirements:
-        (list_cases if options.list else list_requirements)(chosen)
-        return 0
+    for wanted, show in ((options.list, list_cases), (options.requirements, list_requirements), (options.deviations, list_deviations)):
+        if wanted:
+            show(chosen if show is not list_deviations else cases.choose("full", options.filter))
+            return 0
     if not (options.runtime or options.mutants):
         say("which runtime? oci-conformance --runtime PATH (--help shows the options)")
         return 2
@@ -170,6 +180,11 @@ def early_look(forms):
     status = 0
     for form, path in list(forms.items()):
         parent = os.path.dirname(os.path.abspath(path))
+        if list(forms.values()).count(path) > 1:
+            say("the %s report is not written: %s is asked for another one as well" % (form.upper(), path))
+            del forms[form]
+            status = 2
+            continue
         if path != "-" and (os.path.isdir(path) or not os.path.isdir(parent) or not os.access(parent, os.W_OK)):
             say("the %s report cannot be written to %s" % (form.upper(), path))
             del forms[form]
@@ -191,6 +206,19 @@ def list_requirements(chosen):
     for entry in requirements.load().values():
         where = ", ".join(about.get(entry.id, ())) or ("not observable: %s" % entry.unobservable if not entry.observable else "-")
         print("%-6s %-40s %s\n       %s\n       %s" % (entry.level, entry.id, entry.section, entry.text, where))
+
+
+def list_deviations(chosen):
+    """By runtime and requirement: its text, the sentence of the specification, what the runtime does instead."""
+    table, told = requirements.load(), set()
+    for entry in known.TABLE:
+        names = {name for case in chosen if entry.within(case.id) for name in case.requirements if entry.excuses(name)}
+        for name in sorted(names):
+            who = "%s %s" % (entry.runtime, " ".join(entry.versions))
+            if (who, name, entry.why) not in told:
+                told.add((who, name, entry.why))
+                where = "%s %s %s" % (table[name].level, name, table[name].section)
+                print("%-12s %s\n    %s\n    instead: %s" % (who, where, entry.sentence, entry.why))
 
 
 def bench(argv):

@@ -12,15 +12,18 @@ from oci_conformance.deviations import DEVIATIONS
 class Known:
     """Versions, cases and requirements are lists of patterns (fnmatch), in one string."""
 
-    def __init__(self, runtime, versions, cases, requirements, sentence, why):
+    def __init__(self, runtime, versions, cases, requirements, sentence, why, need=None):
         self.runtime = runtime
         self.versions = versions.split()
         self.cases = cases.split()
         self.requirements = requirements.split()
         self.sentence = sentence
         self.why = why
+        self.need = need  # what the machine must have for it to show (machine.NEEDS), or None
 
-    def about(self, runtime):
+    def about(self, runtime, machine):
+        if self.need and machine.lacks(self.need):
+            return False
         return self.runtime == runtime.name and any(fnmatch.fnmatch(runtime.version, pattern) for pattern in self.versions)
 
     def within(self, case):
@@ -33,20 +36,20 @@ class Known:
 TABLE = tuple(Known(*who, *rest) for who, *rest in DEVIATIONS)
 
 
-def of(runtime, case):
-    """{requirement: Known} for one case under one runtime."""
+def of(runtime, case, machine):
+    """{requirement: Known} for one case under one runtime on this machine."""
     found = {}
     for entry in TABLE:
-        if entry.about(runtime) and entry.within(case.id):
+        if entry.about(runtime, machine) and entry.within(case.id):
             found.update({name: entry for name in case.requirements if entry.excuses(name)})
     return found
 
 
-def outlived(results):
+def outlived(results, machine):
     """The entries whose requirements all passed in a case that was looked at."""
     found = []
     for result in results:
-        for name, entry in of(result.runtime, result.case).items():
+        for name, entry in of(result.runtime, result.case, machine).items():
             if result.verdict_of(name) == "pass":
                 found.append((result.runtime.label, result.case.id, name, entry))
     return found

@@ -3,7 +3,7 @@
 Its one rule: verdicts are made here and nowhere else; reports only show them.
     pass     all that was looked at is as the specification says
     fail     something is not
-    known    something is not, and known.py says so of this runtime
+    known    something is not, and deviations.py says so of this runtime
     skip     not looked at: the machine lacks something, or the runtime declares an older specification
     broken   the suite itself failed
 """
@@ -54,7 +54,7 @@ class Result:
         return "known" if requirement in self.known else "fail"
 
     def judge(self, known, unasked):
-        """Takes in what the runtime is not asked for, and what known.py says of it: {requirement: Known}."""
+        """Takes in what the runtime is not asked for, and what deviations.py says of it: {requirement: Known}."""
         self.unasked = set(unasked) & set(self.case.requirements)
         if self.verdict != "fail":
             return

@@ -44,6 +44,7 @@ class Runner:
         self.results = []
         self.count = 0
         self.active = set()  # the processes of running cases
+        self.own = set(system.children())  # children that are none of a case
         self.word = "ocs%d" % os.getpid()
         self.patience = PATIENCE
         self.hangs = {}  # runtime → cases in a row that hung
@@ -145,21 +146,15 @@ class Runner:
         return made
 
     def reap(self):
-        """Takes in orphans of cases: they became our children. A case's own process is left to settle()."""
-        while True:
-            try:
-                seen = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            except ChildProcessError:
-                return
-            if seen is None or seen.si_pid in self.active:
-                return
-            os.waitpid(seen.si_pid, 0)
+        """Ends and takes in what cases that were ended have left: it became our child. A running case's own process is left to
+        settle(), what it starts is its own child."""
+        cleanup.end_children(self.active | self.own)
 
     def note(self, result):
         runtime = result.runtime
         if result.seconds:  # it was run
             self.hangs[runtime] = self.hangs.get(runtime, 0) + 1 if result.hung else 0
-        table = known.of(runtime, result.case) if self.use_known else {}
+        table = known.of(runtime, result.case, self.machine) if self.use_known else {}
         result.judge(table, [name for name in result.case.requirements if not self.table[name].asked_of(runtime.declares)])
         self.results.append(result)
         self.on_result(result)

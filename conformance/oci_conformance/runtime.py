@@ -73,7 +73,7 @@ class Runtime:
         self.label = label or os.path.basename(path)
         self.options = list(options)
         self.seconds = seconds
-        self.name = self.label  # what it calls itself: the key of known.py
+        self.name = self.label  # what it calls itself: the key of deviations.py
         self.version = "unknown"
         self.declares = None  # (1, 2, 0): the newest specification that it knows
         self.features = None  # its features document

@@ -9,7 +9,7 @@ import os
 import signal
 import traceback
 
-from oci_conformance import system
+from oci_conformance import cleanup, system
 from oci_conformance.case import Skip, Stop
 from oci_conformance.runtime import Unusable
 from oci_conformance.trial import Trial
@@ -69,6 +69,7 @@ def run(case, runtime, machine, tools, directory, token):
         found["verdict"] = "pass" if trial.checks and all(check["ok"] for check in trial.checks) else "fail"
         if not trial.checks:
             found.update(verdict="broken", reason="the case checked nothing")
+    cleanup.end_children()
     found["checks"] = trial.checks
     found["hung"] = any(call.hung for call in trial.calls)
     if found["verdict"] != "pass":

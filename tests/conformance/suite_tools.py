@@ -9,19 +9,23 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "conformance" / "oci_conformance"
 sys.path.insert(0, str(ROOT / "conformance"))
 
+from oci_conformance import requirements  # noqa: E402
 from oci_conformance.case import Case  # noqa: E402
 from oci_conformance.known import Known  # noqa: E402
 from oci_conformance.result import Result  # noqa: E402
 from oci_conformance.runtime import Runtime  # noqa: E402
 
+TABLE = requirements.load()
+NASTY = "</pre><script>alert(1)</script> \0 \x1b[31m \udcff # 100% %s \\ ä \n not ok 7"
 PYRUNC = str(ROOT / ".venv/bin/pyrunc")
 
 
 class Ended:
-    def __init__(self, done):
-        self.code = done.returncode
-        self.out = done.stdout
-        self.err = done.stderr
+    def __init__(self, process, out, err):
+        self.pid = process.pid
+        self.code = process.returncode
+        self.out = out
+        self.err = err
 
     def __repr__(self):
         return "exit %s\n%s\n%s" % (self.code, self.out[-3000:], self.err[-3000:])
@@ -30,8 +34,13 @@ class Ended:
 def suite(*arguments, timeout=570):
     """`python3 -m oci_conformance …` from the tree."""
     argv = [sys.executable, "-m", "oci_conformance", *map(str, arguments)]
-    done = subprocess.run(argv, cwd=ROOT / "conformance", capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL)
-    return Ended(done)
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(argv, cwd=ROOT / "conformance", text=True, **streams) as process:
+        try:
+            return Ended(process, *process.communicate(timeout=timeout))
+        except BaseException:
+            process.terminate()  # it cleans up after itself
+            raise
 
 
 def report_of(*arguments, path, timeout=570):

@@ -2,12 +2,13 @@
 
 import ast
 import collections
+import re
 
 import pytest
-from suite_tools import PACKAGE, suite
+from suite_tools import PACKAGE, ROOT, suite
 
+from oci_conformance import SPECIFICATION, bundle, deviations, machine, mutants, requirements
 from oci_conformance import case as cases
-from oci_conformance import deviations, machine, mutants, requirements
 from oci_conformance.known import TABLE
 from oci_conformance.requirements import numbers
 
@@ -71,10 +72,19 @@ def test_what_all_fail_has_a_reason():
 
 
 def test_mutants_name_cases():
-    table = mutants.table()
+    table = mutants.load()
     assert len(table) >= 60
     for mutant in table.values():
         assert mutant.cases and all(name in CASES for name in mutant.cases), (mutant.name, mutant.cases)
+
+
+def test_a_difference_is_what_patch_takes():
+    base = bundle.base()
+    changes = {"/process/args": ["a"], "/hostname": "x", "/mounts/-": {"destination": "/m"}, "/root/path": bundle.ABSENT, "/a~1b~0": 1}
+    changed = bundle.patch(base, changes)
+    found = bundle.difference(base, changed)
+    assert set(found) == {"/process/args/0", "/hostname", "/mounts/%d" % len(base["mounts"]), "/root/path", "/a~1b~0"}
+    assert bundle.patch(base, found) == changed and bundle.difference(base, base) == {}
 
 
 def test_imports_nothing_of_pyrunc():
@@ -110,3 +120,32 @@ def test_usage():
     assert suite("--level", "nosuch").code == 2
     bench = suite("bench", "--list")
     assert bench.code == 0 and "create" in bench.out, bench
+
+
+# ---- the tables of the README files: made by tools/conformance_table.py from a whole run, and not older than the tables of the suite
+
+
+@pytest.mark.parametrize("name", ["README.md", "conformance/README.md"])
+def test_the_numbers_in_the_documents_are_those_of_the_tables(name):
+    text = (ROOT / name).read_text()
+    between = re.search(r"<!-- conformance: [^>]*-->\n(.*?)\n<!-- /conformance -->", text, re.DOTALL)[1]
+    cases, must, should, version = re.match(
+        r"(\d+) cases about all (\d+) .*MUST and (\d+) .*SHOULD of runtime-spec ([\d.]+);", between
+    ).groups()
+    observable = collections.Counter(entry.level for entry in REQUIREMENTS.values() if entry.observable)
+    remake = "run the suite and tools/conformance_table.py"
+    assert (int(must), int(should)) == (observable["MUST"], observable["SHOULD"]), remake
+    assert int(cases) == len(CASES) and version == SPECIFICATION, remake
+    rows = [line.strip("| ").split(" | ") for line in between.splitlines() if line.startswith("| ")]
+    head, rows = rows[0], rows[1:]
+    assert [row[0].split()[0] for row in rows] == ["pyrunc", "runc", "crun"]
+    for row in rows:
+        values = dict(zip(head, row[-len(head) :], strict=True))
+        for level in ("MUST", "SHOULD"):
+            parts = [int(values[level + word]) for word in (" kept", " not kept", " not seen here")]
+            assert sum(parts) == observable[level], (row, remake)
+
+
+def test_the_number_of_mutants_in_the_document():
+    text = (ROOT / "conformance/README.md").read_text()
+    assert int(re.search(r"(\d+) mutants", text)[1]) == len(mutants.load())

@@ -44,7 +44,7 @@ def test_setup_with_everything_there(tmp_path, wanted):
     assert (done.returncode, done.stdout, done.stderr) == (0, "packages: all there for %s\n" % wanted, "")
 
 
-@pytest.mark.parametrize("wanted, kinds", [("demo", ("demo",)), ("test", ("demo", "test"))])
+@pytest.mark.parametrize("wanted, kinds", [("demo", ("demo",)), ("test", ("demo", "test")), ("long", ("demo", "long"))])
 def test_setup_installs_what_is_missing(tmp_path, wanted, kinds):
     """gcc is there, the rest is not: one apt-get update, one install with the list, one line on standard output."""
     fake(tmp_path, "dpkg-query", 'case "$*" in *" gcc") echo installed ;; *) exit 1 ;; esac')

@@ -3,6 +3,7 @@
 import os
 
 from oci_conformance import cleanup, system
+from oci_conformance.bundle import ABSENT
 from oci_conformance.case import case
 
 CONTROLLERS = ("pids", "memory", "cpu")
@@ -79,6 +80,14 @@ def relative(t):
     own = places(os.getpid())
     ends = [name for name, path in seen[0].items() if name in (*CONTROLLERS, "") and path.endswith("-relative")]
     t.check(ends or seen[0] == own, "its name is used", "cgroups.path.relative", "…/%s-relative" % t.token, seen[0])
+
+
+@case("cgroups.path.default", needs="controller:pids")
+def default(t):
+    """Without cgroupsPath the limits are in effect all the same, wherever the cgroup is."""
+    made = t.created({"/linux/cgroupsPath": ABSENT, "/linux/resources/pids/limit": 77})
+    path = places(made.pid).get("" if t.machine.version_2("pids") else "pids", "")
+    t.equal((system.read(t.machine.cgroup("pids", path) + "/pids.max") or "").strip(), "77", "pids.max of its cgroup")
 
 
 @case("cgroups.path.absolute", level="core")

@@ -2,6 +2,7 @@
 own ones are not touched. They are made through netlink by hand: no program is needed."""
 
 import contextlib
+import fcntl
 import os
 import socket
 import struct
@@ -12,6 +13,7 @@ from oci_conformance.case import case
 CLONE_NEWNET = 0x40000000
 RTM_NEWLINK, RTM_NEWADDR = 16, 20
 NLM_REQUEST, NLM_ACK, NLM_CREATE, NLM_EXCL = 1, 4, 0x400, 0x200
+SIOCGIFMTU, SIOCSIFMTU, SIOCGIFHWADDR = 0x8921, 0x8922, 0x8927
 IFLA_IFNAME, IFLA_LINKINFO, IFLA_INFO_KIND, IFA_ADDRESS, IFA_LOCAL = 3, 18, 1, 1, 2
 
 
@@ -49,6 +51,24 @@ def address(name, text, prefix):
     data = socket.inet_pton(family, text)
     body = struct.pack("BBBBI", family, prefix, 0, 0, socket.if_nametoindex(name))
     netlink(RTM_NEWADDR, NLM_CREATE | NLM_EXCL, body + attribute(IFA_LOCAL, data) + attribute(IFA_ADDRESS, data))
+
+
+def request(number, name, data=b""):
+    """An ioctl of a network device: struct ifreq in and out, without the name."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        return fcntl.ioctl(any_socket, number, struct.pack("16s24s", name.encode(), data))[16:]
+
+
+def set_mtu(name, mtu):
+    request(SIOCSIFMTU, name, struct.pack("i", mtu))
+
+
+def hardware(name):
+    """[MTU, hardware address] of a device, [None, None] where there is none of that name."""
+    try:
+        return [struct.unpack_from("i", request(SIOCGIFMTU, name))[0], request(SIOCGIFHWADDR, name)[2:8].hex(":")]
+    except OSError:
+        return [None, None]
 
 
 def own_network(t):
@@ -93,6 +113,17 @@ def devices(t):
     t.equal(found.get("up"), 1, "it is up", "net-devices.up")
     for text in ("198.51.100.7", "2001:db8::7"):
         t.has(text, found.get("addresses"), "addresses", "net-devices.addresses")
+
+
+@case("net-devices.attributes", needs="net-admin")
+def attributes(t):
+    """A device keeps its hardware address and its MTU."""
+    own_network(t)
+    set_mtu("given7", 1234)
+    before = hardware("given7")
+    made = t.created(moved({"given7": {"name": "inside7"}}))
+    with network_of(made):
+        t.equal(hardware("inside7"), before, "MTU and hardware address")
 
 
 @case("net-devices.clash", "net-devices.possible", needs="net-admin")

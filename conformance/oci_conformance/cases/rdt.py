@@ -36,6 +36,12 @@ def invalid_schema(t):
         t.refused(with_rdt(memBwSchema=text), what="create with the memBwSchema %r gives an error" % text)
 
 
+@case("rdt.lines")
+def invalid_lines(t):
+    """A line of schemata with a newline in it gives an error."""
+    t.refused(with_rdt(schemata=["L3:0=f\nMB:0=50"]))
+
+
 @case("rdt.unset", needs="resctrl")
 def untouched(t):
     """Without intelRdt resctrl is as before."""

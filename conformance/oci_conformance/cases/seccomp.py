@@ -9,8 +9,8 @@ import platform
 from oci_conformance.bundle import ABSENT
 from oci_conformance.case import case
 
-NATIVE = {"x86_64": "SCMP_ARCH_X86_64", "aarch64": "SCMP_ARCH_AARCH64", "s390x": "SCMP_ARCH_S390X", "ppc64le": "SCMP_ARCH_PPC64LE"}
-NATIVE = NATIVE.get(platform.machine(), "SCMP_ARCH_" + platform.machine().upper())
+KNOWN = {"x86_64": "SCMP_ARCH_X86_64", "aarch64": "SCMP_ARCH_AARCH64", "s390x": "SCMP_ARCH_S390X", "ppc64le": "SCMP_ARCH_PPC64LE"}
+NATIVE = KNOWN.get(platform.machine(), "SCMP_ARCH_" + platform.machine().upper())
 SIGSYS = 31
 
 
@@ -122,7 +122,7 @@ def architectures(t):
 @case("seccomp.flags", needs="probe")
 def flags(t):
     """A known flag is accepted (or refused, where a runtime does not support it); an unknown one gives an error."""
-    for name in ("LOG", "SPEC_ALLOW", "TSYNC"):
+    for name in ("LOG", "SPEC_ALLOW", "TSYNC", "WAIT_KILLABLE_RECV"):
         made = t.container(filter_of(rule("SCMP_ACT_ERRNO", "getsid"), flags=["SECCOMP_FILTER_FLAG_" + name]), "call getsid 0")
         if made.try_create().refused:
             continue

@@ -3,7 +3,7 @@
 from oci_conformance.case import add, case
 
 UNKNOWN = {"com.example.unknown": {"a": [1, None]}}
-WRONG_TYPES = (
+WRONG_TYPES: tuple[tuple[str, object], ...] = (
     ("/process/args", "/bin/probe"),
     ("/process/cwd", 7),
     ("/process/env", "A=b"),

@@ -1,7 +1,8 @@
 """The check of the suite itself: `oci-conformance --mutants RUNTIME` breaks a runtime in many ways, one at a time; each way must be
 noticed by the cases that are about it.
 
-Its one rule: a mutant counts as caught only if a requirement fails that the unbroken runtime keeps in the same case."""
+Its one rule: a mutant counts as caught only if a requirement fails that the unbroken runtime keeps in the same case, both by itself and
+behind a wrapper that changes nothing."""
 
 import os
 import time
@@ -14,11 +15,18 @@ from oci_conformance.runtime import Runtime, Unusable
 CALL_SECONDS = 8  # some mutants hang
 
 
-def table():
+def load():
+    """{name: Mutant}"""
     from oci_conformance.mutants import misread  # noqa: F401  (registers its mutants)
     from oci_conformance.mutants.table import MUTANTS
 
     return MUTANTS
+
+
+def controls():
+    from oci_conformance.mutants.table import CONTROLS
+
+    return CONTROLS
 
 
 class Outcome:
@@ -40,44 +48,77 @@ def broken(result, control):
     return [name for name in result.failed_requirements() if control.verdict_of(name) == "pass"]
 
 
-def outcomes(runner, real, mutants, directory, on_outcome=lambda outcome: None):
-    """Runs the mutants; first the unbroken runtime with all their cases. [Outcome]"""
-    from oci_conformance.mutants.wrapper import FAULT, script
+def runtime_of(mutant, real, directory):
+    """A runtime that is the mutant of the real one."""
+    from oci_conformance.mutants.wrapper import script
 
+    path = os.path.join(directory, "mutant-" + mutant.name)
+    script(path, mutant.name, real.path)
+    made = Runtime(path, mutant.name, real.options, CALL_SECONDS)
+    made.declares, made.features = real.declares, real.features
+    return made
+
+
+def faults(mutant, directory):
+    """What went wrong in the mutant itself, or None."""
+    from oci_conformance.mutants.wrapper import FAULT
+
+    return system.read(os.path.join(directory, "mutant-" + mutant.name + FAULT))
+
+
+def control_runs(runner, real, mutants, directory):
+    """The unbroken runtime with all cases of the mutants, by itself and behind each kind of wrapper. ({case: Result},
+    {(way, case): Result}, [(control, case, requirements that only the wrapper breaks)])"""
     known = cases.load()
-    wanted = sorted({name for mutant in mutants for name in mutant.cases})
-    controls = {result.case.id: result for result in runner.run_pairs([(real, known[name]) for name in wanted])}
-    made, pairs = {}, []
+    bare = {r.case.id: r for r in runner.run_pairs([(real, known[name]) for name in sorted({n for m in mutants for n in m.cases})])}
+    pairs, ways, by_label = [], {mutant.way for mutant in mutants}, {}
+    for way in sorted(ways):
+        runtime = runtime_of(controls()[way], real, directory)
+        by_label[runtime.label] = way
+        wanted = {name for mutant in mutants if mutant.way == way for name in mutant.cases}
+        pairs += [(runtime, known[name]) for name in sorted(wanted) if bare[name].verdict not in ("skip", "broken")]
+    wrapped, bad = {}, []
+    for result in runner.run_pairs(pairs):
+        wrapped[by_label[result.runtime.label], result.case.id] = result
+        spoilt = broken(result, bare[result.case.id])
+        if spoilt:
+            bad.append((result.runtime.label, result.case.id, spoilt))
+    for way in ways:
+        if faults(controls()[way], directory):
+            bad.append((controls()[way].name, "its own program", [faults(controls()[way], directory).strip().splitlines()[-1]]))
+    return bare, wrapped, bad
+
+
+def outcomes(runner, real, mutants, directory):
+    """Runs the mutants, after their controls. ([Outcome], what the wrappers break by themselves: see control_runs)"""
+    known = cases.load()
+    bare, wrapped, bad = control_runs(runner, real, mutants, directory)
+    shown = {mutant.name: [name for name in mutant.cases if (mutant.way, name) in wrapped] for mutant in mutants}
+    pairs = []
     for mutant in mutants:
-        path = os.path.join(directory, "mutant-" + mutant.name)
-        script(path, mutant.name, real.path)
-        runtime = Runtime(path, mutant.name, real.options, CALL_SECONDS)
-        runtime.declares, runtime.features = real.declares, real.features
-        made[mutant.name] = (mutant, [name for name in mutant.cases if controls[name].verdict not in ("skip", "broken")])
-        pairs += [(runtime, known[name]) for name in made[mutant.name][1]]
+        runtime = runtime_of(mutant, real, directory)
+        pairs += [(runtime, known[name]) for name in shown[mutant.name]]
     results = {}
     for result in runner.run_pairs(pairs):
         results.setdefault(result.runtime.label, []).append(result)
     found = []
-    for mutant, shown in made.values():
-        outcome = judge(mutant, shown, results.get(mutant.name, ()), controls)
-        fault = system.read(os.path.join(directory, "mutant-" + mutant.name + FAULT))
-        if fault:
-            outcome = Outcome(mutant, fault=fault)
-        on_outcome(outcome)
-        found.append(outcome)
-    return found
+    for mutant in mutants:
+        fault = faults(mutant, directory)
+        outcome = judge(mutant, shown[mutant.name], results.get(mutant.name, ()), bare, wrapped)
+        found.append(Outcome(mutant, fault=fault) if fault else outcome)
+    return found, bad
 
 
-def judge(mutant, shown, results, controls):
+def judge(mutant, shown, results, bare, wrapped):
     if not shown:
-        return Outcome(mutant, skipped=controls[mutant.cases[0]].words())
-    for result in results:
-        if broken(result, controls[result.case.id]):
-            return Outcome(mutant, caught=result.case.id)
-    kept = [name for name in shown if any(controls[name].verdict_of(need) == "pass" for need in controls[name].case.requirements)]
-    if not kept:
+        return Outcome(mutant, skipped=bare[mutant.cases[0]].words())
+    kept = {name: [need for need in bare[name].case.requirements if bare[name].verdict_of(need) == "pass"] for name in shown}
+    if not any(kept.values()):
         return Outcome(mutant, skipped="the unbroken runtime fails %s as well" % ", ".join(shown))
+    for result in results:
+        name = result.case.id
+        if set(broken(result, bare[name])) & set(broken(result, wrapped[mutant.way, name])):
+            return Outcome(mutant, caught=name)
     return Outcome(mutant)
 
 
@@ -95,21 +136,31 @@ def check(options, machine, tools, directory, say):
     except Unusable as e:
         say(str(e))
         return 2
-    chosen = [mutant for mutant in table().values() if options.filter in mutant.name]
+    chosen = [mutant for mutant in load().values() if options.filter in mutant.name]
+    if not chosen:
+        say("no mutant has %r in its name" % options.filter)
+        return 2
     try:
-        found = outcomes(runner, real, chosen, directory)
+        found, bad = outcomes(runner, real, chosen, directory)
     finally:
         runner.end()
         runner.sweep()
+    for control, case, names in bad:
+        print("WRAPPER  %s breaks %s in %s" % (control, ", ".join(names), case))
+    return told(found, options.verbose, real.label, time.monotonic() - begun) or (1 if bad else 0)
+
+
+def told(found, verbose, label, seconds):
+    """Prints the outcomes and the closing line. 1 if a mutant survived, or is itself faulty."""
     for outcome in found:
         if outcome.fault:
             print("FAULTY   %s: %s" % (outcome.mutant.name, outcome.fault.strip().splitlines()[-1]))
         elif outcome.survived:
             print("SURVIVED %s: not noticed by %s" % (outcome.mutant.name, ", ".join(outcome.mutant.cases)))
-        elif options.verbose:
+        elif verbose:
             print("%-8s %s: %s" % ("caught" if outcome.caught else "skip", outcome.mutant.name, outcome.caught or outcome.skipped))
     caught = sum(outcome.caught is not None for outcome in found)
     skipped = sum(outcome.skipped is not None for outcome in found)
     words = "%d mutants of %s: %d caught, %d not to be seen here, %d survived; %.0f s"
-    print(words % (len(found), real.label, caught, skipped, len(found) - caught - skipped, time.monotonic() - begun))
+    print(words % (len(found), label, caught, skipped, len(found) - caught - skipped, seconds))
     return 1 if any(outcome.survived for outcome in found) else 0

@@ -9,37 +9,37 @@ import signal
 import subprocess
 import time
 
-MUTANTS = {}
+MUTANTS: "dict[str, Mutant]" = {}
 ON_CREATE = ("create",)
 
 
 class Mutant:
-    def __init__(self, name, cases, run):
+    """`way`: the key in CONTROLS of the same way of standing between the caller and the runtime, with nothing changed."""
+
+    def __init__(self, name, cases, run, way="plain"):
         self.name = name
         self.cases = cases.split()
         self.run = run
+        self.way = way
 
 
-def mutant(name, cases):
+def mutant(name, cases, way="plain"):
     """Registers a function(invocation) → exit status as a mutant."""
 
     def register(function):
         if name in MUTANTS:
             raise ValueError("mutant %s stands twice" % name)
-        MUTANTS[name] = Mutant(name, cases, function)
+        MUTANTS[name] = Mutant(name, cases, function, way)
         return function
 
     return register
 
 
-def on_config(name, cases, change):
-    """A mutant that reads the configuration wrongly."""
-    mutant(name, cases)(lambda call: call.with_config(change) if call.command == "create" else call.go_on())
+def with_config(change):
+    return lambda call: call.with_config(change) if call.command == "create" else call.go_on()
 
 
-def on_state(name, cases, change):
-    """A mutant that tells the state wrongly. `change` alters it in place, or returns another."""
-
+def with_state(change):
     def run(call):
         if call.command != "state" or call.id is None:
             return call.go_on()
@@ -50,7 +50,28 @@ def on_state(name, cases, change):
             print(json.dumps(state if changed is None else changed))
         return code
 
-    mutant(name, cases)(run)
+    return run
+
+
+def unchanged(document, call):
+    return None
+
+
+CONTROLS = {
+    "plain": Mutant("unchanged-plain", "", lambda call: call.go_on()),
+    "config": Mutant("unchanged-config", "", with_config(unchanged), "config"),
+    "state": Mutant("unchanged-state", "", with_state(unchanged), "state"),
+}
+
+
+def on_config(name, cases, change):
+    """A mutant that reads the configuration wrongly."""
+    mutant(name, cases, "config")(with_config(change))
+
+
+def on_state(name, cases, change):
+    """A mutant that tells the state wrongly. `change` alters it in place, or returns another."""
+    mutant(name, cases, "state")(with_state(change))
 
 
 def node(config, *keys):

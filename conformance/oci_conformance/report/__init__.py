@@ -4,6 +4,7 @@ Its one rule: a report shows what result.py has judged; nothing is decided here.
 """
 
 import datetime
+import os
 
 from oci_conformance import SPECIFICATION, __version__, known, machine
 from oci_conformance.requirements import LEVELS
@@ -16,6 +17,7 @@ class Report:
     def __init__(self, table, cases, host, level, text):
         self.table = table
         self.cases = cases
+        self.host = host
         self.machine = machine.about(host)
         self.level = level
         self.text = text
@@ -71,7 +73,7 @@ class Report:
         return found
 
     def outlived(self):
-        return known.outlived(self.results)
+        return known.outlived(self.results, self.host)
 
     def about(self):
         return {
@@ -108,3 +110,6 @@ def write(report, form, path):
         return
     with open(path, "w", encoding="utf-8", errors="backslashreplace") as file:
         file.write(text)
+        file.flush()
+        if os.path.isfile(path):
+            os.fsync(file.fileno())

@@ -72,7 +72,7 @@ def summary(report):
     parts = ["%d of %d %s (%d %%)" % (c, n, level, 100 * c // n if n else 100) for level, (n, c, _) in coverage.items()]
     lines.append("coverage: %s of the observable requirements; %.0f s" % (", ".join(parts), report.seconds))
     for label, case, name, _ in report.outlived():
-        lines.append("known.py: %s passes %s in %s, its entry can go" % (label, name, case))
+        lines.append("deviations.py: %s passes %s in %s, its entry can go" % (label, name, case))
     if report.left:
         lines.append("left behind and removed: %s" % brief(report.left, 400))
     return "\n".join(lines)

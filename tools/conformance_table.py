@@ -1,0 +1,69 @@
+#!/usr/bin/python3
+"""Writes what a run of the conformance suite has found into the tables of README.md and conformance/README.md:
+
+    python3 -m conformance --runtime .venv/bin/pyrunc --runtime runc --runtime crun --level full --json build/conformance.json
+    tools/conformance_table.py build/conformance.json
+
+Its one rule: the numbers come from the report of a whole run (level full, no filter), never from a hand."""
+
+import json
+import pathlib
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+BEGIN, END = "<!-- conformance: tools/conformance_table.py writes this -->", "<!-- /conformance -->"
+FILES = ("README.md", "conformance/README.md")
+HOLDS, DEVIATES = ("pass",), ("known", "fail", "broken")
+
+
+def counts(found, label, level):
+    """(holds, deviates, not seen here) of the observable requirements of a level."""
+    verdicts = [entry["verdicts"][label] for entry in found["requirements"] if entry["level"] == level and entry["observable"]]
+    holds, deviates = (sum(verdict in kinds for verdict in verdicts) for kinds in (HOLDS, DEVIATES))
+    return holds, deviates, len(verdicts) - holds - deviates
+
+
+def table(found, with_cases):
+    """The lines between the marks. `with_cases`: columns about the cases too."""
+    must, should = (found["coverage"][level]["observable"] for level in ("MUST", "SHOULD"))
+    cases = {label: [r["verdict"] for r in found["results"] if r["runtime"] == label] for label in (r["label"] for r in found["runtimes"])}
+    kernel = ".".join(found["machine"]["kernel"].split(".")[:2])
+    groups = ["declares", *(["cases ok", "deviate", "skipped"] if with_cases else [])]
+    groups += [level + word for level in ("MUST", "SHOULD") for word in (" kept", " not kept", " not seen here")]
+    lines = [
+        "%d cases about all %d observable MUST and %d observable SHOULD of runtime-spec %s; Linux %s, cgroups %s, %s:"
+        % (len(next(iter(cases.values()))), must, should, found["specification"], kernel, found["machine"]["cgroups"], found["when"][:10]),
+        "",
+        "| | " + " | ".join(groups) + " |",
+        "|---" * (len(groups) + 1) + "|",
+    ]
+    for runtime in found["runtimes"]:
+        label = runtime["label"]
+        row = [runtime["declares"]]
+        if with_cases:
+            row += [sum(v in kinds for v in cases[label]) for kinds in (HOLDS, DEVIATES, ("skip",))]
+        for level in ("MUST", "SHOULD"):
+            row += counts(found, label, level)
+        lines.append("| %s %s | %s |" % (runtime["name"], runtime["version"].partition("+")[0], " | ".join(map(str, row))))
+    return lines
+
+
+def main(path):
+    found = json.loads(pathlib.Path(path).read_text())
+    if found["level"] != "full" or found["filter"] or found["unusable"]:
+        raise SystemExit(
+            "%s: not a whole run: level %s, filter %r, unusable %s" % (path, found["level"], found["filter"], found["unusable"])
+        )
+    for name in FILES:
+        text = (ROOT / name).read_text()
+        before, mark, rest = text.partition(BEGIN)
+        if not mark or END not in rest:
+            raise SystemExit("%s has no place for the table" % name)
+        lines = table(found, with_cases=name.startswith("conformance"))
+        (ROOT / name).write_text(before + BEGIN + "\n" + "\n".join(lines) + "\n" + END + rest.partition(END)[2])
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        raise SystemExit(__doc__)
+    main(sys.argv[1])
