@@ -1,7 +1,9 @@
 """The reports: every form shows the same verdicts, and nothing that a runtime prints can break a form."""
 
+import io
 import json
 import re
+import shutil
 import xml.etree.ElementTree as ET
 
 import pytest
@@ -92,6 +94,25 @@ def test_live_lines(made, capsys):
     out = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in out] == ["FAIL", "BROKEN", "FAIL"]
     assert "state.bad" in out[0] and "\n" not in out[0]
+
+
+def test_live_on_a_terminal(made):
+    """One line that is overwritten, as wide as the terminal; what fails stays above it."""
+
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    stream = Terminal()
+    shown = live.Live(12, stream=stream)
+    for entry in made.results:
+        shown.note(entry)
+    shown.end()
+    lines = [line.rpartition("\r\033[K")[2] for line in stream.getvalue().split("\n")]
+    assert [line.split()[0] for line in lines if line] == ["FAIL", "BROKEN", "FAIL"]
+    steps = [part for part in stream.getvalue().split("\r\033[K") if part and "\n" not in part]
+    assert steps[0].startswith("1/12  1 ok  runc state.good") and steps[-1].startswith("12/12  7 ok")
+    assert all(len(step) < shutil.get_terminal_size().columns for step in steps)
 
 
 def test_which_failures_count(made):

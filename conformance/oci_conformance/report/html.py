@@ -110,8 +110,10 @@ def sections(report):
                 if verdict in ("known", "fail", "broken") and requirement.observable:
                     counts[runtime, verdict] = counts.get((runtime, verdict), 0) + 1
         marks = [
-            "<span class='pill %s'>%s: %d %s</span>" % (verdict, e(runtime.label), number, SHORT[verdict])
-            for (runtime, verdict), number in counts.items()
+            "<span class='pill %s'>%s: %d %s</span>" % (verdict, e(runtime.label), counts[runtime, verdict], words)
+            for runtime in report.runtimes
+            for verdict, words in (("fail", "not kept"), ("broken", "suite failed"), ("known", "known deviations"))
+            if (runtime, verdict) in counts
         ]
         kind = "bad" if {"fail", "broken"} & {verdict for _, verdict in counts} else "odd" if counts else ""
         lines.append(
