@@ -308,6 +308,16 @@ def saved_state(runtime, id):
         return json.loads(file.read().splitlines()[-1])
 
 
+def until_status(runtime, id, status):
+    """Waits until the container is in a state; asks again and again, as nobody tells of it."""
+    end = time.monotonic() + WATCHDOG
+    while True:
+        result = runtime.call("state", id)
+        if result.code == 0 and json.loads(result.out)["status"] == status:
+            return
+        assert time.monotonic() < end, "%s is not %s: %s" % (id, status, result)
+
+
 def first_error(path):
     """The objects of a JSON log, one a line."""
     with open(path, encoding="utf-8") as file:

@@ -15,7 +15,7 @@ B, V, R = "bool", "value", "repeat"  # kinds of options
 
 GLOBAL = {
     "root": V, "log": V, "log-format": V, "log-level": V, "debug": B, "systemd-cgroup": B, "rootless": V, "cgroup-manager": V,
-    "criu": V, "trace": V, "allow-annotation-paths": B, "help": B, "version": B,
+    "systemd-timeout": V, "criu": V, "trace": V, "allow-annotation-paths": B, "help": B, "version": B,
 }  # fmt: skip
 GLOBAL_SHORT = {"h": "help", "v": "version", "V": "version"}
 
@@ -92,7 +92,7 @@ COMMANDS = {
         1,
         False,
     ),  # fmt: skip
-    "pause": (False, {}, {}, 1, 1, False),
+    "pause": (False, {"timeout": V}, {}, 1, 1, False),
     "resume": (False, {}, {}, 1, 1, False),
     "ps": (False, {"format": V}, {"f": "format"}, 1, None, True),
     "update": (

@@ -20,7 +20,7 @@ MIB = 1 << 20
 def runs():
     try:
         address = systemd.bus_address(["=".join(i).encode() for i in os.environ.items()]) if USER else None
-        manager = systemd.Manager(USER, address, 5)
+        manager = systemd.Manager({"name": "none", "user": USER, "address": address, "timeout_s": 5})
         manager.close()
     except StepFailure:
         return False

@@ -25,7 +25,7 @@ def look(run):
     """What init sees after its own verbs."""
     entry = run.plans["namespaces"]
     namespaces.init_join(entry, run)
-    namespaces.init_unshare_cgroup(entry, run)
+    namespaces.init_unshare(entry, run)
     namespaces.init_loopback(entry, run)
     status = dict(line.split(":\t", 1) for line in open("/proc/thread-self/status").read().splitlines() if ":\t" in line)
     return {"ns": staged.inodes("thread-self"), "pid": os.getpid(), "ppid": os.getppid(), "caps": status["CapEff"], "fds": sorted(run.fds)}

@@ -246,7 +246,7 @@ VERSION = {"Get": reply("v", ("s", "257.7-1"))}
 def manager(bus, monkeypatch):  # noqa: F811
     def make(script, timeout_s=10, **kw):
         thread, path = bus({**VERSION, **script}, **kw)
-        return thread, systemd.Manager(True, path, timeout_s)
+        return thread, systemd.Manager({"name": "x.scope", "user": True, "address": path, "timeout_s": timeout_s})
 
     return make
 
@@ -274,7 +274,7 @@ def test_a_job_that_fails(manager):
 
 def test_a_job_that_never_ends(manager):
     _thread, it = manager({"StopUnit": reply("o", "/job/1")}, timeout_s=0.05)
-    with pytest.raises(StepFailure, match="did not answer within"):
+    with pytest.raises(StepFailure, match="did not answer within 0.05 s about the unit x.scope"):
         it.job("StopUnit", "x.scope", "ss", ("x.scope", "replace"), "stopp")
 
 
@@ -300,7 +300,7 @@ def test_a_unit_that_is_left_over_is_reset_once(manager):
 
 def test_no_systemd(tmp_path):
     with pytest.raises(StepFailure) as e:
-        systemd.Manager(True, str(tmp_path / "none"), 1)
+        systemd.Manager({"name": "x.scope", "user": True, "address": str(tmp_path / "none")})
     assert e.value.words == "cannot connect to the user's systemd: there is no such socket" and "cgroupfs" in e.value.hint
     assert "no such file" not in e.value.sentence()
 

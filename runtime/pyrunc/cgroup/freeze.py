@@ -69,7 +69,7 @@ def freeze(paths, deadline=None):
         if done:
             return
         words = "unable to freeze"
-        tasks = report(fd, path)
+        tasks = _still_waiting(report(fd, path), paths)
         if tasks:
             words += ": %d task(s) do not stop: %s" % (len(tasks), "; ".join(_task_text(t) for t in tasks[:5]))
         raise StepFailure(words, call="write", path="%s/%s" % (path, name), hint="a task that waits uninterruptibly can't be frozen")
@@ -157,6 +157,18 @@ def report(fd, path):
         if task is not None and not _stands(task):
             out.append(task)
     return out
+
+
+def _still_waiting(tasks, paths):
+    """Since Linux 6.1 v1 freezes a task where it sleeps, and it then looks like one in an uninterruptible wait (D). So all are thawed, and
+    who is no longer in that state was frozen."""
+    thaw(paths)
+    left = []
+    for task in tasks:
+        now = describe(task["pid"]) if task["state"] == "D" else task
+        if now is not None and now["state"] == task["state"]:
+            left.append(task)
+    return left or tasks
 
 
 def describe(pid):

@@ -9,7 +9,7 @@ import posix
 
 from pyrunc import lean
 from pyrunc.cgroup import find, fs
-from pyrunc.errors import UsageError, quote
+from pyrunc.errors import UsageError, errno_text, quote
 from pyrunc.linux import _syscalls, constants
 
 
@@ -17,11 +17,16 @@ def targets(paths, init_pid, subs=None):
     """paths: {key: directory}; subs: list of '[CONTROLLER[,…]:]PATH' → (cgroup_fd, [directory fds]). cgroup_fd is the
     one of cgroup2, for CLONE_INTO_CGROUP, or -1; into those of version 1 the process writes itself (`tasks`). OSError as it comes."""
     below = _below(subs)
+    unknown = sorted(key for key in below if key and key not in paths)
+    if unknown:
+        words = "unknown controller %s: the container has no cgroup of it" % quote(unknown[0] or '""')
+        raise UsageError(words, "exec", "cgroup", "it has cgroups of %s" % ", ".join(sorted(paths)))
     cgroup_fd = -1
     folders = []
     try:
         for path, key in fs.unique(paths).items():
-            fd = _open(path, key, below.get(key, below.get("")), init_pid)
+            sub = next((below[name] for name, one in paths.items() if one == path and name in below), below.get(""))
+            fd = _open(path, key, sub, init_pid)
             if fd is None:
                 continue
             if key == "unified":
@@ -59,6 +64,9 @@ def _open(path, key, sub, init_pid):
         how = constants.RESOLVE_BENEATH | constants.RESOLVE_NO_SYMLINKS | constants.RESOLVE_NO_XDEV
         try:
             return _syscalls.openat2(fd, sub, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC, 0, how)
+        except OSError as e:
+            e.words = "cannot enter the cgroup %s below %s: %s" % (quote(sub), quote(path), errno_text(e.errno))
+            raise
         finally:
             posix.close(fd)
     if key == "unified" and _has_children(fd):

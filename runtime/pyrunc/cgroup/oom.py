@@ -1,7 +1,8 @@
-"""Hearing of processes that the kernel killed for want of memory.
+"""Hearing that a container has run out of memory.
 
-Documentation/admin-guide/cgroup-v1/memory.rst (oom_control, event_control), cgroup-v2.rst (memory.events). Its one rule: what is
-reported is a change of the kernel's own count; a wake-up alone is also what the removal of the cgroup looks like.
+Documentation/admin-guide/cgroup-v1/memory.rst (oom_control, event_control), cgroup-v2.rst (memory.events). Its one rule: a wake-up alone
+is also what the removal of the cgroup looks like. v1 wakes before it kills (or lets everybody wait, without an OOM killer), so there a
+cgroup that still exists is what makes it an OOM; v2 wakes after each change of any count, so there the count of kills is looked at.
 """
 
 import posix
@@ -50,13 +51,13 @@ class Watch:
         return int(words[words.index("oom_kill") + 1]) if "oom_kill" in words else 0
 
     def fired(self):
-        """True: processes have been killed since the last time. False: not. None: the cgroup is gone, nothing more will come."""
+        """True: memory has run out since the last time. False: not. None: the cgroup is gone, nothing more will come."""
+        now = self._count()
         if self.key == "memory":
             try:
-                posix.eventfd_read(self.fd)
+                return None if now is None else posix.eventfd_read(self.fd) > 0
             except BlockingIOError:
-                pass  # not woken, asked all the same
-        now = self._count()
+                return False  # not woken, asked all the same
         before, self.count = self.count, now
         if now is None or before is None:
             return None

@@ -139,14 +139,16 @@ def _seconds(name, kind, value):
 
 
 class Manager:
-    """A connection to a service manager. user: that of our user. Raises StepFailure in place of what the connection raises."""
+    """A connection to the service manager of a unit ("user": our user's, at "address"), with the unit's own "timeout_s" if it has one.
+    Raises StepFailure in place of what the connection raises."""
 
-    def __init__(self, user, address, timeout_s):
-        self.timeout_s = timeout_s or TIMEOUT_S
-        self.what = "the user's systemd" if user else "systemd"
+    def __init__(self, unit):
+        self.unit = unit["name"]
+        self.timeout_s = unit.get("timeout_s") or TIMEOUT_S
+        self.what = "the user's systemd" if unit["user"] else "systemd"
         self.version_cache = None
         self.subscribed = False
-        self.link = self._connect(user, address)
+        self.link = self._connect(unit["user"], unit["address"])
 
     def _connect(self, user, address):
         paths = [(address, True)] if user or address else [(SYSTEM_BUS, True), (PRIVATE, False)]
@@ -165,11 +167,12 @@ class Manager:
         number = getattr(e, "errno", None)
         if isinstance(e, TimeoutError):
             return StepFailure(
-                "%s did not answer within %d s" % (self.what, self.timeout_s),
+                "%s did not answer within %g s about the unit %s" % (self.what, self.timeout_s, quote(self.unit)),
                 pointer=KEY,
                 call="dbus",
                 errno=number,
-                hint="see systemctl list-jobs",
+                path=self.unit,
+                hint="see systemctl list-jobs; --systemd-timeout of create and run gives it longer",
             )
         text = (
             str(e)
@@ -260,7 +263,7 @@ def host_make(entry, run):
     unit["address"] = bus_address(run.host_env) if unit["user"] else None
     paths = dict(entry["paths"])
     if unit["user"]:
-        manager = Manager(True, unit["address"], unit.get("timeout_s"))
+        manager = Manager(unit)
         try:
             paths = {"unified": entry["mounts"]["unified"] + manager.get("ControlGroup").rstrip("/") + unit["below"]}
         finally:
@@ -281,7 +284,7 @@ def host_place(entry, run):
     """Starts the scope with init in it, and on v1 moves init into the hierarchies that systemd does not use."""
     state = run.box.state
     unit = state["cgroups"]["unit"]
-    manager = Manager(unit["user"], unit["address"], unit.get("timeout_s"))
+    manager = Manager(unit)
     try:
         _start(manager, unit, entry, run)
     finally:
@@ -353,7 +356,7 @@ def set_resources(run, entry, cgroups):
     from pyrunc.cgroup import unit_properties
 
     unit = _recorded(run, cgroups)
-    manager = Manager(unit["user"], unit["address"], unit.get("timeout_s"))
+    manager = Manager(unit)
     try:
         properties = unit_properties.of_resources(entry, cgroups["version"], manager.version)
         if properties:
@@ -375,7 +378,7 @@ def _recorded(run, entry):
 
 def attach(unit, below, pid):
     """Moves a process of ours into the unit, or into the cgroup `below` it: the manager may cross where we may not. StepFailure."""
-    manager = Manager(unit["user"], unit["address"], unit.get("timeout_s"))
+    manager = Manager(unit)
     try:
         manager.call("AttachProcessesToUnit", "ssau", (unit["name"], below, [pid]), "move the process into %s with" % quote(unit["name"]))
     finally:
@@ -398,7 +401,7 @@ def undo_make(entry, run):
 
 
 def _stop(unit):
-    manager = Manager(unit["user"], unit["address"], unit.get("timeout_s"))
+    manager = Manager(unit)
     try:
         try:
             manager.job("StopUnit", unit["name"], "ss", (unit["name"], "replace"), "stopp")

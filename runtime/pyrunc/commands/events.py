@@ -5,8 +5,8 @@ import time
 
 from pyrunc import lean
 from pyrunc.cgroup import oom, stats
-from pyrunc.commands.durations import duration
 from pyrunc.engine import status
+from pyrunc.engine.durations import duration
 from pyrunc.errors import StateError
 from pyrunc.linux import pidfd
 from pyrunc.store import open_state

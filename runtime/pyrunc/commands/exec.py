@@ -36,11 +36,18 @@ def main(options, args):
     return _attended(run, options)
 
 
-def _publish(run):
-    if run.options["pidfd_socket"]:
-        host.send_pidfd(run.options["pidfd_socket"], run.pidfd)
-    if run.options["pid_file"]:
-        host.write_pid_file(run.options["pid_file"], run.pid)
+def _publish(run, terminal=None):
+    """Tells the caller which process it is; one that cannot be told of is ended, as nobody would know of it."""
+    try:
+        if terminal is not None:
+            terminal.receive()
+        if run.options["pidfd_socket"]:
+            host.send_pidfd(run.options["pidfd_socket"], run.pidfd)
+        if run.options["pid_file"]:
+            host.write_pid_file(run.options["pid_file"], run.pid)
+    except BaseException:
+        join.end(run)
+        raise
 
 
 def _attended(run, options):
@@ -53,9 +60,7 @@ def _attended(run, options):
             run.fds["console"] = terminal.their_fd
         caught = attend.Signals()
         join.execute(run)
-        if terminal is not None:
-            terminal.receive()
-        _publish(run)
+        _publish(run, terminal)
         return attend.attend(run.pid, run.pidfd, terminal, caught)
     finally:
         if terminal is not None:

@@ -3,8 +3,8 @@ Without --force it is only shown. What lives, and what another command holds, is
 its engine is going to delete it."""
 
 from pyrunc import lean, store
-from pyrunc.commands.durations import duration
 from pyrunc.engine import gc
+from pyrunc.engine.durations import duration
 from pyrunc.errors import PyruncError, StepFailure, UsageError, errno_text, quote
 
 HEAD = ("ID", "AGE", "CGROUPS", "MOUNTS", "REASON")
@@ -14,7 +14,7 @@ def main(options, args):
     style = options.get("format", "table")
     if style not in ("table", "json"):
         raise UsageError("invalid format option: %s" % quote(style), "gc", "format", "use table or json")
-    older_s = duration(options.get("older", "24h"), "gc", "older")
+    older_s = duration(options.get("older", "24h"), "gc", "older", 1e12)
     root = store.root_of(options["globals"])
     found = gc.survey(root, older_s)
     done, failed = gc.remove_all(root, found, older_s, options) if options.get("force") else ([], None)

@@ -13,7 +13,7 @@ def main(options, args):
     if run.options["detach"]:
         _begin(run, warnings, options)
         return 0
-    caught = terminal = None
+    caught = terminal = notify = None
     try:
         if not run.options["no_subreaper"]:
             attend.be_subreaper()
@@ -24,15 +24,17 @@ def main(options, args):
         if terminal is not None:
             terminal.receive()
         caught = attend.Signals()
-        _start(run, options)
+        notify = _start(run, options)
         if run.late_signal:
             pidfd.kill(run.pidfd, run.late_signal)
-        status = attend.attend(run.pid, run.pidfd, terminal, caught)
+        status = attend.attend(run.pid, run.pidfd, terminal, caught, notify)
     finally:
         if terminal is not None:
             terminal.close()
         if caught is not None:
             caught.close()
+        if notify is not None:
+            notify.close()
     _finish(run, status, options)
     return status
 
@@ -60,11 +62,11 @@ def _begin(run, warnings, options):
 
 
 def _start(run, options):
-    """start; when it fails nothing of the container may stay."""
+    """start; when it fails nothing of the container may stay. Answers what else is to be polled while attending, or None."""
     box = run.box
     box.lock()
     try:
-        lifecycle.start(box, options)
+        notify = lifecycle.start(box, options, attended=not run.options["detach"])
     except BaseException:
         if box.fd >= 0:
             lifecycle.delete(box, options, force=True)
@@ -74,3 +76,4 @@ def _start(run, options):
             box.unlock()
     if run.options["detach"]:
         posix.close(run.pidfd)
+    return notify

@@ -9,9 +9,9 @@ import time
 from _struct import pack, unpack
 
 from pyrunc import lean
-from pyrunc.commands.durations import duration
 from pyrunc.commands.list import table
 from pyrunc.commands.stats import collect, human, io_bytes
+from pyrunc.engine.durations import duration
 from pyrunc.errors import UsageError, quote
 
 HEAD = ("ID", "STATUS", "CPU %", "MEMORY", "LIMIT", "PIDS", "READ/S", "WRITTEN/S")

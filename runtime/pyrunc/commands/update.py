@@ -8,7 +8,7 @@ that runs.
 
 import sys
 
-from pyrunc import seal
+from pyrunc import log, seal
 from pyrunc.engine import status, update
 from pyrunc.engine.prepare import refusal
 from pyrunc.errors import CALLER_TEXT, StateError, UsageError, quote
@@ -27,18 +27,22 @@ OPTIONS = {
 
 
 def size(text, option):
-    """'100m', '1g', '-1' → bytes. UsageError for anything else; a number with a fraction is none."""
-    digits = text[1:] if text[:1] == "-" else text
-    number = digits.rstrip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
-    unit = digits[len(number) :].lower().removesuffix("ib").removesuffix("b") if digits[len(number) :].lower() != "b" else "b"
-    if not number.isascii() or not number.isdigit() or len(number) > 20 or unit not in UNITS or (text[:1] == "-" and text != "-1"):
+    """'100m', '1g', '1.5 GiB', '-1' → bytes, as runc's options read them (docker's go-units). UsageError for anything else."""
+    if text == "-1":
+        return -1
+    number = text.rstrip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+    unit = text[len(number) :].lower()
+    unit = unit if unit == "b" else unit.removesuffix("ib").removesuffix("b")
+    number = number.removesuffix(" ")
+    whole, point, fraction = number.partition(".")
+    if not number.isascii() or not whole.isdigit() or (point and not fraction.isdigit()) or len(number) > 20 or unit not in UNITS:
         raise UsageError(
             "invalid value for %s: %s" % (option.replace("_", "-"), quote(text)),
             "update",
             option,
-            "sizes look like 512, 100m, 1g; -1 is no limit",
+            "sizes look like 512, 100m, 1.5g; -1 is no limit",
         )
-    return int(number) * UNITS[unit] * (-1 if text[:1] == "-" else 1)
+    return int(whole) * UNITS[unit] + int(int(fraction or 0) * UNITS[unit] // 10 ** len(fraction))
 
 
 def integer(text, option):
@@ -54,6 +58,10 @@ def wanted(options):
         path = options["resources"]
         doc, _raw = load.stream(0, "standard input") if path == "-" else load.file(path)
     else:
+        for option in ("kernel_memory", "kernel_memory_tcp"):
+            if options.get(option):
+                size(options[option], option)
+                log.warn("--%s has no effect: the kernel has no such limit any more" % option.replace("_", "-"))
         doc = {}
         for option, (group, key, kind) in OPTIONS.items():
             text = options.get(option)

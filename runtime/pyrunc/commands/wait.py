@@ -9,8 +9,8 @@ import posix
 
 from pyrunc import lean
 from pyrunc.cgroup import oom
-from pyrunc.commands.durations import duration
 from pyrunc.engine import status
+from pyrunc.engine.durations import duration
 from pyrunc.errors import StateError, UsageError, quote
 from pyrunc.linux import pidfd, probe
 from pyrunc.store import open_state

@@ -199,11 +199,14 @@ class Relay:
             self._to_stdout()
 
 
-def attend(pid, fd, terminal=None, caught=None):
-    """Waits for a child while passing signals on and relaying. Returns its exit status, or 128 + the signal that ended it."""
+def attend(pid, fd, terminal=None, caught=None, other=None):
+    """Waits for a child while passing signals on and relaying. Returns its exit status, or 128 + the signal that ended it. other: something
+    else to be polled: its `act()` is called when there is something to read from its `fd`, until that answers True."""
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     poll.register(caught.fd, select.POLLIN)
+    if other is not None:
+        poll.register(other.fd, select.POLLIN)
     relay = None
     if terminal is not None:
         terminal.raw()
@@ -218,6 +221,9 @@ def attend(pid, fd, terminal=None, caught=None):
                 if relay is not None:
                     relay.drain()
                 return _status(pid, fd)
+            elif other is not None and ready == other.fd:
+                if other.act():
+                    poll.unregister(other.fd)
             elif relay is not None:
                 relay.act(ready, events)
 

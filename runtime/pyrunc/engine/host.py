@@ -292,7 +292,7 @@ def send_pidfd(path, fd):
             sock.close()
     except OSError as e:
         e.words = "cannot send the pidfd to %s: %s" % (path, errno_text(e.errno))
-        raise StepFailure.from_oserror(e, "create.pidfd_socket", "host") from e
+        raise StepFailure.from_oserror(e, "engine.pidfd_socket", "host") from e
 
 
 def write_pid_file(path, pid):
@@ -312,7 +312,7 @@ def write_pid_file(path, pid):
             posix.close(fd)
     except OSError as e:
         e.words = "cannot write the pid file %s: %s" % (path, errno_text(e.errno))
-        raise StepFailure.from_oserror(e, "create.pid_file", "host") from e
+        raise StepFailure.from_oserror(e, "engine.pid_file", "host") from e
 
 
 def _unwind(run, undo, error):

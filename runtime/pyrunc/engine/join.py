@@ -175,7 +175,7 @@ def _spawn(run, joins, ops, before, cgroup_fd):
     except OSError as e:
         raise StepFailure.from_oserror(e, "exec.spawn", "host") from e
     except BaseException:
-        _end(run)
+        end(run)
         raise
     finally:
         run.link.close()
@@ -207,8 +207,8 @@ def _serve(run):
     )
 
 
-def _end(run):
-    """The process that could not become the program is ours to end and to reap."""
+def end(run):
+    """The process that could not become the program, or that the caller cannot be told of, is ours to end and to reap."""
     if run.pidfd < 0:
         return
     pidfd.kill(run.pidfd, 9)

@@ -26,8 +26,9 @@ def run_of(box, options, config=None, plans=None):
 # -- start ---------------------------------------------------------------------------------------------------------------
 
 
-def start(box, options):
-    """Lets init go on and waits until the program has been executed, or has failed to be. StateError, StepFailure, HookFailure."""
+def start(box, options, attended=False):
+    """Lets init go on and waits until the program has been executed, or has failed to be, and where a supervisor wants to know, until it is
+    ready. attended: the latter is left to the caller: answers what it has to poll, or None. StateError, StepFailure, HookFailure."""
     now = status.of(box)
     if now != "created":
         words = {"running": "start-running", "paused": "start-paused"}.get(now, "start-stopped")
@@ -50,10 +51,39 @@ def start(box, options):
     gate.remove(box)
     if "poststart" in (box.state.get("hook_kinds") or ()):
         _poststart(box, options, fd)
+    if notify is not None and attended:
+        posix.close(fd)
+        return Ready(*notify, box.state["pid"])
     if notify is not None:
         box.unlock()  # readiness may take long, and stopping must be possible meanwhile
         planner.module("notify").forward(*notify, box.state["pid"], fd)
     posix.close(fd)
+    return None
+
+
+class Ready:
+    """What is left to do for a supervisor that waits for sd_notify(3)'s READY, beside other work: poll `fd`, and call act() when there is
+    something to read."""
+
+    def __init__(self, entry, fd, pid):
+        self.supervisor = entry["host"]
+        self.fd = fd
+        self.pid = pid
+
+    def act(self):
+        """True when there is no more to do. A supervisor that has gone is no reason to end what runs."""
+        from pyrunc.linux import sdnotify
+
+        if not sdnotify.is_ready(self.fd):
+            return False
+        try:
+            sdnotify.tell(self.supervisor, self.pid, barrier=False)
+        except OSError as e:
+            log.warn(e.words)
+        return True
+
+    def close(self):
+        posix.close(self.fd)
 
 
 def _listen(box):

@@ -33,7 +33,7 @@ CREATE = (
     ("setup", "scheduling", "init_affinity", "after the cpuset: the mask is clipped by it"),
     ("setup", "namespaces", "init_join", "user first, then what it owns"),
     ("setup", "user", "init_become_root", "after the maps: unmapped ids own nothing"),
-    ("setup", "namespaces", "init_unshare_cgroup", "init sits in its final cgroup now"),
+    ("setup", "namespaces", "init_unshare", "init sits in its final cgroup now, and is the root that message queues belong to"),
     ("setup", "keyring", "init_join", ""),
     ("setup", "namespaces", "init_loopback", ""),
     ("setup", "root", "init_prepare", "propagation is cut before the first mount, or the host would see it"),

@@ -44,7 +44,7 @@ class Context:
 DEFAULTS: dict = {
     "no_pivot": False, "no_new_keyring": False, "preserve_fds": 0, "console_socket": None, "detach": False, "systemd_cgroup": False,
     "cgroup_manager": "cgroupfs", "rootless": "auto", "listen_fds": 0, "inherited_fds": [], "notify_socket": None, "command": "create",
-    "allow_annotation_paths": False, "seccomp_receiver": None,
+    "allow_annotation_paths": False, "seccomp_receiver": None, "systemd_timeout": None,
 }  # fmt: skip
 
 

@@ -77,9 +77,16 @@ def from_globals(top):
     return {
         "systemd_cgroup": manager == "systemd",
         "cgroup_manager": manager,
+        "systemd_timeout": _systemd_timeout(top) if "systemd_timeout" in top else None,
         "rootless": top.get("rootless", "auto"),
         "allow_annotation_paths": top.get("allow_annotation_paths", False),
     }
+
+
+def _systemd_timeout(top):
+    from pyrunc.engine.durations import duration
+
+    return duration(top["systemd_timeout"], None, "systemd-timeout")
 
 
 def prepare(options, id, command):

@@ -8,7 +8,7 @@ import errno
 import posix
 import select
 import time
-from _socket import AF_UNIX, MSG_DONTWAIT, SOCK_CLOEXEC, SOCK_STREAM, socket
+from _socket import AF_UNIX, MSG_DONTWAIT, SO_SNDTIMEO, SOCK_CLOEXEC, SOCK_STREAM, SOL_SOCKET, socket
 from _struct import pack, unpack_from
 
 CALL, REPLY, ERROR, SIGNAL = 1, 2, 3, 4
@@ -226,8 +226,12 @@ class Connection:
             raise
 
     def _open(self, path, deadline):
+        left = max(0.0, deadline - time.monotonic())  # connect(2) waits where the bus has no room for one more in its queue
+        self.socket.setsockopt(SOL_SOCKET, SO_SNDTIMEO, pack("ll", int(left), int(left % 1 * 1e6) + 1))
         try:
             self.socket.connect(path)
+        except BlockingIOError:
+            raise TimeoutError(errno.ETIMEDOUT, "no answer over D-Bus in time") from None
         except OSError as e:
             new = OSError(e.errno, e.strerror, path)
             new.call = "connect"

@@ -8,6 +8,8 @@ import posix
 import select
 from _struct import pack
 
+from pyrunc.errors import errno_text, quote
+
 SOCKET = "notify.sock"
 BARRIER_MS = 30_000
 SCM_RIGHTS = 1
@@ -36,15 +38,30 @@ def forward(fd, supervisor, pid, pidfd):
     READY=1 and MAINPID, and waits till it has read that. True if the container became ready."""
     if not _wait_ready(fd, pidfd):
         return False
+    tell(supervisor, pid)
+    return True
+
+
+def tell(supervisor, pid, barrier=True):
+    """READY=1 and MAINPID to the supervisor's socket. barrier: wait till it has read that, for whoever ends right afterwards. OSError."""
     sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
     try:
         sock.connect("\0" + supervisor[1:] if supervisor[:1] == "@" else supervisor)
         sock.send(b"READY=1\n")
         sock.send(b"MAINPID=%d\n" % pid)
-        _barrier(sock)
+        if barrier:
+            _barrier(sock)
+    except OSError as e:
+        e.call = getattr(e, "call", None) or "connect"
+        e.words = "cannot tell NOTIFY_SOCKET %s that the container is ready: %s" % (quote(supervisor), errno_text(e.errno))
+        raise
     finally:
         sock.close()
-    return True
+
+
+def is_ready(fd):
+    """Whether the next message says READY=1."""
+    return b"READY=1" in posix.read(fd, DATAGRAM).split(b"\n")
 
 
 def _wait_ready(fd, pidfd):
@@ -54,7 +71,7 @@ def _wait_ready(fd, pidfd):
     while True:
         ready = [number for number, _event in poll.poll()]
         if fd in ready:
-            if b"READY=1" in posix.read(fd, DATAGRAM).split(b"\n"):
+            if is_ready(fd):
                 return True
         elif pidfd in ready:
             return False

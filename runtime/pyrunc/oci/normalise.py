@@ -6,6 +6,7 @@ Both validators and all parts see its result. It does this, and nothing else:
   of free maps (annotations, sysctl, …), `uid` and `gid` of a user (null must not become root), `env` of a hook (an empty one means an empty environment) and the elements of lists.
 - fileMode of a device: the bits of the file type, and those above 0777, go (podman sends st_mode).
 - rootfsPropagation: rprivate, rshared, rslave, runbindable lose their r; it always was applied to the whole tree.
+- `pids` without a limit is absent (the limit is a pointer with omitempty in the Go types of runtime-spec 1.3).
 - sections of other platforms are dropped, after a look that they are objects.
 - a known key in another case is refused: Go would take it for the key, and others ignore it. So is an empty key of a free map.
 
@@ -43,7 +44,7 @@ def process(document):
 
 def resources(document):
     """The same for the resources of update."""
-    return part(document, "resources")
+    return _no_limit(part(document, "resources"))
 
 
 def part(document, what):
@@ -112,7 +113,14 @@ def _pointer(path, key):
     return join(*steps[::-1])
 
 
+def _no_limit(resources):
+    if type(resources) is dict and resources.get("pids") == {}:
+        del resources["pids"]
+    return resources
+
+
 def _linux(linux):
+    _no_limit(linux.get("resources"))
     propagation = linux.get("rootfsPropagation")
     if type(propagation) is str:
         linux["rootfsPropagation"] = PROPAGATION.get(propagation, propagation)

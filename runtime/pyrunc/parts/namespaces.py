@@ -15,8 +15,7 @@ HERE = "/linux/namespaces"
 def plan(node, ctx):
     """node: {"/linux/namespaces": [{"type", "path"}, ...]}, or {} for a container that stays in all of the host's.
 
-    Entry: {"new": [types], "join": {type: path}, "flags": for clone3 (without the cgroup namespace, which waits until init is in its
-    cgroup), "userns": bool, "host_net": bool, "host": [types in which the container is where the runtime is], "pointers": {type: where}}.
+    Entry: {"new": [types], "join": {type: path}, "flags": for clone3 (without those of init_unshare), "userns": bool, "host_net": bool, "host": [types in which the container is where the runtime is], "pointers": {type: where}}.
     A path to the runtime's own namespace is no isolation: such a type counts as not listed, and stands under "host".
 
     Refuses: a type twice, an unknown one, a path that is relative, can't be opened, or is no namespace of that type; a user namespace
@@ -40,7 +39,7 @@ def plan(node, ctx):
     _check_user(new, join, pointers, ctx)
     flags = 0
     for kind in new:
-        if kind != "cgroup":
+        if kind not in _late(new, join):
             flags |= ns.FLAGS[kind]
     host = [kind for kind in ns.FLAGS if kind not in new and kind not in join]
     return {
@@ -52,6 +51,12 @@ def plan(node, ctx):
         "host": host,
         "pointers": pointers,
     }
+
+
+def _late(new, join):
+    """What init makes itself: the cgroup namespace once it is in its cgroup; beside a user namespace the ipc namespace, as the message
+    queues in it belong to the ids of who makes it, and those of the host's root are nobody inside."""
+    return ("cgroup", "ipc") if "user" in new or "user" in join else ("cgroup",)
 
 
 def _checked(path, kind, pointer):
@@ -108,7 +113,7 @@ def host_close(entry, run):
 
 def init_join(entry, run):
     """Init. Enters what the clone has not (run.joined_ns), from run.fds, and closes those descriptors. The mount namespace comes last:
-    from then on paths are the container's. A cgroup namespace waits for init_unshare_cgroup."""
+    from then on paths are the container's. A cgroup namespace waits for init_unshare."""
     for kind in ns.ORDER:
         if kind in entry["join"] and kind not in run.joined_ns and kind != "cgroup":
             try:
@@ -122,11 +127,16 @@ def init_join(entry, run):
             posix.close(run.fds.pop("ns:" + kind))
 
 
-def init_unshare_cgroup(entry, run):
-    """Init, once it sits in its final cgroup, which becomes the root of the new cgroup namespace (cgroup_namespaces(7))."""
-    if "cgroup" in entry["new"]:
-        _syscalls.unshare(ns.FLAGS["cgroup"])
-    elif "ns:cgroup" in run.fds:
+def init_unshare(entry, run):
+    """Init, as the container's root, and in its final cgroup, which becomes the root of the new cgroup namespace
+    (cgroup_namespaces(7))."""
+    late = 0
+    for kind in entry["new"]:
+        if kind in _late(entry["new"], entry["join"]):
+            late |= ns.FLAGS[kind]
+    if late:
+        _syscalls.unshare(late)
+    if "ns:cgroup" in run.fds:
         fd = run.fds.pop("ns:cgroup")
         try:
             ns.join(fd, "cgroup")

@@ -3,10 +3,11 @@
 from pyrunc.errors import UsageError, quote
 
 UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+LONGEST = 500 * 3600.0  # poll(2) counts milliseconds in 31 bits
 
 
-def duration(text, command, option):
-    """'5s', '1m30s', '500ms' (Go's time.ParseDuration) → seconds, more than 0. UsageError."""
+def duration(text, command, option, longest=LONGEST):
+    """'5s', '1m30s', '500ms' (Go's time.ParseDuration) → seconds, more than 0 and at most `longest`. UsageError."""
     rest, total = text, 0.0
     while rest:
         count = 0
@@ -24,4 +25,6 @@ def duration(text, command, option):
         rest = tail[len(unit) :]
     if not text or total <= 0:
         raise UsageError("duration %s must be greater than 0" % option, command, option)
+    if total > longest:
+        raise UsageError("duration %s must not be longer than %dh" % (option, longest / 3600), command, option)
     return total

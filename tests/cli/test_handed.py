@@ -1,0 +1,292 @@
+"""What callers hand in besides the config: NOTIFY_SOCKET, LISTEN_FDS, descriptors, sockets for the pidfd; and paths of them that are long."""
+
+import array
+import json
+import os
+import signal
+import socket
+import subprocess
+
+import pytest
+
+import harness
+
+pytestmark = pytest.mark.kernel
+
+
+@pytest.fixture
+def supervisor(tmp_path):
+    """The notify socket of a service manager, as a path."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind(str(tmp_path / "notify"))
+        sock.settimeout(harness.WATCHDOG)
+        yield sock
+
+
+def heard(sock):
+    """Text of the next message; descriptors that came with it are closed, as the barrier of sd_notify(3) wants it."""
+    data, extra, _flags, _address = sock.recvmsg(4096, 1024)
+    for _level, _kind, raw in extra:
+        for fd in array.array("i", raw):
+            os.close(fd)
+    return data.decode()
+
+
+def ready_from_outside(runtime, id, text=b"READY=1\n"):
+    """busybox has no program for datagram sockets: the message is sent through the container's root by a process of ours."""
+    pid = runtime.state(id)["pid"]
+    with open("/proc/%d/environ" % pid) as file:
+        environment = dict(item.partition("=")[::2] for item in file.read().split("\0"))
+    inside = environment["NOTIFY_SOCKET"]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.connect("/proc/%d/root%s" % (pid, inside))
+        sock.send(text)
+    return environment
+
+
+def env(runtime, sock, **more):
+    return {**runtime.env, "NOTIFY_SOCKET": sock.getsockname(), **more}
+
+
+def test_start_waits_for_readiness(pyrunc, waiting, supervisor, no_leaks):
+    """start ends when the container says so, not before, and the supervisor gets our words with init's pid, none of the container's."""
+    id = pyrunc.create(waiting, env=env(pyrunc, supervisor))
+    starting = subprocess.Popen(pyrunc.argv("start", id), stdin=subprocess.DEVNULL, env=pyrunc.env)
+    harness.until_status(pyrunc, id, "running")
+    ready_from_outside(pyrunc, id, b"STATUS=almost\nMAINPID=1\n")
+    environment = ready_from_outside(pyrunc, id, b"STATUS=there\nREADY=1\nMAINPID=1\n")
+    assert heard(supervisor) == "READY=1\n"
+    assert heard(supervisor) == "MAINPID=%d\n" % pyrunc.state(id)["pid"]
+    assert heard(supervisor) == "BARRIER=1"
+    assert starting.wait(harness.WATCHDOG) == 0
+    assert environment["NOTIFY_SOCKET"] != supervisor.getsockname()
+    pyrunc.delete(id, "--force")
+
+
+def test_start_of_one_that_ends_unready(pyrunc, bundle, supervisor):
+    id = pyrunc.create(bundle, env=env(pyrunc, supervisor))
+    pyrunc.start(id)
+    supervisor.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        supervisor.recv(100)
+
+
+def test_foreground_attends_before_readiness(pyrunc, waiting, supervisor):
+    """Signals are passed on although the container has not said that it is ready; when it does, the supervisor hears of it."""
+    id = pyrunc.new_id()
+    process = subprocess.Popen(pyrunc.argv("run", "--bundle", waiting, id), stdin=subprocess.DEVNULL, env=env(pyrunc, supervisor))
+    harness.until_status(pyrunc, id, "running")
+    ready_from_outside(pyrunc, id)
+    assert [heard(supervisor), heard(supervisor)] == ["READY=1\n", "MAINPID=%d\n" % pyrunc.state(id)["pid"]]
+    process.terminate()
+    assert process.wait(harness.WATCHDOG) == 0
+    process = subprocess.Popen(pyrunc.argv("run", "--bundle", waiting, id), stdin=subprocess.DEVNULL, env=env(pyrunc, supervisor))
+    harness.until_status(pyrunc, id, "running")
+    process.terminate()
+    assert process.wait(harness.WATCHDOG) == 0
+
+
+def test_a_supervisor_that_is_gone(pyrunc, waiting, tmp_path):
+    """start says so; the container runs all the same. In the foreground it is only logged."""
+    gone = {**pyrunc.env, "NOTIFY_SOCKET": str(tmp_path / "none")}
+    id = pyrunc.create(waiting, env=gone)
+    starting = subprocess.Popen(pyrunc.argv("start", id), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, env=pyrunc.env, text=True)
+    harness.until_status(pyrunc, id, "running")
+    ready_from_outside(pyrunc, id)
+    _out, err = starting.communicate(timeout=harness.WATCHDOG)
+    assert starting.returncode == 1 and len(err.splitlines()) == 1 and str(tmp_path / "none") in err, err
+    assert pyrunc.status(id) == "running"
+
+
+# -- descriptors ---------------------------------------------------------------------------------------------------------
+
+
+SHOW_FDS = ["/bin/sh", "-c", "echo $LISTEN_FDS $LISTEN_PID; cat <&3; cat <&4"]
+
+
+def with_files(argv, tmp_path, more=""):
+    """Runs argv with 3 and 4 open on files that hold "three" and "four", as the shell's own process: LISTEN_PID is right."""
+    for name in ("three", "four"):
+        (tmp_path / name).write_text(name + "\n")
+    script = 'exec 3<three 4<four; %s exec "$@"' % more
+    return subprocess.run(
+        ["/bin/bash", "-c", script, "bash", *argv],
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        env={"PATH": "/bin"},
+    )
+
+
+@pytest.mark.parametrize("kind", ["run", "exec"])
+def test_listen_fds(pyrunc, make_bundle, tmp_path, kind):
+    """Socket activation (sd_listen_fds(3)): descriptors from 3 on, and who they are meant for inside."""
+    if kind == "run":
+        argv = pyrunc.argv("run", "--bundle", make_bundle(args=SHOW_FDS), pyrunc.new_id())
+        inside = "1"
+    else:
+        argv = pyrunc.argv("exec", pyrunc.started(make_bundle(args=harness.WAIT_FOR_TERM)), *SHOW_FDS)
+        inside = None
+    done = with_files(argv, tmp_path, "export LISTEN_FDS=2 LISTEN_PID=$$;")
+    assert done.returncode == 0, done
+    words = done.stdout.split()
+    assert words[0] == "2" and words[-2:] == ["three", "four"] and (inside is None or words[1] == inside)
+
+
+def test_listen_fds_of_somebody_else(pyrunc, make_bundle, tmp_path):
+    """LISTEN_PID names another process: the variables are not ours, and nothing gets in."""
+    bundle = make_bundle(args=["/bin/sh", "-c", "echo x$LISTEN_FDS; ls /proc/self/fd"])
+    done = with_files(pyrunc.argv("run", "--bundle", bundle, pyrunc.new_id()), tmp_path, "export LISTEN_FDS=2 LISTEN_PID=1;")
+    assert done.stdout.split() == ["x", "0", "1", "2", "3"]  # 3: ls reads the directory
+
+
+# -- sockets -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=[20, 300], ids=["short", "long"])
+def receiver(request, tmp_path):
+    """A listening socket, on a path that fits into sockaddr_un or does not."""
+    folder = tmp_path
+    while len(str(folder)) < request.param:
+        folder = folder / ("d" * 60)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "s"
+    here = os.open(folder, os.O_PATH)
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind("/proc/self/fd/%d/s" % here)
+        os.close(here)
+        sock.listen()
+        sock.settimeout(harness.WATCHDOG)
+        yield path, sock
+
+
+def received(sock):
+    peer, _address = sock.accept()
+    with peer:
+        data, fds, _flags, _address = socket.recv_fds(peer, 4096, 8)
+        assert data and len(fds) == 1 and peer.recv(10) == b""
+    return fds[0]
+
+
+def pid_of(fd):
+    with open("/proc/self/fdinfo/%d" % fd) as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("Pid:"))
+
+
+def test_pidfd_socket(pyrunc, waiting, receiver):
+    path, sock = receiver
+    id = pyrunc.create(waiting, None, "--pidfd-socket", path)
+    fd = received(sock)
+    assert pid_of(fd) == pyrunc.state(id)["pid"]
+    pyrunc.start(id)
+    pyrunc.ok("exec", "--detach", "--pidfd-socket", path, id, "/bin/sleep", "1000")
+    other = received(sock)
+    assert pid_of(other) in json.loads(pyrunc.ok("ps", "--format", "json", id).out)
+    signal.pidfd_send_signal(other, signal.SIGKILL)
+    signal.pidfd_send_signal(fd, signal.SIGTERM)
+    with harness.Watched(pyrunc.state(id)["pid"] or os.getpid()) as watched:
+        if watched.pid != os.getpid():
+            watched.wait()
+    assert pyrunc.status(id) == "stopped"
+    os.close(fd)
+    os.close(other)
+
+
+@pytest.mark.parametrize("option", ["--pidfd-socket", "--pid-file"])
+@pytest.mark.parametrize("kind", ["missing", "folder"])
+@pytest.mark.parametrize("attended", [False, True])
+def test_an_exec_that_nobody_hears_of_is_ended(pyrunc, waiting, tmp_path, option, kind, attended):
+    """255, one line, and the process that was started already is gone; the container is as it was."""
+    id = pyrunc.started(waiting)
+    before = json.loads(pyrunc.ok("ps", "--format", "json", id).out)
+    path = tmp_path if kind == "folder" else tmp_path / "no" / "such"
+    result = pyrunc.call("exec", *([] if attended else ["--detach"]), option, path, id, "/bin/sleep", "1000")
+    assert result.code == 255 and len(result.err.splitlines()) == 1 and str(path) in result.err, result
+    assert json.loads(pyrunc.ok("ps", "--format", "json", id).out) == before
+    assert not list(tmp_path.iterdir())
+
+
+# -- cgroups -------------------------------------------------------------------------------------------------------------
+
+
+def test_exec_below_the_containers_cgroup(pyrunc, waiting):
+    id = pyrunc.started(waiting)
+    paths = harness.saved_state(pyrunc, id)["cgroup_paths"]
+    key = "memory" if "memory" in paths else "unified"
+    os.mkdir(paths[key] + "/sub")
+    try:
+        out = pyrunc.ok("exec", "--cgroup", "%s:sub" % key if key != "unified" else "sub", id, "/bin/cat", "/proc/self/cgroup").out
+        assert any(line.endswith("/sub") for line in out.splitlines())
+    finally:
+        os.rmdir(paths[key] + "/sub")
+
+
+@pytest.mark.parametrize("text", ["nosuch:/", "cpu,nosuch:/", "../x", "a/../../x", "memory:../..", "x\0y", "sub-that-is-not-there"])
+def test_exec_into_no_such_cgroup(pyrunc, waiting, text):
+    if "\0" in text:
+        text = "no\nsuch"
+    id = pyrunc.started(waiting)
+    result = pyrunc.call("exec", "--cgroup", text, id, "/bin/true")
+    assert result.code == 255 and len(result.err.splitlines()) == 1 and "cgroup" in result.err or "controller" in result.err, result
+    assert pyrunc.status(id) == "running"
+
+
+# -- large ---------------------------------------------------------------------------------------------------------------
+
+
+def test_ten_thousand_arguments_and_two_megabytes_of_environment(pyrunc, waiting):
+    id = pyrunc.started(waiting)
+    words = ["w%d" % number for number in range(10000)]
+    process = {
+        "args": ["/bin/sh", "-c", 'echo $# "${9999}"; env | wc -c', "sh", *words],
+        "env": ["PATH=/bin"] + ["V%d=%s" % (number, "x" * 100000) for number in range(15)],
+        "cwd": "/",
+        "user": {"uid": 0, "gid": 0},
+    }
+    path = waiting.path / "process.json"
+    path.write_text(json.dumps(process))
+    lines = pyrunc.ok("exec", "--process", path, id).out.split()
+    assert lines[:2] == ["10000", "w9998"] and int(lines[2]) > 1500000
+    process["env"] = ["PATH=/bin"] + [
+        "V%d=%s" % (number, "x" * 100000) for number in range(21)
+    ]  # with the words more than the kernel takes
+    process["args"] = ["/bin/true", "y" * 200000]
+    path.write_text(json.dumps(process))
+    result = pyrunc.call("exec", "--process", path, id)
+    assert result.code == 255 and "argument list too long" in result.err and len(result.err.splitlines()) == 1, result
+    assert pyrunc.status(id) == "running"
+
+
+def test_a_container_that_ends_during_an_exec(pyrunc, make_bundle):
+    """The process goes with its pid namespace: 137, and nothing hangs or is left."""
+    bundle = make_bundle(args=harness.WAIT_FOR_TERM)
+    gate = harness.fifo(bundle.rootfs / "gate")
+    id = pyrunc.started(bundle)
+    process = subprocess.Popen(pyrunc.argv("exec", id, "/bin/sh", "-c", "echo up > /gate; exec sleep 1000"), stdin=subprocess.DEVNULL)
+    harness.lines_of(gate)
+    pyrunc.stopped(id)
+    assert process.wait(harness.WATCHDOG) == 137
+    pyrunc.delete(id)
+
+
+@pytest.mark.long
+def test_a_thousand_execs_and_fifty_at_once(pyrunc, waiting, no_leaks):
+    """Nothing is left in the container, of its cgroups, of its keyrings, or with us."""
+    id = pyrunc.started(waiting)
+    before = json.loads(pyrunc.ok("ps", "--format", "json", id).out)
+    fds = set(os.listdir("/proc/%d/fd" % pyrunc.state(id)["pid"]))
+    for number in range(1000):
+        assert pyrunc.call("exec", id, "/bin/sh", "-c", "exit %d" % (number % 200)).code == number % 200
+    for _ in range(4):
+        running = [subprocess.Popen(pyrunc.argv("exec", id, "/bin/sh", "-c", "exit %d" % n), stdin=subprocess.DEVNULL) for n in range(50)]
+        assert [process.wait(harness.WATCHDOG) for process in running] == list(range(50))
+    assert json.loads(pyrunc.ok("ps", "--format", "json", id).out) == before
+    assert set(os.listdir("/proc/%d/fd" % pyrunc.state(id)["pid"])) == fds
+    assert not [
+        name
+        for path in harness.saved_state(pyrunc, id)["cgroup_paths"].values()
+        for name in os.listdir(path)
+        if os.path.isdir(path + "/" + name)
+    ]
+    pyrunc.delete(id, "--force")
