@@ -437,6 +437,20 @@ def test_user_namespace(runtime, make_bundle):
     assert "1,3" in result.out.replace(" ", "")
 
 
+def test_message_queues_belong_to_the_containers_root(runtime, make_bundle):
+    """The file system of them has the owner that its ipc namespace was made by; made beside the user namespace it would be nobody's."""
+    mapping = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+    changes = {
+        "/linux/namespaces": [{"type": t} for t in ("pid", "network", "ipc", "uts", "mount", "user")],
+        "/linux/uidMappings": mapping,
+        "/linux/gidMappings": mapping,
+        "/mounts/-": {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": ["nosuid", "noexec", "nodev"]},
+    }
+    bundle = make_bundle(changes, args=["/bin/stat", "-c", "%a %u", "/dev/mqueue"])
+    bundle.rootfs.parent.chmod(0o755)
+    assert runtime.run(bundle).out == "1777 0\n"
+
+
 def test_joined_namespaces(runtime, make_bundle, waiting):
     """A second container in the network, ipc and uts namespaces of the first, as in a pod."""
     first = runtime.started(waiting)

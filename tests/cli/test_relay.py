@@ -208,11 +208,11 @@ def unusual(settings):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("ending", ["exit", "signal", "failure", "term"])
-def test_the_terminal_is_as_it_was(argv_of, screen, kind, ending):
+def test_the_terminal_is_as_it_was(runtime, argv_of, screen, kind, ending):
     """Whatever the settings were, and however it ends."""
     script = {
         "exit": "exit 3",
-        "signal": "kill -KILL $$",
+        "signal": "[ $$ = 1 ] || kill -KILL $$; echo ready; sleep 1000",
         "failure": "true",
         "term": "trap 'exit 5' TERM; echo ready; while :; do sleep 1; done",
     }
@@ -223,6 +223,9 @@ def test_the_terminal_is_as_it_was(argv_of, screen, kind, ending):
     if ending == "term":
         one.until("ready")
         one.process.terminate()
+    if ending == "signal" and kind == "run":
+        one.until("ready")
+        runtime.kill(runtime.ids[-1], "KILL")
     code = one.end()
     assert code == {"exit": 3, "signal": 137, "term": 5, "failure": 255 if kind == "exec" else 1}[ending], one.seen
     assert one.settings == one.before

@@ -104,7 +104,7 @@ REFUSED = [
     "--cpu-share -1", "--cpu-share x", "--cpu-period 1", "--cpu-quota 1", "--cpu-idle 2", "--cpuset-cpus 999", "--cpuset-cpus x",
     "--cpuset-cpus 1-0", "--cpuset-mems 63", "--pids-limit x", "--pids-limit 99999999999999999999", "--blkio-weight 5",
     "--blkio-weight 1001", "--l3-cache-schema L3:0=f", "--mem-bw-schema MB:0=10", "--rlimit NOSUCH=1", "--rlimit NOFILE", "--device-add c",
-    "--device-remove x 1:1 r", "--nosuch 1", "--memory",
+    "--device-remove x 1:1 r",
 ]  # fmt: skip
 BROKEN = [
     "garbage", "", "[]", "null x", '{"memory": {"limit": "1g"}}', '{"memory": {"limit": 1e30}}', '{"memory": {"limit": -2}}',

@@ -280,6 +280,7 @@ def test_a_restore_that_is_killed(counter, pyrunc, number, no_leaks):
     """TERM: all is undone before we go. KILL: criu goes with us, and `delete --force` finds what is left."""
     made = counter()
     made.run().dumped()
+    before = left_by_criu()
     reached = harness.fifo(str(made.bundle.path / "reached"))
     settings(made, "post-restore", "{ echo here > %s; while :; do sleep 1; done; }" % reached)
     words = ["--allow-annotation-paths", "restore", "-d", "--bundle", made.bundle, "--image-path", made.images]
@@ -296,6 +297,12 @@ def test_a_restore_that_is_killed(counter, pyrunc, number, no_leaks):
         assert process.returncode == 128 + number and not made.known()
     else:
         made.runtime.ok("delete", "--force", made.id)
+    assert left_by_criu() == before
+
+
+def left_by_criu():
+    """Its mount points in /tmp, which it removes only if it gets to it."""
+    return sorted(name for name in os.listdir("/tmp") if name.startswith(".criu"))
 
 
 def test_a_failing_hook(counter, pyrunc, no_leaks):

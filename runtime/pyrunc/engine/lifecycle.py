@@ -282,6 +282,8 @@ def _destroy(box, options, plans=None):
     if this_boot and not emptied:
         _end_all(own_cgroups(box))
     _call(run, "delete", without=() if this_boot and not emptied else ("cgroups",))
+    if box.state.get("restore_log"):
+        _sweep(*box.state["restore_log"])
     box_id, box_path = box.id, box.path
     hooks = run.plans.get("hooks")
     began = trace.now()
@@ -315,6 +317,20 @@ def _end_all(paths):
     began = trace.now()
     cgroup_kill.end_all(paths)
     trace.step("cgroups.end_all", began)
+
+
+def _sweep(folder, name):
+    """What the CRIU of a restore that was killed has left in /tmp: empty directories, whose names stand in its log."""
+    from pyrunc.engine import criu
+
+    try:
+        fd = posix.open(folder, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    except OSError:
+        return  # the log is gone, and with it all that is known of them
+    try:
+        criu.sweep(fd, name)
+    finally:
+        posix.close(fd)
 
 
 def _this_boot(box):

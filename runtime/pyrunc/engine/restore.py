@@ -103,6 +103,7 @@ def _make(run, asked, folders, streams, undo, talks):
     run.pid, run.pidfd = talk.pid, talk.pidfd
     box = run.box
     box.state["start_time"] = pidfd.start_time(talk.pid)
+    box.state["restore_log"] = [folders.work_path, LOG]
     box.record("pid", talk.pid)  # until there is an init, `delete --force` of an unfinished restore ends CRIU
     rows.walk(RESTORE, "placed", "host", run, undo)
     elsewhere = talk.begin()
@@ -219,6 +220,7 @@ def _publish(run):
     """The state says so, then the pid file, whose existence is what callers wait for."""
     for name in (ROOT, SOURCES):
         posix.rmdir(name, dir_fd=run.dir_fd)
+    run.box.state.pop("restore_log")
     run.box.record("status", "running")
     if run.options.get("pid_file"):
         host.write_pid_file(run.options["pid_file"], run.pid)
