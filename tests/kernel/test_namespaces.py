@@ -152,8 +152,8 @@ def test_a_new_user_namespace_owns_the_others(ended):
     init = ended(staged.init(run, look))
     user = staged.inode("user", run.pid)
     assert user != staged.inode("user")
-    assert {kind: owner(run.pid, kind) for kind in kinds[1:]} == dict.fromkeys(kinds[1:], user)
     assert int(init.go()["caps"], 16) != 0
+    assert {kind: owner(run.pid, kind) for kind in kinds[1:]} == dict.fromkeys(kinds[1:], user)
 
 
 def maps_of(pid, text="0 100000 65536"):
