@@ -96,13 +96,15 @@ def lay_out(tree, launcher):
     put(tree, PREFIX + "/bin/pyrunc", launcher.read_bytes(), 0o755)
     (tree / "usr/bin").mkdir()
     (tree / "usr/bin/pyrunc").symlink_to("../lib/pyrunc/bin/pyrunc")
+    (tree / "usr/lib/python3/dist-packages").mkdir(parents=True)
+    (tree / "usr/lib/python3/dist-packages/pyrunc").symlink_to("../../pyrunc/lib/python3/dist-packages/pyrunc")  # `import pyrunc`
     put(tree, MODULES + "/pyseccomp.py", vendored().read_bytes())
     source = PROJECT / "runtime/pyrunc"
     for folder, folders, files in os.walk(source, followlinks=True):  # specs is a link
         folders[:] = sorted(name for name in folders if name != "__pycache__")
         for name in files:
             path = pathlib.Path(folder, name)
-            if path.suffix in (".py", ".json", ".so") and name != "derive.py":
+            if path.suffix in (".py", ".pyi", ".typed", ".json", ".so") and name != "derive.py":
                 put(tree, "%s/pyrunc/%s" % (MODULES, path.relative_to(source)), path.read_bytes())
     for path in (tree / MODULES).rglob("*.so"):  # not the launcher: it holds a snapshot of itself, which strip would damage
         output("strip", "--strip-unneeded", str(path))

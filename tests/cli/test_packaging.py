@@ -112,6 +112,7 @@ def test_package_installs_runs_and_goes(deb, machine, make_bundle):
         pyrunc install --docker --podman --containerd >/dev/null
         grep -c /usr/bin/pyrunc /etc/docker/daemon.json
         pyrunc validate "$BUNDLE"
+        /usr/bin/python3 -c 'import pyrunc, sys; rt = pyrunc.Runtime(); print("python:", rt.path, rt.run(sys.argv[1]).text)' "$BUNDLE"
         dpkg --remove pyrunc | grep "still names" || echo "nobody was warned"
         dpkg --install "$DEB" >/dev/null 2>&1
         pyrunc install --docker --podman --containerd --uninstall >/dev/null
@@ -122,6 +123,7 @@ def test_package_installs_runs_and_goes(deb, machine, make_bundle):
     out = machine(steps + LEFT, DEB=deb, BUNDLE=str(bundle))
     before, _, left = out.partition("left:\n")
     assert "at /usr/bin/pyrunc\n" in before and "engine: " not in before
+    assert "python: /usr/bin/pyrunc inside\n" in before
     assert "inside\n" in before and "Input/output error" in before
     assert "/etc/docker/daemon.json still names /usr/bin/pyrunc" in before and "nobody was warned" not in before
     kept = [line for line in left.splitlines() if not line.startswith(OWN)]
