@@ -112,7 +112,8 @@ help:
 	@echo "make test       lint, unit, kernel and cli tests, a short set of callers (at most 25 minutes)"
 	@echo "make test-vm    the tests in a guest with systemd and cgroup v2 (tools/vmlab), all of them"
 	@echo "make test-contracts  podman, Docker, containerd, Kubernetes' CRI, buildah on it, and a table; RUNTIME=runc for another runtime"
-	@echo "make test-all   everything, also what takes long"
+	@echo "make test-all   everything, also what takes long, and kernel and cli tests with the plain launcher too"
+	@echo "make test-plain the tests of kernel and cli with the plain launcher"
 	@echo "make install    below PREFIX (/usr/local), in DESTDIR; make uninstall; make deb makes a Debian package"
 	@echo "make test-asan  the extension with gcc's sanitizers, under the tests that call it"
 	@echo "make fuzz       inputs that look for new code; ARGS='--seconds 600 --save'"
@@ -169,6 +170,15 @@ test-contracts: $(STAMPS)/packages-test .WAIT build .WAIT $(STAMPS)/tools
 
 test-all: $(STAMPS)/packages-test .WAIT $(STAMPS)/packages-long .WAIT build .WAIT lint
 	@$(PYTEST) tests $(ARGS)
+	@$(MAKE) --silent --no-print-directory test-plain
+
+# The tests of kernel and cli once more with the plain launcher, which runs the tree as it is. (`make test` compares the two in
+# tests/cli/test_launcher.py.)
+test-plain: $(STAMPS)/packages-test .WAIT build .WAIT $(STAMPS)/tools
+	@mkdir -p $(PLAIN)/bin
+	@ln -sfn ../../$(VENV)/lib $(PLAIN)/lib
+	@ln -sfn ../../../runtime/bin/pyrunc $(PLAIN)/bin/pyrunc
+	@$(PYTEST) tests/kernel tests/cli --runtime $(PLAIN)/bin/pyrunc $(ARGS)
 
 # The extension with the address and undefined behaviour sanitizers, under the tests that call it in their own process. Reports of
 # processes that end where nobody reads their output are in files, and one of those fails the run.

@@ -17,6 +17,7 @@ EXTENSION = ("syscalls", "mount", "file", "process", "bpf", "ops", "finish", "cl
 CFLAGS = "-std=gnu11 -O2 -g -Wall -Wextra -ffunction-sections".split()
 LDFLAGS = "-Wl,--gc-sections -Wl,-z,relro,-z,now".split()
 NOISE = ("warning: Using '", "the message above does not take linker garbage collection", ": in function `")
+SECONDS = 300  # of any step; most of a second each
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
@@ -25,7 +26,10 @@ class Failed(Exception):
 
 
 def run(command):
-    done = subprocess.run(command, capture_output=True, text=True)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        raise Failed("%s did not end" % command[0]) from None
     # A static binary that calls getaddrinfo needs the shared libraries then: nothing of ours calls it.
     text = "\n".join(line for line in done.stderr.splitlines() if not any(word in line for word in NOISE))
     if done.returncode:
@@ -77,7 +81,10 @@ def snapshot(cc, runtime, build, out):
     cold = os.path.join(build, "cold")
     run([cc, "-static", "-no-pie", *objects, archive, "-lm", *LDFLAGS, *wrap, "-Wl,-T," + os.path.join(HERE, "snapshot.ld"), "-o", cold])
     with open(out, "wb") as file:
-        done = subprocess.run([os.path.abspath(cold)], stdout=file, stderr=subprocess.PIPE, env={}, cwd="/")
+        try:
+            done = subprocess.run([os.path.abspath(cold)], stdout=file, stderr=subprocess.PIPE, env={}, cwd="/", timeout=SECONDS)
+        except subprocess.TimeoutExpired:
+            raise Failed("it did not end") from None
     if done.returncode:
         raise Failed(done.stderr.decode(errors="replace").strip() or "it ended with %d" % done.returncode)
     os.chmod(out, 0o755)
@@ -106,6 +113,7 @@ def main(runtime, build, out):
         try:
             way(cc, runtime, folder, out + ".new")
             run([out + ".new", "--version"])
+            run([out + ".new", "features"])
         except (Failed, OSError) as e:
             reasons.append("%s: %s" % (way.__name__, e))
             continue
