@@ -19,7 +19,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "commands.h"
 #include "sealing.h"
 #include "snapshot.h"
 
@@ -47,30 +46,6 @@ static void fix_standard(void)
     for (int fd = 0; fd < 3; fd++)
         if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
             die("cannot open /dev/null");
-}
-
-static int in(const char *const *words, const char *word, size_t size)
-{
-    for (; *words; words++)
-        if (strlen(*words) == size && !memcmp(*words, word, size))
-            return 1;
-    return 0;
-}
-
-/* The rules of cli.parse for global options, as far as finding the command needs them. */
-static int is_sealed_command(int argc, char **argv)
-{
-    for (int i = 1; i < argc; i++) {
-        const char *word = argv[i];
-        if (word[0] != '-' || !word[1])
-            return in(sealed_commands, word, strlen(word));
-        if (!strcmp(word, "--"))
-            return i + 1 < argc && in(sealed_commands, argv[i + 1], strlen(argv[i + 1]));
-        word += strspn(word, "-");
-        if (!strchr(word, '=') && in(options_with_value, word, strlen(word)))
-            i++;
-    }
-    return 0;
 }
 
 /* ---- where we are: an absolute path, with the links by which we were called, that is proven to lead to this file */
@@ -214,6 +189,7 @@ static void set_up_sys(PyObject *argv)
     PySys_SetObject("path", path);
     PySys_SetObject("path_hooks", PyList_New(0));
     PySys_SetObject("executable", executable);
+    PySys_SetObject("pyrunc_is_sealed", early_is_sealed ? Py_True : Py_False);
     PySys_SetObject("stdin", Py_None);
     PySys_SetObject("stdout", Py_None);
     PySys_SetObject("stderr", Py_None);
@@ -328,7 +304,7 @@ int main(int argc, char **argv)
     if (argc < 1)
         die("called without a name");
     argv[0] = where(argv[0]);
-    if (is_sealed_command(argc, argv))
+    if (!early_is_sealed && is_sealed_command(argc, argv))
         seal_self(argv, environ);
     begin();
     PyObject *words = arguments(argc, argv);

@@ -9,12 +9,14 @@ Run by the interpreter whose libpython is linked.
 """
 
 import os
+import platform
 import subprocess
 import sys
 import sysconfig
 
 EXTENSION = ("syscalls", "mount", "file", "process", "bpf", "ops", "finish", "clear", "spawn")
 CFLAGS = "-std=gnu11 -O2 -g -Wall -Wextra -ffunction-sections".split()
+EARLY = "-ffreestanding -fno-builtin -fno-stack-protector -fno-tree-loop-distribute-patterns".split()  # no C library yet, see early.c
 LDFLAGS = "-Wl,--gc-sections -Wl,-z,relro,-z,now".split()
 NOISE = ("warning: Using '", "the message above does not take linker garbage collection", ": in function `")
 SECONDS = 300  # of any step; most of a second each
@@ -49,13 +51,29 @@ def compiled(cc, build, names, flags):
     for name in names:
         source, target = os.path.join(HERE, name + ".c"), os.path.join(build, name + ".o")
         objects.append(target)
-        needs = [source, *headers, *(os.path.join(build, n) for n in ("frozen.bin", "frozen.h", "commands.h") if name == "launcher")]
+        needs = [
+            source,
+            *headers,
+            *(os.path.join(build, n) for n in ("frozen.bin", "frozen.h", "commands.h") if name in ("launcher", "early")),
+        ]
         if newer(target, needs):
             continue
         limited = ["-DPy_LIMITED_API=0x030b0000"] if name in EXTENSION else []
         frozen = ['-DFROZEN_BIN="%s"' % os.path.join(build, "frozen.bin")] if name == "launcher" else []
-        run([cc, *CFLAGS, *flags, *limited, *frozen, "-I" + sysconfig.get_path("include"), "-I" + build, "-c", source, "-o", target])
+        early = EARLY if name == "early" else []
+        run(
+            [cc, *CFLAGS, *flags, *limited, *frozen, *early, "-I" + sysconfig.get_path("include"), "-I" + build, "-c", source, "-o", target]
+        )
     return objects
+
+
+def has_entry():
+    """Where early.c knows how to begin before the C library does: a static executable of this machine."""
+    return ["-DPYRUNC_EARLY"] if platform.machine() == "x86_64" else []
+
+
+def entry():
+    return ["-Wl,-e,pyrunc_entry"] if has_entry() else []
 
 
 def static(cc, runtime, build, out):
@@ -63,8 +81,8 @@ def static(cc, runtime, build, out):
     if not os.path.exists(archive):
         raise Failed("%s is missing" % archive)
     freeze(runtime, build)
-    objects = compiled(cc, build, ("launcher", "sealing", "inittab", "sha2", *EXTENSION), ["-fno-pie"])
-    run([cc, "-static", "-no-pie", *objects, archive, "-lm", *LDFLAGS, "-o", out])
+    objects = compiled(cc, build, ("launcher", "early", "sealing", "inittab", "sha2", *EXTENSION), ["-fno-pie", *has_entry()])
+    run([cc, "-static", "-no-pie", *objects, archive, "-lm", *LDFLAGS, *entry(), "-o", out])
 
 
 def snapshot(cc, runtime, build, out):
@@ -75,11 +93,26 @@ def snapshot(cc, runtime, build, out):
     if not (3, 13) <= sys.version_info < (3, 14):
         raise Failed("not tried with this version of Python")
     freeze(runtime, build)
-    names = ("launcher", "sealing", "inittab", "sha2", "snapshot", *EXTENSION)
-    objects = compiled(cc, build, names, ["-fno-pie", "-DPYRUNC_SNAPSHOT"])
+    names = ("launcher", "early", "sealing", "inittab", "sha2", "snapshot", *EXTENSION)
+    objects = compiled(cc, build, names, ["-fno-pie", "-DPYRUNC_SNAPSHOT", *has_entry()])
     wrap = ["-Wl,--wrap=" + name for name in ("malloc", "calloc", "realloc", "free", "_PyCode_New")]
     cold = os.path.join(build, "cold")
-    run([cc, "-static", "-no-pie", *objects, archive, "-lm", *LDFLAGS, *wrap, "-Wl,-T," + os.path.join(HERE, "snapshot.ld"), "-o", cold])
+    run(
+        [
+            cc,
+            "-static",
+            "-no-pie",
+            *objects,
+            archive,
+            "-lm",
+            *LDFLAGS,
+            *entry(),
+            *wrap,
+            "-Wl,-T," + os.path.join(HERE, "snapshot.ld"),
+            "-o",
+            cold,
+        ]
+    )
     with open(out, "wb") as file:
         try:
             done = subprocess.run([os.path.abspath(cold)], stdout=file, stderr=subprocess.PIPE, env={}, cwd="/", timeout=SECONDS)
@@ -92,7 +125,7 @@ def snapshot(cc, runtime, build, out):
 
 def shared(cc, runtime, build, out):
     freeze(runtime, build, "--encodings")
-    objects = compiled(cc, build, ("launcher", "sealing", *EXTENSION), ["-DPYRUNC_SHARED", "-fPIE"])
+    objects = compiled(cc, build, ("launcher", "early", "sealing", *EXTENSION), ["-DPYRUNC_SHARED", "-fPIE"])
     folder = sysconfig.get_config_var("LIBDIR")
     library = "-lpython" + sysconfig.get_config_var("LDVERSION")
     run([cc, "-pie", *objects, "-L" + folder, "-Wl,-rpath," + folder, library, *LDFLAGS, "-o", out])

@@ -49,6 +49,8 @@ def ensure(argv):
     """Returns when this process runs from a sealed file; else executes the same interpreter from one, with `argv` (the launcher first)
     and the caller's environment as it was. StepFailure when no way works: nothing that meets a container runs unsealed."""
     last = None
+    if getattr(sys, "pyrunc_is_sealed", False):  # the compiled launcher has put the question in this very process
+        return
     try:
         if is_sealed():
             return

@@ -122,6 +122,9 @@ def test_found_by_whatever_path(launcher, tmp_path):
     ):
         done = subprocess.run([*args, "--version"], capture_output=True, **kw)
         assert done.returncode == 0 and done.stdout.startswith(b"pyrunc version"), (args, done.stderr)
+        if "sh" not in args:
+            done = subprocess.run([*args, "create", "--bundle", "/nowhere", "x"], capture_output=True, **kw)
+            assert done.returncode == 1 and done.stderr.startswith(b"create failed: chdir /nowhere"), (args, done.stderr)
 
 
 @pytest.mark.parametrize("name", ["runc", "/nowhere/runc", "./runc", "relative/runc", "/usr/bin/true", "x" * 5000])
@@ -189,6 +192,36 @@ def test_which_commands_are_sealed(static, tmp_path, words, sealed):
     subprocess.run(["strace", "-f", "-o", log, "-e", "trace=execve,execveat", static, *words], env=ENV, cwd=tmp_path, capture_output=True)
     starts = [line for line in log.read_text().splitlines() if "execve" in line]
     assert len([line for line in starts if "execveat" in line]) == int(sealed), starts
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="on this processor the C library begins first")
+@pytest.mark.parametrize("name", ["absolute", "in PATH"])
+def test_the_first_start_needs_no_library(static, tmp_path, name):
+    """csrc/early.c: what begins a C library (brk, first of all) comes once, after the program has been executed from its sealed copy."""
+    if not shutil.which("strace"):
+        pytest.skip("this machine has no strace")
+    log = tmp_path / "trace"
+    env = {"PATH": "/nowhere:relative::%s:/usr/bin:/bin" % static.parent}
+    word = str(static) if name == "absolute" else static.name
+    words = ["strace", "-o", log, "sh", "-c", 'exec "$0" create --bundle /nowhere x', word]
+    done = subprocess.run(words, env=env, capture_output=True, text=True, executable=shutil.which("strace"))
+    assert done.stderr.startswith("create failed: chdir /nowhere")
+    text = log.read_text()
+    ours = text[text.rindex("execve(") :]
+    assert ours.count("execveat(") == 1 and "brk(" not in ours.partition("execveat(")[0] and ours.count("arch_prctl(") == 1
+
+
+@pytest.mark.parametrize("length", [4000, 4090, 5000])
+def test_names_of_any_length(static, tmp_path, length):
+    """Paths that fill a page, and longer ones, are no reason to go wrong before the sealing."""
+    deep = tmp_path
+    while len(str(deep)) < min(length, 4000) - 210:
+        deep = deep / ("d" * 200)
+    for path in (str(deep) + "/" + "x" * 200, "x" * length):
+        done = subprocess.run(
+            [path, "create", "--bundle", "/nowhere", "x"], executable=static, capture_output=True, text=True, env={"PATH": str(deep)}
+        )
+        assert done.returncode == 1 and done.stderr.startswith("create failed: chdir /nowhere")
 
 
 # --- in use
