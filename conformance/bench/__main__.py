@@ -113,7 +113,8 @@ def main(argv):
         figures.update(machine=machine.about(core), rounds=opts["rounds"])
         figures.setdefault("runtimes", {})
         for label, path in chosen:
-            figures["runtimes"][label] = {"path": path, "version": machine.version(path)}
+            shown = os.path.relpath(path, ROOT) if path.startswith(ROOT + "/") else path
+            figures["runtimes"][label] = {"path": shown, "version": machine.version(path)}
         if "floor" in parts:
             figures["floor"] = floor.floor(opts["rounds"])
         if "life" in parts:

@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import time
 
-from conformance.bench import measure
+from conformance.bench import machine, measure
 
 SOURCE = pathlib.Path(__file__).with_name("floor.c")
 
@@ -30,7 +30,7 @@ def floor(rounds):
     except measure.Failed as e:
         found["missing"] = str(e)
     finally:
-        shutil.rmtree(directory, ignore_errors=True)
+        machine.remove(directory)
     return found
 
 

@@ -4,10 +4,9 @@ Its one rule: the same configuration for every runtime, changed in one place.
 """
 
 import os
-import shutil
 import tempfile
 
-from conformance.bench import measure
+from conformance.bench import machine, measure
 
 KIB = 1024
 SMALLEST, LARGEST = 128 * KIB, 64 << 20
@@ -47,7 +46,7 @@ def resources(runtimes, rounds, say):
                 entry["difference"] = round(entry["with"]["median"] - entry["without"]["median"], 3)
         return found
     finally:
-        shutil.rmtree(directory, ignore_errors=True)
+        machine.remove(directory)
 
 
 def _limit(config):
@@ -96,4 +95,4 @@ def _runs(label, path, limit):
                 return False
         return True
     finally:
-        shutil.rmtree(directory, ignore_errors=True)
+        machine.remove(directory)

@@ -7,11 +7,12 @@ import json
 import os
 import pathlib
 import select
-import shutil
 import statistics
 import sys
 import tempfile
 import time
+
+from conformance.bench import machine
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "bundles"))
 import make_rootfs  # noqa: E402
@@ -43,7 +44,7 @@ class Driver:
         self.path = path
         self.waits = waits
         self.ends = ends
-        self.root = os.path.join(directory, "state-" + label)
+        self.root = machine.state_root(directory, label)
         self.pid_file = os.path.join(directory, "pid-" + label)
         self.err = os.path.join(directory, "err-" + label)
         self.count = 0
@@ -165,7 +166,7 @@ def bundle(name, runtimes, rounds, say):
             steps[step] = {label: found for label, found in steps[step].items() if found}
         return {"steps": steps, "memory": memory, "profile": profile, "failed": {d.label: d.broken for d in drivers if d.broken}}
     finally:
-        shutil.rmtree(directory, ignore_errors=True)
+        machine.remove(directory)
 
 
 def collect(name, drivers, rounds, say):

@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import time
 
-from conformance.bench import measure
+from conformance.bench import machine, measure
 
 LIFE = (
     ("create", "--bundle", "{bundle}", "{id}"),
@@ -56,7 +56,7 @@ def life(label, path, tool, read):
     """{command: read(text of the tool's report)} of one life under it; a command that fails under it is left out."""
     directory = tempfile.mkdtemp(prefix="bench-")
     values = {"id": "bench-%s-%d-p" % (label, os.getpid())}
-    root = os.path.join(directory, "state")
+    root = machine.state_root(directory, "state")
     found = {}
     try:
         values["bundle"] = measure.prepared("hello", os.path.join(directory, "b"), ["/bin/sleep", "1000"])
@@ -72,7 +72,7 @@ def life(label, path, tool, read):
         return found
     finally:
         subprocess.run([path, "--root", root, "delete", "--force", values["id"]], stdin=subprocess.DEVNULL, capture_output=True)
-        shutil.rmtree(directory, ignore_errors=True)
+        machine.remove(directory)
 
 
 def _watched(argv, output):

@@ -11,7 +11,8 @@ from conformance.bench import measure, plots
 def text(found):
     m = found["machine"]
     lines = ["%s, kernel %s, cgroups %s, %s" % (m["processor"], m["kernel"], m["cgroups"], m["when"])]
-    lines.append("%d rounds, %s" % (found["rounds"], "processor %d" % m["pinned"] if m["pinned"] is not None else "not pinned"))
+    pinned = "processor %d" % m["pinned"] if m["pinned"] is not None else "not pinned"
+    lines.append("%d rounds, %s, state roots %s" % (found["rounds"], pinned, m.get("state", "on disk")))
     lines += ["%-8s %s (%s)" % (label, r["version"], r["path"]) for label, r in found["runtimes"].items()]
     for title, rows, notes, _plot in sections(found):
         lines += ["", title, *(columns(rows) if rows else []), *notes]
@@ -27,8 +28,22 @@ def html(found):
         "td,th{border:1px solid #bbb;padding:.3em .7em;text-align:right}td:first-child,th:first-child{text-align:left}"
         "svg text{font:11px sans-serif}</style>",
         "<h1>OCI runtimes side by side</h1>",
-        "<p>%s, %s processors, kernel %s, cgroups %s, %s. %s rounds."
-        % tuple(map(esc, (m["processor"], m.get("processors", "?"), m["kernel"], m["cgroups"], m["when"], found["rounds"]))),
+        "<p>%s, %s processors, kernel %s, cgroups %s, state roots %s, %s. %s rounds, %s."
+        % tuple(
+            map(
+                esc,
+                (
+                    m["processor"],
+                    m.get("processors", "?"),
+                    m["kernel"],
+                    m["cgroups"],
+                    m.get("state", "on disk"),
+                    m["when"],
+                    found["rounds"],
+                    "pinned to one processor" if m["pinned"] is not None else "not pinned",
+                ),
+            )
+        ),
         grid([["runtime", "version"], *[[label, r["version"]] for label, r in found["runtimes"].items()]]),
     ]
     for title, rows, notes, plot in sections(found):

@@ -4,10 +4,9 @@ Its one rule: all that was made is deleted, whatever happens.
 """
 
 import os
-import shutil
 import tempfile
 
-from conformance.bench import measure
+from conformance.bench import machine, measure
 
 COUNTS = (1, 10, 100, 300, 1000)
 WINDOW = 10  # creates before each count, whose median is the figure
@@ -43,7 +42,7 @@ def containers(runtimes, most, say):
             say("%s: deleting %d containers" % (label, len(made)))
             for id in made:
                 driver.call("delete", "--force", id, allow_failure=True)
-            shutil.rmtree(directory, ignore_errors=True)
+            machine.remove(directory)
     say("")
     return found
 
@@ -86,7 +85,7 @@ def stats(runtimes, count, say):
         finally:
             for id in made:
                 driver.call("delete", "--force", id, allow_failure=True)
-            shutil.rmtree(directory, ignore_errors=True)
+            machine.remove(directory)
     say("")
     return found
 
@@ -119,7 +118,7 @@ def configs(runtimes, most, say):
                     if not driver.broken:
                         _once(driver, number, took[driver.label])
         finally:
-            shutil.rmtree(directory, ignore_errors=True)
+            machine.remove(directory)
         for driver in drivers:
             entry = {step: measure.figures(values[1:]) for step, values in took[driver.label].items() if values[1:]}
             found[name][driver.label] = {**entry, "failed": driver.broken} if driver.broken else entry
