@@ -2,7 +2,11 @@
 """Writes what a run of the conformance suite has found into the tables of README.md and conformance/README.md:
 
     python3 -m conformance --runtime .venv/bin/pyrunc --runtime runc --runtime crun --level full --json build/conformance.json
-    tools/conformance_table.py build/conformance.json
+    tools/conformance_table.py build/conformance.json [MORE.json …]
+
+More reports are rows of their own, of runs on other machines, for example of
+
+    tools/vmlab/run.py --share . -- sh -c 'cd conformance && python3 -m oci_conformance … --json -' >guest.json
 
 Its one rule: the numbers come from the report of a whole run (level full, no filter), never from a hand."""
 
@@ -23,47 +27,65 @@ def counts(found, label, level):
     return holds, deviates, len(verdicts) - holds - deviates
 
 
-def table(found, with_cases):
-    """The lines between the marks. `with_cases`: columns about the cases too."""
-    must, should = (found["coverage"][level]["observable"] for level in ("MUST", "SHOULD"))
-    cases = {label: [r["verdict"] for r in found["results"] if r["runtime"] == label] for label in (r["label"] for r in found["runtimes"])}
-    kernel = ".".join(found["machine"]["kernel"].split(".")[:2])
-    groups = ["declares", *(["cases ok", "deviate", "skipped"] if with_cases else [])]
-    groups += [level + word for level in ("MUST", "SHOULD") for word in (" kept", " not kept", " not seen here")]
-    lines = [
-        "%d cases about all %d observable MUST and %d observable SHOULD of runtime-spec %s; Linux %s, cgroups %s, %s:"
-        % (len(next(iter(cases.values()))), must, should, found["specification"], kernel, found["machine"]["cgroups"], found["when"][:10]),
-        "",
-        "| | " + " | ".join(groups) + " |",
-        "|---" * (len(groups) + 1) + "|",
-    ]
+def rows(found, with_cases, where):
+    """[line] for each runtime of a report. `where`: said behind its name."""
+    lines = []
     for runtime in found["runtimes"]:
         label = runtime["label"]
         row = [runtime["declares"]]
         if with_cases:
-            row += [sum(v in kinds for v in cases[label]) for kinds in (HOLDS, DEVIATES, ("skip",))]
+            verdicts = [entry["verdict"] for entry in found["results"] if entry["runtime"] == label]
+            row += [sum(verdict in kinds for verdict in verdicts) for kinds in (HOLDS, DEVIATES, ("skip",))]
         for level in ("MUST", "SHOULD"):
             row += counts(found, label, level)
-        lines.append("| %s %s | %s |" % (runtime["name"], runtime["version"].partition("+")[0], " | ".join(map(str, row))))
+        lines.append("| %s %s%s | %s |" % (runtime["name"], runtime["version"].partition("+")[0], where, " | ".join(map(str, row))))
     return lines
 
 
-def main(path):
+def machine(found):
+    return "Linux %s, cgroups %s" % (".".join(found["machine"]["kernel"].split(".")[:2]), found["machine"]["cgroups"])
+
+
+def table(found, others, with_cases):
+    """The lines between the marks. `with_cases`: columns about the cases too."""
+    must, should = (found["coverage"][level]["observable"] for level in ("MUST", "SHOULD"))
+    cases = len({entry["case"] for entry in found["results"]})
+    groups = ["declares", *(["cases ok", "deviate", "skipped"] if with_cases else [])]
+    groups += [level + word for level in ("MUST", "SHOULD") for word in (" kept", " not kept", " not seen here")]
+    lines = [
+        "%d cases about all %d observable MUST and %d observable SHOULD of runtime-spec %s; %s, %s:"
+        % (cases, must, should, found["specification"], machine(found), found["when"][:10]),
+        "",
+        "| | " + " | ".join(groups) + " |",
+        "|---" * (len(groups) + 1) + "|",
+    ]
+    lines += rows(found, with_cases, "")
+    for other in others:
+        lines += rows(other, with_cases, "; " + machine(other))
+    return lines
+
+
+def whole(path):
+    """The report of a whole run; SystemExit if it is none."""
     found = json.loads(pathlib.Path(path).read_text())
     if found["level"] != "full" or found["filter"] or found["unusable"]:
-        raise SystemExit(
-            "%s: not a whole run: level %s, filter %r, unusable %s" % (path, found["level"], found["filter"], found["unusable"])
-        )
+        words = "%s: not a whole run: level %s, filter %r, unusable %s"
+        raise SystemExit(words % (path, found["level"], found["filter"], found["unusable"]))
+    return found
+
+
+def main(paths):
+    found, *others = map(whole, paths)
     for name in FILES:
         text = (ROOT / name).read_text()
         before, mark, rest = text.partition(BEGIN)
         if not mark or END not in rest:
             raise SystemExit("%s has no place for the table" % name)
-        lines = table(found, with_cases=name.startswith("conformance"))
+        lines = table(found, others, with_cases=name.startswith("conformance"))
         (ROOT / name).write_text(before + BEGIN + "\n" + "\n".join(lines) + "\n" + END + rest.partition(END)[2])
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
+    if len(sys.argv) < 2:
         raise SystemExit(__doc__)
-    main(sys.argv[1])
+    main(sys.argv[1:])

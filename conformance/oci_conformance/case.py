@@ -69,8 +69,10 @@ def load():
     return CASES
 
 
-def choose(level="full", text=""):
-    """The cases of a level whose id, or one of whose requirements, contains the text."""
-    return [
-        case for case in load().values() if case.in_level(level) and (text in case.id or any(text in name for name in case.requirements))
-    ]
+def choose(level="full", texts=()):
+    """The cases of a level whose id, or one of whose requirements, contains one of the texts, if there are any."""
+
+    def meant(case):
+        return any(text in name for text in texts or ("",) for name in (case.id, *case.requirements))
+
+    return [case for case in load().values() if case.in_level(level) and meant(case)]

@@ -38,7 +38,9 @@ def parser():
     made.add_argument(
         "--level", choices=cases.LEVELS, default="linux", help="which cases: core, linux (core too), full (all); default linux"
     )
-    made.add_argument("--filter", default="", metavar="TEXT", help="only cases whose id, or one of whose requirements, contains TEXT")
+    made.add_argument(
+        "--filter", action="append", default=[], metavar="TEXT", help="only cases whose id, or one of whose requirements, contains TEXT"
+    )
     made.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="cases at a time; default: one a processor")
     for form in report.FORMS:
         made.add_argument("--" + form, metavar="FILE", help="writes the report as %s; - is the standard output" % form.upper())
@@ -80,7 +82,7 @@ def main(argv):
         say("needs root: namespaces, cgroups and mounts are looked at from outside")
         return 2
     if not chosen and not options.mutants:
-        say("no case of level %s is about %r" % (options.level, options.filter))
+        say("no case of level %s is about %s" % (options.level, ", ".join(options.filter)))
         return 2
     return with_machine(options, chosen)
 
@@ -131,7 +133,7 @@ def runtimes(options):
 
 def run(options, chosen, machine, tools, directory):
     table = requirements.load()
-    made = report.Report(table, chosen, machine, options.level, options.filter)
+    made = report.Report(table, chosen, machine, options.level, ", ".join(options.filter))
     forms = {form: getattr(options, form) for form in report.FORMS if getattr(options, form)}
     status = early_look(forms)
     to_stdout = "-" in forms.values()

@@ -136,9 +136,9 @@ def check(options, machine, tools, directory, say):
     except Unusable as e:
         say(str(e))
         return 2
-    chosen = [mutant for mutant in load().values() if options.filter in mutant.name]
+    chosen = [mutant for mutant in load().values() if any(text in mutant.name for text in options.filter or [""])]
     if not chosen:
-        say("no mutant has %r in its name" % options.filter)
+        say("no mutant has %s in its name" % ", ".join(options.filter))
         return 2
     try:
         found, bad = outcomes(runner, real, chosen, directory)
