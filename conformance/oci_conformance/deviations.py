@@ -117,6 +117,17 @@ DEVIATIONS = (
     ),
     # ---- runc: Linux
     (
+        *(RUNC, "cgroups.owner", "cgroups.owner.changed"),
+        "Runtimes SHOULD change the cgroup ownership if and only if the cgroup filesystem is to be mounted read/write",
+        "it does so with --systemd-cgroup only",
+        "v2",
+    ),
+    (
+        *(RUNC, "unified.not_convertible", "unified.conversion", "If the conversion is not possible the runtime MUST generate an error."),
+        "memory.swappiness is ignored",
+        "v2",
+    ),
+    (
         RUNC,
         "namespaces.*time",
         "namespaces.time namespaces.new namespaces.inherited",
