@@ -9,6 +9,7 @@ Its one rule: no figure that was not counted by a run of the tests. A section sa
 """
 
 import argparse
+import fcntl
 import json
 import os
 import pathlib
@@ -29,6 +30,7 @@ PYTEST = ROOT / ".venv/bin/pytest"
 OURS = ROOT / ".venv/bin/pyrunc"
 JSON, PAGE = ROOT / "docs/security-report.json", ROOT / "SECURITY.md"
 BEGIN, END = "<!-- made by `make security-report` -->\n", "<!-- end -->\n"
+ORDER = ["pyrunc", "pyrunc-static", "runc", "crun"]
 SECTIONS = ("advisories", "faults", "fuzz", "init")
 
 
@@ -57,26 +59,31 @@ def version(path):
     return words[-1].removeprefix("version ") if words else "?"
 
 
-def advisories(path):
-    """{"total", "passed", "failed": {row: [tests]}, "not applicable": {row: reason}, "tests": number of test cases that ran}."""
-    results = tests(["tests/kernel/advisories"], "--runtime", path)
-    by_row = {row[0][0]: [] for row in ADVISORIES}
-    for name, outcome, reason, _ in results:
-        for row, _, _ in ADVISORIES:
-            if set(numbers_in(name)) & set(row):
-                by_row[row[0]].append((name, outcome, reason))
-    failed = {
-        row: sorted(n for n, o, _ in cases if o == "failed") for row, cases in by_row.items() if any(o == "failed" for _, o, _ in cases)
-    }
-    absent = {row: cases[0][2] for row, cases in by_row.items() if cases and all(o == "skipped" for _, o, _ in cases)}
-    return {
-        "version": version(path),
-        "total": len(by_row) - len(absent),
-        "passed": len(by_row) - len(absent) - len(failed),
-        "failed": failed,
-        "not applicable": absent,
-        "tests": sum(1 for _, o, _, _ in results if o != "skipped"),
-    }
+FOLDER = "tests/kernel/advisories"
+
+
+def advisories(path, files):
+    """{"version", "cases": {file::test: [passed | failed | skipped, reason]}}, to be added to those of other files."""
+    cases = {}
+    for file in files or sorted(one.name for one in (ROOT / FOLDER).glob("test_*.py") if one.name != "test_advisory_table.py"):
+        for name, outcome, reason, _ in tests(["%s/%s" % (FOLDER, file)], "--runtime", path):
+            cases["%s::%s" % (file, name)] = [outcome, reason]
+        keep({"advisories": {os.path.basename(path): {"version": version(path), "cases": cases}}})
+    return {"version": version(path), "cases": cases}
+
+
+def judged(measured):
+    """The cases of one runtime → {"total", "passed": rows, "failed": {row: number of cases}, "absent": {row}, "tests": cases that ran}."""
+    failed, absent = {}, set()
+    for numbers, _, _ in ADVISORIES:
+        outcomes = [case[0] for name, case in measured["cases"].items() if set(numbers_in(name)) & set(numbers)]
+        if "failed" in outcomes:
+            failed[numbers[0]] = outcomes.count("failed")
+        elif "passed" not in outcomes:
+            absent.add(numbers[0])
+    total = len(ADVISORIES) - len(absent)
+    ran = sum(1 for outcome, _ in measured["cases"].values() if outcome != "skipped")
+    return {"total": total, "passed": total - len(failed), "failed": failed, "absent": absent, "tests": ran}
 
 
 def counted(results, *names):
@@ -144,18 +151,32 @@ def runtimes(wanted):
     return {os.path.basename(path): str(path) for path in paths}
 
 
+def keep(new):
+    """Adds figures to the JSON, under a lock: another run may write at the same time."""
+    with open(JSON, "a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        found = json.loads(file.read() or "{}")
+        for section, figures in new.items():
+            if section not in ("advisories", "init"):
+                found[section] = figures
+                continue
+            for name, one in figures.items():
+                old = found.setdefault(section, {}).get(name, {})
+                found[section][name] = {**one, "cases": {**old.get("cases", {}), **one["cases"]}} if section == "advisories" else one
+        file.truncate(0)
+        file.write(json.dumps(found, indent=1, sort_keys=True) + "\n")
+
+
 def measure(asked):
-    """What was measured now, section by section."""
-    found = {}
     kernel = "Linux " + ".".join(os.uname().release.split(".")[:2])
-    found["machine"] = {"kernel": kernel, "cgroups": "version 1" if os.path.isdir("/sys/fs/cgroup/memory") else "version 2"}
+    keep({"machine": {"kernel": kernel, "cgroups": "version 1" if os.path.isdir("/sys/fs/cgroup/memory") else "version 2"}})
     for section in asked.only or SECTIONS:
         if section in ("advisories", "init"):
             for name, path in runtimes(asked.runtime).items():
-                found.setdefault(section, {})[name] = (advisories if section == "advisories" else look_at_init)(path)
+                keep({section: {name: advisories(path, asked.file) if section == "advisories" else look_at_init(path)}})
         else:
-            found[section] = {"faults": faults, "fuzz": fuzz}[section](str(OURS), asked.every)
-    return found
+            keep({section: {"faults": faults, "fuzz": fuzz}[section](str(OURS), asked.every)})
 
 
 # ---- the page
@@ -168,19 +189,24 @@ def table(head, rows):
     )
 
 
+def place(name):
+    return ORDER.index(name) if name in ORDER else len(ORDER)
+
+
 def verdict(measured, row):
     if row in measured["failed"]:
-        return "**fails** (%d)" % len(measured["failed"][row])
-    return "–" if row in measured["not applicable"] else "passes"
+        return "**fails** (%d)" % measured["failed"][row]
+    return "–" if row in measured["absent"] else "passes"
 
 
 def page(found):
     machine = found["machine"]
     parts = ["Measured on %s with cgroup %s.\n" % (machine["kernel"], machine["cgroups"])]
-    measured = found.get("advisories", {})
+    measured = {name: judged(one) for name, one in found.get("advisories", {}).items()}
+    measured = {name: measured[name] for name in sorted(measured, key=place)}
     if measured:
         names = list(measured)
-        head = ["", *("%s %s" % (name, measured[name]["version"]) for name in names)]
+        head = ["", *("%s %s" % (name, found["advisories"][name]["version"]) for name in names)]
         parts.append(table(head, [["advisories passed", *("%d of %d" % (measured[n]["passed"], measured[n]["total"]) for n in names)],
                                   ["test cases", *(measured[n]["tests"] for n in names)]]))  # fmt: skip
     figures = []
@@ -191,7 +217,7 @@ def page(found):
     if figures:
         parts.append(table(["", "tried", "with leaks, crashes or hangs"], figures))
     if found.get("init"):
-        names = list(found["init"])
+        names = sorted(found["init"], key=place)
         keys = [
             "system calls",
             "different ones",
@@ -222,17 +248,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.add_argument("--only", action="append", choices=SECTIONS, help="measure this section; may be given several times")
     parser.add_argument("--runtime", action="append", type=os.path.abspath, help="for advisories and init: this binary instead of all")
+    parser.add_argument("--file", action="append", help="advisories: the tests of this file instead of all, like test_dev.py")
     parser.add_argument("--every", action="store_true", help="faults and fuzz: the long runs, too")
     parser.add_argument("--render", action="store_true", help="measure nothing, write SECURITY.md from the JSON")
     asked = parser.parse_args()
-    new = {} if asked.render else measure(asked)
-    found = json.loads(JSON.read_text()) if JSON.exists() else {}  # now, as another run may have ended meanwhile
-    for section, figures in new.items():
-        if section in ("advisories", "init"):
-            found.setdefault(section, {}).update(figures)
-        else:
-            found[section] = figures
-    JSON.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+    if not asked.render:
+        measure(asked)
+    found = json.loads(JSON.read_text())
     text = PAGE.read_text()
     head, _, rest = text.partition(BEGIN)
     PAGE.write_text(head + BEGIN + "\n" + page(found) + "\n" + END + rest.partition(END)[2])

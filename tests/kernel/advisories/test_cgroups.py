@@ -9,9 +9,15 @@ from advisory_tools import mount, ordinary_user
 
 pytestmark = pytest.mark.kernel
 
-OPEN = (
-    "for n in 'b 8 0' 'c 1 1' 'c 1 2' 'c 10 229'; do rm -f /node; mknod /node $n && (true </node) 2>/dev/null && echo opened $n; done; true"
-)
+OPEN = "for n in %s; do rm -f /node; mknod /node $n && (true </node) 2>/dev/null && echo opened $n; done; true"
+
+
+def closed():
+    """Devices that this machine has and no runtime allows by itself: the kernel's messages, memory, disks. As arguments of mknod(1)."""
+    found = ["c 1 11", "c 1 1"]
+    for name in sorted(os.listdir("/sys/class/block")):
+        found.append("b " + harness.pathlib.Path("/sys/class/block", name, "dev").read_text().strip().replace(":", " "))
+    return " ".join("'%s'" % words for words in found[:5])
 
 
 @pytest.mark.parametrize(
@@ -24,7 +30,7 @@ def test_ghsa_g54h_m393_cpwq_devices_are_denied(runtime, make_bundle, rules):
     }
     if rules is not harness.ABSENT:
         changes["/linux/resources"] = {"devices": rules}
-    result = runtime.run(make_bundle(changes, args=["/bin/sh", "-c", OPEN]))
+    result = runtime.run(make_bundle(changes, args=["/bin/sh", "-c", OPEN % closed()]))
     assert result.code == 0 and "opened" not in result.out, result
 
 
@@ -40,7 +46,11 @@ def test_ghsa_g54h_m393_cpwq_the_list_does_not_allow_all(runtime, make_bundle):
 
 
 SYS = {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["nosuid", "noexec", "nodev", "relatime", "ro"]}
-TOUCH = "for d in /sys/fs/cgroup /sys/fs/cgroup/*; do mkdir $d/made 2>/dev/null && echo made $d; done; mount | grep ' /sys/fs/cgroup'; true"
+TOUCH = """
+mount | while read name on point type kind flags; do
+    case $kind in cgroup|cgroup2) echo "$kind $flags"; mkdir $point/made 2>/dev/null && echo made $point;; esac
+done; true
+"""
 
 
 @pytest.mark.parametrize("cgroupns", [False, True], ids=["", "cgroupns"])
@@ -54,8 +64,7 @@ def test_cve_2023_25809_cgroups_are_read_only(runtime, make_bundle, scratch, cgr
     result = runtime.run(make_bundle({**changes, "/linux/namespaces": namespaces}, args=["/bin/sh", "-c", TOUCH]))
     runtime.clean()
     assert "made" not in result.out, result
-    for line in result.out.splitlines():
-        assert "(ro," in line, line
+    assert result.code != 0 or all("(ro," in line for line in result.out.splitlines()), result
 
 
 def test_cve_2023_25809_the_host_s_sys_bound_into_it(runtime, make_bundle, scratch):

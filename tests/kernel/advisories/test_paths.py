@@ -9,7 +9,7 @@ from advisory_tools import bind, mount, replace
 
 pytestmark = pytest.mark.kernel
 
-ROUNDS = 40  # of each race
+ROUNDS = 25  # of each race
 NAMES = "dev/null dev/zero dev/full dev/random dev/urandom dev/tty dev/console dev/fd dev/stdin dev/ptmx dev/core etc/resolv.conf etc/hosts"
 FORMS = ("bind", "tmpfs", "copyup", "cgroup")
 

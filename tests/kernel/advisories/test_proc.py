@@ -9,7 +9,7 @@ from advisory_tools import bind, mount
 
 pytestmark = pytest.mark.kernel
 
-ROUNDS = 40
+ROUNDS = 25
 PROCFS = "9fa0"
 LABELS = {"/process/apparmorProfile": "no-such-profile", "/process/selinuxLabel": "system_u:system_r:no_such_t:s0"}
 NET = "net/ipv4/ip_forward"
