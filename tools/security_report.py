@@ -37,7 +37,19 @@ SECTIONS = ("advisories", "faults", "fuzz", "init")
 def tests(paths, *options):
     """Runs pytest → [(test's name, passed | failed | skipped, reason or "", {property: value})]."""
     with tempfile.NamedTemporaryFile(suffix=".xml") as file:
-        argv = [PYTEST, *paths, "-q", "--tb=short", "-p", "no:cacheprovider", "--junit-xml", file.name, *options]
+        argv = [
+            PYTEST,
+            *paths,
+            "-q",
+            "--tb=short",
+            "-p",
+            "no:cacheprovider",
+            "-o",
+            "junit_family=xunit1",
+            "--junit-xml",
+            file.name,
+            *options,
+        ]
         done = subprocess.run([str(word) for word in argv], cwd=ROOT, stdout=sys.stderr)
         if done.returncode not in (0, 1):
             raise SystemExit("security_report: pytest ended with status %d" % done.returncode)
