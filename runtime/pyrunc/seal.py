@@ -114,10 +114,12 @@ def _has_path(fd):
 def _overlay():
     """-> fd of the executable in a detached overlay of its directory and another one."""
     folder, _, name = posix.readlink(SELF).rpartition("/")
-    other = next(d for d in OTHER_LAYERS if not (d + "/").startswith(folder + "/") and not (folder + "/").startswith(d + "/"))
+    apart = [d for d in OTHER_LAYERS if not (d + "/").startswith(folder + "/") and not (folder + "/").startswith(d + "/")]
+    if not apart:  # it lies in / itself, above all others
+        raise OSError(EINVAL, "no second layer")
     context = _syscalls.fsopen("overlay", FSOPEN_CLOEXEC)
     try:
-        _syscalls.fsconfig(context, FSCONFIG_SET_STRING, "lowerdir", "%s:%s" % (_escaped(folder or "/"), other), 0)
+        _syscalls.fsconfig(context, FSCONFIG_SET_STRING, "lowerdir", "%s:%s" % (_escaped(folder or "/"), apart[0]), 0)
         _syscalls.fsconfig(context, FSCONFIG_CMD_CREATE, None, None, 0)
         mount = _syscalls.fsmount(context, FSMOUNT_CLOEXEC, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)
     finally:

@@ -280,3 +280,11 @@ def test_standard_library_is_found_again(tmp_path, interpreter):
     assert made.executable == PYTHON
     made.end()
     assert sys.version_info >= (3, 11)
+
+
+def test_an_executable_in_the_root_directory(monkeypatch):
+    """No other directory is apart from /: the overlay is no way then, and the next one is tried."""
+    monkeypatch.setattr(seal.posix, "readlink", lambda path: "/python3")
+    with pytest.raises(OSError) as refused:
+        seal._overlay()
+    assert refused.value.errno == errno.EINVAL
