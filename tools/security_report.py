@@ -175,7 +175,15 @@ def keep(new):
                 continue
             for name, one in figures.items():
                 old = found.setdefault(section, {}).get(name, {})
-                found[section][name] = {**one, "cases": {**old.get("cases", {}), **one["cases"]}} if section == "advisories" else one
+                again = {case.partition("::")[0] for case in one.get("cases", ())}
+                found[section][name] = (
+                    {
+                        **one,
+                        "cases": {**{k: v for k, v in old.get("cases", {}).items() if k.partition("::")[0] not in again}, **one["cases"]},
+                    }
+                    if section == "advisories"
+                    else one
+                )
         file.truncate(0)
         file.write(json.dumps(found, indent=1, sort_keys=True) + "\n")
 

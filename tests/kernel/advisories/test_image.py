@@ -92,7 +92,7 @@ def test_cve_2025_23266_hooks_have_nothing_of_the_image_s_environment(runtime, m
     """Also where the hook names no environment of its own."""
     image = {"LD_PRELOAD": "./evil.so", "LD_LIBRARY_PATH": ".", "PYTHONPATH": "/evil", "BASH_ENV": "/evil", "IMAGE": "evil"}
     report = scratch / ("hook-" + kind)
-    script = "tr '\\0' '\\n' </proc/$$/environ >%s; echo end >>%s" % (report, report)
+    script = "tr '\\0' '\\n' </proc/self/environ >%s; echo end >>%s" % (report, report)
     bundle = make_bundle({
         "/process/env": ["PATH=/bin", *("%s=%s" % pair for pair in image.items())],
         "/hooks": {kind: [{"path": "/bin/sh", "args": ["sh", "-c", script]}]},
