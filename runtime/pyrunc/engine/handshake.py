@@ -25,6 +25,7 @@ from _struct import pack, unpack
 from pyrunc import lean, trace
 from pyrunc.errors import Bug
 
+ECONNRESET = 104
 END = b""
 PLACED, HOOKS_DONE, ANSWER = b"p", b"d", b"a"
 ASK, HOOKS, STAMPS, FAILED = b"q", b"h", b"t", b"e"
@@ -53,7 +54,12 @@ class Link:
 
     def receive(self):
         """(kind, data | bytes, fds); kind is b"" at the end of the other side."""
-        body, extra, _flags, _from = self.sock.recvmsg(SIZE, _socket.CMSG_SPACE(4 * MAX_FDS), MSG_CMSG_CLOEXEC)
+        try:
+            body, extra, _flags, _from = self.sock.recvmsg(SIZE, _socket.CMSG_SPACE(4 * MAX_FDS), MSG_CMSG_CLOEXEC)
+        except OSError as e:
+            if e.errno != ECONNRESET:  # it has ended without reading what it was sent
+                raise
+            return END, None, []
         fds = []
         for level, kind, raw in extra:
             if level == _socket.SOL_SOCKET and kind == SCM_RIGHTS:
