@@ -99,6 +99,13 @@ def runtimes(asked):
     return chosen
 
 
+def merged(old, new):
+    """What was measured now, and what an earlier run has beside it: other parts, other runtimes."""
+    if not isinstance(old, dict) or not isinstance(new, dict) or "median" in new:
+        return new
+    return {key: merged(old[key], new[key]) if key in old and key in new else new.get(key, old.get(key)) for key in {**old, **new}}
+
+
 def main(argv):
     opts = options(argv)
     if os.geteuid():
@@ -107,11 +114,11 @@ def main(argv):
     chosen = runtimes(opts["runtimes"])
     if not chosen:
         raise SystemExit("bench: no runtime to measure")
-    figures = earlier(opts["add"])
+    figures = {}
     parts = opts["parts"] or USUAL
     with machine.hugetlb(), machine.pinned(opts["pin"]) as core:
         figures.update(machine=machine.about(core), rounds=opts["rounds"])
-        figures.setdefault("runtimes", {})
+        figures["runtimes"] = {}
         for label, path in chosen:
             shown = os.path.relpath(path, ROOT) if path.startswith(ROOT + "/") else path
             figures["runtimes"][label] = {"path": shown, "version": machine.version(path)}
@@ -132,6 +139,7 @@ def main(argv):
             figures["stats"] = scale.stats(chosen, STATS_OF, say)
         if "configs" in parts:
             figures["configs"] = scale.configs(chosen, opts["mounts"], say)
+    figures = merged(earlier(opts["add"]), figures)
     if opts["json"] == "-":
         print(json.dumps(figures, indent=1))
         return 0

@@ -10,6 +10,7 @@ import pytest
 import harness
 
 sys.path.insert(0, str(harness.ROOT))
+from conformance.bench import __main__ as bench_main
 from conformance.bench import measure, plots, profile, report  # noqa: E402
 
 
@@ -181,6 +182,15 @@ def test_plots():
     assert len(heights) == 3 and heights[0] == 2 * heights[1] == 4 * heights[2]
     assert "1,000" in plots.lines("t", "ms", {"a": [(1, 1.0), (1000, 2.0)]}, ["a"])
     assert plots.bars("t", "ms", [], ["a"]) == plots.lines("t", "ms", {}, ["a"]) == ""
+
+
+def test_figures_of_two_runs():
+    """The later one counts for what both have; runtimes and parts that only one has stay."""
+    old = {"scale": {"a": {"create": {"1": ONE, "10": ONE}}, "b": {"create": {"1": ONE}}}, "stats": {"a": 1}}
+    new = {"scale": {"a": {"create": {"1": measure.figures([9.0])}}, "c": {}}, "rounds": 2}
+    found = bench_main.merged(old, new)
+    assert found["scale"]["a"]["create"] == {"1": measure.figures([9.0]), "10": ONE}
+    assert (found["scale"]["b"], found["scale"]["c"], found["stats"], found["rounds"]) == (old["scale"]["b"], {}, {"a": 1}, 2)
 
 
 STRACE = """% time     seconds  usecs/call     calls    errors syscall
