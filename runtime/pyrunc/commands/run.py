@@ -10,6 +10,7 @@ from pyrunc.linux import pidfd
 
 def main(options, args):
     run, warnings = prepare(options, args[0], "run")
+    run.waits = False
     if run.options["detach"]:
         _begin(run, warnings, options)
         return 0

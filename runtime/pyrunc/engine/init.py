@@ -54,11 +54,12 @@ def _life(run, link, gate_fd, result_fd):
     rows.walk(CREATE, "enter", "init", run)
     before, after = tail(run, gate_fd)
     run.exec_env = after[-1][2] if after else None  # of the program; startContainer hooks get it too
-    if after:
-        _close_proc(run)
+    if not after and run.waits:
+        before = _forgetting(run, before)
+    _close_proc(run)
     _send_stamps(link)
     status_fd = link.fileno()
-    _syscalls.finish(before if after else _forgetting(run, before), status_fd, result_fd)
+    _syscalls.finish(before, status_fd, result_fd)
     # Only startContainer hooks bring us back here: started, rights dropped, nothing executed yet.
     try:
         rows.call("hooks", "init_start_container", "init", run.plans["hooks"], run)
@@ -80,7 +81,6 @@ def _forgetting(run, ops):
         ranges = memory(run.proc.read("self/maps", 1 << 20))
     except OSError:
         ranges = b""  # no procfs to be had: waiting costs a few MiB more, and nothing else
-    _close_proc(run)
     at = ops.index(("READY",))
     return (*ops[:at], ("FORGET", ranges), *ops[at:])
 

@@ -25,6 +25,7 @@ class Run:
         self._proc = None
         self._host_env = None
         self.late_signal = 0
+        self.waits = True  # for a later start, maybe for days; false where it follows at once
         self.cancel = None  # host: signals.Cancel while a create can still be stopped
         self.annotations = config.get("annotations", {})
         self._documents = None
