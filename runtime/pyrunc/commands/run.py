@@ -54,7 +54,7 @@ def _finish(run, status, options):
         box.record("ended", {"status": status})
         box.unlock()
     else:
-        lifecycle.delete(box, options, force=True)
+        lifecycle.delete(box, options, force=True, plans=run.plans)
 
 
 def _begin(run, warnings, options):
@@ -67,7 +67,7 @@ def _start(run, options):
     box = run.box
     box.lock()
     try:
-        notify = lifecycle.start(box, options, attended=not run.options["detach"])
+        notify = lifecycle.start(box, options, attended=not run.options["detach"], made=True)
     except BaseException:
         if box.fd >= 0:
             lifecycle.delete(box, options, force=True)

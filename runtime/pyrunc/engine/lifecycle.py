@@ -26,10 +26,11 @@ def run_of(box, options, config=None, plans=None):
 # -- start ---------------------------------------------------------------------------------------------------------------
 
 
-def start(box, options, attended=False):
+def start(box, options, attended=False, made=False):
     """Lets init go on and waits until the program has been executed, or has failed to be, and where a supervisor wants to know, until it is
-    ready. attended: the latter is left to the caller: answers what it has to poll, or None. StateError, StepFailure, HookFailure."""
-    now = status.of(box)
+    ready. attended: the latter is left to the caller: answers what it has to poll, or None. made: by the caller, just now. StateError,
+    StepFailure, HookFailure."""
+    now = "created" if made else status.of(box)
     if now != "created":
         words = {"running": "start-running", "paused": "start-paused"}.get(now, "start-stopped")
         raise StateError(CALLER_TEXT[words], box.id, now)
@@ -223,14 +224,15 @@ def _thaw_killed(state, number):
 # -- delete --------------------------------------------------------------------------------------------------------------
 
 
-def delete(box, options, force=False):
-    """Gives everything back, then forgets the id. StateError when the container is alive and `force` is not given."""
+def delete(box, options, force=False, plans=None):
+    """Gives everything back, then forgets the id. plans: those of create, where they are at hand. StateError when the container is alive
+    and `force` is not given."""
     now = status.of(box)
     if now in ("running", "paused") and not force:
         raise StateError(CALLER_TEXT["delete-alive"] % (box.id, now), box.id, now, hint="kill it first, or use delete --force")
     if now != "stopped":
         _end(box)
-    _destroy(box, options, _salvaged(box) if force else None)
+    _destroy(box, options, _salvaged(box) if force and plans is None else plans)
 
 
 def _salvaged(box):
