@@ -19,8 +19,11 @@
 #pragma GCC diagnostic ignored "-Wunused-parameter" /* in these headers */
 #include "internal/pycore_code.h"
 #include "internal/pycore_dict.h"
+#include "internal/pycore_opcode_metadata.h"
 #include "internal/pycore_pystate.h"
 #include "internal/pycore_runtime.h"
+
+#include <opcode.h>
 
 #include <elf.h>
 #include <fcntl.h>
@@ -243,6 +246,50 @@ void snapshot_begin(void)
     PyObject_SetArenaAllocator(&pages);
 }
 
+/* ---- names found before the first run. An instruction that loads a global, or an attribute of a module, is replaced after some runs by one
+ * that finds it by its place in the dictionary, as long as that has the version it had. A command runs most of its code once. Here
+ * everything is in its place already, so the interpreter's own function for it is called for each such instruction: fewer look-ups,
+ * and no counter is written to, which would copy a page. */
+
+static void specialise(PyCodeObject *code, PyObject *globals, PyObject *builtins)
+{
+    _Py_CODEUNIT *all = _PyCode_CODE(code);
+    PyObject *module = NULL; /* what the last instruction has left on the stack */
+    int before = 0;          /* of EXTENDED_ARG */
+    for (Py_ssize_t i = 0; i < Py_SIZE(code);) {
+        _Py_CODEUNIT *at = all + i;
+        int opcode = _PyOpcode_Deopt[at->op.code], argument = before << 8 | at->op.arg;
+        PyObject *left = NULL;
+        if (at->op.code == LOAD_GLOBAL) {
+            PyObject *name = PyTuple_GET_ITEM(code->co_names, argument >> 1), *value = PyDict_GetItemWithError(globals, name);
+            if (value || PyDict_GetItemWithError(builtins, name))
+                _Py_Specialize_LoadGlobal(globals, builtins, at, name);
+            left = value && PyModule_CheckExact(value) && !(argument & 1) ? value : NULL;
+        } else if (at->op.code == LOAD_ATTR && module) {
+            PyObject *name = PyTuple_GET_ITEM(code->co_names, argument >> 1);
+            if (PyDict_GetItemWithError(PyModule_GetDict(module), name))
+                _Py_Specialize_LoadAttr(module, at, name);
+        }
+        MUST(!PyErr_Occurred());
+        before = opcode == EXTENDED_ARG ? argument : 0;
+        module = opcode == EXTENDED_ARG ? module : left;
+        i += 1 + _PyOpcode_Caches[opcode];
+    }
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(code->co_consts); i++) /* functions that it makes */
+        if (PyCode_Check(PyTuple_GET_ITEM(code->co_consts, i)))
+            specialise((PyCodeObject *)PyTuple_GET_ITEM(code->co_consts, i), globals, builtins);
+}
+
+static int specialise_all(PyObject *object, void *Py_UNUSED(context))
+{
+    if (PyFunction_Check(object)) {
+        PyFunctionObject *function = (PyFunctionObject *)object;
+        if (PyDict_CheckExact(function->func_globals) && PyDict_CheckExact(function->func_builtins))
+            specialise((PyCodeObject *)function->func_code, function->func_globals, function->func_builtins);
+    }
+    return 1;
+}
+
 /* ---- immortal objects: nobody counts references to them (3.12 and later), so reading them leaves their pages clean, which saves their
  * copies. What an object refers to is found as the collector does it, and by hand for code objects, which it does not know. */
 
@@ -328,6 +375,7 @@ _Noreturn void snapshot_write(int fd)
     size_t size = ((size_t)st.st_size + PAGE - 1) / PAGE * PAGE;
     char *image = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     MUST(image != MAP_FAILED && pread(self, image, (size_t)st.st_size, 0) == st.st_size);
+    PyUnstable_GC_VisitObjects(specialise_all, NULL);
     PyUnstable_GC_VisitObjects(immortalise_all, NULL);
     PyOS_BeforeFork();
     thread = PyThreadState_Get();
