@@ -1,0 +1,18 @@
+"""A container by its id, for the commands that people type: an unknown id gets the nearest ones as a hint. Engines' own commands go to the
+store directly; what they match on is the same."""
+
+from pyrunc import store
+from pyrunc.errors import CALLER_TEXT, StateError
+
+
+def open_state(options, id):
+    """As store.open_state()."""
+    try:
+        return store.open_state(options, id)
+    except StateError as e:
+        if e.words == CALLER_TEXT["unknown"] and e.hint is None:
+            from pyrunc.oci.nearest import nearest
+
+            close = nearest(id, store.ids(store.root_of(options["globals"])))
+            e.hint = "nearest: " + ", ".join(close) if close else "'pyrunc list' shows the ids"
+        raise

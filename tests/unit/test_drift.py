@@ -1,0 +1,57 @@
+"""What counts as the same value of a control file, an id seen from inside, a difference of two documents."""
+
+import pytest
+
+from pyrunc.engine import drift
+
+
+@pytest.mark.parametrize(
+    "name, wanted, seen",
+    [
+        ("pids.max", "10", "10"),
+        ("pids.max", "max", "max"),
+        ("memory.max", "5000", "4096"),
+        ("memory.limit_in_bytes", "-1", "9223372036854771712"),
+        ("memory.limit_in_bytes", "67108864", "67108864"),
+        ("hugetlb.2MB.max", "3000000", "2097152"),
+        ("cpuset.cpus", "0,1,2", "0-2"),
+        ("cpu.max", "50000 100000", "50000 100000"),
+        ("io.max", "8:0 rbps=1024", "8:0 rbps=1024 wbps=max riops=max wiops=max"),
+        ("io.max", "8:0 rbps=max", ""),
+        ("blkio.throttle.read_bps_device", "8:0 1024", "8:16 1\n8:0 1024"),
+        ("rdma.max", "mlx hca_handle=1", "mlx hca_handle=1 hca_object=max"),
+        ("memory.oom_control", "1", "oom_kill_disable 1\nunder_oom 0"),
+        ("io.weight", "100", "default 100"),
+    ],
+)
+def test_same(name, wanted, seen):
+    assert drift.same_value(name, wanted, seen)
+
+
+@pytest.mark.parametrize(
+    "name, wanted, seen",
+    [
+        ("pids.max", "10", "11"),
+        ("pids.max", "10", "max"),
+        ("memory.max", "8192", "4096"),
+        ("memory.limit_in_bytes", "4096", "9223372036854771712"),
+        ("pids.max", "5000", "4096"),
+        ("cpuset.cpus", "0-2", "0-3"),
+        ("cpu.max", "50000 100000", "max 100000"),
+        ("io.max", "8:0 rbps=1024", "8:0 rbps=2048"),
+        ("io.max", "8:0 rbps=1024", ""),
+        ("memory.oom_control", "1", "oom_kill_disable 0"),
+    ],
+)
+def test_different(name, wanted, seen):
+    assert not drift.same_value(name, wanted, seen)
+
+
+def test_inside():
+    assert drift.inside(100005, "0 100000 10\n") == 5 and drift.inside(3, "0 100000 10") == "?" and drift.inside(7, "0 0 4294967295") == 7
+
+
+def test_changed():
+    one, other = {"a": [1, 2], "b": {"c~/": 1}, "d": 1}, {"a": [1], "b": {"c~/": 2}, "e": 1}
+    assert list(drift.changed(one, other)) == [("/a/1", 2, None), ("/b/c~0~1", 1, 2), ("/d", 1, None), ("/e", None, 1)]
+    assert list(drift.changed(one, one)) == []
