@@ -77,10 +77,11 @@ def differences():
         "STRICTER": "Refused here, accepted or found late by runc",
         "OTHER": "Same input, another result",
         "KEPT": "runc's way is kept",
+        "ELSEWHERE": "As the specification says, and not by other runtimes",
     }
     for name, title in titles.items():
-        rows = [("`%s`" % where, ours, theirs) for where, ours, theirs in getattr(deviations, name)]
-        parts.append("## %s\n\n%s" % (title, table(("where", "pyrunc", "runc"), rows)))
+        rows = [("`%s`" % row[0], row[1], row[2] or "–", (row[3:] or ("",))[0] or "–") for row in getattr(deviations, name)]
+        parts.append("## %s\n\n%s" % (title, table(("where", "pyrunc", "runc", "crun"), rows)))
     return "\n".join(parts)
 
 

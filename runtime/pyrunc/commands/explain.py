@@ -89,7 +89,7 @@ def about_property(pointer, bundle, options):
         "pointer": pointer, "property": place, "what": what, "type": validate.expected(rule), "owner": owner, "section": glossary.section(place),
         "calls": [call for call in calls.split(", ") if call], "files": None if files is None else {"v1": files[0] or None, "v2": files[1] or None},
         "steps": steps_of(owner), "here": here(place), "remedy": codes.AREAS[owner][2] if owner else None,
-        "deviations": [{"where": w, "pyrunc": ours, "runc": theirs} for w, ours, theirs in differences(place)],
+        "deviations": [row for row in deviations.document() if about(row["where"], place)],
     }  # fmt: skip
     if bundle is not None:
         found.update(planned(pointer, owner, bundle, options))
@@ -129,12 +129,9 @@ def _covers(one, other):
     return one == other or one.startswith(other + "/") or other.startswith(one + "/")
 
 
-def differences(place):
-    """Rows of the table of deviations that are about the property."""
-    rows = deviations.STRICTER + deviations.OTHER + deviations.KEPT
-    return [
-        row for row in rows if row[0].startswith("/") and row[0] not in ("/", "/*", "/linux") and _covers(row[0].partition(" ")[0], place)
-    ]
+def about(where, place):
+    """Whether a row of the table of deviations is about a property, and not about all of them."""
+    return where.startswith("/") and where not in ("/", "/*", "/linux") and _covers(where.partition(" ")[0], place)
 
 
 def planned(pointer, owner, bundle, options):
@@ -201,7 +198,8 @@ def _property_lines(found, paint):
         why = ": " + step["why"] if step["why"] else ""
         lines.append(_field(paint, "step", "%s, %s: %s%s" % (step["command"], step["phase"], paint(step["step"], "bold"), why)))
     for row in found["deviations"]:
-        lines.append(_field(paint, "differs", "%s: %s; runc: %s" % (row["where"], row["pyrunc"], row["runc"])))
+        others = "".join("; %s: %s" % (name, row[name]) for name in ("runc", "crun") if row[name])
+        lines.append(_field(paint, "differs", "%s: %s%s" % (row["where"], row["pyrunc"], others or "; as runc")))
     if found["remedy"]:
         lines.append(_field(paint, "if wrong", found["remedy"]))
     if "value" in found:

@@ -8,6 +8,7 @@ import posix
 
 from pyrunc import lean
 from pyrunc.commands.version import VERSION
+from pyrunc.errors import UsageError, quote
 from pyrunc.oci import features
 
 SET_MODE_FILTER = 1
@@ -16,10 +17,14 @@ LIBSECCOMP = ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/l
 
 
 def main(options, args):
+    style = options.get("format", "json")
+    if style not in ("text", "json"):
+        raise UsageError("invalid format option: %s" % quote(style), "features", "format", "use text or json")
     if options.get("deviations"):
         from pyrunc.oci import deviations
 
-        lean.write_all(1, deviations.text().encode())
+        as_json = options.get("format") == "json"
+        lean.write_all(1, (lean.dumps(deviations.document(), indent=2) + "\n" if as_json else deviations.text()).encode())
         return 0
     from pyrunc.linux import caps
     from pyrunc.parts.mounts import options as words

@@ -2,13 +2,15 @@
 
 First the file as JSON, then the schema by jsonschema (oci/explain.py) on the normalised document, then, if that holds, what every
 part's plan() has to say, which looks at this host. `--schema-only` asks jsonschema alone, about the file as it is. `--strict` makes
-problems of warnings and of keys that the specification does not know. `--format json` is for machines; text shows the place.
+problems of warnings and of keys that the specification does not know. `--as runc` or crun also says what that runtime would do in another
+way, which is no problem. `--format json` is for machines; text shows the place.
 """
 
 from pyrunc import heavy, lean, picture
 from pyrunc.errors import PyruncError, Refusal, Unsupported, UsageError, errno_text, quote
 from pyrunc.oci import load, normalise, pointers, schema_table, validate, version
 
+RUNTIMES = ("runc", "crun")
 PLACES = 100  # problems whose line is looked up: that reads the file once each
 
 
@@ -16,6 +18,8 @@ def main(options, args):
     style = options.get("format", "text")
     if style not in ("text", "json"):
         raise UsageError("invalid format option: %s" % quote(style), "validate", "format", "use text or json")
+    if options.get("as") not in (None, *RUNTIMES):
+        raise UsageError("invalid runtime: %s" % quote(options["as"]), "validate", "as", "use runc or crun")
     if args and options.get("bundle"):
         raise UsageError("the bundle is given twice", "validate", "bundle")
     if args:
@@ -37,14 +41,31 @@ class Report:
         self.source = None  # text of the file, once it is known to be good JSON
         self.problems = []
         self.warnings = []
+        self.differences = None  # of --as: {"pointer", "line", "column", "pyrunc", "other"}
+        self.other = None  # the other runtime
 
     def add(self, kind, pointer, words, value=None, hint=None, warning=False):
         found = {"kind": kind, "pointer": pointer, "line": None, "column": None, "words": words, "value": value, "hint": hint}
-        if self.source is not None and pointer and len(self.problems) + len(self.warnings) < PLACES:
-            from pyrunc import misread
-
-            found["line"], found["column"] = misread.locate(self.source, pointer)
+        if len(self.problems) + len(self.warnings) < PLACES:
+            found["line"], found["column"] = self.place(pointer)
         (self.warnings if warning else self.problems).append(found)
+
+    def place(self, pointer):
+        """(line, column) or (None, None)."""
+        if self.source is None or not pointer:
+            return None, None
+        from pyrunc import misread
+
+        return misread.locate(self.source, pointer)
+
+    def compare(self, config, other):
+        """Notes what another runtime would do with a config that the schema allows."""
+        from pyrunc.commands import elsewhere
+
+        self.other, self.differences = other, []
+        for one in elsewhere.differences(config, other):
+            line, column = self.place(one["pointer"]) if len(self.differences) < PLACES else (None, None)
+            self.differences.append({**one, "line": line, "column": column})
 
     def add_error(self, kind, e):
         self.add(kind, e.pointer, e.words, None, e.hint)
@@ -55,7 +76,8 @@ class Report:
         self.warnings = []
 
     def document(self):
-        return {"file": self.file, "valid": not self.problems, "problems": self.problems, "warnings": self.warnings}
+        found = {"file": self.file, "valid": not self.problems, "problems": self.problems, "warnings": self.warnings}
+        return found if self.other is None else {**found, "as": self.other, "differences": self.differences}
 
     def text(self):
         lines = []
@@ -63,8 +85,13 @@ class Report:
             lines += self.entry(found, "")
         for found in sorted(self.warnings, key=_order):
             lines += self.entry(found, "warning: ")
+        for found in self.differences or ():
+            words = "%s: %s; pyrunc: %s" % (self.other, found["other"], found["pyrunc"])
+            lines += self.entry({**found, "words": words, "hint": None}, "differs: ")
         counts = "%s, %s" % (_count(len(self.problems), "problem"), _count(len(self.warnings), "warning"))
         lines.append("%s: %s" % (self.file, counts if self.problems or self.warnings else "valid"))
+        if self.other is not None:
+            lines.append("%s: %s" % (self.other, _count(len(self.differences), "difference")))
         return "\n".join(lines) + "\n"
 
     def entry(self, found, head):
@@ -114,7 +141,11 @@ def _examine(options, report):
     for found in _schema(config, report):
         report.add("schema", found["pointer"], found["words"], found["value"])
     if not any(p["kind"] == "schema" for p in report.problems):
+        if options.get("as"):
+            report.compare(config, options["as"])
         _plan(options, bundle, config, report)
+    elif options.get("as"):
+        report.add("schema", None, "%s was not compared: the document is not valid" % options["as"], warning=True)
 
 
 def _schema(config, report):

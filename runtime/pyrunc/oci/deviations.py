@@ -1,8 +1,11 @@
-"""Where pyrunc differs from runc on purpose: the table of `features --deviations`. Data, no code.
+"""Where pyrunc differs from runc on purpose, and where other runtimes differ from it: the one table behind `features --deviations`,
+`validate --as`, `explain` and docs/deviations.md. Data, no code.
 
-A row: (where, what pyrunc does, what runc does). STRICTER: input that is refused and that no engine is known to send. OTHER: the same
-input, another result. KEPT: runc's way is kept though the specification says otherwise. A change of behaviour in a part comes with a
-change here.
+A row: (where, what pyrunc does, what runc does), or with two more fields (…, what crun does or None for the same as pyrunc, test): then
+`validate --as` can find it in a config, by the function of that name in commands/elsewhere.py. STRICTER: input that is refused and that no
+engine is known to send. OTHER: the same input, another result. KEPT: runc's way is kept though the specification says otherwise.
+ELSEWHERE: right by the specification here, and not in other runtimes (None: the same as here). A change of behaviour in a part comes
+with a change here. runc 1.1.15 and crun 1.21 were looked at where no version is given.
 """
 
 STRICTER = (
@@ -14,35 +17,65 @@ STRICTER = (
     ("/*", "a known key in another case (NoNewPrivileges) is refused, with the right spelling", "takes it for the key"),
     ("/*", "a NUL or half a surrogate pair in any string is refused", "fails late, or replaces it"),
     ("/*", "a value outside the ranges and enumerations of the JSON schema is refused", "checks what Go's types check"),
-    ("/ociVersion", "must be there and be 1.x", "is not looked at"),
+    ("/ociVersion", "must be there and be 1.x", "is not looked at", "does not look at the value", "oci_version"),
     ("/annotations", "an empty key, or control characters in one, is refused", "accepts them"),
-    ("/annotations", "run.oci.handler is refused: no other executors are here", "ignores it, and starts the container without"),
+    (
+        "/annotations",
+        "run.oci.handler is refused: no other executors are here",
+        "ignores it, and starts the container without",
+        "starts another executor, if it was built with it",
+        "handler",
+    ),
     ("/annotations", "those that name paths of the host have no effect without --allow-annotation-paths", "org.criu.config is followed"),
     ("/hostname", "one that is too long or holds control characters is refused before anything is made", "fails late, or sets it"),
     ("/process/user", "`null` as uid or gid is refused", "runs as 0"),
-    ("/process/user/umask", "more than 0777 is refused", "is cut to 0777"),
+    ("/process/user/umask", "more than 0777 is refused", "is cut to 0777", "takes it as it is", "umask"),
     ("/process/user/additionalGids", "more than the kernel takes is refused", "fails late"),
     ("/process/args", "arguments that execve can't take (E2BIG) are refused by create", "fails after start"),
     ("/process/capabilities", "effective beyond permitted, inheritable beyond bounding is refused, naming them", "fails late with EPERM"),
     ("/process/consoleSize", "more than 65535 is refused", "is cut"),
-    ("/process/rlimits", "a kind that is given twice, or soft above hard, is refused", "sets both, or fails late"),
+    (
+        "/process/rlimits",
+        "a kind that is given twice, or soft above hard, is refused",
+        "sets both, or fails late",
+        "takes the last, or fails late",
+        "rlimits",
+    ),
     ("/process/oomScoreAdj", "outside -1000..1000 is refused", "fails late, in words that do not name it"),
     ("/process/scheduler", "values that do not belong to the policy are refused", "ignores them, or fails late"),
-    ("/mounts", "a mount on / is refused before anything is made", "fails late, in words that do not name it"),
-    ("/mounts/*/options", "file system options on a bind mount are refused", "ignores them up to 1.1"),
+    (
+        "/mounts",
+        "a mount on / is refused before anything is made",
+        "fails late, in words that do not name it",
+        "fails late",
+        "mount_on_root",
+    ),
+    ("/mounts/*/options", "file system options on a bind mount are refused", "ignores them up to 1.1", "ignores them", "data_on_bind"),
     ("/mounts/*/options", "id-mapped without a map, or on what can't be, is refused", "mounts it without up to 1.1"),
     ("/mounts/*/options", "two kinds of propagation on one mount are refused", "applies both, in order"),
     ("/mounts/*/destination", "anything but a whole procfs on /proc is refused, also behind a link of the image", "looks at the path"),
-    ("/root/readonly", "without a mount namespace it is refused; so is rootfsPropagation", "ignores it"),
+    (
+        "/root/readonly",
+        "without a mount namespace it is refused; so is rootfsPropagation",
+        "ignores it",
+        "ignores it",
+        "readonly_without_mounts",
+    ),
     ("/linux/namespaces", "masks, read-only paths or mounts without a mount namespace are refused before the first mount", "fails halfway"),
     ("/linux/uidMappings", "overlapping, empty or wrapping maps are refused with the line", "fails late, in words that do not name it"),
-    ("/linux/uidMappings", "maps without a user namespace are refused", "accepts them up to 1.1"),
+    ("/linux/uidMappings", "maps without a user namespace are refused", "accepts them up to 1.1", "ignores them", "maps_without_user"),
     ("/linux/devices", "numbers beyond the kernel's range, missing ones, one path with two of them: refused", "cuts them; the first wins"),
     ("/linux/devices/*/path", "one with `..` is refused", "makes the node where it leads"),
     ("/linux/maskedPaths", "relative ones, / and those with `..` are refused; so for readonlyPaths", "accepts them"),
-    ("/linux/cgroupsPath", "one with `..` or control characters is refused", "rewrites it"),
+    ("/linux/cgroupsPath", "one with `..` or control characters is refused", "rewrites it", "hands it to the kernel", "dotted_cgroup"),
     ("/linux/resources", "a limit that this host can't set is refused or fails, never skipped", "skips some of them"),
-    ("/linux/resources/unified", "keys with a slash and files of cgroup.* are refused", "writes the latter"),
+    (
+        "/linux/resources/unified",
+        "keys with a slash and files of cgroup.* are refused",
+        "writes the latter",
+        "writes the latter",
+        "unified",
+    ),
     ("/linux/seccomp", "a profile that would block or kill the last steps before the program is refused", "hangs, or dies in them"),
     ("/linux/seccomp", "errnoRet above 4095 is refused", "is cut by the kernel"),
     ("/hooks", "a relative or missing program, or a bad environment, is refused at the start", "fails when the hook's time has come"),
@@ -60,11 +93,23 @@ OTHER = (
     ("/mounts (cgroup)", "in a user namespace without a cgroup namespace it is read-only, whatever is asked", "is as asked"),
     ("/mounts (cgroup)", "v2 without a cgroup namespace: a bind of the host's, its options stay", "a new mount, which resets them"),
     ("/mounts (sysfs)", "where a user namespace may not mount it, the host's is bound", "fails"),
-    ("/process/capabilities", "absent: all five sets are empty", "clears them up to 1.1, leaves them alone since"),
-    ("/linux/resources/pids/limit", "0 is unlimited, as engines mean it", "is unlimited up to 1.1, 1 since"),
+    (
+        "/process/capabilities",
+        "absent: all five sets are empty",
+        "clears them up to 1.1, leaves them alone since",
+        "clears them",
+        "no_capabilities",
+    ),
+    ("/linux/resources/pids/limit", "0 is unlimited, as engines mean it", "is unlimited up to 1.1, 1 since", "is unlimited", "pids_zero"),
     ("/linux/rootfsPropagation", "rprivate is the same as private, and so for the others", "differs in recursion"),
     ("start", "returns when the program has been executed: exit status 1 when that failed", "returns before, with 0"),
-    ("start", "a failing startContainer hook makes it fail and the container is destroyed, as the specification asks", "returns 0"),
+    (
+        "start",
+        "a failing startContainer hook makes it fail and the container is destroyed, as the specification asks",
+        "returns 0",
+        "returns 0",
+        "start_container",
+    ),
     ("exec", "takes the defaults of the process from the config that create read", "reads the bundle's config.json again"),
     ("delete --force", "ends whoever holds the container's lock, after a bounded wait", "waits for it"),
     ("state", "ociVersion is the version that is implemented", "is the version that is implemented; up to 1.1 the config's"),
@@ -90,10 +135,38 @@ KEPT = (
     ("delete", "a container that was created and never started is killed and removed", "the same"),
 )
 
+ELSEWHERE = (
+    ("/process/env", "an entry without = is refused", None, "runs it", "env_without_equals"),
+    ("/process/env", "an empty HOME is set from the image's passwd", None, "leaves it empty", "empty_home"),
+    ("/process/cwd", "a relative one is refused", None, "takes it from /", "relative_cwd"),
+    ("/process/args", "none are refused by create", None, "fails late, or starts nothing", "no_args"),
+    ("/domainname", "is set", "1.1 ignores it", None, "domainname"),
+    ("/process/scheduler", "is set", "1.1 ignores it", None, "scheduler"),
+    ("/process/ioPriority", "is set", "1.1 ignores it", None, "io_priority"),
+    ("/process/execCPUAffinity", "is set by exec", "1.1 ignores it", "1.21 ignores it", "exec_affinity"),
+    ("/linux/personality", "is set", "1.1 ignores it", None, "personality"),
+    ("/linux/memoryPolicy", "is set", "1.1 ignores it", "1.21 ignores it", "memory_policy"),
+    ("/linux/netDevices", "are moved", "1.1 ignores them", "1.21 ignores them", "net_devices"),
+    ("/linux/namespaces", "a new time namespace, with timeOffsets", "1.1 refuses the type", None, "time_namespace"),
+    ("/linux/resources/cpu/idle", "is written", "1.1 ignores it", None, "cpu_idle"),
+    ("/linux/resources/cpu/burst", "is written", "1.1 ignores it", None, "cpu_burst"),
+    ("/linux/intelRdt/enableMonitoring", "makes a monitoring group", "1.1 ignores it", "1.21 ignores it", "rdt_monitoring"),
+    ("/mounts", "none at all is fine", "needs a /proc", "refuses it", "no_mounts"),
+    ("/mounts/*/options", "idmap and ridmap map the ids", "1.1 ignores them", None, "idmap_options"),
+    ("/mounts/*/options", "nosymfollow, iversion, silent and their opposites are flags", None, "hands them to the file system, which refuses", "crun_flags"),
+    ("/mounts/*/options", "a later option takes an earlier one back (ro, rw)", None, "the flag that was set first stays", "taken_back"),
+    ("/mounts/*/options", "propagation of a single mount", None, "makes it private, unless rootfsPropagation is given", "propagation"),
+    ("/linux/seccomp", "calls newer than the profile's newest answer ENOSYS", None, "answers with the default, mostly EPERM", "seccomp_default"),
+    ("/hooks/poststart", "run by start, when the program runs", "1.1 has create run them", None, "poststart"),
+    ("/hooks/poststart", "a failing one ends the container", None, "goes on", "poststart"),
+    ("/hooks/poststop", "run after a create that failed, too", None, "does not run them then", "poststop"),
+)  # fmt: skip
+
 GROUPS = (
     ("Refused here, accepted or found late by runc", STRICTER),
     ("Another result than runc's", OTHER),
     ("As runc, where the specification says otherwise or nothing", KEPT),
+    ("As the specification says, and not by other runtimes", ELSEWHERE),
 )
 
 
@@ -102,9 +175,35 @@ def text():
     lines = []
     for title, rows in GROUPS:
         lines.append(title)
-        for where, ours, theirs in rows:
+        for where, ours, runc, *more in rows:
             lines += ["  " + where, "      pyrunc: " + ours]
-            if theirs != "the same":
-                lines.append("      runc:   " + theirs)
+            if runc is not None and runc != "the same":
+                lines.append("      runc:   " + runc)
+            if more and more[0] is not None:
+                lines.append("      crun:   " + more[0])
         lines.append("")
     return "\n".join(lines)
+
+
+def document():
+    """The same as plain data: [{"group", "where", "pyrunc", "runc", "crun", "found_by"}]; null where nothing is known, or it is the same."""
+    found = []
+    for title, rows in GROUPS:
+        for where, ours, runc, *more in rows:
+            crun, test = more or (None, None)
+            found.append(
+                {
+                    "group": title,
+                    "where": where,
+                    "pyrunc": ours,
+                    "runc": None if runc == "the same" else runc,
+                    "crun": crun,
+                    "found_by": test,
+                }
+            )
+    return found
+
+
+def testable():
+    """[(where, ours, runc, crun, test)] of the rows that can be found in a config."""
+    return [row for _title, rows in GROUPS for row in rows if len(row) == 5]
