@@ -95,6 +95,10 @@ class Host(Run):
         env = [b"FROM=caller", b"LD_PRELOAD=/x", b"PYTHONPATH=/y"]
         super().__init__(box=box, pid=4711, bundle=str(tmp_path), cancel=None, host_env=env, **more)
         self.recorded = []
+        self.told = []
+
+    def tell(self, note):
+        self.told.append(note)
 
     def record(self, key, value):
         self.box.state[key] = value

@@ -8,12 +8,11 @@ what nobody knows. Takes no lock while it waits.
 import posix
 
 from pyrunc import lean
-from pyrunc.cgroup import oom
-from pyrunc.engine import status
+from pyrunc.commands.named import open_state
+from pyrunc.engine import ended, status
 from pyrunc.engine.durations import duration
 from pyrunc.errors import StateError, UsageError, quote
 from pyrunc.linux import pidfd, probe
-from pyrunc.store import open_state
 
 KEEPS_STATUS = (6, 15)  # PIDFD_INFO_EXIT
 
@@ -24,21 +23,15 @@ def main(options, args):
         raise UsageError("invalid format option: %s" % quote(style), "wait", "format", "use text or json")
     timeout_ms = int(duration(options["timeout"], "wait", "timeout") * 1000) if "timeout" in options else None
     box = open_state(options, args[0])
-    ended = _known(box) or _wait(box, timeout_ms)
+    end = ended.written(box) or _wait(box, timeout_ms)
     if style == "json":
-        lean.write_all(1, (lean.dumps({"id": box.id, **ended}) + "\n").encode())
+        lean.write_all(1, (lean.dumps({"id": box.id, **end}) + "\n").encode())
         return 0
-    if ended["status"] is None:
+    if end["status"] is None:
         hint = "who started it has taken its status"
         raise StateError("the exit status of %s is not known any more" % box.id, box.id, "stopped", hint)
-    lean.write_all(1, b"%d\n" % ended["status"])
+    lean.write_all(1, b"%d\n" % end["status"])
     return 0
-
-
-def _known(box):
-    """What was written down at the end, or None."""
-    found = box.state.get("ended")
-    return {**dict.fromkeys(("status", "signal", "oom_killed")), **found} if type(found) is dict else None
 
 
 def _wait(box, timeout_ms):
@@ -60,12 +53,10 @@ def _wait(box, timeout_ms):
             posix.close(fd)
         if watch is not None:
             watch.close()
-    ended = {"status": None, "signal": None, "oom_killed": _memory_ran_out(state.get("cgroup_paths") or {})}
+    end = ended.told(code, ended.memory_ran_out(state.get("cgroup_paths") or {}))
     if code is not None:
-        number = posix.waitstatus_to_exitcode(code & ~0x80)  # without the mark of a core dump
-        ended.update(status=number if number >= 0 else 128 - number, signal=-number if number < 0 else None)
-        _note(box, ended)
-    return ended
+        _note(box, end)
+    return end
 
 
 def _listen(pid):
@@ -80,23 +71,14 @@ def _listen(pid):
         return None
 
 
-def _memory_ran_out(paths):
-    """None when the container has no memory cgroup, or none any more."""
-    path = paths.get("memory") or paths.get("unified")
-    try:
-        return oom.killed(paths) > 0 if path and posix.stat(path) else None
-    except OSError:
-        return None
-
-
-def _note(box, ended):
+def _note(box, end):
     """For who asks later, as the kernel forgets. A container that was deleted meanwhile needs no note."""
     try:
         box.lock().load()
     except StateError:
         return
     try:
-        box.record("ended", ended)
+        box.record("ended", end)
     except OSError:
         return  # a full disk is no reason to hide the status
     finally:

@@ -27,6 +27,7 @@ from pyrunc.errors import Bug
 
 ECONNRESET = 104
 END = b""
+NOTE = b"n"  # on the fifo `result`: length (2 bytes) and JSON, how a startContainer hook went
 PLACED, HOOKS_DONE, ANSWER = b"p", b"d", b"a"
 ASK, HOOKS, STAMPS, FAILED = b"q", b"h", b"t", b"e"
 C_FAIL, C_READY, C_LISTENER, C_SYNC = b"F", b"R", b"L", b"S"

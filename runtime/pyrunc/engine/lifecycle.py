@@ -10,6 +10,7 @@ from pyrunc.engine.run import Run
 from pyrunc.errors import CALLER_TEXT, HookFailure, PyruncError, StateError, StepFailure
 from pyrunc.linux import pidfd
 
+SAID_MAX = 64 << 20  # bytes of notes about startContainer hooks, 4 KiB each
 GONE_MS = 10_000  # how long delete --force waits for init to vanish
 
 
@@ -101,12 +102,20 @@ def _release(box, ends, init_fd):
     poll = select.poll()
     poll.register(result_fd, select.POLLIN | select.POLLHUP)
     poll.register(init_fd, select.POLLIN)
+    said = b""
     while True:
         events = dict(poll.poll())
         if result_fd in events:
             data = _read(result_fd)
             if data is None:  # a writer is still there and has said nothing: only init's end came up
                 continue
+            if said or data[:1] == handshake.NOTE:  # startContainer hooks: all is read to its end, then taken apart
+                said += data
+                if len(said) > SAID_MAX:
+                    raise StepFailure("init says more than it should", "start", "init", "/hooks/startContainer")
+                if data:
+                    continue
+                data = _noted(box, said)
             if data:
                 gate.remove(box)
                 _wait_gone(init_fd, GONE_MS)  # its last words: who asks after us for the state shall not find it running
@@ -116,6 +125,17 @@ def _release(box, ends, init_fd):
         if init_fd in events:
             gate.remove(box)
             raise StepFailure("init died before the program was executed", "start", "init", "/process/args")
+
+
+def _noted(box, said):
+    """Writes down how startContainer hooks went -> what was said after that: a failure, or nothing."""
+    notes = []
+    while said[:1] == handshake.NOTE:
+        size = int.from_bytes(said[1:3], "big")
+        notes.append(lean.loads(said[3 : 3 + size], "a hook's note"))
+        said = said[3 + size :]
+    box.record("hooks", [*box.state.get("hooks", ()), *notes])
+    return said
 
 
 def _read(fd):

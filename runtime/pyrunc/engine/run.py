@@ -26,6 +26,7 @@ class Run:
         self._host_env = None
         self.late_signal = 0
         self.waits = True  # for a later start, maybe for days; false where it follows at once
+        self.teller = None  # init, where startContainer hooks run: takes what tell() is given
         self.cancel = None  # host: signals.Cancel while a create can still be stopped
         self.annotations = config.get("annotations", {})
         self._documents = None
@@ -102,6 +103,11 @@ class Run:
         from pyrunc import heavy
 
         return heavy.call(name, payload)
+
+    def tell(self, note):
+        """Init after `start`: a hook's note for whoever has started it; see engine.init."""
+        if self.teller is not None:
+            self.teller(note)
 
     def ask(self, part, request):
         """Init side: (answer, fds) of the part's host_answer."""

@@ -209,14 +209,17 @@ def _shown(output):
 
 
 def _note(run, kind, index, hook, ended):
-    """How each hook went goes into the saved state. Init can't write that and asks the host side; after `start` nobody is there to ask."""
+    """How each hook went goes into the saved state. Init can't write that and asks the host side; after `start` it is the process of that
+    command, which listens and never answers."""
     note = {
         "kind": kind, "index": index, "path": hook["path"], "ended": ended.why, "code": ended.code, "ms": ended.ms,
         "stdout": _shown(ended.out), "stderr": _shown(ended.err),
     }  # fmt: skip
     if kind == "createContainer":
         run.ask("hooks", note)
-    elif kind != INSIDE:
+    elif kind == INSIDE:
+        run.tell(note)
+    else:
         _keep(run, note)
 
 

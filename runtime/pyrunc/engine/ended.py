@@ -1,0 +1,49 @@
+"""How a container's init ended, as far as it can still be known: written down by `wait` or an attended run, told by its zombie, or by
+the kernel's count of processes that were killed for want of memory. Loaded for what has stopped; never waits, writes nothing.
+
+{"status": exit status, 128 and the signal for one that was killed; "signal"; "oom_killed"}: None for what nobody knows.
+"""
+
+import posix
+
+from pyrunc.cgroup import oom
+from pyrunc.linux import pidfd
+
+
+def written(box):
+    """What was written down at the end, or None."""
+    found = box.state.get("ended")
+    return {**dict.fromkeys(("status", "signal", "oom_killed")), **found} if type(found) is dict else None
+
+
+def of(box):
+    """The same for a container that has stopped, from whatever still tells it."""
+    found = written(box)
+    if found is not None:
+        return found
+    state = box.state
+    code = None
+    fd = pidfd.open_init(state["pid"], state["start_time"]) if state["boot_id"] == pidfd.boot_id() else -1
+    if fd >= 0:
+        try:
+            code = pidfd.exit_status(fd)
+        finally:
+            posix.close(fd)
+    return told(code, memory_ran_out(state.get("cgroup_paths") or {}))
+
+
+def told(code, oom_killed):
+    """The wait status of the kernel, or None, in the form above."""
+    if code is None:
+        return {"status": None, "signal": None, "oom_killed": oom_killed}
+    number = posix.waitstatus_to_exitcode(code & ~0x80)  # without the mark of a core dump
+    return {"status": number if number >= 0 else 128 - number, "signal": -number if number < 0 else None, "oom_killed": oom_killed}
+
+
+def memory_ran_out(paths):
+    """None when the container has no memory cgroup, or none any more."""
+    path = paths.get("memory") or paths.get("unified")
+    try:
+        return oom.killed(paths) > 0 if path and posix.stat(path) else None
+    except OSError:
+        return None
