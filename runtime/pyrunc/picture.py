@@ -46,10 +46,19 @@ def story(error, line, document):
     if why:
         lines.append("  %s  %s" % (paint("step ", "cyan"), why))
     lines.append("  %s  %s" % (paint("why  ", "cyan"), row["meaning"]))
-    for text in ([error.hint] if error.hint else []) + [row["remedy"]]:
+    for text in _remedies(error.hint, row["remedy"]):
         lines.append("  %s  %s" % (paint("do   ", "cyan"), errors.quote(text, 1000)))
     lines.append("  %s  %s" % (paint("code ", "cyan"), "%s %s; `pyrunc explain %s`" % (row["code"], row["name"], row["code"])))
     return "\n".join(lines)
+
+
+def _remedies(hint, remedy):
+    """The error's own hint, and the code's remedy unless it says the same."""
+
+    def plain(text):
+        return "".join(c for c in text.lower() if c.isalnum())
+
+    return [text for text in (hint, remedy) if text and (text is hint or plain(text) != plain(hint or ""))]
 
 
 def _where(error, document, paint):

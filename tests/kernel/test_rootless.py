@@ -70,11 +70,11 @@ def subordinate(rootless, home):
 def make(make_bundle, rootless):
     """make(changes, args) -> a bundle of the user's with the config that `spec --rootless` writes."""
 
-    def bundle(changes=None, args=None):
+    def bundle(changes=None, args=None, words=("--rootless",)):
         made = make_bundle()
         (made.path / "config.json").unlink()
         subprocess.run(["chown", "-R", "-h", "--no-dereference", "%d:%d" % (UID, UID), made.path, "--from=0:0"], check=True)
-        rootless.ok("spec", "--rootless", "--bundle", made)
+        rootless.ok("spec", *words, "--bundle", made)
         config = json.loads((made.path / "config.json").read_text())
         config["process"]["terminal"] = False
         config = harness.patch(config, changes or {})
@@ -96,6 +96,12 @@ def mapped():
 def test_what_spec_writes_runs(rootless, make):
     result = rootless.run(make(args=["sh", "-c", "id -u; cat /proc/self/uid_map /proc/self/setgroups; hostname"]))
     assert result.out.split() == ["0", "0", str(UID), "1", "deny", "pyrunc"] and result.err == "", result
+
+
+def test_the_profile_of_spec_runs(rootless, make):
+    made = make(args=["sh", "-c", "id -u; grep Seccomp: /proc/self/status; cat /proc/self/uid_map"], words=("--profile", "rootless"))
+    result = rootless.run(made)
+    assert result.out.split() == ["0", "Seccomp:", "2", "0", str(UID), "1"] and result.err == "", result
 
 
 def test_life(rootless, make):

@@ -1,5 +1,6 @@
 """spec: writes a config.json to begin with, indented by tabs as runc does. Never overwrites a file. --file names another one, or - for
-standard output."""
+standard output. --profile takes the defaults of a purpose (oci/profiles.py); --explain writes no file and tells property by property what is in it
+and why, as text or JSON."""
 
 import posix
 
@@ -12,9 +13,14 @@ EEXIST = 17
 
 
 def main(options, args):
+    style = options.get("format", "text" if options.get("explain") else "json")
+    if style not in ("text", "json") or style == "text" and not options.get("explain"):
+        raise UsageError("invalid format option: %s" % quote(style), "spec", "format", "json; with --explain also text")
     bundle = options.get("bundle") or "."
     name = options.get("file") or NAME
-    document = example.config(options.get("rootless", False), posix.geteuid(), posix.getegid(), cgroup_namespace=_unified())
+    document, reasons = _document(options)
+    if options.get("explain"):
+        return _explain(options, document, reasons, style)
     data = (lean.dumps(document, indent="\t") + "\n").encode()
     if name == "-":
         lean.write_all(1, data)
@@ -28,6 +34,46 @@ def main(options, args):
     finally:
         posix.close(dir_fd)
     return 0
+
+
+def _document(options):
+    """(config, {pointer: why}) of the options."""
+    ids = posix.geteuid(), posix.getegid()
+    name = options.get("profile")
+    if name is None:
+        return example.config(options.get("rootless", False), *ids, cgroup_namespace=_unified()), {}
+    from pyrunc.oci import profiles
+
+    if name not in profiles.NAMES:
+        raise UsageError("invalid profile: %s" % quote(name), "spec", "profile", "use " + ", ".join(profiles.NAMES))
+    if options.get("rootless") and name != "rootless":
+        raise UsageError("--rootless and --profile %s exclude each other" % name, "spec", "rootless", "use --profile rootless")
+    return profiles.config(name, *ids, cgroup_namespace=_unified())
+
+
+def _explain(options, document, reasons, style):
+    from pyrunc.oci import profiles
+
+    rows = profiles.explain(document, reasons)
+    name = options.get("profile")
+    if style == "json":
+        found = {"profile": name, "about": profiles.ABOUT.get(name), "properties": rows}
+        text = lean.dumps(found, indent=2) + "\n"
+    else:
+        from pyrunc import picture
+
+        text = _told(rows, profiles.ABOUT.get(name), picture.Paint())
+    lean.write_all(1, text.encode())
+    return 0
+
+
+def _told(rows, about, paint):
+    lines = [paint(about, "bold"), ""] if about else []
+    for row in rows:
+        lines.append("%s = %s" % (paint(row["pointer"], "cyan"), quote(lean.dumps(row["value"]), 160)))
+        lines.append("    " + row["what"])
+        lines += ["    %s %s" % (paint("here:", "bold"), row["why"])] if row["why"] else []
+    return "\n".join(lines) + "\n"
 
 
 def _write(dir_fd, name, data):
