@@ -17,7 +17,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "runtime"))
 sys.path.insert(0, str(ROOT / "bundles"))
 import make_rootfs  # noqa: E402
-from pyrunc import cli  # noqa: E402
+from pyrunc import cli, codes  # noqa: E402
 from pyrunc.commands import help as _help  # noqa: E402
 from pyrunc.engine import order  # noqa: E402
 from pyrunc.oci import deviations  # noqa: E402
@@ -85,6 +85,12 @@ def differences():
     return "\n".join(parts)
 
 
+def errors():
+    rows = [("`%s`" % r["code"], r["name"], r["kind"], r["meaning"], r["remedy"], r["exit_status"]) for r in codes.rows()]
+    intro = "As `pyrunc errors` prints them; [explain.md](explain.md) says how they are made up. A code keeps its meaning for ever.\n"
+    return "\n".join([NOTE, "# Codes of errors\n", intro, table(("code", "name", "kind", "means", "what to do", "exit status"), rows)])
+
+
 def examples():
     parts = [
         NOTE,
@@ -101,6 +107,7 @@ PAGES = {
     "timetable.md": timetable,
     "properties.md": properties,
     "deviations.md": differences,
+    "errors.md": errors,
     "bundles.md": examples,
 }
 

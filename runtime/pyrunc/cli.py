@@ -34,7 +34,7 @@ COMMANDS = {
     "create": (True, _CREATE, _CREATE_SHORT, 1, 1, False),
     "run": (True, _CREATE, _CREATE_SHORT, 1, 1, False),
     "start": (False, {}, {}, 1, 1, False),
-    "state": (False, {}, {}, 1, 1, False),
+    "state": (False, {"format": V}, {"f": "format"}, 1, 1, False),
     "kill": (False, {"all": B, "regex": B}, {"a": "all", "r": "regex"}, 1, 2, True),
     "delete": (False, {"force": B, "regex": B}, {"f": "force", "r": "regex"}, 1, 1, False),
     "exec": (
@@ -134,14 +134,21 @@ COMMANDS = {
         None,
         False,
     ),  # fmt: skip
-    "events": (False, {"stats": B, "interval": V}, {}, 1, 1, False),
+    "events": (False, {"stats": B, "interval": V, "format": V}, {"f": "format"}, 1, 1, False),
     "stats": (False, {"format": V, "all": B}, {"f": "format", "a": "all"}, 0, None, False),
-    "top": (False, {"interval": V, "count": V, "all": B}, {"a": "all", "n": "count"}, 0, None, False),
+    "top": (False, {"interval": V, "count": V, "all": B, "format": V}, {"f": "format", "a": "all", "n": "count"}, 0, None, False),
     "wait": (False, {"format": V, "timeout": V}, {"f": "format"}, 1, 1, False),
     "gc": (False, {"force": B, "older": V, "format": V}, {"f": "force"}, 0, 0, False),
     "list": (False, {"format": V, "quiet": B}, {"f": "format", "q": "quiet"}, 0, 0, False),
-    "spec": (False, {"bundle": V, "file": V, "rootless": B}, {"b": "bundle", "f": "file", "config": "file"}, 0, 0, False),
-    "features": (False, {"deviations": B}, {}, 0, 0, False),
+    "spec": (
+        False,
+        {"bundle": V, "file": V, "rootless": B, "profile": V, "explain": B, "format": V},
+        {"b": "bundle", "f": "file", "config": "file"},
+        0,
+        0,
+        False,
+    ),
+    "features": (False, {"deviations": B, "format": V}, {"f": "format"}, 0, 0, False),
     "plan": (
         False,
         {"bundle": V, "config": V, "json": B, "format": V, "diff": V, "no-pivot": B},
@@ -152,7 +159,7 @@ COMMANDS = {
     ),
     "validate": (
         False,
-        {"bundle": V, "config": V, "schema-only": B, "strict": B, "format": V},
+        {"bundle": V, "config": V, "schema-only": B, "strict": B, "as": V, "format": V},
         {"b": "bundle", "f": "format"},
         0,
         1,
@@ -161,8 +168,19 @@ COMMANDS = {
     "doctor": (False, {"format": V}, {"f": "format"}, 0, 1, False),
     "install": (
         False,
-        {"docker": B, "podman": B, "containerd": B, "runtime": V, "name": V, "default": B, "config": V, "dry-run": B, "uninstall": B},
-        {"n": "dry-run", "remove": "uninstall"},
+        {
+            "docker": B,
+            "podman": B,
+            "containerd": B,
+            "runtime": V,
+            "name": V,
+            "default": B,
+            "config": V,
+            "dry-run": B,
+            "uninstall": B,
+            "format": V,
+        },
+        {"n": "dry-run", "remove": "uninstall", "f": "format"},
         0,
         0,
         False,
@@ -170,10 +188,12 @@ COMMANDS = {
     "seccomp": (False, {"bundle": V, "config": V, "format": V}, {"b": "bundle", "f": "format"}, 0, None, True),
     "errors": (False, {"format": V}, {"f": "format"}, 0, None, False),
     "explain": (False, {"format": V}, {"f": "format"}, 1, 2, False),
-    "trace": (False, {}, {}, 1, 1, False),
+    "diff": (False, {"format": V}, {"f": "format"}, 1, 1, False),
+    "hooks": (False, {"format": V}, {"f": "format"}, 1, 1, False),
+    "trace": (False, {"format": V}, {"f": "format"}, 1, 1, False),
     "completion": (False, {}, {}, 1, 1, False),
-    "help": (False, {}, {}, 0, 1, False),
-    "version": (False, {}, {}, 0, 0, False),
+    "help": (False, {"format": V}, {"f": "format"}, 0, 1, False),
+    "version": (False, {"format": V}, {"f": "format"}, 0, 0, False),
 }
 
 TRUE = {"true", "1", "t", "T", "TRUE", "True"}
@@ -280,14 +300,17 @@ def _main(argv, traces):
     try:
         try:
             top, command, options, args = parse(argv)
-        except UsageError:
+        except UsageError as e:
             log.configure(_log_options(argv))
+            if e.command == "diff":  # there 1 means: it differs
+                e.exit_status = 2
             raise
         log.configure(top)
         if top.get("version") or command == "version":
-            return load("version").main(top, [])
+            return load("version").main(options if command == "version" else {}, [])
         if command in (None, "help") or top.get("help") or options.get("help"):
-            return load("help").main(top, [command if command not in (None, "help") else (args[0] if args and command else None)])
+            about = command if command not in (None, "help") else (args[0] if args and command else None)
+            return load("help").main(options if command == "help" else {}, [about])
         if COMMANDS[command][0]:
             from pyrunc import seal
 

@@ -7,12 +7,14 @@ from pyrunc import lean
 from pyrunc.cgroup import oom, stats
 from pyrunc.engine import status
 from pyrunc.engine.durations import duration
-from pyrunc.errors import StateError
+from pyrunc.errors import StateError, UsageError, quote
 from pyrunc.linux import pidfd
 from pyrunc.store import open_state
 
 
 def main(options, args):
+    if options.get("format", "json") != "json":
+        raise UsageError("invalid format option: %s" % quote(options["format"]), "events", "format", "it is always json")
     interval = duration(options.get("interval", "5s"), "events", "interval")
     box = open_state(options, args[0])
     if status.of(box) == "stopped":

@@ -17,14 +17,14 @@ LIBSECCOMP = ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/l
 
 
 def main(options, args):
-    style = options.get("format", "json")
-    if style not in ("text", "json"):
-        raise UsageError("invalid format option: %s" % quote(style), "features", "format", "use text or json")
+    style = options.get("format", "text" if options.get("deviations") else "json")
+    if style not in ("text", "json") or style == "text" and not options.get("deviations"):
+        raise UsageError("invalid format option: %s" % quote(style), "features", "format", "json; with --deviations also text")
     if options.get("deviations"):
         from pyrunc.oci import deviations
 
-        as_json = options.get("format") == "json"
-        lean.write_all(1, (lean.dumps(deviations.document(), indent=2) + "\n" if as_json else deviations.text()).encode())
+        text = lean.dumps(deviations.document(), indent=2) + "\n" if style == "json" else deviations.text()
+        lean.write_all(1, text.encode())
         return 0
     from pyrunc.linux import caps
     from pyrunc.parts.mounts import options as words

@@ -2,6 +2,7 @@
 
 from pyrunc import cli, lean
 from pyrunc.commands import hints
+from pyrunc.errors import UsageError, quote
 
 ABOUT = {
     "create": "make a container up to the point where its program would start",
@@ -33,6 +34,8 @@ ABOUT = {
     "seccomp": "what a bundle's filter answers to a system call",
     "errors": "list the codes of errors: meaning, exit status, remedy",
     "explain": "what a code means, or what a property does on this host",
+    "diff": "how a live container differs from its saved plan",
+    "hooks": "how a container's hooks went, and what they wrote",
     "trace": "show where the time of a container's create went",
     "completion": "print the completion script for a shell",
     "help": "show this, or the options of a command; of all: help commands",
@@ -45,6 +48,8 @@ POSITIONAL = {
     "start": "ID", "state": "ID", "kill": "ID [SIGNAL]", "delete": "ID", "plan": "[ID]", "validate": "[BUNDLE]", "trace": "ID", "help": "[COMMAND]",
     "completion": "bash|zsh|fish",
     "errors": "[CODE...]",
+    "diff": "ID",
+    "hooks": "ID",
     "explain": "CODE|POINTER|PROPERTY [BUNDLE]",
 }  # fmt: skip
 MEANING = {
@@ -146,6 +151,8 @@ MEANING = {
     "older": "leave alone what has not been touched for less than this, such as 12h (24h)",
     "stats --all": "containers that have stopped, too",
     "spec --file": "file to write in place of config.json; - for standard output",
+    "profile": "minimal, docker, podman, k8s, rootless or hardened: defaults for that use",
+    "explain": "write nothing; tell each property, what it does and why it is so",
     "regex": "ID is a regular expression: every container that it matches",
     "force": "kill it first; unknown ids are no error",
     "format": "table or json",
@@ -163,12 +170,19 @@ MEANING = {
     "dry-run": "show the change, and write nothing",
     "uninstall": "take out what install has put in",
     "schema-only": "only the JSON schema, on the file as it is",
+    "as": "runc or crun: say where that runtime would do something else with this config",
     "strict": "warnings are problems too",
 }
 
 
 def main(options, args):
     command = args[0] if args else None
+    style = options.get("format", "text")
+    if style not in ("text", "json"):
+        raise UsageError("invalid format option: %s" % quote(style), "help", "format", "use text or json")
+    if style == "json":
+        lean.write_all(1, (lean.dumps(document(command), indent=2) + "\n").encode())
+        return 0
     text = {"commands": commands, "options": global_options}.get(command, top)() if command not in cli.COMMANDS else of(command)
     lean.write_all(1, text.encode())
     if command == "checkpoint":  # podman and cri-o learn from the status whether checkpoints can be made
@@ -176,6 +190,23 @@ def main(options, args):
 
         criu.needed()
     return 0
+
+
+def document(command):
+    """{"options": [global ones], "commands": [{"name", "about", "usage", "options", "examples"}]}; one command alone where it is named."""
+    rows = []
+    for name, (_sealed, kinds, short, _fewest, _most, _ends) in cli.COMMANDS.items():
+        if command is None or command == name or command not in cli.COMMANDS:
+            usage = "pyrunc %s%s %s" % (name, " [options]" if kinds else "", POSITIONAL.get(name, ""))
+            listed = _option_rows(kinds, short, name)
+            examples = list(hints.EXAMPLES.get(name, ()))
+            rows.append({"name": name, "about": ABOUT.get(name, ""), "usage": usage.rstrip(), "options": listed, "examples": examples})
+    return {"options": _option_rows(cli.GLOBAL, cli.GLOBAL_SHORT, ""), "commands": rows}
+
+
+def _option_rows(kinds, short, command):
+    others = other_names(short)
+    return [{"name": "--" + n, "kind": kind, "others": others.get(n, []), "about": meaning(command, n)} for n, kind in kinds.items()]
 
 
 def top():

@@ -11,7 +11,9 @@ VALUES = {
     "parent-path": DIR, "manage-cgroups-mode": ("soft", "full", "strict", "ignore"), "empty-ns": ("network",),
     "network-lock": ("iptables", "nftables", "skip"), "process": FILE, "cap": CAPABILITY, "resources": FILE, "file": FILE,
     "format": ("table", "json"), "stats --format": ("table", "json", "prometheus"), "seccomp --format": ("text", "json"),
-    "validate --format": ("text", "json"), "plan --format": ("text", "json"), "explain --format": ("text", "json"), "diff": FILE, "wait --format": ("text", "json"), "source": FILE, "cpu-idle": ("0", "1"),
+    "validate --format": ("text", "json"), "as": ("runc", "crun"), "spec --format": ("text", "json"), "install --format": ("text", "json"), "trace --format": ("text", "json"),
+    "version --format": ("text", "json"), "help --format": ("text", "json"), "state --format": ("json",), "events --format": ("json",),
+    "profile": ("minimal", "docker", "podman", "k8s", "rootless", "hardened"), "features --format": ("text", "json"), "plan --format": ("text", "json"), "explain --format": ("text", "json"), "diff --format": ("text", "json"), "hooks --format": ("text", "json"), "diff": FILE, "wait --format": ("text", "json"), "source": FILE, "cpu-idle": ("0", "1"),
     "runtime": FILE,
 }  # fmt: skip
 
@@ -22,7 +24,7 @@ FIRST = ("run", "create", "start", "state", "exec", "kill", "delete", "list", "w
 GROUPS = (
     ("running containers", ("pause", "resume", "ps", "top", "stats", "events", "update", "mounts", "checkpoint", "restore")),
     ("before and after", ("doctor", "features", "seccomp", "trace", "gc")),
-    ("explanations", ("explain", "errors")),
+    ("explanations", ("explain", "errors", "diff", "hooks")),
     ("pyrunc itself", ("install", "completion", "help", "version")),
 )
 
@@ -51,7 +53,7 @@ EXAMPLES = {
     "wait": ("pyrunc wait web", "pyrunc wait --timeout 30s --format json web"),
     "gc": ("pyrunc gc", "pyrunc gc --force --older 1h"),
     "list": ("pyrunc list", "pyrunc list --format json"),
-    "spec": ("pyrunc spec --bundle /tmp/first", "pyrunc spec --file - --rootless"),
+    "spec": ("pyrunc spec --bundle /tmp/first", "pyrunc spec --profile hardened --explain", "pyrunc spec --file - --rootless"),
     "features": ("pyrunc features", "pyrunc features --deviations"),
     "plan": (
         "pyrunc plan --bundle /srv/web web",
@@ -59,8 +61,14 @@ EXAMPLES = {
         "pyrunc plan --bundle /srv/web --diff new.json",
     ),
     "explain": ("pyrunc explain PYR-2408", "pyrunc explain memory.limit /srv/web", "pyrunc explain /linux/maskedPaths"),
+    "diff": ("pyrunc diff web", "pyrunc diff --format json web"),
+    "hooks": ("pyrunc hooks web", "pyrunc hooks --format json web"),
     "errors": ("pyrunc errors", "pyrunc errors --format json PYR-4001"),
-    "validate": ("pyrunc validate /srv/web", "pyrunc validate --strict --format json --config config.json"),
+    "validate": (
+        "pyrunc validate /srv/web",
+        "pyrunc validate --as crun /srv/web",
+        "pyrunc validate --strict --format json --config config.json",
+    ),
     "doctor": ("pyrunc doctor", "pyrunc doctor /srv/web"),
     "install": (
         "pyrunc install --docker --dry-run",

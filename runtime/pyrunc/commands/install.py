@@ -16,6 +16,9 @@ TYPE, REGULAR = 0o170000, 0o100000
 
 
 def main(options, args):
+    style = options.get("format", "text")
+    if style not in ("text", "json"):
+        raise UsageError("invalid format option: %s" % quote(style), "install", "format", "use text or json")
     engines = [engine for engine in ENGINES if options.get(engine)]
     if not engines:
         raise UsageError("install needs an engine", "install", None, "add --docker, --podman or --containerd")
@@ -32,7 +35,10 @@ def main(options, args):
         "config": _absolute(options["config"]) if "config" in options else None,
         "user": _user_config() if posix.geteuid() else None,
     }
-    lean.write_all(1, heavy.call("install", payload)["text"].encode("utf-8", "surrogateescape"))
+    text = heavy.call("install", payload)["text"]
+    if style == "json":
+        text = lean.dumps({**{key: payload[key] for key in ("engines", "runtime", "name", "uninstall", "dry_run")}, "text": text}) + "\n"
+    lean.write_all(1, text.encode("utf-8", "surrogateescape"))
     return 0
 
 

@@ -21,13 +21,16 @@ ENTER, LEAVE = b"\x1b[?1049h\x1b[?25l", b"\x1b[?25h\x1b[?1049l"
 
 
 def main(options, args):
+    style = options.get("format", "table")
+    if style not in ("table", "json"):
+        raise UsageError("invalid format option: %s" % quote(style), "top", "format", "use table or json")
     interval = duration(options.get("interval", "2s"), "top", "interval")
     count = options.get("count", "0")
     if not count.isascii() or not count.isdigit() or len(count) > 9:
         raise UsageError('invalid value "%s" for flag -count: want a number' % quote(count), "top", "count")
     for number in (1, 15):
         _signal.signal(number, _stop)
-    screen = Screen()
+    screen = Lines() if style == "json" else Screen()
     try:
         _show(options, args, interval, int(count), screen)
     except (KeyboardInterrupt, BrokenPipeError):
@@ -47,7 +50,7 @@ def _show(options, args, interval, count, screen):
     while True:
         now = time.monotonic()
         found = collect(options, args)
-        screen.draw(table([HEAD, *rows(found, before, now)]))
+        screen.show(found, before, now)
         before = {id: (now, *used(data)) for id, _status, data in found}
         shown += 1
         if shown == count or screen.wait(max(0.0, now + interval - time.monotonic())):
@@ -77,6 +80,21 @@ def rows(found, before, now):
     return [cells for _use, _id, cells in sorted(lines)]
 
 
+class Lines:
+    """--format json: an object a line for each interval, the containers as `stats` has them."""
+
+    def show(self, found, _before, _now):
+        line = {"time": int(time.time()), "containers": [{"id": id, "status": status, "data": data} for id, status, data in found]}
+        lean.write_all(1, (lean.dumps(line) + "\n").encode("utf-8", "surrogateescape"))
+
+    def wait(self, seconds):
+        time.sleep(seconds)
+        return False
+
+    def close(self):
+        """Nothing has to be given back."""
+
+
 class Screen:
     """Standard output, a terminal or not. Keys are read where standard input is a terminal too."""
 
@@ -90,6 +108,9 @@ class Screen:
             flags = unpack("4I", self.saved[:16])
             fcntl.ioctl(0, TCSETS, pack("4I", *flags[:3], flags[3] & ~(ICANON | ECHO)) + self.saved[16:])
         lean.write_all(1, ENTER)
+
+    def show(self, found, before, now):
+        self.draw(table([HEAD, *rows(found, before, now)]))
 
     def draw(self, text):
         if not self.is_terminal:

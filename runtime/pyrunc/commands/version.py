@@ -1,8 +1,9 @@
-"""--version: lines that go-runc, moby and podman read; no second line may hold the word `version`."""
+"""--version: lines that go-runc, moby and podman read; no second line may hold the word `version`. The command takes --format json too."""
 
 import sys
 
 from pyrunc import lean
+from pyrunc.errors import UsageError, quote
 
 VERSION = "0.1.0"
 SPEC = "1.3.0"
@@ -10,6 +11,13 @@ SPEC = "1.3.0"
 
 def main(options, args):
     name = "runc" if sys.argv and sys.argv[0].rpartition("/")[2] == "runc" else "pyrunc"
+    style = options.get("format", "text")
+    if style not in ("text", "json"):
+        raise UsageError("invalid format option: %s" % quote(style), "version", "format", "use text or json")
     python = "%d.%d.%d" % sys.version_info[:3]
+    if style == "json":
+        document = {"name": name, "version": VERSION, "commit": "v" + VERSION, "spec": SPEC, "python": python}
+        lean.write_all(1, (lean.dumps(document) + "\n").encode())
+        return 0
     lean.write_all(1, ("%s version %s\ncommit: v%s\nspec: %s\npython: %s\n" % (name, VERSION, VERSION, SPEC, python)).encode())
     return 0
