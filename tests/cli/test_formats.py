@@ -130,5 +130,6 @@ def test_with_a_container(pyrunc, make_bundle, no_leaks):
     path = pyrunc.root + "/" + id
     for name in os.listdir(path):
         os.utime(os.path.join(path, name), (1, 1), follow_symlinks=False)
+    os.utime(path, (1, 1))
     assert check("gc", out(pyrunc, "gc", "--format", "json", "--older", "1ms"))[0]["id"] == id
     pyrunc.delete(id)

@@ -18,7 +18,7 @@ FILTER = {"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": ["read", "wr
 SAMPLES = {
     "oci_version": {"/ociVersion": "9.9.9"},
     "handler": {"/annotations": {"run.oci.handler": "wasm"}},
-    "rlimits": {"/process/rlimits": [{"type": "RLIMIT_NOFILE", "soft": 9, "hard": 9}] * 2},
+    "rlimits": {"/process/rlimits": [{"type": "RLIMIT_NOFILE", "soft": 512, "hard": 512}] * 2},
     "mount_on_root": {"/mounts/-": {"destination": "/", "type": "tmpfs", "source": "t"}},
     "data_on_bind": {"/mounts/-": {**BIND, "options": ["bind", "size=1m"]}},
     "readonly_without_mounts": {"/root/readonly": True, "/linux/namespaces": [{"type": "pid"}]},

@@ -303,7 +303,7 @@ def test_how_hooks_went_is_kept(pyrunc, make_bundle, no_leaks):
     saved = harness.saved_state(pyrunc, id)["hooks"]
     assert [(h["kind"], h["index"], h["code"], h["stdout"], h["stderr"]) for h in saved] == [
         ("prestart", 0, 0, "one", ""), ("createRuntime", 0, 0, "", "two"), ("createContainer", 0, 0, "three", ""),
-        ("poststart", 0, 0, "", ""),
+        ("startContainer", 0, 0, "", ""), ("poststart", 0, 0, "", ""),
     ]  # fmt: skip
     assert all(h["ms"] >= 0 and h["ended"] == "exit" for h in saved)
     pyrunc.ok("delete", "--force", id)

@@ -55,3 +55,9 @@ def test_changed():
     one, other = {"a": [1, 2], "b": {"c~/": 1}, "d": 1}, {"a": [1], "b": {"c~/": 2}, "e": 1}
     assert list(drift.changed(one, other)) == [("/a/1", 2, None), ("/b/c~0~1", 1, 2), ("/d", 1, None), ("/e", None, 1)]
     assert list(drift.changed(one, one)) == []
+
+
+@pytest.mark.parametrize("uid, nnp, gained", [(0, False, 0b1111), (0, True, 0b0011), (5, False, 0b0001), (5, True, 0b0001)])
+def test_after_exec(uid, nnp, gained):
+    entry = {"bounding": 0b0111, "inheritable": 0b1000, "permitted": 0b0011, "effective": 0b0010, "ambient": 0b0001, "nnp": nnp}
+    assert drift.after_exec(entry, uid) == {**entry, "permitted": gained, "effective": gained}

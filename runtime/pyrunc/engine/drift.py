@@ -244,6 +244,7 @@ def privileges(drift):
     status = {line.partition(":")[0]: line.partition(":")[2].split() for line in drift.proc("status").split("\n")}
     entry = drift.plans.get("capabilities")
     if entry:
+        wanted = after_exec(entry, (drift.plans.get("user") or {}).get("uid", 0)) if drift.started else entry
         for key, field in (
             ("bounding", "CapBnd"),
             ("effective", "CapEff"),
@@ -252,13 +253,23 @@ def privileges(drift):
             ("ambient", "CapAmb"),
         ):
             seen = int(status[field][0], 16)
-            if seen != entry[key]:
-                drift.differs("capabilities", key, caps.names(entry[key]), caps.names(seen), "/process/capabilities/" + key)
+            if seen != wanted[key]:
+                drift.differs("capabilities", key, caps.names(wanted[key]), caps.names(seen), "/process/capabilities/" + key)
         if entry["nnp"] and status.get("NoNewPrivs") == ["0"]:
             drift.differs("capabilities", "noNewPrivileges", True, False, "/process/noNewPrivileges")
     if drift.plans.get("seccomp") and drift.started and status.get("Seccomp") == ["0"]:
         drift.differs("capabilities", "seccomp", "a filter", "none", "/linux/seccomp")
     _ids(drift, status)
+
+
+def after_exec(entry, uid):
+    """What execve makes of the sets (capabilities(7)): root gets all that the bounding set has, unless noNewPrivileges is set; others keep
+    the ambient set. The program's file is taken for one without capabilities of its own."""
+    gained = entry["ambient"]
+    if uid == 0:
+        gained = entry["bounding"] | entry["inheritable"]
+        gained = gained & entry["permitted"] if entry["nnp"] else gained
+    return {**entry, "permitted": gained, "effective": gained}
 
 
 def _ids(drift, status):
