@@ -12,17 +12,9 @@ from typing import Any
 
 from pyrunc.api import caller
 from pyrunc.api.errors import Error, NotFoundError, TimeoutExpired
+from pyrunc.api.keeper import start_time
 from pyrunc.api.results import Completed, ExitStatus, State, Stats
 from pyrunc.api.runtime import File, Path, Runtime
-
-
-def start_time(pid: int) -> int:
-    """Field 22 of /proc/PID/stat; -1 when it is gone."""
-    try:
-        with open("/proc/%d/stat" % pid, "rb") as file:
-            return int(file.read().rpartition(b")")[2].split()[19])
-    except (OSError, ValueError, IndexError):
-        return -1
 
 
 class Container:
