@@ -115,6 +115,7 @@ COUNTED = (
     (4019, "init-survives", "container init still running", "Init does not die of SIGKILL.", "Is it in an uninterruptible wait? See /proc/PID/stack."),
     (4020, "nothing-kept", "no * are kept of *", "Nothing was written down of that.", "It was made by another version, or by restore."),
     (4021, "not-in-image", 'no * "*" in the container\'s *', "exec --user names somebody that the image does not know.", "Give numbers."),
+    (4022, "foreign-state", "* belongs to another runtime", "Another runtime keeps a container of that id below the same --root.", "Use that runtime for it, or give each runtime a --root of its own."),
     (4000, "state", None, "The container is not in a state for that.", "`state ID` says what it is."),
     (5001, "hook-timeout", "*ran past specified timeout*", "A hook took longer than its timeout; its process group was killed.", "`hooks ID` shows what it wrote; raise the timeout or mend the hook."),
     (5002, "hook-not-run", "*: fork/exec *", "The hook's program could not be executed.", "Is the path absolute, executable, and there (for startContainer: in the root)?"),

@@ -203,6 +203,7 @@ class Box:
             data = self.read("state.json", 16 << 20)
         except OSError as e:
             if e.errno == ENOENT:
+                self.must_be_ours()
                 raise StateError(CALLER_TEXT["unknown"], self.id, hint="an unfinished %s is left; delete removes it" % self.path) from None
             raise StateError("cannot read %s/state.json: %s" % (self.path, _text(e)), self.id) from None
         hint = "delete --force ends its processes and removes it"
@@ -212,9 +213,17 @@ class Box:
             raise StateError("%s/state.json is damaged: %s" % (self.path, e.words), self.id, hint=hint) from None
         wrong = _wrong(state, self.id)
         if wrong:
+            self.must_be_ours()
             raise StateError("%s/state.json is damaged: %s" % (self.path, wrong), self.id, hint=hint)
         self.state = state
         return self
+
+    def must_be_ours(self):
+        """For a directory without a state that can be read. StateError when another runtime keeps something there: create writes the plan
+        before anything else, so a directory of ours has it, or is empty."""
+        names = posix.listdir(self.fd)
+        if names and "plan.json" not in names:
+            raise StateError("%s belongs to another runtime" % self.path, self.id, hint="it was left as it is; that runtime can delete it")
 
     # -- lock ------------------------------------------------------------------------------------------------------
 
@@ -318,7 +327,8 @@ def _wrong(state, id):
 
 
 def _empty(fd, path):
-    for name in posix.listdir(fd):
+    """The plan goes last: by it a directory is known to be ours, also when we are killed on the way."""
+    for name in sorted(posix.listdir(fd), key="plan.json".__eq__):
         try:
             posix.unlink(name, dir_fd=fd)
         except OSError as e:

@@ -2,7 +2,9 @@
 
 import json
 import os
+import pathlib
 import re
+import shutil
 import signal
 
 import pytest
@@ -433,3 +435,29 @@ def test_ps_of_the_stopped(runtime, waiting):
 def test_signal_numbers_are_those_of_the_kernel():
     """The tests above name signals by Python's table; it is the kernel's."""
     assert (signal.SIGTERM, signal.SIGUSR2, signal.SIGWINCH, signal.SIGRTMIN) == (15, 12, 28, 34)
+
+
+FOREIGN = {
+    "runc": {"state.json": '{"id": "theirs", "init_process_pid": 1, "cgroup_paths": {"": "/sys/fs/cgroup/x"}}', "exec.fifo": ""},
+    "crun": {"status": '{"pid": 1, "cgroup-path": "/x"}', "config.json": "{}"},
+    "youki": {"state.json": '{"ociVersion": "1.0.2", "id": "theirs", "status": "running", "pid": 1}', "youki_config.json": "{}"},
+}
+
+
+@pytest.mark.parametrize("owner", FOREIGN)
+def test_container_of_another_runtime_under_the_same_root(pyrunc, waiting, owner):
+    """Its directory stays as it is, whatever is asked; our own containers beside it live on."""
+    ours = pyrunc.create(waiting)
+    place = pathlib.Path(pyrunc.root) / "theirs"
+    place.mkdir(mode=0o711)
+    for name, text in FOREIGN[owner].items():
+        (place / name).write_text(text)
+    for words in (["state"], ["kill"], ["start"], ["delete"], ["delete", "--force"], ["exec", "theirs", "true"]):
+        result = pyrunc.call(*words[:2], *([] if "theirs" in words else ["theirs"]), *words[2:])
+        assert result.code in (1, 255) and len(result.err.splitlines()) == 1, result
+        assert "belongs to another runtime" in result.err or words != ["delete", "--force"], result
+    assert pyrunc.call("create", "--bundle", waiting, "theirs").code == 1
+    assert pyrunc.ok("list", "-q").out.split() == [ours]
+    assert json.loads(pyrunc.ok("gc", "--format", "json", "--older", "1ms").out) == []
+    assert {p.name: p.read_text() for p in place.iterdir()} == FOREIGN[owner]
+    shutil.rmtree(place)

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import posix
 
 import pytest
 
@@ -107,3 +108,14 @@ def test_holder(box):
 def test_the_id_is_taken_once(box):
     with pytest.raises(StateError, match="already exists"):
         store.reserve(os.path.dirname(box.path), "one")
+
+
+def test_the_plan_goes_last(tmp_path, monkeypatch):
+    """By it a directory is known to be ours: a forget() that was cut short leaves it."""
+    (tmp_path / "x").mkdir()
+    for name in ("a", "plan.json", "state.json", "z"):
+        (tmp_path / "x" / name).write_text("")
+    gone, unlink = [], posix.unlink
+    monkeypatch.setattr(posix, "unlink", lambda name, **k: (gone.append(name), unlink(name, **k)))
+    store.open_box(str(tmp_path), "x").forget()
+    assert gone[-1] == "plan.json" and not (tmp_path / "x").exists()

@@ -380,6 +380,7 @@ def _inode(path):
 def delete_broken(box, options, error):
     """delete --force of a directory whose state can't be read: its processes are found by the cgroup that the plan names."""
     log.debug("state is unreadable: %s" % error)
+    box.must_be_ours()
     try:
         plans = box.plan()
     except PyruncError:
