@@ -7,10 +7,11 @@ Three runs, each in the private world of the contract tests (tests/contracts/san
 (create, start, wait, delete); containers of containerd's, started eight at a time, all of them alive before the first is removed;
 `docker run true` with this runtime and with runc in turns. Status 1 if anything failed or was left behind. FILE gets every measurement:
 
-    {"lives": {"samples": [{"ms", "pss_kb", "available_kb"}], "first": {...}, "last": {...}}, "containerd": the same, "docker": {...}}
+    {"lives": {"samples": [{"ms", "pss_kb", "anonymous_kb", "available_kb"}], "first": {...}, "last": {...}}, "containerd": the same, "docker": {...}}
 
-first and last are medians over the first and the last hundred (or the halves of a shorter run). pss_kb: proportional memory of the
-waiting init; for containerd that of the shim. available_kb: what the machine has left.
+first and last are medians over the first and the last hundred (or the halves of a shorter run). pss_kb and anonymous_kb: of the waiting
+init, for containerd of the shims; the first counts the launcher's pages too, which all containers share. available_kb: what the machine
+has left.
 """
 
 import argparse
@@ -44,9 +45,10 @@ def available_kb():
         return next(int(line.split()[1]) for line in file if line.startswith("MemAvailable"))
 
 
-def pss_kb(pid):
-    with open("/proc/%d/smaps_rollup" % pid) as file:
-        return next(int(line.split()[1]) for line in file if line.startswith("Pss:"))
+def memory(text):
+    """smaps_rollup → {"pss_kb", "anonymous_kb"}: its share of all that is mapped, and what nobody else can have."""
+    rows = dict(line.split(":") for line in text.splitlines()[1:] if ":" in line)
+    return {"pss_kb": int(rows["Pss"].split()[0]), "anonymous_kb": int(rows["Anonymous"].split()[0])}
 
 
 def summary(samples):
@@ -90,13 +92,14 @@ def lives(runtime, count, say=lambda text: None):
             spent = time.monotonic() - begin
             with open(pid_file) as file:
                 pid = int(file.read())
-            size, watch = pss_kb(pid), os.pidfd_open(pid)
+            with open("/proc/%d/smaps_rollup" % pid) as file:
+                size, watch = memory(file.read()), os.pidfd_open(pid)
             begin = time.monotonic()
             call([*base, "start", name])
             reaped(watch)
             call([*base, "delete", name])
             spent += time.monotonic() - begin
-            samples.append({"ms": spent * 1000, "pss_kb": size, "available_kb": available_kb()})
+            samples.append({"ms": spent * 1000, **size, "available_kb": available_kb()})
             if (number + 1) % 100 == 0:
                 say("lives: %d" % (number + 1))
         left = [name for name in os.listdir(place + "/state") if not name.startswith("@")]
@@ -147,7 +150,8 @@ def by_containerd(world, containerd, count, say=lambda text: None):
             numbers = range(first, min(first + BATCH, count))
             times = list(pool.map(start, numbers))
             shims = sizes_of_shims(world)
-            samples += [{"ms": ms, "pss_kb": statistics.median(shims), "available_kb": available_kb()} for ms in times]
+            middle = {key: statistics.median(one[key] for one in shims) for key in shims[0]}
+            samples += [{"ms": ms, **middle, "available_kb": available_kb()} for ms in times]
             say("containerd: %d alive" % len(samples))
         alive = containerd.ctr("tasks", "ls").ok().out.count(" RUNNING")
         if alive != count:
@@ -158,13 +162,13 @@ def by_containerd(world, containerd, count, say=lambda text: None):
 
 
 def sizes_of_shims(world):
-    found = []
-    for name in os.listdir(world.outer("/proc")):
-        if name.isdigit() and "containerd-shim" in world.read("/proc/%s/cmdline" % name):
-            for line in world.read("/proc/%s/smaps_rollup" % name).splitlines():
-                if line.startswith("Pss:"):
-                    found.append(int(line.split()[1]))
-    return found or [0]
+    """memory() of each shim, as it is now."""
+    texts = [world.read("/proc/%s/smaps_rollup" % name) for name in pids_of(world, "containerd-shim")]
+    return [memory(text) for text in texts if "Anonymous:" in text]
+
+
+def pids_of(world, word):
+    return [n for n in os.listdir(world.outer("/proc")) if n.isdigit() and word in world.read("/proc/%s/cmdline" % n)]
 
 
 def by_docker(docker, count, say=lambda text: None):
