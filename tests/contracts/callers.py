@@ -1,7 +1,7 @@
 """The callers under test, each set up in the private world with directories, sockets and settings of its own.
 
 Owns their configuration and their command lines. A caller is told the runtime as its users would tell it: podman and
-buildah by --runtime, containerd by its configuration and --runc-binary, dockerd by --add-runtime, BuildKit by
+buildah by --runtime, containerd by its configuration and --runc-binary, dockerd by its configuration, BuildKit by
 DOCKER_BUILDKIT_RUNC_COMMAND.
 """
 
@@ -95,11 +95,17 @@ class RootlessPodman:
         self("import", f"{BASE}/rootfs.tar", IMAGE).ok()
 
     def argv(self, *words):
-        drop = ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups", "--"]
-        return [*drop, "podman", "--cgroup-manager=cgroupfs", "--runtime", self.runtime, *words]
+        return self.as_user("podman", "--cgroup-manager=cgroupfs", "--runtime", self.runtime, *words)
+
+    def as_user(self, *words):
+        return ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups", "--", *words]
 
     def __call__(self, *words, **options):
         return self.world.run(self.argv(*words), env=self.env, cwd=self.home, **options)
+
+    def buildah(self, *words, **options):
+        """buildah of the same user, with the same store."""
+        return self.world.run(self.as_user("buildah", *words), env=self.env, cwd=self.home, **options)
 
     def run(self, *words, network="none", **options):
         keep = [] if "-d" in words or "--name" in words else ["--rm"]
@@ -114,16 +120,19 @@ class Containerd:
 
     needs = ("containerd", "ctr", "containerd-shim-runc-v2", "busybox")
     address = f"{BASE}/containerd.sock"
+    name = "containerd"
 
-    def __init__(self, world, runtime, layer):
+    def __init__(self, world, runtime, layer, before=lambda: None):
+        """`before` is called when the configuration is written and containerd not yet started."""
         self.world, self.runtime = world, runtime
         self.namespace = world.cgroup
-        world.write(f"{BASE}/containerd.toml", self.config())
+        file = world.write(f"{BASE}/{self.name}.toml", self.config())
         world.write(f"{BASE}/net.d/10-contracts.conf", json.dumps({"cniVersion": "1.0.0", "name": "none", "type": "nothing"}))
         for name in ("nothing", "loopback"):
             world.write(f"{BASE}/cni/{name}", CNI_PLUGIN, 0o755)
         world.write(f"{BASE}/image.tar", images.oci_archive(layer, REFERENCE))
-        world.start_daemon("containerd", ["containerd", "--config", f"{BASE}/containerd.toml"], lambda: self("version").status == 0)
+        before()
+        world.start_daemon(self.name, ["containerd", "--config", file], lambda: self("version").status == 0)
         for namespace in (self.namespace, "k8s.io"):
             self("--namespace", namespace, "images", "import", f"{BASE}/image.tar").ok()
 
@@ -184,29 +193,30 @@ class Docker:
 
     def __init__(self, world, runtime, layer):
         self.world, self.runtime = world, runtime
-        world.write(f"{BASE}/daemon.json", "{}")
         world.write(f"{BASE}/rootfs.tar", layer)
         self.place = f"{BASE}/{self.name}"
+        settings = {"default-runtime": "contracts", "runtimes": {"contracts": {"path": runtime}, "reference": {"path": "runc"}}}
+        world.write(f"{self.place}.json", json.dumps(settings))
         self.socket = f"{self.place}.sock"
-        argv = [
+        self.daemon = [
             "dockerd",
-            f"--config-file={BASE}/daemon.json",
+            f"--config-file={self.place}.json",
             f"--data-root={self.place}",
             f"--exec-root={self.place}-run",
             f"--pidfile={self.place}.pid",
             f"--host=unix://{self.socket}",
             f"--containerd={Containerd.address}",
-            f"--add-runtime=contracts={runtime}",
-            "--default-runtime=contracts",
-            "--add-runtime=reference=runc",
             f"--cgroup-parent=/{world.cgroup}",
             "--exec-opt=native.cgroupdriver=cgroupfs",
             "--storage-driver=overlay2",
             *self.more,
         ]
-        env = {"DOCKER_BUILDKIT_RUNC_COMMAND": runtime}
-        world.start_daemon(self.name, argv, lambda: self("version").status == 0, env=env)
+        self.start()
         self("import", f"{BASE}/rootfs.tar", IMAGE).ok()
+
+    def start(self):
+        env = {"DOCKER_BUILDKIT_RUNC_COMMAND": self.runtime}
+        self.world.start_daemon(self.name, self.daemon, lambda: self("version").status == 0, env=env)
 
     def argv(self, *words):
         return ["docker", "--host", f"unix://{self.socket}", *words]
@@ -221,7 +231,9 @@ class Docker:
 
     def close(self):
         for name in self("ps", "-aq").out.split():
-            self("rm", "--force", name)
+            self("rm", "--force", "--volumes", name)
+        for name in self("network", "ls", "--filter=type=custom", "-q").out.split():
+            self("network", "rm", name)
 
 
 class RemappedDocker(Docker):

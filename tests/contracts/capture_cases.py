@@ -1,7 +1,6 @@
 """What capture.py has each caller do: the list of cases, as users would type them."""
 
 import callers
-import cri as api
 from callers import IMAGE
 from sandbox import BASE, wait_until
 from test_docker import buildkit
@@ -172,22 +171,28 @@ def kubernetes_cases(cri, take):
         cri.remove(container)
         cri.remove_pod(sandbox)
 
-    limits = {1: 100000, 2: 50000, 3: 512, 4: 64 << 20, 5: 500, 6: "0", 10: 64 << 20}
+    limits = {"cpu_period": 100000, "cpu_quota": 50000, "cpu_shares": 512, "oom_score_adj": 500, "cpuset_cpus": "0"}
     sandbox, container = one(
         "plain",
-        resources=limits,
-        security={5: {1: 1000}, 15: {1: 0}, 13: ["/proc/kcore"], 14: ["/proc/sys"]},
-        mounts=[{1: "/data", 2: f"{BASE}/volume", 3: True}],
+        resources={**limits, "memory_limit_in_bytes": 64 << 20, "memory_swap_limit_in_bytes": 64 << 20},
+        security={
+            "run_as_user": {"value": 1000},
+            "seccomp": {"profile_type": "RuntimeDefault"},
+            "masked_paths": ["/proc/kcore"],
+            "readonly_paths": ["/proc/sys"],
+        },
+        mounts=[{"container_path": "/data", "host_path": f"{BASE}/volume", "readonly": True}],
     )
     cri.exec(container, "true")
-    cri.update(container, {3: 256, 4: 96 << 20, 10: 96 << 20})
+    cri.update(container, cpu_shares=256, memory_limit_in_bytes=96 << 20, memory_swap_limit_in_bytes=96 << 20)
     end(sandbox, container)
     take("pod")
-    end(*one("host", pod={"network": api.NODE, "pid": api.NODE}, security={3: {1: api.NODE, 2: api.NODE}}))
+    node = {"network": "NODE", "pid": "NODE"}
+    end(*one("host", pod={"network": "NODE", "namespace_options": node}, security={"namespace_options": node}))
     take("host-network")
-    end(*one("privileged", pod={"privileged": True}, security={2: True}))
+    end(*one("privileged", pod={"privileged": True}, security={"privileged": True}))
     take("privileged")
-    end(*one("tty", tty=True, security={7: True, 3: {2: 0}}))
+    end(*one("tty", tty=True, security={"readonly_rootfs": True, "namespace_options": {"pid": "POD"}}))
     take("tty")
 
 

@@ -5,7 +5,6 @@ the gate for commands that a runtime lacks, and the table of callers and feature
 """
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -32,19 +31,21 @@ def binary(config):
 
 
 def runtime_commands(path):
-    """Names of the commands that `--help` lists: the first word of a line. `checkpoint` counts only if its own --help succeeds,
-    which is what podman and cri-o go by."""
-    try:
-        text = subprocess.run([path, "--help"], capture_output=True, text=True, timeout=30).stdout
-        probe = subprocess.run([path, "checkpoint", "--help"], capture_output=True, timeout=30).returncode
-    except OSError:
-        return set()
-    found = set(re.findall(r"^\s*([a-z]+)(?:,|\s|$)", text, re.MULTILINE))
-    return found if probe == 0 else found - {"checkpoint"}
+    """Those of GATES that the runtime has: `COMMAND --help` succeeds. For checkpoint that is also what podman and cri-o go by."""
+    found = set()
+    for name in GATES:
+        try:
+            if subprocess.run([path, name, "--help"], capture_output=True, timeout=30).returncode == 0:
+                found.add(name)
+        except OSError:
+            break
+    return found
 
 
 def pytest_addoption(parser):
     parser.addoption("--markdown", metavar="FILE", help="write the table of callers and features to FILE")
+    parser.addoption("--save", metavar="FILE", help="write the outcomes to FILE, for --against")
+    parser.addoption("--against", metavar="FILE", help="fail where the run that --save wrote down (of another RUNTIME) did better")
 
 
 def pytest_configure(config):
@@ -63,7 +64,7 @@ def pytest_collection_modifyitems(config, items):
         item.add_marker(pytest.mark.caller)
         for name in GATES:
             if item.get_closest_marker(f"needs_{name}") and name not in commands:
-                item.add_marker(pytest.mark.skip(reason=f"{os.path.basename(path)} --help doesn't list the command {name}"))
+                item.add_marker(pytest.mark.skip(reason=f"{os.path.basename(path)} {name} --help fails: it has no such command"))
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -85,6 +86,19 @@ def pytest_terminal_summary(terminalreporter, config):
     if path:
         with open(path, "w") as file:
             file.write(table.markdown())
+    if config.getoption("--save", None):
+        table.save(config.getoption("--save"))
+    worse = table.worse_than(config.getoption("--against")) if config.getoption("--against", None) else []
+    for line in worse:
+        terminalreporter.write_line(f"WORSE {line}")
+    if config.getoption("--against", None) and not worse:
+        terminalreporter.write_line("nothing passed there that does not pass here")
+
+
+def pytest_sessionfinish(session):
+    path = session.config.getoption("--against", None)
+    if path and session.config.stash[report.TABLE].worse_than(path):
+        session.exitstatus = 1
 
 
 @pytest.fixture(scope="session")
@@ -174,9 +188,9 @@ def buildah(world, runtime, layer, started):
 
 @pytest.fixture(scope="session")
 def cri(containerd, started):
-    missing = callers.packages_missing(["curl"])
+    missing = kubernetes.missing()
     if missing:
-        pytest.skip("not installed: curl")
+        pytest.skip(f"not installed: {', '.join(missing)}")
     one = kubernetes.Cri(containerd)
     started.append(one)
     return one

@@ -1,183 +1,161 @@
-"""Kubernetes' side of containerd: calls of its Container Runtime Interface, sent by curl over the private socket.
+"""Kubernetes' side of containerd: its Container Runtime Interface, called by gRPC over the private socket.
 
-Owns as much of protobuf and gRPC as those calls need (unary calls, a length-prefixed message each way) and the numbers of
-the fields of runtime.v1/api.proto. A message is written as {field number: value}; values are int, bool, str, bytes,
-a dict (a message inside), a list of these (repeated), or a Map.
+The messages are made from the interface's own file, as Debian's golang-github-kubernetes-cri-api-dev has it, compiled by grpcio-tools when
+the tests run. A message is written as a dict with the names of that file; enumerations are their names.
 """
 
+import importlib
 import os
+import re
+import subprocess
+import sys
+import tempfile
 
-from sandbox import BASE, hierarchies
+from sandbox import hierarchies
 
-CONTAINER, NODE = 1, 2
-UNCONFINED = 1
+PROTO = "/usr/share/gocode/src/k8s.io/cri-api/pkg/apis/runtime/v1/api.proto"
+CREATED, RUNNING, EXITED, UNKNOWN = range(4)
 
 
 class Failed(Exception):
     """The call was answered with a status other than OK."""
 
 
-class Map(dict):
-    """A map<string, string> field."""
+def missing():
+    """What is not there of that which these tests need, as words."""
+    found = [] if os.path.exists(PROTO) else ["golang-github-kubernetes-cri-api-dev"]
+    return found + [name for name in ("grpc", "grpc_tools") if importlib.util.find_spec(name) is None]
 
 
-def varint(number):
-    out = b""
-    number &= (1 << 64) - 1
-    while number > 0x7F:
-        out += bytes([number & 0x7F | 0x80])
-        number >>= 7
-    return out + bytes([number])
-
-
-def encode(message):
-    """The wire form of a message."""
-    out = b""
-    for field, value in message.items():
-        if isinstance(value, Map):
-            value = [{1: key, 2: item} for key, item in value.items()]
-        for item in value if isinstance(value, list) else [value]:
-            if isinstance(item, int):
-                out += varint(field << 3) + varint(item)
-            else:
-                data = encode(item) if isinstance(item, dict) else item.encode() if isinstance(item, str) else item
-                out += varint(field << 3 | 2) + varint(len(data)) + data
-    return out
-
-
-def decode(data):
-    """{field: last value}: int or bytes; nested messages stay bytes."""
-    found, at = {}, 0
-
-    def number():
-        nonlocal at
-        value = shift = 0
-        while True:
-            byte = data[at]
-            at += 1
-            value |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                return value
-
-    while at < len(data):
-        key = number()
-        if key & 7 == 0:
-            found[key >> 3] = number()
-        elif key & 7 == 2:
-            size = number()
-            found[key >> 3] = data[at : at + size]
-            at += size
-        else:
-            raise ValueError(f"wire type {key & 7}")
-    return found
+def compiled():
+    """(messages, stubs) of the interface. The extensions of gogoproto steer the code that Go makes, nothing on the wire."""
+    if "cri_api_pb2" not in sys.modules:
+        with tempfile.TemporaryDirectory(prefix="cri-") as place:
+            with open(PROTO) as file:
+                text = re.sub(r'^(import ".*gogo\.proto"|option \(gogoproto\..*);$', "", file.read(), flags=re.MULTILINE)
+            with open(f"{place}/cri_api.proto", "w") as file:
+                file.write(text)
+            words = [
+                "-m",
+                "grpc_tools.protoc",
+                f"-I{place}",
+                f"--python_out={place}",
+                f"--grpc_python_out={place}",
+                f"{place}/cri_api.proto",
+            ]
+            subprocess.run([sys.executable, *words], check=True, capture_output=True)
+            sys.path.insert(0, place)
+            try:
+                importlib.invalidate_caches()
+                importlib.import_module("cri_api_pb2_grpc")
+            finally:
+                sys.path.remove(place)
+    return sys.modules["cri_api_pb2"], sys.modules["cri_api_pb2_grpc"]
 
 
 class Cri:
     """The RuntimeService of a containerd (callers.Containerd)."""
 
     def __init__(self, containerd):
-        self.world, self.address, self.image = containerd.world, containerd.address, "localhost/contracts:latest"
+        import grpc
+
+        self.messages, stubs = compiled()
+        self.world, self.image = containerd.world, "localhost/contracts:latest"
+        address = f"unix:{self.world.outer(containerd.address)}"
+        self.channel = grpc.insecure_channel(address, options=[("grpc.default_authority", "localhost")])
+        self.service, self.error = stubs.RuntimeServiceStub(self.channel), grpc.RpcError
         self.sandboxes = {}
 
-    def call(self, method, message, seconds=60):
-        """One unary call; the answer as decode() gives it."""
-        body = encode(message)
-        self.world.write(f"{BASE}/cri.request", b"\0" + len(body).to_bytes(4, "big") + body)
-        self.world.write(f"{BASE}/cri.answer", b"")
-        result = self.world.run(
-            [
-                "curl",
-                "--silent",
-                "--show-error",
-                "--http2-prior-knowledge",
-                "--unix-socket",
-                self.address,
-                "--header",
-                "content-type: application/grpc",
-                "--header",
-                "te: trailers",
-                "--dump-header",
-                "-",
-                "--data-binary",
-                f"@{BASE}/cri.request",
-                "--output",
-                f"{BASE}/cri.answer",
-                f"http://localhost/runtime.v1.RuntimeService/{method}",
-            ],
-            seconds=seconds,
-        ).ok()
-        if "grpc-status: 0" not in result.out:
-            raise Failed(f"{method}: {result.out}")
-        with open(self.world.outer(f"{BASE}/cri.answer"), "rb") as file:
-            return decode(file.read()[5:])
+    def call(self, method, seconds=60, **message):
+        """One unary call; the answer is a message of the interface."""
+        from google.protobuf.json_format import ParseDict
 
-    def run_pod(self, name, network=CONTAINER, pid=0, privileged=False):
-        """Starts a pod sandbox, in a cgroup as a kubelet makes it, and returns its id. Namespaces are its own or (NODE) the host's."""
-        namespaces = {1: 0 if network == CONTAINER else network, 2: pid}
+        request = ParseDict(message, getattr(self.messages, method + "Request")())
+        try:
+            return getattr(self.service, method)(request, timeout=seconds)
+        except self.error as error:
+            raise Failed(f"{method}: {error.code()}: {error.details()}") from None
+
+    def run_pod(self, name, network="POD", handler=None, sysctls=None, **security):
+        """Starts a pod sandbox, in a cgroup as a kubelet makes it, and returns its id. `handler` is what a RuntimeClass names;
+        `security` goes into the sandbox's security context."""
+        spaces = {"network": network, "pid": "CONTAINER", **security.pop("namespace_options", {})}
         config = {
-            1: {1: name, 2: f"uid-{name}", 3: "contracts", 4: 0},
-            3: f"{BASE}/logs/{name}",
-            7: Map({"contracts/pod": name}),
-            8: {1: f"/{self.world.cgroup}/pod{name}", 2: {1: namespaces, 6: privileged}},
+            "metadata": {"name": name, "uid": f"uid-{name}", "namespace": "contracts", "attempt": 0},
+            "log_directory": f"/run/contracts/logs/{name}",
+            "annotations": {"contracts/pod": name},
+            "linux": {
+                "cgroup_parent": f"/{self.world.cgroup}/pod{name}",
+                "security_context": {"namespace_options": spaces, **security},
+                "sysctls": sysctls or {},
+            },
         }
-        if network == CONTAINER:
-            config[2] = name
-        sandbox = self.call("RunPodSandbox", {1: config})[1].decode()
+        if network == "POD":
+            config["hostname"] = name
+        sandbox = self.call("RunPodSandbox", config=config, runtime_handler=handler or "").pod_sandbox_id
         self.sandboxes[sandbox] = config
         return sandbox
 
-    def create(self, sandbox, name, command, resources=None, security=None, mounts=(), tty=False):
-        """Creates a container in a pod and returns its id."""
+    def create(self, sandbox, name, command, resources=None, security=None, image=None, **more):
+        """Creates a container in a pod and returns its id. `more` goes into its ContainerConfig (mounts, tty, devices, …)."""
         config = {
-            1: {1: name, 2: 0},
-            2: {1: self.image},
-            3: list(command),
-            5: "/",
-            6: [{1: "FROM_POD", 2: "yes"}],
-            7: list(mounts),
-            11: f"{name}.log",
-            14: tty,
-            15: {1: resources or {}, 2: security or {}},
+            "metadata": {"name": name, "attempt": 0},
+            "image": {"image": image or self.image},
+            "command": list(command),
+            "working_dir": "/",
+            "envs": [{"key": "FROM_POD", "value": "yes"}],
+            "log_path": f"{name}.log",
+            "linux": {"resources": resources or {}, "security_context": security or {}},
+            **more,
         }
-        return self.call("CreateContainer", {1: sandbox, 2: config, 3: self.sandboxes[sandbox]})[1].decode()
+        answer = self.call("CreateContainer", pod_sandbox_id=sandbox, config=config, sandbox_config=self.sandboxes[sandbox])
+        return answer.container_id
 
     def start(self, container):
-        self.call("StartContainer", {1: container})
+        self.call("StartContainer", container_id=container)
 
     def stop(self, container, timeout=1):
-        self.call("StopContainer", {1: container, 2: timeout})
+        self.call("StopContainer", container_id=container, timeout=timeout)
 
     def remove(self, container):
-        self.call("RemoveContainer", {1: container})
+        self.call("RemoveContainer", container_id=container)
 
-    def update(self, container, resources):
-        self.call("UpdateContainerResources", {1: container, 2: resources})
+    def update(self, container, **resources):
+        self.call("UpdateContainerResources", container_id=container, linux=resources)
 
     def exec(self, container, *command, timeout=20):
         """(exit code, stdout, stderr) of a command run in a container."""
-        answer = self.call("ExecSync", {1: container, 2: list(command), 3: timeout})
-        return answer.get(3, 0), answer.get(1, b"").decode(), answer.get(2, b"").decode()
+        answer = self.call("ExecSync", container_id=container, cmd=list(command), timeout=timeout)
+        return answer.exit_code, answer.stdout.decode(), answer.stderr.decode()
+
+    def stats(self, container):
+        """ContainerStats of one container."""
+        return self.call("ContainerStats", container_id=container).stats
+
+    def inspect(self, container):
+        """The ContainerStatus message."""
+        return self.call("ContainerStatus", container_id=container).status
 
     def status(self, container):
-        """(state, exit code): 0 created, 1 running, 2 exited, 3 unknown."""
-        status = decode(self.call("ContainerStatus", {1: container})[1])
-        return status.get(3, 0), status.get(7, 0)
+        """(state, exit code): CREATED, RUNNING, EXITED or UNKNOWN."""
+        status = self.inspect(container)
+        return status.state, status.exit_code
 
     def log(self, sandbox, name):
         """What a container has written, without the time stamps."""
-        lines = self.world.read(f"{self.sandboxes[sandbox][3]}/{name}.log").splitlines()
+        lines = self.world.read(f"{self.sandboxes[sandbox]['log_directory']}/{name}.log").splitlines()
         return "".join(line.split(" ", 3)[3] + "\n" for line in lines)
 
     def remove_pod(self, sandbox):
         """Stops and removes a pod, and its cgroup as a kubelet does (which fails if a container left something in it)."""
-        self.call("StopPodSandbox", {1: sandbox})
-        self.call("RemovePodSandbox", {1: sandbox})
-        parent = self.sandboxes.pop(sandbox)[8][1]
+        self.call("StopPodSandbox", pod_sandbox_id=sandbox)
+        self.call("RemovePodSandbox", pod_sandbox_id=sandbox)
+        parent = self.sandboxes.pop(sandbox)["linux"]["cgroup_parent"]
         for hierarchy in hierarchies():
             if os.path.isdir(hierarchy + parent):
                 os.rmdir(hierarchy + parent)
 
     def close(self):
+        """Removes all pods; the channel stays open for the next test."""
         for sandbox in list(self.sandboxes):
             self.remove_pod(sandbox)

@@ -1,10 +1,21 @@
 """The table of callers and features: what passed, failed or was skipped, and why.
 
-Owns its two forms, text and Markdown. A test's module is the caller (or names it as CALLER), its name the feature.
+Owns its forms: text, Markdown, and a file that another run can be held against (`--save`, `--against`). A test's name is the feature.
 """
+
+import json
 
 import pytest
 
+CALLERS = {
+    "podman": "podman",
+    "rootless": "podman rootless",
+    "containerd": "containerd",
+    "cri": "kubernetes",
+    "docker": "docker",
+    "remapped": "docker remapped",
+    "buildah": "buildah",
+}
 TABLE = pytest.StashKey()
 WORDS = {"passed": "passed", "failed": "FAILED", "skipped": "skipped"}
 
@@ -18,7 +29,7 @@ class Table:
         self.reasons = {}
 
     def note(self, item, answer):
-        caller = getattr(item.module, "CALLER", item.module.__name__.rpartition("test_")[2])
+        caller = self.caller(item)
         feature = item.name.removeprefix("test_").replace("_", " ").replace("[", ": ").rstrip("]")
         key = (feature, caller)
         if answer.skipped:
@@ -29,12 +40,32 @@ class Table:
         elif answer.when == "call" and self.cells[key] == "passed":
             self.cells[key] = answer.outcome
 
+    @staticmethod
+    def caller(item):
+        """Who drives the runtime in a test: the marker `caller` says it, else the first of the callers' fixtures that it asks for."""
+        named = [mark.args[0] for mark in item.iter_markers("caller") if mark.args]
+        named += [CALLERS[name] for name in item._fixtureinfo.argnames if name in CALLERS]
+        return named[0] if named else item.module.__name__.rpartition("test_")[2]
+
     def rows(self):
         """The header and one row a feature, in the order of the tests."""
         columns = list(dict.fromkeys(caller for _, caller in self.cells))
         yield ["feature", *columns]
         for feature in dict.fromkeys(feature for feature, _ in self.cells):
             yield [feature, *(WORDS.get(self.cells.get((feature, column)), "") for column in columns)]
+
+    def save(self, path):
+        with open(path, "w") as file:
+            json.dump([[feature, caller, outcome] for (feature, caller), outcome in self.cells.items()], file)
+
+    def worse_than(self, path):
+        """Lines: what passed in the run that was saved there, and not in this one. What was not run here is no failure."""
+        with open(path) as file:
+            theirs = {(feature, caller): outcome for feature, caller, outcome in json.load(file)}
+        rows = [
+            (key, self.cells[key]) for key, outcome in theirs.items() if outcome == "passed" and self.cells.get(key, "passed") != "passed"
+        ]
+        return [f"{caller}: {feature}: {outcome}, and passed there" for (feature, caller), outcome in rows]
 
     def counts(self):
         outcomes = list(self.cells.values())

@@ -102,3 +102,17 @@ def test_tty(buildah, world):
 def test_background_process_does_not_hang_the_build(buildah):
     """The step ends with its first process; buildah then waits for the end of its pipes, so all others must be killed."""
     assert shown(buildah.build("RUN sleep 1000 & echo done")) == ["done"]
+
+
+def test_cache_mount(buildah):
+    """A directory that outlives the build: the second one finds what the first has written."""
+    line = "RUN --mount=type=cache,target=/cache,id=contracts echo turn >> /cache/turns && wc -l < /cache/turns"
+    assert [shown(buildah.build(line))[0] for _ in range(2)] == ["1", "2"]
+
+
+def test_secret_of_a_user(buildah, world):
+    """A secret has the mode and owner that the step asks for, and is gone in the next step."""
+    world.write(f"{BASE}/volume/secret", "hush")
+    line = "RUN --mount=type=secret,id=word,mode=0400,uid=1000 stat -c '%a %u' /run/secrets/word && ls /run/secrets"
+    result = buildah.build(line, "RUN test -s /run/secrets/word || echo none", options=[f"--secret=id=word,src={BASE}/volume/secret"])
+    assert shown(result) == ["400 1000", "word", "none"]

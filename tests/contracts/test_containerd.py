@@ -186,6 +186,14 @@ def test_shim_is_killed(containerd, world):
         wait_until("the container is gone", lambda: pid not in world.processes())
 
 
+def test_stats(containerd):
+    """The shim reads the cgroup of init, which has to be in its own when create returns."""
+    with running(containerd, "metrics") as name:
+        rows = dict(line.split()[:2] for line in containerd.ctr("tasks", "metrics", name).ok().out.splitlines() if len(line.split()) > 1)
+        used = next(int(rows[key]) for key in ("memory.usage_in_bytes", "memory.usage") if key in rows)
+        assert 0 < used < 1 << 26 and int(rows["pids.current"]) == 1, rows
+
+
 @pytest.mark.needs_exec
 def test_exec(containerd):
     with running(containerd, "exec"):

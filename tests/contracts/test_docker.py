@@ -1,27 +1,13 @@
 """dockerd on containerd: docker's users, its bridge network (a prestart hook of libnetwork), its exit codes, its builder."""
 
-import contextlib
 import json
 import os
 
 import pytest
 
 from callers import IMAGE
+from docker_tools import inspect, running
 from sandbox import BASE, wait_until
-
-
-@contextlib.contextmanager
-def running(docker, *words, command=("sleep", "1000"), **options):
-    """A detached container, removed by force at the end; gives its id."""
-    name = docker.run("-d", *words, IMAGE, *command, **options).ok().out.strip()
-    try:
-        yield name
-    finally:
-        docker("rm", "--force", name).ok()
-
-
-def inspect(docker, name, template):
-    return docker("inspect", "--format", template, name).ok().out.strip()
 
 
 def status_of(docker, key, *words):

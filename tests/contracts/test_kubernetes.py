@@ -1,9 +1,10 @@
 """Kubernetes through containerd's CRI: pods, containers in them, probes (exec), limits, the order of calls at the end.
 
-The answers of the CRI are read as cri.py gives them; states are 0 created, 1 running, 2 exited.
+What a kubelet sends for each property of a pod is written as in the CRI's own messages (cri.py).
 """
 
 import contextlib
+import os
 
 import pytest
 
@@ -31,11 +32,18 @@ def started(cri, sandbox, name, *command, **options):
 def finished(cri, sandbox, name, script, **options):
     """(exit code, output) of a container that runs a shell script to its end."""
     container = started(cri, sandbox, name, "sh", "-c", script, **options)
-    wait_until("it has exited", lambda: cri.status(container)[0] == 2)
-    wait_until("its log is closed", lambda: cri.status(container)[0] == 2)
+    wait_until("it has exited", lambda: cri.status(container)[0] == api.EXITED)
     code, output = cri.status(container)[1], cri.log(sandbox, name)
     cri.remove(container)
     return code, output
+
+
+def memory(megabytes):
+    """Limits as a kubelet sets them: as much memory as memory and swap."""
+    return {"memory_limit_in_bytes": megabytes << 20, "memory_swap_limit_in_bytes": megabytes << 20}
+
+
+MEMORY = "cat /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null || cat /sys/fs/cgroup/memory.max"
 
 
 def test_hello(cri):
@@ -46,6 +54,20 @@ def test_hello(cri):
 def test_exit_status(cri):
     with pod(cri, "status") as sandbox:
         assert finished(cri, sandbox, "status", "exit 7")[0] == 7
+
+
+def test_killed(cri):
+    with pod(cri, "killed") as sandbox:
+        assert finished(cri, sandbox, "killed", "kill -9 $$; sleep 9")[0] == 137
+
+
+def test_out_of_memory(cri):
+    with pod(cri, "oom") as sandbox:
+        container = started(cri, sandbox, "oom", "sh", "-c", "tail /dev/zero", resources=memory(16))
+        wait_until("it has exited", lambda: cri.status(container)[0] == api.EXITED)
+        status = cri.inspect(container)
+        assert (status.exit_code, status.reason) == (137, "OOMKilled"), status
+        cri.remove(container)
 
 
 def test_command_that_cannot_run(cri):
@@ -64,66 +86,174 @@ def test_namespaces_of_the_pod(cri):
 
 def test_shared_process_namespace(cri, world):
     """Processes of a finished container in a pod-wide process namespace are killed by `kill --all ID 9` after its end."""
-    with pod(cri, "processes", pid=0) as sandbox:
+    with pod(cri, "processes", namespace_options={"pid": "POD"}) as sandbox:
         script = "sleep 4321 & echo started"
-        assert finished(cri, sandbox, "leaves-one", script, security={3: {2: 0}})[1] == "started\n"
+        security = {"namespace_options": {"pid": "POD"}}
+        assert finished(cri, sandbox, "leaves-one", script, security=security)[1] == "started\n"
         wait_until("its process is gone", lambda: not [words for words in world.processes().values() if "sleep 4321" in words])
 
 
-def test_host_network(cri, world):
-    with pod(cri, "host", network=api.NODE) as sandbox:
-        security = {3: {1: api.NODE, 2: api.CONTAINER}}
+def test_process_namespace_of_a_container(cri):
+    """What kubectl debug asks for: a container in the process namespace of another one."""
+    with pod(cri, "target") as sandbox:
+        target = started(cri, sandbox, "target", "sleep", "1234")
+        security = {"namespace_options": {"pid": "TARGET", "target_id": target}}
+        assert "sleep 1234" in finished(cri, sandbox, "debug", "ps", security=security)[1]
+
+
+def test_user_namespace(cri, world):
+    """hostUsers: false, as a kubelet sends it: the pod has a user namespace with ids of its own, which its containers share."""
+    ids = [{"host_id": 300000, "container_id": 0, "length": 65536}]
+    spaces = {"userns_options": {"mode": "POD", "uids": ids, "gids": ids}}
+    with pod(cri, "userns", namespace_options=spaces) as sandbox:
+        script = "cat /proc/self/uid_map; readlink /proc/self/ns/user; touch /x && stat -c %u /x"
+        code, out = finished(cri, sandbox, "userns", script, security={"namespace_options": {"pid": "CONTAINER", **spaces}})
+        assert code == 0 and out.split()[:3] == ["0", "300000", "65536"] and out.split()[4] == "0", out
+        assert out.split()[3] != world.run(["readlink", "/proc/self/ns/user"]).out.strip()
+
+
+def test_network_host(cri, world):
+    with pod(cri, "host", network="NODE") as sandbox:
+        security = {"namespace_options": {"network": "NODE", "pid": "CONTAINER"}}
         code, out = finished(cri, sandbox, "host", "readlink /proc/self/ns/net", security=security)
         assert (code, out) == (0, world.run(["readlink", "/proc/self/ns/net"]).out)
 
 
-def test_host_processes(cri):
-    with pod(cri, "pids", network=api.NODE, pid=api.NODE) as sandbox:
-        out = finished(cri, sandbox, "pids", "cat /proc/1/cmdline", security={3: {1: api.NODE, 2: api.NODE}})[1]
+def test_host_namespaces(cri):
+    node = {"network": "NODE", "pid": "NODE", "ipc": "NODE"}
+    with pod(cri, "pids", network="NODE", namespace_options=node) as sandbox:
+        out = finished(cri, sandbox, "pids", "cat /proc/1/cmdline", security={"namespace_options": node})[1]
         assert "holder.py" in out
 
 
 def test_user(cri):
     with pod(cri, "user") as sandbox:
-        security = {5: {1: 1000}, 12: {1: 1000}, 8: [2000, 3000]}
+        security = {"run_as_user": {"value": 1000}, "run_as_group": {"value": 1000}, "supplemental_groups": [2000, 3000]}
         assert finished(cri, sandbox, "user", "id -u; id -g; id -G", security=security)[1] == "1000\n1000\n1000 2000 3000\n"
+
+
+def test_user_by_name(cri):
+    with pod(cri, "name") as sandbox:
+        assert finished(cri, sandbox, "name", "id -u; echo $HOME", security={"run_as_username": "app"})[1] == "1000\n/home/app\n"
 
 
 def test_read_only(cri):
     with pod(cri, "ro") as sandbox:
-        assert finished(cri, sandbox, "ro", "touch /x 2>&1", security={7: True})[1] == "touch: /x: Read-only file system\n"
+        out = finished(cri, sandbox, "ro", "touch /x 2>&1", security={"readonly_rootfs": True})[1]
+        assert out == "touch: /x: Read-only file system\n"
 
 
 def test_capabilities(cri):
     with pod(cri, "caps") as sandbox:
-        out = finished(cri, sandbox, "caps", "grep CapEff /proc/self/status", security={1: {2: "ALL", 1: "CHOWN"}})[1]
+        security = {"capabilities": {"drop_capabilities": ["ALL"], "add_capabilities": ["CHOWN"]}}
+        out = finished(cri, sandbox, "caps", "grep CapEff /proc/self/status", security=security)[1]
         assert int(out.split()[1], 16) == 1
+
+
+def test_no_new_privileges(cri):
+    with pod(cri, "nnp") as sandbox:
+        script = "grep NoNewPrivs /proc/self/status"
+        assert finished(cri, sandbox, "on", script, security={"no_new_privs": True})[1].split()[1] == "1"
+        assert finished(cri, sandbox, "off", script)[1].split()[1] == "0"
 
 
 def test_seccomp_default(cri):
     with pod(cri, "seccomp") as sandbox:
         script = "grep Seccomp: /proc/self/status"
-        assert finished(cri, sandbox, "default", script, security={15: {1: 0}})[1].split()[1] == "2"
-        assert finished(cri, sandbox, "none", script, security={15: {1: api.UNCONFINED}})[1].split()[1] == "0"
+        for kind, mode in (("RuntimeDefault", "2"), ("Unconfined", "0")):
+            out = finished(cri, sandbox, kind.lower(), script, security={"seccomp": {"profile_type": kind}})[1]
+            assert out.split()[1] == mode
+
+
+def test_seccomp_profile(cri, world):
+    profile = '{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}]}'
+    world.write(f"{BASE}/seccomp.json", profile)
+    with pod(cri, "profile") as sandbox:
+        security = {"seccomp": {"profile_type": "Localhost", "localhost_ref": f"{BASE}/seccomp.json"}}
+        code, out = finished(cri, sandbox, "profile", "mkdir /tmp/x 2>&1", security=security)
+        assert code == 1 and "Operation not permitted" in out
+
+
+def test_masked_and_read_only_paths(cri):
+    with pod(cri, "masked") as sandbox:
+        security = {"masked_paths": ["/proc/version"], "readonly_paths": ["/proc/sys"]}
+        script = "cat /proc/version | wc -c; echo x 2>&1 > /proc/sys/kernel/hostname"
+        assert finished(cri, sandbox, "masked", script, security=security)[1].startswith("0\nsh: can't create")
 
 
 def test_privileged(cri):
     with pod(cri, "privileged", privileged=True) as sandbox:
-        out = finished(cri, sandbox, "privileged", "ls /dev | wc -l; grep CapEff /proc/self/status", security={2: True})[1].split()
+        script = "ls /dev | wc -l; grep CapEff /proc/self/status"
+        out = finished(cri, sandbox, "privileged", script, security={"privileged": True})[1].split()
         assert int(out[0]) > 20 and int(out[2], 16) & 1 << 21
+
+
+def test_sysctl(cri):
+    with pod(cri, "sysctl", sysctls={"kernel.shm_rmid_forced": "1", "net.ipv4.ip_forward": "1"}) as sandbox:
+        script = "cat /proc/sys/kernel/shm_rmid_forced /proc/sys/net/ipv4/ip_forward"
+        assert finished(cri, sandbox, "sysctl", script)[1] == "1\n1\n"
+
+
+def test_device(cri):
+    """A device that is not among those that every container has, for reading only."""
+    given = next((path for path in ("/dev/fuse", "/dev/kvm", "/dev/loop-control") if os.path.exists(path)), None)
+    if given is None:
+        pytest.skip("this machine has none of /dev/fuse, /dev/kvm, /dev/loop-control")
+    with pod(cri, "device") as sandbox:
+        devices = [{"container_path": "/dev/given", "host_path": given, "permissions": "r"}]
+        script = "true < /dev/given && echo read; true 2>/dev/null >> /dev/given || echo denied"
+        assert finished(cri, sandbox, "device", script, devices=devices)[1] == "read\ndenied\n"
 
 
 def test_volume(cri, world):
     world.write(f"{BASE}/volume/in", "from outside\n")
     with pod(cri, "volume") as sandbox:
-        mounts = [{1: "/data", 2: f"{BASE}/volume", 3: True}]
+        mounts = [{"container_path": "/data", "host_path": f"{BASE}/volume", "readonly": True}]
         code, out = finished(cri, sandbox, "volume", "cat /data/in; touch /data/x 2>&1", mounts=mounts)
         assert code == 1 and out == "from outside\ntouch: /data/x: Read-only file system\n"
 
 
+def test_volume_read_only_to_the_bottom(cri, world):
+    """recursiveReadOnly: containerd asks `features` for `rro`, and a mount below the volume is read-only too."""
+    if not any(handler.features.recursive_read_only_mounts for handler in cri.call("Status").runtime_handlers):
+        pytest.skip("this containerd offers no recursively read-only mounts (2.0 does)")
+    os.makedirs(world.outer(f"{BASE}/volume/below"), exist_ok=True)
+    world.run(["mount", "-t", "tmpfs", "tmpfs", f"{BASE}/volume/below"]).ok()
+    try:
+        with pod(cri, "rro") as sandbox:
+            mounts = [{"container_path": "/data", "host_path": f"{BASE}/volume", "readonly": True, "recursive_read_only": True}]
+            out = finished(cri, sandbox, "rro", "touch /data/below/x 2>&1", mounts=mounts)[1]
+            assert out == "touch: /data/below/x: Read-only file system\n"
+    finally:
+        world.run(["umount", f"{BASE}/volume/below"]).ok()
+
+
+@pytest.mark.needs_exec
+def test_volume_propagation(cri, world):
+    """HostToContainer sees what the host mounts later; Bidirectional also gives it back (a CSI driver's pod)."""
+    world.write(f"{BASE}/volume/here", "")
+    with pod(cri, "propagation", privileged=True) as sandbox:
+
+        def with_volume(name, propagation):
+            mounts = [{"container_path": "/data", "host_path": f"{BASE}/volume", "propagation": propagation}]
+            return started(cri, sandbox, name, "sleep", "1000", mounts=mounts, security={"privileged": True})
+
+        down = with_volume("down", "PROPAGATION_HOST_TO_CONTAINER")
+        both = with_volume("both", "PROPAGATION_BIDIRECTIONAL")
+        none = with_volume("none", "PROPAGATION_PRIVATE")
+        script = "mkdir -p /data/m && mount -t tmpfs later /data/m"
+        assert cri.exec(both, "sh", "-c", script)[0] == 0
+        try:
+            seen = {name: cri.exec(one, "grep", "-c", "later", "/proc/mounts")[1] for name, one in (("down", down), ("none", none))}
+            assert seen == {"down": "1\n", "none": "0\n"}
+            assert " /run/contracts/volume/m " in world.read("/proc/1/mountinfo")
+        finally:
+            world.run(["umount", f"{BASE}/volume/m"])
+
+
 def test_limits(cri):
     with pod(cri, "limits") as sandbox:
-        resources = {1: 100000, 2: 50000, 3: 512, 4: 64 << 20, 5: 500, 6: "0", 10: 64 << 20}
+        resources = {"cpu_period": 100000, "cpu_quota": 50000, "cpu_shares": 512, "oom_score_adj": 500, "cpuset_cpus": "0", **memory(64)}
         script = "cd /sys/fs/cgroup; cat memory/memory.limit_in_bytes cpuset/cpuset.cpus 2>/dev/null || cat memory.max cpuset.cpus"
         script += "; cat /proc/self/oom_score_adj"
         assert finished(cri, sandbox, "limits", script, resources=resources)[1].split() == [str(64 << 20), "0", "500"]
@@ -134,12 +264,21 @@ def test_tty(cri):
         assert finished(cri, sandbox, "tty", "tty", tty=True)[1].strip() == "/dev/pts/0"
 
 
+def test_stats(cri):
+    """What kubelet and the metrics server read: CPU time and memory of a container that has used some."""
+    with pod(cri, "stats") as sandbox:
+        container = started(cri, sandbox, "stats", "sh", "-c", "seq 1 100000 > /tmp/x; echo done; sleep 1000")
+        wait_until("it has worked", lambda: "done" in cri.log(sandbox, "stats"))
+        wait_until("its CPU time is counted", lambda: cri.stats(container).cpu.usage_core_nano_seconds.value > 0)
+        assert cri.stats(container).memory.working_set_bytes.value > 0
+
+
 def test_stop(cri):
     with pod(cri, "stop") as sandbox:
         container = started(cri, sandbox, "stop", "sh", "-c", "trap 'exit 3' TERM; echo set; while :; do sleep 0.05; done")
         wait_until("the trap is set", lambda: cri.log(sandbox, "stop"))
         cri.stop(container, timeout=20)
-        assert cri.status(container) == (2, 3)
+        assert cri.status(container) == (api.EXITED, 3)
         cri.remove(container)
 
 
@@ -147,8 +286,16 @@ def test_stop_by_force(cri):
     with pod(cri, "kill") as sandbox:
         container = started(cri, sandbox, "kill", "sleep", "1000")
         cri.stop(container, timeout=0)
-        assert cri.status(container) == (2, 137)
+        assert cri.status(container) == (api.EXITED, 137)
         cri.remove(container)
+
+
+def test_restart(cri):
+    """A kubelet restarts by a new container of the same name and a higher attempt, here after a crash."""
+    with pod(cri, "restart") as sandbox:
+        assert finished(cri, sandbox, "crash", "exit 1")[0] == 1
+        container = started(cri, sandbox, "crash", "sleep", "1000")
+        assert cri.status(container)[0] == api.RUNNING
 
 
 def test_pod_is_removed_with_a_running_container(cri, world):
@@ -160,11 +307,26 @@ def test_pod_is_removed_with_a_running_container(cri, world):
 @pytest.mark.needs_exec
 def test_exec(cri):
     with pod(cri, "exec") as sandbox:
-        container = started(cri, sandbox, "exec", "sleep", "1000", security={5: {1: 1000}})
+        container = started(cri, sandbox, "exec", "sleep", "1000", security={"run_as_user": {"value": 1000}})
         assert cri.exec(container, "sh", "-c", "id -u; echo $FROM_POD; echo err >&2") == (0, "1000\nyes\n", "err\n")
         assert cri.exec(container, "sh", "-c", "exit 9")[0] == 9
         with pytest.raises(api.Failed, match="no such file or directory"):
             cri.exec(container, "/no/such/file")
+
+
+@pytest.mark.needs_exec
+def test_health_check(cri):
+    """Probes: an exec that fails until the container is ready, then succeeds, time after time."""
+    with pod(cri, "probe") as sandbox:
+        container = started(cri, sandbox, "probe", "sh", "-c", "sleep 0.5; touch /tmp/ready; sleep 1000")
+        answers = []
+
+        def probe():
+            answers.append(cri.exec(container, "test", "-e", "/tmp/ready")[0])
+            return answers[-1] == 0
+
+        wait_until("it is ready", probe)
+        assert answers[0] == 1 and [cri.exec(container, "test", "-e", "/tmp/ready")[0] for _ in range(5)] == [0] * 5
 
 
 @pytest.mark.needs_exec
@@ -173,14 +335,13 @@ def test_exec_runs_out_of_time(cri):
         container = started(cri, sandbox, "late", "sleep", "1000")
         with pytest.raises(api.Failed, match="timeout"):
             cri.exec(container, "sleep", "600", timeout=1)
-        assert cri.status(container)[0] == 1
+        assert cri.status(container)[0] == api.RUNNING
 
 
 @pytest.mark.needs_update
 @pytest.mark.needs_exec
 def test_update(cri):
     with pod(cri, "update") as sandbox:
-        container = started(cri, sandbox, "update", "sleep", "1000", resources={3: 512, 4: 64 << 20, 10: 64 << 20})
-        cri.update(container, {3: 256, 4: 96 << 20, 10: 96 << 20})
-        script = "cat /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null || cat /sys/fs/cgroup/memory.max; echo x > /dev/null"
-        assert cri.exec(container, "sh", "-c", script)[1] == f"{96 << 20}\n"
+        container = started(cri, sandbox, "update", "sleep", "1000", resources={"cpu_shares": 512, **memory(64)})
+        cri.update(container, cpu_shares=256, **memory(96))
+        assert cri.exec(container, "sh", "-c", MEMORY + "; echo x > /dev/null")[1] == f"{96 << 20}\n"

@@ -4,8 +4,8 @@ import contextlib
 
 import pytest
 
-from callers import IMAGE
-from sandbox import BASE, wait_until
+from callers import IMAGE, packages_missing
+from sandbox import BASE, UID, wait_until
 
 
 @contextlib.contextmanager
@@ -104,3 +104,32 @@ def test_exec(rootless):
         assert rootless("exec", name, "id", "-u").ok().out == "1000\n"
         assert rootless("exec", "--tty", "--user=0", name, "sh", "-c", "id -u; tty").ok().out.split() == ["0", "/dev/pts/0"]
         rootless("exec", name, "sh", "-c", "exit 9").exits(9)
+
+
+@pytest.mark.caller("buildah rootless")
+def test_build_by_buildah(rootless, world):
+    """buildah of a user: RUN steps in its user namespace, one as another user of the image, with a secret."""
+    missing = packages_missing(["buildah"])
+    if missing:
+        pytest.skip("not installed: buildah")
+    world.write(f"{BASE}/rootless-build/secret", "hush")
+    text = (
+        f"FROM localhost/{IMAGE}\nRUN --mount=type=secret,id=word cat /run/secrets/word > /built; id -u >> /built\n"
+        "USER app\nRUN id -u > /tmp/user; cat /proc/self/uid_map > /tmp/map\n"
+    )
+    world.write(f"{BASE}/rootless-build/Containerfile", text)
+    words = [
+        "--runtime",
+        rootless.runtime,
+        "--isolation=rootless",
+        "--network=none",
+        "--ulimit=nofile=1024:1024",
+        "--ulimit=nproc=1024:1024",
+    ]
+    secret = f"--secret=id=word,src={BASE}/rootless-build/secret"
+    rootless.buildah("build", *words, secret, "--tag=built", f"{BASE}/rootless-build").ok()
+    try:
+        out = rootless.run("built", "cat", "/built", "/tmp/user", "/tmp/map").ok().out.split()
+        assert out[:5] == ["hush0", "1000", "0", str(UID), "1"], out
+    finally:
+        rootless("rmi", "--force", "built").ok()

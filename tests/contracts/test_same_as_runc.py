@@ -95,6 +95,14 @@ DOCKER = {
 }
 
 
+SHORT = {"plain", "limits", "privileged", "user-namespace"}  # of each kind of caller, in `make test`
+
+
+def options(names):
+    """The names as parameters; the others than SHORT are long."""
+    return [name if name in SHORT else pytest.param(name, marks=pytest.mark.long) for name in names]
+
+
 @pytest.fixture(scope="module")
 def reference(runtime):
     """Where runc is."""
@@ -135,7 +143,7 @@ def compare(theirs, ours, also=()):
         pytest.fail("runc (-) and the runtime under test (+) differ:\n" + "\n".join(only[:30]), pytrace=False)
 
 
-@pytest.mark.parametrize("name", [*OPTIONS, *PODMAN])
+@pytest.mark.parametrize("name", options([*OPTIONS, *PODMAN]))
 def test_podman(podman, reference, probe, name):
     words = [*{**OPTIONS, **PODMAN}[name], *probe, IMAGE, "sh", "/probe.sh"]
     network = None if "--network=host" in words else "none"
@@ -152,8 +160,8 @@ EXEC = {
 
 
 @pytest.mark.needs_exec
-@pytest.mark.parametrize("name", EXEC)
-@pytest.mark.parametrize("kind", ["plain", "limits", "user", "capabilities"])
+@pytest.mark.parametrize("name", options(EXEC))
+@pytest.mark.parametrize("kind", options(["plain", "limits", "user", "capabilities"]))
 def test_podman_exec(podman, reference, probe, kind, name):
     shown = []
     for runtime in (reference, podman.runtime):
@@ -168,13 +176,13 @@ def test_podman_exec(podman, reference, probe, kind, name):
 REMAPPED = ["plain", "read-only", "user", "capabilities", "limits", "tmpfs", "volumes", "terminal", "ulimit"]
 
 
-@pytest.mark.parametrize("name", REMAPPED)
+@pytest.mark.parametrize("name", options(REMAPPED))
 def test_docker_with_a_user_namespace(remapped, reference, probe, name):
     words = [*OPTIONS[name], *probe, IMAGE, "sh", "/probe.sh"]
     compare(*(remapped.run(f"--runtime={runtime}", *words) for runtime in ("reference", "contracts")), also=BOUND)
 
 
-@pytest.mark.parametrize("name", [*OPTIONS, *DOCKER])
+@pytest.mark.parametrize("name", options([*OPTIONS, *DOCKER]))
 def test_docker(docker, reference, probe, name):
     words = [*{**OPTIONS, **DOCKER}[name], *probe, IMAGE, "sh", "/probe.sh"]
     network = None if "--network=host" in words else "none"

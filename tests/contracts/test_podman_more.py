@@ -1,0 +1,229 @@
+"""What else podman does with a runtime: kube play, secrets, namespaces of others, names on a bridge, automatic user namespaces, streams,
+and what it reads back (stats, events, diff, export)."""
+
+import json
+import os
+import tarfile
+
+import pytest
+
+from callers import IMAGE, packages_missing
+from podman_tools import inspect, running
+from sandbox import BASE, wait_until
+
+pytestmark = pytest.mark.long
+
+
+def test_create_and_start(podman):
+    name = podman("create", *podman.create_options("none"), IMAGE, "sh", "-c", "echo started; exit 4").ok().out.strip()
+    for _ in range(2):  # the second time the same container again
+        assert podman("start", "--attach", name).exits(4).out == "started\n"
+    podman("rm", name).ok()
+
+
+def test_wait(podman):
+    with running(podman, command=("sh", "-c", "sleep 0.3; exit 6")) as name:
+        assert podman("wait", name).ok().out == "6\n"
+
+
+def test_attach(podman):
+    with running(podman, "--interactive", command=("sh", "-c", "read line; echo got $line; sleep 0.2; exit 5")) as name:
+        assert podman("attach", name, stdin="words\n").out.startswith("got words\n")
+        assert podman("wait", name).ok().out == "5\n"
+
+
+def test_follow_logs(podman):
+    with running(podman, command=("sh", "-c", "for n in 1 2 3; do echo $n; sleep 0.1; done")) as name:
+        assert podman("logs", "--follow", name).ok().out == "1\n2\n3\n"
+
+
+def test_rename(podman):
+    with running(podman) as name:
+        podman("rename", name, "renamed").ok()
+        assert inspect(podman, "renamed", "{{.Id}}") == name
+
+
+def test_stop_signal(podman):
+    script = "trap 'exit 3' USR1; echo set; while :; do sleep 0.05; done"
+    with running(podman, "--stop-signal=USR1", command=("sh", "-c", script)) as name:
+        wait_until("the trap is set", lambda: podman("logs", name).out)
+        podman("stop", name).ok()
+        assert inspect(podman, name, "{{.State.ExitCode}}") == "3"
+
+
+def test_commit_and_diff(podman):
+    with running(podman, command=("sh", "-c", "echo new > /new; echo ready; sleep 1000")) as name:
+        wait_until("it is ready", lambda: podman("logs", name).out)
+        assert "A /new" in podman("diff", name).ok().out.splitlines()
+        podman("commit", "--quiet", "--change=ENV COLOUR=green", name, "committed").ok()
+    try:
+        assert podman.run("committed", "sh", "-c", "cat /new; echo $COLOUR").ok().out == "new\ngreen\n"
+    finally:
+        podman("rmi", "committed").ok()
+
+
+def test_export(podman, world):
+    with running(podman, command=("sh", "-c", "echo new > /new; echo ready; sleep 1000")) as name:
+        wait_until("it is ready", lambda: podman("logs", name).out)
+        podman("export", f"--output={BASE}/podman-export.tar", name).ok()
+    with tarfile.open(world.outer(f"{BASE}/podman-export.tar")) as archive:
+        assert archive.extractfile("new").read() == b"new\n"
+
+
+def test_stats(podman):
+    with running(podman, "--memory=64m") as name:
+        (line,) = json.loads(podman("stats", "--no-stream", "--format=json", name).ok().out)
+        assert line["mem_usage"].endswith("/ 67.11MB") and line["pids"] == "1"
+
+
+def test_events(podman):
+    podman.run("--name", "eventful", IMAGE, "sh", "-c", "exit 3").exits(3)
+    podman("rm", "eventful").ok()
+    out = podman("events", "--stream=false", "--filter=container=eventful", "--format={{.Status}}").ok().out.split()
+    assert [word for word in out if word in ("create", "start", "died", "remove")] == ["create", "start", "died", "remove"]
+
+
+def test_restart_policy_counts(podman):
+    with running(podman, "--restart=on-failure:2", command=("sh", "-c", "echo try; exit 1")) as name:
+        wait_until("it gives up", lambda: inspect(podman, name, "{{.State.Status}} {{.RestartCount}}") == "exited 2")
+        assert podman("logs", name).ok().out == "try\n" * 3
+
+
+@pytest.mark.needs_exec
+def test_unhealthy(podman):
+    with running(podman, "--health-cmd=echo bad; exit 1", "--health-interval=disable", "--health-retries=1") as name:
+        podman("healthcheck", "run", name).exits(1)
+        assert inspect(podman, name, "{{.State.Health.Status}}") == "unhealthy"
+
+
+@pytest.mark.needs_exec
+@pytest.mark.parametrize("kind", ["pid", "ipc", "network", "uts"])
+def test_namespace_of_another_container(podman, kind):
+    link = {"network": "net"}.get(kind, kind)
+    with running(podman, "--ipc=shareable") as name:
+        mine = podman("exec", name, "readlink", f"/proc/self/ns/{link}").ok().out
+        network = None if kind == "network" else "none"
+        assert podman.run(f"--{kind}=container:{name}", IMAGE, "readlink", f"/proc/self/ns/{link}", network=network).ok().out == mine
+
+
+def test_user_network_with_names(podman):
+    missing = packages_missing([]) + [
+        path for path in ("/usr/lib/podman/netavark", "/usr/lib/podman/aardvark-dns") if not os.path.exists(path)
+    ]
+    if missing:
+        pytest.skip(f"not installed: {', '.join(missing)}")
+    podman("network", "create", "web").ok()
+    try:
+        with running(podman, "--name=first", command=("httpd", "-f", "-p", "80", "-h", "/www"), network="web"):
+            assert podman.run(IMAGE, "wget", "-qO-", "http://first/index.html", network="web").ok().out == "served\n"
+    finally:
+        podman("network", "rm", "--force", "--time=0", "web").ok()
+
+
+def test_published_port(podman, world):
+    with running(podman, "--publish=127.0.0.1:18091:80", command=("httpd", "-f", "-p", "80", "-h", "/www"), network="bridge"):
+        fetch = ["busybox", "wget", "-qO-", "http://127.0.0.1:18091/index.html"]
+        wait_until("the port is served", lambda: world.run(fetch).out == "served\n")
+
+
+def test_secrets(podman, world):
+    world.write(f"{BASE}/podman-secret", "hush")
+    podman("secret", "create", "word", f"{BASE}/podman-secret").ok()
+    try:
+        script = "cat /run/secrets/word; echo; ls -ln /run/secrets/word | cut -c1-10; echo $WORD"
+        out = podman.run("--secret=word,mode=0400", "--secret=word,type=env,target=WORD", IMAGE, "sh", "-c", script).ok().out
+        assert out == "hush\n-r--------\nhush\n"
+    finally:
+        podman("secret", "rm", "word").ok()
+
+
+def test_user_namespace_found_by_podman(podman, world):
+    """--userns=auto takes free ids of the user `containers`."""
+    world.add_user()
+    for name in ("subuid", "subgid"):
+        if "containers:" not in world.read(f"/etc/{name}"):
+            world.write(f"/etc/{name}", world.read(f"/etc/{name}") + "containers:2147483647:2147483648\n")
+    one = podman.run("--userns=auto:size=2000", IMAGE, "cat", "/proc/self/uid_map").ok().out.split()
+    assert one[0] == "0" and int(one[1]) >= 2147483647 and one[2] == "2000"
+    assert podman.run("--userns=auto", IMAGE, "sh", "-c", "touch /x && stat -c %u /x").ok().out == "0\n"
+
+
+POD = """\
+apiVersion: v1
+kind: Pod
+metadata: {{name: played}}
+spec:
+  hostname: of-the-pod
+  restartPolicy: Never
+  volumes:
+  - {{name: data, emptyDir: {{}}}}
+  - {{name: words, configMap: {{name: words}}}}
+  initContainers:
+  - name: before
+    image: localhost/{image}
+    command: [sh, -c, "echo prepared > /data/first"]
+    volumeMounts: [{{name: data, mountPath: /data}}]
+  containers:
+  - name: main
+    image: localhost/{image}
+    command: [sh, -c, "cat /data/first /words/one; hostname; id -u; sleep 1000"]
+    securityContext: {{runAsUser: 1000, readOnlyRootFilesystem: true, capabilities: {{drop: [ALL]}}}}
+    resources: {{limits: {{memory: 64Mi}}}}
+    livenessProbe: {{exec: {{command: ["true"]}}, periodSeconds: 60}}
+    volumeMounts: [{{name: data, mountPath: /data}}, {{name: words, mountPath: /words}}]
+  - name: side
+    image: localhost/{image}
+    command: [sh, -c, "sleep 1000"]
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {{name: words}}
+data: {{one: "configured\\n"}}
+"""
+
+
+@pytest.mark.needs_exec
+def test_kube_play(podman, world):
+    """A pod written for Kubernetes: an init container, a config map, a shared volume, a security context, two containers."""
+    file = world.write(f"{BASE}/pod.yaml", POD.format(image=IMAGE))
+    podman("kube", "play", "--network=none", "--no-hosts", file).ok()
+    try:
+        wait_until("it has spoken", lambda: "1000" in podman("logs", "played-main").out)
+        assert podman("logs", "played-main").ok().out == "prepared\nconfigured\nof-the-pod\n1000\n"
+        ipc = {podman("exec", f"played-{name}", "readlink", "/proc/self/ns/ipc").ok().out for name in ("main", "side")}
+        assert len(ipc) == 1
+    finally:
+        podman("kube", "down", "--force", file).ok()
+
+
+def test_pod_with_one_process_namespace(podman):
+    options = [f"--cgroup-parent=/{podman.world.cgroup}", "--network=none"]
+    podman("pod", "create", "--name=together", "--share=pid,ipc,uts", *options).ok()
+    try:
+        podman("run", "-d", "--pod=together", "--name=one", IMAGE, "sleep", "1234").ok()
+        out = podman("run", "--rm", "--pod=together", IMAGE, "ps").ok().out
+        assert "sleep 1234" in out
+        podman("pod", "pause", "together").ok()
+        podman("pod", "unpause", "together").ok()
+        podman("pod", "restart", "together").ok()
+    finally:
+        podman("pod", "rm", "--force", "--time=0", "together").ok()
+        for path in sorted(podman.world.container_cgroups(), key=len, reverse=True):  # podman forgets the hierarchies without controllers
+            os.rmdir(path)
+
+
+def test_cgroups_split_off(podman):
+    """--cgroups=no-conmon: the monitor stays in podman's own cgroup."""
+    assert podman.run("--cgroups=no-conmon", IMAGE, "echo", "works").ok().out == "works\n"
+
+
+def test_personality_and_cpus(podman):
+    script = "cd /sys/fs/cgroup; cat cpu/cpu.cfs_quota_us cpuset/cpuset.cpus 2>/dev/null || cat cpu.max cpuset.cpus"
+    out = podman.run("--personality=LINUX32", "--cpus=0.5", "--cpuset-cpus=0", IMAGE, "sh", "-c", script + "; uname -m").ok().out.split()
+    assert out[0] == "50000" and out[-2] == "0" and out[-1] != "x86_64"
+
+
+def test_streams_may_be_opened_again(podman):
+    """A program of another user writes to /dev/stdout by its path, as web servers do with their logs."""
+    result = podman.run("--user=app", IMAGE, "sh", "-c", "echo out > /dev/stdout; echo err > /dev/stderr").ok()
+    assert (result.out, result.err) == ("out\n", "err\n")

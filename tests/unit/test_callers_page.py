@@ -1,0 +1,32 @@
+"""docs/callers.md: every habit of a caller names tests that exist, or says why there is nothing to test."""
+
+import ast
+import re
+
+import pytest
+
+import harness
+
+PAGE = harness.ROOT / "docs/callers.md"
+ROWS = [line.strip("|").split(" | ", 1) for line in PAGE.read_text().splitlines() if line.startswith("| ") and not line.startswith("| ---")]
+ROWS = [(habit.strip(), held.strip()) for habit, held in ROWS if habit.strip() != "habit"]
+
+
+def functions(path):
+    return {node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)}
+
+
+def test_the_page_has_its_rows():
+    assert len(ROWS) >= 92 and len({habit for habit, _ in ROWS}) == len(ROWS)
+
+
+@pytest.mark.parametrize(("habit", "held"), ROWS, ids=[habit[:50] for habit, _ in ROWS])
+def test_named_tests_exist(habit, held):
+    named = re.findall(r"`([\w/]+\.py)(?:::(\w+))?`", held)
+    if held.startswith("does not apply: "):
+        assert not named and len(held) > len("does not apply: ") + 20
+        return
+    assert named, "no test is named"
+    missing = [f"{file}::{name}" for file, name in named if not (harness.ROOT / "tests" / file).exists()]
+    assert missing == []
+    assert [f"{file}::{name}" for file, name in named if name and name not in functions(harness.ROOT / "tests" / file)] == []

@@ -1,0 +1,48 @@
+"""The table of the contract tests: who drives the runtime in a test, and where another run did better."""
+
+import types
+
+import report
+
+
+def item(arguments=(), marked=None, module="test_podman"):
+    marks = [types.SimpleNamespace(args=(marked,) if marked else ())]
+    return types.SimpleNamespace(
+        iter_markers=lambda name: marks,
+        _fixtureinfo=types.SimpleNamespace(argnames=arguments),
+        module=types.SimpleNamespace(__name__="tests.contracts." + module),
+        name="test_volume_named",
+    )
+
+
+def answer(outcome, when="call", reason=None):
+    return types.SimpleNamespace(
+        outcome=outcome, when=when, skipped=outcome == "skipped", failed=outcome == "failed", longrepr=("", 0, reason)
+    )
+
+
+def test_who_drives():
+    assert report.Table.caller(item(["world", "docker"])) == "docker"
+    assert report.Table.caller(item(["cri"], marked="docker swarm")) == "docker swarm"
+    assert report.Table.caller(item(["world"], module="test_buildah")) == "buildah"
+
+
+def filled(*outcomes):
+    table = report.Table("pyrunc")
+    for caller, outcome in zip(("podman", "docker", "cri"), outcomes, strict=True):
+        table.note(item([caller]), answer(outcome, reason="Skipped: no such thing"))
+    return table
+
+
+def test_failure_of_the_clean_up_is_a_failure():
+    table = filled("passed", "passed", "skipped")
+    table.note(item(["docker"]), answer("failed", "teardown"))
+    assert "1 passed, 1 failed, 1 skipped" in table.text() and "skipped 1: no such thing" in table.text()
+    assert "| volume named | passed | FAILED | skipped |" in table.markdown()
+
+
+def test_held_against_another_run(tmp_path):
+    filled("passed", "failed", "passed").save(tmp_path / "theirs")
+    assert filled("passed", "failed", "passed").worse_than(tmp_path / "theirs") == []
+    worse = filled("passed", "passed", "failed").worse_than(tmp_path / "theirs")
+    assert worse == ["kubernetes: volume named: failed, and passed there"]
