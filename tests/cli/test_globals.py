@@ -252,3 +252,9 @@ def test_version_lines(pyrunc):
     keys = [line.partition(": ")[0] for line in lines[1:]]
     assert {"spec", "commit"} <= set(keys)
     assert all(": " in line for line in lines[1:])
+
+
+@pytest.mark.parametrize("text", ["", "0s", "5", "soon", "1000h"])
+def test_systemd_timeouts_that_are_none(pyrunc, bundle, no_leaks, text):
+    result = pyrunc.call("create", "--bundle", bundle, pyrunc.new_id(), globals=["--systemd-timeout", text])
+    assert result.code == 1 and "duration" in result.err and len(result.err.splitlines()) == 1, result

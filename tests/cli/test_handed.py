@@ -290,3 +290,18 @@ def test_a_thousand_execs_and_fifty_at_once(pyrunc, waiting, no_leaks):
         if os.path.isdir(path + "/" + name)
     ]
     pyrunc.delete(id, "--force")
+
+
+def test_ignore_paused_waits_for_the_thaw(pyrunc, waiting):
+    """The process joins the frozen cgroup, so it, and the command, go on when the container does; as with runc."""
+    id = pyrunc.started(waiting)
+    pyrunc.ok("pause", id)
+    before = pyrunc.ok("ps", "--format", "json", id).out
+    argv = pyrunc.argv("exec", "--ignore-paused", id, "/bin/echo", "thawed")
+    with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as process:
+        while pyrunc.ok("ps", "--format", "json", id).out == before:
+            assert process.poll() is None
+        assert process.poll() is None
+        pyrunc.ok("resume", id)
+        assert process.stdout.read() == "thawed\n"
+        assert process.wait(harness.WATCHDOG) == 0

@@ -17,6 +17,13 @@ O_DIR = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
 O_LOOK = posix.O_PATH | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
 GONE = (errno.ENOENT, errno.ENODEV, errno.ENOTDIR)
 REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)  # no rights here: rootless, or a read-only mount
+
+
+def refusal_text(number, otherwise):
+    """Words for an errno of REFUSED; callers take those of EACCES and EPERM for the program's."""
+    return "it is mounted read-only" if number == errno.EROFS else otherwise
+
+
 READ_LIMIT = 16 << 20
 
 

@@ -72,7 +72,7 @@ class Group:
         elif e.errno == errno.ENOENT:
             reason = "this kernel has no such control file here"
         elif e.errno in fs.REFUSED:
-            reason = "the kernel does not let us"
+            reason = fs.refusal_text(e.errno, "the kernel does not let us")
         else:
             reason = errno_text(e.errno)
         return StepFailure("%s: %s" % (words, reason), None, None, pointer, getattr(e, "call", None), e.errno, self.path + "/" + name, hint)

@@ -12,7 +12,7 @@ from pyrunc.cgroup import joining
 from pyrunc.engine import handshake, host, planner, rows, signals, status
 from pyrunc.engine.order import EXEC
 from pyrunc.engine.run import Run
-from pyrunc.errors import CALLER_TEXT, StateError, StepFailure
+from pyrunc.errors import CALLER_TEXT, StateError, StepFailure, errno_text
 from pyrunc.linux import _syscalls, constants, pidfd, tty
 
 PARTS = (
@@ -173,6 +173,8 @@ def _spawn(run, joins, ops, before, cgroup_fd):
             theirs.close()
         _serve(run)
     except OSError as e:
+        if before and getattr(e, "call", "") in ("openat2", "write"):  # what is done before the joins
+            e.words = getattr(e, "words", None) or "cannot enter the container's cgroup: %s" % errno_text(e.errno)
         raise StepFailure.from_oserror(e, "exec.spawn", "host") from e
     except BaseException:
         end(run)

@@ -261,7 +261,7 @@ def _failure(e, entry, what):
     if e.errno == 22:
         text = "the kernel refuses the value"
     else:
-        text = "no rights there" if e.errno in fs.REFUSED else errno_text(e.errno)
+        text = fs.refusal_text(e.errno, "no rights there") if e.errno in fs.REFUSED else errno_text(e.errno)
     return StepFailure("%s%s %s: %s" % (APPLY, what, quote(path), text), pointer=KEY, call=e.call, errno=e.errno, path=path)
 
 

@@ -169,12 +169,15 @@ def test_what_stats_say(runtime, started):
 # Weights follow another formula since runc 1.3.2, bursts and reservations of huge pages are newer than Debian's runc.
 NEWER = ("cpu.weight", "cpu.weight.nice", "cpu.max.burst", "hugetlb.2MB.rsvd.max")
 LISTS = ("cgroup.procs", "cgroup.threads")
+MEASURED = (".peak", ".pressure")  # can be written to, for a reset or a trigger, and are no settings
 
 
 def knobs(group):
-    """{name: text} of all files of a cgroup that can be written and read."""
+    """{name: text} of all files of a cgroup that can be written and read, but for those that measure."""
     found = {}
     for path in group.iterdir():
+        if path.name.endswith(MEASURED):
+            continue
         if path.is_file() and path.stat().st_mode & 0o600 == 0o600 and path.name not in NEWER + LISTS:
             found[path.name] = read(path)
     return found

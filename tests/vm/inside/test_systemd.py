@@ -1,6 +1,7 @@
 """--systemd-cgroup as root: names, properties, what becomes of the unit, and that systemd and the files say the same."""
 
 import json
+import socket
 import subprocess
 
 import pytest
@@ -304,3 +305,18 @@ def test_an_unreachable_manager(runtime, make_bundle, token, no_leaks):
     argv = runtime.argv("run", "--bundle", bundle, runtime.new_id(), globals=SYSTEMD)
     done = subprocess.run(["unshare", "-m", "sh", "-c", hidden, "sh", *argv], capture_output=True, text=True, timeout=harness.WATCHDOG)
     assert done.returncode == 1 and "systemd" in done.stderr and "--cgroup-manager=cgroupfs" in done.stderr, done
+
+
+@pytest.mark.parametrize("text, shown", [("500ms", "0.5"), ("1s", "1")])
+def test_a_manager_that_does_not_answer(runtime, make_bundle, token, no_leaks, tmp_path, text, shown):
+    """The bus takes the connection and says nothing: an error after the time that --systemd-timeout gives, which names the unit."""
+    bundle = make_bundle({"/linux/cgroupsPath": "system.slice:vm:%s" % token})
+    hidden = 'mount --bind "$1" /run/dbus/system_bus_socket && mount -t tmpfs none /run/systemd && shift && exec "$@"'
+    argv = runtime.argv("run", "--bundle", bundle, runtime.new_id(), globals=[*SYSTEMD, "--systemd-timeout", text])
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(tmp_path / "bus"))
+        silent.listen()
+        words = ["unshare", "-m", "sh", "-c", hidden, "sh", str(tmp_path / "bus"), *argv]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=harness.WATCHDOG)
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1, done
+    assert "systemd did not answer within %s s about the unit vm-%s.scope" % (shown, token) in done.stderr, done
