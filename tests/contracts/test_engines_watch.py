@@ -26,7 +26,9 @@ def test_docker_stats_after_an_update(docker):
 
 def test_docker_attach(docker):
     with docker_running(docker, "-i", command=("sh", "-c", "read x; echo got $x; exit 4")) as name:
-        assert docker("attach", name, stdin="typed\n").exits(4).out == "got typed\n"
+        docker("attach", name, stdin="typed\n")  # with a stdin that ends it may go before the output comes
+        assert docker("wait", name).ok().out == "4\n"
+        assert docker("logs", name).ok().out == "got typed\n"
 
 
 def test_podman_stats(podman):
@@ -37,7 +39,8 @@ def test_podman_stats(podman):
 
 def test_podman_attach(podman):
     with podman_tools.running(podman, "-i", command=("sh", "-c", "read x; echo got $x; exit 4")) as name:
-        assert podman("attach", name, stdin="typed\n").exits(4).out == "got typed\n"
+        assert podman("attach", name, stdin="typed\n").out == "got typed\n"
+        assert podman("wait", name).ok().out == "4\n"
 
 
 @pytest.mark.needs_pause
