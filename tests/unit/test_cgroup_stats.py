@@ -25,8 +25,7 @@ def tree(tmp_path, monkeypatch):
 
 
 def test_v1(tree):
-    data = stats.collect(
-        tree(
+    paths = tree(
             cpuacct={
                 "cpuacct.usage": "1234\n", "cpuacct.usage_percpu": "1000 234 \n", "cpuacct.stat": "user 7\nsystem 3\n",
                 "cpuacct.usage_all": "cpu user system\n0 900 100\n1 200 34\n",
@@ -47,8 +46,8 @@ def test_v1(tree):
                 "tasks": ""},
             cpuset={"cpuset.cpus": "0-1,3\n", "cpuset.mems": "0\n", "cpuset.cpu_exclusive": "1\n",
                 "cpuset.sched_relax_domain_level": "-1\n"},
-        )
     )  # fmt: skip
+    data = stats.collect(paths)
     assert data["cpu"] == {
         "usage": {
             "total": 1234, "percpu": [1000, 234], "percpu_kernel": [100, 34], "percpu_user": [900, 200], "kernel": 30_000_000,
@@ -68,14 +67,24 @@ def test_v1(tree):
     assert data["cpuset"]["sched_relax_domain_level"] == -1
     assert data["network_interfaces"] is None and data["intel_rdt"] == {}
     assert json.loads(lean.dumps(data)) == data
+    same_in_brief(paths, data)
+
+
+def same_in_brief(paths, data):
+    """What is read for a table is what is in the whole."""
+    brief = stats.brief(paths)
+    assert set(brief) == {"cpu", "memory", "pids", "blkio"}
+    assert brief["cpu"]["usage"]["total"] == data["cpu"]["usage"]["total"]
+    assert brief["memory"]["usage"] == {key: data["memory"]["usage"][key] for key in ("limit", "usage")}
+    assert brief["pids"]["current"] == data["pids"]["current"]
+    assert brief["blkio"] == {"ioServiceBytesRecursive": data["blkio"]["ioServiceBytesRecursive"]}
 
 
 PSI = "some avg10=0.50 avg60=0.25 avg300=0.00 total=12345\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=99\n"
 
 
 def test_v2(tree):
-    data = stats.collect(
-        tree(
+    paths = tree(
             unified={
                 "cpu.stat": "usage_usec 10\nuser_usec 6\nsystem_usec 4\nnr_periods 3\nnr_throttled 2\nthrottled_usec 5\n",
                 "cpu.pressure": PSI,
@@ -84,8 +93,8 @@ def test_v2(tree):
                 "pids.current": "2\n", "pids.max": "10\n", "io.stat": "8:0 rbytes=5 wbytes=6 rios=1 wios=2 dbytes=0 dios=0\n",
                 "hugetlb.2MB.current": "0\n", "hugetlb.2MB.max": "max\n", "hugetlb.2MB.events": "max 3\n",
             }
-        )
     )  # fmt: skip
+    data = stats.collect(paths)
     assert data["cpu"]["usage"] == {"total": 10_000, "kernel": 4000, "user": 6000}
     assert data["cpu"]["throttling"] == {"periods": 3, "throttledPeriods": 2, "throttledTime": 5000}
     assert data["cpu"]["psi"]["some"] == {"avg10": 0.5, "avg60": 0.25, "avg300": 0.0, "total": 12345}
@@ -97,12 +106,14 @@ def test_v2(tree):
     assert data["blkio"]["ioServicedRecursive"] == [{"major": 8, "op": "Read", "value": 1}, {"major": 8, "op": "Write", "value": 2}]
     assert data["hugetlb"] == {"2MB": {"failcnt": 3}}
     assert json.loads(lean.dumps(data)) == data
+    same_in_brief(paths, data)
 
 
 def test_a_container_without_cgroups_has_an_event_all_the_same(tree):
     data = stats.collect({})
     assert data["pids"] == {} and data["memory"]["usage"] == {"limit": 0, "failcnt": 0}
     assert stats.collect({"memory": "/nowhere/at/all"})["memory"]["usage"]["limit"] == 0
+    assert stats.brief({})["pids"] == {} and stats.brief({"unified": "/nowhere/at/all"})["memory"]["usage"]["limit"] == 0
 
 
 @pytest.mark.parametrize("text, numbers", [("", []), ("0", [0]), ("0-2,7", [0, 1, 2, 7]), ("\n", [])])

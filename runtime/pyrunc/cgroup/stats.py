@@ -20,6 +20,27 @@ def collect(paths, intel_rdt=None):
     return data
 
 
+def brief(paths):
+    """What tables and metrics show of it, under the same keys: some eight files in place of eighty, and there may be hundreds of containers."""
+    data = {"cpu": {}, "memory": {}, "pids": {}, "blkio": {}}
+    if set(paths) == {"unified"}:
+        with _Dir(paths, "unified") as here:
+            data["cpu"]["usage"] = _some(total=here.table("cpu.stat").get("usage_usec", 0) * 1000)
+            data["memory"]["usage"] = {"limit": here.number("memory.max"), **_some(usage=here.number("memory.current"))}
+            data["pids"] = _some(current=here.number("pids.current"))
+            data["blkio"] = {key: found for key, found in _v2_io(here).items() if key == BLKIO[0][0]}
+        return data
+    with _Dir(paths, "cpuacct") as here:
+        data["cpu"]["usage"] = _some(total=here.number("cpuacct.usage"))
+    with _Dir(paths, "memory") as here:
+        data["memory"]["usage"] = {"limit": here.number("memory.limit_in_bytes"), **_some(usage=here.number("memory.usage_in_bytes"))}
+    with _Dir(paths, "pids") as here:
+        data["pids"] = _some(current=here.number("pids.current"))
+    with _Dir(paths, "blkio") as here:
+        data["blkio"] = _v1_blkio(here, BLKIO[:1])
+    return data
+
+
 class _Dir:
     """A cgroup directory that may be missing: every look then is None."""
 
@@ -141,10 +162,10 @@ BLKIO = (
 )
 
 
-def _v1_blkio(here):
+def _v1_blkio(here, wanted=BLKIO):
     """BFQ's numbers where they count anything, else those of throttling, which always do."""
     out = {}
-    for key, files in BLKIO:
+    for key, files in wanted:
         for file in files:
             entries = _v1_devices(here.text("blkio." + file))
             if entries:

@@ -13,6 +13,7 @@ def main(options, args):
     if style not in ("table", "json"):
         raise UsageError("invalid format option: %s" % quote(style), "list", "format", "use table or json")
     root = store.root_of(options["globals"])
+    quiet = options.get("quiet")
     rows = []
     for id in store.ids(root):
         try:
@@ -21,9 +22,9 @@ def main(options, args):
             lean.write_all(2, ("load container %s: %s\n" % (id, quote(e.words))).encode())
             log.debug("list: %s" % e)
             continue
-        rows.append(document.for_list(box.state, status.of(box)))
+        rows.append({"id": id} if quiet else document.for_list(box.state, status.of(box)))
         box.close()
-    if options.get("quiet"):
+    if quiet:
         text = "".join(row["id"] + "\n" for row in rows)
     elif style == "json":
         text = lean.dumps(rows or None)

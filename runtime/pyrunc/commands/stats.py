@@ -23,7 +23,7 @@ def main(options, args):
     style = options.get("format", "table")
     if style not in ("table", "json", "prometheus"):
         raise UsageError("invalid format option: %s" % quote(style), "stats", "format", "use table, json or prometheus")
-    found = collect(options, args)
+    found = collect(options, args, stats.collect if style == "json" else stats.brief)
     if style == "json":
         text = lean.dumps({id: data for id, _status, data in found}) + "\n"
     elif style == "prometheus":
@@ -34,8 +34,8 @@ def main(options, args):
     return 0
 
 
-def collect(options, args):
-    """[(id, status, data)]; without ids all containers that are alive (--all: the stopped ones too)."""
+def collect(options, args, read=stats.brief):
+    """[(id, status, read(cgroup paths))]; without ids all containers that are alive (--all: the stopped ones too)."""
     root = store.root_of(options["globals"])
     found = []
     for id in args or store.ids(root):
@@ -47,7 +47,7 @@ def collect(options, args):
             continue
         now = status.of(box)
         if args or options.get("all") or now in ("created", "running", "paused"):
-            found.append((id, now, stats.collect(box.state.get("cgroup_paths") or {})))
+            found.append((id, now, read(box.state.get("cgroup_paths") or {})))
         box.close()
     return found
 
