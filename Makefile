@@ -103,7 +103,7 @@ RUNTIME ?= $(VENV)/bin/pyrunc
 PYTEST  := $(VENV)/bin/pytest
 ARGS    ?=
 
-.PHONY: help demo demo-swarm load test test-vm test-contracts test-all test-asan fuzz security-report lint format bench docs site rootfs
+.PHONY: test-plain help demo demo-swarm load test test-vm test-contracts test-all test-asan fuzz security-report lint format bench docs site rootfs
 help:
 	@echo "make build      the virtual environment, the extension, .venv/bin/pyrunc"
 	@echo "make demo       one container's life, step by step (installs what it needs)"
@@ -175,10 +175,10 @@ test-all: $(STAMPS)/packages-test .WAIT $(STAMPS)/packages-long .WAIT build .WAI
 # The tests of kernel and cli once more with the plain launcher, which runs the tree as it is. (`make test` compares the two in
 # tests/cli/test_launcher.py.)
 test-plain: $(STAMPS)/packages-test .WAIT build .WAIT $(STAMPS)/tools
-	@mkdir -p $(PLAIN)/bin
-	@ln -sfn ../../$(VENV)/lib $(PLAIN)/lib
-	@ln -sfn ../../../runtime/bin/pyrunc $(PLAIN)/bin/pyrunc
-	@$(PYTEST) tests/kernel tests/cli --runtime $(PLAIN)/bin/pyrunc $(ARGS)
+	@mkdir -p build/plain/bin
+	@ln -sfn ../../$(VENV)/lib build/plain/lib
+	@ln -sfn ../../../runtime/bin/pyrunc build/plain/bin/pyrunc
+	@$(PYTEST) tests/kernel tests/cli --runtime build/plain/bin/pyrunc $(ARGS)
 
 # The extension with the address and undefined behaviour sanitizers, under the tests that call it in their own process. Reports of
 # processes that end where nobody reads their output are in files, and one of those fails the run.
