@@ -13,7 +13,7 @@ from oci_conformance import cleanup, known, requirements, system, worker
 from oci_conformance.case import Case
 from oci_conformance.preflight import preflight
 from oci_conformance.result import Result
-from oci_conformance.runtime import Unusable
+from oci_conformance.runtime import CALL_SECONDS, Unusable
 
 PATIENCE = 3  # hanging cases in a row
 
@@ -109,7 +109,8 @@ class Runner:
     def begin(self, runtime, case):
         self.count += 1
         token = "%sx%d" % (self.word, self.count)
-        item = Running(runtime, case, token, os.path.join(self.directory, token), case.seconds)
+        seconds = case.seconds * max(1, runtime.seconds / CALL_SECONDS)  # who gives calls more time has a slow machine
+        item = Running(runtime, case, token, os.path.join(self.directory, token), seconds)
         item.pid = worker.start(case, runtime, self.machine, self.tools, item.directory, token)
         item.pidfd = os.pidfd_open(item.pid)
         self.active.add(item.pid)
@@ -139,7 +140,7 @@ class Runner:
         self.reap()
         seconds = time.monotonic() - item.begun
         if found is None:
-            words = "not over after %d seconds" % item.case.seconds if late else "the process of the case died"
+            words = "not over after %d seconds" % seconds if late else "the process of the case died"
             return Result(item.runtime, item.case, "fail" if late else "broken", words, seconds=seconds, left=left, hung=late)
         made = Result(item.runtime, item.case, found["verdict"], found["reason"], found["checks"], seconds, left=left)
         made.config, made.calls, made.extra, made.hung = found.get("config"), found.get("calls", ()), found["extra"], found["hung"]

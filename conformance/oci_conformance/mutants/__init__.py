@@ -4,7 +4,10 @@ noticed by the cases that are about it.
 Its one rule: a mutant counts as caught only if a requirement fails that the unbroken runtime keeps in the same case, both by itself and
 behind a wrapper that changes nothing."""
 
+import itertools
 import os
+import shutil
+import sys
 import time
 
 from oci_conformance import case as cases
@@ -122,13 +125,23 @@ def judge(mutant, shown, results, bare, wrapped):
     return Outcome(mutant)
 
 
+def progress(stream):
+    """What the runner calls after each case: tells on a terminal how far it is."""
+    count = itertools.count(1)
+
+    def note(result):
+        words = "%d cases, %s under %s" % (next(count), result.case.id, result.runtime.label)
+        stream.write("\r\033[K" + words[: shutil.get_terminal_size().columns - 1])
+        stream.flush()
+
+    return note if stream.isatty() else lambda result: None
+
+
 def check(options, machine, tools, directory, say):
     """The command. 0: all caught, 1: some survived, 2: it could not be done."""
-    import shutil
-
     path = options.mutants if "/" in options.mutants else shutil.which(options.mutants) or options.mutants
     real = Runtime(os.path.abspath(path), None, options.option, options.timeout)
-    runner = Runner(machine, tools, directory, options.jobs, use_known=False)
+    runner = Runner(machine, tools, directory, options.jobs, use_known=False, on_result=progress(sys.stdout))
     runner.patience = None  # hanging is what some are made for
     begun = time.monotonic()
     try:
@@ -145,6 +158,7 @@ def check(options, machine, tools, directory, say):
     finally:
         runner.end()
         runner.sweep()
+        print("\r\033[K" if sys.stdout.isatty() else "", end="")
     for control, case, names in bad:
         print("WRAPPER  %s breaks %s in %s" % (control, ", ".join(names), case))
     return told(found, options.verbose, real.label, time.monotonic() - begun) or (1 if bad else 0)
