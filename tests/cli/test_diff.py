@@ -78,7 +78,8 @@ def test_every_area_is_found(pyrunc, make_bundle, no_leaks):
     bundle.patch({"/hostname": "other", "/process/env": ["PATH=/bin", "SECRET=hush"]})
     found = differences(pyrunc, id, 1)
     wanted = {
-        ("cgroup", "pids.max"), ("limits", "RLIMIT_NOFILE"), ("limits", "oomScoreAdj"), ("mounts", "shm"), ("mounts", "sys"), ("mounts", "keys"),
+        ("cgroup", "pids.max"), ("limits", "RLIMIT_NOFILE"), ("limits", "oomScoreAdj"), ("mounts", "shm"), ("mounts", "sys"),
+        ("mounts", "keys"),
         ("devices", "full"), ("config", "hostname"),
     }  # fmt: skip
     assert wanted <= areas(found), found

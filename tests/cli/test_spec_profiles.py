@@ -8,7 +8,10 @@ import pytest
 
 from pyrunc.oci import glossary, profiles
 
-LOOK = "id -u; id -g; grep -E 'CapEff|CapBnd|NoNewPrivs|Seccomp:' /proc/self/status; touch /x 2>/dev/null && echo writable || echo closed; ls /sys/class/net 2>/dev/null | sort | tr '\\n' ' '; hostname"
+LOOK = (
+    "id -u; id -g; grep -E 'CapEff|CapBnd|NoNewPrivs|Seccomp:' /proc/self/status; touch /x 2>/dev/null && echo writable || echo closed; "
+    "ls /sys/class/net 2>/dev/null | sort | tr '\\n' ' '; hostname"
+)
 
 
 def document(pyrunc, *words):
@@ -68,7 +71,8 @@ def seen(pyrunc, make_bundle, name):
     lines = result.out.splitlines()
     fields = dict(line.split(":\t") for line in lines if ":\t" in line)
     return {
-        "ids": tuple(map(int, lines[:2])), "bounding": int(fields["CapBnd"], 16), "effective": int(fields["CapEff"], 16), "nnp": fields["NoNewPrivs"],
+        "ids": tuple(map(int, lines[:2])), "bounding": int(fields["CapBnd"], 16), "effective": int(fields["CapEff"], 16),
+        "nnp": fields["NoNewPrivs"],
         "seccomp": fields["Seccomp"], "root": lines[6], "net": lines[7:-1], "name": lines[-1].split()[-1],
     }  # fmt: skip
 

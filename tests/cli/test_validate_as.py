@@ -117,7 +117,8 @@ def test_unknown_runtime(pyrunc, bundle):
 SEEN = [
     ("oci_version", "runc", "ok"), ("oci_version", "crun", "ok"), ("env_without_equals", "crun", "ok"), ("relative_cwd", "crun", "ok"),
     ("rlimits", "runc", "ok"), ("rlimits", "crun", "ok"), ("data_on_bind", "runc", "ok"), ("data_on_bind", "crun", "ok"),
-    ("maps_without_user", "runc", "ok"), ("maps_without_user", "crun", "ok"), ("time_namespace", "runc", "refused"), ("time_namespace", "crun", "ok"),
+    ("maps_without_user", "runc", "ok"), ("maps_without_user", "crun", "ok"), ("time_namespace", "runc", "refused"),
+    ("time_namespace", "crun", "ok"),
     ("crun_flags", "crun", "refused"), ("crun_flags", "runc", "ok"), ("no_mounts", "crun", "refused"),
     ("mount_on_root", "runc", "refused"), ("mount_on_root", "crun", "refused"),
     ("umask", "crun", "ok"),

@@ -86,8 +86,9 @@ def about_property(pointer, bundle, options):
     owner = codes.owner(pointer)
     files = glossary.files(place)
     found = {
-        "pointer": pointer, "property": place, "what": what, "type": validate.expected(rule), "owner": owner, "section": glossary.section(place),
-        "calls": [call for call in calls.split(", ") if call], "files": None if files is None else {"v1": files[0] or None, "v2": files[1] or None},
+        "pointer": pointer, "property": place, "what": what, "type": validate.expected(rule), "owner": owner,
+        "section": glossary.section(place), "calls": [call for call in calls.split(", ") if call],
+        "files": None if files is None else {"v1": files[0] or None, "v2": files[1] or None},
         "steps": steps_of(owner), "here": here(place), "remedy": codes.AREAS[owner][2] if owner else None,
         "deviations": [row for row in deviations.document() if about(row["where"], place)],
     }  # fmt: skip

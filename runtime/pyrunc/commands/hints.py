@@ -11,9 +11,12 @@ VALUES = {
     "parent-path": DIR, "manage-cgroups-mode": ("soft", "full", "strict", "ignore"), "empty-ns": ("network",),
     "network-lock": ("iptables", "nftables", "skip"), "process": FILE, "cap": CAPABILITY, "resources": FILE, "file": FILE,
     "format": ("table", "json"), "stats --format": ("table", "json", "prometheus"), "seccomp --format": ("text", "json"),
-    "validate --format": ("text", "json"), "as": ("runc", "crun"), "spec --format": ("text", "json"), "install --format": ("text", "json"), "trace --format": ("text", "json"),
+    "validate --format": ("text", "json"), "as": ("runc", "crun"), "spec --format": ("text", "json"), "install --format": ("text", "json"),
+    "trace --format": ("text", "json"),
     "version --format": ("text", "json"), "help --format": ("text", "json"), "state --format": ("json",), "events --format": ("json",),
-    "profile": ("minimal", "docker", "podman", "k8s", "rootless", "hardened"), "features --format": ("text", "json"), "plan --format": ("text", "json"), "explain --format": ("text", "json"), "diff --format": ("text", "json"), "hooks --format": ("text", "json"), "diff": FILE, "wait --format": ("text", "json"), "source": FILE, "cpu-idle": ("0", "1"),
+    "profile": ("minimal", "docker", "podman", "k8s", "rootless", "hardened"), "features --format": ("text", "json"),
+    "plan --format": ("text", "json"), "explain --format": ("text", "json"), "diff --format": ("text", "json"), "hooks --format": ("text", "json"),
+    "diff": FILE, "wait --format": ("text", "json"), "source": FILE, "cpu-idle": ("0", "1"),
     "runtime": FILE,
 }  # fmt: skip
 

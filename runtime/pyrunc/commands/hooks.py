@@ -1,5 +1,5 @@
-"""hooks ID: how the hooks of a container went: exit status or signal, duration, and the end of what they wrote. The last 4 KiB of each stream are
-kept in the state, and go with it: poststop hooks run when it is gone. --format text or json."""
+"""hooks ID: how the hooks of a container went: exit status or signal, duration, and the end of what they wrote. The last 4 KiB of each
+stream are kept in the state, and go with it: poststop hooks run when it is gone. --format text or json."""
 
 from pyrunc import lean, picture
 from pyrunc.commands.named import open_state
@@ -20,8 +20,8 @@ def main(options, args):
 
 
 def row(note):
-    """A note of parts/hooks.py -> {"kind", "index", "path", "ended", "status", "signal", "ms", "stdout", "stderr"}. ended: exit, signal, timeout or
-    cancel (a signal has stopped the command)."""
+    """A note of parts/hooks.py -> {"kind", "index", "path", "ended", "status", "signal", "ms", "stdout", "stderr"}. ended: exit, signal,
+    timeout or cancel (a signal has stopped the command)."""
     by_signal = note["ended"] != "exit"
     return {
         "kind": note["kind"], "index": note["index"], "path": note["path"], "ended": note["ended"],

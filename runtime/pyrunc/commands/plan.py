@@ -1,5 +1,5 @@
-"""plan [ID]: what create would do, as a tree or JSON; --diff OTHER: how that changes with another bundle or config. Touches nothing; values of
-environments are left out.
+"""plan [ID]: what create would do, as a tree or JSON; --diff OTHER: how that changes with another bundle or config. Touches nothing;
+values of environments are left out.
 
 Exit status 1 if create would refuse; with --diff 0 the same, 1 another plan, 2 one of the two can't be planned.
 """
@@ -193,7 +193,8 @@ def _both(options, id):
 
 
 def compare(one, other):
-    """{"steps": [{"change": "added" or "removed", "step"}], "values": [{"part", "path", "before", "after"}], "files": [the same by the file's name]}"""
+    """{"steps": [{"change": "added" or "removed", "phase", "step"}], "values": [{"part", "path", "before", "after"}], "files": [the same by
+    the file's name]}"""
     names = [[(s["phase"], "%s.%s" % (s["part"], s["verb"])) for s in steps(made.plans)] for made in (one, other)]
     changed = [{"change": "removed", "phase": phase, "step": name} for phase, name in names[0] if (phase, name) not in names[1]]
     changed += [{"change": "added", "phase": phase, "step": name} for phase, name in names[1] if (phase, name) not in names[0]]

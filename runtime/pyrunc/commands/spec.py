@@ -1,6 +1,6 @@
 """spec: writes a config.json to begin with, indented by tabs as runc does. Never overwrites a file. --file names another one, or - for
-standard output. --profile takes the defaults of a purpose (oci/profiles.py); --explain writes no file and tells property by property what is in it
-and why, as text or JSON."""
+standard output. --profile takes the defaults of a purpose (oci/profiles.py); --explain writes no file and tells property by property
+what is in it and why, as text or JSON."""
 
 import posix
 

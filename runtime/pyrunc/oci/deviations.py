@@ -186,7 +186,7 @@ def text():
 
 
 def document():
-    """The same as plain data: [{"group", "where", "pyrunc", "runc", "crun", "found_by"}]; null where nothing is known, or it is the same."""
+    """The same as data: [{"group", "where", "pyrunc", "runc", "crun", "found_by"}], None where nothing is known, or it is the same."""
     found = []
     for title, rows in GROUPS:
         for where, ours, runc, *more in rows:

@@ -4,8 +4,8 @@ MOST = 3
 
 
 def nearest(word, names, most=MOST):
-    """The names that are nearest to `word`, best first, each once: by the fewest changed, added, left out or swapped letters (upper and lower
-    case alike), those that begin or end with the word before others. Nothing when none is near."""
+    """The names that are nearest to `word`, best first, each once: by the fewest changed, added, left out or swapped letters (upper and
+    lower case alike), those that begin or end with the word before others. Nothing when none is near."""
     word = word[:200].lower()
     if not word:
         return []

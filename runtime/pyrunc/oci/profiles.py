@@ -56,7 +56,7 @@ def _minimal(document):
     document["linux"] = {"namespaces": kept}
     return {
         "/process/capabilities": "none: absent would mean the same, and a warning",
-        "/linux/namespaces": "pid, so that its processes end with it; mount, which every mount needs; uts for the host name; network is the host's",
+        "/linux/namespaces": "pid, so that its processes end with it; mount, which every mount needs; uts for the name; no network of its own",
         "/mounts": "/proc and /dev, which programs expect, and /dev/pts for the terminal",
     }
 
