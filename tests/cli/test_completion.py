@@ -127,6 +127,8 @@ def test_bash(script, pyrunc, waiting, tmp_path):
     assert bash_answers(script, [*top, "mounts", "add", ""]) == ids
     assert bash_answers(script, ["pyrunc", "mounts", ""]) == {"add", "remove", "list"}
     assert bash_answers(script, ["pyrunc", "help", "resu"]) == {"resume"}
+    assert "PYR-4001" in bash_answers(script, ["pyrunc", "explain", "PYR-40"])
+    assert "PYR-4001" in bash_answers(script, ["pyrunc", "errors", "PYR-1001", "PYR-40"])
     assert bash_answers(script, ["pyrunc", "exec", "-c", "CAP_SYS_AD"]) == {"CAP_SYS_ADMIN"}
     assert bash_answers(script, ["pyrunc", "create", "--bundle", "bundle"], cwd=tmp_path) == {"bundles", "one"}  # one answer, with a blank
     assert bash_answers(script, ["pyrunc", "create", "--config", "bundle-"], cwd=tmp_path) == {"bundle-file"}

@@ -254,6 +254,28 @@ def test_no_such_runtime(tmp_path, monkeypatch):
             rt.validate("/")
 
 
+def test_odd_words(rt, waiting, new_id):
+    """None of them harms the helper process or goes lost on the way."""
+    with rt.create(waiting, new_id()).start() as box:
+        (keeper,) = children()
+        odd = ["a b", "", "-x", "ü\u2028", "\udcff", "$(id)", "'\"", "\n"]
+        done = box.exec(["/bin/sh", "-c", 'for word; do printf "<%s>" "$word"; done', "sh", *odd], env={"A": "x\ny", "B": "=\udcfe"})
+        assert done.stdout == b"".join(b"<%s>" % os.fsencode(word) for word in odd)
+        with pytest.raises(api.UsageError, match="NUL"):
+            box.exec(["/bin/echo", "a\0b"])
+        with pytest.raises(api.Error, match="too long"):
+            box.exec(["/bin/echo", "x" * (3 << 20)])
+        assert box.exec(["/bin/echo", "x" * 100_000]).text == "x" * 100_000 + "\n"
+        assert children() == [keeper]
+
+
+def test_a_log_that_is_garbage(tmp_path):
+    (tmp_path / "liar").write_text("#!/bin/sh\nwhile [ $1 != --log ]; do shift; done; echo garbage > $2; echo 7 >> $2; exit 3\n")
+    (tmp_path / "liar").chmod(0o755)
+    with api.Runtime(tmp_path / "liar") as rt, pytest.raises(api.Error, match="status 3 and gave no reason"):
+        rt.features()
+
+
 def test_it_takes_too_long(rt, waiting, new_id, make_bundle, no_leaks):
     stubborn = make_bundle(args=["/bin/sh", "-c", "trap '' TERM; while :; do sleep 1000; done"])
     with pytest.raises(api.TimeoutExpired):

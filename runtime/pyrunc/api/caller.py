@@ -3,6 +3,7 @@ at once, and each call is a message with descriptors. Many threads may call at t
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import select
@@ -19,6 +20,8 @@ from typing import Any
 from pyrunc.api.errors import Error, NotInstalledError, TimeoutExpired, of_record
 
 KEEPER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "keeper.py")
+
+NO_PROGRAM = (errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ENOTDIR, errno.ELOOP, errno.EPERM)
 
 
 def memory_file(data: bytes = b"") -> int:
@@ -139,9 +142,8 @@ class Caller:
         finally:
             os.close(null)
         if "errno" in found:
-            raise NotInstalledError(
-                "cannot execute %s: %s" % (argv[0], os.strerror(found["errno"])), {"errno": found["errno"], "path": argv[0]}
-            )
+            kind = NotInstalledError if found["errno"] in NO_PROGRAM else Error
+            raise kind("cannot execute %s: %s" % (argv[0], os.strerror(found["errno"])), {"errno": found["errno"], "path": argv[0]})
         code = os.waitstatus_to_exitcode(found["status"])
         return code if code >= 0 else 128 - code
 
@@ -159,8 +161,11 @@ def failure(log: str) -> Error | None:
     except FileNotFoundError:  # no runtime of ours: it did not even open the log
         return None
     for line in reversed(lines):
-        record = json.loads(line)
-        if record.get("level") == "error":
+        try:
+            record = json.loads(line)
+        except ValueError:  # no runtime of ours wrote that
+            continue
+        if isinstance(record, dict) and record.get("level") == "error":
             return of_record(record)
     return None
 

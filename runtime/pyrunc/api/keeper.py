@@ -16,6 +16,7 @@ End of file: all commands get SIGTERM, and the process ends; containers stay.
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import json
 import os
@@ -91,8 +92,8 @@ class Keeper:
             copies += [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, len(fds)) for fd in fds]
             actions: list[tuple[Any, ...]] = [(os.POSIX_SPAWN_DUP2, fd, target) for target, fd in enumerate(copies)]
             pid = os.posix_spawn(argv[0], argv, os.environ, file_actions=actions, setsigmask=(), setsigdef=IGNORED_BY_PYTHON)
-        except OSError as e:
-            return self.answer(answer, {"errno": e.errno})
+        except (OSError, ValueError) as e:  # ValueError: a NUL byte in a word
+            return self.answer(answer, {"errno": getattr(e, "errno", None) or errno.EINVAL})
         finally:
             for fd in (*fds, *copies):
                 os.close(fd)

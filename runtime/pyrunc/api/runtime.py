@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from pyrunc.api import caller
 from pyrunc.api.bundle import Bundle
-from pyrunc.api.errors import Error, NotFoundError, NotInstalledError, TimeoutExpired
+from pyrunc.api.errors import Error, NotFoundError, NotInstalledError, TimeoutExpired, UsageError
 from pyrunc.api.results import Completed, Problem
 
 if TYPE_CHECKING:
@@ -77,7 +77,10 @@ class Runtime:
 
     def argv(self, log: str, *words: Path) -> list[str]:
         root = () if self.root is None else ("--root", self.root)
-        return [self.path, *root, "--log", log, "--log-format", "json", *self.options, *(os.fspath(word) for word in words)]
+        found = [self.path, *root, "--log", log, "--log-format", "json", *self.options, *(os.fspath(word) for word in words)]
+        if any("\0" in word for word in found):
+            raise UsageError("%s: an argument has a NUL byte" % os.fspath(words[0]), {"kind": "usage"})
+        return found
 
     def call(self, *words: Path, input: bytes | None = None, fds: Sequence[int] = (), check: bool = True) -> bytes:
         """Any command that runs no program, with its words: `runtime.call("list", "--format", "json")`. → its standard output.

@@ -4,7 +4,7 @@ Container ids are asked of `pyrunc list -q` when the key is pressed, with the --
 line that stands for pyrunc, so a copy under another name, or an alias of a path, completes its own containers.
 """
 
-from pyrunc import cli, lean
+from pyrunc import cli, codes, lean
 from pyrunc.commands import help as _help
 from pyrunc.commands import hints
 from pyrunc.errors import UsageError, quote
@@ -37,6 +37,8 @@ def _words(kind):
     """The words of a kind that are known beforehand, or None."""
     if kind == hints.COMMAND:
         return tuple(cli.COMMANDS)
+    if kind == hints.CODE:
+        return tuple(row["code"] for row in codes.rows())
     return {hints.SIGNAL: hints.SIGNALS, hints.CAPABILITY: caps.NAMES}.get(kind, kind if type(kind) is tuple else None)
 
 

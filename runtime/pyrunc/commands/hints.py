@@ -1,6 +1,6 @@
 """What help, man pages and shell completion say beyond the table of commands: kinds of values, groups, examples. Data only."""
 
-DIR, FILE, IDS, COMMAND, SIGNAL, CAPABILITY = "DIR", "FILE", "ID", "COMMAND", "SIGNAL", "CAPABILITY"
+DIR, FILE, IDS, COMMAND, SIGNAL, CAPABILITY, CODE = "DIR", "FILE", "ID", "COMMAND", "SIGNAL", "CAPABILITY", "CODE"
 
 # What an option's value is: one of these kinds, or the words to choose from. "command --option" goes before "option"; one that is
 # not here is a text or a number that nobody can guess.
@@ -100,7 +100,9 @@ def positionals(words):
     for word in words.replace("[", " ").replace("]", " ").split():
         repeats = word.endswith("...")
         word = word.removesuffix("...")
-        kind = {"BUNDLE": DIR, "ID": IDS, "COMMAND": COMMAND, "SIGNAL": SIGNAL, "FILE": FILE, "DIR": DIR, "OTHER": IDS}.get(word)
+        kind = {"BUNDLE": DIR, "ID": IDS, "COMMAND": COMMAND, "SIGNAL": SIGNAL, "FILE": FILE, "DIR": DIR, "CODE": CODE}.get(
+            word.partition("|")[0]
+        )
         if kind is None and word == word.lower():
             kind = tuple(word.split("|"))
         found.append((kind, repeats))
