@@ -108,9 +108,13 @@ def _story(error, line, document):
     """The sentence; for a person at a terminal, who reads no log, what picture.py makes of it."""
     if _config["fd"] >= 0 or not posix.isatty(2):
         return line
-    from pyrunc import picture
+    try:
+        from pyrunc import picture
 
-    return picture.story(error, line, document)
+        return picture.story(error, line, document)
+    except Exception as e:  # an error about an error helps nobody: the sentence is what has to come out
+        debug("no picture of the error: %s: %s" % (type(e).__name__, e))
+        return line
 
 
 def _write(level, text, fields):

@@ -68,6 +68,25 @@ def test_bad_json_is_shown_where_it_breaks(pyrunc, bundle):
     assert text.splitlines()[3].rstrip() == "         | " + " " * len('"process": {') + "^", text
 
 
+@pytest.mark.parametrize("kind", ["missing", "a directory", "a fifo", "binary", "huge line"])
+def test_a_document_that_can_t_be_shown(pyrunc, bundle, kind):
+    """The rest is told all the same."""
+    path = bundle.path / "config.json"
+    path.unlink()
+    if kind == "a directory":
+        path.mkdir()
+    elif kind == "a fifo":
+        os.mkfifo(path)
+    elif kind == "binary":
+        path.write_bytes(bytes(range(256)) * 8)
+    elif kind == "huge line":
+        path.write_text(json.dumps(harness.patch(bundle.config, {"/process/env": ["A=" + "é" * 5000], "/process/cwd": "relative"})))
+    code, text = at_a_terminal(pyrunc, "create", "--bundle", bundle, pyrunc.new_id(), env={"NO_COLOR": "1"})
+    lines = text.splitlines()
+    assert code == 1 and lines[0].startswith("create failed: ") and lines[-1].startswith("  code   PYR-2"), text
+    assert "Traceback" not in text and all(len(line) < 1200 for line in lines)
+
+
 def test_no_terminal_no_change(pyrunc, bundle):
     """Engines show standard error as it stands: one line, as ever."""
     bundle.patch({"/process/cwd": "relative"})

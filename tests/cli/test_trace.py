@@ -48,7 +48,7 @@ def test_a_life_in_one_file(pyrunc, waiting, file):
     pyrunc.ok("delete", "--force", id, globals=ask)
     assert "engine.release" in names(spans(file, "start"))
     assert "engine.spawn" in names(spans(file, "exec"))
-    assert {"cgroups.undo_make", "engine.wait_gone", "store.forget"} <= set(names(spans(file, "delete")))
+    assert {"cgroups.host_remove_empty", "engine.wait_gone", "store.forget"} <= set(names(spans(file, "delete")))
     titles = [e["args"]["name"] for e in json.loads(file.read_text()) if e["name"] == "process_name"]
     assert titles == ["pyrunc %s %s" % (command, id) for command in ("create", "start", "exec", "delete")]
 
