@@ -79,7 +79,7 @@ def advisories(path, files):
     cases = {}
     for file in files or sorted(one.name for one in (ROOT / FOLDER).glob("test_*.py") if one.name != "test_advisory_table.py"):
         for name, outcome, reason, _ in tests(["%s/%s" % (FOLDER, file)], "--runtime", path):
-            cases["%s::%s" % (file, name)] = [outcome, reason]
+            cases["%s::%s" % (file, name)] = [outcome, reason if outcome == "skipped" else ""]
         keep({"advisories": {os.path.basename(path): {"version": version(path), "cases": cases}}})
     return {"version": version(path), "cases": cases}
 
