@@ -361,6 +361,7 @@ class Agent:
         self.path = str(path)
         self.answer = answer
         self.received = []
+        self.arrived = threading.Event()
         self.calls = []
         self.server = socket.socket(socket.AF_UNIX)
         self.server.bind(self.path)
@@ -379,6 +380,7 @@ class Agent:
                 data += chunk
             fds = struct.unpack("%di" % (len(extra[0][2]) // 4), extra[0][2])
             self.received.append((json.loads(data), fds))
+            self.arrived.set()
             threading.Thread(target=self._answer, args=(fds[0],), daemon=True).start()
 
     def _answer(self, fd):
@@ -423,7 +425,7 @@ def test_the_listener_answers(pyrunc, make_bundle, no_leaks, agent, nnp):
     changes = {HERE: notifying(one, listenerMetadata="told"), "/process/noNewPrivileges": nnp, "/annotations": {"a": "b"}}
     bundle = make_bundle(changes, args=harness.WAIT_FOR_TERM)
     id = pyrunc.create(bundle)
-    assert len(one.received) == 1, "before create returns"
+    assert one.arrived.wait(harness.WATCHDOG) and len(one.received) == 1, "sent before create returned, read by a thread"
     state, fds = one.received[0]
     pid = pyrunc.state(id)["pid"]
     assert len(fds) == 1 and state["fds"] == ["seccompFd"] and state["metadata"] == "told" and state["pid"] == pid
