@@ -7,6 +7,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import sys
 
 import pytest
 
@@ -256,7 +257,21 @@ def test_criu_ends_during_a_dump(counter, pyrunc, moment, act, no_leaks):
     assert said.endswith("log file: %s/dump.log" % made.work)
     assert made.runtime.status(made.id) == "running"
     assert made.step() == "2"
+    loopback(made.pid())
     made.runtime.delete(made.id, "--force")
+
+
+TO_ITSELF = (
+    "import socket; a = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); a.bind(('127.0.0.1', 0)); a.settimeout(10); "
+    "a.sendto(b'x', a.getsockname()); a.recv(1)"
+)
+
+
+def loopback(pid):
+    """A packet gets through in the network namespace of the process: criu's lock is off."""
+    words = ["nsenter", "--target", str(pid), "--net", sys.executable, "-I", "-c", TO_ITSELF]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=harness.WATCHDOG)
+    assert done.returncode == 0, done.stderr
 
 
 MOMENTS = ["pre-restore", "setup-namespaces", "post-setup-namespaces", "post-restore", "pre-resume"]

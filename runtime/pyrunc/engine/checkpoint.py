@@ -178,8 +178,11 @@ def _dump(run, asked, folders, frozen):
         opts["ext_mnt"] = [{"key": point, "val": name} for point, name in external.dumped_mounts(run)]
         _write(folders.images, external.DESCRIPTORS, lean.dumps(streams).encode("utf-8", "surrogateescape"))
 
+    said = set()
+
     def notified(script, _pid, _fds):
         log.debug("criu: %s" % script)
+        said.add(script)
         if script == "status-ready" and asked["status_fd"] >= 0:
             _say_ready(asked)
 
@@ -192,7 +195,10 @@ def _dump(run, asked, folders, frozen):
     except BaseException as e:
         talk.close()
         _as_it_was(paths, frozen)
+        answered = isinstance(e, StepFailure) and e.words.startswith("criu failed: type ")
+        left = _unlocked(run, asked) if "pre-dump" in said and not answered else None
         if isinstance(e, StepFailure):
+            e.hint = left or e.hint
             raise criu.explain(e, folders.work, folders.work_path, LOG) from None
         raise
     finally:
@@ -228,6 +234,16 @@ def _as_it_was(paths, frozen):
             freeze.thaw(paths)
     except OSError as e:
         log.warn("the container is left frozen: %s" % e)
+
+
+def _unlocked(run, asked):
+    """A CRIU that was killed leaves the container's network locked; one that has failed by itself has no such rules any more."""
+    from pyrunc.engine import netlock
+
+    try:
+        return netlock.unlock(run.pid, asked["network_lock"])
+    except OSError as e:
+        return "the container's network may still be locked by criu: %s" % errno_text(e.errno)
 
 
 def _say_ready(asked):

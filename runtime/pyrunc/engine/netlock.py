@@ -1,0 +1,74 @@
+"""Taking CRIU's lock off a container's network where CRIU itself has no longer come to it.
+
+While it dumps, CRIU lets no packet in or out of the container's network namespace (criu/net.c: network_lock_internal): by a chain of
+iptables, or a table of nftables. One that is killed leaves the container cut off. Its one rule: only what CRIU has made is removed.
+"""
+
+import posix
+
+from pyrunc import log
+from pyrunc.engine import criu
+from pyrunc.errors import errno_text
+from pyrunc.linux import _syscalls, fs, ns
+
+SIGCHLD = 17
+PROGRAMS = ("iptables-restore", "ip6tables-restore")
+UNLOCK = b"*filter\n:CRIU - [0:0]\n-D INPUT -j CRIU\n-D OUTPUT -j CRIU\n-X CRIU\nCOMMIT\n"  # criu/net.c, the same words
+BY_HAND = "the container's network is still locked by criu's nftables table (nft list tables): delete it"
+
+
+def unlock(pid, method):
+    """pid: a process in the network namespace; method: as of --network-lock, None for CRIU's default. None, or words about what is left."""
+    if method == "skip":
+        return None
+    netns_fd = fs.open("/proc/%d/ns/net" % pid, posix.O_RDONLY)
+    try:
+        if ns.is_own(netns_fd, "network"):
+            return None  # it locks nothing in the host's
+        if method == "nftables":
+            return BY_HAND
+        for name in PROGRAMS:
+            _run(name, netns_fd)
+    finally:
+        posix.close(netns_fd)
+    return None
+
+
+def _run(name, netns_fd):
+    """The program with UNLOCK as its input, in the namespace. That there was no such chain is no error."""
+    path = _found(name)
+    if path is None:
+        return  # then CRIU had none either
+    reader, writer = posix.pipe2(posix.O_CLOEXEC)
+    pid, pidfd = _syscalls.clone3(0, SIGCHLD, -1)
+    if pid == 0:
+        try:
+            ns.join(netns_fd, "network")
+            null = posix.open("/dev/null", posix.O_RDWR)
+            for number, fd in enumerate((reader, null, null)):
+                posix.dup2(fd, number)
+            posix.execve(path, [name, "-w", "--noflush"], {})
+        finally:
+            posix._exit(127)
+    posix.close(reader)
+    try:
+        posix.write(writer, UNLOCK)
+    except BrokenPipeError:
+        log.debug("%s has ended by itself" % path)
+    finally:
+        posix.close(writer)
+    try:
+        status = posix.waitid(posix.P_PIDFD, pidfd, posix.WEXITED).si_status
+        log.debug("%s: status %d" % (path, status))
+    except ChildProcessError as e:
+        log.debug("%s: %s" % (path, errno_text(e.errno)))
+    finally:
+        posix.close(pidfd)
+
+
+def _found(name):
+    for program in criu.PROGRAMS:
+        path = program.rpartition("/")[0] + "/" + name
+        if posix.access(path, posix.X_OK):
+            return path
+    return None
