@@ -5,6 +5,7 @@ import json
 import pytest
 
 import guest
+import harness
 from guest import read
 
 MIB = 1 << 20
@@ -201,3 +202,27 @@ def test_files_as_under_runc(runtime, runc, make_bundle, driver, huge_pages, no_
     ours, theirs = seen
     assert ours == theirs
     assert properties[:1] == properties[1:]
+
+
+def keys(value, path=""):
+    """All keys of a record but those that Go leaves out when they are 0, and pressure, which Debian's runc has not yet."""
+    found = set()
+    for key, one in value.items() if isinstance(value, dict) else ():
+        if key not in ("psi", "periods", "throttledPeriods", "throttledTime", "max", "cache", "usage") and not key.endswith("Recursive"):
+            found |= {path + "/" + key, *keys(one, path + "/" + key)}
+    return found
+
+
+def test_a_record_of_events_as_under_runc(runtime, runc, make_bundle, token):
+    bundle = make_bundle(
+        {"/linux/cgroupsPath": "/%s-events" % token, "/linux/resources": {"memory": {"limit": 64 * MIB}, "pids": {"limit": 20}}},
+        args=harness.WAIT_FOR_TERM,
+    )
+    records = []
+    for one in (runtime, runc):
+        id = one.started(bundle)
+        records.append(json.loads(one.ok("events", "--stats", id).out))
+        one.delete(id, "--force")
+    ours, theirs = records
+    assert keys(ours) == keys(theirs)
+    assert ours["data"]["memory"]["usage"]["limit"] == theirs["data"]["memory"]["usage"]["limit"] == 64 * MIB
