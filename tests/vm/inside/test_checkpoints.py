@@ -61,7 +61,9 @@ def test_there_and_back(counter):
 def test_mounts_of_the_host_still_arrive(counter):
     """A slave of a shared mount: what the host mounts below its source appears in the restored container, and not the reverse."""
     made = counter()
-    outside = pathlib.Path(tempfile.mkdtemp(dir="/srv"))  # on another mount than the bundle, which is cut off from the host
+    outside = pathlib.Path(tempfile.mkdtemp(dir="/srv"))
+    # on another mount than the bundle, which is cut off from the host
+    subprocess.run(["mount", "-t", "tmpfs", "--make-shared", "tmpfs", outside], check=True)
     (outside / "sub").mkdir()
     made.bundle.patch({"/mounts/-": {"destination": "/all", "type": "bind", "source": str(outside), "options": ["rbind", "rslave"]}})
     made.run().again()
@@ -70,7 +72,7 @@ def test_mounts_of_the_host_still_arrive(counter):
         (outside / "sub/x").write_text("new\n")
         assert made.inside("/bin/cat", "/all/sub/x") == "new\n"
     finally:
-        subprocess.run(["umount", outside / "sub"], check=True)
+        subprocess.run(["umount", outside / "sub", outside], check=True)
     assert made.step() == "1"
     made.runtime.delete(made.id, "--force")
     shutil.rmtree(outside)
