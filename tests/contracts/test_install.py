@@ -46,7 +46,8 @@ def test_install(podman, world, install):
     assert (info["name"], info["path"]) == ("installed", podman.runtime)
     assert call(*words, IMAGE, "echo", "works", env=installed).ok().out == "works\n"
     assert call("--runtime=runc", *words, IMAGE, "echo", "others", env=installed).ok().out == "others\n"
-    assert call("run", "--rm", "--network=none", "--cgroups=disabled", IMAGE, "echo", "without", env=installed).ok().out == "without\n"
+    if os.path.basename(podman.runtime) != "runc":  # which does not know --cgroup-manager
+        assert call("run", "--rm", "--network=none", "--cgroups=disabled", IMAGE, "echo", "without", env=installed).ok().out == "without\n"
     failed = call(*words, IMAGE, "/no/such/file", env=installed).exits(127)
     assert "Error: installed: " in failed.err and "time=" not in failed.err, "the JSON log was not read"
 
