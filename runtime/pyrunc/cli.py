@@ -209,9 +209,8 @@ def _take(word, words, kinds, short, values, command):
         if name in ("help", "h"):
             values["help"] = True
             return
-        raise UsageError(
-            "flag provided but not defined: -%s" % name, command, name, "see 'pyrunc %s--help'" % (command + " " if command else "")
-        )
+        hint = _meant(name, kinds, "--") + "see 'pyrunc %s--help'" % (command + " " if command else "")
+        raise UsageError("flag provided but not defined: -%s" % name, command, name, hint)
     key = name.replace("-", "_")
     if kind == B:
         if given and value not in TRUE | FALSE:
@@ -246,7 +245,9 @@ def parse(argv):
     command = words.pop(0)
     row = COMMANDS.get(command)
     if row is None:
-        raise UsageError("No help topic for '%s'" % command, command, None, "'pyrunc --help' lists the commands")
+        raise UsageError(
+            "No help topic for '%s'" % command, command, None, _meant(command, COMMANDS) + "'pyrunc --help' lists the commands"
+        )
     _sealed, kinds, short, fewest, most, first_ends = row
     args = []
     while words:
@@ -331,6 +332,14 @@ def _main(argv, traces):
         return log.fail(out_of_memory(command), command, e)
     except Exception as e:  # the end of the road: nothing may reach the user as a traceback
         return log.fail(Bug("internal error: %s: %s" % (type(e).__name__, e), hint="--debug shows where; please report it"), command, e)
+
+
+def _meant(word, known, prefix=""):
+    """The beginning of a hint about a word that is not known."""
+    from pyrunc.oci.nearest import nearest
+
+    close = nearest(word, [name.replace("_", "-") for name in known])
+    return "nearest: %s; " % ", ".join(prefix + name for name in close) if close else ""
 
 
 def _document(command, options):

@@ -153,3 +153,17 @@ def test_help_touches_nothing(runtime, tmp_path):
     for words in (["--help"], ["create", "--help"], ["--version"], ["features"]):
         assert runtime.call("--root", tmp_path / "none", *words, raw=True).code == 0
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    "argv, meant",
+    [
+        (["strat", "x"], "No help topic for 'strat'; nearest: start, state, stats;"),
+        (["create", "--bundel", "x", "id"], "flag provided but not defined: -bundel; nearest: --bundle; see 'pyrunc create --help'"),
+        (["--rooot", "x", "list"], "flag provided but not defined: -rooot; nearest: --root; see 'pyrunc --help'"),
+        (["zzzzzz"], "No help topic for 'zzzzzz'; 'pyrunc --help' lists the commands"),
+    ],
+)
+def test_what_was_probably_meant(pyrunc, argv, meant):
+    result = pyrunc.call(*argv, raw=True)
+    assert result.code == 1 and meant in result.said, result
