@@ -24,7 +24,6 @@ details.section{border-top:1px solid var(--line);padding:.25rem 0}summary{cursor
 .req.bad{border-color:var(--bad)}.req.odd{border-color:var(--known)}
 small{color:var(--skip)}.pills{display:flex;flex-wrap:wrap;gap:.3rem;margin-top:.25rem}
 .pill{border:1px solid currentColor;border-radius:1rem;padding:0 .55rem;font-size:.85rem;text-decoration:none;white-space:nowrap}
-summary .pill{margin-left:.3rem}
 @media(min-width:48rem){.req{display:grid;grid-template-columns:1fr auto;gap:1rem}
 .pills{display:grid;grid-template-columns:repeat(var(--columns),8.5rem);align-content:start;text-align:center}}
 .case{border:1px solid var(--line);border-radius:.5rem;padding:.3rem .7rem;margin:.4rem 0}
@@ -112,13 +111,13 @@ def sections(report):
         marks = [
             "<span class='pill %s'>%s: %d %s</span>" % (verdict, e(runtime.label), counts[runtime, verdict], words)
             for runtime in report.runtimes
-            for verdict, words in (("fail", "not kept"), ("broken", "suite failed"), ("known", "known deviations"))
+            for verdict, words in (("fail", "not kept"), ("broken", "suite failed"), ("known", "known"))
             if (runtime, verdict) in counts
         ]
         kind = "bad" if {"fail", "broken"} & {verdict for _, verdict in counts} else "odd" if counts else ""
         lines.append(
-            "<details class='section %s'><summary><b>%s</b> (%d)%s</summary>%s</details>"
-            % (kind, e(name), len(entries), "".join(marks), "".join(rows))
+            "<details class='section %s'><summary><b>%s</b> (%d) %s</summary>%s</details>"
+            % (kind, e(name), len(entries), " ".join(marks), "".join(rows))
         )
     return lines
 
