@@ -305,3 +305,80 @@ def test_ignore_paused_waits_for_the_thaw(pyrunc, waiting):
         pyrunc.ok("resume", id)
         assert process.stdout.read() == "thawed\n"
         assert process.wait(harness.WATCHDOG) == 0
+
+
+# -- console sockets -----------------------------------------------------------------------------------------------------
+
+
+def bad_console(kind, tmp_path):
+    """(path, what has to be kept open) of a console socket that is none."""
+    path = tmp_path / "console"
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM if kind == "datagrams" else socket.SOCK_STREAM)
+    if kind == "file":
+        path.write_text("")
+    elif kind == "directory":
+        path.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(path)
+    elif kind != "missing":
+        sock.bind(str(path))
+    if kind == "full":
+        sock.listen(0)
+        other = socket.socket(socket.AF_UNIX)
+        other.connect(str(path))
+        return path, (sock, other)
+    return path, (sock,)
+
+
+KINDS_OF_CONSOLES = ["missing", "file", "directory", "fifo", "dead", "datagrams", pytest.param("full", marks=pytest.mark.long)]
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_CONSOLES)
+def test_exec_with_a_bad_console_socket(pyrunc, waiting, tmp_path, kind):
+    """255 and one line that names the socket; no process is left, the container is as it was."""
+    id = pyrunc.started(waiting)
+    before = pyrunc.ok("ps", "--format", "json", id).out
+    path, kept = bad_console(kind, tmp_path)
+    result = pyrunc.call("exec", "--detach", "--tty", "--console-socket", path, id, "/bin/sleep", "1000")
+    for sock in kept:
+        sock.close()
+    assert result.code == 255 and len(result.err.splitlines()) == 1 and "console socket %s" % path in result.err, result
+    assert pyrunc.ok("ps", "--format", "json", id).out == before
+
+
+@pytest.mark.parametrize("kind", ["fifo", "datagrams", pytest.param("full", marks=pytest.mark.long)])
+def test_create_with_a_bad_console_socket(pyrunc, make_bundle, tmp_path, kind, no_leaks):
+    path, kept = bad_console(kind, tmp_path)
+    result = pyrunc.call("create", "--bundle", make_bundle({"/process/terminal": True}), "--console-socket", path, pyrunc.new_id())
+    for sock in kept:
+        sock.close()
+    assert result.code == 1 and len(result.err.splitlines()) == 1 and "console socket %s" % path in result.err, result
+
+
+def test_nobody_takes_the_terminal(pyrunc, waiting, tmp_path):
+    """containerd accepts only after the command has ended; whether it ever does is not our matter."""
+    id = pyrunc.started(waiting)
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(tmp_path / "s"))
+        sock.listen()
+        words = ["exec", "--detach", "--tty", "--console-socket", tmp_path / "s", "--pid-file", tmp_path / "pid", id, "/bin/sleep", "1000"]
+        result = pyrunc.ok(*words)
+        assert (result.out, result.err) == ("", "")
+        pid = int((tmp_path / "pid").read_text())
+        assert os.readlink("/proc/%d/fd/0" % pid).startswith("/dev/pts/")
+    os.kill(pid, signal.SIGKILL)
+
+
+def test_checkpoint_and_restore_are_no_good_without_a_directory(pyrunc, waiting, tmp_path):
+    """A file in place of the images, a path below it: one line, and the container goes on."""
+    id = pyrunc.started(waiting)
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file", tmp_path / "file" / "below"):
+        result = pyrunc.call("checkpoint", "--image-path", path, id)
+        assert result.code == 1 and len(result.err.splitlines()) == 1 and str(path) in result.err, result
+        result = pyrunc.call("restore", "--bundle", waiting, "--image-path", path, pyrunc.new_id())
+        assert result.code == 1 and len(result.err.splitlines()) == 1 and str(path) in result.err, result
+    result = pyrunc.call("checkpoint", "--image-path", tmp_path / "a" / "b", "--parent-path", "nosuch", id)
+    assert result.code == 1 and len(result.err.splitlines()) == 1 and "--parent-path" in result.err, result
+    assert sorted(os.listdir(tmp_path)) == ["file"]
+    assert pyrunc.status(id) == "running"

@@ -24,14 +24,15 @@ class Folders:
     """The directory of the images and that of the logs, opened: `images`, `work`, `work_path`. close() them."""
 
     def __init__(self, path, make):
-        self.images = self.work = _open(path, make, "image")
+        self.made = []
+        self.images = self.work = _open(path, make, "image", self.made)
         self.work_path = path
 
     def set_work(self, path, log_name):
         """The logs go there, if it is given, and not beside the images. It is made where it is missing. The log of an earlier run goes:
         whoever looks for errors must not find old ones."""
         if path:
-            self.work = _open(path, True, "work")
+            self.work = _open(path, True, "work", self.made)
             self.work_path = path
         _remove(self.work, log_name)
 
@@ -44,8 +45,16 @@ class Folders:
         for fd in {self.images, self.work}:
             posix.close(fd)
 
+    def discard(self):
+        """Removes the directories that were made for this and have stayed empty; a log in them stays."""
+        for path in reversed(self.made):
+            try:
+                posix.rmdir(path)
+            except OSError:
+                return
 
-def _open(path, make, what):
+
+def _open(path, make, what, made):
     try:
         if make:
             done = ""
@@ -53,6 +62,7 @@ def _open(path, make, what):
                 done += "/" + name
                 try:
                     posix.mkdir(done, 0o700)
+                    made.append(done)
                 except FileExistsError:
                     continue
         return fs.open(path, posix.O_RDONLY | posix.O_DIRECTORY)
@@ -117,6 +127,10 @@ def checkpoint(box, options, asked):
         if not asked["leave_running"] and not asked["pre_dump"]:
             cancel.ignore()  # its processes have ended: what is left of it goes, whatever signal comes
             lifecycle.delete(box, options, force=True)
+    except BaseException:
+        if folders is not None:
+            folders.discard()
+        raise
     finally:
         lost = kept.put_back()
         if lost:
