@@ -103,7 +103,8 @@ def merged(old, new):
     """What was measured now, and what an earlier run has beside it: other parts, other runtimes."""
     if not isinstance(old, dict) or not isinstance(new, dict) or "median" in new:
         return new
-    return {key: merged(old[key], new[key]) if key in old and key in new else new.get(key, old.get(key)) for key in {**old, **new}}
+    kept = {key: value for key, value in old.items() if key not in new and key != "failed"}  # a failure belongs to its own run
+    return {**kept, **{key: merged(old[key], value) if key in old else value for key, value in new.items()}}
 
 
 def main(argv):
