@@ -115,7 +115,7 @@ def main(argv):
     chosen = runtimes(opts["runtimes"])
     if not chosen:
         raise SystemExit("bench: no runtime to measure")
-    figures = {}
+    before, figures = earlier(opts["add"]), {}
     parts = opts["parts"] or USUAL
     with machine.hugetlb(), machine.pinned(opts["pin"]) as core:
         figures.update(machine=machine.about(core), rounds=opts["rounds"])
@@ -140,7 +140,7 @@ def main(argv):
             figures["stats"] = scale.stats(chosen, STATS_OF, say)
         if "configs" in parts:
             figures["configs"] = scale.configs(chosen, opts["mounts"], say)
-    figures = merged(earlier(opts["add"]), figures)
+    figures = merged(before, figures)
     if opts["json"] == "-":
         print(json.dumps(figures, indent=1))
         return 0
