@@ -152,8 +152,8 @@ def seeds():
     import harness
     import make_rootfs
 
-    configs = [json.dumps(harness.BASE)]
-    configs += [(ROOT / "bundles" / name / "config.json").read_text() for name in sorted(make_rootfs.bundles())]
+    configs = {"base": json.dumps(harness.BASE)}
+    configs.update({name: (ROOT / "bundles" / name / "config.json").read_text() for name in make_rootfs.bundles()})
     profile = {"defaultAction": "SCMP_ACT_ERRNO", "architectures": ["SCMP_ARCH_X86_64"], "syscalls": [
         {"names": ["read"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 0, "value": 1, "valueTwo": 2, "op": "SCMP_CMP_MASKED_EQ"}]}]}  # fmt: skip
     landlock = {"ruleset": {"handledAccessFs": 13}, "rules": {"pathBeneath": [{"allowedAccess": 5, "paths": ["/bin"]}]}}
@@ -167,8 +167,8 @@ def seeds():
         "options": ["/mnt\0tmpfs\0tmpfs\0ro\0size=1m\0mode=755", "/x\0bind\0/etc\0rbind\0rro\0idmap\0private", "/proc\0proc\0proc\0hidepid=2"],
     }  # fmt: skip
     for name, found in texts.items():
-        for number, text in enumerate(found):
-            path = corpus(name) / ("seed-%d" % number)
+        for title, text in found.items() if isinstance(found, dict) else enumerate(found):
+            path = corpus(name) / ("seed-%s" % title)
             if not path.exists():
                 path.write_text(text)
 
