@@ -98,18 +98,19 @@ def judged(measured):
     return {"total": total, "passed": total - len(failed), "failed": failed, "absent": absent, "tests": ran}
 
 
-def counted(results, *names):
-    made = {name: sum(int(p.get(name, 0)) for *_, p in results) for name in names}
-    return {**made, "failed": sorted(name for name, outcome, *_ in results if outcome == "failed")}
+def counted(name, path, every, match):
+    """{"cases": {test: [passed | failed | skipped, number]}}: how often each test did what it does, by its property `name`."""
+    results = tests([path], *(() if every else ("-m", "not long")), *(("-k", match) if match else ()))
+    return {"cases": {case: [outcome, int(properties.get(name, 0))] for case, outcome, _, properties in results}}
 
 
-def faults(path, every):
-    """Each point where the runtime is killed or a call of it fails, once (or all points, with --every), and what was left."""
-    return counted(tests(["tests/cli/test_faults.py"], *(() if every else ("-m", "not long"))), "points")
+def faults(every, match):
+    """Each point where the runtime is killed or a call of it fails: the first, a middle and the last one, or all (--every)."""
+    return counted("points", "tests/cli/test_faults.py", every, match)
 
 
-def fuzz(path, every):
-    return counted(tests(["tests/fuzz"], *(() if every else ("-m", "not long"))), "examples")
+def fuzz(every, match):
+    return counted("examples", "tests/fuzz", every, match)
 
 
 def look_at_init(path):
@@ -171,7 +172,8 @@ def keep(new):
         found = json.loads(file.read() or "{}")
         for section, figures in new.items():
             if section not in ("advisories", "init"):
-                found[section] = figures
+                cases = {**found.get(section, {}).get("cases", {}), **figures.get("cases", {})}
+                found[section] = {**figures, "cases": cases} if cases else figures
                 continue
             for name, one in figures.items():
                 old = found.setdefault(section, {}).get(name, {})
@@ -196,7 +198,7 @@ def measure(asked):
             for name, path in runtimes(asked.runtime).items():
                 keep({section: {name: advisories(path, asked.file) if section == "advisories" else look_at_init(path)}})
         else:
-            keep({section: {"faults": faults, "fuzz": fuzz}[section](str(OURS), asked.every)})
+            keep({section: {"faults": faults, "fuzz": fuzz}[section](asked.every, asked.match)})
 
 
 # ---- the page
@@ -230,10 +232,13 @@ def page(found):
         parts.append(table(head, [["advisories passed", *("%d of %d" % (measured[n]["passed"], measured[n]["total"]) for n in names)],
                                   ["test cases", *(measured[n]["tests"] for n in names)]]))  # fmt: skip
     figures = []
-    if "faults" in found:
-        figures.append(["points where the runtime is killed or a call fails", found["faults"]["points"], len(found["faults"]["failed"])])
-    if "fuzz" in found:
-        figures.append(["configs and documents that were made up", found["fuzz"]["examples"], len(found["fuzz"]["failed"])])
+    for section, words in (
+        ("faults", "points where the runtime is killed or a call fails"),
+        ("fuzz", "configs and documents that were made up"),
+    ):
+        if section in found:
+            cases = found[section]["cases"].values()
+            figures.append([words, sum(number for _, number in cases), sum(1 for outcome, _ in cases if outcome == "failed")])
     if figures:
         parts.append(table(["", "tried", "with leaks, crashes or hangs"], figures))
     if found.get("init"):
@@ -270,6 +275,7 @@ def main():
     parser.add_argument("--runtime", action="append", type=os.path.abspath, help="for advisories and init: this binary instead of all")
     parser.add_argument("--file", action="append", help="advisories: the tests of this file instead of all, like test_dev.py")
     parser.add_argument("--every", action="store_true", help="faults and fuzz: the long runs, too")
+    parser.add_argument("--match", help="faults and fuzz: the tests that pytest's -k chooses")
     parser.add_argument("--render", action="store_true", help="measure nothing, write SECURITY.md from the JSON")
     asked = parser.parse_args()
     if not asked.render:

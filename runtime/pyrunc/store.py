@@ -344,6 +344,18 @@ def _empty(fd, path):
             posix.rmdir(name, dir_fd=fd)
 
 
+def _opened(root_fd, id):
+    """The directory that was just made; it goes again where no descriptor of it is to be had."""
+    try:
+        return posix.open(id, DIR, dir_fd=root_fd)
+    except OSError:
+        try:
+            posix.rmdir(id, dir_fd=root_fd)
+        except OSError:  # the first error is the one to be told; delete takes an empty directory away
+            pass
+        raise
+
+
 def reserve(root, id):
     """Makes ROOT/ID, the act that decides between two creates, and locks it. StateError when the id is taken."""
     check_id(id)
@@ -351,7 +363,7 @@ def reserve(root, id):
     root_fd = _open_root(root)
     try:
         posix.mkdir(id, 0o700, dir_fd=root_fd)
-        fd = posix.open(id, DIR, dir_fd=root_fd)
+        fd = _opened(root_fd, id)
     except OSError as e:
         if e.errno == EEXIST:
             raise StateError(CALLER_TEXT["exists"], id, hint="delete it first, or choose another id") from None

@@ -119,3 +119,22 @@ def test_the_plan_goes_last(tmp_path, monkeypatch):
     monkeypatch.setattr(posix, "unlink", lambda name, **k: (gone.append(name), unlink(name, **k)))
     store.open_box(str(tmp_path), "x").forget()
     assert gone[-1] == "plan.json" and not (tmp_path / "x").exists()
+
+
+def test_a_directory_that_can_not_be_opened_goes_again(tmp_path, monkeypatch):
+    """EMFILE after the mkdir: the id is as free as before."""
+    root = tmp_path / "state"
+    store.reserve(str(root), "c0").close()
+    real = store.posix.open
+
+    def refused(path, *words, **more):
+        if path == "c1":
+            raise OSError(24, "no descriptor is left")
+        return real(path, *words, **more)
+
+    monkeypatch.setattr(store.posix, "open", refused)
+    with pytest.raises(StateError):
+        store.reserve(str(root), "c1")
+    monkeypatch.undo()
+    assert not (root / "c1").exists()
+    store.reserve(str(root), "c1").close()
