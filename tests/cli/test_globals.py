@@ -133,7 +133,7 @@ def test_log_record_says_where(pyrunc, make_bundle, tmp_path):
     assert pyrunc.call("create", "--bundle", bundle, pyrunc.new_id(), globals=("--log", log, "--log-format", "json")).code == 1
     (record,) = harness.first_error(log)
     assert record["pointer"] == "/process/cwd"
-    assert record["code"] == "refused"
+    assert (record["kind"], record["code"]) == ("refused", "PYR-2220")
 
 
 @pytest.mark.parametrize("format", ["text", "json"])

@@ -11,7 +11,7 @@ PACKAGE = Path(pyrunc.__file__).parent
 FILES = sorted(p for p in PACKAGE.rglob("*.py") if "specs" not in p.parts)
 
 MAY = {
-    "cli": {"seal", "log", "tracefile", "errors", "commands", "linux"},
+    "cli": {"seal", "log", "tracefile", "errors", "commands", "linux", "oci"},
     "commands": {
         "engine",
         "parts",
