@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import time
 
 import pytest
 
@@ -203,7 +204,9 @@ def test_an_exec_that_nobody_hears_of_is_ended(pyrunc, waiting, tmp_path, option
     path = tmp_path if kind == "folder" else tmp_path / "no" / "such"
     result = pyrunc.call("exec", *([] if attended else ["--detach"]), option, path, id, "/bin/sleep", "1000")
     assert result.code == 255 and len(result.err.splitlines()) == 1 and str(path) in result.err, result
-    assert json.loads(pyrunc.ok("ps", "--format", "json", id).out) == before
+    end = time.monotonic() + harness.WATCHDOG
+    while json.loads(pyrunc.ok("ps", "--format", "json", id).out) != before:  # Linux 6.18 has a dead process in its cgroup for some moments
+        assert time.monotonic() < end
     assert not list(tmp_path.iterdir())
 
 
