@@ -9,6 +9,7 @@
     --json FILE              all figures, `-` for standard output
     --html FILE              the tables and plots as one page
     --add FILE               figures of an earlier run, for the parts that are not measured now
+    --load FILE              what `make load ARGS='--json FILE'` has measured: a thousand lives, hundred by hundred
     --no-pin                 do not stay on one processor
     --list                   the parts, and the steps of a life
 
@@ -22,7 +23,7 @@ import shutil
 import signal
 import sys
 
-from conformance.bench import floor, limits, machine, measure, profile, report, scale
+from conformance.bench import floor, limits, load, machine, measure, profile, report, scale
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 DEFAULTS = (("pyrunc", os.path.join(ROOT, ".venv/bin/pyrunc")), ("runc", "runc"), ("crun", "crun"))
@@ -42,7 +43,7 @@ PATH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
 
 def options(argv):
     found = {"runtimes": [], "bundles": [], "parts": [], "rounds": 30, "containers": 1000, "mounts": 2000}
-    found.update(json=None, html=None, add=None, pin=True)
+    found.update(json=None, html=None, add=None, load=None, pin=True)
     while argv:
         word, _, value = argv.pop(0).partition("=")
         if word == "--no-pin":
@@ -51,7 +52,7 @@ def options(argv):
         if word == "--list":
             print("\n".join("%-10s %s" % row for row in (*PARTS.items(), *measure.STEPS)))
             raise SystemExit(0)
-        if word.lstrip("-") not in ("runtime", "bundle", "part", "rounds", "containers", "mounts", "json", "html", "add") or not (
+        if word.lstrip("-") not in ("runtime", "bundle", "part", "rounds", "containers", "mounts", "json", "html", "add", "load") or not (
             value or argv
         ):
             raise SystemExit("bench: %s\n\n%s" % (word, __doc__))
@@ -85,6 +86,14 @@ def earlier(path):
         raise SystemExit("bench: --add %s: %s" % (path, e)) from None
 
 
+def many(path):
+    """{"load": what tools/load.py has measured}."""
+    try:
+        return {"load": load.read(path)} if path else {}
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        raise SystemExit("bench: --load %s: %s" % (path, e)) from None
+
+
 def runtimes(asked):
     """[(label, absolute path)]; a default one that is not here is left out with a word, an asked one is an error."""
     chosen = []
@@ -115,7 +124,7 @@ def main(argv):
     chosen = runtimes(opts["runtimes"])
     if not chosen:
         raise SystemExit("bench: no runtime to measure")
-    before, figures = earlier(opts["add"]), {}
+    before, figures = earlier(opts["add"]), many(opts["load"])
     parts = opts["parts"] or USUAL
     with machine.hugetlb(), machine.pinned(opts["pin"]) as core:
         figures.update(machine=machine.about(core), rounds=opts["rounds"])

@@ -5,7 +5,7 @@ Its one rule: the spread stands beside the median, always.
 
 import html as _html
 
-from conformance.bench import measure, plots
+from conformance.bench import load, measure, plots
 
 
 def text(found):
@@ -70,7 +70,7 @@ def sections(found):
     ):
         if found.get(key):
             made.append(make(found[key], names))
-    return made
+    return made + load.sections(found.get("load", {}), cell)
 
 
 def _floor(floor):

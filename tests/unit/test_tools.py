@@ -11,7 +11,7 @@ import harness
 
 sys.path.insert(0, str(harness.ROOT))
 from conformance.bench import __main__ as bench_main
-from conformance.bench import measure, plots, profile, report  # noqa: E402
+from conformance.bench import load, measure, plots, profile, report  # noqa: E402
 
 
 def fake(directory, name, script):
@@ -194,6 +194,15 @@ def test_figures_of_two_runs():
     assert (found["scale"]["b"], found["scale"]["c"], found["stats"], found["rounds"]) == (old["scale"]["b"], {}, {"a": 1}, 2)
 
 
+def test_load_hundred_by_hundred(tmp_path):
+    samples = [{"ms": 1.0 + number // 100, "pss_kb": 9, "anonymous_kb": 700, "available_kb": 5} for number in range(250)]
+    (tmp_path / "load").write_text(json.dumps({"lives": {"samples": samples}, "docker": {"samples": {"ours": [200.0], "runc": [400.0]}}}))
+    found = load.read(tmp_path / "load")
+    assert [(row["from"], row["to"], row["ms"]["median"]) for row in found["lives"]] == [(1, 100, 1.0), (101, 200, 2.0), (201, 250, 3.0)]
+    page = report.html({**ALL, "load": found})
+    assert "201–250" in page and "400.00 (400.00–400.00)" in page and page.count("<svg") == report.html(ALL).count("<svg") + 2
+
+
 STRACE = """% time     seconds  usecs/call     calls    errors syscall
 ------ ----------- ----------- --------- --------- ------------------
  51.91    0.005677        5677         1           waitid
@@ -209,7 +218,15 @@ def test_calls_of_strace():
 
 
 @pytest.mark.parametrize(
-    "words", [["--part", "nosuch"], ["--rounds", "x"], ["--rounds"], ["--add", "/nowhere.json"], ["--runtime", "/nowhere"]]
+    "words",
+    [
+        ["--part", "nosuch"],
+        ["--rounds", "x"],
+        ["--rounds"],
+        ["--add", "/nowhere.json"],
+        ["--load", "/nowhere.json"],
+        ["--runtime", "/nowhere"],
+    ],
 )
 def test_bench_says_what_it_does_not_understand(words):
     argv = ["/usr/bin/python3", "-m", "conformance.bench", *words]
