@@ -1,0 +1,32 @@
+"""Makes gRPC calls for the tests in a process of its own: the library keeps threads, and takes part in every fork of its process, which
+ends a test's fork bomb by an abort instead of the kill that is tested.
+
+    python3 grpc_hand.py ADDRESS
+
+Each line of standard input is {"method": "/package.Service/Method", "seconds": n, "size": n} and that many bytes follow; the answer is
+{"size": n} and bytes, or {"code": name, "details": text}.
+"""
+
+import json
+import sys
+
+import grpc
+
+
+def main(address):
+    channel = grpc.insecure_channel(address, options=[("grpc.default_authority", "localhost")])
+    while line := sys.stdin.buffer.readline():
+        asked = json.loads(line)
+        request = sys.stdin.buffer.read(asked["size"])
+        try:
+            data = channel.unary_unary(asked["method"])(request, timeout=asked["seconds"])
+            head = {"size": len(data)}
+        except grpc.RpcError as error:
+            data = b""
+            head = {"code": str(error.code()), "details": error.details()}
+        sys.stdout.buffer.write(json.dumps(head).encode() + b"\n" + data)
+        sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
