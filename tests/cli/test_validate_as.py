@@ -5,10 +5,15 @@ import json
 import os
 import re
 import shutil
+import sys
 
 import pytest
 
 import harness
+
+sys.path.insert(0, str(harness.ROOT))
+from conformance.bench import machine  # noqa: E402
+
 from pyrunc.commands import elsewhere
 from pyrunc.oci import deviations, normalise
 
@@ -99,12 +104,7 @@ def test_a_difference_is_no_problem(pyrunc, make_bundle):
 
 def test_an_invalid_document_is_not_compared(pyrunc, make_bundle):
     result = pyrunc.call("validate", "--as", "runc", make_bundle({"/hostname": 5}))
-    assert (
-        result.code == 1
-        and "runc was not compared" in result.out
-        and "runc: no differences" in result.out
-        or "differences" not in result.out
-    ), result
+    assert result.code == 1 and "runc was not compared" in result.out, result
 
 
 def test_unknown_runtime(pyrunc, bundle):
@@ -126,10 +126,17 @@ SEEN = [
 VERSIONS = {"runc": r"1\.1\.", "crun": r"1\.21\b"}
 
 
+@pytest.fixture(scope="module")
+def whole_hierarchies():
+    """What crun asks of a version 1 host: every controller mounted. Without it crun refuses all alike, and a row shows nothing."""
+    with machine.hugetlb():
+        yield
+
+
 @pytest.mark.kernel
 @pytest.mark.slow
 @pytest.mark.parametrize("name, other, outcome", SEEN)
-def test_the_installed_runtime_does_so(scratch, token, make_bundle, name, other, outcome, cgroup):
+def test_the_installed_runtime_does_so(scratch, token, make_bundle, name, other, outcome, cgroup, whole_hierarchies):
     path = shutil.which(other, path="/usr/sbin:/usr/bin")
     if path is None:
         pytest.skip("no %s on this machine" % other)
@@ -140,10 +147,11 @@ def test_the_installed_runtime_does_so(scratch, token, make_bundle, name, other,
     if not re.search(VERSIONS[other], version):
         pytest.skip("the rows are about other versions than %s" % version)
     bundle = make_bundle({**QUIET, **SAMPLES[name]})
-    more = ["--cgroup-manager=disabled"] if other == "crun" else []  # it wants every version 1 hierarchy to be mounted
     id = runtime.new_id()
     try:
-        result = runtime.call("run", "--bundle", bundle, id, globals=more, stdin=open(os.devnull))
+        result = runtime.call("run", "--bundle", bundle, id, stdin=open(os.devnull))
     finally:
-        runtime.call("delete", "--force", id, globals=more)
+        runtime.call("delete", "--force", id)
+    if "hybrid mode not supported" in result.err:
+        pytest.skip("this machine's hierarchies can't be mounted as crun wants them")
     assert (result.code == 0) is (outcome == "ok"), result
