@@ -6,9 +6,11 @@ The short run takes the first, the last and for create a middle point of each ca
 """
 
 import os
+import random
 import re
 import shutil
 import subprocess
+import time
 
 import pytest
 
@@ -162,3 +164,39 @@ def test_failing(pyrunc, make_bundle, calibration, command, call, record_propert
 @pytest.mark.parametrize("call", [c for c in ACTS if c not in NOT_FAILED])
 def test_every_point(pyrunc, make_bundle, calibration, command, call, injection, record_property):
     sweep(pyrunc, make_bundle, calibration, command, call, injection, True, record_property)
+
+
+KILLS = 10_000
+
+
+@pytest.mark.long
+def test_killed_at_any_time(pyrunc, make_bundle, record_property):
+    """create is killed at a random time, ten thousand times under one id: delete --force succeeds each time, the id is free again, and no
+    cgroup, mount or process is there any more (looked for every hundred times, as that reads all of /proc)."""
+    bundle = make_bundle(args=harness.WAIT_FOR_TERM)
+    id = pyrunc.new_id()
+    argv = pyrunc.argv("create", "--bundle", bundle, id)
+    needle = bundle.config["linux"]["cgroupsPath"].lstrip("/")
+    whole = []
+    for _ in range(10):
+        begin = time.monotonic()
+        pyrunc.ok("create", "--bundle", bundle, id)
+        whole.append(time.monotonic() - begin)
+        pyrunc.ok("delete", "--force", id)
+    latest = sorted(whole)[len(whole) // 2]
+    record_property("points", KILLS)
+    chance = random.Random(1)
+    ended = 0
+    for number in range(1, KILLS + 1):
+        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=pyrunc.env)
+        time.sleep(chance.uniform(0, latest))
+        process.kill()
+        ended += process.wait(harness.WATCHDOG) == 0
+        result = pyrunc.call("delete", "--force", id)
+        assert result.code == 0, (number, result)
+        assert harness.state_dirs(pyrunc.root) == set(), number
+        if number % 100 == 0:
+            settled(pyrunc, needle)
+            left = [harness.cgroups(needle), harness.mounts(str(bundle.path) + "/"), harness.processes(needle)]
+            assert not any(left), (number, left)
+    assert 0 < ended < KILLS * 3 // 4, "the times do not cover a create: %d of them had ended before" % ended
