@@ -97,10 +97,18 @@ static void mark_line(const char *line, int advice)
     madvise((void *)start, end - start, advice);
 }
 
+#ifdef __SANITIZE_ADDRESS__
+enum { SANITIZED = 1 }; /* its own tables are anonymous memory too, and the child needs them */
+#else
+enum { SANITIZED = 0 };
+#endif
+
 /* The caller's heap shall not be in the child. What C needs there is kept: operations, their state, thread-local
  * storage around errno (with the stack protector's canary; x86_64 has it below the thread pointer, aarch64 above). */
 static int mark_memory(const struct spawn *spawn, int advice)
 {
+    if (SANITIZED)
+        return 0;
     static char maps[1 << 18];
     ssize_t size = read_all("/proc/self/maps", maps, sizeof maps);
     if (size == sizeof maps - 1)
