@@ -96,6 +96,20 @@ def test_exec_and_update_in_a_restored_container(counter, no_leaks):
     made.runtime.delete(made.id, "--force")
 
 
+def test_cve_2026_94603_the_bundle_counts_and_not_the_images(counter, pyrunc, no_leaks):
+    """What was true at the checkpoint comes back with the processes; limits and annotations are those of who restores."""
+    made = counter({"/annotations": {"who": "the images"}, "/linux/resources/memory": {"limit": 96 << 20}}).run()
+    file = "memory.limit_in_bytes" if made.cgroups("memory.limit_in_bytes") else "memory.max"
+    made.dumped()
+    made.bundle.patch({"/annotations": {"who": "the bundle"}, "/linux/resources/memory": {"limit": 64 << 20}})
+    made.restored()
+    assert made.runtime.state(made.id)["annotations"] == {"who": "the bundle"}
+    (cgroup,) = made.cgroups(file)
+    assert int(pathlib.Path(cgroup, file).read_text()) == 64 << 20
+    assert made.step() == "1"
+    made.runtime.delete(made.id, "--force")
+
+
 def test_foreground(counter, no_leaks):
     """Without --detach the program is waited for, its status is ours, and the container is deleted."""
     made = counter().run().dumped()
