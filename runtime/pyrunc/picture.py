@@ -107,10 +107,7 @@ def _source(document):
         info = posix.fstat(fd)
         if info.st_mode & 0o170000 != 0o100000 or info.st_size > LIMIT:
             return None
-        raw = b""
-        while len(raw) <= LIMIT and (piece := posix.read(fd, 1 << 20)):
-            raw += piece
-        return raw.decode()
+        return lean.read_fd(fd, LIMIT).decode()
     except (OSError, UnicodeDecodeError):
         return None
     finally:
