@@ -180,7 +180,10 @@ KEYS = "trap 'echo INT-came' INT; trap 'echo TSTP-came' TSTP; trap 'echo QUIT-ca
 @pytest.mark.parametrize("kind", KINDS)
 def test_keys_and_sizes(argv_of, screen, kind):
     """^C, ^Z and ^\\ are the container's signals, not the runtime's; each new size gets in; ^D ends its input."""
-    one = screen(argv_of(kind, KEYS + "while [ ! -e /over ]; do sleep 1000 & wait; done; echo next; cat; echo over; exit 7"))
+    # A signal just before `wait` (or read) runs its trap and leaves the shell waiting: so it waits for a second at most, and without a
+    # child that the keys would end or stop.
+    loop = "mkfifo /never; exec 3<>/never; while [ ! -e /over ]; do read -t 1 word <&3; done; "
+    one = screen(argv_of(kind, loop.replace("while", KEYS + "while") + "echo next; cat; echo over; exit 7"))
     one.until("ready")
     for key, word in ((b"\x03", "INT-came"), (b"\x1a", "TSTP-came"), (b"\x1c", "QUIT-came")):
         one.type(key)
@@ -190,7 +193,6 @@ def test_keys_and_sizes(argv_of, screen, kind):
         one.until("%d %d" % (rows, columns))
     assert one.process.poll() is None and not one.settings[3] & termios.ICANON
     (bundle_of(one.argv) / "over").touch()
-    one.type(b"\x03")
     one.until("next")
     one.type(b"typed\r")
     one.until("typed")  # the echo
