@@ -188,7 +188,7 @@ COMMANDS = {
     "seccomp": (False, {"bundle": V, "config": V, "format": V}, {"b": "bundle", "f": "format"}, 0, None, True),
     "errors": (False, {"format": V}, {"f": "format"}, 0, None, False),
     "explain": (False, {"format": V}, {"f": "format"}, 1, 2, False),
-    "diff": (False, {"format": V}, {"f": "format"}, 1, 1, False),
+    "diff": (False, {"format": V, "config": V}, {"f": "format"}, 1, 1, False),
     "hooks": (False, {"format": V}, {"f": "format"}, 1, 1, False),
     "trace": (False, {"format": V}, {"f": "format"}, 1, 1, False),
     "completion": (False, {}, {}, 1, 1, False),

@@ -297,6 +297,8 @@ def test_the_program_in_the_kernel(group, rules, result):
     finally:
         os.close(fd)
     assert len(programs) == (0 if devices_bpf.allows_everything(rules) else 1)
+    planned, attached = devices_bpf.tags(one.paths["unified"], rules)
+    assert attached == ([planned] if planned else []) and planned != devices_bpf.tags(one.paths["unified"], [[True, "c", 9, 9, "r"]])[0]
     assert one.start(opens(*FOUR)) == result
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pyrunc.engine import drift
+from pyrunc.engine.drift import documents, groups, process, settings
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ from pyrunc.engine import drift
     ],
 )
 def test_same(name, wanted, seen):
-    assert drift.same_value(name, wanted, seen)
+    assert groups.same_value(name, wanted, seen)
 
 
 @pytest.mark.parametrize(
@@ -44,20 +44,53 @@ def test_same(name, wanted, seen):
     ],
 )
 def test_different(name, wanted, seen):
-    assert not drift.same_value(name, wanted, seen)
+    assert not groups.same_value(name, wanted, seen)
 
 
 def test_inside():
-    assert drift.inside(100005, "0 100000 10\n") == 5 and drift.inside(3, "0 100000 10") == "?" and drift.inside(7, "0 0 4294967295") == 7
+    assert (
+        process.inside(100005, "0 100000 10\n") == 5
+        and process.inside(3, "0 100000 10") == "?"
+        and process.inside(7, "0 0 4294967295") == 7
+    )
 
 
 def test_changed():
     one, other = {"a": [1, 2], "b": {"c~/": 1}, "d": 1}, {"a": [1], "b": {"c~/": 2}, "e": 1}
-    assert list(drift.changed(one, other)) == [("/a/1", 2, None), ("/b/c~0~1", 1, 2), ("/d", 1, None), ("/e", None, 1)]
-    assert list(drift.changed(one, one)) == []
+    assert list(documents.changed(one, other)) == [("/a/1", 2, None), ("/b/c~0~1", 1, 2), ("/d", 1, None), ("/e", None, 1)]
+    assert list(documents.changed(one, one)) == []
 
 
 @pytest.mark.parametrize("uid, nnp, gained", [(0, False, 0b1111), (0, True, 0b0011), (5, False, 0b0001), (5, True, 0b0001)])
 def test_after_exec(uid, nnp, gained):
     entry = {"bounding": 0b0111, "inheritable": 0b1000, "permitted": 0b0011, "effective": 0b0010, "ambient": 0b0001, "nnp": nnp}
-    assert drift.after_exec(entry, uid) == {**entry, "permitted": gained, "effective": gained}
+    assert process.after_exec(entry, uid) == {**entry, "permitted": gained, "effective": gained}
+
+
+@pytest.mark.parametrize(
+    "planned, seen, same",
+    [
+        ("1024 65000", "1024\t65000", True), ("0x10", "16", True), ("010", "8", True), ("-1", "-1", True), ("cubic", "cubic", True),
+        ("", "", True), ("1,2", "1,2", True), ("1", "2", False), ("09", "9", False), ("1 2", "1", False), ("a", "b", False), ("1,2", "1 2", False),
+    ],
+)  # fmt: skip
+def test_settings(planned, seen, same):
+    assert settings.same(planned, seen) is same
+
+
+def test_environments_are_not_told():
+    rows = documents.rows(
+        {"process": {"env": ["A=1"]}}, {"process": {"env": ["A=2", "B=3"]}, "hooks": {"poststop": [{"path": "/h", "env": ["C=4"]}]}}
+    )
+    assert [(row["pointer"], row["planned"], row["seen"]) for row in rows] == [
+        ("/process/env/0", "…", "…"), ("/process/env/1", None, "…"), ("/hooks", None, {"poststop": [{"path": "/h", "env": ["…"]}]}),
+    ]  # fmt: skip
+    assert documents.rows({}, {"process": {"env": ["A=1"], "cwd": "/"}})[0]["seen"] == {"env": ["…"], "cwd": "/"}
+    assert documents.rows({}, {"process": {"user": {"uid": 1}}})[0]["seen"] == {"user": {"uid": 1}}
+
+
+def test_what_a_v1_list_says():
+    from pyrunc.cgroup import devices_rules
+
+    assert devices_rules.listed("c 1:3 rwm\nc *:* m\nc 1:3 r\n") == (False, {("c", 1, 3): set("rwm"), ("c", -1, -1): {"m"}})
+    assert devices_rules.listed("a *:* rwm\n") == (True, {}) and devices_rules.listed("") == (False, {})

@@ -206,3 +206,40 @@ def test_stats(resctrl):
     assert found["l3_cache_schema"] == "L3:0=f" and found["l3_cache_schema_root"] == "L3:0=fffff;1=fffff"
     assert found["l3_cache_info"] == {"cbm_mask": "fffff", "min_cbm_bits": 1, "num_closids": 16}
     assert found["cmt_stats"] == [{"llc_occupancy": 5}] and found["mbm_stats"] == [{"mbm_total_bytes": 7}]
+
+
+class Drift:
+    """What engine.drift hands to its looks."""
+
+    def __init__(self, entry, pid_files):
+        self.plans = {"rdt": entry}
+        self.pid_files = pid_files
+        self.rows = []
+
+    def differs(self, area, what, planned, seen, pointer=None):
+        self.rows.append((area, what, planned, seen, pointer))
+
+    def proc(self, name):
+        if name not in self.pid_files:
+            raise FileNotFoundError(2, "No such file or directory")
+        return self.pid_files[name]
+
+
+def test_what_differs(resctrl):
+    from pyrunc.engine.drift import groups
+
+    (resctrl / "info/MB/bandwidth_gran").write_text("10\n")
+    entry = plan({"closID": "one", "l3CacheSchema": "L3:0=f;1=ff", "memBwSchema": "MB:0=15;1=20"})
+
+    def differences(**pid_files):
+        drift = Drift(entry, pid_files)
+        groups.resctrl(drift)
+        return drift.rows
+
+    assert differences() == [("resctrl", "group", "/one", None, "/linux/intelRdt")]
+    (resctrl / "one").mkdir()
+    (resctrl / "one/schemata").write_text("    L3:0=0000f;1=000ff\n    MB:0=  20;1=  20\n")
+    assert differences() == differences(cpu_resctrl_groups="res:/one\nmon:\n") == []
+    assert [row[:4] for row in differences(cpu_resctrl_groups="res:/\nmon:/\n")] == [("resctrl", "group", "/one", "/")]
+    (resctrl / "one/schemata").write_text("    L3:0=0000f;1=0000f\n    MB:0=  30\n")
+    assert [row[1:4] for row in differences()] == [("L3:1", "ff", "f"), ("MB:0", "15", "30"), ("MB:1", "20", None)]

@@ -13,6 +13,7 @@ from _struct import pack
 from pyrunc.cgroup import fs
 from pyrunc.cgroup.devices_rules import AT, FULL
 from pyrunc.errors import StepFailure, errno_text
+from pyrunc.lean import fsdecode, read_file
 from pyrunc.linux import _syscalls
 
 PROG_TYPE = 15  # BPF_PROG_TYPE_CGROUP_DEVICE
@@ -199,3 +200,36 @@ def _detach(fd, old):
             _syscalls.bpf_prog_detach(fd, prog, ATTACH_TYPE)
         finally:
             posix.close(prog)
+
+
+def tags(path, rules):
+    """(tag of the program for `rules`, None where none is needed; the tags of those attached to the cgroup). The kernel makes them, a sum of
+    the instructions (SHA-1, since Linux 6.18 SHA-256), so ours is loaded once to be asked for its own. OSError."""
+    wanted = None
+    if not allows_everything(rules):
+        prog = _load(program(rules))
+        try:
+            wanted = _tag(prog)
+        finally:
+            posix.close(prog)
+    fd = fs.open_dir(path, "unified")
+    try:
+        ids = _syscalls.bpf_prog_query(fd, ATTACH_TYPE, 0)
+    finally:
+        posix.close(fd)
+    found = []
+    for number in ids:
+        prog = _syscalls.bpf_prog_get_fd_by_id(number)
+        try:
+            found.append(_tag(prog))
+        finally:
+            posix.close(prog)
+    return wanted, found
+
+
+def _tag(prog):
+    for line in fsdecode(read_file("/proc/self/fdinfo/%d" % prog, 1 << 16)).split("\n"):
+        name, _colon, value = line.partition(":")
+        if name == "prog_tag":
+            return value.strip()
+    raise OSError(errno.ENOTSUP, "the kernel tells no tag of a program")

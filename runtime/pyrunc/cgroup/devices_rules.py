@@ -190,16 +190,9 @@ def _put(group, file, line):
 
 def _verify(group, wanted):
     """Reads devices.list back: a cgroup that still allows everything, or something else than asked, must not go into use."""
-    seen = {}
-    for line in (group.look("devices.list") or "").split("\n"):
-        words = line.split()
-        if len(words) != 3:
-            continue
-        if words[0] == "a":
-            raise StepFailure("device rules are not in force: %s/devices.list says %s" % (group.path, line), pointer=AT, path=group.path)
-        major, _, minor = words[1].partition(":")
-        key = (words[0], -1 if major == "*" else int(major), -1 if minor == "*" else int(minor))
-        seen.setdefault(key, set()).update(words[2])
+    everything, seen = listed(group.look("devices.list") or "")
+    if everything:
+        raise StepFailure("device rules are not in force: %s/devices.list allows all devices" % group.path, pointer=AT, path=group.path)
     if seen != wanted.exceptions:
         odd = sorted(text(k, a) for k, a in seen.items() if wanted.exceptions.get(k) != a) or sorted(
             text(k, a) for k, a in wanted.exceptions.items() if seen.get(k) != a
@@ -207,3 +200,20 @@ def _verify(group, wanted):
         raise StepFailure(
             "device rules are not in force: %s/devices.list differs at %s" % (group.path, odd[0]), pointer=AT, path=group.path
         )
+
+
+def listed(words):
+    """The text of devices.list -> (whether all devices are allowed, exceptions as in Rules). Those of a cgroup that allows all the kernel
+    does not show."""
+    everything, seen = False, {}
+    for line in words.split("\n"):
+        fields = line.split()
+        if len(fields) != 3:
+            continue
+        if fields[0] == "a":
+            everything = True
+            continue
+        major, _, minor = fields[1].partition(":")
+        key = (fields[0], -1 if major == "*" else int(major), -1 if minor == "*" else int(minor))
+        seen.setdefault(key, set()).update(fields[2])
+    return everything, seen

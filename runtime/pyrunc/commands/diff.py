@@ -1,12 +1,13 @@
-"""diff ID: the saved plan beside what the kernel shows now (mounts, devices, cgroup values, capabilities, ids, limits, namespaces), and the
-saved config beside the bundle's.
+"""diff ID: the saved plan beside what the kernel shows now (mounts, devices, cgroup values, sysctls, rights, ids, limits, scheduling), and
+the saved config beside the bundle's. --config FILE: the plan and the config of FILE in their place.
 
 Exit status: 0 nothing differs, 1 something does, 2 it could not be found out. Reads only.
 """
 
 from pyrunc import lean, picture
 from pyrunc.commands.named import open_state
-from pyrunc.engine import drift, status
+from pyrunc.engine import drift, planner, prepare, status
+from pyrunc.engine.drift import documents
 from pyrunc.errors import CALLER_TEXT, PyruncError, StateError, UsageError, quote
 
 
@@ -26,25 +27,51 @@ def _main(options, id):
     now = status.of(box)
     if now not in ("created", "running", "paused"):
         raise StateError(CALLER_TEXT["not-running"], box.id, now, "`plan --diff` compares configs")
-    found = drift.Drift(box.plan(), box.state["pid"], now != "created").look()
-    rows, reason = drift.bundle(box.config(), box.state["bundle"])
-    if reason is not None:
-        found.unread.append({"area": "config", "why": reason})
+    document = {"id": box.id, "status": now, "config": None, **_compared(options, box, now != "created")}
     if not status.is_alive(box.state):
         raise StateError(CALLER_TEXT["not-running"], box.id, "stopped", "it has ended meanwhile")
-    document = {"id": box.id, "status": now, "same": not (found.rows or rows), "differences": found.rows + rows, "unread": found.unread}
+    document["config"] = quote(options["config"], 4096) if "config" in options else None
     text = lean.dumps(document, indent=2) + "\n" if style == "json" else _text(document, picture.Paint())
     lean.write_all(1, text.encode("utf-8", "backslashreplace"))
     return 0 if document["same"] else 1
 
 
+def _compared(options, box, started):
+    """{"same", "differences", "unread"}"""
+    if "config" not in options:
+        found = drift.Drift(box.plan(), box.state, started).look()
+        rows, reason = documents.bundle(box.config(), box.state["bundle"])
+        if reason is not None:
+            found.miss("config", reason)
+    else:
+        config, plans = _planned(options, box)
+        found = drift.Drift(plans, box.state, started).look()
+        told = {row["pointer"] for row in found.rows}
+        rows = [row for row in documents.rows(config, box.config()) if row["pointer"] not in told]
+    return {"same": not (found.rows or rows), "differences": found.rows + rows, "unread": found.unread}
+
+
+def _planned(options, box):
+    """(config, plans) of FILE, as if the container were made of it now: in its bundle, by the cgroup manager that it has. Refusal."""
+    prepare.caller_paths(options)
+    bundle = prepare.bundle_of({"bundle": box.state["bundle"]})
+    config = prepare.read_config(options, bundle)
+    asked = {"command": "plan", **prepare.from_globals(options["globals"])}
+    saved = box.plan().get("cgroups") or {}
+    if saved.get("manager") in prepare.MANAGERS:
+        asked.update(systemd_cgroup=saved["manager"] == "systemd", cgroup_manager=saved["manager"])
+        asked["rootless"] = "true" if saved.get("rootless") else "false"
+    return config, planner.plan(config, planner.Context(box.id, bundle, config, asked, box.path.rpartition("/")[0]))
+
+
 def _text(document, paint):
     lines = []
     area = None
+    titles = {"config": "config (saved and bundle)" if document["config"] is None else "config (%s and saved)" % document["config"]}
     for row in document["differences"]:
         if row["area"] != area:
             area = row["area"]
-            lines.append(paint("%s%s" % (area, " (saved and bundle)" if area == "config" else ""), "bold"))
+            lines.append(paint(titles.get(area, area), "bold"))
         lines.append(
             "  %s%s" % (quote(row["what"], 400), paint("  " + row["pointer"], "dim") if row["pointer"] not in (None, row["what"]) else "")
         )

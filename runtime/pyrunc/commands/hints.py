@@ -64,7 +64,7 @@ EXAMPLES = {
         "pyrunc plan --bundle /srv/web --diff new.json",
     ),
     "explain": ("pyrunc explain PYR-2408", "pyrunc explain memory.limit /srv/web", "pyrunc explain /linux/maskedPaths"),
-    "diff": ("pyrunc diff web", "pyrunc diff --format json web"),
+    "diff": ("pyrunc diff web", "pyrunc diff --format json web", "pyrunc diff --config new.json web"),
     "hooks": ("pyrunc hooks web", "pyrunc hooks --format json web"),
     "errors": ("pyrunc errors", "pyrunc errors --format json PYR-4001"),
     "validate": (

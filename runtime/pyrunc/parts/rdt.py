@@ -256,6 +256,22 @@ def _bare(text):
     return text.strip().lstrip("0").lower() or "0"
 
 
+def current(entry):
+    """What the group has now, as parse() gives it. OSError: it is gone."""
+    fd = _open(entry["root"], entry["group"])
+    try:
+        return parse(_read(fd, "schemata").split("\n"))
+    finally:
+        posix.close(fd)
+
+
+def is_value(entry, resource, wanted, seen):
+    """Whether a value is what was asked for; the hardware rounds bandwidth up to its steps."""
+    if wanted == seen or resource != "MB" or seen is None or not wanted.isdigit() or not seen.isdigit():
+        return wanted == seen
+    return 0 <= int(seen) - int(wanted) < _info(entry["root"], "MB").get("bandwidth_gran", 1)
+
+
 def update(entry, l3, mb, run):
     """`update --l3-cache-schema/--mem-bw-schema`. Returns the new entry. StepFailure: no RDT configuration, or the kernel's reason."""
     if entry is None:

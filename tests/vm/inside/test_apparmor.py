@@ -1,5 +1,7 @@
 """process.apparmorProfile: applied to init and to exec, enforced by the kernel, an error where it is not loaded."""
 
+import json
+import os
 import subprocess
 
 import pytest
@@ -52,6 +54,28 @@ def test_enforced(runtime, secretive, profile, nnp, no_leaks):
 def test_without_a_profile(runtime, secretive, no_leaks):
     result = runtime.run(secretive({}, args=["/bin/sh", "-c", SCRIPT]))
     assert result.out == "unconfined\nopen\nsecret\n", result
+
+
+def test_diff_knows_the_profile(runtime, secretive, profile, no_leaks):
+    id = runtime.create(secretive({"/process/apparmorProfile": profile}, args=harness.WAIT_FOR_TERM))
+    bare = runtime.started(secretive({}, args=harness.WAIT_FOR_TERM))
+    file = os.path.join(runtime.state(bare)["bundle"], "confined.json")
+    with open(file, "w") as target:
+        json.dump(
+            harness.patch(json.load(open(os.path.join(os.path.dirname(file), "config.json"))), {"/process/apparmorProfile": profile}),
+            target,
+        )
+
+    def found(*words):
+        return [row for row in json.loads(runtime.call("diff", "--format", "json", *words).out)["differences"] if row["area"] == "labels"]
+
+    assert found(id) == []  # not on yet
+    runtime.start(id)
+    assert found(id) == []
+    (row,) = found("--config", file, bare)
+    assert (row["what"], row["planned"], row["seen"], row["pointer"]) == ("apparmor", profile, "unconfined", "/process/apparmorProfile")
+    for one in (id, bare):
+        runtime.delete(one, "--force")
 
 
 @pytest.mark.vm_short

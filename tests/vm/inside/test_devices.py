@@ -1,5 +1,7 @@
 """Device rules on cgroup v2: a program of ours at the cgroup, seen by opening real nodes; with systemd a second one of its own."""
 
+import json
+
 import pytest
 
 import guest
@@ -121,3 +123,22 @@ def test_a_privileged_list_with_systemd(runtime, started, driver):
     assert runtime.ok("exec", id, "/bin/sh", "-c", PROBE).out.split() == ["read"]
     if driver.name == "systemd":
         assert guest.shown(group.name, "DevicePolicy") == {"DevicePolicy": "auto"}
+
+
+def test_diff_tells_programs_apart(runtime, started):
+    """The kernel gives no program back, but a sum of it."""
+    from pyrunc.cgroup import devices_bpf
+
+    id, _pid, group = started(rules(DENY_ALL, allow(access="r", major=10, minor=229)))
+
+    def found():
+        document = json.loads(runtime.call("diff", "--format", "json", id).out)
+        assert document["unread"] == []
+        return [row for row in document["differences"] if row["area"] == "devices"]
+
+    assert found() == []
+    runtime.ok("update", "--device-add", "c 10:230 rwm", id)
+    assert found() == []
+    devices_bpf.apply(group, [[True, "c", 1, 3, "rwm"]], False)
+    (row,) = found()
+    assert row["planned"].startswith("program ") and row["planned"] != row["seen"] and row["pointer"] == "/linux/resources/devices"

@@ -1,0 +1,54 @@
+"""How a live container differs from its saved plan, or from another one: what the kernel shows now beside what the plan has decided. Reads
+only, takes no lock.
+
+A row: {"area", "what", "planned", "seen", "pointer"}; seen None: it is not there. What the program itself may change (its ids, its
+capabilities) is told as well: that is the question. What a plan says nothing of is not compared, as nobody has recorded what the caller
+handed on. What can't be read from here is a row of `unread`, never a silent pass.
+"""
+
+from pyrunc import lean
+from pyrunc.engine.drift import groups, mounts, process, settings
+from pyrunc.errors import PyruncError, errno_text
+
+TABLE_LIMIT = 64 << 20
+
+
+class Drift:
+    """Collects rows. plans: what should be; state: of a container that lives."""
+
+    def __init__(self, plans, state, started):
+        self.plans = plans
+        self.pid = state["pid"]
+        self.start_time = state.get("start_time")
+        self.cgroups = state.get("cgroup_paths")  # None in a state without: the plan's
+        self.started = started  # whether the program runs: some things happen only then
+        self.rows = []
+        self.unread = []
+
+    def differs(self, area, what, planned, seen, pointer=None):
+        self.rows.append({"area": area, "what": what, "planned": planned, "seen": seen, "pointer": pointer})
+
+    def look(self):
+        for name, look in LOOKS:
+            try:
+                look(self)
+            except (KeyError, TypeError, AttributeError):
+                self.miss(name, "the saved plan is damaged, or of another version")
+            except PyruncError as e:
+                self.miss(name, e.words)
+            except (OSError, ValueError, IndexError) as e:
+                self.miss(name, errno_text(e.errno) if isinstance(e, OSError) and e.errno else str(e))
+        return self
+
+    def miss(self, area, why):
+        self.unread.append({"area": area, "why": why})
+
+    def proc(self, name):
+        return lean.fsdecode(lean.read_file("/proc/%d/%s" % (self.pid, name), TABLE_LIMIT))
+
+
+LOOKS = (
+    ("namespaces", mounts.namespaces), ("mounts", mounts.mounts), ("cgroup", groups.cgroup), ("devices", groups.devices),
+    ("resctrl", groups.resctrl), ("settings", settings.look), ("capabilities", process.privileges), ("labels", process.labels),
+    ("limits", process.limits), ("scheduling", process.scheduling), ("personality", process.personality),
+)  # fmt: skip

@@ -1,0 +1,48 @@
+"""Two configs side by side: the saved one, and that of the bundle now, or another one."""
+
+from pyrunc import lean
+from pyrunc.errors import PyruncError
+
+
+def bundle(saved, path):
+    """The saved config beside the bundle's now: (rows, reason why it can't be read or None)."""
+    from pyrunc.oci import load, normalise
+
+    try:
+        now, _raw = load.config(path, path + "/config.json")
+        now = normalise.config(now)
+    except (PyruncError, OSError) as e:
+        return [], getattr(e, "words", None) or str(e)
+    return rows(saved, now), None
+
+
+def rows(planned, seen):
+    """The rows of two configs. Values of environments are not told."""
+    found = []
+    for pointer, before, after in changed(planned, seen):
+        one, other = (None if value is None else concealed(value, pointer) for value in (before, after))
+        found.append({"area": "config", "what": pointer, "planned": one, "seen": other, "pointer": pointer})
+    return found
+
+
+def concealed(value, pointer):
+    """The value without those of environments, of the program and of hooks."""
+    if type(value) is dict:
+        return {key: concealed(one, pointer + "/" + lean.escape(key)) for key, one in value.items()}
+    if type(value) is list:
+        return [concealed(one, "%s/%d" % (pointer, index)) for index, one in enumerate(value)]
+    keys = pointer.split("/")[1:]
+    return "…" if keys[:2] == ["process", "env"] or keys[:1] == ["hooks"] and keys[3:4] == ["env"] else value
+
+
+def changed(before, after, pointer=""):
+    """Yields (pointer, value before, value after) where two documents differ; None for what is not there."""
+    if type(before) is dict and type(after) is dict:
+        for key in dict.fromkeys([*before, *after]):
+            yield from changed(before.get(key), after.get(key), pointer + "/" + lean.escape(key))
+    elif type(before) is list and type(after) is list:
+        for index in range(max(len(before), len(after))):
+            one, other = (values[index] if index < len(values) else None for values in (before, after))
+            yield from changed(one, other, "%s/%d" % (pointer, index))
+    elif before != after:
+        yield pointer, before, after

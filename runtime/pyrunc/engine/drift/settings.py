@@ -1,0 +1,129 @@
+"""Names and sysctls: what only a process in the namespaces can see, since the kernel shows each its own.
+
+A short-lived child of ours goes into them and reads through a procfs of its own. It stays in the host's mount and pid namespaces, imports
+nothing, and executes nothing of the container's.
+"""
+
+import posix
+
+from pyrunc import lean
+from pyrunc.engine import barrier
+from pyrunc.errors import StateError, StepFailure, errno_text
+from pyrunc.linux import _syscalls, fs, ns, pidfd, proc
+from pyrunc.linux import prctl as _prctl
+
+SIGCHLD, SIGKILL = 17, 9
+LIMIT = 1 << 24
+VALUE_LIMIT = 1 << 17
+NAMES = (("hostname", "sys/kernel/hostname"), ("domainname", "sys/kernel/domainname"))
+
+
+def look(drift):
+    names, sysctls = drift.plans.get("uts") or {}, drift.plans.get("sysctls") or {}
+    rows = [("names", key, path, names[key], "/" + key) for key, path in NAMES if key in names]
+    for name, path, value in sysctls.get("list") or ():
+        rows.append(("sysctls", name, "sys/" + path, value, "/linux/sysctl/" + lean.escape(name)))
+    if not rows:
+        return
+    spaces = dict.fromkeys([*(["uts"] if names else ()), *(sysctls.get("foreign") or ())])
+    found = inside(drift.pid, drift.start_time, list(spaces), [row[2] for row in rows])
+    for (area, what, _path, planned, pointer), (number, seen) in zip(rows, found, strict=True):
+        if number and number != 2:  # ENOENT: it is not there
+            drift.miss(area, "%s: %s" % (what, errno_text(number)))
+        elif number or not same(planned, seen):
+            drift.differs(area, what, planned, None if number else seen, pointer)
+
+
+def same(planned, seen):
+    """Whether a setting shows what was written: blanks are the kernel's, numbers may have been written in another base."""
+    one, other = ([_number(word) for word in text.replace(",", " , ").split()] for text in (planned, seen))
+    return one == other
+
+
+def _number(word):
+    digits = word.lstrip("-")
+    try:
+        base = 16 if digits[:2].lower() == "0x" else 8 if digits[:1] == "0" and len(digits) > 1 else 10
+        return int(word, base) if digits[:1].isdigit() else word
+    except ValueError:
+        return word
+
+
+def inside(pid, start_time, kinds, paths):
+    """[(errno or 0, text or None)] of files below /proc, read in the namespaces (`kinds`) of a process. StateError: it has ended;
+    StepFailure: there is no way in."""
+    opened = []
+    try:
+        joins = _open(pid, start_time, kinds, opened)
+        reader, writer = posix.pipe2(posix.O_CLOEXEC)
+        opened.append(reader)
+        child, child_fd = _syscalls.clone3(0, SIGCHLD)
+        if child == 0:
+            _child(joins, paths, writer)
+        opened.append(child_fd)
+        posix.close(writer)
+        try:
+            said = lean.loads(lean.fsdecode(lean.read_fd(reader, LIMIT)) or "null", "what the reader says")
+        finally:
+            pidfd.kill(child_fd, SIGKILL)
+            ns.reap(child)
+    finally:
+        fs.close(*opened)
+    if type(said) is not list:
+        raise StepFailure("the process that went into the container's namespaces was killed", "diff.inside", "child")
+    if said[:1] == ["no way"]:
+        raise StepFailure("no way into the container's %s namespace: %s" % (said[1], errno_text(said[2])), "diff.inside", "child")
+    return said
+
+
+def _open(pid, start_time, kinds, opened):
+    """[(fd, kind)], without those that we are in anyway. Proven to be those of the process."""
+    init_fd = pidfd.open_init(pid, start_time)
+    if init_fd < 0:
+        raise StateError("container not running")
+    opened.append(init_fd)
+    joins = []
+    for kind in [*(kind for kind in kinds if kind != "user"), "user"]:
+        fd = ns.open_path("/proc/%d/ns/%s" % (pid, ns.FILES[kind]), kind)
+        opened.append(fd)
+        if not ns.is_own(fd, kind):
+            joins.append((fd, kind))
+    if pidfd.wait(init_fd, 0):  # what was opened may belong to a stranger with the same number
+        raise StateError("container not running")
+    return joins
+
+
+def _child(joins, paths, writer):
+    """Never returns."""
+    try:
+        barrier.close()
+        _prctl.set_pdeathsig(SIGKILL)
+        _prctl.set_dumpable(False)
+        lean.write_all(writer, lean.dumps(_said(joins, paths)).encode("utf-8", "surrogateescape"))
+    finally:
+        posix._exit(0)
+
+
+def _said(joins, paths):
+    ours = proc.Proc().prepare(whole=True)
+    late = []
+    for fd, kind in joins:  # the user namespace is the last: who has rights in ours needs none in there
+        try:
+            ns.join(fd, kind)
+        except OSError as e:
+            if e.errno != 1 or kind == "user":  # EPERM
+                return ["no way", kind, e.errno]
+            late.append((fd, kind))
+    for fd, kind in late:
+        try:
+            ns.join(fd, kind)
+        except OSError as e:
+            return ["no way", kind, e.errno]
+    return [_read(ours, path) for path in paths]
+
+
+def _read(ours, path):
+    try:
+        return [0, lean.fsdecode(ours.read(path, VALUE_LIMIT)).rstrip("\n")]
+    except OSError as e:
+        return [e.errno, None]
