@@ -139,6 +139,6 @@ def test_diff_tells_programs_apart(runtime, started):
     assert found() == []
     runtime.ok("update", "--device-add", "c 10:230 rwm", id)
     assert found() == []
-    devices_bpf.apply(group, [[True, "c", 1, 3, "rwm"]], False)
+    devices_bpf.apply(str(group), [[True, "c", 1, 3, "rwm"]], False)
     (row,) = found()
     assert row["planned"].startswith("program ") and row["planned"] != row["seen"] and row["pointer"] == "/linux/resources/devices"
