@@ -1,4 +1,4 @@
-"""resume ID: thaws a paused container."""
+"""resume ID: thaws a paused container, and takes off it what a checkpoint that was killed has left: CRIU's lock on its network."""
 
 from pyrunc.cgroup import freeze
 from pyrunc.engine import status
@@ -11,9 +11,21 @@ def main(options, args):
     box.lock().load()
     try:
         now = status.of(box)
-        if now != "paused":
+        locked = "dumping" in box.state and now in ("running", "paused")  # netlock.KEY
+        if now == "paused":
+            freeze.thaw(box.state.get("cgroup_paths") or {})
+        elif not locked:
             raise StateError(CALLER_TEXT["not-paused"], box.id, now)
-        freeze.thaw(box.state.get("cgroup_paths") or {})
+        if locked:
+            _unlock(box, now)
     finally:
         box.unlock()
     return 0
+
+
+def _unlock(box, now):
+    from pyrunc.engine import netlock
+
+    left = netlock.recover(box, box.plan())
+    if left:
+        raise StateError(left, box.id, now)

@@ -8,7 +8,7 @@ import posix
 
 from pyrunc import lean, log
 from pyrunc.cgroup import superblock
-from pyrunc.engine import criu, external, lifecycle, signals, status
+from pyrunc.engine import criu, external, lifecycle, netlock, signals, status
 from pyrunc.errors import Refusal, StateError, StepFailure, UsageError, errno_text, quote
 from pyrunc.linux import fs
 
@@ -110,6 +110,9 @@ def checkpoint(box, options, asked):
         raise StateError("Container cannot be checkpointed in %s state" % now, box.id, now)
     run = lifecycle.run_of(box, options)
     _check(run, asked)
+    left = netlock.recover(box, run.plans)
+    if left:
+        raise StateError(left, box.id, now)
     cancel = run.cancel = signals.Cancel()
     folders = None
     kept = superblock.Keeper()
@@ -203,6 +206,7 @@ def _dump(run, asked, folders, frozen):
     # processes of a user namespace have to read their images, which lie in a directory that is closed to all but root
     talk = criu.Talk(umask=0o022 if run.plans["namespaces"]["userns"] else 0o077)
     try:
+        netlock.expect(run.box, asked["network_lock"])
         talk.begin()
         talk.request(criu.PRE_DUMP if asked["pre_dump"] else criu.DUMP, {"opts": opts}, notified, run.cancel)
         talk.finish(ignore_status=asked["pre_dump"])  # after a pre-dump it waits for the next one, and does not like our going
@@ -210,13 +214,15 @@ def _dump(run, asked, folders, frozen):
         talk.close()
         _as_it_was(paths, frozen)
         answered = isinstance(e, StepFailure) and e.words.startswith("criu failed: type ")
-        left = _unlocked(run, asked) if "pre-dump" in said and not answered else None
+        # a CRIU that was killed leaves the lock; one that has failed by itself has taken it off
+        left = netlock.recover(run.box, run.plans) if "pre-dump" in said and not answered else None
         if isinstance(e, StepFailure):
             e.hint = left or e.hint
             raise criu.explain(e, folders.work, folders.work_path, LOG) from None
         raise
     finally:
         talk.close()
+        netlock.forget(run.box)
 
 
 def _hierarchies(run, paths):
@@ -248,16 +254,6 @@ def _as_it_was(paths, frozen):
             freeze.thaw(paths)
     except OSError as e:
         log.warn("the container is left frozen: %s" % e)
-
-
-def _unlocked(run, asked):
-    """A CRIU that was killed leaves the container's network locked; one that has failed by itself has no such rules any more."""
-    from pyrunc.engine import netlock
-
-    try:
-        return netlock.unlock(run.pid, asked["network_lock"])
-    except OSError as e:
-        return "the container's network may still be locked by criu: %s" % errno_text(e.errno)
 
 
 def _say_ready(asked):

@@ -300,6 +300,8 @@ def _wait_gone(fd, timeout_ms):
 def _destroy(box, options, plans=None):
     run = run_of(box, options, plans=plans)
     this_boot = _this_boot(box)
+    if "dumping" in box.state and this_boot:
+        _unlock(run)
     emptied = this_boot and _call(run, "empty")
     if this_boot and not emptied:
         _end_all(own_cgroups(box))
@@ -339,6 +341,15 @@ def _end_all(paths):
     began = trace.now()
     cgroup_kill.end_all(paths)
     trace.step("cgroups.end_all", began)
+
+
+def _unlock(run):
+    """The lock that a killed checkpoint has left on a network namespace that others may go on using."""
+    from pyrunc.engine import netlock
+
+    left = netlock.recover(run.box, run.plans)
+    if left:
+        log.warn(left)
 
 
 def _sweep(folder, name):

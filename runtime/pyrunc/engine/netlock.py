@@ -1,27 +1,68 @@
 """Taking CRIU's lock off a container's network where CRIU itself has no longer come to it.
 
 While it dumps, CRIU lets no packet in or out of the container's network namespace (criu/net.c: network_lock_internal): by a chain of
-iptables, or a table of nftables. One that is killed leaves the container cut off. Its one rule: only what CRIU has made is removed.
+iptables, or a table of nftables. One that is killed leaves the container cut off, and if we were killed with it nobody is there to notice:
+so the state says beforehand that there may be a lock. Its one rule: only what CRIU has made is removed.
 """
 
 import posix
 
 from pyrunc import log
-from pyrunc.engine import criu
+from pyrunc.engine import criu, status
 from pyrunc.errors import errno_text
-from pyrunc.linux import _syscalls, fs, ns
+from pyrunc.linux import _syscalls, ns
 
+KEY = "dumping"  # of the state
 SIGCHLD = 17
 PROGRAMS = ("iptables-restore", "ip6tables-restore")
 UNLOCK = b"*filter\n:CRIU - [0:0]\n-D INPUT -j CRIU\n-D OUTPUT -j CRIU\n-X CRIU\nCOMMIT\n"  # criu/net.c, the same words
 BY_HAND = "the container's network is still locked by criu's nftables table (nft list tables): delete it"
 
 
-def unlock(pid, method):
-    """pid: a process in the network namespace; method: as of --network-lock, None for CRIU's default. None, or words about what is left."""
-    if method == "skip":
+def expect(box, method):
+    """Before a dump, on disk: method, as of --network-lock, None for CRIU's default."""
+    box.record(KEY, {"method": method})
+
+
+def forget(box):
+    """After it: the lock is off, or it is the images' (CRIU takes it off at the restore)."""
+    if box.state.pop(KEY, None) is None:
+        return
+    try:
+        box.save()
+    except OSError as e:  # a full disk; then the next to come looks for a lock, and finds none
+        log.warn("the end of the dump is not written down: %s" % errno_text(e.errno))
+
+
+def recover(box, plans):
+    """Takes off what a checkpoint that was killed has left. The box is locked, so no checkpoint is at work. None, or words about what is
+    left: those are said once."""
+    note = box.state.get(KEY)
+    if type(note) is not dict:
         return None
-    netns_fd = fs.open("/proc/%d/ns/net" % pid, posix.O_RDONLY)
+    try:
+        left = unlock(_path(box, plans), note.get("method"))
+    except OSError as e:
+        left = "the container's network may still be locked by criu: %s" % errno_text(e.errno)
+    forget(box)
+    return left
+
+
+def _path(box, plans):
+    """A path to the network namespace; None when it has gone with the container."""
+    if status.is_alive(box.state):
+        return "/proc/%d/ns/net" % box.state["pid"]
+    return ((plans.get("namespaces") or {}).get("join") or {}).get("network")
+
+
+def unlock(path, method):
+    """path: of the network namespace; method: as of --network-lock, None for CRIU's default. None, or words about what is left. OSError."""
+    if method == "skip" or path is None:
+        return None
+    try:
+        netns_fd = ns.open_path(path, "network")
+    except FileNotFoundError:
+        return None  # nobody needs it any more
     try:
         if ns.is_own(netns_fd, "network"):
             return None  # it locks nothing in the host's
