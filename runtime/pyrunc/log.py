@@ -101,6 +101,8 @@ def fields(error, status):
     data = {**error.record(), "kind": error.code, "code": codes.text(codes.find(error)), "exit_status": status}
     if data.get("errno"):
         data["errno_name"] = errno_name(data["errno"])
+    if _config["format"] == "json" or _config["kind"] == "journald":  # text is for a glance
+        data["hooks"] = getattr(error, "hooks", None) or None
     return {k: v for k, v in data.items() if v is not None and k != "words"}
 
 
@@ -136,10 +138,18 @@ def _send(level, text, fields):
     text = _line(text)[:LONGEST]
     if _config["kind"] == "journald":
         lines = ["MESSAGE=" + text, "PRIORITY=%d" % PRIORITY[level], "SYSLOG_IDENTIFIER=" + _config["name"]]
-        lines += ["PYRUNC_%s=%s" % (name.upper(), _line(str(value))[:LONGEST]) for name, value in fields.items()]
+        lines += ["PYRUNC_%s=%s" % (name.upper(), _field(value)[:LONGEST]) for name, value in fields.items()]
         return _put(_config["fd"], "\n".join(lines) + "\n")
     stamp = time.strftime("%b %e %H:%M:%S")
     _put(_config["fd"], "<%d>%s %s[%d]: %s" % (DAEMON << 3 | PRIORITY[level], stamp, _config["name"], posix.getpid(), text))
+
+
+def _field(value):
+    if type(value) is list:
+        from pyrunc import lean
+
+        return lean.dumps(value)
+    return _line(str(value))
 
 
 def _line(text):

@@ -45,11 +45,18 @@ def story(error, line, document):
     why = _call(error)
     if why:
         lines.append("  %s  %s" % (paint("step ", "cyan"), why))
+    for one in getattr(error, "hooks", None) or ():
+        lines.append("  %s  %s %d: %s, %d ms" % (paint("hook ", "cyan"), one["kind"], one["index"], ending(one), one["ms"]))
     lines.append("  %s  %s" % (paint("why  ", "cyan"), row["meaning"]))
     for text in _remedies(error.hint, row["remedy"]):
         lines.append("  %s  %s" % (paint("do   ", "cyan"), errors.quote(text, 1000)))
     lines.append("  %s  %s" % (paint("code ", "cyan"), "%s %s; `pyrunc explain %s`" % (row["code"], row["name"], row["code"])))
     return "\n".join(lines)
+
+
+def ending(hook):
+    """How a hook went, of parts/hooks.py: told()."""
+    return "exit status %d" % hook["status"] if hook["status"] is not None else "%s (signal %d)" % (hook["ended"], hook["signal"])
 
 
 def _remedies(hint, remedy):

@@ -2,6 +2,7 @@
 
 import json
 
+import jsonschema
 import pytest
 
 import harness
@@ -45,6 +46,43 @@ def test_each_kind_is_kept(pyrunc, make_bundle, no_leaks):
 def test_none(pyrunc, waiting):
     id = pyrunc.create(waiting)
     assert noted(pyrunc, id) == [] and pyrunc.ok("hooks", id).out == ""
+
+
+FIRST = {"createRuntime": [shell("echo first; echo odd >&2")], "createContainer": [shell("echo second")]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "kinds", "message"),
+    [
+        ({"/hooks": {**FIRST, "startContainer": []}, "/process/args": ["/nothing"]}, ["createRuntime", "createContainer"], "/nothing"),
+        ({"/hooks": {**FIRST, "prestart": [shell("exit 3")]}}, ["prestart"], "prestart hook #0: exit status 3"),
+        ({"/hooks": {**FIRST, "createContainer": [shell("kill -9 $$")], "poststop": [shell("echo end")]}},
+         ["createRuntime", "createContainer", "poststop"], "signal: killed"),
+        ({"/hooks": {**FIRST, "poststart": [shell("exit 4")]}}, ["createRuntime", "createContainer", "poststart"], "exit status 4"),
+    ],
+    ids=["no program", "prestart", "killed", "poststart"],
+)  # fmt: skip
+def test_a_failure_leaves_them_in_the_log(pyrunc, make_bundle, tmp_path, changes, kinds, message, no_leaks):
+    """Nothing is left of the container, so the error's record tells how they went; also where none of them was the reason."""
+    log = tmp_path / "log"
+    result = pyrunc.run(make_bundle(changes), globals=["--log", log, "--log-format", "json"])
+    assert result.code != 0
+    record = json.loads(log.read_text())
+    assert message in record["msg"] and [note["kind"] for note in record["hooks"]] == kinds, record
+    schema = json.loads((harness.ROOT / "docs/schemas/error.json").read_text())
+    jsonschema.validate(record, schema)
+    for note in record["hooks"]:
+        if note["kind"] == "createRuntime":
+            assert (note["status"], note["stdout"], note["stderr"], note["path"]) == (0, "first", "odd", "/bin/sh")
+    text = tmp_path / "text"
+    pyrunc.run(make_bundle(changes), globals=["--log", text])
+    assert text.read_text().count("\n") == 1 and "hooks=" not in text.read_text()
+
+
+def test_a_failure_without_hooks(pyrunc, make_bundle, tmp_path, no_leaks):
+    log = tmp_path / "log"
+    pyrunc.run(make_bundle(args=["/nothing"]), globals=["--log", log, "--log-format", "json"])
+    assert "hooks" not in json.loads(log.read_text())
 
 
 def test_many_start_hooks_and_a_failing_one(pyrunc, make_bundle, no_leaks):

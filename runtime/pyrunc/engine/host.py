@@ -331,6 +331,8 @@ def _unwind(run, undo, error):
                 log.warn(words)
         except (PyruncError, OSError) as e:
             log.warn("poststop hooks: %s" % e)
+    if "hooks" in run.plans:
+        error.hooks = planner.module("hooks").told(run.box.state)  # the state goes, and they with it
     try:
         run.box.forget()
     except OSError as e:

@@ -44,7 +44,8 @@ def start(box, options, attended=False, made=False):
     try:
         _release(box, ends, fd)
         trace.step("engine.release", began)
-    except HookFailure:
+    except HookFailure as e:
+        e.hooks = planner.module("hooks").told(box.state)
         _destroy(box, options)  # lifecycle step 7: an error, the container stopped, and on with step 12, as for poststart
         raise
     finally:
@@ -177,7 +178,8 @@ def _poststart(box, options, init_fd):
     cancel = run.cancel = signals.Cancel()
     try:
         rows.walk(START, "started", "host", run)
-    except PyruncError:
+    except PyruncError as e:
+        e.hooks = planner.module("hooks").told(box.state)
         pidfd.kill(init_fd, 9)
         _wait_gone(init_fd, GONE_MS)
         _destroy(box, options)

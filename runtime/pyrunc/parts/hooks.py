@@ -232,3 +232,24 @@ def host_answer(entry, run, request):
     """Host side: notes how a hook in init went."""
     _keep(run, request)
     return None, []
+
+
+# -- what became of them -------------------------------------------------------------------------------------------------
+
+KEPT = {"kind": str, "index": int, "path": str, "ended": str, "code": int, "ms": int, "stdout": str, "stderr": str}
+
+
+def told(state):
+    """The notes of a state document -> [{"kind", "index", "path", "ended", "status", "signal", "ms", "stdout", "stderr"}]. ended: exit,
+    signal, timeout or cancel (a signal has stopped the command)."""
+    notes = state.get("hooks") or ()
+    return [_row(note) for note in notes if type(note) is dict and all(type(note.get(key)) is kind for key, kind in KEPT.items())]
+
+
+def _row(note):
+    by_signal = note["ended"] != "exit"
+    return {
+        "kind": note["kind"], "index": note["index"], "path": note["path"], "ended": note["ended"],
+        "status": None if by_signal else note["code"], "signal": note["code"] if by_signal else None, "ms": note["ms"],
+        "stdout": note["stdout"], "stderr": note["stderr"],
+    }  # fmt: skip
