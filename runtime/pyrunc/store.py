@@ -4,7 +4,8 @@ ROOT/ID/ (0700) holds state.json (what state, kill and delete need), plan.json (
 config.json (the normalised config), gate and result (the fifos of start). state.json is a log, the last complete line counts: a create
 writes it six times, and a new file for each (temporary file, rename) costs far more than a line, most of all where --root lies on a
 disk. Other files are replaced by a rename, so a reader never sees half a file; readers take no lock. Files are not fsynced: a state
-directory does not outlive the machine's boot (the boot id in it says so), and a killed process loses nothing.
+directory does not outlive the machine's boot (the boot id in it says so), and a killed process loses nothing. One file, a little above the
+usual length, since every command loads all of it.
 """
 
 import fcntl

@@ -6,6 +6,7 @@ from test_dbus import bus  # noqa: F401
 
 import cgroup_tools as tools
 from pyrunc.cgroup import gvariant, systemd, unit_properties
+from pyrunc.cgroup.manager import outer_uid
 from pyrunc.errors import Refusal, StepFailure
 from pyrunc.linux import dbus
 from pyrunc.parts import cgroups
@@ -311,7 +312,7 @@ def test_no_systemd(tmp_path):
         ([b"DBUS_SESSION_BUS_ADDRESS=unix:path=/run/user/7/bus,guid=1"], "/run/user/7/bus"),
         ([b"DBUS_SESSION_BUS_ADDRESS=tcp:host=x;unix:path=/b", b"XDG_RUNTIME_DIR=/r"], "/b"),
         ([b"XDG_RUNTIME_DIR=/run/user/5"], "/run/user/5/bus"),
-        ([b"XDG_RUNTIME_DIR="], "/run/user/%d/bus" % systemd.outer_uid()),
+        ([b"XDG_RUNTIME_DIR="], "/run/user/%d/bus" % outer_uid()),
     ],
 )
 def test_where_the_users_bus_is(environment, path):

@@ -35,7 +35,6 @@ ALLOWED = {
     ("linux/paths.py", "_make"): FD,
     ("linux/proc.py", "_own"): "the host's procfs, where a new one can't be mounted; proven by its magic number",
     ("linux/tty.py", "connect"): CALLER,
-    ("parts/cgroups.py", "host_delegate"): FD,
     ("parts/devices.py", "_exists"): CALLER,
     ("parts/devices.py", "_bind"): FD,
     ("parts/hooks.py", "_check_program"): CALLER,

@@ -2,7 +2,7 @@
 
 import posix
 
-from pyrunc.engine import attend, host, lifecycle
+from pyrunc.engine import attend, host, lifecycle, release
 from pyrunc.engine.prepare import prepare
 from pyrunc.errors import CALLER_TEXT, StateError
 from pyrunc.linux import pidfd
@@ -67,7 +67,7 @@ def _start(run, options):
     box = run.box
     box.lock()
     try:
-        notify = lifecycle.start(box, options, attended=not run.options["detach"], made=True)
+        notify = release.start(box, options, attended=not run.options["detach"], made=True)
     except BaseException:
         if box.fd >= 0:
             lifecycle.delete(box, options, force=True)

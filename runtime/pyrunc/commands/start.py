@@ -1,6 +1,6 @@
 """start ID: opens the gate and waits until the program has been executed."""
 
-from pyrunc.engine import lifecycle
+from pyrunc.engine import release
 from pyrunc.store import open_state
 
 
@@ -8,7 +8,7 @@ def main(options, args):
     box = open_state(options, args[0])
     box.lock().load()
     try:
-        lifecycle.start(box, options)
+        release.start(box, options)
     finally:
         box.unlock()
     return 0

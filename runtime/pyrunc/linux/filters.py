@@ -179,35 +179,64 @@ def _group(token, last, x32):
 
 def verdict(program, arch, number, args=(0, 0, 0, 0, 0, 0), pointer=0):
     """Runs a filter over one call as the kernel would -> the 32-bit action. ValueError for what the kernel would not have loaded."""
-    from _struct import pack as pack_data
-
-    data = pack_data("=iIQ6Q", number - (1 << 32) if number >= 1 << 31 else number, arch, pointer, *args)
+    machine = _Machine(arch, number, args, pointer)
     code = unpack(program)
-    a = x = pc = 0
-    memory = [0] * 16
+    pc = 0
     while pc < len(code):
         op, jt, jf, k = code[pc]
         pc += 1
-        kind = op & 7
-        if kind == 6:  # RET
-            return a if op & 0x18 == 0x10 else k
-        if kind == 5:  # JMP
-            pc += k if op == _JA else (jt if _holds(op, a, x if op & 8 else k) else jf)
-        elif op == 0x20:  # LD W ABS
-            a = int.from_bytes(data[k : k + 4], "little" if pack_data("=H", 1) == b"\x01\x00" else "big")
-        elif op in (0x00, 0x01):  # LD, LDX IMM
-            a, x = (k, x) if op == 0 else (a, k)
-        elif op in (0x60, 0x61):  # LD, LDX MEM
-            a, x = (memory[k], x) if op == 0x60 else (a, memory[k])
-        elif op in (0x02, 0x03):  # ST, STX
-            memory[k] = a if op == 0x02 else x
-        elif kind == 4:  # ALU
-            a = _alu(op & 0xF0, a, x if op & 8 else k)
-        elif op in (0x07, 0x87):  # TAX, TXA
-            a, x = (a, a) if op == 0x07 else (x, x)
+        if op & 7 == RET:
+            return machine.a if op & 0x18 == 0x10 else k
+        if op & 7 != _JA:
+            machine.act(op, k)
+        elif op == _JA:
+            pc += k
         else:
-            raise ValueError("instruction 0x%02x is none of a filter" % op)
+            pc += jt if _holds(op, machine.a, machine.x if op & 8 else k) else jf
     raise ValueError("the program runs past its end")
+
+
+class _Machine:
+    """Accumulator, index and memory of a filter that runs over the data of a call (struct seccomp_data)."""
+
+    def __init__(self, arch, number, args, pointer):
+        from _struct import pack as pack_data
+
+        self.a = self.x = 0
+        self.memory = [0] * 16
+        self.order = "little" if pack_data("=H", 1) == b"\x01\x00" else "big"
+        self.data = pack_data("=iIQ6Q", number - (1 << 32) if number >= 1 << 31 else number, arch, pointer, *args)
+
+    def act(self, op, k):
+        """An instruction that neither jumps nor returns."""
+        if op & 7 == 4:  # ALU
+            self.a = _alu(op & 0xF0, self.a, self.x if op & 8 else k)
+            return
+        if op == 0x02:  # ST
+            self.memory[k] = self.a
+            return
+        if op == 0x03:  # STX
+            self.memory[k] = self.x
+            return
+        self.a, self.x = self._loaded(op, k)
+
+    def _loaded(self, op, k):
+        """Accumulator and index after an instruction that sets one of them."""
+        if op == 0x20:  # LD W ABS
+            return int.from_bytes(self.data[k : k + 4], self.order), self.x
+        if op == 0x00:  # LD IMM
+            return k, self.x
+        if op == 0x01:  # LDX IMM
+            return self.a, k
+        if op == 0x60:  # LD MEM
+            return self.memory[k], self.x
+        if op == 0x61:  # LDX MEM
+            return self.a, self.memory[k]
+        if op == 0x07:  # TAX
+            return self.a, self.a
+        if op == 0x87:  # TXA
+            return self.x, self.x
+        raise ValueError("instruction 0x%02x is none of a filter" % op)
 
 
 def _holds(op, a, b):

@@ -324,29 +324,9 @@ def host_delegate(entry, run):
     paths = fs.record_of(run, entry)["paths"]
     if entry["version"] != 2 or not paths or not _wants_delegation(run.plans):
         return
-    path = seat(entry, paths)
-    uid = _outer_uid(run)
-    if uid is None or uid == posix.geteuid():
-        return
-    fd = fs.open_dir(path, "unified")
-    try:
-        posix.chown(fd, uid, -1)
-        for name in _delegated_files():
-            try:
-                posix.chown(name, uid, -1, dir_fd=fd, follow_symlinks=False)
-            except OSError as e:
-                if e.errno != 2:  # ENOENT: a file of a newer kernel or of a controller that is not enabled here
-                    raise
-    except OSError as e:
-        raise StepFailure(
-            "cannot give the cgroup %s to uid %d: %s" % (quote(path), uid, errno_text(e.errno)),
-            pointer="/mounts",
-            call="fchownat",
-            errno=e.errno,
-            path=path,
-        ) from None
-    finally:
-        posix.close(fd)
+    from pyrunc.cgroup import delegation
+
+    delegation.give(seat(entry, paths), run.pid, (run.plans.get("user") or {}).get("uid", 0))
 
 
 def _wants_delegation(plans):
@@ -356,27 +336,6 @@ def _wants_delegation(plans):
     return any(
         m.get("type") in ("cgroup", "cgroup2") and m.get("destination") == "/sys/fs/cgroup" and not m.get("flags", 0) & 1 for m in mounts
     )
-
-
-def _outer_uid(run):
-    """The uid of the container's user as seen here, from the maps that init has by now."""
-    inner = (run.plans.get("user") or {}).get("uid", 0)
-    from pyrunc.lean import read_file
-
-    for line in read_file("/proc/%d/uid_map" % run.pid, 1 << 20).split(b"\n"):
-        fields = [int(x) for x in line.split()]
-        if len(fields) == 3 and fields[0] <= inner < fields[0] + fields[2]:
-            return fields[1] + inner - fields[0]
-    return None
-
-
-def _delegated_files():
-    from pyrunc.lean import fsdecode, read_file
-
-    try:
-        return fsdecode(read_file("/sys/kernel/cgroup/delegate", 65536)).split()
-    except OSError:
-        return ["cgroup.procs", "cgroup.subtree_control", "cgroup.threads"]
 
 
 # --- removing

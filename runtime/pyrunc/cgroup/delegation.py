@@ -1,0 +1,54 @@
+"""A cgroup of version 2 given to the container's own user: its directory, and the files that the kernel lists as safe to give away.
+
+Documentation/admin-guide/cgroup-v2.rst (Model of Delegation). Its one rule: nothing else changes its owner, limits above all.
+"""
+
+import posix
+
+from pyrunc.cgroup import fs
+from pyrunc.errors import StepFailure, errno_text, quote
+from pyrunc.lean import fsdecode, read_file
+
+ENOENT = 2
+
+
+def give(path, pid, inner_uid):
+    """path: of the cgroup; inner_uid: of the container's user, in the user namespace of `pid`, which has its maps by now. Nothing to do for
+    an id that is not mapped, or is our own. OSError, StepFailure; gone with the cgroup."""
+    uid = _outer_uid(pid, inner_uid)
+    if uid is None or uid == posix.geteuid():
+        return
+    fd = fs.open_dir(path, "unified")
+    try:
+        posix.chown(fd, uid, -1)
+        for name in _files():
+            try:
+                posix.chown(name, uid, -1, dir_fd=fd, follow_symlinks=False)
+            except OSError as e:
+                if e.errno != ENOENT:  # a file of a newer kernel or of a controller that is not enabled here
+                    raise
+    except OSError as e:
+        raise StepFailure(
+            "cannot give the cgroup %s to uid %d: %s" % (quote(path), uid, errno_text(e.errno)),
+            pointer="/mounts",
+            call="fchownat",
+            errno=e.errno,
+            path=path,
+        ) from None
+    finally:
+        posix.close(fd)
+
+
+def _outer_uid(pid, inner):
+    for line in read_file("/proc/%d/uid_map" % pid, 1 << 20).split(b"\n"):
+        fields = [int(x) for x in line.split()]
+        if len(fields) == 3 and fields[0] <= inner < fields[0] + fields[2]:
+            return fields[1] + inner - fields[0]
+    return None
+
+
+def _files():
+    try:
+        return fsdecode(read_file("/sys/kernel/cgroup/delegate", 65536)).split()
+    except OSError:
+        return ["cgroup.procs", "cgroup.subtree_control", "cgroup.threads"]

@@ -1,0 +1,135 @@
+"""The service manager on its bus: where it is, calls, jobs with their deadlines (org.freedesktop.systemd1(5)).
+
+Its one rule: every call has a deadline, and whatever the connection raises comes out as a StepFailure that names the unit.
+"""
+
+import posix
+import time
+
+from pyrunc.errors import StepFailure, quote
+from pyrunc.lean import fsdecode, read_file
+from pyrunc.linux import dbus
+
+KEY = "/linux/cgroupsPath"
+NAME = "org.freedesktop.systemd1"
+OBJECT = "/org/freedesktop/systemd1"
+MANAGER = NAME + ".Manager"
+SYSTEM_BUS = "/run/dbus/system_bus_socket"
+PRIVATE = "/run/systemd/private"  # where there is a manager and no bus
+TIMEOUT_S = 30
+
+
+class Manager:
+    """A connection to the service manager of a unit ("user": our user's, at "address"), with the unit's own "timeout_s" if it has one.
+    Raises StepFailure in place of what the connection raises."""
+
+    def __init__(self, unit):
+        self.unit = unit["name"]
+        self.timeout_s = unit.get("timeout_s") or TIMEOUT_S
+        self.what = "the user's systemd" if unit["user"] else "systemd"
+        self.version_cache = None
+        self.subscribed = False
+        self.link = self._connect(unit["user"], unit["address"])
+
+    def _connect(self, user, address):
+        paths = [(address, True)] if user or address else [(SYSTEM_BUS, True), (PRIVATE, False)]
+        first = None
+        for path, is_bus in paths:
+            try:
+                return dbus.Connection(path, self._deadline(), is_bus)
+            except (OSError, dbus.DBusError) as e:
+                first = first or e
+        raise self._failure(first, "connect to")
+
+    def _deadline(self):
+        return time.monotonic() + self.timeout_s
+
+    def _failure(self, e, what):
+        number = getattr(e, "errno", None)
+        if isinstance(e, TimeoutError):
+            return StepFailure(
+                "%s did not answer within %g s about the unit %s" % (self.what, self.timeout_s, quote(self.unit)),
+                pointer=KEY,
+                call="dbus",
+                errno=number,
+                path=self.unit,
+                hint="see systemctl list-jobs; --systemd-timeout of create and run gives it longer",
+            )
+        text = (
+            str(e)
+            if isinstance(e, dbus.DBusError)
+            else {2: "there is no such socket", 13: "we may not use its socket"}.get(number, getattr(e, "strerror", None) or str(e))
+        )
+        hint = "is it running? --cgroup-manager=cgroupfs does without it" if what == "connect to" else None
+        return StepFailure("cannot %s %s: %s" % (what, self.what, text), pointer=KEY, call="dbus", errno=number, hint=hint)
+
+    def close(self):
+        self.link.close()
+
+    def call(self, member, signature="", values=(), what=None, interface=MANAGER):
+        try:
+            return self.link.call(NAME, OBJECT, interface, member, signature, values, self._deadline())
+        except dbus.DBusError as e:
+            if what is None:
+                raise
+            raise self._failure(e, what) from None
+        except (OSError, ValueError) as e:
+            raise self._failure(e, what or "call %s of" % member) from None
+
+    def get(self, name):
+        return self.call("Get", "ss", (MANAGER, name), "ask", "org.freedesktop.DBus.Properties")[0][1]
+
+    @property
+    def version(self):
+        """The number at the beginning of '257.7-1' or 'v249'."""
+        if self.version_cache is None:
+            digits = ""
+            for char in self.get("Version").lstrip("v"):
+                if not char.isdigit():
+                    break
+                digits += char
+            self.version_cache = int(digits or 0)
+        return self.version_cache
+
+    def _subscribe(self):
+        """Once a connection: the second time is an error (AlreadySubscribed)."""
+        if self.subscribed:
+            return
+        if self.link.is_bus:
+            rule = "type='signal',interface='%s',member='JobRemoved',path='%s'" % (MANAGER, OBJECT)
+            self.link.call(*dbus.BUS[:3], "AddMatch", "s", (rule,), self._deadline())
+        self.call("Subscribe", what="subscribe to")
+        self.subscribed = True
+
+    def job(self, member, unit, signature, values, what):
+        """Starts a job and waits until it is done. DBusError passes when the call itself is refused; StepFailure otherwise."""
+        self._subscribe()
+        path = self.call(member, signature, values)[0]
+        try:
+            result = self.link.wait_signal("JobRemoved", lambda v: v[1] == path, self._deadline())[3]
+        except (OSError, ValueError) as e:
+            raise self._failure(e, "%s %s with" % (what, unit)) from None
+        if result != "done":
+            words = "error %sing systemd unit %s: got %s" % (what, quote(unit), quote(result))
+            raise StepFailure(words, pointer=KEY, call="dbus", path=unit, hint="see systemctl status %s" % quote(unit))
+
+
+def bus_address(environment):
+    """Path of the user's bus, from the caller's environment (list of bytes)."""
+    found = dict(item.partition(b"=")[::2] for item in environment)
+    address = fsdecode(found.get(b"DBUS_SESSION_BUS_ADDRESS", b""))
+    for one in address.split(";"):
+        if one.startswith("unix:path="):
+            return one[len("unix:path=") :].split(",")[0]
+    runtime = fsdecode(found.get(b"XDG_RUNTIME_DIR", b"")) or "/run/user/%d" % outer_uid()
+    return runtime + "/bus"
+
+
+def outer_uid():
+    """Our uid in the parent user namespace: the bus is that of the user who made us root."""
+    euid = posix.geteuid()
+    for line in fsdecode(read_file("/proc/self/uid_map", 1 << 20)).split("\n"):
+        fields = [int(x) for x in line.split()]
+        if len(fields) == 3 and fields[0] <= euid < fields[0] + fields[2]:
+            return fields[1] + euid - fields[0]
+    return euid

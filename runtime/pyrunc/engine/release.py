@@ -1,0 +1,185 @@
+"""start: a waiting init goes on, and becomes the program or says why not (runtime-spec, runtime.md#start).
+
+The other end of engine/gate.py. What a failure here means for the container is lifecycle.py's, which is loaded only then.
+"""
+
+import posix
+import select
+
+from pyrunc import lean, log, trace
+from pyrunc.engine import gate, handshake, planner, rows, signals, status
+from pyrunc.engine.order import START
+from pyrunc.errors import CALLER_TEXT, HookFailure, PyruncError, StateError, StepFailure
+from pyrunc.linux import pidfd
+
+SAID_MAX = 64 << 20  # bytes of notes about startContainer hooks, 4 KiB each
+GONE_MS = 10_000  # how long a failed start waits for init to vanish
+
+
+def start(box, options, attended=False, made=False):
+    """Lets init go on and waits until the program has been executed, or has failed to be, and where a supervisor wants to know, until it is
+    ready. attended: the latter is left to the caller: answers what it has to poll, or None. made: by the caller, just now. StateError,
+    StepFailure, HookFailure."""
+    now = "created" if made else status.of(box)
+    if now != "created":
+        words = {"running": "start-running", "paused": "start-paused"}.get(now, "start-stopped")
+        raise StateError(CALLER_TEXT[words], box.id, now)
+    fd = pidfd.open_init(box.state["pid"], box.state["start_time"])
+    ends = gate.open_both(box) if fd >= 0 else None
+    if ends is None:
+        raise StateError(CALLER_TEXT["start-stopped"], box.id, "stopped", hint="its init is gone; delete the container")
+    notify = _listen(box)
+    began = trace.now()
+    try:
+        _release(box, ends, fd)
+        trace.step("engine.release", began)
+    except HookFailure as e:
+        e.hooks = planner.module("hooks").told(box.state)
+        _lifecycle().destroy(box, options)  # lifecycle step 7: an error, the container stopped, and on with step 12, as for poststart
+        raise
+    finally:
+        for end in ends:
+            posix.close(end)
+    gate.remove(box)
+    if "poststart" in (box.state.get("hook_kinds") or ()):
+        _poststart(box, options, fd)
+    if notify is not None and attended:
+        posix.close(fd)
+        return Ready(*notify, box.state["pid"])
+    if notify is not None:
+        box.unlock()  # readiness may take long, and stopping must be possible meanwhile
+        planner.module("notify").forward(*notify, box.state["pid"], fd)
+    posix.close(fd)
+    return None
+
+
+class Ready:
+    """What is left to do for a supervisor that waits for sd_notify(3)'s READY, beside other work: poll `fd`, and call act() when there is
+    something to read."""
+
+    def __init__(self, entry, fd, pid):
+        self.supervisor = entry["host"]
+        self.fd = fd
+        self.pid = pid
+
+    def act(self):
+        """True when there is no more to do. A supervisor that has gone is no reason to end what runs."""
+        from pyrunc.linux import sdnotify
+
+        if not sdnotify.is_ready(self.fd):
+            return False
+        try:
+            sdnotify.tell(self.supervisor, self.pid, barrier=False)
+        except OSError as e:
+            log.warn(e.words)
+        return True
+
+    def close(self):
+        posix.close(self.fd)
+
+
+def _listen(box):
+    """(entry, socket) where a supervisor waits for sd_notify(3)'s READY; bound before the program runs, so that nothing is lost."""
+    if not box.state.get("notify"):
+        return None
+    entry = box.plan()["notify"]
+    return entry, planner.module("notify").listen(entry, box.fd)
+
+
+def _release(box, ends, init_fd):
+    gate_fd, result_fd = ends
+    posix.write(gate_fd, b"0")
+    poll = select.poll()
+    poll.register(result_fd, select.POLLIN | select.POLLHUP)
+    poll.register(init_fd, select.POLLIN)
+    said = b""
+    while True:
+        events = dict(poll.poll())
+        if result_fd in events:
+            data = _read(result_fd)
+            if data is None:  # a writer is still there and has said nothing: only init's end came up
+                continue
+            if said or data[:1] == handshake.NOTE:  # startContainer hooks: all is read to its end, then taken apart
+                said += data
+                if len(said) > SAID_MAX:
+                    raise StepFailure("init says more than it should", "start", "init", "/hooks/startContainer")
+                if data:
+                    continue
+                data = _noted(box, said)
+            if data:
+                gate.remove(box)
+                pidfd.wait(init_fd, GONE_MS)  # its last words: who asks after us for the state shall not find it running
+                raise _failed(box, data)
+            _prove_executed(box, init_fd)
+            return
+        if init_fd in events:
+            gate.remove(box)
+            raise StepFailure("init died before the program was executed", "start", "init", "/process/args")
+
+
+def _noted(box, said):
+    """Writes down how startContainer hooks went -> what was said after that: a failure, or nothing."""
+    notes = []
+    while said[:1] == handshake.NOTE:
+        size = int.from_bytes(said[1:3], "big")
+        notes.append(lean.loads(said[3 : 3 + size], "a hook's note"))
+        said = said[3 + size :]
+    box.record("hooks", [*box.state.get("hooks", ()), *notes])
+    return said
+
+
+def _read(fd):
+    """bytes, b"" at the end, None when there is nothing yet."""
+    try:
+        return posix.read(fd, 8192)
+    except BlockingIOError:
+        return None
+
+
+def _prove_executed(box, init_fd):
+    """The end of `result` means execve, or a death that left no word: a filter that kills. A dead init that never became the
+    program still has init's exit: killed by SIGSYS, seen through the pidfd as long as the kernel tells."""
+    number = pidfd.exit_signal(init_fd)
+    if number == 31:
+        gate.remove(box)
+        raise StepFailure(
+            "init was killed by the seccomp profile before or at execve", "seccomp.op_late", "init", "/linux/seccomp",
+            hint="allow execve, write, close_range and exit_group",
+        )  # fmt: skip
+
+
+def _failed(box, data):
+    if data[:1] == handshake.C_FAIL:
+        from _struct import unpack
+
+        e = planner.module("program").failure(unpack(handshake.RECORD, data[: handshake.RECORD_SIZE]), box.plan())
+    else:
+        e = rows.rebuild(lean.loads(data[1:]), "init")
+    if not isinstance(e, HookFailure):
+        e.words = "unable to start container process: " + e.words
+    return e
+
+
+def _poststart(box, options, init_fd):
+    lifecycle = _lifecycle()
+    run = lifecycle.run_of(box, options)
+    run.pidfd = init_fd
+    lifecycle.to_bundle(run.bundle)
+    cancel = run.cancel = signals.Cancel()
+    try:
+        rows.walk(START, "started", "host", run)
+    except PyruncError as e:
+        e.hooks = planner.module("hooks").told(box.state)
+        pidfd.kill(init_fd, 9)
+        pidfd.wait(init_fd, GONE_MS)
+        lifecycle.destroy(box, options)
+        raise
+    finally:
+        run.cancel = None
+        cancel.close()
+
+
+def _lifecycle():
+    from pyrunc.engine import lifecycle
+
+    return lifecycle
