@@ -318,6 +318,18 @@ def until_status(runtime, id, status):
         assert time.monotonic() < end, "%s is not %s: %s" % (id, status, result)
 
 
+def until_caught(pid, number):
+    """Waits until a process has a handler for a signal: before that the first of a pid namespace does not hear it. Nobody tells of it."""
+    end = time.monotonic() + WATCHDOG
+    while True:
+        with open("/proc/%d/status" % pid) as file:
+            caught = next(int(line.split()[1], 16) for line in file if line.startswith("SigCgt"))
+        if caught >> number - 1 & 1:
+            return
+        assert time.monotonic() < end, "process %d does not catch signal %d" % (pid, number)
+        os.sched_yield()
+
+
 def first_error(path):
     """The objects of a JSON log, one a line."""
     with open(path, encoding="utf-8") as file:

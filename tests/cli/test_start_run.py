@@ -60,6 +60,7 @@ def test_start_without_path(runtime, waiting):
     """podman's environment for start: XDG_RUNTIME_DIR and PATH; for kill and delete not even PATH."""
     id = runtime.create(waiting)
     runtime.start(id, env={"XDG_RUNTIME_DIR": ""})
+    harness.until_caught(runtime.state(id)["pid"], signal.SIGTERM)
     runtime.ok("kill", id, "TERM", env={"XDG_RUNTIME_DIR": ""})
     runtime.stopped(id, None)
     runtime.ok("delete", id, env={"XDG_RUNTIME_DIR": ""})

@@ -124,6 +124,7 @@ def test_signal_names(runtime, make_bundle, given, wanted, no_leaks):
 def test_default_signal_is_term(runtime, waiting):
     id = runtime.started(waiting)
     pid = runtime.state(id)["pid"]
+    harness.until_caught(pid, signal.SIGTERM)
     with harness.Watched(pid) as watched:
         runtime.ok("kill", id)
         watched.wait()
