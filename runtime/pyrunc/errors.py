@@ -40,6 +40,8 @@ def errno_text(number):
 def quote(value, limit=200):
     """Any text of a config or a container, safe for one line: control bytes escaped, cut to `limit` characters."""
     text = value if isinstance(value, str) else repr(value)
+    if len(text) <= limit and text.isprintable():
+        return text
     out = "".join(c if c.isprintable() else _escape(c) for c in text[: limit + 1])
     return out if len(text) <= limit else out[:limit] + "…"
 

@@ -370,6 +370,24 @@ def test_list_quiet(runtime, waiting):
     assert sorted(runtime.ok("list", "--quiet").out.split()) == ids
 
 
+def test_list_quiet_beside_broken_ones(pyrunc, waiting):
+    """A state that is cut short, one of another id and one of another runtime are told and not listed; the others are."""
+    good, cut, other = (pyrunc.create(waiting.patch({"/linux/cgroupsPath": "/%s-q%d" % (pyrunc.token, n)})) for n in range(3))
+    with open(os.path.join(pyrunc.root, cut, "state.json"), "r+") as file:
+        file.truncate(20)
+    state = harness.saved_state(pyrunc, other)
+    with open(os.path.join(pyrunc.root, other, "state.json"), "w") as file:
+        json.dump({**state, "id": good}, file)
+    foreign = pyrunc.new_id()
+    os.mkdir(os.path.join(pyrunc.root, foreign), 0o700)
+    with open(os.path.join(pyrunc.root, foreign, "state.json"), "w") as file:
+        json.dump({"id": foreign, "init_process_pid": 1}, file)
+    quiet, table = pyrunc.ok("list", "-q"), pyrunc.ok("list")
+    assert quiet.out.split() == [good] == [row.split()[0] for row in table.out.splitlines()[1:]]
+    assert quiet.err == table.err and all(id in quiet.err for id in (cut, other, foreign)), quiet.err
+    shutil.rmtree(os.path.join(pyrunc.root, foreign))
+
+
 def test_list_json(runtime, waiting):
     id = runtime.create(waiting)
     result = runtime.ok("list", "--format", "json")

@@ -80,6 +80,54 @@ def test_a_long_log_begins_anew(box):
     assert read(box)["annotations"] == box.state["annotations"]
 
 
+def test_whole(box):
+    """What `list -q` need not parse: a log that ends with a line of save()'s. All else is for load() to judge."""
+    root = os.path.dirname(box.path)
+
+    def whole():
+        return store.whole(root, ["none", "one"])
+
+    assert whole() == set()
+    box.save()
+    assert whole() == {"one"}
+    box.save({"hooks": []})
+    assert whole() == {"one"}
+    good = open(log(box)).read()
+    for text in (
+        "",
+        "\n",
+        good[:-1],
+        good + "\n{",
+        good + "\n[]\n",
+        good.replace('"id":"one"', '"id":"on"'),
+        good.replace(":1,", ":2,"),
+        "x" * 70000,
+    ):
+        with open(log(box), "w") as file:
+            file.write(text)
+        assert whole() == set(), text[-60:]
+    with open(log(box), "w") as file:
+        file.write("\n%s\n" % ("x" * 70000) + good)
+    assert whole() == set() and read(box) == STATE, "a long log is read by load()"
+
+
+@pytest.mark.parametrize("kind", ["fifo", "directory", "link", "link of the directory"])
+def test_whole_follows_no_link_and_waits_for_nothing(box, tmp_path, kind):
+    root = os.path.dirname(box.path)
+    box.save()
+    if kind == "link of the directory":
+        os.rename(box.path, tmp_path / "elsewhere")
+        os.symlink(tmp_path / "elsewhere", box.path)
+    else:
+        os.rename(log(box), tmp_path / "elsewhere")
+        {"fifo": os.mkfifo, "directory": os.mkdir, "link": lambda path: os.symlink(tmp_path / "elsewhere", path)}[kind](log(box))
+    assert store.whole(root, store.ids(root)) == set()
+
+
+def test_whole_without_a_root(tmp_path):
+    assert store.whole(str(tmp_path / "none"), ["one"]) == set()
+
+
 def test_holder(box):
     assert box.holder() == os.getpid()
     box.unlock()

@@ -1,4 +1,5 @@
-"""list: table or JSON of the containers below --root. A broken one is a line on stderr; the others are shown."""
+"""list: table or JSON of the containers below --root. A broken one is a line on stderr; the others are shown. -q parses no state whose
+line is whole (store.whole): one that somebody has edited is shown there, and told by whatever reads it."""
 
 from pyrunc import lean, log, store
 from pyrunc.engine import status
@@ -15,7 +16,12 @@ def main(options, args):
     root = store.root_of(options["globals"])
     quiet = options.get("quiet")
     rows = []
-    for id in store.ids(root):
+    names = store.ids(root)
+    whole = store.whole(root, names) if quiet else ()
+    for id in names:
+        if id in whole:
+            rows.append({"id": id})
+            continue
         try:
             box = store.open_box(root, id).load()
         except StateError as e:
