@@ -3,39 +3,14 @@
 What a kubelet sends for each property of a pod is written as in the CRI's own messages (cri.py).
 """
 
-import contextlib
 import os
 
 import pytest
 
 import cri as api
 from callers import gone
+from cri_tools import finished, pod, started
 from sandbox import BASE, wait_until
-
-
-@contextlib.contextmanager
-def pod(cri, name, **options):
-    """A pod sandbox, stopped and removed at the end with what is in it."""
-    sandbox = cri.run_pod(name, **options)
-    try:
-        yield sandbox
-    finally:
-        cri.remove_pod(sandbox)
-
-
-def started(cri, sandbox, name, *command, **options):
-    container = cri.create(sandbox, name, command, **options)
-    cri.start(container)
-    return container
-
-
-def finished(cri, sandbox, name, script, **options):
-    """(exit code, output) of a container that runs a shell script to its end."""
-    container = started(cri, sandbox, name, "sh", "-c", script, **options)
-    wait_until("it has exited", lambda: cri.status(container)[0] == api.EXITED)
-    code, output = cri.status(container)[1], cri.log(sandbox, name)
-    cri.remove(container)
-    return code, output
 
 
 def memory(megabytes):
