@@ -64,6 +64,17 @@ def test_start_waits_for_readiness(pyrunc, waiting, supervisor, no_leaks):
     pyrunc.delete(id, "--force")
 
 
+def test_hooks_do_not_see_the_supervisor(pyrunc, make_bundle, supervisor):
+    """A hook without an environment of its own has the caller's, but for this variable: it is the runtime's to answer."""
+    bundle = make_bundle()
+    script = "tr '\\0' '\\n' < /proc/$$/environ > %s" % (bundle.path / "seen")
+    bundle.patch({"/hooks": {"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", script]}]}})
+    id = pyrunc.create(bundle, env=env(pyrunc, supervisor, GIVEN="1"))
+    seen = (bundle.path / "seen").read_text()
+    assert "GIVEN=1\n" in seen and "NOTIFY_SOCKET" not in seen
+    pyrunc.delete(id, "--force")
+
+
 def test_start_of_one_that_ends_unready(pyrunc, bundle, supervisor):
     id = pyrunc.create(bundle, env=env(pyrunc, supervisor))
     pyrunc.start(id)

@@ -17,7 +17,8 @@ INSIDE = "startContainer"
 TIMEOUT_LIMIT = 9223372036  # seconds in 63 bits of nanoseconds
 SHOWN = 4096  # bytes of each stream in the error and in the record
 FILES = ("run.oci.hooks.stdout", "run.oci.hooks.stderr")
-NOT_INHERITED = (b"LD_", b"PYTHON", b"BASH_ENV=", b"ENV=")  # they make programs run other code than their own
+# They make programs run other code than their own; the last one would let a hook tell the supervisor that the container is ready.
+NOT_INHERITED = (b"LD_", b"PYTHON", b"BASH_ENV=", b"ENV=", b"NOTIFY_SOCKET=")
 ENOENT, ENOTDIR = 2, 20
 
 
@@ -172,7 +173,7 @@ def _bundle_fd(run):
 
 
 def _environment(hook, kind, run):
-    """hook.env and nothing else. Without one: what the caller gave the runtime, less what makes programs load other code. Inside the
+    """hook.env and nothing else. Without one: what the caller gave the runtime, less what is not a hook's (NOT_INHERITED). Inside the
     container: the process's environment, also for an empty list, as runc does it."""
     if kind == INSIDE and not hook["env"]:
         env = getattr(run, "exec_env", None)
