@@ -2,6 +2,7 @@
 
 import array
 import fcntl
+import json
 import os
 import pty
 import select
@@ -227,12 +228,28 @@ def read_until(fd, word):
     return data.decode()
 
 
+def test_exec_console_size(runtime, waiting, listener):
+    id = runtime.started(waiting)
+    size = {"height": 33, "width": 111}
+    process = {
+        "terminal": True,
+        "consoleSize": size,
+        "args": ["stty", "size"],
+        "cwd": "/",
+        "env": ["PATH=/bin"],
+        "user": {"uid": 0, "gid": 0},
+    }
+    (waiting.path / "process.json").write_text(json.dumps(process))
+    runtime.ok("exec", "--process", waiting.path / "process.json", "--detach", "--console-socket", listener.path, id)
+    _, (fd,), _ = listener.receive()
+    assert "33 111" in read_all(fd)
+    os.close(fd)
+
+
 def test_exec_console_socket(runtime, waiting, listener):
     """exec with a terminal: the pty comes from the container's own devpts, and --detach leaves the master with the caller."""
     id = runtime.started(waiting)
     process = {"terminal": True, "args": ["/bin/sh", "-c", "tty"], "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0}}
-    import json
-
     (waiting.path / "process.json").write_text(json.dumps(process))
     runtime.ok("exec", "--process", waiting.path / "process.json", "--detach", "--console-socket", listener.path, id)
     data, fds, _ = listener.receive()
