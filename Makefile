@@ -103,7 +103,7 @@ RUNTIME ?= $(VENV)/bin/pyrunc
 PYTEST  := $(VENV)/bin/pytest
 ARGS    ?=
 
-.PHONY: test-plain help demo demo-swarm load test test-vm test-contracts test-all test-asan fuzz security-report lint format bench docs site rootfs
+.PHONY: test-plain help demo demo-swarm load test test-vm test-contracts test-containerd2 test-all test-asan fuzz security-report lint format bench docs site rootfs
 help:
 	@echo "make build      the virtual environment, the extension, .venv/bin/pyrunc"
 	@echo "make demo       one container's life, step by step (installs what it needs)"
@@ -112,6 +112,7 @@ help:
 	@echo "make test       lint, unit, kernel and cli tests, a short set of callers (at most 25 minutes)"
 	@echo "make test-vm    the tests in a guest with systemd and cgroup v2 (tools/vmlab), all of them"
 	@echo "make test-contracts  podman, Docker, containerd, Kubernetes' CRI, buildah on it, and a table; RUNTIME=runc for another runtime"
+	@echo "make test-containerd2  those of containerd, Kubernetes' CRI and Docker with a containerd 2 from Debian's testing"
 	@echo "make test-all   everything, also what takes long, and kernel and cli tests with the plain launcher too"
 	@echo "make test-plain the tests of kernel and cli with the plain launcher"
 	@echo "make install    below PREFIX (/usr/local), in DESTDIR; make uninstall; make deb makes a Debian package"
@@ -169,9 +170,16 @@ test-vm: $(STAMPS)/packages-vm .WAIT build .WAIT $(STAMPS)/tools
 test-contracts: $(STAMPS)/packages-test .WAIT build .WAIT $(STAMPS)/tools
 	@RUNTIME=$(RUNTIME) $(PYTEST) tests/contracts -q $(ARGS)
 
+# The same with containerd 2, which Debian 13 has not: that of Debian's testing, unpacked below build/ (tools/containerd2.sh).
+test-containerd2: $(STAMPS)/packages-test .WAIT build .WAIT $(STAMPS)/tools
+	@sh tools/containerd2.sh build/containerd2
+	@RUNTIME=$(RUNTIME) $(PYTEST) $(WITH_CONTAINERD) --containerd build/containerd2/usr/bin -q $(ARGS)
+WITH_CONTAINERD = $(addprefix tests/contracts/test_,checkpoints.py containerd.py docker.py install.py kubernetes.py kubernetes_streams.py)
+
 test-all: $(STAMPS)/packages-test .WAIT $(STAMPS)/packages-long .WAIT build .WAIT lint
 	@$(PYTEST) tests $(ARGS)
 	@$(MAKE) --silent --no-print-directory test-plain
+	@$(MAKE) --silent --no-print-directory test-containerd2
 
 # The tests of kernel and cli once more with the plain launcher, which runs the tree as it is. (`make test` compares the two in
 # tests/cli/test_launcher.py.)

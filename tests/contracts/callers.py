@@ -7,6 +7,7 @@ DOCKER_BUILDKIT_RUNC_COMMAND.
 
 import json
 import os
+import re
 
 import images
 from sandbox import BASE, UID, USER, wait_until
@@ -126,7 +127,9 @@ class Containerd:
         """`before` is called when the configuration is written and containerd not yet started."""
         self.world, self.runtime = world, runtime
         self.namespace = world.cgroup
-        file = world.write(f"{BASE}/{self.name}.toml", self.config())
+        said = world.run(["containerd", "--version"]).ok().out
+        self.major = int(re.search(r" v?(\d+)\.", said)[1])
+        file = world.write(f"{BASE}/{self.name}.toml", self.config() + self.runtimes())
         world.write(f"{BASE}/net.d/10-contracts.conf", json.dumps({"cniVersion": "1.0.0", "name": "none", "type": "nothing"}))
         for name in ("nothing", "loopback"):
             world.write(f"{BASE}/cni/{name}", CNI_PLUGIN, 0o755)
@@ -137,27 +140,40 @@ class Containerd:
             self("--namespace", namespace, "images", "import", f"{BASE}/image.tar").ok()
 
     def config(self):
+        """All but runtimes(): in version 3, which is containerd 2's, other tables have what was the CRI plugin's."""
+        images = ["", '[plugins."io.containerd.cri.v1.images".pinned_images]'][self.major > 1]
         return f"""\
-version = 2
-root = "{BASE}/containerd"
-state = "{BASE}/containerd-run"
+version = {self.major + 1}
+root = "{BASE}/{self.name}"
+state = "{BASE}/{self.name}-run"
 disabled_plugins = ["io.containerd.nri.v1.nri", "io.containerd.internal.v1.tracing"]
 [grpc]
 address = "{self.address}"
 [plugins."io.containerd.internal.v1.opt"]
 path = "{BASE}/opt"
 [plugins."io.containerd.grpc.v1.cri"]
-restrict_oom_score_adj = true
-sandbox_image = "{REFERENCE}"
 disable_tcp_service = true
-[plugins."io.containerd.grpc.v1.cri".cni]
+{images}
+{"sandbox" if images else "sandbox_image"} = "{REFERENCE}"
+{f"[{self.table}]" if images else ""}
+restrict_oom_score_adj = true
+[{self.table}.cni]
 bin_dir = "{BASE}/cni"
 conf_dir = "{BASE}/net.d"
-[plugins."io.containerd.grpc.v1.cri".containerd]
+"""
+
+    @property
+    def table(self):
+        return f'plugins."{"io.containerd.cri.v1.runtime" if self.major > 1 else "io.containerd.grpc.v1.cri"}"'
+
+    def runtimes(self):
+        """The part that names the runtime under test."""
+        return f"""\
+[{self.table}.containerd]
 default_runtime_name = "contracts"
-[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.contracts]
+[{self.table}.containerd.runtimes.contracts]
 runtime_type = "io.containerd.runc.v2"
-[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.contracts.options]
+[{self.table}.containerd.runtimes.contracts.options]
 BinaryName = "{self.runtime}"
 """
 

@@ -43,6 +43,7 @@ def runtime_commands(path):
 
 
 def pytest_addoption(parser):
+    parser.addoption("--containerd", metavar="DIR", help="the containerd, shim and ctr in DIR in place of the system's")
     parser.addoption("--markdown", metavar="FILE", help="write the table of callers and features to FILE")
     parser.addoption("--save", metavar="FILE", help="write the outcomes to FILE, for --against")
     parser.addoption("--against", metavar="FILE", help="fail where the run that --save wrote down (of another RUNTIME) did better")
@@ -110,11 +111,12 @@ def runtime(request):
 
 
 @pytest.fixture(scope="session")
-def world(runtime):
+def world(request, runtime):
     """The private namespaces. At the end nothing may be in them but the daemons, which are then stopped one by one."""
     if os.geteuid():
         pytest.skip("not root: the callers' daemons need it")
-    place = Sandbox(keep=[PROJECT, os.path.dirname(runtime)])
+    programs = request.config.getoption("--containerd", None)
+    place = Sandbox([PROJECT, os.path.dirname(runtime)], programs and os.path.abspath(programs))
     try:
         yield place
         callers.gone(place)

@@ -25,7 +25,7 @@ class Failed(Exception):
 def missing():
     """What is not there of that which these tests need, as words."""
     found = [] if os.path.exists(PROTO) else ["golang-github-kubernetes-cri-api-dev"]
-    return found + [name for name in ("grpc", "grpc_tools") if importlib.util.find_spec(name) is None]
+    return found + [name for name in ("grpc", "grpc_tools", "websocket") if importlib.util.find_spec(name) is None]
 
 
 def compiled():
@@ -128,6 +128,19 @@ class Cri:
         """(exit code, stdout, stderr) of a command run in a container."""
         answer = self.call("ExecSync", container_id=container, cmd=list(command), timeout=timeout)
         return answer.exit_code, answer.stdout.decode(), answer.stderr.decode()
+
+    def exec_stream(self, container, *command, stdin=False, tty=False):
+        """A command run in a container, with a connection to it: `kubectl exec [-i] [-t]`."""
+        return self._stream("Exec", container_id=container, cmd=list(command), stdin=stdin, tty=tty)
+
+    def attach(self, container, stdin=False, tty=False):
+        """A connection to the container's own process: `kubectl attach [-i] [-t]`. `tty` is as the container has it."""
+        return self._stream("Attach", container_id=container, stdin=stdin, tty=tty)
+
+    def _stream(self, method, tty, **message):
+        from streams import Stream
+
+        return Stream(self.world, self.call(method, stdout=True, stderr=not tty, tty=tty, **message).url)
 
     def stats(self, container):
         """ContainerStats of one container."""

@@ -8,6 +8,7 @@ import os
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -71,7 +72,8 @@ def read(path):
 class Sandbox:
     """One private world. `cgroup` is the name of the cgroup that callers put their containers below: unique to this run."""
 
-    def __init__(self, keep=()):
+    def __init__(self, keep=(), programs=None):
+        """`keep`: directories that stay visible. `programs`: a directory whose programs come before the system's."""
         self.cgroup = "contracts-" + uuid.uuid4().hex[:8]
         self.daemons = {}
         self.holder = subprocess.Popen([sys.executable, "-I", HOLDER, *keep], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -81,7 +83,7 @@ class Sandbox:
         for name in ("home", "tmp"):
             os.makedirs(self.outer(f"{BASE}/{name}"))
         self.env = {
-            "PATH": SYSTEM_PATH,
+            "PATH": f"{programs}:{SYSTEM_PATH}" if programs else SYSTEM_PATH,
             "HOME": f"{BASE}/home",
             "TMPDIR": f"{BASE}/tmp",
             "TERM": "xterm",
@@ -102,6 +104,20 @@ class Sandbox:
 
     def popen(self, argv, env=None, **options):
         return subprocess.Popen(self.argv(argv), env={**self.env, **(env or {})}, **options)
+
+    def socket(self):
+        """A TCP socket of the world's network namespace, for this process, which is in its own again when it has it."""
+        places = [f"/proc/{name}/ns/net" for name in ("thread-self", self.pid)]
+        own, inside = (os.open(place, os.O_RDONLY | os.O_CLOEXEC) for place in places)
+        try:
+            os.setns(inside, os.CLONE_NEWNET)
+            try:
+                return socket.socket()
+            finally:
+                os.setns(own, os.CLONE_NEWNET)
+        finally:
+            os.close(own)
+            os.close(inside)
 
     def run(self, argv, stdin=None, env=None, seconds=90, cwd=None):
         """Runs a program to its end. `stdin` is text for it, else it reads /dev/null."""

@@ -4,7 +4,9 @@ import os
 
 import pytest
 
+import cri as kubernetes
 from callers import REFERENCE
+from cri_tools import pod, started
 from podman_tools import inspect, running
 from sandbox import BASE, wait_until
 
@@ -99,3 +101,30 @@ def test_containerd_is_told_of_a_failure(containerd):
     finally:
         containerd.ctr("tasks", "rm", "--force", "refused")
         containerd.ctr("containers", "rm", "refused")
+
+
+def test_cri_of_containerd_1(cri, containerd):
+    """Its CRI has the call for the interface's sake: it never reaches the runtime, and the container goes on."""
+    if containerd.major > 1:
+        pytest.skip("this containerd's CRI can checkpoint: test_cri has it")
+    with pod(cri, "checkpoint") as sandbox:
+        container = started(cri, sandbox, "checkpoint", "sleep", "1000")
+        with pytest.raises(kubernetes.Failed, match="UNIMPLEMENTED"):
+            cri.call("CheckpointContainer", container_id=container, location=f"{BASE}/cri.tar")
+        assert cri.status(container)[0] == kubernetes.RUNNING and not cri.world.exists(f"{BASE}/cri.tar")
+
+
+def test_cri(cri, containerd, world):
+    """The kubelet's checkpoint API: an archive with CRIU's images, of a container that goes on."""
+    if containerd.major == 1:
+        pytest.skip("containerd 1's CRI offers no checkpoints (2.1 does): make test-containerd2")
+    script = "n=0; while :; do n=$((n+1)); echo $n > /dev/shm/n; sleep 0.05; done"
+    with pod(cri, "checkpoint") as sandbox:
+        container = started(cri, sandbox, "checkpoint", "sh", "-c", script)
+        wait_until("it counts", lambda: cri.exec(container, "cat", "/dev/shm/n")[1])
+        cri.call("CheckpointContainer", container_id=container, location=f"{BASE}/cri.tar")
+        names = world.run(["tar", "-tf", f"{BASE}/cri.tar"]).ok().out.split()
+        assert "checkpoint/inventory.img" in names and "spec.dump" in names, names
+        assert cri.status(container)[0] == kubernetes.RUNNING
+        first = int(cri.exec(container, "cat", "/dev/shm/n")[1])
+        wait_until("it counts on", lambda: int(cri.exec(container, "cat", "/dev/shm/n")[1] or 0) > first)

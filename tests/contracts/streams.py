@@ -1,0 +1,83 @@
+"""A connection to the streaming server of a CRI, as `kubectl exec` and `kubectl attach` have one at the end of their way.
+
+Owns the protocol: WebSocket with the subprotocol v4.channel.k8s.io, where the first byte of each message names a channel. The socket is
+made in the network namespace of the world and used from here, so nothing of this runs in a thread or process of its own.
+"""
+
+import json
+import urllib.parse
+
+import websocket
+
+STDIN, STDOUT, STDERR, ERROR, RESIZE = range(5)
+PIECE = 32768  # what kubectl sends at a time
+
+
+class Refused(Exception):
+    """The error channel says that the command was not run."""
+
+
+class Stream:
+    """As a context: closed at its end, which is the only end of file that this version of the protocol can tell the other side."""
+
+    def __init__(self, world, url):
+        place = urllib.parse.urlsplit(url)
+        connected = world.socket()
+        connected.settimeout(60)
+        connected.connect((place.hostname, place.port))
+        self.seen = {STDOUT: b"", STDERR: b"", ERROR: b""}
+        self.connection = websocket.create_connection(
+            urllib.parse.urlunsplit(place._replace(scheme="ws")), socket=connected, subprotocols=["v4.channel.k8s.io"]
+        )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.connection.close()
+
+    def _send(self, channel, data):
+        self.connection.send_binary(bytes([channel]) + data)
+
+    def send(self, text):
+        """Standard input."""
+        data = text.encode()
+        for start in range(0, len(data), PIECE):
+            self._send(STDIN, data[start : start + PIECE])
+
+    def resize(self, columns, lines):
+        self._send(RESIZE, json.dumps({"Width": columns, "Height": lines}).encode())
+
+    def _read(self):
+        """Takes one message in; False when the server has closed the connection."""
+        try:
+            operation, data = self.connection.recv_data()
+        except websocket.WebSocketConnectionClosedException:
+            return False
+        except websocket.WebSocketTimeoutException:
+            raise AssertionError(f"nothing more came: {self.seen}") from None
+        if operation == websocket.ABNF.OPCODE_CLOSE:
+            return False
+        if data:
+            self.seen[data[0]] += data[1:]
+        return True
+
+    def text(self, channel=STDOUT):
+        return self.seen[channel].decode(errors="replace")
+
+    def until(self, text, channel=STDOUT):
+        """Reads on until a channel has brought `text`."""
+        while text not in self.text(channel):
+            assert self._read(), f"closed before {text!r} came: {self.seen}"
+
+    def ended(self):
+        """(exit status, stdout, stderr), when the server has closed the connection."""
+        while self._read():
+            pass
+        answer = json.loads(self.seen[ERROR])
+        if answer["status"] == "Success":
+            return 0, self.text(), self.text(STDERR)
+        if answer["reason"] != "NonZeroExitCode":
+            raise Refused(answer["message"])
+        (code,) = (int(cause["message"]) for cause in answer["details"]["causes"] if cause["reason"] == "ExitCode")
+        return code, self.text(), self.text(STDERR)
