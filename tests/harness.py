@@ -318,6 +318,15 @@ def until_status(runtime, id, status):
         assert time.monotonic() < end, "%s is not %s: %s" % (id, status, result)
 
 
+def until_processes(runtime, id, count=2):
+    """Waits until a container has that many processes, and gives their pids: WAIT_FOR_TERM's shell has its `sleep` a moment after the start.
+    Nobody tells of it."""
+    end = time.monotonic() + WATCHDOG
+    while len(found := json.loads(runtime.ok("ps", "--format", "json", id).out) or ()) != count:
+        assert time.monotonic() < end, "%s has %s and not %d processes" % (id, found, count)
+    return found
+
+
 def until_caught(pid, number):
     """Waits until a process has a handler for a signal: before that the first of a pid namespace does not hear it. Nobody tells of it."""
     end = time.monotonic() + WATCHDOG

@@ -5,7 +5,6 @@ import fcntl
 import json
 import os
 import subprocess
-import time
 
 import pytest
 
@@ -53,20 +52,13 @@ def test_streams_keep_their_flags(runtime, waiting, command):
             runtime.start(id)
         harness.until_status(runtime, id, "running")
         if command == "exec":
-            until_lists(runtime, id, 3)
+            harness.until_processes(runtime, id, 3)
         assert [fcntl.fcntl(fd, fcntl.F_GETFL) for fd in files] == before
     finally:
         runtime.ok("delete", "--force", id)
         process.wait(harness.WATCHDOG)
         for fd in (reading, writing, other_reading, other_writing):
             os.close(fd)
-
-
-def until_lists(runtime, id, count):
-    """Waits until a container has that many processes; nobody tells of it."""
-    end = time.monotonic() + harness.WATCHDOG
-    while len(json.loads(runtime.ok("ps", "--format", "json", id).out)) < count:
-        assert time.monotonic() < end, "%s has no %d processes" % (id, count)
 
 
 def test_leader_of_a_session_without_a_terminal(runtime, waiting):

@@ -211,7 +211,7 @@ def test_pidfd_socket(pyrunc, waiting, receiver):
 def test_an_exec_that_nobody_hears_of_is_ended(pyrunc, waiting, tmp_path, option, kind, attended):
     """255, one line, and the process that was started already is gone; the container is as it was."""
     id = pyrunc.started(waiting)
-    before = json.loads(pyrunc.ok("ps", "--format", "json", id).out)
+    before = harness.until_processes(pyrunc, id)
     path = tmp_path if kind == "folder" else tmp_path / "no" / "such"
     result = pyrunc.call("exec", *([] if attended else ["--detach"]), option, path, id, "/bin/sleep", "1000")
     assert result.code == 255 and len(result.err.splitlines()) == 1 and str(path) in result.err, result
@@ -288,7 +288,7 @@ def test_a_container_that_ends_during_an_exec(pyrunc, make_bundle):
 def test_a_thousand_execs_and_fifty_at_once(pyrunc, waiting, no_leaks):
     """Nothing is left in the container, of its cgroups, of its keyrings, or with us."""
     id = pyrunc.started(waiting)
-    before = json.loads(pyrunc.ok("ps", "--format", "json", id).out)
+    before = harness.until_processes(pyrunc, id)
     fds = set(os.listdir("/proc/%d/fd" % pyrunc.state(id)["pid"]))
     for number in range(1000):
         assert pyrunc.call("exec", id, "/bin/sh", "-c", "exit %d" % (number % 200)).code == number % 200
@@ -309,6 +309,7 @@ def test_a_thousand_execs_and_fifty_at_once(pyrunc, waiting, no_leaks):
 def test_ignore_paused_waits_for_the_thaw(pyrunc, waiting):
     """The process joins the frozen cgroup, so it, and the command, go on when the container does; as with runc."""
     id = pyrunc.started(waiting)
+    harness.until_processes(pyrunc, id)
     pyrunc.ok("pause", id)
     before = pyrunc.ok("ps", "--format", "json", id).out
     argv = pyrunc.argv("exec", "--ignore-paused", id, "/bin/echo", "thawed")
@@ -351,13 +352,13 @@ KINDS_OF_CONSOLES = ["missing", "file", "directory", "fifo", "dead", "datagrams"
 def test_exec_with_a_bad_console_socket(pyrunc, waiting, tmp_path, kind):
     """255 and one line that names the socket; no process is left, the container is as it was."""
     id = pyrunc.started(waiting)
-    before = pyrunc.ok("ps", "--format", "json", id).out
+    before = harness.until_processes(pyrunc, id)
     path, kept = bad_console(kind, tmp_path)
     result = pyrunc.call("exec", "--detach", "--tty", "--console-socket", path, id, "/bin/sleep", "1000")
     for sock in kept:
         sock.close()
     assert result.code == 255 and len(result.err.splitlines()) == 1 and "console socket %s" % path in result.err, result
-    assert pyrunc.ok("ps", "--format", "json", id).out == before
+    assert json.loads(pyrunc.ok("ps", "--format", "json", id).out) == before
 
 
 @pytest.mark.parametrize("kind", ["fifo", "datagrams", pytest.param("full", marks=pytest.mark.long)])

@@ -25,6 +25,7 @@ def test_create(pyrunc, bundle, no_leaks):
 
 def test_of_one_that_runs(pyrunc, waiting):
     id = pyrunc.started(waiting)
+    harness.until_processes(pyrunc, id)
     for words in (["pause", id], ["update", "--pids-limit", "5", id], ["exec", id, "/bin/true"]):
         done = read_only(pyrunc.argv(*words))
         assert done.returncode == (255 if words[0] == "exec" else 1) and len(done.stderr.splitlines()) == 1, done
