@@ -355,6 +355,16 @@ def test_ids_are_translated_by_the_map_of_another_process():
         made.end()
 
 
+def test_ids_of_our_own_user_namespace_need_no_map():
+    """Read from within, the map tells the ids of the namespace above: 0 for our 7."""
+    pid = os.fork()
+    if pid == 0:
+        os.unshare(os.CLONE_NEWUSER)
+        write("/proc/self/uid_map", "7 0 1\n")
+        os._exit(0 if (os.getuid(), ids.outer_uid(os.getpid(), 7)) == (7, 7) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
 # ---- keyring
 
 

@@ -8,6 +8,7 @@ import posix
 from pyrunc.cgroup import fs
 from pyrunc.errors import StepFailure, errno_text, quote
 from pyrunc.lean import fsdecode, read_file
+from pyrunc.linux import ids
 
 ENOENT = 2
 
@@ -15,7 +16,7 @@ ENOENT = 2
 def give(path, pid, inner_uid):
     """path: of the cgroup; inner_uid: of the container's user, in the user namespace of `pid`, which has its maps by now. Nothing to do for
     an id that is not mapped, or is our own. OSError, StepFailure; gone with the cgroup."""
-    uid = _outer_uid(pid, inner_uid)
+    uid = ids.outer_uid(pid, inner_uid)
     if uid is None or uid == posix.geteuid():
         return
     fd = fs.open_dir(path, "unified")
@@ -37,14 +38,6 @@ def give(path, pid, inner_uid):
         ) from None
     finally:
         posix.close(fd)
-
-
-def _outer_uid(pid, inner):
-    for line in read_file("/proc/%d/uid_map" % pid, 1 << 20).split(b"\n"):
-        fields = [int(x) for x in line.split()]
-        if len(fields) == 3 and fields[0] <= inner < fields[0] + fields[2]:
-            return fields[1] + inner - fields[0]
-    return None
 
 
 def _files():

@@ -1,9 +1,10 @@
 """What the kernel says of init itself: rights, ids, limits, scheduling, labels, beside the plan."""
 
 from pyrunc.engine import planner
-from pyrunc.linux import _syscalls, caps
+from pyrunc.linux import _syscalls, caps, ids
 
 UNLIMITED = (1 << 64) - 1
+EVERY_ID = "0 0 4294967295"
 FILTER = "2"  # SECCOMP_MODE_FILTER
 WHO_PROCESS = 1
 NICE, REAL_TIME, DEADLINE = (0, 3), (1, 2), 6  # SCHED_OTHER and BATCH; FIFO and RR
@@ -48,16 +49,20 @@ def _ids(drift, status):
     if not entry:
         return
     for kind, field, key in (("uid", "Uid", "uid"), ("gid", "Gid", "gid")):
-        seen = inside(int(status[field][1]), drift.proc(kind + "_map"))
+        seen = inside(int(status[field][1]), _map(drift, kind))
         if seen != entry[key]:
             drift.differs("user", kind, entry[key], seen, "/process/user/" + key)
     if entry["setgroups"]:
-        table = drift.proc("gid_map")
+        table = _map(drift, "gid")
         seen = sorted(str(inside(int(group), table)) for group in status["Groups"])
         if seen != sorted(str(group) for group in set(entry["groups"])):
             drift.differs(
                 "user", "groups", sorted(set(entry["groups"])), [int(g) if g.isdigit() else g for g in seen], "/process/user/additionalGids"
             )
+
+
+def _map(drift, kind):
+    return EVERY_ID if ids.is_ours(drift.pid) else drift.proc(kind + "_map")
 
 
 def inside(number, table):
