@@ -1,7 +1,6 @@
 """podman as root with this runtime: the systemd cgroup manager of its own default, and cgroupfs."""
 
 import json
-import pathlib
 import re
 
 import pytest
@@ -113,45 +112,3 @@ def test_no_cgroups(runtime, tmp_path):
     conf.write_text(able % (runtime.name, runtime.name, runtime.path))
     podman = ["env", "CONTAINERS_CONF=%s" % conf, "podman", "--runtime", runtime.name]
     guest.told(*podman, "run", "--rm", "--network=none", "--cgroups=disabled", IMAGE, "true")
-
-
-QUADLET = """\
-[Container]
-Image=%s
-ContainerName=by-quadlet
-GlobalArgs=--runtime=%s
-Network=none
-Exec=sh -c "trap 'exit 0' TERM; while :; do sleep 0.1; done"
-PodmanArgs=--memory=64m
-
-[Service]
-TimeoutStopSec=20
-"""
-
-
-def test_quadlet(runtime, no_leaks):
-    """A container as a unit: podman's generator writes the service, systemd starts it, the container's cgroup is split off the unit's."""
-    place = pathlib.Path("/etc/containers/systemd/by-quadlet.container")
-    unit = pathlib.Path("/run/systemd/system/by-quadlet.service")
-    place.parent.mkdir(parents=True, exist_ok=True)
-    unit.parent.mkdir(parents=True, exist_ok=True)
-    place.write_text(QUADLET % (IMAGE, runtime.path))
-    try:
-        guest.told("/usr/lib/systemd/system-generators/podman-system-generator", "-no-kmsg-log", unit.parent)  # by hand, as systemd would
-        guest.systemctl("daemon-reload")
-        guest.systemctl("start", "by-quadlet.service")
-        shown = guest.shown("by-quadlet.service", "ActiveState", "MainPID", "ControlGroup")
-        assert shown["ActiveState"] == "active", shown
-        pid = int(guest.told("podman", "inspect", "--format", "{{.State.Pid}}", "by-quadlet"))
-        assert guest.told("podman", "inspect", "--format", "{{.OCIRuntime}}", "by-quadlet").endswith("pyrunc")
-        group = guest.cgroup_of(pid)
-        assert str(group).startswith("/sys/fs/cgroup" + shown["ControlGroup"] + "/"), group
-        assert "67108864" in [read(p / "memory.max") for p in (group, group.parent)]
-        guest.systemctl("stop", "by-quadlet.service")
-        assert guest.shown("by-quadlet.service", "ActiveState", "Result") == {"ActiveState": "inactive", "Result": "success"}
-        assert guest.told("podman", "ps", "--all", "--quiet") == ""
-    finally:
-        place.unlink()
-        guest.systemctl("stop", "by-quadlet.service", check=False)
-        unit.unlink(missing_ok=True)
-        guest.systemctl("daemon-reload")
