@@ -38,7 +38,7 @@ $(EXT): $(EXT_SOURCES) $(EXT_HEADERS)
 # The compiled launcher (csrc/launcher.c): an interpreter with the package inside. Where it can't be linked, link.py says why and the
 # plain one is used; `make build-plain` or PYRUNC_PLAIN=1 ask for that.
 STATIC    := runtime/bin/pyrunc-static
-L_SOURCES := $(addprefix $(CSRC)/,launcher.c early.c sealing.c sealing.h snapshot.c snapshot.h snapshot.ld inittab.c sha2.c sha2_body.h freeze.py link.py frozen/encodings.py)
+L_SOURCES := $(addprefix $(CSRC)/,launcher.c early.c sealing.c sealing.h heap.c heap.h snapshot.c snapshot.h snapshot.ld inittab.c sha2.c sha2_body.h freeze.py link.py train.py frozen/encodings.py)
 PACKAGE   := $(shell find runtime/pyrunc -name '*.py' -not -path '*/helper/*' -not -path '*/api/*')
 
 launcher:
@@ -61,6 +61,7 @@ install: build
 	$(PYTHON) -m venv $(DESTDIR)$(PREFIX)/lib/pyrunc
 	rm -rf build/lib* build/bdist*
 	$(DESTDIR)$(PREFIX)/lib/pyrunc/bin/pip install --quiet --disable-pip-version-check .
+	rm -rf runtime/*.egg-info
 	mkdir -p $(DESTDIR)$(PREFIX)/bin
 	if [ -z "$(PYRUNC_PLAIN)" ] && [ -x $(STATIC) ]; then install -m 755 $(STATIC) $(DESTDIR)$(PREFIX)/lib/pyrunc/bin/pyrunc; fi
 	ln -sfn ../lib/pyrunc/bin/pyrunc $(DESTDIR)$(PREFIX)/bin/pyrunc

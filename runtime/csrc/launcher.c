@@ -16,6 +16,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/personality.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -27,6 +29,7 @@ extern const unsigned char frozen_code[];
 #include "frozen.h"
 
 #define SELF "/proc/self/exe"
+#define TRAINING (4 << 20)
 
 extern char **environ;
 
@@ -206,6 +209,47 @@ static void set_up_collector(void)
 #ifdef PYRUNC_SNAPSHOT
 /* ---- an interpreter that has been started before, see snapshot.c */
 
+/* Standard input has byte code that makes the interpreter ready for what commands do, see train.py; empty: nothing. */
+static void train(void)
+{
+    PyObject *marshal = PyImport_ImportModule("marshal"), *name = PyUnicode_FromString("__main__"), *names = PyDict_New();
+    size_t used = 0;
+    ssize_t n;
+    char *code = mmap(NULL, TRAINING, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0); /* the heap would keep its place */
+    must(marshal && name && names && code != MAP_FAILED ? names : NULL);
+    while ((n = read(0, code + used, TRAINING - used)) > 0)
+        used += (size_t)n;
+    if (used) {
+        PyObject *loaded = PyObject_CallMethod(marshal, "loads", "y#", code, (Py_ssize_t)used);
+        PyDict_SetItemString(names, "__builtins__", PyEval_GetBuiltins());
+        PyDict_SetItemString(names, "__name__", name);
+        PyObject *result = loaded ? PyEval_EvalCode(loaded, names, names) : NULL;
+        if (!result)
+            PyErr_Print();
+        must(result);
+        PyDict_Clear(names);
+        Py_XDECREF(loaded);
+        Py_DECREF(result);
+    }
+    munmap(code, TRAINING);
+    Py_DECREF(names);
+    Py_DECREF(name);
+    Py_DECREF(marshal);
+}
+
+/* Where the kernel puts the stack by chance, or the C library its thread, comparisons of their addresses are practised by chance; and
+ * which signals are ignored is a matter of who builds. Where this is refused the executable is as good, but not the same one. */
+static void at_fixed_addresses(void)
+{
+    for (int number = 1; number < NSIG; number++)
+        signal(number, SIG_DFL);
+    int now = personality(0xffffffff);
+    if (now < 0 || now & ADDR_NO_RANDOMIZE || personality((unsigned long)now | ADDR_NO_RANDOMIZE) < 0)
+        return;
+    char *const no_words[] = {"cold", NULL}, *const no_variables[] = {NULL};
+    execve(SELF, no_words, no_variables);
+}
+
 static _Noreturn void write_snapshot(void)
 {
     must(PyImport_ImportModule("gc"));
@@ -216,6 +260,8 @@ static _Noreturn void write_snapshot(void)
         must(module);
         Py_DECREF(module);
     }
+    snapshot_prepare();
+    train();
     PyObject *module = PyImport_ImportModule("gc");
     must(PyObject_CallMethod(module, "collect", NULL));
     must(PyObject_CallMethod(module, "freeze", NULL));
@@ -260,6 +306,7 @@ static void set_up_signals(void)
 static void begin(void)
 {
     if (!snapshot_is_here()) {
+        at_fixed_addresses();
         snapshot_begin();
         start_python();
         after_core();

@@ -8,6 +8,8 @@ status is 1: the plain launcher works everywhere. PYRUNC_LINK names the only way
 Run by the interpreter whose libpython is linked.
 """
 
+import ast
+import marshal
 import os
 import platform
 import subprocess
@@ -19,6 +21,7 @@ CFLAGS = "-std=gnu11 -O2 -g -Wall -Wextra -ffunction-sections".split()
 EARLY = "-ffreestanding -fno-builtin -fno-stack-protector -fno-tree-loop-distribute-patterns".split()  # no C library yet, see early.c
 LDFLAGS = "-Wl,--gc-sections -Wl,-z,relro,-z,now".split()
 NOISE = ("warning: Using '", "the message above does not take linker garbage collection", ": in function `")
+PRACTISED = ("hello", "podman-like", "seccomp-docker", "kubernetes-like")  # bundles whose configs train.py gets
 SECONDS = 300  # of any step; most of a second each
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -93,7 +96,7 @@ def snapshot(cc, runtime, build, out):
     if not (3, 13) <= sys.version_info < (3, 14):
         raise Failed("not tried with this version of Python")
     freeze(runtime, build)
-    names = ("launcher", "early", "sealing", "inittab", "sha2", "snapshot", *EXTENSION)
+    names = ("launcher", "early", "sealing", "inittab", "sha2", "heap", "snapshot", *EXTENSION)
     objects = compiled(cc, build, names, ["-fno-pie", "-DPYRUNC_SNAPSHOT", *has_entry()])
     wrap = ["-Wl,--wrap=" + name for name in ("malloc", "calloc", "realloc", "free", "_PyCode_New")]
     cold = os.path.join(build, "cold")
@@ -114,13 +117,31 @@ def snapshot(cc, runtime, build, out):
         ]
     )
     with open(out, "wb") as file:
+        command = [os.path.abspath(cold)]
         try:
-            done = subprocess.run([os.path.abspath(cold)], stdout=file, stderr=subprocess.PIPE, env={}, cwd="/", timeout=SECONDS)
+            done = subprocess.run(command, input=training(runtime), stdout=file, stderr=subprocess.PIPE, env={}, cwd="/", timeout=SECONDS)
         except subprocess.TimeoutExpired:
             raise Failed("it did not end") from None
     if done.returncode:
         raise Failed(done.stderr.decode(errors="replace").strip() or "it ended with %d" % done.returncode)
     os.chmod(out, 0o755)
+
+
+def training(runtime):
+    """train.py as byte code, with the example bundles' configs in it."""
+    bundles = os.path.join(runtime, "../bundles")
+    documents = {}
+    for name in PRACTISED:
+        path = os.path.join(bundles, name, "config.json")
+        if os.path.exists(path):
+            with open(path, "rb") as file:
+                documents[name] = file.read()
+    with open(os.path.join(HERE, "train.py"), encoding="utf-8") as file:
+        tree = ast.parse(file.read(), "train.py")
+    given = ast.parse("DOCUMENTS = %r" % documents).body
+    at = next(i for i, node in enumerate(tree.body) if isinstance(node, ast.AnnAssign))
+    tree.body[at : at + 1] = given
+    return marshal.dumps(compile(tree, "train.py", "exec", dont_inherit=True))
 
 
 def shared(cc, runtime, build, out):

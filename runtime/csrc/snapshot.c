@@ -9,6 +9,9 @@
  * that it has allocated, no thread-local variable and no descriptor may be part of the snapshot. The interpreter is told that it is
  * the child of a fork, which is what a resumed one comes closest to: new thread, new locks, same heap.
  *
+ * Before, the interpreter practises (train.py), so that what a command runs is ready for what it will meet: a tenth less of a small
+ * command's time, a twentieth of create's.
+ *
  * What the environment of the build has left in there is nothing: it runs without variables and arguments, and with a fixed seed
  * of str hashes (a seed that is part of an executable is no secret; with 64 bits of SipHash it takes more than a long config to make
  * dictionaries slow). Memory of the running process never comes from the snapshot's segment. */
@@ -34,216 +37,29 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "heap.h"
 #include "snapshot.h"
 
-#define PAGE 4096
-#define UNIT 16
-#define HEADER 8
-#define LARGE 1024
-#define HEAP_SIZE (64 << 20)
-#define FIRST_REGION (128 << 10)
-#define REGION (512 << 10)
-#define MUST(condition)                                                                                                \
-    if (!(condition)) {                                                                                                \
-        fprintf(stderr, "snapshot: %s\n", #condition);                                                                 \
-        _exit(1);                                                                                                      \
-    }
+#define NO_HISTORY 0x5555 /* of a branch: taken every other time, as the compiler assumes it */
 
 extern char snapshot_data[], snapshot_data_end[]; /* snapshot.ld */
 
-static char heap[HEAP_SIZE] __attribute__((section("snapshot_heap,\"aw\",@nobits#"), aligned(PAGE)));
-static size_t used;
-static int is_recording, is_here;
+static int is_here;
 static PyThreadState *thread;
-
-/* Behind what is used begins, later, the C library's heap. */
-static int is_recorded(const void *at)
-{
-    return (const char *)at >= heap && (const char *)at < heap + used;
-}
-
-static char *from_heap(size_t size, size_t alignment)
-{
-    used = (used + alignment - 1) / alignment * alignment;
-    MUST(used + size <= HEAP_SIZE);
-    used += size;
-    return heap + used - size;
-}
-
-/* ---- the C library's memory. The linker sends every call here (--wrap); a recorded block has its size in front and stays for ever. */
-
-extern void *__real_malloc(size_t size);
-extern void *__real_calloc(size_t count, size_t size);
-extern void *__real_realloc(void *old, size_t size);
-extern void __real_free(void *block);
-
-void *__wrap_malloc(size_t size)
-{
-    if (!is_recording)
-        return __real_malloc(size);
-    char *block = from_heap(UNIT + size, UNIT);
-    *(size_t *)block = size;
-    return block + UNIT;
-}
-
-void *__wrap_calloc(size_t count, size_t size)
-{
-    size_t bytes;
-    if (!is_recording)
-        return __real_calloc(count, size);
-    MUST(!__builtin_mul_overflow(count, size, &bytes));
-    return __wrap_malloc(bytes); /* never used before */
-}
-
-void __wrap_free(void *block)
-{
-    if (!is_recorded(block))
-        __real_free(block);
-}
-
-void *__wrap_realloc(void *old, size_t size)
-{
-    if (!is_recorded(old) && !is_recording)
-        return __real_realloc(old, size);
-    size_t had = old ? *(size_t *)((char *)old - UNIT) : 0;
-    void *block = __wrap_malloc(size);
-    if (block && old)
-        memcpy(block, old, had < size ? had : size);
-    return block;
-}
-
-/* ---- the interpreter's memory, while recording and later. Small blocks are cut from a region in the order in which they are asked for,
- * so that what is used together lies together, and wait for the next of their size when given back. pymalloc has a page for each of
- * 32 sizes and a table of 128 KiB that it clears: 50 more page faults in a command that has 250. The program has no threads. */
-
-struct block {
-    size_t size; /* all of it, or 0 for one of malloc's */
-    struct block *next;
-};
-
-struct region {
-    char *at, *end;
-};
-static struct region regions[2]; /* [1]: of code, while recording */
-static struct region *region = regions;
-static struct block *waiting[(HEADER + LARGE) / UNIT + 2];
-
-static void *map(void *Py_UNUSED(context), size_t size)
-{
-    if (is_recording)
-        return from_heap(size, PAGE);
-    void *block = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    return block == MAP_FAILED ? NULL : block;
-}
-
-static void unmap(void *Py_UNUSED(context), void *block, size_t size)
-{
-    if (!is_recorded(block))
-        munmap(block, size);
-}
-
-static struct block *head(void *block)
-{
-    return (struct block *)((char *)block - HEADER);
-}
-
-static struct block *cut(size_t size)
-{
-    if ((size_t)(region->end - region->at) < size) {
-        size_t more = region->at ? REGION : FIRST_REGION;
-        char *start = map(NULL, more);
-        if (!start)
-            return NULL;
-        region->at = start + HEADER; /* what follows a header is aligned to 16 */
-        region->end = start + more;
-    }
-    struct block *made = (struct block *)region->at;
-    region->at += size;
-    made->size = size;
-    return made;
-}
-
-static void *take(void *Py_UNUSED(context), size_t wanted)
-{
-    size_t size = (HEADER + wanted + UNIT - 1) / UNIT * UNIT;
-    if (wanted > LARGE && (region == regions || wanted > REGION / 8)) {
-        char *block = wanted <= PY_SSIZE_T_MAX ? __wrap_malloc(UNIT + wanted) : NULL;
-        if (block)
-            head(block + UNIT)->size = 0;
-        return block ? block + UNIT : NULL;
-    }
-    struct block *found = region == regions ? waiting[size / UNIT] : NULL;
-    if (found)
-        waiting[size / UNIT] = found->next;
-    else
-        found = cut(size);
-    return found ? (char *)found + HEADER : NULL;
-}
-
-static void *take_cleared(void *context, size_t count, size_t size)
-{
-    size_t bytes;
-    void *block = __builtin_mul_overflow(count, size, &bytes) ? NULL : take(context, bytes);
-    return block ? memset(block, 0, bytes) : NULL;
-}
-
-/* A recorded block is never used again: what a running command works with shall not lie in pages that its children see. */
-static void give_back(void *Py_UNUSED(context), void *data)
-{
-    struct block *block = data ? head(data) : NULL;
-    if (!block || (!is_recording && is_recorded(block)))
-        return;
-    if (block->size == 0) {
-        __wrap_free((char *)data - UNIT);
-        return;
-    }
-    if (block->size > HEADER + LARGE) /* code; no matter */
-        return;
-    block->next = waiting[block->size / UNIT];
-    waiting[block->size / UNIT] = block;
-}
-
-static void *resize(void *context, void *data, size_t wanted)
-{
-    if (!data)
-        return take(context, wanted);
-    size_t had = head(data)->size;
-    if (had == 0 && wanted > LARGE) {
-        char *block = wanted <= PY_SSIZE_T_MAX ? __wrap_realloc((char *)data - UNIT, UNIT + wanted) : NULL;
-        return block ? block + UNIT : NULL;
-    }
-    if (had && HEADER + wanted <= had && had <= 2 * (HEADER + wanted) + UNIT)
-        return data;
-    void *block = take(context, wanted);
-    if (block) {
-        memcpy(block, data, had && had - HEADER < wanted ? had - HEADER : wanted);
-        give_back(context, data);
-    }
-    return block;
-}
-
-/* ---- what is written to lies together. Code is: each instruction that is not specialised has a counter. */
 
 extern PyCodeObject *__real__PyCode_New(struct _PyCodeConstructor *how);
 
 PyCodeObject *__wrap__PyCode_New(struct _PyCodeConstructor *how)
 {
-    region = is_recording ? &regions[1] : regions;
+    heap_of_code(1);
     PyCodeObject *code = __real__PyCode_New(how);
-    region = regions;
+    heap_of_code(0);
     return code;
 }
 
-/* ---- writing */
-
 void snapshot_begin(void)
 {
-    static PyObjectArenaAllocator pages = {NULL, map, unmap}; /* of the stacks of frames */
-    static PyMemAllocatorEx blocks = {NULL, take, take_cleared, resize, give_back};
-    is_recording = 1;
-    PyMem_SetAllocator(PYMEM_DOMAIN_OBJ, &blocks);
-    PyMem_SetAllocator(PYMEM_DOMAIN_MEM, &blocks);
-    PyObject_SetArenaAllocator(&pages);
+    heap_record();
 }
 
 /* ---- names found before the first run. An instruction that loads a global, or an attribute of a module, is replaced after some runs by one
@@ -271,6 +87,8 @@ static void specialise(PyCodeObject *code, PyObject *globals, PyObject *builtins
                 _Py_Specialize_LoadAttr(module, at, name);
         }
         MUST(!PyErr_Occurred());
+        if (opcode >= POP_JUMP_IF_FALSE && opcode <= POP_JUMP_IF_TRUE)
+            at[1].cache = NO_HISTORY;
         before = opcode == EXTENDED_ARG ? argument : 0;
         module = opcode == EXTENDED_ARG ? module : left;
         i += 1 + _PyOpcode_Caches[opcode];
@@ -325,9 +143,36 @@ static int immortalise_all(PyObject *object, void *context)
     return 1;
 }
 
+/* The cache of what types have keeps, after training, names that the interpreter has made for one look-up, each alone in a page that
+ * would be written to when another takes its place. */
+static void forget_passing_names(void)
+{
+    struct type_cache *cache = &PyInterpreterState_Get()->types.type_cache;
+    for (size_t i = 0; i < sizeof cache->hashtable / sizeof *cache->hashtable; i++) {
+        struct type_cache_entry *entry = &cache->hashtable[i];
+        if (entry->name && !_Py_IsImmortal(entry->name)) {
+            Py_SETREF(entry->name, Py_None);
+            entry->version = 0;
+            entry->value = NULL;
+        }
+    }
+}
+
+/* What an executable that is made once more from the same sources would have otherwise: where the kernel has put the stack, and the
+ * numbers of the thread, which a resumed interpreter sets as the child of a fork does. */
+static void forget_the_process(void)
+{
+    unsigned long ident = PyThread_get_thread_ident();
+    for (unsigned long *at = (unsigned long *)snapshot_data; at < (unsigned long *)snapshot_data_end; at++)
+        if (*at == ident)
+            *at = 0;
+    thread->native_thread_id = 0;
+    memset(thread->datastack_top, 0, (size_t)((char *)thread->datastack_limit - (char *)thread->datastack_top));
+}
+
 /* Pages of the heap become what a segment of the executable has; the file is `image`, `size` bytes of it. Its section is told too, so
  * that strip(1) knows that these bytes belong to it. */
-static void patch(char *image, size_t size)
+static void patch(char *image, size_t size, size_t used)
 {
     const Elf64_Ehdr *header = (Elf64_Ehdr *)image;
     Elf64_Phdr *segments = (Elf64_Phdr *)(image + header->e_phoff);
@@ -342,14 +187,14 @@ static void patch(char *image, size_t size)
             memcpy(image + s->p_offset + (start - s->p_vaddr), snapshot_data, bytes);
             found |= 1;
         }
-        if (s->p_vaddr == (size_t)heap) {
+        if (s->p_vaddr == (size_t)snapshot_heap) {
             s->p_offset = size;
             s->p_filesz = s->p_memsz = used;
             found |= 2;
         }
     }
     for (int i = 0; i < header->e_shnum; i++)
-        if (sections[i].sh_addr == (size_t)heap) {
+        if (sections[i].sh_addr == (size_t)snapshot_heap) {
             sections[i].sh_type = SHT_PROGBITS;
             sections[i].sh_offset = size;
             sections[i].sh_size = used;
@@ -367,6 +212,11 @@ static void put(int fd, const char *data, size_t size)
     }
 }
 
+void snapshot_prepare(void)
+{
+    PyUnstable_GC_VisitObjects(specialise_all, NULL);
+}
+
 _Noreturn void snapshot_write(int fd)
 {
     struct stat st;
@@ -375,18 +225,17 @@ _Noreturn void snapshot_write(int fd)
     size_t size = ((size_t)st.st_size + PAGE - 1) / PAGE * PAGE;
     char *image = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     MUST(image != MAP_FAILED && pread(self, image, (size_t)st.st_size, 0) == st.st_size);
-    PyUnstable_GC_VisitObjects(specialise_all, NULL);
+    PyUnstable_GC_VisitObjects(specialise_all, NULL); /* once more: branches have a history again */
     PyUnstable_GC_VisitObjects(immortalise_all, NULL);
+    forget_passing_names();
     PyOS_BeforeFork();
     thread = PyThreadState_Get();
-    from_heap(0, PAGE);
-    memset(waiting, 0, sizeof waiting);
-    memset(regions, 0, sizeof regions);
-    is_recording = 0;
+    forget_the_process();
+    size_t used = heap_end();
     is_here = 1;
-    patch(image, size);
+    patch(image, size, used);
     put(fd, image, size);
-    put(fd, heap, used);
+    put(fd, snapshot_heap, used);
     _exit(0);
 }
 

@@ -1,6 +1,8 @@
 """Both launchers: they find what belongs to them and nothing else, and the compiled one says and does what the plain one does."""
 
+import importlib.util
 import json
+import marshal
 import os
 import pathlib
 import shutil
@@ -13,6 +15,7 @@ import harness
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 PLAIN = ROOT / "runtime/bin/pyrunc"
 STATIC = ROOT / "runtime/bin/pyrunc-static"
+COLD = ROOT / "build/launcher/snapshot/cold"  # writes the compiled one
 ENV = {"PATH": "/usr/bin:/bin"}
 
 
@@ -222,6 +225,49 @@ def test_names_of_any_length(static, tmp_path, length):
             [path, "create", "--bundle", "/nowhere", "x"], executable=static, capture_output=True, text=True, env={"PATH": str(deep)}
         )
         assert done.returncode == 1 and done.stderr.startswith("create failed: chdir /nowhere")
+
+
+# --- what it has practised before it was written
+
+
+@pytest.fixture(scope="module")
+def linking(static):
+    """link.py as a module. The snapshot is made where libpython's archive is."""
+    if not COLD.exists():
+        pytest.skip("the compiled launcher holds no started interpreter here")
+    spec = importlib.util.spec_from_file_location("link", ROOT / "runtime/csrc/link.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_written_once_more_it_is_the_same(static, linking):
+    made = subprocess.run([COLD], input=linking.training(ROOT / "runtime"), capture_output=True, env={}, cwd="/", timeout=harness.WATCHDOG)
+    assert (made.returncode, made.stderr) == (0, b"")
+    assert made.stdout == static.read_bytes()
+
+
+def test_without_practice_it_is_another_and_works(static, linking, tmp_path):
+    """So the training is what makes the difference, and nothing depends on it."""
+    made = tmp_path / "untrained"
+    with made.open("wb") as file:
+        subprocess.run([COLD], stdin=subprocess.DEVNULL, stdout=file, env={}, cwd="/", timeout=harness.WATCHDOG, check=True)
+    made.chmod(0o755)
+    assert made.read_bytes() != static.read_bytes()
+    assert call(made, "features").stdout == call(static, "features").stdout
+
+
+@pytest.mark.parametrize(
+    "left",
+    ["sys.modules['pyrunc.trace'].now = None", "sys.modules['pyrunc.trace']._stamps.append(1)", "sys.modules['pyrunc.log'].host = 1"],
+)
+def test_practice_that_leaves_something_is_no_build(linking, left):
+    source = (ROOT / "runtime/csrc/train.py").read_text()
+    assert source.count("    trace.begin()\n") == 1
+    code = compile(source.replace("    trace.begin()\n", "    trace.begin()\n    %s\n" % left), "train.py", "exec")
+    made = subprocess.run([COLD], input=marshal.dumps(code), capture_output=True, env={}, cwd="/", timeout=harness.WATCHDOG)
+    assert made.returncode == 1 and made.stdout == b""
+    assert b"practising has changed pyrunc." in made.stderr
 
 
 # --- in use

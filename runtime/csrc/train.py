@@ -1,0 +1,161 @@
+"""What the compiled launcher practises before it is written down (snapshot.c). link.py gives it to the cold executable as byte code.
+
+The interpreter replaces instructions that have run twice by ones for the types that they have met, remembers where attributes were
+found, and lets classes know what their instances hold. A command runs most of its code once and would never profit of that; its
+counters copy a page each. So here everything runs that only calculates: options, documents, validation, plans, messages, states.
+
+Rules: what is practised leaves no trace but in the interpreter; a variable of a module that is not as before fails the build, as what
+this machine is like must not be known to a launcher that runs on another. And a second build has the same bits: of the host nothing
+is read but FILES. DOCUMENTS is {name: bytes of a config.json}, filled by link.py.
+"""
+
+import posix
+import sys
+
+DOCUMENTS: dict[str, bytes] = {}
+ROUNDS = 4  # an instruction is replaced in its second run; what that fills serves the third
+COMMANDS = (
+    ["--root", "/run/r", "--log", "/run/l", "--log-format", "json", "create", "--bundle", "/b", "--pid-file", "/p", "an-id"],
+    ["--root=/run/r", "run", "-b", "/b", "--detach", "an-id"],
+    ["--root", "/run/r", "start", "an-id"],
+    ["state", "an-id"],
+    ["--root", "/run/r", "exec", "--process", "/p", "--detach", "--pid-file", "/q", "an-id"],
+    ["exec", "-e", "A=B", "--cwd", "/", "an-id", "true", "-x"],
+    ["kill", "--all", "an-id", "9"],
+    ["delete", "--force", "an-id"],
+    ["list", "-q"],
+)
+V1 = ("cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids", "name=systemd")
+BESIDE = b"".join(
+    b"%d 24 0:%d / /sys/fs/cgroup/%s rw,nosuid - cgroup cgroup rw,%s\n" % (30 + at, 30 + at, name.encode(), name.encode())
+    for at, name in enumerate(V1)
+)
+FILES = (  # of a host with cgroups of version 1, and of one with version 2
+    {
+        "/proc/self/uid_map": b"         0          0 4294967295\n",
+        "/proc/self/cgroup": b"".join(b"%d:%s:/\n" % (9 - at, name.encode()) for at, name in enumerate(V1)) + b"0::/\n",
+        "/proc/self/mountinfo": b"22 27 0:21 / /proc rw,relatime - proc proc rw\n24 27 0:22 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n"
+        + BESIDE,
+    },
+    {
+        "/proc/self/uid_map": b"         0          0 4294967295\n",
+        "/proc/self/cgroup": b"0::/user.slice\n",
+        "/proc/self/mountinfo": b"24 27 0:22 / /sys/fs/cgroup rw,nosuid,nodev,noexec,relatime shared:4 - cgroup2 cgroup2 rw,nsdelegate\n",
+    },
+)
+
+
+def known():
+    """{module: {name: value}} of the package."""
+    return {name: dict(vars(module)) for name, module in sys.modules.items() if name.partition(".")[0] == "pyrunc"}
+
+
+def contents(modules):
+    """What could grow without being replaced, as a number."""
+    return {
+        (module, name): hash(repr(value))
+        for module, names in modules.items()
+        for name, value in names.items()
+        if name[:2] != "__" and type(value) in (dict, list, set)
+    }
+
+
+def traces(before, filled):
+    """Names of variables that are not as they were."""
+    now = known()
+    found = [
+        "%s.%s" % (module, name)
+        for module in now
+        for name in {**before.get(module, {}), **now[module]}
+        if name not in before.get(module, {}) or before[module][name] is not now[module].get(name)
+    ]
+    return found + [".".join(key) for key, value in contents(now).items() if value != filled.get(key)]
+
+
+def options():
+    from pyrunc import cli
+
+    for words in COMMANDS:
+        cli.parse(words)
+
+
+def plan(name, raw):
+    """Load, normalise, validate, plan, write down, as create does it; then what init hands to C at its end."""
+    from pyrunc import lean, trace
+    from pyrunc.engine import init, planner, prepare
+    from pyrunc.engine.run import Run
+    from pyrunc.oci import load, normalise, validate
+
+    document = normalise.config(load.parse(raw, name))
+    document["process"].pop("rlimits", None)  # their plan reads this process's own
+    problems = validate.check(document)
+    if problems:
+        raise SystemExit("%s: %s" % (name, problems))
+    context = planner.Context("an-id", "/bundle", document, {"command": "create", "detach": True, **prepare.from_globals({})})
+    context.euid = 0
+    plans, _problems, _warnings = planner.plan_all(document, context)
+    lean.loads(lean.dumps(plans).encode("utf-8", "surrogateescape"), "plan.json")
+    lean.dumps(document).encode("utf-8", "surrogateescape")
+    run = Run("an-id", "/bundle", document, plans, context.options, "/run/r")
+    run.seccomp_bpf = b""
+    init.tail(run, 3)
+    trace.begin()  # stamps of our own: how long something took is a matter of chance
+    trace.add([[1_700_000_000_000_000_000 + at, 1_700_000_000_000_000_000 + 2 * at, "host", "x.y"] for at in (0, 1000, 1_000_000)])
+    trace.kept()
+
+
+def messages():
+    """What host and init say to each other, by sockets of this process's own."""
+    from pyrunc.engine import handshake
+
+    here, there = handshake.pair()
+    here.send(handshake.PLACED)
+    there.expect(handshake.PLACED)
+    there.send(handshake.ASK, {"part": "mounts", "request": {"index": 1}})
+    here.receive()
+    here.send(handshake.ANSWER, {"sources": [1]}, (0,))
+    for fd in there.expect(handshake.ANSWER)[1]:
+        posix.close(fd)
+    here.close()
+    there.close()
+
+
+def state():
+    """What is told of a container."""
+    from pyrunc import lean
+    from pyrunc.oci import state as document
+
+    fields = {
+        "version": 1, "id": "an-id", "bundle": "/bundle", "rootfs": "/bundle/rootfs", "annotations": {"org.example.key": "x"},
+        "created": lean.rfc3339(1_700_000_000_123_456_789), "status": "created", "pid": 4711, "start_time": 4712, "boot_id": "x" * 36,
+        "owner": 0, "cgroup_paths": {}, "own_pid_ns": True, "hook_kinds": [], "notify": False, "warnings": [], "stdio": [],
+    }  # fmt: skip
+    line = lean.dumps(fields).encode("utf-8", "surrogateescape")
+    for now in ("created", "running", "stopped"):
+        lean.dumps(document.for_state(lean.loads(line, "state.json"), now), indent=2)
+
+
+def main():
+    from pyrunc import lean, trace
+
+    before = known()
+    filled = contents(before)
+    read_file = lean.read_file
+    try:
+        for number in range(ROUNDS):
+            read_file("/dev/null")
+            lean.read_file = lambda path, *_how, files=FILES[number % 2], **_more: files.get(path, b"")
+            options()
+            for name, raw in DOCUMENTS.items():
+                plan(name, raw)
+            messages()
+            state()
+    finally:
+        lean.read_file = read_file
+    trace.begin()
+    found = traces(before, filled)
+    if found:
+        raise SystemExit("practising has changed " + ", ".join(found))
+
+
+main()
