@@ -17,7 +17,7 @@
 #define FIRST_REGION (128 << 10)
 #define REGION (512 << 10)
 
-char snapshot_heap[HEAP_SIZE] __attribute__((section("snapshot_pages,\"aw\",@nobits#"), aligned(PAGE)));
+char snapshot_heap[HEAP_SIZE] __attribute__((section("snapshot_pages,\"aw\",@nobits" REMARK), aligned(PAGE)));
 static size_t used;
 static int is_recording;
 

@@ -3,7 +3,13 @@
 
 #include <stddef.h>
 
+#ifdef __aarch64__
+#define PAGE 65536 /* the largest that a kernel may have there, and what the linker aligns segments to */
+#define REMARK "//" /* begins a remark in assembler */
+#else
 #define PAGE 4096
+#define REMARK "#"
+#endif
 #define MUST(condition)                                                                                                \
     if (!(condition)) {                                                                                                \
         fprintf(stderr, "snapshot: %s\n", #condition);                                                                 \

@@ -215,6 +215,26 @@ def test_conditions_alternatives_and_newer_calls():
     assert verdict(program, 59, arch=AARCH64) == "KILL_THREAD"
 
 
+def test_a_filter_of_aarch64():
+    """Its numbers are others, and calls with a path but no directory are not there at all. On x86_64 it is the second architecture."""
+    program = compiled(
+        deny(
+            rule(["openat", "open", "mkdir", "exit_group", "faccessat2"]),
+            rule("personality", args=[arg(0, "EQ", 8)]),
+            rule("clone", args=[arg(0, "MASKED_EQ", 0x7E020000)]),
+            rule("clone3", "SCMP_ACT_ERRNO", errnoRet=38),
+            architectures=["SCMP_ARCH_AARCH64"],
+        )
+    )
+    numbers = {"openat": 56, "read": 63, "write": 64, "exit_group": 94, "execve": 221, "faccessat2": 439}
+    assert {verdict(program, number, arch=AARCH64) for number in numbers.values()} == {"ALLOW"}
+    assert verdict(program, 92, 8, arch=AARCH64) == "ALLOW" and verdict(program, 92, 9, arch=AARCH64) == "ERRNO(1)"
+    assert verdict(program, 220, 0x11, arch=AARCH64) == "ALLOW" and verdict(program, 220, 0x10000000, arch=AARCH64) == "ERRNO(1)"
+    assert verdict(program, 435, arch=AARCH64) == "ERRNO(38)" and verdict(program, 40, arch=AARCH64) == "ERRNO(1)"
+    assert verdict(program, 440, arch=AARCH64) == verdict(program, 700, arch=AARCH64) == "ERRNO(38)", "newer than the profile"
+    assert verdict(program, 322, arch=f.ARCHES["SCMP_ARCH_ARM"]) == "KILL_THREAD", "its 32-bit calls are not listed"
+
+
 @on_x86_64
 def test_the_native_architecture_is_always_in():
     program = compiled(deny(architectures=["SCMP_ARCH_X86"]))

@@ -1,0 +1,36 @@
+"""The extension for the other processor that it is written for. Nothing of it is run here: that it compiles, without a warning, is all."""
+
+import os
+import shutil
+import subprocess
+import sysconfig
+
+import pytest
+
+REPO = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+COMPILER = "aarch64-linux-gnu-gcc"
+
+
+def assigned(name):
+    """Words of a variable of the Makefile."""
+    with open(os.path.join(REPO, "Makefile")) as file:
+        return next(line for line in file if line.split()[:2] == [name, ":="]).partition(":=")[2]
+
+
+def test_the_extension_compiles(tmp_path):
+    if shutil.which(COMPILER) is None:
+        pytest.skip("this machine has no %s (Debian's gcc-aarch64-linux-gnu)" % COMPILER)
+    names = assigned("EXT_SOURCES").partition(",")[2].rpartition(")")[0].split()
+    sources = [os.path.join(REPO, "runtime/csrc", name) for name in names]
+    # Debian has a pyconfig.h for each processor; this one's serves, as both have the same sizes
+    config = tmp_path / "aarch64-linux-gnu" / ("python" + sysconfig.get_python_version()) / "pyconfig.h"
+    config.parent.mkdir(parents=True)
+    here = os.path.join(sysconfig.get_path("include"), "pyconfig.h")
+    multiarch = "/usr/include/%s/%s/pyconfig.h" % (sysconfig.get_config_var("MULTIARCH"), config.parent.name)
+    config.write_text('#include "%s"\n' % (multiarch if os.path.exists(multiarch) else here))
+    include = ["-I%s" % tmp_path, "-I" + sysconfig.get_path("include")]
+    target = tmp_path / "extension.so"
+    command = [COMPILER, *assigned("EXT_CFLAGS").split(), "-Werror", *include, *sources, *assigned("EXT_LDFLAGS").split(), "-o", target]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert target.read_bytes()[:20] == b"\x7fELF\2\1\1" + bytes(9) + b"\3\0\xb7\0", "a shared object of aarch64"
