@@ -330,8 +330,17 @@ def _main(argv, traces):
         return log.fail(StepFailure.from_oserror(e, command, "host"), command, e)
     except MemoryError as e:
         return log.fail(out_of_memory(command), command, e)
+    except ImportError as e:
+        if not sys.path:  # of the compiled launcher, or behind the import barrier: nothing is looked for in files there
+            return log.fail(_bug(e), command, e)
+        words = "cannot load a part of pyrunc: %s" % e
+        return log.fail(StepFailure(words, hint="is the installation whole, and can its files be read?"), command, e)
     except Exception as e:  # the end of the road: nothing may reach the user as a traceback
-        return log.fail(Bug("internal error: %s: %s" % (type(e).__name__, e), hint="--debug shows where; please report it"), command, e)
+        return log.fail(_bug(e), command, e)
+
+
+def _bug(e):
+    return Bug("internal error: %s: %s" % (type(e).__name__, e), hint="--debug shows where; please report it")
 
 
 def _meant(word, known, prefix=""):

@@ -1,12 +1,13 @@
 """parts/root on a real kernel: the root is a mount of its own, the host's mounts are gone, and propagation never reaches the host."""
 
+import errno
 import os
 
 import pytest
 
 from mounting import OUTER, PROC, SYS, bind, tmpfs
 from pyrunc.errors import StepFailure
-from pyrunc.linux import _syscalls
+from pyrunc.linux import _syscalls, mount
 from pyrunc.linux import constants as c
 from pyrunc.parts import root
 
@@ -138,8 +139,6 @@ def test_read_only_in_a_user_namespace(world):
 
 
 def test_a_file_that_is_being_written_is_told(world, monkeypatch):
-    from pyrunc.linux import mount
-
     real = mount.make_readonly
     monkeypatch.setattr(mount, "make_readonly", lambda fd: real(fd, 2, 1))
 
@@ -171,7 +170,25 @@ def test_no_pivot(world):
     assert world.go({"mounts": [PROC]}, reach, between, options={"no_pivot": True}) == [[], []]
 
 
-def test_no_pivot_in_a_user_namespace(world):
+@pytest.fixture
+def alone():
+    """A mount namespace of the test's own, with no procfs and sysfs but the usual two: others make roots on this machine too, in directories
+    that no user namespace gets into, and what can't be reached can't be covered."""
+    cwd, home = os.getcwd(), os.open("/proc/self/ns/mnt", os.O_RDONLY)
+    _syscalls.unshare(c.CLONE_NEWNS)
+    try:
+        _syscalls.mount(None, "/", None, c.MS_PRIVATE | c.MS_REC, None)
+        for _device, _top, point, kind, _settings in reversed(mount.table(open("/proc/self/mountinfo").read())):
+            if kind in ("proc", "sysfs") and point not in ("/proc", "/sys"):
+                _syscalls.umount2(point, c.MNT_DETACH | c.UMOUNT_NOFOLLOW)
+        yield
+    finally:
+        _syscalls.setns(home, c.CLONE_NEWNS)
+        os.close(home)
+        os.chdir(cwd)
+
+
+def test_no_pivot_in_a_user_namespace(world, alone):
     """There they are locked, and covered instead."""
     for path in (world.rootfs, *world.rootfs.iterdir()):
         os.chown(path, OUTER, OUTER)
@@ -185,6 +202,19 @@ def test_no_pivot_in_a_user_namespace(world):
 
     how = {"options": {"no_pivot": True}, "userns": True, "namespaces": ["network"]}
     assert world.go({"mounts": [PROC, SYS]}, reach, between, **how) == [[], []]
+
+
+def test_no_pivot_in_a_user_namespace_that_can_not_reach_one(world, alone, tmp_path):
+    """It would be leave to mount a new procfs all the same, so it is no container."""
+    for path in (world.rootfs, *world.rootfs.iterdir()):
+        os.chown(path, OUTER, OUTER)
+    there = tmp_path / "proc"
+    there.mkdir()
+    tmp_path.chmod(0o700)
+    _syscalls.mount("proc", str(there), "proc", 0, None)
+    with pytest.raises(StepFailure) as caught:
+        world.go({"mounts": [PROC]}, options={"no_pivot": True}, userns=True)
+    assert caught.value.errno == errno.EACCES and str(there) in str(caught.value)
 
 
 def test_without_a_mount_namespace_it_is_a_chroot(world):
