@@ -130,6 +130,31 @@ def test_found_by_whatever_path(launcher, tmp_path):
             assert done.returncode == 1 and done.stderr.startswith(b"create failed: chdir /nowhere"), (args, done.stderr)
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("cli.py", "pyrunc: no package beside the launcher"),
+        ("errors.py", "pyrunc: cannot load the package: No module named 'pyrunc.errors'"),
+        ("log.py", "pyrunc: cannot load the package: cannot import name 'log'"),
+        (
+            "commands/list.py",
+            "list failed: cannot load a part of pyrunc: No module named 'pyrunc.commands.list'; is the installation whole",
+        ),
+        ("linux/_syscalls.abi3.so", "list failed: cannot load a part of pyrunc: cannot import name '_syscalls'"),
+    ],
+)
+def test_a_file_of_the_package_is_missing(tmp_path, name, words):
+    """The plain one has the package as files: one line, no traceback, and no bug to report."""
+    shutil.copytree(ROOT / "runtime/pyrunc", tmp_path / "pyrunc", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "bin").mkdir()
+    shutil.copy(PLAIN, tmp_path / "bin/pyrunc")
+    assert call(tmp_path / "bin/pyrunc", "--root", tmp_path / "state", "list").returncode == 0
+    os.unlink(tmp_path / "pyrunc" / name)
+    done = call(tmp_path / "bin/pyrunc", "--root", tmp_path / "state", "list")
+    assert (done.returncode, done.stdout) == (1, b""), done
+    assert done.stderr.decode().startswith(words) and done.stderr.count(b"\n") == 1, done.stderr
+
+
 @pytest.mark.parametrize("name", ["runc", "/nowhere/runc", "./runc", "relative/runc", "/usr/bin/true", "x" * 5000])
 def test_the_name_it_is_given_is_not_believed(static, tmp_path, name):
     """Go programs pass the word that they were configured with. Data files and the helper are found all the same."""
