@@ -4,12 +4,16 @@
 A replicated service over an overlay network, with published ports, goes from 3 to 9 replicas; then one node is killed with all that runs
 on it, and its tasks come up elsewhere. Every step is shown and checked; the exit status is 1 if one was not so.
 
+Where the kernel has IPVS the service has a virtual address and its port is published by the routing mesh, on every node; elsewhere it
+takes --endpoint-mode=dnsrr and ports of mode=host. What the runtime does is the same in both.
+
 A node is a process, mount and network namespace of its own (tests/contracts/holder.py, as the contract tests have it), with private data
 roots and sockets, joined to the others by a bridge in a namespace of that kind. Nothing of the machine's own Docker is touched, and at the
 end all is gone: the kernel ends what is in the namespaces.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -25,6 +29,7 @@ NAME = "demo-swarm-%d" % os.getpid()
 CGROUPS = "/sys/fs/cgroup"
 IMAGE = "demo"
 PATIENCE = 120  # seconds; a manager calls a node down after some 15
+PORT = "8080"  # of the routing mesh
 SERVICE = "hostname > /www/index.html; echo $NODE >> /www/index.html; exec httpd -f -p 80 -h /www"
 
 
@@ -39,24 +44,24 @@ def say(text):
 START = time.monotonic()
 
 
-def run(argv, check=True, seconds=PATIENCE):
+def run(argv, check=True, seconds=None):
     """Runs a program to its end; its standard output, stripped."""
     env = {"PATH": PATH, "HOME": "/root", "LC_ALL": "C.UTF-8"}
-    done = subprocess.run(argv, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=seconds)
+    done = subprocess.run(argv, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=seconds or PATIENCE)
     if check and done.returncode:
         raise Failed("%s\nended with %d: %s%s" % (" ".join(argv), done.returncode, done.stdout, done.stderr))
     return done.stdout.strip()
 
 
-def until(what, look, seconds=PATIENCE):
+def until(what, look):
     """Polls until `look` answers something true, and returns that."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + PATIENCE
     while True:
         found = look()
         if found:
             return found
         if time.monotonic() > end:
-            raise Failed("not so after %d s: %s" % (seconds, what() if callable(what) else what))
+            raise Failed("not so after %d s: %s" % (PATIENCE, what() if callable(what) else what))
         time.sleep(0.2)
 
 
@@ -125,10 +130,10 @@ class Node(Place):
 
 
 class Swarm:
-    """The nodes by name; the first is the manager."""
+    """The nodes by name; the first is the manager. mesh: with virtual addresses and the routing mesh."""
 
-    def __init__(self, work, runtime):
-        self.work, self.nodes = work, {}
+    def __init__(self, work, runtime, size, mesh):
+        self.work, self.size, self.mesh, self.nodes = work, size, mesh, {}
         self.hub = Place()
         self.hub.call("ip", "link", "add", "hub", "type", "bridge")
         self.hub.call("ip", "address", "add", "10.91.0.254/24", "dev", "hub")
@@ -136,7 +141,7 @@ class Swarm:
         self.runtime = runtime
 
     def start(self):
-        for number in (1, 2, 3):
+        for number in range(1, self.size + 1):
             node = Node(number, self.hub, self.work, self.runtime)
             self.nodes[node.name] = node
         for node in self.nodes.values():
@@ -154,11 +159,20 @@ class Swarm:
     def join(self):
         self.manager.docker("swarm", "init", "--advertise-addr", self.manager.address)
         token = self.manager.docker("swarm", "join-token", "-q", "worker")
-        for name in ("node2", "node3"):
-            self.nodes[name].docker(
-                "swarm", "join", "--token", token, "--advertise-addr", self.nodes[name].address, self.manager.address + ":2377"
-            )
-        say("swarm of %d nodes" % len(until("all nodes are there", lambda: len(self.ready_nodes()) == 3 and self.ready_nodes())))
+        for node in list(self.nodes.values())[1:]:
+            node.docker("swarm", "join", "--token", token, "--advertise-addr", node.address, self.manager.address + ":2377")
+        until("all nodes are there", lambda: len(self.ready_nodes()) == self.size)
+        say("swarm of %d nodes" % self.size)
+
+    def serve(self, replicas):
+        """The service, as the kernel allows."""
+        ways = ["--endpoint-mode=dnsrr", "--publish=mode=host,target=80"]
+        if self.mesh:
+            ways = ["--endpoint-mode=vip", "--publish=mode=ingress,published=%s,target=80" % PORT]
+        self.manager.docker(
+            "service", "create", "--detach", "--name=web", "--replicas=%d" % replicas, "--network=over", *ways,
+            "--env=NODE={{.Node.Hostname}}", "--no-resolve-image", "--stop-grace-period=1s", IMAGE, "sh", "-c", SERVICE,
+        )  # fmt: skip
 
     def ready_nodes(self):
         rows = self.manager.docker("node", "ls", "--format", "{{.Hostname}} {{.Status}}").splitlines()
@@ -179,8 +193,9 @@ class Swarm:
         rows = [line.split() for line in self.manager.docker(*words).splitlines()]
         return {row[0]: row[1] for row in rows if len(row) > 2 and row[2] == "Running"}
 
-    def spread(self, count, nodes):
-        """Waits for `count` running tasks on `nodes`; a line that shows where they are."""
+    def spread(self, count):
+        """Waits for `count` running tasks on the nodes that there are; a line that shows where they are."""
+        nodes = list(self.nodes)
 
         def look():
             found = self.tasks()
@@ -202,6 +217,35 @@ class Swarm:
 
         rows = until("%d replicas answer on the overlay network" % count, ask)
         return sorted({row[1] for row in rows})
+
+    def virtual(self, count):
+        """Asks the service's one address, from a container on the manager, until IPVS has led to every replica; that address."""
+
+        def ask():
+            script = "nslookup web 127.0.0.11 | grep -o 'Address: 10[0-9.]*'; for i in $(seq %d); do " % (2 * count)
+            script += "wget -T 3 -qO- http://web/ | head -n 1; done"
+            out = self.manager.docker("run", "--rm", "--network=over", IMAGE, "sh", "-c", script, check=False).splitlines()
+            addresses = {line.split()[1] for line in out if line.startswith("Address: ")}
+            names = {line for line in out if not line.startswith("Address: ")}
+            return addresses.pop() if len(addresses) == 1 and len(names) == count else None
+
+        return until("the virtual address leads to %d replicas" % count, ask)
+
+    def published(self, count):
+        """Asks for the published port from the hub, by each way that the kernel allows; a line of what answered."""
+        if not self.mesh:
+            until("%d replicas answer on their node's address" % count, lambda: self.ports() == count)
+            return "%d replicas answer on their node's address" % count
+        for node in self.nodes.values():
+            words = ["busybox", "wget", "-T", "5", "-qO-", "http://%s:%s/" % (node.address, PORT)]
+            heard = set()
+
+            def ask(words=words, heard=heard):
+                heard.update(self.hub.call(*words, check=False).split()[:1])
+                return len(heard) == count
+
+            until("the mesh leads from %s to %d replicas" % (node.name, count), ask)
+        return "all %d replicas answer on port %s of %s" % (count, PORT, ", ".join(self.nodes))
 
     def ports(self):
         """How many replicas answer on the published ports of their nodes, asked from the hub."""
@@ -226,48 +270,52 @@ class Swarm:
             place.close()
 
 
-def story(swarm):
+def ask_all(swarm, count):
+    """The service by its name, by its virtual address, by its published port."""
+    say("asked over the overlay network: answers of %s" % ", ".join(swarm.answers(count)))
+    if swarm.mesh:
+        say("asked at its virtual address %s: answers of %d replicas" % (swarm.virtual(count), count))
+    say("published ports: %s" % swarm.published(count))
+
+
+def story(swarm, few, many):
     swarm.start()
     swarm.join()
     manager = swarm.manager
     manager.docker("network", "create", "--driver=overlay", "--attachable", "over")
-    words = [
-        "service", "create", "--detach", "--name=web", "--replicas=3", "--network=over", "--endpoint-mode=dnsrr", "--publish=mode=host,target=80",
-        "--env=NODE={{.Node.Hostname}}", "--no-resolve-image", "--stop-grace-period=1s", IMAGE, "sh", "-c", SERVICE,
-    ]  # fmt: skip
-    manager.docker(*words)
-    nodes = ["node1", "node2", "node3"]
-    say("service web: %s" % swarm.spread(3, nodes))
-    say("asked over the overlay network: answers of %s" % ", ".join(swarm.answers(3)))
-    say("published ports: %d replicas answer on their node's address" % swarm.ports())
-    manager.docker("service", "scale", "--detach", "web=9")
-    say("scaled to 9: %s" % swarm.spread(9, nodes))
-    say("asked over the overlay network: answers of %s" % ", ".join(swarm.answers(9)))
+    swarm.serve(few)
+    say("service web: %s" % swarm.spread(few))
+    ask_all(swarm, few)
+    manager.docker("service", "scale", "--detach", "web=%d" % many)
+    say("scaled to %d: %s" % (many, swarm.spread(many)))
+    ask_all(swarm, many)
     found = swarm.runtimes()
     say("runtime of the containers: %s" % ", ".join(sorted(found)))
     if found != {"pyrunc"}:
         raise Failed("the service's containers are not all of pyrunc")
-    swarm.nodes.pop("node3").kill()
-    say("node3 killed with all that ran on it")
-    until("the manager sees it", lambda: "node3" not in swarm.ready_nodes())
-    say("the manager calls node3 down")
-    say("its tasks are back: %s" % swarm.spread(9, ["node1", "node2"]))
-    say("asked over the overlay network: answers of %s" % ", ".join(swarm.answers(9)))
-    say("published ports: %d replicas answer on their node's address" % swarm.ports())
+    last = "node%d" % swarm.size
+    swarm.nodes.pop(last).kill()
+    say("%s killed with all that ran on it" % last)
+    until("the manager sees it", lambda: last not in swarm.ready_nodes())
+    say("the manager calls %s down" % last)
+    say("its tasks are back: %s" % swarm.spread(many))
+    ask_all(swarm, many)
     manager.docker("service", "rm", "web")
     until("no container is left", lambda: not any(n.docker("ps", "-aq") for n in swarm.nodes.values()))
     say("service removed, no container is left")
 
 
 def kernel():
-    """What the kernel has for swarm's networks, as one line; Failed without VXLAN."""
+    """Whether the kernel has IPVS, and a line about that; Failed without VXLAN."""
     probe = ["unshare", "--net", "ip", "link", "add", "probe", "type", "vxlan", "id", "1", "dstport", "4789"]
     if subprocess.run(probe, env={"PATH": PATH}, capture_output=True).returncode:
         raise Failed("this kernel has no VXLAN: no overlay networks")
-    subprocess.run(["modprobe", "ip_vs"], env={"PATH": PATH}, capture_output=True)
+    with contextlib.suppress(FileNotFoundError):
+        subprocess.run(["modprobe", "ip_vs"], env={"PATH": PATH}, capture_output=True)
     mesh = os.path.exists("/proc/net/ip_vs")
-    words = "has IPVS too" if mesh else "has no IPVS: no routing mesh and no virtual addresses"
-    return "this kernel has VXLAN, and %s; the service takes --endpoint-mode=dnsrr and ports of mode=host" % words
+    if mesh:
+        return mesh, "this kernel has VXLAN and IPVS: the service has a virtual address, and its port is on every node"
+    return mesh, "this kernel has VXLAN, but no IPVS: the service takes --endpoint-mode=dnsrr and ports of mode=host"
 
 
 def rootfs(work):
@@ -296,10 +344,23 @@ def remove_cgroups():
     return left
 
 
-def main():
-    parser = argparse.ArgumentParser(description="a Docker swarm of three nodes on this machine, on pyrunc")
+def options():
+    parser = argparse.ArgumentParser(description="a Docker swarm on this machine, on pyrunc")
     parser.add_argument("--runtime", default=os.path.join(PROJECT, ".venv/bin/pyrunc"))
-    runtime = os.path.abspath(parser.parse_args().runtime)
+    parser.add_argument("--nodes", type=int, default=3, help="how many, at least 2 (3)")
+    parser.add_argument("--replicas", type=int, nargs=2, metavar=("FEW", "MANY"), default=(3, 9), help="of the service (3 9)")
+    parser.add_argument("--patience", type=int, default=PATIENCE, help="seconds for a step (%d)" % PATIENCE)
+    return parser.parse_args()
+
+
+def set_patience(seconds):
+    global PATIENCE
+    PATIENCE = seconds
+
+
+def main():
+    wanted = options()
+    set_patience(wanted.patience)
     missing = [
         name for name in ("dockerd", "docker", "containerd", "ip", "iptables", "busybox", "nsenter") if not shutil.which(name, path=PATH)
     ]
@@ -308,10 +369,11 @@ def main():
     work = tempfile.mkdtemp(prefix=NAME + "-")
     swarm, status = None, 0
     try:
-        say(kernel())
+        mesh, words = kernel()
+        say(words)
         rootfs(work)
-        swarm = Swarm(work, runtime)
-        story(swarm)
+        swarm = Swarm(work, os.path.abspath(wanted.runtime), wanted.nodes, mesh)
+        story(swarm, *wanted.replicas)
     except (Failed, subprocess.TimeoutExpired) as error:
         print("demo-swarm failed: %s" % error, file=sys.stderr)
         for node in swarm.nodes.values() if swarm else ():
@@ -321,7 +383,7 @@ def main():
         if swarm:
             swarm.close()
         try:
-            until(lambda: "cgroups go: %s" % remove_cgroups(), lambda: not remove_cgroups(), 20)
+            until(lambda: "cgroups go: %s" % remove_cgroups(), lambda: not remove_cgroups())
         except Failed as error:
             print("demo-swarm: %s" % error, file=sys.stderr)
             status = 1
