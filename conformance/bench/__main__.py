@@ -1,7 +1,7 @@
 """The bench: python3 -m conformance.bench [options]
 
     --runtime [LABEL=]PATH   a runtime; may be given several times (default: pyrunc of this tree, runc and crun where they are)
-    --part NAME              what to measure; may be given several times (default: life, memory and floor; `all`: everything)
+    --part NAME              what to measure; may be given several times (default: life, memory and floor; `all`: everything but `steps`)
     --bundle NAME            for `life`: a bundle of bundles/ (default: hello and seccomp-docker); its program is replaced
     --rounds N               interleaved rounds (default 30)
     --containers N           for `scale`: up to how many (default 1000)
@@ -23,7 +23,7 @@ import shutil
 import signal
 import sys
 
-from conformance.bench import floor, limits, load, machine, measure, profile, report, scale
+from conformance.bench import floor, limits, load, machine, measure, profile, report, scale, steps
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 DEFAULTS = (("pyrunc", os.path.join(ROOT, ".venv/bin/pyrunc")), ("runc", "runc"), ("crun", "crun"))
@@ -31,12 +31,14 @@ PARTS = {
     "life": "create, start, state, exec, kill, delete and run; memory of a container that waits, and of one that runs",
     "floor": "what the kernel needs for the same: a C program (floor.c), a bare process, a bare interpreter",
     "profile": "system calls of each command, instructions where they can be counted",
+    "steps": "instructions of each command, one by one: some minutes, and some commands of runc's are not through in ten",
     "resources": "what memory, cpu and pids limits add to create, and the smallest memory limit with which `true` runs",
     "scale": "create, state and list while there are 1, 10, 100, 300, 1,000 containers",
     "stats": "statistics of 200 running containers",
     "configs": "create and delete with up to 2,000 mounts, and with 1 MiB of annotations",
 }
 USUAL = ("life", "floor")
+SLOW = ("steps",)  # not of `all`
 STATS_OF = 200
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
 
@@ -65,7 +67,7 @@ def options(argv):
         elif word == "--part":
             if value not in (*PARTS, "all"):
                 raise SystemExit("bench: no part %r; there are: %s, all" % (value, ", ".join(PARTS)))
-            found["parts"] += PARTS if value == "all" else [value]
+            found["parts"] += [part for part in PARTS if part not in SLOW] if value == "all" else [value]
         elif word in ("--rounds", "--containers", "--mounts"):
             if not value.isdigit():
                 raise SystemExit("bench: %s takes a number" % word)
@@ -140,6 +142,8 @@ def main(argv):
                 figures["bundles"][name] = measure.bundle(name, chosen, opts["rounds"], say)
         if "profile" in parts:
             figures["profile"] = profile.profile(chosen, say)
+        if "steps" in parts:
+            figures["steps"] = steps.steps(chosen, say)
         if "resources" in parts:
             figures["resources"] = limits.resources(chosen, opts["rounds"], say)
             figures["smallest"] = limits.smallest_memory(chosen, say)

@@ -52,8 +52,9 @@ def no_counter():
     return None
 
 
-def life(label, path, tool, read):
-    """{command: read(text of the tool's report)} of one life under it; a command that fails under it is left out."""
+def life(label, path, tool, read, seconds=SECONDS):
+    """{command: read(text of the tool's report)} of one life under it. A command that fails under it, or takes too long, is left out, and
+    done without it for those that follow."""
     directory = tempfile.mkdtemp(prefix="bench-")
     values = {"id": "bench-%s-%d-p" % (label, os.getpid())}
     root = machine.state_root(directory, "state")
@@ -62,8 +63,9 @@ def life(label, path, tool, read):
         values["bundle"] = measure.prepared("hello", os.path.join(directory, "b"), ["/bin/sleep", "1000"])
         for words in LIFE:
             report = os.path.join(directory, "report")
-            argv = [*tool, report, path, "--root", root, *(word.format(**values) for word in words)]
-            if not _watched(argv, os.path.join(directory, "out")):
+            command = [path, "--root", root, *(word.format(**values) for word in words)]
+            if not _watched([*tool, report, *command], os.path.join(directory, "out"), seconds):
+                _begun_anew(path, root, values["id"], command, words[0])
                 continue
             if words[0] == "kill":
                 _until_stopped(path, root, values["id"])
@@ -75,11 +77,19 @@ def life(label, path, tool, read):
         machine.remove(directory)
 
 
-def _watched(argv, output):
+def _begun_anew(path, root, id, command, name):
+    """A create that was ended in the middle is done again, without the tool; the others need what it makes."""
+    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": measure.ENV}
+    if name == "create":
+        subprocess.run([path, "--root", root, "delete", "--force", id], **quiet)
+    subprocess.run(command, **quiet)
+
+
+def _watched(argv, output, seconds):
     """Whether the command did well. strace stays with a container that waits: once the command itself has ended it is told to go."""
     with open(output, "w") as out:
         tool = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=measure.ENV)
-    deadline = time.monotonic() + SECONDS
+    deadline = time.monotonic() + seconds
     children = "/proc/%d/task/%d/children" % (tool.pid, tool.pid)
     seen = False
     while tool.poll() is None:

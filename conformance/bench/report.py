@@ -62,6 +62,7 @@ def sections(found):
         made += _life(name, data)
     for key, make in (
         ("profile", _calls),
+        ("steps", _steps),
         ("resources", _resources),
         ("smallest", _smallest),
         ("scale", _scale),
@@ -167,6 +168,18 @@ def _calls(found, names):
         rows += [["%s, %s: instructions" % (label, command), str(count)] for command, count in counts.items()]
     notes = ["%s: not counted, %s" % (what, why) for what, why in found["missing"].items()]
     return "system calls of each command", rows, notes, ""
+
+
+def _steps(found, names):
+    names = [name for name in names if found["counts"].get(name)]
+    commands = list(dict.fromkeys(command for name in names for command in found["counts"][name]))
+    rows = [["", *names]]
+    for command in commands:
+        counts = [found["counts"][name].get(command) for name in names]
+        rows.append([command, *["–" if count is None else "%.2f" % (count / 1e6) for count in counts]])
+    notes = ["counted one by one, of the command and of what it has begun by its end; –: not through in time"]
+    notes += ["not counted: %s" % found["missing"]] if found["missing"] else []
+    return "millions of instructions of each command", rows if names else [], notes, ""
 
 
 def _resources(found, names):

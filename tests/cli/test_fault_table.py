@@ -363,6 +363,23 @@ def test_a_process_of_the_host_in_the_cgroup(pyrunc, waiting, no_leaks):
     again(pyrunc, waiting, id)
 
 
+# ---- init fails before anybody listens
+
+
+@pytest.mark.skipif(not os.path.exists(STRACE), reason="no strace on this machine")
+def test_init_fails_before_it_is_spoken_to(pyrunc, waiting, no_leaks):
+    """Its first call fails and it ends while the host is on its way to its first word (sendmsg): what it said is not lost."""
+    id = pyrunc.new_id()
+    inject = ["-e", "trace=setsid,sendmsg", "-e", "inject=setsid:error=EPERM", "-e", "inject=sendmsg:delay_enter=300000:when=1"]
+    argv = [STRACE, "-D", "-f", "-qq", "-o", "/dev/null", "-e", "signal=none", *inject, *pyrunc.argv("create", "--bundle", waiting, id)]
+    with harness.Capture() as err:
+        null = subprocess.DEVNULL
+        code = subprocess.Popen(argv, stdin=null, stdout=null, stderr=err.file, env=pyrunc.env).wait(harness.WATCHDOG)
+        text = err.text()
+    assert code == 1 and len(text.splitlines()) == 1 and "setsid" in text and "operation not permitted" in text.lower(), text
+    assert no_leaks.left() == {}
+
+
 # ---- the undoing fails, too
 
 

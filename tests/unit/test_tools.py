@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -11,7 +12,7 @@ import harness
 
 sys.path.insert(0, str(harness.ROOT))
 from conformance.bench import __main__ as bench_main
-from conformance.bench import load, measure, plots, profile, report  # noqa: E402
+from conformance.bench import load, measure, plots, profile, report, steps  # noqa: E402
 
 
 def fake(directory, name, script):
@@ -232,6 +233,62 @@ def test_bench_says_what_it_does_not_understand(words):
     argv = ["/usr/bin/python3", "-m", "conformance.bench", *words]
     done = subprocess.run(argv, capture_output=True, text=True, cwd=harness.ROOT, env={"PATH": "/usr/bin:/bin"})
     assert done.returncode == 1 and done.stderr.startswith("bench: ") and "Traceback" not in done.stderr
+
+
+# ---- instructions, one by one
+
+
+@pytest.fixture(scope="module")
+def stepped(tmp_path_factory):
+    """Counts what an assembler's text executes: (exit status, count or None)."""
+    place = tmp_path_factory.mktemp("steps")
+    tool = steps.compiled(str(place))
+
+    def count(text, *arguments, timeout=harness.WATCHDOG):
+        (place / "p.c").write_text('__asm__(".globl _start\\n_start:" %s);' % json.dumps(text))
+        subprocess.run(["cc", "-nostdlib", "-static", "-o", place / "p", place / "p.c"], check=True, cwd=place)
+        report = place / "report"
+        report.unlink(missing_ok=True)
+        done = subprocess.run([tool, report, place / "p", *arguments], timeout=timeout)
+        return done.returncode, int(report.read_text()) if report.exists() else None
+
+    return count
+
+
+X86 = pytest.mark.skipif(os.uname().machine != "x86_64", reason="the programs are for x86-64")
+EXIT = "mov $60, %eax; mov $7, %edi; syscall"
+
+
+@X86
+@pytest.mark.parametrize("rounds", [1, 1000, 5000])
+def test_every_instruction_counts(stepped, rounds):
+    """The last one, which ends the program, is never through."""
+    assert stepped("mov $%d, %%ecx; 1: dec %%ecx; jnz 1b; %s" % (rounds, EXIT)) == (7, 1 + 2 * rounds + 2)
+
+
+def test_children_are_let_go(tmp_path):
+    """What goes on after the program's end is not killed by a trap that nobody waits for any more."""
+    tool = steps.compiled(str(tmp_path))
+    report, late = tmp_path / "report", tmp_path / "late"
+    script = 'read word <"$0.fifo"; echo "$word" >"$0"'
+    harness.fifo("%s.fifo" % late)
+    harness.fifo(late)
+    done = subprocess.run([tool, report, "/bin/sh", "-c", "(%s) & exit 3" % script, late], timeout=harness.WATCHDOG)
+    assert done.returncode == 3 and int(report.read_text()) > 10_000
+    with open("%s.fifo" % late, "w") as fifo:
+        fifo.write("alive\n")
+    assert harness.lines_of(late) == ["alive"]
+
+
+def test_who_is_ended_reports_nothing(tmp_path):
+    tool = steps.compiled(str(tmp_path))
+    process = subprocess.Popen([tool, tmp_path / "report", "/bin/sleep", "1000"])
+    children = pathlib.Path("/proc/%d/task/%d/children" % (process.pid, process.pid))
+    while not (child := children.read_text().strip()) or pathlib.Path("/proc/%s/comm" % child).read_text() != "sleep\n":
+        assert process.poll() is None
+    process.terminate()
+    assert process.wait(harness.WATCHDOG) == 125
+    assert harness.state_of(child) is None and not (tmp_path / "report").exists()
 
 
 def test_report_as_text():

@@ -225,9 +225,30 @@ def tail_failure(record, plans):
     return e
 
 
+def _last_words(run):
+    """What init has said before it ended and nobody has read, as an error; or None. The first read may find, in its place, that init has
+    not read all of ours."""
+    run.link.sock.setblocking(False)  # whoever else holds init's end has nothing to say
+    for _ in range(2):
+        try:
+            kind, data, fds = run.link.receive()
+        except OSError:
+            return None
+        for fd in fds:
+            posix.close(fd)
+        if kind == handshake.FAILED:
+            return _named(rows.rebuild(data, "init"))
+        if kind == handshake.C_FAIL:
+            return tail_failure(data, run.plans)
+    return None
+
+
 def _died(run, phase="setup"):
-    """Init is gone without a word: says how it ended."""
+    """Init is gone: what it has left to say, or else how it ended."""
     info = posix.waitid(posix.P_PIDFD, run.pidfd, posix.WEXITED | posix.WNOWAIT)
+    said = _last_words(run)
+    if said is not None:
+        return said
     cause = "it exited with status %d" % info.si_status
     hint = None
     if info.si_code in (posix.CLD_KILLED, posix.CLD_DUMPED):

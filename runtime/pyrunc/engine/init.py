@@ -42,7 +42,11 @@ def _send_stamps(link):
 
 def _life(run, link, gate_fd, result_fd):
     _prctl.set_pdeathsig(9)
-    posix.setsid()
+    try:
+        posix.setsid()
+    except OSError as e:
+        e.call = "setsid"
+        raise
     run.forget_host_env()
     run.link = link
     trace.begin()
@@ -148,7 +152,7 @@ def _record(e):
     if isinstance(e, MemoryError):
         return out_of_memory("init", "init").record()
     if isinstance(e, OSError):
-        from_os = rows.StepFailure.from_oserror(e, None, "init")
+        from_os = rows.StepFailure.from_oserror(e, "engine.init", "init")
         return from_os.record()
     if isinstance(e, PyruncError):
         data = e.record()

@@ -58,25 +58,23 @@ def module(part):
     return found
 
 
-def lookup(config, pointer):
-    """(found, value) of a pointer that goes through objects only."""
-    value = config
-    for key in pointer.split("/")[1:]:
-        if type(value) is not dict or key not in value:
-            return False, None
-        value = value[key]
-    return True, value
+# As PARTS, each pointer with its keys: (part, always, ((pointer, keys), …)).
+_WANTED = tuple((part, always, tuple((key, tuple(key.split("/")[1:])) for key in keys)) for part, always, keys, _needs in PARTS)
 
 
 def nodes(config, only=None):
     """Yields (part, node) for the parts that have something to plan; node is {pointer: value}."""
-    for part, always, keys, _needs in PARTS:
+    for part, always, wanted in _WANTED:
         if only is not None and part not in only:
             continue
         node = {}
-        for pointer in keys:
-            found, value = lookup(config, pointer)
-            if found:
+        for pointer, keys in wanted:
+            value = config
+            for key in keys:
+                if type(value) is not dict or key not in value:
+                    break
+                value = value[key]
+            else:
                 node[pointer] = value
         if node or always:
             yield part, node

@@ -164,7 +164,16 @@ def _label(made, ctx):
 
 def _check_data(made, ctx):
     words = made["data"]
-    size = sum(len(fsencode(word)) + 1 for word, _index in words)
+    size = sum([len(fsencode(word)) + 1 for word, _index in words])
+    if size > VALUE_LIMIT:
+        _check_size(made, words, size)
+    maps = ctx.plans.get("idmaps")
+    if maps:
+        for word, index in words:
+            _check_mapped(word, "%s/options/%d" % (made["pointer"], index), maps)
+
+
+def _check_size(made, words, size):
     long = next((x for x in words if max(len(fsencode(part)) for part in x[0].partition("=")) > VALUE_LIMIT), None)
     layers = long is not None and made["type"] == "overlay" and long[0].startswith("lowerdir=")
     if layers and not made["flags"] & OLD_ONLY:
@@ -176,10 +185,6 @@ def _check_data(made, ctx):
         index = (long or words[0])[1]
         text = 'mount on "%s": %d bytes of options, the kernel takes %d' % (quote(made["destination"]), size - 1, PAGE - 1)
         raise Refusal(text, "%s/options%s" % (made["pointer"], "/%d" % index if index >= 0 else ""), "shorten the longest of them")
-    maps = ctx.plans.get("idmaps")
-    if maps:
-        for word, index in words:
-            _check_mapped(word, "%s/options/%d" % (made["pointer"], index), maps)
 
 
 def _check_mapped(word, pointer, maps):
@@ -193,11 +198,11 @@ def _check_mapped(word, pointer, maps):
 
 def _idmap(mount, made, words, ctx):
     """None, or {"recursive", "uid", "gid"}; empty lists mean the maps of the container's own user namespace."""
+    words = [word for word in words if word.startswith(("idmap", "ridmap"))]
+    if not words and not mount.get("uidMappings") and not mount.get("gidMappings"):
+        return None
     pointer = made["pointer"]
     maps = {name: _lines(mount.get(key) or [], "%s/%s" % (pointer, key)) for name, key in (("uid", "uidMappings"), ("gid", "gidMappings"))}
-    words = [word for word in words if word.startswith(("idmap", "ridmap"))]
-    if not words and not maps["uid"] and not maps["gid"]:
-        return None
     word = words[-1] if words else "idmap"
     if made["kind"] != "bind":
         raise Refusal("id-mapped mounts are only supported for bind-mounts", pointer)

@@ -1,0 +1,45 @@
+"""Instructions of each command where no processor's counter is given: steps.c goes through them one by one.
+
+Its one rule: a count is whole or absent. It takes some ten microseconds an instruction, so a command that is not through in time has none.
+"""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import tempfile
+
+from conformance.bench import machine, measure, profile
+
+SOURCE = pathlib.Path(__file__).with_name("steps.c")
+SECONDS = 600  # of a command; runc's create is not through in an hour
+
+
+def steps(runtimes, say):
+    """{"counts": {label: {command: count or None}}, "missing": why nothing is counted, or None}"""
+    directory = tempfile.mkdtemp(prefix="bench-")
+    try:
+        try:
+            tool = compiled(directory)
+        except measure.Failed as e:
+            return {"counts": {}, "missing": str(e)}
+        found = {}
+        for label, path in runtimes:
+            say("%s: going through its instructions" % label)
+            found[label] = profile.life(label, path, [tool], int, SECONDS)
+        say("")
+        return {"counts": found, "missing": None}
+    finally:
+        machine.remove(directory)
+
+
+def compiled(directory):
+    """The path of steps.c as a program. Failed where it can't be made."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if not compiler:
+        raise measure.Failed("no C compiler here")
+    program = os.path.join(directory, "steps")
+    done = subprocess.run([compiler, "-O2", str(SOURCE), "-o", program], capture_output=True, text=True)
+    if done.returncode:
+        raise measure.Failed("steps.c: " + done.stderr.strip()[-200:])
+    return program
