@@ -4,6 +4,7 @@ docs/callers.md names a test for each of them."""
 import fcntl
 import json
 import os
+import re
 import subprocess
 
 import pytest
@@ -123,11 +124,13 @@ def test_log_in_a_directory_that_is_missing(pyrunc, tmp_path):
 def test_ps_of_the_host_gets_the_callers_environment(pyrunc, waiting, tmp_path):
     """An interpreter adds LC_CTYPE where no locale is set (podman sets none); the programs that we start have only what the caller gave."""
     id = pyrunc.started(waiting)
-    trace = ["/usr/bin/strace", "-f", "-v", "-s", "1000", "-e", "trace=execve", "-o", str(tmp_path / "trace"), "-E", "GIVEN=1"]
-    done = subprocess.run(["/usr/bin/env", "-i", *trace, *pyrunc.argv("ps", id)], capture_output=True, text=True)
+    given = {"GIVEN=1", "PWD=/"}  # the shell of the plain launcher would add PWD
+    trace = ["/usr/bin/strace", "-f", "-v", "-s", "1000", "-e", "trace=execve", "-o", str(tmp_path / "trace")]
+    argv = ["/usr/bin/env", "-i", *given, *trace, *pyrunc.argv("ps", id)]
+    done = subprocess.run(argv, capture_output=True, text=True, cwd="/")
     assert done.returncode == 0 and "PID" in done.stdout, done
     (line,) = (line for line in (tmp_path / "trace").read_text().splitlines() if "/bin/ps" in line)
-    assert '["GIVEN=1"]' in line, line
+    assert set(re.findall(r'"([^"]*)"', line.rpartition("], [")[2])) == given, line
 
 
 # ---- state

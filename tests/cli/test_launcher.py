@@ -266,8 +266,12 @@ def linking(static):
     return module
 
 
-def test_written_once_more_it_is_the_same(static, linking):
-    made = subprocess.run([COLD], input=linking.training(ROOT / "runtime"), capture_output=True, env={}, cwd="/", timeout=harness.WATCHDOG)
+@pytest.mark.parametrize("by", [[], ["/usr/bin/unshare", "--pid", "--fork"]], ids=["", "another pid"])
+def test_written_once_more_it_is_the_same(static, linking, by):
+    """By a process with a number of one digit, too."""
+    made = subprocess.run(
+        [*by, COLD], input=linking.training(ROOT / "runtime"), capture_output=True, env={}, cwd="/", timeout=harness.WATCHDOG
+    )
     assert (made.returncode, made.stderr) == (0, b"")
     assert made.stdout == static.read_bytes()
 
