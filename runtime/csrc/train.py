@@ -81,7 +81,7 @@ def options():
 
 def plan(name, raw):
     """Load, normalise, validate, plan, write down, as create does it; then what init hands to C at its end."""
-    from pyrunc import lean, trace
+    from pyrunc import lean, store, trace
     from pyrunc.engine import init, planner, prepare
     from pyrunc.engine.run import Run
     from pyrunc.oci import load, normalise, validate
@@ -94,7 +94,7 @@ def plan(name, raw):
     context = planner.Context("an-id", "/bundle", document, {"command": "create", "detach": True, **prepare.from_globals({})})
     context.euid = 0
     plans, _problems, _warnings = planner.plan_all(document, context)
-    lean.loads(lean.dumps(plans).encode("utf-8", "surrogateescape"), "plan.json")
+    lean.loads(store.plan_text(plans), "plan.json", ours=True)
     lean.dumps(document).encode("utf-8", "surrogateescape")
     run = Run("an-id", "/bundle", document, plans, context.options, "/run/r")
     run.seccomp_bpf = b""
@@ -132,7 +132,7 @@ def state():
     }  # fmt: skip
     line = lean.dumps(fields).encode("utf-8", "surrogateescape")
     for now in ("created", "running", "stopped"):
-        lean.dumps(document.for_state(lean.loads(line, "state.json"), now), indent=2)
+        lean.dumps(document.for_state(lean.loads(line, "state.json", ours=True), now), indent=2)
 
 
 def main():

@@ -23,6 +23,7 @@ DIR = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC | posix.O_NOFOLLOW
 LIMIT = 64 << 20
 ID_CHARS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_+.-")
 LOCK_WAIT_MS = 10_000
+PID_MAX = 1 << 22  # proc_sys_kernel(5)
 LOG_LIMIT = 256 << 10  # of state.json; a longer one begins anew
 
 
@@ -177,20 +178,24 @@ class Box:
         """What save() was given as {key: …}, the latest; None when there is none."""
         start = b'{"%s":' % key.encode()
         found = [line for line in self.read("state.json").split(b"\n") if line.startswith(start)]
-        return lean.loads(found[-1])[key] if found else None
+        return lean.loads(found[-1], ours=True)[key] if found else None
 
-    def plan(self):
-        """The plans of create: {part: entry}."""
-        return self._document("plan.json")
+    def plan(self, without=()):
+        """The plans of create: {part: entry}. Parts that are not wanted need not be there."""
+        return self._document("plan.json", [b',"%s":' % part.encode() for part in without])
 
     def config(self):
         """The normalised config of create."""
         return self._document("config.json")
 
-    def _document(self, name):
+    def _document(self, name, without=()):
+        """`without`: beginnings of lines that are not parsed."""
         hint = "delete --force removes the container"
         try:
-            found = lean.loads(self.read(name))
+            data = self.read(name)
+            if without:
+                data = b"\n".join([line for line in data.split(b"\n") if not line.startswith(tuple(without))])
+            found = lean.loads(data, ours=True)
         except OSError as e:
             raise StateError("cannot read %s/%s: %s" % (self.path, name, _text(e)), self.id, hint=hint) from None
         except Refusal as e:
@@ -210,7 +215,7 @@ class Box:
             raise StateError("cannot read %s/state.json: %s" % (self.path, _text(e)), self.id) from None
         hint = "delete --force ends its processes and removes it"
         try:
-            state = lean.loads(_last_line(data))
+            state = lean.loads(_last_line(data), ours=True)
         except Refusal as e:
             raise StateError("%s/state.json is damaged: %s" % (self.path, e.words), self.id, hint=hint) from None
         wrong = _wrong(state, self.id)
@@ -292,6 +297,13 @@ class Box:
         self.close()
 
 
+def plan_text(plans):
+    """{part: entry} → plan.json: one object, and each part but the first a line of its own, so that a
+    reader can leave some out."""
+    text = "\n,".join(["%s:%s" % (lean.dumps(part), lean.dumps(entry)) for part, entry in plans.items()])
+    return ("{%s\n}\n" % text).encode("utf-8", "surrogateescape")
+
+
 def _text(e):
     return errno_text(e.errno) if e.errno else str(e)
 
@@ -323,9 +335,16 @@ def _wrong(state, id):
     for key, kind in kinds.items():
         if type(state.get(key)) is not kind:
             return "%s is missing or of a wrong type" % key
-    if state["pid"] < 0 or state["pid"] == 1:
-        return "pid %d" % state["pid"]
+    if state["pid"] < 0 or state["pid"] == 1 or state["pid"] > PID_MAX:
+        return "pid %s" % _short(state["pid"])
+    if not 0 <= state["start_time"] < 1 << 64:
+        return "start_time %s" % _short(state["start_time"])
     return None
+
+
+def _short(number):
+    """str() refuses integers of more than 4300 digits."""
+    return "%d" % number if abs(number) < 10**20 else "of more than 20 digits"
 
 
 def _empty(fd, path):

@@ -1,6 +1,7 @@
 """store: the log of states, its notes, and who holds the lock."""
 
 import fcntl
+import json
 import os
 import posix
 
@@ -55,6 +56,56 @@ def test_damaged(box, text):
         file.write(text)
     with pytest.raises(StateError, match="damaged"):
         read(box)
+
+
+@pytest.mark.parametrize(
+    "key, value, said",
+    [
+        ("pid", 1, "pid 1"), ("pid", -5, "pid -5"), ("pid", (1 << 22) + 1, "pid 4194305"), ("pid", 10**30, "pid of more than 20 digits"),
+        ("start_time", -1, "start_time -1"), ("start_time", 1 << 64, "start_time 18446744073709551616"),
+    ],
+)  # fmt: skip
+def test_numbers_that_no_kernel_gives(box, key, value, said):
+    box.create("plan.json", b"{}")  # so it is one of ours
+    box.record(key, value)
+    with pytest.raises(StateError, match="damaged: " + said):
+        read(box)
+
+
+def test_an_integer_that_python_does_not_read(box):
+    with open(log(box), "w") as file:
+        file.write(json.dumps(STATE).replace('"pid": 0', '"pid": %s' % ("9" * 5000)) + "\n")
+    with pytest.raises(StateError, match="damaged"):
+        read(box)
+
+
+PLANS = {
+    "meta": {"annotations": {'\n,"mounts":': "\n"}},
+    "mounts": {"list": [1]},
+    "cgroups": {"paths": {"": "/a\udcff"}},
+    "paths": [],
+    "é": 1,
+}
+
+
+def test_a_plan_without_what_is_not_wanted(box):
+    """Strings that look like the beginning of a part do not count: a line break in a string is written as two characters."""
+    text = store.plan_text(PLANS)
+    box.create("plan.json", text)
+    assert json.loads(text.decode("utf-8", "surrogateescape")) == box.plan() == PLANS
+    assert box.plan(("mounts", "paths", "nothing")) == {key: PLANS[key] for key in ("meta", "cgroups", "é")}
+    assert box.plan(("é",)) == {key: value for key, value in PLANS.items() if key != "é"}
+
+
+@pytest.mark.parametrize("plans", [{}, {"meta": 1}, {"meta": {}, "mounts": None}])
+def test_small_plans(box, plans):
+    box.create("plan.json", store.plan_text(plans))
+    assert box.plan() == plans and box.plan(("mounts",)) == {key: value for key, value in plans.items() if key != "mounts"}
+
+
+def test_a_plan_that_somebody_has_laid_out_is_read_whole(box):
+    box.create("plan.json", json.dumps(PLANS, indent=1).encode())
+    assert box.plan(("mounts",)) == PLANS
 
 
 def test_one_document_without_a_newline(box):

@@ -87,7 +87,7 @@ def reserve(run, warnings):
             "warnings": warnings,
             "stdio": [] if "terminal" in run.plans else _streams(),
         }
-        box.create("plan.json", lean.dumps(run.plans).encode("utf-8", "surrogateescape"))
+        box.create("plan.json", store.plan_text(run.plans))
         box.save()
         box.create("config.json", lean.dumps(run.config).encode("utf-8", "surrogateescape"))
     except OSError as e:

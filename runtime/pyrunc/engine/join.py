@@ -10,7 +10,7 @@ import posix
 from pyrunc import log, trace
 from pyrunc.cgroup import joining
 from pyrunc.engine import handshake, host, planner, rows, signals, status
-from pyrunc.engine.order import EXEC
+from pyrunc.engine.order import EXEC, ONLY_CREATE
 from pyrunc.engine.run import Run
 from pyrunc.errors import CALLER_TEXT, StateError, StepFailure, errno_text
 from pyrunc.linux import _syscalls, constants, pidfd, tty
@@ -44,7 +44,7 @@ def prepare(box, process, asked):
     if umask is not None and "umask" not in merged.get("user", {}):  # the container's, as with runc
         merged["user"] = {**merged.get("user", {}), "umask": umask}
     config["process"] = merged
-    stored = box.plan()
+    stored = box.plan(ONLY_CREATE)
     root = box.path.rpartition("/")[0]
     receiver = (stored.get("seccomp") or {}).get("listener")  # who listens to the container listens to what joins it
     ctx = planner.Context(box.id, box.state["bundle"], config, {**asked, "command": "exec", "seccomp_receiver": receiver}, root)

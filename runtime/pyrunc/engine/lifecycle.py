@@ -5,7 +5,7 @@ import select
 
 from pyrunc import log, trace
 from pyrunc.engine import rows, status
-from pyrunc.engine.order import DELETE
+from pyrunc.engine.order import DELETE, ONLY_CREATE
 from pyrunc.engine.run import Run
 from pyrunc.errors import CALLER_TEXT, PyruncError, StateError, StepFailure
 from pyrunc.linux import pidfd
@@ -95,7 +95,7 @@ def _salvaged(box):
     """The plans for delete --force; where they can't be read, what the state has recorded of the cgroups has to do: the rest is gone with
     the directory, but for poststop hooks, which nobody knows any more."""
     try:
-        return box.plan()
+        return box.plan(ONLY_CREATE)
     except StateError as e:
         log.debug("the plan is unreadable: %s" % e)
     made = box.state.get("cgroups")
@@ -135,7 +135,7 @@ def _wait_gone(fd, timeout_ms):
 
 def destroy(box, options, plans=None):
     """Of one whose init has ended: everything is given back, the id forgotten, and poststop hooks run."""
-    run = run_of(box, options, plans=plans)
+    run = run_of(box, options, plans=box.plan(ONLY_CREATE) if plans is None else plans)
     this_boot = _this_boot(box)
     if "dumping" in box.state and this_boot:
         _unlock(run)

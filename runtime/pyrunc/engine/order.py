@@ -154,3 +154,6 @@ RESTORE = (
     ("restored", "fds", "exec_owner", "our own pipes have taken the place of those that were dumped"),
     ("restored", "namespaces", "host_close", "after the last use; a foreground restore would keep a pod's namespaces alive"),
 )
+
+# Parts whose plans no later command carries out: exec and delete do not read them.
+ONLY_CREATE = ("mounts", "devices", "paths", "sysctls", "netdevs")

@@ -4,7 +4,7 @@ Everything is read, planned and refused first; then each kind is carried out, al
 one is touched: what plan.json and config.json say is what later commands (exec, update, restore) rest on.
 """
 
-from pyrunc import lean
+from pyrunc import lean, store
 from pyrunc.engine import lifecycle, planner
 from pyrunc.errors import Refusal, StepFailure, UsageError
 
@@ -23,7 +23,7 @@ class Change:
     def carry_out(self):
         for step in self.steps:
             step()
-            self.box.write("plan.json", lean.dumps(self.plans).encode("utf-8", "surrogateescape"))
+            self.box.write("plan.json", store.plan_text(self.plans))
 
     # -- limits
 
