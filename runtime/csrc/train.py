@@ -94,8 +94,8 @@ def plan(name, raw):
     context = planner.Context("an-id", "/bundle", document, {"command": "create", "detach": True, **prepare.from_globals({})})
     context.euid = 0
     plans, _problems, _warnings = planner.plan_all(document, context)
-    lean.loads(store.plan_text(plans), "plan.json", ours=True)
-    lean.dumps(document).encode("utf-8", "surrogateescape")
+    lean.loads(store.by_lines(plans), "plan.json", ours=True)
+    store.by_lines(document)
     run = Run("an-id", "/bundle", document, plans, context.options, "/run/r")
     run.seccomp_bpf = b""
     init.tail(run, 3)

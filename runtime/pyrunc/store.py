@@ -182,19 +182,19 @@ class Box:
 
     def plan(self, without=()):
         """The plans of create: {part: entry}. Parts that are not wanted need not be there."""
-        return self._document("plan.json", [b',"%s":' % part.encode() for part in without])
+        return self._document("plan.json", without)
 
-    def config(self):
-        """The normalised config of create."""
-        return self._document("config.json")
+    def config(self, without=()):
+        """The normalised config of create. Sections that are not wanted need not be there."""
+        return self._document("config.json", without)
 
-    def _document(self, name, without=()):
-        """`without`: beginnings of lines that are not parsed."""
+    def _document(self, name, without):
         hint = "delete --force removes the container"
         try:
             data = self.read(name)
             if without:
-                data = b"\n".join([line for line in data.split(b"\n") if not line.startswith(tuple(without))])
+                beginnings = tuple([b',"%s":' % key.encode() for key in without])
+                data = b"\n".join([line for line in data.split(b"\n") if not line.startswith(beginnings)])
             found = lean.loads(data, ours=True)
         except OSError as e:
             raise StateError("cannot read %s/%s: %s" % (self.path, name, _text(e)), self.id, hint=hint) from None
@@ -297,10 +297,9 @@ class Box:
         self.close()
 
 
-def plan_text(plans):
-    """{part: entry} → plan.json: one object, and each part but the first a line of its own, so that a
-    reader can leave some out."""
-    text = "\n,".join(["%s:%s" % (lean.dumps(part), lean.dumps(entry)) for part, entry in plans.items()])
+def by_lines(document):
+    """An object → plan.json or config.json: each key but the first on a line of its own, so that a reader can leave some out."""
+    text = "\n,".join(["%s:%s" % (lean.dumps(key), lean.dumps(value)) for key, value in document.items()])
     return ("{%s\n}\n" % text).encode("utf-8", "surrogateescape")
 
 

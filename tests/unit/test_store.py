@@ -90,7 +90,7 @@ PLANS = {
 
 def test_a_plan_without_what_is_not_wanted(box):
     """Strings that look like the beginning of a part do not count: a line break in a string is written as two characters."""
-    text = store.plan_text(PLANS)
+    text = store.by_lines(PLANS)
     box.create("plan.json", text)
     assert json.loads(text.decode("utf-8", "surrogateescape")) == box.plan() == PLANS
     assert box.plan(("mounts", "paths", "nothing")) == {key: PLANS[key] for key in ("meta", "cgroups", "é")}
@@ -99,7 +99,7 @@ def test_a_plan_without_what_is_not_wanted(box):
 
 @pytest.mark.parametrize("plans", [{}, {"meta": 1}, {"meta": {}, "mounts": None}])
 def test_small_plans(box, plans):
-    box.create("plan.json", store.plan_text(plans))
+    box.create("plan.json", store.by_lines(plans))
     assert box.plan() == plans and box.plan(("mounts",)) == {key: value for key, value in plans.items() if key != "mounts"}
 
 

@@ -4,6 +4,7 @@ import posix
 
 from pyrunc import lean
 from pyrunc.engine import attend, host, join, prepare
+from pyrunc.engine.order import NOT_OF_EXEC
 from pyrunc.errors import Refusal, StateError, UsageError, quote
 from pyrunc.linux import fds
 from pyrunc.oci import load, normalise, validate
@@ -15,7 +16,8 @@ def main(options, args):
         options["process"] = prepare.store.absolute(options["process"])
     box = prepare.store.open_state(options, args[0])
     join.check(box, options.get("ignore_paused", False))
-    process = process_of(options, args[1:], box)
+    config = box.config(NOT_OF_EXEC)
+    process = process_of(options, args[1:], box, config)
     asked = {
         "preserve_fds": prepare.number(options, "preserve_fds"),
         "listen_fds": prepare.listen_fds(),
@@ -28,7 +30,7 @@ def main(options, args):
         "attended": not options.get("detach", False),
     }
     prepare.check_terminal({"process": process}, asked)
-    run = join.prepare(box, process, asked)
+    run = join.prepare(box, config, process, asked)
     if asked["detach"]:
         join.execute(run)
         _publish(run)
@@ -72,12 +74,12 @@ def _attended(run, options):
 # -- the process ---------------------------------------------------------------------------------------------------------
 
 
-def process_of(options, words, box):
-    """The process object: of --process FILE, or the container's own with what the options change."""
+def process_of(options, words, box, config):
+    """The process object: of --process FILE, or the container's own (of its `config`) with what the options change."""
     if options.get("process"):
         process, _raw = load.file(options["process"], shown="process.json")
     else:
-        process = _from_options(options, words, box)
+        process = _from_options(options, words, box, config)
     process = normalise.process(process)
     problems = validate.check(process, "process")
     if problems:
@@ -88,10 +90,10 @@ def process_of(options, words, box):
     return process
 
 
-def _from_options(options, words, box):
+def _from_options(options, words, box, config):
     if not words:
         raise Refusal("process args cannot be empty", "/process/args", "name the program after the id")
-    process = box.config().get("process", {})
+    process = dict(config.get("process") or {})
     process["args"] = words
     process["terminal"] = options.get("tty", False)
     process.pop("consoleSize", None)

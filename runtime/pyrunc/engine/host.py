@@ -87,9 +87,9 @@ def reserve(run, warnings):
             "warnings": warnings,
             "stdio": [] if "terminal" in run.plans else _streams(),
         }
-        box.create("plan.json", store.plan_text(run.plans))
+        box.create("plan.json", store.by_lines(run.plans))
         box.save()
-        box.create("config.json", lean.dumps(run.config).encode("utf-8", "surrogateescape"))
+        box.create("config.json", store.by_lines(run.config))
     except OSError as e:
         box.forget()
         run.box = None

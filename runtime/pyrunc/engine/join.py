@@ -35,9 +35,8 @@ def check(box, ignore_paused=False):
         raise StateError(CALLER_TEXT["exec-stopped"], box.id, now)
 
 
-def prepare(box, process, asked):
-    """Plans of the process over the stored plans of the container → Run."""
-    config = box.config()
+def prepare(box, config, process, asked):
+    """Plans of the process over the stored plans of the container, whose `config` becomes that of the process → Run."""
     own = config.get("process", {})
     merged = {**{k: own[k] for k in INHERITED if k in own}, **process}
     umask = own.get("user", {}).get("umask")
@@ -92,14 +91,15 @@ def _namespaces(pid, opened):
     """[(fd, type)] of those namespaces of init that are not ours already."""
     joins = []
     for name, kind in JOINS:
+        path = "/proc/%d/ns/%s" % (pid, name)
         try:
-            fd = posix.open("/proc/%d/ns/%s" % (pid, name), posix.O_RDONLY | posix.O_CLOEXEC)
+            if posix.readlink(path) == posix.readlink("/proc/self/ns/" + name):
+                continue
         except FileNotFoundError:
             continue  # a kernel without this kind
+        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
         opened.append(fd)
-        theirs, ours = posix.fstat(fd), posix.stat("/proc/self/ns/%s" % name)
-        if (theirs.st_ino, theirs.st_dev) != (ours.st_ino, ours.st_dev):
-            joins.append((fd, kind))
+        joins.append((fd, kind))
     return tuple(joins)
 
 

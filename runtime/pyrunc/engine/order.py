@@ -155,5 +155,6 @@ RESTORE = (
     ("restored", "namespaces", "host_close", "after the last use; a foreground restore would keep a pod's namespaces alive"),
 )
 
-# Parts whose plans no later command carries out: exec and delete do not read them.
+# Parts whose plans no later command carries out: exec and delete do not read them. And what exec needs of the config neither.
 ONLY_CREATE = ("mounts", "devices", "paths", "sysctls", "netdevs")
+NOT_OF_EXEC = ("mounts", "hooks", "root", "hostname", "domainname")
