@@ -181,7 +181,7 @@ def dumps(value, indent=None):
 
 def _dump(value, indent, quote):
     if indent is None:
-        return "".join(make_encoder(None, _unknown, quote, None, ":", ",", False, False, False)(value, 0))
+        return "".join(_ENCODERS[quote](value, 0))
     out = []  # the encoder of C knows no indent before 3.14
     _indented(value, "\n", indent if isinstance(indent, str) else " " * indent, quote, out.append)
     return "".join(out)
@@ -211,6 +211,12 @@ def _indented(value, line, step, quote, put):
 
 def _unknown(value):
     raise TypeError("no JSON form: " + type(value).__name__)
+
+
+_ENCODERS = {
+    quote: make_encoder(None, _unknown, quote, None, ":", ",", False, False, False)
+    for quote in (encode_basestring, encode_basestring_ascii)
+}
 
 
 # --- files
