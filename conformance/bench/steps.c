@@ -44,13 +44,31 @@ static void know(pid_t task)
         tasks[many++] = task;
 }
 
+/* Whether a trap waits behind the stop that was asked for; it would end a task that is let go. */
+static int has_trap(pid_t task)
+{
+    struct __ptrace_peeksiginfo_args all = {.nr = 8};
+    siginfo_t waiting[8];
+    long n = ptrace(PTRACE_PEEKSIGINFO, task, &all, waiting);
+    while (n > 0)
+        if (waiting[--n].si_signo == SIGTRAP)
+            return 1;
+    return 0;
+}
+
 /* A task that is let go while it is stepped would die of the next trap: it has to be stopped first. */
 static void let_go(void)
 {
     for (int i = 0; i < many; i++) {
         int status;
-        if (ptrace(PTRACE_INTERRUPT, tasks[i], 0, 0) == 0 && waitpid(tasks[i], &status, __WALL) == tasks[i] && WIFSTOPPED(status))
-            ptrace(PTRACE_DETACH, tasks[i], 0, 0);
+        pid_t task = tasks[i];
+        if (ptrace(PTRACE_INTERRUPT, task, 0, 0) || waitpid(task, &status, __WALL) != task || !WIFSTOPPED(status))
+            continue;
+        if (status >> 16 && has_trap(task)) {
+            ptrace(PTRACE_CONT, task, 0, 0);
+            waitpid(task, &status, __WALL);
+        }
+        ptrace(PTRACE_DETACH, task, 0, 0);
     }
 }
 
