@@ -7,8 +7,6 @@ Its one rule: where there is no C compiler, that figure is left out, and the rea
 import contextlib
 import os
 import pathlib
-import shutil
-import subprocess
 import tempfile
 import time
 
@@ -58,13 +56,7 @@ def spawned(argv, output=None):
 
 
 def kernel(rounds, directory):
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if not compiler:
-        raise measure.Failed("no C compiler here")
-    program = os.path.join(directory, "floor")
-    done = subprocess.run([compiler, "-O2", "-static", str(SOURCE), "-o", program], capture_output=True, text=True)
-    if done.returncode:
-        raise measure.Failed("floor.c: " + done.stderr.strip()[-200:])
+    program = measure.compiled(SOURCE, directory, "-static")
     bundle = measure.prepared("hello", os.path.join(directory, "bundle"), ["/bin/true"])
     output = os.path.join(directory, "out")
     create, run = [], []

@@ -7,7 +7,9 @@ import json
 import os
 import pathlib
 import select
+import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -34,6 +36,18 @@ DEATH_MS = 10_000
 
 class Failed(Exception):
     """A runtime could not do a step; its words. The others are measured all the same."""
+
+
+def compiled(source, directory, *flags):
+    """The path of a C file of the bench's as a program. Failed where it can't be made."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if not compiler:
+        raise Failed("no C compiler here")
+    program = os.path.join(directory, source.stem)
+    done = subprocess.run([compiler, "-O2", *flags, str(source), "-o", program], capture_output=True, text=True)
+    if done.returncode:
+        raise Failed("%s: %s" % (source.name, done.stderr.strip()[-200:]))
+    return program
 
 
 class Driver:

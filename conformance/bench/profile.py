@@ -64,23 +64,24 @@ def life(label, path, tool, read, seconds=SECONDS):
         for words in LIFE:
             report = os.path.join(directory, "report")
             command = [path, "--root", root, *(word.format(**values) for word in words)]
-            if not _watched([*tool, report, *command], os.path.join(directory, "out"), seconds):
-                _begun_anew(path, root, values["id"], command, words[0])
-                continue
+            did_well = _watched([*tool, report, *command], os.path.join(directory, "out"), seconds)
+            if not did_well:
+                _begun_anew(path, root, values["id"], command)
             if words[0] == "kill":
                 _until_stopped(path, root, values["id"])
-            with open(report) as file:
-                found[words[0]] = read(file.read())
+            if did_well:
+                with open(report) as file:
+                    found[words[0]] = read(file.read())
         return found
     finally:
         subprocess.run([path, "--root", root, "delete", "--force", values["id"]], stdin=subprocess.DEVNULL, capture_output=True)
         machine.remove(directory)
 
 
-def _begun_anew(path, root, id, command, name):
+def _begun_anew(path, root, id, command):
     """A create that was ended in the middle is done again, without the tool; the others need what it makes."""
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": measure.ENV}
-    if name == "create":
+    if "create" in command:
         subprocess.run([path, "--root", root, "delete", "--force", id], **quiet)
     subprocess.run(command, **quiet)
 
@@ -89,7 +90,14 @@ def _watched(argv, output, seconds):
     """Whether the command did well. strace stays with a container that waits: once the command itself has ended it is told to go."""
     with open(output, "w") as out:
         tool = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=measure.ENV)
-    deadline = time.monotonic() + seconds
+    try:
+        return _until_done(tool, time.monotonic() + seconds)
+    finally:
+        if tool.poll() is None:  # we are told to end
+            _told_to_go(tool)
+
+
+def _until_done(tool, deadline):
     children = "/proc/%d/task/%d/children" % (tool.pid, tool.pid)
     seen = False
     while tool.poll() is None:

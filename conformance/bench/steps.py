@@ -3,10 +3,7 @@
 Its one rule: a count is whole or absent. It takes some ten microseconds an instruction, so a command that is not through in time has none.
 """
 
-import os
 import pathlib
-import shutil
-import subprocess
 import tempfile
 
 from conformance.bench import machine, measure, profile
@@ -34,12 +31,5 @@ def steps(runtimes, say):
 
 
 def compiled(directory):
-    """The path of steps.c as a program. Failed where it can't be made."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if not compiler:
-        raise measure.Failed("no C compiler here")
-    program = os.path.join(directory, "steps")
-    done = subprocess.run([compiler, "-O2", str(SOURCE), "-o", program], capture_output=True, text=True)
-    if done.returncode:
-        raise measure.Failed("steps.c: " + done.stderr.strip()[-200:])
-    return program
+    """The path of steps.c as a program."""
+    return measure.compiled(SOURCE, directory)

@@ -328,6 +328,24 @@ def test_bench_leaves_out_whom_it_cannot_measure(tmp_path):
     assert "broken create: exit 1: nothing works" in done.stdout
 
 
+def test_bench_that_is_told_to_end_leaves_nothing(tmp_path):
+    """timeout(1) tells it twice: the second word must not cut the cleaning short."""
+    if os.geteuid():
+        pytest.skip("this machine gives the test run no root")
+    place = tmp_path / "place"
+    place.mkdir()
+    fake(tmp_path, "sleepy", 'case " $* " in *" create "*) echo begun >%s; while :; do :; done;; esac' % (tmp_path / "begun"))
+    harness.fifo(tmp_path / "begun")
+    argv = ["/usr/bin/python3", "-m", "conformance.bench", "--runtime", str(tmp_path / "sleepy"), "--part", "steps"]
+    environment = {**os.environ, "TMPDIR": str(place)}
+    process = subprocess.Popen(argv, cwd=harness.ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    harness.lines_of(tmp_path / "begun")
+    process.terminate()
+    process.terminate()
+    assert "told to end" in process.communicate(timeout=harness.WATCHDOG)[1] and process.returncode == 1
+    assert list(place.iterdir()) == [] and harness.processes(str(tmp_path)) == {}
+
+
 # ---- the checkout
 
 
