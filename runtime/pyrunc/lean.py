@@ -252,6 +252,11 @@ def read_file(path, limit=16 << 20, dir_fd=None):
         posix.close(fd)
 
 
+def own_environ():
+    """The caller's environment as the kernel has it, a list of bytes: Python adds LC_CTYPE to its own."""
+    return [entry for entry in read_file("/proc/self/environ", 64 << 20).split(b"\0") if entry]
+
+
 def write_all(fd, data):
     """Writes all of it: goes on after a short write, waits on a descriptor that somebody made non-blocking."""
     view = memoryview(data if not isinstance(data, str) else fsencode(data))

@@ -68,8 +68,8 @@ def _output(arguments):
 
 
 def _run(argv):
-    """What a program writes, read to its end. Its environment is the caller's, without what an interpreter has added to its own."""
-    environment = dict(x.partition(b"=")[::2] for x in lean.read_file("/proc/self/environ", 64 << 20).split(b"\0") if b"=" in x)
+    """What a program writes, read to its end. Its environment is the caller's."""
+    environment = dict(x.partition(b"=")[::2] for x in lean.own_environ() if b"=" in x)
     ours, theirs = posix.pipe2(posix.O_CLOEXEC)
     try:
         pid = posix.posix_spawn(argv[0], argv, environment, file_actions=[(posix.POSIX_SPAWN_DUP2, theirs, 1)], setsigdef=[13])

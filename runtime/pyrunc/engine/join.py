@@ -13,17 +13,14 @@ from pyrunc.engine import handshake, host, planner, rows, signals, status
 from pyrunc.engine.order import EXEC, ONLY_CREATE
 from pyrunc.engine.run import Run
 from pyrunc.errors import CALLER_TEXT, StateError, StepFailure, errno_text
-from pyrunc.linux import _syscalls, constants, pidfd, tty
+from pyrunc.linux import _syscalls, constants, ns, pidfd, tty
 
 PARTS = (
     "user", "terminal", "program", "capabilities", "rlimits", "oom", "scheduling", "personality", "mempolicy", "labels", "seccomp", "fds",
 )  # fmt: skip
 INHERITED = ("capabilities", "apparmorProfile", "selinuxLabel", "rlimits", "scheduler", "ioPriority", "execCPUAffinity")
 # user first: what it owns can be joined with the rights it gives. pid counts for the second child only.
-JOINS = (
-    ("user", constants.CLONE_NEWUSER), ("ipc", constants.CLONE_NEWIPC), ("uts", constants.CLONE_NEWUTS), ("net", constants.CLONE_NEWNET),
-    ("pid", constants.CLONE_NEWPID), ("cgroup", constants.CLONE_NEWCGROUP), ("time", constants.CLONE_NEWTIME), ("mnt", constants.CLONE_NEWNS),
-)  # fmt: skip
+JOINS = ("user", *ns.ORDER)
 
 
 def check(box, ignore_paused=False):
@@ -90,16 +87,15 @@ def execute(run):
 def _namespaces(pid, opened):
     """[(fd, type)] of those namespaces of init that are not ours already."""
     joins = []
-    for name, kind in JOINS:
-        path = "/proc/%d/ns/%s" % (pid, name)
+    for kind in JOINS:
         try:
-            if posix.readlink(path) == posix.readlink("/proc/self/ns/" + name):
+            if ns.is_shared(pid, kind):
                 continue
         except FileNotFoundError:
             continue  # a kernel without this kind
-        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+        fd = posix.open("/proc/%d/ns/%s" % (pid, ns.FILES[kind]), posix.O_RDONLY | posix.O_CLOEXEC)
         opened.append(fd)
-        joins.append((fd, kind))
+        joins.append((fd, ns.FLAGS[kind]))
     return tuple(joins)
 
 

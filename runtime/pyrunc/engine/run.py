@@ -63,9 +63,9 @@ class Run:
 
     @property
     def host_env(self):
-        """The caller's environment as the kernel has it: Python adds LC_CTYPE to its own."""
+        """lean.own_environ(), read once."""
         if self._host_env is None:
-            self._host_env = [x for x in lean.read_file("/proc/self/environ", 64 << 20).split(b"\0") if x]
+            self._host_env = lean.own_environ()
         return self._host_env
 
     def forget_host_env(self):

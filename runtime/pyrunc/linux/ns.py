@@ -90,6 +90,11 @@ def is_own(fd, kind):
     return (there.st_dev, there.st_ino) == (own.st_dev, own.st_ino)
 
 
+def is_shared(pid, kind):
+    """Whether a process is in the very namespace that this process is in. FileNotFoundError where this kernel has none of that kind."""
+    return posix.readlink("/proc/%d/ns/%s" % (pid, FILES[kind])) == posix.readlink("/proc/self/ns/" + FILES[kind])
+
+
 def exists(kind):
     """Whether this kernel has namespaces of a kind."""
     try:

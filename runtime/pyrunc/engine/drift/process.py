@@ -1,7 +1,7 @@
 """What the kernel says of init itself: rights, ids, limits, scheduling, labels, beside the plan."""
 
 from pyrunc.engine import planner
-from pyrunc.linux import _syscalls, caps, ids
+from pyrunc.linux import _syscalls, caps, ns
 
 UNLIMITED = (1 << 64) - 1
 EVERY_ID = "0 0 4294967295"
@@ -62,7 +62,7 @@ def _ids(drift, status):
 
 
 def _map(drift, kind):
-    return EVERY_ID if ids.is_ours(drift.pid) else drift.proc(kind + "_map")
+    return EVERY_ID if ns.is_shared(drift.pid, "user") else drift.proc(kind + "_map")
 
 
 def inside(number, table):
