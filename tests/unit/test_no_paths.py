@@ -31,6 +31,7 @@ ALLOWED = {
     ("linux/ns.py", "_open"): CALLER,
     ("linux/ns.py", "is_own"): OWN,
     ("linux/ns.py", "exists"): OWN,
+    ("linux/ns.py", "is_shared"): OWN,
     ("linux/ns.py", "_go_between"): OWN,
     ("linux/paths.py", "_make"): FD,
     ("linux/proc.py", "_own"): "the host's procfs, where a new one can't be mounted; proven by its magic number",
