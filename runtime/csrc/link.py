@@ -16,7 +16,7 @@ import subprocess
 import sys
 import sysconfig
 
-EXTENSION = ("syscalls", "mount", "file", "process", "bpf", "ops", "finish", "clear", "spawn")
+EXTENSION = ("syscalls", "mount", "file", "process", "bpf", "ops", "finish", "clear", "spawn", "json")
 CFLAGS = "-std=gnu11 -O2 -g -Wall -Wextra -ffunction-sections".split()
 EARLY = "-ffreestanding -fno-builtin -fno-stack-protector -fno-tree-loop-distribute-patterns".split()  # no C library yet, see early.c
 LDFLAGS = "-Wl,--gc-sections -Wl,-z,relro,-z,now".split()

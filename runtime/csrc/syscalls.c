@@ -1,6 +1,6 @@
-/* The extension pyrunc.linux._syscalls: one function a system call that Python lacks, and finish() and spawn().
+/* The extension pyrunc.linux._syscalls: one function a system call that Python lacks, and finish(), spawn() and json().
  *
- * The tables of functions stand in mount.c, file.c, process.c, bpf.c, ops.c (finish) and spawn.c; they are joined here.
+ * The tables of functions stand in mount.c, file.c, process.c, bpf.c, ops.c (finish), spawn.c and json.c; they are joined here.
  * Limited API of 3.11, so that one file serves every later interpreter. There is no thread in this program and none
  * of these calls gives up the interpreter lock. */
 #include "syscalls.h"
@@ -100,7 +100,7 @@ static int add_ops(PyObject *module)
 
 static int fill(PyObject *module)
 {
-    PyMethodDef *const tables[] = {calls_mount, calls_file, calls_process, calls_bpf, calls_finish, calls_spawn};
+    PyMethodDef *const tables[] = {calls_mount, calls_file, calls_process, calls_bpf, calls_finish, calls_spawn, calls_json};
     for (size_t i = 0; i < sizeof tables / sizeof *tables; i++)
         if (PyModule_AddFunctions(module, tables[i]))
             return -1;

@@ -81,9 +81,10 @@ def options():
 
 def plan(name, raw):
     """Load, normalise, validate, plan, write down, as create does it; then what init hands to C at its end."""
-    from pyrunc import lean, store, trace
+    from pyrunc import lean, trace
     from pyrunc.engine import init, planner, prepare
     from pyrunc.engine.run import Run
+    from pyrunc.linux import jsonbytes
     from pyrunc.oci import load, normalise, validate
 
     document = normalise.config(load.parse(raw, name))
@@ -94,8 +95,8 @@ def plan(name, raw):
     context = planner.Context("an-id", "/bundle", document, {"command": "create", "detach": True, **prepare.from_globals({})})
     context.euid = 0
     plans, _problems, _warnings = planner.plan_all(document, context)
-    lean.loads(store.by_lines(plans), "plan.json", ours=True)
-    store.by_lines(document)
+    lean.loads(jsonbytes.by_lines(plans), "plan.json", ours=True)
+    jsonbytes.by_lines(document)
     run = Run("an-id", "/bundle", document, plans, context.options, "/run/r")
     run.seccomp_bpf = b""
     init.tail(run, 3)
@@ -123,6 +124,7 @@ def messages():
 def state():
     """What is told of a container."""
     from pyrunc import lean
+    from pyrunc.linux import jsonbytes
     from pyrunc.oci import state as document
 
     fields = {
@@ -130,7 +132,7 @@ def state():
         "created": lean.rfc3339(1_700_000_000_123_456_789), "status": "created", "pid": 4711, "start_time": 4712, "boot_id": "x" * 36,
         "owner": 0, "cgroup_paths": {}, "own_pid_ns": True, "hook_kinds": [], "notify": False, "warnings": [], "stdio": [],
     }  # fmt: skip
-    line = lean.dumps(fields).encode("utf-8", "surrogateescape")
+    line = jsonbytes.dumps(fields)
     for now in ("created", "running", "stopped"):
         lean.dumps(document.for_state(lean.loads(line, "state.json", ours=True), now), indent=2)
 

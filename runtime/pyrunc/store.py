@@ -14,7 +14,7 @@ import time
 
 from pyrunc import lean
 from pyrunc.errors import CALLER_TEXT, Refusal, StateError, UsageError, errno_text, quote
-from pyrunc.linux import _syscalls, pidfd
+from pyrunc.linux import _syscalls, jsonbytes, pidfd
 from pyrunc.linux.constants import RESOLVE_NO_SYMLINKS
 
 VERSION = 1
@@ -153,7 +153,9 @@ class Box:
     def save(self, note=None):
         """The state as one more line, after a `note` that no command reads but the one that wants it. Lines begin with a newline, so that
         what was cut short before (a full disk) harms nobody."""
-        line = "".join("\n%s\n" % lean.dumps(x) for x in (note, self.state) if x is not None).encode("utf-8", "surrogateescape")
+        line = b"\n%s\n" % jsonbytes.dumps(self.state)
+        if note is not None:
+            line = b"\n%s\n%s" % (jsonbytes.dumps(note), line)
         if self._log_fd < 0:
             flags = posix.O_WRONLY | posix.O_CREAT | posix.O_APPEND | posix.O_CLOEXEC | posix.O_NOFOLLOW
             self._log_fd = posix.open("state.json", flags, 0o600, dir_fd=self.fd)
@@ -295,12 +297,6 @@ class Box:
             if e.errno != ENOENT:
                 raise
         self.close()
-
-
-def by_lines(document):
-    """An object → plan.json or config.json: each key but the first on a line of its own, so that a reader can leave some out."""
-    text = "\n,".join(["%s:%s" % (lean.dumps(key), lean.dumps(value)) for key, value in document.items()])
-    return ("{%s\n}\n" % text).encode("utf-8", "surrogateescape")
 
 
 def _text(e):

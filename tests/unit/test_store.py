@@ -9,6 +9,7 @@ import pytest
 
 from pyrunc import store
 from pyrunc.errors import StateError
+from pyrunc.linux import jsonbytes
 
 STATE = {
     "version": store.VERSION, "id": "one", "bundle": "/b", "rootfs": "/b/rootfs", "annotations": {}, "created": "2026-01-01T00:00:00Z",
@@ -90,7 +91,7 @@ PLANS = {
 
 def test_a_plan_without_what_is_not_wanted(box):
     """Strings that look like the beginning of a part do not count: a line break in a string is written as two characters."""
-    text = store.by_lines(PLANS)
+    text = jsonbytes.by_lines(PLANS)
     box.create("plan.json", text)
     assert json.loads(text.decode("utf-8", "surrogateescape")) == box.plan() == PLANS
     assert box.plan(("mounts", "paths", "nothing")) == {key: PLANS[key] for key in ("meta", "cgroups", "é")}
@@ -99,7 +100,7 @@ def test_a_plan_without_what_is_not_wanted(box):
 
 @pytest.mark.parametrize("plans", [{}, {"meta": 1}, {"meta": {}, "mounts": None}])
 def test_small_plans(box, plans):
-    box.create("plan.json", store.by_lines(plans))
+    box.create("plan.json", jsonbytes.by_lines(plans))
     assert box.plan() == plans and box.plan(("mounts",)) == {key: value for key, value in plans.items() if key != "mounts"}
 
 

@@ -24,6 +24,7 @@ from _struct import pack, unpack
 
 from pyrunc import lean, trace
 from pyrunc.errors import Bug
+from pyrunc.linux import jsonbytes
 
 ECONNRESET = 104
 END = b""
@@ -49,7 +50,7 @@ class Link:
         return self.sock.fileno()
 
     def send(self, kind, data=None, fds=()):
-        body = kind if data is None else kind + lean.dumps(data).encode("utf-8", "surrogateescape")
+        body = kind if data is None else kind + jsonbytes.dumps(data)
         extra = [(_socket.SOL_SOCKET, SCM_RIGHTS, pack("%di" % len(fds), *fds))] if fds else []
         self.sock.sendmsg([body], extra)
 

@@ -7,7 +7,7 @@ from pyrunc import lean, log, store, trace
 from pyrunc.engine import gate, handshake, init, planner, rows, signals
 from pyrunc.engine.order import CREATE
 from pyrunc.errors import HookFailure, PyruncError, StepFailure, errno_text
-from pyrunc.linux import ns, pidfd
+from pyrunc.linux import jsonbytes, ns, pidfd
 
 IN_INIT = "unable to start container process: "
 AT_SETUP = IN_INIT + "error during container init: "
@@ -87,9 +87,9 @@ def reserve(run, warnings):
             "warnings": warnings,
             "stdio": [] if "terminal" in run.plans else _streams(),
         }
-        box.create("plan.json", store.by_lines(run.plans))
+        box.create("plan.json", jsonbytes.by_lines(run.plans))
         box.save()
-        box.create("config.json", store.by_lines(run.config))
+        box.create("config.json", jsonbytes.by_lines(run.config))
     except OSError as e:
         box.forget()
         run.box = None

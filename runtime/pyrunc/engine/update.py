@@ -4,9 +4,9 @@ Everything is read, planned and refused first; then each kind is carried out, al
 one is touched: what plan.json and config.json say is what later commands (exec, update, restore) rest on.
 """
 
-from pyrunc import store
 from pyrunc.engine import lifecycle, planner
 from pyrunc.errors import Refusal, StepFailure, UsageError
+from pyrunc.linux import jsonbytes
 
 
 class Change:
@@ -23,7 +23,7 @@ class Change:
     def carry_out(self):
         for step in self.steps:
             step()
-            self.box.write("plan.json", store.by_lines(self.plans))
+            self.box.write("plan.json", jsonbytes.by_lines(self.plans))
 
     # -- limits
 
@@ -128,7 +128,7 @@ class Change:
             process = config.setdefault("process", {})
             kept = [one for one in process.get("rlimits") or () if one["type"] not in {row[0] for row in wanted}]
             process["rlimits"] = kept + limits
-            self.box.write("config.json", store.by_lines(config))
+            self.box.write("config.json", jsonbytes.by_lines(config))
             self.plans["rlimits"] = {"list": part.rows(process["rlimits"])}
 
         self.steps.append(step)

@@ -9,7 +9,7 @@ import posix
 
 from pyrunc import lean
 from pyrunc.errors import HookFailure, Refusal, errno_text, quote
-from pyrunc.linux import spawn
+from pyrunc.linux import jsonbytes, spawn
 
 HERE = "/hooks"
 KINDS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
@@ -135,7 +135,7 @@ def _run_all(entry, run, kind, status, pid, cwd_fd=None):
 
 def _run_one(entry, run, kind, index, status, pid, cwd_fd, cancel):
     hook = entry[kind][index]
-    document = lean.fsencode(lean.dumps(run.state(status, pid)))
+    document = jsonbytes.dumps(run.state(status, pid))
     opened = -1
     if cwd_fd is None:
         cwd_fd = opened = -1 if kind == INSIDE else _bundle_fd(run)

@@ -7,7 +7,7 @@ The place is a directory that may be lost at any time; no failure in here is one
 import posix
 
 from pyrunc import lean
-from pyrunc.linux import filters
+from pyrunc.linux import filters, jsonbytes
 
 GENERATOR = 1  # of the compiled form; a change of the compiler or of the prologue needs another one
 MAGIC = b"pyrunc-filter 1\n"
@@ -37,7 +37,7 @@ def key_of(profile):
         except OSError:
             continue
         library = "%s %d %d" % (link, st.st_size, st.st_mtime_ns)
-        return _digest(lean.dumps([GENERATOR, machine, library, profile]).encode("utf-8", "backslashreplace")).hexdigest()
+        return _digest(jsonbytes.dumps([GENERATOR, machine, library, profile])).hexdigest()
     return None
 
 

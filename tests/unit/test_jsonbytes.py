@@ -1,0 +1,111 @@
+"""jsonbytes: what the extension writes is byte for byte what lean.dumps writes, and what it can't write lean still does."""
+
+import json
+import random
+
+import pytest
+
+import harness
+from pyrunc import lean
+from pyrunc.linux import _syscalls, jsonbytes
+
+GOOD = [
+    None, True, False, 0, -1, (1 << 63) - 1, -(1 << 63), (1 << 64) - 1, 1 << 63, "", "x", [], {}, (), [[]], {"": {}}, ({"a": ()},),
+    "".join(map(chr, range(0x180))), "\u2028\ud7ff\ue000\uffff\U0001f600\U0010ffff", '"\\/\b\t\n\v\f\r\x1f\x7f', "é" * 5000, "\0" * 5000,
+    {"a": 1, "é\n\"": [True, None, "x", {"b": -5}], "c": {"d": {}, "e": []}},
+    [0] * 3000, {str(i): [i, str(i)] for i in range(3000)},
+]  # fmt: skip
+LEFT = [["\udc80"], {"\ud800": 1}, 1 << 64, -(1 << 63) - 1, [1, [{"a": 10**30}]], {1: 2}, {"a": {None: 1}}]
+REFUSED = [b"x", {"a": {1, 2}}, [object], float("nan")]
+
+
+@pytest.mark.parametrize("value", GOOD, ids=lambda v: repr(v)[:30])
+def test_as_lean_writes(value):
+    data = _syscalls.json(value, ",")
+    assert data == lean.dumps(value).encode()
+    assert data == jsonbytes.dumps(value)
+
+
+@pytest.mark.parametrize("value", LEFT, ids=lambda v: repr(v)[:30])
+def test_left_to_lean(value):
+    assert _syscalls.json(value, ",") is None
+    assert jsonbytes.dumps(value) == lean.dumps(value).encode("utf-8", "surrogateescape")
+
+
+@pytest.mark.parametrize("value", REFUSED, ids=lambda v: repr(v)[:30])
+def test_what_json_has_not(value):
+    with pytest.raises((TypeError, ValueError)):
+        jsonbytes.dumps(value)
+
+
+def test_subclasses_are_left_to_lean():
+    """They may say something else of themselves than the extension reads: True and False are the only ones that it takes."""
+
+    class Word(str):
+        pass
+
+    assert _syscalls.json([Word("x")], ",") is None
+    assert jsonbytes.dumps([Word("x"), True]) == b'["x",true]'
+
+
+def nested(levels):
+    value = None
+    for _ in range(levels):
+        value = [{"a": value}]
+    return value
+
+
+@pytest.mark.parametrize(("levels", "ours"), [(64, True), (100, True), (101, False), (400, False)])
+def test_deep_ones(levels, ours):
+    """128 levels are the most that can come in; the extension's own stack is never in danger."""
+    value = nested(levels)
+    assert (_syscalls.json(value, ",") is not None) == ours
+    assert jsonbytes.dumps(value) == lean.dumps(value).encode()
+
+
+def test_very_deep_ones_are_left_to_lean_too():
+    assert _syscalls.json(nested(100_000), ",") is None
+
+
+def any_text(dice):
+    return "".join(
+        chr(dice.choice((dice.randrange(32), dice.randrange(32, 127), dice.randrange(0xD800)))) for _ in range(dice.randrange(12))
+    )
+
+
+def any_value(dice, depth=0):
+    kind = dice.randrange(6 if depth < 6 else 4)
+    if kind == 0:
+        return dice.choice((None, True, False))
+    if kind == 1:
+        return dice.choice((-1, 1)) * dice.randrange(1 << dice.randrange(1, 63))
+    if kind < 4:
+        return any_text(dice)
+    if kind == 4:
+        return {any_text(dice): any_value(dice, depth + 1) for _ in range(dice.randrange(6))}
+    return [any_value(dice, depth + 1) for _ in range(dice.randrange(6))]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_any_document(seed):
+    dice = random.Random(seed)
+    for _ in range(200):
+        value = any_value(dice)
+        data = jsonbytes.dumps(value)
+        assert data == lean.dumps(value).encode()
+        assert json.loads(data) == value
+
+
+def test_lines():
+    """Only the outermost object is in lines; what is inside stays on one."""
+    assert jsonbytes.by_lines({}) == b"{\n}\n"
+    document = {"a": {"b": 1, "c": [2, 3]}, "d": "x\n,y", "e": {}}
+    assert jsonbytes.by_lines(document) == b'{"a":{"b":1,"c":[2,3]}\n,"d":"x\\n,y"\n,"e":{}\n}\n'
+    odd = {**document, "f": "\udc80"}
+    assert jsonbytes.by_lines(odd).startswith(jsonbytes.by_lines(document)[:-3])
+    for path in sorted(harness.ROOT.glob("bundles/*/config.json")) + sorted(harness.ROOT.glob("tests/vectors/*/good/*.json")):
+        document = json.loads(path.read_text())
+        if type(document) is dict and document:
+            data = jsonbytes.by_lines(document)
+            assert json.loads(data) == document
+            assert len(data.splitlines()) == len(document) + 1
