@@ -288,3 +288,46 @@ def test_signals_are_passed_on(argv_of, number):
         process.send_signal(number)
         assert out.readline() == "came\n"
     assert process.wait(harness.WATCHDOG) == 6
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("ending", ["HUP", "own"])
+def test_a_terminal_that_is_hung_up(runtime, argv_of, screen, kind, ending):
+    """The other end of our terminal is gone: the program gets HUP, and when it lives on it is attended to its end. Nothing is left."""
+    on_hup = "exit 9" if ending == "HUP" else "came=1"
+    one = screen(argv_of(kind, "trap '%s' HUP; echo ready; while [ -z $came ]; do sleep 0.05; done; exit 8" % on_hup))
+    one.until("ready")
+    os.close(one.master)
+    one.master = os.open("/dev/null", os.O_RDWR)
+    assert one.process.wait(harness.WATCHDOG) == (9 if ending == "HUP" else 8)
+    if kind == "run":
+        assert runtime.ids[-1] not in harness.state_dirs(runtime.root)
+
+
+JOB = """set -m
+"$@" &
+while ! grep -q '^State:.T' /proc/$!/status; do sleep 0.01; done
+echo it has stopped
+fg
+echo over $?"""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_job_in_the_background(pyrunc, argv_of, screen, kind):
+    """It wants the terminal and is stopped as every such job; `fg` lets it go on, and the keys are the program's."""
+    one = screen(["/bin/bash", "-c", JOB, "job", *argv_of(kind, "echo ready; read word; echo $word came; exit 6")])
+    one.until("it has stopped")
+    one.until("ready")
+    one.type(b"typed\r")
+    one.until("typed came")
+    one.until("over 6")
+    one.end()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_size_of_the_terminal_that_is_left(runtime, argv_of, screen, kind):
+    """Standard input is a file, the output a terminal: its size is the program's, from the beginning."""
+    argv = argv_of(kind, "stty size; exit 3")
+    one = screen(["/bin/sh", "-c", 'stty rows 12 cols 34; "$@" < /dev/null', "sh", *argv])
+    one.until("12 34")
+    assert one.end() == 3

@@ -16,11 +16,12 @@ from pyrunc.errors import StepFailure
 from pyrunc.linux import pidfd, prctl
 
 TCGETS, TCSETSW, TIOCGWINSZ, TIOCSWINSZ = 0x5401, 0x5403, 0x5413, 0x5414
-SIGCHLD, SIGURG, SIGWINCH, SIGKILL, SIGSTOP, SIGPIPE = 17, 23, 28, 9, 19, 13
+SIGCHLD, SIGURG, SIGWINCH, SIGKILL, SIGSTOP, SIGPIPE, SIGTTIN, SIGTTOU = 17, 23, 28, 9, 19, 13, 21, 22
 EIO = 5
 CHUNK = 32768
 # Synchronous ones speak of ourselves; WINCH and CHLD have meanings of their own here. SIGURG is what Go runtimes use among themselves.
-OURS = {SIGKILL, SIGSTOP, SIGPIPE, SIGURG, 4, 5, 7, 8, 11, 31}
+# TTIN and TTOU are about our own terminal: a job in the background that wants it is stopped, and goes on with the shell's `fg`.
+OURS = {SIGKILL, SIGSTOP, SIGPIPE, SIGURG, SIGTTIN, SIGTTOU, 4, 5, 7, 8, 11, 31}
 
 
 class Signals:
@@ -79,31 +80,52 @@ class Terminal:
         raise StepFailure("the container sent no terminal", "attend.receive", "host", "/process/terminal")
 
     def raw(self):
-        """Our own terminal byte by byte, as cfmakeraw(3) does it."""
-        if not posix.isatty(0):
+        """Our own terminal byte by byte, as cfmakeraw(3) does it. One that was hung up, or is no longer ours, stays as it is."""
+        saved = _ioctl(0, TCGETS, bytes(36))
+        if saved is None:
             return
-        self.saved = fcntl.ioctl(0, TCGETS, bytes(36))
-        iflag, oflag, cflag, lflag = unpack("4I", self.saved[:16])
+        iflag, oflag, cflag, lflag = unpack("4I", saved[:16])
         iflag &= ~0o2753  # IGNBRK BRKINT PARMRK ISTRIP INLCR IGNCR ICRNL IXON
         oflag &= ~1  # OPOST
         lflag &= ~0o100113  # ECHO ECHONL ICANON ISIG IEXTEN
         cflag = cflag & ~0o460 | 0o60  # CSIZE PARENB, CS8
-        fcntl.ioctl(0, TCSETSW, pack("4I", iflag, oflag, cflag, lflag) + self.saved[16:])
+        if _ioctl(0, TCSETSW, pack("4I", iflag, oflag, cflag, lflag) + saved[16:]) is not None:
+            self.saved = saved
 
     def restore(self):
         if self.saved is not None:
-            fcntl.ioctl(0, TCSETSW, self.saved)
+            _ioctl(0, TCSETSW, self.saved)
             self.saved = None
 
     def resize(self):
-        if posix.isatty(0):
-            fcntl.ioctl(self.master, TIOCSWINSZ, fcntl.ioctl(0, TIOCGWINSZ, bytes(8)))
+        fit(self.master)
 
     def close(self):
         self.restore()
         if self.master >= 0:
             posix.close(self.master)
             self.master = -1
+
+
+def fit(master):
+    """Gives the container's terminal the size of our own, whichever of our streams that is."""
+    for fd in (0, 1, 2):
+        size = _ioctl(fd, TIOCGWINSZ, bytes(8))
+        if size is not None:
+            _ioctl(master, TIOCSWINSZ, size)
+            return
+
+
+def _ioctl(fd, request, data):
+    """The kernel's answer, or None when there is no terminal (any more): EIO after a hang-up. Python does not repeat an ioctl(2) that a
+    signal has interrupted, and SIGCONT does: a shell's job that was stopped for touching the terminal."""
+    while True:
+        try:
+            return fcntl.ioctl(fd, request, data)
+        except InterruptedError:
+            continue
+        except OSError:
+            return None
 
 
 def be_subreaper():
@@ -155,7 +177,12 @@ class Relay:
                 self._to_master()
 
     def _from_stdin(self):
-        data = posix.read(0, CHUNK)
+        try:
+            data = posix.read(0, CHUNK)
+        except BlockingIOError:
+            return
+        except OSError:  # EIO: the terminal was hung up
+            data = b""
         if data:
             self.to_master = data
         else:

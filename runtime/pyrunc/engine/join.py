@@ -9,7 +9,7 @@ import posix
 
 from pyrunc import log, trace
 from pyrunc.cgroup import joining
-from pyrunc.engine import handshake, host, planner, rows, signals, status
+from pyrunc.engine import attend, handshake, host, planner, rows, signals, status
 from pyrunc.engine.order import EXEC, ONLY_CREATE
 from pyrunc.engine.run import Run
 from pyrunc.errors import CALLER_TEXT, StateError, StepFailure, errno_text
@@ -107,6 +107,8 @@ def _terminal(run):
     master, run.fds["slave"] = rows.call("terminal", "exec_open", "host", entry, run)
     console = run.fds.pop("console")
     try:
+        if run.options.get("attended"):
+            attend.fit(master)  # before the program runs: its first question may be how large the terminal is
         tty.send_master(console, master)
     finally:
         posix.close(master)
