@@ -292,9 +292,10 @@ static void set_up_signals(void)
     PyObject *module = PyImport_ImportModule("_signal");
     must(module);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* EFBIG then, which can be undone and told */
     for (int number = 1; number < 32; number++) { /* realtime ones are nobody's business here */
         struct sigaction now;
-        if (number == SIGPIPE || sigaction(number, NULL, &now))
+        if (number == SIGPIPE || number == SIGXFSZ || sigaction(number, NULL, &now))
             continue;
         if (now.sa_handler == SIG_IGN)
             must(PyObject_CallMethod(module, "signal", "ii", number, 1));
@@ -336,6 +337,8 @@ static int call_main(PyObject *argv)
     PyObject *result = module && words ? PyObject_CallMethod(module, "main", "O", words) : NULL;
     long code = result ? PyLong_AsLong(result) : -1;
     if (!result || (code == -1 && PyErr_Occurred())) {
+        if (PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) /* it came before main() listened, or while it ended */
+            _exit(128 + SIGINT);
         PyObject *type, *value, *trace;
         PyErr_Fetch(&type, &value, &trace);
         PyObject *text = value ? PyObject_Str(value) : NULL;

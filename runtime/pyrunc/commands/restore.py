@@ -15,7 +15,18 @@ def main(options, args):
         restore.restore(run, warnings, asked)
         posix.close(run.pidfd)
         return 0
-    caught = terminal = None
+    caught = attend.Signals()  # to the very end: nothing may keep us from undoing
+    try:
+        status = _attended(run, warnings, asked, caught)
+        run.box.lock()
+        lifecycle.delete(run.box, options, force=True)
+    finally:
+        caught.close()
+    return status
+
+
+def _attended(run, warnings, asked, caught):
+    terminal = None
     try:
         if not run.options["no_subreaper"]:
             attend.be_subreaper()
@@ -25,13 +36,7 @@ def main(options, args):
         restore.restore(run, warnings, asked)
         if terminal is not None:
             terminal.receive()
-        caught = attend.Signals()
-        status = attend.attend(run.pid, run.pidfd, terminal, caught)
+        return attend.attend(run.pid, run.pidfd, terminal, caught)
     finally:
         if terminal is not None:
             terminal.close()
-        if caught is not None:
-            caught.close()
-    run.box.lock()
-    lifecycle.delete(run.box, options, force=True)
-    return status

@@ -5,7 +5,6 @@ import posix
 from pyrunc.engine import attend, host, lifecycle, release
 from pyrunc.engine.prepare import prepare
 from pyrunc.errors import CALLER_TEXT, StateError
-from pyrunc.linux import pidfd
 
 
 def main(options, args):
@@ -14,7 +13,18 @@ def main(options, args):
     if run.options["detach"]:
         _begin(run, warnings, options)
         return 0
-    caught = terminal = notify = None
+    caught = attend.Signals()  # before all else and to the very end: a signal is for the program, and must not keep us from undoing
+    try:
+        status = _attended(run, warnings, options, caught)
+        _finish(run, status, options)
+    finally:
+        caught.close()
+    return status
+
+
+def _attended(run, warnings, options, caught):
+    """create, start and the program's life. When it can't be attended any longer, it must not stay either."""
+    terminal = notify = None
     try:
         if not run.options["no_subreaper"]:
             attend.be_subreaper()
@@ -24,20 +34,18 @@ def main(options, args):
         host.create(run, warnings)
         if terminal is not None:
             terminal.receive()
-        caught = attend.Signals()
         notify = _start(run, options)
-        if run.late_signal:
-            pidfd.kill(run.pidfd, run.late_signal)
-        status = attend.attend(run.pid, run.pidfd, terminal, caught, notify)
+        try:
+            return attend.attend(run.pid, run.pidfd, terminal, caught, notify)
+        except BaseException:
+            run.box.lock()
+            lifecycle.delete(run.box, options, force=True, plans=run.plans)
+            raise
     finally:
         if terminal is not None:
             terminal.close()
-        if caught is not None:
-            caught.close()
         if notify is not None:
             notify.close()
-    _finish(run, status, options)
-    return status
 
 
 def _finish(run, status, options):

@@ -55,7 +55,6 @@ def create(run, warnings):
             raise
     finally:
         run.cancel = None
-        run.late_signal = with_signals.number  # too late to stop the create, which is complete: for a foreground run to pass on
         with_signals.close()
         if run.link is not None:
             run.link.close()

@@ -24,7 +24,6 @@ class Run:
         self.root_fd = -1  # init: the rootfs mount; after pivot the container's /
         self._proc = None
         self._host_env = None
-        self.late_signal = 0
         self.waits = True  # for a later start, maybe for days; false where it follows at once
         self.teller = None  # init, where startContainer hooks run: takes what tell() is given
         self.cancel = None  # host: signals.Cancel while a create can still be stopped

@@ -3,11 +3,11 @@
 import _signal
 import posix
 
-ASKING = (1, 2, 3, 15)  # HUP INT QUIT TERM
+ASKING = (1, 2, 3, 10, 12, 14, 15, 24)  # HUP INT QUIT USR1 USR2 ALRM TERM XCPU: those that are sent, and would end us halfway
 
 
 class Cancel:
-    """While it stands, HUP, INT, QUIT and TERM set `number` and make `wake_fd` readable. Signals the caller ignores stay ignored."""
+    """While it stands, the signals of ASKING set `number` and make `wake_fd` readable. Signals the caller ignores stay ignored."""
 
     def __init__(self):
         self.number = 0
