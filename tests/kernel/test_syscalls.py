@@ -361,7 +361,7 @@ def test_execveat():
     os.close(fd)
     assert tail.output() == b"name\0/proc/self/cmdline\0/proc/self/environ\0A=b\0"
     assert tail.status() == 0
-    failed = fails_with(errno.ENOENT, "execveat", _syscalls.execveat, constants.AT_FDCWD, "/nowhere", ("x",), (), 0)
+    failed = fails_with(errno.ENOENT, "execve", _syscalls.execveat, constants.AT_FDCWD, "/nowhere", ("x",), (), 0)
     assert failed.filename == "/nowhere"
 
 

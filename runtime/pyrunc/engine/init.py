@@ -59,6 +59,7 @@ def _life(run, link, gate_fd, result_fd):
     rows.walk(CREATE, "enter", "init", run)
     before, after = tail(run, gate_fd)
     run.exec_env = after[-1][2] if after else None  # of the program; startContainer hooks get it too
+    run.late_filter = next((op[1:] for op in after if op[0] == "FILTER"), None)  # and this, as they are code of the container
     if not after and run.waits:
         before = _forgetting(run, before)
     _close_proc(run)

@@ -22,6 +22,7 @@ CHUNK = 64 << 10
 DRAIN = 16  # reads after the program's end: more than a pipe holds, so that an endless writer can't hold us
 CLOSE_RANGE_CLOEXEC = 4
 SIGKILL, SIGCHLD = 9, 17
+SECCOMP_SET_MODE_FILTER = 1
 POLL_MAX = 2**31 - 1
 
 
@@ -47,15 +48,15 @@ class Ended:
         return "exit status %d" % self.code
 
 
-def run(path, argv, env, stdin=b"", cwd_fd=-1, timeout_ms=None, cancel=None):
+def run(path, argv, env, stdin=b"", cwd_fd=-1, timeout_ms=None, cancel=None, bpf=None):
     """-> Ended. argv and env (["K=V"]) are lists of bytes or str. OSError (call execve, chdir, ...) when the program never ran.
 
     timeout_ms: then the whole process group is killed. cancel: an object with wake_fd, number and drain(), as the engine has; once
-    `number` is set, the group is killed too."""
+    `number` is set, the group is killed too. bpf: (filter, flags), a seccomp filter for the program alone, loaded last of all."""
     begin = time.monotonic_ns()
     if _signal.getsignal(SIGCHLD) == _signal.SIG_IGN:  # our caller's wish, but the kernel would reap the status away
         _signal.signal(SIGCHLD, _signal.SIG_DFL)
-    job = _Job(path, argv, env, cwd_fd)
+    job = _Job(path, argv, env, cwd_fd, bpf)
     try:
         why = job.attend(stdin, None if timeout_ms is None else begin + timeout_ms * 1_000_000, cancel)
         info = posix.waitid(posix.P_PIDFD, job.pidfd, posix.WEXITED)
@@ -71,7 +72,7 @@ def run(path, argv, env, stdin=b"", cwd_fd=-1, timeout_ms=None, cancel=None):
 
 
 class _Job:
-    def __init__(self, path, argv, env, cwd_fd):
+    def __init__(self, path, argv, env, cwd_fd, bpf):
         pipes = []
         self.pidfd = -1
         try:
@@ -82,7 +83,7 @@ class _Job:
             parent = posix.getpid()
             self.pid, self.pidfd = _syscalls.clone3(0, SIGCHLD)
             if self.pid == 0:
-                _child(path, argv, env, cwd_fd, (child_in, child_out, child_err), child_status, parent)
+                _child(path, argv, env, cwd_fd, (child_in, child_out, child_err), child_status, parent, bpf)
         except BaseException as e:
             for fd in pipes:
                 posix.close(fd)
@@ -215,7 +216,7 @@ def _high(fd):
     return moved
 
 
-def _child(path, argv, env, cwd_fd, streams, status, parent):
+def _child(path, argv, env, cwd_fd, streams, status, parent, bpf):
     """In the child; never returns. Says which call failed, unless that is told by the end of `status`: executed."""
     call = "setpgid"
     try:
@@ -234,6 +235,9 @@ def _child(path, argv, env, cwd_fd, streams, status, parent):
         _syscalls.close_range(3, 0xFFFFFFFF, CLOSE_RANGE_CLOEXEC)
         call = "rt_sigaction"
         _syscalls.reset_signals()
+        if bpf is not None:
+            call = "seccomp"
+            _syscalls.seccomp(SECCOMP_SET_MODE_FILTER, bpf[1], bpf[0])
         call = "execve"
         _syscalls.execveat(AT_FDCWD, path, argv, env, 0)
     except OSError as e:

@@ -105,8 +105,9 @@ def init_create_container(entry, run):
 
 
 def init_start_container(entry, run):
-    """Init, after start and before the program, inside the container and with its rights. Called by the engine by name. The environment
-    is the process's (run.exec_env, if the engine has set it) where a hook gives none. HookFailure."""
+    """Init, after start and before the program, inside the container and with its rights, the seccomp filter among them: where that is not
+    in force yet (run.late_filter) each hook loads it for itself. Called by the engine by name. The environment is the process's
+    (run.exec_env, if the engine has set it) where a hook gives none. HookFailure."""
     _run_all(entry, run, INSIDE, "created", posix.getpid())
 
 
@@ -140,10 +141,11 @@ def _run_one(entry, run, kind, index, status, pid, cwd_fd, cancel):
     if cwd_fd is None:
         cwd_fd = opened = -1 if kind == INSIDE else _bundle_fd(run)
     seconds = hook["timeout"]
+    bpf = getattr(run, "late_filter", None) if kind == INSIDE else None
     try:
         ended = spawn.run(
             lean.fsencode(hook["path"]), [lean.fsencode(arg) for arg in hook["args"]], _environment(hook, kind, run),
-            document, cwd_fd, None if seconds is None else seconds * 1000, cancel,
+            document, cwd_fd, None if seconds is None else seconds * 1000, cancel, bpf,
         )  # fmt: skip
     except OSError as e:
         what = "fork/exec" if e.call == "execve" else e.call
