@@ -36,9 +36,9 @@ STEPS = (
     (None, "between"),
     (root, "init_pivot"),
     (mounts, "init_finish"),
-    (root, "init_finish"),
     (paths, "init_readonly"),
     (paths, "init_mask"),
+    (root, "init_finish"),
 )
 
 

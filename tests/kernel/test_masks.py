@@ -159,6 +159,23 @@ def test_readonly_keeps_the_other_flags(world):
     assert set(seen[0]) == {"ro", "nosuid", "nodev", "noexec", "relatime"} and seen[1] == "Read-only file system"
 
 
+@pytest.mark.parametrize("word", ["unbindable", "shared", "slave", "private"])
+@pytest.mark.parametrize("readonly", [True, False])
+def test_in_a_root_of_any_propagation(world, word, readonly):
+    """/dev is part of the root here. An unbindable root can't be cloned, neither for a read-only path nor for the null device."""
+    (world.rootfs / "ro").mkdir()
+    (world.rootfs / "ro/f").write_text("text")
+    linux = {**secret(world), "readonlyPaths": ["/ro"], "rootfsPropagation": word}
+    config = {"mounts": [PROC], "root": {"readonly": readonly}, "linux": linux}
+
+    def look(see):
+        return see.read("/secret"), os.listdir("/dir"), see.read("/ro/f"), see.write("/ro/f"), see.mount("/")["flags"], see.write("/tmp/x")
+
+    seen = world.go(config, look)
+    assert seen[:4] == ["", [], "text", "Read-only file system"]
+    assert ("ro" in seen[4], seen[5]) == ((True, "Read-only file system") if readonly else (False, "ok"))
+
+
 def test_masked_below_readonly(world):
     linux = secret(world)
     linux = {"maskedPaths": ["/dir/secret"], "readonlyPaths": ["/dir"]}

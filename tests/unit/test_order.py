@@ -37,6 +37,8 @@ BEFORE = (
     ("terminal.init_open", "mounts.init_finish", "/dev may turn read-only"),
     ("sysctls.init_write", "paths.init_readonly", "/proc/sys turns read-only"),
     ("paths.init_readonly", "paths.init_mask", ""),
+    ("paths.init_mask", "root.init_finish", "an unbindable root or /dev could not be cloned"),
+    ("root.init_finish", "landlock.init_make", "rules hold for what the program will see"),
     ("engine.op_sync", "user.op_ids", "prlimit wants equal ids or CAP_SYS_RESOURCE"),
     ("engine.op_sync", "seccomp.op_early", "the wait is not the container's business"),
     ("paths.init_mask", "landlock.init_make", "rules hold for what the program will see"),
@@ -57,7 +59,7 @@ BEFORE = (
     ("engine.op_signals", "engine.op_wait", "a waiting pid 1 dies of TERM"),
     ("engine.op_wait", "engine.op_reset", ""),
     ("engine.op_wait", "seccomp.op_late", ""),
-    ("engine.op_hooks", "seccomp.op_late", "startContainer hooks run without the late filter"),
+    ("engine.op_hooks", "seccomp.op_late", "init's calls for startContainer hooks; each hook loads it for itself"),
     ("seccomp.op_late", "program.op_exec", ""),
     ("engine.op_close", "program.op_exec", "fds close last"),
 )
