@@ -197,7 +197,7 @@ ASAN_FLAGS := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sani
 # Not run: what wants to find nothing else in a process than our own code, as the sanitizers have system calls and memory of their own;
 # what executes an interpreter that has them not; and what asks pyseccomp for names, which gives their memory back to another library.
 ASAN_NOT    = nothing_but_close_range_write or the_heap_of_the_caller or forget_leaves_what_the_rest or calls_newer_than_the_profile or says_enosys_itself
-ASAN_TESTS  = $(filter-out %/test_seal.py,$(shell grep -l "_syscalls\|mounting" tests/kernel/test_*.py)) tests/unit/test_extension.py
+ASAN_TESTS  = $(filter-out %/test_seal.py,$(shell grep -l "_syscalls\|mounting" tests/kernel/test_*.py)) tests/unit/test_extension.py tests/unit/test_jsonbytes.py
 test-asan: build $(STAMPS)/tools
 	@rm -rf $(ASAN) && mkdir -p $(ASAN) && cp -r runtime/pyrunc specs $(ASAN)
 	@$(CC) $(EXT_CFLAGS) $(ASAN_FLAGS) -I$(PY_INCLUDE) $(EXT_SOURCES) $(EXT_LDFLAGS) -o $(ASAN)/pyrunc/linux/_syscalls.abi3.so
