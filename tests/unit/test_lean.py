@@ -210,6 +210,8 @@ def test_dumps_refuses_what_json_has_not():
 def test_time_stamps():
     assert lean.rfc3339(0) == "1970-01-01T00:00:00.000000000Z"
     assert lean.rfc3339(1732457616123456789) == "2024-11-24T14:13:36.123456789Z"
+    for day in range(0, 400 * 366, 1):
+        assert lean.rfc3339((day * 86400 + 86399) * 10**9 + 5).startswith(time.strftime("%Y-%m-%dT23:59:59.", time.gmtime(day * 86400)))
     now = time.time_ns()
     assert lean.rfc3339(now).startswith(time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(now // 10**9)))
 

@@ -143,12 +143,10 @@ def apply_v1(path, rules):
     try:
         if wanted.default:
             group.write("devices.allow", "a", AT)
-            for line in wanted.lines():
-                group.write("devices.deny", line, AT)
+            _put(group, "devices.deny", wanted.lines())
             return
         group.write("devices.deny", "a", AT)
-        for line in wanted.lines():
-            _put(group, "devices.allow", line)
+        _put(group, "devices.allow", wanted.lines())
         _verify(group, wanted)
     finally:
         group.close()
@@ -169,7 +167,7 @@ def change_v1(path, old, new):
             for key, access in sorted(these.items()):
                 rest = access - others.get(key, set())
                 if rest:
-                    _put(group, file, text(key, rest))
+                    _put(group, file, [text(key, rest)])
                     count += 1
         if not after.default:
             _verify(group, after)
@@ -178,11 +176,11 @@ def change_v1(path, old, new):
     return count
 
 
-def _put(group, file, line):
+def _put(group, file, lines):
     try:
-        group.put(file, line)
+        group.put_each(file, lines)
     except OSError as e:
-        failure = group.failure(e, file, line, AT)
+        failure = group.failure(e, file, e.value, AT)
         if e.errno == errno.EPERM and file == "devices.allow":
             failure.hint = "a parent cgroup denies this device; it must allow it first"
         raise failure from None

@@ -94,6 +94,23 @@ def write(dir_fd, name, value, path=""):
         raise named(e, call, path + "/" + name) from None
 
 
+def write_each(dir_fd, name, values, path=""):
+    """As write, one write(2) for each value, to a file that takes them one after the other. `.value` of the OSError is the refused one."""
+    value, call, fd = values[0] if values else "", "open", -1
+    try:
+        fd = posix.open(name, posix.O_WRONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW, dir_fd=dir_fd)
+        call = "write"
+        for value in values:
+            posix.write(fd, fsencode(value))
+    except OSError as e:
+        e = named(e, call, path + "/" + name)
+        e.value = value
+        raise e from None
+    finally:
+        if fd >= 0:
+            posix.close(fd)
+
+
 # --- paths
 
 

@@ -54,6 +54,10 @@ class Group:
         if self.notes is not None:
             self.notes.append((self.path, self.key, name, value, old))
 
+    def put_each(self, name, values):
+        """Writes one after the other into a file that is opened once. OSError as put, with .value: the one that was refused."""
+        fs.write_each(self.fd, name, values, self.path)
+
     def write(self, name, value, pointer=None):
         """Writes. StepFailure."""
         try:

@@ -213,7 +213,7 @@ def _head(fd, limit):
     """The first `limit` bytes of a file, less what may be half a line."""
     text = b""
     while len(text) < limit:
-        more = posix.read(fd, limit - len(text))
+        more = posix.read(fd, min(limit - len(text), lean.CHUNK))
         if not more:
             return text
         text += more
