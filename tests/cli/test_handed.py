@@ -35,6 +35,7 @@ def heard(sock):
 
 def ready_from_outside(runtime, id, text=b"READY=1\n"):
     """busybox has no program for datagram sockets: the message is sent through the container's root by a process of ours."""
+    harness.until_processes(runtime, id)  # before, what is seen may still be init, and the shell has no trap for TERM
     pid = runtime.state(id)["pid"]
     with open("/proc/%d/environ" % pid) as file:
         environment = dict(item.partition("=")[::2] for item in file.read().split("\0"))
@@ -94,6 +95,7 @@ def test_foreground_attends_before_readiness(pyrunc, waiting, supervisor):
     assert process.wait(harness.WATCHDOG) == 0
     process = subprocess.Popen(pyrunc.argv("run", "--bundle", waiting, id), stdin=subprocess.DEVNULL, env=env(pyrunc, supervisor))
     harness.until_status(pyrunc, id, "running")
+    harness.until_processes(pyrunc, id)
     process.terminate()
     assert process.wait(harness.WATCHDOG) == 0
 
