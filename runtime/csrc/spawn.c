@@ -307,6 +307,9 @@ static PyObject *py_wipe_environ(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(
     if (find_arguments(&spawn))
         return call_failed("read /proc/self/stat", NULL);
     wipe_arguments(&spawn);
+    static const char name[] = "pyrunc init"; /* for ps(1), which shows a question mark where nothing is */
+    if (spawn.args && (size_t)(spawn.args_end - spawn.args) >= sizeof name)
+        memcpy(spawn.args, name, sizeof name);
     Py_RETURN_NONE;
 }
 
@@ -315,6 +318,6 @@ PyMethodDef calls_spawn[] = {
      "spawn(flags, cgroup_fd, ns_fds, ops, status_fd, result_fd=-1, stdio=(-1, -1, -1), preserve=0, before=()) -> (pid, pidfd)\n"
      "flags: of the clone that makes the process; cgroup_fd: directory of cgroup v2 or -1; ns_fds: ((fd, nstype), ...)."},
     {"wipe_environ", py_wipe_environ, METH_NOARGS,
-     "wipe_environ(): argv and environment of this process, as /proc shows them, become zeroes"},
+     "wipe_environ(): argv and environment of this process, as /proc shows them, become zeroes after the name of a waiting init"},
     {NULL, NULL, 0, NULL},
 };
