@@ -202,14 +202,18 @@ FALSE = {"false", "0", "f", "F", "FALSE", "False"}
 
 def _take(word, words, kinds, short, values, command):
     """One option `word` (dashes included); the value may be the next of `words`. Fills `values`."""
-    name, given, value = word.lstrip("-").partition("=")
+    name, given, value = word[2 if word[1] == "-" else 1 :].partition("=")
     name = short.get(name, name)
     kind = kinds.get(name)
     if kind is None:
         if name in ("help", "h"):
             values["help"] = True
             return
-        hint = _meant(name, kinds, "--") + "see 'pyrunc %s--help'" % (command + " " if command else "")
+        if name[:1] in ("-", ""):
+            raise UsageError("bad flag syntax: %s" % word, command, None, "one or two dashes, and a name")
+        joined = word[1] != "-" and len(name) > 1 and all(letter in short for letter in name)
+        hint = "short options are not joined: %s; " % " ".join("-" + letter for letter in name) if joined else _meant(name, kinds, "--")
+        hint += "see 'pyrunc %s--help'" % (command + " " if command else "")
         raise UsageError("flag provided but not defined: -%s" % name, command, name, hint)
     key = name.replace("-", "_")
     if kind == B:
@@ -243,11 +247,10 @@ def parse(argv):
     if not words:
         return top, None, options, []
     command = words.pop(0)
+    command = "help" if command == "h" else command
     row = COMMANDS.get(command)
     if row is None:
-        raise UsageError(
-            "No help topic for '%s'" % command, command, None, _meant(command, COMMANDS) + "'pyrunc --help' lists the commands"
-        )
+        raise unknown(command)
     _sealed, kinds, short, fewest, most, first_ends = row
     args = []
     while words:
@@ -273,6 +276,10 @@ def parse(argv):
             text = "requires %s %d argument(s)" % (("a minimum of", fewest) if len(args) < fewest else ("a maximum of", most))
         raise UsageError('"%s" %s' % (command, text), command, None, "see 'pyrunc %s --help'" % command)
     return top, command, options, args
+
+
+def unknown(command):
+    return UsageError("No help topic for '%s'" % command, command, None, _meant(command, COMMANDS) + "'pyrunc --help' lists the commands")
 
 
 def load(command):
@@ -327,7 +334,7 @@ def _main(argv, traces):
     except KeyboardInterrupt:
         return 130
     except OSError as e:  # the kernel refused something that stands in no row of the timetable: files below --root, descriptors
-        return log.fail(StepFailure.from_oserror(e, command, "host"), command, e)
+        return log.fail(StepFailure.from_oserror(e, command or "pyrunc", "host"), command, e)
     except MemoryError as e:
         return log.fail(out_of_memory(command), command, e)
     except ImportError as e:

@@ -166,9 +166,11 @@ class StepFailure(PyruncError):
         path = e.filename if e.filename is None or isinstance(e.filename, str) else _text(e.filename)
         what = "%s %s" % (getattr(e, "call", None) or step, quote(path)) if path else (getattr(e, "call", None) or step)
         words = getattr(e, "words", None) or "%s: %s" % (what, errno_text(e.errno) if e.errno else e)
-        return cls(
-            words, step, side, getattr(e, "pointer", None) or pointer, getattr(e, "call", None), e.errno, path, getattr(e, "hint", None)
-        )
+        hint = getattr(e, "hint", None) or (NO_DESCRIPTORS if e.errno == 24 else None)
+        return cls(words, step, side, getattr(e, "pointer", None) or pointer, getattr(e, "call", None), e.errno, path, hint)
+
+
+NO_DESCRIPTORS = "raise the caller's limit of open files (ulimit -n)"
 
 
 def out_of_memory(step=None, side="host", pointer=None):

@@ -265,6 +265,10 @@ def write_all(fd, data):
             view = view[posix.write(fd, view) :]
         except BlockingIOError:
             _wait(fd, 4)
+        except OSError as e:
+            if fd == 1:
+                e.call, e.words = "write", "cannot write to standard output: %s" % errors.errno_text(e.errno)
+            raise
 
 
 def _wait(fd, events):

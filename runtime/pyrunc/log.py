@@ -13,6 +13,8 @@ from pyrunc.errors import UsageError, errno_name, errno_text
 _config = {"fd": -1, "format": "text", "debug": False, "kind": "file", "name": "pyrunc"}
 
 O_NOFOLLOW = posix.O_NOFOLLOW
+F_DUPFD_CLOEXEC = 1030
+STREAMS = {"/dev/stdout": 1, "/dev/stderr": 2, "/dev/fd/1": 1, "/dev/fd/2": 2, "/proc/self/fd/1": 1, "/proc/self/fd/2": 2}
 JOURNAL, SYSLOG = "/run/systemd/journal/socket", "/dev/log"
 PRIORITY = {"error": 3, "warning": 4, "debug": 7}
 DAEMON = 3  # facility of syslog(3)
@@ -21,7 +23,7 @@ LONGEST = 32 << 10  # of a record in a datagram
 
 def configure(options):
     """Opens the log (before anything is touched: a log that can't be written is an error at once). Raises UsageError."""
-    style = options.get("log_format", "text")
+    style = options.get("log_format") or "text"
     if style not in ("text", "json"):
         raise UsageError("invalid log-format: %s" % style, None, "log-format", "use text or json")
     _config["format"] = style
@@ -35,6 +37,11 @@ def configure(options):
         return
     if path.startswith("file:"):
         path = path[5:]
+    if path in STREAMS:  # links, which are followed nowhere else
+        from fcntl import fcntl
+
+        _config["fd"] = fcntl(STREAMS[path], F_DUPFD_CLOEXEC, 3)
+        return
     flags = posix.O_WRONLY | posix.O_CREAT | posix.O_APPEND | posix.O_CLOEXEC | posix.O_NONBLOCK | posix.O_NOCTTY | O_NOFOLLOW
     try:
         _config["fd"] = posix.open(path, flags, 0o644)  # O_NONBLOCK: a fifo that nobody reads must not hold the command up

@@ -12,7 +12,7 @@ import posix
 import sys
 from fcntl import fcntl
 
-from pyrunc.errors import StepFailure, errno_text
+from pyrunc.errors import NO_DESCRIPTORS, StepFailure, errno_text
 from pyrunc.linux import _syscalls
 from pyrunc.linux.constants import (
     AT_EMPTY_PATH,
@@ -65,10 +65,12 @@ def ensure(argv):
         except OSError as e:
             last = e
     number = last.errno if last is not None else None
+    hint = "an overlay needs privileges, a memfd vm.memfd_noexec below 2"
+    hint = {2: "is proc mounted on /proc?", 24: NO_DESCRIPTORS}.get(number, hint)
     raise StepFailure(
         "cannot run from a sealed copy of %s: %s" % (sys.executable, errno_text(number) if number else "no way works"),
         "seal.ensure", "host", None, getattr(last, "call", None), number, sys.executable,
-        "an overlay needs privileges, a memfd vm.memfd_noexec below 2",
+        hint,
     )  # fmt: skip
 
 

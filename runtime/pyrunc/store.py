@@ -52,9 +52,9 @@ def root_of(options):
     if given is not None:
         if "\0" in given:
             raise UsageError("--root has a NUL byte", None, "root")
-        path = absolute(given)
-        if not given or path == "/":
-            raise UsageError("the state root must not be /", None, "root", "give --root a directory of its own")
+        path = absolute(given) if given else ""
+        if path in ("", "/"):
+            raise UsageError("the state root must not be %s" % (path or "empty"), None, "root", "give --root a directory of its own")
         return path
     xdg = posix.environ.get(b"XDG_RUNTIME_DIR", b"")
     if posix.geteuid() == 0 and (posix.environ.get(b"USER") == b"root" or not in_user_namespace()):
@@ -67,7 +67,11 @@ def root_of(options):
 def absolute(path):
     """Lexically absolute and clean, as Go's filepath.Abs: relative ones start at the caller's cwd."""
     if path[:1] != "/":
-        path = posix.getcwd() + "/" + path
+        try:
+            path = posix.getcwd() + "/" + path
+        except OSError as e:
+            words = "getwd: %s" % errno_text(e.errno)
+            raise UsageError(words, None, None, "the working directory is gone: change to another, or give absolute paths") from None
     parts = []
     for part in path.split("/"):
         if part == "..":
@@ -377,6 +381,8 @@ def reserve(root, id):
     check_id(id)
     _make_root(root, sticky=root == lean.fsdecode(posix.environ.get(b"XDG_RUNTIME_DIR", b"")) + "/pyrunc")
     root_fd = _open_root(root)
+    if root_fd < 0:
+        raise UsageError("cannot open the state root %s: it is a link to nothing, or was removed just now" % quote(root), None, "root")
     try:
         posix.mkdir(id, 0o700, dir_fd=root_fd)
         fd = _opened(root_fd, id)
@@ -417,12 +423,13 @@ def open_state(options, id):
 
 
 def ids(root):
-    """Names of the container directories below the root, sorted; none when the root is missing."""
+    """Names of the container directories below the root, sorted; none when the root is missing. Somebody's file is none."""
     root_fd = _open_root(root)
     if root_fd < 0:
         return []
     try:
-        return sorted(n for n in posix.listdir(root_fd) if ID_CHARS.issuperset(n))
+        with posix.scandir(root_fd) as found:
+            return sorted(e.name for e in found if ID_CHARS.issuperset(e.name) and e.is_dir(follow_symlinks=False))
     finally:
         posix.close(root_fd)
 

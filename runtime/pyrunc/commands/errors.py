@@ -24,7 +24,8 @@ def one(rows, word):
         if row["code"] == wanted or row["name"] == word:
             return row
     close = nearest(word, [row["code"] for row in rows] + [row["name"] for row in rows])
-    raise UsageError("%s is neither a code nor a name of one" % quote(word), "errors", None, "nearest: " + ", ".join(close))
+    hint = "nearest: " + ", ".join(close) if close else "`errors` lists them all"
+    raise UsageError("%s is neither a code nor a name of one" % quote(word), "errors", None, hint)
 
 
 def _text(rows):

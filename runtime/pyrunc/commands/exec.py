@@ -77,7 +77,7 @@ def _attended(run, options):
 def process_of(options, words, box, config):
     """The process object: of --process FILE, or the container's own (of its `config`) with what the options change."""
     if options.get("process"):
-        process, _raw = load.file(options["process"], shown="process.json")
+        process, _raw = load.file(options["process"])
     else:
         process = _from_options(options, words, box, config)
     process = normalise.process(process)
@@ -105,7 +105,7 @@ def _from_options(options, words, box, config):
     if "no_new_privs" in options:
         process["noNewPrivileges"] = options["no_new_privs"]
     user = process["user"] = dict(process.get("user") or {})
-    if "user" in options:
+    if "user" in options:  # an empty one too: whoever forgot to set a variable does not mean root
         user.update(user_of(options["user"], box))
     if options.get("additional_gids"):
         gids = [identity(text, "additional-gids") for text in options["additional_gids"]]

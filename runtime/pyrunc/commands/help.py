@@ -179,6 +179,8 @@ MEANING = {
 
 def main(options, args):
     command = args[0] if args else None
+    if command not in (None, "commands", "options", *cli.COMMANDS):
+        raise cli.unknown(command)
     style = options.get("format", "text")
     if style not in ("text", "json"):
         raise UsageError("invalid format option: %s" % quote(style), "help", "format", "use text or json")

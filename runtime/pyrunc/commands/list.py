@@ -42,5 +42,5 @@ def main(options, args):
 
 def table(rows):
     """Columns padded to their widest cell, three blanks between (Go's tabwriter as runc sets it up)."""
-    widths = [max(12, *(len(row[i]) + 1 for row in rows)) for i in range(len(rows[0]) - 1)]
+    widths = [max(12, *(len(row[i]) + 3 for row in rows)) for i in range(len(rows[0]) - 1)]
     return "".join("".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)) + row[-1] + "\n" for row in rows)

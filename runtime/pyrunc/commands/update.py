@@ -120,7 +120,7 @@ def _limit(word):
 def main(options, args):
     if any(len(text.split()) > 3 for name in ("device_add", "device_remove") for text in options.get(name, ())):
         seal.ensure(list(sys.argv))  # a process of ours goes in for the node
-    if options.get("resources") not in (None, "-"):
+    if options.get("resources") not in (None, "", "-"):
         options["resources"] = absolute(options["resources"])
     doc = wanted(options)
     added, removed = ([device(text, name) for text in options.get(name.replace("-", "_"), ())] for name in ("device-add", "device-remove"))

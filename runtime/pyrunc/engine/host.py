@@ -92,6 +92,7 @@ def reserve(run, warnings):
     except OSError as e:
         box.forget()
         run.box = None
+        e.words, e.hint = "cannot write %s: %s" % (run.root + "/" + run.id, errno_text(e.errno)), "is the disk full?"
         raise StepFailure.from_oserror(e, "store.reserve", "host") from e
 
 

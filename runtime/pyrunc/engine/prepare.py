@@ -9,6 +9,7 @@ from pyrunc.errors import CALLER_TEXT, Refusal, StateError, UsageError, errno_te
 from pyrunc.linux import fds
 from pyrunc.oci import load, normalise, validate
 
+YES, NO = ("true", "1", "t", "T", "TRUE", "True"), ("false", "0", "f", "F", "FALSE", "False")  # as Go reads them
 MANAGERS = ("cgroupfs", "systemd", "disabled")
 
 
@@ -74,11 +75,14 @@ def from_globals(top):
     manager = top.get("cgroup_manager") or ("systemd" if top.get("systemd_cgroup") else "cgroupfs")
     if manager not in MANAGERS:
         raise UsageError("invalid cgroup-manager: %s" % quote(manager), None, "cgroup-manager", "use " + ", ".join(MANAGERS))
+    rootless = top.get("rootless") or "auto"
+    if rootless not in ("auto", *YES, *NO):
+        raise UsageError('invalid boolean value "%s" for -rootless' % quote(rootless), None, "rootless", "true, false or auto")
     return {
         "systemd_cgroup": manager == "systemd",
         "cgroup_manager": manager,
         "systemd_timeout": _systemd_timeout(top) if "systemd_timeout" in top else None,
-        "rootless": top.get("rootless", "auto"),
+        "rootless": "true" if rootless in YES else "false" if rootless in NO else "auto",
         "allow_annotation_paths": top.get("allow_annotation_paths", False),
     }
 

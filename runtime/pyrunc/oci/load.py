@@ -14,7 +14,8 @@ LIMIT = 16 << 20  # bytes
 FLAGS = posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK | posix.O_NOCTTY
 KINDS = {0o040000: "a directory", 0o020000: "a character device", 0o060000: "a block device", 0o010000: "a fifo", 0o140000: "a socket"}
 FORMAT = 0o170000
-REGULAR = 0o100000
+REGULAR, FIFO = 0o100000, 0o010000
+OWN = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")
 
 
 def config(bundle, name="config.json"):
@@ -36,7 +37,9 @@ def file(path, shown=None, dir_fd=None, limit=LIMIT, wrap=None):
         raise _unopened(e, path, name, dir_fd) from None
     try:
         kind = posix.fstat(fd).st_mode & FORMAT
-        if kind != REGULAR:
+        if kind == FIFO and lean.fsdecode(path).startswith(OWN):
+            posix.set_blocking(fd, True)  # a pipe that the caller has opened for us: `--process <(…)`
+        elif kind != REGULAR:
             raise errors.Refusal("%s is %s, and must be a file" % (name, KINDS.get(kind, "of an unknown kind")), None)
         raw = _read(fd, name, limit)
     finally:

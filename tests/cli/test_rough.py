@@ -1,0 +1,171 @@
+"""Rough use: streams that are full or closed, a working directory that is gone, few descriptors, odd roots, options that are empty.
+
+What is asked of each: a status that says it failed, one line with what to do, and nothing left behind."""
+
+import json
+import os
+import resource
+import subprocess
+
+import pytest
+
+import harness
+
+PRINTING = [
+    ["--version"],
+    ["--help"],
+    ["create", "--help"],
+    ["features"],
+    ["list"],
+    ["list", "--format", "json"],
+    ["errors"],
+    ["completion", "bash"],
+]
+
+
+@pytest.mark.parametrize("words", PRINTING)
+def test_output_that_is_full(pyrunc, words):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(pyrunc.argv(*words), stdin=subprocess.DEVNULL, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert "cannot write to standard output: no space left on device" in done.stderr
+    assert done.stderr.count("\n") == 1 and "None" not in done.stderr
+
+
+@pytest.mark.parametrize("words", [["run", "x"], ["create", "--bundle", "rel", "x"], ["validate"], ["exec", "--process", "rel", "x"]])
+def test_a_working_directory_that_is_gone(pyrunc, tmp_path, words):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    result = pyrunc.call(*words, cwd=gone, preexec_fn=lambda: os.rmdir(gone))
+    assert result.code in (1, 255)
+    assert "getwd: no such file or directory; the working directory is gone" in result.said
+
+
+def test_absolute_paths_do_without_a_working_directory(runtime, bundle, tmp_path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    assert runtime.call("run", "--bundle", bundle, runtime.new_id(), cwd=gone, preexec_fn=lambda: os.rmdir(gone)).code == 0
+
+
+@pytest.mark.parametrize("count", [4, 16])
+def test_few_descriptors(pyrunc, bundle, no_leaks, count):
+    result = pyrunc.call(
+        "run", "--bundle", bundle, pyrunc.new_id(), preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (count, count))
+    )  # fmt: skip
+    assert result.code == 1
+    assert "too many open files" in result.said and "ulimit -n" in result.said
+
+
+# -- the state root
+
+
+def test_a_root_that_links_to_nothing(pyrunc, bundle, tmp_path):
+    pyrunc.root = str(tmp_path / "link")
+    os.symlink(tmp_path / "nothing", pyrunc.root)
+    result = pyrunc.call("create", "--bundle", bundle, pyrunc.new_id())
+    assert result.code == 1 and "cannot open the state root %s: it is a link to nothing" % pyrunc.root in result.said
+
+
+def test_a_root_that_is_full(pyrunc, bundle, tmp_path, no_leaks):
+    root = tmp_path / "full"
+    root.mkdir()
+    done = os.system("mount -t tmpfs -o size=4k,mode=700 full %s && cat /dev/zero > %s/file 2>/dev/null" % (root, root))
+    try:
+        pyrunc.root = str(root)
+        id = pyrunc.new_id()
+        result = pyrunc.call("create", "--bundle", bundle, id)
+        assert result.code == 1, (done, result)
+        assert "cannot write %s/%s: no space left on device" % (root, id) in result.said and "is the disk full?" in result.said
+        assert os.listdir(root) == ["file"]
+        assert pyrunc.ok("list").err == "", "a file is no container"
+    finally:
+        assert os.system("umount %s" % root) == 0
+
+
+def test_an_empty_root(pyrunc):
+    assert "the state root must not be empty" in pyrunc.call("--root", "", "list", raw=True).said
+
+
+# -- options
+
+
+def test_empty_options_are_none(runtime, waiting):
+    """Scripts hand in variables that are not set: each of these is as if it were not there (not so --user: nobody is root by mistake)."""
+    id = runtime.started(waiting)
+    for words in (["--cwd", ""], ["--process", ""], ["--cgroup", ""]):
+        assert runtime.ok("exec", *words, id, "/bin/sh", "-c", "id -u; pwd").out == "0\n/\n"
+    runtime.ok("update", "--resources", "", "--memory", "", "--pids-limit", "50", id)
+    assert runtime.call("list", "-q", globals=("--log-format", "", "--log", "")).code == 0
+
+
+@pytest.mark.parametrize("word", ["---root", "--=x", "-=", "---"])
+def test_bad_syntax(runtime, word):
+    for words in ([word, "list"], ["list", word]):
+        result = runtime.call(*words, raw=True)
+        assert result.code == 1
+        assert "bad flag syntax: %s" % word in result.out + result.err
+
+
+def test_joined_short_options(pyrunc):
+    result = pyrunc.call("exec", "-td", "x", "y")
+    assert result.code == 1
+    assert result.said == "flag provided but not defined: -td; short options are not joined: -t -d; see 'pyrunc exec --help'"
+
+
+def test_help_of_what_is_not_there(runtime):
+    result = runtime.call("help", "bogus", raw=True)
+    assert result.code != 0 and "No help topic for 'bogus'" in result.err
+    assert runtime.call("h", raw=True).code == 0
+
+
+def test_rootless_takes_three_words(runtime, bundle):
+    for word, code in (("auto", 0), ("false", 0), ("", 0), ("perhaps", 1)):
+        assert runtime.call("run", "--bundle", bundle, runtime.new_id(), globals=("--rootless", word)).code == code, word
+
+
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+def test_log_to_a_stream(runtime, name):
+    """/dev/stderr is runc's default for --log, and a link."""
+    result = runtime.call("state", "none", globals=("--log", "/dev/" + name, "--log-format", "json"))
+    assert result.code == 1
+    text = result.out if name == "stdout" else result.err
+    (record,) = [json.loads(line) for line in text.splitlines() if line[0] == "{"]
+    assert record["level"] == "error" and record["msg"].endswith("container does not exist")
+    assert runtime.call("list", "-q", globals=("--log", "/dev/" + name)).code == 0
+
+
+def test_a_process_file_that_is_not_there_is_named(pyrunc, waiting, tmp_path):
+    id = pyrunc.started(waiting)
+    result = pyrunc.call("exec", "--process", "none.json", id, cwd=tmp_path)
+    assert (result.code, result.said) == (255, "exec failed: open %s/none.json: no such file or directory" % tmp_path)
+
+
+def test_a_process_from_a_pipe(runtime, waiting):
+    """`exec --process <(…)`: a pipe that the caller has opened for us is read to its end. Any other fifo is refused, as nobody may write."""
+    id = runtime.started(waiting)
+    process = {"args": ["/bin/sh", "-c", "echo $A"], "env": ["A=piped", "PATH=/bin"], "cwd": "/", "user": {"uid": 0, "gid": 0}}
+    reading, writing = os.pipe()
+    os.write(writing, json.dumps(process).encode())
+    os.close(writing)
+    try:
+        assert runtime.ok("exec", "--process", "/dev/fd/%d" % reading, id, pass_fds=(reading,)).out == "piped\n"
+    finally:
+        os.close(reading)
+
+
+# -- what others see
+
+
+def test_ps_has_a_name_for_a_waiting_init(runtime, waiting):
+    id = runtime.create(waiting)
+    lines = runtime.ok("ps", id).out.splitlines()
+    assert lines[1].rstrip().endswith("init"), lines
+
+
+def test_columns_of_the_list(runtime, waiting):
+    """Three blanks at least between two columns, as Go's tabwriter puts them."""
+    id = runtime.create(waiting)
+    head, row = runtime.ok("list").out.splitlines()[:2]
+    at = head.index("CREATED")
+    assert row[:at].endswith("   ") and row[at] == "2"
+    assert id in row and id in harness.state_dirs(runtime.root)
