@@ -1,19 +1,22 @@
-"""docs/first-bundle.md is followed literally, in an empty directory: each command is typed, and what it prints is what the page shows."""
+"""docs/first-bundle.md and what README.md shows of errors are followed literally, in an empty directory: each command is typed, and what
+it prints is what the page shows."""
 
 import os
 import re
 import shutil
 import subprocess
 
+import pytest
+
 import harness
 
-PAGE = harness.ROOT / "docs/first-bundle.md"
+FIRST, README = harness.ROOT / "docs/first-bundle.md", harness.ROOT / "README.md"
 
 
-def steps():
+def steps(page):
     """[(command, what the page shows)], from the blocks marked `console`."""
     found = []
-    for block in re.findall(r"^```console\n(.*?)^```", PAGE.read_text(), re.M | re.S):
+    for block in re.findall(r"^```console\n(.*?)^```", page, re.M | re.S):
         for line in block.splitlines():
             if line.startswith("$ "):
                 found.append((line[2:], []))
@@ -36,7 +39,9 @@ def _line_fits(shown, seen):
     return re.fullmatch(r"\s*%s\s*" % pattern, seen) is not None
 
 
-def test_the_page(pyrunc, tmp_path, no_leaks):
+@pytest.fixture
+def follow(pyrunc, tmp_path, no_leaks):
+    """follow(page) types the page's commands and compares; returns how many there were."""
     (tmp_path / "bin").mkdir()
     wrapper = tmp_path / "bin/pyrunc"  # the page uses the usual state directory; the test one of its own
     wrapper.write_text('#!/bin/sh\nexec %s --root %s "$@"\n' % (pyrunc.path, pyrunc.root))
@@ -44,21 +49,34 @@ def test_the_page(pyrunc, tmp_path, no_leaks):
     env = {"PATH": "%s:/usr/sbin:/usr/bin:/sbin:/bin" % (tmp_path / "bin"), "LC_ALL": "C.UTF-8"}
     work = tmp_path / "work"
     work.mkdir()
-    pyrunc.ids += ["my-container", "limited", "broken"]
-    count = 0
-    for command, shown in steps():
-        if command.startswith("cat "):  # a person takes longer to type it than the program to write it
-            command = "until test -s %s; do :; done; %s" % (command.split()[1], command)
-        with harness.Capture() as out:
-            done = subprocess.run(
-                ["/bin/bash", "-c", command], stdin=subprocess.DEVNULL, stdout=out.file, stderr=out.file, cwd=work, env=env,
-                timeout=harness.WATCHDOG,
-            )  # fmt: skip
-            seen = out.text().splitlines()
-        assert fits(shown, seen), "%s (status %d)\n  the page: %r\n  seen: %r" % (command, done.returncode, shown, seen)
-        count += 1
-    assert count > 25 and not os.listdir(pyrunc.root) or os.listdir(pyrunc.root) == ["@cache"]
+
+    def run(page):
+        for command, shown in steps(page):
+            if command.startswith("cat "):  # a person takes longer to type it than the program to write it
+                command = "until test -s %s; do :; done; %s" % (command.split()[1], command)
+            with harness.Capture() as out:
+                done = subprocess.run(
+                    ["/bin/bash", "-c", command], stdin=subprocess.DEVNULL, stdout=out.file, stderr=out.file, cwd=work, env=env,
+                    timeout=harness.WATCHDOG,
+                )  # fmt: skip
+                seen = out.text().splitlines()
+            assert fits(shown, seen), "%s (status %d)\n  the page: %r\n  seen: %r" % (command, done.returncode, shown, seen)
+        assert not os.listdir(pyrunc.root) or os.listdir(pyrunc.root) == ["@cache"]
+        return len(steps(page))
+
+    yield run
     shutil.rmtree(work)
+
+
+def test_the_page(pyrunc, follow):
+    pyrunc.ids += ["my-container", "limited", "broken"]
+    assert follow(FIRST.read_text()) > 25
+
+
+def test_errors_in_the_readme(pyrunc, follow, tmp_path):
+    harness.make_rootfs.make_bundle("hello", tmp_path / "hello")
+    pyrunc.ids += ["x"]
+    assert follow(README.read_text().replace("/tmp/hello", str(tmp_path / "hello"))) == 7
 
 
 def test_the_comparison_can_fail():
