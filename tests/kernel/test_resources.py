@@ -208,6 +208,11 @@ kmsg = pytest.mark.skipif(opens(("/dev/kmsg", os.O_RDWR))() != "ok", reason="thi
         ([DENY_ALL, {"allow": True, "type": "c", "major": 1, "access": "rw"}], "ok ok ok ok"),
         ([{"allow": True, "access": "rwm"}, {"allow": False, "type": "c", "major": 1, "minor": 11, "access": "w"}], "ok ok ok EPERM"),
         ([{"allow": True, "type": "b", "access": "rwm"}], "ok ok EPERM EPERM"),
+        ([{"allow": True, "type": "c", "major": 1, "minor": 11, "access": "rw"}, {"allow": False, "access": "w"}], "ok ok ok EPERM"),
+        (
+            [{"allow": True, "type": "c", "major": 1, "minor": 11, "access": "rw"}, {"allow": False, "type": "c", "access": "rw"}],
+            "ok ok EPERM EPERM",
+        ),
     ],
 )
 def test_device_rules(group, rules, result):

@@ -95,23 +95,29 @@ class Rules:
         if allow != self.default:
             self.exceptions.setdefault(key, set()).update(access)
             return
-        self._check_hole(number, key, access)
-        left = self.exceptions.get(key, set()) - set(access)
-        if left:
-            self.exceptions[key] = left
-        else:
-            self.exceptions.pop(key, None)
-
-    def _check_hole(self, number, key, access):
-        kind, major, minor = key
-        for wide in ((kind, -1, minor), (kind, major, -1), (kind, -1, -1)):
-            if wide != key and self.exceptions.get(wide, set()).intersection(access):
-                self.punched.append((number, "%s in %s" % (text(key, access), text(wide, self.exceptions[wide]))))
-                return
+        for other, letters in list(self.exceptions.items()):
+            if letters.isdisjoint(access) or not _meet(key, other):
+                continue
+            if not _covers(key, other):
+                self.punched.append((number, "%s in %s" % (text(key, access), text(other, letters))))
+            elif letters.difference(access):
+                self.exceptions[other] = letters.difference(access)
+            else:
+                del self.exceptions[other]
 
     def lines(self):
         """The exceptions as v1 writes them, sorted."""
         return [text(key, access) for key, access in sorted(self.exceptions.items())]
+
+
+def _meet(one, other):
+    """Whether there are devices that both name."""
+    return all(a == b or -1 in (a, b) for a, b in zip(one, other, strict=True))
+
+
+def _covers(wide, narrow):
+    """Whether the first names all devices of the second, which it meets."""
+    return all(a in (-1, b) for a, b in zip(wide, narrow, strict=True))
 
 
 def text(key, access):
