@@ -294,6 +294,7 @@ class Box:
 
     def forget(self):
         """Removes the directory with all in it, never following a link. OSError names what could not be removed."""
+        self.close_log()  # the listing takes a descriptor, and that there is none left may be why we are here
         _empty(self.fd, self.path)
         try:
             posix.rmdir(self.path)

@@ -47,13 +47,29 @@ def test_absolute_paths_do_without_a_working_directory(runtime, bundle, tmp_path
     assert runtime.call("run", "--bundle", bundle, runtime.new_id(), cwd=gone, preexec_fn=lambda: os.rmdir(gone)).code == 0
 
 
-@pytest.mark.parametrize("count", [4, 16])
-def test_few_descriptors(pyrunc, bundle, no_leaks, count):
-    result = pyrunc.call(
-        "run", "--bundle", bundle, pyrunc.new_id(), preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (count, count))
-    )  # fmt: skip
-    assert result.code == 1
-    assert "too many open files" in result.said and "ulimit -n" in result.said
+def few(count):
+    return lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (count, count))
+
+
+def test_few_descriptors(pyrunc, bundle, no_leaks):
+    """Wherever they run out, nothing is left, and the sentence says so."""
+    done = []
+    for count in range(3, 48):
+        result = pyrunc.call("run", "--bundle", bundle, pyrunc.new_id(), preexec_fn=few(count))
+        done.append(result.code)
+        if result.code:
+            assert result.code == 1 and "too many open files" in result.said and result.err.count("\n") == 1, (count, result)
+        assert not harness.state_dirs(pyrunc.root), (count, result)
+    assert done[0] == 1 and done[-1] == 0
+
+
+def test_few_descriptors_for_start(pyrunc, waiting, no_leaks):
+    """It has not started it, or it has: never both."""
+    for count in range(3, 16):
+        id = pyrunc.create(waiting)
+        result = pyrunc.call("start", id, preexec_fn=few(count))
+        assert (result.code == 0) == (pyrunc.status(id) == "running"), (count, result)
+        pyrunc.delete(id, "--force")
 
 
 # -- the state root
