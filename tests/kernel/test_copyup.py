@@ -59,6 +59,13 @@ def test_everything_is_copied(world):
     assert seen["times"] == 10**18 + 5 and seen["twins"] and seen["note"] == "kept" and seen["cap"] == "01"
 
 
+@pytest.mark.parametrize("options, node", [((), "d 2751 5:6"), (("uid=9",), "d 2751 9:6"), (("gid=10", "mode=700", "uid=9"), "d 700 9:10")])
+def test_the_options_come_before_what_is_covered(world, options, node):
+    made(world)
+    seen = world.go({"mounts": [tmpfs("/d", *options, "tmpcopyup")]}, lambda see: (see.node("/d"), see.listing("/d")["sub"]))
+    assert seen == [node, "d 1770 0:0"]
+
+
 def test_links_out_of_the_root_are_copied_as_links(world):
     top = world.rootfs / "d"
     top.mkdir()

@@ -17,16 +17,18 @@ SKIPPED = ("security.selinux",)  # the label comes from the mount
 HERE = c.RESOLVE_BENEATH | c.RESOLVE_NO_XDEV | c.RESOLVE_NO_MAGICLINKS
 
 
-def copy(source, top):
+def copy(source, top, words):
     """All that is below the directory `source` goes into the directory `top`, with owners, modes, times, extended attributes and hard
-    links. Both descriptors stay open. OSError names the entry; what was copied until then goes with the mount."""
+    links. The top gets its owner as well, where `words`, the options of the mount, give none. Both descriptors stay open. OSError names
+    the entry; what was copied until then goes with the mount."""
     base = fs.open(".", posix.O_RDONLY | posix.O_DIRECTORY, dir_fd=top)
     stack = [(posix.dup(source), posix.dup(base), iter(fs.listdir(source)), "")]
     umask = posix.umask(0)
     seen = {}
     try:
         info = fs.fstat(source)
-        fs.fchown(base, info.st_uid, info.st_gid)
+        given = {word.partition("=")[0] for word in words}
+        fs.fchown(base, -1 if "uid" in given else info.st_uid, -1 if "gid" in given else info.st_gid)
         _attributes(source, base)
         while stack:
             here, there, names, prefix = stack[-1]

@@ -39,7 +39,7 @@ def fresh(item, _entry, run):
         posix.close(target)
     try:
         if source is not None:
-            copyup.copy(source, top)
+            copyup.copy(source, top, words)
         if item["label"]:
             _label(top, item["label"])
         _attributes(top, item)

@@ -81,7 +81,7 @@ def _fill(item, top, target, mode):
     if item["copyup"] and mode is not None:
         covered = fs.open(".", posix.O_RDONLY | posix.O_DIRECTORY, dir_fd=target)
         try:
-            copyup.copy(covered, top)
+            copyup.copy(covered, top, [word for word, _index in item["data"]])
         finally:
             posix.close(covered)
     if item["type"] == "tmpfs" and mode is not None and not _has_mode(item):
