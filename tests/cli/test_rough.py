@@ -114,6 +114,35 @@ def test_empty_options_are_none(runtime, waiting):
     assert runtime.call("list", "-q", globals=("--log-format", "", "--log", "")).code == 0
 
 
+def test_empty_paths_are_none(runtime, bundle, tmp_path):
+    runtime.ok("run", "--pid-file", "", "--console-socket", "", "--bundle", bundle, runtime.new_id(), cwd=tmp_path)
+
+
+def test_a_pid_file_that_is_none(pyrunc, bundle, waiting, tmp_path, no_leaks):
+    """A device or a fifo is written, and stays what it is; so is our own standard output, by each of its names."""
+    null, fifo = tmp_path / "null", harness.fifo(tmp_path / "fifo")
+    os.mknod(null, 0o020666, os.makedev(1, 3))
+    listening = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    for path in (null, fifo):
+        before = os.lstat(path)
+        pyrunc.ok("run", "--pid-file", path, "--bundle", bundle, pyrunc.new_id())
+        after = os.lstat(path)
+        assert (before.st_ino, before.st_mode) == (after.st_ino, after.st_mode)
+    assert os.read(listening, 100).isdigit()
+    os.close(listening)
+    id = pyrunc.started(waiting)
+    assert pyrunc.ok("exec", "--pid-file", "/dev/fd/1", id, "/bin/true").out.isdigit()
+    pyrunc.delete(id, "--force")
+    os.mknod(tmp_path / "disk", 0o060600, os.makedev(240, 250))
+    result = pyrunc.call("run", "--pid-file", tmp_path / "disk", "--bundle", bundle, pyrunc.new_id())
+    assert result.code == 1 and "cannot write the pid file %s/disk" % tmp_path in result.said
+
+
+@pytest.mark.parametrize("count", ["0", "-1", "x"])
+def test_top_of_no_screens(pyrunc, count):
+    assert "want a number; from 1 on" in pyrunc.call("top", "--count", count).said
+
+
 @pytest.mark.parametrize("word", ["---root", "--=x", "-=", "---"])
 def test_bad_syntax(runtime, word):
     for words in ([word, "list"], ["list", word]):

@@ -25,14 +25,14 @@ def main(options, args):
     if style not in ("table", "json"):
         raise UsageError("invalid format option: %s" % quote(style), "top", "format", "use table or json")
     interval = duration(options.get("interval", "2s"), "top", "interval")
-    count = options.get("count", "0")
-    if not count.isascii() or not count.isdigit() or len(count) > 9:
-        raise UsageError('invalid value "%s" for flag -count: want a number' % quote(count), "top", "count")
+    count = options.get("count")
+    if count is not None and (not count.isascii() or not count.isdigit() or len(count) > 9 or not int(count)):
+        raise UsageError('invalid value "%s" for flag -count: want a number' % quote(count), "top", "count", "from 1 on")
     for number in (1, 15):
         _signal.signal(number, _stop)
     screen = Lines() if style == "json" else Screen()
     try:
-        _show(options, args, interval, int(count), screen)
+        _show(options, args, interval, int(count or 0), screen)
     except (KeyboardInterrupt, BrokenPipeError):
         return 0
     finally:

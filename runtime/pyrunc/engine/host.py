@@ -317,10 +317,18 @@ def send_pidfd(path, fd):
 
 
 def write_pid_file(path, pid):
-    """Digits without a newline, complete before it appears (INTERFACE of containerd: Atoi on the raw bytes)."""
+    """Digits without a newline, complete before it appears (INTERFACE of containerd: Atoi on the raw bytes). What is no file is written
+    in place: whoever says /dev/null does not want it to become one."""
     folder, _, name = path.rpartition("/")
     temporary = "%s/.%s" % (folder, name)
     try:
+        if _is_written_in_place(path):
+            fd = posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC | posix.O_NONBLOCK | posix.O_NOCTTY)
+            try:
+                lean.write_all(fd, b"%d" % pid)
+            finally:
+                posix.close(fd)
+            return
         fd = posix.open(temporary, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC | posix.O_NOFOLLOW, 0o644)
         try:
             posix.fchmod(fd, 0o644)
@@ -334,6 +342,18 @@ def write_pid_file(path, pid):
     except OSError as e:
         e.words = "cannot write the pid file %s: %s" % (path, errno_text(e.errno))
         raise StepFailure.from_oserror(e, "engine.pid_file", "host") from e
+
+
+def _is_written_in_place(path):
+    """Devices of characters, fifos, and what /dev/stdout and its like lead to. OSError for what can be neither written nor replaced."""
+    ours = path in ("/dev/stdout", "/dev/stderr") or path.startswith(("/dev/fd/", "/proc/self/fd/"))
+    try:
+        kind = posix.stat(path, follow_symlinks=ours).st_mode & 0o170000
+    except OSError:
+        return False
+    if kind in (0o060000, 0o140000):
+        raise OSError(22, "a block device or a socket")
+    return ours or kind in (0o020000, 0o010000)
 
 
 def _unwind(run, undo, error):

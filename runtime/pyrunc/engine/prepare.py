@@ -45,6 +45,8 @@ def refusal(problem):
 def caller_paths(options):
     """Paths on the command line that belong to the caller's cwd: made absolute before the move to the bundle."""
     for name in ("pid_file", "console_socket", "pidfd_socket", "config"):
+        if options.get(name) == "":  # a variable that is not set
+            del options[name]
         if options.get(name) is not None:
             if "\0" in options[name]:
                 raise UsageError("--%s has a NUL byte" % name.replace("_", "-"), None, name)
