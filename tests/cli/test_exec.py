@@ -88,10 +88,20 @@ def test_exec_process_document(runtime, live, waiting):
 
 
 def test_exec_umask(pyrunc, live, waiting):
-    """Of the document, else of the container (runc 1.1 has the container's in both cases)."""
+    """Of the document, else of the container (runc 1.1 has the caller's in both cases)."""
     path = document(waiting, args=["/bin/sh", "-c", "umask"], user={"uid": 0, "gid": 0, "umask": 0o27})
     assert pyrunc.ok("exec", "--process", path, live).out == "0027\n"
     assert pyrunc.ok("exec", live, "/bin/sh", "-c", "umask").out == "0022\n"
+
+
+def test_exec_oom_score(pyrunc, make_bundle):
+    """The container's, as with runc: the caller may be a daemon that is never to be killed. What the document says comes first."""
+    live = pyrunc.started(make_bundle({"/process/oomScoreAdj": 321}, args=harness.WAIT_FOR_TERM))
+    words = ["/bin/cat", "/proc/self/oom_score_adj"]
+    assert pyrunc.ok("exec", live, *words).out == "321\n"
+    for own, found in (({}, "321\n"), ({"oomScoreAdj": 77}, "77\n"), ({"oomScoreAdj": 0}, "0\n")):
+        path = document(make_bundle(), args=words, **own)
+        assert pyrunc.ok("exec", "--process", path, live).out == found
 
 
 def test_exec_detach(runtime, live, waiting, tmp_path):

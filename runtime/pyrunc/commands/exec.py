@@ -97,7 +97,6 @@ def _from_options(options, words, box, config):
     process["args"] = words
     process["terminal"] = options.get("tty", False)
     process.pop("consoleSize", None)
-    process.pop("oomScoreAdj", None)
     for option, key in (("cwd", "cwd"), ("process_label", "selinuxLabel"), ("apparmor", "apparmorProfile")):
         if options.get(option):
             process[key] = options[option]

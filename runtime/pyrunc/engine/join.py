@@ -18,7 +18,7 @@ from pyrunc.linux import _syscalls, constants, ns, pidfd, tty
 PARTS = (
     "user", "terminal", "program", "capabilities", "rlimits", "oom", "scheduling", "personality", "mempolicy", "labels", "seccomp", "fds",
 )  # fmt: skip
-INHERITED = ("capabilities", "apparmorProfile", "selinuxLabel", "rlimits", "scheduler", "ioPriority", "execCPUAffinity")
+INHERITED = ("capabilities", "apparmorProfile", "selinuxLabel", "rlimits", "oomScoreAdj", "scheduler", "ioPriority", "execCPUAffinity")
 # user first: what it owns can be joined with the rights it gives. pid counts for the second child only.
 JOINS = ("user", *ns.ORDER)
 
@@ -37,7 +37,7 @@ def prepare(box, config, process, asked):
     own = config.get("process", {})
     merged = {**{k: own[k] for k in INHERITED if k in own}, **process}
     umask = own.get("user", {}).get("umask")
-    if umask is not None and "umask" not in merged.get("user", {}):  # the container's, as with runc
+    if umask is not None and "umask" not in merged.get("user", {}):
         merged["user"] = {**merged.get("user", {}), "umask": umask}
     config["process"] = merged
     stored = box.plan(ONLY_CREATE)

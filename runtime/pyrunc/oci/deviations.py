@@ -118,6 +118,7 @@ OTHER = (
         "start_container",
     ),
     ("exec", "takes the defaults of the process from the config that create read", "reads the bundle's config.json again"),
+    ("exec --process", "limits, umask and scheduling that the document lacks are the container's", "are the caller's"),
     ("delete --force", "ends whoever holds the container's lock, after a bounded wait", "waits for it"),
     ("state", "ociVersion is the version that is implemented", "is the version that is implemented; up to 1.1 the config's"),
     ("features", "mountOptions names idmap and ridmap as well", "leaves them out"),
