@@ -78,6 +78,12 @@ def test_few_descriptors_for_start(pyrunc, waiting, no_leaks):
         pyrunc.delete(id, "--force")
 
 
+def test_root_without_rights(pyrunc, bundle, no_leaks):
+    argv = ["/usr/bin/setpriv", "--bounding-set=-sys_admin", *pyrunc.argv("run", "--bundle", bundle, pyrunc.new_id())]
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "operation not permitted" in done.stderr and "namespaces take CAP_SYS_ADMIN" in done.stderr
+
+
 # -- the state root
 
 

@@ -261,6 +261,7 @@ def _write_offsets(proc_fd, offsets):
 
 
 HINTS = {
+    errno.EPERM: "namespaces take CAP_SYS_ADMIN; who has it not needs a user namespace as well",
     errno.ENOSPC: "a limit in /proc/sys/user/max_*_namespaces is reached, or namespaces are nested too deep",
     errno.EUSERS: "user namespaces are nested too deep",
     errno.EAGAIN: "a limit on processes (pids.max of a cgroup, RLIMIT_NPROC) is reached",
