@@ -103,7 +103,7 @@ def test_the_kernel_agrees_with_the_simulator():
             args = []
             for index in rng.sample(range(6), rng.choice([1, 2])):
                 value = rng.choice(edges)
-                args.append((index, op, value, rng.choice(edges) & value) if op == "MASKED_EQ" else (index, op, value))
+                args.append((index, op, value, rng.choice(edges)) if op == "MASKED_EQ" else (index, op, value))
             rules.append((next(numbers), args))
     calls = [[rng.choice(edges) for _ in range(6)] for _ in range(60)]
     for number, args in rules:
@@ -119,7 +119,7 @@ def test_the_kernel_agrees_with_the_simulator():
 def compare(op, have, value, second=0):
     return {
         "NE": have != value, "LT": have < value, "LE": have <= value, "EQ": have == value, "GE": have >= value, "GT": have > value,
-        "MASKED_EQ": have & value == second,
+        "MASKED_EQ": have & value == second & value,
     }[op]  # fmt: skip
 
 

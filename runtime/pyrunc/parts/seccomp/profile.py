@@ -121,22 +121,17 @@ def _rules(syscall, pointer, ctx):
         for i, name in enumerate(names):
             if name in NOT_NOTIFIABLE:
                 raise Refusal("SCMP_ACT_NOTIFY cannot be used for the %s syscall" % name, "%s/names/%d" % (pointer, i))
-    args = [_argument(arg, "%s/args/%d" % (pointer, i)) for i, arg in enumerate(syscall.get("args", ()))]
+    args = [_argument(arg, "%s/args/%d" % (pointer, i), ctx) for i, arg in enumerate(syscall.get("args", ()))]
     if len({arg[0] for arg in args}) < len(args):
         sets = [[arg] for arg in args]
     else:
         sets = [args]
-    out = []
-    for one in sets:
-        if any(op == filters.MASKED_EQ and b & ~a for _index, op, a, b in one):
-            ctx.warn(pointer + "/args", "value & argument can never be valueTwo: the rule matches nothing")
-            continue
-        out.append({"names": names, "action": action, "args": one, "at": pointer})
-    return out
+    return [{"names": names, "action": action, "args": one, "at": pointer} for one in sets]
 
 
-def _argument(arg, pointer):
-    """[index, op, a, b] as libseccomp orders them: for MASKED_EQ a is the mask and b what must be left."""
+def _argument(arg, pointer, ctx):
+    """[index, op, a, b] as libseccomp orders them: for MASKED_EQ a is the mask and b what must be left. Bits of b outside of the mask
+    do not count: "the masked argument value is equal to the masked datum value" (seccomp_rule_add(3))."""
     if arg["index"] > 5:
         raise Refusal("argument index %d: a system call has arguments 0 to 5" % arg["index"], pointer + "/index")
     if arg["op"] not in filters.OPERATORS:
@@ -145,6 +140,9 @@ def _argument(arg, pointer):
     second = arg.get("valueTwo", 0)
     if second and op != filters.MASKED_EQ:
         raise Refusal("valueTwo has a meaning for SCMP_CMP_MASKED_EQ only", pointer + "/valueTwo")
+    if second & ~arg["value"]:
+        ctx.warn(pointer + "/valueTwo", "has bits that the mask, value, takes away; they do not count")
+        second &= arg["value"]
     return [arg["index"], op, arg["value"], second]
 
 
