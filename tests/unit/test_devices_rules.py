@@ -1,5 +1,6 @@
 """cgroup/devices_rules.py and devices_bpf.py: what a list of device rules means. The eBPF program runs on a small machine here."""
 
+import itertools
 import struct
 
 import pytest
@@ -153,6 +154,7 @@ def meaning(rules, kind, access, major, minor):
     return 1
 
 
+NODES = list(itertools.product("bc", (0, 1, 5, 77), (0, 3, 4095)))
 numbers = st.sampled_from([-1, 0, 1, 3, 5, 200, 4095])
 rule = st.tuples(
     st.booleans(), st.sampled_from("abc"), numbers, numbers, st.sampled_from(["r", "w", "m", "rw", "rm", "wm", "rwm"])
@@ -163,11 +165,9 @@ rule = st.tuples(
 @given(st.lists(rule, max_size=8))
 def test_program_means_what_the_rules_mean(rules):
     code = devices_bpf.program(rules)
-    for kind in "bc":
-        for major in (0, 1, 5, 77):
-            for minor in (0, 3, 4095):
-                for access in range(1, 8):
-                    assert run(code, kind, access, major, minor) == meaning(rules, kind, access, major, minor)
+    for kind, major, minor in NODES:
+        for access in range(1, 8):
+            assert run(code, kind, access, major, minor) == meaning(rules, kind, access, major, minor)
 
 
 def on_v1(found, kind, letter, major, minor):
@@ -180,11 +180,9 @@ def on_v1(found, kind, letter, major, minor):
 @given(st.lists(rule, max_size=8))
 def test_v1_means_what_the_rules_mean(rules):
     found = devices_rules.Rules(rules)
-    for kind in "bc":
-        for major in (0, 1, 5, 77):
-            for minor in (0, 3, 4095):
-                for letter, bit in BITS.items() if not found.punched else ():
-                    assert on_v1(found, kind, letter, major, minor) == meaning(rules, kind, bit, major, minor)
+    for kind, major, minor in NODES if not found.punched else ():
+        for letter, bit in BITS.items():
+            assert on_v1(found, kind, letter, major, minor) == meaning(rules, kind, bit, major, minor)
 
 
 @settings(deadline=None, max_examples=300)

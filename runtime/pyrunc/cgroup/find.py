@@ -7,6 +7,7 @@ directory name. Keys of hierarchies: the controller's name on v1 ("memory"), "na
 import posix
 
 from pyrunc import lean
+from pyrunc.linux import ns
 
 V1_MAGIC = 0x27E0EB
 V2_MAGIC = 0x63677270
@@ -134,7 +135,7 @@ def exists(path):
 def pid_1_is_in_our_userns():
     """False for the root of a user namespace that an ordinary user made: the machine's init is beyond it."""
     try:
-        return posix.readlink("/proc/1/ns/user") == posix.readlink("/proc/self/ns/user")
+        return ns.is_shared(1, "user")
     except OSError:
         return False
 

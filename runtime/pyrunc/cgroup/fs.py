@@ -82,33 +82,24 @@ def look(dir_fd, name):
 
 def write(dir_fd, name, value, path=""):
     """One write(2) of `value` into an existing file of an open cgroup directory. OSError with .call and filename."""
-    call = "open"
-    try:
-        fd = posix.open(name, posix.O_WRONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW, dir_fd=dir_fd)
-        call = "write"
-        try:
-            posix.write(fd, fsencode(value))
-        finally:
-            posix.close(fd)
-    except OSError as e:
-        raise named(e, call, path + "/" + name) from None
+    write_each(dir_fd, name, (value,), path)
 
 
 def write_each(dir_fd, name, values, path=""):
     """As write, one write(2) for each value, to a file that takes them one after the other. `.value` of the OSError is the refused one."""
-    value, call, fd = values[0] if values else "", "open", -1
+    value, call = values[0] if values else "", "open"
     try:
         fd = posix.open(name, posix.O_WRONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW, dir_fd=dir_fd)
         call = "write"
-        for value in values:
-            posix.write(fd, fsencode(value))
-    except OSError as e:
-        e = named(e, call, path + "/" + name)
-        e.value = value
-        raise e from None
-    finally:
-        if fd >= 0:
+        try:
+            for value in values:
+                posix.write(fd, fsencode(value))
+        finally:
             posix.close(fd)
+    except OSError as e:
+        refused = named(e, call, path + "/" + name)
+        refused.value = value
+        raise refused from None
 
 
 # --- paths

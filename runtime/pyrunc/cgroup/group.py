@@ -49,14 +49,14 @@ class Group:
 
     def put(self, name, value):
         """Writes. OSError with .call and filename: for callers that know an errno which is not a failure."""
-        old = self.look(name) if self.notes is not None else None
-        fs.write(self.fd, name, value, self.path)
-        if self.notes is not None:
-            self.notes.append((self.path, self.key, name, value, old))
+        self.put_each(name, (value,))
 
     def put_each(self, name, values):
         """Writes one after the other into a file that is opened once. OSError as put, with .value: the one that was refused."""
+        old = self.look(name) if self.notes is not None else None
         fs.write_each(self.fd, name, values, self.path)
+        if self.notes is not None:
+            self.notes += [(self.path, self.key, name, value, old) for value in values]
 
     def write(self, name, value, pointer=None):
         """Writes. StepFailure."""

@@ -10,7 +10,7 @@ from pyrunc import lean, log
 from pyrunc.cgroup import superblock
 from pyrunc.engine import criu, external, lifecycle, netlock, signals, status
 from pyrunc.errors import Refusal, StateError, StepFailure, UsageError, errno_text, quote
-from pyrunc.linux import fs
+from pyrunc.linux import fs, jsonbytes
 
 LOG = "dump.log"
 CLONE_NEWNET = 0x40000000
@@ -193,7 +193,7 @@ def _dump(run, asked, folders, frozen):
         streams, outside = external.dumped_streams(run)
         opts["external"] += outside
         opts["ext_mnt"] = [{"key": point, "val": name} for point, name in external.dumped_mounts(run)]
-        _write(folders.images, external.DESCRIPTORS, lean.dumps(streams).encode("utf-8", "surrogateescape"))
+        _write(folders.images, external.DESCRIPTORS, jsonbytes.dumps(streams))
 
     said = set()
 

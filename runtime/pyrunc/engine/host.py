@@ -7,7 +7,7 @@ from pyrunc import lean, log, store, trace
 from pyrunc.engine import gate, handshake, init, planner, rows, signals
 from pyrunc.engine.order import CREATE
 from pyrunc.errors import HookFailure, PyruncError, StepFailure, errno_text
-from pyrunc.linux import jsonbytes, ns, pidfd
+from pyrunc.linux import fs, jsonbytes, ns, pidfd
 
 IN_INIT = "unable to start container process: "
 AT_SETUP = IN_INIT + "error during container init: "
@@ -348,12 +348,12 @@ def _is_written_in_place(path):
     """Devices of characters, fifos, and what /dev/stdout and its like lead to. OSError for what can be neither written nor replaced."""
     ours = path in ("/dev/stdout", "/dev/stderr") or path.startswith(("/dev/fd/", "/proc/self/fd/"))
     try:
-        kind = posix.stat(path, follow_symlinks=ours).st_mode & 0o170000
+        kind = posix.stat(path, follow_symlinks=ours).st_mode & fs.S_IFMT
     except OSError:
         return False
-    if kind in (0o060000, 0o140000):
+    if kind in (fs.S_IFBLK, fs.S_IFSOCK):
         raise OSError(22, "a block device or a socket")
-    return ours or kind in (0o020000, 0o010000)
+    return ours or kind in (fs.S_IFCHR, fs.S_IFIFO)
 
 
 def _unwind(run, undo, error):

@@ -1,6 +1,6 @@
 """What we write for ourselves as JSON, in bytes: state, plan, config, messages between the sides. lean.loads reads it.
 
-The extension does it (csrc/json.c), in a fifth of the time that lean.dumps and an encode take. What it leaves to lean: names that are not
+The extension does it (csrc/json.c), in a third of the time that lean.dumps and an encode take. What it leaves to lean: names that are not
 UTF-8 (lone surrogates), numbers beyond 64 bits, keys that are no str.
 """
 

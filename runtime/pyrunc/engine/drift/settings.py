@@ -9,7 +9,7 @@ import posix
 from pyrunc import lean
 from pyrunc.engine import barrier
 from pyrunc.errors import StateError, StepFailure, errno_text
-from pyrunc.linux import _syscalls, fs, ns, pidfd, proc
+from pyrunc.linux import _syscalls, fs, jsonbytes, ns, pidfd, proc
 from pyrunc.linux import prctl as _prctl
 
 SIGCHLD, SIGKILL = 17, 9
@@ -99,7 +99,7 @@ def _child(joins, paths, writer):
         barrier.close()
         _prctl.set_pdeathsig(SIGKILL)
         _prctl.set_dumpable(False)
-        lean.write_all(writer, lean.dumps(_said(joins, paths)).encode("utf-8", "surrogateescape"))
+        lean.write_all(writer, jsonbytes.dumps(_said(joins, paths)))
     finally:
         posix._exit(0)
 

@@ -4,7 +4,7 @@ import posix
 
 from pyrunc import lean
 from pyrunc.errors import StepFailure, errno_text, quote
-from pyrunc.linux import filters
+from pyrunc.linux import filters, jsonbytes
 from pyrunc.parts.seccomp import cache
 from pyrunc.parts.seccomp.profile import HERE
 
@@ -72,7 +72,7 @@ def host_deliver(entry, run, listener_fd):
     if entry["metadata"] is not None:
         state["metadata"] = entry["metadata"]
     try:
-        _send(entry["listener"], lean.fsencode(lean.dumps(state)), listener_fd)
+        _send(entry["listener"], jsonbytes.dumps(state), listener_fd)
     except OSError as e:
         words = "seccomp listener %s: %s" % (quote(entry["listener"]), errno_text(e.errno) if e.errno else e)
         raise StepFailure(words, pointer=HERE + "/listenerPath", call="connect", errno=e.errno, path=entry["listener"]) from e
