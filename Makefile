@@ -147,10 +147,13 @@ load: $(STAMPS)/packages-test .WAIT build
 	@$(VPY) tools/load.py --runtime $(RUNTIME) $(ARGS)
 
 lint: $(STAMPS)/packages-demo .WAIT $(STAMPS)/tools
-	@echo "lint: ruff check, ruff format --check, mypy"
+	@echo "lint: ruff check, ruff format --check, mypy, dead code, layers"
 	@$(VENV)/bin/ruff check --quiet
 	@$(VENV)/bin/ruff format --check --quiet
 	@$(VENV)/bin/mypy
+	@$(PYTHON) tools/dead_code.py conformance tools bundles specs tests
+	@$(PYTHON) tools/dead_code.py --advise runtime
+	@out=$$($(PYTEST) -q --no-header -p no:cacheprovider tests/unit/test_layers.py) || { echo "$$out"; exit 1; }
 
 format: $(STAMPS)/tools
 	@$(VENV)/bin/ruff check --quiet --fix --exit-zero

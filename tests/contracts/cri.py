@@ -15,7 +15,7 @@ import tempfile
 from sandbox import hierarchies
 
 PROTO = "/usr/share/gocode/src/k8s.io/cri-api/pkg/apis/runtime/v1/api.proto"
-CREATED, RUNNING, EXITED, UNKNOWN = range(4)
+RUNNING, EXITED = 1, 2  # ContainerState
 
 
 class Failed(Exception):

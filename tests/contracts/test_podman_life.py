@@ -9,8 +9,6 @@ from callers import IMAGE, gone
 from podman_tools import cgroup_value, inspect, running
 from sandbox import BASE, hierarchies, wait_until
 
-CALLER = "podman"
-
 
 def test_second_failure_of_the_same_container(podman):
     """podman appends to one log for each container, so from the second failure on it shows conmon's copy of stderr."""

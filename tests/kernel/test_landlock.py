@@ -18,7 +18,7 @@ pytestmark = [
 ]
 
 KEY = "/annotations/org.pyrunc.landlock"
-EXECUTE, WRITE, READ, READ_DIR, MAKE_REG, TRUNCATE = 1 << 0, 1 << 1, 1 << 2, 1 << 3, 1 << 8, 1 << 14
+EXECUTE, WRITE, READ, READ_DIR, MAKE_REG = 1 << 0, 1 << 1, 1 << 2, 1 << 3, 1 << 8
 HANDLED = EXECUTE | WRITE | READ | READ_DIR | MAKE_REG
 PROGRAMS = {"allowedAccess": EXECUTE | READ | READ_DIR, "paths": ["/bin", "/proc", "/dev/null"]}
 

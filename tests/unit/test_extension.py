@@ -93,9 +93,6 @@ def test_limits_out_of_range(value):
         _syscalls.prlimit(0, 4, value, value)
 
 
-EXEC = ("EXEC", ("x",), ())
-
-
 @pytest.mark.parametrize(
     "op",
     [

@@ -21,7 +21,6 @@ import threading
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
-PROJECT = HERE.parent.parent
 DIR = pathlib.Path(os.environ.get("PYRUNC_VMLAB") or os.path.expanduser("~/.cache/pyrunc-vmlab"))
 KERNEL, INITRD, DISK, OVERLAY, RAM, STATE = (DIR / n for n in ("vmlinuz", "initrd", "root.img", "overlay.qcow2", "ram", "state"))
 MEMORY = 2 << 30

@@ -8,7 +8,6 @@ from oci_conformance.cases.state import conforms
 from oci_conformance.probe import parse
 
 CREATE = ("prestart", "createRuntime", "createContainer")
-RUNTIME_SIDE = ("prestart", "createRuntime", "poststart", "poststop")
 ALL = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
 
 

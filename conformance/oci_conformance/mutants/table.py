@@ -10,7 +10,6 @@ import subprocess
 import time
 
 MUTANTS: "dict[str, Mutant]" = {}
-ON_CREATE = ("create",)
 
 
 class Mutant:
