@@ -7,7 +7,7 @@ import signal
 import types
 
 from pyrunc.cgroup import kill
-from pyrunc.cgroup.find import layout as read_layout
+from pyrunc.cgroup.hierarchies import layout as read_layout
 from pyrunc.parts import cgroups, resources
 
 HYBRID = """\
@@ -56,7 +56,7 @@ def make_ctx(id="c1", plans=None, config=None, euid=0, in_userns=False, **option
     return ctx
 
 
-class Box:
+class StateDir:
     def __init__(self):
         self.state = {"cgroup_paths": {}}
 
@@ -67,7 +67,7 @@ class Run:
     def __init__(self, plans, options=None):
         self.plans = plans
         self.options = options or {}
-        self.box = Box()
+        self.state_dir = StateDir()
         self.cgroup_fd = -1
         self.fds = {}
         self.pid = 0
@@ -75,7 +75,7 @@ class Run:
 
     def record(self, key, value):
         self.records.append((key, value))
-        self.box.state[key] = value
+        self.state_dir.state[key] = value
 
 
 class Files:
@@ -137,7 +137,7 @@ class LiveGroup:
 
     @property
     def paths(self):
-        return self.run.box.state["cgroup_paths"]
+        return self.run.state_dir.state["cgroup_paths"]
 
     def make(self):
         cgroups.host_make(self.entry, self.run)

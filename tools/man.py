@@ -19,7 +19,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "runtime"))
 from pyrunc import cli  # noqa: E402
 from pyrunc.commands import help as _help  # noqa: E402
-from pyrunc.commands import hints  # noqa: E402
+from pyrunc.commands import help_data  # noqa: E402
 
 ABOUT = """\
 runs containers from bundles: a directory with a root file system and a config.json as the runtime specification of the Open Container
@@ -95,7 +95,7 @@ def option_list(kinds, short, command=""):
     others = _help.other_names(short)
     lines = [".Bl -tag -width Ds"]
     for name, kind in kinds.items():
-        value = hints.value(command, name)
+        value = help_data.value(command, name)
         word = "|".join(value) if type(value) is tuple else (value or "value").lower()
         argument = "" if kind == cli.B else " Ar " + macro(word)
         names = ["Fl \\-" + escaped(name)] + ["Fl " + escaped(other[1:]) for other in others.get(name, ())]
@@ -113,7 +113,7 @@ def tagged(rows, kind):
 
 def examples(command):
     lines = []
-    for line in hints.EXAMPLES.get(command, ()):
+    for line in help_data.EXAMPLES.get(command, ()):
         lines += ["", escaped(line)] if lines else [escaped(line)]
     return [".Sh EXAMPLES", ".Bd -literal -offset indent", *[line for line in lines if line], ".Ed"] if lines else []
 

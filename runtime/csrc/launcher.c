@@ -5,7 +5,7 @@
  * whose row in cli.py says so are sealed (sealing.c): one start, not two. Linked statically nothing else of the host is
  * mapped either, and a container that gets hold of /proc/PID/map_files finds this file alone.
  *
- * Third-party packages and the slow half of the standard library run in the helper process (heavy.py), by /usr/bin/python3. */
+ * Third-party packages and the slow half of the standard library run in the helper process (helper_process.py), by /usr/bin/python3. */
 #define _GNU_SOURCE
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>

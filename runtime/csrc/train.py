@@ -81,7 +81,7 @@ def options():
 
 def plan(name, raw):
     """Load, normalise, validate, plan, write down, as create does it; then what init hands to C at its end."""
-    from pyrunc import lean, trace
+    from pyrunc import jsonio, trace
     from pyrunc.engine import init, planner, prepare
     from pyrunc.engine.run import Run
     from pyrunc.linux import jsonbytes
@@ -95,7 +95,7 @@ def plan(name, raw):
     context = planner.Context("an-id", "/bundle", document, {"command": "create", "detach": True, **prepare.from_globals({})})
     context.euid = 0
     plans, _problems, _warnings = planner.plan_all(document, context)
-    lean.loads(jsonbytes.by_lines(plans), "plan.json", ours=True)
+    jsonio.loads(jsonbytes.by_lines(plans), "plan.json", ours=True)
     jsonbytes.by_lines(document)
     run = Run("an-id", "/bundle", document, plans, context.options, "/run/r")
     run.seccomp_bpf = b""
@@ -123,38 +123,38 @@ def messages():
 
 def state():
     """What is told of a container."""
-    from pyrunc import lean
+    from pyrunc import jsonio, timestamps
     from pyrunc.linux import jsonbytes
     from pyrunc.oci import state as document
 
     fields = {
         "version": 1, "id": "an-id", "bundle": "/bundle", "rootfs": "/bundle/rootfs", "annotations": {"org.example.key": "x"},
-        "created": lean.rfc3339(1_700_000_000_123_456_789), "status": "created", "pid": 4711, "start_time": 4712, "boot_id": "x" * 36,
+        "created": timestamps.rfc3339(1_700_000_000_123_456_789), "status": "created", "pid": 4711, "start_time": 4712, "boot_id": "x" * 36,
         "owner": 0, "cgroup_paths": {}, "own_pid_ns": True, "hook_kinds": [], "notify": False, "warnings": [], "stdio": [],
     }  # fmt: skip
     line = jsonbytes.dumps(fields)
     for now in ("created", "running", "stopped"):
-        lean.dumps(document.for_state(lean.loads(line, "state.json", ours=True), now), indent=2)
+        jsonio.dumps(document.for_state(jsonio.loads(line, "state.json", ours=True), now), indent=2)
 
 
 def main():
-    from pyrunc import lean, trace
+    from pyrunc import fileio, trace
 
     before = known()
     filled = contents(before)
-    read_file, getpid = lean.read_file, posix.getpid
+    read_file, getpid = fileio.read_file, posix.getpid
     try:
         posix.getpid = lambda: 4711  # a shorter number in a text would be smaller memory
         for number in range(ROUNDS):
             read_file("/dev/null")
-            lean.read_file = lambda path, *_how, files=FILES[number % 2], **_more: files.get(path, b"")
+            fileio.read_file = lambda path, *_how, files=FILES[number % 2], **_more: files.get(path, b"")
             options()
             for name, raw in DOCUMENTS.items():
                 plan(name, raw)
             messages()
             state()
     finally:
-        lean.read_file, posix.getpid = read_file, getpid
+        fileio.read_file, posix.getpid = read_file, getpid
     trace.begin()
     found = traces(before, filled)
     if found:

@@ -46,6 +46,11 @@ def quote(value, limit=200):
     return out if len(text) <= limit else out[:limit] + "…"
 
 
+def escape_pointer(key):
+    """A key as one reference token of a JSON pointer (RFC 6901)."""
+    return key.replace("~", "~0").replace("/", "~1") if "~" in key or "/" in key else key
+
+
 def _escape(c):
     """By hand: the codec unicode_escape is a module, and init can import none."""
     if c in "\n\r\t":

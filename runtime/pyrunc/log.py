@@ -114,13 +114,13 @@ def fields(error, status):
 
 
 def _story(error, line, document):
-    """The sentence; for a person at a terminal, who reads no log, what picture.py makes of it."""
+    """The sentence; for a person at a terminal, who reads no log, what render.py makes of it."""
     if _config["fd"] >= 0 or not posix.isatty(2):
         return line
     try:
-        from pyrunc import picture
+        from pyrunc import render
 
-        return picture.story(error, line, document)
+        return render.story(error, line, document)
     except Exception as e:  # an error about an error helps nobody: the sentence is what has to come out
         debug("no picture of the error: %s: %s" % (type(e).__name__, e))
         return line
@@ -131,9 +131,9 @@ def _write(level, text, fields):
         return _send(level, text, fields)
     stamp = _now()
     if _config["format"] == "json":
-        from pyrunc import lean
+        from pyrunc import jsonio
 
-        line = lean.dumps({"level": level, "msg": text, "time": stamp, **fields})
+        line = jsonio.dumps({"level": level, "msg": text, "time": stamp, **fields})
     else:
         line = 'time="%s" level=%s msg=%s' % (stamp, level, _quoted(text))
         line += "".join(" %s=%s" % (k, _quoted(str(v))) for k, v in fields.items())
@@ -153,9 +153,9 @@ def _send(level, text, fields):
 
 def _field(value):
     if type(value) is list:
-        from pyrunc import lean
+        from pyrunc import jsonio
 
-        return lean.dumps(value)
+        return jsonio.dumps(value)
     return _line(str(value))
 
 

@@ -12,7 +12,7 @@ import fcntl
 import posix
 import time
 
-from pyrunc import lean
+from pyrunc import fileio, jsonio
 from pyrunc.errors import CALLER_TEXT, Refusal, StateError, UsageError, errno_text, quote
 from pyrunc.linux import _syscalls, jsonbytes, pidfd
 from pyrunc.linux.constants import RESOLVE_NO_SYMLINKS
@@ -39,7 +39,7 @@ def check_id(id):
 def in_user_namespace():
     """True unless the user namespace maps every id to itself: the initial one (or one that looks exactly like it)."""
     try:
-        fields = lean.read_file("/proc/self/uid_map", 4096).split()
+        fields = fileio.read_file("/proc/self/uid_map", 4096).split()
     except OSError:
         return False
     return fields[:3] != [b"0", b"0", b"4294967295"]
@@ -61,7 +61,7 @@ def root_of(options):
         return "/run/pyrunc"
     if not xdg:
         raise UsageError("no place for the state: XDG_RUNTIME_DIR is not set", None, "root", "set it or give --root")
-    return lean.fsdecode(xdg) + "/pyrunc"
+    return fileio.fsdecode(xdg) + "/pyrunc"
 
 
 def absolute(path):
@@ -112,7 +112,7 @@ def _open_root(path):
     return fd
 
 
-class Box:
+class StateDir:
     """One container's directory: `fd` (O_DIRECTORY), `path`, `id`, `state` (dict of state.json)."""
 
     def __init__(self, id, path, fd):
@@ -129,7 +129,7 @@ class Box:
         """bytes of a regular file in the directory; OSError as it comes."""
         fd = posix.open(name, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW | posix.O_NONBLOCK, dir_fd=self.fd)
         try:
-            return lean.read_fd(fd, limit)
+            return fileio.read_fd(fd, limit)
         finally:
             posix.close(fd)
 
@@ -138,7 +138,7 @@ class Box:
         temporary = ".%s.%d" % (name, posix.getpid())
         fd = posix.open(temporary, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, 0o600, dir_fd=self.fd)
         try:
-            lean.write_all(fd, data)
+            fileio.write_all(fd, data)
         except OSError:
             posix.unlink(temporary, dir_fd=self.fd)
             raise
@@ -150,7 +150,7 @@ class Box:
         """A file that nobody looks for yet. What a killed process leaves of it is nobody's: the state comes last."""
         fd = posix.open(name, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, 0o600, dir_fd=self.fd)
         try:
-            lean.write_all(fd, data)
+            fileio.write_all(fd, data)
         finally:
             posix.close(fd)
 
@@ -184,7 +184,7 @@ class Box:
         """What save() was given as {key: …}, the latest; None when there is none."""
         start = b'{"%s":' % key.encode()
         found = [line for line in self.read("state.json").split(b"\n") if line.startswith(start)]
-        return lean.loads(found[-1], ours=True)[key] if found else None
+        return jsonio.loads(found[-1], ours=True)[key] if found else None
 
     def plan(self, without=()):
         """The plans of create: {part: entry}. Parts that are not wanted need not be there."""
@@ -201,7 +201,7 @@ class Box:
             if without:
                 beginnings = tuple([b',"%s":' % key.encode() for key in without])
                 data = b"\n".join([line for line in data.split(b"\n") if not line.startswith(beginnings)])
-            found = lean.loads(data, ours=True)
+            found = jsonio.loads(data, ours=True)
         except OSError as e:
             raise StateError("cannot read %s/%s: %s" % (self.path, name, _text(e)), self.id, hint=hint) from None
         except Refusal as e:
@@ -221,7 +221,7 @@ class Box:
             raise StateError("cannot read %s/state.json: %s" % (self.path, _text(e)), self.id) from None
         hint = "delete --force ends its processes and removes it"
         try:
-            state = lean.loads(_last_line(data), ours=True)
+            state = jsonio.loads(_last_line(data), ours=True)
         except Refusal as e:
             raise StateError("%s/state.json is damaged: %s" % (self.path, e.words), self.id, hint=hint) from None
         wrong = _wrong(state, self.id)
@@ -270,7 +270,7 @@ class Box:
         this directory, and the process has it open, as the device is another one on some file systems."""
         here = posix.fstat(self.fd)
         try:
-            lines = lean.fsdecode(lean.read_file("/proc/locks", 16 << 20)).split("\n")
+            lines = fileio.fsdecode(fileio.read_file("/proc/locks", 16 << 20)).split("\n")
         except OSError:
             return None
         for line in lines:
@@ -380,7 +380,7 @@ def _opened(root_fd, id):
 def reserve(root, id):
     """Makes ROOT/ID, the act that decides between two creates, and locks it. StateError when the id is taken."""
     check_id(id)
-    _make_root(root, sticky=root == lean.fsdecode(posix.environ.get(b"XDG_RUNTIME_DIR", b"")) + "/pyrunc")
+    _make_root(root, sticky=root == fileio.fsdecode(posix.environ.get(b"XDG_RUNTIME_DIR", b"")) + "/pyrunc")
     root_fd = _open_root(root)
     if root_fd < 0:
         raise UsageError("cannot open the state root %s: it is a link to nothing, or was removed just now" % quote(root), None, "root")
@@ -393,23 +393,23 @@ def reserve(root, id):
         raise StateError("cannot make %s/%s: %s" % (root, id, _text(e)), id, hint="is the disk full or read-only?") from None
     finally:
         posix.close(root_fd)
-    box = Box(id, root + "/" + id, fd)
+    state_dir = StateDir(id, root + "/" + id, fd)
     try:
-        box.lock(0)
+        state_dir.lock(0)
     except OSError:
-        box.forget()
+        state_dir.forget()
         raise
-    return box
+    return state_dir
 
 
-def open_box(root, id):
+def open_state_dir(root, id):
     """The container's directory, state not read yet. StateError `container does not exist`."""
     check_id(id)
     root_fd = _open_root(root)
     if root_fd < 0:
         raise StateError(CALLER_TEXT["unknown"], id)
     try:
-        return Box(id, root + "/" + id, posix.open(id, DIR, dir_fd=root_fd))
+        return StateDir(id, root + "/" + id, posix.open(id, DIR, dir_fd=root_fd))
     except OSError as e:
         if e.errno in (ENOENT, ENOTDIR, ELOOP):
             raise StateError(CALLER_TEXT["unknown"], id) from None
@@ -419,8 +419,8 @@ def open_box(root, id):
 
 
 def open_state(options, id):
-    """A Box with its state read, for the commands that act on a container."""
-    return open_box(root_of(options["globals"]), id).load()
+    """A StateDir with its state read, for the commands that act on a container."""
+    return open_state_dir(root_of(options["globals"]), id).load()
 
 
 def ids(root):
@@ -448,12 +448,12 @@ def whole(root, names):
         except OSError:
             continue
         try:
-            data = posix.read(fd, lean.CHUNK)
+            data = posix.read(fd, fileio.CHUNK)
         except OSError:  # a directory, say
             data = b""
         posix.close(fd)
         line = data[data.rfind(b"\n", 0, -1) + 1 :]
-        if line.startswith(b'{"version":%d,"id":"%s","' % (VERSION, name.encode())) and line.endswith(b"}\n") and len(data) < lean.CHUNK:
+        if line.startswith(b'{"version":%d,"id":"%s","' % (VERSION, name.encode())) and line.endswith(b"}\n") and len(data) < fileio.CHUNK:
             found.add(name)
     if root_fd >= 0:
         posix.close(root_fd)

@@ -8,7 +8,7 @@ before anything is done, and what is in there must be a trace; it is written onc
 import fcntl
 import posix
 
-from pyrunc import lean, trace
+from pyrunc import fileio, jsonio, trace
 from pyrunc.errors import UsageError, errno_text, quote
 
 FLAGS = posix.O_RDWR | posix.O_CREAT | posix.O_CLOEXEC | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_NOCTTY
@@ -20,7 +20,7 @@ def wanted(options, command, args):
     """[File] or []. The option counts more than the environment; an empty name asks for nothing. UsageError."""
     path = options.get("trace")
     if path is None:
-        path = lean.fsdecode(posix.environ.get(b"PYRUNC_TRACE", b""))
+        path = fileio.fsdecode(posix.environ.get(b"PYRUNC_TRACE", b""))
     return [File(path, command, args)] if path else []
 
 
@@ -52,7 +52,7 @@ class File:
             size = posix.fstat(self.fd).st_size
             text = (b",\n" if size else HEAD) + ",\n".join(self._events(status)).encode("utf-8", "surrogateescape") + TAIL
             posix.lseek(self.fd, max(0, size - len(TAIL)), 0)
-            lean.write_all(self.fd, text)
+            fileio.write_all(self.fd, text)
         except OSError:
             return
         finally:
@@ -62,20 +62,22 @@ class File:
         """One line each. Microseconds with three digits: written by hand, since the package writes no floats."""
         pid = posix.getpid()
         title = "pyrunc %s %s" % (self.command, self.id)
-        yield lean.dumps({"ph": "M", "pid": pid, "tid": 1, "name": "process_name", "args": {"name": title}})
+        yield jsonio.dumps({"ph": "M", "pid": pid, "tid": 1, "name": "process_name", "args": {"name": title}})
         for side, number in THREADS.items():
-            yield lean.dumps({"ph": "M", "pid": pid, "tid": number, "name": "thread_name", "args": {"name": side}})
+            yield jsonio.dumps({"ph": "M", "pid": pid, "tid": number, "name": "thread_name", "args": {"name": side}})
         args = {"id": self.id, "status": status}
         parent = posix.environ.get(b"TRACEPARENT")
         if parent:
-            args["traceparent"] = lean.fsdecode(parent)
+            args["traceparent"] = fileio.fsdecode(parent)
         yield _span(self.began, trace.now(), "host", self.command, pid, args)
         for began, ended, side, name in trace.stamps():
             yield _span(began, ended, side, name, pid, None)
 
 
 def _span(began, ended, side, name, pid, args):
-    fields = lean.dumps({"ph": "X", "pid": pid, "tid": THREADS.get(side, 2), "cat": side, "name": name, **({"args": args} if args else {})})
+    fields = jsonio.dumps(
+        {"ph": "X", "pid": pid, "tid": THREADS.get(side, 2), "cat": side, "name": name, **({"args": args} if args else {})}
+    )
     return '%s,"ts":%s,"dur":%s}' % (fields[:-1], _microseconds(began), _microseconds(max(0, ended - began)))
 
 

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 import harness
-from pyrunc.engine import drift, written
+from pyrunc.engine import cgroup_preview, diff
 
 pytestmark = pytest.mark.kernel
 
@@ -72,7 +72,7 @@ def test_every_area_is_found(pyrunc, make_bundle, no_leaks):
     id = pyrunc.started(bundle)
     pid = pyrunc.state(id)["pid"]
     plans = json.loads((pyrunc_dir(pyrunc, id) / "plan.json").read_text())
-    row = next(r for r in written.files(plans) if r["file"].endswith("pids.max"))
+    row = next(r for r in cgroup_preview.files(plans) if r["file"].endswith("pids.max"))
     with open(row["file"], "w") as file:
         file.write("33")
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (400, 600))
@@ -244,7 +244,7 @@ def test_a_process_that_has_less(pyrunc, make_bundle):
     """In process: the plan of one container against a process that is another."""
     id = pyrunc.started(make_bundle(RICH, args=harness.WAIT_FOR_TERM))
     plans = json.loads((pyrunc_dir(pyrunc, id) / "plan.json").read_text())
-    found = drift.Drift(plans, {"pid": os.getpid()}, True).look()
+    found = diff.Drift(plans, {"pid": os.getpid()}, True).look()
     assert {"namespaces", "capabilities", "user", "mounts", "limits"} <= {row["area"] for row in found.rows}, found.rows
     assert ("namespaces", "pid") in {(row["area"], row["what"]) for row in found.rows}
 

@@ -93,11 +93,11 @@ def test_types(tmp_path):
     (tmp_path / "user.py").write_text(
         "import pyrunc\n\n"
         "def f(rt: pyrunc.Runtime) -> int:\n"
-        "    with rt.create(pyrunc.Bundle('x')) as box:\n"
-        "        status = box.start().wait().status\n"
+        "    with rt.create(pyrunc.Bundle('x')) as state_dir:\n"
+        "        status = state_dir.start().wait().status\n"
         "    reveal_type(status)\n"
-        "    box.nonsense()\n"
-        "    return box.exec(['a']).status\n"
+        "    state_dir.nonsense()\n"
+        "    return state_dir.exec(['a']).status\n"
     )
     argv = [mypy, "--strict", "--no-error-summary", "--cache-dir", str(tmp_path / "cache"), "-p", "pyrunc.api"]
     done = subprocess.run(argv, capture_output=True, text=True, cwd=harness.ROOT)
@@ -154,23 +154,23 @@ def test_a_temporary_bundle_goes():
 
 
 def test_life(rt, waiting, new_id, no_leaks):
-    with rt.create(waiting, new_id(), capture=True) as box:
-        assert box.status == "created" and box.pid > 0
-        assert [other.id for other in rt.containers()] == [box.id]
-        assert box.start() is box and box.status == "running"
-        assert rt.container(box.id).state() == box.state()
-        assert box.processes() and box.stats().pids >= 1
-        box.pause()
-        assert box.status == "paused"
-        box.resume()
-        box.update({"pids": {"limit": 33}})
-        assert box.stats().raw["pids"]["limit"] == 33
-        box.kill(15)
-        assert box.wait(harness.WATCHDOG) == api.ExitStatus(0, None, False)
-        assert box.status == "stopped" and box.pid == 0
-        box.delete()
+    with rt.create(waiting, new_id(), capture=True) as state_dir:
+        assert state_dir.status == "created" and state_dir.pid > 0
+        assert [other.id for other in rt.containers()] == [state_dir.id]
+        assert state_dir.start() is state_dir and state_dir.status == "running"
+        assert rt.container(state_dir.id).state() == state_dir.state()
+        assert state_dir.processes() and state_dir.stats().pids >= 1
+        state_dir.pause()
+        assert state_dir.status == "paused"
+        state_dir.resume()
+        state_dir.update({"pids": {"limit": 33}})
+        assert state_dir.stats().raw["pids"]["limit"] == 33
+        state_dir.kill(15)
+        assert state_dir.wait(harness.WATCHDOG) == api.ExitStatus(0, None, False)
+        assert state_dir.status == "stopped" and state_dir.pid == 0
+        state_dir.delete()
     with pytest.raises(api.NotFoundError):
-        rt.container(box.id)
+        rt.container(state_dir.id)
 
 
 def test_streams(rt, make_bundle, new_id, tmp_path):
@@ -179,10 +179,10 @@ def test_streams(rt, make_bundle, new_id, tmp_path):
         third.write("third")
         third.seek(0)
         with open("/dev/null") as nothing:
-            box = rt.create(bundle, new_id(), stdin=nothing, stdout=out, capture=True, fds=[third])
-        with box:
-            assert box.start().wait(harness.WATCHDOG).status == 5
-            assert (box.stdout, box.stderr) == (b"", b"problem\n")
+            state_dir = rt.create(bundle, new_id(), stdin=nothing, stdout=out, capture=True, fds=[third])
+        with state_dir:
+            assert state_dir.start().wait(harness.WATCHDOG).status == 5
+            assert (state_dir.stdout, state_dir.stderr) == (b"", b"problem\n")
         out.seek(0)
         assert out.read() == b"third"
     done = rt.run(make_bundle(args=["/bin/sh", "-c", "cat; echo problem >&2; exit 5"]), input=b"in" * 100_000)
@@ -192,44 +192,44 @@ def test_streams(rt, make_bundle, new_id, tmp_path):
 @pytest.mark.parametrize("is_started, expected", [(True, (7, None)), (False, (137, 9))])
 def test_status_of_one_that_ended_long_ago(rt, make_bundle, new_id, is_started, expected):
     """Nobody waited; its parent, the helper, took the status when it came."""
-    with rt.create(make_bundle(args=["/bin/sh", "-c", "exit 7"]), new_id()) as box, harness.Watched(box.pid) as watched:
+    with rt.create(make_bundle(args=["/bin/sh", "-c", "exit 7"]), new_id()) as state_dir, harness.Watched(state_dir.pid) as watched:
         if is_started:
-            box.start()
+            state_dir.start()
         else:
-            box.kill("KILL")
+            state_dir.kill("KILL")
         watched.wait()
-        found = box.wait(harness.WATCHDOG)
+        found = state_dir.wait(harness.WATCHDOG)
         assert (found.status, found.signal) == expected
 
 
 def test_exec(rt, waiting, new_id):
-    with rt.create(waiting, new_id()).start() as box:
-        done = box.exec(
+    with rt.create(waiting, new_id()).start() as state_dir:
+        done = state_dir.exec(
             ["/bin/sh", "-c", "pwd; id -u; echo $A; cat; exit 3"], env={"A": "x=y z"}, cwd="/tmp", user="1000:1000", input=b"in"
         )
         assert done == api.Completed(("/bin/sh", "-c", "pwd; id -u; echo $A; cat; exit 3"), 3, b"/tmp\n1000\nx=y z\nin", b"")
         with pytest.raises(api.ProgramFailed, match="status 4: why"):
-            box.exec(["/bin/sh", "-c", "echo why >&2; exit 4"], check=True)
-        assert box.exec(["/bin/sh", "-c", "exit 255"]).status == 255  # the program's, not a failure of exec
+            state_dir.exec(["/bin/sh", "-c", "echo why >&2; exit 4"], check=True)
+        assert state_dir.exec(["/bin/sh", "-c", "exit 255"]).status == 255  # the program's, not a failure of exec
         with pytest.raises(TypeError):
-            box.exec("ls")
+            state_dir.exec("ls")
 
 
 # ---- failures
 
 
 def test_failures_have_their_types(rt, waiting, new_id, make_bundle):
-    with rt.create(waiting, new_id()) as box:
+    with rt.create(waiting, new_id()) as state_dir:
         with pytest.raises(api.AlreadyExistsError):
-            rt.create(waiting, box.id)
+            rt.create(waiting, state_dir.id)
         with pytest.raises(api.StateError) as caught:
-            box.resume()
+            state_dir.resume()
         assert caught.value.kind == "state" and not isinstance(caught.value, api.NotFoundError)
         with pytest.raises(api.StepError) as caught:
-            box.start().exec(["/missing"])
+            state_dir.start().exec(["/missing"])
         assert caught.value.call and caught.value.errno == 2 and caught.value.pointer == "/process/args/0"
         with pytest.raises(api.UsageError):
-            box.kill("NONSENSE")
+            state_dir.kill("NONSENSE")
     with pytest.raises(api.RefusedError) as caught:
         rt.run(make_bundle({"/process/cwd": "srv"}), new_id())
     assert caught.value.pointer == "/process/cwd" and caught.value.hint and caught.value.code
@@ -256,16 +256,16 @@ def test_no_such_runtime(tmp_path, monkeypatch):
 
 def test_odd_words(rt, waiting, new_id):
     """None of them harms the helper process or goes lost on the way."""
-    with rt.create(waiting, new_id()).start() as box:
+    with rt.create(waiting, new_id()).start() as state_dir:
         (keeper,) = children()
         odd = ["a b", "", "-x", "ü\u2028", "\udcff", "$(id)", "'\"", "\n"]
-        done = box.exec(["/bin/sh", "-c", 'for word; do printf "<%s>" "$word"; done', "sh", *odd], env={"A": "x\ny", "B": "=\udcfe"})
+        done = state_dir.exec(["/bin/sh", "-c", 'for word; do printf "<%s>" "$word"; done', "sh", *odd], env={"A": "x\ny", "B": "=\udcfe"})
         assert done.stdout == b"".join(b"<%s>" % os.fsencode(word) for word in odd)
         with pytest.raises(api.UsageError, match="NUL"):
-            box.exec(["/bin/echo", "a\0b"])
+            state_dir.exec(["/bin/echo", "a\0b"])
         with pytest.raises(api.Error, match="too long"):
-            box.exec(["/bin/echo", "x" * (3 << 20)])
-        assert box.exec(["/bin/echo", "x" * 100_000]).text == "x" * 100_000 + "\n"
+            state_dir.exec(["/bin/echo", "x" * (3 << 20)])
+        assert state_dir.exec(["/bin/echo", "x" * 100_000]).text == "x" * 100_000 + "\n"
         assert children() == [keeper]
 
 
@@ -281,16 +281,16 @@ def test_it_takes_too_long(rt, waiting, new_id, make_bundle, no_leaks):
     with pytest.raises(api.TimeoutExpired):
         rt.run(stubborn, new_id(), timeout=0.5)
     assert rt.containers() == []
-    with rt.create(waiting, new_id()).start() as box:
+    with rt.create(waiting, new_id()).start() as state_dir:
         with pytest.raises(api.TimeoutExpired, match=r"^wait took longer than 0\.2 s$"):
-            box.wait(0.2)
-        assert box.status == "running"
-        pids = set(box.processes())
+            state_dir.wait(0.2)
+        assert state_dir.status == "running"
+        pids = set(state_dir.processes())
         with pytest.raises(api.TimeoutExpired):
-            box.exec(["/bin/sh", "-c", "trap '' TERM; while :; do sleep 1000; done"], timeout=0.5)
-        for pid in set(box.processes()) - pids:
+            state_dir.exec(["/bin/sh", "-c", "trap '' TERM; while :; do sleep 1000; done"], timeout=0.5)
+        for pid in set(state_dir.processes()) - pids:
             with harness.Watched(pid) as watched:
-                box.kill("KILL", all=True)
+                state_dir.kill("KILL", all=True)
                 watched.wait()
 
 
@@ -305,16 +305,16 @@ def test_a_create_that_hangs_is_undone(pyrunc, make_bundle, no_leaks):
 
 def test_the_helper_is_killed(rt, waiting, new_id):
     """What runs goes on; the next call starts another helper."""
-    with rt.create(waiting, new_id()).start() as box:
+    with rt.create(waiting, new_id()).start() as state_dir:
         (keeper,) = children()
         os.kill(int(keeper), signal.SIGKILL)
         with harness.Watched(int(keeper)):
             os.waitid(os.P_PID, int(keeper), os.WEXITED | os.WNOWAIT)
-        assert box.status == "running"
+        assert state_dir.status == "running"
         (other,) = children()
         assert other != keeper
-        box.kill("KILL")
-        assert box.wait(harness.WATCHDOG).status in (137, None)  # its parent is another one now
+        state_dir.kill("KILL")
+        assert state_dir.wait(harness.WATCHDOG).status in (137, None)  # its parent is another one now
 
 
 # ---- threads
@@ -334,11 +334,11 @@ def test_threads(rt, make_bundle, pyrunc, no_leaks):
             for id in ids[n]:
                 read_end, write_end = os.pipe()
                 os.write(write_end, b"thread %d\n" % n)
-                with rt.create(bundles[n], id, capture=True, fds=[read_end]) as box:
+                with rt.create(bundles[n], id, capture=True, fds=[read_end]) as state_dir:
                     os.close(read_end)
                     os.close(write_end)
-                    status = box.start().wait(harness.WATCHDOG).status
-                    found[n].append((status, box.stdout))
+                    status = state_dir.start().wait(harness.WATCHDOG).status
+                    found[n].append((status, state_dir.stdout))
         except BaseException as e:
             found[n].append(e)
 
@@ -401,8 +401,8 @@ PLUGIN_TESTS = """
 import pathlib
 
 def test_words(pyrunc_container, tmp_path):
-    box = pyrunc_container(["/bin/sh", "-c", "echo $HOSTNAME; hostname"], changes={"/hostname": "inside"})
-    assert box.wait(30).status == 0 and b"inside" in box.stdout
+    state_dir = pyrunc_container(["/bin/sh", "-c", "echo $HOSTNAME; hostname"], changes={"/hostname": "inside"})
+    assert state_dir.wait(30).status == 0 and b"inside" in state_dir.stdout
 
 def test_it_stays_until_the_end(pyrunc_container, pyrunc_runtime):
     pyrunc_container(["/bin/sleep", "1000"])

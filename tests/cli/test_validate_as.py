@@ -14,7 +14,7 @@ import harness
 sys.path.insert(0, str(harness.ROOT))
 from conformance.bench import machine  # noqa: E402
 
-from pyrunc.commands import elsewhere
+from pyrunc.commands import deviation_checks
 from pyrunc.oci import deviations, normalise
 
 BIND = {"destination": "/b", "source": "/tmp", "type": "bind"}
@@ -64,11 +64,11 @@ QUIET = {"/process/capabilities": {"bounding": []}}
 
 def found(changes, runtime):
     config = harness.patch(harness.BASE, {**QUIET, **changes} if changes else {})
-    return elsewhere.differences(normalise.config(config), runtime)
+    return deviation_checks.differences(normalise.config(config), runtime)
 
 
 def test_every_row_has_a_test_and_a_sample():
-    assert set(TESTED) == set(elsewhere.TESTS) == set(SAMPLES)
+    assert set(TESTED) == set(deviation_checks.TESTS) == set(SAMPLES)
     assert all(row[2] or row[3] for row in deviations.testable())
 
 
@@ -81,7 +81,7 @@ def test_row_is_found(name):
         assert wanted <= seen, (runtime, wanted - seen)
 
 
-@pytest.mark.parametrize("runtime", elsewhere.RUNTIMES)
+@pytest.mark.parametrize("runtime", deviation_checks.RUNTIMES)
 def test_nothing_is_found_in_what_is_the_same_everywhere(runtime):
     assert found(QUIET, runtime) == []
 

@@ -12,7 +12,7 @@ import tempfile
 import types
 
 import harness
-from pyrunc import errors, lean, store
+from pyrunc import errors, fileio, jsonio, store
 from pyrunc.commands import exec as exec_command
 from pyrunc.engine import handshake, host, planner
 from pyrunc.linux import filters
@@ -77,7 +77,7 @@ def examined(document, only=None):
         for refusal in refusals:
             assert not isinstance(refusal, errors.Bug)
             assert "\n" not in refusal.sentence() and len(refusal.sentence()) < 8192
-        assert json.loads(lean.dumps(plans)) is not None and all("\n" not in text for _, text in warnings)
+        assert json.loads(jsonio.dumps(plans)) is not None and all("\n" not in text for _, text in warnings)
     finally:
         os.chdir(here)
 
@@ -107,7 +107,7 @@ def seccomp(data):
 @target
 def options(data):
     """Mount options, divided by NUL; the first four pieces are destination, type, source and how often."""
-    words = [lean.fsdecode(word) for word in data.split(b"\0")]
+    words = [fileio.fsdecode(word) for word in data.split(b"\0")]
     mount_options.parse(words[3:])
     entry = {"destination": words[0], "options": words[3:]}
     entry.update({key: word for key, word in zip(("type", "source"), words[1:3], strict=False) if word})
@@ -142,9 +142,9 @@ def state(data):
         for name in ("state.json", "config.json", "plan.json"):
             with open(os.path.join(folder, name), "wb") as file:
                 file.write(data)
-        box = store.open_box(root, "c1")
+        state_dir = store.open_state_dir(root, "c1")
         try:
-            for read in (box.config, box.plan, functools.partial(box.note, "saved"), box.load):
+            for read in (state_dir.config, state_dir.plan, functools.partial(state_dir.note, "saved"), state_dir.load):
                 try:
                     read()
                 except errors.Bug:
@@ -152,7 +152,7 @@ def state(data):
                 except errors.PyruncError as e:
                     assert "\n" not in e.sentence()
         finally:
-            box.close()
+            state_dir.close()
 
 
 @target
@@ -173,12 +173,12 @@ def passwd(data):
 @target
 def user_option(data):
     """--user of exec; names are those of this machine."""
-    found = exec_command.user_of(lean.fsdecode(data), types.SimpleNamespace(id="c1", state={"pid": os.getpid()}))
+    found = exec_command.user_of(fileio.fsdecode(data), types.SimpleNamespace(id="c1", state={"pid": os.getpid()}))
     assert all(type(found[key]) is int and 0 <= found[key] < 2**32 - 1 for key in ("uid", "gid") if key in found)
     assert found.get("uid") != 0 or data.partition(b":")[0] in (b"0", b"root")
 
 
 @target
 def landlock_annotation(data):
-    text = lean.fsdecode(data)
+    text = fileio.fsdecode(data)
     landlock.plan({landlock.KEY: text}, planner.Context("fuzz", "/", {}, OPTIONS))

@@ -6,12 +6,12 @@ import subprocess
 import pytest
 
 import cgroup_tools as tools
-from pyrunc.cgroup import find, kill, systemd
+from pyrunc.cgroup import hierarchies, kill, systemd
 from pyrunc.errors import StepFailure
 from pyrunc.parts import cgroups, resources
 from pyrunc.store import in_user_namespace
 
-LAYOUT = find.layout()
+LAYOUT = hierarchies.layout()
 IN_USERNS = in_user_namespace()
 USER = os.geteuid() != 0 or IN_USERNS
 MIB = 1 << 20

@@ -14,7 +14,7 @@ import traceback
 from types import SimpleNamespace
 
 from fakes import hand
-from pyrunc.engine import handshake, rows
+from pyrunc.engine import handshake, steps
 from pyrunc.errors import PyruncError
 from pyrunc.linux import _syscalls, constants, ns, proc
 from pyrunc.parts import devices, mounts, paths, root
@@ -207,14 +207,14 @@ class World:
             kind, data, _fds = link.receive()
             if kind == handshake.ASK:
                 run = SimpleNamespace(pid=pid, plans=plans)
-                answer, fds = rows.call(data["part"], "host_answer", "host", plans[data["part"]], run, data["request"])
+                answer, fds = steps.call(data["part"], "host_answer", "host", plans[data["part"]], run, data["request"])
                 link.send(handshake.ANSWER, answer, fds)
                 for fd in fds:
                     os.close(fd)
             elif kind == b"v":
                 return data
             elif kind == handshake.FAILED:
-                raise rows.rebuild(data, "init")
+                raise steps.rebuild(data, "init")
             else:
                 raise AssertionError("the child ended without a word" if kind == b"" else data)
 
@@ -237,7 +237,7 @@ def _child(link, other, plans, bundle, look, between):
                 if between is not None:
                     between(See(run))
             elif plans.get(name) is not None:
-                rows.call(name, verb, "init", plans[name], run)
+                steps.call(name, verb, "init", plans[name], run)
         value = look(See(run)) if look else None
         link.sock.send(b"v" + json.dumps(value).encode())
     except PyruncError as e:

@@ -9,7 +9,7 @@ import time
 import pytest
 
 import cgroup_tools as tools
-from pyrunc.cgroup import find, freeze, fs, kill, tree
+from pyrunc.cgroup import freeze, fs, hierarchies, kill, tree
 from pyrunc.errors import StepFailure
 from pyrunc.parts import cgroups, resources
 
@@ -37,7 +37,7 @@ def test_every_hierarchy_is_made_entered_and_removed(group):
     assert all(os.path.isdir(path) for path in directories(one.entry))
     pid = one.start()
     with open("/proc/%d/cgroup" % pid) as f:
-        own = find.parse_own(f.read())
+        own = hierarchies.parse_own(f.read())
     assert {own[key] for key in one.entry["paths"]} == {"/%s/a" % TOP}
     assert kill.procs(one.paths) == [pid]
     one.end()
@@ -74,7 +74,7 @@ def test_a_create_that_was_killed_in_the_middle_can_be_undone(group, monkeypatch
         one.make()
     monkeypatch.undo()
     other = tools.Run(one.run.plans)  # delete, in another process
-    other.box.state = dict(one.run.box.state)
+    other.state_dir.state = dict(one.run.state_dir.state)
     cgroups.undo_make(one.entry, other)
     cgroups.undo_make(one.entry, other)
     assert not any(os.path.exists(path) for path in directories(one.entry))
@@ -90,9 +90,9 @@ def test_undo_of_what_was_never_made(group):
 
 def test_undo_by_the_plan_alone(group):
     one = group("/%s-plan" % TOP).make()
-    one.run.box = None
+    one.run.state_dir = None
     cgroups.undo_make(one.entry, one.run)
-    one.run.box = tools.Box()
+    one.run.state_dir = tools.StateDir()
     assert not any(os.path.exists(path) for path in directories(one.entry))
 
 
@@ -152,7 +152,7 @@ def test_cpusets_have_values_before_the_first_process(group):
 
 
 def test_a_relative_path_lies_below_our_own(group):
-    layout = find.layout()
+    layout = hierarchies.layout()
     one = group(None, id=TOP + "-rel").make()
     for key, mount in layout.mounts.items():
         if layout.version != 2:

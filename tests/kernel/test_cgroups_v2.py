@@ -7,12 +7,12 @@ import time
 import pytest
 
 import cgroup_tools as tools
-from pyrunc.cgroup import find, freeze, kill
+from pyrunc.cgroup import freeze, hierarchies, kill
 from pyrunc.errors import StepFailure
 from pyrunc.linux import _syscalls
 from pyrunc.parts import cgroups, resources
 
-LAYOUT = find.layout()
+LAYOUT = hierarchies.layout()
 pytestmark = [pytest.mark.kernel, pytest.mark.skipif(LAYOUT.version != 2, reason="this machine's controllers are those of cgroup v1")]
 MIB = 1 << 20
 
@@ -35,7 +35,7 @@ def write(path, text):
 
 def test_all_controllers_reach_the_leaf(group):
     one = group("/%s/x/y" % tools.TOP).make()
-    top = find.controllers(LAYOUT.mounts["unified"][0])
+    top = hierarchies.controllers(LAYOUT.mounts["unified"][0])
     assert set(read(one, "cgroup.controllers").split()) == top
     assert read(one, "cgroup.subtree_control") == ""
 

@@ -6,11 +6,11 @@ import pathlib
 import pytest
 
 from mounting import OUTER, SYS
-from pyrunc.cgroup import find
+from pyrunc.cgroup import hierarchies
 
 pytestmark = pytest.mark.kernel
 
-LAYOUT = find.layout()
+LAYOUT = hierarchies.layout()
 CGROUP = {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["nosuid", "noexec", "nodev", "relatime", "ro"]}
 RW = {**CGROUP, "options": CGROUP["options"][:-1]}
 V1 = [key for key in LAYOUT.mounts if key != "unified"]

@@ -9,18 +9,18 @@ import time
 import pytest
 
 import cgroup_tools as tools
-from pyrunc.cgroup import devices_bpf, devices_rules, find, fs, oom, stats, v2
+from pyrunc.cgroup import devices_bpf, devices_rules, fs, hierarchies, oom, stats, v2
 from pyrunc.errors import StepFailure
 from pyrunc.parts import resources
 
 pytestmark = pytest.mark.kernel
-LAYOUT = find.layout()
+LAYOUT = hierarchies.layout()
 MIB = 1 << 20
 
 
 def needs(*controllers):
     """Skips where the kernel has not these controllers, in whichever version."""
-    have = find.controllers(LAYOUT.mounts["unified"][0]) if LAYOUT.version == 2 else set(LAYOUT.mounts)
+    have = hierarchies.controllers(LAYOUT.mounts["unified"][0]) if LAYOUT.version == 2 else set(LAYOUT.mounts)
     missing = [c for c in controllers if {"blkio": "io", "cpuacct": "cpu"}.get(c, c) not in have and c not in have]
     return pytest.mark.skipif(bool(missing), reason="this machine has no cgroup controller %s" % ", ".join(missing))
 

@@ -14,7 +14,7 @@ import pytest
 
 import harness
 from harness import ABSENT
-from pyrunc.cgroup import find
+from pyrunc.cgroup import hierarchies
 
 UID, SUBORDINATE = 4321, 700000
 IDS = ["setpriv", "--reuid=%d" % UID, "--regid=%d" % UID, "--clear-groups", "--"]
@@ -309,7 +309,7 @@ def test_device_rules_are_beyond_us(rootless, make):
 
 def test_delegated_by_hand(rootless, make, token):
     """A cgroup that was given to the user, on v1 of the pids controller alone, is a place for limits."""
-    layout = find.layout()
+    layout = hierarchies.layout()
     if "pids" not in layout.mounts:
         pytest.skip("this machine's pids controller is not one of cgroup v1")
     top = "%s/%s-user" % (layout.mounts["pids"][0], token)

@@ -19,7 +19,7 @@ import pytest
 import harness
 import staged
 from fakes.hand import Ctx, Run
-from pyrunc import heavy
+from pyrunc import helper_process
 from pyrunc.linux import _syscalls
 from pyrunc.linux import filters as f
 from pyrunc.parts import seccomp
@@ -49,7 +49,7 @@ def allow(*rules, **more):
 def compiled(profile, tmp_path=None):
     """(operation, program) of a profile, as the verbs make them."""
     entry = seccomp.plan({HERE: profile}, Ctx(config={}))
-    run = Run(plans={"capabilities": {"nnp": False}}, cache=str(tmp_path or "/proc/none/x"), heavy=heavy.call)
+    run = Run(plans={"capabilities": {"nnp": False}}, cache=str(tmp_path or "/proc/none/x"), call_helper=helper_process.call)
     seccomp.host_compile(entry, run)
     return seccomp.op_early(entry, run), run.seccomp_bpf
 

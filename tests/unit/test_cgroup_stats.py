@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from pyrunc import lean
+from pyrunc import jsonio
 from pyrunc.cgroup import fs, stats
 
 
@@ -66,7 +66,7 @@ def test_v1(tree):
     assert data["cpuset"]["cpus"] == [0, 1, 3] and data["cpuset"]["mems"] == [0] and data["cpuset"]["cpu_exclusive"] == 1
     assert data["cpuset"]["sched_relax_domain_level"] == -1
     assert data["network_interfaces"] is None and data["intel_rdt"] == {}
-    assert json.loads(lean.dumps(data)) == data
+    assert json.loads(jsonio.dumps(data)) == data
     same_in_brief(paths, data)
 
 
@@ -105,7 +105,7 @@ def test_v2(tree):
     assert data["blkio"]["ioServiceBytesRecursive"] == [{"major": 8, "op": "Read", "value": 5}, {"major": 8, "op": "Write", "value": 6}]
     assert data["blkio"]["ioServicedRecursive"] == [{"major": 8, "op": "Read", "value": 1}, {"major": 8, "op": "Write", "value": 2}]
     assert data["hugetlb"] == {"2MB": {"failcnt": 3}}
-    assert json.loads(lean.dumps(data)) == data
+    assert json.loads(jsonio.dumps(data)) == data
     same_in_brief(paths, data)
 
 

@@ -6,7 +6,7 @@ from test_dbus import bus  # noqa: F401
 
 import cgroup_tools as tools
 from pyrunc.cgroup import gvariant, systemd, unit_properties
-from pyrunc.cgroup.manager import outer_uid
+from pyrunc.cgroup.systemd_manager import outer_uid
 from pyrunc.errors import Refusal, StepFailure
 from pyrunc.linux import dbus
 from pyrunc.parts import cgroups
@@ -36,7 +36,7 @@ def test_no_slices(name):
 @pytest.fixture
 def plan(monkeypatch):
     def call(path=None, kind="v2", annotations=None, **kw):
-        monkeypatch.setattr(cgroups.find, "layout", lambda: tools.layout(kind))
+        monkeypatch.setattr(cgroups.hierarchies, "layout", lambda: tools.layout(kind))
         ctx = tools.make_ctx(systemd_cgroup=True, plans={"meta": {"annotations": annotations or {}}}, **kw)
         return cgroups.plan({} if path is None else {cgroups.KEY: path}, ctx)
 
@@ -148,7 +148,7 @@ def test_bad_annotations(name, text):
 
 
 def test_annotations_mean_nothing_to_cgroupfs(monkeypatch):
-    monkeypatch.setattr(cgroups.find, "layout", lambda: tools.layout("v2"))
+    monkeypatch.setattr(cgroups.hierarchies, "layout", lambda: tools.layout("v2"))
     ctx = tools.make_ctx(plans={"meta": {"annotations": {"org.systemd.property.A": "oops"}}})
     assert "unit" not in cgroups.plan({}, ctx)
 

@@ -1,11 +1,11 @@
-"""cgroup/update.py: stored and new limits laid together, and what undoes a write."""
+"""cgroup/limits_update.py: stored and new limits laid together, and what undoes a write."""
 
 import errno
 
 import pytest
 
 import cgroup_tools as tools
-from pyrunc.cgroup import update
+from pyrunc.cgroup import limits_update
 from pyrunc.errors import Refusal, StepFailure
 from pyrunc.parts import resources
 
@@ -26,13 +26,13 @@ from pyrunc.parts import resources
 )
 def test_merge(stored, new, merged):
     before = repr(stored)
-    assert update.merge(stored, new) == {**merged, "asked": True}
+    assert limits_update.merge(stored, new) == {**merged, "asked": True}
     assert repr(stored) == before
 
 
 def test_device_rules_stay_as_they_are_stored():
-    merged = update.merge({"devices": [[True, "c", 1, 3, "rwm"]], "in_userns": False}, {"pids": {"limit": 1}, "asked": True})
-    assert merged["devices"] == [[True, "c", 1, 3, "rwm"]] and "devices" not in update.to_write(merged, {"pids": {"limit": 1}})
+    merged = limits_update.merge({"devices": [[True, "c", 1, 3, "rwm"]], "in_userns": False}, {"pids": {"limit": 1}, "asked": True})
+    assert merged["devices"] == [[True, "c", 1, 3, "rwm"]] and "devices" not in limits_update.to_write(merged, {"pids": {"limit": 1}})
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_device_rules_stay_as_they_are_stored():
     ],
 )
 def test_only_new_values_and_their_partners_are_written(stored, new, written):
-    assert update.to_write(update.merge(stored, new), new) == written
+    assert limits_update.to_write(limits_update.merge(stored, new), new) == written
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_only_new_values_and_their_partners_are_written(stored, new, written):
     ],
 )
 def test_what_undoes_a_write(name, value, old, text):
-    assert update.former(name, value, old) == text
+    assert limits_update.former(name, value, old) == text
 
 
 class Store(tools.Files):
@@ -97,7 +97,7 @@ class Store(tools.Files):
 @pytest.fixture
 def store(monkeypatch):
     Store.all, Store.refused, Store.log = {}, {}, []
-    monkeypatch.setattr(update, "Group", Store)
+    monkeypatch.setattr(limits_update, "Group", Store)
     return Store
 
 
@@ -105,7 +105,7 @@ def test_a_failed_update_writes_the_old_values_back(store):
     store.all.update({"memory.limit_in_bytes": "100", "memory.memsw.limit_in_bytes": "200", "pids.max": "max", "cpu.shares": "1024"})
     store.refused = {("pids.max", "7"): errno.EINVAL}
     with pytest.raises(StepFailure) as e:
-        update.apply(
+        limits_update.apply(
             {c: "/" + c for c in ("memory", "cpu", "pids")},
             {"memory": {"limit": 300, "swap": 400}, "cpu": {"shares": 5}, "pids": {"limit": 7}},
             1,
@@ -120,7 +120,7 @@ def test_what_can_not_be_taken_back_is_said(store):
     store.all.update({"memory.limit_in_bytes": "100", "pids.max": "max"})
     store.refused = {("pids.max", "7"): errno.EINVAL, ("memory.limit_in_bytes", "100"): errno.EBUSY}
     with pytest.raises(StepFailure) as e:
-        update.apply({c: "/" + c for c in ("memory", "pids")}, {"memory": {"limit": 300}, "pids": {"limit": 7}}, 1)
+        limits_update.apply({c: "/" + c for c in ("memory", "pids")}, {"memory": {"limit": 300}, "pids": {"limit": 7}}, 1)
     assert "could not be written back: /memory/memory.limit_in_bytes" in e.value.hint
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from pyrunc.cgroup import superblock
 from pyrunc.commands.checkpoint import asked_of
-from pyrunc.engine import checkpoint, criu, external, images
+from pyrunc.engine import checkpoint, criu, criu_external, criu_images
 from pyrunc.errors import StepFailure, UsageError
 from pyrunc.linux import protowire
 
@@ -59,14 +59,14 @@ def test_other_words_that_are_wrong(options):
 def image(*entries, magic=True):
     """An image file of (description, values)."""
     body = [protowire.encode(fields, values) for fields, values in entries]
-    head = pack("<II", images.COMMON, 0x56084025) if magic else pack("<I", 0x56084025)
+    head = pack("<II", criu_images.COMMON, 0x56084025) if magic else pack("<I", 0x56084025)
     return head + b"".join(pack("<I", len(one)) + one for one in body)
 
 
 def pagemap(number, *entries, magic=True):
     """A page map with entries (pages, flags or None, in_parent)."""
-    rows = [(images.ENTRY, {"pages": pages, "in_parent": parent, "flags": flags}) for pages, flags, parent in entries]
-    return image((images.HEAD, {"pages_id": number}), *rows, magic=magic)
+    rows = [(criu_images.ENTRY, {"pages": pages, "in_parent": parent, "flags": flags}) for pages, flags, parent in entries]
+    return image((criu_images.HEAD, {"pages_id": number}), *rows, magic=magic)
 
 
 SIZE = os.sysconf("SC_PAGE_SIZE")
@@ -78,10 +78,10 @@ class Folder:
     def __init__(self, path, *pids):
         self.path = path
         self.fd = os.open(path, os.O_RDONLY)
-        (path / "pstree.img").write_bytes(image(*[(images.PROCESS, {"pid": pid}) for pid in pids or (1,)]))
+        (path / "pstree.img").write_bytes(image(*[(criu_images.PROCESS, {"pid": pid}) for pid in pids or (1,)]))
 
     def check(self):
-        images.check(self.fd, "D")
+        criu_images.check(self.fd, "D")
 
 
 @pytest.fixture
@@ -121,8 +121,8 @@ def test_maps_of_an_earlier_dump_count_for_nothing(folder):
 
 
 def test_shared_memory(folder):
-    areas = [{"shmid": 7, "status": images.SHARED | 1}, {"shmid": 8, "status": 1}, {"status": images.SHARED}]
-    (folder.path / "mm-1.img").write_bytes(image((images.MEMORY, {"areas": areas})))
+    areas = [{"shmid": 7, "status": criu_images.SHARED | 1}, {"shmid": 8, "status": 1}, {"status": criu_images.SHARED}]
+    (folder.path / "mm-1.img").write_bytes(image((criu_images.MEMORY, {"areas": areas})))
     for number in (7, 8):
         (folder.path / ("pagemap-shmem-%d.img" % number)).write_bytes(pagemap(number, (1, 4, None)))
     with pytest.raises(StepFailure, match="pages-7.img is cut off"):
@@ -250,8 +250,8 @@ def test_configuration_file(given, in_force, file):
 
 def test_what_came_along_with_an_rbind(tmp_path, monkeypatch):
     """By the tree of mounts, not by names: a mount elsewhere below the same path is none of it, and a parent may have the greater id."""
-    monkeypatch.setattr(external.paths, "resolve", lambda root_fd, path: os.open("/", os.O_PATH))
-    monkeypatch.setattr(external.paths, "mount_id", lambda fd: 10)
+    monkeypatch.setattr(criu_external.paths, "resolve", lambda root_fd, path: os.open("/", os.O_PATH))
+    monkeypatch.setattr(criu_external.paths, "mount_id", lambda fd: 10)
     table = {
         1: (0, "/", "ext4"),
         10: (1, "/a", "ext4"),
@@ -261,10 +261,10 @@ def test_what_came_along_with_an_rbind(tmp_path, monkeypatch):
         12: (1, "/e", "tmpfs"),
     }
     names = {}
-    external._note(names, table, -1, {"destination": "/linked", "flags": external.c.MS_BIND | external.c.MS_REC})
+    criu_external._note(names, table, -1, {"destination": "/linked", "flags": criu_external.c.MS_BIND | criu_external.c.MS_REC})
     assert names == {"/a": "/linked", "/a/b": "/linked/b", "/a/b/c": "/linked/b/c"}
     names = {}
-    external._note(names, table, -1, {"destination": "/linked", "flags": external.c.MS_BIND})
+    criu_external._note(names, table, -1, {"destination": "/linked", "flags": criu_external.c.MS_BIND})
     assert names == {"/a": "/linked"}
 
 

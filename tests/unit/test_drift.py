@@ -2,7 +2,7 @@
 
 import pytest
 
-from pyrunc.engine.drift import documents, groups, process, settings
+from pyrunc.engine.diff import documents, groups, process, settings
 
 
 @pytest.mark.parametrize(

@@ -50,14 +50,14 @@ def test_every_import_is_frozen_or_built_in(name, path):
 
 @pytest.mark.parametrize("name, path", [(n, p) for n, p, _ in MODULES if n not in IN_THE_HELPER], ids=lambda x: x if "/" not in x else "")
 def test_nothing_reads_docstrings_or_files_of_its_own(name, path):
-    """Both are gone in the frozen package; lean.home alone knows what that means."""
+    """Both are gone in the frozen package; install_paths.home alone knows what that means."""
     words = set(re.findall(r"__doc__|__file__|pkgutil|importlib", pathlib.Path(path).read_text()))
-    assert not words or name in ("pyrunc.lean", "pyrunc.seal"), words
+    assert not words or name in ("pyrunc.install_paths", "pyrunc.seal"), words
 
 
 def test_the_helper_stays_outside():
     assert "pyrunc.cli" in NAMES and "pyrunc.linux.constants" in NAMES
-    assert not [n for n in NAMES if n.startswith(("pyrunc.helper", "pyrunc.api"))]
+    assert not [n for n in NAMES if n.startswith(("pyrunc.helper.", "pyrunc.api."))]
     assert ("pyrunc", True) in {(n, package) for n, _p, package in MODULES}
 
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from pyrunc.engine import written
+from pyrunc.engine import cgroup_preview
 from pyrunc.oci import glossary
 from pyrunc.oci.nearest import distance, nearest
 
@@ -53,7 +53,7 @@ def test_files_are_those_that_the_drivers_write(version, column):
     """The drivers themselves say which files a full set of limits becomes."""
     keys = ("cpuset", "memory", "cpu", "pids", "blkio", "hugetlb", "net_cls", "net_prio", "rdma")
     paths = {"unified": "/none"} if version == 2 else {key: "/none" for key in keys}
-    found = written.files({"cgroups": {"paths": paths, "version": version}, "resources": LIMITS})
+    found = cgroup_preview.files({"cgroups": {"paths": paths, "version": version}, "resources": LIMITS})
     names = {re.sub(r"\.[0-9]+[KMG]B\.", ".SIZE.", row["file"].rpartition("/")[2]) for row in found} | {
         "cgroup.procs",
         "devices.allow",

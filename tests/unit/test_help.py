@@ -6,7 +6,7 @@ import pytest
 
 from pyrunc import cli
 from pyrunc.commands import help as _help
-from pyrunc.commands import hints
+from pyrunc.commands import help_data
 
 LINES, WIDTH = 40, 120
 
@@ -28,7 +28,7 @@ def test_every_option_is_explained(command):
 @pytest.mark.parametrize("command", ["", *cli.COMMANDS])
 def test_examples_are_command_lines(command):
     """Each is taken by the parser, is about its command, and says more than the usage. (A redirection is the shell's.)"""
-    examples = hints.EXAMPLES[command]
+    examples = help_data.EXAMPLES[command]
     assert 1 <= len(examples) <= 3
     for line in examples:
         words = shlex.split(line.partition(" > ")[0])
@@ -45,10 +45,10 @@ def test_every_command_can_be_found_on_the_first_screen():
 
 
 def test_the_tables_name_what_exists():
-    named = {name for _title, names in hints.GROUPS for name in names} | set(hints.FIRST) | set(hints.EXAMPLES) - {""}
+    named = {name for _title, names in help_data.GROUPS for name in names} | set(help_data.FIRST) | set(help_data.EXAMPLES) - {""}
     assert named - set(cli.COMMANDS) == set()
     options = {name for row in cli.COMMANDS.values() for name in row[1]} | set(cli.GLOBAL)
-    for key in hints.VALUES:
+    for key in help_data.VALUES:
         command, _, name = key.rpartition(" --")
         assert name in (cli.COMMANDS[command][1] if command else options), key
 
@@ -61,18 +61,18 @@ def test_formats_are_those_that_the_command_takes():
         module = cli.load(command)
         with open(module.__file__) as file:
             text = file.read()
-        for word in hints.value(command, "format"):
+        for word in help_data.value(command, "format"):
             assert '"%s"' % word in text, (command, word)
 
 
 @pytest.mark.parametrize(
     "usage, found",
     [
-        ("ID [SIGNAL]", [(hints.IDS, False), (hints.SIGNAL, False)]),
-        ("add|remove ID [DESTINATION...]", [(("add", "remove"), False), (hints.IDS, False), (None, True)]),
-        ("[ID...]", [(hints.IDS, True)]),
+        ("ID [SIGNAL]", [(help_data.IDS, False), (help_data.SIGNAL, False)]),
+        ("add|remove ID [DESTINATION...]", [(("add", "remove"), False), (help_data.IDS, False), (None, True)]),
+        ("[ID...]", [(help_data.IDS, True)]),
         ("", []),
     ],
 )
 def test_positionals(usage, found):
-    assert hints.positionals(usage) == found
+    assert help_data.positionals(usage) == found

@@ -1,4 +1,4 @@
-"""jsonbytes: what the extension writes is byte for byte what lean.dumps writes, and what it can't write lean still does."""
+"""jsonbytes: what the extension writes is byte for byte what jsonio.dumps writes, and what it can't write jsonio still does."""
 
 import json
 import random
@@ -6,7 +6,7 @@ import random
 import pytest
 
 import harness
-from pyrunc import lean
+from pyrunc import jsonio
 from pyrunc.linux import _syscalls, jsonbytes
 
 GOOD = [
@@ -22,14 +22,14 @@ REFUSED = [b"x", {"a": {1, 2}}, [object], float("nan")]
 @pytest.mark.parametrize("value", GOOD, ids=lambda v: repr(v)[:30])
 def test_as_lean_writes(value):
     data = _syscalls.json(value, ",")
-    assert data == lean.dumps(value).encode()
+    assert data == jsonio.dumps(value).encode()
     assert data == jsonbytes.dumps(value)
 
 
 @pytest.mark.parametrize("value", LEFT, ids=lambda v: repr(v)[:30])
 def test_left_to_lean(value):
     assert _syscalls.json(value, ",") is None
-    assert jsonbytes.dumps(value) == lean.dumps(value).encode("utf-8", "surrogateescape")
+    assert jsonbytes.dumps(value) == jsonio.dumps(value).encode("utf-8", "surrogateescape")
 
 
 @pytest.mark.parametrize("value", REFUSED, ids=lambda v: repr(v)[:30])
@@ -60,7 +60,7 @@ def test_deep_ones(levels, ours):
     """128 levels are the most that can come in; the extension's own stack is never in danger."""
     value = nested(levels)
     assert (_syscalls.json(value, ",") is not None) == ours
-    assert jsonbytes.dumps(value) == lean.dumps(value).encode()
+    assert jsonbytes.dumps(value) == jsonio.dumps(value).encode()
 
 
 def test_very_deep_ones_are_left_to_lean_too():
@@ -92,7 +92,7 @@ def test_any_document(seed):
     for _ in range(200):
         value = any_value(dice)
         data = jsonbytes.dumps(value)
-        assert data == lean.dumps(value).encode()
+        assert data == jsonio.dumps(value).encode()
         assert json.loads(data) == value
 
 

@@ -14,7 +14,7 @@ MODULES = sorted(
     [*PACKAGE.glob("parts/**/*.py"), *(PACKAGE / "engine" / name for name in ("init.py", "barrier.py"))]
     + [PACKAGE / "linux" / name for name in ("paths.py", "mount.py", "tty.py", "proc.py", "ns.py")]
 )
-OWNERS = ("posix", "os", "fs", "lean")
+OWNERS = ("posix", "os", "fs", "fileio")
 CALLS = {
     "open", "mkdir", "mkdirs", "makedirs", "mknod", "mkfifo", "symlink", "link", "unlink", "remove", "rename", "replace", "rmdir", "chmod",
     "chown", "lchown", "stat", "lstat", "listdir", "scandir", "access", "readlink", "truncate", "utime", "chdir", "chroot", "getxattr",
@@ -52,7 +52,7 @@ ALLOWED = {
     ("parts/mounts/copyup.py", "_file"): FD,
     ("parts/mounts/copyup.py", "_attributes"): FD,
     ("parts/mounts/copyup.py", "_times"): FD,
-    ("parts/mounts/fresh.py", "_label"): FD,
+    ("parts/mounts/filesystems.py", "_label"): FD,
     ("parts/mounts/host.py", "_map_ids"): OWN,
     ("parts/mounts/host.py", "namespace_with"): OWN,
     ("parts/netdevs.py", "host_move"): OWN,

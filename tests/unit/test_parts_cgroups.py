@@ -12,7 +12,7 @@ SLICE = "/user.slice/user-1000.slice/user@1000.service/app.slice"
 @pytest.fixture
 def plan(monkeypatch):
     def call(path=None, kind="hybrid", **kw):
-        monkeypatch.setattr(cgroups.find, "layout", lambda: tools.layout(kind))
+        monkeypatch.setattr(cgroups.hierarchies, "layout", lambda: tools.layout(kind))
         return cgroups.plan({} if path is None else {cgroups.KEY: path}, tools.make_ctx(**kw))
 
     return call

@@ -259,13 +259,13 @@ def test_notify_plan():
     }  # fmt: skip
 
 
-class Box:
+class StateDir:
     def __init__(self, path):
         self.dir_fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
 
 
 def test_notify_make_and_undo(tmp_path):
-    run = Box(tmp_path)
+    run = StateDir(tmp_path)
     notify.undo_make({}, run)
     notify.host_make({}, run)
     assert (tmp_path / "notify").stat().st_mode & 0o777 == 0o755
@@ -292,7 +292,7 @@ def supervisor(sock, got):
 
 @pytest.mark.parametrize("abstract", [False, True])
 def test_notify_passes_ready_and_the_main_process_on(short, abstract):
-    run = Box(short)
+    run = StateDir(short)
     notify.host_make({}, run)
     host = "@pyrunc-test-%d" % os.getpid() if abstract else short + "/host"
     theirs = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -316,7 +316,7 @@ def test_notify_passes_ready_and_the_main_process_on(short, abstract):
 
 
 def test_notify_ends_with_the_container(short):
-    run = Box(short)
+    run = StateDir(short)
     notify.host_make({}, run)
     fd = notify.listen({}, run.dir_fd)
     pid = os.fork()

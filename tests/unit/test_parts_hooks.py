@@ -91,9 +91,9 @@ class Host(Run):
     """A run of the host side."""
 
     def __init__(self, tmp_path, **more):
-        box = type("Box", (), {"state": {}})
+        state_dir = type("StateDir", (), {"state": {}})
         env = [b"FROM=caller", b"LD_PRELOAD=/x", b"PYTHONPATH=/y"]
-        super().__init__(box=box, pid=4711, bundle=str(tmp_path), cancel=None, host_env=env, **more)
+        super().__init__(state_dir=state_dir, pid=4711, bundle=str(tmp_path), cancel=None, host_env=env, **more)
         self.recorded = []
         self.told = []
 
@@ -101,7 +101,7 @@ class Host(Run):
         self.told.append(note)
 
     def record(self, key, value):
-        self.box.state[key] = value
+        self.state_dir.state[key] = value
         self.recorded.append((key, value[-1]))
 
     def ask(self, part, request):
@@ -193,7 +193,7 @@ def test_in_order_and_the_first_failure_ends_it(run, tmp_path):
     assert (tmp_path / "log").read_text() == "1\n2\n"
     noted = [(key, note["index"], note["ended"], note["code"]) for key, note in run.recorded]
     assert noted == [("hooks", 0, "exit", 0), ("hooks", 1, "exit", 1)]
-    assert run.recorded[1][1]["stdout"] == "out" and run.recorded[1][1]["ms"] >= 0 and len(run.box.state["hooks"]) == 2
+    assert run.recorded[1][1]["stdout"] == "out" and run.recorded[1][1]["ms"] >= 0 and len(run.state_dir.state["hooks"]) == 2
 
 
 def test_output_into_the_files_of_annotations(run, tmp_path):
@@ -265,7 +265,7 @@ def test_a_state_that_is_not_read(tmp_path):
 
 
 def test_poststop_goes_on_and_reports(run, tmp_path):
-    run.box = None
+    run.state_dir = None
     entry = plan({"poststop": [shell("exit 3"), {"path": "/bin/true"}, shell("echo ran >%s/last" % tmp_path)]})
     entry["poststop"][1]["path"] = "/no/hook"
     run.bundle = "/no/such/bundle"

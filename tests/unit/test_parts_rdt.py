@@ -209,7 +209,7 @@ def test_stats(resctrl):
 
 
 class Drift:
-    """What engine.drift hands to its looks."""
+    """What engine.diff hands to its looks."""
 
     def __init__(self, entry, pid_files):
         self.plans = {"rdt": entry}
@@ -226,7 +226,7 @@ class Drift:
 
 
 def test_what_differs(resctrl):
-    from pyrunc.engine.drift import groups
+    from pyrunc.engine.diff import groups
 
     (resctrl / "info/MB/bandwidth_gran").write_text("10\n")
     entry = plan({"closID": "one", "l3CacheSchema": "L3:0=f;1=ff", "memBwSchema": "MB:0=15;1=20"})

@@ -13,9 +13,9 @@ DEFAULTS = [rule for _path, rule in devices_rules.DEFAULTS]
 
 @pytest.fixture(autouse=True)
 def huge_pages(monkeypatch):
-    from pyrunc.cgroup import find
+    from pyrunc.cgroup import hierarchies
 
-    monkeypatch.setattr(find, "exists", lambda path: path.endswith(("hugepages-2048kB", "hugepages-1048576kB", "hugepages-64kB")))
+    monkeypatch.setattr(hierarchies, "exists", lambda path: path.endswith(("hugepages-2048kB", "hugepages-1048576kB", "hugepages-64kB")))
 
 
 def cgroups_plan(version=1, controllers=ALL, **kw):
@@ -262,8 +262,8 @@ def test_disabled_manager():
 
 
 def test_plans_are_plain_and_stable():
-    from pyrunc import lean
+    from pyrunc import jsonio
 
     node = {"memory": {"limit": 5}, "cpu": {"cpus": "0"}, "devices": [{"allow": False, "access": "rwm"}], "pids": {"limit": 1}}
     entry = plan(node)
-    assert lean.loads(lean.dumps(entry)) == entry and lean.dumps(entry) == lean.dumps(plan(node))
+    assert jsonio.loads(jsonio.dumps(entry)) == entry and jsonio.dumps(entry) == jsonio.dumps(plan(node))

@@ -9,7 +9,7 @@ import socket
 import pytest
 
 from fakes.hand import Ctx, Run
-from pyrunc import heavy
+from pyrunc import helper_process
 from pyrunc.errors import Refusal, StepFailure, Unsupported
 from pyrunc.linux import filters as f
 from pyrunc.parts import seccomp
@@ -183,7 +183,7 @@ def test_newer_calls_are_unknown_where_the_default_denies(value, expected):
 
 
 def compiled(value, needs=("execve",)):
-    return bytes.fromhex(heavy.call("seccomp", {**plan(value)["profile"], "needs": list(needs)})["bpf"])
+    return bytes.fromhex(helper_process.call("seccomp", {**plan(value)["profile"], "needs": list(needs)})["bpf"])
 
 
 def verdict(program, number, *args, arch=f.X86_64):
@@ -281,10 +281,10 @@ def test_profiles_that_make_no_filter(value, pointer, words):
 
 def test_unknown_names_are_skipped_unless_the_annotation_forbids_it():
     value = deny(rule("no_such_call"))
-    assert heavy.call("seccomp", {**plan(value)["profile"], "needs": []})["unknown"] == ["no_such_call"]
+    assert helper_process.call("seccomp", {**plan(value)["profile"], "needs": []})["unknown"] == ["no_such_call"]
     ctx = annotated(FAIL_UNKNOWN="")
     with pytest.raises(Refusal) as caught:
-        heavy.call("seccomp", {**plan(value, ctx)["profile"], "needs": []})
+        helper_process.call("seccomp", {**plan(value, ctx)["profile"], "needs": []})
     assert caught.value.pointer == HERE + "/syscalls/1/names"
 
 
@@ -309,7 +309,7 @@ class Compiler(Run):
         super().__init__(plans={"capabilities": {"nnp": nnp}}, cache=str(cache))
         self.calls = 0
 
-    def heavy(self, name, payload):
+    def call_helper(self, name, payload):
         assert name == "seccomp"
         self.calls += 1
         self.payload = payload
@@ -416,7 +416,7 @@ def test_the_cache_does_not_grow_for_ever(run, monkeypatch):
 
 def test_what_is_no_program_is_not_loaded(run, monkeypatch):
     for bad in (b"", b"1234567", b"12345678" * 4097):
-        monkeypatch.setattr(run, "heavy", lambda name, payload, bad=bad: {"bpf": bad.hex()})
+        monkeypatch.setattr(run, "call_helper", lambda name, payload, bad=bad: {"bpf": bad.hex()})
         with pytest.raises(StepFailure):
             seccomp.host_compile(plan(deny()), run)
 

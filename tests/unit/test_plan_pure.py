@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from pyrunc import errors, lean
+from pyrunc import errors, jsonio
 from pyrunc.engine import planner
 from pyrunc.oci import load, normalise, validate
 
@@ -71,16 +71,16 @@ def test_plan_is_plain_data(made, name):
     plans = planned(made[name])
     if plans is None:
         pytest.skip("this user or machine cannot have the bundle %s" % name)
-    text = lean.dumps(plans)
-    assert lean.loads(text.encode("utf-8", "surrogateescape")) == plans, "a tuple, a set or a key that is no string"
-    assert lean.dumps(planned(made[name])) == text
+    text = jsonio.dumps(plans)
+    assert jsonio.loads(text.encode("utf-8", "surrogateescape")) == plans, "a tuple, a set or a key that is no string"
+    assert jsonio.dumps(planned(made[name])) == text
 
 
 @pytest.mark.parametrize("name", BUNDLES)
 def test_plan_does_not_change_the_config(made, name):
     document, _ = load.config(made[name], "config.json")
     config = normalise.config(document)
-    before = lean.dumps(config)
+    before = jsonio.dumps(config)
     here = os.getcwd()
     os.chdir(made[name])
     try:
@@ -89,7 +89,7 @@ def test_plan_does_not_change_the_config(made, name):
         assert os.geteuid() != 0
     finally:
         os.chdir(here)
-    assert lean.dumps(config) == before
+    assert jsonio.dumps(config) == before
 
 
 def test_recorder_bites(monkeypatch):

@@ -3,11 +3,11 @@
 import os
 import pwd
 
-from pyrunc import lean
+from pyrunc import jsonio
 from pyrunc.oci import explain, state, version
 
 KEPT = {
-    "version": 1, "id": "box", "bundle": "/b", "rootfs": "/b/rootfs", "annotations": {}, "created": "2024-11-24T14:13:36.000000001Z",
+    "version": 1, "id": "state_dir", "bundle": "/b", "rootfs": "/b/rootfs", "annotations": {}, "created": "2024-11-24T14:13:36.000000001Z",
     "status": "created", "pid": 77, "start_time": 5, "boot_id": "x", "owner": 0, "own_pid_ns": True,
 }  # fmt: skip
 
@@ -18,8 +18,8 @@ def test_state_has_runcs_keys_in_runcs_order():
     assert document["ociVersion"] == version.VERSION == "1.3.0"
     assert (document["pid"], document["status"], document["owner"]) == (77, "running", "")
     assert explain.problems(document, "state") == []
-    text = lean.dumps(document, indent=2)
-    assert text.startswith('{\n  "ociVersion": "1.3.0",\n  "id": "box",\n  "pid": 77,\n')
+    text = jsonio.dumps(document, indent=2)
+    assert text.startswith('{\n  "ociVersion": "1.3.0",\n  "id": "state_dir",\n  "pid": 77,\n')
     assert not text.endswith("\n")
 
 
@@ -39,9 +39,11 @@ def test_rows_of_list_name_the_owner():
 
 
 def test_hooks():
-    document = state.for_hooks("box", "creating", 77, "/b", {"k": "v"})
+    document = state.for_hooks("state_dir", "creating", 77, "/b", {"k": "v"})
     assert list(document) == ["ociVersion", "id", "status", "pid", "bundle", "annotations"]
     assert explain.problems(document, "state") == []
-    assert lean.dumps(document) == ('{"ociVersion":"1.3.0","id":"box","status":"creating","pid":77,"bundle":"/b","annotations":{"k":"v"}}')
+    assert jsonio.dumps(document) == (
+        '{"ociVersion":"1.3.0","id":"state_dir","status":"creating","pid":77,"bundle":"/b","annotations":{"k":"v"}}'
+    )
     for status, pid in (("stopped", 77), ("stopped", 0), ("creating", 0)):
-        assert list(state.for_hooks("box", status, pid, "/b", {})) == ["ociVersion", "id", "status", "bundle"]
+        assert list(state.for_hooks("state_dir", status, pid, "/b", {})) == ["ociVersion", "id", "status", "bundle"]

@@ -18,45 +18,45 @@ STATE = {
 
 
 @pytest.fixture
-def box(tmp_path):
+def state_dir(tmp_path):
     root = tmp_path / "root"
-    box = store.reserve(str(root), "one")
-    box.state = dict(STATE)
-    yield box
-    box.close()
+    state_dir = store.reserve(str(root), "one")
+    state_dir.state = dict(STATE)
+    yield state_dir
+    state_dir.close()
 
 
-def read(box):
-    return store.open_box(os.path.dirname(box.path), "one").load().state
+def read(state_dir):
+    return store.open_state_dir(os.path.dirname(state_dir.path), "one").load().state
 
 
-def log(box):
-    return os.path.join(box.path, "state.json")
+def log(state_dir):
+    return os.path.join(state_dir.path, "state.json")
 
 
-def test_the_last_line_counts(box):
-    box.save()
-    box.record("pid", 77)
-    box.record("status", "created")
-    assert read(box) == {**STATE, "pid": 77, "status": "created"}
-    assert len(open(log(box)).read().split()) == 3
+def test_the_last_line_counts(state_dir):
+    state_dir.save()
+    state_dir.record("pid", 77)
+    state_dir.record("status", "created")
+    assert read(state_dir) == {**STATE, "pid": 77, "status": "created"}
+    assert len(open(log(state_dir)).read().split()) == 3
 
 
-def test_a_line_that_was_cut_short_does_not(box):
-    box.record("pid", 77)
-    with open(log(box), "a") as file:
+def test_a_line_that_was_cut_short_does_not(state_dir):
+    state_dir.record("pid", 77)
+    with open(log(state_dir), "a") as file:
         file.write('\n{"version": 1, "pid": 99')
-    assert read(box)["pid"] == 77
-    box.record("pid", 78)
-    assert read(box)["pid"] == 78
+    assert read(state_dir)["pid"] == 77
+    state_dir.record("pid", 78)
+    assert read(state_dir)["pid"] == 78
 
 
 @pytest.mark.parametrize("text", ["", "\n", "{", "[]\n", '{"version": 1}\n'])
-def test_damaged(box, text):
-    with open(log(box), "w") as file:
+def test_damaged(state_dir, text):
+    with open(log(state_dir), "w") as file:
         file.write(text)
     with pytest.raises(StateError, match="damaged"):
-        read(box)
+        read(state_dir)
 
 
 @pytest.mark.parametrize(
@@ -66,18 +66,18 @@ def test_damaged(box, text):
         ("start_time", -1, "start_time -1"), ("start_time", 1 << 64, "start_time 18446744073709551616"),
     ],
 )  # fmt: skip
-def test_numbers_that_no_kernel_gives(box, key, value, said):
-    box.create("plan.json", b"{}")  # so it is one of ours
-    box.record(key, value)
+def test_numbers_that_no_kernel_gives(state_dir, key, value, said):
+    state_dir.create("plan.json", b"{}")  # so it is one of ours
+    state_dir.record(key, value)
     with pytest.raises(StateError, match="damaged: " + said):
-        read(box)
+        read(state_dir)
 
 
-def test_an_integer_that_python_does_not_read(box):
-    with open(log(box), "w") as file:
+def test_an_integer_that_python_does_not_read(state_dir):
+    with open(log(state_dir), "w") as file:
         file.write(json.dumps(STATE).replace('"pid": 0', '"pid": %s' % ("9" * 5000)) + "\n")
     with pytest.raises(StateError, match="damaged"):
-        read(box)
+        read(state_dir)
 
 
 PLANS = {
@@ -89,62 +89,62 @@ PLANS = {
 }
 
 
-def test_a_plan_without_what_is_not_wanted(box):
+def test_a_plan_without_what_is_not_wanted(state_dir):
     """Strings that look like the beginning of a part do not count: a line break in a string is written as two characters."""
     text = jsonbytes.by_lines(PLANS)
-    box.create("plan.json", text)
-    assert json.loads(text.decode("utf-8", "surrogateescape")) == box.plan() == PLANS
-    assert box.plan(("mounts", "paths", "nothing")) == {key: PLANS[key] for key in ("meta", "cgroups", "é")}
-    assert box.plan(("é",)) == {key: value for key, value in PLANS.items() if key != "é"}
+    state_dir.create("plan.json", text)
+    assert json.loads(text.decode("utf-8", "surrogateescape")) == state_dir.plan() == PLANS
+    assert state_dir.plan(("mounts", "paths", "nothing")) == {key: PLANS[key] for key in ("meta", "cgroups", "é")}
+    assert state_dir.plan(("é",)) == {key: value for key, value in PLANS.items() if key != "é"}
 
 
 @pytest.mark.parametrize("plans", [{}, {"meta": 1}, {"meta": {}, "mounts": None}])
-def test_small_plans(box, plans):
-    box.create("plan.json", jsonbytes.by_lines(plans))
-    assert box.plan() == plans and box.plan(("mounts",)) == {key: value for key, value in plans.items() if key != "mounts"}
+def test_small_plans(state_dir, plans):
+    state_dir.create("plan.json", jsonbytes.by_lines(plans))
+    assert state_dir.plan() == plans and state_dir.plan(("mounts",)) == {key: value for key, value in plans.items() if key != "mounts"}
 
 
-def test_a_plan_that_somebody_has_laid_out_is_read_whole(box):
-    box.create("plan.json", json.dumps(PLANS, indent=1).encode())
-    assert box.plan(("mounts",)) == PLANS
+def test_a_plan_that_somebody_has_laid_out_is_read_whole(state_dir):
+    state_dir.create("plan.json", json.dumps(PLANS, indent=1).encode())
+    assert state_dir.plan(("mounts",)) == PLANS
 
 
-def test_one_document_without_a_newline(box):
-    with open(log(box), "w") as file:
-        file.write(store.lean.dumps(STATE))
-    assert read(box) == STATE
+def test_one_document_without_a_newline(state_dir):
+    with open(log(state_dir), "w") as file:
+        file.write(store.jsonio.dumps(STATE))
+    assert read(state_dir) == STATE
 
 
-def test_notes_are_no_states(box):
-    box.save()
-    assert box.note("trace") is None
-    box.save({"trace": [1]})
-    box.save({"trace": [2]})
-    assert read(box) == STATE and box.note("trace") == [2]
+def test_notes_are_no_states(state_dir):
+    state_dir.save()
+    assert state_dir.note("trace") is None
+    state_dir.save({"trace": [1]})
+    state_dir.save({"trace": [2]})
+    assert read(state_dir) == STATE and state_dir.note("trace") == [2]
 
 
-def test_a_long_log_begins_anew(box):
-    box.state["annotations"] = {"long": "x" * 100_000}
+def test_a_long_log_begins_anew(state_dir):
+    state_dir.state["annotations"] = {"long": "x" * 100_000}
     for _ in range(5):
-        box.save()
-        box.close_log()
-    assert os.path.getsize(log(box)) < 4 * 100_200
-    assert read(box)["annotations"] == box.state["annotations"]
+        state_dir.save()
+        state_dir.close_log()
+    assert os.path.getsize(log(state_dir)) < 4 * 100_200
+    assert read(state_dir)["annotations"] == state_dir.state["annotations"]
 
 
-def test_whole(box):
+def test_whole(state_dir):
     """What `list -q` need not parse: a log that ends with a line of save()'s. All else is for load() to judge."""
-    root = os.path.dirname(box.path)
+    root = os.path.dirname(state_dir.path)
 
     def whole():
         return store.whole(root, ["none", "one"])
 
     assert whole() == set()
-    box.save()
+    state_dir.save()
     assert whole() == {"one"}
-    box.save({"hooks": []})
+    state_dir.save({"hooks": []})
     assert whole() == {"one"}
-    good = open(log(box)).read()
+    good = open(log(state_dir)).read()
     for text in (
         "",
         "\n",
@@ -155,24 +155,24 @@ def test_whole(box):
         good.replace(":1,", ":2,"),
         "x" * 70000,
     ):
-        with open(log(box), "w") as file:
+        with open(log(state_dir), "w") as file:
             file.write(text)
         assert whole() == set(), text[-60:]
-    with open(log(box), "w") as file:
+    with open(log(state_dir), "w") as file:
         file.write("\n%s\n" % ("x" * 70000) + good)
-    assert whole() == set() and read(box) == STATE, "a long log is read by load()"
+    assert whole() == set() and read(state_dir) == STATE, "a long log is read by load()"
 
 
 @pytest.mark.parametrize("kind", ["fifo", "directory", "link", "link of the directory"])
-def test_whole_follows_no_link_and_waits_for_nothing(box, tmp_path, kind):
-    root = os.path.dirname(box.path)
-    box.save()
+def test_whole_follows_no_link_and_waits_for_nothing(state_dir, tmp_path, kind):
+    root = os.path.dirname(state_dir.path)
+    state_dir.save()
     if kind == "link of the directory":
-        os.rename(box.path, tmp_path / "elsewhere")
-        os.symlink(tmp_path / "elsewhere", box.path)
+        os.rename(state_dir.path, tmp_path / "elsewhere")
+        os.symlink(tmp_path / "elsewhere", state_dir.path)
     else:
-        os.rename(log(box), tmp_path / "elsewhere")
-        {"fifo": os.mkfifo, "directory": os.mkdir, "link": lambda path: os.symlink(tmp_path / "elsewhere", path)}[kind](log(box))
+        os.rename(log(state_dir), tmp_path / "elsewhere")
+        {"fifo": os.mkfifo, "directory": os.mkdir, "link": lambda path: os.symlink(tmp_path / "elsewhere", path)}[kind](log(state_dir))
     assert store.whole(root, store.ids(root)) == set()
 
 
@@ -180,14 +180,14 @@ def test_whole_without_a_root(tmp_path):
     assert store.whole(str(tmp_path / "none"), ["one"]) == set()
 
 
-def test_holder(box):
-    assert box.holder() == os.getpid()
-    box.unlock()
-    assert box.holder() is None
+def test_holder(state_dir):
+    assert state_dir.holder() == os.getpid()
+    state_dir.unlock()
+    assert state_dir.holder() is None
     ready, done = os.pipe(), os.pipe()
     child = os.fork()
     if child == 0:
-        fd = os.open(box.path, os.O_RDONLY)
+        fd = os.open(state_dir.path, os.O_RDONLY)
         fcntl.flock(fd, fcntl.LOCK_EX)
         os.write(ready[1], b"x")
         os.close(done[1])
@@ -195,9 +195,9 @@ def test_holder(box):
         os._exit(0)
     try:
         os.read(ready[0], 1)
-        assert box.holder() == child
+        assert state_dir.holder() == child
         with pytest.raises(StateError, match=r"held by pid %d \(" % child):
-            box.lock(0)
+            state_dir.lock(0)
     finally:
         os.close(done[1])
         os.waitpid(child, 0)
@@ -205,9 +205,9 @@ def test_holder(box):
         os.close(fd)
 
 
-def test_the_id_is_taken_once(box):
+def test_the_id_is_taken_once(state_dir):
     with pytest.raises(StateError, match="already exists"):
-        store.reserve(os.path.dirname(box.path), "one")
+        store.reserve(os.path.dirname(state_dir.path), "one")
 
 
 def test_the_plan_goes_last(tmp_path, monkeypatch):
@@ -217,7 +217,7 @@ def test_the_plan_goes_last(tmp_path, monkeypatch):
         (tmp_path / "x" / name).write_text("")
     gone, unlink = [], posix.unlink
     monkeypatch.setattr(posix, "unlink", lambda name, **k: (gone.append(name), unlink(name, **k)))
-    store.open_box(str(tmp_path), "x").forget()
+    store.open_state_dir(str(tmp_path), "x").forget()
     assert gone[-1] == "plan.json" and not (tmp_path / "x").exists()
 
 

@@ -6,7 +6,7 @@ import os
 import pytest
 
 import harness
-from pyrunc import errors, heavy
+from pyrunc import errors, helper_process
 from pyrunc.commands import validate
 
 BAD = """{
@@ -142,7 +142,7 @@ def test_vectors_of_the_specification(examine, verdict):
 
 def test_without_jsonschema(examine, monkeypatch, good):
     """The fast validator stands in, with a warning; --schema-only, which is about jsonschema, says what is missing."""
-    monkeypatch.setattr(heavy, "paths", lambda: [])
+    monkeypatch.setattr(helper_process, "paths", lambda: [])
     status, report = examine(BAD, format="json")
     assert {p["pointer"] for p in report["problems"]} == {p for p, _, _ in PLACES}
     assert any("jsonschema was not asked" in w["words"] for w in report["warnings"])

@@ -12,7 +12,7 @@ import random
 import pytest
 
 import harness
-from pyrunc import errors, lean
+from pyrunc import errors, jsonio
 from pyrunc.oci import example, explain, normalise, schema_table, validate
 
 ROOT = harness.ROOT
@@ -71,7 +71,7 @@ def test_vectors_of_the_specification(path):
     """All good ones hold and no bad one does, by jsonschema on the file as it is; and the fast validator agrees."""
     what, verdict = path.parts[-3], path.parts[-2]
     try:
-        document = lean.loads(path.read_bytes(), path.name)
+        document = jsonio.loads(path.read_bytes(), path.name)
     except errors.Refusal as e:
         assert verdict == "bad" and e.pointer
         return
@@ -162,9 +162,9 @@ def shortened(node):
 def bases():
     found = {"full": full(schema_table.ROOTS["config"]), "example": example.config(), "rootless": example.config(True, 1000, 1000)}
     for path in sorted((ROOT / "tests/vectors/config/good").glob("*.json")) + sorted((ROOT / "bundles").glob("*/config.json")):
-        found["%s/%s" % (path.parent.name, path.stem)] = lean.loads(path.read_bytes(), path.name)
+        found["%s/%s" % (path.parent.name, path.stem)] = jsonio.loads(path.read_bytes(), path.name)
     for path in sorted((ROOT / "tests").glob("fixtures/**/*.json")):  # configs that callers really sent
-        document = lean.loads(path.read_bytes(), path.name)
+        document = jsonio.loads(path.read_bytes(), path.name)
         if isinstance(document, dict) and "ociVersion" in document:
             found["fixtures/%s/%s" % (path.parent.name, path.stem)] = document
     return {name: shortened(document) for name, document in found.items()}

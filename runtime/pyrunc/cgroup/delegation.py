@@ -7,7 +7,7 @@ import posix
 
 from pyrunc.cgroup import fs
 from pyrunc.errors import StepFailure, errno_text, quote
-from pyrunc.lean import fsdecode, read_file
+from pyrunc.fileio import fsdecode, read_file
 from pyrunc.linux import ids
 
 ENOENT = 2

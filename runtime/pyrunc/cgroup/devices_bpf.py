@@ -13,7 +13,7 @@ from _struct import pack
 from pyrunc.cgroup import fs
 from pyrunc.cgroup.devices_rules import AT, FULL
 from pyrunc.errors import StepFailure, errno_text
-from pyrunc.lean import fsdecode, read_file
+from pyrunc.fileio import fsdecode, read_file
 from pyrunc.linux import _syscalls
 
 PROG_TYPE = 15  # BPF_PROG_TYPE_CGROUP_DEVICE

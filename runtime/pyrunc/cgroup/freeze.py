@@ -174,7 +174,7 @@ def _still_waiting(tasks, paths):
 def describe(pid):
     """What /proc tells about a task, or None when it is gone. The stack needs CAP_SYS_ADMIN."""
     from pyrunc.errors import quote
-    from pyrunc.lean import fsdecode, read_file
+    from pyrunc.fileio import fsdecode, read_file
 
     def text(name):
         try:

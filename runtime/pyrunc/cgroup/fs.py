@@ -8,9 +8,9 @@ Symbolic links do not exist in these file systems, so following one is always a 
 import errno
 import posix
 
-from pyrunc.cgroup import find
+from pyrunc.cgroup import hierarchies
 from pyrunc.errors import StepFailure, quote
-from pyrunc.lean import fsencode, read_fd
+from pyrunc.fileio import fsencode, read_fd
 from pyrunc.linux import _syscalls
 
 O_DIR = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
@@ -28,7 +28,7 @@ READ_LIMIT = 16 << 20
 
 
 def magic_of(key):
-    return find.V2_MAGIC if key == "unified" else find.V1_MAGIC
+    return hierarchies.V2_MAGIC if key == "unified" else hierarchies.V1_MAGIC
 
 
 def check(fd, key, path):
@@ -126,14 +126,14 @@ def unique(paths):
 def record_of(run, entry):
     """{"paths", "mounts", "existed", "inodes"}: what host_make has recorded about this container's cgroups. A state without such a
     record says that nothing was made; only where the state itself is lost the plan is believed (existed and inodes are empty then)."""
-    box = getattr(run, "box", None)
-    if box is None:
+    state_dir = getattr(run, "state_dir", None)
+    if state_dir is None:
         return {"paths": dict(entry["paths"]), "mounts": entry["mounts"], "existed": {}, "inodes": {}}
-    made = box.state.get("cgroups")
+    made = state_dir.state.get("cgroups")
     if not made:
         return {"paths": {}, "mounts": {}, "existed": {}, "inodes": {}}
     return {
-        "paths": dict(box.state.get("cgroup_paths") or {}),
+        "paths": dict(state_dir.state.get("cgroup_paths") or {}),
         "mounts": made["mounts"],
         "existed": made["existed"],
         "inodes": made["inodes"],

@@ -10,9 +10,9 @@ import errno
 import posix
 import time
 
-from pyrunc.cgroup import find, freeze, fs
+from pyrunc.cgroup import freeze, fs, hierarchies
 from pyrunc.errors import StepFailure
-from pyrunc.lean import fsdecode, read_file
+from pyrunc.fileio import fsdecode, read_file
 
 SIGKILL = 9
 ROUNDS = 100  # of finding and signalling: processes that fork meanwhile are met in the next round
@@ -103,7 +103,7 @@ def _signal_one(pid, signal, wanted):
 
 def places(paths):
     """{key: the cgroup as /proc/PID/cgroup writes it} for directories below the mount points."""
-    layout = find.layout(cgroup="")
+    layout = hierarchies.layout(cgroup="")
     out = {}
     for key, path in paths.items():
         mount = layout.mounts.get(key)
@@ -115,7 +115,7 @@ def places(paths):
 def is_member(pid, wanted):
     """Whether a process is in one of the cgroups of places() or below, asked after its pidfd was opened: its number is older."""
     try:
-        own = find.parse_own(fsdecode(read_file("/proc/%d/cgroup" % pid, 1 << 20)))
+        own = hierarchies.parse_own(fsdecode(read_file("/proc/%d/cgroup" % pid, 1 << 20)))
     except OSError as e:
         if e.errno in (errno.ENOENT, errno.ESRCH):
             return False

@@ -6,7 +6,7 @@ rule: what is put back is exactly what was there, and nothing is touched where n
 
 import posix
 
-from pyrunc import lean
+from pyrunc import fileio
 from pyrunc.errors import errno_text
 from pyrunc.linux import _syscalls, mount
 from pyrunc.linux import constants as c
@@ -45,7 +45,7 @@ def _set(point, words):
 
 def _options():
     """(mount point, words of the superblock) of the first cgroup2 mount; None without one."""
-    for _device, _top, point, kind, settings in mount.table(lean.fsdecode(lean.read_file("/proc/self/mountinfo", TABLE_LIMIT))):
+    for _device, _top, point, kind, settings in mount.table(fileio.fsdecode(fileio.read_file("/proc/self/mountinfo", TABLE_LIMIT))):
         if kind == "cgroup2":
             return point, settings.split(",")
     return None

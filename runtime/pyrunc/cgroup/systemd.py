@@ -5,10 +5,10 @@ since what it does not know it takes away at its next reload; what it has no pro
 recorded is stopped and its failure forgotten when it goes. Speaking with it is manager.py.
 """
 
-from pyrunc.cgroup import find, fs, tree
-from pyrunc.cgroup.manager import KEY, NAME, Manager, bus_address
+from pyrunc.cgroup import fs, hierarchies, tree
+from pyrunc.cgroup.systemd_manager import KEY, NAME, Manager, bus_address
 from pyrunc.errors import Refusal, StepFailure, Unsupported, quote
-from pyrunc.lean import fsdecode, read_file
+from pyrunc.fileio import fsdecode, read_file
 from pyrunc.linux import dbus
 
 SECTION = "config-linux.md#cgroups-path"
@@ -154,7 +154,7 @@ def _check_unused(paths):
 
 def host_place(entry, run):
     """Starts the scope with init in it, and on v1 moves init into the hierarchies that systemd does not use."""
-    state = run.box.state
+    state = run.state_dir.state
     unit = state["cgroups"]["unit"]
     manager = Manager(unit)
     try:
@@ -243,8 +243,8 @@ def set_resources(run, entry, cgroups):
 
 
 def _recorded(run, entry):
-    box = getattr(run, "box", None)
-    state = box.state if box is not None else {}
+    state_dir = getattr(run, "state_dir", None)
+    state = state_dir.state if state_dir is not None else {}
     return (state.get("cgroups") or {}).get("unit") or dict(entry["unit"], address=None)
 
 
@@ -266,7 +266,7 @@ def undo_make(entry, run):
     try:
         _stop(_recorded(run, entry))
     except StepFailure:
-        if any(find.exists(path) for path in record["paths"].values()):
+        if any(hierarchies.exists(path) for path in record["paths"].values()):
             raise
     finally:
         remove(record)

@@ -6,7 +6,7 @@ it; where systemd is coarser (percents of a CPU) the files follow systemd. Prope
 
 from pyrunc.cgroup import v2
 from pyrunc.cgroup.devices_rules import Rules
-from pyrunc.lean import fsdecode, read_file
+from pyrunc.fileio import fsdecode, read_file
 
 INFINITY = (1 << 64) - 1
 # Accounting: which controllers systemd enables for the unit.

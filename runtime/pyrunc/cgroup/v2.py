@@ -8,8 +8,8 @@ import errno
 import posix
 
 from pyrunc.cgroup import fs, v1
-from pyrunc.cgroup.find import controllers
 from pyrunc.cgroup.group import Group
+from pyrunc.cgroup.hierarchies import controllers
 from pyrunc.errors import StepFailure
 
 AT = "/linux/resources"

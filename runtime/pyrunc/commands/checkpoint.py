@@ -17,12 +17,12 @@ EBADF = 9
 
 def main(options, args):
     asked = asked_of(options, "checkpoint")
-    box = store.open_state(options, args[0])
-    box.lock().load()
+    state_dir = store.open_state(options, args[0])
+    state_dir.lock().load()
     try:
-        checkpoint.checkpoint(box, options, asked)
+        checkpoint.checkpoint(state_dir, options, asked)
     finally:
-        box.unlock()
+        state_dir.unlock()
     return 0
 
 

@@ -4,9 +4,9 @@ Container ids are asked of `pyrunc list -q` when the key is pressed, with the --
 line that stands for pyrunc, so a copy under another name, or an alias of a path, completes its own containers.
 """
 
-from pyrunc import cli, codes, lean
+from pyrunc import cli, codes, fileio
 from pyrunc.commands import help as _help
-from pyrunc.commands import hints
+from pyrunc.commands import help_data
 from pyrunc.errors import UsageError, quote
 from pyrunc.linux import caps
 
@@ -16,7 +16,7 @@ SHELLS = ("bash", "zsh", "fish")
 def main(options, args):
     if args[0] not in SHELLS:
         raise UsageError("no completion for the shell %s" % quote(args[0]), "completion", None, "there is one for bash, zsh and fish")
-    lean.write_all(1, {"bash": bash, "zsh": zsh, "fish": fish}[args[0]]().encode())
+    fileio.write_all(1, {"bash": bash, "zsh": zsh, "fish": fish}[args[0]]().encode())
     return 0
 
 
@@ -25,7 +25,7 @@ def _command_options(command):
     kinds, short = (cli.COMMANDS[command][1], cli.COMMANDS[command][2]) if command else (cli.GLOBAL, cli.GLOBAL_SHORT)
     others = _help.other_names(short)
     found = [
-        (["--" + name, *others.get(name, ())], kind != cli.B, hints.value(command, name), _help.meaning(command, name), kind == cli.R)
+        (["--" + name, *others.get(name, ())], kind != cli.B, help_data.value(command, name), _help.meaning(command, name), kind == cli.R)
         for name, kind in kinds.items()
     ]
     if command:
@@ -35,16 +35,16 @@ def _command_options(command):
 
 def _words(kind):
     """The words of a kind that are known beforehand, or None."""
-    if kind == hints.COMMAND:
+    if kind == help_data.COMMAND:
         return tuple(cli.COMMANDS)
-    if kind == hints.CODE:
+    if kind == help_data.CODE:
         return tuple(row["code"] for row in codes.rows())
-    return {hints.SIGNAL: hints.SIGNALS, hints.CAPABILITY: caps.NAMES}.get(kind, kind if type(kind) is tuple else None)
+    return {help_data.SIGNAL: help_data.SIGNALS, help_data.CAPABILITY: caps.NAMES}.get(kind, kind if type(kind) is tuple else None)
 
 
 def _commands():
     """[(command, its positionals)]"""
-    return [(name, hints.positionals(_help.POSITIONAL.get(name, ""))) for name in cli.COMMANDS]
+    return [(name, help_data.positionals(_help.POSITIONAL.get(name, ""))) for name in cli.COMMANDS]
 
 
 # ---------------------------------------------------------------- bash
@@ -171,7 +171,7 @@ def _zsh_action(kind):
     words = _words(kind)
     if words:
         return "(%s)" % " ".join(words)
-    return {hints.DIR: "_files -/", hints.FILE: "_files", hints.IDS: "_pyrunc_ids"}.get(kind, "")
+    return {help_data.DIR: "_files -/", help_data.FILE: "_files", help_data.IDS: "_pyrunc_ids"}.get(kind, "")
 
 
 def _zsh_quoted(text):
@@ -275,9 +275,9 @@ def _fish_action(kind):
     if words:
         return " -a " + _fish_quoted(" ".join(words))
     return {
-        hints.DIR: " -a '(__fish_complete_directories)'",
-        hints.FILE: " -F",
-        hints.IDS: " -a '(__pyrunc_ids)'",
+        help_data.DIR: " -a '(__fish_complete_directories)'",
+        help_data.FILE: " -F",
+        help_data.IDS: " -a '(__pyrunc_ids)'",
     }.get(kind, "")
 
 
@@ -288,7 +288,7 @@ def fish():
         where = _fish_quoted("__pyrunc_in %s" % command if command else "test -z (__pyrunc_words)[1]")
         for names, takes, kind, meaning, _repeats in _command_options(command):
             flags = " ".join("-l " + n[2:] if n.startswith("--") else "-s " + n[1:] for n in names)
-            action = " -x" + _fish_action(kind) if takes and kind != hints.FILE else " -r -F" if takes else ""
+            action = " -x" + _fish_action(kind) if takes and kind != help_data.FILE else " -r -F" if takes else ""
             lines.append("complete -c pyrunc -n %s %s%s -d %s\n" % (where, flags, action, _fish_quoted(meaning)))
     for command, words in _commands():
         about = _fish_quoted(_help.ABOUT.get(command, ""))

@@ -1,7 +1,7 @@
 """delete [--force] ID: gives everything back and forgets the id. With --regex ID is a regular expression for the ids of many."""
 
 from pyrunc import store
-from pyrunc.engine import lifecycle, matching
+from pyrunc.engine import lifecycle, regex_match
 from pyrunc.errors import CALLER_TEXT, StateError
 
 WORDS = CALLER_TEXT["unknown"]
@@ -10,7 +10,7 @@ FORCE_LOCK_MS = 5_000
 
 def main(options, args):
     if options.get("regex"):
-        matching.each(options, args[0], "delete", lambda id: delete_one(options, id))
+        regex_match.each(options, args[0], "delete", lambda id: delete_one(options, id))
         return 0
     return delete_one(options, args[0])
 
@@ -19,50 +19,50 @@ def delete_one(options, id):
     """Exit status. PyruncError."""
     force = options.get("force", False)
     try:
-        box = store.open_box(store.root_of(options["globals"]), id)
+        state_dir = store.open_state_dir(store.root_of(options["globals"]), id)
     except StateError as e:
         if force and e.words == WORDS:
             return 0
         raise
     try:
-        return _delete(box, options, force)
+        return _delete(state_dir, options, force)
     finally:
-        box.close()
+        state_dir.close()
 
 
-def _delete(box, options, force):
+def _delete(state_dir, options, force):
     try:
-        _lock(box, force)
+        _lock(state_dir, force)
     except StateError as e:
         if force and e.words == WORDS:  # another delete was quicker
             return 0
         raise
     try:
-        box.load()
+        state_dir.load()
     except StateError as e:
         missing = e.words == WORDS
         if force or missing:
-            lifecycle.delete_broken(box, options, e)
+            lifecycle.delete_broken(state_dir, options, e)
         if force:
             return 0
         raise
-    lifecycle.delete(box, options, force)
+    lifecycle.delete(state_dir, options, force)
     return 0
 
 
-def _lock(box, force):
+def _lock(state_dir, force):
     """Waits for whoever holds the lock, unless that is a command that waits for us; `force` ends one that holds it for too long."""
     try:
-        box.lock(0)
+        state_dir.lock(0)
         return
     except StateError as e:
         if e.words == WORDS:
             raise
-    if lifecycle.called_from_hook(box):
-        raise StateError("a hook can't delete its own container", box.id, hint="let the hook fail: then everything is undone")
+    if lifecycle.called_from_hook(state_dir):
+        raise StateError("a hook can't delete its own container", state_dir.id, hint="let the hook fail: then everything is undone")
     try:
-        box.lock(FORCE_LOCK_MS if force else store.LOCK_WAIT_MS)
+        state_dir.lock(FORCE_LOCK_MS if force else store.LOCK_WAIT_MS)
     except StateError as e:
         if not force or e.words == WORDS:
             raise
-        lifecycle.break_lock(box)
+        lifecycle.break_lock(state_dir)

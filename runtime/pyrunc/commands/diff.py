@@ -4,10 +4,10 @@ the saved config beside the bundle's. --config FILE: the plan and the config of 
 Exit status: 0 nothing differs, 1 something does, 2 it could not be found out. Reads only.
 """
 
-from pyrunc import lean, picture
-from pyrunc.commands.named import open_state
-from pyrunc.engine import drift, planner, prepare, status
-from pyrunc.engine.drift import documents
+from pyrunc import fileio, jsonio, render
+from pyrunc.commands.lookup import open_state
+from pyrunc.engine import diff, planner, prepare, status
+from pyrunc.engine.diff import documents
 from pyrunc.errors import CALLER_TEXT, PyruncError, StateError, UsageError, quote
 
 
@@ -23,45 +23,45 @@ def _main(options, id):
     style = options.get("format", "text")
     if style not in ("text", "json"):
         raise UsageError("invalid format option: %s" % quote(style), "diff", "format", "use text or json")
-    box = open_state(options, id)
-    now = status.of(box)
+    state_dir = open_state(options, id)
+    now = status.of(state_dir)
     if now not in ("created", "running", "paused"):
-        raise StateError(CALLER_TEXT["not-running"], box.id, now, "`plan --diff` compares configs")
-    document = {"id": box.id, "status": now, "config": None, **_compared(options, box, now != "created")}
-    if not status.is_alive(box.state):
-        raise StateError(CALLER_TEXT["not-running"], box.id, "stopped", "it has ended meanwhile")
+        raise StateError(CALLER_TEXT["not-running"], state_dir.id, now, "`plan --diff` compares configs")
+    document = {"id": state_dir.id, "status": now, "config": None, **_compared(options, state_dir, now != "created")}
+    if not status.is_alive(state_dir.state):
+        raise StateError(CALLER_TEXT["not-running"], state_dir.id, "stopped", "it has ended meanwhile")
     document["config"] = quote(options["config"], 4096) if "config" in options else None
-    text = lean.dumps(document, indent=2) + "\n" if style == "json" else _text(document, picture.Paint())
-    lean.write_all(1, text.encode("utf-8", "backslashreplace"))
+    text = jsonio.dumps(document, indent=2) + "\n" if style == "json" else _text(document, render.Paint())
+    fileio.write_all(1, text.encode("utf-8", "backslashreplace"))
     return 0 if document["same"] else 1
 
 
-def _compared(options, box, started):
+def _compared(options, state_dir, started):
     """{"same", "differences", "unread"}"""
     if "config" not in options:
-        found = drift.Drift(box.plan(), box.state, started).look()
-        rows, reason = documents.bundle(box.config(), box.state["bundle"])
+        found = diff.Drift(state_dir.plan(), state_dir.state, started).look()
+        rows, reason = documents.bundle(state_dir.config(), state_dir.state["bundle"])
         if reason is not None:
             found.miss("config", reason)
     else:
-        config, plans = _planned(options, box)
-        found = drift.Drift(plans, box.state, started).look()
+        config, plans = _planned(options, state_dir)
+        found = diff.Drift(plans, state_dir.state, started).look()
         told = {row["pointer"] for row in found.rows}
-        rows = [row for row in documents.rows(config, box.config()) if row["pointer"] not in told]
+        rows = [row for row in documents.rows(config, state_dir.config()) if row["pointer"] not in told]
     return {"same": not (found.rows or rows), "differences": found.rows + rows, "unread": found.unread}
 
 
-def _planned(options, box):
+def _planned(options, state_dir):
     """(config, plans) of FILE, as if the container were made of it now: in its bundle, by the cgroup manager that it has. Refusal."""
     prepare.caller_paths(options)
-    bundle = prepare.bundle_of({"bundle": box.state["bundle"]})
+    bundle = prepare.bundle_of({"bundle": state_dir.state["bundle"]})
     config = prepare.read_config(options, bundle)
     asked = {"command": "plan", **prepare.from_globals(options["globals"])}
-    saved = box.plan().get("cgroups") or {}
+    saved = state_dir.plan().get("cgroups") or {}
     if saved.get("manager") in prepare.MANAGERS:
         asked.update(systemd_cgroup=saved["manager"] == "systemd", cgroup_manager=saved["manager"])
         asked["rootless"] = "true" if saved.get("rootless") else "false"
-    return config, planner.plan(config, planner.Context(box.id, bundle, config, asked, box.path.rpartition("/")[0]))
+    return config, planner.plan(config, planner.Context(state_dir.id, bundle, config, asked, state_dir.path.rpartition("/")[0]))
 
 
 def _text(document, paint):
@@ -82,4 +82,4 @@ def _text(document, paint):
 
 
 def _shown(value):
-    return "not there" if value is None else quote(value if isinstance(value, str) else lean.dumps(value), 600)
+    return "not there" if value is None else quote(value if isinstance(value, str) else jsonio.dumps(value), 600)

@@ -5,8 +5,8 @@ Exit status 1 if something is missing without which no container can be made, or
 
 import posix
 
-from pyrunc import heavy, lean
-from pyrunc.cgroup import find
+from pyrunc import fileio, helper_process, jsonio
+from pyrunc.cgroup import hierarchies
 from pyrunc.errors import PyruncError, UsageError, quote
 from pyrunc.linux import _syscalls, filters, ns, probe
 
@@ -23,10 +23,10 @@ def main(options, args):
     problems = _bundle(args[0]) if args else []
     if style == "json":
         keys = ("what", "state", "seen", "affects", "remedy")
-        text = lean.dumps({"host": [dict(zip(keys, row, strict=True)) for row in rows], "bundle": problems}, indent=2) + "\n"
+        text = jsonio.dumps({"host": [dict(zip(keys, row, strict=True)) for row in rows], "bundle": problems}, indent=2) + "\n"
     else:
         text = _table(rows) + "".join("bundle: %s\n" % quote(words, 1000) for words in problems)
-    lean.write_all(1, text.encode("utf-8", "backslashreplace"))
+    fileio.write_all(1, text.encode("utf-8", "backslashreplace"))
     return 1 if problems or any(row[1] == BAD for row in rows) else 0
 
 
@@ -71,7 +71,7 @@ def _namespaces():
     limits = []
     for name in ("user", "pid", "net", "mnt"):
         try:
-            if int(lean.read_file("/proc/sys/user/max_%s_namespaces" % name, 64)) == 0:
+            if int(fileio.read_file("/proc/sys/user/max_%s_namespaces" % name, 64)) == 0:
                 limits.append(name)
         except (OSError, ValueError):
             continue
@@ -85,12 +85,12 @@ def _namespaces():
 
 
 def _cgroups():
-    layout = find.layout()
+    layout = hierarchies.layout()
     seen = {1: "version 1", 2: "version 2", "hybrid": "versions 1 and 2 (hybrid)"}.get(layout.version, "none mounted")
     yield _row("cgroups", layout.version is not None, seen, "/linux/cgroupsPath, /linux/resources", "mount cgroup2 on /sys/fs/cgroup")
     if layout.version == 2:
         try:
-            there = lean.fsdecode(lean.read_file(layout.mounts["unified"][0] + "/cgroup.controllers", 4096)).split()
+            there = fileio.fsdecode(fileio.read_file(layout.mounts["unified"][0] + "/cgroup.controllers", 4096)).split()
         except OSError:
             there = []
     else:
@@ -151,7 +151,7 @@ def _libraries():
         library = {"schema": "jsonschema", "syscalls": "pyseccomp"}[name]
         concerns = {"schema": "validate: words of the schema's own", "syscalls": "/linux/seccomp, when a filter is not in the cache"}[name]
         try:
-            heavy.call(name, payload)
+            helper_process.call(name, payload)
             yield _row(library, True, "loads", concerns, "")
         except PyruncError as e:
             yield _row(library, False, quote(e.words), concerns, e.hint or "install it")

@@ -1,6 +1,6 @@
 """errors [CODE...]: the stable codes with what they mean, the exit status and what to do. --format table or json."""
 
-from pyrunc import codes, lean, picture
+from pyrunc import codes, fileio, jsonio, render
 from pyrunc.errors import UsageError, quote
 from pyrunc.oci.nearest import nearest
 
@@ -12,8 +12,8 @@ def main(options, args):
     rows = codes.rows()
     if args:
         rows = [one(rows, word) for word in args]
-    text = lean.dumps(rows, indent=2) + "\n" if style == "json" else _text(rows)
-    lean.write_all(1, text.encode())
+    text = jsonio.dumps(rows, indent=2) + "\n" if style == "json" else _text(rows)
+    fileio.write_all(1, text.encode())
     return 0
 
 
@@ -29,7 +29,7 @@ def one(rows, word):
 
 
 def _text(rows):
-    paint = picture.Paint()
+    paint = render.Paint()
     lines = []
     for row in rows:
         lines.append("%s  %-11s %s" % (paint(row["code"], "bold"), row["kind"], paint(row["name"], "cyan")))

@@ -3,7 +3,7 @@
 import select
 import time
 
-from pyrunc import lean
+from pyrunc import fileio, jsonio
 from pyrunc.cgroup import oom, stats
 from pyrunc.engine import status
 from pyrunc.engine.durations import duration
@@ -16,14 +16,14 @@ def main(options, args):
     if options.get("format", "json") != "json":
         raise UsageError("invalid format option: %s" % quote(options["format"]), "events", "format", "it is always json")
     interval = duration(options.get("interval", "5s"), "events", "interval")
-    box = open_state(options, args[0])
-    if status.of(box) == "stopped":
-        raise StateError("container with id %s is not running" % box.id, box.id, "stopped")
-    paths = box.state.get("cgroup_paths") or {}
+    state_dir = open_state(options, args[0])
+    if status.of(state_dir) == "stopped":
+        raise StateError("container with id %s is not running" % state_dir.id, state_dir.id, "stopped")
+    paths = state_dir.state.get("cgroup_paths") or {}
     if options.get("stats"):
-        _say(box.id, "stats", stats.collect(paths))
+        _say(state_dir.id, "stats", stats.collect(paths))
         return 0
-    _stream(box, paths, interval)
+    _stream(state_dir, paths, interval)
     return 0
 
 
@@ -31,12 +31,12 @@ def _say(id, kind, data=None):
     record = {"type": kind, "id": id}
     if data is not None:
         record["data"] = data
-    lean.write_all(1, (lean.dumps(record) + "\n").encode("utf-8", "surrogateescape"))
+    fileio.write_all(1, (jsonio.dumps(record) + "\n").encode("utf-8", "surrogateescape"))
 
 
-def _stream(box, paths, interval):
+def _stream(state_dir, paths, interval):
     """Until init has ended. Waits on init's pidfd and on the kernel's news of killed processes."""
-    init_fd = pidfd.open_init(box.state["pid"], box.state["start_time"])
+    init_fd = pidfd.open_init(state_dir.state["pid"], state_dir.state["start_time"])
     poll = select.poll()
     poll.register(init_fd, select.POLLIN)
     watch = None
@@ -51,12 +51,12 @@ def _stream(box, paths, interval):
         if watch is not None and watch.fd in ready:
             fired = watch.fired()
             if fired:
-                _say(box.id, "oom")
+                _say(state_dir.id, "oom")
             elif fired is None:
                 poll.unregister(watch.fd)
                 watch = None
         if init_fd in ready:
             return
         if time.monotonic() >= due:
-            _say(box.id, "stats", stats.collect(paths))
+            _say(state_dir.id, "stats", stats.collect(paths))
             due = time.monotonic() + interval

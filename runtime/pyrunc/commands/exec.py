@@ -2,8 +2,9 @@
 
 import posix
 
-from pyrunc import lean
-from pyrunc.engine import attend, host, join, prepare
+from pyrunc import fileio
+from pyrunc.engine import exec as engine_exec
+from pyrunc.engine import foreground, host, prepare
 from pyrunc.engine.order import NOT_OF_EXEC
 from pyrunc.errors import Refusal, StateError, UsageError, quote
 from pyrunc.linux import fds
@@ -14,10 +15,10 @@ def main(options, args):
     prepare.caller_paths(options)
     if options.get("process"):
         options["process"] = prepare.store.absolute(options["process"])
-    box = prepare.store.open_state(options, args[0])
-    join.check(box, options.get("ignore_paused", False))
-    config = box.config(NOT_OF_EXEC)
-    process = process_of(options, args[1:], box, config)
+    state_dir = prepare.store.open_state(options, args[0])
+    engine_exec.check(state_dir, options.get("ignore_paused", False))
+    config = state_dir.config(NOT_OF_EXEC)
+    process = process_of(options, args[1:], state_dir, config)
     asked = {
         "preserve_fds": prepare.number(options, "preserve_fds"),
         "listen_fds": prepare.listen_fds(),
@@ -30,9 +31,9 @@ def main(options, args):
         "attended": not options.get("detach", False),
     }
     prepare.check_terminal({"process": process}, asked)
-    run = join.prepare(box, config, process, asked)
+    run = engine_exec.prepare(state_dir, config, process, asked)
     if asked["detach"]:
-        join.execute(run)
+        engine_exec.execute(run)
         _publish(run)
         return 0
     return _attended(run, options)
@@ -48,7 +49,7 @@ def _publish(run, terminal=None):
         if run.options["pid_file"]:
             host.write_pid_file(run.options["pid_file"], run.pid)
     except BaseException:
-        join.end(run)
+        engine_exec.end(run)
         raise
 
 
@@ -56,14 +57,14 @@ def _attended(run, options):
     terminal = caught = None
     try:
         if not options.get("no_subreaper"):
-            attend.be_subreaper()
+            foreground.be_subreaper()
         if "terminal" in run.plans:
-            terminal = attend.Terminal()
+            terminal = foreground.Terminal()
             run.fds["console"] = terminal.their_fd
-        caught = attend.Signals()
-        join.execute(run)
+        caught = foreground.Signals()
+        engine_exec.execute(run)
         _publish(run, terminal)
-        return attend.attend(run.pid, run.pidfd, terminal, caught)
+        return foreground.attend(run.pid, run.pidfd, terminal, caught)
     finally:
         if terminal is not None:
             terminal.close()
@@ -74,12 +75,12 @@ def _attended(run, options):
 # -- the process ---------------------------------------------------------------------------------------------------------
 
 
-def process_of(options, words, box, config):
+def process_of(options, words, state_dir, config):
     """The process object: of --process FILE, or the container's own (of its `config`) with what the options change."""
     if options.get("process"):
         process, _raw = load.file(options["process"])
     else:
-        process = _from_options(options, words, box, config)
+        process = _from_options(options, words, state_dir, config)
     process = normalise.process(process)
     problems = validate.check(process, "process")
     if problems:
@@ -90,7 +91,7 @@ def process_of(options, words, box, config):
     return process
 
 
-def _from_options(options, words, box, config):
+def _from_options(options, words, state_dir, config):
     if not words:
         raise Refusal("process args cannot be empty", "/process/args", "name the program after the id")
     process = dict(config.get("process") or {})
@@ -105,7 +106,7 @@ def _from_options(options, words, box, config):
         process["noNewPrivileges"] = options["no_new_privs"]
     user = process["user"] = dict(process.get("user") or {})
     if "user" in options:  # an empty one too: whoever forgot to set a variable does not mean root
-        user.update(user_of(options["user"], box))
+        user.update(user_of(options["user"], state_dir))
     if options.get("additional_gids"):
         gids = [identity(text, "additional-gids") for text in options["additional_gids"]]
         user["additionalGids"] = [*(user.get("additionalGids") or []), *gids]
@@ -133,7 +134,7 @@ def identity(text, option):
     return int(text)
 
 
-def user_of(text, box):
+def user_of(text, state_dir):
     """'UID', 'UID:GID', 'NAME' or 'NAME:GROUP' → what changes in /process/user. Digits are never looked up as a name (CVE-2016-3697)."""
     name, colon, group = text.partition(":")
     if not name or (colon and not group) or ":" in group:
@@ -143,19 +144,19 @@ def user_of(text, box):
     if numeric:
         found["uid"] = identity(name, "user")
     else:
-        found.update(_passwd(name, box))
+        found.update(_passwd(name, state_dir))
     if colon:
         numeric = group[0].isdigit() or group[0] in "+-" or group != group.strip()
-        found["gid"] = identity(group, "user") if numeric else _group(group, box)
+        found["gid"] = identity(group, "user") if numeric else _group(group, state_dir)
     return found
 
 
-def _lines(box, path):
+def _lines(state_dir, path):
     """Fields of the lines of a small regular file in the container, read beneath its root and without waiting (CVE-2024-9676). It is
     opened when its kind is known: a device of the image may act on being opened, and we are not in the container's cgroup."""
     from pyrunc.linux import constants, paths
 
-    root_fd = posix.open("/proc/%d/root" % box.state["pid"], constants.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    root_fd = posix.open("/proc/%d/root" % state_dir.state["pid"], constants.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
     try:
         node = paths.resolve(root_fd, path)
     except OSError:
@@ -167,7 +168,7 @@ def _lines(box, path):
             return []
         fd = posix.open("/proc/self/fd/%d" % node, posix.O_RDONLY | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC)
         try:
-            text = lean.fsdecode(posix.read(fd, 1 << 20))
+            text = fileio.fsdecode(posix.read(fd, 1 << 20))
         finally:
             posix.close(fd)
     except OSError:
@@ -177,16 +178,16 @@ def _lines(box, path):
     return [line.split(":") for line in text.split("\n")]
 
 
-def _passwd(name, box):
-    for fields in _lines(box, "/etc/passwd"):
+def _passwd(name, state_dir):
+    for fields in _lines(state_dir, "/etc/passwd"):
         if fields[0] == name and len(fields) >= 4:
-            groups = [identity(f[2], "user") for f in _lines(box, "/etc/group") if len(f) >= 4 and name in f[3].split(",")]
+            groups = [identity(f[2], "user") for f in _lines(state_dir, "/etc/group") if len(f) >= 4 and name in f[3].split(",")]
             return {"uid": identity(fields[2], "user"), "gid": identity(fields[3], "user"), "additionalGids": groups}
-    raise StateError('no user "%s" in the container\'s /etc/passwd' % quote(name), box.id, hint="give a number")
+    raise StateError('no user "%s" in the container\'s /etc/passwd' % quote(name), state_dir.id, hint="give a number")
 
 
-def _group(name, box):
-    for fields in _lines(box, "/etc/group"):
+def _group(name, state_dir):
+    for fields in _lines(state_dir, "/etc/group"):
         if fields[0] == name and len(fields) >= 3:
             return identity(fields[2], "user")
-    raise StateError('no group "%s" in the container\'s /etc/group' % quote(name), box.id, hint="give a number")
+    raise StateError('no group "%s" in the container\'s /etc/group' % quote(name), state_dir.id, hint="give a number")

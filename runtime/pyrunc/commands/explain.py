@@ -1,7 +1,7 @@
 """explain CODE|POINTER|PROPERTY [BUNDLE]: what an error means, or what a property does on this host: the kernel's calls and files, the
 steps of the timetable, the sentence's place in the specification, and with a bundle its value as planned. Touches nothing."""
 
-from pyrunc import codes, lean, picture
+from pyrunc import codes, fileio, jsonio, render
 from pyrunc.errors import PyruncError, UsageError, quote
 from pyrunc.oci import deviations, glossary, pointers, validate
 from pyrunc.oci.nearest import nearest
@@ -16,8 +16,8 @@ def main(options, args):
         found = about_property(pointer_of(args[0]), args[1] if len(args) > 1 else None, options)
     else:
         found = about_code(row)
-    text = lean.dumps(found, indent=2) + "\n" if style == "json" else _text(found)
-    lean.write_all(1, text.encode("utf-8", "backslashreplace"))
+    text = jsonio.dumps(found, indent=2) + "\n" if style == "json" else _text(found)
+    fileio.write_all(1, text.encode("utf-8", "backslashreplace"))
     return 1 if found.get("problems") else 0
 
 
@@ -112,12 +112,12 @@ def steps_of(owner):
 
 def here(place):
     """What this host has to say: [{"what", "state", "seen", "remedy"}] of doctor's rows about the property, and the cgroup version."""
-    from pyrunc.cgroup import find
+    from pyrunc.cgroup import hierarchies
     from pyrunc.commands import doctor
 
     found = []
     if glossary.files(place) is not None:
-        version = find.layout().version
+        version = hierarchies.layout().version
         used = "none" if version is None else "version 2" if version == 2 else "version 1"
         found.append({"what": "control files", "state": "ok" if version else "missing", "seen": used, "remedy": ""})
     for what, state, seen, affects, remedy in doctor.quick():
@@ -138,7 +138,7 @@ def about(where, place):
 def planned(pointer, owner, bundle, options):
     """{"value", "planned", "written", "problems", "warnings"} of a bundle."""
     from pyrunc.commands import plan
-    from pyrunc.engine import written
+    from pyrunc.engine import cgroup_preview
 
     try:
         made = plan.make({"bundle": bundle, "globals": options["globals"]}, "explain")
@@ -147,7 +147,7 @@ def planned(pointer, owner, bundle, options):
     return {
         "value": pointers.get(made.config, pointer),
         "planned": _narrowed(pointer, plan.shown(owner, made.plans.get(owner))),
-        "written": [row for row in written.files(made.plans) if row["pointer"] and _covers(row["pointer"], pointer)],
+        "written": [row for row in cgroup_preview.files(made.plans) if row["pointer"] and _covers(row["pointer"], pointer)],
         "problems": [p.record() for p in made.problems if p.pointer and _covers(p.pointer, pointer)],
         "warnings": [{"pointer": p, "words": words} for p, words in made.warnings if _covers(p, pointer)],
     }
@@ -168,7 +168,7 @@ def _narrowed(pointer, entry):
 
 
 def _text(found):
-    paint = picture.Paint()
+    paint = render.Paint()
     lines = _code_lines(found, paint) if "code" in found else _property_lines(found, paint)
     return "\n".join(lines) + "\n"
 
@@ -211,7 +211,7 @@ def _property_lines(found, paint):
 def _planned_lines(found, paint):
     from pyrunc.commands.plan import outline
 
-    lines = [_field(paint, "given", quote(lean.dumps(found["value"]), 400) if found["value"] is not None else "not given: the default")]
+    lines = [_field(paint, "given", quote(jsonio.dumps(found["value"]), 400) if found["value"] is not None else "not given: the default")]
     for index, text in enumerate(outline(found["planned"]) if found["planned"] is not None else ()):
         lines.append(_field(paint, "" if index else "planned", text))
     lines += [_field(paint, "writes", "%s to %s" % (quote(row["value"]), quote(row["file"]))) for row in found["written"]]

@@ -6,7 +6,7 @@ nothing at all to stderr, as cri-o reads both as one document.
 
 import posix
 
-from pyrunc import lean
+from pyrunc import fileio, jsonio
 from pyrunc.commands.version import VERSION
 from pyrunc.errors import UsageError, quote
 from pyrunc.oci import features
@@ -23,8 +23,8 @@ def main(options, args):
     if options.get("deviations"):
         from pyrunc.oci import deviations
 
-        text = lean.dumps(deviations.document(), indent=2) + "\n" if style == "json" else deviations.text()
-        lean.write_all(1, text.encode())
+        text = jsonio.dumps(deviations.document(), indent=2) + "\n" if style == "json" else deviations.text()
+        fileio.write_all(1, text.encode())
         return 0
     from pyrunc.linux import caps
     from pyrunc.parts.mounts import options as words
@@ -32,7 +32,7 @@ def main(options, args):
     names = {*words.FLAGS, *words.PROPAGATION, *words.RECURSIVE, *words.EXTENSIONS}
     checkpoint, libseccomp = has_checkpoint(), libseccomp_version()
     document = features.document(VERSION, names, caps.NAMES, supported_flags(), checkpoint, libseccomp)
-    lean.write_all(1, (lean.dumps(document, indent=4) + "\n").encode())
+    fileio.write_all(1, (jsonio.dumps(document, indent=4) + "\n").encode())
     return 0
 
 

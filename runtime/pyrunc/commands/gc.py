@@ -2,7 +2,7 @@
 Without --force it is only shown. What lives, and what another command holds, is left alone; so is what ended a short time ago, since
 its engine is going to delete it."""
 
-from pyrunc import lean, store
+from pyrunc import fileio, jsonio, store
 from pyrunc.engine import gc
 from pyrunc.engine.durations import duration
 from pyrunc.errors import PyruncError, StepFailure, UsageError, errno_text, quote
@@ -21,10 +21,10 @@ def main(options, args):
     for one in found:
         one["removed"] = one["id"] in done
     if style == "json":
-        text = lean.dumps(found) + "\n"
+        text = jsonio.dumps(found) + "\n"
     else:
         text = _table(found)
-    lean.write_all(1, text.encode("utf-8", "surrogateescape"))
+    fileio.write_all(1, text.encode("utf-8", "surrogateescape"))
     if failed is not None:
         raise _told(*failed)
     return 0

@@ -1,7 +1,7 @@
 """help, --help, CMD --help: made from the table of commands, so that no option can be missing. Goes to stdout."""
 
-from pyrunc import cli, lean
-from pyrunc.commands import hints
+from pyrunc import cli, fileio, jsonio
+from pyrunc.commands import help_data
 from pyrunc.errors import UsageError, quote
 
 ABOUT = {
@@ -185,10 +185,10 @@ def main(options, args):
     if style not in ("text", "json"):
         raise UsageError("invalid format option: %s" % quote(style), "help", "format", "use text or json")
     if style == "json":
-        lean.write_all(1, (lean.dumps(document(command), indent=2) + "\n").encode())
+        fileio.write_all(1, (jsonio.dumps(document(command), indent=2) + "\n").encode())
         return 0
     text = {"commands": commands, "options": global_options}.get(command, top)() if command not in cli.COMMANDS else of(command)
-    lean.write_all(1, text.encode())
+    fileio.write_all(1, text.encode())
     if command == "checkpoint":  # podman and cri-o learn from the status whether checkpoints can be made
         from pyrunc.engine import criu
 
@@ -203,7 +203,7 @@ def document(command):
         if command is None or command == name or command not in cli.COMMANDS:
             usage = "pyrunc %s%s %s" % (name, " [options]" if kinds else "", POSITIONAL.get(name, ""))
             listed = _option_rows(kinds, short, name)
-            examples = list(hints.EXAMPLES.get(name, ()))
+            examples = list(help_data.EXAMPLES.get(name, ()))
             rows.append({"name": name, "about": ABOUT.get(name, ""), "usage": usage.rstrip(), "options": listed, "examples": examples})
     return {"options": _option_rows(cli.GLOBAL, cli.GLOBAL_SHORT, ""), "commands": rows}
 
@@ -216,10 +216,10 @@ def _option_rows(kinds, short, command):
 def top():
     """A screen: the commands that one begins with have a line each, the others a place in a group."""
     lines = ["pyrunc: an OCI container runtime", "", "usage: pyrunc [global options] COMMAND [options] [arguments]", "", "commands:"]
-    lines += _lines(hints.FIRST)
-    grouped = {name for _title, names in hints.GROUPS for name in names}.union(hints.FIRST)
+    lines += _lines(help_data.FIRST)
+    grouped = {name for _title, names in help_data.GROUPS for name in names}.union(help_data.FIRST)
     rest = [name for name in cli.COMMANDS if name not in grouped]
-    for title, names in (*hints.GROUPS, ("others", rest)):
+    for title, names in (*help_data.GROUPS, ("others", rest)):
         lines += _wrapped("  %s: " % title, names) if names else []
     lines += _wrapped("global options: ", ["--" + name for name in cli.GLOBAL])
     lines += ["", *_examples("")]
@@ -242,13 +242,13 @@ def of(command):
     lines = ["pyrunc %s: %s" % (command, ABOUT.get(command, "")), "", usage.rstrip()]
     if kinds:
         lines += ["", "options:"] + option_lines(kinds, short, command)
-    lines += ["", *_examples(command)] if hints.EXAMPLES.get(command) else []
+    lines += ["", *_examples(command)] if help_data.EXAMPLES.get(command) else []
     return "\n".join(lines).rstrip() + "\n"
 
 
 def meaning(command, name):
     """What an option does, in a line; "" where nobody has written it down."""
-    words = hints.value(command, name)
+    words = help_data.value(command, name)
     if name == "format" and type(words) is tuple:
         return " or ".join(words)
     return MEANING.get("%s --%s" % (command, name)) or MEANING.get(name, "")
@@ -276,7 +276,7 @@ def _lines(names):
 
 
 def _examples(command):
-    return ["for example:", *("  " + line for line in hints.EXAMPLES[command])]
+    return ["for example:", *("  " + line for line in help_data.EXAMPLES[command])]
 
 
 def _wrapped(title, words, width=100):

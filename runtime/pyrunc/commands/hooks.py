@@ -1,8 +1,8 @@
 """hooks ID: how the hooks of a container went: exit status or signal, duration, and the end of what they wrote. The last 4 KiB of each
 stream are kept in the state, and go with it: poststop hooks run when it is gone. --format text or json."""
 
-from pyrunc import lean, picture
-from pyrunc.commands.named import open_state
+from pyrunc import fileio, jsonio, render
+from pyrunc.commands.lookup import open_state
 from pyrunc.errors import UsageError, quote
 from pyrunc.parts import hooks
 
@@ -12,15 +12,15 @@ def main(options, args):
     if style not in ("text", "json"):
         raise UsageError("invalid format option: %s" % quote(style), "hooks", "format", "use text or json")
     found = hooks.told(open_state(options, args[0]).state)
-    text = lean.dumps(found, indent=2) + "\n" if style == "json" else _text(found, picture.Paint())
-    lean.write_all(1, text.encode("utf-8", "backslashreplace"))
+    text = jsonio.dumps(found, indent=2) + "\n" if style == "json" else _text(found, render.Paint())
+    fileio.write_all(1, text.encode("utf-8", "backslashreplace"))
     return 0
 
 
 def _text(found, paint):
     lines = []
     for one in found:
-        how = picture.ending(one)
+        how = render.ending(one)
         good = one["status"] == 0
         lines.append(
             "%s %d  %s  %s  %d ms"

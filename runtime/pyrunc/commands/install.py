@@ -7,7 +7,7 @@ has put in. The files are read and written by the helper process (helper/install
 
 import posix
 
-from pyrunc import heavy, lean
+from pyrunc import fileio, helper_process, install_paths, jsonio
 from pyrunc.errors import Refusal, UsageError, quote
 
 ENGINES = ("docker", "podman", "containerd")
@@ -35,10 +35,10 @@ def main(options, args):
         "config": _absolute(options["config"]) if "config" in options else None,
         "user": _user_config() if posix.geteuid() else None,
     }
-    text = heavy.call("install", payload)["text"]
+    text = helper_process.call("install", payload)["text"]
     if style == "json":
-        text = lean.dumps({**{key: payload[key] for key in ("engines", "runtime", "name", "uninstall", "dry_run")}, "text": text}) + "\n"
-    lean.write_all(1, text.encode("utf-8", "surrogateescape"))
+        text = jsonio.dumps({**{key: payload[key] for key in ("engines", "runtime", "name", "uninstall", "dry_run")}, "text": text}) + "\n"
+    fileio.write_all(1, text.encode("utf-8", "surrogateescape"))
     return 0
 
 
@@ -52,7 +52,7 @@ def _name(name):
 def _runtime(path):
     """The executable that the engine shall call, absolute: --runtime, else the one that runs now, by its shortest path."""
     if path is None:
-        found = [_absolute(base) + "/pyrunc" for base in lean.launcher_dirs()]
+        found = [_absolute(base) + "/pyrunc" for base in install_paths.launcher_dirs()]
         path = next((p for p in ("/usr/bin/pyrunc", "/usr/local/bin/pyrunc") if _same(p, found)), found[0])
     path = _absolute(path)
     try:
@@ -81,4 +81,4 @@ def _absolute(path):
 def _user_config():
     """~/.config of a user other than root: only podman has a configuration there."""
     home = posix.environ.get(b"XDG_CONFIG_HOME") or posix.environ.get(b"HOME", b"") + b"/.config"
-    return lean.fsdecode(home)
+    return fileio.fsdecode(home)

@@ -2,7 +2,7 @@
 expression: every container that runs and whose id it matches gets the signal."""
 
 from pyrunc import store
-from pyrunc.engine import lifecycle, matching
+from pyrunc.engine import lifecycle, regex_match
 from pyrunc.errors import CALLER_TEXT, StateError, UsageError, quote
 
 NAMES = {
@@ -31,7 +31,7 @@ def signal_number(text):
 def main(options, args):
     number = signal_number(args[1]) if len(args) > 1 else 15
     if options.get("regex"):
-        matching.each(options, args[0], "kill", lambda id: _kill(options, id, number, True))
+        regex_match.each(options, args[0], "kill", lambda id: _kill(options, id, number, True))
     else:
         _kill(options, args[0], number, False)
     return 0

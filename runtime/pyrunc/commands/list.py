@@ -1,7 +1,7 @@
 """list: table or JSON of the containers below --root. A broken one is a line on stderr; the others are shown. -q parses no state whose
 line is whole (store.whole): one that somebody has edited is shown there, and told by whatever reads it."""
 
-from pyrunc import lean, log, store
+from pyrunc import fileio, jsonio, log, store
 from pyrunc.engine import status
 from pyrunc.errors import StateError, UsageError, quote
 from pyrunc.oci import state as document
@@ -23,20 +23,20 @@ def main(options, args):
             rows.append({"id": id})
             continue
         try:
-            box = store.open_box(root, id).load()
+            state_dir = store.open_state_dir(root, id).load()
         except StateError as e:
-            lean.write_all(2, ("load container %s: %s\n" % (id, quote(e.words))).encode())
+            fileio.write_all(2, ("load container %s: %s\n" % (id, quote(e.words))).encode())
             log.debug("list: %s" % e)
             continue
-        rows.append({"id": id} if quiet else document.for_list(box.state, status.of(box)))
-        box.close()
+        rows.append({"id": id} if quiet else document.for_list(state_dir.state, status.of(state_dir)))
+        state_dir.close()
     if quiet:
         text = "".join(row["id"] + "\n" for row in rows)
     elif style == "json":
-        text = lean.dumps(rows or None)
+        text = jsonio.dumps(rows or None)
     else:
         text = table([HEAD] + [tuple(quote(str(row[k])) for k in ("id", "pid", "status", "bundle", "created", "owner")) for row in rows])
-    lean.write_all(1, text.encode("utf-8", "surrogateescape"))
+    fileio.write_all(1, text.encode("utf-8", "surrogateescape"))
     return 0
 
 

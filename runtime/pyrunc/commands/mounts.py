@@ -5,8 +5,8 @@
 file, and at the working directory on the command line.
 """
 
-from pyrunc import lean
-from pyrunc.engine import live
+from pyrunc import fileio, jsonio
+from pyrunc.engine import live_mounts
 from pyrunc.engine.prepare import refusal
 from pyrunc.errors import UsageError, quote
 from pyrunc.oci import load, normalise, validate
@@ -35,12 +35,12 @@ def _add(options, id, _rest):
     wanted = _from_options(options) if one else _from_file(options)
     if not wanted:
         raise UsageError("nothing to mount", "mounts", None, "give --file, or --destination and --source")
-    box = open_state(options, id)
-    box.lock().load()
+    state_dir = open_state(options, id)
+    state_dir.lock().load()
     try:
-        live.add(box, options, wanted)
+        live_mounts.add(state_dir, options, wanted)
     finally:
-        box.unlock()
+        state_dir.unlock()
     return 0
 
 
@@ -50,12 +50,12 @@ def _remove(options, id, rest):
         destinations.append(options["destination"])
     if not destinations:
         raise UsageError("nothing to unmount", "mounts", None, "give the destinations after the id")
-    box = open_state(options, id)
-    box.lock().load()
+    state_dir = open_state(options, id)
+    state_dir.lock().load()
     try:
-        live.remove(box, options, destinations)
+        live_mounts.remove(state_dir, options, destinations)
     finally:
-        box.unlock()
+        state_dir.unlock()
     return 0
 
 
@@ -101,14 +101,14 @@ def _list(options, id, _rest):
     style = options.get("format", "table")
     if style not in ("table", "json"):
         raise UsageError("invalid format option: %s" % quote(style), "mounts", "format", "use table or json")
-    found = live.listed(open_state(options, id))
+    found = live_mounts.listed(open_state(options, id))
     if style == "json":
-        text = lean.dumps(found) + "\n"
+        text = jsonio.dumps(found) + "\n"
     else:
         from pyrunc.commands.list import table
 
         text = table([HEAD] + [_row(one) for one in found])
-    lean.write_all(1, text.encode("utf-8", "surrogateescape"))
+    fileio.write_all(1, text.encode("utf-8", "surrogateescape"))
     return 0
 
 

@@ -12,13 +12,13 @@ from pyrunc.store import open_state
 
 def main(options, args):
     limit = duration(options["timeout"], "pause", "timeout") if "timeout" in options else freeze.LIMIT_MS / 1000
-    box = open_state(options, args[0])
-    box.lock().load()
+    state_dir = open_state(options, args[0])
+    state_dir.lock().load()
     try:
-        now = status.of(box)
+        now = status.of(state_dir)
         if now not in ("running", "created"):
-            raise StateError(CALLER_TEXT["not-running"], box.id, now)
-        freeze.freeze(box.state.get("cgroup_paths") or {}, time.monotonic() + limit)
+            raise StateError(CALLER_TEXT["not-running"], state_dir.id, now)
+        freeze.freeze(state_dir.state.get("cgroup_paths") or {}, time.monotonic() + limit)
     finally:
-        box.unlock()
+        state_dir.unlock()
     return 0

@@ -4,8 +4,8 @@ values of environments are left out.
 Exit status 1 if create would refuse; with --diff 0 the same, 1 another plan, 2 one of the two can't be planned.
 """
 
-from pyrunc import lean, picture, store
-from pyrunc.engine import order, planner, prepare, written
+from pyrunc import fileio, jsonio, render, store
+from pyrunc.engine import cgroup_preview, order, planner, prepare
 from pyrunc.errors import PyruncError, Refusal, UsageError, errno_text, quote
 from pyrunc.linux import caps
 
@@ -35,10 +35,10 @@ def main(options, args):
         return _diff(options, id, style)
     made = make(options, id)
     if style == "json":
-        text = lean.dumps(document(made), indent=2) + "\n"
+        text = jsonio.dumps(document(made), indent=2) + "\n"
     else:
-        text = human(made, picture.Paint())
-    lean.write_all(1, text.encode("utf-8", "backslashreplace"))
+        text = human(made, render.Paint())
+    fileio.write_all(1, text.encode("utf-8", "backslashreplace"))
     return 1 if made.problems else 0
 
 
@@ -71,7 +71,7 @@ def document(made):
         "bundle": made.bundle,
         "steps": steps(made.plans),
         "plans": {part: shown(part, entry) for part, entry in made.plans.items()},
-        "files": written.files(made.plans),
+        "files": cgroup_preview.files(made.plans),
         "problems": [p.record() for p in made.problems],
         "warnings": [{"pointer": pointer, "words": text} for pointer, text in made.warnings],
     }
@@ -124,13 +124,13 @@ def human(made, paint):
         owned = ", ".join(keys[part])
         values.append((paint(part, "cyan") + (paint(" (%s)" % owned, "dim") if owned else ""), _leaves(shown(part, entry))))
     branches.append((paint("properties", "bold"), values))
-    files = written.files(made.plans)
+    files = cgroup_preview.files(made.plans)
     if files:
         branches.append((paint("control files", "bold"), [("%s = %s" % (quote(r["file"]), quote(r["value"])), []) for r in files]))
     odd = [("%s: %s" % (paint("warning", "yellow"), "%s: %s" % (pointer, quote(text))), []) for pointer, text in made.warnings]
     odd += [("%s: %s" % (paint("refused", "red", "bold"), quote(p.sentence(), 1000)), []) for p in made.problems]
     lines = ["plan of %s from %s" % (paint(made.id, "bold"), quote(made.bundle))]
-    return "\n".join(lines + picture.tree(branches + odd)) + "\n"
+    return "\n".join(lines + render.tree(branches + odd)) + "\n"
 
 
 def _leaves(value):
@@ -140,7 +140,7 @@ def _leaves(value):
 def outline(value, name=None):
     """Plain data as indented lines; short things stay on one line."""
     head = "" if name is None else name + ": "
-    text = lean.dumps(value)
+    text = jsonio.dumps(value)
     if len(text) + len(head) <= 110 or not isinstance(value, (dict, list)) or not value:
         return [head + quote(text, 400)]
     items = value.items() if isinstance(value, dict) else ((str(i), v) for i, v in enumerate(value))
@@ -164,10 +164,10 @@ def _diff(options, id, style):
     found = compare(one, other)
     same = not any(found.values())
     if style == "json":
-        text = lean.dumps({"bundle": one.bundle, "other": quote(options["diff"]), "same": same, **found}, indent=2) + "\n"
+        text = jsonio.dumps({"bundle": one.bundle, "other": quote(options["diff"]), "same": same, **found}, indent=2) + "\n"
     else:
-        text = _told(found, picture.Paint())
-    lean.write_all(1, text.encode("utf-8", "backslashreplace"))
+        text = _told(found, render.Paint())
+    fileio.write_all(1, text.encode("utf-8", "backslashreplace"))
     return 0 if same else 1
 
 
@@ -202,7 +202,7 @@ def compare(one, other):
     for part in dict.fromkeys([*one.plans, *other.plans]):
         before, after = (flat(shown(part, _movable(made, part))) for made in (one, other))
         values += [{"part": part, **row} for row in changes(before, after)]
-    files = [{(r["file"].rpartition("/")[2], r["pointer"]): r["value"] for r in written.files(made.plans)} for made in (one, other)]
+    files = [{(r["file"].rpartition("/")[2], r["pointer"]): r["value"] for r in cgroup_preview.files(made.plans)} for made in (one, other)]
     lines = [{"file": key[0], "before": files[0].get(key), "after": files[1].get(key)} for key in dict.fromkeys([*files[0], *files[1]])]
     return {"steps": changed, "values": values, "files": [row for row in lines if row["before"] != row["after"]]}
 
@@ -243,7 +243,7 @@ def _told(found, paint):
         for row in found[kind]:
             what = name % (quote(row["file"]) if kind == "files" else quote(row["part"] + row["path"], 400))
             if row["before"] is not None:
-                lines.append(paint("- %s = %s" % (what, quote(lean.dumps(row["before"]), 400)), "red"))
+                lines.append(paint("- %s = %s" % (what, quote(jsonio.dumps(row["before"]), 400)), "red"))
             if row["after"] is not None:
-                lines.append(paint("+ %s = %s" % (what, quote(lean.dumps(row["after"]), 400)), "green"))
+                lines.append(paint("+ %s = %s" % (what, quote(jsonio.dumps(row["after"]), 400)), "green"))
     return "".join(line + "\n" for line in lines)

@@ -2,7 +2,7 @@
 
 import posix
 
-from pyrunc import lean
+from pyrunc import fileio, jsonio
 from pyrunc.cgroup import kill
 from pyrunc.engine import status
 from pyrunc.errors import StepFailure, UsageError, quote
@@ -15,13 +15,13 @@ def main(options, args):
     style = options.get("format", "table")
     if style not in ("table", "json"):
         raise UsageError("invalid format option: %s" % quote(style), "ps", "format", "use table or json")
-    box = open_state(options, args[0])
-    paths = box.state.get("cgroup_paths")
-    pids = kill.procs(paths) if paths else _by_namespace(box.state)
+    state_dir = open_state(options, args[0])
+    paths = state_dir.state.get("cgroup_paths")
+    pids = kill.procs(paths) if paths else _by_namespace(state_dir.state)
     if style == "json":
-        lean.write_all(1, (lean.dumps(pids or None) + "\n").encode())
+        fileio.write_all(1, (jsonio.dumps(pids or None) + "\n").encode())
         return 0
-    lean.write_all(1, "\n".join(rows(_output(args[1:] or ["-ef"]), set(pids))).encode("utf-8", "surrogateescape") + b"\n")
+    fileio.write_all(1, "\n".join(rows(_output(args[1:] or ["-ef"]), set(pids))).encode("utf-8", "surrogateescape") + b"\n")
     return 0
 
 
@@ -69,7 +69,7 @@ def _output(arguments):
 
 def _run(argv):
     """What a program writes, read to its end. Its environment is the caller's."""
-    environment = dict(x.partition(b"=")[::2] for x in lean.own_environ() if b"=" in x)
+    environment = dict(x.partition(b"=")[::2] for x in fileio.own_environ() if b"=" in x)
     ours, theirs = posix.pipe2(posix.O_CLOEXEC)
     try:
         pid = posix.posix_spawn(argv[0], argv, environment, file_actions=[(posix.POSIX_SPAWN_DUP2, theirs, 1)], setsigdef=[13])
@@ -91,4 +91,4 @@ def _run(argv):
             path=argv[0],
             hint="see its words above",
         )
-    return lean.fsdecode(b"".join(parts))
+    return fileio.fsdecode(b"".join(parts))

@@ -4,7 +4,7 @@
 import posix
 
 from pyrunc.commands.checkpoint import asked_of
-from pyrunc.engine import attend, lifecycle, restore
+from pyrunc.engine import foreground, lifecycle, restore
 from pyrunc.engine.prepare import prepare
 
 
@@ -15,11 +15,11 @@ def main(options, args):
         restore.restore(run, warnings, asked)
         posix.close(run.pidfd)
         return 0
-    caught = attend.Signals()  # to the very end: nothing may keep us from undoing
+    caught = foreground.Signals()  # to the very end: nothing may keep us from undoing
     try:
         status = _attended(run, warnings, asked, caught)
-        run.box.lock()
-        lifecycle.delete(run.box, options, force=True)
+        run.state_dir.lock()
+        lifecycle.delete(run.state_dir, options, force=True)
     finally:
         caught.close()
     return status
@@ -29,14 +29,14 @@ def _attended(run, warnings, asked, caught):
     terminal = None
     try:
         if not run.options["no_subreaper"]:
-            attend.be_subreaper()
+            foreground.be_subreaper()
         if "terminal" in run.plans:
-            terminal = attend.Terminal()
+            terminal = foreground.Terminal()
             run.fds["console"] = terminal.their_fd
         restore.restore(run, warnings, asked)
         if terminal is not None:
             terminal.receive()
-        return attend.attend(run.pid, run.pidfd, terminal, caught)
+        return foreground.attend(run.pid, run.pidfd, terminal, caught)
     finally:
         if terminal is not None:
             terminal.close()

@@ -7,25 +7,25 @@ from pyrunc.store import open_state
 
 
 def main(options, args):
-    box = open_state(options, args[0])
-    box.lock().load()
+    state_dir = open_state(options, args[0])
+    state_dir.lock().load()
     try:
-        now = status.of(box)
-        locked = "dumping" in box.state and now in ("running", "paused")  # netlock.KEY
+        now = status.of(state_dir)
+        locked = "dumping" in state_dir.state and now in ("running", "paused")  # netlock.KEY
         if now == "paused":
-            freeze.thaw(box.state.get("cgroup_paths") or {})
+            freeze.thaw(state_dir.state.get("cgroup_paths") or {})
         elif not locked:
-            raise StateError(CALLER_TEXT["not-paused"], box.id, now)
+            raise StateError(CALLER_TEXT["not-paused"], state_dir.id, now)
         if locked:
-            _unlock(box, now)
+            _unlock(state_dir, now)
     finally:
-        box.unlock()
+        state_dir.unlock()
     return 0
 
 
-def _unlock(box, now):
+def _unlock(state_dir, now):
     from pyrunc.engine import netlock
 
-    left = netlock.recover(box, box.plan())
+    left = netlock.recover(state_dir, state_dir.plan())
     if left:
-        raise StateError(left, box.id, now)
+        raise StateError(left, state_dir.id, now)

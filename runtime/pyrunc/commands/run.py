@@ -2,7 +2,7 @@
 
 import posix
 
-from pyrunc.engine import attend, host, lifecycle, release
+from pyrunc.engine import foreground, host, lifecycle, start
 from pyrunc.engine.prepare import prepare
 from pyrunc.errors import CALLER_TEXT, StateError
 
@@ -13,7 +13,7 @@ def main(options, args):
     if run.options["detach"]:
         _begin(run, warnings, options)
         return 0
-    caught = attend.Signals()  # before all else and to the very end: a signal is for the program, and must not keep us from undoing
+    caught = foreground.Signals()  # before all else and to the very end: a signal is for the program, and must not keep us from undoing
     try:
         status = _attended(run, warnings, options, caught)
         _finish(run, status, options)
@@ -27,19 +27,19 @@ def _attended(run, warnings, options, caught):
     terminal = notify = None
     try:
         if not run.options["no_subreaper"]:
-            attend.be_subreaper()
+            foreground.be_subreaper()
         if "terminal" in run.plans:
-            terminal = attend.Terminal()
+            terminal = foreground.Terminal()
             run.fds["console"] = terminal.their_fd
         host.create(run, warnings)
         if terminal is not None:
             terminal.receive()
         notify = _start(run, options)
         try:
-            return attend.attend(run.pid, run.pidfd, terminal, caught, notify)
+            return foreground.attend(run.pid, run.pidfd, terminal, caught, notify)
         except BaseException:
-            run.box.lock()
-            lifecycle.delete(run.box, options, force=True, plans=run.plans)
+            run.state_dir.lock()
+            lifecycle.delete(run.state_dir, options, force=True, plans=run.plans)
             raise
     finally:
         if terminal is not None:
@@ -50,19 +50,19 @@ def _attended(run, warnings, options, caught):
 
 def _finish(run, status, options):
     """Deletes the container, or writes its status down for `wait`. That somebody else has deleted it meanwhile is fine."""
-    box = run.box
+    state_dir = run.state_dir
     try:
-        box.lock().load()  # others may have written to the state
+        state_dir.lock().load()  # others may have written to the state
     except StateError as e:
         if e.words == CALLER_TEXT["unknown"]:
             return
         if run.options["keep"]:
             raise
     if run.options["keep"]:
-        box.record("ended", {"status": status})
-        box.unlock()
+        state_dir.record("ended", {"status": status})
+        state_dir.unlock()
     else:
-        lifecycle.delete(box, options, force=True, plans=run.plans)
+        lifecycle.delete(state_dir, options, force=True, plans=run.plans)
 
 
 def _begin(run, warnings, options):
@@ -72,17 +72,17 @@ def _begin(run, warnings, options):
 
 def _start(run, options):
     """start; when it fails nothing of the container may stay. Answers what else is to be polled while attending, or None."""
-    box = run.box
-    box.lock()
+    state_dir = run.state_dir
+    state_dir.lock()
     try:
-        notify = release.start(box, options, attended=not run.options["detach"], made=True)
+        notify = start.start(state_dir, options, attended=not run.options["detach"], made=True)
     except BaseException:
-        if box.fd >= 0:
-            lifecycle.delete(box, options, force=True)
+        if state_dir.fd >= 0:
+            lifecycle.delete(state_dir, options, force=True)
         raise
     finally:
-        if box.fd >= 0:
-            box.unlock()
+        if state_dir.fd >= 0:
+            state_dir.unlock()
     if run.options["detach"]:
         posix.close(run.pidfd)
     return notify

@@ -3,7 +3,7 @@
 Without a call: the profile's default, its size, and the names that libseccomp does not know (they are skipped). Loads nothing.
 """
 
-from pyrunc import heavy, lean
+from pyrunc import fileio, helper_process, jsonio
 from pyrunc.engine import planner, prepare
 from pyrunc.errors import Refusal, UsageError, quote
 from pyrunc.linux import filters
@@ -26,8 +26,8 @@ def main(options, args):
     }
     if args:
         report.update(_verdict(program, args))
-    text = lean.dumps(report, indent=2) + "\n" if style == "json" else _text(report)
-    lean.write_all(1, text.encode("utf-8", "backslashreplace"))
+    text = jsonio.dumps(report, indent=2) + "\n" if style == "json" else _text(report)
+    fileio.write_all(1, text.encode("utf-8", "backslashreplace"))
     return 0
 
 
@@ -47,7 +47,7 @@ def _compile(entry):
     """(the filter, names that are not known)."""
     if entry["raw"] is not None:
         return bytes.fromhex(entry["raw"]), []
-    made = heavy.call("seccomp", {**entry["profile"], "needs": ["execve"]})
+    made = helper_process.call("seccomp", {**entry["profile"], "needs": ["execve"]})
     return bytes.fromhex(made["bpf"]), made["unknown"]
 
 
@@ -70,7 +70,7 @@ def _verdict(program, args):
     name, values = args[0], [_number(text) for text in args[1:]]
     if len(values) > MAX_ARGS:
         raise UsageError("a system call has at most %d arguments" % MAX_ARGS, "seccomp")
-    number = int(name) if name.isascii() and name.isdigit() else heavy.call("syscalls", {"names": [name]})[name]
+    number = int(name) if name.isascii() and name.isdigit() else helper_process.call("syscalls", {"names": [name]})[name]
     if number < 0:
         raise UsageError("the system call %s is not known on %s" % (quote(name), machine), "seccomp")
     values += [0] * (MAX_ARGS - len(values))

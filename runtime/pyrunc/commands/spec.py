@@ -4,7 +4,7 @@ what is in it and why, as text or JSON."""
 
 import posix
 
-from pyrunc import lean
+from pyrunc import fileio, jsonio
 from pyrunc.errors import UsageError, errno_text, quote
 from pyrunc.oci import example
 
@@ -21,9 +21,9 @@ def main(options, args):
     document, reasons = _document(options)
     if options.get("explain"):
         return _explain(options, document, reasons, style)
-    data = (lean.dumps(document, indent="\t") + "\n").encode()
+    data = (jsonio.dumps(document, indent="\t") + "\n").encode()
     if name == "-":
-        lean.write_all(1, data)
+        fileio.write_all(1, data)
         return 0
     try:
         dir_fd = posix.open(bundle, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
@@ -58,19 +58,19 @@ def _explain(options, document, reasons, style):
     name = options.get("profile")
     if style == "json":
         found = {"profile": name, "about": profiles.ABOUT.get(name), "properties": rows}
-        text = lean.dumps(found, indent=2) + "\n"
+        text = jsonio.dumps(found, indent=2) + "\n"
     else:
-        from pyrunc import picture
+        from pyrunc import render
 
-        text = _told(rows, profiles.ABOUT.get(name), picture.Paint())
-    lean.write_all(1, text.encode())
+        text = _told(rows, profiles.ABOUT.get(name), render.Paint())
+    fileio.write_all(1, text.encode())
     return 0
 
 
 def _told(rows, about, paint):
     lines = [paint(about, "bold"), ""] if about else []
     for row in rows:
-        lines.append("%s = %s" % (paint(row["pointer"], "cyan"), quote(lean.dumps(row["value"]), 160)))
+        lines.append("%s = %s" % (paint(row["pointer"], "cyan"), quote(jsonio.dumps(row["value"]), 160)))
         lines.append("    " + row["what"])
         lines += ["    %s %s" % (paint("here:", "bold"), row["why"])] if row["why"] else []
     return "\n".join(lines) + "\n"
@@ -85,7 +85,7 @@ def _write(dir_fd, name, data):
             raise UsageError("File %s exists. Remove it first" % shown, "spec") from None
         raise UsageError("open %s: %s" % (shown, _text(e)), "spec") from None
     try:
-        lean.write_all(fd, data)
+        fileio.write_all(fd, data)
     except OSError as e:
         posix.unlink(name, dir_fd=dir_fd)
         raise UsageError("write %s: %s" % (shown, errno_text(e.errno)), "spec") from None

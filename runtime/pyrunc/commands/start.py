@@ -1,14 +1,14 @@
 """start ID: opens the gate and waits until the program has been executed."""
 
-from pyrunc.engine import release
+from pyrunc.engine import start
 from pyrunc.store import open_state
 
 
 def main(options, args):
-    box = open_state(options, args[0])
-    box.lock().load()
+    state_dir = open_state(options, args[0])
+    state_dir.lock().load()
     try:
-        release.start(box, options)
+        start.start(state_dir, options)
     finally:
-        box.unlock()
+        state_dir.unlock()
     return 0

@@ -1,7 +1,7 @@
 """state ID: one JSON object on stdout, in runc's shape; of a stopped container also "ended", where its exit status is known or memory ran
 out: {"status", "signal", "oom_killed"}, what is not known left out. Reads only; takes no lock."""
 
-from pyrunc import lean
+from pyrunc import fileio, jsonio
 from pyrunc.engine import status
 from pyrunc.errors import UsageError, quote
 from pyrunc.oci import state as document
@@ -11,14 +11,14 @@ from pyrunc.store import open_state
 def main(options, args):
     if options.get("format", "json") != "json":
         raise UsageError("invalid format option: %s" % quote(options["format"]), "state", "format", "it is always json")
-    box = open_state(options, args[0])
-    now = status.of(box)
-    data = document.for_state(box.state, now)
+    state_dir = open_state(options, args[0])
+    now = status.of(state_dir)
+    data = document.for_state(state_dir.state, now)
     if now == "stopped":
-        from pyrunc.engine import ended
+        from pyrunc.engine import exit_status
 
-        end = {key: value for key, value in ended.of(box).items() if value is not None}
+        end = {key: value for key, value in exit_status.of(state_dir).items() if value is not None}
         if "status" in end or end.get("oom_killed"):
             data["ended"] = end
-    lean.write_all(1, lean.dumps(data, indent=2).encode("utf-8", "surrogateescape"))
+    fileio.write_all(1, jsonio.dumps(data, indent=2).encode("utf-8", "surrogateescape"))
     return 0

@@ -2,7 +2,7 @@
 
 import time
 
-from pyrunc import lean, store
+from pyrunc import fileio, jsonio, store
 from pyrunc.cgroup import stats
 from pyrunc.commands.list import table
 from pyrunc.engine import status
@@ -25,12 +25,12 @@ def main(options, args):
         raise UsageError("invalid format option: %s" % quote(style), "stats", "format", "use table, json or prometheus")
     found = collect(options, args, stats.collect if style == "json" else stats.brief)
     if style == "json":
-        text = lean.dumps({id: data for id, _status, data in found}) + "\n"
+        text = jsonio.dumps({id: data for id, _status, data in found}) + "\n"
     elif style == "prometheus":
         text = prometheus(found)
     else:
         text = table([HEAD] + [_row(*entry) for entry in found])
-    lean.write_all(1, text.encode("utf-8", "surrogateescape"))
+    fileio.write_all(1, text.encode("utf-8", "surrogateescape"))
     return 0
 
 
@@ -40,15 +40,15 @@ def collect(options, args, read=stats.brief):
     found = []
     for id in args or store.ids(root):
         try:
-            box = store.open_box(root, id).load()
+            state_dir = store.open_state_dir(root, id).load()
         except StateError:
             if args:
                 raise
             continue
-        now = status.of(box)
+        now = status.of(state_dir)
         if args or options.get("all") or now in ("created", "running", "paused"):
-            found.append((id, now, read(box.state.get("cgroup_paths") or {})))
-        box.close()
+            found.append((id, now, read(state_dir.state.get("cgroup_paths") or {})))
+        state_dir.close()
     return found
 
 

@@ -8,7 +8,7 @@ import select
 import time
 from _struct import pack, unpack
 
-from pyrunc import lean
+from pyrunc import fileio, jsonio
 from pyrunc.commands.list import table
 from pyrunc.commands.stats import collect, human, io_bytes
 from pyrunc.engine.durations import duration
@@ -85,7 +85,7 @@ class Lines:
 
     def show(self, found, _before, _now):
         line = {"time": int(time.time()), "containers": [{"id": id, "status": status, "data": data} for id, status, data in found]}
-        lean.write_all(1, (lean.dumps(line) + "\n").encode("utf-8", "surrogateescape"))
+        fileio.write_all(1, (jsonio.dumps(line) + "\n").encode("utf-8", "surrogateescape"))
 
     def wait(self, seconds):
         time.sleep(seconds)
@@ -107,20 +107,20 @@ class Screen:
             self.saved = fcntl.ioctl(0, TCGETS, bytes(36))
             flags = unpack("4I", self.saved[:16])
             fcntl.ioctl(0, TCSETS, pack("4I", *flags[:3], flags[3] & ~(ICANON | ECHO)) + self.saved[16:])
-        lean.write_all(1, ENTER)
+        fileio.write_all(1, ENTER)
 
     def show(self, found, before, now):
         self.draw(table([HEAD, *rows(found, before, now)]))
 
     def draw(self, text):
         if not self.is_terminal:
-            lean.write_all(1, (text + "\n").encode())
+            fileio.write_all(1, (text + "\n").encode())
             return
         height, width = unpack("HHHH", fcntl.ioctl(1, TIOCGWINSZ, bytes(8)))[:2]
         lines = [line[:width] if width else line for line in text.rstrip("\n").split("\n")]
         lines = lines[: height or len(lines)]
         body = "\r\n".join(line + "\x1b[K" for line in ["\x1b[7m%s\x1b[0m" % lines[0], *lines[1:]])
-        lean.write_all(1, ("\x1b[H" + body + "\x1b[J").encode())
+        fileio.write_all(1, ("\x1b[H" + body + "\x1b[J").encode())
 
     def wait(self, seconds):
         """True when a key asks for the end."""
@@ -134,4 +134,4 @@ class Screen:
         if self.saved is not None:
             fcntl.ioctl(0, TCSETS, self.saved)
         if self.is_terminal:
-            lean.write_all(1, LEAVE)
+            fileio.write_all(1, LEAVE)

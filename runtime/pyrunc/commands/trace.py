@@ -1,7 +1,7 @@
 """trace ID: where the time of the container's create went, one line a step. What ran inside shows where create had --trace."""
 
-from pyrunc import lean
-from pyrunc.commands.named import open_state
+from pyrunc import fileio, jsonio
+from pyrunc.commands.lookup import open_state
 from pyrunc.errors import StateError, UsageError, quote
 
 WIDTH = 48  # columns of the bars
@@ -11,16 +11,16 @@ def main(options, args):
     style = options.get("format", "text")
     if style not in ("text", "json"):
         raise UsageError("invalid format option: %s" % quote(style), "trace", "format", "use text or json")
-    box = open_state(options, args[0])
-    stamps = [row for row in box.note("trace") or () if type(row) is list and len(row) == 4]
+    state_dir = open_state(options, args[0])
+    stamps = [row for row in state_dir.note("trace") or () if type(row) is list and len(row) == 4]
     if not stamps:
-        raise StateError("no steps are kept of this container", box.id, hint="it was made by another version, or by restore")
+        raise StateError("no steps are kept of this container", state_dir.id, hint="it was made by another version, or by restore")
     if style == "json":
         keys = ("at_ns", "took_ns", "side", "step")
-        document = {"id": box.id, "steps": [dict(zip(keys, row, strict=True)) for row in sorted(stamps)]}
-        lean.write_all(1, (lean.dumps(document, indent=2) + "\n").encode("utf-8", "surrogateescape"))
+        document = {"id": state_dir.id, "steps": [dict(zip(keys, row, strict=True)) for row in sorted(stamps)]}
+        fileio.write_all(1, (jsonio.dumps(document, indent=2) + "\n").encode("utf-8", "surrogateescape"))
         return 0
-    lean.write_all(1, waterfall(stamps).encode("utf-8", "surrogateescape"))
+    fileio.write_all(1, waterfall(stamps).encode("utf-8", "surrogateescape"))
     return 0
 
 

@@ -125,13 +125,13 @@ def main(options, args):
     doc = wanted(options)
     added, removed = ([device(text, name) for text in options.get(name.replace("-", "_"), ())] for name in ("device-add", "device-remove"))
     limits = [rlimit(text) for text in options.get("rlimit", ())]
-    box = open_state(options, args[0])
-    box.lock().load()
+    state_dir = open_state(options, args[0])
+    state_dir.lock().load()
     try:
-        now = status.of(box)
+        now = status.of(state_dir)
         if now not in ("created", "running", "paused"):
-            raise StateError(CALLER_TEXT["not-running"], box.id, now)
-        change = update.Change(box, options)
+            raise StateError(CALLER_TEXT["not-running"], state_dir.id, now)
+        change = update.Change(state_dir, options)
         schemata = (options.get("l3_cache_schema"), options.get("mem_bw_schema"))
         if doc or not (any(schemata) or added or removed or limits):
             change.limits(doc)
@@ -141,5 +141,5 @@ def main(options, args):
         change.rlimits(limits)
         change.carry_out()
     finally:
-        box.unlock()
+        state_dir.unlock()
     return 0

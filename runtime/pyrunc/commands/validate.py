@@ -6,7 +6,7 @@ problems of warnings and of keys that the specification does not know. `--as run
 way, which is no problem. `--format json` is for machines; text shows the place.
 """
 
-from pyrunc import heavy, lean, picture
+from pyrunc import fileio, helper_process, jsonio, render
 from pyrunc.errors import PyruncError, Refusal, Unsupported, UsageError, errno_text, quote
 from pyrunc.oci import load, normalise, pointers, schema_table, validate, version
 
@@ -28,8 +28,8 @@ def main(options, args):
     _examine(options, report)
     if options.get("strict"):
         report.promote()
-    text = lean.dumps(report.document(), indent=2) + "\n" if style == "json" else report.text()
-    lean.write_all(1, text.encode("utf-8", "backslashreplace"))
+    text = jsonio.dumps(report.document(), indent=2) + "\n" if style == "json" else report.text()
+    fileio.write_all(1, text.encode("utf-8", "backslashreplace"))
     return 1 if report.problems else 0
 
 
@@ -54,16 +54,16 @@ class Report:
         """(line, column) or (None, None)."""
         if self.source is None or not pointer:
             return None, None
-        from pyrunc import misread
+        from pyrunc import json_errors
 
-        return misread.locate(self.source, pointer)
+        return json_errors.locate(self.source, pointer)
 
     def compare(self, config, other):
         """Notes what another runtime would do with a config that the schema allows."""
-        from pyrunc.commands import elsewhere
+        from pyrunc.commands import deviation_checks
 
         self.other, self.differences = other, []
-        for one in elsewhere.differences(config, other):
+        for one in deviation_checks.differences(config, other):
             line, column = self.place(one["pointer"]) if len(self.differences) < PLACES else (None, None)
             self.differences.append({**one, "line": line, "column": column})
 
@@ -99,7 +99,7 @@ class Report:
         pointer = "%s: " % quote(found["pointer"]) if found["pointer"] else ""
         lines = ["%s%s%s%s" % (head, place, pointer, quote(found["words"], 1000))]
         if found["line"] is not None:
-            lines += ["    " + text for text in picture.place(self.source, found["line"], found["column"])]
+            lines += ["    " + text for text in render.place(self.source, found["line"], found["column"])]
         if found["hint"]:
             lines.append("    hint: %s" % found["hint"])
         return lines
@@ -127,7 +127,7 @@ def _examine(options, report):
         return
     report.source = raw.decode()
     if options.get("schema_only"):
-        for found in heavy.call("schema", {"document": config, "what": "config"}):
+        for found in helper_process.call("schema", {"document": config, "what": "config"}):
             report.add("schema", found["pointer"], found["words"], found["value"])
         return
     _foreign(config, report)
@@ -151,7 +151,7 @@ def _examine(options, report):
 def _schema(config, report):
     """What jsonschema says; without it the fast validator, which agrees but for its order, and a warning."""
     try:
-        return heavy.call("schema", {"document": config, "what": "config"})
+        return helper_process.call("schema", {"document": config, "what": "config"})
     except Unsupported as e:
         report.add("schema", None, "jsonschema was not asked: %s" % e.words, None, e.hint, warning=True)
         return [{"pointer": p, "words": w, "value": None} for p, w, _ in validate.check(config, "config", all=True)]

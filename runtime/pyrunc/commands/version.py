@@ -2,7 +2,7 @@
 
 import sys
 
-from pyrunc import lean
+from pyrunc import fileio, jsonio
 from pyrunc.errors import UsageError, quote
 
 VERSION = "0.1.0"
@@ -17,7 +17,7 @@ def main(options, args):
     python = "%d.%d.%d" % sys.version_info[:3]
     if style == "json":
         document = {"name": name, "version": VERSION, "commit": "v" + VERSION, "spec": SPEC, "python": python}
-        lean.write_all(1, (lean.dumps(document) + "\n").encode())
+        fileio.write_all(1, (jsonio.dumps(document) + "\n").encode())
         return 0
-    lean.write_all(1, ("%s version %s\ncommit: v%s\nspec: %s\npython: %s\n" % (name, VERSION, VERSION, SPEC, python)).encode())
+    fileio.write_all(1, ("%s version %s\ncommit: v%s\nspec: %s\npython: %s\n" % (name, VERSION, VERSION, SPEC, python)).encode())
     return 0

@@ -7,9 +7,9 @@ what nobody knows. Takes no lock while it waits.
 
 import posix
 
-from pyrunc import lean
-from pyrunc.commands.named import open_state
-from pyrunc.engine import ended, status
+from pyrunc import fileio, jsonio
+from pyrunc.commands.lookup import open_state
+from pyrunc.engine import exit_status, status
 from pyrunc.engine.durations import duration
 from pyrunc.errors import StateError, UsageError, quote
 from pyrunc.linux import pidfd, probe
@@ -22,29 +22,29 @@ def main(options, args):
     if style not in ("text", "json"):
         raise UsageError("invalid format option: %s" % quote(style), "wait", "format", "use text or json")
     timeout_ms = int(duration(options["timeout"], "wait", "timeout") * 1000) if "timeout" in options else None
-    box = open_state(options, args[0])
-    end = ended.written(box) or _wait(box, timeout_ms)
+    state_dir = open_state(options, args[0])
+    end = exit_status.written(state_dir) or _wait(state_dir, timeout_ms)
     if style == "json":
-        lean.write_all(1, (lean.dumps({"id": box.id, **end}) + "\n").encode())
+        fileio.write_all(1, (jsonio.dumps({"id": state_dir.id, **end}) + "\n").encode())
         return 0
     if end["status"] is None:
         hint = "who started it has taken its status"
-        raise StateError("the exit status of %s is not known any more" % box.id, box.id, "stopped", hint)
-    lean.write_all(1, b"%d\n" % end["status"])
+        raise StateError("the exit status of %s is not known any more" % state_dir.id, state_dir.id, "stopped", hint)
+    fileio.write_all(1, b"%d\n" % end["status"])
     return 0
 
 
-def _wait(box, timeout_ms):
-    state = box.state
-    if status.of(box) == "creating" and not state["pid"]:
-        raise StateError("container %s has no init yet" % box.id, box.id, "creating", "wait until create has ended")
+def _wait(state_dir, timeout_ms):
+    state = state_dir.state
+    if status.of(state_dir) == "creating" and not state["pid"]:
+        raise StateError("container %s has no init yet" % state_dir.id, state_dir.id, "creating", "wait until create has ended")
     watch = _listen(state["pid"])
     fd = pidfd.open_init(state["pid"], state["start_time"]) if state["boot_id"] == pidfd.boot_id() else -1
     code = None
     try:
         if fd >= 0:
             if not pidfd.wait(fd, timeout_ms):
-                raise StateError("container %s has not ended in time" % box.id, box.id, status.of(box))
+                raise StateError("container %s has not ended in time" % state_dir.id, state_dir.id, status.of(state_dir))
             code = pidfd.exit_status(fd)
             if code is None and watch is not None:  # its parent was quicker than we
                 code = watch.status()
@@ -53,9 +53,9 @@ def _wait(box, timeout_ms):
             posix.close(fd)
         if watch is not None:
             watch.close()
-    end = ended.told(code, ended.memory_ran_out(state.get("cgroup_paths") or {}))
+    end = exit_status.told(code, exit_status.memory_ran_out(state.get("cgroup_paths") or {}))
     if code is not None:
-        _note(box, end)
+        _note(state_dir, end)
     return end
 
 
@@ -71,15 +71,15 @@ def _listen(pid):
         return None
 
 
-def _note(box, end):
+def _note(state_dir, end):
     """For who asks later, as the kernel forgets. A container that was deleted meanwhile needs no note."""
     try:
-        box.lock().load()
+        state_dir.lock().load()
     except StateError:
         return
     try:
-        box.record("ended", end)
+        state_dir.record("ended", end)
     except OSError:
         return  # a full disk is no reason to hide the status
     finally:
-        box.unlock()
+        state_dir.unlock()

@@ -6,9 +6,9 @@ if it was not frozen at the beginning; afterwards, unless it is left running, it
 
 import posix
 
-from pyrunc import lean, log
+from pyrunc import fileio, log
 from pyrunc.cgroup import superblock
-from pyrunc.engine import criu, external, lifecycle, netlock, signals, status
+from pyrunc.engine import criu, criu_external, lifecycle, netlock, signals, status
 from pyrunc.errors import Refusal, StateError, StepFailure, UsageError, errno_text, quote
 from pyrunc.linux import fs, jsonbytes
 
@@ -73,7 +73,7 @@ def _open(path, make, what, made):
 
 def common(run, asked, folders, log_name):
     """The options that dump and restore share. asked: see commands/checkpoint.py."""
-    mode = asked["manage_cgroups_mode"] if run.box.state.get("cgroup_paths") else "ignore"  # else it would handle those of the host
+    mode = asked["manage_cgroups_mode"] if run.state_dir.state.get("cgroup_paths") else "ignore"  # else it would handle those of the host
     opts = {
         "images_dir_fd": folders.images,
         "work_dir_fd": folders.work,
@@ -103,16 +103,16 @@ def _config_file(run):
     return given or None
 
 
-def checkpoint(box, options, asked):
-    """Dumps a running or paused container; the box is locked. StateError, Unsupported, StepFailure."""
-    now = status.of(box)
+def checkpoint(state_dir, options, asked):
+    """Dumps a running or paused container; the state_dir is locked. StateError, Unsupported, StepFailure."""
+    now = status.of(state_dir)
     if now not in ("running", "paused"):
-        raise StateError("Container cannot be checkpointed in %s state" % now, box.id, now)
-    run = lifecycle.run_of(box, options)
+        raise StateError("Container cannot be checkpointed in %s state" % now, state_dir.id, now)
+    run = lifecycle.run_of(state_dir, options)
     _check(run, asked)
-    left = netlock.recover(box, run.plans)
+    left = netlock.recover(state_dir, run.plans)
     if left:
-        raise StateError(left, box.id, now)
+        raise StateError(left, state_dir.id, now)
     cancel = run.cancel = signals.Cancel()
     folders = None
     kept = superblock.Keeper()
@@ -129,7 +129,7 @@ def checkpoint(box, options, asked):
         _dump(run, asked, folders, frozen=now == "paused")
         if not asked["leave_running"] and not asked["pre_dump"]:
             cancel.ignore()  # its processes have ended: what is left of it goes, whatever signal comes
-            lifecycle.delete(box, options, force=True)
+            lifecycle.delete(state_dir, options, force=True)
     except BaseException:
         if folders is not None:
             folders.discard()
@@ -145,7 +145,7 @@ def checkpoint(box, options, asked):
 
 
 def _check(run, asked):
-    added = [one["destination"] for one in run.box.state.get("mounts") or ()]
+    added = [one["destination"] for one in run.state_dir.state.get("mounts") or ()]
     if added:
         words = "%s was mounted after create, and a restore would not know it" % quote(added[0])
         raise StateError(words, run.id, "running", "remove it with 'mounts remove'")
@@ -175,7 +175,7 @@ def _check_parent(folders, asked):
 
 
 def _dump(run, asked, folders, frozen):
-    paths = run.box.state.get("cgroup_paths") or {}
+    paths = run.state_dir.state.get("cgroup_paths") or {}
     opts = common(run, asked, folders, LOG)
     opts.update(
         pid=run.pid,
@@ -185,15 +185,15 @@ def _dump(run, asked, folders, frozen):
         freeze_cgroup=paths.get("freezer") or (paths.get("unified") if run.plans["cgroups"]["version"] == 2 else None),
         cgroup_dump_controller=_hierarchies(run, paths),
         ps=asked["page_server"],
-        external=external.dumped_namespaces(run),
+        external=criu_external.dumped_namespaces(run),
     )
     if asked["parent_path"]:
         opts.update(parent_img=asked["parent_path"], track_mem=True)
     if not asked["pre_dump"]:
-        streams, outside = external.dumped_streams(run)
+        streams, outside = criu_external.dumped_streams(run)
         opts["external"] += outside
-        opts["ext_mnt"] = [{"key": point, "val": name} for point, name in external.dumped_mounts(run)]
-        _write(folders.images, external.DESCRIPTORS, jsonbytes.dumps(streams))
+        opts["ext_mnt"] = [{"key": point, "val": name} for point, name in criu_external.dumped_mounts(run)]
+        _write(folders.images, criu_external.DESCRIPTORS, jsonbytes.dumps(streams))
 
     said = set()
 
@@ -206,7 +206,7 @@ def _dump(run, asked, folders, frozen):
     # processes of a user namespace have to read their images, which lie in a directory that is closed to all but root
     talk = criu.Talk(umask=0o022 if run.plans["namespaces"]["userns"] else 0o077)
     try:
-        netlock.expect(run.box, asked["network_lock"])
+        netlock.expect(run.state_dir, asked["network_lock"])
         talk.begin()
         talk.request(criu.PRE_DUMP if asked["pre_dump"] else criu.DUMP, {"opts": opts}, notified, run.cancel)
         talk.finish(ignore_status=asked["pre_dump"])  # after a pre-dump it waits for the next one, and does not like our going
@@ -215,14 +215,14 @@ def _dump(run, asked, folders, frozen):
         _as_it_was(paths, frozen)
         answered = isinstance(e, StepFailure) and e.words.startswith("criu failed: type ")
         # a CRIU that was killed leaves the lock; one that has failed by itself has taken it off
-        left = netlock.recover(run.box, run.plans) if "pre-dump" in said and not answered else None
+        left = netlock.recover(run.state_dir, run.plans) if "pre-dump" in said and not answered else None
         if isinstance(e, StepFailure):
             e.hint = left or e.hint
             raise criu.explain(e, folders.work, folders.work_path, LOG) from None
         raise
     finally:
         talk.close()
-        netlock.forget(run.box)
+        netlock.forget(run.state_dir)
 
 
 def _hierarchies(run, paths):
@@ -232,7 +232,7 @@ def _hierarchies(run, paths):
     own, others = [], False
     if "cgroup" in run.plans["namespaces"]["new"]:
         return []
-    for line in lean.fsdecode(lean.read_file("/proc/%d/cgroup" % run.pid, 1 << 20)).split("\n"):
+    for line in fileio.fsdecode(fileio.read_file("/proc/%d/cgroup" % run.pid, 1 << 20)).split("\n"):
         fields = line.split(":", 2)
         if len(fields) != 3:
             continue
@@ -271,7 +271,7 @@ def _write(folder_fd, name, data):
     _remove(folder_fd, name)
     fd = fs.open(name, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW, 0o600, dir_fd=folder_fd)
     try:
-        lean.write_all(fd, data)
+        fileio.write_all(fd, data)
     finally:
         posix.close(fd)
 

@@ -12,8 +12,8 @@ import posix
 import select
 from _struct import pack, unpack
 
-from pyrunc import lean
-from pyrunc.engine import rows
+from pyrunc import fileio, jsonio
+from pyrunc.engine import steps
 from pyrunc.errors import Bug, PyruncError, StepFailure, Unsupported, quote
 from pyrunc.linux import _syscalls, pidfd, protowire
 from pyrunc.linux.constants import AT_FDCWD, PR_SET_PDEATHSIG
@@ -149,7 +149,7 @@ class Talk:
             if said != DONE:
                 for fd in given:
                     posix.close(fd)
-                raise rows.rebuild(lean.loads(said), "host")
+                raise steps.rebuild(jsonio.loads(said), "host")
 
     def request(self, kind, body, notified, cancel=None):
         """Sends and answers until the final answer comes. notified(script, pid, fds) may raise: criu is told no, takes back what it did,
@@ -196,7 +196,7 @@ class Talk:
             ready = [fd for fd, _events in poll.poll()]
             if cancel is not None:
                 if cancel.number:
-                    raise rows.Interrupted(cancel.number)
+                    raise steps.Interrupted(cancel.number)
                 if cancel.wake_fd in ready:
                     cancel.drain()
             if self.sock.fileno() in ready:
@@ -311,7 +311,7 @@ def _high(fd, fds):
 
 
 def _report(words, e):
-    words.send(lean.dumps(e.record()).encode("utf-8", "backslashreplace"))
+    words.send(jsonio.dumps(e.record()).encode("utf-8", "backslashreplace"))
 
 
 def _descriptors(fds, stdio):
@@ -350,7 +350,7 @@ def errors_of(folder_fd, name):
     try:
         size = posix.fstat(fd).st_size
         posix.lseek(fd, max(0, size - LOG_TAIL), 0)
-        text = lean.fsdecode(lean.read_fd(fd, LOG_TAIL * 2))
+        text = fileio.fsdecode(fileio.read_fd(fd, LOG_TAIL * 2))
     except OSError:
         return None
     finally:

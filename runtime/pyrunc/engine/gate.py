@@ -12,23 +12,23 @@ ENXIO, ENOENT, ELOOP, ENODEV = 6, 2, 40, 19
 GATE, RESULT = "gate", "result"
 
 
-def make(box):
+def make(state_dir):
     """(gate_fd, result_fd), both O_RDWR and close-on-exec. Records the inodes: a fifo put in their place is no gate."""
     fds = []
     inodes = []
     for name in (GATE, RESULT):
-        posix.mkfifo(name, 0o600, dir_fd=box.fd)
-        fd = posix.open(name, posix.O_RDWR | posix.O_CLOEXEC | posix.O_NOFOLLOW, dir_fd=box.fd)
+        posix.mkfifo(name, 0o600, dir_fd=state_dir.fd)
+        fd = posix.open(name, posix.O_RDWR | posix.O_CLOEXEC | posix.O_NOFOLLOW, dir_fd=state_dir.fd)
         fds.append(fd)
         inodes.append(posix.fstat(fd).st_ino)
-    box.state["gate"] = inodes
+    state_dir.state["gate"] = inodes
     return fds
 
 
-def _open(box, name, flags, inode):
+def _open(state_dir, name, flags, inode):
     """fd of one of the fifos, proven to be the one that was made; -1 when there is none or nobody waits."""
     try:
-        fd = posix.open(name, flags | posix.O_NONBLOCK | posix.O_CLOEXEC | posix.O_NOFOLLOW, dir_fd=box.fd)
+        fd = posix.open(name, flags | posix.O_NONBLOCK | posix.O_CLOEXEC | posix.O_NOFOLLOW, dir_fd=state_dir.fd)
     except OSError as e:
         if e.errno in (ENXIO, ENOENT, ELOOP, ENODEV):  # the last two: a link, a device or a socket in its place
             return -1
@@ -40,37 +40,37 @@ def _open(box, name, flags, inode):
     return fd
 
 
-def is_waiting(box):
+def is_waiting(state_dir):
     """True while init waits for start."""
-    inodes = box.state.get("gate")
+    inodes = state_dir.state.get("gate")
     if not inodes:
         return False
-    fd = _open(box, GATE, posix.O_WRONLY, inodes[0])
+    fd = _open(state_dir, GATE, posix.O_WRONLY, inodes[0])
     if fd < 0:
         return False
     posix.close(fd)
     return True
 
 
-def open_both(box):
+def open_both(state_dir):
     """(gate write end, result read end), or None when nobody waits."""
-    inodes = box.state.get("gate")
+    inodes = state_dir.state.get("gate")
     if not inodes:
         return None
-    result = _open(box, RESULT, posix.O_RDONLY, inodes[1])
+    result = _open(state_dir, RESULT, posix.O_RDONLY, inodes[1])
     if result < 0:
         return None
-    gate = _open(box, GATE, posix.O_WRONLY, inodes[0])
+    gate = _open(state_dir, GATE, posix.O_WRONLY, inodes[0])
     if gate < 0:
         posix.close(result)
         return None
     return gate, result
 
 
-def remove(box):
+def remove(state_dir):
     for name in (GATE, RESULT):
         try:
-            posix.unlink(name, dir_fd=box.fd)
+            posix.unlink(name, dir_fd=state_dir.fd)
         except OSError as e:
             if e.errno != ENOENT:
                 raise

@@ -9,7 +9,7 @@ import fcntl
 import posix
 import time
 
-from pyrunc import lean, store
+from pyrunc import fileio, store
 from pyrunc.cgroup import kill
 from pyrunc.engine import lifecycle, status
 from pyrunc.errors import CALLER_TEXT, PyruncError, StateError
@@ -30,85 +30,85 @@ def survey(root, older_s):
 def look(root, id, older_s):
     """One container: what is stale about it, or None."""
     try:
-        box = store.open_box(root, id)
+        state_dir = store.open_state_dir(root, id)
     except StateError:
         return None
     try:
-        if not _is_free(box):
+        if not _is_free(state_dir):
             return None
-        return _judge(box, older_s)
+        return _judge(state_dir, older_s)
     finally:
-        box.close()
+        state_dir.close()
 
 
-def _is_free(box):
+def _is_free(state_dir):
     """Whether no command holds the lock."""
     try:
-        fcntl.flock(box.fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(state_dir.fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
         return False
-    fcntl.flock(box.fd, fcntl.LOCK_UN)
+    fcntl.flock(state_dir.fd, fcntl.LOCK_UN)
     return True
 
 
-def _judge(box, older_s):
+def _judge(state_dir, older_s):
     """{"id", "reason", "age", "cgroups", "removable"}, or None for a container that is none of ours to remove."""
-    age = max(0, int(time.time() - _touched(box)))
+    age = max(0, int(time.time() - _touched(state_dir)))
     try:
-        box.load()
+        state_dir.load()
     except StateError as e:
-        if not _is_ours(box):
+        if not _is_ours(state_dir):
             return None
         if e.words == CALLER_TEXT["unknown"]:
-            return None if age < UNFINISHED_S else _stale(box, "an unfinished create", age, {})
-        paths = _planned_paths(box)
+            return None if age < UNFINISHED_S else _stale(state_dir, "an unfinished create", age, {})
+        paths = _planned_paths(state_dir)
         busy = kill.procs(paths)
         reason = "its state is damaged" + (", and it has %d processes: delete --force ends them" % len(busy) if busy else "")
-        return _stale(box, reason, age, paths, not busy)
-    if box.state["boot_id"] != pidfd.boot_id():
-        return _stale(box, "made before the last boot", age, {})
-    now = status.of(box)
+        return _stale(state_dir, reason, age, paths, not busy)
+    if state_dir.state["boot_id"] != pidfd.boot_id():
+        return _stale(state_dir, "made before the last boot", age, {})
+    now = status.of(state_dir)
     if now != "stopped":
         return None
-    paths = lifecycle.own_cgroups(box)
+    paths = lifecycle.own_cgroups(state_dir)
     if kill.procs(paths):
         return None  # init has ended, others of a shared pid namespace live on
-    if box.state["status"] == "creating":
-        return _stale(box, "an unfinished create", age, paths)
-    return None if age < older_s else _stale(box, "its init has ended", age, paths)
+    if state_dir.state["status"] == "creating":
+        return _stale(state_dir, "an unfinished create", age, paths)
+    return None if age < older_s else _stale(state_dir, "its init has ended", age, paths)
 
 
-def _is_ours(box):
+def _is_ours(state_dir):
     """Without a state that can be read: create writes the plan first. An empty directory that only its owner may enter can be one where it
     got no further, if its neighbours are ours."""
-    names = posix.listdir(box.fd)
+    names = posix.listdir(state_dir.fd)
     if names:
         return "plan.json" in names
-    if posix.fstat(box.fd).st_mode & 0o777 != 0o700:
+    if posix.fstat(state_dir.fd).st_mode & 0o777 != 0o700:
         return False
-    root = box.path.rpartition("/")[0]
+    root = state_dir.path.rpartition("/")[0]
     return any(_exists("%s/%s/plan.json" % (root, id)) for id in store.ids(root)) or _exists(root + "/@cache")
 
 
-def _stale(box, reason, age, paths, removable=True):
+def _stale(state_dir, reason, age, paths, removable=True):
     there = [path for path in dict.fromkeys(paths.values()) if _exists(path)]
-    return {"id": box.id, "reason": reason, "age": age, "cgroups": there, "removable": removable}
+    return {"id": state_dir.id, "reason": reason, "age": age, "cgroups": there, "removable": removable}
 
 
-def _touched(box):
+def _touched(state_dir):
     """When anything of it was written last."""
-    newest = posix.fstat(box.fd).st_mtime
+    newest = posix.fstat(state_dir.fd).st_mtime
     for name in ("state.json", "plan.json"):
         try:
-            newest = max(newest, posix.stat(name, dir_fd=box.fd, follow_symlinks=False).st_mtime)
+            newest = max(newest, posix.stat(name, dir_fd=state_dir.fd, follow_symlinks=False).st_mtime)
         except OSError:
             continue
     return newest
 
 
-def _planned_paths(box):
+def _planned_paths(state_dir):
     try:
-        entry = box.plan().get("cgroups")
+        entry = state_dir.plan().get("cgroups")
     except StateError:
         return {}
     paths = entry.get("paths") if type(entry) is dict else None
@@ -126,7 +126,7 @@ def _exists(path):
 def _mounts(root):
     """{name below the root: [mount points, the deepest last]}."""
     found = {}
-    for _device, _root, point, _kind, _options in mount.table(lean.fsdecode(lean.read_file("/proc/self/mountinfo", LIMIT))):
+    for _device, _root, point, _kind, _options in mount.table(fileio.fsdecode(fileio.read_file("/proc/self/mountinfo", LIMIT))):
         if point.startswith(root + "/"):
             found.setdefault(point[len(root) + 1 :].partition("/")[0], []).append(point)
     return found
@@ -134,22 +134,22 @@ def _mounts(root):
 
 def remove(root, stale, older_s, options):
     """One entry of survey(). False when it has come to life meanwhile. PyruncError, OSError."""
-    box = store.open_box(root, stale["id"])
+    state_dir = store.open_state_dir(root, stale["id"])
     try:
-        box.lock(0)
-        again = _judge(box, older_s)
+        state_dir.lock(0)
+        again = _judge(state_dir, older_s)
         if again is None or not again["removable"]:
             return False
         _unmount(stale["mounts"])
         try:
-            box.load()
+            state_dir.load()
         except StateError as e:
-            lifecycle.delete_broken(box, options, e)
+            lifecycle.delete_broken(state_dir, options, e)
         else:
-            lifecycle.delete(box, options, force=True)
+            lifecycle.delete(state_dir, options, force=True)
         return True
     finally:
-        box.close()
+        state_dir.close()
 
 
 def _unmount(points):

@@ -22,7 +22,7 @@ import _socket
 import select
 from _struct import pack, unpack
 
-from pyrunc import lean, trace
+from pyrunc import jsonio, trace
 from pyrunc.errors import Bug
 from pyrunc.linux import jsonbytes
 
@@ -71,7 +71,7 @@ class Link:
             if len(body) != RECORD_SIZE:
                 raise Bug("handshake: a record of %d bytes" % len(body))
             return head, unpack(RECORD, body), fds
-        return head, lean.loads(body[1:], ours=True) if len(body) > 1 else None, fds
+        return head, jsonio.loads(body[1:], ours=True) if len(body) > 1 else None, fds
 
     def expect(self, kind):
         """Init side: waits for exactly this message. The host's end means the host is gone: nothing is left to do."""

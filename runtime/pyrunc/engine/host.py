@@ -3,8 +3,8 @@
 import posix
 import time
 
-from pyrunc import lean, log, store, trace
-from pyrunc.engine import gate, handshake, init, planner, rows, signals
+from pyrunc import fileio, log, store, timestamps, trace
+from pyrunc.engine import gate, handshake, init, planner, signals, steps
 from pyrunc.engine.order import CREATE
 from pyrunc.errors import HookFailure, PyruncError, StepFailure, errno_text
 from pyrunc.linux import fs, jsonbytes, ns, pidfd
@@ -29,7 +29,7 @@ class Undo:
         while self.done:
             part, name = self.done.pop()
             try:
-                rows.call(part, name, "host", self.run.plans[part], self.run)
+                steps.call(part, name, "host", self.run.plans[part], self.run)
             except (PyruncError, OSError) as e:
                 log.warn("undo %s.%s: %s" % (part, name, e))
 
@@ -58,22 +58,22 @@ def create(run, warnings):
         with_signals.close()
         if run.link is not None:
             run.link.close()
-        if run.box is not None:
-            run.box.unlock()
+        if run.state_dir is not None:
+            run.state_dir.unlock()
 
 
 def reserve(run, warnings):
-    """Takes the id and writes down all that is known of the container. StateError when the id is in use; undone by box.forget()."""
-    run.box = store.reserve(run.root, run.id)
-    box = run.box
+    """Takes the id and writes down all that is known of the container. StateError when the id is in use; undone by state_dir.forget()."""
+    run.state_dir = store.reserve(run.root, run.id)
+    state_dir = run.state_dir
     try:
-        box.state = {
+        state_dir.state = {
             "version": store.VERSION,
             "id": run.id,
             "bundle": run.bundle,
             "rootfs": run.rootfs,
             "annotations": run.annotations,
-            "created": lean.rfc3339(time.time_ns()),
+            "created": timestamps.rfc3339(time.time_ns()),
             "status": "creating",
             "pid": 0,
             "start_time": 0,
@@ -86,12 +86,12 @@ def reserve(run, warnings):
             "warnings": warnings,
             "stdio": [] if "terminal" in run.plans else _streams(),
         }
-        box.create("plan.json", jsonbytes.by_lines(run.plans))
-        box.save()
-        box.create("config.json", jsonbytes.by_lines(run.config))
+        state_dir.create("plan.json", jsonbytes.by_lines(run.plans))
+        state_dir.save()
+        state_dir.create("config.json", jsonbytes.by_lines(run.config))
     except OSError as e:
-        box.forget()
-        run.box = None
+        state_dir.forget()
+        run.state_dir = None
         e.words, e.hint = "cannot write %s: %s" % (run.root + "/" + run.id, errno_text(e.errno)), "is the disk full?"
         raise StepFailure.from_oserror(e, "store.reserve", "host") from e
 
@@ -108,8 +108,8 @@ def _streams():
 
 
 def _make(run, undo):
-    rows.walk(CREATE, "prepare", "host", run, undo)
-    gate_fd, result_fd = gate.make(run.box)
+    steps.walk(CREATE, "prepare", "host", run, undo)
+    gate_fd, result_fd = gate.make(run.state_dir)
     run.link, theirs = handshake.pair()
     began = trace.now()
     pid, fd = _clone(run, theirs, gate_fd, result_fd)
@@ -118,10 +118,10 @@ def _make(run, undo):
     theirs.close()
     posix.close(gate_fd)
     posix.close(result_fd)
-    box = run.box
-    box.state["start_time"] = pidfd.start_time(pid)
-    box.record("pid", pid)
-    rows.walk(CREATE, "placed", "host", run, undo)
+    state_dir = run.state_dir
+    state_dir.state["start_time"] = pidfd.start_time(pid)
+    state_dir.record("pid", pid)
+    steps.walk(CREATE, "placed", "host", run, undo)
     _send(run, handshake.PLACED)
     _serve(run, undo)
 
@@ -132,7 +132,7 @@ def _clone(run, theirs, gate_fd, result_fd):
     if pid == 0:
         run.cancel = None
         run.link.close()
-        run.box.close()
+        run.state_dir.close()
         init.main(run, theirs, gate_fd, result_fd)
     return pid, fd
 
@@ -152,7 +152,7 @@ def _serve(run, undo):
 
     def hooks(_data):
         try:
-            rows.walk(CREATE, "hooks", "host", run, undo)
+            steps.walk(CREATE, "hooks", "host", run, undo)
         except StepFailure as e:
             if not pidfd.wait(run.pidfd, 0):
                 raise
@@ -161,11 +161,11 @@ def _serve(run, undo):
         _send(run, handshake.HOOKS_DONE)
 
     def limits(_data):
-        rows.walk(CREATE, "limits", "host", run, undo)
+        steps.walk(CREATE, "limits", "host", run, undo)
         run.link.sock.send(b"c")
 
     def failed(data):
-        raise _named(rows.rebuild(data, "init"))
+        raise _named(steps.rebuild(data, "init"))
 
     def failed_in_tail(record):
         raise tail_failure(record, run.plans)
@@ -190,7 +190,7 @@ def _serve(run, undo):
 
 def _answer(run, data):
     part = data["part"]
-    answer, fds = rows.call(part, "host_answer", "host", run.plans[part], run, data["request"])
+    answer, fds = steps.call(part, "host_answer", "host", run.plans[part], run, data["request"])
     try:
         _send(run, handshake.ANSWER, answer, fds)
     finally:
@@ -204,7 +204,7 @@ def deliver_listener(run, record):
 
     fd = _syscalls.pidfd_getfd(run.pidfd, record[4], 0)
     try:
-        rows.call("seccomp", "host_deliver", "host", run.plans["seccomp"], run, fd)
+        steps.call("seccomp", "host_deliver", "host", run.plans["seccomp"], run, fd)
     finally:
         posix.close(fd)
     run.link.sock.send(b"c")
@@ -237,7 +237,7 @@ def _last_words(run):
         for fd in fds:
             posix.close(fd)
         if kind == handshake.FAILED:
-            return _named(rows.rebuild(data, "init"))
+            return _named(steps.rebuild(data, "init"))
         if kind == handshake.C_FAIL:
             return tail_failure(data, run.plans)
     return None
@@ -272,11 +272,11 @@ def _died(run, phase="setup"):
 
 def _oom_killed(run):
     """By the cgroup's count; one that is gone with its only process (systemd's) is believed to have had the limit for its cause."""
-    paths = run.box.state.get("cgroup_paths") or {}
+    paths = run.state_dir.state.get("cgroup_paths") or {}
     for path, name in ((paths.get("memory"), "memory.oom_control"), (paths.get("unified") or paths.get(""), "memory.events")):
         if path:
             try:
-                words = lean.read_file(path + "/" + name, 65536).split()
+                words = fileio.read_file(path + "/" + name, 65536).split()
             except OSError:
                 if "memory" in (run.plans.get("resources") or {}):
                     return True
@@ -288,9 +288,9 @@ def _oom_killed(run):
 
 def _publish(run):
     """Everything is done: the state says so, then the pid file, whose existence is what callers wait for."""
-    box = run.box
-    box.state["status"] = "created"
-    box.save({"trace": trace.kept()})
+    state_dir = run.state_dir
+    state_dir.state["status"] = "created"
+    state_dir.save({"trace": trace.kept()})
     for receiver in (run.options.get("pidfd_socket"), run.plans["meta"]["pidfd_receiver"]):
         if receiver:
             send_pidfd(receiver, run.pidfd)
@@ -325,14 +325,14 @@ def write_pid_file(path, pid):
         if _is_written_in_place(path):
             fd = posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC | posix.O_NONBLOCK | posix.O_NOCTTY)
             try:
-                lean.write_all(fd, b"%d" % pid)
+                fileio.write_all(fd, b"%d" % pid)
             finally:
                 posix.close(fd)
             return
         fd = posix.open(temporary, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC | posix.O_NOFOLLOW, 0o644)
         try:
             posix.fchmod(fd, 0o644)
-            lean.write_all(fd, b"%d" % pid)
+            fileio.write_all(fd, b"%d" % pid)
             posix.rename(temporary, path)
         except OSError:
             posix.unlink(temporary)
@@ -368,13 +368,13 @@ def _unwind(run, undo, error):
     undo.all()
     if "hooks" in run.plans and isinstance(error, HookFailure):
         try:
-            for words in rows.call("hooks", "host_poststop", "host", run.plans["hooks"], run):
+            for words in steps.call("hooks", "host_poststop", "host", run.plans["hooks"], run):
                 log.warn(words)
         except (PyruncError, OSError) as e:
             log.warn("poststop hooks: %s" % e)
     if "hooks" in run.plans:
-        error.hooks = planner.module("hooks").told(run.box.state)  # the state goes, and they with it
+        error.hooks = planner.module("hooks").told(run.state_dir.state)  # the state goes, and they with it
     try:
-        run.box.forget()
+        run.state_dir.forget()
     except OSError as e:
-        log.warn("cannot remove %s: %s" % (run.box.path, e))
+        log.warn("cannot remove %s: %s" % (run.state_dir.path, e))

@@ -9,7 +9,7 @@ import posix
 from _struct import pack
 
 from pyrunc import trace
-from pyrunc.engine import barrier, handshake, rows
+from pyrunc.engine import barrier, handshake, steps
 from pyrunc.engine.order import CREATE
 from pyrunc.errors import PyruncError, out_of_memory
 from pyrunc.linux import _syscalls
@@ -52,11 +52,11 @@ def _life(run, link, gate_fd, result_fd):
     trace.begin()
     link.expect(handshake.PLACED)
     _prctl.set_dumpable(False)
-    rows.walk(CREATE, "setup", "init", run)
+    steps.walk(CREATE, "setup", "init", run)
     _send_stamps(link)
     link.send(handshake.HOOKS)
     link.expect(handshake.HOOKS_DONE)
-    rows.walk(CREATE, "enter", "init", run)
+    steps.walk(CREATE, "enter", "init", run)
     before, after = tail(run, gate_fd)
     run.exec_env = after[-1][2] if after else None  # of the program; startContainer hooks get it too
     run.late_filter = next((op[1:] for op in after if op[0] == "FILTER"), None)  # and this, as they are code of the container
@@ -69,7 +69,7 @@ def _life(run, link, gate_fd, result_fd):
     # Only startContainer hooks bring us back here: started, rights dropped, nothing executed yet.
     run.teller = lambda note: posix.write(result_fd, _note(note))
     try:
-        rows.call("hooks", "init_start_container", "init", run.plans["hooks"], run)
+        steps.call("hooks", "init_start_container", "init", run.plans["hooks"], run)
     except BaseException as e:
         posix.write(result_fd, _dump(e, PIPE_BUF))
         posix._exit(1)
@@ -80,7 +80,7 @@ def _note(note):
     """NOTE as one write that nothing gets in between of; a stream that is too long loses its beginning."""
     size = SHOWN
     while True:
-        body = handshake.lean.dumps({**note, **{name: note[name][-size:] for name in ("stdout", "stderr")}}).encode(
+        body = handshake.jsonio.dumps({**note, **{name: note[name][-size:] for name in ("stdout", "stderr")}}).encode(
             "utf-8", "backslashreplace"
         )
         if len(body) + 3 <= PIPE_BUF:
@@ -143,7 +143,7 @@ def tail(run, gate_fd):
                 ops.append(("PDEATHSIG", 0, 0))
         else:
             entry = run.plans.get(part)
-            op = None if entry is None else rows.call(part, verb, "init", entry, run)
+            op = None if entry is None else steps.call(part, verb, "init", entry, run)
         if op is not None:
             ops.append(op)
     return tuple(before), tuple(after)
@@ -153,7 +153,7 @@ def _record(e):
     if isinstance(e, MemoryError):
         return out_of_memory("init", "init").record()
     if isinstance(e, OSError):
-        from_os = rows.StepFailure.from_oserror(e, "engine.init", "init")
+        from_os = steps.StepFailure.from_oserror(e, "engine.init", "init")
         return from_os.record()
     if isinstance(e, PyruncError):
         data = e.record()
@@ -164,7 +164,7 @@ def _record(e):
 
 
 def _dump(e, limit):
-    from_lean = handshake.lean.dumps
+    from_lean = handshake.jsonio.dumps
     data = _record(e)
     data["words"] = data["words"][: limit // 8]
     return handshake.FAILED + from_lean(data).encode("utf-8", "backslashreplace")

@@ -4,7 +4,7 @@ import posix
 import select
 
 from pyrunc import log, trace
-from pyrunc.engine import rows, status
+from pyrunc.engine import status, steps
 from pyrunc.engine.order import DELETE, ONLY_CREATE
 from pyrunc.engine.run import Run
 from pyrunc.errors import CALLER_TEXT, PyruncError, StateError, StepFailure
@@ -13,25 +13,25 @@ from pyrunc.linux import pidfd
 GONE_MS = 10_000  # how long delete --force waits for init to vanish
 
 
-def run_of(box, options, config=None, plans=None):
+def run_of(state_dir, options, config=None, plans=None):
     """A Run for verbs of later commands: plans as stored, the config only where it is needed."""
-    plans = box.plan() if plans is None else plans
-    run = Run(box.id, box.state.get("bundle", ""), config or {}, plans, options, box.path.rpartition("/")[0])
-    run.box = box
-    run.pid = box.state.get("pid", 0)
-    run.annotations = box.state.get("annotations", {})
+    plans = state_dir.plan() if plans is None else plans
+    run = Run(state_dir.id, state_dir.state.get("bundle", ""), config or {}, plans, options, state_dir.path.rpartition("/")[0])
+    run.state_dir = state_dir
+    run.pid = state_dir.state.get("pid", 0)
+    run.annotations = state_dir.state.get("annotations", {})
     return run
 
 
 # -- kill ----------------------------------------------------------------------------------------------------------------
 
 
-def kill(box, number, everyone=False):
+def kill(state_dir, number, everyone=False):
     """Sends a signal to init; with `everyone`, or KILL where the pid namespace is shared, to every process of the cgroup.
 
     StateError `container not running`. Takes no lock: a create or exec that holds it must not delay a stop.
     """
-    state = box.state
+    state = state_dir.state
     paths = state.get("cgroup_paths") or {}
     if everyone or (number == 9 and not state.get("own_pid_ns", True)):
         if paths:
@@ -43,7 +43,7 @@ def kill(box, number, everyone=False):
         _thaw_killed(state, number)
         return
     if not _signal_init(state, number):
-        raise StateError(CALLER_TEXT["not-running"], box.id, "stopped")
+        raise StateError(CALLER_TEXT["not-running"], state_dir.id, "stopped")
     _thaw_killed(state, number)
 
 
@@ -57,13 +57,13 @@ def _signal_init(state, number):
     try:
         return pidfd.kill(fd, number)
     except OSError as e:
-        e.words = "unable to signal init: %s" % lean_text(e)
+        e.words = "unable to signal init: %s" % errno_words(e)
         raise StepFailure.from_oserror(e, "kill", "host") from e
     finally:
         posix.close(fd)
 
 
-def lean_text(e):
+def errno_words(e):
     from pyrunc.errors import errno_text
 
     return errno_text(e.errno)
@@ -80,38 +80,43 @@ def _thaw_killed(state, number):
 # -- delete --------------------------------------------------------------------------------------------------------------
 
 
-def delete(box, options, force=False, plans=None):
+def delete(state_dir, options, force=False, plans=None):
     """Gives everything back, then forgets the id. plans: those of create, where they are at hand. StateError when the container is alive
     and `force` is not given."""
-    now = status.of(box)
+    now = status.of(state_dir)
     if now in ("running", "paused") and not force:
-        raise StateError(CALLER_TEXT["delete-alive"] % (box.id, now), box.id, now, hint="kill it first, or use delete --force")
+        raise StateError(CALLER_TEXT["delete-alive"] % (state_dir.id, now), state_dir.id, now, hint="kill it first, or use delete --force")
     if now != "stopped":
-        _end(box)
-    destroy(box, options, _salvaged(box) if force and plans is None else plans)
+        _end(state_dir)
+    destroy(state_dir, options, _salvaged(state_dir) if force and plans is None else plans)
 
 
-def _salvaged(box):
+def _salvaged(state_dir):
     """The plans for delete --force; where they can't be read, what the state has recorded of the cgroups has to do: the rest is gone with
     the directory, but for poststop hooks, which nobody knows any more."""
     try:
-        return box.plan(ONLY_CREATE)
+        return state_dir.plan(ONLY_CREATE)
     except StateError as e:
         log.debug("the plan is unreadable: %s" % e)
-    made = box.state.get("cgroups")
+    made = state_dir.state.get("cgroups")
     if not made:
         return {}
     manager = "systemd" if "unit" in made else "cgroupfs"
     return {
-        "cgroups": {"manager": manager, "paths": box.state.get("cgroup_paths") or {}, "mounts": made["mounts"], "unit": made.get("unit")}
+        "cgroups": {
+            "manager": manager,
+            "paths": state_dir.state.get("cgroup_paths") or {},
+            "mounts": made["mounts"],
+            "unit": made.get("unit"),
+        }
     }
 
 
-def _end(box):
+def _end(state_dir):
     """KILL, thaw, and a bounded wait until init has gone."""
-    fd = pidfd.open_init(box.state["pid"], box.state["start_time"])
+    fd = pidfd.open_init(state_dir.state["pid"], state_dir.state["start_time"])
     try:
-        kill(box, 9)
+        kill(state_dir, 9)
     except StateError:
         log.debug("init had gone by itself")
     if fd >= 0:
@@ -121,7 +126,9 @@ def _end(box):
             trace.step("engine.wait_gone", began)
             if not gone:
                 raise StateError(
-                    "container init still running", box.id, hint="pid %d does not die: is it in an uninterruptible wait?" % box.state["pid"]
+                    "container init still running",
+                    state_dir.id,
+                    hint="pid %d does not die: is it in an uninterruptible wait?" % state_dir.state["pid"],
                 )
         finally:
             posix.close(fd)
@@ -133,28 +140,28 @@ def _wait_gone(fd, timeout_ms):
     return bool(poll.poll(timeout_ms))
 
 
-def destroy(box, options, plans=None):
+def destroy(state_dir, options, plans=None):
     """Of one whose init has ended: everything is given back, the id forgotten, and poststop hooks run."""
-    run = run_of(box, options, plans=box.plan(ONLY_CREATE) if plans is None else plans)
-    this_boot = _this_boot(box)
-    if "dumping" in box.state and this_boot:
+    run = run_of(state_dir, options, plans=state_dir.plan(ONLY_CREATE) if plans is None else plans)
+    this_boot = _this_boot(state_dir)
+    if "dumping" in state_dir.state and this_boot:
         _unlock(run)
     emptied = this_boot and _call(run, "empty")
     if this_boot and not emptied:
-        _end_all(own_cgroups(box))
+        _end_all(own_cgroups(state_dir))
     _call(run, "delete", without=() if this_boot and not emptied else ("cgroups",))
-    if box.state.get("restore_log"):
-        _sweep(*box.state["restore_log"])
-    box_id, box_path = box.id, box.path
+    if state_dir.state.get("restore_log"):
+        _sweep(*state_dir.state["restore_log"])
+    box_id, box_path = state_dir.id, state_dir.path
     hooks = run.plans.get("hooks")
     began = trace.now()
-    box.forget()
+    state_dir.forget()
     trace.step("store.forget", began)
-    run.box = None
+    run.state_dir = None
     if hooks is not None:
         to_bundle(run.bundle)
         try:
-            for words in rows.call("hooks", "host_poststop", "host", hooks, run):
+            for words in steps.call("hooks", "host_poststop", "host", hooks, run):
                 log.warn(words)
         except (PyruncError, OSError) as e:
             log.warn("poststop hooks of %s (%s): %s" % (box_id, box_path, e))
@@ -166,7 +173,7 @@ def _call(run, phase, without=()):
     for row_phase, part, verb, _why in DELETE:
         entry = run.plans.get(part)
         if row_phase == phase and entry is not None and part not in without:
-            done.append(rows.call(part, verb, "host", entry, run))
+            done.append(steps.call(part, verb, "host", entry, run))
     return bool(done) and all(done)
 
 
@@ -184,7 +191,7 @@ def _unlock(run):
     """The lock that a killed checkpoint has left on a network namespace that others may go on using."""
     from pyrunc.engine import netlock
 
-    left = netlock.recover(run.box, run.plans)
+    left = netlock.recover(run.state_dir, run.plans)
     if left:
         log.warn(left)
 
@@ -203,16 +210,16 @@ def _sweep(folder, name):
         posix.close(fd)
 
 
-def _this_boot(box):
-    return box.state["boot_id"] == pidfd.boot_id()
+def _this_boot(state_dir):
+    return state_dir.state["boot_id"] == pidfd.boot_id()
 
 
-def own_cgroups(box):
+def own_cgroups(state_dir):
     """{key: path} of the container's cgroups, less those that are not the ones it was made with: after a reboot, or when somebody has
     removed and made them anew, there may be strangers in them."""
-    paths = box.state.get("cgroup_paths") or {}
-    inodes = (box.state.get("cgroups") or {}).get("inodes") or {}
-    if not _this_boot(box):
+    paths = state_dir.state.get("cgroup_paths") or {}
+    inodes = (state_dir.state.get("cgroups") or {}).get("inodes") or {}
+    if not _this_boot(state_dir):
         return {}
     changed = {paths[key] for key, inode in inodes.items() if key in paths and inode and _inode(paths[key]) not in (0, inode)}
     return {key: path for key, path in paths.items() if path not in changed}
@@ -225,12 +232,12 @@ def _inode(path):
         return 0
 
 
-def delete_broken(box, options, error):
+def delete_broken(state_dir, options, error):
     """delete --force of a directory whose state can't be read: its processes are found by the cgroup that the plan names."""
     log.debug("state is unreadable: %s" % error)
-    box.must_be_ours()
+    state_dir.must_be_ours()
     try:
-        plans = box.plan()
+        plans = state_dir.plan()
     except PyruncError:
         plans = {}
     entry = plans.get("cgroups") if type(plans) is dict else None
@@ -238,30 +245,30 @@ def delete_broken(box, options, error):
         from pyrunc.cgroup import kill as cgroup_kill
 
         cgroup_kill.end_all(entry["paths"])
-        run = Run(box.id, "", {}, {}, options, box.path.rpartition("/")[0])
-        run.box = None
-        rows.call("cgroups", "undo_make", "host", entry, run)
-    box.forget()
+        run = Run(state_dir.id, "", {}, {}, options, state_dir.path.rpartition("/")[0])
+        run.state_dir = None
+        steps.call("cgroups", "undo_make", "host", entry, run)
+    state_dir.forget()
 
 
-def called_from_hook(box):
+def called_from_hook(state_dir):
     """True when the holder of the lock is an ancestor of ours: a hook of this very container wants to delete it."""
-    holder = box.holder()
+    holder = state_dir.holder()
     return holder is not None and holder in pidfd.ancestors()
 
 
-def break_lock(box):
+def break_lock(state_dir):
     """delete --force when another command holds the lock for too long: ends it, if it still is that process."""
-    holder = box.holder()
+    holder = state_dir.holder()
     if holder is None:
-        raise StateError("the container is busy: held by an unknown process", box.id)
+        raise StateError("the container is busy: held by an unknown process", state_dir.id)
     fd = pidfd.open_init(holder, pidfd.start_time(holder))
     if fd >= 0:
-        if box.holder() == holder:
+        if state_dir.holder() == holder:
             pidfd.kill(fd, 9)
             _wait_gone(fd, 1000)
         posix.close(fd)
-    box.lock(2000)
+    state_dir.lock(2000)
 
 
 def to_bundle(bundle):

@@ -19,39 +19,39 @@ UNLOCK = b"*filter\n:CRIU - [0:0]\n-D INPUT -j CRIU\n-D OUTPUT -j CRIU\n-X CRIU\
 BY_HAND = "the container's network is still locked by criu's nftables table (nft list tables): delete it"
 
 
-def expect(box, method):
+def expect(state_dir, method):
     """Before a dump, on disk: method, as of --network-lock, None for CRIU's default."""
-    box.record(KEY, {"method": method})
+    state_dir.record(KEY, {"method": method})
 
 
-def forget(box):
+def forget(state_dir):
     """After it: the lock is off, or it is the images' (CRIU takes it off at the restore)."""
-    if box.state.pop(KEY, None) is None:
+    if state_dir.state.pop(KEY, None) is None:
         return
     try:
-        box.save()
+        state_dir.save()
     except OSError as e:  # a full disk; then the next to come looks for a lock, and finds none
         log.warn("the end of the dump is not written down: %s" % errno_text(e.errno))
 
 
-def recover(box, plans):
-    """Takes off what a checkpoint that was killed has left. The box is locked, so no checkpoint is at work. None, or words about what is
+def recover(state_dir, plans):
+    """Takes off what a checkpoint that was killed has left. The state_dir is locked, so no checkpoint is at work. None, or words about what is
     left: those are said once."""
-    note = box.state.get(KEY)
+    note = state_dir.state.get(KEY)
     if type(note) is not dict:
         return None
     try:
-        left = unlock(_path(box, plans), note.get("method"))
+        left = unlock(_path(state_dir, plans), note.get("method"))
     except OSError as e:
         left = "the container's network may still be locked by criu: %s" % errno_text(e.errno)
-    forget(box)
+    forget(state_dir)
     return left
 
 
-def _path(box, plans):
+def _path(state_dir, plans):
     """A path to the network namespace; None when it has gone with the container."""
-    if status.is_alive(box.state):
-        return "/proc/%d/ns/net" % box.state["pid"]
+    if status.is_alive(state_dir.state):
+        return "/proc/%d/ns/net" % state_dir.state["pid"]
     return ((plans.get("namespaces") or {}).get("join") or {}).get("network")
 
 

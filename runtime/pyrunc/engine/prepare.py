@@ -131,10 +131,10 @@ def prepare(options, id, command):
 
 
 def _environment(name):
-    from pyrunc import lean
+    from pyrunc import fileio
 
     value = posix.environ.get(name)
-    return lean.fsdecode(value) if value else None
+    return fileio.fsdecode(value) if value else None
 
 
 def check_terminal(config, asked):

@@ -7,10 +7,10 @@ that failed, or was killed, is left.
 
 import posix
 
-from pyrunc import lean, log
+from pyrunc import fileio, log
 from pyrunc.cgroup import superblock
 from pyrunc.cgroup.fs import levels
-from pyrunc.engine import checkpoint, criu, external, host, images, planner, rows, signals, sources
+from pyrunc.engine import checkpoint, criu, criu_external, criu_images, host, planner, restore_mounts, signals, steps
 from pyrunc.engine.order import RESTORE
 from pyrunc.errors import PyruncError, Refusal, StepFailure, quote
 from pyrunc.linux import _syscalls, fs, mount, netlink, pidfd, tty
@@ -57,10 +57,10 @@ def restore(run, warnings, asked):
         cancel.close()
         if folders is not None:
             folders.close()
-        if run.box is not None:
-            run.box.unlock()
+        if run.state_dir is not None:
+            run.state_dir.unlock()
     if cancel.number:  # too late to stop it, as it is complete; the signal still ends this process
-        raise rows.Interrupted(cancel.number)
+        raise steps.Interrupted(cancel.number)
 
 
 def _check_options(asked):
@@ -79,8 +79,8 @@ def _streams(folders, asked):
         what = "is empty" if found == 0 else "is missing"
         words = "the image directory %s holds no complete checkpoint: %s %s" % (quote(asked["image_path"]), INVENTORY, what)
         raise StepFailure(words, "restore.images", "host", path=asked["image_path"])
-    streams = external.restored_streams(folders.images)
-    images.check(folders.images, asked["image_path"])
+    streams = criu_external.restored_streams(folders.images)
+    criu_images.check(folders.images, asked["image_path"])
     return streams
 
 
@@ -88,24 +88,24 @@ def _make(run, asked, folders, streams, undo, talks):
     held = run.plans.get("resources")
     if held:  # CRIU has to fork, and counts itself: the number of processes is limited when all are there
         run.plans["resources"] = {key: value for key, value in held.items() if key != "pids"}
-    rows.walk(RESTORE, "prepare", "host", run, undo)
+    steps.walk(RESTORE, "prepare", "host", run, undo)
     if asked["manage_cgroups_mode"] == "strict":
         _check_new(run)
-    fds, inherited, joined = external.restored_namespaces(run, criu.FIRST_FD)
+    fds, inherited, joined = criu_external.restored_namespaces(run, criu.FIRST_FD)
     terminal = "terminal" in run.plans
     for name in (ROOT, SOURCES, SPARE):
         posix.mkdir(name, 0o755, dir_fd=run.dir_fd)
     root, laid, spare = ("%s/%s" % (run.dir, name) for name in (ROOT, SOURCES, SPARE))
-    laid = sources.folder(run, laid)
-    mounts = sources.named(run, laid, spare)
+    laid = restore_mounts.folder(run, laid)
+    mounts = restore_mounts.named(run, laid, spare)
     talk = criu.Talk(lambda: _in_criu(run, asked, root, laid), fds, not terminal, run.cgroup_fd)
     talks.append(talk)
     run.pid, run.pidfd = talk.pid, talk.pidfd
-    box = run.box
-    box.state["start_time"] = pidfd.start_time(talk.pid)
-    box.state["restore_log"] = [folders.work_path, LOG]
-    box.record("pid", talk.pid)  # until there is an init, `delete --force` of an unfinished restore ends CRIU
-    rows.walk(RESTORE, "placed", "host", run, undo)
+    state_dir = run.state_dir
+    state_dir.state["start_time"] = pidfd.start_time(talk.pid)
+    state_dir.state["restore_log"] = [folders.work_path, LOG]
+    state_dir.record("pid", talk.pid)  # until there is an init, `delete --force` of an unfinished restore ends CRIU
+    steps.walk(RESTORE, "placed", "host", run, undo)
     elsewhere = talk.begin()
     if elsewhere:
         folders.replace(*elsewhere)
@@ -134,8 +134,8 @@ def _make(run, asked, folders, streams, undo, talks):
 
 def _check_new(run):
     """strict: the container's cgroups must not have been there. CRIU can't judge that, as it finds those that we have made."""
-    record = run.box.state.get("cgroups") or {}
-    for key, path in (run.box.state.get("cgroup_paths") or {}).items():
+    record = run.state_dir.state.get("cgroups") or {}
+    for key, path in (run.state_dir.state.get("cgroup_paths") or {}).items():
         if record["existed"].get(key, 0) >= len(levels(record["mounts"][key], path)):
             raise StepFailure("the cgroup %s is there already" % quote(path), "restore.cgroups", "host", "/linux/cgroupsPath", path=path)
 
@@ -143,25 +143,25 @@ def _check_new(run):
 def _in_criu(run, asked, root, laid):
     """In the child that becomes CRIU. Returns the directories of images and logs as they are found in its mount namespace, in which alone
     it can use them: it mounts below its working directory."""
-    rows.walk(RESTORE, "criu", "host", run)
+    steps.walk(RESTORE, "criu", "host", run)
     entry = run.plans["root"]
     if not entry["own_ns"]:
         return []
     _syscalls.unshare(c.CLONE_NEWNS)
-    trees = sources.clones(run)
+    trees = restore_mounts.clones(run)
     run.root_fd = planner.module("root").lay_on(entry, root)
-    sources.make_mount_points(run)
-    sources.lay_out(trees, laid)
+    restore_mounts.make_mount_points(run)
+    restore_mounts.lay_out(trees, laid)
     if entry["readonly"]:  # CRIU takes the flags of the root from here, not from the images
         mount.make_readonly(run.root_fd)
-    opened = sources.open_images(run, laid, asked["image_path"])
+    opened = restore_mounts.open_images(run, laid, asked["image_path"])
     return [opened, fs.open(asked["work_path"] or asked["image_path"], posix.O_RDONLY | posix.O_DIRECTORY)]
 
 
 def _cgroup_roots(pid):
     """Where the container's cgroups are here, hierarchy by hierarchy, whatever they were called at the dump."""
     found = []
-    for line in lean.fsdecode(lean.read_file("/proc/%d/cgroup" % pid, 1 << 20)).split("\n"):
+    for line in fileio.fsdecode(fileio.read_file("/proc/%d/cgroup" % pid, 1 << 20)).split("\n"):
         fields = line.split(":", 2)
         if len(fields) == 3:
             found.append({"ctrl": fields[1], "path": fields[2]})
@@ -174,7 +174,7 @@ def _notified(run, asked, held, script, pid, fds):
         run.pid = pid
         if "network" in run.plans["namespaces"]["new"]:
             _loopback(pid)
-        rows.walk(RESTORE, "setup", "host", run)
+        steps.walk(RESTORE, "setup", "host", run)
     elif script == "post-restore":
         _restored(run, asked, held, pid)
     elif script == "orphan-pts-master" and fds:
@@ -205,23 +205,23 @@ def _restored(run, asked, held, pid):
     """Everything is there, stopped: from here on this is the container's init."""
     run.pid = run.init_pid = pid
     run.pidfd = posix.pidfd_open(pid)
-    run.box.state["start_time"] = pidfd.start_time(pid)
-    run.box.record("pid", pid)
+    run.state_dir.state["start_time"] = pidfd.start_time(pid)
+    run.state_dir.record("pid", pid)
     if held:
         run.plans["resources"] = entry = held
         if asked["manage_cgroups_mode"] not in ("full", "strict"):  # in these CRIU has just set what was saved; the config's stand
             entry = {key: held[key] for key in ("pids", "asked", "in_userns") if key in held}
         if "pids" in entry or entry is held:
-            rows.call("resources", "host_apply", "host", entry, run)
-    rows.walk(RESTORE, "restored", "host", run)
+            steps.call("resources", "host_apply", "host", entry, run)
+    steps.walk(RESTORE, "restored", "host", run)
 
 
 def _publish(run):
     """The state says so, then the pid file, whose existence is what callers wait for."""
     for name in (ROOT, SOURCES):
         posix.rmdir(name, dir_fd=run.dir_fd)
-    run.box.state.pop("restore_log")
-    run.box.record("status", "running")
+    run.state_dir.state.pop("restore_log")
+    run.state_dir.record("status", "running")
     if run.options.get("pid_file"):
         host.write_pid_file(run.options["pid_file"], run.pid)
 
@@ -237,9 +237,9 @@ def _unwind(run, undo, talks, others):
         log.warn("processes of the restore: %s" % e)
     undo.all()
     try:
-        run.box.forget()
+        run.state_dir.forget()
     except OSError as e:
-        log.warn("cannot remove %s: %s" % (run.box.path, e))
+        log.warn("cannot remove %s: %s" % (run.state_dir.path, e))
 
 
 def _end_all(run, others):
@@ -249,7 +249,7 @@ def _end_all(run, others):
             posix.kill(pid, SIGKILL)  # a child of ours, not waited for: the number is its own
         for pid in children:
             posix.waitid(posix.P_PID, pid, posix.WEXITED)
-    paths = run.box.state.get("cgroup_paths") or {}
+    paths = run.state_dir.state.get("cgroup_paths") or {}
     if paths:
         from pyrunc.cgroup import kill
 
@@ -258,4 +258,4 @@ def _end_all(run, others):
 
 def _children():
     """Pids, of the process's only thread (proc_tid_children(5))."""
-    return [int(word) for word in lean.read_file("/proc/thread-self/children", 1 << 20).split()]
+    return [int(word) for word in fileio.read_file("/proc/thread-self/children", 1 << 20).split()]

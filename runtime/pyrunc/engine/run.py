@@ -1,10 +1,10 @@
 """What a verb may use. One object; after the clone init has a copy of it, and each side sets what is its own."""
 
-from pyrunc import lean
+from pyrunc import fileio
 
 
 class Run:
-    """The host fills id, box, bundle, rootfs, config, plans, options; see the properties' comments for who sets the rest."""
+    """The host fills id, state_dir, bundle, rootfs, config, plans, options; see the properties' comments for who sets the rest."""
 
     def __init__(self, id, bundle, config, plans, options, root):
         self.id = id
@@ -14,7 +14,7 @@ class Run:
         self.options = options
         self.root = root
         self.rootfs = plans["root"]["path"] if "root" in plans else None
-        self.box = None  # store.Box; None while nothing is stored
+        self.state_dir = None  # store.StateDir; None while nothing is stored
         self.fds = {}  # descriptors made in `prepare`, inherited by init under the same numbers
         self.clone_flags = 0
         self.cgroup_fd = -1  # v2: CLONE_INTO_CGROUP
@@ -36,11 +36,11 @@ class Run:
 
     @property
     def dir_fd(self):
-        return self.box.fd
+        return self.state_dir.fd
 
     @property
     def dir(self):
-        return self.box.path
+        return self.state_dir.path
 
     @property
     def cache(self):
@@ -62,9 +62,9 @@ class Run:
 
     @property
     def host_env(self):
-        """lean.own_environ(), read once."""
+        """fileio.own_environ(), read once."""
         if self._host_env is None:
-            self._host_env = lean.own_environ()
+            self._host_env = fileio.own_environ()
         return self._host_env
 
     def forget_host_env(self):
@@ -84,24 +84,24 @@ class Run:
     def check(self):
         """Between two rows: has a signal asked us to stop?"""
         if self.cancel is not None and self.cancel.number:
-            from pyrunc.engine.rows import Interrupted
+            from pyrunc.engine.steps import Interrupted
 
             raise Interrupted(self.cancel.number)
 
     def record(self, key, value):
         """A fact that must be on disk before the next act."""
-        if self.box is not None:
-            self.box.record(key, value)
+        if self.state_dir is not None:
+            self.state_dir.record(key, value)
 
     def state(self, status, pid):
         """The state document that hooks get (runtime-spec, runtime.md#state)."""
         return self._documents.for_hooks(self.id, status, pid, self.bundle, self.annotations)
 
-    def heavy(self, name, payload):
+    def call_helper(self, name, payload):
         """A function of the helper process."""
-        from pyrunc import heavy
+        from pyrunc import helper_process
 
-        return heavy.call(name, payload)
+        return helper_process.call(name, payload)
 
     def tell(self, note):
         """Init after `start`: a hook's note for whoever has started it; see engine.init."""

@@ -10,29 +10,29 @@ def is_alive(state):
     return pid > 1 and pidfd.start_time(pid, living=True) == state["start_time"] and state["boot_id"] == pidfd.boot_id()
 
 
-def of(box):
-    """Status word of a loaded Box."""
-    state = box.state
+def of(state_dir):
+    """Status word of a loaded StateDir."""
+    state = state_dir.state
     if not is_alive(state):
-        if state["status"] == "creating" and state["pid"] == 0 and _maker_lives(box):
+        if state["status"] == "creating" and state["pid"] == 0 and _maker_lives(state_dir):
             return "creating"
         return "stopped"
     if state["status"] == "creating":
         return "creating"
     if is_frozen(state):
         return "paused"
-    return "created" if gate.is_waiting(box) else "running"
+    return "created" if gate.is_waiting(state_dir) else "running"
 
 
-def _maker_lives(box):
+def _maker_lives(state_dir):
     """A create that has not cloned yet holds the lock; asking does not wait."""
     import fcntl
 
     try:
-        fcntl.flock(box.fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(state_dir.fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
         return True
-    fcntl.flock(box.fd, fcntl.LOCK_UN)
+    fcntl.flock(state_dir.fd, fcntl.LOCK_UN)
     return False
 
 

@@ -10,20 +10,20 @@ from pyrunc.linux import jsonbytes
 
 
 class Change:
-    """One update of a container whose box is locked and loaded."""
+    """One update of a container whose state_dir is locked and loaded."""
 
-    def __init__(self, box, options):
-        self.box = box
-        self.run = lifecycle.run_of(box, options)
+    def __init__(self, state_dir, options):
+        self.state_dir = state_dir
+        self.run = lifecycle.run_of(state_dir, options)
         self.plans = self.run.plans
-        self.ctx = planner.Context(box.id, self.run.bundle, {}, {"command": "update"}, self.run.root)
+        self.ctx = planner.Context(state_dir.id, self.run.bundle, {}, {"command": "update"}, self.run.root)
         self.ctx.plans.update(self.plans)
         self.steps = []
 
     def carry_out(self):
         for step in self.steps:
             step()
-            self.box.write("plan.json", jsonbytes.by_lines(self.plans))
+            self.state_dir.write("plan.json", jsonbytes.by_lines(self.plans))
 
     # -- limits
 
@@ -62,16 +62,16 @@ class Change:
         items = [{**_rule(one), "allow": allow} for allow, those in ((False, removed), (True, added)) for one in those]
 
         def step():
-            from pyrunc.engine import live
+            from pyrunc.engine import live_mounts
 
             part = planner.module("resources")
             before = self.plans.get("resources")
-            if not self.box.state.get("cgroup_paths"):
+            if not self.state_dir.state.get("cgroup_paths"):
                 self._without_rules(nodes, removed)
                 return
             after = part.change_devices(items, before, self.run)
             try:
-                live.nodes(self.run, nodes["device-add"], nodes["device-remove"])
+                live_mounts.nodes(self.run, nodes["device-add"], nodes["device-remove"])
             except BaseException:
                 part.set_devices(before["devices"], after, self.run)
                 raise
@@ -83,11 +83,11 @@ class Change:
     def _without_rules(self, nodes, removed):
         """A container without cgroups has no rules: nothing has to be allowed there, and nothing can be denied but by taking the node from
         a user namespace, in which nobody can make another one."""
-        from pyrunc.engine import live
+        from pyrunc.engine import live_mounts
 
         if any("path" not in one or not self.plans["cgroups"]["rootless"] for one in removed):
             raise StepFailure("cannot deny a device: the container was made without cgroups", "update.devices", "host", "--device-remove")
-        live.nodes(self.run, nodes["device-add"], nodes["device-remove"])
+        live_mounts.nodes(self.run, nodes["device-add"], nodes["device-remove"])
         self._note(nodes["device-add"], nodes["device-remove"])
 
     def _nodes(self, items, option):
@@ -124,11 +124,11 @@ class Change:
 
         def step():
             part.update(wanted, self.run)
-            config = self.box.config()
+            config = self.state_dir.config()
             process = config.setdefault("process", {})
             kept = [one for one in process.get("rlimits") or () if one["type"] not in {row[0] for row in wanted}]
             process["rlimits"] = kept + limits
-            self.box.write("config.json", jsonbytes.by_lines(config))
+            self.state_dir.write("config.json", jsonbytes.by_lines(config))
             self.plans["rlimits"] = {"list": part.rows(process["rlimits"])}
 
         self.steps.append(step)

@@ -1,1 +1,1 @@
-"""Code of the helper process (heavy.py): the only place that imports third-party packages."""
+"""Code of the helper process (helper_process.py): the only place that imports third-party packages."""

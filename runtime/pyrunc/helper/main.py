@@ -1,4 +1,4 @@
-"""The frame of the helper process: /usr/bin/python3 -I -S …/helper/main.py NAME. Started by heavy.py, which see.
+"""The frame of the helper process: /usr/bin/python3 -I -S …/helper/main.py NAME. Started by helper_process.py, which see.
 
 Standard input: "LENGTH\\n" and that many bytes of JSON {"paths": [...], "payload": ...}; the pipe then stays open, and when its
 other end closes, the caller is dead and the kernel kills us (SIGIO). Standard output: one letter and what belongs to it: J with

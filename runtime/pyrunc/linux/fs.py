@@ -8,7 +8,7 @@ written by write_file: one write(2), as a buffered file object would report the 
 import errno
 import posix
 
-from pyrunc import lean
+from pyrunc import fileio
 from pyrunc.linux.constants import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK  # noqa: F401
 
 
@@ -126,7 +126,7 @@ def exists(path, dir_fd=None):
 
 def write_file(dir_fd, path, data, flags=posix.O_WRONLY | posix.O_NOFOLLOW):
     """One write(2) of all of `data` to an existing file. A short write is EIO."""
-    data = lean.fsencode(data)
+    data = fileio.fsencode(data)
     fd = open(path, flags, dir_fd=dir_fd)
     try:
         done = _call("write", posix.write, fd, data)
@@ -143,7 +143,7 @@ def read_file(dir_fd, path, limit=1 << 20, flags=posix.O_RDONLY | posix.O_NOFOLL
     """The whole file as bytes. More than `limit`: EFBIG."""
     fd = open(path, flags, dir_fd=dir_fd)
     try:
-        return _call("read", lean.read_fd, fd, limit)
+        return _call("read", fileio.read_fd, fd, limit)
     except OSError as e:
         e.filename = path
         raise

@@ -1,6 +1,6 @@
 """Ids on both sides of a user namespace (user_namespaces(7)). Its one rule: an id without a mapping is None, never another id."""
 
-from pyrunc import lean
+from pyrunc import fileio
 from pyrunc.linux import ns
 
 MAP_LIMIT = 1 << 20
@@ -10,7 +10,7 @@ def outer_uid(pid, uid):
     """What `uid` of the user namespace of process `pid` is here; None if it has no mapping."""
     if ns.is_shared(pid, "user"):  # read from within, the map tells the ids of the namespace above
         return uid
-    for line in lean.read_file("/proc/%d/uid_map" % pid, MAP_LIMIT).split(b"\n"):
+    for line in fileio.read_file("/proc/%d/uid_map" % pid, MAP_LIMIT).split(b"\n"):
         fields = [int(field) for field in line.split()]
         if len(fields) == 3 and fields[0] <= uid < fields[0] + fields[2]:
             return fields[1] + uid - fields[0]

@@ -1,23 +1,23 @@
-"""What we write for ourselves as JSON, in bytes: state, plan, config, messages between the sides. lean.loads reads it.
+"""What we write for ourselves as JSON, in bytes: state, plan, config, messages between the sides. jsonio.loads reads it.
 
-The extension does it (csrc/json.c), in a third of the time that lean.dumps and an encode take. What it leaves to lean: names that are not
+The extension does it (csrc/json.c), in a third of the time that jsonio.dumps and an encode take. What it leaves to jsonio: names that are not
 UTF-8 (lone surrogates), numbers beyond 64 bits, keys that are no str.
 """
 
-from pyrunc import lean
+from pyrunc import jsonio
 from pyrunc.linux import _syscalls
 
 
 def dumps(value):
-    """Plain data → one line without a newline; the same as lean.dumps in UTF-8."""
+    """Plain data → one line without a newline; the same as jsonio.dumps in UTF-8."""
     data = _syscalls.json(value, ",")
-    return lean.dumps(value).encode("utf-8", "surrogateescape") if data is None else data
+    return jsonio.dumps(value).encode("utf-8", "surrogateescape") if data is None else data
 
 
 def by_lines(document):
     """An object → lines, each key but the first on one of its own, so that a reader can leave some out."""
     data = _syscalls.json(document, "\n,")
     if data is None:
-        text = "\n,".join(["%s:%s" % (lean.dumps(key), lean.dumps(value)) for key, value in document.items()])
+        text = "\n,".join(["%s:%s" % (jsonio.dumps(key), jsonio.dumps(value)) for key, value in document.items()])
         data = ("{%s}" % text).encode("utf-8", "surrogateescape")
     return data[:-1] + b"\n}\n"

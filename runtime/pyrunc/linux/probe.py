@@ -2,7 +2,7 @@
 
 import posix
 
-from pyrunc import lean
+from pyrunc import fileio
 from pyrunc.linux import _syscalls, constants
 
 SELINUX_MAGIC = 0xF97CFF8C
@@ -19,7 +19,7 @@ def kernel():
 def apparmor():
     """Whether AppArmor is in charge of this kernel."""
     try:
-        return lean.read_file(APPARMOR_SWITCH, 16).startswith(b"Y")
+        return fileio.read_file(APPARMOR_SWITCH, 16).startswith(b"Y")
     except OSError:
         return False
 

@@ -14,7 +14,7 @@ called before the root is left: later no complete procfs may be in sight, and th
 import errno
 import posix
 
-from pyrunc.lean import CHUNK
+from pyrunc.fileio import CHUNK
 from pyrunc.linux import _syscalls, constants
 
 PROC_SUPER_MAGIC = 0x9FA0

@@ -2,7 +2,7 @@
 `validate --as`, `explain` and docs/deviations.md. Data, no code.
 
 A row: (where, what pyrunc does, what runc does), or with two more fields (…, what crun does or None for the same as pyrunc, test): then
-`validate --as` can find it in a config, by the function of that name in commands/elsewhere.py. STRICTER: input that is refused and that no
+`validate --as` can find it in a config, by the function of that name in commands/deviation_checks.py. STRICTER: input that is refused and that no
 engine is known to send. OTHER: the same input, another result. KEPT: runc's way is kept though the specification says otherwise.
 ELSEWHERE: right by the specification here, and not in other runtimes (None: the same as here). A change of behaviour in a part comes
 with a change here. runc 1.1.15 and crun 1.21 were looked at where no version is given.

@@ -14,7 +14,7 @@ import referencing
 from jsonschema import Draft4Validator
 from referencing.jsonschema import DRAFT4
 
-from pyrunc import lean
+from pyrunc import install_paths
 from pyrunc.oci import validate
 from pyrunc.oci.pointers import escape
 
@@ -51,7 +51,7 @@ def _retrieve(uri):
     name = uri.rpartition("/")[2]
     if name not in _NAMES:
         raise referencing.exceptions.NoSuchResource(ref=uri)
-    with open(lean.data("specs/" + name), encoding="utf-8") as file:
+    with open(install_paths.data("specs/" + name), encoding="utf-8") as file:
         schema = json.load(file)
     schema.pop("$schema", None)  # it would switch back to the class that jsonschema registers for draft-04
     return referencing.Resource(schema, DRAFT4)

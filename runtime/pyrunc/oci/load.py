@@ -7,7 +7,7 @@ bundle's root), config.md (UTF-8 JSON). A document that comes out of here is an 
 import errno
 import posix
 
-from pyrunc import errors, lean
+from pyrunc import errors, fileio, jsonio
 from pyrunc.oci import pointers
 
 LIMIT = 16 << 20  # bytes
@@ -22,14 +22,14 @@ def config(bundle, name="config.json"):
     """bundle: path or directory descriptor -> (document, its bytes). Raises Refusal."""
     if isinstance(bundle, int):
         return file(name, dir_fd=bundle)
-    return file(name if name[:1] == "/" else lean.fsdecode(bundle) + "/" + name, shown=name)
+    return file(name if name[:1] == "/" else fileio.fsdecode(bundle) + "/" + name, shown=name)
 
 
 def file(path, shown=None, dir_fd=None, limit=LIMIT, wrap=None):
     """A JSON file that holds an object -> (document, its bytes). `shown` names it in messages; with `wrap` a list may stand for
     {wrap: list}. Raises Refusal."""
-    name = errors.quote(shown or lean.fsdecode(path))
-    if "\0" in lean.fsdecode(path):
+    name = errors.quote(shown or fileio.fsdecode(path))
+    if "\0" in fileio.fsdecode(path):
         raise errors.Refusal("open %s: the path holds a NUL" % name, None)
     try:
         fd = posix.open(path, FLAGS, dir_fd=dir_fd)
@@ -37,7 +37,7 @@ def file(path, shown=None, dir_fd=None, limit=LIMIT, wrap=None):
         raise _unopened(e, path, name, dir_fd) from None
     try:
         kind = posix.fstat(fd).st_mode & FORMAT
-        if kind == FIFO and lean.fsdecode(path).startswith(OWN):
+        if kind == FIFO and fileio.fsdecode(path).startswith(OWN):
             posix.set_blocking(fd, True)  # a pipe that the caller has opened for us: `--process <(…)`
         elif kind != REGULAR:
             raise errors.Refusal("%s is %s, and must be a file" % (name, KINDS.get(kind, "of an unknown kind")), None)
@@ -57,7 +57,7 @@ def parse(raw, name, wrap=None):
     """bytes -> a JSON object without NUL. Raises Refusal."""
     if wrap is not None and raw.lstrip()[:1] == b"[":
         raw = b'{"%s":%b}' % (wrap.encode(), raw)
-    document = lean.loads(raw, name)
+    document = jsonio.loads(raw, name)
     if type(document) is not dict:
         kind = {list: "a list", str: "a string", int: "a number", bool: "true or false"}.get(type(document), "null")
         raise errors.Refusal("%s: the document must be an object, found %s" % (name, kind), "/")
@@ -70,7 +70,7 @@ def parse(raw, name, wrap=None):
 
 def _read(fd, name, limit):
     try:
-        return lean.read_fd(fd, limit)
+        return fileio.read_fd(fd, limit)
     except OSError as e:
         if e.errno == errno.EFBIG:
             raise errors.Refusal("%s is larger than %d MiB" % (name, limit >> 20), None) from None

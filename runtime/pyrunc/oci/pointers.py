@@ -1,8 +1,6 @@
 """JSON pointers (RFC 6901) and walks that need them. Slow paths and small lookups; the fast validator builds none while all is well."""
 
-from pyrunc import lean
-
-escape = lean.escape
+from pyrunc.errors import escape_pointer as escape
 
 
 def join(*steps):

@@ -4,7 +4,7 @@ Rule: `ociVersion` is the version that we implement, not the config's; `pid` is 
 The document of `state` is that of the schema plus runc's rootfs, created and owner; `paused` is the customary further status.
 """
 
-from pyrunc import lean
+from pyrunc import fileio
 from pyrunc.oci.version import VERSION
 
 
@@ -48,11 +48,11 @@ def for_hooks(id, status, pid, bundle, annotations):
 def owner_name(uid):
     """The user's name by /etc/passwd, read by hand: NSS would load libraries. `#uid` if there is none, as runc writes."""
     try:
-        lines = lean.read_file("/etc/passwd", 4 << 20).split(b"\n")
+        lines = fileio.read_file("/etc/passwd", 4 << 20).split(b"\n")
     except OSError:
         lines = []
     for line in lines:
         fields = line.split(b":")
         if len(fields) > 2 and fields[2] == b"%d" % uid:
-            return lean.fsdecode(fields[0])
+            return fileio.fsdecode(fields[0])
     return "#%d" % uid

@@ -6,7 +6,7 @@ before stays. Limits are the part `resources`; the work on directories is cgroup
 
 import posix
 
-from pyrunc.cgroup import find, fs, tree
+from pyrunc.cgroup import fs, hierarchies, tree
 from pyrunc.errors import Refusal, StepFailure, Unsupported, errno_text, quote
 
 KEY = "/linux/cgroupsPath"
@@ -25,7 +25,7 @@ def plan(node, ctx):
     """
     manager = "systemd" if ctx.options["systemd_cgroup"] else ctx.options["cgroup_manager"]
     given = node.get(KEY) or ""
-    layout = find.layout()
+    layout = hierarchies.layout()
     entry = {
         "manager": manager,
         "version": layout.version,
@@ -81,7 +81,7 @@ def _rootless(ctx, manager):
     asked = ctx.options["rootless"]
     if asked in ("true", "false"):
         return asked == "true"
-    if ctx.euid == 0 and manager == "systemd" and find.pid_1_is_in_our_userns():
+    if ctx.euid == 0 and manager == "systemd" and hierarchies.pid_1_is_in_our_userns():
         return False
     return ctx.euid != 0 or ctx.in_userns
 
@@ -256,7 +256,7 @@ def _failure(e, entry, what):
             call=e.call,
             errno=e.errno,
             path=path,
-            hint=find.how_to_delegate(entry["version"]),
+            hint=hierarchies.how_to_delegate(entry["version"]),
         )
     if e.errno == 22:
         text = "the kernel refuses the value"

@@ -7,7 +7,7 @@ the container and with its rights, is the exception.
 
 import posix
 
-from pyrunc import lean
+from pyrunc import fileio
 from pyrunc.errors import HookFailure, Refusal, errno_text, quote
 from pyrunc.linux import jsonbytes, spawn
 
@@ -144,7 +144,7 @@ def _run_one(entry, run, kind, index, status, pid, cwd_fd, cancel):
     bpf = getattr(run, "late_filter", None) if kind == INSIDE else None
     try:
         ended = spawn.run(
-            lean.fsencode(hook["path"]), [lean.fsencode(arg) for arg in hook["args"]], _environment(hook, kind, run),
+            fileio.fsencode(hook["path"]), [fileio.fsencode(arg) for arg in hook["args"]], _environment(hook, kind, run),
             document, cwd_fd, None if seconds is None else seconds * 1000, cancel, bpf,
         )  # fmt: skip
     except OSError as e:
@@ -185,7 +185,7 @@ def _environment(hook, kind, run):
         env = [item for item in run.host_env if not item.startswith(NOT_INHERITED)]
     else:
         env = hook["env"]
-    return [lean.fsencode(item) for item in env]
+    return [fileio.fsencode(item) for item in env]
 
 
 def _copy_out(hook, ended):
@@ -227,8 +227,8 @@ def _note(run, kind, index, hook, ended):
 
 
 def _keep(run, note):
-    if run.box is not None:  # a container that is forgotten already has poststop hooks, too
-        run.record("hooks", [*run.box.state.get("hooks", ()), note])
+    if run.state_dir is not None:  # a container that is forgotten already has poststop hooks, too
+        run.record("hooks", [*run.state_dir.state.get("hooks", ()), note])
 
 
 def host_answer(entry, run, request):

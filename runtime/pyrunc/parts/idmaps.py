@@ -6,7 +6,7 @@ newgidmap where we lack the right, and read again in every case: also those of a
 
 import posix
 
-from pyrunc import lean
+from pyrunc import fileio
 from pyrunc.errors import Refusal, StepFailure, Unsupported, errno_text, quote
 from pyrunc.linux import spawn
 
@@ -160,7 +160,7 @@ def _by_tool(tool, pid, ranges, pointer):
 
 def _verify(entry, proc_fd, kind, pointer):
     """The map as the kernel shows it; long ones come back sorted."""
-    numbers = [int(word) for word in lean.read_file(kind + "_map", dir_fd=proc_fd).split()]
+    numbers = [int(word) for word in fileio.read_file(kind + "_map", dir_fd=proc_fd).split()]
     shown = sorted(numbers[i : i + 3] for i in range(0, len(numbers), 3))
     if shown == sorted(entry[kind]):
         return

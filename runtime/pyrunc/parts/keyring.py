@@ -5,7 +5,7 @@ Its one rule: the container never sees the keyring of whoever called us, nor one
 
 import posix
 
-from pyrunc import lean
+from pyrunc import fileio
 from pyrunc.errors import StepFailure, quote
 from pyrunc.linux import _syscalls
 
@@ -27,7 +27,7 @@ def init_join(entry, run):
     there, as ids are seen through the map). Uses run.proc for the label. A kernel without keyrings is fine; a keyring of that name that
     belongs to somebody else is a failure. Nothing to undo, it goes with its last process."""
     if entry["label"]:
-        run.proc.write("thread-self/attr/keycreate", lean.fsencode(entry["label"]))
+        run.proc.write("thread-self/attr/keycreate", fileio.fsencode(entry["label"]))
     try:
         serial = _syscalls.join_session_keyring(entry["name"])
     except OSError as e:
@@ -50,4 +50,4 @@ def init_join(entry, run):
 
 def exec_op(entry, run):
     """("KEYRING", name), for exec: the one that the container has."""
-    return ("KEYRING", lean.fsencode(entry["name"]))
+    return ("KEYRING", fileio.fsencode(entry["name"]))

@@ -4,7 +4,7 @@ Its one rule: fail closed. A label that was asked for and cannot be set is an er
 is written through our own procfs, so that no mount of the container turns it into something else (CVE-2019-16884, CVE-2025-52881).
 """
 
-from pyrunc import lean
+from pyrunc import fileio
 from pyrunc.errors import Refusal, StepFailure, Unsupported, errno_text, quote
 from pyrunc.linux import constants, fs
 
@@ -51,13 +51,13 @@ def init_exec(entry, run):
         _apparmor(run, entry["apparmor"])
     if "selinux" in entry:
         try:
-            run.proc.write(SELINUX_FILE, lean.fsencode(entry["selinux"]))
+            run.proc.write(SELINUX_FILE, fileio.fsencode(entry["selinux"]))
         except OSError as e:
             raise _failure(SELINUX_FILE, "unable to set selinux exec label", entry["selinux"], SELINUX, e) from e
 
 
 def _apparmor(run, profile):
-    data = b"exec " + lean.fsencode(profile)
+    data = b"exec " + fileio.fsencode(profile)
     for path in APPARMOR_FILES:
         try:
             run.proc.write(path, data)
@@ -84,7 +84,7 @@ def exec_op(entry, run):
     key = "apparmor" if "apparmor" in entry else "selinux"
     if key not in entry:
         return None
-    path, text = SELINUX_FILE, lean.fsencode(entry[key])
+    path, text = SELINUX_FILE, fileio.fsencode(entry[key])
     if key == "apparmor":
         path, text = APPARMOR_FILES[0], b"exec " + text
         try:

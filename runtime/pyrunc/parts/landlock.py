@@ -8,7 +8,7 @@ another place.
 import posix
 from _struct import pack
 
-from pyrunc import lean
+from pyrunc import jsonio
 from pyrunc.errors import Refusal, StepFailure, Unsupported, errno_text, quote
 from pyrunc.linux import _syscalls, constants, fs, paths
 
@@ -33,7 +33,7 @@ def plan(node, ctx):
     Refused: another shape; an empty ruleset; rights that are not handled; a relative path or one with `..`; a kernel without Landlock, or
     one whose version does not have a right that is asked for."""
     try:
-        given = lean.loads(node[KEY], "the annotation")
+        given = jsonio.loads(node[KEY], "the annotation")
     except Refusal as e:
         raise Refusal(e.words, KEY, 'it is a JSON object: {"ruleset": {…}, "rules": {…}}') from None
     _object(given, KEY, ("ruleset", "rules"))

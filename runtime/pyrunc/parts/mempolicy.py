@@ -5,7 +5,7 @@ Its one rule: the kernel's rules for modes, flags and nodes are checked here one
 
 from _struct import pack
 
-from pyrunc import lean
+from pyrunc import fileio
 from pyrunc.errors import Refusal, StepFailure, Unsupported, errno_text, quote
 from pyrunc.linux import _syscalls
 
@@ -81,7 +81,7 @@ def _nodes(text):
 
 def _online():
     try:
-        return _nodes(lean.fsdecode(lean.read_file(ONLINE, 4096)).strip())
+        return _nodes(fileio.fsdecode(fileio.read_file(ONLINE, 4096)).strip())
     except OSError:
         return [[0, NODE_MAX]]  # a kernel without NUMA says ENOSYS when it is asked
 

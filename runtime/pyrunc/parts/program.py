@@ -7,7 +7,7 @@ the container's PATH with the rights of the program, and a working directory out
 
 import posix
 
-from pyrunc import lean
+from pyrunc import fileio
 from pyrunc.errors import Refusal, StepFailure, errno_text, quote
 from pyrunc.linux import _syscalls, constants, paths
 
@@ -102,7 +102,7 @@ def _env(env, more):
 def _text(value, pointer):
     """The bytes of a string, or a refusal: NUL ends a string in the kernel, where the rest of it would silently be lost."""
     try:
-        raw = lean.fsencode(value)
+        raw = fileio.fsencode(value)
     except UnicodeEncodeError:
         raise Refusal("a lone surrogate is no text", pointer) from None
     if b"\0" in raw:
@@ -116,7 +116,7 @@ def _check_size(args, env, ctx):
     total = 0
     for key, list_ in ((ARGS, args), (ENV, env)):
         for index, entry in enumerate(list_):
-            size = len(lean.fsencode(entry)) + 1
+            size = len(fileio.fsencode(entry)) + 1
             if size > single:
                 pointer = "%s/%d" % (key, index) if key == ARGS else ENV
                 raise Refusal("argument list too long: a string of %d bytes; one may have %d" % (size - 1, single - 1), pointer)
@@ -155,17 +155,17 @@ def _cwd_failure(entry, number, call, detail=0):
 
 def op_chdir(entry, run):
     """("CHDIR", path), as root."""
-    return ("CHDIR", lean.fsencode(entry["cwd"]))
+    return ("CHDIR", fileio.fsencode(entry["cwd"]))
 
 
 def op_chdir_again(entry, run):
     """("CHDIR2", path): as the user, if root was refused; then getcwd(2) is looked at."""
-    return ("CHDIR2", lean.fsencode(entry["cwd"]))
+    return ("CHDIR2", fileio.fsencode(entry["cwd"]))
 
 
 def op_find(entry, run):
     """("FIND", argv[0], PATH of the container or None)."""
-    return ("FIND", lean.fsencode(entry["args"][0]), None if entry["path"] is None else lean.fsencode(entry["path"]))
+    return ("FIND", fileio.fsencode(entry["args"][0]), None if entry["path"] is None else fileio.fsencode(entry["path"]))
 
 
 def op_exec(entry, run):
@@ -176,7 +176,7 @@ def op_exec(entry, run):
     if run.options.get("command") != "exec":  # of an exec'ed process the number is not known here; 1 is what runc says
         pid = "LISTEN_PID=%d" % posix.getpid()
         env = [pid if variable == "LISTEN_PID=1" else variable for variable in env]
-    return ("EXEC", tuple(lean.fsencode(arg) for arg in entry["args"]), tuple(lean.fsencode(variable) for variable in env))
+    return ("EXEC", tuple(fileio.fsencode(arg) for arg in entry["args"]), tuple(fileio.fsencode(variable) for variable in env))
 
 
 def _reopen(run):
@@ -206,14 +206,14 @@ def home_of(root_fd, uid, reopen):
         return "/"
     finally:
         posix.close(fd)
-    return lean.fsdecode(_home_in(text, uid))
+    return fileio.fsdecode(_home_in(text, uid))
 
 
 def _head(fd, limit):
     """The first `limit` bytes of a file, less what may be half a line."""
     text = b""
     while len(text) < limit:
-        more = posix.read(fd, min(limit - len(text), lean.CHUNK))
+        more = posix.read(fd, min(limit - len(text), fileio.CHUNK))
         if not more:
             return text
         text += more

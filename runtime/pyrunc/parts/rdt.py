@@ -8,7 +8,7 @@ import errno
 import posix
 
 from pyrunc.errors import Refusal, StepFailure, Unsupported, errno_text, quote
-from pyrunc.lean import fsdecode, fsencode, read_fd, read_file
+from pyrunc.fileio import fsdecode, fsencode, read_fd, read_file
 from pyrunc.linux import _syscalls
 
 KEY = "/linux/intelRdt"
@@ -204,8 +204,8 @@ def host_apply(entry, run):
 
 
 def _record(run):
-    box = getattr(run, "box", None)
-    return (box.state.get("rdt") if box is not None else None) or {}
+    state_dir = getattr(run, "state_dir", None)
+    return (state_dir.state.get("rdt") if state_dir is not None else None) or {}
 
 
 def _set(fd, entry, lines):

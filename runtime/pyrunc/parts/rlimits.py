@@ -70,7 +70,7 @@ def update(wanted, run):
     limits). StepFailure when one is refused: then the others have theirs back, as far as the kernel lets us raise a hard limit."""
     from pyrunc.cgroup import kill
 
-    cgroup_paths = run.box.state.get("cgroup_paths") or {}
+    cgroup_paths = run.state_dir.state.get("cgroup_paths") or {}
     places = kill.places(cgroup_paths)
     done = {}
     try:

@@ -8,7 +8,7 @@ namespace belongs to the container alone, nothing is mounted or moved that other
 import errno
 import posix
 
-from pyrunc import lean
+from pyrunc import fileio
 from pyrunc.errors import Refusal, StepFailure, errno_text, quote
 from pyrunc.linux import _syscalls, fs, mount, paths
 from pyrunc.linux import constants as c
@@ -210,7 +210,7 @@ def _pivot(root_fd):
 def _move(entry, run):
     """--no-pivot (a root on an initramfs): the root is moved over /. The host's tree stays below it, so what the kernel takes as leave
     to mount a new procfs or sysfs, a whole one in sight, is taken away first."""
-    for _device, top, point, kind, _settings in mount.table(lean.fsdecode(run.proc.read("self/mountinfo", TABLE_LIMIT))):
+    for _device, top, point, kind, _settings in mount.table(fileio.fsdecode(run.proc.read("self/mountinfo", TABLE_LIMIT))):
         inside = (point + "/").startswith(entry["path"].rstrip("/") + "/")
         if kind in ("proc", "sysfs") and top == "/" and not inside:
             _take_away(point)

@@ -5,7 +5,7 @@ Its one rule: what the kernel would silently take for something else is refused,
 
 import posix
 
-from pyrunc import lean
+from pyrunc import fileio
 from pyrunc.errors import Refusal, StepFailure, Unsupported, errno_text, quote
 from pyrunc.linux import _syscalls
 
@@ -133,7 +133,7 @@ def _numbers(ranges):
 def _possible():
     """How many CPUs this machine may ever have."""
     try:
-        text = lean.read_file(POSSIBLE, 4096)
+        text = fileio.read_file(POSSIBLE, 4096)
     except OSError:
         return 1024  # no sysfs here; more than a cpuset has does no harm
     return int(text.strip().rpartition(b",")[2].rpartition(b"-")[2]) + 1

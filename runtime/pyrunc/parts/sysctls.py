@@ -6,7 +6,7 @@ through our own procfs: a path below the container's /proc/sys may be anything (
 
 import posix
 
-from pyrunc import lean
+from pyrunc import fileio
 from pyrunc.errors import Refusal, StepFailure, errno_text, quote
 
 KEY = "/linux/sysctl"
@@ -107,7 +107,7 @@ def init_write(entry, run):
     for name, path, value in entry["list"]:
         try:
             # an empty write(2) reaches no handler; a line end alone is how a shell clears a list
-            run.proc.write("sys/" + path, lean.fsencode(value) or b"\n")
+            run.proc.write("sys/" + path, fileio.fsencode(value) or b"\n")
         except OSError as e:
             raise _failure(name, value, e) from e
 

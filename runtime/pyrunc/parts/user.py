@@ -7,7 +7,7 @@ Its one rule: ids are numbers. Nothing is looked up by name, nothing wraps, and 
 import posix
 from _struct import pack
 
-from pyrunc import lean
+from pyrunc import fileio
 from pyrunc.errors import Refusal, StepFailure
 from pyrunc.linux import proc
 
@@ -83,7 +83,7 @@ def _mapped(uid, gid, groups, spaces, ids, ctx):
 
 def _map_of(kind):
     """The map of the namespace we live in. A plan may read, and this file is the kernel's."""
-    lines = lean.read_file("/proc/self/%s_map" % kind, 1 << 16).splitlines()
+    lines = fileio.read_file("/proc/self/%s_map" % kind, 1 << 16).splitlines()
     return [[int(field) for field in line.split()] for line in lines]
 
 
@@ -128,7 +128,7 @@ def _denied(run):
     pid = getattr(run, "userns_pid", 0)
     try:
         if pid:
-            return lean.read_file("/proc/%d/setgroups" % pid, 64).startswith(b"deny")
+            return fileio.read_file("/proc/%d/setgroups" % pid, 64).startswith(b"deny")
         return run.proc.read("self/setgroups").startswith(b"deny")
     except FileNotFoundError:
         return False  # before Linux 3.19 nothing forbids it

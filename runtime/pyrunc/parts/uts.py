@@ -5,7 +5,7 @@ Its one rule: names are set in a UTS namespace that is the container's, never in
 
 import posix
 
-from pyrunc import lean
+from pyrunc import fileio
 from pyrunc.errors import Refusal, quote
 from pyrunc.linux import _syscalls
 
@@ -23,7 +23,7 @@ def plan(node, ctx):
             continue
         if any(ord(c) < 32 or ord(c) == 127 for c in name):
             raise Refusal("%s %s has control characters" % (key, quote(name)), "/" + key)
-        size = len(lean.fsencode(name))
+        size = len(fileio.fsencode(name))
         if size > MAX:
             raise Refusal("%s of %d bytes; the kernel takes %d" % (key, size, MAX), "/" + key)
         entry[key] = name

@@ -11,7 +11,7 @@ import posix
 from pyrunc.errors import StepFailure, errno_text, quote
 from pyrunc.linux import constants as c
 from pyrunc.linux import fs, mount, paths
-from pyrunc.parts.mounts import options, place
+from pyrunc.parts.mounts import mountpoint, options
 
 NOT_FLAGS = c.MS_BIND | c.MS_REC | c.MS_REMOUNT
 # When the host side is asked for a source: where a user namespace may not look; without one, where the source is on a mount of the
@@ -27,9 +27,9 @@ def bind(item, entry, run):
     tree = source(item, entry, run)
     try:
         directory = fs.kind(tree) == fs.S_IFDIR
-        target = place.find_dir(item, run)[0] if directory else place.find_file(item, run)
+        target = mountpoint.find_dir(item, run)[0] if directory else mountpoint.find_file(item, run)
         try:
-            place.check_proc(item, target, tree)
+            mountpoint.check_proc(item, target, tree)
             set_flags(tree, item)
             mount.attach(tree, target)
         finally:
@@ -43,7 +43,7 @@ def finish(mount_fd, item, run):
     """What comes after attaching, for all kinds: propagation (the parent's is taken over at that moment), and the check."""
     for flag in item["propagation"]:
         mount.propagate(mount_fd, flag)
-    place.verify(item, run, mount_fd)
+    mountpoint.verify(item, run, mount_fd)
 
 
 def source(item, entry, run):

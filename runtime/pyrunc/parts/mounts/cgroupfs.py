@@ -9,11 +9,11 @@ writable tree without a cgroup namespace, whatever is asked (CVE-2023-25809).
 import errno
 import posix
 
-from pyrunc import lean
-from pyrunc.cgroup import find
+from pyrunc import fileio
+from pyrunc.cgroup import hierarchies
 from pyrunc.linux import constants as c
 from pyrunc.linux import fs, mount
-from pyrunc.parts.mounts import bind, fresh, options, place
+from pyrunc.parts.mounts import bind, filesystems, mountpoint, options
 
 USUAL = c.MS_NOSUID | c.MS_NOEXEC | c.MS_NODEV
 TABLE_LIMIT = 64 << 20
@@ -24,11 +24,11 @@ def mount_all(item, entry, run):
     plan = run.plans.get("cgroups") or {}
     if entry["userns"] and not entry["cgroupns"]:
         item = {**item, "flags": item["flags"] | c.MS_RDONLY}
-    hierarchies = _hierarchies(run)
-    if plan.get("version") == 2 or not hierarchies:
+    mounted = _hierarchies(run)
+    if plan.get("version") == 2 or not mounted:
         _unified(item, entry, run, plan)
     else:
-        _legacy(item, entry, run, plan, hierarchies)
+        _legacy(item, entry, run, plan, mounted)
 
 
 # --- v1
@@ -37,7 +37,7 @@ def mount_all(item, entry, run):
 def _hierarchies(run):
     """[(name of its directory, keys, mount point, root)] of the v1 hierarchies, each once."""
     found, seen = [], set()
-    for device, root, point, kind, settings in mount.table(lean.fsdecode(run.proc.read("self/mountinfo", TABLE_LIMIT))):
+    for device, root, point, kind, settings in mount.table(fileio.fsdecode(run.proc.read("self/mountinfo", TABLE_LIMIT))):
         if kind != "cgroup" or device in seen:
             continue
         seen.add(device)
@@ -46,19 +46,19 @@ def _hierarchies(run):
     return found
 
 
-def _legacy(item, entry, run, plan, hierarchies):
-    target, _mode = place.find_dir(item, run)
+def _legacy(item, entry, run, plan, mounted):
+    target, _mode = mountpoint.find_dir(item, run)
     try:
-        place.check_proc(item, target)
+        mountpoint.check_proc(item, target)
         top = mount.new("tmpfs", "tmpfs", 0, options.attributes(USUAL), ["mode=755"])
         mount.attach(top, target)
     finally:
         posix.close(target)
     try:
-        own = find.parse_own(lean.fsdecode(run.proc.read("self/cgroup")))
+        own = hierarchies.parse_own(fileio.fsdecode(run.proc.read("self/cgroup")))
         umask = posix.umask(0)
         try:
-            for hierarchy in hierarchies:
+            for hierarchy in mounted:
                 _one(item, entry, top, hierarchy, plan, own)
         finally:
             posix.umask(umask)
@@ -130,9 +130,9 @@ def _clone(item, path):
 
 
 def _unified(item, entry, run, plan):
-    target, _mode = place.find_dir(item, run)
+    target, _mode = mountpoint.find_dir(item, run)
     try:
-        place.check_proc(item, target)
+        mountpoint.check_proc(item, target)
         top = None
         if entry["cgroupns"]:
             top = _cgroup2(item, run, target)
@@ -149,7 +149,7 @@ def _unified(item, entry, run, plan):
 
 def _cgroup2(item, run, target):
     try:
-        return fresh.make(item, run, target, "cgroup2", item["source"], item["flags"], [word for word, _index in item["data"]])
+        return filesystems.make(item, run, target, "cgroup2", item["source"], item["flags"], [word for word, _index in item["data"]])
     except OSError as e:
         if e.errno not in (errno.EPERM, errno.EBUSY):
             raise
@@ -159,7 +159,7 @@ def _cgroup2(item, run, target):
 def _bound(item, entry, plan):
     """The host's tree, or with a cgroup namespace the container's part of it. A rootless container that has no cgroup of its own gets
     an empty directory that nobody can write to."""
-    path = plan.get("mounts", {}).get("unified", find.ROOT)
+    path = plan.get("mounts", {}).get("unified", hierarchies.ROOT)
     if entry["cgroupns"]:
         path = plan.get("paths", {}).get("unified") or path
     try:

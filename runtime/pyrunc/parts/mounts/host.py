@@ -7,7 +7,7 @@ init's matter. The clone is made in the host's mount namespace and then cut off 
 import errno
 import posix
 
-from pyrunc import lean
+from pyrunc import fileio
 from pyrunc.errors import errno_text, quote
 from pyrunc.linux import _syscalls, fs, mount
 from pyrunc.linux import constants as c
@@ -64,7 +64,7 @@ def namespace_with(maps):
         try:
             for key in ("uid", "gid"):
                 text = "".join("%d %d %d\n" % tuple(line) for line in maps[key])
-                fs.write_file(folder, key + "_map", lean.fsencode(text))
+                fs.write_file(folder, key + "_map", fileio.fsencode(text))
             return fs.open("ns/user", posix.O_RDONLY, dir_fd=folder)
         finally:
             posix.close(folder)

@@ -9,9 +9,9 @@ import posix
 
 from pyrunc.errors import StepFailure, errno_text, quote
 from pyrunc.linux import mount
-from pyrunc.parts.mounts import bind, cgroupfs, fresh
+from pyrunc.parts.mounts import bind, cgroupfs, filesystems
 
-KINDS = {"bind": bind.bind, "remount": bind.remount, "fs": fresh.fresh, "own": fresh.own, "cgroup": cgroupfs.mount_all}
+KINDS = {"bind": bind.bind, "remount": bind.remount, "fs": filesystems.fresh, "own": filesystems.own, "cgroup": cgroupfs.mount_all}
 LATE_LIMIT = 128
 
 

@@ -12,7 +12,7 @@ from pyrunc.errors import Refusal, quote
 from pyrunc.linux import constants as c
 from pyrunc.linux import fs, mount, paths
 from pyrunc.linux.mount import OLD_ONLY
-from pyrunc.parts.mounts import bind, copyup, fresh, options, place
+from pyrunc.parts.mounts import bind, copyup, filesystems, mountpoint, options
 
 OF_NAMESPACES = ("proc", "sysfs", "cgroup", "cgroup2", "mqueue")  # show the pid, network, cgroup or ipc namespace of their maker
 
@@ -42,7 +42,7 @@ def make(item, entry, run):
         try:
             return mount.new(item["type"], item["source"], flags, options.attributes(flags), [word for word, _index in item["data"]])
         except OSError as e:
-            raise fresh.explained(e, item, 0) from None
+            raise filesystems.explained(e, item, 0) from None
     tree = bind.source(item, entry, run)
     try:
         if (run.plans.get("root") or {}).get("propagation") not in ("shared", "rshared"):
@@ -59,11 +59,11 @@ def attach(item, tree, run):
     where it should is taken away again. OSError, StepFailure."""
     mode = None
     if item["kind"] == "bind" and fs.kind(tree) != fs.S_IFDIR:
-        target = place.find_file(item, run)
+        target = mountpoint.find_file(item, run)
     else:
-        target, mode = place.find_dir(item, run)
+        target, mode = mountpoint.find_dir(item, run)
     try:
-        place.check_proc(item, target, tree)
+        mountpoint.check_proc(item, target, tree)
         if item["kind"] != "bind":
             _fill(item, tree, target, mode)
         mount.attach(tree, target)

@@ -5,7 +5,7 @@ what depends on the file system is left to the verbs, which look at what they ha
 """
 
 from pyrunc.errors import Refusal, quote
-from pyrunc.lean import fsencode
+from pyrunc.fileio import fsencode
 from pyrunc.linux import constants as c
 from pyrunc.linux.mount import OLD_ONLY, VALUE_LIMIT
 from pyrunc.linux.paths import clean

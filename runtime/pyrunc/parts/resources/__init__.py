@@ -4,7 +4,7 @@ runtime-spec, config-linux.md#control-groups. Its one rule: what can't be applie
 fails later with file and value; nothing is left out silently. `update` plans this part alone, over the stored plan of cgroups.
 """
 
-from pyrunc.cgroup import devices_rules, find, fs
+from pyrunc.cgroup import devices_rules, fs, hierarchies
 from pyrunc.errors import StepFailure, Unsupported
 from pyrunc.parts.resources.limits import KEY, READERS, check_memory, devices, rule
 
@@ -84,7 +84,7 @@ def apply(entry, paths, cgroups):
     """Limits, then device rules. A rootless container without a cgroup has none of either."""
     if not paths:
         if entry["asked"]:
-            raise StepFailure(NO_CGROUP, pointer=KEY, hint=find.how_to_delegate(cgroups["version"]))
+            raise StepFailure(NO_CGROUP, pointer=KEY, hint=hierarchies.how_to_delegate(cgroups["version"]))
         return
     if cgroups["version"] == 2:
         from pyrunc.cgroup import v2
@@ -101,14 +101,14 @@ def apply(entry, paths, cgroups):
 def update(new, stored, run):
     """`update`: lays a newly planned entry (ctx.options["command"] == "update") over the stored one and writes what is new into the
     live cgroups, all or none. Returns the entry to store. Refusal where new and stored values contradict each other; StepFailure."""
-    from pyrunc.cgroup import update as live
+    from pyrunc.cgroup import limits_update as live
 
     cgroups = run.plans["cgroups"]
     merged = live.merge(stored, new)
     check_memory(merged.get("memory") or {}, 2 if cgroups["version"] == 2 else 1)
     paths = fs.record_of(run, cgroups)["paths"]
     if not paths:
-        raise StepFailure(NO_CGROUP, pointer=KEY, hint=find.how_to_delegate(cgroups["version"]))
+        raise StepFailure(NO_CGROUP, pointer=KEY, hint=hierarchies.how_to_delegate(cgroups["version"]))
     wanted = live.to_write(merged, new)
     if cgroups["manager"] != "systemd":
         live.apply(paths, wanted, cgroups["version"])

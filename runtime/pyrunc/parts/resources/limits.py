@@ -191,7 +191,7 @@ def _numbers(item, at):
 
 def _hugetlb(resources, version, ctx):
     """[[page size as in the file name, limit]]. A size that the kernel has not is refused."""
-    from pyrunc.cgroup.find import exists
+    from pyrunc.cgroup.hierarchies import exists
 
     out = []
     units = {"K": 1, "M": 1 << 10, "G": 1 << 20}

@@ -6,7 +6,7 @@ The place is a directory that may be lost at any time; no failure in here is one
 
 import posix
 
-from pyrunc import lean
+from pyrunc import fileio
 from pyrunc.linux import filters, jsonbytes
 
 GENERATOR = 1  # of the compiled form; a change of the compiler or of the prologue needs another one
@@ -73,7 +73,7 @@ def read(cache_fd, key):
         st = posix.fstat(fd)
         if st.st_mode & 0o170077 != 0o100000 or st.st_uid != posix.geteuid() or st.st_size > 1 << 16:
             return None
-        data = lean.read_fd(fd, 1 << 16)
+        data = fileio.read_fd(fd, 1 << 16)
     except OSError:
         return None
     finally:
@@ -90,7 +90,7 @@ def keep(cache_fd, key, program):
         _make_room(cache_fd)
         fd = posix.open(temporary, NEW_FILE, 0o600, dir_fd=cache_fd)
         try:
-            lean.write_all(fd, _sealed(key, program))
+            fileio.write_all(fd, _sealed(key, program))
         finally:
             posix.close(fd)
         posix.rename(temporary, key, src_dir_fd=cache_fd, dst_dir_fd=cache_fd)

@@ -2,7 +2,7 @@
 
 import posix
 
-from pyrunc import lean
+from pyrunc import fileio
 from pyrunc.errors import StepFailure, errno_text, quote
 from pyrunc.linux import filters, jsonbytes
 from pyrunc.parts.seccomp import cache
@@ -15,7 +15,7 @@ SCM_RIGHTS, SO_SNDTIMEO = 1, 21
 
 def host_compile(entry, run):
     """Host side, before the clone. Sets run.seccomp_bpf, which init inherits. Uses run.cache (a directory of ours, made when it is not
-    there) and run.heavy. Refusal with the rule's pointer for what libseccomp does not take. Nothing to undo: the cache stays."""
+    there) and run.call_helper. Refusal with the rule's pointer for what libseccomp does not take. Nothing to undo: the cache stays."""
     if entry["raw"] is not None:
         run.seccomp_bpf = bytes.fromhex(entry["raw"])
         return
@@ -27,7 +27,7 @@ def host_compile(entry, run):
     try:
         program = cache.read(cache_fd, key) if cache_fd >= 0 else None
         if program is None:
-            program = bytes.fromhex(run.heavy("seccomp", profile)["bpf"])
+            program = bytes.fromhex(run.call_helper("seccomp", profile)["bpf"])
             if not filters.plausible(program):
                 raise StepFailure("libseccomp made no filter of the profile", pointer=HERE)
             if cache_fd >= 0:
@@ -86,7 +86,7 @@ def _send(path, data, fd):
     path_fd = -1
     try:
         sock.setsockopt(_socket.SOL_SOCKET, SO_SNDTIMEO, pack("ll", SEND_SECONDS, 0))  # of connect, too: a full backlog
-        address = lean.fsencode(path)
+        address = fileio.fsencode(path)
         if len(address) > SUN_PATH:
             path_fd = posix.open(path, posix.O_PATH | posix.O_CLOEXEC)
             address = b"/proc/self/fd/%d" % path_fd

@@ -1,7 +1,6 @@
 """Two configs side by side: the saved one, and that of the bundle now, or another one."""
 
-from pyrunc import lean
-from pyrunc.errors import PyruncError
+from pyrunc.errors import PyruncError, escape_pointer
 
 
 def bundle(saved, path):
@@ -28,7 +27,7 @@ def rows(planned, seen):
 def concealed(value, pointer):
     """The value without those of environments, of the program and of hooks."""
     if type(value) is dict:
-        return {key: concealed(one, pointer + "/" + lean.escape(key)) for key, one in value.items()}
+        return {key: concealed(one, pointer + "/" + escape_pointer(key)) for key, one in value.items()}
     if type(value) is list:
         return [concealed(one, "%s/%d" % (pointer, index)) for index, one in enumerate(value)]
     keys = pointer.split("/")[1:]
@@ -39,7 +38,7 @@ def changed(before, after, pointer=""):
     """Yields (pointer, value before, value after) where two documents differ; None for what is not there."""
     if type(before) is dict and type(after) is dict:
         for key in dict.fromkeys([*before, *after]):
-            yield from changed(before.get(key), after.get(key), pointer + "/" + lean.escape(key))
+            yield from changed(before.get(key), after.get(key), pointer + "/" + escape_pointer(key))
     elif type(before) is list and type(after) is list:
         for index in range(max(len(before), len(after))):
             one, other = (values[index] if index < len(values) else None for values in (before, after))

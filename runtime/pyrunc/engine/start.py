@@ -6,8 +6,8 @@ The other end of engine/gate.py. What a failure here means for the container is 
 import posix
 import select
 
-from pyrunc import lean, log, trace
-from pyrunc.engine import gate, handshake, planner, rows, signals, status
+from pyrunc import jsonio, log, trace
+from pyrunc.engine import gate, handshake, planner, signals, status, steps
 from pyrunc.engine.order import START
 from pyrunc.errors import CALLER_TEXT, HookFailure, PyruncError, StateError, StepFailure
 from pyrunc.linux import pidfd
@@ -16,39 +16,39 @@ SAID_MAX = 64 << 20  # bytes of notes about startContainer hooks, 4 KiB each
 GONE_MS = 10_000  # how long a failed start waits for init to vanish
 
 
-def start(box, options, attended=False, made=False):
+def start(state_dir, options, attended=False, made=False):
     """Lets init go on and waits until the program has been executed, or has failed to be, and where a supervisor wants to know, until it is
     ready. attended: the latter is left to the caller: answers what it has to poll, or None. made: by the caller, just now. StateError,
     StepFailure, HookFailure."""
-    now = "created" if made else status.of(box)
+    now = "created" if made else status.of(state_dir)
     if now != "created":
         words = {"running": "start-running", "paused": "start-paused"}.get(now, "start-stopped")
-        raise StateError(CALLER_TEXT[words], box.id, now)
-    fd = pidfd.open_init(box.state["pid"], box.state["start_time"])
-    ends = gate.open_both(box) if fd >= 0 else None
+        raise StateError(CALLER_TEXT[words], state_dir.id, now)
+    fd = pidfd.open_init(state_dir.state["pid"], state_dir.state["start_time"])
+    ends = gate.open_both(state_dir) if fd >= 0 else None
     if ends is None:
-        raise StateError(CALLER_TEXT["start-stopped"], box.id, "stopped", hint="its init is gone; delete the container")
-    notify = _listen(box)
+        raise StateError(CALLER_TEXT["start-stopped"], state_dir.id, "stopped", hint="its init is gone; delete the container")
+    notify = _listen(state_dir)
     began = trace.now()
     try:
-        _release(box, ends, fd)
+        _release(state_dir, ends, fd)
         trace.step("engine.release", began)
     except HookFailure as e:
-        e.hooks = planner.module("hooks").told(box.state)
-        _lifecycle().destroy(box, options)  # lifecycle step 7: an error, the container stopped, and on with step 12, as for poststart
+        e.hooks = planner.module("hooks").told(state_dir.state)
+        _lifecycle().destroy(state_dir, options)  # lifecycle step 7: an error, the container stopped, and on with step 12, as for poststart
         raise
     finally:
         for end in ends:
             posix.close(end)
-    gate.remove(box)
-    if "poststart" in (box.state.get("hook_kinds") or ()):
-        _poststart(box, options, fd)
+    gate.remove(state_dir)
+    if "poststart" in (state_dir.state.get("hook_kinds") or ()):
+        _poststart(state_dir, options, fd)
     if notify is not None and attended:
         posix.close(fd)
-        return Ready(*notify, box.state["pid"])
+        return Ready(*notify, state_dir.state["pid"])
     if notify is not None:
-        box.unlock()  # readiness may take long, and stopping must be possible meanwhile
-        planner.module("notify").forward(*notify, box.state["pid"], fd)
+        state_dir.unlock()  # readiness may take long, and stopping must be possible meanwhile
+        planner.module("notify").forward(*notify, state_dir.state["pid"], fd)
     posix.close(fd)
     return None
 
@@ -78,15 +78,15 @@ class Ready:
         posix.close(self.fd)
 
 
-def _listen(box):
+def _listen(state_dir):
     """(entry, socket) where a supervisor waits for sd_notify(3)'s READY; bound before the program runs, so that nothing is lost."""
-    if not box.state.get("notify"):
+    if not state_dir.state.get("notify"):
         return None
-    entry = box.plan()["notify"]
-    return entry, planner.module("notify").listen(entry, box.fd)
+    entry = state_dir.plan()["notify"]
+    return entry, planner.module("notify").listen(entry, state_dir.fd)
 
 
-def _release(box, ends, init_fd):
+def _release(state_dir, ends, init_fd):
     gate_fd, result_fd = ends
     posix.write(gate_fd, b"0")
     poll = select.poll()
@@ -105,26 +105,26 @@ def _release(box, ends, init_fd):
                     raise StepFailure("init says more than it should", "start", "init", "/hooks/startContainer")
                 if data:
                     continue
-                data = _noted(box, said)
+                data = _noted(state_dir, said)
             if data:
-                gate.remove(box)
+                gate.remove(state_dir)
                 pidfd.wait(init_fd, GONE_MS)  # its last words: who asks after us for the state shall not find it running
-                raise _failed(box, data)
-            _prove_executed(box, init_fd)
+                raise _failed(state_dir, data)
+            _prove_executed(state_dir, init_fd)
             return
         if init_fd in events:
-            gate.remove(box)
+            gate.remove(state_dir)
             raise StepFailure("init died before the program was executed", "start", "init", "/process/args")
 
 
-def _noted(box, said):
+def _noted(state_dir, said):
     """Writes down how startContainer hooks went -> what was said after that: a failure, or nothing."""
     notes = []
     while said[:1] == handshake.NOTE:
         size = int.from_bytes(said[1:3], "big")
-        notes.append(lean.loads(said[3 : 3 + size], "a hook's note"))
+        notes.append(jsonio.loads(said[3 : 3 + size], "a hook's note"))
         said = said[3 + size :]
-    box.record("hooks", [*box.state.get("hooks", ()), *notes])
+    state_dir.record("hooks", [*state_dir.state.get("hooks", ()), *notes])
     return said
 
 
@@ -136,7 +136,7 @@ def _read(fd):
         return None
 
 
-def _prove_executed(box, init_fd):
+def _prove_executed(state_dir, init_fd):
     """The end of `result` means execve, or a death that left no word: a filter that kills. A dead init that never became the
     program still has init's exit: killed by SIGSYS, seen through the pidfd as long as the kernel tells."""
     try:
@@ -144,38 +144,38 @@ def _prove_executed(box, init_fd):
     except OSError:  # no descriptor is left to look with: nothing speaks against what init said, and the program runs
         return
     if number == 31:
-        gate.remove(box)
+        gate.remove(state_dir)
         raise StepFailure(
             "init was killed by the seccomp profile before or at execve", "seccomp.op_late", "init", "/linux/seccomp",
             hint="allow execve, write, close_range and exit_group",
         )  # fmt: skip
 
 
-def _failed(box, data):
+def _failed(state_dir, data):
     if data[:1] == handshake.C_FAIL:
         from _struct import unpack
 
-        e = planner.module("program").failure(unpack(handshake.RECORD, data[: handshake.RECORD_SIZE]), box.plan())
+        e = planner.module("program").failure(unpack(handshake.RECORD, data[: handshake.RECORD_SIZE]), state_dir.plan())
     else:
-        e = rows.rebuild(lean.loads(data[1:]), "init")
+        e = steps.rebuild(jsonio.loads(data[1:]), "init")
     if not isinstance(e, HookFailure):
         e.words = "unable to start container process: " + e.words
     return e
 
 
-def _poststart(box, options, init_fd):
+def _poststart(state_dir, options, init_fd):
     lifecycle = _lifecycle()
-    run = lifecycle.run_of(box, options)
+    run = lifecycle.run_of(state_dir, options)
     run.pidfd = init_fd
     lifecycle.to_bundle(run.bundle)
     cancel = run.cancel = signals.Cancel()
     try:
-        rows.walk(START, "started", "host", run)
+        steps.walk(START, "started", "host", run)
     except PyruncError as e:
-        e.hooks = planner.module("hooks").told(box.state)
+        e.hooks = planner.module("hooks").told(state_dir.state)
         pidfd.kill(init_fd, 9)
         pidfd.wait(init_fd, GONE_MS)
-        lifecycle.destroy(box, options)
+        lifecycle.destroy(state_dir, options)
         raise
     finally:
         run.cancel = None

@@ -6,7 +6,7 @@ directory name. Keys of hierarchies: the controller's name on v1 ("memory"), "na
 
 import posix
 
-from pyrunc import lean
+from pyrunc import fileio
 from pyrunc.linux import ns
 
 V1_MAGIC = 0x27E0EB
@@ -68,7 +68,7 @@ def parse_own(text):
 
 
 def _read(path):
-    return lean.fsdecode(lean.read_file(path, 256 << 20))
+    return fileio.fsdecode(fileio.read_file(path, 256 << 20))
 
 
 def _mounts(mountinfo):
@@ -118,7 +118,7 @@ def _unescape(text):
 def controllers(path):
     """The controllers that a cgroup of v2 offers, as a set (file cgroup.controllers); empty where that can't be read."""
     try:
-        return set(lean.fsdecode(lean.read_file(path + "/cgroup.controllers", 4096)).split())
+        return set(fileio.fsdecode(fileio.read_file(path + "/cgroup.controllers", 4096)).split())
     except OSError:
         return set()
 
@@ -126,7 +126,7 @@ def controllers(path):
 def exists(path):
     """Whether a file or directory is there."""
     try:
-        posix.stat(lean.fsencode(path))
+        posix.stat(fileio.fsencode(path))
     except OSError:
         return False
     return True

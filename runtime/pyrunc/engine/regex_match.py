@@ -1,6 +1,6 @@
 """kill --regex and delete --regex: a command for every container whose id matches."""
 
-from pyrunc import heavy, log, store
+from pyrunc import helper_process, log, store
 from pyrunc.errors import PyruncError, Refusal, UsageError
 
 
@@ -9,7 +9,7 @@ def each(options, pattern, command, act):
     with its id, and the others go to the log. None that matches is no error. UsageError for what is no regular expression."""
     names = store.ids(store.root_of(options["globals"]))
     try:
-        chosen = heavy.call("regex", {"pattern": pattern, "names": names})
+        chosen = helper_process.call("regex", {"pattern": pattern, "names": names})
     except Refusal as e:
         raise UsageError(e.words, command, "regex") from None
     first = None

@@ -7,7 +7,7 @@ import posix
 import time
 
 from pyrunc.errors import StepFailure, quote
-from pyrunc.lean import fsdecode, read_file
+from pyrunc.fileio import fsdecode, read_file
 from pyrunc.linux import dbus
 
 KEY = "/linux/cgroupsPath"

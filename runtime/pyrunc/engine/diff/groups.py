@@ -1,7 +1,7 @@
 """Control files, the rules of devices and the resctrl group of a container, beside the plan."""
 
-from pyrunc import lean
-from pyrunc.engine import planner, written
+from pyrunc import fileio
+from pyrunc.engine import cgroup_preview, planner
 from pyrunc.errors import errno_text
 
 PAGE = 4096
@@ -12,9 +12,9 @@ def cgroup(drift):
     plans = drift.plans
     if drift.cgroups is not None and plans.get("cgroups"):
         plans = {**plans, "cgroups": {**plans["cgroups"], "paths": drift.cgroups}}  # where they are; systemd's are known for sure only then
-    for row in _last(written.files(plans)):
+    for row in _last(cgroup_preview.files(plans)):
         try:
-            seen = lean.fsdecode(lean.read_file(row["file"], 1 << 16)).strip()
+            seen = fileio.fsdecode(fileio.read_file(row["file"], 1 << 16)).strip()
         except OSError as e:
             seen = None
             if e.errno not in (2, 19):
@@ -107,7 +107,7 @@ def _list(drift, path, rules):
     from pyrunc.cgroup import devices_rules
 
     wanted = devices_rules.Rules(rules)
-    seen_default, seen = devices_rules.listed(lean.fsdecode(lean.read_file(path + "/devices.list", 1 << 20)))
+    seen_default, seen = devices_rules.listed(fileio.fsdecode(fileio.read_file(path + "/devices.list", 1 << 20)))
     pointer = "/linux/resources/devices"
     if wanted.default != seen_default:
         words = ("denied", "allowed")

@@ -6,8 +6,8 @@ capabilities) is told as well: that is the question. What a plan says nothing of
 handed on. What can't be read from here is a row of `unread`, never a silent pass.
 """
 
-from pyrunc import lean
-from pyrunc.engine.drift import groups, mounts, process, settings
+from pyrunc import fileio
+from pyrunc.engine.diff import groups, mounts, process, settings
 from pyrunc.errors import PyruncError, errno_text
 
 TABLE_LIMIT = 64 << 20
@@ -44,7 +44,7 @@ class Drift:
         self.unread.append({"area": area, "why": why})
 
     def proc(self, name):
-        return lean.fsdecode(lean.read_file("/proc/%d/%s" % (self.pid, name), TABLE_LIMIT))
+        return fileio.fsdecode(fileio.read_file("/proc/%d/%s" % (self.pid, name), TABLE_LIMIT))
 
 
 LOOKS = (

@@ -1,16 +1,12 @@
-"""The small things that every command needs, without the modules that cost milliseconds (json is 6 of them).
+"""Reads and writes JSON with the built-in `_json` alone: importing json costs 6 ms, more than many commands take.
 
-JSON in and out by the built-in `_json` alone, names between str and bytes, whole files, time stamps, data files. Its one rule:
-nothing is imported that the interpreter has not built in; json is never loaded when the text is good (test_lean watches
-sys.modules). `_json` has a private name, hence tests of its own on every Python that is supported.
+Nothing is imported that is not built into the interpreter, and json is never loaded while the text is good (test_jsonio watches
+sys.modules). `_json` is a private module, so this file has tests of its own on every supported Python.
 
-What `loads` accepts is less than the JSON of Python's library: UTF-8 without a BOM, one document, no key twice, integers of at
-most 20 digits and no other numbers, at most DEPTH levels, no lone surrogates but those that stand for bytes (U+DC80..U+DCFF).
+`loads` accepts less than Python's json module: UTF-8 without a BOM, one document, no duplicate keys, integers of at most 20 digits and no
+other numbers, at most DEPTH levels, no lone surrogates except those that stand for bytes (U+DC80..U+DCFF).
 """
 
-import errno
-import posix
-import sys
 from _json import encode_basestring, encode_basestring_ascii, make_encoder, make_scanner
 
 from pyrunc import errors
@@ -20,24 +16,11 @@ DIGITS = 20  # of an integer: 2^64 has 20; int() itself takes any number and mor
 BLANK = " \t\n\r"
 
 
-# --- names
-
-
-def fsencode(name):
-    """str -> bytes as the kernel sees them; bytes stay. The undoing of fsdecode."""
-    return name if isinstance(name, bytes) else name.encode("utf-8", "surrogateescape")
-
-
-def fsdecode(name):
-    """bytes -> str; bytes that are not UTF-8 become U+DC80..U+DCFF. str stays."""
-    return name if isinstance(name, str) else name.decode("utf-8", "surrogateescape")
-
-
-# --- JSON in
+# --- reading
 
 
 class _Stop(Exception):
-    """Leaves the scanner of `_json` from within a hook; the place is found afterwards by misread."""
+    """Leaves the scanner of `_json` from within a hook; the place is found afterwards by json_errors."""
 
 
 def _pairs(pairs):
@@ -109,10 +92,10 @@ def loads(data, name="JSON", ours=False):
 def _misread(text, name):
     """Says what is wrong and where. In a file of its own, as good text never needs it."""
     try:
-        from pyrunc import misread
+        from pyrunc import json_errors
     except ImportError:  # behind the import barrier
         raise errors.Refusal("%s: malformed JSON" % name, "/") from None
-    raise misread.explain(text, name) from None
+    raise json_errors.explain(text, name, DEPTH, DIGITS) from None
 
 
 def too_deep(document, limit=DEPTH):
@@ -144,7 +127,7 @@ def _check_strings(document, name):
             pending += [("%s/%d" % (pointer, i), v) for i, v in enumerate(node)]
         elif type(node) is dict:
             for key, value in node.items():
-                below = pointer + "/" + escape(key)
+                below = pointer + "/" + errors.escape_pointer(key)
                 _check_string(key, below, name)
                 if "\0" in key:
                     raise errors.Refusal("%s: NUL in a key" % name, errors.quote(below))
@@ -159,12 +142,7 @@ def _check_string(text, pointer, name):
         raise errors.Refusal(words, errors.quote(pointer) or "/") from None
 
 
-def escape(key):
-    """A key as one step of a JSON pointer (RFC 6901)."""
-    return key.replace("~", "~0").replace("/", "~1") if "~" in key or "/" in key else key
-
-
-# --- JSON out
+# --- writing
 
 
 def dumps(value, indent=None):
@@ -217,131 +195,3 @@ _ENCODERS = {
     quote: make_encoder(None, _unknown, quote, None, ":", ",", False, False, False)
     for quote in (encode_basestring, encode_basestring_ascii)
 }
-
-
-# --- files
-
-CHUNK = 64 << 10  # of a read; what is longer is mapped and given back by malloc, at each call
-
-
-def read_fd(fd, limit=16 << 20):
-    """The rest of a file or pipe, as bytes. More than `limit` bytes: OSError EFBIG."""
-    chunks = []
-    left = limit + 1
-    while left > 0:
-        try:
-            chunk = posix.read(fd, min(left, CHUNK))
-        except BlockingIOError:
-            _wait(fd, 1)
-            continue
-        if not chunk:
-            return b"".join(chunks) if len(chunks) != 1 else chunks[0]
-        chunks.append(chunk)
-        left -= len(chunk)
-    raise OSError(errno.EFBIG, posix.strerror(errno.EFBIG))
-
-
-def read_file(path, limit=16 << 20, dir_fd=None):
-    """The whole file as bytes; OSError names the path. For our own files and the kernel's; configs have oci.load."""
-    fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOCTTY, dir_fd=dir_fd)
-    try:
-        return read_fd(fd, limit)
-    except OSError as e:
-        raise OSError(e.errno, e.strerror, path) from None
-    finally:
-        posix.close(fd)
-
-
-def own_environ():
-    """The caller's environment as the kernel has it, a list of bytes: Python adds LC_CTYPE to its own."""
-    return [entry for entry in read_file("/proc/self/environ", 64 << 20).split(b"\0") if entry]
-
-
-def write_all(fd, data):
-    """Writes all of it: goes on after a short write, waits on a descriptor that somebody made non-blocking."""
-    view = memoryview(data if not isinstance(data, str) else fsencode(data))
-    while view:
-        try:
-            view = view[posix.write(fd, view) :]
-        except BlockingIOError:
-            _wait(fd, 4)
-        except OSError as e:
-            if fd == 1:
-                e.call, e.words = "write", "cannot write to standard output: %s" % errors.errno_text(e.errno)
-            raise
-
-
-def _wait(fd, events):
-    """Until a descriptor that somebody else made non-blocking is ready: POLLIN is 1, POLLOUT 4."""
-    import select
-
-    poll = select.poll()
-    poll.register(fd, events)
-    poll.poll()
-
-
-def home():
-    """The directory of the package. Frozen into the launcher it has no __file__: then beside the launcher, as that one searches."""
-    if "__file__" in globals():
-        return __file__.rpartition("/")[0]
-    for base in reversed(launcher_dirs()):
-        for place in [base + "/..", *site_dirs(base)]:
-            if _exists(place + "/pyrunc/specs"):
-                return place + "/pyrunc"
-    return "/usr/lib/python3/dist-packages/pyrunc"
-
-
-def data(name):
-    """'specs/config-schema.json' -> path of a data file of the package."""
-    return home() + "/" + name
-
-
-def launcher_dirs():
-    """The directories of the executable that was called: argv[0], and each link on the way from there, without slashes at their
-    ends. The venv is where the first one is, the package where the last one leads."""
-    path = sys.argv[0] if sys.argv and sys.argv[0] else "/usr/bin/pyrunc"
-    bases = []
-    for _ in range(40):
-        base = path.rpartition("/")[0] if "/" in path else "."
-        bases.append(base)
-        try:
-            link = posix.readlink(path)
-        except (OSError, ValueError):
-            break
-        path = link if link[:1] == "/" else base + "/" + link
-    return bases
-
-
-def site_dirs(base):
-    """[…/lib/python3.x/site-packages, …/dist-packages] beside a launcher in `base`, those of this Python first."""
-    lib = base + "/../lib/"
-    names = ["python%d.%d" % sys.version_info[:2]]
-    try:
-        names += sorted(n for n in posix.listdir(lib) if n[:7] == "python3" and n != names[0])
-    except OSError:
-        return []
-    return [d for n in names for d in (lib + n + "/site-packages", lib + n + "/dist-packages") if _exists(d)]
-
-
-def _exists(path):
-    try:
-        posix.stat(path)
-    except (OSError, ValueError):
-        return False
-    return True
-
-
-# --- time
-
-
-def rfc3339(ns):
-    """Nanoseconds since 1970 -> '2026-11-24T14:13:36.123456789Z'. Always nine digits; no locale has a say in it. Reckoned here, as
-    gmtime(3) reads the file of the time zone; in 400 years from March on, so that the leap day is a year's last."""
-    seconds, rest = divmod(ns, 1000000000)
-    days, seconds = divmod(seconds, 86400)
-    era, day = divmod(days + 719468, 146097)  # since the 1st of March of the year 0
-    year = (day - day // 1460 + day // 36524 - day // 146096) // 365
-    day -= 365 * year + year // 4 - year // 100
-    month = (5 * day + 2) // 153
-    date = (400 * era + year + (month > 9), month + 3 if month < 10 else month - 9, day - (153 * month + 2) // 5 + 1)
-    return "%04d-%02d-%02dT%02d:%02d:%02d.%09dZ" % (*date, seconds // 3600, seconds // 60 % 60, seconds % 60, rest)

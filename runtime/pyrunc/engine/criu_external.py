@@ -7,7 +7,7 @@ never from the images.
 
 import posix
 
-from pyrunc import lean
+from pyrunc import fileio, jsonio
 from pyrunc.errors import Refusal, StepFailure, errno_text
 from pyrunc.linux import constants as c
 from pyrunc.linux import fs, mount, paths
@@ -47,7 +47,7 @@ def dumped_mounts(run):
 def mounted(pid):
     """{mount id: (parent id, mount point, type)} of a process's mount namespace, as seen from its root."""
     found = {}
-    for line in lean.fsdecode(lean.read_file("/proc/%s/mountinfo" % pid, TABLE_LIMIT)).split("\n"):
+    for line in fileio.fsdecode(fileio.read_file("/proc/%s/mountinfo" % pid, TABLE_LIMIT)).split("\n"):
         for _device, _top, point, kind, _settings in mount.table(line):
             number, parent, _rest = line.split(" ", 2)
             found[int(number)] = (int(parent), point, kind)
@@ -165,7 +165,7 @@ def stream_names(pid):
 def dumped_streams(run):
     """(for descriptors.json, for `external`). Pipes are those that create handed in: the program may have put others in their place.
     A file that lies in no mount of the container is external by its mount and inode."""
-    names = (run.box.state.get("stdio") or stream_names(run.pid))[:]
+    names = (run.state_dir.state.get("stdio") or stream_names(run.pid))[:]
     table = mounted(run.pid)
     external = []
     for number in (0, 1, 2):
@@ -179,7 +179,7 @@ def dumped_streams(run):
 def _outside(pid, number, table):
     try:
         info = posix.stat("/proc/%s/fd/%d" % (pid, number))
-        text = lean.read_file("/proc/%d/fdinfo/%d" % (pid, number), 1 << 16).split()
+        text = fileio.read_file("/proc/%d/fdinfo/%d" % (pid, number), 1 << 16).split()
     except OSError:
         return None
     where = int(text[text.index(b"mnt_id:") + 1])
@@ -191,7 +191,7 @@ def _outside(pid, number, table):
 def restored_streams(folder_fd):
     """inherit_fd for our own 0, 1 and 2 in place of what the container had there. StepFailure: no such file, not of our making."""
     try:
-        names = lean.loads(fs.read_file(folder_fd, DESCRIPTORS, 1 << 16), DESCRIPTORS)
+        names = jsonio.loads(fs.read_file(folder_fd, DESCRIPTORS, 1 << 16), DESCRIPTORS)
     except OSError as e:
         words = "the image directory holds no checkpoint: open %s: %s" % (DESCRIPTORS, errno_text(e.errno))
         raise StepFailure(words, "restore.streams", "host", None, getattr(e, "call", None), e.errno, DESCRIPTORS) from None

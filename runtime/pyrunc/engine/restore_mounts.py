@@ -7,9 +7,9 @@ one rule: all of it is in that namespace alone; the host sees none of it, and it
 
 import posix
 
-from pyrunc.cgroup import find
+from pyrunc.cgroup import hierarchies
 from pyrunc.engine import planner
-from pyrunc.engine.external import NULL, items, mounted, nodes
+from pyrunc.engine.criu_external import NULL, items, mounted, nodes
 from pyrunc.errors import StepFailure, errno_text, quote
 from pyrunc.linux import constants as c
 from pyrunc.linux import fs, mount, paths
@@ -50,8 +50,8 @@ def _wanted(run):
 
 def _cgroups(run, where):
     """The container's cgroups on this host by the place at which their binds are; see parts/mounts/cgroupfs.py."""
-    own = run.box.state.get("cgroup_paths") or {}
-    layout = find.layout()
+    own = run.state_dir.state.get("cgroup_paths") or {}
+    layout = hierarchies.layout()
     if layout.version == 2:
         return [(where, layout.mounts["unified"][0])]
     return [
@@ -66,7 +66,7 @@ def _cgroups(run, where):
 
 def named(run, laid, spare):
     """[(name, path)]; names that the images do not know do no harm. spare: an empty directory, for a mount that was the supervisor's at
-    the dump (sd_notify(3)). Uses run.plans, run.rootfs, run.box."""
+    the dump (sd_notify(3)). Uses run.plans, run.rootfs, run.state_dir."""
     found = {NOTIFY: spare}
     aliases = {}
     host = None

@@ -7,8 +7,8 @@ the cgroup that init sits in now is taken (systemd in a container moves itself).
 import errno
 import posix
 
-from pyrunc import lean
-from pyrunc.cgroup import find, fs
+from pyrunc import fileio
+from pyrunc.cgroup import fs, hierarchies
 from pyrunc.errors import UsageError, errno_text, quote
 from pyrunc.linux import _syscalls, constants
 
@@ -85,12 +85,12 @@ def _has_children(fd):
 def _of_init(path, init_pid):
     """The directory of init's present cgroup2, if it lies below the container's."""
     try:
-        own = find.parse_own(lean.fsdecode(lean.read_file("/proc/%d/cgroup" % init_pid, 1 << 20)))
+        own = hierarchies.parse_own(fileio.fsdecode(fileio.read_file("/proc/%d/cgroup" % init_pid, 1 << 20)))
     except OSError as e:
         if e.errno in (errno.ENOENT, errno.ESRCH):
             return None
         raise
-    mount = find.layout(cgroup="").mounts.get("unified")
+    mount = hierarchies.layout(cgroup="").mounts.get("unified")
     if mount is None or "unified" not in own:
         return None
     prefix = mount[1] if mount[1] != "/" else ""

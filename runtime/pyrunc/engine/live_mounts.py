@@ -15,8 +15,8 @@ table of its own it mounts as init does at create. Nothing of the container is e
 import _signal
 import posix
 
-from pyrunc import lean, trace
-from pyrunc.engine import barrier, handshake, init, lifecycle, planner, rows, signals, status
+from pyrunc import fileio, trace
+from pyrunc.engine import barrier, handshake, init, lifecycle, planner, signals, status, steps
 from pyrunc.errors import CALLER_TEXT, Refusal, StateError, StepFailure, quote
 from pyrunc.linux import _syscalls, fs, mount, ns, paths, pidfd, proc
 from pyrunc.linux import constants as c
@@ -29,29 +29,29 @@ MADE, GO, DONE = b"m", b"g", b"f"
 TABLE_LIMIT = 64 << 20
 
 
-def add(box, options, wanted):
-    """Mounts the elements of `wanted` (as in /mounts), all or none. The box is locked. Refusal, StateError, StepFailure."""
-    run = _run(box, options)
-    ctx = planner.Context(box.id, run.bundle, {"mounts": wanted}, {"command": "mounts"}, run.root)
+def add(state_dir, options, wanted):
+    """Mounts the elements of `wanted` (as in /mounts), all or none. The state_dir is locked. Refusal, StateError, StepFailure."""
+    run = _run(state_dir, options)
+    ctx = planner.Context(state_dir.id, run.bundle, {"mounts": wanted}, {"command": "mounts"}, run.root)
     ctx.plans.update((part, entry) for part, entry in run.plans.items() if part not in ("mounts", "notify"))
     entry = planner.module("mounts").plan({"/mounts": wanted}, ctx)
     if entry is None:
         return
     live.check(entry)
     run.plans["mounts"] = entry
-    before = box.state.get(KEY) or []
+    before = state_dir.state.get(KEY) or []
     planned = []
 
     def made(notes):
         planned.extend({**note, **_shown(mount)} for note, mount in zip(notes, wanted, strict=True))
-        box.record(KEY, before + planned)
+        state_dir.record(KEY, before + planned)
 
     try:
         _go(run, _add, entry, made)
     except BaseException:
         if planned:  # they were taken away again; if that failed too, they are still ours
-            there = present(box)
-            box.record(KEY, before + [one for one in planned if one["id"] in there])
+            there = present(state_dir)
+            state_dir.record(KEY, before + [one for one in planned if one["id"] in there])
         raise
 
 
@@ -61,32 +61,32 @@ def _shown(item):
     return {**shown, "nofollow": True} if "dest-nofollow" in item.get("options", ()) else shown
 
 
-def remove(box, options, destinations):
+def remove(state_dir, options, destinations):
     """Unmounts live mounts by their destinations, the latest first where there are several, and what is mounted below. StateError for
     a destination where nothing was added; StepFailure when something else is mounted there now."""
-    run = _run(box, options)
-    records = box.state.get(KEY) or []
+    run = _run(state_dir, options)
+    records = state_dir.state.get(KEY) or []
     chosen = []
     for destination in destinations:
         found = [one for one in records if one["destination"] == paths.clean(destination) and one not in chosen]
         if not found:
             words = "no mount was added on %s" % quote(destination)
-            raise StateError(words, box.id, hint="'mounts list' shows which were; those of the config stay")
+            raise StateError(words, state_dir.id, hint="'mounts list' shows which were; those of the config stay")
         chosen.append(found[-1])
-    there = present(box)
+    there = present(state_dir)
     latest_first = [one for one in reversed(records) if one in chosen and one["id"] in there]
     try:
         _go(run, _remove, latest_first, None)
     finally:
-        there = present(box)
-        box.record(KEY, [one for one in records if one["id"] in there])
+        there = present(state_dir)
+        state_dir.record(KEY, [one for one in records if one["id"] in there])
 
 
-def listed(box):
+def listed(state_dir):
     """[{"destination", "type", "source", "options", "origin": "config" or "live", "present": of live ones}]."""
-    found = [{**_columns(one), "origin": "config"} for one in box.config().get("mounts") or ()]
-    records = box.state.get(KEY) or []
-    there = present(box) if records else ()
+    found = [{**_columns(one), "origin": "config"} for one in state_dir.config().get("mounts") or ()]
+    records = state_dir.state.get(KEY) or []
+    there = present(state_dir) if records else ()
     return found + [{**_columns(one), "origin": "live", "present": one["id"] in there} for one in records]
 
 
@@ -97,12 +97,12 @@ def _columns(one):
     }  # fmt: skip
 
 
-def present(box):
+def present(state_dir):
     """Ids of the mounts that the container's init sees; none when it is gone."""
-    if not status.is_alive(box.state):
+    if not status.is_alive(state_dir.state):
         return set()
     try:
-        text = lean.read_file("/proc/%d/mountinfo" % box.state["pid"], TABLE_LIMIT)
+        text = fileio.read_file("/proc/%d/mountinfo" % state_dir.state["pid"], TABLE_LIMIT)
     except OSError:
         return set()
     return {int(line.partition(b" ")[0]) for line in text.split(b"\n") if line}
@@ -118,11 +118,11 @@ def nodes(run, added, removed):
 # -- host side -----------------------------------------------------------------------------------------------------------
 
 
-def _run(box, options):
-    now = status.of(box)
+def _run(state_dir, options):
+    now = status.of(state_dir)
     if now not in ("created", "running", "paused"):
-        raise StateError(CALLER_TEXT["not-running"], box.id, now)
-    return lifecycle.run_of(box, options)
+        raise StateError(CALLER_TEXT["not-running"], state_dir.id, now)
+    return lifecycle.run_of(state_dir, options)
 
 
 def _go(run, act, work, made):
@@ -154,7 +154,7 @@ def _go(run, act, work, made):
 def _open(run, opened, may_share):
     """Sets run.root_fd; returns [(fd, kind)] of the namespaces to join, user first. All proven to be those of the container's init.
     may_share: it need not have a mount namespace of its own."""
-    state = run.box.state
+    state = run.state_dir.state
     init_fd = pidfd.open_init(state["pid"], state["start_time"])
     if init_fd < 0:
         raise StateError(CALLER_TEXT["not-running"], run.id, "stopped")
@@ -176,7 +176,7 @@ def _open(run, opened, may_share):
 
 def _serve(run, work, made):
     def answer(data):
-        reply, fds = rows.call("mounts", "host_answer", "host", work, run, data["request"])
+        reply, fds = steps.call("mounts", "host_answer", "host", work, run, data["request"])
         run.link.send(handshake.ANSWER, reply, fds)
         fs.close(*fds)
 
@@ -185,7 +185,7 @@ def _serve(run, work, made):
         run.link.send(GO)
 
     def failed(data):
-        raise rows.rebuild(data, "child")
+        raise steps.rebuild(data, "child")
 
     def ended(_data):
         raise StepFailure("the process that went into the container was killed", "mounts.join", "child")
@@ -281,7 +281,7 @@ def _nodes(run, work, mount_ns_fd):
     if mount_ns_fd >= 0 and any(entry["bind"] for entry in work["add"]):
         _syscalls.unshare(c.CLONE_NEWNS)  # to look at the host's nodes as the container's root, as init does
     for entry in work["add"]:
-        sources.append(rows.call("devices", "live_source", "child", entry, run))
+        sources.append(steps.call("devices", "live_source", "child", entry, run))
     run.link.send(MADE, [])
     run.link.expect(GO)
     if mount_ns_fd >= 0:
@@ -289,11 +289,11 @@ def _nodes(run, work, mount_ns_fd):
     made = []
     try:
         for entry, tree in zip(work["add"], sources, strict=True):
-            if rows.call("devices", "live_make", "child", entry, run, tree):
+            if steps.call("devices", "live_make", "child", entry, run, tree):
                 made.append(entry)
         for entry in work["remove"]:
-            rows.call("devices", "live_remove", "child", entry, run)
+            steps.call("devices", "live_remove", "child", entry, run)
     except BaseException:
         for entry in made:
-            rows.call("devices", "live_remove", "child", entry, run)
+            steps.call("devices", "live_remove", "child", entry, run)
         raise

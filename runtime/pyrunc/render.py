@@ -3,7 +3,7 @@ that draw. Without a terminal, with NO_COLOR (no-color.org) or with TERM=dumb th
 
 import posix
 
-from pyrunc import codes, errors, lean
+from pyrunc import codes, errors, fileio, jsonio
 
 WIDTH = 100  # of a line of a document
 LIMIT = 16 << 20
@@ -93,13 +93,13 @@ def _found(error, source, document):
     if len(numbers) == 2 and all(n.isascii() and n.isdigit() for n in numbers):
         line, column = map(int, numbers)
         return (line, column) if line <= source.count("\n") + 1 else (0, 0)
-    from pyrunc import misread
+    from pyrunc import json_errors
 
     try:
-        lean.loads(source.encode(), document)
+        jsonio.loads(source.encode(), document)
     except errors.PyruncError:
         return 0, 0
-    return misread.locate(source, error.pointer)
+    return json_errors.locate(source, error.pointer)
 
 
 def _source(document):
@@ -114,7 +114,7 @@ def _source(document):
         info = posix.fstat(fd)
         if info.st_mode & 0o170000 != 0o100000 or info.st_size > LIMIT:
             return None
-        return lean.read_fd(fd, LIMIT).decode()
+        return fileio.read_fd(fd, LIMIT).decode()
     except (OSError, UnicodeDecodeError):
         return None
     finally:

@@ -7,10 +7,10 @@ can be told, then attached; mount(2) is the second try only, for what the newer 
 import errno
 import posix
 
-from pyrunc.lean import fsencode
+from pyrunc.fileio import fsencode
 from pyrunc.linux import constants as c
 from pyrunc.linux import fs, mount, paths
-from pyrunc.parts.mounts import bind, copyup, options, place
+from pyrunc.parts.mounts import bind, copyup, mountpoint, options
 from pyrunc.parts.mounts.plan import PAGE
 
 # fsopen and its like are missing, filtered away by a seccomp profile around us, or the file system reads options its own way.
@@ -19,10 +19,10 @@ SECOND_TRY = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM)
 
 def fresh(item, _entry, run):
     """Any type but proc, sysfs and cgroup."""
-    target, mode = place.find_dir(item, run)
+    target, mode = mountpoint.find_dir(item, run)
     source = None
     try:
-        place.check_proc(item, target)
+        mountpoint.check_proc(item, target)
         words = [word for word, _index in item["data"]]
         before = 0
         if item["type"] == "tmpfs" and mode is not None:
@@ -52,9 +52,9 @@ def fresh(item, _entry, run):
 
 def own(item, entry, run):
     """proc and sysfs: on a real directory only, never with a label."""
-    target, _mode = place.find_dir(item, run)
+    target, _mode = mountpoint.find_dir(item, run)
     try:
-        place.check_proc(item, target)
+        mountpoint.check_proc(item, target)
         words = [word for word, _index in item["data"]]
         try:
             top = make(item, run, target, item["type"], item["source"], item["flags"], words)
@@ -98,7 +98,7 @@ def make(item, run, target, fstype, source, flags, words, before=0):
         mount.old(fstype, source, target, flags, data, run.proc)
     except OSError as e:
         raise explained(first or e, item, before) from None
-    top = paths.resolve(run.root_fd, item["destination"], posix.O_PATH, place.is_plain(item))
+    top = paths.resolve(run.root_fd, item["destination"], posix.O_PATH, mountpoint.is_plain(item))
     if paths.mount_id(top) == paths.mount_id(target):
         posix.close(top)
         raise fs.failure(errno.ESTALE, "mount", item["destination"])

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 import harness
-from pyrunc import errors, heavy, lean
+from pyrunc import errors, helper_process, install_paths
 from pyrunc.helper import main as helper_main
 
 CONFIG = {"document": {"ociVersion": "1.0.0"}, "what": "config"}
@@ -20,15 +20,15 @@ def helpers(tmp_path, monkeypatch):
     """A package of helpers made for the tests, beside the real ones: `probe` does what its payload says."""
     tree = tmp_path / "pyrunc"
     (tree / "helper").mkdir(parents=True)
-    for name in ("errors.py", "lean.py", "misread.py", "__init__.py", "oci", "linux", "specs"):
-        os.symlink(os.path.join(lean.home(), name), tree / name)
-    for name in os.listdir(lean.home() + "/helper"):
+    for name in ("errors.py", "jsonio.py", "fileio.py", "install_paths.py", "json_errors.py", "__init__.py", "oci", "linux", "specs"):
+        os.symlink(os.path.join(install_paths.home(), name), tree / name)
+    for name in os.listdir(install_paths.home() + "/helper"):
         if name != "__pycache__":
-            os.symlink(os.path.join(lean.home(), "helper", name), tree / "helper" / name)
+            os.symlink(os.path.join(install_paths.home(), "helper", name), tree / "helper" / name)
     (tree / "helper" / "main.py").unlink()
-    (tree / "helper" / "main.py").write_text(open(lean.home() + "/helper/main.py").read())
+    (tree / "helper" / "main.py").write_text(open(install_paths.home() + "/helper/main.py").read())
     (tree / "helper" / "probe.py").write_text(PROBE)
-    monkeypatch.setattr(lean, "home", lambda: str(tree))
+    monkeypatch.setattr(install_paths, "home", lambda: str(tree))
 
 
 PROBE = """
@@ -56,14 +56,14 @@ def run(payload):
 
 def test_plain_data_and_bytes():
     for value in (None, True, -(1 << 63), "é\udc80\0", [1, {"a": []}], {"x": "y" * 300000}):
-        assert heavy.call("probe", {"act": "echo", "value": value})["value"] == value
-    assert heavy.call("probe", {"act": "bytes"}) == bytes(range(256)) * 1000
-    assert heavy.call("probe", {"act": "noise"}) == 1
+        assert helper_process.call("probe", {"act": "echo", "value": value})["value"] == value
+    assert helper_process.call("probe", {"act": "bytes"}) == bytes(range(256)) * 1000
+    assert helper_process.call("probe", {"act": "noise"}) == 1
 
 
 def test_schema():
-    assert heavy.call("schema", CONFIG) == []
-    assert [p["pointer"] for p in heavy.call("schema", {"document": {}, "what": "config"})] == ["/ociVersion"]
+    assert helper_process.call("schema", CONFIG) == []
+    assert [p["pointer"] for p in helper_process.call("schema", {"document": {}, "what": "config"})] == ["/ociVersion"]
 
 
 def test_nothing_else_gets_across(tmp_path):
@@ -79,14 +79,14 @@ def test_nothing_else_gets_across(tmp_path):
     old = signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
     try:
-        seen = heavy.call("probe", {"act": "seen"})
+        seen = helper_process.call("probe", {"act": "seen"})
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR1])
         signal.signal(signal.SIGUSR2, old)
         os.chdir(before)
         del os.environ["PYTHONPATH"]
         os.close(fd)
-    assert seen["env"] in (heavy.ENV, {**heavy.ENV, "LC_CTYPE": "C.UTF-8"})
+    assert seen["env"] in (helper_process.ENV, {**helper_process.ENV, "LC_CTYPE": "C.UTF-8"})
     assert [n for n in seen["fds"] if n > 2] in ([3], [])  # the one that lists the directory
     assert set(seen["ignored"]) <= {signal.SIGPIPE, signal.SIGXFSZ}  # Python's own doing
     assert seen["blocked"] == []
@@ -95,30 +95,30 @@ def test_nothing_else_gets_across(tmp_path):
 
 def test_errors_come_back_as_they_are():
     with pytest.raises(errors.Refusal) as refusal:
-        heavy.call("probe", {"act": "refuse"})
+        helper_process.call("probe", {"act": "refuse"})
     assert (refusal.value.words, refusal.value.pointer, refusal.value.hint) == ("no", "/a/b", "hint")
     with pytest.raises(errors.Unsupported) as unsupported:
-        heavy.call("probe", {"act": "unsupported"})
+        helper_process.call("probe", {"act": "unsupported"})
     assert (unsupported.value.needs, unsupported.value.pointer) == ("linux 9", "/x")
     with pytest.raises(errors.StepFailure) as step:
-        heavy.call("probe", {"act": "step"})
+        helper_process.call("probe", {"act": "step"})
     assert (step.value.call, step.value.errno, step.value.path) == ("bpf", 1, "/p")
 
 
 def test_failures_of_the_helper_itself():
     for act, words in (("crash", "ZeroDivisionError"), ("killed", "status 9"), ("import", "no_such_library")):
         with pytest.raises(errors.Bug, match=words):
-            heavy.call("probe", {"act": act})
+            helper_process.call("probe", {"act": act})
     with pytest.raises(errors.Bug, match="no helper|No module named"):
-        heavy.call("nothing", {})
+        helper_process.call("nothing", {})
     with pytest.raises(errors.Bug, match="no such helper"):
-        heavy.call("../x", {})
+        helper_process.call("../x", {})
 
 
 def test_missing_library_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(heavy, "paths", lambda: [])
+    monkeypatch.setattr(helper_process, "paths", lambda: [])
     with pytest.raises(errors.Unsupported) as caught:
-        heavy.call("schema", CONFIG)
+        helper_process.call("schema", CONFIG)
     assert caught.value.needs == "jsonschema"
     assert "apt install python3-jsonschema" in caught.value.hint and "pip install jsonschema" in caught.value.hint
     for text in errors.CALLER_TEXT.values():
@@ -126,10 +126,10 @@ def test_missing_library_says_what_to_install(monkeypatch):
 
 
 def test_missing_interpreter(monkeypatch):
-    monkeypatch.setattr(heavy, "PYTHON", "/nowhere/python3")
+    monkeypatch.setattr(helper_process, "PYTHON", "/nowhere/python3")
     before = sorted(os.listdir("/proc/self/fd"))
     with pytest.raises(errors.Unsupported, match="cannot start /nowhere/python3: no such file"):
-        heavy.call("schema", CONFIG)
+        helper_process.call("schema", CONFIG)
     assert sorted(os.listdir("/proc/self/fd")) == before
 
 
@@ -137,7 +137,7 @@ def test_time_limit_ends_it():
     before = sorted(os.listdir("/proc/self/fd"))
     children = harness.children()
     with pytest.raises(errors.Bug, match="no answer within 300 ms"):
-        heavy.call("probe", {"act": "hang"}, timeout_ms=300)
+        helper_process.call("probe", {"act": "hang"}, timeout_ms=300)
     assert harness.children() == children, "reaped"
     assert sorted(os.listdir("/proc/self/fd")) == before
 
@@ -146,10 +146,10 @@ def test_it_dies_with_its_caller():
     """The caller is killed while the helper works; the end of a pipe that only the helper has tells when that is gone."""
     r, w = os.pipe()
     script = (
-        "import sys, os; sys.path.insert(0, %r); from pyrunc import heavy, lean; lean.home = lambda: %r\n"
-        "os.dup2(%d, 2); heavy._inheritable = lambda: []; print('up', flush=True)\n"
-        "heavy.call('probe', {'act': 'hang'})"
-    ) % (str(harness.ROOT / "runtime"), lean.home(), w)
+        "import sys, os; sys.path.insert(0, %r); from pyrunc import helper_process, install_paths; install_paths.home = lambda: %r\n"
+        "os.dup2(%d, 2); helper_process._inheritable = lambda: []; print('up', flush=True)\n"
+        "helper_process.call('probe', {'act': 'hang'})"
+    ) % (str(harness.ROOT / "runtime"), install_paths.home(), w)
     caller = subprocess.Popen([sys.executable, "-c", script], pass_fds=[w], stdout=subprocess.PIPE)
     os.close(w)
     assert caller.stdout.readline() == b"up\n"
@@ -169,10 +169,10 @@ def test_it_dies_with_its_caller():
 def test_closed_standard_streams():
     """A caller without descriptors 0 to 2: the pipes must not be taken for them."""
     script = (
-        "import sys, os; sys.path.insert(0, %r); from pyrunc import heavy, lean; lean.home = lambda: %r\n"
+        "import sys, os; sys.path.insert(0, %r); from pyrunc import helper_process, install_paths; install_paths.home = lambda: %r\n"
         "out = os.dup(1); [os.close(n) for n in (0, 1, 2)]\n"
-        "os.write(out, repr(heavy.call('probe', {'act': 'echo'})).encode())"
-    ) % (str(harness.ROOT / "runtime"), lean.home())
+        "os.write(out, repr(helper_process.call('probe', {'act': 'echo'})).encode())"
+    ) % (str(harness.ROOT / "runtime"), install_paths.home())
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert done.stdout == "{'act': 'echo'}"
 
@@ -180,9 +180,9 @@ def test_closed_standard_streams():
 def test_ignored_children():
     """SIGCHLD ignored (some supervisors hand that on): the kernel reaps, and that is no error."""
     script = (
-        "import sys, os, signal; sys.path.insert(0, %r); from pyrunc import heavy, lean; lean.home = lambda: %r\n"
-        "signal.signal(signal.SIGCHLD, signal.SIG_IGN); print(heavy.call('probe', {'act': 'echo'}))"
-    ) % (str(harness.ROOT / "runtime"), lean.home())
+        "import sys, os, signal; sys.path.insert(0, %r); from pyrunc import helper_process, install_paths; install_paths.home = lambda: %r\n"
+        "signal.signal(signal.SIGCHLD, signal.SIG_IGN); print(helper_process.call('probe', {'act': 'echo'}))"
+    ) % (str(harness.ROOT / "runtime"), install_paths.home())
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert done.stdout == "{'act': 'echo'}\n"
 

@@ -8,7 +8,7 @@ The conversation is described in helper/main.py.
 
 import posix
 
-from pyrunc import errors, lean
+from pyrunc import errors, install_paths, jsonio
 
 PYTHON = "/usr/bin/python3"
 ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
@@ -25,7 +25,7 @@ def call(name, payload, timeout_ms=TIMEOUT_MS):
 
     Raises what the helper raised of our own errors (Refusal, Unsupported, ...), Unsupported when a library is missing, and Bug when
     the helper fell over or took too long."""
-    request = lean.dumps({"paths": paths(), "payload": payload}).encode()
+    request = jsonio.dumps({"paths": paths(), "payload": payload}).encode()
     pid, to_helper, from_helper, complaints = _start(name)
     try:
         reply, complaint = _talk(b"%d\n%b" % (len(request), request), to_helper, from_helper, complaints, timeout_ms)
@@ -43,8 +43,8 @@ def paths():
     import sys
 
     found = [p for p in sys.path if p.endswith("-packages")]
-    for base in lean.launcher_dirs():
-        found += lean.site_dirs(base)
+    for base in install_paths.launcher_dirs():
+        found += install_paths.site_dirs(base)
     found += [p % sys.version_info[1] if "%" in p else p for p in DEBIAN]
     return list(dict.fromkeys(found))
 
@@ -55,7 +55,7 @@ def _start(name):
     (in_r, in_w), (out_r, out_w), (err_r, err_w) = [(_high(r), _high(w)) for r, w in pipes]
     actions = [(posix.POSIX_SPAWN_DUP2, in_r, 0), (posix.POSIX_SPAWN_DUP2, out_w, 1), (posix.POSIX_SPAWN_DUP2, err_w, 2)]
     actions += [(posix.POSIX_SPAWN_CLOSE, fd) for fd in _inheritable()]
-    argv = [PYTHON, "-I", "-S", lean.data("helper/main.py"), name]
+    argv = [PYTHON, "-I", "-S", install_paths.data("helper/main.py"), name]
     try:
         pid = posix.posix_spawn(PYTHON, argv, ENV, file_actions=actions, setsigmask=(), setsigdef=SIGNALS)
     except OSError as e:
@@ -150,9 +150,9 @@ def _answer(name, reply, complaint, status):
     if kind == b"B":
         return body
     if kind == b"J":
-        return lean.loads(body, "the helper's answer")
+        return jsonio.loads(body, "the helper's answer")
     if kind == b"E":
-        raise _error(lean.loads(body, "the helper's answer"))
+        raise _error(jsonio.loads(body, "the helper's answer"))
     last = complaint.strip().split(b"\n")[-1].decode("utf-8", "replace")
     raise errors.Bug("the helper process (%s) failed, status %s: %s" % (name, status, errors.quote(last) or "no message"))
 

@@ -10,18 +10,18 @@ from pyrunc.cgroup import oom
 from pyrunc.linux import pidfd
 
 
-def written(box):
+def written(state_dir):
     """What was written down at the end, or None."""
-    found = box.state.get("ended")
+    found = state_dir.state.get("ended")
     return {**dict.fromkeys(("status", "signal", "oom_killed")), **found} if type(found) is dict else None
 
 
-def of(box):
+def of(state_dir):
     """The same for a container that has stopped, from whatever still tells it."""
-    found = written(box)
+    found = written(state_dir)
     if found is not None:
         return found
-    state = box.state
+    state = state_dir.state
     code = None
     fd = pidfd.open_init(state["pid"], state["start_time"]) if state["boot_id"] == pidfd.boot_id() else -1
     if fd >= 0:

@@ -6,9 +6,9 @@ nothing, and executes nothing of the container's.
 
 import posix
 
-from pyrunc import lean
+from pyrunc import fileio, jsonio
 from pyrunc.engine import barrier
-from pyrunc.errors import StateError, StepFailure, errno_text
+from pyrunc.errors import StateError, StepFailure, errno_text, escape_pointer
 from pyrunc.linux import _syscalls, fs, jsonbytes, ns, pidfd, proc
 from pyrunc.linux import prctl as _prctl
 
@@ -22,7 +22,7 @@ def look(drift):
     names, sysctls = drift.plans.get("uts") or {}, drift.plans.get("sysctls") or {}
     rows = [("names", key, path, names[key], "/" + key) for key, path in NAMES if key in names]
     for name, path, value in sysctls.get("list") or ():
-        rows.append(("sysctls", name, "sys/" + path, value, "/linux/sysctl/" + lean.escape(name)))
+        rows.append(("sysctls", name, "sys/" + path, value, "/linux/sysctl/" + escape_pointer(name)))
     if not rows:
         return
     spaces = dict.fromkeys([*(["uts"] if names else ()), *(sysctls.get("foreign") or ())])
@@ -63,7 +63,7 @@ def inside(pid, start_time, kinds, paths):
         opened.append(child_fd)
         posix.close(writer)
         try:
-            said = lean.loads(lean.fsdecode(lean.read_fd(reader, LIMIT)) or "null", "what the reader says")
+            said = jsonio.loads(fileio.fsdecode(fileio.read_fd(reader, LIMIT)) or "null", "what the reader says")
         finally:
             pidfd.kill(child_fd, SIGKILL)
             ns.reap(child)
@@ -99,7 +99,7 @@ def _child(joins, paths, writer):
         barrier.close()
         _prctl.set_pdeathsig(SIGKILL)
         _prctl.set_dumpable(False)
-        lean.write_all(writer, jsonbytes.dumps(_said(joins, paths)))
+        fileio.write_all(writer, jsonbytes.dumps(_said(joins, paths)))
     finally:
         posix._exit(0)
 
@@ -124,6 +124,6 @@ def _said(joins, paths):
 
 def _read(ours, path):
     try:
-        return [0, lean.fsdecode(ours.read(path, VALUE_LIMIT)).rstrip("\n")]
+        return [0, fileio.fsdecode(ours.read(path, VALUE_LIMIT)).rstrip("\n")]
     except OSError as e:
         return [e.errno, None]

@@ -1,4 +1,4 @@
-"""lean: JSON by hand-fed `_json`, on every Python that is found here; names, files, time stamps."""
+"""jsonio, fileio, timestamps: JSON by hand-fed `_json`, on every Python that is found here; names, files, time stamps."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import time
 import pytest
 
 import harness
-from pyrunc import errors, lean, misread
+from pyrunc import errors, fileio, install_paths, json_errors, jsonio, timestamps
 
 # (text, words that the refusal must hold, pointer)
 BAD = [
@@ -83,7 +83,7 @@ GOOD = [
 @pytest.mark.parametrize(("text", "words", "pointer"), BAD, ids=lambda x: repr(x)[:30])
 def test_refused_with_place(text, words, pointer):
     with pytest.raises(errors.Refusal) as caught:
-        lean.loads(text, "config.json")
+        jsonio.loads(text, "config.json")
     assert words in caught.value.words
     assert caught.value.words.startswith("config.json: ")
     if pointer is not None:
@@ -93,46 +93,46 @@ def test_refused_with_place(text, words, pointer):
 
 @pytest.mark.parametrize(("text", "value"), GOOD, ids=lambda x: repr(x)[:30])
 def test_accepted(text, value):
-    got = lean.loads(text)
+    got = jsonio.loads(text)
     if value is not None:
         assert got == value
-        assert lean.loads(lean.dumps(got).encode()) == got
+        assert jsonio.loads(jsonio.dumps(got).encode()) == got
 
 
 def test_line_and_column():
     with pytest.raises(errors.Refusal, match=r"line 3, column 8: "):
-        lean.loads(b'{\n  "a": 1,\n  "b": x\n}')
+        jsonio.loads(b'{\n  "a": 1,\n  "b": x\n}')
 
 
 def test_every_prefix_is_refused():
     """A file cut off anywhere never counts as a whole one."""
     text = harness.ROOT.joinpath("tests/vectors/config/good/spec-example.json").read_bytes().rstrip()
-    lean.loads(text)
+    jsonio.loads(text)
     step = max(1, len(text) // 700)
     for end in range(0, len(text), step):
         with pytest.raises(errors.Refusal):
-            lean.loads(text[:end])
+            jsonio.loads(text[:end])
 
 
 def test_second_reader_agrees_with_the_first():
     """misread walks good documents without finding a fault, so what it says of bad ones is about the fault."""
     for text, _ in GOOD:
-        assert misread.explain(text.decode(), "x").words == "x: malformed JSON"
+        assert json_errors.explain(text.decode(), "x", 128, 20).words == "x: malformed JSON"
     for path in harness.ROOT.glob("tests/vectors/*/good/*.json"):
-        assert misread.explain(path.read_text(), "x").words == "x: malformed JSON"
+        assert json_errors.explain(path.read_text(), "x", 128, 20).words == "x: malformed JSON"
 
 
 def test_locate():
     text = '{\n  "a": [1, {"b~/": true}],\n  "c": {}\n}'
-    assert misread.locate(text, "/a/1/b~0~1") == (2, 20)
-    assert misread.locate(text, "/a/0") == (2, 9)
-    assert misread.locate(text, "/c/missing") == (3, 8)
-    assert misread.locate(text, "/") == (1, 1)
+    assert json_errors.locate(text, "/a/1/b~0~1") == (2, 20)
+    assert json_errors.locate(text, "/a/0") == (2, 9)
+    assert json_errors.locate(text, "/c/missing") == (3, 8)
+    assert json_errors.locate(text, "/") == (1, 1)
 
 
 def test_escapes_that_make_one_key_of_two():
     with pytest.raises(errors.Refusal, match="given twice"):
-        lean.loads(b'{"a": {"\\n": 1, "b": 2, "\\u000a": 3}}')
+        jsonio.loads(b'{"a": {"\\n": 1, "b": 2, "\\u000a": 3}}')
 
 
 def interpreters():
@@ -151,17 +151,17 @@ INTERPRETERS = interpreters()
 SCRIPT = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from pyrunc import lean, errors
+from pyrunc import jsonio, errors
 raw = open(sys.argv[2], "rb").read()
-doc = lean.loads(raw)
-assert lean.loads(lean.dumps(doc).encode()) == doc
-assert lean.loads(lean.dumps(doc, indent=2).encode()) == doc
-assert lean.loads(b'[true,false,null,-1,"\\\\u00e9"]') == [True, False, None, -1, "\\u00e9"]
+doc = jsonio.loads(raw)
+assert jsonio.loads(jsonio.dumps(doc).encode()) == doc
+assert jsonio.loads(jsonio.dumps(doc, indent=2).encode()) == doc
+assert jsonio.loads(b'[true,false,null,-1,"\\\\u00e9"]') == [True, False, None, -1, "\\u00e9"]
 slow = {"json", "re", "os", "enum", "struct", "typing", "collections"} & set(sys.modules)
 assert not slow, slow
 for bad in (b'{"a" 1}', b'["\\\\x"]', b'[1.5]', b'[' * 100000, b'{"a":1,"a":2}', b'[1] x', b'', b'["', b'[NaN]', b'[tru]'):
     try:
-        lean.loads(bad)
+        jsonio.loads(bad)
     except errors.Refusal as e:
         assert e.words and "malformed" not in e.words, (bad, e.words)
     else:
@@ -185,46 +185,48 @@ def test_private_names_of_this_python(minor):
 def test_dumps_is_json():
     value = {"text": 'a"b\\\n\t\x1f é \U0001f600', "list": [1, -2, [], {}, None, True, False, ("x",)], "map": {"k": {"": 0}}}
     plain = json.loads(json.dumps(value))
-    assert json.loads(lean.dumps(value)) == plain
+    assert json.loads(jsonio.dumps(value)) == plain
     for indent in (2, 4, "\t"):
-        assert lean.dumps(value, indent=indent) == json.dumps(value, indent=indent, ensure_ascii=False)
-    assert lean.dumps(value) == json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+        assert jsonio.dumps(value, indent=indent) == json.dumps(value, indent=indent, ensure_ascii=False)
+    assert jsonio.dumps(value) == json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
 def test_dumps_survives_any_name():
     """A name of any bytes goes out as text that encodes, and comes back as the same bytes."""
-    name = lean.fsdecode(bytes(range(1, 256)))
+    name = fileio.fsdecode(bytes(range(1, 256)))
     for indent in (None, 2):
-        text = lean.dumps({name: [name, "é"]}, indent=indent)
-        back = lean.loads(text.encode())
-        assert lean.fsencode(back[name][0]) == bytes(range(1, 256))
+        text = jsonio.dumps({name: [name, "é"]}, indent=indent)
+        back = jsonio.loads(text.encode())
+        assert fileio.fsencode(back[name][0]) == bytes(range(1, 256))
 
 
 def test_dumps_refuses_what_json_has_not():
     with pytest.raises(TypeError, match="bytes"):
-        lean.dumps({"a": b"x"})
+        jsonio.dumps({"a": b"x"})
     with pytest.raises(ValueError):
-        lean.dumps([float("nan")])
+        jsonio.dumps([float("nan")])
 
 
 def test_time_stamps():
-    assert lean.rfc3339(0) == "1970-01-01T00:00:00.000000000Z"
-    assert lean.rfc3339(1732457616123456789) == "2024-11-24T14:13:36.123456789Z"
+    assert timestamps.rfc3339(0) == "1970-01-01T00:00:00.000000000Z"
+    assert timestamps.rfc3339(1732457616123456789) == "2024-11-24T14:13:36.123456789Z"
     for day in range(0, 400 * 366, 1):
-        assert lean.rfc3339((day * 86400 + 86399) * 10**9 + 5).startswith(time.strftime("%Y-%m-%dT23:59:59.", time.gmtime(day * 86400)))
+        assert timestamps.rfc3339((day * 86400 + 86399) * 10**9 + 5).startswith(
+            time.strftime("%Y-%m-%dT23:59:59.", time.gmtime(day * 86400))
+        )
     now = time.time_ns()
-    assert lean.rfc3339(now).startswith(time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(now // 10**9)))
+    assert timestamps.rfc3339(now).startswith(time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(now // 10**9)))
 
 
 def test_files(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"x" * 3000)
-    assert lean.read_file(str(path), 3000) == b"x" * 3000
+    assert fileio.read_file(str(path), 3000) == b"x" * 3000
     with pytest.raises(OSError) as caught:
-        lean.read_file(str(path), 2999)
+        fileio.read_file(str(path), 2999)
     assert caught.value.filename == str(path)
     fd = os.open(tmp_path, os.O_RDONLY)
-    assert lean.read_file("file", dir_fd=fd) == b"x" * 3000
+    assert fileio.read_file("file", dir_fd=fd) == b"x" * 3000
     os.close(fd)
 
 
@@ -237,7 +239,7 @@ def test_write_all_to_a_slow_reader():
     if pid == 0:
         try:
             os.close(r)
-            lean.write_all(w, data)
+            fileio.write_all(w, data)
         finally:
             os._exit(0)
     os.close(w)
@@ -250,8 +252,8 @@ def test_write_all_to_a_slow_reader():
 
 
 def test_data_files():
-    assert json.load(open(lean.data("specs/config-schema.json")))["required"] == ["ociVersion"]
-    assert sys.modules["pyrunc.lean"].__file__.startswith(lean.home() + "/")
+    assert json.load(open(install_paths.data("specs/config-schema.json")))["required"] == ["ociVersion"]
+    assert sys.modules["pyrunc.jsonio"].__file__.startswith(install_paths.home() + "/")
 
 
 def test_places_beside_the_launcher(tmp_path, monkeypatch):
@@ -263,11 +265,11 @@ def test_places_beside_the_launcher(tmp_path, monkeypatch):
     os.symlink("../../tree/bin/pyrunc", tmp_path / "venv/bin/pyrunc")
     os.symlink(tmp_path / "venv/bin/pyrunc", tmp_path / "link")
     monkeypatch.setattr(sys, "argv", [str(tmp_path / "link")])
-    bases = [os.path.realpath(base) for base in lean.launcher_dirs()]
+    bases = [os.path.realpath(base) for base in install_paths.launcher_dirs()]
     assert bases == [str(tmp_path), str(tmp_path / "venv/bin"), str(tmp_path / "tree/bin")]
-    assert [os.path.realpath(p) for base in lean.launcher_dirs() for p in lean.site_dirs(base)] == [str(site)]
+    assert [os.path.realpath(p) for base in install_paths.launcher_dirs() for p in install_paths.site_dirs(base)] == [str(site)]
     monkeypatch.setattr(sys, "argv", [])
-    assert lean.launcher_dirs()
+    assert install_paths.launcher_dirs()
 
 
 def test_the_slow_reader_is_linear():
@@ -275,4 +277,4 @@ def test_the_slow_reader_is_linear():
     escapes = b'{"a":"' + b"\\n" * 1000000 + b'\\q"}'
     for text in (escapes, b"{" + b" " * 2000000 + b"x", b'{"a":"' + b"\\u00e9" * 400000, b"[" + b"0," * 3000000 + b"x]"):
         with pytest.raises(errors.Refusal, match="line 1, column"):
-            lean.loads(text)
+            jsonio.loads(text)

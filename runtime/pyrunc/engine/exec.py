@@ -8,8 +8,8 @@ import _socket
 import posix
 
 from pyrunc import log, trace
-from pyrunc.cgroup import joining
-from pyrunc.engine import attend, handshake, host, planner, rows, signals, status
+from pyrunc.cgroup import attach as cgroup_attach
+from pyrunc.engine import foreground, handshake, host, planner, signals, status, steps
 from pyrunc.engine.order import EXEC, ONLY_CREATE
 from pyrunc.engine.run import Run
 from pyrunc.errors import CALLER_TEXT, StateError, StepFailure, errno_text
@@ -23,16 +23,16 @@ INHERITED = ("capabilities", "apparmorProfile", "selinuxLabel", "rlimits", "oomS
 JOINS = ("user", *ns.ORDER)
 
 
-def check(box, ignore_paused=False):
+def check(state_dir, ignore_paused=False):
     """StateError unless a process may join now."""
-    now = status.of(box)
+    now = status.of(state_dir)
     if now == "paused" and not ignore_paused:
-        raise StateError(CALLER_TEXT["exec-paused"], box.id, now)
+        raise StateError(CALLER_TEXT["exec-paused"], state_dir.id, now)
     if now in ("stopped", "creating"):
-        raise StateError(CALLER_TEXT["exec-stopped"], box.id, now)
+        raise StateError(CALLER_TEXT["exec-stopped"], state_dir.id, now)
 
 
-def prepare(box, config, process, asked):
+def prepare(state_dir, config, process, asked):
     """Plans of the process over the stored plans of the container, whose `config` becomes that of the process → Run."""
     own = config.get("process", {})
     merged = {**{k: own[k] for k in INHERITED if k in own}, **process}
@@ -40,37 +40,37 @@ def prepare(box, config, process, asked):
     if umask is not None and "umask" not in merged.get("user", {}):
         merged["user"] = {**merged.get("user", {}), "umask": umask}
     config["process"] = merged
-    stored = box.plan(ONLY_CREATE)
-    root = box.path.rpartition("/")[0]
+    stored = state_dir.plan(ONLY_CREATE)
+    root = state_dir.path.rpartition("/")[0]
     receiver = (stored.get("seccomp") or {}).get("listener")  # who listens to the container listens to what joins it
-    ctx = planner.Context(box.id, box.state["bundle"], config, {**asked, "command": "exec", "seccomp_receiver": receiver}, root)
+    ctx = planner.Context(state_dir.id, state_dir.state["bundle"], config, {**asked, "command": "exec", "seccomp_receiver": receiver}, root)
     ctx.plans.update({part: entry for part, entry in stored.items() if part not in PARTS})
     planner.plan(config, ctx, PARTS)
-    run = Run(box.id, box.state["bundle"], config, ctx.plans, ctx.options, root)
-    run.box = None  # an exec leaves the container's state as it is
-    run.container = box
+    run = Run(state_dir.id, state_dir.state["bundle"], config, ctx.plans, ctx.options, root)
+    run.state_dir = None  # an exec leaves the container's state as it is
+    run.container = state_dir
     run.attach_to = -1
-    run.init_pid = run.userns_pid = box.state["pid"]
-    run.annotations = box.state.get("annotations", {})
+    run.init_pid = run.userns_pid = state_dir.state["pid"]
+    run.annotations = state_dir.state.get("annotations", {})
     return run
 
 
 def execute(run):
     """Starts the process; run.pid and run.pidfd are it, a child of ours. Returns when the program has been executed."""
-    box = run.container
+    state_dir = run.container
     opened = []
     cancel = run.cancel = signals.Cancel()
     try:
-        init_fd = pidfd.open_init(box.state["pid"], box.state["start_time"])
+        init_fd = pidfd.open_init(state_dir.state["pid"], state_dir.state["start_time"])
         if init_fd < 0:
-            raise StateError(CALLER_TEXT["exec-stopped"], box.id, "stopped")
+            raise StateError(CALLER_TEXT["exec-stopped"], state_dir.id, "stopped")
         opened.append(init_fd)
         run.root_fd = posix.open("/proc/%d/root" % run.init_pid, constants.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
         opened.append(run.root_fd)
         joins = _namespaces(run.init_pid, opened)
         if pidfd.wait(init_fd, 0):  # what was opened may belong to a stranger with the same number
-            raise StateError(CALLER_TEXT["exec-stopped"], box.id, "stopped")
-        rows.walk(EXEC, "prepare", "host", run)
+            raise StateError(CALLER_TEXT["exec-stopped"], state_dir.id, "stopped")
+        steps.walk(EXEC, "prepare", "host", run)
         _terminal(run)
         ops, before = _operations(run)
         cgroup_fd = _cgroup(run, before, opened)
@@ -104,11 +104,11 @@ def _terminal(run):
     entry = run.plans.get("terminal")
     if entry is None:
         return
-    master, run.fds["slave"] = rows.call("terminal", "exec_open", "host", entry, run)
+    master, run.fds["slave"] = steps.call("terminal", "exec_open", "host", entry, run)
     console = run.fds.pop("console")
     try:
         if run.options.get("attended"):
-            attend.fit(master)  # before the program runs: its first question may be how large the terminal is
+            foreground.fit(master)  # before the program runs: its first question may be how large the terminal is
         tty.send_master(console, master)
     finally:
         posix.close(master)
@@ -132,7 +132,7 @@ def _operations(run):
             op = own[verb]
         else:
             entry = run.plans.get(part)
-            op = None if entry is None else rows.call(part, verb, "host", entry, run)
+            op = None if entry is None else steps.call(part, verb, "host", entry, run)
         if op is not None:
             (before if phase == "outside" else ops).append(op)
     return tuple(ops), before
@@ -144,7 +144,7 @@ def _cgroup(run, before, opened):
     paths = run.container.state.get("cgroup_paths") or {}
     if not paths:
         return -1
-    cgroup_fd, folders = joining.targets(paths, run.init_pid, run.options.get("cgroup"))
+    cgroup_fd, folders = cgroup_attach.targets(paths, run.init_pid, run.options.get("cgroup"))
     opened.extend(folders)
     if cgroup_fd >= 0:
         opened.append(cgroup_fd)
@@ -163,7 +163,7 @@ def _spawn(run, joins, ops, before, cgroup_fd):
             try:
                 run.pid, run.pidfd = _syscalls.spawn(0, cgroup_fd, *words, **more)
             except OSError as e:
-                if cgroup_fd < 0 or not joining.may_attach(e, run):
+                if cgroup_fd < 0 or not cgroup_attach.may_attach(e, run):
                     raise
                 run.attach_to = cgroup_fd  # while it waits at op_sync
                 run.pid, run.pidfd = _syscalls.spawn(0, -1, *words, **more)
@@ -189,8 +189,8 @@ def _serve(run):
 
     def limits(_data):
         if run.attach_to >= 0:
-            joining.attach(run)
-        rows.walk(EXEC, "limits", "host", run)
+            cgroup_attach.attach(run)
+        steps.walk(EXEC, "limits", "host", run)
         run.link.sock.send(b"c")
 
     def failed(record):

@@ -1,10 +1,10 @@
-"""Why a text is not the JSON that `lean.loads` takes: line, column, pointer and plain words. Loaded only when something is wrong.
+"""Why a text is not the JSON that `jsonio.loads` takes: line, column, pointer and plain words. Loaded only when something is wrong.
 
 A second, slow reader of the same language. It works by hand and without recursion, so that it can say where it is; it keeps no
-values. Its one rule: it always returns a Refusal, whatever it is given (test_lean runs both readers over the same texts).
+values. Its one rule: it always returns a Refusal, whatever it is given (test_jsonio runs both readers over the same texts).
 """
 
-from pyrunc import errors, lean
+from pyrunc import errors
 
 TOKENS = 1000000  # about a second; beyond that the pointer is not worth the wait
 CONSTANTS = ("true", "false", "null")
@@ -22,11 +22,11 @@ class _Found(Exception):
         self.at = at
 
 
-def explain(data, name):
-    """bytes or str that loads() gave up on -> Refusal."""
+def explain(data, name, depth, digits):
+    """bytes or str that loads() gave up on, and its limits (levels, digits of an integer) -> Refusal."""
     if not isinstance(data, str):
-        return _not_utf8(bytes(data), name)
-    reader = _Reader(data)
+        return _not_utf8(bytes(data), name, depth, digits)
+    reader = _Reader(data, depth, digits)
     try:
         reader.document()
         return errors.Refusal("%s: malformed JSON" % name, "/")
@@ -36,7 +36,7 @@ def explain(data, name):
         return errors.Refusal("%s: line %d, column %d: %s" % (name, line, column, e.words), errors.quote(reader.pointer()))
 
 
-def _not_utf8(data, name):
+def _not_utf8(data, name, depth, digits):
     for mark, kind in ((b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16")):
         if data.startswith(mark):
             return errors.Refusal("%s: it is %s, and must be UTF-8 without a byte order mark" % (name, kind), "/")
@@ -46,7 +46,7 @@ def _not_utf8(data, name):
     except UnicodeDecodeError as e:
         good = data[: e.start].decode()
         line = good.count("\n") + 1
-        reader = _Reader(good)
+        reader = _Reader(good, depth, digits)
         try:
             reader.document()
         except _Found:
@@ -70,13 +70,15 @@ class _Reader:
     """One pass over the text. `path`: for each open object or list the key or index that is being read, and for objects the
     keys that were seen."""
 
-    def __init__(self, text):
+    def __init__(self, text, depth, digits):
+        self.max_depth = depth
+        self.max_digits = digits
         self.text = text
         self.path = []  # [key or index or None, set of keys or None]
 
     def pointer(self):
-        steps = [k if isinstance(k, str) else str(k) for k, _ in self.path[: lean.DEPTH] if k is not None]
-        return "".join("/" + lean.escape(k) for k in steps) or "/"
+        steps = [k if isinstance(k, str) else str(k) for k, _ in self.path[: self.max_depth] if k is not None]
+        return "".join("/" + errors.escape_pointer(k) for k in steps) or "/"
 
     def blank(self, at):
         text = self.text
@@ -143,8 +145,8 @@ class _Reader:
             sign = self.text[at : at + 1]
             if sign not in ("{", "[") or not sign:
                 return self.scalar(at, sign)
-            if len(self.path) >= lean.DEPTH:
-                raise _Found("nesting deeper than %d levels" % lean.DEPTH, at)
+            if len(self.path) >= self.max_depth:
+                raise _Found("nesting deeper than %d levels" % self.max_depth, at)
             after = self.blank(at + 1)
             if self.text[after : after + 1] == ("}" if sign == "{" else "]"):
                 return after + 1
@@ -180,7 +182,7 @@ class _Reader:
             raise _Found(WRONG["I"], at)
         if end == first:
             self.unexpected(end, "a digit")
-        if end - first > lean.DIGITS:
+        if end - first > self.max_digits:
             raise _Found("out of range: a number of %d digits" % (end - first), at)
         if text[first] == "0" and end - first > 1:
             raise _Found("a number does not begin with 0", at)
@@ -237,7 +239,7 @@ class _Reader:
 
 class _Finder(_Reader):
     def __init__(self, text, pointer):
-        super().__init__(text)
+        super().__init__(text, len(text), len(text))  # a good text is within every limit
         self.wanted = [s.replace("~1", "/").replace("~0", "~") for s in pointer.split("/")[1:] if pointer != "/"]
         self.at = 0
         self.depth = -1

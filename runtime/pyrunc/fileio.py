@@ -1,0 +1,77 @@
+"""Whole files, complete writes, and file names as str or bytes, without importing os or io."""
+
+import errno
+import posix
+
+from pyrunc import errors
+
+
+def fsencode(name):
+    """str -> bytes as the kernel sees them; bytes stay. The undoing of fsdecode."""
+    return name if isinstance(name, bytes) else name.encode("utf-8", "surrogateescape")
+
+
+def fsdecode(name):
+    """bytes -> str; bytes that are not UTF-8 become U+DC80..U+DCFF. str stays."""
+    return name if isinstance(name, str) else name.decode("utf-8", "surrogateescape")
+
+
+# --- files
+
+CHUNK = 64 << 10  # of a read; what is longer is mapped and given back by malloc, at each call
+
+
+def read_fd(fd, limit=16 << 20):
+    """The rest of a file or pipe, as bytes. More than `limit` bytes: OSError EFBIG."""
+    chunks = []
+    left = limit + 1
+    while left > 0:
+        try:
+            chunk = posix.read(fd, min(left, CHUNK))
+        except BlockingIOError:
+            _wait(fd, 1)
+            continue
+        if not chunk:
+            return b"".join(chunks) if len(chunks) != 1 else chunks[0]
+        chunks.append(chunk)
+        left -= len(chunk)
+    raise OSError(errno.EFBIG, posix.strerror(errno.EFBIG))
+
+
+def read_file(path, limit=16 << 20, dir_fd=None):
+    """The whole file as bytes; OSError names the path. For our own files and the kernel's; configs have oci.load."""
+    fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOCTTY, dir_fd=dir_fd)
+    try:
+        return read_fd(fd, limit)
+    except OSError as e:
+        raise OSError(e.errno, e.strerror, path) from None
+    finally:
+        posix.close(fd)
+
+
+def own_environ():
+    """The caller's environment as the kernel has it, a list of bytes: Python adds LC_CTYPE to its own."""
+    return [entry for entry in read_file("/proc/self/environ", 64 << 20).split(b"\0") if entry]
+
+
+def write_all(fd, data):
+    """Writes all of it: goes on after a short write, waits on a descriptor that somebody made non-blocking."""
+    view = memoryview(data if not isinstance(data, str) else fsencode(data))
+    while view:
+        try:
+            view = view[posix.write(fd, view) :]
+        except BlockingIOError:
+            _wait(fd, 4)
+        except OSError as e:
+            if fd == 1:
+                e.call, e.words = "write", "cannot write to standard output: %s" % errors.errno_text(e.errno)
+            raise
+
+
+def _wait(fd, events):
+    """Until a descriptor that somebody else made non-blocking is ready: POLLIN is 1, POLLOUT 4."""
+    import select
+
+    poll = select.poll()
+    poll.register(fd, events)
+    poll.poll()

@@ -1,0 +1,55 @@
+"""Where the package, its data files and the virtual environment are, seen from the launcher."""
+
+import posix
+import sys
+
+
+def home():
+    """The directory of the package. Frozen into the launcher it has no __file__: then beside the launcher, as that one searches."""
+    if "__file__" in globals():
+        return __file__.rpartition("/")[0]
+    for base in reversed(launcher_dirs()):
+        for place in [base + "/..", *site_dirs(base)]:
+            if _exists(place + "/pyrunc/specs"):
+                return place + "/pyrunc"
+    return "/usr/lib/python3/dist-packages/pyrunc"
+
+
+def data(name):
+    """'specs/config-schema.json' -> path of a data file of the package."""
+    return home() + "/" + name
+
+
+def launcher_dirs():
+    """The directories of the executable that was called: argv[0], and each link on the way from there, without slashes at their
+    ends. The venv is where the first one is, the package where the last one leads."""
+    path = sys.argv[0] if sys.argv and sys.argv[0] else "/usr/bin/pyrunc"
+    bases = []
+    for _ in range(40):
+        base = path.rpartition("/")[0] if "/" in path else "."
+        bases.append(base)
+        try:
+            link = posix.readlink(path)
+        except (OSError, ValueError):
+            break
+        path = link if link[:1] == "/" else base + "/" + link
+    return bases
+
+
+def site_dirs(base):
+    """[…/lib/python3.x/site-packages, …/dist-packages] beside a launcher in `base`, those of this Python first."""
+    lib = base + "/../lib/"
+    names = ["python%d.%d" % sys.version_info[:2]]
+    try:
+        names += sorted(n for n in posix.listdir(lib) if n[:7] == "python3" and n != names[0])
+    except OSError:
+        return []
+    return [d for n in names for d in (lib + n + "/site-packages", lib + n + "/dist-packages") if _exists(d)]
+
+
+def _exists(path):
+    try:
+        posix.stat(path)
+    except (OSError, ValueError):
+        return False
+    return True
