@@ -7,20 +7,87 @@
 
 import os
 import pathlib
+import random
 import shutil
 import tempfile
 
 import pytest
 
 import harness
+import session as whole_run
+
+WATCHDOG = pytest.StashKey()
+ORPHANS = pytest.StashKey()
+BOUND = {"long": 3600, "caller": 600, None: 240}  # seconds that a test may take where the machine is busy; `bound` says more
 
 
 def pytest_addoption(parser):
     parser.addoption("--runtime", default=str(harness.ROOT / ".venv/bin/pyrunc"), help="the runtime under test (default: .venv/bin/pyrunc)")
+    parser.addoption("--shuffle", metavar="SEED", help="modules, and the tests in each, in a random order that SEED gives again")
+    parser.addoption("--unsupervised", action="store_true", help="one process alone, for debuggers: what a test leaves is not looked for")
+
+
+@pytest.hookimpl(trylast=True)  # the reporter to the terminal is there
+def pytest_configure(config):
+    config.addinivalue_line("markers", "bound(seconds): the test may take that long before the watchdog ends it")
+    whole_run.settle()
+    worker = hasattr(config, "workerinput")
+    if not worker and not config.option.collectonly and not config.option.unsupervised:
+        screen = config.get_terminal_writer()._file
+        screen.flush()
+        whole_run.supervise(screen.fileno())
+    if not config.option.unsupervised:
+        config.stash[WATCHDOG] = whole_run.Watchdog(pytest.fail.Exception)
+    if whole_run.DIRECTORY in os.environ:
+        supervisor = config.workerinput["supervisor"] if worker else os.getppid()
+        config.stash[ORPHANS] = whole_run.Orphans(supervisor)
+
+
+def watched(item, phase):
+    dog = item.config.stash.get(WATCHDOG, None)
+    marker = item.get_closest_marker("bound")
+    seconds = marker.args[0] if marker else next(BOUND[name] for name in BOUND if name is None or name in item.keywords)
+    if dog is not None:
+        dog.set(seconds, "%s of %s takes longer than %d s" % (phase, item.nodeid, seconds))
+    try:
+        return (yield)
+    finally:
+        if dog is not None:
+            dog.set(0, "")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_setup(item):
+    return (yield from watched(item, "the set-up"))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_call(item):
+    return (yield from watched(item, "the body"))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item):
+    try:
+        return (yield from watched(item, "the clean-up"))
+    finally:
+        if ORPHANS in item.config.stash:
+            item.config.stash[ORPHANS].note(item.nodeid)
 
 
 def pytest_collection_modifyitems(config, items):
     """The cost of a skip is one line here, not one in each file: no root, no kernel tests."""
+    seed = config.getoption("--shuffle")
+    if seed is not None:
+        place = random.Random(seed)
+        modules = {}
+        for item in items:
+            modules.setdefault(item.path, []).append(item)
+        shuffled = list(modules.values())
+        place.shuffle(shuffled)
+        for some in shuffled:
+            place.shuffle(some)
+        items[:] = [item for some in shuffled for item in some]
     if os.geteuid() == 0:
         return
     skip = pytest.mark.skip(reason="this machine gives the test run no root")
@@ -38,7 +105,7 @@ def token():
 @pytest.fixture(scope="session")
 def scratch(token):
     """A directory for this session, on a short path (unix sockets), removed at its end. Mounts left below it fail the session."""
-    path = pathlib.Path(tempfile.mkdtemp(prefix=token + "-", dir="/tmp"))
+    path = pathlib.Path(tempfile.mkdtemp(prefix=token + "-"))
     path.chmod(0o755)  # users other than root enter it in user namespaces
     yield path
     left = harness.mounts(token)

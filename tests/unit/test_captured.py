@@ -1,12 +1,14 @@
 """What real callers send is understood: every recorded config, process, resources and command line (tests/fixtures/captured).
 
 The recordings come from tests/contracts/capture.py. Paths in them are neutral, so those that a plan looks at (root, hooks,
-namespaces) are replaced by ones that exist; everything else stays as the callers wrote it.
+namespaces) are replaced by ones that exist. Hard limits are those of the machine that they were recorded on, and become ours where ours are
+lower: without CAP_SYS_RESOURCE a plan refuses higher ones. Everything else stays as the callers wrote it.
 """
 
 import copy
 import json
 import pathlib
+import resource
 import shlex
 
 import pytest
@@ -40,6 +42,11 @@ def prepared(path, tmp_path):
             namespace.pop("path", None)  # a new one: our own can't be joined
         elif "path" in namespace:
             namespace["path"] = "/proc/self/ns/" + NAMESPACES.get(namespace["type"], namespace["type"])
+    for limit in document["process"].get("rlimits", ()):
+        _, hard = resource.getrlimit(getattr(resource, limit["type"]))
+        if hard != resource.RLIM_INFINITY:
+            limit["hard"] = min(limit["hard"], hard)
+            limit["soft"] = min(limit["soft"], hard)
     (tmp_path / "bundle" / "config.json").write_text(json.dumps(document))
     return str(tmp_path / "bundle")
 

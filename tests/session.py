@@ -1,0 +1,265 @@
+"""What a whole test run needs and leaves: known settings at its start, a bound for each test, and nothing behind at its end.
+
+`settle()` gives the run the signal dispositions, limits, umask and environment that the tests expect, whoever started it: a terminal, nohup,
+cron, a service. `supervise()` puts a process above the run that orphans fall to, as they otherwise fall to PID 1; so at the end it
+knows every process that any test has left, by whatever way, and fails the run. It also removes the run's directory, and fails where
+mounts, cgroups or unexpected files are left. `Watchdog` ends a test that hangs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pathlib
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from types import FrameType
+
+import harness
+
+LIBC = ctypes.CDLL(None, use_errno=True)
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+GRACE = 5  # seconds that daemons and dying processes have after the last test
+DIRECTORY = "PYRUNC_TEST_SESSION"  # the run's directory, for workers of the same run
+
+ENVIRONMENT = {
+    "LANG": "C.UTF-8",
+    "LC_ALL": "C.UTF-8",
+    "TZ": "UTC",
+    "TERM": "xterm",
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+}
+# of a login, a service manager or a container engine: each changes what some program does
+UNSET = (
+    "LANGUAGE", "NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "INVOCATION_ID", "JOURNAL_STREAM", "DOCKER_HOST", "CONTAINER_HOST",
+    "CONTAINERS_CONF", "CONTAINERS_STORAGE_CONF", "BUILDAH_ISOLATION", "STORAGE_DRIVER", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME",
+    "PYTHONSTARTUP", "PYTHONWARNINGS", "COLUMNS", "LINES", "NO_COLOR", "COLORTERM", "http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY",
+)  # fmt: skip
+KEEP_DEFAULT = {signal.SIGKILL, signal.SIGSTOP}
+OF_PYTHON = {signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ}  # the interpreter has its own for these
+
+
+def settle() -> None:
+    """Dispositions, blocked signals, limits, umask and environment as the tests expect them. Signals that were ignored by whoever
+    started the run (nohup: SIGHUP; a shell's `&`: SIGINT) would stay ignored in every runtime and container."""
+    for number in signal.valid_signals() - KEEP_DEFAULT - OF_PYTHON:
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    os.umask(0o022)
+    for name, wanted in ((resource.RLIMIT_NOFILE, 8192), (resource.RLIMIT_CORE, 0)):
+        _, hard = resource.getrlimit(name)
+        resource.setrlimit(name, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
+    for name in (resource.RLIMIT_NPROC, resource.RLIMIT_FSIZE, resource.RLIMIT_AS, resource.RLIMIT_CPU, resource.RLIMIT_MEMLOCK):
+        _, hard = resource.getrlimit(name)
+        resource.setrlimit(name, (hard, hard))
+    for name in UNSET:
+        os.environ.pop(name, None)
+    os.environ.update(ENVIRONMENT)
+    os.environ.setdefault("HOME", "/root" if os.geteuid() == 0 else "/")
+    time.tzset()
+
+
+# ---- the process above the run
+
+
+def children(pid: int) -> set[int]:
+    found: set[int] = set()
+    try:
+        for thread in os.listdir("/proc/%d/task" % pid):
+            with open("/proc/%d/task/%s/children" % (pid, thread)) as file:
+                found.update(map(int, file.read().split()))
+    except OSError:
+        pass
+    return found
+
+
+def descendants(pid: int) -> Iterator[int]:
+    for child in children(pid):
+        yield child
+        yield from descendants(child)
+
+
+def described(pid: int) -> str:
+    try:
+        with open("/proc/%d/cmdline" % pid, "rb") as file:
+            words = file.read().replace(b"\0", b" ").decode(errors="replace").strip()
+        with open("/proc/%d/comm" % pid) as file:
+            return words or "[%s]" % file.read().strip()
+    except OSError:
+        return "gone"
+
+
+class Supervisor:
+    """The run is our child; everything that is orphaned in it becomes our child too, and is reaped here."""
+
+    def __init__(self, run: int, directory: pathlib.Path, screen: int) -> None:
+        self.run = run
+        self.directory = directory
+        self.screen = screen
+
+    def live(self) -> int:
+        """Waits for the end of the run. Returns the exit status for the caller."""
+        for number in (signal.SIGINT, signal.SIGQUIT):
+            signal.signal(number, signal.SIG_IGN)  # of the terminal: the run has it as well
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self.forward)
+        while True:
+            pid, status = os.waitpid(-1, 0)
+            if pid == self.run:
+                code = os.waitstatus_to_exitcode(status)
+                break
+        left = [*self.processes(), *self.traces(), *self.files()]
+        for line in left:
+            os.write(self.screen, ("LEFT BEHIND %s\n" % line).encode())
+        return (1 if left and code == 0 else code) if code >= 0 else 128 - code
+
+    def forward(self, number: int, _frame: FrameType | None) -> None:
+        os.kill(self.run, number)
+
+    def processes(self) -> list[str]:
+        """Those that are still there when all have had time to end; they are killed."""
+        end = time.monotonic() + GRACE
+        while True:
+            self.reap()
+            if not children(os.getpid()):
+                return []
+            if time.monotonic() > end:
+                break
+            time.sleep(0.02)
+        left = []
+        for pid in descendants(os.getpid()):
+            since = self.seen().get(pid, "")
+            left.append("process %d: %s%s" % (pid, described(pid), since and " (first seen after %s)" % since))
+        while found := set(descendants(os.getpid())):
+            for pid in found:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+            self.reap()
+            time.sleep(0.02)
+        return left
+
+    @staticmethod
+    def reap() -> None:
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            pass
+
+    def seen(self) -> dict[int, str]:
+        """What Orphans has noted."""
+        found: dict[int, str] = {}
+        for path in self.directory.glob("orphans-*"):
+            for line in path.read_text().splitlines():
+                pid, _, test = line.partition(" ")
+                found.setdefault(int(pid), test)
+        return found
+
+    def traces(self) -> list[str]:
+        """Mounts and cgroups with the name of the run's directory, or of a session in it, in their path."""
+        names = {path.name.partition("-")[0] for path in self.directory.glob("pt*")}
+        found = ["mount %s" % line for line in sorted(harness.mounts(str(self.directory)))]
+        for name in sorted(names):
+            found += ["cgroup %s" % path for path in sorted(harness.cgroups(name))]
+        return found
+
+    def files(self) -> list[str]:
+        """What a test has put into the directory for temporary files, and not taken away; and what is elsewhere with a session's name."""
+        expected = ("pytest-of-", "orphans-")
+        found = ["file %s" % path for path in sorted(self.directory.iterdir()) if not path.name.startswith(expected)]
+        names = {path.name.partition("-")[0] for path in self.directory.glob("pt*")} | {self.directory.name}
+        for place in ("/tmp", "/var/tmp", "/run", "/dev/shm"):
+            for name in os.listdir(place) if os.path.isdir(place) else ():
+                path = os.path.join(place, name)
+                if any(word in name for word in names) and path != str(self.directory):
+                    found.append("file %s" % path)
+        if not harness.mounts(str(self.directory)):
+            shutil.rmtree(self.directory, ignore_errors=True)
+        return found
+
+
+def supervise(screen: int) -> None:
+    """Returns in a child, which is the run. The caller's own process becomes the supervisor and ends with the run's status.
+    `screen`: a descriptor to report to."""
+    directory = pathlib.Path(tempfile.mkdtemp(prefix="pt%ds" % os.getpid()))
+    directory.chmod(0o755)  # users other than root enter it in user namespaces
+    screen = os.dup(screen)
+    parent = os.getpid()
+    LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    run = os.fork()
+    if run == 0:
+        os.close(screen)
+        LIBC.prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(1)
+        os.environ["TMPDIR"] = os.environ[DIRECTORY] = str(directory)
+        tempfile.tempdir = None  # asked again
+        return
+    code = 1
+    try:
+        code = Supervisor(run, directory, screen).live()
+    except BaseException as e:
+        os.write(screen, ("the supervisor of the test run: %r\n" % e).encode())
+    finally:
+        os._exit(code)
+
+
+class Orphans:
+    """Notes after which test an orphan was there first, so that the supervisor can name it."""
+
+    def __init__(self, supervisor: int) -> None:
+        self.supervisor = supervisor
+        self.known = children(supervisor)
+        self.path = pathlib.Path(os.environ[DIRECTORY], "orphans-%d" % os.getpid())
+
+    def note(self, test: str) -> None:
+        found = children(self.supervisor) - self.known
+        if found:
+            self.known |= found
+            with open(self.path, "a") as file:
+                file.writelines("%d %s\n" % (pid, test) for pid in found)
+
+
+# ---- a bound for each test
+
+
+class Sigevent(ctypes.Structure):
+    _fields_ = [("value", ctypes.c_void_p), ("signo", ctypes.c_int), ("notify", ctypes.c_int), ("rest", ctypes.c_char * 48)]
+
+
+class Watchdog:
+    """A timer of the process (timer_create(2)): children don't inherit it, and the alarms that tests set for themselves are other ones. It
+    raises `failure` in the test, and again every few seconds, as the clean-up may hang as well."""
+
+    SIGNAL = signal.SIGRTMIN + 9
+    AGAIN = 30
+
+    def __init__(self, failure: type[BaseException]) -> None:
+        self.failure = failure
+        self.about = ""
+        self.timer = ctypes.c_void_p()
+        event = Sigevent(signo=self.SIGNAL, notify=0)
+        if LIBC.timer_create(time.CLOCK_MONOTONIC, ctypes.byref(event), ctypes.byref(self.timer)):
+            raise OSError(ctypes.get_errno(), "timer_create")
+        signal.signal(self.SIGNAL, self.expired)
+
+    def expired(self, _number: int, _frame: FrameType | None) -> None:
+        sys.stderr.write("watchdog: %s\n" % self.about)
+        raise self.failure(self.about)
+
+    def set(self, seconds: float, about: str) -> None:
+        """0 disarms it."""
+        self.about = about
+        value = (ctypes.c_long * 4)(self.AGAIN if seconds else 0, 0, int(seconds), 0)
+        LIBC.timer_settime(self.timer, 0, ctypes.byref(value), None)

@@ -1,0 +1,116 @@
+"""The test run checks itself: what a test leaves behind fails the run, what hangs is ended, and nothing of the caller's settings comes in."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+
+import harness
+
+pytestmark = pytest.mark.slow
+TESTS = harness.ROOT / "tests"
+
+
+@pytest.fixture
+def run(tmp_path):
+    """run(text, *options, under=(), **popen) -> Result of a whole run of a file with that text, by a command `under` if there is one."""
+
+    def go(text, *options, under=(), **popen):
+        file = tmp_path / "test_inner.py"
+        file.write_text(text)
+        env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(TESTS), "TMPDIR": str(tmp_path)}
+        plugins = ["-p", "conftest", "-p", "no:cacheprovider"]
+        argv = [*under, sys.executable, "-m", "pytest", "-c", str(harness.ROOT / "pyproject.toml"), *plugins, str(file), *options]
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=harness.WATCHDOG, env=env, **popen)
+        return harness.Result(argv, done.returncode, done.stdout, done.stderr)
+
+    yield go
+    assert [path.name for path in tmp_path.iterdir() if path.name not in ("test_inner.py", "__pycache__")] == [], "a run's directory stays"
+
+
+def test_a_run_that_leaves_nothing(run):
+    result = run("def test_one(tmp_path):\n    (tmp_path / 'file').write_text('')\n")
+    assert result.code == 0 and "LEFT" not in result.out, result
+
+
+def test_a_process_is_found_by_whatever_way_it_got_away(run):
+    """It has a session and an environment of its own, and its parent has ended."""
+    result = run("import subprocess\ndef test_one():\n    subprocess.run(['env', '-i', 'setsid', '--fork', 'sleep', '1234'])\n")
+    assert result.code == 1 and "1 passed" in result.out, result
+    assert "sleep 1234 (first seen after " in result.out and "::test_one)" in result.out, result
+    assert not [words for words in harness.processes("1234").values() if "sleep" in words]
+
+
+def test_a_file_is_found(run):
+    result = run("import tempfile\ndef test_one():\n    tempfile.mkstemp(prefix='lost')\n")
+    assert result.code == 1 and "LEFT BEHIND file" in result.out and "lost" in result.out, result
+
+
+@pytest.mark.kernel
+def test_a_mount_is_found(run, tmp_path):
+    """In a mount namespace of the run's own: on the host it would outlive this test."""
+    text = """\
+import subprocess
+def test_one(scratch):
+    scratch.with_name("m").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "none", scratch.with_name("m")], check=True)
+"""
+    result = run(text, under=["unshare", "--mount"])
+    assert result.code == 1 and "LEFT BEHIND mount" in result.out, result
+    (left,) = tmp_path.glob("pt*")  # nothing was removed below which something is mounted
+    shutil.rmtree(left)
+
+
+def test_what_hangs_is_ended(run):
+    result = run("import pytest, time\n@pytest.mark.bound(1)\ndef test_one():\n    time.sleep(1000)\ndef test_two():\n    pass\n")
+    assert result.code == 1 and "1 failed, 1 passed" in result.out and "takes longer than 1 s" in result.out, result
+
+
+def test_a_clean_up_that_hangs_is_ended(run):
+    fixture = "@pytest.fixture\ndef slow():\n    yield\n    time.sleep(1000)\n"
+    result = run("import pytest, time\n" + fixture + "@pytest.mark.bound(1)\ndef test_one(slow):\n    pass\n")
+    assert result.code == 1 and "1 passed, 1 error" in result.out and "the clean-up of" in result.out, result
+
+
+SETTINGS = """\
+import os, resource, signal, subprocess
+def test_one():
+    seen = subprocess.run(["cat", "/proc/self/status"], capture_output=True, text=True).stdout
+    words = dict(line.split(":", 1) for line in seen.splitlines())
+    assert int(words["SigIgn"], 16) == int(words["SigBlk"], 16) == 0
+    assert words["Umask"].strip() == "0022"
+    assert resource.getrlimit(resource.RLIMIT_CORE)[0] == 0
+    assert {name: os.environ.get(name) for name in ("LC_ALL", "TZ", "TERM", "NOTIFY_SOCKET")} == {
+        "LC_ALL": "C.UTF-8", "TZ": "UTC", "TERM": "xterm", "NOTIFY_SOCKET": None}
+    assert "/usr/sbin" in os.environ["PATH"].split(":") and os.environ["HOME"]
+"""
+
+
+def test_the_caller_s_settings_do_not_come_in(run):
+    def hostile():
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGUSR1):
+            signal.signal(number, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR2})
+        os.umask(0o077)
+        os.environ["NOTIFY_SOCKET"] = "/nowhere"
+
+    assert run(SETTINGS, preexec_fn=hostile).code == 0
+
+
+def test_the_status_is_that_of_the_run(run):
+    assert run("def test_one():\n    assert False\n").code == 1
+    assert run("def test_one():\n    pass\n", "-k", "nothing").code == 5
+
+
+def test_an_order_is_given_again(run):
+    text = "import pytest\n@pytest.mark.parametrize('n', range(20))\ndef test_one(n):\n    pass\n"
+
+    def order(*options):
+        return [line.split()[0] for line in run(text, "-v", *options).out.splitlines() if "PASSED" in line]
+
+    plain, first, again, other = order(), order("--shuffle", "1"), order("--shuffle", "1"), order("--shuffle", "2")
+    assert sorted(plain) == sorted(first) and len(plain) == 20
+    assert first == again and len({tuple(plain), tuple(first), tuple(other)}) == 3
