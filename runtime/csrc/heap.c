@@ -1,27 +1,27 @@
-/* The memory of the interpreter, while it is written down (snapshot.c) and after. One place in the executable's address space takes all
- * that is allocated until then; what a resumed interpreter allocates lies elsewhere. */
+/* The interpreter's memory, while the snapshot is being made (snapshot.c) and afterwards. Everything that is allocated until the snapshot
+ * is written comes from one fixed range of the executable's address space; what a resumed interpreter allocates lies elsewhere.
+ * Nothing here depends on the version of Python. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include "heap.h"
 
-#define UNIT 16
-#define HEADER 8
-#define LARGE 1024
-#define HEAP_SIZE (64 << 20)
-#define FIRST_REGION (128 << 10)
+#define UNIT 16                  /* what malloc(3) aligns to; sizes are multiples of it */
+#define HEADER 8                 /* bytes in front of a small block, for its size */
+#define LARGE 1024               /* larger blocks are malloc's: few, and they would break up the regions */
+#define HEAP_SIZE (64 << 20)     /* address space, not memory; a snapshot uses about 9 MB of it */
+#define FIRST_REGION (128 << 10) /* most commands need no second one */
 #define REGION (512 << 10)
+#define LARGE_CODE (REGION / 8)  /* code objects up to this size lie in the region of code, so that at most an eighth is lost */
 
 char snapshot_heap[HEAP_SIZE] __attribute__((section("snapshot_pages,\"aw\",@nobits" REMARK), aligned(PAGE)));
 static size_t used;
 static int is_recording;
 
-/* Behind what is used begins, later, the C library's heap. */
+/* The C library's heap may begin right behind the used part. */
 static int is_recorded(const void *at)
 {
     return (const char *)at >= snapshot_heap && (const char *)at < snapshot_heap + used;
@@ -35,14 +35,15 @@ static char *from_heap(size_t size, size_t alignment)
     return snapshot_heap + used - size;
 }
 
-/* ---- the C library's memory. The linker sends every call here (--wrap); a recorded block has its size in front and stays for ever. */
+/* ---- the C library's memory. The linker redirects every call to these functions (--wrap). A recorded block has its size in front of it
+ * and is never released. */
 
 extern void *__real_malloc(size_t size);
 extern void *__real_calloc(size_t count, size_t size);
 extern void *__real_realloc(void *old, size_t size);
 extern void __real_free(void *block);
 
-/* Those given back while recording, from the last one on. They are cleared: nothing of them may be seen in the executable. */
+/* Blocks freed while recording, the last one first. They are cleared, so that nothing of them ends up in the executable. */
 struct spare {
     size_t size;
     struct spare *next;
@@ -57,7 +58,7 @@ static void keep_spare(struct spare **list, void *block, size_t size, size_t cle
     *list = made;
 }
 
-/* The first that fits and is not much too large; with its size at its beginning, and clear behind. */
+/* The first one that is large enough and not larger than `most`. Its first word is its size, the rest is zero. */
 static void *take_spare(struct spare **list, size_t size, size_t most)
 {
     for (struct spare **at = list; *at; at = &(*at)->next) {
@@ -71,11 +72,22 @@ static void *take_spare(struct spare **list, size_t size, size_t most)
     return NULL;
 }
 
+/* Reusing a block may waste as much as is asked for, and a little more for small ones. */
+static size_t most_for(size_t size)
+{
+    return 2 * size + 4 * UNIT;
+}
+
+static size_t recorded_size(const void *block)
+{
+    return *(const size_t *)((const char *)block - UNIT);
+}
+
 void *__wrap_malloc(size_t size)
 {
     if (!is_recording)
         return __real_malloc(size);
-    char *block = take_spare(&spares, size, 2 * size + 4 * UNIT);
+    char *block = take_spare(&spares, size, most_for(size));
     if (!block) {
         block = from_heap(UNIT + size, UNIT);
         *(size_t *)block = size;
@@ -89,7 +101,7 @@ void *__wrap_calloc(size_t count, size_t size)
     if (!is_recording)
         return __real_calloc(count, size);
     MUST(!__builtin_mul_overflow(count, size, &bytes));
-    return __wrap_malloc(bytes); /* never used before, or cleared */
+    return __wrap_malloc(bytes); /* fresh, or cleared when it was freed */
 }
 
 void __wrap_free(void *block)
@@ -97,26 +109,29 @@ void __wrap_free(void *block)
     if (!is_recorded(block))
         __real_free(block);
     else if (is_recording) {
-        size_t size = ((size_t *)block)[-2];
+        size_t size = recorded_size(block);
         keep_spare(&spares, (char *)block - UNIT, size, UNIT + size);
-    }
+    } /* else it stays: the pages of the snapshot are not written to needlessly */
 }
 
 void *__wrap_realloc(void *old, size_t size)
 {
     if (!is_recorded(old) && !is_recording)
         return __real_realloc(old, size);
-    size_t had = old ? *(size_t *)((char *)old - UNIT) : 0;
+    /* A block from before the recording has no header of ours, but none of those is resized. */
+    MUST(!old || is_recorded(old));
     void *block = __wrap_malloc(size);
-    if (block && old)
-        memcpy(block, old, had < size ? had : size);
+    if (!block || !old)
+        return block; /* on failure the old block stays as it is (realloc(3)) */
+    size_t had = recorded_size(old);
+    memcpy(block, old, had < size ? had : size);
     __wrap_free(old);
     return block;
 }
 
-/* ---- the interpreter's memory, while recording and later. Small blocks are cut from a region in the order in which they are asked for,
- * so that what is used together lies together, and wait for the next of their size when given back. pymalloc has a page for each of
- * 32 sizes and a table of 128 KiB that it clears: 50 more page faults in a command that has 250. The program has no threads. */
+/* ---- Python's allocator, while recording and afterwards. Small blocks are cut from a region in the order of the requests, so that what is
+ * used together lies together; a freed block waits for the next request of its size. pymalloc instead has a page for each of 32 sizes
+ * and a table of 128 KiB that it clears: 50 more page faults in a command that has 250. The program has no threads. */
 
 struct block {
     size_t size; /* all of it, or 0 for one of malloc's */
@@ -126,7 +141,7 @@ struct block {
 struct region {
     char *at, *end;
 };
-static struct region regions[2]; /* [1]: of code, while recording */
+static struct region regions[2]; /* [1] is for code, while recording */
 static struct region *region = regions;
 static struct block *waiting[(HEADER + LARGE) / UNIT + 2];
 
@@ -172,7 +187,7 @@ static struct block *cut(size_t size)
 static void *take(void *Py_UNUSED(context), size_t wanted)
 {
     size_t size = (HEADER + wanted + UNIT - 1) / UNIT * UNIT;
-    if (wanted > LARGE && (region == regions || wanted > REGION / 8)) {
+    if (wanted > LARGE && (region == regions || wanted > LARGE_CODE)) {
         char *block = wanted <= PY_SSIZE_T_MAX ? __wrap_malloc(UNIT + wanted) : NULL;
         if (block)
             head(block + UNIT)->size = 0;
@@ -193,7 +208,8 @@ static void *take_cleared(void *context, size_t count, size_t size)
     return block ? memset(block, 0, bytes) : NULL;
 }
 
-/* A recorded block is never used again: what a running command works with shall not lie in pages that its children see. */
+/* After recording, a block of the snapshot is never reused: init and what joins a container map the snapshot's pages too, so no data of a
+ * running command may be put there. */
 static void give_back(void *Py_UNUSED(context), void *data)
 {
     struct block *block = data ? head(data) : NULL;
@@ -203,9 +219,9 @@ static void give_back(void *Py_UNUSED(context), void *data)
         __wrap_free((char *)data - UNIT);
         return;
     }
-    if (is_recording) /* nothing of it may be seen in the executable */
+    if (is_recording) /* nothing of it may end up in the executable */
         memset(data, 0, block->size - HEADER);
-    if (block->size > HEADER + LARGE) /* code; no matter */
+    if (block->size > HEADER + LARGE) /* large code: too rare to be worth a list */
         return;
     block->next = waiting[block->size / UNIT];
     waiting[block->size / UNIT] = block;
@@ -230,17 +246,17 @@ static void *resize(void *context, void *data, size_t wanted)
     return block;
 }
 
-/* What is written to lies together. Code is: each instruction that is not specialised has a counter. */
+/* Code is written to while it runs, as each instruction that is not specialised has a counter; so it gets pages of its own. */
 void heap_of_code(int begins)
 {
     region = begins && is_recording ? &regions[1] : regions;
 }
 
-/* ---- from when to when */
+/* ---- recording */
 
 void heap_record(void)
 {
-    static PyObjectArenaAllocator pages = {NULL, map, unmap}; /* of the stacks of frames */
+    static PyObjectArenaAllocator pages = {NULL, map, unmap}; /* for the stacks of frames */
     static PyMemAllocatorEx blocks = {NULL, take, take_cleared, resize, give_back};
     is_recording = 1;
     PyMem_SetAllocator(PYMEM_DOMAIN_OBJ, &blocks);

@@ -1,23 +1,32 @@
-/* See heap.c. */
+/* The memory that becomes the snapshot: see heap.c. */
 #pragma once
 
 #include <stddef.h>
+#include <stdio.h>
+#include <unistd.h>
 
 #ifdef __aarch64__
-#define PAGE 65536 /* the largest that a kernel may have there, and what the linker aligns segments to */
-#define REMARK "//" /* begins a remark in assembler */
+#define PAGE 65536 /* the largest page of an aarch64 kernel, and the alignment of segments there */
+#define REMARK "//" /* starts a comment in assembler */
 #else
 #define PAGE 4096
 #define REMARK "#"
 #endif
+
+/* Ends the build of a snapshot: the condition that does not hold is its reason. */
 #define MUST(condition)                                                                                                \
-    if (!(condition)) {                                                                                                \
-        fprintf(stderr, "snapshot: %s\n", #condition);                                                                 \
-        _exit(1);                                                                                                      \
-    }
+    do {                                                                                                               \
+        if (!(condition)) {                                                                                            \
+            fprintf(stderr, "snapshot: %s:%d: %s does not hold\n", __FILE_NAME__, __LINE__, #condition);               \
+            _exit(1);                                                                                                  \
+        }                                                                                                              \
+    } while (0)
+#ifndef __FILE_NAME__ /* gcc before 12 */
+#define __FILE_NAME__ __FILE__
+#endif
 
 extern char snapshot_heap[];
 
-void heap_record(void);         /* what Python and the C library allocate from here on is in the heap */
-size_t heap_end(void);          /* no longer; bytes that are used, whole pages */
-void heap_of_code(int begins);  /* what is allocated now is code, until this is called with 0 */
+void heap_record(void);         /* from here on, what Python and the C library allocate is part of the snapshot */
+size_t heap_end(void);          /* recording ends; returns the number of bytes used, in whole pages */
+void heap_of_code(int begins);  /* 1: what is allocated from here on is code; 0: it is not */
