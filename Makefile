@@ -35,17 +35,16 @@ $(EXT): $(EXT_SOURCES) $(EXT_HEADERS)
 	@$(CC) $(EXT_CFLAGS) -I$(PY_INCLUDE) $(EXT_SOURCES) $(EXT_LDFLAGS) -o $@.new
 	@mv -f $@.new $@
 
-# The compiled launcher (csrc/launcher.c): an interpreter with the package inside. Where it can't be linked, link.py says why and the
-# plain one is used; `make build-plain` or PYRUNC_PLAIN=1 ask for that.
+# The compiled launcher (csrc/launcher.c): an interpreter with the package inside. Where it is promised (link.py) and can't be linked, the
+# build fails. Elsewhere link.py says why and ends with 3: the plain one is used, as with `make build-plain` or PYRUNC_PLAIN=1.
 STATIC    := runtime/bin/pyrunc-static
-L_SOURCES := $(addprefix $(CSRC)/,launcher.c early.c sealing.c sealing.h heap.c heap.h snapshot.c snapshot.h snapshot.ld inittab.c sha2.c sha2_body.h freeze.py link.py train.py frozen/encodings.py)
+L_SOURCES := $(addprefix $(CSRC)/,launcher.c early.c sealing.c sealing.h heap.c heap.h snapshot.c snapshot.h snapshot.ld tuning.h tuning_none.c tuning_313.c inittab.c sha2.c sha2_body.h freeze.py link.py train.py frozen/encodings.py)
 PACKAGE   := $(shell find runtime/pyrunc -name '*.py' -not -path '*/helper/*' -not -path '*/api/*')
 
-launcher:
-	@$(MAKE) --silent --no-print-directory $(STATIC) || true
+launcher: $(STATIC)
 
 $(STATIC): $(L_SOURCES) $(EXT_SOURCES) $(EXT_HEADERS) $(PACKAGE)
-	@CC="$(CC)" $(PYTHON) -I -B $(CSRC)/link.py runtime build/launcher $@
+	@CC="$(CC)" $(PYTHON) -I -B $(CSRC)/link.py runtime build/launcher $@ || test $$? -eq 3
 
 # The virtual environment holds the packages of the helper process, and knows the tree by a line in pyrunc.pth.
 $(VENV)/.ready: pyproject.toml

@@ -19,7 +19,6 @@
 #include "commands.h"
 #include "numbers.h"
 
-#define SELF "/proc/self/exe"
 #define SEALS (F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
 #define OVERLAY_MAGIC 0x794c7630
 #define TMPFS_MAGIC_ 0x01021994

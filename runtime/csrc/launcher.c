@@ -1,11 +1,11 @@
-/* The compiled launcher: an interpreter that knows no file system.
+/* The compiled launcher: an interpreter that imports nothing from a file system.
  *
- * libpython and the whole package, as byte code, are in this executable; importers are those of built-in and frozen modules
- * only, so neither a directory nor a variable of the environment can add code. Before the interpreter starts, commands
- * whose row in cli.py says so are sealed (sealing.c): one start, not two. Linked statically nothing else of the host is
- * mapped either, and a container that gets hold of /proc/PID/map_files finds this file alone.
+ * libpython and the whole package, as byte code, are part of this executable. It has the importers for built-in and frozen modules only, so
+ * neither a directory nor an environment variable can add code. Commands that cli.py marks as sealed are sealed before the interpreter
+ * starts (sealing.c), so it starts once. Linked statically, the process maps no other file of the host either: a container that gets hold
+ * of /proc/PID/map_files finds this executable alone.
  *
- * Third-party packages and the slow half of the standard library run in the helper process (helper_process.py), by /usr/bin/python3. */
+ * Third-party packages and the slow half of the standard library run in the helper process (helper_process.py), in /usr/bin/python3. */
 #define _GNU_SOURCE
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -23,13 +23,18 @@
 
 #include "sealing.h"
 #include "snapshot.h"
+#include "tuning.h"
 
 __asm__(".section .rodata\n.balign 16\nfrozen_code:\n.incbin \"" FROZEN_BIN "\"\n.byte 0\n.previous\n");
 extern const unsigned char frozen_code[];
 #include "frozen.h"
 
-#define SELF "/proc/self/exe"
-#define TRAINING (4 << 20)
+#define TRAINING (4 << 20)    /* bytes; train.py with its documents is a twentieth of that */
+#define HASH_SEED 20131231    /* any number: the same sources make the same executable */
+#define COLLECT_AFTER 50000   /* new objects; no command makes as many, so the collector does not run */
+#define ASK_PERSONALITY 0xffffffff /* personality(2) changes nothing then */
+#define PYTHON_SIG_IGN 1      /* _signal.SIG_IGN */
+#define REALTIME_SIGNALS 32   /* the first one; nothing here treats them specially */
 
 extern char **environ;
 
@@ -43,7 +48,7 @@ static _Noreturn void die(const char *format, ...)
     _exit(1);
 }
 
-/* A closed one would become the next file that is opened. */
+/* A closed standard stream's number would be given to the next file that is opened. */
 static void fix_standard(void)
 {
     for (int fd = 0; fd < 3; fd++)
@@ -51,14 +56,14 @@ static void fix_standard(void)
             die("cannot open /dev/null");
 }
 
-/* ---- where we are: an absolute path, with the links by which we were called, that is proven to lead to this file */
+/* ---- where we are: an absolute path that keeps the links by which we were called, and is verified to lead to this file */
 
 static char *absolute(const char *folder, size_t size, const char *name)
 {
     static char cwd[4096];
     char *path;
     if (folder && (size == 0 || folder[0] != '/'))
-        folder = NULL; /* an empty or relative element of PATH: not worth the trouble, the real path will do */
+        folder = NULL; /* an empty or relative element of PATH is ignored; the kernel's path is used then */
     else if (folder)
         return asprintf(&path, "%.*s/%s", (int)size, folder, name) < 0 ? NULL : path;
     if (name[0] == '/')
@@ -122,8 +127,8 @@ static void start_python(void)
     config.module_search_paths_set = 1;
     config.install_signal_handlers = 1;
 #ifdef PYRUNC_SNAPSHOT
-    config.use_hash_seed = 1; /* the same executable from the same sources */
-    config.hash_seed = 20131231;
+    config.use_hash_seed = 1;
+    config.hash_seed = HASH_SEED;
 #endif
 #ifndef PYRUNC_SHARED
     config._init_main = 0; /* no path importer, no standard streams, no codecs package: half of the start-up */
@@ -150,15 +155,17 @@ static void after_core(void)
 }
 #else
 
-/* What the main half of the initialisation would have done and the package relies on. Without the registry every error
- * handler that is looked up by name would be a null pointer; it imports `encodings`, which is frozen/encodings.py. */
+/* What the skipped half of the initialisation does and the package needs. Since 3.13 the registry of codecs must be made explicitly: without
+ * it, each error handler that is looked up by name is a null pointer. It imports `encodings`, which is frozen/encodings.py. */
 static void after_core(void)
 {
+#if PY_VERSION_HEX >= 0x030d0000
     extern PyStatus _PyCodec_InitRegistry(PyInterpreterState *);
     PyStatus status = _PyCodec_InitRegistry(PyInterpreterState_Get());
     if (PyStatus_Exception(status))
         die("python: %s", status.err_msg);
-    /* KeyboardInterrupt for SIGINT; a pipe without a reader is an error, not a death */
+#endif
+    /* KeyboardInterrupt for SIGINT; writing to a pipe without a reader fails instead of killing the process */
     extern int _PySignal_Init(int install_signal_handlers);
     if (_PySignal_Init(1))
         die("python: no signal handlers");
@@ -183,7 +190,7 @@ static PyObject *arguments(int argc, char **argv)
     return list;
 }
 
-/* sys as the package expects it. Nothing prints through Python's streams. */
+/* Sets up sys as the package expects it. Nothing is printed through Python's streams. */
 static void set_up_sys(PyObject *argv)
 {
     PyObject *path = PyList_New(0), *executable = PyList_GetItem(argv, 0);
@@ -198,24 +205,24 @@ static void set_up_sys(PyObject *argv)
     PySys_SetObject("stderr", Py_None);
 }
 
-/* Commands are short, and what they make lives until their end: looking for cycles after every 2000 objects is lost time. */
+/* Commands are short and keep what they make until they end: looking for cycles after every 2000 objects is a waste of time. */
 static void set_up_collector(void)
 {
     PyObject *module = PyImport_ImportModule("gc");
     must(module);
-    must(PyObject_CallMethod(module, "set_threshold", "i", 50000));
+    must(PyObject_CallMethod(module, "set_threshold", "i", COLLECT_AFTER));
 }
 
 #ifdef PYRUNC_SNAPSHOT
-/* ---- an interpreter that has been started before, see snapshot.c */
+/* ---- an interpreter that was started in the build, see snapshot.c */
 
-/* Standard input has byte code that makes the interpreter ready for what commands do, see train.py; empty: nothing. */
+/* Runs the byte code on standard input, which exercises what commands do (train.py). Empty input is fine. */
 static void train(void)
 {
     PyObject *marshal = PyImport_ImportModule("marshal"), *name = PyUnicode_FromString("__main__"), *names = PyDict_New();
     size_t used = 0;
     ssize_t n;
-    char *code = mmap(NULL, TRAINING, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0); /* the heap would keep its place */
+    char *code = mmap(NULL, TRAINING, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0); /* not the heap, which becomes the snapshot */
     must(marshal && name && names && code != MAP_FAILED ? names : NULL);
     while ((n = read(0, code + used, TRAINING - used)) > 0)
         used += (size_t)n;
@@ -237,13 +244,13 @@ static void train(void)
     Py_DECREF(marshal);
 }
 
-/* Where the kernel puts the stack by chance, or the C library its thread, comparisons of their addresses are practised by chance; and
- * which signals are ignored is a matter of who builds. Where this is refused the executable is as good, but not the same one. */
+/* Makes builds reproducible: the random addresses of the stack and of the C library's heap influence what is practised, and the caller
+ * decides which signals are ignored. Where personality(2) is refused, the executable is as good, but not identical. */
 static void at_fixed_addresses(void)
 {
     for (int number = 1; number < NSIG; number++)
         signal(number, SIG_DFL);
-    int now = personality(0xffffffff);
+    int now = personality(ASK_PERSONALITY);
     if (now < 0 || now & ADDR_NO_RANDOMIZE || personality((unsigned long)now | ADDR_NO_RANDOMIZE) < 0)
         return;
     char *const no_words[] = {"cold", NULL}, *const no_variables[] = {NULL};
@@ -260,7 +267,7 @@ static _Noreturn void write_snapshot(void)
         must(module);
         Py_DECREF(module);
     }
-    snapshot_prepare();
+    tuning_prepare();
     train();
     PyObject *module = PyImport_ImportModule("gc");
     must(PyObject_CallMethod(module, "collect", NULL));
@@ -268,7 +275,7 @@ static _Noreturn void write_snapshot(void)
     snapshot_write(1);
 }
 
-/* posix.environ is made when posix is imported. */
+/* posix.environ was made when posix was imported, in the build. */
 static void set_up_environ(void)
 {
     PyObject *module = PyImport_ImportModule("posix");
@@ -282,23 +289,23 @@ static void set_up_environ(void)
         PyObject *name = PyBytes_FromStringAndSize(*at, equals - *at), *value = PyBytes_FromString(equals + 1);
         must(name);
         must(value);
-        must(PyDict_SetDefault(variables, name, value)); /* the first one counts, as in getenv(3) */
+        must(PyDict_SetDefault(variables, name, value)); /* the first of two counts, as in getenv(3) */
     }
 }
 
-/* What an interpreter finds out at its start: the signals that the caller ignores stay ignored. */
+/* What an interpreter does when it starts: signals that the caller ignores stay ignored. */
 static void set_up_signals(void)
 {
     PyObject *module = PyImport_ImportModule("_signal");
     must(module);
     signal(SIGPIPE, SIG_IGN);
-    signal(SIGXFSZ, SIG_IGN); /* EFBIG then, which can be undone and told */
-    for (int number = 1; number < 32; number++) { /* realtime ones are nobody's business here */
+    signal(SIGXFSZ, SIG_IGN); /* write(2) fails with EFBIG instead, which can be reported and undone */
+    for (int number = 1; number < REALTIME_SIGNALS; number++) {
         struct sigaction now;
         if (number == SIGPIPE || number == SIGXFSZ || sigaction(number, NULL, &now))
             continue;
         if (now.sa_handler == SIG_IGN)
-            must(PyObject_CallMethod(module, "signal", "ii", number, 1));
+            must(PyObject_CallMethod(module, "signal", "ii", number, PYTHON_SIG_IGN));
         else if (number == SIGINT)
             must(PyObject_CallMethod(module, "signal", "iN", number, PyObject_GetAttrString(module, "default_int_handler")));
     }
@@ -337,7 +344,7 @@ static int call_main(PyObject *argv)
     PyObject *result = module && words ? PyObject_CallMethod(module, "main", "O", words) : NULL;
     long code = result ? PyLong_AsLong(result) : -1;
     if (!result || (code == -1 && PyErr_Occurred())) {
-        if (PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) /* it came before main() listened, or while it ended */
+        if (PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) /* before main() handles it, or while main() ends */
             _exit(128 + SIGINT);
         PyObject *type, *value, *trace;
         PyErr_Fetch(&type, &value, &trace);

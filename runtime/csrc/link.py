@@ -1,11 +1,17 @@
-"""Builds the compiled launcher: freezes the package, compiles what has changed, links, and tries the result.
+"""Builds the compiled launcher: freezes the package, compiles what has changed, links, and runs the result.
 
     link.py RUNTIME BUILD OUT
 
-Three ways, the first that works: statically (the C library and libpython's archive, as Debian's python3-dev has it) with the started
-interpreter inside; statically; against the shared libpython. When none does the reasons are said, OUT does not exist, and the exit
-status is 1: the plain launcher works everywhere. PYRUNC_LINK names the only way to try.
-Run by the interpreter whose libpython is linked.
+There are three ways: `snapshot` links the C library and libpython's archive (Debian's python3-dev has it) statically, with the started
+interpreter inside; `static` does the same without the interpreter's state; `shared` uses the shared libpython. PYRUNC_LINK=WAY selects
+one of them. Otherwise it depends on the interpreter that runs this script, whose libpython is linked:
+
+  - Where the snapshot is promised (Python 3.12 to 3.14 with libpython's archive) it is the only way, and exit status 1 says that it
+    failed: a build must not become slower without anybody noticing.
+  - Elsewhere the first way that works is taken. When none does, the exit status is 3, and the plain launcher is used.
+
+Without a launcher the reasons are printed and OUT does not exist. What tunes the snapshot for one version of Python is in tuning_XY.c;
+a version without that file has a snapshot all the same. PYRUNC_TUNING=none leaves it out, for tests.
 """
 
 import ast
@@ -21,6 +27,8 @@ CFLAGS = "-std=gnu11 -O2 -g -Wall -Wextra -ffunction-sections".split()
 EARLY = "-ffreestanding -fno-builtin -fno-stack-protector -fno-tree-loop-distribute-patterns".split()  # no C library yet, see early.c
 LDFLAGS = "-Wl,--gc-sections -Wl,-z,relro,-z,now".split()
 NOISE = ("warning: Using '", "the message above does not take linker garbage collection", ": in function `")
+PROMISED = ((3, 12), (3, 14))  # first and last version that must have a snapshot where it can be linked statically
+NO_LAUNCHER = 3  # exit status
 PRACTISED = ("hello", "podman-like", "seccomp-docker", "kubernetes-like")  # bundles whose configs train.py gets
 SECONDS = 300  # of any step; most of a second each
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -79,47 +87,57 @@ def entry():
     return ["-Wl,-e,pyrunc_entry"] if has_entry() else []
 
 
+def archive():
+    """Path of libpython.a, which may not exist."""
+    return os.path.join(sysconfig.get_config_var("LIBPL") or "", sysconfig.get_config_var("LIBRARY") or "libpython.a")
+
+
+def is_promised():
+    """Whether this interpreter must get a snapshot."""
+    return PROMISED[0] <= sys.version_info[:2] <= PROMISED[1] and os.path.exists(archive())
+
+
+def tuning():
+    """Name of the source that tunes the snapshot for this version of Python."""
+    name = "tuning_%d%d" % sys.version_info[:2]
+    wanted = os.environ.get("PYRUNC_TUNING") != "none" and os.path.exists(os.path.join(HERE, name + ".c"))
+    return name if wanted else "tuning_none"
+
+
+def need_archive():
+    if not os.path.exists(archive()):
+        raise Failed("%s is missing" % archive())
+
+
 def static(cc, runtime, build, out):
-    archive = os.path.join(sysconfig.get_config_var("LIBPL"), sysconfig.get_config_var("LIBRARY"))
-    if not os.path.exists(archive):
-        raise Failed("%s is missing" % archive)
+    need_archive()
     freeze(runtime, build)
     objects = compiled(cc, build, ("launcher", "early", "sealing", "inittab", "sha2", *EXTENSION), ["-fno-pie", *has_entry()])
-    run([cc, "-static", "-no-pie", *objects, archive, "-lm", *LDFLAGS, *entry(), "-o", out])
+    run([cc, "-static", "-no-pie", *objects, archive(), "-lm", *LDFLAGS, *entry(), "-o", out])
 
 
 def snapshot(cc, runtime, build, out):
-    """As static(), with the started interpreter inside (snapshot.c): linked, run once, and what that has written is the launcher."""
-    archive = os.path.join(sysconfig.get_config_var("LIBPL"), sysconfig.get_config_var("LIBRARY"))
-    if not os.path.exists(archive):
-        raise Failed("%s is missing" % archive)
-    if not (3, 13) <= sys.version_info < (3, 14):
-        raise Failed("not tried with this version of Python")
+    """As static(), with the started interpreter inside (snapshot.c): linked, run once, and what that writes is the launcher."""
+    need_archive()
+    if sys.version_info[:2] < PROMISED[0]:
+        raise Failed("Python %d.%d is too old" % sys.version_info[:2])
     freeze(runtime, build)
-    names = ("launcher", "early", "sealing", "inittab", "sha2", "heap", "snapshot", *EXTENSION)
+    names = ("launcher", "early", "sealing", "inittab", "sha2", "heap", "snapshot", tuning(), *EXTENSION)
     objects = compiled(cc, build, names, ["-fno-pie", "-DPYRUNC_SNAPSHOT", *has_entry()])
-    wrap = ["-Wl,--wrap=" + name for name in ("malloc", "calloc", "realloc", "free", "_PyCode_New")]
+    wrapped = ["malloc", "calloc", "realloc", "free"] + (["_PyCode_New"] if tuning() != "tuning_none" else [])
+    wrap = ["-Wl,--wrap=" + name for name in wrapped]
+    script = ["-Wl,-T," + os.path.join(HERE, "snapshot.ld")]
     cold = os.path.join(build, "cold")
-    run(
-        [
-            cc,
-            "-static",
-            "-no-pie",
-            *objects,
-            archive,
-            "-lm",
-            *LDFLAGS,
-            *entry(),
-            *wrap,
-            "-Wl,-T," + os.path.join(HERE, "snapshot.ld"),
-            "-o",
-            cold,
-        ]
-    )
+    run([cc, "-static", "-no-pie", *objects, archive(), "-lm", *LDFLAGS, *entry(), *wrap, *script, "-o", cold])
+    write(cold, training(runtime) if tuning() != "tuning_none" else b"", out)
+
+
+def write(cold, practice, out):
+    """Runs the executable without a snapshot, which writes the one with it."""
     with open(out, "wb") as file:
         command = [os.path.abspath(cold)]
         try:
-            done = subprocess.run(command, input=training(runtime), stdout=file, stderr=subprocess.PIPE, env={}, cwd="/", timeout=SECONDS)
+            done = subprocess.run(command, input=practice, stdout=file, stderr=subprocess.PIPE, env={}, cwd="/", timeout=SECONDS)
         except subprocess.TimeoutExpired:
             raise Failed("it did not end") from None
     if done.returncode:
@@ -156,18 +174,31 @@ def freeze(runtime, build, *options):
     run([sys.executable, "-I", "-B", os.path.join(HERE, "freeze.py"), runtime, build, *options])
 
 
+def check(program):
+    """Failed unless the program behaves as a launcher. (One that should resume a snapshot and has none would write one.)"""
+    done = subprocess.run([program, "--version"], stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS)
+    if not done.stdout.startswith(b"pyrunc version "):
+        raise Failed("it does not answer --version")
+
+
+def ways():
+    """The ways to try, in this order."""
+    asked = os.environ.get("PYRUNC_LINK")
+    if asked:
+        return [way for way in (snapshot, static, shared) if way.__name__ == asked]
+    return [snapshot] if is_promised() else [snapshot, static, shared]
+
+
 def main(runtime, build, out):
     cc = os.environ.get("CC") or "cc"
     reasons = []
-    for way in (snapshot, static, shared):
-        if os.environ.get("PYRUNC_LINK", way.__name__) != way.__name__:
-            continue
+    for way in ways():
         folder = os.path.join(build, way.__name__)
         os.makedirs(folder, exist_ok=True)
         try:
             way(cc, runtime, folder, out + ".new")
-            run([out + ".new", "--version"])
             run([out + ".new", "features"])
+            check(out + ".new")
         except (Failed, OSError) as e:
             reasons.append("%s: %s" % (way.__name__, e))
             continue
@@ -179,8 +210,12 @@ def main(runtime, build, out):
     for path in (out, out + ".new"):
         if os.path.exists(path):
             os.unlink(path)
-    print("launcher: not built, the plain one is used\n" + "\n".join(reasons), file=sys.stderr)
-    return 1
+    if is_promised():
+        words = "launcher: not built, and Python %d.%d must have it here; PYRUNC_PLAIN=1 builds without it" % sys.version_info[:2]
+    else:
+        words = "launcher: not built, the plain one is used"
+    print("\n".join([words, *reasons]), file=sys.stderr)
+    return 1 if is_promised() else NO_LAUNCHER
 
 
 if __name__ == "__main__":

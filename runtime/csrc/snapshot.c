@@ -1,165 +1,55 @@
-/* The interpreter as it is after its start and all imports, written into the executable.
+/* The started interpreter, with everything imported, as a segment of the executable.
  *
- * A static executable has fixed addresses, so all that the interpreter has built can be written down and is there again when the
- * kernel maps the file: no start of Python, no import, and only pages that are touched are read at all. (Measured: a start costs
- * 3.3 ms and the modules of `create` another 8; resumed it is 0.3 ms.) In the build the executable is run once, and writes a copy of
- * itself with two things changed: the variables of libpython (gathered by snapshot.ld), and a segment for what was allocated.
+ * A static executable has fixed addresses, so whatever the interpreter has built can be written to a file, and is back when the kernel
+ * maps that file: Python does not start, nothing is imported, and pages that are never touched are never read. (Measured: starting
+ * costs 3.3 ms and the modules of `create` another 8; resuming costs 0.3 ms.) The build runs the executable once, and it writes a copy of
+ * itself with two differences: the variables of libpython (which snapshot.ld gathers), and a segment with what was allocated (heap.c).
  *
- * Rule: nothing of the C library is written down. Its variables stay as the linker made them, and it starts afresh; so no memory
- * that it has allocated, no thread-local variable and no descriptor may be part of the snapshot. The interpreter is told that it is
- * the child of a fork, which is what a resumed one comes closest to: new thread, new locks, same heap.
+ * Rule: nothing of the C library is saved. It starts afresh, with its variables as the linker made them. So no memory that it has
+ * allocated, no thread-local variable and no descriptor may be part of the snapshot. A resumed interpreter is treated as the child of a
+ * fork, which is what it resembles most: a new thread, new locks, the same heap.
  *
- * Before, the interpreter practises (train.py), so that what a command runs is ready for what it will meet: a tenth less of a small
- * command's time, a twentieth of create's.
+ * This file, heap.c and launcher.c need no more of an interpreter than Python 3.12 and later have in common. What makes one particular
+ * version faster is in tuning_313.c and the like, and may be missing.
  *
- * What the environment of the build has left in there is nothing: it runs without variables and arguments, and with a fixed seed
- * of str hashes (a seed that is part of an executable is no secret; with 64 bits of SipHash it takes more than a long config to make
- * dictionaries slow). Memory of the running process never comes from the snapshot's segment. */
+ * The environment of the build does not get in: the executable runs there without variables and arguments, and with a fixed seed for the
+ * hashes of str. (A seed inside an executable is no secret. With 64 bits of SipHash, slowing dictionaries down takes more than a long
+ * config.) A running command never allocates from the snapshot's segment. */
 #define Py_BUILD_CORE 1
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
 #pragma GCC diagnostic ignored "-Wunused-parameter" /* in these headers */
-#include "internal/pycore_code.h"
-#include "internal/pycore_dict.h"
-#include "internal/pycore_opcode_metadata.h"
 #include "internal/pycore_pystate.h"
 #include "internal/pycore_runtime.h"
 
-#include <opcode.h>
-
 #include <elf.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "heap.h"
 #include "snapshot.h"
+#include "tuning.h"
 
-#define NO_HISTORY 0x5555 /* of a branch: taken every other time, as the compiler assumes it */
+#if PY_VERSION_HEX < 0x030c0000
+#error "a snapshot takes Python 3.12 or later"
+#endif
 
 extern char snapshot_data[], snapshot_data_end[]; /* snapshot.ld */
 
 static int is_here;
 static PyThreadState *thread;
 
-extern PyCodeObject *__real__PyCode_New(struct _PyCodeConstructor *how);
-
-PyCodeObject *__wrap__PyCode_New(struct _PyCodeConstructor *how)
-{
-    heap_of_code(1);
-    PyCodeObject *code = __real__PyCode_New(how);
-    heap_of_code(0);
-    return code;
-}
-
 void snapshot_begin(void)
 {
     heap_record();
 }
 
-/* ---- names found before the first run. An instruction that loads a global, or an attribute of a module, is replaced after some runs by one
- * that finds it by its place in the dictionary, as long as that has the version it had. A command runs most of its code once. Here
- * everything is in its place already, so the interpreter's own function for it is called for each such instruction: fewer look-ups,
- * and no counter is written to, which would copy a page. */
-
-static void specialise(PyCodeObject *code, PyObject *globals, PyObject *builtins)
-{
-    _Py_CODEUNIT *all = _PyCode_CODE(code);
-    PyObject *module = NULL; /* what the last instruction has left on the stack */
-    int before = 0;          /* of EXTENDED_ARG */
-    for (Py_ssize_t i = 0; i < Py_SIZE(code);) {
-        _Py_CODEUNIT *at = all + i;
-        int opcode = _PyOpcode_Deopt[at->op.code], argument = before << 8 | at->op.arg;
-        PyObject *left = NULL;
-        if (at->op.code == LOAD_GLOBAL) {
-            PyObject *name = PyTuple_GET_ITEM(code->co_names, argument >> 1), *value = PyDict_GetItemWithError(globals, name);
-            if (value || PyDict_GetItemWithError(builtins, name))
-                _Py_Specialize_LoadGlobal(globals, builtins, at, name);
-            left = value && PyModule_CheckExact(value) && !(argument & 1) ? value : NULL;
-        } else if (at->op.code == LOAD_ATTR && module) {
-            PyObject *name = PyTuple_GET_ITEM(code->co_names, argument >> 1);
-            if (PyDict_GetItemWithError(PyModule_GetDict(module), name))
-                _Py_Specialize_LoadAttr(module, at, name);
-        }
-        MUST(!PyErr_Occurred());
-        if (opcode >= POP_JUMP_IF_FALSE && opcode <= POP_JUMP_IF_TRUE)
-            at[1].cache = NO_HISTORY;
-        before = opcode == EXTENDED_ARG ? argument : 0;
-        module = opcode == EXTENDED_ARG ? module : left;
-        i += 1 + _PyOpcode_Caches[opcode];
-    }
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(code->co_consts); i++) /* functions that it makes */
-        if (PyCode_Check(PyTuple_GET_ITEM(code->co_consts, i)))
-            specialise((PyCodeObject *)PyTuple_GET_ITEM(code->co_consts, i), globals, builtins);
-}
-
-static int specialise_all(PyObject *object, void *Py_UNUSED(context))
-{
-    if (PyFunction_Check(object)) {
-        PyFunctionObject *function = (PyFunctionObject *)object;
-        if (PyDict_CheckExact(function->func_globals) && PyDict_CheckExact(function->func_builtins))
-            specialise((PyCodeObject *)function->func_code, function->func_globals, function->func_builtins);
-    }
-    return 1;
-}
-
-/* ---- immortal objects: nobody counts references to them (3.12 and later), so reading them leaves their pages clean, which saves their
- * copies. What an object refers to is found as the collector does it, and by hand for code objects, which it does not know. */
-
-static int immortalise(PyObject *object, void *Py_UNUSED(context))
-{
-    if (_Py_IsImmortal(object))
-        return 0;
-    object->ob_refcnt = _Py_IMMORTAL_REFCNT;
-    if (PyUnicode_Check(object) || PyBytes_Check(object))
-        PyObject_Hash(object);
-    if (PyCode_Check(object)) {
-        PyCodeObject *code = (PyCodeObject *)object;
-        PyObject *const parts[] = {
-            code->co_consts, code->co_names, code->co_exceptiontable, code->co_localsplusnames, code->co_localspluskinds,
-            code->co_filename, code->co_name, code->co_qualname, code->co_linetable,
-        };
-        for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
-            immortalise(parts[i], NULL);
-    } else if (Py_TYPE(object)->tp_traverse)
-        Py_TYPE(object)->tp_traverse(object, immortalise, NULL);
-    return 0;
-}
-
-static int immortalise_all(PyObject *object, void *context)
-{
-    immortalise(object, context);
-    if (PyType_Check(object))
-        PyUnstable_Type_AssignVersionTag((PyTypeObject *)object);
-    if (PyDict_Check(object))
-        _PyDictKeys_GetVersionForCurrentState(PyInterpreterState_Get(), ((PyDictObject *)object)->ma_keys);
-    if (Py_TYPE(object)->tp_traverse) /* one that was immortal before */
-        Py_TYPE(object)->tp_traverse(object, immortalise, context);
-    return 1;
-}
-
-/* The cache of what types have keeps, after training, names that the interpreter has made for one look-up, each alone in a page that
- * would be written to when another takes its place. */
-static void forget_passing_names(void)
-{
-    struct type_cache *cache = &PyInterpreterState_Get()->types.type_cache;
-    for (size_t i = 0; i < sizeof cache->hashtable / sizeof *cache->hashtable; i++) {
-        struct type_cache_entry *entry = &cache->hashtable[i];
-        if (entry->name && !_Py_IsImmortal(entry->name)) {
-            Py_SETREF(entry->name, Py_None);
-            entry->version = 0;
-            entry->value = NULL;
-        }
-    }
-}
-
-/* What an executable that is made once more from the same sources would have otherwise: where the kernel has put the stack, and the
- * numbers of the thread, which a resumed interpreter sets as the child of a fork does. */
+/* What would make each build of the same sources different: the address of the stack, and the ids of the thread. A resumed interpreter
+ * sets them again, as the child of a fork does. */
 static void forget_the_process(void)
 {
     unsigned long ident = PyThread_get_thread_ident();
@@ -170,27 +60,27 @@ static void forget_the_process(void)
     memset(thread->datastack_top, 0, (size_t)((char *)thread->datastack_limit - (char *)thread->datastack_top));
 }
 
-/* Pages of the heap become what a segment of the executable has; the file is `image`, `size` bytes of it. Its section is told too, so
- * that strip(1) knows that these bytes belong to it. */
+/* Makes the pages of the heap the contents of their segment. `image` is the file, which is `size` bytes long; the heap is appended to it.
+ * The section header is changed as well, so that strip(1) keeps these bytes. */
 static void patch(char *image, size_t size, size_t used)
 {
     const Elf64_Ehdr *header = (Elf64_Ehdr *)image;
     Elf64_Phdr *segments = (Elf64_Phdr *)(image + header->e_phoff);
     Elf64_Shdr *sections = (Elf64_Shdr *)(image + header->e_shoff);
     size_t start = (size_t)snapshot_data, bytes = (size_t)(snapshot_data_end - snapshot_data);
-    int found = 0;
+    int has_data = 0, has_heap = 0;
     for (int i = 0; i < header->e_phnum; i++) {
         Elf64_Phdr *s = &segments[i];
         if (s->p_type != PT_LOAD)
             continue;
         if (s->p_vaddr <= start && start + bytes <= s->p_vaddr + s->p_filesz) {
             memcpy(image + s->p_offset + (start - s->p_vaddr), snapshot_data, bytes);
-            found |= 1;
+            has_data = 1;
         }
         if (s->p_vaddr == (size_t)snapshot_heap) {
             s->p_offset = size;
             s->p_filesz = s->p_memsz = used;
-            found |= 2;
+            has_heap = 1;
         }
     }
     for (int i = 0; i < header->e_shnum; i++)
@@ -199,7 +89,7 @@ static void patch(char *image, size_t size, size_t used)
             sections[i].sh_offset = size;
             sections[i].sh_size = used;
         }
-    MUST(found == 3);
+    MUST(has_data && has_heap);
 }
 
 static void put(int fd, const char *data, size_t size)
@@ -212,11 +102,6 @@ static void put(int fd, const char *data, size_t size)
     }
 }
 
-void snapshot_prepare(void)
-{
-    PyUnstable_GC_VisitObjects(specialise_all, NULL);
-}
-
 _Noreturn void snapshot_write(int fd)
 {
     struct stat st;
@@ -225,9 +110,7 @@ _Noreturn void snapshot_write(int fd)
     size_t size = ((size_t)st.st_size + PAGE - 1) / PAGE * PAGE;
     char *image = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     MUST(image != MAP_FAILED && pread(self, image, (size_t)st.st_size, 0) == st.st_size);
-    PyUnstable_GC_VisitObjects(specialise_all, NULL); /* once more: branches have a history again */
-    PyUnstable_GC_VisitObjects(immortalise_all, NULL);
-    forget_passing_names();
+    tuning_finish();
     PyOS_BeforeFork();
     thread = PyThreadState_Get();
     forget_the_process();
@@ -239,7 +122,7 @@ _Noreturn void snapshot_write(int fd)
     _exit(0);
 }
 
-/* ---- going on */
+/* ---- resuming */
 
 int snapshot_is_here(void)
 {

@@ -11,6 +11,7 @@ import harness
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 LINK = ROOT / "runtime/csrc/link.py"
 PYTHON = "/usr/bin/python3"
+NO_LAUNCHER = 3  # link.py's exit status where the plain launcher is used
 ENV = {"PATH": "/usr/bin:/bin"}
 
 pytestmark = pytest.mark.slow
@@ -39,26 +40,58 @@ def one_line(text):
     return text.endswith("\n") and text.count("\n") == 1
 
 
+@pytest.fixture(scope="module")
+def promised():
+    """Whether this Python must get a snapshot: link.py says so."""
+    asks = "import sys; sys.path.insert(0, %r); import link; print(link.is_promised())" % str(LINK.parent)
+    return subprocess.run([PYTHON, "-I", "-B", "-c", asks], capture_output=True, text=True, check=True).stdout == "True\n"
+
+
 @pytest.mark.parametrize("way", ["snapshot", "static", "shared", None])
-def test_where_nothing_can_be_linked_the_plain_one_is_used(tmp_path, way):
-    """Each way says why not; a launcher of an earlier build does not stay, it would run yesterday's code."""
+def test_where_nothing_can_be_linked(tmp_path, promised, way):
+    """The reasons are printed, and the launcher of an earlier build does not stay: it would run yesterday's code."""
     (tmp_path / "pyrunc").write_text("of yesterday")
     done = link(tmp_path / "pyrunc", tmp_path / "build", CC="false", **({"PYRUNC_LINK": way} if way else {}))
-    assert done.returncode == 1 and "the plain one is used" in done.stderr
-    assert all("%s: false ended with 1" % name in done.stderr for name in ([way] if way else ["snapshot", "static", "shared"]))
+    assert done.returncode == (1 if promised else NO_LAUNCHER)
+    assert ("must have it here" if promised else "the plain one is used") in done.stderr
+    tried = [way] if way else ["snapshot"] if promised else ["snapshot", "static", "shared"]
+    assert [name for name in ("snapshot", "static", "shared") if "%s: false ended with 1" % name in done.stderr] == tried
     assert os.listdir(tmp_path) == ["build"]
 
 
-def test_a_launcher_that_does_not_run_is_not_taken(tmp_path):
-    """Linked well, and then it ends or hangs: the next way has its turn."""
+def test_make_fails_where_the_promised_launcher_is_missing(tmp_path, promised):
+    """Exit status 3 alone is no failure of the build."""
+    makefile = (ROOT / "Makefile").read_text()
+    recipe = next(line.strip() for line in makefile.splitlines() if "link.py runtime" in line).lstrip("@")
+    command = recipe.replace("$(CC)", "false").replace("$(PYTHON)", PYTHON).replace("$(CSRC)", "runtime/csrc").replace("$$", "$")
+    command = command.replace("build/launcher", str(tmp_path / "build")).replace("$@", str(tmp_path / "pyrunc"))
+    assert subprocess.run(["sh", "-c", command], cwd=ROOT, capture_output=True).returncode == int(promised)
+    fake = command.replace(PYTHON, "sh -c 'exit %d'" % NO_LAUNCHER)
+    assert subprocess.run(["sh", "-c", fake], cwd=ROOT, capture_output=True).returncode == 0
+
+
+def test_a_launcher_that_does_not_run_is_not_taken(tmp_path, promised):
+    """It links well, and then the program ends with an error: the next way is tried, where there is one."""
     compiler = tmp_path / "cc"
     compiler.write_text(
         '#!/bin/sh\nfor word; do [ "$was" = -o ] && out=$word; was=$word; done\nprintf "#!/bin/false\\n" >"$out"; chmod +x "$out"\n'
     )
     compiler.chmod(0o755)
     done = link(tmp_path / "pyrunc", tmp_path / "build", CC=str(compiler))
-    assert done.returncode == 1 and "the plain one is used" in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == (1 if promised else NO_LAUNCHER) and "not built" in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "pyrunc").exists() and not (tmp_path / "pyrunc.new").exists()
+
+
+def test_a_python_without_a_tuning_file_has_a_snapshot_too(tmp_path, promised):
+    """It is larger than nothing, works, and differs from the tuned one in speed alone."""
+    if not promised:
+        pytest.skip("this Python has no libpython archive of 3.12 to 3.14")
+    done = link(tmp_path / "pyrunc", tmp_path / "build", PYRUNC_TUNING="none")
+    assert done.returncode == 0 and "snapshot" in done.stdout, done.stderr
+    assert not (tmp_path / "build/snapshot/tuning_313.o").exists()
+    for words in (["--version"], ["features"], ["state", "nobody"]):
+        one, two = call(ROOT / "runtime/bin/pyrunc", *words), call(tmp_path / "pyrunc", *words)
+        assert (one.returncode, one.stdout, one.stderr) == (two.returncode, two.stdout, two.stderr)
 
 
 def test_shared_says_the_same(shared):
