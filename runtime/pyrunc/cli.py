@@ -210,20 +210,20 @@ def _take(word, words, kinds, short, values, command):
             values["help"] = True
             return
         if name[:1] in ("-", ""):
-            raise UsageError("bad flag syntax: %s" % word, command, None, "one or two dashes, and a name")
+            raise UsageError("bad-flag-syntax", "bad flag syntax: %s" % word, command, None, "one or two dashes, and a name")
         joined = word[1] != "-" and len(name) > 1 and all(letter in short for letter in name)
         hint = "short options are not joined: %s; " % " ".join("-" + letter for letter in name) if joined else _meant(name, kinds, "--")
         hint += "see 'pyrunc %s--help'" % (command + " " if command else "")
-        raise UsageError("flag provided but not defined: -%s" % name, command, name, hint)
+        raise UsageError("unknown-option", "flag provided but not defined: -%s" % name, command, name, hint)
     key = name.replace("-", "_")
     if kind == B:
         if given and value not in TRUE | FALSE:
-            raise UsageError('invalid boolean value "%s" for -%s' % (value, name), command, name)
+            raise UsageError("bad-boolean", 'invalid boolean value "%s" for -%s' % (value, name), command, name)
         values[key] = not given or value in TRUE
         return
     if not given:
         if not words:
-            raise UsageError("flag needs an argument: -%s" % name, command, name)
+            raise UsageError("option-needs-value", "flag needs an argument: -%s" % name, command, name)
         value = words.pop(0)
     if kind == R:
         values.setdefault(key, []).append(value)
@@ -274,12 +274,18 @@ def parse(argv):
             text = "requires exactly %d argument(s)" % fewest
         else:
             text = "requires %s %d argument(s)" % (("a minimum of", fewest) if len(args) < fewest else ("a maximum of", most))
-        raise UsageError('"%s" %s' % (command, text), command, None, "see 'pyrunc %s --help'" % command)
+        raise UsageError("wrong-arguments", '"%s" %s' % (command, text), command, None, "see 'pyrunc %s --help'" % command)
     return top, command, options, args
 
 
 def unknown(command):
-    return UsageError("No help topic for '%s'" % command, command, None, _meant(command, COMMANDS) + "'pyrunc --help' lists the commands")
+    return UsageError(
+        "unknown-command",
+        "No help topic for '%s'" % command,
+        command,
+        None,
+        _meant(command, COMMANDS) + "'pyrunc --help' lists the commands",
+    )
 
 
 def load(command):
@@ -341,7 +347,7 @@ def _main(argv, traces):
         if not sys.path:  # of the compiled launcher, or behind the import barrier: nothing is looked for in files there
             return log.fail(_bug(e), command, e)
         words = "cannot load a part of pyrunc: %s" % e
-        return log.fail(StepFailure(words, hint="is the installation whole, and can its files be read?"), command, e)
+        return log.fail(StepFailure("load-part-pyrunc", words, hint="is the installation whole, and can its files be read?"), command, e)
     except Exception as e:  # the end of the road: nothing may reach the user as a traceback
         return log.fail(_bug(e), command, e)
 

@@ -10,7 +10,7 @@ gets a number of its own, and its sentences had the area's N = 0 until then (tes
 kinds 1, 4, 5, 8 and 9 have no area: there AAN just counts.
 """
 
-from pyrunc.errors import CALLER_TEXT, errno_name
+from pyrunc.errors import errno_name
 from pyrunc.parts.table import PARTS
 
 PREFIX = "PYR-"
@@ -75,126 +75,130 @@ STEPS = {
     "seal": "seal",
 }  # fmt: skip
 
-# Kinds without areas: (number, name, sentence or None for the rest, meaning, remedy). In a sentence * is any text; the first that fits counts.
+# Kinds without areas: (number, reason, meaning, remedy); the last of a kind is for every other reason.
 COUNTED = (
-    (1001, "unknown-option", "flag provided but not defined: *", "An option that the command does not have.", "`pyrunc COMMAND --help` lists them."),
-    (1002, "option-needs-value", "flag needs an argument: *", "An option came without its value.", "Write --option VALUE or --option=VALUE."),
-    (1003, "unknown-command", "No help topic for *", "No command has that name.", "`pyrunc --help` lists the commands."),
-    (1004, "wrong-arguments", '"*" requires *', "Too many or too few arguments.", "`pyrunc COMMAND --help` shows what it takes."),
-    (1005, "bad-format", "invalid format option: *", "An output format that the command does not have.", "table, text or json; see the command's --help."),
-    (1006, "bad-boolean", "invalid boolean value *", "A yes-or-no option got something else.", "true or false."),
-    (1007, "bad-number", "invalid value *want a number", "A number was expected.", "Give a whole number."),
-    (1008, "log", "cannot open log*", "The file or socket of --log can't be used; nothing was done.", "Give --log a file that can be written."),
-    (1009, "bundle", "chdir *", "The bundle's directory can't be entered.", "Give --bundle the directory that holds config.json."),
-    (1010, "state-root", "*state root*", "The directory of --root can't be used, or others could write to it.", "Give --root a directory of the caller's own."),
-    (1011, "no-state-root", "no place for the state: *", "A user other than root without XDG_RUNTIME_DIR.", "Set XDG_RUNTIME_DIR or give --root."),
-    (1012, "unknown-signal", "unknown signal *", "kill got a signal that does not exist.", "A name such as TERM, or a number."),
-    (1013, "bad-duration", "*duration *", "A time such as 5s was expected.", "Digits and ms, s, m or h."),
-    (1014, "file-exists", "File * exists. Remove it first", "spec does not overwrite files.", "Remove it, or give --file another name."),
-    (1015, "bad-value", "invalid value for *", "update can't read a value.", "See `pyrunc update --help`."),
-    (1016, "unknown-topic", "* is neither *", "explain knows no code, pointer or property of that name.", "Take one of those that the message suggests; `errors` lists the codes."),
-    (1000, "usage", None, "The command line is wrong; nothing was done.", "`pyrunc COMMAND --help` shows what it takes."),
-    (4001, "unknown-container", CALLER_TEXT["unknown"] + "*", "No container of that id is below --root.", "`list` shows the ids; is --root the one that it was made with?"),
-    (4002, "id-exists", CALLER_TEXT["exists"], "A container of that id is there already.", "Delete it first, or choose another id."),
-    (4003, "not-running", CALLER_TEXT["not-running"], "The container's init has ended.", "`state` says what is known of its end."),
-    (4004, "not-paused", CALLER_TEXT["not-paused"], "Only a paused container can be resumed.", "`state` says what it is."),
-    (4005, "start-running", CALLER_TEXT["start-running"], "It was started before.", "Nothing has to be done."),
-    (4006, "start-stopped", CALLER_TEXT["start-stopped"], "Its init has ended before it was started.", "Delete it and create it anew."),
-    (4007, "start-paused", CALLER_TEXT["start-paused"], "A frozen init can't go on.", "`resume` it first."),
-    (4008, "delete-alive", "cannot delete container *", "The container still runs.", "`kill` it first, or `delete --force`."),
-    (4009, "exec-stopped", CALLER_TEXT["exec-stopped"], "There is nothing left to join.", "`state` says what is known of its end."),
-    (4010, "exec-paused", CALLER_TEXT["exec-paused"], "The new process would be frozen at once.", "`resume` it, or exec --ignore-paused."),
-    (4011, "bad-id", CALLER_TEXT["bad-id"] + "*", "An id has letters, digits, _ + . - only, at most 255.", "Choose another id."),
-    (4012, "empty-id", CALLER_TEXT["empty-id"], "An id is missing.", "Give one."),
-    (4013, "busy", "the container is busy: *", "Another command holds the container's lock.", "Wait for it; delete --force ends it."),
-    (4014, "damaged-state", "*is damaged: *", "A file below --root is not what was written there.", "`delete --force` ends what is left of it."),
-    (4015, "unreadable-state", "cannot *", "A file below --root can't be read or made.", "Is the disk full or read-only?"),
-    (4016, "status-unknown", "the exit status of * is not known any more", "Whoever started the container has taken its status.", "Run `wait` while it lives."),
-    (4017, "no-init-yet", "container * has no init yet", "create has not come that far.", "Wait until create has ended."),
-    (4018, "timed-out", "container * has not ended in time", "--timeout was over before the container was.", "Wait longer."),
-    (4019, "init-survives", "container init still running", "Init does not die of SIGKILL.", "Is it in an uninterruptible wait? See /proc/PID/stack."),
-    (4020, "nothing-kept", "no * are kept of *", "Nothing was written down of that.", "It was made by another version, or by restore."),
-    (4021, "not-in-image", 'no * "*" in the container\'s *', "exec --user names somebody that the image does not know.", "Give numbers."),
-    (4022, "foreign-state", "* belongs to another runtime", "Another runtime keeps a container of that id below the same --root.", "Use that runtime for it, or give each runtime a --root of its own."),
-    (4000, "state", None, "The container is not in a state for that.", "`state ID` says what it is."),
-    (5001, "hook-timeout", "*ran past specified timeout*", "A hook took longer than its timeout; its process group was killed.", "`hooks ID` shows what it wrote; raise the timeout or mend the hook."),
-    (5002, "hook-not-run", "*: fork/exec *", "The hook's program could not be executed.", "Is the path absolute, executable, and there (for startContainer: in the root)?"),
-    (5000, "hook", None, "A hook ended with a failure.", "The message has the end of what it wrote; it runs with the state on standard input."),
-    (8001, "interrupted", "interrupted by signal *", "A signal asked us to stop; everything was undone. The exit status is 128 and the signal.", "Run it again."),
-    (8000, "error", None, "Something failed in the container's init.", "See the sentence."),
-    (9000, "bug", None, "This can't happen.", "Run it with --debug and report it, please."),
+    (1001, "unknown-option", "An option that the command does not have.", "`pyrunc COMMAND --help` lists them."),
+    (1002, "option-needs-value", "An option came without its value.", "Write --option VALUE or --option=VALUE."),
+    (1003, "unknown-command", "No command has that name.", "`pyrunc --help` lists the commands."),
+    (1004, "wrong-arguments", "Too many or too few arguments.", "`pyrunc COMMAND --help` shows what it takes."),
+    (1005, "bad-format", "An output format that the command does not have.", "table, text or json; see the command's --help."),
+    (1006, "bad-boolean", "A yes-or-no option got something else.", "true or false."),
+    (1007, "bad-number", "A number was expected.", "Give a whole number."),
+    (1008, "log", "The file or socket of --log can't be used; nothing was done.", "Give --log a file that can be written."),
+    (1009, "bundle", "The bundle's directory can't be entered.", "Give --bundle the directory that holds config.json."),
+    (1010, "state-root", "The directory of --root can't be used, or others could write to it.", "Give --root a directory of the caller's own."),
+    (1011, "no-state-root", "A user other than root without XDG_RUNTIME_DIR.", "Set XDG_RUNTIME_DIR or give --root."),
+    (1012, "unknown-signal", "kill got a signal that does not exist.", "A name such as TERM, or a number."),
+    (1013, "bad-duration", "A time such as 5s was expected.", "Digits and ms, s, m or h."),
+    (1014, "file-exists", "spec does not overwrite files.", "Remove it, or give --file another name."),
+    (1015, "bad-value", "update can't read a value.", "See `pyrunc update --help`."),
+    (1016, "unknown-topic", "explain knows no code, pointer or property of that name.", "Take one of those that the message suggests; `errors` lists the codes."),
+    (1000, "usage", "The command line is wrong; nothing was done.", "`pyrunc COMMAND --help` shows what it takes."),
+    (4001, "unknown-container", "No container of that id is below --root.", "`list` shows the ids; is --root the one that it was made with?"),
+    (4002, "id-exists", "A container of that id is there already.", "Delete it first, or choose another id."),
+    (4003, "not-running", "The container's init has ended.", "`state` says what is known of its end."),
+    (4004, "not-paused", "Only a paused container can be resumed.", "`state` says what it is."),
+    (4005, "start-running", "It was started before.", "Nothing has to be done."),
+    (4006, "start-stopped", "Its init has ended before it was started.", "Delete it and create it anew."),
+    (4007, "start-paused", "A frozen init can't go on.", "`resume` it first."),
+    (4008, "delete-alive", "The container still runs.", "`kill` it first, or `delete --force`."),
+    (4009, "exec-stopped", "There is nothing left to join.", "`state` says what is known of its end."),
+    (4010, "exec-paused", "The new process would be frozen at once.", "`resume` it, or exec --ignore-paused."),
+    (4011, "bad-id", "An id has letters, digits, _ + . - only, at most 255.", "Choose another id."),
+    (4012, "empty-id", "An id is missing.", "Give one."),
+    (4013, "busy", "Another command holds the container's lock.", "Wait for it; delete --force ends it."),
+    (4014, "damaged-state", "A file below --root is not what was written there.", "`delete --force` ends what is left of it."),
+    (4015, "unreadable-state", "A file below --root can't be read or made.", "Is the disk full or read-only?"),
+    (4016, "status-unknown", "Whoever started the container has taken its status.", "Run `wait` while it lives."),
+    (4017, "no-init-yet", "create has not come that far.", "Wait until create has ended."),
+    (4018, "timed-out", "--timeout was over before the container was.", "Wait longer."),
+    (4019, "init-survives", "Init does not die of SIGKILL.", "Is it in an uninterruptible wait? See /proc/PID/stack."),
+    (4020, "nothing-kept", "Nothing was written down of that.", "It was made by another version, or by restore."),
+    (4021, "not-in-image", "exec --user names somebody that the image does not know.", "Give numbers."),
+    (4022, "foreign-state", "Another runtime keeps a container of that id below the same --root.", "Use that runtime for it, or give each runtime a --root of its own."),
+    (4000, "state", "The container is not in a state for that.", "`state ID` says what it is."),
+    (5001, "hook-timeout", "A hook took longer than its timeout; its process group was killed.", "`hooks ID` shows what it wrote; raise the timeout or mend the hook."),
+    (5002, "hook-not-run", "The hook's program could not be executed.", "Is the path absolute, executable, and there (for startContainer: in the root)?"),
+    (5000, "hook", "A hook ended with a failure.", "The message has the end of what it wrote; it runs with the state on standard input."),
+    (8001, "interrupted", "A signal asked us to stop; everything was undone. The exit status is 128 and the signal.", "Run it again."),
+    (8000, "error", "Something failed in the container's init.", "See the sentence."),
+    (9000, "bug", "This can't happen.", "Run it with --debug and report it, please."),
 )  # fmt: skip
 
-# Causes with a number of their own within an area: (number, name, sentence or None, errno or None, meaning, remedy).
+# Causes with a number of their own within an area: (number, reason, meaning, remedy).
 CAUSES = (
-    (2405, "too-large", "*deeper than * levels", None, "The config is larger or nested deeper than is read.", "At most 16 MiB and 128 levels."),
-    (2406, "duplicate-key", "*the key is given twice", None, "A key is given twice in one object.", "Keep one of them."),
-    (2401, "not-json", "*line *, column *: *", None, "The file is not JSON.", "The message has the place; comments and trailing commas are not allowed."),
-    (2401, "not-json", "*malformed JSON", None, "", ""),
-    (2402, "not-utf8", "*must be UTF-8*", None, "The file is not UTF-8 without a byte order mark.", "Save it as UTF-8."),
-    (2402, "not-utf8", "*is not UTF-8", None, "", ""),
-    (2403, "no-config", "JSON specification file config.json not found", None, "The bundle has no config.json.", "`spec` writes one; --bundle names another directory."),
-    (2404, "config-unreadable", "open *", None, "The config can't be opened or read.", "Is it a file that the caller may read?"),
-    (2404, "config-unreadable", "read *", None, "", ""),
-    (2404, "config-unreadable", "*and must be a file", None, "", ""),
-    (2405, "too-large", "*is larger than *", None, "", ""),
-    (2407, "wrong-case", "unknown property *", None, "A known property in another case.", "Write it as the hint says."),
-    (2408, "missing", "* is missing", None, "The specification requires the property.", "Add it; `explain POINTER` says what it is."),
-    (2409, "wrong-type", "* must *, found *", None, "A value of a type or range that the schema does not allow.", "`explain POINTER` says what it takes."),
-    (2131, "mount-option", 'mount option "*', None, "A mount option that can't be used there.", "`features` lists the options; on binds only flags are allowed."),
-    (2132, "id-map", "id*map*", None, "An id-mapped mount without fitting maps.", "Give uidMappings and gidMappings that lie within the user namespace."),
-    (2221, "no-args", "args must not be empty", None, "There is no program to run.", "Give /process/args."),
-    (2222, "bad-environment", "invalid environment variable*", None, "An entry of the environment is not NAME=value.", "Correct the entry."),
-    (2223, "arguments-too-long", "argument list too long*", None, "execve could not take that much (E2BIG).", "Shorten args or env."),
-    (2191, "hard-limit", "error setting rlimit type *", None, "The hard limit is above ours, and we may not raise it.", "Raise the caller's own, ask for less, or run with CAP_SYS_RESOURCE."),
-    (2201, "console-socket", "cannot allocate tty *", None, "Nobody would take the terminal.", "Give --console-socket, or set terminal to false."),
-    (2201, "console-socket", "cannot use console socket *", None, "", ""),
-    (3091, "no-cgroups", "no cgroup hierarchy is mounted", None, "This host has no cgroup file system.", "Mount cgroup2 on /sys/fs/cgroup."),
-    (3101, "no-controller", "cgroup controller * is not mounted on this host", None, "The limit's controller is not there.", "Boot with it, mount it, or leave the limit out."),
-    (3102, "no-control", "cgroup v2 has no control for *", None, "Version 2 of cgroups has nothing like it.", "Leave it out, or use /linux/resources/unified."),
-    (3411, "no-criu", "no criu on this host", None, "Checkpoints are made by CRIU.", "Install criu."),
-    (6431, "init-died", "*init died*", None, "The container's init ended before it was ready.", "Was it killed from outside, or by a filter? See the kernel log."),
-    (6432, "init-oom", "*OOM-killed*", None, "The memory limit is too low for the set-up.", "Raise /linux/resources/memory/limit."),
-    (6281, "filter-kills", "init was killed by the seccomp profile*", None, "The filter kills what comes before the program.", "Allow execve, write, close_range and exit_group."),
-    (6221, "program-not-found", "exec: *executable file not found in $PATH*", None, "The program is in no directory of the container's PATH.", "Is it in the root? Does env have a PATH?"),
-    (6221, "program-not-found", "exec*", "ENOENT", "", ""),
-    (6222, "program-not-executable", "exec*", "EACCES", "The program, or a directory above it, may not be executed by the user.", "Check mode bits, the mount's noexec, and the user's ids."),
-    (6223, "program-wrong-format", "exec*", "ENOEXEC", "The kernel can't run that file.", "Is it built for this machine; does a script begin with #!?"),
-    (6131, "mount-source", "*", "ENOENT", "The source, or a directory of the destination, does not exist.", "Make it on the host; binds take an existing source."),
-    (6132, "mount-not-allowed", "*", "EPERM", "The kernel does not allow the mount.", "In a user namespace flags of the host's mounts are locked, and few types may be mounted."),
-    (6133, "mount-invalid", "*", "EINVAL", "The kernel does not take the type, an option or the combination.", "See the kernel log for the file system's own words."),
-    (6134, "mount-no-type", "*", "ENODEV", "This kernel has no such file system.", "Load its module, or take another type."),
-    (6091, "cgroup-busy", "container's cgroup is not empty*", None, "Others live in the cgroup that the container is to have.", "Give another cgroupsPath, or end them."),
-    (6092, "cgroup-not-allowed", "*", "EACCES", "The cgroup belongs to somebody else.", "Have it delegated: systemd Delegate=yes, or another cgroupsPath."),
-    (6092, "cgroup-not-allowed", "*", "EPERM", "", ""),
-    (6101, "limit-below-usage", "*usage*", None, "A limit below what is used already.", "Ask for more."),
-    (6101, "limit-below-usage", "*", "EBUSY", "", ""),
-    (6102, "limit-not-taken", "*", "EINVAL", "The kernel does not take the value.", "Is it in range, and within the parent's?"),
-    (6191, "limit-not-allowed", "*", "EPERM", "Raising a hard limit takes CAP_SYS_RESOURCE.", "Raise the caller's own, or ask for less."),
-    (6461, "no-space", "*", "ENOSPC", "A file system is full, or a limit of the kernel is reached.", "Free space; check inodes, and user.max_*_namespaces."),
-    (6462, "read-only", "*", "EROFS", "A file system is read-only.", "Give --root, the bundle or the path another place."),
+    (2405, "too-large", "The config is larger or nested deeper than is read.", "At most 16 MiB and 128 levels."),
+    (2406, "duplicate-key", "A key is given twice in one object.", "Keep one of them."),
+    (2401, "not-json", "The file is not JSON.", "The message has the place; comments and trailing commas are not allowed."),
+    (2402, "not-utf8", "The file is not UTF-8 without a byte order mark.", "Save it as UTF-8."),
+    (2403, "no-config", "The bundle has no config.json.", "`spec` writes one; --bundle names another directory."),
+    (2404, "config-unreadable", "The config can't be opened or read.", "Is it a file that the caller may read?"),
+    (2407, "wrong-case", "A known property in another case.", "Write it as the hint says."),
+    (2408, "missing", "The specification requires the property.", "Add it; `explain POINTER` says what it is."),
+    (2409, "wrong-type", "A value of a type or range that the schema does not allow.", "`explain POINTER` says what it takes."),
+    (2131, "mount-option", "A mount option that can't be used there.", "`features` lists the options; on binds only flags are allowed."),
+    (2132, "id-map", "An id-mapped mount without fitting maps.", "Give uidMappings and gidMappings that lie within the user namespace."),
+    (2221, "no-args", "There is no program to run.", "Give /process/args."),
+    (2222, "bad-environment", "An entry of the environment is not NAME=value.", "Correct the entry."),
+    (2223, "arguments-too-long", "execve could not take that much (E2BIG).", "Shorten args or env."),
+    (2191, "hard-limit", "The hard limit is above ours, and we may not raise it.", "Raise the caller's own, ask for less, or run with CAP_SYS_RESOURCE."),
+    (2201, "console-socket", "Nobody would take the terminal.", "Give --console-socket, or set terminal to false."),
+    (3091, "no-cgroups", "This host has no cgroup file system.", "Mount cgroup2 on /sys/fs/cgroup."),
+    (3101, "no-controller", "The limit's controller is not there.", "Boot with it, mount it, or leave the limit out."),
+    (3102, "no-control", "Version 2 of cgroups has nothing like it.", "Leave it out, or use /linux/resources/unified."),
+    (3411, "no-criu", "Checkpoints are made by CRIU.", "Install criu."),
+    (6431, "init-died", "The container's init ended before it was ready.", "Was it killed from outside, or by a filter? See the kernel log."),
+    (6432, "init-oom", "The memory limit is too low for the set-up.", "Raise /linux/resources/memory/limit."),
+    (6281, "filter-kills", "The filter kills what comes before the program.", "Allow execve, write, close_range and exit_group."),
+    (6221, "program-not-found", "The program is in no directory of the container's PATH.", "Is it in the root? Does env have a PATH?"),
+    (6222, "program-not-executable", "The program, or a directory above it, may not be executed by the user.", "Check mode bits, the mount's noexec, and the user's ids."),
+    (6223, "program-wrong-format", "The kernel can't run that file.", "Is it built for this machine; does a script begin with #!?"),
+    (6131, "mount-source", "The source, or a directory of the destination, does not exist.", "Make it on the host; binds take an existing source."),
+    (6132, "mount-not-allowed", "The kernel does not allow the mount.", "In a user namespace flags of the host's mounts are locked, and few types may be mounted."),
+    (6133, "mount-invalid", "The kernel does not take the type, an option or the combination.", "See the kernel log for the file system's own words."),
+    (6134, "mount-no-type", "This kernel has no such file system.", "Load its module, or take another type."),
+    (6091, "cgroup-busy", "Others live in the cgroup that the container is to have.", "Give another cgroupsPath, or end them."),
+    (6092, "cgroup-not-allowed", "The cgroup belongs to somebody else.", "Have it delegated: systemd Delegate=yes, or another cgroupsPath."),
+    (6101, "limit-below-usage", "A limit below what is used already.", "Ask for more."),
+    (6102, "limit-not-taken", "The kernel does not take the value.", "Is it in range, and within the parent's?"),
+    (6191, "limit-not-allowed", "Raising a hard limit takes CAP_SYS_RESOURCE.", "Raise the caller's own, or ask for less."),
+    (6461, "no-space", "A file system is full, or a limit of the kernel is reached.", "Free space; check inodes, and user.max_*_namespaces."),
+    (6462, "read-only", "A file system is read-only.", "Give --root, the bundle or the path another place."),
 )  # fmt: skip
+
+# Causes that the errno of the failed call tells: {kind and area: {errno: number}}. 646 counts for every area.
+ERRNO_CAUSES = {
+    613: {"ENOENT": 6131, "EPERM": 6132, "EINVAL": 6133, "ENODEV": 6134},
+    609: {"EACCES": 6092, "EPERM": 6092},
+    610: {"EBUSY": 6101, "EINVAL": 6102},
+    619: {"EPERM": 6191},
+    646: {"ENOSPC": 6461, "EROFS": 6462},
+}
 
 RETIRED: tuple = ()  # numbers that once had a meaning
 
-SPEAKERS = (
-    ("*criu*", "criu"), ("*CRIU*", "criu"), ("*lsm-profile*", "restore"), ("the Python library*", "helper"), ("cannot start *", "helper"),
-)  # fmt: skip
+# The area of a refusal that has neither a pointer nor a step. All others are about the document.
+AREA_OF_REASON = {
+    "no-criu": "criu", "criu-too-old": "criu", "criu-features": "criu", "bad-lsm-profile": "restore", "no-library": "helper",
+    "no-interpreter": "helper",
+}  # fmt: skip
 
 WITHOUT_AREA = frozenset("14589")
 
 
 def find(error):
-    """PyruncError -> code number. Every error has one."""
+    """PyruncError -> code number, by its kind, reason, area and errno; never by its words. Every error has one."""
     kind = KINDS.get(error.code, 8)
     if str(kind) in WITHOUT_AREA:
-        return next(row[0] for row in COUNTED if row[0] // 1000 == kind and (row[2] is None or like(error.words, row[2])))
+        return next((row[0] for row in COUNTED if row[0] // 1000 == kind and row[1] == error.reason), kind * 1000)
     number = AREAS[area_of(error)][0] + kind * 100
     name = errno_name(error.errno) if getattr(error, "errno", None) else None
     for place in (number, 646 if kind == 6 else kind * 100 + 40):
         for row in CAUSES:
-            if row[0] // 10 == place and (row[3] is None or row[3] == name) and like(error.words, row[2]):
+            if row[0] // 10 == place and row[1] == error.reason:
                 return row[0]
+        if name in ERRNO_CAUSES.get(place, ()):
+            return ERRNO_CAUSES[place][name]
     return number * 10
 
 
@@ -211,13 +215,8 @@ def area_of(error):
     if first in STEPS:
         return STEPS[first]
     if error.pointer is None and error.code != "step":
-        return _speaker(error.words)
+        return AREA_OF_REASON.get(error.reason, "document")
     return owner(error.pointer or "") or ("host" if error.code == "step" else "document")
-
-
-def _speaker(words):
-    """Without pointer and step: who speaks so."""
-    return next((area for pattern, area in SPEAKERS if like(words, pattern)), "document")
 
 
 def owner(pointer):
@@ -232,28 +231,12 @@ def owner(pointer):
     return found
 
 
-def like(words, pattern):
-    """Whether words are the pattern, in which * is any text."""
-    pieces = pattern.split("*")
-    if len(pieces) == 1:
-        return words == pattern
-    if not words.startswith(pieces[0]) or not words[len(pieces[0]) :].endswith(pieces[-1]):
-        return False
-    at = len(pieces[0])
-    for piece in pieces[1:-1]:
-        found = words.find(piece, at)
-        if found < 0:
-            return False
-        at = found + len(piece)
-    return at <= len(words) - len(pieces[-1])
-
-
 def rows():
     """Every code: {"code", "name", "kind", "meaning", "remedy", "exit_status"}, by number."""
     found = {}
-    for number, name, _pattern, meaning, remedy in COUNTED:
+    for number, name, meaning, remedy in COUNTED:
         found[number] = (name, meaning, remedy)
-    for number, name, _pattern, _errno, meaning, remedy in CAUSES:
+    for number, name, meaning, remedy in CAUSES:
         found.setdefault(number, (name, meaning, remedy))
     for area, (number, about, refused, failed) in AREAS.items():
         found[2000 + number * 10] = ("refused-" + area, "The config is not acceptable: %s." % about, _sentence(refused))

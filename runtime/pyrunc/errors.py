@@ -60,13 +60,15 @@ def _escape(c):
 
 
 class PyruncError(Exception):
-    """Base. Fields: words (the sentence's beginning), pointer, hint, code (stable short name), exit_status."""
+    """Base. Fields: code (the kind of error), reason (a stable short name of this very cause; codes.py maps it to a number, and it is what
+    decisions are made on), words (the sentence's beginning, for people only), pointer, hint, exit_status."""
 
     code = "error"
     exit_status = 1
 
-    def __init__(self, words, pointer=None, hint=None):
+    def __init__(self, reason, words, pointer=None, hint=None):
         super().__init__(words)
+        self.reason = reason
         self.words = words
         self.pointer = pointer
         self.hint = hint
@@ -83,7 +85,7 @@ class PyruncError(Exception):
 
     def record(self):
         """Plain data for the JSON log and for the pipe between init and host side."""
-        return {"code": self.code, "words": self.words, "pointer": self.pointer, "hint": self.hint}
+        return {"code": self.code, "reason": self.reason, "words": self.words, "pointer": self.pointer, "hint": self.hint}
 
 
 class UsageError(PyruncError):
@@ -91,8 +93,8 @@ class UsageError(PyruncError):
 
     code = "usage"
 
-    def __init__(self, words, command=None, option=None, hint=None):
-        super().__init__(words, None, hint)
+    def __init__(self, reason, words, command=None, option=None, hint=None):
+        super().__init__(reason, words, None, hint)
         self.command = command
         self.option = option
 
@@ -102,9 +104,10 @@ class Refusal(PyruncError):
 
     code = "refused"
 
-    def __init__(self, words, pointer, hint=None, section=None):
-        super().__init__(words, pointer, hint)
+    def __init__(self, reason, words, pointer, hint=None, section=None, place=None):
+        super().__init__(reason, words, pointer, hint)
         self.section = section
+        self.place = place  # (line, column) from 1, where the text is no JSON
 
 
 class Unsupported(PyruncError):
@@ -112,8 +115,8 @@ class Unsupported(PyruncError):
 
     code = "unsupported"
 
-    def __init__(self, words, pointer, needs, hint=None):
-        super().__init__(words, pointer, hint)
+    def __init__(self, reason, words, pointer, needs, hint=None):
+        super().__init__(reason, words, pointer, hint)
         self.needs = needs
 
 
@@ -122,31 +125,33 @@ class StateError(PyruncError):
 
     code = "state"
 
-    def __init__(self, words, id=None, state=None, hint=None):
-        super().__init__(words, None, hint)
+    def __init__(self, reason, words, id=None, state=None, hint=None):
+        super().__init__(reason, words, None, hint)
         self.id = id
         self.state = state
 
 
 class HookFailure(PyruncError):
-    """A hook failed or ran too long."""
+    """A hook failed (reason "failed"), could not be executed ("hook-not-run") or ran too long ("hook-timeout")."""
 
     code = "hook"
 
-    def __init__(self, kind, index, cause, path=None):
-        super().__init__("error running %s hook #%d: %s" % (kind, index, cause), "/hooks/%s/%d" % (kind, index))
+    def __init__(self, reason, kind, index, cause, path=None):
+        super().__init__(reason, "error running %s hook #%d: %s" % (kind, index, cause), "/hooks/%s/%d" % (kind, index))
         self.kind = kind
         self.index = index
+        self.cause = cause
         self.path = path
 
 
 class StepFailure(PyruncError):
-    """A verb failed: the kernel said no. step is 'part.verb', side 'host' or 'init'; call/errno/path as far as known."""
+    """A verb failed: the kernel said no. step is 'part.verb', side 'host' or 'init'; call/errno/path as far as known. A reason of None
+    stands for the errno's name."""
 
     code = "step"
 
-    def __init__(self, words, step=None, side=None, pointer=None, call=None, errno=None, path=None, hint=None):
-        super().__init__(words, pointer, hint)
+    def __init__(self, reason, words, step=None, side=None, pointer=None, call=None, errno=None, path=None, hint=None):
+        super().__init__(reason, words, pointer, hint)
         self.step = step
         self.side = side
         self.call = call
@@ -172,7 +177,17 @@ class StepFailure(PyruncError):
         what = "%s %s" % (getattr(e, "call", None) or step, quote(path)) if path else (getattr(e, "call", None) or step)
         words = getattr(e, "words", None) or "%s: %s" % (what, errno_text(e.errno) if e.errno else e)
         hint = getattr(e, "hint", None) or (NO_DESCRIPTORS if e.errno == 24 else None)
-        return cls(words, step, side, getattr(e, "pointer", None) or pointer, getattr(e, "call", None), e.errno, path, hint)
+        return cls(
+            getattr(e, "reason", None),
+            words,
+            step,
+            side,
+            getattr(e, "pointer", None) or pointer,
+            getattr(e, "call", None),
+            e.errno,
+            path,
+            hint,
+        )
 
 
 NO_DESCRIPTORS = "raise the caller's limit of open files (ulimit -n)"
@@ -181,7 +196,13 @@ NO_DESCRIPTORS = "raise the caller's limit of open files (ulimit -n)"
 def out_of_memory(step=None, side="host", pointer=None):
     """StepFailure for a MemoryError: the machine's fault, and none of ours."""
     return StepFailure(
-        "%s: out of memory" % (step or "pyrunc"), step, side, pointer, errno=12, hint="free some, or raise the limit of the caller"
+        "out-of-memory",
+        "%s: out of memory" % (step or "pyrunc"),
+        step,
+        side,
+        pointer,
+        errno=12,
+        hint="free some, or raise the limit of the caller",
     )
 
 
@@ -189,6 +210,9 @@ class Bug(PyruncError):
     """Cannot happen. A traceback is shown with --debug only."""
 
     code = "bug"
+
+    def __init__(self, words, pointer=None, hint=None):
+        super().__init__("internal", words, pointer, hint)
 
 
 def _text(path):

@@ -62,7 +62,9 @@ def _start(name):
         for fd in (in_w, out_r, err_r):
             posix.close(fd)
         hint = "jsonschema and pyseccomp need Debian's package python3"
-        raise errors.Unsupported("cannot start %s: %s" % (PYTHON, errors.errno_text(e.errno)), None, "python3", hint) from None
+        raise errors.Unsupported(
+            "no-interpreter", "cannot start %s: %s" % (PYTHON, errors.errno_text(e.errno)), None, "python3", hint
+        ) from None
     finally:
         for fd in (in_r, out_w, err_w):
             posix.close(fd)
@@ -159,11 +161,13 @@ def _answer(name, reply, complaint, status):
 
 def _error(record):
     """One of our errors as the helper wrote it down."""
-    words, pointer, hint = record["words"], record["pointer"], record["hint"]
+    words, pointer, hint, reason = record["words"], record["pointer"], record["hint"], record["reason"]
     if record["code"] == "unsupported":
-        return errors.Unsupported(words, pointer, record["needs"], hint)
+        return errors.Unsupported(reason, words, pointer, record["needs"], hint)
     if record["code"] == "refused":
-        return errors.Refusal(words, pointer, hint)
+        return errors.Refusal(reason, words, pointer, hint)
     if record["code"] == "step":
-        return errors.StepFailure(words, pointer=pointer, call=record["call"], errno=record["errno"], path=record["path"], hint=hint)
+        return errors.StepFailure(
+            reason, words, pointer=pointer, call=record["call"], errno=record["errno"], path=record["path"], hint=hint
+        )
     return errors.Bug(words, pointer, hint)

@@ -17,7 +17,8 @@ WRONG = {
 
 
 class _Found(Exception):
-    def __init__(self, words, at):
+    def __init__(self, words, at, reason="not-json"):
+        self.reason = reason
         self.words = words
         self.at = at
 
@@ -29,20 +30,21 @@ def explain(data, name, depth, digits):
     reader = _Reader(data, depth, digits)
     try:
         reader.document()
-        return errors.Refusal("%s: malformed JSON" % name, "/")
+        return errors.Refusal("not-json", "%s: malformed JSON" % name, "/")
     except _Found as e:
         line = data.count("\n", 0, e.at) + 1
         column = e.at - data.rfind("\n", 0, e.at)
-        return errors.Refusal("%s: line %d, column %d: %s" % (name, line, column, e.words), errors.quote(reader.pointer()))
+        words = "%s: line %d, column %d: %s" % (name, line, column, e.words)
+        return errors.Refusal(e.reason, words, errors.quote(reader.pointer()), place=(line, column))
 
 
 def _not_utf8(data, name, depth, digits):
     for mark, kind in ((b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16")):
         if data.startswith(mark):
-            return errors.Refusal("%s: it is %s, and must be UTF-8 without a byte order mark" % (name, kind), "/")
+            return errors.Refusal("not-utf8", "%s: it is %s, and must be UTF-8 without a byte order mark" % (name, kind), "/")
     try:
         data.decode()
-        return errors.Refusal("%s: malformed JSON" % name, "/")
+        return errors.Refusal("not-json", "%s: malformed JSON" % name, "/")
     except UnicodeDecodeError as e:
         good = data[: e.start].decode()
         line = good.count("\n") + 1
@@ -52,7 +54,7 @@ def _not_utf8(data, name, depth, digits):
         except _Found:
             pass
         words = "%s: line %d, offset %d: byte 0x%02x is not UTF-8" % (name, line, e.start, data[e.start])
-        return errors.Refusal(words, errors.quote(reader.pointer()))
+        return errors.Refusal("not-utf8", words, errors.quote(reader.pointer()))
 
 
 def locate(text, pointer):
@@ -131,7 +133,7 @@ class _Reader:
         key, end = self.string(at)
         top[0] = key
         if key in top[1]:
-            raise _Found("the key is given twice", at)
+            raise _Found("the key is given twice", at, "duplicate-key")
         top[1].add(key)
         at = self.blank(end)
         if self.text[at : at + 1] != ":":
@@ -146,7 +148,7 @@ class _Reader:
             if sign not in ("{", "[") or not sign:
                 return self.scalar(at, sign)
             if len(self.path) >= self.max_depth:
-                raise _Found("nesting deeper than %d levels" % self.max_depth, at)
+                raise _Found("nesting deeper than %d levels" % self.max_depth, at, "too-large")
             after = self.blank(at + 1)
             if self.text[after : after + 1] == ("}" if sign == "{" else "]"):
                 return after + 1

@@ -94,7 +94,7 @@ def _misread(text, name):
     try:
         from pyrunc import json_errors
     except ImportError:  # behind the import barrier
-        raise errors.Refusal("%s: malformed JSON" % name, "/") from None
+        raise errors.Refusal("not-json", "%s: malformed JSON" % name, "/") from None
     raise json_errors.explain(text, name, DEPTH, DIGITS) from None
 
 
@@ -130,7 +130,7 @@ def _check_strings(document, name):
                 below = pointer + "/" + errors.escape_pointer(key)
                 _check_string(key, below, name)
                 if "\0" in key:
-                    raise errors.Refusal("%s: NUL in a key" % name, errors.quote(below))
+                    raise errors.Refusal("nul-key", "%s: NUL in a key" % name, errors.quote(below))
                 pending.append((below, value))
 
 
@@ -139,7 +139,7 @@ def _check_string(text, pointer, name):
         text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError as e:
         words = "%s: lone surrogate U+%04X in a string" % (name, ord(text[e.start]))
-        raise errors.Refusal(words, errors.quote(pointer) or "/") from None
+        raise errors.Refusal("lone-surrogate-u", words, errors.quote(pointer) or "/") from None
 
 
 # --- writing

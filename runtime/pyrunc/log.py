@@ -25,7 +25,7 @@ def configure(options):
     """Opens the log (before anything is touched: a log that can't be written is an error at once). Raises UsageError."""
     style = options.get("log_format") or "text"
     if style not in ("text", "json"):
-        raise UsageError("invalid log-format: %s" % style, None, "log-format", "use text or json")
+        raise UsageError("invalid-log-format", "invalid log-format: %s" % style, None, "log-format", "use text or json")
     _config["format"] = style
     _config["debug"] = bool(options.get("debug")) or options.get("log_level") == "debug"
     path = options.get("log")
@@ -47,10 +47,10 @@ def configure(options):
         _config["fd"] = posix.open(path, flags, 0o644)  # O_NONBLOCK: a fifo that nobody reads must not hold the command up
     except OSError as e:
         raise UsageError(
-            "cannot open log %s: %s" % (path, errno_text(e.errno)), None, "log", "give --log a file that can be written"
+            "log", "cannot open log %s: %s" % (path, errno_text(e.errno)), None, "log", "give --log a file that can be written"
         ) from None
     except ValueError:
-        raise UsageError("cannot open log: the path has a NUL byte", None, "log") from None
+        raise UsageError("log", "cannot open log: the path has a NUL byte", None, "log") from None
 
 
 def _connect(kind, path):
@@ -64,7 +64,7 @@ def _connect(kind, path):
         sock.close()
         reason = {2: "there is no such socket", 111: "nobody listens", 13: "we may not use it"}.get(e.errno, errno_text(e.errno))
         words = "cannot open log %s: %s: %s" % (kind, path, reason)
-        raise UsageError(words, None, "log", "give --log a file") from None
+        raise UsageError("log", words, None, "log", "give --log a file") from None
     return sock.detach()
 
 

@@ -40,7 +40,7 @@ def story(error, line, document):
     row = codes.row(number)
     command, colon, what = line.partition(": ")
     words = errors.quote(error.words, 4000)
-    lines = ["%s: %s" % (paint(command, "red", "bold"), words) if colon and error.words in what or colon else paint(line, "red", "bold")]
+    lines = ["%s: %s" % (paint(command, "red", "bold"), words) if colon else paint(line, "red", "bold")]
     lines += _where(error, document, paint)
     why = _call(error)
     if why:
@@ -89,10 +89,8 @@ def _where(error, document, paint):
 
 def _found(error, source, document):
     """(line, column); of what is no JSON the error itself says where it stops to be. (0, 0) where nobody knows."""
-    numbers = error.words.partition(": line ")[2].partition(":")[0].split(", column ")
-    if len(numbers) == 2 and all(n.isascii() and n.isdigit() for n in numbers):
-        line, column = map(int, numbers)
-        return (line, column) if line <= source.count("\n") + 1 else (0, 0)
+    if getattr(error, "place", None):
+        return error.place if error.place[0] <= source.count("\n") + 1 else (0, 0)
     from pyrunc import json_errors
 
     try:

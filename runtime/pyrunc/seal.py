@@ -68,7 +68,7 @@ def ensure(argv):
     hint = "an overlay needs privileges, a memfd vm.memfd_noexec below 2"
     hint = {2: "is proc mounted on /proc?", 24: NO_DESCRIPTORS}.get(number, hint)
     raise StepFailure(
-        "cannot run from a sealed copy of %s: %s" % (sys.executable, errno_text(number) if number else "no way works"),
+        "run-sealed-copy", "cannot run from a sealed copy of %s: %s" % (sys.executable, errno_text(number) if number else "no way works"),
         "seal.ensure", "host", None, getattr(last, "call", None), number, sys.executable,
         hint,
     )  # fmt: skip

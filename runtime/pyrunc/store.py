@@ -30,9 +30,9 @@ LOG_LIMIT = 256 << 10  # of state.json; a longer one begins anew
 def check_id(id):
     """Refuses an id before any path is built from it. `.` and `..` would be the store itself and its parent."""
     if not id:
-        raise StateError(CALLER_TEXT["empty-id"], id)
+        raise StateError("empty-id", CALLER_TEXT["empty-id"], id)
     if not ID_CHARS.issuperset(id) or id in (".", "..") or len(id) > 255:
-        raise StateError("%s: %s" % (CALLER_TEXT["bad-id"], quote(id)), id, hint="use letters, digits, _ + . - (at most 255)")
+        raise StateError("check-id", "%s: %s" % (CALLER_TEXT["bad-id"], quote(id)), id, hint="use letters, digits, _ + . - (at most 255)")
     return id
 
 
@@ -51,16 +51,18 @@ def root_of(options):
     given = options.get("root")
     if given is not None:
         if "\0" in given:
-            raise UsageError("--root has a NUL byte", None, "root")
+            raise UsageError("root-has-nul", "--root has a NUL byte", None, "root")
         path = absolute(given) if given else ""
         if path in ("", "/"):
-            raise UsageError("the state root must not be %s" % (path or "empty"), None, "root", "give --root a directory of its own")
+            raise UsageError(
+                "state-root", "the state root must not be %s" % (path or "empty"), None, "root", "give --root a directory of its own"
+            )
         return path
     xdg = posix.environ.get(b"XDG_RUNTIME_DIR", b"")
     if posix.geteuid() == 0 and (posix.environ.get(b"USER") == b"root" or not in_user_namespace()):
         return "/run/pyrunc"
     if not xdg:
-        raise UsageError("no place for the state: XDG_RUNTIME_DIR is not set", None, "root", "set it or give --root")
+        raise UsageError("no-state-root", "no place for the state: XDG_RUNTIME_DIR is not set", None, "root", "set it or give --root")
     return fileio.fsdecode(xdg) + "/pyrunc"
 
 
@@ -71,7 +73,9 @@ def absolute(path):
             path = posix.getcwd() + "/" + path
         except OSError as e:
             words = "getwd: %s" % errno_text(e.errno)
-            raise UsageError(words, None, None, "the working directory is gone: change to another, or give absolute paths") from None
+            raise UsageError(
+                "getwd", words, None, None, "the working directory is gone: change to another, or give absolute paths"
+            ) from None
     parts = []
     for part in path.split("/"):
         if part == "..":
@@ -92,7 +96,7 @@ def _make_root(path, sticky):
         except FileExistsError:
             continue
         except OSError as e:
-            raise UsageError("cannot make the state root %s: %s" % (quote(path), errno_text(e.errno)), None, "root") from None
+            raise UsageError("state-root", "cannot make the state root %s: %s" % (quote(path), errno_text(e.errno)), None, "root") from None
 
 
 def _open_root(path):
@@ -101,12 +105,12 @@ def _open_root(path):
     except OSError as e:
         if e.errno == ENOENT:
             return -1
-        raise UsageError("cannot open the state root %s: %s" % (quote(path), errno_text(e.errno)), None, "root") from None
+        raise UsageError("state-root", "cannot open the state root %s: %s" % (quote(path), errno_text(e.errno)), None, "root") from None
     info = posix.fstat(fd)
     if info.st_uid != posix.geteuid() or info.st_mode & 0o022:
         posix.close(fd)
         raise UsageError(
-            "the state root %s belongs to uid %d with mode %o" % (quote(path), info.st_uid, info.st_mode & 0o7777), None, "root",
+            "state-root", "the state root %s belongs to uid %d with mode %o" % (quote(path), info.st_uid, info.st_mode & 0o7777), None, "root",
             "it must be the caller's own and writable by nobody else",
         )  # fmt: skip
     return fd
@@ -203,11 +207,11 @@ class StateDir:
                 data = b"\n".join([line for line in data.split(b"\n") if not line.startswith(beginnings)])
             found = jsonio.loads(data, ours=True)
         except OSError as e:
-            raise StateError("cannot read %s/%s: %s" % (self.path, name, _text(e)), self.id, hint=hint) from None
+            raise StateError("unreadable-state", "cannot read %s/%s: %s" % (self.path, name, _text(e)), self.id, hint=hint) from None
         except Refusal as e:
-            raise StateError("%s/%s is damaged: %s" % (self.path, name, e.words), self.id, hint=hint) from None
+            raise StateError("damaged-state", "%s/%s is damaged: %s" % (self.path, name, e.words), self.id, hint=hint) from None
         if type(found) is not dict:
-            raise StateError("%s/%s is damaged: it is no object" % (self.path, name), self.id, hint=hint)
+            raise StateError("damaged-state", "%s/%s is damaged: it is no object" % (self.path, name), self.id, hint=hint)
         return found
 
     def load(self):
@@ -217,17 +221,19 @@ class StateDir:
         except OSError as e:
             if e.errno == ENOENT:
                 self.must_be_ours()
-                raise StateError(CALLER_TEXT["unknown"], self.id, hint="an unfinished %s is left; delete removes it" % self.path) from None
-            raise StateError("cannot read %s/state.json: %s" % (self.path, _text(e)), self.id) from None
+                raise StateError(
+                    "unknown-container", CALLER_TEXT["unknown"], self.id, hint="an unfinished %s is left; delete removes it" % self.path
+                ) from None
+            raise StateError("unreadable-state", "cannot read %s/state.json: %s" % (self.path, _text(e)), self.id) from None
         hint = "delete --force ends its processes and removes it"
         try:
             state = jsonio.loads(_last_line(data), ours=True)
         except Refusal as e:
-            raise StateError("%s/state.json is damaged: %s" % (self.path, e.words), self.id, hint=hint) from None
+            raise StateError("damaged-state", "%s/state.json is damaged: %s" % (self.path, e.words), self.id, hint=hint) from None
         wrong = _wrong(state, self.id)
         if wrong:
             self.must_be_ours()
-            raise StateError("%s/state.json is damaged: %s" % (self.path, wrong), self.id, hint=hint)
+            raise StateError("damaged-state", "%s/state.json is damaged: %s" % (self.path, wrong), self.id, hint=hint)
         self.state = state
         return self
 
@@ -236,7 +242,12 @@ class StateDir:
         before anything else, so a directory of ours has it, or is empty."""
         names = posix.listdir(self.fd)
         if names and "plan.json" not in names:
-            raise StateError("%s belongs to another runtime" % self.path, self.id, hint="it was left as it is; that runtime can delete it")
+            raise StateError(
+                "foreign-state",
+                "%s belongs to another runtime" % self.path,
+                self.id,
+                hint="it was left as it is; that runtime can delete it",
+            )
 
     # -- lock ------------------------------------------------------------------------------------------------------
 
@@ -253,7 +264,7 @@ class StateDir:
             if time.monotonic() >= end:
                 holder = self.holder()
                 who = "an unknown process" if holder is None else "pid %d (%s)" % (holder, pidfd.command_line(holder))
-                raise StateError("the container is busy: held by %s" % quote(who), self.id, hint="try again when it has ended")
+                raise StateError("busy", "the container is busy: held by %s" % quote(who), self.id, hint="try again when it has ended")
             time.sleep(0.005)
         self.locked = True
         try:  # the directory may have been removed, and made anew, while we waited
@@ -262,7 +273,7 @@ class StateDir:
             here = None
         mine = posix.fstat(self.fd)
         if here is None or (here.st_ino, here.st_dev) != (mine.st_ino, mine.st_dev):
-            raise StateError(CALLER_TEXT["unknown"], self.id)
+            raise StateError("unknown-container", CALLER_TEXT["unknown"], self.id)
         return self
 
     def holder(self):
@@ -383,14 +394,18 @@ def reserve(root, id):
     _make_root(root, sticky=root == fileio.fsdecode(posix.environ.get(b"XDG_RUNTIME_DIR", b"")) + "/pyrunc")
     root_fd = _open_root(root)
     if root_fd < 0:
-        raise UsageError("cannot open the state root %s: it is a link to nothing, or was removed just now" % quote(root), None, "root")
+        raise UsageError(
+            "state-root", "cannot open the state root %s: it is a link to nothing, or was removed just now" % quote(root), None, "root"
+        )
     try:
         posix.mkdir(id, 0o700, dir_fd=root_fd)
         fd = _opened(root_fd, id)
     except OSError as e:
         if e.errno == EEXIST:
-            raise StateError(CALLER_TEXT["exists"], id, hint="delete it first, or choose another id") from None
-        raise StateError("cannot make %s/%s: %s" % (root, id, _text(e)), id, hint="is the disk full or read-only?") from None
+            raise StateError("id-exists", CALLER_TEXT["exists"], id, hint="delete it first, or choose another id") from None
+        raise StateError(
+            "unreadable-state", "cannot make %s/%s: %s" % (root, id, _text(e)), id, hint="is the disk full or read-only?"
+        ) from None
     finally:
         posix.close(root_fd)
     state_dir = StateDir(id, root + "/" + id, fd)
@@ -407,13 +422,13 @@ def open_state_dir(root, id):
     check_id(id)
     root_fd = _open_root(root)
     if root_fd < 0:
-        raise StateError(CALLER_TEXT["unknown"], id)
+        raise StateError("unknown-container", CALLER_TEXT["unknown"], id)
     try:
         return StateDir(id, root + "/" + id, posix.open(id, DIR, dir_fd=root_fd))
     except OSError as e:
         if e.errno in (ENOENT, ENOTDIR, ELOOP):
-            raise StateError(CALLER_TEXT["unknown"], id) from None
-        raise StateError("cannot open %s/%s: %s" % (root, id, _text(e)), id) from None
+            raise StateError("unknown-container", CALLER_TEXT["unknown"], id) from None
+        raise StateError("unreadable-state", "cannot open %s/%s: %s" % (root, id, _text(e)), id) from None
     finally:
         posix.close(root_fd)
 

@@ -87,4 +87,4 @@ def _microseconds(ns):
 
 def _refused(path, reason):
     words = "cannot write the trace to %s: %s" % (quote(path), reason)
-    return UsageError(words, None, "trace", "give --trace, or PYRUNC_TRACE, a new file or one with a trace in it")
+    return UsageError("write-trace", words, None, "trace", "give --trace, or PYRUNC_TRACE, a new file or one with a trace in it")

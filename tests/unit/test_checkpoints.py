@@ -209,9 +209,9 @@ def test_a_link_in_place_of_the_log(folder):
 
 def test_explained(folder):
     (folder.path / "dump.log").write_text(LOG)
-    told = criu.explain(StepFailure("criu failed: type DUMP errno 0", "criu", "host"), folder.fd, "/logs", "dump.log")
+    told = criu.explain(StepFailure("criu-failed", "criu failed: type DUMP errno 0", "criu", "host"), folder.fd, "/logs", "dump.log")
     assert told.sentence() == "criu failed: type DUMP errno 0: the \\x1b[31mcause; what came of it (criu); log file: /logs/dump.log"
-    other = StepFailure("something else")
+    other = StepFailure("other", "something else")
     assert criu.explain(other, folder.fd, "/logs", "dump.log").sentence() == "something else"
 
 

@@ -43,9 +43,9 @@ def run(payload):
         "env": dict(os.environ), "fds": sorted(int(n) for n in os.listdir("/proc/self/fd")), "path": sys.path, "argv": sys.argv,
         "ignored": [n for n in range(1, 65) if n not in (9, 19, 32, 33) and signal.getsignal(n) == signal.SIG_IGN],
         "blocked": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])), "pid": os.getpid()}
-    if act == "refuse": raise errors.Refusal("no", "/a/b", "hint")
-    if act == "unsupported": raise errors.Unsupported("lacks", "/x", "linux 9", "get it")
-    if act == "step": raise errors.StepFailure("did not", call="bpf", errno=1, path="/p")
+    if act == "refuse": raise errors.Refusal("not-so", "no", "/a/b", "hint")
+    if act == "unsupported": raise errors.Unsupported("lacking", "lacks", "/x", "linux 9", "get it")
+    if act == "step": raise errors.StepFailure("undone", "did not", call="bpf", errno=1, path="/p")
     if act == "crash": return 1 // 0
     if act == "killed": os.kill(os.getpid(), 9)
     if act == "import": import no_such_library

@@ -128,10 +128,10 @@ def test_normal_form():
 
 def test_problems_stay_problems():
     """What was wrong stays wrong: a required null, a null user id, an empty list of names, a regular file's mode."""
-    pointers = [p for p, _, _ in validate.check(normalise.config(copy.deepcopy(FULL)), all=True)]
+    pointers = [p for p, *_ in validate.check(normalise.config(copy.deepcopy(FULL)), all=True)]
     assert pointers == ["/linux/devices/3/fileMode", "/linux/seccomp/syscalls/0/names"]
     broken = {"ociVersion": None, "process": {"cwd": None, "user": {"uid": None}}, "annotations": {"a": None}}
-    pointers = [p for p, _, _ in validate.check(normalise.config(broken), all=True)]
+    pointers = [p for p, *_ in validate.check(normalise.config(broken), all=True)]
     assert pointers == ["/ociVersion", "/process/cwd", "/process/user/uid", "/annotations/a"]
 
 
@@ -194,7 +194,7 @@ def test_wrong_types_pass_through():
 def test_documents_of_their_own():
     process = normalise.part({"cwd": "/", "args": None, "user": {"uid": 1, "gid": None}}, "process")
     assert process == {"cwd": "/", "user": {"uid": 1, "gid": None}}
-    assert [p for p, _, _ in validate.check(process, "process")] == ["/user/gid"]
+    assert [p for p, *_ in validate.check(process, "process")] == ["/user/gid"]
     assert normalise.part({"cpu": {"shares": None}, "devices": []}, "resources") == {"cpu": {}}
     with pytest.raises(errors.Refusal):
         normalise.part({"CPU": {}}, "resources")

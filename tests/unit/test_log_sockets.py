@@ -36,7 +36,7 @@ def heard(tmp_path, monkeypatch):
 def test_journal(heard, capfd):
     sock = heard("journald")
     log.configure({"log": "journald:me"})
-    assert log.fail(Refusal("bad\nthing", "/mounts/0"), "create") == 1
+    assert log.fail(Refusal("bad", "bad\nthing", "/mounts/0"), "create") == 1
     lines = sock.recv(65536).decode().splitlines()
     assert lines[:3] == ["MESSAGE=create failed: bad\\nthing (/mounts/0)", "PRIORITY=3", "SYSLOG_IDENTIFIER=me"]
     assert "PYRUNC_CODE=PYR-2130" in lines and "PYRUNC_KIND=refused" in lines and "PYRUNC_POINTER=/mounts/0" in lines
@@ -46,7 +46,7 @@ def test_journal(heard, capfd):
 def test_syslog(heard):
     sock = heard("syslog")
     log.configure({"log": "syslog:me"})
-    log.fail(Refusal("bad", "/x"), "create")
+    log.fail(Refusal("bad", "bad", "/x"), "create")
     text = sock.recv(65536).decode()
     assert re.fullmatch(r"<27>[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d me\[%d\]: create failed: bad \(/x\)" % os.getpid(), text), text
 
@@ -66,14 +66,14 @@ def test_success_says_nothing_and_debug_does(heard):
 def test_a_name_forges_no_fields(heard):
     sock = heard("journald")
     log.configure({"log": "journald:a\nMESSAGE=forged"})
-    log.fail(Refusal("bad", "/x"), "create")
+    log.fail(Refusal("bad", "bad", "/x"), "create")
     assert [line for line in sock.recv(65536).decode().splitlines() if line.startswith("MESSAGE=")] == ["MESSAGE=create failed: bad (/x)"]
 
 
 def test_too_long_a_record_is_cut(heard):
     sock = heard("journald")
     log.configure({"log": "journald:me"})
-    log.fail(Refusal("x" * 100000, "/x"), "create")
+    log.fail(Refusal("bad", "x" * 100000, "/x"), "create")
     assert len(sock.recv(1 << 20).split(b"\n")[0]) == len("MESSAGE=") + log.LONGEST
 
 
@@ -87,5 +87,5 @@ def test_nobody_listens(heard, kind):
 
 def test_file(tmp_path, heard):
     log.configure({"log": "file:%s" % (tmp_path / "log")})
-    log.fail(Refusal("bad", "/x"), "create")
+    log.fail(Refusal("bad", "bad", "/x"), "create")
     assert "create failed: bad" in (tmp_path / "log").read_text()

@@ -1,5 +1,4 @@
-"""The exceptions of the Python face. Each is made from the record that the runtime writes to its log; nothing parses sentences, but
-for the two states that callers ask for most."""
+"""The exceptions of the Python face. Each is made from the record that the runtime writes to its log; nothing parses sentences."""
 
 from __future__ import annotations
 
@@ -86,8 +85,6 @@ def of_record(record: Mapping[str, Any]) -> Error:
     """A record of the log → the exception to raise. An unknown kind is an Error."""
     message = str(record.get("msg", "the runtime failed and gave no reason"))
     kind = KINDS.get(str(record.get("kind", record.get("code"))), Error)
-    if kind is StateError and "container does not exist" in message:
-        kind = NotFoundError
-    elif kind is StateError and "container with given ID already exists" in message:
-        kind = AlreadyExistsError
+    if kind is StateError:
+        kind = {"unknown-container": NotFoundError, "id-exists": AlreadyExistsError}.get(str(record.get("reason")), kind)
     return kind(message, record)

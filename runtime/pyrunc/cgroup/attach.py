@@ -20,7 +20,7 @@ def targets(paths, init_pid, subs=None):
     unknown = sorted(key for key in below if key and key not in paths)
     if unknown:
         words = "unknown controller %s: the container has no cgroup of it" % quote(unknown[0] or '""')
-        raise UsageError(words, "exec", "cgroup", "it has cgroups of %s" % ", ".join(sorted(paths)))
+        raise UsageError("unknown-controller-container", words, "exec", "cgroup", "it has cgroups of %s" % ", ".join(sorted(paths)))
     cgroup_fd = -1
     folders = []
     try:
@@ -47,7 +47,7 @@ def _below(subs):
         controllers, colon, path = text.rpartition(":")
         parts = [p for p in path.split("/") if p not in ("", ".")]
         if ".." in parts or "\0" in path:
-            raise UsageError("invalid cgroup %s: it leaves the container's" % quote(text), "exec", "cgroup")
+            raise UsageError("invalid-cgroup-leaves", "invalid cgroup %s: it leaves the container's" % quote(text), "exec", "cgroup")
         for key in controllers.split(",") if colon else ("",):
             found[key] = "/".join(parts)
     return found

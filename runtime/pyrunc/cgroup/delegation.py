@@ -30,6 +30,7 @@ def give(path, pid, inner_uid):
                     raise
     except OSError as e:
         raise StepFailure(
+            "give-cgroup-uid",
             "cannot give the cgroup %s to uid %d: %s" % (quote(path), uid, errno_text(e.errno)),
             pointer="/mounts",
             call="fchownat",

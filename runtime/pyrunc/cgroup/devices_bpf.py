@@ -138,7 +138,17 @@ def _failure(e, path, what):
     log = getattr(e, "log", None) or b""
     log = log.decode("ascii", "replace") if isinstance(log, bytes) else log
     hint = "the verifier says: %s" % log.strip("\0\n ")[-300:] if log.strip("\0\n ") else None
-    return StepFailure("unable to %s the device program: %s" % (what, text), None, None, AT, getattr(e, "call", None), e.errno, path, hint)
+    return StepFailure(
+        "unable-device-program",
+        "unable to %s the device program: %s" % (what, text),
+        None,
+        None,
+        AT,
+        getattr(e, "call", None),
+        e.errno,
+        path,
+        hint,
+    )
 
 
 def _load(insns):

@@ -135,7 +135,7 @@ def check_v1(rules):
     if punched:
         number, what = punched[0]
         raise Unsupported(
-            "requested rule not supported by devices cgroupv1 (cannot punch hole in existing wildcard rule): %s" % what,
+            "requested-rule-supported", "requested rule not supported by devices cgroupv1 (cannot punch hole in existing wildcard rule): %s" % what,
             "%s/%d" % (AT, number),
             "cgroup v2", "deny before the wildcard, or allow the devices one by one",
         )  # fmt: skip
@@ -196,13 +196,21 @@ def _verify(group, wanted):
     """Reads devices.list back: a cgroup that still allows everything, or something else than asked, must not go into use."""
     everything, seen = listed(group.look("devices.list") or "")
     if everything:
-        raise StepFailure("device rules are not in force: %s/devices.list allows all devices" % group.path, pointer=AT, path=group.path)
+        raise StepFailure(
+            "device-rules-force",
+            "device rules are not in force: %s/devices.list allows all devices" % group.path,
+            pointer=AT,
+            path=group.path,
+        )
     if seen != wanted.exceptions:
         odd = sorted(text(k, a) for k, a in seen.items() if wanted.exceptions.get(k) != a) or sorted(
             text(k, a) for k, a in wanted.exceptions.items() if seen.get(k) != a
         )
         raise StepFailure(
-            "device rules are not in force: %s/devices.list differs at %s" % (group.path, odd[0]), pointer=AT, path=group.path
+            "device-rules-force",
+            "device rules are not in force: %s/devices.list differs at %s" % (group.path, odd[0]),
+            pointer=AT,
+            path=group.path,
         )
 
 

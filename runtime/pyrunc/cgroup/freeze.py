@@ -59,7 +59,7 @@ def freeze(paths, deadline=None):
     names the tasks that went on, and the cgroup is thawed again; StepFailure when there is no freezer."""
     found = _freezer(paths)
     if found is None:
-        raise StepFailure("unable to freeze: the container has no freezer cgroup", call="freeze")
+        raise StepFailure("unable-freeze-container", "unable to freeze: the container has no freezer cgroup", call="freeze")
     if deadline is None:
         deadline = time.monotonic() + LIMIT_MS / 1000
     path, key, name, frozen, _thawed = found
@@ -72,7 +72,9 @@ def freeze(paths, deadline=None):
         tasks = _still_waiting(report(fd, path), paths)
         if tasks:
             words += ": %d task(s) do not stop: %s" % (len(tasks), "; ".join(_task_text(t) for t in tasks[:5]))
-        raise StepFailure(words, call="write", path="%s/%s" % (path, name), hint="a task that waits uninterruptibly can't be frozen")
+        raise StepFailure(
+            "unable-freeze", words, call="write", path="%s/%s" % (path, name), hint="a task that waits uninterruptibly can't be frozen"
+        )
     except BaseException:
         thaw(paths)
         raise

@@ -108,10 +108,10 @@ def write_each(dir_fd, name, values, path=""):
 def levels(mount, path):
     """The names between mount point and cgroup. Bug guard: a path of the state file must lie below its mount."""
     if not path.startswith(mount + "/"):
-        raise StepFailure("the cgroup %s is not below %s" % (quote(path), quote(mount)), call="open", path=path)
+        raise StepFailure("cgroup-below", "the cgroup %s is not below %s" % (quote(path), quote(mount)), call="open", path=path)
     names = path[len(mount) + 1 :].split("/")
     if "" in names or "." in names or ".." in names:
-        raise StepFailure("the cgroup path %s is not clean" % quote(path), path=path)
+        raise StepFailure("cgroup-path-clean", "the cgroup path %s is not clean" % quote(path), path=path)
     return names
 
 

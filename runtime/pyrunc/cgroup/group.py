@@ -79,9 +79,13 @@ class Group:
             reason = fs.refusal_text(e.errno, "the kernel does not let us")
         else:
             reason = errno_text(e.errno)
-        return StepFailure("%s: %s" % (words, reason), None, None, pointer, getattr(e, "call", None), e.errno, self.path + "/" + name, hint)
+        return StepFailure(
+            "failure", "%s: %s" % (words, reason), None, None, pointer, getattr(e, "call", None), e.errno, self.path + "/" + name, hint
+        )
 
 
 def not_joined(controller, pointer, hint=None):
     """The controller is wanted, and there is no cgroup of it: the words are runc's."""
-    return StepFailure("cannot set %s limit: container could not join or create cgroup" % controller, pointer=pointer, hint=hint)
+    return StepFailure(
+        "set-limit-container", "cannot set %s limit: container could not join or create cgroup" % controller, pointer=pointer, hint=hint
+    )

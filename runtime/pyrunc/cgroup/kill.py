@@ -169,6 +169,6 @@ def end_all(paths, timeout_ms=10_000):
         left = wait_empty(paths, 200)
         if left and time.monotonic() >= deadline:
             raise StepFailure(
-                "%d process(es) of the container do not die: %s" % (len(left), " ".join(str(p) for p in left[:20])), call="kill",
+                "process-container-do", "%d process(es) of the container do not die: %s" % (len(left), " ".join(str(p) for p in left[:20])), call="kill",
                 path=next(iter(paths.values())), hint="a task in an uninterruptible wait dies when that ends",
             )  # fmt: skip

@@ -23,10 +23,10 @@ def plan(entry, given, ctx, layout):
     """Completes the entry of parts/cgroups.py: paths, mounts and "unit": {"name", "slice", "user": of a user manager, "properties":
     [[name, signature, value]] of annotations}. Refusals: not slice:prefix:name, names that are none."""
     if layout.version is None:
-        raise Unsupported("no cgroup hierarchy is mounted", KEY, "cgroups", "mount cgroup2 on /sys/fs/cgroup")
+        raise Unsupported("no-cgroups", "no cgroup hierarchy is mounted", KEY, "cgroups", "mount cgroup2 on /sys/fs/cgroup")
     user = entry["rootless"]
     if user and layout.version != 2:
-        raise Unsupported("rootless systemd cgroups need cgroup v2", KEY, "cgroup v2")
+        raise Unsupported("rootless-systemd-cgroups", "rootless systemd cgroups need cgroup v2", KEY, "cgroup v2")
     slice_name, prefix, name = _fields(given, ctx.id, user)
     below = expand(slice_name)
     unit = unit_name(prefix, name)
@@ -53,20 +53,23 @@ def _fields(given, id, user):
     fields = given.split(":")
     if len(fields) != 3 or not fields[2]:
         words = 'expected cgroupsPath to be of format "slice:prefix:name" for systemd cgroups, got %s instead' % quote('"%s"' % given)
-        raise Refusal(words, KEY, "for example system.slice:%s:%s" % (PREFIX, id), SECTION)
+        raise Refusal("expected-cgroupspath-format", words, KEY, "for example system.slice:%s:%s" % (PREFIX, id), SECTION)
     return fields[0] or ("user.slice" if user else "system.slice"), fields[1], fields[2]
 
 
 def unit_name(prefix, name):
     """<prefix>-<name>.scope, or the name as it is for a slice; what can't stand in a unit's name is escaped."""
     if "/" in prefix + name:
-        raise Refusal("a systemd unit can't have a slash in its name: %s" % quote(prefix + ":" + name), KEY, section=SECTION)
+        raise Refusal(
+            "systemd-unit-can", "a systemd unit can't have a slash in its name: %s" % quote(prefix + ":" + name), KEY, section=SECTION
+        )
     unit = name if name.endswith(".slice") else "%s%s.scope" % (prefix + "-" if prefix else "", name)
     if unit.endswith(".slice"):
         expand(unit)
     unit = "".join(c if c in UNIT_CHARS else "".join("\\x%02x" % b for b in c.encode("utf-8", "surrogateescape")) for c in unit)
     if len(unit) > 255:
         raise Refusal(
+            "systemd-unit-would",
             "the systemd unit %s would have a name of %d bytes, at most 255 are possible" % (quote(unit, 60), len(unit)),
             KEY,
             section=SECTION,
@@ -78,13 +81,15 @@ def expand(name):
     """a-b-c.slice -> /a.slice/a-b.slice/a-b-c.slice; -.slice is the root."""
     stem = name[: -len(".slice")]
     if not name.endswith(".slice") or not stem or "/" in name:
-        raise Refusal("invalid slice name: %s" % quote(name), KEY, "a slice ends with .slice and has no slash", SECTION)
+        raise Refusal(
+            "invalid-slice-name", "invalid slice name: %s" % quote(name), KEY, "a slice ends with .slice and has no slash", SECTION
+        )
     if stem == "-":
         return "/"
     path, before = "", ""
     for part in stem.split("-"):
         if not part:
-            raise Refusal("invalid slice name: %s" % quote(name), KEY, "a dash stands between two names", SECTION)
+            raise Refusal("invalid-slice-name", "invalid slice name: %s" % quote(name), KEY, "a dash stands between two names", SECTION)
         path += "/%s%s.slice" % (before, part)
         before += part + "-"
     return path
@@ -110,11 +115,17 @@ def properties_of(annotations):
         name = key[len("org.systemd.property.") :]
         pointer = "/annotations/" + quote(key, 100)
         if len(name) < 3 or not name.isascii() or not name.isalpha():
-            raise Refusal("annotation %s: the name of a property has three letters at least, and only letters" % quote(key, 100), pointer)
+            raise Refusal(
+                "annotation-name-property",
+                "annotation %s: the name of a property has three letters at least, and only letters" % quote(key, 100),
+                pointer,
+            )
         try:
             kind, value = gvariant.parse(text)
         except gvariant.Unreadable as e:
-            raise Refusal("annotation %s: %s is not GVariant text: %s" % (quote(key, 100), quote(text, 60), e), pointer) from None
+            raise Refusal(
+                "annotation-gvariant-text", "annotation %s: %s is not GVariant text: %s" % (quote(key, 100), quote(text, 60), e), pointer
+            ) from None
         out.append(_seconds(name, kind, value))
     return out
 
@@ -149,7 +160,9 @@ def host_make(entry, run):
 def _check_unused(paths):
     pids = {pid for path, key in fs.unique(paths).items() for pid in fs.procs_below(path, key)}
     if pids:
-        raise StepFailure("container's cgroup is not empty: %d process(es) found" % len(pids), pointer=KEY, path=next(iter(paths.values())))
+        raise StepFailure(
+            "cgroup-busy", "container's cgroup is not empty: %d process(es) found" % len(pids), pointer=KEY, path=next(iter(paths.values()))
+        )
 
 
 def host_place(entry, run):
@@ -189,7 +202,12 @@ def _start(manager, unit, entry, run):
             if e.name != NAME + ".UnitExists" or attempt == 2:
                 hint = "another container may use this cgroupsPath" if e.name == NAME + ".UnitExists" else _suspects(unit)
                 raise StepFailure(
-                    "unable to start unit %s: %s" % (quote(unit["name"]), e), pointer=KEY, call="dbus", path=unit["name"], hint=hint
+                    "unable-start-unit",
+                    "unable to start unit %s: %s" % (quote(unit["name"]), e),
+                    pointer=KEY,
+                    call="dbus",
+                    path=unit["name"],
+                    hint=hint,
                 ) from None
         _reset_failed(manager, unit["name"])
 
@@ -211,7 +229,11 @@ def _reset_failed(manager, name):
 def _check_place(path, pid):
     if pid not in fs.procs_below(path, "unified"):
         raise StepFailure(
-            "systemd did not put init into %s" % quote(path), pointer=KEY, path=path, hint="it is in %s" % quote(_cgroup_of(pid))
+            "systemd-did-put",
+            "systemd did not put init into %s" % quote(path),
+            pointer=KEY,
+            path=path,
+            hint="it is in %s" % quote(_cgroup_of(pid)),
         )
 
 
@@ -280,7 +302,7 @@ def _stop(unit):
         except dbus.DBusError as e:
             if e.name != NAME + ".NoSuchUnit":
                 raise StepFailure(
-                    "unable to stop unit %s: %s" % (quote(unit["name"]), e), pointer=KEY, call="dbus", path=unit["name"]
+                    "unable-stop-unit", "unable to stop unit %s: %s" % (quote(unit["name"]), e), pointer=KEY, call="dbus", path=unit["name"]
                 ) from None
         _reset_failed(manager, unit["name"])
     finally:

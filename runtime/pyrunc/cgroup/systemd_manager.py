@@ -48,6 +48,7 @@ class Manager:
         number = getattr(e, "errno", None)
         if isinstance(e, TimeoutError):
             return StepFailure(
+                "did-answer-within",
                 "%s did not answer within %g s about the unit %s" % (self.what, self.timeout_s, quote(self.unit)),
                 pointer=KEY,
                 call="dbus",
@@ -61,7 +62,7 @@ class Manager:
             else {2: "there is no such socket", 13: "we may not use its socket"}.get(number, getattr(e, "strerror", None) or str(e))
         )
         hint = "is it running? --cgroup-manager=cgroupfs does without it" if what == "connect to" else None
-        return StepFailure("cannot %s %s: %s" % (what, self.what, text), pointer=KEY, call="dbus", errno=number, hint=hint)
+        return StepFailure("failure", "cannot %s %s: %s" % (what, self.what, text), pointer=KEY, call="dbus", errno=number, hint=hint)
 
     def close(self):
         self.link.close()
@@ -111,7 +112,7 @@ class Manager:
             raise self._failure(e, "%s %s with" % (what, unit)) from None
         if result != "done":
             words = "error %sing systemd unit %s: got %s" % (what, quote(unit), quote(result))
-            raise StepFailure(words, pointer=KEY, call="dbus", path=unit, hint="see systemctl status %s" % quote(unit))
+            raise StepFailure("error-ing-systemd", words, pointer=KEY, call="dbus", path=unit, hint="see systemctl status %s" % quote(unit))
 
 
 def bus_address(environment):

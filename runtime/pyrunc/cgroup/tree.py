@@ -270,4 +270,4 @@ def _stuck(stuck):
     if pids:
         words += "; %d process(es) left: %s" % (len(pids), " ".join(str(p) for p in pids[:20]))
     hint = "end these processes, then delete again" if pids else None
-    return StepFailure(words, call="rmdir", errno=errno.EBUSY, path=stuck.path, hint=hint)
+    return StepFailure("unable-remove-cgroup", words, call="rmdir", errno=errno.EBUSY, path=stuck.path, hint=hint)

@@ -48,7 +48,7 @@ def needed(resources):
 def apply(paths, resources, open_group=Group):
     """Writes all limits but the device rules. StepFailure with file, value and pointer. open_group(path, key): update notes writes."""
     if resources.get("unified"):
-        raise StepFailure("cgroup v1 doesn't support unified", pointer=AT + "/unified")
+        raise StepFailure("cgroup-v1-doesn", "cgroup v1 doesn't support unified", pointer=AT + "/unified")
     for controller, part, function, pointer in needed(resources):
         path = paths.get(controller)
         if path is None:
@@ -110,7 +110,7 @@ def _limit(group, limit):
             raise group.failure(e, LIMIT, "%d" % limit, AT + "/memory/limit") from None
         usage, peak = group.number("memory.usage_in_bytes"), group.number("memory.max_usage_in_bytes")
         raise StepFailure(
-            "unable to set memory limit to %d (current usage: %s, peak usage: %s)" % (limit, usage, peak),
+            "limit-below-usage", "unable to set memory limit to %d (current usage: %s, peak usage: %s)" % (limit, usage, peak),
             pointer=AT + "/memory/limit", call="write", errno=e.errno, path=group.path + "/" + LIMIT,
         ) from None  # fmt: skip
 
@@ -143,7 +143,7 @@ def _shares(group, shares):
     now = group.number("cpu.shares")
     if now is not None and now != shares:
         words = "the %s allowed cpu-shares is %d" % ("maximum" if shares > now else "minimum", now)
-        raise StepFailure(words, pointer=AT + "/cpu/shares", call="write", path=group.path + "/cpu.shares")
+        raise StepFailure("allowed-cpu-shares", words, pointer=AT + "/cpu/shares", call="write", path=group.path + "/cpu.shares")
 
 
 def _early(group, name, value, member, quota, late):
@@ -195,7 +195,7 @@ THROTTLE = {"rbps": ("read", "bps"), "wbps": ("write", "bps"), "riops": ("read",
 def _weight(group, name, value, pointer):
     if not group.has(name):
         raise StepFailure(
-            "block I/O weights are not available: %s has neither CFQ's nor BFQ's %s" % (group.path, name.rpartition(".")[2]),
+            "block-i-o", "block I/O weights are not available: %s has neither CFQ's nor BFQ's %s" % (group.path, name.rpartition(".")[2]),
             pointer=pointer, path=group.path + "/" + name, hint="the kernel needs the BFQ scheduler (CONFIG_BFQ_GROUP_IOSCHED)",
         )  # fmt: skip
     group.write(name, value, pointer)

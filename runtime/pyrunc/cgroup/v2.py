@@ -76,7 +76,12 @@ def check_usage(group, mem):
         return
     for value, what, member in ((mem.get("limit", 0), "memory limit", "limit"), (mem.get("swap", 0), "memory+swap limit", "swap")):
         if 0 < value <= usage:
-            raise StepFailure("rejecting %s %d <= usage %d" % (what, value, usage), pointer="%s/memory/%s" % (AT, member), path=group.path)
+            raise StepFailure(
+                "limit-below-usage",
+                "rejecting %s %d <= usage %d" % (what, value, usage),
+                pointer="%s/memory/%s" % (AT, member),
+                path=group.path,
+            )
 
 
 # --- cpu
@@ -203,7 +208,7 @@ def _unified_line(group, key, line, pointer):
         if missing and controller not in controllers(group.path):
             _reason, hint = explain_missing(group.path, key, e.errno)
             words = 'unified resource "%s" can\'t be set: controller "%s" not available' % (key, controller)
-            raise StepFailure(words, None, None, pointer, e.call, e.errno, group.path + "/" + key, hint) from None
+            raise StepFailure("unified-resource-can", words, None, None, pointer, e.call, e.errno, group.path + "/" + key, hint) from None
         raise group.failure(e, key, line, pointer) from None
 
 
@@ -229,7 +234,7 @@ def preparer(resources):
         if wanted:
             state = "an invalid state" if "invalid" in kind else kind + " mode"
             raise StepFailure(
-                "cannot enter cgroupv2 %s with domain controllers -- it is in %s" % (path, state), pointer=AT, path=path,
+                "enter-cgroupv2-domain", "cannot enter cgroupv2 %s with domain controllers -- it is in %s" % (path, state), pointer=AT, path=path,
                 hint="%s can't be limited below a threaded cgroup" % ", ".join(wanted),
             )  # fmt: skip
         if kind == "domain invalid":
@@ -257,7 +262,7 @@ def enable(fd, wanted=(), path=""):
     barred = [c for c in wanted if c in missing]
     if barred and (fs.look(fd, "cgroup.procs") or "").strip():
         raise StepFailure(
-            'controller "%s" can\'t be enabled in %s/cgroup.subtree_control' % (barred[0], path), pointer=AT, call="write",
+            "controller-can-t", 'controller "%s" can\'t be enabled in %s/cgroup.subtree_control' % (barred[0], path), pointer=AT, call="write",
             errno=errno.EBUSY, path=path,
             hint="%s has processes of its own, which bars controllers for its children: move them into a sub-cgroup" % path,
         )  # fmt: skip

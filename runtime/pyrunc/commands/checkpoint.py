@@ -35,15 +35,33 @@ def asked_of(options, command):
         asked[name] = store.absolute(given) if given else None
     for name in ("image_path", "work_path", "parent_path"):
         if asked[name] and "\0" in asked[name]:
-            raise UsageError("--%s has a NUL byte" % name.replace("_", "-"), command, name)
+            raise UsageError("has-nul-byte", "--%s has a NUL byte" % name.replace("_", "-"), command, name)
     if asked["manage_cgroups_mode"] not in checkpoint.CGROUP_MODES:
-        raise UsageError("Invalid manage-cgroups-mode value", command, "manage-cgroups-mode", "use soft, full, strict or ignore")
+        raise UsageError(
+            "invalid-manage-cgroups",
+            "Invalid manage-cgroups-mode value",
+            command,
+            "manage-cgroups-mode",
+            "use soft, full, strict or ignore",
+        )
     lock = asked["network_lock"]
     if lock is not None and lock not in checkpoint.NETWORK_LOCKS:
-        raise UsageError("invalid network-lock value: %s" % quote(lock), command, "network-lock", "use iptables, nftables or skip")
+        raise UsageError(
+            "invalid-network-lock",
+            "invalid network-lock value: %s" % quote(lock),
+            command,
+            "network-lock",
+            "use iptables, nftables or skip",
+        )
     for name in options.get("empty_ns") or ():
         if name != "network":
-            raise UsageError('namespace "%s" is not supported' % quote(name), command, "empty-ns", "only network is, and it always counts")
+            raise UsageError(
+                "namespace-supported",
+                'namespace "%s" is not supported' % quote(name),
+                command,
+                "empty-ns",
+                "only network is, and it always counts",
+            )
     asked["page_server"] = _page_server(options.get("page_server"), command)
     asked["status_fd"] = _status_fd(options.get("status_fd"), command)
     return asked
@@ -59,9 +77,9 @@ def _page_server(text, command):
     elif ":" in address:
         colon = ""
     if not colon or not address or not port:
-        raise UsageError("Use --page-server ADDRESS:PORT to specify page server", command, "page-server")
+        raise UsageError("use-page-server", "Use --page-server ADDRESS:PORT to specify page server", command, "page-server")
     if not port.isascii() or not port.isdigit() or len(port) > 5 or not 0 < int(port) < 65536:
-        raise UsageError("Invalid port number", command, "page-server", "1 to 65535")
+        raise UsageError("invalid-port-number", "Invalid port number", command, "page-server", "1 to 65535")
     return {"address": address, "port": int(port)}
 
 
@@ -70,12 +88,12 @@ def _status_fd(text, command):
     if text is None or text == "-1":
         return -1
     if not text.isascii() or not text.isdigit() or len(text) > 7:
-        raise UsageError('invalid value "%s" for flag -status-fd: want a number' % quote(text), command, "status-fd")
+        raise UsageError("bad-number", 'invalid value "%s" for flag -status-fd: want a number' % quote(text), command, "status-fd")
     fd = int(text)
     if fd not in fds.inherited():
-        raise UsageError("invalid --status-fd argument %d: %s" % (fd, errno_text(EBADF)), command, "status-fd")
+        raise UsageError("invalid-status-fd", "invalid --status-fd argument %d: %s" % (fd, errno_text(EBADF)), command, "status-fd")
     import fcntl
 
     if fcntl.fcntl(fd, fcntl.F_GETFL) & posix.O_ACCMODE == posix.O_RDONLY:
-        raise UsageError("invalid --status-fd argument %d: not writable" % fd, command, "status-fd")
+        raise UsageError("invalid-status-fd", "invalid --status-fd argument %d: not writable" % fd, command, "status-fd")
     return fd

@@ -15,7 +15,9 @@ SHELLS = ("bash", "zsh", "fish")
 
 def main(options, args):
     if args[0] not in SHELLS:
-        raise UsageError("no completion for the shell %s" % quote(args[0]), "completion", None, "there is one for bash, zsh and fish")
+        raise UsageError(
+            "completion-shell", "no completion for the shell %s" % quote(args[0]), "completion", None, "there is one for bash, zsh and fish"
+        )
     fileio.write_all(1, {"bash": bash, "zsh": zsh, "fish": fish}[args[0]]().encode())
     return 0
 

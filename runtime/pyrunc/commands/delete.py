@@ -2,9 +2,8 @@
 
 from pyrunc import store
 from pyrunc.engine import lifecycle, regex_match
-from pyrunc.errors import CALLER_TEXT, StateError
+from pyrunc.errors import StateError
 
-WORDS = CALLER_TEXT["unknown"]
 FORCE_LOCK_MS = 5_000
 
 
@@ -21,7 +20,7 @@ def delete_one(options, id):
     try:
         state_dir = store.open_state_dir(store.root_of(options["globals"]), id)
     except StateError as e:
-        if force and e.words == WORDS:
+        if force and e.reason == "unknown-container":
             return 0
         raise
     try:
@@ -34,13 +33,13 @@ def _delete(state_dir, options, force):
     try:
         _lock(state_dir, force)
     except StateError as e:
-        if force and e.words == WORDS:  # another delete was quicker
+        if force and e.reason == "unknown-container":  # another delete was quicker
             return 0
         raise
     try:
         state_dir.load()
     except StateError as e:
-        missing = e.words == WORDS
+        missing = e.reason == "unknown-container"
         if force or missing:
             lifecycle.delete_broken(state_dir, options, e)
         if force:
@@ -56,13 +55,15 @@ def _lock(state_dir, force):
         state_dir.lock(0)
         return
     except StateError as e:
-        if e.words == WORDS:
+        if e.reason == "unknown-container":
             raise
     if lifecycle.called_from_hook(state_dir):
-        raise StateError("a hook can't delete its own container", state_dir.id, hint="let the hook fail: then everything is undone")
+        raise StateError(
+            "hook-can-t", "a hook can't delete its own container", state_dir.id, hint="let the hook fail: then everything is undone"
+        )
     try:
         state_dir.lock(FORCE_LOCK_MS if force else store.LOCK_WAIT_MS)
     except StateError as e:
-        if not force or e.words == WORDS:
+        if not force or e.reason == "unknown-container":
             raise
         lifecycle.break_lock(state_dir)

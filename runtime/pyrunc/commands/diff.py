@@ -22,14 +22,14 @@ def main(options, args):
 def _main(options, id):
     style = options.get("format", "text")
     if style not in ("text", "json"):
-        raise UsageError("invalid format option: %s" % quote(style), "diff", "format", "use text or json")
+        raise UsageError("bad-format", "invalid format option: %s" % quote(style), "diff", "format", "use text or json")
     state_dir = open_state(options, id)
     now = status.of(state_dir)
     if now not in ("created", "running", "paused"):
-        raise StateError(CALLER_TEXT["not-running"], state_dir.id, now, "`plan --diff` compares configs")
+        raise StateError("not-running", CALLER_TEXT["not-running"], state_dir.id, now, "`plan --diff` compares configs")
     document = {"id": state_dir.id, "status": now, "config": None, **_compared(options, state_dir, now != "created")}
     if not status.is_alive(state_dir.state):
-        raise StateError(CALLER_TEXT["not-running"], state_dir.id, "stopped", "it has ended meanwhile")
+        raise StateError("not-running", CALLER_TEXT["not-running"], state_dir.id, "stopped", "it has ended meanwhile")
     document["config"] = quote(options["config"], 4096) if "config" in options else None
     text = jsonio.dumps(document, indent=2) + "\n" if style == "json" else _text(document, render.Paint())
     fileio.write_all(1, text.encode("utf-8", "backslashreplace"))

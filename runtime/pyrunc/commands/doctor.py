@@ -18,7 +18,7 @@ ENOSYS = 38
 def main(options, args):
     style = options.get("format", "table")
     if style not in ("table", "json"):
-        raise UsageError("invalid format option: %s" % quote(style), "doctor", "format", "use table or json")
+        raise UsageError("bad-format", "invalid format option: %s" % quote(style), "doctor", "format", "use table or json")
     rows = [row for look in LOOKS for row in look()]
     problems = _bundle(args[0]) if args else []
     if style == "json":

@@ -8,7 +8,7 @@ from pyrunc.oci.nearest import nearest
 def main(options, args):
     style = options.get("format", "table")
     if style not in ("table", "json"):
-        raise UsageError("invalid format option: %s" % quote(style), "errors", "format", "use table or json")
+        raise UsageError("bad-format", "invalid format option: %s" % quote(style), "errors", "format", "use table or json")
     rows = codes.rows()
     if args:
         rows = [one(rows, word) for word in args]
@@ -25,7 +25,7 @@ def one(rows, word):
             return row
     close = nearest(word, [row["code"] for row in rows] + [row["name"] for row in rows])
     hint = "nearest: " + ", ".join(close) if close else "`errors` lists them all"
-    raise UsageError("%s is neither a code nor a name of one" % quote(word), "errors", None, hint)
+    raise UsageError("unknown-topic", "%s is neither a code nor a name of one" % quote(word), "errors", None, hint)
 
 
 def _text(rows):

@@ -14,11 +14,11 @@ from pyrunc.store import open_state
 
 def main(options, args):
     if options.get("format", "json") != "json":
-        raise UsageError("invalid format option: %s" % quote(options["format"]), "events", "format", "it is always json")
+        raise UsageError("bad-format", "invalid format option: %s" % quote(options["format"]), "events", "format", "it is always json")
     interval = duration(options.get("interval", "5s"), "events", "interval")
     state_dir = open_state(options, args[0])
     if status.of(state_dir) == "stopped":
-        raise StateError("container with id %s is not running" % state_dir.id, state_dir.id, "stopped")
+        raise StateError("container-id-running", "container with id %s is not running" % state_dir.id, state_dir.id, "stopped")
     paths = state_dir.state.get("cgroup_paths") or {}
     if options.get("stats"):
         _say(state_dir.id, "stats", stats.collect(paths))

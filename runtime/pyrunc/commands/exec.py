@@ -84,8 +84,8 @@ def process_of(options, words, state_dir, config):
     process = normalise.process(process)
     problems = validate.check(process, "process")
     if problems:
-        pointer, text, value = problems[0]
-        raise prepare.refusal(("/process" + (pointer if pointer != "/" else ""), text, value))
+        pointer, text, value, reason = problems[0]
+        raise prepare.refusal(("/process" + (pointer if pointer != "/" else ""), text, value, reason))
     if options.get("tty") and options.get("process"):
         process["terminal"] = True
     return process
@@ -93,7 +93,7 @@ def process_of(options, words, state_dir, config):
 
 def _from_options(options, words, state_dir, config):
     if not words:
-        raise Refusal("process args cannot be empty", "/process/args", "name the program after the id")
+        raise Refusal("process-args-empty", "process args cannot be empty", "/process/args", "name the program after the id")
     process = dict(config.get("process") or {})
     process["args"] = words
     process["terminal"] = options.get("tty", False)
@@ -130,7 +130,7 @@ def identity(text, option):
     """A decimal id without a sign, blanks or leading zeros, below 2^32 - 1; nothing else is a number (CVE-2026-30892)."""
     plain = text.isascii() and text.isdigit() and (text == "0" or text[0] != "0") and len(text) <= 10
     if not plain or int(text) >= 0xFFFFFFFF:
-        raise UsageError('invalid id "%s"' % quote(text), "exec", option, "ids are decimal numbers from 0 to 4294967294")
+        raise UsageError("invalid-id", 'invalid id "%s"' % quote(text), "exec", option, "ids are decimal numbers from 0 to 4294967294")
     return int(text)
 
 
@@ -138,7 +138,7 @@ def user_of(text, state_dir):
     """'UID', 'UID:GID', 'NAME' or 'NAME:GROUP' → what changes in /process/user. Digits are never looked up as a name (CVE-2016-3697)."""
     name, colon, group = text.partition(":")
     if not name or (colon and not group) or ":" in group:
-        raise UsageError('invalid user "%s"' % quote(text), "exec", "user", "give UID, UID:GID, NAME or NAME:GROUP")
+        raise UsageError("invalid-user", 'invalid user "%s"' % quote(text), "exec", "user", "give UID, UID:GID, NAME or NAME:GROUP")
     found = {}
     numeric = name[0].isdigit() or name[0] in "+-" or name != name.strip()
     if numeric:
@@ -183,11 +183,11 @@ def _passwd(name, state_dir):
         if fields[0] == name and len(fields) >= 4:
             groups = [identity(f[2], "user") for f in _lines(state_dir, "/etc/group") if len(f) >= 4 and name in f[3].split(",")]
             return {"uid": identity(fields[2], "user"), "gid": identity(fields[3], "user"), "additionalGids": groups}
-    raise StateError('no user "%s" in the container\'s /etc/passwd' % quote(name), state_dir.id, hint="give a number")
+    raise StateError("not-in-image", 'no user "%s" in the container\'s /etc/passwd' % quote(name), state_dir.id, hint="give a number")
 
 
 def _group(name, state_dir):
     for fields in _lines(state_dir, "/etc/group"):
         if fields[0] == name and len(fields) >= 3:
             return identity(fields[2], "user")
-    raise StateError('no group "%s" in the container\'s /etc/group' % quote(name), state_dir.id, hint="give a number")
+    raise StateError("not-in-image", 'no group "%s" in the container\'s /etc/group' % quote(name), state_dir.id, hint="give a number")

@@ -10,7 +10,7 @@ from pyrunc.oci.nearest import nearest
 def main(options, args):
     style = options.get("format", "text")
     if style not in ("text", "json"):
-        raise UsageError("invalid format option: %s" % quote(style), "explain", "format", "use text or json")
+        raise UsageError("bad-format", "invalid format option: %s" % quote(style), "explain", "format", "use text or json")
     row = code_of(args[0])
     if row is None:
         found = about_property(pointer_of(args[0]), args[1] if len(args) > 1 else None, options)
@@ -43,12 +43,16 @@ def pointer_of(word):
             return found[0]
         if found:
             raise UsageError(
-                "%s is neither one property nor a pointer" % quote(word), "explain", None, "which one: " + ", ".join((exact + found)[:6])
+                "unknown-topic",
+                "%s is neither one property nor a pointer" % quote(word),
+                "explain",
+                None,
+                "which one: " + ", ".join((exact + found)[:6]),
             )
     close = nearest(word.upper(), [row["code"] for row in codes.rows()]) if word.upper().startswith("PYR") else []
     close = close or nearest_places(word, known)
     hint = "nearest: " + ", ".join(close) if close else "give a code (`errors` lists them), a pointer as /process/args, or a name"
-    raise UsageError("%s is neither a code nor a property of config.json" % quote(word), "explain", None, hint)
+    raise UsageError("unknown-topic", "%s is neither a code nor a property of config.json" % quote(word), "explain", None, hint)
 
 
 def nearest_places(word, known):

@@ -19,7 +19,9 @@ LIBSECCOMP = ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/l
 def main(options, args):
     style = options.get("format", "text" if options.get("deviations") else "json")
     if style not in ("text", "json") or style == "text" and not options.get("deviations"):
-        raise UsageError("invalid format option: %s" % quote(style), "features", "format", "json; with --deviations also text")
+        raise UsageError(
+            "bad-format", "invalid format option: %s" % quote(style), "features", "format", "json; with --deviations also text"
+        )
     if options.get("deviations"):
         from pyrunc.oci import deviations
 

@@ -13,7 +13,7 @@ HEAD = ("ID", "AGE", "CGROUPS", "MOUNTS", "REASON")
 def main(options, args):
     style = options.get("format", "table")
     if style not in ("table", "json"):
-        raise UsageError("invalid format option: %s" % quote(style), "gc", "format", "use table or json")
+        raise UsageError("bad-format", "invalid format option: %s" % quote(style), "gc", "format", "use table or json")
     older_s = duration(options.get("older", "24h"), "gc", "older", 1e12)
     root = store.root_of(options["globals"])
     found = gc.survey(root, older_s)
@@ -35,7 +35,7 @@ def _told(id, e):
         e.words = "%s: %s" % (id, e.words)
         return e
     words = "%s: cannot be removed: %s" % (id, errno_text(e.errno) if e.errno else e)
-    return StepFailure(words, "gc", "host", call=getattr(e, "call", None), errno=e.errno, path=str(e.filename or ""))
+    return StepFailure("removed", words, "gc", "host", call=getattr(e, "call", None), errno=e.errno, path=str(e.filename or ""))
 
 
 def _table(found):

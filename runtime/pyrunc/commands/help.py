@@ -183,7 +183,7 @@ def main(options, args):
         raise cli.unknown(command)
     style = options.get("format", "text")
     if style not in ("text", "json"):
-        raise UsageError("invalid format option: %s" % quote(style), "help", "format", "use text or json")
+        raise UsageError("bad-format", "invalid format option: %s" % quote(style), "help", "format", "use text or json")
     if style == "json":
         fileio.write_all(1, (jsonio.dumps(document(command), indent=2) + "\n").encode())
         return 0

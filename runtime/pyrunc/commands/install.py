@@ -18,12 +18,12 @@ TYPE, REGULAR = 0o170000, 0o100000
 def main(options, args):
     style = options.get("format", "text")
     if style not in ("text", "json"):
-        raise UsageError("invalid format option: %s" % quote(style), "install", "format", "use text or json")
+        raise UsageError("bad-format", "invalid format option: %s" % quote(style), "install", "format", "use text or json")
     engines = [engine for engine in ENGINES if options.get(engine)]
     if not engines:
-        raise UsageError("install needs an engine", "install", None, "add --docker, --podman or --containerd")
+        raise UsageError("install-needs-engine", "install needs an engine", "install", None, "add --docker, --podman or --containerd")
     if "config" in options and len(engines) > 1:
-        raise UsageError("--config names the file of one engine, and %d are named" % len(engines), "install", "config")
+        raise UsageError("config-names-file", "--config names the file of one engine, and %d are named" % len(engines), "install", "config")
     removing = options.get("uninstall", False)
     payload = {
         "engines": engines,
@@ -45,7 +45,9 @@ def main(options, args):
 def _name(name):
     """A bare key of TOML, as that is what users type after --runtime."""
     if not name or any(c not in "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-" for c in name):
-        raise UsageError("invalid name of a runtime: %s" % quote(name), "install", "name", "letters, digits, - and _")
+        raise UsageError(
+            "invalid-name-runtime", "invalid name of a runtime: %s" % quote(name), "install", "name", "letters, digits, - and _"
+        )
     return name
 
 
@@ -58,9 +60,9 @@ def _runtime(path):
     try:
         mode = posix.stat(path).st_mode
     except (OSError, ValueError):
-        raise Refusal("no runtime at %s" % quote(path), None, "name it with --runtime") from None
+        raise Refusal("runtime", "no runtime at %s" % quote(path), None, "name it with --runtime") from None
     if mode & TYPE != REGULAR or not mode & EXECUTABLE:
-        raise Refusal("%s is no executable file" % quote(path), None, "name it with --runtime")
+        raise Refusal("executable-file", "%s is no executable file" % quote(path), None, "name it with --runtime")
     return path
 
 
@@ -74,7 +76,7 @@ def _same(path, others):
 
 def _absolute(path):
     if "\0" in path or not path:
-        raise UsageError("not a path: %s" % quote(path), "install")
+        raise UsageError("path", "not a path: %s" % quote(path), "install")
     return path if path[:1] == "/" else posix.getcwd() + "/" + path
 
 

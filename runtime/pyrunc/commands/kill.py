@@ -3,7 +3,7 @@ expression: every container that runs and whose id it matches gets the signal.""
 
 from pyrunc import store
 from pyrunc.engine import lifecycle, regex_match
-from pyrunc.errors import CALLER_TEXT, StateError, UsageError, quote
+from pyrunc.errors import StateError, UsageError, quote
 
 NAMES = {
     "HUP": 1, "INT": 2, "QUIT": 3, "ILL": 4, "TRAP": 5, "ABRT": 6, "IOT": 6, "BUS": 7, "FPE": 8, "KILL": 9, "USR1": 10, "SEGV": 11,
@@ -25,7 +25,9 @@ def signal_number(text):
         head, found, offset = name.partition(sign)
         if head == base and found and offset.isascii() and offset.isdigit() and int(offset) <= 30:
             return NAMES[base] + (int(offset) if sign == "+" else -int(offset))
-    raise UsageError('unknown signal "%s"' % quote(text), "kill", None, "a number, or a name such as TERM, SIGKILL or RTMIN+3")
+    raise UsageError(
+        "unknown-signal", 'unknown signal "%s"' % quote(text), "kill", None, "a number, or a name such as TERM, SIGKILL or RTMIN+3"
+    )
 
 
 def main(options, args):
@@ -41,5 +43,5 @@ def _kill(options, id, number, one_of_many):
     try:
         lifecycle.kill(store.open_state(options, id), number, options.get("all", False))
     except StateError as e:
-        if not one_of_many or e.words not in (CALLER_TEXT["not-running"], CALLER_TEXT["unknown"]):
+        if not one_of_many or e.reason not in ("not-running", "unknown-container"):
             raise

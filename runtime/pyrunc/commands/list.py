@@ -12,7 +12,7 @@ HEAD = ("ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER")
 def main(options, args):
     style = options.get("format", "table")
     if style not in ("table", "json"):
-        raise UsageError("invalid format option: %s" % quote(style), "list", "format", "use table or json")
+        raise UsageError("bad-format", "invalid format option: %s" % quote(style), "list", "format", "use table or json")
     root = store.root_of(options["globals"])
     quiet = options.get("quiet")
     rows = []

@@ -2,7 +2,7 @@
 store directly; what they match on is the same."""
 
 from pyrunc import store
-from pyrunc.errors import CALLER_TEXT, StateError
+from pyrunc.errors import StateError
 
 
 def open_state(options, id):
@@ -10,7 +10,7 @@ def open_state(options, id):
     try:
         return store.open_state(options, id)
     except StateError as e:
-        if e.words == CALLER_TEXT["unknown"] and e.hint is None:
+        if e.reason == "unknown-container" and e.hint is None:
             from pyrunc.oci.nearest import nearest
 
             close = nearest(id, store.ids(store.root_of(options["globals"])))

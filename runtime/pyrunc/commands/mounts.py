@@ -20,9 +20,9 @@ def main(options, args):
     act, id, rest = args[0], args[1], args[2:]
     acts = {"add": _add, "remove": _remove, "list": _list}
     if act not in acts:
-        raise UsageError('"mounts %s" is no command' % quote(act), "mounts", None, "use add, remove or list")
+        raise UsageError("command", '"mounts %s" is no command' % quote(act), "mounts", None, "use add, remove or list")
     if act != "remove" and rest and not (act == "add" and len(rest) == 1 and "file" not in options):
-        raise UsageError('"mounts %s" takes no further arguments: %s' % (act, quote(rest[0])), "mounts")
+        raise UsageError("takes-further-arguments", '"mounts %s" takes no further arguments: %s' % (act, quote(rest[0])), "mounts")
     if act == "add" and rest:
         options["file"] = rest[0]  # as crun has it
     return acts[act](options, id, rest)
@@ -31,10 +31,10 @@ def main(options, args):
 def _add(options, id, _rest):
     one = any(name in options for name in ONE)
     if one and "file" in options:
-        raise UsageError("mounts are given twice", "mounts", "file", "a file, or one mount by options")
+        raise UsageError("mounts-twice", "mounts are given twice", "mounts", "file", "a file, or one mount by options")
     wanted = _from_options(options) if one else _from_file(options)
     if not wanted:
-        raise UsageError("nothing to mount", "mounts", None, "give --file, or --destination and --source")
+        raise UsageError("nothing-mount", "nothing to mount", "mounts", None, "give --file, or --destination and --source")
     state_dir = open_state(options, id)
     state_dir.lock().load()
     try:
@@ -49,7 +49,7 @@ def _remove(options, id, rest):
     if "destination" in options:
         destinations.append(options["destination"])
     if not destinations:
-        raise UsageError("nothing to unmount", "mounts", None, "give the destinations after the id")
+        raise UsageError("nothing-unmount", "nothing to unmount", "mounts", None, "give the destinations after the id")
     state_dir = open_state(options, id)
     state_dir.lock().load()
     try:
@@ -82,7 +82,7 @@ def _valid(doc):
 def _from_options(options):
     """[the mount of the command line]. Without a type it is a bind."""
     if "destination" not in options:
-        raise UsageError("--destination is missing", "mounts", "destination", "the place inside the container")
+        raise UsageError("destination-missing", "--destination is missing", "mounts", "destination", "the place inside the container")
     words = [word for text in options.get("options", ()) for word in text.split(",") if word]
     kind = options.get("type", "bind")
     made = {"destination": options["destination"], "type": kind, "options": words}
@@ -100,7 +100,7 @@ def _from_options(options):
 def _list(options, id, _rest):
     style = options.get("format", "table")
     if style not in ("table", "json"):
-        raise UsageError("invalid format option: %s" % quote(style), "mounts", "format", "use table or json")
+        raise UsageError("bad-format", "invalid format option: %s" % quote(style), "mounts", "format", "use table or json")
     found = live_mounts.listed(open_state(options, id))
     if style == "json":
         text = jsonio.dumps(found) + "\n"

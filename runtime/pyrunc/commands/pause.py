@@ -17,7 +17,7 @@ def main(options, args):
     try:
         now = status.of(state_dir)
         if now not in ("running", "created"):
-            raise StateError(CALLER_TEXT["not-running"], state_dir.id, now)
+            raise StateError("not-running", CALLER_TEXT["not-running"], state_dir.id, now)
         freeze.freeze(state_dir.state.get("cgroup_paths") or {}, time.monotonic() + limit)
     finally:
         state_dir.unlock()

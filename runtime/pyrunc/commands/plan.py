@@ -29,7 +29,7 @@ class Made:
 def main(options, args):
     style = options.get("format", "json" if options.get("json") else "text")
     if style not in ("text", "tree", "json"):
-        raise UsageError("invalid format option: %s" % quote(style), "plan", "format", "use text or json")
+        raise UsageError("bad-format", "invalid format option: %s" % quote(style), "plan", "format", "use text or json")
     id = store.check_id(args[0] if args else "plan")
     if "diff" in options:
         return _diff(options, id, style)
@@ -176,19 +176,21 @@ def _both(options, id):
     import posix
 
     if "\0" in options["diff"]:
-        raise UsageError("--diff has a NUL byte", "plan", "diff")
+        raise UsageError("diff-has-nul", "--diff has a NUL byte", "plan", "diff")
     path = store.absolute(options["diff"])
     home = store.absolute(options.get("bundle") or ".")
     try:
         is_bundle = posix.stat(path).st_mode & 0o170000 == 0o040000
     except OSError as e:
-        raise UsageError("cannot open %s: %s" % (quote(path), errno_text(e.errno)), "plan", "diff", "a bundle or a config") from None
+        raise UsageError(
+            "open", "cannot open %s: %s" % (quote(path), errno_text(e.errno)), "plan", "diff", "a bundle or a config"
+        ) from None
     one = make({**options, "bundle": home}, id)
     other = make({**options, "bundle": path, "config": None} if is_bundle else {**options, "bundle": home, "config": path}, id)
     for made, where in ((one, home), (other, path)):
         if made.problems:
             first = made.problems[0]
-            raise Refusal("%s can't be planned: %s" % (quote(where), first.words), first.pointer, first.hint)
+            raise Refusal("can-t-planned", "%s can't be planned: %s" % (quote(where), first.words), first.pointer, first.hint)
     return one, other
 
 

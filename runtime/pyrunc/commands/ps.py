@@ -14,7 +14,7 @@ PS = ("/usr/bin/ps", "/bin/ps")
 def main(options, args):
     style = options.get("format", "table")
     if style not in ("table", "json"):
-        raise UsageError("invalid format option: %s" % quote(style), "ps", "format", "use table or json")
+        raise UsageError("bad-format", "invalid format option: %s" % quote(style), "ps", "format", "use table or json")
     state_dir = open_state(options, args[0])
     paths = state_dir.state.get("cgroup_paths")
     pids = kill.procs(paths) if paths else _by_namespace(state_dir.state)
@@ -47,7 +47,7 @@ def rows(text, pids):
     lines = text.rstrip("\n").split("\n")
     titles = lines[0].split()
     if "PID" not in titles:
-        raise StepFailure("couldn't find PID field in ps output", "ps", "host", hint="ask ps for the pid as well")
+        raise StepFailure("couldn-t-find", "couldn't find PID field in ps output", "ps", "host", hint="ask ps for the pid as well")
     column = titles.index("PID")
     kept = [lines[0]]
     for line in lines[1:]:
@@ -64,7 +64,7 @@ def _output(arguments):
         except OSError:
             continue
         return _run([path, *arguments])
-    raise StepFailure("no ps(1) on this host", "ps", "host", path=PS[0], hint="install procps, or use --format json")
+    raise StepFailure("ps-host", "no ps(1) on this host", "ps", "host", path=PS[0], hint="install procps, or use --format json")
 
 
 def _run(argv):
@@ -85,6 +85,7 @@ def _run(argv):
             posix.close(theirs)
     if status:
         raise StepFailure(
+            "failed-status",
             "%s failed with status %d" % (argv[0], posix.waitstatus_to_exitcode(status)),
             "ps",
             "host",

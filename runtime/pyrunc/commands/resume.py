@@ -15,7 +15,7 @@ def main(options, args):
         if now == "paused":
             freeze.thaw(state_dir.state.get("cgroup_paths") or {})
         elif not locked:
-            raise StateError(CALLER_TEXT["not-paused"], state_dir.id, now)
+            raise StateError("not-paused", CALLER_TEXT["not-paused"], state_dir.id, now)
         if locked:
             _unlock(state_dir, now)
     finally:
@@ -28,4 +28,4 @@ def _unlock(state_dir, now):
 
     left = netlock.recover(state_dir, state_dir.plan())
     if left:
-        raise StateError(left, state_dir.id, now)
+        raise StateError("unlock", left, state_dir.id, now)

@@ -4,7 +4,7 @@ import posix
 
 from pyrunc.engine import foreground, host, lifecycle, start
 from pyrunc.engine.prepare import prepare
-from pyrunc.errors import CALLER_TEXT, StateError
+from pyrunc.errors import StateError
 
 
 def main(options, args):
@@ -54,7 +54,7 @@ def _finish(run, status, options):
     try:
         state_dir.lock().load()  # others may have written to the state
     except StateError as e:
-        if e.words == CALLER_TEXT["unknown"]:
+        if e.reason == "unknown-container":
             return
         if run.options["keep"]:
             raise

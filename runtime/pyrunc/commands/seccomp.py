@@ -16,7 +16,7 @@ MAX_ARGS = 6
 def main(options, args):
     style = options.get("format", "text")
     if style not in ("text", "json"):
-        raise UsageError("invalid format option: %s" % quote(style), "seccomp", "format", "use text or json")
+        raise UsageError("bad-format", "invalid format option: %s" % quote(style), "seccomp", "format", "use text or json")
     entry = _plan(options)
     program, unknown = _compile(entry)
     report = {
@@ -39,7 +39,7 @@ def _plan(options):
     planner.plan(config, ctx, ("meta", "capabilities", "seccomp"))
     entry = ctx.plans.get("seccomp")
     if entry is None:
-        raise Refusal("the config has no seccomp profile", HERE)
+        raise Refusal("config-has-seccomp", "the config has no seccomp profile", HERE)
     return entry
 
 
@@ -57,7 +57,7 @@ def _number(text):
     except ValueError:
         value = -1
     if not 0 <= value < 1 << 64:
-        raise UsageError("invalid number: %s" % quote(text), "seccomp", None, "decimal or 0x…, below 2^64")
+        raise UsageError("invalid-number", "invalid number: %s" % quote(text), "seccomp", None, "decimal or 0x…, below 2^64")
     return value
 
 
@@ -66,13 +66,13 @@ def _verdict(program, args):
 
     machine = posix.uname().machine
     if machine not in ARCHES:
-        raise UsageError("calls of %s can't be looked up here" % machine, "seccomp")
+        raise UsageError("calls-can-t", "calls of %s can't be looked up here" % machine, "seccomp")
     name, values = args[0], [_number(text) for text in args[1:]]
     if len(values) > MAX_ARGS:
-        raise UsageError("a system call has at most %d arguments" % MAX_ARGS, "seccomp")
+        raise UsageError("system-call-has", "a system call has at most %d arguments" % MAX_ARGS, "seccomp")
     number = int(name) if name.isascii() and name.isdigit() else helper_process.call("syscalls", {"names": [name]})[name]
     if number < 0:
-        raise UsageError("the system call %s is not known on %s" % (quote(name), machine), "seccomp")
+        raise UsageError("system-call-known", "the system call %s is not known on %s" % (quote(name), machine), "seccomp")
     values += [0] * (MAX_ARGS - len(values))
     action = filters.verdict(program, ARCHES[machine], number, tuple(values))
     return {"syscall": name, "number": number, "arguments": values, "verdict": filters.action_name(action)}

@@ -15,7 +15,7 @@ EEXIST = 17
 def main(options, args):
     style = options.get("format", "text" if options.get("explain") else "json")
     if style not in ("text", "json") or style == "text" and not options.get("explain"):
-        raise UsageError("invalid format option: %s" % quote(style), "spec", "format", "json; with --explain also text")
+        raise UsageError("bad-format", "invalid format option: %s" % quote(style), "spec", "format", "json; with --explain also text")
     bundle = options.get("bundle") or "."
     name = options.get("file") or NAME
     document, reasons = _document(options)
@@ -28,7 +28,7 @@ def main(options, args):
     try:
         dir_fd = posix.open(bundle, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
     except (OSError, ValueError) as e:
-        raise UsageError("chdir %s: %s" % (quote(bundle), _text(e)), "spec", "bundle") from None
+        raise UsageError("bundle", "chdir %s: %s" % (quote(bundle), _text(e)), "spec", "bundle") from None
     try:
         _write(dir_fd, name, data)
     finally:
@@ -45,9 +45,15 @@ def _document(options):
     from pyrunc.oci import profiles
 
     if name not in profiles.NAMES:
-        raise UsageError("invalid profile: %s" % quote(name), "spec", "profile", "use " + ", ".join(profiles.NAMES))
+        raise UsageError("invalid-profile", "invalid profile: %s" % quote(name), "spec", "profile", "use " + ", ".join(profiles.NAMES))
     if options.get("rootless") and name != "rootless":
-        raise UsageError("--rootless and --profile %s exclude each other" % name, "spec", "rootless", "use --profile rootless")
+        raise UsageError(
+            "rootless-profile-exclude",
+            "--rootless and --profile %s exclude each other" % name,
+            "spec",
+            "rootless",
+            "use --profile rootless",
+        )
     return profiles.config(name, *ids, cgroup_namespace=_unified())
 
 
@@ -82,13 +88,13 @@ def _write(dir_fd, name, data):
         fd = posix.open(name, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, 0o666, dir_fd=dir_fd)
     except (OSError, ValueError) as e:
         if getattr(e, "errno", None) == EEXIST:
-            raise UsageError("File %s exists. Remove it first" % shown, "spec") from None
-        raise UsageError("open %s: %s" % (shown, _text(e)), "spec") from None
+            raise UsageError("file-exists", "File %s exists. Remove it first" % shown, "spec") from None
+        raise UsageError("open", "open %s: %s" % (shown, _text(e)), "spec") from None
     try:
         fileio.write_all(fd, data)
     except OSError as e:
         posix.unlink(name, dir_fd=dir_fd)
-        raise UsageError("write %s: %s" % (shown, errno_text(e.errno)), "spec") from None
+        raise UsageError("write", "write %s: %s" % (shown, errno_text(e.errno)), "spec") from None
     finally:
         posix.close(fd)
 

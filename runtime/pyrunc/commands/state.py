@@ -10,7 +10,7 @@ from pyrunc.store import open_state
 
 def main(options, args):
     if options.get("format", "json") != "json":
-        raise UsageError("invalid format option: %s" % quote(options["format"]), "state", "format", "it is always json")
+        raise UsageError("bad-format", "invalid format option: %s" % quote(options["format"]), "state", "format", "it is always json")
     state_dir = open_state(options, args[0])
     now = status.of(state_dir)
     data = document.for_state(state_dir.state, now)

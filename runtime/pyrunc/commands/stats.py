@@ -22,7 +22,7 @@ METRICS = (  # name, type, help, how it is found
 def main(options, args):
     style = options.get("format", "table")
     if style not in ("table", "json", "prometheus"):
-        raise UsageError("invalid format option: %s" % quote(style), "stats", "format", "use table, json or prometheus")
+        raise UsageError("bad-format", "invalid format option: %s" % quote(style), "stats", "format", "use table, json or prometheus")
     found = collect(options, args, stats.collect if style == "json" else stats.brief)
     if style == "json":
         text = jsonio.dumps({id: data for id, _status, data in found}) + "\n"

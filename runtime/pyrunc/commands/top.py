@@ -23,11 +23,11 @@ ENTER, LEAVE = b"\x1b[?1049h\x1b[?25l", b"\x1b[?25h\x1b[?1049l"
 def main(options, args):
     style = options.get("format", "table")
     if style not in ("table", "json"):
-        raise UsageError("invalid format option: %s" % quote(style), "top", "format", "use table or json")
+        raise UsageError("bad-format", "invalid format option: %s" % quote(style), "top", "format", "use table or json")
     interval = duration(options.get("interval", "2s"), "top", "interval")
     count = options.get("count")
     if count is not None and (not count.isascii() or not count.isdigit() or len(count) > 9 or not int(count)):
-        raise UsageError('invalid value "%s" for flag -count: want a number' % quote(count), "top", "count", "from 1 on")
+        raise UsageError("bad-number", 'invalid value "%s" for flag -count: want a number' % quote(count), "top", "count", "from 1 on")
     for number in (1, 15):
         _signal.signal(number, _stop)
     screen = Lines() if style == "json" else Screen()

@@ -10,11 +10,13 @@ WIDTH = 48  # columns of the bars
 def main(options, args):
     style = options.get("format", "text")
     if style not in ("text", "json"):
-        raise UsageError("invalid format option: %s" % quote(style), "trace", "format", "use text or json")
+        raise UsageError("bad-format", "invalid format option: %s" % quote(style), "trace", "format", "use text or json")
     state_dir = open_state(options, args[0])
     stamps = [row for row in state_dir.note("trace") or () if type(row) is list and len(row) == 4]
     if not stamps:
-        raise StateError("no steps are kept of this container", state_dir.id, hint="it was made by another version, or by restore")
+        raise StateError(
+            "nothing-kept", "no steps are kept of this container", state_dir.id, hint="it was made by another version, or by restore"
+        )
     if style == "json":
         keys = ("at_ns", "took_ns", "side", "step")
         document = {"id": state_dir.id, "steps": [dict(zip(keys, row, strict=True)) for row in sorted(stamps)]}

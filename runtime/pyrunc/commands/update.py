@@ -37,6 +37,7 @@ def size(text, option):
     whole, point, fraction = number.partition(".")
     if not number.isascii() or not whole.isdigit() or (point and not fraction.isdigit()) or len(number) > 20 or unit not in UNITS:
         raise UsageError(
+            "bad-value",
             "invalid value for %s: %s" % (option.replace("_", "-"), quote(text)),
             "update",
             option,
@@ -48,7 +49,9 @@ def size(text, option):
 def integer(text, option):
     digits = text[1:] if text[:1] == "-" else text
     if not digits.isascii() or not digits.isdigit() or len(digits) > 20:
-        raise UsageError("invalid value for %s: %s" % (option.replace("_", "-"), quote(text)), "update", option, "want a number")
+        raise UsageError(
+            "bad-value", "invalid value for %s: %s" % (option.replace("_", "-"), quote(text)), "update", option, "want a number"
+        )
     return int(text)
 
 
@@ -72,8 +75,8 @@ def wanted(options):
     doc = normalise.resources(doc)
     problems = validate.check(doc, "resources")
     if problems:
-        pointer, words, value = problems[0]
-        raise refusal(("/linux/resources" + (pointer if pointer != "/" else ""), words, value))
+        pointer, words, value, reason = problems[0]
+        raise refusal(("/linux/resources" + (pointer if pointer != "/" else ""), words, value, reason))
     return doc
 
 
@@ -83,17 +86,21 @@ def device(text, option):
     hint = "for example: c 10:229 rwm /dev/fuse"
     numbers = words[1].split(":") if len(words) > 1 else ()
     if len(words) < 3 or words[0] not in ("a", "b", "c") or len(numbers) != 2 or not set(words[2]) <= set("rwm"):
-        raise UsageError("invalid value for %s: %s is not TYPE MAJOR:MINOR ACCESS [PATH]" % (option, quote(text)), "update", option, hint)
+        raise UsageError(
+            "bad-value", "invalid value for %s: %s is not TYPE MAJOR:MINOR ACCESS [PATH]" % (option, quote(text)), "update", option, hint
+        )
     found = {"type": words[0], "access": words[2]}
     for name, number in zip(("major", "minor"), numbers, strict=True):
         if number == "*" and len(words) == 3:
             continue
         if not number.isascii() or not number.isdigit() or len(number) > 10 or int(number) >= 1 << 32:
-            raise UsageError("invalid value for %s: %s %s is no number" % (option, name, quote(number)), "update", option, hint)
+            raise UsageError(
+                "bad-value", "invalid value for %s: %s %s is no number" % (option, name, quote(number)), "update", option, hint
+            )
         found[name] = int(number)
     if len(words) == 4:
         if words[0] == "a":
-            raise UsageError("invalid value for %s: a node is c or b" % option, "update", option, hint)
+            raise UsageError("bad-value", "invalid value for %s: a node is c or b" % option, "update", option, hint)
         found["path"] = words[3]
     return found
 
@@ -106,7 +113,7 @@ def rlimit(text):
     limits = [_limit(word) for word in (soft, hard if colon else soft)]
     if not equals or None in limits:
         hint = "for example: NOFILE=1024:4096, or CORE=unlimited"
-        raise UsageError("invalid value for rlimit: %s is not TYPE=SOFT[:HARD]" % quote(text), "update", "rlimit", hint)
+        raise UsageError("bad-value", "invalid value for rlimit: %s is not TYPE=SOFT[:HARD]" % quote(text), "update", "rlimit", hint)
     return {"type": name if name.startswith("RLIMIT_") else "RLIMIT_" + name, "soft": limits[0], "hard": limits[1]}
 
 
@@ -130,7 +137,7 @@ def main(options, args):
     try:
         now = status.of(state_dir)
         if now not in ("created", "running", "paused"):
-            raise StateError(CALLER_TEXT["not-running"], state_dir.id, now)
+            raise StateError("not-running", CALLER_TEXT["not-running"], state_dir.id, now)
         change = update.Change(state_dir, options)
         schemata = (options.get("l3_cache_schema"), options.get("mem_bw_schema"))
         if doc or not (any(schemata) or added or removed or limits):

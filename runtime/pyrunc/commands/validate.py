@@ -17,11 +17,11 @@ PLACES = 100  # problems whose line is looked up: that reads the file once each
 def main(options, args):
     style = options.get("format", "text")
     if style not in ("text", "json"):
-        raise UsageError("invalid format option: %s" % quote(style), "validate", "format", "use text or json")
+        raise UsageError("bad-format", "invalid format option: %s" % quote(style), "validate", "format", "use text or json")
     if options.get("as") not in (None, *RUNTIMES):
-        raise UsageError("invalid runtime: %s" % quote(options["as"]), "validate", "as", "use runc or crun")
+        raise UsageError("invalid-runtime", "invalid runtime: %s" % quote(options["as"]), "validate", "as", "use runc or crun")
     if args and options.get("bundle"):
-        raise UsageError("the bundle is given twice", "validate", "bundle")
+        raise UsageError("bundle-twice", "the bundle is given twice", "validate", "bundle")
     if args:
         options["bundle"] = args[0]
     report = Report()
@@ -154,7 +154,7 @@ def _schema(config, report):
         return helper_process.call("schema", {"document": config, "what": "config"})
     except Unsupported as e:
         report.add("schema", None, "jsonschema was not asked: %s" % e.words, None, e.hint, warning=True)
-        return [{"pointer": p, "words": w, "value": None} for p, w, _ in validate.check(config, "config", all=True)]
+        return [{"pointer": p, "words": w, "value": None} for p, w, *_ in validate.check(config, "config", all=True)]
 
 
 def _foreign(config, report):

@@ -13,7 +13,7 @@ def main(options, args):
     name = "runc" if sys.argv and sys.argv[0].rpartition("/")[2] == "runc" else "pyrunc"
     style = options.get("format", "text")
     if style not in ("text", "json"):
-        raise UsageError("invalid format option: %s" % quote(style), "version", "format", "use text or json")
+        raise UsageError("bad-format", "invalid format option: %s" % quote(style), "version", "format", "use text or json")
     python = "%d.%d.%d" % sys.version_info[:3]
     if style == "json":
         document = {"name": name, "version": VERSION, "commit": "v" + VERSION, "spec": SPEC, "python": python}

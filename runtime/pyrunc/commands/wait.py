@@ -20,7 +20,7 @@ KEEPS_STATUS = (6, 15)  # PIDFD_INFO_EXIT
 def main(options, args):
     style = options.get("format", "text")
     if style not in ("text", "json"):
-        raise UsageError("invalid format option: %s" % quote(style), "wait", "format", "use text or json")
+        raise UsageError("bad-format", "invalid format option: %s" % quote(style), "wait", "format", "use text or json")
     timeout_ms = int(duration(options["timeout"], "wait", "timeout") * 1000) if "timeout" in options else None
     state_dir = open_state(options, args[0])
     end = exit_status.written(state_dir) or _wait(state_dir, timeout_ms)
@@ -29,7 +29,7 @@ def main(options, args):
         return 0
     if end["status"] is None:
         hint = "who started it has taken its status"
-        raise StateError("the exit status of %s is not known any more" % state_dir.id, state_dir.id, "stopped", hint)
+        raise StateError("status-unknown", "the exit status of %s is not known any more" % state_dir.id, state_dir.id, "stopped", hint)
     fileio.write_all(1, b"%d\n" % end["status"])
     return 0
 
@@ -37,14 +37,16 @@ def main(options, args):
 def _wait(state_dir, timeout_ms):
     state = state_dir.state
     if status.of(state_dir) == "creating" and not state["pid"]:
-        raise StateError("container %s has no init yet" % state_dir.id, state_dir.id, "creating", "wait until create has ended")
+        raise StateError(
+            "no-init-yet", "container %s has no init yet" % state_dir.id, state_dir.id, "creating", "wait until create has ended"
+        )
     watch = _listen(state["pid"])
     fd = pidfd.open_init(state["pid"], state["start_time"]) if state["boot_id"] == pidfd.boot_id() else -1
     code = None
     try:
         if fd >= 0:
             if not pidfd.wait(fd, timeout_ms):
-                raise StateError("container %s has not ended in time" % state_dir.id, state_dir.id, status.of(state_dir))
+                raise StateError("timed-out", "container %s has not ended in time" % state_dir.id, state_dir.id, status.of(state_dir))
             code = pidfd.exit_status(fd)
             if code is None and watch is not None:  # its parent was quicker than we
                 code = watch.status()

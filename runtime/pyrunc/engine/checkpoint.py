@@ -68,7 +68,7 @@ def _open(path, make, what, made):
         return fs.open(path, posix.O_RDONLY | posix.O_DIRECTORY)
     except OSError as e:
         words = "cannot open the %s directory %s: %s" % (what, quote(path), errno_text(e.errno))
-        raise StepFailure(words, "criu.folders", "host", None, getattr(e, "call", "mkdir"), e.errno, path) from None
+        raise StepFailure("open-directory", words, "criu.folders", "host", None, getattr(e, "call", "mkdir"), e.errno, path) from None
 
 
 def common(run, asked, folders, log_name):
@@ -107,12 +107,12 @@ def checkpoint(state_dir, options, asked):
     """Dumps a running or paused container; the state_dir is locked. StateError, Unsupported, StepFailure."""
     now = status.of(state_dir)
     if now not in ("running", "paused"):
-        raise StateError("Container cannot be checkpointed in %s state" % now, state_dir.id, now)
+        raise StateError("container-checkpointed-state", "Container cannot be checkpointed in %s state" % now, state_dir.id, now)
     run = lifecycle.run_of(state_dir, options)
     _check(run, asked)
     left = netlock.recover(state_dir, run.plans)
     if left:
-        raise StateError(left, state_dir.id, now)
+        raise StateError("checkpoint", left, state_dir.id, now)
     cancel = run.cancel = signals.Cancel()
     folders = None
     kept = superblock.Keeper()
@@ -148,17 +148,19 @@ def _check(run, asked):
     added = [one["destination"] for one in run.state_dir.state.get("mounts") or ()]
     if added:
         words = "%s was mounted after create, and a restore would not know it" % quote(added[0])
-        raise StateError(words, run.id, "running", "remove it with 'mounts remove'")
+        raise StateError("was-mounted-after", words, run.id, "running", "remove it with 'mounts remove'")
     check_restorable(run.plans)
     joined = run.plans["namespaces"]["join"]
     if "cgroup" in joined:
-        raise Refusal("Do not know how to handle namespace cgroup", run.plans["namespaces"]["pointers"]["cgroup"])
+        raise Refusal("do-know-how", "Do not know how to handle namespace cgroup", run.plans["namespaces"]["pointers"]["cgroup"])
 
 
 def check_restorable(plans):
     """Refused: what CRIU would leave out of the processes it makes, as they would run with fewer walls than the config asks for."""
     if "landlock" in plans:
-        raise Refusal("CRIU does not restore Landlock domains", "/annotations/org.pyrunc.landlock", "leave the annotation out")
+        raise Refusal(
+            "criu-does-restore", "CRIU does not restore Landlock domains", "/annotations/org.pyrunc.landlock", "leave the annotation out"
+        )
 
 
 def _check_parent(folders, asked):
@@ -167,11 +169,15 @@ def _check_parent(folders, asked):
     if not path:
         return
     if path[0] == "/":
-        raise UsageError("--parent-path must be relative", "checkpoint", "parent-path", "it starts at the image path")
+        raise UsageError(
+            "parent-path-relative", "--parent-path must be relative", "checkpoint", "parent-path", "it starts at the image path"
+        )
     try:
         posix.close(fs.open(path, posix.O_PATH | posix.O_DIRECTORY, dir_fd=folders.images))
     except OSError as e:
-        raise UsageError("invalid --parent-path: stat %s: %s" % (quote(path), errno_text(e.errno)), "checkpoint", "parent-path") from None
+        raise UsageError(
+            "invalid-parent-path", "invalid --parent-path: stat %s: %s" % (quote(path), errno_text(e.errno)), "checkpoint", "parent-path"
+        ) from None
 
 
 def _dump(run, asked, folders, frozen):
@@ -213,7 +219,7 @@ def _dump(run, asked, folders, frozen):
     except BaseException as e:
         talk.close()
         _as_it_was(paths, frozen)
-        answered = isinstance(e, StepFailure) and e.words.startswith("criu failed: type ")
+        answered = isinstance(e, StepFailure) and e.reason == "criu-answered"
         # a CRIU that was killed leaves the lock; one that has failed by itself has taken it off
         left = netlock.recover(run.state_dir, run.plans) if "pre-dump" in said and not answered else None
         if isinstance(e, StepFailure):

@@ -74,7 +74,7 @@ def needed():
     path = program()
     if path is None:
         folders = ", ".join(place.rpartition("/")[0] for place in PROGRAMS)
-        raise Unsupported("no criu on this host", None, "criu", "install it; looked for in %s" % folders)
+        raise Unsupported("no-criu", "no criu on this host", None, "criu", "install it; looked for in %s" % folders)
     return path
 
 
@@ -84,7 +84,7 @@ def version(cancel=None):
     found = answer.get("version") or {}
     number = found.get("major", 0) * 10000 + found.get("minor", 0) * 100 + found.get("sublevel", 0)
     if number < OLDEST:
-        raise Unsupported("CRIU version %d must be %d or higher" % (number, OLDEST), None, "criu 3.15")
+        raise Unsupported("criu-too-old", "CRIU version %d must be %d or higher" % (number, OLDEST), None, "criu 3.15")
     return number
 
 
@@ -94,7 +94,13 @@ def require(feature, cancel=None):
     if not found.get(feature):
         name = {"mem_track": "MemTrack", "lazy_pages": "LazyPages"}[feature]
         needs = {"mem_track": "CONFIG_MEM_SOFT_DIRTY", "lazy_pages": "CONFIG_USERFAULTFD"}[feature]
-        raise Unsupported("criu is missing features: [%s]" % name, None, needs, "criu check --all tells more; the kernel needs %s" % needs)
+        raise Unsupported(
+            "criu-features",
+            "criu is missing features: [%s]" % name,
+            None,
+            needs,
+            "criu check --all tells more; the kernel needs %s" % needs,
+        )
 
 
 def ask(kind, body=None, cancel=None):
@@ -219,12 +225,12 @@ class Talk:
             for fd in fds:
                 posix.close(fd)
             if isinstance(e, ValueError):
-                raise StepFailure("criu failed: its answer can't be read: %s" % e, "criu", "host") from None
+                raise StepFailure("criu-failed", "criu failed: its answer can't be read: %s" % e, "criu", "host") from None
             raise
 
     def _died(self):
         pidfd.wait(self.pidfd, END_MS)
-        return StepFailure("criu failed: %s" % self._end_text(), "criu", "host")
+        return StepFailure("criu-failed", "criu failed: %s" % self._end_text(), "criu", "host")
 
     def _end_text(self):
         info = posix.waitid(posix.P_PIDFD, self.pidfd, posix.WEXITED | posix.WNOHANG | posix.WNOWAIT)
@@ -238,10 +244,10 @@ class Talk:
         """After the answer: criu ends. StepFailure when it does not, or not with 0."""
         self.sock.shutdown(_socket.SHUT_WR)
         if not pidfd.wait(self.pidfd, END_MS):
-            raise StepFailure("criu failed: it does not end", "criu", "host")
+            raise StepFailure("criu-failed", "criu failed: it does not end", "criu", "host")
         info = posix.waitid(posix.P_PIDFD, self.pidfd, posix.WEXITED | posix.WNOWAIT)
         if not ignore_status and (info.si_code, info.si_status) != (posix.CLD_EXITED, 0):
-            raise StepFailure("criu failed: %s" % self._end_text(), "criu", "host")
+            raise StepFailure("criu-failed", "criu failed: %s" % self._end_text(), "criu", "host")
 
     def close(self):
         """Ends criu, if it has not ended, and reaps it. Bears being called twice."""
@@ -273,9 +279,9 @@ def _checked(answer, kind):
     if not answer.get("success"):
         name = NAMES.get(answer.get("type"), "%s" % answer.get("type"))
         number = answer.get("cr_errno", 0)
-        raise StepFailure("criu failed: type %s errno %d" % (name, number), "criu", "host", errno=number or None)
+        raise StepFailure("criu-answered", "criu failed: type %s errno %d" % (name, number), "criu", "host", errno=number or None)
     if answer.get("type") != kind:
-        raise StepFailure("criu failed: unable to parse the response of type %s" % answer.get("type"), "criu", "host")
+        raise StepFailure("criu-failed", "criu failed: unable to parse the response of type %s" % answer.get("type"), "criu", "host")
     return answer
 
 
@@ -329,9 +335,12 @@ def _descriptors(fds, stdio):
 # -- its log -------------------------------------------------------------------------------------------------------------
 
 
+REASONS = ("criu-failed", "criu-answered")  # it ended or talked nonsense; it said itself that it has failed
+
+
 def explain(error, folder_fd, folder, name):
     """Adds to `criu failed: …` the errors of the log, and where the log is. Returns the error."""
-    if not isinstance(error, StepFailure) or not error.words.startswith("criu failed"):
+    if not isinstance(error, StepFailure) or error.reason not in REASONS:
         return error
     line = errors_of(folder_fd, name)
     if line:

@@ -139,7 +139,7 @@ def restored_namespaces(run, first_fd):
         fd = run.fds["ns:" + kind]
         if kind == "cgroup":
             hint = "CRIU restores it as a new one only: leave the path out"
-            raise Refusal("Do not know how to handle namespace cgroup", entry["pointers"]["cgroup"], hint)
+            raise Refusal("do-know-how", "Do not know how to handle namespace cgroup", entry["pointers"]["cgroup"], hint)
         if kind in EXTERNAL:
             inherited.append({"key": KEYS[kind], "fd": first_fd + len(fds)})
             fds.append(fd)
@@ -194,9 +194,16 @@ def restored_streams(folder_fd):
         names = jsonio.loads(fs.read_file(folder_fd, DESCRIPTORS, 1 << 16), DESCRIPTORS)
     except OSError as e:
         words = "the image directory holds no checkpoint: open %s: %s" % (DESCRIPTORS, errno_text(e.errno))
-        raise StepFailure(words, "restore.streams", "host", None, getattr(e, "call", None), e.errno, DESCRIPTORS) from None
+        raise StepFailure(
+            "image-directory-holds", words, "restore.streams", "host", None, getattr(e, "call", None), e.errno, DESCRIPTORS
+        ) from None
     except Refusal as e:
-        raise StepFailure("the image directory is damaged: %s" % e.words, "restore.streams", "host") from None
+        raise StepFailure("image-directory-damaged", "the image directory is damaged: %s" % e.words, "restore.streams", "host") from None
     if type(names) is not list or not all(type(name) is str for name in names) or len(names) > 3:
-        raise StepFailure("the image directory is damaged: %s is no list of three names" % DESCRIPTORS, "restore.streams", "host")
+        raise StepFailure(
+            "image-directory-damaged",
+            "the image directory is damaged: %s is no list of three names" % DESCRIPTORS,
+            "restore.streams",
+            "host",
+        )
     return [{"key": name, "fd": number} for number, name in enumerate(names) if name.startswith(("pipe:", "file["))]

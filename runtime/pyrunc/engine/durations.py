@@ -20,11 +20,13 @@ def duration(text, command, option, longest=LONGEST):
         except ValueError:
             unit = None
         if unit is None:
-            raise UsageError('invalid duration "%s"' % quote(text), command, option, "durations look like 5s, 500ms or 1m30s")
+            raise UsageError(
+                "bad-duration", 'invalid duration "%s"' % quote(text), command, option, "durations look like 5s, 500ms or 1m30s"
+            )
         total += number * UNITS[unit]
         rest = tail[len(unit) :]
     if not text or total <= 0:
-        raise UsageError("duration %s must be greater than 0" % option, command, option)
+        raise UsageError("bad-duration", "duration %s must be greater than 0" % option, command, option)
     if total > longest:
-        raise UsageError("duration %s must not be longer than %dh" % (option, longest / 3600), command, option)
+        raise UsageError("bad-duration", "duration %s must not be longer than %dh" % (option, longest / 3600), command, option)
     return total

@@ -27,9 +27,9 @@ def check(state_dir, ignore_paused=False):
     """StateError unless a process may join now."""
     now = status.of(state_dir)
     if now == "paused" and not ignore_paused:
-        raise StateError(CALLER_TEXT["exec-paused"], state_dir.id, now)
+        raise StateError("exec-paused", CALLER_TEXT["exec-paused"], state_dir.id, now)
     if now in ("stopped", "creating"):
-        raise StateError(CALLER_TEXT["exec-stopped"], state_dir.id, now)
+        raise StateError("exec-stopped", CALLER_TEXT["exec-stopped"], state_dir.id, now)
 
 
 def prepare(state_dir, config, process, asked):
@@ -63,13 +63,13 @@ def execute(run):
     try:
         init_fd = pidfd.open_init(state_dir.state["pid"], state_dir.state["start_time"])
         if init_fd < 0:
-            raise StateError(CALLER_TEXT["exec-stopped"], state_dir.id, "stopped")
+            raise StateError("exec-stopped", CALLER_TEXT["exec-stopped"], state_dir.id, "stopped")
         opened.append(init_fd)
         run.root_fd = posix.open("/proc/%d/root" % run.init_pid, constants.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
         opened.append(run.root_fd)
         joins = _namespaces(run.init_pid, opened)
         if pidfd.wait(init_fd, 0):  # what was opened may belong to a stranger with the same number
-            raise StateError(CALLER_TEXT["exec-stopped"], state_dir.id, "stopped")
+            raise StateError("exec-stopped", CALLER_TEXT["exec-stopped"], state_dir.id, "stopped")
         steps.walk(EXEC, "prepare", "host", run)
         _terminal(run)
         ops, before = _operations(run)

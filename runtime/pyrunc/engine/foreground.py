@@ -77,7 +77,7 @@ class Terminal:
                 posix.set_blocking(self.master, False)
                 self.resize()
                 return
-        raise StepFailure("the container sent no terminal", "attend.receive", "host", "/process/terminal")
+        raise StepFailure("container-sent-terminal", "the container sent no terminal", "attend.receive", "host", "/process/terminal")
 
     def raw(self):
         """Our own terminal byte by byte, as cfmakeraw(3) does it. One that was hung up, or is no longer ours, stays as it is."""

@@ -12,7 +12,7 @@ import time
 from pyrunc import fileio, store
 from pyrunc.cgroup import kill
 from pyrunc.engine import lifecycle, status
-from pyrunc.errors import CALLER_TEXT, PyruncError, StateError
+from pyrunc.errors import PyruncError, StateError
 from pyrunc.linux import _syscalls, mount, pidfd
 from pyrunc.linux.constants import MNT_DETACH, UMOUNT_NOFOLLOW
 
@@ -59,7 +59,7 @@ def _judge(state_dir, older_s):
     except StateError as e:
         if not _is_ours(state_dir):
             return None
-        if e.words == CALLER_TEXT["unknown"]:
+        if e.reason == "unknown-container":
             return None if age < UNFINISHED_S else _stale(state_dir, "an unfinished create", age, {})
         paths = _planned_paths(state_dir)
         busy = kill.procs(paths)

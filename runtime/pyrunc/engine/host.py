@@ -256,6 +256,7 @@ def _died(run, phase="setup"):
         if info.si_status == 31:
             cause += " (SIGSYS: the seccomp profile forbids what comes before execve)"
             return StepFailure(
+                "init-died",
                 AT_SETUP + "init died: " + cause,
                 "seccomp.op_early",
                 "init",
@@ -264,10 +265,10 @@ def _died(run, phase="setup"):
             )
         if info.si_status == 9 and _oom_killed(run):
             return StepFailure(
-                AT_SETUP + "container init was OOM-killed (memory limit too low?)", None, "init", "/linux/resources/memory/limit",
+                "init-oom", AT_SETUP + "container init was OOM-killed (memory limit too low?)", None, "init", "/linux/resources/memory/limit",
                 hint="raise the limit",
             )  # fmt: skip
-    return StepFailure(AT_SETUP + "init died: " + cause, "init." + phase, "init", None, hint=hint)
+    return StepFailure("init-died", AT_SETUP + "init died: " + cause, "init." + phase, "init", None, hint=hint)
 
 
 def _oom_killed(run):

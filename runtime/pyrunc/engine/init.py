@@ -158,9 +158,15 @@ def _record(e):
     if isinstance(e, PyruncError):
         data = e.record()
         if data["code"] == "hook":
-            data.update(kind=e.kind, index=e.index, cause=e.words.partition(": ")[2], path=e.path)
+            data.update(kind=e.kind, index=e.index, cause=e.cause, path=e.path)
         return data
-    return {"code": "bug", "words": "internal error in init: %s: %s" % (type(e).__name__, e), "pointer": None, "hint": "please report it"}
+    return {
+        "code": "bug",
+        "reason": "internal",
+        "words": "internal error in init: %s: %s" % (type(e).__name__, e),
+        "pointer": None,
+        "hint": "please report it",
+    }
 
 
 def _dump(e, limit):

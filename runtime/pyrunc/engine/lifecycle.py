@@ -43,7 +43,7 @@ def kill(state_dir, number, everyone=False):
         _thaw_killed(state, number)
         return
     if not _signal_init(state, number):
-        raise StateError(CALLER_TEXT["not-running"], state_dir.id, "stopped")
+        raise StateError("not-running", CALLER_TEXT["not-running"], state_dir.id, "stopped")
     _thaw_killed(state, number)
 
 
@@ -85,7 +85,13 @@ def delete(state_dir, options, force=False, plans=None):
     and `force` is not given."""
     now = status.of(state_dir)
     if now in ("running", "paused") and not force:
-        raise StateError(CALLER_TEXT["delete-alive"] % (state_dir.id, now), state_dir.id, now, hint="kill it first, or use delete --force")
+        raise StateError(
+            "delete-alive",
+            CALLER_TEXT["delete-alive"] % (state_dir.id, now),
+            state_dir.id,
+            now,
+            hint="kill it first, or use delete --force",
+        )
     if now != "stopped":
         _end(state_dir)
     destroy(state_dir, options, _salvaged(state_dir) if force and plans is None else plans)
@@ -126,6 +132,7 @@ def _end(state_dir):
             trace.step("engine.wait_gone", began)
             if not gone:
                 raise StateError(
+                    "init-survives",
                     "container init still running",
                     state_dir.id,
                     hint="pid %d does not die: is it in an uninterruptible wait?" % state_dir.state["pid"],
@@ -261,7 +268,7 @@ def break_lock(state_dir):
     """delete --force when another command holds the lock for too long: ends it, if it still is that process."""
     holder = state_dir.holder()
     if holder is None:
-        raise StateError("the container is busy: held by an unknown process", state_dir.id)
+        raise StateError("busy", "the container is busy: held by an unknown process", state_dir.id)
     fd = pidfd.open_init(holder, pidfd.start_time(holder))
     if fd >= 0:
         if state_dir.holder() == holder:

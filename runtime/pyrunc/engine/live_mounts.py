@@ -71,7 +71,7 @@ def remove(state_dir, options, destinations):
         found = [one for one in records if one["destination"] == paths.clean(destination) and one not in chosen]
         if not found:
             words = "no mount was added on %s" % quote(destination)
-            raise StateError(words, state_dir.id, hint="'mounts list' shows which were; those of the config stay")
+            raise StateError("mount-was-added", words, state_dir.id, hint="'mounts list' shows which were; those of the config stay")
         chosen.append(found[-1])
     there = present(state_dir)
     latest_first = [one for one in reversed(records) if one in chosen and one["id"] in there]
@@ -121,7 +121,7 @@ def nodes(run, added, removed):
 def _run(state_dir, options):
     now = status.of(state_dir)
     if now not in ("created", "running", "paused"):
-        raise StateError(CALLER_TEXT["not-running"], state_dir.id, now)
+        raise StateError("not-running", CALLER_TEXT["not-running"], state_dir.id, now)
     return lifecycle.run_of(state_dir, options)
 
 
@@ -157,7 +157,7 @@ def _open(run, opened, may_share):
     state = run.state_dir.state
     init_fd = pidfd.open_init(state["pid"], state["start_time"])
     if init_fd < 0:
-        raise StateError(CALLER_TEXT["not-running"], run.id, "stopped")
+        raise StateError("not-running", CALLER_TEXT["not-running"], run.id, "stopped")
     opened.append(init_fd)
     run.root_fd = posix.open("/proc/%d/root" % run.pid, c.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
     opened.append(run.root_fd)
@@ -168,9 +168,9 @@ def _open(run, opened, may_share):
         if not ns.is_own(fd, kind):
             joins.append((fd, kind))
         elif kind == "mount" and not may_share:
-            raise Refusal("the container has the host's mount namespace", "/linux/namespaces", "mount on the host")
+            raise Refusal("container-has-host", "the container has the host's mount namespace", "/linux/namespaces", "mount on the host")
     if pidfd.wait(init_fd, 0):  # what was opened may belong to a stranger with the same number
-        raise StateError(CALLER_TEXT["not-running"], run.id, "stopped")
+        raise StateError("not-running", CALLER_TEXT["not-running"], run.id, "stopped")
     return joins
 
 
@@ -188,7 +188,7 @@ def _serve(run, work, made):
         raise steps.rebuild(data, "child")
 
     def ended(_data):
-        raise StepFailure("the process that went into the container was killed", "mounts.join", "child")
+        raise StepFailure("process-went-into", "the process that went into the container was killed", "mounts.join", "child")
 
     handlers = {handshake.ASK: answer, MADE: go, handshake.FAILED: failed, DONE: lambda _data: True, handshake.END: ended}
     handshake.serve(run, handlers)

@@ -21,7 +21,7 @@ def bundle_of(options):
     except (OSError, ValueError) as e:
         text = errno_text(e.errno) if isinstance(e, OSError) else "the path has a NUL byte"
         raise UsageError(
-            "chdir %s: %s" % (quote(bundle), text), None, "bundle", "give --bundle the directory that holds config.json"
+            "bundle", "chdir %s: %s" % (quote(bundle), text), None, "bundle", "give --bundle the directory that holds config.json"
         ) from None
     return bundle
 
@@ -37,9 +37,9 @@ def read_config(options, bundle):
 
 
 def refusal(problem):
-    """(pointer, words, value) of the validator → Refusal. The words name the value already."""
-    pointer, words, _value = problem
-    return Refusal(words, quote(pointer) or "/")
+    """(pointer, words, value, reason) of the validator → Refusal. The words name the value already."""
+    pointer, words, _value, reason = problem
+    return Refusal(reason, words, quote(pointer) or "/")
 
 
 def caller_paths(options):
@@ -49,7 +49,7 @@ def caller_paths(options):
             del options[name]
         if options.get(name) is not None:
             if "\0" in options[name]:
-                raise UsageError("--%s has a NUL byte" % name.replace("_", "-"), None, name)
+                raise UsageError("has-nul-byte", "--%s has a NUL byte" % name.replace("_", "-"), None, name)
             options[name] = store.absolute(options[name])
 
 
@@ -59,7 +59,7 @@ def number(options, name, default=0):
     if text is None:
         return default
     if not text.isascii() or not text.isdigit() or len(text) > 7:
-        raise UsageError('invalid value "%s" for flag -%s: want a number' % (quote(text), name.replace("_", "-")), None, name)
+        raise UsageError("bad-number", 'invalid value "%s" for flag -%s: want a number' % (quote(text), name.replace("_", "-")), None, name)
     return int(text)
 
 
@@ -76,10 +76,14 @@ def from_globals(top):
     """Global options -> what plans may ask of them. --cgroup-manager is the stronger word beside --systemd-cgroup. UsageError."""
     manager = top.get("cgroup_manager") or ("systemd" if top.get("systemd_cgroup") else "cgroupfs")
     if manager not in MANAGERS:
-        raise UsageError("invalid cgroup-manager: %s" % quote(manager), None, "cgroup-manager", "use " + ", ".join(MANAGERS))
+        raise UsageError(
+            "invalid-cgroup-manager", "invalid cgroup-manager: %s" % quote(manager), None, "cgroup-manager", "use " + ", ".join(MANAGERS)
+        )
     rootless = top.get("rootless") or "auto"
     if rootless not in ("auto", *YES, *NO):
-        raise UsageError('invalid boolean value "%s" for -rootless' % quote(rootless), None, "rootless", "true, false or auto")
+        raise UsageError(
+            "bad-boolean", 'invalid boolean value "%s" for -rootless' % quote(rootless), None, "rootless", "true, false or auto"
+        )
     return {
         "systemd_cgroup": manager == "systemd",
         "cgroup_manager": manager,
@@ -141,16 +145,18 @@ def check_terminal(config, asked):
     """terminal and --console-socket go together when nobody stays to relay (words of runc)."""
     process = config.get("process")
     if process is None:
-        raise Refusal("process property must not be empty", "/process", "give /process with args, cwd and user")
+        raise Refusal("process-property-empty", "process property must not be empty", "/process", "give /process with args, cwd and user")
     terminal = process.get("terminal", False)
     if asked["detach"] and terminal and not asked["console_socket"]:
         raise Refusal(
+            "console-socket",
             "cannot allocate tty if runc will detach without setting console socket",
             "/process/terminal",
             "give --console-socket, or set terminal to false",
         )
     if asked["console_socket"] and not (asked["detach"] and terminal):
         raise Refusal(
+            "console-socket",
             "cannot use console socket if runc will not detach or allocate tty",
             "/process/terminal",
             "set terminal to true and detach, or drop --console-socket",
@@ -158,4 +164,4 @@ def check_terminal(config, asked):
 
 
 def unknown(id):
-    return StateError(CALLER_TEXT["unknown"], id)
+    return StateError("unknown-container", CALLER_TEXT["unknown"], id)

@@ -11,7 +11,7 @@ def each(options, pattern, command, act):
     try:
         chosen = helper_process.call("regex", {"pattern": pattern, "names": names})
     except Refusal as e:
-        raise UsageError(e.words, command, "regex") from None
+        raise UsageError("each", e.words, command, "regex") from None
     first = None
     for id in chosen:
         try:

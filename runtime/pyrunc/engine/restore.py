@@ -66,7 +66,7 @@ def restore(run, warnings, asked):
 def _check_options(asked):
     profile = asked["lsm_profile"]
     if profile and profile.partition(":")[0] not in ("apparmor", "selinux"):
-        raise Refusal("invalid --lsm-profile %s" % quote(profile), None, "it is apparmor:NAME or selinux:LABEL")
+        raise Refusal("bad-lsm-profile", "invalid --lsm-profile %s" % quote(profile), None, "it is apparmor:NAME or selinux:LABEL")
 
 
 def _streams(folders, asked):
@@ -78,7 +78,7 @@ def _streams(folders, asked):
     if found <= 0:
         what = "is empty" if found == 0 else "is missing"
         words = "the image directory %s holds no complete checkpoint: %s %s" % (quote(asked["image_path"]), INVENTORY, what)
-        raise StepFailure(words, "restore.images", "host", path=asked["image_path"])
+        raise StepFailure("image-directory-holds", words, "restore.images", "host", path=asked["image_path"])
     streams = criu_external.restored_streams(folders.images)
     criu_images.check(folders.images, asked["image_path"])
     return streams
@@ -127,9 +127,16 @@ def _make(run, asked, folders, streams, undo, talks):
     talk.finish()
     talk.close()
     if terminal and "console" in run.fds:
-        raise StepFailure("the images hold no terminal, the config has one", "restore.terminal", "host", "/process/terminal")
+        raise StepFailure(
+            "images-hold-terminal", "the images hold no terminal, the config has one", "restore.terminal", "host", "/process/terminal"
+        )
     if run.pid == talk.pid:
-        raise StepFailure("criu failed: it restored pid %s without a word" % (answer.get("restore") or {}).get("pid"), "criu", "host")
+        raise StepFailure(
+            "criu-failed",
+            "criu failed: it restored pid %s without a word" % (answer.get("restore") or {}).get("pid"),
+            "criu",
+            "host",
+        )
 
 
 def _check_new(run):
@@ -137,7 +144,14 @@ def _check_new(run):
     record = run.state_dir.state.get("cgroups") or {}
     for key, path in (run.state_dir.state.get("cgroup_paths") or {}).items():
         if record["existed"].get(key, 0) >= len(levels(record["mounts"][key], path)):
-            raise StepFailure("the cgroup %s is there already" % quote(path), "restore.cgroups", "host", "/linux/cgroupsPath", path=path)
+            raise StepFailure(
+                "cgroup-there-already",
+                "the cgroup %s is there already" % quote(path),
+                "restore.cgroups",
+                "host",
+                "/linux/cgroupsPath",
+                path=path,
+            )
 
 
 def _in_criu(run, asked, root, laid):
@@ -179,7 +193,9 @@ def _notified(run, asked, held, script, pid, fds):
         _restored(run, asked, held, pid)
     elif script == "orphan-pts-master" and fds:
         if "console" not in run.fds:
-            raise StepFailure("the images hold a terminal, the config has none", "restore.terminal", "host", "/process/terminal")
+            raise StepFailure(
+                "images-hold-terminal", "the images hold a terminal, the config has none", "restore.terminal", "host", "/process/terminal"
+            )
         console = run.fds.pop("console")
         try:
             tty.send_master(console, fds[0])

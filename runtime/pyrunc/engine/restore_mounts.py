@@ -95,7 +95,9 @@ def _check_source(item):
         posix.stat(item["source"])
     except OSError as e:
         words = "bind mount source stat: stat %s: %s" % (quote(item["source"]), errno_text(e.errno))
-        raise StepFailure(words, "restore.mounts", "host", item["pointer"] + "/source", "stat", e.errno, item["source"]) from None
+        raise StepFailure(
+            "bind-mount-source", words, "restore.mounts", "host", item["pointer"] + "/source", "stat", e.errno, item["source"]
+        ) from None
 
 
 def _below(host, source):
@@ -183,7 +185,9 @@ def _cgroup(_run, item):
 def _null(_run, path):
     tree = _node(_run, path)
     if fs.char_device(fs.fstat(tree)) != NULL_DEVICE:
-        raise StepFailure("the host's /dev/null is not the null device (c 1:3)", "restore.mounts", "host", "/linux/maskedPaths", path=path)
+        raise StepFailure(
+            "host", "the host's /dev/null is not the null device (c 1:3)", "restore.mounts", "host", "/linux/maskedPaths", path=path
+        )
     mount.setattr(tree, COVER, 0)
     return tree
 
@@ -226,7 +230,9 @@ def make_mount_points(run):
         words = getattr(e, "words", None) or "%s: %s" % (quote(item["destination"]), errno_text(e.errno))
         words = "create criu restore mountpoint for %s mount: %s" % (quote(item["destination"]), words)
         pointer = getattr(e, "pointer", None) or item["pointer"]
-        raise StepFailure(words, "restore.mounts", "host", pointer, getattr(e, "call", None), e.errno, item["destination"]) from None
+        raise StepFailure(
+            "create-criu-restore", words, "restore.mounts", "host", pointer, getattr(e, "call", None), e.errno, item["destination"]
+        ) from None
     finally:
         for tree in reversed(laid):
             if paths.is_mount_root(tree):

@@ -23,11 +23,13 @@ def start(state_dir, options, attended=False, made=False):
     now = "created" if made else status.of(state_dir)
     if now != "created":
         words = {"running": "start-running", "paused": "start-paused"}.get(now, "start-stopped")
-        raise StateError(CALLER_TEXT[words], state_dir.id, now)
+        raise StateError("start-running", CALLER_TEXT[words], state_dir.id, now)
     fd = pidfd.open_init(state_dir.state["pid"], state_dir.state["start_time"])
     ends = gate.open_both(state_dir) if fd >= 0 else None
     if ends is None:
-        raise StateError(CALLER_TEXT["start-stopped"], state_dir.id, "stopped", hint="its init is gone; delete the container")
+        raise StateError(
+            "start-stopped", CALLER_TEXT["start-stopped"], state_dir.id, "stopped", hint="its init is gone; delete the container"
+        )
     notify = _listen(state_dir)
     began = trace.now()
     try:
@@ -102,7 +104,7 @@ def _release(state_dir, ends, init_fd):
             if said or data[:1] == handshake.NOTE:  # startContainer hooks: all is read to its end, then taken apart
                 said += data
                 if len(said) > SAID_MAX:
-                    raise StepFailure("init says more than it should", "start", "init", "/hooks/startContainer")
+                    raise StepFailure("init-says-more", "init says more than it should", "start", "init", "/hooks/startContainer")
                 if data:
                     continue
                 data = _noted(state_dir, said)
@@ -114,7 +116,7 @@ def _release(state_dir, ends, init_fd):
             return
         if init_fd in events:
             gate.remove(state_dir)
-            raise StepFailure("init died before the program was executed", "start", "init", "/process/args")
+            raise StepFailure("init-died", "init died before the program was executed", "start", "init", "/process/args")
 
 
 def _noted(state_dir, said):
@@ -146,7 +148,7 @@ def _prove_executed(state_dir, init_fd):
     if number == 31:
         gate.remove(state_dir)
         raise StepFailure(
-            "init was killed by the seccomp profile before or at execve", "seccomp.op_late", "init", "/linux/seccomp",
+            "filter-kills", "init was killed by the seccomp profile before or at execve", "seccomp.op_late", "init", "/linux/seccomp",
             hint="allow execve, write, close_range and exit_group",
         )  # fmt: skip
 

@@ -14,7 +14,7 @@ class Interrupted(PyruncError):
     code = "interrupted"
 
     def __init__(self, number):
-        super().__init__("interrupted by signal %d" % number)
+        super().__init__("interrupted", "interrupted by signal %d" % number)
         self.exit_status = 128 + number
 
 
@@ -55,13 +55,13 @@ def walk(table, phase, side, run, undo=None):
 def rebuild(data, fallback_side):
     """The error that the other side sent (PyruncError.record()) as an exception again."""
     if data.get("code") == "hook":
-        e = HookFailure(data["kind"], data["index"], data["cause"], data.get("path"))
+        e = HookFailure(data["reason"], data["kind"], data["index"], data["cause"], data.get("path"))
         return e
     if data.get("code") == "step":
         return StepFailure(
-            data["words"], data.get("step"), data.get("side") or fallback_side, data.get("pointer"), data.get("call"), data.get("errno"),
+            data.get("reason"), data["words"], data.get("step"), data.get("side") or fallback_side, data.get("pointer"), data.get("call"), data.get("errno"),
             data.get("path"), data.get("hint"),
         )  # fmt: skip
-    e = PyruncError(data["words"], data.get("pointer"), data.get("hint"))
+    e = PyruncError(data.get("reason"), data["words"], data.get("pointer"), data.get("hint"))
     e.code = data.get("code", e.code)
     return e

@@ -44,7 +44,7 @@ class Change:
         """Lines of schemata."""
         if self.plans.get("rdt") is None:
             words = "updating a non-existent Intel RDT configuration is not supported"
-            raise UsageError(words, "update", "l3-cache-schema" if l3 else "mem-bw-schema")
+            raise UsageError("updating-non-existent", words, "update", "l3-cache-schema" if l3 else "mem-bw-schema")
 
         def step():
             self.plans["rdt"] = planner.module("rdt").update(self.plans["rdt"], l3, memory, self.run)
@@ -86,7 +86,13 @@ class Change:
         from pyrunc.engine import live_mounts
 
         if any("path" not in one or not self.plans["cgroups"]["rootless"] for one in removed):
-            raise StepFailure("cannot deny a device: the container was made without cgroups", "update.devices", "host", "--device-remove")
+            raise StepFailure(
+                "deny-device-container",
+                "cannot deny a device: the container was made without cgroups",
+                "update.devices",
+                "host",
+                "--device-remove",
+            )
         live_mounts.nodes(self.run, nodes["device-add"], nodes["device-remove"])
         self._note(nodes["device-add"], nodes["device-remove"])
 
@@ -99,7 +105,7 @@ class Change:
             try:
                 entries.append(part.live_plan({k: v for k, v in one.items() if k != "access"}, "--" + option, self.ctx))
             except Refusal as e:
-                raise UsageError("invalid value for %s: %s" % (option, e.words), "update", option, e.hint) from None
+                raise UsageError("bad-value", "invalid value for %s: %s" % (option, e.words), "update", option, e.hint) from None
         return entries
 
     def _note(self, added, removed):
@@ -120,7 +126,7 @@ class Change:
         try:
             wanted = part.rows(limits)
         except Refusal as e:
-            raise UsageError("invalid value for rlimit: %s" % e.words, "update", "rlimit", e.hint) from None
+            raise UsageError("bad-value", "invalid value for rlimit: %s" % e.words, "update", "rlimit", e.hint) from None
 
         def step():
             part.update(wanted, self.run)

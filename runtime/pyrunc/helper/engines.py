@@ -20,7 +20,7 @@ CRI = {2: "io.containerd.grpc.v1.cri", 3: "io.containerd.cri.v1.runtime"}
 
 
 def refuse(path, why, hint=None):
-    raise Refusal("%s: %s; nothing was changed" % (quote(path), why), None, hint)
+    raise Refusal("nothing-was-changed", "%s: %s; nothing was changed" % (quote(path), why), None, hint)
 
 
 # -- dockerd: /etc/docker/daemon.json -----------------------------------------------------------------------------------------

@@ -51,7 +51,10 @@ def _plan(engine, payload):
     if payload["user"] is not None and payload["config"] is None:
         if engine != "podman":
             raise errors.Refusal(
-                "%s is written by root only; nothing was changed" % path, None, "call it as root, or name a file with --config"
+                "written-root-only",
+                "%s is written by root only; nothing was changed" % path,
+                None,
+                "call it as root, or name a file with --config",
             )
         path = payload["user"] + "/containers/containers.conf.d/50-pyrunc.conf"
     path = os.path.realpath(path)
@@ -152,4 +155,4 @@ def _new_file(name, text, like):
 
 def _failure(e, call, path):
     words = "%s %s: %s" % (call, errors.quote(e.filename or path), errors.errno_text(e.errno))
-    return errors.StepFailure(words, call=call, errno=e.errno, path=path, hint="the engine's configuration is as it was")
+    return errors.StepFailure("failure", words, call=call, errno=e.errno, path=path, hint="the engine's configuration is as it was")

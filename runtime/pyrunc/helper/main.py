@@ -83,7 +83,9 @@ def missing(e):
     debian, pip = LIBRARIES[library]
     where = "apt install %s, or " % debian if debian else ""
     hint = "%spip install %s into the environment that pyrunc is installed in" % (where, pip)
-    return errors.Unsupported("the Python library %s cannot be loaded: %s" % (library, errors.quote(str(e))), None, library, hint)
+    return errors.Unsupported(
+        "no-library", "the Python library %s cannot be loaded: %s" % (library, errors.quote(str(e))), None, library, hint
+    )
 
 
 def failure(e):

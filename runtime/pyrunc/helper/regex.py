@@ -9,5 +9,7 @@ def run(payload):
     try:
         expression = re.compile(payload["pattern"])
     except (re.error, RecursionError, OverflowError) as e:
-        raise errors.Refusal("invalid regular expression %s: %s" % (errors.quote(payload["pattern"]), e), None) from None
+        raise errors.Refusal(
+            "invalid-regular-expression", "invalid regular expression %s: %s" % (errors.quote(payload["pattern"]), e), None
+        ) from None
     return [name for name in payload["names"] if expression.search(name)]

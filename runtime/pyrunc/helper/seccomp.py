@@ -47,7 +47,9 @@ def library():
     try:
         import pyseccomp
     except OSError as e:
-        raise Unsupported("libseccomp can't be loaded: %s" % e, "/linux/seccomp", "libseccomp", "install libseccomp2") from None
+        raise Unsupported(
+            "libseccomp-can-t", "libseccomp can't be loaded: %s" % e, "/linux/seccomp", "libseccomp", "install libseccomp2"
+        ) from None
     finally:
         ctypes.util.find_library = search
     return pyseccomp
@@ -90,7 +92,7 @@ def compile_profile(profile, lib):
     if len(program) > filters.MAX_INSNS * filters.INSN.size:
         count = len(program) // filters.INSN.size
         words = "the seccomp profile compiles to %d instructions, and the kernel takes %d" % (count, filters.MAX_INSNS)
-        raise Refusal(words, "/linux/seccomp/syscalls")
+        raise Refusal("seccomp-profile-compiles", words, "/linux/seccomp/syscalls")
     check_needs(lib, profile, program)
     return {"bpf": program.hex(), "unknown": unknown, "version": version(lib)}
 
@@ -101,11 +103,11 @@ def check_names(profile, rules, unknown):
     for rule in profile["rules"]:
         for name in rule["names"]:
             if profile["strict"] and name in unknown:
-                raise Refusal('the system call "%s" is not known' % name, rule["at"] + "/names")
+                raise Refusal("system-call-known", 'the system call "%s" is not known' % name, rule["at"] + "/names")
     allowing = [rule for rule in rules if rule["action"] in (filters.ALLOW, filters.LOG)]
     denying = profile["default"] not in (filters.ALLOW, filters.LOG)
     if denying and allowing and all(name in unknown for rule in allowing for name in rule["names"]):
-        raise Refusal("no system call that the seccomp profile allows is known", allowing[0]["at"] + "/names")
+        raise Refusal("system-call-seccomp", "no system call that the seccomp profile allows is known", allowing[0]["at"] + "/names")
 
 
 def add_arches(lib, made, names):
@@ -123,8 +125,8 @@ def add_arches(lib, made, names):
             pointer = "/linux/seccomp/architectures/%d" % i
             if e.errno == errno.EDOM:  # libseccomp keeps one byte order a filter
                 words = "%s has another byte order than this machine: no filter can hold both" % name
-                raise Refusal(words, pointer) from None
-            raise Unsupported("%s is not known to libseccomp" % name, pointer, "libseccomp") from None
+                raise Refusal("has-another-byte", words, pointer) from None
+            raise Unsupported("known-libseccomp", "%s is not known to libseccomp" % name, pointer, "libseccomp") from None
         tokens.append(token)
     return tokens
 
@@ -136,12 +138,12 @@ def add_rule(lib, made, rule, name, number):
     except OSError as e:
         if e.errno == errno.EOPNOTSUPP:
             words = 'system call "%s": this kernel or libseccomp does not know %s' % (name, filters.action_name(rule["action"]))
-            raise Unsupported(words, rule["at"], "kernel or libseccomp") from None
+            raise Unsupported("system-call-libseccomp", words, rule["at"], "kernel or libseccomp") from None
         if e.errno == errno.EEXIST:
             words = 'system call "%s": another rule has the same arguments and another action' % name
         else:
             words = 'system call "%s": libseccomp refuses the rule: %s' % (name, errno.errorcode.get(e.errno, e.errno))
-        raise Refusal(words, rule["at"]) from None
+        raise Refusal("system-call-libseccomp", words, rule["at"]) from None
 
 
 def export(made):
@@ -170,4 +172,4 @@ def check_needs(lib, profile, program):
         verdict = filters.verdict(program, arch, lib.resolve_syscall(arch, name))
         if verdict & 0xFFFF0000 in (filters.KILL_PROCESS, filters.KILL_THREAD, filters.TRAP, filters.ERRNO):
             words = "the seccomp profile answers %s with %s, which is needed before the program runs" % (name, filters.action_name(verdict))
-            raise Refusal(words, "/linux/seccomp")
+            raise Refusal("seccomp-profile-answers", words, "/linux/seccomp")

@@ -283,4 +283,4 @@ def _failure(e, run):
         pointer = "/linux/timeOffsets"
     else:
         words = "cannot make the container's first process: %s" % text
-    return StepFailure(words, "namespaces.clone", "host", pointer, call, e.errno, None, HINTS.get(e.errno))
+    return StepFailure("make-container-s", words, "namespaces.clone", "host", pointer, call, e.errno, None, HINTS.get(e.errno))

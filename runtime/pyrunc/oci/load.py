@@ -30,7 +30,7 @@ def file(path, shown=None, dir_fd=None, limit=LIMIT, wrap=None):
     {wrap: list}. Raises Refusal."""
     name = errors.quote(shown or fileio.fsdecode(path))
     if "\0" in fileio.fsdecode(path):
-        raise errors.Refusal("open %s: the path holds a NUL" % name, None)
+        raise errors.Refusal("config-unreadable", "open %s: the path holds a NUL" % name, None)
     try:
         fd = posix.open(path, FLAGS, dir_fd=dir_fd)
     except OSError as e:
@@ -40,7 +40,7 @@ def file(path, shown=None, dir_fd=None, limit=LIMIT, wrap=None):
         if kind == FIFO and fileio.fsdecode(path).startswith(OWN):
             posix.set_blocking(fd, True)  # a pipe that the caller has opened for us: `--process <(…)`
         elif kind != REGULAR:
-            raise errors.Refusal("%s is %s, and must be a file" % (name, KINDS.get(kind, "of an unknown kind")), None)
+            raise errors.Refusal("config-unreadable", "%s is %s, and must be a file" % (name, KINDS.get(kind, "of an unknown kind")), None)
         raw = _read(fd, name, limit)
     finally:
         posix.close(fd)
@@ -60,11 +60,11 @@ def parse(raw, name, wrap=None):
     document = jsonio.loads(raw, name)
     if type(document) is not dict:
         kind = {list: "a list", str: "a string", int: "a number", bool: "true or false"}.get(type(document), "null")
-        raise errors.Refusal("%s: the document must be an object, found %s" % (name, kind), "/")
+        raise errors.Refusal("wrong-type", "%s: the document must be an object, found %s" % (name, kind), "/")
     if b"\\u0000" in raw:  # the only way to write it
         for pointer, text in pointers.strings(document):
             if "\0" in text:
-                raise errors.Refusal('%s: NUL in "%s"' % (name, errors.quote(text)), errors.quote(pointer))
+                raise errors.Refusal("nul", '%s: NUL in "%s"' % (name, errors.quote(text)), errors.quote(pointer))
     return document
 
 
@@ -73,18 +73,18 @@ def _read(fd, name, limit):
         return fileio.read_fd(fd, limit)
     except OSError as e:
         if e.errno == errno.EFBIG:
-            raise errors.Refusal("%s is larger than %d MiB" % (name, limit >> 20), None) from None
-        raise errors.Refusal("read %s: %s" % (name, errors.errno_text(e.errno)), None) from None
+            raise errors.Refusal("too-large", "%s is larger than %d MiB" % (name, limit >> 20), None) from None
+        raise errors.Refusal("config-unreadable", "read %s: %s" % (name, errors.errno_text(e.errno)), None) from None
 
 
 def _unopened(e, path, name, dir_fd):
     """Why a file could not be opened, in runc's words for the one that callers know."""
     if e.errno == errno.ENOENT and name == "config.json":
-        return errors.Refusal("JSON specification file config.json not found", None)
+        return errors.Refusal("no-config", "JSON specification file config.json not found", None)
     if e.errno == errno.ENXIO:  # a socket; or a fifo or device without its other half
         try:
             kind = posix.stat(path, dir_fd=dir_fd).st_mode & FORMAT
-            return errors.Refusal("%s is %s, and must be a file" % (name, KINDS.get(kind, "of an unknown kind")), None)
+            return errors.Refusal("config-unreadable", "%s is %s, and must be a file" % (name, KINDS.get(kind, "of an unknown kind")), None)
         except OSError:
             pass
-    return errors.Refusal("open %s: %s" % (name, errors.errno_text(e.errno)), None)
+    return errors.Refusal("config-unreadable", "open %s: %s" % (name, errors.errno_text(e.errno)), None)

@@ -28,7 +28,7 @@ def config(document):
     for name in schema_table.FOREIGN:
         if name in document:
             if type(document[name]) not in (dict, type(None)):
-                raise errors.Refusal("%s must be an object" % name, "/" + name)
+                raise errors.Refusal("object", "%s must be an object" % name, "/" + name)
             del document[name]
     _object(document, schema_table.ROOTS["config"], None)
     linux = document.get("linux")
@@ -97,12 +97,12 @@ def _unknown_key(key, folded, path):
     name = folded.get(key.casefold())
     if name is not None:
         pointer = errors.quote(_pointer(path, key))
-        raise errors.Refusal("unknown property %s" % errors.quote(key), pointer, 'did you mean "%s"? Case matters' % name)
+        raise errors.Refusal("wrong-case", "unknown property %s" % errors.quote(key), pointer, 'did you mean "%s"? Case matters' % name)
 
 
 def _free_key(key, path):
     if not key.strip("\n"):
-        raise errors.Refusal("an empty key", errors.quote(_pointer(path, key)))
+        raise errors.Refusal("empty-key", "an empty key", errors.quote(_pointer(path, key)))
 
 
 def _pointer(path, key):

@@ -21,28 +21,28 @@ MOST = 1000  # problems that are worth a list
 
 
 def check(document, what="config", all=False):
-    """-> [(pointer, words, value)], empty if the document holds. what: config, process, resources, state, features.
+    """-> [(pointer, words, value, reason)], empty if the document holds. what: config, process, resources, state, features.
 
     Stops at the first problem unless `all`. The words begin with the name of the property and can stand as a sentence."""
     rule = schema_table.ROOTS[what]
     found = []
     if type(document) is not dict:
-        return [("/", "the document must be an object, found %s" % shown(document), document)]
+        return [("/", "the document must be an object, found %s" % shown(document), document, "wrong-type")]
     _object(document, rule, None, found, MOST if all else 1)
     return found
 
 
 def require(document, what="config"):
     """Raises Refusal for the first problem."""
-    for pointer, words, _ in check(document, what):
-        raise errors.Refusal(words, errors.quote(pointer), section="config.md")
+    for pointer, words, _value, reason in check(document, what):
+        raise errors.Refusal(reason, words, errors.quote(pointer), section="config.md")
 
 
 def _object(node, rule, path, found, most):
     _, required, props, rest = rule
     for key in required:
         if key not in node:
-            found.append((_pointer((path, key)), "%s is missing" % errors.quote(key), None))
+            found.append((_pointer((path, key)), "%s is missing" % errors.quote(key), None, "missing"))
     for key, value in node.items():
         below = props.get(key) or rest
         if below is None:
@@ -74,7 +74,7 @@ def _list(node, rule, path, found, most):
     below = rule[1]
     kind = below[0]
     if len(node) < rule[2]:
-        found.append((_pointer(path), "%s must hold at least %d" % (subject(path), rule[2]), node))
+        found.append((_pointer(path), "%s must hold at least %d" % (subject(path), rule[2]), node, "too-few"))
     for index, value in enumerate(node):
         if kind == "s":
             if type(value) is str:
@@ -161,7 +161,7 @@ def sentence(path, rule, value):
 
 def _problem(path, key, rule, value):
     path = (path, key)
-    return _pointer(path), sentence(path, rule, value), value
+    return _pointer(path), sentence(path, rule, value), value, "wrong-type"
 
 
 def _steps(path):

@@ -58,7 +58,7 @@ def _subset(entry, inner, outer):
     beyond = entry[inner] & ~entry[outer]
     if beyond:
         words = "capabilities %s are not all in %s: %s" % (inner, outer, " ".join(caps.names(beyond)))
-        raise Refusal(words, "%s/%s" % (KEY, inner), "add them to %s/%s, or take them out of %s" % (KEY, outer, inner))
+        raise Refusal("capabilities-all", words, "%s/%s" % (KEY, inner), "add them to %s/%s, or take them out of %s" % (KEY, outer, inner))
 
 
 def op_bound(entry, run):

@@ -47,7 +47,11 @@ def plan(node, ctx):
         if entry["rootless"] and not given:
             return entry
         raise Unsupported(
-            "no cgroup hierarchy is mounted", KEY, "cgroups", "mount cgroup2 on /sys/fs/cgroup, or use --cgroup-manager=disabled"
+            "no-cgroups",
+            "no cgroup hierarchy is mounted",
+            KEY,
+            "cgroups",
+            "mount cgroup2 on /sys/fs/cgroup, or use --cgroup-manager=disabled",
         )
     for key, mount in layout.mounts.items():
         entry["paths"][key] = place(given, ctx.id, key, mount[0], layout)
@@ -66,7 +70,11 @@ def _with_sub(entry, ctx):
         text = annotations.get(key, "")
         parts = [n for n in text.split("/") if n not in ("", ".")]
         if ".." in parts or any(c < " " for c in text) or any(len(n) > 255 for n in parts):
-            raise Refusal("annotation %s: %s leaves the container's cgroup or is no path" % (key, quote(text)), "/annotations/" + key)
+            raise Refusal(
+                "annotation-leaves-container",
+                "annotation %s: %s leaves the container's cgroup or is no path" % (key, quote(text)),
+                "/annotations/" + key,
+            )
         if parts and entry["version"] != 2:
             ctx.warn("/annotations/" + key, "sub-cgroups are made on cgroup v2 only")
             continue
@@ -89,18 +97,20 @@ def _rootless(ctx, manager):
 def check_text(path):
     """What the kernel or a reader of /proc/PID/cgroup would trip over."""
     if any(c < " " or c == "\x7f" for c in path):
-        raise Refusal("cgroupsPath has a control character: %s" % quote(path), KEY, section=SECTION)
+        raise Refusal("cgroupspath-has-control", "cgroupsPath has a control character: %s" % quote(path), KEY, section=SECTION)
     if ".." in path.split("/"):
-        raise Refusal("cgroupsPath must not contain ..: %s" % quote(path), KEY, "write the path without it", SECTION)
+        raise Refusal("cgroupspath-contain", "cgroupsPath must not contain ..: %s" % quote(path), KEY, "write the path without it", SECTION)
     try:
         size = len(path.encode("utf-8", "surrogateescape"))
     except UnicodeEncodeError:
-        raise Refusal("cgroupsPath is not UTF-8: %s" % quote(path), KEY, section=SECTION) from None
+        raise Refusal("cgroupspath-utf", "cgroupsPath is not UTF-8: %s" % quote(path), KEY, section=SECTION) from None
     if size > 3500:  # with the mount point in front it must stay below PATH_MAX
-        raise Refusal("cgroupsPath is %d bytes long, at most 3500 are possible" % size, KEY, section=SECTION)
+        raise Refusal("cgroupspath-bytes-long", "cgroupsPath is %d bytes long, at most 3500 are possible" % size, KEY, section=SECTION)
     for name in path.split("/"):
         if len(name.encode("utf-8", "surrogateescape")) > 255:
-            raise Refusal("cgroupsPath has a name of more than 255 bytes: %s" % quote(name, 60), KEY, section=SECTION)
+            raise Refusal(
+                "cgroupspath-has-name", "cgroupsPath has a name of more than 255 bytes: %s" % quote(name, 60), KEY, section=SECTION
+            )
 
 
 def place(given, id, key, mount, layout):
@@ -108,7 +118,7 @@ def place(given, id, key, mount, layout):
     on v1; beside it on v2, where a cgroup with processes can't have children with controllers."""
     names = [n for n in given.split("/") if n not in ("", ".")]
     if given and not names:
-        raise Refusal("cgroupsPath %s names no cgroup below the root" % quote(given), KEY, section=SECTION)
+        raise Refusal("cgroupspath-names-cgroup", "cgroupsPath %s names no cgroup below the root" % quote(given), KEY, section=SECTION)
     base = ""
     if given[:1] != "/":
         base = layout.own_path(key).rstrip("/")
@@ -173,14 +183,20 @@ def _check_unused(entry, existed):
             pids.update(fs.procs_below(path, key))
     if pids:
         raise StepFailure(
-            "container's cgroup is not empty: %d process(es) found" % len(pids), pointer=KEY, path=next(iter(there.values())),
+            "cgroup-busy", "container's cgroup is not empty: %d process(es) found" % len(pids), pointer=KEY, path=next(iter(there.values())),
             hint="pids %s; another container may use the path" % " ".join(str(p) for p in sorted(pids)[:10]),
         )  # fmt: skip
     if there:
         from pyrunc.cgroup import freeze
 
         if freeze.is_frozen(there):
-            raise StepFailure("container's cgroup unexpectedly frozen", pointer=KEY, path=next(iter(there.values())), hint="thaw it first")
+            raise StepFailure(
+                "container-s-cgroup",
+                "container's cgroup unexpectedly frozen",
+                pointer=KEY,
+                path=next(iter(there.values())),
+                hint="thaw it first",
+            )
 
 
 def _make_all(entry, run, record, seen):
@@ -251,6 +267,7 @@ def _failure(e, entry, what):
     path = e.filename
     if entry["rootless"] and e.errno in fs.REFUSED:
         return StepFailure(
+            "rootless-needs-limits",
             NO_RIGHTS,
             pointer=KEY,
             call=e.call,
@@ -262,7 +279,7 @@ def _failure(e, entry, what):
         text = "the kernel refuses the value"
     else:
         text = fs.refusal_text(e.errno, "no rights there") if e.errno in fs.REFUSED else errno_text(e.errno)
-    return StepFailure("%s%s %s: %s" % (APPLY, what, quote(path), text), pointer=KEY, call=e.call, errno=e.errno, path=path)
+    return StepFailure("failure", "%s%s %s: %s" % (APPLY, what, quote(path), text), pointer=KEY, call=e.call, errno=e.errno, path=path)
 
 
 # --- placing

@@ -22,19 +22,28 @@ def plan(node, ctx):
     namespaces = ctx.plans["namespaces"]
     if "time" in namespaces["join"]:
         words = "time namespace enabled, but both namespace path and time offsets specified -- you may only provide one"
-        raise Refusal(words, HERE)
+        raise Refusal("time-namespace-enabled", words, HERE)
     if "time" not in namespaces["new"]:
-        raise Refusal("time namespace offsets specified, but time namespace isn't enabled in the config", HERE)
+        raise Refusal("time-namespace-offsets", "time namespace offsets specified, but time namespace isn't enabled in the config", HERE)
     entry = {}
     for clock, offset in offsets.items():
         pointer = "%s/%s" % (HERE, clock)
         if clock not in CLOCKS:
-            raise Refusal('time namespace offset for the unknown clock "%s"' % clock, HERE, "clocks are monotonic and boottime")
+            raise Refusal(
+                "time-namespace-offset",
+                'time namespace offset for the unknown clock "%s"' % clock,
+                HERE,
+                "clocks are monotonic and boottime",
+            )
         secs, nanosecs = offset.get("secs", 0), offset.get("nanosecs", 0)
         if abs(secs) > SECONDS_LIMIT:
-            raise Refusal("offset %d: a clock counts at most %d seconds" % (secs, SECONDS_LIMIT), pointer + "/secs")
+            raise Refusal("offset-clock-counts", "offset %d: a clock counts at most %d seconds" % (secs, SECONDS_LIMIT), pointer + "/secs")
         if nanosecs >= NANOSECONDS:
-            raise Refusal("offset %d: there are %d nanoseconds in a second" % (nanosecs, NANOSECONDS), pointer + "/nanosecs")
+            raise Refusal(
+                "offset-there-nanoseconds",
+                "offset %d: there are %d nanoseconds in a second" % (nanosecs, NANOSECONDS),
+                pointer + "/nanosecs",
+            )
         entry[clock] = [secs, nanosecs]
     return entry
 

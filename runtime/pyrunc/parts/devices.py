@@ -75,9 +75,14 @@ def _given(devices, ctx):
             continue  # the link into our devpts, and the terminal, stand there
         same = ("type", "major", "minor")
         if path in given and [made[key] for key in same] != [given[path][key] for key in same]:
-            raise Refusal("two different devices for the path %s" % quote(path), pointer, "the other is %s" % given[path]["pointer"])
+            raise Refusal(
+                "two-different-devices",
+                "two different devices for the path %s" % quote(path),
+                pointer,
+                "the other is %s" % given[path]["pointer"],
+            )
         if path == "/dev/null" and [made[key] for key in same] != ["c", 1, 3]:
-            raise Refusal("/dev/null must be c 1:3", pointer, "masked paths and stdio rest on it")
+            raise Refusal("dev-null-c", "/dev/null must be c 1:3", pointer, "masked paths and stdio rest on it")
         given.setdefault(path, made)
     return given
 
@@ -85,26 +90,38 @@ def _given(devices, ctx):
 def _planned(device, pointer, ctx):
     kind = device.get("type")
     if kind not in TYPES:
-        raise Refusal('invalid device type "%s"' % quote(kind or ""), pointer + "/type", "c, b, u or p")
+        raise Refusal("invalid-device-type", 'invalid device type "%s"' % quote(kind or ""), pointer + "/type", "c, b, u or p")
     path = device.get("path") or ""
     if path[:1] != "/" or ".." in path.split("/") or "\0" in path or "\n" in path or paths.clean(path) == "/":
-        raise Refusal('device path "%s" must be absolute, below the root and without ..' % quote(path), pointer + "/path")
+        raise Refusal(
+            "device-path-absolute", 'device path "%s" must be absolute, below the root and without ..' % quote(path), pointer + "/path"
+        )
     numbers = []
     for key, limit in (("major", MAJOR_LIMIT), ("minor", MINOR_LIMIT)):
         value = device.get(key, 0 if kind == "p" else None)
         if value is None:
-            raise Refusal("device %s has no %s number" % (quote(path), key), pointer, "give /%s" % key)
+            raise Refusal("device-has-number", "device %s has no %s number" % (quote(path), key), pointer, "give /%s" % key)
         if not 0 <= value < limit:
-            raise Refusal("device %s: %s %d is not between 0 and %d" % (quote(path), key, value, limit - 1), "%s/%s" % (pointer, key))
+            raise Refusal(
+                "device-between",
+                "device %s: %s %d is not between 0 and %d" % (quote(path), key, value, limit - 1),
+                "%s/%s" % (pointer, key),
+            )
         numbers.append(value if kind != "p" else 0)
     mode = device.get("fileMode", 0o666)
     if not 0 <= mode <= 0o7777:
-        raise Refusal("device %s: fileMode %o is more than 7777 (octal)" % (quote(path), mode), pointer + "/fileMode")
+        raise Refusal(
+            "device-filemode-more", "device %s: fileMode %o is more than 7777 (octal)" % (quote(path), mode), pointer + "/fileMode"
+        )
     ids = {key: device.get(key, 0) for key in ("uid", "gid")}
     maps = ctx.plans.get("idmaps")
     for key, value in ids.items() if maps else ():
         if not any(first <= value < first + count for first, _outer, count in maps[key]):
-            raise Refusal("device %s: %s %d is not mapped in the user namespace" % (quote(path), key, value), "%s/%s" % (pointer, key))
+            raise Refusal(
+                "device-mapped-user",
+                "device %s: %s %d is not mapped in the user namespace" % (quote(path), key, value),
+                "%s/%s" % (pointer, key),
+            )
     return _node(paths.clean(path), "c" if kind == "u" else kind, *numbers, mode, ids["uid"], ids["gid"], pointer)
 
 
@@ -151,7 +168,7 @@ def _make(folder, name, node, entry, run, tree=None):
         if found is not None and not (binds and found.st_mode & c.S_IFMT == c.S_IFREG):  # an empty file of ours, to bind on
             if not (entry["own_dev"] and node["path"].startswith("/dev/")):
                 raise StepFailure(
-                    "%s in the root is not the device %s" % (quote(node["path"]), _told(node)), pointer=node["pointer"], path=node["path"],
+                    "root-device", "%s in the root is not the device %s" % (quote(node["path"]), _told(node)), pointer=node["pointer"], path=node["path"],
                     hint="remove it from the image, or mount a tmpfs on /dev",
                 )  # fmt: skip
             fs.unlink(name, dir_fd=folder)
@@ -163,7 +180,7 @@ def _make(folder, name, node, entry, run, tree=None):
     except OSError as e:
         words = getattr(e, "words", None) or "%s: %s" % (getattr(e, "call", "open"), errno_text(e.errno))
         raise StepFailure(
-            "cannot make the device %s: %s" % (quote(node["path"]), words), pointer=node["pointer"], call=getattr(e, "call", None),
+            "make-device", "cannot make the device %s: %s" % (quote(node["path"]), words), pointer=node["pointer"], call=getattr(e, "call", None),
             errno=e.errno, path=node["path"],
         ) from None  # fmt: skip
 
@@ -230,7 +247,9 @@ def _host_node(node):
         raise
     try:
         if not _is(fs.fstat(tree), node):
-            raise StepFailure("the host's %s is not %s" % (quote(node["path"]), _told(node)), pointer=node["pointer"], path=node["path"])
+            raise StepFailure(
+                "host-s", "the host's %s is not %s" % (quote(node["path"]), _told(node)), pointer=node["pointer"], path=node["path"]
+            )
         mount.setattr(tree, ATTRIBUTES, 0)
     except BaseException:
         posix.close(tree)
@@ -326,7 +345,9 @@ def live_remove(entry, run):
         _take(folder, node["path"].rpartition("/")[2], node, run)
     except OSError as e:
         words = "cannot remove the device %s: %s: %s" % (quote(node["path"]), getattr(e, "call", "open"), errno_text(e.errno))
-        raise StepFailure(words, pointer=node["pointer"], call=getattr(e, "call", None), errno=e.errno, path=node["path"]) from None
+        raise StepFailure(
+            "remove-device", words, pointer=node["pointer"], call=getattr(e, "call", None), errno=e.errno, path=node["path"]
+        ) from None
     finally:
         posix.close(folder)
 
@@ -337,7 +358,10 @@ def _take(folder, name, node, run):
         return
     if not _is(found, node):
         raise StepFailure(
-            "%s in the root is not the device %s" % (quote(node["path"]), _told(node)), pointer=node["pointer"], path=node["path"]
+            "root-device",
+            "%s in the root is not the device %s" % (quote(node["path"]), _told(node)),
+            pointer=node["pointer"],
+            path=node["path"],
         )
     fd = fs.open(name, posix.O_PATH | posix.O_NOFOLLOW, dir_fd=folder)
     try:

@@ -29,7 +29,7 @@ def plan(node, ctx):
         if FIRST + index not in inherited:
             words = "unable to stat preserved-fd %d (of %d): %s" % (index, keep, errno_text(9))
             hint = "descriptor %d was not open when the runtime was started" % (FIRST + index)
-            raise Refusal(words, None, hint + (" (--preserve-fds)" if index < preserve else " (LISTEN_FDS)"))
+            raise Refusal("unable-stat-preserved", words, None, hint + (" (--preserve-fds)" if index < preserve else " (LISTEN_FDS)"))
     return {"keep": keep, "listen": listen, "uid": ctx.plans["user"]["uid"]}
 
 
@@ -44,12 +44,16 @@ def init_null(entry, run):
         node = paths.resolve(run.root_fd, "/dev/null", constants.O_PATH | posix.O_NOFOLLOW)
         if fs.char_device(posix.fstat(node)) != NULL:
             raise StepFailure(
-                "/dev/null in the container is not the null device (c 1:3)", pointer="/mounts", call="fstat", path="/dev/null"
+                "dev-null-container",
+                "/dev/null in the container is not the null device (c 1:3)",
+                pointer="/mounts",
+                call="fstat",
+                path="/dev/null",
             )
         fd = run.proc.reopen(node, posix.O_RDWR | posix.O_NOCTTY)
     except OSError as e:
         words = "cannot open /dev/null in the container: " + errno_text(e.errno)
-        raise StepFailure(words, pointer="/mounts", call=getattr(e, "call", None), errno=e.errno, path="/dev/null") from e
+        raise StepFailure("open-dev-null", words, pointer="/mounts", call=getattr(e, "call", None), errno=e.errno, path="/dev/null") from e
     finally:
         if node >= 0:
             posix.close(node)

@@ -44,7 +44,7 @@ def plan(node, ctx):
 
 def _file(path, key):
     if path is not None and (path[:1] != "/" or "\0" in path):
-        raise Refusal("%s is not an absolute path" % quote(path), "/annotations/" + key)
+        raise Refusal("absolute-path", "%s is not an absolute path" % quote(path), "/annotations/" + key)
     return path
 
 
@@ -52,20 +52,22 @@ def _hook(kind, index, hook):
     pointer = "%s/%s/%d" % (HERE, kind, index)
     path, args, env, timeout = hook["path"], hook.get("args"), hook.get("env"), hook.get("timeout")
     if path[:1] != "/" or "\0" in path:
-        raise Refusal("hook path %s is not absolute" % quote(path), pointer + "/path")
+        raise Refusal("hook-path-absolute", "hook path %s is not absolute" % quote(path), pointer + "/path")
     if ".." in path.split("/"):
-        raise Refusal("hook path %s has .. in it" % quote(path), pointer + "/path")
+        raise Refusal("hook-path-has", "hook path %s has .. in it" % quote(path), pointer + "/path")
     if kind != INSIDE:
         _check_program(kind, index, path)
     if args is not None and not args:
-        raise Refusal("hook args are empty", pointer + "/args", "the first one is the program's name; leave args out for the path")
+        raise Refusal(
+            "hook-args-empty", "hook args are empty", pointer + "/args", "the first one is the program's name; leave args out for the path"
+        )
     for name, texts in (("args", args), ("env", env)):
         for i, text in enumerate(texts or ()):
             if "\0" in text or (name == "env" and text.find("=") < 1):
                 words = "NUL in a hook's %s" % name if "\0" in text else "hook environment entry %s is not NAME=value" % quote(text)
-                raise Refusal(words, "%s/%s/%d" % (pointer, name, i))
+                raise Refusal("hook", words, "%s/%s/%d" % (pointer, name, i))
     if timeout is not None and not 0 < timeout <= TIMEOUT_LIMIT:
-        raise Refusal("hook timeout %d: want 1 to %d seconds" % (timeout, TIMEOUT_LIMIT), pointer + "/timeout")
+        raise Refusal("hook-timeout-want", "hook timeout %d: want 1 to %d seconds" % (timeout, TIMEOUT_LIMIT), pointer + "/timeout")
     return {"path": path, "args": args or [path], "env": env, "timeout": timeout}
 
 
@@ -82,7 +84,7 @@ def _check_program(kind, index, path):
             return
         cause = "is a directory" if mode & 0o170000 == 0o040000 else "permission denied"
     words = "error running %s hook #%d: fork/exec %s: %s" % (kind, index, quote(path), cause)
-    raise Refusal(words, "%s/%s/%d/path" % (HERE, kind, index))
+    raise Refusal("error-running-hook", words, "%s/%s/%d/path" % (HERE, kind, index))
 
 
 # -- verbs ---------------------------------------------------------------------------------------------------------------
@@ -149,7 +151,7 @@ def _run_one(entry, run, kind, index, status, pid, cwd_fd, cancel):
         )  # fmt: skip
     except OSError as e:
         what = "fork/exec" if e.call == "execve" else e.call
-        raise HookFailure(kind, index, "%s %s: %s" % (what, quote(hook["path"]), errno_text(e.errno)), hook["path"]) from e
+        raise HookFailure("hook-not-run", kind, index, "%s %s: %s" % (what, quote(hook["path"]), errno_text(e.errno)), hook["path"]) from e
     finally:
         if opened >= 0:
             posix.close(opened)
@@ -159,10 +161,10 @@ def _run_one(entry, run, kind, index, status, pid, cwd_fd, cancel):
     if ended.why == "cancel":
         run.check()
     if ended.why == "timeout":
-        raise HookFailure(kind, index, "hook ran past specified timeout of %.1fs" % seconds, hook["path"])
+        raise HookFailure("hook-timeout", kind, index, "hook ran past specified timeout of %.1fs" % seconds, hook["path"])
     if not ended.ok:
         cause = "%s, stdout: %s, stderr: %s" % (ended.text(), _shown(ended.out), _shown(ended.err))
-        raise HookFailure(kind, index, cause, hook["path"])
+        raise HookFailure("failed", kind, index, cause, hook["path"])
 
 
 def _bundle_fd(run):

@@ -30,10 +30,10 @@ def plan(node, ctx):
     namespaces = ctx.plans["namespaces"]
     if not namespaces["userns"]:
         words = "user namespace mappings specified, but user namespace isn't enabled in the config"
-        raise Refusal(words, UIDS if uid else GIDS, "add a namespace of type user")
+        raise Refusal("user-namespace-mappings", words, UIDS if uid else GIDS, "add a namespace of type user")
     for ranges, pointer, kind in ((uid, UIDS, "uid"), (gid, GIDS, "gid")):
         if not ranges:
-            raise Refusal("user namespaces enabled, but no %s mappings found" % kind, pointer)
+            raise Refusal("user-namespaces-enabled", "user namespaces enabled, but no %s mappings found" % kind, pointer)
         _check(ranges, pointer, kind)
     joined = "user" in namespaces["join"]
     if joined:
@@ -51,26 +51,32 @@ def _ranges(mappings, pointer):
 def _check(ranges, pointer, kind):
     """The kernel's rules, which it tells by EINVAL alone."""
     if len(ranges) > LINES_LIMIT:
-        raise Refusal("%d mappings, and the kernel takes %d" % (len(ranges), LINES_LIMIT), pointer)
+        raise Refusal("mappings-kernel-takes", "%d mappings, and the kernel takes %d" % (len(ranges), LINES_LIMIT), pointer)
     for i, (inner, outer, size) in enumerate(ranges):
         here = "%s/%d" % (pointer, i)
         if size == 0:
-            raise Refusal("a mapping of size 0", here + "/size")
+            raise Refusal("mapping-size", "a mapping of size 0", here + "/size")
         for first, name in ((inner, "containerID"), (outer, "hostID")):
             if first + size > IDS_LIMIT:
-                raise Refusal("mapping %d + %d goes beyond %d, the last id" % (first, size, IDS_LIMIT - 1), "%s/%s" % (here, name))
+                raise Refusal(
+                    "mapping-goes-beyond",
+                    "mapping %d + %d goes beyond %d, the last id" % (first, size, IDS_LIMIT - 1),
+                    "%s/%s" % (here, name),
+                )
     for side, name in ((0, "containerID"), (1, "hostID")):
         order = sorted(range(len(ranges)), key=lambda i: ranges[i][side])
         for one, other in zip(order, order[1:], strict=False):
             if ranges[one][side] + ranges[one][2] > ranges[other][side]:
                 first, second = sorted((one, other))
-                raise Refusal("mapping overlaps that of %s/%d" % (pointer, first), "%s/%d/%s" % (pointer, second, name))
+                raise Refusal("mapping-overlaps", "mapping overlaps that of %s/%d" % (pointer, first), "%s/%d/%s" % (pointer, second, name))
     if len(_text(ranges)) >= page_size():
-        raise Refusal("the mappings take %d bytes of text, and the kernel takes less than a page" % len(_text(ranges)), pointer)
+        raise Refusal(
+            "mappings-take-bytes", "the mappings take %d bytes of text, and the kernel takes less than a page" % len(_text(ranges)), pointer
+        )
     if not any(inner == 0 for inner, _outer, _size in ranges):
         name = "user" if kind == "uid" else "group"
         words = "user namespaces enabled, but no %s mapping found: container %s 0 has no mapping" % (name, kind)
-        raise Refusal(words, pointer, "init works as root of its user namespace")
+        raise Refusal("user-namespaces-enabled", words, pointer, "init works as root of its user namespace")
 
 
 def page_size():
@@ -101,7 +107,9 @@ def _tool(name, pointer):
             continue
         if st.st_mode & 0o170000 == 0o100000 and st.st_mode & 0o111 and st.st_uid == 0 and not st.st_mode & 0o022:
             return path
-    raise Unsupported("these mappings need %s, and this machine has none" % name, pointer, name, "install the package uidmap")
+    raise Unsupported(
+        "these-mappings-need", "these mappings need %s, and this machine has none" % name, pointer, name, "install the package uidmap"
+    )
 
 
 # -- verbs ---------------------------------------------------------------------------------------------------------------
@@ -140,7 +148,9 @@ def _put(proc_fd, name, data, pointer):
         hint = None
         if e.errno in (EPERM, EACCES):
             hint = "are the host ids mapped where the runtime runs, and may it map them (CAP_SETUID, CAP_SETGID, for 0 CAP_SETFCAP)?"
-        raise StepFailure("cannot write %s: %s" % (name, errno_text(e.errno)), pointer=pointer, call=call, errno=e.errno, hint=hint) from e
+        raise StepFailure(
+            "write", "cannot write %s: %s" % (name, errno_text(e.errno)), pointer=pointer, call=call, errno=e.errno, hint=hint
+        ) from e
 
 
 def _by_tool(tool, pid, ranges, pointer):
@@ -148,12 +158,12 @@ def _by_tool(tool, pid, ranges, pointer):
     try:
         ended = spawn.run(tool, argv, ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"], timeout_ms=TOOL_TIMEOUT_MS)
     except OSError as e:
-        raise StepFailure("%s: %s" % (tool, errno_text(e.errno)), pointer=pointer, call=e.call, errno=e.errno) from e
+        raise StepFailure("by-tool", "%s: %s" % (tool, errno_text(e.errno)), pointer=pointer, call=e.call, errno=e.errno) from e
     if not ended.ok:
         words = "no answer within %d s" % (TOOL_TIMEOUT_MS // 1000) if ended.why == "timeout" else ended.text()
         said = ended.err.strip().rpartition(b"\n")[2].decode("utf-8", "backslashreplace")
         raise StepFailure(
-            "%s: %s%s" % (tool, words, ": " + quote(said) if said else ""), pointer=pointer, call="execve",
+            "by-tool", "%s: %s%s" % (tool, words, ": " + quote(said) if said else ""), pointer=pointer, call="execve",
             hint="does /etc/sub%s give this user these ids?" % tool.rpartition("/new")[2].replace("map", ""),
         )  # fmt: skip
 
@@ -168,4 +178,10 @@ def _verify(entry, proc_fd, kind, pointer):
         words = "user namespaces enabled, but both namespace path and non-matching mapping specified -- you may only provide one"
     else:
         words = "the kernel shows another %s_map than was written" % kind
-    raise StepFailure(words, pointer=pointer, call="read", hint="it has %s" % ", ".join("%d %d %d" % tuple(one) for one in shown[:5]))
+    raise StepFailure(
+        "kernel-shows-another",
+        words,
+        pointer=pointer,
+        call="read",
+        hint="it has %s" % ", ".join("%d %d %d" % tuple(one) for one in shown[:5]),
+    )

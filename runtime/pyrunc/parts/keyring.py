@@ -43,7 +43,7 @@ def init_join(entry, run):
     fields = _syscalls.keyctl_describe(serial).split(b";")
     if int(fields[1]) != posix.geteuid():
         words = "a session keyring %s of uid %d is there already" % (quote(entry["name"]), int(fields[1]))
-        raise StepFailure(words, call="keyctl", hint="choose another container id, or --no-new-keyring")
+        raise StepFailure("session-keyring-uid", words, call="keyctl", hint="choose another container id, or --no-new-keyring")
     permissions = int(fields[3], 16) | (OTHER_SEARCH if entry["userns"] else USER_SEARCH)
     _syscalls.keyctl(KEYCTL_SETPERM, serial, permissions)
 

@@ -26,20 +26,29 @@ def plan(node, ctx):
         if not value:
             continue
         if any(ord(c) < 32 or ord(c) == 127 for c in value):
-            raise Refusal("control characters in %s" % quote(value, 60), pointer)
+            raise Refusal("control-characters", "control characters in %s" % quote(value, 60), pointer)
         entry[key] = value
     if "apparmor" in entry and not ctx.probe.apparmor():
         raise Unsupported(
-            "apparmor: config provided but apparmor not supported", APPARMOR, "AppArmor, enabled in the kernel", "leave the profile out"
+            "apparmor-config-provided",
+            "apparmor: config provided but apparmor not supported",
+            APPARMOR,
+            "AppArmor, enabled in the kernel",
+            "leave the profile out",
         )
     for pointer, key in ((SELINUX, "selinux"), (MOUNT, "mount")):
         if key in entry and not ctx.probe.selinux():
             words = "selinux label is specified in config, but selinux is disabled or not supported"
-            raise Unsupported(words, pointer, "SELinux, enabled in the kernel", "leave the label out")
+            raise Unsupported("selinux-label-specified", words, pointer, "SELinux, enabled in the kernel", "leave the label out")
     kind = (ctx.plans.get("meta") or {}).get("annotations", {}).get(CONTEXT_TYPE)
     if kind is not None and "mount" in entry:
         if kind not in CONTEXT_TYPES:
-            raise Refusal("%s is no mount option for a label" % quote(kind, 60), "/annotations/" + CONTEXT_TYPE, ", ".join(CONTEXT_TYPES))
+            raise Refusal(
+                "mount-option-label",
+                "%s is no mount option for a label" % quote(kind, 60),
+                "/annotations/" + CONTEXT_TYPE,
+                ", ".join(CONTEXT_TYPES),
+            )
         entry["context_type"] = kind
     return entry or None
 
@@ -74,7 +83,7 @@ def _failure(path, words, value, pointer, e):
     else:
         reason = "%s is refused: %s" % (quote(value, 100), errno_text(e.errno))
     return StepFailure(
-        "%s: write to `/proc/%s`: %s" % (words, path, reason), pointer=pointer, call=e.call, errno=e.errno, path="/proc/" + path
+        "write", "%s: write to `/proc/%s`: %s" % (words, path, reason), pointer=pointer, call=e.call, errno=e.errno, path="/proc/" + path
     )
 
 

@@ -35,16 +35,20 @@ def plan(node, ctx):
     try:
         given = jsonio.loads(node[KEY], "the annotation")
     except Refusal as e:
-        raise Refusal(e.words, KEY, 'it is a JSON object: {"ruleset": {…}, "rules": {…}}') from None
+        raise Refusal("plan", e.words, KEY, 'it is a JSON object: {"ruleset": {…}, "rules": {…}}') from None
     _object(given, KEY, ("ruleset", "rules"))
     ruleset = _object(given.get("ruleset"), KEY + "/ruleset", RULESET)
     rules = _object(given.get("rules", {}), KEY + "/rules", [kind for kind, _, _ in KINDS])
     version = ctx.probe.landlock()
     if not version:
-        raise Unsupported("Landlock is not available", KEY, "Landlock, built in and named in the lsm= of the boot", "leave it out")
+        raise Unsupported(
+            "landlock-available", "Landlock is not available", KEY, "Landlock, built in and named in the lsm= of the boot", "leave it out"
+        )
     attr = [_handled(ruleset, name, version) for name in RULESET]
     if not any(attr):
-        raise Refusal("a ruleset that handles nothing", KEY + "/ruleset", "at least one of " + ", ".join(RULESET))
+        raise Refusal(
+            "ruleset-handles-nothing", "a ruleset that handles nothing", KEY + "/ruleset", "at least one of " + ", ".join(RULESET)
+        )
     entry = {"attr": attr, "paths": [], "ports": []}
     for kind, names, handled in KINDS:
         _rules(rules.get(kind, []), KEY + "/rules/" + kind, names, attr[RULESET.index(handled)], entry[names])
@@ -53,22 +57,22 @@ def plan(node, ctx):
 
 def _object(value, pointer, keys):
     if type(value) is not dict:
-        raise Refusal("an object is wanted", pointer, "with " + ", ".join(keys))
+        raise Refusal("object-wanted", "an object is wanted", pointer, "with " + ", ".join(keys))
     for key in value:
         if key not in keys:
-            raise Refusal("%s is not known" % quote(key, 60), pointer, "one of " + ", ".join(keys))
+            raise Refusal("known", "%s is not known" % quote(key, 60), pointer, "one of " + ", ".join(keys))
     return value
 
 
 def _list(value, pointer):
     if type(value) is not list:
-        raise Refusal("a list is wanted", pointer)
+        raise Refusal("list-wanted", "a list is wanted", pointer)
     return value
 
 
 def _number(value, pointer, most=2**64 - 1):
     if type(value) is not int or not 0 <= value <= most:
-        raise Refusal("a number from 0 to %d is wanted" % most, pointer)
+        raise Refusal("number-wanted", "a number from 0 to %d is wanted" % most, pointer)
     return value
 
 
@@ -81,7 +85,11 @@ def _handled(ruleset, name, version):
         needed = next((since for since, bits in RIGHTS[name] if bits > missing), None)
         needs = "version %d" % needed if needed else "a newer one than %d" % NEWEST
         raise Unsupported(
-            "bit %d is not in version %d of Landlock" % (missing, version), pointer, needs + " of the interface", "leave the bit out"
+            "bit-version-landlock",
+            "bit %d is not in version %d of Landlock" % (missing, version),
+            pointer,
+            needs + " of the interface",
+            "leave the bit out",
         )
     return rights
 
@@ -93,13 +101,13 @@ def _rules(given, pointer, names, handled, found):
         allowed = _number(rule.get("allowedAccess"), at + "/allowedAccess")
         if not allowed or allowed & ~handled:
             words = "rights %#x that the ruleset does not handle" % (allowed & ~handled) if allowed else "a rule that allows nothing"
-            raise Refusal(words, at + "/allowedAccess")
+            raise Refusal("rules", words, at + "/allowedAccess")
         for j, value in enumerate(_list(rule.get(names), "%s/%s" % (at, names))):
             here = "%s/%s/%d" % (at, names, j)
             if names == "ports":
                 _number(value, here, 65535)
             elif type(value) is not str or value[:1] != "/" or ".." in value.split("/") or "\0" in value:
-                raise Refusal("an absolute path without .. is wanted", here)
+                raise Refusal("absolute-path-without", "an absolute path without .. is wanted", here)
             found.append([value, allowed, here])
 
 
@@ -158,7 +166,7 @@ def _path(ruleset, root_fd, path, allowed, pointer):
 
 def _failure(words, pointer, e, hint=None, path=None):
     text = "%s: %s" % (words, errno_text(e.errno))
-    return StepFailure(text, pointer=pointer, call=getattr(e, "call", None), errno=e.errno, path=path, hint=hint)
+    return StepFailure("failure", text, pointer=pointer, call=getattr(e, "call", None), errno=e.errno, path=path, hint=hint)
 
 
 def _no_new_privs(run):

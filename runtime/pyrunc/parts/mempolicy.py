@@ -29,18 +29,25 @@ def plan(node, ctx):
     value = node[KEY]
     mode = value.get("mode")
     if mode not in MODES:
-        raise Refusal('invalid memory policy mode "%s"' % quote(mode or "", 60), KEY + "/mode", "one of " + ", ".join(MODES))
+        raise Refusal(
+            "invalid-memory-policy", 'invalid memory policy mode "%s"' % quote(mode or "", 60), KEY + "/mode", "one of " + ", ".join(MODES)
+        )
     nodes = _nodes(value.get("nodes") or "")
     count = sum(last - first + 1 for first, last in nodes)
     if mode in ("MPOL_DEFAULT", "MPOL_LOCAL") and count:
-        raise Refusal("mode %s requires 0 nodes but got %d" % (mode, count), KEY + "/nodes")
+        raise Refusal("mode-requires-nodes", "mode %s requires 0 nodes but got %d" % (mode, count), KEY + "/nodes")
     if mode not in ("MPOL_DEFAULT", "MPOL_LOCAL", "MPOL_PREFERRED") and not count:
-        raise Refusal("mode %s requires at least one node but got 0" % mode, KEY + "/nodes")
+        raise Refusal("mode-requires-least", "mode %s requires at least one node but got 0" % mode, KEY + "/nodes")
     flags = _flags(value.get("flags") or (), mode, count)
     if nodes and not flags & RELATIVE:
         online = _online()
         if not any(first <= there_last and there_first <= last for first, last in nodes for there_first, there_last in online):
-            raise Unsupported("none of the nodes %s is in this machine" % quote(value["nodes"], 60), KEY + "/nodes", "more NUMA nodes")
+            raise Unsupported(
+                "none-nodes-machine",
+                "none of the nodes %s is in this machine" % quote(value["nodes"], 60),
+                KEY + "/nodes",
+                "more NUMA nodes",
+            )
     return {"mode": MODES[mode] | flags, "nodes": nodes}
 
 
@@ -49,14 +56,24 @@ def _flags(names, mode, count):
     for index, name in enumerate(names):
         pointer = "%s/flags/%d" % (KEY, index)
         if name not in FLAGS:
-            raise Refusal('invalid memory policy flag "%s"' % quote(name, 60), pointer, "one of " + ", ".join(FLAGS))
+            raise Refusal(
+                "invalid-memory-policy", 'invalid memory policy flag "%s"' % quote(name, 60), pointer, "one of " + ", ".join(FLAGS)
+            )
         flags |= FLAGS[name]
         if flags & STATIC and flags & RELATIVE:
-            raise Refusal("MPOL_F_STATIC_NODES and MPOL_F_RELATIVE_NODES exclude each other", pointer)
+            raise Refusal(
+                "contradicting-flags",
+                "MPOL_F_STATIC_NODES and MPOL_F_RELATIVE_NODES exclude each other",
+                pointer,
+            )
         if FLAGS[name] == BALANCING and mode not in ("MPOL_BIND", "MPOL_PREFERRED_MANY"):
-            raise Refusal("MPOL_F_NUMA_BALANCING goes with MPOL_BIND and MPOL_PREFERRED_MANY, not with %s" % mode, pointer)
+            raise Refusal(
+                "flag-without-bind",
+                "MPOL_F_NUMA_BALANCING goes with MPOL_BIND and MPOL_PREFERRED_MANY, not with %s" % mode,
+                pointer,
+            )
         if FLAGS[name] in (STATIC, RELATIVE) and not count:
-            raise Refusal("%s says how nodes are meant, and none is given" % name, pointer)
+            raise Refusal("says-how-nodes", "%s says how nodes are meant, and none is given" % name, pointer)
     return flags
 
 
@@ -70,11 +87,11 @@ def _nodes(text):
         low, dash, high = part.partition("-")
         bounds = (low, high if dash else low)
         if not all(b.isascii() and b.isdigit() and len(b) < 10 for b in bounds):
-            raise Refusal("%s is no list of nodes" % quote(text, 60), KEY + "/nodes", "numbers and ranges: 0-1,3")
+            raise Refusal("list-nodes", "%s is no list of nodes" % quote(text, 60), KEY + "/nodes", "numbers and ranges: 0-1,3")
         first, last = int(bounds[0]), int(bounds[1])
         if first > last or last > NODE_MAX:
             reason = "the range is empty" if first > last else "no kernel has a node %d" % last
-            raise Refusal("%s: %s" % (quote(text, 60), reason), KEY + "/nodes")
+            raise Refusal("nodes", "%s: %s" % (quote(text, 60), reason), KEY + "/nodes")
         found.append([first, last])
     return sorted(found)
 
@@ -105,10 +122,15 @@ def init_set(entry, run):
     except OSError as e:
         hint = {38: "the kernel is built without CONFIG_NUMA", 22: "the mode is newer than the kernel, or its cpuset has none of the nodes"}
         words = "unable to set memory policy: " + errno_text(e.errno)
-        raise StepFailure(words, pointer=KEY, call=e.call, errno=e.errno, hint=hint.get(e.errno)) from e
+        raise StepFailure("unable-set-memory", words, pointer=KEY, call=e.call, errno=e.errno, hint=hint.get(e.errno)) from e
     found = _syscalls.get_mempolicy()[0]
     if found != entry["mode"] and not (entry["mode"] == PREFERRED and not entry["nodes"] and found == LOCAL):
-        raise StepFailure("memory policy %#x was set, the kernel says %#x" % (entry["mode"], found), pointer=KEY, call="set_mempolicy")
+        raise StepFailure(
+            "memory-policy-was",
+            "memory policy %#x was set, the kernel says %#x" % (entry["mode"], found),
+            pointer=KEY,
+            call="set_mempolicy",
+        )
 
 
 def exec_op(entry, run):

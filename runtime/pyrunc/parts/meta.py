@@ -33,11 +33,12 @@ def plan(node, ctx):
     for key, value in (node.get("/annotations") or {}).items():
         pointer = "/annotations/" + quote(key, 100).replace("~", "~0").replace("/", "~1")
         if not key:
-            raise Refusal("an annotation with an empty key", "/annotations/")
+            raise Refusal("annotation-empty-key", "an annotation with an empty key", "/annotations/")
         if not key.isprintable():
-            raise Refusal("control characters in the key of an annotation", pointer)
+            raise Refusal("control-characters-key", "control characters in the key of an annotation", pointer)
         if key in HANDLERS:
             raise Unsupported(
+                "handler-available",
                 "the handler %s is not available" % quote(value, 60),
                 pointer,
                 "another runtime",
@@ -51,7 +52,7 @@ def plan(node, ctx):
         entry["annotations"][key] = value
     entry["pidfd_receiver"] = receiver = entry["annotations"].get(RECEIVER)
     if receiver is not None and (receiver[:1] != "/" or "\0" in receiver):
-        raise Refusal("%s is not an absolute path" % quote(receiver), "/annotations/" + RECEIVER)
+        raise Refusal("absolute-path", "%s is not an absolute path" % quote(receiver), "/annotations/" + RECEIVER)
     entry["keep_groups"] = entry["annotations"].get("run.oci.keep_original_groups") in YES
     return entry
 
@@ -63,12 +64,14 @@ def _why(key):
 def _version(text, ctx):
     """Any 1.x is taken: short forms and suffixes are in use, and what is newer than we are is compatible by rule (semver)."""
     if not text:
-        raise Refusal("no ociVersion", "/ociVersion", "the specification's version, for instance 1.3.0")
+        raise Refusal("ociversion", "no ociVersion", "/ociVersion", "the specification's version, for instance 1.3.0")
     core = text.partition("+")[0].partition("-")[0].split(".")
     if not 2 <= len(core) <= 3 or not all(part.isascii() and part.isdigit() and len(part) < 10 for part in core):
-        raise Refusal("%s is no version" % quote(text, 60), "/ociVersion", "MAJOR.MINOR.PATCH is wanted, for instance 1.3.0")
+        raise Refusal("version", "%s is no version" % quote(text, 60), "/ociVersion", "MAJOR.MINOR.PATCH is wanted, for instance 1.3.0")
     if core[0] != "1":
-        raise Refusal("version %s of the specification is not known" % quote(text, 60), "/ociVersion", "1.x is")
+        raise Refusal(
+            "version-specification-known", "version %s of the specification is not known" % quote(text, 60), "/ociVersion", "1.x is"
+        )
     if int(core[1]) > VERSION[1]:
         ctx.warn("/ociVersion", "%s is newer than %d.%d: properties that came since are ignored" % (quote(text, 60), *VERSION))
     elif len(core) < 3:

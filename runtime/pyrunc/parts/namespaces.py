@@ -24,12 +24,17 @@ def plan(node, ctx):
     for i, item in enumerate(node.get(HERE, ())):
         kind, path, pointer = item["type"], item.get("path", ""), "%s/%d" % (HERE, i)
         if kind not in ns.FLAGS:
-            raise Refusal('namespace "%s" does not exist' % quote(kind), pointer + "/type")
+            raise Refusal("namespace-does-exist", 'namespace "%s" does not exist' % quote(kind), pointer + "/type")
         if kind in pointers:
-            raise Refusal("malformed spec file: duplicated ns", pointer + "/type", "%s has the type %s too" % (pointers[kind], kind))
+            raise Refusal(
+                "malformed-spec-file",
+                "malformed spec file: duplicated ns",
+                pointer + "/type",
+                "%s has the type %s too" % (pointers[kind], kind),
+            )
         pointers[kind] = pointer
         if not ns.exists(kind):
-            raise Unsupported("%s namespaces aren't enabled in the kernel" % kind, pointer + "/type", "kernel")
+            raise Unsupported("namespaces-aren-t", "%s namespaces aren't enabled in the kernel" % kind, pointer + "/type", "kernel")
         if not path:
             new.append(kind)
         elif _checked(path, kind, pointer + "/path"):
@@ -62,15 +67,15 @@ def _late(new, join):
 def _checked(path, kind, pointer):
     """True when the path leads to our own namespace. Refusal when it doesn't lead to one of this kind at all."""
     if path[0] != "/":
-        raise Refusal("namespace path: %s is not absolute" % quote(path), pointer)
+        raise Refusal("namespace-path-absolute", "namespace path: %s is not absolute" % quote(path), pointer)
     if "\0" in path:
-        raise Refusal("namespace path: NUL in a path", pointer)
+        raise Refusal("namespace-path-nul", "namespace path: NUL in a path", pointer)
     try:
         fd = ns.open_path(path, kind)
     except OSError as e:
         if getattr(e, "call", "") == "openat":
-            raise Refusal("namespace path: lstat %s: %s" % (quote(path), errno_text(e.errno)), pointer) from None
-        raise Refusal("namespace path: %s %s" % (quote(path), e.strerror), pointer) from None
+            raise Refusal("namespace-path-lstat", "namespace path: lstat %s: %s" % (quote(path), errno_text(e.errno)), pointer) from None
+        raise Refusal("namespace-path", "namespace path: %s %s" % (quote(path), e.strerror), pointer) from None
     try:
         return ns.is_own(fd, kind)
     finally:
@@ -83,9 +88,14 @@ def _check_user(new, join, pointers, ctx):
     mapped = linux.get("uidMappings") or linux.get("gidMappings")
     if "user" in new and not mapped:
         words = "user namespaces enabled, but no namespace path to join nor mappings to apply specified"
-        raise Refusal(words, pointers["user"], "give /linux/uidMappings and /linux/gidMappings, or a path")
+        raise Refusal("user-namespaces-enabled", words, pointers["user"], "give /linux/uidMappings and /linux/gidMappings, or a path")
     if ctx.euid != 0 and "user" not in new and "user" not in join:
-        raise Refusal("rootless container requires user namespaces", HERE, "add a namespace of type user, with mappings")
+        raise Refusal(
+            "rootless-container-requires",
+            "rootless container requires user namespaces",
+            HERE,
+            "add a namespace of type user, with mappings",
+        )
 
 
 # -- verbs ---------------------------------------------------------------------------------------------------------------

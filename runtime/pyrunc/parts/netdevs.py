@@ -25,9 +25,9 @@ def plan(node, ctx):
     if not devices:
         return None
     if ctx.plans["namespaces"]["host_net"]:
-        raise Refusal("unable to move network devices without a NET namespace", HERE)
+        raise Refusal("unable-move-network", "unable to move network devices without a NET namespace", HERE)
     if ctx.euid != 0:
-        raise Refusal("network devices are not supported for rootless containers", HERE)
+        raise Refusal("network-devices-supported", "network devices are not supported for rootless containers", HERE)
     entry, taken = [], {}
     for host_name, device in devices.items():
         pointer = "%s/%s" % (HERE, host_name.replace("~", "~0").replace("/", "~1"))
@@ -35,14 +35,18 @@ def plan(node, ctx):
         name = device.get("name") or host_name
         _check_name(name, pointer + "/name", True)
         if host_name == "lo" or name == "lo":
-            raise Refusal("the loopback device belongs to its network namespace", pointer)
+            raise Refusal("loopback-device-belongs", "the loopback device belongs to its network namespace", pointer)
         if name in taken and "%" not in name:
-            raise Refusal('two network devices would be named "%s"' % name, pointer, "the other one is %s" % taken[name])
+            raise Refusal(
+                "two-network-devices", 'two network devices would be named "%s"' % name, pointer, "the other one is %s" % taken[name]
+            )
         taken[name] = host_name
         try:
             _socket.if_nametoindex(host_name)
         except OSError:
-            raise Refusal('no network device "%s" in the network namespace of the runtime' % host_name, pointer) from None
+            raise Refusal(
+                "network-device-network", 'no network device "%s" in the network namespace of the runtime' % host_name, pointer
+            ) from None
         entry.append([host_name, name, pointer])
     return {"devices": entry}
 
@@ -52,7 +56,9 @@ def _check_name(name, pointer, template):
     bad = not name or len(name.encode("utf-8", "surrogateescape")) > NAME_MAX or name in (".", "..") or not name.isprintable()
     bad = bad or any(c in "/:" or c.isspace() for c in name)
     if bad or "%" in name.replace("%d", "", 1 if template else 0):
-        raise Refusal('invalid network device name "%s"' % quote(name), pointer, "1 to 15 bytes, without / : and blanks")
+        raise Refusal(
+            "invalid-network-device", 'invalid network device name "%s"' % quote(name), pointer, "1 to 15 bytes, without / : and blanks"
+        )
 
 
 def host_move(entry, run):
@@ -71,7 +77,7 @@ def host_move(entry, run):
                 _move(outer, inner, net_fd, host_name, name)
             except OSError as e:
                 words = 'cannot move network device "%s": %s' % (host_name, _text(e, name))
-                raise StepFailure(words, pointer=pointer, call=getattr(e, "call", None), errno=e.errno) from e
+                raise StepFailure("move-network-device", words, pointer=pointer, call=getattr(e, "call", None), errno=e.errno) from e
     finally:
         if opened >= 0:
             posix.close(opened)

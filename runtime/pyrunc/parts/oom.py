@@ -15,7 +15,7 @@ def plan(node, ctx):
     kernel knows: its limit is the lowest that a privileged process ever set, and cannot be read."""
     value = node[KEY]
     if not -1000 <= value <= 1000:
-        raise Refusal("oomScoreAdj %d is not in -1000..1000" % value, KEY)
+        raise Refusal("oomscoreadj", "oomScoreAdj %d is not in -1000..1000" % value, KEY)
     return {"value": value}
 
 
@@ -30,7 +30,13 @@ def host_write(entry, run):
             raise
         words = "oomScoreAdj %d is lower than this host lets us set it" % entry["value"]
         hint = "lowering takes CAP_SYS_RESOURCE in the initial user namespace (containerd: restrict_oom_score_adj)"
-        raise StepFailure(words, pointer=KEY, call="write", errno=e.errno, path=path, hint=hint) from e
+        raise StepFailure("oomscoreadj-lower-than", words, pointer=KEY, call="write", errno=e.errno, path=path, hint=hint) from e
     found = int(fs.read_file(None, path, 64))
     if found != entry["value"]:
-        raise StepFailure("oomScoreAdj %d was set, the kernel says %d" % (entry["value"], found), pointer=KEY, call="write", path=path)
+        raise StepFailure(
+            "oomscoreadj-was-set",
+            "oomScoreAdj %d was set, the kernel says %d" % (entry["value"], found),
+            pointer=KEY,
+            call="write",
+            path=path,
+        )

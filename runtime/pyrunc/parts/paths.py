@@ -27,7 +27,7 @@ def plan(node, ctx):
     if "mount" not in namespaces["new"] and "mount" not in namespaces["join"]:
         pointer = MASKED if entry["masked"] else READONLY
         words = "unable to restrict sys entries without a private MNT namespace"
-        raise Refusal(words, pointer, 'add {"type": "mount"} to /linux/namespaces')
+        raise Refusal("unable-restrict-sys", words, pointer, 'add {"type": "mount"} to /linux/namespaces')
     entry["label"] = (ctx.plans.get("labels") or {}).get("mount")
     return entry
 
@@ -37,9 +37,11 @@ def _checked(given, pointer):
     for index, path in enumerate(given):
         at = "%s/%d" % (pointer, index)
         if path[:1] != "/" or ".." in path.split("/") or "\0" in path:
-            raise Refusal('"%s" must be an absolute path without ..' % quote(path), at)
+            raise Refusal("absolute-path-without", '"%s" must be an absolute path without ..' % quote(path), at)
         if paths.clean(path) == "/":
-            raise Refusal("the root itself can be neither masked nor listed here", at, "for a read-only root set /root/readonly")
+            raise Refusal(
+                "root-itself-can", "the root itself can be neither masked nor listed here", at, "for a read-only root set /root/readonly"
+            )
         found.setdefault(paths.clean(path), at)
     return [[path, at] for path, at in found.items()]
 
@@ -172,4 +174,4 @@ def _is_null(fd):
 
 def _failure(e, what, path, pointer):
     text = getattr(e, "words", None) or errno_text(e.errno)
-    return StepFailure("%s: %s" % (what, text), pointer=pointer, call=getattr(e, "call", None), errno=e.errno, path=path)
+    return StepFailure("failure", "%s: %s" % (what, text), pointer=pointer, call=getattr(e, "call", None), errno=e.errno, path=path)

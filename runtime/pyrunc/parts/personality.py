@@ -17,10 +17,15 @@ def plan(node, ctx):
     value = node[KEY]
     domain = value.get("domain")
     if domain not in DOMAINS:
-        raise Refusal("invalid personality domain %s" % quote(domain or '""', 60), KEY + "/domain", "LINUX or LINUX32")
+        raise Refusal(
+            "invalid-personality-domain", "invalid personality domain %s" % quote(domain or '""', 60), KEY + "/domain", "LINUX or LINUX32"
+        )
     for index, flag in enumerate(value.get("flags") or ()):
         raise Unsupported(
-            "personality flag %s is not supported" % quote(flag, 60), "%s/flags/%d" % (KEY, index), "flags defined by the specification"
+            "personality-flag-supported",
+            "personality flag %s is not supported" % quote(flag, 60),
+            "%s/flags/%d" % (KEY, index),
+            "flags defined by the specification",
         )
     return {"domain": DOMAINS[domain]}
 
@@ -29,7 +34,7 @@ def init_set(entry, run):
     """Init, before the filter. Verified. Ends with the process; execve keeps it."""
     _syscalls.personality(entry["domain"])
     if _syscalls.personality(ONLY_READ) != entry["domain"]:
-        raise StepFailure("the kernel did not take the personality", pointer=KEY + "/domain", call="personality")
+        raise StepFailure("kernel-did-take", "the kernel did not take the personality", pointer=KEY + "/domain", call="personality")
 
 
 def exec_op(entry, run):

@@ -28,7 +28,7 @@ def plan(node, ctx):
     Refused: no process, no args, an empty args[0]; a cwd that is empty, relative, too long, or a link of /proc; a variable without a
     name or "="; NUL and text that is no text anywhere; what execve would answer with E2BIG, with both sizes."""
     if not node and not (ctx.config.get("process") or {}):
-        raise Refusal("process property must not be empty", "/process", "give /process with args and cwd")
+        raise Refusal("process-property-empty", "process property must not be empty", "/process", "give /process with args and cwd")
     args = _args(node.get(ARGS))
     cwd = _cwd(node.get(CWD))
     env = _env(node.get(ENV) or [], _additions(ctx))
@@ -45,26 +45,30 @@ def plan(node, ctx):
 
 def _args(args):
     if not args:
-        raise Refusal("args must not be empty", ARGS, "the program and its arguments")
+        raise Refusal("no-args", "args must not be empty", ARGS, "the program and its arguments")
     for index, arg in enumerate(args):
         _text(arg, "%s/%d" % (ARGS, index))
     if not args[0]:
-        raise Refusal('exec: "": executable file not found in $PATH', ARGS + "/0")
+        raise Refusal("exec-executable-file", 'exec: "": executable file not found in $PATH', ARGS + "/0")
     return list(args)
 
 
 def _cwd(cwd):
     if not cwd:
-        raise Refusal("Cwd property must not be empty", CWD)
+        raise Refusal("cwd-property-empty", "Cwd property must not be empty", CWD)
     raw = _text(cwd, CWD)
     if raw[:1] != b"/":
-        raise Refusal("Cwd must be an absolute path", CWD, "it is %s" % _quoted(cwd))
+        raise Refusal("cwd-absolute-path", "Cwd must be an absolute path", CWD, "it is %s" % _quoted(cwd))
     if len(raw) >= PATH_MAX or max(map(len, raw.split(b"/"))) > NAME_MAX:
-        raise Refusal("Cwd of %d bytes is longer than the kernel takes (%d, %d for one name)" % (len(raw), PATH_MAX - 1, NAME_MAX), CWD)
+        raise Refusal(
+            "cwd-bytes-longer",
+            "Cwd of %d bytes is longer than the kernel takes (%d, %d for one name)" % (len(raw), PATH_MAX - 1, NAME_MAX),
+            CWD,
+        )
     names = paths.clean(cwd).split("/")[1:]
     magic = names[:1] == ["proc"] and len(names) > 2 and not {"fd", "cwd", "root", "exe", "map_files"}.isdisjoint(names[2:])
     if magic or names[:2] == ["dev", "fd"] and len(names) > 2:
-        raise Refusal("Cwd %s leads through an open file of a process" % quote(cwd), CWD, "name the directory itself")
+        raise Refusal("cwd-leads-through", "Cwd %s leads through an open file of a process" % quote(cwd), CWD, "name the directory itself")
     return cwd
 
 
@@ -87,9 +91,9 @@ def _env(env, more):
         _text(entry, pointer)
         name, equals, _value = entry.partition("=")
         if not equals:
-            raise Refusal("invalid environment variable: missing '='", pointer, "it is %s" % _quoted(name))
+            raise Refusal("bad-environment", "invalid environment variable: missing '='", pointer, "it is %s" % _quoted(name))
         if not name:
-            raise Refusal("invalid environment variable: name cannot be empty", pointer)
+            raise Refusal("bad-environment", "invalid environment variable: name cannot be empty", pointer)
         last.pop(name, None)  # so that the place is that of the last one
         last[name] = entry
     for entry in more:
@@ -104,9 +108,9 @@ def _text(value, pointer):
     try:
         raw = fileio.fsencode(value)
     except UnicodeEncodeError:
-        raise Refusal("a lone surrogate is no text", pointer) from None
+        raise Refusal("lone-surrogate-text", "a lone surrogate is no text", pointer) from None
     if b"\0" in raw:
-        raise Refusal("contains nul byte (\\x00)", pointer)
+        raise Refusal("contains-nul-byte", "contains nul byte (\\x00)", pointer)
     return raw
 
 
@@ -119,7 +123,9 @@ def _check_size(args, env, ctx):
             size = len(fileio.fsencode(entry)) + 1
             if size > single:
                 pointer = "%s/%d" % (key, index) if key == ARGS else ENV
-                raise Refusal("argument list too long: a string of %d bytes; one may have %d" % (size - 1, single - 1), pointer)
+                raise Refusal(
+                    "arguments-too-long", "argument list too long: a string of %d bytes; one may have %d" % (size - 1, single - 1), pointer
+                )
             total += size + POINTER
     given = [row[2] for row in (ctx.plans.get("rlimits") or {}).get("list", ()) if row[1] == STACK]
     stack = given[0] if given else _syscalls.prlimit(0, STACK, None, None)[0]
@@ -128,7 +134,7 @@ def _check_size(args, env, ctx):
         words = "argument list too long: args and env take %d bytes; a stack limit of %s allows %d" % (
             total, "infinity" if stack >> 63 else stack, limit,
         )  # fmt: skip
-        raise Refusal(words, ARGS, "raise RLIMIT_STACK in /process/rlimits, or hand the data over in a file")
+        raise Refusal("arguments-too-long", words, ARGS, "raise RLIMIT_STACK in /process/rlimits, or hand the data over in a file")
 
 
 def init_make_cwd(entry, run):
@@ -150,7 +156,7 @@ def _cwd_failure(entry, number, call, detail=0):
     if detail == BREAKOUT:
         text = "current working directory is outside of container mount namespace root -- possible container breakout detected"
     words = "chdir to cwd (%s) set in config.json failed: %s" % (_quoted(entry["cwd"]), text)
-    return StepFailure(words, pointer=CWD, call=call, errno=number)
+    return StepFailure("chdir-cwd-set", words, pointer=CWD, call=call, errno=number)
 
 
 def op_chdir(entry, run):
@@ -279,23 +285,29 @@ def words_for(name, call, detail, number, plans):
     if name == "IDS":
         return _ids_failure(plans.get("user") or {}, number, call)
     words, pointer = PLAIN.get(name, ("%s failed" % name.lower(), None))
-    return StepFailure("%s: %s" % (words, errno_text(number)), pointer=pointer)
+    return StepFailure(None, "%s: %s" % (words, errno_text(number)), pointer=pointer)
+
+
+EXEC_REASONS = {ENOENT: "program-not-found", EACCES: "program-not-executable", ENOEXEC: "program-wrong-format"}
 
 
 def _find_failure(entry, number, detail):
     name = entry["args"][0]
     hint = None
+    reason = EXEC_REASONS.get(number)
     if detail == NOT_FOUND:
+        reason = "program-not-found"
         words = "executable file not found in $PATH"
         if entry.get("path") is None:
             hint = "process.env has no PATH"
     elif detail == DIRECTORY:
         words = "is a directory"
     elif detail == NO_EXEC:
+        reason = "program-not-executable"
         words = errno_text(EACCES)
     else:
         words = "stat %s: %s" % (quote(name), errno_text(number))
-    return StepFailure("exec: %s: %s" % (_quoted(name), words), pointer=ARGS + "/0", hint=hint)
+    return StepFailure(reason, "exec: %s: %s" % (_quoted(name), words), pointer=ARGS + "/0", hint=hint)
 
 
 def _exec_failure(entry, number):
@@ -305,7 +317,9 @@ def _exec_failure(entry, number):
         E2BIG: "see RLIMIT_STACK, and how long args and env are",
         ELOOP: "a script whose interpreter is a script, and so on",
     }
-    return StepFailure("exec %s: %s" % (quote(entry["args"][0]), errno_text(number)), pointer=ARGS + "/0", hint=hints.get(number))
+    return StepFailure(
+        EXEC_REASONS.get(number), "exec %s: %s" % (quote(entry["args"][0]), errno_text(number)), pointer=ARGS + "/0", hint=hints.get(number)
+    )
 
 
 def _ids_failure(entry, number, call):
@@ -324,4 +338,6 @@ def _ids_failure(entry, number, call):
     elif call == "setresuid":
         pointer += "/uid"
         words = "cannot setuid to unmapped uid %d in user namespace" % entry["uid"] if unmapped else None
-    return StepFailure(words or "unable to set the ids: %s" % errno_text(number), pointer=pointer, hint=hint)
+    return StepFailure(
+        "unmapped-id" if unmapped else None, words or "unable to set the ids: %s" % errno_text(number), pointer=pointer, hint=hint
+    )

@@ -29,7 +29,12 @@ def plan(node, ctx):
         return None
     root = find_root()
     if root is None:
-        raise Unsupported("intelRdt is specified in config, but Intel RDT is not enabled", KEY, "a mounted resctrl file system")
+        raise Unsupported(
+            "intelrdt-specified-config",
+            "intelRdt is specified in config, but Intel RDT is not enabled",
+            KEY,
+            "a mounted resctrl file system",
+        )
     closid = rdt.get("closID", "")
     _check_name(closid or ctx.id, "closID")
     lines = _schemata(rdt, root)
@@ -43,7 +48,11 @@ def _check_name(name, key):
         return
     if name in (".", "..") or "/" in name or name in RESERVED or len(name) > 255 or any(c < " " for c in name):
         raise Refusal(
-            "invalid intelRdt.ClosID %s" % quote(name), "%s/%s" % (KEY, key), "use one plain name, or / for the root group", SECTION
+            "invalid-intelrdt-closid",
+            "invalid intelRdt.ClosID %s" % quote(name),
+            "%s/%s" % (KEY, key),
+            "use one plain name, or / for the root group",
+            SECTION,
         )
 
 
@@ -57,10 +66,13 @@ def _schemata(rdt, root):
         pointer = "%s/%s" % (KEY, key)
         _check_line(line, pointer)
         if not line.lstrip().startswith(prefix):
-            raise Refusal("%s does not begin with %s" % (quote(line), prefix), pointer, section=SECTION)
+            raise Refusal("does-begin", "%s does not begin with %s" % (quote(line), prefix), pointer, section=SECTION)
         if not any(exists("%s/info/%s" % (root, name)) for name in ((info, "L3CODE") if info == "L3" else (info,))):
             raise Unsupported(
-                "intelRdt.%s is specified in config, but Intel RDT/%s is not enabled" % (key, what), pointer, "Intel RDT/" + what
+                "intelrdt-specified-config",
+                "intelRdt.%s is specified in config, but Intel RDT/%s is not enabled" % (key, what),
+                pointer,
+                "Intel RDT/" + what,
             )
         lines.append(line)
     for number, line in enumerate(rdt.get("schemata", ())):
@@ -71,7 +83,7 @@ def _schemata(rdt, root):
 
 def _check_line(line, pointer):
     if "\n" in line or "\0" in line or ":" not in line:
-        raise Refusal("%s is not one line of the form RESOURCE:DOMAIN=VALUE" % quote(line), pointer, section=SECTION)
+        raise Refusal("one-line-form", "%s is not one line of the form RESOURCE:DOMAIN=VALUE" % quote(line), pointer, section=SECTION)
 
 
 def find_root():
@@ -143,6 +155,7 @@ def host_make(entry, run):
     there = exists(path)
     if not there and entry["named"] and not entry["schemata"]:
         raise StepFailure(
+            "class-service-does",
             "the class of service %s does not exist" % quote(entry["group"]),
             pointer=KEY + "/closID",
             path=path,
@@ -166,7 +179,9 @@ def _mkdir(root, above, name, pointer, what):
         if e.errno == errno.EEXIST:
             return
         text = "the hardware has no more of them" if e.errno == errno.ENOSPC else errno_text(e.errno)
-        raise StepFailure("cannot make the %s %s: %s" % (what, quote(name), text), None, None, pointer, "mkdirat", e.errno, root) from None
+        raise StepFailure(
+            "make", "cannot make the %s %s: %s" % (what, quote(name), text), None, None, pointer, "mkdirat", e.errno, root
+        ) from None
     finally:
         posix.close(fd)
 
@@ -214,7 +229,14 @@ def _set(fd, entry, lines):
     except OSError as e:
         reason = last_status(entry["root"]) or errno_text(e.errno)
         raise StepFailure(
-            "unable to set the schemata %s: %s" % (quote("; ".join(lines)), reason), None, None, KEY, "write", e.errno, e.filename
+            "unable-set-schemata",
+            "unable to set the schemata %s: %s" % (quote("; ".join(lines)), reason),
+            None,
+            None,
+            KEY,
+            "write",
+            e.errno,
+            e.filename,
         ) from None
 
 
@@ -236,7 +258,7 @@ def _compare(entry, now):
             for domain, value in domains.items():
                 if have is None or have.get(domain) != value:
                     raise StepFailure(
-                        "the class of service %s has another schema: %s is not %s=%s" % (quote(entry["group"]), resource, domain, value),
+                        "class-service-has", "the class of service %s has another schema: %s is not %s=%s" % (quote(entry["group"]), resource, domain, value),
                         pointer=KEY, path=_path(entry) + "/schemata", hint="it belongs to somebody else and is not rewritten",
                     )  # fmt: skip
 
@@ -275,7 +297,7 @@ def is_value(entry, resource, wanted, seen):
 def update(entry, l3, mb, run):
     """`update --l3-cache-schema/--mem-bw-schema`. Returns the new entry. StepFailure: no RDT configuration, or the kernel's reason."""
     if entry is None:
-        raise StepFailure("updating a non-existent Intel RDT configuration is not supported", pointer=KEY)
+        raise StepFailure("updating-non-existent", "updating a non-existent Intel RDT configuration is not supported", pointer=KEY)
     lines = _schemata({"l3CacheSchema": l3 or "", "memBwSchema": mb or ""}, entry["root"])
     fd = _open(entry["root"], entry["group"])
     try:

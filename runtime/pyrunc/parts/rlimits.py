@@ -25,7 +25,7 @@ def plan(node, ctx):
     for name, number, soft, hard, index in found:
         ours = _syscalls.prlimit(0, number, None, None)[1]
         if hard > ours and (ctx.in_userns or not caps.effective() >> caps.SYS_RESOURCE & 1):
-            raise Refusal(_words(number, EPERM), "%s/%d/hard" % (KEY, index), _hint(name, soft, hard, ours))
+            raise Refusal("hard-limit", _words(number, EPERM), "%s/%d/hard" % (KEY, index), _hint(name, soft, hard, ours))
     return {"list": found} if found else None
 
 
@@ -37,11 +37,16 @@ def rows(limits):
         pointer = "%s/%d" % (KEY, index)
         number = NUMBERS.get(name)
         if number is None:
-            raise Refusal("invalid rlimit type: %s" % quote(name, 60), pointer + "/type", "RLIMIT_ and one of " + " ".join(NAMES))
+            raise Refusal(
+                "invalid-rlimit-type",
+                "invalid rlimit type: %s" % quote(name, 60),
+                pointer + "/type",
+                "RLIMIT_ and one of " + " ".join(NAMES),
+            )
         if name in seen:
-            raise Refusal("%s is given twice" % name, pointer + "/type", "the first stands at %s/%d" % (KEY, seen[name]))
+            raise Refusal("twice", "%s is given twice" % name, pointer + "/type", "the first stands at %s/%d" % (KEY, seen[name]))
         if soft > hard:
-            raise Refusal("%s: soft %s is more than hard %s" % (name, _shown(soft), _shown(hard)), pointer + "/soft")
+            raise Refusal("soft-more-than", "%s: soft %s is more than hard %s" % (name, _shown(soft), _shown(hard)), pointer + "/soft")
         seen[name] = index
         found.append([name, number, soft, hard, index])
     return found
@@ -57,12 +62,12 @@ def host_apply(entry, run):
         except OSError as e:
             ours = _syscalls.prlimit(run.pid, number, None, None)[1]
             raise StepFailure(
-                _words(number, e.errno), pointer=pointer, call=e.call, errno=e.errno, hint=_hint(name, soft, hard, ours)
+                None, _words(number, e.errno), pointer=pointer, call=e.call, errno=e.errno, hint=_hint(name, soft, hard, ours)
             ) from e  # fmt: skip
         found = _syscalls.prlimit(run.pid, number, None, None)
         if found != (soft, hard):
             words = "%s was set to %s, the kernel says %s (before: %s)" % (name, _pair(soft, hard), _pair(*found), _pair(*before))
-            raise StepFailure(words, pointer=pointer, call="prlimit64")
+            raise StepFailure("limit-not-kept", words, pointer=pointer, call="prlimit64")
 
 
 def update(wanted, run):
@@ -99,7 +104,7 @@ def _change(pid, wanted, before):
             words = "cannot set %s of process %d to %s: %s" % (name, pid, _pair(soft, hard), errno_text(e.errno))
             now = _syscalls.prlimit(pid, number, None, None)
             hint = "it is %s; raising a hard limit takes CAP_SYS_RESOURCE" % _pair(*now)
-            raise StepFailure(words, pointer=KEY, call=e.call, errno=e.errno, hint=hint) from None
+            raise StepFailure(None, words, pointer=KEY, call=e.call, errno=e.errno, hint=hint) from None
 
 
 def _restore(pid, number, soft, hard):

@@ -34,22 +34,34 @@ def plan(node, ctx):
     readonly or a propagation without a mount namespace (it would be the host's)."""
     root = node.get("/root")
     if not root:
-        raise Refusal("root must be specified", "/root", 'give {"path": "rootfs"}')
+        raise Refusal("root-specified", "root must be specified", "/root", 'give {"path": "rootfs"}')
     word = node.get("/linux/rootfsPropagation") or None
     if word is not None and word not in PROPAGATION:
         words = "rootfsPropagation=%s is not supported" % quote(word)
-        raise Refusal(words, "/linux/rootfsPropagation", "shared, slave, private or unbindable")
+        raise Refusal("rootfspropagation-supported", words, "/linux/rootfsPropagation", "shared, slave, private or unbindable")
     namespaces = ctx.plans["namespaces"]
     own = "mount" in namespaces["new"]
     mount_ns = own or "mount" in namespaces["join"]
     readonly = root.get("readonly", False)
     if readonly and not mount_ns:
-        raise Refusal("a read-only root needs a mount namespace", "/root/readonly", 'add {"type": "mount"} to /linux/namespaces')
+        raise Refusal(
+            "read-only-root", "a read-only root needs a mount namespace", "/root/readonly", 'add {"type": "mount"} to /linux/namespaces'
+        )
     if word and not mount_ns:
-        raise Refusal("rootfsPropagation needs a mount namespace", "/linux/rootfsPropagation", 'add {"type": "mount"} to /linux/namespaces')
+        raise Refusal(
+            "rootfspropagation-needs-mount",
+            "rootfsPropagation needs a mount namespace",
+            "/linux/rootfsPropagation",
+            'add {"type": "mount"} to /linux/namespaces',
+        )
     no_pivot = bool(ctx.options.get("no_pivot"))
     if no_pivot and word in ("private", "rprivate"):
-        raise Refusal("rootfsPropagation of [r]private is not safe with no_pivot_root", "/linux/rootfsPropagation", "drop --no-pivot")
+        raise Refusal(
+            "rootfspropagation-r-private",
+            "rootfsPropagation of [r]private is not safe with no_pivot_root",
+            "/linux/rootfsPropagation",
+            "drop --no-pivot",
+        )
     if mount_ns and not own:
         ctx.warn("/linux/namespaces", "the mount namespace is shared: its root stays, and the container's is entered by chroot")
     if not mount_ns:
@@ -68,15 +80,15 @@ def _real(path, bundle):
     """The path with its links resolved, so that later commands and the verbs mean the same directory."""
     pointer = "/root/path"
     if not path:
-        raise Refusal("the path of the root must not be empty", pointer)
+        raise Refusal("path-root-empty", "the path of the root must not be empty", pointer)
     if "\0" in path:
-        raise Refusal("the path of the root has a NUL byte", pointer)
+        raise Refusal("path-root-has", "the path of the root has a NUL byte", pointer)
     full = path if path[0] == "/" else bundle + "/" + path
     try:
         fd = fs.open(full, posix.O_PATH | posix.O_DIRECTORY)
     except OSError as e:
         words = "invalid rootfs: stat %s: %s" % (quote(full), errno_text(e.errno))
-        raise Refusal(words, pointer, "a relative path starts at the bundle") from None
+        raise Refusal("invalid-rootfs-stat", words, pointer, "a relative path starts at the bundle") from None
     try:
         found = posix.readlink("/proc/self/fd/%d" % fd)
         if posix.stat(found)[1:3] == fs.fstat(fd)[1:3]:
@@ -258,11 +270,13 @@ def init_finish(entry, run):
             mount.propagate(run.root_fd, c.MS_PRIVATE)
     except OSError as e:
         words = "cannot set rootfsPropagation=%s: %s" % (word, errno_text(e.errno))
-        raise StepFailure(words, pointer="/linux/rootfsPropagation", call=e.call, errno=e.errno) from None
+        raise StepFailure("make-root-read", words, pointer="/linux/rootfsPropagation", call=e.call, errno=e.errno) from None
     if not entry["readonly"]:
         return
     try:
         mount.make_readonly(run.root_fd)
     except OSError as e:
         words = "cannot make the root read-only: %s" % errno_text(e.errno)
-        raise StepFailure(words, pointer="/root/readonly", call=e.call, errno=e.errno, hint="is a file in it open for writing?") from None
+        raise StepFailure(
+            "make-root-read", words, pointer="/root/readonly", call=e.call, errno=e.errno, hint="is a file in it open for writing?"
+        ) from None

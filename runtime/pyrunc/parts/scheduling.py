@@ -40,7 +40,7 @@ def plan(node, ctx):
         lists[name] = cpus = _ranges(affinity.get(name) or "", pointer, CPU_MAX, "CPU")
         if cpus and cpus[0][0] >= _possible():
             hint = "the highest here is %d" % (_possible() - 1)
-            raise Unsupported("CPU %d and above are not in this machine" % cpus[0][0], pointer, "more CPUs", hint)
+            raise Unsupported("cpu-above-machine", "CPU %d and above are not in this machine" % cpus[0][0], pointer, "more CPUs", hint)
     return {
         "exec": ctx.options.get("command") == "exec", "scheduler": _scheduler(node.get(SCHED), ctx),
         "ioprio": _ioprio(node.get(IOPRIO)), **lists,
@@ -53,24 +53,28 @@ def _scheduler(value, ctx):
     policy = value.get("policy")
     if policy not in POLICIES:
         raise Refusal(
-            "scheduler policy is required" if not policy else "unknown scheduler policy %s" % quote(policy, 60), SCHED + "/policy"
+            "scheduler",
+            "scheduler policy is required" if not policy else "unknown scheduler policy %s" % quote(policy, 60),
+            SCHED + "/policy",
         )
     if policy == "SCHED_ISO":
-        raise Unsupported("SCHED_ISO is reserved and in no kernel", SCHED + "/policy", "a kernel that has it")
+        raise Unsupported("reserved-policy", "SCHED_ISO is reserved and in no kernel", SCHED + "/policy", "a kernel that has it")
     nice, priority = value.get("nice", 0), value.get("priority", 0)
     if not -20 <= nice <= 19:
-        raise Refusal("invalid scheduler.nice: %d" % nice, SCHED + "/nice", "-20 to 19")
+        raise Refusal("invalid-scheduler-nice", "invalid scheduler.nice: %d" % nice, SCHED + "/nice", "-20 to 19")
     if nice and policy not in ("SCHED_OTHER", "SCHED_BATCH"):
         ctx.warn(SCHED + "/nice", "has no effect with %s" % policy)
     if policy in ("SCHED_FIFO", "SCHED_RR"):
         if not 1 <= priority <= 99:
-            raise Refusal("scheduler.priority %d: %s takes 1 to 99" % (priority, policy), SCHED + "/priority")
+            raise Refusal("scheduler-priority-takes", "scheduler.priority %d: %s takes 1 to 99" % (priority, policy), SCHED + "/priority")
     elif priority:
-        raise Refusal("scheduler.priority can only be specified for SchedFIFO or SchedRR policy", SCHED + "/priority")
+        raise Refusal(
+            "scheduler-priority-can", "scheduler.priority can only be specified for SchedFIFO or SchedRR policy", SCHED + "/priority"
+        )
     flags = 0
     for index, flag in enumerate(value.get("flags") or ()):
         if flag not in FLAGS:
-            raise Refusal("unknown scheduler flag %s" % quote(flag, 60), "%s/flags/%d" % (SCHED, index))
+            raise Refusal("unknown-scheduler-flag", "unknown scheduler flag %s" % quote(flag, 60), "%s/flags/%d" % (SCHED, index))
         flags |= FLAGS[flag]
     times = [value.get(name, 0) for name in ("runtime", "deadline", "period")]
     _deadline(policy, *times)
@@ -81,16 +85,26 @@ def _deadline(policy, runtime, deadline, period):
     if policy != "SCHED_DEADLINE":
         for name, value in (("runtime", runtime), ("deadline", deadline), ("period", period)):
             if value:
-                raise Refusal("scheduler runtime/deadline/period can only be specified for SchedDeadline policy", "%s/%s" % (SCHED, name))
+                raise Refusal(
+                    "scheduler-runtime-deadline",
+                    "scheduler runtime/deadline/period can only be specified for SchedDeadline policy",
+                    "%s/%s" % (SCHED, name),
+                )
         return
     if runtime < DEADLINE_MIN:
-        raise Refusal("scheduler.runtime %d ns: SCHED_DEADLINE takes %d and more" % (runtime, DEADLINE_MIN), SCHED + "/runtime")
+        raise Refusal(
+            "scheduler-runtime-ns",
+            "scheduler.runtime %d ns: SCHED_DEADLINE takes %d and more" % (runtime, DEADLINE_MIN),
+            SCHED + "/runtime",
+        )
     if deadline < runtime:
-        raise Refusal("scheduler.deadline %d ns is less than runtime %d" % (deadline, runtime), SCHED + "/deadline")
+        raise Refusal(
+            "scheduler-deadline-ns", "scheduler.deadline %d ns is less than runtime %d" % (deadline, runtime), SCHED + "/deadline"
+        )
     if period and period < deadline:
-        raise Refusal("scheduler.period %d ns is less than deadline %d" % (period, deadline), SCHED + "/period")
+        raise Refusal("scheduler-period-ns", "scheduler.period %d ns is less than deadline %d" % (period, deadline), SCHED + "/period")
     if (period or deadline) >> 63:
-        raise Refusal("scheduler.period %d ns is too long" % (period or deadline), SCHED + "/period")
+        raise Refusal("scheduler-period-ns", "scheduler.period %d ns is too long" % (period or deadline), SCHED + "/period")
 
 
 def _ioprio(value):
@@ -98,9 +112,14 @@ def _ioprio(value):
         return None
     kind, priority = value.get("class"), value.get("priority", 0)
     if kind not in CLASSES:
-        raise Refusal("invalid ioPriority.Class: %s" % quote(kind or "", 60), IOPRIO + "/class", "one of " + ", ".join(CLASSES))
+        raise Refusal(
+            "invalid-iopriority-class",
+            "invalid ioPriority.Class: %s" % quote(kind or "", 60),
+            IOPRIO + "/class",
+            "one of " + ", ".join(CLASSES),
+        )
     if not 0 <= priority <= 7:
-        raise Refusal("invalid ioPriority.Priority: %d" % priority, IOPRIO + "/priority", "0 to 7")
+        raise Refusal("invalid-iopriority-priority", "invalid ioPriority.Priority: %d" % priority, IOPRIO + "/priority", "0 to 7")
     return CLASSES[kind] << 13 | priority
 
 
@@ -114,15 +133,15 @@ def _ranges(text, pointer, highest, what):
         low, dash, high = part.partition("-")
         bounds = [low.strip(" "), high.strip(" ") if dash else low.strip(" ")]
         if not all(b.isascii() and b.isdigit() and len(b) < 10 for b in bounds):
-            raise Refusal("%s is no list of %ss" % (quote(text, 60), what), pointer, "numbers and ranges: 0-3,7")
+            raise Refusal("list-s", "%s is no list of %ss" % (quote(text, 60), what), pointer, "numbers and ranges: 0-3,7")
         first, last = int(bounds[0]), int(bounds[1])
         if first > last:
-            raise Refusal("%s: the range %d-%d is empty" % (quote(text, 60), first, last), pointer)
+            raise Refusal("range-empty", "%s: the range %d-%d is empty" % (quote(text, 60), first, last), pointer)
         if last > highest:
-            raise Refusal("%s: no kernel has a %s %d" % (quote(text, 60), what, last), pointer, "%d at most" % highest)
+            raise Refusal("kernel-has", "%s: no kernel has a %s %d" % (quote(text, 60), what, last), pointer, "%d at most" % highest)
         found.append([first, last])
     if text.strip(" ,") == "" and text.strip(" ") != "":
-        raise Refusal("%s names no %s" % (quote(text, 60), what), pointer)
+        raise Refusal("names", "%s names no %s" % (quote(text, 60), what), pointer)
     return sorted(found) or None
 
 
@@ -169,7 +188,9 @@ def _affinity(pid, cpus, name):
     except OSError as e:
         words = "cannot set the CPU affinity (%s): %s" % (name, errno_text(e.errno))
         hint = "the cpuset of the container allows none of them" if e.errno == EINVAL else None
-        raise StepFailure(words, pointer="%s/%s" % (AFFINITY, name), call="sched_setaffinity", errno=e.errno, hint=hint) from e
+        raise StepFailure(
+            "set-cpu-affinity", words, pointer="%s/%s" % (AFFINITY, name), call="sched_setaffinity", errno=e.errno, hint=hint
+        ) from e
 
 
 def init_set(entry, run):
@@ -191,17 +212,24 @@ def set_for(pid, entry, run):
         except OSError as e:
             raise _refused(e, run) from e
         if not wanted[1] & KEEP_POLICY and _syscalls.sched_getattr(pid)[0] != wanted[0]:
-            raise StepFailure("the kernel did not take the scheduler policy", pointer=SCHED + "/policy", call="sched_setattr")
+            raise StepFailure(
+                "kernel-did-take", "the kernel did not take the scheduler policy", pointer=SCHED + "/policy", call="sched_setattr"
+            )
     if entry["ioprio"] is not None:
         try:
             _syscalls.ioprio_set(WHO_PROCESS, pid, entry["ioprio"])
         except OSError as e:
             hint = "IOPRIO_CLASS_RT takes CAP_SYS_NICE or CAP_SYS_ADMIN in the initial user namespace" if e.errno == EPERM else None
             raise StepFailure(
-                "error setting ioPriority: " + errno_text(e.errno), pointer=IOPRIO, call=e.call, errno=e.errno, hint=hint
+                "error-setting-iopriority",
+                "error setting ioPriority: " + errno_text(e.errno),
+                pointer=IOPRIO,
+                call=e.call,
+                errno=e.errno,
+                hint=hint,
             ) from e
         if _syscalls.ioprio_get(WHO_PROCESS, pid) != entry["ioprio"]:
-            raise StepFailure("the kernel did not take the I/O priority", pointer=IOPRIO, call="ioprio_set")
+            raise StepFailure("kernel-did-take", "the kernel did not take the I/O priority", pointer=IOPRIO, call="ioprio_set")
 
 
 def _refused(e, run):
@@ -213,4 +241,4 @@ def _refused(e, run):
             words, hint = "process scheduler can't be used together with AllowedCPUs", "SCHED_DEADLINE needs all CPUs of its root domain"
     elif e.errno == 16:
         hint = "the bandwidth that SCHED_DEADLINE asks for is not there"
-    return StepFailure(words, pointer=SCHED, call=e.call, errno=e.errno, hint=hint)
+    return StepFailure("refused", words, pointer=SCHED, call=e.call, errno=e.errno, hint=hint)

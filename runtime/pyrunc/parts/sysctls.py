@@ -32,7 +32,7 @@ def plan(node, ctx):
         _check_value(name, value, pointer)
         used.add(_namespace(name, value, pointer, ctx))
         if seen.setdefault(path, value) != value:
-            raise Refusal("sysctl %s is given twice, with different values" % _quoted(name), pointer)
+            raise Refusal("sysctl-twice-different", "sysctl %s is given twice, with different values" % _quoted(name), pointer)
         rows.append([name, path, value])
     if not rows:
         return None
@@ -46,17 +46,22 @@ def _name(given, pointer):
     first = min((given.find(c) for c in "./" if c in given), default=-1)
     path = given if first >= 0 and given[first] == "/" else given.translate(SWAP)
     if not given or any(part in ("", ".", "..") for part in path.split("/")):
-        raise Refusal("sysctl %s is no name of a setting" % _quoted(given), pointer)
+        raise Refusal("sysctl-name-setting", "sysctl %s is no name of a setting" % _quoted(given), pointer)
     if any(ord(c) < 32 or ord(c) == 127 for c in given):
-        raise Refusal("control characters in the name of sysctl %s" % _quoted(given), pointer)
+        raise Refusal("control-characters-name", "control characters in the name of sysctl %s" % _quoted(given), pointer)
     return path.translate(SWAP), path
 
 
 def _check_value(name, value, pointer):
     if any(c in value for c in "\0\n\r"):
-        raise Refusal("sysctl %s: a line end or NUL in the value" % _quoted(name), pointer)
+        raise Refusal("sysctl-line-end", "sysctl %s: a line end or NUL in the value" % _quoted(name), pointer)
     if len(value) > VALUE_MAX:
-        raise Refusal("sysctl %s: a value of %d characters" % (_quoted(name), len(value)), pointer, "%d at most" % VALUE_MAX)
+        raise Refusal(
+            "sysctl-value-characters",
+            "sysctl %s: a value of %d characters" % (_quoted(name), len(value)),
+            pointer,
+            "%d at most" % VALUE_MAX,
+        )
 
 
 def _namespace(name, value, pointer, ctx):
@@ -69,13 +74,25 @@ def _namespace(name, value, pointer, ctx):
     if name.startswith("user."):
         return _need("user", spaces, "sysctl %s is not allowed without a user namespace" % _quoted(name), pointer)
     if name == "kernel.hostname" and _own("uts", spaces):
-        raise Refusal('sysctl "kernel.hostname" is not allowed as it conflicts with the OCI "hostname" field', pointer, "use /hostname")
+        raise Refusal(
+            "sysctl-allowed-conflicts",
+            'sysctl "kernel.hostname" is not allowed as it conflicts with the OCI "hostname" field',
+            pointer,
+            "use /hostname",
+        )
     if name == "kernel.domainname":
         _need("uts", spaces, 'sysctl "kernel.domainname" is not in a separate kernel namespace', pointer)
         if (ctx.plans.get("uts") or {}).get("domainname", value) != value:
-            raise Refusal('sysctl "kernel.domainname" conflicts with the OCI "domainname" field', pointer, "leave one of them out")
+            raise Refusal(
+                "sysctl-conflicts-oci",
+                'sysctl "kernel.domainname" conflicts with the OCI "domainname" field',
+                pointer,
+                "leave one of them out",
+            )
         return "uts"
-    raise Refusal("sysctl %s is not in a separate kernel namespace" % _quoted(name), pointer, "it would change the host")
+    raise Refusal(
+        "sysctl-separate-kernel", "sysctl %s is not in a separate kernel namespace" % _quoted(name), pointer, "it would change the host"
+    )
 
 
 def _own(space, spaces):
@@ -85,7 +102,7 @@ def _own(space, spaces):
 
 def _need(space, spaces, words, pointer):
     if not _own(space, spaces):
-        raise Refusal(words, pointer, 'add {"type": "%s"} to /linux/namespaces' % space)
+        raise Refusal("need", words, pointer, 'add {"type": "%s"} to /linux/namespaces' % space)
     return space
 
 
@@ -103,7 +120,9 @@ def init_write(entry, run):
     namespaces that the settings belong to. Errors name the setting; gone with the namespaces."""
     for space, link in entry["foreign"].items():
         if run.proc.readlink("thread-self/ns/" + LINKS[space]) == link:
-            raise StepFailure("sysctl: the %s namespace is still the caller's" % space, pointer=KEY, call="readlinkat")
+            raise StepFailure(
+                "sysctl-namespace-still", "sysctl: the %s namespace is still the caller's" % space, pointer=KEY, call="readlinkat"
+            )
     for name, path, value in entry["list"]:
         try:
             # an empty write(2) reaches no handler; a line end alone is how a shell clears a list
@@ -123,4 +142,6 @@ def _failure(name, value, e):
         if e.errno in (EACCES, EPERM):
             hint = "the namespace may belong to another user namespace than the container's"
     pointer = "%s/%s" % (KEY, name)
-    return StepFailure("sysctl %s: %s" % (_quoted(name), words), pointer=pointer, call=e.call, errno=e.errno, path=e.filename, hint=hint)
+    return StepFailure(
+        "sysctl", "sysctl %s: %s" % (_quoted(name), words), pointer=pointer, call=e.call, errno=e.errno, path=e.filename, hint=hint
+    )

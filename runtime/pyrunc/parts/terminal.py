@@ -24,10 +24,14 @@ def plan(node, ctx):
     detached = options.get("command") == "create" or bool(options.get("detach"))
     if detached and terminal and not socket:
         raise Refusal(
-            "cannot allocate tty if runc will detach without setting console socket", KEY, "give --console-socket, or set terminal to false"
+            "console-socket",
+            "cannot allocate tty if runc will detach without setting console socket",
+            KEY,
+            "give --console-socket, or set terminal to false",
         )
     if socket and not (detached and terminal):
         raise Refusal(
+            "console-socket",
             "cannot use console socket if runc will not detach or allocate tty",
             KEY,
             "set terminal to true and detach, or drop --console-socket",
@@ -40,7 +44,7 @@ def plan(node, ctx):
     if size is not None:
         for name in ("height", "width"):
             if not 0 <= size[name] <= 0xFFFF:
-                raise Refusal("console %s %d is more than 65535" % (name, size[name]), "%s/%s" % (SIZE, name))
+                raise Refusal("console-more-than", "console %s %d is more than 65535" % (name, size[name]), "%s/%s" % (SIZE, name))
         size = [size["height"], size["width"]] if size["height"] and size["width"] else None
     return {"size": size, "socket": socket, "uid": ctx.plans["user"]["uid"]}
 
@@ -58,7 +62,9 @@ def host_connect(entry, run):
             EAGAIN: "accepts nobody: its queue is full, %d seconds were waited" % CONNECT_SECONDS,
         }  # fmt: skip
         words = "console socket %s %s" % (quote(entry["socket"]), reasons.get(e.errno) or "cannot be connected: " + errno_text(e.errno))
-        raise StepFailure(words, pointer=KEY, call=getattr(e, "call", None) or "open", errno=e.errno, path=entry["socket"]) from e
+        raise StepFailure(
+            "console-socket", words, pointer=KEY, call=getattr(e, "call", None) or "open", errno=e.errno, path=entry["socket"]
+        ) from e
 
 
 def undo_connect(entry, run):
@@ -99,7 +105,7 @@ def _pair(root_fd):
             hint = "mount one there: type devpts, options newinstance, ptmxmode=0666"
         else:
             words += ": " + errno_text(e.errno)
-        raise StepFailure(words, pointer=KEY, call=getattr(e, "call", None), errno=e.errno, path="/dev/pts/ptmx", hint=hint) from e
+        raise StepFailure("pair", words, pointer=KEY, call=getattr(e, "call", None), errno=e.errno, path="/dev/pts/ptmx", hint=hint) from e
 
 
 def _give(slave, uid):
@@ -122,7 +128,9 @@ def _console(root_fd, slave):
             words = "/dev/console in the container was exchanged"
         else:
             words = "cannot mount the terminal on /dev/console: " + errno_text(e.errno)
-        raise StepFailure(words, pointer=KEY, call=getattr(e, "call", None), errno=e.errno, path="/dev/console") from e
+        raise StepFailure(
+            "mount-terminal-dev", words, pointer=KEY, call=getattr(e, "call", None), errno=e.errno, path="/dev/console"
+        ) from e
 
 
 def exec_open(entry, run):

@@ -29,20 +29,24 @@ def plan(node, ctx):
     uid, gid = _id(user, "uid", ctx), _id(user, "gid", ctx)
     umask = user.get("umask", UMASK)
     if not 0 <= umask <= 0o777:
-        raise Refusal("umask %d is more than 0777 (511)" % umask, USER + "/umask", "JSON numbers are decimal: 022 is 18")
+        raise Refusal("umask-more-than", "umask %d is more than 0777 (511)" % umask, USER + "/umask", "JSON numbers are decimal: 022 is 18")
     groups = user.get("additionalGids") or []
     if len(groups) > NGROUPS_MAX:
-        raise Refusal("%d additional groups; the kernel takes %d" % (len(groups), NGROUPS_MAX), "%s/%d" % (GIDS, NGROUPS_MAX))
+        raise Refusal(
+            "additional-groups-kernel",
+            "%d additional groups; the kernel takes %d" % (len(groups), NGROUPS_MAX),
+            "%s/%d" % (GIDS, NGROUPS_MAX),
+        )
     for index, group in enumerate(groups):
         if group >= NO_ID:
-            raise Refusal("%d is no group id" % group, "%s/%d" % (GIDS, index))
+            raise Refusal("group-id", "%d is no group id" % group, "%s/%d" % (GIDS, index))
     spaces = ctx.plans.get("namespaces") or {}
     ids = ctx.plans.get("idmaps") or {}
     _mapped(uid, gid, groups, spaces, ids, ctx)
     keep = bool((ctx.plans.get("meta") or {}).get("keep_groups"))
     denied = ids.get("setgroups") == "deny"
     if groups and (keep or denied):
-        raise Refusal(DENIED if denied else "additional groups together with run.oci.keep_original_groups", GIDS)
+        raise Refusal("plan", DENIED if denied else "additional groups together with run.oci.keep_original_groups", GIDS)
     return {
         "uid": uid, "gid": gid, "groups": groups, "umask": umask, "setgroups": not (keep or denied),
         "userns": bool(spaces.get("userns")) or ctx.in_userns,
@@ -56,7 +60,7 @@ def _id(user, name, ctx):
         return 0
     value = user[name]
     if type(value) is not int or not 0 <= value < NO_ID:
-        raise Refusal("%s %s is no id" % (name, value), "%s/%s" % (USER, name), "ids go from 0 to 4294967294")
+        raise Refusal("id", "%s %s is no id" % (name, value), "%s/%s" % (USER, name), "ids go from 0 to 4294967294")
     return value
 
 
@@ -71,13 +75,20 @@ def _mapped(uid, gid, groups, spaces, ids, ctx):
         return
     hint = "the map (container, host, size) is %s"
     if not _inside(maps[0], uid):
-        raise Refusal("cannot setuid to unmapped uid %d in user namespace" % uid, USER + "/uid", hint % _shown(maps[0]))
+        raise Refusal(
+            "setuid-unmapped-uid", "cannot setuid to unmapped uid %d in user namespace" % uid, USER + "/uid", hint % _shown(maps[0])
+        )
     if not _inside(maps[1], gid):
-        raise Refusal("cannot setgid to unmapped gid %d in user namespace" % gid, USER + "/gid", hint % _shown(maps[1]))
+        raise Refusal(
+            "setgid-unmapped-gid", "cannot setgid to unmapped gid %d in user namespace" % gid, USER + "/gid", hint % _shown(maps[1])
+        )
     for index, group in enumerate(groups):
         if not _inside(maps[1], group):
             raise Refusal(
-                "cannot set unmapped additional group %d in user namespace" % group, "%s/%d" % (GIDS, index), hint % _shown(maps[1])
+                "set-unmapped-additional",
+                "cannot set unmapped additional group %d in user namespace" % group,
+                "%s/%d" % (GIDS, index),
+                hint % _shown(maps[1]),
             )
 
 
@@ -119,7 +130,7 @@ def op_ids(entry, run):
     groups = pack("=%dI" % len(entry["groups"]), *entry["groups"]) if entry["setgroups"] else None
     if groups is not None and entry["userns"] and _denied(run):
         if entry["groups"]:
-            raise StepFailure(DENIED, pointer=GIDS, call="setgroups")
+            raise StepFailure("set-any-additional", DENIED, pointer=GIDS, call="setgroups")
         groups = None
     return ("IDS", entry["uid"], entry["gid"], groups)
 

@@ -22,10 +22,10 @@ def plan(node, ctx):
         if not name:
             continue
         if any(ord(c) < 32 or ord(c) == 127 for c in name):
-            raise Refusal("%s %s has control characters" % (key, quote(name)), "/" + key)
+            raise Refusal("has-control-characters", "%s %s has control characters" % (key, quote(name)), "/" + key)
         size = len(fileio.fsencode(name))
         if size > MAX:
-            raise Refusal("%s of %d bytes; the kernel takes %d" % (key, size, MAX), "/" + key)
+            raise Refusal("bytes-kernel-takes", "%s of %d bytes; the kernel takes %d" % (key, size, MAX), "/" + key)
         entry[key] = name
     if not entry:
         return None
@@ -38,6 +38,7 @@ def plan(node, ctx):
         ctx.warn(first, "is what the host is called, whose uts namespace the container shares: nothing to do")
         return None
     raise Refusal(
+        "unable-set-without",
         "unable to set %s without a private UTS namespace" % first[1:],
         first,
         'add {"type": "uts"} to /linux/namespaces, or leave the name out',

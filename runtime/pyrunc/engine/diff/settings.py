@@ -70,9 +70,11 @@ def inside(pid, start_time, kinds, paths):
     finally:
         fs.close(*opened)
     if type(said) is not list:
-        raise StepFailure("the process that went into the container's namespaces was killed", "diff.inside", "child")
+        raise StepFailure("process-went-into", "the process that went into the container's namespaces was killed", "diff.inside", "child")
     if said[:1] == ["no way"]:
-        raise StepFailure("no way into the container's %s namespace: %s" % (said[1], errno_text(said[2])), "diff.inside", "child")
+        raise StepFailure(
+            "way-into-container", "no way into the container's %s namespace: %s" % (said[1], errno_text(said[2])), "diff.inside", "child"
+        )
     return said
 
 
@@ -80,7 +82,7 @@ def _open(pid, start_time, kinds, opened):
     """[(fd, kind)], without those that we are in anyway. Proven to be those of the process."""
     init_fd = pidfd.open_init(pid, start_time)
     if init_fd < 0:
-        raise StateError("container not running")
+        raise StateError("not-running", "container not running")
     opened.append(init_fd)
     joins = []
     for kind in [*(kind for kind in kinds if kind != "user"), "user"]:
@@ -89,7 +91,7 @@ def _open(pid, start_time, kinds, opened):
         if not ns.is_own(fd, kind):
             joins.append((fd, kind))
     if pidfd.wait(init_fd, 0):  # what was opened may belong to a stranger with the same number
-        raise StateError("container not running")
+        raise StateError("not-running", "container not running")
     return joins
 
 

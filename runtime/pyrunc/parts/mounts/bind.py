@@ -107,12 +107,26 @@ def _keep_locked(tree, item, error):
     refused = has & item["clear"] & options.LOCKABLE
     if refused:
         words = "cannot clear locked flags %s" % options.names(refused)
-        raise StepFailure(words, call="mount_setattr", errno=error.errno, path=item["source"], hint="drop the options that clear them")
+        raise StepFailure(
+            "change-locked-atime",
+            words,
+            call="mount_setattr",
+            errno=error.errno,
+            path=item["source"],
+            hint="drop the options that clear them",
+        )
     atimes = options.ATIME_FLAGS
     if asked & atimes and asked & atimes != has & atimes:
         both = (options.names(has & atimes), options.names(asked & atimes))
         words = "cannot change locked atime flags: the mount has %s, asked for is %s" % both
-        raise StepFailure(words, call="mount_setattr", errno=error.errno, path=item["source"], hint="ask for the access times that it has")
+        raise StepFailure(
+            "change-locked-atime",
+            words,
+            call="mount_setattr",
+            errno=error.errno,
+            path=item["source"],
+            hint="ask for the access times that it has",
+        )
     attr_set, attr_clr = options.changes(asked & ~atimes | has & options.LOCKABLE & ~atimes)
     mount.setattr(tree, attr_set, attr_clr)
 

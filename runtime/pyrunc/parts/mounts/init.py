@@ -57,7 +57,15 @@ def told(item, e):
     hint = getattr(e, "hint", None)
     if number == errno.ENOSPC and hint is None:
         hint = "fs.mount-max limits the number of mounts; or the file system is full"
-    return StepFailure(words, pointer=getattr(e, "pointer", None) or item["pointer"], call=call, errno=number, path=_text(path), hint=hint)
+    return StepFailure(
+        "error-mounting-rootfs",
+        words,
+        pointer=getattr(e, "pointer", None) or item["pointer"],
+        call=call,
+        errno=number,
+        path=_text(path),
+        hint=hint,
+    )
 
 
 def _text(path):

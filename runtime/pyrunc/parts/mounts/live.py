@@ -23,15 +23,22 @@ def check(entry):
         where = quote(item["destination"])
         if item["kind"] == "remount":
             words = '"%s": a live mount can be added and removed, not changed' % where
-            raise Refusal(words, item["pointer"] + "/options", "remove it, then add it with the other options")
+            raise Refusal("option-needs-mount", words, item["pointer"] + "/options", "remove it, then add it with the other options")
         if item["kind"] != "bind" and item["type"] in OF_NAMESPACES:
             words = 'a file system of type %s on "%s" must be part of the config' % (item["type"], where)
-            raise Refusal(words, item["pointer"] + "/type", "what it shows depends on namespaces that are not joined for a mount")
+            raise Refusal(
+                "option-needs-mount",
+                words,
+                item["pointer"] + "/type",
+                "what it shows depends on namespaces that are not joined for a mount",
+            )
         if "copy-symlink" in item["links"]:
-            raise Refusal('"%s": copy-symlink makes a link and no mount' % where, item["pointer"] + "/options", "leave it out")
+            raise Refusal(
+                "copy-symlink-makes", '"%s": copy-symlink makes a link and no mount' % where, item["pointer"] + "/options", "leave it out"
+            )
         if item["kind"] == "fs" and item["flags"] & OLD_ONLY:
             words = '"%s": option %s needs mount(2), which makes no detached mounts' % (where, options.names(item["flags"] & OLD_ONLY))
-            raise Refusal(words, item["pointer"] + "/options", "leave it out")
+            raise Refusal("option-needs-mount", words, item["pointer"] + "/options", "leave it out")
 
 
 def make(item, entry, run):

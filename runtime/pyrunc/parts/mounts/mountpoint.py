@@ -84,7 +84,9 @@ def check_proc(item, target_fd, tree_fd=None):
 
 
 def _refuse(item, why):
-    raise StepFailure('"%s" cannot be mounted because %s' % (quote(item["destination"]), why), pointer=item["pointer"] + "/destination")
+    raise StepFailure(
+        "mounted-because", '"%s" cannot be mounted because %s' % (quote(item["destination"]), why), pointer=item["pointer"] + "/destination"
+    )
 
 
 def verify(item, run, mount_fd):

@@ -35,7 +35,7 @@ def plan(node, ctx):
     listed = node.get("/mounts") or []
     if listed and "mount" not in spaces:
         words = "mounts need a mount namespace, or the host would see them"
-        raise Refusal(words, "/mounts/0", 'add {"type": "mount"} to /linux/namespaces')
+        raise Refusal("mounts-need-mount", words, "/mounts/0", 'add {"type": "mount"} to /linux/namespaces')
     notify = ctx.plans.get("notify")
     if not listed and not notify:
         return None
@@ -83,17 +83,17 @@ def item(mount, pointer, ctx):
 def _destination(path, pointer, ctx):
     pointer += "/destination"
     if not path:
-        raise Refusal("the destination of a mount must not be empty", pointer)
+        raise Refusal("destination-mount-empty", "the destination of a mount must not be empty", pointer)
     if "\0" in path or "\n" in path:
-        raise Refusal('mount destination "%s" has a NUL byte or a line break' % quote(path), pointer)
+        raise Refusal("mount-destination-has", 'mount destination "%s" has a NUL byte or a line break' % quote(path), pointer)
     if path[0] != "/":
         ctx.warn(pointer, 'mount destination "%s" is not absolute: taken as /%s' % (quote(path), quote(path)))
     found = clean(path)
     if found == "/":
         words = 'mountpoint "%s" is on the top of rootfs' % quote(path)
-        raise Refusal(words, pointer, "mount below the root, or set /root/path to the source")
+        raise Refusal("mountpoint-top-rootfs", words, pointer, "mount below the root, or set /root/path to the source")
     if len(fsencode(found)) >= PAGE or max(len(fsencode(name)) for name in found.split("/")) > 255:
-        raise Refusal('mount destination "%s": file name too long' % quote(path), pointer)
+        raise Refusal("mount-destination-file", 'mount destination "%s": file name too long' % quote(path), pointer)
     return found
 
 
@@ -113,41 +113,45 @@ def _kind(made):
 def _check_texts(mount, pointer):
     for name in ("source", "type"):
         if "\0" in (mount.get(name) or ""):
-            raise Refusal("a NUL byte in the %s of a mount" % name, "%s/%s" % (pointer, name))
+            raise Refusal("nul-byte-mount", "a NUL byte in the %s of a mount" % name, "%s/%s" % (pointer, name))
     for index, word in enumerate(mount.get("options") or []):
         if "\0" in word or "\n" in word:
-            raise Refusal('mount option "%s" has a NUL byte or a line break' % quote(word), "%s/options/%d" % (pointer, index))
+            raise Refusal(
+                "mount-option", 'mount option "%s" has a NUL byte or a line break' % quote(word), "%s/options/%d" % (pointer, index)
+            )
 
 
 def _check_kind(made):
     kind, pointer, where = made["kind"], made["pointer"], quote(made["destination"])
     if kind == "bind" and not made["source"]:
-        raise Refusal('bind mount on "%s" has no source' % where, pointer + "/source")
+        raise Refusal("bind-mount-has", 'bind mount on "%s" has no source' % where, pointer + "/source")
     if kind == "bind" and made["data"]:
         word, index = made["data"][0]
         words = 'bind mounts cannot have any filesystem-specific options applied: "%s"' % quote(word)
-        raise Refusal(words, "%s/options/%d" % (pointer, index), "drop it, or correct its spelling")
+        raise Refusal("error-mounting-rootfs", words, "%s/options/%d" % (pointer, index), "drop it, or correct its spelling")
     if kind != "bind" and kind != "remount" and not made["type"]:
-        raise Refusal('mount on "%s" has no type' % where, pointer + "/type", 'give a type, or the option "bind"')
+        raise Refusal("mount-has-type", 'mount on "%s" has no type' % where, pointer + "/type", 'give a type, or the option "bind"')
     if kind == "fs" and made["type"] == "bind":
         words = 'error mounting "%s" to rootfs at "%s": no such device: "bind" is no file system' % (quote(made["source"]), where)
-        raise Refusal(words, pointer + "/type", 'add the option "bind" or "rbind"')
+        raise Refusal("error-mounting-rootfs", words, pointer + "/type", 'add the option "bind" or "rbind"')
     if made["copyup"] and made["type"] != "tmpfs":
-        raise Refusal('tmpcopyup on "%s": only a tmpfs can take a copy of what it covers' % where, pointer + "/options")
+        raise Refusal(
+            "tmpcopyup-only-tmpfs", 'tmpcopyup on "%s": only a tmpfs can take a copy of what it covers' % where, pointer + "/options"
+        )
     if made["links"] and kind != "bind":
-        raise Refusal('option "%s" is for bind mounts only' % made["links"][0], pointer + "/options")
+        raise Refusal("option-bind-mounts", 'option "%s" is for bind mounts only' % made["links"][0], pointer + "/options")
     below = made["destination"][:6] == "/proc/"
     if below and made["destination"] not in BELOW_PROC:
-        raise Refusal('"%s" cannot be mounted because it is inside /proc' % where, pointer + "/destination")
+        raise Refusal("mounted-because-inside", '"%s" cannot be mounted because it is inside /proc' % where, pointer + "/destination")
     if made["destination"] == "/proc" and kind != "bind" and made["type"] != "proc":
-        raise Refusal('"%s" cannot be mounted because it is not of type proc' % where, pointer + "/type")
+        raise Refusal("mounted-because-type", '"%s" cannot be mounted because it is not of type proc' % where, pointer + "/type")
 
 
 def _check_propagation(made):
     kinds = {flag & ~c.MS_REC for flag in made["propagation"]}
     if len(kinds) > 1:
         words = "a mount can have one kind of propagation only"
-        raise Refusal(words, made["pointer"] + "/options", "private, shared, slave or unbindable, with or without r")
+        raise Refusal("mount-can-have", words, made["pointer"] + "/options", "private, shared, slave or unbindable, with or without r")
 
 
 def _label(made, ctx):
@@ -184,7 +188,12 @@ def _check_size(made, words, size):
     if size > PAGE and (long is not None or made["flags"] & OLD_ONLY or made["kind"] == "remount"):
         index = (long or words[0])[1]
         text = 'mount on "%s": %d bytes of options, the kernel takes %d' % (quote(made["destination"]), size - 1, PAGE - 1)
-        raise Refusal(text, "%s/options%s" % (made["pointer"], "/%d" % index if index >= 0 else ""), "shorten the longest of them")
+        raise Refusal(
+            "mount-bytes-options",
+            text,
+            "%s/options%s" % (made["pointer"], "/%d" % index if index >= 0 else ""),
+            "shorten the longest of them",
+        )
 
 
 def _check_mapped(word, pointer, maps):
@@ -193,7 +202,7 @@ def _check_mapped(word, pointer, maps):
     if key not in ("uid", "gid") or not text.isascii() or not text.isdigit() or len(text) > 10:
         return
     if not any(first <= int(text) < first + count for first, _outer, count in maps[key]):
-        raise Refusal('mount option "%s": the id is not mapped in the user namespace' % quote(word), pointer)
+        raise Refusal("mount-option", 'mount option "%s": the id is not mapped in the user namespace' % quote(word), pointer)
 
 
 def _idmap(mount, made, words, ctx):
@@ -205,16 +214,16 @@ def _idmap(mount, made, words, ctx):
     maps = {name: _lines(mount.get(key) or [], "%s/%s" % (pointer, key)) for name, key in (("uid", "uidMappings"), ("gid", "gidMappings"))}
     word = words[-1] if words else "idmap"
     if made["kind"] != "bind":
-        raise Refusal("id-mapped mounts are only supported for bind-mounts", pointer)
+        raise Refusal("id-map", "id-mapped mounts are only supported for bind-mounts", pointer)
     if ctx.euid != 0:
-        raise Refusal("id-mapped mounts are not supported for rootless containers", pointer, "run as root")
+        raise Refusal("id-map", "id-mapped mounts are not supported for rootless containers", pointer, "run as root")
     if "=" in word:
         maps = _syntax(word.partition("=")[2], "%s/options/%d" % (pointer, (mount.get("options") or []).index(word)), ctx)
     if bool(maps["uid"]) != bool(maps["gid"]):
-        raise Refusal("id-mapped mounts need both uidMappings and gidMappings", pointer)
+        raise Refusal("id-map", "id-mapped mounts need both uidMappings and gidMappings", pointer)
     if not maps["uid"] and not ctx.plans["namespaces"].get("userns"):
         words = "id-mapped mounts need mappings, of their own or of the container's user namespace"
-        raise Refusal(words, pointer, "give uidMappings and gidMappings")
+        raise Refusal("id-map", words, pointer, "give uidMappings and gidMappings")
     return {"recursive": word[0] == "r", "uid": maps["uid"], "gid": maps["gid"]}
 
 
@@ -227,14 +236,14 @@ def _lines(mappings, pointer):
 
 def _check_map(lines, pointer):
     if len(lines) > MAP_LINES:
-        raise Refusal("an id map has at most %d lines" % MAP_LINES, pointer)
+        raise Refusal("id-map-has", "an id map has at most %d lines" % MAP_LINES, pointer)
     for number, line in enumerate(lines):
         at = "%s/%d" % (pointer, number)
         if line[2] == 0 or line[0] + line[2] > INVALID_ID or line[1] + line[2] > INVALID_ID:
-            raise Refusal("id map %d %d %d: the size is 0, or it ends beyond 4294967294" % tuple(line), at)
+            raise Refusal("id-map", "id map %d %d %d: the size is 0, or it ends beyond 4294967294" % tuple(line), at)
         for other in lines[:number]:
             if any(line[side] < other[side] + other[2] and other[side] < line[side] + line[2] for side in (0, 1)):
-                raise Refusal("id map %d %d %d overlaps with another line" % tuple(line), at)
+                raise Refusal("id-map", "id map %d %d %d overlaps with another line" % tuple(line), at)
 
 
 def _syntax(text, pointer, ctx):
@@ -243,11 +252,11 @@ def _syntax(text, pointer, ctx):
     for part in text.split(";"):
         key, _, lines = part.partition("=")
         if key not in ("uids", "gids"):
-            raise Refusal('idmap: "%s" is neither uids= nor gids=' % quote(part), pointer)
+            raise Refusal("id-map", 'idmap: "%s" is neither uids= nor gids=' % quote(part), pointer)
         for line in lines.split("#"):
             numbers = line.removeprefix("@").split("-")
             if len(numbers) != 3 or not all(n.isascii() and n.isdigit() and len(n) <= 10 for n in numbers):
-                raise Refusal('idmap: "%s" is not FILE-HOST-SIZE' % quote(line), pointer)
+                raise Refusal("id-map", 'idmap: "%s" is not FILE-HOST-SIZE' % quote(line), pointer)
             made = [int(n) for n in numbers]
             if line[:1] == "@":
                 made[1] = _outer(made, (ctx.plans.get("idmaps") or {}).get(key[:3]) or [], pointer)
@@ -261,4 +270,4 @@ def _outer(line, maps, pointer):
     for inner, outer, count in maps:
         if inner <= line[1] and line[1] + line[2] <= inner + count:
             return outer + line[1] - inner
-    raise Refusal("idmap: the ids %d to %d are not mapped in the container" % (line[1], line[1] + line[2] - 1), pointer)
+    raise Refusal("id-map", "idmap: the ids %d to %d are not mapped in the container" % (line[1], line[1] + line[2] - 1), pointer)

@@ -40,6 +40,7 @@ def _disabled(entry, resources, ctx):
     if entry["asked"]:
         names = ", ".join(sorted(set(entry) - {"asked", "in_userns", "devices"}))
         raise Unsupported(
+            "limits-asked-cgroup",
             "limits are asked for (%s), and the cgroup manager is disabled" % names,
             KEY,
             "a cgroup manager",
@@ -60,9 +61,19 @@ def _check_controllers(entry, cgroups, version):
 
     for controller, _part, _function, pointer in v1.needed(entry):
         if controller not in cgroups["paths"]:
-            raise Unsupported("cgroup controller %s is not mounted on this host" % controller, pointer, "cgroup controller " + controller)
+            raise Unsupported(
+                "no-controller",
+                "cgroup controller %s is not mounted on this host" % controller,
+                pointer,
+                "cgroup controller " + controller,
+            )
     if "devices" not in cgroups["paths"] and not entry["in_userns"] and "devices" in entry:
-        raise Unsupported("cgroup controller devices is not mounted on this host", KEY + "/devices", "cgroup controller devices")
+        raise Unsupported(
+            "no-controller",
+            "cgroup controller devices is not mounted on this host",
+            KEY + "/devices",
+            "cgroup controller devices",
+        )
 
 
 # --- verbs
@@ -84,7 +95,7 @@ def apply(entry, paths, cgroups):
     """Limits, then device rules. A rootless container without a cgroup has none of either."""
     if not paths:
         if entry["asked"]:
-            raise StepFailure(NO_CGROUP, pointer=KEY, hint=hierarchies.how_to_delegate(cgroups["version"]))
+            raise StepFailure("set-limits-container", NO_CGROUP, pointer=KEY, hint=hierarchies.how_to_delegate(cgroups["version"]))
         return
     if cgroups["version"] == 2:
         from pyrunc.cgroup import v2
@@ -108,7 +119,7 @@ def update(new, stored, run):
     check_memory(merged.get("memory") or {}, 2 if cgroups["version"] == 2 else 1)
     paths = fs.record_of(run, cgroups)["paths"]
     if not paths:
-        raise StepFailure(NO_CGROUP, pointer=KEY, hint=hierarchies.how_to_delegate(cgroups["version"]))
+        raise StepFailure("set-limits-container", NO_CGROUP, pointer=KEY, hint=hierarchies.how_to_delegate(cgroups["version"]))
     wanted = live.to_write(merged, new)
     if cgroups["manager"] != "systemd":
         live.apply(paths, wanted, cgroups["version"])
@@ -140,7 +151,9 @@ def set_devices(rules, stored, run):
     cgroups = run.plans["cgroups"]
     paths = fs.record_of(run, cgroups)["paths"]
     if not paths:
-        raise StepFailure("cannot change device rules: container could not join or create cgroup", pointer=KEY + "/devices")
+        raise StepFailure(
+            "change-device-rules", "cannot change device rules: container could not join or create cgroup", pointer=KEY + "/devices"
+        )
     if cgroups["version"] != 2:
         devices_rules.check_v1(rules)
     if cgroups["manager"] == "systemd":

@@ -14,11 +14,11 @@ INT64 = 1 << 63
 
 
 def refuse(words, pointer, hint=None):
-    return Refusal(words, KEY + pointer, hint, SECTION)
+    return Refusal("refuse", words, KEY + pointer, hint, SECTION)
 
 
 def _no_v2(what, pointer):
-    return Unsupported("cgroup v2 has no control for %s" % what, KEY + pointer, "cgroup v1")
+    return Unsupported("no-control", "cgroup v2 has no control for %s" % what, KEY + pointer, "cgroup v1")
 
 
 # --- memory
@@ -252,7 +252,7 @@ def _unified(resources, version, ctx):
     """[[file, text]], sorted: written as they are, after everything else."""
     node = resources.get("unified") or {}
     if node and version == 1:
-        raise Unsupported("cgroup v1 doesn't support unified", KEY + "/unified", "cgroup v2")
+        raise Unsupported("cgroup-v1-doesn", "cgroup v1 doesn't support unified", KEY + "/unified", "cgroup v2")
     for key, value in node.items():
         pointer = "/unified/" + key.replace("~", "~0").replace("/", "~1")
         if "/" in key or key in ("", ".", "..") or any(c <= " " for c in key):

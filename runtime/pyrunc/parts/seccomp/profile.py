@@ -30,15 +30,21 @@ def plan(node, ctx):
         return None
     default = _action(seccomp["defaultAction"], seccomp.get("defaultErrnoRet"), "defaultAction", "defaultErrnoRet", HERE)
     if default == filters.NOTIFY:
-        raise Refusal("SCMP_ACT_NOTIFY cannot be used as default action", HERE + "/defaultAction")
+        raise Refusal("notify-as-default", "SCMP_ACT_NOTIFY cannot be used as default action", HERE + "/defaultAction")
     rules = []
     for i, syscall in enumerate(seccomp.get("syscalls", ())):
         rules += _rules(syscall, "%s/syscalls/%d" % (HERE, i), ctx)
     if sum(len(rule["names"]) for rule in rules) > NAMES_LIMIT:
-        raise Refusal("more than %d system call names" % NAMES_LIMIT, HERE + "/syscalls")
+        raise Refusal("more-than-system", "more than %d system call names" % NAMES_LIMIT, HERE + "/syscalls")
     annotations = (ctx.plans.get("meta") or {}).get("annotations", {})
     if PLUGINS in annotations:
-        raise Unsupported("seccomp listeners can't be plugins", "/annotations/" + PLUGINS, "a listening socket", "use listenerPath")
+        raise Unsupported(
+            "seccomp-listeners-can",
+            "seccomp listeners can't be plugins",
+            "/annotations/" + PLUGINS,
+            "a listening socket",
+            "use listenerPath",
+        )
     raw = _raw(annotations[RAW]) if RAW in annotations else None
     notify = any(rule["action"] == filters.NOTIFY for rule in rules) if raw is None else _notifies(raw)
     permissive = default in (filters.ALLOW, filters.LOG) or default & 0xFFFF0000 == filters.TRACE
@@ -66,9 +72,9 @@ def _raw(text):
     pointer = "/annotations/" + RAW
     program = _base64(text)
     if program is None:
-        raise Refusal("the raw seccomp filter is no base64", pointer)
+        raise Refusal("raw-seccomp-filter", "the raw seccomp filter is no base64", pointer)
     if not filters.plausible(program):
-        raise Refusal("the raw seccomp filter is no program: %d bytes" % len(program), pointer)
+        raise Refusal("raw-seccomp-filter", "the raw seccomp filter is no program: %d bytes" % len(program), pointer)
     return program
 
 
@@ -93,17 +99,19 @@ def _notifies(program):
 def _action(name, errno_ret, name_key, errno_key, pointer):
     """The action's number, with its errno or trace value in the lower half."""
     if name not in filters.ACTIONS:
-        raise Refusal("string %s is not a valid action for seccomp" % quote(name), "%s/%s" % (pointer, name_key))
+        raise Refusal("string-valid-action", "string %s is not a valid action for seccomp" % quote(name), "%s/%s" % (pointer, name_key))
     base = filters.ACTIONS[name]
     if base not in (filters.ERRNO, filters.TRACE):
         if errno_ret is not None:
-            raise Refusal("errno value specified for action %s, which returns none" % name, "%s/%s" % (pointer, errno_key))
+            raise Refusal(
+                "errno-value-specified", "errno value specified for action %s, which returns none" % name, "%s/%s" % (pointer, errno_key)
+            )
         return base
     value = 1 if errno_ret is None else errno_ret  # EPERM
     limit = filters.MAX_ERRNO if base == filters.ERRNO else 0xFFFF
     if value > limit:
         words = "errno value %d is larger than %d, the largest that %s can return" % (value, limit, name)
-        raise Refusal(words, "%s/%s" % (pointer, errno_key))
+        raise Refusal("too-large", words, "%s/%s" % (pointer, errno_key))
     return base | value
 
 
@@ -113,14 +121,16 @@ def _rules(syscall, pointer, ctx):
     names = syscall["names"]
     for i, name in enumerate(names):
         if not name or "\0" in name:
-            raise Refusal("empty system call name" if not name else "NUL in a system call name", "%s/names/%d" % (pointer, i))
+            raise Refusal("rules", "empty system call name" if not name else "NUL in a system call name", "%s/names/%d" % (pointer, i))
     action = _action(syscall["action"], syscall.get("errnoRet"), "action", "errnoRet", pointer)
     if not names:
-        raise Refusal("a rule without system call names", pointer + "/names")
+        raise Refusal("rule-without-system", "a rule without system call names", pointer + "/names")
     if action == filters.NOTIFY:
         for i, name in enumerate(names):
             if name in NOT_NOTIFIABLE:
-                raise Refusal("SCMP_ACT_NOTIFY cannot be used for the %s syscall" % name, "%s/names/%d" % (pointer, i))
+                raise Refusal(
+                    "notify-of-notifier", "SCMP_ACT_NOTIFY cannot be used for the %s syscall" % name, "%s/names/%d" % (pointer, i)
+                )
     args = [_argument(arg, "%s/args/%d" % (pointer, i), ctx) for i, arg in enumerate(syscall.get("args", ()))]
     if len({arg[0] for arg in args}) < len(args):
         sets = [[arg] for arg in args]
@@ -133,13 +143,13 @@ def _argument(arg, pointer, ctx):
     """[index, op, a, b] as libseccomp orders them: for MASKED_EQ a is the mask and b what must be left. Bits of b outside of the mask
     do not count: "the masked argument value is equal to the masked datum value" (seccomp_rule_add(3))."""
     if arg["index"] > 5:
-        raise Refusal("argument index %d: a system call has arguments 0 to 5" % arg["index"], pointer + "/index")
+        raise Refusal("argument-index-system", "argument index %d: a system call has arguments 0 to 5" % arg["index"], pointer + "/index")
     if arg["op"] not in filters.OPERATORS:
-        raise Refusal("string %s is not a valid operator for seccomp" % quote(arg["op"]), pointer + "/op")
+        raise Refusal("string-valid-operator", "string %s is not a valid operator for seccomp" % quote(arg["op"]), pointer + "/op")
     op = filters.OPERATORS[arg["op"]]
     second = arg.get("valueTwo", 0)
     if second and op != filters.MASKED_EQ:
-        raise Refusal("valueTwo has a meaning for SCMP_CMP_MASKED_EQ only", pointer + "/valueTwo")
+        raise Refusal("valuetwo-has-meaning", "valueTwo has a meaning for SCMP_CMP_MASKED_EQ only", pointer + "/valueTwo")
     if second & ~arg["value"]:
         ctx.warn(pointer + "/valueTwo", "has bits that the mask, value, takes away; they do not count")
         second &= arg["value"]
@@ -149,7 +159,7 @@ def _argument(arg, pointer, ctx):
 def _arches(names):
     for i, name in enumerate(names):
         if name not in filters.ARCHES:
-            raise Refusal("string %s is not a valid arch for seccomp" % quote(name), "%s/architectures/%d" % (HERE, i))
+            raise Refusal("string-valid-arch", "string %s is not a valid arch for seccomp" % quote(name), "%s/architectures/%d" % (HERE, i))
     return list(dict.fromkeys(names))
 
 
@@ -162,7 +172,7 @@ def _flags(names, notify, ctx):
     for i, name in enumerate(names):
         pointer = "%s/flags/%d" % (HERE, i)
         if name not in filters.FLAGS:
-            raise Refusal("seccomp flag %s is not known" % quote(name), pointer)
+            raise Refusal("seccomp-flag-known", "seccomp flag %s is not known" % quote(name), pointer)
         flag = filters.FLAGS[name]
         if flag == filters.FLAG_TSYNC:
             continue
@@ -170,25 +180,30 @@ def _flags(names, notify, ctx):
             ctx.warn(pointer, "%s has no effect: no rule notifies" % name)
             continue
         if not filters.supports_flag(flag):
-            raise Unsupported("seccomp flag %s is not supported by this kernel" % name, pointer, "kernel")
+            raise Unsupported("seccomp-flag-supported", "seccomp flag %s is not supported by this kernel" % name, pointer, "kernel")
         flags |= flag
     return flags
 
 
 def _listener(path, metadata, notify):
     if metadata and not path:
-        raise Refusal("seccomp listenerMetadata without listenerPath", HERE + "/listenerMetadata")
+        raise Refusal("seccomp-listenermetadata-without", "seccomp listenerMetadata without listenerPath", HERE + "/listenerMetadata")
     if not notify:  # nobody will be connected to
         return {"listener": None, "metadata": None}
     pointer = HERE + "/listenerPath"
     if not path:
-        raise Refusal("seccomp listenerPath is not set", pointer, "a rule uses SCMP_ACT_NOTIFY, and somebody has to listen")
+        raise Refusal(
+            "seccomp-listenerpath-set",
+            "seccomp listenerPath is not set",
+            pointer,
+            "a rule uses SCMP_ACT_NOTIFY, and somebody has to listen",
+        )
     if path[0] != "/" or "\0" in path:
-        raise Refusal("seccomp listenerPath %s is not an absolute path" % quote(path), pointer)
+        raise Refusal("seccomp-listenerpath-absolute", "seccomp listenerPath %s is not an absolute path" % quote(path), pointer)
     try:
         mode = posix.stat(path).st_mode
     except OSError as e:
-        raise Refusal("seccomp listenerPath %s: %s" % (quote(path), errno_text(e.errno)), pointer) from None
+        raise Refusal("seccomp-listenerpath", "seccomp listenerPath %s: %s" % (quote(path), errno_text(e.errno)), pointer) from None
     if mode & 0o170000 != 0o140000:
-        raise Refusal("seccomp listenerPath %s is not a socket" % quote(path), pointer)
+        raise Refusal("seccomp-listenerpath-socket", "seccomp listenerPath %s is not a socket" % quote(path), pointer)
     return {"listener": path, "metadata": metadata or None}

@@ -29,7 +29,7 @@ def host_compile(entry, run):
         if program is None:
             program = bytes.fromhex(run.call_helper("seccomp", profile)["bpf"])
             if not filters.plausible(program):
-                raise StepFailure("libseccomp made no filter of the profile", pointer=HERE)
+                raise StepFailure("libseccomp-made-filter", "libseccomp made no filter of the profile", pointer=HERE)
             if cache_fd >= 0:
                 cache.keep(cache_fd, key, program)
     finally:
@@ -75,7 +75,9 @@ def host_deliver(entry, run, listener_fd):
         _send(entry["listener"], jsonbytes.dumps(state), listener_fd)
     except OSError as e:
         words = "seccomp listener %s: %s" % (quote(entry["listener"]), errno_text(e.errno) if e.errno else e)
-        raise StepFailure(words, pointer=HERE + "/listenerPath", call="connect", errno=e.errno, path=entry["listener"]) from e
+        raise StepFailure(
+            "seccomp-listener", words, pointer=HERE + "/listenerPath", call="connect", errno=e.errno, path=entry["listener"]
+        ) from e
 
 
 def _send(path, data, fd):
