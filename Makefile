@@ -95,8 +95,12 @@ clean:
 	find runtime tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ---------------------------------------------------------------- demo, tests, bench, docs
-# On a bare Debian 13, as root, with make and git: `make demo`, `make test`. What is missing is installed; a second run finds the
-# stamps and is quick.
+# On a bare Debian, as root, with make and git: `make demo`, `make test`. What is missing is installed; a second run finds the stamps
+# and is quick.
+
+# Packages come before the build, the build before the tests: prerequisites are made one after another, in the order of the line, with -j
+# too. (GNU make 4.4 has .WAIT for that; Debian 12 has 4.3.) link.py does what takes long.
+.NOTPARALLEL:
 
 STAMPS  := .stamps
 RUNTIME ?= $(VENV)/bin/pyrunc
@@ -136,16 +140,16 @@ $(STAMPS)/tools: tools/requirements-test.txt | build
 	@$(VENV)/bin/pip install --quiet --requirement tools/requirements-test.txt
 	@mkdir -p $(STAMPS) && touch $@
 
-demo: $(STAMPS)/packages-demo .WAIT build
+demo: $(STAMPS)/packages-demo build
 	@$(PYTHON) tools/demo.py --runtime $(RUNTIME) $(ARGS)
 
-demo-swarm: $(STAMPS)/packages-test .WAIT build
+demo-swarm: $(STAMPS)/packages-test build
 	@$(PYTHON) tools/demo_swarm.py --runtime $(RUNTIME) $(ARGS)
 
-load: $(STAMPS)/packages-test .WAIT build
+load: $(STAMPS)/packages-test build
 	@$(VPY) tools/load.py --runtime $(RUNTIME) $(ARGS)
 
-lint: $(STAMPS)/packages-demo .WAIT $(STAMPS)/tools
+lint: $(STAMPS)/packages-demo $(STAMPS)/tools
 	@echo "lint: ruff check, ruff format --check, mypy, dead code, layers"
 	@$(VENV)/bin/ruff check --quiet
 	@$(VENV)/bin/ruff format --check --quiet
@@ -160,33 +164,33 @@ format: $(STAMPS)/tools
 
 # One pytest run, so that its closing line speaks for all. `long` tests are for test-all. Where nobody looks on (CI), a test that fails
 # has one more chance, and the closing lines name it: real daemons on a busy machine fail for a moment, a defect fails twice.
-test: $(STAMPS)/packages-test .WAIT build .WAIT lint
+test: $(STAMPS)/packages-test build lint
 	@$(PYTEST) tests -m "not long" $(if $(CI),--reruns 1 -rR) $(ARGS)
 
 # Where the guest can't be built, `make test` skips its tests; this fails.
-test-vm: $(STAMPS)/packages-vm .WAIT build .WAIT $(STAMPS)/tools
+test-vm: $(STAMPS)/packages-vm build $(STAMPS)/tools
 	@$(PYTHON) tools/vmlab/build.py
 	@$(PYTEST) tests/vm $(ARGS)
 
 # Real callers, one table of callers and features; RUNTIME=runc drives another runtime. ARGS='--save FILE' of one run and
 # ARGS='--against FILE' of the next compare them.
-test-contracts: $(STAMPS)/packages-test .WAIT build .WAIT $(STAMPS)/tools
+test-contracts: $(STAMPS)/packages-test build $(STAMPS)/tools
 	@RUNTIME=$(RUNTIME) $(PYTEST) tests/contracts -q $(ARGS)
 
 # The same with containerd 2, which Debian 13 has not: that of Debian's testing, unpacked below build/ (tools/containerd2.sh).
-test-containerd2: $(STAMPS)/packages-test .WAIT build .WAIT $(STAMPS)/tools
+test-containerd2: $(STAMPS)/packages-test build $(STAMPS)/tools
 	@sh tools/containerd2.sh build/containerd2
 	@RUNTIME=$(RUNTIME) $(PYTEST) $(WITH_CONTAINERD) --containerd build/containerd2/usr/bin -q $(ARGS)
 WITH_CONTAINERD = $(addprefix tests/contracts/test_,checkpoints.py containerd.py docker.py install.py kubernetes.py kubernetes_streams.py)
 
-test-all: $(STAMPS)/packages-test .WAIT $(STAMPS)/packages-long .WAIT build .WAIT lint
+test-all: $(STAMPS)/packages-test $(STAMPS)/packages-long build lint
 	@$(PYTEST) tests $(ARGS)
 	@$(MAKE) --silent --no-print-directory test-plain
 	@$(MAKE) --silent --no-print-directory test-containerd2
 
 # The tests of kernel and cli once more with the plain launcher, which runs the tree as it is. (`make test` compares the two in
 # tests/cli/test_launcher.py.)
-test-plain: $(STAMPS)/packages-test .WAIT build .WAIT $(STAMPS)/tools
+test-plain: $(STAMPS)/packages-test build $(STAMPS)/tools
 	@mkdir -p build/plain/bin
 	@ln -sfn ../../$(VENV)/lib build/plain/lib
 	@ln -sfn ../../../runtime/bin/pyrunc build/plain/bin/pyrunc
@@ -212,13 +216,13 @@ $(STAMPS)/fuzz: tools/requirements-fuzz.txt $(STAMPS)/tools
 	@$(VENV)/bin/pip install --quiet --requirement tools/requirements-fuzz.txt || echo "fuzz: no Atheris for this Python, a loop of our own it is"
 	@touch $@
 
-fuzz: build .WAIT $(STAMPS)/fuzz
+fuzz: build $(STAMPS)/fuzz
 	@$(VPY) tests/fuzz/guided.py $(ARGS)
 
-security-report: $(STAMPS)/packages-test .WAIT build .WAIT $(STAMPS)/tools
+security-report: $(STAMPS)/packages-test build $(STAMPS)/tools
 	@$(VPY) tools/security_report.py $(ARGS)
 
-bench: $(STAMPS)/packages-test .WAIT build
+bench: $(STAMPS)/packages-test build
 	@$(PYTHON) -m conformance.bench $(ARGS)
 
 # The pages that are made from the code, then the web site of all pages, below build/site/html.
@@ -235,7 +239,7 @@ rootfs:
 
 .PHONY: conformance
 # Of all requirements, with the machine's own runtimes beside. tools/conformance_table.py takes the JSON report into README.md.
-conformance: $(STAMPS)/packages-test .WAIT build
+conformance: $(STAMPS)/packages-test build
 	@mkdir -p build
 	@$(PYTHON) -m conformance --runtime $(RUNTIME) --runtime runc --runtime crun --level full \
 		--json build/conformance.json --html build/conformance.html $(ARGS)
