@@ -13,8 +13,8 @@ PYRUNC_PLAIN ?= $(wildcard .plain)
 # ---------------------------------------------------------------- build: virtual environment, extension, launcher
 
 EXT         := runtime/pyrunc/linux/_syscalls.abi3.so
-EXT_SOURCES := $(addprefix $(CSRC)/,syscalls.c mount.c file.c process.c bpf.c ops.c finish.c clear.c spawn.c json.c)
-EXT_HEADERS := $(addprefix $(CSRC)/,syscalls.h ops.h numbers.h)
+EXT_SOURCES := $(addprefix $(CSRC)/,syscalls.c mount.c file.c process.c bpf.c ops.c finish.c clear.c spawn.c json.c sealing.c)
+EXT_HEADERS := $(addprefix $(CSRC)/,syscalls.h ops.h numbers.h bare.h sealing.h)
 EXT_CFLAGS  := -std=gnu11 -O2 -g -Wall -Wextra -fPIC -fvisibility=hidden -DPy_LIMITED_API=0x030b0000
 EXT_LDFLAGS := -shared -Wl,-z,relro,-z,now
 PY_INCLUDE   = $(shell $(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))')
@@ -38,7 +38,7 @@ $(EXT): $(EXT_SOURCES) $(EXT_HEADERS)
 # The compiled launcher (csrc/launcher.c): an interpreter with the package inside. Where it is promised (link.py) and can't be linked, the
 # build fails. Elsewhere link.py says why and ends with 3: the plain one is used, as with `make build-plain` or PYRUNC_PLAIN=1.
 STATIC    := runtime/bin/pyrunc-static
-L_SOURCES := $(addprefix $(CSRC)/,launcher.c early.c sealing.c sealing.h heap.c heap.h snapshot.c snapshot.h snapshot.ld tuning.h tuning_none.c tuning_313.c inittab.c sha2.c sha2_body.h freeze.py link.py train.py frozen/encodings.py)
+L_SOURCES := $(addprefix $(CSRC)/,launcher.c early.c heap.c heap.h snapshot.c snapshot.h snapshot.ld tuning.h tuning_none.c tuning_313.c inittab.c sha2.c sha2_body.h freeze.py link.py train.py frozen/encodings.py)
 PACKAGE   := $(shell find runtime/pyrunc -name '*.py' -not -path '*/helper/*' -not -path '*/api/*')
 
 launcher: $(STATIC)

@@ -1,9 +1,11 @@
-/* Files and directories: the *at calls that posix lacks, statx, statfs, close_range, Landlock. */
+/* Files and directories: the *at calls that posix lacks, statx, statfs, close_range, Landlock, sealing (sealing.c). */
 #include "syscalls.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
+
+#include "sealing.h"
 
 static PyObject *py_openat2(PyObject *Py_UNUSED(self), PyObject *args)
 {
@@ -145,6 +147,31 @@ static PyObject *py_landlock_restrict_self(PyObject *Py_UNUSED(self), PyObject *
     return done(syscall(SYS_landlock_restrict_self, fd, flags), "landlock_restrict_self", NULL);
 }
 
+static PyObject *sealing_failed(int result, const char *call)
+{
+    errno = -result;
+    return call_failed(call, NULL);
+}
+
+static PyObject *py_sealed_file(PyObject *Py_UNUSED(self), PyObject *args)
+{
+    int way;
+    const char *call = "openat";
+    if (!PyArg_ParseTuple(args, "i:sealed_file", &way))
+        return NULL;
+    int fd = sealing_open((enum sealing_way)way, &call);
+    return fd < 0 ? sealing_failed(fd, call) : PyLong_FromLong(fd);
+}
+
+static PyObject *py_is_sealed_file(PyObject *Py_UNUSED(self), PyObject *args)
+{
+    int fd;
+    if (!PyArg_ParseTuple(args, "i:is_sealed_file", &fd))
+        return NULL;
+    int safe = sealing_is_safe(fd);
+    return safe < 0 ? sealing_failed(safe, "fstatfs") : PyBool_FromLong(safe);
+}
+
 PyMethodDef calls_file[] = {
     {"openat2", py_openat2, METH_VARARGS, "openat2(dirfd, path, flags, mode, resolve) -> fd"},
     {"statx", py_statx, METH_VARARGS,
@@ -155,6 +182,9 @@ PyMethodDef calls_file[] = {
     {"fchownat", py_fchownat, METH_VARARGS, "fchownat(dirfd, path, uid, gid, flags)"},
     {"fchmodat2", py_fchmodat2, METH_VARARGS, "fchmodat2(dirfd, path, mode, flags)"},
     {"renameat2", py_renameat2, METH_VARARGS, "renameat2(olddir, old, newdir, new, flags)"},
+    {"sealed_file", py_sealed_file, METH_VARARGS,
+     "sealed_file(way) -> fd of the running executable in a file that nobody can write; 0: overlay, 1: memfd, 2: unnamed file"},
+    {"is_sealed_file", py_is_sealed_file, METH_VARARGS, "is_sealed_file(fd) -> whether nobody can write this file"},
     {"close_range", py_close_range, METH_VARARGS, "close_range(first, last, flags)"},
     {"getcwd_raw", py_getcwd_raw, METH_NOARGS, "getcwd_raw() -> what getcwd(2) says, as bytes"},
     {"landlock_create_ruleset", py_landlock_create_ruleset, METH_VARARGS, "landlock_create_ruleset(attr, flags) -> fd or version"},

@@ -24,7 +24,8 @@ import sysconfig
 
 EXTENSION = ("syscalls", "mount", "file", "process", "bpf", "ops", "finish", "clear", "spawn", "json")
 CFLAGS = "-std=gnu11 -O2 -g -Wall -Wextra -ffunction-sections".split()
-EARLY = "-ffreestanding -fno-builtin -fno-stack-protector -fno-tree-loop-distribute-patterns".split()  # no C library yet, see early.c
+EARLY = "-ffreestanding -fno-builtin -fno-stack-protector -fno-tree-loop-distribute-patterns".split()
+BARE = ("early", "sealing")  # sources that run before the C library has started, see bare.h
 LDFLAGS = "-Wl,--gc-sections -Wl,-z,relro,-z,now".split()
 NOISE = ("warning: Using '", "the message above does not take linker garbage collection", ": in function `")
 PROMISED = ((3, 12), (3, 14))  # first and last version that must have a snapshot where it can be linked statically
@@ -71,7 +72,7 @@ def compiled(cc, build, names, flags):
             continue
         limited = ["-DPy_LIMITED_API=0x030b0000"] if name in EXTENSION else []
         frozen = ['-DFROZEN_BIN="%s"' % os.path.join(build, "frozen.bin")] if name == "launcher" else []
-        early = EARLY if name == "early" else []
+        early = EARLY if name in BARE else []
         run(
             [cc, *CFLAGS, *flags, *limited, *frozen, *early, "-I" + sysconfig.get_path("include"), "-I" + build, "-c", source, "-o", target]
         )

@@ -1,16 +1,32 @@
+/* Sealing: this program is executed again from a file that nobody can write (CVE-2019-5736). pyrunc/seal.py has the reasons; the one
+ * implementation is sealing.c. Its callers are early.c (before the C library has started), launcher.c (before Python has) and the
+ * extension, for seal.py and the plain launcher. */
 #ifndef PYRUNC_SEALING_H
 #define PYRUNC_SEALING_H
 
 #define SELF "/proc/self/exe"
+#define SEALS (F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
 
-/* Executes this program again from a file that nobody can write. Comes back if it runs from one already, or if no way works:
- * then pyrunc/seal.py asks the same question again, and fails in words. */
+/* In the order in which they are tried. */
+enum sealing_way { SEALING_OVERLAY, SEALING_MEMFD, SEALING_UNNAMED, SEALING_WAYS };
+
+/* A descriptor of the running executable's contents in a file that nobody can write; or a negative errno, and the call that failed. */
+int sealing_open(enum sealing_way way, const char **call);
+
+/* 1: nobody can write this file; 0: somebody may; negative: an errno. */
+int sealing_is_safe(int fd);
+
+/* The same about the running executable. */
+int sealing_is_done(void);
+
+/* Executes it. Returns only if that fails, with a negative errno. */
+int sealing_execute(int fd, char **argv, char **environment);
+
+/* launcher.c: tries all ways. Returns if the program runs from a sealed file already, or if no way works: seal.py asks again then, and
+ * fails with a message. */
 void seal_self(char **argv, char **environment);
 
-/* Of early.c: whether a file can be written by nobody; a descriptor of this program in an overlay, or -1; whether the command line asks
- * for a command that runs sealed; whether that was so, and this process was sealed, when it began. */
-int is_safe(int fd);
-int from_overlay(void);
+/* early.c: whether the command line is that of a command that runs sealed; whether it is, and this process was sealed when it began. */
 int is_sealed_command(int argc, char **argv);
 extern int early_is_sealed;
 

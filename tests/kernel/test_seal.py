@@ -5,6 +5,8 @@ import errno
 import fcntl
 import hashlib
 import os
+import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -18,7 +20,8 @@ pytestmark = pytest.mark.kernel
 
 RUNTIME = os.path.dirname(os.path.dirname(os.path.abspath(seal.__file__)))
 PYTHON = "/usr/bin/python3"
-WAYS = ("_overlay", "_memfd", "_unnamed")
+WAYS = {"overlay": seal.OVERLAY, "memfd": seal.MEMFD, "unnamed": seal.UNNAMED}
+SEALS = constants.F_SEAL_SEAL | constants.F_SEAL_SHRINK | constants.F_SEAL_GROW | constants.F_SEAL_WRITE
 
 # A launcher that seals itself in one way only, then says what it is and waits for a line.
 LAUNCHER = """
@@ -26,11 +29,7 @@ import sys
 sys.path.append(%r)
 import posix
 from pyrunc import seal
-for name in %r:
-    if name != %r:
-        def refused():
-            raise OSError(1, "not this one")
-        setattr(seal, name, refused)
+seal.WAYS = %r
 was = seal.is_sealed()
 seal.ensure([sys.argv[0], *sys.argv[1:]])
 posix.write(1, repr((was, seal.is_sealed(), sys.argv, sys.executable, posix.readlink("/proc/self/exe"))).encode() + b"\\n")
@@ -50,7 +49,7 @@ def interpreter():
 class Sealed:
     def __init__(self, tmp_path, way, *args, env=None, python=PYTHON):
         script = tmp_path / "launcher.py"
-        script.write_text(LAUNCHER % (RUNTIME, WAYS, way))
+        script.write_text(LAUNCHER % (RUNTIME, (WAYS[way],) if way in WAYS else ()))
         self.process = subprocess.Popen([python, "-I", "-S", str(script), *args], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env)
         ready(self.process.stdout.fileno(), "the sealed process")
         line = self.process.stdout.readline()
@@ -65,6 +64,14 @@ class Sealed:
         self.process.stdout.close()
 
 
+@pytest.fixture(scope="module")
+def static_launcher():
+    path = pathlib.Path(RUNTIME) / "bin/pyrunc-static"
+    if not path.exists():
+        pytest.skip("the compiled launcher is not built here (make launcher)")
+    return path
+
+
 @pytest.fixture(params=WAYS)
 def sealed(request, tmp_path, interpreter):
     made = Sealed(tmp_path, request.param, "create", "-x", "id", env={"A": "b", "LANG": "C"})
@@ -77,7 +84,7 @@ def test_it_executes_itself_once_with_the_same_words(sealed):
     assert (sealed.was, sealed.now) == (True, True)  # the line comes from the second run, which finds itself sealed
     assert sealed.argv[1:] == ["create", "-x", "id"] and sealed.argv[0].endswith("/launcher.py")
     assert sealed.executable == PYTHON
-    assert sealed.exe.startswith({"_overlay": "/python3", "_memfd": "/memfd:pyrunc", "_unnamed": "/"}[sealed.way])
+    assert sealed.exe.startswith({"overlay": "/python3", "memfd": "/memfd:pyrunc", "unnamed": "/"}[sealed.way])
 
 
 def test_the_environment_is_the_callers_to_the_byte(sealed):
@@ -101,14 +108,14 @@ def test_what_was_opened_while_it_ran_is_not_the_hosts_file(sealed, interpreter)
     assert not os.path.samestat(os.fstat(held), os.stat(interpreter))
     sealed.end()
     again = "/proc/self/fd/%d" % held
-    if sealed.way == "_overlay":
+    if sealed.way == "overlay":
         with pytest.raises(OSError) as failed:
             os.open(again, os.O_WRONLY)
         assert failed.value.errno == errno.EROFS
         os.close(held)
         return
     fd = os.open(again, os.O_WRONLY)
-    if sealed.way == "_memfd":
+    if sealed.way == "memfd":
         for change in (lambda: os.write(fd, b"x"), lambda: os.ftruncate(fd, 0), lambda: os.ftruncate(fd, 1 << 30)):
             with pytest.raises(PermissionError):
                 change()
@@ -121,7 +128,7 @@ def test_what_was_opened_while_it_ran_is_not_the_hosts_file(sealed, interpreter)
     os.close(held)
 
 
-@pytest.mark.parametrize("way", ["_overlay"])
+@pytest.mark.parametrize("way", ["overlay"])
 def test_no_mount_call_makes_it_writable(tmp_path, interpreter, way):
     """What a process with CAP_SYS_ADMIN could try in a mount namespace of its own: remount, clone and clear, reconfigure."""
     sealed = Sealed(tmp_path, way)
@@ -178,7 +185,7 @@ def _reconfigure(path, target):
 
 
 def test_memory_of_a_sealed_memfd_can_not_be_changed(tmp_path, interpreter):
-    sealed = Sealed(tmp_path, "_memfd")
+    sealed = Sealed(tmp_path, "memfd")
     fd = os.open(sealed.path, os.O_RDONLY)
     libc = ctypes.CDLL(None, use_errno=True)
     libc.mmap.restype = ctypes.c_void_p
@@ -202,13 +209,16 @@ def test_the_environment_is_not_asked(tmp_path, interpreter):
     assert subprocess.run([PYTHON, "-I", "-S", script], env=env).returncode == 0
 
 
-@pytest.mark.parametrize("missing", [0, seal.F_SEAL_WRITE, seal.F_SEAL_SEAL, seal.F_SEAL_GROW, seal.F_SEAL_SHRINK])
-def test_a_memfd_with_a_name_of_ours_but_without_all_seals(missing):
-    """An unlinked file counts as safe by itself, so the seals are looked at where the number of links can't say it: on the flags."""
+@pytest.mark.parametrize("missing", [0, constants.F_SEAL_WRITE, constants.F_SEAL_SEAL, constants.F_SEAL_GROW, constants.F_SEAL_SHRINK])
+def test_a_tmpfs_file_without_all_seals(tmp_path, missing):
+    """A memfd has no link either way, which is safe by itself; a file with a name on a tmpfs is safe by its seals alone, and has none."""
     fd = os.memfd_create("pyrunc", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    fcntl.fcntl(fd, constants.F_ADD_SEALS, seal.SEALS & ~missing)
-    assert (seal._seals(fd) & seal.SEALS == seal.SEALS) is (missing == 0)
+    fcntl.fcntl(fd, constants.F_ADD_SEALS, SEALS & ~missing)
+    assert _syscalls.is_sealed_file(fd) is True
     os.close(fd)
+    with open("/dev/shm/pyrunc-seal-%d" % os.getpid(), "w") as file:
+        assert _syscalls.is_sealed_file(file.fileno()) is False
+        os.unlink(file.name)
 
 
 def test_a_read_only_overlay_with_a_path_is_no_seal(tmp_path):
@@ -226,7 +236,7 @@ def test_a_read_only_overlay_with_a_path_is_no_seal(tmp_path):
             (tmp_path / "lower/file").write_text("x")
             options = ",".join("%s=%s" % (k, tmp_path / v) for k, v in (("lowerdir", "lower"), ("upperdir", "upper"), ("workdir", "work")))
             _syscalls.mount("overlay", str(tmp_path / "merged"), "overlay", constants.MS_RDONLY, options)
-            os._exit(seal._is_safe(os.open(tmp_path / "merged/file", os.O_RDONLY)))
+            os._exit(_syscalls.is_sealed_file(os.open(tmp_path / "merged/file", os.O_RDONLY)))
         finally:
             os._exit(9)
     _, status = os.waitpid(pid, 0)
@@ -242,13 +252,12 @@ def test_no_way_left_is_a_failure_of_the_step(tmp_path, interpreter):
 def test_the_failure_names_call_and_errno(monkeypatch):
     from pyrunc.errors import StepFailure
 
-    def refused():
+    def refused(way):
         e = OSError(errno.EACCES, "refused")
         e.call = "memfd_create"
         raise e
 
-    for way in WAYS:
-        monkeypatch.setattr(seal, way, refused)
+    monkeypatch.setattr(seal, "sealed_file", refused)
     with pytest.raises(StepFailure) as failed:
         seal.ensure(["x"])
     assert (failed.value.step, failed.value.call, failed.value.errno) == ("seal.ensure", "memfd_create", errno.EACCES)
@@ -262,29 +271,91 @@ def test_a_directory_with_colons_and_backslashes(tmp_path, interpreter):
     python.write_bytes(open(interpreter, "rb").read())
     python.chmod(0o755)
     code = (
-        "import sys; sys.path.append(%r)\nfrom pyrunc import seal\nimport posix\nfd = seal._overlay()\n"
-        "a, b = posix.fstat(fd), posix.stat('/proc/self/exe')\nassert a.st_size == b.st_size and seal._is_safe(fd)" % RUNTIME
+        "import sys; sys.path.append(%r)\nfrom pyrunc import seal\nimport posix\nfd = seal.sealed_file(seal.OVERLAY)\n"
+        "a, b = posix.fstat(fd), posix.stat('/proc/self/exe')\nassert a.st_size == b.st_size and seal._syscalls.is_sealed_file(fd)"
+        % RUNTIME
     )
     subprocess.run([python, "-I", "-S", "-c", code], env={"PYTHONHOME": "/usr"}, check=True)
 
 
 def test_without_privileges_a_memfd_is_used(package_for_all, interpreter):
     script = package_for_all / "launcher.py"
-    script.write_text(LAUNCHER % (str(package_for_all), (), ""))
+    script.write_text(LAUNCHER % (str(package_for_all), seal.WAYS))
     run = subprocess.run([PYTHON, "-I", "-S", script], input=b"", capture_output=True, user=65534, group=65534, extra_groups=[])
     assert b"memfd:pyrunc" in run.stdout, run.stderr
 
 
 def test_standard_library_is_found_again(tmp_path, interpreter):
-    made = Sealed(tmp_path, "_overlay")
+    made = Sealed(tmp_path, "overlay")
     assert made.executable == PYTHON
     made.end()
     assert sys.version_info >= (3, 11)
 
 
-def test_an_executable_in_the_root_directory(monkeypatch):
+def test_an_executable_in_the_root_directory(tmp_path, interpreter):
     """No other directory is apart from /: the overlay is no way then, and the next one is tried."""
-    monkeypatch.setattr(seal.posix, "readlink", lambda path: "/python3")
-    with pytest.raises(OSError) as refused:
-        seal._overlay()
-    assert refused.value.errno == errno.EINVAL
+    python = "/pyrunc-test-python%d" % os.getpid()
+    shutil.copy(interpreter, python)
+    code = "import sys; sys.path.append(%r)\nfrom pyrunc import seal\nseal.sealed_file(seal.OVERLAY)" % RUNTIME
+    try:
+        done = subprocess.run([python, "-I", "-S", "-c", code], env={"PYTHONHOME": "/usr"}, capture_output=True, text=True)
+        assert done.returncode and "OSError: [Errno %d]" % errno.EINVAL in done.stderr
+        made = Sealed(tmp_path, "memfd", python=python, env={"PYTHONHOME": "/usr"})
+        made.end()
+    finally:
+        os.unlink(python)
+
+
+# --- it is the running program that is sealed, not what its path leads to
+
+
+def covered(tmp_path, way, replace):
+    """Runs a copy of the interpreter whose path leads to another file meanwhile. -> what the sealed file begins with."""
+    folder = tmp_path / way
+    folder.mkdir()
+    python, other = folder / "python3", folder / "other"
+    shutil.copy(PYTHON, python)
+    shutil.copy(PYTHON, other)
+    with open(other, "ab") as file:
+        file.write(b"another one")
+    code = (
+        "import sys; sys.path.append(%r)\nfrom pyrunc import seal\nimport posix, time\n"
+        "posix.write(1, b'.'); posix.read(0, 1)\n"
+        "fd = seal.sealed_file(seal.%s)\nposix.lseek(fd, -11, 2)\nposix.write(1, posix.read(fd, 11))" % (RUNTIME, way.upper())
+    )
+    started = str(python)
+    if replace == "mounted":  # `other` is what runs; an overlay of the directory would have the file below the mount
+        script = 'mount --make-rprivate / && mount --bind %s %s && exec %s -I -S -c "$0"' % (other, python, python)
+        argv = ["unshare", "-m", "sh", "-c", script, code]
+    else:
+        argv = [started, "-I", "-S", "-c", code]
+    process = subprocess.Popen(
+        argv, env={"PYTHONHOME": "/usr", "PATH": os.environ["PATH"]}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout.read(1) == b".", process.stderr.read()
+    if replace == "renamed":
+        os.rename(other, python)
+    out, errors = process.communicate(b"x")
+    return out, errors
+
+
+@pytest.mark.parametrize("replace", ["mounted", "renamed"])
+def test_the_overlay_of_another_file_at_the_path_is_refused(tmp_path, interpreter, replace):
+    out, errors = covered(tmp_path, "overlay", replace)
+    assert out == b"" and b"Error: [Errno" in errors
+
+
+@pytest.mark.parametrize(("replace", "ends"), [("mounted", True), ("renamed", False), ("not at all", False)])
+def test_the_copy_is_of_the_running_file(tmp_path, interpreter, replace, ends):
+    for way in ("memfd", "unnamed") + (("overlay",) if replace == "not at all" else ()):
+        out, errors = covered(tmp_path, way, replace)
+        assert len(out) == 11 and (out == b"another one") is ends, errors
+
+
+def test_the_compiled_launcher_runs_on_when_it_is_covered(tmp_path, static_launcher):
+    """The way of attack: the launcher that was started lies over an older one, which must not get the command."""
+    launcher = tmp_path / "pyrunc"
+    shutil.copy("/bin/echo", launcher)
+    script = 'mount --make-rprivate / && mount --bind "$0" "$1" && exec "$1" create --bundle /nowhere x'
+    done = subprocess.run(["unshare", "-m", "sh", "-c", script, static_launcher, launcher], capture_output=True, text=True)
+    assert done.stdout == "" and done.stderr.startswith("create failed: chdir /nowhere"), done
