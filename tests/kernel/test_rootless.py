@@ -331,7 +331,7 @@ def test_as_strict_as_root(rootless, make):
 @pytest.mark.parametrize(("options", "ours"), [([], False), (["--pid", "--fork", "--mount-proc"], True)], ids=["the host's", "our own"])
 def test_whose_systemd_pid_1_would_be(options, ours):
     """root of podman's user namespace has the user's systemd; root of a system container that of its own pid 1."""
-    code = "from pyrunc.cgroup import find; print(find.pid_1_is_in_our_userns())"
+    code = "from pyrunc.cgroup import hierarchies; print(hierarchies.pid_1_is_in_our_userns())"
     argv = ["unshare", "--user", "--map-root-user", *options, "/usr/bin/python3", "-c", code]
     done = subprocess.run(argv, env={"PYTHONPATH": str(harness.ROOT / "runtime")}, capture_output=True, text=True, check=True)
     assert done.stdout == "%s\n" % ours

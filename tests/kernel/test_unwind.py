@@ -20,17 +20,17 @@ import os, sys
 sys.path[:0] = [sys.argv[1]]
 from pyrunc import cli, seal
 seal.ensure = lambda argv: None
-from pyrunc.engine import rows
+from pyrunc.engine import steps
 part, verb, act = sys.argv[2].split(":")
-real = rows.call
+real = steps.call
 def call(p, v, side, entry, run, *extra):
     if (p, v) == (part, verb) and act == "before":
-        raise rows.StepFailure.from_oserror(fault(), p + "." + v, side, rows.FIRST_KEY.get(p))
+        raise steps.StepFailure.from_oserror(fault(), p + "." + v, side, steps.FIRST_KEY.get(p))
     if (p, v) == (part, verb) and act == "kill":
         os.kill(os.getpid() if side == "host" else os.getppid() or run.host_pid, 9)
     answer = real(p, v, side, entry, run, *extra)
     if (p, v) == (part, verb) and act == "after":
-        raise rows.StepFailure.from_oserror(fault(), p + "." + v, side, rows.FIRST_KEY.get(p))
+        raise steps.StepFailure.from_oserror(fault(), p + "." + v, side, steps.FIRST_KEY.get(p))
     if (p, v) == (part, verb) and act == "killafter":
         os.kill(os.getpid(), 9)
     return answer
@@ -38,7 +38,7 @@ def fault():
     e = OSError(5, os.strerror(5))
     e.call = "injected"
     return e
-rows.call = call
+steps.call = call
 os._exit(cli.main(sys.argv[3:]))
 """
 

@@ -209,19 +209,19 @@ def _maps(run):
 def make_mount_points(run):
     """run.root_fd being the container's root: what is missing in the image is made, as create makes it. Binds are there while that
     happens, as others may go into them. What lies in a file system of the container's own comes with the images."""
-    place, bind = planner.module("mounts.place"), planner.module("mounts.bind")
+    mountpoint, bind = planner.module("mounts.mountpoint"), planner.module("mounts.bind")
     fresh, laid = [], []
     try:
         for item in items(run):
             if item["kind"] == "remount" or any(item["destination"].startswith(top + "/") for top in fresh):
                 continue
             if item["kind"] != "bind":
-                posix.close(place.find_dir(item, run)[0])
+                posix.close(mountpoint.find_dir(item, run)[0])
                 fresh.append(item["destination"])
                 continue
             tree = bind.clone(item)
             laid.append(tree)
-            target = place.find_dir(item, run)[0] if fs.kind(tree) == fs.S_IFDIR else place.find_file(item, run)
+            target = mountpoint.find_dir(item, run)[0] if fs.kind(tree) == fs.S_IFDIR else mountpoint.find_file(item, run)
             try:
                 mount.attach(tree, target)
             finally:
