@@ -126,7 +126,7 @@ def synopsis(name, command, kinds):
 
 
 def of_command(command, date):
-    _sealed, kinds, short, *_ = cli.COMMANDS[command]
+    kinds, short = cli.COMMANDS[command].options, cli.COMMANDS[command].short
     name = "pyrunc-" + command
     lines = head(name, _help.ABOUT[command], date) + synopsis(name, command, kinds)
     lines += [".Sh DESCRIPTION", *paragraphs(description(command))]

@@ -77,7 +77,7 @@ def write_commands(runtime, out):
 
     names = [n for n, kind in cli.GLOBAL.items() if kind != cli.B]
     names += [short for short, name in cli.GLOBAL_SHORT.items() if cli.GLOBAL[name] != cli.B]
-    sealed = [name for name, row in cli.COMMANDS.items() if row[0]]
+    sealed = [name for name, row in cli.COMMANDS.items() if row.sealed]
     with open(os.path.join(out, "commands.h"), "w", encoding="utf-8") as file:
         file.write("/* written by freeze.py */\n")
         for label, words in (("options_with_value", names), ("sealed_commands", sealed)):

@@ -29,15 +29,33 @@ _CRIU = {
     "link-remap": B, "manage-cgroups-mode": V, "empty-ns": R, "auto-dedup": B, "lazy-pages": B, "network-lock": V,
 }  # fmt: skip
 
-# name: (sealed, options, other names and short forms, fewest positionals, most positionals or None, the first positional ends the options)
+
+class Command:
+    """A row of COMMANDS.
+
+    sealed: the command runs from a file that nobody can write (seal.py). options: {name: kind}. short: {other name or short form: name}.
+    fewest, most: number of positionals; most is None where any number is taken. first_ends: the first positional ends the options, as
+    what follows is a command line of its own."""
+
+    __slots__ = ("sealed", "options", "short", "fewest", "most", "first_ends")
+
+    def __init__(self, sealed, options, short, fewest, most, first_ends):
+        self.sealed = sealed
+        self.options = options
+        self.short = short
+        self.fewest = fewest
+        self.most = most
+        self.first_ends = first_ends
+
+
 COMMANDS = {
-    "create": (True, _CREATE, _CREATE_SHORT, 1, 1, False),
-    "run": (True, _CREATE, _CREATE_SHORT, 1, 1, False),
-    "start": (False, {}, {}, 1, 1, False),
-    "state": (False, {"format": V}, {"f": "format"}, 1, 1, False),
-    "kill": (False, {"all": B, "regex": B}, {"a": "all", "r": "regex"}, 1, 2, True),
-    "delete": (False, {"force": B, "regex": B}, {"f": "force", "r": "regex"}, 1, 1, False),
-    "exec": (
+    "create": Command(True, _CREATE, _CREATE_SHORT, 1, 1, False),
+    "run": Command(True, _CREATE, _CREATE_SHORT, 1, 1, False),
+    "start": Command(False, {}, {}, 1, 1, False),
+    "state": Command(False, {"format": V}, {"f": "format"}, 1, 1, False),
+    "kill": Command(False, {"all": B, "regex": B}, {"a": "all", "r": "regex"}, 1, 2, True),
+    "delete": Command(False, {"force": B, "regex": B}, {"f": "force", "r": "regex"}, 1, 1, False),
+    "exec": Command(
         True,
         {
             "process": V,
@@ -64,7 +82,7 @@ COMMANDS = {
         None,
         True,
     ),  # fmt: skip
-    "checkpoint": (
+    "checkpoint": Command(
         False,
         {**_CRIU, "leave-running": B, "tcp-skip-in-flight": B, "pre-dump": B, "page-server": V, "status-fd": V},
         {},
@@ -72,7 +90,7 @@ COMMANDS = {
         1,
         False,
     ),  # fmt: skip
-    "restore": (
+    "restore": Command(
         True,
         {
             **_CRIU,
@@ -92,10 +110,10 @@ COMMANDS = {
         1,
         False,
     ),  # fmt: skip
-    "pause": (False, {"timeout": V}, {}, 1, 1, False),
-    "resume": (False, {}, {}, 1, 1, False),
-    "ps": (False, {"format": V}, {"f": "format"}, 1, None, True),
-    "update": (
+    "pause": Command(False, {"timeout": V}, {}, 1, 1, False),
+    "resume": Command(False, {}, {}, 1, 1, False),
+    "ps": Command(False, {"format": V}, {"f": "format"}, 1, None, True),
+    "update": Command(
         False,
         {
             "resources": V,
@@ -126,7 +144,7 @@ COMMANDS = {
         1,
         False,
     ),  # fmt: skip
-    "mounts": (
+    "mounts": Command(
         True,
         {"file": V, "source": V, "destination": V, "type": V, "options": R, "format": V},
         {"f": "file"},
@@ -134,13 +152,13 @@ COMMANDS = {
         None,
         False,
     ),  # fmt: skip
-    "events": (False, {"stats": B, "interval": V, "format": V}, {"f": "format"}, 1, 1, False),
-    "stats": (False, {"format": V, "all": B}, {"f": "format", "a": "all"}, 0, None, False),
-    "top": (False, {"interval": V, "count": V, "all": B, "format": V}, {"f": "format", "a": "all", "n": "count"}, 0, None, False),
-    "wait": (False, {"format": V, "timeout": V}, {"f": "format"}, 1, 1, False),
-    "gc": (False, {"force": B, "older": V, "format": V}, {"f": "force"}, 0, 0, False),
-    "list": (False, {"format": V, "quiet": B}, {"f": "format", "q": "quiet"}, 0, 0, False),
-    "spec": (
+    "events": Command(False, {"stats": B, "interval": V, "format": V}, {"f": "format"}, 1, 1, False),
+    "stats": Command(False, {"format": V, "all": B}, {"f": "format", "a": "all"}, 0, None, False),
+    "top": Command(False, {"interval": V, "count": V, "all": B, "format": V}, {"f": "format", "a": "all", "n": "count"}, 0, None, False),
+    "wait": Command(False, {"format": V, "timeout": V}, {"f": "format"}, 1, 1, False),
+    "gc": Command(False, {"force": B, "older": V, "format": V}, {"f": "force"}, 0, 0, False),
+    "list": Command(False, {"format": V, "quiet": B}, {"f": "format", "q": "quiet"}, 0, 0, False),
+    "spec": Command(
         False,
         {"bundle": V, "file": V, "rootless": B, "profile": V, "explain": B, "format": V},
         {"b": "bundle", "f": "file", "config": "file"},
@@ -148,8 +166,8 @@ COMMANDS = {
         0,
         False,
     ),
-    "features": (False, {"deviations": B, "format": V}, {"f": "format"}, 0, 0, False),
-    "plan": (
+    "features": Command(False, {"deviations": B, "format": V}, {"f": "format"}, 0, 0, False),
+    "plan": Command(
         False,
         {"bundle": V, "config": V, "json": B, "format": V, "diff": V, "no-pivot": B},
         {"b": "bundle", "f": "config"},
@@ -157,7 +175,7 @@ COMMANDS = {
         1,
         False,
     ),
-    "validate": (
+    "validate": Command(
         False,
         {"bundle": V, "config": V, "schema-only": B, "strict": B, "as": V, "format": V},
         {"b": "bundle", "f": "format"},
@@ -165,8 +183,8 @@ COMMANDS = {
         1,
         False,
     ),  # fmt: skip
-    "doctor": (False, {"format": V}, {"f": "format"}, 0, 1, False),
-    "install": (
+    "doctor": Command(False, {"format": V}, {"f": "format"}, 0, 1, False),
+    "install": Command(
         False,
         {
             "docker": B,
@@ -185,15 +203,15 @@ COMMANDS = {
         0,
         False,
     ),  # fmt: skip
-    "seccomp": (False, {"bundle": V, "config": V, "format": V}, {"b": "bundle", "f": "format"}, 0, None, True),
-    "errors": (False, {"format": V}, {"f": "format"}, 0, None, False),
-    "explain": (False, {"format": V}, {"f": "format"}, 1, 2, False),
-    "diff": (False, {"format": V, "config": V}, {"f": "format"}, 1, 1, False),
-    "hooks": (False, {"format": V}, {"f": "format"}, 1, 1, False),
-    "trace": (False, {"format": V}, {"f": "format"}, 1, 1, False),
-    "completion": (False, {}, {}, 1, 1, False),
-    "help": (False, {"format": V}, {"f": "format"}, 0, 1, False),
-    "version": (False, {"format": V}, {"f": "format"}, 0, 0, False),
+    "seccomp": Command(False, {"bundle": V, "config": V, "format": V}, {"b": "bundle", "f": "format"}, 0, None, True),
+    "errors": Command(False, {"format": V}, {"f": "format"}, 0, None, False),
+    "explain": Command(False, {"format": V}, {"f": "format"}, 1, 2, False),
+    "diff": Command(False, {"format": V, "config": V}, {"f": "format"}, 1, 1, False),
+    "hooks": Command(False, {"format": V}, {"f": "format"}, 1, 1, False),
+    "trace": Command(False, {"format": V}, {"f": "format"}, 1, 1, False),
+    "completion": Command(False, {}, {}, 1, 1, False),
+    "help": Command(False, {"format": V}, {"f": "format"}, 0, 1, False),
+    "version": Command(False, {"format": V}, {"f": "format"}, 0, 0, False),
 }
 
 TRUE = {"true", "1", "t", "T", "TRUE", "True"}
@@ -251,7 +269,6 @@ def parse(argv):
     row = COMMANDS.get(command)
     if row is None:
         raise unknown(command)
-    _sealed, kinds, short, fewest, most, first_ends = row
     args = []
     while words:
         word = words.pop(0)
@@ -260,20 +277,20 @@ def parse(argv):
             break
         if len(word) < 2 or word[0] != "-":
             args.append(word)
-            if first_ends:
+            if row.first_ends:
                 args += words[1:] if words[:1] == ["--"] else words
                 break
             continue
-        _take(word, words, kinds, short, options, command)
+        _take(word, words, row.options, row.short, options, command)
     if command == "kill":  # runc 1.1 reordered `kill ID 0 --all`; no signal begins with a dash
         for word in [w for w in args[1:] if w in ("--all", "-all", "-a")]:
             args.remove(word)
             options["all"] = True
-    if "help" not in options and (len(args) < fewest or (most is not None and len(args) > most)):
-        if most == fewest:
-            text = "requires exactly %d argument(s)" % fewest
+    if "help" not in options and (len(args) < row.fewest or (row.most is not None and len(args) > row.most)):
+        if row.most == row.fewest:
+            text = "requires exactly %d argument(s)" % row.fewest
         else:
-            text = "requires %s %d argument(s)" % (("a minimum of", fewest) if len(args) < fewest else ("a maximum of", most))
+            text = "requires %s %d argument(s)" % (("a minimum of", row.fewest) if len(args) < row.fewest else ("a maximum of", row.most))
         raise UsageError("wrong-arguments", '"%s" %s' % (command, text), command, None, "see 'pyrunc %s --help'" % command)
     return top, command, options, args
 
@@ -325,7 +342,7 @@ def _main(argv, traces):
         if command in (None, "help") or top.get("help") or options.get("help"):
             about = command if command not in (None, "help") else (args[0] if args and command else None)
             return load("help").main(options if command == "help" else {}, [about])
-        if COMMANDS[command][0]:
+        if COMMANDS[command].sealed:
             from pyrunc import seal
 
             seal.ensure([sys.argv[0], *argv])
@@ -367,7 +384,7 @@ def _meant(word, known, prefix=""):
 def _document(command, options):
     """Path of the config that the command was about, from the working directory, which is the bundle once it was found; or None."""
     row = COMMANDS.get(command)
-    return options.get("config") or "config.json" if row is not None and "config" in row[1] else None
+    return options.get("config") or "config.json" if row is not None and "config" in row.options else None
 
 
 def _stdio():

@@ -188,7 +188,7 @@ WITHOUT_AREA = frozenset("14589")
 
 def find(error):
     """PyruncError -> code number, by its kind, reason, area and errno; never by its words. Every error has one."""
-    kind = KINDS.get(error.code, 8)
+    kind = KINDS.get(error.kind, 8)
     if str(kind) in WITHOUT_AREA:
         return next((row[0] for row in COUNTED if row[0] // 1000 == kind and row[1] == error.reason), kind * 1000)
     number = AREAS[area_of(error)][0] + kind * 100
@@ -214,9 +214,9 @@ def area_of(error):
         return first
     if first in STEPS:
         return STEPS[first]
-    if error.pointer is None and error.code != "step":
+    if error.pointer is None and error.kind != "step":
         return AREA_OF_REASON.get(error.reason, "document")
-    return owner(error.pointer or "") or ("host" if error.code == "step" else "document")
+    return owner(error.pointer or "") or ("host" if error.kind == "step" else "document")
 
 
 def owner(pointer):

@@ -60,10 +60,10 @@ def _escape(c):
 
 
 class PyruncError(Exception):
-    """Base. Fields: code (the kind of error), reason (a stable short name of this very cause; codes.py maps it to a number, and it is what
+    """Base. Fields: kind (the kind of error), reason (a stable short name of this very cause; codes.py maps it to a number, and it is what
     decisions are made on), words (the sentence's beginning, for people only), pointer, hint, exit_status."""
 
-    code = "error"
+    kind = "error"
     exit_status = 1
 
     def __init__(self, reason, words, pointer=None, hint=None):
@@ -85,13 +85,13 @@ class PyruncError(Exception):
 
     def record(self):
         """Plain data for the JSON log and for the pipe between init and host side."""
-        return {"code": self.code, "reason": self.reason, "words": self.words, "pointer": self.pointer, "hint": self.hint}
+        return {"code": self.kind, "reason": self.reason, "words": self.words, "pointer": self.pointer, "hint": self.hint}
 
 
 class UsageError(PyruncError):
     """argv is wrong. `command` and `option` name where."""
 
-    code = "usage"
+    kind = "usage"
 
     def __init__(self, reason, words, command=None, option=None, hint=None):
         super().__init__(reason, words, None, hint)
@@ -102,7 +102,7 @@ class UsageError(PyruncError):
 class Refusal(PyruncError):
     """The config is not acceptable: found in load, validate or plan(); nothing has been touched."""
 
-    code = "refused"
+    kind = "refused"
 
     def __init__(self, reason, words, pointer, hint=None, section=None, place=None):
         super().__init__(reason, words, pointer, hint)
@@ -113,7 +113,7 @@ class Refusal(PyruncError):
 class Unsupported(PyruncError):
     """Right by the spec, impossible on this host. `needs` names the kernel, cgroup controller or library."""
 
-    code = "unsupported"
+    kind = "unsupported"
 
     def __init__(self, reason, words, pointer, needs, hint=None):
         super().__init__(reason, words, pointer, hint)
@@ -123,7 +123,7 @@ class Unsupported(PyruncError):
 class StateError(PyruncError):
     """The container is missing, exists already, or is in the wrong state. words come from CALLER_TEXT."""
 
-    code = "state"
+    kind = "state"
 
     def __init__(self, reason, words, id=None, state=None, hint=None):
         super().__init__(reason, words, None, hint)
@@ -134,11 +134,11 @@ class StateError(PyruncError):
 class HookFailure(PyruncError):
     """A hook failed (reason "failed"), could not be executed ("hook-not-run") or ran too long ("hook-timeout")."""
 
-    code = "hook"
+    kind = "hook"
 
-    def __init__(self, reason, kind, index, cause, path=None):
-        super().__init__(reason, "error running %s hook #%d: %s" % (kind, index, cause), "/hooks/%s/%d" % (kind, index))
-        self.kind = kind
+    def __init__(self, reason, hook_kind, index, cause, path=None):
+        super().__init__(reason, "error running %s hook #%d: %s" % (hook_kind, index, cause), "/hooks/%s/%d" % (hook_kind, index))
+        self.hook_kind = hook_kind
         self.index = index
         self.cause = cause
         self.path = path
@@ -148,7 +148,7 @@ class StepFailure(PyruncError):
     """A verb failed: the kernel said no. step is 'part.verb', side 'host' or 'init'; call/errno/path as far as known. A reason of None
     stands for the errno's name."""
 
-    code = "step"
+    kind = "step"
 
     def __init__(self, reason, words, step=None, side=None, pointer=None, call=None, errno=None, path=None, hint=None):
         super().__init__(reason, words, pointer, hint)
@@ -209,7 +209,7 @@ def out_of_memory(step=None, side="host", pointer=None):
 class Bug(PyruncError):
     """Cannot happen. A traceback is shown with --debug only."""
 
-    code = "bug"
+    kind = "bug"
 
     def __init__(self, words, pointer=None, hint=None):
         super().__init__("internal", words, pointer, hint)

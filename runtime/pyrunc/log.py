@@ -105,7 +105,7 @@ def fields(error, status):
     """What stands in a record beside level, msg and time: the stable code, its kind, and what the error knows; nothing that is None."""
     from pyrunc import codes
 
-    data = {**error.record(), "kind": error.code, "code": codes.text(codes.find(error)), "exit_status": status}
+    data = {**error.record(), "kind": error.kind, "code": codes.text(codes.find(error)), "exit_status": status}
     if data.get("errno"):
         data["errno_name"] = errno_name(data["errno"])
     if _config["format"] == "json" or _config["kind"] == "journald":  # text is for a glance

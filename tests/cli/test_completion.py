@@ -103,7 +103,7 @@ def test_the_shell_reads_it(script, name):
 
 @pytest.mark.parametrize("command", ["", *cli.COMMANDS])
 def test_bash_knows_every_option(script, command):
-    kinds, short = (cli.COMMANDS[command][1], cli.COMMANDS[command][2]) if command else (cli.GLOBAL, cli.GLOBAL_SHORT)
+    kinds, short = (cli.COMMANDS[command].options, cli.COMMANDS[command].short) if command else (cli.GLOBAL, cli.GLOBAL_SHORT)
     words = {"--" + name for name in kinds} | {("-" if len(name) == 1 else "--") + name for name in short} | {"--help", "-h"}
     assert bash_answers(script, ["pyrunc", *([command] if command else []), "-"]) == words
 

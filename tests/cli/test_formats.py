@@ -30,8 +30,8 @@ def check(name, document):
 
 @pytest.mark.parametrize("command", sorted(set(cli.COMMANDS) - SILENT - SCRIPTS))
 def test_every_command_takes_the_option(pyrunc, command):
-    assert "format" in cli.COMMANDS[command][1]
-    words = {"mounts": ["list", "x"], "seccomp": [], "help": [], "version": []}.get(command, ["x"] * cli.COMMANDS[command][3])
+    assert "format" in cli.COMMANDS[command].options
+    words = {"mounts": ["list", "x"], "seccomp": [], "help": [], "version": []}.get(command, ["x"] * cli.COMMANDS[command].fewest)
     result = pyrunc.call(command, "--format", "nonsense", *words)
     assert result.code in (1, 2) and "invalid format option: nonsense" in result.err, result
 

@@ -20,7 +20,7 @@ def test_it_fits_a_screen(command):
 
 @pytest.mark.parametrize("command", ["", *cli.COMMANDS])
 def test_every_option_is_explained(command):
-    kinds = cli.COMMANDS[command][1] if command else cli.GLOBAL
+    kinds = cli.COMMANDS[command].options if command else cli.GLOBAL
     assert [name for name in kinds if not _help.meaning(command, name)] == []
     assert not command or _help.ABOUT[command]
 
@@ -47,16 +47,16 @@ def test_every_command_can_be_found_on_the_first_screen():
 def test_the_tables_name_what_exists():
     named = {name for _title, names in help_data.GROUPS for name in names} | set(help_data.FIRST) | set(help_data.EXAMPLES) - {""}
     assert named - set(cli.COMMANDS) == set()
-    options = {name for row in cli.COMMANDS.values() for name in row[1]} | set(cli.GLOBAL)
+    options = {name for row in cli.COMMANDS.values() for name in row.options} | set(cli.GLOBAL)
     for key in help_data.VALUES:
         command, _, name = key.rpartition(" --")
-        assert name in (cli.COMMANDS[command][1] if command else options), key
+        assert name in (cli.COMMANDS[command].options if command else options), key
 
 
 def test_formats_are_those_that_the_command_takes():
     """What is offered for --format is what the command's own check lets through."""
     for command, row in cli.COMMANDS.items():
-        if "format" not in row[1]:
+        if "format" not in row.options:
             continue
         module = cli.load(command)
         with open(module.__file__) as file:

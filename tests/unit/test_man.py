@@ -55,7 +55,7 @@ def test_man_warns_of_nothing(pages):
 @pytest.mark.parametrize("command", ["", *cli.COMMANDS])
 def test_every_option_and_name_is_there(pages, command):
     text = rendered(pages / ("pyrunc-%s.8" % command if command else "pyrunc.8"))
-    kinds, short = (cli.COMMANDS[command][1], cli.COMMANDS[command][2]) if command else (cli.GLOBAL, cli.GLOBAL_SHORT)
+    kinds, short = (cli.COMMANDS[command].options, cli.COMMANDS[command].short) if command else (cli.GLOBAL, cli.GLOBAL_SHORT)
     for name in kinds:
         assert "--" + name in text, name
     for name in short:

@@ -24,7 +24,7 @@ def main(options, args):
 
 def _command_options(command):
     """[(names with dashes, takes a value, kind or words, meaning, repeats)]; command "" stands for the global options."""
-    kinds, short = (cli.COMMANDS[command][1], cli.COMMANDS[command][2]) if command else (cli.GLOBAL, cli.GLOBAL_SHORT)
+    kinds, short = (cli.COMMANDS[command].options, cli.COMMANDS[command].short) if command else (cli.GLOBAL, cli.GLOBAL_SHORT)
     others = _help.other_names(short)
     found = [
         (["--" + name, *others.get(name, ())], kind != cli.B, help_data.value(command, name), _help.meaning(command, name), kind == cli.R)

@@ -199,10 +199,10 @@ def main(options, args):
 def document(command):
     """{"options": [global ones], "commands": [{"name", "about", "usage", "options", "examples"}]}; one command alone where it is named."""
     rows = []
-    for name, (_sealed, kinds, short, _fewest, _most, _ends) in cli.COMMANDS.items():
+    for name, row in cli.COMMANDS.items():
         if command is None or command == name or command not in cli.COMMANDS:
-            usage = "pyrunc %s%s %s" % (name, " [options]" if kinds else "", POSITIONAL.get(name, ""))
-            listed = _option_rows(kinds, short, name)
+            usage = "pyrunc %s%s %s" % (name, " [options]" if row.options else "", POSITIONAL.get(name, ""))
+            listed = _option_rows(row.options, row.short, name)
             examples = list(help_data.EXAMPLES.get(name, ()))
             rows.append({"name": name, "about": ABOUT.get(name, ""), "usage": usage.rstrip(), "options": listed, "examples": examples})
     return {"options": _option_rows(cli.GLOBAL, cli.GLOBAL_SHORT, ""), "commands": rows}
@@ -237,7 +237,7 @@ def global_options():
 
 
 def of(command):
-    _sealed, kinds, short, _fewest, _most, _ends = cli.COMMANDS[command]
+    kinds, short = cli.COMMANDS[command].options, cli.COMMANDS[command].short
     usage = "usage: pyrunc %s%s %s" % (command, " [options]" if kinds else "", POSITIONAL.get(command, ""))
     lines = ["pyrunc %s: %s" % (command, ABOUT.get(command, "")), "", usage.rstrip()]
     if kinds:

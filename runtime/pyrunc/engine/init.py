@@ -158,7 +158,7 @@ def _record(e):
     if isinstance(e, PyruncError):
         data = e.record()
         if data["code"] == "hook":
-            data.update(kind=e.kind, index=e.index, cause=e.cause, path=e.path)
+            data.update(kind=e.hook_kind, index=e.index, cause=e.cause, path=e.path)
         return data
     return {
         "code": "bug",

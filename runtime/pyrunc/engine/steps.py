@@ -11,7 +11,7 @@ FIRST_KEY = {row[0]: row[2][0] for row in PARTS if row[2]}
 class Interrupted(PyruncError):
     """A signal asked us to stop; everything is undone."""
 
-    code = "interrupted"
+    kind = "interrupted"
 
     def __init__(self, number):
         super().__init__("interrupted", "interrupted by signal %d" % number)
@@ -63,5 +63,5 @@ def rebuild(data, fallback_side):
             data.get("path"), data.get("hint"),
         )  # fmt: skip
     e = PyruncError(data.get("reason"), data["words"], data.get("pointer"), data.get("hint"))
-    e.code = data.get("code", e.code)
+    e.kind = data.get("code", e.kind)
     return e
