@@ -153,7 +153,7 @@ lint: $(STAMPS)/packages-demo $(STAMPS)/tools
 	@echo "lint: ruff check, ruff format --check, mypy, dead code, layers"
 	@$(VENV)/bin/ruff check --quiet
 	@$(VENV)/bin/ruff format --check --quiet
-	@$(VENV)/bin/mypy
+	@$(VPY) tools/check_types.py runtime conformance tools
 	@$(PYTHON) tools/dead_code.py conformance tools bundles specs tests
 	@$(PYTHON) tools/dead_code.py --advise runtime
 	@out=$$($(PYTEST) -q --no-header -p no:cacheprovider tests/unit/test_layers.py) || { echo "$$out"; exit 1; }

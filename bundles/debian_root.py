@@ -4,17 +4,24 @@ The release, the sources and the proxy settings are the host's, so that what apt
 could do without) and the Debian package mmdebstrap.
 """
 
+from __future__ import annotations
+
 import glob
 import os
 import shutil
 import subprocess
 import tempfile
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 
 UNWANTED = ("doc", "man", "locale", "info", "lintian")
 KEPT_SETTINGS = ("Acquire::Check-", "Acquire::http", "Acquire::https", "Acquire::Retries", "Acquire::AllowInsecure")
 
 
-def codename():
+def codename() -> str:
     """The host's release, `trixie`."""
     with open("/etc/os-release") as file:
         for line in file:
@@ -23,7 +30,7 @@ def codename():
     raise SystemExit("make_rootfs: /etc/os-release does not name the Debian release")
 
 
-def sources():
+def sources() -> list[str]:
     """The host's files of apt sources that are Debian's; none: mmdebstrap's own mirror."""
     found = []
     names = (
@@ -37,13 +44,13 @@ def sources():
     return found
 
 
-def settings():
+def settings() -> str:
     """Lines of apt.conf: how the host's apt reaches its sources."""
     dump = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=True).stdout
     return "".join(line + "\n" for line in dump.splitlines() if line.startswith(KEPT_SETTINGS))
 
 
-def make_debian_root(target, packages, variant="minbase"):
+def make_debian_root(target: str, packages: Sequence[str], variant: str = "minbase") -> str:
     """Fills `target`, which must be absent or empty. SystemExit with mmdebstrap's last words when it fails; what it began is removed."""
     target = os.path.abspath(target)
     if not shutil.which("mmdebstrap"):
@@ -64,7 +71,7 @@ def make_debian_root(target, packages, variant="minbase"):
     return target
 
 
-def packages_of(bundle):
+def packages_of(bundle: str) -> list[str]:
     """What stands in bundles/NAME/debian.txt: package names, one a line, # begins a comment."""
     path = os.path.join(bundle, "debian.txt")
     if not os.path.exists(path):

@@ -12,13 +12,20 @@ Its one rule: only the standard library, and without --debian nothing is fetched
 python3), which `make demo` installs. It imports nothing of pyrunc, so that it also serves suites for other runtimes.
 """
 
+from __future__ import annotations
+
 import os
 import shutil
 import stat
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
 import debian_root
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 BUSYBOX = ("/bin/busybox", "/usr/bin/busybox")
@@ -27,7 +34,7 @@ PASSWD = "root:x:0:0:root:/root:/bin/sh\ndaemon:x:1:1:daemon:/:/bin/false\nuser:
 GROUP = "root:x:0:\ndaemon:x:1:\ntty:x:5:\nuser:x:1000:\n"
 
 
-def busybox_path():
+def busybox_path() -> str:
     """The host's static busybox. A dynamic one would find no libraries in the root that is made."""
     for path in BUSYBOX:
         if os.path.exists(path):
@@ -38,11 +45,11 @@ def busybox_path():
     raise SystemExit("make_rootfs: no static busybox on this machine (Debian: apt-get install busybox-static)")
 
 
-def applets(busybox):
+def applets(busybox: str) -> list[str]:
     return subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True).stdout.split()
 
 
-def make_rootfs(target, busybox=None, link=False, names=None):
+def make_rootfs(target: str, busybox: str | None = None, link: bool = False, names: Iterable[str] | None = None) -> str:
     """A busybox root in `target` (made if absent). `link`: hard link instead of a copy where the file system allows it.
     `names`: only these applets. Returns the absolute path."""
     busybox = busybox or busybox_path()
@@ -67,7 +74,7 @@ def make_rootfs(target, busybox=None, link=False, names=None):
     return target
 
 
-def copy_file(source, target, link=False):
+def copy_file(source: str, target: str, link: bool = False) -> None:
     if link:
         try:
             os.link(source, target)
@@ -78,7 +85,7 @@ def copy_file(source, target, link=False):
     os.chmod(target, 0o755)
 
 
-def add_python(target, python="/usr/bin/python3"):
+def add_python(target: str, python: str = "/usr/bin/python3") -> str:
     """Puts the host's interpreter, its library and the shared objects that it is linked with into a root."""
     real = os.path.realpath(python)
     version = subprocess.run([real, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], capture_output=True, text=True, check=True)
@@ -100,7 +107,7 @@ def add_python(target, python="/usr/bin/python3"):
     return target
 
 
-def shared_objects(files):
+def shared_objects(files: Iterable[str]) -> set[str]:
     """The libraries that ldd names for some ELF files, the loader included."""
     found = set()
     for file in files:
@@ -111,11 +118,11 @@ def shared_objects(files):
     return found
 
 
-def bundles():
+def bundles() -> list[str]:
     return sorted(name for name in os.listdir(HERE) if os.path.exists(os.path.join(HERE, name, "config.json")))
 
 
-def make_bundle(name, target, link=False, debian=False):
+def make_bundle(name: str, target: str, link: bool = False, debian: bool = False) -> str:
     """bundles/NAME copied to `target`, with a root beside its config.json. What lies in bundles/NAME/files goes into the root; not into
     one of Debian packages, which take its place."""
     source = os.path.join(HERE, name)
@@ -139,7 +146,7 @@ def make_bundle(name, target, link=False, debian=False):
     return os.path.abspath(target)
 
 
-def main(argv):
+def main(argv: list[str]) -> int:
     if argv[:1] == ["--list"] and len(argv) == 1:
         print("\n".join(bundles()))
     elif argv[:1] == ["--bundle"] and len(argv) == 3:

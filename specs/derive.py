@@ -10,9 +10,18 @@ oci/validate.py matches by hand: `re` is too slow to load for a runtime. Section
 normalisation drops them before validation, and `validate --schema-only` still looks into them through jsonschema.
 """
 
+from __future__ import annotations
+
 import json
 import pathlib
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from shapes import Json
+
+    Unit = tuple[str, int, int | None, bool]  # characters, least, most, whether they are the ones excluded
+
 
 HERE = pathlib.Path(__file__).resolve().parent
 TARGET = HERE.parent / "runtime/pyrunc/oci/schema_table.py"
@@ -35,24 +44,24 @@ A rule is a tuple, its kind first:
 class Derived:
     """Reads the schemas and names each distinct rule once."""
 
-    def __init__(self):
-        self.files = {}
-        self.names = {}  # text of a rule -> its name in the table
-        self.lines = []
+    def __init__(self) -> None:
+        self.files: dict[str, Json] = {}
+        self.names: dict[str, str] = {}  # text of a rule -> its name in the table
+        self.lines: list[str] = []
 
-    def load(self, name):
+    def load(self, name: str) -> Json:
         if name not in self.files:
             self.files[name] = json.loads((HERE / name).read_text())
         return self.files[name]
 
-    def resolve(self, ref, here):
+    def resolve(self, ref: str, here: str) -> tuple[Json, str]:
         name, _, pointer = ref.partition("#")
         node = self.load(name or here)
         for step in pointer.strip("/").split("/"):
             node = node[step]
         return node, name or here
 
-    def flat(self, node, here):
+    def flat(self, node: Json, here: str) -> tuple[Json, str]:
         """-> (schema without $ref, allOf and anyOf, the file that it stands in)."""
         while True:
             if "$ref" in node:  # draft-04: whatever stands beside a $ref is void
@@ -65,9 +74,9 @@ class Derived:
             else:
                 return node, here
 
-    def merged(self, node, here):
+    def merged(self, node: Json, here: str) -> Json:
         known(node, {"allOf", "type"})
-        out = {"type": "object", "properties": {}, "required": []}
+        out: Json = {"type": "object", "properties": {}, "required": []}
         for part in node["allOf"]:
             part, where = self.flat(part, here)
             known(part, {"type", "properties", "required"})
@@ -77,16 +86,17 @@ class Derived:
                 out["properties"][key] = {"$ref": value["$ref"] if where == here or "#" != value["$ref"][0] else where + value["$ref"]}
         return out
 
-    def rule(self, node, here, top=""):
+    def rule(self, node: Json, here: str, top: str = "") -> str:
         """-> the text of the rule: a name of the table."""
         node, here = self.flat(node, here)
         kind = node.get("type")
         if kind is None:
             known(node, set())
             return self.name(show(("x",)))
-        return self.name(getattr(self, "on_" + kind)(node, here, top))
+        text: str = getattr(self, "on_" + kind)(node, here, top)  # by the name of the type in the schema
+        return self.name(text)
 
-    def on_string(self, node, here, top):
+    def on_string(self, node: Json, here: str, top: str) -> str:
         known(node, {"type", "enum", "pattern"})
         if "enum" in node:
             return show(("e", tuple(node["enum"])))
@@ -94,22 +104,22 @@ class Derived:
             return show(("p", node["pattern"], units(node["pattern"])))
         return show(("s",))
 
-    def on_boolean(self, node, here, top):
+    def on_boolean(self, node: Json, here: str, top: str) -> str:
         known(node, {"type"})
         return show(("b",))
 
-    def on_integer(self, node, here, top):
+    def on_integer(self, node: Json, here: str, top: str) -> str:
         known(node, {"type", "minimum", "maximum"})
         low, high = node.get("minimum"), node.get("maximum")
         if high is None:
             return show(("n", low))
         return show(("i", low, high))
 
-    def on_array(self, node, here, top):
+    def on_array(self, node: Json, here: str, top: str) -> str:
         known(node, {"type", "items", "minItems"})
         return '("a", %s, %d)' % (self.rule(node["items"], here), node.get("minItems", 0))
 
-    def on_object(self, node, here, top):
+    def on_object(self, node: Json, here: str, top: str) -> str:
         known(node, {"type", "properties", "required", "additionalProperties", "patternProperties"})
         rest = "None"
         if "patternProperties" in node:
@@ -124,33 +134,34 @@ class Derived:
             props.append("%s: %s" % (show(key), rule))
         return '("o", %s, {%s}, %s)' % (show(tuple(node.get("required", ()))), ", ".join(props), rest)
 
-    def name(self, text):
+    def name(self, text: str) -> str:
         if text not in self.names:
             self.names[text] = "_%d" % len(self.names)
             self.lines.append("%s = %s\n" % (self.names[text], text))
         return self.names[text]
 
 
-def show(value):
+def show(value: object) -> str:
     """repr with double quotes."""
     if isinstance(value, tuple):
         return "(%s%s)" % (", ".join(map(show, value)), "," if len(value) == 1 else "")
     return json.dumps(value) if isinstance(value, str) else repr(value)
 
 
-def known(node, keys):
+def known(node: Json, keys: set[str]) -> None:
     """Stops at a keyword that nothing here carries over."""
     more = set(node) - keys - IGNORED
     if more:
         raise SystemExit("derive: unknown keywords %s in %s" % (sorted(more), json.dumps(node)[:200]))
 
 
-def units(pattern):
+def units(pattern: str) -> tuple[Unit, ...]:
     """An anchored pattern of plain characters and classes -> ((characters, least, most, excluded), …). Each unit takes all it
     can get, so neighbours of variable length must not share characters: then that is the same as what `re` does."""
     if pattern[0] != "^" or pattern[-1] != "$":
         raise SystemExit("derive: pattern %r is not anchored" % pattern)
-    body, out, at = pattern[1:-1], [], 0
+    body, at = pattern[1:-1], 0
+    out: list[Unit] = []
     while at < len(body):
         excluded = False
         if body[at] == "[":
@@ -162,7 +173,8 @@ def units(pattern):
         else:
             assert body[at] not in "\\.(){}|*+?", pattern
             chars, at = body[at], at + 1
-        least, most = 1, 1
+        least: int = 1
+        most: int | None = 1
         if body[at : at + 1] in ("*", "+"):
             least, most, at = int(body[at] == "+"), None, at + 1
         if out and out[-1][2] is None:
@@ -171,7 +183,7 @@ def units(pattern):
     return tuple(out)
 
 
-def spread(chars):
+def spread(chars: str) -> str:
     """'A-Z_' -> all of them; a '-' at an end stands for itself."""
     out, at = "", 0
     while at < len(chars):
@@ -184,7 +196,7 @@ def spread(chars):
     return out
 
 
-def table():
+def table() -> str:
     """The text of schema_table.py."""
     made = Derived()
     config = made.load("config-schema.json")
@@ -195,7 +207,7 @@ def table():
     return HEAD + "# fmt: off\n# ruff: noqa\n# mypy: ignore-errors\n" + "".join(made.lines) + tail
 
 
-def main(args):
+def main(args: list[str]) -> int:
     text = table()
     if args == ["--check"]:
         same = TARGET.exists() and TARGET.read_text() == text

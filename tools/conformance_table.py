@@ -10,9 +10,18 @@ More reports are rows of their own, of runs on other machines, for example of
 
 Its one rule: the numbers come from the report of a whole run (level full, no filter), never from a hand."""
 
+from __future__ import annotations
+
 import json
 import pathlib
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from shapes import Json
+
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- conformance: tools/conformance_table.py writes this -->", "<!-- /conformance -->"
@@ -20,14 +29,14 @@ FILES = ("README.md", "conformance/README.md")
 HOLDS, DEVIATES = ("pass",), ("known", "fail", "broken")
 
 
-def counts(found, label, level):
+def counts(found: Json, label: str, level: str) -> tuple[int, int, int]:
     """(holds, deviates, not seen here) of the observable requirements of a level."""
     verdicts = [entry["verdicts"][label] for entry in found["requirements"] if entry["level"] == level and entry["observable"]]
     holds, deviates = (sum(verdict in kinds for verdict in verdicts) for kinds in (HOLDS, DEVIATES))
     return holds, deviates, len(verdicts) - holds - deviates
 
 
-def rows(found, with_cases, where):
+def rows(found: Json, with_cases: bool, where: str) -> list[str]:
     """[line] for each runtime of a report. `where`: said behind its name."""
     lines = []
     for runtime in found["runtimes"]:
@@ -42,11 +51,11 @@ def rows(found, with_cases, where):
     return lines
 
 
-def machine(found):
+def machine(found: Json) -> str:
     return "Linux %s, cgroups %s" % (".".join(found["machine"]["kernel"].split(".")[:2]), found["machine"]["cgroups"])
 
 
-def table(found, others, with_cases):
+def table(found: Json, others: Sequence[Json], with_cases: bool) -> list[str]:
     """The lines between the marks. `with_cases`: columns about the cases too."""
     must, should = (found["coverage"][level]["observable"] for level in ("MUST", "SHOULD"))
     cases = len({entry["case"] for entry in found["results"]})
@@ -65,7 +74,7 @@ def table(found, others, with_cases):
     return lines
 
 
-def whole(path):
+def whole(path: str) -> Json:
     """The report of a whole run; SystemExit if it is none."""
     found = json.loads(pathlib.Path(path).read_text())
     if found["level"] != "full" or found["filter"] or found["unusable"]:
@@ -74,7 +83,7 @@ def whole(path):
     return found
 
 
-def main(paths):
+def main(paths: Sequence[str]) -> None:
     found, *others = map(whole, paths)
     for name in FILES:
         text = (ROOT / name).read_text()

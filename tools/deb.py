@@ -9,6 +9,8 @@ control, checksums and the scripts. The package registers itself with
 no engine: that is `pyrunc install`, when the administrator says so. Two builds of one commit give the same bytes.
 """
 
+from __future__ import annotations
+
 import gzip
 import hashlib
 import os
@@ -18,6 +20,11 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from shapes import Json
+
 
 PROJECT = pathlib.Path(__file__).resolve().parent.parent
 PREFIX = "usr/lib/pyrunc"
@@ -68,31 +75,31 @@ class Failed(Exception):
     """The package cannot be made; the text says why."""
 
 
-def output(*argv):
+def output(*argv: str) -> str:
     done = subprocess.run(argv, capture_output=True, text=True, cwd=PROJECT)
     if done.returncode:
         raise Failed("%s: %s" % (argv[0], done.stderr.strip()))
     return done.stdout
 
 
-def project():
+def project() -> Json:
     with open(PROJECT / "pyproject.toml", "rb") as file:
         return tomllib.load(file)["project"]
 
 
-def is_elf(path):
+def is_elf(path: pathlib.Path) -> bool:
     with open(path, "rb") as file:
         return file.read(4) == b"\x7fELF"
 
 
-def put(tree, name, data, mode=0o644):
+def put(tree: pathlib.Path, name: str, data: bytes | str, mode: int = 0o644) -> None:
     path = tree / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data if isinstance(data, bytes) else data.encode())
     path.chmod(mode)
 
 
-def lay_out(tree, launcher):
+def lay_out(tree: pathlib.Path, launcher: pathlib.Path) -> None:
     put(tree, PREFIX + "/bin/pyrunc", launcher.read_bytes(), 0o755)
     (tree / "usr/bin").mkdir()
     (tree / "usr/bin/pyrunc").symlink_to("../lib/pyrunc/bin/pyrunc")
@@ -122,7 +129,7 @@ def lay_out(tree, launcher):
         page.unlink()
 
 
-def vendored():
+def vendored() -> pathlib.Path:
     """The one file of pyseccomp, as the virtual environment has it."""
     found = list((PROJECT / ".venv").glob("lib/python3*/site-packages/pyseccomp.py"))
     if not found:
@@ -130,7 +137,7 @@ def vendored():
     return found[0]
 
 
-def copyright():
+def copyright() -> str:
     (licence,) = vendored().parent.glob("pyseccomp-*.dist-info/**/LICENSE")
     words = "".join(" %s\n" % (line or ".") for line in licence.read_text().strip().splitlines())
     return (
@@ -141,7 +148,7 @@ def copyright():
     )
 
 
-def control(tree, launcher):
+def control(tree: pathlib.Path, launcher: pathlib.Path) -> str:
     """The control file. A static launcher needs the interpreter for its helper process only; else the libraries of the launcher come
     in, and where the interpreter is mapped, its exact minor version."""
     about = project()
@@ -169,7 +176,7 @@ def control(tree, launcher):
     return "\n".join(lines) + "\n"
 
 
-def shared(launcher):
+def shared(launcher: pathlib.Path) -> list[str]:
     """Packages of the shared libraries that the launcher maps; none for a static one."""
     text = subprocess.run(["ldd", launcher], capture_output=True, text=True).stdout
     found = []
@@ -185,11 +192,11 @@ def shared(launcher):
     return sorted(set(found))
 
 
-def version(package):
+def version(package: str) -> str:
     return output("dpkg-query", "-W", "-f", "${Version}", package)
 
 
-def built_using():
+def built_using() -> list[str]:
     """source (= version) of what is linked in."""
     python = "libpython%d.%d-dev" % sys.version_info[:2]
     names = [python if name == "libpython3-dev" else name for name in STATIC_SOURCES]
@@ -197,7 +204,7 @@ def built_using():
     return sorted(set(rows))
 
 
-def sums(tree):
+def sums(tree: pathlib.Path) -> str:
     rows = []
     for path in sorted(tree.rglob("*")):
         name = path.relative_to(tree)
@@ -206,8 +213,8 @@ def sums(tree):
     return "".join(rows)
 
 
-def build(tree, out):
-    """Writes OUT/pyrunc_VERSION_ARCH.deb and returns its path."""
+def build(tree: pathlib.Path, out: str) -> tuple[str, pathlib.Path]:
+    """Writes OUT/pyrunc_VERSION_ARCH.deb. Returns its path, and the launcher that is in it."""
     static = PROJECT / "runtime/bin/pyrunc-static"
     launcher = static if static.exists() and not os.environ.get("PYRUNC_PLAIN") else PROJECT / "runtime/bin/pyrunc"
     lay_out(tree, launcher)
@@ -226,7 +233,7 @@ def build(tree, out):
     return name, launcher
 
 
-def last_change():
+def last_change() -> str:
     """Seconds of the last commit, else of the youngest source: time stamps in the package are no later than this."""
     done = subprocess.run(["git", "log", "-1", "--format=%ct"], capture_output=True, text=True, cwd=PROJECT)
     if done.returncode == 0 and done.stdout.strip():
@@ -234,7 +241,7 @@ def last_change():
     return str(int(max(p.stat().st_mtime for p in (PROJECT / "runtime").rglob("*.py"))))
 
 
-def main(tree, out):
+def main(tree: str, out: str) -> None:
     missing = [name for name in ("dpkg-deb", "dpkg-query", "strip") if not shutil.which(name)]
     if missing:
         raise Failed("not installed: %s" % ", ".join(missing))

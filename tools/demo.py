@@ -6,6 +6,8 @@
 Standard library only. A runtime other than pyrunc works too; then validate and plan are left out, which only pyrunc has.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import select
@@ -14,6 +16,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import IO
+
+    from shapes import Json
+
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(os.path.dirname(HERE), "bundles"))
@@ -23,7 +33,7 @@ ID = "demo-%d" % os.getpid()
 
 
 class Demo:
-    def __init__(self, runtime, bundle, directory):
+    def __init__(self, runtime: str, bundle: str, directory: str) -> None:
         self.runtime = runtime
         self.bundle_name = bundle
         self.directory = directory
@@ -32,13 +42,13 @@ class Demo:
         self.output = os.path.join(directory, "output")
         self.step = 0
 
-    def say(self, title, ms, seen):
+    def say(self, title: str, ms: float, seen: Sequence[str]) -> None:
         self.step += 1
         print("%2d  %-34s %7.1f ms" % (self.step, title, ms))
         for line in seen:
             print("      " + line)
 
-    def call(self, *args, out=None):
+    def call(self, *args: str, out: IO[str] | None = None) -> tuple[float, str]:
         """(milliseconds, standard output); ends the demo with the runtime's own words when it fails."""
         argv = [self.runtime, "--root", self.root, *args]
         begin = time.perf_counter()
@@ -53,7 +63,7 @@ class Demo:
             raise SystemExit("demo: `%s` ended with %d: %s" % (" ".join(argv), done.returncode, words.strip()))
         return ms, done.stdout
 
-    def make_bundle(self):
+    def make_bundle(self) -> None:
         begin = time.perf_counter()
         make_rootfs.make_bundle(self.bundle_name, self.bundle)
         with open(os.path.join(self.bundle, "config.json")) as file:
@@ -66,7 +76,7 @@ class Demo:
         seen = ["busybox root with %d programs, config.json with namespaces %s" % (size, names)]
         self.say("make bundle %s" % self.bundle_name, (time.perf_counter() - begin) * 1000, seen)
 
-    def look_ahead(self):
+    def look_ahead(self) -> None:
         ms, out = self.call("validate", "--bundle", self.bundle)
         self.say("validate", ms, out.split("\n")[:-1][:3])
         ms, out = self.call("plan", "--bundle", self.bundle, ID)
@@ -74,13 +84,13 @@ class Demo:
         shown = lines if len(lines) <= 14 else [*lines[:12], "… %d more lines: pyrunc plan --bundle DIR" % (len(lines) - 12)]
         self.say("plan (touches nothing)", ms, shown)
 
-    def state(self, title="state"):
+    def state(self, title: str = "state") -> Json:
         ms, out = self.call("state", ID)
         state = json.loads(out)
         self.say(title, ms, ["status %s, pid %d" % (state["status"], state["pid"])])
         return state
 
-    def live(self):
+    def live(self) -> None:
         with open(self.output, "w") as out:
             ms, _ = self.call("create", "--bundle", self.bundle, "--pid-file", os.path.join(self.directory, "pid"), ID, out=out)
         pid = int(open(os.path.join(self.directory, "pid")).read())
@@ -100,7 +110,7 @@ class Demo:
         ms, _ = self.call("delete", ID)
         self.say("delete", ms, self.left())
 
-    def wait_for_output(self, lines=2, seconds=10):
+    def wait_for_output(self, lines: int = 2, seconds: float = 10) -> str:
         """The container writes into a file, which has no "ready": it is looked at again and again, for a bounded time."""
         end = time.monotonic() + seconds
         text = ""
@@ -110,18 +120,18 @@ class Demo:
             select.select([], [], [], 0.005)
         return text
 
-    def left(self):
+    def left(self) -> list[str]:
         with open("/proc/self/mountinfo") as file:
             mounts = sum(self.directory in line for line in file)
         cgroups = sum(ID in dirs for _, dirs, _ in os.walk("/sys/fs/cgroup"))
         return ["left behind: %d state directories, %d mounts, %d cgroups" % (os.path.exists(os.path.join(self.root, ID)), mounts, cgroups)]
 
-    def end(self):
+    def end(self) -> None:
         if os.path.exists(os.path.join(self.root, ID)):
             subprocess.run([self.runtime, "--root", self.root, "delete", "--force", ID])
 
 
-def namespaces(pid):
+def namespaces(pid: int) -> list[str]:
     """Which namespaces of a process differ from ours."""
     own = []
     for kind in ("mnt", "pid", "net", "ipc", "uts", "cgroup", "user", "time"):
@@ -133,7 +143,7 @@ def namespaces(pid):
     return ["pid %d waits, namespaces of its own: %s" % (pid, " ".join(own))]
 
 
-def main(argv):
+def main(argv: list[str]) -> int:
     runtime, bundle, keep = os.path.join(os.path.dirname(HERE), ".venv/bin/pyrunc"), "hello", False
     while argv:
         word = argv.pop(0)

@@ -12,6 +12,8 @@ roots and sockets, joined to the others by a bridge in a namespace of that kind.
 end all is gone: the kernel ends what is in the namespaces.
 """
 
+from __future__ import annotations
+
 import argparse
 import contextlib
 import json
@@ -21,6 +23,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from shapes import Option
+
 
 PROJECT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 HOLDER = os.path.join(PROJECT, "tests/contracts/holder.py")
@@ -33,18 +42,21 @@ PORT = "8080"  # of the routing mesh
 SERVICE = "hostname > /www/index.html; echo $NODE >> /www/index.html; exec httpd -f -p 80 -h /www"
 
 
+Found = TypeVar("Found")
+
+
 class Failed(Exception):
     """A step was not as it has to be; the text says what was seen."""
 
 
-def say(text):
+def say(text: str) -> None:
     print("%6.1f s  %s" % (time.monotonic() - START, text), flush=True)
 
 
 START = time.monotonic()
 
 
-def run(argv, check=True, seconds=None):
+def run(argv: Sequence[str], check: bool = True, seconds: float | None = None) -> str:
     """Runs a program to its end; its standard output, stripped."""
     env = {"PATH": PATH, "HOME": "/root", "LC_ALL": "C.UTF-8"}
     done = subprocess.run(argv, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=seconds or PATIENCE)
@@ -53,7 +65,7 @@ def run(argv, check=True, seconds=None):
     return done.stdout.strip()
 
 
-def until(what, look):
+def until(what: str | Callable[[], str], look: Callable[[], Found | None]) -> Found:
     """Polls until `look` answers something true, and returns that."""
     end = time.monotonic() + PATIENCE
     while True:
@@ -68,20 +80,21 @@ def until(what, look):
 class Place:
     """A set of namespaces that lives until close(); programs in it end with it."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.holder = subprocess.Popen([sys.executable, "-I", HOLDER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self.holder.stdin and self.holder.stdout
         self.pid = int(self.holder.stdout.readline() or 0)
         if self.holder.stdout.readline() != "ready\n":
             raise Failed("the namespaces could not be made: root is needed")
 
-    def argv(self, *argv):
+    def argv(self, *argv: str) -> list[str]:
         return ["nsenter", "--target", str(self.pid), "--mount", "--net", "--pid", "--", *argv]
 
-    def call(self, *argv, **options):
+    def call(self, *argv: str, **options: Option) -> str:
         return run(self.argv(*argv), **options)
 
-    def close(self):
-        if self.holder.poll() is None:
+    def close(self) -> None:
+        if self.holder.poll() is None and self.holder.stdin:
             self.holder.stdin.close()
             self.holder.wait()
 
@@ -89,7 +102,7 @@ class Place:
 class Node(Place):
     """One machine of the swarm: its address, its dockerd."""
 
-    def __init__(self, number, hub, work, runtime):
+    def __init__(self, number: int, hub: Place, work: str, runtime: str) -> None:
         super().__init__()
         self.name, self.address = "node%d" % number, "10.91.0.%d" % number
         self.log = "%s/%s.log" % (work, self.name)
@@ -112,19 +125,19 @@ class Node(Place):
             argv = self.argv("unshare", "--uts", "sh", "-c", script, "sh", self.name, *dockerd)
             self.daemon = subprocess.Popen(argv, env={"PATH": PATH, "HOME": "/root"}, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
-    def docker(self, *words, **options):
+    def docker(self, *words: str, **options: Option) -> str:
         return self.call("docker", "--host=unix:///run/docker.sock", *words, **options)
 
-    def ready(self):
+    def ready(self) -> str:
         if self.daemon.poll() is not None:
             raise Failed("dockerd of %s has ended: %s" % (self.name, self.last_words()))
         return self.docker("version", "--format", "{{.Server.Version}}", check=False)
 
-    def last_words(self):
+    def last_words(self) -> str:
         with open(self.log) as file:
             return file.read()[-2000:]
 
-    def kill(self):
+    def kill(self) -> None:
         """Ends all of the node at once, as a power failure would: the kernel kills what is in it, no daemon says goodbye."""
         self.close()
 
@@ -132,15 +145,16 @@ class Node(Place):
 class Swarm:
     """The nodes by name; the first is the manager. mesh: with virtual addresses and the routing mesh."""
 
-    def __init__(self, work, runtime, size, mesh):
-        self.work, self.size, self.mesh, self.nodes = work, size, mesh, {}
+    def __init__(self, work: str, runtime: str, size: int, mesh: bool) -> None:
+        self.work, self.size, self.mesh = work, size, mesh
+        self.nodes: dict[str, Node] = {}
         self.hub = Place()
         self.hub.call("ip", "link", "add", "hub", "type", "bridge")
         self.hub.call("ip", "address", "add", "10.91.0.254/24", "dev", "hub")
         self.hub.call("ip", "link", "set", "hub", "up")
         self.runtime = runtime
 
-    def start(self):
+    def start(self) -> None:
         for number in range(1, self.size + 1):
             node = Node(number, self.hub, self.work, self.runtime)
             self.nodes[node.name] = node
@@ -153,10 +167,10 @@ class Swarm:
                 raise Failed("the default runtime is %s" % default)
 
     @property
-    def manager(self):
+    def manager(self) -> Node:
         return self.nodes["node1"]
 
-    def join(self):
+    def join(self) -> None:
         self.manager.docker("swarm", "init", "--advertise-addr", self.manager.address)
         token = self.manager.docker("swarm", "join-token", "-q", "worker")
         for node in list(self.nodes.values())[1:]:
@@ -164,7 +178,7 @@ class Swarm:
         until("all nodes are there", lambda: len(self.ready_nodes()) == self.size)
         say("swarm of %d nodes" % self.size)
 
-    def serve(self, replicas):
+    def serve(self, replicas: int) -> None:
         """The service, as the kernel allows."""
         ways = ["--endpoint-mode=dnsrr", "--publish=mode=host,target=80"]
         if self.mesh:
@@ -174,11 +188,11 @@ class Swarm:
             "--env=NODE={{.Node.Hostname}}", "--no-resolve-image", "--stop-grace-period=1s", IMAGE, "sh", "-c", SERVICE,
         )  # fmt: skip
 
-    def ready_nodes(self):
+    def ready_nodes(self) -> list[str]:
         rows = self.manager.docker("node", "ls", "--format", "{{.Hostname}} {{.Status}}").splitlines()
         return [row.split()[0] for row in rows if row.endswith(" Ready")]
 
-    def tasks(self):
+    def tasks(self) -> dict[str, str]:
         """{task's id: node} of those that the manager believes to be running."""
         words = [
             "service",
@@ -193,11 +207,11 @@ class Swarm:
         rows = [line.split() for line in self.manager.docker(*words).splitlines()]
         return {row[0]: row[1] for row in rows if len(row) > 2 and row[2] == "Running"}
 
-    def spread(self, count):
+    def spread(self, count: int) -> str:
         """Waits for `count` running tasks on the nodes that there are; a line that shows where they are."""
         nodes = list(self.nodes)
 
-        def look():
+        def look() -> dict[str, str] | None:
             found = self.tasks()
             return found if len(found) == count and set(found.values()) <= set(nodes) else None
 
@@ -205,10 +219,10 @@ class Swarm:
         found = until(lambda: "%d tasks run on %s\n%s" % (count, nodes, self.manager.docker(*failures)), look)
         return ", ".join("%d on %s" % (list(found.values()).count(name), name) for name in nodes)
 
-    def answers(self, count):
+    def answers(self, count: int) -> list[str]:
         """Asks each replica by its address on the overlay network, from a container on the manager; what they say of their node."""
 
-        def ask():
+        def ask() -> list[list[str]] | None:
             script = "for a in $(nslookup tasks.web 127.0.0.11 2>/dev/null | grep -o 'Address: 10[0-9.]*' | cut -d' ' -f2); do "
             script += "wget -T 3 -qO- http://$a/ | tr '\\n' ' '; echo; done"
             out = self.manager.docker("run", "--rm", "--network=over", IMAGE, "sh", "-c", script, check=False)
@@ -218,10 +232,10 @@ class Swarm:
         rows = until("%d replicas answer on the overlay network" % count, ask)
         return sorted({row[1] for row in rows})
 
-    def virtual(self, count):
+    def virtual(self, count: int) -> str:
         """Asks the service's one address, from a container on the manager, until IPVS has led to every replica; that address."""
 
-        def ask():
+        def ask() -> str | None:
             script = "nslookup web 127.0.0.11 | grep -o 'Address: 10[0-9.]*'; for i in $(seq %d); do " % (2 * count)
             script += "wget -T 3 -qO- http://web/ | head -n 1; done"
             out = self.manager.docker("run", "--rm", "--network=over", IMAGE, "sh", "-c", script, check=False).splitlines()
@@ -231,23 +245,23 @@ class Swarm:
 
         return until("the virtual address leads to %d replicas" % count, ask)
 
-    def published(self, count):
+    def published(self, count: int) -> str:
         """Asks for the published port from the hub, by each way that the kernel allows; a line of what answered."""
         if not self.mesh:
             until("%d replicas answer on their node's address" % count, lambda: self.ports() == count)
             return "%d replicas answer on their node's address" % count
         for node in self.nodes.values():
             words = ["busybox", "wget", "-T", "5", "-qO-", "http://%s:%s/" % (node.address, PORT)]
-            heard = set()
+            heard: set[str] = set()
 
-            def ask(words=words, heard=heard):
+            def ask(words: list[str] = words, heard: set[str] = heard) -> bool:
                 heard.update(self.hub.call(*words, check=False).split()[:1])
                 return len(heard) == count
 
             until("the mesh leads from %s to %d replicas" % (node.name, count), ask)
         return "all %d replicas answer on port %s of %s" % (count, PORT, ", ".join(self.nodes))
 
-    def ports(self):
+    def ports(self) -> int:
         """How many replicas answer on the published ports of their nodes, asked from the hub."""
         good = 0
         for node in self.nodes.values():
@@ -257,7 +271,7 @@ class Swarm:
                 good += out.split()[-1] == node.name
         return good
 
-    def runtimes(self):
+    def runtimes(self) -> set[str]:
         """The runtimes of all containers of the service, as the nodes' daemons name them."""
         found = set()
         for node in self.nodes.values():
@@ -265,12 +279,12 @@ class Swarm:
             found |= set(node.docker("inspect", "--format", "{{.HostConfig.Runtime}}", *names).splitlines()) if names else set()
         return found
 
-    def close(self):
+    def close(self) -> None:
         for place in [*self.nodes.values(), self.hub]:
             place.close()
 
 
-def ask_all(swarm, count):
+def ask_all(swarm: Swarm, count: int) -> None:
     """The service by its name, by its virtual address, by its published port."""
     say("asked over the overlay network: answers of %s" % ", ".join(swarm.answers(count)))
     if swarm.mesh:
@@ -278,7 +292,7 @@ def ask_all(swarm, count):
     say("published ports: %s" % swarm.published(count))
 
 
-def story(swarm, few, many):
+def story(swarm: Swarm, few: int, many: int) -> None:
     swarm.start()
     swarm.join()
     manager = swarm.manager
@@ -305,7 +319,7 @@ def story(swarm, few, many):
     say("service removed, no container is left")
 
 
-def kernel():
+def kernel() -> tuple[bool, str]:
     """Whether the kernel has IPVS, and a line about that; Failed without VXLAN."""
     probe = ["unshare", "--net", "ip", "link", "add", "probe", "type", "vxlan", "id", "1", "dstport", "4789"]
     if subprocess.run(probe, env={"PATH": PATH}, capture_output=True).returncode:
@@ -318,7 +332,7 @@ def kernel():
     return mesh, "this kernel has VXLAN, but no IPVS: the service takes --endpoint-mode=dnsrr and ports of mode=host"
 
 
-def rootfs(work):
+def rootfs(work: str) -> None:
     """An image of busybox, as a tar archive."""
     for name in ("bin", "etc", "www", "tmp", "proc", "sys", "dev"):
         os.makedirs("%s/root/%s" % (work, name))
@@ -331,7 +345,7 @@ def rootfs(work):
     run(["tar", "-C", work + "/root", "-cf", work + "/rootfs.tar", "."])
 
 
-def remove_cgroups():
+def remove_cgroups() -> list[str]:
     """Ours in every hierarchy, the deepest first; names of those that could not be removed."""
     left = []
     tops = [CGROUPS, *(os.path.join(CGROUPS, name) for name in os.listdir(CGROUPS))]
@@ -344,7 +358,7 @@ def remove_cgroups():
     return left
 
 
-def options():
+def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="a Docker swarm on this machine, on pyrunc")
     parser.add_argument("--runtime", default=os.path.join(PROJECT, ".venv/bin/pyrunc"))
     parser.add_argument("--nodes", type=int, default=3, help="how many, at least 2 (3)")
@@ -353,12 +367,12 @@ def options():
     return parser.parse_args()
 
 
-def set_patience(seconds):
+def set_patience(seconds: int) -> None:
     global PATIENCE
     PATIENCE = seconds
 
 
-def main():
+def main() -> int:
     wanted = options()
     set_patience(wanted.patience)
     missing = [

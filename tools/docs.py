@@ -7,11 +7,18 @@
 Standard library and the package itself. A test runs the check, so a change of options, steps or owners brings its page along.
 """
 
+from __future__ import annotations
+
 import ast
 import importlib
 import pathlib
 import re
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "runtime"))
@@ -26,25 +33,25 @@ from pyrunc.parts.table import PARTS  # noqa: E402
 NOTE = "<!-- Made by `make docs`. Change the code, not this page. -->\n"
 
 
-def cell(text):
+def cell(text: str) -> str:
     """A text in a table of Markdown."""
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def table(head, rows):
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = ["| %s |" % " | ".join(head), "|%s" % ("---|" * len(head))]
     return "\n".join(lines + ["| %s |" % " | ".join(cell(value) for value in row) for row in rows]) + "\n"
 
 
-def commands():
+def commands() -> str:
     parts = [NOTE, "# Commands\n", "As `pyrunc --help` and `pyrunc COMMAND --help` print them.\n", "```\n%s```\n" % _help.top()]
     for name in cli.COMMANDS:
         parts.append("## %s\n\n```\n%s```\n" % (name, _help.of(name)))
     return "\n".join(parts)
 
 
-def timetable():
-    parts = [NOTE, "# The timetable\n", ast.get_docstring(ast.parse((ROOT / "runtime/pyrunc/engine/order.py").read_text())) + "\n"]
+def timetable() -> str:
+    parts = [NOTE, "# The timetable\n", "%s\n" % ast.get_docstring(ast.parse((ROOT / "runtime/pyrunc/engine/order.py").read_text()))]
     for name in ("CREATE", "START", "EXEC", "DELETE", "UPDATE", "RESTORE", "CHECKPOINT"):
         rows = getattr(order, name, None)
         if rows:
@@ -55,13 +62,13 @@ def timetable():
     return "\n".join(parts)
 
 
-def properties():
+def properties() -> str:
     """Who owns which part of config.json, in the owner's own words."""
     rows = []
     for part, _always, keys, needs in PARTS:
         module = importlib.import_module("pyrunc.parts." + part)
         first = (module.__doc__ or "").strip().partition("\n\n")[0]
-        path = pathlib.Path(module.__file__)
+        path = pathlib.Path(module.__file__ or "")
         name = str(path.parent if path.name == "__init__.py" else path)
         where = "../" + str(pathlib.Path(name).relative_to(ROOT))
         rows.append(("[%s](%s)" % (part, where), "<br>".join("`%s`" % key for key in keys) or "–", first, ", ".join(needs) or "–"))
@@ -71,7 +78,7 @@ def properties():
     )
 
 
-def differences():
+def differences() -> str:
     parts = [NOTE, "# Deviations from runc\n", "As `pyrunc features --deviations` prints them.\n"]
     titles = {
         "STRICTER": "Refused here, accepted or found late by runc",
@@ -85,13 +92,13 @@ def differences():
     return "\n".join(parts)
 
 
-def errors():
+def errors() -> str:
     rows = [("`%s`" % r["code"], r["name"], r["kind"], r["meaning"], r["remedy"], r["exit_status"]) for r in codes.rows()]
     intro = "As `pyrunc errors` prints them; [explain.md](explain.md) says how they are made up. A code keeps its meaning for ever.\n"
     return "\n".join([NOTE, "# Codes of errors\n", intro, table(("code", "name", "kind", "means", "what to do", "exit status"), rows)])
 
 
-def examples():
+def examples() -> str:
     parts = [
         NOTE,
         "# Example bundles\n",
@@ -112,7 +119,7 @@ PAGES = {
 }
 
 
-def anchors(text):
+def anchors(text: str) -> set[str]:
     """The anchors of a page's headings, as the usual renderers name them."""
     found = set()
     for line in re.findall(r"^#+ (.*)$", text, re.M):
@@ -121,7 +128,7 @@ def anchors(text):
     return found
 
 
-def dead_links():
+def dead_links() -> list[str]:
     """Relative links of all pages that lead nowhere."""
     found = []
     for page in [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]:
@@ -138,7 +145,7 @@ def dead_links():
     return found
 
 
-def main(argv):
+def main(argv: list[str]) -> int:
     check = "--check" in argv
     problems = []
     for name, make in PAGES.items():

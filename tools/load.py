@@ -14,6 +14,8 @@ init, for containerd of the shims; the first counts the launcher's pages too, wh
 has left.
 """
 
+from __future__ import annotations
+
 import argparse
 import concurrent.futures
 import json
@@ -24,6 +26,15 @@ import subprocess
 import sys
 import tempfile
 import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from shapes import Json, Option, Say
+
+    Sample = dict[str, float]  # milliseconds of one life, and its memory in KiB
+
 
 PROJECT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path[:0] = [os.path.join(PROJECT, "tests/contracts"), os.path.join(PROJECT, "bundles")]
@@ -40,18 +51,22 @@ class Failed(Exception):
     """A container failed, or something was left."""
 
 
-def available_kb():
+def silent(text: str) -> None:
+    """Progress that nobody wants."""
+
+
+def available_kb() -> int:
     with open("/proc/meminfo") as file:
         return next(int(line.split()[1]) for line in file if line.startswith("MemAvailable"))
 
 
-def memory(text):
+def memory(text: str) -> dict[str, int]:
     """smaps_rollup → {"pss_kb", "anonymous_kb"}: its share of all that is mapped, and what nobody else can have."""
     rows = dict(line.split(":") for line in text.splitlines()[1:] if ":" in line)
     return {"pss_kb": int(rows["Pss"].split()[0]), "anonymous_kb": int(rows["Anonymous"].split()[0])}
 
 
-def summary(samples):
+def summary(samples: list[Sample]) -> dict[str, dict[str, float]]:
     """Medians of the first and the last hundred samples, or of the halves."""
     size = min(100, max(1, len(samples) // 2))
     keys = samples[0].keys()
@@ -59,7 +74,7 @@ def summary(samples):
     return {name: {key: round(statistics.median(s[key] for s in part), 1) for key in keys} for name, part in parts.items()}
 
 
-def call(argv, **options):
+def call(argv: list[str], **options: Option) -> None:
     done = subprocess.run(
         argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, timeout=60, **options
     )
@@ -67,7 +82,7 @@ def call(argv, **options):
         raise Failed("%s ended with %d: %s" % (" ".join(argv), done.returncode, done.stderr.strip()))
 
 
-def lives(runtime, count, say=lambda text: None):
+def lives(runtime: str, count: int, say: Say = silent) -> list[Sample]:
     """`count` lives by the command line alone → samples."""
     place = tempfile.mkdtemp(prefix="load-")
     samples = []
@@ -111,7 +126,7 @@ def lives(runtime, count, say=lambda text: None):
     return samples
 
 
-def reaped(watch):
+def reaped(watch: int) -> None:
     """Waits for the end of an init that is nobody's child here (its parent is the subreaper above)."""
     import select
 
@@ -122,24 +137,24 @@ def reaped(watch):
     os.close(watch)
 
 
-def cgroup_dirs():
+def cgroup_dirs() -> Iterator[str]:
     for path, names, _ in os.walk("/sys/fs/cgroup"):
         for name in names:
             yield os.path.join(path, name)
 
 
-def by_containerd(world, containerd, count, say=lambda text: None):
+def by_containerd(world: Sandbox, containerd: callers.Containerd, count: int, say: Say = silent) -> list[Sample]:
     """`count` containers, eight at a time, all alive together; then removed, eight at a time → samples."""
     samples = []
 
-    def start(number):
+    def start(number: int) -> float:
         begin = time.monotonic()
         result = containerd.run("-d", callers.REFERENCE, "load-%d" % number, "sleep", "100000")
         if result.status:
             raise Failed("container %d: %s" % (number, result))
         return (time.monotonic() - begin) * 1000
 
-    def remove(number):
+    def remove(number: int) -> None:
         for words in (("tasks", "rm", "--force"), ("containers", "rm")):
             result = containerd.ctr(*words, "load-%d" % number)
             if result.status:
@@ -161,19 +176,19 @@ def by_containerd(world, containerd, count, say=lambda text: None):
     return samples
 
 
-def sizes_of_shims(world):
+def sizes_of_shims(world: Sandbox) -> list[dict[str, int]]:
     """memory() of each shim, as it is now."""
     texts = [world.read("/proc/%s/smaps_rollup" % name) for name in pids_of(world, "containerd-shim")]
     return [memory(text) for text in texts if "Anonymous:" in text]
 
 
-def pids_of(world, word):
+def pids_of(world: Sandbox, word: str) -> list[str]:
     return [n for n in os.listdir(world.outer("/proc")) if n.isdigit() and word in world.read("/proc/%s/cmdline" % n)]
 
 
-def by_docker(docker, count, say=lambda text: None):
+def by_docker(docker: callers.Docker, count: int, say: Say = silent) -> dict[str, list[float]]:
     """`docker run true`, start to exit, with both runtimes in turns → {"ours": [ms], "runc": [ms]}."""
-    times = {"ours": [], "runc": []}
+    times: dict[str, list[float]] = {"ours": [], "runc": []}
     for number in range(count):
         for name, option in (("ours", "contracts"), ("runc", "reference"))[:: -1 if number % 2 else 1]:
             begin = time.monotonic()
@@ -185,8 +200,8 @@ def by_docker(docker, count, say=lambda text: None):
     return times
 
 
-def everything(runtime, options, say):
-    report = {"runtime": runtime}
+def everything(runtime: str, options: argparse.Namespace, say: Say) -> Json:
+    report: Json = {"runtime": runtime}
     if options.lives:
         samples = lives(runtime, options.lives, say)
         report["lives"] = {"samples": samples, **summary(samples)}
@@ -215,7 +230,7 @@ def everything(runtime, options, say):
     return report
 
 
-def main():
+def main() -> int:
     parser = argparse.ArgumentParser(description="many containers: is the last one as quick and as small as the first?")
     parser.add_argument("--runtime", default=os.path.join(PROJECT, ".venv/bin/pyrunc"))
     parser.add_argument("--lives", type=int, default=1000, help="lives by the command line alone; 0 for none")
@@ -244,7 +259,7 @@ def main():
     return 0
 
 
-def pairs(first, last):
+def pairs(first: Mapping[str, float], last: Mapping[str, float]) -> str:
     return ", ".join("%s %s → %s" % (key, first[key], last[key]) for key in first)
 
 

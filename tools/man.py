@@ -7,6 +7,8 @@ What a command does is the docstring of its module; options, meanings and exampl
 SOURCE_DATE_EPOCH, or today's.
 """
 
+from __future__ import annotations
+
 import ast
 import datetime
 import os
@@ -14,6 +16,11 @@ import pathlib
 import re
 import sys
 import textwrap
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "runtime"))
@@ -51,19 +58,19 @@ EXIT = (
 )
 
 
-def escaped(text):
+def escaped(text: str) -> str:
     """A text line of roff: backslashes, a control character at its beginning, and dashes that are to be copied."""
     text = text.replace("\\", "\\e").replace("-", "\\-").replace("…", "...").replace("–", "\\(en").replace("→", "\\(->")
     text = text.replace("()", "\\&()")  # else taken for a function's name
     return "\\&" + text if text[:1] in (".", "'") else text
 
 
-def macro(word):
+def macro(word: str) -> str:
     """An argument of a macro: quoted, and never taken for a macro itself."""
     return '"\\&%s"' % escaped(word).replace('"', '""') if re.search(r'[\s".,:;()\[\]|]', word) or len(word) < 4 else escaped(word)
 
 
-def paragraphs(text):
+def paragraphs(text: str) -> list[str]:
     """Plain text with blank lines between paragraphs → lines of roff, a sentence a line."""
     lines = []
     for number, block in enumerate(re.split(r"\n\s*\n", text.strip())):
@@ -74,7 +81,7 @@ def paragraphs(text):
     return lines
 
 
-def description(command):
+def description(command: str) -> str:
     """The docstring of the command's module, without the usage it begins with."""
     source = ROOT / "runtime/pyrunc/commands" / (command + ".py")
     text = ast.get_docstring(ast.parse(source.read_text())) or ""
@@ -84,14 +91,14 @@ def description(command):
     return text[:1].upper() + text[1:]
 
 
-def head(name, title, date):
+def head(name: str, title: str, date: str) -> list[str]:
     return [
         '.\\" Made by tools/man.py from the table of commands.', ".Dd " + date, ".Dt %s 8" % name.upper(), ".Os",
         ".Sh NAME", ".Nm " + name, ".Nd " + escaped(title.rstrip(".")),
     ]  # fmt: skip
 
 
-def option_list(kinds, short, command=""):
+def option_list(kinds: Mapping[str, str], short: Mapping[str, str], command: str = "") -> list[str]:
     others = _help.other_names(short)
     lines = [".Bl -tag -width Ds"]
     for name, kind in kinds.items():
@@ -104,28 +111,28 @@ def option_list(kinds, short, command=""):
     return [*lines, ".El"]
 
 
-def tagged(rows, kind):
+def tagged(rows: Iterable[tuple[str, str]], kind: str) -> list[str]:
     lines = [".Bl -tag -width Ds"]
     for name, text in rows:
         lines += [".It %s %s" % (kind, macro(name)), *paragraphs(text)]
     return [*lines, ".El"]
 
 
-def examples(command):
-    lines = []
+def examples(command: str) -> list[str]:
+    lines: list[str] = []
     for line in help_data.EXAMPLES.get(command, ()):
         lines += ["", escaped(line)] if lines else [escaped(line)]
     return [".Sh EXAMPLES", ".Bd -literal -offset indent", *[line for line in lines if line], ".Ed"] if lines else []
 
 
-def synopsis(name, command, kinds):
+def synopsis(name: str, command: str, kinds: Mapping[str, str]) -> list[str]:
     words = _help.POSITIONAL.get(command, "").split()
     lines = [".Sh SYNOPSIS", ".Nm pyrunc", ".Op Ar global\\-options"]
     lines += [".Cm " + command] + ([".Op Ar options"] if kinds else [])
     return lines + [".Ar " + macro(word.lower()) for word in words]
 
 
-def of_command(command, date):
+def of_command(command: str, date: str) -> str:
     kinds, short = cli.COMMANDS[command].options, cli.COMMANDS[command].short
     name = "pyrunc-" + command
     lines = head(name, _help.ABOUT[command], date) + synopsis(name, command, kinds)
@@ -137,7 +144,7 @@ def of_command(command, date):
     return "\n".join([*lines, *examples(command), ".Sh SEE ALSO", ".Xr pyrunc 8"]) + "\n"
 
 
-def of_all(date):
+def of_all(date: str) -> str:
     lines = head("pyrunc", "container runtime", date)
     lines += [".Sh SYNOPSIS", ".Nm", ".Op Ar global\\-options", ".Ar command", ".Op Ar options", ".Op Ar arguments"]
     lines += [".Sh DESCRIPTION", ".Nm", *paragraphs(ABOUT), ".Pp", "The global options are as follows:"]
@@ -153,14 +160,14 @@ def of_all(date):
     return "\n".join(lines) + "\n"
 
 
-def pages():
+def pages() -> dict[str, str]:
     """{file name: text}"""
     moment = datetime.datetime.fromtimestamp(int(os.environ.get("SOURCE_DATE_EPOCH") or datetime.datetime.now().timestamp()), datetime.UTC)
     date = "%s %d, %d" % (moment.strftime("%B"), moment.day, moment.year)
     return {"pyrunc.8": of_all(date), **{"pyrunc-%s.8" % command: of_command(command, date) for command in cli.COMMANDS}}
 
 
-def main(argv):
+def main(argv: list[str]) -> int:
     if len(argv) != 1 or argv[0].startswith("-"):
         print(__doc__.strip(), file=sys.stderr)
         return 1

@@ -8,6 +8,8 @@
 Its one rule: no figure that was not counted by a run of the tests. A section says how much was tried, never only that nothing was found.
 """
 
+from __future__ import annotations
+
 import argparse
 import fcntl
 import json
@@ -19,6 +21,15 @@ import subprocess
 import sys
 import tempfile
 import xml.etree.ElementTree
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from shapes import Json
+
+    Outcome = tuple[str, str, str, dict[str, str]]  # name, passed | failed | skipped, reason or "", properties
+
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
@@ -34,7 +45,7 @@ ORDER = ["pyrunc", "pyrunc-static", "runc", "crun"]
 SECTIONS = ("advisories", "faults", "fuzz", "init")
 
 
-def tests(paths, *options):
+def tests(paths: Sequence[str], *options: str) -> list[Outcome]:
     """Runs pytest → [(test's name, passed | failed | skipped, reason or "", {property: value})]."""
     with tempfile.NamedTemporaryFile(suffix=".xml") as file:
         argv = [
@@ -53,20 +64,20 @@ def tests(paths, *options):
         done = subprocess.run([str(word) for word in argv], cwd=ROOT, stdout=sys.stderr)
         if done.returncode not in (0, 1):
             raise SystemExit("security_report: pytest ended with status %d" % done.returncode)
-        found = {}
+        found: dict[tuple[str, str], Outcome] = {}
         for case in xml.etree.ElementTree.parse(file.name).iter("testcase"):
             outcome, reason = "passed", ""
             for kind, name in (("skipped", "skipped"), ("failure", "failed"), ("error", "failed")):
                 for node in case.findall(kind):
                     outcome, reason = name, (node.get("message") or "").splitlines()[0][:300] if node.get("message") else ""
-            properties = {node.get("name"): node.get("value") for node in case.iter("property")}
-            key = (case.get("classname"), case.get("name"))
-            if found.get(key, ("", "passed"))[1] != "failed":  # an error of the teardown is a second testcase
-                found[key] = (case.get("name"), outcome, reason, properties)
+            properties = {node.get("name", ""): node.get("value", "") for node in case.iter("property")}
+            key = (case.get("classname", ""), case.get("name", ""))
+            if key not in found or found[key][1] != "failed":  # an error of the teardown is a second testcase
+                found[key] = (key[1], outcome, reason, properties)
         return list(found.values())
 
 
-def version(path):
+def version(path: str) -> str:
     words = subprocess.run([path, "--version"], capture_output=True, text=True).stdout.split("\n")[0].split()
     return words[-1].removeprefix("version ") if words else "?"
 
@@ -74,7 +85,7 @@ def version(path):
 FOLDER = "tests/kernel/advisories"
 
 
-def advisories(path, files):
+def advisories(path: str, files: Sequence[str] | None) -> Json:
     """{"version", "cases": {file::test: [passed | failed | skipped, reason]}}, to be added to those of other files."""
     cases = {}
     for file in files or sorted(one.name for one in (ROOT / FOLDER).glob("test_*.py") if one.name != "test_advisory_table.py"):
@@ -84,7 +95,7 @@ def advisories(path, files):
     return {"version": version(path), "cases": cases}
 
 
-def judged(measured):
+def judged(measured: Json) -> Json:
     """The cases of one runtime → {"total", "passed": rows, "failed": {row: number of cases}, "absent": {row}, "tests": cases that ran}."""
     failed, absent = {}, set()
     for numbers, _, _ in ADVISORIES:
@@ -98,22 +109,22 @@ def judged(measured):
     return {"total": total, "passed": total - len(failed), "failed": failed, "absent": absent, "tests": ran}
 
 
-def counted(name, path, every, match):
+def counted(name: str, path: str, every: bool, match: str | None) -> Json:
     """{"cases": {test: [passed | failed | skipped, number]}}: how often each test did what it does, by its property `name`."""
     results = tests([path], *(() if every else ("-m", "not long")), *(("-k", match) if match else ()))
     return {"cases": {case: [outcome, int(properties.get(name, 0))] for case, outcome, _, properties in results}}
 
 
-def faults(every, match):
+def faults(every: bool, match: str | None) -> Json:
     """Each point where the runtime is killed or a call of it fails: the first, a middle and the last one, or all (--every)."""
     return counted("points", "tests/cli/test_faults.py", every, match)
 
 
-def fuzz(every, match):
+def fuzz(every: bool, match: str | None) -> Json:
     return counted("examples", "tests/fuzz", every, match)
 
 
-def look_at_init(path):
+def look_at_init(path: str) -> Json:
     """What a created container waits with: the init of a plain bundle, seen from the host."""
     with tempfile.TemporaryDirectory(prefix="sr", dir="/tmp") as name:
         workshop = harness.Workshop(name)
@@ -135,7 +146,7 @@ def look_at_init(path):
             runtime.call("delete", "--force", id)
 
 
-def described(pid, trace):
+def described(pid: int, trace: str) -> dict[str, Json]:
     folder = pathlib.Path("/proc/%d" % pid)
     status = dict(line.split(":\t", 1) for line in (folder / "status").read_text().splitlines() if ":\t" in line)
     maps = {line.split()[5] for line in (folder / "maps").read_text().splitlines() if len(line.split()) > 5 and "/" in line}
@@ -154,17 +165,17 @@ def described(pid, trace):
     }
 
 
-def kind_of(target):
+def kind_of(target: str) -> str:
     """A descriptor's target without what differs from run to run."""
     return re.sub(r":?\[\d+\]|\d{3,}|/tmp/\S*/", "", target) or target
 
 
-def runtimes(wanted):
-    paths = wanted or [OURS, *filter(None, (shutil.which(name, path="/usr/sbin:/usr/bin") for name in ("runc", "crun")))]
+def runtimes(wanted: Sequence[str] | None) -> dict[str, str]:
+    paths = wanted or [str(OURS), *filter(None, (shutil.which(name, path="/usr/sbin:/usr/bin") for name in ("runc", "crun")))]
     return {os.path.basename(path): str(path) for path in paths}
 
 
-def keep(new):
+def keep(new: Json) -> None:
     """Adds figures to the JSON, under a lock: another run may write at the same time."""
     with open(JSON, "a+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -190,7 +201,7 @@ def keep(new):
         file.write(json.dumps(found, indent=1, sort_keys=True) + "\n")
 
 
-def measure(asked):
+def measure(asked: argparse.Namespace) -> None:
     kernel = "Linux " + ".".join(os.uname().release.split(".")[:2])
     keep({"machine": {"kernel": kernel, "cgroups": "version 1" if os.path.isdir("/sys/fs/cgroup/memory") else "version 2"}})
     for section in asked.only or SECTIONS:
@@ -204,24 +215,24 @@ def measure(asked):
 # ---- the page
 
 
-def table(head, rows):
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return (
         "\n".join(["| %s |" % " | ".join(head), "|%s" % ("---|" * len(head)), *("| %s |" % " | ".join(map(str, row)) for row in rows)])
         + "\n"
     )
 
 
-def place(name):
+def place(name: str) -> int:
     return ORDER.index(name) if name in ORDER else len(ORDER)
 
 
-def verdict(measured, row):
+def verdict(measured: Json, row: str) -> str:
     if row in measured["failed"]:
         return "**fails** (%d)" % measured["failed"][row]
     return "–" if row in measured["absent"] else "passes"
 
 
-def page(found):
+def page(found: Json) -> str:
     machine = found["machine"]
     parts = ["Measured on %s with cgroup %s.\n" % (machine["kernel"], machine["cgroups"])]
     measured = {name: judged(one) for name, one in found.get("advisories", {}).items()}
@@ -269,7 +280,7 @@ def page(found):
     return "\n".join(parts)
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.add_argument("--only", action="append", choices=SECTIONS, help="measure this section; may be given several times")
     parser.add_argument("--runtime", action="append", type=os.path.abspath, help="for advisories and init: this binary instead of all")

@@ -9,6 +9,8 @@ Pages are copied, since some stand outside docs/: a link between two pages goes 
 page becomes its text. Runs with the interpreter that has mkdocs-material (tools/requirements-test.txt).
 """
 
+from __future__ import annotations
+
 import html.parser
 import os
 import pathlib
@@ -17,6 +19,11 @@ import shutil
 import subprocess
 import sys
 import urllib.parse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TOP = {
@@ -72,43 +79,43 @@ nav:
 """
 
 
-def pages():
+def pages() -> dict[pathlib.Path, str]:
     """{path in the tree: name on the site}"""
     found = {ROOT / name: place for name, place in TOP.items()}
     found.update({path: path.name for path in sorted((ROOT / "docs").glob("*.md"))})
     return found
 
 
-def rewritten(text, page, places):
+def rewritten(text: str, page: pathlib.Path, places: Mapping[pathlib.Path, str]) -> str:
     """The text of a page with its links as they have to be on the site. Blocks of code stay as they are."""
 
-    def link(match):
+    def link(match: re.Match[str]) -> str:
         words, target = match.group(1), match.group(2)
         name, _, anchor = target.partition("#")
         if re.match(r"[a-z]+:", target) or not name or words.startswith("!"):
-            return match.group(0)
+            return match[0]
         place = places.get((page.parent / name).resolve())
-        return "[%s](%s%s)" % (words, place, "#" + anchor if anchor else "") if place else words
+        return "[%s](%s%s)" % (words, place, "#" + anchor if anchor else "") if place else str(words)
 
     pieces = re.split(r"(^```.*?^```\n?)", text, flags=re.M | re.S)
     pattern = r"(?<!!)\[([^\]\[]*(?:`[^`]*`[^\]\[]*)*)\]\(([^)\s]+)\)"
     return "".join(piece if piece.startswith("```") else re.sub(pattern, link, piece) for piece in pieces)
 
 
-def navigation(places):
+def navigation(places: Mapping[pathlib.Path, str]) -> str:
     """The nav of mkdocs.yml."""
     names = set(places.values())
     known = {name for _title, listed in NAVIGATION for name in listed}
     lines = []
-    for title, listed in NAVIGATION:
-        listed = [name for name in listed if name in names] if title != "More" else sorted(names - known)
+    for title, pages_listed in NAVIGATION:
+        listed = [name for name in pages_listed if name in names] if title != "More" else sorted(names - known)
         if title and listed:
             lines.append("  - %s:" % title)
         lines += ["%s- %s" % ("      " if title else "  ", name) for name in listed]
     return "\n".join(lines) + "\n"
 
 
-def stage(directory):
+def stage(directory: pathlib.Path) -> None:
     target = directory / "pages"
     shutil.rmtree(directory, ignore_errors=True)
     target.mkdir(parents=True)
@@ -122,23 +129,25 @@ def stage(directory):
 class Page(html.parser.HTMLParser):
     """What a page refers to, and what in it can be referred to."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
-        self.links, self.fetched, self.names = [], [], set()
+        self.links: list[str] = []
+        self.fetched: list[str] = []
+        self.names: set[str] = set()
 
-    def handle_starttag(self, tag, attrs):
-        attrs = dict(attrs)
-        if attrs.get("id"):
-            self.names.add(attrs["id"])
-        if tag == "a" and attrs.get("href"):
-            self.links.append(attrs["href"])
-        elif tag == "link" and attrs.get("href") and attrs.get("rel") not in ("canonical", "next", "prev"):
-            self.fetched.append(attrs["href"])
-        elif attrs.get("src"):
-            self.fetched.append(attrs["src"])
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attrs}
+        if given.get("id"):
+            self.names.add(given["id"])
+        if tag == "a" and given.get("href"):
+            self.links.append(given["href"])
+        elif tag == "link" and given.get("href") and given.get("rel") not in ("canonical", "next", "prev"):
+            self.fetched.append(given["href"])
+        elif given.get("src"):
+            self.fetched.append(given["src"])
 
 
-def problems(directory):
+def problems(directory: pathlib.Path) -> Iterator[str]:
     """Links of the finished site that lead nowhere, and what it would fetch from elsewhere."""
     read = {}
     for path in sorted(directory.rglob("*.html")):
@@ -163,7 +172,7 @@ def problems(directory):
                 yield "%s: nothing is called %s" % (shown, target)
 
 
-def main(argv):
+def main(argv: list[str]) -> int:
     if argv[:1] == ["--check"] and len(argv) == 2:
         found = list(problems(pathlib.Path(argv[1]).resolve() / "html"))
         print("\n".join(found), end="\n" if found else "", file=sys.stderr)
@@ -173,7 +182,7 @@ def main(argv):
         return 1
     directory = pathlib.Path(argv[0]).resolve()
     stage(directory)
-    argv = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--config-file", directory / "mkdocs.yml"]
+    argv = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--config-file", str(directory / "mkdocs.yml")]
     done = subprocess.run(argv, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"})
     if done.returncode == 0:
         print("%s/html/index.html" % directory)

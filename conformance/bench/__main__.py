@@ -17,13 +17,22 @@ Its one rule: it measures and says; it never judges. Every round runs every runt
 that whatever disturbs the machine disturbs all of them alike. Compare ratios, not milliseconds.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import shutil
 import signal
 import sys
+from typing import TYPE_CHECKING
 
 from conformance.bench import floor, limits, load, machine, measure, profile, report, scale, steps
+
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from conformance.bench.shapes import Document, Json, Runtimes
+
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 DEFAULTS = (("pyrunc", os.path.join(ROOT, ".venv/bin/pyrunc")), ("runc", "runc"), ("crun", "crun"))
@@ -43,8 +52,8 @@ STATS_OF = 200
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
 
 
-def options(argv):
-    found = {"runtimes": [], "bundles": [], "parts": [], "rounds": 30, "containers": 1000, "mounts": 2000}
+def options(argv: list[str]) -> Document:
+    found: Document = {"runtimes": [], "bundles": [], "parts": [], "rounds": 30, "containers": 1000, "mounts": 2000}
     found.update(json=None, html=None, add=None, load=None, pin=True)
     while argv:
         word, _, value = argv.pop(0).partition("=")
@@ -77,7 +86,7 @@ def options(argv):
     return found
 
 
-def earlier(path):
+def earlier(path: str | None) -> Json:
     """Figures that are kept where a part is not measured now."""
     if not path:
         return {}
@@ -88,7 +97,7 @@ def earlier(path):
         raise SystemExit("bench: --add %s: %s" % (path, e)) from None
 
 
-def many(path):
+def many(path: str | None) -> Document:
     """{"load": what tools/load.py has measured}."""
     try:
         return {"load": load.read(path)} if path else {}
@@ -96,7 +105,7 @@ def many(path):
         raise SystemExit("bench: --load %s: %s" % (path, e)) from None
 
 
-def runtimes(asked):
+def runtimes(asked: Runtimes) -> list[tuple[str, str]]:
     """[(label, absolute path)]; a default one that is not here is left out with a word, an asked one is an error."""
     chosen = []
     for label, path in asked or DEFAULTS:
@@ -110,7 +119,7 @@ def runtimes(asked):
     return chosen
 
 
-def merged(old, new):
+def merged(old: Json, new: Json) -> Json:
     """What was measured now, and what an earlier run has beside it: other parts, other runtimes."""
     if not isinstance(old, dict) or not isinstance(new, dict) or "median" in new:
         return new
@@ -118,7 +127,7 @@ def merged(old, new):
     return {**kept, **{key: merged(old[key], value) if key in old else value for key, value in new.items()}}
 
 
-def main(argv):
+def main(argv: list[str]) -> int:
     opts = options(argv)
     if os.geteuid():
         raise SystemExit("bench: needs root")
@@ -165,13 +174,13 @@ def main(argv):
     return 0
 
 
-def told_to_end(*_):
+def told_to_end(*_: object) -> NoReturn:
     """What was made is deleted now, and nobody interrupts that: timeout(1) sends its signal twice."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.exit("bench: told to end")
 
 
-def say(line):
+def say(line: str) -> None:
     """Progress, on a terminal only."""
     if sys.stderr.isatty():
         sys.stderr.write("\r\033[K" + line)

@@ -4,21 +4,28 @@ a bare Python interpreter.
 Its one rule: where there is no C compiler, that figure is left out, and the reason is in its place.
 """
 
+from __future__ import annotations
+
 import contextlib
 import os
 import pathlib
 import tempfile
 import time
+from typing import TYPE_CHECKING
 
 from conformance.bench import machine, measure
+
+if TYPE_CHECKING:
+    from conformance.bench.shapes import Document, Figures
+
 
 OURS = "bench-%d-floor-" % os.getpid()  # names of its cgroups
 SOURCE = pathlib.Path(__file__).with_name("floor.c")
 
 
-def floor(rounds):
+def floor(rounds: int) -> Document:
     """{label: figures}; "missing" says why there is none of floor.c."""
-    found = {}
+    found: Document = {}
     for label, argv in (
         ("python3 -I -S -c pass", ["/usr/bin/python3", "-I", "-S", "-c", "pass"]),
         ("true", ["/bin/true"]),
@@ -35,7 +42,7 @@ def floor(rounds):
     return found
 
 
-def _sweep():
+def _sweep() -> None:
     """floor.c takes nothing back when a step fails."""
     with open("/proc/self/mounts") as file:
         points = [fields[1] for fields in map(str.split, file) if fields[2].startswith("cgroup")]
@@ -44,7 +51,7 @@ def _sweep():
             os.rmdir(folder)
 
 
-def spawned(argv, output=None):
+def spawned(argv: list[str], output: str | None = None) -> float:
     """Milliseconds until it has ended."""
     actions = [(os.POSIX_SPAWN_OPEN, 1, output or "/dev/null", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)]
     begin = time.perf_counter_ns()
@@ -55,7 +62,7 @@ def spawned(argv, output=None):
     return ms
 
 
-def kernel(rounds, directory):
+def kernel(rounds: int, directory: str) -> dict[str, Figures | None]:
     program = measure.compiled(SOURCE, directory, "-static")
     bundle = measure.prepared("hello", os.path.join(directory, "bundle"), ["/bin/true"])
     output = os.path.join(directory, "out")

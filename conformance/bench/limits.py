@@ -3,10 +3,18 @@
 Its one rule: the same configuration for every runtime, changed in one place.
 """
 
+from __future__ import annotations
+
 import os
 import tempfile
+from typing import TYPE_CHECKING
 
 from conformance.bench import machine, measure
+
+if TYPE_CHECKING:
+    from conformance.bench.measure import Driver
+    from conformance.bench.shapes import Config, Document, Runtimes, Say
+
 
 KIB = 1024
 SMALLEST, LARGEST = 128 * KIB, 64 << 20
@@ -19,11 +27,11 @@ RESOURCES = {  # what `docker run --memory --cpus --cpu-shares --cpuset-cpus --p
 }
 
 
-def resources(runtimes, rounds, say):
+def resources(runtimes: Runtimes, rounds: int, say: Say) -> Document:
     """{label: {"without", "with", "difference"}}: figures of create; the difference is of medians, in ms."""
     directory = tempfile.mkdtemp(prefix="bench-")
     try:
-        drivers = []
+        drivers: list[tuple[str, str, measure.Driver, list[float]]] = []
         for label, path in runtimes:
             for kind, change in (("without", None), ("with", _limit)):
                 bundle = measure.prepared("hello", os.path.join(directory, label + kind), ["/bin/sleep", "1000"], change)
@@ -35,7 +43,7 @@ def resources(runtimes, rounds, say):
                 if not driver.broken:
                     _create(driver, number, values)
         say("")
-        found = {}
+        found: Document = {}
         for label, kind, driver, values in drivers:
             entry = found.setdefault(label, {})
             entry[kind] = measure.figures(values[1:])
@@ -49,23 +57,23 @@ def resources(runtimes, rounds, say):
         machine.remove(directory)
 
 
-def _limit(config):
+def _limit(config: Config) -> None:
     config["linux"].setdefault("resources", {}).update(RESOURCES)
 
 
-def _create(driver, number, values):
+def _create(driver: Driver, number: int, values: list[float]) -> None:
     id = "bench-%s-%d-r%d" % (driver.label, os.getpid(), number)
     try:
         values.append(driver.call("create", "--bundle", driver.waits, id))
     except measure.Failed as e:
         driver.broken = str(e)
-    driver.call("delete", "--force", id, allow_failure=True)
+    driver.attempt("delete", "--force", id)
 
 
-def smallest_memory(runtimes, say):
+def smallest_memory(runtimes: Runtimes, say: Say) -> dict[str, int | None]:
     """{label: KiB}, by halving: the smallest /linux/resources/memory/limit with which `run` of true has worked three times; None: not even
     the largest. To the next 64 KiB."""
-    found = {}
+    found: dict[str, int | None] = {}
     for label, path in runtimes:
         low, high = SMALLEST // STEP - 1, LARGEST // STEP
         if not _runs(label, path, high * STEP):
@@ -80,8 +88,8 @@ def smallest_memory(runtimes, say):
     return found
 
 
-def _runs(label, path, limit):
-    def change(config):
+def _runs(label: str, path: str, limit: int) -> bool:
+    def change(config: Config) -> None:
         config["linux"].setdefault("resources", {})["memory"] = {"limit": limit}
 
     directory = tempfile.mkdtemp(prefix="bench-")
@@ -90,8 +98,8 @@ def _runs(label, path, limit):
         driver = measure.Driver(label, path, bundle, bundle, directory)
         for number in range(TRIES):
             id = "bench-%s-%d-l%d" % (label, os.getpid(), number)
-            if driver.call("run", "--bundle", bundle, id, allow_failure=True) is None:
-                driver.call("delete", "--force", id, allow_failure=True)
+            if driver.attempt("run", "--bundle", bundle, id) is None:
+                driver.attempt("delete", "--force", id)
                 return False
         return True
     finally:

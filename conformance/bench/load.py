@@ -1,18 +1,27 @@
 """Many lives, as tools/load.py measured them: is the last hundred as quick and as small as the first?"""
 
+from __future__ import annotations
+
 import json
+from typing import TYPE_CHECKING
 
 from conformance.bench import measure, plots
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from conformance.bench.shapes import Document, Figures, Json, Section
+
 
 HUNDRED = 100
 WORDS = {"lives": "lives by the command line", "containerd": "containers of containerd's, all alive"}
 
 
-def read(path):
+def read(path: str) -> Document:
     """File of `make load` -> {"lives" and "containerd": [{"from", "to", "ms", "anonymous_kb": figures}], "docker": {name: figures}}."""
     with open(path) as file:
         given = json.load(file)
-    found = {}
+    found: Document = {}
     for kind in WORDS:
         if kind in given:
             found[kind] = [_row(given[kind]["samples"], start) for start in range(0, len(given[kind]["samples"]), HUNDRED)]
@@ -21,15 +30,15 @@ def read(path):
     return found
 
 
-def _row(samples, start):
+def _row(samples: Json, start: int) -> Document:
     part = samples[start : start + HUNDRED]
     values = {key: measure.figures([sample[key] for sample in part]) for key in ("ms", "anonymous_kb")}
     return {"from": start + 1, "to": start + len(part), **values}
 
 
-def sections(found, cell):
+def sections(found: Document, cell: Callable[[Figures | None], str]) -> list[Section]:
     """What report.sections() wants, of what read() found; cell: figures -> text."""
-    made = []
+    made: list[Section] = []
     for kind in (kind for kind in WORDS if kind in found):
         rows = [["containers", "ms", "private memory, KiB"]]
         rows += [["%d–%d" % (r["from"], r["to"]), cell(r["ms"]), cell(r["anonymous_kb"])] for r in found[kind]]

@@ -3,17 +3,26 @@
 Its one rule: what it changes it puts back.
 """
 
+from __future__ import annotations
+
 import contextlib
 import datetime
 import os
 import platform
 import shutil
 import subprocess
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from conformance.bench.shapes import Document
+
 
 HUGETLB = "/sys/fs/cgroup/hugetlb"
 
 
-def state_folder():
+def state_folder() -> str | None:
     """Where state roots are put: on a tmpfs, as /run is on most machines. A new file on a disk's file system takes some 0.3 ms, and that
     is not what is to be compared. None where there is no tmpfs."""
     with open("/proc/self/mounts") as file:
@@ -21,22 +30,24 @@ def state_folder():
     return next((folder for folder in ("/run", "/dev/shm") if kinds.get(folder) == "tmpfs"), None)
 
 
-def state_root(directory, label):
+def state_root(directory: str, label: str) -> str:
     """A state root for one runtime; remove(directory) takes it away."""
     folder = state_folder()
     return os.path.join(folder, os.path.basename(directory) + "-" + label) if folder else os.path.join(directory, "state-" + label)
 
 
-def remove(directory):
+def remove(directory: str) -> None:
     """A working directory of the bench, and the state roots that belong to it."""
     shutil.rmtree(directory, ignore_errors=True)
     folder = state_folder()
-    for name in os.listdir(folder) if folder else ():
+    if folder is None:
+        return
+    for name in os.listdir(folder):
         if name.startswith(os.path.basename(directory) + "-"):
             shutil.rmtree(os.path.join(folder, name), ignore_errors=True)
 
 
-def about(core):
+def about(core: int | None) -> Document:
     model = "unknown"
     with open("/proc/cpuinfo") as file:
         for line in file:
@@ -55,13 +66,13 @@ def about(core):
     }
 
 
-def version(path):
+def version(path: str) -> str:
     done = subprocess.run([path, "--version"], capture_output=True, text=True)
     return done.stdout.partition("\n")[0].strip() or "unknown"
 
 
 @contextlib.contextmanager
-def pinned(wanted):
+def pinned(wanted: bool) -> Iterator[int | None]:
     """Stays on the highest allowed processor; children inherit that. Yields its number or None."""
     before = os.sched_getaffinity(0)
     core = max(before) if wanted and len(before) > 1 else None
@@ -77,7 +88,7 @@ def pinned(wanted):
 
 
 @contextlib.contextmanager
-def hugetlb():
+def hugetlb() -> Iterator[None]:
     """crun takes every controller of /proc/cgroups for mounted. On a v1 host without the hugetlb hierarchy it fails, so there it is
     mounted for the time of the run."""
     needed = not os.path.exists("/sys/fs/cgroup/cgroup.controllers") and not os.path.ismount(HUGETLB) and controller("hugetlb")
@@ -94,6 +105,6 @@ def hugetlb():
                 os.rmdir(HUGETLB)
 
 
-def controller(name):
+def controller(name: str) -> bool:
     with open("/proc/cgroups") as file:
         return any(line.split()[0] == name for line in file)

@@ -3,6 +3,8 @@
 Its one rule: nothing stands between two looks at the clock but posix_spawn and waitpid, which cost the same for all.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import pathlib
@@ -13,8 +15,15 @@ import subprocess
 import sys
 import tempfile
 import time
+from typing import TYPE_CHECKING
 
 from conformance.bench import machine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from conformance.bench.shapes import Document, Figures, Json, Runtimes, Say, Took
+
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "bundles"))
 import make_rootfs  # noqa: E402
@@ -38,7 +47,7 @@ class Failed(Exception):
     """A runtime could not do a step; its words. The others are measured all the same."""
 
 
-def compiled(source, directory, *flags):
+def compiled(source: pathlib.Path, directory: str, *flags: str) -> str:
     """The path of a C file of the bench's as a program. Failed where it can't be made."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if not compiler:
@@ -53,7 +62,7 @@ def compiled(source, directory, *flags):
 class Driver:
     """One runtime with its own state root and two bundles: one that waits, one that ends at once."""
 
-    def __init__(self, label, path, waits, ends, directory):
+    def __init__(self, label: str, path: str, waits: str, ends: str, directory: str) -> None:
         self.label = label
         self.path = path
         self.waits = waits
@@ -63,11 +72,22 @@ class Driver:
         self.err = os.path.join(directory, "err-" + label)
         self.count = 0
         self.can_exec = True
-        self.broken = None
-        self.usage = {}  # command: [(milliseconds of processor time, page faults)], of the command and of the children it waited for
+        self.code = 0
+        self.broken: str | None = None
+        self.usage: dict[
+            str, list[tuple[float, int]]
+        ] = {}  # command: [(milliseconds of processor time, page faults)], of the command and of the children it waited for
 
-    def call(self, *args, allow_failure=False):
-        """Milliseconds of one call."""
+    def call(self, *args: str) -> float:
+        """Milliseconds of one call. Failed with its words."""
+        took = self.attempt(*args)
+        if took is None:
+            with open(self.err, errors="replace") as file:
+                raise Failed("%s %s: exit %d: %s" % (self.label, args[0], self.code, file.read().strip()[-300:]))
+        return took
+
+    def attempt(self, *args: str) -> float | None:
+        """The same, None where it fails; `code` is its exit status."""
         argv = [self.path, "--root", self.root, *args]
         actions = [
             (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
@@ -79,17 +99,14 @@ class Driver:
         _, status, used = os.wait4(pid, 0)
         ms = (time.perf_counter_ns() - begin) / 1e6
         self.usage.setdefault(args[0], []).append(((used.ru_utime + used.ru_stime) * 1e3, used.ru_minflt))
-        code = os.waitstatus_to_exitcode(status)
-        if code and not allow_failure:
-            with open(self.err, errors="replace") as file:
-                raise Failed("%s %s: exit %d: %s" % (self.label, args[0], code, file.read().strip()[-300:]))
-        return ms if not code else None
+        self.code = os.waitstatus_to_exitcode(status)
+        return ms if not self.code else None
 
-    def life(self):
+    def life(self) -> Took:
         """One round: {step: ms}."""
         self.count += 1
         id = "bench-%s-%d-%d" % (self.label, os.getpid(), self.count)
-        took = {}
+        took: Took = {}
         try:
             took["create"] = self.call("create", "--bundle", self.waits, "--pid-file", self.pid_file, id)
             with open(self.pid_file) as file:
@@ -97,22 +114,22 @@ class Driver:
             took["start"] = self.call("start", id)
             took["state"] = self.call("state", id)
             if self.can_exec:
-                took["exec"] = self.call("exec", id, "/bin/true", allow_failure=True)
-                self.can_exec = took["exec"] is not None
-                if not self.can_exec:
-                    del took["exec"]
+                ms = self.attempt("exec", id, "/bin/true")
+                self.can_exec = ms is not None
+                if ms is not None:
+                    took["exec"] = ms
             took["kill"] = self.call("kill", id, "KILL")
             wait(watch)
             took["delete"] = self.call("delete", id)
             took["run"] = self.call("run", "--bundle", self.ends, id)
         except Failed:
-            self.call("delete", "--force", id, allow_failure=True)
+            self.attempt("delete", "--force", id)
             raise
         if all(step in took for step in CYCLE):
             took["cycle"] = sum(took[step] for step in CYCLE)
         return took
 
-    def memory(self):
+    def memory(self) -> Document:
         """KiB of a created container's init while it waits: what it alone has dirtied, and all that it has mapped in. `running`: the same
         of the program that took its place, which is nobody's merit but shows that nothing else stays."""
         id = "bench-%s-%d-m" % (self.label, os.getpid())
@@ -120,16 +137,16 @@ class Driver:
         try:
             with open(self.pid_file) as file:
                 pid = file.read()
-            found = memory_of(pid)
+            found: Document = {**memory_of(pid)}
             with open("/proc/%s/status" % pid) as file:
                 found["Threads"] = next(int(line.split()[1]) for line in file if line.startswith("Threads:"))
             self.call("start", id)
             found["running"] = memory_of(pid)
             return found
         finally:
-            self.call("delete", "--force", id, allow_failure=True)
+            self.attempt("delete", "--force", id)
 
-    def profile(self):
+    def profile(self) -> dict[str, dict[str, float]]:
         """{command: {"cpu_ms", "faults"}}, medians of what life() has seen; the first was for the caches."""
         found = {}
         for command, seen in self.usage.items():
@@ -141,7 +158,7 @@ class Driver:
         return found
 
 
-def memory_of(pid):
+def memory_of(pid: str) -> dict[str, int]:
     found = {}
     with open("/proc/%s/smaps_rollup" % pid) as file:
         for line in file:
@@ -151,7 +168,7 @@ def memory_of(pid):
     return found
 
 
-def wait(pidfd):
+def wait(pidfd: int) -> None:
     """The init of a killed container is nobody's child here: its pidfd becomes readable when it has ended."""
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
@@ -161,7 +178,7 @@ def wait(pidfd):
         raise Failed("init survives SIGKILL for %d ms" % DEATH_MS)
 
 
-def bundle(name, runtimes, rounds, say):
+def bundle(name: str, runtimes: Runtimes, rounds: int, say: Say) -> Document:
     """All figures for one bundle: {"steps": {step: {label: figures}}, "memory": {label: …}, "failed": {label: words}}."""
     directory = tempfile.mkdtemp(prefix="bench-")
     try:
@@ -183,8 +200,8 @@ def bundle(name, runtimes, rounds, say):
         machine.remove(directory)
 
 
-def collect(name, drivers, rounds, say):
-    samples = {driver.label: [] for driver in drivers}
+def collect(name: str, drivers: list[Driver], rounds: int, say: Say) -> dict[str, list[Took]]:
+    samples: dict[str, list[Took]] = {driver.label: [] for driver in drivers}
     for number in range(rounds + 1):
         say("%s: round %d of %d" % (name, number, rounds))
         turn = number % len(drivers)
@@ -202,7 +219,7 @@ def collect(name, drivers, rounds, say):
     return samples
 
 
-def prepared(name, target, args, change=None):
+def prepared(name: str, target: str, args: list[str], change: Callable[[Json], object] | None = None) -> str:
     """A bundle of bundles/ with another program, in a cgroup of this run; change(config) may alter it further."""
     make_rootfs.make_bundle(name, target)
     path = os.path.join(target, "config.json")
@@ -218,7 +235,7 @@ def prepared(name, target, args, change=None):
     return target
 
 
-def figures(values):
+def figures(values: Sequence[float]) -> Figures | None:
     """Median, quartiles, extremes; None for nothing."""
     if not values:
         return None

@@ -3,14 +3,23 @@
 Its one rule: no script, no font, no style from elsewhere; what a plot shows stands in a table beside it.
 """
 
+from __future__ import annotations
+
 import html
 import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from conformance.bench.shapes import Value
+
 
 COLOURS = ("#3465a4", "#f57900", "#4e9a06", "#a40000", "#75507b", "#555753")
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 760, 300, 60, 40, 26
 
 
-def bars(title, unit, groups, labels):
+def bars(title: str, unit: str, groups: Sequence[tuple[str, Mapping[str, Value]]], labels: Sequence[str]) -> str:
     """groups: [(name, {label: figures or number})]; one bar a label, a whisker from the first to the third quartile."""
     top = max([_high(v) for _, by_label in groups for v in by_label.values()] or [0])
     if top <= 0:
@@ -38,7 +47,7 @@ def bars(title, unit, groups, labels):
     return _svg(parts)
 
 
-def lines(title, unit, series, labels):
+def lines(title: str, unit: str, series: Mapping[str, Sequence[tuple[int, Value]]], labels: Sequence[str]) -> str:
     """series: {label: [(x, figures or number)]}; x is on a logarithmic axis, 0 stands at its start."""
     points = [point for found in series.values() for point in found]
     top = max([_high(v) for _, v in points] or [0])
@@ -47,7 +56,7 @@ def lines(title, unit, series, labels):
     last = max(math.log10(max(1, x)) for x, _ in points) or 1
     parts = _frame(title, unit, top, labels)
 
-    def place(x):
+    def place(x: float) -> float:
         return LEFT + 20 + (WIDTH - LEFT - 50) * math.log10(max(1, x)) / last
 
     for x in sorted({x for x, _ in points}):
@@ -67,35 +76,35 @@ def lines(title, unit, series, labels):
     return _svg(parts)
 
 
-def colour(number):
+def colour(number: int) -> str:
     return COLOURS[number % len(COLOURS)]
 
 
-def _middle(value):
+def _middle(value: Value) -> float:
     return value["median"] if isinstance(value, dict) else value
 
 
-def _high(value):
+def _high(value: Value) -> float:
     return value["q3"] if isinstance(value, dict) else value
 
 
-def _y(value, top):
+def _y(value: float, top: float) -> float:
     return HEIGHT - BOTTOM - (HEIGHT - BOTTOM - TOP) * min(value, top) / top
 
 
-def _shown(value):
+def _shown(value: float) -> str:
     return "%.2f" % value if value < 100 else "{:,.0f}".format(value)
 
 
-def _text(x, y, words, anchor="start"):
+def _text(x: float, y: float, words: object, anchor: str = "start") -> str:
     return '<text x="%.1f" y="%.1f" text-anchor="%s">%s</text>' % (x, y, anchor, html.escape(str(words)))
 
 
-def _line(x1, y1, x2, y2, stroke):
+def _line(x1: float, y1: float, x2: float, y2: float, stroke: str) -> str:
     return '<line x1="%.1f" y1="%.1f" x2="%.1f" y2="%.1f" stroke="%s"/>' % (x1, y1, x2, y2, stroke)
 
 
-def _frame(title, unit, top, labels):
+def _frame(title: str, unit: str, top: float, labels: Sequence[str]) -> list[str]:
     parts = [_text(LEFT, 14, "%s (%s)" % (title, unit))]
     for share in (0, 0.25, 0.5, 0.75, 1):
         y = _y(top * share, top)
@@ -107,5 +116,5 @@ def _frame(title, unit, top, labels):
     return parts
 
 
-def _svg(parts):
+def _svg(parts: list[str]) -> str:
     return '<svg viewBox="0 0 %d %d" width="%d" role="img">%s</svg>' % (WIDTH, HEIGHT, WIDTH, "".join(parts))

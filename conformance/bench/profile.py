@@ -3,14 +3,23 @@
 Its one rule: counts, which are the same on a busy machine; what can't be counted here has a reason in its place.
 """
 
+from __future__ import annotations
+
 import os
 import re
 import shutil
 import subprocess
 import tempfile
 import time
+from typing import TYPE_CHECKING
 
 from conformance.bench import machine, measure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from conformance.bench.shapes import Document, Json, Runtimes, Say
+
 
 LIFE = (
     ("create", "--bundle", "{bundle}", "{id}"),
@@ -24,9 +33,9 @@ SECONDS = 60
 ROW = re.compile(r"^\s*[\d.]+\s+[\d.]+\s+\d+\s+(\d+)\s+(?:\d+\s+)?(\w+)$", re.M)
 
 
-def profile(runtimes, say):
+def profile(runtimes: Runtimes, say: Say) -> Document:
     """{"calls": {label: {command: {"total", "most": [[call, count]]}}}, "instructions": {label: {command: count}}, "missing": {what: why}}"""
-    found = {"calls": {}, "instructions": {}, "missing": {}}
+    found: Document = {"calls": {}, "instructions": {}, "missing": {}}
     if not shutil.which("strace"):
         found["missing"]["calls"] = "no strace here"
     reason = no_counter()
@@ -42,7 +51,7 @@ def profile(runtimes, say):
     return found
 
 
-def no_counter():
+def no_counter() -> str | None:
     """Why instructions can't be counted, or None."""
     if not shutil.which("perf"):
         return "no perf(1) here"
@@ -52,7 +61,7 @@ def no_counter():
     return None
 
 
-def life(label, path, tool, read, seconds=SECONDS):
+def life(label: str, path: str, tool: list[str], read: Callable[[str], Json], seconds: float = SECONDS) -> Document:
     """{command: read(text of the tool's report)} of one life under it. A command that fails under it, or takes too long, is left out, and
     done without it for those that follow."""
     directory = tempfile.mkdtemp(prefix="bench-")
@@ -78,15 +87,13 @@ def life(label, path, tool, read, seconds=SECONDS):
         machine.remove(directory)
 
 
-def _begun_anew(path, root, id, command):
+def _begun_anew(path: str, root: str, id: str, command: list[str]) -> None:
     """A create that was ended in the middle is done again, without the tool; the others need what it makes."""
-    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": measure.ENV}
-    if "create" in command:
-        subprocess.run([path, "--root", root, "delete", "--force", id], **quiet)
-    subprocess.run(command, **quiet)
+    for argv in ([path, "--root", root, "delete", "--force", id], command) if "create" in command else (command,):
+        subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=measure.ENV)
 
 
-def _watched(argv, output, seconds):
+def _watched(argv: list[str], output: str, seconds: float) -> bool:
     """Whether the command did well. strace stays with a container that waits: once the command itself has ended it is told to go."""
     with open(output, "w") as out:
         tool = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=measure.ENV)
@@ -97,7 +104,7 @@ def _watched(argv, output, seconds):
             _told_to_go(tool)
 
 
-def _until_done(tool, deadline):
+def _until_done(tool: subprocess.Popen[bytes], deadline: float) -> bool:
     children = "/proc/%d/task/%d/children" % (tool.pid, tool.pid)
     seen = False
     while tool.poll() is None:
@@ -114,7 +121,7 @@ def _until_done(tool, deadline):
     return tool.returncode == 0
 
 
-def _told_to_go(tool):
+def _told_to_go(tool: subprocess.Popen[bytes]) -> None:
     """By itself it ends as soon as it has written its report, unless a container is left that it follows."""
     for seconds in (0.5, SECONDS):
         try:
@@ -126,17 +133,17 @@ def _told_to_go(tool):
     tool.wait()
 
 
-def _until_stopped(path, root, id):
+def _until_stopped(path: str, root: str, id: str) -> None:
     for _ in range(200):
         done = subprocess.run([path, "--root", root, "state", id], capture_output=True, text=True)
         if done.returncode or '"stopped"' in done.stdout:
             return
 
 
-def calls(text):
+def calls(text: str) -> Document:
     counts = sorted(((name, int(count)) for count, name in ROW.findall(text) if name != "total"), key=lambda row: -row[1])
     return {"total": sum(count for _, count in counts), "most": [list(row) for row in counts[:8]]}
 
 
-def instructions(text):
+def instructions(text: str) -> int:
     return int(next(line for line in text.splitlines() if "instructions" in line).split(",")[0])

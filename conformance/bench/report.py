@@ -3,12 +3,20 @@
 Its one rule: the spread stands beside the median, always.
 """
 
+from __future__ import annotations
+
 import html as _html
+from typing import TYPE_CHECKING
 
 from conformance.bench import load, measure, plots
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
-def text(found):
+    from conformance.bench.shapes import Document, Figures, Json, Rows, Section, Value
+
+
+def text(found: Document) -> str:
     m = found["machine"]
     lines = ["%s, kernel %s, cgroups %s, %s" % (m["processor"], m["kernel"], m["cgroups"], m["when"])]
     pinned = "processor %d" % m["pinned"] if m["pinned"] is not None else "not pinned"
@@ -19,7 +27,7 @@ def text(found):
     return "\n".join(lines)
 
 
-def html(found):
+def html(found: Document) -> str:
     """One page without anything from elsewhere."""
     m = found["machine"]
     parts = [
@@ -52,7 +60,7 @@ def html(found):
     return "\n".join(part for part in parts if part) + "\n"
 
 
-def sections(found):
+def sections(found: Document) -> list[Section]:
     """[(title, rows of a table with its head, sentences, plot as SVG)] for all that was measured."""
     names = list(found["runtimes"])
     made = []
@@ -74,24 +82,25 @@ def sections(found):
     return made + load.sections(found.get("load", {}), cell)
 
 
-def _floor(floor):
+def _floor(floor: Document) -> Section:
     rows = [["", "ms, median (quartiles)"], *[[label, cell(f)] for label, f in floor.items() if label != "missing"]]
     notes = ["`kernel`: a C program that does the kernel work of the bundle hello and nothing else."]
     notes += ["%s: not measured" % floor["missing"]] if "missing" in floor else []
     return "floor", rows, notes, ""
 
 
-def _life(name, data):
+def _life(name: str, data: Document) -> list[Section]:
     failed = ["%s: %s" % (label, words) for label, words in data["failed"].items()]
     steps = [(step, {n: f for n, f in data["steps"][step].items()}) for step, _ in measure.STEPS if data["steps"][step]]
     plot = plots.bars("bundle " + name, "ms", steps, labels(data))
     made = [("bundle %s: milliseconds, median (quartiles)" % name, table(data) or [["nothing was measured"]], failed, plot)]
     rows = memory(data)
-    groups = [(words, {n: pick(m) for n, m in data["memory"].items() if pick(m)}) for words, pick in (
+    picks: tuple[tuple[str, Callable[[Document], Json]], ...] = (
         ("waiting, private", lambda m: m.get("Private_Dirty")),
         ("waiting, share of all", lambda m: m.get("Pss")),
         ("running, private", lambda m: m.get("running", {}).get("Private_Dirty")),
-    )]  # fmt: skip
+    )
+    groups = [(words, {n: pick(m) for n, m in data["memory"].items() if pick(m)}) for words, pick in picks]
     if rows:
         made.append(("bundle %s: memory of init, KiB" % name, rows, [], plots.bars("memory of init", "KiB", groups, labels(data))))
     if data.get("profile"):
@@ -99,16 +108,16 @@ def _life(name, data):
     return made
 
 
-def cell(figures):
+def cell(figures: Figures | None) -> str:
     return "%.2f (%.2f–%.2f)" % (figures["median"], figures["q1"], figures["q3"]) if figures else "–"
 
 
-def labels(data):
+def labels(data: Document) -> list[str]:
     """Those that were measured, in the order in which they were asked for."""
     return list(data["steps"]["create"])
 
 
-def ratios(names, by_label, digits="%.2f"):
+def ratios(names: list[str], by_label: Mapping[str, float], digits: str = "%.2f") -> list[str]:
     """The first one's value over each of the others'."""
     first = names[0]
     row = []
@@ -118,16 +127,16 @@ def ratios(names, by_label, digits="%.2f"):
     return row
 
 
-def head(names):
+def head(names: list[str]) -> list[str]:
     return ["", *names, *["%s/%s" % (names[0], other) for other in names[1:]]]
 
 
-def figure_row(title, names, by_label):
+def figure_row(title: str, names: list[str], by_label: Mapping[str, Figures | None]) -> list[str]:
     medians = {label: f["median"] for label, f in by_label.items() if f}
     return [title, *[cell(by_label.get(n)) for n in names], *ratios(names, medians)]
 
 
-def table(data):
+def table(data: Document) -> Rows:
     names = labels(data)
     if not names:
         return []
@@ -135,7 +144,7 @@ def table(data):
     return [head(names), *rows]
 
 
-def memory(data):
+def memory(data: Document) -> Rows:
     names = [n for n in labels(data) if n in data["memory"]]
     if not names:
         return []
@@ -146,7 +155,7 @@ def memory(data):
     return rows
 
 
-def usage(data):
+def usage(data: Document) -> Rows:
     names = [n for n in labels(data) if n in data["profile"]]
     rows = [["", *["%s, ms of processor" % n for n in names], *["%s, page faults" % n for n in names]]]
     for step, _ in measure.STEPS:
@@ -156,7 +165,7 @@ def usage(data):
     return rows
 
 
-def _calls(found, names):
+def _calls(found: Document, names: list[str]) -> Section:
     rows = []
     if found["calls"]:
         rows = [["", *names, "most often (%s)" % names[0]]]
@@ -170,7 +179,7 @@ def _calls(found, names):
     return "system calls of each command", rows, notes, ""
 
 
-def _steps(found, names):
+def _steps(found: Document, names: list[str]) -> Section:
     names = [name for name in names if found["counts"].get(name)]
     commands = list(dict.fromkeys(command for name in names for command in found["counts"][name]))
     rows = [["", *names]]
@@ -182,7 +191,7 @@ def _steps(found, names):
     return "millions of instructions of each command", rows if names else [], notes, ""
 
 
-def _resources(found, names):
+def _resources(found: Document, names: list[str]) -> Section:
     rows = [["create", "without", "with", "difference, ms"]]
     notes = []
     for name in names:
@@ -194,12 +203,12 @@ def _resources(found, names):
     return "memory, cpu and pids limits: ms of create, median (quartiles)", rows, notes, ""
 
 
-def _smallest(found, names):
+def _smallest(found: Document, names: list[str]) -> Section:
     rows = [["", *names], ["KiB", *[str(found[n]) if found.get(n) else "–" for n in names]]]
     return "smallest memory limit with which `true` runs", rows, [], ""
 
 
-def _scale(found, names):
+def _scale(found: Document, names: list[str]) -> Section:
     counts = sorted({int(c) for entry in found.values() for c in entry["create"]})
     rows = [head(names)]
     for step in ("create", "state", "list"):
@@ -211,7 +220,7 @@ def _scale(found, names):
     return "create, state and list with many containers: ms", rows, notes, plots.lines("create, by containers there", "ms", series, names)
 
 
-def _stats(found, names):
+def _stats(found: Document, names: list[str]) -> Section:
     rows = [["", "how", "ms"]]
     for name in names:
         entry = found.get(name) or {"missing": "not measured"}
@@ -219,9 +228,9 @@ def _stats(found, names):
     return "statistics of 200 running containers", rows, [], ""
 
 
-def _configs(found, names):
+def _configs(found: Document, names: list[str]) -> Section:
     rows, notes = [head(names)], []
-    series = {name: [] for name in names}
+    series: dict[str, list[tuple[int, Value]]] = {name: [] for name in names}
     for size, by_label in found.items():
         for step in ("create", "delete"):
             rows.append(figure_row("%s, %s" % (step, size), names, {n: entry.get(step) for n, entry in by_label.items()}))
@@ -233,18 +242,18 @@ def _configs(found, names):
     return "large configurations: ms, median (quartiles)", rows, notes, plots.lines("create, by mounts", "ms", series, names)
 
 
-def columns(rows):
+def columns(rows: Rows) -> list[str]:
     wide = max(len(row) for row in rows)
     rows = [[*row, *[""] * (wide - len(row))] for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(wide)]
     return ["  ".join([row[0].ljust(widths[0]), *[v.rjust(w) for v, w in zip(row[1:], widths[1:], strict=True)]]).rstrip() for row in rows]
 
 
-def grid(rows):
+def grid(rows: Rows) -> str:
     top = "".join("<th>%s" % esc(value) for value in rows[0])
     body = "".join("<tr>" + "".join("<td>%s" % esc(value) for value in row) for row in rows[1:])
     return "<table><tr>%s%s</table>" % (top, body)
 
 
-def esc(value):
+def esc(value: object) -> str:
     return _html.escape(str(value))

@@ -3,10 +3,20 @@
 Its one rule: all that was made is deleted, whatever happens.
 """
 
+from __future__ import annotations
+
 import os
 import tempfile
+from typing import TYPE_CHECKING
 
 from conformance.bench import machine, measure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from conformance.bench.measure import Driver
+    from conformance.bench.shapes import Config, Document, Json, Runtimes, Say
+
 
 COUNTS = (1, 10, 100, 300, 1000)
 WINDOW = 10  # creates before each count, whose median is the figure
@@ -16,24 +26,27 @@ ANNOTATIONS = 1 << 20
 SIZES_ROUNDS = 5
 
 
-def no_path(config):
+def no_path(config: Config) -> None:
     """Each container in the cgroup that its runtime gives it."""
     del config["linux"]["cgroupsPath"]
 
 
-def driver_of(label, path, directory, name, change, args=("/bin/sleep", "1000")):
+def driver_of(
+    label: str, path: str, directory: str, name: str, change: Callable[[Json], object], args: Sequence[str] = ("/bin/sleep", "1000")
+) -> Driver:
     bundle = measure.prepared("hello", os.path.join(directory, name), list(args), change)
     return measure.Driver(label, path, bundle, bundle, directory)
 
 
-def containers(runtimes, most, say):
+def containers(runtimes: Runtimes, most: int, say: Say) -> Document:
     """{label: {"create": {count: figures}, "state": …, "private": {count: KiB of one waiting init}, "failed": words}}."""
-    found = {}
+    found: Document = {}
     for label, path in runtimes:
         directory = tempfile.mkdtemp(prefix="bench-")
         driver = driver_of(label, path, directory, "many", no_path)
-        found[label] = entry = {"create": {}, "state": {}, "list": {}, "private": {}}
-        made = []
+        entry: Document = {"create": {}, "state": {}, "list": {}, "private": {}}
+        found[label] = entry
+        made: list[str] = []
         try:
             _grow(driver, made, entry, [n for n in COUNTS if n <= most], say)
         except (measure.Failed, OSError) as e:
@@ -41,13 +54,13 @@ def containers(runtimes, most, say):
         finally:
             say("%s: deleting %d containers" % (label, len(made)))
             for id in made:
-                driver.call("delete", "--force", id, allow_failure=True)
+                driver.attempt("delete", "--force", id)
             machine.remove(directory)
     say("")
     return found
 
 
-def _grow(driver, made, entry, counts, say):
+def _grow(driver: Driver, made: list[str], entry: Document, counts: list[int], say: Say) -> None:
     recent = []
     for number in range(1, counts[-1] + 1):
         id = "bench-%s-%d-%d" % (driver.label, os.getpid(), number)
@@ -64,14 +77,14 @@ def _grow(driver, made, entry, counts, say):
                 entry["private"][count] = measure.memory_of(file.read())["Private_Dirty"]
 
 
-def stats(runtimes, count, say):
+def stats(runtimes: Runtimes, count: int, say: Say) -> Document:
     """{label: {"how", "figures" of milliseconds for all, or "missing"}}: the statistics of `count` running containers, by one call where
     the runtime has one (`stats`), else by `events --stats` for each."""
-    found = {}
+    found: Document = {}
     for label, path in runtimes:
         directory = tempfile.mkdtemp(prefix="bench-")
         driver = driver_of(label, path, directory, "many", no_path)
-        made = []
+        made: list[str] = []
         try:
             for number in range(count):
                 id = "bench-%s-%d-s%d" % (label, os.getpid(), number)
@@ -84,33 +97,33 @@ def stats(runtimes, count, say):
             found[label] = {"missing": str(e)}
         finally:
             for id in made:
-                driver.call("delete", "--force", id, allow_failure=True)
+                driver.attempt("delete", "--force", id)
             machine.remove(directory)
     say("")
     return found
 
 
-def _stats(driver, ids):
-    first = driver.call("stats", allow_failure=True)
+def _stats(driver: Driver, ids: list[str]) -> Document:
+    first = driver.attempt("stats")
     if first is not None:
         return {"how": "stats", "figures": measure.figures([driver.call("stats") for _ in range(ASKED)])}
-    if driver.call("events", "--stats", ids[0], allow_failure=True) is None:
+    if driver.attempt("events", "--stats", ids[0]) is None:
         return {"missing": "has neither `stats` nor `events --stats`"}
     total = sum(driver.call("events", "--stats", id) for id in ids)
     return {"how": "events --stats, %d times" % len(ids), "figures": measure.figures([total])}
 
 
-def configs(runtimes, most, say):
+def configs(runtimes: Runtimes, most: int, say: Say) -> Document:
     """{size: {label: {"create", "delete"} figures or "failed"}}: more and more binds, and a configuration of a megabyte."""
     sizes = [("%d mounts" % n, _binds(n)) for n in MOUNTS if n <= most] + [("1 MiB of annotations", _annotate)]
-    found = {}
+    found: Document = {}
     for name, change in sizes:
         found[name] = {}
         directory = tempfile.mkdtemp(prefix="bench-")
         source = os.path.join(directory, "source")
         os.mkdir(source)
-        drivers = [driver_of(label, path, directory, label, lambda c, f=change, s=source: f(c, s)) for label, path in runtimes]
-        took = {d.label: {"create": [], "delete": []} for d in drivers}
+        drivers = [driver_of(label, path, directory, label, _from(change, source)) for label, path in runtimes]
+        took: dict[str, dict[str, list[float]]] = {d.label: {"create": [], "delete": []} for d in drivers}
         try:
             for number in range(SIZES_ROUNDS):
                 for driver in drivers:
@@ -126,18 +139,22 @@ def configs(runtimes, most, say):
     return found
 
 
-def _once(driver, number, took):
+def _from(change: Callable[[Config, str], None], source: str) -> Callable[[Config], None]:
+    return lambda config: change(config, source)
+
+
+def _once(driver: Driver, number: int, took: dict[str, list[float]]) -> None:
     id = "bench-%s-%d-c%d" % (driver.label, os.getpid(), number)
     try:
         took["create"].append(driver.call("create", "--bundle", driver.waits, id))
         took["delete"].append(driver.call("delete", "--force", id))
     except measure.Failed as e:
         driver.broken = str(e)
-        driver.call("delete", "--force", id, allow_failure=True)
+        driver.attempt("delete", "--force", id)
 
 
-def _binds(count):
-    def change(config, source):
+def _binds(count: int) -> Callable[[Config, str], None]:
+    def change(config: Config, source: str) -> None:
         config["mounts"] += [
             {"destination": "/m/%04d" % n, "type": "bind", "source": source, "options": ["bind", "ro", "nosuid"]} for n in range(count)
         ]
@@ -145,5 +162,5 @@ def _binds(count):
     return change
 
 
-def _annotate(config, source):
+def _annotate(config: Config, source: str) -> None:
     config["annotations"] = {"org.example.key%05d" % n: "x" * 100 for n in range(ANNOTATIONS // 128)}

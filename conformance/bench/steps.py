@@ -3,16 +3,23 @@
 Its one rule: a count is whole or absent. It takes some ten microseconds an instruction, so a command that is not through in time has none.
 """
 
+from __future__ import annotations
+
 import pathlib
 import tempfile
+from typing import TYPE_CHECKING
 
 from conformance.bench import machine, measure, profile
+
+if TYPE_CHECKING:
+    from conformance.bench.shapes import Document, Runtimes, Say
+
 
 SOURCE = pathlib.Path(__file__).with_name("steps.c")
 SECONDS = 600  # of a command; runc's create is not through in an hour
 
 
-def steps(runtimes, say):
+def steps(runtimes: Runtimes, say: Say) -> Document:
     """{"counts": {label: {command: count or None}}, "missing": why nothing is counted, or None}"""
     directory = tempfile.mkdtemp(prefix="bench-")
     try:
@@ -30,6 +37,6 @@ def steps(runtimes, say):
         machine.remove(directory)
 
 
-def compiled(directory):
+def compiled(directory: str) -> str:
     """The path of steps.c as a program."""
     return measure.compiled(SOURCE, directory)

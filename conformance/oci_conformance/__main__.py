@@ -6,7 +6,7 @@ import sys
 from oci_conformance.cli import main
 
 
-def run():
+def run() -> None:
     """The console script. Whoever reads our output may have had enough of it, or no room for it."""
     try:
         code = main(sys.argv[1:])

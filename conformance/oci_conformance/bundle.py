@@ -3,9 +3,17 @@
 Its one rule: BASE is what every runtime must be able to run; a case says only what it changes.
 """
 
+from __future__ import annotations
+
 import copy
 import json
 import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from oci_conformance.probe import Tools
+    from oci_conformance.shapes import Changes, Config, Json
+
 
 ABSENT = object()  # as a value in changes: the property is removed
 DIRECTORIES = ("bin", "dev", "etc", "mnt", "proc", "root", "run", "sys", "tmp", "var")
@@ -27,14 +35,14 @@ SHM = {"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": [
 SYS = {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"]}
 
 
-def granted():
+def granted() -> list[str]:
     """The capabilities of this process by name: a container cannot get others."""
     with open("/proc/self/status") as file:
         mask = next(int(line.split()[1], 16) for line in file if line.startswith("CapPrm:"))
     return ["CAP_" + name for number, name in enumerate(CAPABILITIES) if mask >> number & 1]
 
 
-def base():
+def base() -> Config:
     names = granted()
     return {
         "ociVersion": "1.0.2",
@@ -51,7 +59,7 @@ def base():
     }
 
 
-def patch(config, changes):
+def patch(config: Config, changes: Changes) -> Config:
     """A copy of a configuration with {"/json/pointer": value} set. ABSENT removes; a last element `-`, or the list's length, appends;
     objects on the way are made."""
     config = copy.deepcopy(config)
@@ -73,7 +81,7 @@ def patch(config, changes):
     return config
 
 
-def difference(before, after, at=""):
+def difference(before: Json, after: Json, at: str = "") -> dict[str, Json]:
     """The changes that `patch` makes `after` of `before` with: {pointer: value}, ABSENT where something is gone."""
     if isinstance(before, dict) and isinstance(after, dict):
         keys = [(key.replace("~", "~0").replace("/", "~1"), key) for key in [*before, *(key for key in after if key not in before)]]
@@ -91,7 +99,7 @@ def difference(before, after, at=""):
 class Bundle:
     """A bundle directory: config.json and a root. `raw`: bytes for config.json in place of the configuration."""
 
-    def __init__(self, path, config, tools, raw=None, owner=0):
+    def __init__(self, path: str, config: Config, tools: Tools, raw: bytes | None = None, owner: int = 0) -> None:
         self.path = path
         self.config = config
         self.raw = raw
@@ -100,15 +108,15 @@ class Bundle:
         fill(self.rootfs, tools, owner)
         self.write()
 
-    def write(self):
+    def write(self) -> None:
         with open(os.path.join(self.path, "config.json"), "wb") as file:
             file.write(self.raw if self.raw is not None else json.dumps(self.config).encode("utf-8", "surrogateescape"))
 
-    def inside(self, path):
+    def inside(self, path: str) -> str:
         """The path on the host of a file of the root."""
         return os.path.join(self.rootfs, path.lstrip("/"))
 
-    def text(self, path):
+    def text(self, path: str) -> str | None:
         """What a container has written into a file of its root, or None."""
         try:
             with open(self.inside(path), encoding="utf-8", errors="surrogateescape") as file:
@@ -117,7 +125,7 @@ class Bundle:
             return None
 
 
-def fill(root, tools, owner=0):
+def fill(root: str, tools: Tools, owner: int = 0) -> None:
     """A root: a few directories, /bin/probe, /bin/busybox where there is one, /etc/passwd. `owner`: the host's id of its root."""
     os.makedirs(root, mode=0o755, exist_ok=True)
     for name in DIRECTORIES:

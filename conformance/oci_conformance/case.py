@@ -3,14 +3,25 @@
 Its one rule: a case is registered by its decorator and nowhere else; its id is `module.function`.
 """
 
+from __future__ import annotations
+
 import importlib
 import pkgutil
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from oci_conformance.shapes import Level
+    from oci_conformance.trial import Trial
+
+    CaseFunction = Callable[[Trial], object]  # what it returns is for the runner: see Found.extra
 
 
 class Stop(Exception):
     """The case cannot go on; what was expected and what was seen."""
 
-    def __init__(self, what, expected=None, seen=None):
+    def __init__(self, what: str, expected: object = None, seen: object = None) -> None:
         super().__init__(what)
         self.what = what
         self.expected = expected
@@ -22,11 +33,13 @@ class Skip(Exception):
 
 
 LEVELS = ("core", "linux", "full")  # each takes in the ones before
-CASES: "dict[str, Case]" = {}
+CASES: dict[str, Case] = {}
 
 
 class Case:
-    def __init__(self, id, function, requirements, level, needs, seconds):
+    def __init__(
+        self, id: str, function: CaseFunction, requirements: Sequence[str], level: Level, needs: Sequence[str], seconds: float
+    ) -> None:
         self.id = id
         self.function = function
         self.requirements = requirements
@@ -35,24 +48,33 @@ class Case:
         self.seconds = seconds
 
     @property
-    def title(self):
+    def title(self) -> str:
         return " ".join((self.function.__doc__ or self.id).split())
 
-    def in_level(self, level):
+    def in_level(self, level: Level) -> bool:
         return LEVELS.index(self.level) <= LEVELS.index(level)
 
 
-def case(*requirements, level="linux", needs=(), seconds=60):
+def case(
+    *requirements: str, level: Level = "linux", needs: str | Sequence[str] = (), seconds: float = 60
+) -> Callable[[CaseFunction], CaseFunction]:
     """Registers a function as a case. `needs`: names of machine.Machine.lacks; `seconds`: when it is given up."""
 
-    def register(function):
+    def register(function: CaseFunction) -> CaseFunction:
         add(function.__module__.rpartition(".")[2] + "." + function.__name__, function, requirements, level, needs, seconds)
         return function
 
     return register
 
 
-def add(id, function, requirements, level="linux", needs=(), seconds=60):
+def add(
+    id: str,
+    function: CaseFunction,
+    requirements: Sequence[str],
+    level: Level = "linux",
+    needs: str | Sequence[str] = (),
+    seconds: float = 60,
+) -> None:
     """The same for cases that are made in a loop."""
     if id in CASES:
         raise ValueError("case %s stands twice" % id)
@@ -60,7 +82,7 @@ def add(id, function, requirements, level="linux", needs=(), seconds=60):
     CASES[id] = Case(id, function, tuple(requirements), level, needs, seconds)
 
 
-def load():
+def load() -> dict[str, Case]:
     """All cases by id, in the order of the modules' names and of their definition."""
     from oci_conformance import cases
 
@@ -69,10 +91,10 @@ def load():
     return CASES
 
 
-def choose(level="full", texts=()):
+def choose(level: Level = "full", texts: Sequence[str] = ()) -> list[Case]:
     """The cases of a level whose id, or one of whose requirements, contains one of the texts, if there are any."""
 
-    def meant(case):
+    def meant(case: Case) -> bool:
         return any(text in name for text in texts or ("",) for name in (case.id, *case.requirements))
 
     return [case for case in load().values() if case.in_level(level) and meant(case)]

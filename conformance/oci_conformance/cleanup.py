@@ -4,16 +4,24 @@ Its one rule: things are found by the case's own word (its token) and never by a
 pidfd after a second look, so that no other process with a reused number is hit.
 """
 
+from __future__ import annotations
+
 import os
 import shutil
 import signal
 import time
+from typing import TYPE_CHECKING
 
 from oci_conformance import system
 from oci_conformance.runtime import MARK
 
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
 
-def processes(token, tops):
+    from oci_conformance.shapes import Left
+
+
+def processes(token: str, tops: Iterable[str]) -> set[int]:
     """The pids that carry the token in cgroup, command line or environment."""
     found = set()
     own = {os.getpid(), os.getppid()}
@@ -26,14 +34,14 @@ def processes(token, tops):
     return found - own
 
 
-def marked(pid, token):
+def marked(pid: int | str, token: str) -> bool:
     environment = system.read("/proc/%s/environ" % pid) or ""
     if any(entry.startswith(MARK + "=") and holds(entry, token) for entry in environment.split("\0")):
         return True
     return any(holds(text, token) for text in (system.read("/proc/%s/%s" % (pid, file)) or "" for file in ("cmdline", "cgroup")))
 
 
-def holds(text, token):
+def holds(text: str, token: str) -> bool:
     """Whether the token stands in a text as a whole: `t1` is not in `t12`. `t*` stands for all tokens that begin with t."""
     if token.endswith("*"):
         return token[:-1] in text
@@ -45,7 +53,7 @@ def holds(text, token):
     return False
 
 
-def cgroups(token, tops, deep=False):
+def cgroups(token: str, tops: Iterable[str], deep: bool = False) -> list[str]:
     """The topmost cgroup directories whose names hold the token. `deep`: not only right below the mount points."""
     found = []
     for top in tops:
@@ -56,7 +64,7 @@ def cgroups(token, tops, deep=False):
     return found
 
 
-def kill(token, tops, seconds=10):
+def kill(token: str, tops: Iterable[str], seconds: float = 10) -> set[int]:
     """Ends all processes of a token. The pids that had to be ended."""
     ended = set()
     clock = system.Clock(seconds)
@@ -85,7 +93,7 @@ def kill(token, tops, seconds=10):
     return ended
 
 
-def end_children(keep=(), seconds=5):
+def end_children(keep: Collection[int] = (), seconds: float = 5) -> set[int]:
     """Ends what has become our child: whoever leaves a case by double fork comes to its subreaper, with or without a word of ours. Those
     that become ours while others die are ended as well. The pids."""
     ended, clock = set(), system.Clock(seconds)
@@ -106,18 +114,18 @@ def end_children(keep=(), seconds=5):
     return ended
 
 
-def state(pid):
+def state(pid: int | str) -> str:
     return system.status_of(pid).get("State", "")[:1]
 
 
-def thaw(token, tops):
+def thaw(token: str, tops: Iterable[str]) -> None:
     for path in cgroups(token, tops):
         for name, word in (("cgroup.freeze", "0"), ("freezer.state", "THAWED")):
             if os.path.exists(os.path.join(path, name)):
                 put(os.path.join(path, name), word)
 
 
-def put(path, text):
+def put(path: str, text: str) -> None:
     try:
         with open(path, "w") as file:
             file.write(text)
@@ -125,7 +133,7 @@ def put(path, text):
         pass
 
 
-def remove_cgroups(token, tops, deep=False):
+def remove_cgroups(token: str, tops: Iterable[str], deep: bool = False) -> list[str]:
     """Removes the cgroups of a token. Those that stay."""
     left = []
     for path in cgroups(token, tops, deep):
@@ -139,13 +147,13 @@ def remove_cgroups(token, tops, deep=False):
     return left
 
 
-def mounts(text):
+def mounts(text: str) -> list[str]:
     """The mount points below a directory, the deepest first."""
     points = [line.split()[4] for line in (system.read("/proc/self/mountinfo") or "").splitlines() if text in line.split()[4]]
     return sorted(points, key=len, reverse=True)
 
 
-def remove_directory(path):
+def remove_directory(path: str) -> None:
     for point in mounts(path):
         try:
             system.umount(point)
@@ -155,12 +163,12 @@ def remove_directory(path):
         shutil.rmtree(path, ignore_errors=True)
 
 
-def sweep(token, tops, directory=None, deep=False):
+def sweep(token: str, tops: Iterable[str], directory: str | None = None, deep: bool = False) -> Left:
     """All of it. What was found: {"processes": […], "cgroups": […]}, without what is empty."""
     killed = kill(token, tops)
     before = cgroups(token, tops, deep)
     remove_cgroups(token, tops, deep)
     if directory:
         remove_directory(directory)
-    found = {"processes": sorted(killed), "cgroups": before}
+    found: dict[str, Sequence[int | str]] = {"processes": sorted(killed), "cgroups": before}
     return {kind: things for kind, things in found.items() if things}

@@ -5,13 +5,17 @@ Its one rule: what cannot be done is said in one line on the standard error and 
     2  something could not be done: a runtime, a report, this machine    130  interrupted
 """
 
+from __future__ import annotations
+
 import argparse
+import importlib
 import os
 import shutil
 import signal
 import sys
 import tempfile
 import time
+from typing import TYPE_CHECKING
 
 from oci_conformance import __version__, known, probe, report, requirements, system
 from oci_conformance import case as cases
@@ -21,10 +25,21 @@ from oci_conformance.result import brief
 from oci_conformance.runner import Runner
 from oci_conformance.runtime import CALL_SECONDS, Runtime, Unusable
 
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+    from types import FrameType
+    from typing import NoReturn
+
+    from oci_conformance.case import Case
+    from oci_conformance.machine import Machine
+    from oci_conformance.probe import Tools
+    from oci_conformance.report import Report
+
+
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def seconds(word):
+def seconds(word: str) -> float:
     """The type of --timeout."""
     number = float(word)
     if not 0 < number < 1e6:
@@ -32,7 +47,7 @@ def seconds(word):
     return number
 
 
-def parser():
+def parser() -> ArgumentParser:
     made = argparse.ArgumentParser("oci-conformance", description="Looks whether a runtime does what the OCI runtime specification asks.")
     made.add_argument("--runtime", action="append", default=[], metavar="[LABEL=]PATH", help="a runtime; may be given several times")
     made.add_argument(
@@ -62,11 +77,11 @@ def parser():
     return made
 
 
-def say(words):
+def say(words: str) -> None:
     print("oci-conformance: %s" % brief(words, 500), file=sys.stderr, flush=True)
 
 
-def main(argv):
+def main(argv: list[str]) -> int:
     if argv[:1] == ["bench"]:
         return bench(argv[1:])
     options = parser().parse_args(argv)
@@ -87,7 +102,7 @@ def main(argv):
     return with_machine(options, chosen)
 
 
-def with_machine(options, chosen):
+def with_machine(options: Namespace, chosen: list[Case]) -> int:
     """Everything that needs the machine: mounts of its own, the probe, a scratch directory."""
     directory = tempfile.mkdtemp(prefix="ocs-")
     os.chmod(directory, 0o755)
@@ -113,13 +128,13 @@ def with_machine(options, chosen):
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def interrupted(number, frame):
+def interrupted(number: int, frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def runtimes(options):
+def runtimes(options: Namespace) -> list[Runtime]:
     """The runtimes that were asked for, found or not."""
-    found = []
+    found: list[Runtime] = []
     for word in options.runtime:
         label, sign, path = word.partition("=") if "=" in word.partition("/")[0] else ("", "", word)
         if "/" not in path:
@@ -131,7 +146,7 @@ def runtimes(options):
     return found
 
 
-def run(options, chosen, machine, tools, directory):
+def run(options: Namespace, chosen: list[Case], machine: Machine, tools: Tools, directory: str) -> int:
     table = requirements.load()
     made = report.Report(table, chosen, machine, options.level, ", ".join(options.filter))
     forms = {form: getattr(options, form) for form in report.FORMS if getattr(options, form)}
@@ -169,7 +184,7 @@ def run(options, chosen, machine, tools, directory):
     return status or verdict(made, options)
 
 
-def verdict(made, options):
+def verdict(made: Report, options: Namespace) -> int:
     if made.broken_musts():
         return 1
     if options.strict and any(result.verdict == "fail" for result in made.results):
@@ -177,7 +192,7 @@ def verdict(made, options):
     return 0
 
 
-def early_look(forms):
+def early_look(forms: dict[str, str]) -> int:
     """Says before a long run that a report cannot be written; 2 then."""
     status = 0
     for form, path in list(forms.items()):
@@ -194,14 +209,14 @@ def early_look(forms):
     return status
 
 
-def list_cases(chosen):
+def list_cases(chosen: list[Case]) -> None:
     for case in chosen:
         print("%-45s %-5s %s" % (case.id, case.level, case.title))
         print("%-45s       %s" % ("", ", ".join(case.requirements)))
 
 
-def list_requirements(chosen):
-    about = {}
+def list_requirements(chosen: list[Case]) -> None:
+    about: dict[str, list[str]] = {}
     for case in chosen:
         for name in case.requirements:
             about.setdefault(name, []).append(case.id)
@@ -210,7 +225,7 @@ def list_requirements(chosen):
         print("%-6s %-40s %s\n       %s\n       %s" % (entry.level, entry.id, entry.section, entry.text, where))
 
 
-def list_deviations(chosen):
+def list_deviations(chosen: list[Case]) -> None:
     """By runtime and requirement: its text, the sentence of the specification, what the runtime does instead."""
     table, told = requirements.load(), set()
     for entry in known.TABLE:
@@ -223,13 +238,12 @@ def list_deviations(chosen):
                 print("%-12s %s\n    %s\n    instead: %s" % (who, where, entry.sentence, entry.why))
 
 
-def bench(argv):
+def bench(argv: list[str]) -> int:
     """The bench lives beside this package in the source tree: conformance/bench."""
     tree = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     if not os.path.exists(os.path.join(tree, "conformance", "bench", "__main__.py")):
         say("the bench is in the source tree only: python3 -m conformance.bench")
         return 2
     sys.path.insert(0, tree)
-    from conformance.bench.__main__ import main as measure
-
-    return measure(argv)
+    code: int = importlib.import_module("conformance.bench.__main__").main(argv)  # by name: it is not installed with this package
+    return code

@@ -4,91 +4,111 @@ Its one rule: the program's output comes through a pipe of ours that is read whi
 how long anything may take is bounded.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import select
 import signal
+from typing import TYPE_CHECKING
 
 from oci_conformance import probe, system
 from oci_conformance.case import Stop
 from oci_conformance.runtime import FLOOD
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from oci_conformance.bundle import Bundle
+    from oci_conformance.runtime import Call
+    from oci_conformance.shapes import CallOptions, Json, Line
+    from oci_conformance.trial import Trial
+
 
 END_SECONDS = 20
 STATUSES = ("creating", "created", "running", "stopped")
 
 
 class Container:
-    def __init__(self, trial, bundle, id):
+    def __init__(self, trial: Trial, bundle: Bundle, id: str) -> None:
         self.trial = trial
         self.bundle = bundle
         self.id = id
-        self.pid = None
-        self.pidfd = None
-        self.ends = None  # the pipe: where we read, where the program writes
+        self.pid = 0  # as the state reports it; 0 until then, and where it reports none
+        self.reported_pid: Json = None  # whatever stands in its place
+        self.pidfd: int | None = None
+        self.ends: tuple[int, int | None] | None = None  # the pipe: where we read, where the program writes
         self.text = ""
-        self.last = None  # the last call
-        self.create_call = None
+        self.last: Call  # the last call
+        self.create_call: Call
         self.deleted = False
         self.attempted = False
 
     # ---- operations; `try_` ones do not mind a failure
 
-    def call(self, *arguments, **kw):
+    def call(self, *arguments: str, **kw: Unpack[CallOptions]) -> Call:
         self.last = self.trial.call(*arguments, **kw)
         return self.last
 
-    def expect(self, done, what):
+    def expect(self, done: Call, what: str) -> Call:
         if done.code != 0:
             raise Stop(what + " fails", "exit 0", {"call": done.as_dict()})
         return done
 
-    def try_create(self, *options, **kw):
+    def try_create(self, *options: str, **kw: Unpack[CallOptions]) -> Call:
         self.ends = self.ends or os.pipe2(os.O_CLOEXEC)
         self.attempted = True
-        self.create_call = self.call("create", "--bundle", self.bundle.path, *options, self.id, stdout=self.ends[1], **kw)
+        kw["stdout"] = self.ends[1]
+        self.create_call = self.call("create", "--bundle", self.bundle.path, *options, self.id, **kw)
         return self.create_call
 
-    def create(self, *options, **kw):
+    def create(self, *options: str, **kw: Unpack[CallOptions]) -> Container:
         self.expect(self.try_create(*options, **kw), "create")
-        os.close(self.ends[1])
-        self.ends = (self.ends[0], None)
+        self.close_writing_end()
+
         self.watch()
         return self
 
-    def watch(self):
+    def close_writing_end(self) -> None:
+        if self.ends and self.ends[1] is not None:
+            os.close(self.ends[1])
+            self.ends = (self.ends[0], None)
+
+    def watch(self) -> bool:
         """Takes the pid from the state, and a pidfd, so that its end can be waited for."""
-        self.pid = self.state().get("pid")
-        if isinstance(self.pid, int) and self.pid > 0 and self.pidfd is None:
+        self.reported_pid = pid = self.state().get("pid")
+        if isinstance(pid, int) and pid > 0 and self.pidfd is None:
+            self.pid = pid
             try:
                 self.pidfd = os.pidfd_open(self.pid)
             except OSError:
                 self.pidfd = None
         return self.pidfd is not None
 
-    def try_start(self, **kw):
+    def try_start(self, **kw: Unpack[CallOptions]) -> Call:
         return self.call("start", self.id, **kw)
 
-    def start(self):
+    def start(self) -> Call:
         return self.expect(self.try_start(), "start")
 
-    def try_kill(self, name="KILL"):
+    def try_kill(self, name: str = "KILL") -> Call:
         return self.call("kill", self.id, name)
 
-    def kill(self, name="KILL"):
+    def kill(self, name: str = "KILL") -> Call:
         return self.expect(self.try_kill(name), "kill")
 
-    def try_delete(self, *options):
+    def try_delete(self, *options: str) -> Call:
         done = self.call("delete", *options, self.id)
         self.deleted = self.deleted or done.code == 0
         return done
 
-    def delete(self):
+    def delete(self) -> Call:
         return self.expect(self.try_delete(), "delete")
 
-    def exists(self):
+    def exists(self) -> bool:
         return self.call("state", self.id).code == 0
 
-    def try_state(self):
+    def try_state(self) -> dict[str, Json]:
         """The state, {} where there is none that could be read."""
         done = self.call("state", self.id)
         try:
@@ -97,22 +117,22 @@ class Container:
             found = {}
         return found if isinstance(found, dict) else {}
 
-    def state(self):
+    def state(self) -> dict[str, Json]:
         found = self.try_state()
         if not found:
             raise Stop("state gives no JSON object", "a state", {"call": self.last.as_dict()})
         return found
 
     @property
-    def status(self):
+    def status(self) -> Json:
         return self.state().get("status")
 
     # ---- the program
 
-    def wait(self, seconds):
+    def wait(self, seconds: float) -> tuple[bool, bool]:
         """Waits for output or the end, whichever comes first. (whether output came, whether the process has ended)."""
         poll = select.poll()
-        for fd in (self.ends and self.ends[0], self.pidfd):
+        for fd in (self.ends[0] if self.ends else None, self.pidfd):
             if fd is not None:
                 poll.register(fd, select.POLLIN)
         ready = {fd for fd, event in poll.poll(seconds * 1000) if event & select.POLLIN}
@@ -124,7 +144,7 @@ class Container:
                 raise Stop("the program floods with output", None, self.text[:200])
         return bool(data), self.pidfd is None or self.pidfd in ready
 
-    def ended(self, seconds=END_SECONDS):
+    def ended(self, seconds: float = END_SECONDS) -> bool:
         """Whether the container process ends in time; its output is read on the way."""
         clock = system.Clock(seconds)
         while clock.left:
@@ -134,10 +154,10 @@ class Container:
                 return True
         return False
 
-    def lines(self):
+    def lines(self) -> list[Line]:
         return probe.parse(self.text)
 
-    def line(self, op, seconds=END_SECONDS):
+    def line(self, op: str, seconds: float = END_SECONDS) -> Line:
         """The newest line of an operation, waited for."""
         clock = system.Clock(seconds)
         while True:
@@ -148,26 +168,26 @@ class Container:
             if not came and (over or not clock.left):
                 raise Stop("the program does not get to %r" % op, op, self.lines() or self.create_call.err[-1000:])
 
-    def finish(self):
+    def finish(self) -> list[Line]:
         """Waits for the program's end and deletes the container. All lines that it printed."""
         if not self.ended():
             raise Stop("the program does not end", "its end", self.lines())
         self.delete()
         return self.lines()
 
-    def is_ours(self):
+    def is_ours(self) -> bool:
         """Whether the pid that the runtime told is a descendant of this process: a runtime may lie, and nobody else may be harmed."""
         pid = self.pid
         while pid and pid != os.getpid():
             pid = int(system.status_of(pid).get("PPid", 0))
         return bool(pid) and self.pid != os.getpid()
 
-    def stop(self):
+    def stop(self) -> bool:
         """KILL, and its end. Whether it ended."""
         self.try_kill("KILL")
         return self.ended()
 
-    def discard(self):
+    def discard(self) -> None:
         """At the end of a case: no more process, no more state."""
         if self.pidfd is not None:
             if self.is_ours():

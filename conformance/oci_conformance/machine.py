@@ -3,35 +3,44 @@
 Its one rule: a case that needs something says its name; here stand the name, the look, and the words for the reader who lacks it.
 """
 
+from __future__ import annotations
+
 import contextlib
 import os
 import platform
 import signal
 import time
+from typing import TYPE_CHECKING
 
 from oci_conformance import system
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from oci_conformance.shapes import Words
+
 
 TOP = "/sys/fs/cgroup"
 DEFAULT_UIDS = 100000  # host ids of the user namespaces in the cases
 
 
 class Machine:
-    def __init__(self, probe_is_compiled=True):
+    def __init__(self, probe_is_compiled: bool = True) -> None:
         self.probe_is_compiled = probe_is_compiled
         self.kernel = tuple(int("".join(filter(str.isdigit, part)) or 0) for part in platform.release().split(".")[:2])
         self.unified, self.controllers = hierarchies()
         self.cpus = sorted(os.sched_getaffinity(0))
 
     @property
-    def pure_v2(self):
+    def pure_v2(self) -> bool:
         return self.unified == TOP
 
-    def version_2(self, controller):
+    def version_2(self, controller: str) -> bool:
         """Whether a controller is that of version 2 here."""
         names = system.read(os.path.join(self.unified, "cgroup.controllers")) if self.unified else ""
         return controller not in self.controllers and controller in (names or "").split()
 
-    def cgroup(self, controller, path):
+    def cgroup(self, controller: str, path: str) -> str | None:
         """The directory of a cgroupsPath in the hierarchy that has the controller, or None. `unified` is that of version 2 itself."""
         if controller in self.controllers:
             return self.controllers[controller] + path
@@ -39,11 +48,18 @@ class Machine:
             return self.unified + path
         return None
 
-    def cgroups(self):
+    def directory(self, controller: str, path: str) -> str:
+        """The same for a controller that a case's `needs` promise."""
+        found = self.cgroup(controller, path)
+        if found is None:
+            raise LookupError("no %s controller is mounted" % controller)
+        return found
+
+    def cgroups(self) -> list[str]:
         """The mount points of all hierarchies."""
         return sorted({*self.controllers.values(), *([self.unified] if self.unified else [])})
 
-    def lacks(self, need):
+    def lacks(self, need: str) -> str | None:
         """None if the machine has it, else a sentence."""
         kind, _, name = need.partition(":")
         if kind == "controller":
@@ -54,9 +70,10 @@ class Machine:
         return None if has(self) else words
 
 
-def hierarchies():
+def hierarchies() -> tuple[str | None, dict[str, str]]:
     """(mount point of version 2 or None, {controller: mount point} of version 1) as /proc/self/mountinfo shows them."""
-    unified, controllers = None, {}
+    unified: str | None = None
+    controllers: dict[str, str] = {}
     for line in (system.read("/proc/self/mountinfo") or "").splitlines():
         left, _, right = line.partition(" - ")
         root, point = left.split()[3:5]
@@ -70,27 +87,27 @@ def hierarchies():
     return unified, controllers
 
 
-def delegated():
+def delegated() -> bool:
     return os.path.exists("/sys/kernel/cgroup/delegate")
 
 
-def swap():
+def swap() -> bool:
     return len((system.read("/proc/swaps") or "").splitlines()) > 1
 
 
-def mounted(kind):
+def mounted(kind: str) -> bool:
     return any(" - %s " % kind in line for line in (system.read("/proc/self/mountinfo") or "").splitlines())
 
 
-def apparmor():
+def apparmor() -> bool:
     return (system.read("/sys/module/apparmor/parameters/enabled") or "").startswith("Y")
 
 
-def capability(number):
+def capability(number: int) -> bool:
     return bool(int(system.status_of("self").get("CapEff", "0"), 16) >> number & 1)
 
 
-NEEDS = {
+NEEDS: dict[str, tuple[Callable[[Machine], bool], str]] = {
     "probe": (lambda m: m.probe_is_compiled, "the probe is the shell script: no C compiler, and this needs system calls"),
     "v1": (lambda m: bool(m.controllers), "there is no cgroup hierarchy of version 1"),
     "v2": (lambda m: m.pure_v2, "the machine has no pure version 2 cgroups"),
@@ -122,30 +139,31 @@ NEEDS = {
 }
 
 
-def block_device(scheduler=""):
+def block_device(scheduler: str = "") -> tuple[int, int] | None:
     """(major, minor) of a whole disk, or None. With a scheduler: of a disk that has it chosen."""
     for name in sorted(os.listdir("/sys/block")) if os.path.isdir("/sys/block") else []:
         numbers = (system.read("/sys/block/%s/dev" % name) or "").strip()
         if scheduler not in (system.read("/sys/block/%s/queue/scheduler" % name) or ""):
             continue
         if numbers and not name.startswith(("ram", "zram")) and (system.read("/sys/block/%s/size" % name) or "0").strip() != "0":
-            return tuple(int(number) for number in numbers.split(":"))
+            major, minor = numbers.split(":")
+            return int(major), int(minor)
     return None
 
 
-def weighted(machine):
+def weighted(machine: Machine) -> bool:
     top = machine.controllers.get("blkio") or machine.unified or ""
     below = [top, *(os.path.join(top, name) for name in (os.listdir(top) if os.path.isdir(top) else []))]
     names = ("blkio.bfq.weight", "blkio.weight", "io.bfq.weight", "io.weight")
     return any(os.path.exists(os.path.join(directory, name)) for directory in below for name in names)
 
 
-def realtime(machine):
+def realtime(machine: Machine) -> bool:
     top = machine.controllers.get("cpu")
-    return bool(top) and os.path.exists(os.path.join(top, "cpu.rt_runtime_us"))
+    return top is not None and os.path.exists(os.path.join(top, "cpu.rt_runtime_us"))
 
 
-def huge_pages():
+def huge_pages() -> list[str]:
     """["2MB", …]: the page sizes as the hugetlb controller names them."""
     found = []
     for name in sorted(os.listdir("/sys/kernel/mm/hugepages")) if os.path.isdir("/sys/kernel/mm/hugepages") else []:
@@ -155,12 +173,12 @@ def huge_pages():
 
 
 @contextlib.contextmanager
-def own_mounts():
+def own_mounts() -> Iterator[None]:
     """A mount namespace of the suite's own, private, so that whatever a runtime leaves mounted stays off the host. There all controllers
     of a version 1 host are mounted: crun takes every controller of /proc/cgroups for mounted and fails without."""
     system.unshare(system.CLONE_NEWNS)
     system.mount(None, "/", None, system.MS_REC | system.MS_PRIVATE)
-    held = []
+    held: list[str] = []
     try:
         complete_cgroups(held)
     except OSError:
@@ -180,13 +198,13 @@ def own_mounts():
                 pass
 
 
-def hold(point):
+def hold(point: str) -> str:
     """A cgroup of our own, for the time of the run: a hierarchy without any is taken down when one of its mounts goes, even if there
     are others, and then everything in it fails with ENODEV."""
     return os.path.join(point, "oci-conformance-%d" % os.getpid())
 
 
-def keep(points):
+def keep(points: list[str]) -> int:
     """A process in these cgroups, so that nobody takes them for forgotten. Its pid."""
     directories = [hold(point) for point in points]
     pid = os.fork()
@@ -202,13 +220,13 @@ def keep(points):
     return pid
 
 
-def complete_cgroups(held):
+def complete_cgroups(held: list[str]) -> None:
     unified, controllers = hierarchies()
     lines = [line.split() for line in (system.read("/proc/cgroups") or "").splitlines()[1:]]
     missing = [name for name, _, _, enabled in lines if enabled == "1" and name not in controllers]
     if not controllers or unified == TOP or not missing:
         return
-    points = {}
+    points: dict[str, list[str]] = {}
     for name, point in controllers.items():
         points.setdefault(point, []).append(name)
     links = {name: os.readlink(os.path.join(TOP, name)) for name in os.listdir(TOP) if os.path.islink(os.path.join(TOP, name))}
@@ -236,7 +254,7 @@ def complete_cgroups(held):
             os.rmdir(point)
 
 
-def mounted_and_held(name, point):
+def mounted_and_held(name: str, point: str) -> bool:
     try:
         system.mount("cgroup", point, "cgroup", 0, name)
     except OSError:
@@ -249,7 +267,7 @@ def mounted_and_held(name, point):
     return True
 
 
-def about(machine):
+def about(machine: Machine) -> Words:
     """For the head of a report."""
     kind = "version 2" if machine.pure_v2 else "version 1" if not machine.unified else "version 1 and 2"
     return {"kernel": platform.release(), "architecture": platform.machine(), "cgroups": kind, "python": platform.python_version()}

@@ -3,16 +3,24 @@
 Its one rule: it is the only place that asks for --version and for the features document; both may be missing.
 """
 
+from __future__ import annotations
+
 import json
 import re
+from typing import TYPE_CHECKING
 
 from oci_conformance.case import Stop
 from oci_conformance.requirements import numbers
 
+if TYPE_CHECKING:
+    from oci_conformance.shapes import Identity
+    from oci_conformance.trial import Trial
+
+
 SHORT = 10  # seconds for each of its calls, unless fewer were asked for: who hangs here, hangs everywhere
 
 
-def preflight(t):
+def preflight(t: Trial) -> Identity:
     """A plain container can be created, started, looked at and deleted."""
     short = t.runtime.seconds = min(SHORT, t.runtime.seconds)  # here only: this is a process of its own
     found = identity(t)
@@ -36,15 +44,15 @@ def preflight(t):
     return found
 
 
-def identity(t):
+def identity(t: Trial) -> Identity:
     """{"name", "version", "features", "declares"}: what could be learnt."""
-    found = {}
+    found: Identity = {}
     done = t.call("--version", root=None)
     if done.hung:
         raise Stop("--version does not return within %g seconds" % t.runtime.seconds)
     match = re.match(r"(\S+) version (\S+)", done.out) if done.code == 0 else None
     if match:
-        found["name"], found["version"] = match.groups()
+        found["name"], found["version"] = match[1], match[2]
     done = t.call("features", root=None)
     try:
         document = json.loads(done.out) if done.code == 0 else None

@@ -3,15 +3,22 @@
 Its one rule: the table is the only place where a requirement's text, level and section stand; cases and reports go by its id.
 """
 
+from __future__ import annotations
+
 import os
 import tomllib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from oci_conformance.shapes import Version
+
 
 LEVELS = ("MUST", "SHOULD", "MAY")
 PATH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "requirements.toml")
 
 
 class Requirement:
-    def __init__(self, id, text, level, section, unobservable=None, since=None):
+    def __init__(self, id: str, text: str, level: str, section: str, unobservable: str | None = None, since: str | None = None) -> None:
         self.id = id
         self.text = text
         self.level = level
@@ -20,14 +27,15 @@ class Requirement:
         self.since = since  # the version of the specification that brought it, or None
 
     @property
-    def observable(self):
+    def observable(self) -> bool:
         return self.unobservable is None
 
-    def asked_of(self, version):
+    def asked_of(self, version: Version | None) -> bool:
         """Whether a runtime that declares this version ((1, 2, 0), or None where it declares nothing) is asked for it."""
-        return self.since is None or version is None or numbers(self.since) <= version
+        since = numbers(self.since) if self.since else None
+        return since is None or version is None or since <= version
 
-    def as_dict(self):
+    def as_dict(self) -> dict[str, str | bool | None]:
         return {
             "id": self.id,
             "text": self.text,
@@ -39,7 +47,7 @@ class Requirement:
         }
 
 
-def numbers(version):
+def numbers(version: object) -> Version | None:
     """(1, 2, 0) of "1.2.0", "1.2.0-rc.1", "1.1.0+dev"; None of anything else."""
     parts = str(version).partition("+")[0].partition("-")[0].split(".")
     if len(parts) != 3 or not all(part.isdecimal() for part in parts):
@@ -47,7 +55,7 @@ def numbers(version):
     return tuple(int(part) for part in parts)
 
 
-def load(path=PATH):
+def load(path: str = PATH) -> dict[str, Requirement]:
     """{id: Requirement}, in the order of the table. ValueError where the table contradicts itself."""
     with open(path, "rb") as file:
         table = tomllib.load(file)

@@ -8,12 +8,38 @@ Its one rule: verdicts are made here and nowhere else; reports only show them.
     broken   the suite itself failed
 """
 
-VERDICTS = ("pass", "fail", "known", "skip", "broken")
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from oci_conformance.case import Case
+    from oci_conformance.known import Known
+    from oci_conformance.runtime import Runtime
+    from oci_conformance.shapes import CallDict, Check, Config, Json, Left, Standing, Verdict
+
+
+VERDICTS: tuple[Verdict, ...] = ("pass", "fail", "known", "skip", "broken")
 MARKS = {"pass": "ok", "fail": "FAIL", "known": "known", "skip": "skip", "broken": "BROKEN", "none": "-"}
 
 
 class Result:
-    def __init__(self, runtime, case, verdict, reason="", checks=(), seconds=0.0, config=None, calls=(), left=None, extra=None, hung=False):
+    def __init__(
+        self,
+        runtime: Runtime,
+        case: Case,
+        verdict: Verdict,
+        reason: str = "",
+        checks: Sequence[Check] = (),
+        seconds: float = 0.0,
+        config: Config | str | None = None,
+        calls: Sequence[CallDict] = (),
+        left: Left | None = None,
+        extra: Json = None,
+        hung: bool = False,
+    ) -> None:
         self.runtime = runtime
         self.case = case
         self.verdict = verdict
@@ -25,14 +51,14 @@ class Result:
         self.left = left or {}
         self.extra = extra
         self.hung = hung
-        self.known = {}  # {requirement: known.Known}
-        self.unasked = set()  # requirements that the runtime's specification does not have yet
+        self.known: dict[str, Known] = {}  # {requirement: known.Known}
+        self.unasked: set[str] = set()  # requirements that the runtime's specification does not have yet
 
     @property
-    def failed_checks(self):
+    def failed_checks(self) -> list[Check]:
         return [check for check in self.checks if not check["ok"]]
 
-    def failed_requirements(self):
+    def failed_requirements(self) -> list[str]:
         """Of the case's requirements, those that a failed check is about; one that names none is about all that were not looked at."""
         failed, looked = set(), set()
         for check in self.checks:
@@ -44,7 +70,7 @@ class Result:
             failed = failed or set(self.case.requirements)
         return [name for name in self.case.requirements if name in failed and name not in self.unasked]
 
-    def verdict_of(self, requirement):
+    def verdict_of(self, requirement: str) -> Verdict:
         if requirement in self.unasked and self.verdict != "broken":
             return "skip"
         if self.verdict in ("skip", "broken"):
@@ -53,7 +79,7 @@ class Result:
             return "pass"
         return "known" if requirement in self.known else "fail"
 
-    def judge(self, known, unasked):
+    def judge(self, known: Mapping[str, Known], unasked: Iterable[str]) -> None:
         """Takes in what the runtime is not asked for, and what deviations.py says of it: {requirement: Known}."""
         self.unasked = set(unasked) & set(self.case.requirements)
         if self.verdict != "fail":
@@ -66,7 +92,7 @@ class Result:
         elif len(self.known) == len(failed):
             self.verdict = "known"
 
-    def words(self):
+    def words(self) -> str:
         """One line: why it is not a pass."""
         if self.failed_checks:
             check = self.failed_checks[0]
@@ -78,7 +104,7 @@ class Result:
             return line
         return (self.reason.strip().splitlines() or [""])[-1]
 
-    def as_dict(self):
+    def as_dict(self) -> dict[str, Json]:
         found = {
             "runtime": self.runtime.label,
             "case": self.case.id,
@@ -96,17 +122,18 @@ class Result:
         return found
 
 
-def brief(value, limit=160):
+def brief(value: object, limit: int = 160) -> str:
     """One line of printable letters: what a runtime prints does not reach the terminal as it is."""
     text = value if isinstance(value, str) else repr(value)
     text = "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def of_requirement(results, requirement):
+def of_requirement(results: Sequence[Result], requirement: str) -> Standing:
     """The verdict of a requirement over the results of one runtime: the worst of what was looked at."""
     verdicts = [result.verdict_of(requirement) for result in results if requirement in result.case.requirements]
-    for verdict in ("fail", "broken", "known", "pass", "skip"):
+    order: tuple[Verdict, ...] = ("fail", "broken", "known", "pass", "skip")
+    for verdict in order:
         if verdict in verdicts:
             return verdict
     return "none"

@@ -4,10 +4,13 @@ Its one rule: whatever a runtime does, every case ends in its time and leaves no
 given up, the others go on.
 """
 
+from __future__ import annotations
+
 import os
 import select
 import signal
 import time
+from typing import TYPE_CHECKING
 
 from oci_conformance import cleanup, known, requirements, system, worker
 from oci_conformance.case import Case
@@ -15,25 +18,44 @@ from oci_conformance.preflight import preflight
 from oci_conformance.result import Result
 from oci_conformance.runtime import CALL_SECONDS, Unusable
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from oci_conformance.machine import Machine
+    from oci_conformance.probe import Tools
+    from oci_conformance.requirements import Requirement
+    from oci_conformance.runtime import Runtime
+    from oci_conformance.shapes import Left
+
+
 PATIENCE = 3  # hanging cases in a row
 
 
 class Running:
     """A case on its way."""
 
-    def __init__(self, runtime, case, token, directory, seconds):
+    def __init__(self, runtime: Runtime, case: Case, token: str, directory: str, seconds: float) -> None:
         self.runtime = runtime
         self.case = case
         self.token = token
         self.directory = directory
         self.begun = time.monotonic()
         self.end = self.begun + seconds
-        self.pid = None
-        self.pidfd = None
+        self.pid = 0
+        self.pidfd = -1
 
 
 class Runner:
-    def __init__(self, machine, tools, directory, jobs=2, table=None, use_known=True, on_result=None):
+    def __init__(
+        self,
+        machine: Machine,
+        tools: Tools,
+        directory: str,
+        jobs: int = 2,
+        table: Mapping[str, Requirement] | None = None,
+        use_known: bool = True,
+        on_result: Callable[[Result], None] | None = None,
+    ) -> None:
         self.machine = machine
         self.tools = tools
         self.directory = directory
@@ -41,17 +63,17 @@ class Runner:
         self.table = table if table is not None else requirements.load()
         self.use_known = use_known
         self.on_result = on_result or (lambda result: None)
-        self.results = []
+        self.results: list[Result] = []
         self.count = 0
-        self.active = set()  # the processes of running cases
+        self.active: set[int] = set()  # the processes of running cases
         self.own = set(system.children())  # children that are none of a case
         self.word = "ocs%d" % os.getpid()
-        self.patience = PATIENCE
-        self.hangs = {}  # runtime → cases in a row that hung
+        self.patience: int | None = PATIENCE  # None: runtimes that hang are not given up
+        self.hangs: dict[Runtime, int] = {}  # runtime → cases in a row that hung
 
     # ---- one runtime's first look
 
-    def prepare(self, runtime):
+    def prepare(self, runtime: Runtime) -> None:
         """Learns name, version and features. Raises runtime.Unusable with one line where nothing works."""
         runtime.check()
         case = Case("preflight", preflight, (), "core", (), 90)
@@ -63,7 +85,7 @@ class Runner:
         words = found.words()
         raise Unusable("%s: %s" % (runtime.path, words if words.startswith("no ") else "does not run a plain container: " + words))
 
-    def alone(self, runtime, case):
+    def alone(self, runtime: Runtime, case: Case) -> Result:
         """The result of one case, nothing else running."""
         running = self.begin(runtime, case)
         select.select([running.pidfd], [], [], max(0, running.end - time.monotonic()))
@@ -71,14 +93,15 @@ class Runner:
 
     # ---- all cases
 
-    def run(self, runtimes, cases):
+    def run(self, runtimes: Sequence[Runtime], cases: Sequence[Case]) -> list[Result]:
         """All cases under all runtimes, in turn. All results so far, in order of their ends."""
         self.run_pairs([(runtime, case) for case in cases for runtime in runtimes])
         return self.results
 
-    def run_pairs(self, pairs):
+    def run_pairs(self, pairs: Sequence[tuple[Runtime, Case]]) -> list[Result]:
         """[(runtime, case)] → their results, in order of their ends."""
-        waiting, running, before = list(pairs), [], len(self.results)
+        waiting, before = list(pairs), len(self.results)
+        running: list[Running] = []
         while waiting or running:
             while waiting and len(running) < self.jobs:
                 runtime, case = waiting.pop(0)
@@ -92,21 +115,21 @@ class Runner:
                 self.note(self.settle(item))
         return self.results[before:]
 
-    def without_running(self, runtime, case):
+    def without_running(self, runtime: Runtime, case: Case) -> Result | None:
         """A result that needs no look, or None."""
         lacks = [words for words in (self.machine.lacks(need) for need in case.needs) if words]
         if lacks:
             return Result(runtime, case, "skip", lacks[0])
         asked = [name for name in case.requirements if self.table[name].asked_of(runtime.declares)]
         if case.requirements and not asked:
-            since = max(self.table[name].since for name in case.requirements)
-            declared = ".".join(map(str, runtime.declares))
+            since = max(self.table[name].since or "" for name in case.requirements)
+            declared = ".".join(map(str, runtime.declares or ()))
             return Result(runtime, case, "skip", "asked since %s, and the runtime declares %s" % (since, declared))
         if self.patience and self.hangs.get(runtime, 0) >= self.patience:
             return Result(runtime, case, "fail", "not run: the runtime hung %d cases in a row" % self.patience)
         return None
 
-    def begin(self, runtime, case):
+    def begin(self, runtime: Runtime, case: Case) -> Running:
         self.count += 1
         token = "%sx%d" % (self.word, self.count)
         seconds = case.seconds * max(1, runtime.seconds / CALL_SECONDS)  # who gives calls more time has a slow machine
@@ -116,7 +139,7 @@ class Runner:
         self.active.add(item.pid)
         return item
 
-    def over(self, running):
+    def over(self, running: Sequence[Running]) -> list[Running]:
         """Those that have ended or whose time is up; waits for one."""
         poll = select.poll()
         for item in running:
@@ -126,7 +149,7 @@ class Runner:
         now = time.monotonic()
         return [item for item in running if item.pidfd in ready or now >= item.end]
 
-    def settle(self, item):
+    def settle(self, item: Running) -> Result:
         """Ends the process if it has not ended, sweeps, and makes the result."""
         late = not system.ended(item.pidfd, 0)
         if late:
@@ -142,16 +165,16 @@ class Runner:
         if found is None:
             words = "not over after %d seconds" % seconds if late else "the process of the case died"
             return Result(item.runtime, item.case, "fail" if late else "broken", words, seconds=seconds, left=left, hung=late)
-        made = Result(item.runtime, item.case, found["verdict"], found["reason"], found["checks"], seconds, left=left)
-        made.config, made.calls, made.extra, made.hung = found.get("config"), found.get("calls", ()), found["extra"], found["hung"]
+        made = Result(item.runtime, item.case, found["verdict"] or "broken", found["reason"], found["checks"], seconds, left=left)
+        made.config, made.calls, made.extra, made.hung = found.get("config"), found.get("calls", []), found["extra"], found["hung"]
         return made
 
-    def reap(self):
+    def reap(self) -> None:
         """Ends and takes in what cases that were ended have left: it became our child. A running case's own process is left to
         settle(), what it starts is its own child."""
         cleanup.end_children(self.active | self.own)
 
-    def note(self, result):
+    def note(self, result: Result) -> None:
         runtime = result.runtime
         if result.seconds:  # it was run
             self.hangs[runtime] = self.hangs.get(runtime, 0) + 1 if result.hung else 0
@@ -160,7 +183,7 @@ class Runner:
         self.results.append(result)
         self.on_result(result)
 
-    def end(self):
+    def end(self) -> None:
         """Ends the processes of cases that were on their way when the run was interrupted."""
         for pid in list(self.active):
             try:
@@ -170,6 +193,6 @@ class Runner:
                 pass
             self.active.discard(pid)
 
-    def sweep(self):
+    def sweep(self) -> Left:
         """At the end: whatever any case left anywhere."""
         return cleanup.sweep(self.word + "x*", self.machine.cgroups(), None, deep=True)

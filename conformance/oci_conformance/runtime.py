@@ -5,11 +5,21 @@ Its one rule: no call is waited for longer than its time, and what a call leaves
 our own pipe, never read until their end.
 """
 
+from __future__ import annotations
+
 import os
 import signal
 import subprocess
+from typing import TYPE_CHECKING
 
 from oci_conformance import system
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from subprocess import Popen
+
+    from oci_conformance.shapes import CallDict
+
 
 CALL_SECONDS = 20
 FLOOD = 64 << 20  # bytes of output that no honest call has
@@ -24,51 +34,51 @@ class Unusable(Exception):
 class Call:
     """How a call ended. code: exit status, negative for a signal, None if it was given up."""
 
-    def __init__(self, argv, code, out, err):
+    def __init__(self, argv: list[str], code: int | None, out: str, err: str) -> None:
         self.argv = argv
         self.code = code
         self.out = out
         self.err = err
 
     @property
-    def hung(self):
+    def hung(self) -> bool:
         return self.code is None
 
     @property
-    def refused(self):
+    def refused(self) -> bool:
         """The runtime said no, in an orderly way."""
         return self.code is not None and self.code > 0
 
     @property
-    def how(self):
-        if self.hung:
+    def how(self) -> str:
+        if self.code is None:
             return "does not return, or floods with output"
         return "exit %d" % self.code if self.code >= 0 else "killed by signal %d" % -self.code
 
-    def as_dict(self):
+    def as_dict(self) -> CallDict:
         return {"argv": self.argv, "how": self.how, "out": self.out[-1500:], "err": self.err[-1500:]}
 
 
 class Stream:
     """An anonymous file for one stream."""
 
-    def __init__(self, text=b""):
+    def __init__(self, text: bytes = b"") -> None:
         self.fd = os.memfd_create("stream", os.MFD_CLOEXEC)
         os.write(self.fd, text)
         os.lseek(self.fd, 0, os.SEEK_SET)
 
-    def size(self):
+    def size(self) -> int:
         return os.fstat(self.fd).st_size
 
-    def text(self, limit=1 << 20):
+    def text(self, limit: int = 1 << 20) -> str:
         return os.pread(self.fd, min(self.size(), limit), 0).decode("utf-8", "surrogateescape")
 
-    def close(self):
+    def close(self) -> None:
         os.close(self.fd)
 
 
 class Runtime:
-    def __init__(self, path, label=None, options=(), seconds=CALL_SECONDS):
+    def __init__(self, path: str, label: str | None = None, options: Sequence[str] = (), seconds: float = CALL_SECONDS) -> None:
         self.path = path
         self.label = label or os.path.basename(path)
         self.options = list(options)
@@ -78,17 +88,29 @@ class Runtime:
         self.declares = None  # (1, 2, 0): the newest specification that it knows
         self.features = None  # its features document
 
-    def check(self):
+    def check(self) -> None:
         """Raises Unusable where it is plain that nothing can be called."""
         if not os.path.exists(self.path):
             raise Unusable("%s: there is no such file" % self.path)
         if os.path.isdir(self.path) or not os.access(self.path, os.X_OK):
             raise Unusable("%s: not an executable file" % self.path)
 
-    def argv(self, root, arguments):
+    def argv(self, root: str | None, arguments: Sequence[str]) -> list[str]:
         return [self.path, *self.options, *(["--root", root] if root else []), *arguments]
 
-    def call(self, *arguments, root=None, stdin=b"", stdout=None, cwd="/", mark="", seconds=None, env=None, fds=(), umask=-1):
+    def call(
+        self,
+        *arguments: str,
+        root: str | None = None,
+        stdin: bytes = b"",
+        stdout: int | None = None,
+        cwd: str = "/",
+        mark: str = "",
+        seconds: float | None = None,
+        env: Mapping[str, str] | None = None,
+        fds: Sequence[int] = (),
+        umask: int = -1,
+    ) -> Call:
         """One call. `stdout`: a descriptor of ours instead of a file; `fds`: further descriptors that it inherits."""
         argv = self.argv(root, arguments)
         streams = [Stream(stdin), Stream(), Stream()]
@@ -115,7 +137,7 @@ class Runtime:
         return done
 
 
-def finish(process, seconds, streams=()):
+def finish(process: Popen[bytes], seconds: float, streams: Sequence[Stream] = ()) -> int | None:
     """The exit status of a child, or None: it had to be ended, with all of its session's group, since it took too long or flooded us."""
     pidfd = os.pidfd_open(process.pid)
     clock = system.Clock(seconds)

@@ -3,6 +3,8 @@
 Its one rule: no case and no report calls into libc by itself.
 """
 
+from __future__ import annotations
+
 import ctypes
 import os
 import select
@@ -15,55 +17,55 @@ PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def _checked(result, what):
+def _checked(result: int, what: str) -> int:
     if result < 0:
         error = ctypes.get_errno()
         raise OSError(error, "%s: %s" % (what, os.strerror(error)))
     return result
 
 
-def _bytes(text):
+def _bytes(text: str | None) -> bytes | None:
     return None if text is None else os.fsencode(text)
 
 
-def unshare(flags):
+def unshare(flags: int) -> None:
     _checked(_libc.unshare(ctypes.c_int(flags)), "unshare")
 
 
-def setns(fd, kind=0):
+def setns(fd: int, kind: int = 0) -> None:
     _checked(_libc.setns(ctypes.c_int(fd), ctypes.c_int(kind)), "setns")
 
 
-def mount(source, target, kind=None, flags=0, data=None):
+def mount(source: str | None, target: str, kind: str | None = None, flags: int = 0, data: str | None = None) -> None:
     result = _libc.mount(_bytes(source), _bytes(target), _bytes(kind), ctypes.c_ulong(flags), _bytes(data))
     _checked(result, "mount %s" % target)
 
 
-def umount(target, flags=MNT_DETACH):
+def umount(target: str, flags: int = MNT_DETACH) -> None:
     _checked(_libc.umount2(_bytes(target), ctypes.c_int(flags)), "umount %s" % target)
 
 
-def prctl(option, value):
+def prctl(option: int, value: int) -> None:
     _checked(_libc.prctl(ctypes.c_int(option), ctypes.c_ulong(value), 0, 0, 0), "prctl")
 
 
-def subreaper():
+def subreaper() -> None:
     """Orphans among our descendants become our children."""
     prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
-def ended(pidfd, seconds):
+def ended(pidfd: int, seconds: float) -> bool:
     """Whether the process of a pidfd ends within so many seconds."""
     return readable(pidfd, seconds)
 
 
-def readable(fd, seconds):
+def readable(fd: int, seconds: float) -> bool:
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     return bool(poll.poll(max(0, seconds) * 1000))
 
 
-def reap():
+def reap() -> None:
     """Takes in what has ended among our children."""
     try:
         while os.waitpid(-1, os.WNOHANG)[0]:
@@ -72,7 +74,7 @@ def reap():
         pass
 
 
-def children():
+def children() -> list[int]:
     """The pids of our children, without waiting for any."""
     text = read("/proc/self/task/%d/children" % os.getpid())
     if text is not None:
@@ -83,15 +85,15 @@ def children():
 class Clock:
     """So many seconds from now."""
 
-    def __init__(self, seconds):
+    def __init__(self, seconds: float) -> None:
         self.end = time.monotonic() + seconds
 
     @property
-    def left(self):
+    def left(self) -> float:
         return max(0.0, self.end - time.monotonic())
 
 
-def read(path, limit=1 << 20):
+def read(path: str, limit: int = 1 << 20) -> str | None:
     """The text of a file, or None."""
     try:
         with open(path, "rb") as file:
@@ -100,7 +102,7 @@ def read(path, limit=1 << 20):
         return None
 
 
-def status_of(pid):
+def status_of(pid: int | str) -> dict[str, str]:
     """{"State": …, "Uid": …} of /proc/PID/status, {} where there is no such process."""
     text = read("/proc/%s/status" % pid) or ""
     return {key: value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}

@@ -3,31 +3,37 @@
 Its one rule: waiting is bounded, and what comes is read while waiting.
 """
 
+from __future__ import annotations
+
 import array
 import os
 import socket
 import tempfile
+from typing import TYPE_CHECKING
 
 from oci_conformance import probe, system
+
+if TYPE_CHECKING:
+    from oci_conformance.shapes import Line
 
 
 class Console:
     """Make one before create, pass `option`; afterwards `receive()`, then `lines()`."""
 
-    def __init__(self, directory):
+    def __init__(self, directory: str) -> None:
         self.directory = tempfile.mkdtemp(prefix="tty", dir=directory)
         self.path = os.path.join(self.directory, "s")
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.socket.bind(self.path)
         self.socket.listen(1)
-        self.master = None
+        self.master: int | None = None
         self.text = b""
 
     @property
-    def option(self):
+    def option(self) -> tuple[str, str]:
         return ("--console-socket", self.path)
 
-    def receive(self, seconds=10):
+    def receive(self, seconds: float = 10) -> bool:
         """Whether a descriptor came."""
         if not system.readable(self.socket.fileno(), seconds):
             return False
@@ -44,7 +50,7 @@ class Console:
                 self.master = rights[0]
         return self.master is not None
 
-    def lines(self, op, seconds=10):
+    def lines(self, op: str, seconds: float = 10) -> list[Line]:
         """What the program prints, up to the line of an operation."""
         clock = system.Clock(seconds)
         while clock.left and self.master is not None:
@@ -62,7 +68,7 @@ class Console:
             self.text += data
         return probe.parse(self.text.decode("latin-1").replace("\r\n", "\n"))
 
-    def close(self):
+    def close(self) -> None:
         self.socket.close()
         if self.master is not None:
             os.close(self.master)

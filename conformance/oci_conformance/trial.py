@@ -4,8 +4,11 @@ Its one rule: a check does not end a case (so that one look can answer several q
 Stop.
 """
 
+from __future__ import annotations
+
 import json
 import os
+from typing import TYPE_CHECKING
 
 from oci_conformance import bundle as bundles
 from oci_conformance import probe
@@ -13,9 +16,20 @@ from oci_conformance.bundle import ABSENT
 from oci_conformance.case import Skip, Stop
 from oci_conformance.container import Container
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import NoReturn, Unpack
+
+    from oci_conformance.bundle import Bundle
+    from oci_conformance.case import Case
+    from oci_conformance.machine import Machine
+    from oci_conformance.probe import Tools
+    from oci_conformance.runtime import Call, Runtime
+    from oci_conformance.shapes import BundleOptions, CallOptions, Changes, Check, Config, Json, Note, Operation
+
 
 class Trial:
-    def __init__(self, case, runtime, machine, tools, directory, token):
+    def __init__(self, case: Case, runtime: Runtime, machine: Machine, tools: Tools, directory: str, token: str) -> None:
         self.case = case
         self.runtime = runtime
         self.machine = machine
@@ -23,25 +37,28 @@ class Trial:
         self.directory = directory
         self.root = os.path.join(directory, "state")
         self.token = token
-        self.calls = []
-        self.checks = []
-        self.containers = []
-        self.config = None  # of the last bundle, as evidence
+        self.calls: list[Call] = []
+        self.checks: list[Check] = []
+        self.containers: list[Container] = []
+        self.config: Config | str | None = None  # of the last bundle, as evidence
         self.count = 0
 
     # ---- the runtime
 
-    def call(self, *arguments, **kw):
+    def call(self, *arguments: str, **kw: Unpack[CallOptions]) -> Call:
         kw.setdefault("root", self.root)
-        done = self.runtime.call(*arguments, mark=self.token, **kw)
+        kw["mark"] = self.token
+        done = self.runtime.call(*arguments, **kw)
         self.calls.append(done)
         return done
 
-    def new_id(self):
+    def new_id(self) -> str:
         self.count += 1
         return "%s-%d" % (self.token, self.count)
 
-    def configuration(self, changes=None, *operations, args=None, config=None):
+    def configuration(
+        self, changes: Changes | None = None, *operations: Operation, args: Sequence[str] | None = None, config: Config | None = None
+    ) -> Config:
         """A configuration whose program is the probe with these operations (or `args`), in a cgroup of its own."""
         changes = dict(changes or {})
         if "/linux/cgroupsPath" not in changes and changes.get("/linux") is not ABSENT:
@@ -50,25 +67,26 @@ class Trial:
             changes = {"/process/args": args or probe.argv(operations), **changes}
         return bundles.patch(config or bundles.base(), changes)
 
-    def bundle(self, changes=None, *operations, raw=None, owner=0, **kw):
-        """A new bundle. `raw`: the bytes of its config.json; `owner`: the host's id of its root's root."""
+    def bundle(self, changes: Changes | None = None, *operations: Operation, **kw: Unpack[BundleOptions]) -> Bundle:
+        """A new bundle."""
+        raw = kw.get("raw")
         path = os.path.join(self.directory, "b%d" % (self.count + 1))
-        made = self.configuration(changes, *operations, **kw)
+        made = self.configuration(changes, *operations, args=kw.get("args"), config=kw.get("config"))
         self.config = made if raw is None else raw.decode("utf-8", "replace")
-        return bundles.Bundle(path, made, self.tools, raw, owner)
+        return bundles.Bundle(path, made, self.tools, raw, kw.get("owner", 0))
 
-    def container(self, changes=None, *operations, **kw):
+    def container(self, changes: Changes | None = None, *operations: Operation, **kw: Unpack[BundleOptions]) -> Container:
         """A container that has not been created yet, with a bundle of its own."""
         made = Container(self, self.bundle(changes, *operations, **kw), self.new_id())
         self.containers.append(made)
         return made
 
-    def created(self, changes=None, *operations, **kw):
+    def created(self, changes: Changes | None = None, *operations: Operation, **kw: Unpack[BundleOptions]) -> Container:
         made = self.container(changes, *operations, **kw)
         made.create()
         return made
 
-    def running(self, changes=None, *operations, **kw):
+    def running(self, changes: Changes | None = None, *operations: Operation, **kw: Unpack[BundleOptions]) -> Container:
         """A started container; its program waits for signals unless other operations are given."""
         made = self.created(changes, *(operations or ("wait",)), **kw)
         made.start()
@@ -76,7 +94,7 @@ class Trial:
             made.line("wait")
         return made
 
-    def observe(self, changes=None, *operations, **kw):
+    def observe(self, changes: Changes | None = None, *operations: Operation, **kw: Unpack[BundleOptions]) -> Json:
         """The whole life of a container. What its operations saw: a dict, or a list if there were several."""
         made = self.created(changes, *(operations or ("self",)), **kw)
         made.start()
@@ -86,12 +104,14 @@ class Trial:
             raise Stop("the program printed %d of %d lines" % (len(seen), wanted), None, seen or made.create_call.err[-1000:])
         return seen[0] if wanted == 1 else seen
 
-    def refused(self, changes, *requirements, at="create", what=None, **kw):
+    def refused(
+        self, changes: Changes | None, *requirements: str, at: str = "create", what: str | None = None, **kw: Unpack[BundleOptions]
+    ) -> Container:
         """create must fail, in an orderly way, and leave no container. `at="start"`: at the latest start must. The container."""
-        made = self.container(changes, *(kw.pop("operations", None) or ("say ran",)), **kw)
+        made = self.container(changes, "say ran", **kw)
         return self.refuses(made, requirements, at, what or "create gives an error")
 
-    def refuses(self, made, requirements, at, what):
+    def refuses(self, made: Container, requirements: Sequence[str], at: str, what: str) -> Container:
         done = made.try_create()
         if at == "start" and done.code == 0:
             self.check(made.try_start().refused, "start gives an error", requirements, "an error", made.last.how)
@@ -103,14 +123,16 @@ class Trial:
 
     # ---- hooks
 
-    def hook(self, label, *operations, inside=False, status=0, sleep=0, **more):
+    def hook(
+        self, label: str, *operations: Operation, inside: bool = False, status: int = 0, sleep: int = 0, **more: object
+    ) -> dict[str, Json]:
         """A hook that notes its input and what it sees. `inside`: its path and its notes are those of the container."""
         notes = "/hooks" if inside else os.path.join(self.directory, "hooks")
         words = [["to", notes, label], *(["sleep %d" % sleep] if sleep else []), *operations, "exit %d" % status]
         path = "/bin/probe" if inside else self.tools.probe
         return {"path": path, "args": probe.argv(words, "probe"), "env": [], **more}
 
-    def notes(self, container=None):
+    def notes(self, container: Container | None = None) -> list[Note]:
         """What hooks have noted so far: [{"label", "stdin", "seen": [...]}]. With a container: those inside."""
         path = container.bundle.inside("/hooks") if container else os.path.join(self.directory, "hooks")
         try:
@@ -118,20 +140,20 @@ class Trial:
                 lines = probe.parse(file.read())
         except OSError:
             return []
-        found = []
+        found: list[Note] = []
         for line in lines:
             if line["op"] == "to":
-                found.append({"label": line.get("label"), "stdin": line.get("stdin", ""), "seen": []})
+                found.append({"label": line.get("label", ""), "stdin": line.get("stdin", ""), "seen": []})
             elif found:
                 found[-1]["seen"].append(line)
         return found
 
-    def labels(self, container=None):
+    def labels(self, container: Container | None = None) -> list[str]:
         return [note["label"] for note in self.notes(container)]
 
     # ---- checks
 
-    def check(self, ok, what, requirements=(), expected=None, seen=None):
+    def check(self, ok: object, what: str, requirements: str | Sequence[str] = (), expected: object = None, seen: object = None) -> bool:
         """Remembers an outcome. `requirements`: those of the case's that it is about; none: all. Whether it held."""
         names = (requirements,) if isinstance(requirements, str) else tuple(requirements)
         self.checks.append(
@@ -139,29 +161,29 @@ class Trial:
         )
         return bool(ok)
 
-    def equal(self, seen, expected, what, *requirements):
+    def equal(self, seen: object, expected: object, what: str, *requirements: str) -> bool:
         return self.check(seen == expected, what, requirements, expected, seen)
 
-    def has(self, part, whole, what, *requirements):
+    def has(self, part: object, whole: Json, what: str, *requirements: str) -> bool:
         return self.check(part in (whole or ()), what, requirements, "has %r" % (part,), whole)
 
-    def lacks(self, part, whole, what, *requirements):
+    def lacks(self, part: object, whole: Json, what: str, *requirements: str) -> bool:
         return self.check(part not in (whole or ()), what, requirements, "has no %r" % (part,), whole)
 
-    def need(self, ok, what, expected=None, seen=None):
+    def need(self, ok: object, what: str, expected: object = None, seen: object = None) -> None:
         if not ok:
             raise Stop(what, expected, seen)
 
-    def skip(self, why):
+    def skip(self, why: str) -> NoReturn:
         raise Skip(why)
 
-    def clean(self):
+    def clean(self) -> None:
         """Deletes what the case left; failures are the sweeper's business."""
         for container in self.containers:
             container.discard()
 
 
-def shown(value):
+def shown(value: object) -> Json:
     """A value as evidence: plain data, of bounded size."""
     if value is None or isinstance(value, (bool, int)):
         return value

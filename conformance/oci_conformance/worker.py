@@ -4,20 +4,31 @@ Its one rule: the parent believes nothing but the file that it reads afterwards;
 verdict and not the suite's end.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import signal
 import traceback
+from typing import TYPE_CHECKING
 
 from oci_conformance import cleanup, system
 from oci_conformance.case import Skip, Stop
 from oci_conformance.runtime import Unusable
 from oci_conformance.trial import Trial
 
+if TYPE_CHECKING:
+    from oci_conformance.case import Case
+    from oci_conformance.machine import Machine
+    from oci_conformance.probe import Tools
+    from oci_conformance.runtime import Runtime
+    from oci_conformance.shapes import Found
+
+
 RESULT = "result.json"
 
 
-def start(case, runtime, machine, tools, directory, token):
+def start(case: Case, runtime: Runtime, machine: Machine, tools: Tools, directory: str, token: str) -> int:
     """The pid of a new process that runs the case."""
     os.mkdir(directory, 0o755)
     pid = os.fork()
@@ -39,7 +50,7 @@ def start(case, runtime, machine, tools, directory, token):
         os._exit(code)
 
 
-def quiet(path):
+def quiet(path: str) -> None:
     """Nothing of a case reaches the terminal."""
     null = os.open("/dev/null", os.O_RDONLY)
     stray = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -48,19 +59,19 @@ def quiet(path):
     os.dup2(stray, 2)
 
 
-def run(case, runtime, machine, tools, directory, token):
+def run(case: Case, runtime: Runtime, machine: Machine, tools: Tools, directory: str, token: str) -> Found:
     trial = Trial(case, runtime, machine, tools, directory, token)
-    found = {"verdict": None, "reason": "", "extra": None}
+    found: Found = {"verdict": None, "reason": "", "extra": None}
     try:
         found["extra"] = case.function(trial)
     except Stop as e:
         trial.check(False, e.what, (), e.expected, e.seen)
     except Skip as e:
-        found.update(verdict="skip", reason=str(e))
+        found["verdict"], found["reason"] = "skip", str(e)
     except Unusable as e:
         trial.check(False, str(e))
     except Exception:
-        found.update(verdict="broken", reason=traceback.format_exc(limit=-4))
+        found["verdict"], found["reason"] = "broken", traceback.format_exc(limit=-4)
     try:
         trial.clean()
     except Exception:
@@ -68,7 +79,7 @@ def run(case, runtime, machine, tools, directory, token):
     if found["verdict"] is None:
         found["verdict"] = "pass" if trial.checks and all(check["ok"] for check in trial.checks) else "fail"
         if not trial.checks:
-            found.update(verdict="broken", reason="the case checked nothing")
+            found["verdict"], found["reason"] = "broken", "the case checked nothing"
     cleanup.end_children()
     found["checks"] = trial.checks
     found["hung"] = any(call.hung for call in trial.calls)
@@ -78,10 +89,11 @@ def run(case, runtime, machine, tools, directory, token):
     return found
 
 
-def read(directory):
+def read(directory: str) -> Found | None:
     """What the process left, or None."""
     try:
         with open(os.path.join(directory, RESULT)) as file:
-            return json.load(file)
+            found: Found = json.load(file)
+            return found
     except (OSError, ValueError):
         return None

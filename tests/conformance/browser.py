@@ -4,7 +4,6 @@ zero byte), without any package.
 Its one rule: every wait is bounded, and the browser and its profile are gone when the `with` is left.
 """
 
-import base64
 import json
 import os
 import select
@@ -112,14 +111,6 @@ class Browser:
         if "exceptionDetails" in found:
             raise OSError("%s: %s" % (expression[:80], found["exceptionDetails"].get("exception", {}).get("description")))
         return found["result"].get("value")
-
-    def picture(self, path, height=None):
-        """Writes a PNG of the page, of all of it unless a height is given."""
-        size = self.send("Page.getLayoutMetrics")["cssContentSize"]
-        clip = {"x": 0, "y": 0, "width": size["width"], "height": min(height or size["height"], 16000), "scale": 1}
-        data = self.send("Page.captureScreenshot", format="png", clip=clip, captureBeyondViewport=True)["data"]
-        with open(path, "wb") as file:
-            file.write(base64.b64decode(data))
 
     def complaints(self):
         """What the page's console and its requests say: [text], without the page itself."""

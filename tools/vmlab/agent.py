@@ -6,6 +6,8 @@ command's output; x, its exit status, the last answer. The command is a transien
 a user's in its user manager. What it leaves running ends with it.
 """
 
+from __future__ import annotations
+
 import fcntl
 import glob
 import json
@@ -15,12 +17,17 @@ import selectors
 import struct
 import subprocess
 import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from shapes import Json
+
 
 RNDRESEEDCRNG = 0x5207
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def port():
+def port() -> int:
     """Descriptor of the virtio port, once its driver has made it."""
     while True:
         for path in glob.glob("/dev/vport*"):
@@ -28,7 +35,7 @@ def port():
         time.sleep(0.05)
 
 
-def receive(fd, size):
+def receive(fd: int, size: int) -> bytes:
     data = b""
     while len(data) < size:
         part = os.read(fd, size - len(data))
@@ -38,13 +45,13 @@ def receive(fd, size):
     return data
 
 
-def send(fd, kind, data=b""):
+def send(fd: int, kind: bytes, data: bytes = b"") -> None:
     rest = memoryview(kind + struct.pack(">I", len(data)) + data)
     while rest:
         rest = rest[os.write(fd, rest) :]
 
 
-def awaken(request):
+def awaken(request: Json) -> None:
     """A restored guest has the clock and the random numbers of the snapshot."""
     if abs(time.time() - request["time"]) > 0.5:
         time.clock_settime(time.CLOCK_REALTIME, request["time"])
@@ -53,7 +60,7 @@ def awaken(request):
         fcntl.ioctl(random, RNDRESEEDCRNG)
 
 
-def mount_share(place):
+def mount_share(place: str) -> None:
     """The second disk, which holds a copy of the shared folder, at the place that it has on the host. The folders above it let all in."""
     if os.path.ismount(place):
         return
@@ -65,26 +72,25 @@ def mount_share(place):
     subprocess.run(["mount", "-t", "ext4", "/dev/vdb", place], check=True)
 
 
-def command(request, who):
-    """-> (argv of systemd-run, its environment, keywords that make it the user's)."""
+def command(request: Json, who: pwd.struct_passwd) -> tuple[list[str], dict[str, str]]:
+    """-> (argv of systemd-run, its environment)."""
     folder = request["cwd"] or request["share"] or who.pw_dir
     argv = ["systemd-run", "--quiet", "--wait", "--pipe", "--collect", "--working-directory=" + folder]
     argv += ["--property=Delegate=yes", "--property=KillSignal=SIGKILL"]
     env = {"HOME": who.pw_dir, "USER": who.pw_name, "LOGNAME": who.pw_name, "SHELL": "/bin/bash", "LANG": "C.UTF-8", "PATH": PATH}
-    be = {}
     if who.pw_uid:
         argv.append("--user")
         env["XDG_RUNTIME_DIR"] = "/run/user/%d" % who.pw_uid
         env["DBUS_SESSION_BUS_ADDRESS"] = "unix:path=%s/bus" % env["XDG_RUNTIME_DIR"]
-        be = {"user": who.pw_uid, "group": who.pw_gid, "extra_groups": os.getgrouplist(who.pw_name, who.pw_gid)}
     env.update(request["env"])
     argv += ["--setenv=%s=%s" % pair for pair in env.items()]
-    return [*argv, "--", *request["argv"]], env, be
+    return [*argv, "--", *request["argv"]], env
 
 
-def pump(fd, process):
+def pump(fd: int, process: subprocess.Popen[bytes]) -> None:
     """Hands both streams on until they are closed."""
     pipes = selectors.DefaultSelector()
+    assert process.stdout and process.stderr  # serve() asks for pipes
     pipes.register(process.stdout, selectors.EVENT_READ, b"o")
     pipes.register(process.stderr, selectors.EVENT_READ, b"e")
     while pipes.get_map():
@@ -96,7 +102,7 @@ def pump(fd, process):
                 pipes.unregister(key.fileobj)
 
 
-def serve(fd, request):
+def serve(fd: int, request: Json) -> int:
     """Runs one command to its end. -> its exit status."""
     stdin = os.memfd_create("stdin")
     if request["stdin"]:
@@ -105,15 +111,19 @@ def serve(fd, request):
     awaken(request)
     if request["share"]:
         mount_share(request["share"])
-    argv, env, be = command(request, pwd.getpwnam(request["user"]))
-    process = subprocess.Popen(argv, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env, cwd="/", **be)
+    who = pwd.getpwnam(request["user"])
+    argv, env = command(request, who)
+    user, group, groups = (who.pw_uid, who.pw_gid, os.getgrouplist(who.pw_name, who.pw_gid)) if who.pw_uid else (None, None, None)
+    process = subprocess.Popen(
+        argv, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env, cwd="/", user=user, group=group, extra_groups=groups
+    )
     os.close(stdin)
     pump(fd, process)
     status = process.wait()
     return status if status >= 0 else 128 - status
 
 
-def main():
+def main() -> None:
     fd = port()
     while True:
         request = json.loads(receive(fd, struct.unpack(">I", receive(fd, 4))[0]))

@@ -9,6 +9,8 @@ kernel of kind `kernel`; what the host lacks (kind `vm`) tools/setup.sh installs
 ~/.cache/pyrunc-vmlab, some 1.2 GB. Its one rule: `key` is written last, so a build that was cut short counts as none.
 """
 
+from __future__ import annotations
+
 import fcntl
 import glob
 import hashlib
@@ -19,8 +21,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from typing import TYPE_CHECKING
 
 import lab
+
+if TYPE_CHECKING:
+    from shapes import Say
+
 
 PACKAGES = lab.HERE.parent / "apt-packages.txt"
 KEY = lab.DIR / "key"
@@ -52,12 +59,12 @@ if [ $(id -u) = 0 ]; then criu check; fi
 """
 
 
-def packages(kind):
+def packages(kind: str) -> list[str]:
     rows = (line.split() for line in PACKAGES.read_text().splitlines() if line[:1] not in ("", "#"))
     return [row[1] for row in rows if row[0] == kind]
 
 
-def key():
+def key() -> str | None:
     """What the machine is made from. A snapshot fits one version of qemu."""
     text = hashlib.sha256(repr((packages("guest"), packages("kernel"))).encode())
     for path in sorted(p for p in lab.HERE.rglob("*") if p.is_file() and p.suffix != ".md" and "__pycache__" not in p.parts):
@@ -70,11 +77,11 @@ def key():
     return text.hexdigest()
 
 
-def is_current():
+def is_current() -> bool:
     return KEY.exists() and KEY.read_text() == key()
 
 
-def build(say, force=False):
+def build(say: Say, force: bool = False) -> None:
     """Builds unless up to date. LabError where that can't be done. One at a time; others wait."""
     if not force and is_current():
         return
@@ -92,13 +99,13 @@ def build(say, force=False):
             KEY.unlink(missing_ok=True)
             with tempfile.TemporaryDirectory(prefix="vmlab.", dir="/var/tmp") as tmp:
                 make(pathlib.Path(tmp), say)
-            KEY.write_text(key())
+            KEY.write_text(key() or "")
 
 
-def make(tmp, say):
+def make(tmp: pathlib.Path, say: Say) -> None:
     start = time.monotonic()
 
-    def step(text):
+    def step(text: str) -> None:
         say("vmlab: %3d s: %s" % (time.monotonic() - start, text))
 
     lab.done("tools/setup.sh", ["sh", str(lab.HERE.parent / "setup.sh"), "vm"])
@@ -123,7 +130,7 @@ def make(tmp, say):
 # ---- the root file system
 
 
-def apt_sources():
+def apt_sources() -> list[str]:
     """The host's apt sources that are Debian's and no files of this host; none: mmdebstrap's own mirror."""
     found = []
     for path in sorted(
@@ -135,14 +142,14 @@ def apt_sources():
     return found
 
 
-def suite():
+def suite() -> str:
     for line in pathlib.Path("/etc/os-release").read_text().splitlines():
         if line.startswith("VERSION_CODENAME="):
             return line.partition("=")[2].strip('"')
     raise lab.LabError("/etc/os-release does not name the Debian release")
 
 
-def make_root(tmp, root):
+def make_root(tmp: pathlib.Path, root: pathlib.Path) -> None:
     """By mmdebstrap. The kernel's package is only fetched: its scripts would make an initrd for an hour."""
     settings = tmp / "apt.conf"
     wanted = ("Acquire::Check-", "Acquire::http", "Acquire::https", "Acquire::Retries", "Acquire::AllowInsecure")
@@ -165,7 +172,7 @@ def make_root(tmp, root):
         raise lab.LabError("mmdebstrap ended with status %d: %s" % (code, LOG.read_text(errors="replace").strip()[-1500:]))
 
 
-def unpack_kernel(tmp, root):
+def unpack_kernel(tmp: pathlib.Path, root: pathlib.Path) -> str:
     """-> the kernel's version. Modules lie unpacked on the disk, and the ELF image is taken out of its wrapping: an emulated
     processor takes seconds for either."""
     package = glob.glob(str(tmp / "linux-image-*.deb"))
@@ -189,10 +196,10 @@ def unpack_kernel(tmp, root):
     return version
 
 
-def elf_of(image):
+def elf_of(image: bytes) -> bytes | None:
     """The kernel proper within a bzImage (x86 boot protocol: setup_sects, payload_offset, payload_length), if zstd unpacks it."""
 
-    def word(at):
+    def word(at: int) -> int:
         return int.from_bytes(image[at : at + 4], "little")
 
     start = (image[0x1F1] + 1) * 512 + word(0x248)
@@ -200,7 +207,7 @@ def elf_of(image):
     return unpacked.stdout if unpacked.stdout[:4] == b"\x7fELF" else None
 
 
-def make_initrd(tmp, root, version):
+def make_initrd(tmp: pathlib.Path, root: pathlib.Path, version: str) -> None:
     """busybox and the disk's driver; all else is in the kernel or on the disk."""
     place = tmp / "initrd"
     for name in ("bin", "dev", "proc", "root"):
@@ -215,11 +222,11 @@ def make_initrd(tmp, root, version):
             insmod.append("/bin/busybox insmod /" + name)
     (place / "init").write_text(INIT % "\n".join(insmod))
     (place / "init").chmod(0o755)
-    with open(lab.INITRD, "wb") as out:
-        subprocess.run("find . | cpio --quiet -o -H newc -R 0:0", shell=True, cwd=place, stdout=out, check=True)
+    with open(lab.INITRD, "wb") as archive:
+        subprocess.run("find . | cpio --quiet -o -H newc -R 0:0", shell=True, cwd=place, stdout=archive, check=True)
 
 
-def set_up(tmp, root):
+def set_up(tmp: pathlib.Path, root: pathlib.Path) -> None:
     """The files of guest/, the user, the agent, an image for podman, and fewer units."""
     shutil.copytree(lab.HERE / "guest", root, dirs_exist_ok=True)
     shutil.copy(lab.HERE / "agent.py", root / "usr/local/lib/lab/agent.py")
@@ -240,7 +247,7 @@ def set_up(tmp, root):
     shutil.rmtree(root / "var/lib/apt/lists", ignore_errors=True)
 
 
-def busybox_image(place, root):
+def busybox_image(place: pathlib.Path, root: pathlib.Path) -> None:
     """What podman imports as localhost/busybox."""
     for name in ("bin", "etc", "root"):
         (place / name).mkdir(parents=True)
@@ -259,7 +266,7 @@ def busybox_image(place, root):
 # ---- the snapshot
 
 
-def snapshot(say):
+def snapshot(say: Say) -> None:
     """Boots, has everything used once that tests will use, and saves the idle machine."""
     lab.done("qemu-img", ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(lab.DISK), str(lab.OVERLAY)])
     with lab.folder() as tmp, lab.Guest(tmp, keep=True) as guest:

@@ -5,6 +5,8 @@ runs commands through the agent inside, and is thrown away. Its one rule: the di
 to, so that guests can run side by side and each is the first.
 """
 
+from __future__ import annotations
+
 import contextlib
 import ctypes
 import json
@@ -19,6 +21,14 @@ import sys
 import tempfile
 import threading
 import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import IO, NoReturn, TextIO
+
+    from shapes import Json
+
 
 HERE = pathlib.Path(__file__).resolve().parent
 DIR = pathlib.Path(os.environ.get("PYRUNC_VMLAB") or os.path.expanduser("~/.cache/pyrunc-vmlab"))
@@ -38,7 +48,7 @@ class LabError(Exception):
     """The lab itself has failed, not the command that it was to run."""
 
 
-def folder():
+def folder() -> tempfile.TemporaryDirectory[str]:
     """A temporary folder that goes with the `with` block."""
     return tempfile.TemporaryDirectory(prefix="vmlab.")
 
@@ -47,7 +57,15 @@ class Guest:
     """One machine. share: a folder whose copy lies at the same path inside. cold: boots, though there is a snapshot. keep: the disk is
     written to (build.py alone). console: file for the output of kernel and systemd."""
 
-    def __init__(self, tmp, share=None, cold=False, words="", console=None, keep=False):
+    def __init__(
+        self,
+        tmp: str,
+        share: str | os.PathLike[str] | None = None,
+        cold: bool = False,
+        words: str = "",
+        console: str | None = None,
+        keep: bool = False,
+    ) -> None:
         if not DISK.exists():
             raise LabError("there is no guest in %s: make test-vm builds it" % DIR)
         self.console = console or os.path.join(tmp, "console")
@@ -75,7 +93,7 @@ class Guest:
         if not cold:
             self._restore()
 
-    def _argv(self, image, ends, cold, words, keep):
+    def _argv(self, image: str, ends: list[socket.socket], cold: bool, words: str, keep: bool) -> list[str]:
         disk, kind = (OVERLAY, "qcow2") if OVERLAY.exists() else (DISK, "raw")
         size = "%dM" % (MEMORY >> 20)
         memory = "memory-backend-ram,id=ram,size=%s" % size
@@ -103,13 +121,13 @@ class Guest:
 
     # -- qemu's own protocol
 
-    def _restore(self):
+    def _restore(self) -> None:
         self.qmp("migrate-incoming", uri="file:%s" % STATE)
         while self.qmp("query-status")["status"] == "inmigrate":
             time.sleep(0.01)
         self.qmp("cont")
 
-    def save(self):
+    def save(self) -> None:
         """Writes the snapshot and ends the machine (build.py)."""
         self.qmp("stop")
         self.qmp("migrate", uri="file:%s" % STATE)
@@ -120,7 +138,7 @@ class Guest:
         self.qmp("quit")
         self.process.wait()
 
-    def qmp(self, command, **arguments):
+    def qmp(self, command: str, **arguments: object) -> Json:
         self.monitor.write(json.dumps({"execute": command, "arguments": arguments}).encode() + b"\n")
         self.monitor.flush()
         while True:
@@ -130,15 +148,16 @@ class Guest:
             if "return" in reply:
                 return reply["return"]
 
-    def _reply(self):
+    def _reply(self) -> Json:
         try:
             line = self.monitor.readline()
         except OSError:
             line = b""
         return json.loads(line) if line else self._gone()
 
-    def _gone(self):
+    def _gone(self) -> NoReturn:
         self.process.kill()
+        assert self.process.stderr  # a pipe, see __init__
         tail = self.process.stderr.read().decode(errors="replace")[-1000:]
         with contextlib.suppress(OSError):
             tail += pathlib.Path(self.console).read_text(errors="replace")[-2000:]
@@ -146,7 +165,7 @@ class Guest:
 
     # -- the agent
 
-    def _receive(self, size):
+    def _receive(self, size: int) -> bytes:
         data = bytearray()
         while len(data) < size:
             try:
@@ -156,10 +175,19 @@ class Guest:
             data += part or self._gone()
         return bytes(data)
 
-    def run(self, argv, user="root", env=None, cwd=None, stdin=b"", on_output=None, on_error=None):
+    def run(
+        self,
+        argv: Sequence[str],
+        user: str = "root",
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        stdin: bytes = b"",
+        on_output: Callable[[bytes], object] | None = None,
+        on_error: Callable[[bytes], object] | None = None,
+    ) -> int:
         """Runs a command to its end and returns its exit status. on_output and on_error get pieces of bytes; by default they are
         written to our own streams."""
-        request = {"argv": list(argv), "user": user, "env": env or {}, "cwd": cwd, "stdin": len(stdin), "share": self.share}
+        request: Json = {"argv": list(argv), "user": user, "env": env or {}, "cwd": cwd, "stdin": len(stdin), "share": self.share}
         request.update(time=time.time(), seed=os.urandom(64).hex())
         text = json.dumps(request).encode()
         message = struct.pack(">I", len(text)) + text + stdin
@@ -170,38 +198,39 @@ class Guest:
             kind, size = struct.unpack(">cI", self._receive(5))
             data = self._receive(size)
             if kind == b"x":
-                return struct.unpack(">I", data)[0]
+                status: int = struct.unpack(">I", data)[0]
+                return status
             streams[kind](data)
 
-    def _send(self, message):
+    def _send(self, message: bytes) -> None:
         with contextlib.suppress(OSError):  # a dead machine is noticed by who waits for its answer
             self.agent.sendall(message)
 
-    def end(self):
+    def end(self) -> None:
         self.process.kill()
         self.process.wait()
 
-    def __enter__(self):
+    def __enter__(self) -> Guest:
         return self
 
-    def __exit__(self, *exc):
+    def __exit__(self, *exc: object) -> None:
         self.end()
 
 
-def write_to(stream):
-    def write(data):
+def write_to(stream: TextIO) -> Callable[[bytes], None]:
+    def write(data: bytes) -> None:
         stream.buffer.write(data)
         stream.flush()
 
     return write
 
 
-def die_with_us():
+def die_with_us() -> None:
     """In the child: a machine never outlives who started it."""
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
-def share_image(tmp, share):
+def share_image(tmp: str, share: str | os.PathLike[str] | None) -> str:
     """An ext4 image with a copy of the folder, owned by root and readable for all; empty without one."""
     image = os.path.join(tmp, "share.img")
     if not share:
@@ -221,12 +250,11 @@ def share_image(tmp, share):
     return image
 
 
-def done(what, argv, **options):
+def done(what: str, argv: Sequence[str], stdin: int | IO[bytes] | None = subprocess.DEVNULL) -> bytes:
     """Runs a tool of the host's; LabError with its last words where it fails."""
-    options.setdefault("stdin", subprocess.DEVNULL)
     path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
     try:
-        made = subprocess.run(argv, capture_output=True, env={**os.environ, "PATH": path}, check=False, **options)
+        made = subprocess.run(argv, capture_output=True, env={**os.environ, "PATH": path}, check=False, stdin=stdin)
     except OSError as e:
         raise LabError("%s: %s" % (what, e.strerror)) from None
     if made.returncode:

@@ -7,6 +7,8 @@
 Exit status: the command's; 124 when --timeout has passed; 125 when the lab has failed. Nothing that the command does outlasts it.
 """
 
+from __future__ import annotations
+
 import argparse
 import os
 import sys
@@ -15,7 +17,7 @@ import threading
 import lab
 
 
-def options():
+def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--share", metavar="DIR", help="a copy of DIR lies at the same path inside, and is the working folder")
     parser.add_argument("--user", default="root", help="root, or user: uid 1000 with 65536 subordinate ids and a systemd of its own")
@@ -30,10 +32,10 @@ def options():
     return parser.parse_args()
 
 
-def watchdog(seconds, guests):
+def watchdog(seconds: float, guests: list[lab.Guest]) -> None:
     """Ends everything from outside: the machine may hang in any way."""
 
-    def end():
+    def end() -> None:
         print("vmlab: no end within %g s" % seconds, file=sys.stderr, flush=True)
         for guest in guests:
             guest.process.kill()
@@ -44,9 +46,9 @@ def watchdog(seconds, guests):
     timer.start()
 
 
-def main():
+def main() -> int:
     wanted = options()
-    guests = []
+    guests: list[lab.Guest] = []
     watchdog(wanted.timeout, guests)
     share = os.path.abspath(wanted.share) if wanted.share else None
     env = dict(pair.split("=", 1) for pair in wanted.env)

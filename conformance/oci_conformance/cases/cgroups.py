@@ -1,15 +1,23 @@
 """config-linux.md#configLinuxControlGroups: where the container's cgroups are, and whose."""
 
+from __future__ import annotations
+
 import os
+from typing import TYPE_CHECKING
 
 from oci_conformance import cleanup, system
 from oci_conformance.bundle import ABSENT
 from oci_conformance.case import case
 
+if TYPE_CHECKING:
+    from oci_conformance.container import Container
+    from oci_conformance.trial import Trial
+
+
 CONTROLLERS = ("pids", "memory", "cpu")
 
 
-def places(pid):
+def places(pid: int) -> dict[str, str]:
     """{controller or "": path} of /proc/PID/cgroup; named hierarchies by their name."""
     found = {}
     for line in (system.read("/proc/%d/cgroup" % pid) or "").splitlines():
@@ -19,7 +27,7 @@ def places(pid):
     return found
 
 
-def directories(t, made):
+def directories(t: Trial, made: Container) -> list[str]:
     """The cgroup directories of a container, as /proc/PID/cgroup and the mount points say."""
     found = set()
     for name, path in places(made.pid).items():
@@ -29,7 +37,7 @@ def directories(t, made):
     return sorted(found)
 
 
-def in_cgroup(t, made, path):
+def in_cgroup(t: Trial, made: Container, path: str) -> tuple[dict[str, str | None], dict[str, str]]:
     """Whether the container is in this path, in every hierarchy that limits something."""
     seen = places(made.pid)
     if t.machine.pure_v2:
@@ -39,7 +47,7 @@ def in_cgroup(t, made, path):
 
 
 @case("cgroups.path.absolute", "cgroups.path.created", level="core")
-def absolute(t):
+def absolute(t: Trial) -> None:
     """An absolute cgroupsPath is the path from the mount point; levels that do not exist are made."""
     made = t.container()
     path = "/%s/a/b" % made.id
@@ -55,7 +63,7 @@ def absolute(t):
 
 
 @case("cgroups.path.consistent", level="core")
-def consistent(t):
+def consistent(t: Trial) -> None:
     """The same cgroupsPath leads to the same place for one container after another."""
     seen = []
     path = "/%s-same" % t.token
@@ -68,7 +76,7 @@ def consistent(t):
 
 
 @case("cgroups.path.relative", "cgroups.path.consistent", level="linux")
-def relative(t):
+def relative(t: Trial) -> None:
     """A relative cgroupsPath works, and leads to the same place each time."""
     seen = []
     for _ in range(2):
@@ -83,15 +91,15 @@ def relative(t):
 
 
 @case("cgroups.path.default", needs="controller:pids")
-def default(t):
+def default(t: Trial) -> None:
     """Without cgroupsPath the limits are in effect all the same, wherever the cgroup is."""
     made = t.created({"/linux/cgroupsPath": ABSENT, "/linux/resources/pids/limit": 77})
     path = places(made.pid).get("" if t.machine.version_2("pids") else "pids", "")
-    t.equal((system.read(t.machine.cgroup("pids", path) + "/pids.max") or "").strip(), "77", "pids.max of its cgroup")
+    t.equal((system.read(t.machine.directory("pids", path) + "/pids.max") or "").strip(), "77", "pids.max of its cgroup")
 
 
 @case("cgroups.path.absolute", level="core")
-def all_processes(t):
+def all_processes(t: Trial) -> None:
     """Every process of the container is in its cgroup."""
     made = t.created({"/linux/resources/pids/limit": 50}, "run /bin/probe read /proc/self/cgroup", "say end")
     made.start()
@@ -103,12 +111,12 @@ def all_processes(t):
 
 
 @case("op.delete.foreign", "cgroups.path.absolute", level="linux")
-def foreign_process(t):
+def foreign_process(t: Trial) -> None:
     """A cgroup with a process of someone else is not emptied, and that process not ended, by the container's life."""
     import subprocess
 
     path = "/%s-shared" % t.token
-    top = t.machine.cgroup("pids", path) or t.machine.cgroup("unified", path)
+    top = t.machine.cgroup("pids", path) or t.machine.directory("unified", path)
     os.mkdir(top)
     other = subprocess.Popen(["sleep", "1000"], stdin=subprocess.DEVNULL)
     try:
@@ -131,26 +139,26 @@ def foreign_process(t):
             os.rmdir(top)
 
 
-def owners(path):
+def owners(path: str) -> dict[str, int]:
     found = {"": os.stat(path).st_uid}
     for name in os.listdir(path):
         found[name] = os.stat(os.path.join(path, name)).st_uid
     return found
 
 
-def with_owner(t, spaces, mount):
+def with_owner(t: Trial, spaces: bool, mount: list[str] | None) -> dict[str, int]:
     """The owners of the files of a version 2 cgroup whose container runs as user 1000."""
-    changes = {"/process/user": {"uid": 1000, "gid": 1000}, "/linux/namespaces/-": {"type": "cgroup"}} if spaces else {}
-    changes = changes or {"/process/user": {"uid": 1000, "gid": 1000}}
+    changes: dict[str, object] = {"/process/user": {"uid": 1000, "gid": 1000}}
+    if spaces:
+        changes["/linux/namespaces/-"] = {"type": "cgroup"}
     if mount is not None:
-        entry = {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": mount}
-        changes["/mounts/-"] = entry
+        changes["/mounts/-"] = {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": mount}
     made = t.created(changes)
-    return owners(t.machine.unified + "/" + made.id)
+    return owners(t.machine.directory("unified", "/" + made.id))
 
 
 @case("cgroups.owner.changed", "cgroups.owner.only", "cgroups.owner.missing-files", needs=("v2", "delegate"))
-def owner(t):
+def owner(t: Trial) -> None:
     """With a cgroup namespace and a writable cgroup mount the directory and the delegated files belong to the program's user."""
     found = with_owner(t, True, ["nosuid", "noexec", "nodev"])
     names = {"", *(system.read("/sys/kernel/cgroup/delegate") or "").split()} & set(found)
@@ -161,7 +169,7 @@ def owner(t):
 
 
 @case("cgroups.owner.no-namespace", "cgroups.owner.no-mount", needs=("v2", "delegate"))
-def owner_kept(t):
+def owner_kept(t: Trial) -> None:
     """Without a cgroup namespace, with a read-only mount, or without any, the owner is not changed."""
     for spaces, mount, name in (
         (False, ["nosuid", "noexec", "nodev"], "cgroups.owner.no-namespace"),
@@ -173,7 +181,7 @@ def owner_kept(t):
 
 
 @case("cgroups.owner.v1", needs="v1")
-def owner_v1(t):
+def owner_v1(t: Trial) -> None:
     """The owner of a version 1 cgroup is not changed."""
     mount = {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["nosuid", "noexec", "nodev"]}
     changes = {"/process/user": {"uid": 1000, "gid": 1000}, "/linux/namespaces/-": {"type": "cgroup"}, "/mounts/-": mount}

@@ -1,33 +1,40 @@
 """runtime.md#runtimeDelete: what delete refuses, removes and leaves."""
 
+from __future__ import annotations
+
 import os
+from typing import TYPE_CHECKING
 
 from oci_conformance import system
 from oci_conformance.case import case
 
+if TYPE_CHECKING:
+    from oci_conformance.container import Container
+    from oci_conformance.trial import Trial
 
-def cgroup_directories(t, made):
+
+def cgroup_directories(t: Trial, made: Container) -> list[str]:
     """Where the cgroups of a container are, in all hierarchies."""
     tops = t.machine.cgroups()
     return [top + "/" + made.id for top in tops if os.path.isdir(top + "/" + made.id)]
 
 
 @case("op.delete.no-id", level="core")
-def without_id(t):
+def without_id(t: Trial) -> None:
     """delete without an id gives an error."""
     done = t.call("delete")
     t.check(done.refused, "delete gives an error", (), "an error", done)
 
 
 @case("op.delete.unknown", level="core")
-def unknown(t):
+def unknown(t: Trial) -> None:
     """delete of a container that does not exist gives an error."""
     done = t.call("delete", t.new_id())
     t.check(done.refused, "delete gives an error", (), "an error", done)
 
 
 @case("op.delete.running", level="core")
-def running(t):
+def running(t: Trial) -> None:
     """delete of a running container gives an error, and it runs on."""
     made = t.running()
     t.check(made.try_delete().refused, "delete gives an error", (), "an error", made.last)
@@ -37,7 +44,7 @@ def running(t):
 
 
 @case("op.delete.created", level="core")
-def created(t):
+def created(t: Trial) -> None:
     """delete of a created container gives an error, and it can be started afterwards."""
     made = t.created(None, "say hello")
     t.check(made.try_delete().refused, "delete gives an error", (), "an error", made.last)
@@ -45,7 +52,7 @@ def created(t):
 
 
 @case("op.delete.resources", "lifecycle.destroy", level="core")
-def removes(t):
+def removes(t: Trial) -> None:
     """After delete there is no state, no cgroup, no process and no mount of the container."""
     mounts = system.read("/proc/self/mountinfo")
     made = t.running({"/linux/resources/pids/limit": 100})
@@ -60,7 +67,7 @@ def removes(t):
 
 
 @case("op.delete.resources", level="linux")
-def removes_children(t):
+def removes_children(t: Trial) -> None:
     """Processes that the program left behind are gone after delete, also without a pid namespace."""
     spaces = [{"type": kind} for kind in ("mount", "ipc", "uts")]
     made = t.running({"/linux/namespaces": spaces}, "run /bin/probe say first", "wait")
@@ -71,7 +78,7 @@ def removes_children(t):
 
 
 @case("op.delete.foreign", level="core")
-def leaves(t):
+def leaves(t: Trial) -> None:
     """Sources of bind mounts, files of the root and device nodes in it are there after delete."""
     share = os.path.join(t.directory, "share")
     os.makedirs(os.path.join(share, "below"))
@@ -86,7 +93,7 @@ def leaves(t):
 
 
 @case("op.delete.foreign", level="linux")
-def leaves_namespace(t):
+def leaves_namespace(t: Trial) -> None:
     """A network namespace that was joined is there after delete."""
     path = os.path.join(t.directory, "net")
     open(path, "w").close()
@@ -103,7 +110,7 @@ def leaves_namespace(t):
 
 
 @case("op.delete.id-again", level="core")
-def id_again(t):
+def id_again(t: Trial) -> None:
     """The id of a deleted container can be used again."""
     made = t.created(None, "say first")
     made.start()

@@ -1,8 +1,16 @@
 """config-linux.md#configLinuxDeviceAllowedlist: what the list lets the program do, tried out from inside."""
 
+from __future__ import annotations
+
 import errno
+from typing import TYPE_CHECKING
 
 from oci_conformance.case import case
+
+if TYPE_CHECKING:
+    from oci_conformance.shapes import Json
+    from oci_conformance.trial import Trial
+
 
 NOTHING = {"allow": False, "access": "rwm"}
 FUSE = {"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229, "fileMode": 0o666}
@@ -10,7 +18,7 @@ KMSG = {"path": "/dev/kmsg", "type": "c", "major": 1, "minor": 11, "fileMode": 0
 EVERYTHING = {"allow": True, "type": "a", "access": "rwm"}
 
 
-def attempts(t, *rules, devices=(FUSE, KMSG)):
+def attempts(t: Trial, *rules: Json, devices: Json = (FUSE, KMSG)) -> dict[str, Json]:
     """{what: errno} of opening and making devices under these rules."""
     changes = {"/linux/devices": list(devices), "/linux/resources/devices": list(rules)}
     names = {"fuse r": "open /dev/fuse r", "fuse w": "open /dev/fuse w", "kmsg r": "open /dev/kmsg r", "null w": "open /dev/null w"}
@@ -21,7 +29,7 @@ def attempts(t, *rules, devices=(FUSE, KMSG)):
 
 
 @case("device-list.deny", "device-list.wildcard", "device-list.type", level="core")
-def deny_all(t):
+def deny_all(t: Trial) -> None:
     """Everything denied: a listed device cannot be opened, the default devices still can."""
     seen = attempts(t, NOTHING)
     t.equal(seen["fuse r"], errno.EPERM, "reading /dev/fuse", "device-list.deny", "device-list.type", "device-list.wildcard")
@@ -30,7 +38,7 @@ def deny_all(t):
 
 
 @case("device-list.allow", "device-list.order", level="core")
-def allow_one(t):
+def allow_one(t: Trial) -> None:
     """One device allowed after everything was denied: it can be used, others cannot."""
     seen = attempts(t, NOTHING, {"allow": True, "type": "c", "major": 10, "minor": 229, "access": "rw"})
     t.equal(seen["fuse r"], 0, "reading /dev/fuse")
@@ -39,7 +47,7 @@ def allow_one(t):
 
 
 @case("device-list.allow", level="core")
-def access(t):
+def access(t: Trial) -> None:
     """Only the access that is listed is allowed: reading is not writing, and neither is making a node."""
     seen = attempts(t, NOTHING, {"allow": True, "type": "c", "major": 10, "minor": 229, "access": "r"})
     t.equal(seen["fuse r"], 0, "reading /dev/fuse with r")
@@ -50,7 +58,7 @@ def access(t):
 
 
 @case("device-list.wildcard")
-def wildcards(t):
+def wildcards(t: Trial) -> None:
     """A rule without minor is about all minors, one without major about all majors of that minor."""
     seen = attempts(t, NOTHING, {"allow": True, "type": "c", "major": 10, "access": "rwm"})
     t.equal(seen["fuse r"], 0, "reading 10:229 with a rule for major 10")
@@ -60,7 +68,7 @@ def wildcards(t):
 
 
 @case("device-list.type")
-def all_types(t):
+def all_types(t: Trial) -> None:
     """type a allows all devices; a rule for block devices is not about character devices."""
     seen = attempts(t, NOTHING, EVERYTHING)
     t.equal((seen["fuse r"], seen["kmsg r"]), (0, 0), "reading with everything allowed")
@@ -69,7 +77,7 @@ def all_types(t):
 
 
 @case("device-list.order")
-def later_wins(t):
+def later_wins(t: Trial) -> None:
     """A later rule wins: a device that is allowed and then denied cannot be used, the others can."""
     fuse = {"type": "c", "major": 10, "minor": 229, "access": "rw"}
     seen = attempts(t, EVERYTHING, {"allow": False, **fuse})
@@ -79,7 +87,7 @@ def later_wins(t):
 
 
 @case("values.name", "device-list.type")
-def invalid(t):
+def invalid(t: Trial) -> None:
     """An unknown type and an unknown letter of access give an error."""
     for rule in ({"allow": True, "type": "x", "access": "r"}, {"allow": True, "type": "c", "major": 1, "minor": 3, "access": "rq"}):
         t.refused({"/linux/resources/devices": [NOTHING, rule]}, what="create with the rule %r gives an error" % rule)

@@ -1,16 +1,24 @@
 """config-linux.md#configLinuxDevices, #configLinuxDefaultDevices."""
 
+from __future__ import annotations
+
 import os
+from typing import TYPE_CHECKING
 
 from oci_conformance.bundle import DEV, PROC, PTS
 from oci_conformance.case import case
+
+if TYPE_CHECKING:
+    from oci_conformance.shapes import Json
+    from oci_conformance.trial import Trial
+
 
 DEFAULTS = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
 FUSE = {"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229}
 
 
 @case(*("default-device." + name for name in DEFAULTS), "default-device.ptmx", level="core")
-def defaults(t):
+def defaults(t: Trial) -> None:
     """The default devices are there, with their numbers, and can be used; /dev/ptmx is the container's own."""
     seen = t.observe(None, *("stat /dev/" + name for name in DEFAULTS), "stat /dev/ptmx", "follow /dev/ptmx", "follow /dev/pts/ptmx")
     for line, (name, numbers) in zip(seen, DEFAULTS.items(), strict=False):
@@ -24,7 +32,7 @@ def defaults(t):
 
 
 @case(*("default-device." + name for name in DEFAULTS), level="core")
-def defaults_work(t):
+def defaults_work(t: Trial) -> None:
     """The default devices can be opened by a program of another user."""
     operations = ["open /dev/%s rw" % name for name in DEFAULTS if name != "tty"]
     for line in t.observe({"/process/user": {"uid": 1000, "gid": 1000}}, *operations):
@@ -32,9 +40,9 @@ def defaults_work(t):
 
 
 @case("devices.available", "devices.numbers", "devices.mode", "devices.uid", "devices.gid", level="core")
-def listed(t):
+def listed(t: Trial) -> None:
     """Listed devices are there: type, numbers, mode, owner, group."""
-    wanted = [
+    wanted: list[dict[str, Json]] = [
         {**FUSE, "fileMode": 0o640, "uid": 11, "gid": 22},
         {"path": "/dev/loop77", "type": "b", "major": 7, "minor": 77, "fileMode": 0o600},
         {"path": "/dev/pipe", "type": "p", "fileMode": 0o622, "uid": 5},
@@ -53,7 +61,7 @@ def listed(t):
 
 
 @case("devices.available", "devices.numbers", level="core")
-def unbuffered(t):
+def unbuffered(t: Trial) -> None:
     """Type u is a character device."""
     line = t.observe({"/linux/devices": [{**FUSE, "type": "u"}]}, "stat /dev/fuse")
     t.equal(line.get("type"), "char", "type", "devices.available")
@@ -61,14 +69,14 @@ def unbuffered(t):
 
 
 @case("devices.path.anywhere", level="core")
-def anywhere(t):
+def anywhere(t: Trial) -> None:
     """A device may be outside of /dev, in directories that do not exist yet."""
     line = t.observe({"/linux/devices": [{**FUSE, "path": "/srv/deep/down/fuse"}]}, "stat /srv/deep/down/fuse")
     t.equal(line.get("type"), "char", "type")
 
 
 @case("devices.type", "devices.numbers.required", level="core")
-def invalid(t):
+def invalid(t: Trial) -> None:
     """An unknown type, and a device without numbers, give an error."""
     t.refused({"/linux/devices": [{**FUSE, "type": "x"}]}, "devices.type", what="an unknown type gives an error")
     without = {"path": "/dev/fuse", "type": "c"}
@@ -76,7 +84,7 @@ def invalid(t):
 
 
 @case("devices.path.existing", level="core")
-def existing(t):
+def existing(t: Trial) -> None:
     """Another file at the path gives an error: a plain file, another device."""
     made = t.container({"/linux/devices": [{**FUSE, "path": "/etc/passwd"}]})
     t.refuses(made, (), "create", "a device on a plain file gives an error")
@@ -86,7 +94,7 @@ def existing(t):
 
 
 @case("devices.available", level="linux")
-def existing_same(t):
+def existing_same(t: Trial) -> None:
     """A node of the same device at the path is no error."""
     made = t.container({"/linux/devices": [{**FUSE, "path": "/mnt/same"}]}, "stat /mnt/same")
     os.mknod(made.bundle.inside("/mnt/same"), 0o600 | 0o020000, os.makedev(10, 229))
@@ -97,7 +105,7 @@ def existing_same(t):
 
 
 @case("default-device.null", "symlink.fd", level="linux")
-def without_dev_mount(t):
+def without_dev_mount(t: Trial) -> None:
     """Without a mount on /dev the default devices are made in the root's own /dev."""
     seen = t.observe({"/mounts": [PROC]}, "stat /dev/null", "stat /dev/fd")
     t.equal(seen[0].get("type"), "char", "type of /dev/null", "default-device.null")
@@ -105,7 +113,7 @@ def without_dev_mount(t):
 
 
 @case("default-device.ptmx", level="linux")
-def own_terminals(t):
+def own_terminals(t: Trial) -> None:
     """Terminals that are made in the container are its own: /dev/pts shows no one else's."""
     seen = t.observe({"/mounts": [PROC, DEV, PTS]}, "list /dev/pts")
     t.equal(seen.get("names"), ["ptmx"], "names in /dev/pts")

@@ -1,10 +1,19 @@
 """features.md, features-linux.md: what the features document says, and whether it holds."""
 
+from __future__ import annotations
+
 import sys
+from typing import TYPE_CHECKING
 
 from oci_conformance.bundle import CAPABILITIES, granted
 from oci_conformance.case import case
 from oci_conformance.requirements import numbers
+
+if TYPE_CHECKING:
+    from oci_conformance.runtime import Call
+    from oci_conformance.shapes import Changes, Json
+    from oci_conformance.trial import Trial
+
 
 TOP = "ociVersionMin ociVersionMax hooks mountOptions linux annotations potentiallyUnsafeConfigAnnotations".split()
 LINUX = "namespaces capabilities cgroup seccomp apparmor selinux intelRdt mountExtensions netDevices memoryPolicy".split()
@@ -25,7 +34,7 @@ NEEDS_MORE = ("remount", "idmap", "ridmap")  # cannot stand alone in a mount
 BIG_ENDIAN = "M68K MIPS MIPS64 MIPS64N32 PARISC PARISC64 PPC PPC64 S390 S390X SHEB".split()
 
 
-def attempt(t, changes):
+def attempt(t: Trial, changes: Changes) -> Call:
     """A create that is only to succeed or not."""
     made = t.container(changes)
     done = made.try_create()
@@ -35,14 +44,14 @@ def attempt(t, changes):
     return done
 
 
-def document(t):
+def document(t: Trial) -> dict[str, Json]:
     if t.runtime.features is None:
         t.skip("the runtime has no features document")
     return t.runtime.features
 
 
-def part(t, *path):
-    found = document(t)
+def part(t: Trial, *path: str) -> Json:
+    found: Json = document(t)
     for name in path:
         found = (found or {}).get(name)
     if not found:
@@ -51,7 +60,7 @@ def part(t, *path):
 
 
 @case("features.document", "features.min", "features.max", "features.order", level="core")
-def versions(t):
+def versions(t: Trial) -> None:
     """Both versions are there, in order, and accepted as ociVersion."""
     found = document(t)
     t.check(True, "there is a document", "features.document")
@@ -64,7 +73,7 @@ def versions(t):
 
 
 @case("features.defined", "features.annotations", "features.unsafe-annotations", level="core")
-def shape(t):
+def shape(t: Trial) -> None:
     """There are no properties but those that are defined, and they are of their types."""
     found = document(t)
     linux = found.get("linux") or {}
@@ -79,7 +88,7 @@ def shape(t):
 
 
 @case("features.hooks", level="full")
-def hooks(t):
+def hooks(t: Trial) -> None:
     """All listed hooks are run."""
     kinds = part(t, "hooks")
     made = t.created({"/hooks": {kind: [t.hook(kind, inside=kind == "startContainer")] for kind in kinds}}, "say x")
@@ -89,7 +98,7 @@ def hooks(t):
 
 
 @case("features.mount-options", "features.mount-options.own", level="full", seconds=180)
-def mount_options(t):
+def mount_options(t: Trial) -> None:
     """All listed mount options are accepted; none is one of a file system."""
     options = part(t, "mountOptions")
     own = [name for name in options if name in FILESYSTEM_OPTIONS]
@@ -100,7 +109,7 @@ def mount_options(t):
         mounts = [{"destination": "/mnt", "type": "none", "source": t.directory, "options": ["rbind", name]}]
         if name not in recursive:  # a tmpfs refuses what is not recognised; some options are for bind mounts only
             mounts.insert(0, {"destination": "/mnt", "type": "tmpfs", "source": "tmpfs", "options": [name]})
-        calls = []
+        calls: list[Call] = []
         for mount in mounts:
             calls.append(attempt(t, {"/mounts/-": mount}))
             if calls[-1].code == 0:
@@ -109,7 +118,7 @@ def mount_options(t):
 
 
 @case("features.namespaces", level="full")
-def namespaces(t):
+def namespaces(t: Trial) -> None:
     """All listed namespaces are accepted."""
     kinds = part(t, "linux", "namespaces")
     missing = [kind for kind in kinds if kind == "time" and t.machine.lacks("time-namespace")]
@@ -118,7 +127,7 @@ def namespaces(t):
 
 
 @case("features.capabilities", level="full")
-def capabilities(t):
+def capabilities(t: Trial) -> None:
     """All listed capabilities that this process can give are given."""
     names = sorted(set(part(t, "linux", "capabilities")) & set(granted()))
     sets = {name: names for name in ("bounding", "permitted", "effective")}
@@ -126,12 +135,12 @@ def capabilities(t):
     t.equal(["CAP_" + CAPABILITIES[n] for n in range(len(CAPABILITIES)) if seen >> n & 1], order(names), "capabilities of the program")
 
 
-def order(names):
+def order(names: list[str]) -> list[str]:
     return [name for name in ("CAP_" + short for short in CAPABILITIES) if name in names]
 
 
 @case("features.seccomp.actions", "features.seccomp.operators", "features.seccomp.archs", level="full", seconds=120)
-def seccomp(t):
+def seccomp(t: Trial) -> None:
     """All listed actions, operators and architectures are accepted; the latter as far as they have this machine's byte order."""
     part(t, "linux", "seccomp")
     found = document(t)["linux"]["seccomp"]
@@ -151,13 +160,13 @@ def seccomp(t):
             accepted(t, filter, "a filter for %s" % arch, "features.seccomp.archs")
 
 
-def accepted(t, seccomp, what, requirement):
+def accepted(t: Trial, seccomp: Json, what: str, requirement: str) -> None:
     done = attempt(t, {"/linux/seccomp": seccomp})
     t.check(done.code == 0, what, requirement, "exit 0", done)
 
 
 @case("features.seccomp.known-flags", "features.seccomp.supported-flags", level="full")
-def seccomp_flags(t):
+def seccomp_flags(t: Trial) -> None:
     """All listed flags are accepted."""
     part(t, "linux", "seccomp")
     found = document(t)["linux"]["seccomp"]
@@ -174,7 +183,7 @@ def seccomp_flags(t):
 
 
 @case("features.memory-policy.modes", "features.memory-policy.flags", needs="numa", level="full")
-def memory_policy(t):
+def memory_policy(t: Trial) -> None:
     """All listed modes and flags are recognised: the kernel may refuse one, the name not."""
     modes, flags = part(t, "linux", "memoryPolicy", "modes"), part(t, "linux", "memoryPolicy", "flags")
     for mode in modes:
@@ -187,7 +196,7 @@ def memory_policy(t):
 
 
 @case("features.idmap", level="full")
-def idmap(t):
+def idmap(t: Trial) -> None:
     """Where idmap.enabled is false, mappings of a mount are not recognised; where they are, it is true."""
     found = ((document(t).get("linux") or {}).get("mountExtensions") or {}).get("idmap") or {}
     if "enabled" not in found:

@@ -1,21 +1,31 @@
 """config.md#configHooks and below: when, where and with what hooks are run."""
 
+from __future__ import annotations
+
 import json
 import os
+from typing import TYPE_CHECKING
 
 from oci_conformance.case import add, case
 from oci_conformance.cases.state import conforms
 from oci_conformance.probe import parse
 
+if TYPE_CHECKING:
+    from oci_conformance.case import CaseFunction
+    from oci_conformance.container import Container
+    from oci_conformance.shapes import Json, Note, Operation
+    from oci_conformance.trial import Trial
+
+
 CREATE = ("prestart", "createRuntime", "createContainer")
 ALL = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
 
 
-def hooks_of_all(t, *operations):
+def hooks_of_all(t: Trial, *operations: Operation) -> dict[str, Json]:
     return {kind: [t.hook(kind, *operations, inside=kind == "startContainer")] for kind in ALL}
 
 
-def note_of(t, kind, made):
+def note_of(t: Trial, kind: str, made: Container) -> Note:
     """What the hook of a kind has noted; Stop if it has not run."""
     notes = [note for note in t.notes(made if kind == "startContainer" else None) if note["label"] == kind]
     t.need(notes, "the %s hook has run" % kind, "a note", t.labels() + t.labels(made))
@@ -28,7 +38,7 @@ def note_of(t, kind, made):
     *("hooks.poststop.when hooks.prestart.before hooks.createContainer.after").split(),
     level="core",
 )
-def sequence(t):
+def sequence(t: Trial) -> None:
     """Each hook is run by its operation, in the order of the lifecycle."""
     hooks = hooks_of_all(t)
     made = t.container({"/hooks": hooks}, "read /hooks", "wait")
@@ -65,7 +75,7 @@ def sequence(t):
 
 
 @case("hooks.poststart.when", level="core")
-def poststart_after_program(t):
+def poststart_after_program(t: Trial) -> None:
     """When the poststart hook runs the program has been executed."""
     made = t.created({"/hooks": {"poststart": [t.hook("poststart", "sleep 300", "peek cmdline")]}}, "say started", "wait")
     made.start()
@@ -76,7 +86,7 @@ def poststart_after_program(t):
 
 
 @case("hooks.poststop.when", level="core")
-def poststop_after_deletion(t):
+def poststop_after_deletion(t: Trial) -> None:
     """When the poststop hook runs the container's cgroups and process are gone."""
     made = t.container(None, "say x")
     operations = [["stat", top + "/" + made.id] for top in t.machine.cgroups()]
@@ -92,7 +102,7 @@ def poststop_after_deletion(t):
 
 
 @case("hooks.order", level="core")
-def order(t):
+def order(t: Trial) -> None:
     """The hooks of each list are run in their order."""
     lists = {kind: [t.hook(kind + str(n), inside=kind == "startContainer") for n in (1, 2, 3)] for kind in ALL}
     made = t.created({"/hooks": lists}, "say x")
@@ -104,7 +114,7 @@ def order(t):
 
 
 @case("hooks.state", "state.pid.runtime-hook", "state.pid.container-hook", "state.schema", level="core")
-def state_on_input(t):
+def state_on_input(t: Trial) -> None:
     """Every hook gets the state on its standard input: valid, of this container, with the pid as it sees it."""
     made = t.created({"/hooks": hooks_of_all(t), "/annotations": {"com.example.hook": "yes"}}, "say x")
     pid = made.pid
@@ -127,20 +137,20 @@ def state_on_input(t):
             t.equal(state.get("pid"), pid, "%s: pid" % kind, "state.pid.runtime-hook")
 
 
-def where(kind):
+def where(kind: str) -> CaseFunction:
     inside = kind in ("createContainer", "startContainer")
 
-    def run(t):
+    def run(t: Trial) -> None:
         operations = ("self",) if kind != "poststart" else ("self", "sleep 100")
         made = t.created({"/hooks": {kind: [t.hook(kind, *operations, inside=kind == "startContainer")]}}, "wait")
-        t.need(made.pidfd is not None, "state has the pid of a living process", None, made.pid)
+        t.need(made.pidfd is not None, "state has the pid of a living process", None, made.reported_pid)
         wanted = {name: os.readlink("/proc/%s/ns/%s" % (made.pid if inside else "self", name)) for name in ("mnt", "uts", "ipc", "pid")}
         made.start()
         made.line("wait")
         made.kill("TERM")
         made.finish()
         note = note_of(t, kind, made)
-        spaces = next((line.get("ns", {}) for line in note["seen"] if line["op"] == "self"), {})
+        spaces: Json = next((line.get("ns", {}) for line in note["seen"] if line["op"] == "self"), {})
         seen = {name: spaces.get(name) for name in wanted}
         t.equal(seen, wanted, "namespaces of the %s hook" % kind, "hooks.%s.where" % kind)
         t.check(True, "its path was found", "hooks.%s.path" % kind)
@@ -158,7 +168,7 @@ for kind in ALL:
 
 
 @case("hooks.createRuntime.when", "hooks.prestart.when", level="core")
-def before_pivot(t):
+def before_pivot(t: Trial) -> None:
     """prestart and createRuntime hooks find the mounts made, below the bundle: the root has not been changed yet."""
     lists = {kind: [t.hook(kind, "peek mountinfo")] for kind in ("prestart", "createRuntime")}
     made = t.created({"/hooks": lists, "/mounts/-": {"destination": "/mnt/x", "type": "tmpfs", "source": "tmpfs"}}, "say x")
@@ -170,7 +180,7 @@ def before_pivot(t):
 
 
 @case("hooks.createContainer.when", level="core")
-def container_before_pivot(t):
+def container_before_pivot(t: Trial) -> None:
     """createContainer hooks find the mounts made, and what they mount below the root is seen by the program."""
     made = t.container(None, "stat /mnt/hook")
     target = made.bundle.inside("/mnt")
@@ -187,7 +197,7 @@ def container_before_pivot(t):
 
 
 @case("hooks.args", "hooks.env", needs="probe", level="core")
-def args_and_env(t):
+def args_and_env(t: Trial) -> None:
     """A hook gets its args and its env."""
     made = t.container(None, "say x")
     hooks = {}
@@ -209,7 +219,7 @@ def args_and_env(t):
 
 
 @case("hooks.timeout", "lifecycle.createRuntime.fails", needs="probe", level="core")
-def timeout(t):
+def timeout(t: Trial) -> None:
     """A hook that runs longer than its timeout is ended, and create gives an error long before the hook would have ended."""
     from oci_conformance.system import Clock
 
@@ -220,7 +230,7 @@ def timeout(t):
 
 
 @case("hooks.timeout", level="core")
-def timeout_kept(t):
+def timeout_kept(t: Trial) -> None:
     """A hook that is faster than its timeout succeeds."""
     made = t.created({"/hooks": {"createRuntime": [t.hook("quick", sleep=100, timeout=20)]}})
     t.equal(t.labels(), ["quick"], "the hook has run")
@@ -228,14 +238,14 @@ def timeout_kept(t):
 
 
 @case("hooks.timeout.positive", level="core")
-def timeout_not_positive(t):
+def timeout_not_positive(t: Trial) -> None:
     """A timeout of zero or less gives an error."""
     for seconds in (0, -1):
         t.refused({"/hooks": {"poststop": [t.hook("x", timeout=seconds)]}}, what="a timeout of %d gives an error" % seconds)
 
 
 @case("hooks.path.absolute", "hooks.path.required", level="core")
-def invalid_path(t):
+def invalid_path(t: Trial) -> None:
     """A hook whose path is not absolute, or that has none, gives an error."""
     hook = t.hook("x")
     hook["path"] = "probe"

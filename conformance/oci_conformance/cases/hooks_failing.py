@@ -1,22 +1,31 @@
 """runtime.md#runtimeLifecycle, steps 3 to 13: what a failing hook leads to."""
 
+from __future__ import annotations
+
 import os
+from typing import TYPE_CHECKING
 
 from oci_conformance.case import add, case
 from oci_conformance.cases.deletion import cgroup_directories
 
+if TYPE_CHECKING:
+    from oci_conformance.case import CaseFunction
+    from oci_conformance.container import Container
+    from oci_conformance.trial import Trial
+
+
 CREATE = ("prestart", "createRuntime", "createContainer")
 
 
-def destroyed(t, made, requirement):
+def destroyed(t: Trial, made: Container, requirement: str) -> None:
     """Step 12 and 13: nothing of the container is left, and poststop hooks have run."""
     t.check(not made.exists(), "the container is destroyed: state gives an error", requirement, "an error", made.last)
     t.equal(cgroup_directories(t, made), [], "no cgroup is left", requirement)
     t.has("poststop", t.labels(), "the poststop hooks have run", requirement)
 
 
-def in_create(kind):
-    def run(t):
+def in_create(kind: str) -> CaseFunction:
+    def run(t: Trial) -> None:
         hooks = {kind: [t.hook("first", status=1), t.hook("second")], "poststop": [t.hook("poststop")]}
         made = t.container({"/hooks": hooks}, "say ran")
         fails, continues = "lifecycle.%s.fails" % kind, "lifecycle.%s.continues" % kind
@@ -37,7 +46,7 @@ for kind in CREATE:
 
 
 @case("lifecycle.createRuntime.fails", level="core")
-def missing_program(t):
+def missing_program(t: Trial) -> None:
     """A hook whose program does not exist has failed."""
     hook = t.hook("x")
     hook["path"] = "/no/such/hook"
@@ -45,13 +54,13 @@ def missing_program(t):
 
 
 @case("lifecycle.createRuntime.fails", level="core")
-def killed(t):
+def killed(t: Trial) -> None:
     """A hook that dies of a signal has failed."""
     t.refused({"/hooks": {"createRuntime": [t.hook("x", "die 9")]}})
 
 
 @case("lifecycle.startContainer.fails", "lifecycle.startContainer.continues", level="core")
-def startContainer(t):
+def startContainer(t: Trial) -> None:
     """A failing startContainer hook: start gives an error, the program is not run, the container is destroyed, poststop hooks are
     run."""
     hooks = {"startContainer": [t.hook("startContainer", inside=True, status=1)], "poststop": [t.hook("poststop")]}
@@ -64,7 +73,7 @@ def startContainer(t):
 
 
 @case("lifecycle.poststart.fails", "lifecycle.poststart.continues", level="core")
-def poststart(t):
+def poststart(t: Trial) -> None:
     """A failing poststart hook: start gives an error, the program is ended, the container is destroyed, poststop hooks are run."""
     hooks = {"poststart": [t.hook("poststart", status=1)], "poststop": [t.hook("poststop")]}
     made = t.created({"/hooks": hooks}, "wait")
@@ -75,7 +84,7 @@ def poststart(t):
 
 
 @case("lifecycle.poststop.continues", level="core")
-def poststop(t):
+def poststop(t: Trial) -> None:
     """A failing poststop hook: the others are run, and delete succeeds."""
     made = t.created({"/hooks": {"poststop": [t.hook("first", status=1), t.hook("second")]}}, "say x")
     made.start()

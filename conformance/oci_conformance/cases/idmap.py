@@ -1,14 +1,22 @@
 """config.md#configLinuxMountOptions: idmap, ridmap; #configPOSIXMounts: uidMappings, gidMappings."""
 
+from __future__ import annotations
+
 import os
+from typing import TYPE_CHECKING
 
 from oci_conformance import system
 from oci_conformance.case import case
 
+if TYPE_CHECKING:
+    from oci_conformance.shapes import Json, Line
+    from oci_conformance.trial import Trial
+
+
 OWN = [{"containerID": 3000, "hostID": 5000, "size": 100}]
 
 
-def source(t):
+def source(t: Trial) -> str:
     """A tmpfs of the host with a file of 3007:3008, and a tmpfs below it with one too."""
     outer = os.path.join(t.directory, "outer")
     os.makedirs(outer)
@@ -23,16 +31,16 @@ def source(t):
     return outer
 
 
-def mount(t, *options, **more):
+def mount(t: Trial, *options: str, **more: object) -> dict[str, Json]:
     return {"destination": "/mnt", "type": "none", "source": source(t), "options": list(options), **more}
 
 
-def owner(line):
+def owner(line: Line) -> tuple[Json, Json]:
     return (line.get("uid"), line.get("gid"))
 
 
 @case("option.idmap", "option.idmap.mapped", "option.idmap.own", "option.idmap.not-data", needs="idmap", level="full")
-def idmap(t):
+def idmap(t: Trial) -> None:
     """idmap shows the ids as the mount's mappings say; mounts below are not mapped."""
     seen = t.observe({"/mounts/-": mount(t, "rbind", "idmap", uidMappings=OWN, gidMappings=OWN)}, "stat /mnt/file", "stat /mnt/inner/file")
     t.equal(owner(seen[0]), (5007, 5008), "owner of a file")
@@ -40,7 +48,7 @@ def idmap(t):
 
 
 @case("option.ridmap", "option.ridmap.own", "option.idmap.not-data", needs="idmap", level="full")
-def ridmap(t):
+def ridmap(t: Trial) -> None:
     """ridmap maps the mounts below as well."""
     seen = t.observe({"/mounts/-": mount(t, "rbind", "ridmap", uidMappings=OWN, gidMappings=OWN)}, "stat /mnt/file", "stat /mnt/inner/file")
     t.equal(owner(seen[0]), (5007, 5008), "owner of a file")
@@ -48,7 +56,7 @@ def ridmap(t):
 
 
 @case("option.idmap.none", "option.ridmap.none", needs="idmap", level="full")
-def without_mappings(t):
+def without_mappings(t: Trial) -> None:
     """idmap and ridmap without mappings and without a user namespace give an error."""
     changes = {"/mounts/-": mount(t, "bind", "idmap")}
     t.refused(changes, "option.idmap.none", what="create with idmap alone gives an error")
@@ -57,7 +65,7 @@ def without_mappings(t):
 
 
 @case("mounts.mappings.both", needs="idmap", level="full")
-def half(t):
+def half(t: Trial) -> None:
     """uidMappings without gidMappings, and the reverse, give an error."""
     entry = mount(t, "bind", "idmap", uidMappings=OWN)
     t.refused({"/mounts/-": entry}, what="create with uidMappings alone gives an error")

@@ -1,14 +1,24 @@
 """config-linux.md#configLinuxSysctl, #configLinuxMaskedPaths, #configLinuxReadonlyPaths, #configLinuxRootfsMountPropagation."""
 
+from __future__ import annotations
+
 import errno
+from typing import TYPE_CHECKING
 
 from oci_conformance import system
 from oci_conformance.case import case
 from oci_conformance.cases.mounts import table
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from oci_conformance.container import Container
+    from oci_conformance.shapes import Operation
+    from oci_conformance.trial import Trial
+
 
 @case("sysctl", level="core")
-def sysctl(t):
+def sysctl(t: Trial) -> None:
     """Parameters of the container's own namespaces are set, in both spellings; the host's are not."""
     names = ("/proc/sys/kernel/msgmax", "/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/core/somaxconn")
     before = [system.read(name) for name in names]
@@ -19,7 +29,7 @@ def sysctl(t):
 
 
 @case("sysctl.cannot", level="core")
-def sysctl_cannot(t):
+def sysctl_cannot(t: Trial) -> None:
     """A parameter that does not exist, and a value that the kernel refuses, give an error."""
     t.refused({"/linux/sysctl": {"kernel.no_such_thing": "1"}}, what="create with an unknown parameter gives an error")
     changes = {"/linux/namespaces/-": {"type": "network"}, "/linux/sysctl": {"net.ipv4.ip_forward": "many"}}
@@ -27,7 +37,7 @@ def sysctl_cannot(t):
 
 
 @case("masked.file", "masked.directory", level="core")
-def masked(t):
+def masked(t: Trial) -> None:
     """Masked files and directories show nothing; paths that do not exist are no error."""
     paths = ["/proc/kcore", "/proc/timer_list", "/sys/firmware", "/etc/passwd", "/mnt", "/no/such/path"]
     made = t.container(
@@ -44,7 +54,7 @@ def masked(t):
 
 
 @case("readonly.path", level="core")
-def readonly(t):
+def readonly(t: Trial) -> None:
     """Readonly paths can be read and not written, files and directories; others can be written."""
     paths = ["/proc/sys", "/tmp", "/etc/group", "/no/such/path"]
     operations = (
@@ -61,13 +71,13 @@ def readonly(t):
 
 
 @case("masked.absolute", "readonly.absolute", level="linux")
-def relative_paths(t):
+def relative_paths(t: Trial) -> None:
     """Paths that are not absolute give an error."""
     t.refused({"/linux/maskedPaths": ["etc/passwd"]}, "masked.absolute", what="a relative masked path gives an error")
     t.refused({"/linux/readonlyPaths": ["etc/passwd"]}, "readonly.absolute", what="a relative readonly path gives an error")
 
 
-def on_shared(t, propagation, *operations):
+def on_shared(t: Trial, propagation: str, *operations: Operation) -> tuple[Container, str]:
     """A created container whose bundle's parent mount is shared on the host. (container, a directory on the host below the root)"""
     made = t.container({"/linux/rootfsPropagation": propagation}, *operations)
     system.mount(t.directory, t.directory, None, system.MS_BIND)
@@ -76,24 +86,24 @@ def on_shared(t, propagation, *operations):
     return made, made.bundle.inside("/mnt")
 
 
-def root_propagation(t, propagation):
+def root_propagation(t: Trial, propagation: str) -> Sequence[str] | None:
     seen = t.observe({"/linux/rootfsPropagation": propagation}, "read /proc/self/mountinfo")
     return table(seen.get("text", "")).get("/", {}).get("propagation")
 
 
 @case("propagation.shared", level="linux")
-def shared(t):
+def shared(t: Trial) -> None:
     """shared: the root is in a peer group."""
     t.has("shared", root_propagation(t, "shared"), "propagation of the root")
 
 
 @case("propagation.slave", level="linux")
-def slave(t):
+def slave(t: Trial) -> None:
     """slave: a mount of the host below the root comes in, one of the container does not go out."""
     made, target = on_shared(t, "slave", "mount tmpfs /tmp tmpfs 0", "wait")
     made.start()
     made.line("wait")
-    points = [line.split()[4] for line in system.read("/proc/self/mountinfo").splitlines()]
+    points = [line.split()[4] for line in (system.read("/proc/self/mountinfo") or "").splitlines()]
     t.lacks(made.bundle.inside("/tmp"), points, "mounts of the host")
     system.mount("tmpfs", target, "tmpfs")
     inside = [line.split()[4] for line in (system.read("/proc/%d/mountinfo" % made.pid) or "").splitlines()]
@@ -101,13 +111,13 @@ def slave(t):
 
 
 @case("propagation.private", level="linux")
-def private(t):
+def private(t: Trial) -> None:
     """private: no mount comes in, none goes out."""
     t.equal(root_propagation(t, "private"), [], "propagation of the root")
     made, target = on_shared(t, "private", "mount tmpfs /tmp tmpfs 0", "wait")
     made.start()
     made.line("wait")
-    points = [line.split()[4] for line in system.read("/proc/self/mountinfo").splitlines()]
+    points = [line.split()[4] for line in (system.read("/proc/self/mountinfo") or "").splitlines()]
     t.lacks(made.bundle.inside("/tmp"), points, "mounts of the host")
     system.mount("tmpfs", target, "tmpfs")
     inside = [line.split()[4] for line in (system.read("/proc/%d/mountinfo" % made.pid) or "").splitlines()]
@@ -115,7 +125,7 @@ def private(t):
 
 
 @case("propagation.unbindable", needs="probe", level="linux")
-def unbindable(t):
+def unbindable(t: Trial) -> None:
     """unbindable: the root cannot be bind mounted."""
     seen = t.observe({"/linux/rootfsPropagation": "unbindable"}, "mount / /mnt none 4096", "read /proc/self/mountinfo")
     t.equal(seen[0].get("errno"), errno.EINVAL, "binding /")
@@ -123,6 +133,6 @@ def unbindable(t):
 
 
 @case("values.name", level="linux")
-def unknown_propagation(t):
+def unknown_propagation(t: Trial) -> None:
     """An unknown propagation gives an error."""
     t.refused({"/linux/rootfsPropagation": "no-such"})

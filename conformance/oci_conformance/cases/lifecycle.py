@@ -1,14 +1,20 @@
 """runtime.md#runtimeLifecycle, bundle.md, glossary.md: the configuration file and its effect over time."""
 
+from __future__ import annotations
+
 import json
 import os
+from typing import TYPE_CHECKING
 
 from oci_conformance.bundle import ABSENT, patch
 from oci_conformance.case import case
 
+if TYPE_CHECKING:
+    from oci_conformance.trial import Trial
+
 
 @case("lifecycle.config-fixed", level="core")
-def changed_config(t):
+def changed_config(t: Trial) -> None:
     """config.json that is changed after create changes nothing for start and delete."""
     hooks = {"poststop": [t.hook("old")]}
     made = t.created({"/hostname": "before", "/hooks": hooks}, "self")
@@ -25,7 +31,7 @@ def changed_config(t):
 
 
 @case("lifecycle.config-fixed", level="core")
-def removed_config(t):
+def removed_config(t: Trial) -> None:
     """config.json that is removed after create is not missed by start, state, kill and delete."""
     made = t.created(None, "wait")
     os.remove(os.path.join(made.bundle.path, "config.json"))
@@ -38,7 +44,7 @@ def removed_config(t):
 
 
 @case("lifecycle.environment", "lifecycle.program", level="core")
-def environment(t):
+def environment(t: Trial) -> None:
     """The program finds itself in the environment of the configuration."""
     seen = t.observe({"/hostname": "inside", "/process/cwd": "/tmp", "/process/env": ["PATH=/bin", "A=b"]}, "self", "stat /bin/probe")
     t.equal(seen[0].get("hostname"), "inside", "host name")
@@ -48,47 +54,47 @@ def environment(t):
 
 
 @case("json.syntax", level="core")
-def no_json(t):
+def no_json(t: Trial) -> None:
     """Text that is not JSON gives an error."""
     for raw in (b"", b"{", b"[]", b'{"ociVersion": "1.0.2",}', b"null"):
         t.refused(None, raw=raw, what="create with %r gives an error" % raw.decode())
 
 
 @case("json.utf8", level="full")
-def no_utf8(t):
+def no_utf8(t: Trial) -> None:
     """A configuration that is not UTF-8 gives an error."""
     text = json.dumps(t.configuration({"/annotations": {"com.example.name": "MARK"}}, "say ran")).encode()
     t.refused(None, raw=text.replace(b"MARK", b"\xff\xfe"))
 
 
 @case("json.duplicates", level="full")
-def duplicates(t):
+def duplicates(t: Trial) -> None:
     """A name that stands twice in an object gives an error."""
     text = json.dumps(t.configuration(None, "say ran")).encode()
     t.refused(None, raw=b'{"hostname": "one", "hostname": "two", ' + text[1:])
 
 
 @case("oci-version.required", level="core")
-def no_version(t):
+def no_version(t: Trial) -> None:
     """A configuration without ociVersion gives an error."""
     t.refused({"/ociVersion": ABSENT})
 
 
 @case("oci-version.semver", level="core")
-def no_semver(t):
+def no_semver(t: Trial) -> None:
     """An ociVersion that is no version gives an error."""
     for version in ("junk", "1", ""):
         t.refused({"/ociVersion": version}, what="ociVersion %r gives an error" % version)
 
 
 @case("oci-version.unsupported", level="core")
-def other_major(t):
+def other_major(t: Trial) -> None:
     """An ociVersion of another major version gives an error."""
     t.refused({"/ociVersion": "9.9.9"})
 
 
 @case("oci-version.compatible", level="core")
-def earlier(t):
+def earlier(t: Trial) -> None:
     """Configurations for 1.0.0 and for a pre-release are accepted."""
     for version in ("1.0.0", "1.0.2-dev"):
         seen = t.observe({"/ociVersion": version}, "say ran")

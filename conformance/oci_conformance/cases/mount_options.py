@@ -3,12 +3,23 @@
 Plain options are tried on a tmpfs, and again on a bind mount where flags take another way (a remount). `shown` and `hidden` are words
 of the mount's line in /proc/self/mountinfo."""
 
+from __future__ import annotations
+
 import errno
 import os
+from typing import TYPE_CHECKING
 
 from oci_conformance import system
 from oci_conformance.case import add, case
 from oci_conformance.cases.mounts import share, table, tmpfs
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from oci_conformance.case import CaseFunction
+    from oci_conformance.shapes import Json
+    from oci_conformance.trial import Trial
+
 
 # option: (what else stands before it, words that must be shown, words that must not)
 SHOWN = {
@@ -39,21 +50,21 @@ ON_BIND = ("atime", "diratime", "noatime", "nodiratime", "relatime", "nosymfollo
 PROPAGATION = {"private": [], "shared": ["shared"], "slave": ["master"], "unbindable": ["unbindable"]}
 
 
-def line_of(seen, point="/mnt"):
+def line_of(seen: Json, point: str = "/mnt") -> dict[str, Sequence[str]]:
     return table(seen.get("text", "")).get(point, {})
 
 
-def shown(option):
+def shown(option: str) -> CaseFunction:
     before, must, must_not = SHOWN[option]
 
-    def run(t):
-        mounts = [tmpfs("/mnt", *before, option)]
+    def run(t: Trial) -> None:
+        mounts: list[dict[str, Json]] = [tmpfs("/mnt", *before, option)]
         if option in ON_BIND:
             mounts.append({"destination": "/srv", "type": "none", "source": share(t), "options": ["bind", *before, option]})
         for mount in mounts:
             seen = t.observe({"/mounts/-": mount}, "read /proc/self/mountinfo")
             found = line_of(seen, mount["destination"])
-            words = found.get("options", []) + found.get("data", [])
+            words = [*found.get("options", ()), *found.get("data", ())]
             t.check(bool(found), "the mount is there: %s" % mount["type"])
             for word in must:
                 t.has(word, words, "%s with %s" % (mount["type"], " ".join(mount["options"])))
@@ -70,7 +81,7 @@ for option in SHOWN:
 
 
 @case("option.ro", "option.rw", level="linux")
-def ro_rw(t):
+def ro_rw(t: Trial) -> None:
     """ro and rw, on a file system and on a bind mount; the later one wins."""
     source = share(t)
     for options, wanted in ((["ro"], errno.EROFS), (["rw"], 0), (["ro", "rw"], 0), (["rw", "ro"], errno.EROFS)):
@@ -80,7 +91,7 @@ def ro_rw(t):
 
 
 @case("option.dev", "option.nodev", level="linux")
-def dev_nodev(t):
+def dev_nodev(t: Trial) -> None:
     """Devices below nodev cannot be opened, below dev they can."""
     source = share(t)
     os.mknod(source + "/null", 0o666 | 0o020000, os.makedev(1, 3))
@@ -91,7 +102,7 @@ def dev_nodev(t):
 
 
 @case("option.exec", "option.noexec", needs="probe", level="linux")
-def exec_noexec(t):
+def exec_noexec(t: Trial) -> None:
     """Programs below noexec cannot be executed, below exec they can."""
     source = share(t)
     copy(t, source + "/program", 0o755)
@@ -102,7 +113,7 @@ def exec_noexec(t):
 
 
 @case("option.suid", "option.nosuid", needs="probe", level="linux")
-def suid_nosuid(t):
+def suid_nosuid(t: Trial) -> None:
     """A set-user-id program below nosuid gains nothing, below suid it does."""
     source = share(t)
     copy(t, source + "/program", 0o4755)
@@ -112,13 +123,13 @@ def suid_nosuid(t):
         t.equal(seen[0].get("euid"), wanted, "its effective user with %s" % ",".join(options), "option." + name)
 
 
-def copy(t, path, mode):
+def copy(t: Trial, path: str, mode: int) -> None:
     with open(t.tools.probe, "rb") as source, open(path, "wb") as file:
         file.write(source.read())
     os.chmod(path, mode)
 
 
-def nested(t):
+def nested(t: Trial) -> tuple[str, str]:
     """A directory of the host with a tmpfs mounted below it: (outer, inner), each with a file."""
     outer = share(t, "outer", "mark")
     inner = os.path.join(outer, "inner")
@@ -130,7 +141,7 @@ def nested(t):
 
 
 @case("option.bind", "option.rbind", level="linux")
-def bind_rbind(t):
+def bind_rbind(t: Trial) -> None:
     """bind takes the mount alone, rbind those below it as well."""
     outer, _ = nested(t)
     for option, wanted in (("bind", None), ("rbind", "deep")):
@@ -141,17 +152,17 @@ def bind_rbind(t):
 
 
 @case("option.remount", level="full")
-def remount(t):
+def remount(t: Trial) -> None:
     """remount gives what is mounted already the new flags."""
     mounts = t.configuration()["mounts"] + [tmpfs("/mnt"), tmpfs("/mnt", "remount", "ro")]
     seen = t.observe({"/mounts": mounts}, "open /mnt/new c")
     t.equal(seen.get("errno"), errno.EROFS, "writing after a remount with ro")
 
 
-def propagation(option):
+def propagation(option: str) -> CaseFunction:
     kind, recursive = option.removeprefix("r") if option.startswith("r") else option, option.startswith("r")
 
-    def run(t):
+    def run(t: Trial) -> None:
         outer, inner = nested(t)
         system.mount(outer, outer, None, system.MS_BIND | system.MS_REC)
         system.mount(None, outer, None, system.MS_REC | (system.MS_PRIVATE if kind in ("shared", "unbindable") else system.MS_SHARED))
@@ -191,10 +202,10 @@ RECURSIVE = {
 }
 
 
-def recursive(option):
+def recursive(option: str) -> CaseFunction:
     flags, must, must_not = RECURSIVE[option]
 
-    def run(t):
+    def run(t: Trial) -> None:
         outer, inner = nested(t)
         if flags:
             system.mount(None, inner, None, system.MS_REMOUNT | system.MS_BIND | flags)
@@ -217,7 +228,7 @@ for option in RECURSIVE:
 
 
 @case("option.tmpcopyup", level="full")
-def tmpcopyup(t):
+def tmpcopyup(t: Trial) -> None:
     """tmpcopyup fills a tmpfs with what it covers."""
     made = t.container({"/mounts/-": tmpfs("/mnt", "tmpcopyup")}, "read /mnt/kept", "read /proc/self/mountinfo")
     with open(made.bundle.inside("/mnt/kept"), "w") as file:

@@ -1,16 +1,25 @@
 """config.md#configMounts: order, kinds, paths."""
 
+from __future__ import annotations
+
 import os
+from typing import TYPE_CHECKING
 
 from oci_conformance.bundle import ABSENT
 from oci_conformance.case import case
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-def tmpfs(destination, *options, **more):
+    from oci_conformance.shapes import Json
+    from oci_conformance.trial import Trial
+
+
+def tmpfs(destination: str, *options: str, **more: object) -> dict[str, Json]:
     return {"destination": destination, "type": "tmpfs", "source": "tmpfs", "options": list(options), **more}
 
 
-def table(text):
+def table(text: str) -> dict[str, dict[str, Sequence[str]]]:
     """{mount point: {"options", "propagation", "type", "source", "data"}} of a mountinfo; the topmost mount of each point."""
     found = {}
     for line in text.splitlines():
@@ -26,7 +35,7 @@ def table(text):
     return found
 
 
-def share(t, name="share", *files):
+def share(t: Trial, name: str = "share", *files: str) -> str:
     """A directory of the host to bind, with files."""
     path = os.path.join(t.directory, name)
     os.makedirs(path, exist_ok=True)
@@ -37,7 +46,7 @@ def share(t, name="share", *files):
 
 
 @case("mounts.order", level="core")
-def order(t):
+def order(t: Trial) -> None:
     """A later mount covers an earlier one, and can be made below an earlier one."""
     mounts = [tmpfs("/mnt", "mode=700"), tmpfs("/mnt/inner", "mode=750"), tmpfs("/tmp", "size=1m"), tmpfs("/tmp", "size=2m")]
     made = t.configuration()["mounts"] + mounts
@@ -49,7 +58,7 @@ def order(t):
 
 
 @case("mounts.type", "op.create.applies", level="core")
-def kinds(t):
+def kinds(t: Trial) -> None:
     """Mounts of different types are of those types, with their sources."""
     mounts = [tmpfs("/mnt/a"), {"destination": "/mnt/b", "type": "mqueue", "source": "mqueue"}]
     seen = t.observe({"/mounts": t.configuration()["mounts"] + mounts}, "read /proc/self/mountinfo")
@@ -59,13 +68,13 @@ def kinds(t):
 
 
 @case("mounts.destination.required", level="core")
-def without_destination(t):
+def without_destination(t: Trial) -> None:
     """A mount without destination gives an error."""
     t.refused({"/mounts/-": {"type": "tmpfs", "source": "tmpfs"}})
 
 
 @case("mounts.destination.relative", level="core")
-def relative_destination(t):
+def relative_destination(t: Trial) -> None:
     """A relative destination is taken from /, whatever the working directory is."""
     seen = t.observe({"/mounts/-": tmpfs("mnt/rel", "mode=711"), "/process/cwd": "/tmp"}, "stat /mnt/rel", "read /proc/self/mountinfo")
     t.equal(seen[0].get("mode"), 0o711, "mode of /mnt/rel")
@@ -73,7 +82,7 @@ def relative_destination(t):
 
 
 @case("mounts.source.relative", level="core")
-def relative_source(t):
+def relative_source(t: Trial) -> None:
     """A relative source of a bind mount is taken from the bundle, not from the caller's directory."""
     made = t.container({"/mounts/-": {"destination": "/mnt", "type": "none", "source": "files", "options": ["bind"]}}, "stat /mnt/mark")
     os.mkdir(os.path.join(made.bundle.path, "files"))
@@ -84,7 +93,7 @@ def relative_source(t):
 
 
 @case("mounts.bind", level="core")
-def bind_whatever_type(t):
+def bind_whatever_type(t: Trial) -> None:
     """bind and rbind make a bind mount whatever the type is, also without any."""
     source = share(t, "share", "mark")
     for kind in ("none", "bind", "ext4", "no-such-type", None):
@@ -97,7 +106,7 @@ def bind_whatever_type(t):
 
 
 @case("mounts.bind", level="core")
-def bind_file(t):
+def bind_file(t: Trial) -> None:
     """A file can be bound, on a path that does not exist yet as well."""
     source = share(t, "share", "mark") + "/mark"
     mount = {"destination": "/etc/new/file", "type": "none", "source": source, "options": ["bind"]}
@@ -105,14 +114,14 @@ def bind_file(t):
 
 
 @case("mounts.type", level="core")
-def destination_made(t):
+def destination_made(t: Trial) -> None:
     """A destination that does not exist is made."""
     seen = t.observe({"/mounts/-": tmpfs("/mnt/very/deep/one", "mode=705")}, "stat /mnt/very/deep/one")
     t.equal(seen.get("mode"), 0o705, "mode of the mount")
 
 
 @case("mounts.destination.relative", "mounts.order", level="linux")
-def destination_link(t):
+def destination_link(t: Trial) -> None:
     """A symbolic link in a destination is followed inside the root and never out of it."""
     outside = share(t, "outside")
     made = t.container({"/mounts/-": tmpfs("/leads/out", "mode=701")}, "read /proc/self/mountinfo")
@@ -130,7 +139,7 @@ def destination_link(t):
 
 
 @case("option.unknown", level="core")
-def unknown_options(t):
+def unknown_options(t: Trial) -> None:
     """Options that are none of mount(8)'s go to the file system, all of them."""
     mount = tmpfs("/mnt", "nosuid", "size=3m", "nr_inodes=77", "mode=741")
     seen = t.observe({"/mounts/-": mount}, "stat /mnt", "read /proc/self/mountinfo")
@@ -143,14 +152,14 @@ def unknown_options(t):
 
 
 @case("mounts.cannot", level="core")
-def destination_is_file(t):
+def destination_is_file(t: Trial) -> None:
     """A file system cannot be mounted on a file: an error."""
     made = t.container({"/mounts/-": tmpfs("/etc/passwd")})
     t.refuses(made, (), "create", "create gives an error")
 
 
 @case("filesystem.proc", "filesystem.sys", "filesystem.devpts", "filesystem.shm", level="core")
-def usual(t):
+def usual(t: Trial) -> None:
     """The usual file systems are what they should be."""
     seen = t.observe(
         None, "read /proc/self/mountinfo", "read /proc/1/comm", "list /sys", "stat /dev/pts/ptmx", ["write", "/dev/shm/x", "1"]
@@ -170,7 +179,7 @@ def usual(t):
 
 
 @case("mounts.optional", level="linux")
-def no_mounts(t):
+def no_mounts(t: Trial) -> None:
     """A configuration without mounts runs."""
     seen = t.observe({"/mounts": ABSENT}, "say ran")
     t.equal(seen.get("text"), "ran", "the program runs")

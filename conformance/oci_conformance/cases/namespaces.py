@@ -1,29 +1,38 @@
 """config-linux.md#configLinuxNamespaces, #configLinuxTimeOffset."""
 
+from __future__ import annotations
+
 import os
 import time
+from typing import TYPE_CHECKING
 
 from oci_conformance import system
 from oci_conformance.case import add, case
+
+if TYPE_CHECKING:
+    from oci_conformance.case import CaseFunction
+    from oci_conformance.shapes import Json
+    from oci_conformance.trial import Trial
+
 
 FILES = {"pid": "pid", "network": "net", "mount": "mnt", "ipc": "ipc", "uts": "uts", "user": "user", "cgroup": "cgroup", "time": "time"}
 SIMPLE = ("network", "ipc", "uts", "cgroup")  # can be added to and taken from the usual list one by one
 
 
-def own(kind):
+def own(kind: str) -> str:
     return os.readlink("/proc/self/ns/" + FILES[kind])
 
 
-def seen_namespace(t, kind, spaces):
+def seen_namespace(t: Trial, kind: str, spaces: list[dict[str, str]]) -> Json:
     return t.observe({"/linux/namespaces": spaces}).get("ns", {}).get(FILES[kind])
 
 
-def listed(*kinds, **paths):
+def listed(*kinds: str, **paths: str) -> list[dict[str, str]]:
     return [{"type": kind, **({"path": paths[kind]} if kind in paths else {})} for kind in (*kinds, *paths)]
 
 
-def new_or_inherited(kind):
-    def run(t):
+def new_or_inherited(kind: str) -> CaseFunction:
+    def run(t: Trial) -> None:
         rest = [name for name in ("pid", "mount", "ipc", "uts") if name != kind]
         first = seen_namespace(t, kind, listed(*rest, kind))
         t.need(first, "the program can read its namespaces", None, first)
@@ -40,7 +49,7 @@ for kind in ("pid", *SIMPLE):
 
 
 @case("namespaces.time", "namespaces.new", "namespaces.inherited", needs="time-namespace")
-def new_time(t):
+def new_time(t: Trial) -> None:
     """A time namespace is new when listed, and the runtime's when not."""
     usual = ("pid", "mount", "ipc", "uts")
     first = seen_namespace(t, "time", listed(*usual, "time"))
@@ -49,7 +58,7 @@ def new_time(t):
 
 
 @case("namespaces.mount", "namespaces.new", level="core")
-def new_mount(t):
+def new_mount(t: Trial) -> None:
     """A new mount namespace: mounts of the container are not seen outside."""
     before = system.read("/proc/self/mountinfo")
     made = t.running({"/mounts/-": {"destination": "/mnt", "type": "tmpfs", "source": "tmpfs"}})
@@ -58,7 +67,7 @@ def new_mount(t):
 
 
 @case("namespaces.pid", needs="probe", level="core")
-def pid_view(t):
+def pid_view(t: Trial) -> None:
     """In a pid namespace only the container's own processes are seen, and its init is 1."""
     seen = t.observe(None, "list /proc", "self")
     numbers = sorted(int(name) for name in seen[0].get("names", ()) if name.isdigit())
@@ -67,7 +76,7 @@ def pid_view(t):
 
 
 @case("namespaces.network", level="core", needs="probe")
-def network_view(t):
+def network_view(t: Trial) -> None:
     """A new network namespace has a loopback device and none of the host's."""
     seen = t.observe({"/linux/namespaces/-": {"type": "network"}}, "interfaces").get("interfaces", {})
     hosts = set(os.listdir("/sys/class/net")) - {"lo"}
@@ -77,7 +86,7 @@ def network_view(t):
 
 
 @case("namespaces.ipc", level="linux", needs="probe")
-def ipc_view(t):
+def ipc_view(t: Trial) -> None:
     """A new ipc namespace does not have the queues of another one."""
     import subprocess
 
@@ -97,7 +106,7 @@ def ipc_view(t):
 
 
 @case("namespaces.path.joined", level="core")
-def joined(t):
+def joined(t: Trial) -> None:
     """With a path the program is in that namespace: network, ipc, uts, pid of another container."""
     other = t.running({"/linux/namespaces/-": {"type": "network"}, "/hostname": "the-other-one"})
     for kind in ("network", "ipc", "uts", "pid"):
@@ -109,7 +118,7 @@ def joined(t):
             t.equal(seen.get("hostname"), "the-other-one", "host name in a joined uts namespace")
 
 
-def by_file(t, name):
+def by_file(t: Trial, name: str) -> None:
     other = t.running({"/linux/namespaces/-": {"type": "network"}})
     path = os.path.join(t.directory, name)
     open(path, "w").close()
@@ -122,18 +131,18 @@ def by_file(t, name):
 
 
 @case("namespaces.path.joined", level="linux")
-def joined_by_file(t):
+def joined_by_file(t: Trial) -> None:
     """The path may be a file that a namespace is bind mounted on."""
     by_file(t, "net")
 
 
 @case("namespaces.path.joined", level="full")
-def joined_by_odd_file(t):
+def joined_by_odd_file(t: Trial) -> None:
     """The path may have any letters in it: a comma, a blank, a colon."""
     by_file(t, "a, b:c")
 
 
-def join_by_pid(t, kind):
+def join_by_pid(t: Trial, kind: str) -> None:
     usual = ("pid", "mount", "ipc", "uts")
     other = t.running({"/linux/namespaces": listed(*usual, kind)})
     path = "/proc/%d/ns/%s" % (other.pid, FILES[kind])
@@ -142,19 +151,19 @@ def join_by_pid(t, kind):
 
 
 @case("namespaces.path.joined", level="full")
-def joined_cgroup(t):
+def joined_cgroup(t: Trial) -> None:
     """A cgroup namespace can be joined as well."""
     join_by_pid(t, "cgroup")
 
 
 @case("namespaces.time", needs="time-namespace", level="full")
-def joined_time(t):
+def joined_time(t: Trial) -> None:
     """A time namespace can be joined as well."""
     join_by_pid(t, "time")
 
 
 @case("namespaces.path.absolute", "namespaces.path.type", level="core")
-def invalid_path(t):
+def invalid_path(t: Trial) -> None:
     """A relative path, a namespace of another type, a missing file and one that is no namespace give an error."""
     usual = ("pid", "mount", "ipc")
     relative = os.path.relpath("/proc/self/ns/uts", t.directory)
@@ -168,14 +177,14 @@ def invalid_path(t):
 
 
 @case("namespaces.duplicates", "values.name", level="core")
-def invalid_list(t):
+def invalid_list(t: Trial) -> None:
     """The same type twice, and an unknown type, give an error."""
     t.refused({"/linux/namespaces/-": {"type": "pid"}}, "namespaces.duplicates", what="a type that stands twice gives an error")
     t.refused({"/linux/namespaces/-": {"type": "no-such-type"}}, "values.name", what="an unknown type gives an error")
 
 
 @case("namespaces.cgroup", level="linux")
-def cgroup_view(t):
+def cgroup_view(t: Trial) -> None:
     """In a cgroup namespace the container's own cgroup is the root of the hierarchy."""
     seen = t.observe({"/linux/namespaces/-": {"type": "cgroup"}}, "read /proc/self/cgroup").get("text", "")
     paths = {line.split(":", 2)[2] for line in seen.splitlines()}
@@ -183,7 +192,7 @@ def cgroup_view(t):
 
 
 @case("namespaces.uts", level="core")
-def uts_view(t):
+def uts_view(t: Trial) -> None:
     """A host name that the program sets in its own uts namespace stays there."""
     before = os.uname().nodename
     seen = t.observe({"/hostname": "first"}, ["write", "/proc/sys/kernel/hostname", "changed-inside"], "self")
@@ -192,7 +201,7 @@ def uts_view(t):
 
 
 @case("time-offsets.monotonic", "time-offsets.boottime", needs=("time-namespace", "probe"))
-def offsets(t):
+def offsets(t: Trial) -> None:
     """The clocks of a time namespace are ahead and behind as configured."""
     ahead, later = 100_000, 200_000
     changes = {
@@ -206,6 +215,6 @@ def offsets(t):
 
 
 @case("time-offsets.monotonic", needs="time-namespace")
-def offsets_without_namespace(t):
+def offsets_without_namespace(t: Trial) -> None:
     """Offsets without a new time namespace cannot be applied: an error."""
     t.refused({"/linux/timeOffsets": {"monotonic": {"secs": 1}}})

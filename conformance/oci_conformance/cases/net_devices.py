@@ -1,14 +1,25 @@
 """config-linux.md#configLinuxNetworkDevices. Devices are made in a network namespace that stands for the runtime's, so that the host's
 own ones are not touched. They are made through netlink by hand: no program is needed."""
 
+from __future__ import annotations
+
 import contextlib
 import fcntl
 import os
 import socket
 import struct
+from typing import TYPE_CHECKING
 
 from oci_conformance import system
 from oci_conformance.case import case
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from oci_conformance.container import Container
+    from oci_conformance.shapes import Json
+    from oci_conformance.trial import Trial
+
 
 CLONE_NEWNET = 0x40000000
 RTM_NEWLINK, RTM_NEWADDR = 16, 20
@@ -17,12 +28,12 @@ SIOCGIFMTU, SIOCSIFMTU, SIOCGIFHWADDR = 0x8921, 0x8922, 0x8927
 IFLA_IFNAME, IFLA_LINKINFO, IFLA_INFO_KIND, IFA_ADDRESS, IFA_LOCAL = 3, 18, 1, 1, 2
 
 
-def attribute(kind, data):
+def attribute(kind: int, data: bytes) -> bytes:
     length = 4 + len(data)
     return struct.pack("HH", length, kind) + data + b"\0" * (-length % 4)
 
 
-def netlink(kind, flags, body):
+def netlink(kind: int, flags: int, body: bytes) -> None:
     """One request to the kernel, and its answer; OSError if it says no."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as link:
         link.bind((0, 0))
@@ -32,9 +43,9 @@ def netlink(kind, flags, body):
             raise OSError(-error, os.strerror(-error))
 
 
-def device(name):
+def device(name: str) -> None:
     """Makes a device of the first kind that the kernel has."""
-    error = None
+    error: OSError | None = None
     for kind in (b"dummy\0", b"veth\0", b"ifb\0"):
         info = attribute(IFLA_LINKINFO, attribute(IFLA_INFO_KIND, kind))
         body = struct.pack("BxHiII", 0, 0, 0, 0, 0) + attribute(IFLA_IFNAME, name.encode() + b"\0") + info
@@ -43,27 +54,27 @@ def device(name):
             return
         except OSError as e:
             error = e
-    raise error
+    raise error or OSError("no kind of device was tried")
 
 
-def address(name, text, prefix):
+def address(name: str, text: str, prefix: int) -> None:
     family = socket.AF_INET6 if ":" in text else socket.AF_INET
     data = socket.inet_pton(family, text)
     body = struct.pack("BBBBI", family, prefix, 0, 0, socket.if_nametoindex(name))
     netlink(RTM_NEWADDR, NLM_CREATE | NLM_EXCL, body + attribute(IFA_LOCAL, data) + attribute(IFA_ADDRESS, data))
 
 
-def request(number, name, data=b""):
+def request(number: int, name: str, data: bytes = b"") -> bytes:
     """An ioctl of a network device: struct ifreq in and out, without the name."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         return fcntl.ioctl(any_socket, number, struct.pack("16s24s", name.encode(), data))[16:]
 
 
-def set_mtu(name, mtu):
+def set_mtu(name: str, mtu: int) -> None:
     request(SIOCSIFMTU, name, struct.pack("i", mtu))
 
 
-def hardware(name):
+def hardware(name: str) -> list[int | None]:
     """[MTU, hardware address] of a device, [None, None] where there is none of that name."""
     try:
         return [struct.unpack_from("i", request(SIOCGIFMTU, name))[0], request(SIOCGIFHWADDR, name)[2:8].hex(":")]
@@ -71,7 +82,7 @@ def hardware(name):
         return [None, None]
 
 
-def own_network(t):
+def own_network(t: Trial) -> None:
     """From here on this process, and so the runtime, is in a network namespace of its own; the case ends with its process."""
     system.unshare(CLONE_NEWNET)
     try:
@@ -81,7 +92,7 @@ def own_network(t):
 
 
 @contextlib.contextmanager
-def network_of(container):
+def network_of(container: Container) -> Iterator[None]:
     """A look into another network namespace."""
     here = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     there = os.open("/proc/%d/ns/net" % container.pid, os.O_RDONLY | os.O_CLOEXEC)
@@ -94,12 +105,12 @@ def network_of(container):
         os.close(there)
 
 
-def moved(devices, **more):
+def moved(devices: Json, **more: object) -> dict[str, Json]:
     return {"/linux/namespaces/-": {"type": "network", **more}, "/linux/netDevices": devices}
 
 
 @case("net-devices.moved", "net-devices.name", "net-devices.up", "net-devices.addresses", needs=("probe", "net-admin"))
-def devices(t):
+def devices(t: Trial) -> None:
     """Devices are moved, renamed, up, with their permanent addresses."""
     own_network(t)
     device("given8")
@@ -116,7 +127,7 @@ def devices(t):
 
 
 @case("net-devices.attributes", needs="net-admin")
-def attributes(t):
+def attributes(t: Trial) -> None:
     """A device keeps its hardware address and its MTU."""
     own_network(t)
     set_mtu("given7", 1234)
@@ -127,7 +138,7 @@ def attributes(t):
 
 
 @case("net-devices.clash", "net-devices.possible", needs="net-admin")
-def impossible(t):
+def impossible(t: Trial) -> None:
     """A name that is taken, a device that does not exist, and no network namespace give an error."""
     own_network(t)
     t.refused(moved({"given7": {"name": "lo"}}), "net-devices.clash", what="a name that is taken gives an error")
@@ -136,7 +147,7 @@ def impossible(t):
 
 
 @case("net-devices.template", needs=("probe", "net-admin"))
-def template(t):
+def template(t: Trial) -> None:
     """A name with %d is completed by the kernel."""
     own_network(t)
     seen = t.observe(moved({"given7": {"name": "eth%d"}}), "interfaces").get("interfaces", {})
@@ -144,7 +155,7 @@ def template(t):
 
 
 @case("net-devices.hands-off", "net-devices.not-back", needs=("probe", "net-admin"))
-def hands_off(t):
+def hands_off(t: Trial) -> None:
     """A device in a namespace that outlives the container stays there after delete, as the container left it."""
     own_network(t)
     other = t.running({"/linux/namespaces/-": {"type": "network"}})

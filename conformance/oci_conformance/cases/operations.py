@@ -1,14 +1,25 @@
 """runtime.md#runtimeCreate, #runtimeStart, #runtimeKill: the operations, and what they refuse."""
 
+from __future__ import annotations
+
 import os
+from typing import TYPE_CHECKING
 
 from oci_conformance import system
 from oci_conformance.bundle import ABSENT
 from oci_conformance.case import case
 from oci_conformance.cases.deletion import cgroup_directories
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
-def same_as_before(t, made, before, what, *requirements):
+    from oci_conformance.container import Container
+    from oci_conformance.runtime import Call
+    from oci_conformance.shapes import Changes, Json
+    from oci_conformance.trial import Trial
+
+
+def same_as_before(t: Trial, made: Container, before: dict[str, Json], what: str, *requirements: str) -> None:
     """The container is as it was: status and pid."""
     state = made.try_state()
     seen = {key: state.get(key) for key in ("status", "pid")}
@@ -16,7 +27,7 @@ def same_as_before(t, made, before, what, *requirements):
 
 
 @case("op.create.no-arguments", level="core")
-def create_without_arguments(t):
+def create_without_arguments(t: Trial) -> None:
     """create without an id, and without anything, gives an error."""
     done = t.call("create")
     t.check(done.refused, "create gives an error", (), "an error", done)
@@ -25,7 +36,7 @@ def create_without_arguments(t):
 
 
 @case("bundle.config", level="core")
-def create_without_config(t):
+def create_without_config(t: Trial) -> None:
     """create of a bundle without config.json gives an error."""
     made = t.container()
     os.remove(os.path.join(made.bundle.path, "config.json"))
@@ -33,7 +44,7 @@ def create_without_config(t):
 
 
 @case("op.create.id-taken", "errors.no-effect", level="core")
-def create_with_taken_id(t):
+def create_with_taken_id(t: Trial) -> None:
     """A second container with the same id gives an error; the first one stays as it is."""
     first = t.created()
     before = first.state()
@@ -46,7 +57,7 @@ def create_with_taken_id(t):
     t.check(first.ended(), "the first container can still be started")
 
 
-def invalid_ids(t):
+def invalid_ids(t: Trial) -> Iterator[tuple[str, Call, str]]:
     above = os.path.join(t.directory, "deep/er/state")
     os.makedirs(above)
     for id in ("", "a/b", "../x", ".", ".."):
@@ -58,7 +69,7 @@ def invalid_ids(t):
 
 
 @case("op.create.id-invalid", level="core")
-def create_with_invalid_id(t):
+def create_with_invalid_id(t: Trial) -> None:
     """Ids that cannot be names of anything give an error, and no container."""
     for id, done, above in invalid_ids(t):
         t.check(done.refused, "create with the id %r gives an error" % id, (), "an error", done)
@@ -69,7 +80,7 @@ def create_with_invalid_id(t):
 
 
 @case("op.create.makes", "op.create.args-later", "lifecycle.not-run", "op.start.runs", "lifecycle.program", level="core")
-def program_waits_for_start(t):
+def program_waits_for_start(t: Trial) -> None:
     """The program is not run by create, but by start."""
     made = t.created(None, ["write", "/ran", "yes"])
     t.equal(made.bundle.text("/ran"), None, "nothing has run after create", "op.create.args-later", "lifecycle.not-run")
@@ -80,10 +91,10 @@ def program_waits_for_start(t):
 
 
 @case("op.create.applies", "lifecycle.environment", level="core")
-def applied_by_create(t):
+def applied_by_create(t: Trial) -> None:
     """Mounts, host name and devices are there before start."""
     made = t.created({"/hostname": "made-by-create", "/mounts/-": {"destination": "/mnt/new", "type": "tmpfs", "source": "tmpfs"}})
-    t.need(made.pidfd is not None, "state has the pid of a living process", None, made.pid)
+    t.need(made.pidfd is not None, "state has the pid of a living process", None, made.reported_pid)
     with open("/proc/%d/mountinfo" % made.pid) as file:
         points = [line.split()[4] for line in file]
     t.has("/mnt/new", points, "the mount is there")
@@ -93,15 +104,15 @@ def applied_by_create(t):
 
 
 @case("op.create.cannot-apply", "lifecycle.environment-error", "mounts.cannot", level="core")
-def create_that_cannot(t):
+def create_that_cannot(t: Trial) -> None:
     """A configuration that cannot be put in effect gives an error and no container."""
-    wrong = {"destination": "/mnt/x", "type": "no-such-filesystem", "source": "x"}
+    wrong: dict[str, Json] = {"destination": "/mnt/x", "type": "no-such-filesystem", "source": "x"}
     t.refused({"/mounts/-": wrong}, "op.create.cannot-apply", "lifecycle.environment-error", "mounts.cannot")
     wrong = {"destination": "/mnt/x", "type": "none", "source": "/no/such/source", "options": ["bind"]}
     t.refused({"/mounts/-": wrong}, "op.create.cannot-apply", "lifecycle.environment-error", "mounts.cannot")
 
 
-def leaves_nothing(t, changes):
+def leaves_nothing(t: Trial, changes: Changes) -> Container:
     before = system.read("/proc/self/mountinfo")
     made = t.container({"/linux/resources/pids/limit": 100, **changes})
     done = made.try_create()
@@ -115,7 +126,7 @@ def leaves_nothing(t, changes):
 
 
 @case("errors.no-effect", level="core")
-def failed_create_leaves_nothing(t):
+def failed_create_leaves_nothing(t: Trial) -> None:
     """A create that fails late leaves no cgroup, no process, no mount, and the id free."""
     made = leaves_nothing(t, {"/linux/sysctl": {"kernel.no_such_parameter_here": "1"}})
     again = t.container(None, "say again")
@@ -126,32 +137,32 @@ def failed_create_leaves_nothing(t):
 
 
 @case("errors.no-effect", level="core")
-def failed_mount_leaves_nothing(t):
+def failed_mount_leaves_nothing(t: Trial) -> None:
     """The same for a mount that cannot be made."""
     leaves_nothing(t, {"/mounts/-": {"destination": "/mnt", "type": "none", "source": "/no/such/source", "options": ["bind"]}})
 
 
 @case("errors.no-effect", level="core")
-def failed_limit_leaves_nothing(t):
+def failed_limit_leaves_nothing(t: Trial) -> None:
     """The same for a limit that the kernel refuses."""
     leaves_nothing(t, {"/linux/resources/cpu": {"quota": 10, "period": 80000}})
 
 
 @case("errors.no-effect", level="core")
-def failed_hook_leaves_nothing(t):
+def failed_hook_leaves_nothing(t: Trial) -> None:
     """The same for a hook that fails."""
     leaves_nothing(t, {"/hooks": {"createRuntime": [t.hook("x", status=3)]}})
 
 
 @case("op.start.no-id", level="core")
-def start_without_id(t):
+def start_without_id(t: Trial) -> None:
     """start without an id gives an error."""
     done = t.call("start")
     t.check(done.refused, "start gives an error", (), "an error", done)
 
 
 @case("op.start.not-created", level="core")
-def start_of_others(t):
+def start_of_others(t: Trial) -> None:
     """start of an unknown, a running and a stopped container gives an error and changes nothing."""
     done = t.call("start", t.new_id())
     t.check(done.refused, "start of an unknown container gives an error", (), "an error", done)
@@ -168,20 +179,20 @@ def start_of_others(t):
 
 
 @case("op.start.no-process", level="core")
-def start_without_process(t):
+def start_without_process(t: Trial) -> None:
     """A configuration without process gives an error, at the latest when it is started."""
     t.refused({"/process": ABSENT}, at="start")
 
 
 @case("op.kill.no-id", level="core")
-def kill_without_id(t):
+def kill_without_id(t: Trial) -> None:
     """kill without an id gives an error."""
     done = t.call("kill")
     t.check(done.refused, "kill gives an error", (), "an error", done)
 
 
 @case("op.kill.not-running", level="core")
-def kill_of_others(t):
+def kill_of_others(t: Trial) -> None:
     """kill of an unknown and of a stopped container gives an error and changes nothing."""
     done = t.call("kill", t.new_id(), "TERM")
     t.check(done.refused, "kill of an unknown container gives an error", (), "an error", done)
@@ -194,7 +205,7 @@ def kill_of_others(t):
 
 
 @case("op.kill.sends", level="core")
-def kill_running(t):
+def kill_running(t: Trial) -> None:
     """kill sends the signal that it was given, by name or number, and no other."""
     made = t.running()
     for name, number in (("USR1", 10), ("SIGUSR2", 12), ("1", 1), ("WINCH", 28)):
@@ -208,7 +219,7 @@ def kill_running(t):
 
 
 @case("op.kill.sends", level="core")
-def kill_created(t):
+def kill_created(t: Trial) -> None:
     """kill reaches a container that is created: KILL ends it."""
     made = t.created()
     t.check(made.try_kill("KILL").code == 0, "kill succeeds", (), "exit 0", made.last)
@@ -217,7 +228,7 @@ def kill_created(t):
 
 
 @case("op.kill.sends", level="core")
-def kill_unknown_signal(t):
+def kill_unknown_signal(t: Trial) -> None:
     """A signal that does not exist gives an error and ends nothing."""
     made = t.running()
     t.check(made.try_kill("NOSUCH").refused, "kill gives an error", (), "an error", made.last)

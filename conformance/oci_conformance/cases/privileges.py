@@ -1,35 +1,45 @@
 """config.md#configLinuxProcess: capabilities and noNewPrivileges."""
 
+from __future__ import annotations
+
 import os
+from typing import TYPE_CHECKING
 
 from oci_conformance.bundle import ABSENT, CAPABILITIES, granted
 from oci_conformance.case import case
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from oci_conformance.shapes import Changes, Json, Line
+    from oci_conformance.trial import Trial
+
+
 SETS = ("effective", "permitted", "inheritable", "bounding", "ambient")
 
 
-def mask(*names):
+def mask(*names: str) -> int:
     return sum(1 << CAPABILITIES.index(name) for name in names)
 
 
-def named(value):
+def named(value: int | None) -> list[str]:
     """Names of the bits of a set, for the reader."""
     return [name for number, name in enumerate(CAPABILITIES) if (value or 0) >> number & 1]
 
 
-def check_sets(t, seen, wanted):
+def check_sets(t: Trial, seen: Json, wanted: Mapping[str, Sequence[str]]) -> None:
     """wanted: {set: names}"""
     found = seen.get("capabilities", {})
     for name in SETS:
         t.equal(named(found.get(name)), named(mask(*wanted.get(name, ()))), "%s set" % name, "capabilities." + name)
 
 
-def cap(*names):
+def cap(*names: str) -> list[str]:
     return ["CAP_" + name for name in names]
 
 
 @case(*("capabilities." + name for name in SETS), level="core")
-def sets_of_root(t):
+def sets_of_root(t: Trial) -> None:
     """Each set of a program of root is as configured."""
     base = ("CHOWN", "KILL", "NET_RAW")
     sets = {"bounding": cap(*base), "permitted": cap(*base), "effective": cap(*base)}
@@ -37,7 +47,7 @@ def sets_of_root(t):
 
 
 @case(*("capabilities." + name for name in SETS), level="core")
-def sets_of_user(t):
+def sets_of_user(t: Trial) -> None:
     """A program of another user has what is ambient, and the inheritable and bounding sets as configured."""
     sets = {
         "bounding": cap("CHOWN", "KILL", "NET_RAW", "SETUID"),
@@ -52,7 +62,7 @@ def sets_of_user(t):
 
 
 @case("capabilities.effective", "capabilities.permitted", level="core")
-def user_without_ambient(t):
+def user_without_ambient(t: Trial) -> None:
     """Without ambient capabilities a program of another user has none."""
     seen = t.observe({"/process/user": {"uid": 1000, "gid": 1000}}).get("capabilities", {})
     for name in ("effective", "permitted"):
@@ -60,16 +70,17 @@ def user_without_ambient(t):
 
 
 @case("capabilities.bounding", "capabilities.effective", "capabilities.permitted", level="core")
-def empty_sets(t):
+def empty_sets(t: Trial) -> None:
     """An object without sets, and empty sets, mean none: the program of root has no capability."""
-    for sets in ({}, {name: [] for name in SETS}):
+    empty: dict[str, list[str]] = {name: [] for name in SETS}
+    for sets in ({}, empty):
         seen = t.observe({"/process/capabilities": sets}).get("capabilities", {})
         for name in ("bounding", "effective", "permitted"):
             t.equal(named(seen.get(name)), [], "%s set with %r" % (name, sets), "capabilities." + name)
 
 
 @case("capabilities.effective", needs="probe", level="core")
-def effect(t):
+def effect(t: Trial) -> None:
     """A capability that is not there cannot be used, one that is there can."""
     some = cap("MKNOD")
     sets = {"bounding": some, "permitted": some, "effective": some}
@@ -80,7 +91,7 @@ def effect(t):
 
 
 @case("capabilities.no-failure", "warnings.go-on", level="core")
-def unknown(t):
+def unknown(t: Trial) -> None:
     """A capability that nobody knows is no failure; the others are given."""
     sets = {name: ["CAP_KILL", "CAP_NO_SUCH_THING"] for name in ("bounding", "permitted", "effective")}
     seen = t.observe({"/process/capabilities": sets}).get("capabilities", {})
@@ -88,7 +99,7 @@ def unknown(t):
 
 
 @case("capabilities.no-failure", "warnings.go-on", level="linux")
-def not_granted(t):
+def not_granted(t: Trial) -> None:
     """Capabilities that the runtime itself does not have are no failure; those that it has are given."""
     mine = granted()
     if len(mine) == len(CAPABILITIES):
@@ -98,7 +109,7 @@ def not_granted(t):
     t.equal(cap(*named(seen.get("effective"))), mine, "effective set")
 
 
-def suid_root(t, changes):
+def suid_root(t: Trial, changes: Changes) -> tuple[Line, Line]:
     """What a set-user-id program of root sees, run by a program of user 1000."""
     made = t.container({"/process/user": {"uid": 1000, "gid": 1000}, **changes}, "run /bin/suid self", "self")
     target = made.bundle.inside("/bin/suid")
@@ -113,7 +124,7 @@ def suid_root(t, changes):
 
 
 @case("no-new-privileges", needs="probe", level="core")
-def no_new_privileges(t):
+def no_new_privileges(t: Trial) -> None:
     """With noNewPrivileges the flag is set, and a set-user-id program gains nothing."""
     inner, outer = suid_root(t, {"/process/noNewPrivileges": True})
     t.equal(outer.get("no_new_privs"), 1, "the flag")
@@ -121,7 +132,7 @@ def no_new_privileges(t):
 
 
 @case("no-new-privileges.false", needs="probe", level="core")
-def new_privileges(t):
+def new_privileges(t: Trial) -> None:
     """Without it a set-user-id program gains its owner's rights."""
     for changes in ({"/process/noNewPrivileges": False}, {"/process/noNewPrivileges": ABSENT}):
         inner, outer = suid_root(t, changes)
@@ -130,13 +141,13 @@ def new_privileges(t):
 
 
 @case("apparmor", needs="no-apparmor", level="linux")
-def apparmor_missing(t):
+def apparmor_missing(t: Trial) -> None:
     """A profile on a machine without AppArmor gives an error, at the latest when it is started."""
     t.refused({"/process/apparmorProfile": "no-such-profile"}, at="start")
 
 
 @case("apparmor", needs="apparmor", level="linux")
-def apparmor(t):
+def apparmor(t: Trial) -> None:
     """An unknown profile gives an error; unconfined is what the program runs under."""
     t.refused({"/process/apparmorProfile": "no-such-profile-here"}, at="start")
     seen = t.observe({"/process/apparmorProfile": "unconfined"}, "read /proc/self/attr/current")
@@ -144,7 +155,7 @@ def apparmor(t):
 
 
 @case("selinux-label", "mount-label", needs="no-selinux", level="linux")
-def selinux_missing(t):
+def selinux_missing(t: Trial) -> None:
     """A label on a machine without SELinux gives an error, at the latest when it is started."""
     label = "system_u:system_r:container_t:s0"
     t.refused({"/process/selinuxLabel": label}, "selinux-label", at="start", what="create with selinuxLabel gives an error")
@@ -153,7 +164,7 @@ def selinux_missing(t):
 
 
 @case("selinux-label", "mount-label", needs="selinux", level="linux")
-def selinux(t):
+def selinux(t: Trial) -> None:
     """Program and mounts have the labels of the configuration."""
     label, context = "system_u:system_r:container_t:s0", "system_u:object_r:container_file_t:s0"
     changes = {"/process/selinuxLabel": label, "/linux/mountLabel": context}

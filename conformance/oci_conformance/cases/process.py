@@ -1,20 +1,26 @@
 """config.md#configProcess, #configPOSIXProcess; runtime-linux.md#runtimeLinuxFileDescriptors."""
 
+from __future__ import annotations
+
 import os
+from typing import TYPE_CHECKING
 
 from oci_conformance.bundle import ABSENT
 from oci_conformance.case import case
 
+if TYPE_CHECKING:
+    from oci_conformance.trial import Trial
+
 
 @case("process.cwd", level="core")
-def cwd(t):
+def cwd(t: Trial) -> None:
     """The program begins in cwd."""
     for path in ("/tmp", "/bin", "/"):
         t.equal(t.observe({"/process/cwd": path}).get("cwd"), path, "working directory")
 
 
 @case("process.cwd.required", "process.cwd.absolute", level="core")
-def cwd_invalid(t):
+def cwd_invalid(t: Trial) -> None:
     """A process without cwd, or with a relative one, gives an error."""
     t.refused({"/process/cwd": ABSENT}, "process.cwd.required", at="start", what="create without cwd gives an error")
     for path in ("tmp", "./tmp"):
@@ -22,7 +28,7 @@ def cwd_invalid(t):
 
 
 @case("process.env", level="core")
-def env(t):
+def env(t: Trial) -> None:
     """The environment is env, nothing of the caller's. A runtime may add HOME."""
     wanted = ["PATH=/bin", "EMPTY=", "SPACE=a b", "EQUALS=a=b", "UTF=ä€", "lower_1=x"]
     made = t.container({"/process/env": wanted}, "self")
@@ -34,7 +40,7 @@ def env(t):
 
 
 @case("process.env", level="core")
-def env_absent(t):
+def env_absent(t: Trial) -> None:
     """Without env the program has no variable of the caller's."""
     made = t.container({"/process/env": ABSENT}, "self")
     made.expect(made.try_create(env={"OF_THE_CALLER": "1"}), "create")
@@ -45,7 +51,7 @@ def env_absent(t):
 
 
 @case("process.args", needs="probe", level="core")
-def args(t):
+def args(t: Trial) -> None:
     """The program gets args as they are: empty ones, blanks, quotes, non-ASCII letters."""
     wanted = ["/bin/probe", "self", "+", "say", "", "+", "say", "a  b", "+", "say", "$HOME `x` \"y\" 'z' \\", "+", "say", "ä€\n\t"]
     made = t.created(None, args=wanted)
@@ -55,7 +61,7 @@ def args(t):
 
 
 @case("process.args.first", level="core")
-def lookup(t):
+def lookup(t: Trial) -> None:
     """The program is looked for along PATH of env; with a slash it is taken as it is, from cwd if relative."""
     find = {"/process/env": ["PATH=/nowhere:/opt/a:/bin"]}
     t.equal(t.observe(find, args=["probe", "say", "found"]).get("text"), "found", "a name that is in the last directory of PATH")
@@ -73,21 +79,21 @@ def lookup(t):
 
 
 @case("process.args.missing", level="core")
-def missing(t):
+def missing(t: Trial) -> None:
     """A program that does not exist, cannot be executed or is not in PATH gives an error, at the latest when it is started."""
     for name in ("/bin/no-such-program", "no-such-program", "/etc/passwd", "/tmp"):
         t.refused(None, at="start", args=[name], what="create with the program %r gives an error" % name)
 
 
 @case("process.args.required", level="core")
-def no_args(t):
+def no_args(t: Trial) -> None:
     """A process without args, or with an empty list, gives an error, at the latest when it is started."""
     t.refused({"/process/args": ABSENT}, at="start", what="create without args gives an error")
     t.refused({"/process/args": []}, at="start", what="create with no args gives an error")
 
 
 @case("descriptors.three", needs="probe", level="core")
-def descriptors(t):
+def descriptors(t: Trial) -> None:
     """Only the three standard streams are open, also when the caller had others open."""
     leak = os.open("/etc/passwd", os.O_RDONLY)
     made = t.container(None, "self")
@@ -99,7 +105,7 @@ def descriptors(t):
 
 
 @case("process.terminal.false", "process.console-size.ignored", needs="probe", level="core")
-def no_terminal(t):
+def no_terminal(t: Trial) -> None:
     """Without terminal the streams are those of the caller, and consoleSize is ignored."""
     seen = t.observe({"/process/consoleSize": {"height": 11, "width": 22}}, "self", "stat /dev/console")
     t.equal([stream.get("is") for stream in seen[0].get("tty", ())], [0, 0, 0], "streams that are a terminal", "process.terminal.false")
@@ -107,7 +113,7 @@ def no_terminal(t):
 
 
 @case("rlimits.soft", "rlimits.hard", "rlimits.readable", level="core")
-def rlimits(t):
+def rlimits(t: Trial) -> None:
     """Every entry of rlimits is in effect, soft and hard."""
     wanted = {"NOFILE": (1000, 1024), "CORE": (0, 0), "FSIZE": (1 << 30, 1 << 31), "STACK": (4 << 20, 8 << 20), "CPU": (100, 200)}
     entries = [{"type": "RLIMIT_" + name, "soft": soft, "hard": hard} for name, (soft, hard) in wanted.items()]
@@ -120,7 +126,7 @@ def rlimits(t):
 
 
 @case("rlimits.soft", "rlimits.hard", level="linux")
-def rlimits_of_other_user(t):
+def rlimits_of_other_user(t: Trial) -> None:
     """Limits are in effect for a program of another user too."""
     entries = [{"type": "RLIMIT_NOFILE", "soft": 64, "hard": 128}]
     limits = t.observe({"/process/rlimits": entries, "/process/user": {"uid": 1000, "gid": 1000}}).get("rlimits", {})
@@ -128,7 +134,7 @@ def rlimits_of_other_user(t):
 
 
 @case("rlimits.type", "rlimits.duplicates", level="core")
-def rlimits_invalid(t):
+def rlimits_invalid(t: Trial) -> None:
     """An unknown type, and a type that stands twice, give an error."""
     one = {"type": "RLIMIT_NOFILE", "soft": 100, "hard": 100}
     t.refused({"/process/rlimits": [{**one, "type": "RLIMIT_NOSUCH"}]}, "rlimits.type", at="start", what="an unknown type gives an error")
@@ -137,7 +143,7 @@ def rlimits_invalid(t):
 
 
 @case("symlink.fd", "symlink.stdin", "symlink.stdout", "symlink.stderr", level="core")
-def symlinks(t):
+def symlinks(t: Trial) -> None:
     """/dev has the links to the open files of whoever looks."""
     links = {"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2"}
     seen = t.observe(None, *("stat /dev/" + name for name in links))

@@ -1,49 +1,57 @@
 """config-linux.md#configLinuxIntelRdt. Only a machine with Resource Director Technology and a mounted resctrl can show the most of it."""
 
+from __future__ import annotations
+
 import os
+from typing import TYPE_CHECKING
 
 from oci_conformance import system
 from oci_conformance.case import case
 
+if TYPE_CHECKING:
+    from oci_conformance.shapes import Json
+    from oci_conformance.trial import Trial
 
-def top():
+
+def top() -> str:
+    """The mount point of resctrl, which the cases' `needs` promise."""
     for line in (system.read("/proc/self/mountinfo") or "").splitlines():
         if " - resctrl " in line:
             return line.split()[4]
-    return None
+    raise LookupError("no resctrl file system is mounted")
 
 
-def with_rdt(**values):
+def with_rdt(**values: Json) -> dict[str, Json]:
     return {"/linux/intelRdt": values}
 
 
-def line_of(group, name):
+def line_of(group: str, name: str) -> str | None:
     """A line of the schemata of a group that is already in effect, so that writing it changes nothing."""
     text = system.read(os.path.join(group, "schemata")) or ""
     return next((line.strip() for line in text.splitlines() if line.strip().startswith(name + ":")), None)
 
 
 @case("rdt.no-resctrl", needs="no-resctrl")
-def no_resctrl(t):
+def no_resctrl(t: Trial) -> None:
     """intelRdt where no resctrl is mounted gives an error."""
     t.refused(with_rdt(closID="conformance", l3CacheSchema="L3:0=f"))
 
 
 @case("rdt.newline")
-def invalid_schema(t):
+def invalid_schema(t: Trial) -> None:
     """A memBwSchema that begins with something else, or has a newline, gives an error."""
     for text in ("L3:0=f", "MB:0=50\nL3:0=f"):
         t.refused(with_rdt(memBwSchema=text), what="create with the memBwSchema %r gives an error" % text)
 
 
 @case("rdt.lines")
-def invalid_lines(t):
+def invalid_lines(t: Trial) -> None:
     """A line of schemata with a newline in it gives an error."""
     t.refused(with_rdt(schemata=["L3:0=f\nMB:0=50"]))
 
 
 @case("rdt.unset", needs="resctrl")
-def untouched(t):
+def untouched(t: Trial) -> None:
     """Without intelRdt resctrl is as before."""
     before = sorted(os.listdir(top()))
     t.created()
@@ -51,7 +59,7 @@ def untouched(t):
 
 
 @case("rdt.own", "rdt.tasks", "rdt.schemata", "rdt.removed", needs="resctrl")
-def own_group(t):
+def own_group(t: Trial) -> None:
     """Without closID there is a directory with the container's id, with the process in its tasks; delete removes it."""
     line = line_of(top(), "L3")
     if line is None:
@@ -67,7 +75,7 @@ def own_group(t):
 
 
 @case("rdt.created", "rdt.kept", "rdt.mismatch", "rdt.preconfigured", needs="resctrl")
-def named_group(t):
+def named_group(t: Trial) -> None:
     """A directory of closID is made when there is a schema, is kept by delete, and refuses another schema."""
     name, line = t.new_id(), line_of(top(), "L3")
     if line is None:
@@ -92,14 +100,14 @@ def named_group(t):
 
 
 @case("rdt.root", needs="resctrl")
-def root_group(t):
+def root_group(t: Trial) -> None:
     """closID / is the default class."""
     made = t.created(with_rdt(closID="/"))
     t.has(str(made.pid), (system.read(top() + "/tasks") or "").split(), "tasks of the default class")
 
 
 @case("rdt.monitoring", needs="resctrl")
-def monitoring(t):
+def monitoring(t: Trial) -> None:
     """enableMonitoring makes a monitoring group, and delete removes it."""
     made = t.created(with_rdt(closID="/", enableMonitoring=True))
     group = os.path.join(top(), "mon_groups", made.id)

@@ -2,18 +2,28 @@
 
 Each row: the property, the requirement, the value, the controller, and for version 1 and 2 the file and what stands in it."""
 
+from __future__ import annotations
+
 import errno
 import os
+from typing import TYPE_CHECKING
 
 from oci_conformance import machine as machines
 from oci_conformance import system
 from oci_conformance.case import add, case
 
+if TYPE_CHECKING:
+    from oci_conformance.case import CaseFunction
+    from oci_conformance.container import Container
+    from oci_conformance.shapes import Json
+    from oci_conformance.trial import Trial
+
+
 MIB = 1 << 20
 UNLIMITED = "9223372036854771712"
 
 
-def weight(shares):
+def weight(shares: int) -> tuple[str, str]:
     """The two formulas in use for cpu.weight of cpu.shares: the linear one, and the one that keeps 1024 → 100."""
     import math
 
@@ -61,22 +71,22 @@ ROWS = (
 REALTIME = {"cpu/realtimeRuntime": 20000, "cpu/realtimePeriod": 500000}
 
 
-def file_of(t, made, controller, rows):
+def file_of(t: Trial, made: Container, controller: str, rows: Json) -> tuple[str, Json]:
     """(path, wanted) of the file that shows the setting."""
     name, wanted = rows[0] if controller in t.machine.controllers else rows[1]
-    return os.path.join(t.machine.cgroup(controller, "/" + made.id), name), wanted
+    return os.path.join(t.machine.directory(controller, "/" + made.id), name), wanted
 
 
-def limits(values):
+def limits(values: dict[str, Json]) -> dict[str, int]:
     return {"/linux/resources/" + name: value for name, value in values.items()}
 
 
-def row_case(requirement, values, controller, *rows):
-    def run(t):
+def row_case(requirement: str, values: dict[str, Json], controller: str, *rows: Json) -> CaseFunction:
+    def run(t: Trial) -> None:
         made = t.created(limits(values))
         path, wanted = file_of(t, made, controller, rows)
-        text = system.read(path)
-        t.need(text is not None, "there is a file %s" % path.rpartition("/")[2])
+        text = system.read(path) or ""
+        t.need(os.path.exists(path), "there is a file %s" % path.rpartition("/")[2])
         alternatives = wanted if isinstance(wanted, tuple) else (str(wanted),)
         seen = next((word for word in alternatives if word in text.splitlines() or word == text.strip()), text.strip())
         t.check(seen in alternatives, path.rpartition("/")[2], (), " or ".join(alternatives), seen)
@@ -92,33 +102,33 @@ for name, requirement, values, controller, *rows in ROWS:
 
 
 @case("cpu.realtime", needs=("controller:cpu", "realtime-cgroup"))
-def cpu_realtime(t):
+def cpu_realtime(t: Trial) -> None:
     """realtimeRuntime and realtimePeriod are in the files of the cpu controller."""
     made = t.created(limits(REALTIME))
     for name, value in (("cpu.rt_runtime_us", 20000), ("cpu.rt_period_us", 500000)):
-        seen = system.read(os.path.join(t.machine.cgroup("cpu", "/" + made.id), name))
+        seen = system.read(os.path.join(t.machine.directory("cpu", "/" + made.id), name))
         t.equal((seen or "").strip(), str(value), name)
 
 
 @case("cpu.cpus", needs=("controller:cpuset", "two-cpus", "probe"))
-def cpu_cpus(t):
+def cpu_cpus(t: Trial) -> None:
     """The program can run on no other processors than cpus."""
     one = t.machine.cpus[-1]
     t.equal(t.observe(limits({"cpu/cpus": str(one)})).get("cpus"), [one], "processors of the program")
 
 
 @case("pids.limit", needs=("controller:pids", "probe"), level="core")
-def pids_effect(t):
+def pids_effect(t: Trial) -> None:
     """The program can have no more processes than the limit."""
     seen = t.observe(limits({"pids/limit": 9}), "forks 30")
     t.equal((seen.get("made"), seen.get("errno")), (8, errno.EAGAIN), "children that could be made, and the error of the next")
 
 
 @case("pids.zero", needs="controller:pids")
-def pids_zero(t):
+def pids_zero(t: Trial) -> None:
     """A limit of zero is a limit."""
     made = t.created(limits({"pids/limit": 0}))
-    seen = system.read(t.machine.cgroup("pids", "/" + made.id) + "/pids.max")
+    seen = system.read(t.machine.directory("pids", "/" + made.id) + "/pids.max")
     t.check((seen or "").strip() in ("0", "1"), "pids.max", (), "0", seen)
 
 
@@ -131,12 +141,12 @@ THROTTLES = {
 
 
 @case(*("block-io." + name for name in THROTTLES), needs="block-device")
-def throttles(t):
+def throttles(t: Trial) -> None:
     """The four kinds of throttling are in effect for a disk."""
     version_1 = "blkio" in t.machine.controllers
     if not version_1 and not t.machine.version_2("io"):
         t.skip("neither blkio nor io is mounted")
-    major, minor = machines.block_device()
+    major, minor = machines.block_device() or (0, 0)
     entries = {row[0]: [{"major": major, "minor": minor, "rate": 1_000_000 + i}] for i, row in enumerate(THROTTLES.values())}
     made = t.created({"/linux/resources/blockIO": entries})
     for i, (name, (_, file, word)) in enumerate(THROTTLES.items()):
@@ -145,19 +155,19 @@ def throttles(t):
             wanted = "%d:%d %d" % (major, minor, 1_000_000 + i)
             t.has(wanted, seen.splitlines(), file, "block-io." + name)
         else:
-            seen = system.read(t.machine.unified + "/" + made.id + "/io.max") or ""
+            seen = system.read(t.machine.directory("unified", "/" + made.id) + "/io.max") or ""
             line = next((line.split() for line in seen.splitlines() if line.startswith("%d:%d " % (major, minor))), [])
             t.has("%s=%d" % (word, 1_000_000 + i), line, "io.max", "block-io." + name)
 
 
-def weight_texts(t, made):
-    top = t.machine.controllers.get("blkio") or t.machine.unified
+def weight_texts(t: Trial, made: Container) -> dict[str, str]:
+    top = t.machine.controllers.get("blkio") or t.machine.directory("unified", "")
     files = ("blkio.bfq.weight", "blkio.weight", "io.bfq.weight", "io.weight", "blkio.bfq.weight_device", "blkio.weight_device")
     return {name: system.read(os.path.join(top, made.id, name)) or "" for name in files}
 
 
 @case("block-io.weight", needs="io-weight")
-def io_weight(t):
+def io_weight(t: Trial) -> None:
     """blockIO.weight is in effect, as it is or scaled to the range of version 2."""
     made = t.created({"/linux/resources/blockIO": {"weight": 200}})
     texts = weight_texts(t, made)
@@ -167,9 +177,9 @@ def io_weight(t):
 
 
 @case("block-io.weight-device", needs="weighted-disk")
-def io_weight_device(t):
+def io_weight_device(t: Trial) -> None:
     """blockIO.weightDevice is in effect for a disk."""
-    numbers = machines.block_device("[bfq]")
+    numbers = machines.block_device("[bfq]") or (0, 0)
     made = t.created({"/linux/resources/blockIO": {"weightDevice": [{"major": numbers[0], "minor": numbers[1], "weight": 300}]}})
     texts = weight_texts(t, made)
     line = "%d:%d 300" % numbers
@@ -177,12 +187,12 @@ def io_weight_device(t):
 
 
 @case("huge-pages.limit", needs=("controller:hugetlb", "huge-pages"))
-def huge_pages(t):
+def huge_pages(t: Trial) -> None:
     """The limit is in effect for its page size, on reservations where the kernel counts them."""
     size = machines.huge_pages()[0]
     limit = 4 << 30
     made = t.created({"/linux/resources/hugepageLimits": [{"pageSize": size, "limit": limit}]})
-    directory = t.machine.cgroup("hugetlb", "/" + made.id)
+    directory = t.machine.directory("hugetlb", "/" + made.id)
     last = "limit_in_bytes" if "hugetlb" in t.machine.controllers else "max"
     reserved, used = ("hugetlb.%s.%s%s" % (size, middle, last) for middle in ("rsvd.", ""))
     name = reserved if os.path.exists(os.path.join(directory, reserved)) else used
@@ -190,13 +200,13 @@ def huge_pages(t):
 
 
 @case("huge-pages.size", needs="controller:hugetlb")
-def huge_pages_unknown(t):
+def huge_pages_unknown(t: Trial) -> None:
     """A page size that the machine does not have gives an error."""
     t.refused({"/linux/resources/hugepageLimits": [{"pageSize": "3MB", "limit": 0}]})
 
 
 @case("network.priorities", needs="controller:net_prio")
-def network_priorities(t):
+def network_priorities(t: Trial) -> None:
     """The priority of an interface is in effect."""
     made = t.created({"/linux/resources/network/priorities": [{"name": "lo", "priority": 5}]})
     seen = system.read(t.machine.controllers["net_prio"] + "/" + made.id + "/net_prio.ifpriomap") or ""
@@ -204,16 +214,16 @@ def network_priorities(t):
 
 
 @case("op.create.cannot-apply", "values.range", level="core")
-def impossible(t):
+def impossible(t: Trial) -> None:
     """Limits that the kernel cannot take give an error."""
     t.refused(limits({"cpu/quota": 10, "cpu/period": 80000}), "op.create.cannot-apply", what="a quota of 10 µs gives an error")
     t.refused(limits({"cpu/cpus": "4000-4001"}), "op.create.cannot-apply", what="processors that do not exist give an error")
 
 
 @case("memory.limit", needs="controller:memory", level="core")
-def usage_counted(t):
+def usage_counted(t: Trial) -> None:
     """The memory of the program is charged to the cgroup that has the limit."""
     made = t.running(limits({"memory/limit": 64 * MIB}))
-    directory = t.machine.cgroup("memory", "/" + made.id)
+    directory = t.machine.directory("memory", "/" + made.id)
     procs = (system.read(directory + "/cgroup.procs") or "").split()
     t.has(str(made.pid), procs, "processes of the cgroup")

@@ -1,14 +1,20 @@
 """config.md#configRoot."""
 
+from __future__ import annotations
+
 import errno
 import os
+from typing import TYPE_CHECKING
 
 from oci_conformance.bundle import ABSENT
 from oci_conformance.case import case
 
+if TYPE_CHECKING:
+    from oci_conformance.trial import Trial
+
 
 @case("root.readonly", level="core")
-def readonly(t):
+def readonly(t: Trial) -> None:
     """With readonly nothing can be written to the root; mounts in it are not affected."""
     seen = t.observe({"/root/readonly": True}, ["write", "/tmp/x", "1"], "mkdir /new", ["write", "/dev/shm/x", "1"], "open /bin/probe w")
     for line, path in zip(seen[:2], ("/tmp/x", "/new"), strict=True):
@@ -18,7 +24,7 @@ def readonly(t):
 
 
 @case("root.writable", level="core")
-def writable(t):
+def writable(t: Trial) -> None:
     """Without readonly, and with readonly false, the root can be written."""
     for changes in (None, {"/root/readonly": False}):
         seen = t.observe(changes, ["write", "/tmp/x", "1"], "mkdir /new")
@@ -26,7 +32,7 @@ def writable(t):
 
 
 @case("root.path.relative", level="core")
-def relative(t):
+def relative(t: Trial) -> None:
     """A relative path is taken from the bundle, not from the caller's directory."""
     made = t.container({"/root/path": "other/root"}, "stat /mark")
     os.mkdir(os.path.join(made.bundle.path, "other"))
@@ -38,7 +44,7 @@ def relative(t):
 
 
 @case("root.path.absolute", level="core")
-def absolute(t):
+def absolute(t: Trial) -> None:
     """An absolute path is taken as it is."""
     made = t.container(None, "stat /mark")
     target = os.path.join(t.directory, "elsewhere")
@@ -52,21 +58,21 @@ def absolute(t):
 
 
 @case("root.path.exists", level="core")
-def missing(t):
+def missing(t: Trial) -> None:
     """A path where nothing is, or a file, gives an error."""
     t.refused({"/root/path": "no-such-directory"}, what="create with a missing root gives an error")
     t.refused({"/root/path": "config.json"}, what="create with a file as root gives an error")
 
 
 @case("root.required", "root.path.required", level="core")
-def incomplete(t):
+def incomplete(t: Trial) -> None:
     """A configuration without root, and a root without path, give an error."""
     t.refused({"/root": ABSENT}, "root.required", what="create without root gives an error")
     t.refused({"/root": {"readonly": False}}, "root.path.required", what="create without root.path gives an error")
 
 
 @case("root.path.absolute", level="core")
-def isolated(t):
+def isolated(t: Trial) -> None:
     """The program sees the files of the root and no others: the way up from / leads to /."""
     seen = t.observe(None, "list /", "stat /../../bin/probe", ["stat", "/" + t.directory.strip("/")])
     names = set(seen[0].get("names", ()))

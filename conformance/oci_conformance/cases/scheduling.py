@@ -1,18 +1,27 @@
 """config.md#configLinuxProcess: oomScoreAdj, scheduler, ioPriority, execCPUAffinity; config-linux.md: memoryPolicy, personality."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from oci_conformance.bundle import ABSENT
 from oci_conformance.case import case
+
+if TYPE_CHECKING:
+    from oci_conformance.shapes import Json
+    from oci_conformance.trial import Trial
+
 
 CLASSES = {"IOPRIO_CLASS_RT": 1, "IOPRIO_CLASS_BE": 2, "IOPRIO_CLASS_IDLE": 3}
 
 
-def own(name):
+def own(name: str) -> int:
     with open("/proc/self/" + name) as file:
         return int(file.read())
 
 
 @case("oom-score.set", level="core")
-def oom_set(t):
+def oom_set(t: Trial) -> None:
     """oomScoreAdj is in effect, 1000 and smaller ones."""
     floor = own("oom_score_adj")
     for value in (1000, max(100, floor)):
@@ -20,7 +29,7 @@ def oom_set(t):
 
 
 @case("oom-score.unset", level="core")
-def oom_unset(t):
+def oom_unset(t: Trial) -> None:
     """Without it the caller's value is kept."""
     value = max(own("oom_score_adj"), 321)
     with open("/proc/self/oom_score_adj", "w") as file:
@@ -28,7 +37,7 @@ def oom_unset(t):
     t.equal(t.observe({"/process/oomScoreAdj": ABSENT}).get("oom_score_adj"), value, "oom_score_adj")
 
 
-def scheduler(t, **values):
+def scheduler(t: Trial, **values: Json) -> Json:
     changes = {"/process/scheduler": values}
     if t.machine.lacks("realtime-cgroup") is None:  # a cgroup without realtime budget refuses realtime policies
         changes["/linux/resources/cpu"] = {"realtimeRuntime": 10000, "realtimePeriod": 1000000}
@@ -36,7 +45,7 @@ def scheduler(t, **values):
 
 
 @case("scheduler.policy", "scheduler.nice", needs=("probe", "sys-nice"))
-def scheduler_normal(t):
+def scheduler_normal(t: Trial) -> None:
     """Policies without priorities: OTHER and BATCH with a nice value, IDLE."""
     for policy, number, nice in (("SCHED_OTHER", 0, 5), ("SCHED_BATCH", 3, 7), ("SCHED_OTHER", 0, None)):
         seen = scheduler(t, policy=policy, **({} if nice is None else {"nice": nice}))
@@ -46,7 +55,7 @@ def scheduler_normal(t):
 
 
 @case("scheduler.policy", "scheduler.priority", needs=("probe", "sys-nice"))
-def scheduler_realtime(t):
+def scheduler_realtime(t: Trial) -> None:
     """FIFO and RR with a priority."""
     for policy, number, priority in (("SCHED_FIFO", 1, 10), ("SCHED_RR", 2, 42)):
         seen = scheduler(t, policy=policy, priority=priority)
@@ -55,7 +64,7 @@ def scheduler_realtime(t):
 
 
 @case("scheduler.flags", needs=("probe", "sys-nice"))
-def scheduler_flags(t):
+def scheduler_flags(t: Trial) -> None:
     """SCHED_FLAG_RESET_ON_FORK is set when listed, and not otherwise."""
     seen = scheduler(t, policy="SCHED_OTHER", nice=1, flags=["SCHED_FLAG_RESET_ON_FORK"])
     t.equal((seen.get("flags") or 0) & 1, 1, "the flag when it is listed")
@@ -64,7 +73,7 @@ def scheduler_flags(t):
 
 
 @case("scheduler.deadline", needs=("probe", "sys-nice"))
-def scheduler_deadline(t):
+def scheduler_deadline(t: Trial) -> None:
     """DEADLINE with its three times."""
     times = {"runtime": 10_000_000, "deadline": 100_000_000, "period": 200_000_000}
     seen = scheduler(t, policy="SCHED_DEADLINE", **times)
@@ -73,13 +82,13 @@ def scheduler_deadline(t):
 
 
 @case("scheduler.policy", "values.name", needs="sys-nice")
-def scheduler_unknown(t):
+def scheduler_unknown(t: Trial) -> None:
     """An unknown policy gives an error."""
     t.refused({"/process/scheduler": {"policy": "SCHED_NOSUCH"}}, at="start")
 
 
 @case("io-priority.class", "io-priority.priority", needs="probe")
-def io_priority(t):
+def io_priority(t: Trial) -> None:
     """Class and level of the I/O priority."""
     for name, level in (("IOPRIO_CLASS_BE", 6), ("IOPRIO_CLASS_IDLE", 0), ("IOPRIO_CLASS_RT", 3)):
         value = t.observe({"/process/ioPriority": {"class": name, "priority": level}}).get("ioprio", 0)
@@ -88,7 +97,7 @@ def io_priority(t):
 
 
 @case("io-priority.range", "values.name")
-def io_priority_invalid(t):
+def io_priority_invalid(t: Trial) -> None:
     """A level outside of 0 to 7 and an unknown class give an error."""
     changes = {"/process/ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 8}}
     t.refused(changes, "io-priority.range", at="start", what="create with level 8 gives an error")
@@ -97,20 +106,20 @@ def io_priority_invalid(t):
 
 
 @case("affinity.not-init", needs=("probe", "two-cpus"))
-def affinity(t):
+def affinity(t: Trial) -> None:
     """execCPUAffinity leaves the processors of the container process alone."""
     one = str(t.machine.cpus[0])
     seen = t.observe({"/process/execCPUAffinity": {"initial": one, "final": one}})
     t.equal(seen.get("cpus"), t.machine.cpus, "processors of the program")
 
 
-def policy(t, mode, nodes=None, flags=None):
+def policy(t: Trial, mode: str, nodes: str | None = None, flags: list[str] | None = None) -> Json:
     wanted = {"mode": mode, **({} if nodes is None else {"nodes": nodes}), **({} if flags is None else {"flags": flags})}
     return t.observe({"/linux/memoryPolicy": wanted})
 
 
 @case("memory-policy.mode", "memory-policy.nodes", needs=("probe", "numa"))
-def memory_policy(t):
+def memory_policy(t: Trial) -> None:
     """Modes with and without nodes."""
     for mode, number, nodes in (("MPOL_BIND", 2, "0"), ("MPOL_INTERLEAVE", 3, "0"), ("MPOL_PREFERRED", 1, "0"), ("MPOL_LOCAL", 4, None)):
         seen = policy(t, mode, nodes)
@@ -119,14 +128,14 @@ def memory_policy(t):
 
 
 @case("memory-policy.flags", needs=("probe", "numa"))
-def memory_policy_flags(t):
+def memory_policy_flags(t: Trial) -> None:
     """MPOL_F_STATIC_NODES is set."""
     seen = policy(t, "MPOL_BIND", "0", ["MPOL_F_STATIC_NODES"])
     t.equal(seen.get("mempolicy"), 2 | 1 << 15, "mode and flags")
 
 
 @case("memory-policy.invalid")
-def memory_policy_invalid(t):
+def memory_policy_invalid(t: Trial) -> None:
     """An unknown mode, an unknown flag, nodes with MPOL_DEFAULT, and MPOL_BIND without any give an error."""
     for wanted in (
         {"mode": "MPOL_NOSUCH"},
@@ -138,7 +147,7 @@ def memory_policy_invalid(t):
 
 
 @case("personality.domain")
-def personality(t):
+def personality(t: Trial) -> None:
     """LINUX32 shows a 32 bit machine, LINUX the machine as it is."""
     import os
 
@@ -150,6 +159,6 @@ def personality(t):
 
 
 @case("personality.invalid")
-def personality_unknown(t):
+def personality_unknown(t: Trial) -> None:
     """An unknown domain gives an error."""
     t.refused({"/linux/personality": {"domain": "NOSUCH"}}, at="start")

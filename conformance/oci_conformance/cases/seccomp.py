@@ -3,45 +3,53 @@ a call that kills is seen as such.
 
 Of the calls that are tried none is needed to start a program: getsid, getpriority, uname, sync."""
 
+from __future__ import annotations
+
 import errno
 import platform
+from typing import TYPE_CHECKING
 
 from oci_conformance.bundle import ABSENT
 from oci_conformance.case import case
+
+if TYPE_CHECKING:
+    from oci_conformance.shapes import Changes, Json
+    from oci_conformance.trial import Trial
+
 
 KNOWN = {"x86_64": "SCMP_ARCH_X86_64", "aarch64": "SCMP_ARCH_AARCH64", "s390x": "SCMP_ARCH_S390X", "ppc64le": "SCMP_ARCH_PPC64LE"}
 NATIVE = KNOWN.get(platform.machine(), "SCMP_ARCH_" + platform.machine().upper())
 SIGSYS = 31
 
 
-def filter_of(*rules, default="SCMP_ACT_ALLOW", **more):
+def filter_of(*rules: Json, default: object = "SCMP_ACT_ALLOW", **more: object) -> dict[str, Json]:
     made = {"defaultAction": default, "architectures": [NATIVE], "syscalls": list(rules), **more}
     return {"/linux/seccomp": {key: value for key, value in made.items() if value is not ABSENT}}
 
 
-def rule(action, *names, **more):
+def rule(action: str, *names: str, **more: object) -> dict[str, Json]:
     return {"names": list(names), "action": action, **more}
 
 
-def tried(t, changes, *calls):
+def tried(t: Trial, changes: Changes, *calls: str) -> list[Json]:
     """[(errno or -signal)] of system calls of the program."""
     seen = t.observe(changes, "say begin", *("call " + call for call in calls))[1:]
     return [-line["signal"] if line.get("signal") else line.get("errno") for line in seen]
 
 
-def compare(index, value, op, two=None):
+def compare(index: int, value: object, op: str, two: int | None = None) -> dict[str, Json]:
     return {"index": index, "value": value, "op": "SCMP_CMP_" + op, **({} if two is None else {"valueTwo": two})}
 
 
 @case("seccomp.default-action", "seccomp.action.allow", "seccomp.names", needs="probe", level="core")
-def allow(t):
+def allow(t: Trial) -> None:
     """With ALLOW as the default everything is let through but what a rule names."""
     seen = tried(t, filter_of(rule("SCMP_ACT_ERRNO", "getsid", "sync")), "getsid 0", "sync", "getpid")
     t.equal(seen, [errno.EPERM, errno.EPERM, 0], "getsid and sync, which are named, and getpid")
 
 
 @case("seccomp.default-action", "seccomp.default-errno", "seccomp.action.allow", needs="probe", level="core")
-def allow_list(t):
+def allow_list(t: Trial) -> None:
     """With ERRNO as the default only what a rule allows is let through."""
     changes = filter_of(rule("SCMP_ACT_ALLOW", *NEEDED), default="SCMP_ACT_ERRNO")
     seen = tried(t, changes, "getsid 0", "getpid")
@@ -52,14 +60,14 @@ def allow_list(t):
 
 
 @case("seccomp.action.errno", needs="probe", level="core")
-def errno_ret(t):
+def errno_ret(t: Trial) -> None:
     """ERRNO gives errnoRet, and EPERM where there is none."""
     changes = filter_of(rule("SCMP_ACT_ERRNO", "getsid", errnoRet=errno.EDOM), rule("SCMP_ACT_ERRNO", "sync"))
     t.equal(tried(t, changes, "getsid 0", "sync"), [errno.EDOM, errno.EPERM], "getsid and sync")
 
 
 @case("seccomp.action.kill", "seccomp.action.trap", needs="probe", level="core")
-def kill(t):
+def kill(t: Trial) -> None:
     """KILL, KILL_THREAD and KILL_PROCESS end whoever calls, TRAP sends SIGSYS, which ends it too."""
     for action, name in (("KILL", "kill"), ("KILL_THREAD", "kill"), ("KILL_PROCESS", "kill"), ("TRAP", "trap")):
         seen = tried(t, filter_of(rule("SCMP_ACT_" + action, "getsid")), "getsid 0", "getpid")
@@ -67,7 +75,7 @@ def kill(t):
 
 
 @case("seccomp.action.log", "seccomp.action.trace", needs="probe")
-def log_and_trace(t):
+def log_and_trace(t: Trial) -> None:
     """LOG lets the call through; TRACE without a tracer gives ENOSYS."""
     t.equal(tried(t, filter_of(rule("SCMP_ACT_LOG", "getsid")), "getsid 0"), [0], "getsid under LOG", "seccomp.action.log")
     seen = tried(t, filter_of(rule("SCMP_ACT_TRACE", "getsid", errnoRet=7)), "getsid 0")
@@ -75,7 +83,7 @@ def log_and_trace(t):
 
 
 @case("seccomp.args", needs="probe")
-def args(t):
+def args(t: Trial) -> None:
     """Each operator compares the argument: getpriority(which, who) with who tried around 100."""
     tests = {"EQ": (0, 1, 0), "NE": (1, 0, 1), "LT": (1, 0, 0), "LE": (1, 1, 0), "GT": (0, 0, 1), "GE": (0, 1, 1)}
     for op, hits in tests.items():
@@ -85,7 +93,7 @@ def args(t):
 
 
 @case("seccomp.args.masked", needs="probe")
-def masked(t):
+def masked(t: Trial) -> None:
     """MASKED_EQ compares the argument under the mask value with valueTwo."""
     changes = filter_of(rule("SCMP_ACT_ERRNO", "getpriority", errnoRet=errno.EDOM, args=[compare(1, 0xF0, "MASKED_EQ", 0x50)]))
     seen = tried(t, changes, *("getpriority 0 0x%x" % who for who in (0x50, 0x5F, 0x150, 0x40, 0xF0)))
@@ -93,7 +101,7 @@ def masked(t):
 
 
 @case("seccomp.args", needs="probe")
-def wide_and_several(t):
+def wide_and_several(t: Trial) -> None:
     """Arguments are compared with all 64 bits, and all comparisons of a rule must hold."""
     changes = filter_of(rule("SCMP_ACT_ERRNO", "msgget", errnoRet=errno.EDOM, args=[compare(1, 1 << 40, "EQ")]))
     seen = tried(t, changes, "msgget 1 0x10000000000", "msgget 1 0")
@@ -105,14 +113,14 @@ def wide_and_several(t):
 
 
 @case("seccomp.names", needs="probe")
-def unknown_name(t):
+def unknown_name(t: Trial) -> None:
     """A call that this architecture does not have is no error, and the others of the rule are filtered."""
     changes = filter_of(rule("SCMP_ACT_ERRNO", "arm_fadvise64_64", "getsid"))
     t.equal(tried(t, changes, "getsid 0"), [errno.EPERM], "getsid")
 
 
 @case("seccomp.architectures", needs="probe")
-def architectures(t):
+def architectures(t: Trial) -> None:
     """The architectures may be absent, or several; the native one is filtered."""
     for value in (ABSENT, [NATIVE], [NATIVE, "SCMP_ARCH_X86", "SCMP_ARCH_X32"], [NATIVE, "SCMP_ARCH_ARM"]):
         changes = filter_of(rule("SCMP_ACT_ERRNO", "getsid"), architectures=value)
@@ -120,7 +128,7 @@ def architectures(t):
 
 
 @case("seccomp.flags", needs="probe")
-def flags(t):
+def flags(t: Trial) -> None:
     """A known flag is accepted (or refused, where a runtime does not support it); an unknown one gives an error."""
     for name in ("LOG", "SPEC_ALLOW", "TSYNC", "WAIT_KILLABLE_RECV"):
         made = t.container(filter_of(rule("SCMP_ACT_ERRNO", "getsid"), flags=["SECCOMP_FILTER_FLAG_" + name]), "call getsid 0")
@@ -133,7 +141,7 @@ def flags(t):
 
 
 @case("seccomp.default-action.required", "seccomp.names.one", "seccomp.action.unknown", level="core")
-def incomplete(t):
+def incomplete(t: Trial) -> None:
     """A filter without a default action, a rule without names, an unknown action: an error."""
     block = rule("SCMP_ACT_ERRNO", "getsid")
     no_default = filter_of(block, default=ABSENT)
@@ -145,7 +153,7 @@ def incomplete(t):
 
 
 @case("seccomp.architectures.unknown", "seccomp.args.unknown")
-def unknown(t):
+def unknown(t: Trial) -> None:
     """An unknown architecture, an unknown operator, an index beyond the arguments: an error."""
     block = rule("SCMP_ACT_ERRNO", "getsid")
     wrong = filter_of(block, architectures=["SCMP_ARCH_NOSUCH"])
@@ -156,7 +164,7 @@ def unknown(t):
 
 
 @case("seccomp.default-errno.useless", "seccomp.action.errno.useless")
-def useless_errno(t):
+def useless_errno(t: Trial) -> None:
     """An errno for an action that has none gives an error."""
     wrong = filter_of(default="SCMP_ACT_ALLOW", defaultErrnoRet=1)
     t.refused(wrong, "seccomp.default-errno.useless", at="start", what="defaultErrnoRet with ALLOW gives an error")
@@ -165,7 +173,7 @@ def useless_errno(t):
 
 
 @case("seccomp.default-action", "no-new-privileges", needs="probe", level="core")
-def with_no_new_privileges(t):
+def with_no_new_privileges(t: Trial) -> None:
     """A filter works together with noNewPrivileges, for a program of another user without capabilities."""
     changes = filter_of(rule("SCMP_ACT_ERRNO", "getsid"))
     changes.update({"/process/noNewPrivileges": True, "/process/user": {"uid": 1000, "gid": 1000}, "/process/capabilities": {}})

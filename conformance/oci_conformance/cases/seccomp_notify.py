@@ -1,5 +1,7 @@
 """config-linux.md#configLinuxSeccomp: SCMP_ACT_NOTIFY and the listener; #containerprocessstate."""
 
+from __future__ import annotations
+
 import array
 import ctypes
 import errno
@@ -9,11 +11,17 @@ import os
 import socket
 import struct
 import threading
+from typing import TYPE_CHECKING
 
 from oci_conformance import system
 from oci_conformance.case import case
 from oci_conformance.cases.seccomp import filter_of, rule, tried
 from oci_conformance.cases.state import conforms
+
+if TYPE_CHECKING:
+    from oci_conformance.shapes import Json
+    from oci_conformance.trial import Trial
+
 
 NOTIFY_RECV, NOTIFY_SEND = 0xC0502100, 0xC0182101  # struct seccomp_notif: 80 bytes, struct seccomp_notif_resp: 24
 
@@ -21,19 +29,19 @@ NOTIFY_RECV, NOTIFY_SEND = 0xC0502100, 0xC0182101  # struct seccomp_notif: 80 by
 class Listener:
     """A seccomp agent: takes the connections of a runtime, and answers every call that it is asked about with EDOM."""
 
-    def __init__(self, directory):
+    def __init__(self, directory: str) -> None:
         self.path = os.path.join(directory, "agent")
         self.server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.server.bind(self.path)
         self.server.listen(4)
-        self.messages = []  # [(data, [descriptors])] of every connection, one list each
-        self.closed = []
-        self.fd = None
+        self.messages: list[list[tuple[bytes, list[int]]]] = []  # [(data, [descriptors])] of every connection, one list each
+        self.closed: list[bool] = []
+        self.fd: int | None = None
         self.stop = threading.Event()
         self.threads = [threading.Thread(target=self.serve, daemon=True)]
         self.threads[0].start()
 
-    def serve(self):
+    def serve(self) -> None:
         while not self.stop.is_set():
             if system.readable(self.server.fileno(), 0.1):
                 connection, _ = self.server.accept()
@@ -42,7 +50,7 @@ class Listener:
                     self.threads.append(threading.Thread(target=self.answer, daemon=True))
                     self.threads[1].start()
 
-    def take(self, connection):
+    def take(self, connection: socket.socket) -> None:
         found, closed = [], False
         clock = system.Clock(10)
         with connection:
@@ -60,8 +68,10 @@ class Listener:
         self.messages.append(found)
         self.closed.append(closed)
 
-    def answer(self):
+    def answer(self) -> None:
         while not self.stop.is_set():
+            if self.fd is None:
+                return
             if system.readable(self.fd, 0.1):
                 request = ctypes.create_string_buffer(80)
                 try:
@@ -71,14 +81,14 @@ class Listener:
                 except OSError:
                     return
 
-    def close(self):
+    def close(self) -> None:
         self.stop.set()
         for thread in self.threads:
             thread.join(5)
         self.server.close()
 
 
-def notified(**more):
+def notified(**more: object) -> dict[str, Json]:
     return filter_of(rule("SCMP_ACT_NOTIFY", "getsid"), **more)
 
 
@@ -87,7 +97,7 @@ def notified(**more):
     *("process-state.json process-state.rights process-state.version process-state.fds process-state.pid process-state.state").split(),
     needs="probe",
 )
-def listener(t):
+def listener(t: Trial) -> None:
     """The listener gets one container process state with the descriptor, and is asked about the calls."""
     agent = Listener(t.directory)
     try:
@@ -123,13 +133,13 @@ def listener(t):
 
 
 @case("seccomp.listener.fails", needs="probe")
-def nobody_listens(t):
+def nobody_listens(t: Trial) -> None:
     """If nobody listens at listenerPath there is an error, at the latest when it is started."""
     t.refused(notified(listenerPath=os.path.join(t.directory, "nobody")), at="start")
 
 
 @case("seccomp.action.notify", "seccomp.listener.metadata-alone")
-def incomplete(t):
+def incomplete(t: Trial) -> None:
     """NOTIFY without listenerPath, and listenerMetadata without listenerPath, give an error."""
     t.refused(notified(), "seccomp.action.notify", at="start", what="NOTIFY without listenerPath gives an error")
     wrong = filter_of(rule("SCMP_ACT_ERRNO", "getsid"), listenerMetadata="x")
@@ -137,7 +147,7 @@ def incomplete(t):
 
 
 @case("seccomp.listener.ignored", needs="probe")
-def not_needed(t):
+def not_needed(t: Trial) -> None:
     """Without a NOTIFY rule listenerPath is ignored, also if nobody listens there."""
     changes = filter_of(rule("SCMP_ACT_ERRNO", "getsid"), listenerPath=os.path.join(t.directory, "nobody"))
     t.equal(tried(t, changes, "getsid 0"), [errno.EPERM], "getsid")

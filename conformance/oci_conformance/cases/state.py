@@ -3,12 +3,14 @@
 import json
 
 from oci_conformance.case import case
-from oci_conformance.container import STATUSES
+from oci_conformance.container import STATUSES, Container
+from oci_conformance.shapes import Json
+from oci_conformance.trial import Trial
 
 REQUIRED = {"ociVersion": str, "id": str, "status": str, "bundle": str}
 
 
-def conforms(state):
+def conforms(state: dict[str, Json]) -> list[str]:
     """The rules of schema/state-schema.json that `state` breaks, as sentences."""
     if not isinstance(state, dict):
         return ["the state is no object"]
@@ -25,7 +27,7 @@ def conforms(state):
     return broken
 
 
-def check_document(t, made, status):
+def check_document(t: Trial, made: Container, status: str) -> dict[str, Json]:
     state = made.state()
     t.equal(conforms(state), [], "the state of a %s container is valid" % status, "state.schema")
     t.equal(state.get("id"), made.id, "id", "state.id")
@@ -41,7 +43,7 @@ def check_document(t, made, status):
     *("state.pid state.bundle state.schema op.state.returns scope.same-caller operations.all").split(),
     level="core",
 )
-def stages(t):
+def stages(t: Trial) -> None:
     """The state in each stage: created, running, stopped."""
     made = t.created(None, "wait")
     state = check_document(t, made, "created")
@@ -60,7 +62,7 @@ def stages(t):
 
 
 @case("state.annotations", level="core")
-def annotations(t):
+def annotations(t: Trial) -> None:
     """The annotations of the configuration are in the state."""
     wanted = {"com.example.one": "1", "com.example.empty": ""}
     made = t.created({"/annotations": wanted})
@@ -68,28 +70,28 @@ def annotations(t):
 
 
 @case("state.annotations", level="core")
-def no_annotations(t):
+def no_annotations(t: Trial) -> None:
     """Without annotations the property is absent or empty."""
     made = t.created()
     t.check(made.state().get("annotations") in (None, {}), "annotations", (), "absent or {}", made.state().get("annotations"))
 
 
 @case("op.state.no-id", level="core")
-def without_id(t):
+def without_id(t: Trial) -> None:
     """state without an id gives an error."""
     done = t.call("state")
     t.check(done.refused, "state gives an error", (), "an error", done)
 
 
 @case("op.state.unknown", level="core")
-def unknown(t):
+def unknown(t: Trial) -> None:
     """state of a container that does not exist gives an error."""
     done = t.call("state", t.new_id())
     t.check(done.refused, "state gives an error", (), "an error", done)
 
 
 @case("state.bundle", level="core")
-def relative_bundle(t):
+def relative_bundle(t: Trial) -> None:
     """The bundle in the state is absolute, also when the caller gave a relative path."""
     made = t.container()
     path = made.bundle.path
@@ -99,20 +101,20 @@ def relative_bundle(t):
 
 
 @case("state.pid", "state.status.stopped", level="core")
-def killed_while_created(t):
+def killed_while_created(t: Trial) -> None:
     """A created container whose process is killed from outside is stopped, and its state can still be read."""
     import os
     import signal
 
     made = t.created()
-    t.need(made.pidfd is not None, "state has the pid of a living process", None, made.pid)
+    t.need(made.pidfd is not None, "state has the pid of a living process", None, made.reported_pid)
     os.kill(made.pid, signal.SIGKILL)
     t.check(made.ended(), "the process of the pid ends", "state.pid")
     t.equal(made.status, "stopped", "status", "state.status.stopped")
 
 
 @case("op.state.returns", level="core")
-def parallel_containers(t):
+def parallel_containers(t: Trial) -> None:
     """Each of two containers has a state of its own."""
     first, second = t.created(), t.created()
     states = [first.state(), second.state()]

@@ -1,17 +1,27 @@
 """config.md#configProcess: terminal and consoleSize; config-linux.md#configLinuxDefaultDevices: /dev/console."""
 
+from __future__ import annotations
+
 import contextlib
 import fcntl
 import struct
 import termios
+from typing import TYPE_CHECKING
 
 from oci_conformance.bundle import ABSENT
 from oci_conformance.case import case
 from oci_conformance.terminal import Console
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from oci_conformance.container import Container
+    from oci_conformance.shapes import Changes, Operation
+    from oci_conformance.trial import Trial
+
 
 @contextlib.contextmanager
-def on_terminal(t, changes, *operations):
+def on_terminal(t: Trial, changes: Changes, *operations: Operation) -> Iterator[tuple[Container, Console]]:
     """A created container with a terminal whose master we have."""
     console = Console(t.directory)
     made = t.container({"/process/terminal": True, **changes}, *operations)
@@ -25,7 +35,7 @@ def on_terminal(t, changes, *operations):
 
 
 @case("process.terminal", needs="probe", level="core")
-def streams(t):
+def streams(t: Trial) -> None:
     """The three streams are one pseudoterminal, which is the controlling terminal of the program's own session."""
     with on_terminal(t, {}, "self", "wait") as (made, console):
         made.start()
@@ -35,12 +45,13 @@ def streams(t):
         t.equal([stream.get("is") for stream in tty], [1, 1, 1], "streams that are a terminal")
         t.equal(len({stream.get("rdev") for stream in tty}), 1, "they are the same one")
         t.equal({stream.get("owner") for stream in tty}, {first.get("sid")}, "it is the controlling terminal of the session")
+        assert console.master is not None  # on_terminal has received it
         fcntl.ioctl(console.master, termios.TIOCSWINSZ, struct.pack("HHHH", 7, 9, 0, 0))
         t.equal([line.get("signal") for line in console.lines("signal") if line["op"] == "signal"], [28], "a change of size is signalled")
 
 
 @case("default-device.console", needs="probe", level="core")
-def device(t):
+def device(t: Trial) -> None:
     """/dev/console is the pseudoterminal, bind mounted."""
     with on_terminal(t, {}, "self", "follow /dev/console", "read /proc/self/mountinfo", "say end") as (made, console):
         made.start()
@@ -54,7 +65,7 @@ def device(t):
 
 
 @case("process.console-size", needs="probe", level="core")
-def size(t):
+def size(t: Trial) -> None:
     """consoleSize is the size of the terminal when the program begins."""
     with on_terminal(t, {"/process/consoleSize": {"height": 33, "width": 111}}, "self", "say end") as (made, console):
         made.start()
@@ -63,7 +74,7 @@ def size(t):
 
 
 @case("default-device.console", "process.terminal.false", needs="probe", level="linux")
-def none(t):
+def none(t: Trial) -> None:
     """Without terminal there is no /dev/console that leads to one."""
     seen = t.observe({"/process/terminal": ABSENT}, "self", "stat /dev/console")
     t.equal([stream.get("is") for stream in seen[0].get("tty", ())], [0, 0, 0], "streams that are a terminal", "process.terminal.false")
@@ -71,7 +82,7 @@ def none(t):
 
 
 @case("process.terminal", level="linux")
-def other_user(t):
+def other_user(t: Trial) -> None:
     """A program of another user can open its terminal anew."""
     changes = {"/process/user": {"uid": 1000, "gid": 1000}}
     with on_terminal(t, changes, "open /dev/tty rw", "say end") as (made, console):

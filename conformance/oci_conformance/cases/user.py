@@ -1,11 +1,18 @@
 """config.md#configPOSIXUser, #configHostname, #configDomainname."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from oci_conformance.bundle import ABSENT
 from oci_conformance.case import case
 
+if TYPE_CHECKING:
+    from oci_conformance.trial import Trial
+
 
 @case("user.uid", "user.gid", level="core")
-def ids(t):
+def ids(t: Trial) -> None:
     """uid and gid are all the user and group ids of the program."""
     seen = t.observe({"/process/user": {"uid": 1234, "gid": 4321}})
     t.equal([seen.get(key) for key in ("uid", "euid", "suid")], [1234] * 3, "real, effective and saved user", "user.uid")
@@ -13,7 +20,7 @@ def ids(t):
 
 
 @case("user.additional-gids", level="core")
-def groups(t):
+def groups(t: Trial) -> None:
     """additionalGids are the further groups; the caller's are not kept."""
     seen = t.observe({"/process/user/additionalGids": [7, 1000, 65533]})
     t.equal(sorted(set(seen.get("groups", ())) - {0}), [7, 1000, 65533], "groups")
@@ -22,7 +29,7 @@ def groups(t):
 
 
 @case("user.umask", level="core")
-def umask(t):
+def umask(t: Trial) -> None:
     """umask is the umask of the program."""
     for value in (0o77, 0o2, 0):
         seen = t.observe({"/process/user/umask": value}, "self", "mkdir /tmp/made", "stat /tmp/made")
@@ -31,7 +38,7 @@ def umask(t):
 
 
 @case("user.umask.unset", level="core")
-def umask_unset(t):
+def umask_unset(t: Trial) -> None:
     """Without umask that of the calling process is kept."""
     made = t.container(None, "self")
     made.expect(made.try_create(umask=0o27), "create")
@@ -41,7 +48,7 @@ def umask_unset(t):
 
 
 @case("hostname", level="core")
-def hostname(t):
+def hostname(t: Trial) -> None:
     """hostname is what the program sees, and the caller's own is untouched."""
     import os
 
@@ -51,7 +58,7 @@ def hostname(t):
 
 
 @case("hostname", level="core")
-def no_hostname(t):
+def no_hostname(t: Trial) -> None:
     """Without hostname a new UTS namespace has the caller's."""
     import os
 
@@ -59,6 +66,6 @@ def no_hostname(t):
 
 
 @case("domainname", level="core")
-def domainname(t):
+def domainname(t: Trial) -> None:
     """domainname is what the program sees."""
     t.equal(t.observe({"/domainname": "conforming.test"}).get("domainname"), "conforming.test", "domain name")

@@ -1,14 +1,22 @@
 """config-linux.md#configLinuxNamespaces: user; #configLinuxUserNamespaceMappings."""
 
+from __future__ import annotations
+
 import os
+from typing import TYPE_CHECKING
 
 from oci_conformance.case import case
 from oci_conformance.machine import DEFAULT_UIDS
 
+if TYPE_CHECKING:
+    from oci_conformance.shapes import Json
+    from oci_conformance.trial import Trial
+
+
 USUAL = ("pid", "mount", "ipc", "uts", "user", "network")  # network: a sysfs of its own needs one
 
 
-def mapped(uids=None, gids=None):
+def mapped(uids: list[dict[str, int]] | None = None, gids: list[dict[str, int]] | None = None) -> dict[str, Json]:
     """Changes for a user namespace; by default 65536 ids from DEFAULT_UIDS on."""
     one = [{"containerID": 0, "hostID": DEFAULT_UIDS, "size": 65536}]
     return {
@@ -18,12 +26,12 @@ def mapped(uids=None, gids=None):
     }
 
 
-def numbers(text):
+def numbers(text: str | None) -> list[list[int]]:
     return [[int(word) for word in line.split()] for line in (text or "").splitlines()]
 
 
 @case("namespaces.user", "namespaces.new", "mappings.uid", "mappings.gid", needs="user-namespace", level="core")
-def maps(t):
+def maps(t: Trial) -> None:
     """uidMappings and gidMappings are the maps of the new user namespace, several entries too."""
     uids = [{"containerID": 0, "hostID": DEFAULT_UIDS, "size": 1000}, {"containerID": 5000, "hostID": 200000, "size": 10}]
     gids = [{"containerID": 0, "hostID": DEFAULT_UIDS, "size": 2000}, {"containerID": 2000, "hostID": 300000, "size": 7}]
@@ -38,7 +46,7 @@ def maps(t):
 
 
 @case("namespaces.user", "mappings.uid", needs="user-namespace", level="core")
-def owner_outside(t):
+def owner_outside(t: Trial) -> None:
     """Files that the program makes belong to the mapped ids outside."""
     made = t.created({**mapped(), "/process/user": {"uid": 7, "gid": 8}}, ["write", "/tmp/made", "x"], owner=DEFAULT_UIDS)
     made.start()
@@ -48,13 +56,13 @@ def owner_outside(t):
 
 
 @case("mappings.no-chown", needs="user-namespace", level="core")
-def no_chown(t):
+def no_chown(t: Trial) -> None:
     """The ownership of the files of the root is not changed."""
     made = t.container(mapped(), "say x", owner=DEFAULT_UIDS)
     os.chown(made.bundle.inside("/etc/group"), 4242, 4343)
     names = ("", "bin", "bin/probe", "etc/passwd", "etc/group", "tmp")
 
-    def owners():
+    def owners() -> dict[str, tuple[int, int]]:
         found = {name: os.lstat(made.bundle.inside(name)) for name in names}
         return {name: (entry.st_uid, entry.st_gid) for name, entry in found.items()}
 
@@ -67,7 +75,7 @@ def no_chown(t):
 
 
 @case("namespaces.path.joined", "namespaces.user", needs="user-namespace")
-def joined(t):
+def joined(t: Trial) -> None:
     """A user namespace can be joined, together with the network namespace that it owns."""
     other = t.created(mapped(), "wait", owner=DEFAULT_UIDS)
     other.start()
@@ -83,7 +91,7 @@ def joined(t):
 
 
 @case("mappings.uid", needs="user-namespace")
-def incomplete(t):
+def incomplete(t: Trial) -> None:
     """A user that is not mapped, and a user namespace without mappings, give an error, at the latest when it is started."""
     small = [{"containerID": 0, "hostID": DEFAULT_UIDS, "size": 10}]
     changes = {**mapped(small, small), "/process/user": {"uid": 1000, "gid": 0}}
@@ -91,7 +99,7 @@ def incomplete(t):
 
 
 @case("default-device.null", "devices.available", needs="user-namespace")
-def devices(t):
+def devices(t: Trial) -> None:
     """The default devices, and one from devices, can be used in a user namespace."""
     changes = {**mapped(), "/linux/devices": [{"path": "/dev/zero", "type": "c", "major": 1, "minor": 5}]}
     names = ("null", "zero", "full", "random", "urandom", "tty")

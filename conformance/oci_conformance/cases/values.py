@@ -1,6 +1,12 @@
 """config.md#configExtensibility, #valid-values, #configAnnotations: what is ignored and what is refused."""
 
+from typing import TYPE_CHECKING
+
 from oci_conformance.case import add, case
+from oci_conformance.trial import Trial
+
+if TYPE_CHECKING:
+    from oci_conformance.case import CaseFunction
 
 UNKNOWN = {"com.example.unknown": {"a": [1, None]}}
 WRONG_TYPES: tuple[tuple[str, object], ...] = (
@@ -27,7 +33,7 @@ OUT_OF_RANGE = (
 
 
 @case("extensibility.unknown", level="core")
-def unknown_properties(t):
+def unknown_properties(t: Trial) -> None:
     """Unknown properties are ignored: at the top, in objects, in the entries of lists."""
     config = t.configuration(None, "say ran")
     for node in (config, config["process"], config["process"]["user"], config["root"], config["linux"], config["mounts"][0]):
@@ -41,21 +47,21 @@ def unknown_properties(t):
 
 
 @case("extensibility.unknown", level="core")
-def other_platforms(t):
+def other_platforms(t: Trial) -> None:
     """Sections for other platforms are ignored."""
     changes = {"/solaris": {"milestone": "x"}, "/vm": {"kernel": {"path": "/k"}}, "/zos": {"namespaces": []}, "/process/commandLine": "x"}
     t.equal(t.observe(changes, "say ran").get("text"), "ran", "the program runs")
 
 
 @case("annotations.unknown", "annotations.value", level="core")
-def annotations(t):
+def annotations(t: Trial) -> None:
     """Annotations with any keys, and with empty values, are no error."""
     changes = {"/annotations": {"com.example.x": "", "org.opencontainers.image.unknown": "1", "no-domain": "ä"}}
     t.equal(t.observe(changes, "say ran").get("text"), "ran", "the program runs")
 
 
 @case("annotations.stop-signal", level="linux")
-def image_annotations(t):
+def image_annotations(t: Trial) -> None:
     """Annotations about the image are no error, and do not change what kill sends."""
     made = t.running({"/annotations": {"org.opencontainers.image.stopSignal": "SIGUSR1", "org.opencontainers.image.os": "linux"}})
     made.kill("USR2")
@@ -63,15 +69,15 @@ def image_annotations(t):
 
 
 @case("annotations.map", "annotations.key", "annotations.value", level="core")
-def invalid_annotations(t):
+def invalid_annotations(t: Trial) -> None:
     """Annotations that are no map, an empty key, a value that is no string: an error."""
     t.refused({"/annotations": ["a"]}, "annotations.map", what="a list of annotations gives an error")
     t.refused({"/annotations": {"": "x"}}, "annotations.key", what="an empty key gives an error")
     t.refused({"/annotations": {"com.example.x": 5}}, "annotations.value", what="a number as value gives an error")
 
 
-def refused(pointer, value):
-    def run(t):
+def refused(pointer: str, value: object) -> "CaseFunction":
+    def run(t: Trial) -> None:
         t.refused({pointer: value}, at="start", what="create with %r as %s gives an error" % (value, pointer))
 
     run.__doc__ = "%r as %s gives an error." % (value, pointer)
@@ -85,7 +91,7 @@ for requirement, rows in (("values.type", WRONG_TYPES), ("values.range", OUT_OF_
 
 
 @case("values.name", level="core")
-def unknown_names(t):
+def unknown_names(t: Trial) -> None:
     """Names that a property does not have give an error: of a namespace, a resource limit."""
     t.refused({"/linux/namespaces/-": {"type": "nosuch"}}, what="an unknown namespace gives an error")
     limits = [{"type": "RLIMIT_NOSUCH", "soft": 1, "hard": 1}]

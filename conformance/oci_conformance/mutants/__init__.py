@@ -4,21 +4,35 @@ noticed by the cases that are about it.
 Its one rule: a mutant counts as caught only if a requirement fails that the unbroken runtime keeps in the same case, both by itself and
 behind a wrapper that changes nothing."""
 
+from __future__ import annotations
+
 import itertools
 import os
 import shutil
 import sys
 import time
+from typing import TYPE_CHECKING
 
 from oci_conformance import case as cases
 from oci_conformance import system
 from oci_conformance.runner import Runner
 from oci_conformance.runtime import Runtime, Unusable
 
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Callable, Sequence
+    from typing import TextIO
+
+    from oci_conformance.machine import Machine
+    from oci_conformance.mutants.table import Mutant
+    from oci_conformance.probe import Tools
+    from oci_conformance.result import Result
+
+
 CALL_SECONDS = 8  # some mutants hang
 
 
-def load():
+def load() -> dict[str, Mutant]:
     """{name: Mutant}"""
     from oci_conformance.mutants import misread  # noqa: F401  (registers its mutants)
     from oci_conformance.mutants.table import MUTANTS
@@ -26,7 +40,7 @@ def load():
     return MUTANTS
 
 
-def controls():
+def controls() -> dict[str, Mutant]:
     from oci_conformance.mutants.table import CONTROLS
 
     return CONTROLS
@@ -35,23 +49,23 @@ def controls():
 class Outcome:
     """caught: by which case; else why not. skipped: the unbroken runtime cannot show the difference here. fault: the mutant's own."""
 
-    def __init__(self, mutant, caught=None, skipped=None, fault=None):
+    def __init__(self, mutant: Mutant, caught: str | None = None, skipped: str | None = None, fault: str | None = None) -> None:
         self.mutant = mutant
         self.caught = caught
         self.skipped = skipped
         self.fault = fault
 
     @property
-    def survived(self):
+    def survived(self) -> bool:
         return self.caught is None and self.skipped is None
 
 
-def broken(result, control):
+def broken(result: Result, control: Result) -> list[str]:
     """Requirements that the mutant fails and the unbroken runtime keeps."""
     return [name for name in result.failed_requirements() if control.verdict_of(name) == "pass"]
 
 
-def runtime_of(mutant, real, directory):
+def runtime_of(mutant: Mutant, real: Runtime, directory: str) -> Runtime:
     """A runtime that is the mutant of the real one."""
     from oci_conformance.mutants.wrapper import script
 
@@ -62,14 +76,16 @@ def runtime_of(mutant, real, directory):
     return made
 
 
-def faults(mutant, directory):
+def faults(mutant: Mutant, directory: str) -> str | None:
     """What went wrong in the mutant itself, or None."""
     from oci_conformance.mutants.wrapper import FAULT
 
     return system.read(os.path.join(directory, "mutant-" + mutant.name + FAULT))
 
 
-def control_runs(runner, real, mutants, directory):
+def control_runs(
+    runner: Runner, real: Runtime, mutants: Sequence[Mutant], directory: str
+) -> tuple[dict[str, Result], dict[tuple[str, str], Result], list[tuple[str, str, list[str]]]]:
     """The unbroken runtime with all cases of the mutants, by itself and behind each kind of wrapper. ({case: Result},
     {(way, case): Result}, [(control, case, requirements that only the wrapper breaks)])"""
     known = cases.load()
@@ -87,12 +103,15 @@ def control_runs(runner, real, mutants, directory):
         if spoilt:
             bad.append((result.runtime.label, result.case.id, spoilt))
     for way in ways:
-        if faults(controls()[way], directory):
-            bad.append((controls()[way].name, "its own program", [faults(controls()[way], directory).strip().splitlines()[-1]]))
+        fault = faults(controls()[way], directory)
+        if fault:
+            bad.append((controls()[way].name, "its own program", [fault.strip().splitlines()[-1]]))
     return bare, wrapped, bad
 
 
-def outcomes(runner, real, mutants, directory):
+def outcomes(
+    runner: Runner, real: Runtime, mutants: Sequence[Mutant], directory: str
+) -> tuple[list[Outcome], list[tuple[str, str, list[str]]]]:
     """Runs the mutants, after their controls. ([Outcome], what the wrappers break by themselves: see control_runs)"""
     known = cases.load()
     bare, wrapped, bad = control_runs(runner, real, mutants, directory)
@@ -101,7 +120,7 @@ def outcomes(runner, real, mutants, directory):
     for mutant in mutants:
         runtime = runtime_of(mutant, real, directory)
         pairs += [(runtime, known[name]) for name in shown[mutant.name]]
-    results = {}
+    results: dict[str, list[Result]] = {}
     for result in runner.run_pairs(pairs):
         results.setdefault(result.runtime.label, []).append(result)
     found = []
@@ -112,7 +131,9 @@ def outcomes(runner, real, mutants, directory):
     return found, bad
 
 
-def judge(mutant, shown, results, bare, wrapped):
+def judge(
+    mutant: Mutant, shown: Sequence[str], results: Sequence[Result], bare: dict[str, Result], wrapped: dict[tuple[str, str], Result]
+) -> Outcome:
     if not shown:
         return Outcome(mutant, skipped=bare[mutant.cases[0]].words())
     kept = {name: [need for need in bare[name].case.requirements if bare[name].verdict_of(need) == "pass"] for name in shown}
@@ -125,11 +146,11 @@ def judge(mutant, shown, results, bare, wrapped):
     return Outcome(mutant)
 
 
-def progress(stream):
+def progress(stream: TextIO) -> Callable[[Result], None]:
     """What the runner calls after each case: tells on a terminal how far it is."""
     count = itertools.count(1)
 
-    def note(result):
+    def note(result: Result) -> None:
         words = "%d cases, %s under %s" % (next(count), result.case.id, result.runtime.label)
         stream.write("\r\033[K" + words[: shutil.get_terminal_size().columns - 1])
         stream.flush()
@@ -137,7 +158,7 @@ def progress(stream):
     return note if stream.isatty() else lambda result: None
 
 
-def check(options, machine, tools, directory, say):
+def check(options: Namespace, machine: Machine, tools: Tools, directory: str, say: Callable[[str], None]) -> int:
     """The command. 0: all caught, 1: some survived, 2: it could not be done."""
     path = options.mutants if "/" in options.mutants else shutil.which(options.mutants) or options.mutants
     real = Runtime(os.path.abspath(path), None, options.option, options.timeout)
@@ -164,7 +185,7 @@ def check(options, machine, tools, directory, say):
     return told(found, options.verbose, real.label, time.monotonic() - begun) or (1 if bad else 0)
 
 
-def told(found, verbose, label, seconds):
+def told(found: list[Outcome], verbose: bool, label: str, seconds: float) -> int:
     """Prints the outcomes and the closing line. 1 if a mutant survived, or is itself faulty."""
     for outcome in found:
         if outcome.fault:

@@ -2,12 +2,22 @@
 
 Its one rule: the change is made to the configuration that the real runtime gets; what it does then is right, and not what was asked."""
 
+from __future__ import annotations
+
 import os
+from typing import TYPE_CHECKING
 
 from oci_conformance.mutants.table import drop, mutant, node, on_config, per, put
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-def lists(config, *keys):
+    from oci_conformance.mutants.table import Change
+    from oci_conformance.mutants.wrapper import Invocation
+    from oci_conformance.shapes import Config, Json
+
+
+def lists(config: Config, *keys: str) -> list[Json]:
     return node(config, *keys[:-1]).get(keys[-1]) or []
 
 
@@ -45,8 +55,8 @@ for row in PROCESS:
     on_config(*row)
 
 
-def change_of(name, cases):
-    def register(function):
+def change_of(name: str, cases: str) -> Callable[[Change], Change]:
+    def register(function: Change) -> Change:
         on_config(name, cases, function)
         return function
 
@@ -54,33 +64,33 @@ def change_of(name, cases):
 
 
 @change_of("bounding-not-dropped", "privileges.sets_of_root")
-def bounding_not_dropped(config, call):
+def bounding_not_dropped(config: Config, call: Invocation) -> None:
     from oci_conformance.bundle import granted
 
     node(config, "process", "capabilities")["bounding"] = granted()
 
 
 @change_of("caller-variables-leak", "process.env process.env_absent")
-def variables_leak(config, call):
+def variables_leak(config: Config, call: Invocation) -> None:
     process = config.get("process", {})
     process["env"] = [*(process.get("env") or ()), *("%s=%s" % item for item in os.environ.items())]
 
 
 @change_of("empty-arguments-lost", "process.args")
-def empty_arguments_lost(config, call):
+def empty_arguments_lost(config: Config, call: Invocation) -> None:
     process = config.get("process", {})
     process["args"] = [word for word in process.get("args") or () if word]
 
 
 @change_of("path-of-our-own", "process.lookup")
-def path_of_our_own(config, call):
+def path_of_our_own(config: Config, call: Invocation) -> None:
     process = config.get("process", {})
     if process.get("args") and "/" not in process["args"][0]:
         process["args"][0] = "/bin/" + process["args"][0]
 
 
 @change_of("relative-root-from-cwd", "root.relative")
-def relative_root(config, call):
+def relative_root(config: Config, call: Invocation) -> None:
     if not config["root"]["path"].startswith("/"):
         config["root"]["path"] = os.path.abspath(config["root"]["path"])
 
@@ -89,24 +99,24 @@ def relative_root(config, call):
 
 
 @change_of("last-mount-skipped", "mounts.kinds mounts.order")
-def last_mount_skipped(config, call):
+def last_mount_skipped(config: Config, call: Invocation) -> None:
     config["mounts"] = lists(config, "mounts")[:-1]
 
 
 @change_of("last-mounts-swapped", "mounts.order")
-def last_mounts_swapped(config, call):
+def last_mounts_swapped(config: Config, call: Invocation) -> None:
     mounts = lists(config, "mounts")
     mounts[-2:] = mounts[:-3:-1]
 
 
 @change_of("data-of-mounts-lost", "mounts.unknown_options")
-def data_lost(config, call):
+def data_lost(config: Config, call: Invocation) -> None:
     for mount in lists(config, "mounts"):
         mount["options"] = [word for word in mount.get("options") or () if "=" not in word]
 
 
 @change_of("type-decides-bind", "mounts.bind_whatever_type")
-def type_decides(config, call):
+def type_decides(config: Config, call: Invocation) -> None:
     for mount in lists(config, "mounts"):
         if mount.get("type") not in (None, "bind", "none"):
             mount["options"] = [word for word in mount.get("options") or () if word not in ("bind", "rbind")]
@@ -127,7 +137,7 @@ for old, new, cases in (
     ("idmap", "ridmap", "idmap.idmap"),
 ):
 
-    def option(mount, old=old, new=new):
+    def option(mount: dict[str, Json], old: str = old, new: str | None = new) -> None:
         words = mount.get("options") or []
         mount["options"] = [word if word != old else new for word in words if word != old or new]
 
@@ -172,14 +182,14 @@ for row in LINUX:
 
 
 @change_of("device-rules-reversed", "device_list.later_wins device_list.allow_one")
-def rules_reversed(config, call):
+def rules_reversed(config: Config, call: Invocation) -> None:
     resources = node(config, "linux", "resources")
     if resources.get("devices"):
         resources["devices"].reverse()
 
 
 @change_of("seccomp-upper-half-ignored", "seccomp.wide_and_several")
-def upper_half(config, call):
+def upper_half(config: Config, call: Invocation) -> None:
     for rule in lists(config, "linux", "seccomp", "syscalls"):
         for entry in rule.get("args") or ():
             entry["value"] &= 0xFFFFFFFF
@@ -195,7 +205,7 @@ for kind, cases in (
     ("time", "namespaces.new_time"),
 ):
 
-    def without(config, call, kind=kind):
+    def without(config: Config, call: Invocation, kind: str = kind) -> None:
         linux = config.get("linux", {})
         linux["namespaces"] = [entry for entry in linux.get("namespaces") or () if entry.get("type") != kind]
 
@@ -203,33 +213,33 @@ for kind, cases in (
 
 
 @change_of("namespace-always-new", "namespaces.joined")
-def always_new(config, call):
+def always_new(config: Config, call: Invocation) -> None:
     for entry in lists(config, "linux", "namespaces"):
         entry.pop("path", None)
 
 
 @change_of("namespace-network-added", "namespaces.new_network")
-def network_added(config, call):
+def network_added(config: Config, call: Invocation) -> None:
     spaces = lists(config, "linux", "namespaces")
     if not any(entry["type"] == "network" for entry in spaces):
         spaces.append({"type": "network"})
 
 
 @change_of("namespace-duplicates-merged", "namespaces.invalid_list")
-def duplicates_merged(config, call):
+def duplicates_merged(config: Config, call: Invocation) -> None:
     linux = config.get("linux", {})
     linux["namespaces"] = list({entry.get("type"): entry for entry in linux.get("namespaces") or ()}.values())
 
 
 @change_of("second-mapping-lost", "userns.maps")
-def second_mapping_lost(config, call):
+def second_mapping_lost(config: Config, call: Invocation) -> None:
     for name in ("uidMappings", "gidMappings"):
         if config["linux"].get(name):
             config["linux"][name] = config["linux"][name][:1]
 
 
 @mutant("root-chowned", "userns.no_chown")
-def root_chowned(call):
+def root_chowned(call: Invocation) -> int:
     config = call.config() or {}
     maps = lists(config, "linux", "uidMappings")
     if call.command == "create" and maps:
@@ -247,8 +257,8 @@ for kind in KINDS:
     on_config("hooks-%s-not-run" % kind, "hooks.sequence", drop("hooks", kind))
 
 
-def hooks(change):
-    def alter(config, call):
+def hooks(change: Callable[[dict[str, Json], str], Json]) -> Change:
+    def alter(config: Config, call: Invocation) -> None:
         for kind in KINDS:
             for hook in lists(config, "hooks", kind):
                 change(hook, kind)
@@ -256,10 +266,10 @@ def hooks(change):
     return alter
 
 
-def silenced(shell_line):
+def silenced(shell_line: str) -> Change:
     """The hook through a shell: for hooks that run on the host."""
 
-    def change(hook, kind):
+    def change(hook: dict[str, Json], kind: str) -> None:
         if kind != "startContainer":
             words = hook.get("args") or [hook["path"]]
             hook["args"] = ["sh", "-c", shell_line, hook["path"], *words[1:]]
@@ -276,7 +286,7 @@ on_config("hooks-without-timeout", "hooks.timeout", hooks(lambda hook, kind: hoo
 
 
 @change_of("hooks-reversed", "hooks.order")
-def hooks_reversed(config, call):
+def hooks_reversed(config: Config, call: Invocation) -> None:
     for kind in KINDS:
         lists(config, "hooks", kind).reverse()
 
@@ -289,7 +299,7 @@ for source, target, cases in (
     ("poststop", "poststart", "hooks.sequence"),
 ):
 
-    def moved(config, call, source=source, target=target):
+    def moved(config: Config, call: Invocation, source: str = source, target: str = target) -> None:
         table = node(config, "hooks")
         if source in table:
             table[target] = (table.get(target) or []) + table.pop(source)
@@ -301,48 +311,48 @@ for source, target, cases in (
 
 
 @mutant("unknown-property-refused", "values.unknown_properties")
-def unknown_refused(call):
+def unknown_refused(call: Invocation) -> int:
     if call.command == "create" and "com.example.unknown" in str(call.config()):
         return 1
     return call.go_on()
 
 
 @mutant("unknown-annotation-refused", "values.annotations")
-def annotation_refused(call):
+def annotation_refused(call: Invocation) -> int:
     if call.command == "create" and "org.opencontainers.image.unknown" in node(call.config(), "annotations"):
         return 1
     return call.go_on()
 
 
 @mutant("older-version-refused", "lifecycle.earlier")
-def older_refused(call):
+def older_refused(call: Invocation) -> int:
     if call.command == "create" and str((call.config() or {}).get("ociVersion", "")).startswith("1.0.0"):
         return 1
     return call.go_on()
 
 
 @mutant("no-json-no-error", "lifecycle.no_json")
-def no_json_no_error(call):
+def no_json_no_error(call: Invocation) -> int:
     if call.command == "create" and not isinstance(call.config(), dict):
         return 0
     return call.go_on()
 
 
 @change_of("wrong-types-dropped", "values.type_process_user_uid")
-def wrong_types(config, call):
+def wrong_types(config: Config, call: Invocation) -> None:
     if isinstance(node(config, "process", "user").get("uid"), str):
         config["process"]["user"]["uid"] = 0
 
 
 @change_of("unknown-limits-skipped", "process.rlimits_invalid")
-def unknown_limits(config, call):
+def unknown_limits(config: Config, call: Invocation) -> None:
     process = node(config, "process")
     if process.get("rlimits"):
         process["rlimits"] = [entry for entry in process["rlimits"] if "NOSUCH" not in entry["type"]]
 
 
 @change_of("impossible-limits-skipped", "resources.impossible")
-def impossible_limits(config, call):
+def impossible_limits(config: Config, call: Invocation) -> None:
     cpu = node(config, "linux", "resources", "cpu")
     if cpu.get("quota") == 10:
         cpu.clear()

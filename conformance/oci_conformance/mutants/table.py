@@ -2,30 +2,44 @@
 
 Its one rule: one mutant breaks one thing, in a way that a hurried programmer could have done it."""
 
+from __future__ import annotations
+
 import json
 import os
 import shutil
 import signal
 import subprocess
 import time
+from typing import TYPE_CHECKING
 
-MUTANTS: "dict[str, Mutant]" = {}
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from oci_conformance.mutants.wrapper import Invocation
+    from oci_conformance.shapes import Config, Json
+
+    Run = Callable[[Invocation], int]  # → exit status
+    # Changes a document in place (what it returns then is None), or returns another
+    Change = Callable[[dict[str, Json], Invocation], Json]
+
+
+MUTANTS: dict[str, Mutant] = {}
 
 
 class Mutant:
     """`way`: the key in CONTROLS of the same way of standing between the caller and the runtime, with nothing changed."""
 
-    def __init__(self, name, cases, run, way="plain"):
+    def __init__(self, name: str, cases: str, run: Run, way: str = "plain") -> None:
         self.name = name
         self.cases = cases.split()
         self.run = run
         self.way = way
 
 
-def mutant(name, cases, way="plain"):
+def mutant(name: str, cases: str, way: str = "plain") -> Callable[[Run], Run]:
     """Registers a function(invocation) → exit status as a mutant."""
 
-    def register(function):
+    def register(function: Run) -> Run:
         if name in MUTANTS:
             raise ValueError("mutant %s stands twice" % name)
         MUTANTS[name] = Mutant(name, cases, function, way)
@@ -34,17 +48,17 @@ def mutant(name, cases, way="plain"):
     return register
 
 
-def with_config(change):
+def with_config(change: Change) -> Run:
     return lambda call: call.with_config(change) if call.command == "create" else call.go_on()
 
 
-def with_state(change):
-    def run(call):
+def with_state(change: Change) -> Run:
+    def run(call: Invocation) -> int:
         if call.command != "state" or call.id is None:
             return call.go_on()
         code, out = call.ask("state", call.id)
         if code == 0:
-            state = json.loads(out)
+            state: dict[str, Json] = json.loads(out)
             changed = change(state, call)
             print(json.dumps(state if changed is None else changed))
         return code
@@ -52,7 +66,7 @@ def with_state(change):
     return run
 
 
-def unchanged(document, call):
+def unchanged(document: Json, call: Invocation) -> None:
     return None
 
 
@@ -63,38 +77,38 @@ CONTROLS = {
 }
 
 
-def on_config(name, cases, change):
+def on_config(name: str, cases: str, change: Change) -> None:
     """A mutant that reads the configuration wrongly."""
     mutant(name, cases, "config")(with_config(change))
 
 
-def on_state(name, cases, change):
+def on_state(name: str, cases: str, change: Change) -> None:
     """A mutant that tells the state wrongly. `change` alters it in place, or returns another."""
     mutant(name, cases, "state")(with_state(change))
 
 
-def node(config, *keys):
+def node(config: Json, *keys: str) -> Config:
     """The object at a path, or an empty one that belongs to nobody."""
     for key in keys:
         config = config.get(key) if isinstance(config, dict) else None
     return config if isinstance(config, dict) else {}
 
 
-def drop(*keys):
+def drop(*keys: str) -> Change:
     return lambda config, call: node(config, *keys[:-1]).pop(keys[-1], None) and None
 
 
-def put(value, *keys):
-    def change(config, call):
+def put(value: Json, *keys: str) -> Change:
+    def change(config: Config, call: Invocation) -> None:
         node(config, *keys[:-1])[keys[-1]] = value
 
     return change
 
 
-def per(items, *keys):
+def per(items: Callable[[dict[str, Json]], Json], *keys: str) -> Change:
     """A change of each entry of a list."""
 
-    def change(config, call):
+    def change(config: Config, call: Invocation) -> None:
         for entry in node(config, *keys[:-1]).get(keys[-1]) or ():
             items(entry)
 
@@ -103,8 +117,13 @@ def per(items, *keys):
 
 # ---------------------------------------------------------------------------------------------------- the state
 
+
+def without(field: str) -> Change:
+    return lambda state, call: state.pop(field) and None
+
+
 for field in ("ociVersion", "id", "status", "bundle"):
-    on_state("state-without-" + field, "state.stages", lambda state, call, field=field: state.pop(field) and None)
+    on_state("state-without-" + field, "state.stages", without(field))
 on_state("state-without-pid", "state.stages", lambda state, call: state.pop("pid", None) and None)
 on_state("state-of-someone-else", "state.stages", lambda state, call: state.update(pid=os.getppid()))
 on_state("state-always-running", "state.stages", lambda state, call: state.update(status="running"))
@@ -126,13 +145,13 @@ on_state("state-as-list", "state.stages", lambda state, call: [state])
 
 
 @mutant("state-of-anybody", "state.unknown operations.failed_create_leaves_nothing")
-def state_of_anybody(call):
+def state_of_anybody(call: Invocation) -> int:
     code = call.go_on()
     return 0 if call.command == "state" and call.id else code
 
 
 @mutant("state-with-a-greeting", "state.stages")
-def state_with_a_greeting(call):
+def state_with_a_greeting(call: Invocation) -> int:
     if call.command == "state":
         print("here you are:", flush=True)
     return call.go_on()
@@ -145,9 +164,17 @@ def state_with_a_greeting(call):
     "no-id-no-error",
     "state.without_id operations.start_without_id operations.kill_without_id deletion.without_id operations.create_without_arguments",
 )
-def no_id_no_error(call):
+def no_id_no_error(call: Invocation) -> int:
     code = call.go_on()
     return 0 if call.command in ("state", "start", "kill", "delete", "create") and call.id is None else code
+
+
+def never_failing(command: str) -> Run:
+    return lambda call: call.go_on() * (call.command != command)
+
+
+def doing_nothing(command: str) -> Run:
+    return lambda call: 0 if call.command == command and call.id else call.go_on()
 
 
 for command, cases in (
@@ -156,17 +183,17 @@ for command, cases in (
     ("kill", "operations.kill_of_others"),
     ("delete", "deletion.unknown"),
 ):
-    mutant(command + "-never-fails", cases)(lambda call, command=command: call.go_on() * (call.command != command))
+    mutant(command + "-never-fails", cases)(never_failing(command))
 for command, cases in (
     ("start", "operations.program_waits_for_start"),
     ("kill", "operations.kill_running"),
     ("delete", "deletion.removes"),
 ):
-    mutant(command + "-does-nothing", cases)(lambda call, command=command: 0 if call.command == command and call.id else call.go_on())
+    mutant(command + "-does-nothing", cases)(doing_nothing(command))
 
 
 @mutant("create-starts", "operations.program_waits_for_start state.stages")
-def create_starts(call):
+def create_starts(call: Invocation) -> int:
     code = call.go_on()
     if call.command == "create" and code == 0:
         call.ask("start", call.id)
@@ -174,7 +201,7 @@ def create_starts(call):
 
 
 @mutant("create-crashes-on-errors", "root.missing operations.create_that_cannot")
-def create_crashes(call):
+def create_crashes(call: Invocation) -> int:
     code = call.go_on()
     if call.command == "create" and code:
         os.kill(os.getpid(), signal.SIGSEGV)
@@ -182,21 +209,21 @@ def create_crashes(call):
 
 
 @mutant("create-hangs", "operations.applied_by_create")
-def create_hangs(call):
+def create_hangs(call: Invocation) -> int:
     if call.command == "create":
         time.sleep(1000)
     return call.go_on()
 
 
 @mutant("kill-hangs", "operations.kill_running")
-def kill_hangs(call):
+def kill_hangs(call: Invocation) -> int:
     if call.command == "kill":
         time.sleep(1000)
     return call.go_on()
 
 
 @mutant("failed-create-leaves-cgroup", "operations.failed_create_leaves_nothing")
-def leaves_cgroup(call):
+def leaves_cgroup(call: Invocation) -> int:
     code = call.go_on()
     if call.command == "create" and code:
         for path in call.cgroup_directories():
@@ -205,15 +232,15 @@ def leaves_cgroup(call):
 
 
 @mutant("failed-create-leaves-state", "operations.failed_create_leaves_nothing")
-def leaves_state(call):
+def leaves_state(call: Invocation) -> int:
     code = call.go_on()
     if call.command == "create" and code:
-        os.makedirs(os.path.join(call.root, call.id), exist_ok=True)
+        os.makedirs(os.path.join(call.root or "", call.id or ""), exist_ok=True)
     return code
 
 
 @mutant("failed-create-leaves-mount", "operations.failed_mount_leaves_nothing")
-def leaves_mount(call):
+def leaves_mount(call: Invocation) -> int:
     code = call.go_on()
     if call.command == "create" and code:
         subprocess.run(["mount", "-t", "tmpfs", "left", os.path.join(call.bundle, "rootfs/mnt")], check=False)
@@ -221,21 +248,21 @@ def leaves_mount(call):
 
 
 @mutant("taken-id-replaces", "operations.create_with_taken_id")
-def taken_id_replaces(call):
+def taken_id_replaces(call: Invocation) -> int:
     if call.command == "create" and call.id:
         call.ask("delete", "--force", call.id)
     return call.go_on()
 
 
 @mutant("kill-always-terminates", "operations.kill_running")
-def kill_terminates(call):
+def kill_terminates(call: Invocation) -> int:
     if call.command == "kill" and len(call.words) > 2:
         return call.go_on(argv=[word if word != call.words[2] else "TERM" for word in call.argv])
     return call.go_on()
 
 
 @mutant("kill-sends-twice", "operations.kill_running")
-def kill_twice(call):
+def kill_twice(call: Invocation) -> int:
     code = call.go_on()
     if call.command == "kill" and code == 0 and "TERM" not in call.argv and "KILL" not in call.argv:
         call.ask("kill", call.id, "USR2")
@@ -243,7 +270,7 @@ def kill_twice(call):
 
 
 @mutant("delete-forces", "deletion.running")
-def delete_forces(call):
+def delete_forces(call: Invocation) -> int:
     if call.command == "delete" and call.id:
         call.ask("delete", "--force", call.id)
         return 0
@@ -251,7 +278,7 @@ def delete_forces(call):
 
 
 @mutant("delete-leaves-cgroup", "deletion.removes")
-def delete_leaves_cgroup(call):
+def delete_leaves_cgroup(call: Invocation) -> int:
     state = call.state() if call.command == "delete" and call.id else None
     code = call.go_on()
     if state:
@@ -262,7 +289,7 @@ def delete_leaves_cgroup(call):
 
 
 @mutant("delete-removes-root", "deletion.leaves")
-def delete_removes_root(call):
+def delete_removes_root(call: Invocation) -> int:
     state = call.state() if call.command == "delete" and call.id else None
     code = call.go_on()
     if state:
@@ -271,7 +298,7 @@ def delete_removes_root(call):
 
 
 @mutant("delete-empties-sources", "deletion.leaves")
-def delete_empties_sources(call):
+def delete_empties_sources(call: Invocation) -> int:
     state = call.state() if call.command == "delete" and call.id else None
     code = call.go_on()
     call.bundle = state["bundle"] if state else call.bundle
@@ -282,16 +309,16 @@ def delete_empties_sources(call):
 
 
 @mutant("start-reads-config-again", "lifecycle.changed_config")
-def reads_again(call):
+def reads_again(call: Invocation) -> int:
     if call.command == "start" and call.id:
-        bundle = call.state()["bundle"]
+        bundle = (call.state() or {})["bundle"]
         call.ask("delete", "--force", call.id)
         call.ask("create", "--bundle", bundle, call.id)
     return call.go_on()
 
 
 @mutant("descriptor-leaks", "process.descriptors")
-def descriptor_leaks(call):
+def descriptor_leaks(call: Invocation) -> int:
     if call.command != "create":
         return call.go_on()
     fd = os.open("/etc/hostname", os.O_RDONLY)
@@ -300,20 +327,20 @@ def descriptor_leaks(call):
     return call.go_on(argv=[*call.argv[: at + 1], "--preserve-fds", "1", *call.argv[at + 1 :]], fds=(3,))
 
 
-def after_create(name, cases, change):
+def after_create(name: str, cases: str, change: Callable[[str], None]) -> None:
     """A mutant that spoils the made container: change(path of its root as the host sees it)."""
 
-    def run(call):
+    def run(call: Invocation) -> int:
         code = call.go_on()
         if call.command == "create" and code == 0:
-            change("/proc/%d/root" % call.state()["pid"])
+            change("/proc/%d/root" % (call.state() or {})["pid"])
         return code
 
     mutant(name, cases)(run)
 
 
-def unlink(path):
-    def change(root):
+def unlink(path: str) -> Callable[[str], None]:
+    def change(root: str) -> None:
         try:
             os.unlink(root + path)
         except OSError:

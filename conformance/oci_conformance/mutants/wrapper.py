@@ -2,10 +2,21 @@
 
 Its one rule: it knows nothing of the suite, and the suite nothing of it: what a mutant breaks must be seen from outside."""
 
+from __future__ import annotations
+
 import json
 import os
 import subprocess
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import NoReturn
+
+    from oci_conformance.mutants.table import Change
+    from oci_conformance.shapes import Config, Json
+
 
 VALUED = ("--root", "--log", "--log-format", "--bundle", "-b", "--console-socket", "--pid-file")
 
@@ -13,7 +24,7 @@ VALUED = ("--root", "--log", "--log-format", "--bundle", "-b", "--console-socket
 class Invocation:
     """One call of the runtime."""
 
-    def __init__(self, real, argv):
+    def __init__(self, real: str, argv: list[str]) -> None:
         self.real = real
         self.argv = argv
         self.root = self.option("--root")
@@ -22,10 +33,10 @@ class Invocation:
         self.id = self.words[1] if len(self.words) > 1 else None
         self.bundle = os.path.abspath(self.option("--bundle") or ".")
 
-    def option(self, name):
+    def option(self, name: str) -> str | None:
         return self.argv[self.argv.index(name) + 1] if name in self.argv[:-1] else None
 
-    def plain(self):
+    def plain(self) -> list[str]:
         """The words that are no options."""
         found, skip = [], False
         for word in self.argv:
@@ -37,29 +48,32 @@ class Invocation:
                 found.append(word)
         return found
 
-    def go_on(self, *more, argv=None, fds=()):
+    def go_on(self, *more: str, argv: list[str] | None = None, fds: Sequence[int] = ()) -> int:
         """Calls the real runtime with our streams. Its exit status."""
         return subprocess.run([self.real, *(self.argv if argv is None else argv), *more], pass_fds=fds).returncode
 
-    def ask(self, *arguments, stdin=None):
+    def ask(self, *arguments: str | None, stdin: int | None = None) -> tuple[int, bytes]:
         """Calls the real runtime in passing: (exit status, what it printed)."""
-        done = subprocess.run([self.real, *(["--root", self.root] if self.root else []), *arguments], capture_output=True, stdin=stdin)
+        done = subprocess.run(
+            [self.real, *(["--root", self.root] if self.root else []), *filter(None, arguments)], capture_output=True, stdin=stdin
+        )
         return done.returncode, done.stdout
 
-    def state(self):
+    def state(self) -> dict[str, Json] | None:
         code, out = self.ask("state", self.id)
         return json.loads(out) if code == 0 else None
 
     # ---- config.json of the bundle, changed for the time of one call
 
-    def config(self):
+    def config(self) -> Config | None:
         try:
             with open(os.path.join(self.bundle, "config.json"), "rb") as file:
-                return json.load(file)
+                found: Config = json.load(file)
+                return found
         except (OSError, ValueError):
             return None
 
-    def with_config(self, change):
+    def with_config(self, change: Change) -> int:
         """create with a changed config.json. `change` alters it in place, or returns another."""
         path = os.path.join(self.bundle, "config.json")
         config = self.config()
@@ -76,14 +90,14 @@ class Invocation:
             with open(path, "wb") as file:
                 file.write(before)
 
-    def cgroup_directories(self):
+    def cgroup_directories(self) -> list[str]:
         """Where the container's cgroups are or would be, wherever something like a hierarchy is mounted."""
         path = ((self.config() or {}).get("linux") or {}).get("cgroupsPath")
         tops = [line.split()[4] for line in open("/proc/self/mountinfo") if " - cgroup" in line]
         return [top + path for top in tops] if path and path.startswith("/") else []
 
 
-def main(name, real, argv):
+def main(name: str, real: str, argv: list[str]) -> NoReturn:
     """Runs a mutant of the table; never returns. A mutant that is itself wrong says so in a file beside its program."""
     import traceback
 
@@ -108,7 +122,7 @@ main(%r, %r, sys.argv[1:])
 """
 
 
-def script(path, name, real):
+def script(path: str, name: str, real: str) -> None:
     """Writes a program that is the mutant."""
     package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     with open(path, "w") as file:

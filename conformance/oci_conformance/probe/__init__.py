@@ -3,10 +3,19 @@
 Its one rule: both print the same lines; what only the compiled one can do needs "probe" in a case's `needs`.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import shutil
 import subprocess
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from oci_conformance.shapes import Json, Line, Operation
+
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 BUSYBOX = ("/bin/busybox", "/usr/bin/busybox", "/sbin/busybox", "/usr/local/bin/busybox")
@@ -19,13 +28,13 @@ class Missing(Exception):
 class Tools:
     """What goes into bin/ of every root: `probe`, and `busybox` where there is one."""
 
-    def __init__(self, probe, busybox, compiled):
+    def __init__(self, probe: str, busybox: str | None, compiled: bool) -> None:
         self.probe = probe
         self.busybox = busybox
         self.compiled = compiled
 
 
-def prepare(directory, busybox=None, shell=False, ready=None):
+def prepare(directory: str, busybox: str | None = None, shell: bool = False, ready: str | None = None) -> Tools:
     """Tools, made in the directory. `busybox`: a path instead of the search; `shell`: do not compile; `ready`: a probe compiled before."""
     if ready:
         why = copied(ready, os.path.join(directory, "probe"))
@@ -50,7 +59,7 @@ def prepare(directory, busybox=None, shell=False, ready=None):
     return Tools(os.path.join(directory, "probe"), path, not why)
 
 
-def copied(source, target):
+def copied(source: str, target: str) -> str | None:
     """Takes a probe that was compiled somewhere else. None, or why not."""
     try:
         shutil.copyfile(source, target)
@@ -61,7 +70,7 @@ def copied(source, target):
     return None if done.stdout.startswith('{"op": "say"') else "not the probe"
 
 
-def build(target):
+def build(target: str) -> str | None:
     """Compiles probe.c. None, or why not."""
     words = "no C compiler"
     for compiler in ([os.environ["CC"]] if os.environ.get("CC") else []) + ["cc", "gcc", "clang", "musl-gcc"]:
@@ -76,7 +85,7 @@ def build(target):
     return words
 
 
-def find_busybox(asked=None):
+def find_busybox(asked: str | None = None) -> str | None:
     """A static busybox or None; an asked one that does not serve is an error."""
     for path in [asked] if asked else [shutil.which("busybox"), *BUSYBOX]:
         if path and os.path.isfile(path) and static(path):
@@ -86,14 +95,14 @@ def find_busybox(asked=None):
     return None
 
 
-def static(path):
+def static(path: str) -> bool:
     """Whether an ELF file asks for no interpreter: its libraries would not be in the root."""
     with open(path, "rb") as file:
         head = file.read(8192)
     return head[:4] == b"\x7fELF" and b"/ld-" not in head and b"/lib/ld" not in head
 
 
-def argv(operations, program="/bin/probe"):
+def argv(operations: Iterable[Operation], program: str = "/bin/probe") -> list[str]:
     """["/bin/probe", "stat", "/x", "+", "self"] of ("stat /x", "self") or ([…], […])."""
     words = [program]
     for operation in operations:
@@ -103,7 +112,7 @@ def argv(operations, program="/bin/probe"):
     return words
 
 
-def parse(text):
+def parse(text: str) -> list[Line]:
     """The objects of the probe's lines; a line of something else becomes {"op": "?", "text": line}."""
     found = []
     for line in text.splitlines():
@@ -117,7 +126,7 @@ def parse(text):
     return found
 
 
-def plain(value):
+def plain(value: Json) -> Json:
     """One character a byte as the probe prints them → text, undecodable bytes as surrogates. `name.hex` is the script's form."""
     if isinstance(value, str):
         try:
@@ -137,5 +146,5 @@ def plain(value):
     return value
 
 
-def unhex(text):
+def unhex(text: str) -> str:
     return bytes.fromhex(text).decode("utf-8", "surrogateescape")

@@ -3,18 +3,33 @@
 Its one rule: a report shows what result.py has judged; nothing is decided here.
 """
 
+from __future__ import annotations
+
 import datetime
 import os
+from typing import TYPE_CHECKING
 
 from oci_conformance import SPECIFICATION, __version__, known, machine
 from oci_conformance.requirements import LEVELS
 from oci_conformance.result import VERDICTS, of_requirement
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from oci_conformance.case import Case
+    from oci_conformance.known import Known
+    from oci_conformance.machine import Machine
+    from oci_conformance.requirements import Requirement
+    from oci_conformance.result import Result
+    from oci_conformance.runtime import Runtime
+    from oci_conformance.shapes import Json, Left, Standing, Verdict
+
+
 FORMS = ("tap", "junit", "json", "html")
 
 
 class Report:
-    def __init__(self, table, cases, host, level, text):
+    def __init__(self, table: Mapping[str, Requirement], cases: Sequence[Case], host: Machine, level: str, text: str) -> None:
         self.table = table
         self.cases = cases
         self.host = host
@@ -22,23 +37,23 @@ class Report:
         self.level = level
         self.text = text
         self.when = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
-        self.runtimes = []
-        self.unusable = []  # [(runtime, words)]
-        self.results = []
-        self.left = {}
+        self.runtimes: list[Runtime] = []
+        self.unusable: list[tuple[Runtime, str]] = []  # [(runtime, words)]
+        self.results: list[Result] = []
+        self.left: Left = {}
         self.seconds = 0.0
 
-    def of(self, runtime):
+    def of(self, runtime: Runtime) -> list[Result]:
         return [result for result in self.results if result.runtime is runtime]
 
-    def counts(self, runtime):
+    def counts(self, runtime: Runtime) -> dict[Verdict, int]:
         """{verdict: number of cases}"""
         verdicts = [result.verdict for result in self.of(runtime)]
         return {verdict: verdicts.count(verdict) for verdict in VERDICTS}
 
-    def requirement_counts(self, runtime, level):
+    def requirement_counts(self, runtime: Runtime, level: str) -> dict[Standing, int]:
         """{verdict: number of observable requirements of a level}, `none` for those that no case of the run is about."""
-        found = {}
+        found: dict[Standing, int] = {}
         results = self.by_requirement(runtime)
         for requirement in self.table.values():
             if requirement.level == level and requirement.observable:
@@ -46,14 +61,14 @@ class Report:
                 found[verdict] = found.get(verdict, 0) + 1
         return found
 
-    def by_requirement(self, runtime):
-        found = {}
+    def by_requirement(self, runtime: Runtime) -> dict[str, list[Result]]:
+        found: dict[str, list[Result]] = {}
         for result in self.of(runtime):
             for name in result.case.requirements:
                 found.setdefault(name, []).append(result)
         return found
 
-    def coverage(self):
+    def coverage(self) -> dict[str, tuple[int, int, int]]:
         """{level: (observable, those that a case of this run is about, all)}"""
         named = {name for case in self.cases for name in case.requirements}
         found = {}
@@ -63,7 +78,7 @@ class Report:
             found[level] = (len(observable), sum(requirement.id in named for requirement in observable), len(of_level))
         return found
 
-    def broken_musts(self):
+    def broken_musts(self) -> list[Result]:
         """Results that fail a MUST that known.py does not excuse, and cases that the suite itself could not do."""
         found = []
         for result in self.results:
@@ -72,10 +87,10 @@ class Report:
                 found.append(result)
         return found
 
-    def outlived(self):
+    def outlived(self) -> list[tuple[str, str, str, Known]]:
         return known.outlived(self.results, self.host)
 
-    def about(self):
+    def about(self) -> dict[str, Json]:
         return {
             "suite": __version__,
             "specification": SPECIFICATION,
@@ -89,7 +104,7 @@ class Report:
         }
 
 
-def runtime_dict(runtime):
+def runtime_dict(runtime: Runtime) -> dict[str, str | None]:
     return {
         "label": runtime.label,
         "path": runtime.path,
@@ -99,7 +114,7 @@ def runtime_dict(runtime):
     }
 
 
-def write(report, form, path):
+def write(report: Report, form: str, path: str) -> None:
     """Writes a report; OSError where that cannot be done. `-` is the standard output."""
     import importlib
     import sys

@@ -3,26 +3,37 @@ last calls, and how its configuration differs from the suite's base.
 
 Its one rule: whatever a runtime printed is text, of bounded size, and nothing else."""
 
+from __future__ import annotations
+
 import html
 import json
 import re
+from typing import TYPE_CHECKING
 
 from oci_conformance import bundle
 from oci_conformance.result import MARKS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from oci_conformance.report import Report
+    from oci_conformance.result import Result
+    from oci_conformance.shapes import Config, Json
+
 
 ODD = ("fail", "broken", "known")
 SCRATCH = re.compile(r"/[^\s\"']*?/ocs-[^/\s\"']+/ocs\d+x\d+(?=[/\s\"']|$)")
 
 
-def e(value):
+def e(value: object) -> str:
     return html.escape(str(value).encode("utf-8", "backslashreplace").decode())
 
 
-def anchor(result):
+def anchor(result: Result) -> str:
     return re.sub(r"[^\w.:-]", "_", "%s-%s" % (result.runtime.label, result.case.id))
 
 
-def lines(report, words):
+def lines(report: Report, words: Mapping[str, str]) -> list[str]:
     """The whole part. `words`: {verdict: its name}."""
     found = ["<h2>Evidence</h2>"]
     for runtime in report.runtimes:
@@ -42,7 +53,7 @@ def lines(report, words):
     return found
 
 
-def case(report, result, words):
+def case(report: Report, result: Result, words: Mapping[str, str]) -> str:
     """One case; unfolded unless its deviations are known."""
     found = [
         "<details class=case%s><summary><b>%s</b> <span class=%s>%s</span> <code>%s</code></summary><p id='%s'>%s</p>"
@@ -71,7 +82,7 @@ def case(report, result, words):
     return "".join(found) + "</details>"
 
 
-def configuration(config):
+def configuration(config: Config | str) -> str:
     """A configuration as changes of the base; as it stands where it is no JSON object."""
     if not isinstance(config, dict):
         return str(config)
@@ -79,16 +90,16 @@ def configuration(config):
     return "\n".join("%s = %s" % (pointer, absent_or(value)) for pointer, value in changes.items()) or "the base configuration"
 
 
-def absent_or(value):
+def absent_or(value: object) -> str:
     return "absent" if value is bundle.ABSENT else json.dumps(value, ensure_ascii=False)
 
 
-def short(text, limit=6000):
+def short(text: str, limit: int = 6000) -> str:
     text = SCRATCH.sub("<case>", text)
     return text if len(text) <= limit else text[:limit] + "\n… and %d characters more" % (len(text) - limit)
 
 
-def plain(value):
+def plain(value: Json) -> str:
     if isinstance(value, dict) and {"argv", "how"} <= set(value):
         return "%s\n          %s %s" % (" ".join(value["argv"]), value["how"], (value.get("err") or "").strip())
     if isinstance(value, dict) and set(value) == {"call"}:
@@ -96,6 +107,6 @@ def plain(value):
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
-def compact(text):
+def compact(text: str) -> str:
     """Lists of plain values on one line."""
     return re.sub(r"\[\n\s+([^\[\]{}]+?)\n\s+\]", lambda match: "[%s]" % re.sub(r",\n\s+", ", ", match[1]), text)

@@ -3,10 +3,24 @@ looked at, and for each failure the evidence (evidence.py).
 
 Its one rule: it can be read on a telephone: nothing is wider than the screen, details unfold, and no colour stands without a word."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from oci_conformance.report import evidence
 from oci_conformance.report.evidence import anchor, e
 from oci_conformance.requirements import LEVELS
 from oci_conformance.result import of_requirement
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from oci_conformance.report import Report
+    from oci_conformance.requirements import Requirement
+    from oci_conformance.result import Result
+    from oci_conformance.runtime import Runtime
+    from oci_conformance.shapes import Standing
+
 
 STYLE = """
 :root{color-scheme:light dark;background:Canvas;color:CanvasText;--line:#8884;--soft:#8881;--ok:#1a7f37;--bad:#c9242b;--known:#8a5d00;--skip:#5d656d}
@@ -32,10 +46,11 @@ body:has(#odd:checked) :is(.req:not(.bad,.odd),details.section:not(.bad,.odd)){d
 """
 WORDS = {"none": "not in this run", "broken": "suite failed", "pass": "ok", "fail": "fails", "known": "known deviation", "skip": "skipped"}
 SHORT = {**WORDS, "none": "not run", "known": "deviates"}  # for a column of the matrix
+STANDINGS: tuple[Standing, ...] = ("pass", "known", "fail", "broken", "skip", "none")  # in the order of the bar
 WIDEST = 4  # runtimes side by side; more wrap below the text
 
 
-def text(report):
+def text(report: Report) -> str:
     about = report.about()
     parts = ["<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width,initial-scale=1'>"]
     parts.append("<title>OCI runtime conformance</title><style>%s</style>" % STYLE.replace("\n", ""))
@@ -62,12 +77,12 @@ def text(report):
     return "\n".join(parts)
 
 
-def name_of(runtime):
+def name_of(runtime: Runtime) -> str:
     """Label, and what it calls itself where that is another word."""
     return "<b>%s</b> %s%s" % (e(runtime.label), e(runtime.name) + " " if runtime.name != runtime.label else "", e(runtime.version))
 
 
-def head(report, runtime):
+def head(report: Report, runtime: Runtime) -> str:
     counts = report.counts(runtime)
     declares = ".".join(map(str, runtime.declares)) if runtime.declares else "nothing"
     lines = ["<div class=runtime>%s, declares specification %s<br><code>%s</code>" % (name_of(runtime), e(declares), e(runtime.path))]
@@ -75,7 +90,7 @@ def head(report, runtime):
     for level in LEVELS[:2]:
         found = report.requirement_counts(runtime, level)
         total = sum(found.values()) or 1
-        order = [verdict for verdict in ("pass", "known", "fail", "broken", "skip", "none") if found.get(verdict)]
+        order = [verdict for verdict in STANDINGS if found.get(verdict)]
         lines.append("<div>%s: %s</div>" % (level, ", ".join("<span class=%s>%d %s</span>" % (v, found[v], WORDS[v]) for v in order)))
         lines.append(
             "<div class=bar>%s</div>" % "".join("<i class=%s style=width:%.2f%%></i>" % (v, 100 * found[v] / total) for v in order)
@@ -83,21 +98,22 @@ def head(report, runtime):
     return "".join(lines) + "</div>"
 
 
-def coverage(report):
+def coverage(report: Report) -> str:
     parts = []
     for level, (observable, covered, total) in report.coverage().items():
         parts.append("%d of %d observable %s (of %d)" % (covered, observable, level, total))
     return "<p>This run is about %s.</p>" % ", ".join(parts)
 
 
-def sections(report):
+def sections(report: Report) -> list[str]:
     found = {runtime: report.by_requirement(runtime) for runtime in report.runtimes}
-    groups = {}
+    groups: dict[str, list[Requirement]] = {}
     for requirement in report.table.values():
         groups.setdefault(requirement.section, []).append(requirement)
     lines, chapter = [], None
     for section, entries in groups.items():
-        rows, counts = [], {}
+        rows: list[str] = []
+        counts: dict[tuple[Runtime, str], int] = {}
         document, _, name = section.partition("#")
         if document != chapter:
             lines.append("<h3>%s</h3>" % e(document))
@@ -122,7 +138,7 @@ def sections(report):
     return lines
 
 
-def row(requirement, verdicts, found):
+def row(requirement: Requirement, verdicts: Mapping[Runtime, Standing], found: Mapping[Runtime, Mapping[str, Sequence[Result]]]) -> str:
     bad = {"fail", "broken"} & set(verdicts.values())
     kind = "bad" if bad else "odd" if "known" in verdicts.values() else ""
     since = " since %s" % requirement.since if requirement.since else ""
@@ -147,9 +163,9 @@ def row(requirement, verdicts, found):
     return line + "</div><div class=pills>%s</div></div>" % "".join(pills)
 
 
-def skipped(report):
+def skipped(report: Report) -> list[str]:
     """Why cases were not run, with the most frequent reason first."""
-    reasons = {}
+    reasons: dict[tuple[Runtime, str], list[str]] = {}
     for result in report.results:
         if result.verdict == "skip":
             reasons.setdefault((result.runtime, result.words()), []).append(result.case.id)

@@ -1,10 +1,21 @@
 """The JUnit report: a suite for each runtime. Known deviations are skipped cases, with the reason."""
 
+from __future__ import annotations
+
 import json
+from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape, quoteattr
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
-def text(report):
+    from oci_conformance.report import Report
+    from oci_conformance.result import Result
+    from oci_conformance.runtime import Runtime
+    from oci_conformance.shapes import Verdict
+
+
+def text(report: Report) -> str:
     lines = ['<?xml version="1.0" encoding="UTF-8"?>']
     results, failures, errors = report.results, 0, 0
     suites = []
@@ -25,7 +36,7 @@ def text(report):
     return "\n".join([*lines, *suites, "</testsuites>"]) + "\n"
 
 
-def suite(report, runtime, counts):
+def suite(report: Report, runtime: Runtime, counts: Mapping[Verdict, int]) -> list[str]:
     results = report.of(runtime)
     head = '  <testsuite name=%s tests="%d" failures="%d" errors="%d" skipped="%d" time="%.1f">'
     skipped = counts["skip"] + counts["known"]
@@ -38,7 +49,7 @@ def suite(report, runtime, counts):
     return [*lines, "  </testsuite>"]
 
 
-def outcome(report, result):
+def outcome(report: Report, result: Result) -> list[str]:
     if result.verdict == "pass":
         return []
     words = result.words()
@@ -53,7 +64,7 @@ def outcome(report, result):
     ]
 
 
-def details(result):
+def details(result: Result) -> str:
     lines = [result.case.title, "requirements: " + ", ".join(result.failed_requirements())]
     for check in result.failed_checks:
         lines += ["", check["what"], "  expected: %s" % short(check["expected"]), "  seen:     %s" % short(check["seen"])]
@@ -62,14 +73,14 @@ def details(result):
     return "\n".join(lines)
 
 
-def short(value):
+def short(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)[:2000]
 
 
-def attribute(value):
+def attribute(value: object) -> str:
     return quoteattr(clean(str(value)))
 
 
-def clean(value):
+def clean(value: str) -> str:
     """Without the characters that XML cannot hold at all."""
     return "".join(c if c in "\t\n\r" or 0x20 <= ord(c) < 0xD800 or 0xE000 <= ord(c) < 0xFFFE or ord(c) > 0xFFFF else "?" for c in value)

@@ -1,0 +1,8 @@
+"""Types that several tools share. Its one rule: types only, nothing to run."""
+
+from collections.abc import Callable
+from typing import Any
+
+Json = Any  # a document that has just been read: reports, configurations, what qemu and the schemas say
+Option = Any  # keyword arguments that are handed on to subprocess.run, which checks them
+Say = Callable[[str], None]  # takes a line of progress
