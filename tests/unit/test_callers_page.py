@@ -20,7 +20,7 @@ def test_the_page_has_its_rows():
     assert len(ROWS) >= 92 and len({habit for habit, _ in ROWS}) == len(ROWS)
 
 
-@pytest.mark.parametrize(("behaviour", "held"), ROWS, ids=[habit[:50] for habit, _ in ROWS])
+@pytest.mark.parametrize(("habit", "held"), ROWS, ids=[habit[:50] for habit, _ in ROWS])
 def test_named_tests_exist(habit, held):
     named = re.findall(r"`([\w/]+\.py)(?:::(\w+))?`", held)
     if held.startswith("does not apply: "):
