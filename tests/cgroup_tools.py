@@ -8,6 +8,7 @@ import types
 
 from pyrunc.cgroup import kill
 from pyrunc.cgroup.hierarchies import layout as read_layout
+from pyrunc.errors import CallError
 from pyrunc.parts import cgroups, resources
 
 HYBRID = """\
@@ -101,9 +102,7 @@ class Files:
     def put(self, name, value):
         number = self.refuse.pop((name, value), None) or self.refuse.pop(name, None)
         if number:
-            e = OSError(number, "refused", self.path + "/" + name)
-            e.call = "write" if number != errno.ENOENT else "open"
-            raise e
+            raise CallError(number, "refused", self.path + "/" + name, "write" if number != errno.ENOENT else "open")
         self.files[name] = value
         self.written.append("%s=%s" % (name, value))
 

@@ -46,17 +46,17 @@ static long bpf(int command, union bpf_attr *attr)
     return syscall(SYS_bpf, command, attr, sizeof *attr);
 }
 
-/* OSError with .log: what the verifier says. */
+/* CallError whose log holds what the verifier says. */
 static PyObject *load_failed(const char *log)
 {
     call_failed("bpf", NULL);
     PyObject *type, *value, *trace;
     PyErr_Fetch(&type, &value, &trace);
     PyErr_NormalizeException(&type, &value, &trace);
-    PyObject *text = PyUnicode_DecodeLatin1(log, (Py_ssize_t)strlen(log), NULL);
-    if (!text || !value || PyObject_SetAttrString(value, "log", text))
+    PyObject *lines = *log ? Py_BuildValue("(N)", PyUnicode_DecodeLatin1(log, (Py_ssize_t)strlen(log), NULL)) : NULL;
+    if (lines && value && PyObject_SetAttrString(value, "log", lines))
         PyErr_Clear();
-    Py_XDECREF(text);
+    Py_XDECREF(lines);
     PyErr_Restore(type, value, trace);
     return NULL;
 }

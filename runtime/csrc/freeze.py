@@ -2,8 +2,8 @@
 
     freeze.py RUNTIME OUT [--encodings]      → OUT/frozen.bin, OUT/frozen.h, OUT/commands.h
 
-Run by the interpreter whose libpython is linked, as byte code belongs to one minor version. Docstrings are left out (nothing reads
-them at run time), assertions stay. helper/ and api/ are not frozen: those modules run in other interpreters, from files.
+Run by the interpreter whose libpython is linked, as byte code belongs to one minor version. Docstrings and annotations are left out
+(nothing reads them at run time), assertions stay. helper/ and api/ are not frozen: those modules run in other interpreters, from files.
 `--encodings` freezes the standard library's codecs too, for an interpreter that is initialised completely (shared libpython).
 """
 
@@ -31,10 +31,41 @@ def modules(runtime):
                     yield name.removesuffix(".__init__"), path, is_package
 
 
+class Untyped(ast.NodeTransformer):
+    """Takes out what only type checkers read: annotations, `if TYPE_CHECKING:` and `from __future__ import annotations`."""
+
+    def visit_ImportFrom(self, node):
+        return None if node.module == "__future__" and [alias.name for alias in node.names] == ["annotations"] else node
+
+    def visit_If(self, node):
+        self.generic_visit(node)
+        return node.orelse or None if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING" else node
+
+    def visit_AnnAssign(self, node):
+        if node.value is None:
+            return None
+        return ast.copy_location(ast.Assign([node.target], self.visit(node.value)), node)
+
+    def visit_FunctionDef(self, node):
+        self.generic_visit(node)
+        node.returns = None
+        return node
+
+    def visit_arg(self, node):
+        node.annotation = None
+        return node
+
+    def generic_visit(self, node):
+        super().generic_visit(node)
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.If | ast.With | ast.For | ast.While | ast.Try) and not node.body:
+            node.body.append(ast.copy_location(ast.Pass(), node))
+        return node
+
+
 def code(path, shown):
-    """Byte code of a file, without docstrings, under a name that is the same wherever it was built."""
+    """Byte code of a file, without docstrings and types, under a name that is the same wherever it was built."""
     with open(path, encoding="utf-8") as file:
-        tree = ast.parse(file.read(), shown)
+        tree = Untyped().visit(ast.parse(file.read(), shown))
     for node in ast.walk(tree):
         if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             continue

@@ -14,7 +14,7 @@
  * environment is zeroes, and the caller's heap is not copied into it at all (MADV_WIPEONFORK). What it runs on until
  * execve is the plan (mappings of ops.c), the stack, thread-local storage and the data of the libraries.
  *
- * A failure of A is raised as OSError with .call, .op (index into OPS) and .detail; one of B is a record on status_fd, and end of
+ * A failure of A is raised as a CallError with .op (index into OPS) and .detail; one of B is a record on status_fd, and end of
  * file there means executed. Linux 5.7 and later. */
 #include "syscalls.h"
 

@@ -7,23 +7,19 @@
 
 #include <string.h>
 
+/* pyrunc.errors.CallError. Fetched when the module is loaded: init can import nothing. */
+static PyObject *call_error;
+
 PyObject *call_failed(const char *call, PyObject *path)
 {
     int error = errno;
-    PyObject *exc, *text = path ? PyUnicode_DecodeFSDefaultAndSize(PyBytes_AsString(path), PyBytes_Size(path)) : NULL;
+    PyObject *text = path ? PyUnicode_DecodeFSDefaultAndSize(PyBytes_AsString(path), PyBytes_Size(path)) : NULL;
     PyErr_Clear();
-    if (text)
-        exc = PyObject_CallFunction(PyExc_OSError, "isO", error, strerror(error), text);
-    else
-        exc = PyObject_CallFunction(PyExc_OSError, "is", error, strerror(error));
+    PyObject *exc = PyObject_CallFunction(call_error, "isOs", error, strerror(error), text ? text : Py_None, call);
     Py_XDECREF(text);
-    if (!exc)
-        return NULL;
-    PyObject *name = PyUnicode_FromString(call);
-    if (name && !PyObject_SetAttrString(exc, "call", name))
+    if (exc)
         PyErr_SetObject((PyObject *)Py_TYPE(exc), exc);
-    Py_XDECREF(name);
-    Py_DECREF(exc);
+    Py_XDECREF(exc);
     return NULL;
 }
 
@@ -108,7 +104,12 @@ static int fill(PyObject *module)
         return -1;
     if (PyModule_AddStringConstant(module, "RECORD_FORMAT", "=cBHii16s"))
         return -1;
-    return add_ops(module);
+    PyObject *errors = PyImport_ImportModule("pyrunc.errors");
+    if (!errors)
+        return -1;
+    call_error = PyObject_GetAttrString(errors, "CallError");
+    Py_DECREF(errors);
+    return call_error ? add_ops(module) : -1;
 }
 
 static PyModuleDef_Slot slots[] = {{Py_mod_exec, fill}, {0, NULL}};
@@ -116,7 +117,7 @@ static PyModuleDef_Slot slots[] = {{Py_mod_exec, fill}, {0, NULL}};
 static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT,
     .m_name = "pyrunc.linux._syscalls",
-    .m_doc = "System calls that Python lacks; policy-free. Errors are OSError with the attribute .call.",
+    .m_doc = "System calls that Python lacks; policy-free. Errors are pyrunc.errors.CallError.",
     .m_size = 0,
     .m_slots = slots,
 };

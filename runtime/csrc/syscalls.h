@@ -26,7 +26,7 @@ PyAPI_FUNC(PyObject *) _Py_BuildValue_SizeT(const char *, ...);
 #include "numbers.h"
 #include "ops.h"
 
-/* OSError(errno, text[, path]) with the attribute .call; returns NULL. errno must still be the call's. */
+/* Raises errors.CallError(errno, text, path, call); returns NULL. errno must still be the call's. */
 PyObject *call_failed(const char *call, PyObject *path);
 
 /* None or the int that `result` is; OSError if it is negative. `path` (may be NULL) is named in the error. */

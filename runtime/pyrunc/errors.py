@@ -1,9 +1,13 @@
 """The errors of pyrunc: one type a kind, with fields; the sentence is made here and nowhere else.
 
+`CallError` is the failure of one system call, below all of them: linux/ and the extension raise it, the engine makes a StepFailure of it.
+
 Every command loads this module, so it imports nothing. `sentence()` gives the one line that stands on stderr and in
 `msg` of the log: `<words> (<pointer>: <step>, <call>: <ERRNO>); <hint>`. Words that callers match on (INTERFACE of
 containerd, podman, moby, cri-o) stand in CALLER_TEXT; a hint must never contain one of them.
 """
+
+from __future__ import annotations
 
 CALLER_TEXT = {
     "unknown": "container does not exist",
@@ -171,25 +175,19 @@ class StepFailure(PyruncError):
         return data
 
     @classmethod
-    def from_oserror(cls, e, step, side, pointer=None):
-        """OSError of linux/ (which carries `.call`) -> StepFailure. The pointer of the error itself wins."""
-        path = e.filename if e.filename is None or isinstance(e.filename, str) else _text(e.filename)
-        what = "%s %s" % (getattr(e, "call", None) or step, quote(path)) if path else (getattr(e, "call", None) or step)
-        words = getattr(e, "words", None) or "%s: %s" % (what, errno_text(e.errno) if e.errno else e)
-        hint = getattr(e, "hint", None) or (NO_DESCRIPTORS if e.errno == 24 else None)
-        return cls(
-            getattr(e, "reason", None),
-            words,
-            step,
-            side,
-            getattr(e, "pointer", None) or pointer,
-            getattr(e, "call", None),
-            e.errno,
-            path,
-            hint,
-        )
+    def from_oserror(cls, e: OSError, step: str | None, side: str | None, pointer: str | None = None) -> StepFailure:
+        """The failure of a call as that of a step. The pointer of the error itself wins."""
+        failed = CallError.of(e)
+        path = None if failed.filename is None else _text(failed.filename)
+        what = failed.call or step
+        words = failed.words
+        if words is None:
+            words = "%s: %s" % ("%s %s" % (what, quote(path)) if path else what, errno_text(e.errno) if e.errno else failed.strerror)
+        hint = failed.hint or (NO_DESCRIPTORS if e.errno == EMFILE else None)
+        return cls(None, words, step, side, failed.pointer or pointer, failed.call, e.errno, path, hint)
 
 
+EMFILE = 24
 NO_DESCRIPTORS = "raise the caller's limit of open files (ulimit -n)"
 
 
@@ -215,5 +213,58 @@ class Bug(PyruncError):
         super().__init__("internal", words, pointer, hint)
 
 
-def _text(path):
-    return path.decode("utf-8", "surrogateescape") if isinstance(path, bytes) else str(path)
+def _text(path: str | bytes | int) -> str:
+    return path if isinstance(path, str) else path.decode("utf-8", "surrogateescape") if isinstance(path, bytes) else str(path)
+
+
+class CallError(OSError):
+    """A system call failed: errno, strerror and filename as every OSError has them, and what is known about it besides.
+
+    It is also the built-in class of its errno (FileNotFoundError for ENOENT), so `except FileNotFoundError` catches it. Whoever knows
+    more than the place that raised it fills in a field and raises it again: `raise CallError.of(e, "openat", hint=...) from None`.
+    """
+
+    call: str | None = None  # the kernel's name of the call
+    words: str | None = None  # the sentence, in place of "<call> <path>: <errno's text>"
+    hint: str | None = None
+    pointer: str | None = None  # JSON pointer of the property that asked for it
+    namespace: str | None = None  # the kind of namespace that was joined or made
+    option: int | None = None  # index of the mount option that was refused
+    log: tuple[str, ...] = ()  # what the kernel says about it: lines of the file system (fsopen(2)), text of the verifier (bpf(2))
+    op: int | None = None  # of spawn(): index into _syscalls.OPS of what failed in the child
+    detail: int | None = None  # of spawn(): one of DETAIL_* in ops.h
+
+    def __new__(cls, number: int, text: str, path: str | bytes | int | None = None, call: str | None = None) -> CallError:
+        also = _ALSO.get(type(OSError(number, text)), cls)
+        return OSError.__new__(also, number, text) if path is None else OSError.__new__(also, number, text, path)
+
+    def __init__(self, number: int, text: str, path: str | bytes | int | None = None, call: str | None = None) -> None:
+        if call is not None:
+            self.call = call
+
+    @classmethod
+    def of(
+        cls, e: OSError, call: str | None = None, words: str | None = None, hint: str | None = None, pointer: str | None = None
+    ) -> CallError:
+        """`e` itself where it is a CallError, else one that says the same. `call` is for an error that doesn't name its own; the other
+        arguments replace what was there."""
+        error = e if isinstance(e, CallError) else cls(e.errno, e.strerror or str(e), e.filename)  # type: ignore[arg-type]  # None stays None
+        if call is not None and error.call is None:
+            error.call = call
+        if words is not None:
+            error.words = words
+        if hint is not None:
+            error.hint = hint
+        if pointer is not None:
+            error.pointer = pointer
+        return error
+
+
+_ALSO: dict[type[OSError], type[CallError]] = {
+    kind: type("CallError", (CallError, kind), {})
+    for kind in (
+        BlockingIOError, BrokenPipeError, ChildProcessError, ConnectionAbortedError, ConnectionRefusedError, ConnectionResetError,
+        FileExistsError, FileNotFoundError, InterruptedError, IsADirectoryError, NotADirectoryError, PermissionError, ProcessLookupError,
+        TimeoutError,
+    )
+}  # fmt: skip

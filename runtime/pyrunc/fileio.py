@@ -64,7 +64,8 @@ def write_all(fd, data):
             _wait(fd, 4)
         except OSError as e:
             if fd == 1:
-                e.call, e.words = "write", "cannot write to standard output: %s" % errors.errno_text(e.errno)
+                words = "cannot write to standard output: %s" % errors.errno_text(e.errno)
+                raise errors.CallError.of(e, "write", words) from None
             raise
 
 

@@ -13,7 +13,7 @@ import posix
 import sys
 from errno import EMFILE, ENOENT
 
-from pyrunc.errors import NO_DESCRIPTORS, StepFailure, errno_text
+from pyrunc.errors import NO_DESCRIPTORS, CallError, StepFailure, errno_text
 from pyrunc.linux import _syscalls
 from pyrunc.linux.constants import AT_EMPTY_PATH
 
@@ -46,7 +46,7 @@ def ensure(argv):
     hint = {ENOENT: "is proc mounted on /proc?", EMFILE: NO_DESCRIPTORS}.get(number, hint)
     raise StepFailure(
         "run-sealed-copy", "cannot run from a sealed copy of %s: %s" % (sys.executable, errno_text(number) if number else "no way works"),
-        "seal.ensure", "host", None, getattr(last, "call", None), number, sys.executable,
+        "seal.ensure", "host", None, CallError.of(last).call if last is not None else None, number, sys.executable,
         hint,
     )  # fmt: skip
 
@@ -61,7 +61,7 @@ def is_sealed():
 
 
 def sealed_file(way):
-    """-> fd of the running executable's contents in a file that nobody can write; `way` is one of WAYS. OSError with .call."""
+    """-> fd of the running executable's contents in a file that nobody can write; `way` is one of WAYS. CallError."""
     return _syscalls.sealed_file(way)
 
 

@@ -250,12 +250,10 @@ def test_no_way_left_is_a_failure_of_the_step(tmp_path, interpreter):
 
 
 def test_the_failure_names_call_and_errno(monkeypatch):
-    from pyrunc.errors import StepFailure
+    from pyrunc.errors import CallError, StepFailure
 
     def refused(way):
-        e = OSError(errno.EACCES, "refused")
-        e.call = "memfd_create"
-        raise e
+        raise CallError(errno.EACCES, "refused", None, "memfd_create")
 
     monkeypatch.setattr(seal, "sealed_file", refused)
     with pytest.raises(StepFailure) as failed:
@@ -299,7 +297,7 @@ def test_an_executable_in_the_root_directory(tmp_path, interpreter):
     code = "import sys; sys.path.append(%r)\nfrom pyrunc import seal\nseal.sealed_file(seal.OVERLAY)" % RUNTIME
     try:
         done = subprocess.run([python, "-I", "-S", "-c", code], env={"PYTHONHOME": "/usr"}, capture_output=True, text=True)
-        assert done.returncode and "OSError: [Errno %d]" % errno.EINVAL in done.stderr
+        assert done.returncode and "CallError: [Errno %d]" % errno.EINVAL in done.stderr
         made = Sealed(tmp_path, "memfd", python=python, env={"PYTHONHOME": "/usr"})
         made.end()
     finally:

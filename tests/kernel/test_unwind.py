@@ -19,6 +19,7 @@ CHILD = """
 import os, sys
 sys.path[:0] = [sys.argv[1]]
 from pyrunc import cli, seal
+from pyrunc.errors import CallError
 seal.ensure = lambda argv: None
 from pyrunc.engine import steps
 part, verb, act = sys.argv[2].split(":")
@@ -35,9 +36,7 @@ def call(p, v, side, entry, run, *extra):
         os.kill(os.getpid(), 9)
     return answer
 def fault():
-    e = OSError(5, os.strerror(5))
-    e.call = "injected"
-    return e
+    return CallError(5, os.strerror(5), None, "injected")
 steps.call = call
 os._exit(cli.main(sys.argv[3:]))
 """

@@ -40,7 +40,7 @@ def built_in():
 def test_every_import_is_frozen_or_built_in(name, path):
     known = NAMES | built_in() | OPTIONAL
     wrong = []
-    for node in ast.walk(ast.parse(pathlib.Path(path).read_text())):
+    for node in ast.walk(freeze.Untyped().visit(ast.parse(pathlib.Path(path).read_text()))):
         if isinstance(node, ast.Import):
             wrong += [alias.name for alias in node.names if alias.name not in known]
         elif isinstance(node, ast.ImportFrom) and node.module not in known:
@@ -53,6 +53,21 @@ def test_nothing_reads_docstrings_or_files_of_its_own(name, path):
     """Both are gone in the frozen package; install_paths.home alone knows what that means."""
     words = set(re.findall(r"__doc__|__file__|pkgutil|importlib", pathlib.Path(path).read_text()))
     assert not words or name in ("pyrunc.install_paths", "pyrunc.seal"), words
+
+
+def test_types_are_not_frozen(tmp_path):
+    typed = (
+        "from __future__ import annotations\nTYPE_CHECKING = False\nif TYPE_CHECKING:\n    from typing import Any\nclass C:\n    x: int\n"
+        "    y: int = 2\ndef f(a: Any, *b: int, c: str = 'c') -> Any:\n    d: Any = (a, b, c)\n    return d\n"
+    )
+    path = tmp_path / "typed.py"
+    path.write_text(typed)
+    space = {"__name__": "typed"}
+    code = marshal.loads(freeze.code(str(path), "typed.py"))
+    exec(code, space)
+    assert space["f"](1, 2) == (1, (2,), "c") and space["C"].y == 2
+    assert not space["f"].__annotations__ and not space["C"].__annotations__ and "Any" not in space
+    assert "__future__" not in code.co_names and "annotations" not in space
 
 
 def test_the_helper_stays_outside():

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from fakes.hand import Ctx, Run, namespaces
-from pyrunc.errors import Refusal, StepFailure, Unsupported
+from pyrunc.errors import CallError, Refusal, StepFailure, Unsupported
 from pyrunc.linux import _syscalls, probe
 from pyrunc.parts import labels, sysctls, uts
 
@@ -28,9 +28,7 @@ class Proc:
     def write(self, path, data):
         if path in self.errors:
             number, call = self.errors[path]
-            e = OSError(number, os.strerror(number), "/proc/" + path)
-            e.call = call
-            raise e
+            raise CallError(number, os.strerror(number), "/proc/" + path, call)
         self.written.append((path, data))
 
     def readlink(self, path):

@@ -9,7 +9,7 @@ import posix
 
 from pyrunc import fileio
 from pyrunc.cgroup import fs, hierarchies
-from pyrunc.errors import UsageError, errno_text, quote
+from pyrunc.errors import CallError, UsageError, errno_text, quote
 from pyrunc.linux import _syscalls, constants
 
 
@@ -65,8 +65,8 @@ def _open(path, key, sub, init_pid):
         try:
             return _syscalls.openat2(fd, sub, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC, 0, how)
         except OSError as e:
-            e.words = "cannot enter the cgroup %s below %s: %s" % (quote(sub), quote(path), errno_text(e.errno))
-            raise
+            words = "cannot enter the cgroup %s below %s: %s" % (quote(sub), quote(path), errno_text(e.errno))
+            raise CallError.of(e, words=words) from None
         finally:
             posix.close(fd)
     if key == "unified" and _has_children(fd):
@@ -106,7 +106,7 @@ def _of_init(path, init_pid):
 def may_attach(e, run):
     """Whether a process that clone3 could not put into the cgroup may be made outside of it first. The kernel asks for the right to write
     to the cgroup above both places (cgroup-v2.rst, Delegation Containment), which a user has not who comes from a login session."""
-    if e.errno not in fs.REFUSED or getattr(e, "call", "") != "clone3" or not run.plans["cgroups"]["rootless"]:
+    if e.errno not in fs.REFUSED or e.call != "clone3" or not run.plans["cgroups"]["rootless"]:
         return False
     if not run.plans["cgroups"].get("unit") and (run.plans.get("resources") or {}).get("asked"):
         e.words = "cannot enter the container's cgroup from here"

@@ -12,7 +12,7 @@ from _struct import pack
 
 from pyrunc.cgroup import fs
 from pyrunc.cgroup.devices_rules import AT, FULL
-from pyrunc.errors import StepFailure, errno_text
+from pyrunc.errors import CallError, StepFailure, errno_text
 from pyrunc.fileio import fsdecode, read_file
 from pyrunc.linux import _syscalls
 
@@ -135,16 +135,16 @@ def apply(path, rules, bearable):
 
 def _failure(e, path, what):
     text = "the kernel does not let us" if e.errno in fs.REFUSED else errno_text(e.errno)
-    log = getattr(e, "log", None) or b""
-    log = log.decode("ascii", "replace") if isinstance(log, bytes) else log
-    hint = "the verifier says: %s" % log.strip("\0\n ")[-300:] if log.strip("\0\n ") else None
+    e = CallError.of(e)
+    log = "".join(e.log).strip("\0\n ")
+    hint = "the verifier says: %s" % log[-300:] if log else None
     return StepFailure(
         "unable-device-program",
         "unable to %s the device program: %s" % (what, text),
         None,
         None,
         AT,
-        getattr(e, "call", None),
+        e.call,
         e.errno,
         path,
         hint,

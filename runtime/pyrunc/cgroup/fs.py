@@ -9,7 +9,7 @@ import errno
 import posix
 
 from pyrunc.cgroup import hierarchies
-from pyrunc.errors import StepFailure, quote
+from pyrunc.errors import CallError, StepFailure, quote
 from pyrunc.fileio import fsencode, read_fd
 from pyrunc.linux import _syscalls
 
@@ -39,14 +39,12 @@ def check(fd, key, path):
 
 
 def named(e, call, path):
-    """The same OSError with the call's name and the path; cgroup errors without a path tell nothing."""
-    new = OSError(e.errno, e.strerror, path)
-    new.call = call
-    return new
+    """The same error with the call's name and the path, without which errors of cgroups tell nothing."""
+    return CallError(e.errno, e.strerror, path, call)
 
 
 def open_dir(path, key, flags=O_DIR):
-    """Descriptor of a cgroup directory, verified. OSError with .call and filename."""
+    """Descriptor of a cgroup directory, verified. CallError with the path."""
     try:
         fd = posix.open(fsencode(path), flags)
     except OSError as e:
@@ -59,7 +57,7 @@ def open_dir(path, key, flags=O_DIR):
 
 
 def read(dir_fd, name, path=""):
-    """Text of a file in an open cgroup directory. OSError with .call and filename."""
+    """Text of a file in an open cgroup directory. CallError with the path."""
     call = "open"
     try:
         fd = posix.open(name, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW, dir_fd=dir_fd)
@@ -81,7 +79,7 @@ def look(dir_fd, name):
 
 
 def write(dir_fd, name, value, path=""):
-    """One write(2) of `value` into an existing file of an open cgroup directory. OSError with .call and filename."""
+    """One write(2) of `value` into an existing file of an open cgroup directory. CallError with the path."""
     write_each(dir_fd, name, (value,), path)
 
 

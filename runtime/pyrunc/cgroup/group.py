@@ -8,7 +8,7 @@ import errno
 import posix
 
 from pyrunc.cgroup import fs
-from pyrunc.errors import StepFailure, errno_text, quote
+from pyrunc.errors import CallError, StepFailure, errno_text, quote
 
 
 class Group:
@@ -69,7 +69,7 @@ class Group:
         """The StepFailure for a write that was refused."""
         words = 'failed to write "%s" to %s/%s' % (quote(value), quote(self.path), name)
         hint = None
-        if self.key == "unified" and e.errno in (errno.ENOENT, errno.EACCES, errno.EPERM) and getattr(e, "call", "") == "open":
+        if self.key == "unified" and e.errno in (errno.ENOENT, errno.EACCES, errno.EPERM) and CallError.of(e).call == "open":
             from pyrunc.cgroup import v2
 
             reason, hint = v2.explain_missing(self.path, name, e.errno)
@@ -80,7 +80,7 @@ class Group:
         else:
             reason = errno_text(e.errno)
         return StepFailure(
-            "failure", "%s: %s" % (words, reason), None, None, pointer, getattr(e, "call", None), e.errno, self.path + "/" + name, hint
+            "failure", "%s: %s" % (words, reason), None, None, pointer, CallError.of(e).call, e.errno, self.path + "/" + name, hint
         )
 
 

@@ -5,7 +5,7 @@ get back what they held. Device rules are never touched here: callers send "deny
 """
 
 from pyrunc.cgroup.group import Group
-from pyrunc.errors import StepFailure
+from pyrunc.errors import CallError, StepFailure
 
 # Files that hold a line for each device: value -> what takes the line away again. `{}` is the device.
 PER_DEVICE = {
@@ -105,11 +105,17 @@ def apply(paths, resources, version):
             from pyrunc.cgroup import v1
 
             v1.apply(paths, resources, journal.open)
-    except (StepFailure, OSError) as e:
-        failed = journal.back()
-        if failed and isinstance(e, StepFailure):
-            e.hint = "some former values could not be written back: " + ", ".join(failed[:3])
+    except StepFailure as e:
+        e.hint = _not_back(journal) or e.hint
         raise
+    except OSError as e:
+        raise CallError.of(e, hint=_not_back(journal)) from None
+
+
+def _not_back(journal):
+    """Writes the former values again -> the hint that names those that could not be, or None."""
+    failed = journal.back()
+    return "some former values could not be written back: " + ", ".join(failed[:3]) if failed else None
 
 
 def check_usage(paths, mem):

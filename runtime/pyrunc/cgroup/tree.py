@@ -9,7 +9,7 @@ import posix
 import time
 
 from pyrunc.cgroup.fs import GONE, O_LOOK, REFUSED, children, levels, named, open_dir, procs_below, step, walk, write
-from pyrunc.errors import StepFailure, errno_text
+from pyrunc.errors import CallError, StepFailure, errno_text
 
 RETRY_MS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)  # of rmdir, about one second; exiting tasks leave a cgroup late
 
@@ -56,7 +56,7 @@ def make(mount, path, key, prepare=None, seen=None, leaf=None):
         try:
             return _make(mount, path, key, prepare, seen, leaf)
         except OSError as e:
-            if e.errno != errno.ENOENT or getattr(e, "call", "") != "mkdir" or attempt == 4:
+            if e.errno != errno.ENOENT or CallError.of(e).call != "mkdir" or attempt == 4:
                 raise
         seen = None
     return False, 0

@@ -5,7 +5,7 @@ its engine is going to delete it."""
 from pyrunc import fileio, jsonio, store
 from pyrunc.engine import gc
 from pyrunc.engine.durations import duration
-from pyrunc.errors import PyruncError, StepFailure, UsageError, errno_text, quote
+from pyrunc.errors import CallError, PyruncError, StepFailure, UsageError, errno_text, quote
 
 HEAD = ("ID", "AGE", "CGROUPS", "MOUNTS", "REASON")
 
@@ -35,7 +35,7 @@ def _told(id, e):
         e.words = "%s: %s" % (id, e.words)
         return e
     words = "%s: cannot be removed: %s" % (id, errno_text(e.errno) if e.errno else e)
-    return StepFailure("removed", words, "gc", "host", call=getattr(e, "call", None), errno=e.errno, path=str(e.filename or ""))
+    return StepFailure("removed", words, "gc", "host", call=CallError.of(e).call, errno=e.errno, path=str(e.filename or ""))
 
 
 def _table(found):

@@ -9,7 +9,7 @@ import posix
 from pyrunc import fileio, log
 from pyrunc.cgroup import superblock
 from pyrunc.engine import criu, criu_external, lifecycle, netlock, signals, status
-from pyrunc.errors import Refusal, StateError, StepFailure, UsageError, errno_text, quote
+from pyrunc.errors import CallError, Refusal, StateError, StepFailure, UsageError, errno_text, quote
 from pyrunc.linux import fs, jsonbytes
 
 LOG = "dump.log"
@@ -68,7 +68,7 @@ def _open(path, make, what, made):
         return fs.open(path, posix.O_RDONLY | posix.O_DIRECTORY)
     except OSError as e:
         words = "cannot open the %s directory %s: %s" % (what, quote(path), errno_text(e.errno))
-        raise StepFailure("open-directory", words, "criu.folders", "host", None, getattr(e, "call", "mkdir"), e.errno, path) from None
+        raise StepFailure("open-directory", words, "criu.folders", "host", None, CallError.of(e, "mkdir").call, e.errno, path) from None
 
 
 def common(run, asked, folders, log_name):

@@ -8,7 +8,7 @@ never from the images.
 import posix
 
 from pyrunc import fileio, jsonio
-from pyrunc.errors import Refusal, StepFailure, errno_text
+from pyrunc.errors import CallError, Refusal, StepFailure, errno_text
 from pyrunc.linux import constants as c
 from pyrunc.linux import fs, mount, paths
 
@@ -195,7 +195,7 @@ def restored_streams(folder_fd):
     except OSError as e:
         words = "the image directory holds no checkpoint: open %s: %s" % (DESCRIPTORS, errno_text(e.errno))
         raise StepFailure(
-            "image-directory-holds", words, "restore.streams", "host", None, getattr(e, "call", None), e.errno, DESCRIPTORS
+            "image-directory-holds", words, "restore.streams", "host", None, CallError.of(e).call, e.errno, DESCRIPTORS
         ) from None
     except Refusal as e:
         raise StepFailure("image-directory-damaged", "the image directory is damaged: %s" % e.words, "restore.streams", "host") from None

@@ -12,7 +12,7 @@ from pyrunc.cgroup import attach as cgroup_attach
 from pyrunc.engine import foreground, handshake, host, planner, signals, status, steps
 from pyrunc.engine.order import EXEC, ONLY_CREATE
 from pyrunc.engine.run import Run
-from pyrunc.errors import CALLER_TEXT, StateError, StepFailure, errno_text
+from pyrunc.errors import CALLER_TEXT, CallError, StateError, StepFailure, errno_text
 from pyrunc.linux import _syscalls, constants, ns, pidfd, tty
 
 PARTS = (
@@ -162,7 +162,7 @@ def _spawn(run, joins, ops, before, cgroup_fd):
             more = {"stdio": (slave, slave, slave), "preserve": run.plans["fds"].get("keep", 0), "before": tuple(before)}
             try:
                 run.pid, run.pidfd = _syscalls.spawn(0, cgroup_fd, *words, **more)
-            except OSError as e:
+            except CallError as e:
                 if cgroup_fd < 0 or not cgroup_attach.may_attach(e, run):
                     raise
                 run.attach_to = cgroup_fd  # while it waits at op_sync
@@ -171,9 +171,10 @@ def _spawn(run, joins, ops, before, cgroup_fd):
             theirs.close()
         _serve(run)
     except OSError as e:
-        if before and getattr(e, "call", "") in ("openat2", "write"):  # what is done before the joins
-            e.words = getattr(e, "words", None) or "cannot enter the container's cgroup: %s" % errno_text(e.errno)
-        raise StepFailure.from_oserror(e, "exec.spawn", "host") from e
+        failed = CallError.of(e)
+        if before and failed.call in ("openat2", "write"):  # what is done before the joins
+            failed.words = failed.words or "cannot enter the container's cgroup: %s" % errno_text(e.errno)
+        raise StepFailure.from_oserror(failed, "exec.spawn", "host") from e
     except BaseException:
         end(run)
         raise

@@ -6,7 +6,7 @@ import time
 from pyrunc import fileio, log, store, timestamps, trace
 from pyrunc.engine import gate, handshake, init, planner, signals, steps
 from pyrunc.engine.order import CREATE
-from pyrunc.errors import HookFailure, PyruncError, StepFailure, errno_text
+from pyrunc.errors import CallError, HookFailure, PyruncError, StepFailure, errno_text
 from pyrunc.linux import fs, jsonbytes, ns, pidfd
 
 IN_INIT = "unable to start container process: "
@@ -92,8 +92,8 @@ def reserve(run, warnings):
     except OSError as e:
         state_dir.forget()
         run.state_dir = None
-        e.words, e.hint = "cannot write %s: %s" % (run.root + "/" + run.id, errno_text(e.errno)), "is the disk full?"
-        raise StepFailure.from_oserror(e, "store.reserve", "host") from e
+        words = "cannot write %s: %s" % (run.root + "/" + run.id, errno_text(e.errno))
+        raise StepFailure.from_oserror(CallError.of(e, words=words, hint="is the disk full?"), "store.reserve", "host") from e
 
 
 def _streams():
@@ -313,8 +313,8 @@ def send_pidfd(path, fd):
         finally:
             sock.close()
     except OSError as e:
-        e.words = "cannot send the pidfd to %s: %s" % (path, errno_text(e.errno))
-        raise StepFailure.from_oserror(e, "engine.pidfd_socket", "host") from e
+        failed = CallError.of(e, words="cannot send the pidfd to %s: %s" % (path, errno_text(e.errno)))
+        raise StepFailure.from_oserror(failed, "engine.pidfd_socket", "host") from e
 
 
 def write_pid_file(path, pid):
@@ -341,8 +341,8 @@ def write_pid_file(path, pid):
         finally:
             posix.close(fd)
     except OSError as e:
-        e.words = "cannot write the pid file %s: %s" % (path, errno_text(e.errno))
-        raise StepFailure.from_oserror(e, "engine.pid_file", "host") from e
+        failed = CallError.of(e, words="cannot write the pid file %s: %s" % (path, errno_text(e.errno)))
+        raise StepFailure.from_oserror(failed, "engine.pid_file", "host") from e
 
 
 def _is_written_in_place(path):

@@ -11,7 +11,7 @@ from _struct import pack
 from pyrunc import trace
 from pyrunc.engine import barrier, handshake, steps
 from pyrunc.engine.order import CREATE
-from pyrunc.errors import PyruncError, out_of_memory
+from pyrunc.errors import CallError, PyruncError, out_of_memory
 from pyrunc.linux import _syscalls
 from pyrunc.linux import prctl as _prctl
 
@@ -45,8 +45,7 @@ def _life(run, link, gate_fd, result_fd):
     try:
         posix.setsid()
     except OSError as e:
-        e.call = "setsid"
-        raise
+        raise CallError.of(e, "setsid") from None
     run.forget_host_env()
     run.link = link
     trace.begin()

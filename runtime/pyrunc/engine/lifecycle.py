@@ -7,7 +7,7 @@ from pyrunc import log, trace
 from pyrunc.engine import status, steps
 from pyrunc.engine.order import DELETE, ONLY_CREATE
 from pyrunc.engine.run import Run
-from pyrunc.errors import CALLER_TEXT, PyruncError, StateError, StepFailure
+from pyrunc.errors import CALLER_TEXT, CallError, PyruncError, StateError, StepFailure
 from pyrunc.linux import pidfd
 
 GONE_MS = 10_000  # how long delete --force waits for init to vanish
@@ -57,8 +57,8 @@ def _signal_init(state, number):
     try:
         return pidfd.kill(fd, number)
     except OSError as e:
-        e.words = "unable to signal init: %s" % errno_words(e)
-        raise StepFailure.from_oserror(e, "kill", "host") from e
+        failed = CallError.of(e, words="unable to signal init: %s" % errno_words(e))
+        raise StepFailure.from_oserror(failed, "kill", "host") from e
     finally:
         posix.close(fd)
 

@@ -10,7 +10,7 @@ import posix
 from pyrunc.cgroup import hierarchies
 from pyrunc.engine import planner
 from pyrunc.engine.criu_external import NULL, items, mounted, nodes
-from pyrunc.errors import StepFailure, errno_text, quote
+from pyrunc.errors import CallError, StepFailure, errno_text, quote
 from pyrunc.linux import constants as c
 from pyrunc.linux import fs, mount, paths
 
@@ -227,11 +227,12 @@ def make_mount_points(run):
             finally:
                 posix.close(target)
     except OSError as e:
-        words = getattr(e, "words", None) or "%s: %s" % (quote(item["destination"]), errno_text(e.errno))
+        failed = CallError.of(e)
+        words = failed.words or "%s: %s" % (quote(item["destination"]), errno_text(e.errno))
         words = "create criu restore mountpoint for %s mount: %s" % (quote(item["destination"]), words)
-        pointer = getattr(e, "pointer", None) or item["pointer"]
+        pointer = failed.pointer or item["pointer"]
         raise StepFailure(
-            "create-criu-restore", words, "restore.mounts", "host", pointer, getattr(e, "call", None), e.errno, item["destination"]
+            "create-criu-restore", words, "restore.mounts", "host", pointer, failed.call, e.errno, item["destination"]
         ) from None
     finally:
         for tree in reversed(laid):

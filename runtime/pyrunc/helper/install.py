@@ -149,8 +149,7 @@ def _new_file(name, text, like):
             os.fsync(fd)
     except OSError as e:
         os.unlink(name)
-        e.filename = name
-        raise
+        raise errors.CallError(e.errno, e.strerror, name) from None
 
 
 def _failure(e, call, path):

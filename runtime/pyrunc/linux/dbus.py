@@ -11,6 +11,8 @@ import time
 from _socket import AF_UNIX, MSG_DONTWAIT, SO_SNDTIMEO, SOCK_CLOEXEC, SOCK_STREAM, SOL_SOCKET, socket
 from _struct import pack, unpack_from
 
+from pyrunc.errors import CallError
+
 CALL, REPLY, ERROR, SIGNAL = 1, 2, 3, 4
 PATH, INTERFACE, MEMBER, ERROR_NAME, REPLY_SERIAL, DESTINATION, SENDER, SIGNATURE = range(1, 9)
 FIXED = {"y": "B", "n": "h", "q": "H", "i": "i", "u": "I", "x": "q", "t": "Q", "d": "d", "h": "I"}
@@ -211,7 +213,7 @@ def parse(data):
 
 class Connection:
     """A connection to a bus, or to systemd's private socket (is_bus False: no Hello, no match rules). deadline: of time.monotonic().
-    OSError with .call when the socket fails, TimeoutError when the deadline passes, DBusError for error replies."""
+    CallError when the socket fails, TimeoutError when the deadline passes, DBusError for error replies."""
 
     def __init__(self, path, deadline, is_bus=True):
         self.serial = 0
@@ -233,9 +235,7 @@ class Connection:
         except BlockingIOError:
             raise TimeoutError(errno.ETIMEDOUT, "no answer over D-Bus in time") from None
         except OSError as e:
-            new = OSError(e.errno, e.strerror, path)
-            new.call = "connect"
-            raise new from None
+            raise CallError(e.errno, e.strerror, path, "connect") from None
         self.socket.setblocking(False)
         # No identity is named: the bus takes the one that the socket has. That is also right inside a user namespace, where our own
         # uid is not the bus's name for us.

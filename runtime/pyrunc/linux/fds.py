@@ -7,6 +7,7 @@ standard three, was inherited. Callers do leak descriptors (buildah's pipes, the
 import posix
 from fcntl import F_GETFD, F_SETFD, FD_CLOEXEC, fcntl
 
+from pyrunc.errors import CallError
 from pyrunc.linux import _syscalls
 from pyrunc.linux.constants import CLOSE_RANGE_CLOEXEC
 
@@ -21,8 +22,7 @@ def _flags(fd):
     except OSError as e:
         if e.errno == EBADF:
             return -1
-        e.call = "fcntl"
-        raise
+        raise CallError.of(e, "fcntl") from None
 
 
 def fix_standard():
@@ -61,6 +61,4 @@ def hand_on(fds):
         try:
             fcntl(fd, F_SETFD, 0)
         except OSError as e:
-            e.call = "fcntl"
-            e.filename = "descriptor %d" % fd
-            raise
+            raise CallError(e.errno, e.strerror, "descriptor %d" % fd, "fcntl") from None

@@ -1,5 +1,5 @@
-"""The file calls of posix under their kernel names: an OSError that leaves here carries `.call`, so that a failure can be told as
-"mkdirat: EROFS". Its one rule: nothing is followed and nothing is inherited unless the caller's flags say so.
+"""The file calls of posix under their kernel names: what leaves here is a CallError, so that a failure reads "mkdirat: EROFS". Its one
+rule: nothing is followed and nothing is inherited unless the caller's flags say so.
 
 `dir_fd` is the directory that a relative path starts from (None: the working directory). Files of /proc, /sys and cgroups are
 written by write_file: one write(2), as a buffered file object would report the kernel's refusal at close, when nobody listens.
@@ -9,6 +9,7 @@ import errno
 import posix
 
 from pyrunc import fileio
+from pyrunc.errors import CallError
 from pyrunc.linux.constants import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK  # noqa: F401
 
 
@@ -16,15 +17,12 @@ def _call(name, function, *args, **keywords):
     try:
         return function(*args, **keywords)
     except OSError as e:
-        e.call = name
-        raise
+        raise CallError.of(e, name) from None
 
 
 def failure(number, call, path=None):
-    """An OSError that looks like one of the kernel's, for what is found out without a system call."""
-    e = OSError(number, posix.strerror(number), path) if path is not None else OSError(number, posix.strerror(number))
-    e.call = call
-    return e
+    """A CallError that looks like one of the kernel's, for what is found out without a system call."""
+    return CallError(number, posix.strerror(number), path, call)
 
 
 def open(path, flags, mode=0o600, dir_fd=None):

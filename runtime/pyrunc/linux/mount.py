@@ -1,13 +1,14 @@
 """Mounts by descriptor: clone a tree, make a new file system, give it attributes, put it somewhere.
 
 Its one rule: what is mounted and where is named by descriptors, so that no path is looked up twice. A mount is complete, with all its
-flags, before it is attached. OSError carries `.call`; from `new` also `.log` (what the file system itself said) and `.word`.
+flags, before it is attached. Failures are CallErrors; those of `new` have the log of the file system and the option's index.
 """
 
 import errno
 import posix
 import time
 
+from pyrunc.errors import CallError
 from pyrunc.linux import _syscalls, fs
 from pyrunc.linux import constants as c
 
@@ -57,7 +58,7 @@ def propagate(fd, flag):
 
 def new(fstype, source, flags, attributes, words=()):
     """-> fd of a new detached mount. `flags`: MS_* for the file system; `attributes`: MOUNT_ATTR_* of the mount; `words`: its options,
-    in order. On failure the OSError has `.log` and `.word`, the index of the option that was refused (None: something else)."""
+    in order. The CallError has `log` and `option`, the index in `words` of the one that was refused (None: something else)."""
     context = _syscalls.fsopen(fstype, c.FSOPEN_CLOEXEC)
     at = None
     try:
@@ -72,8 +73,8 @@ def new(fstype, source, flags, attributes, words=()):
         at = None
         _syscalls.fsconfig(context, c.FSCONFIG_CMD_CREATE, None, None, 0)
         return _syscalls.fsmount(context, c.FSMOUNT_CLOEXEC, attributes)
-    except OSError as e:
-        e.word = at
+    except CallError as e:
+        e.option = at
         e.log = _log(context)
         raise
     finally:
@@ -178,7 +179,7 @@ def _layers(value):
 
 
 def _log(context):
-    """What the file system said about it: ['tmpfs: Bad value for ...']."""
+    """What the file system said about it: ('tmpfs: Bad value for ...',)."""
     lines = []
     while len(lines) < LOG_LINES:
         try:
@@ -189,7 +190,7 @@ def _log(context):
             break
         text = line.decode("utf-8", "replace").strip()
         lines.append(text[2:] if text[1:2] == " " else text)
-    return lines
+    return tuple(lines)
 
 
 def table(text):

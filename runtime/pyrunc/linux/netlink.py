@@ -1,13 +1,14 @@
 """rtnetlink(7), as much of it as a runtime needs: loopback up, and the links and addresses of devices that change their namespace.
 
 A socket speaks for the network namespace in which it was made; `Route.inside()` makes one for another namespace without going there.
-One rule: every request is acknowledged or raises OSError (.call is the message's name, .strerror the kernel's own words if it has any).
+One rule: every request is acknowledged or raises a CallError (call: the message's name; strerror: the kernel's own words if it has any).
 """
 
 import _socket
 import posix
 from _struct import Struct, pack, unpack_from
 
+from pyrunc.errors import CallError
 from pyrunc.linux import _syscalls
 from pyrunc.linux.constants import CLONE_NEWNET
 from pyrunc.linux.ns import reap
@@ -59,7 +60,7 @@ class Route:
             reap(pid)
         if not extra:
             number = int(data or b"5")  # EIO: it died without a word
-            raise _named(OSError(number, posix.strerror(number)), "setns")
+            raise CallError(number, posix.strerror(number), None, "setns")
         return cls(_socket.socket(_socket.AF_NETLINK, _socket.SOCK_RAW, NETLINK_ROUTE, unpack_from("i", extra[0][2])[0]))
 
     def close(self):
@@ -141,12 +142,7 @@ def _check(kind, what, flags, part):
     if flags & NLM_F_ACK_TLVS and what == NLMSG_ERROR:
         skip = 4 + (HEADER.size if flags & NLM_F_CAPPED else (unpack_from("=I", part, 4)[0] + 3) & ~3)
         text = parse(part[skip:]).get(NLMSGERR_ATTR_MSG, b"").rstrip(b"\0").decode("utf-8", "replace") or None
-    raise _named(OSError(number, text or posix.strerror(number)), NAMES.get(kind, "netlink"))
-
-
-def _named(e, call):
-    e.call = call
-    return e
+    raise CallError(number, text or posix.strerror(number), None, NAMES.get(kind, "netlink"))
 
 
 def _link(body):

@@ -11,7 +11,7 @@ import fcntl
 import posix
 from _struct import Struct
 
-from pyrunc.errors import StepFailure, errno_text
+from pyrunc.errors import CallError, StepFailure, errno_text
 from pyrunc.linux import _syscalls
 from pyrunc.linux.constants import (
     CLONE_NEWCGROUP,
@@ -56,9 +56,8 @@ def open_path(path, kind):
     try:
         found = kind_of(fd)
         if found != kind:
-            e = OSError(errno.EINVAL, "is no %s namespace" % kind if found is None else "is a %s namespace, not %s" % (found, kind), path)
-            e.call = "ioctl(NS_GET_NSTYPE)"
-            raise e
+            text = "is no %s namespace" % kind if found is None else "is a %s namespace, not %s" % (found, kind)
+            raise CallError(errno.EINVAL, text, path, "ioctl(NS_GET_NSTYPE)")
     except BaseException:
         posix.close(fd)
         raise
@@ -69,8 +68,7 @@ def _open(path):
     try:
         return posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK | posix.O_NOCTTY)
     except OSError as e:
-        e.call = "openat"
-        raise
+        raise CallError.of(e, "openat") from None
 
 
 def kind_of(fd):
@@ -113,10 +111,10 @@ def reap(pid):
 
 
 def join(fd, kind):
-    """setns(2). The OSError says which namespace it was (.namespace)."""
+    """setns(2). The CallError says which namespace it was."""
     try:
         _syscalls.setns(fd, FLAGS[kind])
-    except OSError as e:
+    except CallError as e:
         e.namespace = kind
         raise
 
@@ -172,13 +170,11 @@ def _by_go_between(run, joins, offsets):
             posix.close(writer)
         posix.close(reader)
     if len(report) != REPORT.size:
-        e = OSError(errno.ECHILD, "the go-between ended without a word")
-        e.call = "clone3"
-        raise e
+        raise CallError(errno.ECHILD, "the go-between ended without a word", None, "clone3")
     pid, number, call, kind = REPORT.unpack(report)
     if number:
-        e = OSError(number, posix.strerror(number))
-        e.call, e.namespace = call.rstrip(b"\0").decode(), kind.rstrip(b"\0").decode()
+        e = CallError(number, posix.strerror(number), None, call.rstrip(b"\0").decode())
+        e.namespace = kind.rstrip(b"\0").decode()
         raise e
     return pid, posix.pidfd_open(pid)  # our child, and nobody has waited for it: the number can't be another's
 
@@ -205,8 +201,8 @@ def _go_between(run, joins, offsets, writer, cgroup_fd):
         posix.close(pidfd)
         report = REPORT.pack(pid, 0, b"", b"")
     except OSError as e:
-        call, kind = getattr(e, "call", "") or "clone3", getattr(e, "namespace", "")
-        report = REPORT.pack(0, e.errno or errno.EIO, call.encode(), kind.encode())
+        failed = CallError.of(e, "clone3")
+        report = REPORT.pack(0, e.errno or errno.EIO, (failed.call or "").encode(), (failed.namespace or "").encode())
     except BaseException:
         report = REPORT.pack(0, errno.EIO, b"clone3", b"")
     try:
@@ -234,7 +230,7 @@ def _join_all(joins, new_user):
     elif new_user:
         try:
             _syscalls.unshare(CLONE_NEWUSER)
-        except OSError as e:
+        except CallError as e:
             e.namespace = "user"
             raise
     for kind in refused:
@@ -255,9 +251,9 @@ def _write_offsets(proc_fd, offsets):
         posix.write(fd, offsets)
         posix.close(fd)
     except OSError as e:
-        e.call = getattr(e, "call", None) or call
-        e.namespace = "time"
-        raise
+        failed = CallError.of(e, call)
+        failed.namespace = "time"
+        raise failed from None
 
 
 HINTS = {
@@ -272,9 +268,9 @@ HINTS = {
 
 def _failure(e, run):
     """The kernel's refusal, with the namespace that it was about."""
-    kind = getattr(e, "namespace", "")
-    call = getattr(e, "call", None) or "clone3"
-    pointer = ((run.plans.get("namespaces") or {}).get("pointers") or {}).get(kind, "/linux/namespaces")
+    failed = CallError.of(e, "clone3")
+    kind, call = failed.namespace, failed.call
+    pointer = ((run.plans.get("namespaces") or {}).get("pointers") or {}).get(kind or "", "/linux/namespaces")
     text = errno_text(e.errno)
     if call == "setns":
         words = "cannot join the %s namespace: %s" % (kind, text)

@@ -1,13 +1,15 @@
 """Processes by descriptor: a pid alone never says which process it is, a pid with its start time does.
 
 Open, compare the start time, then signal through the descriptor: whatever the kernel re-uses the number for in between is not
-hit. "Gone" is an answer here (-1, False, 0), not an error; everything else that the kernel says is an OSError with its call.
+hit. "Gone" is an answer here (-1, False, 0), not an error; everything else that the kernel says is a CallError.
 """
 
 import _signal
 import posix
 from _struct import pack_into, unpack_from
 from fcntl import ioctl
+
+from pyrunc.errors import CallError
 
 ENOENT, ESRCH = 2, 3
 PIDFD_GET_INFO = 0xC040FF0B  # _IOWR(0xff, 11, struct pidfd_info), 64 bytes, Linux 6.13
@@ -22,15 +24,13 @@ def _stat(pid):
     except OSError as e:
         if e.errno in (ENOENT, ESRCH):
             return None
-        e.call = "openat"
-        raise
+        raise CallError.of(e, "openat") from None
     try:
         text = posix.read(fd, 4096)
     except OSError as e:
         if e.errno == ESRCH:
             return None
-        e.call = "read"
-        raise
+        raise CallError.of(e, "read") from None
     finally:
         posix.close(fd)
     return text[text.rindex(b")") + 2 :].split()
@@ -101,8 +101,7 @@ def open_any(pid):
     except OSError as e:
         if e.errno == ESRCH:
             return -1
-        e.call = "pidfd_open"
-        raise
+        raise CallError.of(e, "pidfd_open") from None
 
 
 def open_init(pid, started):
@@ -125,8 +124,7 @@ def kill(fd, number):
     except OSError as e:
         if e.errno == ESRCH:
             return False
-        e.call = "pidfd_send_signal"
-        raise
+        raise CallError.of(e, "pidfd_send_signal") from None
     return True
 
 

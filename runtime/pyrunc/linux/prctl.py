@@ -3,9 +3,10 @@ executable without dlopen): _syscalls. Both say the same: test_pidfd runs each f
 
 python-prctl has prctl with two arguments only, no ambient set, and takes no capability that is younger than itself (ValueError), so
 those calls are _syscalls alone. `import prctl`, its other half, is
-never used: it loads re and collections and reads /proc/self/cmdline. Rule: no policy; an error is OSError with .call "prctl".
+never used: it loads re and collections and reads /proc/self/cmdline. Rule: no policy; an error is a CallError.
 """
 
+from pyrunc.errors import CallError
 from pyrunc.linux import _syscalls
 from pyrunc.linux.constants import (
     PR_CAPBSET_DROP,
@@ -35,8 +36,7 @@ def _two(op, value=0):
     try:
         return _prctl.prctl(op, value)
     except OSError as e:
-        e.call = "prctl"
-        raise
+        raise CallError.of(e, "prctl") from None
 
 
 def set_pdeathsig(number):

@@ -14,6 +14,7 @@ called before the root is left: later no complete procfs may be in sight, and th
 import errno
 import posix
 
+from pyrunc.errors import CallError
 from pyrunc.fileio import CHUNK
 from pyrunc.linux import _syscalls, constants
 
@@ -31,7 +32,7 @@ class Proc:
 
     Two handles, made when first needed: one that holds processes only (subset=pid), and a whole one for what else there is (sys/…),
     since a leaked whole one is a prize (sysrq-trigger, kcore). Belongs to one process: init closes it before execve.
-    Not finding, refusing and the like come as OSError with `.call` and the path below /proc as file name.
+    Not finding, refusing and the like come as CallError with the path below /proc as file name.
     """
 
     def __init__(self):
@@ -183,6 +184,6 @@ def _must_be_procfs(fd):
 
 def _named(e, path, call="fstatfs"):
     """The error with the name of the call (unless it has one) and the path in the words of everybody."""
-    made = OSError(e.errno, e.strerror, "/proc/" + path if path else "/proc")
-    made.call = getattr(e, "call", None) or call
-    return made
+    failed = CallError.of(e, call)
+    failed.filename = "/proc/" + path if path else "/proc"
+    return failed

@@ -8,7 +8,7 @@ import posix
 import select
 from _struct import pack
 
-from pyrunc.errors import errno_text, quote
+from pyrunc.errors import CallError, errno_text, quote
 
 SOCKET = "notify.sock"
 BARRIER_MS = 30_000
@@ -28,8 +28,7 @@ def listen(dir_fd):
         posix.chmod(SOCKET, 0o777, dir_fd=dir_fd)
     except OSError as e:
         sock.close()
-        e.call = getattr(e, "call", None) or "bind"
-        raise
+        raise CallError.of(e, "bind") from None
     return sock.detach()
 
 
@@ -52,9 +51,8 @@ def tell(supervisor, pid, barrier=True):
         if barrier:
             _barrier(sock)
     except OSError as e:
-        e.call = getattr(e, "call", None) or "connect"
-        e.words = "cannot tell NOTIFY_SOCKET %s that the container is ready: %s" % (quote(supervisor), errno_text(e.errno))
-        raise
+        words = "cannot tell NOTIFY_SOCKET %s that the container is ready: %s" % (quote(supervisor), errno_text(e.errno))
+        raise CallError.of(e, "connect", words) from None
     finally:
         sock.close()
 

@@ -14,6 +14,7 @@ import posix
 import select
 import time
 
+from pyrunc.errors import CallError
 from pyrunc.linux import _syscalls
 from pyrunc.linux.constants import AT_FDCWD, PR_SET_PDEATHSIG
 
@@ -87,8 +88,8 @@ class _Job:
         except BaseException as e:
             for fd in pipes:
                 posix.close(fd)
-            if isinstance(e, OSError) and not hasattr(e, "call"):
-                e.call = "pipe2"
+            if isinstance(e, OSError):
+                raise CallError.of(e, "pipe2") from None
             raise
         for fd in (child_in, child_out, child_err, child_status):
             posix.close(fd)
@@ -180,9 +181,7 @@ class _Job:
     def failure(self, path):
         call, _, number = self.error.partition(b":")
         number = int(number)
-        e = OSError(number, posix.strerror(number), path)
-        e.call = call.decode()
-        return e
+        return CallError(number, posix.strerror(number), path, call.decode())
 
     def close(self):
         if self.pidfd >= 0 and _unfinished(self.pidfd):  # an exception is on its way: nothing is left behind

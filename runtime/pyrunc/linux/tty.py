@@ -10,6 +10,7 @@ import fcntl
 import posix
 from _struct import pack
 
+from pyrunc.errors import CallError
 from pyrunc.linux import _syscalls, constants, fs, paths
 
 DEVPTS_SUPER_MAGIC = 0x1CD1
@@ -40,8 +41,7 @@ def open_pair(root_fd):
         slave = fcntl.ioctl(master, TIOCGPTPEER, posix.O_RDWR | posix.O_NOCTTY | posix.O_CLOEXEC)
     except OSError as e:
         posix.close(master)
-        e.call = getattr(e, "call", None) or "ioctl"
-        raise
+        raise CallError.of(e, "ioctl") from None
     if not is_slave(slave):
         posix.close(master)
         posix.close(slave)
@@ -111,8 +111,7 @@ def send_master(socket_fd, master):
     try:
         sock.sendmsg([NAME], [(_socket.SOL_SOCKET, SCM_RIGHTS, pack("i", master))])
     except OSError as e:
-        e.call = "sendmsg"
-        raise
+        raise CallError.of(e, "sendmsg") from None
     finally:
         sock.detach()
 

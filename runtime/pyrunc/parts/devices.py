@@ -9,7 +9,7 @@ and numbers are what they should be (CVE-2026-41579: an image's /dev that leads 
 import errno
 import posix
 
-from pyrunc.errors import Refusal, StepFailure, errno_text, quote
+from pyrunc.errors import CallError, Refusal, StepFailure, errno_text, quote
 from pyrunc.linux import _syscalls, fs, mount, paths
 from pyrunc.linux import constants as c
 
@@ -178,9 +178,10 @@ def _make(folder, name, node, entry, run, tree=None):
             _bind(folder, name, node, tree)
         return True
     except OSError as e:
-        words = getattr(e, "words", None) or "%s: %s" % (getattr(e, "call", "open"), errno_text(e.errno))
+        failed = CallError.of(e, "open")
+        words = failed.words or "%s: %s" % (failed.call, errno_text(e.errno))
         raise StepFailure(
-            "make-device", "cannot make the device %s: %s" % (quote(node["path"]), words), pointer=node["pointer"], call=getattr(e, "call", None),
+            "make-device", "cannot make the device %s: %s" % (quote(node["path"]), words), pointer=node["pointer"], call=failed.call,
             errno=e.errno, path=node["path"],
         ) from None  # fmt: skip
 
@@ -243,8 +244,8 @@ def _host_node(node):
     try:
         tree = mount.clone(node["path"], flags=c.AT_SYMLINK_NOFOLLOW)
     except OSError as e:
-        e.words = "the host's node %s cannot be bound: %s" % (quote(node["path"]), errno_text(e.errno))
-        raise
+        words = "the host's node %s cannot be bound: %s" % (quote(node["path"]), errno_text(e.errno))
+        raise CallError.of(e, words=words) from None
     try:
         if not _is(fs.fstat(tree), node):
             raise StepFailure(
@@ -301,8 +302,7 @@ def _links(dev, links):
     except OSError as e:
         if e.errno == errno.EBUSY and _is(fs.stat("ptmx", dir_fd=dev), {"type": "c", "major": 5, "minor": 2}):
             return  # the config has mounted one there
-        e.words = "/dev/ptmx in the root cannot be replaced: %s" % errno_text(e.errno)
-        raise
+        raise CallError.of(e, words="/dev/ptmx in the root cannot be replaced: %s" % errno_text(e.errno)) from None
     fs.symlink(PTMX, "ptmx", dir_fd=dev)
 
 
@@ -344,10 +344,9 @@ def live_remove(entry, run):
     try:
         _take(folder, node["path"].rpartition("/")[2], node, run)
     except OSError as e:
-        words = "cannot remove the device %s: %s: %s" % (quote(node["path"]), getattr(e, "call", "open"), errno_text(e.errno))
-        raise StepFailure(
-            "remove-device", words, pointer=node["pointer"], call=getattr(e, "call", None), errno=e.errno, path=node["path"]
-        ) from None
+        call = CallError.of(e, "open").call
+        words = "cannot remove the device %s: %s: %s" % (quote(node["path"]), call, errno_text(e.errno))
+        raise StepFailure("remove-device", words, pointer=node["pointer"], call=call, errno=e.errno, path=node["path"]) from None
     finally:
         posix.close(folder)
 

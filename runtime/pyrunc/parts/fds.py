@@ -7,7 +7,7 @@ Its one rule: what gets in is what the caller handed over under the agreed numbe
 import fcntl
 import posix
 
-from pyrunc.errors import Refusal, StepFailure, errno_text
+from pyrunc.errors import CallError, Refusal, StepFailure, errno_text
 from pyrunc.linux import constants, fs, ids, paths
 from pyrunc.linux import fds as descriptors
 
@@ -53,7 +53,7 @@ def init_null(entry, run):
         fd = run.proc.reopen(node, posix.O_RDWR | posix.O_NOCTTY)
     except OSError as e:
         words = "cannot open /dev/null in the container: " + errno_text(e.errno)
-        raise StepFailure("open-dev-null", words, pointer="/mounts", call=getattr(e, "call", None), errno=e.errno, path="/dev/null") from e
+        raise StepFailure("open-dev-null", words, pointer="/mounts", call=CallError.of(e).call, errno=e.errno, path="/dev/null") from e
     finally:
         if node >= 0:
             posix.close(node)
@@ -90,8 +90,7 @@ def _give(uid):
             posix.fchown(number, uid, -1)
         except OSError as e:
             if e.errno not in (EPERM, EINVAL, EROFS):
-                e.call = "fchown"
-                raise
+                raise CallError.of(e, "fchown") from None
 
 
 def _ours_to_give(number, info):

@@ -6,7 +6,7 @@ Its one rule: the container never sees the keyring of whoever called us, nor one
 import posix
 
 from pyrunc import fileio
-from pyrunc.errors import StepFailure, quote
+from pyrunc.errors import CallError, StepFailure, quote
 from pyrunc.linux import _syscalls
 
 KEYCTL_SETPERM = 5
@@ -33,9 +33,8 @@ def init_join(entry, run):
     except OSError as e:
         if e.errno == ENOSYS:
             return
-        e.words = "unable to join session keyring: %s" % e.strerror.lower()
-        e.hint = "--no-new-keyring does without; the quota is in /proc/key-users"
-        raise
+        words = "unable to join session keyring: %s" % e.strerror.lower()
+        raise CallError.of(e, words=words, hint="--no-new-keyring does without; the quota is in /proc/key-users") from None
     finally:
         if entry["label"]:
             run.proc.write("thread-self/attr/keycreate", b"\0")

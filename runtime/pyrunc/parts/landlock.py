@@ -9,7 +9,7 @@ import posix
 from _struct import pack
 
 from pyrunc import jsonio
-from pyrunc.errors import Refusal, StepFailure, Unsupported, errno_text, quote
+from pyrunc.errors import CallError, Refusal, StepFailure, Unsupported, errno_text, quote
 from pyrunc.linux import _syscalls, constants, fs, paths
 
 KEY = "/annotations/org.pyrunc.landlock"
@@ -166,7 +166,7 @@ def _path(ruleset, root_fd, path, allowed, pointer):
 
 def _failure(words, pointer, e, hint=None, path=None):
     text = "%s: %s" % (words, errno_text(e.errno))
-    return StepFailure("failure", text, pointer=pointer, call=getattr(e, "call", None), errno=e.errno, path=path, hint=hint)
+    return StepFailure("failure", text, pointer=pointer, call=CallError.of(e).call, errno=e.errno, path=path, hint=hint)
 
 
 def _no_new_privs(run):

@@ -6,7 +6,7 @@ happens, and from then on only the descriptor is used.
 
 import posix
 
-from pyrunc.errors import Refusal, Unsupported, errno_text, quote
+from pyrunc.errors import CallError, Refusal, Unsupported, errno_text, quote
 from pyrunc.linux import _syscalls, netlink, ns
 
 HERE = "/linux/namespaces"
@@ -73,7 +73,7 @@ def _checked(path, kind, pointer):
     try:
         fd = ns.open_path(path, kind)
     except OSError as e:
-        if getattr(e, "call", "") == "openat":
+        if CallError.of(e).call == "openat":
             raise Refusal("namespace-path-lstat", "namespace path: lstat %s: %s" % (quote(path), errno_text(e.errno)), pointer) from None
         raise Refusal("namespace-path", "namespace path: %s %s" % (quote(path), e.strerror), pointer) from None
     try:
@@ -110,9 +110,8 @@ def host_open(entry, run):
         try:
             run.fds["ns:" + kind] = ns.open_path(path, kind)
         except OSError as e:
-            e.words = "namespace path: %s: %s" % (quote(path), e.strerror if e.errno == 22 else errno_text(e.errno))
-            e.pointer = entry["pointers"][kind] + "/path"
-            raise
+            words = "namespace path: %s: %s" % (quote(path), e.strerror if e.errno == 22 else errno_text(e.errno))
+            raise CallError.of(e, words=words, pointer=entry["pointers"][kind] + "/path") from None
 
 
 def host_close(entry, run):
@@ -129,9 +128,8 @@ def init_join(entry, run):
             try:
                 ns.join(run.fds["ns:" + kind], kind)
             except OSError as e:
-                e.words = "cannot join the %s namespace: %s" % (kind, errno_text(e.errno))
-                e.pointer = entry["pointers"][kind]
-                raise
+                words = "cannot join the %s namespace: %s" % (kind, errno_text(e.errno))
+                raise CallError.of(e, words=words, pointer=entry["pointers"][kind]) from None
     for kind in entry["join"]:
         if kind != "cgroup" or kind in run.joined_ns:
             posix.close(run.fds.pop("ns:" + kind))

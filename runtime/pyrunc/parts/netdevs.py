@@ -8,7 +8,7 @@ devices return to the host when the namespace dies; that is the kernel's doing a
 import _socket
 import posix
 
-from pyrunc.errors import Refusal, StepFailure, errno_text, quote
+from pyrunc.errors import CallError, Refusal, StepFailure, errno_text, quote
 from pyrunc.linux import netlink
 
 HERE = "/linux/netDevices"
@@ -77,7 +77,7 @@ def host_move(entry, run):
                 _move(outer, inner, net_fd, host_name, name)
             except OSError as e:
                 words = 'cannot move network device "%s": %s' % (host_name, _text(e, name))
-                raise StepFailure("move-network-device", words, pointer=pointer, call=getattr(e, "call", None), errno=e.errno) from e
+                raise StepFailure("move-network-device", words, pointer=pointer, call=CallError.of(e).call, errno=e.errno) from e
     finally:
         if opened >= 0:
             posix.close(opened)
@@ -114,9 +114,7 @@ def _move(outer, inner, net_fd, host_name, name):
 
 
 def _taken():
-    e = OSError(EEXIST, posix.strerror(EEXIST))
-    e.call = "RTM_NEWLINK"
-    return e
+    return CallError(EEXIST, posix.strerror(EEXIST), None, "RTM_NEWLINK")
 
 
 def _restore(outer, index, addresses):

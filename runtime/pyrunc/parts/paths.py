@@ -8,7 +8,7 @@ exist is passed over.
 import errno
 import posix
 
-from pyrunc.errors import Refusal, StepFailure, errno_text, quote
+from pyrunc.errors import CallError, Refusal, StepFailure, errno_text, quote
 from pyrunc.linux import constants as c
 from pyrunc.linux import fs, mount, paths
 
@@ -132,7 +132,8 @@ def _null_cover(root_fd, covers):
         tree = mount.clone_fd(covers["null"])
     except OSError as e:
         if e.errno == errno.EINVAL and covers["hidden"] is not None:
-            e.words = "the container's /dev/null is not the null device, and this kernel cannot lend another one (Linux 6.15 can)"
+            words = "the container's /dev/null is not the null device, and this kernel cannot lend another one (Linux 6.15 can)"
+            raise CallError.of(e, words=words) from None
         raise
     try:
         mount.setattr(tree, COVER, 0)
@@ -159,8 +160,8 @@ def _null(root_fd, covers):
         fs.mknod("null", c.S_IFCHR | 0o666, posix.makedev(*NULL), dir_fd=hidden)
         fd = fs.open("null", posix.O_PATH | posix.O_NOFOLLOW, dir_fd=hidden)
     except OSError as e:
-        e.words = "the container's /dev/null is not the null device, and none can be made here: %s" % errno_text(e.errno)
-        raise
+        words = "the container's /dev/null is not the null device, and none can be made here: %s" % errno_text(e.errno)
+        raise CallError.of(e, words=words) from None
     if not _is_null(fd):
         posix.close(fd)
         raise fs.failure(errno.ENODEV, "mknodat", "null")
@@ -173,5 +174,6 @@ def _is_null(fd):
 
 
 def _failure(e, what, path, pointer):
-    text = getattr(e, "words", None) or errno_text(e.errno)
-    return StepFailure("failure", "%s: %s" % (what, text), pointer=pointer, call=getattr(e, "call", None), errno=e.errno, path=path)
+    failed = CallError.of(e)
+    text = failed.words or errno_text(e.errno)
+    return StepFailure("failure", "%s: %s" % (what, text), pointer=pointer, call=failed.call, errno=e.errno, path=path)

@@ -8,7 +8,7 @@ the container's PATH with the rights of the program, and a working directory out
 import posix
 
 from pyrunc import fileio
-from pyrunc.errors import Refusal, StepFailure, errno_text, quote
+from pyrunc.errors import CallError, Refusal, StepFailure, errno_text, quote
 from pyrunc.linux import _syscalls, constants, paths
 
 ARGS, CWD, ENV = "/process/args", "/process/cwd", "/process/env"
@@ -147,7 +147,7 @@ def init_make_cwd(entry, run):
     except OSError as e:
         if e.errno in (EACCES, EPERM):
             return  # closed to root (NFS, FUSE), perhaps not to the user: chdir will tell
-        raise _cwd_failure(entry, e.errno, getattr(e, "call", None)) from e
+        raise _cwd_failure(entry, e.errno, CallError.of(e).call) from e
     posix.close(fd)
 
 

@@ -7,7 +7,7 @@ names belongs to somebody else: it is joined and compared, never rewritten and n
 import errno
 import posix
 
-from pyrunc.errors import Refusal, StepFailure, Unsupported, errno_text, quote
+from pyrunc.errors import CallError, Refusal, StepFailure, Unsupported, errno_text, quote
 from pyrunc.fileio import fsdecode, fsencode, read_fd, read_file
 from pyrunc.linux import _syscalls
 
@@ -128,9 +128,7 @@ def _write(fd, name, text, path):
         finally:
             posix.close(file)
     except OSError as e:
-        new = OSError(e.errno, e.strerror, "%s/%s" % (path, name))
-        new.call = "write"
-        raise new from None
+        raise CallError(e.errno, e.strerror, "%s/%s" % (path, name), "write") from None
 
 
 def _read(fd, name):

@@ -9,7 +9,7 @@ import errno
 import posix
 
 from pyrunc import fileio
-from pyrunc.errors import Refusal, StepFailure, errno_text, quote
+from pyrunc.errors import CallError, Refusal, StepFailure, errno_text, quote
 from pyrunc.linux import _syscalls, fs, mount, paths
 from pyrunc.linux import constants as c
 
@@ -124,11 +124,9 @@ def _open_root(entry):
     try:
         return fs.open(entry["path"], posix.O_PATH | posix.O_DIRECTORY | posix.O_NOFOLLOW)
     except OSError as e:
-        e.words = "invalid rootfs: open %s: %s" % (quote(entry["path"]), errno_text(e.errno))
-        e.pointer = "/root/path"
-        if e.errno == errno.EACCES:
-            e.hint = "the container's root user must be able to reach the directory (search rights on all of the path)"
-        raise
+        words = "invalid rootfs: open %s: %s" % (quote(entry["path"]), errno_text(e.errno))
+        hint = "the container's root user must be able to reach the directory (search rights on all of the path)"
+        raise CallError.of(e, words=words, hint=hint if e.errno == errno.EACCES else None, pointer="/root/path") from None
 
 
 def _cut(word):
@@ -139,9 +137,8 @@ def _cut(word):
         if word in ("private", "rprivate"):
             mount.propagate(top, PROPAGATION[word])
     except OSError as e:
-        if e.errno == errno.EINVAL:
-            e.hint = "the runtime's / is no mount point (a chroot): bind it on itself first"
-        raise
+        hint = "the runtime's / is no mount point (a chroot): bind it on itself first" if e.errno == errno.EINVAL else None
+        raise CallError.of(e, hint=hint) from None
     finally:
         posix.close(top)
 

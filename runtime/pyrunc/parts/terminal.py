@@ -7,7 +7,7 @@ name that the image could have shaped (CVE-2025-52565, CVE-2026-88264).
 
 import posix
 
-from pyrunc.errors import Refusal, StepFailure, errno_text, quote
+from pyrunc.errors import CallError, Refusal, StepFailure, errno_text, quote
 from pyrunc.linux import ids, tty
 
 KEY, SIZE = "/process/terminal", "/process/consoleSize"
@@ -63,7 +63,7 @@ def host_connect(entry, run):
         }  # fmt: skip
         words = "console socket %s %s" % (quote(entry["socket"]), reasons.get(e.errno) or "cannot be connected: " + errno_text(e.errno))
         raise StepFailure(
-            "console-socket", words, pointer=KEY, call=getattr(e, "call", None) or "open", errno=e.errno, path=entry["socket"]
+            "console-socket", words, pointer=KEY, call=CallError.of(e, "open").call, errno=e.errno, path=entry["socket"]
         ) from e
 
 
@@ -105,7 +105,7 @@ def _pair(root_fd):
             hint = "mount one there: type devpts, options newinstance, ptmxmode=0666"
         else:
             words += ": " + errno_text(e.errno)
-        raise StepFailure("pair", words, pointer=KEY, call=getattr(e, "call", None), errno=e.errno, path="/dev/pts/ptmx", hint=hint) from e
+        raise StepFailure("pair", words, pointer=KEY, call=CallError.of(e).call, errno=e.errno, path="/dev/pts/ptmx", hint=hint) from e
 
 
 def _give(slave, uid):
@@ -114,8 +114,7 @@ def _give(slave, uid):
         posix.fchown(slave, uid, -1)
     except OSError as e:
         if e.errno not in (EPERM, EINVAL, EROFS):  # a devpts of another user namespace; the descriptors work all the same
-            e.call = "fchown"
-            raise
+            raise CallError.of(e, "fchown") from None
 
 
 def _console(root_fd, slave):
@@ -128,9 +127,7 @@ def _console(root_fd, slave):
             words = "/dev/console in the container was exchanged"
         else:
             words = "cannot mount the terminal on /dev/console: " + errno_text(e.errno)
-        raise StepFailure(
-            "mount-terminal-dev", words, pointer=KEY, call=getattr(e, "call", None), errno=e.errno, path="/dev/console"
-        ) from e
+        raise StepFailure("mount-terminal-dev", words, pointer=KEY, call=CallError.of(e).call, errno=e.errno, path="/dev/console") from e
 
 
 def exec_open(entry, run):

@@ -8,7 +8,7 @@ import posix
 from _struct import pack
 
 from pyrunc import fileio
-from pyrunc.errors import Refusal, StepFailure
+from pyrunc.errors import CallError, Refusal, StepFailure
 from pyrunc.linux import proc
 
 NO_ID = 0xFFFFFFFF  # (uid_t)-1: "leave as it is" to the kernel, so no id at all
@@ -154,5 +154,4 @@ def _call(name, function, *args):
     try:
         function(*args)
     except OSError as e:
-        e.call = name
-        raise
+        raise CallError.of(e, name) from None

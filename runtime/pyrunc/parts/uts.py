@@ -6,7 +6,7 @@ Its one rule: names are set in a UTS namespace that is the container's, never in
 import posix
 
 from pyrunc import fileio
-from pyrunc.errors import Refusal, quote
+from pyrunc.errors import CallError, Refusal, quote
 from pyrunc.linux import _syscalls
 
 MAX = 64  # __NEW_UTS_LEN
@@ -53,5 +53,4 @@ def init_set(entry, run):
         try:
             _syscalls.setdomainname(entry["domainname"])
         except OSError as e:
-            e.pointer = "/domainname"
-            raise
+            raise CallError.of(e, pointer="/domainname") from None

@@ -10,8 +10,10 @@ def bundle(saved, path):
     try:
         now, _raw = load.config(path, path + "/config.json")
         now = normalise.config(now)
-    except (PyruncError, OSError) as e:
-        return [], getattr(e, "words", None) or str(e)
+    except PyruncError as e:
+        return [], e.words
+    except OSError as e:
+        return [], str(e)
     return rows(saved, now), None
 
 

@@ -8,7 +8,7 @@ The host side lends a hand (host_answer) where init may not look at the source, 
 import errno
 import posix
 
-from pyrunc.errors import StepFailure, errno_text, quote
+from pyrunc.errors import CallError, StepFailure, errno_text, quote
 from pyrunc.linux import constants as c
 from pyrunc.linux import fs, mount, paths
 from pyrunc.parts.mounts import mountpoint, options
@@ -64,7 +64,7 @@ def clone(item):
     try:
         return mount.clone(item["source"], bool(item["flags"] & c.MS_REC), flags=flags)
     except OSError as e:
-        e = _real_reason(item, e)
+        e = CallError.of(_real_reason(item, e))
         if e.errno in (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ELOOP):
             e.words = "bind mount source stat: stat %s: %s" % (quote(item["source"]), errno_text(e.errno))
             e.pointer = item["pointer"] + "/source"
@@ -79,8 +79,7 @@ def _real_reason(item, error):
         try:
             posix.stat(item["source"])
         except OSError as e:
-            e.call = "stat"
-            return e
+            return CallError.of(e, "stat")
     return error
 
 
@@ -153,8 +152,7 @@ def _copy_link(item, run):
     except OSError as e:
         if e.errno == errno.EINVAL:
             return False
-        e.call = "readlink"
-        raise
+        raise CallError.of(e, "readlink") from None
     folder, name = paths.parent(run.root_fd, item["destination"])
     try:
         fs.symlink(target, name, dir_fd=folder)

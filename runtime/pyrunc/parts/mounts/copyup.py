@@ -8,6 +8,7 @@ it. The size is bounded by the tmpfs itself (ENOSPC); holes stay holes.
 import errno
 import posix
 
+from pyrunc.errors import CallError
 from pyrunc.linux import _syscalls, fs
 from pyrunc.linux import constants as c
 
@@ -171,8 +172,7 @@ def _attributes(source, target):
             posix.setxattr(target, name, posix.getxattr(source, name))
         except OSError as e:
             if e.errno != errno.EOPNOTSUPP or not name.startswith("user."):  # tmpfs has those since Linux 6.6
-                e.call = "fsetxattr"
-                raise
+                raise CallError.of(e, "fsetxattr") from None
 
 
 def _times(fd, info):

@@ -7,6 +7,7 @@ can be told, then attached; mount(2) is the second try only, for what the newer 
 import errno
 import posix
 
+from pyrunc.errors import CallError
 from pyrunc.fileio import fsencode
 from pyrunc.linux import constants as c
 from pyrunc.linux import fs, mount, paths
@@ -62,8 +63,8 @@ def own(item, entry, run):
             if e.errno != errno.EPERM or not entry["userns"]:
                 raise
             if item["type"] == "proc":
-                e.hint = "a new procfs needs a /proc outside that nothing covers, and a pid namespace of the same user namespace"
-                raise
+                hint = "a new procfs needs a /proc outside that nothing covers, and a pid namespace of the same user namespace"
+                raise CallError.of(e, hint=hint) from None
             top = _host_sysfs(item, target)
     finally:
         posix.close(target)
@@ -107,8 +108,9 @@ def make(item, run, target, fstype, source, flags, words, before=0):
 
 def explained(e, item, before):
     """The file system's own words, and the option that it did not like."""
-    word = getattr(e, "word", None)
-    log = [line for line in getattr(e, "log", None) or () if line]
+    e = CallError.of(e)
+    word = e.option
+    log = [line for line in e.log if line]
     if log:
         e.words = "%s: %s" % ("; ".join(log), posix.strerror(e.errno).lower())
     if word is not None and word >= before and item["data"][word - before][1] >= 0:
@@ -142,7 +144,6 @@ def _label(top, label):
     try:
         posix.setxattr(fd, "security.selinux", label.encode())
     except OSError as e:
-        e.call = "fsetxattr"
-        raise
+        raise CallError.of(e, "fsetxattr") from None
     finally:
         posix.close(fd)

@@ -8,7 +8,7 @@ import errno
 import posix
 
 from pyrunc import fileio
-from pyrunc.errors import errno_text, quote
+from pyrunc.errors import CallError, errno_text, quote
 from pyrunc.linux import _syscalls, fs, mount
 from pyrunc.linux import constants as c
 from pyrunc.parts.mounts import bind
@@ -28,9 +28,11 @@ def host_answer(entry, run, request):
     except BaseException as e:
         fs.close(tree)
         if isinstance(e, OSError):
-            e.pointer = getattr(e, "pointer", None) or item["pointer"]
-            detail = getattr(e, "words", None) or "%s: %s" % (getattr(e, "call", "open"), errno_text(e.errno))
-            e.words = 'error mounting "%s" to rootfs at "%s": %s' % (quote(item["source"]), quote(item["destination"]), detail)
+            failed = CallError.of(e, "open")
+            failed.pointer = failed.pointer or item["pointer"]
+            detail = failed.words or "%s: %s" % (failed.call, errno_text(e.errno))
+            failed.words = 'error mounting "%s" to rootfs at "%s": %s' % (quote(item["source"]), quote(item["destination"]), detail)
+            raise failed from None
         raise
     return {}, [tree]
 
@@ -41,9 +43,8 @@ def _map_ids(tree, item, run):
     try:
         mount.setattr(tree, c.MOUNT_ATTR_IDMAP, 0, maps["recursive"], userns_fd=userns_fd)
     except OSError as e:
-        if e.errno == errno.EINVAL:
-            e.hint = "the file system of the source, or this kernel, knows no id-mapped mounts"
-        raise
+        hint = "the file system of the source, or this kernel, knows no id-mapped mounts" if e.errno == errno.EINVAL else None
+        raise CallError.of(e, hint=hint) from None
     finally:
         posix.close(userns_fd)
 

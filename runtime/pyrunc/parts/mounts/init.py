@@ -7,7 +7,7 @@ mount. Only those that turn read-only at the very end are kept open, LATE_LIMIT 
 import errno
 import posix
 
-from pyrunc.errors import StepFailure, errno_text, quote
+from pyrunc.errors import CallError, StepFailure, errno_text, quote
 from pyrunc.linux import mount
 from pyrunc.parts.mounts import bind, cgroupfs, filesystems
 
@@ -50,17 +50,18 @@ def told(item, e):
     if isinstance(e, StepFailure):
         detail, call, number, path = e.words, e.call, e.errno, e.path
     else:
-        call, number, path = getattr(e, "call", None), e.errno, e.filename
-        text = errno_text(number) if number else str(e)
-        detail = getattr(e, "words", None) or ("%s %s: %s" % (call, quote(_text(path)), text) if path else "%s: %s" % (call, text))
+        e = CallError.of(e)
+        call, number, path = e.call, e.errno, e.filename
+        text = errno_text(number) if number else e.strerror
+        detail = e.words or ("%s %s: %s" % (call, quote(_text(path)), text) if path else "%s: %s" % (call, text))
     words = 'error mounting "%s" to rootfs at "%s": %s' % (quote(item["source"] or item["type"]), quote(item["destination"]), detail)
-    hint = getattr(e, "hint", None)
+    hint = e.hint
     if number == errno.ENOSPC and hint is None:
         hint = "fs.mount-max limits the number of mounts; or the file system is full"
     return StepFailure(
         "error-mounting-rootfs",
         words,
-        pointer=getattr(e, "pointer", None) or item["pointer"],
+        pointer=e.pointer or item["pointer"],
         call=call,
         errno=number,
         path=_text(path),

@@ -8,7 +8,7 @@ of who mounts them are refused: the process that goes in joins the mount and use
 import errno
 import posix
 
-from pyrunc.errors import Refusal, quote
+from pyrunc.errors import CallError, Refusal, quote
 from pyrunc.linux import constants as c
 from pyrunc.linux import fs, mount, paths
 from pyrunc.linux.mount import OLD_ONLY
@@ -128,9 +128,8 @@ def remove(record, run):
         unique = paths.unique_mount_id(fd)
         same = unique == record["unique"] if unique and record["unique"] else paths.mount_id(fd) == record["id"]
         if not same or not paths.is_mount_root(fd):
-            e = fs.failure(errno.EBUSY, "statx", record["destination"])
-            e.words = "another mount covers %s, or the container has moved ours" % quote(record["destination"])
-            raise e
+            words = "another mount covers %s, or the container has moved ours" % quote(record["destination"])
+            raise CallError.of(fs.failure(errno.EBUSY, "statx", record["destination"]), words=words)
         mount.detach(fd, run.proc)
     finally:
         posix.close(fd)

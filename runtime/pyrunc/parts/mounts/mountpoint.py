@@ -7,7 +7,7 @@ and everything that is written below /proc rest on that (CVE-2019-19921, CVE-202
 import errno
 import posix
 
-from pyrunc.errors import StepFailure, errno_text, quote
+from pyrunc.errors import CallError, StepFailure, errno_text, quote
 from pyrunc.linux import constants as c
 from pyrunc.linux import fs, mount, paths
 from pyrunc.linux.proc import ROOT_INODE
@@ -62,9 +62,7 @@ def _no_place(e, item, plain):
         words = 'filesystem "%s" must be mounted on ordinary directory' % quote(item["type"] or item["destination"][1:])
     else:
         words = "create mountpoint for %s mount: %s" % (quote(item["destination"]), errno_text(e.errno))
-    e.words = words
-    e.pointer = item["pointer"] + "/destination"
-    return e
+    return CallError.of(e, words=words, pointer=item["pointer"] + "/destination")
 
 
 def check_proc(item, target_fd, tree_fd=None):
@@ -102,6 +100,6 @@ def verify(item, run, mount_fd):
         else:
             fd = paths.verify(run.root_fd, item["destination"], wanted, is_plain(item))
     except OSError as e:
-        e.words = "the path %s changed while it was being mounted on: %s" % (quote(item["destination"]), errno_text(e.errno))
-        raise
+        words = "the path %s changed while it was being mounted on: %s" % (quote(item["destination"]), errno_text(e.errno))
+        raise CallError.of(e, words=words) from None
     posix.close(fd)
