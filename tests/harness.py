@@ -66,7 +66,7 @@ def patch(config, changes):
         if last is None:
             config = value
         elif value is ABSENT:
-            node.pop(int(last) if isinstance(node, list) else last, None)
+            node.pop(int(last)) if isinstance(node, list) else node.pop(last, None)
         elif isinstance(node, list):
             node.append(value) if last == "-" else node.__setitem__(int(last), value)
         else:

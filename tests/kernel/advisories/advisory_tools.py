@@ -28,8 +28,39 @@ def replace(path, target):
     path.symlink_to(target)
 
 
+class Harmless:
+    """The positive control: the same bundle, made harmless, works. Without it a test would pass for a runtime that refuses everything."""
+
+    def __init__(self, runtime, make_bundle):
+        self.runtime = runtime
+        self.make_bundle = make_bundle
+
+    def by(self, runtime, make):
+        """The same for what ordinary_user gave."""
+        return Harmless(runtime, make)
+
+    def __call__(self, bundle, changes=None, prepare=None, **kw):
+        """Runs a twin of the bundle, with `changes` to its config, and prepare(twin) to its image: its program succeeds, and has been
+        executed. To be called before the image is made hostile, or with what takes the harm away. Returns the Result, with `bundle`."""
+        config = harness.patch(bundle.config, {"/linux/cgroupsPath": harness.ABSENT, **(changes or {})})
+        config["process"]["args"] = ["/bin/sh", "-c", '"$@" && echo works', "sh", *config["process"]["args"]]
+        twin = self.make_bundle(config=config)
+        if prepare is not None:
+            prepare(twin)
+        result = self.runtime.run(twin, **kw)
+        assert result.code == 0 and result.out.endswith("works\n"), "not even a harmless bundle works: %s" % result
+        result.bundle = twin
+        return result
+
+    def exec(self, id, *options, args=("/bin/echo", "works"), **kw):
+        """exec works in a container. Returns what the program has written."""
+        result = self.runtime.call("exec", *options, id, *args, **kw)
+        assert result.code == 0 and result.out, "not even a harmless exec works: %s" % result
+        return result.out
+
+
 def ordinary_user(runtime, make_bundle, scratch):
-    """(the runtime as an ordinary user without subordinate ids, make(changes, args) -> a bundle of the user's)"""
+    """(the runtime as an ordinary user without subordinate ids, make(changes, args, config) -> a bundle of the user's)"""
     prefix = ["setpriv", "--reuid=%d" % UID, "--regid=%d" % UID, "--clear-groups", "--"]
     if subprocess.run([*prefix, runtime.path, "--version"], capture_output=True).returncode:
         pytest.skip("an ordinary user can't read the directory that the runtime lies in")
@@ -41,7 +72,7 @@ def ordinary_user(runtime, make_bundle, scratch):
     made.argv = lambda *args, globals=(): [*prefix, *argv(*args, globals=globals)]
     made.env = {**runtime.env, "XDG_RUNTIME_DIR": str(home)}
 
-    def make(changes=None, args=None):
+    def make(changes=None, args=None, config=None):
         bundle = make_bundle()
         maps = [{"containerID": 0, "hostID": UID, "size": 1}]
         rootless = {
@@ -50,8 +81,9 @@ def ordinary_user(runtime, make_bundle, scratch):
             "/linux/gidMappings": maps,
             "/mounts/2/options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"],
         }
-        config = harness.patch(harness.patch(harness.BASE, rootless), changes or {})
-        config["process"]["args"] = args or ["/bin/true"]
+        if config is None:
+            config = harness.patch(harness.patch(harness.BASE, rootless), changes or {})
+            config["process"]["args"] = args or ["/bin/true"]
         (bundle.path / "config.json").unlink()
         bundle.write(config)
         subprocess.run(["chown", "-R", "-h", "--from=0:0", "%d:%d" % (UID, UID), bundle.path], check=True)

@@ -3,7 +3,8 @@
     pytest tests/kernel/advisories --runtime /usr/sbin/runc
 
 runs the same cases on any runtime. A test says what must not happen to the host and inside; how a runtime avoids it, by refusing or by
-doing it right, is left to it. `host` checks at the end of each test that the directory outside (O) is as it was and that no mount is
+doing it right, is left to it. So each test also shows that the same without the harm works (`harmless`); test_advisory_table.py runs
+them all on a runtime that refuses everything and on one that accepts everything, and none may pass. `host` checks at the end of each test that the directory outside (O) is as it was and that no mount is
 left; for pyrunc also no process, no cgroup and no state.
 """
 
@@ -18,11 +19,23 @@ import tempfile
 import pytest
 
 import harness
-from advisory_tools import SECRET
+from advisory_tools import SECRET, Harmless
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 LIBC = ctypes.CDLL(None, use_errno=True)
 RENAME_EXCHANGE = 2
+
+
+def pytest_addoption(parser):
+    parser.addoption("--first-variants", action="store_true", help="of each of the advisories' tests only the first variant")
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--first-variants", False):
+        first = {}
+        for item in items:
+            first.setdefault(item.function, item)
+        items[:] = first.values()
 
 
 class Host:
@@ -90,6 +103,12 @@ def host(runtime, scratch, token):
     assert not left, "left on the host: %s" % left
 
 
+@pytest.fixture
+def harmless(runtime, make_bundle):
+    """The test's positive control (advisory_tools.Harmless)."""
+    return Harmless(runtime, make_bundle)
+
+
 @pytest.fixture(scope="session")
 def prober_path(scratch):
     if not shutil.which("cc"):
@@ -141,6 +160,7 @@ def listener(scratch):
     directory.mkdir(exist_ok=True)
     (directory / "console.sock").unlink(missing_ok=True)
     made = Listener(directory)
+    made.socket.settimeout(2)  # create has ended when somebody receives
     yield made
     made.close()
 

@@ -2,7 +2,13 @@
 
 import ast
 import pathlib
+import subprocess
+import sys
+import xml.etree.ElementTree as xml
 
+import pytest
+
+import harness
 from advisory_table import ADVISORIES, numbers_in
 
 HERE = pathlib.Path(__file__).parent
@@ -34,3 +40,25 @@ def test_only_the_command_line_is_used():
                 else []
             )
             assert not [name for name in names if name.split(".")[0] == "pyrunc"], path
+
+
+REFUSES = "#!/bin/sh\n[ $# = 1 ] && exit 0\necho 'level=error msg=\"not here\"' >&2\nexit 1\n"  # --version alone works
+ACCEPTS = "#!/bin/sh\nexit 0\n"
+
+
+@pytest.mark.kernel
+@pytest.mark.slow
+@pytest.mark.parametrize("name, text", [("refuses", REFUSES), ("accepts", ACCEPTS)], ids=["refuses", "accepts"])
+def test_each_test_has_a_control(scratch, tmp_path, name, text):
+    """A runtime that refuses everything is safe and of no use, and one that says yes and does nothing is neither: no test may pass there."""
+    runtime = scratch / name
+    runtime.write_text(text)
+    runtime.chmod(0o755)
+    report = tmp_path / "report.xml"
+    ours = [str(path) for path in sorted(HERE.glob("test_*.py")) if path != pathlib.Path(__file__)]
+    options = ["--runtime", runtime, "--first-variants", "--unsupervised", "-p", "no:cacheprovider", "--junit-xml", report, "-q", "--tb=no"]
+    done = subprocess.run([sys.executable, "-m", "pytest", *options, *ours], capture_output=True, text=True, cwd=harness.ROOT)
+    cases = list(xml.parse(report).getroot().iter("testcase"))
+    assert done.returncode == 1 and {case.get("name").partition("[")[0] for case in cases} == set(named()), done.stdout
+    passed = [case.get("name") for case in cases if case.find("failure") is None and case.find("error") is None]
+    assert passed == [], "no positive control: they pass, or are skipped, where nothing works"

@@ -23,14 +23,16 @@ def closed():
 @pytest.mark.parametrize(
     "rules", [harness.ABSENT, [], [{"allow": True, "type": "c", "major": 1, "minor": 3, "access": "rwm"}]], ids=["absent", "empty", "allow"]
 )
-def test_ghsa_g54h_m393_cpwq_devices_are_denied(runtime, make_bundle, rules):
+def test_ghsa_g54h_m393_cpwq_devices_are_denied(runtime, make_bundle, harmless, rules):
     """No rule at all, an empty list, a list that only allows: disks and memory stay closed."""
     changes = {
         "/process/capabilities": {k: ["CAP_MKNOD", "CAP_SYS_RAWIO", "CAP_DAC_OVERRIDE"] for k in ("bounding", "effective", "permitted")}
     }
     if rules is not harness.ABSENT:
         changes["/linux/resources"] = {"devices": rules}
-    result = runtime.run(make_bundle(changes, args=["/bin/sh", "-c", OPEN % closed()]))
+    bundle = make_bundle(changes, args=["/bin/sh", "-c", OPEN % closed()])
+    assert "opened c 1 5\n" in harmless(bundle, {"/process/args/2": OPEN % "'c 1 5'"}).out
+    result = runtime.run(bundle)
     assert result.code == 0 and "opened" not in result.out, result
 
 
@@ -55,23 +57,26 @@ done; true
 
 @pytest.mark.parametrize("cgroupns", [False, True], ids=["", "cgroupns"])
 @pytest.mark.parametrize("rootless", [False, True], ids=["root", "rootless"])
-def test_cve_2023_25809_cgroups_are_read_only(runtime, make_bundle, scratch, cgroupns, rootless):
+def test_cve_2023_25809_cgroups_are_read_only(runtime, make_bundle, scratch, harmless, cgroupns, rootless):
     changes = {"/mounts/-": SYS}
     namespaces = [*harness.BASE["linux"]["namespaces"], *([{"type": "cgroup"}] if cgroupns else [])]
     if rootless:
         runtime, make_bundle = ordinary_user(runtime, make_bundle, scratch)
         namespaces.append({"type": "user"})
-    result = runtime.run(make_bundle({**changes, "/linux/namespaces": namespaces}, args=["/bin/sh", "-c", TOUCH]))
+        harmless = harmless.by(runtime, make_bundle)
+    bundle = make_bundle({**changes, "/linux/namespaces": namespaces}, args=["/bin/sh", "-c", TOUCH])
+    harmless(bundle, {"/mounts/%d" % len(harness.BASE["mounts"]): harness.ABSENT})
+    result = runtime.run(bundle)
     runtime.clean()
     assert "made" not in result.out, result
     assert result.code != 0 or all("(ro," in line for line in result.out.splitlines()), result
 
 
-def test_cve_2023_25809_the_host_s_sys_bound_into_it(runtime, make_bundle, scratch):
+def test_cve_2023_25809_the_host_s_sys_bound_into_it(runtime, make_bundle, scratch, harmless):
     user, make = ordinary_user(runtime, make_bundle, scratch)
-    result = user.run(
-        make({"/mounts/4": mount("/sys", "none", "/sys", "rbind", "ro", "nosuid", "nodev", "noexec")}, args=["/bin/sh", "-c", TOUCH])
-    )
+    bundle = make({"/mounts/4": mount("/sys", "none", "/sys", "rbind", "ro", "nosuid", "nodev", "noexec")}, args=["/bin/sh", "-c", TOUCH])
+    harmless.by(user, make)(bundle, {"/mounts/4": harness.BASE["mounts"][4]})
+    result = user.run(bundle)
     user.clean()
     assert "made" not in result.out, result
 

@@ -13,6 +13,7 @@ from advisory_tools import bind, replace
 pytestmark = pytest.mark.kernel
 
 ROUNDS = 25
+DEVPTS = ("/dev/pts",)  # without it there is no terminal to be had; the controls have it
 
 
 def null_of(path, shape):
@@ -28,10 +29,12 @@ def null_of(path, shape):
 
 @pytest.mark.parametrize("shape", ["link", "file", "fifo", "1:5", "missing"])
 @pytest.mark.parametrize("dev", ["image", "bind"])
-def test_cve_2025_31133_the_cover_of_a_masked_file(runtime, no_dev, shape, dev):
+def test_cve_2025_31133_the_cover_of_a_masked_file(runtime, no_dev, harmless, shape, dev):
     """Masked is masked: what it says does not come out, what is written does not go in, and nothing else of the image changes."""
     script = "{ timeout 2 cat /secret | head -c 6; echo lost >/secret & wait; stat -c %t:%T /secret; } >/result 2>/errors"  # no /dev/null: that is the image's
     bundle = no_dev({"/linux/maskedPaths": ["/secret"]}, args=["/bin/sh", "-c", script])
+    control = harmless(bundle, prepare=lambda twin: (twin.rootfs / "secret").write_text("secret"))
+    assert (control.bundle.rootfs / "result").read_text() == "1:3\n"
     folder = bundle.path / "dev" if dev == "bind" else None
     if folder:
         folder.mkdir()
@@ -46,13 +49,14 @@ def test_cve_2025_31133_the_cover_of_a_masked_file(runtime, no_dev, shape, dev):
     assert result.code != 0 or seen.split()[-1:] == ["1:3"], (result, seen)
 
 
-def test_cve_2025_31133_a_race_for_a_shared_null(runtime, no_dev, swap):
+def test_cve_2025_31133_a_race_for_a_shared_null(runtime, no_dev, harmless, swap):
     """A sibling exchanges /dev/null in a /dev that both have."""
     bundle = no_dev({"/linux/maskedPaths": ["/secret"]}, args=["/bin/sh", "-c", "cat /secret >/result; echo lost >/secret"])
     shared = bundle.path / "shared"
     shared.mkdir()
     bundle.patch({"/mounts/-": bind(shared, "/dev")})
     os.mknod(shared / "null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    harmless(bundle, prepare=lambda twin: (twin.rootfs / "secret").write_text("secret"))
     (shared / "other").symlink_to("/marker")
     swap(shared / "null", shared / "other")
     (bundle.rootfs / "marker").write_text("marker")
@@ -97,9 +101,11 @@ def console(runtime, bundle, listener):
 @pytest.mark.parametrize("pts", [False, True], ids=["", "devpts"])
 def test_cve_2025_52565_the_console_is_a_terminal(runtime, no_dev, listener, shape, pts):
     """/dev/console is a terminal of the container's own, 136:N, or there is no container."""
-    keep = ("/dev/pts",) if pts else ()
+    keep = DEVPTS if pts else ()
     script = "stat -L -c 'console %t:%T' /dev/console; echo written >/dev/console"
-    bundle = no_dev({"/process/terminal": True}, args=["/bin/sh", "-c", script], keep=keep)
+    bundle, control = (no_dev({"/process/terminal": True}, ["/bin/sh", "-c", script], kept) for kept in (keep, DEVPTS))
+    seen = console(runtime, control, listener)
+    assert seen is not None and "console 88:" in seen and "written" in seen, seen
     (bundle.rootfs / "marker").write_text("marker")
     dev = bundle.rootfs / "dev"
     (dev / "pts").mkdir()
@@ -124,18 +130,20 @@ def test_cve_2025_52565_the_console_is_a_terminal(runtime, no_dev, listener, sha
 @pytest.mark.parametrize("pts", [False, True], ids=["", "devpts"])
 @pytest.mark.parametrize("there", [False, True], ids=["dangling", "existing"])
 def test_cve_2026_88264_a_console_that_leads_out(runtime, no_dev, listener, host, pts, there):
-    bundle = no_dev({"/process/terminal": True}, keep=("/dev/pts",) if pts else ())
+    bundle, control = (no_dev({"/process/terminal": True}, ["/bin/echo", "works"], kept) for kept in (DEVPTS if pts else (), DEVPTS))
+    assert console(runtime, control, listener) == "works\r\n"
     (bundle.rootfs / "dev/console").symlink_to(host / ("victim" if there else "created"))
     console(runtime, bundle, listener)
 
 
 @pytest.mark.parametrize("terminal", [False, True], ids=["", "terminal"])
-def test_cve_2026_41579_a_dev_that_leads_out(runtime, no_dev, listener, host, terminal):
+def test_cve_2026_41579_a_dev_that_leads_out(runtime, no_dev, listener, host, harmless, terminal):
     """No node, no link is made there, and the ptmx that is there stays."""
     (host / "dev").mkdir()
     (host / "dev/ptmx").write_text("")
     host.freeze()
-    bundle = no_dev({"/process/terminal": terminal})
+    bundle, control = (no_dev({"/process/terminal": terminal}, ["/bin/echo", "works"], kept) for kept in ((), DEVPTS))
+    assert "works" in (console(runtime, control, listener) if terminal else harmless(control).out)
     replace(bundle.rootfs / "dev", host / "dev")
     if terminal:
         console(runtime, bundle, listener)
@@ -145,9 +153,10 @@ def test_cve_2026_41579_a_dev_that_leads_out(runtime, no_dev, listener, host, te
 
 @pytest.mark.parametrize("shape", ["link", "file"])
 @pytest.mark.parametrize("stream", ["pipe", "file"])
-def test_cve_2026_88265_output_goes_to_the_caller(runtime, no_dev, tmp_path, shape, stream):
+def test_cve_2026_88265_output_goes_to_the_caller(runtime, no_dev, harmless, shape, stream):
     """Number 0 is the device number of pipes and files alike."""
     bundle = no_dev(args=["/bin/sh", "-c", "echo mine; echo mine >&2"])
+    assert harmless(bundle).out == "mine\nworks\n"
     (bundle.rootfs / "marker").write_text("")
     if shape == "link":
         (bundle.rootfs / "dev/null").symlink_to("/marker")

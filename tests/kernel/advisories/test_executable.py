@@ -43,8 +43,10 @@ PROGRAMS = ["/proc/self/exe", "/link", "/script"]
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_cve_2019_5736_program_is_the_runtime(runtime, make_bundle, unchanged, program):
-    runtime.run(own_program(make_bundle(args=[program])))
+def test_cve_2019_5736_program_is_the_runtime(runtime, make_bundle, harmless, unchanged, program):
+    bundle = own_program(make_bundle(args=[program]))
+    harmless(bundle, {"/process/args": ["/bin/true"]}, own_program)
+    runtime.run(bundle)
 
 
 def watching(runtime, bundle, capabilities, user):
@@ -71,11 +73,12 @@ def findings(runtime, bundle, id):
 
 @pytest.mark.parametrize("program", ["/bin/true", *PROGRAMS])
 @pytest.mark.parametrize("capabilities", [[], PTRACE], ids=["", "ptrace"])
-def test_cve_2019_5736_nothing_to_write_to_during_exec(runtime, make_bundle, prober, host, unchanged, capabilities, program):
+def test_cve_2019_5736_nothing_to_write_to_during_exec(runtime, make_bundle, prober, host, harmless, unchanged, capabilities, program):
     """Each executable that shows in /proc is opened for writing, at once and again when its process is gone."""
     bundle = prober(own_program(make_bundle()))
     bundle.outside = host.victim
     id = watching(runtime, bundle, capabilities, 0)
+    harmless.exec(id)
     for _ in range(ROUNDS // 3):
         runtime.call("exec", id, program)
     assert [found for found in findings(runtime, bundle, id) if "exe" in found] == []
@@ -83,7 +86,7 @@ def test_cve_2019_5736_nothing_to_write_to_during_exec(runtime, make_bundle, pro
 
 @pytest.mark.parametrize("capabilities", [[], PTRACE], ids=["", "ptrace"])
 @pytest.mark.parametrize("user", [0, 1000])
-def test_cve_2016_9962_nothing_leads_out_during_exec(runtime, make_bundle, prober, host, capabilities, user):
+def test_cve_2016_9962_nothing_leads_out_during_exec(runtime, make_bundle, prober, host, harmless, capabilities, user):
     """Root, directory and descriptors of the joining process, its environment; and ptrace."""
     if user and capabilities:
         pytest.skip("an ordinary user's capabilities would have to be ambient: the case of root has them")
@@ -93,6 +96,7 @@ def test_cve_2016_9962_nothing_leads_out_during_exec(runtime, make_bundle, probe
     host.victim.chmod(0o644)
     host.freeze()
     id = watching(runtime, bundle, capabilities, user)
+    harmless.exec(id)
     for _ in range(ROUNDS):
         runtime.call("exec", id, "/bin/true", env={**runtime.env, "HOSTSECRET": "1"})
     assert findings(runtime, bundle, id) == []
@@ -104,8 +108,9 @@ UP = "../../../../../../../../../.."
 
 
 @pytest.mark.parametrize("form", ["/proc/self/fd/%d", "/dev/fd/%d", "/link%d", "/proc/thread-self/fd/%d"])
-def test_cve_2024_21626_cwd_is_a_descriptor(runtime, make_bundle, host, form):
+def test_cve_2024_21626_cwd_is_a_descriptor(runtime, make_bundle, host, harmless, form):
     bundle = make_bundle(args=["/bin/cat", UP + str(host.victim)])
+    harmless(bundle, {"/process/args": ["/bin/cat", "passwd"], "/process/cwd": "/etc"})
     for number in range(3, 16):
         if form == "/link%d":
             (bundle.rootfs / (form % number)[1:]).symlink_to("/proc/self/fd/%d" % number)
@@ -113,20 +118,22 @@ def test_cve_2024_21626_cwd_is_a_descriptor(runtime, make_bundle, host, form):
         assert SECRET not in runtime.run(bundle).out, number
 
 
-def test_cve_2024_21626_program_is_a_descriptor(runtime, make_bundle, host):
+def test_cve_2024_21626_program_is_a_descriptor(runtime, make_bundle, host, harmless):
     """A program by a way that leads through a descriptor of the host."""
     (host / "program").write_text("#!/bin/sh\necho %s\n" % SECRET)
     (host / "program").chmod(0o755)
     host.freeze()
     bundle = make_bundle()
+    harmless(bundle)
     for number in range(3, 16):
         bundle.patch({"/process/args": ["/proc/self/fd/%d/%s%s/program" % (number, UP, host)]})
         result = runtime.run(bundle)
         assert result.code != 0 and SECRET not in result.out, number
 
 
-def test_cve_2024_21626_exec_cwd_is_a_descriptor(runtime, waiting, host):
+def test_cve_2024_21626_exec_cwd_is_a_descriptor(runtime, waiting, host, harmless):
     live = runtime.started(waiting)
+    assert harmless.exec(live, "--cwd", "/tmp", args=["/bin/pwd"]) == "/tmp\n"
     for number in range(3, 16):
         assert SECRET not in runtime.call("exec", "--cwd", "/proc/self/fd/%d" % number, live, "/bin/cat", UP + str(host.victim)).out, number
 
@@ -144,8 +151,9 @@ def test_cve_2024_21626_descriptors_of_a_created_init(runtime, waiting):
     assert led == {}
 
 
-def test_cve_2024_21626_descriptors_of_the_caller_do_not_come_along(runtime, make_bundle, host):
+def test_cve_2024_21626_descriptors_of_the_caller_do_not_come_along(runtime, make_bundle, host, harmless):
     bundle = make_bundle(args=["/bin/sh", "-c", "ls -l /proc/self/fd"])
+    assert " -> " in harmless(bundle).out
     opened = os.open(host.directory, os.O_RDONLY)
     try:
         result = runtime.run(bundle, close_fds=False, pass_fds=[opened])

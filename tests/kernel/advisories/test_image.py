@@ -64,20 +64,22 @@ def planted(make_bundle):
     watch.close()
 
 
-def test_cve_2019_14271_nothing_of_the_image_is_loaded(runtime, planted):
+def test_cve_2019_14271_nothing_of_the_image_is_loaded(runtime, planted, harmless):
     """create, start, exec as users that are and are not in passwd, and a failure whose report might want a source file."""
     bundle, watch = planted
     live = runtime.started(bundle)
     for words in (["/bin/true"], ["/nosuch"]):
         for user in ("0", "1000:1000", "4242:4242"):
             runtime.call("exec", "--user", user, live, *words)
+        harmless.exec(live)
     runtime.stopped(live)
     runtime.delete(live)
     assert watch.since() == set()
 
 
-def test_cve_2018_15664_failures_load_nothing_of_the_image(runtime, planted):
+def test_cve_2018_15664_failures_load_nothing_of_the_image(runtime, planted, harmless):
     bundle, watch = planted
+    harmless(bundle, {"/process/args": ["/bin/true"], "/process/cwd": "/etc", "/linux/sysctl": {"kernel.shmmax": "7654321"}})
     for changes in ({"/process/args": ["/nosuch"]}, {"/process/cwd": "/etc/passwd"}, {"/linux/sysctl": {"kernel.shmmax": "x"}}):
         result = runtime.run(bundle.write(harness.patch(bundle.config, changes)))
         assert result.code != 0
@@ -118,7 +120,7 @@ def plant(folder, marker):
 
 
 @pytest.mark.parametrize("first", [".", ""])
-def test_cve_2026_84042_programs_are_not_looked_for_here(runtime, make_bundle, scratch, first):
+def test_cve_2026_84042_programs_are_not_looked_for_here(runtime, make_bundle, scratch, harmless, first):
     """In the working directory, the bundle, the image; with a PATH that begins with the working directory."""
     marker = scratch / "executed"
     marker.unlink(missing_ok=True)
@@ -131,16 +133,16 @@ def test_cve_2026_84042_programs_are_not_looked_for_here(runtime, make_bundle, s
         plant(bundle.rootfs / "sbin", "/executed")
         env = {"PATH": "%s:/usr/sbin:/usr/bin:/sbin:/bin" % first}
         id = runtime.new_id()
-        runtime.call("create", "--bundle", bundle, id, cwd=bundle.path, env=env)
-        runtime.call("start", id, cwd=bundle.path, env=env)
-        runtime.call("exec", id, "/bin/true", cwd=bundle.path, env=env)
+        runtime.ok("create", "--bundle", bundle, id, cwd=bundle.path, env=env)
+        runtime.ok("start", id, cwd=bundle.path, env=env)
+        harmless.exec(id, cwd=bundle.path, env=env)
         runtime.call("checkpoint", "--image-path", bundle.path / "image", id, cwd=bundle.path, env=env)
         runtime.call("delete", "--force", id, cwd=bundle.path, env=env)
         assert not (bundle.rootfs / "executed").exists()
     assert marker.read_text() == ""
 
 
-def test_cve_2026_84042_helpers_for_ids_are_the_host_s(runtime, make_bundle, scratch):
+def test_cve_2026_84042_helpers_for_ids_are_the_host_s(runtime, make_bundle, scratch, harmless):
     """The same for an ordinary user, whose runtime may want newuidmap. The config asks for more ids than one."""
     user, make = ordinary_user(runtime, make_bundle, scratch)
     marker = scratch / "advisories/executed"
@@ -148,6 +150,8 @@ def test_cve_2026_84042_helpers_for_ids_are_the_host_s(runtime, make_bundle, scr
     marker.chmod(0o666)
     maps = [{"containerID": 0, "hostID": 4321, "size": 1}, {"containerID": 1, "hostID": 700000, "size": 100}]
     bundle = make({"/linux/uidMappings": maps, "/linux/gidMappings": maps})
+    one = {"/linux/%sMappings" % kind: maps[:1] for kind in ("uid", "gid")}
+    harmless.by(user, make)(bundle, one)
     plant(bundle.path, marker)
     user.call("run", "--bundle", bundle, user.new_id(), cwd=bundle.path, env={**user.env, "PATH": ".:/usr/bin:/bin"})
     user.clean()
@@ -159,9 +163,10 @@ def test_cve_2026_84042_helpers_for_ids_are_the_host_s(runtime, make_bundle, scr
 
 @pytest.mark.parametrize("kind", ["fifo", "zero", "out", "sparse", "directory", "line"])
 @pytest.mark.parametrize("file", ["passwd", "group"])
-def test_cve_2024_9676_a_passwd_that_is_no_file(runtime, make_bundle, host, file, kind):
+def test_cve_2024_9676_a_passwd_that_is_no_file(runtime, make_bundle, host, harmless, file, kind):
     """It neither blocks nor is followed out of the root; refused or not, the answer comes."""
     bundle = make_bundle({"/process/user": {"uid": 1000, "gid": 1000}}, args=["/bin/cat", "/proc/self/environ"])
+    harmless(bundle)
     path = bundle.rootfs / "etc" / file
     path.unlink()
     if kind == "fifo":
@@ -185,10 +190,11 @@ def test_cve_2024_9676_a_passwd_that_is_no_file(runtime, make_bundle, host, file
 
 @pytest.mark.parametrize("form", ["user", "1000"])
 @pytest.mark.parametrize("kind", ["fifo", "zero"])
-def test_cve_2024_9676_exec_with_a_passwd_that_is_no_file(runtime, make_bundle, kind, form):
+def test_cve_2024_9676_exec_with_a_passwd_that_is_no_file(runtime, make_bundle, harmless, kind, form):
     bundle = make_bundle(args=harness.WAIT_FOR_TERM)
     live = runtime.started(bundle)
     path = bundle.rootfs / "etc/passwd"
+    harmless.exec(live, "--user", {"user": "root"}.get(form, form))
     path.unlink()
     os.mkfifo(path) if kind == "fifo" else os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 5))
     runtime.call("exec", "--user", form, live, "/bin/true")
@@ -197,7 +203,7 @@ def test_cve_2024_9676_exec_with_a_passwd_that_is_no_file(runtime, make_bundle, 
 # ---- annotations
 
 
-def test_cve_2026_53488_annotations_are_text(runtime, make_bundle, host):
+def test_cve_2026_53488_annotations_are_text(runtime, make_bundle, host, harmless):
     """Labels of an image become annotations; none of them names a file to write, a command to execute, a device to add."""
     created = str(host / "created")
     (host / "command").write_text("#!/bin/sh\necho executed >%s\n" % created)
@@ -220,8 +226,9 @@ def test_cve_2026_53488_annotations_are_text(runtime, make_bundle, host):
         ),
         *("module.wasm.image/variant", "run.oci.systemd.subgroup", "run.oci.log_to_file", "cdi.k8s.io/x", "io.containerd.runc.v2.binary"),
     ]
+    hooks = {"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", "echo x; echo y >&2"]}]}
+    harmless(make_bundle({"/annotations": {"org.example.harmless": created}, "/hooks": hooks}))
     for name in names:
-        hooks = {"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", "echo x; echo y >&2"]}]}
         value = created if "LogPath" in name or "stdout" in name or "stderr" in name else str(host / "command")
         runtime.run(make_bundle({"/annotations": {name: value}, "/hooks": hooks}))
         assert not os.path.exists(created), name
@@ -240,6 +247,7 @@ def test_cve_2020_15257_no_abstract_socket(runtime, waiting):
     live = runtime.create(waiting)
     assert abstract() <= before
     runtime.start(live)
+    assert runtime.status(live) == "running"
     assert abstract() <= before
 
 

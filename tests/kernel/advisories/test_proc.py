@@ -25,9 +25,10 @@ def fake_proc(folder, marker="/marker"):
 
 @pytest.mark.parametrize("form", ["tmpfs", "bind"])
 @pytest.mark.parametrize("label", LABELS)
-def test_cve_2019_16884_a_tree_that_poses_as_proc(runtime, make_bundle, form, label):
+def test_cve_2019_16884_a_tree_that_poses_as_proc(runtime, make_bundle, harmless, form, label):
     """Whatever is mounted at /proc, a label that was asked for is in force, or nothing runs."""
     bundle = make_bundle(args=["/bin/cat", "/proc/self/attr/current"])
+    harmless(bundle, {"/process/args": ["/bin/ls", "/proc/self/attr/current"]})
     tree = bundle.path / "fake"
     fake_proc(tree)
     bundle.patch({"/mounts/0": mount("/proc") if form == "tmpfs" else bind(tree, "/proc"), label: LABELS[label]})
@@ -38,8 +39,10 @@ def test_cve_2019_16884_a_tree_that_poses_as_proc(runtime, make_bundle, form, la
 
 
 @pytest.mark.parametrize("label", LABELS)
-def test_cve_2019_16884_a_label_is_never_left_out(runtime, make_bundle, label):
-    result = runtime.run(make_bundle({label: LABELS[label]}))
+def test_cve_2019_16884_a_label_is_never_left_out(runtime, make_bundle, harmless, label):
+    bundle = make_bundle({label: LABELS[label]})
+    harmless(bundle, {label: harness.ABSENT})
+    result = runtime.run(bundle)
     assert result.code != 0, "a profile that does not exist was asked for"
 
 
@@ -47,9 +50,10 @@ def test_cve_2019_16884_a_label_is_never_left_out(runtime, make_bundle, label):
     "place", ["/proc/sys", "/proc/sys/net", "/proc/sys/net/ipv4", "/proc/self", "/proc/self/attr", "/proc/thread-self"]
 )
 @pytest.mark.parametrize("form", ["tmpfs", "bind"])
-def test_cve_2025_52881_a_mount_below_proc(runtime, make_bundle, host, place, form):
+def test_cve_2025_52881_a_mount_below_proc(runtime, make_bundle, host, harmless, place, form):
     """A write to a setting ends in that setting, or there is no container."""
     bundle = make_bundle({"/linux/sysctl": {"net.ipv4.ip_forward": "1"}}, args=["/bin/cat", "/proc/sys/" + NET])
+    assert harmless(bundle).out == "1\nworks\n"
     tree = bundle.path / "fake" / "tree"
     source = fake_proc(tree, str(host.victim)) / (place.replace("thread-", "").removeprefix("/proc/"))
     bundle.patch({"/mounts/-": mount(place) if form == "tmpfs" else bind(source, place)})
@@ -58,9 +62,10 @@ def test_cve_2025_52881_a_mount_below_proc(runtime, make_bundle, host, place, fo
 
 
 @pytest.mark.parametrize("what", ["decoy", "link"])
-def test_cve_2025_52881_a_race_for_the_tree_that_is_written_to(runtime, make_bundle, swap, what):
+def test_cve_2025_52881_a_race_for_the_tree_that_is_written_to(runtime, make_bundle, harmless, swap, what):
     """The directory that procfs is mounted on gets another name; what then has the name /proc leads to a file of the image."""
     bundle = make_bundle({"/linux/sysctl": {"net.ipv4.ip_forward": "1"}, "/process/oomScoreAdj": 500})
+    harmless(bundle)
     (bundle.rootfs / "marker").write_text("marker")
     if what == "decoy":
         fake_proc(bundle.rootfs / "decoy")
@@ -74,11 +79,13 @@ def test_cve_2025_52881_a_race_for_the_tree_that_is_written_to(runtime, make_bun
 
 
 @pytest.mark.parametrize("separator", ["+", "\n", "=", " "])
-def test_cve_2022_0811_a_value_is_one_value(runtime, make_bundle, scratch, separator):
+def test_cve_2022_0811_a_value_is_one_value(runtime, make_bundle, scratch, harmless, separator):
     names = ("kernel/shm_rmid_forced", "kernel/core_pattern", "kernel/msgmax")
     host = [harness.pathlib.Path("/proc/sys", name).read_text() for name in names]
     value = "1%skernel.msgmax=77" % separator
-    result = runtime.run(make_bundle({"/linux/sysctl": {"kernel.shm_rmid_forced": value}}, args=["/bin/cat", "/proc/sys/kernel/msgmax"]))
+    bundle = make_bundle({"/linux/sysctl": {"kernel.shm_rmid_forced": value}}, args=["/bin/cat", "/proc/sys/kernel/msgmax"])
+    assert harmless(bundle, {"/linux/sysctl": {"kernel.msgmax": "77"}}).out == "77\nworks\n"
+    result = runtime.run(bundle)
     assert [harness.pathlib.Path("/proc/sys", name).read_text() for name in names] == host
     assert result.out.strip() != "77", result
 
@@ -86,21 +93,24 @@ def test_cve_2022_0811_a_value_is_one_value(runtime, make_bundle, scratch, separ
 @pytest.mark.parametrize(
     "key", ["kernel.core_pattern", "kernel/../kernel/core_pattern", "net/../kernel/core_pattern", "kernel.shm_rmid_forced/../core_pattern"]
 )
-def test_cve_2022_0811_settings_of_the_host_are_not_reached(runtime, make_bundle, key):
+def test_cve_2022_0811_settings_of_the_host_are_not_reached(runtime, make_bundle, harmless, key):
     path = harness.pathlib.Path("/proc/sys/kernel/core_pattern")
     before = path.read_text()
+    bundle = make_bundle({"/linux/sysctl": {key: before.strip()}})
+    harmless(bundle, {"/linux/sysctl": {"kernel.shm_rmid_forced": "1"}})
     try:
-        result = runtime.run(make_bundle({"/linux/sysctl": {key: before.strip()}}))
+        result = runtime.run(bundle)
         assert result.code != 0, "the same value was written this time"
     finally:
         assert path.read_text() == before
 
 
 @pytest.mark.parametrize("home", ["/\nevil:x:0:0::/:/bin/sh", "/a:0:0", "/x\r\nevil::0:0:::"])
-def test_cve_2022_4318_home_is_no_line_of_passwd(runtime, make_bundle, home):
+def test_cve_2022_4318_home_is_no_line_of_passwd(runtime, make_bundle, harmless, home):
     bundle = make_bundle(
         {"/process/env": ["PATH=/bin", "HOME=" + home], "/process/user": {"uid": 4242, "gid": 4242}}, args=["/bin/id", "-u"]
     )
+    assert harmless(bundle, {"/process/env/1": "HOME=/"}).out == "4242\nworks\n"
     before = {name: (bundle.rootfs / "etc" / name).read_bytes() for name in ("passwd", "group")}
     host = harness.pathlib.Path("/etc/passwd").read_bytes()
     result = runtime.run(bundle)
@@ -109,19 +119,21 @@ def test_cve_2022_4318_home_is_no_line_of_passwd(runtime, make_bundle, home):
     assert result.code != 0 or result.out == "4242\n"
 
 
-def test_cve_2026_94603_a_name_without_a_value_takes_nothing(runtime, make_bundle):
+def test_cve_2026_94603_a_name_without_a_value_takes_nothing(runtime, make_bundle, harmless):
     """A bare KEY, or a star, in the environment of the config is no question to the host's."""
     for entry in ("HOSTSECRET", "*", "HOST*"):
         bundle = make_bundle({"/process/env": ["PATH=/bin", entry]}, args=["/bin/cat", "/proc/self/environ"])
+        assert "PATH=/bin\0" in harmless(bundle, {"/process/env/1": harness.ABSENT}).out
         result = runtime.run(bundle, env={**runtime.env, "HOSTSECRET": "of-the-host"})
         assert "of-the-host" not in result.out, result
 
 
-def test_cve_2026_94603_the_environment_is_that_of_the_config(runtime, make_bundle, waiting):
+def test_cve_2026_94603_the_environment_is_that_of_the_config(runtime, make_bundle, waiting, harmless):
     env = {**runtime.env, "HOSTSECRET": "of-the-host", "LD_PRELOAD": "", "PYTHONPATH": "/of-the-host"}
-    assert "of-the-host" not in runtime.run(make_bundle(args=["/bin/cat", "/proc/1/environ"]), env=env).out
-    live = runtime.started(waiting)
-    assert "of-the-host" not in runtime.ok("exec", live, "/bin/cat", "/proc/self/environ", env=env).out
+    out = harmless(make_bundle(args=["/bin/cat", "/proc/1/environ"]), env=env).out
+    assert "PATH=" in out and "of-the-host" not in out
+    out = harmless.exec(runtime.started(waiting), args=["/bin/cat", "/proc/self/environ"], env=env)
+    assert "PATH=" in out and "of-the-host" not in out
 
 
 def test_cve_2026_94603_the_environment_of_a_created_init(runtime, waiting):
