@@ -23,6 +23,7 @@ DIR = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC | posix.O_NOFOLLOW
 LIMIT = 64 << 20
 ID_CHARS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_+.-")
 LOCK_WAIT_MS = 10_000
+INITIAL_USERNS = 0xEFFFFFFD  # PROC_USER_INIT_INO, include/linux/proc_ns.h
 PID_MAX = 1 << 22  # proc_sys_kernel(5)
 LOG_LIMIT = 256 << 10  # of state.json; a longer one begins anew
 
@@ -37,7 +38,12 @@ def check_id(id):
 
 
 def in_user_namespace():
-    """True unless the user namespace maps every id to itself: the initial one (or one that looks exactly like it)."""
+    """True unless this is the initial user namespace. Its inode number is fixed; its map proves nothing, since another namespace may have the
+    identity map too. The map decides only where /proc/self/ns/user cannot be read."""
+    try:
+        return posix.stat("/proc/self/ns/user").st_ino != INITIAL_USERNS
+    except OSError:
+        pass
     try:
         fields = fileio.read_file("/proc/self/uid_map", 4096).split()
     except OSError:

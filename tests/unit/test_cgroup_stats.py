@@ -90,7 +90,7 @@ def test_v2(tree):
                 "cpu.pressure": PSI,
                 "memory.stat": "anon 1\nfile 7\n", "memory.current": "100\n", "memory.max": "max\n", "memory.peak": "150\n",
                 "memory.swap.current": "20\n", "memory.swap.max": "50\n", "memory.events": "low 0\nmax 4\noom_kill 1\n",
-                "pids.current": "2\n", "pids.max": "10\n", "io.stat": "8:0 rbytes=5 wbytes=6 rios=1 wios=2 dbytes=0 dios=0\n",
+                "pids.current": "2\n", "pids.max": "10\n", "io.stat": "8:0 rbytes=5 wbytes=6 rios=1 wios=2 dbytes=0 dios=0 cost.usage=70 cost.wait=8 cost.indebt=0 cost.indelay=9\n",
                 "hugetlb.2MB.current": "0\n", "hugetlb.2MB.max": "max\n", "hugetlb.2MB.events": "max 3\n",
             }
     )  # fmt: skip
@@ -102,6 +102,8 @@ def test_v2(tree):
     assert data["memory"]["usage"] == {"limit": 2**64 - 1, "usage": 100, "max": 150, "failcnt": 4}
     assert data["memory"]["swap"] == {"limit": 2**64 - 1, "usage": 120, "failcnt": 0}
     assert data["pids"] == {"current": 2, "limit": 10}
+    for name, value in (("ioCostUsage", 70), ("ioCostWait", 8), ("ioCostIndelay", 9)):
+        assert data["blkio"][name] == [{"major": 8, "op": "Count", "value": value}]
     assert data["blkio"]["ioServiceBytesRecursive"] == [{"major": 8, "op": "Read", "value": 5}, {"major": 8, "op": "Write", "value": 6}]
     assert data["blkio"]["ioServicedRecursive"] == [{"major": 8, "op": "Read", "value": 1}, {"major": 8, "op": "Write", "value": 2}]
     assert data["hugetlb"] == {"2MB": {"failcnt": 3}}

@@ -248,6 +248,14 @@ def test_configuration_file(given, in_force, file):
     assert checkpoint._config_file(run_with(given, in_force)) == file
 
 
+def test_pyruncs_own_configuration_file_comes_first(tmp_path, monkeypatch):
+    own, runcs = tmp_path / "pyrunc.conf", tmp_path / "runc.conf"
+    monkeypatch.setattr(checkpoint, "CONFIG_FILES", (str(own), str(runcs)))
+    assert checkpoint._config_file(run_with({}, {})) == str(runcs)
+    own.write_text("")
+    assert checkpoint._config_file(run_with({}, {})) == str(own)
+
+
 def test_what_came_along_with_an_rbind(tmp_path, monkeypatch):
     """By the tree of mounts, not by names: a mount elsewhere below the same path is none of it, and a parent may have the greater id."""
     monkeypatch.setattr(criu_external.paths, "resolve", lambda root_fd, path: os.open("/", os.O_PATH))

@@ -264,6 +264,9 @@ def _v2_memory(here):
 IO = {
     "rbytes": ("ioServiceBytesRecursive", "Read"), "wbytes": ("ioServiceBytesRecursive", "Write"), "rios": ("ioServicedRecursive", "Read"),
     "wios": ("ioServicedRecursive", "Write"),
+    # of the iocost controller, in microseconds (cgroup-v2.rst); a device has them once it has a cost model
+    "cost.usage": ("ioCostUsage", "Count"), "cost.wait": ("ioCostWait", "Count"), "cost.indebt": ("ioCostIndebt", "Count"),
+    "cost.indelay": ("ioCostIndelay", "Count"),
 }  # fmt: skip
 
 

@@ -16,7 +16,8 @@ LOG = "dump.log"
 CLONE_NEWNET = 0x40000000
 CGROUP_MODES = {None: 3, "soft": 3, "full": 4, "strict": 5, "ignore": 0}
 NETWORK_LOCKS = {"iptables": 1, "nftables": 2, "skip": 3}
-CONFIG, CONFIG_FILE = "org.criu.config", "/etc/criu/runc.conf"
+CONFIG = "org.criu.config"
+CONFIG_FILES = ("/etc/criu/pyrunc.conf", "/etc/criu/runc.conf")  # the first that is there; CRIU ignores one that is missing
 LOG_LEVEL = 4
 
 
@@ -99,8 +100,19 @@ def _config_file(run):
     entry = run.plans.get("meta") or {}
     given = entry.get("annotations", {}).get(CONFIG)
     if given is None:
-        given = "" if run.annotations.get(CONFIG) == "" else CONFIG_FILE
+        given = "" if run.annotations.get(CONFIG) == "" else _default_config()
     return given or None
+
+
+def _default_config():
+    """The administrator's configuration file for CRIU: pyrunc's own, or the one that is there for runc."""
+    for path in CONFIG_FILES[:-1]:
+        try:
+            posix.stat(path)
+            return path
+        except OSError:
+            continue
+    return CONFIG_FILES[-1]
 
 
 def checkpoint(state_dir, options, asked):
