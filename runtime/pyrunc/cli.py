@@ -6,10 +6,20 @@ accepted except for exec, ps and kill, where the first positional ends them. Thi
 that is needed only for help or errors stands here.
 """
 
+from __future__ import annotations
+
 import posix
 import sys
 
 from pyrunc.errors import Bug, PyruncError, StepFailure, UsageError, out_of_memory
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Any
+
+    from pyrunc.cmdline import Globals, Options
+
 
 B, V, R = "bool", "value", "repeat"  # kinds of options
 
@@ -39,7 +49,9 @@ class Command:
 
     __slots__ = ("sealed", "options", "short", "fewest", "most", "first_ends")
 
-    def __init__(self, sealed, options, short, fewest, most, first_ends):
+    def __init__(
+        self, sealed: bool, options: dict[str, str], short: dict[str, str], fewest: int, most: int | None, first_ends: bool
+    ) -> None:
         self.sealed = sealed
         self.options = options
         self.short = short
@@ -218,7 +230,7 @@ TRUE = {"true", "1", "t", "T", "TRUE", "True"}
 FALSE = {"false", "0", "f", "F", "FALSE", "False"}
 
 
-def _take(word, words, kinds, short, values, command):
+def _take(word: str, words: list[str], kinds: dict[str, str], short: dict[str, str], values: Any, command: str) -> None:
     """One option `word` (dashes included); the value may be the next of `words`. Fills `values`."""
     name, given, value = word[2 if word[1] == "-" else 1 :].partition("=")
     name = short.get(name, name)
@@ -249,14 +261,14 @@ def _take(word, words, kinds, short, values, command):
         values[key] = value
 
 
-def parse(argv):
+def parse(argv: Sequence[str]) -> tuple[Globals, str | None, Options, list[str]]:
     """list of str (without the program) → (globals: dict, command: str | None, options: dict, args: list). Keys use `_` for `-`.
 
     Raises UsageError. An absent option is absent from the dict.
     """
     words = list(argv)
-    top = {}
-    options = {}
+    top: Globals = {}
+    options: Options = {}
     while words and len(words[0]) > 1 and words[0][0] == "-":
         word = words.pop(0)
         if word == "--":
@@ -290,12 +302,12 @@ def parse(argv):
         if row.most == row.fewest:
             text = "requires exactly %d argument(s)" % row.fewest
         else:
-            text = "requires %s %d argument(s)" % (("a minimum of", row.fewest) if len(args) < row.fewest else ("a maximum of", row.most))
+            text = "requires %s %s argument(s)" % (("a minimum of", row.fewest) if len(args) < row.fewest else ("a maximum of", row.most))
         raise UsageError("wrong-arguments", '"%s" %s' % (command, text), command, None, "see 'pyrunc %s --help'" % command)
     return top, command, options, args
 
 
-def unknown(command):
+def unknown(command: str) -> UsageError:
     return UsageError(
         "unknown-command",
         "No help topic for '%s'" % command,
@@ -305,28 +317,28 @@ def unknown(command):
     )
 
 
-def load(command):
+def load(command: str) -> Any:
     """The module that carries a command out; `main(options, args)` is its only entry."""
     name = "pyrunc.commands." + command
     __import__(name)
     return sys.modules[name]
 
 
-def main(argv):
+def main(argv: list[str]) -> int:
     """list of str (without the program) → exit status. The only entry of the package for both launchers."""
-    traces = []
+    traces: list[Any] = []
     status = _main(argv, traces)
     for file in traces:
         file.finish(status)
     return status
 
 
-def _main(argv, traces):
+def _main(argv: list[str], traces: list[Any]) -> int:
     from pyrunc import log
 
-    top = {}
-    options = {}
-    command = None
+    top: Globals = {}
+    options: Options = {}
+    command: str | None = None
     _stdio()
     try:
         try:
@@ -369,11 +381,11 @@ def _main(argv, traces):
         return log.fail(_bug(e), command, e)
 
 
-def _bug(e):
+def _bug(e: BaseException) -> Bug:
     return Bug("internal error: %s: %s" % (type(e).__name__, e), hint="--debug shows where; please report it")
 
 
-def _meant(word, known, prefix=""):
+def _meant(word: str, known: Iterable[str], prefix: str = "") -> str:
     """The beginning of a hint about a word that is not known."""
     from pyrunc.oci.nearest import nearest
 
@@ -381,13 +393,13 @@ def _meant(word, known, prefix=""):
     return "nearest: %s; " % ", ".join(prefix + name for name in close) if close else ""
 
 
-def _document(command, options):
+def _document(command: str | None, options: Options) -> str | None:
     """Path of the config that the command was about, from the working directory, which is the bundle once it was found; or None."""
-    row = COMMANDS.get(command)
+    row = COMMANDS.get(command or "")
     return options.get("config") or "config.json" if row is not None and "config" in row.options else None
 
 
-def _stdio():
+def _stdio() -> None:
     """Opens /dev/null where 0, 1 or 2 is closed: the first file that we open would else become the container's output."""
     for fd in (0, 1, 2):
         try:
@@ -396,9 +408,9 @@ def _stdio():
             posix.set_inheritable(posix.open("/dev/null", posix.O_RDWR), True)
 
 
-def _log_options(argv):
+def _log_options(argv: Sequence[str]) -> Globals:
     """The log options of a command line that did not parse: its error has to be logged as well."""
-    found = {}
+    found: Globals = {}
     words = list(argv)
     while words:
         name, given, value = words.pop(0).lstrip("-").partition("=")
@@ -406,7 +418,7 @@ def _log_options(argv):
             if not given and words:
                 value = words.pop(0)
             if value:
-                found[name.replace("-", "_")] = value
+                found[name.replace("-", "_")] = value  # type: ignore[literal-required]  # one of the two names above
         elif name in COMMANDS:
             break
     if found.get("log_format") not in (None, "text", "json"):

@@ -10,8 +10,27 @@ gets a number of its own, and its sentences had the area's N = 0 until then (tes
 kinds 1, 4, 5, 8 and 9 have no area: there AAN just counts.
 """
 
+from __future__ import annotations
+
 from pyrunc.errors import errno_name
 from pyrunc.parts.table import PARTS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypedDict
+
+    from pyrunc.errors import PyruncError
+
+    class Row(TypedDict):
+        """A code, as `errors` prints it."""
+
+        code: str
+        name: str
+        kind: str
+        meaning: str
+        remedy: str
+        exit_status: str
+
 
 PREFIX = "PYR-"
 KINDS = {"usage": 1, "refused": 2, "unsupported": 3, "state": 4, "hook": 5, "step": 6, "interrupted": 8, "error": 8, "bug": 9}
@@ -175,7 +194,7 @@ ERRNO_CAUSES = {
     646: {"ENOSPC": 6461, "EROFS": 6462},
 }
 
-RETIRED: tuple = ()  # numbers that once had a meaning
+RETIRED: tuple[int, ...] = ()  # numbers that once had a meaning
 
 # The area of a refusal that has neither a pointer nor a step. All others are about the document.
 AREA_OF_REASON = {
@@ -186,40 +205,40 @@ AREA_OF_REASON = {
 WITHOUT_AREA = frozenset("14589")
 
 
-def find(error):
+def find(error: PyruncError) -> int:
     """PyruncError -> code number, by its kind, reason, area and errno; never by its words. Every error has one."""
     kind = KINDS.get(error.kind, 8)
     if str(kind) in WITHOUT_AREA:
         return next((row[0] for row in COUNTED if row[0] // 1000 == kind and row[1] == error.reason), kind * 1000)
     number = AREAS[area_of(error)][0] + kind * 100
-    name = errno_name(error.errno) if getattr(error, "errno", None) else None
+    name = errno_name(error.errno) if error.errno else None
     for place in (number, 646 if kind == 6 else kind * 100 + 40):
         for row in CAUSES:
             if row[0] // 10 == place and row[1] == error.reason:
                 return row[0]
-        if name in ERRNO_CAUSES.get(place, ()):
+        if name is not None and name in ERRNO_CAUSES.get(place, ()):
             return ERRNO_CAUSES[place][name]
     return number * 10
 
 
-def text(number):
+def text(number: int) -> str:
     """2130 -> 'PYR-2130'"""
     return "%s%04d" % (PREFIX, number)
 
 
-def area_of(error):
+def area_of(error: PyruncError) -> str:
     """The area's name: that of the step's part, else of the pointer's owner."""
-    first = (getattr(error, "step", None) or "").partition(".")[0]
+    first = (error.step or "").partition(".")[0]
     if first in AREAS:
         return first
     if first in STEPS:
         return STEPS[first]
     if error.pointer is None and error.kind != "step":
-        return AREA_OF_REASON.get(error.reason, "document")
+        return AREA_OF_REASON.get(error.reason or "", "document")
     return owner(error.pointer or "") or ("host" if error.kind == "step" else "document")
 
 
-def owner(pointer):
+def owner(pointer: str) -> str | None:
     """The part with the longest key above a pointer, or None."""
     best, found = -1, None
     for part, _always, keys, _needs in PARTS:
@@ -231,7 +250,7 @@ def owner(pointer):
     return found
 
 
-def rows():
+def rows() -> list[Row]:
     """Every code: {"code", "name", "kind", "meaning", "remedy", "exit_status"}, by number."""
     found = {}
     for number, name, meaning, remedy in COUNTED:
@@ -256,11 +275,11 @@ def rows():
     ]  # fmt: skip
 
 
-def row(number):
+def row(number: int) -> Row:
     """One of rows()."""
     wanted = text(number)
     return next(one for one in rows() if one["code"] == wanted)
 
 
-def _sentence(words):
+def _sentence(words: str) -> str:
     return words[:1].upper() + words[1:] + ("" if words[-1:] in "?." else ".")

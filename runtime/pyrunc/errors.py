@@ -9,6 +9,11 @@ containerd, podman, moby, cri-o) stand in CALLER_TEXT; a hint must never contain
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
 CALLER_TEXT = {
     "unknown": "container does not exist",
     "exists": "container with given ID already exists",
@@ -26,22 +31,22 @@ CALLER_TEXT = {
 }
 
 
-def errno_name(number):
+def errno_name(number: int) -> str:
     """int -> 'ENOENT'; an unknown one -> 'errno 999'."""
     import errno  # built in, no file is read
 
     return errno.errorcode.get(number, "errno %d" % number)
 
 
-def errno_text(number):
+def errno_text(number: int | None) -> str:
     """int -> 'no such file or directory': libc's words in lower case, as Go writes them (cri-o matches case)."""
     import posix
 
-    text = posix.strerror(number)
+    text = posix.strerror(number) if number is not None else "unknown error"
     return text if text[:2].isupper() else text[:1].lower() + text[1:]
 
 
-def quote(value, limit=200):
+def quote(value: object, limit: int = 200) -> str:
     """Any text of a config or a container, safe for one line: control bytes escaped, cut to `limit` characters."""
     text = value if isinstance(value, str) else repr(value)
     if len(text) <= limit and text.isprintable():
@@ -50,12 +55,12 @@ def quote(value, limit=200):
     return out if len(text) <= limit else out[:limit] + "…"
 
 
-def escape_pointer(key):
+def escape_pointer(key: str) -> str:
     """A key as one reference token of a JSON pointer (RFC 6901)."""
     return key.replace("~", "~0").replace("/", "~1") if "~" in key or "/" in key else key
 
 
-def _escape(c):
+def _escape(c: str) -> str:
     """By hand: the codec unicode_escape is a module, and init can import none."""
     if c in "\n\r\t":
         return {"\n": "\\n", "\r": "\\r", "\t": "\\t"}[c]
@@ -69,25 +74,32 @@ class PyruncError(Exception):
 
     kind = "error"
     exit_status = 1
+    step: str | None = None
+    side: str | None = None
+    call: str | None = None
+    errno: int | None = None
+    path: str | None = None
+    place: tuple[int, int] | None = None
+    hooks: list[dict[str, Any]] | None = None  # how the hooks of a create that failed went
 
-    def __init__(self, reason, words, pointer=None, hint=None):
+    def __init__(self, reason: str | None, words: str, pointer: str | None = None, hint: str | None = None) -> None:
         super().__init__(words)
         self.reason = reason
         self.words = words
         self.pointer = pointer
         self.hint = hint
 
-    def where(self):
+    def where(self) -> str:
         """What stands in the brackets: the pointer; StepFailure adds step, call and errno."""
         return self.pointer or ""
 
-    def sentence(self):
+    def sentence(self) -> str:
         """One line, whatever stands in the pointer: keys of a config are free text, and a line break would forge a line of the log."""
         where = self.where()
         text = "%s%s%s" % (self.words, " (%s)" % where if where else "", "; %s" % self.hint if self.hint else "")
         return text if text.isprintable() else quote(text, len(text))
 
-    def record(self):
+    def record(self) -> dict[str, Any]:
         """Plain data for the JSON log and for the pipe between init and host side."""
         return {"code": self.kind, "reason": self.reason, "words": self.words, "pointer": self.pointer, "hint": self.hint}
 
@@ -97,7 +109,7 @@ class UsageError(PyruncError):
 
     kind = "usage"
 
-    def __init__(self, reason, words, command=None, option=None, hint=None):
+    def __init__(self, reason: str, words: str, command: str | None = None, option: str | None = None, hint: str | None = None) -> None:
         super().__init__(reason, words, None, hint)
         self.command = command
         self.option = option
@@ -108,7 +120,15 @@ class Refusal(PyruncError):
 
     kind = "refused"
 
-    def __init__(self, reason, words, pointer, hint=None, section=None, place=None):
+    def __init__(
+        self,
+        reason: str,
+        words: str,
+        pointer: str | None,
+        hint: str | None = None,
+        section: str | None = None,
+        place: tuple[int, int] | None = None,
+    ) -> None:
         super().__init__(reason, words, pointer, hint)
         self.section = section
         self.place = place  # (line, column) from 1, where the text is no JSON
@@ -119,7 +139,7 @@ class Unsupported(PyruncError):
 
     kind = "unsupported"
 
-    def __init__(self, reason, words, pointer, needs, hint=None):
+    def __init__(self, reason: str, words: str, pointer: str | None, needs: str | None, hint: str | None = None) -> None:
         super().__init__(reason, words, pointer, hint)
         self.needs = needs
 
@@ -129,7 +149,7 @@ class StateError(PyruncError):
 
     kind = "state"
 
-    def __init__(self, reason, words, id=None, state=None, hint=None):
+    def __init__(self, reason: str, words: str, id: str | None = None, state: str | None = None, hint: str | None = None) -> None:
         super().__init__(reason, words, None, hint)
         self.id = id
         self.state = state
@@ -140,7 +160,7 @@ class HookFailure(PyruncError):
 
     kind = "hook"
 
-    def __init__(self, reason, hook_kind, index, cause, path=None):
+    def __init__(self, reason: str, hook_kind: str, index: int, cause: str, path: str | None = None) -> None:
         super().__init__(reason, "error running %s hook #%d: %s" % (hook_kind, index, cause), "/hooks/%s/%d" % (hook_kind, index))
         self.hook_kind = hook_kind
         self.index = index
@@ -154,7 +174,18 @@ class StepFailure(PyruncError):
 
     kind = "step"
 
-    def __init__(self, reason, words, step=None, side=None, pointer=None, call=None, errno=None, path=None, hint=None):
+    def __init__(
+        self,
+        reason: str | None,
+        words: str,
+        step: str | None = None,
+        side: str | None = None,
+        pointer: str | None = None,
+        call: str | None = None,
+        errno: int | None = None,
+        path: str | None = None,
+        hint: str | None = None,
+    ) -> None:
         super().__init__(reason, words, pointer, hint)
         self.step = step
         self.side = side
@@ -162,14 +193,14 @@ class StepFailure(PyruncError):
         self.errno = errno
         self.path = path
 
-    def where(self):
+    def where(self) -> str:
         call = self.call or ""
         if self.errno:
             call = "%s%s" % (call + ": " if call else "", errno_name(self.errno))
         tail = ", ".join(x for x in (self.step, call) if x)
         return ": ".join(x for x in (self.pointer, tail) if x)
 
-    def record(self):
+    def record(self) -> dict[str, Any]:
         data = super().record()
         data.update(step=self.step, side=self.side, call=self.call, errno=self.errno, path=self.path)
         return data
@@ -191,7 +222,7 @@ EMFILE = 24
 NO_DESCRIPTORS = "raise the caller's limit of open files (ulimit -n)"
 
 
-def out_of_memory(step=None, side="host", pointer=None):
+def out_of_memory(step: str | None = None, side: str = "host", pointer: str | None = None) -> StepFailure:
     """StepFailure for a MemoryError: the machine's fault, and none of ours."""
     return StepFailure(
         "out-of-memory",
@@ -209,7 +240,7 @@ class Bug(PyruncError):
 
     kind = "bug"
 
-    def __init__(self, words, pointer=None, hint=None):
+    def __init__(self, words: str, pointer: str | None = None, hint: str | None = None) -> None:
         super().__init__("internal", words, pointer, hint)
 
 

@@ -1,17 +1,19 @@
 """Whole files, complete writes, and file names as str or bytes, without importing os or io."""
 
+from __future__ import annotations
+
 import errno
 import posix
 
 from pyrunc import errors
 
 
-def fsencode(name):
+def fsencode(name: str | bytes) -> bytes:
     """str -> bytes as the kernel sees them; bytes stay. The undoing of fsdecode."""
     return name if isinstance(name, bytes) else name.encode("utf-8", "surrogateescape")
 
 
-def fsdecode(name):
+def fsdecode(name: str | bytes) -> str:
     """bytes -> str; bytes that are not UTF-8 become U+DC80..U+DCFF. str stays."""
     return name if isinstance(name, str) else name.decode("utf-8", "surrogateescape")
 
@@ -21,9 +23,9 @@ def fsdecode(name):
 CHUNK = 64 << 10  # of a read; what is longer is mapped and given back by malloc, at each call
 
 
-def read_fd(fd, limit=16 << 20):
+def read_fd(fd: int, limit: int = 16 << 20) -> bytes:
     """The rest of a file or pipe, as bytes. More than `limit` bytes: OSError EFBIG."""
-    chunks = []
+    chunks: list[bytes] = []
     left = limit + 1
     while left > 0:
         try:
@@ -38,7 +40,7 @@ def read_fd(fd, limit=16 << 20):
     raise OSError(errno.EFBIG, posix.strerror(errno.EFBIG))
 
 
-def read_file(path, limit=16 << 20, dir_fd=None):
+def read_file(path: str | bytes, limit: int = 16 << 20, dir_fd: int | None = None) -> bytes:
     """The whole file as bytes; OSError names the path. For our own files and the kernel's; configs have oci.load."""
     fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOCTTY, dir_fd=dir_fd)
     try:
@@ -49,12 +51,12 @@ def read_file(path, limit=16 << 20, dir_fd=None):
         posix.close(fd)
 
 
-def own_environ():
+def own_environ() -> list[bytes]:
     """The caller's environment as the kernel has it, a list of bytes: Python adds LC_CTYPE to its own."""
     return [entry for entry in read_file("/proc/self/environ", 64 << 20).split(b"\0") if entry]
 
 
-def write_all(fd, data):
+def write_all(fd: int, data: str | bytes | bytearray | memoryview) -> None:
     """Writes all of it: goes on after a short write, waits on a descriptor that somebody made non-blocking."""
     view = memoryview(data if not isinstance(data, str) else fsencode(data))
     while view:
@@ -69,7 +71,7 @@ def write_all(fd, data):
             raise
 
 
-def _wait(fd, events):
+def _wait(fd: int, events: int) -> None:
     """Until a descriptor that somebody else made non-blocking is ready: POLLIN is 1, POLLOUT 4."""
     import select
 

@@ -6,9 +6,16 @@ to import, still has it. Rule: nothing of ours gets across but the payload: fixe
 The conversation is described in helper/main.py.
 """
 
+from __future__ import annotations
+
 import posix
 
 from pyrunc import errors, install_paths, jsonio
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 PYTHON = "/usr/bin/python3"
 ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
@@ -20,7 +27,7 @@ POLLIN, POLLOUT, POLLERR, POLLHUP = 1, 4, 8, 16
 SIGKILL = 9
 
 
-def call(name, payload, timeout_ms=TIMEOUT_MS):
+def call(name: str, payload: Any, timeout_ms: int = TIMEOUT_MS) -> Any:
     """Runs `run(payload)` of pyrunc.helper.NAME and returns what it returns: plain data, or bytes.
 
     Raises what the helper raised of our own errors (Refusal, Unsupported, ...), Unsupported when a library is missing, and Bug when
@@ -38,7 +45,7 @@ def call(name, payload, timeout_ms=TIMEOUT_MS):
     return _answer(name, reply, complaint, status)
 
 
-def paths():
+def paths() -> list[str]:
     """Where third-party packages may be: those of the launcher's own sys.path, a venv or prefix beside it, Debian's."""
     import sys
 
@@ -49,11 +56,11 @@ def paths():
     return list(dict.fromkeys(found))
 
 
-def _start(name):
+def _start(name: str) -> tuple[int, int, int, int]:
     """-> (pid, fd to write to, fd of the answer, fd of its stderr)."""
     pipes = [posix.pipe2(posix.O_CLOEXEC) for _ in range(3)]
     (in_r, in_w), (out_r, out_w), (err_r, err_w) = [(_high(r), _high(w)) for r, w in pipes]
-    actions = [(posix.POSIX_SPAWN_DUP2, in_r, 0), (posix.POSIX_SPAWN_DUP2, out_w, 1), (posix.POSIX_SPAWN_DUP2, err_w, 2)]
+    actions: list[Any] = [(posix.POSIX_SPAWN_DUP2, in_r, 0), (posix.POSIX_SPAWN_DUP2, out_w, 1), (posix.POSIX_SPAWN_DUP2, err_w, 2)]
     actions += [(posix.POSIX_SPAWN_CLOSE, fd) for fd in _inheritable()]
     argv = [PYTHON, "-I", "-S", install_paths.data("helper/main.py"), name]
     try:
@@ -73,7 +80,7 @@ def _start(name):
     return pid, in_w, out_r, err_r
 
 
-def _high(fd):
+def _high(fd: int) -> int:
     """Above the standard streams: if those were closed, a pipe's end would be overwritten by the next dup2."""
     if fd > 2:
         return fd
@@ -84,7 +91,7 @@ def _high(fd):
     return moved
 
 
-def _inheritable():
+def _inheritable() -> list[int]:
     """Descriptors that exec would hand on: all of ours are close-on-exec, the caller's may not be."""
     import fcntl
 
@@ -98,7 +105,7 @@ def _inheritable():
     return found
 
 
-def _talk(request, to_helper, from_helper, complaints, timeout_ms):
+def _talk(request: bytes, to_helper: int, from_helper: int, complaints: int, timeout_ms: int) -> tuple[bytes, bytes]:
     """Writes the request, reads answer and stderr to their ends. The pipe to the helper stays open: its end means that we died."""
     import select
     import time
@@ -108,7 +115,7 @@ def _talk(request, to_helper, from_helper, complaints, timeout_ms):
     poll.register(to_helper, POLLOUT)
     poll.register(from_helper, POLLIN)
     poll.register(complaints, POLLIN)
-    got = {from_helper: [], complaints: []}
+    got: dict[int, list[bytes]] = {from_helper: [], complaints: []}
     view = memoryview(request)
     size = 0
     reading = 2
@@ -135,7 +142,7 @@ def _talk(request, to_helper, from_helper, complaints, timeout_ms):
     return b"".join(got[from_helper]), b"".join(got[complaints])
 
 
-def _end(pid):
+def _end(pid: int) -> int | None:
     """Kills the helper, if it is still there, and reaps it. -> wait status, or None where SIGCHLD is ignored."""
     try:
         done, status = posix.waitpid(pid, posix.WNOHANG)
@@ -147,7 +154,7 @@ def _end(pid):
         return None
 
 
-def _answer(name, reply, complaint, status):
+def _answer(name: str, reply: bytes, complaint: bytes, status: int | None) -> Any:
     kind, body = reply[:1], reply[1:]
     if kind == b"B":
         return body
@@ -159,7 +166,7 @@ def _answer(name, reply, complaint, status):
     raise errors.Bug("the helper process (%s) failed, status %s: %s" % (name, status, errors.quote(last) or "no message"))
 
 
-def _error(record):
+def _error(record: dict[str, Any]) -> errors.PyruncError:
     """One of our errors as the helper wrote it down."""
     words, pointer, hint, reason = record["words"], record["pointer"], record["hint"], record["reason"]
     if record["code"] == "unsupported":

@@ -1,10 +1,12 @@
 """Where the package, its data files and the virtual environment are, seen from the launcher."""
 
+from __future__ import annotations
+
 import posix
 import sys
 
 
-def home():
+def home() -> str:
     """The directory of the package. Frozen into the launcher it has no __file__: then beside the launcher, as that one searches."""
     if "__file__" in globals():
         return __file__.rpartition("/")[0]
@@ -15,12 +17,12 @@ def home():
     return "/usr/lib/python3/dist-packages/pyrunc"
 
 
-def data(name):
+def data(name: str) -> str:
     """'specs/config-schema.json' -> path of a data file of the package."""
     return home() + "/" + name
 
 
-def launcher_dirs():
+def launcher_dirs() -> list[str]:
     """The directories of the executable that was called: argv[0], and each link on the way from there, without slashes at their
     ends. The venv is where the first one is, the package where the last one leads."""
     path = sys.argv[0] if sys.argv and sys.argv[0] else "/usr/bin/pyrunc"
@@ -36,7 +38,7 @@ def launcher_dirs():
     return bases
 
 
-def site_dirs(base):
+def site_dirs(base: str) -> list[str]:
     """[…/lib/python3.x/site-packages, …/dist-packages] beside a launcher in `base`, those of this Python first."""
     lib = base + "/../lib/"
     names = ["python%d.%d" % sys.version_info[:2]]
@@ -47,7 +49,7 @@ def site_dirs(base):
     return [d for n in names for d in (lib + n + "/site-packages", lib + n + "/dist-packages") if _exists(d)]
 
 
-def _exists(path):
+def _exists(path: str) -> bool:
     try:
         posix.stat(path)
     except (OSError, ValueError):

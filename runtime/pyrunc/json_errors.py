@@ -4,7 +4,14 @@ A second, slow reader of the same language. It works by hand and without recursi
 values. Its one rule: it always returns a Refusal, whatever it is given (test_jsonio runs both readers over the same texts).
 """
 
+from __future__ import annotations
+
 from pyrunc import errors
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
 
 TOKENS = 1000000  # about a second; beyond that the pointer is not worth the wait
 CONSTANTS = ("true", "false", "null")
@@ -17,13 +24,13 @@ WRONG = {
 
 
 class _Found(Exception):
-    def __init__(self, words, at, reason="not-json"):
+    def __init__(self, words: str, at: int, reason: str = "not-json") -> None:
         self.reason = reason
         self.words = words
         self.at = at
 
 
-def explain(data, name, depth, digits):
+def explain(data: bytes | bytearray | memoryview | str, name: str, depth: int, digits: int) -> errors.Refusal:
     """bytes or str that loads() gave up on, and its limits (levels, digits of an integer) -> Refusal."""
     if not isinstance(data, str):
         return _not_utf8(bytes(data), name, depth, digits)
@@ -38,7 +45,7 @@ def explain(data, name, depth, digits):
         return errors.Refusal(e.reason, words, errors.quote(reader.pointer()), place=(line, column))
 
 
-def _not_utf8(data, name, depth, digits):
+def _not_utf8(data: bytes, name: str, depth: int, digits: int) -> errors.Refusal:
     for mark, kind in ((b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16")):
         if data.startswith(mark):
             return errors.Refusal("not-utf8", "%s: it is %s, and must be UTF-8 without a byte order mark" % (name, kind), "/")
@@ -57,7 +64,7 @@ def _not_utf8(data, name, depth, digits):
         return errors.Refusal("not-utf8", words, errors.quote(reader.pointer()))
 
 
-def locate(text, pointer):
+def locate(text: str, pointer: str) -> tuple[int, int]:
     """(line, column) of the value that a pointer names in a good text, of the nearest one around it if it is not there."""
     finder = _Finder(text, pointer)
     try:
@@ -72,23 +79,23 @@ class _Reader:
     """One pass over the text. `path`: for each open object or list the key or index that is being read, and for objects the
     keys that were seen."""
 
-    def __init__(self, text, depth, digits):
+    def __init__(self, text: str, depth: int, digits: int) -> None:
         self.max_depth = depth
         self.max_digits = digits
         self.text = text
-        self.path = []  # [key or index or None, set of keys or None]
+        self.path: list[list[Any]] = []  # [key or index or None, set of keys or None]
 
-    def pointer(self):
+    def pointer(self) -> str:
         steps = [k if isinstance(k, str) else str(k) for k, _ in self.path[: self.max_depth] if k is not None]
         return "".join("/" + errors.escape_pointer(k) for k in steps) or "/"
 
-    def blank(self, at):
+    def blank(self, at: int) -> int:
         text = self.text
         while text[at : at + 1] in (" ", "\t", "\n", "\r") and at < len(text):
             at += 1
         return at
 
-    def document(self):
+    def document(self) -> None:
         text = self.text
         if text[:1] == "\ufeff":
             raise _Found("it begins with a byte order mark, and must be UTF-8 without one", 0)
@@ -106,7 +113,7 @@ class _Reader:
         if at < len(text):
             raise _Found("something follows the document: %s" % errors.quote(text[at:], 20), at)
 
-    def step(self, at):
+    def step(self, at: int) -> int:
         """After a value inside an object or list: a comma and the next one, or the end."""
         top = self.path[-1]
         at = self.blank(at)
@@ -124,7 +131,7 @@ class _Reader:
             return at + 1
         self.unexpected(at, "a comma or %s" % ("]" if top[1] is None else "}"))
 
-    def member(self, at):
+    def member(self, at: int) -> int:
         """A key, the colon and the value after it."""
         top = self.path[-1]
         top[0] = None
@@ -140,7 +147,7 @@ class _Reader:
             self.unexpected(at, "a colon")
         return self.value(self.blank(at + 1))
 
-    def value(self, at):
+    def value(self, at: int) -> int:
         """A scalar is read whole; of an object or list the beginning, and the first value in it if that is no other beginning."""
         while True:
             self.begins(at)
@@ -157,10 +164,10 @@ class _Reader:
                 return self.member(after)  # comes back here at most DEPTH times
             at = after
 
-    def begins(self, at):
+    def begins(self, at: int) -> None:
         """A value begins here; for those who look for one."""
 
-    def scalar(self, at, sign):
+    def scalar(self, at: int, sign: str) -> int:
         if sign == '"':
             return self.string(at)[1]
         if sign == "-" or "0" <= sign <= "9" and sign:
@@ -174,7 +181,7 @@ class _Reader:
             raise _Found(WRONG[sign], at)
         self.unexpected(at, "a value")
 
-    def number(self, at):
+    def number(self, at: int) -> int:
         text = self.text
         end = at + (text[at] == "-")
         first = end
@@ -192,7 +199,7 @@ class _Reader:
             raise _Found("only whole numbers are allowed, written without point and exponent", at)
         return end
 
-    def string(self, at):
+    def string(self, at: int) -> tuple[str, int]:
         """-> (its text as far as pointers need it, place after it)"""
         text = self.text
         end = at + 1
@@ -212,7 +219,7 @@ class _Reader:
             else:
                 return (text[at + 1 : quote] if plain else _unescape(text[at + 1 : quote])), quote + 1
 
-    def controls(self, start, stop):
+    def controls(self, start: int, stop: int) -> None:
         """Refuses control characters between two places of a string."""
         piece = self.text[start:stop]
         if not piece.isprintable():  # cheap first; then the exact question
@@ -220,7 +227,7 @@ class _Reader:
                 if c < " ":
                     raise _Found("a control character (0x%02x) in a string" % ord(c), start + i)
 
-    def escape(self, at):
+    def escape(self, at: int) -> int:
         sign = self.text[at + 1 : at + 2]
         if sign and sign in '"\\/bfnrt':
             return at + 2
@@ -229,7 +236,7 @@ class _Reader:
             return at + 6
         raise _Found("a bad escape in a string: %s" % errors.quote(self.text[at : at + 6]), at)
 
-    def unexpected(self, at, wanted):
+    def unexpected(self, at: int, wanted: str) -> NoReturn:
         if at >= len(self.text):
             raise _Found("the text ends where %s is expected" % wanted, at)
         if self.text[at] == "\0":
@@ -240,13 +247,13 @@ class _Reader:
 
 
 class _Finder(_Reader):
-    def __init__(self, text, pointer):
+    def __init__(self, text: str, pointer: str) -> None:
         super().__init__(text, len(text), len(text))  # a good text is within every limit
         self.wanted = [s.replace("~1", "/").replace("~0", "~") for s in pointer.split("/")[1:] if pointer != "/"]
         self.at = 0
         self.depth = -1
 
-    def begins(self, at):
+    def begins(self, at: int) -> None:
         here = [k if isinstance(k, str) else str(k) for k, _ in self.path]
         if len(here) > self.depth and here == self.wanted[: len(here)]:
             self.at, self.depth = at, len(here)
@@ -254,7 +261,7 @@ class _Finder(_Reader):
                 raise _Found("here", at)
 
 
-def _unescape(body):
+def _unescape(body: str) -> str:
     """A JSON string's inside, known to be well-formed -> its text: two spellings of one key are the same key."""
     from _json import scanstring
 

@@ -7,9 +7,17 @@ sys.modules). `_json` is a private module, so this file has tests of its own on 
 other numbers, at most DEPTH levels, no lone surrogates except those that stand for bytes (U+DC80..U+DCFF).
 """
 
+from __future__ import annotations
+
 from _json import encode_basestring, encode_basestring_ascii, make_encoder, make_scanner
 
 from pyrunc import errors
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, NoReturn
+
 
 DEPTH = 128  # levels of lists and objects; the deepest place of the schema is level 9
 DIGITS = 20  # of an integer: 2^64 has 20; int() itself takes any number and more than 4300 digits are an error in other words
@@ -23,20 +31,20 @@ class _Stop(Exception):
     """Leaves the scanner of `_json` from within a hook; the place is found afterwards by json_errors."""
 
 
-def _pairs(pairs):
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) != len(pairs):
         raise _Stop
     return made
 
 
-def _integer(text):
+def _integer(text: str) -> int:
     if len(text) > DIGITS and len(text.lstrip("-")) > DIGITS:
         raise _Stop
     return int(text)
 
 
-def _number(text):
+def _number(text: str) -> NoReturn:
     raise _Stop
 
 
@@ -62,20 +70,21 @@ class _Ours:
     parse_constant = staticmethod(_number)
 
 
-def loads(data, name="JSON", ours=False):
+def loads(data: bytes | bytearray | memoryview | str, name: str = "JSON", ours: bool = False) -> Any:
     """bytes (or str) -> the document. Raises Refusal: words begin with `name` and say line and column, pointer where it is known.
 
     NUL is refused in keys; in values it is the reader's matter (oci.load refuses it there too). `ours`: written by dumps, in a place that
     is nobody else's, so that a key that comes twice, or a long integer, is not looked for."""
-    text = data
-    if not isinstance(data, str):
+    if isinstance(data, str):
+        text = data
+    else:
         try:
             text = bytes(data).decode()
         except UnicodeDecodeError:
             _misread(data, name)
     start = 0 if text[:1] in ("{", "[") else len(text) - len(text.lstrip(BLANK))
     try:
-        document, end = make_scanner(_Ours if ours else _Context)(text, start)
+        document, end = make_scanner(_Ours if ours else _Context)(text, start)  # type: ignore[arg-type]  # it asks for a JSONDecoder, and reads these fields of one
     except (_Stop, StopIteration, ValueError, RecursionError, ImportError, AttributeError, SystemError):
         # bad text: the scanner looks for its exception in json.decoder. 3.13 imports that (ImportError where it can't), 3.11
         # takes what is loaded or returns without an exception (SystemError)
@@ -89,7 +98,7 @@ def loads(data, name="JSON", ours=False):
     return document
 
 
-def _misread(text, name):
+def _misread(text: bytes | bytearray | memoryview | str, name: str) -> NoReturn:
     """Says what is wrong and where. In a file of its own, as good text never needs it."""
     try:
         from pyrunc import json_errors
@@ -98,7 +107,7 @@ def _misread(text, name):
     raise json_errors.explain(text, name, DEPTH, DIGITS) from None
 
 
-def too_deep(document, limit=DEPTH):
+def too_deep(document: Any, limit: int = DEPTH) -> bool:
     """Whether lists and objects stand in each other more than `limit` levels. Level by level, never recursive."""
     level = [document]
     for _ in range(limit):
@@ -116,7 +125,7 @@ def too_deep(document, limit=DEPTH):
     return True
 
 
-def _check_strings(document, name):
+def _check_strings(document: Any, name: str) -> None:
     """Refuses lone surrogates that are no escaped bytes, and NUL in keys. The pointer is built only here."""
     pending = [("", document)]
     while pending:
@@ -134,7 +143,7 @@ def _check_strings(document, name):
                 pending.append((below, value))
 
 
-def _check_string(text, pointer, name):
+def _check_string(text: str, pointer: str, name: str) -> None:
     try:
         text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError as e:
@@ -145,7 +154,7 @@ def _check_string(text, pointer, name):
 # --- writing
 
 
-def dumps(value, indent=None):
+def dumps(value: Any, indent: int | str | None = None) -> str:
     """Plain data -> str, one line or indented (`indent`: a number of blanks or the text of one level). Characters stay as they
     are; if there are surrogates (bytes in names), everything beyond ASCII is written as \\uXXXX, so the text always encodes."""
     text = _dump(value, indent, encode_basestring)
@@ -157,15 +166,15 @@ def dumps(value, indent=None):
     return text
 
 
-def _dump(value, indent, quote):
+def _dump(value: Any, indent: int | str | None, quote: Callable[[str], str]) -> str:
     if indent is None:
         return "".join(_ENCODERS[quote](value, 0))
-    out = []  # the encoder of C knows no indent before 3.14
+    out: list[str] = []  # the encoder of C knows no indent before 3.14
     _indented(value, "\n", indent if isinstance(indent, str) else " " * indent, quote, out.append)
     return "".join(out)
 
 
-def _indented(value, line, step, quote, put):
+def _indented(value: Any, line: str, step: str, quote: Callable[[str], str], put: Callable[[str], object]) -> None:
     kind = type(value)
     if kind is str:
         put(quote(value))
@@ -187,7 +196,7 @@ def _indented(value, line, step, quote, put):
         put(_dump(value, None, quote))
 
 
-def _unknown(value):
+def _unknown(value: object) -> NoReturn:
     raise TypeError("no JSON form: " + type(value).__name__)
 
 

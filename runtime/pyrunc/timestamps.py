@@ -1,7 +1,9 @@
 """Time stamps in RFC 3339, without the C library, which would read the time zone's file."""
 
+from __future__ import annotations
 
-def rfc3339(ns):
+
+def rfc3339(ns: int) -> str:
     """Nanoseconds since 1970 -> '2026-11-24T14:13:36.123456789Z'. Always nine digits; no locale has a say in it. Reckoned here, as
     gmtime(3) reads the file of the time zone; in 400 years from March on, so that the leap day is a year's last."""
     seconds, rest = divmod(ns, 1000000000)

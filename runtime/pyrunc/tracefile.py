@@ -5,18 +5,28 @@ that are given the same file add to it, under a lock, so that a container's whol
 before anything is done, and what is in there must be a trace; it is written once, at the end, whatever has become of the command.
 """
 
+from __future__ import annotations
+
 import fcntl
 import posix
 
 from pyrunc import fileio, jsonio, trace
 from pyrunc.errors import UsageError, errno_text, quote
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from pyrunc.cmdline import Globals
+
+
 FLAGS = posix.O_RDWR | posix.O_CREAT | posix.O_CLOEXEC | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_NOCTTY
 HEAD, TAIL = b"[\n", b"\n]\n"
 THREADS = {"host": 1, "init": 2}
 
 
-def wanted(options, command, args):
+def wanted(options: Globals, command: str, args: list[str]) -> list[File]:
     """[File] or []. The option counts more than the environment; an empty name asks for nothing. UsageError."""
     path = options.get("trace")
     if path is None:
@@ -27,7 +37,7 @@ def wanted(options, command, args):
 class File:
     """The file that was asked for, and what is known of the command. TRACEPARENT (W3C Trace Context) is noted down as it is."""
 
-    def __init__(self, path, command, args):
+    def __init__(self, path: str, command: str, args: list[str]) -> None:
         self.path = path
         self.began = trace.now()
         self.command = command
@@ -45,7 +55,7 @@ class File:
             raise _refused(path, "there is something else in it")
         trace.want()
 
-    def finish(self, status):
+    def finish(self, status: int) -> None:
         """Adds the events. A disk that is full by now changes nothing: the command has done what it did."""
         try:
             fcntl.flock(self.fd, fcntl.LOCK_EX)
@@ -58,7 +68,7 @@ class File:
         finally:
             posix.close(self.fd)
 
-    def _events(self, status):
+    def _events(self, status: int) -> Iterator[str]:
         """One line each. Microseconds with three digits: written by hand, since the package writes no floats."""
         pid = posix.getpid()
         title = "pyrunc %s %s" % (self.command, self.id)
@@ -74,17 +84,17 @@ class File:
             yield _span(began, ended, side, name, pid, None)
 
 
-def _span(began, ended, side, name, pid, args):
+def _span(began: int, ended: int, side: str, name: str, pid: int, args: dict[str, Any] | None) -> str:
     fields = jsonio.dumps(
         {"ph": "X", "pid": pid, "tid": THREADS.get(side, 2), "cat": side, "name": name, **({"args": args} if args else {})}
     )
     return '%s,"ts":%s,"dur":%s}' % (fields[:-1], _microseconds(began), _microseconds(max(0, ended - began)))
 
 
-def _microseconds(ns):
+def _microseconds(ns: int) -> str:
     return "%d.%03d" % divmod(ns, 1000)
 
 
-def _refused(path, reason):
+def _refused(path: str, reason: str) -> UsageError:
     words = "cannot write the trace to %s: %s" % (quote(path), reason)
     return UsageError("write-trace", words, None, "trace", "give --trace, or PYRUNC_TRACE, a new file or one with a trace in it")

@@ -86,11 +86,19 @@ def area(path):
     return parts[0]
 
 
+def _is_for_types(node):
+    """`if TYPE_CHECKING:` at the top of a module: read by type checkers, never executed."""
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
 def imported(path):
     """(line, 'pyrunc.x.y' or 'module', top level?) of each import."""
     tree = ast.parse(path.read_text())
     top = {id(n) for n in tree.body}
+    never = {id(n) for block in tree.body if _is_for_types(block) for n in ast.walk(block)}
     for node in ast.walk(tree):
+        if id(node) in never:
+            continue
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield node.lineno, alias.name, id(node) in top

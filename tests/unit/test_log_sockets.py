@@ -9,14 +9,12 @@ import pytest
 from pyrunc import log
 from pyrunc.errors import Refusal, UsageError
 
-FRESH = {"fd": -1, "format": "text", "debug": False, "kind": "file", "name": "pyrunc"}
-
 
 @pytest.fixture
 def heard(tmp_path, monkeypatch):
     """heard(kind) -> a listening socket in the place of the real one."""
     opened = []
-    monkeypatch.setattr(log, "_config", dict(FRESH))
+    monkeypatch.setattr(log, "_config", log._Config())
 
     def listen(kind):
         path = tmp_path / kind
@@ -29,8 +27,8 @@ def heard(tmp_path, monkeypatch):
     yield listen
     for sock in opened:
         sock.close()
-    if log._config["fd"] >= 0:
-        os.close(log._config["fd"])
+    if log._config.fd >= 0:
+        os.close(log._config.fd)
 
 
 def test_journal(heard, capfd):
@@ -58,7 +56,7 @@ def test_success_says_nothing_and_debug_does(heard):
     log.debug("unheard")
     with pytest.raises(BlockingIOError):
         sock.recv(100)
-    log._config["debug"] = True
+    log._config.debug = True
     log.debug("one\ntwo")
     assert sock.recv(65536).decode().splitlines()[:3] == ["MESSAGE=one\\ntwo", "PRIORITY=7", "SYSLOG_IDENTIFIER=pyrunc"]
 

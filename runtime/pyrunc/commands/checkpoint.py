@@ -1,11 +1,20 @@
 """checkpoint [options] ID: the container's processes into image files. Without --leave-running or --pre-dump it is deleted afterwards."""
 
+from __future__ import annotations
+
 import posix
 
 from pyrunc import store
 from pyrunc.engine import checkpoint
 from pyrunc.errors import UsageError, errno_text, quote
 from pyrunc.linux import fds
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyrunc.cmdline import Options
+
 
 FLAGS = (
     "leave_running", "tcp_established", "tcp_close", "tcp_skip_in_flight", "ext_unix_sk", "shell_job", "file_locks", "pre_dump",
@@ -15,7 +24,7 @@ TEXTS = ("parent_path", "manage_cgroups_mode", "network_lock", "lsm_profile", "l
 EBADF = 9
 
 
-def main(options, args):
+def main(options: Options, args: list[str]) -> int:
     asked = asked_of(options, "checkpoint")
     state_dir = store.open_state(options, args[0])
     state_dir.lock().load()
@@ -26,15 +35,15 @@ def main(options, args):
     return 0
 
 
-def asked_of(options, command):
+def asked_of(options: Options, command: str) -> dict[str, Any]:
     """What CRIU is to do, of either command: paths are absolute from here on, words are proven. UsageError."""
-    asked = {name: options.get(name, False) for name in FLAGS}
+    asked: dict[str, Any] = {name: options.get(name, False) for name in FLAGS}
     asked.update((name, options.get(name)) for name in TEXTS)
     for name, default in (("image_path", "checkpoint"), ("work_path", None)):
         given = options.get(name) or default
         asked[name] = store.absolute(given) if given else None
     for name in ("image_path", "work_path", "parent_path"):
-        if asked[name] and "\0" in asked[name]:
+        if "\0" in (asked[name] or ""):
             raise UsageError("has-nul-byte", "--%s has a NUL byte" % name.replace("_", "-"), command, name)
     if asked["manage_cgroups_mode"] not in checkpoint.CGROUP_MODES:
         raise UsageError(
@@ -67,7 +76,7 @@ def asked_of(options, command):
     return asked
 
 
-def _page_server(text, command):
+def _page_server(text: str | None, command: str) -> dict[str, Any] | None:
     """'10.0.0.1:27' or '[::1]:27' → {"address", "port"}; None without one."""
     if not text:
         return None
@@ -83,7 +92,7 @@ def _page_server(text, command):
     return {"address": address, "port": int(port)}
 
 
-def _status_fd(text, command):
+def _status_fd(text: str | None, command: str) -> int:
     """A descriptor of our caller's that can be written to; -1 without one."""
     if text is None or text == "-1":
         return -1

@@ -4,16 +4,26 @@ Container ids are asked of `pyrunc list -q` when the key is pressed, with the --
 line that stands for pyrunc, so a copy under another name, or an alias of a path, completes its own containers.
 """
 
+from __future__ import annotations
+
 from pyrunc import cli, codes, fileio
 from pyrunc.commands import help as _help
 from pyrunc.commands import help_data
 from pyrunc.errors import UsageError, quote
 from pyrunc.linux import caps
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.cmdline import Options
+    from pyrunc.commands.help_data import Kind
+
+    OptionRow = tuple[list[str], bool, Kind, str, bool]  # names with dashes, takes a value, kind of the value, meaning, repeats
+
+
 SHELLS = ("bash", "zsh", "fish")
 
 
-def main(options, args):
+def main(options: Options, args: list[str]) -> int:
     if args[0] not in SHELLS:
         raise UsageError(
             "completion-shell", "no completion for the shell %s" % quote(args[0]), "completion", None, "there is one for bash, zsh and fish"
@@ -22,7 +32,7 @@ def main(options, args):
     return 0
 
 
-def _command_options(command):
+def _command_options(command: str) -> list[OptionRow]:
     """[(names with dashes, takes a value, kind or words, meaning, repeats)]; command "" stands for the global options."""
     kinds, short = (cli.COMMANDS[command].options, cli.COMMANDS[command].short) if command else (cli.GLOBAL, cli.GLOBAL_SHORT)
     others = _help.other_names(short)
@@ -35,16 +45,18 @@ def _command_options(command):
     return found
 
 
-def _words(kind):
+def _words(kind: Kind) -> tuple[str, ...] | None:
     """The words of a kind that are known beforehand, or None."""
     if kind == help_data.COMMAND:
         return tuple(cli.COMMANDS)
     if kind == help_data.CODE:
         return tuple(row["code"] for row in codes.rows())
-    return {help_data.SIGNAL: help_data.SIGNALS, help_data.CAPABILITY: caps.NAMES}.get(kind, kind if type(kind) is tuple else None)
+    if type(kind) is tuple:
+        return kind
+    return {help_data.SIGNAL: help_data.SIGNALS, help_data.CAPABILITY: caps.NAMES}.get(str(kind))
 
 
-def _commands():
+def _commands() -> list[tuple[str, list[tuple[Kind, bool]]]]:
     """[(command, its positionals)]"""
     return [(name, help_data.positionals(_help.POSITIONAL.get(name, ""))) for name in cli.COMMANDS]
 
@@ -113,12 +125,12 @@ complete -F _pyrunc pyrunc
 """
 
 
-def _bash_what(kind):
+def _bash_what(kind: Kind) -> str:
     words = _words(kind)
-    return " ".join(words) if words else kind or "ANY"
+    return " ".join(words) if words else str(kind or "ANY")
 
 
-def bash():
+def bash() -> str:
     options, values, positionals = [], [], []
     for command in ("", *cli.COMMANDS):
         rows = _command_options(command)
@@ -169,24 +181,24 @@ if [[ $funcstack[1] == _pyrunc ]]; then _pyrunc "$@"; else compdef _pyrunc pyrun
 """
 
 
-def _zsh_action(kind):
+def _zsh_action(kind: Kind) -> str:
     words = _words(kind)
     if words:
         return "(%s)" % " ".join(words)
-    return {help_data.DIR: "_files -/", help_data.FILE: "_files", help_data.IDS: "_pyrunc_ids"}.get(kind, "")
+    return {help_data.DIR: "_files -/", help_data.FILE: "_files", help_data.IDS: "_pyrunc_ids"}.get(str(kind), "")
 
 
-def _zsh_quoted(text):
+def _zsh_quoted(text: str) -> str:
     return "'%s'" % text.replace("'", "'\\''")
 
 
-def _zsh_text(text):
+def _zsh_text(text: str) -> str:
     for char in "\\[]:":
         text = text.replace(char, "\\" + char)
     return text
 
 
-def _zsh_specs(command):
+def _zsh_specs(command: str) -> list[str]:
     specs = []
     for names, takes, kind, meaning, repeats in _command_options(command):
         for name in names:
@@ -198,7 +210,7 @@ def _zsh_specs(command):
     return specs
 
 
-def zsh():
+def zsh() -> str:
     pad = " " * 8
     globals_ = "".join("%s%s \\\n" % (pad, _zsh_quoted(spec)) for spec in _zsh_specs(""))
     commands, cases = [], []
@@ -268,11 +280,11 @@ complete -c pyrunc -f
 """
 
 
-def _fish_quoted(text):
+def _fish_quoted(text: str) -> str:
     return "'%s'" % text.replace("\\", "\\\\").replace("'", "\\'")
 
 
-def _fish_action(kind):
+def _fish_action(kind: Kind) -> str:
     words = _words(kind)
     if words:
         return " -a " + _fish_quoted(" ".join(words))
@@ -280,10 +292,10 @@ def _fish_action(kind):
         help_data.DIR: " -a '(__fish_complete_directories)'",
         help_data.FILE: " -F",
         help_data.IDS: " -a '(__pyrunc_ids)'",
-    }.get(kind, "")
+    }.get(str(kind), "")
 
 
-def fish():
+def fish() -> str:
     with_value = [name for names, takes, *_ in _command_options("") if takes for name in names]
     lines = [FISH % {"with_value": " ".join(with_value)}]
     for command in ("", *cli.COMMANDS):

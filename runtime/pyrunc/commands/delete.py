@@ -1,20 +1,28 @@
 """delete [--force] ID: gives everything back and forgets the id. With --regex ID is a regular expression for the ids of many."""
 
+from __future__ import annotations
+
 from pyrunc import store
 from pyrunc.engine import lifecycle, regex_match
 from pyrunc.errors import StateError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.cmdline import Options
+    from pyrunc.store import StateDir
+
+
 FORCE_LOCK_MS = 5_000
 
 
-def main(options, args):
+def main(options: Options, args: list[str]) -> int:
     if options.get("regex"):
         regex_match.each(options, args[0], "delete", lambda id: delete_one(options, id))
         return 0
     return delete_one(options, args[0])
 
 
-def delete_one(options, id):
+def delete_one(options: Options, id: str) -> int:
     """Exit status. PyruncError."""
     force = options.get("force", False)
     try:
@@ -29,7 +37,7 @@ def delete_one(options, id):
         state_dir.close()
 
 
-def _delete(state_dir, options, force):
+def _delete(state_dir: StateDir, options: Options, force: bool) -> int:
     try:
         _lock(state_dir, force)
     except StateError as e:
@@ -49,7 +57,7 @@ def _delete(state_dir, options, force):
     return 0
 
 
-def _lock(state_dir, force):
+def _lock(state_dir: StateDir, force: bool) -> None:
     """Waits for whoever holds the lock, unless that is a command that waits for us; `force` ends one that holds it for too long."""
     try:
         state_dir.lock(0)

@@ -3,9 +3,17 @@
 Each takes a config (valid by the schema, normalised) and yields the pointers of the places. They look at the document alone.
 """
 
+from __future__ import annotations
+
+from pyrunc.errors import escape_pointer
 from pyrunc.oci import deviations, version
-from pyrunc.oci.pointers import escape, get
+from pyrunc.oci.pointers import get
 from pyrunc.parts.mounts import options
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 RUNTIMES = ("runc", "crun")
 CRUN_UNKNOWN = {"nosymfollow", "symfollow", "iversion", "noiversion", "silent", "loud"}
@@ -14,7 +22,7 @@ PROPAGATION = {"shared", "rshared", "slave", "rslave", "unbindable", "runbindabl
 BIND_FLAGS = {"bind", "rbind"}
 
 
-def differences(config, runtime):
+def differences(config: dict[str, Any], runtime: str) -> list[dict[str, Any]]:
     """[{"pointer", "pyrunc", "other"}]: where `runtime` (one of RUNTIMES) would do something else with this config."""
     found = []
     for _where, ours, runc, crun, test in deviations.testable():
@@ -25,15 +33,15 @@ def differences(config, runtime):
     return found
 
 
-def _if(config, *places):
+def _if(config: dict[str, Any], *places: str) -> list[str]:
     return [place for place in places if get(config, place) is not None]
 
 
-def _spaces(config):
+def _spaces(config: dict[str, Any]) -> set[str]:
     return {one["type"] for one in get(config, "/linux/namespaces") or ()}
 
 
-def _options(config):
+def _options(config: dict[str, Any]) -> list[tuple[int, dict[str, Any], list[str]]]:
     """(index of the mount, mount, its options)"""
     return [(i, mount, mount.get("options") or []) for i, mount in enumerate(config.get("mounts") or ())]
 
@@ -41,16 +49,16 @@ def _options(config):
 # -- refused here --------------------------------------------------------------------------------------------------------
 
 
-def oci_version(config):
+def oci_version(config: dict[str, Any]) -> list[str]:
     parsed = version.parse(config.get("ociVersion") or "")
     return [] if parsed and parsed[0] == 1 else ["/ociVersion"]
 
 
-def handler(config):
+def handler(config: dict[str, Any]) -> list[str]:
     return _if(config, "/annotations/run.oci.handler")
 
 
-def rlimits(config):
+def rlimits(config: dict[str, Any]) -> list[str]:
     seen, found = set(), []
     for index, one in enumerate(get(config, "/process/rlimits") or ()):
         if one["type"] in seen:
@@ -59,7 +67,7 @@ def rlimits(config):
     return found
 
 
-def mount_on_root(config):
+def mount_on_root(config: dict[str, Any]) -> list[str]:
     return [
         "/mounts/%d/destination" % i
         for i, mount, _options_ in _options(config)
@@ -67,112 +75,112 @@ def mount_on_root(config):
     ]
 
 
-def data_on_bind(config):
+def data_on_bind(config: dict[str, Any]) -> list[str]:
     binds = [(i, words) for i, _m, words in _options(config) if BIND_FLAGS.intersection(words)]
     return ["/mounts/%d/options/%d" % (i, j) for i, words in binds for _word, j in options.parse(words)["data"]]
 
 
-def readonly_without_mounts(config):
+def readonly_without_mounts(config: dict[str, Any]) -> list[str]:
     return ["/root/readonly"] if get(config, "/root/readonly") and "mount" not in _spaces(config) else []
 
 
-def maps_without_user(config):
+def maps_without_user(config: dict[str, Any]) -> list[str]:
     return [] if "user" in _spaces(config) else _if(config, "/linux/uidMappings", "/linux/gidMappings")
 
 
-def dotted_cgroup(config):
+def dotted_cgroup(config: dict[str, Any]) -> list[str]:
     return ["/linux/cgroupsPath"] if ".." in (get(config, "/linux/cgroupsPath") or "").split("/") else []
 
 
-def unified(config):
+def unified(config: dict[str, Any]) -> list[str]:
     keys = get(config, "/linux/resources/unified") or {}
-    return ["/linux/resources/unified/" + escape(key) for key in keys if key.startswith("cgroup.")]
+    return ["/linux/resources/unified/" + escape_pointer(key) for key in keys if key.startswith("cgroup.")]
 
 
-def umask(config):
+def umask(config: dict[str, Any]) -> list[str]:
     return ["/process/user/umask"] if (get(config, "/process/user/umask") or 0) > 0o777 else []
 
 
 # -- another result ------------------------------------------------------------------------------------------------------
 
 
-def pids_zero(config):
+def pids_zero(config: dict[str, Any]) -> list[str]:
     return ["/linux/resources/pids/limit"] if get(config, "/linux/resources/pids/limit") == 0 else []
 
 
-def no_capabilities(config):
+def no_capabilities(config: dict[str, Any]) -> list[str]:
     return ["/process"] if "process" in config and get(config, "/process/capabilities") is None else []
 
 
-def start_container(config):
+def start_container(config: dict[str, Any]) -> list[str]:
     return _if(config, "/hooks/startContainer")
 
 
-def env_without_equals(config):
+def env_without_equals(config: dict[str, Any]) -> list[str]:
     return ["/process/env/%d" % i for i, text in enumerate(get(config, "/process/env") or ()) if "=" not in text]
 
 
-def empty_home(config):
+def empty_home(config: dict[str, Any]) -> list[str]:
     return ["/process/env/%d" % i for i, text in enumerate(get(config, "/process/env") or ()) if text == "HOME="]
 
 
-def relative_cwd(config):
+def relative_cwd(config: dict[str, Any]) -> list[str]:
     return ["/process/cwd"] if "process" in config and not (get(config, "/process/cwd") or "/").startswith("/") else []
 
 
-def no_args(config):
+def no_args(config: dict[str, Any]) -> list[str]:
     return ["/process"] if "process" in config and not get(config, "/process/args") else []
 
 
-def domainname(config):
+def domainname(config: dict[str, Any]) -> list[str]:
     return _if(config, "/domainname")
 
 
-def scheduler(config):
+def scheduler(config: dict[str, Any]) -> list[str]:
     return _if(config, "/process/scheduler")
 
 
-def io_priority(config):
+def io_priority(config: dict[str, Any]) -> list[str]:
     return _if(config, "/process/ioPriority")
 
 
-def exec_affinity(config):
+def exec_affinity(config: dict[str, Any]) -> list[str]:
     return _if(config, "/process/execCPUAffinity")
 
 
-def personality(config):
+def personality(config: dict[str, Any]) -> list[str]:
     return _if(config, "/linux/personality")
 
 
-def memory_policy(config):
+def memory_policy(config: dict[str, Any]) -> list[str]:
     return _if(config, "/linux/memoryPolicy")
 
 
-def net_devices(config):
+def net_devices(config: dict[str, Any]) -> list[str]:
     return _if(config, "/linux/netDevices")
 
 
-def time_namespace(config):
+def time_namespace(config: dict[str, Any]) -> list[str]:
     return ["/linux/namespaces/%d" % i for i, one in enumerate(get(config, "/linux/namespaces") or ()) if one["type"] == "time"]
 
 
-def cpu_idle(config):
+def cpu_idle(config: dict[str, Any]) -> list[str]:
     return _if(config, "/linux/resources/cpu/idle")
 
 
-def cpu_burst(config):
+def cpu_burst(config: dict[str, Any]) -> list[str]:
     return _if(config, "/linux/resources/cpu/burst")
 
 
-def rdt_monitoring(config):
+def rdt_monitoring(config: dict[str, Any]) -> list[str]:
     return _if(config, "/linux/intelRdt/enableMonitoring")
 
 
-def no_mounts(config):
+def no_mounts(config: dict[str, Any]) -> list[str]:
     return [] if config.get("mounts") else ["/mounts"]
 
 
-def idmap_options(config):
+def idmap_options(config: dict[str, Any]) -> list[str]:
     found = []
     for i, mount, words in _options(config):
         found += ["/mounts/%d/options/%d" % (i, j) for j, word in enumerate(words) if word.partition("=")[0] in ("idmap", "ridmap")]
@@ -180,11 +188,11 @@ def idmap_options(config):
     return found
 
 
-def crun_flags(config):
+def crun_flags(config: dict[str, Any]) -> list[str]:
     return ["/mounts/%d/options/%d" % (i, j) for i, _m, words in _options(config) for j, word in enumerate(words) if word in CRUN_UNKNOWN]
 
 
-def taken_back(config):
+def taken_back(config: dict[str, Any]) -> list[str]:
     found = []
     for i, _mount, words in _options(config):
         for flag, opposite in OPPOSITES:
@@ -193,13 +201,13 @@ def taken_back(config):
     return found
 
 
-def propagation(config):
+def propagation(config: dict[str, Any]) -> list[str]:
     if get(config, "/linux/rootfsPropagation") is not None:
         return []
     return ["/mounts/%d/options/%d" % (i, j) for i, _m, words in _options(config) for j, word in enumerate(words) if word in PROPAGATION]
 
 
-def seccomp_default(config):
+def seccomp_default(config: dict[str, Any]) -> list[str]:
     profile = get(config, "/linux/seccomp") or {}
     return (
         ["/linux/seccomp/defaultAction"]
@@ -208,11 +216,11 @@ def seccomp_default(config):
     )
 
 
-def poststart(config):
+def poststart(config: dict[str, Any]) -> list[str]:
     return _if(config, "/hooks/poststart")
 
 
-def poststop(config):
+def poststop(config: dict[str, Any]) -> list[str]:
     return _if(config, "/hooks/poststop")
 
 

@@ -4,14 +4,24 @@ the saved config beside the bundle's. --config FILE: the plan and the config of 
 Exit status: 0 nothing differs, 1 something does, 2 it could not be found out. Reads only.
 """
 
+from __future__ import annotations
+
 from pyrunc import fileio, jsonio, render
 from pyrunc.commands.lookup import open_state
 from pyrunc.engine import diff, planner, prepare, status
 from pyrunc.engine.diff import documents
 from pyrunc.errors import CALLER_TEXT, PyruncError, StateError, UsageError, quote
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
-def main(options, args):
+    from pyrunc.cmdline import Options
+    from pyrunc.render import Paint
+    from pyrunc.store import StateDir
+
+
+def main(options: Options, args: list[str]) -> int:
     try:
         return _main(options, args[0])
     except PyruncError as e:
@@ -19,7 +29,7 @@ def main(options, args):
         raise
 
 
-def _main(options, id):
+def _main(options: Options, id: str) -> int:
     style = options.get("format", "text")
     if style not in ("text", "json"):
         raise UsageError("bad-format", "invalid format option: %s" % quote(style), "diff", "format", "use text or json")
@@ -36,7 +46,7 @@ def _main(options, id):
     return 0 if document["same"] else 1
 
 
-def _compared(options, state_dir, started):
+def _compared(options: Options, state_dir: StateDir, started: bool) -> dict[str, Any]:
     """{"same", "differences", "unread"}"""
     if "config" not in options:
         found = diff.Drift(state_dir.plan(), state_dir.state, started).look()
@@ -51,7 +61,7 @@ def _compared(options, state_dir, started):
     return {"same": not (found.rows or rows), "differences": found.rows + rows, "unread": found.unread}
 
 
-def _planned(options, state_dir):
+def _planned(options: Options, state_dir: StateDir) -> tuple[dict[str, Any], dict[str, Any]]:
     """(config, plans) of FILE, as if the container were made of it now: in its bundle, by the cgroup manager that it has. Refusal."""
     prepare.caller_paths(options)
     bundle = prepare.bundle_of({"bundle": state_dir.state["bundle"]})
@@ -64,7 +74,7 @@ def _planned(options, state_dir):
     return config, planner.plan(config, planner.Context(state_dir.id, bundle, config, asked, state_dir.path.rpartition("/")[0]))
 
 
-def _text(document, paint):
+def _text(document: dict[str, Any], paint: Paint) -> str:
     lines = []
     area = None
     titles = {"config": "config (saved and bundle)" if document["config"] is None else "config (%s and saved)" % document["config"]}
@@ -81,5 +91,5 @@ def _text(document, paint):
     return "".join(line + "\n" for line in lines)
 
 
-def _shown(value):
+def _shown(value: Any) -> str:
     return "not there" if value is None else quote(value if isinstance(value, str) else jsonio.dumps(value), 600)

@@ -3,6 +3,8 @@
 Exit status 1 if something is missing without which no container can be made, or, with a bundle, if that bundle would be refused.
 """
 
+from __future__ import annotations
+
 import posix
 
 from pyrunc import fileio, helper_process, jsonio
@@ -10,12 +12,21 @@ from pyrunc.cgroup import hierarchies
 from pyrunc.errors import PyruncError, UsageError, quote
 from pyrunc.linux import _syscalls, filters, ns, probe
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pyrunc.cmdline import Options
+
+    Row = tuple[str, str, str, str, str]  # what, state, seen, affects, remedy
+
+
 GOOD, LESS, BAD = "ok", "less", "missing"
 CAP_SYS_RESOURCE, CAP_SYS_ADMIN = 24, 21
 ENOSYS = 38
 
 
-def main(options, args):
+def main(options: Options, args: list[str]) -> int:
     style = options.get("format", "table")
     if style not in ("table", "json"):
         raise UsageError("bad-format", "invalid format option: %s" % quote(style), "doctor", "format", "use table or json")
@@ -30,7 +41,7 @@ def main(options, args):
     return 1 if problems or any(row[1] == BAD for row in rows) else 0
 
 
-def _table(rows):
+def _table(rows: list[Row]) -> str:
     lines = []
     for what, state, seen, affects, remedy in rows:
         lines.append("%-8s %-26s %s" % (state, what, seen))
@@ -39,14 +50,14 @@ def _table(rows):
     return "\n".join(lines) + "\n"
 
 
-def _row(what, good, seen, affects, remedy, needed=False):
+def _row(what: str, good: bool, seen: str, affects: str, remedy: str, needed: bool = False) -> Row:
     return what, GOOD if good else (BAD if needed else LESS), seen, affects, remedy
 
 
 # -- looks: each returns rows (what, state, seen, affects, remedy) -----------------------------------------------------------
 
 
-def _kernel():
+def _kernel() -> Iterator[Row]:
     major, minor = probe.kernel()
     seen = posix.uname().release
     yield _row("kernel 5.12 or later", (major, minor) >= (5, 12), seen, "everything: mounts by descriptor", "boot a newer kernel", True)
@@ -59,7 +70,7 @@ def _kernel():
     )
 
 
-def _namespaces():
+def _namespaces() -> Iterator[Row]:
     lacking = [kind for kind in ns.FLAGS if not ns.exists(kind)]
     yield _row(
         "namespaces",
@@ -84,7 +95,7 @@ def _namespaces():
     )
 
 
-def _cgroups():
+def _cgroups() -> Iterator[Row]:
     layout = hierarchies.layout()
     seen = {1: "version 1", 2: "version 2", "hybrid": "versions 1 and 2 (hybrid)"}.get(layout.version, "none mounted")
     yield _row("cgroups", layout.version is not None, seen, "/linux/cgroupsPath, /linux/resources", "mount cgroup2 on /sys/fs/cgroup")
@@ -101,7 +112,7 @@ def _cgroups():
     yield _row("controllers", not lacking, " ".join(sorted(there)) or "none", "/linux/resources: " + ", ".join(lacking), remedy)
 
 
-def _rights():
+def _rights() -> Iterator[Row]:
     try:
         effective = _syscalls.capget(0)[0]
     except OSError:
@@ -122,7 +133,7 @@ def _rights():
     )  # fmt: skip
 
 
-def _ids():
+def _ids() -> Iterator[Row]:
     for tool in ("newuidmap", "newgidmap"):
         path = "/usr/bin/" + tool
         yield _row(
@@ -130,7 +141,7 @@ def _ids():
         )
 
 
-def _security():
+def _security() -> Iterator[Row]:
     for name, there in (("AppArmor", probe.apparmor()), ("SELinux", probe.selinux())):
         pointer = "/process/apparmorProfile" if name == "AppArmor" else "/process/selinuxLabel, /linux/mountLabel"
         yield _row(name, there, "on" if there else "off", pointer + ": refused while it is off", "leave the property out, or boot with it")
@@ -146,7 +157,7 @@ def _security():
     )
 
 
-def _libraries():
+def _libraries() -> Iterator[Row]:
     for name, payload in (("schema", {"document": {"ociVersion": "1.3.0"}, "what": "config"}), ("syscalls", {"names": ["read"]})):
         library = {"schema": "jsonschema", "syscalls": "pyseccomp"}[name]
         concerns = {"schema": "validate: words of the schema's own", "syscalls": "/linux/seccomp, when a filter is not in the cache"}[name]
@@ -157,14 +168,14 @@ def _libraries():
             yield _row(library, False, quote(e.words), concerns, e.hint or "install it")
 
 
-def _programs():
+def _programs() -> Iterator[Row]:
     criu = next((p for p in ("/usr/sbin/criu", "/usr/bin/criu", "/usr/local/sbin/criu") if _exists(p)), None)
     yield _row("criu", criu is not None, criu or "not there", "checkpoint, restore", "install criu")
     ps = _exists("/usr/bin/ps") or _exists("/bin/ps")
     yield _row("ps", ps, "there" if ps else "not there", "ps without --format json", "install procps")
 
 
-def _exists(path):
+def _exists(path: str) -> bool:
     try:
         posix.stat(path)
     except OSError:
@@ -175,12 +186,12 @@ def _exists(path):
 LOOKS = (_kernel, _namespaces, _cgroups, _rights, _ids, _security, _libraries, _programs)
 
 
-def quick():
+def quick() -> list[Row]:
     """The rows that need no helper process, for `explain`."""
     return [row for look in (_kernel, _namespaces, _cgroups, _rights, _ids, _security) for row in look()]
 
 
-def _bundle(path):
+def _bundle(path: str) -> list[str]:
     """Sentences: why create would refuse this bundle here."""
     from pyrunc.engine import planner, prepare
 

@@ -1,11 +1,17 @@
 """errors [CODE...]: the stable codes with what they mean, the exit status and what to do. --format table or json."""
 
+from __future__ import annotations
+
 from pyrunc import codes, fileio, jsonio, render
 from pyrunc.errors import UsageError, quote
 from pyrunc.oci.nearest import nearest
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.cmdline import Options
 
-def main(options, args):
+
+def main(options: Options, args: list[str]) -> int:
     style = options.get("format", "table")
     if style not in ("table", "json"):
         raise UsageError("bad-format", "invalid format option: %s" % quote(style), "errors", "format", "use table or json")
@@ -17,7 +23,7 @@ def main(options, args):
     return 0
 
 
-def one(rows, word):
+def one(rows: list[codes.Row], word: str) -> codes.Row:
     """The row of a code (PYR-2130, 2130) or name (mount-option). UsageError with the nearest ones."""
     wanted = word.upper() if word.upper().startswith(codes.PREFIX) else codes.PREFIX + word
     for row in rows:
@@ -28,7 +34,7 @@ def one(rows, word):
     raise UsageError("unknown-topic", "%s is neither a code nor a name of one" % quote(word), "errors", None, hint)
 
 
-def _text(rows):
+def _text(rows: list[codes.Row]) -> str:
     paint = render.Paint()
     lines = []
     for row in rows:

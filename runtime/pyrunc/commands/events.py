@@ -1,5 +1,7 @@
 """events ID: one JSON object a line, {"type": "stats" | "oom", "id", "data"}; every --interval, and whenever memory ran out."""
 
+from __future__ import annotations
+
 import select
 import time
 
@@ -11,8 +13,15 @@ from pyrunc.errors import StateError, UsageError, quote
 from pyrunc.linux import pidfd
 from pyrunc.store import open_state
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
-def main(options, args):
+    from pyrunc.cmdline import Options
+    from pyrunc.store import StateDir
+
+
+def main(options: Options, args: list[str]) -> int:
     if options.get("format", "json") != "json":
         raise UsageError("bad-format", "invalid format option: %s" % quote(options["format"]), "events", "format", "it is always json")
     interval = duration(options.get("interval", "5s"), "events", "interval")
@@ -27,14 +36,14 @@ def main(options, args):
     return 0
 
 
-def _say(id, kind, data=None):
+def _say(id: str, kind: str, data: Any = None) -> None:
     record = {"type": kind, "id": id}
     if data is not None:
         record["data"] = data
     fileio.write_all(1, (jsonio.dumps(record) + "\n").encode("utf-8", "surrogateescape"))
 
 
-def _stream(state_dir, paths, interval):
+def _stream(state_dir: StateDir, paths: dict[str, str], interval: float) -> None:
     """Until init has ended. Waits on init's pidfd and on the kernel's news of killed processes."""
     init_fd = pidfd.open_init(state_dir.state["pid"], state_dir.state["start_time"])
     poll = select.poll()

@@ -1,8 +1,10 @@
 """exec [options] ID PROGRAM [ARGUMENTS], or exec --process FILE ID: another process in a container. 255 when it could not be run."""
 
+from __future__ import annotations
+
 import posix
 
-from pyrunc import fileio
+from pyrunc import fileio, store
 from pyrunc.engine import exec as engine_exec
 from pyrunc.engine import foreground, host, prepare
 from pyrunc.engine.order import NOT_OF_EXEC
@@ -10,12 +12,20 @@ from pyrunc.errors import Refusal, StateError, UsageError, quote
 from pyrunc.linux import fds
 from pyrunc.oci import load, normalise, validate
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
-def main(options, args):
+    from pyrunc.cmdline import Options
+    from pyrunc.engine.run import Run
+    from pyrunc.store import StateDir
+
+
+def main(options: Options, args: list[str]) -> int:
     prepare.caller_paths(options)
     if options.get("process"):
-        options["process"] = prepare.store.absolute(options["process"])
-    state_dir = prepare.store.open_state(options, args[0])
+        options["process"] = store.absolute(options["process"])
+    state_dir = store.open_state(options, args[0])
     engine_exec.check(state_dir, options.get("ignore_paused", False))
     config = state_dir.config(NOT_OF_EXEC)
     process = process_of(options, args[1:], state_dir, config)
@@ -39,7 +49,7 @@ def main(options, args):
     return _attended(run, options)
 
 
-def _publish(run, terminal=None):
+def _publish(run: Run, terminal: foreground.Terminal | None = None) -> None:
     """Tells the caller which process it is; one that cannot be told of is ended, as nobody would know of it."""
     try:
         if terminal is not None:
@@ -53,7 +63,7 @@ def _publish(run, terminal=None):
         raise
 
 
-def _attended(run, options):
+def _attended(run: Run, options: Options) -> int:
     terminal = caught = None
     try:
         if not options.get("no_subreaper"):
@@ -75,7 +85,7 @@ def _attended(run, options):
 # -- the process ---------------------------------------------------------------------------------------------------------
 
 
-def process_of(options, words, state_dir, config):
+def process_of(options: Options, words: list[str], state_dir: StateDir, config: dict[str, Any]) -> dict[str, Any]:
     """The process object: of --process FILE, or the container's own (of its `config`) with what the options change."""
     if options.get("process"):
         process, _raw = load.file(options["process"])
@@ -91,7 +101,7 @@ def process_of(options, words, state_dir, config):
     return process
 
 
-def _from_options(options, words, state_dir, config):
+def _from_options(options: Options, words: list[str], state_dir: StateDir, config: dict[str, Any]) -> dict[str, Any]:
     if not words:
         raise Refusal("process-args-empty", "process args cannot be empty", "/process/args", "name the program after the id")
     process = dict(config.get("process") or {})
@@ -100,7 +110,7 @@ def _from_options(options, words, state_dir, config):
     process.pop("consoleSize", None)
     for option, key in (("cwd", "cwd"), ("process_label", "selinuxLabel"), ("apparmor", "apparmorProfile")):
         if options.get(option):
-            process[key] = options[option]
+            process[key] = options[option]  # type: ignore[literal-required]  # the three names above
     process["env"] = [*(process.get("env") or []), *options.get("env", [])]
     if "no_new_privs" in options:
         process["noNewPrivileges"] = options["no_new_privs"]
@@ -115,7 +125,7 @@ def _from_options(options, words, state_dir, config):
     return process
 
 
-def more_capabilities(sets, caps):
+def more_capabilities(sets: dict[str, Any], caps: list[str]) -> dict[str, list[str]]:
     """--cap adds to bounding, effective and permitted; inheritable never grows (CVE-2022-29162), ambient only with it."""
     sets = {name: list(sets.get(name) or []) for name in ("bounding", "effective", "permitted", "inheritable", "ambient")}
     for cap in caps:
@@ -126,7 +136,7 @@ def more_capabilities(sets, caps):
     return sets
 
 
-def identity(text, option):
+def identity(text: str, option: str) -> int:
     """A decimal id without a sign, blanks or leading zeros, below 2^32 - 1; nothing else is a number (CVE-2026-30892)."""
     plain = text.isascii() and text.isdigit() and (text == "0" or text[0] != "0") and len(text) <= 10
     if not plain or int(text) >= 0xFFFFFFFF:
@@ -134,7 +144,7 @@ def identity(text, option):
     return int(text)
 
 
-def user_of(text, state_dir):
+def user_of(text: str, state_dir: StateDir) -> dict[str, Any]:
     """'UID', 'UID:GID', 'NAME' or 'NAME:GROUP' → what changes in /process/user. Digits are never looked up as a name (CVE-2016-3697)."""
     name, colon, group = text.partition(":")
     if not name or (colon and not group) or ":" in group:
@@ -151,7 +161,7 @@ def user_of(text, state_dir):
     return found
 
 
-def _lines(state_dir, path):
+def _lines(state_dir: StateDir, path: str) -> list[list[str]]:
     """Fields of the lines of a small regular file in the container, read beneath its root and without waiting (CVE-2024-9676). It is
     opened when its kind is known: a device of the image may act on being opened, and we are not in the container's cgroup."""
     from pyrunc.linux import constants, paths
@@ -178,7 +188,7 @@ def _lines(state_dir, path):
     return [line.split(":") for line in text.split("\n")]
 
 
-def _passwd(name, state_dir):
+def _passwd(name: str, state_dir: StateDir) -> dict[str, Any]:
     for fields in _lines(state_dir, "/etc/passwd"):
         if fields[0] == name and len(fields) >= 4:
             groups = [identity(f[2], "user") for f in _lines(state_dir, "/etc/group") if len(f) >= 4 and name in f[3].split(",")]
@@ -186,7 +196,7 @@ def _passwd(name, state_dir):
     raise StateError("not-in-image", 'no user "%s" in the container\'s /etc/passwd' % quote(name), state_dir.id, hint="give a number")
 
 
-def _group(name, state_dir):
+def _group(name: str, state_dir: StateDir) -> int:
     for fields in _lines(state_dir, "/etc/group"):
         if fields[0] == name and len(fields) >= 3:
             return identity(fields[2], "user")

@@ -1,13 +1,23 @@
 """explain CODE|POINTER|PROPERTY [BUNDLE]: what an error means, or what a property does on this host: the kernel's calls and files, the
 steps of the timetable, the sentence's place in the specification, and with a bundle its value as planned. Touches nothing."""
 
+from __future__ import annotations
+
 from pyrunc import codes, fileio, jsonio, render
 from pyrunc.errors import PyruncError, UsageError, quote
 from pyrunc.oci import deviations, glossary, pointers, validate
 from pyrunc.oci.nearest import nearest
+from pyrunc.parts.table import PARTS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyrunc.cmdline import Options
+    from pyrunc.render import Paint
 
 
-def main(options, args):
+def main(options: Options, args: list[str]) -> int:
     style = options.get("format", "text")
     if style not in ("text", "json"):
         raise UsageError("bad-format", "invalid format option: %s" % quote(style), "explain", "format", "use text or json")
@@ -24,13 +34,13 @@ def main(options, args):
 # -- what is meant -------------------------------------------------------------------------------------------------------
 
 
-def code_of(word):
+def code_of(word: str) -> codes.Row | None:
     """The row of a code (PYR-2130 or 2130) or of its name; None if it is no such thing."""
     wanted = codes.PREFIX + word.upper().removeprefix(codes.PREFIX)
     return next((row for row in codes.rows() if row["code"] == wanted or row["name"] == word), None)
 
 
-def pointer_of(word):
+def pointer_of(word: str) -> str:
     """A pointer or a property's name -> the pointer. UsageError with the nearest ones."""
     name = word if word.startswith("/") else "/" + word.replace(".", "/")
     if word not in ("", "/") and glossary.canonical(name) is not None:
@@ -55,10 +65,10 @@ def pointer_of(word):
     raise UsageError("unknown-topic", "%s is neither a code nor a property of config.json" % quote(word), "explain", None, hint)
 
 
-def nearest_places(word, known):
+def nearest_places(word: str, known: list[str]) -> list[str]:
     """The pointers whose whole text, last name, or last two names are nearest to the word."""
     word = word.strip("/").replace(".", "/")
-    shapes = {}
+    shapes: dict[str, str] = {}
     for place in known:
         plain = place.replace("/*", "").strip("/")
         if not place.endswith("*"):
@@ -70,12 +80,12 @@ def nearest_places(word, known):
 # -- what is known -------------------------------------------------------------------------------------------------------
 
 
-def about_code(row):
+def about_code(row: codes.Row) -> dict[str, Any]:
     """The row, and the properties that the area owns."""
     number = int(row["code"][len(codes.PREFIX) :])
     names = {n: name for name, (n, *_rest) in codes.AREAS.items()}
     area = None if str(number // 1000) in codes.WITHOUT_AREA else names.get(number // 10 % 100)
-    keys = next((list(keys) for part, _always, keys, _needs in codes.PARTS if part == area), [])
+    keys = next((list(keys) for part, _always, keys, _needs in PARTS if part == area), [])
     return {
         **row,
         "area": area,
@@ -84,7 +94,7 @@ def about_code(row):
     }
 
 
-def about_property(pointer, bundle, options):
+def about_property(pointer: str, bundle: str | None, options: Options) -> dict[str, Any]:
     place, rule = glossary.canonical(pointer)
     what, calls = glossary.words(place)
     owner = codes.owner(pointer)
@@ -101,7 +111,7 @@ def about_property(pointer, bundle, options):
     return found
 
 
-def steps_of(owner):
+def steps_of(owner: str | None) -> list[dict[str, str]]:
     """The rows of the timetables in which the owner acts."""
     from pyrunc.engine import order
 
@@ -114,7 +124,7 @@ def steps_of(owner):
     ]
 
 
-def here(place):
+def here(place: str) -> list[dict[str, str]]:
     """What this host has to say: [{"what", "state", "seen", "remedy"}] of doctor's rows about the property, and the cgroup version."""
     from pyrunc.cgroup import hierarchies
     from pyrunc.commands import doctor
@@ -130,16 +140,16 @@ def here(place):
     return found
 
 
-def _covers(one, other):
+def _covers(one: str, other: str) -> bool:
     return one == other or one.startswith(other + "/") or other.startswith(one + "/")
 
 
-def about(where, place):
+def about(where: str, place: str) -> bool:
     """Whether a row of the table of deviations is about a property, and not about all of them."""
     return where.startswith("/") and where not in ("/", "/*", "/linux") and _covers(where.partition(" ")[0], place)
 
 
-def planned(pointer, owner, bundle, options):
+def planned(pointer: str, owner: str | None, bundle: str, options: Options) -> dict[str, Any]:
     """{"value", "planned", "written", "problems", "warnings"} of a bundle."""
     from pyrunc.commands import plan
     from pyrunc.engine import cgroup_preview
@@ -150,7 +160,7 @@ def planned(pointer, owner, bundle, options):
         return {"value": None, "planned": None, "written": [], "problems": [e.record()], "warnings": []}
     return {
         "value": pointers.get(made.config, pointer),
-        "planned": _narrowed(pointer, plan.shown(owner, made.plans.get(owner))),
+        "planned": _narrowed(pointer, plan.shown(owner or "", made.plans.get(owner or ""))),
         "written": [row for row in cgroup_preview.files(made.plans) if row["pointer"] and _covers(row["pointer"], pointer)],
         "problems": [p.record() for p in made.problems if p.pointer and _covers(p.pointer, pointer)],
         "warnings": [{"pointer": p, "words": words} for p, words in made.warnings if _covers(p, pointer)],
@@ -160,7 +170,7 @@ def planned(pointer, owner, bundle, options):
 NEUTRAL = {"blockIO": "blkio", "hugepageLimits": "hugetlb"}
 
 
-def _narrowed(pointer, entry):
+def _narrowed(pointer: str, entry: Any) -> Any:
     """Of the plan of all limits the one that is asked for."""
     steps = pointers.split(pointer)
     if steps[:2] != ["linux", "resources"] or len(steps) < 3 or entry is None:
@@ -171,17 +181,17 @@ def _narrowed(pointer, entry):
 # -- for people ----------------------------------------------------------------------------------------------------------
 
 
-def _text(found):
+def _text(found: dict[str, Any]) -> str:
     paint = render.Paint()
     lines = _code_lines(found, paint) if "code" in found else _property_lines(found, paint)
     return "\n".join(lines) + "\n"
 
 
-def _field(paint, name, text):
+def _field(paint: Paint, name: str, text: str) -> str:
     return "  %s %s" % (paint(name.ljust(9), "cyan"), text)
 
 
-def _code_lines(found, paint):
+def _code_lines(found: dict[str, Any], paint: Paint) -> list[str]:
     lines = ["%s %s (%s)" % (paint(found["code"], "bold"), found["name"], found["kind"])]
     lines += [_field(paint, "means", found["meaning"]), _field(paint, "do", found["remedy"]), _field(paint, "exit", found["exit_status"])]
     if found["properties"]:
@@ -191,7 +201,7 @@ def _code_lines(found, paint):
     return lines
 
 
-def _property_lines(found, paint):
+def _property_lines(found: dict[str, Any], paint: Paint) -> list[str]:
     lines = [paint(quote(found["pointer"]), "bold"), _field(paint, "does", found["what"]), _field(paint, "value", found["type"])]
     lines.append(_field(paint, "spec", found["section"]))
     if found["calls"]:
@@ -212,7 +222,7 @@ def _property_lines(found, paint):
     return lines
 
 
-def _planned_lines(found, paint):
+def _planned_lines(found: dict[str, Any], paint: Paint) -> list[str]:
     from pyrunc.commands.plan import outline
 
     lines = [_field(paint, "given", quote(jsonio.dumps(found["value"]), 400) if found["value"] is not None else "not given: the default")]

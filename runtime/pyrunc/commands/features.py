@@ -4,6 +4,8 @@ Works for anybody, without the state root: docker asks every configured runtime 
 nothing at all to stderr, as cri-o reads both as one document.
 """
 
+from __future__ import annotations
+
 import posix
 
 from pyrunc import fileio, jsonio
@@ -11,12 +13,17 @@ from pyrunc.commands.version import VERSION
 from pyrunc.errors import UsageError, quote
 from pyrunc.oci import features
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.cmdline import Options
+
+
 SET_MODE_FILTER = 1
 EFAULT = 14
 LIBSECCOMP = ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib", "/lib64", "/lib")
 
 
-def main(options, args):
+def main(options: Options, args: list[str]) -> int:
     style = options.get("format", "text" if options.get("deviations") else "json")
     if style not in ("text", "json") or style == "text" and not options.get("deviations"):
         raise UsageError(
@@ -38,7 +45,7 @@ def main(options, args):
     return 0
 
 
-def supported_flags():
+def supported_flags() -> list[str]:
     """Which flags this kernel takes. It looks at flags before it reads the filter, so with none given a good flag is EFAULT."""
     from pyrunc.linux import _syscalls
 
@@ -52,7 +59,7 @@ def supported_flags():
     return found
 
 
-def has_checkpoint():
+def has_checkpoint() -> bool:
     """Whether the command is there: podman and cri-o read it from here."""
     try:
         __import__("pyrunc.commands.checkpoint")
@@ -61,7 +68,7 @@ def has_checkpoint():
     return True
 
 
-def libseccomp_version():
+def libseccomp_version() -> str | None:
     """'2.6.0' from the file that the library's name leads to; None if it is not installed."""
     for place in LIBSECCOMP:
         try:

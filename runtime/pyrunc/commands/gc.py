@@ -2,15 +2,24 @@
 Without --force it is only shown. What lives, and what another command holds, is left alone; so is what ended a short time ago, since
 its engine is going to delete it."""
 
+from __future__ import annotations
+
 from pyrunc import fileio, jsonio, store
 from pyrunc.engine import gc
 from pyrunc.engine.durations import duration
 from pyrunc.errors import CallError, PyruncError, StepFailure, UsageError, errno_text, quote
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyrunc.cmdline import Options
+
+
 HEAD = ("ID", "AGE", "CGROUPS", "MOUNTS", "REASON")
 
 
-def main(options, args):
+def main(options: Options, args: list[str]) -> int:
     style = options.get("format", "table")
     if style not in ("table", "json"):
         raise UsageError("bad-format", "invalid format option: %s" % quote(style), "gc", "format", "use table or json")
@@ -30,7 +39,7 @@ def main(options, args):
     return 0
 
 
-def _told(id, e):
+def _told(id: str, e: PyruncError | OSError) -> PyruncError:
     if isinstance(e, PyruncError):
         e.words = "%s: %s" % (id, e.words)
         return e
@@ -38,7 +47,7 @@ def _told(id, e):
     return StepFailure("removed", words, "gc", "host", call=CallError.of(e).call, errno=e.errno, path=str(e.filename or ""))
 
 
-def _table(found):
+def _table(found: list[dict[str, Any]]) -> str:
     from pyrunc.commands.list import table
 
     rows = [HEAD]
@@ -48,7 +57,7 @@ def _table(found):
     return table(rows) if found else ""
 
 
-def _age(seconds):
+def _age(seconds: int) -> str:
     for unit, step in (("d", 86400), ("h", 3600), ("m", 60)):
         if seconds >= step:
             return "%d%s" % (seconds // step, unit)

@@ -1,8 +1,18 @@
 """help, --help, CMD --help: made from the table of commands, so that no option can be missing. Goes to stdout."""
 
+from __future__ import annotations
+
 from pyrunc import cli, fileio, jsonio
 from pyrunc.commands import help_data
 from pyrunc.errors import UsageError, quote
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from pyrunc.cmdline import Options
+
 
 ABOUT = {
     "create": "make a container up to the point where its program would start",
@@ -177,17 +187,17 @@ MEANING = {
 }
 
 
-def main(options, args):
+def main(options: Options, args: list[str]) -> int:
     command = args[0] if args else None
     if command not in (None, "commands", "options", *cli.COMMANDS):
-        raise cli.unknown(command)
+        raise cli.unknown(command or "")
     style = options.get("format", "text")
     if style not in ("text", "json"):
         raise UsageError("bad-format", "invalid format option: %s" % quote(style), "help", "format", "use text or json")
     if style == "json":
         fileio.write_all(1, (jsonio.dumps(document(command), indent=2) + "\n").encode())
         return 0
-    text = {"commands": commands, "options": global_options}.get(command, top)() if command not in cli.COMMANDS else of(command)
+    text = {"commands": commands, "options": global_options}.get(command or "", top)() if command not in cli.COMMANDS else of(command)
     fileio.write_all(1, text.encode())
     if command == "checkpoint":  # podman and cri-o learn from the status whether checkpoints can be made
         from pyrunc.engine import criu
@@ -196,7 +206,7 @@ def main(options, args):
     return 0
 
 
-def document(command):
+def document(command: str | None) -> dict[str, Any]:
     """{"options": [global ones], "commands": [{"name", "about", "usage", "options", "examples"}]}; one command alone where it is named."""
     rows = []
     for name, row in cli.COMMANDS.items():
@@ -208,12 +218,12 @@ def document(command):
     return {"options": _option_rows(cli.GLOBAL, cli.GLOBAL_SHORT, ""), "commands": rows}
 
 
-def _option_rows(kinds, short, command):
+def _option_rows(kinds: dict[str, str], short: dict[str, str], command: str) -> list[dict[str, Any]]:
     others = other_names(short)
     return [{"name": "--" + n, "kind": kind, "others": others.get(n, []), "about": meaning(command, n)} for n, kind in kinds.items()]
 
 
-def top():
+def top() -> str:
     """A screen: the commands that one begins with have a line each, the others a place in a group."""
     lines = ["pyrunc: an OCI container runtime", "", "usage: pyrunc [global options] COMMAND [options] [arguments]", "", "commands:"]
     lines += _lines(help_data.FIRST)
@@ -228,15 +238,15 @@ def top():
     return "\n".join(lines) + "\n"
 
 
-def commands():
+def commands() -> str:
     return "\n".join(_lines(cli.COMMANDS)) + "\n"
 
 
-def global_options():
+def global_options() -> str:
     return "\n".join(["global options:", *option_lines(cli.GLOBAL, cli.GLOBAL_SHORT)]) + "\n"
 
 
-def of(command):
+def of(command: str) -> str:
     kinds, short = cli.COMMANDS[command].options, cli.COMMANDS[command].short
     usage = "usage: pyrunc %s%s %s" % (command, " [options]" if kinds else "", POSITIONAL.get(command, ""))
     lines = ["pyrunc %s: %s" % (command, ABOUT.get(command, "")), "", usage.rstrip()]
@@ -246,7 +256,7 @@ def of(command):
     return "\n".join(lines).rstrip() + "\n"
 
 
-def meaning(command, name):
+def meaning(command: str, name: str) -> str:
     """What an option does, in a line; "" where nobody has written it down."""
     words = help_data.value(command, name)
     if name == "format" and type(words) is tuple:
@@ -254,15 +264,15 @@ def meaning(command, name):
     return MEANING.get("%s --%s" % (command, name)) or MEANING.get(name, "")
 
 
-def other_names(short):
+def other_names(short: dict[str, str]) -> dict[str, list[str]]:
     """{"b": "bundle"} → {"bundle": ["-b"]}"""
-    found = {}
+    found: dict[str, list[str]] = {}
     for other, name in short.items():
         found.setdefault(name, []).append(("-" if len(other) == 1 else "--") + other)
     return found
 
 
-def option_lines(kinds, short, command=""):
+def option_lines(kinds: dict[str, str], short: dict[str, str], command: str = "") -> list[str]:
     others = other_names(short)
     lines = []
     for name, kind in kinds.items():
@@ -271,15 +281,15 @@ def option_lines(kinds, short, command=""):
     return lines
 
 
-def _lines(names):
+def _lines(names: Iterable[str]) -> list[str]:
     return ["  %-10s %s" % (name, ABOUT.get(name, "")) for name in names if name in cli.COMMANDS]
 
 
-def _examples(command):
+def _examples(command: str) -> list[str]:
     return ["for example:", *("  " + line for line in help_data.EXAMPLES[command])]
 
 
-def _wrapped(title, words, width=100):
+def _wrapped(title: str, words: Iterable[str], width: int = 100) -> list[str]:
     """Words after a title, in lines of at most `width`."""
     lines = [title]
     for word in words:

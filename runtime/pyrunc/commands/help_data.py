@@ -1,10 +1,16 @@
 """What help, man pages and shell completion say beyond the table of commands: kinds of values, groups, examples. Data only."""
 
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    Kind = str | tuple[str, ...] | None  # of a value: one of the words below, the words to choose from, or None for any text
+
 DIR, FILE, IDS, COMMAND, SIGNAL, CAPABILITY, CODE = "DIR", "FILE", "ID", "COMMAND", "SIGNAL", "CAPABILITY", "CODE"
 
 # What an option's value is: one of these kinds, or the words to choose from. "command --option" goes before "option"; one that is
 # not here is a text or a number that nobody can guess.
-VALUES = {
+VALUES: dict[str, Kind] = {
     "root": DIR, "log": FILE, "log-format": ("text", "json"), "log-level": ("error", "warning", "debug"),
     "rootless": ("true", "false", "auto"), "cgroup-manager": ("cgroupfs", "systemd", "disabled"), "criu": FILE, "trace": FILE,
     "bundle": DIR, "config": FILE, "console-socket": FILE, "pidfd-socket": FILE, "pid-file": FILE, "image-path": DIR, "work-path": DIR,
@@ -89,18 +95,18 @@ EXAMPLES = {
 }
 
 
-def value(command, name):
+def value(command: str, name: str) -> Kind:
     """Kind (a word above), the words to choose from (a tuple), or None."""
     return VALUES.get("%s --%s" % (command, name), VALUES.get(name))
 
 
-def positionals(words):
+def positionals(words: str) -> list[tuple[Kind, bool]]:
     """'add|remove ID [FILE...]', the usage's text → [(kind or words, repeats)]; what is none of the kinds is (None, …)."""
-    found = []
+    found: list[tuple[Kind, bool]] = []
     for word in words.replace("[", " ").replace("]", " ").split():
         repeats = word.endswith("...")
         word = word.removesuffix("...")
-        kind = {"BUNDLE": DIR, "ID": IDS, "COMMAND": COMMAND, "SIGNAL": SIGNAL, "FILE": FILE, "DIR": DIR, "CODE": CODE}.get(
+        kind: Kind = {"BUNDLE": DIR, "ID": IDS, "COMMAND": COMMAND, "SIGNAL": SIGNAL, "FILE": FILE, "DIR": DIR, "CODE": CODE}.get(
             word.partition("|")[0]
         )
         if kind is None and word == word.lower():

@@ -1,13 +1,22 @@
 """hooks ID: how the hooks of a container went: exit status or signal, duration, and the end of what they wrote. The last 4 KiB of each
 stream are kept in the state, and go with it: poststop hooks run when it is gone. --format text or json."""
 
+from __future__ import annotations
+
 from pyrunc import fileio, jsonio, render
 from pyrunc.commands.lookup import open_state
 from pyrunc.errors import UsageError, quote
 from pyrunc.parts import hooks
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
-def main(options, args):
+    from pyrunc.cmdline import Options
+    from pyrunc.render import Paint
+
+
+def main(options: Options, args: list[str]) -> int:
     style = options.get("format", "text")
     if style not in ("text", "json"):
         raise UsageError("bad-format", "invalid format option: %s" % quote(style), "hooks", "format", "use text or json")
@@ -17,7 +26,7 @@ def main(options, args):
     return 0
 
 
-def _text(found, paint):
+def _text(found: list[dict[str, Any]], paint: Paint) -> str:
     lines = []
     for one in found:
         how = render.ending(one)

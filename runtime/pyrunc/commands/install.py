@@ -5,17 +5,24 @@ is broken, or that says something else under our name, is left as it is, and the
 has put in. The files are read and written by the helper process (helper/install.py), which has the parsers.
 """
 
+from __future__ import annotations
+
 import posix
 
 from pyrunc import fileio, helper_process, install_paths, jsonio
 from pyrunc.errors import Refusal, UsageError, quote
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.cmdline import Options
+
 
 ENGINES = ("docker", "podman", "containerd")
 EXECUTABLE = 0o111
 TYPE, REGULAR = 0o170000, 0o100000
 
 
-def main(options, args):
+def main(options: Options, args: list[str]) -> int:
     style = options.get("format", "text")
     if style not in ("text", "json"):
         raise UsageError("bad-format", "invalid format option: %s" % quote(style), "install", "format", "use text or json")
@@ -42,7 +49,7 @@ def main(options, args):
     return 0
 
 
-def _name(name):
+def _name(name: str) -> str:
     """A bare key of TOML, as that is what users type after --runtime."""
     if not name or any(c not in "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-" for c in name):
         raise UsageError(
@@ -51,7 +58,7 @@ def _name(name):
     return name
 
 
-def _runtime(path):
+def _runtime(path: str | None) -> str:
     """The executable that the engine shall call, absolute: --runtime, else the one that runs now, by its shortest path."""
     if path is None:
         found = [_absolute(base) + "/pyrunc" for base in install_paths.launcher_dirs()]
@@ -66,7 +73,7 @@ def _runtime(path):
     return path
 
 
-def _same(path, others):
+def _same(path: str, others: list[str]) -> bool:
     try:
         there = posix.stat(path)
         return any((there.st_dev, there.st_ino) == (s.st_dev, s.st_ino) for s in [posix.stat(p) for p in others])
@@ -74,13 +81,13 @@ def _same(path, others):
         return False
 
 
-def _absolute(path):
+def _absolute(path: str) -> str:
     if "\0" in path or not path:
         raise UsageError("path", "not a path: %s" % quote(path), "install")
     return path if path[:1] == "/" else posix.getcwd() + "/" + path
 
 
-def _user_config():
+def _user_config() -> str:
     """~/.config of a user other than root: only podman has a configuration there."""
     home = posix.environ.get(b"XDG_CONFIG_HOME") or posix.environ.get(b"HOME", b"") + b"/.config"
     return fileio.fsdecode(home)

@@ -1,9 +1,16 @@
 """kill [--all] ID [SIGNAL]: SIGTERM by default; a name in any case, with or without SIG, or a number. With --regex ID is a regular
 expression: every container that runs and whose id it matches gets the signal."""
 
+from __future__ import annotations
+
 from pyrunc import store
 from pyrunc.engine import lifecycle, regex_match
 from pyrunc.errors import StateError, UsageError, quote
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.cmdline import Options
+
 
 NAMES = {
     "HUP": 1, "INT": 2, "QUIT": 3, "ILL": 4, "TRAP": 5, "ABRT": 6, "IOT": 6, "BUS": 7, "FPE": 8, "KILL": 9, "USR1": 10, "SEGV": 11,
@@ -13,7 +20,7 @@ NAMES = {
 }  # fmt: skip
 
 
-def signal_number(text):
+def signal_number(text: str) -> int:
     """'TERM', 'sigkill', '9', 'SIGRTMIN+3' → int. UsageError `unknown signal "X"`."""
     if text.isascii() and text.isdigit():
         return min(int(text), 1 << 30)
@@ -30,7 +37,7 @@ def signal_number(text):
     )
 
 
-def main(options, args):
+def main(options: Options, args: list[str]) -> int:
     number = signal_number(args[1]) if len(args) > 1 else 15
     if options.get("regex"):
         regex_match.each(options, args[0], "kill", lambda id: _kill(options, id, number, True))
@@ -39,7 +46,7 @@ def main(options, args):
     return 0
 
 
-def _kill(options, id, number, one_of_many):
+def _kill(options: Options, id: str, number: int, one_of_many: bool) -> None:
     try:
         lifecycle.kill(store.open_state(options, id), number, options.get("all", False))
     except StateError as e:

@@ -1,15 +1,24 @@
 """list: table or JSON of the containers below --root. A broken one is a line on stderr; the others are shown. -q parses no state whose
 line is whole (store.whole): one that somebody has edited is shown there, and told by whatever reads it."""
 
+from __future__ import annotations
+
 from pyrunc import fileio, jsonio, log, store
 from pyrunc.engine import status
 from pyrunc.errors import StateError, UsageError, quote
 from pyrunc.oci import state as document
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pyrunc.cmdline import Options
+
+
 HEAD = ("ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER")
 
 
-def main(options, args):
+def main(options: Options, args: list[str]) -> int:
     style = options.get("format", "table")
     if style not in ("table", "json"):
         raise UsageError("bad-format", "invalid format option: %s" % quote(style), "list", "format", "use table or json")
@@ -40,7 +49,7 @@ def main(options, args):
     return 0
 
 
-def table(rows):
+def table(rows: Sequence[Sequence[str]]) -> str:
     """Columns padded to their widest cell, three blanks between (Go's tabwriter as runc sets it up)."""
     widths = [max(12, *(len(row[i]) + 3 for row in rows)) for i in range(len(rows[0]) - 1)]
     return "".join("".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)) + row[-1] + "\n" for row in rows)

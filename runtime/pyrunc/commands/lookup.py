@@ -1,11 +1,18 @@
 """A container by its id, for the commands that people type: an unknown id gets the nearest ones as a hint. Engines' own commands go to the
 store directly; what they match on is the same."""
 
+from __future__ import annotations
+
 from pyrunc import store
 from pyrunc.errors import StateError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.cmdline import Options
+    from pyrunc.store import StateDir
 
-def open_state(options, id):
+
+def open_state(options: Options, id: str) -> StateDir:
     """As store.open_state()."""
     try:
         return store.open_state(options, id)

@@ -5,6 +5,8 @@
 file, and at the working directory on the command line.
 """
 
+from __future__ import annotations
+
 from pyrunc import fileio, jsonio
 from pyrunc.engine import live_mounts
 from pyrunc.engine.prepare import refusal
@@ -12,11 +14,18 @@ from pyrunc.errors import UsageError, quote
 from pyrunc.oci import load, normalise, validate
 from pyrunc.store import absolute, open_state
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyrunc.cmdline import Options
+
+
 HEAD = ("DESTINATION", "TYPE", "SOURCE", "ORIGIN", "OPTIONS")
 ONE = ("source", "destination", "type", "options")
 
 
-def main(options, args):
+def main(options: Options, args: list[str]) -> int:
     act, id, rest = args[0], args[1], args[2:]
     acts = {"add": _add, "remove": _remove, "list": _list}
     if act not in acts:
@@ -28,7 +37,7 @@ def main(options, args):
     return acts[act](options, id, rest)
 
 
-def _add(options, id, _rest):
+def _add(options: Options, id: str, _rest: list[str]) -> int:
     one = any(name in options for name in ONE)
     if one and "file" in options:
         raise UsageError("mounts-twice", "mounts are given twice", "mounts", "file", "a file, or one mount by options")
@@ -44,7 +53,7 @@ def _add(options, id, _rest):
     return 0
 
 
-def _remove(options, id, rest):
+def _remove(options: Options, id: str, rest: list[str]) -> int:
     destinations = rest + [one["destination"] for one in _from_file(options)]
     if "destination" in options:
         destinations.append(options["destination"])
@@ -59,7 +68,7 @@ def _remove(options, id, rest):
     return 0
 
 
-def _from_file(options):
+def _from_file(options: Options) -> list[dict[str, Any]]:
     """The list of --file, normalised and valid against the schema. Refusal."""
     path = options.get("file")
     if path is None:
@@ -71,7 +80,7 @@ def _from_file(options):
     return _valid({"mounts": doc.get("mounts")})
 
 
-def _valid(doc):
+def _valid(doc: dict[str, Any]) -> list[dict[str, Any]]:
     doc = normalise.config({"ociVersion": "1.0.0", **doc})
     problems = validate.check(doc)
     if problems:
@@ -79,7 +88,7 @@ def _valid(doc):
     return doc.get("mounts") or []
 
 
-def _from_options(options):
+def _from_options(options: Options) -> list[dict[str, Any]]:
     """[the mount of the command line]. Without a type it is a bind."""
     if "destination" not in options:
         raise UsageError("destination-missing", "--destination is missing", "mounts", "destination", "the place inside the container")
@@ -97,7 +106,7 @@ def _from_options(options):
 # -- list ----------------------------------------------------------------------------------------------------------------
 
 
-def _list(options, id, _rest):
+def _list(options: Options, id: str, _rest: list[str]) -> int:
     style = options.get("format", "table")
     if style not in ("table", "json"):
         raise UsageError("bad-format", "invalid format option: %s" % quote(style), "mounts", "format", "use table or json")
@@ -112,7 +121,7 @@ def _list(options, id, _rest):
     return 0
 
 
-def _row(one):
+def _row(one: dict[str, Any]) -> tuple[str, ...]:
     origin = one["origin"] if one.get("present", True) else one["origin"] + " (gone)"
     return (
         quote(one["destination"]),

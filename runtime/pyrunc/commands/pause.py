@@ -1,6 +1,8 @@
 """pause [--timeout TIME] ID: freezes every process of the container and returns when they stand. Who does not within the time is named,
 and the others are thawed again."""
 
+from __future__ import annotations
+
 import time
 
 from pyrunc.cgroup import freeze
@@ -9,8 +11,12 @@ from pyrunc.engine.durations import duration
 from pyrunc.errors import CALLER_TEXT, StateError
 from pyrunc.store import open_state
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.cmdline import Options
 
-def main(options, args):
+
+def main(options: Options, args: list[str]) -> int:
     limit = duration(options["timeout"], "pause", "timeout") if "timeout" in options else freeze.LIMIT_MS / 1000
     state_dir = open_state(options, args[0])
     state_dir.lock().load()

@@ -4,10 +4,21 @@ values of environments are left out.
 Exit status 1 if create would refuse; with --diff 0 the same, 1 another plan, 2 one of the two can't be planned.
 """
 
+from __future__ import annotations
+
 from pyrunc import fileio, jsonio, render, store
 from pyrunc.engine import cgroup_preview, order, planner, prepare
 from pyrunc.errors import PyruncError, Refusal, UsageError, errno_text, quote
 from pyrunc.linux import caps
+from pyrunc.parts.table import PARTS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyrunc.cmdline import Globals, Options
+    from pyrunc.render import Paint
+
 
 HIDDEN = "…"
 SETS = ("bounding", "effective", "permitted", "inheritable", "ambient")
@@ -17,7 +28,15 @@ SIDES = {"setup": "init", "enter": "init", "tail": "init"}
 class Made:
     """A config with what the parts make of it."""
 
-    def __init__(self, id, bundle, config, plans, problems, warnings):
+    def __init__(
+        self,
+        id: str,
+        bundle: str,
+        config: dict[str, Any],
+        plans: dict[str, Any],
+        problems: list[PyruncError],
+        warnings: list[tuple[str, str]],
+    ) -> None:
         self.id = id
         self.bundle = bundle
         self.config = config
@@ -26,7 +45,7 @@ class Made:
         self.warnings = warnings
 
 
-def main(options, args):
+def main(options: Options, args: list[str]) -> int:
     style = options.get("format", "json" if options.get("json") else "text")
     if style not in ("text", "tree", "json"):
         raise UsageError("bad-format", "invalid format option: %s" % quote(style), "plan", "format", "use text or json")
@@ -42,7 +61,7 @@ def main(options, args):
     return 1 if made.problems else 0
 
 
-def make(options, id):
+def make(options: Options, id: str) -> Made:
     """Made of the bundle and config that the options name. PyruncError where there is nothing to plan. Moves to the bundle."""
     prepare.caller_paths(options)
     bundle = prepare.bundle_of(options)
@@ -57,14 +76,14 @@ def make(options, id):
     return Made(id, bundle, config, plans, problems, warnings)
 
 
-def _root(top):
+def _root(top: Globals) -> str:
     try:
         return store.root_of(top)
     except PyruncError:
         return "/run/pyrunc"  # only a name in the plans; nothing is made
 
 
-def document(made):
+def document(made: Made) -> dict[str, Any]:
     """{"id","bundle","steps":[{"phase","side","part","verb","pointers","why"}],"plans","files","problems","warnings"}."""
     return {
         "id": made.id,
@@ -77,9 +96,9 @@ def document(made):
     }
 
 
-def steps(plans):
+def steps(plans: dict[str, Any]) -> list[dict[str, Any]]:
     """The rows of the timetable that would be walked, in order."""
-    keys = {row[0]: row[2] for row in planner.PARTS}
+    keys = {row[0]: row[2] for row in PARTS}
     found = []
     for phase, part, verb, why in order.CREATE:
         if phase == "listener" or (part != "engine" and plans.get(part) is None):
@@ -90,7 +109,7 @@ def steps(plans):
     return found
 
 
-def shown(part, entry):
+def shown(part: str, entry: Any) -> Any:
     """An entry without the values of environments, as a plan is pasted into bug reports, and with the names of capabilities."""
     if part == "program" and isinstance(entry, dict) and "env" in entry:
         return {**entry, "env": _hidden(entry["env"])}
@@ -101,16 +120,16 @@ def shown(part, entry):
     return entry
 
 
-def _hidden(env):
+def _hidden(env: list[str] | None) -> list[str] | None:
     return env if env is None else [str(x).partition("=")[0] + "=" + HIDDEN for x in env]
 
 
 # -- the tree ------------------------------------------------------------------------------------------------------------
 
 
-def human(made, paint):
+def human(made: Made, paint: Paint) -> str:
     """Steps by phase, then what each part will do, the control files, and what is odd or refused."""
-    branches = []
+    branches: list[render.Branch] = []
     last = None
     for number, step in enumerate(steps(made.plans), 1):
         if step["phase"] != last:
@@ -118,7 +137,7 @@ def human(made, paint):
             branches.append(("%s (%s)" % (paint(last, "bold"), step["side"]), []))
         name = ("%s.%s" % (step["part"], step["verb"])).ljust(32)
         branches[-1][1].append((("%3d  %s %s" % (number, paint(name, "cyan"), paint(step["why"], "dim"))).rstrip(), []))
-    keys = {row[0]: row[2] for row in planner.PARTS}
+    keys = {row[0]: row[2] for row in PARTS}
     values = []
     for part, entry in made.plans.items():
         owned = ", ".join(keys[part])
@@ -127,17 +146,19 @@ def human(made, paint):
     files = cgroup_preview.files(made.plans)
     if files:
         branches.append((paint("control files", "bold"), [("%s = %s" % (quote(r["file"]), quote(r["value"])), []) for r in files]))
-    odd = [("%s: %s" % (paint("warning", "yellow"), "%s: %s" % (pointer, quote(text))), []) for pointer, text in made.warnings]
+    odd: list[render.Branch] = [
+        ("%s: %s" % (paint("warning", "yellow"), "%s: %s" % (pointer, quote(text))), []) for pointer, text in made.warnings
+    ]
     odd += [("%s: %s" % (paint("refused", "red", "bold"), quote(p.sentence(), 1000)), []) for p in made.problems]
     lines = ["plan of %s from %s" % (paint(made.id, "bold"), quote(made.bundle))]
     return "\n".join(lines + render.tree(branches + odd)) + "\n"
 
 
-def _leaves(value):
+def _leaves(value: Any) -> list[render.Branch]:
     return [(line, []) for line in outline(value)]
 
 
-def outline(value, name=None):
+def outline(value: Any, name: str | None = None) -> list[str]:
     """Plain data as indented lines; short things stay on one line."""
     head = "" if name is None else name + ": "
     text = jsonio.dumps(value)
@@ -154,7 +175,7 @@ def outline(value, name=None):
 # -- plan --diff ---------------------------------------------------------------------------------------------------------
 
 
-def _diff(options, id, style):
+def _diff(options: Options, id: str, style: str) -> int:
     """0 the same, 1 different; errors end with 2."""
     try:
         one, other = _both(options, id)
@@ -171,7 +192,7 @@ def _diff(options, id, style):
     return 0 if same else 1
 
 
-def _both(options, id):
+def _both(options: Options, id: str) -> tuple[Made, Made]:
     """Made of the bundle and of OTHER, which is a bundle, or another config for the same bundle."""
     import posix
 
@@ -186,7 +207,10 @@ def _both(options, id):
             "open", "cannot open %s: %s" % (quote(path), errno_text(e.errno)), "plan", "diff", "a bundle or a config"
         ) from None
     one = make({**options, "bundle": home}, id)
-    other = make({**options, "bundle": path, "config": None} if is_bundle else {**options, "bundle": home, "config": path}, id)
+    theirs: Options = {**options, "bundle": path if is_bundle else home, "config": path}
+    if is_bundle:
+        del theirs["config"]
+    other = make(theirs, id)
     for made, where in ((one, home), (other, path)):
         if made.problems:
             first = made.problems[0]
@@ -194,7 +218,7 @@ def _both(options, id):
     return one, other
 
 
-def compare(one, other):
+def compare(one: Made, other: Made) -> dict[str, list[dict[str, Any]]]:
     """{"steps": [{"change": "added" or "removed", "phase", "step"}], "values": [{"part", "path", "before", "after"}], "files": [the same by
     the file's name]}"""
     names = [[(s["phase"], "%s.%s" % (s["part"], s["verb"])) for s in steps(made.plans)] for made in (one, other)]
@@ -209,12 +233,12 @@ def compare(one, other):
     return {"steps": changed, "values": values, "files": [row for row in lines if row["before"] != row["after"]]}
 
 
-def _movable(made, part):
+def _movable(made: Made, part: str) -> Any:
     """Paths below the bundle from there on: two bundles are not different for lying at different places."""
     return _below(made.plans.get(part), made.bundle)
 
 
-def _below(value, bundle):
+def _below(value: Any, bundle: str) -> Any:
     if isinstance(value, str):
         return "BUNDLE" + value[len(bundle) :] if value == bundle or value.startswith(bundle + "/") else value
     if isinstance(value, dict):
@@ -222,7 +246,7 @@ def _below(value, bundle):
     return [_below(v, bundle) for v in value] if isinstance(value, (list, tuple)) else value
 
 
-def flat(value, path=""):
+def flat(value: Any, path: str = "") -> dict[str, Any]:
     """Nested data -> {path: scalar or empty}."""
     if isinstance(value, (dict, list)) and value:
         items = value.items() if isinstance(value, dict) else enumerate(value)
@@ -230,13 +254,13 @@ def flat(value, path=""):
     return {path or "/": value}
 
 
-def changes(before, after):
+def changes(before: dict[str, Any], after: dict[str, Any]) -> list[dict[str, Any]]:
     """Two flat() -> [{"path", "before", "after"}], None for what is not there."""
     paths = dict.fromkeys([*before, *after])
     return [{"path": p, "before": before.get(p), "after": after.get(p)} for p in paths if before.get(p) != after.get(p)]
 
 
-def _told(found, paint):
+def _told(found: dict[str, list[dict[str, Any]]], paint: Paint) -> str:
     lines = []
     for row in found["steps"]:
         sign, colour = ("+", "green") if row["change"] == "added" else ("-", "red")

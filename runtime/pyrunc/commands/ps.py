@@ -1,5 +1,7 @@
 """ps [--format table|json] ID [PS-ARGS...]: the processes of a container, as pids or as the rows that ps(1) has for them."""
 
+from __future__ import annotations
+
 import posix
 
 from pyrunc import fileio, jsonio
@@ -8,10 +10,17 @@ from pyrunc.engine import status
 from pyrunc.errors import StepFailure, UsageError, quote
 from pyrunc.store import open_state
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyrunc.cmdline import Options
+
+
 PS = ("/usr/bin/ps", "/bin/ps")
 
 
-def main(options, args):
+def main(options: Options, args: list[str]) -> int:
     style = options.get("format", "table")
     if style not in ("table", "json"):
         raise UsageError("bad-format", "invalid format option: %s" % quote(style), "ps", "format", "use table or json")
@@ -25,7 +34,7 @@ def main(options, args):
     return 0
 
 
-def _by_namespace(state):
+def _by_namespace(state: dict[str, Any]) -> list[int]:
     """A rootless container may have no cgroup: its processes are those in init's pid namespace, or init alone if that is the host's."""
     if not status.is_alive(state):
         return []
@@ -35,14 +44,14 @@ def _by_namespace(state):
     return sorted(int(name) for name in posix.listdir("/proc") if name.isdigit() and _pid_namespace(name) == wanted)
 
 
-def _pid_namespace(pid):
+def _pid_namespace(pid: int | str) -> str | None:
     try:
         return posix.readlink("/proc/%s/ns/pid" % pid)
     except OSError:
         return None  # gone, or not ours to look at
 
 
-def rows(text, pids):
+def rows(text: str, pids: set[int]) -> list[str]:
     """The header and the lines whose PID column is one of `pids`. StepFailure when there is no such column."""
     lines = text.rstrip("\n").split("\n")
     titles = lines[0].split()
@@ -57,7 +66,7 @@ def rows(text, pids):
     return kept
 
 
-def _output(arguments):
+def _output(arguments: list[str]) -> str:
     for path in PS:
         try:
             posix.stat(path)
@@ -67,7 +76,7 @@ def _output(arguments):
     raise StepFailure("ps-host", "no ps(1) on this host", "ps", "host", path=PS[0], hint="install procps, or use --format json")
 
 
-def _run(argv):
+def _run(argv: list[str]) -> str:
     """What a program writes, read to its end. Its environment is the caller's."""
     environment = dict(x.partition(b"=")[::2] for x in fileio.own_environ() if b"=" in x)
     ours, theirs = posix.pipe2(posix.O_CLOEXEC)

@@ -1,14 +1,23 @@
 """restore [options] ID: a container from the images of a checkpoint and the bundle's config; attended and deleted at its end unless
 --detach. Returns the program's status."""
 
+from __future__ import annotations
+
 import posix
 
 from pyrunc.commands.checkpoint import asked_of
 from pyrunc.engine import foreground, lifecycle, restore
 from pyrunc.engine.prepare import prepare
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
-def main(options, args):
+    from pyrunc.cmdline import Options
+    from pyrunc.engine.run import Run
+
+
+def main(options: Options, args: list[str]) -> int:
     asked = asked_of(options, "restore")
     run, warnings = prepare(options, args[0], "restore")
     if run.options["detach"]:
@@ -25,7 +34,7 @@ def main(options, args):
     return status
 
 
-def _attended(run, warnings, asked, caught):
+def _attended(run: Run, warnings: list[tuple[str, str]], asked: dict[str, Any], caught: foreground.Signals) -> int:
     terminal = None
     try:
         if not run.options["no_subreaper"]:

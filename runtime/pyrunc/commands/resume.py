@@ -1,12 +1,19 @@
 """resume ID: thaws a paused container, and takes off it what a checkpoint that was killed has left: CRIU's lock on its network."""
 
+from __future__ import annotations
+
 from pyrunc.cgroup import freeze
 from pyrunc.engine import status
 from pyrunc.errors import CALLER_TEXT, StateError
 from pyrunc.store import open_state
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.cmdline import Options
+    from pyrunc.store import StateDir
 
-def main(options, args):
+
+def main(options: Options, args: list[str]) -> int:
     state_dir = open_state(options, args[0])
     state_dir.lock().load()
     try:
@@ -23,7 +30,7 @@ def main(options, args):
     return 0
 
 
-def _unlock(state_dir, now):
+def _unlock(state_dir: StateDir, now: str) -> None:
     from pyrunc.engine import netlock
 
     left = netlock.recover(state_dir, state_dir.plan())

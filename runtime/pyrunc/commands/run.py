@@ -1,13 +1,22 @@
 """run ID: create, start, and, unless detached, attend and delete. Returns the program's status."""
 
+from __future__ import annotations
+
 import posix
 
 from pyrunc.engine import foreground, host, lifecycle, start
 from pyrunc.engine.prepare import prepare
 from pyrunc.errors import StateError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
-def main(options, args):
+    from pyrunc.cmdline import Options
+    from pyrunc.engine.run import Run
+
+
+def main(options: Options, args: list[str]) -> int:
     run, warnings = prepare(options, args[0], "run")
     run.waits = False
     if run.options["detach"]:
@@ -22,7 +31,7 @@ def main(options, args):
     return status
 
 
-def _attended(run, warnings, options, caught):
+def _attended(run: Run, warnings: list[tuple[str, str]], options: Options, caught: foreground.Signals) -> int:
     """create, start and the program's life. When it can't be attended any longer, it must not stay either."""
     terminal = notify = None
     try:
@@ -48,7 +57,7 @@ def _attended(run, warnings, options, caught):
             notify.close()
 
 
-def _finish(run, status, options):
+def _finish(run: Run, status: int, options: Options) -> None:
     """Deletes the container, or writes its status down for `wait`. That somebody else has deleted it meanwhile is fine."""
     state_dir = run.state_dir
     try:
@@ -65,12 +74,12 @@ def _finish(run, status, options):
         lifecycle.delete(state_dir, options, force=True, plans=run.plans)
 
 
-def _begin(run, warnings, options):
+def _begin(run: Run, warnings: list[tuple[str, str]], options: Options) -> None:
     host.create(run, warnings)
     _start(run, options)
 
 
-def _start(run, options):
+def _start(run: Run, options: Options) -> Any:
     """start; when it fails nothing of the container may stay. Answers what else is to be polled while attending, or None."""
     state_dir = run.state_dir
     state_dir.lock()

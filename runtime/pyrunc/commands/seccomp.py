@@ -3,17 +3,26 @@
 Without a call: the profile's default, its size, and the names that libseccomp does not know (they are skipped). Loads nothing.
 """
 
+from __future__ import annotations
+
 from pyrunc import fileio, helper_process, jsonio
 from pyrunc.engine import planner, prepare
 from pyrunc.errors import Refusal, UsageError, quote
 from pyrunc.linux import filters
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyrunc.cmdline import Options
+
 
 HERE = "/linux/seccomp"
 ARCHES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 MAX_ARGS = 6
 
 
-def main(options, args):
+def main(options: Options, args: list[str]) -> int:
     style = options.get("format", "text")
     if style not in ("text", "json"):
         raise UsageError("bad-format", "invalid format option: %s" % quote(style), "seccomp", "format", "use text or json")
@@ -31,7 +40,7 @@ def main(options, args):
     return 0
 
 
-def _plan(options):
+def _plan(options: Options) -> dict[str, Any]:
     prepare.caller_paths(options)
     bundle = prepare.bundle_of(options)
     config = prepare.read_config(options, bundle)
@@ -43,7 +52,7 @@ def _plan(options):
     return entry
 
 
-def _compile(entry):
+def _compile(entry: dict[str, Any]) -> tuple[bytes, list[str]]:
     """(the filter, names that are not known)."""
     if entry["raw"] is not None:
         return bytes.fromhex(entry["raw"]), []
@@ -51,7 +60,7 @@ def _compile(entry):
     return bytes.fromhex(made["bpf"]), made["unknown"]
 
 
-def _number(text):
+def _number(text: str) -> int:
     try:
         value = int(text, 0)
     except ValueError:
@@ -61,7 +70,7 @@ def _number(text):
     return value
 
 
-def _verdict(program, args):
+def _verdict(program: bytes, args: list[str]) -> dict[str, Any]:
     import posix
 
     machine = posix.uname().machine
@@ -78,7 +87,7 @@ def _verdict(program, args):
     return {"syscall": name, "number": number, "arguments": values, "verdict": filters.action_name(action)}
 
 
-def _text(report):
+def _text(report: dict[str, Any]) -> str:
     lines = []
     if "verdict" in report:
         shown = ", ".join("%#x" % value for value in report["arguments"])

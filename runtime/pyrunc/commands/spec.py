@@ -2,17 +2,27 @@
 standard output. --profile takes the defaults of a purpose (oci/profiles.py); --explain writes no file and tells property by property
 what is in it and why, as text or JSON."""
 
+from __future__ import annotations
+
 import posix
 
 from pyrunc import fileio, jsonio
 from pyrunc.errors import UsageError, errno_text, quote
 from pyrunc.oci import example
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyrunc.cmdline import Options
+    from pyrunc.render import Paint
+
+
 NAME = "config.json"
 EEXIST = 17
 
 
-def main(options, args):
+def main(options: Options, args: list[str]) -> int:
     style = options.get("format", "text" if options.get("explain") else "json")
     if style not in ("text", "json") or style == "text" and not options.get("explain"):
         raise UsageError("bad-format", "invalid format option: %s" % quote(style), "spec", "format", "json; with --explain also text")
@@ -36,7 +46,7 @@ def main(options, args):
     return 0
 
 
-def _document(options):
+def _document(options: Options) -> tuple[dict[str, Any], dict[str, str]]:
     """(config, {pointer: why}) of the options."""
     ids = posix.geteuid(), posix.getegid()
     name = options.get("profile")
@@ -57,23 +67,23 @@ def _document(options):
     return profiles.config(name, *ids, cgroup_namespace=_unified())
 
 
-def _explain(options, document, reasons, style):
+def _explain(options: Options, document: dict[str, Any], reasons: dict[str, str], style: str) -> int:
     from pyrunc.oci import profiles
 
     rows = profiles.explain(document, reasons)
     name = options.get("profile")
     if style == "json":
-        found = {"profile": name, "about": profiles.ABOUT.get(name), "properties": rows}
+        found = {"profile": name, "about": profiles.ABOUT.get(name or ""), "properties": rows}
         text = jsonio.dumps(found, indent=2) + "\n"
     else:
         from pyrunc import render
 
-        text = _told(rows, profiles.ABOUT.get(name), render.Paint())
+        text = _told(rows, profiles.ABOUT.get(name or ""), render.Paint())
     fileio.write_all(1, text.encode())
     return 0
 
 
-def _told(rows, about, paint):
+def _told(rows: list[dict[str, Any]], about: str | None, paint: Paint) -> str:
     lines = [paint(about, "bold"), ""] if about else []
     for row in rows:
         lines.append("%s = %s" % (paint(row["pointer"], "cyan"), quote(jsonio.dumps(row["value"]), 160)))
@@ -82,7 +92,7 @@ def _told(rows, about, paint):
     return "\n".join(lines) + "\n"
 
 
-def _write(dir_fd, name, data):
+def _write(dir_fd: int, name: str, data: bytes) -> None:
     shown = quote(name)
     try:
         fd = posix.open(name, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, 0o666, dir_fd=dir_fd)
@@ -99,11 +109,11 @@ def _write(dir_fd, name, data):
         posix.close(fd)
 
 
-def _text(e):
+def _text(e: OSError | ValueError) -> str:
     return errno_text(e.errno) if isinstance(e, OSError) else "the path has a NUL byte"
 
 
-def _unified():
+def _unified() -> bool:
     """Whether the host has cgroup v2 alone: then containers get a cgroup namespace."""
     try:
         posix.stat("/sys/fs/cgroup/cgroup.controllers")

@@ -1,10 +1,16 @@
 """start ID: opens the gate and waits until the program has been executed."""
 
+from __future__ import annotations
+
 from pyrunc.engine import start
 from pyrunc.store import open_state
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.cmdline import Options
 
-def main(options, args):
+
+def main(options: Options, args: list[str]) -> int:
     state_dir = open_state(options, args[0])
     state_dir.lock().load()
     try:

@@ -1,14 +1,20 @@
 """state ID: one JSON object on stdout, in runc's shape; of a stopped container also "ended", where its exit status is known or memory ran
 out: {"status", "signal", "oom_killed"}, what is not known left out. Reads only; takes no lock."""
 
+from __future__ import annotations
+
 from pyrunc import fileio, jsonio
 from pyrunc.engine import status
 from pyrunc.errors import UsageError, quote
 from pyrunc.oci import state as document
 from pyrunc.store import open_state
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.cmdline import Options
 
-def main(options, args):
+
+def main(options: Options, args: list[str]) -> int:
     if options.get("format", "json") != "json":
         raise UsageError("bad-format", "invalid format option: %s" % quote(options["format"]), "state", "format", "it is always json")
     state_dir = open_state(options, args[0])

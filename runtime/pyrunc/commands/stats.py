@@ -1,5 +1,7 @@
 """stats [ID...]: what many containers use, read in one process. --format table, json (runc's events data by id), or prometheus."""
 
+from __future__ import annotations
+
 import time
 
 from pyrunc import fileio, jsonio, store
@@ -7,6 +9,16 @@ from pyrunc.cgroup import stats
 from pyrunc.commands.list import table
 from pyrunc.engine import status
 from pyrunc.errors import StateError, UsageError, quote
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from pyrunc.cmdline import Options
+
+    Found = tuple[str, str, dict[str, Any]]  # id, status, statistics
+
 
 HEAD = ("ID", "STATUS", "CPU SECONDS", "MEMORY", "LIMIT", "PIDS", "READ", "WRITTEN")
 METRICS = (  # name, type, help, how it is found
@@ -19,7 +31,7 @@ METRICS = (  # name, type, help, how it is found
 )  # fmt: skip
 
 
-def main(options, args):
+def main(options: Options, args: list[str]) -> int:
     style = options.get("format", "table")
     if style not in ("table", "json", "prometheus"):
         raise UsageError("bad-format", "invalid format option: %s" % quote(style), "stats", "format", "use table, json or prometheus")
@@ -34,7 +46,7 @@ def main(options, args):
     return 0
 
 
-def collect(options, args, read=stats.brief):
+def collect(options: Options, args: list[str], read: Callable[[dict[str, str]], Any] = stats.brief) -> list[Found]:
     """[(id, status, read(cgroup paths))]; without ids all containers that are alive (--all: the stopped ones too)."""
     root = store.root_of(options["globals"])
     found = []
@@ -52,12 +64,12 @@ def collect(options, args, read=stats.brief):
     return found
 
 
-def io_bytes(data, kind):
+def io_bytes(data: dict[str, Any], kind: str) -> int:
     rows = data["blkio"].get("ioServiceBytesRecursive") or ()
     return sum(row.get("value", 0) for row in rows if row.get("op", "").lower() == kind)
 
 
-def human(number):
+def human(number: int) -> str:
     if number >= 1 << 60:
         return "-"
     for unit, step in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
@@ -66,7 +78,7 @@ def human(number):
     return "%d B" % number
 
 
-def _row(id, now, data):
+def _row(id: str, now: str, data: dict[str, Any]) -> tuple[str, ...]:
     usage = data["memory"].get("usage", {})
     return (
         id, now, "%.3f" % (data["cpu"].get("usage", {}).get("total", 0) / 1e9), human(usage.get("usage", 0)),
@@ -75,7 +87,7 @@ def _row(id, now, data):
     )  # fmt: skip
 
 
-def prometheus(found):
+def prometheus(found: list[Found]) -> str:
     """Text format 0.0.4, for the node exporter's text files."""
     lines = ["# collected %d" % time.time()]
     for name, kind, text, value in METRICS:
@@ -84,5 +96,5 @@ def prometheus(found):
     return "\n".join(lines) + "\n"
 
 
-def _number(value):
+def _number(value: float) -> str:
     return "+Inf" if value >= 1 << 62 else repr(value)

@@ -1,6 +1,8 @@
 """top [ID...]: what containers use, drawn anew every --interval, those that use most CPU first. On a terminal it takes the whole screen and
 ends with Ctrl-C or q; elsewhere it prints one table after the other. --count ends it by itself."""
 
+from __future__ import annotations
+
 import _signal
 import fcntl
 import posix
@@ -14,13 +16,23 @@ from pyrunc.commands.stats import collect, human, io_bytes
 from pyrunc.engine.durations import duration
 from pyrunc.errors import UsageError, quote
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyrunc.cmdline import Options
+    from pyrunc.commands.stats import Found
+
+    Before = dict[str, tuple[float, int, int, int]]  # {id: (moment, CPU time, bytes read, bytes written)}
+
+
 HEAD = ("ID", "STATUS", "CPU %", "MEMORY", "LIMIT", "PIDS", "READ/S", "WRITTEN/S")
 TCGETS, TCSETS, TIOCGWINSZ = 0x5401, 0x5402, 0x5413
 ICANON, ECHO = 2, 8
 ENTER, LEAVE = b"\x1b[?1049h\x1b[?25l", b"\x1b[?25h\x1b[?1049l"
 
 
-def main(options, args):
+def main(options: Options, args: list[str]) -> int:
     style = options.get("format", "table")
     if style not in ("table", "json"):
         raise UsageError("bad-format", "invalid format option: %s" % quote(style), "top", "format", "use table or json")
@@ -40,13 +52,14 @@ def main(options, args):
     return 0
 
 
-def _stop(_number, _frame):
+def _stop(_number: int, _frame: object) -> None:
     """The terminal must be given back."""
     raise KeyboardInterrupt
 
 
-def _show(options, args, interval, count, screen):
-    before, shown = {}, 0
+def _show(options: Options, args: list[str], interval: float, count: int, screen: Lines | Screen) -> None:
+    before: Before = {}
+    shown = 0
     while True:
         now = time.monotonic()
         found = collect(options, args)
@@ -57,17 +70,17 @@ def _show(options, args, interval, count, screen):
             return
 
 
-def used(data):
+def used(data: dict[str, Any]) -> tuple[int, int, int]:
     """(CPU time in ns, bytes read, bytes written): what rates are made of."""
     return data["cpu"].get("usage", {}).get("total", 0), io_bytes(data, "read"), io_bytes(data, "write")
 
 
-def rows(found, before, now):
+def rows(found: list[Found], before: Before, now: float) -> list[tuple[str, ...]]:
     """Those that use most first; the first time there are no rates."""
     lines = []
     for id, status, data in found:
         memory = data["memory"].get("usage", {})
-        rates = (None, None, None)
+        rates: tuple[float | None, ...] = (None, None, None)
         if id in before and now > before[id][0]:
             elapsed = now - before[id][0]
             rates = tuple(max(0, new - old) / elapsed for new, old in zip(used(data), before[id][1:], strict=True))
@@ -83,22 +96,22 @@ def rows(found, before, now):
 class Lines:
     """--format json: an object a line for each interval, the containers as `stats` has them."""
 
-    def show(self, found, _before, _now):
+    def show(self, found: list[Found], _before: Before, _now: float) -> None:
         line = {"time": int(time.time()), "containers": [{"id": id, "status": status, "data": data} for id, status, data in found]}
         fileio.write_all(1, (jsonio.dumps(line) + "\n").encode("utf-8", "surrogateescape"))
 
-    def wait(self, seconds):
+    def wait(self, seconds: float) -> bool:
         time.sleep(seconds)
         return False
 
-    def close(self):
+    def close(self) -> None:
         """Nothing has to be given back."""
 
 
 class Screen:
     """Standard output, a terminal or not. Keys are read where standard input is a terminal too."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.is_terminal = posix.isatty(1)
         self.saved = None
         if not self.is_terminal:
@@ -109,10 +122,10 @@ class Screen:
             fcntl.ioctl(0, TCSETS, pack("4I", *flags[:3], flags[3] & ~(ICANON | ECHO)) + self.saved[16:])
         fileio.write_all(1, ENTER)
 
-    def show(self, found, before, now):
+    def show(self, found: list[Found], before: Before, now: float) -> None:
         self.draw(table([HEAD, *rows(found, before, now)]))
 
-    def draw(self, text):
+    def draw(self, text: str) -> None:
         if not self.is_terminal:
             fileio.write_all(1, (text + "\n").encode())
             return
@@ -122,7 +135,7 @@ class Screen:
         body = "\r\n".join(line + "\x1b[K" for line in ["\x1b[7m%s\x1b[0m" % lines[0], *lines[1:]])
         fileio.write_all(1, ("\x1b[H" + body + "\x1b[J").encode())
 
-    def wait(self, seconds):
+    def wait(self, seconds: float) -> bool:
         """True when a key asks for the end."""
         if self.saved is None:
             time.sleep(seconds)
@@ -130,7 +143,7 @@ class Screen:
         ready = select.select([0], [], [], seconds)[0]
         return bool(ready) and posix.read(0, 64)[:1] in (b"q", b"Q", b"\x03", b"\x04", b"")
 
-    def close(self):
+    def close(self) -> None:
         if self.saved is not None:
             fcntl.ioctl(0, TCSETS, self.saved)
         if self.is_terminal:

@@ -1,13 +1,22 @@
 """trace ID: where the time of the container's create went, one line a step. What ran inside shows where create had --trace."""
 
+from __future__ import annotations
+
 from pyrunc import fileio, jsonio
 from pyrunc.commands.lookup import open_state
 from pyrunc.errors import StateError, UsageError, quote
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyrunc.cmdline import Options
+
+
 WIDTH = 48  # columns of the bars
 
 
-def main(options, args):
+def main(options: Options, args: list[str]) -> int:
     style = options.get("format", "text")
     if style not in ("text", "json"):
         raise UsageError("bad-format", "invalid format option: %s" % quote(style), "trace", "format", "use text or json")
@@ -26,7 +35,7 @@ def main(options, args):
     return 0
 
 
-def waterfall(stamps):
+def waterfall(stamps: list[list[Any]]) -> str:
     """[[begin, length, side, name]] in nanoseconds → text: begin and length in milliseconds, side, a bar, the step."""
     stamps = sorted(stamps)
     end = max(1, *(began + length for began, length, _side, _name in stamps))
@@ -40,5 +49,5 @@ def waterfall(stamps):
     return "\n".join(lines) + "\n"
 
 
-def _ms(ns):
+def _ms(ns: int) -> str:
     return "%d.%03d" % divmod(ns // 1000, 1000)

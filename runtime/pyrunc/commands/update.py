@@ -6,6 +6,8 @@ swap are completed from what was set before. --device-add, --device-remove and -
 that runs.
 """
 
+from __future__ import annotations
+
 import sys
 
 from pyrunc import log, seal
@@ -14,6 +16,13 @@ from pyrunc.engine.prepare import refusal
 from pyrunc.errors import CALLER_TEXT, StateError, UsageError, quote
 from pyrunc.oci import load, normalise, validate
 from pyrunc.store import absolute, open_state
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyrunc.cmdline import Options
+
 
 UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
 # option: (group of /linux/resources, key, how it is read)
@@ -26,7 +35,7 @@ OPTIONS = {
 }  # fmt: skip
 
 
-def size(text, option):
+def size(text: str, option: str) -> int:
     """'100m', '1g', '1.5 GiB', '-1' → bytes, as runc's options read them (docker's go-units). UsageError for anything else."""
     if text == "-1":
         return -1
@@ -46,7 +55,7 @@ def size(text, option):
     return int(whole) * UNITS[unit] + int(int(fraction or 0) * UNITS[unit] // 10 ** len(fraction))
 
 
-def integer(text, option):
+def integer(text: str, option: str) -> int:
     digits = text[1:] if text[:1] == "-" else text
     if not digits.isascii() or not digits.isdigit() or len(digits) > 20:
         raise UsageError(
@@ -55,7 +64,7 @@ def integer(text, option):
     return int(text)
 
 
-def wanted(options):
+def wanted(options: Options) -> dict[str, Any]:
     """The resources object that the command line asks for, normalised and valid. Refusal, UsageError."""
     if options.get("resources"):
         path = options["resources"]
@@ -67,7 +76,7 @@ def wanted(options):
                 log.warn("--%s has no effect: the kernel has no such limit any more" % option.replace("_", "-"))
         doc = {}
         for option, (group, key, kind) in OPTIONS.items():
-            text = options.get(option)
+            text = str(options.get(option) or "")
             if text:
                 read = {"size": size, int: integer}.get(kind)
                 doc.setdefault(group, {})[key] = text if read is None else read(text, option)
@@ -80,7 +89,7 @@ def wanted(options):
     return doc
 
 
-def device(text, option):
+def device(text: str, option: str) -> dict[str, Any]:
     """'c 10:229 rwm /dev/fuse' -> {"type", "major"?, "minor"?, "access", "path"?}. `*` is any number. UsageError."""
     words = text.split(None, 3)
     hint = "for example: c 10:229 rwm /dev/fuse"
@@ -89,7 +98,7 @@ def device(text, option):
         raise UsageError(
             "bad-value", "invalid value for %s: %s is not TYPE MAJOR:MINOR ACCESS [PATH]" % (option, quote(text)), "update", option, hint
         )
-    found = {"type": words[0], "access": words[2]}
+    found: dict[str, Any] = {"type": words[0], "access": words[2]}
     for name, number in zip(("major", "minor"), numbers, strict=True):
         if number == "*" and len(words) == 3:
             continue
@@ -105,7 +114,7 @@ def device(text, option):
     return found
 
 
-def rlimit(text):
+def rlimit(text: str) -> dict[str, Any]:
     """'NOFILE=1024:4096', 'RLIMIT_CORE=unlimited' -> {"type", "soft", "hard"}. UsageError."""
     name, equals, value = text.partition("=")
     name = name.upper()
@@ -117,20 +126,22 @@ def rlimit(text):
     return {"type": name if name.startswith("RLIMIT_") else "RLIMIT_" + name, "soft": limits[0], "hard": limits[1]}
 
 
-def _limit(word):
+def _limit(word: str) -> int | None:
     if word in ("unlimited", "infinity", "-1"):
         return (1 << 64) - 1
     good = word.isascii() and word.isdigit() and len(word) <= 20 and int(word) < 1 << 64
     return int(word) if good else None
 
 
-def main(options, args):
-    if any(len(text.split()) > 3 for name in ("device_add", "device_remove") for text in options.get(name, ())):
+def main(options: Options, args: list[str]) -> int:
+    adding, removing = options.get("device_add", []), options.get("device_remove", [])
+    if any(len(text.split()) > 3 for text in adding + removing):
         seal.ensure(list(sys.argv))  # a process of ours goes in for the node
     if options.get("resources") not in (None, "", "-"):
         options["resources"] = absolute(options["resources"])
     doc = wanted(options)
-    added, removed = ([device(text, name) for text in options.get(name.replace("-", "_"), ())] for name in ("device-add", "device-remove"))
+    added = [device(text, "device-add") for text in adding]
+    removed = [device(text, "device-remove") for text in removing]
     limits = [rlimit(text) for text in options.get("rlimit", ())]
     state_dir = open_state(options, args[0])
     state_dir.lock().load()

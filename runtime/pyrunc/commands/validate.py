@@ -6,15 +6,24 @@ problems of warnings and of keys that the specification does not know. `--as run
 way, which is no problem. `--format json` is for machines; text shows the place.
 """
 
+from __future__ import annotations
+
 from pyrunc import fileio, helper_process, jsonio, render
 from pyrunc.errors import PyruncError, Refusal, Unsupported, UsageError, errno_text, quote
 from pyrunc.oci import load, normalise, pointers, schema_table, validate, version
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyrunc.cmdline import Options
+
 
 RUNTIMES = ("runc", "crun")
 PLACES = 100  # problems whose line is looked up: that reads the file once each
 
 
-def main(options, args):
+def main(options: Options, args: list[str]) -> int:
     style = options.get("format", "text")
     if style not in ("text", "json"):
         raise UsageError("bad-format", "invalid format option: %s" % quote(style), "validate", "format", "use text or json")
@@ -36,21 +45,21 @@ def main(options, args):
 class Report:
     """problems and warnings: {"kind": json|schema|plan|strict, "pointer", "line", "column", "words", "value", "hint"}."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.file = "config.json"
-        self.source = None  # text of the file, once it is known to be good JSON
-        self.problems = []
-        self.warnings = []
-        self.differences = None  # of --as: {"pointer", "line", "column", "pyrunc", "other"}
-        self.other = None  # the other runtime
+        self.source: str | None = None  # text of the file, once it is known to be good JSON
+        self.problems: list[dict[str, Any]] = []
+        self.warnings: list[dict[str, Any]] = []
+        self.differences: list[dict[str, Any]] | None = None  # of --as: {"pointer", "line", "column", "pyrunc", "other"}
+        self.other: str | None = None  # the other runtime
 
-    def add(self, kind, pointer, words, value=None, hint=None, warning=False):
+    def add(self, kind: str, pointer: str | None, words: str, value: Any = None, hint: str | None = None, warning: bool = False) -> None:
         found = {"kind": kind, "pointer": pointer, "line": None, "column": None, "words": words, "value": value, "hint": hint}
         if len(self.problems) + len(self.warnings) < PLACES:
             found["line"], found["column"] = self.place(pointer)
         (self.warnings if warning else self.problems).append(found)
 
-    def place(self, pointer):
+    def place(self, pointer: str | None) -> tuple[int, int] | tuple[None, None]:
         """(line, column) or (None, None)."""
         if self.source is None or not pointer:
             return None, None
@@ -58,7 +67,7 @@ class Report:
 
         return json_errors.locate(self.source, pointer)
 
-    def compare(self, config, other):
+    def compare(self, config: dict[str, Any], other: str) -> None:
         """Notes what another runtime would do with a config that the schema allows."""
         from pyrunc.commands import deviation_checks
 
@@ -67,19 +76,19 @@ class Report:
             line, column = self.place(one["pointer"]) if len(self.differences) < PLACES else (None, None)
             self.differences.append({**one, "line": line, "column": column})
 
-    def add_error(self, kind, e):
+    def add_error(self, kind: str, e: PyruncError) -> None:
         self.add(kind, e.pointer, e.words, None, e.hint)
 
-    def promote(self):
+    def promote(self) -> None:
         """--strict: a warning is a problem."""
         self.problems += self.warnings
         self.warnings = []
 
-    def document(self):
+    def document(self) -> dict[str, Any]:
         found = {"file": self.file, "valid": not self.problems, "problems": self.problems, "warnings": self.warnings}
         return found if self.other is None else {**found, "as": self.other, "differences": self.differences}
 
-    def text(self):
+    def text(self) -> str:
         lines = []
         for found in sorted(self.problems, key=_order):
             lines += self.entry(found, "")
@@ -91,29 +100,29 @@ class Report:
         counts = "%s, %s" % (_count(len(self.problems), "problem"), _count(len(self.warnings), "warning"))
         lines.append("%s: %s" % (self.file, counts if self.problems or self.warnings else "valid"))
         if self.other is not None:
-            lines.append("%s: %s" % (self.other, _count(len(self.differences), "difference")))
+            lines.append("%s: %s" % (self.other, _count(len(self.differences or ()), "difference")))
         return "\n".join(lines) + "\n"
 
-    def entry(self, found, head):
+    def entry(self, found: dict[str, Any], head: str) -> list[str]:
         place = "" if found["line"] is None else "%d:%d: " % (found["line"], found["column"])
         pointer = "%s: " % quote(found["pointer"]) if found["pointer"] else ""
         lines = ["%s%s%s%s" % (head, place, pointer, quote(found["words"], 1000))]
         if found["line"] is not None:
-            lines += ["    " + text for text in render.place(self.source, found["line"], found["column"])]
+            lines += ["    " + text for text in render.place(self.source or "", found["line"], found["column"])]
         if found["hint"]:
             lines.append("    hint: %s" % found["hint"])
         return lines
 
 
-def _order(found):
+def _order(found: dict[str, Any]) -> tuple[int, int]:
     return found["line"] or 0, found["column"] or 0
 
 
-def _count(number, word):
+def _count(number: int, word: str) -> str:
     return "%s %s%s" % (number or "no", word, "" if number == 1 else "s")
 
 
-def _examine(options, report):
+def _examine(options: Options, report: Report) -> None:
     from pyrunc.engine import prepare
 
     prepare.caller_paths(options)
@@ -148,7 +157,7 @@ def _examine(options, report):
         report.add("schema", None, "%s was not compared: the document is not valid" % options["as"], warning=True)
 
 
-def _schema(config, report):
+def _schema(config: dict[str, Any], report: Report) -> list[dict[str, Any]]:
     """What jsonschema says; without it the fast validator, which agrees but for its order, and a warning."""
     try:
         return helper_process.call("schema", {"document": config, "what": "config"})
@@ -157,14 +166,14 @@ def _schema(config, report):
         return [{"pointer": p, "words": w, "value": None} for p, w, *_ in validate.check(config, "config", all=True)]
 
 
-def _foreign(config, report):
+def _foreign(config: dict[str, Any], report: Report) -> None:
     """Sections of other platforms: they have no effect here, so neither have mistakes in them."""
     for name in schema_table.FOREIGN:
         if name in config:
             report.add("schema", "/" + name, "ignored: it is for another platform than Linux", warning=True)
 
 
-def _strict(config, report):
+def _strict(config: dict[str, Any], report: Report) -> None:
     for pointer in pointers.unknown(config, schema_table.ROOTS["config"]):
         report.add("strict", pointer, "the specification knows no such property")
     text = config.get("ociVersion")
@@ -172,7 +181,7 @@ def _strict(config, report):
         report.add("strict", "/ociVersion", '"%s" is not of the form MAJOR.MINOR.PATCH' % quote(text))
 
 
-def _plan(options, bundle, config, report):
+def _plan(options: Options, bundle: str, config: dict[str, Any], report: Report) -> None:
     """What the parts refuse or find odd; this depends on the host."""
     from pyrunc import store
     from pyrunc.engine import planner, prepare

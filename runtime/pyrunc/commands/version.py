@@ -1,15 +1,22 @@
 """--version: lines that go-runc, moby and podman read; no second line may hold the word `version`. The command takes --format json too."""
 
+from __future__ import annotations
+
 import sys
 
 from pyrunc import fileio, jsonio
 from pyrunc.errors import UsageError, quote
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.cmdline import Options
+
+
 VERSION = "0.1.0"
 SPEC = "1.3.0"
 
 
-def main(options, args):
+def main(options: Options, args: list[str]) -> int:
     name = "runc" if sys.argv and sys.argv[0].rpartition("/")[2] == "runc" else "pyrunc"
     style = options.get("format", "text")
     if style not in ("text", "json"):

@@ -5,6 +5,8 @@ stopped already, what can still be known: its init as a zombie, or what an earli
 what nobody knows. Takes no lock while it waits.
 """
 
+from __future__ import annotations
+
 import posix
 
 from pyrunc import fileio, jsonio
@@ -14,10 +16,19 @@ from pyrunc.engine.durations import duration
 from pyrunc.errors import StateError, UsageError, quote
 from pyrunc.linux import pidfd, probe
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyrunc.cmdline import Options
+    from pyrunc.linux import procevents
+    from pyrunc.store import StateDir
+
+
 KEEPS_STATUS = (6, 15)  # PIDFD_INFO_EXIT
 
 
-def main(options, args):
+def main(options: Options, args: list[str]) -> int:
     style = options.get("format", "text")
     if style not in ("text", "json"):
         raise UsageError("bad-format", "invalid format option: %s" % quote(style), "wait", "format", "use text or json")
@@ -34,7 +45,7 @@ def main(options, args):
     return 0
 
 
-def _wait(state_dir, timeout_ms):
+def _wait(state_dir: StateDir, timeout_ms: int | None) -> dict[str, Any]:
     state = state_dir.state
     if status.of(state_dir) == "creating" and not state["pid"]:
         raise StateError(
@@ -61,7 +72,7 @@ def _wait(state_dir, timeout_ms):
     return end
 
 
-def _listen(pid):
+def _listen(pid: int) -> procevents.Watch | None:
     """Where the kernel does not keep the status for us it has to be heard, if we may."""
     if probe.kernel() >= KEEPS_STATUS:
         return None
@@ -73,7 +84,7 @@ def _listen(pid):
         return None
 
 
-def _note(state_dir, end):
+def _note(state_dir: StateDir, end: dict[str, Any]) -> None:
     """For who asks later, as the kernel forgets. A container that was deleted meanwhile needs no note."""
     try:
         state_dir.lock().load()

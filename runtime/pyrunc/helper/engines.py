@@ -6,9 +6,12 @@ the indentation that it had. TOML is never written anew: our lines stand between
 nothing but our entry has changed.
 """
 
+from __future__ import annotations
+
 import json
 import re
 import tomllib
+from typing import Any, NoReturn
 
 from pyrunc.errors import Refusal, quote
 
@@ -19,14 +22,14 @@ PODMAN_MARK = "# Written by `pyrunc install --podman`; `pyrunc install --podman 
 CRI = {2: "io.containerd.grpc.v1.cri", 3: "io.containerd.cri.v1.runtime"}
 
 
-def refuse(path, why, hint=None):
+def refuse(path: str, why: str, hint: str | None = None) -> NoReturn:
     raise Refusal("nothing-was-changed", "%s: %s; nothing was changed" % (quote(path), why), None, hint)
 
 
 # -- dockerd: /etc/docker/daemon.json -----------------------------------------------------------------------------------------
 
 
-def docker(path, text, want):
+def docker(path: str, text: str, want: dict[str, Any]) -> str | None:
     document = _json(path, text)
     runtimes = document.get("runtimes", {})
     if not isinstance(runtimes, dict):
@@ -42,7 +45,7 @@ def docker(path, text, want):
     return text if new == document else _dumped(new, text)
 
 
-def _docker_without(text, document, name):
+def _docker_without(text: str, document: dict[str, Any], name: str) -> str | None:
     new = dict(document)
     runtimes = {key: value for key, value in document.get("runtimes", {}).items() if key != name}
     if "runtimes" in document:
@@ -56,8 +59,8 @@ def _docker_without(text, document, name):
     return _dumped(new, text) if new else None
 
 
-def _json(path, text):
-    def pairs(items):
+def _json(path: str, text: str) -> dict[str, Any]:
+    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
         document = dict(items)
         if len(document) != len(items):
             names = [key for key, _ in items]
@@ -77,7 +80,7 @@ def _json(path, text):
     return document
 
 
-def _dumped(document, old):
+def _dumped(document: dict[str, Any], old: str) -> str:
     found = re.search(r"\n([ \t]+)\S", old)
     return json.dumps(document, indent=found.group(1) if found else 2, ensure_ascii=False) + "\n"
 
@@ -85,7 +88,7 @@ def _dumped(document, old):
 # -- podman: a file of our own in containers.conf.d -----------------------------------------------------------------------------
 
 
-def podman_text(want):
+def podman_text(want: dict[str, Any]) -> str:
     """The whole drop-in. `append` needs podman 5: an array without it would replace what other files say."""
     name = want["name"]
     lines = [PODMAN_MARK, "[engine]"]
@@ -103,13 +106,13 @@ def podman_text(want):
     return "\n".join(lines) + "\n"
 
 
-def podman(path, text, want):
+def podman(path: str, text: str, want: dict[str, Any]) -> str | None:
     if text and not text.startswith(PODMAN_MARK):
         refuse(path, "the file was not written by pyrunc install", "name another file of that directory with --config")
     return None if want["uninstall"] else podman_text(want)
 
 
-def podman_made(text):
+def podman_made(text: str) -> bool:
     """Whether a drop-in is, byte by byte, what install writes: then removing it loses nothing."""
     try:
         engine = tomllib.loads(text)["engine"]
@@ -120,7 +123,7 @@ def podman_made(text):
         return False
 
 
-def check_toml(path, text):
+def check_toml(path: str, text: str) -> dict[str, Any]:
     """text -> dict."""
     try:
         return tomllib.loads(text)
@@ -131,7 +134,7 @@ def check_toml(path, text):
 # -- containerd: /etc/containerd/config.toml --------------------------------------------------------------------------------------
 
 
-def containerd(path, text, want):
+def containerd(path: str, text: str, want: dict[str, Any]) -> str | None:
     _balanced(path, text)
     before = check_toml(path, text)
     bare = _unmarked(text)
@@ -151,7 +154,7 @@ def containerd(path, text, want):
     return text if check_toml(path, new) == before and MARK in text else new
 
 
-def _containerd_with(path, bare, document, plugin, want):
+def _containerd_with(path: str, bare: str, document: dict[str, Any], plugin: str, want: dict[str, Any]) -> str:
     name = want["name"]
     cri = _table(path, document, ("plugins", plugin, "containerd"))
     runtimes = _table(path, document, ("plugins", plugin, "containerd", "runtimes"))
@@ -185,7 +188,7 @@ def _containerd_with(path, bare, document, plugin, want):
     return new
 
 
-def _nothing_else(path, document, new, plugin, want):
+def _nothing_else(path: str, document: dict[str, Any], new: str, plugin: str, want: dict[str, Any]) -> None:
     """The new text, parsed, is the old document and our entry."""
     try:
         after = tomllib.loads(new)
@@ -209,7 +212,7 @@ def _nothing_else(path, document, new, plugin, want):
         refuse(path, "adding lines would change what else it says", "add the runtime by hand")
 
 
-def _table(path, document, keys):
+def _table(path: str, document: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
     for number, key in enumerate(keys):
         document = document.get(key, {})
         if not isinstance(document, dict):
@@ -217,12 +220,12 @@ def _table(path, document, keys):
     return document
 
 
-def _header_line(lines, keys):
+def _header_line(lines: list[str], keys: tuple[str, ...]) -> int | None:
     """The number of the line [a."b".c], or None."""
     for number, line in enumerate(lines):
         if line.lstrip().startswith("["):
             try:
-                table = tomllib.loads(line)
+                table: Any = tomllib.loads(line)
             except tomllib.TOMLDecodeError:
                 continue
             for key in keys:
@@ -232,7 +235,7 @@ def _header_line(lines, keys):
     return None
 
 
-def _set_default(path, lines, header, name):
+def _set_default(path: str, lines: list[str], header: int, name: str) -> None:
     """Changes or adds default_runtime_name below the header; the line remembers what was there."""
     for number in range(header + 1, len(lines)):
         line = lines[number]
@@ -246,13 +249,13 @@ def _set_default(path, lines, header, name):
     lines.insert(header + 1, '  default_runtime_name = "%s"%s\n' % (name, WAS))
 
 
-def _balanced(path, text):
+def _balanced(path: str, text: str) -> None:
     begins, ends = text.count(MARK), text.count(END)
     if begins != ends or begins > 1 or (begins and text.index(MARK) > text.index(END)):
         refuse(path, "the marks of pyrunc install do not match", "take out its lines by hand")
 
 
-def _unmarked(text):
+def _unmarked(text: str) -> str:
     """The text as it was before install."""
     if MARK in text:
         start, end = text.index(MARK), text.index(END) + len(END)

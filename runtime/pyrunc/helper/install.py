@@ -4,10 +4,13 @@ Payload: see commands/install.py. Answer {"text"}: what the user shall see. All 
 that a refusal leaves every file as it was. A file is replaced as a whole (rename), with the owner and the mode that it had.
 """
 
+from __future__ import annotations
+
 import difflib
 import errno
 import os
 import stat
+from typing import Any
 
 from pyrunc import errors
 from pyrunc.helper import engines
@@ -26,7 +29,7 @@ AFTER = {
 LIMIT = 4 << 20
 
 
-def run(payload):
+def run(payload: dict[str, Any]) -> dict[str, str]:
     plans = [_plan(engine, payload) for engine in payload["engines"]]
     text = []
     for engine, path, old, new in plans:
@@ -37,7 +40,7 @@ def run(payload):
         if payload["dry_run"]:
             text.append("%s: not written (--dry-run)\n" % path)
             continue
-        disposable = engine == "podman" and new is None and engines.podman_made(old)
+        disposable = engine == "podman" and new is None and old is not None and engines.podman_made(old)
         kept = _replace(path, None if disposable else old, new)
         text.append("%s: %s%s\n" % (path, "removed" if new is None else "written", "; the earlier file is %s" % kept if kept else ""))
         if not payload["uninstall"]:
@@ -45,7 +48,7 @@ def run(payload):
     return {"text": "".join(text)}
 
 
-def _plan(engine, payload):
+def _plan(engine: str, payload: dict[str, Any]) -> tuple[str, str, str | None, str | None]:
     """-> (engine, path, old text or None, new text or None)."""
     path = payload["config"] or FILES[engine]
     if payload["user"] is not None and payload["config"] is None:
@@ -67,7 +70,7 @@ def _plan(engine, payload):
     return engine, path, old, EDITS[engine](path, old or "", payload)
 
 
-def _read(path):
+def _read(path: str) -> str | None:
     """The text of a configuration file, None if there is none."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -88,7 +91,7 @@ def _read(path):
         engines.refuse(path, "not UTF-8: byte %d" % e.start)
 
 
-def _diff(path, old, new):
+def _diff(path: str, old: str | None, new: str | None) -> str:
     lines = difflib.unified_diff(
         (old or "").splitlines(keepends=True),
         (new or "").splitlines(keepends=True),
@@ -99,7 +102,7 @@ def _diff(path, old, new):
     return "".join(line if line.endswith("\n") else line + "\n\\ No newline at end of file\n" for line in lines)
 
 
-def _replace(path, old, new):
+def _replace(path: str, old: str | None, new: str | None) -> str | None:
     """Puts the new text (None: nothing) in the place of the file; the old text is kept beside it if it is given.
 
     Returns the name of the file kept, or None. Either all of it happens, or the directory is as it was."""
@@ -121,7 +124,7 @@ def _replace(path, old, new):
         raise _failure(e, "write", path) from None
 
 
-def _keep(path, text):
+def _keep(path: str, text: str) -> str:
     """Writes the old text beside the file, under a name that is free; returns that name."""
     for number in range(1, 1000):
         name = path + ".before-pyrunc" + ("" if number == 1 else ".%d" % number)
@@ -133,7 +136,7 @@ def _keep(path, text):
     raise FileExistsError(errno.EEXIST, "", name)
 
 
-def _new_file(name, text, like):
+def _new_file(name: str, text: str, like: str) -> None:
     """Makes a file that must not be there yet, with the mode and owner of `like` (0644 of ours if that is not there)."""
     fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
@@ -149,9 +152,9 @@ def _new_file(name, text, like):
             os.fsync(fd)
     except OSError as e:
         os.unlink(name)
-        raise errors.CallError(e.errno, e.strerror, name) from None
+        raise errors.CallError(e.errno or 0, e.strerror or str(e), name) from None
 
 
-def _failure(e, call, path):
+def _failure(e: OSError, call: str, path: str) -> errors.StepFailure:
     words = "%s %s: %s" % (call, errors.quote(e.filename or path), errors.errno_text(e.errno))
     return errors.StepFailure("failure", words, call=call, errno=e.errno, path=path, hint="the engine's configuration is as it was")

@@ -6,8 +6,14 @@ JSON, B with bytes, E with the record of one of our errors. A module of this pac
 standard library may be used as it is, and nothing is written to standard output by hand.
 """
 
+from __future__ import annotations
+
 import os
 import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pyrunc import errors
 
 LIBRARIES = {  # import name -> (package of Debian, name for pip)
     "jsonschema": ("python3-jsonschema", "jsonschema"),
@@ -20,7 +26,7 @@ LIBRARIES = {  # import name -> (package of Debian, name for pip)
 }
 
 
-def read_request():
+def read_request() -> bytes:
     """-> the bytes of the request."""
     length = b""
     while not length.endswith(b"\n"):
@@ -39,7 +45,7 @@ def read_request():
     return b"".join(chunks)
 
 
-def die_with_caller():
+def die_with_caller() -> None:
     """From now on the end of standard input ends this process, whatever it is doing: SIGIO kills when nobody handles it."""
     import fcntl
     import select
@@ -52,7 +58,7 @@ def die_with_caller():
         os._exit(1)
 
 
-def carry_out(name, request):
+def carry_out(name: str, request: dict[str, Any]) -> bytes:
     """-> the reply, bytes."""
     import json
 
@@ -73,7 +79,7 @@ def carry_out(name, request):
     return b"J" + json.dumps(result).encode()
 
 
-def missing(e):
+def missing(e: ImportError) -> errors.PyruncError:
     """ImportError -> which package would help."""
     from pyrunc import errors
 
@@ -88,14 +94,14 @@ def missing(e):
     )
 
 
-def failure(e):
+def failure(e: errors.PyruncError) -> bytes:
     import json
 
     record = {"needs": getattr(e, "needs", None), "call": None, "errno": None, "path": None, **e.record()}
     return b"E" + json.dumps(record).encode()
 
 
-def main(argv):
+def main(argv: list[str]) -> int:
     import json
 
     # this directory would come first in sys.path, and its modules have the names of libraries; -I keeps it out

@@ -1,11 +1,14 @@
 """Helper `regex`: which names a regular expression matches, anywhere in them. Payload {"pattern", "names"}, answer: list of names."""
 
+from __future__ import annotations
+
 import re
+from typing import Any
 
 from pyrunc import errors
 
 
-def run(payload):
+def run(payload: dict[str, Any]) -> list[str]:
     try:
         expression = re.compile(payload["pattern"])
     except (re.error, RecursionError, OverflowError) as e:

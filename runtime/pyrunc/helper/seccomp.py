@@ -10,10 +10,13 @@ native architecture only (numbers are resolved here); the version has no functio
 lacks: it refuses errno 4095, which the kernel takes, so another number stands in for it until the program is made.
 """
 
+from __future__ import annotations
+
 import ctypes
 import ctypes.util
 import errno
 import os
+from typing import Any
 
 from pyrunc.errors import Refusal, Unsupported
 from pyrunc.linux import filters
@@ -23,11 +26,11 @@ OPTIMIZE_TREE = 2
 LAST_ERRNO = filters.ERRNO | filters.MAX_ERRNO
 
 
-def run(payload):
+def run(payload: dict[str, Any]) -> dict[str, Any]:
     return compile_profile(stand_in(payload), library())
 
 
-def stand_in(profile):
+def stand_in(profile: dict[str, Any]) -> dict[str, Any]:
     """The profile with `swap` in it: the action that stands for ERRNO 4095, one that nothing else uses."""
     used = {profile["default"], *[rule["action"] for rule in profile["rules"]]}
     swap = next(a for a in range(LAST_ERRNO - 1, filters.ERRNO, -1) if a not in used)
@@ -35,15 +38,15 @@ def stand_in(profile):
     return {**profile, "default": swap if profile["default"] == LAST_ERRNO else profile["default"], "rules": rules, "swap": swap}
 
 
-def swapped_back(program, swap):
+def swapped_back(program: bytes, swap: int) -> bytes:
     code = filters.unpack(program)
     return filters.pack((op, jt, jf, LAST_ERRNO if op == filters.RET and k == swap else k) for op, jt, jf, k in code)
 
 
-def library():
+def library() -> Any:
     """The module pyseccomp, without its search for libraries by child processes."""
     search = ctypes.util.find_library
-    ctypes.util.find_library = {"c": "libc.so.6", "seccomp": "libseccomp.so.2"}.get
+    ctypes.util.find_library = {"c": "libc.so.6", "seccomp": "libseccomp.so.2"}.get  # type: ignore[assignment]  # a function of one name, too
     try:
         import pyseccomp
     except OSError as e:
@@ -55,7 +58,7 @@ def library():
     return pyseccomp
 
 
-def version(lib):
+def version(lib: Any) -> str:
     """'2.6.0'."""
 
     class Version(ctypes.Structure):
@@ -67,7 +70,7 @@ def version(lib):
     return "%d.%d.%d" % (found.major, found.minor, found.micro)
 
 
-def compile_profile(profile, lib):
+def compile_profile(profile: dict[str, Any], lib: Any) -> dict[str, Any]:
     rules = [rule for rule in profile["rules"] if rule["action"] != profile["default"]]  # libseccomp refuses those with EACCES
     names = {name for rule in profile["rules"] for name in rule["names"]}
     numbers = {name: lib.resolve_syscall(lib.Arch.NATIVE, name) for name in names}
@@ -97,7 +100,7 @@ def compile_profile(profile, lib):
     return {"bpf": program.hex(), "unknown": unknown, "version": version(lib)}
 
 
-def check_names(profile, rules, unknown):
+def check_names(profile: dict[str, Any], rules: list[dict[str, Any]], unknown: set[str]) -> None:
     """Names that libseccomp has never heard of are skipped: profiles list calls of every kernel. But a list that permits, and of which
     nothing is left, permits nothing; and with `strict` (annotation run.oci.seccomp_fail_unknown_syscall) each must be known."""
     for rule in profile["rules"]:
@@ -110,7 +113,7 @@ def check_names(profile, rules, unknown):
         raise Refusal("system-call-seccomp", "no system call that the seccomp profile allows is known", allowing[0]["at"] + "/names")
 
 
-def add_arches(lib, made, names):
+def add_arches(lib: Any, made: Any, names: list[str]) -> list[int]:
     """Adds all but the native one, which is there. Returns every token of the filter."""
     tokens = [lib.system_arch()]
     for i, name in enumerate(names):
@@ -131,7 +134,7 @@ def add_arches(lib, made, names):
     return tokens
 
 
-def add_rule(lib, made, rule, name, number):
+def add_rule(lib: Any, made: Any, rule: dict[str, Any], name: str, number: int) -> None:
     """One call of one rule. A number below -1 is libseccomp's own, for a call that this architecture has not: others may."""
     try:
         made.add_rule(rule["action"], number, *[lib.Arg(*arg) for arg in rule["args"]])
@@ -142,18 +145,18 @@ def add_rule(lib, made, rule, name, number):
         if e.errno == errno.EEXIST:
             words = 'system call "%s": another rule has the same arguments and another action' % name
         else:
-            words = 'system call "%s": libseccomp refuses the rule: %s' % (name, errno.errorcode.get(e.errno, e.errno))
+            words = 'system call "%s": libseccomp refuses the rule: %s' % (name, errno.errorcode.get(e.errno or 0, e.errno))
         raise Refusal("system-call-libseccomp", words, rule["at"]) from None
 
 
-def export(made):
+def export(made: Any) -> bytes:
     """The program as bytes; a memory file as libseccomp writes to a descriptor."""
     with os.fdopen(os.memfd_create("bpf", os.MFD_CLOEXEC), "rb") as file:
         made.export_bpf(file)
         return os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0)
 
 
-def highest(lib, tokens, names):
+def highest(lib: Any, tokens: list[int], names: set[str]) -> dict[int, int]:
     """{arch token: highest number that the profile names there}; an architecture of which it names nothing is left out."""
     found = {}
     for token in tokens:
@@ -165,7 +168,7 @@ def highest(lib, tokens, names):
     return found
 
 
-def check_needs(lib, profile, program):
+def check_needs(lib: Any, profile: dict[str, Any], program: bytes) -> None:
     """Refuses a filter that stops what stands between its loading and the program's first instruction: no container could start."""
     arch = lib.system_arch()
     for name in profile["needs"]:
