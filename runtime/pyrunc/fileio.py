@@ -20,6 +20,18 @@ def fsdecode(name: str | bytes) -> str:
 
 # --- files
 
+S_IFMT, S_IFREG, S_IFDIR = 0o170000, 0o100000, 0o040000  # inode(7)
+
+
+def is_regular(mode: int) -> bool:
+    """Whether a st_mode is that of a regular file."""
+    return mode & S_IFMT == S_IFREG
+
+
+def is_directory(mode: int) -> bool:
+    return mode & S_IFMT == S_IFDIR
+
+
 CHUNK = 64 << 10  # of a read; what is longer is mapped and given back by malloc, at each call
 
 

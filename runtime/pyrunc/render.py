@@ -120,7 +120,7 @@ def _source(document: str | None) -> str | None:
         return None
     try:
         info = posix.fstat(fd)
-        if info.st_mode & 0o170000 != 0o100000 or info.st_size > LIMIT:
+        if not fileio.is_regular(info.st_mode) or info.st_size > LIMIT:
             return None
         return fileio.read_fd(fd, LIMIT).decode()
     except (OSError, UnicodeDecodeError):

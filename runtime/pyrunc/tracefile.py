@@ -49,7 +49,7 @@ class File:
             raise _refused(path, errno_text(e.errno)) from None
         except ValueError:
             raise _refused(quote(path), "the path has a NUL byte") from None
-        if info.st_mode & 0o170000 != 0o100000:
+        if not fileio.is_regular(info.st_mode):
             raise _refused(path, "it is no regular file")
         if info.st_size and posix.pread(self.fd, len(TAIL), max(0, info.st_size - len(TAIL))) != TAIL:
             raise _refused(path, "there is something else in it")

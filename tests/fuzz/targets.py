@@ -9,14 +9,12 @@ import json
 import os
 import pathlib
 import tempfile
-import types
 
 import harness
 from pyrunc import errors, fileio, jsonio, store
-from pyrunc.commands import exec as exec_command
 from pyrunc.engine import handshake, host, planner
 from pyrunc.linux import filters
-from pyrunc.oci import load, normalise, validate
+from pyrunc.oci import accounts, load, normalise, validate
 from pyrunc.parts import landlock, program
 from pyrunc.parts.mounts import options as mount_options
 
@@ -61,7 +59,7 @@ def examined(document, only=None):
     """What `validate` and `plan` do with a document that could be read."""
     config = normalise.config(document)
     problems = validate.check(config)
-    for pointer, words, _value in problems:
+    for pointer, words, *_rest in problems:
         assert pointer.startswith("/") or pointer == "", pointer
         assert words and "\n" not in words
     if problems or type(config) is not dict:
@@ -173,7 +171,7 @@ def passwd(data):
 @target
 def user_option(data):
     """--user of exec; names are those of this machine."""
-    found = exec_command.user_of(fileio.fsdecode(data), types.SimpleNamespace(id="c1", state={"pid": os.getpid()}))
+    found = accounts.chosen(fileio.fsdecode(data), os.getpid())
     assert all(type(found[key]) is int and 0 <= found[key] < 2**32 - 1 for key in ("uid", "gid") if key in found)
     assert found.get("uid") != 0 or data.partition(b":")[0] in (b"0", b"root")
 

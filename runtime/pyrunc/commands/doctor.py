@@ -10,7 +10,7 @@ import posix
 from pyrunc import fileio, helper_process, jsonio
 from pyrunc.cgroup import hierarchies
 from pyrunc.errors import PyruncError, UsageError, quote
-from pyrunc.linux import _syscalls, filters, ns, probe
+from pyrunc.linux import caps, filters, ns, probe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 GOOD, LESS, BAD = "ok", "less", "missing"
 CAP_SYS_RESOURCE, CAP_SYS_ADMIN = 24, 21
-ENOSYS = 38
 
 
 def main(options: Options, args: list[str]) -> int:
@@ -114,7 +113,7 @@ def _cgroups() -> Iterator[Row]:
 
 def _rights() -> Iterator[Row]:
     try:
-        effective = _syscalls.capget(0)[0]
+        effective = caps.effective()
     except OSError:
         effective = 0
     root = posix.geteuid() == 0

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from pyrunc.cmdline import Options
 
 
-SET_MODE_FILTER = 1
-EFAULT = 14
 LIBSECCOMP = ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib", "/lib64", "/lib")
 
 
@@ -46,17 +44,10 @@ def main(options: Options, args: list[str]) -> int:
 
 
 def supported_flags() -> list[str]:
-    """Which flags this kernel takes. It looks at flags before it reads the filter, so with none given a good flag is EFAULT."""
-    from pyrunc.linux import _syscalls
+    """Which flags of seccomp filters this kernel knows."""
+    from pyrunc.linux import filters
 
-    found = []
-    for name, flag in features.FLAGS.items():
-        try:
-            _syscalls.seccomp(SET_MODE_FILTER, flag | features.NEEDS_LISTENER.get(name, 0), None)
-        except OSError as e:
-            if e.errno == EFAULT:
-                found.append(name)
-    return found
+    return [name for name, flag in features.FLAGS.items() if filters.supports_flag(flag)]
 
 
 def has_checkpoint() -> bool:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 ENGINES = ("docker", "podman", "containerd")
 EXECUTABLE = 0o111
-TYPE, REGULAR = 0o170000, 0o100000
 
 
 def main(options: Options, args: list[str]) -> int:
@@ -68,7 +67,7 @@ def _runtime(path: str | None) -> str:
         mode = posix.stat(path).st_mode
     except (OSError, ValueError):
         raise Refusal("runtime", "no runtime at %s" % quote(path), None, "name it with --runtime") from None
-    if mode & TYPE != REGULAR or not mode & EXECUTABLE:
+    if not fileio.is_regular(mode) or not mode & EXECUTABLE:
         raise Refusal("executable-file", "%s is no executable file" % quote(path), None, "name it with --runtime")
     return path
 

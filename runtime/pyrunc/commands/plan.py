@@ -201,7 +201,7 @@ def _both(options: Options, id: str) -> tuple[Made, Made]:
     path = store.absolute(options["diff"])
     home = store.absolute(options.get("bundle") or ".")
     try:
-        is_bundle = posix.stat(path).st_mode & 0o170000 == 0o040000
+        is_bundle = fileio.is_directory(posix.stat(path).st_mode)
     except OSError as e:
         raise UsageError(
             "open", "cannot open %s: %s" % (quote(path), errno_text(e.errno)), "plan", "diff", "a bundle or a config"

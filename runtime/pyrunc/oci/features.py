@@ -23,8 +23,6 @@ FLAGS = {  # name -> the kernel's number (linux/seccomp.h)
     "SECCOMP_FILTER_FLAG_LOG": 2, "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 4, "SECCOMP_FILTER_FLAG_TSYNC": 1,
     "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": 32,
 }  # fmt: skip
-# the kernel takes it only together with this one (a filter with a listener)
-NEEDS_LISTENER = {"SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": 8}
 POLICIES = (
     "MPOL_BIND", "MPOL_DEFAULT", "MPOL_INTERLEAVE", "MPOL_LOCAL", "MPOL_PREFERRED", "MPOL_PREFERRED_MANY", "MPOL_WEIGHTED_INTERLEAVE",
 )  # fmt: skip

@@ -43,6 +43,18 @@ def plan(node, ctx):
     return entry
 
 
+def with_more(sets, names):
+    """The sets of /process/capabilities with `names` added to bounding, effective and permitted, and to ambient where inheritable holds
+    them. Inheritable never grows (CVE-2022-29162)."""
+    sets = {name: list(sets.get(name) or []) for name in SETS}
+    for capability in names:
+        wanted = ["bounding", "effective", "permitted"] + (["ambient"] if capability in sets["inheritable"] else [])
+        for name in wanted:
+            if capability not in sets[name]:
+                sets[name].append(capability)
+    return sets
+
+
 def _mask(names, which, available, lost):
     mask = 0
     for name in names:

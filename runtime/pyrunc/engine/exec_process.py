@@ -1,0 +1,71 @@
+"""The process object of exec: that of --process FILE, or the container's own with what the command line changes (runtime-spec, config.md#process)."""
+
+from __future__ import annotations
+
+from pyrunc.engine import prepare
+from pyrunc.errors import Refusal
+from pyrunc.linux import fds
+from pyrunc.oci import accounts, load, normalise, validate
+from pyrunc.parts import capabilities
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyrunc.cmdline import Options
+    from pyrunc.store import StateDir
+
+
+def asked_of(options: Options) -> dict[str, Any]:
+    """What plans and verbs may ask of the command line. UsageError."""
+    return {
+        "preserve_fds": prepare.number(options, "preserve_fds"),
+        "listen_fds": prepare.listen_fds(),
+        "inherited_fds": fds.inherited(),
+        "console_socket": options.get("console_socket"),
+        "detach": options.get("detach", False),
+        "pid_file": options.get("pid_file"),
+        "pidfd_socket": options.get("pidfd_socket"),
+        "cgroup": options.get("cgroup"),
+        "attended": not options.get("detach", False),
+    }
+
+
+def process_of(options: Options, words: list[str], state_dir: StateDir, config: dict[str, Any]) -> dict[str, Any]:
+    """The normalised, valid process object. words: the program and its arguments. config: the container's. UsageError, Refusal."""
+    if options.get("process"):
+        process, _raw = load.file(options["process"])
+    else:
+        process = _from_options(options, words, state_dir, config)
+    process = normalise.process(process)
+    problems = validate.check(process, "process")
+    if problems:
+        pointer, text, value, reason = problems[0]
+        raise prepare.refusal(("/process" + (pointer if pointer != "/" else ""), text, value, reason))
+    if options.get("tty") and options.get("process"):
+        process["terminal"] = True
+    return process
+
+
+def _from_options(options: Options, words: list[str], state_dir: StateDir, config: dict[str, Any]) -> dict[str, Any]:
+    if not words:
+        raise Refusal("process-args-empty", "process args cannot be empty", "/process/args", "name the program after the id")
+    process = dict(config.get("process") or {})
+    process["args"] = words
+    process["terminal"] = options.get("tty", False)
+    process.pop("consoleSize", None)
+    for option, key in (("cwd", "cwd"), ("process_label", "selinuxLabel"), ("apparmor", "apparmorProfile")):
+        if options.get(option):
+            process[key] = options[option]  # type: ignore[literal-required]  # the three names above
+    process["env"] = [*(process.get("env") or []), *options.get("env", [])]
+    if "no_new_privs" in options:
+        process["noNewPrivileges"] = options["no_new_privs"]
+    user = process["user"] = dict(process.get("user") or {})
+    if "user" in options:
+        user.update(accounts.chosen(options["user"], state_dir.state["pid"]))
+    if options.get("additional_gids"):
+        gids = [accounts.identity(text, "additional-gids") for text in options["additional_gids"]]
+        user["additionalGids"] = [*(user.get("additionalGids") or []), *gids]
+    if options.get("cap"):
+        process["capabilities"] = capabilities.with_more(process.get("capabilities") or {}, options["cap"])
+    return process

@@ -1,0 +1,85 @@
+"""Users and groups as exec's --user names them: numbers, or names of the container's own /etc/passwd and /etc/group.
+
+Both files are the container's, so hostile: they are read below its root, by hand (getpwnam(3) loads libraries), and only if they are
+regular files. Digits are never looked up as a name (CVE-2016-3697).
+"""
+
+from __future__ import annotations
+
+import posix
+
+from pyrunc import fileio
+from pyrunc.errors import StateError, UsageError, quote
+from pyrunc.linux import constants, paths
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+LIMIT = 1 << 20  # bytes that are read of each file
+NO_ID = 0xFFFFFFFF  # (uid_t) -1, which the kernel takes for "unchanged"
+
+
+def identity(text: str, option: str) -> int:
+    """A decimal id below 2^32 - 1. A sign, blanks and leading zeros are refused (CVE-2026-30892). UsageError."""
+    plain = text.isascii() and text.isdigit() and (text == "0" or text[0] != "0") and len(text) <= 10
+    if not plain or int(text) >= NO_ID:
+        raise UsageError("invalid-id", 'invalid id "%s"' % quote(text), "exec", option, "ids are decimal numbers from 0 to 4294967294")
+    return int(text)
+
+
+def chosen(text: str, pid: int) -> dict[str, Any]:
+    """'UID', 'UID:GID', 'NAME' or 'NAME:GROUP' -> the members of /process/user that change. pid: the container's init, whose root has the
+    files. An empty text is refused: a variable that somebody forgot to set does not mean root. UsageError, StateError."""
+    name, colon, group = text.partition(":")
+    if not name or (colon and not group) or ":" in group:
+        raise UsageError("invalid-user", 'invalid user "%s"' % quote(text), "exec", "user", "give UID, UID:GID, NAME or NAME:GROUP")
+    found = {"uid": identity(name, "user")} if _is_number(name) else _user(name, pid)
+    if colon:
+        found["gid"] = identity(group, "user") if _is_number(group) else _group(group, pid)
+    return found
+
+
+def _is_number(text: str) -> bool:
+    """Whether a word is meant as a number, right or wrong."""
+    return text[0].isdigit() or text[0] in "+-" or text != text.strip()
+
+
+def _user(name: str, pid: int) -> dict[str, Any]:
+    for fields in _lines("/etc/passwd", pid):
+        if fields[0] == name and len(fields) >= 4:
+            groups = [identity(f[2], "user") for f in _lines("/etc/group", pid) if len(f) >= 4 and name in f[3].split(",")]
+            return {"uid": identity(fields[2], "user"), "gid": identity(fields[3], "user"), "additionalGids": groups}
+    raise StateError("not-in-image", 'no user "%s" in the container\'s /etc/passwd' % quote(name), hint="give a number")
+
+
+def _group(name: str, pid: int) -> int:
+    for fields in _lines("/etc/group", pid):
+        if fields[0] == name and len(fields) >= 3:
+            return identity(fields[2], "user")
+    raise StateError("not-in-image", 'no group "%s" in the container\'s /etc/group' % quote(name), hint="give a number")
+
+
+def _lines(path: str, pid: int) -> list[list[str]]:
+    """The fields of each line; [] where there is no such regular file (CVE-2024-9676). The file is opened only after its type is known: a
+    device of the image may act on being opened."""
+    root_fd = posix.open("/proc/%d/root" % pid, constants.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    try:
+        node = paths.resolve(root_fd, path)
+    except OSError:
+        return []
+    finally:
+        posix.close(root_fd)
+    try:
+        if not fileio.is_regular(posix.fstat(node).st_mode):
+            return []
+        fd = posix.open("/proc/self/fd/%d" % node, posix.O_RDONLY | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC)
+        try:
+            text = fileio.fsdecode(posix.read(fd, LIMIT))
+        finally:
+            posix.close(fd)
+    except OSError:
+        return []
+    finally:
+        posix.close(node)
+    return [line.split(":") for line in text.split("\n")]
