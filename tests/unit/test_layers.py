@@ -92,8 +92,10 @@ def _is_for_types(node):
 
 
 def imported(path):
-    """(line, 'pyrunc.x.y' or 'module', top level?) of each import."""
+    """(line, 'pyrunc.x.y' or 'module', top level?) of each import that happens while pyrunc runs. What stands under
+    `if TYPE_CHECKING:` is for the type checker alone."""
     tree = ast.parse(path.read_text())
+    tree.body = [n for n in tree.body if not (isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING")]
     top = {id(n) for n in tree.body}
     never = {id(n) for block in tree.body if _is_for_types(block) for n in ast.walk(block)}
     for node in ast.walk(tree):
@@ -106,7 +108,7 @@ def imported(path):
             if node.module == "pyrunc":
                 for alias in node.names:
                     yield node.lineno, "pyrunc." + alias.name, id(node) in top
-            else:
+            elif node.module != "__future__":  # a flag of the compiler
                 yield node.lineno, node.module or "", id(node) in top
 
 
