@@ -128,9 +128,9 @@ class LiveGroup:
 
     def __init__(self, path, node=None, **kw):
         self.ctx = make_ctx(**kw)
-        self.entry = cgroups.plan({} if path is None else {cgroups.KEY: path}, self.ctx)
+        self.entry = cgroups.plan({} if path is None else {cgroups.POINTER: path}, self.ctx)
         self.ctx.plans["cgroups"] = self.entry
-        self.resources = resources.plan({resources.KEY: node} if node else {}, self.ctx)
+        self.resources = resources.plan({resources.POINTER: node} if node else {}, self.ctx)
         self.run = Run({"cgroups": self.entry, "resources": self.resources})
         self.pids = []
 

@@ -131,7 +131,7 @@ def test_check_before_update(group):
     while int(read(one, "memory.current")) < 20 * MIB:
         time.sleep(0.001)
     ctx = tools.make_ctx(command="update", plans={"cgroups": one.entry})
-    new = resources.plan({resources.KEY: {"memory": {"limit": 4 * MIB, "checkBeforeUpdate": True}, "pids": {"limit": 7}}}, ctx)
+    new = resources.plan({resources.POINTER: {"memory": {"limit": 4 * MIB, "checkBeforeUpdate": True}, "pids": {"limit": 7}}}, ctx)
     with pytest.raises(StepFailure, match="rejecting memory limit 4194304 <= usage"):
         resources.update(new, one.resources, one.run)
     assert read(one, "memory.max") == str(64 * MIB) and read(one, "pids.max") == "max"

@@ -312,7 +312,7 @@ def test_the_program_in_the_kernel(group, rules, result):
 
 def change(one, node):
     ctx = tools.make_ctx(command="update", plans={"cgroups": one.entry})
-    new = resources.plan({resources.KEY: node}, ctx)
+    new = resources.plan({resources.POINTER: node}, ctx)
     one.resources = resources.update(new, one.resources, one.run)
     return one.resources
 

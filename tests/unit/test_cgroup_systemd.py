@@ -38,7 +38,7 @@ def plan(monkeypatch):
     def call(path=None, kind="v2", annotations=None, **kw):
         monkeypatch.setattr(cgroups.hierarchies, "layout", lambda: tools.layout(kind))
         ctx = tools.make_ctx(systemd_cgroup=True, plans={"meta": {"annotations": annotations or {}}}, **kw)
-        return cgroups.plan({} if path is None else {cgroups.KEY: path}, ctx)
+        return cgroups.plan({} if path is None else {cgroups.POINTER: path}, ctx)
 
     return call
 

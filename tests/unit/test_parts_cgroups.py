@@ -13,7 +13,7 @@ SLICE = "/user.slice/user-1000.slice/user@1000.service/app.slice"
 def plan(monkeypatch):
     def call(path=None, kind="hybrid", **kw):
         monkeypatch.setattr(cgroups.hierarchies, "layout", lambda: tools.layout(kind))
-        return cgroups.plan({} if path is None else {cgroups.KEY: path}, tools.make_ctx(**kw))
+        return cgroups.plan({} if path is None else {cgroups.POINTER: path}, tools.make_ctx(**kw))
 
     return call
 

@@ -9,7 +9,7 @@ from fakes.hand import Ctx, Run
 from pyrunc.errors import Refusal, Unsupported
 from pyrunc.parts import landlock
 
-KEY = landlock.KEY
+KEY = landlock.POINTER
 GOOD = {
     "ruleset": {"handledAccessFs": 13, "handledAccessNet": 3, "scoped": 3},
     "rules": {

@@ -43,7 +43,7 @@ def resctrl(tmp_path, monkeypatch):
 
 
 def plan(node):
-    return rdt.plan({rdt.KEY: node}, tools.make_ctx())
+    return rdt.plan({rdt.POINTER: node}, tools.make_ctx())
 
 
 def run_of(entry):

@@ -26,7 +26,7 @@ def cgroups_plan(version=1, controllers=ALL, **kw):
 def plan(node, version=1, ctx=None, cgroups=None, **kw):
     ctx = ctx or tools.make_ctx(**kw)
     ctx.plans["cgroups"] = cgroups or cgroups_plan(version)
-    return resources.plan({} if node is None else {resources.KEY: node}, ctx)
+    return resources.plan({} if node is None else {resources.POINTER: node}, ctx)
 
 
 def neutral(node, version=1, **kw):

@@ -4,46 +4,85 @@ Its one rule: no set ever holds more than the config gives it. Ambient is what a
 (CVE-2016-8867), and the same for inheritable (CVE-2022-29162).
 """
 
+from __future__ import annotations
+
 from pyrunc.errors import Refusal, quote
 from pyrunc.linux import caps
 
-KEY = "/process/capabilities"
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final, TypedDict
+
+    from pyrunc.parts.sides import Context, Op, TailRun
+
+    class Sets(TypedDict, total=False):
+        bounding: list[str]
+        effective: list[str]
+        permitted: list[str]
+        inheritable: list[str]
+        ambient: list[str]
+
+    Node = TypedDict(
+        "Node",
+        {"/process/capabilities": Sets, "/process/noNewPrivileges": bool},
+        total=False,
+    )
+
+    class Entry(TypedDict):
+        """Masks of capabilities, a bit each."""
+
+        bounding: int
+        effective: int
+        permitted: int
+        inheritable: int
+        ambient: int
+        last: int  # number of the kernel's last capability
+        nnp: bool
+
+
+POINTER: Final = "/process/capabilities"
 SETS = ("bounding", "effective", "permitted", "inheritable", "ambient")
 
 
-def plan(node, ctx):
+def plan(node: Node, ctx: Context) -> Entry:
     """node: {"/process/capabilities": {set: [names]}, "/process/noNewPrivileges": bool}; a set, or the whole object, that is absent is
     empty. entry: {set: mask, "last": number of the kernel's last capability, "nnp": bool}.
     Names nobody knows, that the kernel lacks, or that we have not to give are dropped with a warning (a MUST of the spec). Refused:
     effective beyond permitted, inheritable beyond bounding; capset(2) would say EPERM. Ambient outside permitted and inheritable is
     dropped with a warning, as the kernel does."""
-    sets = node.get(KEY)
+    sets = node.get(POINTER)
     if sets is None:
-        ctx.warn(KEY, "absent: all five sets are empty")
+        ctx.warn(POINTER, "absent: all five sets are empty")
         sets = {}
     last = caps.last()
     available = (2 << last) - 1
-    if not (ctx.plans.get("namespaces") or {}).get("userns"):  # a user namespace gives its first process all there are
+    if not ctx.plans.get("namespaces", {}).get("userns"):  # a user namespace gives its first process all there are
         available &= caps.permitted()
-    entry = {"last": last, "nnp": bool(node.get("/process/noNewPrivileges", False))}
-    lost = {}
-    for name in SETS:
-        entry[name] = _mask(sets.get(name) or [], name, available, lost)
+    lost: dict[str, str] = {}
+    entry: Entry = {
+        "last": last,
+        "nnp": bool(node.get("/process/noNewPrivileges", False)),
+        "bounding": _mask(sets.get("bounding"), "bounding", available, lost),
+        "effective": _mask(sets.get("effective"), "effective", available, lost),
+        "permitted": _mask(sets.get("permitted"), "permitted", available, lost),
+        "inheritable": _mask(sets.get("inheritable"), "inheritable", available, lost),
+        "ambient": _mask(sets.get("ambient"), "ambient", available, lost),
+    }
     if lost:
-        ctx.warn(KEY, "ignoring unknown or unavailable capabilities: [%s]" % " ".join(lost))
-    _subset(entry, "effective", "permitted")
-    _subset(entry, "inheritable", "bounding")
+        ctx.warn(POINTER, "ignoring unknown or unavailable capabilities: [%s]" % " ".join(lost))
+    _subset(entry["effective"], "effective", entry["permitted"], "permitted")
+    _subset(entry["inheritable"], "inheritable", entry["bounding"], "bounding")
     if entry["permitted"] & ~entry["bounding"]:
         beyond = caps.names(entry["permitted"] & ~entry["bounding"])
-        ctx.warn(KEY + "/permitted", "not in bounding, so lost when the program is executed as root: %s" % " ".join(beyond))
+        ctx.warn(POINTER + "/permitted", "not in bounding, so lost when the program is executed as root: %s" % " ".join(beyond))
     beyond = entry["ambient"] & ~(entry["permitted"] & entry["inheritable"])
     if beyond:
         entry["ambient"] &= ~beyond
-        ctx.warn(KEY + "/ambient", "not in permitted and inheritable, so not raised: %s" % " ".join(caps.names(beyond)))
+        ctx.warn(POINTER + "/ambient", "not in permitted and inheritable, so not raised: %s" % " ".join(caps.names(beyond)))
     return entry
 
 
-def with_more(sets, names):
+def with_more(sets: Sets, names: list[str]) -> Sets:
     """The sets of /process/capabilities with `names` added to bounding, effective and permitted, and to ambient where inheritable holds
     them. Inheritable never grows (CVE-2022-29162)."""
     sets = {name: list(sets.get(name) or []) for name in SETS}
@@ -55,9 +94,9 @@ def with_more(sets, names):
     return sets
 
 
-def _mask(names, which, available, lost):
+def _mask(names: list[str] | None, which: str, available: int, lost: dict[str, str]) -> int:
     mask = 0
-    for name in names:
+    for name in names or ():
         number = caps.NUMBERS.get(name)
         if number is None or not available >> number & 1:
             lost[quote(name, 60)] = which
@@ -66,23 +105,25 @@ def _mask(names, which, available, lost):
     return mask
 
 
-def _subset(entry, inner, outer):
-    beyond = entry[inner] & ~entry[outer]
+def _subset(mask: int, inner: str, within: int, outer: str) -> None:
+    beyond = mask & ~within
     if beyond:
         words = "capabilities %s are not all in %s: %s" % (inner, outer, " ".join(caps.names(beyond)))
-        raise Refusal("capabilities-all", words, "%s/%s" % (KEY, inner), "add them to %s/%s, or take them out of %s" % (KEY, outer, inner))
+        raise Refusal(
+            "capabilities-all", words, "%s/%s" % (POINTER, inner), "add them to %s/%s, or take them out of %s" % (POINTER, outer, inner)
+        )
 
 
-def op_bound(entry, run):
+def op_bound(entry: Entry, run: TailRun) -> Op:
     """("BOUND", mask, last): drops all but the mask from the bounding set."""
     return ("BOUND", entry["bounding"], entry["last"])
 
 
-def op_caps(entry, run):
+def op_caps(entry: Entry, run: TailRun) -> Op:
     """("CAPS", effective, permitted, inheritable, ambient), after the ids."""
     return ("CAPS", entry["effective"], entry["permitted"], entry["inheritable"], entry["ambient"])
 
 
-def op_nnp(entry, run):
+def op_nnp(entry: Entry, run: TailRun) -> Op | None:
     """("NNP",) if asked for: it cannot be taken back, and execve then gains nothing."""
     return ("NNP",) if entry["nnp"] else None

@@ -4,18 +4,54 @@ runtime-spec, config-linux.md#cgroups-path. Its one rule: what is to be made is 
 before stays. Limits are the part `resources`; the work on directories is cgroup/tree.py; scopes of systemd are cgroup/systemd.py.
 """
 
+from __future__ import annotations
+
 import posix
 
 from pyrunc.cgroup import fs, hierarchies, tree
 from pyrunc.errors import Refusal, StepFailure, Unsupported, errno_text, quote
 
-KEY = "/linux/cgroupsPath"
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Final, TypedDict
+
+    from pyrunc.cgroup.hierarchies import Layout
+    from pyrunc.cgroup.tree import Removal
+    from pyrunc.parts.plans import Plans
+    from pyrunc.parts.resources import Entry as Limits
+    from pyrunc.parts.sides import Context, HostRun, InitRun
+
+    Node = TypedDict(
+        "Node",
+        {"/linux/cgroupsPath": str},
+        total=False,
+    )
+
+    class _Optional(TypedDict, total=False):
+        sub: str  # the cgroup below the container's that init is put into (v2)
+        unit: dict[str, Any]  # of the systemd manager; see cgroup/systemd.py
+
+    class Entry(_Optional):
+        manager: str
+        version: int | str | None  # 1, 2, "hybrid"
+        paths: dict[str, str]  # {key: directory}; keys are controllers, "name=systemd", and "unified" for cgroup2
+        mounts: dict[str, str]  # {key: mount point}
+        explicit: bool  # the config names a path
+        rootless: bool  # missing rights are accepted as long as nothing was asked for
+
+    Record = dict[str, Any]  # what cgroup/fs.record_of gives: paths, mounts, existed, inodes
+
+    Preparer = Callable[[int, int, str, bool], None]
+
+
+POINTER: Final = "/linux/cgroupsPath"
 SECTION = "config-linux.md#cgroups-path"
 NO_RIGHTS = "rootless needs no limits + no cgrouppath when no permission is granted for cgroups"
 APPLY = "unable to apply cgroup configuration: "
 
 
-def plan(node, ctx):
+def plan(node: Node, ctx: Context) -> Entry:
     """Node: a string or nothing. Entry: {"manager", "version": 1|2|"hybrid"|None, "paths": {key: directory}, "mounts": {key: mount
     point}, "explicit": the config names a path, "rootless": missing rights are borne as long as nothing was asked, "sub": "unit":}.
     Keys are controllers, "name=systemd", and "unified" for cgroup2. `unit` is there with the systemd manager only; `sub` only if an
@@ -24,9 +60,9 @@ def plan(node, ctx):
     Refusals: `..`, control characters, over-long names, `/`; a wrong form for systemd. Unsupported: no hierarchy at all.
     """
     manager = "systemd" if ctx.options["systemd_cgroup"] else ctx.options["cgroup_manager"]
-    given = node.get(KEY) or ""
+    given = node.get(POINTER) or ""
     layout = hierarchies.layout()
-    entry = {
+    entry: Entry = {
         "manager": manager,
         "version": layout.version,
         "paths": {},
@@ -49,7 +85,7 @@ def plan(node, ctx):
         raise Unsupported(
             "no-cgroups",
             "no cgroup hierarchy is mounted",
-            KEY,
+            POINTER,
             "cgroups",
             "mount cgroup2 on /sys/fs/cgroup, or use --cgroup-manager=disabled",
         )
@@ -62,9 +98,9 @@ def plan(node, ctx):
 SUBS = ("run.oci.systemd.subgroup", "run.oci.delegate-cgroup")
 
 
-def _with_sub(entry, ctx):
+def _with_sub(entry: Entry, ctx: Context) -> Entry:
     """crun's annotations: a level below the scope, and one more that is the container's own to divide."""
-    annotations = (ctx.plans.get("meta") or {}).get("annotations", {})
+    annotations = ctx.plans.get("meta", {}).get("annotations", {})
     names = []
     for key in SUBS if entry["manager"] == "systemd" else SUBS[1:]:
         text = annotations.get(key, "")
@@ -84,7 +120,7 @@ def _with_sub(entry, ctx):
     return entry
 
 
-def _rootless(ctx, manager):
+def _rootless(ctx: Context, manager: str) -> bool:
     """Whether rights may be missing and systemd is the user's. In a system container root's systemd is there for its root."""
     asked = ctx.options["rootless"]
     if asked in ("true", "false"):
@@ -94,31 +130,33 @@ def _rootless(ctx, manager):
     return ctx.euid != 0 or ctx.in_userns
 
 
-def check_text(path):
+def check_text(path: str) -> None:
     """What the kernel or a reader of /proc/PID/cgroup would trip over."""
     if any(c < " " or c == "\x7f" for c in path):
-        raise Refusal("cgroupspath-has-control", "cgroupsPath has a control character: %s" % quote(path), KEY, section=SECTION)
+        raise Refusal("cgroupspath-has-control", "cgroupsPath has a control character: %s" % quote(path), POINTER, section=SECTION)
     if ".." in path.split("/"):
-        raise Refusal("cgroupspath-contain", "cgroupsPath must not contain ..: %s" % quote(path), KEY, "write the path without it", SECTION)
+        raise Refusal(
+            "cgroupspath-contain", "cgroupsPath must not contain ..: %s" % quote(path), POINTER, "write the path without it", SECTION
+        )
     try:
         size = len(path.encode("utf-8", "surrogateescape"))
     except UnicodeEncodeError:
-        raise Refusal("cgroupspath-utf", "cgroupsPath is not UTF-8: %s" % quote(path), KEY, section=SECTION) from None
+        raise Refusal("cgroupspath-utf", "cgroupsPath is not UTF-8: %s" % quote(path), POINTER, section=SECTION) from None
     if size > 3500:  # with the mount point in front it must stay below PATH_MAX
-        raise Refusal("cgroupspath-bytes-long", "cgroupsPath is %d bytes long, at most 3500 are possible" % size, KEY, section=SECTION)
+        raise Refusal("cgroupspath-bytes-long", "cgroupsPath is %d bytes long, at most 3500 are possible" % size, POINTER, section=SECTION)
     for name in path.split("/"):
         if len(name.encode("utf-8", "surrogateescape")) > 255:
             raise Refusal(
-                "cgroupspath-has-name", "cgroupsPath has a name of more than 255 bytes: %s" % quote(name, 60), KEY, section=SECTION
+                "cgroupspath-has-name", "cgroupsPath has a name of more than 255 bytes: %s" % quote(name, 60), POINTER, section=SECTION
             )
 
 
-def place(given, id, key, mount, layout):
+def place(given: str, id: str, key: str, mount: str, layout: Layout) -> str:
     """The directory in one hierarchy. Absolute: below the mount point, wherever we sit. Relative or none: below our own cgroup
     on v1; beside it on v2, where a cgroup with processes can't have children with controllers."""
     names = [n for n in given.split("/") if n not in ("", ".")]
     if given and not names:
-        raise Refusal("cgroupspath-names-cgroup", "cgroupsPath %s names no cgroup below the root" % quote(given), KEY, section=SECTION)
+        raise Refusal("cgroupspath-names-cgroup", "cgroupsPath %s names no cgroup below the root" % quote(given), POINTER, section=SECTION)
     base = ""
     if given[:1] != "/":
         base = layout.own_path(key).rstrip("/")
@@ -130,7 +168,7 @@ def place(given, id, key, mount, layout):
 # --- making
 
 
-def host_make(entry, run):
+def host_make(entry: Entry, run: HostRun) -> None:
     """Host side, before the clone. Records what it is about to make (run.record), then makes the directories in every hierarchy;
     on v2 leaves run.cgroup_fd for CLONE_INTO_CGROUP. StepFailure: the cgroup holds processes, is frozen, can't be made. Without
     rights and with nothing asked a rootless container goes without. undo_make takes it back."""
@@ -161,20 +199,20 @@ def host_make(entry, run):
         run.cgroup_fd = fs.open_dir(seat(entry, paths), "unified")
 
 
-def _seat_opener(entry, path, key, run):
+def _seat_opener(entry: Entry, path: str, key: str, run: HostRun) -> Callable[[int], None] | None:
     """What init gets into its cgroups by: a descriptor for CLONE_INTO_CGROUP on cgroup2, and `tasks` of each v1 hierarchy, which this
     opens. A process that moves *itself* by `tasks` takes no lock; one that is moved by cgroup.procs waits for an RCU grace period, some
     10 ms. Rootless: host_place can say better why it is refused."""
     if key == "unified" or entry["rootless"]:
         return None
 
-    def leaf(fd):
+    def leaf(fd: int) -> None:
         run.fds["cgroup:" + key] = tree.open_tasks(fd, path)
 
     return leaf
 
 
-def _check_unused(entry, existed):
+def _check_unused(entry: Entry, existed: dict[str, int]) -> None:
     pids = set()
     there = {}
     for path, key in fs.unique(entry["paths"]).items():
@@ -183,7 +221,7 @@ def _check_unused(entry, existed):
             pids.update(fs.procs_below(path, key))
     if pids:
         raise StepFailure(
-            "cgroup-busy", "container's cgroup is not empty: %d process(es) found" % len(pids), pointer=KEY, path=next(iter(there.values())),
+            "cgroup-busy", "container's cgroup is not empty: %d process(es) found" % len(pids), pointer=POINTER, path=next(iter(there.values())),
             hint="pids %s; another container may use the path" % " ".join(str(p) for p in sorted(pids)[:10]),
         )  # fmt: skip
     if there:
@@ -193,15 +231,15 @@ def _check_unused(entry, existed):
             raise StepFailure(
                 "container-s-cgroup",
                 "container's cgroup unexpectedly frozen",
-                pointer=KEY,
+                pointer=POINTER,
                 path=next(iter(there.values())),
                 hint="thaw it first",
             )
 
 
-def _make_all(entry, run, record, seen):
+def _make_all(entry: Entry, run: HostRun, record: Record, seen: dict[str, tuple[int, int]]) -> dict[str, str]:
     """Makes them; returns the paths that there are. Completes the record."""
-    resources = run.plans.get("resources") or {}
+    resources = run.plans.get("resources", {})
     paths = dict(entry["paths"])
     for path, key in fs.unique(entry["paths"]).items():
         prepare = _preparer(key, resources, entry["version"])
@@ -222,17 +260,17 @@ def _make_all(entry, run, record, seen):
     return paths
 
 
-def seat(entry, paths):
+def seat(entry: Entry, paths: dict[str, str]) -> str:
     """The cgroup of v2 that init is put into."""
     return "/".join((paths["unified"], entry["sub"])) if entry.get("sub") else paths["unified"]
 
 
-def make_sub(entry, paths):
+def make_sub(entry: Entry, paths: dict[str, str]) -> None:
     """The levels below the container's cgroup; they go with it."""
     tree.make(entry["mounts"]["unified"], seat(entry, paths), "unified", _preparer("unified", {}, entry["version"]))
 
 
-def _preparer(key, resources, version):
+def _preparer(key: str, resources: Limits, version: int | str | None) -> Preparer | None:
     """What a new level needs before it can hold a process or a limit. Beside version 1 the unified hierarchy only groups processes:
     a controller that is enabled there can't be mounted as version 1 any more, by anybody."""
     if key == "unified":
@@ -248,7 +286,7 @@ def _preparer(key, resources, version):
     return None
 
 
-def _bearable(entry, resources, e):
+def _bearable(entry: Entry, resources: Limits, e: OSError) -> bool:
     """A rootless container that asked for nothing goes on without the cgroup; on v1 that is decided hierarchy by hierarchy."""
     if not entry["rootless"] or e.errno not in fs.REFUSED:
         return False
@@ -257,11 +295,11 @@ def _bearable(entry, resources, e):
     return entry["version"] != 2 or not resources.get("asked")
 
 
-def _without(paths, path):
+def _without(paths: dict[str, str], path: str) -> dict[str, str]:
     return {key: p for key, p in paths.items() if p != path}
 
 
-def _failure(e, entry, what):
+def _failure(e: OSError | StepFailure, entry: Entry, what: str) -> StepFailure:
     if isinstance(e, StepFailure):
         return e
     path = e.filename
@@ -269,7 +307,7 @@ def _failure(e, entry, what):
         return StepFailure(
             "rootless-needs-limits",
             NO_RIGHTS,
-            pointer=KEY,
+            pointer=POINTER,
             call=e.call,
             errno=e.errno,
             path=path,
@@ -279,13 +317,13 @@ def _failure(e, entry, what):
         text = "the kernel refuses the value"
     else:
         text = fs.refusal_text(e.errno, "no rights there") if e.errno in fs.REFUSED else errno_text(e.errno)
-    return StepFailure("failure", "%s%s %s: %s" % (APPLY, what, quote(path), text), pointer=KEY, call=e.call, errno=e.errno, path=path)
+    return StepFailure("failure", "%s%s %s: %s" % (APPLY, what, quote(path), text), pointer=POINTER, call=e.call, errno=e.errno, path=path)
 
 
 # --- placing
 
 
-def host_place(entry, run):
+def host_place(entry: Entry, run: HostRun) -> None:
     """Host side, init waits. Moves run.pid into every cgroup that was made, where neither clone3 has put it already nor init_place
     will. StepFailure."""
     if entry["manager"] == "systemd":
@@ -308,7 +346,7 @@ def host_place(entry, run):
             try:
                 tree.enter(seat(entry, paths) if key == "unified" else path, key, run.pid)
             except OSError as e:
-                if not _bearable(entry, run.plans.get("resources") or {}, e):
+                if not _bearable(entry, run.plans.get("resources", {}), e):
                     raise _failure(e, entry, "cannot move init into") from None
                 paths = _without(paths, path)
                 run.record("cgroup_paths", paths)
@@ -318,7 +356,7 @@ def host_place(entry, run):
             run.cgroup_fd = -1
 
 
-def init_place(entry, run):
+def init_place(entry: Entry, run: InitRun) -> None:
     """Init, first of all: moves itself into its cgroups of version 1. A task of a realtime class is answered EINVAL for a moment: five
     tries. OSError names the file."""
     for name in [n for n in run.fds if n[:7] == "cgroup:"]:
@@ -331,11 +369,11 @@ def init_place(entry, run):
             posix.close(fd)
 
 
-def _is_inside(run):
+def _is_inside(run: HostRun) -> bool:
     return str(run.pid) in fs.read(run.cgroup_fd, "cgroup.procs").split()
 
 
-def host_delegate(entry, run):
+def host_delegate(entry: Entry, run: HostRun) -> None:
     """Host side, after the limits. With a cgroup namespace of its own and a writable mount of it, the container's user becomes the
     owner of the cgroup on v2 and of the files that the kernel lists as safe to give away. OSError; removed with the cgroup."""
     paths = fs.record_of(run, entry)["paths"]
@@ -343,13 +381,14 @@ def host_delegate(entry, run):
         return
     from pyrunc.cgroup import delegation
 
-    delegation.give(seat(entry, paths), run.pid, (run.plans.get("user") or {}).get("uid", 0))
+    delegation.give(seat(entry, paths), run.pid, run.plans.get("user", {}).get("uid", 0))
 
 
-def _wants_delegation(plans):
-    if "cgroup" not in (plans.get("namespaces") or {}).get("new", ()):
+def _wants_delegation(plans: Plans) -> bool:
+    if "cgroup" not in plans.get("namespaces", {}).get("new", ()):
         return False
-    mounts = (plans.get("mounts") or {}).get("list", ())
+    planned = plans.get("mounts")
+    mounts = planned["list"] if planned else []
     return any(
         m.get("type") in ("cgroup", "cgroup2") and m.get("destination") == "/sys/fs/cgroup" and not m.get("flags", 0) & 1 for m in mounts
     )
@@ -358,7 +397,7 @@ def _wants_delegation(plans):
 # --- removing
 
 
-def undo_make(entry, run):
+def undo_make(entry: Entry, run: HostRun) -> None:
     """Host side, after a failure and at delete, by the record or (when that is lost) by the plan alone. Removes the cgroups that
     host_make made and what the container made in them. What is gone is fine. StepFailure names the pids that keep one busy."""
     if entry["manager"] == "disabled":
@@ -372,7 +411,7 @@ def undo_make(entry, run):
     remove(fs.record_of(run, entry))
 
 
-def _close_seats(run):
+def _close_seats(run: HostRun) -> None:
     """What host_make has opened and host_place has not come to close."""
     for name in [n for n in run.fds if n[:7] == "cgroup:"]:
         posix.close(run.fds.pop(name))
@@ -381,7 +420,7 @@ def _close_seats(run):
         run.cgroup_fd = -1
 
 
-def host_remove_empty(entry, run):
+def host_remove_empty(entry: Entry, run: HostRun) -> bool:
     """Host side, at delete: whether all is gone with one rmdir each. The kernel refuses where somebody is left, so nobody has to be looked
     for: nearly always init was the last. False: who is left has to be ended, and undo_make has its turn."""
     if entry["manager"] != "cgroupfs":
@@ -398,12 +437,12 @@ def host_remove_empty(entry, run):
         return False
 
 
-def remove(record):
+def remove(record: Record) -> None:
     """Takes the recorded cgroups away. Without `existed` (a lost record) only the leaves are tried."""
     tree.remove_all(_removals(record))
 
 
-def _removals(record):
+def _removals(record: Record) -> list[Removal]:
     removals = []
     for path, key in fs.unique(record["paths"]).items():
         mount = record["mounts"].get(key)

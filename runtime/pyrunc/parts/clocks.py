@@ -5,34 +5,55 @@ the text; the process that clones init unshares, writes, and clones (linux.ns). 
 of that, as clone3 makes it (docker 29 asks for one in every container).
 """
 
+from __future__ import annotations
+
 from pyrunc.errors import Refusal
 
-HERE = "/linux/timeOffsets"
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final, TypedDict
+
+    from pyrunc.parts.sides import Context, HostRun
+
+    class Offset(TypedDict, total=False):
+        secs: int
+        nanosecs: int
+
+    Node = TypedDict(
+        "Node",
+        {"/linux/timeOffsets": dict[str, Offset]},
+        total=False,
+    )
+
+    Entry = dict[str, list[int]]  # {clock: [seconds, nanoseconds]}
+
+
+POINTER: Final = "/linux/timeOffsets"
 CLOCKS = ("monotonic", "boottime")
 SECONDS_LIMIT = 9223372036  # KTIME_SEC_MAX: nanoseconds are kept in 63 bits
 NANOSECONDS = 1000000000
 
 
-def plan(node, ctx):
+def plan(node: Node, ctx: Context) -> Entry | None:
     """node: {"/linux/timeOffsets": {"monotonic": {"secs", "nanosecs"}, "boottime": ...}}. Entry: {clock: [secs, nanosecs]}; None when no
     offset is given. Refuses: no new time namespace, an unknown clock, values that no clock can have."""
-    offsets = node[HERE]
+    offsets = node[POINTER]
     if not offsets:
         return None
     namespaces = ctx.plans["namespaces"]
     if "time" in namespaces["join"]:
         words = "time namespace enabled, but both namespace path and time offsets specified -- you may only provide one"
-        raise Refusal("time-namespace-enabled", words, HERE)
+        raise Refusal("time-namespace-enabled", words, POINTER)
     if "time" not in namespaces["new"]:
-        raise Refusal("time-namespace-offsets", "time namespace offsets specified, but time namespace isn't enabled in the config", HERE)
-    entry = {}
+        raise Refusal("time-namespace-offsets", "time namespace offsets specified, but time namespace isn't enabled in the config", POINTER)
+    entry: Entry = {}
     for clock, offset in offsets.items():
-        pointer = "%s/%s" % (HERE, clock)
+        pointer = "%s/%s" % (POINTER, clock)
         if clock not in CLOCKS:
             raise Refusal(
                 "time-namespace-offset",
                 'time namespace offset for the unknown clock "%s"' % clock,
-                HERE,
+                POINTER,
                 "clocks are monotonic and boottime",
             )
         secs, nanosecs = offset.get("secs", 0), offset.get("nanosecs", 0)
@@ -48,6 +69,6 @@ def plan(node, ctx):
     return entry
 
 
-def host_offsets(entry, run):
+def host_offsets(entry: Entry, run: HostRun) -> None:
     """Host side, before the clone. Sets run.time_offsets, the text for timens_offsets. Nothing to undo."""
-    run.time_offsets = b"".join(b"%s %d %d\n" % (clock.encode(), *entry[clock]) for clock in CLOCKS if clock in entry)
+    run.time_offsets = b"".join(b"%s %d %d\n" % (clock.encode(), entry[clock][0], entry[clock][1]) for clock in CLOCKS if clock in entry)

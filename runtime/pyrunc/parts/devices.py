@@ -6,6 +6,8 @@ and numbers are what they should be (CVE-2026-41579: an image's /dev that leads 
 /dev/console belongs to the part terminal.
 """
 
+from __future__ import annotations
+
 import errno
 import posix
 
@@ -13,7 +15,55 @@ from pyrunc.errors import CallError, Refusal, StepFailure, errno_text, quote
 from pyrunc.linux import _syscalls, fs, mount, paths
 from pyrunc.linux import constants as c
 
-HERE = "/linux/devices"
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final, TypedDict
+
+    from pyrunc.parts.sides import Context, HostRun, InitRun
+
+    class Given(TypedDict, total=False):
+        type: str
+        path: str
+        major: int
+        minor: int
+        fileMode: int
+        uid: int
+        gid: int
+
+    Node = TypedDict(
+        "Node",
+        {"/linux/devices": list[Given]},
+        total=False,
+    )
+
+    class Device(TypedDict):
+        path: str
+        type: str
+        major: int
+        minor: int
+        mode: int
+        uid: int
+        gid: int
+        pointer: str
+
+    class Entry(TypedDict):
+        nodes: list[Device]
+        links: list[list[str]]  # [name, target]
+        dev: bool  # /dev is ours to fill
+        own_dev: bool  # the config mounts a new file system there
+        bind: bool  # nodes of the host are bound instead of made (user namespace)
+        mount_ns: bool
+
+    class Live(TypedDict):
+        """A device for a container that runs."""
+
+        node: Device
+        bind: bool
+        own_dev: bool
+        mount_ns: bool
+
+
+POINTER: Final = "/linux/devices"
 DEFAULTS = (
     ("/dev/null", 1, 3),
     ("/dev/zero", 1, 5),
@@ -30,15 +80,17 @@ MAJOR_LIMIT, MINOR_LIMIT = 1 << 12, 1 << 20  # the kernel's bits; more would be 
 ATTRIBUTES = c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NOEXEC
 
 
-def plan(node, ctx):
+def plan(node: Node, ctx: Context) -> Entry | None:
     """node: {"/linux/devices": [...]} or {}. Entry: {"nodes": [{"path", "type", "major", "minor", "mode", "uid", "gid", "pointer"}],
     "links": [[name, target]], "dev": whether /dev is ours to fill, "own_dev": whether the config mounts a new file system there,
     "bind": nodes of the host are bound in place of made ones (user namespace), "mount_ns": bool}; None if nothing is to be done.
     Refused: an unknown type; a path that is relative, / or has ..; numbers that are missing or too big; two nodes for one path;
     /dev/null as anything else; ids that are not mapped."""
     namespaces = ctx.plans["namespaces"]
-    below_dev = [m for m in (ctx.plans.get("mounts") or {}).get("list", ()) if m["destination"] == "/dev" and m["kind"] != "remount"]
-    entry = {
+    mounts = ctx.plans.get("mounts")
+    listed = mounts["list"] if mounts else []
+    below_dev = [m for m in listed if m["destination"] == "/dev" and m["kind"] != "remount"]
+    entry: Entry = {
         "nodes": [],
         "links": [],
         "dev": not below_dev or below_dev[-1]["kind"] != "bind",
@@ -46,11 +98,11 @@ def plan(node, ctx):
         "bind": bool(namespaces.get("userns")) or ctx.in_userns,
         "mount_ns": "mount" in namespaces["new"] or "mount" in namespaces["join"],
     }
-    given = _given(node.get(HERE) or [], ctx)
+    given = _given(node.get(POINTER) or [], ctx)
     if entry["dev"]:
         for path, major, minor in DEFAULTS:
             if path not in given:
-                entry["nodes"].append(_node(path, "c", major, minor, 0o666, 0, 0, HERE))
+                entry["nodes"].append(_node(path, "c", major, minor, 0o666, 0, 0, POINTER))
         entry["links"] = [list(link) for link in LINKS] + ([list(CORE)] if _exists("/proc/kcore") else [])
     for path, made in given.items():
         if entry["dev"] or not path.startswith("/dev/"):
@@ -60,34 +112,37 @@ def plan(node, ctx):
     return entry if entry["nodes"] or entry["links"] else None
 
 
-def _node(path, kind, major, minor, mode, uid, gid, pointer):
+def _node(path: str, kind: str, major: int, minor: int, mode: int, uid: int, gid: int, pointer: str) -> Device:
     return {"path": path, "type": kind, "major": major, "minor": minor, "mode": mode, "uid": uid, "gid": gid, "pointer": pointer}
 
 
-def _given(devices, ctx):
+def _given(devices: list[Given], ctx: Context) -> dict[str, Device]:
     """{path: node} of the config's list, in its order."""
-    given = {}
+    given: dict[str, Device] = {}
     for index, device in enumerate(devices):
-        pointer = "%s/%d" % (HERE, index)
+        pointer = "%s/%d" % (POINTER, index)
         made = _planned(device, pointer, ctx)
         path = made["path"]
         if path == "/dev/ptmx" or (path == "/dev/console" and ctx.plans.get("terminal")):
             continue  # the link into our devpts, and the terminal, stand there
-        same = ("type", "major", "minor")
-        if path in given and [made[key] for key in same] != [given[path][key] for key in same]:
+        if path in given and _identity(made) != _identity(given[path]):
             raise Refusal(
                 "two-different-devices",
                 "two different devices for the path %s" % quote(path),
                 pointer,
                 "the other is %s" % given[path]["pointer"],
             )
-        if path == "/dev/null" and [made[key] for key in same] != ["c", 1, 3]:
+        if path == "/dev/null" and _identity(made) != ("c", 1, 3):
             raise Refusal("dev-null-c", "/dev/null must be c 1:3", pointer, "masked paths and stdio rest on it")
         given.setdefault(path, made)
     return given
 
 
-def _planned(device, pointer, ctx):
+def _identity(node: Device) -> tuple[str, int, int]:
+    return node["type"], node["major"], node["minor"]
+
+
+def _planned(device: Given, pointer: str, ctx: Context) -> Device:
     kind = device.get("type")
     if kind not in TYPES:
         raise Refusal("invalid-device-type", 'invalid device type "%s"' % quote(kind or ""), pointer + "/type", "c, b, u or p")
@@ -97,8 +152,9 @@ def _planned(device, pointer, ctx):
             "device-path-absolute", 'device path "%s" must be absolute, below the root and without ..' % quote(path), pointer + "/path"
         )
     numbers = []
-    for key, limit in (("major", MAJOR_LIMIT), ("minor", MINOR_LIMIT)):
-        value = device.get(key, 0 if kind == "p" else None)
+    for key, value, limit in (("major", device.get("major"), MAJOR_LIMIT), ("minor", device.get("minor"), MINOR_LIMIT)):
+        if value is None and kind == "p":
+            value = 0
         if value is None:
             raise Refusal("device-has-number", "device %s has no %s number" % (quote(path), key), pointer, "give /%s" % key)
         if not 0 <= value < limit:
@@ -113,19 +169,19 @@ def _planned(device, pointer, ctx):
         raise Refusal(
             "device-filemode-more", "device %s: fileMode %o is more than 7777 (octal)" % (quote(path), mode), pointer + "/fileMode"
         )
-    ids = {key: device.get(key, 0) for key in ("uid", "gid")}
+    uid, gid = device.get("uid", 0), device.get("gid", 0)
     maps = ctx.plans.get("idmaps")
-    for key, value in ids.items() if maps else ():
-        if not any(first <= value < first + count for first, _outer, count in maps[key]):
+    for key, value, ranges in (("uid", uid, maps["uid"]), ("gid", gid, maps["gid"])) if maps else ():
+        if not any(first <= value < first + count for first, _outer, count in ranges):
             raise Refusal(
                 "device-mapped-user",
                 "device %s: %s %d is not mapped in the user namespace" % (quote(path), key, value),
                 "%s/%s" % (pointer, key),
             )
-    return _node(paths.clean(path), "c" if kind == "u" else kind, *numbers, mode, ids["uid"], ids["gid"], pointer)
+    return _node(paths.clean(path), "c" if kind == "u" else kind, numbers[0], numbers[1], mode, uid, gid, pointer)
 
 
-def _exists(path):
+def _exists(path: str) -> bool:
     try:
         return bool(posix.stat(path))
     except OSError:
@@ -135,7 +191,7 @@ def _exists(path):
 # --- the verb
 
 
-def init_make(entry, run):
+def init_make(entry: Entry, run: InitRun) -> None:
     """Init side, after the mounts and before the pivot. Uses run.root_fd and run.proc. StepFailure: a node that the image has there is
     another one, or can't be made. Not undone: on a mounted /dev all goes with the mount, else it stays in the root as with runc."""
     dev = paths.make_dir(run.root_fd, "/dev") if entry["dev"] else None
@@ -144,21 +200,21 @@ def init_make(entry, run):
         for node in entry["nodes"]:
             folder, _, name = node["path"].rpartition("/")
             if folder == "/dev":
-                if ours:
+                if ours and dev is not None:
                     _make(dev, name, node, entry, run)
                 continue
-            there, name = paths.parent(run.root_fd, node["path"])
+            above, name = paths.parent(run.root_fd, node["path"])
             try:
-                _make(there, name, node, entry, run)
+                _make(above, name, node, entry, run)
             finally:
-                posix.close(there)
-        if ours:
+                posix.close(above)
+        if ours and dev is not None:
             _links(dev, entry["links"])
     finally:
         fs.close(dev)
 
 
-def _make(folder, name, node, entry, run, tree=None):
+def _make(folder: int, name: str, node: Device, entry: Entry | Live, run: InitRun, tree: int | None = None) -> bool:
     """False if it is there. tree: the host's node, already cloned (it stays open); None: cloned here if it is needed."""
     try:
         found = _look(folder, name)
@@ -186,7 +242,7 @@ def _make(folder, name, node, entry, run, tree=None):
         ) from None  # fmt: skip
 
 
-def _look(folder, name):
+def _look(folder: int, name: str) -> posix.stat_result | None:
     """What is there, links not followed, or None."""
     try:
         return fs.stat(name, dir_fd=folder)
@@ -194,18 +250,18 @@ def _look(folder, name):
         return None
 
 
-def _is(found, node):
+def _is(found: posix.stat_result, node: Device) -> bool:
     """Type and numbers. Those of files and pipes are 0 and mean nothing, so the type comes first."""
     if found.st_mode & c.S_IFMT != TYPES[node["type"]]:
         return False
     return node["type"] == "p" or (posix.major(found.st_rdev), posix.minor(found.st_rdev)) == (node["major"], node["minor"])
 
 
-def _told(node):
+def _told(node: Device) -> str:
     return "p" if node["type"] == "p" else "%s %d:%d" % (node["type"], node["major"], node["minor"])
 
 
-def _mknod(folder, name, node, entry, run):
+def _mknod(folder: int, name: str, node: Device, entry: Entry | Live, run: InitRun) -> bool:
     """True, or False where the kernel lets us make no devices and a bind may do."""
     try:
         fs.mknod(name, TYPES[node["type"]] | (node["mode"] & 0o700), posix.makedev(node["major"], node["minor"]), dir_fd=folder)
@@ -224,7 +280,7 @@ def _mknod(folder, name, node, entry, run):
     return True
 
 
-def _chmod(fd, mode, run):
+def _chmod(fd: int, mode: int, run: InitRun) -> None:
     """By descriptor, so that neither the umask nor an exchange of the name has a say."""
     try:
         _syscalls.fchmodat2(fd, b"", mode, c.AT_EMPTY_PATH)
@@ -239,7 +295,7 @@ def _chmod(fd, mode, run):
         posix.close(links)
 
 
-def _host_node(node):
+def _host_node(node: Device) -> int:
     """-> fd of a detached clone of the host's node of the same path, proven to be the device."""
     try:
         tree = mount.clone(node["path"], flags=c.AT_SYMLINK_NOFOLLOW)
@@ -258,7 +314,7 @@ def _host_node(node):
     return tree
 
 
-def _bind(folder, name, node, given):
+def _bind(folder: int, name: str, node: Device, given: int | None) -> None:
     """The host's node on an empty file."""
     tree = _host_node(node) if given is None else given
     try:
@@ -282,7 +338,7 @@ def _bind(folder, name, node, given):
             posix.close(tree)
 
 
-def _links(dev, links):
+def _links(dev: int, links: list[list[str]]) -> None:
     """What is there already stays, but for ptmx: that must lead into the container's own devpts."""
     for name, target in links:
         try:
@@ -300,7 +356,7 @@ def _links(dev, links):
     except FileNotFoundError:
         pass
     except OSError as e:
-        if e.errno == errno.EBUSY and _is(fs.stat("ptmx", dir_fd=dev), {"type": "c", "major": 5, "minor": 2}):
+        if e.errno == errno.EBUSY and _is(fs.stat("ptmx", dir_fd=dev), _node("ptmx", "c", 5, 2, 0, 0, 0, POINTER)):
             return  # the config has mounted one there
         raise CallError.of(e, words="/dev/ptmx in the root cannot be replaced: %s" % errno_text(e.errno)) from None
     fs.symlink(PTMX, "ptmx", dir_fd=dev)
@@ -309,7 +365,7 @@ def _links(dev, links):
 # --- in a container that runs
 
 
-def live_plan(device, pointer, ctx):
+def live_plan(device: Given, pointer: str, ctx: Context) -> Live:
     """One device in the config's form -> {"node", "bind", "own_dev", "mount_ns"}. Refusal as in plan()."""
     namespaces = ctx.plans["namespaces"]
     return {
@@ -320,12 +376,12 @@ def live_plan(device, pointer, ctx):
     }
 
 
-def live_source(entry, _run):
+def live_source(entry: Live, _run: HostRun) -> int | None:
     """-> fd of the host's node where one is bound, else None. In the host's mount namespace."""
     return _host_node(entry["node"]) if entry["bind"] and entry["node"]["type"] != "p" else None
 
 
-def live_make(entry, run, tree):
+def live_make(entry: Live, run: InitRun, tree: int | None) -> bool:
     """Makes the node beneath run.root_fd; False if it is there. In the container's mount namespace, as its root. StepFailure."""
     folder, name = paths.parent(run.root_fd, entry["node"]["path"])
     try:
@@ -334,7 +390,7 @@ def live_make(entry, run, tree):
         posix.close(folder)
 
 
-def live_remove(entry, run):
+def live_remove(entry: Live, run: InitRun) -> None:
     """Takes the node away, if it is the very device; what is bound there is unmounted first. One that is not there is fine. StepFailure."""
     node = entry["node"]
     try:
@@ -351,7 +407,7 @@ def live_remove(entry, run):
         posix.close(folder)
 
 
-def _take(folder, name, node, run):
+def _take(folder: int, name: str, node: Device, run: InitRun) -> None:
     found = _look(folder, name)
     if found is None:
         return

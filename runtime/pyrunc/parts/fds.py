@@ -4,6 +4,8 @@ Its one rule: what gets in is what the caller handed over under the agreed numbe
 (CVE-2024-21626); and nothing is chowned or replaced that was not proven to be what it seems (CVE-2026-88265).
 """
 
+from __future__ import annotations
+
 import fcntl
 import posix
 
@@ -11,13 +13,27 @@ from pyrunc.errors import CallError, Refusal, StepFailure, errno_text
 from pyrunc.linux import constants, fs, ids, paths
 from pyrunc.linux import fds as descriptors
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypedDict
+
+    from pyrunc.parts.sides import Context, ExecRun, InitRun
+
+    Node = dict[str, object]
+
+    class Entry(TypedDict):
+        keep: int  # descriptors from 3 on that stay open
+        listen: int  # how many of them LISTEN_FDS counts
+        uid: int  # who owns stdio
+
+
 NULL = (1, 3)
 PTY_MAJORS = range(136, 144)
 EPERM, EINVAL, EROFS = 1, 22, 30
 FIRST = 3
 
 
-def plan(node, ctx):
+def plan(node: Node, ctx: Context) -> Entry:
     """node: {}. entry: {"keep": how many descriptors from 3 on stay open, "listen": how many of them LISTEN_FDS speaks of, "uid": who shall
     own stdio}. With both LISTEN_FDS and --preserve-fds the former are part of the latter: podman gives both for the same descriptor.
     Refused: one of them is not open. Looks at ctx.options' list, which was taken before anything of ours was opened."""
@@ -33,7 +49,7 @@ def plan(node, ctx):
     return {"keep": keep, "listen": listen, "uid": ctx.plans["user"]["uid"]}
 
 
-def init_null(entry, run):
+def init_null(entry: Entry, run: InitRun) -> None:
     """Init, inside the root: stdio that is a null device (the host's) is opened anew on the container's /dev/null, after both are proven
     to be c 1:3. Uses run.root_fd, run.proc. No /dev/null there, or another thing by that name, is a failure."""
     null = [number for number in (0, 1, 2) if fs.char_device(posix.fstat(number)) == NULL]
@@ -41,7 +57,7 @@ def init_null(entry, run):
         return
     node = -1
     try:
-        node = paths.resolve(run.root_fd, "/dev/null", constants.O_PATH | posix.O_NOFOLLOW)
+        node = paths.resolve(run.root_fd, "/dev/null", posix.O_PATH | posix.O_NOFOLLOW)
         if fs.char_device(posix.fstat(node)) != NULL:
             raise StepFailure(
                 "dev-null-container",
@@ -62,7 +78,7 @@ def init_null(entry, run):
     posix.close(fd)
 
 
-def init_stdio_owner(entry, run):
+def init_stdio_owner(entry: Entry, run: InitRun) -> None:
     """Init: takes close-on-exec off what was asked to be kept. Then stdio is made the user's, so that /dev/stdout can be opened anew
     (nginx logs there): only pipes, sockets, ptys and files open for writing; a file that is only read, or a device of the host, is
     nobody's to give away. EPERM, EINVAL (owner without a mapping) and EROFS are no errors, as with runc."""
@@ -70,18 +86,18 @@ def init_stdio_owner(entry, run):
     _give(entry["uid"])
 
 
-def exec_owner(entry, run):
+def exec_owner(entry: Entry, run: ExecRun) -> None:
     """Host side of exec: the same for the descriptors that are kept, and the same owner for our own stdio, which the new process inherits unless it gets a terminal. Uses run.init_pid, by
     whose map the user's id is translated."""
     descriptors.hand_on(range(FIRST, FIRST + entry["keep"]))
     uid = entry["uid"]
-    if (run.plans.get("namespaces") or {}).get("userns"):
+    if run.plans.get("namespaces", {}).get("userns"):
         uid = ids.outer_uid(run.init_pid, uid)
     if uid is not None and "terminal" not in run.plans:
         _give(uid)
 
 
-def _give(uid):
+def _give(uid: int) -> None:
     for number in (0, 1, 2):
         info = posix.fstat(number)
         if info.st_uid == uid or not _ours_to_give(number, info):
@@ -93,8 +109,8 @@ def _give(uid):
                 raise CallError.of(e, "fchown") from None
 
 
-def _ours_to_give(number, info):
-    kind = info.st_mode & fs.S_IFMT
-    if kind == fs.S_IFREG:
+def _ours_to_give(number: int, info: posix.stat_result) -> bool:
+    kind = info.st_mode & constants.S_IFMT
+    if kind == constants.S_IFREG:
         return fcntl.fcntl(number, fcntl.F_GETFL) & posix.O_ACCMODE != posix.O_RDONLY
-    return kind in (fs.S_IFIFO, fs.S_IFSOCK) or fs.char_device(info)[0] in PTY_MAJORS
+    return kind in (constants.S_IFIFO, constants.S_IFSOCK) or fs.char_device(info)[0] in PTY_MAJORS

@@ -4,8 +4,16 @@ runtime-spec, config.md#platform: they "MUST be ignored" on Linux, whatever is i
 change nothing.
 """
 
+from __future__ import annotations
 
-def plan(node, ctx):
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.parts.sides import Context
+
+    Node = dict[str, object]
+
+
+def plan(node: Node, ctx: Context) -> None:
     """node: whatever stands there. entry: None, always. Nothing is refused."""
     for pointer in node:
         ctx.warn(pointer, "ignored: it is for another platform than Linux")

@@ -5,13 +5,66 @@ process: the image speaks through process.env, and a host program must not hear 
 the container and with its rights, is the exception.
 """
 
+from __future__ import annotations
+
 import posix
 
 from pyrunc import fileio
 from pyrunc.errors import HookFailure, Refusal, errno_text, quote
 from pyrunc.linux import jsonbytes, spawn
 
-HERE = "/hooks"
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any, Final, TypedDict, TypeGuard
+
+    from pyrunc.linux.spawn import Ended
+    from pyrunc.parts.sides import Cancel, Context, HookRun
+
+    class Given(TypedDict, total=False):
+        path: str
+        args: list[str]
+        env: list[str]
+        timeout: int
+
+    Node = TypedDict(
+        "Node",
+        {"/hooks": dict[str, list[Given]]},
+        total=False,
+    )
+
+    class Hook(TypedDict):
+        path: str
+        args: list[str]
+        env: list[str] | None
+        timeout: int | None  # seconds
+        files: list[str | None]  # what gets stdout and stderr
+
+    Entry = dict[str, list[Hook]]  # {kind: hooks}, kinds with hooks only
+
+    class Note(TypedDict):
+        kind: str
+        index: int
+        path: str
+        ended: str
+        code: int
+        ms: int
+        stdout: str
+        stderr: str
+
+    class Outcome(TypedDict):
+        kind: str
+        index: int
+        path: str
+        ended: str  # exit, signal, timeout or cancel (a signal has stopped the command)
+        status: int | None
+        signal: int | None
+        ms: int
+        stdout: str
+        stderr: str
+
+
+POINTER: Final = "/hooks"
 KINDS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
 INSIDE = "startContainer"
 TIMEOUT_LIMIT = 9223372036  # seconds in 63 bits of nanoseconds
@@ -22,34 +75,34 @@ NOT_INHERITED = (b"LD_", b"PYTHON", b"BASH_ENV=", b"ENV=", b"NOTIFY_SOCKET=")
 ENOENT, ENOTDIR = 2, 20
 
 
-def plan(node, ctx):
+def plan(node: Node, ctx: Context) -> Entry | None:
     """node: {"/hooks": {kind: [{"path", "args", "env", "timeout"}]}}. Entry: {kind: [{"path", "args": list, "env": list or None, "timeout":
     seconds or None, "files": [path or None, path or None]}]}, kinds with hooks only; None without any. The files get what hooks of the
     runtime's side write to their streams (annotations run.oci.hooks.stdout and .stderr, as far as `meta` lets them through).
 
     Refuses: paths that are relative or have `..`, host programs that are missing, directories or not executable (the words of a failing
     hook), empty args, environment entries without a name, timeouts below one second. Unknown kinds are ignored with a warning."""
-    annotations = (ctx.plans.get("meta") or {}).get("annotations", {})
+    annotations = ctx.plans.get("meta", {}).get("annotations", {})
     files = [_file(annotations.get(key), key) for key in FILES]
-    entry = {}
-    for kind, hooks in node[HERE].items():
+    entry: Entry = {}
+    for kind, hooks in node[POINTER].items():
         if kind not in KINDS:
-            ctx.warn("%s/%s" % (HERE, kind), "unknown kind of hook, ignored")
+            ctx.warn("%s/%s" % (POINTER, kind), "unknown kind of hook, ignored")
         elif hooks:
-            entry[kind] = [{**_hook(kind, i, hook), "files": files} for i, hook in enumerate(hooks)]
+            entry[kind] = [_hook(kind, i, hook, files) for i, hook in enumerate(hooks)]
     if "prestart" in entry:
-        ctx.warn(HERE + "/prestart", "prestart is deprecated by the specification; createRuntime runs at the same place")
+        ctx.warn(POINTER + "/prestart", "prestart is deprecated by the specification; createRuntime runs at the same place")
     return entry or None
 
 
-def _file(path, key):
+def _file(path: str | None, key: str) -> str | None:
     if path is not None and (path[:1] != "/" or "\0" in path):
         raise Refusal("absolute-path", "%s is not an absolute path" % quote(path), "/annotations/" + key)
     return path
 
 
-def _hook(kind, index, hook):
-    pointer = "%s/%s/%d" % (HERE, kind, index)
+def _hook(kind: str, index: int, hook: Given, files: list[str | None]) -> Hook:
+    pointer = "%s/%s/%d" % (POINTER, kind, index)
     path, args, env, timeout = hook["path"], hook.get("args"), hook.get("env"), hook.get("timeout")
     if path[:1] != "/" or "\0" in path:
         raise Refusal("hook-path-absolute", "hook path %s is not absolute" % quote(path), pointer + "/path")
@@ -68,10 +121,10 @@ def _hook(kind, index, hook):
                 raise Refusal("hook", words, "%s/%s/%d" % (pointer, name, i))
     if timeout is not None and not 0 < timeout <= TIMEOUT_LIMIT:
         raise Refusal("hook-timeout-want", "hook timeout %d: want 1 to %d seconds" % (timeout, TIMEOUT_LIMIT), pointer + "/timeout")
-    return {"path": path, "args": args or [path], "env": env, "timeout": timeout}
+    return {"path": path, "args": args or [path], "env": env, "timeout": timeout, "files": files}
 
 
-def _check_program(kind, index, path):
+def _check_program(kind: str, index: int, path: str) -> None:
     """A friendly early word. Only what is certain: a path that we may not look at may still be executable (/proc/PID/exe)."""
     try:
         mode = posix.stat(path).st_mode
@@ -84,41 +137,41 @@ def _check_program(kind, index, path):
             return
         cause = "is a directory" if mode & 0o170000 == 0o040000 else "permission denied"
     words = "error running %s hook #%d: fork/exec %s: %s" % (kind, index, quote(path), cause)
-    raise Refusal("error-running-hook", words, "%s/%s/%d/path" % (HERE, kind, index))
+    raise Refusal("error-running-hook", words, "%s/%s/%d/path" % (POINTER, kind, index))
 
 
 # -- verbs ---------------------------------------------------------------------------------------------------------------
 
 
-def host_prestart(entry, run):
+def host_prestart(entry: Entry, run: HookRun) -> None:
     """Host side, init being ready for the hooks. Status `creating`, init's pid, cwd: the bundle. HookFailure ends the create."""
     _run_all(entry, run, "prestart", "creating", run.pid)
 
 
-def host_create_runtime(entry, run):
+def host_create_runtime(entry: Entry, run: HookRun) -> None:
     """Host side, after prestart, with the same surroundings."""
     _run_all(entry, run, "createRuntime", "creating", run.pid)
 
 
-def init_create_container(entry, run):
+def init_create_container(entry: Entry, run: HookRun) -> None:
     """Init, before the pivot: the path is the host's, the namespaces are the container's, cwd is the rootfs (run.root_fd), the pid is the
     one that the container sees. HookFailure."""
     _run_all(entry, run, "createContainer", "creating", posix.getpid(), run.root_fd)
 
 
-def init_start_container(entry, run):
+def init_start_container(entry: Entry, run: HookRun) -> None:
     """Init, after start and before the program, inside the container and with its rights, the seccomp filter among them: where that is not
     in force yet (run.late_filter) each hook loads it for itself. Called by the engine by name. The environment is the process's
     (run.exec_env, if the engine has set it) where a hook gives none. HookFailure."""
     _run_all(entry, run, INSIDE, "created", posix.getpid())
 
 
-def host_poststart(entry, run):
+def host_poststart(entry: Entry, run: HookRun) -> None:
     """The process of `start`, once the program runs. HookFailure ends the container."""
     _run_all(entry, run, "poststart", "running", run.pid)
 
 
-def host_poststop(entry, run):
+def host_poststop(entry: Entry, run: HookRun) -> list[str]:
     """The process of `delete`, or of a failed create, after everything was given back. Never raises for a hook: returns a list of
     sentences, as deletion goes on with the next one (runtime.md#lifecycle)."""
     warnings = []
@@ -130,13 +183,15 @@ def host_poststop(entry, run):
     return warnings
 
 
-def _run_all(entry, run, kind, status, pid, cwd_fd=None):
+def _run_all(entry: Entry, run: HookRun, kind: str, status: str, pid: int, cwd_fd: int | None = None) -> None:
     for index in range(len(entry.get(kind, ()))):
         run.check()
         _run_one(entry, run, kind, index, status, pid, cwd_fd, run.cancel)
 
 
-def _run_one(entry, run, kind, index, status, pid, cwd_fd, cancel):
+def _run_one(
+    entry: Entry, run: HookRun, kind: str, index: int, status: str, pid: int | None, cwd_fd: int | None, cancel: Cancel | None
+) -> None:
     hook = entry[kind][index]
     document = jsonbytes.dumps(run.state(status, pid))
     opened = -1
@@ -161,13 +216,13 @@ def _run_one(entry, run, kind, index, status, pid, cwd_fd, cancel):
     if ended.why == "cancel":
         run.check()
     if ended.why == "timeout":
-        raise HookFailure("hook-timeout", kind, index, "hook ran past specified timeout of %.1fs" % seconds, hook["path"])
+        raise HookFailure("hook-timeout", kind, index, "hook ran past specified timeout of %.1fs" % (seconds or 0), hook["path"])
     if not ended.ok:
         cause = "%s, stdout: %s, stderr: %s" % (ended.text(), _shown(ended.out), _shown(ended.err))
         raise HookFailure("failed", kind, index, cause, hook["path"])
 
 
-def _bundle_fd(run):
+def _bundle_fd(run: HookRun) -> int:
     """The bundle; the root where it has vanished meanwhile, as a container must be deletable without it."""
     flags = posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC
     try:
@@ -176,7 +231,7 @@ def _bundle_fd(run):
         return posix.open("/", flags)
 
 
-def _environment(hook, kind, run):
+def _environment(hook: Hook, kind: str, run: HookRun) -> list[bytes]:
     """hook.env and nothing else. Without one: what the caller gave the runtime, less what is not a hook's (NOT_INHERITED). Inside the
     container: the process's environment, also for an empty list, as runc does it."""
     if kind == INSIDE and not hook["env"]:
@@ -190,7 +245,7 @@ def _environment(hook, kind, run):
     return [fileio.fsencode(item) for item in env]
 
 
-def _copy_out(hook, ended):
+def _copy_out(hook: Hook, ended: Ended) -> None:
     """Appends the output to the files that the annotations name. One that can't be written to is no reason to fail."""
     flags = posix.O_WRONLY | posix.O_APPEND | posix.O_CREAT | posix.O_CLOEXEC | posix.O_NOCTTY | posix.O_NONBLOCK
     for path, output in zip(hook["files"], (ended.out, ended.err), strict=True):
@@ -208,15 +263,15 @@ def _copy_out(hook, ended):
             posix.close(fd)
 
 
-def _shown(output):
+def _shown(output: bytes) -> str:
     """The end of a stream, on one line."""
     return quote(output[-SHOWN:].rstrip(b"\n").decode("utf-8", "backslashreplace"), SHOWN)
 
 
-def _note(run, kind, index, hook, ended):
+def _note(run: HookRun, kind: str, index: int, hook: Hook, ended: Ended) -> None:
     """How each hook went goes into the saved state. Init can't write that and asks the host side; after `start` it is the process of that
     command, which listens and never answers."""
-    note = {
+    note: Note = {
         "kind": kind, "index": index, "path": hook["path"], "ended": ended.why, "code": ended.code, "ms": ended.ms,
         "stdout": _shown(ended.out), "stderr": _shown(ended.err),
     }  # fmt: skip
@@ -228,12 +283,12 @@ def _note(run, kind, index, hook, ended):
         _keep(run, note)
 
 
-def _keep(run, note):
+def _keep(run: HookRun, note: Note) -> None:
     if run.state_dir is not None:  # a container that is forgotten already has poststop hooks, too
         run.record("hooks", [*run.state_dir.state.get("hooks", ()), note])
 
 
-def host_answer(entry, run, request):
+def host_answer(entry: Entry, run: HookRun, request: Note) -> tuple[None, list[int]]:
     """Host side: notes how a hook in init went."""
     _keep(run, request)
     return None, []
@@ -244,14 +299,18 @@ def host_answer(entry, run, request):
 KEPT = {"kind": str, "index": int, "path": str, "ended": str, "code": int, "ms": int, "stdout": str, "stderr": str}
 
 
-def told(state):
+def told(state: Mapping[str, object]) -> list[Outcome]:
     """The notes of a state document -> [{"kind", "index", "path", "ended", "status", "signal", "ms", "stdout", "stderr"}]. ended: exit,
     signal, timeout or cancel (a signal has stopped the command)."""
-    notes = state.get("hooks") or ()
-    return [_row(note) for note in notes if type(note) is dict and all(type(note.get(key)) is kind for key, kind in KEPT.items())]
+    notes: Any = state.get("hooks") or ()  # what a file below --root has
+    return [_row(note) for note in notes if _is_note(note)]
 
 
-def _row(note):
+def _is_note(value: object) -> TypeGuard[Note]:
+    return type(value) is dict and all(type(value.get(key)) is kind for key, kind in KEPT.items())
+
+
+def _row(note: Note) -> Outcome:
     by_signal = note["ended"] != "exit"
     return {
         "kind": note["kind"], "index": note["index"], "path": note["path"], "ended": note["ended"],

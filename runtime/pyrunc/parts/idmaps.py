@@ -4,13 +4,43 @@ One rule: what the kernel shows in the end is what the config says. The maps are
 newgidmap where we lack the right, and read again in every case: also those of a user namespace that is only joined.
 """
 
+from __future__ import annotations
+
 import posix
 
 from pyrunc import fileio
 from pyrunc.errors import Refusal, StepFailure, Unsupported, errno_text, quote
 from pyrunc.linux import spawn
 
-UIDS, GIDS = "/linux/uidMappings", "/linux/gidMappings"
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Final, TypedDict
+
+    from pyrunc.parts.sides import Context, HostRun
+
+    class Mapping(TypedDict):
+        containerID: int
+        hostID: int
+        size: int
+
+    Node = TypedDict(
+        "Node",
+        {"/linux/uidMappings": list[Mapping], "/linux/gidMappings": list[Mapping]},
+        total=False,
+    )
+
+    class Entry(TypedDict):
+        uid: list[list[int]]  # [container, host, size]
+        gid: list[list[int]]
+        newuidmap: str | None  # path of the program, where the runtime may not write the map itself
+        newgidmap: str | None
+        setgroups: str  # "allow" or "deny"
+        joined: bool
+
+
+UIDS: Final = "/linux/uidMappings"
+GIDS: Final = "/linux/gidMappings"
 LINES_LIMIT = 340  # UID_GID_MAP_MAX_EXTENTS
 IDS_LIMIT = 4294967295  # (uid_t) -1 is no id, so this is the first number that can't be mapped
 TOOL_DIRS = ("/usr/bin", "/bin", "/usr/sbin", "/sbin", "/usr/local/bin")
@@ -18,7 +48,7 @@ TOOL_TIMEOUT_MS = 10000
 EPERM, EACCES = 1, 13
 
 
-def plan(node, ctx):
+def plan(node: Node, ctx: Context) -> Entry | None:
     """node: {UIDS: [{"containerID", "hostID", "size"}], GIDS: [...]}. Entry: {"uid": [[container, host, size]], "gid": [...],
     "newuidmap": path or None, "newgidmap": path or None, "setgroups": "allow" or "deny", "joined": bool}; None for empty lists.
 
@@ -38,17 +68,17 @@ def plan(node, ctx):
     joined = "user" in namespaces["join"]
     if joined:
         ctx.warn(UIDS, "the user namespace is joined: its own mappings count, and must be these")
-    entry = {"uid": uid, "gid": gid, "newuidmap": None, "newgidmap": None, "setgroups": "allow", "joined": joined}
+    entry: Entry = {"uid": uid, "gid": gid, "newuidmap": None, "newgidmap": None, "setgroups": "allow", "joined": joined}
     if ctx.euid != 0 and not joined:
         _unprivileged(entry, ctx)
     return entry
 
 
-def _ranges(mappings, pointer):
+def _ranges(mappings: Sequence[Mapping], pointer: str) -> list[list[int]]:
     return [[m["containerID"], m["hostID"], m["size"]] for m in mappings]
 
 
-def _check(ranges, pointer, kind):
+def _check(ranges: list[list[int]], pointer: str, kind: str) -> None:
     """The kernel's rules, which it tells by EINVAL alone."""
     if len(ranges) > LINES_LIMIT:
         raise Refusal("mappings-kernel-takes", "%d mappings, and the kernel takes %d" % (len(ranges), LINES_LIMIT), pointer)
@@ -79,15 +109,15 @@ def _check(ranges, pointer, kind):
         raise Refusal("user-namespaces-enabled", words, pointer, "init works as root of its user namespace")
 
 
-def page_size():
+def page_size() -> int:
     return posix.sysconf("SC_PAGE_SIZE")
 
 
-def _text(ranges):
+def _text(ranges: list[list[int]]) -> bytes:
     return b"".join(b"%d %d %d\n" % tuple(one) for one in ranges)
 
 
-def _unprivileged(entry, ctx):
+def _unprivileged(entry: Entry, ctx: Context) -> None:
     """An ordinary user may map its own id by itself, and without setgroups; the set-id programs of shadow do the rest."""
     if entry["uid"] != [[entry["uid"][0][0], ctx.euid, 1]]:
         entry["newuidmap"] = _tool("newuidmap", UIDS)
@@ -97,7 +127,7 @@ def _unprivileged(entry, ctx):
         entry["setgroups"] = "deny"
 
 
-def _tool(name, pointer):
+def _tool(name: str, pointer: str) -> str:
     """By absolute path from a fixed list, and only one that nobody but root can have put there: PATH is the caller's."""
     for folder in TOOL_DIRS:
         path = "%s/%s" % (folder, name)
@@ -115,7 +145,7 @@ def _tool(name, pointer):
 # -- verbs ---------------------------------------------------------------------------------------------------------------
 
 
-def host_write(entry, run):
+def host_write(entry: Entry, run: HostRun) -> None:
     """Host side, while init waits in its new user namespace. Uses run.pid, a child that nobody has waited for, so the number is its own.
     StepFailure with the list's pointer. Nothing to undo: maps die with their namespace."""
     proc_fd = posix.open("/proc/%d" % run.pid, posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
@@ -123,19 +153,21 @@ def host_write(entry, run):
         if not entry["joined"]:
             if entry["setgroups"] == "deny":
                 _put(proc_fd, "setgroups", b"deny", GIDS)
-            for kind, pointer in (("uid", UIDS), ("gid", GIDS)):
-                tool = entry["new%smap" % kind]
+            for kind, ranges, tool, pointer in (
+                ("uid", entry["uid"], entry["newuidmap"], UIDS),
+                ("gid", entry["gid"], entry["newgidmap"], GIDS),
+            ):
                 if tool is None:
-                    _put(proc_fd, kind + "_map", _text(entry[kind]), pointer)
+                    _put(proc_fd, kind + "_map", _text(ranges), pointer)
                 else:
-                    _by_tool(tool, run.pid, entry[kind], pointer)
-        for kind, pointer in (("uid", UIDS), ("gid", GIDS)):
-            _verify(entry, proc_fd, kind, pointer)
+                    _by_tool(tool, run.pid, ranges, pointer)
+        for kind, ranges, pointer in (("uid", entry["uid"], UIDS), ("gid", entry["gid"], GIDS)):
+            _verify(entry, ranges, proc_fd, kind, pointer)
     finally:
         posix.close(proc_fd)
 
 
-def _put(proc_fd, name, data, pointer):
+def _put(proc_fd: int, name: str, data: bytes, pointer: str) -> None:
     call = "openat"
     try:
         fd = posix.open(name, posix.O_WRONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW, dir_fd=proc_fd)
@@ -153,7 +185,7 @@ def _put(proc_fd, name, data, pointer):
         ) from e
 
 
-def _by_tool(tool, pid, ranges, pointer):
+def _by_tool(tool: str, pid: int, ranges: list[list[int]], pointer: str) -> None:
     argv = [tool, "%d" % pid] + ["%d" % number for one in ranges for number in one]
     try:
         ended = spawn.run(tool, argv, ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"], timeout_ms=TOOL_TIMEOUT_MS)
@@ -168,11 +200,11 @@ def _by_tool(tool, pid, ranges, pointer):
         )  # fmt: skip
 
 
-def _verify(entry, proc_fd, kind, pointer):
+def _verify(entry: Entry, ranges: list[list[int]], proc_fd: int, kind: str, pointer: str) -> None:
     """The map as the kernel shows it; long ones come back sorted."""
     numbers = [int(word) for word in fileio.read_file(kind + "_map", dir_fd=proc_fd).split()]
     shown = sorted(numbers[i : i + 3] for i in range(0, len(numbers), 3))
-    if shown == sorted(entry[kind]):
+    if shown == sorted(ranges):
         return
     if entry["joined"]:
         words = "user namespaces enabled, but both namespace path and non-matching mapping specified -- you may only provide one"

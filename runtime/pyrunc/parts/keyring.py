@@ -3,26 +3,42 @@
 Its one rule: the container never sees the keyring of whoever called us, nor one that somebody else laid out under its name.
 """
 
+from __future__ import annotations
+
 import posix
 
 from pyrunc import fileio
-from pyrunc.errors import CallError, StepFailure, quote
+from pyrunc.errors import CallError, StepFailure, errno_text, quote
 from pyrunc.linux import _syscalls
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypedDict
+
+    from pyrunc.parts.sides import Context, ExecRun, InitRun, Op
+
+    Node = dict[str, object]
+
+    class Entry(TypedDict):
+        name: str
+        label: str | None
+        userns: bool
+
 
 KEYCTL_SETPERM = 5
 USER_SEARCH, OTHER_SEARCH = 0x080000, 0x000008
 ENOSYS = 38
 
 
-def plan(node, ctx):
+def plan(node: Node, ctx: Context) -> Entry | None:
     """node: {}. entry: {"name": "_ses.ID", "label": SELinux label | None, "userns": bool}; None with --no-new-keyring. Refuses nothing."""
     if ctx.options.get("no_new_keyring"):
         return None
-    label = (ctx.plans.get("labels") or {}).get("selinux")
-    return {"name": "_ses." + ctx.id, "label": label, "userns": bool((ctx.plans.get("namespaces") or {}).get("userns"))}
+    label = ctx.plans.get("labels", {}).get("selinux")
+    return {"name": "_ses." + ctx.id, "label": label, "userns": bool(ctx.plans.get("namespaces", {}).get("userns"))}
 
 
-def init_join(entry, run):
+def init_join(entry: Entry, run: InitRun) -> None:
     """Init, as root of its user namespace: joins a new session keyring and lets the user search it (in a user namespace: everybody
     there, as ids are seen through the map). Uses run.proc for the label. A kernel without keyrings is fine; a keyring of that name that
     belongs to somebody else is a failure. Nothing to undo, it goes with its last process."""
@@ -33,7 +49,7 @@ def init_join(entry, run):
     except OSError as e:
         if e.errno == ENOSYS:
             return
-        words = "unable to join session keyring: %s" % e.strerror.lower()
+        words = "unable to join session keyring: %s" % errno_text(e.errno)
         raise CallError.of(e, words=words, hint="--no-new-keyring does without; the quota is in /proc/key-users") from None
     finally:
         if entry["label"]:
@@ -47,6 +63,6 @@ def init_join(entry, run):
     _syscalls.keyctl(KEYCTL_SETPERM, serial, permissions)
 
 
-def exec_op(entry, run):
+def exec_op(entry: Entry, run: ExecRun) -> Op:
     """("KEYRING", name), for exec: the one that the container has."""
     return ("KEYRING", fileio.fsencode(entry["name"]))

@@ -4,11 +4,38 @@ Its one rule: fail closed. A label that was asked for and cannot be set is an er
 is written through our own procfs, so that no mount of the container turns it into something else (CVE-2019-16884, CVE-2025-52881).
 """
 
+from __future__ import annotations
+
+import posix
+
 from pyrunc import fileio
 from pyrunc.errors import Refusal, StepFailure, Unsupported, errno_text, quote
-from pyrunc.linux import constants, fs
+from pyrunc.linux import fs
 
-APPARMOR, SELINUX, MOUNT = "/process/apparmorProfile", "/process/selinuxLabel", "/linux/mountLabel"
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final, Literal, TypedDict
+
+    from pyrunc.parts.sides import Context, ExecRun, InitRun, Op
+
+    Node = TypedDict(
+        "Node",
+        {"/process/apparmorProfile": str, "/process/selinuxLabel": str, "/linux/mountLabel": str},
+        total=False,
+    )
+
+    Key = Literal["apparmor", "selinux", "mount"]
+
+    class Entry(TypedDict, total=False):
+        apparmor: str
+        selinux: str
+        mount: str
+        context_type: str
+
+
+APPARMOR: Final = "/process/apparmorProfile"
+SELINUX: Final = "/process/selinuxLabel"
+MOUNT: Final = "/linux/mountLabel"
 APPARMOR_FILES = ("thread-self/attr/apparmor/exec", "thread-self/attr/exec")  # the second before Linux 5.8
 CONTEXT_TYPE = "run.oci.mount_context_type"
 CONTEXT_TYPES = ("context", "fscontext", "defcontext", "rootcontext")  # mount(8), SELinux
@@ -16,13 +43,17 @@ SELINUX_FILE = "thread-self/attr/exec"
 ENOENT = 2
 
 
-def plan(node, ctx):
+def plan(node: Node, ctx: Context) -> Entry | None:
     """node: the three texts; empty is absent. entry: {"apparmor"?, "selinux"?, "mount"?, "context_type"?} or None. An annotation says
     which mount option takes the mount label, `context` if there is none.
     Refused: a profile without AppArmor, a label without SELinux, control characters (the name goes into a line for the kernel)."""
-    entry = {}
-    for pointer, key in ((APPARMOR, "apparmor"), (SELINUX, "selinux"), (MOUNT, "mount")):
-        value = node.get(pointer)
+    entry: Entry = {}
+    texts: tuple[tuple[str, str | None, Key], ...] = (
+        (APPARMOR, node.get(APPARMOR), "apparmor"),
+        (SELINUX, node.get(SELINUX), "selinux"),
+        (MOUNT, node.get(MOUNT), "mount"),
+    )
+    for pointer, value, key in texts:
         if not value:
             continue
         if any(ord(c) < 32 or ord(c) == 127 for c in value):
@@ -36,11 +67,11 @@ def plan(node, ctx):
             "AppArmor, enabled in the kernel",
             "leave the profile out",
         )
-    for pointer, key in ((SELINUX, "selinux"), (MOUNT, "mount")):
+    for pointer, _value, key in texts[1:]:
         if key in entry and not ctx.probe.selinux():
             words = "selinux label is specified in config, but selinux is disabled or not supported"
             raise Unsupported("selinux-label-specified", words, pointer, "SELinux, enabled in the kernel", "leave the label out")
-    kind = (ctx.plans.get("meta") or {}).get("annotations", {}).get(CONTEXT_TYPE)
+    kind = ctx.plans.get("meta", {}).get("annotations", {}).get(CONTEXT_TYPE)
     if kind is not None and "mount" in entry:
         if kind not in CONTEXT_TYPES:
             raise Refusal(
@@ -53,7 +84,7 @@ def plan(node, ctx):
     return entry or None
 
 
-def init_exec(entry, run):
+def init_exec(entry: Entry, run: InitRun) -> None:
     """Init, the last thing before the rights go: what the program will be confined by, in force from execve on. Uses run.proc. The name
     of the file stands in backquotes, as podman's pattern for these errors wants it."""
     if "apparmor" in entry:
@@ -65,7 +96,7 @@ def init_exec(entry, run):
             raise _failure(SELINUX_FILE, "unable to set selinux exec label", entry["selinux"], SELINUX, e) from e
 
 
-def _apparmor(run, profile):
+def _apparmor(run: InitRun, profile: str) -> None:
     data = b"exec " + fileio.fsencode(profile)
     for path in APPARMOR_FILES:
         try:
@@ -77,7 +108,7 @@ def _apparmor(run, profile):
                 raise _failure(path, "unable to apply apparmor profile", profile, APPARMOR, e) from e
 
 
-def _failure(path, words, value, pointer, e):
+def _failure(path: str, words: str, value: str, pointer: str, e: OSError) -> StepFailure:
     if e.errno == ENOENT and e.call == "write":
         reason = "%s is not loaded" % quote(value, 100)
     else:
@@ -87,17 +118,17 @@ def _failure(path, words, value, pointer, e):
     )
 
 
-def exec_op(entry, run):
+def exec_op(entry: Entry, run: ExecRun) -> Op | None:
     """("WRITE", directory, path, text), for exec, before its child joins anything. Uses run.proc, which stays open until then. One module
     at a time can be asked: no kernel has AppArmor and SELinux both in charge."""
-    key = "apparmor" if "apparmor" in entry else "selinux"
+    key: Key = "apparmor" if "apparmor" in entry else "selinux"
     if key not in entry:
         return None
     path, text = SELINUX_FILE, fileio.fsencode(entry[key])
     if key == "apparmor":
         path, text = APPARMOR_FILES[0], b"exec " + text
         try:
-            fs.close(run.proc.open(path, constants.O_PATH))
+            fs.close(run.proc.open(path, posix.O_PATH))
         except OSError as e:
             if e.errno != ENOENT:
                 raise

@@ -5,6 +5,8 @@ refused, as a domain with fewer rules than were asked for would be no wall. Link
 another place.
 """
 
+from __future__ import annotations
+
 import posix
 from _struct import pack
 
@@ -12,7 +14,28 @@ from pyrunc import jsonio
 from pyrunc.errors import CallError, Refusal, StepFailure, Unsupported, errno_text, quote
 from pyrunc.linux import _syscalls, constants, fs, paths
 
-KEY = "/annotations/org.pyrunc.landlock"
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, Final, TypedDict
+
+    from pyrunc.parts.sides import Context, ExecRun, InitRun, Op, TailRun
+
+    Node = TypedDict(
+        "Node",
+        {"/annotations/org.pyrunc.landlock": str},
+        total=False,
+    )
+
+    Rule = list[Any]  # [path or port, allowed rights, pointer]
+
+    class Entry(TypedDict):
+        attr: list[int]  # as RULESET
+        paths: list[Rule]
+        ports: list[Rule]
+
+
+POINTER: Final = "/annotations/org.pyrunc.landlock"
 # struct landlock_ruleset_attr in its order, and how many rights of each there are since which version of the interface (landlock(7))
 RULESET = ("handledAccessFs", "handledAccessNet", "scoped")
 RIGHTS = {
@@ -26,36 +49,38 @@ OF_FILES = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 14 | 1 << 15  # execute, write, read,
 NET_PORT = 2  # LANDLOCK_RULE_NET_PORT
 
 
-def plan(node, ctx):
-    """node: {KEY: text}, the text {"ruleset": {"handledAccessFs", "handledAccessNet", "scoped": numbers}, "rules": {"pathBeneath":
+def plan(node: Node, ctx: Context) -> Entry:
+    """node: {POINTER: text}, the text {"ruleset": {"handledAccessFs", "handledAccessNet", "scoped": numbers}, "rules": {"pathBeneath":
     [{"allowedAccess": number, "paths": [texts]}], "netPort": [{"allowedAccess": number, "ports": [numbers]}]}}.
     entry: {"attr": [three numbers], "paths": [[path, allowed, pointer]], "ports": [[port, allowed, pointer]]}.
     Refused: another shape; an empty ruleset; rights that are not handled; a relative path or one with `..`; a kernel without Landlock, or
     one whose version does not have a right that is asked for."""
     try:
-        given = jsonio.loads(node[KEY], "the annotation")
+        given = jsonio.loads(node[POINTER], "the annotation")
     except Refusal as e:
-        raise Refusal("plan", e.words, KEY, 'it is a JSON object: {"ruleset": {…}, "rules": {…}}') from None
-    _object(given, KEY, ("ruleset", "rules"))
-    ruleset = _object(given.get("ruleset"), KEY + "/ruleset", RULESET)
-    rules = _object(given.get("rules", {}), KEY + "/rules", [kind for kind, _, _ in KINDS])
+        raise Refusal("plan", e.words, POINTER, 'it is a JSON object: {"ruleset": {…}, "rules": {…}}') from None
+    _object(given, POINTER, ("ruleset", "rules"))
+    ruleset = _object(given.get("ruleset"), POINTER + "/ruleset", RULESET)
+    rules = _object(given.get("rules", {}), POINTER + "/rules", [kind for kind, _, _ in KINDS])
     version = ctx.probe.landlock()
     if not version:
         raise Unsupported(
-            "landlock-available", "Landlock is not available", KEY, "Landlock, built in and named in the lsm= of the boot", "leave it out"
+            "landlock-available",
+            "Landlock is not available",
+            POINTER,
+            "Landlock, built in and named in the lsm= of the boot",
+            "leave it out",
         )
     attr = [_handled(ruleset, name, version) for name in RULESET]
     if not any(attr):
         raise Refusal(
-            "ruleset-handles-nothing", "a ruleset that handles nothing", KEY + "/ruleset", "at least one of " + ", ".join(RULESET)
+            "ruleset-handles-nothing", "a ruleset that handles nothing", POINTER + "/ruleset", "at least one of " + ", ".join(RULESET)
         )
-    entry = {"attr": attr, "paths": [], "ports": []}
-    for kind, names, handled in KINDS:
-        _rules(rules.get(kind, []), KEY + "/rules/" + kind, names, attr[RULESET.index(handled)], entry[names])
-    return entry
+    found = [_rules(rules.get(kind, []), POINTER + "/rules/" + kind, names, attr[RULESET.index(handled)]) for kind, names, handled in KINDS]
+    return {"attr": attr, "paths": found[0], "ports": found[1]}
 
 
-def _object(value, pointer, keys):
+def _object(value: object, pointer: str, keys: Sequence[str]) -> dict[str, Any]:
     if type(value) is not dict:
         raise Refusal("object-wanted", "an object is wanted", pointer, "with " + ", ".join(keys))
     for key in value:
@@ -64,20 +89,20 @@ def _object(value, pointer, keys):
     return value
 
 
-def _list(value, pointer):
+def _list(value: object, pointer: str) -> list[Any]:
     if type(value) is not list:
         raise Refusal("list-wanted", "a list is wanted", pointer)
     return value
 
 
-def _number(value, pointer, most=2**64 - 1):
+def _number(value: object, pointer: str, most: int = 2**64 - 1) -> int:
     if type(value) is not int or not 0 <= value <= most:
         raise Refusal("number-wanted", "a number from 0 to %d is wanted" % most, pointer)
     return value
 
 
-def _handled(ruleset, name, version):
-    pointer = "%s/ruleset/%s" % (KEY, name)
+def _handled(ruleset: dict[str, Any], name: str, version: int) -> int:
+    pointer = "%s/ruleset/%s" % (POINTER, name)
     rights = _number(ruleset.get(name, 0), pointer)
     known = max([bits for since, bits in RIGHTS[name] if since <= version], default=0)
     if rights >> known and (version <= NEWEST or not known):
@@ -94,7 +119,8 @@ def _handled(ruleset, name, version):
     return rights
 
 
-def _rules(given, pointer, names, handled, found):
+def _rules(given: object, pointer: str, names: str, handled: int) -> list[Rule]:
+    found: list[Rule] = []
     for i, rule in enumerate(_list(given, pointer)):
         at = "%s/%d" % (pointer, i)
         _object(rule, at, ("allowedAccess", names))
@@ -109,31 +135,32 @@ def _rules(given, pointer, names, handled, found):
             elif type(value) is not str or value[:1] != "/" or ".." in value.split("/") or "\0" in value:
                 raise Refusal("absolute-path-without", "an absolute path without .. is wanted", here)
             found.append([value, allowed, here])
+    return found
 
 
-def init_make(entry, run):
+def init_make(entry: Entry, run: InitRun) -> None:
     """Init side, when all mounts are as the program will see them. Sets run.fds["landlock"]; op_early or op_late enforces and closes it."""
     run.fds["landlock"] = _ruleset(entry, run.root_fd)
 
 
-def exec_make(entry, run):
+def exec_make(entry: Entry, run: ExecRun) -> None:
     """Host side of exec: the same rules, from the container's root. Sets run.fds["landlock"], which the new process inherits."""
     run.fds["landlock"] = _ruleset(entry, run.root_fd)
 
 
-def exec_close(entry, run):
+def exec_close(entry: Entry, run: ExecRun) -> None:
     """Host side of exec, once the new process has its own copy."""
     fs.close(run.fds.pop("landlock"))
 
 
-def _ruleset(entry, root_fd):
+def _ruleset(entry: Entry, root_fd: int) -> int:
     attr = entry["attr"]
     while not attr[-1]:  # a kernel that does not know the last fields takes a shorter structure
         attr = attr[:-1]
     try:
         ruleset = _syscalls.landlock_create_ruleset(pack("=%dQ" % len(attr), *attr), 0)
     except OSError as e:
-        raise _failure("unable to make a Landlock ruleset", KEY + "/ruleset", e) from e
+        raise _failure("unable to make a Landlock ruleset", POINTER + "/ruleset", e) from e
     try:
         for path, allowed, pointer in entry["paths"]:
             _path(ruleset, root_fd, path, allowed, pointer)
@@ -148,11 +175,11 @@ def _ruleset(entry, root_fd):
     return ruleset
 
 
-def _path(ruleset, root_fd, path, allowed, pointer):
+def _path(ruleset: int, root_fd: int, path: str, allowed: int, pointer: str) -> None:
     there = -1
     try:
         there = paths.resolve(root_fd, path, plain=True)
-        if fs.kind(there) != fs.S_IFDIR:
+        if fs.kind(there) != constants.S_IFDIR:
             allowed &= OF_FILES
         if allowed:
             _syscalls.landlock_add_rule(ruleset, constants.LANDLOCK_RULE_PATH_BENEATH, pack("=Qi", allowed, there))
@@ -164,20 +191,20 @@ def _path(ruleset, root_fd, path, allowed, pointer):
             posix.close(there)
 
 
-def _failure(words, pointer, e, hint=None, path=None):
+def _failure(words: str, pointer: str, e: OSError, hint: str | None = None, path: str | None = None) -> StepFailure:
     text = "%s: %s" % (words, errno_text(e.errno))
     return StepFailure("failure", text, pointer=pointer, call=CallError.of(e).call, errno=e.errno, path=path, hint=hint)
 
 
-def _no_new_privs(run):
-    return bool((run.plans.get("capabilities") or {}).get("nnp"))
+def _no_new_privs(run: TailRun) -> bool:
+    return bool(run.plans.get("capabilities", {}).get("nnp"))
 
 
-def op_early(entry, run):
+def op_early(entry: Entry, run: TailRun) -> Op | None:
     """Without noNewPrivileges, while CAP_SYS_ADMIN is there. None otherwise."""
     return None if _no_new_privs(run) else ("LANDLOCK", run.fds["landlock"], 0)
 
 
-def op_late(entry, run):
+def op_late(entry: Entry, run: TailRun) -> Op | None:
     """With noNewPrivileges, which is what the kernel asks for then."""
     return ("LANDLOCK", run.fds["landlock"], 0) if _no_new_privs(run) else None

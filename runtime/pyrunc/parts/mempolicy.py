@@ -3,13 +3,38 @@
 Its one rule: the kernel's rules for modes, flags and nodes are checked here one by one, as its answer to all of them is EINVAL.
 """
 
+from __future__ import annotations
+
 from _struct import pack
 
 from pyrunc import fileio
 from pyrunc.errors import Refusal, StepFailure, Unsupported, errno_text, quote
 from pyrunc.linux import _syscalls
 
-KEY = "/linux/memoryPolicy"
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Final, TypedDict
+
+    from pyrunc.parts.sides import Context, ExecRun, InitRun, Op
+
+    class Given(TypedDict, total=False):
+        mode: str
+        nodes: str
+        flags: list[str]
+
+    Node = TypedDict(
+        "Node",
+        {"/linux/memoryPolicy": Given},
+        total=False,
+    )
+
+    class Entry(TypedDict):
+        mode: int  # and flags
+        nodes: list[list[int]]  # [first, last]
+
+
+POINTER: Final = "/linux/memoryPolicy"
 MODES = {
     "MPOL_DEFAULT": 0, "MPOL_PREFERRED": 1, "MPOL_BIND": 2, "MPOL_INTERLEAVE": 3, "MPOL_LOCAL": 4, "MPOL_PREFERRED_MANY": 5,
     "MPOL_WEIGHTED_INTERLEAVE": 6,
@@ -21,23 +46,26 @@ ONLINE = "/sys/devices/system/node/online"
 PREFERRED, LOCAL = 1, 4
 
 
-def plan(node, ctx):
+def plan(node: Node, ctx: Context) -> Entry:
     """node: {"/linux/memoryPolicy": {mode, nodes, flags}}. entry: {"mode": mode and flags, "nodes": [[first, last], …]}.
     Refused: no or an unknown mode, unknown flags; nodes for DEFAULT and LOCAL, none for the others but PREFERRED; lists that are
     malformed or name no node of this machine; STATIC with RELATIVE, either of them without nodes, NUMA_BALANCING elsewhere than with
     BIND and PREFERRED_MANY."""
-    value = node[KEY]
+    value = node[POINTER]
     mode = value.get("mode")
     if mode not in MODES:
         raise Refusal(
-            "invalid-memory-policy", 'invalid memory policy mode "%s"' % quote(mode or "", 60), KEY + "/mode", "one of " + ", ".join(MODES)
+            "invalid-memory-policy",
+            'invalid memory policy mode "%s"' % quote(mode or "", 60),
+            POINTER + "/mode",
+            "one of " + ", ".join(MODES),
         )
     nodes = _nodes(value.get("nodes") or "")
     count = sum(last - first + 1 for first, last in nodes)
     if mode in ("MPOL_DEFAULT", "MPOL_LOCAL") and count:
-        raise Refusal("mode-requires-nodes", "mode %s requires 0 nodes but got %d" % (mode, count), KEY + "/nodes")
+        raise Refusal("mode-requires-nodes", "mode %s requires 0 nodes but got %d" % (mode, count), POINTER + "/nodes")
     if mode not in ("MPOL_DEFAULT", "MPOL_LOCAL", "MPOL_PREFERRED") and not count:
-        raise Refusal("mode-requires-least", "mode %s requires at least one node but got 0" % mode, KEY + "/nodes")
+        raise Refusal("mode-requires-least", "mode %s requires at least one node but got 0" % mode, POINTER + "/nodes")
     flags = _flags(value.get("flags") or (), mode, count)
     if nodes and not flags & RELATIVE:
         online = _online()
@@ -45,16 +73,16 @@ def plan(node, ctx):
             raise Unsupported(
                 "none-nodes-machine",
                 "none of the nodes %s is in this machine" % quote(value["nodes"], 60),
-                KEY + "/nodes",
+                POINTER + "/nodes",
                 "more NUMA nodes",
             )
     return {"mode": MODES[mode] | flags, "nodes": nodes}
 
 
-def _flags(names, mode, count):
+def _flags(names: Sequence[str], mode: str, count: int) -> int:
     flags = 0
     for index, name in enumerate(names):
-        pointer = "%s/flags/%d" % (KEY, index)
+        pointer = "%s/flags/%d" % (POINTER, index)
         if name not in FLAGS:
             raise Refusal(
                 "invalid-memory-policy", 'invalid memory policy flag "%s"' % quote(name, 60), pointer, "one of " + ", ".join(FLAGS)
@@ -77,7 +105,7 @@ def _flags(names, mode, count):
     return flags
 
 
-def _nodes(text):
+def _nodes(text: str) -> list[list[int]]:
     """'0-1,3' -> [[0, 1], [3, 3]]."""
     found = []
     for part in text.split(","):
@@ -87,23 +115,23 @@ def _nodes(text):
         low, dash, high = part.partition("-")
         bounds = (low, high if dash else low)
         if not all(b.isascii() and b.isdigit() and len(b) < 10 for b in bounds):
-            raise Refusal("list-nodes", "%s is no list of nodes" % quote(text, 60), KEY + "/nodes", "numbers and ranges: 0-1,3")
+            raise Refusal("list-nodes", "%s is no list of nodes" % quote(text, 60), POINTER + "/nodes", "numbers and ranges: 0-1,3")
         first, last = int(bounds[0]), int(bounds[1])
         if first > last or last > NODE_MAX:
             reason = "the range is empty" if first > last else "no kernel has a node %d" % last
-            raise Refusal("nodes", "%s: %s" % (quote(text, 60), reason), KEY + "/nodes")
+            raise Refusal("nodes", "%s: %s" % (quote(text, 60), reason), POINTER + "/nodes")
         found.append([first, last])
     return sorted(found)
 
 
-def _online():
+def _online() -> list[list[int]]:
     try:
         return _nodes(fileio.fsdecode(fileio.read_file(ONLINE, 4096)).strip())
     except OSError:
         return [[0, NODE_MAX]]  # a kernel without NUMA says ENOSYS when it is asked
 
 
-def _mask(ranges):
+def _mask(ranges: list[list[int]]) -> tuple[bytes, int]:
     """(mask as the kernel's array of longs, number of bits plus one: it takes one off)."""
     if not ranges:
         return b"", 0
@@ -114,7 +142,7 @@ def _mask(ranges):
     return pack("=%dQ" % len(longs), *longs), len(longs) * 64 + 1
 
 
-def init_set(entry, run):
+def init_set(entry: Entry, run: InitRun) -> None:
     """Init. Inherited by what it starts. Read back. ENOSYS: a kernel without NUMA; EINVAL: a node outside the cpuset, or a mode that this
     kernel does not have."""
     try:
@@ -122,17 +150,17 @@ def init_set(entry, run):
     except OSError as e:
         hint = {38: "the kernel is built without CONFIG_NUMA", 22: "the mode is newer than the kernel, or its cpuset has none of the nodes"}
         words = "unable to set memory policy: " + errno_text(e.errno)
-        raise StepFailure("unable-set-memory", words, pointer=KEY, call=e.call, errno=e.errno, hint=hint.get(e.errno)) from e
+        raise StepFailure("unable-set-memory", words, pointer=POINTER, call=e.call, errno=e.errno, hint=hint.get(e.errno or 0)) from e
     found = _syscalls.get_mempolicy()[0]
     if found != entry["mode"] and not (entry["mode"] == PREFERRED and not entry["nodes"] and found == LOCAL):
         raise StepFailure(
             "memory-policy-was",
             "memory policy %#x was set, the kernel says %#x" % (entry["mode"], found),
-            pointer=KEY,
+            pointer=POINTER,
             call="set_mempolicy",
         )
 
 
-def exec_op(entry, run):
+def exec_op(entry: Entry, run: ExecRun) -> Op:
     """("MEMPOLICY", mode, mask, maxnode), for exec, whose child runs no Python."""
     return ("MEMPOLICY", entry["mode"], *_mask(entry["nodes"]))

@@ -4,7 +4,28 @@ Its one rule: annotations are hostile text, since engines copy labels of images 
 a program unless --allow-annotation-paths says so; what other parts get to see is what is left.
 """
 
+from __future__ import annotations
+
 from pyrunc.errors import Refusal, Unsupported, quote
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypedDict
+
+    from pyrunc.parts.sides import Context
+
+    Node = TypedDict(
+        "Node",
+        {"/ociVersion": str, "/annotations": dict[str, str]},
+        total=False,
+    )
+
+    class Entry(TypedDict):
+        ociVersion: str
+        annotations: dict[str, str]
+        keep_groups: bool
+        pidfd_receiver: str | None
+
 
 VERSION = (1, 3)
 # Annotations whose values are paths of the host, or a filter in place of the profile: taken out unless they were allowed. `features`
@@ -23,12 +44,17 @@ KNOWN = (
 YES = ("1", "true")
 
 
-def plan(node, ctx):
+def plan(node: Node, ctx: Context) -> Entry:
     """node: {"/ociVersion": text, "/annotations": {key: text}}.
     entry: {"ociVersion", "annotations": those in force, "keep_groups": bool, "pidfd_receiver": path of a socket or None}.
     Refused: no version, one that is not 1.x; an annotation with an empty key or control bytes in it; a receiver that is no absolute
     path; run.oci.handler, which asks for another executor than the kernel."""
-    entry = {"ociVersion": _version(node.get("/ociVersion"), ctx), "annotations": {}, "keep_groups": False}
+    entry: Entry = {
+        "ociVersion": _version(node.get("/ociVersion"), ctx),
+        "annotations": {},
+        "keep_groups": False,
+        "pidfd_receiver": None,
+    }
     allowed = bool(ctx.options.get("allow_annotation_paths"))
     for key, value in (node.get("/annotations") or {}).items():
         pointer = "/annotations/" + quote(key, 100).replace("~", "~0").replace("/", "~1")
@@ -57,11 +83,11 @@ def plan(node, ctx):
     return entry
 
 
-def _why(key):
+def _why(key: str) -> str:
     return "replaces the seccomp profile" if key == "run.oci.seccomp_bpf_data" else "names a path of the host"
 
 
-def _version(text, ctx):
+def _version(text: str | None, ctx: Context) -> str:
     """Any 1.x is taken: short forms and suffixes are in use, and what is newer than we are is compatible by rule (semver)."""
     if not text:
         raise Refusal("ociversion", "no ociVersion", "/ociVersion", "the specification's version, for instance 1.3.0")

@@ -4,15 +4,44 @@ The clone itself is linux.ns.clone_init. One rule: every path is opened, and wha
 happens, and from then on only the descriptor is used.
 """
 
+from __future__ import annotations
+
 import posix
 
 from pyrunc.errors import CallError, Refusal, Unsupported, errno_text, quote
 from pyrunc.linux import _syscalls, netlink, ns
 
-HERE = "/linux/namespaces"
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Container
+    from typing import Final, TypedDict
+
+    from pyrunc.parts.sides import Context, HostRun, InitRun
+
+    class Given(TypedDict, total=False):
+        type: str
+        path: str
+
+    Node = TypedDict(
+        "Node",
+        {"/linux/namespaces": list[Given]},
+        total=False,
+    )
+
+    class Entry(TypedDict):
+        new: list[str]  # types, in the order of the config
+        join: dict[str, str]  # {type: path}
+        flags: int  # for clone3, without those of init_unshare
+        userns: bool  # the container is in a user namespace other than the runtime's
+        host_net: bool
+        host: list[str]  # types in which the container is where the runtime is
+        pointers: dict[str, str]  # {type: where it is in the config}
 
 
-def plan(node, ctx):
+POINTER: Final = "/linux/namespaces"
+
+
+def plan(node: Node, ctx: Context) -> Entry:
     """node: {"/linux/namespaces": [{"type", "path"}, ...]}, or {} for a container that stays in all of the host's.
 
     Entry: {"new": [types], "join": {type: path}, "flags": for clone3 (without those of init_unshare), "userns": bool, "host_net": bool, "host": [types in which the container is where the runtime is], "pointers": {type: where}}.
@@ -20,9 +49,11 @@ def plan(node, ctx):
 
     Refuses: a type twice, an unknown one, a path that is relative, can't be opened, or is no namespace of that type; a user namespace
     without path and mappings; no user namespace at all for a runtime without privileges. Unsupported: what the kernel lacks."""
-    new, join, pointers = [], {}, {}
-    for i, item in enumerate(node.get(HERE, ())):
-        kind, path, pointer = item["type"], item.get("path", ""), "%s/%d" % (HERE, i)
+    new: list[str] = []
+    join: dict[str, str] = {}
+    pointers: dict[str, str] = {}
+    for i, item in enumerate(node.get(POINTER, ())):
+        kind, path, pointer = item["type"], item.get("path", ""), "%s/%d" % (POINTER, i)
         if kind not in ns.FLAGS:
             raise Refusal("namespace-does-exist", 'namespace "%s" does not exist' % quote(kind), pointer + "/type")
         if kind in pointers:
@@ -58,13 +89,13 @@ def plan(node, ctx):
     }
 
 
-def _late(new, join):
+def _late(new: list[str], join: Container[str]) -> tuple[str, ...]:
     """What init makes itself: the cgroup namespace once it is in its cgroup; beside a user namespace the ipc namespace, as the message
     queues in it belong to the ids of who makes it, and those of the host's root are nobody inside."""
     return ("cgroup", "ipc") if "user" in new or "user" in join else ("cgroup",)
 
 
-def _checked(path, kind, pointer):
+def _checked(path: str, kind: str, pointer: str) -> bool:
     """True when the path leads to our own namespace. Refusal when it doesn't lead to one of this kind at all."""
     if path[0] != "/":
         raise Refusal("namespace-path-absolute", "namespace path: %s is not absolute" % quote(path), pointer)
@@ -82,7 +113,7 @@ def _checked(path, kind, pointer):
         posix.close(fd)
 
 
-def _check_user(new, join, pointers, ctx):
+def _check_user(new: list[str], join: Container[str], pointers: dict[str, str], ctx: Context) -> None:
     """What a user namespace and its absence mean for the rest."""
     linux = ctx.config.get("linux", {})
     mapped = linux.get("uidMappings") or linux.get("gidMappings")
@@ -93,7 +124,7 @@ def _check_user(new, join, pointers, ctx):
         raise Refusal(
             "rootless-container-requires",
             "rootless container requires user namespaces",
-            HERE,
+            POINTER,
             "add a namespace of type user, with mappings",
         )
 
@@ -101,7 +132,7 @@ def _check_user(new, join, pointers, ctx):
 # -- verbs ---------------------------------------------------------------------------------------------------------------
 
 
-def host_open(entry, run):
+def host_open(entry: Entry, run: HostRun) -> None:
     """Host side, first of all. Opens each path into run.fds["ns:TYPE"] and checks the type again on what was opened; sets
     run.clone_flags and run.time_offsets (None; `clocks` knows better). OSError names the path. Nothing to undo: descriptors."""
     run.clone_flags = entry["flags"]
@@ -114,13 +145,13 @@ def host_open(entry, run):
             raise CallError.of(e, words=words, pointer=entry["pointers"][kind] + "/path") from None
 
 
-def host_close(entry, run):
+def host_close(entry: Entry, run: HostRun) -> None:
     """Host side. Closes what host_open opened: init has its own copies, and joins by them when this has already happened."""
     for kind in entry["join"]:
         posix.close(run.fds.pop("ns:" + kind))
 
 
-def init_join(entry, run):
+def init_join(entry: Entry, run: InitRun) -> None:
     """Init. Enters what the clone has not (run.joined_ns), from run.fds, and closes those descriptors. The mount namespace comes last:
     from then on paths are the container's. A cgroup namespace waits for init_unshare."""
     for kind in ns.ORDER:
@@ -135,7 +166,7 @@ def init_join(entry, run):
             posix.close(run.fds.pop("ns:" + kind))
 
 
-def init_unshare(entry, run):
+def init_unshare(entry: Entry, run: InitRun) -> None:
     """Init, as the container's root, and in its final cgroup, which becomes the root of the new cgroup namespace
     (cgroup_namespaces(7))."""
     late = 0
@@ -152,7 +183,7 @@ def init_unshare(entry, run):
             posix.close(fd)
 
 
-def init_loopback(entry, run):
+def init_loopback(entry: Entry, run: InitRun) -> None:
     """Init. The loopback device of a *new* network namespace comes up; a joined one is somebody else's."""
     if "network" in entry["new"]:
         netlink.loopback_up()

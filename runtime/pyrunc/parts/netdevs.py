@@ -5,32 +5,57 @@ under its host name, or the reverse. It comes down on the way; its permanent add
 devices return to the host when the namespace dies; that is the kernel's doing and not undone here.
 """
 
+from __future__ import annotations
+
 import _socket
 import posix
 
 from pyrunc.errors import CallError, Refusal, StepFailure, errno_text, quote
 from pyrunc.linux import netlink
 
-HERE = "/linux/netDevices"
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final, TypedDict
+
+    from pyrunc.linux.netlink import Route
+    from pyrunc.parts.sides import Context, HostRun
+
+    class Given(TypedDict, total=False):
+        name: str
+
+    Node = TypedDict(
+        "Node",
+        {"/linux/netDevices": dict[str, Given]},
+        total=False,
+    )
+
+    class Entry(TypedDict):
+        devices: list[list[str]]  # [host name, container name, pointer]
+
+    Address = tuple[int, int, bytes, bytes | None]  # family, prefix, address, broadcast
+
+
+POINTER: Final = "/linux/netDevices"
 NAME_MAX = 15  # IFNAMSIZ without the NUL
 EEXIST, ENODEV = 17, 19
 
 
-def plan(node, ctx):
+def plan(node: Node, ctx: Context) -> Entry | None:
     """node: {"/linux/netDevices": {host name: {"name"}}}. Entry: {"devices": [[host name, container name, pointer], ...]}, or None.
 
     Refuses: no network namespace in the list, a runtime without privileges, names that no device can have (one %d is a template in the
     new name), two devices for one name, loopback, and devices that are not there."""
-    devices = node[HERE]
+    devices = node[POINTER]
     if not devices:
         return None
     if ctx.plans["namespaces"]["host_net"]:
-        raise Refusal("unable-move-network", "unable to move network devices without a NET namespace", HERE)
+        raise Refusal("unable-move-network", "unable to move network devices without a NET namespace", POINTER)
     if ctx.euid != 0:
-        raise Refusal("network-devices-supported", "network devices are not supported for rootless containers", HERE)
-    entry, taken = [], {}
+        raise Refusal("network-devices-supported", "network devices are not supported for rootless containers", POINTER)
+    entry: list[list[str]] = []
+    taken: dict[str, str] = {}
     for host_name, device in devices.items():
-        pointer = "%s/%s" % (HERE, host_name.replace("~", "~0").replace("/", "~1"))
+        pointer = "%s/%s" % (POINTER, host_name.replace("~", "~0").replace("/", "~1"))
         _check_name(host_name, pointer, False)
         name = device.get("name") or host_name
         _check_name(name, pointer + "/name", True)
@@ -51,7 +76,7 @@ def plan(node, ctx):
     return {"devices": entry}
 
 
-def _check_name(name, pointer, template):
+def _check_name(name: str, pointer: str, template: bool) -> None:
     """The kernel's own rule (dev_valid_name), and one %d at most, where it picks the number."""
     bad = not name or len(name.encode("utf-8", "surrogateescape")) > NAME_MAX or name in (".", "..") or not name.isprintable()
     bad = bad or any(c in "/:" or c.isspace() for c in name)
@@ -61,7 +86,7 @@ def _check_name(name, pointer, template):
         )
 
 
-def host_move(entry, run):
+def host_move(entry: Entry, run: HostRun) -> None:
     """Host side, while init waits. Target: run.fds["ns:network"] if it will be joined, else init's own namespace by run.pid. StepFailure
     with the device's pointer. Devices moved before a failure stay (they come back when the namespace ends)."""
     net_fd = run.fds.get("ns:network", -1)
@@ -86,15 +111,15 @@ def host_move(entry, run):
                 route.close()
 
 
-def _text(e, name):
+def _text(e: OSError, name: str) -> str:
     if e.errno == EEXIST:
         return 'the network namespace of the container has a device "%s" already' % name
     if e.errno == ENODEV:
         return "it is gone"
-    return "%s (%s)" % (errno_text(e.errno), e.strerror) if e.strerror != posix.strerror(e.errno) else errno_text(e.errno)
+    return "%s (%s)" % (errno_text(e.errno), e.strerror) if e.strerror != posix.strerror(e.errno or 0) else errno_text(e.errno)
 
 
-def _move(outer, inner, net_fd, host_name, name):
+def _move(outer: Route, inner: Route, net_fd: int, host_name: str, name: str) -> None:
     index, _name, flags = outer.link(host_name)
     addresses = outer.addresses(index)  # before it goes down: that drops those of IPv6
     there = inner.links()
@@ -113,11 +138,11 @@ def _move(outer, inner, net_fd, host_name, name):
     inner.set_up(index, True)
 
 
-def _taken():
+def _taken() -> OSError:
     return CallError(EEXIST, posix.strerror(EEXIST), None, "RTM_NEWLINK")
 
 
-def _restore(outer, index, addresses):
+def _restore(outer: Route, index: int, addresses: list[Address]) -> None:
     """A device that stays with the host is as it was; the error that is on its way matters more than one from here."""
     try:
         outer.set_up(index, True)
@@ -126,7 +151,7 @@ def _restore(outer, index, addresses):
         return
 
 
-def _found(inner, name, there):
+def _found(inner: Route, name: str, there: set[int]) -> int:
     """The index in the new namespace, which may differ. A name with %d was completed by the kernel: the device is the one that came."""
     if "%" not in name:
         return inner.link(name)[0]
@@ -137,7 +162,7 @@ def _found(inner, name, there):
     return came[0]
 
 
-def _give_back(route, index, addresses):
+def _give_back(route: Route, index: int, addresses: list[Address]) -> None:
     for family, prefix, address, broadcast in addresses:
         try:
             route.add_address(index, family, prefix, address, broadcast)

@@ -4,37 +4,54 @@ The container gets a socket of ours at /run/notify/notify.sock; `start` listens 
 one rule: the supervisor's own socket is never within reach of the container.
 """
 
+from __future__ import annotations
+
 import posix
 
 from pyrunc.linux import fs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypedDict
+
+    from pyrunc.parts.mounts.plan import Given as Mount
+    from pyrunc.parts.sides import Context, HostRun
+
+    Node = dict[str, object]
+
+    class Entry(TypedDict):
+        host: str
+        variable: str
+        mount: Mount  # as in /mounts
+
 
 INSIDE = "/run/notify"
 FOLDER = "notify"
 SOCKET = "notify.sock"
 
 
-def plan(node, ctx):
+def plan(node: Node, ctx: Context) -> Entry | None:
     """node: {}. entry: {"host": the supervisor's socket, "variable": NOTIFY_SOCKET inside, "mount": an entry as in /mounts} or None without
     NOTIFY_SOCKET in our own environment, for exec, and where no mount namespace keeps the bind mount from the host. Refuses nothing."""
     host = ctx.options.get("notify_socket")
     if not host or ctx.options.get("command") not in ("create", "run"):
         return None
-    spaces = ctx.plans.get("namespaces") or {}
+    spaces = ctx.plans.get("namespaces", {})
     if "mount" not in spaces.get("new", ()) and "mount" not in (spaces.get("join") or {}):
         ctx.warn("/linux/namespaces", "without a mount namespace the container gets no NOTIFY_SOCKET")
         return None
     source = "%s/%s/%s" % (ctx.root, ctx.id, FOLDER)
-    mount = {"destination": INSIDE, "type": "bind", "source": source, "options": ["bind", "nosuid", "noexec", "nodev", "ro"]}
+    mount: Mount = {"destination": INSIDE, "type": "bind", "source": source, "options": ["bind", "nosuid", "noexec", "nodev", "ro"]}
     return {"host": host, "variable": "%s/%s" % (INSIDE, SOCKET), "mount": mount}
 
 
-def host_make(entry, run):
+def host_make(entry: Entry, run: HostRun) -> None:
     """Host, before the mounts: the directory that is bound into the container, which any user there may enter. Uses run.dir_fd."""
     fs.mkdir(FOLDER, 0o700, dir_fd=run.dir_fd)
     posix.chmod(FOLDER, 0o755, dir_fd=run.dir_fd)
 
 
-def undo_make(entry, run):
+def undo_make(entry: Entry, run: HostRun) -> None:
     """Host: removes socket and directory."""
     for remove, name in ((fs.unlink, "%s/%s" % (FOLDER, SOCKET)), (fs.rmdir, FOLDER)):
         try:
@@ -43,7 +60,7 @@ def undo_make(entry, run):
             continue
 
 
-def listen(entry, dir_fd):
+def listen(entry: Entry, dir_fd: int) -> int:
     """Before the gate is opened (`start`): fd of the socket in the container's directory, so that no message is lost."""
     from pyrunc.linux import sdnotify
 
@@ -54,7 +71,7 @@ def listen(entry, dir_fd):
         posix.close(fd)
 
 
-def forward(entry, fd, pid, pidfd):
+def forward(entry: Entry, fd: int, pid: int, pidfd: int) -> bool:
     """After the program was executed: waits until it is ready or gone, and tells the supervisor. True if it became ready. Closes fd."""
     from pyrunc.linux import sdnotify
 

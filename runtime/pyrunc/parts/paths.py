@@ -5,6 +5,8 @@ container: the null device is proven by type and number before it is used (CVE-2
 exist is passed over.
 """
 
+from __future__ import annotations
+
 import errno
 import posix
 
@@ -12,15 +14,42 @@ from pyrunc.errors import CallError, Refusal, StepFailure, errno_text, quote
 from pyrunc.linux import constants as c
 from pyrunc.linux import fs, mount, paths
 
-MASKED, READONLY = "/linux/maskedPaths", "/linux/readonlyPaths"
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final, TypedDict
+
+    from pyrunc.parts.sides import Context, InitRun
+
+    Node = TypedDict(
+        "Node",
+        {"/linux/maskedPaths": list[str], "/linux/readonlyPaths": list[str]},
+        total=False,
+    )
+
+    Covered = list[str]  # [path, pointer]
+
+    class Entry(TypedDict):
+        masked: list[Covered]
+        readonly: list[Covered]
+        label: str | None
+
+    Covers = dict[str, int | None]
+
+
+MASKED: Final = "/linux/maskedPaths"
+READONLY: Final = "/linux/readonlyPaths"
 NULL = (1, 3)
 COVER = c.MOUNT_ATTR_RDONLY | c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NOEXEC
 
 
-def plan(node, ctx):
+def plan(node: Node, ctx: Context) -> Entry | None:
     """node: the two lists. Entry: {"masked": [[path, pointer]], "readonly": [[path, pointer]], "label": SELinux label or None}; each path
     once; None if both are empty. Refused: no mount namespace; a path that is relative, empty, `/`, or has `..` or a NUL byte."""
-    entry = {key: _checked(node.get(pointer) or [], pointer) for key, pointer in (("masked", MASKED), ("readonly", READONLY))}
+    entry: Entry = {
+        "masked": _checked(node.get(MASKED) or [], MASKED),
+        "readonly": _checked(node.get(READONLY) or [], READONLY),
+        "label": ctx.plans.get("labels", {}).get("mount"),
+    }
     if not entry["masked"] and not entry["readonly"]:
         return None
     namespaces = ctx.plans["namespaces"]
@@ -28,12 +57,11 @@ def plan(node, ctx):
         pointer = MASKED if entry["masked"] else READONLY
         words = "unable to restrict sys entries without a private MNT namespace"
         raise Refusal("unable-restrict-sys", words, pointer, 'add {"type": "mount"} to /linux/namespaces')
-    entry["label"] = (ctx.plans.get("labels") or {}).get("mount")
     return entry
 
 
-def _checked(given, pointer):
-    found = {}
+def _checked(given: list[str], pointer: str) -> list[Covered]:
+    found: dict[str, str] = {}
     for index, path in enumerate(given):
         at = "%s/%d" % (pointer, index)
         if path[:1] != "/" or ".." in path.split("/") or "\0" in path:
@@ -46,7 +74,7 @@ def _checked(given, pointer):
     return [[path, at] for path, at in found.items()]
 
 
-def init_readonly(entry, run):
+def init_readonly(entry: Entry, run: InitRun) -> None:
     """Init side, in the root. Each path is bound on itself, with what is mounted below, and its mount made read-only; the other flags
     stay. Uses run.root_fd. StepFailure; undone with the mount namespace."""
     for path, pointer in entry["readonly"]:
@@ -56,7 +84,7 @@ def init_readonly(entry, run):
             raise _failure(e, "cannot make %s read-only" % quote(path), path, pointer) from None
 
 
-def _readonly(root_fd, path):
+def _readonly(root_fd: int, path: str) -> None:
     there = _find(root_fd, path)
     if there is None:
         return
@@ -72,10 +100,10 @@ def _readonly(root_fd, path):
         posix.close(there)
 
 
-def init_mask(entry, run):
+def init_mask(entry: Entry, run: InitRun) -> None:
     """Init side, after the read-only paths. A directory gets an empty read-only tmpfs, one for all; anything else the null device,
     read-only. Uses run.root_fd. StepFailure; undone with the mount namespace."""
-    covers = {"dir": None, "null": None, "hidden": None}
+    covers: Covers = {"dir": None, "null": None, "hidden": None}
     try:
         for path, pointer in entry["masked"]:
             try:
@@ -86,7 +114,7 @@ def init_mask(entry, run):
         fs.close(*covers.values())
 
 
-def _mask(root_fd, path, covers, label):
+def _mask(root_fd: int, path: str, covers: Covers, label: str | None) -> None:
     there = _find(root_fd, path)
     if there is None:
         return
@@ -104,14 +132,14 @@ def _mask(root_fd, path, covers, label):
         posix.close(there)
 
 
-def _find(root_fd, path):
+def _find(root_fd: int, path: str) -> int | None:
     try:
         return paths.resolve(root_fd, path)
     except FileNotFoundError:
         return None
 
 
-def _directory_cover(covers, label):
+def _directory_cover(covers: Covers, label: str | None) -> int:
     """-> detached mount. The first one is a new tmpfs; once that is attached, the others are clones of it: one file system for all."""
     if covers["dir"] is not None:
         return mount.clone_fd(covers["dir"])
@@ -124,7 +152,7 @@ def _directory_cover(covers, label):
     return mount.new("tmpfs", "tmpfs", c.MS_RDONLY, COVER | c.MOUNT_ATTR_NODEV, ["nr_blocks=1", "nr_inodes=2", *context])
 
 
-def _null_cover(root_fd, covers):
+def _null_cover(root_fd: int, covers: Covers) -> int:
     """-> detached mount of a null device."""
     if covers["null"] is None:
         covers["null"] = _null(root_fd, covers)
@@ -143,7 +171,7 @@ def _null_cover(root_fd, covers):
     return tree
 
 
-def _null(root_fd, covers):
+def _null(root_fd: int, covers: Covers) -> int:
     """-> O_PATH fd of a proven null device: the container's, or one that is made on a file system that nobody else sees (which Linux
     can clone from since 6.15; before, that is a failure)."""
     try:
@@ -168,12 +196,12 @@ def _null(root_fd, covers):
     return fd
 
 
-def _is_null(fd):
+def _is_null(fd: int) -> bool:
     info = fs.fstat(fd)
     return info.st_mode & c.S_IFMT == c.S_IFCHR and (posix.major(info.st_rdev), posix.minor(info.st_rdev)) == NULL
 
 
-def _failure(e, what, path, pointer):
+def _failure(e: OSError, what: str, path: str, pointer: str) -> StepFailure:
     failed = CallError.of(e)
     text = failed.words or errno_text(e.errno)
     return StepFailure("failure", "%s: %s" % (what, text), pointer=pointer, call=failed.call, errno=e.errno, path=path)

@@ -5,23 +5,54 @@ of the caller gets in, HOME comes from the container's own /etc/passwd (read as 
 the container's PATH with the rights of the program, and a working directory outside of the root is never entered (CVE-2024-21626).
 """
 
+from __future__ import annotations
+
 import posix
 
 from pyrunc import fileio
 from pyrunc.errors import CallError, Refusal, StepFailure, errno_text, quote
-from pyrunc.linux import _syscalls, constants, paths
+from pyrunc.linux import _syscalls, paths
 
-ARGS, CWD, ENV = "/process/args", "/process/cwd", "/process/env"
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Final, TypedDict
+
+    from pyrunc.parts.plans import Plans
+    from pyrunc.parts.sides import Context, InitRun, Op, TailRun
+    from pyrunc.parts.user import Entry as User
+
+    Node = TypedDict(
+        "Node",
+        {"/process/args": list[str], "/process/cwd": str, "/process/env": list[str]},
+        total=False,
+    )
+
+    class Entry(TypedDict):
+        args: list[str]
+        cwd: str
+        env: list[str]  # of duplicates the last one, at its place
+        home: bool  # HOME has to be looked up
+        path: str | None  # the value of PATH
+        uid: int
+        make_cwd: bool
+
+    FinishRecord = tuple[int, int, int, int, int, bytes | str]  # kind, operation, detail, errno, position, call (csrc/ops.h)
+
+
+ARGS: Final = "/process/args"
+CWD: Final = "/process/cwd"
+ENV: Final = "/process/env"
 PATH_MAX, NAME_MAX = 4096, 255
 EACCES, EPERM, ENOENT, ENOTDIR, EISDIR, EEXIST, ELOOP, ENOEXEC, E2BIG = 13, 1, 2, 20, 21, 17, 40, 8, 7
 STACK = 3  # RLIMIT_STACK
 ARG_FLOOR, ARG_CEILING = 131072, 6 << 20  # fs/exec.c: ARG_MAX, and three quarters of _STK_LIM
-POINTER = 8
+POINTER_SIZE = 8
 PASSWD_LIMIT = 1 << 20
 BREAKOUT, NOT_FOUND, NO_EXEC, DIRECTORY, STAT = 1, 2, 3, 4, 5  # record.detail (csrc/ops.h)
 
 
-def plan(node, ctx):
+def plan(node: Node, ctx: Context) -> Entry:
     """node: {"/process/args": [text], "/process/cwd": text, "/process/env": ["NAME=value"]}.
     entry: {"args", "cwd", "env": with duplicates gone (the last one wins, at its place), "home": bool (HOME has to be found), "path":
     PATH's value or None, "uid", "make_cwd": bool}.
@@ -43,7 +74,7 @@ def plan(node, ctx):
     }  # fmt: skip
 
 
-def _args(args):
+def _args(args: list[str] | None) -> list[str]:
     if not args:
         raise Refusal("no-args", "args must not be empty", ARGS, "the program and its arguments")
     for index, arg in enumerate(args):
@@ -53,7 +84,7 @@ def _args(args):
     return list(args)
 
 
-def _cwd(cwd):
+def _cwd(cwd: str | None) -> str:
     if not cwd:
         raise Refusal("cwd-property-empty", "Cwd property must not be empty", CWD)
     raw = _text(cwd, CWD)
@@ -72,10 +103,10 @@ def _cwd(cwd):
     return cwd
 
 
-def _additions(ctx):
+def _additions(ctx: Context) -> list[str]:
     """Variables that come from how we were called: descriptors passed on (sd_listen_fds(3)), the notify socket (sd_notify(3))."""
     more = []
-    listen = (ctx.plans.get("fds") or {}).get("listen", 0)
+    listen = ctx.plans.get("fds", {}).get("listen", 0)
     if listen:
         more += ["LISTEN_FDS=%d" % listen, "LISTEN_PID=1"]
     notify = ctx.plans.get("notify")
@@ -84,8 +115,8 @@ def _additions(ctx):
     return more
 
 
-def _env(env, more):
-    last = {}
+def _env(env: list[str], more: list[str]) -> list[str]:
+    last: dict[str, str] = {}
     for index, entry in enumerate(env):
         pointer = "%s/%d" % (ENV, index)
         _text(entry, pointer)
@@ -103,7 +134,7 @@ def _env(env, more):
     return list(last.values())
 
 
-def _text(value, pointer):
+def _text(value: str, pointer: str) -> bytes:
     """The bytes of a string, or a refusal: NUL ends a string in the kernel, where the rest of it would silently be lost."""
     try:
         raw = fileio.fsencode(value)
@@ -114,7 +145,7 @@ def _text(value, pointer):
     return raw
 
 
-def _check_size(args, env, ctx):
+def _check_size(args: list[str], env: list[str], ctx: Context) -> None:
     """fs/exec.c: one string has 32 pages at most, all strings and their pointers a quarter of the stack limit."""
     single = 32 * posix.sysconf("SC_PAGE_SIZE")
     total = 0
@@ -126,8 +157,8 @@ def _check_size(args, env, ctx):
                 raise Refusal(
                     "arguments-too-long", "argument list too long: a string of %d bytes; one may have %d" % (size - 1, single - 1), pointer
                 )
-            total += size + POINTER
-    given = [row[2] for row in (ctx.plans.get("rlimits") or {}).get("list", ()) if row[1] == STACK]
+            total += size + POINTER_SIZE
+    given = [row[2] for row in ctx.plans.get("rlimits", {}).get("list", ()) if row[1] == STACK]
     stack = given[0] if given else _syscalls.prlimit(0, STACK, None, None)[0]
     limit = max(min(stack // 4, ARG_CEILING), ARG_FLOOR)
     if total > limit:
@@ -137,7 +168,7 @@ def _check_size(args, env, ctx):
         raise Refusal("arguments-too-long", words, ARGS, "raise RLIMIT_STACK in /process/rlimits, or hand the data over in a file")
 
 
-def init_make_cwd(entry, run):
+def init_make_cwd(entry: Entry, run: InitRun) -> None:
     """Init, after pivot: makes a missing working directory (0755, root's) by descriptor inside the root. Uses run.root_fd. Words of
     runc for what is in the way. Stays in the rootfs after delete, as with the other runtimes."""
     if not entry["make_cwd"]:
@@ -151,7 +182,7 @@ def init_make_cwd(entry, run):
     posix.close(fd)
 
 
-def _cwd_failure(entry, number, call, detail=0):
+def _cwd_failure(entry: Entry, number: int, call: str | None, detail: int = 0) -> StepFailure:
     text = errno_text(number)
     if detail == BREAKOUT:
         text = "current working directory is outside of container mount namespace root -- possible container breakout detected"
@@ -159,22 +190,22 @@ def _cwd_failure(entry, number, call, detail=0):
     return StepFailure("chdir-cwd-set", words, pointer=CWD, call=call, errno=number)
 
 
-def op_chdir(entry, run):
+def op_chdir(entry: Entry, run: TailRun) -> Op:
     """("CHDIR", path), as root."""
     return ("CHDIR", fileio.fsencode(entry["cwd"]))
 
 
-def op_chdir_again(entry, run):
+def op_chdir_again(entry: Entry, run: TailRun) -> Op:
     """("CHDIR2", path): as the user, if root was refused; then getcwd(2) is looked at."""
     return ("CHDIR2", fileio.fsencode(entry["cwd"]))
 
 
-def op_find(entry, run):
+def op_find(entry: Entry, run: TailRun) -> Op:
     """("FIND", argv[0], PATH of the container or None)."""
     return ("FIND", fileio.fsencode(entry["args"][0]), None if entry["path"] is None else fileio.fsencode(entry["path"]))
 
 
-def op_exec(entry, run):
+def op_exec(entry: Entry, run: TailRun) -> Op:
     """("EXEC", argv, env). Looks up HOME where it is missing; uses run.root_fd, and run.proc or, for exec on the host side, /proc."""
     env = list(entry["env"])
     if entry["home"]:
@@ -185,17 +216,17 @@ def op_exec(entry, run):
     return ("EXEC", tuple(fileio.fsencode(arg) for arg in entry["args"]), tuple(fileio.fsencode(variable) for variable in env))
 
 
-def _reopen(run):
+def _reopen(run: TailRun) -> Callable[[int, int], int]:
     if run.options.get("command") == "exec":
         return lambda fd, flags: posix.open("/proc/self/fd/%d" % fd, flags | posix.O_CLOEXEC)
     return run.proc.reopen
 
 
-def home_of(root_fd, uid, reopen):
+def home_of(root_fd: int, uid: int, reopen: Callable[[int, int], int]) -> str:
     """The home directory of `uid` by the root's /etc/passwd, or /. That file is hostile: a link is not followed, anything but a regular
     file is not opened (a fifo would block, a device may act), and no more than 1 MiB is read (CVE-2024-9676)."""
     try:
-        node = paths.resolve(root_fd, "/etc/passwd", constants.O_PATH | posix.O_NOFOLLOW)
+        node = paths.resolve(root_fd, "/etc/passwd", posix.O_PATH | posix.O_NOFOLLOW)
     except OSError:
         return "/"  # none, or none that can be reached: the spec leaves HOME open
     try:
@@ -215,7 +246,7 @@ def home_of(root_fd, uid, reopen):
     return fileio.fsdecode(_home_in(text, uid))
 
 
-def _head(fd, limit):
+def _head(fd: int, limit: int) -> bytes:
     """The first `limit` bytes of a file, less what may be half a line."""
     text = b""
     while len(text) < limit:
@@ -226,7 +257,7 @@ def _head(fd, limit):
     return text.rpartition(b"\n")[0]
 
 
-def _home_in(text, uid):
+def _home_in(text: bytes, uid: int) -> bytes:
     """The sixth field of the first line whose third is the number. A name is never compared with anything (CVE-2016-3697)."""
     for line in text.split(b"\n"):
         fields = line.split(b":")
@@ -236,11 +267,11 @@ def _home_in(text, uid):
     return b"/"
 
 
-def _quoted(text):
+def _quoted(text: str) -> str:
     return '"%s"' % quote(text)
 
 
-def failure(record, plans):
+def failure(record: FinishRecord, plans: Plans) -> StepFailure:
     """A record of finish() (kind, op, detail, errno, position, call) -> StepFailure in the words that callers match on."""
     _kind, op, detail, number, _position, call = record
     name = _syscalls.OPS[op] if op < len(_syscalls.OPS) else "?"
@@ -273,17 +304,16 @@ PLAIN = {
 }
 
 
-def words_for(name, call, detail, number, plans):
+def words_for(name: str, call: str | None, detail: int, number: int, plans: Plans) -> StepFailure:
     """StepFailure (words, pointer, hint) for an operation that failed."""
-    entry = plans.get("program") or {}
     if name in ("CHDIR", "CHDIR2"):
-        return _cwd_failure(entry, number, call, detail)
+        return _cwd_failure(plans["program"], number, call, detail)
     if name == "FIND":
-        return _find_failure(entry, number, detail)
+        return _find_failure(plans["program"], number, detail)
     if name == "EXEC":
-        return _exec_failure(entry, number)
+        return _exec_failure(plans["program"], number)
     if name == "IDS":
-        return _ids_failure(plans.get("user") or {}, number, call)
+        return _ids_failure(plans["user"], number, call)
     words, pointer = PLAIN.get(name, ("%s failed" % name.lower(), None))
     return StepFailure(None, "%s: %s" % (words, errno_text(number)), pointer=pointer)
 
@@ -291,7 +321,7 @@ def words_for(name, call, detail, number, plans):
 EXEC_REASONS = {ENOENT: "program-not-found", EACCES: "program-not-executable", ENOEXEC: "program-wrong-format"}
 
 
-def _find_failure(entry, number, detail):
+def _find_failure(entry: Entry, number: int, detail: int) -> StepFailure:
     name = entry["args"][0]
     hint = None
     reason = EXEC_REASONS.get(number)
@@ -310,7 +340,7 @@ def _find_failure(entry, number, detail):
     return StepFailure(reason, "exec: %s: %s" % (_quoted(name), words), pointer=ARGS + "/0", hint=hint)
 
 
-def _exec_failure(entry, number):
+def _exec_failure(entry: Entry, number: int) -> StepFailure:
     hints = {
         ENOENT: "the interpreter that its first line or its ELF header names is missing",
         ENOEXEC: "neither a program for this machine nor a script that begins with #!",
@@ -322,7 +352,7 @@ def _exec_failure(entry, number):
     )
 
 
-def _ids_failure(entry, number, call):
+def _ids_failure(entry: User, number: int, call: str | None) -> StepFailure:
     """EINVAL is the kernel's word for an id that the user namespace has no mapping for."""
     unmapped = number == 22
     words, pointer, hint = None, "/process/user", None

@@ -4,6 +4,8 @@ runtime-spec, config-linux.md#intelrdt; Documentation/filesystems/resctrl.rst. I
 names belongs to somebody else: it is joined and compared, never rewritten and never removed. Without the property nothing is touched.
 """
 
+from __future__ import annotations
+
 import errno
 import posix
 
@@ -11,20 +13,52 @@ from pyrunc.errors import CallError, Refusal, StepFailure, Unsupported, errno_te
 from pyrunc.fileio import fsdecode, fsencode, read_fd, read_file
 from pyrunc.linux import _syscalls
 
-KEY = "/linux/intelRdt"
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import Any, Final, TypedDict
+
+    from pyrunc.parts.sides import Context, HostRun
+
+    class Given(TypedDict, total=False):
+        closID: str
+        schemata: list[str]
+        l3CacheSchema: str
+        memBwSchema: str
+        enableMonitoring: bool
+
+    Node = TypedDict(
+        "Node",
+        {"/linux/intelRdt": Given},
+        total=False,
+    )
+
+    class Entry(TypedDict):
+        root: str  # mount point of resctrl
+        group: str  # "" is the root group
+        named: bool  # the config gave closID
+        schemata: list[str]
+        monitor: str | None  # name of the monitoring group
+
+    class Record(TypedDict, total=False):
+        made: bool
+        monitor: bool
+
+
+POINTER: Final = "/linux/intelRdt"
 SECTION = "config-linux.md#intelrdt"
 MAGIC = 0x7655821
 RESERVED = ("info", "mon_groups", "mon_data")
 O_DIR = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
 
 
-def plan(node, ctx):
+def plan(node: Node, ctx: Context) -> Entry | None:
     """Node: the intelRdt object. Entry: {"root": mount point, "group": name ("" is the root group), "named": the config gave closID,
     "schemata": [lines], "monitor": name of the monitoring group or None}.
 
     Refusals: a closID that is no plain name, a schema of more than one line or of the wrong resource. Unsupported: no resctrl, or
     hardware without the resource."""
-    rdt = node.get(KEY)
+    rdt = node.get(POINTER)
     if rdt is None:
         return None
     root = find_root()
@@ -32,7 +66,7 @@ def plan(node, ctx):
         raise Unsupported(
             "intelrdt-specified-config",
             "intelRdt is specified in config, but Intel RDT is not enabled",
-            KEY,
+            POINTER,
             "a mounted resctrl file system",
         )
     closid = rdt.get("closID", "")
@@ -43,27 +77,27 @@ def plan(node, ctx):
     return {"root": root, "group": group, "named": bool(closid), "schemata": lines, "monitor": monitor}
 
 
-def _check_name(name, key):
+def _check_name(name: str, key: str) -> None:
     if name == "/":
         return
     if name in (".", "..") or "/" in name or name in RESERVED or len(name) > 255 or any(c < " " for c in name):
         raise Refusal(
             "invalid-intelrdt-closid",
             "invalid intelRdt.ClosID %s" % quote(name),
-            "%s/%s" % (KEY, key),
+            "%s/%s" % (POINTER, key),
             "use one plain name, or / for the root group",
             SECTION,
         )
 
 
-def _schemata(rdt, root):
+def _schemata(rdt: Mapping[str, Any], root: str) -> list[str]:
     """The lines for the file `schemata`: l3CacheSchema, memBwSchema, then those of `schemata`."""
     lines = []
     for key, prefix, info, what in (("l3CacheSchema", "L3", "L3", "CAT"), ("memBwSchema", "MB:", "MB", "MBA")):
         line = rdt.get(key)
         if not line:
             continue
-        pointer = "%s/%s" % (KEY, key)
+        pointer = "%s/%s" % (POINTER, key)
         _check_line(line, pointer)
         if not line.lstrip().startswith(prefix):
             raise Refusal("does-begin", "%s does not begin with %s" % (quote(line), prefix), pointer, section=SECTION)
@@ -76,17 +110,17 @@ def _schemata(rdt, root):
             )
         lines.append(line)
     for number, line in enumerate(rdt.get("schemata", ())):
-        _check_line(line, "%s/schemata/%d" % (KEY, number))
+        _check_line(line, "%s/schemata/%d" % (POINTER, number))
         lines.append(line)
     return lines
 
 
-def _check_line(line, pointer):
+def _check_line(line: str, pointer: str) -> None:
     if "\n" in line or "\0" in line or ":" not in line:
         raise Refusal("one-line-form", "%s is not one line of the form RESOURCE:DOMAIN=VALUE" % quote(line), pointer, section=SECTION)
 
 
-def find_root():
+def find_root() -> str | None:
     """Mount point of resctrl, or None."""
     for line in fsdecode(read_file("/proc/self/mountinfo", 256 << 20)).split("\n"):
         head, _, tail = line.partition(" - ")
@@ -95,7 +129,7 @@ def find_root():
     return None
 
 
-def exists(path):
+def exists(path: str) -> bool:
     try:
         posix.stat(fsencode(path))
     except OSError:
@@ -106,7 +140,7 @@ def exists(path):
 # --- groups
 
 
-def _open(root, *names):
+def _open(root: str, *names: str) -> int:
     """Descriptor of a directory below the mount point; OSError with path. ENODEV when it is not in resctrl."""
     path = "/".join((root,) + tuple(n for n in names if n))
     fd = posix.open(fsencode(path), O_DIR)
@@ -116,11 +150,11 @@ def _open(root, *names):
     return fd
 
 
-def in_resctrl(fd):
+def in_resctrl(fd: int) -> bool:
     return _syscalls.fstatfs(fd)[0] == MAGIC
 
 
-def _write(fd, name, text, path):
+def _write(fd: int, name: str, text: str, path: str) -> None:
     try:
         file = posix.open(name, posix.O_WRONLY | posix.O_NOFOLLOW | posix.O_CLOEXEC, dir_fd=fd)
         try:
@@ -131,7 +165,7 @@ def _write(fd, name, text, path):
         raise CallError(e.errno, e.strerror, "%s/%s" % (path, name), "write") from None
 
 
-def _read(fd, name):
+def _read(fd: int, name: str) -> str:
     try:
         file = posix.open(name, posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_CLOEXEC, dir_fd=fd)
     except OSError:
@@ -142,11 +176,11 @@ def _read(fd, name):
         posix.close(file)
 
 
-def _path(entry):
+def _path(entry: Entry) -> str:
     return "/".join(x for x in (entry["root"], entry["group"]) if x)
 
 
-def host_make(entry, run):
+def host_make(entry: Entry, run: HostRun) -> None:
     """Host side, before the clone. Makes the group (and the monitoring group), after recording which of them are new. StepFailure:
     a named class that has no schema in the config must be there already; the hardware's classes are used up. undo_make."""
     path = _path(entry)
@@ -155,7 +189,7 @@ def host_make(entry, run):
         raise StepFailure(
             "class-service-does",
             "the class of service %s does not exist" % quote(entry["group"]),
-            pointer=KEY + "/closID",
+            pointer=POINTER + "/closID",
             path=path,
             hint="give it a schema, or make it first",
         )
@@ -164,12 +198,12 @@ def host_make(entry, run):
         record["monitor"] = not exists("%s/mon_groups/%s" % (path, entry["monitor"]))
     run.record("rdt", record)
     if not there:
-        _mkdir(entry["root"], (), entry["group"], KEY, "class of service")
+        _mkdir(entry["root"], (), entry["group"], POINTER, "class of service")
     if record["monitor"]:
-        _mkdir(entry["root"], (entry["group"], "mon_groups"), entry["monitor"], KEY + "/enableMonitoring", "monitoring group")
+        _mkdir(entry["root"], (entry["group"], "mon_groups"), entry["monitor"] or "", POINTER + "/enableMonitoring", "monitoring group")
 
 
-def _mkdir(root, above, name, pointer, what):
+def _mkdir(root: str, above: tuple[str, ...], name: str, pointer: str, what: str) -> None:
     fd = _open(root, *above)
     try:
         posix.mkdir(name, 0o755, dir_fd=fd)
@@ -184,7 +218,7 @@ def _mkdir(root, above, name, pointer, what):
         posix.close(fd)
 
 
-def host_place(entry, run):
+def host_place(entry: Entry, run: HostRun) -> None:
     """Host side, init waits; also for a process of exec, with run.pid its pid. Threads made later stay in the group."""
     for names in _groups(entry):
         fd = _open(entry["root"], *names)
@@ -194,13 +228,13 @@ def host_place(entry, run):
             posix.close(fd)
 
 
-def _groups(entry):
+def _groups(entry: Entry) -> Iterator[tuple[str, ...]]:
     yield (entry["group"],) if entry["group"] else ()
     if entry["monitor"]:
         yield ((entry["group"],) if entry["group"] else ()) + ("mon_groups", entry["monitor"])
 
 
-def host_apply(entry, run):
+def host_apply(entry: Entry, run: HostRun) -> None:
     """Host side, before the hooks. Writes the schemata in one go; those of a class that was there are compared. StepFailure with
     the kernel's own reason (info/last_cmd_status)."""
     if not entry["schemata"]:
@@ -216,12 +250,12 @@ def host_apply(entry, run):
         posix.close(fd)
 
 
-def _record(run):
-    state_dir = getattr(run, "state_dir", None)
-    return (state_dir.state.get("rdt") if state_dir is not None else None) or {}
+def _record(run: HostRun) -> Record:
+    record: Record | None = run.state_dir.state.get("rdt") if run.state_dir is not None else None
+    return record or {}
 
 
-def _set(fd, entry, lines):
+def _set(fd: int, entry: Entry, lines: list[str]) -> None:
     try:
         _write(fd, "schemata", "".join(line + "\n" for line in lines), _path(entry))
     except OSError as e:
@@ -231,14 +265,14 @@ def _set(fd, entry, lines):
             "unable to set the schemata %s: %s" % (quote("; ".join(lines)), reason),
             None,
             None,
-            KEY,
+            POINTER,
             "write",
             e.errno,
             e.filename,
         ) from None
 
 
-def last_status(root):
+def last_status(root: str) -> str:
     """What the kernel says about the last command, '' if nothing."""
     fd = _open(root, "info")
     try:
@@ -248,7 +282,7 @@ def last_status(root):
     return "" if text == "ok" else text
 
 
-def _compare(entry, now):
+def _compare(entry: Entry, now: str) -> None:
     current = parse(now.split("\n"))
     for line in entry["schemata"]:
         for resource, domains in parse([line]).items():
@@ -257,11 +291,11 @@ def _compare(entry, now):
                 if have is None or have.get(domain) != value:
                     raise StepFailure(
                         "class-service-has", "the class of service %s has another schema: %s is not %s=%s" % (quote(entry["group"]), resource, domain, value),
-                        pointer=KEY, path=_path(entry) + "/schemata", hint="it belongs to somebody else and is not rewritten",
+                        pointer=POINTER, path=_path(entry) + "/schemata", hint="it belongs to somebody else and is not rewritten",
                     )  # fmt: skip
 
 
-def parse(lines):
+def parse(lines: Sequence[str]) -> dict[str, dict[str, str]]:
     """Lines of a schemata file -> {resource: {domain: value}}, blanks and leading zeros off."""
     out = {}
     for line in lines:
@@ -272,11 +306,11 @@ def parse(lines):
     return out
 
 
-def _bare(text):
+def _bare(text: str) -> str:
     return text.strip().lstrip("0").lower() or "0"
 
 
-def current(entry):
+def current(entry: Entry) -> dict[str, dict[str, str]]:
     """What the group has now, as parse() gives it. OSError: it is gone."""
     fd = _open(entry["root"], entry["group"])
     try:
@@ -285,17 +319,17 @@ def current(entry):
         posix.close(fd)
 
 
-def is_value(entry, resource, wanted, seen):
+def is_value(entry: Entry, resource: str, wanted: str, seen: str | None) -> bool:
     """Whether a value is what was asked for; the hardware rounds bandwidth up to its steps."""
     if wanted == seen or resource != "MB" or seen is None or not wanted.isdigit() or not seen.isdigit():
         return wanted == seen
     return 0 <= int(seen) - int(wanted) < _info(entry["root"], "MB").get("bandwidth_gran", 1)
 
 
-def update(entry, l3, mb, run):
+def update(entry: Entry | None, l3: str | None, mb: str | None, run: HostRun) -> Entry:
     """`update --l3-cache-schema/--mem-bw-schema`. Returns the new entry. StepFailure: no RDT configuration, or the kernel's reason."""
     if entry is None:
-        raise StepFailure("updating-non-existent", "updating a non-existent Intel RDT configuration is not supported", pointer=KEY)
+        raise StepFailure("updating-non-existent", "updating a non-existent Intel RDT configuration is not supported", pointer=POINTER)
     lines = _schemata({"l3CacheSchema": l3 or "", "memBwSchema": mb or ""}, entry["root"])
     fd = _open(entry["root"], entry["group"])
     try:
@@ -304,10 +338,10 @@ def update(entry, l3, mb, run):
         posix.close(fd)
     changed = {line.partition(":")[0].strip() for line in lines}
     kept = [line for line in entry["schemata"] if line.partition(":")[0].strip() not in changed]
-    return dict(entry, schemata=lines + kept)
+    return {**entry, "schemata": lines + kept}
 
 
-def undo_make(entry, run):
+def undo_make(entry: Entry, run: HostRun) -> None:
     """Host side, after a failure and at delete. Removes the monitoring group that host_make made, and the group unless the config
     named it. What is gone is fine."""
     record = _record(run)
@@ -317,7 +351,7 @@ def undo_make(entry, run):
         _rmdir(entry["root"], (), entry["group"])
 
 
-def _rmdir(root, above, name):
+def _rmdir(root: str, above: tuple[str, ...], name: str) -> None:
     try:
         fd = _open(root, *above)
     except OSError as e:
@@ -336,9 +370,9 @@ def _rmdir(root, above, name):
 # --- what events shows
 
 
-def stats(entry):
+def stats(entry: Entry) -> dict[str, object]:
     """The object `intel_rdt` of an event: schemata of the group and of the root, limits of the hardware, counters."""
-    out = {}
+    out: dict[str, object] = {}
     for key, resource in (("l3_cache", "L3"), ("mem_bw", "MB")):
         for suffix, names in (("_schema_root", ()), ("_schema", (entry["group"],))):
             line = _line(entry["root"], names, resource)
@@ -356,7 +390,7 @@ def stats(entry):
     return out
 
 
-def _line(root, names, resource):
+def _line(root: str, names: tuple[str, ...], resource: str) -> str:
     fd = _open(root, *names)
     try:
         for line in _read(fd, "schemata").split("\n"):
@@ -373,7 +407,7 @@ INFO = {
 }
 
 
-def _info(root, resource):
+def _info(root: str, resource: str) -> dict[str, Any]:
     if not exists("%s/info/%s" % (root, resource)):
         return {}
     fd = _open(root, "info", resource)
@@ -384,9 +418,10 @@ def _info(root, resource):
     return {name: kind(text) for name, kind, text in texts if text}
 
 
-def _counters(root, names):
+def _counters(root: str, names: tuple[str, ...]) -> tuple[list[dict[str, int]], list[dict[str, int]]]:
     """([{"mbm_total_bytes", "mbm_local_bytes"}], [{"llc_occupancy"}]), a pair for each NUMA node."""
-    bandwidth, occupancy = [], []
+    bandwidth: list[dict[str, int]] = []
+    occupancy: list[dict[str, int]] = []
     try:
         fd = _open(root, *names, "mon_data")
     except OSError:

@@ -4,10 +4,36 @@ Its one rule: the limits are the program's. They are set from outside on an init
 them, however small, breaks the set-up.
 """
 
+from __future__ import annotations
+
 from pyrunc.errors import Refusal, StepFailure, errno_text, quote
 from pyrunc.linux import _syscalls, caps
 
-KEY = "/process/rlimits"
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, Final, TypedDict
+
+    from pyrunc.parts.sides import Context, HostRun
+
+    class Given(TypedDict):
+        type: str
+        soft: int
+        hard: int
+
+    Node = TypedDict(
+        "Node",
+        {"/process/rlimits": list[Given]},
+        total=False,
+    )
+
+    Row = list[Any]  # [type: str, number, soft, hard, index in the config]
+
+    class Entry(TypedDict):
+        list: list[Row]
+
+
+POINTER: Final = "/process/rlimits"
 NAMES = (
     "CPU", "FSIZE", "DATA", "STACK", "CORE", "RSS", "NPROC", "NOFILE", "MEMLOCK", "AS", "LOCKS", "SIGPENDING", "MSGQUEUE", "NICE",
     "RTPRIO", "RTTIME",
@@ -18,23 +44,24 @@ EPERM = 1
 ROUNDS = 100
 
 
-def plan(node, ctx):
+def plan(node: Node, ctx: Context) -> Entry | None:
     """node: {"/process/rlimits": [{type, soft, hard}]}. entry: {"list": [[type, number, soft, hard, index], …]} or None.
     Refused: unknown type, one given twice, soft above hard, a hard limit above ours when we may not raise it (the kernel's words)."""
-    found = rows(node[KEY] or ())
+    found = rows(node[POINTER] or ())
     for name, number, soft, hard, index in found:
         ours = _syscalls.prlimit(0, number, None, None)[1]
         if hard > ours and (ctx.in_userns or not caps.effective() >> caps.SYS_RESOURCE & 1):
-            raise Refusal("hard-limit", _words(number, EPERM), "%s/%d/hard" % (KEY, index), _hint(name, soft, hard, ours))
+            raise Refusal("hard-limit", _words(number, EPERM), "%s/%d/hard" % (POINTER, index), _hint(name, soft, hard, ours))
     return {"list": found} if found else None
 
 
-def rows(limits):
-    """[{type, soft, hard}] -> [[type, number, soft, hard, index], …]. Refusal for what can be no limit on any host."""
-    found, seen = [], {}
+def rows(limits: Sequence[Given]) -> list[Row]:
+    """[{type, soft, hard}] -> rows. Refusal for what can be no limit on any host."""
+    found: list[Row] = []
+    seen: dict[str, int] = {}
     for index, limit in enumerate(limits):
         name, soft, hard = limit["type"], limit["soft"], limit["hard"]
-        pointer = "%s/%d" % (KEY, index)
+        pointer = "%s/%d" % (POINTER, index)
         number = NUMBERS.get(name)
         if number is None:
             raise Refusal(
@@ -44,7 +71,7 @@ def rows(limits):
                 "RLIMIT_ and one of " + " ".join(NAMES),
             )
         if name in seen:
-            raise Refusal("twice", "%s is given twice" % name, pointer + "/type", "the first stands at %s/%d" % (KEY, seen[name]))
+            raise Refusal("twice", "%s is given twice" % name, pointer + "/type", "the first stands at %s/%d" % (POINTER, seen[name]))
         if soft > hard:
             raise Refusal("soft-more-than", "%s: soft %s is more than hard %s" % (name, _shown(soft), _shown(hard)), pointer + "/soft")
         seen[name] = index
@@ -52,17 +79,17 @@ def rows(limits):
     return found
 
 
-def host_apply(entry, run):
+def host_apply(entry: Entry, run: HostRun) -> None:
     """Host, when init waits with its rights dropped: prlimit(2) with the host's rights, then read back. Uses run.pid (our child, unreaped).
     Ends with the process."""
     for name, number, soft, hard, index in entry["list"]:
-        pointer = "%s/%d" % (KEY, index)
+        pointer = "%s/%d" % (POINTER, index)
         try:
             before = _syscalls.prlimit(run.pid, number, soft, hard)
         except OSError as e:
             ours = _syscalls.prlimit(run.pid, number, None, None)[1]
             raise StepFailure(
-                None, _words(number, e.errno), pointer=pointer, call=e.call, errno=e.errno, hint=_hint(name, soft, hard, ours)
+                None, _words(number, e.errno or 0), pointer=pointer, call=e.call, errno=e.errno, hint=_hint(name, soft, hard, ours)
             ) from e  # fmt: skip
         found = _syscalls.prlimit(run.pid, number, None, None)
         if found != (soft, hard):
@@ -70,14 +97,14 @@ def host_apply(entry, run):
             raise StepFailure("limit-not-kept", words, pointer=pointer, call="prlimit64")
 
 
-def update(wanted, run):
+def update(wanted: list[Row], run: HostRun) -> None:
     """`update`: the rows for init and every process of the container, also for those that are forked meanwhile (a child has its parent's
     limits). StepFailure when one is refused: then the others have theirs back, as far as the kernel lets us raise a hard limit."""
     from pyrunc.cgroup import kill
 
-    cgroup_paths = run.state_dir.state.get("cgroup_paths") or {}
+    cgroup_paths = (run.state_dir.state if run.state_dir is not None else {}).get("cgroup_paths") or {}
     places = kill.places(cgroup_paths)
-    done = {}
+    done: dict[int, list[tuple[int, int, int]]] = {}
     try:
         for _ in range(ROUNDS):
             new = [pid for pid in [run.pid, *kill.procs(cgroup_paths)] if pid not in done]
@@ -94,7 +121,7 @@ def update(wanted, run):
         raise
 
 
-def _change(pid, wanted, before):
+def _change(pid: int, wanted: list[Row], before: list[tuple[int, int, int]]) -> None:
     for name, number, soft, hard, _index in wanted:
         try:
             before.append((number, *_syscalls.prlimit(pid, number, soft, hard)))
@@ -104,27 +131,27 @@ def _change(pid, wanted, before):
             words = "cannot set %s of process %d to %s: %s" % (name, pid, _pair(soft, hard), errno_text(e.errno))
             now = _syscalls.prlimit(pid, number, None, None)
             hint = "it is %s; raising a hard limit takes CAP_SYS_RESOURCE" % _pair(*now)
-            raise StepFailure(None, words, pointer=KEY, call=e.call, errno=e.errno, hint=hint) from None
+            raise StepFailure(None, words, pointer=POINTER, call=e.call, errno=e.errno, hint=hint) from None
 
 
-def _restore(pid, number, soft, hard):
+def _restore(pid: int, number: int, soft: int, hard: int) -> None:
     try:
         _syscalls.prlimit(pid, number, soft, hard)
     except OSError:
         return  # it has ended, or a hard limit that was lowered stays so
 
 
-def _words(number, error):
+def _words(number: int, error: int) -> str:
     return "error setting rlimit type %d: %s" % (number, errno_text(error))
 
 
-def _hint(name, soft, hard, ours):
+def _hint(name: str, soft: int, hard: int, ours: int) -> str:
     return "%s asked for is %s, the hard limit here is %s; raising it takes CAP_SYS_RESOURCE" % (name, _pair(soft, hard), _shown(ours))
 
 
-def _pair(soft, hard):
+def _pair(soft: int, hard: int) -> str:
     return "%s:%s" % (_shown(soft), _shown(hard))
 
 
-def _shown(value):
+def _shown(value: int) -> str:
     return "infinity" if value == INFINITY else "%d" % value

@@ -5,6 +5,8 @@ Its one rule: the host never sees a mount of the container. So propagation is cu
 namespace belongs to the container alone, nothing is mounted or moved that others would feel.
 """
 
+from __future__ import annotations
+
 import errno
 import posix
 
@@ -12,6 +14,31 @@ from pyrunc import fileio
 from pyrunc.errors import CallError, Refusal, StepFailure, errno_text, quote
 from pyrunc.linux import _syscalls, fs, mount, paths
 from pyrunc.linux import constants as c
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypedDict
+
+    from pyrunc.parts.sides import Context, InitRun
+
+    class Given(TypedDict, total=False):
+        path: str
+        readonly: bool
+
+    Node = TypedDict(
+        "Node",
+        {"/root": Given, "/linux/rootfsPropagation": str},
+        total=False,
+    )
+
+    class Entry(TypedDict):
+        path: str  # absolute, links resolved
+        readonly: bool
+        propagation: str | None
+        pivot: bool
+        mount_ns: bool  # the container has a mount namespace
+        own_ns: bool  # and it is new, not joined
+
 
 PROPAGATION = {
     "private": c.MS_PRIVATE,
@@ -27,7 +54,7 @@ TABLE_LIMIT = 64 << 20
 LEVELS = 4096  # more components than a path can have
 
 
-def plan(node, ctx):
+def plan(node: Node, ctx: Context) -> Entry:
     """node: {"/root": {"path", "readonly"}, "/linux/rootfsPropagation": word}. Entry: {"path": real absolute path, "readonly": bool,
     "propagation": word or None, "pivot": bool, "mount_ns": bool, "own_ns": bool (new, not joined)}.
     Refused: no root; a path that is empty, missing or no directory; an unknown propagation; a private one without pivot_root;
@@ -76,7 +103,7 @@ def plan(node, ctx):
     }
 
 
-def _real(path, bundle):
+def _real(path: str | None, bundle: str) -> str:
     """The path with its links resolved, so that later commands and the verbs mean the same directory."""
     pointer = "/root/path"
     if not path:
@@ -104,7 +131,7 @@ def _real(path, bundle):
 # --- verbs
 
 
-def init_prepare(entry, run):
+def init_prepare(entry: Entry, run: InitRun) -> None:
     """Init side, before all other mounts. Sets run.root_fd, an O_PATH fd: with a mount namespace, of the root newly mounted on itself;
     else of the directory. OSError with words for /root/path. Undone by init's death, the mount namespace goes with it."""
     place = _open_root(entry)
@@ -120,7 +147,7 @@ def init_prepare(entry, run):
         posix.close(place)
 
 
-def _open_root(entry):
+def _open_root(entry: Entry) -> int:
     try:
         return fs.open(entry["path"], posix.O_PATH | posix.O_DIRECTORY | posix.O_NOFOLLOW)
     except OSError as e:
@@ -129,7 +156,7 @@ def _open_root(entry):
         raise CallError.of(e, words=words, hint=hint if e.errno == errno.EACCES else None, pointer="/root/path") from None
 
 
-def _cut(word):
+def _cut(word: str | None) -> None:
     """The copy of the host's mount table stops sending to the host. With shared it does not: that is what shared asks for."""
     top = fs.open("/", posix.O_PATH | posix.O_DIRECTORY)
     try:
@@ -143,7 +170,7 @@ def _cut(word):
         posix.close(top)
 
 
-def _part_from_parent(place, word):
+def _part_from_parent(place: int, word: str | None) -> None:
     """The mount that will be the parent of ours: private, or at most a receiver, else the host would see ours, and pivot_root refuse."""
     here = posix.dup(place)
     try:
@@ -158,7 +185,7 @@ def _part_from_parent(place, word):
         posix.close(here)
 
 
-def _on_itself(place, path):
+def _on_itself(place: int, path: str) -> int:
     """-> fd of the root's own mount, proven to be what the path leads to now."""
     tree = mount.clone_fd(place, recursive=True)
     try:
@@ -175,7 +202,7 @@ def _on_itself(place, path):
     return tree
 
 
-def lay_on(entry, folder):
+def lay_on(entry: Entry, folder: str) -> int:
     """restore, in CRIU's process and a mount namespace of its own: the root as a mount on the directory `folder`, where CRIU wants to find
     it. -> fd of that mount. OSError with words for /root/path. Undone with the namespace; the host never sees it."""
     place = _open_root(entry)
@@ -190,7 +217,7 @@ def lay_on(entry, folder):
         fs.close(place, target)
 
 
-def init_pivot(entry, run):
+def init_pivot(entry: Entry, run: InitRun) -> None:
     """Init side, after the last host path was used. Afterwards / and the working directory are the container's root, the same that
     run.root_fd stands for, and the host's mounts are gone from the namespace (with --no-pivot: covered). OSError. Not undone."""
     if entry["pivot"]:
@@ -203,7 +230,7 @@ def init_pivot(entry, run):
     posix.chdir("/")
 
 
-def _pivot(root_fd):
+def _pivot(root_fd: int) -> None:
     """pivot_root(2) with both ends at ".": the old root comes to lie on the new one and is taken off it, no directory is needed."""
     old = fs.open("/", posix.O_PATH | posix.O_DIRECTORY)
     try:
@@ -216,7 +243,7 @@ def _pivot(root_fd):
         posix.close(old)
 
 
-def _move(entry, run):
+def _move(entry: Entry, run: InitRun) -> None:
     """--no-pivot (a root on an initramfs): the root is moved over /. The host's tree stays below it, so what the kernel takes as leave
     to mount a new procfs or sysfs, a whole one in sight, is taken away first."""
     for _device, top, point, kind, _settings in mount.table(fileio.fsdecode(run.proc.read("self/mountinfo", TABLE_LIMIT))):
@@ -232,7 +259,7 @@ def _move(entry, run):
     fs.chroot(".")
 
 
-def _take_away(point):
+def _take_away(point: str) -> None:
     """Unmounts a host's procfs or sysfs in our namespace, or covers it where the kernel keeps it locked."""
     try:
         fd = fs.open(point, posix.O_PATH | posix.O_NOFOLLOW)
@@ -254,7 +281,7 @@ def _take_away(point):
         posix.close(fd)
 
 
-def init_finish(entry, run):
+def init_finish(entry: Entry, run: InitRun) -> None:
     """Init side, after everything that is made in the root. Gives the root mount its propagation and makes it read-only, the flags that
     it has stay. StepFailure names the pointer; a root that can't be made read-only is a failure. Not undone."""
     if not entry["mount_ns"]:

@@ -3,13 +3,56 @@
 Its one rule: what the kernel would silently take for something else is refused, what was set is read back.
 """
 
+from __future__ import annotations
+
 import posix
 
 from pyrunc import fileio
 from pyrunc.errors import Refusal, StepFailure, Unsupported, errno_text, quote
 from pyrunc.linux import _syscalls
 
-SCHED, IOPRIO, AFFINITY = "/process/scheduler", "/process/ioPriority", "/process/execCPUAffinity"
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final, TypedDict
+
+    from pyrunc.parts.sides import Run, Context, ExecRun, InitRun
+
+    class GivenScheduler(TypedDict, total=False):
+        policy: str
+        nice: int
+        priority: int
+        flags: list[str]
+        runtime: int
+        deadline: int
+        period: int
+
+    GivenIoPriority = TypedDict(
+        "GivenIoPriority",
+        {"class": str, "priority": int},
+        total=False,
+    )
+
+    class GivenAffinity(TypedDict, total=False):
+        initial: str
+        final: str
+
+    Node = TypedDict(
+        "Node",
+        {"/process/scheduler": GivenScheduler, "/process/ioPriority": GivenIoPriority, "/process/execCPUAffinity": GivenAffinity},
+        total=False,
+    )
+
+    class Entry(TypedDict):
+        exec: bool
+        scheduler: list[int] | None  # arguments of sched_setattr(2)
+        ioprio: int | None
+        initial: list[list[int]] | None  # [first, last]
+        final: list[list[int]] | None
+
+
+SCHED: Final = "/process/scheduler"
+IOPRIO: Final = "/process/ioPriority"
+AFFINITY: Final = "/process/execCPUAffinity"
 POLICIES = {
     "SCHED_OTHER": 0, "SCHED_FIFO": 1, "SCHED_RR": 2, "SCHED_BATCH": 3, "SCHED_ISO": 4, "SCHED_IDLE": 5, "SCHED_DEADLINE": 6,
 }  # fmt: skip
@@ -27,27 +70,28 @@ POSSIBLE = "/sys/devices/system/cpu/possible"
 EPERM, EINVAL = 1, 22
 
 
-def plan(node, ctx):
+def plan(node: Node, ctx: Context) -> Entry:
     """node: the three objects. entry: {"exec": bool, "scheduler": arguments of sched_setattr(2) | None, "ioprio": value | None,
     "initial", "final": [[first, last], …] | None}. Never None: init gets back all CPUs that its cpuset allows.
     Refused, each with its pointer: unknown policy, flag or class; nice outside -20..19; priority for a policy that has none, or outside
     1..99 where it has; runtime, deadline and period elsewhere than with SCHED_DEADLINE, or against its rules; I/O priority outside 0..7;
     CPU lists that are malformed, or name no CPU of this machine."""
     affinity = node.get(AFFINITY) or {}
-    lists = {}
-    for name in ("initial", "final"):
+    lists = []
+    for name, text in (("initial", affinity.get("initial")), ("final", affinity.get("final"))):
         pointer = "%s/%s" % (AFFINITY, name)
-        lists[name] = cpus = _ranges(affinity.get(name) or "", pointer, CPU_MAX, "CPU")
+        cpus = _ranges(text or "", pointer, CPU_MAX, "CPU")
+        lists.append(cpus)
         if cpus and cpus[0][0] >= _possible():
             hint = "the highest here is %d" % (_possible() - 1)
             raise Unsupported("cpu-above-machine", "CPU %d and above are not in this machine" % cpus[0][0], pointer, "more CPUs", hint)
     return {
         "exec": ctx.options.get("command") == "exec", "scheduler": _scheduler(node.get(SCHED), ctx),
-        "ioprio": _ioprio(node.get(IOPRIO)), **lists,
+        "ioprio": _ioprio(node.get(IOPRIO)), "initial": lists[0], "final": lists[1],
     }  # fmt: skip
 
 
-def _scheduler(value, ctx):
+def _scheduler(value: GivenScheduler | None, ctx: Context) -> list[int] | None:
     if value is None:
         return None
     policy = value.get("policy")
@@ -76,12 +120,12 @@ def _scheduler(value, ctx):
         if flag not in FLAGS:
             raise Refusal("unknown-scheduler-flag", "unknown scheduler flag %s" % quote(flag, 60), "%s/flags/%d" % (SCHED, index))
         flags |= FLAGS[flag]
-    times = [value.get(name, 0) for name in ("runtime", "deadline", "period")]
+    times = value.get("runtime", 0), value.get("deadline", 0), value.get("period", 0)
     _deadline(policy, *times)
     return [POLICIES[policy], flags, nice, priority, *times, 0, UNCLAMPED if flags & CLAMP_MAX else 0]
 
 
-def _deadline(policy, runtime, deadline, period):
+def _deadline(policy: str, runtime: int, deadline: int, period: int) -> None:
     if policy != "SCHED_DEADLINE":
         for name, value in (("runtime", runtime), ("deadline", deadline), ("period", period)):
             if value:
@@ -107,7 +151,7 @@ def _deadline(policy, runtime, deadline, period):
         raise Refusal("scheduler-period-ns", "scheduler.period %d ns is too long" % (period or deadline), SCHED + "/period")
 
 
-def _ioprio(value):
+def _ioprio(value: GivenIoPriority | None) -> int | None:
     if value is None:
         return None
     kind, priority = value.get("class"), value.get("priority", 0)
@@ -123,7 +167,7 @@ def _ioprio(value):
     return CLASSES[kind] << 13 | priority
 
 
-def _ranges(text, pointer, highest, what):
+def _ranges(text: str, pointer: str, highest: int, what: str) -> list[list[int]] | None:
     """'0-3, 7' -> [[0, 3], [7, 7]], in order; blanks and empty elements are allowed; nothing at all: None."""
     found = []
     for part in text.split(","):
@@ -145,11 +189,11 @@ def _ranges(text, pointer, highest, what):
     return sorted(found) or None
 
 
-def _numbers(ranges):
+def _numbers(ranges: list[list[int]]) -> list[int]:
     return [n for first, last in ranges for n in range(first, last + 1)]
 
 
-def _possible():
+def _possible() -> int:
     """How many CPUs this machine may ever have."""
     try:
         text = fileio.read_file(POSSIBLE, 4096)
@@ -158,7 +202,7 @@ def _possible():
     return int(text.strip().rpartition(b",")[2].rpartition(b"-")[2]) + 1
 
 
-def host_affinity(entry, run):
+def host_affinity(entry: Entry, run: Run) -> None:
     """Host, when run.pid sits in its cgroup. Init, and an exec'ed process without execCPUAffinity: all CPUs, of which the cpuset leaves
     its own; `final` is set, `initial` alone is left as it is. Without the right to reset, what was inherited stays, as with runc."""
     if entry["exec"] and entry["final"]:
@@ -171,18 +215,18 @@ def host_affinity(entry, run):
                 raise
 
 
-def init_affinity(entry, run):
+def init_affinity(entry: Entry, run: InitRun) -> None:
     """Init, when it sits in its cgroup: all CPUs, as above."""
     host_affinity(entry, run)
 
 
-def exec_initial(entry, run):
+def exec_initial(entry: Entry, run: ExecRun) -> None:
     """Host side of exec, before the clone: `initial` for ourselves, so that the child never runs elsewhere."""
     if entry["initial"]:
         _affinity(0, _numbers(entry["initial"]), "initial")
 
 
-def _affinity(pid, cpus, name):
+def _affinity(pid: int, cpus: list[int], name: str) -> None:
     try:
         posix.sched_setaffinity(pid, cpus)
     except OSError as e:
@@ -193,17 +237,17 @@ def _affinity(pid, cpus, name):
         ) from e
 
 
-def init_set(entry, run):
+def init_set(entry: Entry, run: InitRun) -> None:
     """Init, with its rights (CAP_SYS_NICE). Inherited by what it starts. Verified. Uses run.config for a hint."""
     set_for(0, entry, run)
 
 
-def exec_set(entry, run):
+def exec_set(entry: Entry, run: ExecRun) -> None:
     """Host side of exec: the same for run.pid, which waits."""
     set_for(run.pid, entry, run)
 
 
-def set_for(pid, entry, run):
+def set_for(pid: int, entry: Entry, run: Run) -> None:
     """Scheduler and I/O priority of a process; 0: the caller."""
     wanted = entry["scheduler"]
     if wanted is not None:
@@ -232,7 +276,7 @@ def set_for(pid, entry, run):
             raise StepFailure("kernel-did-take", "the kernel did not take the I/O priority", pointer=IOPRIO, call="ioprio_set")
 
 
-def _refused(e, run):
+def _refused(e: OSError, run: Run) -> StepFailure:
     words, hint = "error setting scheduler: " + errno_text(e.errno), None
     if e.errno == EPERM:
         hint = "real-time policies take CAP_SYS_NICE in the initial user namespace"

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias, TypedDict
 
 from pyrunc.linux.proc import Proc
+from pyrunc.parts.plans import Plans
 
 Json: TypeAlias = Any  # a document that was read: checked by the validator, not by the type checker
-Plans: TypeAlias = dict[str, Any]  # {part: entry}; each part declares the type of its entry
 Op: TypeAlias = tuple[Any, ...]  # an operation of finish() and spawn(): (name, argument, …); csrc/ops.h has the table
 
 class Options(TypedDict, total=False):
@@ -66,11 +66,11 @@ class Run(Protocol):
     options: Options
     fds: dict[str, int]  # made in `prepare`, inherited by init under the same numbers
     pid: int
+    root_fd: int  # init: the rootfs mount; exec: the container's root; else -1
 
 class TailRun(Run, Protocol):
     """What the operations of both tails, that of init and that of exec, may use."""
 
-    root_fd: int
     seccomp_bpf: bytes
     userns_pid: int  # exec: a process of the target user namespace; 0 in init, which is in it
 
@@ -78,6 +78,32 @@ class TailRun(Run, Protocol):
     def proc(self) -> Proc: ...
     @proc.setter
     def proc(self, value: Proc) -> None: ...
+
+class AskRun(Run, Protocol):
+    """Where the other side can be asked."""
+
+    def ask(self, part: str, request: Any) -> tuple[Any, list[int]]: ...  # of the part's host_answer
+
+class Cancel(Protocol):
+    """A command that a signal can stop."""
+
+    number: int  # of that signal; 0 as long as none has come
+    wake_fd: int  # readable then
+
+class HookRun(AskRun, Protocol):
+    """Hooks run on both sides."""
+
+    state_dir: Any  # store.StateDir; None where nothing is stored, and in init
+    cancel: Cancel | None
+    late_filter: tuple[Any, ...] | None  # init: the filter that is not in force yet
+    exec_env: tuple[bytes, ...] | None  # init: the program's environment
+
+    @property
+    def host_env(self) -> list[bytes]: ...
+    def check(self) -> None: ...
+    def record(self, key: str, value: Any) -> None: ...
+    def state(self, status: str, pid: int) -> dict[str, Any]: ...
+    def tell(self, note: Any) -> None: ...
 
 class HostRun(Run, Protocol):
     """The process that the caller started."""

@@ -4,12 +4,31 @@ Its one rule: only settings that belong to a namespace of the container are writ
 through our own procfs: a path below the container's /proc/sys may be anything (CVE-2025-52881, CVE-2022-0811).
 """
 
+from __future__ import annotations
+
 import posix
 
 from pyrunc import fileio
 from pyrunc.errors import Refusal, StepFailure, errno_text, quote
 
-KEY = "/linux/sysctl"
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final, TypedDict
+
+    from pyrunc.parts.sides import Context, InitRun
+
+    Node = TypedDict(
+        "Node",
+        {"/linux/sysctl": dict[str, str]},
+        total=False,
+    )
+
+    class Entry(TypedDict):
+        list: list[list[str]]  # name with dots, path, value
+        foreign: dict[str, str]  # {namespace: what /proc/self/ns says of the caller's}
+
+
+POINTER: Final = "/linux/sysctl"
 IPC = frozenset(
     "kernel." + name for name in ("msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced")
 )  # fmt: skip
@@ -19,15 +38,17 @@ SWAP = {ord("."): "/", ord("/"): "."}
 ENOENT, EACCES, EPERM, EINVAL = 2, 13, 1, 22
 
 
-def plan(node, ctx):
+def plan(node: Node, ctx: Context) -> Entry | None:
     """node: {"/linux/sysctl": {name: value}}; names with dots or slashes, as sysctl(8) takes them.
     entry: {"list": [[name with dots, path below /proc/sys, value], …], "foreign": {namespace: link text of the caller's}} or None.
     Refused: names with empty, `.` or `..` components, NUL or control characters; values with line ends or NUL, or above 64 KiB; one
     setting twice with two values; settings of no namespace, or of one that is not the container's; hostname, and a domainname other
     than /domainname: the config has properties for them."""
-    rows, seen, used = [], {}, set()
-    for given, value in (node[KEY] or {}).items():
-        pointer = "%s/%s" % (KEY, quote(given, 100).replace("~", "~0").replace("/", "~1"))
+    rows: list[list[str]] = []
+    seen: dict[str, str] = {}
+    used: set[str] = set()
+    for given, value in (node[POINTER] or {}).items():
+        pointer = "%s/%s" % (POINTER, quote(given, 100).replace("~", "~0").replace("/", "~1"))
         name, path = _name(given, pointer)
         _check_value(name, value, pointer)
         used.add(_namespace(name, value, pointer, ctx))
@@ -40,7 +61,7 @@ def plan(node, ctx):
     return {"list": rows, "foreign": foreign}
 
 
-def _name(given, pointer):
+def _name(given: str, pointer: str) -> tuple[str, str]:
     """(name with dots, path). The first separator decides: with a slash the form is already the path's, and dots are parts of names
     (net/ipv4/conf/eno2.100/rp_filter); with a dot it is the other way round."""
     first = min((given.find(c) for c in "./" if c in given), default=-1)
@@ -52,7 +73,7 @@ def _name(given, pointer):
     return path.translate(SWAP), path
 
 
-def _check_value(name, value, pointer):
+def _check_value(name: str, value: str, pointer: str) -> None:
     if any(c in value for c in "\0\n\r"):
         raise Refusal("sysctl-line-end", "sysctl %s: a line end or NUL in the value" % _quoted(name), pointer)
     if len(value) > VALUE_MAX:
@@ -64,16 +85,15 @@ def _check_value(name, value, pointer):
         )
 
 
-def _namespace(name, value, pointer, ctx):
+def _namespace(name: str, value: str, pointer: str, ctx: Context) -> str:
     """The namespace that the setting belongs to, proven to be the container's own."""
-    spaces = ctx.plans.get("namespaces") or {}
     if name in IPC or name.startswith("fs.mqueue."):
-        return _need("ipc", spaces, "sysctl %s is not allowed in the hosts ipc namespace" % _quoted(name), pointer)
+        return _need("ipc", ctx, "sysctl %s is not allowed in the hosts ipc namespace" % _quoted(name), pointer)
     if name.startswith("net."):
-        return _need("network", spaces, "sysctl %s not allowed in host network namespace" % _quoted(name), pointer)
+        return _need("network", ctx, "sysctl %s not allowed in host network namespace" % _quoted(name), pointer)
     if name.startswith("user."):
-        return _need("user", spaces, "sysctl %s is not allowed without a user namespace" % _quoted(name), pointer)
-    if name == "kernel.hostname" and _own("uts", spaces):
+        return _need("user", ctx, "sysctl %s is not allowed without a user namespace" % _quoted(name), pointer)
+    if name == "kernel.hostname" and _own("uts", ctx):
         raise Refusal(
             "sysctl-allowed-conflicts",
             'sysctl "kernel.hostname" is not allowed as it conflicts with the OCI "hostname" field',
@@ -81,8 +101,8 @@ def _namespace(name, value, pointer, ctx):
             "use /hostname",
         )
     if name == "kernel.domainname":
-        _need("uts", spaces, 'sysctl "kernel.domainname" is not in a separate kernel namespace', pointer)
-        if (ctx.plans.get("uts") or {}).get("domainname", value) != value:
+        _need("uts", ctx, 'sysctl "kernel.domainname" is not in a separate kernel namespace', pointer)
+        if ctx.plans.get("uts", {}).get("domainname", value) != value:
             raise Refusal(
                 "sysctl-conflicts-oci",
                 'sysctl "kernel.domainname" conflicts with the OCI "domainname" field',
@@ -95,33 +115,34 @@ def _namespace(name, value, pointer, ctx):
     )
 
 
-def _own(space, spaces):
+def _own(space: str, ctx: Context) -> bool:
     """Whether the container has such a namespace, new or joined. A path to the caller's own is in neither list."""
-    return space in spaces.get("new", ()) or space in (spaces.get("join") or {})
+    spaces = ctx.plans["namespaces"]
+    return space in spaces["new"] or space in spaces["join"]
 
 
-def _need(space, spaces, words, pointer):
-    if not _own(space, spaces):
+def _need(space: str, ctx: Context, words: str, pointer: str) -> str:
+    if not _own(space, ctx):
         raise Refusal("need", words, pointer, 'add {"type": "%s"} to /linux/namespaces' % space)
     return space
 
 
-def _ours(space):
+def _ours(space: str) -> str:
     """What /proc/self/ns/NAME says of the caller's namespace, for init to compare with its own."""
     return posix.readlink("/proc/self/ns/" + LINKS[space])
 
 
-def _quoted(name):
+def _quoted(name: str) -> str:
     return '"%s"' % quote(name, 100)
 
 
-def init_write(entry, run):
+def init_write(entry: Entry, run: InitRun) -> None:
     """Init, in its namespaces and before /proc/sys turns read-only. Uses run.proc. First proves that it sits in none of the caller's
     namespaces that the settings belong to. Errors name the setting; gone with the namespaces."""
     for space, link in entry["foreign"].items():
         if run.proc.readlink("thread-self/ns/" + LINKS[space]) == link:
             raise StepFailure(
-                "sysctl-namespace-still", "sysctl: the %s namespace is still the caller's" % space, pointer=KEY, call="readlinkat"
+                "sysctl-namespace-still", "sysctl: the %s namespace is still the caller's" % space, pointer=POINTER, call="readlinkat"
             )
     for name, path, value in entry["list"]:
         try:
@@ -131,7 +152,7 @@ def init_write(entry, run):
             raise _failure(name, value, e) from e
 
 
-def _failure(name, value, e):
+def _failure(name: str, value: str, e: OSError) -> StepFailure:
     hint = None
     if e.errno == ENOENT:
         words = "there is no such setting in this kernel, or not in this namespace"
@@ -141,7 +162,7 @@ def _failure(name, value, e):
         words = "writing %s: %s" % (_quoted(value), errno_text(e.errno))
         if e.errno in (EACCES, EPERM):
             hint = "the namespace may belong to another user namespace than the container's"
-    pointer = "%s/%s" % (KEY, name)
+    pointer = "%s/%s" % (POINTER, name)
     return StepFailure(
         "sysctl", "sysctl %s: %s" % (_quoted(name), words), pointer=pointer, call=e.call, errno=e.errno, path=e.filename, hint=hint
     )

@@ -5,35 +5,60 @@ before the container existed. Its one rule: the terminal handed in is never one 
 name that the image could have shaped (CVE-2025-52565, CVE-2026-88264).
 """
 
+from __future__ import annotations
+
 import posix
 
 from pyrunc.errors import CallError, Refusal, StepFailure, errno_text, quote
 from pyrunc.linux import ids, tty
 
-KEY, SIZE = "/process/terminal", "/process/consoleSize"
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final, TypedDict
+
+    from pyrunc.parts.sides import Context, ExecRun, HostRun, InitRun
+
+    class Size(TypedDict):
+        height: int
+        width: int
+
+    Node = TypedDict(
+        "Node",
+        {"/process/terminal": bool, "/process/consoleSize": Size},
+        total=False,
+    )
+
+    class Entry(TypedDict):
+        size: list[int] | None  # rows, columns
+        socket: str | None
+        uid: int
+
+
+POINTER: Final = "/process/terminal"
+SIZE: Final = "/process/consoleSize"
 CONNECT_SECONDS = 10
 EINVAL, EPERM, EROFS, EEXIST, EXDEV, ENODEV, ENOENT, EAGAIN, ENOTSOCK, ECONNREFUSED = 22, 1, 30, 17, 18, 19, 2, 11, 88, 111
 
 
-def plan(node, ctx):
+def plan(node: Node, ctx: Context) -> Entry | None:
     """node: {"/process/terminal": bool, "/process/consoleSize": {height, width}}. entry: {"size": [rows, columns] | None, "socket": path |
     None, "uid"} or None without a terminal; consoleSize is then ignored, as the spec demands. A size with a zero is no size.
     Refused: a detached container with terminal but no console socket, and the other way round; a size above 65535."""
-    terminal = bool(node.get(KEY, False))
+    terminal = bool(node.get(POINTER, False))
     socket, options = ctx.options.get("console_socket"), ctx.options
     detached = options.get("command") == "create" or bool(options.get("detach"))
     if detached and terminal and not socket:
         raise Refusal(
             "console-socket",
             "cannot allocate tty if runc will detach without setting console socket",
-            KEY,
+            POINTER,
             "give --console-socket, or set terminal to false",
         )
     if socket and not (detached and terminal):
         raise Refusal(
             "console-socket",
             "cannot use console socket if runc will not detach or allocate tty",
-            KEY,
+            POINTER,
             "set terminal to true and detach, or drop --console-socket",
         )
     size = node.get(SIZE)
@@ -41,15 +66,17 @@ def plan(node, ctx):
         if size is not None:
             ctx.warn(SIZE, "ignored, as there is no terminal")
         return None
+    rows_columns = None
     if size is not None:
-        for name in ("height", "width"):
-            if not 0 <= size[name] <= 0xFFFF:
-                raise Refusal("console-more-than", "console %s %d is more than 65535" % (name, size[name]), "%s/%s" % (SIZE, name))
-        size = [size["height"], size["width"]] if size["height"] and size["width"] else None
-    return {"size": size, "socket": socket, "uid": ctx.plans["user"]["uid"]}
+        for name, value in (("height", size["height"]), ("width", size["width"])):
+            if not 0 <= value <= 0xFFFF:
+                raise Refusal("console-size", "console %s %d is more than 65535" % (name, value), "%s/%s" % (SIZE, name))
+        if size["height"] and size["width"]:
+            rows_columns = [size["height"], size["width"]]
+    return {"size": rows_columns, "socket": socket, "uid": ctx.plans["user"]["uid"]}
 
 
-def host_connect(entry, run):
+def host_connect(entry: Entry, run: HostRun) -> None:
     """Host, before the clone. Sets run.fds["console"]: a stream socket connected to the caller's listener, of which nothing is awaited
     but room in its queue. A foreground run puts its own socket there instead. Errors name the path; undo_connect closes it."""
     if not entry["socket"]:
@@ -61,20 +88,23 @@ def host_connect(entry, run):
             ENOTSOCK: "is not a socket", ECONNREFUSED: "has no listener", ENOENT: "is missing", EINVAL: "is not a stream socket",
             EAGAIN: "accepts nobody: its queue is full, %d seconds were waited" % CONNECT_SECONDS,
         }  # fmt: skip
-        words = "console socket %s %s" % (quote(entry["socket"]), reasons.get(e.errno) or "cannot be connected: " + errno_text(e.errno))
+        words = "console socket %s %s" % (
+            quote(entry["socket"]),
+            reasons.get(e.errno or 0) or "cannot be connected: " + errno_text(e.errno),
+        )
         raise StepFailure(
-            "console-socket", words, pointer=KEY, call=CallError.of(e, "open").call, errno=e.errno, path=entry["socket"]
+            "console-socket", words, pointer=POINTER, call=CallError.of(e, "open").call, errno=e.errno, path=entry["socket"]
         ) from e
 
 
-def undo_connect(entry, run):
+def undo_connect(entry: Entry, run: HostRun) -> None:
     """Host: closes the socket, if it is still open."""
     fd = run.fds.pop("console", -1)
     if fd >= 0:
         posix.close(fd)
 
 
-def init_open(entry, run):
+def init_open(entry: Entry, run: InitRun) -> None:
     """Init, inside the root, leader of its session. Opens the pty, makes it the controlling terminal and stdio, mounts it on
     /dev/console (only where the mount namespace is the container's), sends the master and forgets it. Uses run.root_fd,
     run.fds["console"] and root's plan. Everything ends with the process and its mount namespace."""
@@ -82,7 +112,7 @@ def init_open(entry, run):
     if entry["size"]:
         tty.set_size(slave, *entry["size"])
     _give(slave, entry["uid"])
-    root = run.plans.get("root") or {}
+    root = run.plans.get("root", {})
     if root.get("mount_ns", True):
         _console(run.root_fd, slave)
     tty.make_controlling(slave)
@@ -95,7 +125,7 @@ def init_open(entry, run):
     posix.close(master)
 
 
-def _pair(root_fd):
+def _pair(root_fd: int) -> tuple[int, int]:
     try:
         return tty.open_pair(root_fd)
     except OSError as e:
@@ -105,10 +135,10 @@ def _pair(root_fd):
             hint = "mount one there: type devpts, options newinstance, ptmxmode=0666"
         else:
             words += ": " + errno_text(e.errno)
-        raise StepFailure("pair", words, pointer=KEY, call=CallError.of(e).call, errno=e.errno, path="/dev/pts/ptmx", hint=hint) from e
+        raise StepFailure("pair", words, pointer=POINTER, call=CallError.of(e).call, errno=e.errno, path="/dev/pts/ptmx", hint=hint) from e
 
 
-def _give(slave, uid):
+def _give(slave: int, uid: int) -> None:
     """The terminal belongs to the user, its group stays that of the devpts."""
     try:
         posix.fchown(slave, uid, -1)
@@ -117,7 +147,7 @@ def _give(slave, uid):
             raise CallError.of(e, "fchown") from None
 
 
-def _console(root_fd, slave):
+def _console(root_fd: int, slave: int) -> None:
     try:
         tty.bind_console(root_fd, slave)
     except OSError as e:
@@ -127,17 +157,17 @@ def _console(root_fd, slave):
             words = "/dev/console in the container was exchanged"
         else:
             words = "cannot mount the terminal on /dev/console: " + errno_text(e.errno)
-        raise StepFailure("mount-terminal-dev", words, pointer=KEY, call=CallError.of(e).call, errno=e.errno, path="/dev/console") from e
+        raise StepFailure("mount-terminal-dev", words, pointer=POINTER, call=CallError.of(e).call, errno=e.errno, path="/dev/console") from e
 
 
-def exec_open(entry, run):
+def exec_open(entry: Entry, run: ExecRun) -> tuple[int, int]:
     """Host side of exec: (master, slave) in the devpts of the container whose root is run.root_fd and whose init is run.init_pid; no
     /dev/console for it. The child gets the slave as stdio, the master goes where run.fds["console"] leads."""
     master, slave = _pair(run.root_fd)
     if entry["size"]:
         tty.set_size(slave, *entry["size"])
     uid = entry["uid"]
-    if (run.plans.get("namespaces") or {}).get("userns"):
+    if run.plans.get("namespaces", {}).get("userns"):
         uid = ids.outer_uid(run.init_pid, uid)
     if uid is not None:  # without a mapping the process will not come to be; the ids say so
         _give(slave, uid)

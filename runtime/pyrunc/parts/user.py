@@ -4,6 +4,8 @@ Its one rule: ids are numbers. Nothing is looked up by name, nothing wraps, and 
 (CVE-2016-3697, CVE-2024-40635, CVE-2026-30892). Groups are exactly those of the config, also when there are none.
 """
 
+from __future__ import annotations
+
 import posix
 from _struct import pack
 
@@ -11,14 +13,44 @@ from pyrunc import fileio
 from pyrunc.errors import CallError, Refusal, StepFailure
 from pyrunc.linux import proc
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Final, Literal, TypedDict
+
+    from pyrunc.parts.sides import Context, InitRun, Op, TailRun
+
+    class Given(TypedDict, total=False):
+        uid: int
+        gid: int
+        umask: int
+        additionalGids: list[int]
+        username: str
+
+    Node = TypedDict(
+        "Node",
+        {"/process/user": Given},
+        total=False,
+    )
+
+    class Entry(TypedDict):
+        uid: int
+        gid: int
+        groups: list[int]
+        umask: int
+        setgroups: bool  # false: the groups are left alone
+        userns: bool  # the process will be in a user namespace other than the initial one
+
+
 NO_ID = 0xFFFFFFFF  # (uid_t)-1: "leave as it is" to the kernel, so no id at all
 NGROUPS_MAX = 65536
 UMASK = 0o022
 DENIED = "cannot set any additional groups in a rootless container"
-USER, GIDS = "/process/user", "/process/user/additionalGids"
+USER: Final = "/process/user"
+GIDS: Final = "/process/user/additionalGids"
 
 
-def plan(node, ctx):
+def plan(node: Node, ctx: Context) -> Entry:
     """node: {"/process/user": {uid, gid, umask, additionalGids, username}}, absent: 0:0 without groups.
     entry: {"uid", "gid", "groups": […], "umask", "setgroups": bool, "userns": bool}. setgroups false: the groups are left alone, since
     a rootless map forbids setting any, or an annotation asks for the caller's (run.oci.keep_original_groups). userns: the process will
@@ -40,11 +72,10 @@ def plan(node, ctx):
     for index, group in enumerate(groups):
         if group >= NO_ID:
             raise Refusal("group-id", "%d is no group id" % group, "%s/%d" % (GIDS, index))
-    spaces = ctx.plans.get("namespaces") or {}
-    ids = ctx.plans.get("idmaps") or {}
-    _mapped(uid, gid, groups, spaces, ids, ctx)
-    keep = bool((ctx.plans.get("meta") or {}).get("keep_groups"))
-    denied = ids.get("setgroups") == "deny"
+    spaces = ctx.plans.get("namespaces", {})
+    _mapped(uid, gid, groups, ctx)
+    keep = bool(ctx.plans.get("meta", {}).get("keep_groups"))
+    denied = ctx.plans.get("idmaps", {}).get("setgroups") == "deny"
     if groups and (keep or denied):
         raise Refusal("plan", DENIED if denied else "additional groups together with run.oci.keep_original_groups", GIDS)
     return {
@@ -53,7 +84,7 @@ def plan(node, ctx):
     }  # fmt: skip
 
 
-def _id(user, name, ctx):
+def _id(user: Given, name: Literal["uid", "gid"], ctx: Context) -> int:
     if name not in user:
         if user:
             ctx.warn(USER, "no %s given: 0" % name)
@@ -64,12 +95,13 @@ def _id(user, name, ctx):
     return value
 
 
-def _mapped(uid, gid, groups, spaces, ids, ctx):
+def _mapped(uid: int, gid: int, groups: list[int], ctx: Context) -> None:
     """Refuses what the user namespace has no mapping for. Of one that is joined the kernel tells, when the ids are set."""
+    ids = ctx.plans.get("idmaps")
     maps = None
-    if ids.get("uid") and ids.get("gid"):
+    if ids:
         maps = ids["uid"], ids["gid"]
-    elif ctx.in_userns and not spaces.get("userns"):
+    elif ctx.in_userns and not ctx.plans.get("namespaces", {}).get("userns"):
         maps = _map_of("uid"), _map_of("gid")
     if maps is None:
         return
@@ -92,25 +124,25 @@ def _mapped(uid, gid, groups, spaces, ids, ctx):
             )
 
 
-def _map_of(kind):
+def _map_of(kind: str) -> list[list[int]]:
     """The map of the namespace we live in. A plan may read, and this file is the kernel's."""
     lines = fileio.read_file("/proc/self/%s_map" % kind, 1 << 16).splitlines()
     return [[int(field) for field in line.split()] for line in lines]
 
 
-def _inside(rows, number):
+def _inside(rows: list[list[int]], number: int) -> bool:
     return any(row[0] <= number < row[0] + row[2] for row in rows)
 
 
-def _shown(rows):
+def _shown(rows: list[list[int]]) -> str:
     text = ", ".join("%d %d %d" % tuple(row) for row in rows[:5])
     return text + (", …" if len(rows) > 5 else "")
 
 
-def init_become_root(entry, run):
+def init_become_root(entry: Entry, run: InitRun) -> None:
     """Init. In a user namespace of the container: root inside, without the caller's groups. Sets run.proc, and in a user namespace
     opens it at once, as long as the host's /proc is in sight (see linux/proc.py). OSError from setres*id: no map for 0."""
-    spaces = run.plans.get("namespaces") or {}
+    spaces = run.plans.get("namespaces", {})
     if spaces.get("userns"):
         _call("setresgid", posix.setresgid, 0, 0, 0)
         _call("setresuid", posix.setresuid, 0, 0, 0)
@@ -124,7 +156,7 @@ def init_become_root(entry, run):
         run.proc.prepare(whole=run.plans.get("sysctls") is not None)
 
 
-def op_ids(entry, run):
+def op_ids(entry: Entry, run: TailRun) -> Op:
     """("IDS", uid, gid, groups as uint32 array or None). Where the target user namespace forbids setgroups, asking for groups is a
     failure, never a silent skip. Uses run.proc in init; exec sets run.userns_pid to a process that sits in the target namespace."""
     groups = pack("=%dI" % len(entry["groups"]), *entry["groups"]) if entry["setgroups"] else None
@@ -135,7 +167,7 @@ def op_ids(entry, run):
     return ("IDS", entry["uid"], entry["gid"], groups)
 
 
-def _denied(run):
+def _denied(run: TailRun) -> bool:
     pid = getattr(run, "userns_pid", 0)
     try:
         if pid:
@@ -145,12 +177,12 @@ def _denied(run):
         return False  # before Linux 3.19 nothing forbids it
 
 
-def op_umask(entry, run):
+def op_umask(entry: Entry, run: TailRun) -> Op:
     """("UMASK", mask): the program's; ours was for our own files."""
     return ("UMASK", entry["umask"])
 
 
-def _call(name, function, *args):
+def _call(name: str, function: Callable[..., None], *args: object) -> None:
     try:
         function(*args)
     except OSError as e:

@@ -3,22 +3,40 @@
 Its one rule: names are set in a UTS namespace that is the container's, never in the host's.
 """
 
+from __future__ import annotations
+
 import posix
 
 from pyrunc import fileio
 from pyrunc.errors import CallError, Refusal, quote
 from pyrunc.linux import _syscalls
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypedDict
+
+    from pyrunc.parts.sides import Context, InitRun
+
+    Node = TypedDict(
+        "Node",
+        {"/hostname": str, "/domainname": str},
+        total=False,
+    )
+
+    class Entry(TypedDict, total=False):
+        hostname: str
+        domainname: str
+
+
 MAX = 64  # __NEW_UTS_LEN
 
 
-def plan(node, ctx):
+def plan(node: Node, ctx: Context) -> Entry | None:
     """node: {"/hostname": text, "/domainname": text}; empty is absent. entry: {"hostname"?, "domainname"?} or None.
     Refused: without a uts namespace, new or joined (a path to the host's is none, but fine if the name is the host's too: nothing to
     do); more than 64 bytes; control characters and NUL."""
-    entry = {}
-    for key in ("hostname", "domainname"):
-        name = node.get("/" + key)
+    entry: Entry = {}
+    for key, name in (("hostname", node.get("/hostname")), ("domainname", node.get("/domainname"))):
         if not name:
             continue
         if any(ord(c) < 32 or ord(c) == 127 for c in name):
@@ -26,10 +44,13 @@ def plan(node, ctx):
         size = len(fileio.fsencode(name))
         if size > MAX:
             raise Refusal("bytes-kernel-takes", "%s of %d bytes; the kernel takes %d" % (key, size, MAX), "/" + key)
-        entry[key] = name
+        if key == "hostname":
+            entry["hostname"] = name
+        else:
+            entry["domainname"] = name
     if not entry:
         return None
-    spaces = ctx.plans.get("namespaces") or {}
+    spaces = ctx.plans.get("namespaces", {})
     first = "/" + next(iter(entry))
     if "uts" in spaces.get("new", ()) or "uts" in (spaces.get("join") or {}):
         return entry
@@ -45,7 +66,7 @@ def plan(node, ctx):
     )
 
 
-def init_set(entry, run):
+def init_set(entry: Entry, run: InitRun) -> None:
     """Init, in the namespace. OSError from sethostname or setdomainname; gone with the namespace."""
     if "hostname" in entry:
         _syscalls.sethostname(entry["hostname"])

@@ -5,6 +5,8 @@ A plain source is cloned by init itself: in its own mount namespace the kernel r
 The host side lends a hand (host_answer) where init may not look at the source, and for id maps, which need rights over the file system.
 """
 
+from __future__ import annotations
+
 import errno
 import posix
 
@@ -13,6 +15,12 @@ from pyrunc.linux import constants as c
 from pyrunc.linux import fs, mount, paths
 from pyrunc.parts.mounts import mountpoint, options
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.parts.mounts.plan import Entry, Item
+    from pyrunc.parts.sides import AskRun, InitRun
+
+
 NOT_FLAGS = c.MS_BIND | c.MS_REC | c.MS_REMOUNT
 # When the host side is asked for a source: where a user namespace may not look; without one, where the source is on a mount of the
 # host's namespace (/proc/self/fd/3, a descriptor that the caller handed in). In a user namespace EINVAL can mean that mounts below
@@ -20,13 +28,13 @@ NOT_FLAGS = c.MS_BIND | c.MS_REC | c.MS_REMOUNT
 _LEND = {True: (errno.EACCES, errno.EPERM), False: (errno.EINVAL,)}
 
 
-def bind(item, entry, run):
+def bind(item: Item, entry: Entry, run: InitRun) -> None:
     """One bind mount."""
     if "copy-symlink" in item["links"] and _copy_link(item, run):
         return
     tree = source(item, entry, run)
     try:
-        directory = fs.kind(tree) == fs.S_IFDIR
+        directory = fs.kind(tree) == c.S_IFDIR
         target = mountpoint.find_dir(item, run)[0] if directory else mountpoint.find_file(item, run)
         try:
             mountpoint.check_proc(item, target, tree)
@@ -39,14 +47,14 @@ def bind(item, entry, run):
         posix.close(tree)
 
 
-def finish(mount_fd, item, run):
+def finish(mount_fd: int, item: Item, run: InitRun) -> None:
     """What comes after attaching, for all kinds: propagation (the parent's is taken over at that moment), and the check."""
     for flag in item["propagation"]:
         mount.propagate(mount_fd, flag)
     mountpoint.verify(item, run, mount_fd)
 
 
-def source(item, entry, run):
+def source(item: Item, entry: Entry, run: AskRun) -> int:
     """-> fd of the detached clone, id-mapped if that is asked; its flags are still those of the source."""
     if item["idmap"] is None:
         try:
@@ -58,7 +66,7 @@ def source(item, entry, run):
     return fds[0]
 
 
-def clone(item):
+def clone(item: Item) -> int:
     """-> fd of a detached clone of the source, in the mount namespace of whoever calls."""
     flags = c.AT_SYMLINK_NOFOLLOW if "src-nofollow" in item["links"] else 0
     try:
@@ -73,7 +81,7 @@ def clone(item):
         raise e from None
 
 
-def _real_reason(item, error):
+def _real_reason(item: Item, error: OSError) -> OSError:
     """Whoever has no right over mounts gets EPERM before the kernel looks at the path, which may be what is wrong."""
     if error.errno == errno.EPERM:
         try:
@@ -83,7 +91,7 @@ def _real_reason(item, error):
     return error
 
 
-def set_flags(tree, item):
+def set_flags(tree: int, item: Item) -> None:
     """Any flag, or the word for its absence, sets all of them, as a remount does (config-linux.md, mount(8)); none at all leaves the
     source's. Then those for the whole subtree."""
     if item["flags"] & ~NOT_FLAGS or item["clear"]:
@@ -98,7 +106,7 @@ def set_flags(tree, item):
         mount.setattr(tree, item["rec_set"], item["rec_clr"], recursive=True)
 
 
-def _keep_locked(tree, item, error):
+def _keep_locked(tree: int, item: Item, error: OSError) -> None:
     """The mount comes from a more privileged namespace and has flags that may not be cleared: those are kept, unless the config says
     by a word of its own that they must go."""
     has = options.from_statfs(mount.flags_of(tree))
@@ -130,7 +138,7 @@ def _keep_locked(tree, item, error):
     mount.setattr(tree, attr_set, attr_clr)
 
 
-def remount(item, _entry, run):
+def remount(item: Item, _entry: Entry, run: InitRun) -> None:
     """The option `remount`: new flags for what is mounted at the destination already; with `bind` those of the mount alone."""
     fd = paths.resolve(run.root_fd, item["destination"], posix.O_PATH)
     try:
@@ -145,7 +153,7 @@ def remount(item, _entry, run):
         posix.close(fd)
 
 
-def _copy_link(item, run):
+def _copy_link(item: Item, run: InitRun) -> bool:
     """copy-symlink (crun): a source that is a link becomes a link at the destination. False if it is none."""
     try:
         target = posix.readlink(item["source"])

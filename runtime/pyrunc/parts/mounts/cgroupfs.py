@@ -6,6 +6,8 @@ outside a namespace would change the options of the host's (nsdelegate). Its one
 writable tree without a cgroup namespace, whatever is asked (CVE-2023-25809).
 """
 
+from __future__ import annotations
+
 import errno
 import posix
 
@@ -15,13 +17,22 @@ from pyrunc.linux import constants as c
 from pyrunc.linux import fs, mount
 from pyrunc.parts.mounts import bind, filesystems, mountpoint, options
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.parts.cgroups import Entry as Cgroups
+    from pyrunc.parts.mounts.plan import Entry, Item
+    from pyrunc.parts.sides import InitRun
+
+    Hierarchy = tuple[str, list[str], str, str]  # name of its directory, keys, mount point, root
+
+
 USUAL = c.MS_NOSUID | c.MS_NOEXEC | c.MS_NODEV
 TABLE_LIMIT = 64 << 20
 
 
-def mount_all(item, entry, run):
+def mount_all(item: Item, entry: Entry, run: InitRun) -> None:
     """One entry of type cgroup. Uses run.plans["cgroups"] and run.proc; sets run.late_mounts for the tmpfs of v1."""
-    plan = run.plans.get("cgroups") or {}
+    plan = run.plans["cgroups"]
     if entry["userns"] and not entry["cgroupns"]:
         item = {**item, "flags": item["flags"] | c.MS_RDONLY}
     mounted = _hierarchies(run)
@@ -34,7 +45,7 @@ def mount_all(item, entry, run):
 # --- v1
 
 
-def _hierarchies(run):
+def _hierarchies(run: InitRun) -> list[Hierarchy]:
     """[(name of its directory, keys, mount point, root)] of the v1 hierarchies, each once."""
     found, seen = [], set()
     for device, root, point, kind, settings in mount.table(fileio.fsdecode(run.proc.read("self/mountinfo", TABLE_LIMIT))):
@@ -46,7 +57,7 @@ def _hierarchies(run):
     return found
 
 
-def _legacy(item, entry, run, plan, mounted):
+def _legacy(item: Item, entry: Entry, run: InitRun, plan: Cgroups, mounted: list[Hierarchy]) -> None:
     target, _mode = mountpoint.find_dir(item, run)
     try:
         mountpoint.check_proc(item, target)
@@ -69,7 +80,7 @@ def _legacy(item, entry, run, plan, mounted):
         posix.close(top)
 
 
-def _one(item, entry, top, hierarchy, plan, own):
+def _one(item: Item, entry: Entry, top: int, hierarchy: Hierarchy, plan: Cgroups, own: dict[str, str]) -> None:
     """One hierarchy below the tmpfs, which is new and empty, and the links of its controllers where it has several (cpu -> cpu,cpuacct)."""
     name, keys, _point, _root = hierarchy
     fs.mkdir(name, dir_fd=top)
@@ -88,7 +99,7 @@ def _one(item, entry, top, hierarchy, plan, own):
             fs.symlink(name, controller, dir_fd=top)
 
 
-def _own_mount(item, keys):
+def _own_mount(item: Item, keys: list[str]) -> int | None:
     """A mount that shows the cgroup namespace's part; None where the kernel wants it otherwise, and a bind does it."""
     named = keys[0][5:] if keys[0][:5] == "name=" else None
     flags = USUAL | item["flags"] & c.MS_RDONLY
@@ -100,7 +111,7 @@ def _own_mount(item, keys):
         return None
 
 
-def _directory(hierarchy, plan, own, entry):
+def _directory(hierarchy: Hierarchy, plan: Cgroups, own: dict[str, str], entry: Entry) -> str:
     """The container's cgroup in this hierarchy: the planned one, or where init sits if nothing was planned for it. In a cgroup namespace
     init no longer knows where it sits."""
     _name, keys, point, root = hierarchy
@@ -116,7 +127,7 @@ def _directory(hierarchy, plan, own, entry):
     return point if ".." in path.split("/") else point + "/" + path.strip("/")
 
 
-def _clone(item, path):
+def _clone(item: Item, path: str) -> int:
     tree = mount.clone(path)
     try:
         bind.set_flags(tree, item)
@@ -129,7 +140,7 @@ def _clone(item, path):
 # --- v2
 
 
-def _unified(item, entry, run, plan):
+def _unified(item: Item, entry: Entry, run: InitRun, plan: Cgroups) -> None:
     target, _mode = mountpoint.find_dir(item, run)
     try:
         mountpoint.check_proc(item, target)
@@ -147,7 +158,7 @@ def _unified(item, entry, run, plan):
         posix.close(top)
 
 
-def _cgroup2(item, run, target):
+def _cgroup2(item: Item, run: InitRun, target: int) -> int | None:
     try:
         return filesystems.make(item, run, target, "cgroup2", item["source"], item["flags"], [word for word, _index in item["data"]])
     except OSError as e:
@@ -156,7 +167,7 @@ def _cgroup2(item, run, target):
         return None
 
 
-def _bound(item, entry, plan):
+def _bound(item: Item, entry: Entry, plan: Cgroups) -> int:
     """The host's tree, or with a cgroup namespace the container's part of it. A rootless container that has no cgroup of its own gets
     an empty directory that nobody can write to."""
     path = plan.get("mounts", {}).get("unified", hierarchies.ROOT)

@@ -5,6 +5,8 @@ is opened; so a link, fifo or device of the image is copied as what it is. What 
 it. The size is bounded by the tmpfs itself (ENOSPC); holes stay holes.
 """
 
+from __future__ import annotations
+
 import errno
 import posix
 
@@ -15,17 +17,17 @@ from pyrunc.linux import constants as c
 CHUNK = 1 << 30
 DEEP = 200  # levels; each keeps two descriptors open
 SKIPPED = ("security.selinux",)  # the label comes from the mount
-HERE = c.RESOLVE_BENEATH | c.RESOLVE_NO_XDEV | c.RESOLVE_NO_MAGICLINKS
+RESOLVE = c.RESOLVE_BENEATH | c.RESOLVE_NO_XDEV | c.RESOLVE_NO_MAGICLINKS
 
 
-def copy(source, top, words):
+def copy(source: int, top: int, words: list[str]) -> None:
     """All that is below the directory `source` goes into the directory `top`, with owners, modes, times, extended attributes and hard
     links. The top gets its owner as well, where `words`, the options of the mount, give none. Both descriptors stay open. OSError names
     the entry; what was copied until then goes with the mount."""
     base = fs.open(".", posix.O_RDONLY | posix.O_DIRECTORY, dir_fd=top)
     stack = [(posix.dup(source), posix.dup(base), iter(fs.listdir(source)), "")]
     umask = posix.umask(0)
-    seen = {}
+    seen: dict[tuple[int, int], str] = {}
     try:
         info = fs.fstat(source)
         given = {word.partition("=")[0] for word in words}
@@ -50,10 +52,10 @@ def copy(source, top, words):
         posix.close(base)
 
 
-def _entry(here, there, name, path, base, seen):
+def _entry(here: int, there: int, name: str, path: str, base: int, seen: dict[tuple[int, int], str]) -> tuple[int, int] | None:
     """One entry. -> (source fd, target fd) of a directory that is to be filled, else None."""
     try:
-        node = _syscalls.openat2(here, name, posix.O_PATH | posix.O_NOFOLLOW | posix.O_CLOEXEC, 0, HERE)
+        node = _syscalls.openat2(here, name, posix.O_PATH | posix.O_NOFOLLOW | posix.O_CLOEXEC, 0, RESOLVE)
     except OSError as e:
         if e.errno == errno.EXDEV:
             return None
@@ -61,17 +63,17 @@ def _entry(here, there, name, path, base, seen):
         raise
     try:
         info = fs.fstat(node)
-        kind = info.st_mode & fs.S_IFMT
-        if kind == fs.S_IFDIR:
+        kind = info.st_mode & c.S_IFMT
+        if kind == c.S_IFDIR:
             return _directory(here, there, name, info)
         if info.st_nlink > 1 and (info.st_dev, info.st_ino) in seen:
             fs.link(seen[info.st_dev, info.st_ino], name, base, there)
             return None
         seen[info.st_dev, info.st_ino] = path
-        if kind == fs.S_IFREG:
+        if kind == c.S_IFREG:
             _file(here, there, name, info)
             return None
-        if kind == fs.S_IFLNK:
+        if kind == c.S_IFLNK:
             fs.symlink(fs.readlink("", dir_fd=node), name, dir_fd=there)
         elif not _node(there, name, info):
             return None
@@ -85,18 +87,18 @@ def _entry(here, there, name, path, base, seen):
     return None
 
 
-def _node(there, name, info):
+def _node(there: int, name: str, info: posix.stat_result) -> bool:
     """False: a device where the kernel lets nobody make one (user namespaces); it could not be opened there either."""
     try:
         fs.mknod(name, info.st_mode, info.st_rdev, dir_fd=there)
     except OSError as e:
-        if e.errno != errno.EPERM or info.st_mode & fs.S_IFMT not in (fs.S_IFCHR, fs.S_IFBLK):
+        if e.errno != errno.EPERM or info.st_mode & c.S_IFMT not in (c.S_IFCHR, c.S_IFBLK):
             raise
         return False
     return True
 
 
-def _directory(here, there, name, info):
+def _directory(here: int, there: int, name: str, info: posix.stat_result) -> tuple[int, int]:
     fs.mkdir(name, 0o700, dir_fd=there)
     source = _open_same(here, name, posix.O_RDONLY | posix.O_DIRECTORY, info)
     target = None
@@ -109,7 +111,7 @@ def _directory(here, there, name, info):
     return source, target
 
 
-def _file(here, there, name, info):
+def _file(here: int, there: int, name: str, info: posix.stat_result) -> None:
     source = _open_same(here, name, posix.O_RDONLY | posix.O_NONBLOCK | posix.O_NOCTTY, info)
     target = None
     try:
@@ -121,7 +123,7 @@ def _file(here, there, name, info):
         fs.close(source, target)
 
 
-def _open_same(here, name, flags, info):
+def _open_same(here: int, name: str, flags: int, info: posix.stat_result) -> int:
     """Opens an entry for reading, if it still is the one that was looked at."""
     fd = fs.open(name, flags | posix.O_NOFOLLOW, dir_fd=here)
     now = fs.fstat(fd)
@@ -131,7 +133,7 @@ def _open_same(here, name, flags, info):
     return fd
 
 
-def _contents(source, target, size):
+def _contents(source: int, target: int, size: int) -> None:
     """The bytes that were there when we looked; holes are skipped."""
     posix.ftruncate(target, size)
     at = 0
@@ -151,14 +153,14 @@ def _contents(source, target, size):
             at += done
 
 
-def _finish(source, target, info):
+def _finish(source: int, target: int, info: posix.stat_result) -> None:
     """Owner first: a change of it clears set-user-id bits."""
     fs.fchown(target, info.st_uid, info.st_gid)
     fs.fchmod(target, info.st_mode & 0o7777)
     _attributes(source, target)
 
 
-def _attributes(source, target):
+def _attributes(source: int, target: int) -> None:
     try:
         names = posix.listxattr(source)
     except OSError as e:
@@ -175,5 +177,5 @@ def _attributes(source, target):
                 raise CallError.of(e, "fsetxattr") from None
 
 
-def _times(fd, info):
+def _times(fd: int, info: posix.stat_result) -> None:
     posix.utime(fd, ns=(info.st_atime_ns, info.st_mtime_ns))

@@ -4,6 +4,8 @@ Its one rule: the file system is made detached and complete (fsopen, fsconfig, f
 can be told, then attached; mount(2) is the second try only, for what the newer calls have no words for.
 """
 
+from __future__ import annotations
+
 import errno
 import posix
 
@@ -14,11 +16,17 @@ from pyrunc.linux import fs, mount, paths
 from pyrunc.parts.mounts import bind, copyup, mountpoint, options
 from pyrunc.parts.mounts.plan import PAGE
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.parts.mounts.plan import Entry, Item
+    from pyrunc.parts.sides import InitRun
+
+
 # fsopen and its like are missing, filtered away by a seccomp profile around us, or the file system reads options its own way.
 SECOND_TRY = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM)
 
 
-def fresh(item, _entry, run):
+def fresh(item: Item, _entry: Entry, run: InitRun) -> None:
     """Any type but proc, sysfs and cgroup."""
     target, mode = mountpoint.find_dir(item, run)
     source = None
@@ -51,7 +59,7 @@ def fresh(item, _entry, run):
         fs.close(source, top)
 
 
-def own(item, entry, run):
+def own(item: Item, entry: Entry, run: InitRun) -> None:
     """proc and sysfs: on a real directory only, never with a label."""
     target, _mode = mountpoint.find_dir(item, run)
     try:
@@ -75,7 +83,7 @@ def own(item, entry, run):
         posix.close(top)
 
 
-def make(item, run, target, fstype, source, flags, words, before=0):
+def make(item: Item, run: InitRun, target: int, fstype: str, source: str, flags: int, words: list[str], before: int = 0) -> int:
     """A new mount on `target` -> fd of its root. `before`: how many words stand in front of those of the config."""
     first = None
     if not flags & mount.OLD_ONLY:
@@ -106,13 +114,13 @@ def make(item, run, target, fstype, source, flags, words, before=0):
     return top
 
 
-def explained(e, item, before):
+def explained(e: OSError, item: Item, before: int) -> OSError:
     """The file system's own words, and the option that it did not like."""
     e = CallError.of(e)
     word = e.option
     log = [line for line in e.log if line]
     if log:
-        e.words = "%s: %s" % ("; ".join(log), posix.strerror(e.errno).lower())
+        e.words = "%s: %s" % ("; ".join(log), posix.strerror(e.errno or 0).lower())
     if word is not None and word >= before and item["data"][word - before][1] >= 0:
         e.pointer = "%s/options/%d" % (item["pointer"], item["data"][word - before][1])
     elif e.errno == errno.ENODEV:
@@ -120,12 +128,12 @@ def explained(e, item, before):
     return e
 
 
-def _attributes(top, item):
+def _attributes(top: int, item: Item) -> None:
     if item["rec_set"] or item["rec_clr"]:
         mount.setattr(top, item["rec_set"], item["rec_clr"], recursive=True)
 
 
-def _host_sysfs(item, target):
+def _host_sysfs(item: Item, target: int) -> int:
     """sysfs belongs to the network namespace's owner: a user namespace without a network of its own gets the host's, as it is there
     already. What is mounted below comes along, and is as read-only as the whole."""
     tree = mount.clone("/sys", recursive=True)
@@ -138,7 +146,7 @@ def _host_sysfs(item, target):
     return tree
 
 
-def _label(top, label):
+def _label(top: int, label: str) -> None:
     """mqueue takes no context option; its root takes the label as an attribute."""
     fd = fs.open(".", posix.O_RDONLY | posix.O_DIRECTORY, dir_fd=top)
     try:

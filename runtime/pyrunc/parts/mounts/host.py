@@ -4,6 +4,8 @@ Its one rule: the answer is a detached mount with everything set that init has n
 init's matter. The clone is made in the host's mount namespace and then cut off as a clone in init's would be.
 """
 
+from __future__ import annotations
+
 import errno
 import posix
 
@@ -13,18 +15,23 @@ from pyrunc.linux import _syscalls, fs, mount
 from pyrunc.linux import constants as c
 from pyrunc.parts.mounts import bind
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.parts.mounts.plan import Entry, IdMap
+    from pyrunc.parts.sides import HostRun
 
-def host_answer(entry, run, request):
+
+def host_answer(entry: Entry, run: HostRun, request: dict[str, int]) -> tuple[dict[str, object], list[int]]:
     """Host side, while init is at its mounts. request: {"index": place in entry["list"]} -> ({}, [fd of a detached mount]).
     Uses run.pid, run.plans["root"]. OSError with the words for the user. Nothing to undo: an unused clone goes with its descriptor."""
     item = entry["list"][request["index"]]
     tree = None
     try:
         tree = bind.clone(item)
-        if (run.plans.get("root") or {}).get("propagation") not in ("shared", "rshared"):
+        if run.plans.get("root", {}).get("propagation") not in ("shared", "rshared"):
             mount.propagate(tree, c.MS_SLAVE | c.MS_REC)
         if item["idmap"] is not None:
-            _map_ids(tree, item, run)
+            _map_ids(tree, item["idmap"], run)
     except BaseException as e:
         fs.close(tree)
         if isinstance(e, OSError):
@@ -37,8 +44,7 @@ def host_answer(entry, run, request):
     return {}, [tree]
 
 
-def _map_ids(tree, item, run):
-    maps = item["idmap"]
+def _map_ids(tree: int, maps: IdMap, run: HostRun) -> None:
     userns_fd = namespace_with(maps) if maps["uid"] else fs.open("/proc/%d/ns/user" % run.pid, posix.O_RDONLY)
     try:
         mount.setattr(tree, c.MOUNT_ATTR_IDMAP, 0, maps["recursive"], userns_fd=userns_fd)
@@ -49,7 +55,7 @@ def _map_ids(tree, item, run):
         posix.close(userns_fd)
 
 
-def namespace_with(maps):
+def namespace_with(maps: IdMap) -> int:
     """-> fd of a user namespace that has these id maps and no process: a child makes it, we write its maps, then the child ends."""
     hold, release = posix.pipe2(posix.O_CLOEXEC)
     pid, pidfd = _syscalls.clone3(c.CLONE_NEWUSER)

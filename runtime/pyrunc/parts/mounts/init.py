@@ -4,6 +4,8 @@ Its one rule: strictly in the order of the config, each mount complete before th
 mount. Only those that turn read-only at the very end are kept open, LATE_LIMIT of them at most.
 """
 
+from __future__ import annotations
+
 import errno
 import posix
 
@@ -11,11 +13,17 @@ from pyrunc.errors import CallError, StepFailure, errno_text, quote
 from pyrunc.linux import mount
 from pyrunc.parts.mounts import bind, cgroupfs, filesystems
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.parts.mounts.plan import Entry, Item
+    from pyrunc.parts.sides import InitRun
+
+
 KINDS = {"bind": bind.bind, "remount": bind.remount, "fs": filesystems.fresh, "own": filesystems.own, "cgroup": cgroupfs.mount_all}
 LATE_LIMIT = 128
 
 
-def init_mount(entry, run):
+def init_mount(entry: Entry, run: InitRun) -> None:
     """Init side, before the pivot. Uses run.root_fd, run.proc, run.ask; sets run.late_mounts, [(item, fd)] for init_finish.
     StepFailure names the mount's pointer and both its ends, with the words of runc. Undone by init's death: the namespace goes."""
     run.late_mounts = []
@@ -28,13 +36,13 @@ def init_mount(entry, run):
             _readonly(run)
 
 
-def init_finish(_entry, run):
+def init_finish(_entry: Entry, run: InitRun) -> None:
     """Init side, after the pivot and the last thing that is created in the root: the tmpfs, /dev and cgroup mounts that are asked to
     be read-only become so. Their descriptors are closed. StepFailure as above."""
     _readonly(run)
 
 
-def _readonly(run):
+def _readonly(run: InitRun) -> None:
     while run.late_mounts:
         item, fd = run.late_mounts.pop(0)
         try:
@@ -45,7 +53,7 @@ def _readonly(run):
             posix.close(fd)
 
 
-def told(item, e):
+def told(item: Item, e: OSError | StepFailure) -> StepFailure:
     """The failure as a StepFailure, told as runc tells it: callers look for the errno text in it."""
     if isinstance(e, StepFailure):
         detail, call, number, path = e.words, e.call, e.errno, e.path
@@ -69,5 +77,5 @@ def told(item, e):
     )
 
 
-def _text(path):
+def _text(path: str | bytes | None) -> str | None:
     return path.decode("utf-8", "surrogateescape") if isinstance(path, bytes) else path

@@ -5,6 +5,8 @@ named by descriptors; the destination is looked up beneath the container's root 
 of who mounts them are refused: the process that goes in joins the mount and user namespace and no others.
 """
 
+from __future__ import annotations
+
 import errno
 import posix
 
@@ -14,10 +16,24 @@ from pyrunc.linux import fs, mount, paths
 from pyrunc.linux.mount import OLD_ONLY
 from pyrunc.parts.mounts import bind, copyup, filesystems, mountpoint, options
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypedDict
+
+    from pyrunc.parts.mounts.plan import Entry, Item
+    from pyrunc.parts.sides import AskRun, InitRun
+
+    class Recorded(TypedDict, total=False):
+        destination: str
+        id: int
+        unique: int
+        nofollow: bool
+
+
 OF_NAMESPACES = ("proc", "sysfs", "cgroup", "cgroup2", "mqueue")  # show the pid, network, cgroup or ipc namespace of their maker
 
 
-def check(entry):
+def check(entry: Entry) -> None:
     """What a plan of /mounts allows and a live container can't have. Refusal with the pointer."""
     for item in entry["list"]:
         where = quote(item["destination"])
@@ -41,7 +57,7 @@ def check(entry):
             raise Refusal("option-needs-mount", words, item["pointer"] + "/options", "leave it out")
 
 
-def make(item, entry, run):
+def make(item: Item, entry: Entry, run: AskRun) -> int:
     """-> fd of the detached mount. In the host's mount namespace, or a copy of it that the container's user namespace owns. Uses
     run.ask. OSError, StepFailure."""
     if item["kind"] != "bind":
@@ -52,7 +68,7 @@ def make(item, entry, run):
             raise filesystems.explained(e, item, 0) from None
     tree = bind.source(item, entry, run)
     try:
-        if (run.plans.get("root") or {}).get("propagation") not in ("shared", "rshared"):
+        if run.plans.get("root", {}).get("propagation") not in ("shared", "rshared"):
             mount.propagate(tree, c.MS_SLAVE | c.MS_REC)  # else what is mounted inside would show on the host
         bind.set_flags(tree, item)
     except BaseException:
@@ -61,11 +77,11 @@ def make(item, entry, run):
     return tree
 
 
-def attach(item, tree, run):
+def attach(item: Item, tree: int, run: InitRun) -> None:
     """In the container's mount namespace: puts the mount on its destination beneath run.root_fd. A mount that did not get to stay
     where it should is taken away again. OSError, StepFailure."""
     mode = None
-    if item["kind"] == "bind" and fs.kind(tree) != fs.S_IFDIR:
+    if item["kind"] == "bind" and fs.kind(tree) != c.S_IFDIR:
         target = mountpoint.find_file(item, run)
     else:
         target, mode = mountpoint.find_dir(item, run)
@@ -83,7 +99,7 @@ def attach(item, tree, run):
         raise
 
 
-def _fill(item, top, target, mode):
+def _fill(item: Item, top: int, target: int, mode: int | None) -> None:
     """What a new file system takes over from the directory that it is going to cover."""
     if item["copyup"] and mode is not None:
         covered = fs.open(".", posix.O_RDONLY | posix.O_DIRECTORY, dir_fd=target)
@@ -103,16 +119,16 @@ def _fill(item, top, target, mode):
         mount.make_readonly(top)
 
 
-def _has_mode(item):
+def _has_mode(item: Item) -> bool:
     return any(piece.startswith("mode=") for word, _index in item["data"] for piece in word.split(","))
 
 
-def note(item, tree):
+def note(item: Item, tree: int) -> Recorded:
     """What is recorded of a mount before it is attached: it keeps its ids for life."""
     return {"destination": item["destination"], "id": paths.mount_id(tree), "unique": paths.unique_mount_id(tree)}
 
 
-def remove(record, run):
+def remove(record: Recorded, run: InitRun) -> None:
     """In the container's mount namespace: unmounts what `record` stands for, with all that is mounted below. OSError with words when
     the destination leads to something else: that is not ours to unmount."""
     follow = not record.get("nofollow")

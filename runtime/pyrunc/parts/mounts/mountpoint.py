@@ -4,6 +4,8 @@ Its one rule: /proc and /sys, and what carries their file systems, are real dire
 and everything that is written below /proc rest on that (CVE-2019-19921, CVE-2023-27561, CVE-2025-54867).
 """
 
+from __future__ import annotations
+
 import errno
 import posix
 
@@ -13,13 +15,18 @@ from pyrunc.linux import fs, mount, paths
 from pyrunc.linux.proc import ROOT_INODE
 from pyrunc.parts.mounts.plan import BELOW_PROC
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.parts.mounts.plan import Item
+    from pyrunc.parts.sides import InitRun
 
-def is_plain(item):
+
+def is_plain(item: Item) -> bool:
     where = item["destination"]
     return item["kind"] == "own" or where in ("/proc", "/sys") or where in BELOW_PROC
 
 
-def find_dir(item, run):
+def find_dir(item: Item, run: InitRun) -> tuple[int, int | None]:
     """-> (O_PATH fd of the directory, its mode before we came or None if we made it)."""
     where, plain = item["destination"], is_plain(item)
     try:
@@ -28,7 +35,7 @@ def find_dir(item, run):
         except FileNotFoundError:
             return paths.make_missing_dir(run.root_fd, where, 0o755, plain), None
         found = fs.fstat(fd)
-        if found.st_mode & fs.S_IFMT != fs.S_IFDIR:
+        if found.st_mode & c.S_IFMT != c.S_IFDIR:
             posix.close(fd)
             raise fs.failure(errno.ENOTDIR, "openat2", where)
     except OSError as e:
@@ -36,13 +43,13 @@ def find_dir(item, run):
     return fd, found.st_mode & 0o7777
 
 
-def find_file(item, run):
+def find_file(item: Item, run: InitRun) -> int:
     """-> O_PATH fd of what is there, an empty file where nothing was. With dest-nofollow that may be a link."""
     plain = is_plain(item)
     try:
         if "dest-nofollow" not in item["links"]:
             fd = paths.make_file(run.root_fd, item["destination"], 0o644, 0o755, plain)
-            if fs.kind(fd) == fs.S_IFDIR:  # the kernel would say EINVAL
+            if fs.kind(fd) == c.S_IFDIR:  # the kernel would say EINVAL
                 posix.close(fd)
                 raise fs.failure(errno.ENOTDIR, "openat2", item["destination"])
             return fd
@@ -57,7 +64,7 @@ def find_file(item, run):
         raise _no_place(e, item, plain) from None
 
 
-def _no_place(e, item, plain):
+def _no_place(e: OSError, item: Item, plain: bool) -> OSError:
     if plain and e.errno in (errno.ELOOP, errno.ENOTDIR):
         words = 'filesystem "%s" must be mounted on ordinary directory' % quote(item["type"] or item["destination"][1:])
     else:
@@ -65,7 +72,7 @@ def _no_place(e, item, plain):
     return CallError.of(e, words=words, pointer=item["pointer"] + "/destination")
 
 
-def check_proc(item, target_fd, tree_fd=None):
+def check_proc(item: Item, target_fd: int, tree_fd: int | None = None) -> None:
     """Nothing but procfs goes on /proc, and nothing into it but what lxcfs replaces. By what the descriptors are, not by names alone:
     a link of the image may lead into /proc as well."""
     where = item["destination"]
@@ -81,13 +88,13 @@ def check_proc(item, target_fd, tree_fd=None):
         _refuse(item, "it is not of type proc")
 
 
-def _refuse(item, why):
+def _refuse(item: Item, why: str) -> None:
     raise StepFailure(
         "mounted-because", '"%s" cannot be mounted because %s' % (quote(item["destination"]), why), pointer=item["pointer"] + "/destination"
     )
 
 
-def verify(item, run, mount_fd):
+def verify(item: Item, run: InitRun, mount_fd: int) -> None:
     """The destination, resolved once more, must lead to our mount: else a name on the way was exchanged meanwhile (CVE-2021-30465)."""
     wanted = paths.mount_id(mount_fd)
     try:

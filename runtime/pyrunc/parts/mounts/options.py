@@ -4,7 +4,26 @@ Its one rule: the order of the words counts, a later one overrides an earlier on
 system, never a guess. Nothing here looks at the kernel.
 """
 
+from __future__ import annotations
+
 from pyrunc.linux import constants as c
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, TypedDict
+
+    Word = list[Any]  # [option, its index or -1]
+
+    class Parsed(TypedDict):
+        flags: int  # MS_* that are set; the last word wins
+        clear: int  # and that are cleared
+        propagation: list[int]  # MS_*, in order
+        rec_set: int  # MOUNT_ATTR_* for the whole subtree
+        rec_clr: int
+        data: list[Word]  # for the file system, in order
+        extensions: list[str]  # words of EXTENSIONS, and idmap=…, in order
+
 
 # name: (clears?, flag of mount(2))
 FLAGS = {
@@ -103,7 +122,7 @@ STATFS = (
 )
 
 
-def parse(words):
+def parse(words: Sequence[str]) -> Parsed:
     """List of option words -> plain data:
 
     flags, clear     MS_* set and cleared, the last word wins
@@ -112,7 +131,7 @@ def parse(words):
     data             [[word, its index], …] for the file system, in order
     extensions       words of EXTENSIONS, and idmap=…, in order
     """
-    out = {"flags": 0, "clear": 0, "propagation": [], "rec_set": 0, "rec_clr": 0, "data": [], "extensions": []}
+    out: Parsed = {"flags": 0, "clear": 0, "propagation": [], "rec_set": 0, "rec_clr": 0, "data": [], "extensions": []}
     for index, word in enumerate(words):
         if not word:  # podman sends empty ones
             continue
@@ -131,7 +150,7 @@ def parse(words):
     return out
 
 
-def _recursive(out, word):
+def _recursive(out: Parsed, word: str) -> None:
     """mount_setattr(2): the access times are one field of values, which is set as a whole or not at all."""
     clears, attribute = RECURSIVE[word]
     if word in ATIMES:
@@ -146,7 +165,7 @@ def _recursive(out, word):
     out["rec_clr"] = out["rec_clr"] | attribute if clears else out["rec_clr"] & ~attribute
 
 
-def attributes(flags):
+def attributes(flags: int) -> int:
     """MS_* -> MOUNT_ATTR_* for a new mount. strictatime wins over noatime, as in mount(2)."""
     attrs = 0
     for flag, attribute in ATTRIBUTES:
@@ -159,7 +178,7 @@ def attributes(flags):
     return attrs
 
 
-def changes(flags):
+def changes(flags: int) -> tuple[int, int]:
     """(attr_set, attr_clr) that leave a bind mount with exactly these flags, as MS_REMOUNT|MS_BIND does; without any word about
     access times those of the source stay."""
     wanted = attributes(flags)
@@ -169,7 +188,7 @@ def changes(flags):
     return wanted, clear
 
 
-def from_statfs(f_flags):
+def from_statfs(f_flags: int) -> int:
     """f_flags -> MS_*. strictatime has no bit: it is what is left (statfs(2))."""
     flags = 0
     for bit, flag in STATFS:
@@ -180,7 +199,7 @@ def from_statfs(f_flags):
     return flags
 
 
-def names(flags):
+def names(flags: int) -> str:
     """MS_* -> 'nosuid,nodev': for messages."""
     found = [name for name, (clears, flag) in FLAGS.items() if flag and not clears and flags & flag == flag and name != "rbind"]
     return ",".join(found) or "none"

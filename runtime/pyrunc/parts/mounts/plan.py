@@ -4,12 +4,67 @@ Its one rule: what the words of the config alone decide is decided here and refu
 what depends on the file system is left to the verbs, which look at what they have opened.
 """
 
+from __future__ import annotations
+
 from pyrunc.errors import Refusal, quote
 from pyrunc.fileio import fsencode
 from pyrunc.linux import constants as c
 from pyrunc.linux.mount import OLD_ONLY, VALUE_LIMIT
 from pyrunc.linux.paths import clean
 from pyrunc.parts.mounts import options
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import TypedDict
+
+    from pyrunc.parts.idmaps import Entry as IdMaps
+    from pyrunc.parts.idmaps import Mapping
+    from pyrunc.parts.mounts.options import Word
+    from pyrunc.parts.sides import Context
+
+    class Given(TypedDict, total=False):
+        destination: str
+        type: str
+        source: str
+        options: list[str]
+        uidMappings: list[Mapping]
+        gidMappings: list[Mapping]
+
+    Node = TypedDict(
+        "Node",
+        {"/mounts": list[Given]},
+        total=False,
+    )
+
+    class IdMap(TypedDict):
+        recursive: bool
+        uid: list[list[int]]  # empty: those of the container's user namespace
+        gid: list[list[int]]
+
+    class Item(TypedDict):
+        pointer: str
+        destination: str  # clean, absolute
+        source: str
+        type: str
+        kind: str  # bind, fs, own, cgroup, remount
+        flags: int
+        clear: int
+        propagation: list[int]
+        rec_set: int
+        rec_clr: int
+        data: list[Word]
+        copyup: bool
+        late: bool  # becomes read-only at the very end
+        idmap: IdMap | None
+        label: str | None  # mqueue only
+        links: list[str]  # crun's options about links
+
+    class Entry(TypedDict):
+        list: list[Item]
+        userns: bool
+        cgroupns: bool
+
 
 PAGE = 4096  # what mount(2) takes for all options; fsconfig(2) limits each by itself
 INVALID_ID = 0xFFFFFFFF
@@ -22,7 +77,7 @@ BELOW_PROC = (
 CONTEXTS = ("context=", "fscontext=", "defcontext=", "rootcontext=")
 
 
-def plan(node, ctx):
+def plan(node: Node, ctx: Context) -> Entry | None:
     """node: {"/mounts": [...]} or {}. Entry: {"list": [item, …], "userns": bool, "cgroupns": bool}, None if there is nothing to mount.
 
     An item: pointer, destination (clean, absolute), source, type, kind (bind, fs, own, cgroup, remount), flags, clear, propagation,
@@ -39,7 +94,7 @@ def plan(node, ctx):
     notify = ctx.plans.get("notify")
     if not listed and not notify:
         return None
-    entry = {
+    entry: Entry = {
         "list": [],
         "userns": bool(namespaces.get("userns")) or ctx.in_userns,
         "cgroupns": "cgroup" in spaces,
@@ -51,10 +106,10 @@ def plan(node, ctx):
     return entry
 
 
-def item(mount, pointer, ctx):
+def item(mount: Given, pointer: str, ctx: Context) -> Item:
     """One element of the list -> item."""
     parsed = options.parse(mount.get("options") or [])
-    made = {
+    made: Item = {
         "pointer": pointer,
         "destination": _destination(mount.get("destination"), pointer, ctx),
         "source": mount.get("source") or "",
@@ -65,8 +120,13 @@ def item(mount, pointer, ctx):
         "idmap": None,
         "label": None,
         "links": [word for word in parsed["extensions"] if word in ("copy-symlink", "src-nofollow", "dest-nofollow")],
+        "flags": parsed["flags"],
+        "clear": parsed["clear"],
+        "propagation": parsed["propagation"],
+        "rec_set": parsed["rec_set"],
+        "rec_clr": parsed["rec_clr"],
+        "data": parsed["data"],
     }
-    made.update((name, parsed[name]) for name in ("flags", "clear", "propagation", "rec_set", "rec_clr", "data"))
     made["kind"] = _kind(made)
     _check_texts(mount, pointer)
     _check_kind(made)
@@ -80,7 +140,7 @@ def item(mount, pointer, ctx):
     return made
 
 
-def _destination(path, pointer, ctx):
+def _destination(path: str | None, pointer: str, ctx: Context) -> str:
     pointer += "/destination"
     if not path:
         raise Refusal("destination-mount-empty", "the destination of a mount must not be empty", pointer)
@@ -97,12 +157,12 @@ def _destination(path, pointer, ctx):
     return found
 
 
-def _absolute(path, bundle):
+def _absolute(path: str, bundle: str) -> str:
     """A bind source; relative ones start at the bundle. The text stays otherwise as it is: links and .. are the host's matter."""
     return path if path[:1] == "/" else bundle + "/" + path
 
 
-def _kind(made):
+def _kind(made: Item) -> str:
     if made["flags"] & c.MS_REMOUNT:
         return "remount"
     if made["flags"] & c.MS_BIND:
@@ -110,9 +170,9 @@ def _kind(made):
     return {"proc": "own", "sysfs": "own", "cgroup": "cgroup"}.get(made["type"], "fs")
 
 
-def _check_texts(mount, pointer):
-    for name in ("source", "type"):
-        if "\0" in (mount.get(name) or ""):
+def _check_texts(mount: Given, pointer: str) -> None:
+    for name, text in (("source", mount.get("source")), ("type", mount.get("type"))):
+        if "\0" in (text or ""):
             raise Refusal("nul-byte-mount", "a NUL byte in the %s of a mount" % name, "%s/%s" % (pointer, name))
     for index, word in enumerate(mount.get("options") or []):
         if "\0" in word or "\n" in word:
@@ -121,7 +181,7 @@ def _check_texts(mount, pointer):
             )
 
 
-def _check_kind(made):
+def _check_kind(made: Item) -> None:
     kind, pointer, where = made["kind"], made["pointer"], quote(made["destination"])
     if kind == "bind" and not made["source"]:
         raise Refusal("bind-mount-has", 'bind mount on "%s" has no source' % where, pointer + "/source")
@@ -147,16 +207,16 @@ def _check_kind(made):
         raise Refusal("mounted-because-type", '"%s" cannot be mounted because it is not of type proc' % where, pointer + "/type")
 
 
-def _check_propagation(made):
+def _check_propagation(made: Item) -> None:
     kinds = {flag & ~c.MS_REC for flag in made["propagation"]}
     if len(kinds) > 1:
         words = "a mount can have one kind of propagation only"
         raise Refusal("mount-can-have", words, made["pointer"] + "/options", "private, shared, slave or unbindable, with or without r")
 
 
-def _label(made, ctx):
+def _label(made: Item, ctx: Context) -> None:
     """/linux/mountLabel: for new file systems that take one; binds keep what their files have."""
-    labels = ctx.plans.get("labels") or {}
+    labels = ctx.plans.get("labels", {})
     label = labels.get("mount")
     if not label or made["kind"] != "fs":
         return
@@ -166,9 +226,10 @@ def _label(made, ctx):
         made["data"].append(['%s="%s"' % (labels.get("context_type") or "context", label), -1])
 
 
-def _check_data(made, ctx):
+def _check_data(made: Item, ctx: Context) -> None:
     words = made["data"]
-    size = sum([len(fsencode(word)) + 1 for word, _index in words])
+    sizes = [len(fsencode(word)) + 1 for word, _index in words]
+    size = sum(sizes)
     if size > VALUE_LIMIT:
         _check_size(made, words, size)
     maps = ctx.plans.get("idmaps")
@@ -177,13 +238,13 @@ def _check_data(made, ctx):
             _check_mapped(word, "%s/options/%d" % (made["pointer"], index), maps)
 
 
-def _check_size(made, words, size):
+def _check_size(made: Item, words: list[Word], size: int) -> None:
     long = next((x for x in words if max(len(fsencode(part)) for part in x[0].partition("=")) > VALUE_LIMIT), None)
-    layers = long is not None and made["type"] == "overlay" and long[0].startswith("lowerdir=")
-    if layers and not made["flags"] & OLD_ONLY:
-        rest = [x for x in words if x is not long]
+    lowest = long if long is not None and made["type"] == "overlay" and long[0].startswith("lowerdir=") else None
+    if lowest is not None and not made["flags"] & OLD_ONLY:
+        rest = [x for x in words if x is not lowest]
         long = next((x for x in rest if len(fsencode(x[0])) > VALUE_LIMIT), None) or next(
-            (long for layer in long[0][9:].split(":") if len(fsencode(layer)) > VALUE_LIMIT), None
+            (lowest for layer in lowest[0][9:].split(":") if len(fsencode(layer)) > VALUE_LIMIT), None
         )
     if size > PAGE and (long is not None or made["flags"] & OLD_ONLY or made["kind"] == "remount"):
         index = (long or words[0])[1]
@@ -196,45 +257,46 @@ def _check_size(made, words, size):
         )
 
 
-def _check_mapped(word, pointer, maps):
+def _check_mapped(word: str, pointer: str, maps: IdMaps) -> None:
     """uid= and gid= of a file system are ids of the container; the kernel's EINVAL would not say which word it means."""
     key, _, text = word.partition("=")
     if key not in ("uid", "gid") or not text.isascii() or not text.isdigit() or len(text) > 10:
         return
-    if not any(first <= int(text) < first + count for first, _outer, count in maps[key]):
+    if not any(first <= int(text) < first + count for first, _outer, count in (maps["uid"] if key == "uid" else maps["gid"])):
         raise Refusal("mount-option", 'mount option "%s": the id is not mapped in the user namespace' % quote(word), pointer)
 
 
-def _idmap(mount, made, words, ctx):
+def _idmap(mount: Given, made: Item, words: list[str], ctx: Context) -> IdMap | None:
     """None, or {"recursive", "uid", "gid"}; empty lists mean the maps of the container's own user namespace."""
     words = [word for word in words if word.startswith(("idmap", "ridmap"))]
     if not words and not mount.get("uidMappings") and not mount.get("gidMappings"):
         return None
     pointer = made["pointer"]
-    maps = {name: _lines(mount.get(key) or [], "%s/%s" % (pointer, key)) for name, key in (("uid", "uidMappings"), ("gid", "gidMappings"))}
-    word = words[-1] if words else "idmap"
+    uid = _lines(mount.get("uidMappings") or [], pointer + "/uidMappings")
+    gid = _lines(mount.get("gidMappings") or [], pointer + "/gidMappings")
+    last = words[-1] if words else "idmap"
     if made["kind"] != "bind":
         raise Refusal("id-map", "id-mapped mounts are only supported for bind-mounts", pointer)
     if ctx.euid != 0:
         raise Refusal("id-map", "id-mapped mounts are not supported for rootless containers", pointer, "run as root")
-    if "=" in word:
-        maps = _syntax(word.partition("=")[2], "%s/options/%d" % (pointer, (mount.get("options") or []).index(word)), ctx)
-    if bool(maps["uid"]) != bool(maps["gid"]):
+    if "=" in last:
+        uid, gid = _syntax(last.partition("=")[2], "%s/options/%d" % (pointer, (mount.get("options") or []).index(last)), ctx)
+    if bool(uid) != bool(gid):
         raise Refusal("id-map", "id-mapped mounts need both uidMappings and gidMappings", pointer)
-    if not maps["uid"] and not ctx.plans["namespaces"].get("userns"):
-        words = "id-mapped mounts need mappings, of their own or of the container's user namespace"
-        raise Refusal("id-map", words, pointer, "give uidMappings and gidMappings")
-    return {"recursive": word[0] == "r", "uid": maps["uid"], "gid": maps["gid"]}
+    if not uid and not ctx.plans["namespaces"].get("userns"):
+        text = "id-mapped mounts need mappings, of their own or of the container's user namespace"
+        raise Refusal("id-map", text, pointer, "give uidMappings and gidMappings")
+    return {"recursive": last[0] == "r", "uid": uid, "gid": gid}
 
 
-def _lines(mappings, pointer):
+def _lines(mappings: Sequence[Mapping], pointer: str) -> list[list[int]]:
     """[{"containerID", "hostID", "size"}] -> [[container, host, size]], checked as the kernel will."""
     made = [[m.get("containerID", 0), m.get("hostID", 0), m.get("size", 0)] for m in mappings]
     _check_map(made, pointer)
     return made
 
 
-def _check_map(lines, pointer):
+def _check_map(lines: list[list[int]], pointer: str) -> None:
     if len(lines) > MAP_LINES:
         raise Refusal("id-map-has", "an id map has at most %d lines" % MAP_LINES, pointer)
     for number, line in enumerate(lines):
@@ -246,9 +308,11 @@ def _check_map(lines, pointer):
                 raise Refusal("id-map", "id map %d %d %d overlaps with another line" % tuple(line), at)
 
 
-def _syntax(text, pointer, ctx):
+def _syntax(text: str, pointer: str, ctx: Context) -> tuple[list[list[int]], list[list[int]]]:
     """crun's form: uids=FILE-HOST-SIZE#…;gids=…; with @ in front HOST is an id of the container."""
-    maps = {"uid": [], "gid": []}
+    uid: list[list[int]] = []
+    gid: list[list[int]] = []
+    own = ctx.plans.get("idmaps")
     for part in text.split(";"):
         key, _, lines = part.partition("=")
         if key not in ("uids", "gids"):
@@ -259,14 +323,14 @@ def _syntax(text, pointer, ctx):
                 raise Refusal("id-map", 'idmap: "%s" is not FILE-HOST-SIZE' % quote(line), pointer)
             made = [int(n) for n in numbers]
             if line[:1] == "@":
-                made[1] = _outer(made, (ctx.plans.get("idmaps") or {}).get(key[:3]) or [], pointer)
-            maps[key[:3]].append(made)
-    for lines in maps.values():
-        _check_map(lines, pointer)
-    return maps
+                made[1] = _outer(made, [] if own is None else own["uid"] if key == "uids" else own["gid"], pointer)
+            (uid if key == "uids" else gid).append(made)
+    _check_map(uid, pointer)
+    _check_map(gid, pointer)
+    return uid, gid
 
 
-def _outer(line, maps, pointer):
+def _outer(line: list[int], maps: list[list[int]], pointer: str) -> int:
     for inner, outer, count in maps:
         if inner <= line[1] and line[1] + line[2] <= inner + count:
             return outer + line[1] - inner

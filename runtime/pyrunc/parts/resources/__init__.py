@@ -4,54 +4,87 @@ runtime-spec, config-linux.md#control-groups. Its one rule: what can't be applie
 fails later with file and value; nothing is left out silently. `update` plans this part alone, over the stored plan of cgroups.
 """
 
+from __future__ import annotations
+
 from pyrunc.cgroup import devices_rules, fs, hierarchies
 from pyrunc.errors import StepFailure, Unsupported
-from pyrunc.parts.resources.limits import KEY, READERS, check_memory, devices, rule
+from pyrunc.parts.resources.limits import POINTER, READERS, check_memory, devices, rule
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, TypedDict
+
+    from pyrunc.parts.cgroups import Entry as Cgroups
+    from pyrunc.parts.resources.limits import Blkio, Cpu, GivenRule, Memory, Network, Pids, Resources, Rule
+    from pyrunc.parts.sides import Context, HostRun
+
+    Node = TypedDict(
+        "Node",
+        {"/linux/resources": Resources},
+        total=False,
+    )
+
+    class Entry(TypedDict, total=False):
+        """Each key only if it was asked for; the functions of limits.py have the forms."""
+
+        memory: Memory
+        cpu: Cpu
+        pids: Pids
+        blkio: Blkio
+        hugetlb: list[list[Any]]
+        network: Network
+        rdma: list[list[Any]]
+        unified: list[list[str]]
+        devices: list[Rule]  # the config's own, then the defaults
+        asked: bool  # whether anything but device rules is wanted
+        in_userns: bool  # device rules can't be loaded
+
 
 NO_CGROUP = "cannot set limits: container could not join or create cgroup"
 
 
-def plan(node, ctx):
+def plan(node: Node, ctx: Context) -> Entry | None:
     """Node: the resources object or nothing. Entry: neutral keys, each only if asked: memory, cpu, pids, blkio, hugetlb, network,
     rdma, unified (see the functions below for their forms); devices: [[allow, type, major, minor, access], …] with the defaults
     behind the config's own; asked: whether anything but device rules is wanted; in_userns: device rules can't be loaded.
 
     Refusals: values out of range or in contradiction. Unsupported: what this cgroup version or host has no control for.
     """
-    resources = node.get(KEY) or {}
-    cgroups = ctx.plans.get("cgroups") or {"manager": "disabled", "version": None, "paths": {}, "rootless": False}
+    resources = node.get(POINTER) or {}
+    cgroups = ctx.plans["cgroups"]
     version = 2 if cgroups["version"] == 2 else 1
-    entry = {}
+    entry: Entry = {}
     for name, reader in READERS:
         value = reader(resources, version, ctx)
         if value:
-            entry[name] = value
+            entry[name] = value  # type: ignore[literal-required]  # the names of READERS
     entry["asked"] = bool(entry)
     entry["in_userns"] = bool(ctx.in_userns)
     if ctx.options.get("command") != "update":  # callers of update send deny-all; rules of a live container have their own way
         entry["devices"] = devices(resources, ctx, version)
     if cgroups["manager"] == "disabled":
-        return _disabled(entry, resources, ctx)
+        _disabled(entry, resources, ctx)
+        return None
     _check_controllers(entry, cgroups, version)
     return entry
 
 
-def _disabled(entry, resources, ctx):
+def _disabled(entry: Entry, resources: Resources, ctx: Context) -> None:
     if entry["asked"]:
         names = ", ".join(sorted(set(entry) - {"asked", "in_userns", "devices"}))
         raise Unsupported(
             "limits-asked-cgroup",
             "limits are asked for (%s), and the cgroup manager is disabled" % names,
-            KEY,
+            POINTER,
             "a cgroup manager",
             "leave out --cgroup-manager=disabled",
         )
     if resources.get("devices"):
-        ctx.warn(KEY + "/devices", "device rules have no effect: the cgroup manager is disabled")
-    return None
+        ctx.warn(POINTER + "/devices", "device rules have no effect: the cgroup manager is disabled")
 
 
-def _check_controllers(entry, cgroups, version):
+def _check_controllers(entry: Entry, cgroups: Cgroups, version: int) -> None:
     """v1: a controller that is not mounted can be known now. v2's are enabled while the cgroup is made."""
     if version != 1 or cgroups["manager"] == "systemd":
         return
@@ -71,7 +104,7 @@ def _check_controllers(entry, cgroups, version):
         raise Unsupported(
             "no-controller",
             "cgroup controller devices is not mounted on this host",
-            KEY + "/devices",
+            POINTER + "/devices",
             "cgroup controller devices",
         )
 
@@ -79,7 +112,7 @@ def _check_controllers(entry, cgroups, version):
 # --- verbs
 
 
-def host_apply(entry, run):
+def host_apply(entry: Entry, run: HostRun) -> None:
     """Host side, before the hooks that may look. Writes limits and device rules into the cgroups that host_make recorded.
     StepFailure with file, value and pointer. Nothing to undo: the cgroup goes."""
     cgroups = run.plans["cgroups"]
@@ -91,11 +124,11 @@ def host_apply(entry, run):
     apply(entry, record["paths"], cgroups)
 
 
-def apply(entry, paths, cgroups):
+def apply(entry: Entry, paths: dict[str, str], cgroups: Cgroups) -> None:
     """Limits, then device rules. A rootless container without a cgroup has none of either."""
     if not paths:
         if entry["asked"]:
-            raise StepFailure("set-limits-container", NO_CGROUP, pointer=KEY, hint=hierarchies.how_to_delegate(cgroups["version"]))
+            raise StepFailure("set-limits-container", NO_CGROUP, pointer=POINTER, hint=hierarchies.how_to_delegate(cgroups["version"]))
         return
     if cgroups["version"] == 2:
         from pyrunc.cgroup import v2
@@ -109,17 +142,17 @@ def apply(entry, paths, cgroups):
         _apply_devices(entry, paths, cgroups)
 
 
-def update(new, stored, run):
+def update(new: Entry, stored: Entry, run: HostRun) -> Entry:
     """`update`: lays a newly planned entry (ctx.options["command"] == "update") over the stored one and writes what is new into the
     live cgroups, all or none. Returns the entry to store. Refusal where new and stored values contradict each other; StepFailure."""
     from pyrunc.cgroup import limits_update as live
 
     cgroups = run.plans["cgroups"]
     merged = live.merge(stored, new)
-    check_memory(merged.get("memory") or {}, 2 if cgroups["version"] == 2 else 1)
+    check_memory(merged.get("memory", {}), 2 if cgroups["version"] == 2 else 1)
     paths = fs.record_of(run, cgroups)["paths"]
     if not paths:
-        raise StepFailure("set-limits-container", NO_CGROUP, pointer=KEY, hint=hierarchies.how_to_delegate(cgroups["version"]))
+        raise StepFailure("set-limits-container", NO_CGROUP, pointer=POINTER, hint=hierarchies.how_to_delegate(cgroups["version"]))
     wanted = live.to_write(merged, new)
     if cgroups["manager"] != "systemd":
         live.apply(paths, wanted, cgroups["version"])
@@ -136,23 +169,23 @@ def update(new, stored, run):
     return merged
 
 
-def change_devices(items, stored, run):
+def change_devices(items: Sequence[GivenRule], stored: Entry, run: HostRun) -> Entry:
     """Live change of device rules: `items`, in the config's form, are laid over those that are stored. Returns the entry to store.
     Refusal, Unsupported (v1 and holes in wildcards), StepFailure. A device that stays allowed is never denied for an instant."""
     rules = stored["devices"]
     for number, item in enumerate(items):
         rules = devices_rules.laid(rules, rule(item, number))
     set_devices(rules, stored, run)
-    return dict(stored, devices=rules)
+    return {**stored, "devices": rules}
 
 
-def set_devices(rules, stored, run):
+def set_devices(rules: list[Rule], stored: Entry, run: HostRun) -> None:
     """Puts a list of device rules in the place of the stored one, in live cgroups."""
     cgroups = run.plans["cgroups"]
     paths = fs.record_of(run, cgroups)["paths"]
     if not paths:
         raise StepFailure(
-            "change-device-rules", "cannot change device rules: container could not join or create cgroup", pointer=KEY + "/devices"
+            "change-device-rules", "cannot change device rules: container could not join or create cgroup", pointer=POINTER + "/devices"
         )
     if cgroups["version"] != 2:
         devices_rules.check_v1(rules)
@@ -161,12 +194,12 @@ def set_devices(rules, stored, run):
 
         systemd.set_resources(run, {"devices": rules, "in_userns": stored["in_userns"]}, cgroups)
     if cgroups["version"] == 2 or stored["in_userns"]:
-        _apply_devices(dict(stored, devices=rules), paths, cgroups)
+        _apply_devices({**stored, "devices": rules}, paths, cgroups)
     else:
         devices_rules.change_v1(paths["devices"], stored["devices"], rules)
 
 
-def _apply_devices(entry, paths, cgroups):
+def _apply_devices(entry: Entry, paths: dict[str, str], cgroups: Cgroups) -> None:
     if cgroups["version"] == 2:
         from pyrunc.cgroup import devices_bpf
 

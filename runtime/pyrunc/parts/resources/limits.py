@@ -4,48 +4,115 @@ runtime-spec, config-linux.md#control-groups. Its one rule: a reader gets the wh
 its own key, or with nothing; what it refuses it refuses with the pointer of the very value.
 """
 
+from __future__ import annotations
+
 from pyrunc.cgroup import devices_rules
 from pyrunc.errors import Refusal, Unsupported, quote
 
-KEY = "/linux/resources"
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any, Final, TypedDict
+
+    from pyrunc.parts.devices import Given as Device
+    from pyrunc.parts.sides import Context
+
+    Rule = list[Any]  # [allow, type, major, minor, access]; -1 is any number
+
+    class GivenRule(TypedDict, total=False):
+        allow: bool
+        type: str
+        major: int
+        minor: int
+        access: str
+
+    class GivenMemory(TypedDict, total=False):
+        limit: int
+        reservation: int
+        swap: int
+        kernel: int
+        kernelTCP: int
+        swappiness: int
+        disableOOMKiller: bool
+        useHierarchy: bool
+        checkBeforeUpdate: bool
+
+    Resources = dict[str, Any]  # /linux/resources, as the schema has it
+
+    class Memory(TypedDict, total=False):
+        limit: int
+        reservation: int
+        swap: int
+        swappiness: int
+        oom_off: bool
+        hierarchy: bool
+        check: bool
+
+    class Cpu(TypedDict, total=False):
+        shares: int
+        quota: int
+        period: int
+        burst: int
+        idle: int
+        rt_runtime: int
+        rt_period: int
+        cpus: str
+        mems: str
+
+    class Pids(TypedDict):
+        limit: int
+
+    class Blkio(TypedDict, total=False):
+        weight: int
+        leaf_weight: int
+        devices: list[list[int | None]]
+        throttle: list[list[Any]]
+
+    Network = TypedDict(
+        "Network",
+        {"class": int, "priorities": list[list[Any]]},
+        total=False,
+    )
+
+
+POINTER: Final = "/linux/resources"
 SECTION = "config-linux.md#control-groups"
 UNSET_SWAPPINESS = (1 << 64) - 1  # moby's -1 in an unsigned field
 INT64 = 1 << 63
 
 
-def refuse(words, pointer, hint=None):
-    return Refusal("refuse", words, KEY + pointer, hint, SECTION)
+def refuse(words: str, pointer: str, hint: str | None = None) -> Refusal:
+    return Refusal("refuse", words, POINTER + pointer, hint, SECTION)
 
 
-def _no_v2(what, pointer):
-    return Unsupported("no-control", "cgroup v2 has no control for %s" % what, KEY + pointer, "cgroup v1")
+def _no_v2(what: str, pointer: str) -> Unsupported:
+    return Unsupported("no-control", "cgroup v2 has no control for %s" % what, POINTER + pointer, "cgroup v1")
 
 
 # --- memory
 
 
-def _memory(resources, version, ctx):
+def _memory(resources: Resources, version: int, ctx: Context) -> Memory:
     """{"limit", "reservation", "swap" (all without 0), "swappiness", "oom_off", "hierarchy", "check"}"""
-    node = resources.get("memory") or {}
-    out = {}
-    for name in ("limit", "reservation", "swap"):
-        value = node.get(name, 0)
+    node: GivenMemory = resources.get("memory") or {}
+    out: Memory = {}
+    for name, value in (("limit", node.get("limit", 0)), ("reservation", node.get("reservation", 0)), ("swap", node.get("swap", 0))):
         if value < -1:
             raise refuse("invalid memory value: %d (-1 is unlimited)" % value, "/memory/" + name)
         if value:
-            out[name] = value
+            out[name] = value  # type: ignore[literal-required]  # one of the three above
     if ctx.options.get("command") != "update":  # there the stored values count as well
         check_memory(out, version)
     for name in ("kernel", "kernelTCP"):
         if node.get(name):
-            ctx.warn("%s/memory/%s" % (KEY, name), "kernel memory limits no longer exist; ignored")
+            ctx.warn("%s/memory/%s" % (POINTER, name), "kernel memory limits no longer exist; ignored")
     _memory_flags(node, version, ctx, out)
     return out
 
 
-def check_memory(mem, version):
+def check_memory(mem: Memory, version: int) -> None:
     """Limit, memory+swap and reservation must fit together."""
-    limit, swap, reservation = (mem.get(n, 0) for n in ("limit", "swap", "reservation"))
+    limit, swap, reservation = mem.get("limit", 0), mem.get("swap", 0), mem.get("reservation", 0)
     if swap > 0 and limit == 0 and version == 2:
         raise refuse("unable to set swap limit without memory limit", "/memory/swap")
     if 0 < swap < limit:
@@ -54,7 +121,7 @@ def check_memory(mem, version):
         raise refuse("memory reservation %d is above the limit %d" % (reservation, limit), "/memory/reservation")
 
 
-def _memory_flags(node, version, ctx, out):
+def _memory_flags(node: GivenMemory, version: int, ctx: Context, out: Memory) -> None:
     swappiness = node.get("swappiness")
     if swappiness is not None and swappiness != UNSET_SWAPPINESS:
         if swappiness > 100:
@@ -68,7 +135,7 @@ def _memory_flags(node, version, ctx, out):
         out["oom_off"] = True
     if node.get("useHierarchy"):
         if version == 2:
-            ctx.warn(KEY + "/memory/useHierarchy", "cgroup v2 always accounts hierarchically")
+            ctx.warn(POINTER + "/memory/useHierarchy", "cgroup v2 always accounts hierarchically")
         else:
             out["hierarchy"] = True
     if node.get("checkBeforeUpdate") and out:
@@ -78,30 +145,30 @@ def _memory_flags(node, version, ctx, out):
 # --- cpu
 
 
-def _cpu(resources, version, ctx):
+def _cpu(resources: Resources, version: int, ctx: Context) -> Cpu:
     """{"shares", "quota", "period" (without 0), "burst", "idle", "rt_runtime", "rt_period", "cpus", "mems"}"""
     node = resources.get("cpu") or {}
-    out = {}
+    out: Cpu = {}
     for name in ("shares", "quota", "period"):
         if node.get(name):
             out[name] = node[name]
     for name in ("burst", "idle"):
         if name in node:
-            out[name] = node[name]
+            out[name] = node[name]  # type: ignore[literal-required]  # the names above
     for name in ("cpus", "mems"):
         if node.get(name):
             check_list(node[name], "/cpu/" + name)
-            out[name] = node[name].strip()
+            out[name] = node[name].strip()  # type: ignore[literal-required]  # the names above
     for name, key in (("realtimeRuntime", "rt_runtime"), ("realtimePeriod", "rt_period")):
         if node.get(name):
             if version == 2:
                 raise _no_v2("realtime budgets", "/cpu/" + name)
-            out[key] = node[name]
+            out[key] = node[name]  # type: ignore[literal-required]  # the names above
     _check_cpu(out, ctx)
     return out
 
 
-def _check_cpu(cpu, ctx):
+def _check_cpu(cpu: Cpu, ctx: Context) -> None:
     """The kernel's own bounds: period 1 ms to 1 s, quota from 1 ms, burst not above the quota."""
     quota, period = cpu.get("quota", 0), cpu.get("period", 0)
     if period and not 1000 <= period <= 1000000:
@@ -112,13 +179,13 @@ def _check_cpu(cpu, ctx):
         raise refuse("cpu burst %d is above the quota %d" % (cpu["burst"], quota), "/cpu/burst")
     if cpu.get("idle", 0) not in (0, 1):
         raise refuse("cpu idle must be 0 or 1, not %d" % cpu["idle"], "/cpu/idle")
-    if cpu.get("idle") == 1 and cpu.pop("shares", None):
-        ctx.warn(KEY + "/cpu/shares", "an idle cgroup has no weight; shares are ignored")
+    if cpu.get("idle") == 1 and cpu.pop("shares", 0):
+        ctx.warn(POINTER + "/cpu/shares", "an idle cgroup has no weight; shares are ignored")
     if cpu.get("rt_runtime", 0) < -1 or cpu.get("rt_runtime", 0) > cpu.get("rt_period", INT64):
         raise refuse("cpu realtimeRuntime %d does not fit into the period" % cpu["rt_runtime"], "/cpu/realtimeRuntime")
 
 
-def check_list(text, pointer):
+def check_list(text: str, pointer: str) -> None:
     """A list of processors or memory nodes: '0-3,7', also with the kernel's strides '0-31:2/4'."""
     for item in text.strip().split(","):
         span, colon, stride = item.strip().partition(":")
@@ -134,7 +201,7 @@ def check_list(text, pointer):
 # --- the others
 
 
-def _pids(resources, version, ctx):
+def _pids(resources: Resources, version: int, ctx: Context) -> Pids | None:
     """{"limit"}: -1 for none. 0 is none as well: podman sends that, and runc and crun read it so."""
     node = resources.get("pids") or {}
     if "limit" not in node:
@@ -142,27 +209,27 @@ def _pids(resources, version, ctx):
     return {"limit": node["limit"] if node["limit"] > 0 else -1}
 
 
-def _blkio(resources, version, ctx):
+def _blkio(resources: Resources, version: int, ctx: Context) -> Blkio:
     """{"weight", "leaf_weight", "devices": [[major, minor, weight, leaf weight]], "throttle": [[rbps|wbps|riops|wiops, major, minor,
     rate, pointer]]}"""
     node = resources.get("blockIO") or {}
-    out = {}
+    out: Blkio = {}
     for name, key in (("weight", "weight"), ("leafWeight", "leaf_weight")):
         weight = _weight(node, name, "/blockIO/" + name, version)
         if weight is not None:
-            out[key] = weight
-    devices = []
+            out[key] = weight  # type: ignore[literal-required]  # the names above
+    devices: list[list[int | None]] = []
     for number, item in enumerate(node.get("weightDevice", ())):
         at = "/blockIO/weightDevice/%d" % number
         weights = [_weight(item, name, "%s/%s" % (at, name), version) for name in ("weight", "leafWeight")]
-        devices.append(_numbers(item, at) + weights)
+        devices.append([*_numbers(item, at), *weights])
     throttle = []
     for name, kind in (("ReadBps", "rbps"), ("WriteBps", "wbps"), ("ReadIOPS", "riops"), ("WriteIOPS", "wiops")):
         for number, item in enumerate(node.get("throttle%sDevice" % name, ())):
             at = "/blockIO/throttle%sDevice/%d" % (name, number)
             if "rate" not in item:
                 raise refuse("the rate is missing", at + "/rate")
-            throttle.append([kind] + _numbers(item, at) + [item["rate"], KEY + at])
+            throttle.append([kind] + _numbers(item, at) + [item["rate"], POINTER + at])
     if devices:
         out["devices"] = devices
     if throttle:
@@ -170,7 +237,7 @@ def _blkio(resources, version, ctx):
     return out
 
 
-def _weight(node, name, pointer, version):
+def _weight(node: Mapping[str, int], name: str, pointer: str, version: int) -> int | None:
     weight = node.get(name, 0)
     if weight == 0:
         return None
@@ -181,7 +248,7 @@ def _weight(node, name, pointer, version):
     return weight
 
 
-def _numbers(item, at):
+def _numbers(item: Mapping[str, int], at: str) -> list[int]:
     """[major, minor] of one device; here a wildcard has no meaning."""
     for name, bits in (("major", 12), ("minor", 20)):
         if not 0 <= item[name] < 1 << bits:
@@ -189,7 +256,7 @@ def _numbers(item, at):
     return [item["major"], item["minor"]]
 
 
-def _hugetlb(resources, version, ctx):
+def _hugetlb(resources: Resources, version: int, ctx: Context) -> list[list[Any]]:
     """[[page size as in the file name, limit]]. A size that the kernel has not is refused."""
     from pyrunc.cgroup.hierarchies import exists
 
@@ -214,10 +281,10 @@ def _hugetlb(resources, version, ctx):
     return out
 
 
-def _network(resources, version, ctx):
+def _network(resources: Resources, version: int, ctx: Context) -> Network:
     """{"class", "priorities": [[interface, priority]]}"""
     node = resources.get("network") or {}
-    out = {}
+    out: Network = {}
     if node.get("classID"):
         out["class"] = node["classID"]
     priorities = []
@@ -233,7 +300,7 @@ def _network(resources, version, ctx):
     return out
 
 
-def _rdma(resources, version, ctx):
+def _rdma(resources: Resources, version: int, ctx: Context) -> list[list[Any]]:
     """[[device, handles or None, objects or None]]"""
     out = []
     for device, item in sorted((resources.get("rdma") or {}).items()):
@@ -248,11 +315,11 @@ def _rdma(resources, version, ctx):
 NOT_UNIFIED = ("cgroup.procs", "cgroup.threads", "cgroup.type", "cgroup.freeze", "cgroup.kill", "cgroup.subtree_control")
 
 
-def _unified(resources, version, ctx):
+def _unified(resources: Resources, version: int, ctx: Context) -> list[list[str]]:
     """[[file, text]], sorted: written as they are, after everything else."""
     node = resources.get("unified") or {}
     if node and version == 1:
-        raise Unsupported("cgroup-v1-doesn", "cgroup v1 doesn't support unified", KEY + "/unified", "cgroup v2")
+        raise Unsupported("cgroup-v1-doesn", "cgroup v1 doesn't support unified", POINTER + "/unified", "cgroup v2")
     for key, value in node.items():
         pointer = "/unified/" + key.replace("~", "~0").replace("/", "~1")
         if "/" in key or key in ("", ".", "..") or any(c <= " " for c in key):
@@ -275,7 +342,7 @@ READERS = (
 # --- devices
 
 
-def devices(resources, ctx, version):
+def devices(resources: Resources, ctx: Context, version: int) -> list[Rule]:
     """The config's rules in order, then the built-in allows. A device of /linux/devices that takes the place of a default one with
     other numbers takes its rule away."""
     rules = [rule(item, number) for number, item in enumerate(resources.get("devices", ()))]
@@ -285,13 +352,13 @@ def devices(resources, ctx, version):
     return rules
 
 
-def defaults(nodes):
+def defaults(nodes: Sequence[Device]) -> list[Rule]:
     """The built-in rules, less those whose path the config has made another device."""
     own = {n["path"]: (n["type"].replace("u", "c"), n.get("major", 0), n.get("minor", 0)) for n in nodes}
     return [rule for path, rule in devices_rules.DEFAULTS if path not in own or own[path] == (rule[1], rule[2], rule[3])]
 
 
-def rule(item, number):
+def rule(item: GivenRule, number: int) -> Rule:
     at = "/devices/%d" % number
     kind = item.get("type") or "a"
     if kind not in ("a", "b", "c"):
@@ -302,8 +369,7 @@ def rule(item, number):
     if set(access) - set("rwm"):
         raise refuse("device access %s has letters other than r, w, m" % quote(access), at + "/access")
     numbers = []
-    for name in ("major", "minor"):
-        value = item.get(name, -1)
+    for name, value in (("major", item.get("major", -1)), ("minor", item.get("minor", -1))):
         if not -1 <= value < 1 << 32:
             raise refuse("device %s %d is out of range" % (name, value), "%s/%s" % (at, name))
         numbers.append(value)

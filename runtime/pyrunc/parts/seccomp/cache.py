@@ -4,10 +4,17 @@ is ours, nobody else may write it, and its sum covers its name and the program. 
 The place is a directory that may be lost at any time; no failure in here is one of the container.
 """
 
+from __future__ import annotations
+
 import posix
 
 from pyrunc import fileio
 from pyrunc.linux import filters, jsonbytes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hashlib import _Hash as Hash
+
 
 GENERATOR = 1  # of the compiled form; a change of the compiler or of the prologue needs another one
 MAGIC = b"pyrunc-filter 1\n"
@@ -18,7 +25,7 @@ LIBRARY = "libseccomp.so.2"
 LIBRARY_DIRS = ("/usr/lib/%s-linux-gnu", "/lib/%s-linux-gnu", "/usr/lib64", "/lib64", "/usr/local/lib", "/usr/lib", "/lib")
 
 
-def _digest(data):
+def _digest(data: bytes) -> Hash:
     try:
         from _sha2 import sha256
     except ImportError:  # Python 3.11
@@ -26,7 +33,7 @@ def _digest(data):
     return sha256(data)
 
 
-def key_of(profile):
+def key_of(profile: object) -> str | None:
     """The name of a cache file: everything that the program depends on. None when the library can't be told apart from another."""
     machine = posix.uname().machine
     for template in LIBRARY_DIRS:
@@ -41,7 +48,7 @@ def key_of(profile):
     return None
 
 
-def open_folder(path):
+def open_folder(path: str) -> int:
     """fd of the cache directory, or -1 when it can't be used: not ours, open to others, not writable. Then each create compiles."""
     for step in (path.rpartition("/")[0], path):
         try:
@@ -59,11 +66,11 @@ def open_folder(path):
     return fd
 
 
-def _sealed(key, program):
+def _sealed(key: str, program: bytes) -> bytes:
     return MAGIC + _digest(key.encode() + program).digest() + program
 
 
-def read(cache_fd, key):
+def read(cache_fd: int, key: str) -> bytes | None:
     """The program, or None. Only a regular file of ours that nobody else may write, whole, and made for this very key."""
     try:
         fd = posix.open(key, posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_CLOEXEC, dir_fd=cache_fd)
@@ -82,7 +89,7 @@ def read(cache_fd, key):
     return program if filters.plausible(program) and data == _sealed(key, program) else None
 
 
-def keep(cache_fd, key, program):
+def keep(cache_fd: int, key: str, program: bytes) -> None:
     """Writes the file beside its name and renames it, so that readers see all or nothing. A full disk costs the next create some
     milliseconds and this one nothing."""
     temporary = ".%d" % posix.getpid()
@@ -101,7 +108,7 @@ def keep(cache_fd, key, program):
             return
 
 
-def _make_room(cache_fd):
+def _make_room(cache_fd: int) -> None:
     """Bounds the cache: the oldest half goes when it is full. Files that vanish meanwhile were removed by another create."""
     names = posix.listdir(cache_fd)
     if len(names) < FILES:

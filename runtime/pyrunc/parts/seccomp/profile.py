@@ -1,11 +1,69 @@
 """The profile, checked and brought into numbers: nothing here knows of BPF or of libseccomp."""
 
+from __future__ import annotations
+
 import posix
 
 from pyrunc.errors import Refusal, Unsupported, errno_text, quote
 from pyrunc.linux import filters
 
-HERE = "/linux/seccomp"
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Final, TypedDict
+
+    from pyrunc.parts.sides import Context
+
+    class Argument(TypedDict, total=False):
+        index: int
+        value: int
+        valueTwo: int
+        op: str
+
+    class Syscall(TypedDict, total=False):
+        names: list[str]
+        action: str
+        errnoRet: int
+        args: list[Argument]
+
+    class Given(TypedDict, total=False):
+        defaultAction: str
+        defaultErrnoRet: int
+        architectures: list[str]
+        flags: list[str]
+        listenerPath: str
+        listenerMetadata: str
+        syscalls: list[Syscall]
+
+    Node = TypedDict(
+        "Node",
+        {"/linux/seccomp": Given},
+        total=False,
+    )
+
+    class Rule(TypedDict):
+        names: list[str]
+        action: int
+        args: list[list[int]]  # [index, operator, a, b]
+        at: str  # pointer
+
+    class Profile(TypedDict):
+        default: int
+        arches: list[str]
+        rules: list[Rule]
+        enosys: bool
+        strict: bool
+
+    class Entry(TypedDict):
+        profile: Profile
+        flags: int  # of seccomp(2)
+        notify: bool
+        listener: str | None
+        metadata: str | None
+        raw: str | None  # hex of a program that replaces the profile
+
+
+POINTER: Final = "/linux/seccomp"
 NAMES_LIMIT = 16384  # no kernel has a tenth of it, and 4096 instructions is all that a filter may have
 FAIL_UNKNOWN = "run.oci.seccomp_fail_unknown_syscall"
 RAW = "run.oci.seccomp_bpf_data"
@@ -16,7 +74,7 @@ BASE64_DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+
 BASE64 = frozenset(BASE64_DIGITS)
 
 
-def plan(node, ctx):
+def plan(node: Node, ctx: Context) -> Entry | None:
     """node: {"/linux/seccomp": {...}}. Entry: {"profile": {"default": action, "arches": [names], "rules": [{"names", "action", "args":
     [[index, op, a, b]], "at": pointer}], "enosys": bool, "strict": bool}, "flags": of seccomp(2), "notify": bool, "listener": path or
     None, "metadata": text or None, "raw": hex of a program that replaces the profile, or None}. None for an object without content, as
@@ -25,18 +83,18 @@ def plan(node, ctx):
 
     Refuses: errno values where none belong or above 4095, argument indices above 5, valueTwo without MASKED_EQ, empty names, NOTIFY as
     the default, for write and sendmsg, or without a listening socket at listenerPath, and flags that this kernel lacks."""
-    seccomp = node[HERE]
+    seccomp = node[POINTER]
     if not seccomp:
         return None
-    default = _action(seccomp["defaultAction"], seccomp.get("defaultErrnoRet"), "defaultAction", "defaultErrnoRet", HERE)
+    default = _action(seccomp["defaultAction"], seccomp.get("defaultErrnoRet"), "defaultAction", "defaultErrnoRet", POINTER)
     if default == filters.NOTIFY:
-        raise Refusal("notify-as-default", "SCMP_ACT_NOTIFY cannot be used as default action", HERE + "/defaultAction")
+        raise Refusal("notify-as-default", "SCMP_ACT_NOTIFY cannot be used as default action", POINTER + "/defaultAction")
     rules = []
     for i, syscall in enumerate(seccomp.get("syscalls", ())):
-        rules += _rules(syscall, "%s/syscalls/%d" % (HERE, i), ctx)
+        rules += _rules(syscall, "%s/syscalls/%d" % (POINTER, i), ctx)
     if sum(len(rule["names"]) for rule in rules) > NAMES_LIMIT:
-        raise Refusal("more-than-system", "more than %d system call names" % NAMES_LIMIT, HERE + "/syscalls")
-    annotations = (ctx.plans.get("meta") or {}).get("annotations", {})
+        raise Refusal("more-than-system", "more than %d system call names" % NAMES_LIMIT, POINTER + "/syscalls")
+    annotations = ctx.plans.get("meta", {}).get("annotations", {})
     if PLUGINS in annotations:
         raise Unsupported(
             "seccomp-listeners-can",
@@ -47,6 +105,11 @@ def plan(node, ctx):
         )
     raw = _raw(annotations[RAW]) if RAW in annotations else None
     notify = any(rule["action"] == filters.NOTIFY for rule in rules) if raw is None else _notifies(raw)
+    listener, metadata = _listener(
+        seccomp.get("listenerPath") or annotations.get(RECEIVER) or ctx.options.get("seccomp_receiver"),
+        seccomp.get("listenerMetadata"),
+        notify,
+    )
     permissive = default in (filters.ALLOW, filters.LOG) or default & 0xFFFF0000 == filters.TRACE
     return {
         "profile": {
@@ -58,16 +121,13 @@ def plan(node, ctx):
         },
         "flags": _flags(seccomp.get("flags"), notify, ctx),
         "notify": notify,
-        **_listener(
-            seccomp.get("listenerPath") or annotations.get(RECEIVER) or ctx.options.get("seccomp_receiver"),
-            seccomp.get("listenerMetadata"),
-            notify,
-        ),
+        "listener": listener,
+        "metadata": metadata,
         "raw": None if raw is None else raw.hex(),
     }
 
 
-def _raw(text):
+def _raw(text: str) -> bytes:
     """A program in base64. What it does is its author's matter; what it is, the kernel checks."""
     pointer = "/annotations/" + RAW
     program = _base64(text)
@@ -78,7 +138,7 @@ def _raw(text):
     return program
 
 
-def _base64(text):
+def _base64(text: str) -> bytes | None:
     """bytes, or None. By hand: the hot path has no module for it, and such filters are rare and small."""
     digits = text.rstrip("=")
     if len(text) % 4 or len(text) - len(digits) > 2 or len(text) > 1 << 16 or not BASE64.issuperset(digits):
@@ -92,11 +152,11 @@ def _base64(text):
     return bytes(out[: len(out) - (len(text) - len(digits))])
 
 
-def _notifies(program):
+def _notifies(program: bytes) -> bool:
     return any(op == filters.RET and k & 0xFFFF0000 == filters.NOTIFY for op, _jt, _jf, k in filters.unpack(program))
 
 
-def _action(name, errno_ret, name_key, errno_key, pointer):
+def _action(name: str, errno_ret: int | None, name_key: str, errno_key: str, pointer: str) -> int:
     """The action's number, with its errno or trace value in the lower half."""
     if name not in filters.ACTIONS:
         raise Refusal("string-valid-action", "string %s is not a valid action for seccomp" % quote(name), "%s/%s" % (pointer, name_key))
@@ -115,7 +175,7 @@ def _action(name, errno_ret, name_key, errno_key, pointer):
     return base | value
 
 
-def _rules(syscall, pointer, ctx):
+def _rules(syscall: Syscall, pointer: str, ctx: Context) -> list[Rule]:
     """One element of syscalls -> its rules. All arguments of a rule must match at once, but the library takes an index only once: if one
     is given twice, each comparison becomes a rule of its own (any of them matches), as runc has always read it."""
     names = syscall["names"]
@@ -139,7 +199,7 @@ def _rules(syscall, pointer, ctx):
     return [{"names": names, "action": action, "args": one, "at": pointer} for one in sets]
 
 
-def _argument(arg, pointer, ctx):
+def _argument(arg: Argument, pointer: str, ctx: Context) -> list[int]:
     """[index, op, a, b] as libseccomp orders them: for MASKED_EQ a is the mask and b what must be left. Bits of b outside of the mask
     do not count: "the masked argument value is equal to the masked datum value" (seccomp_rule_add(3))."""
     if arg["index"] > 5:
@@ -156,21 +216,23 @@ def _argument(arg, pointer, ctx):
     return [arg["index"], op, arg["value"], second]
 
 
-def _arches(names):
+def _arches(names: Sequence[str]) -> list[str]:
     for i, name in enumerate(names):
         if name not in filters.ARCHES:
-            raise Refusal("string-valid-arch", "string %s is not a valid arch for seccomp" % quote(name), "%s/architectures/%d" % (HERE, i))
+            raise Refusal(
+                "string-valid-arch", "string %s is not a valid arch for seccomp" % quote(name), "%s/architectures/%d" % (POINTER, i)
+            )
     return list(dict.fromkeys(names))
 
 
-def _flags(names, notify, ctx):
+def _flags(names: Sequence[str] | None, notify: bool, ctx: Context) -> int:
     """Flags of seccomp(2). None given: SPEC_ALLOW where the kernel has it, as runc does. TSYNC says nothing of a process with one
     thread and is dropped (together with a listener the kernel would refuse it)."""
     if names is None:
         return filters.FLAG_SPEC_ALLOW if filters.supports_flag(filters.FLAG_SPEC_ALLOW) else 0
     flags = 0
     for i, name in enumerate(names):
-        pointer = "%s/flags/%d" % (HERE, i)
+        pointer = "%s/flags/%d" % (POINTER, i)
         if name not in filters.FLAGS:
             raise Refusal("seccomp-flag-known", "seccomp flag %s is not known" % quote(name), pointer)
         flag = filters.FLAGS[name]
@@ -185,12 +247,12 @@ def _flags(names, notify, ctx):
     return flags
 
 
-def _listener(path, metadata, notify):
+def _listener(path: str | None, metadata: str | None, notify: bool) -> tuple[str | None, str | None]:
     if metadata and not path:
-        raise Refusal("seccomp-listenermetadata-without", "seccomp listenerMetadata without listenerPath", HERE + "/listenerMetadata")
+        raise Refusal("seccomp-listenermetadata-without", "seccomp listenerMetadata without listenerPath", POINTER + "/listenerMetadata")
     if not notify:  # nobody will be connected to
-        return {"listener": None, "metadata": None}
-    pointer = HERE + "/listenerPath"
+        return None, None
+    pointer = POINTER + "/listenerPath"
     if not path:
         raise Refusal(
             "seccomp-listenerpath-set",
@@ -206,4 +268,4 @@ def _listener(path, metadata, notify):
         raise Refusal("seccomp-listenerpath", "seccomp listenerPath %s: %s" % (quote(path), errno_text(e.errno)), pointer) from None
     if mode & 0o170000 != 0o140000:
         raise Refusal("seccomp-listenerpath-socket", "seccomp listenerPath %s is not a socket" % quote(path), pointer)
-    return {"listener": path, "metadata": metadata or None}
+    return path, metadata or None

@@ -1,19 +1,27 @@
 """What is done with a profile: compiled before the clone, loaded by finish() at its place, its listener handed over."""
 
+from __future__ import annotations
+
 import posix
 
 from pyrunc import fileio
 from pyrunc.errors import StepFailure, errno_text, quote
 from pyrunc.linux import filters, jsonbytes
 from pyrunc.parts.seccomp import cache
-from pyrunc.parts.seccomp.profile import HERE
+from pyrunc.parts.seccomp.profile import POINTER
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.parts.sides import Run, HostRun, Op, TailRun
+    from pyrunc.parts.seccomp.profile import Entry
+
 
 SUN_PATH = 107  # bytes of a path that fit into sockaddr_un
 SEND_SECONDS = 10
 SCM_RIGHTS, SO_SNDTIMEO = 1, 21
 
 
-def host_compile(entry, run):
+def host_compile(entry: Entry, run: HostRun) -> None:
     """Host side, before the clone. Sets run.seccomp_bpf, which init inherits. Uses run.cache (a directory of ours, made when it is not
     there) and run.call_helper. Refusal with the rule's pointer for what libseccomp does not take. Nothing to undo: the cache stays."""
     if entry["raw"] is not None:
@@ -23,14 +31,14 @@ def host_compile(entry, run):
     early = not _no_new_privs(run) or entry["notify"]  # then init still has to report and to wait below the filter
     profile["needs"] = ["execve", "write", "read"] if early else ["execve"]
     key = cache.key_of(profile)
-    cache_fd = cache.open_folder(run.cache) if key is not None else -1
+    cache_fd = -1 if key is None else cache.open_folder(run.cache)
     try:
-        program = cache.read(cache_fd, key) if cache_fd >= 0 else None
+        program = cache.read(cache_fd, key) if cache_fd >= 0 and key is not None else None
         if program is None:
             program = bytes.fromhex(run.call_helper("seccomp", profile)["bpf"])
             if not filters.plausible(program):
-                raise StepFailure("libseccomp-made-filter", "libseccomp made no filter of the profile", pointer=HERE)
-            if cache_fd >= 0:
+                raise StepFailure("libseccomp-made-filter", "libseccomp made no filter of the profile", pointer=POINTER)
+            if cache_fd >= 0 and key is not None:
                 cache.keep(cache_fd, key, program)
     finally:
         if cache_fd >= 0:
@@ -38,31 +46,31 @@ def host_compile(entry, run):
     run.seccomp_bpf = program
 
 
-def _no_new_privs(run):
-    return bool((run.plans.get("capabilities") or {}).get("nnp"))
+def _no_new_privs(run: Run) -> bool:
+    return bool(run.plans.get("capabilities", {}).get("nnp"))
 
 
-def _filter(entry, run):
+def _filter(entry: Entry, run: TailRun) -> Op:
     flags = entry["flags"] | (filters.FLAG_NEW_LISTENER if entry["notify"] else 0)
     return ("FILTER", run.seccomp_bpf, flags)
 
 
-def op_early(entry, run):
+def op_early(entry: Entry, run: TailRun) -> Op | None:
     """Init: without noNewPrivileges, while CAP_SYS_ADMIN is there. None otherwise."""
     return None if _no_new_privs(run) else _filter(entry, run)
 
 
-def op_notify(entry, run):
+def op_notify(entry: Entry, run: TailRun) -> Op | None:
     """Init: with noNewPrivileges, a filter that notifies: at create, as its listener must be out before create returns."""
     return _filter(entry, run) if _no_new_privs(run) and entry["notify"] else None
 
 
-def op_late(entry, run):
+def op_late(entry: Entry, run: TailRun) -> Op | None:
     """Init: with noNewPrivileges, last of all: only execve comes after it."""
     return _filter(entry, run) if _no_new_privs(run) and not entry["notify"] else None
 
 
-def host_deliver(entry, run, listener_fd):
+def host_deliver(entry: Entry, run: HostRun, listener_fd: int) -> None:
     """Host side: connects to listenerPath and sends the state of the container process (config-linux.md#containerprocessstate) with
     the listener. run.pid is the process under the filter; with exec the container's own is run.init_pid. StepFailure when the
     receiver can't be reached: a container whose calls nobody answers would hang."""
@@ -72,15 +80,15 @@ def host_deliver(entry, run, listener_fd):
     if entry["metadata"] is not None:
         state["metadata"] = entry["metadata"]
     try:
-        _send(entry["listener"], jsonbytes.dumps(state), listener_fd)
+        _send(entry["listener"] or "", jsonbytes.dumps(state), listener_fd)
     except OSError as e:
         words = "seccomp listener %s: %s" % (quote(entry["listener"]), errno_text(e.errno) if e.errno else e)
         raise StepFailure(
-            "seccomp-listener", words, pointer=HERE + "/listenerPath", call="connect", errno=e.errno, path=entry["listener"]
+            "seccomp-listener", words, pointer=POINTER + "/listenerPath", call="connect", errno=e.errno, path=entry["listener"]
         ) from e
 
 
-def _send(path, data, fd):
+def _send(path: str, data: bytes, fd: int) -> None:
     import _socket
     from _struct import pack
 

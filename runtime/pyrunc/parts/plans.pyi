@@ -1,0 +1,68 @@
+"""What is in a plan: {part: entry}. A part without an entry has nothing to do. Types only: nothing imports this while pyrunc runs."""
+
+from typing import TypedDict
+
+from pyrunc.parts import (
+    capabilities,
+    cgroups,
+    clocks,
+    devices,
+    fds,
+    hooks,
+    idmaps,
+    keyring,
+    labels,
+    landlock,
+    mempolicy,
+    meta,
+    namespaces,
+    netdevs,
+    notify,
+    oom,
+    paths,
+    personality,
+    program,
+    rdt,
+    resources,
+    rlimits,
+    root,
+    scheduling,
+    sysctls,
+    terminal,
+    user,
+    uts,
+)
+from pyrunc.parts.mounts.plan import Entry as Mounts
+from pyrunc.parts.seccomp.profile import Entry as Seccomp
+
+class Plans(TypedDict, total=False):
+    meta: meta.Entry
+    namespaces: namespaces.Entry
+    notify: notify.Entry
+    idmaps: idmaps.Entry
+    clocks: clocks.Entry
+    netdevs: netdevs.Entry
+    root: root.Entry
+    cgroups: cgroups.Entry
+    resources: resources.Entry
+    rdt: rdt.Entry
+    labels: labels.Entry
+    mounts: Mounts
+    paths: paths.Entry
+    uts: uts.Entry
+    sysctls: sysctls.Entry
+    user: user.Entry
+    fds: fds.Entry
+    rlimits: rlimits.Entry
+    terminal: terminal.Entry
+    devices: devices.Entry
+    program: program.Entry
+    capabilities: capabilities.Entry
+    oom: oom.Entry
+    scheduling: scheduling.Entry
+    personality: personality.Entry
+    mempolicy: mempolicy.Entry
+    seccomp: Seccomp
+    landlock: landlock.Entry
+    hooks: hooks.Entry
+    keyring: keyring.Entry
