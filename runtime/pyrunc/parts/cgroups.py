@@ -9,7 +9,7 @@ from __future__ import annotations
 import posix
 
 from pyrunc.cgroup import fs, hierarchies, tree
-from pyrunc.errors import Refusal, StepFailure, Unsupported, errno_text, quote
+from pyrunc.errors import CallError, Refusal, StepFailure, Unsupported, errno_text, quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -308,7 +308,7 @@ def _failure(e: OSError | StepFailure, entry: Entry, what: str) -> StepFailure:
             "rootless-needs-limits",
             NO_RIGHTS,
             pointer=POINTER,
-            call=e.call,
+            call=CallError.of(e).call,
             errno=e.errno,
             path=path,
             hint=hierarchies.how_to_delegate(entry["version"]),
@@ -317,7 +317,9 @@ def _failure(e: OSError | StepFailure, entry: Entry, what: str) -> StepFailure:
         text = "the kernel refuses the value"
     else:
         text = fs.refusal_text(e.errno, "no rights there") if e.errno in fs.REFUSED else errno_text(e.errno)
-    return StepFailure("failure", "%s%s %s: %s" % (APPLY, what, quote(path), text), pointer=POINTER, call=e.call, errno=e.errno, path=path)
+    return StepFailure(
+        "failure", "%s%s %s: %s" % (APPLY, what, quote(path), text), pointer=POINTER, call=CallError.of(e).call, errno=e.errno, path=path
+    )
 
 
 # --- placing

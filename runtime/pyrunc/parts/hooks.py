@@ -10,7 +10,7 @@ from __future__ import annotations
 import posix
 
 from pyrunc import fileio
-from pyrunc.errors import HookFailure, Refusal, errno_text, quote
+from pyrunc.errors import CallError, HookFailure, Refusal, errno_text, quote
 from pyrunc.linux import jsonbytes, spawn
 
 TYPE_CHECKING = False
@@ -205,7 +205,7 @@ def _run_one(
             document, cwd_fd, None if seconds is None else seconds * 1000, cancel, bpf,
         )  # fmt: skip
     except OSError as e:
-        what = "fork/exec" if e.call == "execve" else e.call
+        what = "fork/exec" if CallError.of(e).call == "execve" else CallError.of(e).call
         raise HookFailure("hook-not-run", kind, index, "%s %s: %s" % (what, quote(hook["path"]), errno_text(e.errno)), hook["path"]) from e
     finally:
         if opened >= 0:

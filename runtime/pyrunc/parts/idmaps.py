@@ -9,7 +9,7 @@ from __future__ import annotations
 import posix
 
 from pyrunc import fileio
-from pyrunc.errors import Refusal, StepFailure, Unsupported, errno_text, quote
+from pyrunc.errors import CallError, Refusal, StepFailure, Unsupported, errno_text, quote
 from pyrunc.linux import spawn
 
 TYPE_CHECKING = False
@@ -190,7 +190,9 @@ def _by_tool(tool: str, pid: int, ranges: list[list[int]], pointer: str) -> None
     try:
         ended = spawn.run(tool, argv, ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"], timeout_ms=TOOL_TIMEOUT_MS)
     except OSError as e:
-        raise StepFailure("by-tool", "%s: %s" % (tool, errno_text(e.errno)), pointer=pointer, call=e.call, errno=e.errno) from e
+        raise StepFailure(
+            "by-tool", "%s: %s" % (tool, errno_text(e.errno)), pointer=pointer, call=CallError.of(e).call, errno=e.errno
+        ) from e
     if not ended.ok:
         words = "no answer within %d s" % (TOOL_TIMEOUT_MS // 1000) if ended.why == "timeout" else ended.text()
         said = ended.err.strip().rpartition(b"\n")[2].decode("utf-8", "backslashreplace")

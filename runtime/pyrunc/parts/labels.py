@@ -9,7 +9,7 @@ from __future__ import annotations
 import posix
 
 from pyrunc import fileio
-from pyrunc.errors import Refusal, StepFailure, Unsupported, errno_text, quote
+from pyrunc.errors import CallError, Refusal, StepFailure, Unsupported, errno_text, quote
 from pyrunc.linux import fs
 
 TYPE_CHECKING = False
@@ -103,18 +103,23 @@ def _apparmor(run: InitRun, profile: str) -> None:
             run.proc.write(path, data)
             return
         except OSError as e:
-            missing = e.errno == ENOENT and e.call != "write"  # the file; ENOENT of write(2) means the profile
+            missing = e.errno == ENOENT and CallError.of(e).call != "write"  # the file; ENOENT of write(2) means the profile
             if not missing or path == APPARMOR_FILES[-1]:
                 raise _failure(path, "unable to apply apparmor profile", profile, APPARMOR, e) from e
 
 
 def _failure(path: str, words: str, value: str, pointer: str, e: OSError) -> StepFailure:
-    if e.errno == ENOENT and e.call == "write":
+    if e.errno == ENOENT and CallError.of(e).call == "write":
         reason = "%s is not loaded" % quote(value, 100)
     else:
         reason = "%s is refused: %s" % (quote(value, 100), errno_text(e.errno))
     return StepFailure(
-        "write", "%s: write to `/proc/%s`: %s" % (words, path, reason), pointer=pointer, call=e.call, errno=e.errno, path="/proc/" + path
+        "write",
+        "%s: write to `/proc/%s`: %s" % (words, path, reason),
+        pointer=pointer,
+        call=CallError.of(e).call,
+        errno=e.errno,
+        path="/proc/" + path,
     )
 
 

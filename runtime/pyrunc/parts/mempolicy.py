@@ -8,7 +8,7 @@ from __future__ import annotations
 from _struct import pack
 
 from pyrunc import fileio
-from pyrunc.errors import Refusal, StepFailure, Unsupported, errno_text, quote
+from pyrunc.errors import CallError, Refusal, StepFailure, Unsupported, errno_text, quote
 from pyrunc.linux import _syscalls
 
 TYPE_CHECKING = False
@@ -150,7 +150,9 @@ def init_set(entry: Entry, run: InitRun) -> None:
     except OSError as e:
         hint = {38: "the kernel is built without CONFIG_NUMA", 22: "the mode is newer than the kernel, or its cpuset has none of the nodes"}
         words = "unable to set memory policy: " + errno_text(e.errno)
-        raise StepFailure("unable-set-memory", words, pointer=POINTER, call=e.call, errno=e.errno, hint=hint.get(e.errno or 0)) from e
+        raise StepFailure(
+            "unable-set-memory", words, pointer=POINTER, call=CallError.of(e).call, errno=e.errno, hint=hint.get(e.errno or 0)
+        ) from e
     found = _syscalls.get_mempolicy()[0]
     if found != entry["mode"] and not (entry["mode"] == PREFERRED and not entry["nodes"] and found == LOCAL):
         raise StepFailure(

@@ -178,7 +178,7 @@ def init_make_cwd(entry: Entry, run: InitRun) -> None:
     except OSError as e:
         if e.errno in (EACCES, EPERM):
             return  # closed to root (NFS, FUSE), perhaps not to the user: chdir will tell
-        raise _cwd_failure(entry, e.errno, CallError.of(e).call) from e
+        raise _cwd_failure(entry, e.errno or 0, CallError.of(e).call) from e
     posix.close(fd)
 
 

@@ -162,7 +162,7 @@ def _write(fd: int, name: str, text: str, path: str) -> None:
         finally:
             posix.close(file)
     except OSError as e:
-        raise CallError(e.errno, e.strerror, "%s/%s" % (path, name), "write") from None
+        raise CallError(e.errno or 0, e.strerror or "", "%s/%s" % (path, name), "write") from None
 
 
 def _read(fd: int, name: str) -> str:

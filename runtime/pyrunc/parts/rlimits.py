@@ -6,7 +6,7 @@ them, however small, breaks the set-up.
 
 from __future__ import annotations
 
-from pyrunc.errors import Refusal, StepFailure, errno_text, quote
+from pyrunc.errors import CallError, Refusal, StepFailure, errno_text, quote
 from pyrunc.linux import _syscalls, caps
 
 TYPE_CHECKING = False
@@ -89,7 +89,7 @@ def host_apply(entry: Entry, run: HostRun) -> None:
         except OSError as e:
             ours = _syscalls.prlimit(run.pid, number, None, None)[1]
             raise StepFailure(
-                None, _words(number, e.errno or 0), pointer=pointer, call=e.call, errno=e.errno, hint=_hint(name, soft, hard, ours)
+                None, _words(number, e.errno or 0), pointer=pointer, call=CallError.of(e).call, errno=e.errno, hint=_hint(name, soft, hard, ours)
             ) from e  # fmt: skip
         found = _syscalls.prlimit(run.pid, number, None, None)
         if found != (soft, hard):
@@ -131,7 +131,7 @@ def _change(pid: int, wanted: list[Row], before: list[tuple[int, int, int]]) -> 
             words = "cannot set %s of process %d to %s: %s" % (name, pid, _pair(soft, hard), errno_text(e.errno))
             now = _syscalls.prlimit(pid, number, None, None)
             hint = "it is %s; raising a hard limit takes CAP_SYS_RESOURCE" % _pair(*now)
-            raise StepFailure(None, words, pointer=POINTER, call=e.call, errno=e.errno, hint=hint) from None
+            raise StepFailure(None, words, pointer=POINTER, call=CallError.of(e).call, errno=e.errno, hint=hint) from None
 
 
 def _restore(pid: int, number: int, soft: int, hard: int) -> None:

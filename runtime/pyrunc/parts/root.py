@@ -294,7 +294,7 @@ def init_finish(entry: Entry, run: InitRun) -> None:
             mount.propagate(run.root_fd, c.MS_PRIVATE)
     except OSError as e:
         words = "cannot set rootfsPropagation=%s: %s" % (word, errno_text(e.errno))
-        raise StepFailure("make-root-read", words, pointer="/linux/rootfsPropagation", call=e.call, errno=e.errno) from None
+        raise StepFailure("make-root-read", words, pointer="/linux/rootfsPropagation", call=CallError.of(e).call, errno=e.errno) from None
     if not entry["readonly"]:
         return
     try:
@@ -302,5 +302,10 @@ def init_finish(entry: Entry, run: InitRun) -> None:
     except OSError as e:
         words = "cannot make the root read-only: %s" % errno_text(e.errno)
         raise StepFailure(
-            "make-root-read", words, pointer="/root/readonly", call=e.call, errno=e.errno, hint="is a file in it open for writing?"
+            "make-root-read",
+            words,
+            pointer="/root/readonly",
+            call=CallError.of(e).call,
+            errno=e.errno,
+            hint="is a file in it open for writing?",
         ) from None

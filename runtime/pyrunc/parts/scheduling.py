@@ -8,14 +8,14 @@ from __future__ import annotations
 import posix
 
 from pyrunc import fileio
-from pyrunc.errors import Refusal, StepFailure, Unsupported, errno_text, quote
+from pyrunc.errors import CallError, Refusal, StepFailure, Unsupported, errno_text, quote
 from pyrunc.linux import _syscalls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final, TypedDict
 
-    from pyrunc.parts.sides import Run, Context, ExecRun, InitRun
+    from pyrunc.parts.sides import Context, ExecRun, InitRun, Run
 
     class GivenScheduler(TypedDict, total=False):
         policy: str
@@ -268,7 +268,7 @@ def set_for(pid: int, entry: Entry, run: Run) -> None:
                 "error-setting-iopriority",
                 "error setting ioPriority: " + errno_text(e.errno),
                 pointer=IOPRIO,
-                call=e.call,
+                call=CallError.of(e).call,
                 errno=e.errno,
                 hint=hint,
             ) from e
@@ -285,4 +285,4 @@ def _refused(e: OSError, run: Run) -> StepFailure:
             words, hint = "process scheduler can't be used together with AllowedCPUs", "SCHED_DEADLINE needs all CPUs of its root domain"
     elif e.errno == 16:
         hint = "the bandwidth that SCHED_DEADLINE asks for is not there"
-    return StepFailure("refused", words, pointer=SCHED, call=e.call, errno=e.errno, hint=hint)
+    return StepFailure("refused", words, pointer=SCHED, call=CallError.of(e).call, errno=e.errno, hint=hint)

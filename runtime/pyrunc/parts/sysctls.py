@@ -9,7 +9,7 @@ from __future__ import annotations
 import posix
 
 from pyrunc import fileio
-from pyrunc.errors import Refusal, StepFailure, errno_text, quote
+from pyrunc.errors import CallError, Refusal, StepFailure, errno_text, quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -164,5 +164,11 @@ def _failure(name: str, value: str, e: OSError) -> StepFailure:
             hint = "the namespace may belong to another user namespace than the container's"
     pointer = "%s/%s" % (POINTER, name)
     return StepFailure(
-        "sysctl", "sysctl %s: %s" % (_quoted(name), words), pointer=pointer, call=e.call, errno=e.errno, path=e.filename, hint=hint
+        "sysctl",
+        "sysctl %s: %s" % (_quoted(name), words),
+        pointer=pointer,
+        call=CallError.of(e).call,
+        errno=e.errno,
+        path=e.filename,
+        hint=hint,
     )

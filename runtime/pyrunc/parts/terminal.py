@@ -157,7 +157,9 @@ def _console(root_fd: int, slave: int) -> None:
             words = "/dev/console in the container was exchanged"
         else:
             words = "cannot mount the terminal on /dev/console: " + errno_text(e.errno)
-        raise StepFailure("mount-terminal-dev", words, pointer=POINTER, call=CallError.of(e).call, errno=e.errno, path="/dev/console") from e
+        raise StepFailure(
+            "mount-terminal-dev", words, pointer=POINTER, call=CallError.of(e).call, errno=e.errno, path="/dev/console"
+        ) from e
 
 
 def exec_open(entry: Entry, run: ExecRun) -> tuple[int, int]:

@@ -12,8 +12,8 @@ from pyrunc.parts.seccomp.profile import POINTER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pyrunc.parts.sides import Run, HostRun, Op, TailRun
     from pyrunc.parts.seccomp.profile import Entry
+    from pyrunc.parts.sides import HostRun, Op, Run, TailRun
 
 
 SUN_PATH = 107  # bytes of a path that fit into sockaddr_un
