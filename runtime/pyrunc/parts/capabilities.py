@@ -11,6 +11,7 @@ from pyrunc.linux import caps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Final, TypedDict
 
     from pyrunc.parts.sides import Context, Op, TailRun
@@ -82,16 +83,16 @@ def plan(node: Node, ctx: Context) -> Entry:
     return entry
 
 
-def with_more(sets: Sets, names: list[str]) -> Sets:
+def with_more(sets: Mapping[str, list[str]], names: list[str]) -> dict[str, list[str]]:
     """The sets of /process/capabilities with `names` added to bounding, effective and permitted, and to ambient where inheritable holds
     them. Inheritable never grows (CVE-2022-29162)."""
-    sets = {name: list(sets.get(name) or []) for name in SETS}
+    more = {name: list(sets.get(name) or []) for name in SETS}
     for capability in names:
-        wanted = ["bounding", "effective", "permitted"] + (["ambient"] if capability in sets["inheritable"] else [])
+        wanted = ["bounding", "effective", "permitted"] + (["ambient"] if capability in more["inheritable"] else [])
         for name in wanted:
-            if capability not in sets[name]:
-                sets[name].append(capability)
-    return sets
+            if capability not in more[name]:
+                more[name].append(capability)
+    return more
 
 
 def _mask(names: list[str] | None, which: str, available: int, lost: dict[str, str]) -> int:
