@@ -1,13 +1,16 @@
-/* The tail of a container's init: carries out a list of operations that ops.c has copied into memory of its own.
+/* The last part of a container's init: carries out a list of operations that ops.c has copied into memory of its own.
  *
- * Rule: no Python header, no allocation, no lock. After the operation FILTER nothing but write, close_range, execve
- * and exit_group is called, unless an operation says so by its nature (execve(2), seccomp(2), capabilities(7)). */
+ * Rule: no Python header, no allocation, no lock. After the operation FILTER the container's filter decides about each call, so
+ * only what filter.c lists comes after it. */
 #define _GNU_SOURCE
 #include "ops.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/filter.h>
+#include <linux/close_range.h>
+#include <linux/keyctl.h>
+#include <linux/openat2.h>
+#include <linux/seccomp.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -18,7 +21,12 @@
 
 #include "numbers.h"
 
-struct op_state op_state;
+#define SIGNALS 64                             /* 1 to 64, as the kernel counts them */
+#define SIGNAL_BYTES 8                         /* sizeof the kernel's sigset_t */
+#define LAST_CAP 63                            /* the sets have 64 bits */
+#define PATHS 4096                             /* PATH_MAX, which <linux/limits.h> calls it too */
+
+struct op_state op_state __attribute__((aligned(STATE_ALIGNMENT)));
 
 struct run {
     const struct plan *plan;
@@ -81,11 +89,11 @@ static void await_byte(int fd)
 int signals_reset(void)
 {
     unsigned long action[4] = {0}; /* struct sigaction of the kernel: handler, flags, restorer, mask */
-    for (int n = 1; n <= 64; n++)
-        if (n != SIGKILL && n != SIGSTOP && syscall(SYS_rt_sigaction, n, action, NULL, 8))
+    for (int n = 1; n <= SIGNALS; n++)
+        if (n != SIGKILL && n != SIGSTOP && syscall(SYS_rt_sigaction, n, action, NULL, SIGNAL_BYTES))
             return -1;
     uint64_t none = 0;
-    return (int)syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL, 8);
+    return (int)syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL, SIGNAL_BYTES);
 }
 
 static void on_signal(int number)
@@ -93,7 +101,7 @@ static void on_signal(int number)
     _exit(128 + number);
 }
 
-/* pid 1 of a namespace ignores what has the default disposition, so a waiting init needs handlers to die of. */
+/* A signal with the default disposition does not end pid 1 of a namespace, so a waiting init needs handlers that end it. */
 static void do_signals(const struct run *run)
 {
     static const int deadly[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGPIPE, SIGALRM};
@@ -107,24 +115,57 @@ static void do_signals(const struct run *run)
             fail(run, DETAIL_NONE, errno, "rt_sigaction");
 }
 
-static void do_filter(const struct run *run)
+/* The descriptor that a later WAIT reads; -1: none. `reports` says whether a READY comes later. */
+static int gate_of(const struct run *run, int *reports)
 {
-    const struct op *op = run->op;
-    struct sock_fprog program = {.len = (unsigned short)(op->len[0] / sizeof(struct sock_filter)),
-                                 .filter = (struct sock_filter *)op->s[0]};
-    long fd = syscall(SYS_seccomp, 1 /* SECCOMP_SET_MODE_FILTER */, op->n[0], &program);
+    int gate = -1;
+    for (size_t i = (size_t)run->position + 1; i < run->plan->count; i++) {
+        *reports |= run->plan->ops[i].code == OP_READY;
+        if (run->plan->ops[i].code == OP_WAIT)
+            gate = (int)run->plan->ops[i].n[0];
+    }
+    return gate;
+}
+
+static void load(const struct run *run, unsigned denied)
+{
+    const char *call;
+    long fd = filter_load(run->op, denied, &call);
     if (fd < 0)
-        fail(run, DETAIL_NONE, errno, "seccomp");
-    if (op->n[0] & 8 /* SECCOMP_FILTER_FLAG_NEW_LISTENER */) {
+        fail(run, DETAIL_NONE, errno, call);
+    if (run->op->n[0] & SECCOMP_FILTER_FLAG_NEW_LISTENER) {
         say(run, 'L', (int)fd);
         await_byte(run->status_fd);
-        close((int)fd);
+        if (!(denied & DENIED_CLOSE)) /* else execve does it */
+            close((int)fd);
     }
+}
+
+static void do_filter(const struct run *run)
+{
+    int reports = 0, gate = gate_of(run, &reports), notifies = run->op->n[0] & SECCOMP_FILTER_FLAG_NEW_LISTENER;
+    unsigned denied = filter_denies(run->op, run->status_fd, gate);
+    if ((reports || gate >= 0) && !notifies && denied & (DENIED_WRITE | DENIED_READ | DENIED_CLOSE))
+        op_state.postponed = run->op;
+    else
+        load(run, denied);
+}
+
+/* What was postponed, before execve, or before a list without it returns. */
+static void load_postponed(struct run *run)
+{
+    const struct op *op = run->op;
+    if (!op_state.postponed)
+        return;
+    run->op = op_state.postponed;
+    op_state.postponed = NULL;
+    load(run, filter_denies(run->op, -1, -1));
+    run->op = op;
 }
 
 static void do_bound(const struct run *run)
 {
-    for (int64_t cap = 0; cap <= run->op->n[1] && cap < 64; cap++) {
+    for (int64_t cap = 0; cap <= run->op->n[1] && cap <= LAST_CAP; cap++) {
         if (run->op->n[0] >> cap & 1)
             continue;
         if (!prctl(PR_CAPBSET_DROP, cap, 0, 0, 0))
@@ -147,12 +188,12 @@ static void do_ids(const struct run *run)
         fail(run, DETAIL_NONE, errno, "setresgid");
     if (syscall(SYS_setresuid, uid, uid, uid))
         fail(run, DETAIL_NONE, errno, "setresuid");
-    /* 4294967295 means "leave as it is" to the kernel: it succeeds and the process stays root. */
+    /* For the kernel 4294967295 means "do not change": the call succeeds and the process stays root. */
     if (syscall(SYS_getresgid, &r, &e, &s) || r != gid || e != gid || s != gid)
         fail(run, DETAIL_VERIFY, EINVAL, "setresgid");
     if (syscall(SYS_getresuid, &r, &e, &s) || r != uid || e != uid || s != uid)
         fail(run, DETAIL_VERIFY, EINVAL, "setresuid");
-    /* The change of ids has set what fs.suid_dumpable says; until execve nobody shall trace this process. */
+    /* The change of ids has applied fs.suid_dumpable; nobody may trace this process until execve. */
     if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
         fail(run, DETAIL_NONE, errno, "prctl");
 }
@@ -160,26 +201,32 @@ static void do_ids(const struct run *run)
 static void do_caps(const struct run *run)
 {
     const int64_t *want = run->op->n; /* effective, permitted, inheritable, ambient */
-    uint32_t header[2] = {0x20080522, 0};
-    uint32_t data[6], got[6];
-    for (int i = 0; i < 3; i++) {
-        data[i] = (uint32_t)want[i];
-        data[i + 3] = (uint32_t)((uint64_t)want[i] >> 32);
-    }
-    if (syscall(SYS_capset, header, data))
-        fail(run, DETAIL_NONE, errno, "capset");
-    if (syscall(SYS_capget, header, got))
+    struct caps had, now, got;
+    now.low.effective = (uint32_t)want[0], now.high.effective = (uint32_t)((uint64_t)want[0] >> 32);
+    now.low.permitted = (uint32_t)want[1], now.high.permitted = (uint32_t)((uint64_t)want[1] >> 32);
+    now.low.inheritable = (uint32_t)want[2], now.high.inheritable = (uint32_t)((uint64_t)want[2] >> 32);
+    op_state.caps = now;
+    if (caps_read(&had))
         fail(run, DETAIL_NONE, errno, "capget");
-    for (int i = 0; i < 6; i++)
-        if (got[i] & ~data[i])
+    if (filter_needs_admin(run->plan, (size_t)run->position) && had.low.permitted & ADMIN_BIT) {
+        op_state.admin_kept = !(now.low.permitted & ADMIN_BIT && now.low.effective & ADMIN_BIT);
+        now.low.permitted |= ADMIN_BIT;
+    }
+    if (caps_write(&now))
+        fail(run, DETAIL_NONE, errno, "capset");
+    if (caps_read(&got))
+        fail(run, DETAIL_NONE, errno, "capget");
+    const uint32_t *more = (const uint32_t *)&got, *asked = (const uint32_t *)&now;
+    for (size_t i = 0; i < sizeof got / sizeof *more; i++)
+        if (more[i] & ~asked[i])
             fail(run, DETAIL_VERIFY, EPERM, "capset");
     if (prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0))
         fail(run, DETAIL_NONE, errno, "prctl");
     if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) && errno != EINVAL)
         fail(run, DETAIL_NONE, errno, "prctl");
-    for (int cap = 0; cap < 64; cap++)
+    for (int cap = 0; cap <= LAST_CAP; cap++)
         if ((uint64_t)want[3] >> cap & 1)
-            prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0); /* not in permitted and inheritable: warned of before */
+            prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0); /* fails if not permitted and inheritable; the plan has warned */
 }
 
 static void do_chdir(const struct run *run)
@@ -192,11 +239,11 @@ static void do_chdir(const struct run *run)
     op_state.chdir_error = errno;
 }
 
-/* CVE-2024-21626: a descriptor that leads out of the container is no working directory. The kernel's answer begins
- * with "(unreachable)" then. */
+/* CVE-2024-21626: a working directory outside the container, reached by an inherited descriptor, is refused. The kernel's answer begins with
+ * "(unreachable)" then. */
 static void do_chdir_again(const struct run *run)
 {
-    static char where[4096];
+    static char where[PATHS];
     if (op_state.chdir_error && chdir(run->op->s[0]))
         fail(run, DETAIL_NONE, errno, "chdir");
     if (syscall(SYS_getcwd, where, sizeof where) < 0)
@@ -205,7 +252,7 @@ static void do_chdir_again(const struct run *run)
         fail(run, DETAIL_BREAKOUT, ENOENT, "getcwd");
 }
 
-/* 0: may be executed. Otherwise a DETAIL_*, and errno. A filter of the container may know no faccessat2. */
+/* 0: may be executed. Otherwise a DETAIL_*, and errno. A filter that we run under may not know faccessat2. */
 static int probe(const char *path)
 {
     struct stat st;
@@ -222,7 +269,7 @@ static int probe(const char *path)
     return DETAIL_NO_EXEC;
 }
 
-/* dir[0:n] + "/" + name into op_state.found; an empty element is the working directory. 0: too long. */
+/* Puts dir[0:n] + "/" + name into op_state.found; an empty element is the working directory. 0: too long. */
 static int join(const char *dir, size_t n, const char *name)
 {
     size_t len = strlen(name);
@@ -272,7 +319,7 @@ static void append(char *line, size_t size, const char *text, int lower)
 {
     size_t at = strlen(line);
     for (; *text && at + 1 < size; text++, at++, lower = 0)
-        line[at] = lower && *text >= 'A' && *text <= 'Z' ? (char)(*text + 32) : *text;
+        line[at] = lower && *text >= 'A' && *text <= 'Z' ? (char)(*text - 'A' + 'a') : *text;
     line[at] = 0;
 }
 
@@ -288,12 +335,12 @@ static const char *error_text(int error)
 
 static _Noreturn void do_exec(const struct run *run)
 {
-    static char line[4096 + 128];
+    static char line[PATHS + 128]; /* and the words around the path */
     const char *path = op_state.found[0] ? op_state.found : run->op->v[0][0];
     execve(path, run->op->v[0], run->op->v[1]);
     int error = errno;
     if (report_fd(run) == run->result_fd && run->result_fd >= 0) {
-        line[0] = 0; /* the caller of create has gone: the container's stderr is the only place that is read */
+        line[0] = 0; /* the caller of create has ended: only the container's stderr is still read */
         append(line, sizeof line, "exec ", 0);
         append(line, sizeof line, path, 0);
         append(line, sizeof line, ": ", 0);
@@ -316,9 +363,11 @@ static void do_pdeathsig(const struct run *run)
 static void do_write(const struct run *run)
 {
     const struct op *op = run->op;
-    /* struct open_how: flags, mode, resolve = BENEATH | NO_MAGICLINKS | NO_XDEV */
-    uint64_t how[3] = {O_WRONLY | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY, 0, 0x08 | 0x02 | 0x01};
-    long fd = syscall(SYS_openat2, op->n[0], op->s[0], how, sizeof how);
+    struct open_how how = {
+        .flags = O_WRONLY | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY,
+        .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV,
+    };
+    long fd = syscall(SYS_openat2, op->n[0], op->s[0], &how, sizeof how);
     if (fd < 0)
         fail(run, DETAIL_NONE, errno, "openat2");
     ssize_t n = write((int)fd, op->s[1], op->len[1]);
@@ -343,7 +392,7 @@ static void do_stdio(const struct run *run)
         int fd = (int)run->op->n[i];
         if (fd < 0)
             continue;
-        /* dup2 of a number onto itself would leave close-on-exec as it is */
+        /* dup2 of a descriptor onto itself does not clear close-on-exec */
         if (fd == i ? fcntl(fd, F_SETFD, 0) < 0 : dup2(fd, i) < 0)
             fail(run, DETAIL_NONE, errno, fd == i ? "fcntl" : "dup2");
     }
@@ -377,21 +426,27 @@ static void one(struct run *run)
     case OP_CHDIR2: do_chdir_again(run); break;
     case OP_FIND: do_find(run); break;
     case OP_SIGNALS: do_signals(run); break;
-    case OP_RESET: check(run, signals_reset(), "rt_sigaction"); break;
+    case OP_RESET:
+        if (!(op_state.denied & DENIED_SIGNALS))
+            check(run, signals_reset(), "rt_sigaction");
+        break;
     case OP_READY:
         say(run, 'R', 0);
-        close(run->status_fd);
+        if (!(op_state.denied & DENIED_CLOSE)) /* else execve does it */
+            close(run->status_fd);
         op_state.status_gone = 1;
         break;
     case OP_WAIT: await_byte((int)op->n[0]); break;
-    case OP_CLOSE: check(run, syscall(SYS_close_range, 3 + op->n[0], ~0U, 4 /* CLOEXEC */), "close_range"); break;
-    case OP_EXEC: do_exec(run);
+    case OP_CLOSE: check(run, syscall(SYS_close_range, 3 + op->n[0], ~0U, CLOSE_RANGE_CLOEXEC), "close_range"); break;
+    case OP_EXEC:
+        load_postponed(run);
+        do_exec(run);
     case OP_SYNC:
         say(run, 'S', 0);
         await_byte(run->status_fd);
         break;
     case OP_WRITE: do_write(run); break;
-    case OP_KEYRING: check(run, syscall(SYS_keyctl, 1 /* JOIN_SESSION_KEYRING */, op->s[0], 0, 0, 0), "keyctl"); break;
+    case OP_KEYRING: check(run, syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, op->s[0], 0, 0, 0), "keyctl"); break;
     case OP_PERSONALITY: check(run, syscall(SYS_personality, op->n[0]), "personality"); break;
     case OP_MEMPOLICY: check(run, syscall(SYS_set_mempolicy, op->n[0], op->len[0] ? op->s[0] : NULL, op->n[1]), "set_mempolicy"); break;
     case OP_SESSION: do_session(run); break;
@@ -416,4 +471,5 @@ void ops_run(const struct plan *plan, int status_fd, int result_fd)
         run.op = &plan->ops[i];
         one(&run);
     }
+    load_postponed(&run);
 }

@@ -22,7 +22,7 @@ import subprocess
 import sys
 import sysconfig
 
-EXTENSION = ("syscalls", "mount", "file", "process", "bpf", "ops", "finish", "clear", "spawn", "json")
+EXTENSION = ("syscalls", "mount", "file", "process", "bpf", "ops", "finish", "filter", "clear", "spawn", "json")
 CFLAGS = "-std=gnu11 -O2 -g -Wall -Wextra -ffunction-sections".split()
 EARLY = "-ffreestanding -fno-builtin -fno-stack-protector -fno-tree-loop-distribute-patterns".split()
 BARE = ("early", "sealing")  # sources that run before the C library has started, see bare.h

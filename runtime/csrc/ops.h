@@ -11,10 +11,10 @@
 /* One line an operation: its name, then one letter an argument. i integer, b bytes, B bytes or None, s string,
  * S string or None, v tuple of strings. The position in this list is the number in a record (_syscalls.OPS). */
 #define OP_TABLE(X)                                                                                                    \
-    X(FILTER, "bi")     /* program, flags of seccomp(2)                                                            */ \
+    X(FILTER, "bi")     /* program, flags of seccomp(2); see filter.c                                              */ \
     X(BOUND, "ii")      /* mask that stays, last capability                                                        */ \
     X(IDS, "iiB")       /* uid, gid, groups as uint32 array or None: not touched                                   */ \
-    X(CAPS, "iiii")     /* effective, permitted, inheritable, ambient                                              */ \
+    X(CAPS, "iiii")     /* effective, permitted, inheritable, ambient; keeps CAP_SYS_ADMIN for FILTER             */ \
     X(NNP, "")          /*                                                                                         */ \
     X(UMASK, "i")       /*                                                                                         */ \
     X(PDEATHSIG, "ii")  /* signal, expected parent (0: not checked)                                                */ \
@@ -103,11 +103,37 @@ int ops_close_others(const struct plan *plan, size_t position, int preserve, con
 /* Gives anonymous memory back: pairs of start and end. */
 void ops_forget(const uint64_t *pairs, size_t count);
 
-/* Memory that the child of spawn() still needs: see spawn.c. */
+/* What capset(2) takes: 64 bits of each set, in two halves. */
+struct caps {
+    struct {
+        uint32_t effective, permitted, inheritable;
+    } low, high;
+};
+#define ADMIN_BIT (1U << 21) /* of `low`: CAP_SYS_ADMIN */
+int caps_read(struct caps *caps);
+int caps_write(const struct caps *caps);
+
+/* filter.c: calls that come after a filter, and that it denies. */
+enum { DENIED_WRITE = 1, DENIED_READ = 2, DENIED_CLOSE = 4, DENIED_CAPSET = 8, DENIED_SIGNALS = 16 };
+unsigned filter_denies(const struct op *op, int status_fd, int gate_fd);
+
+/* Whether a FILTER that takes CAP_SYS_ADMIN, as no NNP precedes it, comes after this position. */
+int filter_needs_admin(const struct plan *plan, size_t position);
+
+/* Loads the filter and drops what CAPS has kept for it. Returns what seccomp(2) does, or -1 with errno and the call. */
+long filter_load(const struct op *op, unsigned denied, const char **call);
+
+#define STATE_ALIGNMENT 4096
+
+/* What operations leave for later ones. It has pages of its own, which are all of the data segment that the rest needs: clear.c. */
 extern struct op_state {
-    char found[4096]; /* what FIND found; empty: nothing */
-    int chdir_error;  /* what CHDIR remembered */
-    int status_gone;  /* READY has closed the status descriptor */
+    char found[4096];           /* what FIND found; empty: nothing */
+    struct caps caps;           /* what CAPS was asked for */
+    const struct op *postponed; /* a FILTER that is loaded right before EXEC, or at the end */
+    unsigned denied;            /* DENIED_*, by the filters that are loaded */
+    int admin_kept;             /* CAP_SYS_ADMIN is permitted beyond `caps`, for FILTER */
+    int chdir_error;            /* what CHDIR remembered */
+    int status_gone;            /* READY has closed the status descriptor */
 } op_state;
 
 #endif

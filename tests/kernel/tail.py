@@ -15,8 +15,29 @@ from pyrunc.linux import _syscalls, constants
 WATCHDOG_MS = 30000
 FIELDS = ("kind", "op", "detail", "errno", "extra", "call")
 NUMBERS = {
-    "x86_64": {"write": 1, "uname": 63, "execve": 59, "exit_group": 231, "chdir": 80, "mkdir": 83, "close_range": 436},
-    "aarch64": {"write": 64, "uname": 160, "execve": 221, "exit_group": 94, "chdir": 49, "close_range": 436},
+    "x86_64": {
+        "read": 0,
+        "close": 3,
+        "capset": 126,
+        "write": 1,
+        "uname": 63,
+        "execve": 59,
+        "exit_group": 231,
+        "chdir": 80,
+        "mkdir": 83,
+        "close_range": 436,
+    },
+    "aarch64": {
+        "read": 63,
+        "close": 57,
+        "capset": 91,
+        "write": 64,
+        "uname": 160,
+        "execve": 221,
+        "exit_group": 94,
+        "chdir": 49,
+        "close_range": 436,
+    },
 }[platform.machine()]
 ERRNO, KILL, ALLOW, NOTIFY = 0x00050000, 0x80000000, 0x7FFF0000, 0x7FC00000
 NEW_LISTENER = 8

@@ -228,8 +228,69 @@ def test_filter_with_nnp_needs_no_privilege():
 
 
 def test_filter_without_nnp_and_privilege_fails():
-    record = fails((("IDS", NOBODY, NOBODY, b""), ("CAPS", 0, 0, 0, 0), ("FILTER", program(["uname"], ERRNO | 1), 0)))
+    """CAPS keeps CAP_SYS_ADMIN for a filter that comes later, where it is there at all."""
+    deny = ("FILTER", program(["uname"], ERRNO | 1), 0)
+    record = fails((("CAPS", 0, 0, 0, 0), deny), prepare=lambda: _syscalls.capset(0, 0, 0))
     assert (record.op, record.errno, record.call) == ("FILTER", errno.EACCES, "seccomp")
+
+
+STATUS = "grep -E '^(Cap(Inh|Prm|Eff|Amb)|Seccomp|NoNewPrivs):' /proc/self/status"
+
+
+@pytest.mark.parametrize("denied", [["uname"], ["capset"]], ids=" ".join)
+@pytest.mark.parametrize("uid", [0, NOBODY])
+def test_the_capability_that_loads_the_filter_is_gone_when_the_program_runs(uid, denied):
+    """CAPS keeps CAP_SYS_ADMIN for FILTER, which drops it; where the filter denies that, execve does."""
+    bound = ("BOUND", 0, 40)
+    ops = (bound, ("IDS", uid, uid, b""), ("CAPS", 0, 0, 0, 0), ("FILTER", program(denied, KILL), 0))
+    seen = dict(line.split(":\t") for line in shows(ops, STATUS).splitlines())
+    assert {seen["Cap" + name] for name in ("Inh", "Prm", "Eff", "Amb")} == {"0" * 16}
+    assert (seen["Seccomp"], seen["NoNewPrivs"]) == ("2", "0")
+
+
+def test_while_it_waits_the_capability_is_gone_too():
+    ops = (("IDS", NOBODY, NOBODY, b""), ("CAPS", 0, 0, 0, 0), ("FILTER", program(["uname"], KILL), 0), ("READY",), ("WAIT",))
+    tail = Tail((*ops, ("EXEC", ("true",), ())), gate=True)
+    assert tail.record().kind == "R"
+    with open("/proc/%d/status" % tail.pid) as file:
+        status = file.read()
+    assert "CapPrm:\t%016x\n" % 0 in status and "Seccomp:\t2\n" in status
+    tail.end()
+
+
+@pytest.mark.parametrize("denied", ["write", "read", "close"])
+def test_a_filter_under_which_nothing_can_wait_is_loaded_after_the_wait(denied):
+    """Meanwhile the capability that loads it is permitted and has no effect."""
+    ops = (("IDS", NOBODY, NOBODY, b""), ("CAPS", 0, 0, 0, 0), ("FILTER", program([denied], KILL), 0), ("READY",), ("WAIT",))
+    tail = Tail((*ops, ("FIND", "true", "/bin"), ("EXEC", ("true",), ())), gate=True)
+    assert tail.record().kind == "R"
+    with open("/proc/%d/status" % tail.pid) as file:
+        status = file.read()
+    assert "CapPrm:\t%016x\n" % (1 << 21) in status and "CapEff:\t%016x\n" % 0 in status and "Seccomp:\t0\n" in status
+    tail.end()
+
+
+def test_a_postponed_filter_that_the_kernel_refuses_is_reported():
+    """At the result end, as nobody reads the other one any more."""
+    wrong = struct.pack("=HBBI", 0x06, 0, 0, KILL) + struct.pack("=HBBI", 0xFFFF, 0, 0, 0)
+    tail = Tail((("FILTER", wrong, 0), ("READY",), ("WAIT",), ("EXEC", ("true",), ())), gate=True)
+    assert tail.record().kind == "R"
+    tail.go()
+    record = tail.result()
+    assert (record.op, record.errno, record.call) == ("FILTER", errno.EINVAL, "seccomp")
+
+
+def test_a_postponed_filter_is_loaded_where_the_list_ends():
+    """Before startContainer hooks, which run in Python once more."""
+
+    def after(fd):
+        with open("/proc/self/status") as file:
+            os._exit(0 if "Seccomp:\t2\n" in file.read() else 1)
+
+    tail = Tail((("FILTER", program(["write"], ERRNO | 1), 0), ("READY",), ("WAIT",)), gate=True, after=after)
+    assert tail.record().kind == "R"
+    tail.go()
+    assert tail.status() == 0
 
 
 def test_filter_that_is_no_program_fails():

@@ -334,8 +334,8 @@ def test_a_filter_is_compiled_once(run):
     assert run.calls == 2, "another profile"
     run.plans["capabilities"]["nnp"] = True
     seccomp.host_compile(plan(deny()), run)
-    assert run.calls == 3 and run.payload["needs"] == ["execve"], "other calls are needed below it"
-    assert [os.stat(path).st_mode & 0o7777 for path in files(run)] == [0o600] * 3
+    assert run.calls == 2 and run.payload["needs"] == ["execve"], "the place of the filter makes no difference"
+    assert [os.stat(path).st_mode & 0o7777 for path in files(run)] == [0o600] * 2
     assert os.stat(run.cache).st_mode & 0o7777 == 0o700
 
 

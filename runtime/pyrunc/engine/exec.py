@@ -121,7 +121,6 @@ def _operations(run):
     own = {
         "op_session": ("SESSION", 0 if "terminal" in run.plans else -1),
         "op_sync": ("SYNC",),
-        "op_reset": ("RESET",),
         "op_close": ("CLOSE", run.plans["fds"].get("keep", 0)),
     }
     ops, before = [], []

@@ -16,6 +16,7 @@ from pyrunc.linux import _syscalls
 from pyrunc.linux import prctl as _prctl
 
 PIPE_BUF = 4096
+OUTLIVE = ("PDEATHSIG", 0, 0)
 SHOWN = 2048  # characters of each stream of a startContainer hook
 
 
@@ -94,12 +95,12 @@ def _close_proc(run):
 
 
 def _forgetting(run, ops):
-    """The operations with FORGET before READY: the memory of the interpreter, which nothing runs on any more, is given back."""
+    """The operations with FORGET before the filter, which may deny madvise: the interpreter, which runs no more, gives its memory back."""
     try:
         ranges = memory(run.proc.read("self/maps", 1 << 20))
     except OSError:
         ranges = b""  # no procfs to be had: waiting costs a few MiB more, and nothing else
-    at = ops.index(("READY",))
+    at = ops.index(OUTLIVE)
     return (*ops[:at], ("FORGET", ranges), *ops[at:])
 
 
@@ -123,9 +124,10 @@ def tail(run, gate_fd):
         "op_prune": ("PRUNE", keep),
         "op_sync": ("SYNC",) if "rlimits" in run.plans else None,
         "op_signals": ("SIGNALS",),
+        "op_outlive": OUTLIVE,
         "op_ready": ("READY",),
         "op_wait": ("WAIT", gate_fd),
-        "op_reset": ("RESET",),
+        "op_reset": ("RESET",) if split else None,  # SIGNALS has done it, and execve resets handlers
         "op_close": ("CLOSE", keep),
     }
     before, after = [], []
@@ -138,8 +140,6 @@ def tail(run, gate_fd):
                 ops = after if split else before
                 continue
             op = own[verb]
-            if verb == "op_ready":  # the container outlives us from here on
-                ops.append(("PDEATHSIG", 0, 0))
         else:
             entry = run.plans.get(part)
             op = None if entry is None else steps.call(part, verb, "init", entry, run)

@@ -28,8 +28,7 @@ def host_compile(entry: Entry, run: HostRun) -> None:
         run.seccomp_bpf = bytes.fromhex(entry["raw"])
         return
     profile = dict(entry["profile"])
-    early = not _no_new_privs(run) or entry["notify"]  # then init still has to report and to wait below the filter
-    profile["needs"] = ["execve", "write", "read"] if early else ["execve"]
+    profile["needs"] = ["execve", "write", "read"] if entry["notify"] else ["execve"]  # a listener is reported under its filter
     key = cache.key_of(profile)
     cache_fd = -1 if key is None else cache.open_folder(run.cache)
     try:
@@ -56,7 +55,7 @@ def _filter(entry: Entry, run: TailRun) -> Op:
 
 
 def op_early(entry: Entry, run: TailRun) -> Op | None:
-    """Init: without noNewPrivileges, while CAP_SYS_ADMIN is there. None otherwise."""
+    """Init: without noNewPrivileges, which takes CAP_SYS_ADMIN (csrc/filter.c). None otherwise."""
     return None if _no_new_privs(run) else _filter(entry, run)
 
 

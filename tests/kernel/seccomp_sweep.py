@@ -1,0 +1,140 @@
+"""Which calls does a runtime itself need under the container's seccomp filter? Each is denied in turn, and the container either starts or
+does not. Used by test_seccomp_sweep.py and, for the table in docs/, by tools/seccomp_sweep.py. Knows the command line alone, so it
+serves any runtime.
+
+The program is a static one that makes no call but exit_group (or pause), so what is denied is missed by the runtime alone.
+"""
+
+import json
+import pathlib
+import subprocess
+import tempfile
+
+SOURCE = r"""
+#include <sys/syscall.h>
+static long call(long n, long a)
+{
+    long r;
+#ifdef __x86_64__
+    __asm__ volatile("syscall" : "=a"(r) : "a"(n), "D"(a) : "rcx", "r11", "memory");
+#else
+    register long x8 __asm__("x8") = n, x0 __asm__("x0") = a;
+    __asm__ volatile("svc 0" : "+r"(x0) : "r"(x8) : "memory");
+    r = x0;
+#endif
+    return r;
+}
+void begin(long *stack)
+{
+    while (stack[0] > 1) /* with an argument: until it is killed */
+#ifdef SYS_pause
+        call(SYS_pause, 0);
+#else
+        call(SYS_ppoll, 0);
+#endif
+    for (;;)
+        call(SYS_exit_group, 0);
+}
+#ifdef __x86_64__
+__asm__(".globl _start\n_start:\n mov %rsp, %rdi\n and $-16, %rsp\n call begin\n");
+#else
+__asm__(".globl _start\n_start:\n mov x0, sp\n bl begin\n");
+#endif
+"""
+PROGRAM = ["execve", "exit_group", "pause", "ppoll"]  # never denied: of the program, and what the kernel forces on everybody
+ACTIONS = {
+    "EPERM": {"action": "SCMP_ACT_ERRNO", "errnoRet": 1},
+    "ENOSYS": {"action": "SCMP_ACT_ERRNO", "errnoRet": 38},
+    "KILL": {"action": "SCMP_ACT_KILL_PROCESS"},
+}
+PLACES = {"early": False, "late": True}  # noNewPrivileges: without it the filter is loaded while there are privileges
+HOWS = ("run", "start", "exec")
+# What one of the runtimes has been seen to call between its filter and execve, and the like.
+CALLS = (
+    "brk", "capget", "capset", "chdir", "clock_gettime", "close", "close_range", "dup2", "dup3", "epoll_ctl", "epoll_pwait", "faccessat",
+    "faccessat2", "fchdir", "fcntl", "fstat", "futex", "getcwd", "getdents64", "getegid", "geteuid", "getgid", "getgroups", "getpid",
+    "getppid", "getrandom", "getresgid", "getresuid", "gettid", "getuid", "ioctl", "keyctl", "kill", "lseek", "madvise", "mmap", "mount",
+    "mprotect", "munmap", "nanosleep", "newfstatat", "open", "openat", "openat2", "personality", "prctl", "prlimit64", "pselect6", "read",
+    "readlink", "readlinkat", "recvmsg", "rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "sched_yield", "select", "sendmsg", "setgid",
+    "setgroups", "setresgid", "setresuid", "setsid", "setuid", "sigaltstack", "stat", "statfs", "statx", "tgkill", "umask", "write",
+    "writev",
+)  # fmt: skip
+SECONDS = 30
+
+
+def build(path):
+    """Compiles the program. CalledProcessError where there is no compiler."""
+    source = pathlib.Path(str(path) + ".c")
+    source.write_text(SOURCE)
+    flags = ["-O1", "-static", "-nostdlib", "-ffreestanding", "-fno-stack-protector"]
+    subprocess.run(["cc", *flags, "-o", path, source], check=True, capture_output=True)
+
+
+def profile(calls, action):
+    """Denies these calls; None: all but the program's own."""
+    if calls is None:
+        default = {"defaultAction": action["action"]}
+        if "errnoRet" in action:
+            default["defaultErrnoRet"] = action["errnoRet"]
+        return {**default, "syscalls": [{"names": PROGRAM, "action": "SCMP_ACT_ALLOW"}]}
+    return {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": list(calls), **action}] if calls else []}
+
+
+class Sweep:
+    """`folder` gets a bundle and the state root; `program` is what build() made."""
+
+    def __init__(self, runtime, folder, program, capabilities=(), uid=0):
+        self.runtime, self.folder = str(runtime), pathlib.Path(folder)
+        self.capabilities, self.uid = list(capabilities), uid
+        self.count = 0
+        root = self.folder / "bundle/rootfs"
+        (root / "proc").mkdir(parents=True)
+        (root / "quiet").write_bytes(pathlib.Path(program).read_bytes())
+        (root / "quiet").chmod(0o755)
+
+    def config(self, filter, nnp, args):
+        sets = dict.fromkeys(("bounding", "effective", "permitted"), self.capabilities)
+        document = {
+            "ociVersion": "1.0.2",
+            "root": {"path": "rootfs"},
+            "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"}],  # runc looks at it at the end
+            "process": {
+                "cwd": "/", "args": args, "env": [], "user": {"uid": self.uid, "gid": self.uid}, "noNewPrivileges": nnp,
+                "capabilities": sets,
+            },
+            "linux": {"namespaces": [{"type": kind} for kind in ("pid", "mount", "ipc", "uts")], "seccomp": filter},
+        }  # fmt: skip
+        (self.folder / "bundle/config.json").write_text(json.dumps(document))
+
+    def call(self, *words):
+        argv = [self.runtime, "--root", str(self.folder / "state"), *words]
+        with tempfile.TemporaryFile() as out:  # not a pipe, whose end the container would have too
+            try:
+                done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, timeout=SECONDS)
+            except subprocess.TimeoutExpired:
+                return None, "no end after %d s" % SECONDS
+            out.seek(0)
+            return done.returncode, out.read().decode(errors="replace").strip()
+
+    def starts(self, calls, action, place, how):
+        """-> "" if the program has run, else what was said."""
+        self.count += 1
+        name = "sweep-%d-%d" % (id(self) % 100000, self.count)
+        bundle = str(self.folder / "bundle")
+        filter, nnp = profile(calls, ACTIONS[action]), PLACES[place]
+        self.config(filter, nnp, ["/quiet"] + ["wait"] * (how != "run"))
+        try:
+            if how == "run":
+                code, said = self.call("run", "--bundle", bundle, name)
+                return "" if code == 0 else said or "status %s" % code
+            for words in (("create", "--bundle", bundle, name), ("start", name)):
+                code, said = self.call(*words)
+                if code:
+                    return said or "%s: status %s" % (words[0], code)
+            if how == "exec":
+                code, said = self.call("exec", name, "/quiet")
+                return "" if code == 0 else said or "exec: status %s" % code
+            status = self.call("state", name)[1]
+            return "" if '"running"' in status else "it is not running: %s" % status
+        finally:
+            self.call("delete", "--force", name)

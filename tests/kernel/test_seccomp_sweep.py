@@ -1,0 +1,72 @@
+"""No call that the kernel does not force on a runtime is needed under the container's filter: execve alone has to be allowed.
+
+`pytest tests/kernel/test_seccomp_sweep.py --runtime /usr/bin/crun` shows what another runtime needs; tools/seccomp_sweep.py writes the
+table of docs/seccomp-sweep.md.
+"""
+
+import pathlib
+import subprocess
+import tempfile
+
+import pytest
+
+import seccomp_sweep
+
+pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+ADMIN = "CAP_SYS_ADMIN"
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory):
+    path = tmp_path_factory.mktemp("sweep") / "quiet"
+    try:
+        seccomp_sweep.build(path)
+    except (OSError, subprocess.CalledProcessError) as e:
+        pytest.skip("this machine has no compiler: %s" % e)
+    return path
+
+
+@pytest.fixture
+def sweep(runtime_path, scratch, program):
+    def make(**kw):
+        return seccomp_sweep.Sweep(runtime_path, pathlib.Path(tempfile.mkdtemp(prefix="s", dir=scratch)), program, **kw)
+
+    return make
+
+
+@pytest.mark.parametrize("how", seccomp_sweep.HOWS)
+@pytest.mark.parametrize("place", seccomp_sweep.PLACES)
+def test_without_a_denied_call_it_starts(sweep, place, how):
+    """The positive control: with everything allowed the same container starts, on any runtime."""
+    assert not sweep().starts((), "EPERM", place, how)
+
+
+@pytest.mark.parametrize("rights", [{}, {"uid": 1000, "capabilities": [ADMIN]}], ids=str)
+@pytest.mark.parametrize("how", seccomp_sweep.HOWS)
+@pytest.mark.parametrize("action", seccomp_sweep.ACTIONS)
+@pytest.mark.parametrize("place", seccomp_sweep.PLACES)
+def test_a_profile_of_the_programs_own_calls(sweep, place, action, how, rights):
+    """As recorded from the program alone: neither a write nor a read is in it."""
+    assert not sweep(**rights).starts(None, action, place, how)
+
+
+@pytest.mark.parametrize("action", seccomp_sweep.ACTIONS)
+@pytest.mark.parametrize("place", seccomp_sweep.PLACES)
+@pytest.mark.parametrize("call", ["write", "read", "close", "capset", "rt_sigaction", "close_range", "getcwd", "newfstatat"])
+def test_one_call_is_denied(sweep, place, action, call):
+    """Those that a choice of ours depends on (csrc/filter.c), each alone; and some that other runtimes need."""
+    made = sweep()
+    assert {how: made.starts((call,), action, place, how) for how in seccomp_sweep.HOWS} == dict.fromkeys(seccomp_sweep.HOWS, "")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("call", [call for call in seccomp_sweep.CALLS])
+def test_any_call_is_denied(sweep, call):
+    made = sweep()
+    found = {
+        (action, place, how): made.starts((call,), action, place, how)
+        for action in seccomp_sweep.ACTIONS
+        for place in seccomp_sweep.PLACES
+        for how in seccomp_sweep.HOWS
+    }
+    assert {key: said for key, said in found.items() if said} == {}
