@@ -107,7 +107,7 @@ RUNTIME ?= $(VENV)/bin/pyrunc
 PYTEST  := $(VENV)/bin/pytest
 ARGS    ?=
 
-.PHONY: test-plain help demo demo-swarm load test test-vm test-contracts test-containerd2 test-all test-asan fuzz security-report lint format bench docs site rootfs
+.PHONY: test-plain test-shared help demo demo-swarm load test test-vm test-contracts test-containerd2 test-all test-asan fuzz security-report lint format bench docs site rootfs
 help:
 	@echo "make build      the virtual environment, the extension, .venv/bin/pyrunc"
 	@echo "make demo       one container's life, step by step (installs what it needs)"
@@ -119,6 +119,7 @@ help:
 	@echo "make test-containerd2  those of containerd, Kubernetes' CRI and Docker with a containerd 2 from Debian's testing"
 	@echo "make test-all   everything, also what takes long, and kernel and cli tests with the plain launcher too"
 	@echo "make test-plain the tests of kernel and cli with the plain launcher"
+	@echo "make test-shared the tests of kernel and cli where / is shared, as systemd makes it"
 	@echo "make install    below PREFIX (/usr/local), in DESTDIR; make uninstall; make deb makes a Debian package"
 	@echo "make test-asan  the extension with gcc's sanitizers, under the tests that call it"
 	@echo "make fuzz       inputs that look for new code; ARGS='--seconds 600 --save'"
@@ -186,6 +187,7 @@ WITH_CONTAINERD = $(addprefix tests/contracts/test_,checkpoints.py containerd.py
 test-all: $(STAMPS)/packages-test $(STAMPS)/packages-long build lint
 	@$(PYTEST) tests $(ARGS)
 	@$(MAKE) --silent --no-print-directory test-plain
+	@$(MAKE) --silent --no-print-directory test-shared
 	@$(MAKE) --silent --no-print-directory test-containerd2
 
 # The tests of kernel and cli once more with the plain launcher, which runs the tree as it is. (`make test` compares the two in
@@ -195,6 +197,10 @@ test-plain: $(STAMPS)/packages-test build $(STAMPS)/tools
 	@ln -sfn ../../$(VENV)/lib build/plain/lib
 	@ln -sfn ../../../runtime/bin/pyrunc build/plain/bin/pyrunc
 	@$(PYTEST) tests/kernel tests/cli --runtime build/plain/bin/pyrunc $(ARGS)
+
+# The same in a mount namespace with a shared `/`, which every host with systemd has and many containers and test machines have not.
+test-shared: $(STAMPS)/packages-test build $(STAMPS)/tools
+	@unshare --mount --propagation shared $(PYTEST) tests/kernel tests/cli -m "not long" $(ARGS)
 
 # The extension with the address and undefined behaviour sanitizers, under the tests that call it in their own process. Reports of
 # processes that end where nobody reads their output are in files, and one of those fails the run.

@@ -1,15 +1,18 @@
 """restore: what CRIU finds when it mounts, made in its own process and a mount namespace of its own before it executes.
 
 The sources of all external mounts are laid out below one directory, each with the flags, and id map that create
-would have given it: CRIU copies a mount as it is, but forgets the flags of the second of two that are alike, and knows no id maps. Its
-one rule: all of it is in that namespace alone; the host sees none of it, and it goes when CRIU ends.
+would have given it: CRIU copies a mount as it is, but forgets the flags of the second of two that are alike, and knows no id maps. A
+source on a mount that receives the host's (every one where `/` is shared) is laid out with all of that mount around it: the sharing of
+mounts that are slaves of the same one is copied from a single source of theirs, and the kernel copies it to parts of the source's root only
+(move_mount(2), MOVE_MOUNT_SET_GROUP). Its one rule: all of it is in that namespace alone; the host sees none of it, and it goes when CRIU ends.
 """
 
 import posix
 
+from pyrunc import fileio
 from pyrunc.cgroup import hierarchies
 from pyrunc.engine import planner
-from pyrunc.engine.criu_external import NULL, items, mounted, nodes
+from pyrunc.engine.criu_external import NULL, TABLE_LIMIT, items, mounted, nodes
 from pyrunc.errors import CallError, StepFailure, errno_text, quote
 from pyrunc.linux import constants as c
 from pyrunc.linux import fs, mount, paths
@@ -70,13 +73,16 @@ def named(run, laid, spare):
     found = {NOTIFY: spare}
     aliases = {}
     host = None
+    groups = _groups(run)
     root_fd = fs.open(run.rootfs, posix.O_PATH | posix.O_DIRECTORY)
     try:
         for number, (name, kind, what) in enumerate(_wanted(run)):
-            path = found[name] = "%s/%d" % (laid, number)
+            if kind == "bind":
+                _check_source(what)
+            around = _around(groups, kind, what)
+            path = found[name] = "%s/%d" % (laid, number) + (around[1] if around else "")
             if kind != "bind":
                 continue
-            _check_source(what)
             if what["flags"] & c.MS_REC:
                 host = host or mounted("self")
                 for below in _below(host, what["source"]):
@@ -123,20 +129,88 @@ def _inside(root_fd, where, rootfs):
     return found[len(rootfs) :] if found.startswith(rootfs + "/") else where
 
 
+# -- what lies around a source --------------------------------------------------------------------------------------------
+
+
+def _groups(run):
+    """{mount id: mount point} of our mounts that are shared or slaves. None in a user namespace: there CRIU's processes walk to the sources
+    themselves, and may not enter the host's directories; nor where the root sends to the host, which must not see what is laid out."""
+    if run.plans["namespaces"]["userns"] or run.plans["root"]["propagation"] in ("shared", "rshared"):
+        return {}
+    found = {}
+    for line in fileio.fsdecode(fileio.read_file("/proc/self/mountinfo", TABLE_LIMIT)).split("\n"):
+        for _device, _top, point, _kind, _settings in mount.table(line):
+            fields = line.partition(" - ")[0].split(" ")
+            if any(field.startswith(("shared:", "master:")) for field in fields[6:]):
+                found[int(fields[0])] = point
+    return found
+
+
+def _around(groups, kind, what):
+    """(point of the mount that a source lies on, path of the source from there: "/etc/hosts"); None where the source by itself will do."""
+    if not groups or kind == "cgroup":
+        return None
+    source = what["source"] if kind == "bind" else what
+    follow = kind == "bind" and "src-nofollow" not in what["links"]
+    fd = fs.open(source, posix.O_PATH if follow else posix.O_PATH | posix.O_NOFOLLOW)
+    try:
+        number = paths.mount_id(fd)
+        real = posix.readlink("/proc/self/fd/%d" % fd)
+        point = groups.get(number)
+        if point is None or paths.is_mount_root(fd):
+            return None
+        top = fs.open(point, posix.O_PATH)
+        try:
+            if paths.mount_id(top) != number:  # covered by another mount
+                return None
+        finally:
+            posix.close(top)
+        rest = real[len(point.rstrip("/")) :]
+        return (point, rest) if real.startswith(point) and rest.startswith("/") else None
+    finally:
+        posix.close(fd)
+
+
 # -- in CRIU's process ---------------------------------------------------------------------------------------------------
 
 
 def clones(run):
-    """[fd of a detached mount] of all that named() names. Before anything else is mounted or cut off in this namespace, so that what is to
-    go on receiving the host's mounts does."""
+    """[(fd of a detached mount, path of the source in it, fd of the source with what is mounted below it or None)] of all that named()
+    names. Before anything else is mounted or cut off in this namespace, so that what is to go on receiving the host's mounts does."""
     found = []
+    groups = _groups(run)
+    host = mounted("self") if groups else {}
     try:
         for _name, kind, what in _wanted(run):
-            found.append(MAKERS[kind](run, what))  # one by one, as each may fail
+            around = _around(groups, kind, what)
+            if around is None:
+                found.append((MAKERS[kind](run, what), "", None))
+                continue
+            point, rest = around
+            below = kind == "bind" and what["flags"] & c.MS_REC and _below(host, what["source"])
+            wide = {**what, "source": point, "flags": what["flags"] & ~c.MS_REC} if kind == "bind" else point
+            found.append((MAKERS[kind](run, wide), rest, None))
+            _check_same(found[-1][0], rest, kind, what)
+            if below:
+                found[-1] = (*found[-1][:2], MAKERS[kind](run, what))
     except BaseException:
-        fs.close(*found)
+        for tree, _rest, more in found:
+            fs.close(tree, more)
         raise
     return found
+
+
+def _check_same(tree, rest, kind, what):
+    """What is found by the path below the clone is the source, and the host's /dev/null where that is asked for."""
+    source = what["source"] if kind == "bind" else what
+    fd = fs.open(rest[1:], posix.O_PATH | posix.O_NOFOLLOW, dir_fd=tree)
+    try:
+        here, there = posix.fstat(fd), posix.stat(source)
+        if (here.st_dev, here.st_ino) != (there.st_dev, there.st_ino):
+            words = "bind mount source %s has been moved" % quote(source)
+            raise StepFailure("bind-mount-source", words, "restore.mounts", "host", path=source)
+    finally:
+        posix.close(fd)
 
 
 def lay_out(trees, place):
@@ -145,10 +219,27 @@ def lay_out(trees, place):
     target = fs.open(place, posix.O_PATH | posix.O_DIRECTORY)
     try:
         mount.attach(top, target)
-        for number, tree in enumerate(trees):
+        for number, (tree, rest, more) in enumerate(trees):
             _put(top, "%d" % number, tree)
+            if more is not None:
+                _put(top, "%d-below" % number, more)
+                _lay_below(tree, rest[1:], more, "%s/%d-below" % (place, number))
     finally:
-        fs.close(top, target, *trees)
+        fs.close(top, target)
+        for tree, _rest, more in trees:
+            fs.close(tree, more)
+
+
+def _lay_below(tree, rest, more, where):
+    """The mounts that came along with `more`, which is mounted at `where`, each in its place below the source in `tree`."""
+    points = [point[len(where) + 1 :] for _parent, point, _kind in mounted("self").values() if point.startswith(where + "/")]
+    for point in points:  # in the order in which they were mounted
+        child = mount.clone(point, dir_fd=more)
+        target = fs.open("%s/%s" % (rest, point), posix.O_PATH | posix.O_NOFOLLOW, dir_fd=tree)
+        try:
+            mount.attach(child, target)
+        finally:
+            fs.close(child, target)
 
 
 def _put(top, name, tree):
@@ -183,8 +274,10 @@ def _cgroup(_run, item):
 
 
 def _null(_run, path):
-    tree = _node(_run, path)
-    if fs.char_device(fs.fstat(tree)) != NULL_DEVICE:
+    """path: /dev/null, or the mount that it lies on."""
+    tree = mount.clone(path, flags=c.AT_SYMLINK_NOFOLLOW)
+    if fs.char_device(posix.stat(NULL)) != NULL_DEVICE:
+        posix.close(tree)
         raise StepFailure(
             "host", "the host's /dev/null is not the null device (c 1:3)", "restore.mounts", "host", "/linux/maskedPaths", path=path
         )
