@@ -1,20 +1,27 @@
 """Writes what the compiled launcher is made of: the package as byte code, and the command line's shape as C.
 
-    freeze.py RUNTIME OUT [--encodings]      → OUT/frozen.bin, OUT/frozen.h, OUT/commands.h
+    freeze.py RUNTIME OUT [--encodings] [--helpers] [--libseccomp]      → OUT/frozen.bin, OUT/frozen.h, OUT/commands.h
 
-Run by the interpreter whose libpython is linked, as byte code belongs to one minor version. Docstrings and annotations are left out
-(nothing reads them at run time), assertions stay. helper/ and api/ are not frozen: those modules run in other interpreters, from files.
+Run by the interpreter whose libpython is linked, as byte code belongs to one minor version. Docstrings and annotations are left
+out (nothing reads them at run time), assertions stay. api/ is not frozen: it runs in applications. Of helper/ those modules are frozen that need nothing
+but the standard library, so that their commands need no Python on the host: `--helpers` adds them and what they import, `--libseccomp`
+those that call libseccomp, which is linked in then. helper_process.py calls in this process what is frozen.
 `--encodings` freezes the standard library's codecs too, for an interpreter that is initialised completely (shared libpython).
+
+The rows of frozen.h are in two parts: the first FROZEN_AT_ONCE modules belong to the snapshot, the others are imported when needed.
 """
 
 import ast
 import importlib.util
 import marshal
 import os
+import subprocess
 import sys
 
 ALIGN = 16
 IN_THE_HELPER = {"pyrunc.oci.explain"}
+HELPERS = ("engines", "install", "regex")  # of pyrunc.helper: the standard library is all they need
+WITH_LIBSECCOMP = ("seccomp", "syscalls")
 CODECS = ("encodings", "encodings.aliases", "encodings.utf_8", "encodings.latin_1", "encodings.ascii", "encodings.unicode_escape")
 
 
@@ -77,10 +84,40 @@ def code(path, shown):
     return marshal.dumps(compile(tree, shown, "exec", dont_inherit=True, optimize=0))
 
 
-def rows(runtime, with_codecs):
+def helpers(runtime, names):
+    """(name, byte code, is a package) of modules of pyrunc.helper."""
+    for name in names:
+        path = os.path.join(runtime, "pyrunc/helper", name + ".py")
+        shown = "pyrunc.helper" + ("" if name == "__init__" else "." + name)
+        yield shown, code(path, os.path.relpath(path, runtime)), name == "__init__"
+
+
+def library(runtime):
+    """(name, byte code, is a package) of the modules of the standard library that HELPERS import and that are in files."""
+    asked = "import sys; sys.path.append(%r); before = set(sys.modules); import %s\n" % (
+        runtime,
+        ", ".join("pyrunc.helper." + name for name in HELPERS),
+    )
+    asked += "for name, m in sorted(sys.modules.items()):\n"
+    asked += "    if name not in before and name[:6] != 'pyrunc': print(name, m.__spec__.origin, int(hasattr(m, '__path__')))"
+    answer = subprocess.run([sys.executable, "-I", "-S", "-B", "-c", asked], capture_output=True, text=True, check=True).stdout
+    for line in answer.splitlines():
+        name, origin, is_package = line.split()
+        if origin.endswith(".so"):
+            raise SystemExit("freeze.py: %s is a file, %s; it can't be frozen" % (name, origin))
+        if origin.endswith(".py"):
+            with open(origin, "rb") as file:  # a library may read its own docstrings and annotations
+                source = file.read()
+            shown = name.replace(".", "/") + ".py"
+            yield name, marshal.dumps(compile(source, shown, "exec", dont_inherit=True, optimize=0)), is_package == "1"
+
+
+def at_once(runtime, options):
     for name, path, is_package in modules(runtime):
         yield name, code(path, os.path.relpath(path, runtime)), is_package
-    if not with_codecs:
+    if "--libseccomp" in options:
+        yield from helpers(runtime, ("__init__", *WITH_LIBSECCOMP))
+    if "--encodings" not in options:
         path = os.path.join(runtime, "csrc/frozen/encodings.py")
         yield "encodings", code(path, "encodings.py"), True
         return
@@ -89,16 +126,27 @@ def rows(runtime, with_codecs):
         yield name, code(path, name + ".py"), name == "encodings"
 
 
-def write_frozen(runtime, out, with_codecs):
+def when_needed(runtime, options):
+    if "--helpers" in options:
+        yield from helpers(runtime, HELPERS if "--libseccomp" in options else ("__init__", *HELPERS))
+        yield from library(runtime)
+
+
+def write_frozen(runtime, out, options):
     lines = []
     with open(os.path.join(out, "frozen.bin"), "wb") as blob:
-        for name, data, is_package in rows(runtime, with_codecs):
-            lines.append('    {"%s", frozen_code + %d, %d, %d},' % (name, blob.tell(), len(data), is_package))
-            blob.write(data + bytes(-len(data) % ALIGN))
+
+        def put(rows):
+            for name, data, is_package in rows:
+                lines.append('    {"%s", frozen_code + %d, %d, %d},' % (name, blob.tell(), len(data), is_package))
+                blob.write(data + bytes(-len(data) % ALIGN))
+            return len(lines)
+
+        count = put(at_once(runtime, options))
+        put(when_needed(runtime, options))
     with open(os.path.join(out, "frozen.h"), "w", encoding="utf-8") as file:
-        file.write(
-            "/* written by freeze.py */\nstatic const struct _frozen frozen_modules[] = {\n%s\n    {0, 0, 0, 0},\n};\n" % "\n".join(lines)
-        )
+        file.write("/* written by freeze.py */\n#define FROZEN_AT_ONCE %d\nstatic const struct _frozen frozen_modules[] = {\n" % count)
+        file.write("%s\n    {0, 0, 0, 0},\n};\n" % "\n".join(lines))
 
 
 def write_commands(runtime, out):
@@ -117,7 +165,7 @@ def write_commands(runtime, out):
 
 def main(runtime, out, *options):
     os.makedirs(out, exist_ok=True)
-    write_frozen(runtime, out, "--encodings" in options)
+    write_frozen(runtime, out, options)
     write_commands(runtime, out)
 
 

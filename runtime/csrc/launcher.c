@@ -260,7 +260,7 @@ static void at_fixed_addresses(void)
 static _Noreturn void write_snapshot(void)
 {
     must(PyImport_ImportModule("gc"));
-    for (const struct _frozen *row = frozen_modules; row->name; row++) {
+    for (const struct _frozen *row = frozen_modules; row < frozen_modules + FROZEN_AT_ONCE; row++) {
         PyObject *module = PyImport_ImportModule(row->name);
         if (!module)
             PyErr_Print();

@@ -70,7 +70,7 @@ def compiled(cc, build, names, flags):
         ]
         if newer(target, needs):
             continue
-        limited = ["-DPy_LIMITED_API=0x030b0000"] if name in EXTENSION else []
+        limited = ["-DPy_LIMITED_API=0x030b0000"] if name in (*EXTENSION, "libseccomp") else []
         frozen = ['-DFROZEN_BIN="%s"' % os.path.join(build, "frozen.bin")] if name == "launcher" else []
         early = EARLY if name in BARE else []
         run(
@@ -110,11 +110,23 @@ def need_archive():
         raise Failed("%s is missing" % archive())
 
 
+def libseccomp(cc):
+    """(objects' names, flags, libraries, what freeze.py gets) of libseccomp, where its header and its archive are there."""
+    found = subprocess.run([cc, "-print-file-name=libseccomp.a"], capture_output=True, text=True, timeout=SECONDS).stdout.strip()
+    header = subprocess.run([cc, "-E", "-include", "seccomp.h", "-x", "c", "/dev/null"], capture_output=True, timeout=SECONDS)
+    if not os.path.isabs(found) or header.returncode:
+        print("launcher: without libseccomp.a (Debian: libseccomp-dev) the helper process compiles seccomp filters", file=sys.stderr)
+        return (), (), (), ("--helpers",)
+    return ("libseccomp",), ("-DPYRUNC_LIBSECCOMP",), (found,), ("--helpers", "--libseccomp")
+
+
 def static(cc, runtime, build, out):
     need_archive()
-    freeze(runtime, build)
-    objects = compiled(cc, build, ("launcher", "early", "sealing", "inittab", "sha2", *EXTENSION), ["-fno-pie", *has_entry()])
-    run([cc, "-static", "-no-pie", *objects, archive(), "-lm", *LDFLAGS, *entry(), "-o", out])
+    names, flags, libraries, options = libseccomp(cc)
+    freeze(runtime, build, *options)
+    names = ("launcher", "early", "sealing", "inittab", "sha2", *names, *EXTENSION)
+    objects = compiled(cc, build, names, ["-fno-pie", *has_entry(), *flags])
+    run([cc, "-static", "-no-pie", *objects, archive(), *libraries, "-lm", *LDFLAGS, *entry(), "-o", out])
 
 
 def snapshot(cc, runtime, build, out):
@@ -122,14 +134,15 @@ def snapshot(cc, runtime, build, out):
     need_archive()
     if sys.version_info[:2] < PROMISED[0]:
         raise Failed("Python %d.%d is too old" % sys.version_info[:2])
-    freeze(runtime, build)
-    names = ("launcher", "early", "sealing", "inittab", "sha2", "heap", "snapshot", tuning(), *EXTENSION)
-    objects = compiled(cc, build, names, ["-fno-pie", "-DPYRUNC_SNAPSHOT", *has_entry()])
+    names, flags, libraries, options = libseccomp(cc)
+    freeze(runtime, build, *options)
+    names = ("launcher", "early", "sealing", "inittab", "sha2", "heap", "snapshot", tuning(), *names, *EXTENSION)
+    objects = compiled(cc, build, names, ["-fno-pie", "-DPYRUNC_SNAPSHOT", *has_entry(), *flags])
     wrapped = ["malloc", "calloc", "realloc", "free"] + (["_PyCode_New"] if tuning() != "tuning_none" else [])
     wrap = ["-Wl,--wrap=" + name for name in wrapped]
     script = ["-Wl,-T," + os.path.join(HERE, "snapshot.ld")]
     cold = os.path.join(build, "cold")
-    run([cc, "-static", "-no-pie", *objects, archive(), "-lm", *LDFLAGS, *entry(), *wrap, *script, "-o", cold])
+    run([cc, "-static", "-no-pie", *objects, archive(), *libraries, "-lm", *LDFLAGS, *entry(), *wrap, *script, "-o", cold])
     write(cold, training(runtime) if tuning() != "tuning_none" else b"", out)
 
 

@@ -199,7 +199,7 @@ RETIRED: tuple[int, ...] = ()  # numbers that once had a meaning
 # The area of a refusal that has neither a pointer nor a step. All others are about the document.
 AREA_OF_REASON = {
     "no-criu": "criu", "criu-too-old": "criu", "criu-features": "criu", "bad-lsm-profile": "restore", "no-library": "helper",
-    "no-interpreter": "helper",
+    "no-interpreter": "helper", "no-package": "helper",
 }  # fmt: skip
 
 WITHOUT_AREA = frozenset("14589")

@@ -1,14 +1,17 @@
-"""The helper process: jsonschema, pyseccomp, D-Bus and slow parts of the standard library run there and nowhere else.
+"""The helper process: jsonschema, pyseccomp and slow parts of the standard library run there.
 
 `call(name, payload)` starts /usr/bin/python3 on helper/main.py, hands over JSON and takes JSON or bytes back; the process has ended
-when it returns. So the process that makes containers never holds third-party code, and a compiled launcher, which finds no files
-to import, still has it. Rule: nothing of ours gets across but the payload: fixed environment, standard streams, no other descriptor.
-The conversation is described in helper/main.py.
+when it returns. So the process that makes containers never holds third-party Python code. Rule: nothing of ours gets across but the
+payload: fixed environment, standard streams, no other descriptor. The conversation is described in helper/main.py.
+
+A compiled launcher brings some of the helpers along (csrc/freeze.py), with libseccomp and what they use of the standard library: those
+are called in this process, and need no Python on the host.
 """
 
 from __future__ import annotations
 
 import posix
+from _imp import is_frozen
 
 from pyrunc import errors, install_paths, jsonio
 
@@ -32,6 +35,9 @@ def call(name: str, payload: Any, timeout_ms: int = TIMEOUT_MS) -> Any:
 
     Raises what the helper raised of our own errors (Refusal, Unsupported, ...), Unsupported when a library is missing, and Bug when
     the helper fell over or took too long."""
+    module = "pyrunc.helper." + name
+    if is_frozen(module):
+        return __import__(module, fromlist=("run",)).run(payload)
     request = jsonio.dumps({"paths": paths(), "payload": payload}).encode()
     pid, to_helper, from_helper, complaints = _start(name)
     try:
@@ -63,6 +69,13 @@ def _start(name: str) -> tuple[int, int, int, int]:
     actions: list[Any] = [(posix.POSIX_SPAWN_DUP2, in_r, 0), (posix.POSIX_SPAWN_DUP2, out_w, 1), (posix.POSIX_SPAWN_DUP2, err_w, 2)]
     actions += [(posix.POSIX_SPAWN_CLOSE, fd) for fd in _inheritable()]
     argv = [PYTHON, "-I", "-S", install_paths.data("helper/main.py"), name]
+    try:
+        posix.stat(argv[3])
+    except OSError:
+        for fd in (in_r, in_w, out_r, out_w, err_r, err_w):
+            posix.close(fd)
+        words = "the package's files are not beside the launcher: no %s" % errors.quote(argv[3])
+        raise errors.Unsupported("no-package", words, None, "the package", "install it with pip, make install or the .deb") from None
     try:
         pid = posix.posix_spawn(PYTHON, argv, ENV, file_actions=actions, setsigmask=(), setsigdef=SIGNALS)
     except OSError as e:

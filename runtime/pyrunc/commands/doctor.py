@@ -158,7 +158,7 @@ def _security() -> Iterator[Row]:
 
 def _libraries() -> Iterator[Row]:
     for name, payload in (("schema", {"document": {"ociVersion": "1.3.0"}, "what": "config"}), ("syscalls", {"names": ["read"]})):
-        library = {"schema": "jsonschema", "syscalls": "pyseccomp"}[name]
+        library = {"schema": "jsonschema", "syscalls": "libseccomp"}[name]
         concerns = {"schema": "validate: words of the schema's own", "syscalls": "/linux/seccomp, when a filter is not in the cache"}[name]
         try:
             helper_process.call(name, payload)

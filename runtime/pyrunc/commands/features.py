@@ -60,7 +60,13 @@ def has_checkpoint() -> bool:
 
 
 def libseccomp_version() -> str | None:
-    """'2.6.0' from the file that the library's name leads to; None if it is not installed."""
+    """'2.6.0': of the library that is linked in, else from the file that the library's name leads to; None if it is not installed."""
+    try:
+        from pyrunc.linux import _libseccomp
+
+        return _libseccomp.version()
+    except ImportError:
+        pass
     for place in LIBSECCOMP:
         try:
             name = posix.readlink(place + "/libseccomp.so.2")

@@ -1,7 +1,8 @@
 """validate [BUNDLE]: checks a config and reports every problem at once. Touches nothing; exit status 0 if there is none, else 1.
 
 First the file as JSON, then the schema by jsonschema (oci/explain.py) on the normalised document, then, if that holds, what every
-part's plan() has to say, which looks at this host. `--schema-only` asks jsonschema alone, about the file as it is. `--strict` makes
+part's plan() has to say, which looks at this host. Where there is no Python with jsonschema, the schema's table is asked
+(oci/validate.py), which agrees with it. `--schema-only` asks about the schema alone, the file as it is. `--strict` makes
 problems of warnings and of keys that the specification does not know. `--as runc` or crun also says what that runtime would do in another
 way, which is no problem. `--format json` is for machines; text shows the place.
 """
@@ -147,7 +148,7 @@ def _examine(options: Options, report: Report) -> None:
         return
     if options.get("strict"):
         _strict(config, report)
-    for found in _schema(config, report):
+    for found in _schema(config):
         report.add("schema", found["pointer"], found["words"], found["value"])
     if not any(p["kind"] == "schema" for p in report.problems):
         if options.get("as"):
@@ -157,12 +158,11 @@ def _examine(options: Options, report: Report) -> None:
         report.add("schema", None, "%s was not compared: the document is not valid" % options["as"], warning=True)
 
 
-def _schema(config: dict[str, Any], report: Report) -> list[dict[str, Any]]:
-    """What jsonschema says; without it the fast validator, which agrees but for its order, and a warning."""
+def _schema(config: dict[str, Any]) -> list[dict[str, Any]]:
+    """What jsonschema says; without it the fast validator, which agrees but for its order."""
     try:
         return helper_process.call("schema", {"document": config, "what": "config"})
-    except Unsupported as e:
-        report.add("schema", None, "jsonschema was not asked: %s" % e.words, None, e.hint, warning=True)
+    except Unsupported:
         return [{"pointer": p, "words": w, "value": None} for p, w, *_ in validate.check(config, "config", all=True)]
 
 

@@ -140,8 +140,8 @@ def _new_file(name: str, text: str, like: str) -> None:
     """Makes a file that must not be there yet, with the mode and owner of `like` (0644 of ours if that is not there)."""
     fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
-        with os.fdopen(fd, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
+        with os.fdopen(fd, "wb") as file:
+            file.write(text.encode("utf-8"))
             file.flush()
             try:
                 there = os.stat(like)

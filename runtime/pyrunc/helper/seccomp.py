@@ -1,26 +1,26 @@
-"""Compiles a seccomp profile with libseccomp through pyseccomp. Runs in the helper process and nowhere else.
+"""Compiles a seccomp profile with libseccomp. In the compiled launcher libseccomp is linked in (csrc/libseccomp.c) and this module runs
+in the process itself; elsewhere it runs in the helper process, and pyseccomp_calls.py has the same functions.
 
 In: {"default": action, "arches": [names], "rules": [{"names", "action", "args", "at"}], "enosys": bool, "needs": [names], "strict": bool},
 all numbers as the kernel has them (linux/filters.py). Out: {"bpf": hex, "unknown": [names], "version": "2.6.0"}. Raises Refusal for
 what is wrong with the profile, Unsupported for what libseccomp or the kernel lacks.
 
-What pyseccomp lacks is worked round here: find_library() runs ldconfig and a compiler found by PATH; exist_arch() reports the
-opposite (so it isn't asked); four architectures have no constant (the tokens are ours); a rule by name looks the name up for the
-native architecture only (numbers are resolved here); the version has no function (asked of the library itself). And what libseccomp
-lacks: it refuses errno 4095, which the kernel takes, so another number stands in for it until the program is made.
+What libseccomp lacks is worked round here: a rule by name looks the name up for the native architecture only (numbers are resolved
+here), and it refuses errno 4095, which the kernel takes, so another number stands in for it until the program is made.
 """
 
 from __future__ import annotations
 
-import ctypes
-import ctypes.util
 import errno
-import os
-from typing import Any
 
 from pyrunc.errors import Refusal, Unsupported
 from pyrunc.linux import filters
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+CTL_NNP, CTL_OPTIMIZE = 3, 8  # enum scmp_filter_attr
 MANY_RULES = 32  # from here on a binary tree is faster than a list (SCMP_FLTATR_CTL_OPTIMIZE 2, libseccomp 2.5)
 OPTIMIZE_TREE = 2
 LAST_ERRNO = filters.ERRNO | filters.MAX_ERRNO
@@ -44,60 +44,44 @@ def swapped_back(program: bytes, swap: int) -> bytes:
 
 
 def library() -> Any:
-    """The module pyseccomp, without its search for libraries by child processes."""
-    search = ctypes.util.find_library
-    ctypes.util.find_library = {"c": "libc.so.6", "seccomp": "libseccomp.so.2"}.get  # type: ignore[assignment]  # a function of one name, too
+    """The calls of libseccomp: program(), numbers(), native(), version()."""
     try:
-        import pyseccomp
-    except OSError as e:
-        raise Unsupported(
-            "libseccomp-can-t", "libseccomp can't be loaded: %s" % e, "/linux/seccomp", "libseccomp", "install libseccomp2"
-        ) from None
-    finally:
-        ctypes.util.find_library = search
-    return pyseccomp
+        from pyrunc.linux import _libseccomp
+    except ImportError:
+        from pyrunc.helper import pyseccomp_calls
 
-
-def version(lib: Any) -> str:
-    """'2.6.0'."""
-
-    class Version(ctypes.Structure):
-        _fields_ = [("major", ctypes.c_uint), ("minor", ctypes.c_uint), ("micro", ctypes.c_uint)]
-
-    ask = lib._libseccomp.seccomp_version
-    ask.restype = ctypes.POINTER(Version)
-    found = ask().contents
-    return "%d.%d.%d" % (found.major, found.minor, found.micro)
+        return pyseccomp_calls
+    return _libseccomp
 
 
 def compile_profile(profile: dict[str, Any], lib: Any) -> dict[str, Any]:
     rules = [rule for rule in profile["rules"] if rule["action"] != profile["default"]]  # libseccomp refuses those with EACCES
-    names = {name for rule in profile["rules"] for name in rule["names"]}
-    numbers = {name: lib.resolve_syscall(lib.Arch.NATIVE, name) for name in names}
-    unknown = sorted(name for name, number in numbers.items() if number == -1)
+    native = lib.native()
+    names = sorted({name for rule in profile["rules"] for name in rule["names"]})
+    numbers = dict(zip(names, lib.numbers(native, names), strict=True))
+    unknown = [name for name in names if numbers[name] == -1]
     check_names(profile, rules, set(unknown))
-    made = lib.SyscallFilter(profile["default"])
-    made.set_attr(lib.Attr.CTL_NNP, 0)
-    tokens = add_arches(lib, made, profile["arches"])
+    arches = arches_of(profile, native)
+    attributes = [(CTL_NNP, 0, False)]
     if sum(len(rule["names"]) for rule in rules) > MANY_RULES:
-        try:
-            made.set_attr(lib.Attr.CTL_OPTIMIZE, OPTIMIZE_TREE)
-        except OSError as e:
-            if e.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # libseccomp < 2.5: a list then, slower and as right
-                raise
-    for rule in rules:
-        for name in rule["names"]:
-            if numbers[name] != -1:
-                add_rule(lib, made, rule, name, numbers[name])
-    program = swapped_back(export(made), profile["swap"])
+        attributes.append((CTL_OPTIMIZE, OPTIMIZE_TREE, True))  # libseccomp < 2.5: a list then, slower and as right
+    calls = [(rule, name) for rule in rules for name in rule["names"] if numbers[name] != -1]
+    # a number below -1 is libseccomp's own, for a call that this architecture has not: others may
+    rows = tuple((rule["action"], numbers[name], tuple(map(tuple, rule["args"]))) for rule, name in calls)
+    try:
+        program = lib.program(profile["default"], tuple(arches), tuple(attributes), rows)
+    except OSError as e:
+        raise explained(e, profile, list(arches.values()), calls) from None
+    program = swapped_back(program, profile["swap"])
     if profile["enosys"]:
-        program = filters.pack(filters.enosys_prologue(highest(lib, tokens, names - set(unknown)))) + program
+        known = [name for name in names if numbers[name] != -1]
+        program = filters.pack(filters.enosys_prologue(highest(lib, [native, *arches], known))) + program
     if len(program) > filters.MAX_INSNS * filters.INSN.size:
         count = len(program) // filters.INSN.size
         words = "the seccomp profile compiles to %d instructions, and the kernel takes %d" % (count, filters.MAX_INSNS)
         raise Refusal("seccomp-profile-compiles", words, "/linux/seccomp/syscalls")
     check_needs(lib, profile, program)
-    return {"bpf": program.hex(), "unknown": unknown, "version": version(lib)}
+    return {"bpf": program.hex(), "unknown": unknown, "version": lib.version()}
 
 
 def check_names(profile: dict[str, Any], rules: list[dict[str, Any]], unknown: set[str]) -> None:
@@ -113,54 +97,43 @@ def check_names(profile: dict[str, Any], rules: list[dict[str, Any]], unknown: s
         raise Refusal("system-call-seccomp", "no system call that the seccomp profile allows is known", allowing[0]["at"] + "/names")
 
 
-def add_arches(lib: Any, made: Any, names: list[str]) -> list[int]:
-    """Adds all but the native one, which is there. Returns every token of the filter."""
-    tokens = [lib.system_arch()]
-    for i, name in enumerate(names):
+def arches_of(profile: dict[str, Any], native: int) -> dict[int, int]:
+    """{token: its place in the profile} of all architectures but the native one, which a filter always has."""
+    found: dict[int, int] = {}
+    for i, name in enumerate(profile["arches"]):
         token = filters.ARCHES[name]
-        if token in tokens:
-            continue
-        try:
-            made.add_arch(token)
-        except OSError as e:
-            if e.errno == errno.EEXIST:
-                continue
-            pointer = "/linux/seccomp/architectures/%d" % i
-            if e.errno == errno.EDOM:  # libseccomp keeps one byte order a filter
-                words = "%s has another byte order than this machine: no filter can hold both" % name
-                raise Refusal("has-another-byte", words, pointer) from None
-            raise Unsupported("known-libseccomp", "%s is not known to libseccomp" % name, pointer, "libseccomp") from None
-        tokens.append(token)
-    return tokens
+        if token != native:
+            found.setdefault(token, i)
+    return found
 
 
-def add_rule(lib: Any, made: Any, rule: dict[str, Any], name: str, number: int) -> None:
-    """One call of one rule. A number below -1 is libseccomp's own, for a call that this architecture has not: others may."""
-    try:
-        made.add_rule(rule["action"], number, *[lib.Arg(*arg) for arg in rule["args"]])
-    except OSError as e:
-        if e.errno == errno.EOPNOTSUPP:
-            words = 'system call "%s": this kernel or libseccomp does not know %s' % (name, filters.action_name(rule["action"]))
-            raise Unsupported("system-call-libseccomp", words, rule["at"], "kernel or libseccomp") from None
-        if e.errno == errno.EEXIST:
-            words = 'system call "%s": another rule has the same arguments and another action' % name
-        else:
-            words = 'system call "%s": libseccomp refuses the rule: %s' % (name, errno.errorcode.get(e.errno or 0, e.errno))
-        raise Refusal("system-call-libseccomp", words, rule["at"]) from None
+def explained(e: OSError, profile: dict[str, Any], places: list[int], calls: list[tuple[dict[str, Any], str]]) -> Exception:
+    """An error of lib.program() -> what is wrong with the profile: .at is the place in the list of architectures or of calls."""
+    call, at = getattr(e, "call", None), getattr(e, "at", -1)
+    if call == "seccomp_arch_add":
+        pointer, name = "/linux/seccomp/architectures/%d" % places[at], profile["arches"][places[at]]
+        if e.errno == errno.EDOM:  # libseccomp keeps one byte order a filter
+            words = "%s has another byte order than this machine: no filter can hold both" % name
+            return Refusal("has-another-byte", words, pointer)
+        return Unsupported("known-libseccomp", "%s is not known to libseccomp" % name, pointer, "libseccomp")
+    if call != "seccomp_rule_add":
+        return e
+    rule, name = calls[at]
+    if e.errno == errno.EOPNOTSUPP:
+        words = 'system call "%s": this kernel or libseccomp does not know %s' % (name, filters.action_name(rule["action"]))
+        return Unsupported("system-call-libseccomp", words, rule["at"], "kernel or libseccomp")
+    if e.errno == errno.EEXIST:
+        words = 'system call "%s": another rule has the same arguments and another action' % name
+    else:
+        words = 'system call "%s": libseccomp refuses the rule: %s' % (name, errno.errorcode.get(e.errno or 0, e.errno))
+    return Refusal("system-call-libseccomp", words, rule["at"])
 
 
-def export(made: Any) -> bytes:
-    """The program as bytes; a memory file as libseccomp writes to a descriptor."""
-    with os.fdopen(os.memfd_create("bpf", os.MFD_CLOEXEC), "rb") as file:
-        made.export_bpf(file)
-        return os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0)
-
-
-def highest(lib: Any, tokens: list[int], names: set[str]) -> dict[int, int]:
+def highest(lib: Any, tokens: list[int], names: list[str]) -> dict[int, int]:
     """{arch token: highest number that the profile names there}; an architecture of which it names nothing is left out."""
     found = {}
     for token in tokens:
-        numbers = [lib.resolve_syscall(token, name) for name in names]
+        numbers = lib.numbers(token, names)
         if token == filters.ARCHES["SCMP_ARCH_ARM"]:
             numbers = [n for n in numbers if n < filters.ARM_PRIVATE]
         if numbers and max(numbers) >= 0:
@@ -170,9 +143,9 @@ def highest(lib: Any, tokens: list[int], names: set[str]) -> dict[int, int]:
 
 def check_needs(lib: Any, profile: dict[str, Any], program: bytes) -> None:
     """Refuses a filter that stops what stands between its loading and the program's first instruction: no container could start."""
-    arch = lib.system_arch()
-    for name in profile["needs"]:
-        verdict = filters.verdict(program, arch, lib.resolve_syscall(arch, name))
+    arch = lib.native()
+    for name, number in zip(profile["needs"], lib.numbers(arch, profile["needs"]), strict=True):
+        verdict = filters.verdict(program, arch, number)
         if verdict & 0xFFFF0000 in (filters.KILL_PROCESS, filters.KILL_THREAD, filters.TRAP, filters.ERRNO):
             words = "the seccomp profile answers %s with %s, which is needed before the program runs" % (name, filters.action_name(verdict))
             raise Refusal("seccomp-profile-answers", words, "/linux/seccomp")

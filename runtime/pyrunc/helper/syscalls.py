@@ -1,13 +1,15 @@
-"""Helper: numbers of system calls by name, as libseccomp knows them for this machine."""
+"""Numbers of system calls by name, as libseccomp knows them for this machine. Runs where helper/seccomp.py does."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from pyrunc.helper.seccomp import library
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def run(payload: dict[str, Any]) -> dict[str, int]:
     """payload: {"names": [...]} → {name: number, -1 for one that is not known}."""
     lib = library()
-    return {name: lib.resolve_syscall(lib.Arch.NATIVE, name) for name in payload["names"]}
+    return dict(zip(payload["names"], lib.numbers(lib.native(), payload["names"]), strict=True))

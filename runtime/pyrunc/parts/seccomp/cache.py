@@ -11,6 +11,11 @@ import posix
 from pyrunc import fileio
 from pyrunc.linux import filters, jsonbytes
 
+try:
+    from pyrunc.linux import _libseccomp as linked
+except ImportError:  # the plain launcher: the helper process loads the shared library
+    linked = None  # type: ignore[assignment]
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hashlib import _Hash as Hash
@@ -36,6 +41,8 @@ def _digest(data: bytes) -> Hash:
 def key_of(profile: object) -> str | None:
     """The name of a cache file: everything that the program depends on. None when the library can't be told apart from another."""
     machine = posix.uname().machine
+    if linked is not None:
+        return _digest(jsonbytes.dumps([GENERATOR, machine, "linked in, " + linked.version(), profile])).hexdigest()
     for template in LIBRARY_DIRS:
         path = (template % machine if "%" in template else template) + "/" + LIBRARY
         try:
