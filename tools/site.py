@@ -32,7 +32,7 @@ TOP = {
 }
 # What stands where. A page of docs/ that is not here comes under the last heading.
 NAVIGATION = (
-    ("", ("index.md", "first-bundle.md")),
+    ("", ("index.md", "first-bundle.md", "migrating.md", "troubleshooting.md")),
     (
         "Using it",
         (
@@ -44,11 +44,16 @@ NAVIGATION = (
             "annotations.md",
             "deviations.md",
             "deployment.md",
+            "kubernetes.md",
+            "service.md",
+            "metrics.md",
+            "lsm.md",
+            "support.md",
             "callers.md",
         ),
     ),
     ("From Python", ("python.md",)),
-    ("How it works", ("how-it-works.md", "timetable.md", "properties.md", "architecture.md")),
+    ("How it works", ("how-it-works.md", "reading.md", "timetable.md", "properties.md", "architecture.md")),
     ("The project", ("contributing.md", "security.md", "changelog.md")),
     ("More", ()),
 )

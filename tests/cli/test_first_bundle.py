@@ -1,5 +1,5 @@
-"""docs/first-bundle.md and what README.md shows of errors are followed literally, in an empty directory: each command is typed, and what
-it prints is what the page shows."""
+"""docs/first-bundle.md, what README.md shows of errors, and every other page with `console` blocks are followed literally, in an empty
+directory: each command is typed, and what it prints is what the page shows."""
 
 import os
 import re
@@ -77,6 +77,17 @@ def test_errors_in_the_readme(pyrunc, follow, tmp_path):
     harness.make_rootfs.make_bundle("hello", tmp_path / "hello")
     pyrunc.ids += ["x"]
     assert follow(README.read_text().replace("/tmp/hello", str(tmp_path / "hello"))) == 7
+
+
+OTHERS = sorted(page for page in (harness.ROOT / "docs").glob("*.md") if page != FIRST and "```console" in page.read_text())
+
+
+@pytest.mark.parametrize("page", OTHERS, ids=[page.stem for page in OTHERS])
+def test_other_pages(pyrunc, follow, tmp_path, page):
+    """They use `bundle`, a copy of the example `hello`."""
+    harness.make_rootfs.make_bundle("hello", tmp_path / "work/bundle")
+    pyrunc.ids += ["metrics"]
+    assert follow(page.read_text()) >= 2
 
 
 def test_the_comparison_can_fail():
