@@ -154,7 +154,7 @@ lint: $(STAMPS)/packages-demo $(STAMPS)/tools
 	@echo "lint: ruff check, ruff format --check, mypy, dead code, layers"
 	@$(VENV)/bin/ruff check --quiet
 	@$(VENV)/bin/ruff format --check --quiet
-	@$(VPY) tools/check_types.py runtime conformance tools
+	@$(VPY) tools/check_types.py
 	@$(PYTHON) tools/dead_code.py conformance tools bundles specs tests
 	@$(PYTHON) tools/dead_code.py --advise runtime
 	@out=$$($(PYTEST) -q --no-header -p no:cacheprovider tests/unit/test_layers.py) || { echo "$$out"; exit 1; }

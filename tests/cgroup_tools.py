@@ -1,15 +1,25 @@
 """Hand-made ctx, run and cgroup directories for the tests of cgroups, resources and rdt."""
 
+from __future__ import annotations
+
 import contextlib
 import errno
 import os
 import signal
 import types
+from typing import TYPE_CHECKING, cast
 
 from pyrunc.cgroup import kill
 from pyrunc.cgroup.hierarchies import layout as read_layout
 from pyrunc.errors import CallError
 from pyrunc.parts import cgroups, resources
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from harness import Json, Option
+    from pyrunc.cgroup.group import Group
+
 
 HYBRID = """\
 31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
@@ -37,7 +47,7 @@ V2 = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdele
 V2_OWN = "0::/user.slice/user-1000.slice/user@1000.service/app.slice/run-1.service\n"
 
 
-def layout(kind="hybrid"):
+def layout(kind: str = "hybrid") -> Json:
     return {
         "hybrid": lambda: read_layout(HYBRID, HYBRID_OWN),
         "v1": lambda: read_layout(V1, HYBRID_OWN),
@@ -46,7 +56,9 @@ def layout(kind="hybrid"):
     }[kind]()
 
 
-def make_ctx(id="c1", plans=None, config=None, euid=0, in_userns=False, **options):
+def make_ctx(
+    id: str = "c1", plans: Json = None, config: Json = None, euid: int = 0, in_userns: bool = False, **options: Option
+) -> types.SimpleNamespace:
     """A planning context; options override the defaults."""
     base = {"systemd_cgroup": False, "cgroup_manager": "cgroupfs", "rootless": "auto", "command": "create"}
     base.update(options)
@@ -58,66 +70,71 @@ def make_ctx(id="c1", plans=None, config=None, euid=0, in_userns=False, **option
 
 
 class StateDir:
-    def __init__(self):
-        self.state = {"cgroup_paths": {}}
+    def __init__(self) -> None:
+        self.state: Json = {"cgroup_paths": {}}
 
 
 class Run:
     """What verbs use of a run. `records` keeps every record in order."""
 
-    def __init__(self, plans, options=None):
+    def __init__(self, plans: Json, options: Json = None) -> None:
         self.plans = plans
         self.options = options or {}
         self.state_dir = StateDir()
         self.cgroup_fd = -1
-        self.fds = {}
+        self.fds: dict[str, int] = {}
         self.pid = 0
-        self.records = []
+        self.records: list[tuple[str, Json]] = []
 
-    def record(self, key, value):
+    def record(self, key: str, value: Json) -> None:
         self.records.append((key, value))
         self.state_dir.state[key] = value
 
 
 class Files:
-    """Stands for cgroup.group.Group over a dictionary of files. `refuse`: {(name, value): errno} or {name: errno}, used up once."""
+    """Stands for cgroup.group.Group (hence the casts) over a dictionary of files. `refuse`: {(name, value): errno} or {name: errno}, used up once."""
 
-    def __init__(self, files=(), refuse=(), key="memory"):
+    def __init__(
+        self,
+        files: Mapping[str, str] | Iterable[tuple[str, str]] = (),
+        refuse: Mapping[Json, int] | Iterable[tuple[Json, int]] = (),
+        key: str = "memory",
+    ) -> None:
         self.files = dict(files)
         self.refuse = dict(refuse)
         self.key = key
         self.path = "/sys/fs/cgroup/" + key
-        self.written = []
+        self.written: list[str] = []
 
-    def look(self, name):
+    def look(self, name: str) -> str | None:
         return self.files.get(name)
 
-    def number(self, name):
+    def number(self, name: str) -> int | None:
         text = self.files.get(name)
         return int(text) if text is not None and text.strip().lstrip("-").isdigit() else None
 
-    def has(self, name):
+    def has(self, name: str) -> bool:
         return name in self.files
 
-    def put(self, name, value):
+    def put(self, name: str, value: str) -> None:
         number = self.refuse.pop((name, value), None) or self.refuse.pop(name, None)
         if number:
             raise CallError(number, "refused", self.path + "/" + name, "write" if number != errno.ENOENT else "open")
         self.files[name] = value
         self.written.append("%s=%s" % (name, value))
 
-    def write(self, name, value, pointer=None):
+    def write(self, name: str, value: str, pointer: str | None = None) -> None:
         from pyrunc.cgroup.group import Group
 
         try:
             self.put(name, value)
         except OSError as e:
-            raise Group.failure(self, e, name, value, pointer) from None
+            raise Group.failure(cast("Group", self), e, name, value, pointer) from None
 
-    def failure(self, *args):
+    def failure(self, *args: Json) -> Exception:
         from pyrunc.cgroup.group import Group
 
-        return Group.failure(self, *args)
+        return Group.failure(cast("Group", self), *args)
 
 
 TOP = "pyrunc-test-%d" % os.getpid()
@@ -126,27 +143,27 @@ TOP = "pyrunc-test-%d" % os.getpid()
 class LiveGroup:
     """One container's cgroups, without a container: children of the test run in them."""
 
-    def __init__(self, path, node=None, **kw):
+    def __init__(self, path: str | None, node: Json = None, **kw: Option) -> None:
         self.ctx = make_ctx(**kw)
         self.entry = cgroups.plan({} if path is None else {cgroups.POINTER: path}, self.ctx)
         self.ctx.plans["cgroups"] = self.entry
         self.resources = resources.plan({resources.POINTER: node} if node else {}, self.ctx)
         self.run = Run({"cgroups": self.entry, "resources": self.resources})
-        self.pids = []
+        self.pids: list[int] = []
 
     @property
-    def paths(self):
+    def paths(self) -> Json:
         return self.run.state_dir.state["cgroup_paths"]
 
-    def make(self):
+    def make(self) -> LiveGroup:
         cgroups.host_make(self.entry, self.run)
         return self
 
-    def apply(self):
+    def apply(self) -> LiveGroup:
         resources.host_apply(self.resources, self.run)
         return self
 
-    def start(self, action=None, wait=True):
+    def start(self, action: Callable[[], object] | None = None, wait: bool = True) -> Json:
         """A child that gets into the cgroups as init does, then does `action` (or sleeps for ever). Returns its pid, or what action
         said; with wait=False at once."""
         ready, go = os.pipe()
@@ -176,10 +193,10 @@ class LiveGroup:
         os.close(out_read)
         return text if action else pid
 
-    def undo(self):
+    def undo(self) -> None:
         cgroups.undo_make(self.entry, self.run)
 
-    def end(self):
+    def end(self) -> None:
         kill.end_all(self.paths)
         for pid in self.pids:
             with contextlib.suppress(ChildProcessError):
@@ -190,11 +207,11 @@ class LiveGroup:
 
 
 @contextlib.contextmanager
-def live_groups():
+def live_groups() -> Iterator[Callable[..., LiveGroup]]:
     """make(path, resources, **ctx) -> LiveGroup. All are ended at the end, and the directory that they share goes."""
     made = []
 
-    def make(path="/%s/a" % TOP, node=None, **kw):
+    def make(path: str | None = "/%s/a" % TOP, node: Json = None, **kw: Option) -> LiveGroup:
         made.append(LiveGroup(path, node, **kw))
         return made[-1]
 

@@ -5,30 +5,39 @@
 `kernel` and `caller` tests need root; everything else that a machine may lack is said in a skip.
 """
 
+from __future__ import annotations
+
 import os
 import pathlib
 import random
 import shutil
 import tempfile
+from typing import TYPE_CHECKING
 
 import pytest
 
 import harness
 import session as whole_run
 
-WATCHDOG = pytest.StashKey()
-ORPHANS = pytest.StashKey()
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    from harness import MakeBundle, Runtime, Workshop
+
+
+WATCHDOG = pytest.StashKey[whole_run.Watchdog]()
+ORPHANS = pytest.StashKey[whole_run.Orphans]()
 BOUND = {"long": 3600, "caller": 600, None: 240}  # seconds that a test may take where the machine is busy; `bound` says more
 
 
-def pytest_addoption(parser):
+def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--runtime", default=str(harness.ROOT / ".venv/bin/pyrunc"), help="the runtime under test (default: .venv/bin/pyrunc)")
     parser.addoption("--shuffle", metavar="SEED", help="modules, and the tests in each, in a random order that SEED gives again")
     parser.addoption("--unsupervised", action="store_true", help="one process alone, for debuggers: what a test leaves is not looked for")
 
 
 @pytest.hookimpl(trylast=True)  # the reporter to the terminal is there
-def pytest_configure(config):
+def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "bound(seconds): the test may take that long before the watchdog ends it")
     whole_run.settle()
     worker = hasattr(config, "workerinput")
@@ -39,11 +48,11 @@ def pytest_configure(config):
     if not config.option.unsupervised:
         config.stash[WATCHDOG] = whole_run.Watchdog(pytest.fail.Exception)
     if whole_run.DIRECTORY in os.environ:
-        supervisor = config.workerinput["supervisor"] if worker else os.getppid()
+        supervisor = vars(config)["workerinput"]["supervisor"] if worker else os.getppid()
         config.stash[ORPHANS] = whole_run.Orphans(supervisor)
 
 
-def watched(item, phase):
+def watched(item: pytest.Item, phase: str) -> Generator[None, object, object]:
     dog = item.config.stash.get(WATCHDOG, None)
     marker = item.get_closest_marker("bound")
     seconds = marker.args[0] if marker else next(BOUND[name] for name in BOUND if name is None or name in item.keywords)
@@ -57,17 +66,17 @@ def watched(item, phase):
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_setup(item):
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
     return (yield from watched(item, "the set-up"))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_call(item):
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     return (yield from watched(item, "the body"))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_teardown(item):
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object]:
     try:
         return (yield from watched(item, "the clean-up"))
     finally:
@@ -75,12 +84,12 @@ def pytest_runtest_teardown(item):
             item.config.stash[ORPHANS].note(item.nodeid)
 
 
-def pytest_collection_modifyitems(config, items):
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """The cost of a skip is one line here, not one in each file: no root, no kernel tests."""
     seed = config.getoption("--shuffle")
     if seed is not None:
         place = random.Random(seed)
-        modules = {}
+        modules: dict[pathlib.Path, list[pytest.Item]] = {}
         for item in items:
             modules.setdefault(item.path, []).append(item)
         shuffled = list(modules.values())
@@ -97,13 +106,13 @@ def pytest_collection_modifyitems(config, items):
 
 
 @pytest.fixture(scope="session")
-def token():
+def token() -> str:
     """A word that no path, id or cgroup of another session has in it."""
     return "pt%dx" % os.getpid()
 
 
 @pytest.fixture(scope="session")
-def scratch(token):
+def scratch(token: str) -> Iterator[pathlib.Path]:
     """A directory for this session, on a short path (unix sockets), removed at its end. Mounts left below it fail the session."""
     path = pathlib.Path(tempfile.mkdtemp(prefix=token + "-"))
     path.chmod(0o755)  # users other than root enter it in user namespaces
@@ -116,7 +125,7 @@ def scratch(token):
 
 
 @pytest.fixture(scope="session")
-def package_for_all(scratch):
+def package_for_all(scratch: pathlib.Path) -> pathlib.Path:
     """A directory with a copy of the package that users other than root can enter; a checkout below /root is closed to them."""
     path = scratch / "package"
     shutil.copytree(harness.ROOT / "runtime/pyrunc", path / "pyrunc", symlinks=False, ignore=shutil.ignore_patterns("__pycache__"))
@@ -124,12 +133,12 @@ def package_for_all(scratch):
 
 
 @pytest.fixture(scope="session")
-def workshop(scratch):
+def workshop(scratch: pathlib.Path) -> Workshop:
     return harness.Workshop(scratch)
 
 
 @pytest.fixture(scope="session")
-def runtime_path(request):
+def runtime_path(request: pytest.FixtureRequest) -> str:
     path = request.config.getoption("--runtime")
     found = shutil.which(path, path="/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/bin") if "/" not in path else path
     if not found or not os.path.exists(found):
@@ -138,7 +147,7 @@ def runtime_path(request):
 
 
 @pytest.fixture(scope="session")
-def cgroup(token):
+def cgroup(token: str) -> Iterator[str]:
     """The beginning of the cgroupsPath of all bundles of this session (no common parent: who would remove that?)."""
     path = "/" + token
     yield path
@@ -146,7 +155,7 @@ def cgroup(token):
 
 
 @pytest.fixture
-def runtime(runtime_path, scratch, token, cgroup):
+def runtime(runtime_path: str, scratch: pathlib.Path, token: str, cgroup: str) -> Iterator[harness.Runtime]:
     """The runtime under test with an empty state root. Containers that the test leaves are removed after it."""
     root = pathlib.Path(tempfile.mkdtemp(prefix="r", dir=scratch))
     made = harness.Runtime(runtime_path, root, token + root.name, cgroup)
@@ -155,7 +164,7 @@ def runtime(runtime_path, scratch, token, cgroup):
 
 
 @pytest.fixture
-def pyrunc(runtime):
+def pyrunc(runtime: Runtime) -> Runtime:
     """The same, for what is pyrunc's own: wording, order, options. Skipped where another runtime is under test."""
     if not runtime.is_pyrunc:
         pytest.skip("about pyrunc's own behaviour, and the runtime under test is %s" % runtime.name)
@@ -163,36 +172,30 @@ def pyrunc(runtime):
 
 
 @pytest.fixture
-def make_bundle(workshop, cgroup):
+def make_bundle(workshop: Workshop, cgroup: str) -> Iterator[harness.MakeBundle]:
     """make_bundle({"/process/cwd": "/tmp"}, args=[...]) -> Bundle with a root of its own and a cgroup of this session. Removed after
     the test, unless something is still mounted below it."""
-    made = []
-
-    def make(changes=None, **kw):
-        made.append(workshop.bundle(changes, cgroup=cgroup, **kw))
-        return made[-1]
-
-    make.example = lambda name: made.append(workshop.example(name, cgroup)) or made[-1]
+    make = harness.MakeBundle(workshop, cgroup)
     yield make
-    for bundle in made:
+    for bundle in make.made:
         if not harness.mounts(str(bundle.path) + "/") and not harness.mounts(str(bundle.path) + " "):
             shutil.rmtree(bundle.path, ignore_errors=True)
 
 
 @pytest.fixture
-def bundle(make_bundle):
+def bundle(make_bundle: MakeBundle) -> harness.Bundle:
     """A bundle whose program is /bin/true."""
     return make_bundle()
 
 
 @pytest.fixture
-def waiting(make_bundle):
+def waiting(make_bundle: MakeBundle) -> harness.Bundle:
     """A bundle whose program ends with status 0 on TERM and else waits."""
     return make_bundle(args=harness.WAIT_FOR_TERM)
 
 
 @pytest.fixture
-def no_leaks(runtime, token):
+def no_leaks(runtime: Runtime, token: str) -> Iterator[harness.Traces]:
     """Fails the test if mounts, cgroups, processes or state directories of this session are left when it ends."""
     traces = harness.Traces(token, runtime.root)
     yield traces
@@ -203,7 +206,7 @@ def no_leaks(runtime, token):
 
 
 @pytest.fixture(autouse=True)
-def known_hierarchies():
+def known_hierarchies() -> None:
     """Each test finds the cgroup hierarchies that the host has mounted, and no others."""
     if os.geteuid() == 0:
         harness.drop_stray_hierarchies()

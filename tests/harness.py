@@ -5,6 +5,8 @@ Everything a session makes carries the session's token in its path, id or cgroup
 other containers of the machine do not disturb. Nobody sleeps here: waiting means a pidfd, a fifo or the end of a process.
 """
 
+from __future__ import annotations
+
 import contextlib
 import copy
 import errno
@@ -18,6 +20,15 @@ import subprocess
 import sys
 import tempfile
 import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import IO, Any
+
+    Json = Any  # a document that has just been read, or one that a test writes in whatever shape
+    Option = Any  # keyword arguments that are handed on
+    Path = str | os.PathLike[str]
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "bundles"))
@@ -27,7 +38,7 @@ WATCHDOG = 60  # seconds; "never hangs" and nothing else: no test judges speed b
 CGROUP = pathlib.Path("/sys/fs/cgroup")
 ABSENT = object()
 
-BASE = {
+BASE: Json = {
     "ociVersion": "1.2.0",
     "root": {"path": "rootfs"},
     "process": {
@@ -54,7 +65,7 @@ BASE = {
 WAIT_FOR_TERM = ["/bin/sh", "-c", "trap 'exit 0' TERM; sleep 1000 & wait"]
 
 
-def patch(config, changes):
+def patch(config: Json, changes: Mapping[str, Json]) -> Json:
     """A copy of `config` with {"/json/pointer": value} set; ABSENT removes, a last element `-` appends. Missing objects are made."""
     config = copy.deepcopy(config)
     for pointer, value in changes.items():
@@ -77,40 +88,40 @@ def patch(config, changes):
 class Bundle:
     """A bundle directory: config.json and a busybox root."""
 
-    def __init__(self, path, config):
+    def __init__(self, path: str | os.PathLike[str], config: Json) -> None:
         self.path = pathlib.Path(path)
         self.rootfs = self.path / "rootfs"
         self.config = config
 
-    def write(self, config=None):
+    def write(self, config: Json = None) -> Bundle:
         self.config = self.config if config is None else config
         (self.path / "config.json").write_text(json.dumps(self.config))
         return self
 
-    def patch(self, changes):
+    def patch(self, changes: Mapping[str, Json]) -> Bundle:
         return self.write(patch(self.config, changes))
 
-    def __fspath__(self):
+    def __fspath__(self) -> str:
         return str(self.path)
 
-    def __str__(self):
+    def __str__(self) -> str:
         return str(self.path)
 
 
 class Result:
     """How a call ended: code (negative: killed by that signal), out and err as text, and argv for the message of an assertion."""
 
-    def __init__(self, argv, code, out, err):
+    def __init__(self, argv: Sequence[object], code: int, out: str, err: str) -> None:
         self.argv = argv
         self.code = code
         self.out = out
         self.err = err
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return "%s\n  exit %s\n  out %r\n  err %r" % (" ".join(map(str, self.argv)), self.code, self.out[-2000:], self.err[-2000:])
 
     @property
-    def said(self):
+    def said(self) -> str:
         """What stands on stderr, the sentence alone: runc's own form of a line without --log is unwrapped."""
         line = self.err.strip().rpartition("\n")[2]
         if line.startswith('time="') and ' msg="' in line:
@@ -121,28 +132,38 @@ class Result:
 class Runtime:
     """A runtime binary with a state root of its own. `call()` is the general form; the rest are the commands."""
 
-    def __init__(self, path, root, token, cgroup):
+    def __init__(self, path: str | os.PathLike[str], root: str | os.PathLike[str], token: str, cgroup: str) -> None:
         self.path = str(path)
         self.name = os.path.basename(self.path)
         self.root = str(root)
         self.token = token
         self.cgroup = cgroup
         self.count = 0
-        self.ids = []
+        self.ids: list[str] = []
         self.env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 
     is_pyrunc = property(lambda self: self.name.startswith("pyrunc"))
 
-    def new_id(self):
+    def new_id(self) -> str:
         self.count += 1
         name = "%s-%d" % (self.token, self.count)
         self.ids.append(name)
         return name
 
-    def argv(self, *args, globals=()):
+    def argv(self, *args: object, globals: Sequence[object] = ()) -> list[str]:
         return [self.path, "--root", self.root, *map(str, globals), *[os.fspath(a) if hasattr(a, "__fspath__") else str(a) for a in args]]
 
-    def call(self, *args, globals=(), raw=False, stdin=subprocess.DEVNULL, text=None, env=None, timeout=WATCHDOG, **popen):
+    def call(
+        self,
+        *args: object,
+        globals: Sequence[object] = (),
+        raw: bool = False,
+        stdin: int | IO[bytes] | None = subprocess.DEVNULL,
+        text: str | bytes | None = None,
+        env: Mapping[str, str] | None = None,
+        timeout: float = WATCHDOG,
+        **popen: Option,
+    ) -> Result:
         """Runs the binary to its end. `raw`: argv as given, without --root. `text`: standard input. Output is captured through
         files, since a container that outlives the call would keep pipes open for ever."""
         argv = [self.path, *map(str, args)] if raw else self.argv(*args, globals=globals)
@@ -158,41 +179,41 @@ class Runtime:
                 raise AssertionError("hangs: %r; stderr so far: %r" % (argv, err.text())) from None
             return Result(argv, code, out.text(), err.text())
 
-    def ok(self, *args, **kw):
+    def ok(self, *args: object, **kw: Option) -> Result:
         result = self.call(*args, **kw)
         assert result.code == 0, result
         return result
 
-    def create(self, bundle, id=None, *options, **kw):
+    def create(self, bundle: object, id: str | None = None, *options: object, **kw: Option) -> str:
         id = id or self.new_id()
         self.ok("create", "--bundle", bundle, *options, id, **kw)
         return id
 
-    def start(self, id, **kw):
+    def start(self, id: str, **kw: Option) -> Result:
         return self.ok("start", id, **kw)
 
-    def started(self, bundle, *options, **kw):
+    def started(self, bundle: object, *options: object, **kw: Option) -> str:
         id = self.create(bundle, None, *options, **kw)
         self.start(id)
         return id
 
-    def run(self, bundle, *options, id=None, **kw):
+    def run(self, bundle: object, *options: object, id: str | None = None, **kw: Option) -> Result:
         """`run` in the foreground: the container's own output and status."""
         return self.call("run", "--bundle", bundle, *options, id or self.new_id(), **kw)
 
-    def state(self, id):
+    def state(self, id: str) -> Json:
         return json.loads(self.ok("state", id).out)
 
-    def status(self, id):
+    def status(self, id: str) -> str:
         return self.state(id)["status"]
 
-    def kill(self, id, signal="KILL", *options):
+    def kill(self, id: str, signal: object = "KILL", *options: str) -> Result:
         return self.ok("kill", *options, id, signal)
 
-    def delete(self, id, *options):
+    def delete(self, id: str, *options: str) -> Result:
         return self.ok("delete", *options, id)
 
-    def stopped(self, id, signal="KILL"):
+    def stopped(self, id: str, signal: str | None = "KILL") -> int:
         """Kills (unless signal is None) and waits for the end of init. Returns the pid that it had, 0 if it had ended before."""
         pid = self.state(id)["pid"]
         try:
@@ -204,7 +225,7 @@ class Runtime:
             assert signal is None and e.errno in (errno.ESRCH, errno.EINVAL), e  # EINVAL: pid 0
         return pid
 
-    def clean(self):
+    def clean(self) -> None:
         """Removes what is left of all ids that were given out. Never fails: a leak is for the leak checker to report."""
         for id in self.ids:
             try:
@@ -219,31 +240,31 @@ class Runtime:
 class Capture:
     """An anonymous file for one stream of a child."""
 
-    def __init__(self, text=""):
+    def __init__(self, text: str | bytes = "") -> None:
         fd = os.memfd_create("capture", os.MFD_CLOEXEC)
         self.file = os.fdopen(fd, "w+b")
         self.file.write(text.encode() if isinstance(text, str) else text)
         self.file.seek(0)
 
-    def text(self):
+    def text(self) -> str:
         size = os.fstat(self.file.fileno()).st_size
         return os.pread(self.file.fileno(), size, 0).decode("utf-8", "surrogateescape")
 
-    def __enter__(self):
+    def __enter__(self) -> Capture:
         return self
 
-    def __exit__(self, *exc):
+    def __exit__(self, *exc: object) -> None:
         self.file.close()
 
 
 class Watched:
     """A process that is waited for by pidfd. Reaps it too where it has become our child."""
 
-    def __init__(self, pid):
+    def __init__(self, pid: int) -> None:
         self.pid = pid
         self.fd = os.pidfd_open(pid)
 
-    def wait(self, timeout=WATCHDOG):
+    def wait(self, timeout: float = WATCHDOG) -> os.waitid_result | None:
         poll = select.poll()
         poll.register(self.fd, select.POLLIN)
         assert poll.poll(timeout * 1000), "process %d does not end" % self.pid
@@ -252,14 +273,14 @@ class Watched:
         except ChildProcessError:
             return None
 
-    def __enter__(self):
+    def __enter__(self) -> Watched:
         return self
 
-    def __exit__(self, *exc):
+    def __exit__(self, *exc: object) -> None:
         os.close(self.fd)
 
 
-def lines_of(path, count=1, timeout=WATCHDOG, until=None):
+def lines_of(path: str | os.PathLike[str], count: int = 1, timeout: float = WATCHDOG, until: str | None = None) -> list[str]:
     """Reads from a fifo that the container writes into, until `count` lines, or the line `until`, or its end. Call `fifo()` first."""
     fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)  # O_RDWR: no end of file between two writers
     poll = select.poll()
@@ -275,13 +296,13 @@ def lines_of(path, count=1, timeout=WATCHDOG, until=None):
     return data.decode("utf-8", "surrogateescape").splitlines()
 
 
-def fifo(path):
+def fifo(path: Path) -> Path:
     os.mkfifo(path, 0o666)
     os.chmod(path, 0o666)
     return path
 
 
-def appears(path, timeout=WATCHDOG):
+def appears(path: str | os.PathLike[str], timeout: float = WATCHDOG) -> str:
     """Waits by inotify until a file is there under its final name, and returns its text."""
     import ctypes
 
@@ -302,13 +323,13 @@ def appears(path, timeout=WATCHDOG):
         return file.read()
 
 
-def saved_state(runtime, id):
+def saved_state(runtime: Runtime, id: str) -> Json:
     """pyrunc's own state.json: the last line."""
     with open(os.path.join(runtime.root, id, "state.json"), encoding="utf-8") as file:
         return json.loads(file.read().splitlines()[-1])
 
 
-def until_status(runtime, id, status):
+def until_status(runtime: Runtime, id: str, status: str) -> None:
     """Waits until the container is in a state; asks again and again, as nobody tells of it."""
     end = time.monotonic() + WATCHDOG
     while True:
@@ -318,16 +339,16 @@ def until_status(runtime, id, status):
         assert time.monotonic() < end, "%s is not %s: %s" % (id, status, result)
 
 
-def until_processes(runtime, id, count=2):
+def until_processes(runtime: Runtime, id: str, count: int = 2) -> list[int]:
     """Waits until a container has that many processes, and gives their pids: WAIT_FOR_TERM's shell has its `sleep` a moment after the start.
     Nobody tells of it."""
     end = time.monotonic() + WATCHDOG
-    while len(found := json.loads(runtime.ok("ps", "--format", "json", id).out) or ()) != count:
+    while len(found := json.loads(runtime.ok("ps", "--format", "json", id).out) or []) != count:
         assert time.monotonic() < end, "%s has %s and not %d processes" % (id, found, count)
     return found
 
 
-def until_caught(pid, number):
+def until_caught(pid: int, number: int) -> None:
     """Waits until a process has a handler for a signal: before that the first of a pid namespace does not hear it. Nobody tells of it."""
     end = time.monotonic() + WATCHDOG
     while True:
@@ -339,7 +360,7 @@ def until_caught(pid, number):
         os.sched_yield()
 
 
-def first_error(path):
+def first_error(path: str | os.PathLike[str]) -> list[Json]:
     """The objects of a JSON log, one a line."""
     with open(path, encoding="utf-8") as file:
         return [json.loads(line) for line in file.read().splitlines()]
@@ -348,12 +369,12 @@ def first_error(path):
 # ---- what may be left on the host
 
 
-def mounts(needle):
+def mounts(needle: str) -> set[str]:
     with open("/proc/self/mountinfo") as file:
         return {line.strip().split(" ", 2)[2] for line in file if needle in line}
 
 
-def cgroups(needle):
+def cgroups(needle: str) -> set[str]:
     found = set()
     for top, dirs, _ in os.walk(CGROUP):
         for name in list(dirs):
@@ -363,7 +384,7 @@ def cgroups(needle):
     return found
 
 
-def processes(needle):
+def processes(needle: str) -> dict[int, str]:
     """{pid: command line} of processes in a cgroup, or with a root, an environment or a command line, that carry the token."""
     found = {}
     own = {os.getpid(), os.getppid()}
@@ -386,16 +407,16 @@ def processes(needle):
     return found
 
 
-def children():
+def children() -> set[int]:
     """The pids of this process's children. Some are there for the whole session: the daemons of the contract tests."""
-    found = set()
+    found: set[int] = set()
     for thread in os.listdir("/proc/self/task"):
         with contextlib.suppress(OSError), open("/proc/self/task/%s/children" % thread) as file:
             found.update(map(int, file.read().split()))
     return found
 
 
-def state_of(pid):
+def state_of(pid: int | str) -> str | None:
     try:
         with open("/proc/%s/stat" % pid) as file:
             return file.read().rpartition(")")[2].split()[0]
@@ -403,19 +424,19 @@ def state_of(pid):
         return None
 
 
-def state_dirs(root):
+def state_dirs(root: str) -> set[str]:
     return set(os.listdir(root)) - {"@cache"} if os.path.isdir(root) else set()
 
 
 class Traces:
     """What is there now; `left()` says what has come since."""
 
-    def __init__(self, token, root):
+    def __init__(self, token: str, root: str) -> None:
         self.token = token
         self.root = root
         self.before = self.look()
 
-    def look(self):
+    def look(self) -> dict[str, set[Json]]:
         return {
             "mounts": mounts(self.token),
             "cgroups": cgroups(self.token),
@@ -423,12 +444,12 @@ class Traces:
             "state": state_dirs(self.root),
         }
 
-    def left(self):
+    def left(self) -> dict[str, list[Json]]:
         now = self.look()
         return {kind: sorted(now[kind] - self.before[kind]) for kind in now if now[kind] - self.before[kind]}
 
 
-def sweep(token):
+def sweep(token: str) -> None:
     """Ends what a failed test left, so that it does not spoil the next ones."""
     for pid in processes(token):
         try:
@@ -443,9 +464,9 @@ def sweep(token):
                 pass
 
 
-def snapshot(directory):
+def snapshot(directory: str | os.PathLike[str]) -> dict[str, tuple[object, ...]]:
     """Everything about a tree that an escape could change: {path: (type and mode, uid, gid, size, mtime, content or target)}."""
-    found = {}
+    found: dict[str, tuple[object, ...]] = {}
     for top, dirs, files in os.walk(directory):
         for name in [*dirs, *files, ""]:
             path = os.path.join(top, name)
@@ -458,7 +479,7 @@ def snapshot(directory):
 class Workshop:
     """Makes bundles quickly: one busybox root per session, hard-linked into each bundle's own tree."""
 
-    def __init__(self, directory):
+    def __init__(self, directory: str | os.PathLike[str]) -> None:
         self.directory = pathlib.Path(directory)
         self.busybox = self.directory / "busybox"
         shutil.copyfile(make_rootfs.busybox_path(), self.busybox)
@@ -466,7 +487,14 @@ class Workshop:
         self.names = make_rootfs.applets(str(self.busybox))
         self.count = 0
 
-    def bundle(self, changes=None, config=None, args=None, cgroup=None, link=True):
+    def bundle(
+        self,
+        changes: Mapping[str, Json] | None = None,
+        config: Json = None,
+        args: Sequence[str] | None = None,
+        cgroup: str | None = None,
+        link: bool = True,
+    ) -> Bundle:
         """A new bundle: BASE (or `config`) with `changes` patched in. `link=False` for a test that lets someone write to busybox."""
         self.count += 1
         path = self.directory / ("b%d" % self.count)
@@ -479,7 +507,7 @@ class Workshop:
             linux.setdefault("cgroupsPath", "%s-b%d" % (cgroup, self.count))
         return Bundle(path, config).write()
 
-    def example(self, name, cgroup=None):
+    def example(self, name: str, cgroup: str | None = None) -> Bundle:
         """bundles/NAME, ready to run; its cgroup below the session's own."""
         self.count += 1
         path = self.directory / ("b%d" % self.count)
@@ -490,7 +518,24 @@ class Workshop:
         return Bundle(path, config).write()
 
 
-def drop_stray_hierarchies():
+class MakeBundle:
+    """Makes the bundles of one test: see the fixture make_bundle."""
+
+    def __init__(self, workshop: Workshop, cgroup: str) -> None:
+        self.workshop = workshop
+        self.cgroup = cgroup
+        self.made: list[Bundle] = []
+
+    def __call__(self, changes: Mapping[str, Json] | None = None, **kw: Option) -> Bundle:
+        self.made.append(self.workshop.bundle(changes, cgroup=self.cgroup, **kw))
+        return self.made[-1]
+
+    def example(self, name: str) -> Bundle:
+        self.made.append(self.workshop.example(name, self.cgroup))
+        return self.made[-1]
+
+
+def drop_stray_hierarchies() -> None:
     """criu mounts version 1 hierarchies that the host has nowhere (net_cls, perf_event, …), makes cgroups there and leaves them. They then
     stand in /proc/PID/cgroup without a mount point, and containerd reports no metrics any more. Removes what is empty in them."""
     with open("/proc/cgroups") as file:

@@ -60,8 +60,8 @@ def settle() -> None:
     for name in (resource.RLIMIT_NPROC, resource.RLIMIT_FSIZE, resource.RLIMIT_AS, resource.RLIMIT_CPU, resource.RLIMIT_MEMLOCK):
         _, hard = resource.getrlimit(name)
         resource.setrlimit(name, (hard, hard))
-    for name in UNSET:
-        os.environ.pop(name, None)
+    for variable in UNSET:
+        os.environ.pop(variable, None)
     os.environ.update(ENVIRONMENT)
     os.environ.setdefault("HOME", "/root" if os.geteuid() == 0 else "/")
     time.tzset()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from subprocess import Popen
 
-    from oci_conformance.shapes import CallDict
+    from oci_conformance.shapes import CallDict, Json, Version
 
 
 CALL_SECONDS = 20
@@ -85,8 +85,8 @@ class Runtime:
         self.seconds = seconds
         self.name = self.label  # what it calls itself: the key of deviations.py
         self.version = "unknown"
-        self.declares = None  # (1, 2, 0): the newest specification that it knows
-        self.features = None  # its features document
+        self.declares: Version | None = None  # (1, 2, 0): the newest specification that it knows
+        self.features: dict[str, Json] | None = None  # its features document
 
     def check(self) -> None:
         """Raises Unusable where it is plain that nothing can be called."""

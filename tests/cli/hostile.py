@@ -4,9 +4,18 @@ REFUSED: (name, changes or a function of the config, pointer).  ACCEPTED: odd, a
 BYTES: documents that are no document.  The pointer is a part of the sentence; "" means that the file as a whole is wrong.
 """
 
+from __future__ import annotations
+
 import json
+from typing import TYPE_CHECKING
 
 from harness import ABSENT, BASE, patch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness import Json, Option
+
 
 N = ("pid", "network", "ipc", "uts", "mount")
 ALL = [{"type": t} for t in N]
@@ -14,32 +23,34 @@ USERNS = [*ALL, {"type": "user"}]
 MAP = [{"containerID": 0, "hostID": 100000, "size": 1000}]
 
 
-def ns(*without, extra=()):
+def ns(*without: str, extra: Sequence[Json] = ()) -> dict[str, Json]:
     return {"/linux/namespaces": [{"type": t} for t in N if t not in without] + list(extra)}
 
 
-def mount(destination="/mnt", type="tmpfs", source="tmpfs", options=(), **more):
+def mount(
+    destination: object = "/mnt", type: str = "tmpfs", source: object = "tmpfs", options: Sequence[object] = (), **more: Option
+) -> Json:
     entry = {"destination": destination, "type": type, "source": source, "options": list(options), **more}
     return {"/mounts/-": {k: v for k, v in entry.items() if v is not ABSENT}}
 
 
-def device(**kw):
+def device(**kw: Option) -> Json:
     return {"/linux/devices": [{"path": "/dev/x", "type": "c", "major": 1, "minor": 3, **kw}]}
 
 
-def seccomp(**kw):
+def seccomp(**kw: Option) -> Json:
     return {"/linux/seccomp": {"defaultAction": "SCMP_ACT_ALLOW", **kw}}
 
 
-def rule(**kw):
+def rule(**kw: Option) -> Json:
     return seccomp(syscalls=[{"names": ["acct"], "action": "SCMP_ACT_ERRNO", **kw}])
 
 
-def hook(**kw):
+def hook(**kw: Option) -> Json:
     return {"/hooks": {"createRuntime": [{"path": "/bin/true", **kw}]}}
 
 
-def cap(**kw):
+def cap(**kw: Option) -> Json:
     return {"/process/capabilities": kw}
 
 
@@ -396,7 +407,7 @@ ACCEPTED = [
 GOOD = json.dumps(BASE).encode()
 
 
-def text(changes):
+def text(changes: Json) -> bytes:
     return json.dumps(patch(BASE, changes)).encode()
 
 

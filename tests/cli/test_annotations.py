@@ -146,7 +146,7 @@ def test_unknown_system_calls(pyrunc, make_bundle, value):
 def test_sub_cgroups_stay_inside(pyrunc, make_bundle, key, no_leaks):
     changes = {"/annotations": {"run.oci." + key: "../elsewhere"}}
     if key == "systemd.subgroup":
-        changes["/linux/cgroupsPath"] = "system.slice:pyrunc:x"
+        changes["/linux/cgroupsPath"] = "system.slice:pyrunc:x"  # type: ignore[assignment]
     globals = ("--systemd-cgroup",) if key == "systemd.subgroup" else ()
     result = pyrunc.call("create", "--bundle", make_bundle(changes), pyrunc.new_id(), globals=globals)
     assert result.code == 1 and "(/annotations/run.oci.%s)" % key in result.err, result

@@ -158,7 +158,7 @@ def test_rootless(pyrunc, make_bundle, scratch):
         config["linux"].pop("cgroupsPath")  # the harness has put it there, for root's
         (bundle.path / "config.json").write_text(json.dumps(config))
         try:
-            done = subprocess.run(
+            done = subprocess.run(  # type: ignore[call-overload]
                 argv, stdin=subprocess.DEVNULL, stdout=out.file, stderr=out.file, env=pyrunc.env, timeout=harness.WATCHDOG, **user
             )
         except PermissionError:

@@ -33,7 +33,7 @@ def script(pyrunc, tmp_path):
         file.write_text(pyrunc.ok("completion", name).out)
         return file
 
-    make.env = {"PATH": "%s:/usr/bin:/bin" % (tmp_path / "bin"), "HOME": str(tmp_path), "TERM": "dumb", "LC_ALL": "C.UTF-8"}
+    make.env = {"PATH": "%s:/usr/bin:/bin" % (tmp_path / "bin"), "HOME": str(tmp_path), "TERM": "dumb", "LC_ALL": "C.UTF-8"}  # type: ignore[attr-defined]
     return make
 
 

@@ -146,10 +146,10 @@ def test_the_installed_runtime_does_so(scratch, token, make_bundle, name, other,
     version = runtime.call("--version", raw=True).out.splitlines()[0]
     if not re.search(VERSIONS[other], version):
         pytest.skip("the rows are about other versions than %s" % version)
-    bundle = make_bundle({**QUIET, **SAMPLES[name]})
+    bundle = make_bundle({**QUIET, **SAMPLES[name]})  # type: ignore[dict-item]
     id = runtime.new_id()
     try:
-        result = runtime.call("run", "--bundle", bundle, id, stdin=open(os.devnull))
+        result = runtime.call("run", "--bundle", bundle, id, stdin=open(os.devnull))  # type: ignore[arg-type]
     finally:
         runtime.call("delete", "--force", id)
     if "hybrid mode not supported" in result.err:

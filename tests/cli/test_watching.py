@@ -122,7 +122,7 @@ def test_processes_as_runc_lists_them(beside_runc):
         mine, theirs = (each.ok("ps", id, *words).out.splitlines() for each, id in ((ours, here), (runc, there)))
         assert mine[0].split() == theirs[0].split() and len(mine) == len(theirs) == 3, (words, mine, theirs)
         for one, other in zip(mine[1:], theirs[1:], strict=True):
-            assert one.split()[-1] == other.split()[-1] or words[-1].endswith("pid")
+            assert one.split()[-1] == other.split()[-1] or words[-1].endswith("pid")  # type: ignore[misc]
     for words in (("-o", "comm"), ("--nosuch",)):
         mine, theirs = (each.call("ps", id, *words) for each, id in ((ours, here), (runc, there)))
         assert (mine.code, mine.out) == (theirs.code, theirs.out) == (1, "")

@@ -4,6 +4,8 @@ zero byte), without any package.
 Its one rule: every wait is bounded, and the browser and its profile are gone when the `with` is left.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import select
@@ -12,12 +14,17 @@ import signal
 import subprocess
 import tempfile
 import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from harness import Json
+
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 SECONDS = 60
 
 
-def find():
+def find() -> str | None:
     """The path of a Chromium, or None."""
     return next(filter(None, map(shutil.which, NAMES)), None)
 
@@ -25,7 +32,7 @@ def find():
 class Browser:
     """with Browser(path) as browser: browser.open("file:///…", width=390); browser.evaluate("document.title")."""
 
-    def __init__(self, path):
+    def __init__(self, path: str) -> None:
         self.profile = tempfile.mkdtemp(prefix="browser-")
         ours, theirs = os.pipe(), os.pipe()
         # the protocol's descriptors are 3 (to the browser) and 4 (from it)
@@ -44,9 +51,9 @@ class Browser:
         os.close(theirs[1])
         self.to, self.come = ours[1], theirs[0]
         self.data, self.number, self.session = b"", 0, None
-        self.events = []
+        self.events: list[Json] = []
 
-    def __enter__(self):
+    def __enter__(self) -> Browser:
         try:
             targets = self.send("Target.getTargets")["targetInfos"]
             page = next(target["targetId"] for target in targets if target["type"] == "page")
@@ -58,14 +65,14 @@ class Browser:
             raise
         return self
 
-    def __exit__(self, *rest):
+    def __exit__(self, *rest: object) -> None:
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         os.close(self.to)
         os.close(self.come)
         shutil.rmtree(self.profile, ignore_errors=True)
 
-    def message(self, end):
+    def message(self, end: float) -> Json:
         """The next message; TimeoutError when there is none in time."""
         while b"\0" not in self.data:
             if not select.select([self.come], [], [], max(0, end - time.monotonic()))[0]:
@@ -77,7 +84,7 @@ class Browser:
         text, _, self.data = self.data.partition(b"\0")
         return json.loads(text)
 
-    def send(self, method, **parameters):
+    def send(self, method: str, **parameters: Json) -> Json:
         self.number += 1
         request = {"id": self.number, "method": method, "params": parameters}
         if self.session:
@@ -92,12 +99,12 @@ class Browser:
                 return found["result"]
             self.events.append(found)
 
-    def wait_for(self, method):
+    def wait_for(self, method: str) -> Json:
         end = time.monotonic() + SECONDS
         while not any(event.get("method") == method for event in self.events):
             self.events.append(self.message(end))
 
-    def open(self, address, width, height=900, dark=False):
+    def open(self, address: str, width: int, height: int = 900, dark: bool = False) -> None:
         """Loads a page in a window of this width; a narrow one is a telephone."""
         self.events.clear()
         self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
@@ -105,14 +112,14 @@ class Browser:
         self.send("Page.navigate", url=address)
         self.wait_for("Page.loadEventFired")
 
-    def evaluate(self, expression):
+    def evaluate(self, expression: str) -> Json:
         """The value of a JavaScript expression (plain data)."""
         found = self.send("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         if "exceptionDetails" in found:
             raise OSError("%s: %s" % (expression[:80], found["exceptionDetails"].get("exception", {}).get("description")))
         return found["result"].get("value")
 
-    def complaints(self):
+    def complaints(self) -> list[str]:
         """What the page's console and its requests say: [text], without the page itself."""
         found = []
         for event in self.events:

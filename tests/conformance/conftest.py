@@ -4,12 +4,19 @@ In `make test` are tables, results, reports, and a short run on each runtime; wh
 minutes and are marked long.
 """
 
+from __future__ import annotations
+
 import pathlib
 import shutil
 import sys
 import types
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from harness import Json
+
 
 HERE = pathlib.Path(__file__).parent
 sys.path.insert(0, str(HERE))
@@ -20,7 +27,7 @@ from oci_conformance import report  # noqa: E402
 
 
 @pytest.fixture
-def made():
+def made() -> Json:
     """A report with every verdict, for two runtimes and one that could not be tested."""
     cases = [
         case("state.good", "state.id"),
@@ -30,7 +37,7 @@ def made():
         case("hooks.broken", "hooks.order"),
         case("user.should", "user.umask.unset"),
     ]
-    host = types.SimpleNamespace(pure_v2=True, unified="/sys/fs/cgroup", lacks=lambda need: None)
+    host: Json = types.SimpleNamespace(pure_v2=True, unified="/sys/fs/cgroup", lacks=lambda need: None)
     found = report.Report(TABLE, cases, host, "core", "")
     first, second = runtime(), runtime("crun", "1.21", (1, 1, 0))
     found.runtimes = [first, second]
@@ -52,7 +59,7 @@ def made():
 
 
 @pytest.fixture(scope="session")
-def whole_run(tmp_path_factory):
+def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Json:
     """(how it ended, the JSON report, the path of the HTML report) of all cases on pyrunc, and on runc and crun where they are."""
     directory = tmp_path_factory.mktemp("whole")
     found = ["--runtime", PYRUNC]

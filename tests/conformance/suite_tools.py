@@ -1,9 +1,20 @@
 """Runs the conformance suite as a user does, and makes results by hand for the tests of the reports."""
 
+from __future__ import annotations
+
 import json
 import pathlib
 import subprocess
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness import Json, Option
+    from oci_conformance.runtime import Runtime as SuiteRuntime
+    from oci_conformance.shapes import Check, Level, Verdict
+
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "conformance" / "oci_conformance"
@@ -21,21 +32,21 @@ PYRUNC = str(ROOT / ".venv/bin/pyrunc")
 
 
 class Ended:
-    def __init__(self, process, out, err):
+    def __init__(self, process: subprocess.Popen[str], out: str, err: str) -> None:
         self.pid = process.pid
         self.code = process.returncode
         self.out = out
         self.err = err
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return "exit %s\n%s\n%s" % (self.code, self.out[-3000:], self.err[-3000:])
 
 
-def suite(*arguments, timeout=570):
+def suite(*arguments: object, timeout: float = 570) -> Ended:
     """`python3 -m oci_conformance …` from the tree."""
     argv = [sys.executable, "-m", "oci_conformance", *map(str, arguments)]
-    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(argv, cwd=ROOT / "conformance", text=True, **streams) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(argv, cwd=ROOT / "conformance", text=True, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe) as process:
         try:
             return Ended(process, *process.communicate(timeout=timeout))
         except BaseException:
@@ -43,32 +54,32 @@ def suite(*arguments, timeout=570):
             raise
 
 
-def report_of(*arguments, path, timeout=570):
+def report_of(*arguments: object, path: pathlib.Path, timeout: float = 570) -> Json:
     """The same with a JSON report: (how it ended, the document)."""
     ended = suite(*arguments, "--json", path, timeout=timeout)
     return ended, json.loads(path.read_text())
 
 
-def runtime(name="runc", version="1.1.15", declares=(1, 2, 0)):
+def runtime(name: str = "runc", version: str = "1.1.15", declares: tuple[int, ...] | None = (1, 2, 0)) -> Runtime:
     made = Runtime("/usr/bin/" + name)
     made.name, made.version, made.declares = name, version, declares
     return made
 
 
-def case(id, *requirements, level="core"):
-    def function(t):
+def case(id: str, *requirements: str, level: Level = "core") -> Case:
+    def function(t: object) -> None:
         """What the case is about."""
 
     return Case(id, function, requirements, level, (), 60)
 
 
-def check(ok, what="a look", requirements=(), expected=1, seen=2):
+def check(ok: bool, what: str = "a look", requirements: Sequence[str] = (), expected: object = 1, seen: object = 2) -> Check:
     return {"ok": ok, "what": what, "requirements": tuple(requirements), "expected": expected, "seen": None if ok else seen}
 
 
-def result(of, about, verdict, *checks, **more):
+def result(of: SuiteRuntime, about: Case, verdict: Verdict, *checks: Check, **more: Option) -> Result:
     return Result(of, about, verdict, checks=checks, **more)
 
 
-def known(requirements, why="they said so"):
+def known(requirements: str, why: str = "they said so") -> Known:
     return Known("runc", "*", "*", requirements, "It MUST be so.", why)

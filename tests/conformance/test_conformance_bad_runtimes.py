@@ -164,7 +164,7 @@ def test_an_interrupted_run_reports_and_leaves_nothing(tmp_path):
     report = tmp_path / "report.json"
     argv = [sys.executable, "-m", "oci_conformance", "--runtime", good(), "--json", str(report), "--verbose"]
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": {**os.environ, "TMPDIR": str(tmp_path)}}
-    with subprocess.Popen(argv, cwd=ROOT / "conformance", text=True, **streams) as running:
+    with subprocess.Popen(argv, cwd=ROOT / "conformance", text=True, **streams) as running:  # type: ignore[call-overload]
         for _ in range(5):
             assert running.stdout.readline()
         running.terminate()

@@ -28,7 +28,7 @@ def look(request, tmp_path_factory):
         done = subprocess.run([*command, *probe.argv(operations)[1:]], capture_output=True, text=True, timeout=60, **kw)
         return probe.parse(done.stdout)
 
-    run.kind = request.param
+    run.kind = request.param  # type: ignore[attr-defined]
     return run
 
 

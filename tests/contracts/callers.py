@@ -5,18 +5,29 @@ buildah by --runtime, containerd by its configuration and --runc-binary, dockerd
 DOCKER_BUILDKIT_RUNC_COMMAND.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import re
+from typing import TYPE_CHECKING
 
 import images
 from sandbox import BASE, UID, USER, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from harness import Option
+    from sandbox import Result as Output
+    from sandbox import Sandbox
+
 
 IMAGE = "contracts"
 REFERENCE = "localhost/contracts:latest"
 
 
-def packages_missing(names):
+def packages_missing(names: Sequence[str]) -> list[str]:
     """Those of the programs that are not installed."""
     places = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".split(":")
     return [name for name in names if not any(os.access(f"{place}/{name}", os.X_OK) for place in places)]
@@ -27,7 +38,7 @@ class Podman:
 
     needs = ("podman", "conmon", "busybox")
 
-    def __init__(self, world, runtime, layer):
+    def __init__(self, world: Sandbox, runtime: str, layer: bytes) -> None:
         self.world, self.runtime = world, runtime
         # podman's manual says runtime_supports_nocgroups, the program itself reads the key without the s
         names = json.dumps(["crun", "runc", "kata", "runsc", "youki", "krun", os.path.basename(runtime)])
@@ -52,22 +63,22 @@ firewall_driver = "iptables"
         }
         self("import", f"{BASE}/rootfs.tar", IMAGE).ok()
 
-    def argv(self, *words, runtime=None):
+    def argv(self, *words: str, runtime: str | None = None) -> list[str]:
         places = [f"--{name}={BASE}/podman/{name}" for name in ("root", "runroot", "tmpdir")]
         return ["podman", *places, "--cgroup-manager=cgroupfs", "--runtime", runtime or self.runtime, *words]
 
-    def __call__(self, *words, runtime=None, **options):
+    def __call__(self, *words: str, runtime: str | None = None, **options: Option) -> Output:
         return self.world.run(self.argv(*words, runtime=runtime), env=self.env, **options)
 
-    def create_options(self, network):
+    def create_options(self, network: str | None) -> list[str]:
         return [f"--cgroup-parent=/{self.world.cgroup}", *([f"--network={network}"] if network else [])]
 
-    def run(self, *words, network="none", runtime=None, **options):
+    def run(self, *words: str, network: str | None = "none", runtime: str | None = None, **options: Option) -> Output:
         """podman run, removed at its end unless detached."""
         keep = [] if "-d" in words or "--name" in words else ["--rm"]
         return self("run", *keep, *self.create_options(network), *words, runtime=runtime, **options)
 
-    def close(self):
+    def close(self) -> None:
         self("pod", "rm", "--all", "--force", "--time=0")
         self("rm", "--all", "--force", "--time=0")
 
@@ -78,7 +89,7 @@ class RootlessPodman:
     needs = ("podman", "conmon", "newuidmap", "setpriv", "busybox")
     home = f"{BASE}/tester"
 
-    def __init__(self, world, runtime, layer):
+    def __init__(self, world: Sandbox, runtime: str, layer: bytes) -> None:
         self.world, self.runtime = world, runtime
         world.add_user()
         for path in (self.home, f"{self.home}/run", f"{self.home}/tmp"):
@@ -95,24 +106,24 @@ class RootlessPodman:
         }
         self("import", f"{BASE}/rootfs.tar", IMAGE).ok()
 
-    def argv(self, *words):
+    def argv(self, *words: str) -> list[str]:
         return self.as_user("podman", "--cgroup-manager=cgroupfs", "--runtime", self.runtime, *words)
 
-    def as_user(self, *words):
+    def as_user(self, *words: str) -> list[str]:
         return ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups", "--", *words]
 
-    def __call__(self, *words, **options):
+    def __call__(self, *words: str, **options: Option) -> Output:
         return self.world.run(self.argv(*words), env=self.env, cwd=self.home, **options)
 
-    def buildah(self, *words, **options):
+    def buildah(self, *words: str, **options: Option) -> Output:
         """buildah of the same user, with the same store."""
         return self.world.run(self.as_user("buildah", *words), env=self.env, cwd=self.home, **options)
 
-    def run(self, *words, network="none", **options):
+    def run(self, *words: str, network: str | None = "none", **options: Option) -> Output:
         keep = [] if "-d" in words or "--name" in words else ["--rm"]
         return self("run", *keep, f"--network={network}", *words, **options)
 
-    def close(self):
+    def close(self) -> None:
         self("rm", "--all", "--force", "--time=0")
 
 
@@ -123,12 +134,14 @@ class Containerd:
     address = f"{BASE}/containerd.sock"
     name = "containerd"
 
-    def __init__(self, world, runtime, layer, before=lambda: None):
+    def __init__(self, world: Sandbox, runtime: str, layer: bytes, before: Callable[[], object] = lambda: None) -> None:
         """`before` is called when the configuration is written and containerd not yet started."""
         self.world, self.runtime = world, runtime
         self.namespace = world.cgroup
         said = world.run(["containerd", "--version"]).ok().out
-        self.major = int(re.search(r" v?(\d+)\.", said)[1])
+        found = re.search(r" v?(\d+)\.", said)
+        assert found, said
+        self.major = int(found[1])
         file = world.write(f"{BASE}/{self.name}.toml", self.config() + self.runtimes())
         world.write(f"{BASE}/net.d/10-contracts.conf", json.dumps({"cniVersion": "1.0.0", "name": "none", "type": "nothing"}))
         for name in ("nothing", "loopback"):
@@ -139,7 +152,7 @@ class Containerd:
         for namespace in (self.namespace, "k8s.io"):
             self("--namespace", namespace, "images", "import", f"{BASE}/image.tar").ok()
 
-    def config(self):
+    def config(self) -> str:
         """All but runtimes(): in version 3, which is containerd 2's, other tables have what was the CRI plugin's."""
         images = ["", '[plugins."io.containerd.cri.v1.images".pinned_images]'][self.major > 1]
         return f"""\
@@ -163,10 +176,10 @@ conf_dir = "{BASE}/net.d"
 """
 
     @property
-    def table(self):
+    def table(self) -> str:
         return f'plugins."{"io.containerd.cri.v1.runtime" if self.major > 1 else "io.containerd.grpc.v1.cri"}"'
 
-    def runtimes(self):
+    def runtimes(self) -> str:
         """The part that names the runtime under test."""
         return f"""\
 [{self.table}.containerd]
@@ -177,23 +190,23 @@ runtime_type = "io.containerd.runc.v2"
 BinaryName = "{self.runtime}"
 """
 
-    def argv(self, *words):
+    def argv(self, *words: str) -> list[str]:
         return ["ctr", "--address", self.address, *words]
 
-    def __call__(self, *words, **options):
+    def __call__(self, *words: str, **options: Option) -> Output:
         return self.world.run(self.argv(*words), **options)
 
-    def ctr(self, *words, **options):
+    def ctr(self, *words: str, **options: Option) -> Output:
         """ctr in the namespace of these tests; the namespace is also the name of the containers' parent cgroup."""
         return self("--namespace", self.namespace, *words, **options)
 
-    def run_words(self, *words):
+    def run_words(self, *words: str) -> list[str]:
         return ["run", "--runtime=io.containerd.runc.v2", f"--runc-binary={self.runtime}", f"--fifo-dir={BASE}/fifo", *words]
 
-    def run(self, *words, **options):
+    def run(self, *words: str, **options: Option) -> Output:
         return self.ctr(*self.run_words(*words), **options)
 
-    def close(self):
+    def close(self) -> None:
         for name in self.ctr("tasks", "ls", "-q").out.split():
             self.ctr("tasks", "rm", "--force", name)
         for name in self.ctr("containers", "ls", "-q").out.split():
@@ -205,9 +218,9 @@ class Docker:
 
     needs = ("dockerd", "docker", "docker-proxy", "iptables", "busybox")
     name = "docker"
-    more = ("--bip=172.31.250.1/24",)
+    more: tuple[str, ...] = ("--bip=172.31.250.1/24",)
 
-    def __init__(self, world, runtime, layer):
+    def __init__(self, world: Sandbox, runtime: str, layer: bytes) -> None:
         self.world, self.runtime = world, runtime
         world.write(f"{BASE}/rootfs.tar", layer)
         self.place = f"{BASE}/{self.name}"
@@ -230,22 +243,22 @@ class Docker:
         self.start()
         self("import", f"{BASE}/rootfs.tar", IMAGE).ok()
 
-    def start(self):
+    def start(self) -> None:
         env = {"DOCKER_BUILDKIT_RUNC_COMMAND": self.runtime}
         self.world.start_daemon(self.name, self.daemon, lambda: self("version").status == 0, env=env)
 
-    def argv(self, *words):
+    def argv(self, *words: str) -> list[str]:
         return ["docker", "--host", f"unix://{self.socket}", *words]
 
-    def __call__(self, *words, **options):
+    def __call__(self, *words: str, **options: Option) -> Output:
         return self.world.run(self.argv(*words), **options)
 
-    def run(self, *words, network="none", **options):
+    def run(self, *words: str, network: str | None = "none", **options: Option) -> Output:
         """docker run, removed at its end unless detached or named."""
         keep = [] if "-d" in words or "--name" in words else ["--rm"]
         return self("run", *keep, *([f"--network={network}"] if network else []), *words, **options)
 
-    def close(self):
+    def close(self) -> None:
         for name in self("ps", "-aq").out.split():
             self("rm", "--force", "--volumes", name)
         for name in self("network", "ls", "--filter=type=custom", "-q").out.split():
@@ -265,7 +278,7 @@ class RemappedDocker(Docker):
         "--containerd-plugins-namespace=remapped-plugins",
     )
 
-    def __init__(self, world, runtime, layer):
+    def __init__(self, world: Sandbox, runtime: str, layer: bytes) -> None:
         world.add_user()
         super().__init__(world, runtime, layer)
 
@@ -276,27 +289,27 @@ class Buildah:
     needs = ("buildah", "busybox")
     limits = ("--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024")  # without CAP_SYS_RESOURCE buildah's own are too high
 
-    def __init__(self, world, runtime, layer):
+    def __init__(self, world: Sandbox, runtime: str, layer: bytes) -> None:
         self.world, self.runtime = world, runtime
         world.write(f"{BASE}/build/rootfs.tar", layer)
         world.write(f"{BASE}/storage.conf", '[storage]\ndriver = "overlay"\n')
         world.write(f"{BASE}/buildah.conf", '[network]\nfirewall_driver = "iptables"\n')
         self.env = {"CONTAINERS_CONF": f"{BASE}/buildah.conf", "CONTAINERS_STORAGE_CONF": f"{BASE}/storage.conf"}
 
-    def argv(self, *words):
+    def argv(self, *words: str) -> list[str]:
         return ["buildah", f"--root={BASE}/buildah/root", f"--runroot={BASE}/buildah/runroot", *words]
 
-    def __call__(self, *words, **options):
+    def __call__(self, *words: str, **options: Option) -> Output:
         return self.world.run(self.argv(*words), env=self.env, **options)
 
-    def build(self, *lines, options=(), **more):
+    def build(self, *lines: str, options: Sequence[str] = (), **more: Option) -> Output:
         """Builds an image whose Containerfile is the busybox root plus `lines`."""
         text = "\n".join(["FROM scratch", "ADD rootfs.tar /", "ENV PATH=/usr/bin:/bin", *lines]) + "\n"
         self.world.write(f"{BASE}/build/Containerfile", text)
         words = ["--runtime", self.runtime, "--isolation=oci", "--network=none", *self.limits, *options]
         return self("build", *words, f"{BASE}/build", **more)
 
-    def close(self):
+    def close(self) -> None:
         self("rm", "--all")
 
 
@@ -311,6 +324,6 @@ esac
 """
 
 
-def gone(world):
+def gone(world: Sandbox) -> None:
     """Waits until finished containers have left nothing; the text says what is still there."""
     wait_until(lambda: "\n".join(["nothing is left; but there is:", *world.leftovers()]), lambda: not world.leftovers(), 15)

@@ -10,6 +10,8 @@ Owns the wrapper that stands in for the runtime, and the rules that make two rec
     calls.jsonl                 one object a kind of call: caller, case, argv, names in the environment, cwd, descriptors
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import os
@@ -17,12 +19,17 @@ import re
 import shlex
 import shutil
 import sys
+from typing import TYPE_CHECKING
 
 import callers
 import capture_cases as cases
 import cri as api
 import images
 from sandbox import BASE, Sandbox
+
+if TYPE_CHECKING:
+    from harness import Json
+
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TARGET = os.path.join(os.path.dirname(HERE), "fixtures", "captured")
@@ -114,17 +121,17 @@ PATTERNS = [
 class Neutral:
     """Replaces what differs from run to run, the same word by the same word throughout."""
 
-    def __init__(self, world):
+    def __init__(self, world: Sandbox) -> None:
         self.world = world
-        self.ids = {}
+        self.ids: dict[str, str] = {}
 
-    def name(self, found):
+    def name(self, found: str) -> str:
         """A stand-in of the same length for a hexadecimal id."""
         if found not in self.ids:
             self.ids[found] = hashlib.sha256(b"id %d" % len(self.ids)).hexdigest()[: len(found)]
         return self.ids[found]
 
-    def text(self, text, caller):
+    def text(self, text: str, caller: str) -> str:
         for place, stands_for in PLACES:
             text = text.replace(BASE + place + "/", stands_for + "/").replace(BASE + place + '"', stands_for + '"')
         text = text.replace(BASE, "/srv").replace(self.world.cgroup, PARENTS.get(caller, "contracts"))
@@ -134,7 +141,7 @@ class Neutral:
             text = re.sub(pattern, stands_for, text)
         return re.sub(rf'(HOSTNAME=|"hostname": "){re.escape(os.uname().nodename)}\b', r"\1host", text)
 
-    def part(self, found):
+    def part(self, found: str) -> str:
         """The beginning of an id (a host name, a machine id), or an id of its own."""
         for whole, name in list(self.ids.items()):
             if whole.startswith(found) or name.startswith(found):
@@ -145,16 +152,17 @@ class Neutral:
 class Recorder:
     """Turns the wrapper's log into files, case by case."""
 
-    def __init__(self, world, log):
-        self.world, self.log, self.seen, self.calls = world, log, 0, []
+    def __init__(self, world: Sandbox, log: str) -> None:
+        self.world, self.log, self.seen = world, log, 0
+        self.calls: list[Json] = []
         self.neutral = Neutral(world)
 
-    def case(self, caller, name):
+    def case(self, caller: str, name: str) -> None:
         """Stores what was recorded since the last case as CALLER-NAME (then CALLER-NAME-2, …)."""
         callers.gone(self.world)
         lines = self.world.read(self.log).splitlines()
         fresh, self.seen = lines[self.seen :], len(lines)
-        counts = {}
+        counts: dict[str, int] = {}
         for line in fresh:
             record = json.loads(self.neutral.text(line, caller))
             for kind, body in record.pop("files").items():
@@ -165,8 +173,9 @@ class Recorder:
             self.calls.append({"caller": caller, "case": name, **record})
         print(f"{caller}-{name}: {len(fresh)} calls, {counts}")
 
-    def finish(self):
-        lines, calls = {}, {}
+    def finish(self) -> None:
+        lines: dict[str, None] = {}  # in order, each once
+        calls: dict[str, Json] = {}
         for call in self.calls:
             alike = {**call, "argv": [re.sub(r"[0-9a-f]{64}", ONE_ID, word) for word in call["argv"]], "cwd": ""}
             lines[shlex.join(alike["argv"])] = None
@@ -177,17 +186,17 @@ class Recorder:
             file.writelines(line + "\n" for line in lines)
 
 
-def by_hand():
+def by_hand() -> None:
     """Shapes taken from the callers' sources, put into recorded configs: what needs systemd, a kubelet, or a newer caller."""
     kubelet = "kubepods-besteffort-pod01234567_89ab.slice"
 
-    def kubernetes_systemd(config):
+    def kubernetes_systemd(config: Json) -> None:
         config["linux"]["cgroupsPath"] = f"{kubelet}:cri-containerd:{ONE_ID}"
         config["annotations"]["org.systemd.property.TimeoutStopUSec"] = "uint64 10000000"
         config["annotations"]["org.systemd.property.CollectMode"] = "'inactive-or-failed'"
         config["linux"]["resources"]["hugepageLimits"] = [{"pageSize": "2MB", "limit": 0}, {"pageSize": "1GB", "limit": 0}]
 
-    def kubernetes_userns(config):
+    def kubernetes_userns(config: Json) -> None:
         mapping = [{"containerID": 0, "hostID": 65536, "size": 65536}]
         config["linux"]["namespaces"].append({"type": "user", "path": "/proc/4242/ns/user"})
         config["linux"]["uidMappings"] = config["linux"]["gidMappings"] = mapping
@@ -202,7 +211,7 @@ def by_hand():
             }
         )
 
-    def crio(config):
+    def crio(config: Json) -> None:
         paths = {"network": "netns", "ipc": "ipcns", "uts": "utsns"}
         uuid = "01234567-89ab-cdef-0123-456789abcdef"
         config["linux"]["namespaces"] = [{"type": kind, "path": f"/var/run/{name}/{uuid}"} for kind, name in paths.items()] + [
@@ -216,17 +225,17 @@ def by_hand():
             "io.kubernetes.cri-o.TTY": "false",
         }
 
-    def docker_29(config):
+    def docker_29(config: Json) -> None:
         config["linux"]["namespaces"] += [{"type": "time"}, {"type": "cgroup"}]
         config.pop("hooks", None)
         config["linux"]["maskedPaths"] += [f"/sys/devices/system/cpu/cpu{n}/thermal_throttle" for n in range(128)]
 
-    def podman_systemd_cgroups(config):
+    def podman_systemd_cgroups(config: Json) -> None:
         config["linux"]["cgroupsPath"] = f"machine.slice:libpod:{ONE_ID}"
         config["annotations"]["org.systemd.property.KillSignal"] = "15"
         config["annotations"]["org.systemd.property.TimeoutStopUSec"] = "uint64 10000000"
 
-    def podman_rootless(config):
+    def podman_rootless(config: Json) -> None:
         config["linux"].pop("cgroupsPath", None)
         config["linux"]["resources"] = {}
         for mount in config["mounts"]:
@@ -256,7 +265,7 @@ def by_hand():
         save(f"{target}-by-hand.json", config)
 
 
-def save(name, body):
+def save(name: str, body: Json) -> None:
     path = os.path.join(TARGET, name)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, "w") as file:
@@ -264,8 +273,8 @@ def save(name, body):
         file.write("\n")
 
 
-def main():
-    real = shutil.which(sys.argv[1] if len(sys.argv) > 1 else "runc")
+def main() -> None:
+    real = shutil.which(sys.argv[1] if len(sys.argv) > 1 else "runc") or sys.exit("capture: no such runtime")
     shutil.rmtree(TARGET, ignore_errors=True)
     world = Sandbox(keep=[os.path.dirname(os.path.dirname(HERE))])
     try:

@@ -1,12 +1,24 @@
 """What capture.py has each caller do: the list of cases, as users would type them."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import callers
 from callers import IMAGE
 from sandbox import BASE, wait_until
 from test_docker import buildkit
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-def podman_cases(podman, take):
+    Take = Callable[[str], None]  # stores what was recorded since the last case under this name
+    from callers import Buildah, Containerd, Docker, Podman
+    from cri import Cri
+    from harness import Json, Option
+
+
+def podman_cases(podman: Podman, take: Take) -> None:
     """podman: the options that change the config, a pod, exec, update, pause, checkpoint."""
     plain = {
         "plain": [],
@@ -73,7 +85,7 @@ def podman_cases(podman, take):
     take("checkpoint")
 
 
-def docker_cases(docker, take):
+def docker_cases(docker: Docker, take: Take) -> None:
     """docker: the options that change the config, exec, update, restart, and the builder without BuildKit."""
     plain = {
         "plain": [],
@@ -114,7 +126,7 @@ def docker_cases(docker, take):
     take("build")
 
 
-def buildkit_cases(docker, take):
+def buildkit_cases(docker: Docker, take: Take) -> None:
     """BuildKit inside dockerd: a plain step, one with mounts, one that fails."""
     steps = {
         "plain": "RUN id",
@@ -127,7 +139,7 @@ def buildkit_cases(docker, take):
         take(name)
 
 
-def containerd_cases(containerd, take):
+def containerd_cases(containerd: Containerd, take: Take) -> None:
     """ctr: plain, privileged, seccomp, limits, a terminal, exec, pause, checkpoint, a process namespace of the host."""
     host = f"--with-ns=pid:/proc/{containerd.world.inner_pid(containerd.world.pid)}/ns/pid"
     plain = {
@@ -157,16 +169,16 @@ def containerd_cases(containerd, take):
     take("life")
 
 
-def kubernetes_cases(cri, take):
+def kubernetes_cases(cri: Cri, take: Take) -> None:
     """Pods by the CRI: sandbox and container, host network, host processes, privileged, terminal, exec, update."""
 
-    def one(name, pod=None, **options):
+    def one(name: str, pod: Json = None, **options: Option) -> tuple[str, str]:
         sandbox = cri.run_pod(name, **(pod or {}))
         container = cri.create(sandbox, name, ["sleep", "1000"], **options)
         cri.start(container)
         return sandbox, container
 
-    def end(sandbox, container):
+    def end(sandbox: str, container: str) -> None:
         cri.stop(container, timeout=0)
         cri.remove(container)
         cri.remove_pod(sandbox)
@@ -196,7 +208,7 @@ def kubernetes_cases(cri, take):
     take("tty")
 
 
-def buildah_cases(buildah, take):
+def buildah_cases(buildah: Buildah, take: Take) -> None:
     """buildah: a plain step, a user and a directory, mounts, a terminal."""
     buildah.build("RUN id").ok()
     take("plain")

@@ -4,12 +4,25 @@ Owns the fixtures (one private world a session, one of each caller in it), the c
 the gate for commands that a runtime lacks, and the table of callers and features at the end. `--markdown FILE` writes that table.
 """
 
+from __future__ import annotations
+
 import os
 import shutil
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    from callers import Containerd
+    from cri import Cri
+    from harness import Json
+
+    Caller = Json  # any of the classes in callers.py
+
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
@@ -24,13 +37,13 @@ PROJECT = os.path.dirname(os.path.dirname(HERE))
 GATES = ("exec", "pause", "update", "ps", "checkpoint")
 
 
-def binary(config):
+def binary(config: Json) -> str:
     """The absolute path of the runtime under test: environment RUNTIME or option --runtime, a name to look up or a path."""
     wanted = os.environ.get("RUNTIME") or config.getoption("--runtime", None) or os.path.join(PROJECT, ".venv", "bin", "pyrunc")
     return os.path.abspath(shutil.which(wanted, path=SYSTEM_PATH) or wanted)
 
 
-def runtime_commands(path):
+def runtime_commands(path: str | os.PathLike[str]) -> set[str]:
     """Those of GATES that the runtime has: `COMMAND --help` succeeds. For checkpoint that is also what podman and cri-o go by."""
     found = set()
     for name in GATES:
@@ -42,21 +55,21 @@ def runtime_commands(path):
     return found
 
 
-def pytest_addoption(parser):
+def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--containerd", metavar="DIR", help="the containerd, shim and ctr in DIR in place of the system's")
     parser.addoption("--markdown", metavar="FILE", help="write the table of callers and features to FILE")
     parser.addoption("--save", metavar="FILE", help="write the outcomes to FILE, for --against")
     parser.addoption("--against", metavar="FILE", help="fail where the run that --save wrote down (of another RUNTIME) did better")
 
 
-def pytest_configure(config):
+def pytest_configure(config: Json) -> None:
     config.addinivalue_line("markers", "caller: needs a real caller")
     for name in GATES:
         config.addinivalue_line("markers", f"needs_{name}: the runtime has to have the command {name}")
     config.stash[report.TABLE] = report.Table(os.path.basename(binary(config)))
 
 
-def pytest_collection_modifyitems(config, items):
+def pytest_collection_modifyitems(config: Json, items: list[pytest.Item]) -> None:
     path = binary(config)
     commands = runtime_commands(path)
     for item in items:
@@ -69,7 +82,7 @@ def pytest_collection_modifyitems(config, items):
 
 
 @pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item, call):
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Json, None]:
     outcome = yield
     answer = outcome.get_result()
     setattr(item, f"report_{answer.when}", answer)
@@ -77,7 +90,7 @@ def pytest_runtest_makereport(item, call):
         item.config.stash[report.TABLE].note(item, answer)
 
 
-def pytest_terminal_summary(terminalreporter, config):
+def pytest_terminal_summary(terminalreporter: Json, config: Json) -> None:
     table = config.stash[report.TABLE]
     if not table.cells:
         return
@@ -96,14 +109,14 @@ def pytest_terminal_summary(terminalreporter, config):
         terminalreporter.write_line("nothing passed there that does not pass here")
 
 
-def pytest_sessionfinish(session):
+def pytest_sessionfinish(session: pytest.Session) -> None:
     path = session.config.getoption("--against", None)
     if path and session.config.stash[report.TABLE].worse_than(path):
         session.exitstatus = 1
 
 
 @pytest.fixture(scope="session")
-def runtime(request):
+def runtime(request: pytest.FixtureRequest) -> str:
     path = binary(request.config)
     if not os.access(path, os.X_OK):
         pytest.fail(f"no runtime to test: {path} isn't an executable file (make build makes it, or set RUNTIME)")
@@ -111,7 +124,7 @@ def runtime(request):
 
 
 @pytest.fixture(scope="session")
-def world(request, runtime):
+def world(request: pytest.FixtureRequest, runtime: str) -> Iterator[Sandbox]:
     """The private namespaces. At the end nothing may be in them but the daemons, which are then stopped one by one."""
     if os.geteuid():
         pytest.skip("not root: the callers' daemons need it")
@@ -129,7 +142,7 @@ def world(request, runtime):
 
 
 @pytest.fixture(scope="session")
-def layer():
+def layer() -> bytes:
     missing = callers.packages_missing(["busybox"])
     if missing:
         pytest.skip("not installed: busybox (static)")
@@ -137,12 +150,12 @@ def layer():
 
 
 @pytest.fixture(scope="session")
-def started():
+def started() -> list[Caller]:
     """Callers that have been set up, so that a failed test's containers can be removed."""
     return []
 
 
-def caller(kind, world, runtime, layer, started):
+def caller(kind: type[Caller], world: Sandbox, runtime: str, layer: bytes, started: list[Caller]) -> Caller:
     missing = callers.packages_missing(kind.needs)
     if missing:
         pytest.skip(f"not installed: {', '.join(missing)}")
@@ -152,12 +165,12 @@ def caller(kind, world, runtime, layer, started):
 
 
 @pytest.fixture(scope="session")
-def podman(world, runtime, layer, started):
+def podman(world: Sandbox, runtime: str, layer: bytes, started: list[Caller]) -> Caller:
     return caller(callers.Podman, world, runtime, layer, started)
 
 
 @pytest.fixture(scope="session")
-def rootless(world, runtime, layer, started):
+def rootless(world: Sandbox, runtime: str, layer: bytes, started: list[Caller]) -> Caller:
     """podman of a user; the runtime and all that it consists of must be readable for others."""
     missing = callers.packages_missing(callers.RootlessPodman.needs)
     if missing:
@@ -169,27 +182,27 @@ def rootless(world, runtime, layer, started):
 
 
 @pytest.fixture(scope="session")
-def containerd(world, runtime, layer, started):
+def containerd(world: Sandbox, runtime: str, layer: bytes, started: list[Caller]) -> Caller:
     return caller(callers.Containerd, world, runtime, layer, started)
 
 
 @pytest.fixture(scope="session")
-def docker(containerd, world, runtime, layer, started):
+def docker(containerd: Containerd, world: Sandbox, runtime: str, layer: bytes, started: list[Caller]) -> Caller:
     return caller(callers.Docker, world, runtime, layer, started)
 
 
 @pytest.fixture(scope="session")
-def remapped(containerd, world, runtime, layer, started):
+def remapped(containerd: Containerd, world: Sandbox, runtime: str, layer: bytes, started: list[Caller]) -> Caller:
     return caller(callers.RemappedDocker, world, runtime, layer, started)
 
 
 @pytest.fixture(scope="session")
-def buildah(world, runtime, layer, started):
+def buildah(world: Sandbox, runtime: str, layer: bytes, started: list[Caller]) -> Caller:
     return caller(callers.Buildah, world, runtime, layer, started)
 
 
 @pytest.fixture(scope="session")
-def cri(containerd, started):
+def cri(containerd: Containerd, started: list[Caller]) -> Cri:
     missing = kubernetes.missing()
     if missing:
         pytest.skip(f"not installed: {', '.join(missing)}")
@@ -199,7 +212,7 @@ def cri(containerd, started):
 
 
 @pytest.fixture(autouse=True)
-def nothing_left(request, world, started):
+def nothing_left(request: pytest.FixtureRequest, world: Sandbox, started: list[Caller]) -> Iterator[None]:
     """After each test: no process, mount, cgroup or state directory of a container. What a failed test left is removed."""
     yield
     answer = getattr(request.node, "report_call", None)
@@ -213,7 +226,7 @@ def nothing_left(request, world, started):
     sweep(world, started)
 
 
-def sweep(world, started):
+def sweep(world: Sandbox, started: list[Caller]) -> None:
     """Removes all containers by their callers, and ends by process id what the callers cannot end."""
     for one in reversed(started):
         one.close()

@@ -4,15 +4,29 @@ The messages are made from the interface's own file, as Debian's golang-github-k
 the tests run. A message is written as a dict with the names of that file; enumerations are their names.
 """
 
+from __future__ import annotations
+
 import importlib
+import importlib.util
 import json
 import os
 import re
 import subprocess
 import sys
 import tempfile
+from typing import TYPE_CHECKING
 
 from sandbox import hierarchies
+
+if TYPE_CHECKING:
+    import types
+    from collections.abc import Mapping, Sequence
+
+    import streams
+    from callers import Containerd
+    from harness import Json, Option
+    from streams import Stream
+
 
 PROTO = "/usr/share/gocode/src/k8s.io/cri-api/pkg/apis/runtime/v1/api.proto"
 RUNNING, EXITED = 1, 2  # ContainerState
@@ -22,13 +36,13 @@ class Failed(Exception):
     """The call was answered with a status other than OK."""
 
 
-def missing():
+def missing() -> list[str]:
     """What is not there of that which these tests need, as words."""
     found = [] if os.path.exists(PROTO) else ["golang-github-kubernetes-cri-api-dev"]
     return found + [name for name in ("grpc", "grpc_tools", "websocket") if importlib.util.find_spec(name) is None]
 
 
-def compiled():
+def compiled() -> types.ModuleType:
     """The messages of the interface. The extensions of gogoproto steer the code that Go makes, nothing on the wire."""
     if "cri_api_pb2" not in sys.modules:
         with tempfile.TemporaryDirectory(prefix="cri-") as place:
@@ -56,20 +70,21 @@ def compiled():
 class Cri:
     """The RuntimeService of a containerd (callers.Containerd)."""
 
-    def __init__(self, containerd):
+    def __init__(self, containerd: Containerd) -> None:
         self.messages = compiled()
         self.world, self.image = containerd.world, "localhost/contracts:latest"
         address = f"unix:{self.world.outer(containerd.address)}"
         hand = [sys.executable, os.path.join(os.path.dirname(os.path.abspath(__file__)), "grpc_hand.py"), address]
         self.hand = subprocess.Popen(hand, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # ends with its standard input
-        self.sandboxes = {}
+        self.sandboxes: dict[str, Json] = {}
 
-    def call(self, method, seconds=60, **message):
+    def call(self, method: str, seconds: float = 60, **message: Json) -> Json:
         """One unary call; the answer is a message of the interface."""
         from google.protobuf.json_format import ParseDict
 
         request = ParseDict(message, getattr(self.messages, method + "Request")()).SerializeToString()
         head = {"method": f"/runtime.v1.RuntimeService/{method}", "seconds": seconds, "size": len(request)}
+        assert self.hand.stdin and self.hand.stdout
         self.hand.stdin.write(json.dumps(head).encode() + b"\n" + request)
         self.hand.stdin.flush()
         answer = json.loads(self.hand.stdout.readline())
@@ -77,7 +92,9 @@ class Cri:
             raise Failed(f"{method}: {answer['code']}: {answer['details']}")
         return getattr(self.messages, method + "Response").FromString(self.hand.stdout.read(answer["size"]))
 
-    def run_pod(self, name, network="POD", handler=None, sysctls=None, **security):
+    def run_pod(
+        self, name: str, network: str = "POD", handler: str | None = None, sysctls: Mapping[str, str] | None = None, **security: Json
+    ) -> str:
         """Starts a pod sandbox, in a cgroup as a kubelet makes it, and returns its id. `handler` is what a RuntimeClass names;
         `security` goes into the sandbox's security context."""
         spaces = {"network": network, "pid": "CONTAINER", **security.pop("namespace_options", {})}
@@ -97,7 +114,16 @@ class Cri:
         self.sandboxes[sandbox] = config
         return sandbox
 
-    def create(self, sandbox, name, command, resources=None, security=None, image=None, **more):
+    def create(
+        self,
+        sandbox: str,
+        name: str,
+        command: Sequence[str],
+        resources: Json = None,
+        security: Json = None,
+        image: str | None = None,
+        **more: Option,
+    ) -> str:
         """Creates a container in a pod and returns its id. `more` goes into its ContainerConfig (mounts, tty, devices, …)."""
         config = {
             "metadata": {"name": name, "attempt": 0},
@@ -112,55 +138,55 @@ class Cri:
         answer = self.call("CreateContainer", pod_sandbox_id=sandbox, config=config, sandbox_config=self.sandboxes[sandbox])
         return answer.container_id
 
-    def start(self, container):
+    def start(self, container: str) -> None:
         self.call("StartContainer", container_id=container)
 
-    def stop(self, container, timeout=1):
+    def stop(self, container: str, timeout: int = 1) -> None:
         self.call("StopContainer", container_id=container, timeout=timeout)
 
-    def remove(self, container):
+    def remove(self, container: str) -> None:
         self.call("RemoveContainer", container_id=container)
 
-    def update(self, container, **resources):
+    def update(self, container: str, **resources: Json) -> None:
         self.call("UpdateContainerResources", container_id=container, linux=resources)
 
-    def exec(self, container, *command, timeout=20):
+    def exec(self, container: str, *command: str, timeout: int = 20) -> Json:
         """(exit code, stdout, stderr) of a command run in a container."""
         answer = self.call("ExecSync", container_id=container, cmd=list(command), timeout=timeout)
         return answer.exit_code, answer.stdout.decode(), answer.stderr.decode()
 
-    def exec_stream(self, container, *command, stdin=False, tty=False):
+    def exec_stream(self, container: str, *command: str, stdin: bool = False, tty: bool = False) -> streams.Stream:
         """A command run in a container, with a connection to it: `kubectl exec [-i] [-t]`."""
         return self._stream("Exec", container_id=container, cmd=list(command), stdin=stdin, tty=tty)
 
-    def attach(self, container, stdin=False, tty=False):
+    def attach(self, container: str, stdin: bool = False, tty: bool = False) -> streams.Stream:
         """A connection to the container's own process: `kubectl attach [-i] [-t]`. `tty` is as the container has it."""
         return self._stream("Attach", container_id=container, stdin=stdin, tty=tty)
 
-    def _stream(self, method, tty, **message):
+    def _stream(self, method: str, tty: bool, **message: Json) -> Stream:
         from streams import Stream
 
         return Stream(self.world, self.call(method, stdout=True, stderr=not tty, tty=tty, **message).url)
 
-    def stats(self, container):
+    def stats(self, container: str) -> Json:
         """ContainerStats of one container."""
         return self.call("ContainerStats", container_id=container).stats
 
-    def inspect(self, container):
+    def inspect(self, container: str) -> Json:
         """The ContainerStatus message."""
         return self.call("ContainerStatus", container_id=container).status
 
-    def status(self, container):
+    def status(self, container: str) -> Json:
         """(state, exit code): CREATED, RUNNING, EXITED or UNKNOWN."""
         status = self.inspect(container)
         return status.state, status.exit_code
 
-    def log(self, sandbox, name):
+    def log(self, sandbox: str, name: str) -> str:
         """What a container has written, without the time stamps."""
         lines = self.world.read(f"{self.sandboxes[sandbox]['log_directory']}/{name}.log").splitlines()
         return "".join(line.split(" ", 3)[3] + "\n" for line in lines)
 
-    def remove_pod(self, sandbox):
+    def remove_pod(self, sandbox: str) -> None:
         """Stops and removes a pod, and its cgroup as a kubelet does (which fails if a container left something in it)."""
         self.call("StopPodSandbox", pod_sandbox_id=sandbox)
         self.call("RemovePodSandbox", pod_sandbox_id=sandbox)
@@ -169,7 +195,7 @@ class Cri:
             if os.path.isdir(hierarchy + parent):
                 os.rmdir(hierarchy + parent)
 
-    def close(self):
+    def close(self) -> None:
         """Removes all pods; the channel stays open for the next test."""
         for sandbox in list(self.sandboxes):
             self.remove_pod(sandbox)

@@ -1,13 +1,22 @@
 """What the tests of Kubernetes share."""
 
+from __future__ import annotations
+
 import contextlib
+from typing import TYPE_CHECKING
 
 import cri as api
 from sandbox import wait_until
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cri import Cri
+    from harness import Option
+
 
 @contextlib.contextmanager
-def pod(cri, name, **options):
+def pod(cri: Cri, name: str, **options: Option) -> Iterator[str]:
     """A pod sandbox, stopped and removed at the end with what is in it."""
     sandbox = cri.run_pod(name, **options)
     try:
@@ -16,13 +25,13 @@ def pod(cri, name, **options):
         cri.remove_pod(sandbox)
 
 
-def started(cri, sandbox, name, *command, **options):
+def started(cri: Cri, sandbox: str, name: str, *command: str, **options: Option) -> str:
     container = cri.create(sandbox, name, command, **options)
     cri.start(container)
     return container
 
 
-def finished(cri, sandbox, name, script, **options):
+def finished(cri: Cri, sandbox: str, name: str, script: str, **options: Option) -> tuple[int, str]:
     """(exit code, output) of a container that runs a shell script to its end."""
     container = started(cri, sandbox, name, "sh", "-c", script, **options)
     wait_until("it has exited", lambda: cri.status(container)[0] == api.EXITED)

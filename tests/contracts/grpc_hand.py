@@ -7,20 +7,22 @@ Each line of standard input is {"method": "/package.Service/Method", "seconds": 
 {"size": n} and bytes, or {"code": name, "details": text}.
 """
 
+from __future__ import annotations
+
 import json
 import sys
 
 import grpc
 
 
-def main(address):
+def main(address: str) -> None:
     channel = grpc.insecure_channel(address, options=[("grpc.default_authority", "localhost")])
     while line := sys.stdin.buffer.readline():
         asked = json.loads(line)
         request = sys.stdin.buffer.read(asked["size"])
         try:
             data = channel.unary_unary(asked["method"])(request, timeout=asked["seconds"])
-            head = {"size": len(data)}
+            head: dict[str, object] = {"size": len(data)}
         except grpc.RpcError as error:
             data = b""
             head = {"code": str(error.code()), "details": error.details()}

@@ -9,11 +9,18 @@ container is seen by the others; nothing travels to the real host.
 Run as a program: prints the process id of the inner process, then `ready`.
 """
 
+from __future__ import annotations
+
 import ctypes
 import os
 import signal
 import subprocess
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 
 CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWNET = 0x00020000, 0x20000000, 0x40000000
 MS_REC, MS_PRIVATE, MS_SHARED = 1 << 14, 1 << 18, 1 << 20
@@ -23,20 +30,20 @@ PR_SET_PDEATHSIG = 1
 libc = ctypes.CDLL(None, use_errno=True)
 
 
-def call(name, *args):
+def call(name: str, *args: object) -> None:
     """Calls a libc function and raises OSError with its name on failure."""
     if getattr(libc, name)(*args) == -1:
         number = ctypes.get_errno()
         raise OSError(number, f"{name}: {os.strerror(number)}")
 
 
-def mount(source, target, fstype, flags, data=None):
+def mount(source: str | None, target: str, fstype: str | None, flags: int, data: str | None = None) -> None:
     """mount(2) with str arguments."""
     as_bytes = [None if text is None else text.encode() for text in (source, target, fstype)]
     call("mount", *as_bytes, ctypes.c_ulong(flags), None if data is None else data.encode())
 
 
-def inner(keep):
+def inner(keep: Sequence[str]) -> None:
     """Builds the private mounts, then reaps orphans for ever. `keep` are directories below the covered ones that stay visible."""
     call("prctl", PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     mount(None, "/", None, MS_REC | MS_PRIVATE)
@@ -62,7 +69,7 @@ def inner(keep):
             signal.sigwait({signal.SIGCHLD})
 
 
-def main():
+def main() -> None:
     """Outer half: makes the namespaces, waits for the end of its standard input, kills the inner half (and so all within)."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
     call("unshare", CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWPID)

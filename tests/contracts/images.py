@@ -3,6 +3,8 @@
 Owns the contents of that root. Nothing is fetched; the same input gives the same bytes (no clock in the archives).
 """
 
+from __future__ import annotations
+
 import gzip
 import hashlib
 import io
@@ -10,6 +12,11 @@ import json
 import os
 import subprocess
 import tarfile
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from harness import Json
+
 
 BUSYBOX = "/bin/busybox"
 PASSWD = "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000:app:/home/app:/bin/sh\n"
@@ -41,14 +48,14 @@ DIRECTORIES = {
 }
 
 
-def add(archive, name, kind, mode, data=b"", link="", owner=0):
+def add(archive: tarfile.TarFile, name: str, kind: bytes, mode: int, data: bytes = b"", link: str = "", owner: int = 0) -> None:
     """One member of a tar archive, without a time stamp."""
     item = tarfile.TarInfo(name)
     item.type, item.mode, item.size, item.linkname, item.uid, item.gid = kind, mode, len(data), link, owner, owner
     archive.addfile(item, io.BytesIO(data))
 
 
-def rootfs_tar():
+def rootfs_tar() -> bytes:
     """The root file system as an uncompressed tar archive."""
     with open(BUSYBOX, "rb") as file:
         busybox = file.read()
@@ -66,11 +73,11 @@ def rootfs_tar():
     return buffer.getvalue()
 
 
-def oci_archive(layer, reference):
+def oci_archive(layer: bytes, reference: str) -> bytes:
     """The same root as an OCI image archive (image-spec image-layout.md), for importers that want one."""
     blobs = {}
 
-    def blob(data, media_type):
+    def blob(data: bytes, media_type: str) -> Json:
         digest = hashlib.sha256(data).hexdigest()
         blobs[digest] = data
         return {"mediaType": media_type, "digest": f"sha256:{digest}", "size": len(data)}
@@ -99,7 +106,7 @@ def oci_archive(layer, reference):
     return buffer.getvalue()
 
 
-def machine():
+def machine() -> str:
     """The machine's name as images spell it."""
     name = os.uname().machine
     return {"x86_64": "amd64", "aarch64": "arm64"}.get(name, name)

@@ -3,9 +3,19 @@
 Owns its forms: text, Markdown, and a file that another run can be held against (`--save`, `--against`). A test's name is the feature.
 """
 
+from __future__ import annotations
+
 import json
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator
+
+    from harness import Json
+
 
 CALLERS = {
     "podman": "podman",
@@ -16,19 +26,19 @@ CALLERS = {
     "remapped": "docker remapped",
     "buildah": "buildah",
 }
-TABLE = pytest.StashKey()
+TABLE = pytest.StashKey["Table"]()
 WORDS = {"passed": "passed", "failed": "FAILED", "skipped": "skipped"}
 
 
 class Table:
     """Cells by (feature, caller); a failure of a test's set-up or clean-up counts as its failure."""
 
-    def __init__(self, runtime):
+    def __init__(self, runtime: str) -> None:
         self.runtime = runtime
-        self.cells = {}
-        self.reasons = {}
+        self.cells: dict[tuple[str, str], str] = {}
+        self.reasons: dict[str, list[str]] = {}
 
-    def note(self, item, answer):
+    def note(self, item: pytest.Item, answer: pytest.TestReport) -> None:
         caller = self.caller(item)
         feature = item.name.removeprefix("test_").replace("_", " ").replace("[", ": ").rstrip("]")
         key = (feature, caller)
@@ -41,24 +51,24 @@ class Table:
             self.cells[key] = answer.outcome
 
     @staticmethod
-    def caller(item):
+    def caller(item: Json) -> str:
         """Who drives the runtime in a test: the marker `caller` says it, else the first of the callers' fixtures that it asks for."""
         named = [mark.args[0] for mark in item.iter_markers("caller") if mark.args]
         named += [CALLERS[name] for name in item._fixtureinfo.argnames if name in CALLERS]
         return named[0] if named else item.module.__name__.rpartition("test_")[2]
 
-    def rows(self):
+    def rows(self) -> Iterator[list[str]]:
         """The header and one row a feature, in the order of the tests."""
         columns = list(dict.fromkeys(caller for _, caller in self.cells))
         yield ["feature", *columns]
         for feature in dict.fromkeys(feature for feature, _ in self.cells):
-            yield [feature, *(WORDS.get(self.cells.get((feature, column)), "") for column in columns)]
+            yield [feature, *(WORDS.get(self.cells.get((feature, column), ""), "") for column in columns)]
 
-    def save(self, path):
+    def save(self, path: str | os.PathLike[str]) -> None:
         with open(path, "w") as file:
             json.dump([[feature, caller, outcome] for (feature, caller), outcome in self.cells.items()], file)
 
-    def worse_than(self, path):
+    def worse_than(self, path: str | os.PathLike[str]) -> list[str]:
         """Lines: what passed in the run that was saved there, and not in this one. What was not run here is no failure."""
         with open(path) as file:
             theirs = {(feature, caller): outcome for feature, caller, outcome in json.load(file)}
@@ -67,20 +77,20 @@ class Table:
         ]
         return [f"{caller}: {feature}: {outcome}, and passed there" for (feature, caller), outcome in rows]
 
-    def counts(self):
+    def counts(self) -> str:
         outcomes = list(self.cells.values())
         return ", ".join(f"{outcomes.count(name)} {name}" for name in WORDS)
 
-    def skips(self):
+    def skips(self) -> list[str]:
         return [f"skipped {len(names)}: {reason}" for reason, names in self.reasons.items()]
 
-    def text(self):
+    def text(self) -> str:
         rows = list(self.rows())
         widths = [max(len(row[number]) for row in rows) for number in range(len(rows[0]))]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
         return "\n".join([*lines, self.counts(), *self.skips()])
 
-    def markdown(self):
+    def markdown(self) -> str:
         rows = list(self.rows())
         lines = [f"# Callers of {self.runtime}", "", self.counts(), ""]
         for number, row in enumerate(rows):

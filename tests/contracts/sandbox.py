@@ -4,6 +4,8 @@ Owns: starting and ending that world (holder.py), running programs in it, and lo
 Its one rule: nothing is ended but what it started, and always by process id.
 """
 
+from __future__ import annotations
+
 import os
 import re
 import select
@@ -13,6 +15,13 @@ import subprocess
 import sys
 import time
 import uuid
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from harness import Json, Option
+
 
 HOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "holder.py")
 BASE = "/run/contracts"
@@ -22,6 +31,9 @@ USER, UID = "tester", 4321
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
+Found = TypeVar("Found")
+
+
 class TimedOut(Exception):
     """A program in the world did not end within its (generous) time."""
 
@@ -29,26 +41,26 @@ class TimedOut(Exception):
 class Result:
     """What a program left: its exit status and all its output."""
 
-    def __init__(self, argv, status, out, err):
+    def __init__(self, argv: Sequence[str], status: int | None, out: str, err: str) -> None:
         self.argv, self.status, self.out, self.err = argv, status, out, err
 
     @property
-    def text(self):
+    def text(self) -> str:
         return self.out + self.err
 
-    def ok(self):
+    def ok(self) -> Result:
         """The result itself if the program succeeded, else an AssertionError that shows everything."""
         return self.exits(0)
 
-    def exits(self, status):
+    def exits(self, status: int) -> Result:
         assert self.status == status, f"exit status {self.status}, expected {status}\n{self}"
         return self
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"$ {' '.join(self.argv)}\n-> {self.status}\nstdout: {self.out}\nstderr: {self.err}"
 
 
-def wait_until(what, check, seconds=20):
+def wait_until(what: str | Callable[[], str], check: Callable[[], Found], seconds: float = 20) -> Found:
     """Polls `check` until it answers something true, and returns that; fails with `what` after a generous time."""
     end = time.monotonic() + seconds
     while True:
@@ -60,7 +72,7 @@ def wait_until(what, check, seconds=20):
         select.select([], [], [], 0.02)
 
 
-def read(path):
+def read(path: str) -> str:
     """The text of a file, or "" if it is gone (processes and cgroups vanish while they are looked at)."""
     try:
         with open(path, errors="surrogateescape") as file:
@@ -72,11 +84,12 @@ def read(path):
 class Sandbox:
     """One private world. `cgroup` is the name of the cgroup that callers put their containers below: unique to this run."""
 
-    def __init__(self, keep=(), programs=None):
+    def __init__(self, keep: Sequence[str] = (), programs: str | None = None) -> None:
         """`keep`: directories that stay visible. `programs`: a directory whose programs come before the system's."""
         self.cgroup = "contracts-" + uuid.uuid4().hex[:8]
-        self.daemons = {}
+        self.daemons: dict[str, subprocess.Popen[Json]] = {}
         self.holder = subprocess.Popen([sys.executable, "-I", HOLDER, *keep], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self.holder.stdin and self.holder.stdout
         self.pid = int(self.holder.stdout.readline() or 0)
         if self.holder.stdout.readline() != "ready\n":
             raise RuntimeError("the private namespaces could not be made (root is needed); see the message above")
@@ -89,23 +102,23 @@ class Sandbox:
             "TERM": "xterm",
             "XDG_RUNTIME_DIR": "",
         }
-        self.forgotten = set()
+        self.forgotten: set[str] = set()
         self.first_mounts = set(self.mounts())
         self.first_cgroups = self.stray_cgroups()
 
     # -- programs ------------------------------------------------------------------------------------------------------
 
-    def outer(self, path):
+    def outer(self, path: str) -> str:
         """The path by which this process reaches the file `path` of the world."""
         return f"/proc/{self.pid}/root{path}"
 
-    def argv(self, argv):
+    def argv(self, argv: Sequence[str]) -> list[str]:
         return ["nsenter", "--target", str(self.pid), "--mount", "--net", "--pid", "--", *argv]
 
-    def popen(self, argv, env=None, **options):
+    def popen(self, argv: Sequence[str], env: Mapping[str, str] | None = None, **options: Option) -> subprocess.Popen[Json]:
         return subprocess.Popen(self.argv(argv), env={**self.env, **(env or {})}, **options)
 
-    def socket(self):
+    def socket(self) -> socket.socket:
         """A TCP socket of the world's network namespace, for this process, which is in its own again when it has it."""
         places = [f"/proc/{name}/ns/net" for name in ("thread-self", self.pid)]
         own, inside = (os.open(place, os.O_RDONLY | os.O_CLOEXEC) for place in places)
@@ -119,7 +132,14 @@ class Sandbox:
             os.close(own)
             os.close(inside)
 
-    def run(self, argv, stdin=None, env=None, seconds=90, cwd=None):
+    def run(
+        self,
+        argv: Sequence[str],
+        stdin: str | None = None,
+        env: Mapping[str, str] | None = None,
+        seconds: float = 90,
+        cwd: str | None = None,
+    ) -> Result:
         """Runs a program to its end. `stdin` is text for it, else it reads /dev/null."""
         argv = ["env", "-C", cwd, *argv] if cwd else list(argv)
         with self.popen(
@@ -139,7 +159,7 @@ class Sandbox:
                 raise TimedOut(f"not done after {seconds} s\n{Result(argv, None, out, err)}") from None
         return Result(argv, process.returncode, out, err)
 
-    def run_together(self, commands, env=None, seconds=120):
+    def run_together(self, commands: Sequence[Sequence[str]], env: Mapping[str, str] | None = None, seconds: float = 120) -> list[Result]:
         """Runs several programs at the same time; their results in the same order."""
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         processes = [self.popen(argv, env=env, **pipes) for argv in commands]
@@ -149,7 +169,7 @@ class Sandbox:
             results.append(Result(argv, process.returncode, out, err))
         return results
 
-    def run_on_tty(self, argv, seconds=90):
+    def run_on_tty(self, argv: Sequence[str], seconds: float = 90) -> Result:
         """Runs a program whose standard streams are a terminal of its own; the output is what the terminal showed."""
         master, slave = os.openpty()
         process = self.popen(["setsid", "-c", "-w", *argv], stdin=slave, stdout=slave, stderr=slave)
@@ -172,33 +192,33 @@ class Sandbox:
         return Result(argv, process.wait(), shown.decode(errors="surrogateescape"), "")
 
     @staticmethod
-    def child(process):
+    def child(process: subprocess.Popen[Json]) -> int | None:
         """The program that nsenter runs: its only child (nsenter has to fork to enter a process namespace)."""
         children = read(f"/proc/{process.pid}/task/{process.pid}/children").split()
         return int(children[0]) if children else None
 
-    def end(self, process, number):
+    def end(self, process: subprocess.Popen[Json], number: int) -> None:
         child = self.child(process)
         if child:
             os.kill(child, number)
 
-    def start_daemon(self, name, argv, ready, env=None):
+    def start_daemon(self, name: str, argv: Sequence[str], ready: Callable[[], object], env: Mapping[str, str] | None = None) -> None:
         """Starts a daemon and waits until `ready()`; its output goes to BASE/NAME.log."""
         with open(self.outer(f"{BASE}/{name}.log"), "w") as log:
             process = self.popen(argv, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         self.daemons[name] = process
 
-        def check():
+        def check() -> object:
             if process.poll() is not None:
                 raise AssertionError(f"{name} ended with {process.returncode}:\n{self.log(name)}")
             return ready()
 
         wait_until(lambda: f"{name} answers; its log:\n{self.log(name)}", check, 60)
 
-    def log(self, name):
+    def log(self, name: str) -> str:
         return read(self.outer(f"{BASE}/{name}.log"))[-6000:]
 
-    def stop_daemon(self, name):
+    def stop_daemon(self, name: str) -> None:
         process = self.daemons.pop(name, None)
         if process is None:
             return
@@ -210,8 +230,9 @@ class Sandbox:
             process.wait()
             raise AssertionError(f"{name} did not end on SIGTERM:\n{self.log(name)}") from None
 
-    def close(self):
+    def close(self) -> None:
         """Ends the world: the kernel kills all its processes and drops its mounts. Our own cgroups are removed after."""
+        assert self.holder.stdin and self.holder.stdout
         self.holder.stdin.close()
         self.holder.wait()
         self.holder.stdout.close()
@@ -223,7 +244,7 @@ class Sandbox:
 
     # -- files ---------------------------------------------------------------------------------------------------------
 
-    def write(self, path, text, mode=0o644):
+    def write(self, path: str, text: str | bytes, mode: int = 0o644) -> str:
         outer = self.outer(path)
         os.makedirs(os.path.dirname(outer), exist_ok=True)
         with open(outer, "wb" if isinstance(text, bytes) else "w") as file:
@@ -231,13 +252,13 @@ class Sandbox:
         os.chmod(outer, mode)
         return path
 
-    def read(self, path):
+    def read(self, path: str) -> str:
         return read(self.outer(path))
 
-    def exists(self, path):
+    def exists(self, path: str) -> bool:
         return os.path.exists(self.outer(path))
 
-    def add_user(self):
+    def add_user(self) -> None:
         """Makes the world's ordinary user, who has sub-ids: in a writable layer over /etc, the real one stays as it is."""
         if self.exists(f"{BASE}/etc-upper"):
             return
@@ -256,15 +277,15 @@ class Sandbox:
 
     # -- what is there -------------------------------------------------------------------------------------------------
 
-    def inner_pid(self, host_pid):
+    def inner_pid(self, host_pid: int | str) -> int | None:
         for line in read(f"/proc/{host_pid}/status").splitlines():
             if line.startswith("NSpid:"):
                 return int(line.split()[-1])
         return None
 
-    def processes(self):
+    def processes(self) -> dict[int, str]:
         """{process id: command line} of the world, without the holder, the daemons, and what keeps rootless podman's namespace."""
-        known = {1} | {self.inner_pid(self.child(process)) for process in self.daemons.values() if self.child(process)}
+        known = {1} | {self.inner_pid(child) for child in map(self.child, self.daemons.values()) if child}
         found = {}
         for name in os.listdir(self.outer("/proc")):
             if name.isdigit() and int(name) not in known:
@@ -274,16 +295,16 @@ class Sandbox:
                     found[int(name)] = words or status
         return found
 
-    def mounts(self):
+    def mounts(self) -> list[str]:
         """Mount points in the world that are not part of a caller's own standing set-up."""
         standing = ("/netns/default", "/run/netns", "/podman/root/overlay", "/docker/overlay2", "/containerd/io.containerd.grpc")
         points = [line.split(" ")[4] for line in read(f"/proc/{self.pid}/mountinfo").splitlines()]
         return [point for point in points if not point.endswith(standing)]
 
-    def new_mounts(self):
+    def new_mounts(self) -> list[str]:
         return [point for point in self.mounts() if point not in self.first_mounts]
 
-    def cgroups(self):
+    def cgroups(self) -> list[str]:
         """Directories of our own cgroup in every hierarchy, itself included."""
         found = []
         for hierarchy in hierarchies():
@@ -291,28 +312,28 @@ class Sandbox:
                 found.append(path)
         return found
 
-    def container_cgroups(self):
+    def container_cgroups(self) -> list[str]:
         """Like cgroups(), without the standing ones: our own, podman's for conmon, BuildKit's for its steps."""
         standing = (self.cgroup, f"{self.cgroup}/conmon", f"{self.cgroup}/buildkit")
         return [path for path in self.cgroups() if not path.endswith(standing)]
 
     @staticmethod
-    def stray_cgroups():
+    def stray_cgroups() -> set[str]:
         """cgroups of containers for which the caller named none (buildah, BuildKit): below or beside our own."""
-        found = set()
+        found: set[str] = set()
         for hierarchy in hierarchies():
             for path, names, _ in os.walk(hierarchy):
                 found.update(os.path.join(path, name) for name in names if name.startswith("buildah-"))
         return found
 
-    def listing(self, path):
+    def listing(self, path: str) -> list[str]:
         """Paths of the entries of a directory; none if it isn't there."""
         try:
             return [f"{path}/{name}" for name in os.listdir(self.outer(path))]
         except OSError:
             return []
 
-    def state_directories(self):
+    def state_directories(self) -> list[str]:
         """Containers that a runtime still knows: entries of the state roots that callers use."""
         roots = [f"/run/{name}" for name in ("runc", "crun", "pyrunc", "youki")]
         roots += self.listing("/run/containerd/runc")
@@ -321,7 +342,7 @@ class Sandbox:
                 roots += self.listing(path)
         return [path for root in roots for path in self.listing(root) if CONTAINER_ID.fullmatch(os.path.basename(path))]
 
-    def leftovers(self):
+    def leftovers(self) -> list[str]:
         """Everything that a finished container must not leave, as lines of text."""
         lines = [f"process {pid}: {words}" for pid, words in sorted(self.processes().items())]
         lines += [f"mount {point}" for point in self.new_mounts()]
@@ -330,12 +351,12 @@ class Sandbox:
         lines += [f"state {path}" for path in self.state_directories()]
         return [line for line in lines if line not in self.forgotten]
 
-    def forget(self):
+    def forget(self) -> None:
         """Takes what is left now for granted, so that one failed test doesn't fail all later ones."""
         self.forgotten.update(self.leftovers())
 
 
-def hierarchies():
+def hierarchies() -> list[str]:
     """Mount points of the cgroup hierarchies: one (v2) or one a controller (v1, hybrid)."""
     if os.path.exists(f"{CGROUP_ROOT}/cgroup.controllers"):
         return [CGROUP_ROOT]

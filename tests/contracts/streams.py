@@ -4,10 +4,17 @@ Owns the protocol: WebSocket with the subprotocol v4.channel.k8s.io, where the f
 made in the network namespace of the world and used from here, so nothing of this runs in a thread or process of its own.
 """
 
+from __future__ import annotations
+
 import json
 import urllib.parse
+from typing import TYPE_CHECKING
 
 import websocket
+
+if TYPE_CHECKING:
+    from sandbox import Sandbox
+
 
 STDIN, STDOUT, STDERR, ERROR, RESIZE = range(5)
 PIECE = 32768  # what kubectl sends at a time
@@ -20,7 +27,7 @@ class Refused(Exception):
 class Stream:
     """As a context: closed at its end, which is the only end of file that this version of the protocol can tell the other side."""
 
-    def __init__(self, world, url):
+    def __init__(self, world: Sandbox, url: str) -> None:
         place = urllib.parse.urlsplit(url)
         connected = world.socket()
         connected.settimeout(60)
@@ -30,25 +37,25 @@ class Stream:
             urllib.parse.urlunsplit(place._replace(scheme="ws")), socket=connected, subprotocols=["v4.channel.k8s.io"]
         )
 
-    def __enter__(self):
+    def __enter__(self) -> Stream:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self.connection.close()
 
-    def _send(self, channel, data):
+    def _send(self, channel: int, data: bytes) -> None:
         self.connection.send_binary(bytes([channel]) + data)
 
-    def send(self, text):
+    def send(self, text: str) -> None:
         """Standard input."""
         data = text.encode()
         for start in range(0, len(data), PIECE):
             self._send(STDIN, data[start : start + PIECE])
 
-    def resize(self, columns, lines):
+    def resize(self, columns: int, lines: int) -> None:
         self._send(RESIZE, json.dumps({"Width": columns, "Height": lines}).encode())
 
-    def _read(self):
+    def _read(self) -> bool:
         """Takes one message in; False when the server has closed the connection."""
         try:
             operation, data = self.connection.recv_data()
@@ -62,15 +69,15 @@ class Stream:
             self.seen[data[0]] += data[1:]
         return True
 
-    def text(self, channel=STDOUT):
+    def text(self, channel: int = STDOUT) -> str:
         return self.seen[channel].decode(errors="replace")
 
-    def until(self, text, channel=STDOUT):
+    def until(self, text: str, channel: int = STDOUT) -> None:
         """Reads on until a channel has brought `text`."""
         while text not in self.text(channel):
             assert self._read(), f"closed before {text!r} came: {self.seen}"
 
-    def ended(self):
+    def ended(self) -> tuple[int, str, str]:
         """(exit status, stdout, stderr), when the server has closed the connection."""
         while self._read():
             pass

@@ -55,7 +55,7 @@ def test_podman_moves_it_by_an_archive(podman):
         try:
             podman("container", "restore", f"--import={archive}", *([] if name == "moved" else [f"--name={name}"])).ok()
             first = int(podman("exec", name, "cat", "/n").ok().out or 0)
-            wait_until("it counts on", lambda name=name, first=first: int(podman("exec", name, "cat", "/n").out or 0) > first)
+            wait_until("it counts on", lambda name=name, first=first: int(podman("exec", name, "cat", "/n").out or 0) > first)  # type: ignore[misc]
         finally:
             podman("rm", "--force", "--time=0", name).ok()
 

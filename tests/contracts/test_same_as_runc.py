@@ -128,7 +128,7 @@ def canonical(text, meant):
     lines = []
     for line in text.replace("\r", "").splitlines():
         for pattern, stands_for in RANDOM:
-            line = re.sub(pattern, stands_for, line)
+            line = re.sub(pattern, stands_for, line)  # type: ignore[call-overload]
         for pattern, stands_for, _reason in meant:
             line = re.sub(pattern, stands_for, line)
         lines.append(line)
@@ -179,7 +179,7 @@ REMAPPED = ["plain", "read-only", "user", "capabilities", "limits", "tmpfs", "vo
 @pytest.mark.parametrize("name", options(REMAPPED))
 def test_docker_with_a_user_namespace(remapped, reference, probe, name):
     words = [*OPTIONS[name], *probe, IMAGE, "sh", "/probe.sh"]
-    compare(*(remapped.run(f"--runtime={runtime}", *words) for runtime in ("reference", "contracts")), also=BOUND)
+    compare(*(remapped.run(f"--runtime={runtime}", *words) for runtime in ("reference", "contracts")), also=BOUND)  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("name", options([*OPTIONS, *DOCKER]))

@@ -1,6 +1,15 @@
 """ctx and run made by hand, for tests of parts: what a plan may ask and a verb may use, and nothing that does anything."""
 
+from __future__ import annotations
+
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from harness import Json, Option
+
 
 OPTIONS = {
     "command": "create", "detach": True, "console_socket": None, "preserve_fds": 0, "listen_fds": 0, "inherited_fds": [],
@@ -9,7 +18,7 @@ OPTIONS = {
 NO_NAMESPACES = {"new": [], "join": {}, "flags": 0, "userns": False, "host_net": True, "host": [], "pointers": {}}
 
 
-def namespaces(*new, join=None):
+def namespaces(*new: str, join: Mapping[str, str] | None = None) -> Json:
     """An entry of the part namespaces."""
     join = join or {}
     here = ("pid", "network", "mount", "ipc", "uts", "user", "cgroup", "time")
@@ -24,26 +33,35 @@ def namespaces(*new, join=None):
 class Ctx:
     """Context of a plan. `warnings` has [pointer, text] afterwards."""
 
-    def __init__(self, plans=None, options=None, config=None, in_userns=False, probe=None, root="/run/t", id="c1"):
+    def __init__(
+        self,
+        plans: Json = None,
+        options: Json = None,
+        config: Json = None,
+        in_userns: bool = False,
+        probe: Json = None,
+        root: str = "/run/t",
+        id: str = "c1",
+    ) -> None:
         self.id, self.bundle, self.root, self.euid = id, "/bundle", root, 0
         self.config = config if config is not None else {"process": {"cwd": "/"}}
         self.options = {**OPTIONS, **(options or {})}
         self.plans = {"namespaces": NO_NAMESPACES, "user": {"uid": 0, "gid": 0}, **(plans or {})}
         self.in_userns = in_userns
         self.probe = probe or SimpleNamespace(apparmor=lambda: False, selinux=lambda: False)
-        self.warnings = []
+        self.warnings: list[list[str]] = []
 
-    def warn(self, pointer, text):
+    def warn(self, pointer: str, text: str) -> None:
         self.warnings.append([pointer, text])
 
 
 class Run:
     """What a verb uses."""
 
-    def __init__(self, plans=None, options=None, **more):
+    def __init__(self, plans: Json = None, options: Json = None, **more: Option) -> None:
         self.plans = plans or {}
         self.options = {**OPTIONS, **(options or {})}
-        self.fds = {}
-        self.config = {}
+        self.fds: dict[str, int] = {}
+        self.config: Json = {}
         self.root_fd = -1
         self.__dict__.update(more)

@@ -4,8 +4,20 @@ Calls that look go through to the real ones; calls that change something are not
 what counts as looking is listed, so a call that nobody thought of counts as a change.
 """
 
+from __future__ import annotations
+
 import errno
 import posix
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable
+
+    import pytest
+
+    from harness import Json, Option
+
 
 LOOKING = {
     "posix": set(
@@ -24,7 +36,7 @@ LOOKING = {
     ),
 }
 PR_GETTERS = {2, 3, 16, 21, 23, 27, 30, 39}  # pdeathsig, dumpable, name, seccomp, capbset, securebits, timerslack, no_new_privs
-ASKING = {
+ASKING: dict[str, Callable[..., bool]] = {
     "prlimit": lambda pid, resource, soft=None, hard=None: soft is None and hard is None,
     "prctl": lambda op, *_rest: op in PR_GETTERS,
     "seccomp": lambda _op, _flags, program=None: program is None,  # no program: EFAULT for a flag that is known
@@ -35,10 +47,10 @@ WRITING = posix.O_WRONLY | posix.O_RDWR | posix.O_CREAT | posix.O_TRUNC | posix.
 class Recorder:
     """Used with pytest's monkeypatch: Recorder().install(monkeypatch); `.changes` lists (module, function, arguments)."""
 
-    def __init__(self):
-        self.changes = []
+    def __init__(self) -> None:
+        self.changes: list[tuple[str, str, tuple[object, ...], Json]] = []
 
-    def install(self, monkeypatch):
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> Recorder:
         from pyrunc.linux import _syscalls
 
         for module in (posix, _syscalls):
@@ -47,6 +59,7 @@ class Recorder:
                 value = getattr(module, attribute)
                 if attribute.startswith("_") or not callable(value) or isinstance(value, type) or attribute in LOOKING[name]:
                     continue
+                stand_in: Callable[..., object]
                 if attribute == "open":
                     stand_in = self.opening(value)
                 elif attribute in ASKING:
@@ -56,15 +69,15 @@ class Recorder:
                 monkeypatch.setattr(module, attribute, stand_in)
         return self
 
-    def noted(self, module, function):
-        def call(*args, **kw):
+    def noted(self, module: str, function: str) -> Callable[..., object]:
+        def call(*args: object, **kw: Option) -> None:
             self.changes.append((module, function, args, kw))
             raise PermissionError(errno.EPERM, "a plan changes nothing: %s.%s" % (module, function))
 
         return call
 
-    def opening(self, real):
-        def call(path, flags, *args, **kw):
+    def opening(self, real: Callable[..., int]) -> Callable[..., int]:
+        def call(path: str | os.PathLike[str], flags: int, *args: object, **kw: Option) -> int:
             if flags & WRITING:
                 self.changes.append(("posix", "open", (path, flags, *args), kw))
                 raise PermissionError(errno.EPERM, "a plan opens nothing for writing")
@@ -72,10 +85,10 @@ class Recorder:
 
         return call
 
-    def asking(self, name, real):
+    def asking(self, name: str, real: Callable[..., object]) -> Callable[..., object]:
         """Calls that look or change by their arguments: `name` is in ASKING."""
 
-        def call(*args):
+        def call(*args: object) -> object:
             return real(*args) if ASKING[name](*args) else self.noted("_syscalls", name)(*args)
 
         return call

@@ -4,14 +4,23 @@ The schema is made one document (hypothesis-jsonschema follows no references to 
 and texts are drawn from words that mean something to some part; otherwise nearly all would be refused at the first letter.
 """
 
+from __future__ import annotations
+
 import functools
 import json
+from typing import TYPE_CHECKING
 
 from hypothesis import strategies as st
 from hypothesis_jsonschema import from_schema
 
 import harness
 import make_rootfs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from harness import Json
+
 
 SPECS = harness.ROOT / "specs"
 DROPPED = ("$schema", "id", "$id", "definitions")
@@ -24,7 +33,7 @@ WORDS = [
 NUMBERS = [0, 1, -1, 7, 255, 256, 65535, 65536, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**63 - 1, 2**63, 2**64 - 1, 2**64, 10**19, -(2**63)]
 
 
-def inline(node, here="config-schema.json", closed=True):
+def inline(node: Json, here: str = "config-schema.json", closed: bool = True) -> Json:
     """The schema without references; `closed`: objects take no keys that it does not name."""
     if isinstance(node, list):
         return [inline(item, here, closed) for item in node]
@@ -45,7 +54,7 @@ def inline(node, here="config-schema.json", closed=True):
 
 
 @functools.cache
-def section(pointer):
+def section(pointer: str) -> Json:
     """Values that fit the schema at a pointer of the config, like /process."""
     node = inline({"$ref": "config-schema.json"})
     for step in pointer.split("/")[1:]:
@@ -61,7 +70,7 @@ SECTIONS = (
 
 
 @functools.cache
-def good():
+def good() -> Json:
     """Configs that are known to be good: the examples and the base of the tests."""
     found = [harness.BASE]
     for name in make_rootfs.bundles():
@@ -70,7 +79,7 @@ def good():
 
 
 @st.composite
-def fitting(draw):
+def fitting(draw: Json) -> Json:
     """A good config with one to three sections from the schema."""
     config = draw(st.sampled_from(good()))
     for pointer in draw(st.lists(st.sampled_from(SECTIONS), min_size=1, max_size=3, unique=True)):
@@ -78,7 +87,7 @@ def fitting(draw):
     return config
 
 
-def places(node, pointer=""):
+def places(node: Json, pointer: str = "") -> Iterator[str]:
     """Pointers of all values below a node."""
     for key, value in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
         here = "%s/%s" % (pointer, str(key).replace("~", "~0").replace("/", "~1"))
@@ -94,7 +103,7 @@ values = st.one_of(
 
 
 @st.composite
-def mutated(draw):
+def mutated(draw: Json) -> Json:
     """A config with one to five of its values replaced by something else, left out, or given a neighbour."""
     config = draw(st.one_of(st.sampled_from(good()), fitting()))
     for _ in range(draw(st.integers(1, 5))):
@@ -111,6 +120,6 @@ def mutated(draw):
     return config
 
 
-def document(config):
+def document(config: Json) -> bytes:
     """bytes as they would stand in config.json."""
     return json.dumps(config).encode("utf-8", "surrogateescape")

@@ -7,6 +7,8 @@ Each target runs in a process of its own, from the saved corpus; what it finds n
 that reach something new come into tests/fuzz/corpus, which every test run replays. A crash leaves its input in build/fuzz and status 1.
 """
 
+from __future__ import annotations
+
 import argparse
 import hashlib
 import importlib.util
@@ -18,6 +20,15 @@ import signal
 import subprocess
 import sys
 import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import CodeType, FrameType
+    from typing import Any
+
+    from harness import Json
+
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -30,18 +41,18 @@ for folder in ("runtime", "bundles", "tests", "tests/fuzz"):
     sys.path.insert(0, str(ROOT / folder))
 
 
-def corpus(name):
+def corpus(name: str) -> pathlib.Path:
     folder = HERE / "corpus" / name
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
-def expired(_number, _frame):
+def expired(_number: int, _frame: FrameType | None) -> None:
     raise TimeoutError("an input took longer than %d s" % SECONDS)
 
 
-def bounded(run):
-    def one(data):
+def bounded(run: Callable[[bytes], object]) -> Callable[[bytes], None]:
+    def one(data: bytes) -> None:
         signal.setitimer(signal.ITIMER_REAL, SECONDS)
         try:
             run(data)
@@ -52,7 +63,7 @@ def bounded(run):
     return one
 
 
-def with_atheris(name, seconds):
+def with_atheris(name: str, seconds: float) -> None:
     """Never returns: the library ends the process."""
     import atheris
 
@@ -69,7 +80,7 @@ def with_atheris(name, seconds):
 class Lines:
     """Lines of the package that were reached for the first time: each is reported once, so watching costs nothing later."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.new = 0
         if hasattr(sys, "monitoring"):
             tool, events = sys.monitoring.COVERAGE_ID, sys.monitoring.events
@@ -77,15 +88,15 @@ class Lines:
             sys.monitoring.register_callback(tool, events.LINE, self.line)
             sys.monitoring.set_events(tool, events.LINE)
         else:
-            self.seen = set()
+            self.seen: set[tuple[CodeType, int]] = set()
             sys.settrace(self.trace)
 
-    def line(self, code, _number):
+    def line(self, code: CodeType, _number: int) -> object:
         if "/pyrunc/" in code.co_filename:
             self.new += 1
         return sys.monitoring.DISABLE
 
-    def trace(self, frame, event, _arg):
+    def trace(self, frame: FrameType, event: str, _arg: object) -> Json:
         if "/pyrunc/" not in frame.f_code.co_filename:
             return None
         key = (frame.f_code, frame.f_lineno)
@@ -99,30 +110,30 @@ PIECES = [b"{", b"}", b"[", b"]", b'"', b",", b":", b"\\u0000", b"\\ud800", b"\0
           b"true", b'""', b"1e5", b"\xff", b"/", b"..", b"=", b"\x1b[", b"size", b"pid"]  # fmt: skip
 
 
-def changed(data, others):
+def changed(data: bytes, others: Sequence[bytes]) -> bytes:
     """A neighbour of an input: pieces put in, taken out, doubled, bits turned, or a part of another one."""
-    data = bytearray(data)
+    made = bytearray(data)
     for _ in range(random.choice((1, 1, 2, 4, 8))):
-        at = random.randrange(len(data) + 1)
+        at = random.randrange(len(made) + 1)
         what = random.randrange(6)
-        if what == 0 and data:
-            data[at % len(data)] ^= 1 << random.randrange(8)
+        if what == 0 and made:
+            made[at % len(made)] ^= 1 << random.randrange(8)
         elif what == 1:
-            data[at:at] = random.choice(PIECES)
+            made[at:at] = random.choice(PIECES)
         elif what == 2:
-            del data[at : at + random.choice((1, 2, 8, 64))]
+            del made[at : at + random.choice((1, 2, 8, 64))]
         elif what == 3:
-            data[at:at] = data[at : at + random.randrange(1, 64)]
+            made[at:at] = made[at : at + random.randrange(1, 64)]
         elif what == 4:
             other = random.choice(others)
             start = random.randrange(len(other) + 1)
-            data[at:at] = other[start : start + random.randrange(1, 128)]
+            made[at:at] = other[start : start + random.randrange(1, 128)]
         else:
-            data[at : at + 1] = random.choice(PIECES)
-    return bytes(data[: 4 * LARGEST])
+            made[at : at + 1] = random.choice(PIECES)
+    return bytes(made[: 4 * LARGEST])
 
 
-def alone(name, seconds):
+def alone(name: str, seconds: float) -> None:
     """The own loop. Status 1 after a crash, whose input is kept."""
     import targets
 
@@ -147,20 +158,21 @@ def alone(name, seconds):
     print("%s: %d inputs, %d in the pool" % (name, count, len(pool)))
 
 
-def seeds():
+def seeds() -> None:
     """The first corpus: what is known to reach far, from the examples of the tests. Files that are there stay."""
     import harness
     import make_rootfs
 
-    configs = {"base": json.dumps(harness.BASE)}
+    configs: dict[str, str] = {"base": json.dumps(harness.BASE)}
     configs.update({name: (ROOT / "bundles" / name / "config.json").read_text() for name in make_rootfs.bundles()})
     profile = {"defaultAction": "SCMP_ACT_ERRNO", "architectures": ["SCMP_ARCH_X86_64"], "syscalls": [
         {"names": ["read"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 0, "value": 1, "valueTwo": 2, "op": "SCMP_CMP_MASKED_EQ"}]}]}  # fmt: skip
     landlock = {"ruleset": {"handledAccessFs": 13}, "rules": {"pathBeneath": [{"allowedAccess": 5, "paths": ["/bin"]}]}}
     state = {"version": 1, "id": "c1", "bundle": "/b", "rootfs": "/b/rootfs", "created": "2024-01-01T00:00:00Z", "status": "created", "pid": 2,
              "start_time": 1, "annotations": {}, "boot_id": "x", "cgroup_paths": {}}  # fmt: skip
-    process = json.dumps({**harness.BASE["process"], "capabilities": {"bounding": ["CAP_KILL"]}, "rlimits": []})
-    texts = {
+    base: Any = harness.BASE  # a config: JSON
+    process = json.dumps({**base["process"], "capabilities": {"bounding": ["CAP_KILL"]}, "rlimits": []})
+    texts: dict[str, dict[str, str] | list[str]] = {
         "loader": configs, "process": [process], "seccomp": [json.dumps(profile)], "landlock_annotation": [json.dumps(landlock)],
         "state": [json.dumps(state) + "\n" + json.dumps(state) + "\n"], "passwd": ["root:x:0:0::/root:/bin/sh\nu:x:1000:1000::/home/u:/bin/sh\n"],
         "user_option": ["0", "1:2", "root", "root:root", "4294967296"], "handshake_messages": ["h", 'q{"part": "mounts", "request": {}}', "F" * 28],
@@ -173,7 +185,7 @@ def seeds():
                 path.write_text(text)
 
 
-def save(name):
+def save(name: str) -> None:
     """Of what was found, small inputs first, those that reach lines which nothing before them did come into the corpus."""
     import targets
 
@@ -191,7 +203,7 @@ def save(name):
             number += 1
 
 
-def main():
+def main() -> int | None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.add_argument("--seconds", type=int, default=60, help="for each target (default: 60)")
     parser.add_argument("--target", action="append", choices=NAMES, help="only this one; may be given several times")
@@ -202,7 +214,11 @@ def main():
     asked = parser.parse_args()
     library = importlib.util.find_spec("atheris") is not None and not asked.own
     if asked.one:
-        return save(asked.one) if asked.keep else with_atheris(asked.one, asked.seconds) if library else alone(asked.one, asked.seconds)
+        if asked.keep:
+            save(asked.one)
+        else:
+            (with_atheris if library else alone)(asked.one, asked.seconds)
+        return None
     WORK.mkdir(parents=True, exist_ok=True)
     seeds()
     failed = []

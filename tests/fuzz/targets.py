@@ -4,11 +4,14 @@ test_fuzz.py feeds them with configs made up from the schema and with the corpus
 makes no container and changes nothing but a directory of its own.
 """
 
+from __future__ import annotations
+
 import functools
 import json
 import os
 import pathlib
 import tempfile
+from typing import TYPE_CHECKING
 
 import harness
 from pyrunc import errors, fileio, jsonio, store
@@ -18,19 +21,25 @@ from pyrunc.oci import accounts, load, normalise, validate
 from pyrunc.parts import landlock, program
 from pyrunc.parts.mounts import options as mount_options
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness import Json
+
+
 OPTIONS = {"command": "plan", "detach": False}
-TARGETS = {}
+TARGETS: dict[str, Callable[[bytes], object]] = {}
 PLANS = {
     "program": {"args": ["/bin/x"], "cwd": "/", "path": None},
     "user": {"uid": 0, "gid": 0, "groups": []},
 }  # what errors of init speak of
 
 
-def target(function):
+def target(function: Callable[[bytes], object]) -> Callable[[bytes], object]:
     """May raise PyruncError but no Bug: that is the word for what must not happen."""
 
     @functools.wraps(function)
-    def run(data):
+    def run(data: bytes) -> None:
         try:
             function(data)
         except errors.Bug:
@@ -44,7 +53,7 @@ def target(function):
 
 
 @functools.cache
-def bundle():
+def bundle() -> str:
     """A bundle directory with an empty root, for this process; its removal is with the process's end."""
     kept.append(tempfile.TemporaryDirectory(prefix="fuzz"))
     path = pathlib.Path(kept[-1].name)
@@ -52,10 +61,10 @@ def bundle():
     return str(path)
 
 
-kept = []
+kept: list[tempfile.TemporaryDirectory[str]] = []
 
 
-def examined(document, only=None):
+def examined(document: Json, only: Json = None) -> Json:
     """What `validate` and `plan` do with a document that could be read."""
     config = normalise.config(document)
     problems = validate.check(config)
@@ -81,13 +90,13 @@ def examined(document, only=None):
 
 
 @target
-def loader(data):
+def loader(data: bytes) -> None:
     """config.json, from its bytes to plans."""
     examined(load.parse(data, "config.json"))
 
 
 @target
-def process(data):
+def process(data: bytes) -> None:
     """process.json of exec, in a container of the base config."""
     document = normalise.process(load.parse(data, "process.json"))
     if not validate.check(document, "process"):
@@ -95,7 +104,7 @@ def process(data):
 
 
 @target
-def seccomp(data):
+def seccomp(data: bytes) -> None:
     """The profile: its JSON, and bytes as a filter that was found in the cache."""
     filters.plausible(data)
     document = load.parse(data, "seccomp")
@@ -103,7 +112,7 @@ def seccomp(data):
 
 
 @target
-def options(data):
+def options(data: bytes) -> None:
     """Mount options, divided by NUL; the first four pieces are destination, type, source and how often."""
     words = [fileio.fsdecode(word) for word in data.split(b"\0")]
     mount_options.parse(words[3:])
@@ -114,7 +123,7 @@ def options(data):
 
 
 @target
-def handshake_messages(data):
+def handshake_messages(data: bytes) -> None:
     """A packet from the other side, and a record of a failure in it."""
     ours, theirs = handshake.pair()
     try:
@@ -132,7 +141,7 @@ def handshake_messages(data):
 
 
 @target
-def state(data):
+def state(data: bytes) -> None:
     """state.json, config.json and plan.json of a container's directory, as somebody left them there."""
     with tempfile.TemporaryDirectory(prefix="state") as root:
         folder = os.path.join(root, "c1")
@@ -154,7 +163,7 @@ def state(data):
 
 
 @target
-def passwd(data):
+def passwd(data: bytes) -> None:
     """The image's /etc/passwd, where the home directory of a user is looked for."""
     with tempfile.TemporaryDirectory(prefix="passwd") as root:
         os.mkdir(os.path.join(root, "etc"))
@@ -169,7 +178,7 @@ def passwd(data):
 
 
 @target
-def user_option(data):
+def user_option(data: bytes) -> None:
     """--user of exec; names are those of this machine."""
     found = accounts.chosen(fileio.fsdecode(data), os.getpid())
     assert all(type(found[key]) is int and 0 <= found[key] < 2**32 - 1 for key in ("uid", "gid") if key in found)
@@ -177,6 +186,6 @@ def user_option(data):
 
 
 @target
-def landlock_annotation(data):
+def landlock_annotation(data: bytes) -> None:
     text = fileio.fsdecode(data)
     landlock.plan({landlock.KEY: text}, planner.Context("fuzz", "/", {}, OPTIONS))

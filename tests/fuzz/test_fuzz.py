@@ -7,6 +7,7 @@ import gc
 import json
 import os
 import signal
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -20,7 +21,7 @@ CORPUS = harness.ROOT / "tests/fuzz/corpus"
 SECONDS = 1
 HANG = 30
 MIB = 200
-SETTINGS = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck), "derandomize": True}
+SETTINGS: dict[str, Any] = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck), "derandomize": True}
 LONG = {**SETTINGS, "derandomize": False}
 
 

@@ -4,13 +4,22 @@ The count lives in the program's memory and nowhere else; each step is asked for
 host, so nobody waits for time to pass.
 """
 
+from __future__ import annotations
+
 import os
 import pathlib
 import shutil
 import socket
 import subprocess
+from typing import TYPE_CHECKING
 
 import harness
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from harness import Json, MakeBundle, Option, Result, Runtime
+
 
 CRIU = shutil.which("criu", path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
 COUNTER = (
@@ -23,7 +32,15 @@ SAY = "$n"
 class Counter:
     """A bundle with the counting program, a directory for its images, and the commands."""
 
-    def __init__(self, runtime, make_bundle, changes=None, say=SAY, before="", **kw):
+    def __init__(
+        self,
+        runtime: Runtime,
+        make_bundle: MakeBundle,
+        changes: Mapping[str, Json] | None = None,
+        say: str = SAY,
+        before: str = "",
+        **kw: Option,
+    ) -> None:
         self.runtime = runtime
         self.bundle = make_bundle(changes, args=["/bin/sh", "-c", before + COUNTER % say], **kw)
         self.steps = self.bundle.path / "steps"
@@ -36,9 +53,9 @@ class Counter:
         self.images = self.bundle.path / "images"
         self.work = self.bundle.path / "work"
         self.count = 0
-        self.id = None
+        self.id = ""  # until run()
 
-    def run(self, *options, **kw):
+    def run(self, *options: str, **kw: Option) -> Counter:
         self.id = self.runtime.new_id()
         argv = self.runtime.argv("run", "--detach", "--bundle", self.bundle, *options, self.id, **kw)
         null = subprocess.DEVNULL  # what the harness captures with would be the container's, and come with the images
@@ -46,58 +63,58 @@ class Counter:
         harness.appears(str(self.steps / "ready"))
         return self
 
-    def step(self):
+    def step(self) -> str:
         """One more; what the program wrote about it."""
         self.count += 1
         self.runtime.kill(self.id, "USR1")
         return harness.appears(str(self.steps / str(self.count))).strip()
 
-    def checkpoint(self, *options, id=None, **kw):
+    def checkpoint(self, *options: str, id: str | None = None, **kw: Option) -> Result:
         return self.runtime.call("checkpoint", "--image-path", self.images, "--work-path", self.work, *options, id or self.id, **kw)
 
-    def restore(self, *options, detach=True, id=None, **kw):
+    def restore(self, *options: str, detach: bool = True, id: str | None = None, **kw: Option) -> Result:
         words = ["restore", "--bundle", self.bundle, "--image-path", self.images, "--work-path", self.work]
         return self.runtime.call(*words, *(["--detach"] if detach else []), *options, id or self.id, **kw)
 
-    def dumped(self, *options, **kw):
+    def dumped(self, *options: str, **kw: Option) -> Counter:
         result = self.checkpoint(*options, **kw)
         assert result.code == 0, "%s\n%s" % (result, self.log("dump.log"))
         return self
 
-    def restored(self, *options, **kw):
+    def restored(self, *options: str, **kw: Option) -> Counter:
         result = self.restore(*options, **kw)
         assert result.code == 0, "%s\n%s" % (result, self.log("restore.log"))
         assert result.err == ""
         return self
 
-    def again(self, *options):
+    def again(self, *options: str) -> Counter:
         """To files and back."""
         return self.dumped(*options).restored(*options)
 
-    def log(self, name):
+    def log(self, name: str) -> str:
         path = self.work / name
         if not path.exists():
             return "no %s" % name
         lines = path.read_text(errors="replace").splitlines()
         return "\n".join([line for line in lines if "Error" in line] + lines[-5:])
 
-    def cgroups(self, file=""):
+    def cgroups(self, file: str = "") -> list[str]:
         """Directories of its cgroups; those that have `file`."""
         found = harness.cgroups(self.bundle.config["linux"]["cgroupsPath"].strip("/"))
         return sorted(path for path in found if os.path.exists(os.path.join(path, file)))
 
-    def pid(self):
+    def pid(self) -> int:
         return self.runtime.state(self.id)["pid"]
 
-    def inside(self, *words):
+    def inside(self, *words: str) -> str:
         """Standard output of a program in the container."""
         return self.runtime.ok("exec", self.id, *words).out
 
-    def known(self):
+    def known(self) -> bool:
         return os.path.exists(os.path.join(self.runtime.root, self.id))
 
 
-def mounts_of(made):
+def mounts_of(made: Counter) -> list[tuple[str, list[str]]]:
     """[(mount point, options)] as the container sees them. When access times are kept depends on whose /dev/null covers a file."""
     lines = pathlib.Path("/proc/%d/mountinfo" % made.pid()).read_text().splitlines()
     return sorted((line.split(" ")[4], sorted(set(line.split(" ")[5].split(",")) - {"relatime"})) for line in lines)
@@ -106,14 +123,14 @@ def mounts_of(made):
 class Listener:
     """The caller's end of --console-socket."""
 
-    def __init__(self, path):
+    def __init__(self, path: pathlib.Path) -> None:
         self.path = path
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.socket.bind(str(path))
         self.socket.listen(1)
         self.socket.settimeout(harness.WATCHDOG)
 
-    def receive(self):
+    def receive(self) -> int:
         """The master. One message with one descriptor, and then the end."""
         peer, _address = self.socket.accept()
         with peer:
@@ -122,6 +139,6 @@ class Listener:
             assert data and len(fds) == 1 and peer.recv(1) == b""
         return fds[0]
 
-    def close(self):
+    def close(self) -> None:
         self.socket.close()
         self.path.unlink()

@@ -6,18 +6,28 @@ child then sees sent back as JSON.
 `look` runs inside, after all verbs, with the container's root as its own. World checks at its end that the host is as it was.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import os
 import stat
 import traceback
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 from fakes import hand
 from pyrunc.engine import handshake, steps
 from pyrunc.errors import PyruncError
 from pyrunc.linux import _syscalls, constants, ns, proc
 from pyrunc.parts import devices, mounts, paths, root
+
+if TYPE_CHECKING:
+    import pathlib
+    from collections.abc import Callable, Mapping, Sequence
+
+    from harness import Json, Option
+
 
 OUTER = 100000  # what container id 0 is outside, in tests with a user namespace
 COUNT = 65536
@@ -42,21 +52,21 @@ STEPS = (
 )
 
 
-def bind(source, destination, *options):
+def bind(source: str, destination: str, *options: str) -> Json:
     return {"destination": destination, "type": "none", "source": str(source), "options": list(options) or ["rbind"]}
 
 
-def tmpfs(destination, *options):
+def tmpfs(destination: str, *options: str) -> Json:
     return {"destination": destination, "type": "tmpfs", "source": "tmpfs", "options": list(options)}
 
 
 class See:
     """The eyes inside. `run` is the one that the verbs used."""
 
-    def __init__(self, run):
+    def __init__(self, run: Json) -> None:
         self.run = run
 
-    def mounts(self):
+    def mounts(self) -> Json:
         """[{"id", "parent", "root", "point", "flags", "tags", "type", "source", "super"}] of our mount namespace."""
         found = []
         for line in self.run.proc.read("self/mountinfo", 16 << 20).decode().splitlines():
@@ -68,15 +78,15 @@ class See:
             })  # fmt: skip
         return found
 
-    def mount(self, point):
+    def mount(self, point: str) -> Json:
         """The topmost mount at `point`; None if there is none."""
         return ([None] + [m for m in self.mounts() if m["point"] == point])[-1]
 
-    def listing(self, path):
+    def listing(self, path: str) -> Json:
         """{name: "c 1:3 666 0:0" | "-> target" | "d 755 0:0" | "f 644 0:0"}."""
         return {name: self.node(path.rstrip("/") + "/" + name) for name in sorted(os.listdir(path))}
 
-    def node(self, path):
+    def node(self, path: str | os.PathLike[str]) -> str | None:
         try:
             info = os.lstat(path)
         except FileNotFoundError:
@@ -92,20 +102,20 @@ class See:
                 return "%s %s" % (letter, tail)
         return "?"
 
-    def read(self, path):
+    def read(self, path: str | os.PathLike[str]) -> str:
         with open(path, encoding="utf-8") as file:
             return file.read()
 
-    def write(self, path, text="x"):
+    def write(self, path: str | os.PathLike[str], text: str = "x") -> str:
         """ "ok" or the name of the error."""
         try:
             fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
         except OSError as e:
-            return os.strerror(e.errno)
+            return os.strerror(e.errno or 0)
         try:
             os.write(fd, text.encode())
         except OSError as e:
-            return os.strerror(e.errno)
+            return os.strerror(e.errno or 0)
         finally:
             os.close(fd)
         return "ok"
@@ -114,7 +124,7 @@ class See:
 class World:
     """A bundle with an empty root (R), and a directory outside of it (O) with a victim."""
 
-    def __init__(self, path):
+    def __init__(self, path: pathlib.Path) -> None:
         self.path = path
         self.bundle = path / "bundle"
         self.rootfs = self.bundle / "rootfs"
@@ -126,19 +136,19 @@ class World:
         (self.outside / "victim").write_text("as it was\n")
         for above in (path, self.bundle):
             above.chmod(0o755)
-        self.before = None
-        self.mounted = []
+        self.before: Json = None
+        self.mounted: list[str] = []
 
-    def freeze(self):
+    def freeze(self) -> None:
         """From now on the host must not change. Called by `go` where a test has not done it before."""
         if self.before is None:
             self.before = self.host()
 
-    def host(self):
+    def host(self) -> Json:
         table = sorted(line.split(" ", 3)[2:] for line in open("/proc/self/mountinfo", encoding="utf-8").read().splitlines())
         return {"outside": snapshot(self.outside), "mounts": [line for line in table if str(self.path) in line[1]]}
 
-    def close(self):
+    def close(self) -> None:
         try:
             if self.before is not None:
                 assert self.host() == self.before, "the host has changed"
@@ -146,7 +156,7 @@ class World:
             for path in reversed(self.mounted):
                 _syscalls.umount2(path, constants.MNT_DETACH)
 
-    def mount(self, path, flags=0, data=None, shared=False):
+    def mount(self, path: str | os.PathLike[str], flags: int = 0, data: str | None = None, shared: bool = False) -> Json:
         """A tmpfs on the host, below the world's directory; unmounted at the end."""
         path = str(path)
         os.makedirs(path, exist_ok=True)
@@ -154,7 +164,14 @@ class World:
         self.mounted.append(path)
         _syscalls.mount(None, path, None, constants.MS_SHARED if shared else constants.MS_PRIVATE, None)
 
-    def plan(self, config, namespaces=(), userns=False, options=None, join=None):
+    def plan(
+        self,
+        config: Json,
+        namespaces: Sequence[str] = (),
+        userns: bool = False,
+        options: Json = None,
+        join: Mapping[str, str] | None = None,
+    ) -> Json:
         names = [n for n in ("mount", "pid", *namespaces, *(("user",) if userns else ())) if n not in (join or {})]
         plans = {"namespaces": hand.namespaces(*names, join=join)}
         if userns:
@@ -177,7 +194,9 @@ class World:
             ctx.plans[name] = part.plan(node, ctx)
         return ctx.plans
 
-    def go(self, config, look=None, between=None, **how):
+    def go(
+        self, config: Json, look: Callable[..., object] | None = None, between: Callable[..., object] | None = None, **how: Option
+    ) -> Json:
         """Plans, then walks the verbs in a child; what `look(See)` returned. A failure of a verb is raised here as StepFailure."""
         self.freeze()
         plans = self.plan(config, **how)
@@ -197,7 +216,7 @@ class World:
             os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
             os.close(pidfd)
 
-    def _serve(self, link, plans, pid):
+    def _serve(self, link: handshake.Link, plans: Json, pid: int) -> Json:
         if plans["namespaces"]["userns"]:
             for kind in ("uid", "gid"):
                 with open("/proc/%d/%s_map" % (pid, kind), "w", encoding="ascii") as file:
@@ -219,7 +238,14 @@ class World:
                 raise AssertionError("the child ended without a word" if kind == b"" else data)
 
 
-def _child(link, other, plans, bundle, look, between):
+def _child(
+    link: handshake.Link,
+    other: handshake.Link,
+    plans: Json,
+    bundle: pathlib.Path,
+    look: Callable[..., object] | None,
+    between: Callable[..., object] | None,
+) -> None:
     try:
         other.close()
         os.setsid()
@@ -248,7 +274,7 @@ def _child(link, other, plans, bundle, look, between):
         os._exit(0)
 
 
-def snapshot(top):
+def snapshot(top: pathlib.Path) -> dict[str, list[object]]:
     """{path: what, mode, owner, times, content} of a tree, links not followed."""
     found = {}
     for folder, names, files in os.walk(top):

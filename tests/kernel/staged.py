@@ -1,60 +1,70 @@
 """A stage for parts: forked children that do one thing and report, and an init made the way the engine makes it."""
 
+from __future__ import annotations
+
 import contextlib
+import functools
 import json
 import os
 import signal
 import socket
 import traceback
+from typing import TYPE_CHECKING
 
 from fakes.hand import Ctx, Run
 from pyrunc.linux import _syscalls, ns
 from pyrunc.parts import namespaces
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from harness import Json, Option
+
+
 KINDS = ("user", "ipc", "uts", "network", "pid", "cgroup", "time", "mount")
 
 
-def inode(kind, pid="self"):
+def inode(kind: str, pid: int | str = "self") -> int:
     return os.stat("/proc/%s/ns/%s" % (pid, ns.FILES[kind])).st_ino
 
 
-def inodes(pid="self"):
+def inodes(pid: int | str = "self") -> dict[str, int]:
     return {kind: inode(kind, pid) for kind in KINDS}
 
 
 class Child:
     """A process of ours with a socket to it. `call(function)` is not offered: what it does was decided before it was made."""
 
-    def __init__(self, pid, sock):
+    def __init__(self, pid: int, sock: socket.socket) -> None:
         self.pid = pid
         self.sock = sock
 
-    def go(self):
+    def go(self) -> Json:
         """Lets it go on to its next step and returns what that reports. An exception there is one here."""
         self.sock.send(b"g")
         return self.result()
 
-    def result(self):
+    def result(self) -> Json:
         data = self.sock.recv(1 << 20)
         assert data, "process %d ended without a word: %s" % (self.pid, self.reap())
         answer = json.loads(data)
         assert "failed" not in answer, answer["failed"]
         return answer["ok"]
 
-    def reap(self):
+    def reap(self) -> int | None:
         try:
             return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         except ChildProcessError:
             return None
 
-    def end(self):
+    def end(self) -> int | None:
         self.sock.close()
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
         return self.reap()
 
 
-def act(sock, steps):
+def act(sock: socket.socket, steps: Iterable[Callable[[], object]]) -> None:
     """In the child: carries out the steps, one a message; never returns."""
     try:
         for step in steps:
@@ -70,7 +80,7 @@ def act(sock, steps):
         os._exit(0)
 
 
-def child(*steps):
+def child(*steps: Callable[[], object]) -> Child:
     """A forked process that carries the steps out."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     pid = os.fork()
@@ -81,7 +91,7 @@ def child(*steps):
     return Child(pid, ours)
 
 
-def apart(function):
+def apart(function: Callable[[], object]) -> Json:
     """The result of a function in a process of its own, which has ended when this returns."""
     one = child(function)
     try:
@@ -90,7 +100,7 @@ def apart(function):
         one.end()
 
 
-def plan(items, linux=None, euid=0, ctx=None):
+def plan(items: Json, linux: Json = None, euid: int = 0, ctx: Json = None) -> Json:
     """An entry of the part namespaces; items are names (new) or (name, path)."""
     listed = [{"type": item} if isinstance(item, str) else {"type": item[0], "path": item[1]} for item in items]
     ctx = ctx or Ctx(config={"linux": linux or {}})
@@ -98,29 +108,29 @@ def plan(items, linux=None, euid=0, ctx=None):
     return namespaces.plan({"/linux/namespaces": listed}, ctx)
 
 
-def prepared(entry, **more):
+def prepared(entry: Json, **more: Option) -> Json:
     """A run after namespaces.host_open."""
     run = Run(plans={"namespaces": entry}, clone_flags=0, cgroup_fd=-1, **more)
     namespaces.host_open(entry, run)
     return run
 
 
-def init(run, *steps):
+def init(run: Json, *steps: Callable[[Json], object]) -> Child:
     """clone_init; the child carries the steps out, each with `run`. run.pid, run.pidfd are set, as the engine does."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     pid, run.pidfd = ns.clone_init(run)
     if pid == 0:
         ours.close()
-        act(theirs, [lambda step=step: step(run) for step in steps])
+        act(theirs, [functools.partial(step, run) for step in steps])
     theirs.close()
     run.pid = pid
     return Child(pid, ours)
 
 
-def holder(flags, *steps):
+def holder(flags: int, *steps: Callable[[], object]) -> Child:
     """A process in new namespaces that holds them until it is ended."""
 
-    def enter():
+    def enter() -> None:
         _syscalls.unshare(flags)
         return None
 

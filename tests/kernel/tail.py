@@ -3,14 +3,26 @@
 Nobody sleeps here: waiting means the end of a socket, of a pipe, or of a process.
 """
 
+from __future__ import annotations
+
 import os
 import platform
 import select
 import signal
 import socket
 import struct
+from typing import TYPE_CHECKING
 
 from pyrunc.linux import _syscalls, constants
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import NoReturn
+
+    from harness import Json, Option
+
+    Ops = Sequence[tuple[Json, ...]]  # operations of finish(), as csrc/ops.c takes them
+
 
 WATCHDOG_MS = 30000
 FIELDS = ("kind", "op", "detail", "errno", "extra", "call")
@@ -44,19 +56,17 @@ NEW_LISTENER = 8
 
 
 class Record:
-    def __init__(self, data):
-        values = struct.unpack(_syscalls.RECORD_FORMAT, data)
-        for name, value in zip(FIELDS, values, strict=True):
-            setattr(self, name, value)
-        self.kind = self.kind.decode()
-        self.op = _syscalls.OPS[self.op]
-        self.call = self.call.rstrip(b"\0").decode()
+    def __init__(self, data: bytes) -> None:
+        kind, op, self.detail, self.errno, self.extra, call = struct.unpack(_syscalls.RECORD_FORMAT, data)
+        self.kind = kind.decode()
+        self.op = _syscalls.OPS[op]
+        self.call = call.rstrip(b"\0").decode()
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return "Record(%s)" % ", ".join("%s=%r" % (n, getattr(self, n)) for n in FIELDS)
 
 
-def program(calls, action, default=ALLOW):
+def program(calls: Sequence[str], action: int, default: int = ALLOW) -> bytes:
     """A classic BPF program: `calls` get `action`, the others `default`."""
     lines = [(0x20, 0, 0, 0)]  # the number of the call
     lines += [(0x15, len(calls) - i, 0, NUMBERS[name]) for i, name in enumerate(calls)]
@@ -64,13 +74,13 @@ def program(calls, action, default=ALLOW):
     return b"".join(struct.pack("=HBBI", *line) for line in lines)
 
 
-def ready(fd, what="the child"):
+def ready(fd: int, what: str = "the child") -> None:
     poll = select.poll()
     poll.register(fd, select.POLLIN | select.POLLHUP)
     assert poll.poll(WATCHDOG_MS), "%s said nothing" % what
 
 
-def drain(fd):
+def drain(fd: int) -> bytes:
     """All bytes up to the end."""
     data = b""
     while True:
@@ -84,12 +94,19 @@ def drain(fd):
 class Tail:
     """A child of clone3(flags) that calls prepare() and then finish(ops). stdout and stderr are pipes."""
 
-    def __init__(self, ops, flags=0, prepare=None, after=None, gate=False):
+    def __init__(
+        self,
+        ops: Ops,
+        flags: int = 0,
+        prepare: Callable[[], object] | None = None,
+        after: Callable[[int], object] | None = None,
+        gate: bool = False,
+    ) -> None:
         self.sock, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.out_fd, out = os.pipe()
         self.err_fd, err = os.pipe()
         self.gate_fd = self.result_fd = -1
-        inner = ()
+        inner: tuple[int, ...] = ()
         if gate:
             gate_r, self.gate_fd = os.pipe()
             self.result_fd, result_w = os.pipe()
@@ -101,7 +118,16 @@ class Tail:
         for fd in (out, err, *inner):
             os.close(fd)
 
-    def _child(self, ops, theirs, out, err, inner, prepare, after):
+    def _child(
+        self,
+        ops: Ops,
+        theirs: socket.socket,
+        out: int,
+        err: int,
+        inner: tuple[int, ...],
+        prepare: Callable[[], object] | None,
+        after: Callable[[int], object] | None,
+    ) -> NoReturn:
         try:
             for fd in (self.sock.detach(), self.gate_fd, self.result_fd, self.out_fd, self.err_fd):
                 if fd >= 0:
@@ -120,48 +146,48 @@ class Tail:
         finally:
             os._exit(99)
 
-    def __del__(self):
+    def __del__(self) -> None:
         for fd in (self.out_fd, self.err_fd, self.gate_fd, self.result_fd):
             if fd >= 0:
                 os.close(fd)
 
-    def record(self):
+    def record(self) -> Record | None:
         """The next record on the status socket; None at its end."""
         ready(self.sock.fileno())
         data = self.sock.recv(4096)
         return Record(data) if data else None
 
-    def result(self):
+    def result(self) -> Record | None:
         ready(self.result_fd)
         data = os.read(self.result_fd, 4096)
         return Record(data) if data else None
 
-    def go(self):
+    def go(self) -> None:
         os.write(self.gate_fd, b"0")
 
-    def status(self):
+    def status(self) -> int:
         """Exit status; a signal as its negative."""
         ready(self.pidfd)
         _, status = os.waitpid(self.pid, 0)
         os.close(self.pidfd)
         return os.waitstatus_to_exitcode(status)
 
-    def output(self):
+    def output(self) -> bytes:
         return drain(self.out_fd)
 
-    def errors(self):
+    def errors(self) -> bytes:
         return drain(self.err_fd)
 
-    def close_gate(self):
+    def close_gate(self) -> None:
         os.close(self.gate_fd)
         self.gate_fd = -1
 
-    def end(self):
+    def end(self) -> int:
         signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
         return self.status()
 
 
-def shows(ops, what="cat /proc/self/status", **kw):
+def shows(ops: Ops, what: str = "cat /proc/self/status", **kw: Option) -> str:
     """The operations, then a shell that shows something: its output as text."""
     tail = Tail((*ops, ("FIND", "/bin/sh", None), ("EXEC", ("sh", "-c", what), ("PATH=/usr/bin:/bin",))), **kw)
     record = tail.record()
@@ -172,12 +198,12 @@ def shows(ops, what="cat /proc/self/status", **kw):
     return text
 
 
-def field(text, name):
+def field(text: str, name: str) -> str:
     """A line of /proc/PID/status."""
     return next(line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith(name + ":"))
 
 
-def fails(ops, **kw):
+def fails(ops: Ops, **kw: Option) -> Record:
     """The record of the operation that fails; nothing else was said, and the exit status is 1."""
     tail = Tail((*ops, ("EXEC", ("/bin/true",), ())), **kw)
     record = tail.record()
@@ -187,9 +213,9 @@ def fails(ops, **kw):
     return record
 
 
-def returns(ops, look, **kw):
+def returns(ops: Ops, look: Callable[[], object], **kw: Option) -> Json:
     """The operations without EXEC; then what look() says in the child (Python again)."""
-    tail = Tail(ops, after=lambda _fd: os.write(1, repr(look()).encode()), **kw)
+    tail = Tail(ops, after=lambda fd: os.write(1, repr(look()).encode()), **kw)
     text = tail.output()
     assert tail.status() == 99
     errors = tail.errors()

@@ -163,7 +163,7 @@ def test_a_relative_path_lies_below_our_own(group):
 def test_a_path_that_is_no_cgroup_is_never_written_to(tmp_path):
     with pytest.raises(OSError) as e:
         fs.open_dir(str(tmp_path), "memory")
-    assert e.value.errno == errno.ENODEV and e.value.call == "fstatfs"
+    assert e.value.errno == errno.ENODEV and e.value.call == "fstatfs"  # type: ignore[attr-defined]
     with pytest.raises(OSError):
         tree.make(str(tmp_path), str(tmp_path / "x"), "memory")
     assert list(tmp_path.iterdir()) == []

@@ -292,11 +292,11 @@ def test_a_path_that_changed_after_the_plan(held):
     entry["join"]["network"] = paths["uts"]
     with pytest.raises(OSError, match="is a uts namespace") as caught:
         staged.prepared(entry)
-    assert caught.value.pointer == "/linux/namespaces/0/path" and paths["uts"] in caught.value.words
+    assert caught.value.pointer == "/linux/namespaces/0/path" and paths["uts"] in caught.value.words  # type: ignore[attr-defined]
     entry["join"]["network"] = "/proc/1/nothing"
     with pytest.raises(FileNotFoundError) as caught:
         staged.prepared(entry)
-    assert caught.value.words == "namespace path: /proc/1/nothing: no such file or directory"
+    assert caught.value.words == "namespace path: /proc/1/nothing: no such file or directory"  # type: ignore[attr-defined]
 
 
 def test_what_the_kernel_refuses_names_the_namespace(held):

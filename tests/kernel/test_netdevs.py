@@ -179,7 +179,7 @@ def test_what_the_kernel_says_is_kept():
         try:
             route.link("nope0")
         except OSError as e:
-            return [e.errno, e.call]
+            return [e.errno, e.call]  # type: ignore[attr-defined]
 
     assert staged.apart(act) == [19, "RTM_GETLINK"]
 

@@ -89,7 +89,7 @@ def test_signals_and_waiting():
     assert pidfd.wait(fd, 0) is False
     with pytest.raises(OSError) as failed:
         pidfd.kill(fd, 1000)
-    assert (failed.value.errno, failed.value.call) == (errno.EINVAL, "pidfd_send_signal")
+    assert (failed.value.errno, failed.value.call) == (errno.EINVAL, "pidfd_send_signal")  # type: ignore[attr-defined]
     assert pidfd.kill(fd, signal.SIGTERM) is True
     assert pidfd.wait(fd) is True
     os.waitpid(child.pid, 0)
@@ -193,7 +193,7 @@ def test_the_end_of_the_parent(leg):
 def test_errors_of_both_legs(leg):
     with pytest.raises(OSError) as failed:
         prctl.drop_bounding(63)
-    assert (failed.value.errno, failed.value.call) == (errno.EINVAL, "prctl")
+    assert (failed.value.errno, failed.value.call) == (errno.EINVAL, "prctl")  # type: ignore[attr-defined]
 
 
 # --- descriptors
@@ -248,7 +248,7 @@ def test_hand_on():
         try:
             fds.hand_on([77])
         except OSError as e:
-            return os.get_inheritable(9), e.errno, e.call, e.filename
+            return os.get_inheritable(9), e.errno, e.call, e.filename  # type: ignore[attr-defined]
 
     assert in_a_clean_process(look) == (True, errno.EBADF, "fcntl", "descriptor 77")
 

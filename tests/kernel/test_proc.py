@@ -73,13 +73,13 @@ def test_the_handle_of_processes_holds_nothing_else(proc):
 def test_no_link_and_no_way_out(proc, path, number):
     with pytest.raises(OSError) as caught:
         proc.open(path, os.O_RDONLY)
-    assert (caught.value.errno, caught.value.call, caught.value.filename) == (number, "openat2", "/proc/" + path)
+    assert (caught.value.errno, caught.value.call, caught.value.filename) == (number, "openat2", "/proc/" + path)  # type: ignore[attr-defined]
 
 
 def test_what_the_kernel_refuses_names_call_and_path(proc):
     with pytest.raises(OSError) as caught:
         proc.write("self/oom_score_adj", b"banana")
-    assert (caught.value.errno, caught.value.call, caught.value.filename) == (errno.EINVAL, "write", "/proc/self/oom_score_adj")
+    assert (caught.value.errno, caught.value.call, caught.value.filename) == (errno.EINVAL, "write", "/proc/self/oom_score_adj")  # type: ignore[attr-defined]
 
 
 def test_reopen_is_the_same_object(proc):

@@ -414,4 +414,4 @@ def test_keyring_label_is_taken_back():
     with pytest.raises(OSError) as caught:
         keyring.init_join({"name": "_ses.t4", "label": "a:b:c:s0", "userns": False}, run)
     assert caught.value.filename == "/proc/thread-self/attr/keycreate"
-    run.proc.close()
+    run.proc.close()  # type: ignore[attr-defined]

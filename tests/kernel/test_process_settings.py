@@ -301,7 +301,7 @@ def test_settings_are_not_written_on_the_host():
     run = Run(proc=proc.Proc())
     with pytest.raises(StepFailure, match="the network namespace is still the caller's"):
         sysctls.init_write(entry, run)
-    run.proc.close()
+    run.proc.close()  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -335,13 +335,13 @@ def test_labels_on_a_kernel_without_them_are_fatal():
     for entry in ({"apparmor": "docker-default"}, {"selinux": "a:b:c:s0"}):
         with pytest.raises(StepFailure, match="write to `/proc/thread-self/attr/"):
             labels.init_exec(entry, run)
-    run.proc.close()
+    run.proc.close()  # type: ignore[attr-defined]
 
 
 def test_the_path_of_a_label_for_exec():
     run = Run(proc=proc.Proc())
     op = labels.exec_op({"selinux": "a:b:c:s0"}, run)
-    assert op == ("WRITE", run.proc.directory(), "thread-self/attr/exec", b"a:b:c:s0")
+    assert op == ("WRITE", run.proc.directory(), "thread-self/attr/exec", b"a:b:c:s0")  # type: ignore[attr-defined]
     assert labels.exec_op({"mount": "x"}, run) is None
     assert labels.exec_op({"apparmor": "p"}, run)[3] == b"exec p"
-    run.proc.close()
+    run.proc.close()  # type: ignore[attr-defined]

@@ -75,7 +75,7 @@ def static_launcher():
 @pytest.fixture(params=WAYS)
 def sealed(request, tmp_path, interpreter):
     made = Sealed(tmp_path, request.param, "create", "-x", "id", env={"A": "b", "LANG": "C"})
-    made.way = request.param
+    made.way = request.param  # type: ignore[attr-defined]
     yield made
     made.end()
 

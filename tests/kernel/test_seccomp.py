@@ -38,8 +38,8 @@ def rule(names, action="SCMP_ACT_ALLOW", args=None, **more):
 
 def errno_rule(name, number, *args):
     keys = ("index", "op", "value", "valueTwo")
-    args = [dict(zip(keys, (i, "SCMP_CMP_" + op, *values), strict=False)) for i, op, *values in args]
-    return rule(name, "SCMP_ACT_ERRNO", args, errnoRet=number)
+    conditions = [dict(zip(keys, (i, "SCMP_CMP_" + op, *values), strict=False)) for i, op, *values in args]
+    return rule(name, "SCMP_ACT_ERRNO", conditions, errnoRet=number)
 
 
 def allow(*rules, **more):
@@ -51,7 +51,7 @@ def compiled(profile, tmp_path=None):
     entry = seccomp.plan({HERE: profile}, Ctx(config={}))
     run = Run(plans={"capabilities": {"nnp": False}}, cache=str(tmp_path or "/proc/none/x"), call_helper=helper_process.call)
     seccomp.host_compile(entry, run)
-    return seccomp.op_early(entry, run), run.seccomp_bpf
+    return seccomp.op_early(entry, run), run.seccomp_bpf  # type: ignore[attr-defined]
 
 
 def raw(number, *args):

@@ -189,8 +189,8 @@ def test_a_join_that_fails_is_raised(container):
     with pytest.raises(OSError) as failed:
         Spawned(((0, NEWPID),), (("EXEC", ("/bin/true",), ()),))
     assert failed.value.errno in (errno.EINVAL, errno.EBADF)
-    assert failed.value.call == "setns"
-    assert _syscalls.OPS[failed.value.op] == "SETNS"
+    assert failed.value.call == "setns"  # type: ignore[attr-defined]
+    assert _syscalls.OPS[failed.value.op] == "SETNS"  # type: ignore[attr-defined]
 
 
 def test_a_namespace_whose_init_has_died(container):
@@ -201,7 +201,7 @@ def test_a_namespace_whose_init_has_died(container):
         Spawned(((fd, NEWPID),), (("EXEC", ("/bin/true",), ()),))
     os.close(fd)
     assert failed.value.errno == errno.ENOMEM
-    assert failed.value.call == "clone3"
+    assert failed.value.call == "clone3"  # type: ignore[attr-defined]
 
 
 def test_before_runs_in_the_callers_namespaces(container):
@@ -213,7 +213,7 @@ def test_before_runs_in_the_callers_namespaces(container):
     with pytest.raises(OSError) as failed:
         runs((), ":", before=(("WRITE", proc, "%d/nowhere" % pid, b"1"),))
     os.close(proc)
-    assert (failed.value.errno, failed.value.call) == (errno.ENOENT, "openat2")
+    assert (failed.value.errno, failed.value.call) == (errno.ENOENT, "openat2")  # type: ignore[attr-defined]
 
 
 def test_a_failing_operation_of_the_process_is_a_record(container):
@@ -254,4 +254,4 @@ def test_arguments_are_checked_before_anything_is_made():
         with pytest.raises((ValueError, TypeError)):
             _syscalls.spawn(0, -1, (), ops, -1, **kw)
     with pytest.raises(TypeError):
-        _syscalls.spawn(0, -1, (3,), (exec_,), -1)
+        _syscalls.spawn(0, -1, (3,), (exec_,), -1)  # type: ignore[arg-type]

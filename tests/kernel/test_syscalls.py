@@ -16,7 +16,7 @@ pytestmark = pytest.mark.kernel
 def fails_with(number, call, function, *args, **kw):
     with pytest.raises(OSError) as failed:
         function(*args, **kw)
-    assert (failed.value.errno, failed.value.call) == (number, call)
+    assert (failed.value.errno, failed.value.call) == (number, call)  # type: ignore[attr-defined]
     assert failed.value.strerror == os.strerror(number)
     return failed.value
 
@@ -238,7 +238,7 @@ def test_landlock(tmp_path):
     try:
         version = _syscalls.landlock_create_ruleset(None, constants.LANDLOCK_CREATE_RULESET_VERSION)
     except OSError as e:
-        assert e.errno in (errno.ENOSYS, errno.EOPNOTSUPP) and e.call == "landlock_create_ruleset"
+        assert e.errno in (errno.ENOSYS, errno.EOPNOTSUPP) and e.call == "landlock_create_ruleset"  # type: ignore[attr-defined]
         pytest.skip("this kernel has no Landlock")
     assert version >= 1
 

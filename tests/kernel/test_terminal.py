@@ -78,8 +78,8 @@ def opened(path, make=None, entry=ENTRY, look=None, **more):
     seen["typed"] = os.read(0, 99).decode()
     os.write(1, b"shown\n")
     seen["shown"] = ""
-    while "shown" not in seen["shown"]:  # the echo of what was typed comes first
-        seen["shown"] += os.read(master, 99).decode()
+    while "shown" not in seen["shown"]:  # type: ignore[operator]  # the echo of what was typed comes first
+        seen["shown"] += os.read(master, 99).decode()  # type: ignore[operator]
     console = os.stat(root.path / "dev/console", follow_symlinks=False)
     seen["console"] = [stat.S_ISCHR(console.st_mode), os.major(console.st_rdev), console.st_ino == os.fstat(0).st_ino]
     seen["more"] = look(root) if look else None

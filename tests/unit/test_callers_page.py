@@ -8,8 +8,8 @@ import pytest
 import harness
 
 PAGE = harness.ROOT / "docs/callers.md"
-ROWS = [line.strip("|").split(" | ", 1) for line in PAGE.read_text().splitlines() if line.startswith("| ") and not line.startswith("| ---")]
-ROWS = [(habit.strip(), held.strip()) for habit, held in ROWS if habit.strip() != "behaviour"]
+LINES = [line.strip("|").split(" | ", 1) for line in PAGE.read_text().splitlines() if line.startswith("| ") and not line.startswith("| ---")]
+ROWS = [(habit.strip(), held.strip()) for habit, held in LINES if habit.strip() != "behaviour"]
 
 
 def functions(path):

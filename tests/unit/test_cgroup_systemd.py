@@ -286,7 +286,7 @@ def test_a_unit_that_is_left_over_is_reset_once(manager):
     ]
     thread, it = manager({"StartTransientUnit": lambda f, v: answers.pop(0)})
     run = tools.Run({})
-    run.id, run.pid = "c1", 77
+    run.id, run.pid = "c1", 77  # type: ignore[attr-defined]
     unit = {"name": "x.scope", "slice": "a.slice", "properties": [["KillSignal", "i", 15]]}
     systemd._start(it, unit, {"version": 2}, run)
     members = [member for member, _values in thread.seen]

@@ -80,8 +80,8 @@ class Store(tools.Files):
 
     def __init__(self, path, key):
         super().__init__({}, {}, key)
-        self.path, self.files, self.refuse = path, self.all, Store.refused
-        self.written = Store.log
+        self.path, self.files, self.refuse = path, self.all, Store.refused  # type: ignore[attr-defined]
+        self.written = Store.log  # type: ignore[attr-defined]
         self.notes = None
 
     def put(self, name, value):
@@ -96,7 +96,7 @@ class Store(tools.Files):
 
 @pytest.fixture
 def store(monkeypatch):
-    Store.all, Store.refused, Store.log = {}, {}, []
+    Store.all, Store.refused, Store.log = {}, {}, []  # type: ignore[attr-defined]
     monkeypatch.setattr(limits_update, "Group", Store)
     return Store
 

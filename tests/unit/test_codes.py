@@ -69,7 +69,7 @@ def test_no_decision_reads_a_sentence():
             for one in asked:
                 text = ast.unparse(one)
                 if re.search(r"\.words\b|\.sentence\(\)|CALLER_TEXT", text):
-                    wrong.append("%s:%d %s" % (path.relative_to(PACKAGE), node.lineno, text))
+                    wrong.append("%s:%d %s" % (path.relative_to(PACKAGE), node.lineno, text))  # type: ignore[attr-defined]
     assert not wrong, wrong
 
 
@@ -93,7 +93,7 @@ def test_every_kind_and_area_has_a_code():
         assert codes.area_of(error) == area and codes.text(codes.find(error)) in known
     for part, _always, keys, _needs in codes.PARTS:
         for key in keys:
-            for error in (errors.Refusal("anything", "", key), errors.Unsupported("anything", "", key, "linux")):
+            for error in (errors.Refusal("anything", "", key), errors.Unsupported("anything", "", key, "linux")):  # type: ignore[assignment]
                 assert codes.area_of(error) == part and codes.text(codes.find(error)) in known
     assert codes.find(errors.UsageError("anything", "")) == 1000 and codes.find(errors.Bug("")) == 9000
     assert codes.find(errors.StateError("busy", "")) == 4013 and codes.find(errors.HookFailure("hook-timeout", "prestart", 0, "")) == 5001

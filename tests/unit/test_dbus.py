@@ -52,7 +52,7 @@ def test_split():
         dbus.marshal("s", ["a\0b"], bytearray())
 
 
-texts = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), max_size=20)
+texts = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), max_size=20)  # type: ignore[arg-type]
 variants = st.one_of(
     st.tuples(st.just("u"), st.integers(0, 2**32 - 1)), st.tuples(st.just("s"), texts),
     st.tuples(st.just("as"), st.lists(texts, max_size=3)),
@@ -171,4 +171,4 @@ def test_deadlines(bus):
 def test_no_bus(tmp_path):
     with pytest.raises(OSError) as e:
         dbus.Connection(str(tmp_path / "none"), soon())
-    assert e.value.call == "connect"
+    assert e.value.call == "connect"  # type: ignore[attr-defined]

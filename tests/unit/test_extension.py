@@ -51,14 +51,14 @@ def test_errors_carry_call_and_path(path):
     with pytest.raises(FileNotFoundError) as failed:
         _syscalls.statfs(path)
     e = failed.value
-    assert (e.errno, e.strerror, e.call) == (errno.ENOENT, os.strerror(errno.ENOENT), "statfs")
+    assert (e.errno, e.strerror, e.call) == (errno.ENOENT, os.strerror(errno.ENOENT), "statfs")  # type: ignore[attr-defined]
     assert e.filename == os.fsdecode(path)
 
 
 def test_errors_without_a_path():
     with pytest.raises(OSError) as failed:
         _syscalls.fstatfs(-1)
-    assert (failed.value.errno, failed.value.call, failed.value.filename) == (errno.EBADF, "fstatfs", None)
+    assert (failed.value.errno, failed.value.call, failed.value.filename) == (errno.EBADF, "fstatfs", None)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("path", ["a\0b", b"a\0b"])
@@ -71,17 +71,17 @@ def test_a_nul_in_a_path_is_refused(path):
 
 def test_arguments_of_the_wrong_type():
     for call in (
-        lambda: _syscalls.statfs(3.5),
+        lambda: _syscalls.statfs(3.5),  # type: ignore[arg-type]
         lambda: _syscalls.mount("a", None, "b", 0, None),
-        lambda: _syscalls.fsconfig(3, 0, 4, None, 0),
-        lambda: _syscalls.setns("x", 0),
-        lambda: _syscalls.prctl(1, "text"),
-        lambda: _syscalls.clone3(),
-        lambda: _syscalls.clone3(0, nowhere=1),
+        lambda: _syscalls.fsconfig(3, 0, 4, None, 0),  # type: ignore[arg-type]
+        lambda: _syscalls.setns("x", 0),  # type: ignore[arg-type]
+        lambda: _syscalls.prctl(1, "text"),  # type: ignore[arg-type]
+        lambda: _syscalls.clone3(),  # type: ignore[call-arg]
+        lambda: _syscalls.clone3(0, nowhere=1),  # type: ignore[call-arg]
         lambda: _syscalls.prlimit(0, 0, 1, None),
-        lambda: _syscalls.finish(3, -1),
-        lambda: _syscalls.json({}),
-        lambda: _syscalls.json({}, b","),
+        lambda: _syscalls.finish(3, -1),  # type: ignore[arg-type]
+        lambda: _syscalls.json({}),  # type: ignore[call-arg]
+        lambda: _syscalls.json({}, b","),  # type: ignore[arg-type]
     ):
         with pytest.raises(TypeError):
             call()

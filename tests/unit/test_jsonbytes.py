@@ -51,7 +51,7 @@ def test_subclasses_are_left_to_lean():
 def nested(levels):
     value = None
     for _ in range(levels):
-        value = [{"a": value}]
+        value = [{"a": value}]  # type: ignore[dict-item]
     return value
 
 

@@ -74,7 +74,7 @@ def test_the_date_is_the_callers(pages, tmp_path):
 
 def test_what_make_install_puts_where(tmp_path):
     """install-shell is the part of `make install` that needs no package registry."""
-    argv = ["make", "-s", "-C", harness.ROOT, "install-shell", "DESTDIR=%s" % tmp_path, "PREFIX=/usr", "PYRUNC_PLAIN=1"]
+    argv = ["make", "-s", "-C", str(harness.ROOT), "install-shell", "DESTDIR=%s" % tmp_path, "PREFIX=/usr", "PYRUNC_PLAIN=1"]
     argv += ["--assume-old=build", "VENV=.venv"]
     done = subprocess.run(argv, capture_output=True, text=True)
     assert done.returncode == 0, done

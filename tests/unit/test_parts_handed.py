@@ -157,7 +157,7 @@ def test_a_full_queue_is_an_error_in_bounded_time(short):
     waiting = [connect_raw(short + "/s")]
     with pytest.raises(OSError) as caught:
         tty.connect(short + "/s", 1)
-    assert caught.value.errno == 11 and caught.value.call == "connect"
+    assert caught.value.errno == 11 and caught.value.call == "connect"  # type: ignore[attr-defined]
     for sock in [*waiting, server]:
         sock.close()
 

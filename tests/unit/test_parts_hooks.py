@@ -101,7 +101,7 @@ class Host(Run):
         self.told.append(note)
 
     def record(self, key, value):
-        self.state_dir.state[key] = value
+        self.state_dir.state[key] = value  # type: ignore[attr-defined]
         self.recorded.append((key, value[-1]))
 
     def ask(self, part, request):
@@ -109,7 +109,7 @@ class Host(Run):
         return hooks.host_answer({}, self, json.loads(json.dumps(request)))
 
     def state(self, status, pid):
-        state = {"ociVersion": "1.3.0", "id": "c1", "status": status, "bundle": self.bundle, "annotations": {"a": "ü\udc80"}}
+        state = {"ociVersion": "1.3.0", "id": "c1", "status": status, "bundle": self.bundle, "annotations": {"a": "ü\udc80"}}  # type: ignore[attr-defined]
         return {**state, "pid": pid} if pid else state
 
     def check(self):
@@ -260,7 +260,7 @@ def test_a_daemon_that_keeps_the_output_open_is_not_waited_for(run, tmp_path):
 
 def test_a_state_that_is_not_read(tmp_path):
     run = Host(tmp_path)
-    run.state = lambda status, pid: {"annotations": {"x": "y" * 300000}}
+    run.state = lambda status, pid: {"annotations": {"x": "y" * 300000}}  # type: ignore[method-assign]
     hooks.host_prestart(plan({"prestart": [shell("exec 0<&-; exit 0"), shell("wc -c | grep -q 3000..")]}), run)
 
 

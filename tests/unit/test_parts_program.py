@@ -255,9 +255,9 @@ PLANS = {"program": {"args": ["nosuch", "x"], "cwd": "/x", "path": "/bin"}, "use
 
 
 def said(op, number, detail=0, call="x", args=None, **more):
-    plans = {**PLANS, "program": {**PLANS["program"], **more}}
+    plans = {**PLANS, "program": {**PLANS["program"], **more}}  # type: ignore[dict-item]
     if args:
-        plans["program"]["args"] = [args]
+        plans["program"]["args"] = [args]  # type: ignore[index]
     record = (b"F", _syscalls.OPS.index(op), detail, number, 3, call.encode().ljust(16, b"\0"))
     return program.failure(record, plans)
 

@@ -70,7 +70,7 @@ def test_diagrams(name):
 def test_the_site(tmp_path):
     if importlib.util.find_spec("material") is None:
         pytest.skip("no mkdocs-material in this environment: make .stamps/tools")
-    tool = [sys.executable, harness.ROOT / "tools/site.py"]
+    tool = [sys.executable, str(harness.ROOT / "tools/site.py")]
     made = subprocess.run([*tool, tmp_path / "site"], capture_output=True, text=True)
     assert made.returncode == 0 and made.stderr == "", made
     checked = subprocess.run([*tool, "--check", tmp_path / "site"], capture_output=True, text=True)

@@ -188,11 +188,11 @@ def test_plots():
 def test_figures_of_two_runs():
     """The later one counts for what both have; runtimes and parts that only one has stay."""
     old = {"scale": {"a": {"create": {"1": ONE, "10": ONE}}, "b": {"create": {"1": ONE}}}, "stats": {"a": 1}}
-    old["scale"]["a"]["failed"] = "once"
+    old["scale"]["a"]["failed"] = "once"  # type: ignore[index]
     new = {"scale": {"a": {"create": {"1": measure.figures([9.0])}}, "c": {}}, "rounds": 2}
     found = bench_main.merged(old, new)
     assert found["scale"]["a"] == {"create": {"1": measure.figures([9.0]), "10": ONE}}
-    assert (found["scale"]["b"], found["scale"]["c"], found["stats"], found["rounds"]) == (old["scale"]["b"], {}, {"a": 1}, 2)
+    assert (found["scale"]["b"], found["scale"]["c"], found["stats"], found["rounds"]) == (old["scale"]["b"], {}, {"a": 1}, 2)  # type: ignore[index]
 
 
 def test_load_hundred_by_hundred(tmp_path):

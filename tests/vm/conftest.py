@@ -6,13 +6,23 @@ too: it sends each report home as a line of JSON. Where no guest can be had the 
 what it had not reported.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import pathlib
 import sys
 import threading
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import lab
+    from harness import Json
+
 
 HERE = pathlib.Path(__file__).resolve().parent
 PROJECT = HERE.parent.parent
@@ -30,30 +40,30 @@ MARKERS = (
 )
 
 
-def pytest_configure(config):
+def pytest_configure(config: pytest.Config) -> None:
     for line in MARKERS:
         config.addinivalue_line("markers", line)
-    plugin = Reporter(config) if IN_GUEST in os.environ else Machine(config)
+    plugin: Reporter | Machine = Reporter(config) if IN_GUEST in os.environ else Machine(config)
     config.pluginmanager.register(plugin, "vm")
 
 
-def is_inside(item):
+def is_inside(item: pytest.Item) -> bool:
     return str(item.path).startswith(INSIDE)
 
 
-def is_short(item):
+def is_short(item: pytest.Item) -> bool:
     marker = item.get_closest_marker("vm_short")
-    return marker is not None and (not marker.args or any(word in item.callspec.id for word in marker.args))
+    return marker is not None and (not marker.args or any(word in vars(item)["callspec"].id for word in marker.args))
 
 
 class Reporter:
     """In the guest: every report goes home."""
 
-    def __init__(self, config):
+    def __init__(self, config: pytest.Config) -> None:
         self.config = config
         os.set_inheritable(REPORT_FD, False)
 
-    def pytest_runtest_logreport(self, report):
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         data = self.config.hook.pytest_report_to_serializable(config=self.config, report=report)
         line = json.dumps(data, default=str).encode() + b"\n"
         while line:
@@ -63,25 +73,25 @@ class Reporter:
 class Machine:
     """On the host: takes the place of pytest's own protocol for the items of inside/."""
 
-    def __init__(self, config):
+    def __init__(self, config: pytest.Config) -> None:
         self.config = config
-        self.guest = None
-        self.thread = None
+        self.guest: lab.Guest | None = None
+        self.thread: threading.Thread | None = None
         self.changed = threading.Condition()
-        self.reports = {}  # node id -> reports so far
-        self.ended = set()  # users whose run is over
-        self.reason = None  # why there is no guest
+        self.reports: dict[str, list[pytest.TestReport]] = {}  # node id -> reports so far
+        self.ended: set[str] = set()  # users whose run is over
+        self.reason: str | None = None  # why there is no guest
         self.log = {"root": bytearray(), "user": bytearray()}
 
     @pytest.hookimpl(tryfirst=True)
-    def pytest_collection_modifyitems(self, items):
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         for item in filter(is_inside, items):
             item.add_marker(pytest.mark.vm)
             if not is_short(item):
                 item.add_marker(pytest.mark.long)
 
     @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_protocol(self, item):
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Json:
         if not is_inside(item):
             return None
         if self.thread is None:
@@ -92,7 +102,7 @@ class Machine:
         item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
         return True
 
-    def pytest_unconfigure(self):
+    def pytest_unconfigure(self) -> None:
         if self.guest is not None:
             self.guest.process.kill()
         if self.thread is not None:
@@ -100,19 +110,19 @@ class Machine:
 
     # -- the guest, in a thread of its own: it must live as long as the machine, which ends with the thread that started it
 
-    def _begin(self, session):
-        chosen = {"root": [], "user": []}
+    def _begin(self, session: pytest.Session) -> None:
+        chosen: dict[str, list[str]] = {"root": [], "user": []}
         for item in filter(is_inside, session.items):
             chosen["user" if item.get_closest_marker("vm_user") else "root"].append(item.nodeid)
         self.thread = threading.Thread(target=self._live, args=(chosen,), daemon=True)
         self.thread.start()
 
-    def _say(self, text):
+    def _say(self, text: str) -> None:
         reporter = self.config.pluginmanager.get_plugin("terminalreporter")
         if reporter is not None:
             reporter.write_line(text)
 
-    def _live(self, chosen):
+    def _live(self, chosen: Json) -> None:
         sys.path.insert(0, str(PROJECT / "tools/vmlab"))
         import build
         import lab
@@ -134,14 +144,15 @@ class Machine:
         finally:
             self._end("root", "user")
 
-    def _run(self, user, ids):
+    def _run(self, user: str, ids: Sequence[str]) -> None:
+        assert self.guest is not None  # _live() has made it
         watchdog = threading.Timer(TIMEOUT, self.guest.process.kill)
         watchdog.daemon = True
         watchdog.start()
         options = ["--runtime", self.config.getoption("--runtime")]
         rest = bytearray()
 
-        def take(data):
+        def take(data: bytes) -> None:
             rest.extend(data)
             *lines, left = bytes(rest).split(b"\n")
             rest[:] = left
@@ -159,7 +170,7 @@ class Machine:
         finally:
             watchdog.cancel()
 
-    def _take(self, line):
+    def _take(self, line: bytes) -> None:
         report = self.config.hook.pytest_report_from_serializable(config=self.config, data=json.loads(line))
         if isinstance(report.longrepr, list):  # a skip's (path, line, reason)
             report.longrepr = tuple(report.longrepr)
@@ -167,14 +178,14 @@ class Machine:
             self.reports.setdefault(report.nodeid, []).append(report)
             self.changed.notify_all()
 
-    def _end(self, *users):
+    def _end(self, *users: str) -> None:
         with self.changed:
             self.ended.update(users)
             self.changed.notify_all()
 
     # -- reports
 
-    def _reports_of(self, item):
+    def _reports_of(self, item: pytest.Item) -> Iterator[pytest.TestReport]:
         """The item's reports as they come; the last is that of its teardown."""
         user = "user" if item.get_closest_marker("vm_user") else "root"
         given = 0
@@ -192,9 +203,9 @@ class Machine:
                 if report.when == "teardown":
                     return
 
-    def _missing(self, item, user):
+    def _missing(self, item: pytest.Item, user: str) -> pytest.TestReport:
         """No guest: a skip. A guest that said nothing about this test: a failure with its last words."""
-        where = {"nodeid": item.nodeid, "location": item.location, "keywords": {}, "when": "setup"}
+        where: Json = {"nodeid": item.nodeid, "location": item.location, "keywords": {}, "when": "setup"}
         if self.reason is not None:
             reason = "no guest to test in: %s" % self.reason
             return pytest.TestReport(**where, outcome="skipped", longrepr=(str(item.path), item.location[1] or 0, reason))

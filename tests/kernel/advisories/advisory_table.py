@@ -4,6 +4,8 @@ A test carries a number of its row in its name: `test_cve_2019_5736_…`, `test_
 mistake found again, in another program or by a lost fix.
 """
 
+from __future__ import annotations
+
 import re
 
 ADVISORIES = [
@@ -59,7 +61,7 @@ ADVISORIES = [
 ]  # fmt: skip
 
 
-def numbers_in(name):
+def numbers_in(name: str) -> list[str]:
     """The advisories that a test's name carries, as written in the table."""
     found = ["CVE-%s-%s" % pair for pair in re.findall(r"cve_(\d{4})_(\d+)", name)]
     return found + ["GHSA-%s-%s-%s" % words for words in re.findall(r"ghsa_(\w{4})_(\w{4})_(\w{4})", name)]

@@ -1,25 +1,35 @@
 """What several of the advisories' tests use: mounts, links, an ordinary user's runtime. Command lines only."""
 
+from __future__ import annotations
+
 import os
 import subprocess
+from typing import TYPE_CHECKING
 
 import pytest
 
 import harness
 
+if TYPE_CHECKING:
+    import pathlib
+    from collections.abc import Callable, Mapping, Sequence
+
+    from harness import Bundle, Json, MakeBundle, Option, Result, Runtime
+
+
 SECRET = "the host's secret"
 UID = 4321  # an ordinary user without an account
 
 
-def mount(destination, kind="tmpfs", source="tmpfs", *options):
+def mount(destination: str, kind: str = "tmpfs", source: str = "tmpfs", *options: str) -> Json:
     return {"destination": destination, "type": kind, "source": str(source), "options": list(options)}
 
 
-def bind(source, destination):
+def bind(source: str, destination: str) -> Json:
     return mount(destination, "bind", source, "bind")
 
 
-def replace(path, target):
+def replace(path: pathlib.Path, target: str) -> None:
     """A link in the image in place of what is there."""
     if path.is_dir() and not path.is_symlink():
         path.rmdir()
@@ -28,18 +38,32 @@ def replace(path, target):
     path.symlink_to(target)
 
 
+class Tried(harness.Result):
+    """How a harmless twin of a bundle ended, and that twin."""
+
+    def __init__(self, result: Result, bundle: Bundle) -> None:
+        super().__init__(result.argv, result.code, result.out, result.err)
+        self.bundle = bundle
+
+
 class Harmless:
     """The positive control: the same bundle, made harmless, works. Without it a test would pass for a runtime that refuses everything."""
 
-    def __init__(self, runtime, make_bundle):
+    def __init__(self, runtime: Runtime, make_bundle: Callable[..., Bundle]) -> None:
         self.runtime = runtime
         self.make_bundle = make_bundle
 
-    def by(self, runtime, make):
+    def by(self, runtime: Runtime, make: Callable[..., Bundle]) -> Harmless:
         """The same for what ordinary_user gave."""
         return Harmless(runtime, make)
 
-    def __call__(self, bundle, changes=None, prepare=None, **kw):
+    def __call__(
+        self,
+        bundle: Bundle,
+        changes: Mapping[str, Json] | None = None,
+        prepare: Callable[[Bundle], object] | None = None,
+        **kw: Option,
+    ) -> Tried:
         """Runs a twin of the bundle, with `changes` to its config, and prepare(twin) to its image: its program succeeds, and has been
         executed. To be called before the image is made hostile, or with what takes the harm away. Returns the Result, with `bundle`."""
         config = harness.patch(bundle.config, {"/linux/cgroupsPath": harness.ABSENT, **(changes or {})})
@@ -49,17 +73,16 @@ class Harmless:
             prepare(twin)
         result = self.runtime.run(twin, **kw)
         assert result.code == 0 and result.out.endswith("works\n"), "not even a harmless bundle works: %s" % result
-        result.bundle = twin
-        return result
+        return Tried(result, twin)
 
-    def exec(self, id, *options, args=("/bin/echo", "works"), **kw):
+    def exec(self, id: str, *options: str, args: Sequence[str] = ("/bin/echo", "works"), **kw: Option) -> str:
         """exec works in a container. Returns what the program has written."""
         result = self.runtime.call("exec", *options, id, *args, **kw)
         assert result.code == 0 and result.out, "not even a harmless exec works: %s" % result
         return result.out
 
 
-def ordinary_user(runtime, make_bundle, scratch):
+def ordinary_user(runtime: Runtime, make_bundle: MakeBundle, scratch: pathlib.Path) -> tuple[Runtime, Callable[..., Bundle]]:
     """(the runtime as an ordinary user without subordinate ids, make(changes, args, config) -> a bundle of the user's)"""
     prefix = ["setpriv", "--reuid=%d" % UID, "--regid=%d" % UID, "--clear-groups", "--"]
     if subprocess.run([*prefix, runtime.path, "--version"], capture_output=True).returncode:
@@ -67,12 +90,12 @@ def ordinary_user(runtime, make_bundle, scratch):
     home = scratch / "advisories"
     home.mkdir(exist_ok=True)
     os.chown(home, UID, UID)
-    made = harness.Runtime(runtime.path, home / "state", runtime.token + "u", None)
+    made = harness.Runtime(runtime.path, home / "state", runtime.token + "u", "")
     argv = made.argv
-    made.argv = lambda *args, globals=(): [*prefix, *argv(*args, globals=globals)]
+    vars(made)["argv"] = lambda *args, globals=(): [*prefix, *argv(*args, globals=globals)]  # in place of the method
     made.env = {**runtime.env, "XDG_RUNTIME_DIR": str(home)}
 
-    def make(changes=None, args=None, config=None):
+    def make(changes: Mapping[str, Json] | None = None, args: Sequence[str] | None = None, config: Json = None) -> Bundle:
         bundle = make_bundle()
         maps = [{"containerID": 0, "hostID": UID, "size": 1}]
         rootless = {

@@ -8,6 +8,8 @@ them all on a runtime that refuses everything and on one that accepts everything
 left; for pyrunc also no process, no cgroup and no state.
 """
 
+from __future__ import annotations
+
 import ctypes
 import functools
 import os
@@ -15,11 +17,20 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from typing import TYPE_CHECKING
 
 import pytest
 
 import harness
 from advisory_tools import SECRET, Harmless
+
+if TYPE_CHECKING:
+    import pathlib
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from harness import Bundle, Json, MakeBundle, Runtime
+    from test_console import Listener
+
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -41,24 +52,24 @@ def pytest_collection_modifyitems(config, items):
 class Host:
     """O: a directory of the host with the file `victim`. Made ready by the test, then `freeze()`."""
 
-    def __init__(self, directory):
+    def __init__(self, directory: pathlib.Path) -> None:
         self.directory = directory
         self.victim = directory / "victim"
         self.victim.write_text(SECRET)
         self.freeze()
 
-    def freeze(self):
+    def freeze(self) -> None:
         self.before = harness.snapshot(self.directory)
 
-    def __truediv__(self, name):
+    def __truediv__(self, name: str) -> pathlib.Path:
         return self.directory / name
 
-    def __str__(self):
+    def __str__(self) -> str:
         return str(self.directory)
 
 
 @pytest.fixture(scope="session", autouse=True)
-def what_crun_needs(runtime_path):
+def what_crun_needs(runtime_path: str) -> Iterator[None]:
     """crun wants each version 1 controller that the kernel has to be mounted where others are."""
     place = "/sys/fs/cgroup/hugetlb"
     wanted = os.path.basename(runtime_path) == "crun" and os.path.isdir("/sys/fs/cgroup/memory") and not os.path.ismount(place)
@@ -74,17 +85,17 @@ def what_crun_needs(runtime_path):
 
 
 @pytest.fixture
-def runtime(runtime):
+def runtime(runtime: Runtime) -> Runtime:
     """What hangs, hangs no longer than this: some runtimes do, in several of the tests."""
-    runtime.call = functools.partial(runtime.call, timeout=10)
+    vars(runtime)["call"] = functools.partial(runtime.call, timeout=10)  # in place of the method
     return runtime
 
 
 @pytest.fixture(autouse=True)
-def host(runtime, scratch, token):
+def host(runtime: Runtime, scratch: pathlib.Path, token: str) -> Iterator[Host]:
     directory = tempfile.mkdtemp(prefix="O", dir=scratch)
     os.chmod(directory, 0o755)
-    made = Host(harness.pathlib.Path(directory))
+    made = Host(pathlib.Path(directory))
     traces = harness.Traces(token, runtime.root)
     yield made
     runtime.clean()
@@ -110,7 +121,7 @@ def harmless(runtime, make_bundle):
 
 
 @pytest.fixture(scope="session")
-def prober_path(scratch):
+def prober_path(scratch: pathlib.Path) -> pathlib.Path:
     if not shutil.which("cc"):
         pytest.skip("no C compiler on this machine")
     path = scratch / "prober"
@@ -119,10 +130,10 @@ def prober_path(scratch):
 
 
 @pytest.fixture
-def prober(prober_path):
+def prober(prober_path: pathlib.Path) -> Callable[[Bundle], Bundle]:
     """prober(bundle): the hostile program at /bin/prober of the image."""
 
-    def put(bundle):
+    def put(bundle: Bundle) -> Bundle:
         shutil.copy(prober_path, bundle.rootfs / "bin/prober")
         return bundle
 
@@ -130,11 +141,11 @@ def prober(prober_path):
 
 
 @pytest.fixture
-def swap():
+def swap() -> Iterator[Callable[[str, str], None]]:
     """swap(a, b): a process that exchanges two names until the test ends."""
     pids = []
 
-    def start(a, b):
+    def start(a: str, b: str) -> None:
         pid = os.fork()
         if pid == 0:
             try:
@@ -152,7 +163,7 @@ def swap():
 
 
 @pytest.fixture
-def listener(scratch):
+def listener(scratch: pathlib.Path) -> Iterator[Listener]:
     """The caller's end of --console-socket."""
     from test_console import Listener  # of tests/cli
 
@@ -166,11 +177,12 @@ def listener(scratch):
 
 
 @pytest.fixture
-def no_dev(make_bundle):
+def no_dev(make_bundle: MakeBundle) -> Callable[..., Bundle]:
     """no_dev(changes, args): a bundle without mounts at /dev, so that the image's own /dev stays visible."""
 
-    def make(changes=None, args=None, keep=()):
-        mounts = [m for m in harness.BASE["mounts"] if not m["destination"].startswith("/dev") or m["destination"] in keep]
+    def make(changes: Mapping[str, Json] | None = None, args: Sequence[str] | None = None, keep: Sequence[str] = ()) -> Bundle:
+        base: Json = harness.BASE
+        mounts = [m for m in base["mounts"] if not m["destination"].startswith("/dev") or m["destination"] in keep]
         return make_bundle({"/mounts": mounts, **(changes or {})}, args=args)
 
     return make

@@ -127,7 +127,7 @@ def test_cve_2025_47291_the_container_is_in_its_cgroup(runtime, make_bundle):
     values = {}
     for folder in harness.cgroups(name):
         for file in ("pids.max", "memory.limit_in_bytes", "memory.max", "cpu.shares"):
-            path = harness.pathlib.Path(folder, file)
-            if path.exists():
-                values[file] = path.read_text().strip()
+            path = harness.pathlib.Path(folder, file)  # type: ignore[assignment]
+            if path.exists():  # type: ignore[attr-defined]
+                values[file] = path.read_text().strip()  # type: ignore[attr-defined]
     assert values.get("pids.max") == "77" and str(64 << 20) in values.values(), values

@@ -1,6 +1,9 @@
 """Fixtures for tests in the guest: containers of both cgroup drivers."""
 
+from __future__ import annotations
+
 import os
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -8,32 +11,40 @@ import guest
 import harness
 import users
 
+if TYPE_CHECKING:
+    import pathlib
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from harness import Bundle, Json, MakeBundle, Result, Runtime, Traces, Workshop
+
 
 class Driver:
     """One way to make cgroups. globals: what the runtime is called with; path(name): a cgroupsPath."""
 
-    def __init__(self, name, token):
+    def __init__(self, name: str, token: str) -> None:
         self.name = name
         self.globals = ("--systemd-cgroup",) if name == "systemd" else ()
         self.token = token
         self.count = 0
 
-    def path(self):
+    def path(self) -> str:
         self.count += 1
         name = "%s-d%d" % (self.token, self.count)
         return "system.slice:vm:" + name if self.name == "systemd" else "/" + name
 
 
 @pytest.fixture(params=["cgroupfs", "systemd"])
-def driver(request, token):
+def driver(request: pytest.FixtureRequest, token: str) -> Driver:
     return Driver(request.param, token + request.param[0])
 
 
 @pytest.fixture
-def started(runtime, make_bundle, driver, no_leaks):
+def started(
+    runtime: Runtime, make_bundle: MakeBundle, driver: Driver, no_leaks: Traces
+) -> Iterator[Callable[..., tuple[str, int, pathlib.Path]]]:
     """started(changes, args) -> (id, pid of init, its cgroup directory) of a running container of the driver's."""
 
-    def start(changes=None, args=harness.WAIT_FOR_TERM):
+    def start(changes: Mapping[str, Json] | None = None, args: Sequence[str] = harness.WAIT_FOR_TERM) -> tuple[str, int, pathlib.Path]:
         bundle = make_bundle({"/linux/cgroupsPath": driver.path(), **(changes or {})}, args=args)
         id = runtime.create(bundle, globals=driver.globals)
         pid = runtime.state(id)["pid"]
@@ -46,10 +57,10 @@ def started(runtime, make_bundle, driver, no_leaks):
 
 
 @pytest.fixture
-def ran(runtime, make_bundle, driver, no_leaks):
+def ran(runtime: Runtime, make_bundle: MakeBundle, driver: Driver, no_leaks: Traces) -> Callable[..., Result]:
     """ran(changes, args) -> Result of a `run` in the foreground with the driver."""
 
-    def run(changes=None, args=("/bin/true",)):
+    def run(changes: Mapping[str, Json] | None = None, args: Sequence[str] = ("/bin/true",)) -> Result:
         bundle = make_bundle({"/linux/cgroupsPath": driver.path(), **(changes or {})}, args=list(args))
         return runtime.run(bundle, globals=driver.globals)
 
@@ -57,14 +68,14 @@ def ran(runtime, make_bundle, driver, no_leaks):
 
 
 @pytest.fixture(scope="session")
-def disk():
+def disk() -> tuple[int, int]:
     """(major, minor) of the guest's disk."""
     number = os.stat("/dev/vda").st_rdev
     return os.major(number), os.minor(number)
 
 
 @pytest.fixture
-def rootless(runtime, no_leaks):
+def rootless(runtime: Runtime, no_leaks: Traces) -> Iterator[Runtime]:
     """The runtime as we are, uid 1000, with what a session's environment has."""
     runtime.env = users.environment()
     yield runtime
@@ -72,13 +83,13 @@ def rootless(runtime, no_leaks):
 
 
 @pytest.fixture
-def make_rootless(workshop, rootless):
+def make_rootless(workshop: Workshop, rootless: Runtime) -> Callable[..., Bundle]:
     """make_rootless(changes, args, caps) -> a bundle with the config of `spec --rootless`."""
     return lambda changes=None, args=None, caps=(): users.bundle(workshop, rootless, changes, args, caps)
 
 
 @pytest.fixture
-def runc(scratch, token, cgroup):
+def runc(scratch: pathlib.Path, token: str, cgroup: str) -> Iterator[Runtime]:
     """The peer, with a state root of its own."""
     made = harness.Runtime("/usr/sbin/runc", scratch / "runc", token + "runc", cgroup)
     yield made

@@ -3,34 +3,45 @@
 Its one rule: what a test finds is read from the kernel or from systemctl, never from the runtime's own state.
 """
 
+from __future__ import annotations
+
 import contextlib
 import pathlib
 import select
 import subprocess
 import time
+from typing import TYPE_CHECKING
 
 import harness
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import IO
+
+    from harness import Option, Result, Runtime
+
 
 IMAGE = "localhost/busybox"  # in podman's store, root's and the user's
 CGROUP = pathlib.Path("/sys/fs/cgroup")
 
 
-def cgroup_of(pid):
+def cgroup_of(pid: int | str) -> pathlib.Path:
     """The directory of a process's cgroup."""
-    with open("/proc/%d/cgroup" % pid) as file:
+    with open("/proc/%s/cgroup" % pid) as file:
         return CGROUP / file.read().strip().rpartition("::")[2].lstrip("/")
 
 
-def read(path):
+def read(path: str | os.PathLike[str]) -> str:
     return pathlib.Path(path).read_text().strip()
 
 
-def numbers(path):
+def numbers(path: str | os.PathLike[str]) -> dict[str, int]:
     """A flat keyed file: {key: number}."""
     return {key: int(value) for key, value in (line.split() for line in read(path).splitlines())}
 
 
-def told(*argv, check=True, **options):
+def told(*argv: str, check: bool = True, **options: Option) -> str:
     """What a command of the guest prints."""
     with harness.Capture() as out, harness.Capture() as err:
         code = wait_for(argv, out.file, err.file, **options)
@@ -38,7 +49,7 @@ def told(*argv, check=True, **options):
         return out.text().strip()
 
 
-def wait_for(argv, out, err, **options):
+def wait_for(argv: Sequence[str], out: IO[bytes], err: IO[bytes], **options: Option) -> int:
     """Runs a command whose children may keep its streams open; they are files. -> its exit status."""
     process = subprocess.Popen([str(a) for a in argv], stdin=subprocess.DEVNULL, stdout=out, stderr=err, **options)
     try:
@@ -49,17 +60,17 @@ def wait_for(argv, out, err, **options):
         raise AssertionError("hangs: %r" % (argv,)) from None
 
 
-def systemctl(*words, **options):
+def systemctl(*words: str, **options: Option) -> str:
     return told("systemctl", *words, **options)
 
 
-def shown(unit, *properties, user=()):
+def shown(unit: str, *properties: str, user: Sequence[str] = ()) -> dict[str, str]:
     """{property: text} of a unit."""
     lines = systemctl(*user, "show", "--property=" + ",".join(properties), unit).splitlines()
     return dict(line.partition("=")[::2] for line in lines)
 
 
-def until(true, what):
+def until(true: Callable[[], object], what: str) -> None:
     """Waits for what the kernel tells nobody: asks again and again, up to the watchdog."""
     end = time.monotonic() + harness.WATCHDOG
     while not true():
@@ -68,7 +79,7 @@ def until(true, what):
 
 
 @contextlib.contextmanager
-def file_holds(path, text):
+def file_holds(path: str | os.PathLike[str], text: str) -> Iterator[None]:
     """A file of the kernel's with another value for a while."""
     path = pathlib.Path(path)
     before = path.read_text().strip()
@@ -82,31 +93,31 @@ def file_holds(path, text):
 class Podman:
     """podman with the runtime under test and one of its cgroup managers."""
 
-    def __init__(self, runtime, manager):
+    def __init__(self, runtime: Runtime, manager: str) -> None:
         self.manager = manager
         self.argv = ["podman", "--runtime", runtime.path, "--cgroup-manager", manager]
-        self.names = []
+        self.names: list[str] = []
 
-    def call(self, *words, stdin=None):
+    def call(self, *words: str, stdin: str | None = None) -> Result:
         with harness.Capture() as out, harness.Capture() as err:
             code = wait_for([*self.argv, *words], out.file, err.file)
             return harness.Result([*self.argv, *words], code, out.text(), err.text())
 
-    def ok(self, *words):
+    def ok(self, *words: str) -> Result:
         result = self.call(*words)
         assert result.code == 0, result
         return result
 
-    def once(self, *words, command=("true",)):
+    def once(self, *words: str, command: Sequence[str] = ("true",)) -> Result:
         return self.call("run", "--rm", "--network=none", *words, IMAGE, *command)
 
-    def up(self, *words, command=("sleep", "1000")):
+    def up(self, *words: str, command: Sequence[str] = ("sleep", "1000")) -> tuple[str, int, pathlib.Path]:
         """A detached container -> (id, pid, cgroup directory)."""
         id = self.ok("run", "-d", "--network=none", "--stop-timeout=0", *words, IMAGE, *command).out.strip()
         self.names.append(id)
         pid = int(self.ok("inspect", "--format", "{{.State.Pid}}", id).out)
         return id, pid, cgroup_of(pid)
 
-    def clean(self):
+    def clean(self) -> None:
         for id in self.names:
             self.call("rm", "--force", "--time=0", id)

@@ -23,7 +23,7 @@ def counter(runtime, make_bundle, driver, no_leaks):
     """A counting container of the driver's; every command is told of the driver, though only the first would have to be."""
 
     class Driven(Counter):
-        def run(self, *options):
+        def run(self, *options):  # type: ignore[override]
             return super().run(*options, globals=driver.globals)
 
         def restore(self, *options, **kw):

@@ -197,13 +197,13 @@ def test_files_as_under_runc(runtime, runc, make_bundle, driver, huge_pages, no_
         if driver.name == "systemd":
             properties.append(guest.shown(group.name, names))
             lines = guest.systemctl("show", "--property=DeviceAllow", group.name).splitlines()
-            properties[-1]["DeviceAllow"] = {line.replace("char-pts", "char-136") for line in lines}  # its name and its number
+            properties[-1]["DeviceAllow"] = {line.replace("char-pts", "char-136") for line in lines}  # type: ignore[assignment]  # its name and its number
         one.delete(id, "--force")
     ours, theirs = seen
     assert ours == theirs
     if properties:
         mine, its = properties
-        assert mine.pop("DeviceAllow") ^ its.pop("DeviceAllow") == set()
+        assert mine.pop("DeviceAllow") ^ its.pop("DeviceAllow") == set()  # type: ignore[operator]
         assert {name: (mine[name], its.get(name)) for name in mine if mine[name] != its.get(name)} == {}
 
 

@@ -234,7 +234,7 @@ def test_a_failed_unit_is_forgotten(runtime, made, token):
         id, group = made("system.slice:vm:%s" % token, memory, script)
         runtime.stopped(id, None)
         unit = "vm-%s.scope" % token
-        guest.until(lambda unit=unit: shown(unit, "ActiveState")["ActiveState"] in ("failed", "inactive"), "the scope's end")
+        guest.until(lambda unit=unit: shown(unit, "ActiveState")["ActiveState"] in ("failed", "inactive"), "the scope's end")  # type: ignore[misc]
         runtime.delete(id)
         assert not is_known(unit)
 

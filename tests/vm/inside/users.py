@@ -1,25 +1,40 @@
 """Rootless bundles for uid 1000 of the guest: what `spec --rootless` writes, changed; its maps."""
 
+from __future__ import annotations
+
 import json
 import os
+from typing import TYPE_CHECKING
 
 import harness
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from harness import Bundle, Json, Runtime, Workshop
+
 
 SUBORDINATE = 100000  # of /etc/subuid and /etc/subgid
 
 
-def mapped(size=65536):
+def mapped(size: int = 65536) -> dict[str, Json]:
     """Changes that map all subordinate ids too."""
     maps = [{"containerID": 0, "hostID": 1000, "size": 1}, {"containerID": 1, "hostID": SUBORDINATE, "size": size}]
     return {"/linux/uidMappings": maps, "/linux/gidMappings": maps}
 
 
-def environment():
+def environment() -> dict[str, str]:
     kept = ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")
     return {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **{name: os.environ[name] for name in kept if name in os.environ}}
 
 
-def bundle(workshop, runtime, changes=None, args=None, caps=()):
+def bundle(
+    workshop: Workshop,
+    runtime: Runtime,
+    changes: Mapping[str, Json] | None = None,
+    args: Sequence[str] | None = None,
+    caps: Sequence[str] = (),
+) -> Bundle:
     """A busybox root with the config that `spec --rootless` writes, without a terminal, and changed."""
     made = workshop.bundle()
     (made.path / "config.json").unlink()
