@@ -98,12 +98,12 @@ def head(name: str, title: str, date: str) -> list[str]:
     ]  # fmt: skip
 
 
-def option_list(kinds: Mapping[str, str], short: Mapping[str, str], command: str = "") -> list[str]:
+def option_list(kinds: Mapping[str, str], short: dict[str, str], command: str = "") -> list[str]:
     others = _help.other_names(short)
     lines = [".Bl -tag -width Ds"]
     for name, kind in kinds.items():
         value = help_data.value(command, name)
-        word = "|".join(value) if type(value) is tuple else (value or "value").lower()
+        word = "|".join(value) if isinstance(value, tuple) else (value or "value").lower()
         argument = "" if kind == cli.B else " Ar " + macro(word)
         names = ["Fl \\-" + escaped(name)] + ["Fl " + escaped(other[1:]) for other in others.get(name, ())]
         lines.append(".It " + " , ".join(one + argument for one in names))

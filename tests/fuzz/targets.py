@@ -23,6 +23,7 @@ from pyrunc.parts.mounts import options as mount_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from harness import Json
 

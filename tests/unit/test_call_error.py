@@ -27,7 +27,7 @@ def test_the_extension_raises_it():
     with pytest.raises(CallError) as caught:
         _syscalls.openat2(-1, "nowhere", 0, 0, 0)
     assert (caught.value.call, caught.value.errno, caught.value.filename) == ("openat2", errno.EBADF, "nowhere")
-    with pytest.raises(FileNotFoundError) as caught:
+    with pytest.raises(FileNotFoundError) as caught:  # type: ignore[assignment]
         _syscalls.statfs("/nowhere/at/all")
     assert type(caught.value).__mro__[1] is CallError
 

@@ -8,7 +8,9 @@ import pytest
 import harness
 
 PAGE = harness.ROOT / "docs/callers.md"
-LINES = [line.strip("|").split(" | ", 1) for line in PAGE.read_text().splitlines() if line.startswith("| ") and not line.startswith("| ---")]
+LINES = [
+    line.strip("|").split(" | ", 1) for line in PAGE.read_text().splitlines() if line.startswith("| ") and not line.startswith("| ---")
+]
 ROWS = [(habit.strip(), held.strip()) for habit, held in LINES if habit.strip() != "behaviour"]
 
 

@@ -32,7 +32,7 @@ def examine(tmp_path, monkeypatch, capfd):
         if config is not None:
             (tmp_path / "config.json").write_text(config if isinstance(config, str) else json.dumps(config))
         before = sorted(os.listdir(tmp_path))
-        status = validate.main({"globals": {"root": str(tmp_path / "state")}, **options}, [str(tmp_path)])
+        status = validate.main({"globals": {"root": str(tmp_path / "state")}, **options}, [str(tmp_path)])  # type: ignore[typeddict-item]
         out, err = capfd.readouterr()
         assert err == ""
         assert sorted(os.listdir(tmp_path)) == before

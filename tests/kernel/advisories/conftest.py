@@ -37,15 +37,15 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 RENAME_EXCHANGE = 2
 
 
-def pytest_addoption(parser):
+def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--first-variants", action="store_true", help="of each of the advisories' tests only the first variant")
 
 
-def pytest_collection_modifyitems(config, items):
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--first-variants", False):
         first = {}
         for item in items:
-            first.setdefault(item.function, item)
+            first.setdefault(item.function, item)  # type: ignore[attr-defined]
         items[:] = first.values()
 
 
@@ -115,7 +115,7 @@ def host(runtime: Runtime, scratch: pathlib.Path, token: str) -> Iterator[Host]:
 
 
 @pytest.fixture
-def harmless(runtime, make_bundle):
+def harmless(runtime: Runtime, make_bundle: MakeBundle) -> Harmless:
     """The test's positive control (advisory_tools.Harmless)."""
     return Harmless(runtime, make_bundle)
 

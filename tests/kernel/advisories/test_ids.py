@@ -68,7 +68,7 @@ def test_cve_2026_30892_exec_user_never_root_by_accident(runtime, waiting, harml
     live = runtime.started(waiting)
     assert harmless.exec(live, args=["/bin/id", "-u"]) == "0\n"
     result = runtime.call("exec", "--user=%s" % form, live, "/bin/id", "-u")
-    assert (int(result.out) if result.code == 0 else None) in FORMS[form], result
+    assert (int(result.out) if result.code == 0 else None) in FORMS[form], result  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("number", ["4294967296", "18446744073709551616", "99999999999"])
