@@ -24,10 +24,12 @@ BOUNDS = Path(__file__).with_suffix(".txt")
 MARGIN = 0.2  # of a percent: a bound is not raised for every line that is added
 HELPERS = "tests tests/cli tests/kernel tests/kernel/advisories tests/contracts tests/unit tests/vm/inside tests/fuzz tests/conformance"
 # For the tests: bodies are checked whether or not the function has annotations. Test functions need none; ruff's ANN rules ask for
-# those of the helpers. They run with the interpreter of the machine. A None where a test expects a value fails the test anyway.
+# those of the helpers. They run with the interpreter of the machine. A None where a test expects a value fails the test anyway; stand-ins
+# and documents that are wrong on purpose are handed in where the package asks for the real ones.
 LOOSE = (
     "--allow-untyped-defs --allow-incomplete-defs --allow-untyped-calls --allow-untyped-decorators --allow-any-generics --allow-subclassing-any"
-    " --python-version 3.13 --no-strict-optional --disable-error-code=func-returns-value --disable-error-code=var-annotated --no-warn-return-any --no-warn-unused-ignores --no-strict-equality --implicit-reexport"
+    " --python-version 3.13 --no-strict-optional --disable-error-code=func-returns-value --disable-error-code=var-annotated"
+    " --disable-error-code=arg-type --disable-error-code=list-item --disable-error-code=typeddict-item --disable-error-code=misc --no-warn-return-any --no-warn-unused-ignores --no-strict-equality --implicit-reexport"
 ).split()
 # name: (folders that imports are found in, besides those of pyproject.toml; files)
 RUNS: dict[str, tuple[str, str]] = {

@@ -23,7 +23,6 @@ from pyrunc.parts.mounts import options as mount_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
     from harness import Json
 
@@ -189,4 +188,4 @@ def user_option(data: bytes) -> None:
 @target
 def landlock_annotation(data: bytes) -> None:
     text = fileio.fsdecode(data)
-    landlock.plan({landlock.KEY: text}, planner.Context("fuzz", "/", {}, OPTIONS))
+    landlock.plan({landlock.POINTER: text}, planner.Context("fuzz", "/", {}, OPTIONS))

@@ -10,6 +10,7 @@ from pyrunc.parts import hooks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from pyrunc.cmdline import Options
@@ -26,7 +27,7 @@ def main(options: Options, args: list[str]) -> int:
     return 0
 
 
-def _text(found: list[dict[str, Any]], paint: Paint) -> str:
+def _text(found: Sequence[Mapping[str, Any]], paint: Paint) -> str:
     lines = []
     for one in found:
         how = render.ending(one)
