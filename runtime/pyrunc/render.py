@@ -9,7 +9,7 @@ from pyrunc import codes, errors, fileio, jsonio
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     Branch = tuple[str, list["Branch"]]  # a text and what hangs below it
@@ -64,7 +64,7 @@ def story(error: errors.PyruncError, line: str, document: str | None) -> str:
     return "\n".join(lines)
 
 
-def ending(hook: dict[str, Any]) -> str:
+def ending(hook: Mapping[str, Any]) -> str:
     """How a hook went, of parts/hooks.py: told()."""
     return "exit status %d" % hook["status"] if hook["status"] is not None else "%s (signal %d)" % (hook["ended"], hook["signal"])
 

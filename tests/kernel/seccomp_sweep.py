@@ -5,10 +5,20 @@ serves any runtime.
 The program is a static one that makes no call but exit_group (or pause), so what is denied is missed by the runtime alone.
 """
 
+from __future__ import annotations
+
 import json
 import pathlib
 import subprocess
 import tempfile
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
+
+    from harness import Json
+
 
 SOURCE = r"""
 #include <sys/syscall.h>
@@ -62,7 +72,7 @@ CALLS = (
 SECONDS = 30
 
 
-def build(path):
+def build(path: str | os.PathLike[str]) -> None:
     """Compiles the program. CalledProcessError where there is no compiler."""
     source = pathlib.Path(str(path) + ".c")
     source.write_text(SOURCE)
@@ -70,7 +80,7 @@ def build(path):
     subprocess.run(["cc", *flags, "-o", path, source], check=True, capture_output=True)
 
 
-def profile(calls, action):
+def profile(calls: Sequence[str] | None, action: Json) -> Json:
     """Denies these calls; None: all but the program's own."""
     if calls is None:
         default = {"defaultAction": action["action"]}
@@ -83,7 +93,14 @@ def profile(calls, action):
 class Sweep:
     """`folder` gets a bundle and the state root; `program` is what build() made."""
 
-    def __init__(self, runtime, folder, program, capabilities=(), uid=0):
+    def __init__(
+        self,
+        runtime: str | os.PathLike[str],
+        folder: str | os.PathLike[str],
+        program: str | os.PathLike[str],
+        capabilities: Sequence[str] = (),
+        uid: int = 0,
+    ) -> None:
         self.runtime, self.folder = str(runtime), pathlib.Path(folder)
         self.capabilities, self.uid = list(capabilities), uid
         self.count = 0
@@ -92,7 +109,7 @@ class Sweep:
         (root / "quiet").write_bytes(pathlib.Path(program).read_bytes())
         (root / "quiet").chmod(0o755)
 
-    def config(self, filter, nnp, args):
+    def config(self, filter: Json, nnp: bool, args: Sequence[str]) -> None:
         sets = dict.fromkeys(("bounding", "effective", "permitted"), self.capabilities)
         document = {
             "ociVersion": "1.0.2",
@@ -106,7 +123,7 @@ class Sweep:
         }  # fmt: skip
         (self.folder / "bundle/config.json").write_text(json.dumps(document))
 
-    def call(self, *words):
+    def call(self, *words: str) -> tuple[int, str]:
         argv = [self.runtime, "--root", str(self.folder / "state"), *words]
         with tempfile.TemporaryFile() as out:  # not a pipe, whose end the container would have too
             try:
@@ -116,7 +133,7 @@ class Sweep:
             out.seek(0)
             return done.returncode, out.read().decode(errors="replace").strip()
 
-    def starts(self, calls, action, place, how):
+    def starts(self, calls: Sequence[str] | None, action: Json, place: str, how: str) -> str:
         """-> "" if the program has run, else what was said."""
         self.count += 1
         name = "sweep-%d-%d" % (id(self) % 100000, self.count)
