@@ -65,7 +65,7 @@ def story(error: errors.PyruncError, line: str, document: str | None) -> str:
 
 
 def ending(hook: Mapping[str, Any]) -> str:
-    """How a hook went, of parts/hooks.py: told()."""
+    """How a hook went, of parts/hooks.py: outcomes()."""
     return "exit status %d" % hook["status"] if hook["status"] is not None else "%s (signal %d)" % (hook["ended"], hook["signal"])
 
 

@@ -21,7 +21,7 @@ def main(options: Options, args: list[str]) -> int:
     style = options.get("format", "text")
     if style not in ("text", "json"):
         raise UsageError("bad-format", "invalid format option: %s" % quote(style), "hooks", "format", "use text or json")
-    found = hooks.told(open_state(options, args[0]).state)
+    found = hooks.outcomes(open_state(options, args[0]).state)
     text = jsonio.dumps(found, indent=2) + "\n" if style == "json" else _text(found, render.Paint())
     fileio.write_all(1, text.encode("utf-8", "backslashreplace"))
     return 0

@@ -374,7 +374,7 @@ def _unwind(run, undo, error):
         except (PyruncError, OSError) as e:
             log.warn("poststop hooks: %s" % e)
     if "hooks" in run.plans:
-        error.hooks = planner.module("hooks").told(run.state_dir.state)  # the state goes, and they with it
+        error.hooks = planner.module("hooks").outcomes(run.state_dir.state)  # the state goes, and they with it
     try:
         run.state_dir.forget()
     except OSError as e:

@@ -259,7 +259,7 @@ def _told(act, item, *args):
     try:
         return act(*args)
     except (OSError, StepFailure) as e:
-        failure = verbs.told(item, e)
+        failure = verbs.failure(item, e)
         failure.step, failure.side = "mounts.live_" + act.__name__, "child"
         raise failure from None
 

@@ -36,7 +36,7 @@ def start(state_dir, options, attended=False, made=False):
         _release(state_dir, ends, fd)
         trace.step("engine.release", began)
     except HookFailure as e:
-        e.hooks = planner.module("hooks").told(state_dir.state)
+        e.hooks = planner.module("hooks").outcomes(state_dir.state)
         _lifecycle().destroy(state_dir, options)  # lifecycle step 7: an error, the container stopped, and on with step 12, as for poststart
         raise
     finally:
@@ -174,7 +174,7 @@ def _poststart(state_dir, options, init_fd):
     try:
         steps.walk(START, "started", "host", run)
     except PyruncError as e:
-        e.hooks = planner.module("hooks").told(state_dir.state)
+        e.hooks = planner.module("hooks").outcomes(state_dir.state)
         pidfd.kill(init_fd, 9)
         pidfd.wait(init_fd, GONE_MS)
         lifecycle.destroy(state_dir, options)

@@ -48,7 +48,7 @@ SETS = ("bounding", "effective", "permitted", "inheritable", "ambient")
 def plan(node: Node, ctx: Context) -> Entry:
     """node: {"/process/capabilities": {set: [names]}, "/process/noNewPrivileges": bool}; a set, or the whole object, that is absent is
     empty. entry: {set: mask, "last": number of the kernel's last capability, "nnp": bool}.
-    Names nobody knows, that the kernel lacks, or that we have not to give are dropped with a warning (a MUST of the spec). Refused:
+    Unknown names, capabilities that the kernel lacks and those that we do not have are dropped with a warning (a MUST of the spec). Refused:
     effective beyond permitted, inheritable beyond bounding; capset(2) would say EPERM. Ambient outside permitted and inheritable is
     dropped with a warning, as the kernel does."""
     sets = node.get(POINTER)
@@ -57,7 +57,7 @@ def plan(node: Node, ctx: Context) -> Entry:
         sets = {}
     last = caps.last()
     available = (2 << last) - 1
-    if not ctx.plans.get("namespaces", {}).get("userns"):  # a user namespace gives its first process all there are
+    if not ctx.plans.get("namespaces", {}).get("userns"):  # the first process of a user namespace has all of them
         available &= caps.permitted()
     lost: dict[str, str] = {}
     entry: Entry = {
@@ -111,7 +111,10 @@ def _subset(mask: int, inner: str, within: int, outer: str) -> None:
     if beyond:
         words = "capabilities %s are not all in %s: %s" % (inner, outer, " ".join(caps.names(beyond)))
         raise Refusal(
-            "capabilities-all", words, "%s/%s" % (POINTER, inner), "add them to %s/%s, or take them out of %s" % (POINTER, outer, inner)
+            "capabilities-beyond-set",
+            words,
+            "%s/%s" % (POINTER, inner),
+            "add them to %s/%s, or take them out of %s" % (POINTER, outer, inner),
         )
 
 

@@ -1,11 +1,11 @@
 """/linux/cgroupsPath: which cgroups the container gets, making them, placing init, removing them.
 
-runtime-spec, config-linux.md#cgroups-path. Its one rule: what is to be made is recorded before it is made, and what stood there
-before stays. Limits are the part `resources`; the work on directories is cgroup/tree.py; scopes of systemd are cgroup/systemd.py.
+runtime-spec, config-linux.md#cgroups-path. Its one rule: what will be made is recorded first, and what existed before stays. Limits are the part `resources`; the work on directories is cgroup/tree.py; scopes of systemd are cgroup/systemd.py.
 """
 
 from __future__ import annotations
 
+import errno
 import posix
 
 from pyrunc.cgroup import fs, hierarchies, tree
@@ -53,8 +53,8 @@ APPLY = "unable to apply cgroup configuration: "
 
 def plan(node: Node, ctx: Context) -> Entry:
     """Node: a string or nothing. Entry: {"manager", "version": 1|2|"hybrid"|None, "paths": {key: directory}, "mounts": {key: mount
-    point}, "explicit": the config names a path, "rootless": missing rights are borne as long as nothing was asked, "sub": "unit":}.
-    Keys are controllers, "name=systemd", and "unified" for cgroup2. `unit` is there with the systemd manager only; `sub` only if an
+    point}, "explicit": the config names a path, "rootless": missing rights are accepted as long as nothing was asked for, "sub": "unit":}.
+    Keys are controllers, "name=systemd", and "unified" for cgroup2. `unit` exists with the systemd manager only; `sub` only if an
     annotation asks for it on v2: the cgroup below the container's that init is put into, and that may be delegated.
 
     Refusals: `..`, control characters, over-long names, `/`; a wrong form for systemd. Unsupported: no hierarchy at all.
@@ -107,7 +107,7 @@ def _with_sub(entry: Entry, ctx: Context) -> Entry:
         parts = [n for n in text.split("/") if n not in ("", ".")]
         if ".." in parts or any(c < " " for c in text) or any(len(n) > 255 for n in parts):
             raise Refusal(
-                "annotation-leaves-container",
+                "bad-subgroup",
                 "annotation %s: %s leaves the container's cgroup or is no path" % (key, quote(text)),
                 "/annotations/" + key,
             )
@@ -131,24 +131,20 @@ def _rootless(ctx: Context, manager: str) -> bool:
 
 
 def check_text(path: str) -> None:
-    """What the kernel or a reader of /proc/PID/cgroup would trip over."""
+    """Refuses what would confuse the kernel or a reader of /proc/PID/cgroup."""
     if any(c < " " or c == "\x7f" for c in path):
-        raise Refusal("cgroupspath-has-control", "cgroupsPath has a control character: %s" % quote(path), POINTER, section=SECTION)
+        raise Refusal("control-characters", "cgroupsPath has a control character: %s" % quote(path), POINTER, section=SECTION)
     if ".." in path.split("/"):
-        raise Refusal(
-            "cgroupspath-contain", "cgroupsPath must not contain ..: %s" % quote(path), POINTER, "write the path without it", SECTION
-        )
+        raise Refusal("dot-dot", "cgroupsPath must not contain ..: %s" % quote(path), POINTER, "write the path without it", SECTION)
     try:
         size = len(path.encode("utf-8", "surrogateescape"))
     except UnicodeEncodeError:
-        raise Refusal("cgroupspath-utf", "cgroupsPath is not UTF-8: %s" % quote(path), POINTER, section=SECTION) from None
-    if size > 3500:  # with the mount point in front it must stay below PATH_MAX
-        raise Refusal("cgroupspath-bytes-long", "cgroupsPath is %d bytes long, at most 3500 are possible" % size, POINTER, section=SECTION)
+        raise Refusal("not-utf8-path", "cgroupsPath is not UTF-8: %s" % quote(path), POINTER, section=SECTION) from None
+    if size > 3500:  # together with the mount point it must stay below PATH_MAX
+        raise Refusal("path-too-long", "cgroupsPath is %d bytes long, at most 3500 are possible" % size, POINTER, section=SECTION)
     for name in path.split("/"):
         if len(name.encode("utf-8", "surrogateescape")) > 255:
-            raise Refusal(
-                "cgroupspath-has-name", "cgroupsPath has a name of more than 255 bytes: %s" % quote(name, 60), POINTER, section=SECTION
-            )
+            raise Refusal("name-too-long", "cgroupsPath has a name of more than 255 bytes: %s" % quote(name, 60), POINTER, section=SECTION)
 
 
 def place(given: str, id: str, key: str, mount: str, layout: Layout) -> str:
@@ -156,7 +152,7 @@ def place(given: str, id: str, key: str, mount: str, layout: Layout) -> str:
     on v1; beside it on v2, where a cgroup with processes can't have children with controllers."""
     names = [n for n in given.split("/") if n not in ("", ".")]
     if given and not names:
-        raise Refusal("cgroupspath-names-cgroup", "cgroupsPath %s names no cgroup below the root" % quote(given), POINTER, section=SECTION)
+        raise Refusal("no-cgroup-named", "cgroupsPath %s does not name a cgroup below the root" % quote(given), POINTER, section=SECTION)
     base = ""
     if given[:1] != "/":
         base = layout.own_path(key).rstrip("/")
@@ -200,9 +196,9 @@ def host_make(entry: Entry, run: HostRun) -> None:
 
 
 def _seat_opener(entry: Entry, path: str, key: str, run: HostRun) -> Callable[[int], None] | None:
-    """What init gets into its cgroups by: a descriptor for CLONE_INTO_CGROUP on cgroup2, and `tasks` of each v1 hierarchy, which this
+    """How init gets into its cgroups: a descriptor for CLONE_INTO_CGROUP on cgroup2, and `tasks` of each v1 hierarchy, which this
     opens. A process that moves *itself* by `tasks` takes no lock; one that is moved by cgroup.procs waits for an RCU grace period, some
-    10 ms. Rootless: host_place can say better why it is refused."""
+    10 ms. Rootless: host_place can explain a refusal better."""
     if key == "unified" or entry["rootless"]:
         return None
 
@@ -229,7 +225,7 @@ def _check_unused(entry: Entry, existed: dict[str, int]) -> None:
 
         if freeze.is_frozen(there):
             raise StepFailure(
-                "container-s-cgroup",
+                "cgroup-frozen",
                 "container's cgroup unexpectedly frozen",
                 pointer=POINTER,
                 path=next(iter(there.values())),
@@ -238,7 +234,7 @@ def _check_unused(entry: Entry, existed: dict[str, int]) -> None:
 
 
 def _make_all(entry: Entry, run: HostRun, record: Record, seen: dict[str, tuple[int, int]]) -> dict[str, str]:
-    """Makes them; returns the paths that there are. Completes the record."""
+    """Makes them; returns the paths that exist. Completes the record."""
     resources = run.plans.get("resources", {})
     paths = dict(entry["paths"])
     for path, key in fs.unique(entry["paths"]).items():
@@ -247,13 +243,13 @@ def _make_all(entry: Entry, run: HostRun, record: Record, seen: dict[str, tuple[
         try:
             made, inode = tree.make(entry["mounts"][key], path, key, prepare, start, _seat_opener(entry, path, key, run))
         except OSError as e:
-            if not _bearable(entry, resources, e):
+            if not _goes_without(entry, resources, e):
                 raise _failure(e, entry, "cannot make the cgroup") from None
             paths = _without(paths, path)
             continue
         if made:
             record["inodes"][key] = inode
-        else:  # it was there, or somebody made it at the same moment: then it is not ours to remove
+        else:  # it existed, or was made by someone else at the same moment: then we must not remove it
             record["existed"][key] = len(fs.levels(entry["mounts"][key], path))
     if entry.get("sub") and paths:
         make_sub(entry, paths)
@@ -272,7 +268,7 @@ def make_sub(entry: Entry, paths: dict[str, str]) -> None:
 
 def _preparer(key: str, resources: Limits, version: int | str | None) -> Preparer | None:
     """What a new level needs before it can hold a process or a limit. Beside version 1 the unified hierarchy only groups processes:
-    a controller that is enabled there can't be mounted as version 1 any more, by anybody."""
+    a controller that is enabled there can no longer be mounted as version 1."""
     if key == "unified":
         if version != 2:
             return None
@@ -286,7 +282,7 @@ def _preparer(key: str, resources: Limits, version: int | str | None) -> Prepare
     return None
 
 
-def _bearable(entry: Entry, resources: Limits, e: OSError) -> bool:
+def _goes_without(entry: Entry, resources: Limits, e: OSError) -> bool:
     """A rootless container that asked for nothing goes on without the cgroup; on v1 that is decided hierarchy by hierarchy."""
     if not entry["rootless"] or e.errno not in fs.REFUSED:
         return False
@@ -305,7 +301,7 @@ def _failure(e: OSError | StepFailure, entry: Entry, what: str) -> StepFailure:
     path = e.filename
     if entry["rootless"] and e.errno in fs.REFUSED:
         return StepFailure(
-            "rootless-needs-limits",
+            "rootless-no-cgroup",
             NO_RIGHTS,
             pointer=POINTER,
             call=CallError.of(e).call,
@@ -313,12 +309,17 @@ def _failure(e: OSError | StepFailure, entry: Entry, what: str) -> StepFailure:
             path=path,
             hint=hierarchies.how_to_delegate(entry["version"]),
         )
-    if e.errno == 22:
+    if e.errno == errno.EINVAL:
         text = "the kernel refuses the value"
     else:
-        text = fs.refusal_text(e.errno, "no rights there") if e.errno in fs.REFUSED else errno_text(e.errno)
+        text = fs.refusal_text(e.errno, "no permission") if e.errno in fs.REFUSED else errno_text(e.errno)
     return StepFailure(
-        "failure", "%s%s %s: %s" % (APPLY, what, quote(path), text), pointer=POINTER, call=CallError.of(e).call, errno=e.errno, path=path
+        "cgroup-failed",
+        "%s%s %s: %s" % (APPLY, what, quote(path), text),
+        pointer=POINTER,
+        call=CallError.of(e).call,
+        errno=e.errno,
+        path=path,
     )
 
 
@@ -326,7 +327,7 @@ def _failure(e: OSError | StepFailure, entry: Entry, what: str) -> StepFailure:
 
 
 def host_place(entry: Entry, run: HostRun) -> None:
-    """Host side, init waits. Moves run.pid into every cgroup that was made, where neither clone3 has put it already nor init_place
+    """Host side, init waits. Moves run.pid into every cgroup that was made, unless clone3 has already put it there or init_place
     will. StepFailure."""
     if entry["manager"] == "systemd":
         from pyrunc.cgroup import systemd
@@ -348,7 +349,7 @@ def host_place(entry: Entry, run: HostRun) -> None:
             try:
                 tree.enter(seat(entry, paths) if key == "unified" else path, key, run.pid)
             except OSError as e:
-                if not _bearable(entry, run.plans.get("resources", {}), e):
+                if not _goes_without(entry, run.plans.get("resources", {}), e):
                     raise _failure(e, entry, "cannot move init into") from None
                 paths = _without(paths, path)
                 run.record("cgroup_paths", paths)
@@ -359,7 +360,7 @@ def host_place(entry: Entry, run: HostRun) -> None:
 
 
 def init_place(entry: Entry, run: InitRun) -> None:
-    """Init, first of all: moves itself into its cgroups of version 1. A task of a realtime class is answered EINVAL for a moment: five
+    """Init, first of all: moves itself into its cgroups of version 1. For a task of a realtime class the kernel may say EINVAL for a moment: five
     tries. OSError names the file."""
     for name in [n for n in run.fds if n[:7] == "cgroup:"]:
         fd = run.fds.pop(name)
@@ -400,8 +401,8 @@ def _wants_delegation(plans: Plans) -> bool:
 
 
 def undo_make(entry: Entry, run: HostRun) -> None:
-    """Host side, after a failure and at delete, by the record or (when that is lost) by the plan alone. Removes the cgroups that
-    host_make made and what the container made in them. What is gone is fine. StepFailure names the pids that keep one busy."""
+    """Host side, after a failure and at delete, by the record or, if that is lost, by the plan alone. Removes the cgroups that
+    host_make made and what the container made in them. Cgroups that no longer exist are not an error. StepFailure names the pids that keep one busy."""
     if entry["manager"] == "disabled":
         return
     if entry["manager"] == "systemd":
@@ -414,7 +415,7 @@ def undo_make(entry: Entry, run: HostRun) -> None:
 
 
 def _close_seats(run: HostRun) -> None:
-    """What host_make has opened and host_place has not come to close."""
+    """Closes what host_make opened, where host_place has not."""
     for name in [n for n in run.fds if n[:7] == "cgroup:"]:
         posix.close(run.fds.pop(name))
     if run.cgroup_fd >= 0:
@@ -423,8 +424,8 @@ def _close_seats(run: HostRun) -> None:
 
 
 def host_remove_empty(entry: Entry, run: HostRun) -> bool:
-    """Host side, at delete: whether all is gone with one rmdir each. The kernel refuses where somebody is left, so nobody has to be looked
-    for: nearly always init was the last. False: who is left has to be ended, and undo_make has its turn."""
+    """Host side, at delete: tries one rmdir for each cgroup. The kernel refuses while a process is left, so there is no need to look for
+    processes: nearly always init was the last. False: processes have to be killed first, which undo_make does."""
     if entry["manager"] != "cgroupfs":
         return False
     record = fs.record_of(run, entry)
@@ -432,7 +433,7 @@ def host_remove_empty(entry: Entry, run: HostRun) -> bool:
     if not removals or len(removals) < len(fs.unique(record["paths"])):
         return False
     if not all(r.inode and r.existed < len(fs.levels(r.mount, r.path)) for r in removals):
-        return False  # one that was there before us stays, and who is in there is ended; of one without an inode we know nothing
+        return False  # a cgroup that existed before stays, and its processes are killed; without an inode we cannot tell
     try:
         return all([r.step() for r in removals])
     except OSError:

@@ -1,8 +1,8 @@
 """/linux/timeOffsets (config-linux.md#configLinuxTimeOffset): the clocks of a new time namespace (time_namespaces(7)).
 
-One rule: offsets are written before any process is in the namespace, or the kernel refuses them (EACCES). So this part only leaves
-the text; the process that clones init unshares, writes, and clones (linux.ns). A new time namespace without offsets needs nothing
-of that, as clone3 makes it (docker 29 asks for one in every container).
+One rule: offsets are written before any process is in the namespace, or the kernel refuses them (EACCES). This part only prepares
+the text; the process that clones init unshares, writes it, and clones (linux.ns). Without offsets clone3 makes the time namespace
+(docker 29 asks for one in every container).
 """
 
 from __future__ import annotations
@@ -36,32 +36,32 @@ NANOSECONDS = 1000000000
 
 def plan(node: Node, ctx: Context) -> Entry | None:
     """node: {"/linux/timeOffsets": {"monotonic": {"secs", "nanosecs"}, "boottime": ...}}. Entry: {clock: [secs, nanosecs]}; None when no
-    offset is given. Refuses: no new time namespace, an unknown clock, values that no clock can have."""
+    offset is given. Refuses: no new time namespace, an unknown clock, values out of range."""
     offsets = node[POINTER]
     if not offsets:
         return None
     namespaces = ctx.plans["namespaces"]
     if "time" in namespaces["join"]:
         words = "time namespace enabled, but both namespace path and time offsets specified -- you may only provide one"
-        raise Refusal("time-namespace-enabled", words, POINTER)
+        raise Refusal("offsets-of-joined", words, POINTER)
     if "time" not in namespaces["new"]:
-        raise Refusal("time-namespace-offsets", "time namespace offsets specified, but time namespace isn't enabled in the config", POINTER)
+        raise Refusal("no-time-namespace", "time namespace offsets specified, but time namespace isn't enabled in the config", POINTER)
     entry: Entry = {}
     for clock, offset in offsets.items():
         pointer = "%s/%s" % (POINTER, clock)
         if clock not in CLOCKS:
             raise Refusal(
-                "time-namespace-offset",
+                "unknown-clock",
                 'time namespace offset for the unknown clock "%s"' % clock,
                 POINTER,
                 "clocks are monotonic and boottime",
             )
         secs, nanosecs = offset.get("secs", 0), offset.get("nanosecs", 0)
         if abs(secs) > SECONDS_LIMIT:
-            raise Refusal("offset-clock-counts", "offset %d: a clock counts at most %d seconds" % (secs, SECONDS_LIMIT), pointer + "/secs")
+            raise Refusal("offset-range", "offset %d: a clock counts at most %d seconds" % (secs, SECONDS_LIMIT), pointer + "/secs")
         if nanosecs >= NANOSECONDS:
             raise Refusal(
-                "offset-there-nanoseconds",
+                "offset-range",
                 "offset %d: there are %d nanoseconds in a second" % (nanosecs, NANOSECONDS),
                 pointer + "/nanosecs",
             )

@@ -1,8 +1,8 @@
 """/linux/devices and the nodes and links of /dev that every container has (runtime-spec, config-linux.md#devices, #default-devices,
 runtime-linux.md#dev-symbolic-links).
 
-Its one rule: everything happens by *at calls on the descriptor of a directory inside the root, and a node counts only when its type
-and numbers are what they should be (CVE-2026-41579: an image's /dev that leads somewhere else; CVE-2025-31133: a /dev/null that is none).
+Its one rule: all work is done by *at calls on the descriptor of a directory inside the root, and a node is accepted only if its type
+and numbers are right (CVE-2026-41579: an image's /dev that leads somewhere else; CVE-2025-31133: a fake /dev/null).
 /dev/console belongs to the part terminal.
 """
 
@@ -76,7 +76,7 @@ LINKS = (("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/pro
 CORE = ("core", "/proc/kcore")
 PTMX = "pts/ptmx"
 TYPES = {"c": c.S_IFCHR, "u": c.S_IFCHR, "b": c.S_IFBLK, "p": c.S_IFIFO}
-MAJOR_LIMIT, MINOR_LIMIT = 1 << 12, 1 << 20  # the kernel's bits; more would be cut off without a word
+MAJOR_LIMIT, MINOR_LIMIT = 1 << 12, 1 << 20  # the kernel's bits; more would be cut off silently
 ATTRIBUTES = c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NOEXEC
 
 
@@ -124,16 +124,16 @@ def _given(devices: list[Given], ctx: Context) -> dict[str, Device]:
         made = _planned(device, pointer, ctx)
         path = made["path"]
         if path == "/dev/ptmx" or (path == "/dev/console" and ctx.plans.get("terminal")):
-            continue  # the link into our devpts, and the terminal, stand there
+            continue  # the link to our devpts and the terminal are there
         if path in given and _identity(made) != _identity(given[path]):
             raise Refusal(
-                "two-different-devices",
+                "duplicate-device",
                 "two different devices for the path %s" % quote(path),
                 pointer,
                 "the other is %s" % given[path]["pointer"],
             )
         if path == "/dev/null" and _identity(made) != ("c", 1, 3):
-            raise Refusal("dev-null-c", "/dev/null must be c 1:3", pointer, "masked paths and stdio rest on it")
+            raise Refusal("bad-null-device", "/dev/null must be c 1:3", pointer, "masked paths and stdio depend on it")
         given.setdefault(path, made)
     return given
 
@@ -145,36 +145,34 @@ def _identity(node: Device) -> tuple[str, int, int]:
 def _planned(device: Given, pointer: str, ctx: Context) -> Device:
     kind = device.get("type")
     if kind not in TYPES:
-        raise Refusal("invalid-device-type", 'invalid device type "%s"' % quote(kind or ""), pointer + "/type", "c, b, u or p")
+        raise Refusal("unknown-device-type", 'invalid device type "%s"' % quote(kind or ""), pointer + "/type", "c, b, u or p")
     path = device.get("path") or ""
     if path[:1] != "/" or ".." in path.split("/") or "\0" in path or "\n" in path or paths.clean(path) == "/":
         raise Refusal(
-            "device-path-absolute", 'device path "%s" must be absolute, below the root and without ..' % quote(path), pointer + "/path"
+            "bad-device-path", 'device path "%s" must be absolute, below the root and without ..' % quote(path), pointer + "/path"
         )
     numbers = []
     for key, value, limit in (("major", device.get("major"), MAJOR_LIMIT), ("minor", device.get("minor"), MINOR_LIMIT)):
         if value is None and kind == "p":
             value = 0
         if value is None:
-            raise Refusal("device-has-number", "device %s has no %s number" % (quote(path), key), pointer, "give /%s" % key)
+            raise Refusal("no-device-number", "device %s has no %s number" % (quote(path), key), pointer, "give /%s" % key)
         if not 0 <= value < limit:
             raise Refusal(
-                "device-between",
+                "device-number-range",
                 "device %s: %s %d is not between 0 and %d" % (quote(path), key, value, limit - 1),
                 "%s/%s" % (pointer, key),
             )
         numbers.append(value if kind != "p" else 0)
     mode = device.get("fileMode", 0o666)
     if not 0 <= mode <= 0o7777:
-        raise Refusal(
-            "device-filemode-more", "device %s: fileMode %o is more than 7777 (octal)" % (quote(path), mode), pointer + "/fileMode"
-        )
+        raise Refusal("bad-file-mode", "device %s: fileMode %o is more than 7777 (octal)" % (quote(path), mode), pointer + "/fileMode")
     uid, gid = device.get("uid", 0), device.get("gid", 0)
     maps = ctx.plans.get("idmaps")
     for key, value, ranges in (("uid", uid, maps["uid"]), ("gid", gid, maps["gid"])) if maps else ():
         if not any(first <= value < first + count for first, _outer, count in ranges):
             raise Refusal(
-                "device-mapped-user",
+                "unmapped-id",
                 "device %s: %s %d is not mapped in the user namespace" % (quote(path), key, value),
                 "%s/%s" % (pointer, key),
             )
@@ -193,7 +191,7 @@ def _exists(path: str) -> bool:
 
 def init_make(entry: Entry, run: InitRun) -> None:
     """Init side, after the mounts and before the pivot. Uses run.root_fd and run.proc. StepFailure: a node that the image has there is
-    another one, or can't be made. Not undone: on a mounted /dev all goes with the mount, else it stays in the root as with runc."""
+    another one, or can't be made. Not undone: nodes on a mounted /dev disappear with the mount; others stay in the root, as with runc."""
     dev = paths.make_dir(run.root_fd, "/dev") if entry["dev"] else None
     try:
         ours = dev is not None and (entry["own_dev"] or paths.mount_id(dev) == paths.mount_id(run.root_fd))
@@ -215,16 +213,16 @@ def init_make(entry: Entry, run: InitRun) -> None:
 
 
 def _make(folder: int, name: str, node: Device, entry: Entry | Live, run: InitRun, tree: int | None = None) -> bool:
-    """False if it is there. tree: the host's node, already cloned (it stays open); None: cloned here if it is needed."""
+    """False if it exists. tree: the host's node, already cloned (stays open); None: it is cloned here if needed."""
     try:
         found = _look(folder, name)
         binds = entry["bind"] and node["type"] != "p"
         if found is not None and _is(found, node):
             return False
-        if found is not None and not (binds and found.st_mode & c.S_IFMT == c.S_IFREG):  # an empty file of ours, to bind on
+        if found is not None and not (binds and found.st_mode & c.S_IFMT == c.S_IFREG):  # our empty file, to bind on
             if not (entry["own_dev"] and node["path"].startswith("/dev/")):
                 raise StepFailure(
-                    "root-device", "%s in the root is not the device %s" % (quote(node["path"]), _told(node)), pointer=node["pointer"], path=node["path"],
+                    "other-device-there", "%s in the root is not the device %s" % (quote(node["path"]), _shown(node)), pointer=node["pointer"], path=node["path"],
                     hint="remove it from the image, or mount a tmpfs on /dev",
                 )  # fmt: skip
             fs.unlink(name, dir_fd=folder)
@@ -237,13 +235,13 @@ def _make(folder: int, name: str, node: Device, entry: Entry | Live, run: InitRu
         failed = CallError.of(e, "open")
         words = failed.words or "%s: %s" % (failed.call, errno_text(e.errno))
         raise StepFailure(
-            "make-device", "cannot make the device %s: %s" % (quote(node["path"]), words), pointer=node["pointer"], call=failed.call,
+            "device-not-made", "cannot make the device %s: %s" % (quote(node["path"]), words), pointer=node["pointer"], call=failed.call,
             errno=e.errno, path=node["path"],
         ) from None  # fmt: skip
 
 
 def _look(folder: int, name: str) -> posix.stat_result | None:
-    """What is there, links not followed, or None."""
+    """stat of what is there, without following links, or None."""
     try:
         return fs.stat(name, dir_fd=folder)
     except FileNotFoundError:
@@ -251,18 +249,18 @@ def _look(folder: int, name: str) -> posix.stat_result | None:
 
 
 def _is(found: posix.stat_result, node: Device) -> bool:
-    """Type and numbers. Those of files and pipes are 0 and mean nothing, so the type comes first."""
+    """Compares type and numbers. Files and pipes have no numbers, so the type comes first."""
     if found.st_mode & c.S_IFMT != TYPES[node["type"]]:
         return False
     return node["type"] == "p" or (posix.major(found.st_rdev), posix.minor(found.st_rdev)) == (node["major"], node["minor"])
 
 
-def _told(node: Device) -> str:
+def _shown(node: Device) -> str:
     return "p" if node["type"] == "p" else "%s %d:%d" % (node["type"], node["major"], node["minor"])
 
 
 def _mknod(folder: int, name: str, node: Device, entry: Entry | Live, run: InitRun) -> bool:
-    """True, or False where the kernel lets us make no devices and a bind may do."""
+    """True; False if the kernel does not let us make devices and a bind can be used instead."""
     try:
         fs.mknod(name, TYPES[node["type"]] | (node["mode"] & 0o700), posix.makedev(node["major"], node["minor"]), dir_fd=folder)
     except OSError as e:
@@ -281,7 +279,7 @@ def _mknod(folder: int, name: str, node: Device, entry: Entry | Live, run: InitR
 
 
 def _chmod(fd: int, mode: int, run: InitRun) -> None:
-    """By descriptor, so that neither the umask nor an exchange of the name has a say."""
+    """By descriptor, so that neither the umask nor a replaced name matters."""
     try:
         _syscalls.fchmodat2(fd, b"", mode, c.AT_EMPTY_PATH)
         return
@@ -305,7 +303,10 @@ def _host_node(node: Device) -> int:
     try:
         if not _is(fs.fstat(tree), node):
             raise StepFailure(
-                "host-s", "the host's %s is not %s" % (quote(node["path"]), _told(node)), pointer=node["pointer"], path=node["path"]
+                "host-device-differs",
+                "the host's %s is not %s" % (quote(node["path"]), _shown(node)),
+                pointer=node["pointer"],
+                path=node["path"],
             )
         mount.setattr(tree, ATTRIBUTES, 0)
     except BaseException:
@@ -321,7 +322,7 @@ def _bind(folder: int, name: str, node: Device, given: int | None) -> None:
         try:
             posix.close(fs.open(name, posix.O_RDONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_NONBLOCK, 0, folder))
         except FileExistsError:
-            pass  # a file of an earlier run; what it is shows below
+            pass  # a file of an earlier run; checked below
         target = fs.open(name, posix.O_PATH | posix.O_NOFOLLOW, dir_fd=folder)
         try:
             if fs.kind(target) != c.S_IFREG:
@@ -339,7 +340,7 @@ def _bind(folder: int, name: str, node: Device, given: int | None) -> None:
 
 
 def _links(dev: int, links: list[list[str]]) -> None:
-    """What is there already stays, but for ptmx: that must lead into the container's own devpts."""
+    """What exists stays, except for ptmx: it must lead to the container's own devpts."""
     for name, target in links:
         try:
             fs.symlink(target, name, dir_fd=dev)
@@ -349,7 +350,7 @@ def _links(dev: int, links: list[list[str]]) -> None:
         if fs.readlink("ptmx", dir_fd=dev) == PTMX:
             return
     except OSError as e:
-        if e.errno not in (errno.ENOENT, errno.EINVAL):  # EINVAL: no link
+        if e.errno not in (errno.ENOENT, errno.EINVAL):  # EINVAL: not a link
             raise
     try:
         fs.unlink("ptmx", dir_fd=dev)
@@ -371,8 +372,8 @@ def live_plan(device: Given, pointer: str, ctx: Context) -> Live:
     return {
         "node": _planned(device, pointer, ctx),
         "bind": bool(namespaces.get("userns")) or ctx.in_userns,
-        "own_dev": False,  # nothing that stands there is replaced
-        "mount_ns": False,  # who can't make nodes has to bind from the start
+        "own_dev": False,  # nothing that exists is replaced
+        "mount_ns": False,  # if nodes can't be made, binds are used from the start
     }
 
 
@@ -382,7 +383,7 @@ def live_source(entry: Live, _run: HostRun) -> int | None:
 
 
 def live_make(entry: Live, run: InitRun, tree: int | None) -> bool:
-    """Makes the node beneath run.root_fd; False if it is there. In the container's mount namespace, as its root. StepFailure."""
+    """Makes the node beneath run.root_fd; False if it exists. In the container's mount namespace, as its root. StepFailure."""
     folder, name = paths.parent(run.root_fd, entry["node"]["path"])
     try:
         return _make(folder, name, entry["node"], entry, run, tree)
@@ -391,7 +392,7 @@ def live_make(entry: Live, run: InitRun, tree: int | None) -> bool:
 
 
 def live_remove(entry: Live, run: InitRun) -> None:
-    """Takes the node away, if it is the very device; what is bound there is unmounted first. One that is not there is fine. StepFailure."""
+    """Removes the node if it is this device; what is bound there is unmounted first. Tolerates a missing node. StepFailure."""
     node = entry["node"]
     try:
         folder = paths.resolve(run.root_fd, node["path"].rpartition("/")[0] or "/", posix.O_PATH | posix.O_DIRECTORY)
@@ -402,7 +403,7 @@ def live_remove(entry: Live, run: InitRun) -> None:
     except OSError as e:
         call = CallError.of(e, "open").call
         words = "cannot remove the device %s: %s: %s" % (quote(node["path"]), call, errno_text(e.errno))
-        raise StepFailure("remove-device", words, pointer=node["pointer"], call=call, errno=e.errno, path=node["path"]) from None
+        raise StepFailure("device-not-removed", words, pointer=node["pointer"], call=call, errno=e.errno, path=node["path"]) from None
     finally:
         posix.close(folder)
 
@@ -413,8 +414,8 @@ def _take(folder: int, name: str, node: Device, run: InitRun) -> None:
         return
     if not _is(found, node):
         raise StepFailure(
-            "root-device",
-            "%s in the root is not the device %s" % (quote(node["path"]), _told(node)),
+            "other-device-there",
+            "%s in the root is not the device %s" % (quote(node["path"]), _shown(node)),
             pointer=node["pointer"],
             path=node["path"],
         )
@@ -424,7 +425,7 @@ def _take(folder: int, name: str, node: Device, run: InitRun) -> None:
             mount.detach(fd, run.proc)
             below = _look(folder, name)
             if below is None or below.st_mode & c.S_IFMT != c.S_IFREG or below.st_size:
-                return  # not the empty file that was made for it
+                return  # not the empty file that was made as its mount point
     finally:
         posix.close(fd)
     fs.unlink(name, dir_fd=folder)

@@ -1,11 +1,12 @@
 """No key of config.json: --preserve-fds, LISTEN_FDS (sd_listen_fds(3)), and the container's stdio.
 
 Its one rule: what gets in is what the caller handed over under the agreed numbers, never what the runtime opened itself
-(CVE-2024-21626); and nothing is chowned or replaced that was not proven to be what it seems (CVE-2026-88265).
+(CVE-2024-21626); and nothing is chowned or replaced before its type has been checked (CVE-2026-88265).
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import posix
 
@@ -29,29 +30,28 @@ if TYPE_CHECKING:
 
 NULL = (1, 3)
 PTY_MAJORS = range(136, 144)
-EPERM, EINVAL, EROFS = 1, 22, 30
 FIRST = 3
 
 
 def plan(node: Node, ctx: Context) -> Entry:
     """node: {}. entry: {"keep": how many descriptors from 3 on stay open, "listen": how many of them LISTEN_FDS speaks of, "uid": who shall
     own stdio}. With both LISTEN_FDS and --preserve-fds the former are part of the latter: podman gives both for the same descriptor.
-    Refused: one of them is not open. Looks at ctx.options' list, which was taken before anything of ours was opened."""
+    Refused: one of them is not open. Uses ctx.options' list, which was made before the runtime opened anything."""
     listen = ctx.options.get("listen_fds") or 0
     preserve = ctx.options.get("preserve_fds") or 0
     keep = max(listen, preserve)
     inherited = set(ctx.options.get("inherited_fds") or ())
     for index in range(keep):
         if FIRST + index not in inherited:
-            words = "unable to stat preserved-fd %d (of %d): %s" % (index, keep, errno_text(9))
+            words = "unable to stat preserved-fd %d (of %d): %s" % (index, keep, errno_text(errno.EBADF))
             hint = "descriptor %d was not open when the runtime was started" % (FIRST + index)
-            raise Refusal("unable-stat-preserved", words, None, hint + (" (--preserve-fds)" if index < preserve else " (LISTEN_FDS)"))
+            raise Refusal("descriptor-not-open", words, None, hint + (" (--preserve-fds)" if index < preserve else " (LISTEN_FDS)"))
     return {"keep": keep, "listen": listen, "uid": ctx.plans["user"]["uid"]}
 
 
 def init_null(entry: Entry, run: InitRun) -> None:
-    """Init, inside the root: stdio that is a null device (the host's) is opened anew on the container's /dev/null, after both are proven
-    to be c 1:3. Uses run.root_fd, run.proc. No /dev/null there, or another thing by that name, is a failure."""
+    """Init, inside the root: where stdio is a null device (the host's), it is reopened on the container's /dev/null; both must be
+    c 1:3. Uses run.root_fd, run.proc. A missing /dev/null, or something else by that name, is a failure."""
     null = [number for number in (0, 1, 2) if fs.char_device(posix.fstat(number)) == NULL]
     if not null:
         return
@@ -60,7 +60,7 @@ def init_null(entry: Entry, run: InitRun) -> None:
         node = paths.resolve(run.root_fd, "/dev/null", posix.O_PATH | posix.O_NOFOLLOW)
         if fs.char_device(posix.fstat(node)) != NULL:
             raise StepFailure(
-                "dev-null-container",
+                "bad-null-device",
                 "/dev/null in the container is not the null device (c 1:3)",
                 pointer="/mounts",
                 call="fstat",
@@ -69,7 +69,7 @@ def init_null(entry: Entry, run: InitRun) -> None:
         fd = run.proc.reopen(node, posix.O_RDWR | posix.O_NOCTTY)
     except OSError as e:
         words = "cannot open /dev/null in the container: " + errno_text(e.errno)
-        raise StepFailure("open-dev-null", words, pointer="/mounts", call=CallError.of(e).call, errno=e.errno, path="/dev/null") from e
+        raise StepFailure("no-null-device", words, pointer="/mounts", call=CallError.of(e).call, errno=e.errno, path="/dev/null") from e
     finally:
         if node >= 0:
             posix.close(node)
@@ -105,7 +105,7 @@ def _give(uid: int) -> None:
         try:
             posix.fchown(number, uid, -1)
         except OSError as e:
-            if e.errno not in (EPERM, EINVAL, EROFS):
+            if e.errno not in (errno.EPERM, errno.EINVAL, errno.EROFS):
                 raise CallError.of(e, "fchown") from None
 
 

@@ -1,7 +1,7 @@
 """/windows, /solaris, /vm, /zos, /freebsd, /process/commandLine, /process/user/username: properties of other platforms.
 
-runtime-spec, config.md#platform: they "MUST be ignored" on Linux, whatever is in them. Its one rule: they are named in a warning and
-change nothing.
+runtime-spec, config.md#platform: they "MUST be ignored" on Linux, whatever is in them. Its one rule: they cause a warning and
+have no effect.
 """
 
 from __future__ import annotations
@@ -14,6 +14,6 @@ if TYPE_CHECKING:
 
 
 def plan(node: Node, ctx: Context) -> None:
-    """node: whatever stands there. entry: None, always. Nothing is refused."""
+    """node: any value. entry: always None. Refuses nothing."""
     for pointer in node:
         ctx.warn(pointer, "ignored: it is for another platform than Linux")

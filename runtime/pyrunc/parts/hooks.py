@@ -1,16 +1,18 @@
 """/hooks (config.md#posix-platform-hooks): six kinds, each at its place in the life of the container.
 
 One rule: a hook gets the state on standard input, its own environment, the descriptors 0 to 2, and nothing of the container's
-process: the image speaks through process.env, and a host program must not hear it (CVE-2025-23266). startContainer, which runs inside
+process: the image speaks through process.env, and a host program must not obey it (CVE-2025-23266). startContainer, which runs inside
 the container and with its rights, is the exception.
 """
 
 from __future__ import annotations
 
+import errno
 import posix
 
 from pyrunc import fileio
 from pyrunc.errors import CallError, HookFailure, Refusal, errno_text, quote
+from pyrunc.linux import constants as c
 from pyrunc.linux import jsonbytes, spawn
 
 TYPE_CHECKING = False
@@ -70,9 +72,8 @@ INSIDE = "startContainer"
 TIMEOUT_LIMIT = 9223372036  # seconds in 63 bits of nanoseconds
 SHOWN = 4096  # bytes of each stream in the error and in the record
 FILES = ("run.oci.hooks.stdout", "run.oci.hooks.stderr")
-# They make programs run other code than their own; the last one would let a hook tell the supervisor that the container is ready.
+# They make programs run code that is not theirs; the last one would let a hook tell the supervisor that the container is ready.
 NOT_INHERITED = (b"LD_", b"PYTHON", b"BASH_ENV=", b"ENV=", b"NOTIFY_SOCKET=")
-ENOENT, ENOTDIR = 2, 20
 
 
 def plan(node: Node, ctx: Context) -> Entry | None:
@@ -97,7 +98,7 @@ def plan(node: Node, ctx: Context) -> Entry | None:
 
 def _file(path: str | None, key: str) -> str | None:
     if path is not None and (path[:1] != "/" or "\0" in path):
-        raise Refusal("absolute-path", "%s is not an absolute path" % quote(path), "/annotations/" + key)
+        raise Refusal("relative-path", "%s is not an absolute path" % quote(path), "/annotations/" + key)
     return path
 
 
@@ -105,14 +106,14 @@ def _hook(kind: str, index: int, hook: Given, files: list[str | None]) -> Hook:
     pointer = "%s/%s/%d" % (POINTER, kind, index)
     path, args, env, timeout = hook["path"], hook.get("args"), hook.get("env"), hook.get("timeout")
     if path[:1] != "/" or "\0" in path:
-        raise Refusal("hook-path-absolute", "hook path %s is not absolute" % quote(path), pointer + "/path")
+        raise Refusal("relative-path", "hook path %s is not absolute" % quote(path), pointer + "/path")
     if ".." in path.split("/"):
-        raise Refusal("hook-path-has", "hook path %s has .. in it" % quote(path), pointer + "/path")
+        raise Refusal("dot-dot", "hook path %s has .. in it" % quote(path), pointer + "/path")
     if kind != INSIDE:
         _check_program(kind, index, path)
     if args is not None and not args:
         raise Refusal(
-            "hook-args-empty", "hook args are empty", pointer + "/args", "the first one is the program's name; leave args out for the path"
+            "no-hook-args", "hook args are empty", pointer + "/args", "the first one is the program's name; leave args out for the path"
         )
     for name, texts in (("args", args), ("env", env)):
         for i, text in enumerate(texts or ()):
@@ -120,24 +121,24 @@ def _hook(kind: str, index: int, hook: Given, files: list[str | None]) -> Hook:
                 words = "NUL in a hook's %s" % name if "\0" in text else "hook environment entry %s is not NAME=value" % quote(text)
                 raise Refusal("hook", words, "%s/%s/%d" % (pointer, name, i))
     if timeout is not None and not 0 < timeout <= TIMEOUT_LIMIT:
-        raise Refusal("hook-timeout-want", "hook timeout %d: want 1 to %d seconds" % (timeout, TIMEOUT_LIMIT), pointer + "/timeout")
+        raise Refusal("bad-timeout", "hook timeout %d: want 1 to %d seconds" % (timeout, TIMEOUT_LIMIT), pointer + "/timeout")
     return {"path": path, "args": args or [path], "env": env, "timeout": timeout, "files": files}
 
 
 def _check_program(kind: str, index: int, path: str) -> None:
-    """A friendly early word. Only what is certain: a path that we may not look at may still be executable (/proc/PID/exe)."""
+    """An early, clear refusal. Only where it is certain: a path that we may not stat may still be executable (/proc/PID/exe)."""
     try:
         mode = posix.stat(path).st_mode
     except OSError as e:
-        if e.errno not in (ENOENT, ENOTDIR):
+        if e.errno not in (errno.ENOENT, errno.ENOTDIR):
             return
         cause = errno_text(e.errno)
     else:
-        if mode & 0o170000 == 0o100000 and mode & 0o111:
+        if mode & c.S_IFMT == c.S_IFREG and mode & 0o111:
             return
-        cause = "is a directory" if mode & 0o170000 == 0o040000 else "permission denied"
+        cause = "is a directory" if mode & c.S_IFMT == c.S_IFDIR else "permission denied"
     words = "error running %s hook #%d: fork/exec %s: %s" % (kind, index, quote(path), cause)
-    raise Refusal("error-running-hook", words, "%s/%s/%d/path" % (POINTER, kind, index))
+    raise Refusal("hook-not-executable", words, "%s/%s/%d/path" % (POINTER, kind, index))
 
 
 # -- verbs ---------------------------------------------------------------------------------------------------------------
@@ -149,7 +150,7 @@ def host_prestart(entry: Entry, run: HookRun) -> None:
 
 
 def host_create_runtime(entry: Entry, run: HookRun) -> None:
-    """Host side, after prestart, with the same surroundings."""
+    """Host side, after prestart, in the same environment."""
     _run_all(entry, run, "createRuntime", "creating", run.pid)
 
 
@@ -223,7 +224,7 @@ def _run_one(
 
 
 def _bundle_fd(run: HookRun) -> int:
-    """The bundle; the root where it has vanished meanwhile, as a container must be deletable without it."""
+    """The bundle; / if it no longer exists, as a container must be deletable without it."""
     flags = posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC
     try:
         return posix.open(run.bundle, flags)
@@ -232,8 +233,8 @@ def _bundle_fd(run: HookRun) -> int:
 
 
 def _environment(hook: Hook, kind: str, run: HookRun) -> list[bytes]:
-    """hook.env and nothing else. Without one: what the caller gave the runtime, less what is not a hook's (NOT_INHERITED). Inside the
-    container: the process's environment, also for an empty list, as runc does it."""
+    """hook.env and nothing else. Without it: the runtime's own environment, except for NOT_INHERITED. Inside the
+    container: the process's environment, also for an empty list, as runc does."""
     if kind == INSIDE and not hook["env"]:
         env = getattr(run, "exec_env", None)
         if env is None:
@@ -246,7 +247,7 @@ def _environment(hook: Hook, kind: str, run: HookRun) -> list[bytes]:
 
 
 def _copy_out(hook: Hook, ended: Ended) -> None:
-    """Appends the output to the files that the annotations name. One that can't be written to is no reason to fail."""
+    """Appends the output to the files that the annotations name. A file that can't be written is not an error."""
     flags = posix.O_WRONLY | posix.O_APPEND | posix.O_CREAT | posix.O_CLOEXEC | posix.O_NOCTTY | posix.O_NONBLOCK
     for path, output in zip(hook["files"], (ended.out, ended.err), strict=True):
         if path is None or not output:
@@ -269,8 +270,8 @@ def _shown(output: bytes) -> str:
 
 
 def _note(run: HookRun, kind: str, index: int, hook: Hook, ended: Ended) -> None:
-    """How each hook went goes into the saved state. Init can't write that and asks the host side; after `start` it is the process of that
-    command, which listens and never answers."""
+    """The result of each hook is kept in the saved state. Init can't write that and asks the host side; after `start` that is the process of
+    the command, which listens and never answers."""
     note: Note = {
         "kind": kind, "index": index, "path": hook["path"], "ended": ended.why, "code": ended.code, "ms": ended.ms,
         "stdout": _shown(ended.out), "stderr": _shown(ended.err),
@@ -284,22 +285,22 @@ def _note(run: HookRun, kind: str, index: int, hook: Hook, ended: Ended) -> None
 
 
 def _keep(run: HookRun, note: Note) -> None:
-    if run.state_dir is not None:  # a container that is forgotten already has poststop hooks, too
+    if run.state_dir is not None:  # poststop hooks also run when the container is already gone
         run.record("hooks", [*run.state_dir.state.get("hooks", ()), note])
 
 
 def host_answer(entry: Entry, run: HookRun, request: Note) -> tuple[None, list[int]]:
-    """Host side: notes how a hook in init went."""
+    """Host side: keeps the result of a hook that ran in init."""
     _keep(run, request)
     return None, []
 
 
-# -- what became of them -------------------------------------------------------------------------------------------------
+# -- results -------------------------------------------------------------------------------------------------
 
 KEPT = {"kind": str, "index": int, "path": str, "ended": str, "code": int, "ms": int, "stdout": str, "stderr": str}
 
 
-def told(state: Mapping[str, object]) -> list[Outcome]:
+def outcomes(state: Mapping[str, object]) -> list[Outcome]:
     """The notes of a state document -> [{"kind", "index", "path", "ended", "status", "signal", "ms", "stdout", "stderr"}]. ended: exit,
     signal, timeout or cancel (a signal has stopped the command)."""
     notes: Any = state.get("hooks") or ()  # what a file below --root has

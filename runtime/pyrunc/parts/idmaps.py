@@ -1,16 +1,17 @@
 """/linux/uidMappings and /linux/gidMappings (config-linux.md#user-namespace-mappings, user_namespaces(7)).
 
-One rule: what the kernel shows in the end is what the config says. The maps are written in one write each, or by newuidmap and
-newgidmap where we lack the right, and read again in every case: also those of a user namespace that is only joined.
+One rule: the kernel's maps must be those of the config. Each map is written by one write, or by newuidmap and
+newgidmap where we lack the right, and then read back, also in a user namespace that is only joined.
 """
 
 from __future__ import annotations
 
+import errno
 import posix
 
 from pyrunc import fileio
 from pyrunc.errors import CallError, Refusal, StepFailure, Unsupported, errno_text, quote
-from pyrunc.linux import spawn
+from pyrunc.linux import constants, spawn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,10 +43,9 @@ if TYPE_CHECKING:
 UIDS: Final = "/linux/uidMappings"
 GIDS: Final = "/linux/gidMappings"
 LINES_LIMIT = 340  # UID_GID_MAP_MAX_EXTENTS
-IDS_LIMIT = 4294967295  # (uid_t) -1 is no id, so this is the first number that can't be mapped
+IDS_LIMIT = 4294967295  # (uid_t) -1 is not an id, so this is the first number that can't be mapped
 TOOL_DIRS = ("/usr/bin", "/bin", "/usr/sbin", "/sbin", "/usr/local/bin")
 TOOL_TIMEOUT_MS = 10000
-EPERM, EACCES = 1, 13
 
 
 def plan(node: Node, ctx: Context) -> Entry | None:
@@ -60,10 +60,10 @@ def plan(node: Node, ctx: Context) -> Entry | None:
     namespaces = ctx.plans["namespaces"]
     if not namespaces["userns"]:
         words = "user namespace mappings specified, but user namespace isn't enabled in the config"
-        raise Refusal("user-namespace-mappings", words, UIDS if uid else GIDS, "add a namespace of type user")
+        raise Refusal("no-user-namespace", words, UIDS if uid else GIDS, "add a namespace of type user")
     for ranges, pointer, kind in ((uid, UIDS, "uid"), (gid, GIDS, "gid")):
         if not ranges:
-            raise Refusal("user-namespaces-enabled", "user namespaces enabled, but no %s mappings found" % kind, pointer)
+            raise Refusal("no-mappings", "user namespaces enabled, but no %s mappings found" % kind, pointer)
         _check(ranges, pointer, kind)
     joined = "user" in namespaces["join"]
     if joined:
@@ -79,17 +79,17 @@ def _ranges(mappings: Sequence[Mapping], pointer: str) -> list[list[int]]:
 
 
 def _check(ranges: list[list[int]], pointer: str, kind: str) -> None:
-    """The kernel's rules, which it tells by EINVAL alone."""
+    """The kernel's rules; it would only say EINVAL."""
     if len(ranges) > LINES_LIMIT:
-        raise Refusal("mappings-kernel-takes", "%d mappings, and the kernel takes %d" % (len(ranges), LINES_LIMIT), pointer)
+        raise Refusal("too-many-mappings", "%d mappings, and the kernel takes %d" % (len(ranges), LINES_LIMIT), pointer)
     for i, (inner, outer, size) in enumerate(ranges):
         here = "%s/%d" % (pointer, i)
         if size == 0:
-            raise Refusal("mapping-size", "a mapping of size 0", here + "/size")
+            raise Refusal("empty-mapping", "a mapping of size 0", here + "/size")
         for first, name in ((inner, "containerID"), (outer, "hostID")):
             if first + size > IDS_LIMIT:
                 raise Refusal(
-                    "mapping-goes-beyond",
+                    "mapping-range",
                     "mapping %d + %d goes beyond %d, the last id" % (first, size, IDS_LIMIT - 1),
                     "%s/%s" % (here, name),
                 )
@@ -98,15 +98,15 @@ def _check(ranges: list[list[int]], pointer: str, kind: str) -> None:
         for one, other in zip(order, order[1:], strict=False):
             if ranges[one][side] + ranges[one][2] > ranges[other][side]:
                 first, second = sorted((one, other))
-                raise Refusal("mapping-overlaps", "mapping overlaps that of %s/%d" % (pointer, first), "%s/%d/%s" % (pointer, second, name))
+                raise Refusal("mapping-overlap", "mapping overlaps that of %s/%d" % (pointer, first), "%s/%d/%s" % (pointer, second, name))
     if len(_text(ranges)) >= page_size():
         raise Refusal(
-            "mappings-take-bytes", "the mappings take %d bytes of text, and the kernel takes less than a page" % len(_text(ranges)), pointer
+            "mappings-too-long", "the mappings take %d bytes of text, and the kernel takes less than a page" % len(_text(ranges)), pointer
         )
     if not any(inner == 0 for inner, _outer, _size in ranges):
         name = "user" if kind == "uid" else "group"
         words = "user namespaces enabled, but no %s mapping found: container %s 0 has no mapping" % (name, kind)
-        raise Refusal("user-namespaces-enabled", words, pointer, "init works as root of its user namespace")
+        raise Refusal("root-unmapped", words, pointer, "init works as root of its user namespace")
 
 
 def page_size() -> int:
@@ -118,7 +118,7 @@ def _text(ranges: list[list[int]]) -> bytes:
 
 
 def _unprivileged(entry: Entry, ctx: Context) -> None:
-    """An ordinary user may map its own id by itself, and without setgroups; the set-id programs of shadow do the rest."""
+    """An ordinary user may map their own id, without setgroups; anything else takes the set-user-id programs of shadow."""
     if entry["uid"] != [[entry["uid"][0][0], ctx.euid, 1]]:
         entry["newuidmap"] = _tool("newuidmap", UIDS)
     if entry["gid"] != [[entry["gid"][0][0], posix.getegid(), 1]]:
@@ -128,17 +128,17 @@ def _unprivileged(entry: Entry, ctx: Context) -> None:
 
 
 def _tool(name: str, pointer: str) -> str:
-    """By absolute path from a fixed list, and only one that nobody but root can have put there: PATH is the caller's."""
+    """From a fixed list of absolute paths, and only if it belongs to root and nobody else can write it: PATH is the caller's."""
     for folder in TOOL_DIRS:
         path = "%s/%s" % (folder, name)
         try:
             st = posix.stat(path)
         except OSError:
             continue
-        if st.st_mode & 0o170000 == 0o100000 and st.st_mode & 0o111 and st.st_uid == 0 and not st.st_mode & 0o022:
+        if st.st_mode & constants.S_IFMT == constants.S_IFREG and st.st_mode & 0o111 and st.st_uid == 0 and not st.st_mode & 0o022:
             return path
     raise Unsupported(
-        "these-mappings-need", "these mappings need %s, and this machine has none" % name, pointer, name, "install the package uidmap"
+        "no-idmap-tool", "these mappings need %s, and this machine has none" % name, pointer, name, "install the package uidmap"
     )
 
 
@@ -146,8 +146,8 @@ def _tool(name: str, pointer: str) -> str:
 
 
 def host_write(entry: Entry, run: HostRun) -> None:
-    """Host side, while init waits in its new user namespace. Uses run.pid, a child that nobody has waited for, so the number is its own.
-    StepFailure with the list's pointer. Nothing to undo: maps die with their namespace."""
+    """Host side, while init waits in its new user namespace. Uses run.pid, a child that has not been waited for, so the pid cannot be reused.
+    StepFailure with the list's pointer. Nothing to undo: maps disappear with their namespace."""
     proc_fd = posix.open("/proc/%d" % run.pid, posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
     try:
         if not entry["joined"]:
@@ -178,10 +178,10 @@ def _put(proc_fd: int, name: str, data: bytes, pointer: str) -> None:
             posix.close(fd)
     except OSError as e:
         hint = None
-        if e.errno in (EPERM, EACCES):
+        if e.errno in (errno.EPERM, errno.EACCES):
             hint = "are the host ids mapped where the runtime runs, and may it map them (CAP_SETUID, CAP_SETGID, for 0 CAP_SETFCAP)?"
         raise StepFailure(
-            "write", "cannot write %s: %s" % (name, errno_text(e.errno)), pointer=pointer, call=call, errno=e.errno, hint=hint
+            "map-not-written", "cannot write %s: %s" % (name, errno_text(e.errno)), pointer=pointer, call=call, errno=e.errno, hint=hint
         ) from e
 
 
@@ -191,19 +191,19 @@ def _by_tool(tool: str, pid: int, ranges: list[list[int]], pointer: str) -> None
         ended = spawn.run(tool, argv, ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"], timeout_ms=TOOL_TIMEOUT_MS)
     except OSError as e:
         raise StepFailure(
-            "by-tool", "%s: %s" % (tool, errno_text(e.errno)), pointer=pointer, call=CallError.of(e).call, errno=e.errno
+            "idmap-tool-failed", "%s: %s" % (tool, errno_text(e.errno)), pointer=pointer, call=CallError.of(e).call, errno=e.errno
         ) from e
     if not ended.ok:
         words = "no answer within %d s" % (TOOL_TIMEOUT_MS // 1000) if ended.why == "timeout" else ended.text()
         said = ended.err.strip().rpartition(b"\n")[2].decode("utf-8", "backslashreplace")
         raise StepFailure(
-            "by-tool", "%s: %s%s" % (tool, words, ": " + quote(said) if said else ""), pointer=pointer, call="execve",
+            "idmap-tool-failed", "%s: %s%s" % (tool, words, ": " + quote(said) if said else ""), pointer=pointer, call="execve",
             hint="does /etc/sub%s give this user these ids?" % tool.rpartition("/new")[2].replace("map", ""),
         )  # fmt: skip
 
 
 def _verify(entry: Entry, ranges: list[list[int]], proc_fd: int, kind: str, pointer: str) -> None:
-    """The map as the kernel shows it; long ones come back sorted."""
+    """The map as the kernel shows it; it sorts long ones."""
     numbers = [int(word) for word in fileio.read_file(kind + "_map", dir_fd=proc_fd).split()]
     shown = sorted(numbers[i : i + 3] for i in range(0, len(numbers), 3))
     if shown == sorted(ranges):
@@ -213,7 +213,7 @@ def _verify(entry: Entry, ranges: list[list[int]], proc_fd: int, kind: str, poin
     else:
         words = "the kernel shows another %s_map than was written" % kind
     raise StepFailure(
-        "kernel-shows-another",
+        "other-map",
         words,
         pointer=pointer,
         call="read",

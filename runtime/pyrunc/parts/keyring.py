@@ -1,10 +1,11 @@
 """No key of config.json: the session keyring of the container (keyrings(7), session-keyring(7)).
 
-Its one rule: the container never sees the keyring of whoever called us, nor one that somebody else laid out under its name.
+Its one rule: the container never sees the caller's keyring, nor one that somebody else made under its name.
 """
 
 from __future__ import annotations
 
+import errno
 import posix
 
 from pyrunc import fileio
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 KEYCTL_SETPERM = 5
 USER_SEARCH, OTHER_SEARCH = 0x080000, 0x000008
-ENOSYS = 38
 
 
 def plan(node: Node, ctx: Context) -> Entry | None:
@@ -47,7 +47,7 @@ def init_join(entry: Entry, run: InitRun) -> None:
     try:
         serial = _syscalls.join_session_keyring(entry["name"])
     except OSError as e:
-        if e.errno == ENOSYS:
+        if e.errno == errno.ENOSYS:
             return
         words = "unable to join session keyring: %s" % errno_text(e.errno)
         raise CallError.of(e, words=words, hint="--no-new-keyring does without; the quota is in /proc/key-users") from None
@@ -58,7 +58,7 @@ def init_join(entry: Entry, run: InitRun) -> None:
     fields = _syscalls.keyctl_describe(serial).split(b";")
     if int(fields[1]) != posix.geteuid():
         words = "a session keyring %s of uid %d is there already" % (quote(entry["name"]), int(fields[1]))
-        raise StepFailure("session-keyring-uid", words, call="keyctl", hint="choose another container id, or --no-new-keyring")
+        raise StepFailure("foreign-keyring", words, call="keyctl", hint="choose another container id, or --no-new-keyring")
     permissions = int(fields[3], 16) | (OTHER_SEARCH if entry["userns"] else USER_SEARCH)
     _syscalls.keyctl(KEYCTL_SETPERM, serial, permissions)
 

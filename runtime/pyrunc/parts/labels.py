@@ -1,11 +1,12 @@
 """/process/apparmorProfile, /process/selinuxLabel, /linux/mountLabel (runtime-spec, config.md#linux-process, config-linux.md#mount-label).
 
-Its one rule: fail closed. A label that was asked for and cannot be set is an error at the latest moment when it can be noticed, and it
-is written through our own procfs, so that no mount of the container turns it into something else (CVE-2019-16884, CVE-2025-52881).
+Its one rule: fail closed. A label that cannot be set is an error, and it
+is written through our own procfs, so that no mount of the container can redirect the write (CVE-2019-16884, CVE-2025-52881).
 """
 
 from __future__ import annotations
 
+import errno
 import posix
 
 from pyrunc import fileio
@@ -40,7 +41,6 @@ APPARMOR_FILES = ("thread-self/attr/apparmor/exec", "thread-self/attr/exec")  # 
 CONTEXT_TYPE = "run.oci.mount_context_type"
 CONTEXT_TYPES = ("context", "fscontext", "defcontext", "rootcontext")  # mount(8), SELinux
 SELINUX_FILE = "thread-self/attr/exec"
-ENOENT = 2
 
 
 def plan(node: Node, ctx: Context) -> Entry | None:
@@ -61,7 +61,7 @@ def plan(node: Node, ctx: Context) -> Entry | None:
         entry[key] = value
     if "apparmor" in entry and not ctx.probe.apparmor():
         raise Unsupported(
-            "apparmor-config-provided",
+            "no-apparmor",
             "apparmor: config provided but apparmor not supported",
             APPARMOR,
             "AppArmor, enabled in the kernel",
@@ -70,13 +70,13 @@ def plan(node: Node, ctx: Context) -> Entry | None:
     for pointer, _value, key in texts[1:]:
         if key in entry and not ctx.probe.selinux():
             words = "selinux label is specified in config, but selinux is disabled or not supported"
-            raise Unsupported("selinux-label-specified", words, pointer, "SELinux, enabled in the kernel", "leave the label out")
+            raise Unsupported("no-selinux", words, pointer, "SELinux, enabled in the kernel", "leave the label out")
     kind = ctx.plans.get("meta", {}).get("annotations", {}).get(CONTEXT_TYPE)
     if kind is not None and "mount" in entry:
         if kind not in CONTEXT_TYPES:
             raise Refusal(
-                "mount-option-label",
-                "%s is no mount option for a label" % quote(kind, 60),
+                "unknown-label-option",
+                "%s is not a mount option for a label" % quote(kind, 60),
                 "/annotations/" + CONTEXT_TYPE,
                 ", ".join(CONTEXT_TYPES),
             )
@@ -86,7 +86,7 @@ def plan(node: Node, ctx: Context) -> Entry | None:
 
 def init_exec(entry: Entry, run: InitRun) -> None:
     """Init, the last thing before the rights go: what the program will be confined by, in force from execve on. Uses run.proc. The name
-    of the file stands in backquotes, as podman's pattern for these errors wants it."""
+    of the file is in backquotes, as podman's pattern for these errors expects."""
     if "apparmor" in entry:
         _apparmor(run, entry["apparmor"])
     if "selinux" in entry:
@@ -103,18 +103,18 @@ def _apparmor(run: InitRun, profile: str) -> None:
             run.proc.write(path, data)
             return
         except OSError as e:
-            missing = e.errno == ENOENT and CallError.of(e).call != "write"  # the file; ENOENT of write(2) means the profile
+            missing = e.errno == errno.ENOENT and CallError.of(e).call != "write"  # the file; ENOENT of write(2) means the profile
             if not missing or path == APPARMOR_FILES[-1]:
                 raise _failure(path, "unable to apply apparmor profile", profile, APPARMOR, e) from e
 
 
 def _failure(path: str, words: str, value: str, pointer: str, e: OSError) -> StepFailure:
-    if e.errno == ENOENT and CallError.of(e).call == "write":
+    if e.errno == errno.ENOENT and CallError.of(e).call == "write":
         reason = "%s is not loaded" % quote(value, 100)
     else:
         reason = "%s is refused: %s" % (quote(value, 100), errno_text(e.errno))
     return StepFailure(
-        "write",
+        "label-not-set",
         "%s: write to `/proc/%s`: %s" % (words, path, reason),
         pointer=pointer,
         call=CallError.of(e).call,
@@ -124,8 +124,8 @@ def _failure(path: str, words: str, value: str, pointer: str, e: OSError) -> Ste
 
 
 def exec_op(entry: Entry, run: ExecRun) -> Op | None:
-    """("WRITE", directory, path, text), for exec, before its child joins anything. Uses run.proc, which stays open until then. One module
-    at a time can be asked: no kernel has AppArmor and SELinux both in charge."""
+    """("WRITE", directory, path, text), for exec, before its child joins anything. Uses run.proc, which stays open until then. Only one
+    of the two can be given: no kernel enforces AppArmor and SELinux at once."""
     key: Key = "apparmor" if "apparmor" in entry else "selinux"
     if key not in entry:
         return None
@@ -135,7 +135,7 @@ def exec_op(entry: Entry, run: ExecRun) -> Op | None:
         try:
             fs.close(run.proc.open(path, posix.O_PATH))
         except OSError as e:
-            if e.errno != ENOENT:
+            if e.errno != errno.ENOENT:
                 raise
             path = APPARMOR_FILES[1]
     return ("WRITE", run.proc.directory(), path, text)

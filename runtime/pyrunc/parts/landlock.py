@@ -1,12 +1,12 @@
 """The annotation org.pyrunc.landlock: a Landlock domain for the program (landlock(7); in runtime-spec still under discussion).
 
-Its one rule: nothing is left out because the kernel does not know it. Rights are the kernel's numbers, and one that this kernel lacks is
-refused, as a domain with fewer rules than were asked for would be no wall. Links are not followed: a hostile image would lead a rule to
-another place.
+Its one rule: nothing is dropped because the kernel does not know it. Rights are the kernel's numbers, and one that this kernel lacks is
+refused: a domain with fewer rules than asked for protects nothing. Links are not followed: a hostile image could redirect a rule.
 """
 
 from __future__ import annotations
 
+import errno
 import posix
 from _struct import pack
 
@@ -43,7 +43,7 @@ RIGHTS = {
     "handledAccessNet": ((4, 2),),
     "scoped": ((6, 2),),
 }
-NEWEST = 7  # the version that RIGHTS was compared with; a newer kernel decides by itself about bits that are not in it
+NEWEST = 7  # the version that RIGHTS was compared with; a newer kernel checks unknown bits itself
 KINDS = (("pathBeneath", "paths", "handledAccessFs"), ("netPort", "ports", "handledAccessNet"))
 OF_FILES = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 14 | 1 << 15  # execute, write, read, truncate, ioctl: the kernel takes no others for a file
 NET_PORT = 2  # LANDLOCK_RULE_NET_PORT
@@ -54,18 +54,18 @@ def plan(node: Node, ctx: Context) -> Entry:
     [{"allowedAccess": number, "paths": [texts]}], "netPort": [{"allowedAccess": number, "ports": [numbers]}]}}.
     entry: {"attr": [three numbers], "paths": [[path, allowed, pointer]], "ports": [[port, allowed, pointer]]}.
     Refused: another shape; an empty ruleset; rights that are not handled; a relative path or one with `..`; a kernel without Landlock, or
-    one whose version does not have a right that is asked for."""
+    one that lacks a right that is asked for."""
     try:
         given = jsonio.loads(node[POINTER], "the annotation")
     except Refusal as e:
-        raise Refusal("plan", e.words, POINTER, 'it is a JSON object: {"ruleset": {…}, "rules": {…}}') from None
+        raise Refusal("annotation-not-json", e.words, POINTER, 'it is a JSON object: {"ruleset": {…}, "rules": {…}}') from None
     _object(given, POINTER, ("ruleset", "rules"))
     ruleset = _object(given.get("ruleset"), POINTER + "/ruleset", RULESET)
     rules = _object(given.get("rules", {}), POINTER + "/rules", [kind for kind, _, _ in KINDS])
     version = ctx.probe.landlock()
     if not version:
         raise Unsupported(
-            "landlock-available",
+            "no-landlock",
             "Landlock is not available",
             POINTER,
             "Landlock, built in and named in the lsm= of the boot",
@@ -73,31 +73,29 @@ def plan(node: Node, ctx: Context) -> Entry:
         )
     attr = [_handled(ruleset, name, version) for name in RULESET]
     if not any(attr):
-        raise Refusal(
-            "ruleset-handles-nothing", "a ruleset that handles nothing", POINTER + "/ruleset", "at least one of " + ", ".join(RULESET)
-        )
+        raise Refusal("empty-ruleset", "a ruleset that handles nothing", POINTER + "/ruleset", "at least one of " + ", ".join(RULESET))
     found = [_rules(rules.get(kind, []), POINTER + "/rules/" + kind, names, attr[RULESET.index(handled)]) for kind, names, handled in KINDS]
     return {"attr": attr, "paths": found[0], "ports": found[1]}
 
 
 def _object(value: object, pointer: str, keys: Sequence[str]) -> dict[str, Any]:
     if type(value) is not dict:
-        raise Refusal("object-wanted", "an object is wanted", pointer, "with " + ", ".join(keys))
+        raise Refusal("not-an-object", "an object is wanted", pointer, "with " + ", ".join(keys))
     for key in value:
         if key not in keys:
-            raise Refusal("known", "%s is not known" % quote(key, 60), pointer, "one of " + ", ".join(keys))
+            raise Refusal("unknown-key", "%s is not known" % quote(key, 60), pointer, "one of " + ", ".join(keys))
     return value
 
 
 def _list(value: object, pointer: str) -> list[Any]:
     if type(value) is not list:
-        raise Refusal("list-wanted", "a list is wanted", pointer)
+        raise Refusal("not-a-list", "a list is wanted", pointer)
     return value
 
 
 def _number(value: object, pointer: str, most: int = 2**64 - 1) -> int:
     if type(value) is not int or not 0 <= value <= most:
-        raise Refusal("number-wanted", "a number from 0 to %d is wanted" % most, pointer)
+        raise Refusal("not-a-number", "a number from 0 to %d is wanted" % most, pointer)
     return value
 
 
@@ -110,7 +108,7 @@ def _handled(ruleset: dict[str, Any], name: str, version: int) -> int:
         needed = next((since for since, bits in RIGHTS[name] if bits > missing), None)
         needs = "version %d" % needed if needed else "a newer one than %d" % NEWEST
         raise Unsupported(
-            "bit-version-landlock",
+            "right-too-new",
             "bit %d is not in version %d of Landlock" % (missing, version),
             pointer,
             needs + " of the interface",
@@ -127,13 +125,13 @@ def _rules(given: object, pointer: str, names: str, handled: int) -> list[Rule]:
         allowed = _number(rule.get("allowedAccess"), at + "/allowedAccess")
         if not allowed or allowed & ~handled:
             words = "rights %#x that the ruleset does not handle" % (allowed & ~handled) if allowed else "a rule that allows nothing"
-            raise Refusal("rules", words, at + "/allowedAccess")
+            raise Refusal("bad-rights", words, at + "/allowedAccess")
         for j, value in enumerate(_list(rule.get(names), "%s/%s" % (at, names))):
             here = "%s/%s/%d" % (at, names, j)
             if names == "ports":
                 _number(value, here, 65535)
             elif type(value) is not str or value[:1] != "/" or ".." in value.split("/") or "\0" in value:
-                raise Refusal("absolute-path-without", "an absolute path without .. is wanted", here)
+                raise Refusal("bad-path", "an absolute path without .. is wanted", here)
             found.append([value, allowed, here])
     return found
 
@@ -184,7 +182,7 @@ def _path(ruleset: int, root_fd: int, path: str, allowed: int, pointer: str) -> 
         if allowed:
             _syscalls.landlock_add_rule(ruleset, constants.LANDLOCK_RULE_PATH_BENEATH, pack("=Qi", allowed, there))
     except OSError as e:
-        hint = "links are not followed: name the place that it leads to" if e.errno == 40 else None
+        hint = "links are not followed: name the place that it leads to" if e.errno == errno.ELOOP else None
         raise _failure("unable to allow %s by Landlock" % quote(path), pointer, e, hint, path) from e
     finally:
         if there >= 0:
@@ -193,7 +191,7 @@ def _path(ruleset: int, root_fd: int, path: str, allowed: int, pointer: str) -> 
 
 def _failure(words: str, pointer: str, e: OSError, hint: str | None = None, path: str | None = None) -> StepFailure:
     text = "%s: %s" % (words, errno_text(e.errno))
-    return StepFailure("failure", text, pointer=pointer, call=CallError.of(e).call, errno=e.errno, path=path, hint=hint)
+    return StepFailure("landlock-failed", text, pointer=pointer, call=CallError.of(e).call, errno=e.errno, path=path, hint=hint)
 
 
 def _no_new_privs(run: TailRun) -> bool:

@@ -1,10 +1,11 @@
 """/linux/memoryPolicy (runtime-spec, config-linux.md#memory-policy; set_mempolicy(2)).
 
-Its one rule: the kernel's rules for modes, flags and nodes are checked here one by one, as its answer to all of them is EINVAL.
+Its one rule: the kernel's rules for modes, flags and nodes are checked here one by one, because the kernel only says EINVAL.
 """
 
 from __future__ import annotations
 
+import errno
 from _struct import pack
 
 from pyrunc import fileio
@@ -55,7 +56,7 @@ def plan(node: Node, ctx: Context) -> Entry:
     mode = value.get("mode")
     if mode not in MODES:
         raise Refusal(
-            "invalid-memory-policy",
+            "unknown-mode",
             'invalid memory policy mode "%s"' % quote(mode or "", 60),
             POINTER + "/mode",
             "one of " + ", ".join(MODES),
@@ -63,15 +64,15 @@ def plan(node: Node, ctx: Context) -> Entry:
     nodes = _nodes(value.get("nodes") or "")
     count = sum(last - first + 1 for first, last in nodes)
     if mode in ("MPOL_DEFAULT", "MPOL_LOCAL") and count:
-        raise Refusal("mode-requires-nodes", "mode %s requires 0 nodes but got %d" % (mode, count), POINTER + "/nodes")
+        raise Refusal("needless-nodes", "mode %s requires 0 nodes but got %d" % (mode, count), POINTER + "/nodes")
     if mode not in ("MPOL_DEFAULT", "MPOL_LOCAL", "MPOL_PREFERRED") and not count:
-        raise Refusal("mode-requires-least", "mode %s requires at least one node but got 0" % mode, POINTER + "/nodes")
+        raise Refusal("no-nodes", "mode %s requires at least one node but got 0" % mode, POINTER + "/nodes")
     flags = _flags(value.get("flags") or (), mode, count)
     if nodes and not flags & RELATIVE:
         online = _online()
         if not any(first <= there_last and there_first <= last for first, last in nodes for there_first, there_last in online):
             raise Unsupported(
-                "none-nodes-machine",
+                "nodes-not-here",
                 "none of the nodes %s is in this machine" % quote(value["nodes"], 60),
                 POINTER + "/nodes",
                 "more NUMA nodes",
@@ -84,9 +85,7 @@ def _flags(names: Sequence[str], mode: str, count: int) -> int:
     for index, name in enumerate(names):
         pointer = "%s/flags/%d" % (POINTER, index)
         if name not in FLAGS:
-            raise Refusal(
-                "invalid-memory-policy", 'invalid memory policy flag "%s"' % quote(name, 60), pointer, "one of " + ", ".join(FLAGS)
-            )
+            raise Refusal("unknown-flag", 'invalid memory policy flag "%s"' % quote(name, 60), pointer, "one of " + ", ".join(FLAGS))
         flags |= FLAGS[name]
         if flags & STATIC and flags & RELATIVE:
             raise Refusal(
@@ -101,7 +100,7 @@ def _flags(names: Sequence[str], mode: str, count: int) -> int:
                 pointer,
             )
         if FLAGS[name] in (STATIC, RELATIVE) and not count:
-            raise Refusal("says-how-nodes", "%s says how nodes are meant, and none is given" % name, pointer)
+            raise Refusal("flag-without-nodes", "%s says how nodes are meant, and none is given" % name, pointer)
     return flags
 
 
@@ -115,11 +114,11 @@ def _nodes(text: str) -> list[list[int]]:
         low, dash, high = part.partition("-")
         bounds = (low, high if dash else low)
         if not all(b.isascii() and b.isdigit() and len(b) < 10 for b in bounds):
-            raise Refusal("list-nodes", "%s is no list of nodes" % quote(text, 60), POINTER + "/nodes", "numbers and ranges: 0-1,3")
+            raise Refusal("bad-node-list", "%s is not a list of nodes" % quote(text, 60), POINTER + "/nodes", "numbers and ranges: 0-1,3")
         first, last = int(bounds[0]), int(bounds[1])
         if first > last or last > NODE_MAX:
             reason = "the range is empty" if first > last else "no kernel has a node %d" % last
-            raise Refusal("nodes", "%s: %s" % (quote(text, 60), reason), POINTER + "/nodes")
+            raise Refusal("bad-node-list", "%s: %s" % (quote(text, 60), reason), POINTER + "/nodes")
         found.append([first, last])
     return sorted(found)
 
@@ -128,11 +127,11 @@ def _online() -> list[list[int]]:
     try:
         return _nodes(fileio.fsdecode(fileio.read_file(ONLINE, 4096)).strip())
     except OSError:
-        return [[0, NODE_MAX]]  # a kernel without NUMA says ENOSYS when it is asked
+        return [[0, NODE_MAX]]  # a kernel without NUMA will say ENOSYS
 
 
 def _mask(ranges: list[list[int]]) -> tuple[bytes, int]:
-    """(mask as the kernel's array of longs, number of bits plus one: it takes one off)."""
+    """(mask as the kernel's array of longs, number of bits plus one: the kernel subtracts one)."""
     if not ranges:
         return b"", 0
     longs = [0] * (max(last for _first, last in ranges) // 64 + 1)
@@ -148,15 +147,18 @@ def init_set(entry: Entry, run: InitRun) -> None:
     try:
         _syscalls.set_mempolicy(entry["mode"], *_mask(entry["nodes"]))
     except OSError as e:
-        hint = {38: "the kernel is built without CONFIG_NUMA", 22: "the mode is newer than the kernel, or its cpuset has none of the nodes"}
+        hint = {
+            errno.ENOSYS: "the kernel is built without CONFIG_NUMA",
+            errno.EINVAL: "the mode is newer than the kernel, or its cpuset has none of the nodes",
+        }
         words = "unable to set memory policy: " + errno_text(e.errno)
         raise StepFailure(
-            "unable-set-memory", words, pointer=POINTER, call=CallError.of(e).call, errno=e.errno, hint=hint.get(e.errno or 0)
+            "policy-not-set", words, pointer=POINTER, call=CallError.of(e).call, errno=e.errno, hint=hint.get(e.errno or 0)
         ) from e
     found = _syscalls.get_mempolicy()[0]
     if found != entry["mode"] and not (entry["mode"] == PREFERRED and not entry["nodes"] and found == LOCAL):
         raise StepFailure(
-            "memory-policy-was",
+            "policy-not-kept",
             "memory policy %#x was set, the kernel says %#x" % (entry["mode"], found),
             pointer=POINTER,
             call="set_mempolicy",

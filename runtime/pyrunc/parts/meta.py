@@ -1,7 +1,7 @@
 """/ociVersion, /annotations (runtime-spec, config.md#specification-version, #annotations).
 
-Its one rule: annotations are hostile text, since engines copy labels of images into them. None may name a path of the host or
-a program unless --allow-annotation-paths says so; what other parts get to see is what is left.
+Its one rule: annotations are hostile text, because engines copy labels of images into them. None may name a path of the host or
+a program unless --allow-annotation-paths is given; other parts see only those that remain.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 VERSION = (1, 3)
-# Annotations whose values are paths of the host, or a filter in place of the profile: taken out unless they were allowed. `features`
+# Annotations whose values are paths of the host, or a filter that replaces the profile: ignored unless they are allowed. `features`
 # lists them as potentially unsafe.
 PATHS = (
     "org.criu.config", "run.oci.hooks.stderr", "run.oci.hooks.stdout", "run.oci.pidfd_receiver", "run.oci.seccomp.plugins",
@@ -36,7 +36,7 @@ PATHS = (
 )  # fmt: skip
 HANDLERS = ("run.oci.handler",)
 RECEIVER = "run.oci.pidfd_receiver"
-# What else of run.oci. has an effect; the parts that read them have the meaning, docs/annotations.md all of it.
+# Other annotations below run.oci. with an effect; docs/annotations.md explains all of them.
 KNOWN = (
     "run.oci.delegate-cgroup", "run.oci.keep_original_groups", "run.oci.mount_context_type", "run.oci.seccomp_fail_unknown_syscall",
     "run.oci.systemd.subgroup",
@@ -47,7 +47,7 @@ YES = ("1", "true")
 def plan(node: Node, ctx: Context) -> Entry:
     """node: {"/ociVersion": text, "/annotations": {key: text}}.
     entry: {"ociVersion", "annotations": those in force, "keep_groups": bool, "pidfd_receiver": path of a socket or None}.
-    Refused: no version, one that is not 1.x; an annotation with an empty key or control bytes in it; a receiver that is no absolute
+    Refused: no version, one that is not 1.x; an annotation with an empty key or control bytes in it; a receiver that is not an absolute
     path; run.oci.handler, which asks for another executor than the kernel."""
     entry: Entry = {
         "ociVersion": _version(node.get("/ociVersion"), ctx),
@@ -59,12 +59,12 @@ def plan(node: Node, ctx: Context) -> Entry:
     for key, value in (node.get("/annotations") or {}).items():
         pointer = "/annotations/" + quote(key, 100).replace("~", "~0").replace("/", "~1")
         if not key:
-            raise Refusal("annotation-empty-key", "an annotation with an empty key", "/annotations/")
+            raise Refusal("empty-key", "an annotation with an empty key", "/annotations/")
         if not key.isprintable():
-            raise Refusal("control-characters-key", "control characters in the key of an annotation", pointer)
+            raise Refusal("control-characters", "control characters in the key of an annotation", pointer)
         if key in HANDLERS:
             raise Unsupported(
-                "handler-available",
+                "no-handler",
                 "the handler %s is not available" % quote(value, 60),
                 pointer,
                 "another runtime",
@@ -74,11 +74,11 @@ def plan(node: Node, ctx: Context) -> Entry:
             ctx.warn(pointer, "%s, so it has no effect without --allow-annotation-paths" % _why(key))
             continue
         if key.startswith("run.oci.") and key not in KNOWN + PATHS:
-            ctx.warn(pointer, "it is not known here and has no effect")
+            ctx.warn(pointer, "unknown, so it has no effect")
         entry["annotations"][key] = value
     entry["pidfd_receiver"] = receiver = entry["annotations"].get(RECEIVER)
     if receiver is not None and (receiver[:1] != "/" or "\0" in receiver):
-        raise Refusal("absolute-path", "%s is not an absolute path" % quote(receiver), "/annotations/" + RECEIVER)
+        raise Refusal("relative-path", "%s is not an absolute path" % quote(receiver), "/annotations/" + RECEIVER)
     entry["keep_groups"] = entry["annotations"].get("run.oci.keep_original_groups") in YES
     return entry
 
@@ -88,16 +88,14 @@ def _why(key: str) -> str:
 
 
 def _version(text: str | None, ctx: Context) -> str:
-    """Any 1.x is taken: short forms and suffixes are in use, and what is newer than we are is compatible by rule (semver)."""
+    """Any 1.x is accepted: short forms and suffixes are in use, and newer versions are compatible (semver)."""
     if not text:
-        raise Refusal("ociversion", "no ociVersion", "/ociVersion", "the specification's version, for instance 1.3.0")
+        raise Refusal("no-version", "no ociVersion", "/ociVersion", "the specification's version, for instance 1.3.0")
     core = text.partition("+")[0].partition("-")[0].split(".")
     if not 2 <= len(core) <= 3 or not all(part.isascii() and part.isdigit() and len(part) < 10 for part in core):
-        raise Refusal("version", "%s is no version" % quote(text, 60), "/ociVersion", "MAJOR.MINOR.PATCH is wanted, for instance 1.3.0")
+        raise Refusal("bad-version", "%s is not a version" % quote(text, 60), "/ociVersion", "use MAJOR.MINOR.PATCH, for instance 1.3.0")
     if core[0] != "1":
-        raise Refusal(
-            "version-specification-known", "version %s of the specification is not known" % quote(text, 60), "/ociVersion", "1.x is"
-        )
+        raise Refusal("unknown-version", "version %s of the specification is not known" % quote(text, 60), "/ociVersion", "1.x is")
     if int(core[1]) > VERSION[1]:
         ctx.warn("/ociVersion", "%s is newer than %d.%d: properties that came since are ignored" % (quote(text, 60), *VERSION))
     elif len(core) < 3:

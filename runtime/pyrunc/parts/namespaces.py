@@ -1,11 +1,12 @@
-"""/linux/namespaces (config-linux.md#namespaces): which are new, which are joined, and the order in which init gets into them.
+"""/linux/namespaces (config-linux.md#namespaces): which are new, which are joined, and in which order init enters them.
 
-The clone itself is linux.ns.clone_init. One rule: every path is opened, and what it leads to is checked, before anything else
-happens, and from then on only the descriptor is used.
+The clone itself is linux.ns.clone_init. One rule: every path is opened and checked before anything else
+happens; from then on only the descriptor is used.
 """
 
 from __future__ import annotations
 
+import errno
 import posix
 
 from pyrunc.errors import CallError, Refusal, Unsupported, errno_text, quote
@@ -42,7 +43,7 @@ POINTER: Final = "/linux/namespaces"
 
 
 def plan(node: Node, ctx: Context) -> Entry:
-    """node: {"/linux/namespaces": [{"type", "path"}, ...]}, or {} for a container that stays in all of the host's.
+    """node: {"/linux/namespaces": [{"type", "path"}, ...]}, or {} for a container that shares all of the host's.
 
     Entry: {"new": [types], "join": {type: path}, "flags": for clone3 (without those of init_unshare), "userns": bool, "host_net": bool, "host": [types in which the container is where the runtime is], "pointers": {type: where}}.
     A path to the runtime's own namespace is no isolation: such a type counts as not listed, and stands under "host".
@@ -55,17 +56,17 @@ def plan(node: Node, ctx: Context) -> Entry:
     for i, item in enumerate(node.get(POINTER, ())):
         kind, path, pointer = item["type"], item.get("path", ""), "%s/%d" % (POINTER, i)
         if kind not in ns.FLAGS:
-            raise Refusal("namespace-does-exist", 'namespace "%s" does not exist' % quote(kind), pointer + "/type")
+            raise Refusal("unknown-namespace", 'namespace "%s" does not exist' % quote(kind), pointer + "/type")
         if kind in pointers:
             raise Refusal(
-                "malformed-spec-file",
+                "duplicate-namespace",
                 "malformed spec file: duplicated ns",
                 pointer + "/type",
                 "%s has the type %s too" % (pointers[kind], kind),
             )
         pointers[kind] = pointer
         if not ns.exists(kind):
-            raise Unsupported("namespaces-aren-t", "%s namespaces aren't enabled in the kernel" % kind, pointer + "/type", "kernel")
+            raise Unsupported("no-such-namespace", "%s namespaces aren't enabled in the kernel" % kind, pointer + "/type", "kernel")
         if not path:
             new.append(kind)
         elif _checked(path, kind, pointer + "/path"):
@@ -90,23 +91,23 @@ def plan(node: Node, ctx: Context) -> Entry:
 
 
 def _late(new: list[str], join: Container[str]) -> tuple[str, ...]:
-    """What init makes itself: the cgroup namespace once it is in its cgroup; beside a user namespace the ipc namespace, as the message
-    queues in it belong to the ids of who makes it, and those of the host's root are nobody inside."""
+    """The namespaces that init makes itself: cgroup, once it is in its cgroup; and with a user namespace also ipc, because message
+    queues belong to the ids of its maker, and the host's root is nobody inside."""
     return ("cgroup", "ipc") if "user" in new or "user" in join else ("cgroup",)
 
 
 def _checked(path: str, kind: str, pointer: str) -> bool:
     """True when the path leads to our own namespace. Refusal when it doesn't lead to one of this kind at all."""
     if path[0] != "/":
-        raise Refusal("namespace-path-absolute", "namespace path: %s is not absolute" % quote(path), pointer)
+        raise Refusal("relative-path", "namespace path: %s is not absolute" % quote(path), pointer)
     if "\0" in path:
-        raise Refusal("namespace-path-nul", "namespace path: NUL in a path", pointer)
+        raise Refusal("nul-byte", "namespace path: NUL in a path", pointer)
     try:
         fd = ns.open_path(path, kind)
     except OSError as e:
         if CallError.of(e).call == "openat":
-            raise Refusal("namespace-path-lstat", "namespace path: lstat %s: %s" % (quote(path), errno_text(e.errno)), pointer) from None
-        raise Refusal("namespace-path", "namespace path: %s %s" % (quote(path), e.strerror), pointer) from None
+            raise Refusal("bad-namespace-path", "namespace path: lstat %s: %s" % (quote(path), errno_text(e.errno)), pointer) from None
+        raise Refusal("bad-namespace-path", "namespace path: %s %s" % (quote(path), e.strerror), pointer) from None
     try:
         return ns.is_own(fd, kind)
     finally:
@@ -114,15 +115,15 @@ def _checked(path: str, kind: str, pointer: str) -> bool:
 
 
 def _check_user(new: list[str], join: Container[str], pointers: dict[str, str], ctx: Context) -> None:
-    """What a user namespace and its absence mean for the rest."""
+    """Whether there is a user namespace where one is needed, with mappings."""
     linux = ctx.config.get("linux", {})
     mapped = linux.get("uidMappings") or linux.get("gidMappings")
     if "user" in new and not mapped:
         words = "user namespaces enabled, but no namespace path to join nor mappings to apply specified"
-        raise Refusal("user-namespaces-enabled", words, pointers["user"], "give /linux/uidMappings and /linux/gidMappings, or a path")
+        raise Refusal("no-mappings", words, pointers["user"], "give /linux/uidMappings and /linux/gidMappings, or a path")
     if ctx.euid != 0 and "user" not in new and "user" not in join:
         raise Refusal(
-            "rootless-container-requires",
+            "no-user-namespace",
             "rootless container requires user namespaces",
             POINTER,
             "add a namespace of type user, with mappings",
@@ -134,25 +135,25 @@ def _check_user(new: list[str], join: Container[str], pointers: dict[str, str], 
 
 def host_open(entry: Entry, run: HostRun) -> None:
     """Host side, first of all. Opens each path into run.fds["ns:TYPE"] and checks the type again on what was opened; sets
-    run.clone_flags and run.time_offsets (None; `clocks` knows better). OSError names the path. Nothing to undo: descriptors."""
+    run.clone_flags and run.time_offsets (None; `clocks` sets it later). OSError names the path. Nothing to undo: descriptors."""
     run.clone_flags = entry["flags"]
     run.time_offsets = None
     for kind, path in entry["join"].items():
         try:
             run.fds["ns:" + kind] = ns.open_path(path, kind)
         except OSError as e:
-            words = "namespace path: %s: %s" % (quote(path), e.strerror if e.errno == 22 else errno_text(e.errno))
+            words = "namespace path: %s: %s" % (quote(path), e.strerror if e.errno == errno.EINVAL else errno_text(e.errno))
             raise CallError.of(e, words=words, pointer=entry["pointers"][kind] + "/path") from None
 
 
 def host_close(entry: Entry, run: HostRun) -> None:
-    """Host side. Closes what host_open opened: init has its own copies, and joins by them when this has already happened."""
+    """Host side. Closes what host_open opened: init has its own copies."""
     for kind in entry["join"]:
         posix.close(run.fds.pop("ns:" + kind))
 
 
 def init_join(entry: Entry, run: InitRun) -> None:
-    """Init. Enters what the clone has not (run.joined_ns), from run.fds, and closes those descriptors. The mount namespace comes last:
+    """Init. Enters those that the clone has not entered (run.joined_ns), from run.fds, and closes those descriptors. The mount namespace comes last:
     from then on paths are the container's. A cgroup namespace waits for init_unshare."""
     for kind in ns.ORDER:
         if kind in entry["join"] and kind not in run.joined_ns and kind != "cgroup":
@@ -184,6 +185,6 @@ def init_unshare(entry: Entry, run: InitRun) -> None:
 
 
 def init_loopback(entry: Entry, run: InitRun) -> None:
-    """Init. The loopback device of a *new* network namespace comes up; a joined one is somebody else's."""
+    """Init. The loopback device of a *new* network namespace comes up; a joined one belongs to somebody else."""
     if "network" in entry["new"]:
         netlink.loopback_up()

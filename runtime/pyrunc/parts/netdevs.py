@@ -1,13 +1,14 @@
-"""/linux/netDevices (config-linux.md#network-devices): devices of the runtime's network namespace that move into the container's.
+"""/linux/netDevices (config-linux.md#network-devices): devices that move from the runtime's network namespace into the container's.
 
-One rule: a device is renamed and moved in one request, which the kernel carries out under one lock, so nobody sees it in the container
-under its host name, or the reverse. It comes down on the way; its permanent addresses of universe scope are given back to it. Moved
-devices return to the host when the namespace dies; that is the kernel's doing and not undone here.
+One rule: a device is renamed and moved in one request, which the kernel handles under one lock, so nobody sees it in the container
+under its host name, or the reverse. It goes down on the way; its permanent addresses of universe scope are set again. The kernel
+returns moved devices to the host when the namespace dies, so nothing is undone here.
 """
 
 from __future__ import annotations
 
 import _socket
+import errno
 import posix
 
 from pyrunc.errors import CallError, Refusal, StepFailure, errno_text, quote
@@ -37,21 +38,20 @@ if TYPE_CHECKING:
 
 POINTER: Final = "/linux/netDevices"
 NAME_MAX = 15  # IFNAMSIZ without the NUL
-EEXIST, ENODEV = 17, 19
 
 
 def plan(node: Node, ctx: Context) -> Entry | None:
     """node: {"/linux/netDevices": {host name: {"name"}}}. Entry: {"devices": [[host name, container name, pointer], ...]}, or None.
 
-    Refuses: no network namespace in the list, a runtime without privileges, names that no device can have (one %d is a template in the
-    new name), two devices for one name, loopback, and devices that are not there."""
+    Refuses: no network namespace in the list, a runtime without privileges, invalid names (one %d is a template in the
+    new name), two devices for one name, loopback, and devices that do not exist."""
     devices = node[POINTER]
     if not devices:
         return None
     if ctx.plans["namespaces"]["host_net"]:
-        raise Refusal("unable-move-network", "unable to move network devices without a NET namespace", POINTER)
+        raise Refusal("no-network-namespace", "unable to move network devices without a NET namespace", POINTER)
     if ctx.euid != 0:
-        raise Refusal("network-devices-supported", "network devices are not supported for rootless containers", POINTER)
+        raise Refusal("rootless-netdevs", "network devices are not supported for rootless containers", POINTER)
     entry: list[list[str]] = []
     taken: dict[str, str] = {}
     for host_name, device in devices.items():
@@ -60,35 +60,31 @@ def plan(node: Node, ctx: Context) -> Entry | None:
         name = device.get("name") or host_name
         _check_name(name, pointer + "/name", True)
         if host_name == "lo" or name == "lo":
-            raise Refusal("loopback-device-belongs", "the loopback device belongs to its network namespace", pointer)
+            raise Refusal("loopback", "the loopback device belongs to its network namespace", pointer)
         if name in taken and "%" not in name:
             raise Refusal(
-                "two-network-devices", 'two network devices would be named "%s"' % name, pointer, "the other one is %s" % taken[name]
+                "duplicate-device-name", 'two network devices would be named "%s"' % name, pointer, "the other one is %s" % taken[name]
             )
         taken[name] = host_name
         try:
             _socket.if_nametoindex(host_name)
         except OSError:
-            raise Refusal(
-                "network-device-network", 'no network device "%s" in the network namespace of the runtime' % host_name, pointer
-            ) from None
+            raise Refusal("no-such-device", 'no network device "%s" in the network namespace of the runtime' % host_name, pointer) from None
         entry.append([host_name, name, pointer])
     return {"devices": entry}
 
 
 def _check_name(name: str, pointer: str, template: bool) -> None:
-    """The kernel's own rule (dev_valid_name), and one %d at most, where it picks the number."""
+    """The kernel's own rule (dev_valid_name), and at most one %d, for which it picks a number."""
     bad = not name or len(name.encode("utf-8", "surrogateescape")) > NAME_MAX or name in (".", "..") or not name.isprintable()
     bad = bad or any(c in "/:" or c.isspace() for c in name)
     if bad or "%" in name.replace("%d", "", 1 if template else 0):
-        raise Refusal(
-            "invalid-network-device", 'invalid network device name "%s"' % quote(name), pointer, "1 to 15 bytes, without / : and blanks"
-        )
+        raise Refusal("bad-device-name", 'invalid network device name "%s"' % quote(name), pointer, "1 to 15 bytes, without / : and blanks")
 
 
 def host_move(entry: Entry, run: HostRun) -> None:
     """Host side, while init waits. Target: run.fds["ns:network"] if it will be joined, else init's own namespace by run.pid. StepFailure
-    with the device's pointer. Devices moved before a failure stay (they come back when the namespace ends)."""
+    with the device's pointer. Devices moved before a failure return when the namespace ends."""
     net_fd = run.fds.get("ns:network", -1)
     opened = -1
     if net_fd < 0:
@@ -102,7 +98,7 @@ def host_move(entry: Entry, run: HostRun) -> None:
                 _move(outer, inner, net_fd, host_name, name)
             except OSError as e:
                 words = 'cannot move network device "%s": %s' % (host_name, _text(e, name))
-                raise StepFailure("move-network-device", words, pointer=pointer, call=CallError.of(e).call, errno=e.errno) from e
+                raise StepFailure("device-not-moved", words, pointer=pointer, call=CallError.of(e).call, errno=e.errno) from e
     finally:
         if opened >= 0:
             posix.close(opened)
@@ -112,9 +108,9 @@ def host_move(entry: Entry, run: HostRun) -> None:
 
 
 def _text(e: OSError, name: str) -> str:
-    if e.errno == EEXIST:
+    if e.errno == errno.EEXIST:
         return 'the network namespace of the container has a device "%s" already' % name
-    if e.errno == ENODEV:
+    if e.errno == errno.ENODEV:
         return "it is gone"
     return "%s (%s)" % (errno_text(e.errno), e.strerror) if e.strerror != posix.strerror(e.errno or 0) else errno_text(e.errno)
 
@@ -124,7 +120,7 @@ def _move(outer: Route, inner: Route, net_fd: int, host_name: str, name: str) ->
     addresses = outer.addresses(index)  # before it goes down: that drops those of IPv6
     there = inner.links()
     if any(link[1] == name for link in there):
-        raise _taken()  # asked before: the kernel moves first and renames then, and a failed rename leaves the device over there
+        raise _name_taken()  # checked first: the kernel moves before it renames, and a failed rename leaves the device there
     if flags & netlink.IFF_UP:
         outer.set_up(index, False)
     try:
@@ -138,12 +134,12 @@ def _move(outer: Route, inner: Route, net_fd: int, host_name: str, name: str) ->
     inner.set_up(index, True)
 
 
-def _taken() -> OSError:
-    return CallError(EEXIST, posix.strerror(EEXIST), None, "RTM_NEWLINK")
+def _name_taken() -> OSError:
+    return CallError(errno.EEXIST, posix.strerror(errno.EEXIST), None, "RTM_NEWLINK")
 
 
 def _restore(outer: Route, index: int, addresses: list[Address]) -> None:
-    """A device that stays with the host is as it was; the error that is on its way matters more than one from here."""
+    """Restores a device that stays with the host; the error being reported matters more than one from here."""
     try:
         outer.set_up(index, True)
         _give_back(outer, index, addresses)
@@ -152,13 +148,13 @@ def _restore(outer: Route, index: int, addresses: list[Address]) -> None:
 
 
 def _found(inner: Route, name: str, there: set[int]) -> int:
-    """The index in the new namespace, which may differ. A name with %d was completed by the kernel: the device is the one that came."""
+    """The index in the new namespace, which may differ. A name with %d was completed by the kernel: the new device is the one."""
     if "%" not in name:
         return inner.link(name)[0]
     before, _, after = name.partition("%d")
     came = [i for i, n, _flags in inner.links() if i not in there and n.startswith(before) and n.endswith(after)]
     if len(came) != 1:
-        raise OSError(ENODEV, posix.strerror(ENODEV))
+        raise OSError(errno.ENODEV, posix.strerror(errno.ENODEV))
     return came[0]
 
 
@@ -167,5 +163,5 @@ def _give_back(route: Route, index: int, addresses: list[Address]) -> None:
         try:
             route.add_address(index, family, prefix, address, broadcast)
         except OSError as e:
-            if e.errno != EEXIST:  # IPv4 addresses outlive going down
+            if e.errno != errno.EEXIST:  # IPv4 addresses outlive going down
                 raise

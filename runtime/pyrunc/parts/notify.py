@@ -1,7 +1,7 @@
 """No key of config.json: NOTIFY_SOCKET of a supervisor that runs us as its service (sd_notify(3)).
 
-The container gets a socket of ours at /run/notify/notify.sock; `start` listens there and passes READY=1 and the main process on. Its
-one rule: the supervisor's own socket is never within reach of the container.
+The container gets a socket of ours at /run/notify/notify.sock; `start` listens there and passes on READY=1 and the main pid. Its
+one rule: the container never reaches the supervisor's own socket.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SOCKET = "notify.sock"
 
 def plan(node: Node, ctx: Context) -> Entry | None:
     """node: {}. entry: {"host": the supervisor's socket, "variable": NOTIFY_SOCKET inside, "mount": an entry as in /mounts} or None without
-    NOTIFY_SOCKET in our own environment, for exec, and where no mount namespace keeps the bind mount from the host. Refuses nothing."""
+    NOTIFY_SOCKET in our own environment, for exec, and without a mount namespace, where the host would see the bind mount. Refuses nothing."""
     host = ctx.options.get("notify_socket")
     if not host or ctx.options.get("command") not in ("create", "run"):
         return None
@@ -61,7 +61,7 @@ def undo_make(entry: Entry, run: HostRun) -> None:
 
 
 def listen(entry: Entry, dir_fd: int) -> int:
-    """Before the gate is opened (`start`): fd of the socket in the container's directory, so that no message is lost."""
+    """Before the gate is opened (`start`): fd of the socket in the container's directory; no message is lost."""
     from pyrunc.linux import sdnotify
 
     fd = fs.open(FOLDER, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW, dir_fd=dir_fd)
@@ -72,7 +72,7 @@ def listen(entry: Entry, dir_fd: int) -> int:
 
 
 def forward(entry: Entry, fd: int, pid: int, pidfd: int) -> bool:
-    """After the program was executed: waits until it is ready or gone, and tells the supervisor. True if it became ready. Closes fd."""
+    """After the program was executed: waits until it is ready or has ended, and informs the supervisor. True if it became ready. Closes fd."""
     from pyrunc.linux import sdnotify
 
     try:

@@ -1,9 +1,11 @@
 """/process/oomScoreAdj (runtime-spec, config.md#linux-process; proc(5)).
 
-Its one rule: 0 is a value, absent is none; what is written is read back.
+Its one rule: 0 is a value, absent means unchanged; what is written is read back.
 """
 
 from __future__ import annotations
+
+import errno
 
 from pyrunc.errors import Refusal, StepFailure
 from pyrunc.linux import fs
@@ -25,34 +27,33 @@ if TYPE_CHECKING:
 
 
 POINTER: Final = "/process/oomScoreAdj"
-EACCES = 13
 
 
 def plan(node: Node, ctx: Context) -> Entry:
-    """node: {"/process/oomScoreAdj": n}. entry: {"value": n}. Refused: outside -1000..1000. Whether a low value may be set only the
-    kernel knows: its limit is the lowest that a privileged process ever set, and cannot be read."""
+    """node: {"/process/oomScoreAdj": n}. entry: {"value": n}. Refused: outside -1000..1000. Only the kernel knows whether a low value may
+    be set: its limit is the lowest that a privileged process ever set, and cannot be read."""
     value = node[POINTER]
     if not -1000 <= value <= 1000:
-        raise Refusal("oomscoreadj", "oomScoreAdj %d is not in -1000..1000" % value, POINTER)
+        raise Refusal("score-range", "oomScoreAdj %d is not in -1000..1000" % value, POINTER)
     return {"value": value}
 
 
 def host_write(entry: Entry, run: HostRun) -> None:
     """Host, while init waits, with the host's rights and before init is non-dumpable (its files would be root's then). Uses run.pid, our
-    own child that nobody reaps. EACCES: lowering without CAP_SYS_RESOURCE. Ends with the process."""
+    unreaped child. EACCES: lowering without CAP_SYS_RESOURCE. Ends with the process."""
     path = "/proc/%d/oom_score_adj" % run.pid
     try:
         fs.write_file(None, path, "%d" % entry["value"])
     except OSError as e:
-        if e.errno != EACCES:
+        if e.errno != errno.EACCES:
             raise
         words = "oomScoreAdj %d is lower than this host lets us set it" % entry["value"]
         hint = "lowering takes CAP_SYS_RESOURCE in the initial user namespace (containerd: restrict_oom_score_adj)"
-        raise StepFailure("oomscoreadj-lower-than", words, pointer=POINTER, call="write", errno=e.errno, path=path, hint=hint) from e
+        raise StepFailure("score-too-low", words, pointer=POINTER, call="write", errno=e.errno, path=path, hint=hint) from e
     found = int(fs.read_file(None, path, 64))
     if found != entry["value"]:
         raise StepFailure(
-            "oomscoreadj-was-set",
+            "score-not-kept",
             "oomScoreAdj %d was set, the kernel says %d" % (entry["value"], found),
             pointer=POINTER,
             call="write",

@@ -1,8 +1,8 @@
 """/linux/maskedPaths and /linux/readonlyPaths (runtime-spec, config-linux.md#masked-paths, #readonly-paths).
 
-Its one rule: a path that is there and can't be covered is a failure, and what it is covered with never comes from a name in the
-container: the null device is proven by type and number before it is used (CVE-2025-31133, CVE-2025-62161). Only a path that does not
-exist is passed over.
+Its one rule: a path that exists and can't be covered is a failure, and the cover never comes from a name in the
+container: the null device is checked by type and number before it is used (CVE-2025-31133, CVE-2025-62161). Only a path that does not
+exist is skipped.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def plan(node: Node, ctx: Context) -> Entry | None:
     if "mount" not in namespaces["new"] and "mount" not in namespaces["join"]:
         pointer = MASKED if entry["masked"] else READONLY
         words = "unable to restrict sys entries without a private MNT namespace"
-        raise Refusal("unable-restrict-sys", words, pointer, 'add {"type": "mount"} to /linux/namespaces')
+        raise Refusal("no-mount-namespace", words, pointer, 'add {"type": "mount"} to /linux/namespaces')
     return entry
 
 
@@ -65,11 +65,9 @@ def _checked(given: list[str], pointer: str) -> list[Covered]:
     for index, path in enumerate(given):
         at = "%s/%d" % (pointer, index)
         if path[:1] != "/" or ".." in path.split("/") or "\0" in path:
-            raise Refusal("absolute-path-without", '"%s" must be an absolute path without ..' % quote(path), at)
+            raise Refusal("bad-path", '"%s" must be an absolute path without ..' % quote(path), at)
         if paths.clean(path) == "/":
-            raise Refusal(
-                "root-itself-can", "the root itself can be neither masked nor listed here", at, "for a read-only root set /root/readonly"
-            )
+            raise Refusal("root-itself", "the root itself can't be masked or listed here", at, "for a read-only root set /root/readonly")
         found.setdefault(paths.clean(path), at)
     return [[path, at] for path, at in found.items()]
 
@@ -140,7 +138,7 @@ def _find(root_fd: int, path: str) -> int | None:
 
 
 def _directory_cover(covers: Covers, label: str | None) -> int:
-    """-> detached mount. The first one is a new tmpfs; once that is attached, the others are clones of it: one file system for all."""
+    """-> detached mount. The first is a new tmpfs; once it is attached, the others are clones of it: one file system for all."""
     if covers["dir"] is not None:
         return mount.clone_fd(covers["dir"])
     context = ['context="%s"' % label] if label else []
@@ -160,7 +158,7 @@ def _null_cover(root_fd: int, covers: Covers) -> int:
         tree = mount.clone_fd(covers["null"])
     except OSError as e:
         if e.errno == errno.EINVAL and covers["hidden"] is not None:
-            words = "the container's /dev/null is not the null device, and this kernel cannot lend another one (Linux 6.15 can)"
+            words = "the container's /dev/null is not the null device, and this kernel cannot provide another one (Linux 6.15 can)"
             raise CallError.of(e, words=words) from None
         raise
     try:
@@ -172,8 +170,8 @@ def _null_cover(root_fd: int, covers: Covers) -> int:
 
 
 def _null(root_fd: int, covers: Covers) -> int:
-    """-> O_PATH fd of a proven null device: the container's, or one that is made on a file system that nobody else sees (which Linux
-    can clone from since 6.15; before, that is a failure)."""
+    """-> O_PATH fd of a checked null device: the container's, or one on a file system that nobody else sees (Linux
+    can clone from that since 6.15; before, it is a failure)."""
     try:
         fd = paths.resolve(root_fd, "/dev/null", posix.O_PATH | posix.O_NOFOLLOW)
     except OSError as e:
@@ -183,7 +181,7 @@ def _null(root_fd: int, covers: Covers) -> int:
         if _is_null(fd):
             return fd
         posix.close(fd)
-    hidden = covers["hidden"] = mount.new("tmpfs", "tmpfs", 0, 0)  # lives as long as its descriptor
+    hidden = covers["hidden"] = mount.new("tmpfs", "tmpfs", 0, 0)  # exists as long as its descriptor
     try:
         fs.mknod("null", c.S_IFCHR | 0o666, posix.makedev(*NULL), dir_fd=hidden)
         fd = fs.open("null", posix.O_PATH | posix.O_NOFOLLOW, dir_fd=hidden)
@@ -204,4 +202,4 @@ def _is_null(fd: int) -> bool:
 def _failure(e: OSError, what: str, path: str, pointer: str) -> StepFailure:
     failed = CallError.of(e)
     text = failed.words or errno_text(e.errno)
-    return StepFailure("failure", "%s: %s" % (what, text), pointer=pointer, call=failed.call, errno=e.errno, path=path)
+    return StepFailure("path-not-covered", "%s: %s" % (what, text), pointer=pointer, call=failed.call, errno=e.errno, path=path)

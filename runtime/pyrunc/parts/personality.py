@@ -1,6 +1,6 @@
 """/linux/personality (runtime-spec, config-linux.md#personality; personality(2)).
 
-Its one rule: what cannot be set is refused; a 32-bit program that believes in a 64-bit machine builds the wrong thing silently.
+Its one rule: what cannot be set is refused: a 32-bit program that sees a 64-bit machine silently builds the wrong thing.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ POINTER: Final = "/linux/personality"
 
 def plan(node: Node, ctx: Context) -> Entry:
     """node: {"/linux/personality": {domain, flags}}. entry: {"domain": number}.
-    Refused: no domain or another than LINUX and LINUX32; any flag, as the specification knows none yet."""
+    Refused: no domain or another than LINUX and LINUX32; any flag, as the specification defines none yet."""
     value = node[POINTER]
     domain = value.get("domain")
     if domain not in DOMAINS:
         raise Refusal(
-            "invalid-personality-domain",
+            "unknown-domain",
             "invalid personality domain %s" % quote(domain or '""', 60),
             POINTER + "/domain",
             "LINUX or LINUX32",
         )
     for index, flag in enumerate(value.get("flags") or ()):
         raise Unsupported(
-            "personality-flag-supported",
+            "unknown-flag",
             "personality flag %s is not supported" % quote(flag, 60),
             "%s/flags/%d" % (POINTER, index),
             "flags defined by the specification",
@@ -59,7 +59,9 @@ def init_set(entry: Entry, run: InitRun) -> None:
     """Init, before the filter. Verified. Ends with the process; execve keeps it."""
     _syscalls.personality(entry["domain"])
     if _syscalls.personality(ONLY_READ) != entry["domain"]:
-        raise StepFailure("kernel-did-take", "the kernel did not take the personality", pointer=POINTER + "/domain", call="personality")
+        raise StepFailure(
+            "personality-not-kept", "the kernel did not take the personality", pointer=POINTER + "/domain", call="personality"
+        )
 
 
 def exec_op(entry: Entry, run: ExecRun) -> Op:

@@ -1,17 +1,18 @@
 """/process/args, /process/cwd, /process/env (runtime-spec, config.md#process; execve(2)).
 
-What is executed, where it starts and what it finds in its environment. Its one rule: all three are the container's. No variable
-of the caller gets in, HOME comes from the container's own /etc/passwd (read as the hostile file it is), names are found by
-the container's PATH with the rights of the program, and a working directory outside of the root is never entered (CVE-2024-21626).
+The program, its working directory and its environment. Its one rule: all three are the container's. No variable
+of the caller gets in, HOME comes from the container's own /etc/passwd (which is hostile), programs are found by
+the container's PATH with the rights of the program, and a working directory outside the root is never entered (CVE-2024-21626).
 """
 
 from __future__ import annotations
 
+import errno
 import posix
 
 from pyrunc import fileio
 from pyrunc.errors import CallError, Refusal, StepFailure, errno_text, quote
-from pyrunc.linux import _syscalls, paths
+from pyrunc.linux import _syscalls, constants, paths
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,7 +45,6 @@ ARGS: Final = "/process/args"
 CWD: Final = "/process/cwd"
 ENV: Final = "/process/env"
 PATH_MAX, NAME_MAX = 4096, 255
-EACCES, EPERM, ENOENT, ENOTDIR, EISDIR, EEXIST, ELOOP, ENOEXEC, E2BIG = 13, 1, 2, 20, 21, 17, 40, 8, 7
 STACK = 3  # RLIMIT_STACK
 ARG_FLOOR, ARG_CEILING = 131072, 6 << 20  # fs/exec.c: ARG_MAX, and three quarters of _STK_LIM
 POINTER_SIZE = 8
@@ -54,12 +54,12 @@ BREAKOUT, NOT_FOUND, NO_EXEC, DIRECTORY, STAT = 1, 2, 3, 4, 5  # record.detail (
 
 def plan(node: Node, ctx: Context) -> Entry:
     """node: {"/process/args": [text], "/process/cwd": text, "/process/env": ["NAME=value"]}.
-    entry: {"args", "cwd", "env": with duplicates gone (the last one wins, at its place), "home": bool (HOME has to be found), "path":
+    entry: {"args", "cwd", "env": without duplicates (the last one wins, and keeps its place), "home": bool (HOME must be looked up), "path":
     PATH's value or None, "uid", "make_cwd": bool}.
     Refused: no process, no args, an empty args[0]; a cwd that is empty, relative, too long, or a link of /proc; a variable without a
-    name or "="; NUL and text that is no text anywhere; what execve would answer with E2BIG, with both sizes."""
+    name or "="; NUL bytes and lone surrogates anywhere; what execve would refuse with E2BIG, with both sizes."""
     if not node and not (ctx.config.get("process") or {}):
-        raise Refusal("process-property-empty", "process property must not be empty", "/process", "give /process with args and cwd")
+        raise Refusal("no-process", "process property must not be empty", "/process", "give /process with args and cwd")
     args = _args(node.get(ARGS))
     cwd = _cwd(node.get(CWD))
     env = _env(node.get(ENV) or [], _additions(ctx))
@@ -80,31 +80,31 @@ def _args(args: list[str] | None) -> list[str]:
     for index, arg in enumerate(args):
         _text(arg, "%s/%d" % (ARGS, index))
     if not args[0]:
-        raise Refusal("exec-executable-file", 'exec: "": executable file not found in $PATH', ARGS + "/0")
+        raise Refusal("empty-program", 'exec: "": executable file not found in $PATH', ARGS + "/0")
     return list(args)
 
 
 def _cwd(cwd: str | None) -> str:
     if not cwd:
-        raise Refusal("cwd-property-empty", "Cwd property must not be empty", CWD)
+        raise Refusal("empty-cwd", "Cwd property must not be empty", CWD)
     raw = _text(cwd, CWD)
     if raw[:1] != b"/":
-        raise Refusal("cwd-absolute-path", "Cwd must be an absolute path", CWD, "it is %s" % _quoted(cwd))
+        raise Refusal("relative-cwd", "Cwd must be an absolute path", CWD, "it is %s" % _quoted(cwd))
     if len(raw) >= PATH_MAX or max(map(len, raw.split(b"/"))) > NAME_MAX:
         raise Refusal(
-            "cwd-bytes-longer",
+            "cwd-too-long",
             "Cwd of %d bytes is longer than the kernel takes (%d, %d for one name)" % (len(raw), PATH_MAX - 1, NAME_MAX),
             CWD,
         )
     names = paths.clean(cwd).split("/")[1:]
     magic = names[:1] == ["proc"] and len(names) > 2 and not {"fd", "cwd", "root", "exe", "map_files"}.isdisjoint(names[2:])
     if magic or names[:2] == ["dev", "fd"] and len(names) > 2:
-        raise Refusal("cwd-leads-through", "Cwd %s leads through an open file of a process" % quote(cwd), CWD, "name the directory itself")
+        raise Refusal("cwd-through-proc", "Cwd %s leads through an open file of a process" % quote(cwd), CWD, "name the directory itself")
     return cwd
 
 
 def _additions(ctx: Context) -> list[str]:
-    """Variables that come from how we were called: descriptors passed on (sd_listen_fds(3)), the notify socket (sd_notify(3))."""
+    """Variables of the runtime's caller: descriptors that are passed on (sd_listen_fds(3)), the notify socket (sd_notify(3))."""
     more = []
     listen = ctx.plans.get("fds", {}).get("listen", 0)
     if listen:
@@ -125,7 +125,7 @@ def _env(env: list[str], more: list[str]) -> list[str]:
             raise Refusal("bad-environment", "invalid environment variable: missing '='", pointer, "it is %s" % _quoted(name))
         if not name:
             raise Refusal("bad-environment", "invalid environment variable: name cannot be empty", pointer)
-        last.pop(name, None)  # so that the place is that of the last one
+        last.pop(name, None)  # so that the last one keeps its place
         last[name] = entry
     for entry in more:
         name = entry.partition("=")[0]
@@ -135,13 +135,13 @@ def _env(env: list[str], more: list[str]) -> list[str]:
 
 
 def _text(value: str, pointer: str) -> bytes:
-    """The bytes of a string, or a refusal: NUL ends a string in the kernel, where the rest of it would silently be lost."""
+    """The bytes of a string, or a refusal: NUL ends a string in the kernel, and the rest would silently be lost."""
     try:
         raw = fileio.fsencode(value)
     except UnicodeEncodeError:
-        raise Refusal("lone-surrogate-text", "a lone surrogate is no text", pointer) from None
+        raise Refusal("lone-surrogate", "a lone surrogate is not valid text", pointer) from None
     if b"\0" in raw:
-        raise Refusal("contains-nul-byte", "contains nul byte (\\x00)", pointer)
+        raise Refusal("nul-byte", "contains nul byte (\\x00)", pointer)
     return raw
 
 
@@ -165,19 +165,19 @@ def _check_size(args: list[str], env: list[str], ctx: Context) -> None:
         words = "argument list too long: args and env take %d bytes; a stack limit of %s allows %d" % (
             total, "infinity" if stack >> 63 else stack, limit,
         )  # fmt: skip
-        raise Refusal("arguments-too-long", words, ARGS, "raise RLIMIT_STACK in /process/rlimits, or hand the data over in a file")
+        raise Refusal("arguments-too-long", words, ARGS, "raise RLIMIT_STACK in /process/rlimits, or pass the data in a file")
 
 
 def init_make_cwd(entry: Entry, run: InitRun) -> None:
-    """Init, after pivot: makes a missing working directory (0755, root's) by descriptor inside the root. Uses run.root_fd. Words of
-    runc for what is in the way. Stays in the rootfs after delete, as with the other runtimes."""
+    """Init, after pivot: makes a missing working directory (0755, root's) by descriptor inside the root. Uses run.root_fd. Errors in
+    runc's words. Stays in the rootfs after delete, as with the other runtimes."""
     if not entry["make_cwd"]:
         return
     try:
         fd = paths.make_dir(run.root_fd, entry["cwd"], 0o755)
     except OSError as e:
-        if e.errno in (EACCES, EPERM):
-            return  # closed to root (NFS, FUSE), perhaps not to the user: chdir will tell
+        if e.errno in (errno.EACCES, errno.EPERM):
+            return  # closed to root (NFS, FUSE), perhaps not to the user: chdir will show
         raise _cwd_failure(entry, e.errno or 0, CallError.of(e).call) from e
     posix.close(fd)
 
@@ -187,7 +187,7 @@ def _cwd_failure(entry: Entry, number: int, call: str | None, detail: int = 0) -
     if detail == BREAKOUT:
         text = "current working directory is outside of container mount namespace root -- possible container breakout detected"
     words = "chdir to cwd (%s) set in config.json failed: %s" % (_quoted(entry["cwd"]), text)
-    return StepFailure("chdir-cwd-set", words, pointer=CWD, call=call, errno=number)
+    return StepFailure("bad-cwd", words, pointer=CWD, call=call, errno=number)
 
 
 def op_chdir(entry: Entry, run: TailRun) -> Op:
@@ -196,7 +196,7 @@ def op_chdir(entry: Entry, run: TailRun) -> Op:
 
 
 def op_chdir_again(entry: Entry, run: TailRun) -> Op:
-    """("CHDIR2", path): as the user, if root was refused; then getcwd(2) is looked at."""
+    """("CHDIR2", path): as the user, if root was refused; then getcwd(2) is checked."""
     return ("CHDIR2", fileio.fsencode(entry["cwd"]))
 
 
@@ -210,7 +210,7 @@ def op_exec(entry: Entry, run: TailRun) -> Op:
     env = list(entry["env"])
     if entry["home"]:
         env.append("HOME=" + home_of(run.root_fd, entry["uid"], _reopen(run)))
-    if run.options.get("command") != "exec":  # of an exec'ed process the number is not known here; 1 is what runc says
+    if run.options.get("command") != "exec":  # the pid of an exec'ed process is not known here; runc says 1
         pid = "LISTEN_PID=%d" % posix.getpid()
         env = [pid if variable == "LISTEN_PID=1" else variable for variable in env]
     return ("EXEC", tuple(fileio.fsencode(arg) for arg in entry["args"]), tuple(fileio.fsencode(variable) for variable in env))
@@ -230,7 +230,7 @@ def home_of(root_fd: int, uid: int, reopen: Callable[[int, int], int]) -> str:
     except OSError:
         return "/"  # none, or none that can be reached: the spec leaves HOME open
     try:
-        if posix.fstat(node).st_mode & 0o170000 != 0o100000:
+        if posix.fstat(node).st_mode & constants.S_IFMT != constants.S_IFREG:
             return "/"
         fd = reopen(node, posix.O_RDONLY | posix.O_NONBLOCK | posix.O_NOCTTY)
     except OSError:
@@ -247,7 +247,7 @@ def home_of(root_fd: int, uid: int, reopen: Callable[[int, int], int]) -> str:
 
 
 def _head(fd: int, limit: int) -> bytes:
-    """The first `limit` bytes of a file, less what may be half a line."""
+    """The first `limit` bytes of a file, without an incomplete last line."""
     text = b""
     while len(text) < limit:
         more = posix.read(fd, min(limit - len(text), fileio.CHUNK))
@@ -258,7 +258,7 @@ def _head(fd: int, limit: int) -> bytes:
 
 
 def _home_in(text: bytes, uid: int) -> bytes:
-    """The sixth field of the first line whose third is the number. A name is never compared with anything (CVE-2016-3697)."""
+    """The sixth field of the first line whose third is the number. Names are never compared (CVE-2016-3697)."""
     for line in text.split(b"\n"):
         fields = line.split(b":")
         if len(fields) >= 6 and fields[2].isdigit() and len(fields[2]) <= 10 and int(fields[2]) == uid:
@@ -279,7 +279,7 @@ def failure(record: FinishRecord, plans: Plans) -> StepFailure:
     e = words_for(name, call, detail, number, plans)
     e.call, e.errno = call, number
     e.step = e.step or STEPS.get(name)
-    e.hint = e.hint or {6: "the kernel accepted the change and did not make it", 8: "a short write"}.get(detail)
+    e.hint = e.hint or {6: "the kernel accepted the change but did not make it", 8: "a short write"}.get(detail)
     return e
 
 
@@ -318,7 +318,7 @@ def words_for(name: str, call: str | None, detail: int, number: int, plans: Plan
     return StepFailure(None, "%s: %s" % (words, errno_text(number)), pointer=pointer)
 
 
-EXEC_REASONS = {ENOENT: "program-not-found", EACCES: "program-not-executable", ENOEXEC: "program-wrong-format"}
+EXEC_REASONS = {errno.ENOENT: "program-not-found", errno.EACCES: "program-not-executable", errno.ENOEXEC: "program-wrong-format"}
 
 
 def _find_failure(entry: Entry, number: int, detail: int) -> StepFailure:
@@ -334,7 +334,7 @@ def _find_failure(entry: Entry, number: int, detail: int) -> StepFailure:
         words = "is a directory"
     elif detail == NO_EXEC:
         reason = "program-not-executable"
-        words = errno_text(EACCES)
+        words = errno_text(errno.EACCES)
     else:
         words = "stat %s: %s" % (quote(name), errno_text(number))
     return StepFailure(reason, "exec: %s: %s" % (_quoted(name), words), pointer=ARGS + "/0", hint=hint)
@@ -342,10 +342,10 @@ def _find_failure(entry: Entry, number: int, detail: int) -> StepFailure:
 
 def _exec_failure(entry: Entry, number: int) -> StepFailure:
     hints = {
-        ENOENT: "the interpreter that its first line or its ELF header names is missing",
-        ENOEXEC: "neither a program for this machine nor a script that begins with #!",
-        E2BIG: "see RLIMIT_STACK, and how long args and env are",
-        ELOOP: "a script whose interpreter is a script, and so on",
+        errno.ENOENT: "the interpreter named in its first line or its ELF header is missing",
+        errno.ENOEXEC: "neither a program for this machine nor a script beginning with #!",
+        errno.E2BIG: "see RLIMIT_STACK, and how long args and env are",
+        errno.ELOOP: "too many scripts that are interpreters of scripts",
     }
     return StepFailure(
         EXEC_REASONS.get(number), "exec %s: %s" % (quote(entry["args"][0]), errno_text(number)), pointer=ARGS + "/0", hint=hints.get(number)
@@ -353,8 +353,8 @@ def _exec_failure(entry: Entry, number: int) -> StepFailure:
 
 
 def _ids_failure(entry: User, number: int, call: str | None) -> StepFailure:
-    """EINVAL is the kernel's word for an id that the user namespace has no mapping for."""
-    unmapped = number == 22
+    """EINVAL means an id that the user namespace has no mapping for."""
+    unmapped = number == errno.EINVAL
     words, pointer, hint = None, "/process/user", None
     if call == "setgroups":
         pointer += "/additionalGids"

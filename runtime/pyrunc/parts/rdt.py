@@ -1,7 +1,7 @@
 """/linux/intelRdt: the resctrl group of the container, its shares of cache and memory bandwidth, its monitoring group.
 
-runtime-spec, config-linux.md#intelrdt; Documentation/filesystems/resctrl.rst. Its one rule: a class of service that the config
-names belongs to somebody else: it is joined and compared, never rewritten and never removed. Without the property nothing is touched.
+runtime-spec, config-linux.md#intelrdt; Documentation/filesystems/resctrl.rst. Its one rule: a class of service named in the config
+belongs to somebody else: it is joined and compared, never rewritten or removed. Without the property nothing is touched.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def plan(node: Node, ctx: Context) -> Entry | None:
     """Node: the intelRdt object. Entry: {"root": mount point, "group": name ("" is the root group), "named": the config gave closID,
     "schemata": [lines], "monitor": name of the monitoring group or None}.
 
-    Refusals: a closID that is no plain name, a schema of more than one line or of the wrong resource. Unsupported: no resctrl, or
+    Refusals: a closID that is not a plain name, a schema of more than one line or of the wrong resource. Unsupported: no resctrl, or
     hardware without the resource."""
     rdt = node.get(POINTER)
     if rdt is None:
@@ -64,7 +64,7 @@ def plan(node: Node, ctx: Context) -> Entry | None:
     root = find_root()
     if root is None:
         raise Unsupported(
-            "intelrdt-specified-config",
+            "no-rdt",
             "intelRdt is specified in config, but Intel RDT is not enabled",
             POINTER,
             "a mounted resctrl file system",
@@ -82,7 +82,7 @@ def _check_name(name: str, key: str) -> None:
         return
     if name in (".", "..") or "/" in name or name in RESERVED or len(name) > 255 or any(c < " " for c in name):
         raise Refusal(
-            "invalid-intelrdt-closid",
+            "bad-closid",
             "invalid intelRdt.ClosID %s" % quote(name),
             "%s/%s" % (POINTER, key),
             "use one plain name, or / for the root group",
@@ -100,10 +100,10 @@ def _schemata(rdt: Mapping[str, Any], root: str) -> list[str]:
         pointer = "%s/%s" % (POINTER, key)
         _check_line(line, pointer)
         if not line.lstrip().startswith(prefix):
-            raise Refusal("does-begin", "%s does not begin with %s" % (quote(line), prefix), pointer, section=SECTION)
+            raise Refusal("bad-schema", "%s does not begin with %s" % (quote(line), prefix), pointer, section=SECTION)
         if not any(exists("%s/info/%s" % (root, name)) for name in ((info, "L3CODE") if info == "L3" else (info,))):
             raise Unsupported(
-                "intelrdt-specified-config",
+                "no-rdt-resource",
                 "intelRdt.%s is specified in config, but Intel RDT/%s is not enabled" % (key, what),
                 pointer,
                 "Intel RDT/" + what,
@@ -117,7 +117,7 @@ def _schemata(rdt: Mapping[str, Any], root: str) -> list[str]:
 
 def _check_line(line: str, pointer: str) -> None:
     if "\n" in line or "\0" in line or ":" not in line:
-        raise Refusal("one-line-form", "%s is not one line of the form RESOURCE:DOMAIN=VALUE" % quote(line), pointer, section=SECTION)
+        raise Refusal("bad-schema", "%s is not one line of the form RESOURCE:DOMAIN=VALUE" % quote(line), pointer, section=SECTION)
 
 
 def find_root() -> str | None:
@@ -141,7 +141,7 @@ def exists(path: str) -> bool:
 
 
 def _open(root: str, *names: str) -> int:
-    """Descriptor of a directory below the mount point; OSError with path. ENODEV when it is not in resctrl."""
+    """Descriptor of a directory below the mount point; OSError with path. ENODEV if it is not in resctrl."""
     path = "/".join((root,) + tuple(n for n in names if n))
     fd = posix.open(fsencode(path), O_DIR)
     if not in_resctrl(fd):
@@ -182,12 +182,12 @@ def _path(entry: Entry) -> str:
 
 def host_make(entry: Entry, run: HostRun) -> None:
     """Host side, before the clone. Makes the group (and the monitoring group), after recording which of them are new. StepFailure:
-    a named class that has no schema in the config must be there already; the hardware's classes are used up. undo_make."""
+    a named class without a schema in the config must exist; the hardware has no class left. undo_make."""
     path = _path(entry)
     there = exists(path)
     if not there and entry["named"] and not entry["schemata"]:
         raise StepFailure(
-            "class-service-does",
+            "no-such-class",
             "the class of service %s does not exist" % quote(entry["group"]),
             pointer=POINTER + "/closID",
             path=path,
@@ -212,14 +212,14 @@ def _mkdir(root: str, above: tuple[str, ...], name: str, pointer: str, what: str
             return
         text = "the hardware has no more of them" if e.errno == errno.ENOSPC else errno_text(e.errno)
         raise StepFailure(
-            "make", "cannot make the %s %s: %s" % (what, quote(name), text), None, None, pointer, "mkdirat", e.errno, root
+            "group-not-made", "cannot make the %s %s: %s" % (what, quote(name), text), None, None, pointer, "mkdirat", e.errno, root
         ) from None
     finally:
         posix.close(fd)
 
 
 def host_place(entry: Entry, run: HostRun) -> None:
-    """Host side, init waits; also for a process of exec, with run.pid its pid. Threads made later stay in the group."""
+    """Host side, init waits; also for a process of exec, whose pid is run.pid. Later threads stay in the group."""
     for names in _groups(entry):
         fd = _open(entry["root"], *names)
         try:
@@ -235,7 +235,7 @@ def _groups(entry: Entry) -> Iterator[tuple[str, ...]]:
 
 
 def host_apply(entry: Entry, run: HostRun) -> None:
-    """Host side, before the hooks. Writes the schemata in one go; those of a class that was there are compared. StepFailure with
+    """Host side, before the hooks. Writes the schemata in one go; those of an existing class are compared. StepFailure with
     the kernel's own reason (info/last_cmd_status)."""
     if not entry["schemata"]:
         return
@@ -261,7 +261,7 @@ def _set(fd: int, entry: Entry, lines: list[str]) -> None:
     except OSError as e:
         reason = last_status(entry["root"]) or errno_text(e.errno)
         raise StepFailure(
-            "unable-set-schemata",
+            "schemata-not-set",
             "unable to set the schemata %s: %s" % (quote("; ".join(lines)), reason),
             None,
             None,
@@ -273,7 +273,7 @@ def _set(fd: int, entry: Entry, lines: list[str]) -> None:
 
 
 def last_status(root: str) -> str:
-    """What the kernel says about the last command, '' if nothing."""
+    """The kernel's message about the last command, or ''."""
     fd = _open(root, "info")
     try:
         text = _read(fd, "last_cmd_status").strip()
@@ -290,13 +290,13 @@ def _compare(entry: Entry, now: str) -> None:
             for domain, value in domains.items():
                 if have is None or have.get(domain) != value:
                     raise StepFailure(
-                        "class-service-has", "the class of service %s has another schema: %s is not %s=%s" % (quote(entry["group"]), resource, domain, value),
+                        "other-schema", "the class of service %s has another schema: %s is not %s=%s" % (quote(entry["group"]), resource, domain, value),
                         pointer=POINTER, path=_path(entry) + "/schemata", hint="it belongs to somebody else and is not rewritten",
                     )  # fmt: skip
 
 
 def parse(lines: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Lines of a schemata file -> {resource: {domain: value}}, blanks and leading zeros off."""
+    """Lines of a schemata file -> {resource: {domain: value}}, without blanks and leading zeros."""
     out = {}
     for line in lines:
         resource, colon, rest = line.partition(":")
@@ -311,7 +311,7 @@ def _bare(text: str) -> str:
 
 
 def current(entry: Entry) -> dict[str, dict[str, str]]:
-    """What the group has now, as parse() gives it. OSError: it is gone."""
+    """The group's current schemata, as parse() returns them. OSError: it no longer exists."""
     fd = _open(entry["root"], entry["group"])
     try:
         return parse(_read(fd, "schemata").split("\n"))
@@ -320,7 +320,7 @@ def current(entry: Entry) -> dict[str, dict[str, str]]:
 
 
 def is_value(entry: Entry, resource: str, wanted: str, seen: str | None) -> bool:
-    """Whether a value is what was asked for; the hardware rounds bandwidth up to its steps."""
+    """Whether a value is the wanted one; the hardware rounds bandwidth up to its steps."""
     if wanted == seen or resource != "MB" or seen is None or not wanted.isdigit() or not seen.isdigit():
         return wanted == seen
     return 0 <= int(seen) - int(wanted) < _info(entry["root"], "MB").get("bandwidth_gran", 1)
@@ -329,7 +329,7 @@ def is_value(entry: Entry, resource: str, wanted: str, seen: str | None) -> bool
 def update(entry: Entry | None, l3: str | None, mb: str | None, run: HostRun) -> Entry:
     """`update --l3-cache-schema/--mem-bw-schema`. Returns the new entry. StepFailure: no RDT configuration, or the kernel's reason."""
     if entry is None:
-        raise StepFailure("updating-non-existent", "updating a non-existent Intel RDT configuration is not supported", pointer=POINTER)
+        raise StepFailure("no-rdt-group", "updating a non-existent Intel RDT configuration is not supported", pointer=POINTER)
     lines = _schemata({"l3CacheSchema": l3 or "", "memBwSchema": mb or ""}, entry["root"])
     fd = _open(entry["root"], entry["group"])
     try:
@@ -343,7 +343,7 @@ def update(entry: Entry | None, l3: str | None, mb: str | None, run: HostRun) ->
 
 def undo_make(entry: Entry, run: HostRun) -> None:
     """Host side, after a failure and at delete. Removes the monitoring group that host_make made, and the group unless the config
-    named it. What is gone is fine."""
+    named it. Tolerates groups that no longer exist."""
     record = _record(run)
     if record.get("monitor") and entry["monitor"]:
         _rmdir(entry["root"], (entry["group"], "mon_groups"), entry["monitor"])
@@ -367,7 +367,7 @@ def _rmdir(root: str, above: tuple[str, ...], name: str) -> None:
         posix.close(fd)
 
 
-# --- what events shows
+# --- statistics
 
 
 def stats(entry: Entry) -> dict[str, object]:
@@ -419,7 +419,7 @@ def _info(root: str, resource: str) -> dict[str, Any]:
 
 
 def _counters(root: str, names: tuple[str, ...]) -> tuple[list[dict[str, int]], list[dict[str, int]]]:
-    """([{"mbm_total_bytes", "mbm_local_bytes"}], [{"llc_occupancy"}]), a pair for each NUMA node."""
+    """([{"mbm_total_bytes", "mbm_local_bytes"}], [{"llc_occupancy"}]), one for each NUMA node."""
     bandwidth: list[dict[str, int]] = []
     occupancy: list[dict[str, int]] = []
     try:

@@ -1,10 +1,12 @@
 """/process/rlimits (runtime-spec, config.md#posix-process; getrlimit(2)).
 
-Its one rule: the limits are the program's. They are set from outside on an init that has nothing left to do, so that no value of
-them, however small, breaks the set-up.
+Its one rule: the limits are the program's. They are set from outside once init has nothing left to do, so that no
+value, however small, breaks the set-up.
 """
 
 from __future__ import annotations
+
+import errno
 
 from pyrunc.errors import CallError, Refusal, StepFailure, errno_text, quote
 from pyrunc.linux import _syscalls, caps
@@ -40,23 +42,22 @@ NAMES = (
 )  # fmt: skip
 NUMBERS = {"RLIMIT_" + name: number for number, name in enumerate(NAMES)}  # asm-generic: all but mips, sparc and alpha
 INFINITY = (1 << 64) - 1
-EPERM = 1
 ROUNDS = 100
 
 
 def plan(node: Node, ctx: Context) -> Entry | None:
     """node: {"/process/rlimits": [{type, soft, hard}]}. entry: {"list": [[type, number, soft, hard, index], …]} or None.
-    Refused: unknown type, one given twice, soft above hard, a hard limit above ours when we may not raise it (the kernel's words)."""
+    Refused: unknown type, one given twice, soft above hard, a hard limit above ours when we may not raise it (in the kernel's words)."""
     found = rows(node[POINTER] or ())
     for name, number, soft, hard, index in found:
         ours = _syscalls.prlimit(0, number, None, None)[1]
         if hard > ours and (ctx.in_userns or not caps.effective() >> caps.SYS_RESOURCE & 1):
-            raise Refusal("hard-limit", _words(number, EPERM), "%s/%d/hard" % (POINTER, index), _hint(name, soft, hard, ours))
+            raise Refusal("hard-limit", _words(number, errno.EPERM), "%s/%d/hard" % (POINTER, index), _hint(name, soft, hard, ours))
     return {"list": found} if found else None
 
 
 def rows(limits: Sequence[Given]) -> list[Row]:
-    """[{type, soft, hard}] -> rows. Refusal for what can be no limit on any host."""
+    """[{type, soft, hard}] -> rows. Refusal for what is not a limit on any host."""
     found: list[Row] = []
     seen: dict[str, int] = {}
     for index, limit in enumerate(limits):
@@ -65,15 +66,15 @@ def rows(limits: Sequence[Given]) -> list[Row]:
         number = NUMBERS.get(name)
         if number is None:
             raise Refusal(
-                "invalid-rlimit-type",
+                "unknown-rlimit",
                 "invalid rlimit type: %s" % quote(name, 60),
                 pointer + "/type",
                 "RLIMIT_ and one of " + " ".join(NAMES),
             )
         if name in seen:
-            raise Refusal("twice", "%s is given twice" % name, pointer + "/type", "the first stands at %s/%d" % (POINTER, seen[name]))
+            raise Refusal("duplicate-rlimit", "%s is given twice" % name, pointer + "/type", "the first is %s/%d" % (POINTER, seen[name]))
         if soft > hard:
-            raise Refusal("soft-more-than", "%s: soft %s is more than hard %s" % (name, _shown(soft), _shown(hard)), pointer + "/soft")
+            raise Refusal("soft-above-hard", "%s: soft %s is more than hard %s" % (name, _shown(soft), _shown(hard)), pointer + "/soft")
         seen[name] = index
         found.append([name, number, soft, hard, index])
     return found
@@ -81,7 +82,7 @@ def rows(limits: Sequence[Given]) -> list[Row]:
 
 def host_apply(entry: Entry, run: HostRun) -> None:
     """Host, when init waits with its rights dropped: prlimit(2) with the host's rights, then read back. Uses run.pid (our child, unreaped).
-    Ends with the process."""
+    Limits end with the process."""
     for name, number, soft, hard, index in entry["list"]:
         pointer = "%s/%d" % (POINTER, index)
         try:
@@ -98,8 +99,8 @@ def host_apply(entry: Entry, run: HostRun) -> None:
 
 
 def update(wanted: list[Row], run: HostRun) -> None:
-    """`update`: the rows for init and every process of the container, also for those that are forked meanwhile (a child has its parent's
-    limits). StepFailure when one is refused: then the others have theirs back, as far as the kernel lets us raise a hard limit."""
+    """`update`: sets the rows for init and every process of the container, also for those forked meanwhile (a child has its parent's
+    limits). StepFailure when one is refused: the others are then restored, as far as the kernel lets us raise a hard limit."""
     from pyrunc.cgroup import kill
 
     cgroup_paths = (run.state_dir.state if run.state_dir is not None else {}).get("cgroup_paths") or {}
@@ -138,7 +139,7 @@ def _restore(pid: int, number: int, soft: int, hard: int) -> None:
     try:
         _syscalls.prlimit(pid, number, soft, hard)
     except OSError:
-        return  # it has ended, or a hard limit that was lowered stays so
+        return  # it has ended, or a lowered hard limit can't be raised
 
 
 def _words(number: int, error: int) -> str:

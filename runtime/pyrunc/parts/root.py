@@ -1,8 +1,8 @@
 """/root and /linux/rootfsPropagation (runtime-spec, config.md#root, config-linux.md#rootfs-mount-propagation): the container's root,
-made a mount of its own, entered, and at the end closed for writing.
+mounted on itself, entered, and finally made read-only if asked for.
 
-Its one rule: the host never sees a mount of the container. So propagation is cut before the first mount is made, and where no mount
-namespace belongs to the container alone, nothing is mounted or moved that others would feel.
+Its one rule: the host never sees a mount of the container. Propagation is cut before the first mount is made, and without a mount
+namespace of its own the container mounts nothing that others would see.
 """
 
 from __future__ import annotations
@@ -57,26 +57,26 @@ LEVELS = 4096  # more components than a path can have
 def plan(node: Node, ctx: Context) -> Entry:
     """node: {"/root": {"path", "readonly"}, "/linux/rootfsPropagation": word}. Entry: {"path": real absolute path, "readonly": bool,
     "propagation": word or None, "pivot": bool, "mount_ns": bool, "own_ns": bool (new, not joined)}.
-    Refused: no root; a path that is empty, missing or no directory; an unknown propagation; a private one without pivot_root;
+    Refused: no root; a path that is empty, missing or not a directory; an unknown propagation; a private one without pivot_root;
     readonly or a propagation without a mount namespace (it would be the host's)."""
     root = node.get("/root")
     if not root:
-        raise Refusal("root-specified", "root must be specified", "/root", 'give {"path": "rootfs"}')
+        raise Refusal("no-root", "root must be specified", "/root", 'give {"path": "rootfs"}')
     word = node.get("/linux/rootfsPropagation") or None
     if word is not None and word not in PROPAGATION:
         words = "rootfsPropagation=%s is not supported" % quote(word)
-        raise Refusal("rootfspropagation-supported", words, "/linux/rootfsPropagation", "shared, slave, private or unbindable")
+        raise Refusal("unknown-propagation", words, "/linux/rootfsPropagation", "shared, slave, private or unbindable")
     namespaces = ctx.plans["namespaces"]
     own = "mount" in namespaces["new"]
     mount_ns = own or "mount" in namespaces["join"]
     readonly = root.get("readonly", False)
     if readonly and not mount_ns:
         raise Refusal(
-            "read-only-root", "a read-only root needs a mount namespace", "/root/readonly", 'add {"type": "mount"} to /linux/namespaces'
+            "no-mount-namespace", "a read-only root needs a mount namespace", "/root/readonly", 'add {"type": "mount"} to /linux/namespaces'
         )
     if word and not mount_ns:
         raise Refusal(
-            "rootfspropagation-needs-mount",
+            "no-mount-namespace",
             "rootfsPropagation needs a mount namespace",
             "/linux/rootfsPropagation",
             'add {"type": "mount"} to /linux/namespaces',
@@ -84,7 +84,7 @@ def plan(node: Node, ctx: Context) -> Entry:
     no_pivot = bool(ctx.options.get("no_pivot"))
     if no_pivot and word in ("private", "rprivate"):
         raise Refusal(
-            "rootfspropagation-r-private",
+            "private-without-pivot",
             "rootfsPropagation of [r]private is not safe with no_pivot_root",
             "/linux/rootfsPropagation",
             "drop --no-pivot",
@@ -104,18 +104,18 @@ def plan(node: Node, ctx: Context) -> Entry:
 
 
 def _real(path: str | None, bundle: str) -> str:
-    """The path with its links resolved, so that later commands and the verbs mean the same directory."""
+    """The path with its links resolved, so that verbs and later commands use the same directory."""
     pointer = "/root/path"
     if not path:
-        raise Refusal("path-root-empty", "the path of the root must not be empty", pointer)
+        raise Refusal("empty-root", "the path of the root must not be empty", pointer)
     if "\0" in path:
-        raise Refusal("path-root-has", "the path of the root has a NUL byte", pointer)
+        raise Refusal("nul-byte", "the path of the root has a NUL byte", pointer)
     full = path if path[0] == "/" else bundle + "/" + path
     try:
         fd = fs.open(full, posix.O_PATH | posix.O_DIRECTORY)
     except OSError as e:
         words = "invalid rootfs: stat %s: %s" % (quote(full), errno_text(e.errno))
-        raise Refusal("invalid-rootfs-stat", words, pointer, "a relative path starts at the bundle") from None
+        raise Refusal("bad-rootfs", words, pointer, "a relative path starts at the bundle") from None
     try:
         found = posix.readlink("/proc/self/fd/%d" % fd)
         if posix.stat(found)[1:3] == fs.fstat(fd)[1:3]:
@@ -125,7 +125,7 @@ def _real(path: str | None, bundle: str) -> str:
             raise
     finally:
         posix.close(fd)
-    return paths.clean(full)  # no /proc here, or a directory that has lost its name: as it stands
+    return paths.clean(full)  # without /proc, or for a removed directory: unchanged
 
 
 # --- verbs
@@ -133,7 +133,7 @@ def _real(path: str | None, bundle: str) -> str:
 
 def init_prepare(entry: Entry, run: InitRun) -> None:
     """Init side, before all other mounts. Sets run.root_fd, an O_PATH fd: with a mount namespace, of the root newly mounted on itself;
-    else of the directory. OSError with words for /root/path. Undone by init's death, the mount namespace goes with it."""
+    else of the directory. OSError with words for /root/path. Undone by init's death, with its mount namespace."""
     place = _open_root(entry)
     if not entry["mount_ns"]:
         run.root_fd = place
@@ -157,24 +157,24 @@ def _open_root(entry: Entry) -> int:
 
 
 def _cut(word: str | None) -> None:
-    """The copy of the host's mount table stops sending to the host. With shared it does not: that is what shared asks for."""
+    """The copy of the host's mount table no longer propagates to the host, except with shared, which asks for it."""
     top = fs.open("/", posix.O_PATH | posix.O_DIRECTORY)
     try:
         mount.propagate(top, PROPAGATION[word] if word in ("shared", "rshared") else c.MS_SLAVE | c.MS_REC)
         if word in ("private", "rprivate"):
             mount.propagate(top, PROPAGATION[word])
     except OSError as e:
-        hint = "the runtime's / is no mount point (a chroot): bind it on itself first" if e.errno == errno.EINVAL else None
+        hint = "the runtime's / is not a mount point (a chroot): bind it on itself first" if e.errno == errno.EINVAL else None
         raise CallError.of(e, hint=hint) from None
     finally:
         posix.close(top)
 
 
 def _part_from_parent(place: int, word: str | None) -> None:
-    """The mount that will be the parent of ours: private, or at most a receiver, else the host would see ours, and pivot_root refuse."""
+    """Makes the mount that will be the parent of ours private or a slave; otherwise the host would see ours, and pivot_root would refuse."""
     here = posix.dup(place)
     try:
-        for _ in range(LEVELS):  # a / that is no mount point (a chroot) has no end, and the kernel will say EINVAL
+        for _ in range(LEVELS):  # above a / that is not a mount point (a chroot) there is none; the kernel will say EINVAL
             if paths.is_mount_root(here):
                 break
             above = fs.open("..", posix.O_PATH | posix.O_DIRECTORY, dir_fd=here)
@@ -186,11 +186,11 @@ def _part_from_parent(place: int, word: str | None) -> None:
 
 
 def _on_itself(place: int, path: str) -> int:
-    """-> fd of the root's own mount, proven to be what the path leads to now."""
+    """-> fd of the root's own mount, checked to be what the path leads to now."""
     tree = mount.clone_fd(place, recursive=True)
     try:
         mount.attach(tree, place)
-        if path != "/":  # our own / stays the mount below
+        if path != "/":  # / itself cannot be covered for us
             again = fs.open(path, posix.O_PATH | posix.O_DIRECTORY | posix.O_NOFOLLOW)
             found = paths.mount_id(again)
             posix.close(again)
@@ -203,8 +203,8 @@ def _on_itself(place: int, path: str) -> int:
 
 
 def lay_on(entry: Entry, folder: str) -> int:
-    """restore, in CRIU's process and a mount namespace of its own: the root as a mount on the directory `folder`, where CRIU wants to find
-    it. -> fd of that mount. OSError with words for /root/path. Undone with the namespace; the host never sees it."""
+    """restore, in CRIU's process and a mount namespace of its own: the root as a mount on the directory `folder`, where CRIU looks for
+    it. -> fd of that mount. OSError with words for /root/path. Undone with the namespace; invisible to the host."""
     place = _open_root(entry)
     target = fs.open(folder, posix.O_PATH | posix.O_DIRECTORY | posix.O_NOFOLLOW)
     try:
@@ -218,8 +218,8 @@ def lay_on(entry: Entry, folder: str) -> int:
 
 
 def init_pivot(entry: Entry, run: InitRun) -> None:
-    """Init side, after the last host path was used. Afterwards / and the working directory are the container's root, the same that
-    run.root_fd stands for, and the host's mounts are gone from the namespace (with --no-pivot: covered). OSError. Not undone."""
+    """Init side, after the last host path was used. Afterwards / and the working directory are the container's root, which is also
+    run.root_fd, and the host's mounts are gone from the namespace (with --no-pivot: covered). OSError. Not undone."""
     if entry["pivot"]:
         _pivot(run.root_fd)
     elif entry["own_ns"]:
@@ -231,7 +231,7 @@ def init_pivot(entry: Entry, run: InitRun) -> None:
 
 
 def _pivot(root_fd: int) -> None:
-    """pivot_root(2) with both ends at ".": the old root comes to lie on the new one and is taken off it, no directory is needed."""
+    """pivot_root(2) with both ends at ".": the old root is mounted on the new one and then unmounted; no directory is needed."""
     old = fs.open("/", posix.O_PATH | posix.O_DIRECTORY)
     try:
         fs.fchdir(root_fd)
@@ -244,12 +244,12 @@ def _pivot(root_fd: int) -> None:
 
 
 def _move(entry: Entry, run: InitRun) -> None:
-    """--no-pivot (a root on an initramfs): the root is moved over /. The host's tree stays below it, so what the kernel takes as leave
-    to mount a new procfs or sysfs, a whole one in sight, is taken away first."""
+    """--no-pivot (a root on an initramfs): the root is moved over /. The host's tree stays below it. Its procfs and sysfs
+    are unmounted first, as the kernel would take them as permission to mount new ones."""
     for _device, top, point, kind, _settings in mount.table(fileio.fsdecode(run.proc.read("self/mountinfo", TABLE_LIMIT))):
         inside = (point + "/").startswith(entry["path"].rstrip("/") + "/")
         if kind in ("proc", "sysfs") and top == "/" and not inside:
-            _take_away(point)
+            _unmount_host(point)
     target = fs.open("/", posix.O_PATH | posix.O_DIRECTORY)
     try:
         mount.attach(run.root_fd, target)
@@ -259,7 +259,7 @@ def _move(entry: Entry, run: InitRun) -> None:
     fs.chroot(".")
 
 
-def _take_away(point: str) -> None:
+def _unmount_host(point: str) -> None:
     """Unmounts a host's procfs or sysfs in our namespace, or covers it where the kernel keeps it locked."""
     try:
         fd = fs.open(point, posix.O_PATH | posix.O_NOFOLLOW)
@@ -282,19 +282,21 @@ def _take_away(point: str) -> None:
 
 
 def init_finish(entry: Entry, run: InitRun) -> None:
-    """Init side, after everything that is made in the root. Gives the root mount its propagation and makes it read-only, the flags that
-    it has stay. StepFailure names the pointer; a root that can't be made read-only is a failure. Not undone."""
+    """Init side, after everything that is made in the root. Gives the root mount its propagation and makes it read-only, its other flags
+    stay. StepFailure names the pointer; a root that can't be made read-only is a failure. Not undone."""
     if not entry["mount_ns"]:
         return
     word = entry["propagation"]
     try:
         if word in ("shared", "rshared", "unbindable", "runbindable"):
             mount.propagate(run.root_fd, PROPAGATION[word])
-        elif word in ("private", "rprivate"):  # mounts below have been given theirs by their own options
+        elif word in ("private", "rprivate"):  # mounts below have their own options
             mount.propagate(run.root_fd, c.MS_PRIVATE)
     except OSError as e:
         words = "cannot set rootfsPropagation=%s: %s" % (word, errno_text(e.errno))
-        raise StepFailure("make-root-read", words, pointer="/linux/rootfsPropagation", call=CallError.of(e).call, errno=e.errno) from None
+        raise StepFailure(
+            "propagation-not-set", words, pointer="/linux/rootfsPropagation", call=CallError.of(e).call, errno=e.errno
+        ) from None
     if not entry["readonly"]:
         return
     try:
@@ -302,7 +304,7 @@ def init_finish(entry: Entry, run: InitRun) -> None:
     except OSError as e:
         words = "cannot make the root read-only: %s" % errno_text(e.errno)
         raise StepFailure(
-            "make-root-read",
+            "root-not-readonly",
             words,
             pointer="/root/readonly",
             call=CallError.of(e).call,

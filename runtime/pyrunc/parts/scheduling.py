@@ -1,10 +1,11 @@
 """/process/scheduler, /process/ioPriority, /process/execCPUAffinity (runtime-spec, config.md#linux-process; sched(7), ioprio_set(2)).
 
-Its one rule: what the kernel would silently take for something else is refused, what was set is read back.
+Its one rule: what the kernel would silently misinterpret is refused, and what was set is read back.
 """
 
 from __future__ import annotations
 
+import errno
 import posix
 
 from pyrunc import fileio
@@ -67,14 +68,13 @@ WHO_PROCESS = 1  # the spec says group; runc and crun set the process, and init 
 DEADLINE_MIN = 1024  # ns, kernel/sched/deadline.c
 CPU_MAX = 8191  # CONFIG_NR_CPUS has no larger value
 POSSIBLE = "/sys/devices/system/cpu/possible"
-EPERM, EINVAL = 1, 22
 
 
 def plan(node: Node, ctx: Context) -> Entry:
     """node: the three objects. entry: {"exec": bool, "scheduler": arguments of sched_setattr(2) | None, "ioprio": value | None,
-    "initial", "final": [[first, last], …] | None}. Never None: init gets back all CPUs that its cpuset allows.
-    Refused, each with its pointer: unknown policy, flag or class; nice outside -20..19; priority for a policy that has none, or outside
-    1..99 where it has; runtime, deadline and period elsewhere than with SCHED_DEADLINE, or against its rules; I/O priority outside 0..7;
+    "initial", "final": [[first, last], …] | None}. Never None: init may use all CPUs that its cpuset allows.
+    Refused, each with its pointer: unknown policy, flag or class; nice outside -20..19; priority for a policy without one, or outside
+    1..99; runtime, deadline and period elsewhere than with SCHED_DEADLINE, or against its rules; I/O priority outside 0..7;
     CPU lists that are malformed, or name no CPU of this machine."""
     affinity = node.get(AFFINITY) or {}
     lists = []
@@ -84,7 +84,7 @@ def plan(node: Node, ctx: Context) -> Entry:
         lists.append(cpus)
         if cpus and cpus[0][0] >= _possible():
             hint = "the highest here is %d" % (_possible() - 1)
-            raise Unsupported("cpu-above-machine", "CPU %d and above are not in this machine" % cpus[0][0], pointer, "more CPUs", hint)
+            raise Unsupported("no-such-cpu", "CPU %d and above are not in this machine" % cpus[0][0], pointer, "more CPUs", hint)
     return {
         "exec": ctx.options.get("command") == "exec", "scheduler": _scheduler(node.get(SCHED), ctx),
         "ioprio": _ioprio(node.get(IOPRIO)), "initial": lists[0], "final": lists[1],
@@ -97,7 +97,7 @@ def _scheduler(value: GivenScheduler | None, ctx: Context) -> list[int] | None:
     policy = value.get("policy")
     if policy not in POLICIES:
         raise Refusal(
-            "scheduler",
+            "unknown-policy",
             "scheduler policy is required" if not policy else "unknown scheduler policy %s" % quote(policy, 60),
             SCHED + "/policy",
         )
@@ -105,20 +105,18 @@ def _scheduler(value: GivenScheduler | None, ctx: Context) -> list[int] | None:
         raise Unsupported("reserved-policy", "SCHED_ISO is reserved and in no kernel", SCHED + "/policy", "a kernel that has it")
     nice, priority = value.get("nice", 0), value.get("priority", 0)
     if not -20 <= nice <= 19:
-        raise Refusal("invalid-scheduler-nice", "invalid scheduler.nice: %d" % nice, SCHED + "/nice", "-20 to 19")
+        raise Refusal("nice-range", "invalid scheduler.nice: %d" % nice, SCHED + "/nice", "-20 to 19")
     if nice and policy not in ("SCHED_OTHER", "SCHED_BATCH"):
         ctx.warn(SCHED + "/nice", "has no effect with %s" % policy)
     if policy in ("SCHED_FIFO", "SCHED_RR"):
         if not 1 <= priority <= 99:
-            raise Refusal("scheduler-priority-takes", "scheduler.priority %d: %s takes 1 to 99" % (priority, policy), SCHED + "/priority")
+            raise Refusal("priority-range", "scheduler.priority %d: %s takes 1 to 99" % (priority, policy), SCHED + "/priority")
     elif priority:
-        raise Refusal(
-            "scheduler-priority-can", "scheduler.priority can only be specified for SchedFIFO or SchedRR policy", SCHED + "/priority"
-        )
+        raise Refusal("needless-priority", "scheduler.priority can only be specified for SchedFIFO or SchedRR policy", SCHED + "/priority")
     flags = 0
     for index, flag in enumerate(value.get("flags") or ()):
         if flag not in FLAGS:
-            raise Refusal("unknown-scheduler-flag", "unknown scheduler flag %s" % quote(flag, 60), "%s/flags/%d" % (SCHED, index))
+            raise Refusal("unknown-flag", "unknown scheduler flag %s" % quote(flag, 60), "%s/flags/%d" % (SCHED, index))
         flags |= FLAGS[flag]
     times = value.get("runtime", 0), value.get("deadline", 0), value.get("period", 0)
     _deadline(policy, *times)
@@ -130,25 +128,23 @@ def _deadline(policy: str, runtime: int, deadline: int, period: int) -> None:
         for name, value in (("runtime", runtime), ("deadline", deadline), ("period", period)):
             if value:
                 raise Refusal(
-                    "scheduler-runtime-deadline",
+                    "needless-deadline",
                     "scheduler runtime/deadline/period can only be specified for SchedDeadline policy",
                     "%s/%s" % (SCHED, name),
                 )
         return
     if runtime < DEADLINE_MIN:
         raise Refusal(
-            "scheduler-runtime-ns",
+            "deadline-runtime",
             "scheduler.runtime %d ns: SCHED_DEADLINE takes %d and more" % (runtime, DEADLINE_MIN),
             SCHED + "/runtime",
         )
     if deadline < runtime:
-        raise Refusal(
-            "scheduler-deadline-ns", "scheduler.deadline %d ns is less than runtime %d" % (deadline, runtime), SCHED + "/deadline"
-        )
+        raise Refusal("deadline-order", "scheduler.deadline %d ns is less than runtime %d" % (deadline, runtime), SCHED + "/deadline")
     if period and period < deadline:
-        raise Refusal("scheduler-period-ns", "scheduler.period %d ns is less than deadline %d" % (period, deadline), SCHED + "/period")
+        raise Refusal("deadline-order", "scheduler.period %d ns is less than deadline %d" % (period, deadline), SCHED + "/period")
     if (period or deadline) >> 63:
-        raise Refusal("scheduler-period-ns", "scheduler.period %d ns is too long" % (period or deadline), SCHED + "/period")
+        raise Refusal("deadline-period", "scheduler.period %d ns is too long" % (period or deadline), SCHED + "/period")
 
 
 def _ioprio(value: GivenIoPriority | None) -> int | None:
@@ -157,13 +153,13 @@ def _ioprio(value: GivenIoPriority | None) -> int | None:
     kind, priority = value.get("class"), value.get("priority", 0)
     if kind not in CLASSES:
         raise Refusal(
-            "invalid-iopriority-class",
+            "unknown-io-class",
             "invalid ioPriority.Class: %s" % quote(kind or "", 60),
             IOPRIO + "/class",
             "one of " + ", ".join(CLASSES),
         )
     if not 0 <= priority <= 7:
-        raise Refusal("invalid-iopriority-priority", "invalid ioPriority.Priority: %d" % priority, IOPRIO + "/priority", "0 to 7")
+        raise Refusal("io-priority-range", "invalid ioPriority.Priority: %d" % priority, IOPRIO + "/priority", "0 to 7")
     return CLASSES[kind] << 13 | priority
 
 
@@ -177,15 +173,15 @@ def _ranges(text: str, pointer: str, highest: int, what: str) -> list[list[int]]
         low, dash, high = part.partition("-")
         bounds = [low.strip(" "), high.strip(" ") if dash else low.strip(" ")]
         if not all(b.isascii() and b.isdigit() and len(b) < 10 for b in bounds):
-            raise Refusal("list-s", "%s is no list of %ss" % (quote(text, 60), what), pointer, "numbers and ranges: 0-3,7")
+            raise Refusal("bad-list", "%s is not a list of %ss" % (quote(text, 60), what), pointer, "numbers and ranges: 0-3,7")
         first, last = int(bounds[0]), int(bounds[1])
         if first > last:
-            raise Refusal("range-empty", "%s: the range %d-%d is empty" % (quote(text, 60), first, last), pointer)
+            raise Refusal("empty-range", "%s: the range %d-%d is empty" % (quote(text, 60), first, last), pointer)
         if last > highest:
-            raise Refusal("kernel-has", "%s: no kernel has a %s %d" % (quote(text, 60), what, last), pointer, "%d at most" % highest)
+            raise Refusal("number-too-high", "%s: no kernel has a %s %d" % (quote(text, 60), what, last), pointer, "%d at most" % highest)
         found.append([first, last])
     if text.strip(" ,") == "" and text.strip(" ") != "":
-        raise Refusal("names", "%s names no %s" % (quote(text, 60), what), pointer)
+        raise Refusal("empty-list", "%s does not name any %s" % (quote(text, 60), what), pointer)
     return sorted(found) or None
 
 
@@ -198,30 +194,30 @@ def _possible() -> int:
     try:
         text = fileio.read_file(POSSIBLE, 4096)
     except OSError:
-        return 1024  # no sysfs here; more than a cpuset has does no harm
+        return 1024  # without sysfs; the cpuset limits it anyway
     return int(text.strip().rpartition(b",")[2].rpartition(b"-")[2]) + 1
 
 
 def host_affinity(entry: Entry, run: Run) -> None:
-    """Host, when run.pid sits in its cgroup. Init, and an exec'ed process without execCPUAffinity: all CPUs, of which the cpuset leaves
-    its own; `final` is set, `initial` alone is left as it is. Without the right to reset, what was inherited stays, as with runc."""
+    """Host, when run.pid is in its cgroup. Init, and an exec'ed process without execCPUAffinity: all CPUs, limited by
+    the cpuset; `final` is set, `initial` alone stays. Without the right to reset it, the inherited affinity stays, as with runc."""
     if entry["exec"] and entry["final"]:
         _affinity(run.pid, _numbers(entry["final"]), "final")
     elif not (entry["exec"] and entry["initial"]):
         try:
             posix.sched_setaffinity(run.pid, range(_possible()))
         except OSError as e:
-            if e.errno not in (EPERM, EINVAL):
+            if e.errno not in (errno.EPERM, errno.EINVAL):
                 raise
 
 
 def init_affinity(entry: Entry, run: InitRun) -> None:
-    """Init, when it sits in its cgroup: all CPUs, as above."""
+    """Init, in its cgroup: all CPUs, as above."""
     host_affinity(entry, run)
 
 
 def exec_initial(entry: Entry, run: ExecRun) -> None:
-    """Host side of exec, before the clone: `initial` for ourselves, so that the child never runs elsewhere."""
+    """Host side of exec, before the clone: `initial` for this process, so that the child never runs elsewhere."""
     if entry["initial"]:
         _affinity(0, _numbers(entry["initial"]), "initial")
 
@@ -231,9 +227,9 @@ def _affinity(pid: int, cpus: list[int], name: str) -> None:
         posix.sched_setaffinity(pid, cpus)
     except OSError as e:
         words = "cannot set the CPU affinity (%s): %s" % (name, errno_text(e.errno))
-        hint = "the cpuset of the container allows none of them" if e.errno == EINVAL else None
+        hint = "the cpuset of the container allows none of them" if e.errno == errno.EINVAL else None
         raise StepFailure(
-            "set-cpu-affinity", words, pointer="%s/%s" % (AFFINITY, name), call="sched_setaffinity", errno=e.errno, hint=hint
+            "affinity-not-set", words, pointer="%s/%s" % (AFFINITY, name), call="sched_setaffinity", errno=e.errno, hint=hint
         ) from e
 
 
@@ -257,15 +253,15 @@ def set_for(pid: int, entry: Entry, run: Run) -> None:
             raise _refused(e, run) from e
         if not wanted[1] & KEEP_POLICY and _syscalls.sched_getattr(pid)[0] != wanted[0]:
             raise StepFailure(
-                "kernel-did-take", "the kernel did not take the scheduler policy", pointer=SCHED + "/policy", call="sched_setattr"
+                "scheduler-not-kept", "the kernel did not take the scheduler policy", pointer=SCHED + "/policy", call="sched_setattr"
             )
     if entry["ioprio"] is not None:
         try:
             _syscalls.ioprio_set(WHO_PROCESS, pid, entry["ioprio"])
         except OSError as e:
-            hint = "IOPRIO_CLASS_RT takes CAP_SYS_NICE or CAP_SYS_ADMIN in the initial user namespace" if e.errno == EPERM else None
+            hint = "IOPRIO_CLASS_RT takes CAP_SYS_NICE or CAP_SYS_ADMIN in the initial user namespace" if e.errno == errno.EPERM else None
             raise StepFailure(
-                "error-setting-iopriority",
+                "io-priority-not-set",
                 "error setting ioPriority: " + errno_text(e.errno),
                 pointer=IOPRIO,
                 call=CallError.of(e).call,
@@ -273,16 +269,16 @@ def set_for(pid: int, entry: Entry, run: Run) -> None:
                 hint=hint,
             ) from e
         if _syscalls.ioprio_get(WHO_PROCESS, pid) != entry["ioprio"]:
-            raise StepFailure("kernel-did-take", "the kernel did not take the I/O priority", pointer=IOPRIO, call="ioprio_set")
+            raise StepFailure("io-priority-not-kept", "the kernel did not take the I/O priority", pointer=IOPRIO, call="ioprio_set")
 
 
 def _refused(e: OSError, run: Run) -> StepFailure:
     words, hint = "error setting scheduler: " + errno_text(e.errno), None
-    if e.errno == EPERM:
+    if e.errno == errno.EPERM:
         hint = "real-time policies take CAP_SYS_NICE in the initial user namespace"
         cpu = ((run.config.get("linux") or {}).get("resources") or {}).get("cpu") or {}
         if cpu.get("cpus"):
             words, hint = "process scheduler can't be used together with AllowedCPUs", "SCHED_DEADLINE needs all CPUs of its root domain"
-    elif e.errno == 16:
-        hint = "the bandwidth that SCHED_DEADLINE asks for is not there"
-    return StepFailure("refused", words, pointer=SCHED, call=CallError.of(e).call, errno=e.errno, hint=hint)
+    elif e.errno == errno.EBUSY:
+        hint = "the bandwidth that SCHED_DEADLINE asks for is not available"
+    return StepFailure("scheduler-not-set", words, pointer=SCHED, call=CallError.of(e).call, errno=e.errno, hint=hint)

@@ -6,6 +6,7 @@ through our own procfs: a path below the container's /proc/sys may be anything (
 
 from __future__ import annotations
 
+import errno
 import posix
 
 from pyrunc import fileio
@@ -35,7 +36,6 @@ IPC = frozenset(
 LINKS = {"ipc": "ipc", "network": "net", "uts": "uts", "user": "user"}  # namespace of the config -> name below /proc/PID/ns
 VALUE_MAX = 65535
 SWAP = {ord("."): "/", ord("/"): "."}
-ENOENT, EACCES, EPERM, EINVAL = 2, 13, 1, 22
 
 
 def plan(node: Node, ctx: Context) -> Entry | None:
@@ -53,7 +53,7 @@ def plan(node: Node, ctx: Context) -> Entry | None:
         _check_value(name, value, pointer)
         used.add(_namespace(name, value, pointer, ctx))
         if seen.setdefault(path, value) != value:
-            raise Refusal("sysctl-twice-different", "sysctl %s is given twice, with different values" % _quoted(name), pointer)
+            raise Refusal("duplicate-sysctl", "sysctl %s is given twice, with different values" % _quoted(name), pointer)
         rows.append([name, path, value])
     if not rows:
         return None
@@ -67,18 +67,18 @@ def _name(given: str, pointer: str) -> tuple[str, str]:
     first = min((given.find(c) for c in "./" if c in given), default=-1)
     path = given if first >= 0 and given[first] == "/" else given.translate(SWAP)
     if not given or any(part in ("", ".", "..") for part in path.split("/")):
-        raise Refusal("sysctl-name-setting", "sysctl %s is no name of a setting" % _quoted(given), pointer)
+        raise Refusal("bad-name", "sysctl %s is not the name of a setting" % _quoted(given), pointer)
     if any(ord(c) < 32 or ord(c) == 127 for c in given):
-        raise Refusal("control-characters-name", "control characters in the name of sysctl %s" % _quoted(given), pointer)
+        raise Refusal("control-characters", "control characters in the name of sysctl %s" % _quoted(given), pointer)
     return path.translate(SWAP), path
 
 
 def _check_value(name: str, value: str, pointer: str) -> None:
     if any(c in value for c in "\0\n\r"):
-        raise Refusal("sysctl-line-end", "sysctl %s: a line end or NUL in the value" % _quoted(name), pointer)
+        raise Refusal("bad-value", "sysctl %s: a line end or NUL in the value" % _quoted(name), pointer)
     if len(value) > VALUE_MAX:
         raise Refusal(
-            "sysctl-value-characters",
+            "value-too-long",
             "sysctl %s: a value of %d characters" % (_quoted(name), len(value)),
             pointer,
             "%d at most" % VALUE_MAX,
@@ -95,7 +95,7 @@ def _namespace(name: str, value: str, pointer: str, ctx: Context) -> str:
         return _need("user", ctx, "sysctl %s is not allowed without a user namespace" % _quoted(name), pointer)
     if name == "kernel.hostname" and _own("uts", ctx):
         raise Refusal(
-            "sysctl-allowed-conflicts",
+            "sysctl-conflict",
             'sysctl "kernel.hostname" is not allowed as it conflicts with the OCI "hostname" field',
             pointer,
             "use /hostname",
@@ -104,15 +104,13 @@ def _namespace(name: str, value: str, pointer: str, ctx: Context) -> str:
         _need("uts", ctx, 'sysctl "kernel.domainname" is not in a separate kernel namespace', pointer)
         if ctx.plans.get("uts", {}).get("domainname", value) != value:
             raise Refusal(
-                "sysctl-conflicts-oci",
+                "sysctl-conflict",
                 'sysctl "kernel.domainname" conflicts with the OCI "domainname" field',
                 pointer,
                 "leave one of them out",
             )
         return "uts"
-    raise Refusal(
-        "sysctl-separate-kernel", "sysctl %s is not in a separate kernel namespace" % _quoted(name), pointer, "it would change the host"
-    )
+    raise Refusal("not-namespaced", "sysctl %s is not in a separate kernel namespace" % _quoted(name), pointer, "it would change the host")
 
 
 def _own(space: str, ctx: Context) -> bool:
@@ -123,7 +121,7 @@ def _own(space: str, ctx: Context) -> bool:
 
 def _need(space: str, ctx: Context, words: str, pointer: str) -> str:
     if not _own(space, ctx):
-        raise Refusal("need", words, pointer, 'add {"type": "%s"} to /linux/namespaces' % space)
+        raise Refusal("no-namespace", words, pointer, 'add {"type": "%s"} to /linux/namespaces' % space)
     return space
 
 
@@ -142,7 +140,7 @@ def init_write(entry: Entry, run: InitRun) -> None:
     for space, link in entry["foreign"].items():
         if run.proc.readlink("thread-self/ns/" + LINKS[space]) == link:
             raise StepFailure(
-                "sysctl-namespace-still", "sysctl: the %s namespace is still the caller's" % space, pointer=POINTER, call="readlinkat"
+                "callers-namespace", "sysctl: the %s namespace is still the caller's" % space, pointer=POINTER, call="readlinkat"
             )
     for name, path, value in entry["list"]:
         try:
@@ -160,11 +158,11 @@ def _failure(name: str, value: str, e: OSError) -> StepFailure:
         words = "the kernel refuses the value %s: %s" % (_quoted(value), errno_text(e.errno))
     else:
         words = "writing %s: %s" % (_quoted(value), errno_text(e.errno))
-        if e.errno in (EACCES, EPERM):
+        if e.errno in (errno.EACCES, errno.EPERM):
             hint = "the namespace may belong to another user namespace than the container's"
     pointer = "%s/%s" % (POINTER, name)
     return StepFailure(
-        "sysctl",
+        "sysctl-not-set",
         "sysctl %s: %s" % (_quoted(name), words),
         pointer=pointer,
         call=CallError.of(e).call,

@@ -3,7 +3,7 @@
 A row: (part, always, KEYS, NEEDS).
   always  the part plans even when none of its keys is present (defaults: nodes in /dev, cgroup path, umask, ...)
   KEYS    JSON pointers owned; a leaf of the schema belongs to the longest key above it (test_ownership walks the schema)
-  NEEDS   parts whose plan this one reads through ctx.plans; they stand above it, so the order here is the planning order
+  NEEDS   parts whose plan this one reads through ctx.plans; they come first, so the order here is the planning order
 """
 
 PARTS = (

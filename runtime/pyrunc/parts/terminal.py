@@ -1,12 +1,13 @@
 """/process/terminal, /process/consoleSize (runtime-spec, config.md#process; console protocol of runc, docs/terminals.md).
 
-The pty is opened by init in the container's own devpts; its master leaves by one message over a socket that the host side connected
-before the container existed. Its one rule: the terminal handed in is never one of the host's, and neither side of it is found by a
-name that the image could have shaped (CVE-2025-52565, CVE-2026-88264).
+The pty is opened by init in the container's own devpts; its master is sent in one message over a socket that the host side connected
+before the container existed. Its one rule: the terminal is never one of the host's, and neither side of it is opened by a
+name that the image controls (CVE-2025-52565, CVE-2026-88264).
 """
 
 from __future__ import annotations
 
+import errno
 import posix
 
 from pyrunc.errors import CallError, Refusal, StepFailure, errno_text, quote
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 POINTER: Final = "/process/terminal"
 SIZE: Final = "/process/consoleSize"
 CONNECT_SECONDS = 10
-EINVAL, EPERM, EROFS, EEXIST, EXDEV, ENODEV, ENOENT, EAGAIN, ENOTSOCK, ECONNREFUSED = 22, 1, 30, 17, 18, 19, 2, 11, 88, 111
 
 
 def plan(node: Node, ctx: Context) -> Entry | None:
@@ -77,16 +77,16 @@ def plan(node: Node, ctx: Context) -> Entry | None:
 
 
 def host_connect(entry: Entry, run: HostRun) -> None:
-    """Host, before the clone. Sets run.fds["console"]: a stream socket connected to the caller's listener, of which nothing is awaited
-    but room in its queue. A foreground run puts its own socket there instead. Errors name the path; undo_connect closes it."""
+    """Host, before the clone. Sets run.fds["console"]: a stream socket connected to the caller's listener; it waits only for
+    room in the queue. A foreground run puts its own socket there instead. Errors name the path; undo_connect closes it."""
     if not entry["socket"]:
         return
     try:
         run.fds["console"] = tty.connect(entry["socket"], CONNECT_SECONDS)
     except OSError as e:
         reasons = {
-            ENOTSOCK: "is not a socket", ECONNREFUSED: "has no listener", ENOENT: "is missing", EINVAL: "is not a stream socket",
-            EAGAIN: "accepts nobody: its queue is full, %d seconds were waited" % CONNECT_SECONDS,
+            errno.ENOTSOCK: "is not a socket", errno.ECONNREFUSED: "has no listener", errno.ENOENT: "is missing", errno.EINVAL: "is not a stream socket",
+            errno.EAGAIN: "accepts no connection: its queue was full for %d seconds" % CONNECT_SECONDS,
         }  # fmt: skip
         words = "console socket %s %s" % (
             quote(entry["socket"]),
@@ -106,7 +106,7 @@ def undo_connect(entry: Entry, run: HostRun) -> None:
 
 def init_open(entry: Entry, run: InitRun) -> None:
     """Init, inside the root, leader of its session. Opens the pty, makes it the controlling terminal and stdio, mounts it on
-    /dev/console (only where the mount namespace is the container's), sends the master and forgets it. Uses run.root_fd,
+    /dev/console (only where the mount namespace is the container's), and sends the master. Uses run.root_fd,
     run.fds["console"] and root's plan. Everything ends with the process and its mount namespace."""
     master, slave = _pair(run.root_fd)
     if entry["size"]:
@@ -130,20 +130,22 @@ def _pair(root_fd: int) -> tuple[int, int]:
         return tty.open_pair(root_fd)
     except OSError as e:
         words, hint = "cannot open a terminal in the container", None
-        if e.errno in (ENODEV, ENOENT):
-            words += ": /dev/pts is no devpts of its own"
+        if e.errno in (errno.ENODEV, errno.ENOENT):
+            words += ": /dev/pts is not a devpts of its own"
             hint = "mount one there: type devpts, options newinstance, ptmxmode=0666"
         else:
             words += ": " + errno_text(e.errno)
-        raise StepFailure("pair", words, pointer=POINTER, call=CallError.of(e).call, errno=e.errno, path="/dev/pts/ptmx", hint=hint) from e
+        raise StepFailure(
+            "no-terminal", words, pointer=POINTER, call=CallError.of(e).call, errno=e.errno, path="/dev/pts/ptmx", hint=hint
+        ) from e
 
 
 def _give(slave: int, uid: int) -> None:
-    """The terminal belongs to the user, its group stays that of the devpts."""
+    """Makes the terminal the user's; its group stays that of the devpts."""
     try:
         posix.fchown(slave, uid, -1)
     except OSError as e:
-        if e.errno not in (EPERM, EINVAL, EROFS):  # a devpts of another user namespace; the descriptors work all the same
+        if e.errno not in (errno.EPERM, errno.EINVAL, errno.EROFS):  # a devpts of another user namespace; the descriptors work all the same
             raise CallError.of(e, "fchown") from None
 
 
@@ -151,14 +153,14 @@ def _console(root_fd: int, slave: int) -> None:
     try:
         tty.bind_console(root_fd, slave)
     except OSError as e:
-        if e.errno == EEXIST:
+        if e.errno == errno.EEXIST:
             words = "/dev/console in the container is neither a file nor a device"
-        elif e.errno == EXDEV:
-            words = "/dev/console in the container was exchanged"
+        elif e.errno == errno.EXDEV:
+            words = "/dev/console in the container was replaced"
         else:
             words = "cannot mount the terminal on /dev/console: " + errno_text(e.errno)
         raise StepFailure(
-            "mount-terminal-dev", words, pointer=POINTER, call=CallError.of(e).call, errno=e.errno, path="/dev/console"
+            "console-not-mounted", words, pointer=POINTER, call=CallError.of(e).call, errno=e.errno, path="/dev/console"
         ) from e
 
 
@@ -171,6 +173,6 @@ def exec_open(entry: Entry, run: ExecRun) -> tuple[int, int]:
     uid = entry["uid"]
     if run.plans.get("namespaces", {}).get("userns"):
         uid = ids.outer_uid(run.init_pid, uid)
-    if uid is not None:  # without a mapping the process will not come to be; the ids say so
+    if uid is not None:  # without a mapping the process can't be started; op_ids reports that
         _give(slave, uid)
     return master, slave

@@ -1,7 +1,7 @@
 """/process/user: ids, supplementary groups, umask (runtime-spec, config.md#posix-platform-user).
 
-Its one rule: ids are numbers. Nothing is looked up by name, nothing wraps, and what the kernel made of a change is verified
-(CVE-2016-3697, CVE-2024-40635, CVE-2026-30892). Groups are exactly those of the config, also when there are none.
+Its one rule: ids are numbers. Nothing is looked up by name, nothing wraps around, and every change is verified
+(CVE-2016-3697, CVE-2024-40635, CVE-2026-30892). The groups are exactly those of the config, even if that is none.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
         userns: bool  # the process will be in a user namespace other than the initial one
 
 
-NO_ID = 0xFFFFFFFF  # (uid_t)-1: "leave as it is" to the kernel, so no id at all
+NO_ID = 0xFFFFFFFF  # (uid_t)-1: "leave as it is" to the kernel, so not an id
 NGROUPS_MAX = 65536
 UMASK = 0o022
 DENIED = "cannot set any additional groups in a rootless container"
@@ -54,30 +54,30 @@ def plan(node: Node, ctx: Context) -> Entry:
     """node: {"/process/user": {uid, gid, umask, additionalGids, username}}, absent: 0:0 without groups.
     entry: {"uid", "gid", "groups": […], "umask", "setgroups": bool, "userns": bool}. setgroups false: the groups are left alone, since
     a rootless map forbids setting any, or an annotation asks for the caller's (run.oci.keep_original_groups). userns: the process will
-    sit in a user namespace other than the initial one, or in one of ours.
+    be in a user namespace other than the initial one.
     Refused: null or 4294967295 as id, umask above 0777, more than 65536 groups, ids that the user namespace does not map, groups where
-    the map was made without the right to set them."""
+    the map forbids setting them."""
     user = node.get(USER, {})
     uid, gid = _id(user, "uid", ctx), _id(user, "gid", ctx)
     umask = user.get("umask", UMASK)
     if not 0 <= umask <= 0o777:
-        raise Refusal("umask-more-than", "umask %d is more than 0777 (511)" % umask, USER + "/umask", "JSON numbers are decimal: 022 is 18")
+        raise Refusal("umask-range", "umask %d is more than 0777 (511)" % umask, USER + "/umask", "JSON numbers are decimal: 022 is 18")
     groups = user.get("additionalGids") or []
     if len(groups) > NGROUPS_MAX:
         raise Refusal(
-            "additional-groups-kernel",
+            "too-many-groups",
             "%d additional groups; the kernel takes %d" % (len(groups), NGROUPS_MAX),
             "%s/%d" % (GIDS, NGROUPS_MAX),
         )
     for index, group in enumerate(groups):
         if group >= NO_ID:
-            raise Refusal("group-id", "%d is no group id" % group, "%s/%d" % (GIDS, index))
+            raise Refusal("id-range", "%d is not a group id" % group, "%s/%d" % (GIDS, index))
     spaces = ctx.plans.get("namespaces", {})
     _mapped(uid, gid, groups, ctx)
     keep = bool(ctx.plans.get("meta", {}).get("keep_groups"))
     denied = ctx.plans.get("idmaps", {}).get("setgroups") == "deny"
     if groups and (keep or denied):
-        raise Refusal("plan", DENIED if denied else "additional groups together with run.oci.keep_original_groups", GIDS)
+        raise Refusal("groups-denied", DENIED if denied else "additional groups together with run.oci.keep_original_groups", GIDS)
     return {
         "uid": uid, "gid": gid, "groups": groups, "umask": umask, "setgroups": not (keep or denied),
         "userns": bool(spaces.get("userns")) or ctx.in_userns,
@@ -91,12 +91,12 @@ def _id(user: Given, name: Literal["uid", "gid"], ctx: Context) -> int:
         return 0
     value = user[name]
     if type(value) is not int or not 0 <= value < NO_ID:
-        raise Refusal("id", "%s %s is no id" % (name, value), "%s/%s" % (USER, name), "ids go from 0 to 4294967294")
+        raise Refusal("id-range", "%s %s is not an id" % (name, value), "%s/%s" % (USER, name), "ids go from 0 to 4294967294")
     return value
 
 
 def _mapped(uid: int, gid: int, groups: list[int], ctx: Context) -> None:
-    """Refuses what the user namespace has no mapping for. Of one that is joined the kernel tells, when the ids are set."""
+    """Refuses ids that the user namespace does not map. In a joined one the kernel refuses them when the ids are set."""
     ids = ctx.plans.get("idmaps")
     maps = None
     if ids:
@@ -107,17 +107,13 @@ def _mapped(uid: int, gid: int, groups: list[int], ctx: Context) -> None:
         return
     hint = "the map (container, host, size) is %s"
     if not _inside(maps[0], uid):
-        raise Refusal(
-            "setuid-unmapped-uid", "cannot setuid to unmapped uid %d in user namespace" % uid, USER + "/uid", hint % _shown(maps[0])
-        )
+        raise Refusal("unmapped-id", "cannot setuid to unmapped uid %d in user namespace" % uid, USER + "/uid", hint % _shown(maps[0]))
     if not _inside(maps[1], gid):
-        raise Refusal(
-            "setgid-unmapped-gid", "cannot setgid to unmapped gid %d in user namespace" % gid, USER + "/gid", hint % _shown(maps[1])
-        )
+        raise Refusal("unmapped-id", "cannot setgid to unmapped gid %d in user namespace" % gid, USER + "/gid", hint % _shown(maps[1]))
     for index, group in enumerate(groups):
         if not _inside(maps[1], group):
             raise Refusal(
-                "set-unmapped-additional",
+                "unmapped-id",
                 "cannot set unmapped additional group %d in user namespace" % group,
                 "%s/%d" % (GIDS, index),
                 hint % _shown(maps[1]),
@@ -125,7 +121,7 @@ def _mapped(uid: int, gid: int, groups: list[int], ctx: Context) -> None:
 
 
 def _map_of(kind: str) -> list[list[int]]:
-    """The map of the namespace we live in. A plan may read, and this file is the kernel's."""
+    """The map of the namespace that we are in. A plan may read files of the kernel."""
     lines = fileio.read_file("/proc/self/%s_map" % kind, 1 << 16).splitlines()
     return [[int(field) for field in line.split()] for line in lines]
 
@@ -141,7 +137,7 @@ def _shown(rows: list[list[int]]) -> str:
 
 def init_become_root(entry: Entry, run: InitRun) -> None:
     """Init. In a user namespace of the container: root inside, without the caller's groups. Sets run.proc, and in a user namespace
-    opens it at once, as long as the host's /proc is in sight (see linux/proc.py). OSError from setres*id: no map for 0."""
+    opens it at once, while the host's /proc is still visible (see linux/proc.py). OSError from setres*id: no map for 0."""
     spaces = run.plans.get("namespaces", {})
     if spaces.get("userns"):
         _call("setresgid", posix.setresgid, 0, 0, 0)
@@ -150,7 +146,7 @@ def init_become_root(entry: Entry, run: InitRun) -> None:
             try:
                 posix.setgroups([])
             except PermissionError:
-                pass  # a joined namespace that forbids it: op_ids decides what that means
+                pass  # a joined namespace that forbids it: op_ids decides
     run.proc = proc.Proc()
     if entry["userns"]:
         run.proc.prepare(whole=run.plans.get("sysctls") is not None)
@@ -158,11 +154,11 @@ def init_become_root(entry: Entry, run: InitRun) -> None:
 
 def op_ids(entry: Entry, run: TailRun) -> Op:
     """("IDS", uid, gid, groups as uint32 array or None). Where the target user namespace forbids setgroups, asking for groups is a
-    failure, never a silent skip. Uses run.proc in init; exec sets run.userns_pid to a process that sits in the target namespace."""
+    failure, never a silent skip. Uses run.proc in init; exec sets run.userns_pid to a process in the target namespace."""
     groups = pack("=%dI" % len(entry["groups"]), *entry["groups"]) if entry["setgroups"] else None
     if groups is not None and entry["userns"] and _denied(run):
         if entry["groups"]:
-            raise StepFailure("set-any-additional", DENIED, pointer=GIDS, call="setgroups")
+            raise StepFailure("groups-denied", DENIED, pointer=GIDS, call="setgroups")
         groups = None
     return ("IDS", entry["uid"], entry["gid"], groups)
 
@@ -178,7 +174,7 @@ def _denied(run: TailRun) -> bool:
 
 
 def op_umask(entry: Entry, run: TailRun) -> Op:
-    """("UMASK", mask): the program's; ours was for our own files."""
+    """("UMASK", mask): of the program."""
     return ("UMASK", entry["umask"])
 
 

@@ -1,6 +1,6 @@
 """/hostname, /domainname (runtime-spec, config.md#hostname, #domainname).
 
-Its one rule: names are set in a UTS namespace that is the container's, never in the host's.
+Its one rule: names are set only in a UTS namespace of the container, never in the host's.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ MAX = 64  # __NEW_UTS_LEN
 
 def plan(node: Node, ctx: Context) -> Entry | None:
     """node: {"/hostname": text, "/domainname": text}; empty is absent. entry: {"hostname"?, "domainname"?} or None.
-    Refused: without a uts namespace, new or joined (a path to the host's is none, but fine if the name is the host's too: nothing to
+    Refused: without a uts namespace, new or joined (a path to the host's does not count, but is accepted if the name is the host's: nothing to
     do); more than 64 bytes; control characters and NUL."""
     entry: Entry = {}
     for key, name in (("hostname", node.get("/hostname")), ("domainname", node.get("/domainname"))):
         if not name:
             continue
         if any(ord(c) < 32 or ord(c) == 127 for c in name):
-            raise Refusal("has-control-characters", "%s %s has control characters" % (key, quote(name)), "/" + key)
+            raise Refusal("control-characters", "%s %s has control characters" % (key, quote(name)), "/" + key)
         size = len(fileio.fsencode(name))
         if size > MAX:
-            raise Refusal("bytes-kernel-takes", "%s of %d bytes; the kernel takes %d" % (key, size, MAX), "/" + key)
+            raise Refusal("name-too-long", "%s of %d bytes; the kernel takes %d" % (key, size, MAX), "/" + key)
         if key == "hostname":
             entry["hostname"] = name
         else:
@@ -56,10 +56,10 @@ def plan(node: Node, ctx: Context) -> Entry | None:
         return entry
     if "uts" in spaces.get("pointers", {}) and entry == {"hostname": posix.uname().nodename}:
         # podman: a pod that shares the host's uts namespace names its path, and the host's own name
-        ctx.warn(first, "is what the host is called, whose uts namespace the container shares: nothing to do")
+        ctx.warn(first, "is the name of the host, whose uts namespace the container shares: nothing to do")
         return None
     raise Refusal(
-        "unable-set-without",
+        "no-uts-namespace",
         "unable to set %s without a private UTS namespace" % first[1:],
         first,
         'add {"type": "uts"} to /linux/namespaces, or leave the name out',

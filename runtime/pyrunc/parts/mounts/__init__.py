@@ -1,5 +1,5 @@
-"""The owner of /mounts (runtime-spec, config.md#mounts): options.py (words -> flags), plan.py, place.py (mount points), bind.py,
-fresh.py, cgroupfs.py and copyup.py (the kinds), init.py (the verbs), host.py (what the host side lends)."""
+"""The owner of /mounts (runtime-spec, config.md#mounts): options.py (words -> flags), plan.py, mountpoint.py, bind.py,
+filesystems.py, cgroupfs.py and copyup.py (the kinds), init.py (the verbs), host.py (the host side), live.py (running containers)."""
 
 from pyrunc.parts.mounts.host import host_answer
 from pyrunc.parts.mounts.init import init_finish, init_mount

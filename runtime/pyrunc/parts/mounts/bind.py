@@ -1,8 +1,8 @@
 """Bind mounts, init's side: the source as a detached clone, its flags, its place.
 
-Its one rule: the clone has all its flags before it is attached, and what the kernel keeps locked is kept or told, never dropped.
+Its one rule: the clone has all its flags before it is attached, and flags that the kernel keeps locked are kept or reported, never dropped.
 A plain source is cloned by init itself: in its own mount namespace the kernel remembers which flags a user namespace may not clear.
-The host side lends a hand (host_answer) where init may not look at the source, and for id maps, which need rights over the file system.
+The host side clones it (host_answer) where init may not look at the source, and for id maps, which need rights over the file system.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 NOT_FLAGS = c.MS_BIND | c.MS_REC | c.MS_REMOUNT
-# When the host side is asked for a source: where a user namespace may not look; without one, where the source is on a mount of the
-# host's namespace (/proc/self/fd/3, a descriptor that the caller handed in). In a user namespace EINVAL can mean that mounts below
-# may not be uncovered, and stays a no.
-_LEND = {True: (errno.EACCES, errno.EPERM), False: (errno.EINVAL,)}
+# Errors after which the host side is asked: in a user namespace those of missing rights; without one EINVAL, which means that the source
+# is on a mount of the host's namespace (/proc/self/fd/3, a descriptor of the caller). In a user namespace EINVAL can also mean that
+# mounts below may not be uncovered, so it remains an error.
+_ASK_HOST = {True: (errno.EACCES, errno.EPERM), False: (errno.EINVAL,)}
 
 
 def bind(item: Item, entry: Entry, run: InitRun) -> None:
@@ -48,19 +48,19 @@ def bind(item: Item, entry: Entry, run: InitRun) -> None:
 
 
 def finish(mount_fd: int, item: Item, run: InitRun) -> None:
-    """What comes after attaching, for all kinds: propagation (the parent's is taken over at that moment), and the check."""
+    """The steps after attaching, for all kinds: propagation (attaching copies the parent's), and the check."""
     for flag in item["propagation"]:
         mount.propagate(mount_fd, flag)
     mountpoint.verify(item, run, mount_fd)
 
 
 def source(item: Item, entry: Entry, run: AskRun) -> int:
-    """-> fd of the detached clone, id-mapped if that is asked; its flags are still those of the source."""
+    """-> fd of the detached clone, id-mapped if asked for; its flags are still those of the source."""
     if item["idmap"] is None:
         try:
             return clone(item)
         except OSError as e:
-            if e.errno not in _LEND[bool(entry["userns"])]:
+            if e.errno not in _ASK_HOST[bool(entry["userns"])]:
                 raise
     _answer, fds = run.ask("mounts", {"index": int(item["pointer"].rpartition("/")[2])})
     return fds[0]
@@ -82,7 +82,7 @@ def clone(item: Item) -> int:
 
 
 def _real_reason(item: Item, error: OSError) -> OSError:
-    """Whoever has no right over mounts gets EPERM before the kernel looks at the path, which may be what is wrong."""
+    """Without rights over mounts the kernel says EPERM before it looks at the path, which may be the real problem."""
     if error.errno == errno.EPERM:
         try:
             posix.stat(item["source"])
@@ -92,8 +92,8 @@ def _real_reason(item: Item, error: OSError) -> OSError:
 
 
 def set_flags(tree: int, item: Item) -> None:
-    """Any flag, or the word for its absence, sets all of them, as a remount does (config-linux.md, mount(8)); none at all leaves the
-    source's. Then those for the whole subtree."""
+    """Any flag, or its negation, sets all of them, as a remount does (config-linux.md, mount(8)); without any, the source's
+    stay. Then the flags for the whole subtree."""
     if item["flags"] & ~NOT_FLAGS or item["clear"]:
         attr_set, attr_clr = options.changes(item["flags"])
         try:
@@ -107,15 +107,15 @@ def set_flags(tree: int, item: Item) -> None:
 
 
 def _keep_locked(tree: int, item: Item, error: OSError) -> None:
-    """The mount comes from a more privileged namespace and has flags that may not be cleared: those are kept, unless the config says
-    by a word of its own that they must go."""
+    """The mount comes from a more privileged namespace and has flags that may not be cleared: they are kept, unless the config
+    explicitly clears them."""
     has = options.from_statfs(mount.flags_of(tree))
     asked = item["flags"]
     refused = has & item["clear"] & options.LOCKABLE
     if refused:
         words = "cannot clear locked flags %s" % options.names(refused)
         raise StepFailure(
-            "change-locked-atime",
+            "locked-flags",
             words,
             call="mount_setattr",
             errno=error.errno,
@@ -127,7 +127,7 @@ def _keep_locked(tree: int, item: Item, error: OSError) -> None:
         both = (options.names(has & atimes), options.names(asked & atimes))
         words = "cannot change locked atime flags: the mount has %s, asked for is %s" % both
         raise StepFailure(
-            "change-locked-atime",
+            "locked-atime",
             words,
             call="mount_setattr",
             errno=error.errno,
@@ -139,7 +139,7 @@ def _keep_locked(tree: int, item: Item, error: OSError) -> None:
 
 
 def remount(item: Item, _entry: Entry, run: InitRun) -> None:
-    """The option `remount`: new flags for what is mounted at the destination already; with `bind` those of the mount alone."""
+    """The option `remount`: new flags for what is already mounted at the destination; with `bind` only those of the mount."""
     fd = paths.resolve(run.root_fd, item["destination"], posix.O_PATH)
     try:
         if item["flags"] & c.MS_BIND:
@@ -154,7 +154,7 @@ def remount(item: Item, _entry: Entry, run: InitRun) -> None:
 
 
 def _copy_link(item: Item, run: InitRun) -> bool:
-    """copy-symlink (crun): a source that is a link becomes a link at the destination. False if it is none."""
+    """copy-symlink (crun): a source that is a link becomes a link at the destination. False if it is not a link."""
     try:
         target = posix.readlink(item["source"])
     except OSError as e:

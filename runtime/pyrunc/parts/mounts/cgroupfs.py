@@ -100,7 +100,7 @@ def _one(item: Item, entry: Entry, top: int, hierarchy: Hierarchy, plan: Cgroups
 
 
 def _own_mount(item: Item, keys: list[str]) -> int | None:
-    """A mount that shows the cgroup namespace's part; None where the kernel wants it otherwise, and a bind does it."""
+    """A mount that shows the cgroup namespace's part; None where the kernel refuses that, and a bind is made."""
     named = keys[0][5:] if keys[0][:5] == "name=" else None
     flags = USUAL | item["flags"] & c.MS_RDONLY
     try:
@@ -112,8 +112,8 @@ def _own_mount(item: Item, keys: list[str]) -> int | None:
 
 
 def _directory(hierarchy: Hierarchy, plan: Cgroups, own: dict[str, str], entry: Entry) -> str:
-    """The container's cgroup in this hierarchy: the planned one, or where init sits if nothing was planned for it. In a cgroup namespace
-    init no longer knows where it sits."""
+    """The container's cgroup in this hierarchy: the planned one, or where init is if nothing was planned for it. In a cgroup namespace
+    init can no longer tell where it is."""
     _name, keys, point, root = hierarchy
     for key in keys:
         path = plan.get("paths", {}).get(key)
@@ -169,7 +169,7 @@ def _cgroup2(item: Item, run: InitRun, target: int) -> int | None:
 
 def _bound(item: Item, entry: Entry, plan: Cgroups) -> int:
     """The host's tree, or with a cgroup namespace the container's part of it. A rootless container that has no cgroup of its own gets
-    an empty directory that nobody can write to."""
+    an empty read-only directory."""
     path = plan.get("mounts", {}).get("unified", hierarchies.ROOT)
     if entry["cgroupns"]:
         path = plan.get("paths", {}).get("unified") or path

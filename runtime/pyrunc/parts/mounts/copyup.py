@@ -1,8 +1,8 @@
 """tmpcopyup: what a tmpfs covers is copied into it first.
 
-Its one rule: everything is named by the descriptor of its directory and one component, nothing is followed, nothing that could block
-is opened; so a link, fifo or device of the image is copied as what it is. What is mounted below the covered directory is not part of
-it. The size is bounded by the tmpfs itself (ENOSPC); holes stay holes.
+Its one rule: every entry is named by the descriptor of its directory and one component, no link is followed, nothing that could block
+is opened; a link, fifo or device of the image is copied as such. Mounts below the covered directory are not
+copied. The size is limited by the tmpfs itself (ENOSPC); holes stay holes.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ RESOLVE = c.RESOLVE_BENEATH | c.RESOLVE_NO_XDEV | c.RESOLVE_NO_MAGICLINKS
 
 def copy(source: int, top: int, words: list[str]) -> None:
     """All that is below the directory `source` goes into the directory `top`, with owners, modes, times, extended attributes and hard
-    links. The top gets its owner as well, where `words`, the options of the mount, give none. Both descriptors stay open. OSError names
-    the entry; what was copied until then goes with the mount."""
+    links. The top gets its owner as well, unless `words`, the options of the mount, give one. Both descriptors stay open. OSError names
+    the entry; what has been copied disappears with the mount."""
     base = fs.open(".", posix.O_RDONLY | posix.O_DIRECTORY, dir_fd=top)
     stack = [(posix.dup(source), posix.dup(base), iter(fs.listdir(source)), "")]
     umask = posix.umask(0)
@@ -53,7 +53,7 @@ def copy(source: int, top: int, words: list[str]) -> None:
 
 
 def _entry(here: int, there: int, name: str, path: str, base: int, seen: dict[tuple[int, int], str]) -> tuple[int, int] | None:
-    """One entry. -> (source fd, target fd) of a directory that is to be filled, else None."""
+    """One entry. -> (source fd, target fd) of a directory whose entries are next, else None."""
     try:
         node = _syscalls.openat2(here, name, posix.O_PATH | posix.O_NOFOLLOW | posix.O_CLOEXEC, 0, RESOLVE)
     except OSError as e:
@@ -88,7 +88,7 @@ def _entry(here: int, there: int, name: str, path: str, base: int, seen: dict[tu
 
 
 def _node(there: int, name: str, info: posix.stat_result) -> bool:
-    """False: a device where the kernel lets nobody make one (user namespaces); it could not be opened there either."""
+    """False: a device, and the kernel allows none here (user namespaces); it could not be opened either."""
     try:
         fs.mknod(name, info.st_mode, info.st_rdev, dir_fd=there)
     except OSError as e:
@@ -124,7 +124,7 @@ def _file(here: int, there: int, name: str, info: posix.stat_result) -> None:
 
 
 def _open_same(here: int, name: str, flags: int, info: posix.stat_result) -> int:
-    """Opens an entry for reading, if it still is the one that was looked at."""
+    """Opens an entry for reading, if it is still the one that was examined."""
     fd = fs.open(name, flags | posix.O_NOFOLLOW, dir_fd=here)
     now = fs.fstat(fd)
     if (now.st_dev, now.st_ino) != (info.st_dev, info.st_ino):
@@ -134,7 +134,7 @@ def _open_same(here: int, name: str, flags: int, info: posix.stat_result) -> int
 
 
 def _contents(source: int, target: int, size: int) -> None:
-    """The bytes that were there when we looked; holes are skipped."""
+    """The bytes of the size that was seen; holes are skipped."""
     posix.ftruncate(target, size)
     at = 0
     while at < size:
@@ -154,7 +154,7 @@ def _contents(source: int, target: int, size: int) -> None:
 
 
 def _finish(source: int, target: int, info: posix.stat_result) -> None:
-    """Owner first: a change of it clears set-user-id bits."""
+    """Owner first: changing it clears set-user-id bits."""
     fs.fchown(target, info.st_uid, info.st_gid)
     fs.fchmod(target, info.st_mode & 0o7777)
     _attributes(source, target)

@@ -1,7 +1,7 @@
 """New file systems: tmpfs, devpts, mqueue, overlay, proc, sysfs and whatever type the kernel knows.
 
-Its one rule: the file system is made detached and complete (fsopen, fsconfig, fsmount), so that its own words about what it refuses
-can be told, then attached; mount(2) is the second try only, for what the newer calls have no words for.
+Its one rule: the file system is made detached and complete (fsopen, fsconfig, fsmount), so that its own messages can be reported,
+and then attached; mount(2) is only the second try, for what the newer calls cannot express.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def fresh(item: Item, _entry: Entry, run: InitRun) -> None:
         words = [word for word, _index in item["data"]]
         before = 0
         if item["type"] == "tmpfs" and mode is not None:
-            words.insert(0, "mode=%04o" % mode)  # what it covers decides, unless a later mode= does
+            words.insert(0, "mode=%04o" % mode)  # as the directory that it covers, unless a later mode= says otherwise
             before = 1
         if item["copyup"] and mode is not None:
             source = paths.resolve(run.root_fd, item["destination"], posix.O_RDONLY | posix.O_DIRECTORY)
@@ -84,7 +84,7 @@ def own(item: Item, entry: Entry, run: InitRun) -> None:
 
 
 def make(item: Item, run: InitRun, target: int, fstype: str, source: str, flags: int, words: list[str], before: int = 0) -> int:
-    """A new mount on `target` -> fd of its root. `before`: how many words stand in front of those of the config."""
+    """A new mount on `target` -> fd of its root. `before`: how many words precede those of the config."""
     first = None
     if not flags & mount.OLD_ONLY:
         try:
@@ -101,7 +101,7 @@ def make(item: Item, run: InitRun, target: int, fstype: str, source: str, flags:
                 raise
             return top
     data = ",".join(words)
-    if len(fsencode(data)) >= PAGE:  # the kernel would cut it off without a word
+    if len(fsencode(data)) >= PAGE:  # the kernel would cut it off silently
         raise explained(first or fs.failure(errno.E2BIG, "mount"), item, before)
     try:
         mount.old(fstype, source, target, flags, data, run.proc)
@@ -115,7 +115,7 @@ def make(item: Item, run: InitRun, target: int, fstype: str, source: str, flags:
 
 
 def explained(e: OSError, item: Item, before: int) -> OSError:
-    """The file system's own words, and the option that it did not like."""
+    """The error with the file system's own message, and the option that it refused."""
     e = CallError.of(e)
     word = e.option
     log = [line for line in e.log if line]
@@ -134,8 +134,8 @@ def _attributes(top: int, item: Item) -> None:
 
 
 def _host_sysfs(item: Item, target: int) -> int:
-    """sysfs belongs to the network namespace's owner: a user namespace without a network of its own gets the host's, as it is there
-    already. What is mounted below comes along, and is as read-only as the whole."""
+    """sysfs belongs to the network namespace's owner: a user namespace without a network of its own gets a clone of the host's. Mounts below come along, with the same
+    flags."""
     tree = mount.clone("/sys", recursive=True)
     try:
         mount.setattr(tree, options.attributes(item["flags"]), 0, recursive=True)
@@ -147,7 +147,7 @@ def _host_sysfs(item: Item, target: int) -> int:
 
 
 def _label(top: int, label: str) -> None:
-    """mqueue takes no context option; its root takes the label as an attribute."""
+    """mqueue has no context option; the label is set as an attribute of its root."""
     fd = fs.open(".", posix.O_RDONLY | posix.O_DIRECTORY, dir_fd=top)
     try:
         posix.setxattr(fd, "security.selinux", label.encode())

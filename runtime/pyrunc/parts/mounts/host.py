@@ -1,7 +1,7 @@
-"""What the host side does for the mounts: clones of sources that init may not clone itself, and id maps.
+"""What the host side does for the mounts: clones of sources that init may not clone, and id maps.
 
-Its one rule: the answer is a detached mount with everything set that init has no right to set, and nothing more; where it goes is
-init's matter. The clone is made in the host's mount namespace and then cut off as a clone in init's would be.
+Its one rule: the answer is a detached mount with everything set that init has no right to set, and nothing more; init decides where it
+goes. The clone is made in the host's mount namespace, and its propagation is then cut as for a clone in init's.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def host_answer(entry: Entry, run: HostRun, request: dict[str, int]) -> tuple[dict[str, object], list[int]]:
     """Host side, while init is at its mounts. request: {"index": place in entry["list"]} -> ({}, [fd of a detached mount]).
-    Uses run.pid, run.plans["root"]. OSError with the words for the user. Nothing to undo: an unused clone goes with its descriptor."""
+    Uses run.pid, run.plans["root"]. OSError with the words for the user. Nothing to undo: an unused clone disappears with its descriptor."""
     item = entry["list"][request["index"]]
     tree = None
     try:
@@ -49,14 +49,14 @@ def _map_ids(tree: int, maps: IdMap, run: HostRun) -> None:
     try:
         mount.setattr(tree, c.MOUNT_ATTR_IDMAP, 0, maps["recursive"], userns_fd=userns_fd)
     except OSError as e:
-        hint = "the file system of the source, or this kernel, knows no id-mapped mounts" if e.errno == errno.EINVAL else None
+        hint = "the file system of the source, or this kernel, does not support id-mapped mounts" if e.errno == errno.EINVAL else None
         raise CallError.of(e, hint=hint) from None
     finally:
         posix.close(userns_fd)
 
 
 def namespace_with(maps: IdMap) -> int:
-    """-> fd of a user namespace that has these id maps and no process: a child makes it, we write its maps, then the child ends."""
+    """-> fd of a user namespace with these id maps and without processes: a child makes it, we write its maps, the child ends."""
     hold, release = posix.pipe2(posix.O_CLOEXEC)
     pid, pidfd = _syscalls.clone3(c.CLONE_NEWUSER)
     if pid == 0:

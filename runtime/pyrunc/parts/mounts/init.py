@@ -1,7 +1,7 @@
 """The verbs of the mounts in init.
 
-Its one rule: strictly in the order of the config, each mount complete before the next is looked at, each descriptor closed with its
-mount. Only those that turn read-only at the very end are kept open, LATE_LIMIT of them at most.
+Its one rule: strictly in the order of the config, each mount complete and its descriptor closed before the next one begins.
+Only those that become read-only at the very end are kept open, at most LATE_LIMIT of them.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ LATE_LIMIT = 128
 
 def init_mount(entry: Entry, run: InitRun) -> None:
     """Init side, before the pivot. Uses run.root_fd, run.proc, run.ask; sets run.late_mounts, [(item, fd)] for init_finish.
-    StepFailure names the mount's pointer and both its ends, with the words of runc. Undone by init's death: the namespace goes."""
+    StepFailure names the mount's pointer and both its ends, with the words of runc. Undone by init's death, with its namespace."""
     run.late_mounts = []
     for item in entry["list"]:
         try:
             KINDS[item["kind"]](item, entry, run)
         except (OSError, StepFailure) as e:
-            raise told(item, e) from None
+            raise failure(item, e) from None
         if len(run.late_mounts) > LATE_LIMIT:
             _readonly(run)
 
 
 def init_finish(_entry: Entry, run: InitRun) -> None:
-    """Init side, after the pivot and the last thing that is created in the root: the tmpfs, /dev and cgroup mounts that are asked to
-    be read-only become so. Their descriptors are closed. StepFailure as above."""
+    """Init side, after the pivot and the last thing that is created in the root: the tmpfs, /dev and cgroup mounts that
+    should be read-only become so. Their descriptors are closed. StepFailure as above."""
     _readonly(run)
 
 
@@ -48,13 +48,13 @@ def _readonly(run: InitRun) -> None:
         try:
             mount.make_readonly(fd)
         except OSError as e:
-            raise told(item, e) from None
+            raise failure(item, e) from None
         finally:
             posix.close(fd)
 
 
-def told(item: Item, e: OSError | StepFailure) -> StepFailure:
-    """The failure as a StepFailure, told as runc tells it: callers look for the errno text in it."""
+def failure(item: Item, e: OSError | StepFailure) -> StepFailure:
+    """The error as a StepFailure, in runc's words: callers look for the errno text in it."""
     if isinstance(e, StepFailure):
         detail, call, number, path = e.words, e.call, e.errno, e.path
     else:
@@ -67,7 +67,7 @@ def told(item: Item, e: OSError | StepFailure) -> StepFailure:
     if number == errno.ENOSPC and hint is None:
         hint = "fs.mount-max limits the number of mounts; or the file system is full"
     return StepFailure(
-        "error-mounting-rootfs",
+        "mount-failed",
         words,
         pointer=e.pointer or item["pointer"],
         call=call,

@@ -1,8 +1,8 @@
-"""Mounts of a container that runs already: made where the host's paths mean something, put where the container's do.
+"""Mounts of a running container: made where the host's paths are valid, attached where the container's are.
 
-Its one rule: a mount is complete, with flags, id maps and contents, before it is attached, and what is attached and taken away is
-named by descriptors; the destination is looked up beneath the container's root alone. Kinds whose contents depend on the namespaces
-of who mounts them are refused: the process that goes in joins the mount and user namespace and no others.
+Its one rule: a mount is complete, with flags, id maps and contents, before it is attached, and mounts are attached and removed
+by descriptor; the destination is resolved beneath the container's root. Kinds whose contents depend on the namespaces
+of the mounting process are refused: it joins only the mount and user namespaces.
 """
 
 from __future__ import annotations
@@ -34,27 +34,27 @@ OF_NAMESPACES = ("proc", "sysfs", "cgroup", "cgroup2", "mqueue")  # show the pid
 
 
 def check(entry: Entry) -> None:
-    """What a plan of /mounts allows and a live container can't have. Refusal with the pointer."""
+    """Refuses, with the pointer, what a plan of /mounts allows but a running container can't have."""
     for item in entry["list"]:
         where = quote(item["destination"])
         if item["kind"] == "remount":
             words = '"%s": a live mount can be added and removed, not changed' % where
-            raise Refusal("option-needs-mount", words, item["pointer"] + "/options", "remove it, then add it with the other options")
+            raise Refusal("live-remount", words, item["pointer"] + "/options", "remove it, then add it with the other options")
         if item["kind"] != "bind" and item["type"] in OF_NAMESPACES:
             words = 'a file system of type %s on "%s" must be part of the config' % (item["type"], where)
             raise Refusal(
-                "option-needs-mount",
+                "live-type",
                 words,
                 item["pointer"] + "/type",
-                "what it shows depends on namespaces that are not joined for a mount",
+                "its contents depend on namespaces that are not joined for a mount",
             )
         if "copy-symlink" in item["links"]:
             raise Refusal(
-                "copy-symlink-makes", '"%s": copy-symlink makes a link and no mount' % where, item["pointer"] + "/options", "leave it out"
+                "live-symlink", '"%s": copy-symlink makes a link, not a mount' % where, item["pointer"] + "/options", "leave it out"
             )
         if item["kind"] == "fs" and item["flags"] & OLD_ONLY:
             words = '"%s": option %s needs mount(2), which makes no detached mounts' % (where, options.names(item["flags"] & OLD_ONLY))
-            raise Refusal("option-needs-mount", words, item["pointer"] + "/options", "leave it out")
+            raise Refusal("live-option", words, item["pointer"] + "/options", "leave it out")
 
 
 def make(item: Item, entry: Entry, run: AskRun) -> int:
@@ -69,7 +69,7 @@ def make(item: Item, entry: Entry, run: AskRun) -> int:
     tree = bind.source(item, entry, run)
     try:
         if run.plans.get("root", {}).get("propagation") not in ("shared", "rshared"):
-            mount.propagate(tree, c.MS_SLAVE | c.MS_REC)  # else what is mounted inside would show on the host
+            mount.propagate(tree, c.MS_SLAVE | c.MS_REC)  # else mounts made inside would appear on the host
         bind.set_flags(tree, item)
     except BaseException:
         posix.close(tree)
@@ -78,8 +78,8 @@ def make(item: Item, entry: Entry, run: AskRun) -> int:
 
 
 def attach(item: Item, tree: int, run: InitRun) -> None:
-    """In the container's mount namespace: puts the mount on its destination beneath run.root_fd. A mount that did not get to stay
-    where it should is taken away again. OSError, StepFailure."""
+    """In the container's mount namespace: puts the mount on its destination beneath run.root_fd. A mount that ended up
+    elsewhere is removed again. OSError, StepFailure."""
     mode = None
     if item["kind"] == "bind" and fs.kind(tree) != c.S_IFDIR:
         target = mountpoint.find_file(item, run)
@@ -100,7 +100,7 @@ def attach(item: Item, tree: int, run: InitRun) -> None:
 
 
 def _fill(item: Item, top: int, target: int, mode: int | None) -> None:
-    """What a new file system takes over from the directory that it is going to cover."""
+    """What a new file system inherits from the directory that it will cover."""
     if item["copyup"] and mode is not None:
         covered = fs.open(".", posix.O_RDONLY | posix.O_DIRECTORY, dir_fd=target)
         try:
@@ -124,13 +124,13 @@ def _has_mode(item: Item) -> bool:
 
 
 def note(item: Item, tree: int) -> Recorded:
-    """What is recorded of a mount before it is attached: it keeps its ids for life."""
+    """What is recorded of a mount before it is attached; its ids never change."""
     return {"destination": item["destination"], "id": paths.mount_id(tree), "unique": paths.unique_mount_id(tree)}
 
 
 def remove(record: Recorded, run: InitRun) -> None:
-    """In the container's mount namespace: unmounts what `record` stands for, with all that is mounted below. OSError with words when
-    the destination leads to something else: that is not ours to unmount."""
+    """In the container's mount namespace: unmounts what `record` describes, with all mounts below. OSError with words when
+    the destination leads to something else, which is left alone."""
     follow = not record.get("nofollow")
     if follow:
         fd = paths.resolve(run.root_fd, record["destination"], posix.O_PATH)

@@ -1,7 +1,7 @@
-"""Where a mount goes: the mount point, found or made inside the root, and looked at again when the mount is on it.
+"""The mount point: found or made inside the root, and checked again once the mount is on it.
 
-Its one rule: /proc and /sys, and what carries their file systems, are real directories on a path without links; masks, read-only paths
-and everything that is written below /proc rest on that (CVE-2019-19921, CVE-2023-27561, CVE-2025-54867).
+Its one rule: /proc and /sys, and the mount points of their file systems, are real directories on a path without links; masks, read-only paths
+and everything that is written below /proc depend on that (CVE-2019-19921, CVE-2023-27561, CVE-2025-54867).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def is_plain(item: Item) -> bool:
 
 
 def find_dir(item: Item, run: InitRun) -> tuple[int, int | None]:
-    """-> (O_PATH fd of the directory, its mode before we came or None if we made it)."""
+    """-> (O_PATH fd of the directory, its mode before the mount, or None if we made it)."""
     where, plain = item["destination"], is_plain(item)
     try:
         try:
@@ -44,7 +44,7 @@ def find_dir(item: Item, run: InitRun) -> tuple[int, int | None]:
 
 
 def find_file(item: Item, run: InitRun) -> int:
-    """-> O_PATH fd of what is there, an empty file where nothing was. With dest-nofollow that may be a link."""
+    """-> O_PATH fd of what exists, or of a new empty file. With dest-nofollow it may be a link."""
     plain = is_plain(item)
     try:
         if "dest-nofollow" not in item["links"]:
@@ -73,7 +73,7 @@ def _no_place(e: OSError, item: Item, plain: bool) -> OSError:
 
 
 def check_proc(item: Item, target_fd: int, tree_fd: int | None = None) -> None:
-    """Nothing but procfs goes on /proc, and nothing into it but what lxcfs replaces. By what the descriptors are, not by names alone:
+    """Only procfs may be mounted on /proc, and only what lxcfs replaces inside it. Checked on the descriptors, not on names alone:
     a link of the image may lead into /proc as well."""
     where = item["destination"]
     of_proc = tree_fd is not None and mount.magic(tree_fd) == c.PROC_SUPER_MAGIC and fs.fstat(tree_fd).st_ino == ROOT_INODE
@@ -90,12 +90,12 @@ def check_proc(item: Item, target_fd: int, tree_fd: int | None = None) -> None:
 
 def _refuse(item: Item, why: str) -> None:
     raise StepFailure(
-        "mounted-because", '"%s" cannot be mounted because %s' % (quote(item["destination"]), why), pointer=item["pointer"] + "/destination"
+        "inside-proc", '"%s" cannot be mounted because %s' % (quote(item["destination"]), why), pointer=item["pointer"] + "/destination"
     )
 
 
 def verify(item: Item, run: InitRun, mount_fd: int) -> None:
-    """The destination, resolved once more, must lead to our mount: else a name on the way was exchanged meanwhile (CVE-2021-30465)."""
+    """The destination, resolved once more, must lead to our mount; otherwise a component was replaced meanwhile (CVE-2021-30465)."""
     wanted = paths.mount_id(mount_fd)
     try:
         if item["links"]:

@@ -1,7 +1,7 @@
-"""Words of mounts[].options -> flags: the table of runtime-spec, config.md#linux-mount-options, and what becomes of each kind of word.
+"""Words of mounts[].options -> flags: the table of runtime-spec, config.md#linux-mount-options, and what each kind of word means.
 
-Its one rule: the order of the words counts, a later one overrides an earlier one. A word that no table knows is data for the file
-system, never a guess. Nothing here looks at the kernel.
+Its one rule: the order of the words matters, a later one overrides an earlier one. An unknown word is data for the file
+system. Nothing here asks the kernel.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ RECURSIVE = {
 ATIMES = ("ratime", "rnoatime", "rnorelatime", "rnostrictatime", "rrelatime", "rstrictatime")
 EXTENSIONS = ("copy-symlink", "dest-nofollow", "idmap", "ridmap", "src-nofollow", "tmpcopyup")
 
-# What is an attribute of the mount (the rest of the flags belongs to the file system behind it).
+# Flags that are attributes of the mount; the others belong to the file system.
 ATTRIBUTES = (
     (c.MS_RDONLY, c.MOUNT_ATTR_RDONLY),
     (c.MS_NOSUID, c.MOUNT_ATTR_NOSUID),
@@ -151,7 +151,7 @@ def parse(words: Sequence[str]) -> Parsed:
 
 
 def _recursive(out: Parsed, word: str) -> None:
-    """mount_setattr(2): the access times are one field of values, which is set as a whole or not at all."""
+    """mount_setattr(2): access times are one field, which is set as a whole or not at all."""
     clears, attribute = RECURSIVE[word]
     if word in ATIMES:
         if word == "rnorelatime":  # relatime is the value 0, and there is no "none"
@@ -179,7 +179,7 @@ def attributes(flags: int) -> int:
 
 
 def changes(flags: int) -> tuple[int, int]:
-    """(attr_set, attr_clr) that leave a bind mount with exactly these flags, as MS_REMOUNT|MS_BIND does; without any word about
+    """(attr_set, attr_clr) that leave a bind mount with exactly these flags, as MS_REMOUNT|MS_BIND does; without any option about
     access times those of the source stay."""
     wanted = attributes(flags)
     clear = sum(attribute for _flag, attribute in ATTRIBUTES if attribute != c.MOUNT_ATTR_NODIRATIME) & ~wanted
@@ -189,7 +189,7 @@ def changes(flags: int) -> tuple[int, int]:
 
 
 def from_statfs(f_flags: int) -> int:
-    """f_flags -> MS_*. strictatime has no bit: it is what is left (statfs(2))."""
+    """f_flags -> MS_*. strictatime has no bit: it is the absence of the others (statfs(2))."""
     flags = 0
     for bit, flag in STATFS:
         if f_flags & bit:

@@ -1,7 +1,7 @@
 """Planning of /mounts (runtime-spec, config.md#mounts, config-linux.md): one element of the list -> one item of plain data.
 
-Its one rule: what the words of the config alone decide is decided here and refused here, with the pointer of the offending element;
-what depends on the file system is left to the verbs, which look at what they have opened.
+Its one rule: what can be decided from the config alone is decided and refused here, with the pointer of the offending element. What
+depends on the file system is left to the verbs, which look at what they have opened.
 """
 
 from __future__ import annotations
@@ -66,10 +66,10 @@ if TYPE_CHECKING:
         cgroupns: bool
 
 
-PAGE = 4096  # what mount(2) takes for all options; fsconfig(2) limits each by itself
+PAGE = 4096  # the limit of mount(2) for all options together; fsconfig(2) limits each one
 INVALID_ID = 0xFFFFFFFF
 MAP_LINES = 340  # user_namespaces(7)
-# Files below /proc that lxcfs and the like put their own in place of; nothing else may be mounted there.
+# Files below /proc that lxcfs and the like replace by their own; nothing else may be mounted there.
 BELOW_PROC = (
     "/proc/cpuinfo", "/proc/diskstats", "/proc/meminfo", "/proc/stat", "/proc/swaps", "/proc/uptime", "/proc/loadavg",
     "/proc/slabinfo", "/proc/sys/kernel/ns_last_pid", "/proc/sys/crypto/fips_enabled",
@@ -84,13 +84,13 @@ def plan(node: Node, ctx: Context) -> Entry | None:
     rec_set, rec_clr, data ([[word, index of the option or -1]]), copyup, late (becomes read-only at the very end), idmap (None or
     {"recursive", "uid", "gid"}), label (mqueue only), links (crun's options about links, a list of words).
     Refused: no mount namespace; a destination that is missing, `/`, or inside /proc; NUL and newline; a type that is missing; data on
-    a bind mount, or more of it than the kernel takes; options that contradict each other; id maps that are none."""
+    a bind mount, or more of it than the kernel takes; options that contradict each other; invalid id maps."""
     namespaces = ctx.plans["namespaces"]
     spaces = set(namespaces["new"]) | set(namespaces["join"])
     listed = node.get("/mounts") or []
     if listed and "mount" not in spaces:
         words = "mounts need a mount namespace, or the host would see them"
-        raise Refusal("mounts-need-mount", words, "/mounts/0", 'add {"type": "mount"} to /linux/namespaces')
+        raise Refusal("no-mount-namespace", words, "/mounts/0", 'add {"type": "mount"} to /linux/namespaces')
     notify = ctx.plans.get("notify")
     if not listed and not notify:
         return None
@@ -101,7 +101,7 @@ def plan(node: Node, ctx: Context) -> Entry | None:
     }
     for index, mount in enumerate(listed):
         entry["list"].append(item(mount, "/mounts/%d" % index, ctx))
-    if notify:  # as if it were the last one of the config: the host may have to lend its source
+    if notify:  # as if it were the last mount of the config: the host side may have to open its source
         entry["list"].append(item(notify["mount"], "/mounts/%d" % len(listed), ctx))
     return entry
 
@@ -143,22 +143,22 @@ def item(mount: Given, pointer: str, ctx: Context) -> Item:
 def _destination(path: str | None, pointer: str, ctx: Context) -> str:
     pointer += "/destination"
     if not path:
-        raise Refusal("destination-mount-empty", "the destination of a mount must not be empty", pointer)
+        raise Refusal("no-destination", "the destination of a mount must not be empty", pointer)
     if "\0" in path or "\n" in path:
-        raise Refusal("mount-destination-has", 'mount destination "%s" has a NUL byte or a line break' % quote(path), pointer)
+        raise Refusal("bad-destination", 'mount destination "%s" has a NUL byte or a line break' % quote(path), pointer)
     if path[0] != "/":
         ctx.warn(pointer, 'mount destination "%s" is not absolute: taken as /%s' % (quote(path), quote(path)))
     found = clean(path)
     if found == "/":
         words = 'mountpoint "%s" is on the top of rootfs' % quote(path)
-        raise Refusal("mountpoint-top-rootfs", words, pointer, "mount below the root, or set /root/path to the source")
+        raise Refusal("destination-is-root", words, pointer, "mount below the root, or set /root/path to the source")
     if len(fsencode(found)) >= PAGE or max(len(fsencode(name)) for name in found.split("/")) > 255:
-        raise Refusal("mount-destination-file", 'mount destination "%s": file name too long' % quote(path), pointer)
+        raise Refusal("path-too-long", 'mount destination "%s": file name too long' % quote(path), pointer)
     return found
 
 
 def _absolute(path: str, bundle: str) -> str:
-    """A bind source; relative ones start at the bundle. The text stays otherwise as it is: links and .. are the host's matter."""
+    """The source of a bind; a relative one starts at the bundle. Nothing else is changed: links and .. are resolved by the host."""
     return path if path[:1] == "/" else bundle + "/" + path
 
 
@@ -173,7 +173,7 @@ def _kind(made: Item) -> str:
 def _check_texts(mount: Given, pointer: str) -> None:
     for name, text in (("source", mount.get("source")), ("type", mount.get("type"))):
         if "\0" in (text or ""):
-            raise Refusal("nul-byte-mount", "a NUL byte in the %s of a mount" % name, "%s/%s" % (pointer, name))
+            raise Refusal("nul-byte", "a NUL byte in the %s of a mount" % name, "%s/%s" % (pointer, name))
     for index, word in enumerate(mount.get("options") or []):
         if "\0" in word or "\n" in word:
             raise Refusal(
@@ -184,38 +184,40 @@ def _check_texts(mount: Given, pointer: str) -> None:
 def _check_kind(made: Item) -> None:
     kind, pointer, where = made["kind"], made["pointer"], quote(made["destination"])
     if kind == "bind" and not made["source"]:
-        raise Refusal("bind-mount-has", 'bind mount on "%s" has no source' % where, pointer + "/source")
+        raise Refusal("no-source", 'bind mount on "%s" has no source' % where, pointer + "/source")
     if kind == "bind" and made["data"]:
         word, index = made["data"][0]
         words = 'bind mounts cannot have any filesystem-specific options applied: "%s"' % quote(word)
-        raise Refusal("error-mounting-rootfs", words, "%s/options/%d" % (pointer, index), "drop it, or correct its spelling")
+        raise Refusal("bind-with-data", words, "%s/options/%d" % (pointer, index), "drop it, or correct its spelling")
     if kind != "bind" and kind != "remount" and not made["type"]:
-        raise Refusal("mount-has-type", 'mount on "%s" has no type' % where, pointer + "/type", 'give a type, or the option "bind"')
+        raise Refusal("no-type", 'mount on "%s" has no type' % where, pointer + "/type", 'give a type, or the option "bind"')
     if kind == "fs" and made["type"] == "bind":
-        words = 'error mounting "%s" to rootfs at "%s": no such device: "bind" is no file system' % (quote(made["source"]), where)
-        raise Refusal("error-mounting-rootfs", words, pointer + "/type", 'add the option "bind" or "rbind"')
+        words = 'error mounting "%s" to rootfs at "%s": no such device: "bind" is not a file system' % (quote(made["source"]), where)
+        raise Refusal("bind-as-type", words, pointer + "/type", 'add the option "bind" or "rbind"')
     if made["copyup"] and made["type"] != "tmpfs":
         raise Refusal(
-            "tmpcopyup-only-tmpfs", 'tmpcopyup on "%s": only a tmpfs can take a copy of what it covers' % where, pointer + "/options"
+            "copyup-without-tmpfs", 'tmpcopyup on "%s": only a tmpfs can take a copy of what it covers' % where, pointer + "/options"
         )
     if made["links"] and kind != "bind":
-        raise Refusal("option-bind-mounts", 'option "%s" is for bind mounts only' % made["links"][0], pointer + "/options")
+        raise Refusal("bind-option", 'option "%s" is for bind mounts only' % made["links"][0], pointer + "/options")
     below = made["destination"][:6] == "/proc/"
     if below and made["destination"] not in BELOW_PROC:
-        raise Refusal("mounted-because-inside", '"%s" cannot be mounted because it is inside /proc' % where, pointer + "/destination")
+        raise Refusal("inside-proc", '"%s" cannot be mounted because it is inside /proc' % where, pointer + "/destination")
     if made["destination"] == "/proc" and kind != "bind" and made["type"] != "proc":
-        raise Refusal("mounted-because-type", '"%s" cannot be mounted because it is not of type proc' % where, pointer + "/type")
+        raise Refusal("inside-proc", '"%s" cannot be mounted because it is not of type proc' % where, pointer + "/type")
 
 
 def _check_propagation(made: Item) -> None:
     kinds = {flag & ~c.MS_REC for flag in made["propagation"]}
     if len(kinds) > 1:
         words = "a mount can have one kind of propagation only"
-        raise Refusal("mount-can-have", words, made["pointer"] + "/options", "private, shared, slave or unbindable, with or without r")
+        raise Refusal(
+            "several-propagations", words, made["pointer"] + "/options", "private, shared, slave or unbindable, with or without r"
+        )
 
 
 def _label(made: Item, ctx: Context) -> None:
-    """/linux/mountLabel: for new file systems that take one; binds keep what their files have."""
+    """/linux/mountLabel, for new file systems that take a label; on binds the files keep theirs."""
     labels = ctx.plans.get("labels", {})
     label = labels.get("mount")
     if not label or made["kind"] != "fs":
@@ -250,7 +252,7 @@ def _check_size(made: Item, words: list[Word], size: int) -> None:
         index = (long or words[0])[1]
         text = 'mount on "%s": %d bytes of options, the kernel takes %d' % (quote(made["destination"]), size - 1, PAGE - 1)
         raise Refusal(
-            "mount-bytes-options",
+            "options-too-long",
             text,
             "%s/options%s" % (made["pointer"], "/%d" % index if index >= 0 else ""),
             "shorten the longest of them",
@@ -258,7 +260,7 @@ def _check_size(made: Item, words: list[Word], size: int) -> None:
 
 
 def _check_mapped(word: str, pointer: str, maps: IdMaps) -> None:
-    """uid= and gid= of a file system are ids of the container; the kernel's EINVAL would not say which word it means."""
+    """uid= and gid= of a file system are ids of the container. The kernel would only say EINVAL, not which option it means."""
     key, _, text = word.partition("=")
     if key not in ("uid", "gid") or not text.isascii() or not text.isdigit() or len(text) > 10:
         return
@@ -298,7 +300,7 @@ def _lines(mappings: Sequence[Mapping], pointer: str) -> list[list[int]]:
 
 def _check_map(lines: list[list[int]], pointer: str) -> None:
     if len(lines) > MAP_LINES:
-        raise Refusal("id-map-has", "an id map has at most %d lines" % MAP_LINES, pointer)
+        raise Refusal("id-map", "an id map has at most %d lines" % MAP_LINES, pointer)
     for number, line in enumerate(lines):
         at = "%s/%d" % (pointer, number)
         if line[2] == 0 or line[0] + line[2] > INVALID_ID or line[1] + line[2] > INVALID_ID:

@@ -1,7 +1,7 @@
-"""/linux/resources: limits and device rules, checked completely and turned into a neutral form for cgroup/.
+"""/linux/resources: limits and device rules, checked and converted into a neutral form for cgroup/.
 
 runtime-spec, config-linux.md#control-groups. Its one rule: what can't be applied on this host is refused here with its pointer, or
-fails later with file and value; nothing is left out silently. `update` plans this part alone, over the stored plan of cgroups.
+fails later with file and value; nothing is silently ignored. `update` plans only this part, over the stored plan of cgroups.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ NO_CGROUP = "cannot set limits: container could not join or create cgroup"
 
 
 def plan(node: Node, ctx: Context) -> Entry | None:
-    """Node: the resources object or nothing. Entry: neutral keys, each only if asked: memory, cpu, pids, blkio, hugetlb, network,
+    """Node: the resources object or nothing. Entry: neutral keys, each only if given: memory, cpu, pids, blkio, hugetlb, network,
     rdma, unified (see the functions below for their forms); devices: [[allow, type, major, minor, access], …] with the defaults
     behind the config's own; asked: whether anything but device rules is wanted; in_userns: device rules can't be loaded.
 
-    Refusals: values out of range or in contradiction. Unsupported: what this cgroup version or host has no control for.
+    Refusals: values out of range or in contradiction. Unsupported: what this cgroup version or host can't control.
     """
     resources = node.get(POINTER) or {}
     cgroups = ctx.plans["cgroups"]
@@ -61,7 +61,7 @@ def plan(node: Node, ctx: Context) -> Entry | None:
             entry[name] = value  # type: ignore[literal-required]  # the names of READERS
     entry["asked"] = bool(entry)
     entry["in_userns"] = bool(ctx.in_userns)
-    if ctx.options.get("command") != "update":  # callers of update send deny-all; rules of a live container have their own way
+    if ctx.options.get("command") != "update":  # callers of update send deny-all; a running container's rules are changed by change_devices
         entry["devices"] = devices(resources, ctx, version)
     if cgroups["manager"] == "disabled":
         _disabled(entry, resources, ctx)
@@ -74,7 +74,7 @@ def _disabled(entry: Entry, resources: Resources, ctx: Context) -> None:
     if entry["asked"]:
         names = ", ".join(sorted(set(entry) - {"asked", "in_userns", "devices"}))
         raise Unsupported(
-            "limits-asked-cgroup",
+            "no-cgroup-manager",
             "limits are asked for (%s), and the cgroup manager is disabled" % names,
             POINTER,
             "a cgroup manager",
@@ -85,7 +85,7 @@ def _disabled(entry: Entry, resources: Resources, ctx: Context) -> None:
 
 
 def _check_controllers(entry: Entry, cgroups: Cgroups, version: int) -> None:
-    """v1: a controller that is not mounted can be known now. v2's are enabled while the cgroup is made."""
+    """v1: whether a controller is mounted is known now. Those of v2 are enabled while the cgroup is made."""
     if version != 1 or cgroups["manager"] == "systemd":
         return
     if cgroups["rootless"]:
@@ -114,7 +114,7 @@ def _check_controllers(entry: Entry, cgroups: Cgroups, version: int) -> None:
 
 def host_apply(entry: Entry, run: HostRun) -> None:
     """Host side, before the hooks that may look. Writes limits and device rules into the cgroups that host_make recorded.
-    StepFailure with file, value and pointer. Nothing to undo: the cgroup goes."""
+    StepFailure with file, value and pointer. Nothing to undo: the cgroup is removed."""
     cgroups = run.plans["cgroups"]
     record = fs.record_of(run, cgroups)
     if cgroups["manager"] == "systemd":
@@ -128,7 +128,7 @@ def apply(entry: Entry, paths: dict[str, str], cgroups: Cgroups) -> None:
     """Limits, then device rules. A rootless container without a cgroup has none of either."""
     if not paths:
         if entry["asked"]:
-            raise StepFailure("set-limits-container", NO_CGROUP, pointer=POINTER, hint=hierarchies.how_to_delegate(cgroups["version"]))
+            raise StepFailure("no-cgroup", NO_CGROUP, pointer=POINTER, hint=hierarchies.how_to_delegate(cgroups["version"]))
         return
     if cgroups["version"] == 2:
         from pyrunc.cgroup import v2
@@ -143,8 +143,8 @@ def apply(entry: Entry, paths: dict[str, str], cgroups: Cgroups) -> None:
 
 
 def update(new: Entry, stored: Entry, run: HostRun) -> Entry:
-    """`update`: lays a newly planned entry (ctx.options["command"] == "update") over the stored one and writes what is new into the
-    live cgroups, all or none. Returns the entry to store. Refusal where new and stored values contradict each other; StepFailure."""
+    """`update`: merges a newly planned entry (ctx.options["command"] == "update") into the stored one and writes the new values to
+    the cgroups, all or none. Returns the entry to store. Refusal where new and stored values contradict each other; StepFailure."""
     from pyrunc.cgroup import limits_update as live
 
     cgroups = run.plans["cgroups"]
@@ -152,7 +152,7 @@ def update(new: Entry, stored: Entry, run: HostRun) -> Entry:
     check_memory(merged.get("memory", {}), 2 if cgroups["version"] == 2 else 1)
     paths = fs.record_of(run, cgroups)["paths"]
     if not paths:
-        raise StepFailure("set-limits-container", NO_CGROUP, pointer=POINTER, hint=hierarchies.how_to_delegate(cgroups["version"]))
+        raise StepFailure("no-cgroup", NO_CGROUP, pointer=POINTER, hint=hierarchies.how_to_delegate(cgroups["version"]))
     wanted = live.to_write(merged, new)
     if cgroups["manager"] != "systemd":
         live.apply(paths, wanted, cgroups["version"])
@@ -170,7 +170,7 @@ def update(new: Entry, stored: Entry, run: HostRun) -> Entry:
 
 
 def change_devices(items: Sequence[GivenRule], stored: Entry, run: HostRun) -> Entry:
-    """Live change of device rules: `items`, in the config's form, are laid over those that are stored. Returns the entry to store.
+    """Live change of device rules: `items`, in the config's form, are laid over the stored ones. Returns the entry to store.
     Refusal, Unsupported (v1 and holes in wildcards), StepFailure. A device that stays allowed is never denied for an instant."""
     rules = stored["devices"]
     for number, item in enumerate(items):
@@ -180,12 +180,12 @@ def change_devices(items: Sequence[GivenRule], stored: Entry, run: HostRun) -> E
 
 
 def set_devices(rules: list[Rule], stored: Entry, run: HostRun) -> None:
-    """Puts a list of device rules in the place of the stored one, in live cgroups."""
+    """Replaces the stored device rules in the cgroups of a running container."""
     cgroups = run.plans["cgroups"]
     paths = fs.record_of(run, cgroups)["paths"]
     if not paths:
         raise StepFailure(
-            "change-device-rules", "cannot change device rules: container could not join or create cgroup", pointer=POINTER + "/devices"
+            "no-cgroup", "cannot change device rules: container could not join or create cgroup", pointer=POINTER + "/devices"
         )
     if cgroups["version"] != 2:
         devices_rules.check_v1(rules)
@@ -206,5 +206,5 @@ def _apply_devices(entry: Entry, paths: dict[str, str], cgroups: Cgroups) -> Non
         devices_bpf.apply(paths["unified"], entry["devices"], entry["in_userns"] or cgroups["rootless"])
         return
     if entry["in_userns"] or (cgroups["rootless"] and "devices" not in paths):
-        return  # the kernel takes rules from the initial user namespace alone; nodes can't be made in another one either
+        return  # the kernel accepts rules only from the initial user namespace; nodes can't be made in another one either
     devices_rules.apply_v1(paths["devices"], entry["devices"])

@@ -1,7 +1,7 @@
-"""Each object of /linux/resources: its checks, and its neutral form. Used by plan() of the part alone.
+"""Each object of /linux/resources: its checks and its neutral form.
 
-runtime-spec, config-linux.md#control-groups. Its one rule: a reader gets the whole resources object and answers with plain data for
-its own key, or with nothing; what it refuses it refuses with the pointer of the very value.
+runtime-spec, config-linux.md#control-groups. Its one rule: a reader gets the whole resources object and returns plain data for
+its key, or nothing; refusals have the pointer of the value.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ INT64 = 1 << 63
 
 
 def refuse(words: str, pointer: str, hint: str | None = None) -> Refusal:
-    return Refusal("refuse", words, POINTER + pointer, hint, SECTION)
+    return Refusal("bad-limit", words, POINTER + pointer, hint, SECTION)
 
 
 def _no_v2(what: str, pointer: str) -> Unsupported:
@@ -101,7 +101,7 @@ def _memory(resources: Resources, version: int, ctx: Context) -> Memory:
             raise refuse("invalid memory value: %d (-1 is unlimited)" % value, "/memory/" + name)
         if value:
             out[name] = value  # type: ignore[literal-required]  # one of the three above
-    if ctx.options.get("command") != "update":  # there the stored values count as well
+    if ctx.options.get("command") != "update":  # there the stored values matter too
         check_memory(out, version)
     for name in ("kernel", "kernelTCP"):
         if node.get(name):
@@ -249,7 +249,7 @@ def _weight(node: Mapping[str, int], name: str, pointer: str, version: int) -> i
 
 
 def _numbers(item: Mapping[str, int], at: str) -> list[int]:
-    """[major, minor] of one device; here a wildcard has no meaning."""
+    """[major, minor] of one device; wildcards are not allowed here."""
     for name, bits in (("major", 12), ("minor", 20)):
         if not 0 <= item[name] < 1 << bits:
             raise refuse("device %s %d is out of range" % (name, item[name]), "%s/%s" % (at, name))
@@ -257,7 +257,7 @@ def _numbers(item: Mapping[str, int], at: str) -> list[int]:
 
 
 def _hugetlb(resources: Resources, version: int, ctx: Context) -> list[list[Any]]:
-    """[[page size as in the file name, limit]]. A size that the kernel has not is refused."""
+    """[[page size as in the file name, limit]]. A size that the kernel lacks is refused."""
     from pyrunc.cgroup.hierarchies import exists
 
     out = []
@@ -316,10 +316,10 @@ NOT_UNIFIED = ("cgroup.procs", "cgroup.threads", "cgroup.type", "cgroup.freeze",
 
 
 def _unified(resources: Resources, version: int, ctx: Context) -> list[list[str]]:
-    """[[file, text]], sorted: written as they are, after everything else."""
+    """[[file, text]], sorted: written unchanged, after everything else."""
     node = resources.get("unified") or {}
     if node and version == 1:
-        raise Unsupported("cgroup-v1-doesn", "cgroup v1 doesn't support unified", POINTER + "/unified", "cgroup v2")
+        raise Unsupported("no-unified", "cgroup v1 doesn't support unified", POINTER + "/unified", "cgroup v2")
     for key, value in node.items():
         pointer = "/unified/" + key.replace("~", "~0").replace("/", "~1")
         if "/" in key or key in ("", ".", "..") or any(c <= " " for c in key):
@@ -343,8 +343,8 @@ READERS = (
 
 
 def devices(resources: Resources, ctx: Context, version: int) -> list[Rule]:
-    """The config's rules in order, then the built-in allows. A device of /linux/devices that takes the place of a default one with
-    other numbers takes its rule away."""
+    """The config's rules in order, then the built-in allows. A device of /linux/devices that replaces a default one with
+    other numbers removes its rule."""
     rules = [rule(item, number) for number, item in enumerate(resources.get("devices", ()))]
     rules += [list(rule) for rule in defaults((ctx.config.get("linux") or {}).get("devices", ()))]
     if version == 1 and not ctx.in_userns:
@@ -353,7 +353,7 @@ def devices(resources: Resources, ctx: Context, version: int) -> list[Rule]:
 
 
 def defaults(nodes: Sequence[Device]) -> list[Rule]:
-    """The built-in rules, less those whose path the config has made another device."""
+    """The built-in rules, without those whose path is another device in the config."""
     own = {n["path"]: (n["type"].replace("u", "c"), n.get("major", 0), n.get("minor", 0)) for n in nodes}
     return [rule for path, rule in devices_rules.DEFAULTS if path not in own or own[path] == (rule[1], rule[2], rule[3])]
 

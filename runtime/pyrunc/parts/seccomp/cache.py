@@ -1,7 +1,7 @@
-"""Compiled filters below the state root. A file is believed only if we wrote it, under this very profile, and nobody has touched it: it
-is ours, nobody else may write it, and its sum covers its name and the program. Everything else means: compile anew.
+"""Compiled filters below the state root. A file is used only if we wrote it for this very profile and nobody has changed it: it
+is ours, nobody else may write it, and its digest covers its name and the program. Anything else is compiled again.
 
-The place is a directory that may be lost at any time; no failure in here is one of the container.
+The directory may disappear at any time; a failure here never fails the container.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import posix
 
 from pyrunc import fileio
+from pyrunc.linux import constants as c
 from pyrunc.linux import filters, jsonbytes
 
 try:
@@ -21,11 +22,11 @@ if TYPE_CHECKING:
     from hashlib import _Hash as Hash
 
 
-GENERATOR = 1  # of the compiled form; a change of the compiler or of the prologue needs another one
+GENERATOR = 1  # of the compiled form; changing the compiler or the prologue needs another one
 MAGIC = b"pyrunc-filter 1\n"
 SUM = 32
 NEW_FILE = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC
-FILES = 64  # a machine has a handful of profiles; more than this is somebody's loop
+FILES = 64  # a machine has a handful of profiles
 LIBRARY = "libseccomp.so.2"
 LIBRARY_DIRS = ("/usr/lib/%s-linux-gnu", "/lib/%s-linux-gnu", "/usr/lib64", "/lib64", "/usr/local/lib", "/usr/lib", "/lib")
 
@@ -39,7 +40,7 @@ def _digest(data: bytes) -> Hash:
 
 
 def key_of(profile: object) -> str | None:
-    """The name of a cache file: everything that the program depends on. None when the library can't be told apart from another."""
+    """The name of a cache file: everything that the program depends on. None if the library can't be identified."""
     machine = posix.uname().machine
     if linked is not None:
         return _digest(jsonbytes.dumps([GENERATOR, machine, "linked in, " + linked.version(), profile])).hexdigest()
@@ -56,11 +57,11 @@ def key_of(profile: object) -> str | None:
 
 
 def open_folder(path: str) -> int:
-    """fd of the cache directory, or -1 when it can't be used: not ours, open to others, not writable. Then each create compiles."""
+    """fd of the cache directory, or -1 if it can't be used: not ours, writable by others, or not writable for us. Then each create compiles."""
     for step in (path.rpartition("/")[0], path):
         try:
             posix.mkdir(step, 0o700)
-        except OSError:  # there already, or the next line says so
+        except OSError:  # it exists, or the next open fails
             pass
     try:
         fd = posix.open(path, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC)
@@ -85,7 +86,7 @@ def read(cache_fd: int, key: str) -> bytes | None:
         return None
     try:
         st = posix.fstat(fd)
-        if st.st_mode & 0o170077 != 0o100000 or st.st_uid != posix.geteuid() or st.st_size > 1 << 16:
+        if st.st_mode & (c.S_IFMT | 0o077) != c.S_IFREG or st.st_uid != posix.geteuid() or st.st_size > 1 << 16:
             return None
         data = fileio.read_fd(fd, 1 << 16)
     except OSError:
@@ -97,8 +98,7 @@ def read(cache_fd: int, key: str) -> bytes | None:
 
 
 def keep(cache_fd: int, key: str, program: bytes) -> None:
-    """Writes the file beside its name and renames it, so that readers see all or nothing. A full disk costs the next create some
-    milliseconds and this one nothing."""
+    """Writes a temporary file and renames it, so that readers see all or nothing. Errors are ignored: the next create compiles again."""
     temporary = ".%d" % posix.getpid()
     try:
         _make_room(cache_fd)
@@ -116,7 +116,7 @@ def keep(cache_fd: int, key: str, program: bytes) -> None:
 
 
 def _make_room(cache_fd: int) -> None:
-    """Bounds the cache: the oldest half goes when it is full. Files that vanish meanwhile were removed by another create."""
+    """Limits the cache: the oldest half is removed when it is full. Files that vanish meanwhile were removed by another create."""
     names = posix.listdir(cache_fd)
     if len(names) < FILES:
         return

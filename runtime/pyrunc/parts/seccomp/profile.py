@@ -1,10 +1,11 @@
-"""The profile, checked and brought into numbers: nothing here knows of BPF or of libseccomp."""
+"""The profile, checked and converted into numbers: nothing here depends on BPF or libseccomp."""
 
 from __future__ import annotations
 
 import posix
 
 from pyrunc.errors import Refusal, Unsupported, errno_text, quote
+from pyrunc.linux import constants as c
 from pyrunc.linux import filters
 
 TYPE_CHECKING = False
@@ -64,12 +65,12 @@ if TYPE_CHECKING:
 
 
 POINTER: Final = "/linux/seccomp"
-NAMES_LIMIT = 16384  # no kernel has a tenth of it, and 4096 instructions is all that a filter may have
+NAMES_LIMIT = 16384  # no kernel has a tenth of that many, and a filter has at most 4096 instructions
 FAIL_UNKNOWN = "run.oci.seccomp_fail_unknown_syscall"
 RAW = "run.oci.seccomp_bpf_data"
 RECEIVER = "run.oci.seccomp.receiver"
 PLUGINS = "run.oci.seccomp.plugins"
-NOT_NOTIFIABLE = ("write", "sendmsg")  # what hands the listener over would wait for the listener
+NOT_NOTIFIABLE = ("write", "sendmsg")  # the calls that pass on the listener would wait for it
 BASE64_DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 BASE64 = frozenset(BASE64_DIGITS)
 
@@ -77,11 +78,11 @@ BASE64 = frozenset(BASE64_DIGITS)
 def plan(node: Node, ctx: Context) -> Entry | None:
     """node: {"/linux/seccomp": {...}}. Entry: {"profile": {"default": action, "arches": [names], "rules": [{"names", "action", "args":
     [[index, op, a, b]], "at": pointer}], "enosys": bool, "strict": bool}, "flags": of seccomp(2), "notify": bool, "listener": path or
-    None, "metadata": text or None, "raw": hex of a program that replaces the profile, or None}. None for an object without content, as
-    there is nothing to load. Annotations, as far as `meta` lets them through: a raw program, a receiver where there is no listenerPath,
-    and the wish to fail at unknown names.
+    None, "metadata": text or None, "raw": hex of a program that replaces the profile, or None}. None for an empty object, as
+    there is nothing to load. Annotations that `meta` allows: a raw program, a receiver where there is no listenerPath,
+    and whether unknown names fail.
 
-    Refuses: errno values where none belong or above 4095, argument indices above 5, valueTwo without MASKED_EQ, empty names, NOTIFY as
+    Refuses: needless errno values and those above 4095, argument indices above 5, valueTwo without MASKED_EQ, empty names, NOTIFY as
     the default, for write and sendmsg, or without a listening socket at listenerPath, and flags that this kernel lacks."""
     seccomp = node[POINTER]
     if not seccomp:
@@ -93,11 +94,11 @@ def plan(node: Node, ctx: Context) -> Entry | None:
     for i, syscall in enumerate(seccomp.get("syscalls", ())):
         rules += _rules(syscall, "%s/syscalls/%d" % (POINTER, i), ctx)
     if sum(len(rule["names"]) for rule in rules) > NAMES_LIMIT:
-        raise Refusal("more-than-system", "more than %d system call names" % NAMES_LIMIT, POINTER + "/syscalls")
+        raise Refusal("too-many-names", "more than %d system call names" % NAMES_LIMIT, POINTER + "/syscalls")
     annotations = ctx.plans.get("meta", {}).get("annotations", {})
     if PLUGINS in annotations:
         raise Unsupported(
-            "seccomp-listeners-can",
+            "listener-plugin",
             "seccomp listeners can't be plugins",
             "/annotations/" + PLUGINS,
             "a listening socket",
@@ -128,26 +129,26 @@ def plan(node: Node, ctx: Context) -> Entry | None:
 
 
 def _raw(text: str) -> bytes:
-    """A program in base64. What it does is its author's matter; what it is, the kernel checks."""
+    """A program in base64. The kernel checks its form; its effect is not checked."""
     pointer = "/annotations/" + RAW
     program = _base64(text)
     if program is None:
-        raise Refusal("raw-seccomp-filter", "the raw seccomp filter is no base64", pointer)
+        raise Refusal("bad-raw-filter", "the raw seccomp filter is not base64", pointer)
     if not filters.plausible(program):
-        raise Refusal("raw-seccomp-filter", "the raw seccomp filter is no program: %d bytes" % len(program), pointer)
+        raise Refusal("bad-raw-filter", "the raw seccomp filter is not a program: %d bytes" % len(program), pointer)
     return program
 
 
 def _base64(text: str) -> bytes | None:
-    """bytes, or None. By hand: the hot path has no module for it, and such filters are rare and small."""
+    """bytes, or None. Written here because the hot path loads no module for it, and such filters are rare and small."""
     digits = text.rstrip("=")
     if len(text) % 4 or len(text) - len(digits) > 2 or len(text) > 1 << 16 or not BASE64.issuperset(digits):
         return None
     out = bytearray()
     for at in range(0, len(text), 4):
         group = 0
-        for c in text[at : at + 4]:
-            group = group << 6 | (0 if c == "=" else BASE64_DIGITS.index(c))
+        for digit in text[at : at + 4]:
+            group = group << 6 | (0 if digit == "=" else BASE64_DIGITS.index(digit))
         out += group.to_bytes(3, "big")
     return bytes(out[: len(out) - (len(text) - len(digits))])
 
@@ -159,12 +160,12 @@ def _notifies(program: bytes) -> bool:
 def _action(name: str, errno_ret: int | None, name_key: str, errno_key: str, pointer: str) -> int:
     """The action's number, with its errno or trace value in the lower half."""
     if name not in filters.ACTIONS:
-        raise Refusal("string-valid-action", "string %s is not a valid action for seccomp" % quote(name), "%s/%s" % (pointer, name_key))
+        raise Refusal("unknown-action", "string %s is not a valid action for seccomp" % quote(name), "%s/%s" % (pointer, name_key))
     base = filters.ACTIONS[name]
     if base not in (filters.ERRNO, filters.TRACE):
         if errno_ret is not None:
             raise Refusal(
-                "errno-value-specified", "errno value specified for action %s, which returns none" % name, "%s/%s" % (pointer, errno_key)
+                "needless-errno", "errno value specified for action %s, which returns none" % name, "%s/%s" % (pointer, errno_key)
             )
         return base
     value = 1 if errno_ret is None else errno_ret  # EPERM
@@ -176,15 +177,15 @@ def _action(name: str, errno_ret: int | None, name_key: str, errno_key: str, poi
 
 
 def _rules(syscall: Syscall, pointer: str, ctx: Context) -> list[Rule]:
-    """One element of syscalls -> its rules. All arguments of a rule must match at once, but the library takes an index only once: if one
-    is given twice, each comparison becomes a rule of its own (any of them matches), as runc has always read it."""
+    """One element of syscalls -> its rules. All arguments of a rule must match, but the library accepts an index only once: if one
+    is given twice, each comparison becomes a rule of its own (any of them matches), as in runc."""
     names = syscall["names"]
     for i, name in enumerate(names):
         if not name or "\0" in name:
-            raise Refusal("rules", "empty system call name" if not name else "NUL in a system call name", "%s/names/%d" % (pointer, i))
+            raise Refusal("bad-name", "empty system call name" if not name else "NUL in a system call name", "%s/names/%d" % (pointer, i))
     action = _action(syscall["action"], syscall.get("errnoRet"), "action", "errnoRet", pointer)
     if not names:
-        raise Refusal("rule-without-system", "a rule without system call names", pointer + "/names")
+        raise Refusal("rule-without-names", "a rule without system call names", pointer + "/names")
     if action == filters.NOTIFY:
         for i, name in enumerate(names):
             if name in NOT_NOTIFIABLE:
@@ -200,18 +201,18 @@ def _rules(syscall: Syscall, pointer: str, ctx: Context) -> list[Rule]:
 
 
 def _argument(arg: Argument, pointer: str, ctx: Context) -> list[int]:
-    """[index, op, a, b] as libseccomp orders them: for MASKED_EQ a is the mask and b what must be left. Bits of b outside of the mask
+    """[index, op, a, b] as libseccomp orders them: for MASKED_EQ a is the mask and b the masked value. Bits of b outside the mask
     do not count: "the masked argument value is equal to the masked datum value" (seccomp_rule_add(3))."""
     if arg["index"] > 5:
-        raise Refusal("argument-index-system", "argument index %d: a system call has arguments 0 to 5" % arg["index"], pointer + "/index")
+        raise Refusal("argument-index", "argument index %d: a system call has arguments 0 to 5" % arg["index"], pointer + "/index")
     if arg["op"] not in filters.OPERATORS:
-        raise Refusal("string-valid-operator", "string %s is not a valid operator for seccomp" % quote(arg["op"]), pointer + "/op")
+        raise Refusal("unknown-operator", "string %s is not a valid operator for seccomp" % quote(arg["op"]), pointer + "/op")
     op = filters.OPERATORS[arg["op"]]
     second = arg.get("valueTwo", 0)
     if second and op != filters.MASKED_EQ:
-        raise Refusal("valuetwo-has-meaning", "valueTwo has a meaning for SCMP_CMP_MASKED_EQ only", pointer + "/valueTwo")
+        raise Refusal("needless-value-two", "valueTwo has a meaning for SCMP_CMP_MASKED_EQ only", pointer + "/valueTwo")
     if second & ~arg["value"]:
-        ctx.warn(pointer + "/valueTwo", "has bits that the mask, value, takes away; they do not count")
+        ctx.warn(pointer + "/valueTwo", "has bits outside the mask (value); they are ignored")
         second &= arg["value"]
     return [arg["index"], op, arg["value"], second]
 
@@ -220,21 +221,21 @@ def _arches(names: Sequence[str]) -> list[str]:
     for i, name in enumerate(names):
         if name not in filters.ARCHES:
             raise Refusal(
-                "string-valid-arch", "string %s is not a valid arch for seccomp" % quote(name), "%s/architectures/%d" % (POINTER, i)
+                "unknown-architecture", "string %s is not a valid arch for seccomp" % quote(name), "%s/architectures/%d" % (POINTER, i)
             )
     return list(dict.fromkeys(names))
 
 
 def _flags(names: Sequence[str] | None, notify: bool, ctx: Context) -> int:
-    """Flags of seccomp(2). None given: SPEC_ALLOW where the kernel has it, as runc does. TSYNC says nothing of a process with one
-    thread and is dropped (together with a listener the kernel would refuse it)."""
+    """Flags of seccomp(2). Without flags: SPEC_ALLOW where the kernel has it, as in runc. TSYNC means nothing for a process with one
+    thread and is dropped (with a listener the kernel would refuse it)."""
     if names is None:
         return filters.FLAG_SPEC_ALLOW if filters.supports_flag(filters.FLAG_SPEC_ALLOW) else 0
     flags = 0
     for i, name in enumerate(names):
         pointer = "%s/flags/%d" % (POINTER, i)
         if name not in filters.FLAGS:
-            raise Refusal("seccomp-flag-known", "seccomp flag %s is not known" % quote(name), pointer)
+            raise Refusal("unknown-flag", "seccomp flag %s is not known" % quote(name), pointer)
         flag = filters.FLAGS[name]
         if flag == filters.FLAG_TSYNC:
             continue
@@ -242,30 +243,30 @@ def _flags(names: Sequence[str] | None, notify: bool, ctx: Context) -> int:
             ctx.warn(pointer, "%s has no effect: no rule notifies" % name)
             continue
         if not filters.supports_flag(flag):
-            raise Unsupported("seccomp-flag-supported", "seccomp flag %s is not supported by this kernel" % name, pointer, "kernel")
+            raise Unsupported("unsupported-flag", "seccomp flag %s is not supported by this kernel" % name, pointer, "kernel")
         flags |= flag
     return flags
 
 
 def _listener(path: str | None, metadata: str | None, notify: bool) -> tuple[str | None, str | None]:
     if metadata and not path:
-        raise Refusal("seccomp-listenermetadata-without", "seccomp listenerMetadata without listenerPath", POINTER + "/listenerMetadata")
-    if not notify:  # nobody will be connected to
+        raise Refusal("metadata-without-listener", "seccomp listenerMetadata without listenerPath", POINTER + "/listenerMetadata")
+    if not notify:  # no rule notifies
         return None, None
     pointer = POINTER + "/listenerPath"
     if not path:
         raise Refusal(
-            "seccomp-listenerpath-set",
+            "no-listener",
             "seccomp listenerPath is not set",
             pointer,
-            "a rule uses SCMP_ACT_NOTIFY, and somebody has to listen",
+            "a rule uses SCMP_ACT_NOTIFY, which needs a listener",
         )
     if path[0] != "/" or "\0" in path:
-        raise Refusal("seccomp-listenerpath-absolute", "seccomp listenerPath %s is not an absolute path" % quote(path), pointer)
+        raise Refusal("relative-listener", "seccomp listenerPath %s is not an absolute path" % quote(path), pointer)
     try:
         mode = posix.stat(path).st_mode
     except OSError as e:
-        raise Refusal("seccomp-listenerpath", "seccomp listenerPath %s: %s" % (quote(path), errno_text(e.errno)), pointer) from None
-    if mode & 0o170000 != 0o140000:
-        raise Refusal("seccomp-listenerpath-socket", "seccomp listenerPath %s is not a socket" % quote(path), pointer)
+        raise Refusal("no-listener", "seccomp listenerPath %s: %s" % (quote(path), errno_text(e.errno)), pointer) from None
+    if mode & c.S_IFMT != c.S_IFSOCK:
+        raise Refusal("listener-no-socket", "seccomp listenerPath %s is not a socket" % quote(path), pointer)
     return path, metadata or None

@@ -1,4 +1,4 @@
-"""What is done with a profile: compiled before the clone, loaded by finish() at its place, its listener handed over."""
+"""The verbs: the profile is compiled before the clone, loaded by finish(), and its listener passed on."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ SCM_RIGHTS, SO_SNDTIMEO = 1, 21
 
 
 def host_compile(entry: Entry, run: HostRun) -> None:
-    """Host side, before the clone. Sets run.seccomp_bpf, which init inherits. Uses run.cache (a directory of ours, made when it is not
-    there) and run.call_helper. Refusal with the rule's pointer for what libseccomp does not take. Nothing to undo: the cache stays."""
+    """Host side, before the clone. Sets run.seccomp_bpf, which init inherits. Uses run.cache (a directory of ours, made if it does not
+    exist) and run.call_helper. Refusal with the rule's pointer for what libseccomp does not accept. Nothing to undo: the cache stays."""
     if entry["raw"] is not None:
         run.seccomp_bpf = bytes.fromhex(entry["raw"])
         return
@@ -36,7 +36,7 @@ def host_compile(entry: Entry, run: HostRun) -> None:
         if program is None:
             program = bytes.fromhex(run.call_helper("seccomp", profile)["bpf"])
             if not filters.plausible(program):
-                raise StepFailure("libseccomp-made-filter", "libseccomp made no filter of the profile", pointer=POINTER)
+                raise StepFailure("no-filter", "libseccomp returned no filter", pointer=POINTER)
             if cache_fd >= 0 and key is not None:
                 cache.keep(cache_fd, key, program)
     finally:
@@ -60,19 +60,19 @@ def op_early(entry: Entry, run: TailRun) -> Op | None:
 
 
 def op_notify(entry: Entry, run: TailRun) -> Op | None:
-    """Init: with noNewPrivileges, a filter that notifies: at create, as its listener must be out before create returns."""
+    """Init: with noNewPrivileges, a filter that notifies: at create, as its listener must be delivered before create returns."""
     return _filter(entry, run) if _no_new_privs(run) and entry["notify"] else None
 
 
 def op_late(entry: Entry, run: TailRun) -> Op | None:
-    """Init: with noNewPrivileges, last of all: only execve comes after it."""
+    """Init: with noNewPrivileges, last: only execve comes after it."""
     return _filter(entry, run) if _no_new_privs(run) and not entry["notify"] else None
 
 
 def host_deliver(entry: Entry, run: HostRun, listener_fd: int) -> None:
     """Host side: connects to listenerPath and sends the state of the container process (config-linux.md#containerprocessstate) with
     the listener. run.pid is the process under the filter; with exec the container's own is run.init_pid. StepFailure when the
-    receiver can't be reached: a container whose calls nobody answers would hang."""
+    receiver can't be reached: a container whose calls are not answered would hang."""
     init_pid = getattr(run, "init_pid", None)
     container = run.state("creating", run.pid) if init_pid is None else run.state("running", init_pid)
     state = {"ociVersion": container["ociVersion"], "fds": ["seccompFd"], "pid": run.pid, "state": container}
@@ -83,7 +83,7 @@ def host_deliver(entry: Entry, run: HostRun, listener_fd: int) -> None:
     except OSError as e:
         words = "seccomp listener %s: %s" % (quote(entry["listener"]), errno_text(e.errno) if e.errno else e)
         raise StepFailure(
-            "seccomp-listener", words, pointer=POINTER + "/listenerPath", call="connect", errno=e.errno, path=entry["listener"]
+            "listener-not-reached", words, pointer=POINTER + "/listenerPath", call="connect", errno=e.errno, path=entry["listener"]
         ) from e
 
 
