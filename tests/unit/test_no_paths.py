@@ -69,7 +69,7 @@ ALLOWED = {
     ("parts/root.py", "init_pivot"): TURN,
     ("parts/root.py", "_pivot"): TURN,
     ("parts/root.py", "_move"): TURN,
-    ("parts/root.py", "_take_away"): "mount points of the old root, named by the kernel",
+    ("parts/root.py", "_unmount_host"): "mount points of the old root, named by the kernel",
     ("parts/scheduling.py", "_possible"): OWN,
     ("parts/seccomp/cache.py", "key_of"): OWN,
     ("parts/seccomp/cache.py", "open_folder"): "the runtime's own cache, on the host side",

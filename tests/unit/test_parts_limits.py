@@ -290,7 +290,7 @@ def test_memory_policy(four_nodes, node, mode, nodes):
         (policy("MPOL_LOCAL", "1"), "mode MPOL_LOCAL requires 0 nodes but got 1", "nodes"),
         (policy("MPOL_BIND"), "mode MPOL_BIND requires at least one node but got 0", "nodes"),
         (policy("MPOL_INTERLEAVE", ""), "mode MPOL_INTERLEAVE requires at least one node but got 0", "nodes"),
-        (policy("MPOL_BIND", "x"), "x is no list of nodes", "nodes"),
+        (policy("MPOL_BIND", "x"), "x is not a list of nodes", "nodes"),
         (policy("MPOL_BIND", "9999"), "9999: no kernel has a node 9999", "nodes"),
         (policy("MPOL_BIND", "2-1"), "2-1: the range is empty", "nodes"),
         (policy("MPOL_BIND", "4,7"), "none of the nodes 4,7 is in this machine", "nodes"),

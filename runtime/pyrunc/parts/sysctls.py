@@ -152,9 +152,9 @@ def init_write(entry: Entry, run: InitRun) -> None:
 
 def _failure(name: str, value: str, e: OSError) -> StepFailure:
     hint = None
-    if e.errno == ENOENT:
+    if e.errno == errno.ENOENT:
         words = "there is no such setting in this kernel, or not in this namespace"
-    elif e.errno == EINVAL:
+    elif e.errno == errno.EINVAL:
         words = "the kernel refuses the value %s: %s" % (_quoted(value), errno_text(e.errno))
     else:
         words = "writing %s: %s" % (_quoted(value), errno_text(e.errno))
