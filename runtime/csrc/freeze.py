@@ -99,7 +99,8 @@ def library(runtime):
         ", ".join("pyrunc.helper." + name for name in HELPERS),
     )
     asked += "for name, m in sorted(sys.modules.items()):\n"
-    asked += "    if name not in before and name[:6] != 'pyrunc': print(name, m.__spec__.origin, int(hasattr(m, '__path__')))"
+    asked += "    spec = getattr(m, '__spec__', None)\n"
+    asked += "    if spec and name not in before and name[:6] != 'pyrunc': print(name, spec.origin, int(hasattr(m, '__path__')))"
     answer = subprocess.run([sys.executable, "-I", "-S", "-B", "-c", asked], capture_output=True, text=True, check=True).stdout
     for line in answer.splitlines():
         name, origin, is_package = line.split()
@@ -138,7 +139,8 @@ def write_frozen(runtime, out, options):
 
         def put(rows):
             for name, data, is_package in rows:
-                lines.append('    {"%s", frozen_code + %d, %d, %d},' % (name, blob.tell(), len(data), is_package))
+                row = '    {.name = "%s", .code = frozen_code + %d, .size = %d, .is_package = %d},'
+                lines.append(row % (name, blob.tell(), len(data), is_package))
                 blob.write(data + bytes(-len(data) % ALIGN))
             return len(lines)
 
@@ -146,7 +148,7 @@ def write_frozen(runtime, out, options):
         put(when_needed(runtime, options))
     with open(os.path.join(out, "frozen.h"), "w", encoding="utf-8") as file:
         file.write("/* written by freeze.py */\n#define FROZEN_AT_ONCE %d\nstatic const struct _frozen frozen_modules[] = {\n" % count)
-        file.write("%s\n    {0, 0, 0, 0},\n};\n" % "\n".join(lines))
+        file.write("%s\n    {.name = 0},\n};\n" % "\n".join(lines))
 
 
 def write_commands(runtime, out):

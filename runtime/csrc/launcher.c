@@ -150,8 +150,26 @@ static void before_python(void)
         die("out of memory");
 }
 
+static void must(PyObject *object);
+
+/* Debian's Python 3.11 has _json in a file beside its library: that directory is searched for this one module. And its importer finds
+ * built-in modules at the top level only; _syscalls is in a package. */
 static void after_core(void)
 {
+#if PY_VERSION_HEX < 0x030c0000
+    PyObject *bootstrap = PyImport_ImportModule("_frozen_importlib");
+    must(bootstrap);
+    PyObject *importer = PyObject_GetAttrString(bootstrap, "BuiltinImporter");
+    must(importer);
+    PyObject *spec = PyObject_CallMethod(bootstrap, "ModuleSpec", "sO", "pyrunc.linux._syscalls", importer);
+    must(spec);
+    must(PyObject_CallMethod(bootstrap, "_load", "O", spec));
+#endif
+#ifdef PYRUNC_JSON_IN
+    PyObject *path = PySys_GetObject("path"), *folder = PyUnicode_FromString(PYRUNC_JSON_IN);
+    if (!path || !folder || PyList_Append(path, folder) || !PyImport_ImportModule("_json") || PyList_SetSlice(path, 0, 1, NULL))
+        die("no _json in %s; build it again", PYRUNC_JSON_IN);
+#endif
 }
 #else
 

@@ -73,6 +73,8 @@ def compiled(cc, build, names, flags):
         limited = ["-DPy_LIMITED_API=0x030b0000"] if name in (*EXTENSION, "libseccomp") else []
         frozen = ['-DFROZEN_BIN="%s"' % os.path.join(build, "frozen.bin")] if name == "launcher" else []
         early = EARLY if name in BARE else []
+        if name == "sha2" and sys.version_info >= (3, 14):
+            early = ["-DSHA2_PREFIX=_Py_LibHacl_Hacl_Hash_SHA2_"]
         run(
             [cc, *CFLAGS, *flags, *limited, *frozen, *early, "-I" + sysconfig.get_path("include"), "-I" + build, "-c", source, "-o", target]
         )
@@ -108,6 +110,8 @@ def tuning():
 def need_archive():
     if not os.path.exists(archive()):
         raise Failed("%s is missing" % archive())
+    if "_json" not in sys.builtin_module_names:  # Debian's 3.11
+        raise Failed("_json is not in %s but in a file of its own, which a static executable can't load" % archive())
 
 
 def libseccomp(cc):
@@ -178,7 +182,10 @@ def training(runtime):
 
 def shared(cc, runtime, build, out):
     freeze(runtime, build, "--encodings")
-    objects = compiled(cc, build, ("launcher", "early", "sealing", *EXTENSION), ["-DPYRUNC_SHARED", "-fPIE"])
+    flags = ["-DPYRUNC_SHARED", "-fPIE"]
+    if "_json" not in sys.builtin_module_names:
+        flags.append('-DPYRUNC_JSON_IN="%s"' % sysconfig.get_config_var("DESTSHARED"))
+    objects = compiled(cc, build, ("launcher", "early", "sealing", *EXTENSION), flags)
     folder = sysconfig.get_config_var("LIBDIR")
     library = "-lpython" + sysconfig.get_config_var("LDVERSION")
     run([cc, "-pie", *objects, "-L" + folder, "-Wl,-rpath," + folder, library, *LDFLAGS, "-o", out])

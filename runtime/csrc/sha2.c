@@ -5,6 +5,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* The names since Python 3.12; link.py gives those of 3.14 and later. */
+#ifndef SHA2_PREFIX
+#define SHA2_PREFIX python_hashlib_Hacl_Hash_SHA2_
+#endif
+#define JOIN_(a, b) a##b
+#define JOIN(a, b) JOIN_(a, b)
+#define EXPORTED(x) JOIN(SHA2_PREFIX, x)
+
 /* Fractions of the cube roots of the first 80 primes, and of the square roots of the first 16. */
 static const uint64_t cube_roots[80] = {
     0x428a2f98d728ae22, 0x7137449123ef65cd, 0xb5c0fbcfec4d3b2f, 0xe9b5dba58189dbbc,
@@ -37,7 +45,7 @@ static const uint64_t square_roots[16] = {
 
 #define WORD uint32_t
 #define NAME(x) x##_256
-#define EXPORT(x) python_hashlib_Hacl_Hash_SHA2_##x##_256
+#define EXPORT(x) EXPORTED(x##_256)
 #define ROUNDS 64
 #define PAD 8
 static const int rotations_256[12] = {2, 13, 22, 6, 11, 25, 7, 18, 3, 17, 19, 10};
@@ -50,28 +58,28 @@ static const int rotations_256[12] = {2, 13, 22, 6, 11, 25, 7, 18, 3, 17, 19, 10
 #undef PAD
 #define WORD uint64_t
 #define NAME(x) x##_512
-#define EXPORT(x) python_hashlib_Hacl_Hash_SHA2_##x##_512
+#define EXPORT(x) EXPORTED(x##_512)
 #define ROUNDS 80
 #define PAD 16
 static const int rotations_512[12] = {28, 34, 39, 14, 18, 41, 1, 8, 7, 19, 61, 6};
 #include "sha2_body.h"
 
-struct state_256 *python_hashlib_Hacl_Hash_SHA2_malloc_256(void)
+struct state_256 *EXPORTED(malloc_256)(void)
 {
     return new_256(square_roots, 32);
 }
 
-struct state_256 *python_hashlib_Hacl_Hash_SHA2_malloc_224(void)
+struct state_256 *EXPORTED(malloc_224)(void)
 {
     return new_256(square_roots + 8, 0);
 }
 
-struct state_512 *python_hashlib_Hacl_Hash_SHA2_malloc_512(void)
+struct state_512 *EXPORTED(malloc_512)(void)
 {
     return new_512(square_roots, 0);
 }
 
-struct state_512 *python_hashlib_Hacl_Hash_SHA2_malloc_384(void)
+struct state_512 *EXPORTED(malloc_384)(void)
 {
     return new_512(square_roots + 8, 0);
 }

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import posix
 import sys
+from _imp import is_frozen
 
 
 def home() -> str:
-    """The directory of the package. Frozen into the launcher it has no __file__: then beside the launcher, as that one searches."""
-    if "__file__" in globals():
+    """The directory of the package. Frozen into the launcher it is in no file (the interpreter may set a __file__ all the same): then
+    beside the executable, which need not be there."""
+    if not is_frozen(__name__):
         return __file__.rpartition("/")[0]
     for base in reversed(launcher_dirs()):
         for place in [base + "/..", *site_dirs(base)]:
             if _exists(place + "/pyrunc/specs"):
                 return place + "/pyrunc"
-    return "/usr/lib/python3/dist-packages/pyrunc"
+    return launcher_dirs()[-1] + "/../pyrunc"
 
 
 def data(name: str) -> str:

@@ -11,6 +11,7 @@ the compiled launcher has none. The ways and the check are csrc/sealing.c, which
 
 import posix
 import sys
+from _imp import is_frozen
 from errno import EMFILE, ENOENT
 
 from pyrunc.errors import NO_DESCRIPTORS, CallError, StepFailure, errno_text
@@ -68,7 +69,7 @@ def sealed_file(way):
 def _execute(fd, argv):
     """Does not return, or raises OSError. Python adds LC_CTYPE to its own environment; the kernel has it as the caller gave it."""
     environment = [x for x in _read("/proc/self/environ").split(b"\0") if x]
-    if "__file__" in globals():  # else this module is part of the executable, which needs no argument that says what to run
+    if not is_frozen(__name__):  # else this module is part of the executable, which needs no argument that says what to run
         argv = [sys.executable, "-I", "-S", *argv]
     _syscalls.execveat(fd, "", argv, environment, AT_EMPTY_PATH)
 
