@@ -1,6 +1,6 @@
-/* What a waiting init, or a process that has joined a container, does not keep: descriptors and memory of the caller.
+/* Releases what a waiting init, or a process that joins a container, must not have of the caller: descriptors and memory.
  *
- * Same rule as finish.c: no Python, no allocation, no lock. */
+ * Rule: that of finish.c, no Python, no allocation, no lock. */
 #define _GNU_SOURCE
 #include "ops.h"
 
@@ -11,34 +11,103 @@
 
 #include "numbers.h"
 
-/* Gives back what lies between start and end, without the windows in `keep`. */
-static void drop(uintptr_t start, uintptr_t end, const uintptr_t (*keep)[2], int windows)
+/* ---- memory. What C needs until execve lies among what is to go: in a static executable the thread's block is the beginning of the C
+ * library's heap. So whole pages are given back up to these ranges, and the rest of their first and last page is cleared. */
+
+/* The thread's block: errno and the like, and struct pthread with the stack protector's canary. It is 2304 to 2368 bytes large in glibc
+ * 2.36 to 2.41; malloc puts a table of its own right behind it. A thread-local variable of ours or of Python is not needed. */
+#define THREAD_SIZE 2560
+#define VARIABLES_SIZE 256 /* those of a static executable are 240 bytes */
+
+static struct range thread_block(void)
+{
+    uintptr_t self = (uintptr_t)__builtin_thread_pointer(), number = (uintptr_t)&errno;
+#ifdef __aarch64__ /* struct pthread lies below the thread pointer, the variables above */
+    struct range block = {self - THREAD_SIZE, self + VARIABLES_SIZE};
+#else
+    struct range block = {self - VARIABLES_SIZE, self + THREAD_SIZE};
+#endif
+    if (number < block.start)
+        block.start = number;
+    if (number + sizeof errno > block.end)
+        block.end = number + sizeof errno;
+    return block;
+}
+
+void ops_kept(struct range kept[KEPT])
+{
+    kept[0] = thread_block();
+    kept[1] = (struct range){(uintptr_t)&op_state, (uintptr_t)&op_state + sizeof op_state};
+    kept[2] = (struct range){(uintptr_t)__builtin_frame_address(0) - STACK_BELOW, UINTPTR_MAX}; /* the used part of the stack */
+}
+
+struct range whole_pages(struct range range)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    range.start &= ~(page - 1);
+    if (range.end <= UINTPTR_MAX - page)
+        range.end = (range.end + page - 1) & ~(page - 1);
+    return range;
+}
+
+/* No memset(3): it reads variables of the C library that may have been given back. */
+static void clear(uintptr_t start, uintptr_t end)
+{
+    for (; start < end && start % sizeof(uint64_t); start++)
+        *(volatile char *)start = 0;
+    for (; start < end && end - start >= sizeof(uint64_t); start += sizeof(uint64_t))
+        *(volatile uint64_t *)start = 0;
+    for (; start < end; start++)
+        *(volatile char *)start = 0;
+}
+
+static uintptr_t later(uintptr_t one, uintptr_t other)
+{
+    return one > other ? one : other;
+}
+
+static uintptr_t earlier(uintptr_t one, uintptr_t other)
+{
+    return one < other ? one : other;
+}
+
+/* Gives back what lies between start and end, without the ranges in `kept`. */
+static void drop(uintptr_t start, uintptr_t end, const struct range *kept, int count)
 {
     if (start >= end)
         return;
-    if (windows == 0) {
-        madvise((void *)start, end - start, MADV_DONTNEED); /* what can't be dropped is no failure */
+    if (count == 0) {
+        madvise((void *)start, end - start, MADV_DONTNEED); /* what can't be given back is no failure */
         return;
     }
-    uintptr_t low = (*keep)[0] < end ? (*keep)[0] : end, high = (*keep)[1] > start ? (*keep)[1] : start;
-    drop(start, low, keep + 1, windows - 1);
-    drop(high, end, keep + 1, windows - 1);
+    struct range pages = whole_pages(*kept);
+    drop(start, earlier(pages.start, end), kept + 1, count - 1);
+    drop(later(pages.end, start), end, kept + 1, count - 1);
 }
 
-/* The interpreter's heap is given back: a created container may wait for days. Two things that C needs lie in such memory too, most of
- * all in a static executable: thread-local storage, where errno is (the window is that of spawn.c), and what FIND has found. */
+/* The ranges have no page in common: op_state has its own, and the stack and the thread's block are apart. */
+void ops_clear_around(uintptr_t start, uintptr_t end, const struct range *kept)
+{
+    for (int i = 0; i < KEPT; i++) {
+        struct range pages = whole_pages(kept[i]);
+        clear(later(pages.start, start), earlier(kept[i].start, end));
+        clear(later(kept[i].end, start), earlier(pages.end, end));
+    }
+}
+
 void ops_forget(const uint64_t *pairs, size_t count)
 {
-    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), self = (uintptr_t)__builtin_thread_pointer(), state = (uintptr_t)&op_state;
-    const uintptr_t keep[2][2] = {
-        {(self - 65536) & ~(page - 1), (self + 65536 + page - 1) & ~(page - 1)},
-        {state & ~(page - 1), (state + sizeof op_state + page - 1) & ~(page - 1)},
-    };
-    for (size_t i = 0; i + 1 < count; i += 2)
-        drop((uintptr_t)pairs[i], (uintptr_t)pairs[i + 1], keep, 2);
+    struct range kept[KEPT];
+    ops_kept(kept);
+    for (size_t i = 0; i + 1 < count; i += 2) {
+        drop((uintptr_t)pairs[i], (uintptr_t)pairs[i + 1], kept, KEPT);
+        ops_clear_around((uintptr_t)pairs[i], (uintptr_t)pairs[i + 1], kept);
+    }
 }
 
-#define MAX_KEPT 32
+/* ---- descriptors */
+
+#define MAX_KEPT 32 /* descriptors; a list of operations names about ten at most */
 
 static int insert(int *kept, int count, int fd)
 {

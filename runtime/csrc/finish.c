@@ -26,7 +26,7 @@
 #define LAST_CAP 63                            /* the sets have 64 bits */
 #define PATHS 4096                             /* PATH_MAX, which <linux/limits.h> calls it too */
 
-struct op_state op_state __attribute__((aligned(STATE_ALIGNMENT)));
+struct op_state op_state;
 
 struct run {
     const struct plan *plan;

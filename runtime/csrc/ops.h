@@ -100,8 +100,20 @@ int signals_reset(void);
  * `position` on use. -1 with errno if there are too many of them, or the kernel says no. */
 int ops_close_others(const struct plan *plan, size_t position, int preserve, const int *also, size_t count);
 
-/* Gives anonymous memory back: pairs of start and end. */
+/* Gives anonymous memory back: pairs of start and end. The process makes no use of its heap from then on. */
 void ops_forget(const uint64_t *pairs, size_t count);
+
+/* Parts of such memory that operations need: the thread's block, op_state, and the used part of the stack. */
+struct range {
+    uintptr_t start, end;
+};
+#define KEPT 3
+#define STACK_BELOW 4096 /* below the frame of the caller, for the functions that it calls */
+void ops_kept(struct range kept[KEPT]);
+struct range whole_pages(struct range range);
+
+/* Clears the rest of the first and last page of each of them, as far as it lies between start and end. */
+void ops_clear_around(uintptr_t start, uintptr_t end, const struct range *kept);
 
 /* What capset(2) takes: 64 bits of each set, in two halves. */
 struct caps {
@@ -123,7 +135,11 @@ int filter_needs_admin(const struct plan *plan, size_t position);
 /* Loads the filter and drops what CAPS has kept for it. Returns what seccomp(2) does, or -1 with errno and the call. */
 long filter_load(const struct op *op, unsigned denied, const char **call);
 
+#ifdef __aarch64__
+#define STATE_ALIGNMENT 65536 /* the largest page there */
+#else
 #define STATE_ALIGNMENT 4096
+#endif
 
 /* What operations leave for later ones. It has pages of its own, which are all of the data segment that the rest needs: clear.c. */
 extern struct op_state {
@@ -134,6 +150,6 @@ extern struct op_state {
     int admin_kept;             /* CAP_SYS_ADMIN is permitted beyond `caps`, for FILTER */
     int chdir_error;            /* what CHDIR remembered */
     int status_gone;            /* READY has closed the status descriptor */
-} op_state;
+} __attribute__((aligned(STATE_ALIGNMENT))) op_state;
 
 #endif

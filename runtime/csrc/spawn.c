@@ -6,13 +6,13 @@
  *     │                  └─ clone3(CLONE_PARENT) ──> B: `ops`, ending in EXEC
  *     └── reads B's pid (or A's failure) from a pipe, reaps A, opens a pidfd of B
  *
- * Why two: setns(CLONE_NEWPID) counts for children only. CLONE_PARENT makes B the caller's child, so that its exit
- * status comes here, and its pid cannot be re-used before we have waited for it. A itself is never seen from the
- * container's pid namespace; B is from its first instruction, and there is no way to hide a process from one with
- * CAP_SYS_PTRACE in the same user namespace: being non-dumpable does not stop that (ptrace(2), access mode checks). So
- * B holds nothing worth reading: its descriptors are those of the operations, stdio and the preserved ones, its
- * environment is zeroes, and the caller's heap is not copied into it at all (MADV_WIPEONFORK). What it runs on until
- * execve is the plan (mappings of ops.c), the stack, thread-local storage and the data of the libraries.
+ * Why two: setns(CLONE_NEWPID) affects children only. CLONE_PARENT makes B the caller's child, so that the caller gets its exit status,
+ * and its pid cannot be reused before the caller has waited for it. A itself is never visible in the container's pid namespace. B is from
+ * its first instruction on, and no process can be hidden from one with CAP_SYS_PTRACE in the same user namespace: that being
+ * non-dumpable does not help is in ptrace(2), access mode checks. So B has nothing worth reading: its descriptors are those of the
+ * operations, the standard streams and the preserved ones; its environment is zeroes; the caller's heap is not copied (MADV_WIPEONFORK),
+ * and what lies beside the few ranges that are kept is cleared (clear.c). Until execve it uses the plan (mappings of ops.c), the
+ * stack, the thread's block and the data of the libraries.
  *
  * A failure of A is raised as a CallError with .op (index into OPS) and .detail; one of B is a record on status_fd, and end of
  * file there means executed. Linux 5.7 and later. */
@@ -27,13 +27,16 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
-#define SIGNAL_BYTES 8 /* sizeof the kernel's sigset_t */
+#define SIGNAL_BYTES 8       /* sizeof the kernel's sigset_t */
+#define MAPS_SIZE (1 << 18)  /* bytes of /proc/self/maps; ours has 4 KiB, that of a program with all kinds of libraries 100 */
+#define CLONE_INTO_CGROUP_ 0x200000000ULL /* of <linux/sched.h>, which cannot be included beside <sched.h> */
 
 struct spawn {
     unsigned long long flags;
     int cgroup_fd, status_fd, result_fd, preserve, pipe_fd;
     struct plan before, ops;
     char *args, *args_end; /* the kernel's view of argv and environment, for /proc/PID/cmdline and environ */
+    uint64_t stack[2];     /* where it begins and ends */
 };
 
 /* ---- what the child does not get to see: runs in the caller, except wipe_arguments() */
@@ -75,15 +78,14 @@ static void wipe_arguments(const struct spawn *spawn)
         *at = 0;
 }
 
-static void keep(const void *from, size_t before, size_t after)
+static void keep(struct range range)
 {
-    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
-    uintptr_t start = ((uintptr_t)from - before) & ~(page - 1), end = ((uintptr_t)from + after + page - 1) & ~(page - 1);
-    madvise((void *)start, end - start, MADV_KEEPONFORK); /* holes in the range are reported, and do no harm */
+    range = whole_pages(range);
+    madvise((void *)range.start, range.end - range.start, MADV_KEEPONFORK); /* holes in the range are reported, and do no harm */
 }
 
 /* Anonymous private memory: heap, arenas, mapped blocks, zero-filled data. "start-end rw-p offset dev inode  [name]" */
-static void mark_line(const char *line, int advice)
+static void mark_line(struct spawn *spawn, const char *line, int advice)
 {
     char *at;
     unsigned long start = strtoul(line, &at, 16), end = strtoul(at + 1, &at, 16);
@@ -92,8 +94,13 @@ static void mark_line(const char *line, int advice)
     const char *inode = at;
     for (int i = 0; i < 3 && inode; i++)
         inode = strchr(inode + 1, ' ');
-    if (!inode || strtoul(inode, &at, 10) != 0 || strncmp(at + strspn(at, " "), "[stack]", 7) == 0)
+    if (!inode || strtoul(inode, &at, 10) != 0)
         return;
+    if (strncmp(at + strspn(at, " "), "[stack]", 7) == 0) {
+        spawn->stack[0] = start;
+        spawn->stack[1] = end;
+        return;
+    }
     madvise((void *)start, end - start, advice);
 }
 
@@ -103,29 +110,41 @@ enum { SANITIZED = 1 }; /* its own tables are anonymous memory too, and the chil
 enum { SANITIZED = 0 };
 #endif
 
-/* The caller's heap shall not be in the child. What C needs there is kept: operations, their state, thread-local
- * storage around errno (with the stack protector's canary; x86_64 has it below the thread pointer, aarch64 above). */
-static int mark_memory(const struct spawn *spawn, int advice)
+/* Keeps the caller's heap out of the child: its pages are zero there, except for the operations and what ops_kept() lists. */
+static int mark_memory(struct spawn *spawn, int advice)
 {
     if (SANITIZED)
         return 0;
-    static char maps[1 << 18];
+    static char maps[MAPS_SIZE];
     ssize_t size = read_all("/proc/self/maps", maps, sizeof maps);
     if (size == sizeof maps - 1)
         errno = EFBIG;
     if (size < 0 || size == sizeof maps - 1)
         return -1;
     for (char *line = maps; line && *line; line = strchr(line, '\n'), line = line ? line + 1 : NULL)
-        mark_line(line, advice);
+        mark_line(spawn, line, advice);
     if (advice != MADV_WIPEONFORK)
         return 0;
     const struct plan *const plans[] = {&spawn->before, &spawn->ops};
     for (int i = 0; i < 2; i++)
         for (const struct block *block = plans[i]->blocks; block; block = block->next)
-            keep(block, 0, block->size);
-    keep(&op_state, 0, sizeof op_state);
-    keep(__builtin_thread_pointer(), 65536, 65536);
+            keep((struct range){(uintptr_t)block, (uintptr_t)block + block->size});
+    struct range kept[KEPT];
+    ops_kept(kept);
+    for (int i = 0; i < KEPT - 1; i++) /* all but the stack, which is not marked */
+        keep(kept[i]);
     return 0;
+}
+
+/* In the child: what lies beside the kept ranges in their pages, and what earlier calls have left on the stack. */
+static void wipe_memory(const struct spawn *spawn)
+{
+    struct range kept[KEPT];
+    if (SANITIZED)
+        return;
+    ops_forget(spawn->stack, 2);
+    ops_kept(kept);
+    ops_clear_around(0, UINTPTR_MAX, kept);
 }
 
 /* ---- the children: from here on no Python, no malloc */
@@ -146,6 +165,7 @@ static _Noreturn void first(const struct spawn *spawn)
     if (signals_reset())
         ops_fail(out, OP_RESET, 0, DETAIL_NONE, errno, "rt_sigaction");
     wipe_arguments(spawn);
+    wipe_memory(spawn);
     ops_run(&spawn->before, out, -1);
     /* Entering a user namespace is a change of credentials, which takes the setting of fs.suid_dumpable. */
     if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
@@ -193,7 +213,7 @@ static long fork_first(const struct spawn *spawn)
     uint64_t all = ~0ULL, old;
     struct clone3_args clone = {.exit_signal = SIGCHLD};
     if (spawn->cgroup_fd >= 0) {
-        clone.flags = 0x200000000ULL; /* CLONE_INTO_CGROUP */
+        clone.flags = CLONE_INTO_CGROUP_;
         clone.cgroup = (uint64_t)spawn->cgroup_fd;
     }
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &old, SIGNAL_BYTES);

@@ -1,5 +1,5 @@
 """Which calls does a runtime itself need under the container's seccomp filter? Each is denied in turn, and the container either starts or
-does not. Used by test_seccomp_sweep.py and, for the table in docs/, by tools/seccomp_sweep.py. Knows the command line alone, so it
+does not. Used by test_seccomp_sweep.py and, for the table in docs/, by tools/filter_sweep.py. Knows the command line alone, so it
 serves any runtime.
 
 The program is a static one that makes no call but exit_group (or pause), so what is denied is missed by the runtime alone.
@@ -105,7 +105,8 @@ class Sweep:
         self.capabilities, self.uid = list(capabilities), uid
         self.count = 0
         root = self.folder / "bundle/rootfs"
-        (root / "proc").mkdir(parents=True)
+        for name in ("proc", "dev", "etc"):  # crun wants the latter two
+            (root / name).mkdir(parents=True)
         (root / "quiet").write_bytes(pathlib.Path(program).read_bytes())
         (root / "quiet").chmod(0o755)
 

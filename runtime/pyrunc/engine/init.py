@@ -16,6 +16,7 @@ from pyrunc.linux import _syscalls
 from pyrunc.linux import prctl as _prctl
 
 PIPE_BUF = 4096
+NAMED = (b"[heap]", b"[stack]")
 OUTLIVE = ("PDEATHSIG", 0, 0)
 SHOWN = 2048  # characters of each stream of a startContainer hook
 
@@ -105,11 +106,12 @@ def _forgetting(run, ops):
 
 
 def memory(maps):
-    """bytes of /proc/self/maps → pairs of uint64 (start, end) of private, writable, anonymous memory without the stack."""
+    """bytes of /proc/self/maps → pairs of uint64 (start, end) of private, writable, anonymous memory. What C still needs of it, such as
+    the used part of the stack, is left out by FORGET itself (csrc/clear.c)."""
     found = []
     for line in maps.splitlines():
         fields = line.split()
-        if len(fields) >= 5 and fields[1][:4] == b"rw-p" and fields[4] == b"0" and (len(fields) == 5 or fields[5] == b"[heap]"):
+        if len(fields) >= 5 and fields[1][:4] == b"rw-p" and fields[4] == b"0" and (len(fields) == 5 or fields[5] in NAMED):
             start, _, end = fields[0].partition(b"-")
             found += [int(start, 16), int(end, 16)]
     return pack("=%dQ" % len(found), *found)
