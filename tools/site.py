@@ -43,6 +43,7 @@ NAVIGATION = (
             "checkpoints.md",
             "annotations.md",
             "deviations.md",
+            "peers.md",
             "deployment.md",
             "kubernetes.md",
             "service.md",

@@ -1,4 +1,5 @@
-"""docs/callers.md: every habit of a caller names tests that exist, or says why there is nothing to test."""
+"""docs/callers.md: every habit of a caller names tests that exist, or says why there is nothing to test. docs/peers.md: the same for every
+feature that pyrunc has."""
 
 import ast
 import re
@@ -32,3 +33,24 @@ def test_named_tests_exist(habit, held):
     missing = [f"{file}::{name}" for file, name in named if not (harness.ROOT / "tests" / file).exists()]
     assert missing == []
     assert [f"{file}::{name}" for file, name in named if name and name not in functions(harness.ROOT / "tests" / file)] == []
+
+
+PEERS = [
+    [cell.strip() for cell in line.strip("|").split(" | ")]
+    for line in (harness.ROOT / "docs/peers.md").read_text().splitlines()
+    if line.startswith("| ") and not line.startswith("| feature")
+]
+
+
+def test_features_of_peers_name_their_tests():
+    """Each row has five cells. "yes" comes with a test that exists; anything else says why, or names one."""
+    wrong = []
+    for cells in PEERS:
+        named = re.findall(r"`([\w/]+\.py)(?:::(\w+))?`", cells[-1])
+        if len(cells) != 5 or (cells[-1].startswith("yes") and not named) or len(cells[-1]) < 15:
+            wrong.append(cells)
+        for file, name in named:
+            path = harness.ROOT / "tests" / file
+            if not path.exists() or (name and name not in functions(path)):
+                wrong.append((file, name))
+    assert len(PEERS) > 50 and not wrong, wrong
