@@ -45,6 +45,7 @@ NAVIGATION = (
             "deviations.md",
             "peers.md",
             "deployment.md",
+            "seccomp-sweep.md",
             "kubernetes.md",
             "service.md",
             "metrics.md",
