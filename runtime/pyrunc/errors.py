@@ -255,6 +255,8 @@ class CallError(OSError):
     more than the place that raised it fills in a field and raises it again: `raise CallError.of(e, "openat", hint=...) from None`.
     """
 
+    errno: int
+    strerror: str
     call: str | None = None  # the kernel's name of the call
     words: str | None = None  # the sentence, in place of "<call> <path>: <errno's text>"
     hint: str | None = None
@@ -262,6 +264,7 @@ class CallError(OSError):
     namespace: str | None = None  # the kind of namespace that was joined or made
     option: int | None = None  # index of the mount option that was refused
     log: tuple[str, ...] = ()  # what the kernel says about it: lines of the file system (fsopen(2)), text of the verifier (bpf(2))
+    value: str | None = None  # what a control file was to get
     op: int | None = None  # of spawn(): index into _syscalls.OPS of what failed in the child
     detail: int | None = None  # of spawn(): one of DETAIL_* in ops.h
 
@@ -275,7 +278,13 @@ class CallError(OSError):
 
     @classmethod
     def of(
-        cls, e: OSError, call: str | None = None, words: str | None = None, hint: str | None = None, pointer: str | None = None
+        cls,
+        e: OSError,
+        call: str | None = None,
+        words: str | None = None,
+        hint: str | None = None,
+        pointer: str | None = None,
+        path: str | bytes | None = None,
     ) -> CallError:
         """`e` itself where it is a CallError, else one that says the same. `call` is for an error that doesn't name its own; the other
         arguments replace what was there."""
@@ -288,6 +297,8 @@ class CallError(OSError):
             error.hint = hint
         if pointer is not None:
             error.pointer = pointer
+        if path is not None:
+            error.filename = path
         return error
 
 

@@ -5,10 +5,10 @@ import stat
 
 import pytest
 
+import kernel_constants
 from mounting import DEV, OUTER, PROC, bind, tmpfs
 from pyrunc.errors import StepFailure
 from pyrunc.linux import _syscalls
-from pyrunc.linux import constants as c
 
 pytestmark = pytest.mark.kernel
 
@@ -179,7 +179,8 @@ def test_the_nodes_are_real_without_a_look_at_the_mount(world):
     """A read-only mount of /dev does not stop writing to devices; one with nodev would."""
     dev = tmpfs("/dev", "nosuid", "ro", "mode=755")
     seen = world.go(
-        {"mounts": [dev]}, lambda see: [see.write("/dev/null"), _syscalls.statx(-100, "/dev/zero", 0, c.STATX_BASIC_STATS)[7:9]]
+        {"mounts": [dev]},
+        lambda see: [see.write("/dev/null"), _syscalls.statx(-100, "/dev/zero", 0, kernel_constants.STATX_BASIC_STATS)[7:9]],
     )
     assert seen == ["ok", [1, 5]]
 

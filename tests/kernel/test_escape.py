@@ -8,10 +8,10 @@ import stat
 
 import pytest
 
+import kernel_constants
 from mounting import DEV, OUTER, PROC, PTS, SYS, bind, tmpfs
 from pyrunc.errors import PyruncError, Refusal, StepFailure
 from pyrunc.linux import _syscalls, mount
-from pyrunc.linux import constants as c
 
 pytestmark = pytest.mark.kernel
 
@@ -37,7 +37,7 @@ def swap():
             try:
                 while True:
                     for _ in range(200):
-                        _syscalls.renameat2(-100, str(a), -100, str(b), c.RENAME_EXCHANGE)
+                        _syscalls.renameat2(-100, str(a), -100, str(b), kernel_constants.RENAME_EXCHANGE)
             except BaseException:
                 os._exit(0)
         pids.append(pid)
@@ -214,10 +214,10 @@ class Exchange:
 
     def wanted(self, tree):
         top = "/proc/self/fd/%d/" % tree
-        return (mount.magic(tree) == c.TMPFS_MAGIC and not os.path.exists(top + "a")) or os.path.exists(top + "victim")
+        return (mount.magic(tree) == kernel_constants.TMPFS_MAGIC and not os.path.exists(top + "a")) or os.path.exists(top + "victim")
 
     def __call__(self):
-        _syscalls.renameat2(-100, self.a, -100, self.b, c.RENAME_EXCHANGE)
+        _syscalls.renameat2(-100, self.a, -100, self.b, kernel_constants.RENAME_EXCHANGE)
 
 
 @pytest.mark.parametrize("kind", ["tmpfs", "bind", "copyup"])

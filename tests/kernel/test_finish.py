@@ -10,6 +10,7 @@ import struct
 
 import pytest
 
+import kernel_constants
 from pyrunc.linux import _syscalls, constants
 from tail import ALLOW, ERRNO, KILL, NEW_LISTENER, NEWPID, NOTIFY, NUMBERS, Tail, fails, field, program, ready, returns, shows
 
@@ -331,10 +332,10 @@ def test_listener_is_handed_over_before_the_program_starts():
     notification, response, _data = _syscalls.seccomp_get_notif_sizes()
     ready(listener)
     buffer = bytearray(notification)
-    fcntl.ioctl(listener, constants.SECCOMP_IOCTL_NOTIF_RECV, buffer)
+    fcntl.ioctl(listener, kernel_constants.SECCOMP_IOCTL_NOTIF_RECV, buffer)
     number = struct.unpack_from("i", buffer, 16)[0]
     assert number == NUMBERS["uname"]
-    fcntl.ioctl(listener, constants.SECCOMP_IOCTL_NOTIF_SEND, bytearray(buffer[:8] + struct.pack("qiI", 0, 0, 1)))
+    fcntl.ioctl(listener, kernel_constants.SECCOMP_IOCTL_NOTIF_SEND, bytearray(buffer[:8] + struct.pack("qiI", 0, 0, 1)))
     assert tail.output().split() == [b"0", b"1", b"2", b"3", b"Linux"]
     assert tail.status() == 0
     os.close(listener)
@@ -363,7 +364,7 @@ def _have():
 
 
 def test_bounding_set_is_cut():
-    keep = (1 << constants.CAP_CHOWN) | (1 << constants.CAP_KILL)
+    keep = (1 << kernel_constants.CAP_CHOWN) | (1 << kernel_constants.CAP_KILL)
     assert _caps(shows((("BOUND", keep, _last_cap()),)))["CapBnd"] == keep & _have()
 
 
@@ -381,7 +382,7 @@ def test_what_is_gone_from_the_bounding_set_needs_no_right():
 
 
 def test_ids_groups_and_all_five_sets():
-    chown, kill = 1 << constants.CAP_CHOWN, 1 << constants.CAP_KILL
+    chown, kill = 1 << kernel_constants.CAP_CHOWN, 1 << kernel_constants.CAP_KILL
     ops = (
         ("BOUND", chown | kill, 63),
         ("IDS", 1234, 2345, struct.pack("=3I", 7, 5, 7)),
@@ -396,7 +397,7 @@ def test_ids_groups_and_all_five_sets():
 
 
 def test_sets_before_execve():
-    chown, kill = 1 << constants.CAP_CHOWN, 1 << constants.CAP_KILL
+    chown, kill = 1 << kernel_constants.CAP_CHOWN, 1 << kernel_constants.CAP_KILL
     ops = (("IDS", 1234, 1234, b""), ("CAPS", chown, chown | kill, kill, 0))
     flags = constants.PR_GET_KEEPCAPS, constants.PR_GET_DUMPABLE
     got = returns(ops, lambda: (_syscalls.capget(0), *(_syscalls.prctl(flag) for flag in flags)))
@@ -440,7 +441,7 @@ def test_more_capabilities_than_permitted():
 
 
 def test_an_ambient_capability_that_is_not_inheritable_is_left_out():
-    kill = 1 << constants.CAP_KILL
+    kill = 1 << kernel_constants.CAP_KILL
     assert _caps(shows((("IDS", 1, 1, b""), ("CAPS", kill, kill, 0, kill))))["CapAmb"] == 0
 
 
@@ -497,7 +498,7 @@ def test_a_directory_that_only_the_user_may_enter(folder):
     home = folder / "home"
     home.mkdir(mode=0o700)
     os.chown(home, 1234, 1234)
-    keep = (1 << constants.CAP_SETUID) | (1 << constants.CAP_SETGID)
+    keep = (1 << kernel_constants.CAP_SETUID) | (1 << kernel_constants.CAP_SETGID)
     ops = (("CAPS", keep, keep, 0, 0), ("CHDIR", str(home)), ("IDS", 1234, 1234, b""), ("CAPS", 0, 0, 0, 0), ("CHDIR2", str(home)))
     assert shows(ops, "pwd -P").strip() == os.path.realpath(home)
 
@@ -506,7 +507,7 @@ def test_a_directory_that_nobody_may_enter(folder):
     home = folder / "home"
     home.mkdir(mode=0o700)
     os.chown(home, 4321, 4321)
-    keep = (1 << constants.CAP_SETUID) | (1 << constants.CAP_SETGID)
+    keep = (1 << kernel_constants.CAP_SETUID) | (1 << kernel_constants.CAP_SETGID)
     record = fails((("CAPS", keep, keep, 0, 0), ("CHDIR", str(home)), ("IDS", 1234, 1234, b""), ("CHDIR2", str(home))))
     assert (record.op, record.errno, record.call) == ("CHDIR2", errno.EACCES, "chdir")
 
@@ -714,18 +715,21 @@ def test_write_that_the_kernel_refuses():
 
 
 def test_keyring():
-    names = returns((("KEYRING", "_ses.pyrunc-test"),), lambda: _syscalls.keyctl_describe(constants.KEY_SPEC_SESSION_KEYRING))
+    names = returns((("KEYRING", "_ses.pyrunc-test"),), lambda: _syscalls.keyctl_describe(kernel_constants.KEY_SPEC_SESSION_KEYRING))
     assert names.split(b";")[0] == b"keyring" and names.endswith(b";_ses.pyrunc-test")
 
 
 def test_personality():
-    flag = constants.ADDR_NO_RANDOMIZE
+    flag = kernel_constants.ADDR_NO_RANDOMIZE
     assert returns((("PERSONALITY", flag),), lambda: _syscalls.personality(0xFFFFFFFF)) == flag
 
 
 def test_mempolicy():
-    assert returns((("MEMPOLICY", constants.MPOL_BIND, b"\1" + bytes(7), 64),), _syscalls.get_mempolicy)[0] == constants.MPOL_BIND
-    assert returns((("MEMPOLICY", constants.MPOL_DEFAULT, b"", 0),), _syscalls.get_mempolicy)[0] == constants.MPOL_DEFAULT
+    assert (
+        returns((("MEMPOLICY", kernel_constants.MPOL_BIND, b"\1" + bytes(7), 64),), _syscalls.get_mempolicy)[0]
+        == kernel_constants.MPOL_BIND
+    )
+    assert returns((("MEMPOLICY", kernel_constants.MPOL_DEFAULT, b"", 0),), _syscalls.get_mempolicy)[0] == kernel_constants.MPOL_DEFAULT
     record = fails((("MEMPOLICY", 99, b"\1" + bytes(7), 64),))
     assert (record.op, record.errno, record.call) == ("MEMPOLICY", errno.EINVAL, "set_mempolicy")
 

@@ -9,6 +9,7 @@ import signal
 import pytest
 
 import harness
+import kernel_constants
 import staged
 from pyrunc.errors import StepFailure
 from pyrunc.linux import _syscalls, netlink, ns
@@ -83,7 +84,7 @@ def test_none_are_new():
 def test_loopback_is_up_only_where_it_is_ours(ended, held):
     def lo(run):
         look(run)
-        return netlink.Route().link("lo")[2] & netlink.IFF_UP
+        return netlink.Route().link("lo")[2] & c.IFF_UP
 
     run = staged.prepared(staged.plan(("network",)))
     assert ended(staged.init(run, lo)).go() == 1
@@ -139,7 +140,7 @@ def test_init_of_a_shared_pid_namespace_is_not_dumpable(ended, pid_ns):
 def owner(pid, kind):
     """Inode of the user namespace that owns a namespace of a process."""
     fd = os.open("/proc/%d/ns/%s" % (pid, ns.FILES[kind]), os.O_RDONLY)
-    user = fcntl.ioctl(fd, c.NS_GET_USERNS)
+    user = fcntl.ioctl(fd, kernel_constants.NS_GET_USERNS)
     number = os.fstat(user).st_ino
     os.close(fd)
     os.close(user)

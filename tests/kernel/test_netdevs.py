@@ -1,5 +1,6 @@
 """netdevs: real veth pairs, in a network namespace that stands for the host's."""
 
+import socket
 import subprocess
 
 import pytest
@@ -11,8 +12,8 @@ from pyrunc.linux import constants as c
 from pyrunc.parts import netdevs
 
 pytestmark = pytest.mark.kernel
-IPV4 = (netlink.AF_INET, 24, "0a010203")
-IPV6 = (netlink.AF_INET6, 64, "fd000000000000000000000000000005")
+IPV4 = (socket.AF_INET, 24, "0a010203")
+IPV6 = (socket.AF_INET6, 64, "fd000000000000000000000000000005")
 
 
 def ip(*args):

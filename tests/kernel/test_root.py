@@ -7,7 +7,7 @@ import pytest
 
 from mounting import OUTER, PROC, SYS, bind, tmpfs
 from pyrunc.errors import StepFailure
-from pyrunc.linux import _syscalls, mount
+from pyrunc.linux import _syscalls, mount, mountinfo
 from pyrunc.linux import constants as c
 from pyrunc.parts import root
 
@@ -140,7 +140,7 @@ def test_read_only_in_a_user_namespace(world):
 
 def test_a_file_that_is_being_written_is_told(world, monkeypatch):
     real = mount.make_readonly
-    monkeypatch.setattr(mount, "make_readonly", lambda fd: real(fd, 2, 1))
+    monkeypatch.setattr(mount, "make_readonly", lambda fd, tries, pause_ms: real(fd, 2, 1))
 
     def between(see):
         see.kept = os.open("keep", os.O_WRONLY | os.O_CREAT, dir_fd=see.run.root_fd)
@@ -178,7 +178,7 @@ def alone():
     _syscalls.unshare(c.CLONE_NEWNS)
     try:
         _syscalls.mount(None, "/", None, c.MS_PRIVATE | c.MS_REC, None)
-        for _device, _top, point, kind, _settings in reversed(mount.table(open("/proc/self/mountinfo").read())):
+        for _device, _top, point, kind, _settings in reversed(mountinfo.table(open("/proc/self/mountinfo").read())):
             if kind in ("proc", "sysfs") and point not in ("/proc", "/sys"):
                 _syscalls.umount2(point, c.MNT_DETACH | c.UMOUNT_NOFOLLOW)
         yield

@@ -12,6 +12,7 @@ import sys
 
 import pytest
 
+import kernel_constants
 from pyrunc import seal
 from pyrunc.linux import _syscalls, constants
 from tail import ready
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.kernel
 RUNTIME = os.path.dirname(os.path.dirname(os.path.abspath(seal.__file__)))
 PYTHON = "/usr/bin/python3"
 WAYS = {"overlay": seal.OVERLAY, "memfd": seal.MEMFD, "unnamed": seal.UNNAMED}
-SEALS = constants.F_SEAL_SEAL | constants.F_SEAL_SHRINK | constants.F_SEAL_GROW | constants.F_SEAL_WRITE
+SEALS = kernel_constants.F_SEAL_SEAL | kernel_constants.F_SEAL_SHRINK | kernel_constants.F_SEAL_GROW | kernel_constants.F_SEAL_WRITE
 
 # A launcher that seals itself in one way only, then says what it is and waits for a line.
 LAUNCHER = """
@@ -156,7 +157,7 @@ def _attack(path, target):
                 os.open(name, os.O_WRONLY)
             except OSError:
                 continue
-            if name == path or _syscalls.statfs(target)[0] == constants.OVERLAYFS_SUPER_MAGIC:
+            if name == path or _syscalls.statfs(target)[0] == kernel_constants.OVERLAYFS_SUPER_MAGIC:
                 return i + 1
     return 0
 
@@ -209,11 +210,14 @@ def test_the_environment_is_not_asked(tmp_path, interpreter):
     assert subprocess.run([PYTHON, "-I", "-S", script], env=env).returncode == 0
 
 
-@pytest.mark.parametrize("missing", [0, constants.F_SEAL_WRITE, constants.F_SEAL_SEAL, constants.F_SEAL_GROW, constants.F_SEAL_SHRINK])
+@pytest.mark.parametrize(
+    "missing",
+    [0, kernel_constants.F_SEAL_WRITE, kernel_constants.F_SEAL_SEAL, kernel_constants.F_SEAL_GROW, kernel_constants.F_SEAL_SHRINK],
+)
 def test_a_tmpfs_file_without_all_seals(tmp_path, missing):
     """A memfd has no link either way, which is safe by itself; a file with a name on a tmpfs is safe by its seals alone, and has none."""
     fd = os.memfd_create("pyrunc", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    fcntl.fcntl(fd, constants.F_ADD_SEALS, SEALS & ~missing)
+    fcntl.fcntl(fd, kernel_constants.F_ADD_SEALS, SEALS & ~missing)
     assert _syscalls.is_sealed_file(fd) is True
     os.close(fd)
     with open("/dev/shm/pyrunc-seal-%d" % os.getpid(), "w") as file:

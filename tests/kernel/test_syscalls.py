@@ -7,6 +7,7 @@ import struct
 
 import pytest
 
+import kernel_constants
 from pyrunc.linux import _syscalls, constants
 from tail import NEWPID, Tail, returns
 
@@ -60,7 +61,7 @@ def test_clone3_gives_a_pidfd_that_exec_closes():
 
 def test_clone3_exit_signal_cgroup_and_pid():
     fails_with(errno.EBADF, "clone3", _syscalls.clone3, 0, cgroup_fd=999)
-    fails_with(errno.EINVAL, "clone3", _syscalls.clone3, constants.CLONE_NEWNS | constants.CLONE_FS)
+    fails_with(errno.EINVAL, "clone3", _syscalls.clone3, constants.CLONE_NEWNS | kernel_constants.CLONE_FS)
     assert returns((), lambda: _child_with_pid(77), flags=NEWPID) == 77
 
 
@@ -100,8 +101,8 @@ def test_a_file_system_by_descriptors(tmp_path):
         _syscalls.move_mount(fd, "", constants.AT_FDCWD, str(tmp_path), constants.MOVE_MOUNT_F_EMPTY_PATH)
         answer = [os.get_inheritable(fd), os.get_inheritable(context), _syscalls.fstatfs(fd)]
         (tmp_path / "file").write_text("x" * 100)
-        root = _syscalls.statx(constants.AT_FDCWD, str(tmp_path), 0, constants.STATX_BASIC_STATS | constants.STATX_MNT_ID)
-        file = _syscalls.statx(constants.AT_FDCWD, str(tmp_path / "file"), 0, constants.STATX_BASIC_STATS | constants.STATX_MNT_ID)
+        root = _syscalls.statx(constants.AT_FDCWD, str(tmp_path), 0, kernel_constants.STATX_BASIC_STATS | constants.STATX_MNT_ID)
+        file = _syscalls.statx(constants.AT_FDCWD, str(tmp_path / "file"), 0, kernel_constants.STATX_BASIC_STATS | constants.STATX_MNT_ID)
         copy = _syscalls.open_tree(constants.AT_FDCWD, str(tmp_path), constants.OPEN_TREE_CLONE | constants.OPEN_TREE_CLOEXEC)
         _syscalls.mount_setattr(copy, "", constants.AT_EMPTY_PATH, constants.MOUNT_ATTR_RDONLY, 0, 0, -1)
         answer += [_syscalls.fstatfs(copy)[1] & constants.ST_RDONLY, _syscalls.statfs(str(tmp_path))[1] & constants.ST_RDONLY]
@@ -115,7 +116,7 @@ def test_a_file_system_by_descriptors(tmp_path):
     answer, *rest = inside(look)
     kind, flags = answer[2]
     assert answer[:2] == [False, False]
-    assert kind == constants.TMPFS_MAGIC and flags & constants.ST_NOSUID
+    assert kind == kernel_constants.TMPFS_MAGIC and flags & constants.ST_NOSUID
     assert answer[3:] == [constants.ST_RDONLY, 0, constants.ST_RDONLY]
     assert rest == [constants.STATX_ATTR_MOUNT_ROOT, 0, True, 100]
     assert not (tmp_path / "file").exists()
@@ -198,17 +199,19 @@ def test_modes_owners_and_names(tmp_path):
     at = constants.AT_FDCWD
     _syscalls.fchmodat2(at, str(file), 0o640, 0)
     _syscalls.fchownat(at, str(file), 12, 4000000000, 0)
-    st = _syscalls.statx(at, str(file), 0, constants.STATX_BASIC_STATS)
+    st = _syscalls.statx(at, str(file), 0, kernel_constants.STATX_BASIC_STATS)
     assert (st[1] & 0o7777, st[2], st[3], st[4]) == (0o640, 12, 4000000000, file.stat().st_ino)
     (tmp_path / "other").write_text("x")
-    _syscalls.renameat2(at, str(file), at, str(tmp_path / "other"), constants.RENAME_EXCHANGE)
+    _syscalls.renameat2(at, str(file), at, str(tmp_path / "other"), kernel_constants.RENAME_EXCHANGE)
     assert file.read_text() == "x"
-    fails_with(errno.EEXIST, "renameat2", _syscalls.renameat2, at, str(file), at, str(tmp_path / "other"), constants.RENAME_NOREPLACE)
+    fails_with(
+        errno.EEXIST, "renameat2", _syscalls.renameat2, at, str(file), at, str(tmp_path / "other"), kernel_constants.RENAME_NOREPLACE
+    )
     fd = os.open(file, os.O_PATH)
     _syscalls.fchownat(fd, "", 0, 0, constants.AT_EMPTY_PATH)
     os.close(fd)
     assert file.stat().st_gid == 0
-    device = _syscalls.statx(at, "/dev/null", 0, constants.STATX_BASIC_STATS)
+    device = _syscalls.statx(at, "/dev/null", 0, kernel_constants.STATX_BASIC_STATS)
     assert device[7:9] == (1, 3)
 
 
@@ -276,11 +279,13 @@ def test_capabilities():
 def test_prctl():
     def look():
         _syscalls.prctl(constants.PR_SET_NAME, b"other\0")
-        kill = constants.CAP_KILL
+        kill = kernel_constants.CAP_KILL
         have = _syscalls.capget(0)
         _syscalls.capset(have[0], have[1], 1 << kill)
-        _syscalls.prctl(constants.PR_CAP_AMBIENT, constants.PR_CAP_AMBIENT_RAISE, kill)
-        return open("/proc/self/comm").read().strip(), _syscalls.prctl(constants.PR_CAP_AMBIENT, constants.PR_CAP_AMBIENT_IS_SET, kill)
+        _syscalls.prctl(kernel_constants.PR_CAP_AMBIENT, kernel_constants.PR_CAP_AMBIENT_RAISE, kill)
+        return open("/proc/self/comm").read().strip(), _syscalls.prctl(
+            kernel_constants.PR_CAP_AMBIENT, kernel_constants.PR_CAP_AMBIENT_IS_SET, kill
+        )
 
     assert returns((), look) == ("other", 1)
     fails_with(errno.EINVAL, "prctl", _syscalls.prctl, 99999)
@@ -288,12 +293,14 @@ def test_prctl():
 
 def test_prlimit():
     def look():
-        old = _syscalls.prlimit(0, constants.RLIMIT_CORE, 0, 4096)
-        return old == _syscalls.prlimit(0, constants.RLIMIT_CORE, None, None), _syscalls.prlimit(0, constants.RLIMIT_CORE, None, None)
+        old = _syscalls.prlimit(0, kernel_constants.RLIMIT_CORE, 0, 4096)
+        return old == _syscalls.prlimit(0, kernel_constants.RLIMIT_CORE, None, None), _syscalls.prlimit(
+            0, kernel_constants.RLIMIT_CORE, None, None
+        )
 
     assert returns((), look, prepare=lambda: None)[1] == (0, 4096)
-    assert _syscalls.prlimit(0, constants.RLIMIT_AS, None, None)[1] == constants.RLIM_INFINITY
-    fails_with(errno.EINVAL, "prlimit64", _syscalls.prlimit, 0, constants.RLIMIT_CORE, 5, 4)
+    assert _syscalls.prlimit(0, kernel_constants.RLIMIT_AS, None, None)[1] == kernel_constants.RLIM_INFINITY
+    fails_with(errno.EINVAL, "prlimit64", _syscalls.prlimit, 0, kernel_constants.RLIMIT_CORE, 5, 4)
 
 
 def test_pidfd_getfd():
@@ -309,7 +316,7 @@ def test_pidfd_getfd():
 def test_keyrings():
     def look():
         serial = _syscalls.join_session_keyring("_ses.pyrunc-test")
-        found = _syscalls.keyctl(constants.KEYCTL_GET_KEYRING_ID, constants.KEY_SPEC_SESSION_KEYRING, 0)
+        found = _syscalls.keyctl(kernel_constants.KEYCTL_GET_KEYRING_ID, kernel_constants.KEY_SPEC_SESSION_KEYRING, 0)
         return serial == found, _syscalls.keyctl_describe(found).rpartition(b";")[2], _syscalls.join_session_keyring(None) > 0
 
     assert returns((), look) == (True, b"_ses.pyrunc-test", True)
@@ -318,12 +325,14 @@ def test_keyrings():
 
 def test_scheduling():
     def look():
-        _syscalls.sched_setattr(0, constants.SCHED_BATCH, 0, 5, 0, 0, 0, 0, 0, 0)
-        _syscalls.ioprio_set(constants.IOPRIO_WHO_PROCESS, 0, (constants.IOPRIO_CLASS_BE << constants.IOPRIO_CLASS_SHIFT) | 3)
+        _syscalls.sched_setattr(0, kernel_constants.SCHED_BATCH, 0, 5, 0, 0, 0, 0, 0, 0)
+        _syscalls.ioprio_set(
+            kernel_constants.IOPRIO_WHO_PROCESS, 0, (kernel_constants.IOPRIO_CLASS_BE << kernel_constants.IOPRIO_CLASS_SHIFT) | 3
+        )
         got = _syscalls.sched_getattr(0)
-        return got[0], got[2], _syscalls.ioprio_get(constants.IOPRIO_WHO_PROCESS, 0) & 7
+        return got[0], got[2], _syscalls.ioprio_get(kernel_constants.IOPRIO_WHO_PROCESS, 0) & 7
 
-    assert returns((), look) == (constants.SCHED_BATCH, 5, 3)
+    assert returns((), look) == (kernel_constants.SCHED_BATCH, 5, 3)
     fails_with(errno.EINVAL, "sched_setattr", _syscalls.sched_setattr, 0, 99, 0, 0, 0, 0, 0, 0, 0, 0)
     fails_with(errno.ESRCH, "sched_getattr", _syscalls.sched_getattr, 0x7FFFFFFF)
     fails_with(errno.EINVAL, "ioprio_set", _syscalls.ioprio_set, 99, 0, 0)
@@ -332,15 +341,15 @@ def test_scheduling():
 
 def test_memory_policy_and_personality():
     def look():
-        _syscalls.set_mempolicy(constants.MPOL_BIND, b"\1" + bytes(7), 64)
+        _syscalls.set_mempolicy(kernel_constants.MPOL_BIND, b"\1" + bytes(7), 64)
         mode, mask = _syscalls.get_mempolicy()
-        before = _syscalls.personality(constants.ADDR_NO_RANDOMIZE)
+        before = _syscalls.personality(kernel_constants.ADDR_NO_RANDOMIZE)
         return mode, mask[:1], before, _syscalls.personality(0xFFFFFFFF)
 
-    assert returns((), look) == (constants.MPOL_BIND, b"\1", 0, constants.ADDR_NO_RANDOMIZE)
+    assert returns((), look) == (kernel_constants.MPOL_BIND, b"\1", 0, kernel_constants.ADDR_NO_RANDOMIZE)
     fails_with(errno.EINVAL, "set_mempolicy", _syscalls.set_mempolicy, 99, None, 0)
     with pytest.raises(ValueError):
-        _syscalls.set_mempolicy(constants.MPOL_BIND, b"\1", 64)
+        _syscalls.set_mempolicy(kernel_constants.MPOL_BIND, b"\1", 64)
 
 
 def test_names_of_the_machine():
@@ -390,7 +399,7 @@ def test_wipe_environ():
 
 
 def test_seccomp_questions():
-    assert _syscalls.seccomp_action_avail(constants.SECCOMP_RET_ERRNO) is True
+    assert _syscalls.seccomp_action_avail(kernel_constants.SECCOMP_RET_ERRNO) is True
     assert _syscalls.seccomp_action_avail(0x12340000) is False
     assert len(_syscalls.seccomp_get_notif_sizes()) == 3
     fails_with(errno.EINVAL, "seccomp", _syscalls.seccomp, 99, 0, None)
@@ -400,10 +409,10 @@ def test_seccomp_questions():
 
 def test_seccomp_filter():
     def look():
-        allow = struct.pack("=HBBI", constants.BPF_RET | constants.BPF_K, 0, 0, constants.SECCOMP_RET_ALLOW)
+        allow = struct.pack("=HBBI", kernel_constants.BPF_RET | kernel_constants.BPF_K, 0, 0, kernel_constants.SECCOMP_RET_ALLOW)
         _syscalls.prctl(constants.PR_SET_NO_NEW_PRIVS, 1)
-        listener = _syscalls.seccomp(constants.SECCOMP_SET_MODE_FILTER, constants.SECCOMP_FILTER_FLAG_NEW_LISTENER, allow)
-        return _syscalls.prctl(constants.PR_GET_SECCOMP), os.get_inheritable(listener)
+        listener = _syscalls.seccomp(constants.SECCOMP_SET_MODE_FILTER, kernel_constants.SECCOMP_FILTER_FLAG_NEW_LISTENER, allow)
+        return _syscalls.prctl(kernel_constants.PR_GET_SECCOMP), os.get_inheritable(listener)
 
     assert returns((), look) == (2, False)
 
@@ -412,12 +421,14 @@ ALLOW_ALL = struct.pack("=BBhi", 0xB7, 0, 0, 1) + struct.pack("=BBhi", 0x95, 0, 
 
 
 def test_device_programs():
-    device = constants.BPF_PROG_TYPE_CGROUP_DEVICE
+    device = kernel_constants.BPF_PROG_TYPE_CGROUP_DEVICE
     fd = _syscalls.bpf_prog_load(device, ALLOW_ALL, "GPL", "allow", 0)
     assert os.readlink("/proc/self/fd/%d" % fd) == "anon_inode:bpf-prog"
-    fails_with(errno.EBADF, "bpf", _syscalls.bpf_prog_attach, 999, fd, constants.BPF_CGROUP_DEVICE, constants.BPF_F_ALLOW_MULTI)
-    fails_with(errno.EBADF, "bpf", _syscalls.bpf_prog_detach, 999, fd, constants.BPF_CGROUP_DEVICE)
-    fails_with(errno.EBADF, "bpf", _syscalls.bpf_prog_query, 999, constants.BPF_CGROUP_DEVICE, 0)
+    fails_with(
+        errno.EBADF, "bpf", _syscalls.bpf_prog_attach, 999, fd, kernel_constants.BPF_CGROUP_DEVICE, kernel_constants.BPF_F_ALLOW_MULTI
+    )
+    fails_with(errno.EBADF, "bpf", _syscalls.bpf_prog_detach, 999, fd, kernel_constants.BPF_CGROUP_DEVICE)
+    fails_with(errno.EBADF, "bpf", _syscalls.bpf_prog_query, 999, kernel_constants.BPF_CGROUP_DEVICE, 0)
     fails_with(errno.ENOENT, "bpf", _syscalls.bpf_prog_get_fd_by_id, 0x7FFFFFFF)
     os.close(fd)
     failed = fails_with(errno.EINVAL, "bpf", _syscalls.bpf_prog_load, device, ALLOW_ALL[:8], "GPL", "x", 65536)
@@ -432,11 +443,15 @@ def test_device_programs_of_a_cgroup():
     os.mkdir(path)
     try:
         group = os.open(path, os.O_DIRECTORY)
-        kind = constants.BPF_CGROUP_DEVICE
-        first, second = (_syscalls.bpf_prog_load(constants.BPF_PROG_TYPE_CGROUP_DEVICE, ALLOW_ALL, "GPL", "allow", 0) for _ in range(2))
-        _syscalls.bpf_prog_attach(group, first, kind, constants.BPF_F_ALLOW_MULTI)
+        kind = kernel_constants.BPF_CGROUP_DEVICE
+        first, second = (
+            _syscalls.bpf_prog_load(kernel_constants.BPF_PROG_TYPE_CGROUP_DEVICE, ALLOW_ALL, "GPL", "allow", 0) for _ in range(2)
+        )
+        _syscalls.bpf_prog_attach(group, first, kind, kernel_constants.BPF_F_ALLOW_MULTI)
         before = _syscalls.bpf_prog_query(group, kind, 0)
-        _syscalls.bpf_prog_attach(group, second, kind, constants.BPF_F_ALLOW_MULTI | constants.BPF_F_REPLACE, replace_fd=first)
+        _syscalls.bpf_prog_attach(
+            group, second, kind, kernel_constants.BPF_F_ALLOW_MULTI | kernel_constants.BPF_F_REPLACE, replace_fd=first
+        )
         after = _syscalls.bpf_prog_query(group, kind, 0)
         assert len(before) == len(after) == 1 and before != after
         again = _syscalls.bpf_prog_get_fd_by_id(after[0])

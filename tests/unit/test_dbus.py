@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pyrunc.errors import CallError
 from pyrunc.linux import dbus
 
 
@@ -114,11 +115,27 @@ class Bus(threading.Thread):
                     fields = dict(fields)
                     if kind != dbus.SIGNAL:
                         fields[dbus.REPLY_SERIAL] = ("u", number)
+                        fields.setdefault(dbus.SENDER, ("s", OWNER))
                     link.sendall(dbus.message(kind, serial, fields, signature, values))
 
 
-def removed(job, result="done"):
-    return (dbus.SIGNAL, {dbus.MEMBER: ("s", "JobRemoved")}, "uoss", (1, job, "x.scope", result))
+SYSTEMD = "org.freedesktop.systemd1"
+OBJECT = "/org/freedesktop/systemd1"
+MANAGER = SYSTEMD + ".Manager"
+OWNER = ":1.5"
+
+
+def removed(job, result="done", **other):
+    """The signal that a job has ended; `other` values make it one of somebody else."""
+    given = {"member": "JobRemoved", "path": OBJECT, "interface": MANAGER, "sender": OWNER, **other}
+    fields = {dbus.MEMBER: ("s", given["member"]), dbus.PATH: ("o", given["path"]), dbus.INTERFACE: ("s", given["interface"])}
+    if given["sender"]:
+        fields[dbus.SENDER] = ("s", given["sender"])
+    return (dbus.SIGNAL, fields, "uoss", (1, job, "x.scope", result))
+
+
+def wait_removed(link, wanted, deadline):
+    return link.wait_signal(SYSTEMD, OBJECT, MANAGER, "JobRemoved", "uoss", wanted, deadline)
 
 
 @pytest.fixture
@@ -138,8 +155,8 @@ def test_a_call_and_a_signal_that_overtakes_the_reply(bus):
     script = {"Start": lambda f, v: [removed("/other"), removed("/job/7"), (dbus.REPLY, {}, "o", ("/job/7",))]}
     thread, path = bus(script)
     link = dbus.Connection(path, soon())
-    assert link.call("org.x", "/x", "org.x.M", "Start", "s", ("n",), soon()) == ["/job/7"]
-    assert link.wait_signal("JobRemoved", lambda v: v[1] == "/job/7", soon())[3] == "done"
+    assert link.call(SYSTEMD, "/x", "org.x.M", "Start", "s", ("n",), soon()) == ["/job/7"]
+    assert wait_removed(link, lambda v: v[1] == "/job/7", soon())[3] == "done"
     link.close()
     thread.join(10)
     assert thread.seen == [("Hello", []), ("Start", ["n"])]
@@ -161,7 +178,7 @@ def test_deadlines(bus):
     with pytest.raises(TimeoutError):
         link.call("org.x", "/x", "org.x.M", "Start", deadline=time.monotonic() + 0.02)
     with pytest.raises(TimeoutError):
-        link.wait_signal("JobRemoved", lambda v: True, time.monotonic() + 0.02)
+        wait_removed(link, lambda v: True, time.monotonic() + 0.02)
     link.close()
     _thread, path = bus({}, silent=True)
     with pytest.raises(TimeoutError):
@@ -169,6 +186,71 @@ def test_deadlines(bus):
 
 
 def test_no_bus(tmp_path):
-    with pytest.raises(OSError) as e:
+    with pytest.raises(CallError) as e:
         dbus.Connection(str(tmp_path / "none"), soon())
-    assert e.value.call == "connect"  # type: ignore[attr-defined]
+    assert e.value.call == "connect"
+
+
+FORGED = [
+    {"sender": ":1.66"},
+    {"sender": None},
+    {"path": "/org/example"},
+    {"interface": "org.example.Manager"},
+    {"member": "JobNew"},
+]
+
+
+@pytest.mark.parametrize("other", FORGED, ids=lambda other: "-".join(other))
+def test_a_signal_of_somebody_else_ends_nothing(bus, other):
+    """On a bus anybody may send a signal to anybody; what counts is who owns the name."""
+    owner = lambda f, v: [(dbus.REPLY, {dbus.SENDER: ("s", "org.freedesktop.DBus")}, "s", (OWNER,))]  # noqa: E731
+    start = [removed("/job/7", "failed", **other), (dbus.REPLY, {}, "o", ("/job/7",)), removed("/job/7")]
+    _thread, path = bus({"Start": lambda f, v: start, "GetNameOwner": owner})
+    link = dbus.Connection(path, soon())
+    link.call(SYSTEMD, "/x", "org.x.M", "Start", deadline=soon())
+    assert wait_removed(link, lambda v: v[1] == "/job/7", soon())[3] == "done"
+    link.close()
+
+
+def test_a_manager_that_has_connected_anew_is_believed(bus):
+    owner = lambda f, v: [(dbus.REPLY, {dbus.SENDER: ("s", "org.freedesktop.DBus")}, "s", (":1.66",))]  # noqa: E731
+    start = [(dbus.REPLY, {}, "o", ("/job/7",)), removed("/job/7", sender=":1.66")]
+    thread, path = bus({"Start": lambda f, v: start, "GetNameOwner": owner})
+    link = dbus.Connection(path, soon())
+    link.call(SYSTEMD, "/x", "org.x.M", "Start", deadline=soon())
+    assert wait_removed(link, lambda v: v[1] == "/job/7", soon())[3] == "done"
+    assert thread.seen[-1] == ("GetNameOwner", [SYSTEMD])
+    link.close()
+
+
+def test_a_signal_without_values_is_passed_over(bus):
+    kind, fields, _signature, _values = removed("/job/7")
+    start = [(dbus.REPLY, {}, "o", ("/job/7",)), (kind, fields, "", ()), (kind, fields, "u", (1,)), removed("/job/7")]
+    _thread, path = bus({"Start": lambda f, v: start})
+    link = dbus.Connection(path, soon())
+    link.call(SYSTEMD, "/x", "org.x.M", "Start", deadline=soon())
+    assert wait_removed(link, lambda v: v[1] == "/job/7", soon())[3] == "done"
+    link.close()
+
+
+@pytest.mark.parametrize("body, wanted", [(("", ()), "o"), (("s", ("x",)), "o"), (("o", ("/x",)), "")])
+def test_a_reply_of_another_shape_is_an_error(bus, body, wanted):
+    _thread, path = bus({"Start": lambda f, v: [(dbus.REPLY, {}, *body)]})
+    link = dbus.Connection(path, soon())
+    with pytest.raises(ValueError, match="Start answers with"):
+        link.call(SYSTEMD, "/x", "org.x.M", "Start", deadline=soon(), answer=wanted)
+    assert link.call(SYSTEMD, "/x", "org.x.M", "Start", deadline=soon(), answer=body[0]) == list(body[1])
+    link.close()
+
+
+def test_a_message_that_ends_within_its_values_is_an_error(bus):
+    """The lengths of header and body are right; the body is shorter than its signature says."""
+    whole = dbus.message(dbus.REPLY, 1, {dbus.REPLY_SERIAL: ("u", 1)}, "s", ("abcdefgh",))
+    cut = bytearray(whole[:-13])
+    cut[4:8] = (0).to_bytes(4, "little")
+    ours, theirs = socket.socketpair()
+    link = dbus.Connection.__new__(dbus.Connection)
+    link.socket, link.data, link.signals, link.owners, link.serial, link.is_bus = ours, bytearray(), [], {}, 0, False
+    theirs.sendall(bytes(cut))
+    with ours, theirs, pytest.raises(ValueError, match="does not hold what its signature says"):
+        link.call(SYSTEMD, "/x", "org.x.M", "Start", deadline=soon())

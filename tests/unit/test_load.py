@@ -237,8 +237,3 @@ def test_linear():
 def test_versions(text, parsed, exact):
     assert version.parse(text) == parsed
     assert version.semver(text) == exact
-
-
-def test_newer_version():
-    assert version.newer("1.99.0")
-    assert not version.newer("1.3.7") and not version.newer("1.0") and not version.newer("x")

@@ -7,7 +7,7 @@ import pytest
 from fakes.hand import Ctx, namespaces
 from pyrunc.errors import Refusal
 from pyrunc.linux import constants as c
-from pyrunc.linux import mount
+from pyrunc.linux import mount, mountinfo
 from pyrunc.parts import mounts
 
 BIND = {"destination": "/v", "source": "/src", "options": ["bind"]}
@@ -297,4 +297,4 @@ def test_many_layers():
 
 def test_the_table_of_mounts():
     line = "36 35 98:0 /a\\040b /mnt/x\\011y\\134z rw,noatime master:1 - ext3 /dev/root rw,errors=continue"
-    assert mount.table(line + "\n\n") == [("98:0", "/a b", "/mnt/x\ty\\z", "ext3", "rw,errors=continue")]
+    assert mountinfo.table(line + "\n\n") == [("98:0", "/a b", "/mnt/x\ty\\z", "ext3", "rw,errors=continue")]

@@ -29,11 +29,6 @@ DEFAULTS = (
 )
 
 
-def is_everything(rule):
-    """A rule that resets: every device, every access."""
-    return rule[1] == "a"
-
-
 def split(rule):
     """Type "a" with numbers or with less than full access is two rules, one a kind: the kernel's own "a" would ignore the rest."""
     allow, kind, major, minor, access = rule

@@ -8,10 +8,10 @@ Symbolic links do not exist in these file systems, so following one is always a 
 import errno
 import posix
 
-from pyrunc.cgroup import hierarchies
 from pyrunc.errors import CallError, StepFailure, quote
-from pyrunc.fileio import fsencode, read_fd
+from pyrunc.fileio import fsdecode, fsencode, read_fd
 from pyrunc.linux import _syscalls
+from pyrunc.linux.constants import CGROUP2_SUPER_MAGIC, CGROUP_SUPER_MAGIC
 
 O_DIR = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
 O_LOOK = posix.O_PATH | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
@@ -27,13 +27,9 @@ def refusal_text(number, otherwise):
 READ_LIMIT = 16 << 20
 
 
-def magic_of(key):
-    return hierarchies.V2_MAGIC if key == "unified" else hierarchies.V1_MAGIC
-
-
 def check(fd, key, path):
     """OSError unless the descriptor is in a cgroup file system of the right kind."""
-    if _syscalls.fstatfs(fd)[0] != magic_of(key):
+    if _syscalls.fstatfs(fd)[0] != (CGROUP2_SUPER_MAGIC if key == "unified" else CGROUP_SUPER_MAGIC):
         raise named(OSError(errno.ENODEV, "not a cgroup file system"), "fstatfs", path)
     return fd
 
@@ -84,7 +80,7 @@ def write(dir_fd, name, value, path=""):
 
 
 def write_each(dir_fd, name, values, path=""):
-    """As write, one write(2) for each value, to a file that takes them one after the other. `.value` of the OSError is the refused one."""
+    """As write, one write(2) for each value, to a file that takes them one after the other. The CallError has the refused one."""
     value, call = values[0] if values else "", "open"
     try:
         fd = posix.open(name, posix.O_WRONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW, dir_fd=dir_fd)
@@ -96,7 +92,7 @@ def write_each(dir_fd, name, values, path=""):
             posix.close(fd)
     except OSError as e:
         refused = named(e, call, path + "/" + name)
-        refused.value = value
+        refused.value = fsdecode(value)
         raise refused from None
 
 

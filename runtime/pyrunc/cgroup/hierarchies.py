@@ -8,9 +8,8 @@ import posix
 
 from pyrunc import fileio
 from pyrunc.linux import ns
+from pyrunc.linux.mountinfo import unescape
 
-V1_MAGIC = 0x27E0EB
-V2_MAGIC = 0x63677270
 ROOT = "/sys/fs/cgroup"
 # Controllers that a container joins on v1, in the order in which they are made; cpuset and cpu need values before the first process.
 V1_CONTROLLERS = (
@@ -84,7 +83,7 @@ def _mounts(mountinfo):
             continue
         fields = head.split(" ")
         kind, _source, options = tail.split(" ", 2)
-        found = [_unescape(fields[4]), _unescape(fields[3]), fields[2]]
+        found = [unescape(fields[4]), unescape(fields[3]), fields[2]]
         if usual and not _rank(found)[0]:
             continue
         if kind == "cgroup2":
@@ -104,15 +103,6 @@ def _better(old, new):
 
 def _rank(mount):
     return (mount[0] == ROOT or mount[0].startswith(ROOT + "/"), mount[1] == "/")
-
-
-def _unescape(text):
-    """mountinfo writes blank, tab, newline and backslash as octal."""
-    if "\\" not in text:
-        return text
-    for code, char in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        text = text.replace(code, char)
-    return text
 
 
 def controllers(path):

@@ -8,7 +8,7 @@ import posix
 
 from pyrunc import fileio
 from pyrunc.errors import errno_text
-from pyrunc.linux import _syscalls, mount
+from pyrunc.linux import _syscalls, mountinfo
 from pyrunc.linux import constants as c
 
 TABLE_LIMIT = 64 << 20
@@ -45,7 +45,7 @@ def _set(point, words):
 
 def _options():
     """(mount point, words of the superblock) of the first cgroup2 mount; None without one."""
-    for _device, _top, point, kind, settings in mount.table(fileio.fsdecode(fileio.read_file("/proc/self/mountinfo", TABLE_LIMIT))):
+    for _device, _top, point, kind, settings in mountinfo.table(fileio.fsdecode(fileio.read_file("/proc/self/mountinfo", TABLE_LIMIT))):
         if kind == "cgroup2":
             return point, settings.split(",")
     return None

@@ -67,9 +67,10 @@ class Manager:
     def close(self):
         self.link.close()
 
-    def call(self, member, signature="", values=(), what=None, interface=MANAGER):
+    def call(self, member, signature="", values=(), what=None, interface=MANAGER, answer=None):
+        """The values of the reply, which has the signature `answer` (None: any). DBusError passes where `what` is None."""
         try:
-            return self.link.call(NAME, OBJECT, interface, member, signature, values, self._deadline())
+            return self.link.call(NAME, OBJECT, interface, member, signature, values, self._deadline(), answer)
         except dbus.DBusError as e:
             if what is None:
                 raise
@@ -78,7 +79,7 @@ class Manager:
             raise self._failure(e, what or "call %s of" % member) from None
 
     def get(self, name):
-        return self.call("Get", "ss", (MANAGER, name), "ask", "org.freedesktop.DBus.Properties")[0][1]
+        return self.call("Get", "ss", (MANAGER, name), "ask", "org.freedesktop.DBus.Properties", "v")[0][1]
 
     @property
     def version(self):
@@ -105,11 +106,12 @@ class Manager:
     def job(self, member, unit, signature, values, what):
         """Starts a job and waits until it is done. DBusError passes when the call itself is refused; StepFailure otherwise."""
         self._subscribe()
-        path = self.call(member, signature, values)[0]
+        path = self.call(member, signature, values, answer="o")[0]
         try:
-            result = self.link.wait_signal("JobRemoved", lambda v: v[1] == path, self._deadline())[3]
+            values = self.link.wait_signal(NAME, OBJECT, MANAGER, "JobRemoved", "uoss", lambda v: v[1] == path, self._deadline())
         except (OSError, ValueError) as e:
             raise self._failure(e, "%s %s with" % (what, unit)) from None
+        result = values[3]
         if result != "done":
             words = "error %sing systemd unit %s: got %s" % (what, quote(unit), quote(result))
             raise StepFailure("error-ing-systemd", words, pointer=KEY, call="dbus", path=unit, hint="see systemctl status %s" % quote(unit))

@@ -10,7 +10,7 @@ import posix
 from pyrunc import fileio, jsonio
 from pyrunc.errors import CallError, Refusal, StepFailure, errno_text
 from pyrunc.linux import constants as c
-from pyrunc.linux import fs, mount, paths
+from pyrunc.linux import fs, mountinfo, paths
 
 TABLE_LIMIT = 64 << 20
 NULL = "/dev/null"
@@ -48,7 +48,7 @@ def mounted(pid):
     """{mount id: (parent id, mount point, type)} of a process's mount namespace, as seen from its root."""
     found = {}
     for line in fileio.fsdecode(fileio.read_file("/proc/%s/mountinfo" % pid, TABLE_LIMIT)).split("\n"):
-        for _device, _top, point, kind, _settings in mount.table(line):
+        for _device, _top, point, kind, _settings in mountinfo.table(line):
             number, parent, _rest = line.split(" ", 2)
             found[int(number)] = (int(parent), point, kind)
     return found

@@ -13,7 +13,7 @@ from pyrunc.engine import foreground, handshake, host, planner, signals, status,
 from pyrunc.engine.order import EXEC, ONLY_CREATE
 from pyrunc.engine.run import Run
 from pyrunc.errors import CALLER_TEXT, CallError, StateError, StepFailure, errno_text
-from pyrunc.linux import _syscalls, constants, ns, pidfd, tty
+from pyrunc.linux import _syscalls, ns, pidfd, tty
 
 PARTS = (
     "user", "terminal", "program", "capabilities", "rlimits", "oom", "scheduling", "personality", "mempolicy", "labels", "seccomp", "fds",
@@ -65,7 +65,7 @@ def execute(run):
         if init_fd < 0:
             raise StateError("exec-stopped", CALLER_TEXT["exec-stopped"], state_dir.id, "stopped")
         opened.append(init_fd)
-        run.root_fd = posix.open("/proc/%d/root" % run.init_pid, constants.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+        run.root_fd = posix.open("/proc/%d/root" % run.init_pid, posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
         opened.append(run.root_fd)
         joins = _namespaces(run.init_pid, opened)
         if pidfd.wait(init_fd, 0):  # what was opened may belong to a stranger with the same number

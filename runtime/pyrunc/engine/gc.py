@@ -13,7 +13,7 @@ from pyrunc import fileio, store
 from pyrunc.cgroup import kill
 from pyrunc.engine import lifecycle, status
 from pyrunc.errors import PyruncError, StateError
-from pyrunc.linux import _syscalls, mount, pidfd
+from pyrunc.linux import _syscalls, mountinfo, pidfd
 from pyrunc.linux.constants import MNT_DETACH, UMOUNT_NOFOLLOW
 
 UNFINISHED_S = 10  # a directory without a state is between two calls of a create for some microseconds
@@ -126,7 +126,7 @@ def _exists(path):
 def _mounts(root):
     """{name below the root: [mount points, the deepest last]}."""
     found = {}
-    for _device, _root, point, _kind, _options in mount.table(fileio.fsdecode(fileio.read_file("/proc/self/mountinfo", LIMIT))):
+    for _device, _root, point, _kind, _options in mountinfo.table(fileio.fsdecode(fileio.read_file("/proc/self/mountinfo", LIMIT))):
         if point.startswith(root + "/"):
             found.setdefault(point[len(root) + 1 :].partition("/")[0], []).append(point)
     return found

@@ -159,7 +159,7 @@ def _open(run, opened, may_share):
     if init_fd < 0:
         raise StateError("not-running", CALLER_TEXT["not-running"], run.id, "stopped")
     opened.append(init_fd)
-    run.root_fd = posix.open("/proc/%d/root" % run.pid, c.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    run.root_fd = posix.open("/proc/%d/root" % run.pid, posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
     opened.append(run.root_fd)
     joins = []
     for kind in ("user", "mount"):

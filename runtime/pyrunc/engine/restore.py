@@ -167,7 +167,7 @@ def _in_criu(run, asked, root, laid):
     restore_mounts.make_mount_points(run)
     restore_mounts.lay_out(trees, laid)
     if entry["readonly"]:  # CRIU takes the flags of the root from here, not from the images
-        mount.make_readonly(run.root_fd)
+        mount.make_readonly(run.root_fd, tries=5, pause_ms=100)
     opened = restore_mounts.open_images(run, laid, asked["image_path"])
     return [opened, fs.open(asked["work_path"] or asked["image_path"], posix.O_RDONLY | posix.O_DIRECTORY)]
 

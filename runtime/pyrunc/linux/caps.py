@@ -3,9 +3,11 @@
 The list is include/uapi/linux/capability.h; python-prctl's lacks the newest, so this one is ours and a test compares the two.
 """
 
-from pyrunc.linux import _syscalls
+from __future__ import annotations
 
-PR_CAPBSET_READ = 23
+from pyrunc.linux import _syscalls
+from pyrunc.linux.constants import PR_CAPBSET_READ
+
 NAMES = (
     "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_SETGID", "CAP_SETUID",
     "CAP_SETPCAP", "CAP_LINUX_IMMUTABLE", "CAP_NET_BIND_SERVICE", "CAP_NET_BROADCAST", "CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_IPC_LOCK",
@@ -18,7 +20,7 @@ NUMBERS = {name: number for number, name in enumerate(NAMES)}
 SYS_RESOURCE = NUMBERS["CAP_SYS_RESOURCE"]
 
 
-def last():
+def last() -> int:
     """The highest capability of the running kernel (what /proc/sys/kernel/cap_last_cap says), asked without opening a file."""
     number = len(NAMES) - 1
     while number > 0 and not _known(number):
@@ -28,7 +30,7 @@ def last():
     return number
 
 
-def _known(number):
+def _known(number: int) -> bool:
     try:
         _syscalls.prctl(PR_CAPBSET_READ, number)
     except OSError:
@@ -36,7 +38,7 @@ def _known(number):
     return True
 
 
-def current():
+def current() -> tuple[int, int, int, int]:
     """(effective, permitted, inheritable, bounding) of this process, as masks."""
     bounding = 0
     for number in range(last() + 1):
@@ -44,16 +46,16 @@ def current():
     return (*_syscalls.capget(0), bounding)
 
 
-def permitted():
+def permitted() -> int:
     """The permitted set of this process."""
     return _syscalls.capget(0)[1]
 
 
-def effective():
+def effective() -> int:
     """The effective set of this process."""
     return _syscalls.capget(0)[0]
 
 
-def names(mask):
+def names(mask: int) -> list[str]:
     """Mask -> list of names in the kernel's order; a bit without a name is called by its number."""
     return [NAMES[n] if n < len(NAMES) else "CAP_%d" % n for n in range(64) if mask >> n & 1]

@@ -4,14 +4,26 @@ dbus.freedesktop.org/doc/dbus-specification.html. Its one rule: every wait has a
 library because it is small, and so it can run in the process that makes containers. Values of variants are (signature, value).
 """
 
+from __future__ import annotations
+
 import errno
 import posix
 import select
 import time
 from _socket import AF_UNIX, MSG_DONTWAIT, SO_SNDTIMEO, SOCK_CLOEXEC, SOCK_STREAM, SOL_SOCKET, socket
+from _struct import error as StructError  # type: ignore[attr-defined]  # the stubs of _struct lack it
 from _struct import pack, unpack_from
 
 from pyrunc.errors import CallError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any, TypeAlias
+
+    Value: TypeAlias = Any  # what a signature describes: numbers, str, lists, tuples, dicts, (signature, value) for a variant
+    Fields: TypeAlias = dict[int, Any]  # of a header: {code: value}
+    Message: TypeAlias = tuple[int, Fields, list[Value]]
 
 CALL, REPLY, ERROR, SIGNAL = 1, 2, 3, 4
 PATH, INTERFACE, MEMBER, ERROR_NAME, REPLY_SERIAL, DESTINATION, SENDER, SIGNATURE = range(1, 9)
@@ -42,7 +54,7 @@ BUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
 class DBusError(Exception):
     """An error reply. `name` is the D-Bus name of the error."""
 
-    def __init__(self, name, text):
+    def __init__(self, name: str, text: str) -> None:
         super().__init__("%s (%s)" % (text, name) if text else name)
         self.name = name
         self.text = text
@@ -51,7 +63,7 @@ class DBusError(Exception):
 # --- values
 
 
-def split(signature):
+def split(signature: str) -> list[str]:
     """'sa(sv)u' -> ['s', 'a(sv)', 'u']: the complete types of a signature. ValueError for anything else."""
     out = []
     at = 0
@@ -62,7 +74,7 @@ def split(signature):
     return out
 
 
-def _end(signature, at):
+def _end(signature: str, at: int) -> int:
     if at >= len(signature):
         raise ValueError("signature ends too early: %s" % signature)
     char = signature[at]
@@ -81,18 +93,18 @@ def _end(signature, at):
     return at + 1
 
 
-def marshal(signature, values, out):
+def marshal(signature: str, values: Sequence[Value], out: bytearray) -> bytearray:
     """Appends values to the bytearray `out`, little-endian, aligned from its beginning."""
     for kind, value in zip(split(signature), values, strict=True):
         _put(kind, value, out)
     return out
 
 
-def _pad(out, size):
+def _pad(out: bytearray, size: int) -> None:
     out.extend(b"\0" * (-len(out) % size))
 
 
-def _put(kind, value, out):
+def _put(kind: str, value: Value, out: bytearray) -> None:
     head = kind[0]
     _pad(out, SIZES[head])
     if head in FIXED:
@@ -116,7 +128,7 @@ def _put(kind, value, out):
             _put(item_kind, item, out)
 
 
-def _put_array(kind, values, out):
+def _put_array(kind: str, values: Value, out: bytearray) -> None:
     place = len(out)
     out.extend(b"\0\0\0\0")
     _pad(out, SIZES[kind[0]])
@@ -126,7 +138,7 @@ def _put_array(kind, values, out):
     out[place : place + 4] = pack("<I", len(out) - begin)
 
 
-def unmarshal(signature, data, at=0):
+def unmarshal(signature: str, data: bytes | memoryview, at: int = 0) -> list[Value]:
     """bytes -> list of values of a message body (little-endian)."""
     out = []
     for kind in split(signature):
@@ -135,7 +147,7 @@ def unmarshal(signature, data, at=0):
     return out
 
 
-def _get(kind, data, at):
+def _get(kind: str, data: bytes | memoryview, at: int) -> tuple[Value, int]:
     head = kind[0]
     at += -at % SIZES[head]
     if head in FIXED:
@@ -161,7 +173,7 @@ def _get(kind, data, at):
     return tuple(values), at
 
 
-def _get_array(kind, data, at):
+def _get_array(kind: str, data: bytes | memoryview, at: int) -> tuple[Value, int]:
     size = unpack_from("<I", data, at)[0]
     at += 4
     at += -at % SIZES[kind[0]]
@@ -178,7 +190,7 @@ def _get_array(kind, data, at):
 # --- messages
 
 
-def message(kind, serial, fields, signature="", values=()):
+def message(kind: int, serial: int, fields: dict[int, tuple[str, Value]], signature: str = "", values: Sequence[Value] = ()) -> bytes:
     """The bytes of one message. fields: {code: (signature, value)}."""
     body = marshal(signature, values, bytearray())
     if signature:
@@ -190,7 +202,7 @@ def message(kind, serial, fields, signature="", values=()):
     return bytes(out + body)
 
 
-def parse(data):
+def parse(data: bytes) -> tuple[int, Fields, list[Value], int] | None:
     """(kind, fields {code: value}, body values, length) of the first message in `data`, None while it is not complete."""
     if len(data) < 16:
         return None
@@ -212,13 +224,15 @@ def parse(data):
 
 
 class Connection:
-    """A connection to a bus, or to systemd's private socket (is_bus False: no Hello, no match rules). deadline: of time.monotonic().
+    """A connection to a bus, or to systemd's private socket (is_bus False: no Hello, no match rules, no names of senders). A signal counts
+    only if it comes from who answers to the name that was called: on a bus anybody may send one. deadline: of time.monotonic().
     CallError when the socket fails, TimeoutError when the deadline passes, DBusError for error replies."""
 
-    def __init__(self, path, deadline, is_bus=True):
+    def __init__(self, path: str, deadline: float, is_bus: bool = True) -> None:
         self.serial = 0
         self.data = bytearray()
-        self.signals = []
+        self.signals: list[tuple[Fields, list[Value]]] = []
+        self.owners: dict[str, str | None] = {}  # of names: the unique name that the bus gives to whoever answers
         self.is_bus = is_bus
         self.socket = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
         try:
@@ -227,7 +241,7 @@ class Connection:
             self.close()
             raise
 
-    def _open(self, path, deadline):
+    def _open(self, path: str, deadline: float) -> None:
         left = max(0.0, deadline - time.monotonic())  # connect(2) waits where the bus has no room for one more in its queue
         self.socket.setsockopt(SOL_SOCKET, SO_SNDTIMEO, pack("ll", int(left), int(left % 1 * 1e6) + 1))
         try:
@@ -235,7 +249,7 @@ class Connection:
         except BlockingIOError:
             raise TimeoutError(errno.ETIMEDOUT, "no answer over D-Bus in time") from None
         except OSError as e:
-            raise CallError(e.errno, e.strerror, path, "connect") from None
+            raise CallError.of(e, "connect", path=path) from None
         self.socket.setblocking(False)
         # No identity is named: the bus takes the one that the socket has. That is also right inside a user namespace, where our own
         # uid is not the bus's name for us.
@@ -244,7 +258,7 @@ class Connection:
         if self.is_bus:
             self.call(BUS[0], BUS[1], BUS[2], "Hello", deadline=deadline)
 
-    def _greeting(self, deadline):
+    def _greeting(self, deadline: float) -> None:
         lines = 0
         while lines < 2:
             line, found, rest = self.data.partition(b"\r\n")
@@ -256,17 +270,17 @@ class Connection:
             if lines == 1 and not line.startswith(b"DATA") or lines == 2 and not line.startswith(b"OK"):
                 raise DBusError("org.freedesktop.DBus.Error.AuthFailed", "the bus answers %r" % bytes(line[:100]))
 
-    def close(self):
+    def close(self) -> None:
         self.socket.close()
 
-    def _wait(self, event, deadline):
+    def _wait(self, event: int, deadline: float) -> None:
         left_ms = int((deadline - time.monotonic()) * 1000)
         poll = select.poll()
         poll.register(self.socket.fileno(), event)
         if left_ms <= 0 or not poll.poll(left_ms):
             raise TimeoutError(errno.ETIMEDOUT, "no answer over D-Bus in time")
 
-    def _send(self, data, deadline):
+    def _send(self, data: bytes, deadline: float) -> None:
         view = memoryview(data)
         while view:
             self._wait(select.POLLOUT, deadline)
@@ -275,7 +289,7 @@ class Connection:
             except BlockingIOError:
                 continue
 
-    def _receive(self, deadline):
+    def _receive(self, deadline: float) -> None:
         self._wait(select.POLLIN, deadline)
         try:
             piece = self.socket.recv(65536)
@@ -285,38 +299,72 @@ class Connection:
             raise OSError(errno.ECONNRESET, posix.strerror(errno.ECONNRESET))
         self.data.extend(piece)
 
-    def _next(self, deadline):
+    def _next(self, deadline: float) -> Message:
         """The next message: (kind, fields, values)."""
         while True:
-            found = parse(bytes(self.data))
+            try:
+                found = parse(bytes(self.data))
+            except (IndexError, StructError, RecursionError):
+                raise ValueError("a message that does not hold what its signature says") from None
             if found is not None:
                 del self.data[: found[3]]
                 return found[:3]
             self._receive(deadline)
 
-    def call(self, destination, path, interface, member, signature="", values=(), deadline=0.0):
-        """A method call; returns the values of its reply. Signals that come in between are kept for wait_signal."""
+    def call(
+        self,
+        destination: str,
+        path: str,
+        interface: str,
+        member: str,
+        signature: str = "",
+        values: Sequence[Value] = (),
+        deadline: float = 0.0,
+        answer: str | None = None,
+    ) -> list[Value]:
+        """A method call; returns the values of its reply. Signals that come in between are kept for wait_signal. `answer`: the signature
+        that the reply must have, else ValueError; None: any."""
         self.serial += 1
         fields = {PATH: ("o", path), INTERFACE: ("s", interface), MEMBER: ("s", member)}
         if self.is_bus:
             fields[DESTINATION] = ("s", destination)
         self._send(message(CALL, self.serial, fields, signature, values), deadline)
         while True:
-            kind, found, answer = self._next(deadline)
+            kind, found, got = self._next(deadline)
             if kind == SIGNAL:
-                self.signals.append((found, answer))
-            elif found.get(REPLY_SERIAL) == self.serial:
+                self.signals.append((found, got))
+            elif kind in (REPLY, ERROR) and found.get(REPLY_SERIAL) == self.serial:
                 if kind == ERROR:
-                    raise DBusError(found.get(ERROR_NAME, ""), answer[0] if answer and isinstance(answer[0], str) else "")
-                return answer
+                    raise DBusError(found.get(ERROR_NAME, ""), got[0] if got and isinstance(got[0], str) else "")
+                if answer is not None and found.get(SIGNATURE, "") != answer:
+                    raise ValueError("%s answers with %r in place of %r" % (member, found.get(SIGNATURE, ""), answer))
+                self.owners[destination] = found.get(SENDER)
+                return got
 
-    def wait_signal(self, member, wanted, deadline):
-        """The values of the first signal `member` for which wanted(values) is true."""
+    def wait_signal(
+        self, sender: str, path: str, interface: str, member: str, signature: str, wanted: Callable[[list[Value]], bool], deadline: float
+    ) -> list[Value]:
+        """The values of the first signal `member` of this object and interface, with values of this signature, from the owner of the name
+        `sender`, for which wanted(values) is true. All others are passed over."""
+        expected = {PATH: path, INTERFACE: interface, MEMBER: member, SIGNATURE: signature}
         while True:
-            for number, (fields, values) in enumerate(self.signals):
-                if fields.get(MEMBER) == member and wanted(values):
-                    del self.signals[: number + 1]
-                    return values
+            while self.signals:
+                fields, values = self.signals.pop(0)
+                if all(fields.get(code, "") == value for code, value in expected.items()) and self._is_from(sender, fields, deadline):
+                    if wanted(values):
+                        return values
             kind, fields, values = self._next(deadline)
             if kind == SIGNAL:
                 self.signals.append((fields, values))
+
+    def _is_from(self, name: str, fields: Fields, deadline: float) -> bool:
+        """Whether the owner of a name has sent a message. The bus is asked once more where it is another one: the owner may have connected
+        anew (systemctl daemon-reexec)."""
+        if not self.is_bus:
+            return True
+        if fields.get(SENDER) != self.owners.get(name):
+            try:
+                self.owners[name] = self.call(*BUS, "GetNameOwner", "s", (name,), deadline, "s")[0]
+            except DBusError:  # nobody owns it now
+                return False
+        return fields.get(SENDER) is not None and fields.get(SENDER) == self.owners.get(name)

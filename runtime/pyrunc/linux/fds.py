@@ -4,18 +4,22 @@ Rule: everything that pyrunc opens itself is close-on-exec from its first moment
 standard three, was inherited. Callers do leak descriptors (buildah's pipes, the containerd shim's listening socket).
 """
 
+from __future__ import annotations
+
 import posix
+from errno import EBADF
 from fcntl import F_GETFD, F_SETFD, FD_CLOEXEC, fcntl
 
 from pyrunc.errors import CallError
 from pyrunc.linux import _syscalls
-from pyrunc.linux.constants import CLOSE_RANGE_CLOEXEC
+from pyrunc.linux.constants import CLOSE_RANGE_CLOEXEC, UINT_MAX
 
-EBADF = 9
-ALL = 0xFFFFFFFF
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
-def _flags(fd):
+def _flags(fd: int) -> int:
     """Descriptor flags; -1 when it is closed."""
     try:
         return fcntl(fd, F_GETFD)
@@ -25,17 +29,7 @@ def _flags(fd):
         raise CallError.of(e, "fcntl") from None
 
 
-def fix_standard():
-    """Opens /dev/null where 0, 1 or 2 is closed: the next file to be opened would become the container's standard stream."""
-    for fd in (0, 1, 2):
-        if _flags(fd) < 0:
-            opened = posix.open("/dev/null", posix.O_RDWR)
-            if opened != fd:
-                raise AssertionError("descriptor %d was closed, %d was given" % (fd, opened))
-            posix.set_inheritable(fd, True)
-
-
-def inherited():
+def inherited() -> list[int]:
     """[3, 4, …]: what the caller left open for us, in order; those have been made close-on-exec now. So: once, and at the start.
 
     The descriptors that this listing needs itself are close-on-exec and thus left out; so is all that was opened before.
@@ -50,15 +44,15 @@ def inherited():
     return sorted(found)
 
 
-def mark_all(first=3):
+def mark_all(first: int = 3) -> None:
     """Everything from `first` on is closed by execve."""
-    _syscalls.close_range(first, ALL, CLOSE_RANGE_CLOEXEC)
+    _syscalls.close_range(first, UINT_MAX, CLOSE_RANGE_CLOEXEC)
 
 
-def hand_on(fds):
+def hand_on(fds: Iterable[int]) -> None:
     """Takes close-on-exec off again. OSError EBADF names a descriptor that is not there."""
     for fd in fds:
         try:
             fcntl(fd, F_SETFD, 0)
         except OSError as e:
-            raise CallError(e.errno, e.strerror, "descriptor %d" % fd, "fcntl") from None
+            raise CallError.of(e, "fcntl", path="descriptor %d" % fd) from None

@@ -4,12 +4,23 @@ Facts of the kernel's ABI (seccomp(2), linux/audit.h, linux/filter.h) and of lib
 an instruction, jumps count from the next one and go forward only, so that instructions may be put in front of a finished program.
 """
 
+from __future__ import annotations
+
 from _struct import Struct
+from errno import EFAULT, ENOSYS
+
+from pyrunc.linux.constants import SECCOMP_SET_MODE_FILTER
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Literal, TypeAlias
+
+    Insn: TypeAlias = tuple[int, int, int, int]  # code, jump if true, jump if false, constant: struct sock_filter
 
 INSN = Struct("=HBBI")
 MAX_INSNS = 4096  # BPF_MAXINSNS
 
-SET_MODE_FILTER = 1
 FLAG_TSYNC, FLAG_LOG, FLAG_SPEC_ALLOW, FLAG_NEW_LISTENER, FLAG_WAIT_KILLABLE_RECV = 1, 2, 4, 8, 32
 FLAGS = {
     "SECCOMP_FILTER_FLAG_TSYNC": FLAG_TSYNC,
@@ -32,7 +43,6 @@ ACTIONS = {
     "SCMP_ACT_NOTIFY": NOTIFY,
 }
 MAX_ERRNO = 4095
-ENOSYS = 38
 
 OPERATORS = {
     "SCMP_CMP_NE": 1,
@@ -91,11 +101,11 @@ NATIVE = {
     "mips64": "SCMP_ARCH_MIPS64",
 }
 
-_LD_NR, _LD_ARCH = (0x20, 0, 0, 0), (0x20, 0, 0, 4)
-_JA, _JEQ, _JGT, _JGE, RET = 0x05, 0x15, 0x25, 0x35, 0x06
+LOAD, _JA, JUMP_EQUAL, _JGT, _JGE, RET = 0x20, 0x05, 0x15, 0x25, 0x35, 0x06
+_LD_NR, _LD_ARCH = (LOAD, 0, 0, 0), (LOAD, 0, 0, 4)
 
 
-def action_name(value):
+def action_name(value: int) -> str:
     """The number that a filter returns -> 'ERRNO(1)', 'KILL_PROCESS', ..."""
     base = value & 0xFFFF0000
     if base in (ERRNO, TRACE):
@@ -106,34 +116,34 @@ def action_name(value):
     return "0x%08x" % value
 
 
-def supports_flag(flag):
+def supports_flag(flag: int) -> bool:
     """Whether this kernel knows a filter flag: it looks at the flags before it reads the (missing) program. Changes nothing."""
     from pyrunc.linux import _syscalls
 
     if flag == FLAG_WAIT_KILLABLE_RECV:
         flag |= FLAG_NEW_LISTENER  # EINVAL alone, on every kernel
     try:
-        _syscalls.seccomp(SET_MODE_FILTER, flag, None)
+        _syscalls.seccomp(SECCOMP_SET_MODE_FILTER, flag, None)
     except OSError as e:
-        return e.errno == 14  # EFAULT: the flags were fine
+        return e.errno == EFAULT  # the flags were fine
     return True
 
 
-def pack(instructions):
+def pack(instructions: Iterable[Insn]) -> bytes:
     """[(code, jt, jf, k)] -> bytes."""
     return b"".join(INSN.pack(*one) for one in instructions)
 
 
-def unpack(program):
+def unpack(program: bytes) -> list[Insn]:
     return list(INSN.iter_unpack(program))
 
 
-def plausible(program):
+def plausible(program: bytes) -> bool:
     """Whether bytes have the size of a program; the rest is the kernel's to check."""
     return 0 < len(program) <= MAX_INSNS * INSN.size and len(program) % INSN.size == 0
 
 
-def enosys_prologue(highest):
+def enosys_prologue(highest: dict[int, int]) -> list[Insn]:
     """Instructions that answer ENOSYS for calls newer than a profile, to stand in front of the compiled program.
 
     highest: {arch token: the highest number that the profile names there}. Without this a call that did not exist when the profile
@@ -141,7 +151,7 @@ def enosys_prologue(highest):
     instead of falling back. Anything else jumps behind the prologue, to the program, which loads what it needs itself.
     """
     groups = []
-    arches = dict(highest)
+    arches: dict[int, int | None] = dict(highest)
     x32 = arches.pop(X32, None)
     if x32 is not None and X86_64 not in arches:
         arches[X86_64] = None
@@ -152,7 +162,7 @@ def enosys_prologue(highest):
         return []
     out = [_LD_ARCH]
     for token, body in groups:
-        out.append((_JEQ, 0, len(body), token))
+        out.append((JUMP_EQUAL, 0, len(body), token))
         for code, jt, jf, k in body:
             if code == _JA:
                 k = total - len(out) - 1
@@ -160,24 +170,25 @@ def enosys_prologue(highest):
     return out
 
 
-def _group(token, last, x32):
+def _group(token: int, last: int | None, x32: int | None) -> list[Insn]:
     """What one architecture does with the number. Ends in a return or in a jump behind the prologue; no way leads into the next."""
     ret = (RET, 0, 0, ERRNO | ENOSYS)
     leave = (_JA, 0, 0, 0)
+    above = [leave] if last is None else [(_JGT, 0, 1, last), ret, leave]
     if token == X86_64:
         # below the bit: native calls. Above: x32 if the profile has it, else the program's verdict on a foreign architecture
-        native = [(_JGT, 0, 1, last), ret, leave] if last is not None else [leave]
+        native = above
         foreign = [(_JGT, 0, 1, x32), ret, leave] if x32 is not None else [leave]
         return [_LD_NR, (_JGE, len(native), 0, X32_BIT), *native, *foreign]
     if token == ARCHES["SCMP_ARCH_ARM"]:
-        return [_LD_NR, (_JGE, 2, 0, ARM_PRIVATE), (_JGT, 0, 1, last), ret, leave]
+        return [_LD_NR, (_JGE, 2, 0, ARM_PRIVATE), *above]
     if token in S390:
         # 0 is no call there: glibc probes with it, and the kernel's own answer is ENOSYS
-        return [_LD_NR, (_JEQ, 1, 0, 0), (_JGT, 0, 1, last), ret, leave]
-    return [_LD_NR, (_JGT, 0, 1, last), ret, leave]
+        return [_LD_NR, (JUMP_EQUAL, 1, 0, 0), *above]
+    return [_LD_NR, *above]
 
 
-def verdict(program, arch, number, args=(0, 0, 0, 0, 0, 0), pointer=0):
+def verdict(program: bytes, arch: int, number: int, args: Sequence[int] = (0, 0, 0, 0, 0, 0), pointer: int = 0) -> int:
     """Runs a filter over one call as the kernel would -> the 32-bit action. ValueError for what the kernel would not have loaded."""
     machine = _Machine(arch, number, args, pointer)
     code = unpack(program)
@@ -199,15 +210,15 @@ def verdict(program, arch, number, args=(0, 0, 0, 0, 0, 0), pointer=0):
 class _Machine:
     """Accumulator, index and memory of a filter that runs over the data of a call (struct seccomp_data)."""
 
-    def __init__(self, arch, number, args, pointer):
+    def __init__(self, arch: int, number: int, args: Sequence[int], pointer: int) -> None:
         from _struct import pack as pack_data
 
         self.a = self.x = 0
         self.memory = [0] * 16
-        self.order = "little" if pack_data("=H", 1) == b"\x01\x00" else "big"
+        self.order: Literal["little", "big"] = "little" if pack_data("=H", 1) == b"\x01\x00" else "big"
         self.data = pack_data("=iIQ6Q", number - (1 << 32) if number >= 1 << 31 else number, arch, pointer, *args)
 
-    def act(self, op, k):
+    def act(self, op: int, k: int) -> None:
         """An instruction that neither jumps nor returns."""
         if op & 7 == 4:  # ALU
             self.a = _alu(op & 0xF0, self.a, self.x if op & 8 else k)
@@ -220,9 +231,9 @@ class _Machine:
             return
         self.a, self.x = self._loaded(op, k)
 
-    def _loaded(self, op, k):
+    def _loaded(self, op: int, k: int) -> tuple[int, int]:
         """Accumulator and index after an instruction that sets one of them."""
-        if op == 0x20:  # LD W ABS
+        if op == LOAD:
             return int.from_bytes(self.data[k : k + 4], self.order), self.x
         if op == 0x00:  # LD IMM
             return k, self.x
@@ -239,7 +250,7 @@ class _Machine:
         raise ValueError("instruction 0x%02x is none of a filter" % op)
 
 
-def _holds(op, a, b):
+def _holds(op: int, a: int, b: int) -> bool:
     test = op & 0xF0
     if test == 0x10:
         return a == b
@@ -250,7 +261,7 @@ def _holds(op, a, b):
     return a & b != 0
 
 
-def _alu(op, a, b):
+def _alu(op: int, a: int, b: int) -> int:
     if op == 0x50:
         return a & b
     if op == 0x40:

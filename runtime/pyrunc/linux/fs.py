@@ -5,115 +5,133 @@ rule: nothing is followed and nothing is inherited unless the caller's flags say
 written by write_file: one write(2), as a buffered file object would report the kernel's refusal at close, when nobody listens.
 """
 
+from __future__ import annotations
+
 import errno
 import posix
 
 from pyrunc import fileio
 from pyrunc.errors import CallError
-from pyrunc.linux.constants import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK  # noqa: F401
+from pyrunc.linux.constants import S_IFBLK as S_IFBLK
+from pyrunc.linux.constants import S_IFCHR as S_IFCHR
+from pyrunc.linux.constants import S_IFDIR as S_IFDIR
+from pyrunc.linux.constants import S_IFIFO as S_IFIFO
+from pyrunc.linux.constants import S_IFLNK as S_IFLNK
+from pyrunc.linux.constants import S_IFMT as S_IFMT
+from pyrunc.linux.constants import S_IFREG as S_IFREG
+from pyrunc.linux.constants import S_IFSOCK as S_IFSOCK
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from os import stat_result
+    from typing import ParamSpec, TypeVar
+
+    P = ParamSpec("P")
+    T = TypeVar("T")
 
 
-def _call(name, function, *args, **keywords):
+def _call(name: str, function: Callable[P, T], *args: P.args, **keywords: P.kwargs) -> T:
     try:
         return function(*args, **keywords)
     except OSError as e:
         raise CallError.of(e, name) from None
 
 
-def failure(number, call, path=None):
+def failure(number: int, call: str, path: str | bytes | None = None) -> CallError:
     """A CallError that looks like one of the kernel's, for what is found out without a system call."""
     return CallError(number, posix.strerror(number), path, call)
 
 
-def open(path, flags, mode=0o600, dir_fd=None):
+def open(path: str | bytes, flags: int, mode: int = 0o600, dir_fd: int | None = None) -> int:
     """-> fd, close-on-exec. O_NOFOLLOW is the caller's word, where links may be hostile."""
     return _call("openat", posix.open, path, flags | posix.O_CLOEXEC, mode, dir_fd=dir_fd)
 
 
-def close(*fds):
+def close(*fds: int | None) -> None:
     """Closes each that is a descriptor (not None, not negative)."""
     for fd in fds:
         if fd is not None and fd >= 0:
             posix.close(fd)
 
 
-def mkdir(path, mode=0o755, dir_fd=None):
+def mkdir(path: str | bytes, mode: int = 0o755, dir_fd: int | None = None) -> None:
     _call("mkdirat", posix.mkdir, path, mode, dir_fd=dir_fd)
 
 
-def mknod(path, mode, device=0, dir_fd=None):
+def mknod(path: str | bytes, mode: int, device: int = 0, dir_fd: int | None = None) -> None:
     """`mode` with its type bits; `device` as posix.makedev gives it."""
     _call("mknodat", posix.mknod, path, mode, device, dir_fd=dir_fd)
 
 
-def symlink(target, path, dir_fd=None):
+def symlink(target: str | bytes, path: str | bytes, dir_fd: int | None = None) -> None:
     _call("symlinkat", posix.symlink, target, path, dir_fd=dir_fd)
 
 
-def link(old, new, old_dir_fd=None, new_dir_fd=None):
+def link(old: str | bytes, new: str | bytes, old_dir_fd: int | None = None, new_dir_fd: int | None = None) -> None:
     _call("linkat", posix.link, old, new, src_dir_fd=old_dir_fd, dst_dir_fd=new_dir_fd, follow_symlinks=False)
 
 
-def readlink(path, dir_fd=None):
+def readlink(path: str, dir_fd: int | None = None) -> str:
     return _call("readlinkat", posix.readlink, path, dir_fd=dir_fd)
 
 
-def unlink(path, dir_fd=None):
+def unlink(path: str | bytes, dir_fd: int | None = None) -> None:
     _call("unlinkat", posix.unlink, path, dir_fd=dir_fd)
 
 
-def rmdir(path, dir_fd=None):
+def rmdir(path: str | bytes, dir_fd: int | None = None) -> None:
     _call("unlinkat", posix.rmdir, path, dir_fd=dir_fd)
 
 
-def rename(old, new, old_dir_fd=None, new_dir_fd=None):
+def rename(old: str | bytes, new: str | bytes, old_dir_fd: int | None = None, new_dir_fd: int | None = None) -> None:
     _call("renameat", posix.rename, old, new, src_dir_fd=old_dir_fd, dst_dir_fd=new_dir_fd)
 
 
-def stat(path, dir_fd=None):
+def stat(path: str | bytes, dir_fd: int | None = None) -> stat_result:
     """What stands at `path` itself: a link is not followed."""
     return _call("fstatat", posix.stat, path, dir_fd=dir_fd, follow_symlinks=False)
 
 
-def fstat(fd):
+def fstat(fd: int) -> stat_result:
     return _call("fstat", posix.fstat, fd)
 
 
-def kind(fd):
+def kind(fd: int) -> int:
     """The type bits of what `fd` (also an O_PATH one) stands for."""
     return fstat(fd).st_mode & S_IFMT
 
 
-def char_device(info):
+def char_device(info: stat_result) -> tuple[int, int]:
     """A stat result -> (major, minor) of a character device, else (0, 0): the st_rdev of pipes and files is 0 too, and means nothing."""
     if info.st_mode & S_IFMT != S_IFCHR:
         return (0, 0)
     return (posix.major(info.st_rdev), posix.minor(info.st_rdev))
 
 
-def fchmod(fd, mode):
+def fchmod(fd: int, mode: int) -> None:
     """Not for O_PATH descriptors: see chmod_fd."""
     _call("fchmod", posix.fchmod, fd, mode)
 
 
-def fchown(fd, uid, gid):
+def fchown(fd: int, uid: int, gid: int) -> None:
     _call("fchown", posix.fchown, fd, uid, gid)
 
 
-def listdir(fd):
+def listdir(fd: int) -> list[str]:
     """Names in an open directory, as str."""
     return _call("getdents64", posix.listdir, fd)
 
 
-def fchdir(fd):
+def fchdir(fd: int) -> None:
     _call("fchdir", posix.fchdir, fd)
 
 
-def chroot(path):
+def chroot(path: str | bytes) -> None:
     _call("chroot", posix.chroot, path)
 
 
-def exists(path, dir_fd=None):
+def exists(path: str | bytes, dir_fd: int | None = None) -> bool:
     """Whether something is at `path`; only ENOENT means no, other errors go out."""
     try:
         stat(path, dir_fd)
@@ -122,7 +140,7 @@ def exists(path, dir_fd=None):
     return True
 
 
-def write_file(dir_fd, path, data, flags=posix.O_WRONLY | posix.O_NOFOLLOW):
+def write_file(dir_fd: int | None, path: str | bytes, data: str | bytes, flags: int = posix.O_WRONLY | posix.O_NOFOLLOW) -> None:
     """One write(2) of all of `data` to an existing file. A short write is EIO."""
     data = fileio.fsencode(data)
     fd = open(path, flags, dir_fd=dir_fd)
@@ -137,7 +155,12 @@ def write_file(dir_fd, path, data, flags=posix.O_WRONLY | posix.O_NOFOLLOW):
         raise failure(errno.EIO, "write", path)
 
 
-def read_file(dir_fd, path, limit=1 << 20, flags=posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_NOCTTY):
+def read_file(
+    dir_fd: int | None,
+    path: str | bytes,
+    limit: int = 1 << 20,
+    flags: int = posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_NOCTTY,
+) -> bytes:
     """The whole file as bytes. More than `limit`: EFBIG."""
     fd = open(path, flags, dir_fd=dir_fd)
     try:

@@ -1,12 +1,14 @@
 """Ids on both sides of a user namespace (user_namespaces(7)). Its one rule: an id without a mapping is None, never another id."""
 
+from __future__ import annotations
+
 from pyrunc import fileio
 from pyrunc.linux import ns
 
 MAP_LIMIT = 1 << 20
 
 
-def outer_uid(pid, uid):
+def outer_uid(pid: int, uid: int) -> int | None:
     """What `uid` of the user namespace of process `pid` is here; None if it has no mapping."""
     if ns.is_shared(pid, "user"):  # read from within, the map tells the ids of the namespace above
         return uid

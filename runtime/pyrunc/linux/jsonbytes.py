@@ -4,17 +4,23 @@ The extension does it (csrc/json.c), in a third of the time that jsonio.dumps an
 UTF-8 (lone surrogates), numbers beyond 64 bits, keys that are no str.
 """
 
+from __future__ import annotations
+
 from pyrunc import jsonio
 from pyrunc.linux import _syscalls
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
-def dumps(value):
+
+def dumps(value: Any) -> bytes:
     """Plain data → one line without a newline; the same as jsonio.dumps in UTF-8."""
     data = _syscalls.json(value, ",")
     return jsonio.dumps(value).encode("utf-8", "surrogateescape") if data is None else data
 
 
-def by_lines(document):
+def by_lines(document: dict[str, Any]) -> bytes:
     """An object → lines, each key but the first on one of its own, so that a reader can leave some out."""
     data = _syscalls.json(document, "\n,")
     if data is None:

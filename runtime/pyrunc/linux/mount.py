@@ -4,13 +4,21 @@ Its one rule: what is mounted and where is named by descriptors, so that no path
 flags, before it is attached. Failures are CallErrors; those of `new` have the log of the file system and the option's index.
 """
 
+from __future__ import annotations
+
 import errno
 import posix
 import time
 
-from pyrunc.errors import CallError
+from pyrunc.errors import CallError, errno_name
 from pyrunc.linux import _syscalls, fs
 from pyrunc.linux import constants as c
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from pyrunc.linux.proc import Proc
 
 # Flags of mount(2) that belong to the file system, and their words for fsconfig(2).
 SUPERBLOCK = (
@@ -25,7 +33,7 @@ VALUE_LIMIT = 255  # of fsconfig(2)
 LOG_LINES = 16
 
 
-def clone(path, recursive=False, dir_fd=c.AT_FDCWD, flags=0):
+def clone(path: str | bytes, recursive: bool = False, dir_fd: int = c.AT_FDCWD, flags: int = 0) -> int:
     """-> fd of a detached copy of what is mounted at `path`."""
     flags |= c.OPEN_TREE_CLONE | c.OPEN_TREE_CLOEXEC
     try:
@@ -35,28 +43,28 @@ def clone(path, recursive=False, dir_fd=c.AT_FDCWD, flags=0):
         raise
 
 
-def clone_fd(fd, recursive=False):
+def clone_fd(fd: int, recursive: bool = False) -> int:
     """-> fd of a detached copy of the mount, from what `fd` stands for downwards."""
     return clone(b"", recursive, fd, c.AT_EMPTY_PATH)
 
 
-def attach(tree_fd, target_fd):
+def attach(tree_fd: int, target_fd: int) -> None:
     """Puts a detached mount on what `target_fd` stands for. Afterwards `tree_fd` stands for the root of the mount in its place."""
     _syscalls.move_mount(tree_fd, b"", target_fd, b"", c.MOVE_MOUNT_F_EMPTY_PATH | c.MOVE_MOUNT_T_EMPTY_PATH)
 
 
-def setattr(fd, attr_set, attr_clr, recursive=False, propagation=0, userns_fd=0):
+def setattr(fd: int, attr_set: int, attr_clr: int, recursive: bool = False, propagation: int = 0, userns_fd: int = 0) -> None:
     """mount_setattr(2) on the mount of `fd`, which must be its root."""
     flags = c.AT_EMPTY_PATH | (c.AT_RECURSIVE if recursive else 0)
     _syscalls.mount_setattr(fd, b"", flags, attr_set, attr_clr, propagation, userns_fd)
 
 
-def propagate(fd, flag):
+def propagate(fd: int, flag: int) -> None:
     """`flag`: MS_PRIVATE, MS_SHARED, MS_SLAVE or MS_UNBINDABLE, with or without MS_REC."""
     setattr(fd, 0, 0, bool(flag & c.MS_REC), flag & ~c.MS_REC)
 
 
-def new(fstype, source, flags, attributes, words=()):
+def new(fstype: str, source: str | None, flags: int, attributes: int, words: Iterable[str] = ()) -> int:
     """-> fd of a new detached mount. `flags`: MS_* for the file system; `attributes`: MOUNT_ATTR_* of the mount; `words`: its options,
     in order. The CallError has `log` and `option`, the index in `words` of the one that was refused (None: something else)."""
     context = _syscalls.fsopen(fstype, c.FSOPEN_CLOEXEC)
@@ -81,18 +89,18 @@ def new(fstype, source, flags, attributes, words=()):
         posix.close(context)
 
 
-def old(fstype, source, target_fd, flags, data, proc):
+def old(fstype: str | None, source: str | None, target_fd: int, flags: int, data: str | None, proc: Proc) -> None:
     """mount(2) on what `target_fd` stands for: for what fsconfig(2) has no words for. The path to it leads through `proc`, our own
     procfs, and is relative, as that one is attached nowhere."""
     _among_links(proc, lambda: _syscalls.mount(source or None, "%d" % target_fd, fstype or None, flags, data or None))
 
 
-def detach(fd, proc):
+def detach(fd: int, proc: Proc) -> None:
     """umount2(2) with MNT_DETACH of the mount whose root `fd` stands for, and of what is mounted below it. The path is that of `old`."""
     _among_links(proc, lambda: _syscalls.umount2("%d" % fd, c.MNT_DETACH))
 
 
-def _among_links(proc, act):
+def _among_links(proc: Proc, act: Callable[[], None]) -> None:
     """Calls `act` with the links of our descriptors as the working directory."""
     back = fs.open(".", posix.O_PATH | posix.O_DIRECTORY)
     links = None
@@ -107,8 +115,9 @@ def _among_links(proc, act):
         fs.close(back, links)
 
 
-def make_readonly(fd, tries=5, pause_ms=100):
-    """Read-only, all else as it is. A file that is just being written makes the kernel say EBUSY; then it is tried again."""
+def make_readonly(fd: int, tries: int, pause_ms: int) -> None:
+    """Read-only, all else stays. EBUSY means that a file in it is open for writing: `tries` attempts, `pause_ms` apart, as the caller
+    wants to wait for the writer."""
     while True:
         try:
             return setattr(fd, c.MOUNT_ATTR_RDONLY, 0)
@@ -119,24 +128,24 @@ def make_readonly(fd, tries=5, pause_ms=100):
         time.sleep(pause_ms / 1000)
 
 
-def flags_of(fd):
+def flags_of(fd: int) -> int:
     """f_flags of statfs(2)."""
     return _syscalls.fstatfs(fd)[1]
 
 
-def magic(fd):
+def magic(fd: int) -> int:
     """f_type of statfs(2)."""
     return _syscalls.fstatfs(fd)[0]
 
 
-def _set(context, key, value):
+def _set(context: int, key: str, value: str | None) -> None:
     if value is None:
         _syscalls.fsconfig(context, c.FSCONFIG_SET_FLAG, key, None, 0)
     else:
         _syscalls.fsconfig(context, c.FSCONFIG_SET_STRING, key, value, 0)
 
 
-def _settings(fstype, word):
+def _settings(fstype: str, word: str) -> list[tuple[str, str | None]]:
     """One option word -> [(key, value or None)]. Several in one word stand between commas, as mount(2) has it."""
     if "context=" in word[:12]:  # SELinux: quotes keep the commas of the label together, and are no part of it
         key, _, value = word.partition("=")
@@ -151,7 +160,7 @@ def _settings(fstype, word):
     return found
 
 
-def _split(text, mark, escapes):
+def _split(text: str, mark: str, escapes: bool) -> list[str]:
     if mark not in text:
         return [text]
     if not escapes:
@@ -167,9 +176,10 @@ def _split(text, mark, escapes):
     return pieces + [text[begin:]]
 
 
-def _layers(value):
+def _layers(value: str) -> list[tuple[str, str | None]]:
     """A long list of overlay layers, one by one (Linux 6.7); '::' begins those that hold data only."""
-    found, key = [], "lowerdir+"
+    found: list[tuple[str, str | None]] = []
+    key = "lowerdir+"
     for layer in _split(value, ":", True):
         if not layer:
             key = "datadir+"
@@ -178,37 +188,16 @@ def _layers(value):
     return found
 
 
-def _log(context):
+def _log(context: int) -> tuple[str, ...]:
     """What the file system said about it: ('tmpfs: Bad value for ...',)."""
-    lines = []
+    lines: list[str] = []
     while len(lines) < LOG_LINES:
         try:
             line = posix.read(context, 8192)
         except OSError as e:
             if e.errno not in (errno.ENODATA, errno.EINVAL):
-                lines.append("log: errno %d" % e.errno)
+                lines.append("log: %s" % errno_name(e.errno or 0))
             break
         text = line.decode("utf-8", "replace").strip()
         lines.append(text[2:] if text[1:2] == " " else text)
     return tuple(lines)
-
-
-def table(text):
-    """Text of mountinfo -> [(device, root, mount point, type, options of the file system)], in its order (proc_pid_mountinfo(5))."""
-    found = []
-    for line in text.split("\n"):
-        head, dash, tail = line.partition(" - ")
-        if dash:
-            fields = head.split(" ")
-            kind, _source, settings = tail.split(" ", 2)
-            found.append((fields[2], _unescape(fields[3]), _unescape(fields[4]), kind, settings))
-    return found
-
-
-def _unescape(text):
-    """Blank, tab, newline and backslash stand there in octal."""
-    if "\\" not in text:
-        return text
-    for code, char in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        text = text.replace(code, char)
-    return text

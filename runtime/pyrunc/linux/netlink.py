@@ -4,26 +4,31 @@ A socket speaks for the network namespace in which it was made; `Route.inside()`
 One rule: every request is acknowledged or raises a CallError (call: the message's name; strerror: the kernel's own words if it has any).
 """
 
+from __future__ import annotations
+
 import _socket
 import posix
 from _struct import Struct, pack, unpack_from
+from errno import EIO
 
 from pyrunc.errors import CallError
 from pyrunc.linux import _syscalls
-from pyrunc.linux.constants import CLONE_NEWNET
+from pyrunc.linux.constants import CLONE_NEWNET, IFF_UP, SIGCHLD
 from pyrunc.linux.ns import reap
 
-AF_INET, AF_INET6 = 2, 10
-NETLINK_ROUTE, SOL_NETLINK, NETLINK_CAP_ACK, NETLINK_EXT_ACK = 0, 270, 10, 11
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+NETLINK_ROUTE, SOL_NETLINK, NETLINK_EXT_ACK = 0, 270, 11
 RTM_NEWLINK, RTM_GETLINK, RTM_NEWADDR, RTM_GETADDR = 16, 18, 20, 22
-NAMES = {16: "RTM_NEWLINK", 18: "RTM_GETLINK", 20: "RTM_NEWADDR", 22: "RTM_GETADDR"}
+NAMES = {RTM_NEWLINK: "RTM_NEWLINK", RTM_GETLINK: "RTM_GETLINK", RTM_NEWADDR: "RTM_NEWADDR", RTM_GETADDR: "RTM_GETADDR"}
 NLMSG_ERROR, NLMSG_DONE = 2, 3
-NLM_F_REQUEST, NLM_F_MULTI, NLM_F_ACK, NLM_F_DUMP, NLM_F_EXCL, NLM_F_CREATE = 1, 2, 4, 0x300, 0x200, 0x400
+NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP, NLM_F_EXCL, NLM_F_CREATE = 1, 4, 0x300, 0x200, 0x400
 NLM_F_CAPPED, NLM_F_ACK_TLVS = 0x100, 0x200
 IFLA_IFNAME, IFLA_NET_NS_FD = 3, 28
 IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST, IFA_FLAGS = 1, 2, 4, 8
 NLMSGERR_ATTR_MSG = 1
-IFF_UP = 1
 IFA_F_PERMANENT = 0x80
 SCOPE_UNIVERSE = 0
 LOOPBACK_INDEX = 1  # of every network namespace
@@ -32,20 +37,18 @@ LINK = Struct("=BxHiII")  # family, type, index, flags, change
 ADDRESS = Struct("=BBBBi")  # family, prefix length, flags, scope, index
 ATTRIBUTE = Struct("=HH")
 RECEIVE = 1 << 18
-SCM_RIGHTS, MSG_CMSG_CLOEXEC = 1, 0x40000000
-SIGCHLD = 17
 
 
 class Route:
     """A NETLINK_ROUTE socket. close() it."""
 
-    def __init__(self, sock=None):
+    def __init__(self, sock: _socket.socket | None = None) -> None:
         self.sock = sock or _socket.socket(_socket.AF_NETLINK, _socket.SOCK_RAW | _socket.SOCK_CLOEXEC, NETLINK_ROUTE)
         self.sock.setsockopt(SOL_NETLINK, NETLINK_EXT_ACK, 1)
         self.sequence = 0
 
     @classmethod
-    def inside(cls, net_fd):
+    def inside(cls, net_fd: int) -> Route:
         """A socket of another network namespace: a child goes there, makes it, and hands it over."""
         ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
         pid, pidfd = _syscalls.clone3(0, SIGCHLD)
@@ -54,24 +57,24 @@ class Route:
         posix.close(pidfd)
         theirs.close()
         try:
-            data, extra, _flags, _from = ours.recvmsg(64, _socket.CMSG_SPACE(4), MSG_CMSG_CLOEXEC)
+            data, extra, _flags, _from = ours.recvmsg(64, _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC)
         finally:
             ours.close()
             reap(pid)
         if not extra:
-            number = int(data or b"5")  # EIO: it died without a word
+            number = int(data) if data else EIO  # it was killed before it could say why
             raise CallError(number, posix.strerror(number), None, "setns")
         return cls(_socket.socket(_socket.AF_NETLINK, _socket.SOCK_RAW, NETLINK_ROUTE, unpack_from("i", extra[0][2])[0]))
 
-    def close(self):
+    def close(self) -> None:
         self.sock.close()
 
-    def request(self, kind, flags, body):
+    def request(self, kind: int, flags: int, body: bytes) -> list[bytes]:
         """Sends one message; the bodies of what comes back (none for a plain acknowledgement)."""
         self.sequence += 1
         data = HEADER.pack(HEADER.size + len(body), kind, flags | NLM_F_REQUEST, self.sequence, 0) + body
         self.sock.send(data)
-        found = []
+        found: list[bytes] = []
         while True:
             data = self.sock.recv(RECEIVE)
             at = 0
@@ -86,55 +89,55 @@ class Route:
                     return found
                 found.append(part)
 
-    def links(self):
+    def links(self) -> list[tuple[int, str, int]]:
         """[(index, name, flags)] of all devices."""
         return [_link(body) for body in self.request(RTM_GETLINK, NLM_F_DUMP, LINK.pack(0, 0, 0, 0, 0))]
 
-    def link(self, name):
+    def link(self, name: str) -> tuple[int, str, int]:
         """(index, name, flags). OSError ENODEV when there is none of this name."""
         body = LINK.pack(0, 0, 0, 0, 0) + attribute(IFLA_IFNAME, name.encode() + b"\0")
         return _link(self.request(RTM_GETLINK, NLM_F_ACK, body)[0])
 
-    def set_up(self, index, up):
+    def set_up(self, index: int, up: bool) -> None:
         self.request(RTM_NEWLINK, NLM_F_ACK, LINK.pack(0, 0, index, IFF_UP if up else 0, IFF_UP))
 
-    def move(self, index, net_fd, name):
+    def move(self, index: int, net_fd: int, name: str) -> None:
         """Renames and moves in one step, so that the device is never in one place under the name of the other. `name` may hold one %d."""
         body = attribute(IFLA_NET_NS_FD, pack("=I", net_fd)) + attribute(IFLA_IFNAME, name.encode() + b"\0")
         self.request(RTM_NEWLINK, NLM_F_ACK, LINK.pack(0, 0, index, 0, 0) + body)
 
-    def addresses(self, index):
+    def addresses(self, index: int) -> list[tuple[int, int, bytes, bytes | None]]:
         """[(family, prefix length, address bytes, broadcast bytes or None)]: permanent ones of universe scope, of one device."""
         found = []
         for body in self.request(RTM_GETADDR, NLM_F_DUMP, ADDRESS.pack(0, 0, 0, 0, 0)):
             family, prefix, short_flags, scope, of = ADDRESS.unpack_from(body)
             attributes = parse(body[ADDRESS.size :])
             flags = unpack_from("=I", attributes[IFA_FLAGS])[0] if IFA_FLAGS in attributes else short_flags
-            if of == index and scope == SCOPE_UNIVERSE and flags & IFA_F_PERMANENT and family in (AF_INET, AF_INET6):
+            if of == index and scope == SCOPE_UNIVERSE and flags & IFA_F_PERMANENT and family in (_socket.AF_INET, _socket.AF_INET6):
                 address = attributes.get(IFA_LOCAL) or attributes[IFA_ADDRESS]
                 found.append((family, prefix, address, attributes.get(IFA_BROADCAST)))
         return found
 
-    def add_address(self, index, family, prefix, address, broadcast=None):
+    def add_address(self, index: int, family: int, prefix: int, address: bytes, broadcast: bytes | None = None) -> None:
         body = ADDRESS.pack(family, prefix, 0, SCOPE_UNIVERSE, index) + attribute(IFA_LOCAL, address) + attribute(IFA_ADDRESS, address)
         if broadcast:
             body += attribute(IFA_BROADCAST, broadcast)
         self.request(RTM_NEWADDR, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, body)
 
 
-def _hand_over(net_fd, theirs):
+def _hand_over(net_fd: int, theirs: _socket.socket) -> NoReturn:
     """In the child: never returns."""
     try:
         _syscalls.setns(net_fd, CLONE_NEWNET)
         sock = _socket.socket(_socket.AF_NETLINK, _socket.SOCK_RAW | _socket.SOCK_CLOEXEC, NETLINK_ROUTE)
-        theirs.sendmsg([b"0"], [(_socket.SOL_SOCKET, SCM_RIGHTS, pack("i", sock.fileno()))])
+        theirs.sendmsg([b"0"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, pack("i", sock.fileno()))])
     except OSError as e:
-        theirs.send(b"%d" % (e.errno or 5))
+        theirs.send(b"%d" % (e.errno or EIO))
     finally:
         posix._exit(0)
 
 
-def _check(kind, what, flags, part):
+def _check(kind: int, what: int, flags: int, part: bytes) -> None:
     number = -unpack_from("=i", part)[0] if len(part) >= 4 else 0
     if number <= 0:
         return
@@ -145,18 +148,18 @@ def _check(kind, what, flags, part):
     raise CallError(number, text or posix.strerror(number), None, NAMES.get(kind, "netlink"))
 
 
-def _link(body):
+def _link(body: bytes) -> tuple[int, str, int]:
     _family, _type, index, flags, _change = LINK.unpack_from(body)
     name = parse(body[LINK.size :]).get(IFLA_IFNAME, b"").rstrip(b"\0")
     return index, name.decode("utf-8", "surrogateescape"), flags
 
 
-def attribute(kind, data):
+def attribute(kind: int, data: bytes) -> bytes:
     size = ATTRIBUTE.size + len(data)
     return ATTRIBUTE.pack(size, kind) + data + b"\0" * (-size % 4)
 
 
-def parse(data):
+def parse(data: bytes) -> dict[int, bytes]:
     """{kind: bytes}"""
     found = {}
     at = 0
@@ -169,7 +172,7 @@ def parse(data):
     return found
 
 
-def loopback_up():
+def loopback_up() -> None:
     """The loopback device of this process's network namespace."""
     route = Route()
     try:

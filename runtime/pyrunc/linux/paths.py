@@ -8,6 +8,8 @@ Links are followed inside the root, also dangling ones (an image's /etc/resolv.c
 name is then made there. Links of /proc are never jumped through, at most their text is read as a path inside the root.
 """
 
+from __future__ import annotations
+
 import errno
 import posix
 
@@ -17,11 +19,11 @@ RETRIES = 128  # a rename somewhere on the path makes the kernel give up with EA
 LINKS = 40  # as the kernel
 
 
-def clean(path):
+def clean(path: str) -> str:
     """'/a//./b/../c/' -> '/a/c'; relative ones start at '/'; '..' stops there. By text alone."""
     if path[:1] == "/" and "/." not in path and "//" not in path and path[-1] != "/":  # nearly always
         return path
-    kept = []
+    kept: list[str] = []
     for name in path.split("/"):
         if name == "..":
             del kept[-1:]
@@ -30,7 +32,7 @@ def clean(path):
     return "/" + "/".join(kept)
 
 
-def resolve(root_fd, path, flags=posix.O_PATH, plain=False):
+def resolve(root_fd: int, path: str, flags: int = posix.O_PATH, plain: bool = False) -> int:
     """-> fd of what `path` leads to inside the root. `plain`: ELOOP if any component is a link."""
     how = constants.RESOLVE_IN_ROOT | constants.RESOLVE_NO_MAGICLINKS
     if plain:
@@ -46,52 +48,52 @@ def resolve(root_fd, path, flags=posix.O_PATH, plain=False):
         left -= 1
 
 
-def make_dir(root_fd, path, mode=0o755, plain=False):
+def make_dir(root_fd: int, path: str, mode: int = 0o755, plain: bool = False) -> int:
     """-> O_PATH fd of the directory `path`, it and its parents made where they are missing. ENOTDIR if it is something else."""
     fd = _found(root_fd, path, plain)
     return make_missing_dir(root_fd, path, mode, plain) if fd is None else _directory(fd, path)
 
 
-def make_missing_dir(root_fd, path, mode=0o755, plain=False):
+def make_missing_dir(root_fd: int, path: str, mode: int = 0o755, plain: bool = False) -> int:
     """As make_dir, for who has just found that it is not there."""
     return _directory(_walk(root_fd, path, mode, None, plain), path)
 
 
-def _directory(fd, path):
+def _directory(fd: int, path: str) -> int:
     if fs.kind(fd) != fs.S_IFDIR:
         posix.close(fd)
         raise fs.failure(errno.ENOTDIR, "openat2", path)
     return fd
 
 
-def make_file(root_fd, path, mode=0o644, dir_mode=0o755, plain=False):
+def make_file(root_fd: int, path: str, mode: int = 0o644, dir_mode: int = 0o755, plain: bool = False) -> int:
     """-> O_PATH fd of what `path` leads to; an empty file is made where nothing is. What is found may be of any type."""
     fd = _found(root_fd, path, plain)
     return _walk(root_fd, path, dir_mode, mode, plain) if fd is None else fd
 
 
-def parent(root_fd, path, mode=0o755):
+def parent(root_fd: int, path: str, mode: int = 0o755) -> tuple[int, str]:
     """-> (fd of the directory that holds the last component, its name); the directory is made where it is missing."""
     folder, _, name = clean(path).rpartition("/")
     return make_dir(root_fd, folder or "/", mode), name
 
 
-def mount_id(fd):
+def mount_id(fd: int) -> int:
     """The id of the mount that `fd` is on, as in mountinfo."""
     return _syscalls.statx(fd, b"", constants.AT_EMPTY_PATH, constants.STATX_MNT_ID)[9]
 
 
-def unique_mount_id(fd):
+def unique_mount_id(fd: int) -> int:
     """An id that no other mount will ever have; 0 before Linux 6.8."""
     found = _syscalls.statx(fd, b"", constants.AT_EMPTY_PATH, constants.STATX_MNT_ID_UNIQUE)
     return found[9] if found[0] & constants.STATX_MNT_ID_UNIQUE else 0
 
 
-def is_mount_root(fd):
+def is_mount_root(fd: int) -> bool:
     return bool(_syscalls.statx(fd, b"", constants.AT_EMPTY_PATH, 0)[10] & constants.STATX_ATTR_MOUNT_ROOT)
 
 
-def verify(root_fd, path, mount, plain=False):
+def verify(root_fd: int, path: str, mount: int, plain: bool = False) -> int:
     """-> O_PATH fd of `path`, resolved once more: it must lead to the mount with the id `mount`. ESTALE if somebody moved things."""
     fd = resolve(root_fd, path, posix.O_PATH, plain)
     if mount_id(fd) != mount:
@@ -100,20 +102,21 @@ def verify(root_fd, path, mount, plain=False):
     return fd
 
 
-def _found(root_fd, path, plain):
+def _found(root_fd: int, path: str, plain: bool) -> int | None:
     try:
         return resolve(root_fd, path, posix.O_PATH, plain)
     except FileNotFoundError:
         return None
 
 
-def _split(path):
+def _split(path: str) -> list[str]:
     return [name for name in reversed(path.split("/")) if name and name != "."]
 
 
-def _walk(root_fd, path, dir_mode, file_mode, plain):
+def _walk(root_fd: int, path: str, dir_mode: int, file_mode: int | None, plain: bool) -> int:
     """One component at a time, each looked at before it is entered. file_mode None: the last one is a directory too."""
-    pending, names, here, links, tries = _split(path), [], root_fd, 0, 0
+    names: list[str] = []
+    pending, here, links, tries = _split(path), root_fd, 0, 0
     try:
         while pending:
             name = pending.pop()
@@ -150,14 +153,14 @@ def _walk(root_fd, path, dir_mode, file_mode, plain):
     return posix.dup(here) if here == root_fd else here
 
 
-def _step(root_fd, old, new):
+def _step(root_fd: int, old: int, new: int) -> int:
     """Leaves `old` for `new`."""
     if old != root_fd:
         posix.close(old)
     return new
 
 
-def _target(fd, path, links):
+def _target(fd: int, path: str, links: int) -> str:
     """The text of the link that `fd` stands for; closes it."""
     try:
         if links > LINKS:
@@ -170,7 +173,7 @@ def _target(fd, path, links):
         posix.close(fd)
 
 
-def _make(here, name, dir_mode, file_mode):
+def _make(here: int, name: str, dir_mode: int, file_mode: int | None) -> None:
     """One missing name. That it is there by now is no error: it is looked at again. The umask is ours, not the container's."""
     umask = posix.umask(0)
     try:

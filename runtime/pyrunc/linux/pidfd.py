@@ -4,20 +4,26 @@ Open, compare the start time, then signal through the descriptor: whatever the k
 hit. "Gone" is an answer here (-1, False, 0), not an error; everything else that the kernel says is a CallError.
 """
 
+from __future__ import annotations
+
 import _signal
 import posix
 from _struct import pack_into, unpack_from
+from errno import ENOENT, ESRCH
 from fcntl import ioctl
 
 from pyrunc.errors import CallError
 
-ENOENT, ESRCH = 2, 3
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from os import stat_result
+
 PIDFD_GET_INFO = 0xC040FF0B  # _IOWR(0xff, 11, struct pidfd_info), 64 bytes, Linux 6.13
 PIDFD_INFO_EXIT = 1 << 3  # exit_code of one that was waited for, Linux 6.15
 EXIT_CODE_AT = 60
 
 
-def _stat(pid):
+def _stat(pid: int) -> list[bytes] | None:
     """Fields of proc_pid_stat(5) from the third on (the name before may hold anything, also `) R 1`). None: no such process."""
     try:
         fd = posix.open("/proc/%d/stat" % pid, posix.O_RDONLY | posix.O_CLOEXEC)
@@ -36,7 +42,7 @@ def _stat(pid):
     return text[text.rindex(b")") + 2 :].split()
 
 
-def start_time(pid, living=False):
+def start_time(pid: int, living: bool = False) -> int:
     """Field 22, in clock ticks since boot; 0 when there is no such process or, if a `living` one is asked for, only its zombie."""
     fields = _stat(pid)
     if fields is None or (living and fields[0] in (b"Z", b"X", b"x")):
@@ -44,7 +50,7 @@ def start_time(pid, living=False):
     return int(fields[19])
 
 
-def ancestors():
+def ancestors() -> list[int]:
     """Pids of our parent, its parent, and so on, as far as /proc shows them."""
     found = []
     pid = posix.getppid()
@@ -55,7 +61,7 @@ def ancestors():
     return found
 
 
-def command_line(pid):
+def command_line(pid: int) -> str:
     """Its words, for people; "" when it is gone."""
     try:
         fd = posix.open("/proc/%d/cmdline" % pid, posix.O_RDONLY | posix.O_CLOEXEC)
@@ -69,7 +75,7 @@ def command_line(pid):
         posix.close(fd)
 
 
-def has_open(pid, info):
+def has_open(pid: int, info: stat_result) -> bool:
     """Whether a process has a descriptor of the file that `info`, a stat result, is of."""
     try:
         names = posix.listdir("/proc/%d/fd" % pid)
@@ -85,7 +91,7 @@ def has_open(pid, info):
     return False
 
 
-def boot_id():
+def boot_id() -> str:
     """Start times count from boot, so a recorded one is worth something in the same boot only."""
     fd = posix.open("/proc/sys/kernel/random/boot_id", posix.O_RDONLY | posix.O_CLOEXEC)
     try:
@@ -94,7 +100,7 @@ def boot_id():
         posix.close(fd)
 
 
-def open_any(pid):
+def open_any(pid: int) -> int:
     """pidfd of whatever has this pid now; -1: nothing."""
     try:
         return posix.pidfd_open(pid)
@@ -104,7 +110,7 @@ def open_any(pid):
         raise CallError.of(e, "pidfd_open") from None
 
 
-def open_init(pid, started):
+def open_init(pid: int, started: int) -> int:
     """pidfd of the process that had `pid` and began at `started`; -1: it is gone, whoever may have the number now.
 
     A zombie is opened too: it can be waited for. The time is read after the descriptor was opened: if both name the same process
@@ -117,7 +123,7 @@ def open_init(pid, started):
     return fd
 
 
-def kill(fd, number):
+def kill(fd: int, number: int) -> bool:
     """Sends a signal. False: the process is gone."""
     try:
         _signal.pidfd_send_signal(fd, number)
@@ -128,7 +134,7 @@ def kill(fd, number):
     return True
 
 
-def wait(fd, timeout_ms=None):
+def wait(fd: int, timeout_ms: float | None = None) -> bool:
     """Until the process has ended (its own parent need not be us). False: the time is up first."""
     import select
 
@@ -137,7 +143,7 @@ def wait(fd, timeout_ms=None):
     return bool(poll.poll(timeout_ms))
 
 
-def pid_of(fd):
+def pid_of(fd: int) -> int:
     """The pid that a pidfd stands for, in the namespace of /proc; -1 once it was waited for."""
     info = posix.open("/proc/self/fdinfo/%d" % fd, posix.O_RDONLY | posix.O_CLOEXEC)
     try:
@@ -147,7 +153,7 @@ def pid_of(fd):
     return next(int(line[4:]) for line in lines if line[:4] == b"Pid:")
 
 
-def exit_status(fd):
+def exit_status(fd: int) -> int | None:
     """How a process ended, as wait(2) has it (posix.waitstatus_to_exitcode reads it), as long as the kernel tells it to those who are not
     its parent; None: alive, or not known.
 
@@ -166,9 +172,10 @@ def exit_status(fd):
         return None
     if not unpack_from("Q", info, 0)[0] & PIDFD_INFO_EXIT:
         return None
-    return unpack_from("i", info, EXIT_CODE_AT)[0]
+    code: int = unpack_from("i", info, EXIT_CODE_AT)[0]
+    return code
 
 
-def exit_signal(fd):
+def exit_signal(fd: int) -> int:
     """The signal that ended a process; 0: none, alive, or not known."""
     return (exit_status(fd) or 0) & 0x7F

@@ -1,22 +1,23 @@
 """What this host has, asked without changing anything. Its one rule: an answer that cannot be had is no."""
 
+from __future__ import annotations
+
 import posix
 
 from pyrunc import fileio
 from pyrunc.linux import _syscalls, constants
 
-SELINUX_MAGIC = 0xF97CFF8C
 SELINUX_ROOT = "/sys/fs/selinux"
 APPARMOR_SWITCH = "/sys/module/apparmor/parameters/enabled"
 
 
-def kernel():
+def kernel() -> tuple[int, int]:
     """(major, minor) of the running kernel."""
     major, minor = posix.uname().release.split(".")[:2]
     return int(major), int("".join(c for c in minor if c.isdigit()) or "0")
 
 
-def apparmor():
+def apparmor() -> bool:
     """Whether AppArmor is in charge of this kernel."""
     try:
         return fileio.read_file(APPARMOR_SWITCH, 16).startswith(b"Y")
@@ -24,15 +25,15 @@ def apparmor():
         return False
 
 
-def selinux():
+def selinux() -> bool:
     """Whether SELinux is: its file system is where its policy is loaded from, and is mounted only where there is one."""
     try:
-        return _syscalls.statfs(SELINUX_ROOT)[0] & 0xFFFFFFFF == SELINUX_MAGIC
+        return _syscalls.statfs(SELINUX_ROOT)[0] & 0xFFFFFFFF == constants.SELINUX_MAGIC
     except OSError:
         return False
 
 
-def landlock():
+def landlock() -> int:
     """The version of Landlock's interface, 0 where the kernel has none or did not switch it on (landlock(7))."""
     try:
         return _syscalls.landlock_create_ruleset(None, constants.LANDLOCK_CREATE_RULESET_VERSION)

@@ -11,6 +11,8 @@ checks of what was opened keep the rule. All three are tried when a handle is fi
 called before the root is left: later no complete procfs may be in sight, and the kernel refuses new ones.
 """
 
+from __future__ import annotations
+
 import errno
 import posix
 
@@ -18,9 +20,7 @@ from pyrunc.errors import CallError
 from pyrunc.fileio import CHUNK
 from pyrunc.linux import _syscalls, constants
 
-PROC_SUPER_MAGIC = 0x9FA0
 ROOT_INODE = 1  # fs/proc: PROC_ROOT_INO; anything else at /proc is a part of one, bound there
-FSCONFIG_SET_STRING, FSCONFIG_CMD_CREATE = 1, 6
 RESOLVE = constants.RESOLVE_BENEATH | constants.RESOLVE_NO_XDEV | constants.RESOLVE_NO_MAGICLINKS | constants.RESOLVE_NO_SYMLINKS
 ATTRIBUTES = constants.MOUNT_ATTR_NOSUID | constants.MOUNT_ATTR_NODEV | constants.MOUNT_ATTR_NOEXEC
 REFUSED = (errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EINVAL, errno.EBUSY, errno.ENODEV)
@@ -35,17 +35,17 @@ class Proc:
     Not finding, refusing and the like come as CallError with the path below /proc as file name.
     """
 
-    def __init__(self):
-        self._fds = {}
+    def __init__(self) -> None:
+        self._fds: dict[str | None, int] = {}
 
-    def prepare(self, whole=False):
+    def prepare(self, whole: bool = False) -> Proc:
         """Makes the handles now: init does so while the host's /proc is still in sight. Returns itself."""
         self._root("pid")
         if whole:
             self._root(None)
         return self
 
-    def open(self, path, flags):
+    def open(self, path: str, flags: int) -> int:
         """fd of a file or directory of procfs (close-on-exec). The file is proven to be procfs's own."""
         fd = self._open(path, flags)
         try:
@@ -55,7 +55,7 @@ class Proc:
             raise _named(e, path) from None
         return fd
 
-    def read(self, path, limit=READ_LIMIT):
+    def read(self, path: str, limit: int = READ_LIMIT) -> bytes:
         """The bytes of a file, `limit` at most."""
         fd = self.open(path, posix.O_RDONLY)
         try:
@@ -72,7 +72,7 @@ class Proc:
         finally:
             posix.close(fd)
 
-    def write(self, path, data):
+    def write(self, path: str, data: bytes) -> None:
         """One write(2) of all the bytes, as the kernel wants its settings. A short write is an error (EIO)."""
         fd = self.open(path, posix.O_WRONLY)
         try:
@@ -83,9 +83,9 @@ class Proc:
         finally:
             posix.close(fd)
 
-    def readlink(self, path):
+    def readlink(self, path: str) -> str:
         """What a link says (`self/ns/net`, `self/exe`), as str; the link itself is never followed."""
-        fd = self._open(path, constants.O_PATH | posix.O_NOFOLLOW)
+        fd = self._open(path, posix.O_PATH | posix.O_NOFOLLOW)
         try:
             _must_be_procfs(fd)
             return posix.readlink("", dir_fd=fd)
@@ -94,9 +94,9 @@ class Proc:
         finally:
             posix.close(fd)
 
-    def reopen(self, fd, flags):
+    def reopen(self, fd: int, flags: int) -> int:
         """A new open file of what `fd` (O_PATH, say) stands for: the safe form of open("/proc/self/fd/N"). Check the object before."""
-        links = self.open("thread-self/fd", constants.O_PATH | posix.O_DIRECTORY)
+        links = self.open("thread-self/fd", posix.O_PATH | posix.O_DIRECTORY)
         try:
             return posix.open("%d" % fd, flags | posix.O_CLOEXEC, dir_fd=links)
         except OSError as e:
@@ -104,21 +104,21 @@ class Proc:
         finally:
             posix.close(links)
 
-    def directory(self):
+    def directory(self) -> int:
         """The descriptor that paths of processes start from, for a child that runs no Python. It stays ours."""
         return self._root("pid")
 
-    def close(self):
+    def close(self) -> None:
         """Gives both handles back; may be called twice. The next use would make new ones."""
         while self._fds:
             posix.close(self._fds.popitem()[1])
 
-    def _root(self, subset):
+    def _root(self, subset: str | None) -> int:
         if subset not in self._fds:
             self._fds[subset] = _own(subset)
         return self._fds[subset]
 
-    def _open(self, path, flags):
+    def _open(self, path: str, flags: int) -> int:
         head, slash, rest = path.partition("/")
         own = head == "self" or head == "thread-self"
         root = self._root("pid" if own or head.isdecimal() else None)
@@ -132,7 +132,7 @@ class Proc:
             raise _named(e, path, "readlinkat") from None
 
 
-def _own(subset):
+def _own(subset: str | None) -> int:
     """O_PATH-like fd of a procfs root, by the first way that the kernel allows."""
     try:
         return _proven(_fresh(subset))
@@ -145,27 +145,27 @@ def _own(subset):
         if e.errno not in REFUSED:
             raise
     try:
-        return _proven(posix.open("/proc", constants.O_PATH | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC))
+        return _proven(posix.open("/proc", posix.O_PATH | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC))
     except OSError as e:
         raise _named(e, "", "open") from None
 
 
-def _fresh(subset):
+def _fresh(subset: str | None) -> int:
     context = _syscalls.fsopen("proc", constants.FSOPEN_CLOEXEC)
     try:
         if subset:
             try:
-                _syscalls.fsconfig(context, FSCONFIG_SET_STRING, "subset", subset, 0)
+                _syscalls.fsconfig(context, constants.FSCONFIG_SET_STRING, "subset", subset, 0)
             except OSError as e:
                 if e.errno != errno.EINVAL:  # before Linux 5.8 there is no such option, and the whole one has to do
                     raise
-        _syscalls.fsconfig(context, FSCONFIG_CMD_CREATE, None, None, 0)
+        _syscalls.fsconfig(context, constants.FSCONFIG_CMD_CREATE, None, None, 0)
         return _syscalls.fsmount(context, constants.FSMOUNT_CLOEXEC, ATTRIBUTES)
     finally:
         posix.close(context)
 
 
-def _proven(fd):
+def _proven(fd: int) -> int:
     """fd, if it is the root of a procfs; else closed, and ENODEV."""
     try:
         _must_be_procfs(fd)
@@ -177,13 +177,11 @@ def _proven(fd):
     return fd
 
 
-def _must_be_procfs(fd):
-    if _syscalls.fstatfs(fd)[0] != PROC_SUPER_MAGIC:
+def _must_be_procfs(fd: int) -> None:
+    if _syscalls.fstatfs(fd)[0] != constants.PROC_SUPER_MAGIC:
         raise OSError(errno.ENODEV, "not a file of procfs")
 
 
-def _named(e, path, call="fstatfs"):
+def _named(e: OSError, path: str, call: str = "fstatfs") -> CallError:
     """The error with the name of the call (unless it has one) and the path in the words of everybody."""
-    failed = CallError.of(e, call)
-    failed.filename = "/proc/" + path if path else "/proc"
-    return failed
+    return CallError.of(e, call, path="/proc/" + path if path else "/proc")

@@ -1,9 +1,21 @@
 """Protocol buffers on the wire, as much of it as a conversation in small messages needs (protobuf.dev, "Encoding").
 
 A message is described by a dict {name: (number, kind)}: kind is INT (int32, int64, uint32 and enumerations alike), BOOL, TEXT, a dict
-again for a message inside, or a list of one of these, for what may come several times. Its one rule: what comes in is believed in nothing. Lengths are checked before they are used, fields
-that the description does not name are passed over, and one that has another shape than described is an error (ValueError).
+again for a message inside, or a list of one of these, for what may come several times. Its one rule: nothing that comes in is trusted.
+Lengths are checked before they are used, fields that the description does not name are skipped, and a field of another shape than
+described is an error (ValueError).
 """
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any, TypeAlias
+
+    Kind: TypeAlias = Any  # INT, BOOL, TEXT, Fields, or a list of one of them: the type would contain itself
+    Fields: TypeAlias = Mapping[str, tuple[int, Kind]]
+    Message: TypeAlias = dict[str, Any]  # a value for each field, of the field's kind
 
 INT, BOOL, TEXT = "int", "bool", "text"
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
@@ -14,7 +26,7 @@ VARINT_BYTES = 10
 # -- out
 
 
-def encode(fields, values):
+def encode(fields: Fields, values: Mapping[str, Any]) -> bytes:
     """{name: value} -> bytes, in the order of `values`. A list is a repeated field; None and the empty list are absent."""
     out = bytearray()
     for name, value in values.items():
@@ -25,7 +37,7 @@ def encode(fields, values):
     return bytes(out)
 
 
-def _field(out, number, kind, value):
+def _field(out: bytearray, number: int, kind: Kind, value: Any) -> None:
     if kind == INT or kind == BOOL:
         _varint(out, number << 3 | VARINT)
         _varint(out, int(value))
@@ -39,7 +51,7 @@ def _field(out, number, kind, value):
     out += body
 
 
-def _varint(out, value):
+def _varint(out: bytearray, value: int) -> None:
     """Seven bits a byte, the lowest first; a negative number is its 64 bit complement."""
     if not -SIGN <= value <= MASK:
         raise ValueError("%d does not fit into 64 bits" % value)
@@ -53,23 +65,25 @@ def _varint(out, value):
 # -- in
 
 
-def decode(fields, data):
-    """bytes -> {name: value} of the fields that are described; of one that comes unexpectedly again the last. ValueError."""
+def decode(fields: Fields, data: bytes) -> Message:
+    """bytes -> {name: value} of the fields that are described; if one is repeated unexpectedly, the last one counts. ValueError."""
     names = {number: (name, kind) for name, (number, kind) in fields.items()}
-    found = {}
+    found: Message = {}
     at = 0
     while at < len(data):
         key, at = _take_varint(data, at)
         body, at = _take(data, at, key & 7)
-        name, kind = names.get(key >> 3, (None, None))
+        if key >> 3 not in names:
+            continue
+        name, kind = names[key >> 3]
         if isinstance(kind, list):
             found.setdefault(name, []).append(_value(name, kind[0], body))
-        elif name is not None:
+        else:
             found[name] = _value(name, kind, body)
     return found
 
 
-def _take_varint(data, at):
+def _take_varint(data: bytes, at: int) -> tuple[int, int]:
     value = 0
     for count in range(VARINT_BYTES):
         if at >= len(data):
@@ -82,7 +96,7 @@ def _take_varint(data, at):
     raise ValueError("a number of more than %d bytes" % VARINT_BYTES)
 
 
-def _take(data, at, wire):
+def _take(data: bytes, at: int, wire: int) -> tuple[int | bytes, int]:
     """(an int, or the bytes of anything else; where it ends)."""
     if wire == VARINT:
         return _take_varint(data, at)
@@ -97,13 +111,13 @@ def _take(data, at, wire):
     return bytes(data[at : at + size]), at + size
 
 
-def _value(name, kind, body):
+def _value(name: str, kind: Kind, body: int | bytes) -> Any:
     if (kind == INT or kind == BOOL) != isinstance(body, int):
         raise ValueError("%s is of another type than expected" % name)
-    if kind == INT:
+    if isinstance(body, int):
+        if kind == BOOL:
+            return body != 0
         return body - (1 << 64) if body & SIGN else body
-    if kind == BOOL:
-        return body != 0
     if isinstance(kind, dict):
         return decode(kind, body)
     return body.decode("utf-8", "surrogateescape")

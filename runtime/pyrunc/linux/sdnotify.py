@@ -3,6 +3,8 @@
 The one rule: what the container sends is text of the container. Only a READY=1 line is understood, and only fixed text is passed on.
 """
 
+from __future__ import annotations
+
 import _socket
 import posix
 import select
@@ -12,11 +14,10 @@ from pyrunc.errors import CallError, errno_text, quote
 
 SOCKET = "notify.sock"
 BARRIER_MS = 30_000
-SCM_RIGHTS = 1
 DATAGRAM = 65536
 
 
-def listen(dir_fd):
+def listen(dir_fd: int) -> int:
     """fd of a datagram socket bound at notify.sock in the directory, writable for every user of the container. Replaces an old one."""
     try:
         posix.unlink(SOCKET, dir_fd=dir_fd)
@@ -32,7 +33,7 @@ def listen(dir_fd):
     return sock.detach()
 
 
-def forward(fd, supervisor, pid, pidfd):
+def forward(fd: int, supervisor: str, pid: int, pidfd: int) -> bool:
     """Waits until the container says READY=1 or is gone. Then tells the supervisor's socket (a path, or @name for an abstract one)
     READY=1 and MAINPID, and waits till it has read that. True if the container became ready."""
     if not _wait_ready(fd, pidfd):
@@ -41,7 +42,7 @@ def forward(fd, supervisor, pid, pidfd):
     return True
 
 
-def tell(supervisor, pid, barrier=True):
+def tell(supervisor: str, pid: int, barrier: bool = True) -> None:
     """READY=1 and MAINPID to the supervisor's socket. barrier: wait till it has read that, for whoever ends right afterwards. OSError."""
     sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
     try:
@@ -57,12 +58,12 @@ def tell(supervisor, pid, barrier=True):
         sock.close()
 
 
-def is_ready(fd):
+def is_ready(fd: int) -> bool:
     """Whether the next message says READY=1."""
     return b"READY=1" in posix.read(fd, DATAGRAM).split(b"\n")
 
 
-def _wait_ready(fd, pidfd):
+def _wait_ready(fd: int, pidfd: int) -> bool:
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     poll.register(pidfd, select.POLLIN)
@@ -75,12 +76,12 @@ def _wait_ready(fd, pidfd):
             return False
 
 
-def _barrier(sock):
+def _barrier(sock: _socket.socket) -> None:
     """sd_notify_barrier(3): the supervisor closes the descriptor when it has worked through what came before."""
     ours, theirs = posix.pipe2(posix.O_CLOEXEC)
     try:
         try:
-            sock.sendmsg([b"BARRIER=1"], [(_socket.SOL_SOCKET, SCM_RIGHTS, pack("i", theirs))])
+            sock.sendmsg([b"BARRIER=1"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, pack("i", theirs))])
         finally:
             posix.close(theirs)
         poll = select.poll()

@@ -7,6 +7,8 @@ The child is a clone of ours that goes to execve at once, as posix_spawn(3) can 
 be killed with its parent. It leads a process group of its own, has default signals, and no descriptor but 0, 1 and 2.
 """
 
+from __future__ import annotations
+
 import _signal
 import errno
 import fcntl
@@ -16,21 +18,32 @@ import time
 
 from pyrunc.errors import CallError
 from pyrunc.linux import _syscalls
-from pyrunc.linux.constants import AT_FDCWD, PR_SET_PDEATHSIG
+from pyrunc.linux.constants import AT_FDCWD, CLOSE_RANGE_CLOEXEC, PR_SET_PDEATHSIG, SECCOMP_SET_MODE_FILTER, SIGCHLD, SIGKILL, UINT_MAX
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import NoReturn, Protocol
+
+    class Cancel(Protocol):
+        """The engine's stop signals: `number` is set once one has come, and `wake_fd` is readable then."""
+
+        wake_fd: int
+        number: int
+
+        def drain(self) -> None: ...
+
 
 LIMIT = 64 << 10  # bytes kept of each stream: the last ones, where programs say what went wrong
 CHUNK = 64 << 10
 DRAIN = 16  # reads after the program's end: more than a pipe holds, so that an endless writer can't hold us
-CLOSE_RANGE_CLOEXEC = 4
-SIGKILL, SIGCHLD = 9, 17
-SECCOMP_SET_MODE_FILTER = 1
 POLL_MAX = 2**31 - 1
 
 
 class Ended:
     """How it went. why: 'exit', 'signal', 'timeout' or 'cancel'; code: exit status or signal number; out, err: bytes; ms: duration."""
 
-    def __init__(self, why, code, core, out, err, ms):
+    def __init__(self, why: str, code: int, core: bool, out: bytes, err: bytes, ms: int) -> None:
         self.why = why
         self.code = code
         self.core = core
@@ -39,17 +52,26 @@ class Ended:
         self.ms = ms
 
     @property
-    def ok(self):
+    def ok(self) -> bool:
         return self.why == "exit" and self.code == 0
 
-    def text(self):
+    def text(self) -> str:
         """In Go's words, which the callers of runc know: 'exit status 1', 'signal: killed'."""
         if self.why == "signal":
             return "signal: %s%s" % ((_signal.strsignal(self.code) or str(self.code)).lower(), " (core dumped)" if self.core else "")
         return "exit status %d" % self.code
 
 
-def run(path, argv, env, stdin=b"", cwd_fd=-1, timeout_ms=None, cancel=None, bpf=None):
+def run(
+    path: str | bytes,
+    argv: Sequence[str | bytes],
+    env: Sequence[str | bytes],
+    stdin: bytes = b"",
+    cwd_fd: int = -1,
+    timeout_ms: int | None = None,
+    cancel: Cancel | None = None,
+    bpf: tuple[bytes, int] | None = None,
+) -> Ended:
     """-> Ended. argv and env (["K=V"]) are lists of bytes or str. OSError (call execve, chdir, ...) when the program never ran.
 
     timeout_ms: then the whole process group is killed. cancel: an object with wake_fd, number and drain(), as the engine has; once
@@ -61,6 +83,7 @@ def run(path, argv, env, stdin=b"", cwd_fd=-1, timeout_ms=None, cancel=None, bpf
     try:
         why = job.attend(stdin, None if timeout_ms is None else begin + timeout_ms * 1_000_000, cancel)
         info = posix.waitid(posix.P_PIDFD, job.pidfd, posix.WEXITED)
+        assert info is not None  # it blocks until there is one
         if job.error:
             raise job.failure(path)
         job.drain()
@@ -73,8 +96,10 @@ def run(path, argv, env, stdin=b"", cwd_fd=-1, timeout_ms=None, cancel=None, bpf
 
 
 class _Job:
-    def __init__(self, path, argv, env, cwd_fd, bpf):
-        pipes = []
+    def __init__(
+        self, path: str | bytes, argv: Sequence[str | bytes], env: Sequence[str | bytes], cwd_fd: int, bpf: tuple[bytes, int] | None
+    ) -> None:
+        pipes: list[int] = []
         self.pidfd = -1
         try:
             for _ in range(4):
@@ -101,7 +126,7 @@ class _Job:
         self.kept = {self.out: bytearray(), self.err: bytearray()}
         self.error = b""
 
-    def attend(self, stdin, end_ns, cancel):
+    def attend(self, stdin: bytes, end_ns: int | None, cancel: Cancel | None) -> str | None:
         """Until the program has ended; returns 'timeout' or 'cancel' when it was killed for that, else None."""
         poll = select.poll()
         for fd in (self.out, self.err, self.status, self.pidfd):
@@ -129,14 +154,14 @@ class _Job:
                 elif fd in self.kept:
                     if self._take(fd) == b"":
                         poll.unregister(fd)
-                elif not cancel.number:
+                elif cancel is not None and not cancel.number:
                     cancel.drain()
                 elif why is None:
                     why = "cancel"
                     self.kill()
                     poll.unregister(fd)
 
-    def _feed(self, left, poll):
+    def _feed(self, left: memoryview, poll: select.poll) -> memoryview:
         """Writes on; at the end, or when the program does not read (EPIPE is no fault of it), standard input is closed."""
         try:
             left = left[posix.write(self.stdin, left) :] if left else left
@@ -150,7 +175,7 @@ class _Job:
             self.stdin = -1
         return left
 
-    def _take(self, fd):
+    def _take(self, fd: int) -> bytes | None:
         """One chunk; None when there is nothing for now."""
         try:
             data = posix.read(fd, CHUNK)
@@ -162,14 +187,14 @@ class _Job:
             del kept[:-LIMIT]
         return data
 
-    def drain(self):
+    def drain(self) -> None:
         """What it had written before its end."""
         for fd in self.kept:
             for _ in range(DRAIN):
                 if not self._take(fd):
                     break
 
-    def kill(self):
+    def kill(self) -> None:
         """The whole group. The leader has not been waited for, so the number is still its own."""
         try:
             posix.killpg(self.pid, SIGKILL)
@@ -178,12 +203,12 @@ class _Job:
                 raise
         _signal.pidfd_send_signal(self.pidfd, SIGKILL)
 
-    def failure(self, path):
-        call, _, number = self.error.partition(b":")
-        number = int(number)
+    def failure(self, path: str | bytes) -> CallError:
+        call, _, digits = self.error.partition(b":")
+        number = int(digits)
         return CallError(number, posix.strerror(number), path, call.decode())
 
-    def close(self):
+    def close(self) -> None:
         if self.pidfd >= 0 and _unfinished(self.pidfd):  # an exception is on its way: nothing is left behind
             self.kill()
             posix.waitid(posix.P_PIDFD, self.pidfd, posix.WEXITED)
@@ -192,21 +217,21 @@ class _Job:
                 posix.close(fd)
 
 
-def _unfinished(pidfd):
+def _unfinished(pidfd: int) -> bool:
     try:
         return posix.waitid(posix.P_PIDFD, pidfd, posix.WEXITED | posix.WNOHANG | posix.WNOWAIT) is None
     except ChildProcessError:  # waited for: the usual case
         return False
 
 
-def _remaining(end_ns):
+def _remaining(end_ns: int | None) -> int | None:
     """Milliseconds for poll; None: no deadline. Rounded up, so that the deadline has really passed when poll gives up."""
     if end_ns is None:
         return None
     return min(max(0, (end_ns - time.monotonic_ns() + 999_999) // 1_000_000), POLL_MAX)
 
 
-def _high(fd):
+def _high(fd: int) -> int:
     """Above the standard streams, if those were closed: else one end would be overwritten when the streams are set up."""
     if fd > 2:
         return fd
@@ -215,7 +240,16 @@ def _high(fd):
     return moved
 
 
-def _child(path, argv, env, cwd_fd, streams, status, parent, bpf):
+def _child(
+    path: str | bytes,
+    argv: Sequence[str | bytes],
+    env: Sequence[str | bytes],
+    cwd_fd: int,
+    streams: Sequence[int],
+    status: int,
+    parent: int,
+    bpf: tuple[bytes, int] | None,
+) -> NoReturn:
     """In the child; never returns. Says which call failed, unless that is told by the end of `status`: executed."""
     call = "setpgid"
     try:
@@ -231,7 +265,7 @@ def _child(path, argv, env, cwd_fd, streams, status, parent, bpf):
         for number, fd in enumerate(streams):
             posix.dup2(fd, number)
         call = "close_range"
-        _syscalls.close_range(3, 0xFFFFFFFF, CLOSE_RANGE_CLOEXEC)
+        _syscalls.close_range(3, UINT_MAX, CLOSE_RANGE_CLOEXEC)
         call = "rt_sigaction"
         _syscalls.reset_signals()
         if bpf is not None:

@@ -4,6 +4,8 @@ A path like /dev/pts/0 or /dev/console is the image's to shape (CVE-2025-52565, 
 mounted or chowned that was not first proven, on the very descriptor, to be what it is called.
 """
 
+from __future__ import annotations
+
 import _socket
 import errno
 import fcntl
@@ -12,20 +14,18 @@ from _struct import pack
 
 from pyrunc.errors import CallError
 from pyrunc.linux import _syscalls, constants, fs, paths
+from pyrunc.linux.constants import DEVPTS_SUPER_MAGIC, S_IFCHR, S_IFMT, S_IFREG, S_IFSOCK, TIOCGPTPEER, TIOCSCTTY, TIOCSPTLCK, TIOCSWINSZ
 
-DEVPTS_SUPER_MAGIC = 0x1CD1
 ROOT_INODE = 1  # of a devpts
 PTMX = (5, 2)
 SLAVE_MAJORS = range(136, 144)
-TIOCSCTTY, TIOCSWINSZ, TIOCSPTLCK, TIOCGPTPEER = 0x540E, 0x5414, 0x40045431, 0x5441
 NAME = b"/dev/ptmx"  # what runc sends beside the descriptor; an empty message would lose it on a stream socket
-SCM_RIGHTS = 1
 INSIDE = constants.RESOLVE_BENEATH | constants.RESOLVE_NO_XDEV | constants.RESOLVE_NO_SYMLINKS | constants.RESOLVE_NO_MAGICLINKS
 
 
-def open_pair(root_fd):
+def open_pair(root_fd: int) -> tuple[int, int]:
     """(master, slave) of a new pty in the devpts at /dev/pts of the root. No devpts there: OSError ENODEV, or what the lookup says."""
-    pts = paths.resolve(root_fd, "/dev/pts", constants.O_PATH | posix.O_DIRECTORY)
+    pts = paths.resolve(root_fd, "/dev/pts", posix.O_PATH | posix.O_DIRECTORY)
     try:
         if _syscalls.fstatfs(pts)[0] != DEVPTS_SUPER_MAGIC or posix.fstat(pts).st_ino != ROOT_INODE:
             raise fs.failure(errno.ENODEV, "fstatfs", "/dev/pts")
@@ -49,25 +49,25 @@ def open_pair(root_fd):
     return master, slave
 
 
-def is_slave(fd):
+def is_slave(fd: int) -> bool:
     """Whether fd is the terminal side of a pty: c 136:* of a devpts."""
     return fs.char_device(posix.fstat(fd))[0] in SLAVE_MAJORS and _syscalls.fstatfs(fd)[0] == DEVPTS_SUPER_MAGIC
 
 
-def set_size(fd, height, width):
+def set_size(fd: int, height: int, width: int) -> None:
     """Rows and columns of a terminal."""
     fcntl.ioctl(fd, TIOCSWINSZ, pack("4H", height, width, 0, 0))
 
 
-def make_controlling(fd):
+def make_controlling(fd: int) -> None:
     """The terminal becomes the controlling one of this session, whose leader must be calling."""
     fcntl.ioctl(fd, TIOCSCTTY, 0)
 
 
-def bind_console(root_fd, slave):
+def bind_console(root_fd: int, slave: int) -> None:
     """Mounts the slave over /dev/console of the root: descriptor onto descriptor. A missing file is made; a link or directory is
     refused (OSError EEXIST). The mount belongs to the mount namespace and dies with it."""
-    dev = paths.resolve(root_fd, "/dev", constants.O_PATH | posix.O_DIRECTORY)
+    dev = paths.resolve(root_fd, "/dev", posix.O_PATH | posix.O_DIRECTORY)
     try:
         target = _console_file(dev)
         try:
@@ -78,7 +78,7 @@ def bind_console(root_fd, slave):
                 posix.close(tree)
         finally:
             posix.close(target)
-        check = posix.open("console", constants.O_PATH | posix.O_NOFOLLOW | posix.O_CLOEXEC, dir_fd=dev)
+        check = posix.open("console", posix.O_PATH | posix.O_NOFOLLOW | posix.O_CLOEXEC, dir_fd=dev)
         try:
             if posix.fstat(check).st_rdev != posix.fstat(slave).st_rdev or not is_slave(check):
                 raise fs.failure(errno.EXDEV, "move_mount", "/dev/console")
@@ -88,7 +88,7 @@ def bind_console(root_fd, slave):
         posix.close(dev)
 
 
-def _console_file(dev):
+def _console_file(dev: int) -> int:
     """O_PATH fd of /dev/console itself: made exclusively, or what is there already if it is a file or a device node."""
     try:
         posix.close(
@@ -97,31 +97,31 @@ def _console_file(dev):
     except FileExistsError:
         pass  # looked at below, never opened for use
     except OSError as e:
-        raise fs.failure(e.errno, "openat", "/dev/console") from None
-    fd = posix.open("console", constants.O_PATH | posix.O_NOFOLLOW | posix.O_CLOEXEC, dir_fd=dev)
-    if posix.fstat(fd).st_mode & fs.S_IFMT not in (fs.S_IFREG, fs.S_IFCHR):
+        raise CallError.of(e, "openat", path="/dev/console") from None
+    fd = posix.open("console", posix.O_PATH | posix.O_NOFOLLOW | posix.O_CLOEXEC, dir_fd=dev)
+    if posix.fstat(fd).st_mode & S_IFMT not in (S_IFREG, S_IFCHR):
         posix.close(fd)
         raise fs.failure(errno.EEXIST, "openat", "/dev/console")
     return fd
 
 
-def send_master(socket_fd, master):
+def send_master(socket_fd: int, master: int) -> None:
     """The one message of the console protocol: the name and one descriptor. Waits for no answer."""
     sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, socket_fd)
     try:
-        sock.sendmsg([NAME], [(_socket.SOL_SOCKET, SCM_RIGHTS, pack("i", master))])
+        sock.sendmsg([NAME], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, pack("i", master))])
     except OSError as e:
         raise CallError.of(e, "sendmsg") from None
     finally:
         sock.detach()
 
 
-def connect(path, seconds):
+def connect(path: str, seconds: int) -> int:
     """fd of a stream socket connected to a unix socket at `path`, of any length. OSError: ENOTSOCK, ECONNREFUSED, EAGAIN when the
     listener's queue stayed full for `seconds`, and what the lookup says."""
-    node = posix.open(path, constants.O_PATH | posix.O_CLOEXEC)
+    node = posix.open(path, posix.O_PATH | posix.O_CLOEXEC)
     try:
-        if posix.fstat(node).st_mode & fs.S_IFMT != fs.S_IFSOCK:
+        if posix.fstat(node).st_mode & S_IFMT != S_IFSOCK:
             raise fs.failure(errno.ENOTSOCK, "connect", path)
         sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
         try:
@@ -130,7 +130,7 @@ def connect(path, seconds):
             sock.connect("/proc/self/fd/%d" % node)  # the very node that was looked at; sun_path holds 107 bytes, paths may have more
         except OSError as e:
             sock.close()
-            raise fs.failure(e.errno, "connect", path) from None
+            raise CallError.of(e, "connect", path=path) from None
         return sock.detach()
     finally:
         posix.close(node)

@@ -10,7 +10,7 @@ import posix
 
 from pyrunc import fileio
 from pyrunc.errors import StateError, UsageError, quote
-from pyrunc.linux import constants, paths
+from pyrunc.linux import paths
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def _group(name: str, pid: int) -> int:
 def _lines(path: str, pid: int) -> list[list[str]]:
     """The fields of each line; [] where there is no such regular file (CVE-2024-9676). The file is opened only after its type is known: a
     device of the image may act on being opened."""
-    root_fd = posix.open("/proc/%d/root" % pid, constants.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    root_fd = posix.open("/proc/%d/root" % pid, posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
     try:
         node = paths.resolve(root_fd, path)
     except OSError:

@@ -32,12 +32,6 @@ def check(document, what="config", all=False):
     return found
 
 
-def require(document, what="config"):
-    """Raises Refusal for the first problem."""
-    for pointer, words, _value, reason in check(document, what):
-        raise errors.Refusal(reason, words, errors.quote(pointer), section="config.md")
-
-
 def _object(node, rule, path, found, most):
     _, required, props, rest = rule
     for key in required:

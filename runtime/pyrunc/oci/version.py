@@ -25,12 +25,6 @@ def semver(text):
     return parsed is not None and parsed[2] is not None
 
 
-def newer(text):
-    """Whether it is of a later minor version than ours: accepted, as the major is the same, with a note."""
-    parsed = parse(text)
-    return parsed is not None and parsed[:2] > tuple(map(int, VERSION.split(".")[:2]))
-
-
 def _number(text):
     return 0 < len(text) < 10 and text.isdecimal() and (text == "0" or text[0] != "0")
 

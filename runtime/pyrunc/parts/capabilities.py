@@ -74,8 +74,8 @@ def plan(node: Node, ctx: Context) -> Entry:
     _subset(entry["effective"], "effective", entry["permitted"], "permitted")
     _subset(entry["inheritable"], "inheritable", entry["bounding"], "bounding")
     if entry["permitted"] & ~entry["bounding"]:
-        beyond = caps.names(entry["permitted"] & ~entry["bounding"])
-        ctx.warn(POINTER + "/permitted", "not in bounding, so lost when the program is executed as root: %s" % " ".join(beyond))
+        outside = caps.names(entry["permitted"] & ~entry["bounding"])
+        ctx.warn(POINTER + "/permitted", "not in bounding, so lost when the program is executed as root: %s" % " ".join(outside))
     beyond = entry["ambient"] & ~(entry["permitted"] & entry["inheritable"])
     if beyond:
         entry["ambient"] &= ~beyond

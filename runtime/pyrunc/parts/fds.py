@@ -11,8 +11,8 @@ import fcntl
 import posix
 
 from pyrunc.errors import CallError, Refusal, StepFailure, errno_text
-from pyrunc.linux import constants, fs, ids, paths
 from pyrunc.linux import fds as descriptors
+from pyrunc.linux import fs, ids, paths
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -90,9 +90,9 @@ def exec_owner(entry: Entry, run: ExecRun) -> None:
     """Host side of exec: the same for the descriptors that are kept, and the same owner for our own stdio, which the new process inherits unless it gets a terminal. Uses run.init_pid, by
     whose map the user's id is translated."""
     descriptors.hand_on(range(FIRST, FIRST + entry["keep"]))
-    uid = entry["uid"]
+    uid: int | None = entry["uid"]
     if run.plans.get("namespaces", {}).get("userns"):
-        uid = ids.outer_uid(run.init_pid, uid)
+        uid = ids.outer_uid(run.init_pid, entry["uid"])
     if uid is not None and "terminal" not in run.plans:
         _give(uid)
 
@@ -110,7 +110,7 @@ def _give(uid: int) -> None:
 
 
 def _ours_to_give(number: int, info: posix.stat_result) -> bool:
-    kind = info.st_mode & constants.S_IFMT
-    if kind == constants.S_IFREG:
+    kind = info.st_mode & fs.S_IFMT
+    if kind == fs.S_IFREG:
         return fcntl.fcntl(number, fcntl.F_GETFL) & posix.O_ACCMODE != posix.O_RDONLY
-    return kind in (constants.S_IFIFO, constants.S_IFSOCK) or fs.char_device(info)[0] in PTY_MAJORS
+    return kind in (fs.S_IFIFO, fs.S_IFSOCK) or fs.char_device(info)[0] in PTY_MAJORS

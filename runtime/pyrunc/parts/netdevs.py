@@ -13,6 +13,7 @@ import posix
 
 from pyrunc.errors import CallError, Refusal, StepFailure, errno_text, quote
 from pyrunc.linux import netlink
+from pyrunc.linux.constants import IFF_UP
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -121,12 +122,12 @@ def _move(outer: Route, inner: Route, net_fd: int, host_name: str, name: str) ->
     there = inner.links()
     if any(link[1] == name for link in there):
         raise _name_taken()  # checked first: the kernel moves before it renames, and a failed rename leaves the device there
-    if flags & netlink.IFF_UP:
+    if flags & IFF_UP:
         outer.set_up(index, False)
     try:
         outer.move(index, net_fd, name)
     except OSError:
-        if flags & netlink.IFF_UP:
+        if flags & IFF_UP:
             _restore(outer, index, addresses)
         raise
     index = _found(inner, name, {link[0] for link in there})

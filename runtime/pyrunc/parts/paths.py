@@ -152,10 +152,11 @@ def _directory_cover(covers: Covers, label: str | None) -> int:
 
 def _null_cover(root_fd: int, covers: Covers) -> int:
     """-> detached mount of a null device."""
-    if covers["null"] is None:
-        covers["null"] = _null(root_fd, covers)
+    null = covers["null"]
+    if null is None:
+        null = covers["null"] = _null(root_fd, covers)
     try:
-        tree = mount.clone_fd(covers["null"])
+        tree = mount.clone_fd(null)
     except OSError as e:
         if e.errno == errno.EINVAL and covers["hidden"] is not None:
             words = "the container's /dev/null is not the null device, and this kernel cannot provide another one (Linux 6.15 can)"

@@ -12,7 +12,7 @@ import posix
 
 from pyrunc import fileio
 from pyrunc.errors import CallError, Refusal, StepFailure, errno_text, quote
-from pyrunc.linux import _syscalls, fs, mount, paths
+from pyrunc.linux import _syscalls, fs, mount, mountinfo, paths
 from pyrunc.linux import constants as c
 
 TYPE_CHECKING = False
@@ -246,7 +246,7 @@ def _pivot(root_fd: int) -> None:
 def _move(entry: Entry, run: InitRun) -> None:
     """--no-pivot (a root on an initramfs): the root is moved over /. The host's tree stays below it. Its procfs and sysfs
     are unmounted first, as the kernel would take them as permission to mount new ones."""
-    for _device, top, point, kind, _settings in mount.table(fileio.fsdecode(run.proc.read("self/mountinfo", TABLE_LIMIT))):
+    for _device, top, point, kind, _settings in mountinfo.table(fileio.fsdecode(run.proc.read("self/mountinfo", TABLE_LIMIT))):
         inside = (point + "/").startswith(entry["path"].rstrip("/") + "/")
         if kind in ("proc", "sysfs") and top == "/" and not inside:
             _unmount_host(point)
@@ -300,7 +300,7 @@ def init_finish(entry: Entry, run: InitRun) -> None:
     if not entry["readonly"]:
         return
     try:
-        mount.make_readonly(run.root_fd)
+        mount.make_readonly(run.root_fd, tries=5, pause_ms=100)
     except OSError as e:
         words = "cannot make the root read-only: %s" % errno_text(e.errno)
         raise StepFailure(

@@ -89,6 +89,7 @@ class Cancel(Protocol):
 
     number: int  # of that signal; 0 as long as none has come
     wake_fd: int  # readable then
+    def drain(self) -> None: ...
 
 class HookRun(AskRun, Protocol):
     """Hooks run on both sides."""

@@ -170,9 +170,9 @@ def exec_open(entry: Entry, run: ExecRun) -> tuple[int, int]:
     master, slave = _pair(run.root_fd)
     if entry["size"]:
         tty.set_size(slave, *entry["size"])
-    uid = entry["uid"]
+    uid: int | None = entry["uid"]
     if run.plans.get("namespaces", {}).get("userns"):
-        uid = ids.outer_uid(run.init_pid, uid)
+        uid = ids.outer_uid(run.init_pid, entry["uid"])
     if uid is not None:  # without a mapping the process can't be started; op_ids reports that
         _give(slave, uid)
     return master, slave

@@ -14,7 +14,7 @@ import posix
 from pyrunc import fileio
 from pyrunc.cgroup import hierarchies
 from pyrunc.linux import constants as c
-from pyrunc.linux import fs, mount
+from pyrunc.linux import fs, mount, mountinfo
 from pyrunc.parts.mounts import bind, filesystems, mountpoint, options
 
 TYPE_CHECKING = False
@@ -48,7 +48,7 @@ def mount_all(item: Item, entry: Entry, run: InitRun) -> None:
 def _hierarchies(run: InitRun) -> list[Hierarchy]:
     """[(name of its directory, keys, mount point, root)] of the v1 hierarchies, each once."""
     found, seen = [], set()
-    for device, root, point, kind, settings in mount.table(fileio.fsdecode(run.proc.read("self/mountinfo", TABLE_LIMIT))):
+    for device, root, point, kind, settings in mountinfo.table(fileio.fsdecode(run.proc.read("self/mountinfo", TABLE_LIMIT))):
         if kind != "cgroup" or device in seen:
             continue
         seen.add(device)

@@ -1,0 +1,24 @@
+"""The mount table as text (proc_pid_mountinfo(5)). Its one rule: no file is opened here; whose table it is, is the caller's choice."""
+
+from __future__ import annotations
+
+
+def table(text: str) -> list[tuple[str, str, str, str, str]]:
+    """-> [(device, root, mount point, type, options of the file system)], in the order of the table."""
+    found = []
+    for line in text.split("\n"):
+        head, dash, tail = line.partition(" - ")
+        if dash:
+            fields = head.split(" ")
+            kind, _source, settings = tail.split(" ", 2)
+            found.append((fields[2], unescape(fields[3]), unescape(fields[4]), kind, settings))
+    return found
+
+
+def unescape(text: str) -> str:
+    """A path of the table: blank, tab, newline and backslash are written in octal."""
+    if "\\" not in text:
+        return text
+    for code, char in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        text = text.replace(code, char)
+    return text

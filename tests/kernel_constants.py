@@ -1,0 +1,100 @@
+"""Constants of the Linux kernel that only tests need, under the kernel's names; those of the product are in pyrunc.linux.constants.
+
+unit/test_constants.py compares both with the headers.
+"""
+
+# clone(2), unshare(2), setns(2)
+CLONE_FS = 0x200
+
+# open(2) and the *at calls
+RENAME_NOREPLACE = 1
+RENAME_EXCHANGE = 2
+
+# fcntl(2), flock(2), memfd_create(2), close_range(2)
+F_ADD_SEALS = 1033
+F_SEAL_SEAL = 0x1
+F_SEAL_SHRINK = 0x2
+F_SEAL_GROW = 0x4
+F_SEAL_WRITE = 0x8
+MFD_ALLOW_SEALING = 2
+
+# statx(2)
+STATX_BASIC_STATS = 0x7FF
+
+# statfs(2): f_type
+TMPFS_MAGIC = 0x1021994
+OVERLAYFS_SUPER_MAGIC = 0x794C7630
+
+# prctl(2)
+PR_GET_SECCOMP = 21
+PR_CAP_AMBIENT = 47
+PR_CAP_AMBIENT_IS_SET = 1
+PR_CAP_AMBIENT_RAISE = 2
+SECBIT_NOROOT = 1
+
+# keyctl(2)
+KEYCTL_GET_KEYRING_ID = 0
+KEY_SPEC_SESSION_KEYRING = -3
+
+# seccomp(2)
+SECCOMP_FILTER_FLAG_NEW_LISTENER = 8
+SECCOMP_RET_ERRNO = 0x50000
+SECCOMP_RET_ALLOW = 0x7FFF0000
+SECCOMP_IOCTL_NOTIF_RECV = 0xC0502100
+SECCOMP_IOCTL_NOTIF_SEND = 0xC0182101
+BPF_K = 0
+BPF_RET = 6
+
+# bpf(2), device programs of cgroup v2
+BPF_PROG_TYPE_CGROUP_DEVICE = 15
+BPF_CGROUP_DEVICE = 6
+BPF_F_ALLOW_MULTI = 2
+BPF_F_REPLACE = 4
+
+# sched_setattr(2), ioprio_set(2), set_mempolicy(2)
+SCHED_OTHER = 0
+SCHED_BATCH = 3
+IOPRIO_CLASS_BE = 2
+IOPRIO_CLASS_SHIFT = 13
+IOPRIO_WHO_PROCESS = 1
+MPOL_DEFAULT = 0
+MPOL_BIND = 2
+
+# personality(2)
+ADDR_NO_RANDOMIZE = 0x40000
+
+# getrlimit(2)
+RLIMIT_CPU = 0
+RLIMIT_FSIZE = 1
+RLIMIT_CORE = 4
+RLIMIT_NPROC = 6
+RLIMIT_NOFILE = 7
+RLIMIT_MEMLOCK = 8
+RLIMIT_AS = 9
+
+# ioctl(2): terminals, namespaces, network devices
+TIOCGWINSZ = 0x5413
+NS_GET_USERNS = 0xB701
+
+# signal(7), wait(2), pidfd
+SIGQUIT = 3
+SIGUSR1 = 10
+SIGUSR2 = 12
+SIGALRM = 14
+SIGCONT = 18
+SIGSTOP = 19
+SIGURG = 23
+SIGPROF = 27
+SIGWINCH = 28
+SIGSYS = 31
+SIG_BLOCK = 0
+SIG_UNBLOCK = 1
+SIG_SETMASK = 0x2
+
+# capabilities(7); the number is the position
+CAP_CHOWN = 0
+CAP_KILL = 5
+CAP_SETGID = 6
+CAP_SETUID = 7
+CAP_LAST_CAP = 40
+RLIM_INFINITY = 0xFFFFFFFFFFFFFFFF
