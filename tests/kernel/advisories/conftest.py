@@ -13,6 +13,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import pathlib
 import shutil
 import signal
 import subprocess
@@ -25,7 +26,6 @@ import harness
 from advisory_tools import SECRET, Harmless
 
 if TYPE_CHECKING:
-    import pathlib
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from harness import Bundle, Json, MakeBundle, Runtime

@@ -1,0 +1,251 @@
+#!/usr/bin/env python3
+"""`make mutants`: changes one thing in parts/, cgroup/, linux/, the rows of engine/order.py or finish.c, and asks the tests that have been
+at that place whether they notice.
+
+    mutants.py [--count N] [--seed S] [--out FILE]     a random sample of N mutants (default: 200)
+    mutants.py --only WORD                             those whose place contains WORD
+
+It needs the records of `make coverage` (build/coverage). A mutant runs the quickest of the tests that reached its line, unit tests first;
+if all of them pass, it runs more, and has survived if those pass too. A mutant in a line that no test reaches has survived as well.
+Mutants run as root in process, mount, network, IPC and UTS namespaces of their own, where / is read-only, so that a mutant that kills,
+unmounts or removes the wrong thing does no harm. See docs/testing.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import mutations
+import tree
+from layout import Layout
+from mutations import Mutation
+
+import run
+
+FIRST, MORE = (8, 4, 3), (30, 15, 10)  # how many tests of unit, kernel, cli
+SECONDS = 90  # of the tests of one mutant: what hangs has been noticed
+ROOMS = ("parts", "cgroup", "linux")
+ORDER, FINISH = "pyrunc/engine/order.py", "finish.c"
+WORK = "/tmp/mutants"  # in the namespaces, on a tmpfs
+ISOLATED = """
+set -e
+mount --make-rprivate /
+mount -t tmpfs -o mode=1777 tmpfs /tmp
+mount -t tmpfs -o mode=755 tmpfs /run
+mkdir /run/lock
+ip link set lo up
+cp -r "$1/runtime" /tmp/mutants.tree
+mount -o remount,ro,bind /
+shift
+exec "$@"
+"""
+
+
+class Chosen(NamedTuple):
+    """A mutant and the tests to ask, the first batch and more."""
+
+    mutation: Mutation
+    first: list[str]
+    more: list[str]
+
+
+# ---- which mutants, and which tests
+
+
+def all_mutations() -> list[Mutation]:
+    found: list[Mutation] = []
+    top = tree.ROOT / "runtime"
+    for room in ROOMS:
+        for path in sorted((top / "pyrunc" / room).rglob("*.py")):
+            if path.name not in ("constants.py", "table.py"):  # tables, compared with their sources by tests of their own
+                found += mutations.of_python(str(path.relative_to(top)), path.read_text())
+    found += mutations.of_rows(ORDER, (top / ORDER).read_text())
+    found += mutations.of_c(FINISH, (top / "csrc" / FINISH).read_text())
+    return found
+
+
+class Reached:
+    """Which tests have reached which line. Only tests that passed are asked."""
+
+    def __init__(self, folder: Path) -> None:
+        self.layout = Layout(folder / "runtime")
+        self.tests = {name: one for name, one in run.recorded(folder).items() if one.outcome == "passed"}
+        self.lines = {name: zlib.decompress(one.lines) for name, one in self.tests.items()}
+        self.c_data = {name: zlib.decompress(one.blocks) for name, one in self.tests.items()}
+        self.blocks = tree.blocks(folder)
+
+    def by(self, mutation: Mutation) -> list[str]:
+        if mutation.path == FINISH:
+            before = [line for source, line in self.blocks.values() if source == FINISH and line <= mutation.line]
+            nearest = max(before, default=0)
+            places = [at for at, (source, line) in self.blocks.items() if source == FINISH and line == nearest]
+            return [name for name, data in self.c_data.items() if any(data[at] for at in places)]
+        if mutation.path == ORDER:
+            return self.by_row(mutation)
+        at = self.layout.lines[mutation.path] + mutation.line
+        return [name for name, data in self.lines.items() if data[at]]
+
+    def by_row(self, mutation: Mutation) -> list[str]:
+        """Those that ran the verb of a row: its first line."""
+        part, _, verb = mutation.what.split()[2].partition(".")
+        for path, base in self.layout.lines.items():
+            if path.startswith("pyrunc/parts/%s" % part) or path.startswith("pyrunc/engine/"):
+                for (other, first, name), _at in self.layout.codes.items():
+                    if other == base and name == verb:
+                        after = [line for line in self.layout.executable[path] if line > first]
+                        at = base + min(after, default=first)
+                        return [test for test, data in self.lines.items() if data[at]]
+        return []
+
+    def choose(self, mutation: Mutation) -> Chosen:
+        tests = sorted(self.by(mutation), key=lambda name: self.tests[name].seconds)
+        first, more = ([], []) if not tests else (some(tests, FIRST), some(tests, MORE))
+        return Chosen(mutation, first, [name for name in more if name not in first])
+
+
+def some(tests: list[str], counts: tuple[int, ...]) -> list[str]:
+    """So many of each folder, the quickest of each."""
+    folders = ("tests/unit", "tests/kernel", "tests/cli")
+    return [name for folder, count in zip(folders, counts, strict=True) for name in [t for t in tests if t.startswith(folder)][:count]]
+
+
+# ---- in the namespaces
+
+
+def inside(request: Path) -> int:
+    """Runs the mutants one by one; a line of JSON for each."""
+    os.rename("/tmp/mutants.tree", WORK + ".tree")
+    os.makedirs(WORK)
+    os.rename(WORK + ".tree", WORK + "/runtime")
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for entry in json.loads(request.read_text()):
+        mutation = Mutation(*entry["mutation"])
+        begin = time.monotonic()
+        verdict = judged(mutation, entry["first"], entry["more"])
+        print(json.dumps([str(mutation), verdict, round(time.monotonic() - begin, 1)]), flush=True)
+    return 0
+
+
+def judged(mutation: Mutation, first: list[str], more: list[str]) -> str:
+    source = tree.ROOT / "runtime" / (mutation.path if mutation.path != FINISH else "csrc/" + FINISH)
+    changed = mutation.apply(source.read_text())
+    if not first:
+        return "survived: no test reaches it"
+    undo = place(mutation, changed)
+    if undo is None:
+        return "none: it does not compile"
+    try:
+        for tests in (first, more):
+            how = asked(tests) if tests else ""
+            if how:
+                return "killed: " + how
+        return "survived: %d tests" % (len(first) + len(more))
+    finally:
+        target, before = undo
+        target.write_bytes(before)
+
+
+def place(mutation: Mutation, changed: str) -> tuple[Path, bytes] | None:
+    """Puts the mutant into the copy. What to put back, or None where it is no program."""
+    if mutation.path == FINISH:
+        target = Path(WORK, "runtime/pyrunc/linux/_syscalls.abi3.so")
+        before = target.read_bytes()
+        try:
+            tree.extension(Path(WORK), False, (FINISH, changed))
+        except subprocess.CalledProcessError:
+            return None
+        return target, before
+    target = Path(WORK, "runtime", mutation.path)
+    before = target.read_bytes()
+    try:
+        compile(changed, mutation.path, "exec", dont_inherit=True)
+    except SyntaxError:
+        return None
+    target.write_text(changed)
+    return target, before
+
+
+def asked(tests: list[str]) -> str:
+    """How the tests noticed: "", or the first one that failed."""
+    argv = tree.pytest_argv(Path(WORK), "-x", "--tb=no", "-rfE", *tests)
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    with open("/tmp/output", "w+") as output:
+        process = subprocess.Popen(argv, cwd=tree.ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        try:
+            code = process.wait(SECONDS)
+        except subprocess.TimeoutExpired:
+            code = -1
+        finally:
+            os.kill(-1, signal.SIGKILL)  # whatever is left in this process namespace, but for us
+            reap()
+        output.seek(0)
+        text = output.read()
+    if code == -1:
+        return "not over after %d s" % SECONDS
+    lines = [line for line in text.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    return "" if code == 0 else (lines[-1] if lines else "exit %d: %s" % (code, text.strip()[-200:]))
+
+
+def reap() -> None:
+    while True:
+        try:
+            os.waitpid(-1, 0)
+        except ChildProcessError:
+            return
+
+
+# ---- the command
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser.add_argument("--count", type=int, default=200)
+    parser.add_argument("--seed", default="1")
+    parser.add_argument("--only", default="")
+    parser.add_argument("--coverage", type=Path, default=tree.ROOT / "build/coverage")
+    parser.add_argument("--out", type=Path, default=tree.ROOT / "build/mutants.txt")
+    parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
+    wanted = parser.parse_args()
+    if wanted.inside:
+        return inside(wanted.inside)
+    reached = Reached(wanted.coverage.resolve())
+    every = [mutation for mutation in all_mutations() if wanted.only in str(mutation)]
+    sample = random.Random(wanted.seed).sample(every, min(wanted.count, len(every)))
+    base = tree.ROOT / "build/mutants"
+    tree.prepare(base, record=False)
+    chosen = [reached.choose(mutation) for mutation in sample]
+    request = base / "request.json"
+    request.write_text(json.dumps([{"mutation": one.mutation, "first": one.first, "more": one.more} for one in chosen]))
+    print("%d mutants of %d" % (len(sample), len(every)), flush=True)
+    space = ["unshare", "--mount", "--pid", "--net", "--ipc", "--uts", "--fork", "--kill-child", "--mount-proc"]
+    argv = [*space, "sh", "-c", ISOLATED, "sh", str(base), sys.executable, __file__, "--inside", str(request)]
+    rows = []
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process, open(wanted.out, "w") as out:
+        assert process.stdout
+        for line in process.stdout:
+            name, verdict, seconds = json.loads(line)
+            rows.append((name, verdict))
+            text = "%-90s %s (%.1f s)" % (name, verdict, seconds)
+            out.write(text + "\n")
+            out.flush()
+            print(text, flush=True)
+    counted = {word: sum(verdict.startswith(word) for _, verdict in rows) for word in ("killed", "survived", "none")}
+    alive = counted["killed"] + counted["survived"]
+    share = 100 * counted["killed"] / alive if alive else 0
+    print("%d killed, %d survived, %d no program: %.1f %% of %d" % (*counted.values(), share, alive))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
