@@ -72,11 +72,12 @@ def test_output_of_hooks(pyrunc, make_bundle, tmp_path, allowed):
         assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("keep", ["1", "0"])
-def test_groups(pyrunc, make_bundle, keep):
-    bundle = make_bundle(annotated(keep_original_groups=keep), args=["/bin/sh", "-c", "grep ^Groups: /proc/self/status"])
-    result = pyrunc.run(bundle, extra_groups=[4, 27])
-    assert result.out.split()[1:] == (["4", "27"] if keep == "1" else [])
+@pytest.mark.parametrize(("keep", "allowed"), [("1", True), ("1", False), ("0", True)])
+def test_groups(pyrunc, make_bundle, keep, allowed):
+    changes = {**annotated(keep_original_groups=keep), "/process/user/additionalGids": [7]}
+    bundle = make_bundle(changes, args=["/bin/sh", "-c", "grep ^Groups: /proc/self/status"])
+    result = pyrunc.ok("run", "--bundle", bundle, pyrunc.new_id(), globals=ALLOW if allowed else (), extra_groups=[4, 27])
+    assert result.out.split()[1:] == (["4", "27"] if keep == "1" and allowed else ["7"])
 
 
 def test_handler(pyrunc, make_bundle, no_leaks):

@@ -1,7 +1,9 @@
 """terminal, fds, keyring, notify: what is handed in from outside. Plans, and what needs no rights."""
 
 import os
+import re
 import socket
+import stat
 import threading
 from array import array
 from types import SimpleNamespace
@@ -221,8 +223,11 @@ def test_what_may_be_given_to_the_user(tmp_path):
     (tmp_path / "f").write_text("")
     reading, writing = os.open(tmp_path / "f", os.O_RDONLY), os.open(tmp_path / "f", os.O_WRONLY | os.O_APPEND)
     zero, folder = os.open("/dev/zero", os.O_RDWR), os.open(tmp_path, os.O_RDONLY)
-    may = {fd: fds._ours_to_give(fd, os.fstat(fd)) for fd in (read, write, slave, one.fileno(), writing, reading, zero, folder, master)}
-    expected = [True, True, True, True, True, False, False, False, False]
+    may = {
+        fd: stat.S_IFMT(os.fstat(fd).st_mode) in fds.GIVEN
+        for fd in (read, write, one.fileno(), slave, writing, reading, zero, folder, master)
+    }
+    expected = [True, True, True, False, False, False, False, False, False]
     assert list(may.values()) == expected
     for fd in (read, write, master, slave, reading, writing, zero, folder):
         os.close(fd)
@@ -234,11 +239,21 @@ def test_what_may_be_given_to_the_user(tmp_path):
 
 
 def test_keyring():
-    assert keyring.plan({}, Ctx()) == {"name": "_ses.c1", "label": None, "userns": False}
+    assert keyring.plan({}, Ctx()) == {"label": None, "userns": False}
     assert keyring.plan({}, Ctx(options={"no_new_keyring": True})) is None
     ctx = Ctx({"labels": {"selinux": "a:b:c:d"}, "namespaces": namespaces("user")})
-    assert keyring.plan({}, ctx) == {"name": "_ses.c1", "label": "a:b:c:d", "userns": True}
-    assert keyring.exec_op({"name": "_ses.c1"}, None) == ("KEYRING", b"_ses.c1")
+    assert keyring.plan({}, ctx) == {"label": "a:b:c:d", "userns": True}
+    assert keyring.exec_op({}, Run(container=SimpleNamespace(state={"keyring": "_ses.x"}))) == ("KEYRING", b"_ses.x")
+
+
+def test_names_of_keyrings_cannot_be_guessed():
+    names = set()
+    for _ in range(20):
+        run = Run(state_dir=SimpleNamespace(state={}))
+        keyring.host_name({}, run)
+        names.add(run.state_dir.state["keyring"])
+        names.add(keyring.exec_op({}, Run(container=SimpleNamespace(state={})))[1].decode())
+    assert len(names) == 40 and all(re.fullmatch("_ses\\.[0-9a-f]{32}", name) for name in names)
 
 
 # ---- notify

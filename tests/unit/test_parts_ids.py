@@ -97,7 +97,14 @@ def test_groups_where_setgroups_is_denied():
 def test_keep_original_groups():
     ctx = Ctx({"meta": {"keep_groups": True}})
     assert ids({"uid": 0, "gid": 0}, ctx)["setgroups"] is False
-    assert refused(user.plan, {"/process/user": {"uid": 0, "gid": 0, "additionalGids": [1]}}, ctx).pointer.endswith("additionalGids")
+
+
+def test_keep_original_groups_wins_over_additional_groups():
+    """podman's keep-groups writes both; the groups are neither set nor compared with the maps."""
+    ctx = Ctx({"meta": {"keep_groups": True}, "namespaces": namespaces("user"), "idmaps": {**MAPS, "setgroups": "deny"}})
+    entry = ids({"uid": 0, "gid": 0, "additionalGids": [1, 70000]}, ctx)
+    assert (entry["groups"], entry["setgroups"]) == ([], False) and user.op_ids(entry, Run())[3] is None
+    assert [pointer for pointer, _text in ctx.warnings] == ["/process/user/additionalGids"]
 
 
 def test_op_ids_always_sets_groups():
@@ -267,9 +274,39 @@ def test_annotations_that_name_host_paths_have_no_effect():
     assert annotated(values, allow_annotation_paths=True)[0]["annotations"] == values
 
 
-@pytest.mark.parametrize(("value", "kept"), [("1", True), ("true", True), ("0", False), ("", False), ("yes", False)])
+@pytest.mark.parametrize(("value", "kept"), [("1", True), ("true", True), ("0", False), ("", True), ("yes", True)])
 def test_keep_groups(value, kept):
-    assert annotated({"run.oci.keep_original_groups": value})[0]["keep_groups"] is kept
+    values = {"run.oci.keep_original_groups": value}
+    assert annotated(values, allow_annotation_paths=True)[0]["keep_groups"] is kept
+    for other in (Ctx(in_userns=True), Ctx()):
+        other.euid = 0 if other.in_userns else 1000
+        assert meta.plan({"/ociVersion": "1.3.0", "/annotations": values}, other)["keep_groups"] is kept and not other.warnings
+
+
+def test_roots_groups_need_permission():
+    entry, warnings = annotated({"run.oci.keep_original_groups": "1"})
+    assert entry["keep_groups"] is False and entry["annotations"] == {} and "--allow-annotation-paths" in warnings[0][1]
+
+
+@pytest.mark.parametrize("name", ["ExecStartPre", "Conflicts", "OnFailure", "SuccessAction", "Slice", "after", "Before", "PartOf"])
+def test_properties_that_reach_other_units_need_permission(name):
+    """CVE-2024-3154's class: a tenant's annotation starts programs, or stops other units or the machine."""
+    values = {"org.systemd.property." + name: "['x']"}
+    entry, warnings = annotated(values)
+    assert entry["annotations"] == {} and "--allow-annotation-paths" in warnings[0][1]
+    assert annotated(values, allow_annotation_paths=True)[0]["annotations"] == values
+
+
+def test_properties_that_engines_set_need_none():
+    values = {
+        "org.systemd.property." + name: text
+        for name, text in (
+            ("CollectMode", "'inactive-or-failed'"), ("DefaultDependencies", "true"), ("After", "['crio.service']"),
+            ("TimeoutStopUSec", "uint64 10000000"), ("KillSignal", "15"),
+        )
+    }  # fmt: skip
+    entry, warnings = annotated(values)
+    assert entry["annotations"] == values and not warnings
 
 
 @pytest.mark.parametrize("key", ["", "a\nb", "\x1b[2J", "\x00x"])

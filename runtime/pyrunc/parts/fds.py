@@ -7,7 +7,6 @@ Its one rule: what gets in is what the caller handed over under the agreed numbe
 from __future__ import annotations
 
 import errno
-import fcntl
 import posix
 
 from pyrunc.errors import CallError, Refusal, StepFailure, errno_text
@@ -29,8 +28,8 @@ if TYPE_CHECKING:
 
 
 NULL = (1, 3)
-PTY_MAJORS = range(136, 144)
 FIRST = 3
+GIVEN = (constants.S_IFIFO, constants.S_IFSOCK)
 
 
 def plan(node: Node, ctx: Context) -> Entry:
@@ -80,8 +79,9 @@ def init_null(entry: Entry, run: InitRun) -> None:
 
 def init_stdio_owner(entry: Entry, run: InitRun) -> None:
     """Init: takes close-on-exec off what was asked to be kept. Then stdio is made the user's, so that /dev/stdout can be opened anew
-    (nginx logs there): only pipes, sockets, ptys and files open for writing; a file that is only read, or a device of the host, is
-    nobody's to give away. EPERM, EINVAL (owner without a mapping) and EROFS are no errors, as with runc."""
+    (nginx logs there): only pipes and sockets, which engines make for the container. A terminal or a file is one that the caller goes on
+    using, and its new owner could read what is typed or change what was logged. EPERM, EINVAL (owner without a mapping) and EROFS are
+    ignored, as in runc."""
     descriptors.hand_on(range(FIRST, FIRST + entry["keep"]))
     _give(entry["uid"])
 
@@ -100,17 +100,10 @@ def exec_owner(entry: Entry, run: ExecRun) -> None:
 def _give(uid: int) -> None:
     for number in (0, 1, 2):
         info = posix.fstat(number)
-        if info.st_uid == uid or not _ours_to_give(number, info):
+        if info.st_uid == uid or info.st_mode & constants.S_IFMT not in GIVEN:
             continue
         try:
             posix.fchown(number, uid, -1)
         except OSError as e:
             if e.errno not in (errno.EPERM, errno.EINVAL, errno.EROFS):
                 raise CallError.of(e, "fchown") from None
-
-
-def _ours_to_give(number: int, info: posix.stat_result) -> bool:
-    kind = info.st_mode & fs.S_IFMT
-    if kind == fs.S_IFREG:
-        return fcntl.fcntl(number, fcntl.F_GETFL) & posix.O_ACCMODE != posix.O_RDONLY
-    return kind in (fs.S_IFIFO, fs.S_IFSOCK) or fs.char_device(info)[0] in PTY_MAJORS

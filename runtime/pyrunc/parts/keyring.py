@@ -16,36 +16,44 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import TypedDict
 
-    from pyrunc.parts.sides import Context, ExecRun, InitRun, Op
+    from pyrunc.parts.sides import Context, ExecRun, HostRun, InitRun, Op
 
     Node = dict[str, object]
 
     class Entry(TypedDict):
-        name: str
         label: str | None
         userns: bool
 
 
 KEYCTL_SETPERM = 5
-USER_SEARCH, OTHER_SEARCH = 0x080000, 0x000008
+POSSESSOR_ALL, USER_SEARCH, OTHER_SEARCH = 0x3F000000, 0x080000, 0x000008
+NAME = "_ses.%s"
 
 
 def plan(node: Node, ctx: Context) -> Entry | None:
-    """node: {}. entry: {"name": "_ses.ID", "label": SELinux label | None, "userns": bool}; None with --no-new-keyring. Refuses nothing."""
+    """node: {}. entry: {"label": SELinux label | None, "userns": bool}; None with --no-new-keyring. Refuses nothing."""
     if ctx.options.get("no_new_keyring"):
         return None
     label = ctx.plans.get("labels", {}).get("selinux")
-    return {"name": "_ses." + ctx.id, "label": label, "userns": bool(ctx.plans.get("namespaces", {}).get("userns"))}
+    return {"label": label, "userns": bool(ctx.plans.get("namespaces", {}).get("userns"))}
+
+
+def host_name(entry: Entry, run: HostRun) -> None:
+    """Host side, before the clone. Chooses the name: 128 random bits, as whoever knows it could join the keyring or make it first. Kept in
+    the saved state under `keyring`, for exec. Nothing to undo."""
+    run.state_dir.state["keyring"] = NAME % posix.urandom(16).hex()
 
 
 def init_join(entry: Entry, run: InitRun) -> None:
-    """Init, as root of its user namespace: joins a new session keyring and lets the user search it (in a user namespace: everybody
-    there, as ids are seen through the map). Uses run.proc for the label. A kernel without keyrings is fine; a keyring of that name that
-    belongs to somebody else is a failure. Nothing to undo, it goes with its last process."""
+    """Init, as root of its user namespace: joins a new session keyring. Its user may search it, which exec needs to join it (in a user
+    namespace everybody, as ids are seen through the map); nothing else is allowed to processes that do not possess it, not even to see
+    it in /proc/keys. Uses run.state_dir, and run.proc for the label. A kernel without keyrings is accepted; a keyring that exists
+    already is a failure. Nothing to undo: it disappears with its last process."""
+    name = run.state_dir.state["keyring"]
     if entry["label"]:
         run.proc.write("thread-self/attr/keycreate", fileio.fsencode(entry["label"]))
     try:
-        serial = _syscalls.join_session_keyring(entry["name"])
+        serial = _syscalls.join_session_keyring(name)
     except OSError as e:
         if e.errno == errno.ENOSYS:
             return
@@ -57,12 +65,12 @@ def init_join(entry: Entry, run: InitRun) -> None:
     # type;uid;gid;permissions;name
     fields = _syscalls.keyctl_describe(serial).split(b";")
     if int(fields[1]) != posix.geteuid():
-        words = "a session keyring %s of uid %d is there already" % (quote(entry["name"]), int(fields[1]))
-        raise StepFailure("foreign-keyring", words, call="keyctl", hint="choose another container id, or --no-new-keyring")
-    permissions = int(fields[3], 16) | (OTHER_SEARCH if entry["userns"] else USER_SEARCH)
-    _syscalls.keyctl(KEYCTL_SETPERM, serial, permissions)
+        words = "a session keyring %s of uid %d exists already" % (quote(name), int(fields[1]))
+        raise StepFailure("foreign-keyring", words, call="keyctl", hint="try again, or use --no-new-keyring")
+    _syscalls.keyctl(KEYCTL_SETPERM, serial, POSSESSOR_ALL | (OTHER_SEARCH if entry["userns"] else USER_SEARCH))
 
 
 def exec_op(entry: Entry, run: ExecRun) -> Op:
-    """("KEYRING", name), for exec: the one that the container has."""
-    return ("KEYRING", fileio.fsencode(entry["name"]))
+    """("KEYRING", name), for exec: the one that the container has, or a new one where none is recorded; never the caller's."""
+    name = run.container.state.get("keyring") or NAME % posix.urandom(16).hex()
+    return ("KEYRING", fileio.fsencode(name))

@@ -1,7 +1,7 @@
 """/ociVersion, /annotations (runtime-spec, config.md#specification-version, #annotations).
 
-Its one rule: annotations are hostile text, because engines copy labels of images into them. None may name a path of the host or
-a program unless --allow-annotation-paths is given; other parts see only those that remain.
+Its one rule: annotations are hostile text, because engines copy labels of images and of pods into them. None may name a path of the
+host or a program, set a property of systemd that reaches other units, or keep root's groups, unless --allow-annotation-paths is given; other parts see only those that remain.
 """
 
 from __future__ import annotations
@@ -36,12 +36,19 @@ PATHS = (
 )  # fmt: skip
 HANDLERS = ("run.oci.handler",)
 RECEIVER = "run.oci.pidfd_receiver"
+KEEP_GROUPS = "run.oci.keep_original_groups"
 # Other annotations below run.oci. with an effect; docs/annotations.md explains all of them.
 KNOWN = (
-    "run.oci.delegate-cgroup", "run.oci.keep_original_groups", "run.oci.mount_context_type", "run.oci.seccomp_fail_unknown_syscall",
+    "run.oci.delegate-cgroup", KEEP_GROUPS, "run.oci.mount_context_type", "run.oci.seccomp_fail_unknown_syscall",
     "run.oci.systemd.subgroup",
 )  # fmt: skip
-YES = ("1", "true")
+SYSTEMD = "org.systemd.property."
+# Properties of the scope that need no permission: those that CRI-O and podman set, and what concerns the scope alone. Others start programs, stop units or the machine
+# (ExecStartPre, Conflicts, OnFailure, SuccessAction: CVE-2024-3154).
+SYSTEMD_SAFE = (
+    "After", "CollectMode", "DefaultDependencies", "KillSignal", "RuntimeMaxSec", "RuntimeMaxUSec", "SendSIGHUP", "TimeoutStopSec",
+    "TimeoutStopUSec",
+)  # fmt: skip
 
 
 def plan(node: Node, ctx: Context) -> Entry:
@@ -73,13 +80,19 @@ def plan(node: Node, ctx: Context) -> Entry:
         if key in PATHS and not allowed:
             ctx.warn(pointer, "%s, so it has no effect without --allow-annotation-paths" % _why(key))
             continue
+        if key.startswith(SYSTEMD) and key[len(SYSTEMD) :] not in SYSTEMD_SAFE and not allowed:
+            ctx.warn(pointer, "it may affect other units, so it has no effect without --allow-annotation-paths")
+            continue
+        if key == KEEP_GROUPS and value != "0" and not allowed and ctx.euid == 0 and not ctx.in_userns:
+            ctx.warn(pointer, "it gives the container root's groups, so it has no effect without --allow-annotation-paths")
+            continue
         if key.startswith("run.oci.") and key not in KNOWN + PATHS:
             ctx.warn(pointer, "unknown, so it has no effect")
         entry["annotations"][key] = value
     entry["pidfd_receiver"] = receiver = entry["annotations"].get(RECEIVER)
     if receiver is not None and (receiver[:1] != "/" or "\0" in receiver):
         raise Refusal("relative-path", "%s is not an absolute path" % quote(receiver), "/annotations/" + RECEIVER)
-    entry["keep_groups"] = entry["annotations"].get("run.oci.keep_original_groups") in YES
+    entry["keep_groups"] = entry["annotations"].get(KEEP_GROUPS, "0") != "0"
     return entry
 
 

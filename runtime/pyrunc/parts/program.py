@@ -223,10 +223,10 @@ def _reopen(run: TailRun) -> Callable[[int, int], int]:
 
 
 def home_of(root_fd: int, uid: int, reopen: Callable[[int, int], int]) -> str:
-    """The home directory of `uid` by the root's /etc/passwd, or /. That file is hostile: a link is not followed, anything but a regular
-    file is not opened (a fifo would block, a device may act), and no more than 1 MiB is read (CVE-2024-9676)."""
+    """The home directory of `uid` by the root's /etc/passwd, or /. That file is hostile: links are resolved inside the root, anything but a
+    regular file is not opened (a fifo would block, a device may act), and no more than 1 MiB is read (CVE-2024-9676)."""
     try:
-        node = paths.resolve(root_fd, "/etc/passwd", posix.O_PATH | posix.O_NOFOLLOW)
+        node = paths.resolve(root_fd, "/etc/passwd", posix.O_PATH)
     except OSError:
         return "/"  # none, or none that can be reached: the spec leaves HOME open
     try:

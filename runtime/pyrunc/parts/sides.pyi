@@ -140,6 +140,7 @@ class HostRun(Run, Protocol):
 class InitRun(TailRun, Protocol):
     """The clone that becomes the container's process."""
 
+    state_dir: Any  # store.StateDir, as it was at the clone: for reading
     annotations: dict[str, str]
     joined_ns: tuple[str, ...]
     late_mounts: list[tuple[Any, int]]

@@ -53,7 +53,8 @@ GIDS: Final = "/process/user/additionalGids"
 def plan(node: Node, ctx: Context) -> Entry:
     """node: {"/process/user": {uid, gid, umask, additionalGids, username}}, absent: 0:0 without groups.
     entry: {"uid", "gid", "groups": […], "umask", "setgroups": bool, "userns": bool}. setgroups false: the groups are left alone, since
-    a rootless map forbids setting any, or an annotation asks for the caller's (run.oci.keep_original_groups). userns: the process will
+    a rootless map forbids setting any, or an annotation keeps the caller's (run.oci.keep_original_groups); then additionalGids have no
+    effect and are not checked. userns: the process will
     be in a user namespace other than the initial one.
     Refused: null or 4294967295 as id, umask above 0777, more than 65536 groups, ids that the user namespace does not map, groups where
     the map forbids setting them."""
@@ -62,7 +63,11 @@ def plan(node: Node, ctx: Context) -> Entry:
     umask = user.get("umask", UMASK)
     if not 0 <= umask <= 0o777:
         raise Refusal("umask-range", "umask %d is more than 0777 (511)" % umask, USER + "/umask", "JSON numbers are decimal: 022 is 18")
+    keep = bool(ctx.plans.get("meta", {}).get("keep_groups"))
     groups = user.get("additionalGids") or []
+    if keep and groups:
+        ctx.warn(GIDS, "ignored: run.oci.keep_original_groups keeps the caller's groups")
+        groups = []
     if len(groups) > NGROUPS_MAX:
         raise Refusal(
             "too-many-groups",
@@ -74,10 +79,9 @@ def plan(node: Node, ctx: Context) -> Entry:
             raise Refusal("id-range", "%d is not a group id" % group, "%s/%d" % (GIDS, index))
     spaces = ctx.plans.get("namespaces", {})
     _mapped(uid, gid, groups, ctx)
-    keep = bool(ctx.plans.get("meta", {}).get("keep_groups"))
     denied = ctx.plans.get("idmaps", {}).get("setgroups") == "deny"
-    if groups and (keep or denied):
-        raise Refusal("groups-denied", DENIED if denied else "additional groups together with run.oci.keep_original_groups", GIDS)
+    if groups and denied:
+        raise Refusal("groups-denied", DENIED, GIDS)
     return {
         "uid": uid, "gid": gid, "groups": groups, "umask": umask, "setgroups": not (keep or denied),
         "userns": bool(spaces.get("userns")) or ctx.in_userns,

@@ -1,0 +1,114 @@
+"""What an attacker found who looked for it, beside the advisories: each test shows that the harm is not done, and that the same without it
+works. The command line is all that is used, so they run on other runtimes as well (`--runtime`), some of which fail.
+"""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+import harness
+
+if TYPE_CHECKING:
+    import pathlib
+    from collections.abc import Iterator
+
+    from harness import MakeBundle, Runtime
+
+USER = {"/process/user": {"uid": 4321, "gid": 4321}}
+WAIT = harness.WAIT_FOR_TERM
+
+
+# ---- the caller's terminal and files stay the caller's
+
+
+@pytest.fixture
+def terminal() -> Iterator[int]:
+    master, slave = pty.openpty()
+    yield slave
+    os.close(master)
+    os.close(slave)
+
+
+def call(runtime: Runtime, *words: object, stream: int) -> None:
+    done = subprocess.run(runtime.argv(*words), stdin=stream, stdout=stream, stderr=stream, env=runtime.env, timeout=harness.WATCHDOG)
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize("how", ["run", "create", "exec"])
+def test_the_callers_terminal_is_not_given_away(runtime: Runtime, make_bundle: MakeBundle, terminal: int, how: str) -> None:
+    """A host user with the container's uid would read what root types."""
+    before = os.fstat(terminal)
+    if how == "run":
+        call(runtime, "run", "--bundle", make_bundle(USER, args=["/bin/true"]), runtime.new_id(), stream=terminal)
+    elif how == "create":
+        call(runtime, "create", "--bundle", make_bundle(USER, args=WAIT), runtime.new_id(), stream=terminal)
+    else:
+        call(runtime, "exec", runtime.started(make_bundle(USER, args=WAIT)), "/bin/true", stream=terminal)
+    after = os.fstat(terminal)
+    assert (after.st_uid, after.st_gid, after.st_mode) == (before.st_uid, before.st_gid, before.st_mode)
+
+
+@pytest.mark.parametrize("how", ["run", "exec"])
+def test_the_callers_log_is_not_given_away(runtime: Runtime, make_bundle: MakeBundle, tmp_path: pathlib.Path, how: str) -> None:
+    log = tmp_path / "log"
+    fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    words = ["/bin/echo", "written"]
+    if how == "run":
+        call(runtime, "run", "--bundle", make_bundle(USER, args=words), runtime.new_id(), stream=fd)
+    else:
+        call(runtime, "exec", runtime.started(make_bundle(USER, args=WAIT)), *words, stream=fd)
+    os.close(fd)
+    assert log.stat().st_uid == os.getuid() and "written" in log.read_text()
+
+
+def test_pipes_of_engines_are_the_users(runtime: Runtime, make_bundle: MakeBundle) -> None:
+    """What engines need: a program without root's rights opens /dev/stdout anew."""
+    done = subprocess.run(
+        runtime.argv("run", "--bundle", make_bundle(USER, args=["/bin/sh", "-c", "echo again >/dev/stdout"]), runtime.new_id()),
+        stdin=subprocess.DEVNULL, capture_output=True, env=runtime.env, timeout=harness.WATCHDOG,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, b"again\n"), done.stderr
+
+
+# ---- session keyrings
+
+
+SHOWN = re.compile(r"^([0-9a-f]+) \S+ +\d+ +\S+ ([0-9a-f]{8}) +\d+ +\d+ keyring +(\S+):", re.MULTILINE)
+
+
+def keyrings(text: str) -> dict[str, tuple[int, int]]:
+    """Session keyrings of /proc/keys: {name: (serial, permissions)}."""
+    return {m[3]: (int(m[1], 16), int(m[2], 16)) for m in SHOWN.finditer(text) if m[3].startswith("_ses.")}
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/keys"), reason="the kernel has no keyrings")
+def test_a_neighbour_does_not_find_the_keyring(runtime: Runtime, make_bundle: MakeBundle) -> None:
+    """Neither by its name, nor by looking: another container of the same user neither sees nor reads it, and no name can be taken before."""
+    id = runtime.started(make_bundle(args=WAIT))
+    seen = keyrings(runtime.ok("exec", id, "/bin/cat", "/proc/keys").out)
+    # the control: exec is in the container's keyring, which has that name elsewhere, or is seen because it is possessed
+    own = {name: key for name, key in seen.items() if name == "_ses." + id or not key[1] & 0x00010101}
+    assert len(own) == 1
+    ((name, (_serial, permissions)),) = own.items()
+    assert id not in name and not permissions & 0x00171717, "others may see, read or link it"
+    assert name not in keyrings(runtime.run(make_bundle(args=["/bin/cat", "/proc/keys"])).out)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/keys"), reason="the kernel has no keyrings")
+@pytest.mark.parametrize("userns", [False, True])
+def test_exec_is_in_the_keyring_of_the_container(runtime: Runtime, make_bundle: MakeBundle, userns: bool) -> None:
+    maps = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+    changes = {"/linux/namespaces/-": {"type": "user"}, "/linux/uidMappings": maps, "/linux/gidMappings": maps} if userns else {}
+    bundle = make_bundle(changes, args=["/bin/sh", "-c", "cat /proc/keys >/keys; exec sleep 1000"])
+    os.chmod(bundle.rootfs, 0o777)
+    id = runtime.started(bundle)
+    first = keyrings(harness.appears(bundle.rootfs / "keys"))
+    again = keyrings(runtime.ok("exec", id, "/bin/cat", "/proc/keys").out)
+    own = [{name: key for name, key in seen.items() if name == "_ses." + id or not key[1] & 0x00010101} for seen in (first, again)]
+    assert own[0] == own[1] and len(own[0]) == 1
