@@ -238,6 +238,17 @@ def test_home_of_a_hostile_passwd(tmp_path, kind):
         assert home(root, None) == "/"
 
 
+@pytest.mark.parametrize("target", ["passwd.real", "/etc/passwd.real", "../usr/passwd", "/usr/link"])
+def test_home_of_a_passwd_that_is_a_link_inside_the_root(tmp_path, target):
+    for folder in ("etc", "usr"):
+        (tmp_path / "root" / folder).mkdir(parents=True)
+    for name in ("etc/passwd.real", "usr/passwd"):
+        (tmp_path / "root" / name).write_text("a:x:1000:1::/home/a:\n")
+    (tmp_path / "root/usr/link").symlink_to("/etc/passwd.real")
+    (tmp_path / "root/etc/passwd").symlink_to(target)
+    assert home(tmp_path / "root", None) == "/home/a"
+
+
 def test_op_exec_looks_home_up(tmp_path):
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc/passwd").write_text("a:x:7:7::/seven:\n")
