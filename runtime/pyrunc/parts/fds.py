@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 NULL = (1, 3)
 FIRST = 3
-GIVEN = (constants.S_IFIFO, constants.S_IFSOCK)
+GIVEN = (fs.S_IFIFO, fs.S_IFSOCK)
 
 
 def plan(node: Node, ctx: Context) -> Entry:
@@ -100,7 +100,7 @@ def exec_owner(entry: Entry, run: ExecRun) -> None:
 def _give(uid: int) -> None:
     for number in (0, 1, 2):
         info = posix.fstat(number)
-        if info.st_uid == uid or info.st_mode & constants.S_IFMT not in GIVEN:
+        if info.st_uid == uid or info.st_mode & fs.S_IFMT not in GIVEN:
             continue
         try:
             posix.fchown(number, uid, -1)
