@@ -1,5 +1,6 @@
 """Every leaf of the config schema belongs to exactly one part: the one with the longest key above it in parts/table.py."""
 
+import ast
 import json
 
 import harness
@@ -80,3 +81,11 @@ def test_every_key_owns_something():
 
 def test_no_key_stands_twice():
     assert len({key for key, _ in KEYS}) == len(KEYS)
+
+
+def test_each_part_has_a_type():
+    """parts/plans.pyi: what `Plans` holds for every part. foreign only warns, so it has no entry."""
+    tree = ast.parse((harness.ROOT / "runtime/pyrunc/parts/plans.pyi").read_text())
+    plans = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Plans")
+    typed = {node.target.id for node in plans.body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)}
+    assert typed == {part for part, *_rest in PARTS} - {"foreign"}
