@@ -110,7 +110,12 @@ void early(long *stack)
 }
 
 #ifdef PYRUNC_EARLY /* where the program begins (link.py: -e): early(stack), then the C library's own start */
+#ifdef __x86_64__
 __asm__(".text\n.globl pyrunc_entry\n.type pyrunc_entry, @function\npyrunc_entry:\n"
         "    xor %ebp, %ebp\n    mov %rsp, %rbx\n    mov %rdx, %r12\n    mov %rsp, %rdi\n    call early\n"
         "    mov %rbx, %rsp\n    mov %r12, %rdx\n    jmp _start\n");
+#else
+__asm__(".text\n.globl pyrunc_entry\n.type pyrunc_entry, @function\npyrunc_entry:\n"
+        "    mov x29, #0\n    mov x30, #0\n    mov x19, x0\n    mov x0, sp\n    bl early\n    mov x0, x19\n    b _start\n");
+#endif
 #endif

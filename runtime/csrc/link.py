@@ -12,12 +12,16 @@ one of them. Otherwise it depends on the interpreter that runs this script, whos
 
 Without a launcher the reasons are printed and OUT does not exist. What tunes the snapshot for one version of Python is in tuning_XY.c;
 a version without that file has a snapshot all the same. PYRUNC_TUNING=none leaves it out, for tests.
+
+CC may be a cross compiler with its options (`aarch64-linux-gnu-gcc --sysroot=DIR`): libpython, of the same minor version as the interpreter
+that runs this script, and libseccomp are then those below its sysroot, and PYRUNC_RUNNER (`qemu-aarch64-static`) runs what is built.
+PYRUNC_LDFLAGS is added when linking.
 """
 
 import ast
 import marshal
 import os
-import platform
+import shlex
 import subprocess
 import sys
 import sysconfig
@@ -59,6 +63,9 @@ def newer(target, sources):
 def compiled(cc, build, names, flags):
     """Object files; those are compiled anew whose source, any header or the frozen code is younger."""
     headers = [os.path.join(HERE, n) for n in os.listdir(HERE) if n.endswith(".h")]
+    # names of files are in assertions and in what debuggers read: the same wherever it is built
+    flags = [*flags, "-ffile-prefix-map=%s=csrc" % HERE, "-ffile-prefix-map=%s=build" % os.path.abspath(build)]
+    flags.append("-ffile-prefix-map=%s=." % os.getcwd())
     objects = []
     for name in names:
         source, target = os.path.join(HERE, name + ".c"), os.path.join(build, name + ".o")
@@ -75,29 +82,53 @@ def compiled(cc, build, names, flags):
         early = EARLY if name in BARE else []
         if name == "sha2" and sys.version_info >= (3, 14):
             early = ["-DSHA2_PREFIX=_Py_LibHacl_Hacl_Hash_SHA2_"]
-        run(
-            [cc, *CFLAGS, *flags, *limited, *frozen, *early, "-I" + sysconfig.get_path("include"), "-I" + build, "-c", source, "-o", target]
-        )
+        run([*cc, *CFLAGS, *flags, *limited, *frozen, *early, "-I" + include(cc), "-I" + build, "-c", source, "-o", target])
     return objects
 
 
-def has_entry():
-    """Where early.c knows how to begin before the C library does: a static executable of this machine."""
-    return ["-DPYRUNC_EARLY"] if platform.machine() == "x86_64" else []
+EARLY_ENTRY = ["-DPYRUNC_EARLY"]  # early.c: a static executable begins there, before the C library does
+ENTRY = ["-Wl,-e,pyrunc_entry"]
 
 
-def entry():
-    return ["-Wl,-e,pyrunc_entry"] if has_entry() else []
+def asked(cc, *words):
+    """What the compiler answers to an option of its own, or nothing."""
+    try:
+        return subprocess.run([*cc, *words], capture_output=True, text=True, timeout=SECONDS).stdout.strip()
+    except OSError:
+        return ""
 
 
-def archive():
+def sysroot(cc):
+    """Where the files of the machine that is built for are: "" for this one."""
+    return asked(cc, "-print-sysroot").rstrip("/") if any(word.startswith("--sysroot") for word in cc) else ""
+
+
+def include(cc):
+    return sysroot(cc) + sysconfig.get_path("include")
+
+
+def archive(cc):
     """Path of libpython.a, which may not exist."""
-    return os.path.join(sysconfig.get_config_var("LIBPL") or "", sysconfig.get_config_var("LIBRARY") or "libpython.a")
+    folder = sysconfig.get_config_var("LIBPL") or ""
+    here = sysconfig.get_config_var("MULTIARCH")
+    there = asked(cc, "-print-multiarch") if sysroot(cc) else here
+    if here and there:
+        folder = folder.replace(here, there)
+    return os.path.join(sysroot(cc) + folder, sysconfig.get_config_var("LIBRARY") or "libpython.a")
 
 
-def is_promised():
+def is_promised(cc=("cc",)):
     """Whether this interpreter must get a snapshot."""
-    return PROMISED[0] <= sys.version_info[:2] <= PROMISED[1] and os.path.exists(archive())
+    return PROMISED[0] <= sys.version_info[:2] <= PROMISED[1] and os.path.exists(archive(cc))
+
+
+def running(program):
+    """The command that runs what was built, at addresses that are the same each time."""
+    return [*shlex.split(os.environ.get("PYRUNC_RUNNER", "")), program]
+
+
+def more_flags():
+    return shlex.split(os.environ.get("PYRUNC_LDFLAGS", ""))
 
 
 def tuning():
@@ -107,53 +138,52 @@ def tuning():
     return name if wanted else "tuning_none"
 
 
-def need_archive():
-    if not os.path.exists(archive()):
-        raise Failed("%s is missing" % archive())
+def need_archive(cc):
+    if not os.path.exists(archive(cc)):
+        raise Failed("%s is missing" % archive(cc))
     if "_json" not in sys.builtin_module_names:  # Debian's 3.11
-        raise Failed("_json is not in %s but in a file of its own, which a static executable can't load" % archive())
+        raise Failed("_json is not in %s but in a file of its own, which a static executable can't load" % archive(cc))
 
 
 def libseccomp(cc):
     """(objects' names, flags, libraries, what freeze.py gets) of libseccomp, where its header and its archive are there."""
-    found = subprocess.run([cc, "-print-file-name=libseccomp.a"], capture_output=True, text=True, timeout=SECONDS).stdout.strip()
-    header = subprocess.run([cc, "-E", "-include", "seccomp.h", "-x", "c", "/dev/null"], capture_output=True, timeout=SECONDS)
-    if not os.path.isabs(found) or header.returncode:
+    found = asked(cc, "-print-file-name=libseccomp.a")
+    if not os.path.isabs(found) or not asked(cc, "-E", "-include", "seccomp.h", "-x", "c", "/dev/null"):
         print("launcher: without libseccomp.a (Debian: libseccomp-dev) the helper process compiles seccomp filters", file=sys.stderr)
         return (), (), (), ("--helpers",)
     return ("libseccomp",), ("-DPYRUNC_LIBSECCOMP",), (found,), ("--helpers", "--libseccomp")
 
 
 def static(cc, runtime, build, out):
-    need_archive()
+    need_archive(cc)
     names, flags, libraries, options = libseccomp(cc)
     freeze(runtime, build, *options)
     names = ("launcher", "early", "sealing", "inittab", "sha2", *names, *EXTENSION)
-    objects = compiled(cc, build, names, ["-fno-pie", *has_entry(), *flags])
-    run([cc, "-static", "-no-pie", *objects, archive(), *libraries, "-lm", *LDFLAGS, *entry(), "-o", out])
+    objects = compiled(cc, build, names, ["-fno-pie", *EARLY_ENTRY, *flags])
+    run([*cc, "-static", "-no-pie", *objects, archive(cc), *libraries, "-lm", *LDFLAGS, *more_flags(), *ENTRY, "-o", out])
 
 
 def snapshot(cc, runtime, build, out):
     """As static(), with the started interpreter inside (snapshot.c): linked, run once, and what that writes is the launcher."""
-    need_archive()
+    need_archive(cc)
     if sys.version_info[:2] < PROMISED[0]:
         raise Failed("Python %d.%d is too old" % sys.version_info[:2])
     names, flags, libraries, options = libseccomp(cc)
     freeze(runtime, build, *options)
     names = ("launcher", "early", "sealing", "inittab", "sha2", "heap", "snapshot", tuning(), *names, *EXTENSION)
-    objects = compiled(cc, build, names, ["-fno-pie", "-DPYRUNC_SNAPSHOT", *has_entry(), *flags])
+    objects = compiled(cc, build, names, ["-fno-pie", "-DPYRUNC_SNAPSHOT", *EARLY_ENTRY, *flags])
     wrapped = ["malloc", "calloc", "realloc", "free"] + (["_PyCode_New"] if tuning() != "tuning_none" else [])
     wrap = ["-Wl,--wrap=" + name for name in wrapped]
     script = ["-Wl,-T," + os.path.join(HERE, "snapshot.ld")]
     cold = os.path.join(build, "cold")
-    run([cc, "-static", "-no-pie", *objects, archive(), *libraries, "-lm", *LDFLAGS, *entry(), *wrap, *script, "-o", cold])
+    run([*cc, "-static", "-no-pie", *objects, archive(cc), *libraries, "-lm", *LDFLAGS, *more_flags(), *ENTRY, *wrap, *script, "-o", cold])
     write(cold, training(runtime) if tuning() != "tuning_none" else b"", out)
 
 
 def write(cold, practice, out):
     """Runs the executable without a snapshot, which writes the one with it."""
     with open(out, "wb") as file:
-        command = [os.path.abspath(cold)]
+        command = running(os.path.abspath(cold))
         try:
             done = subprocess.run(command, input=practice, stdout=file, stderr=subprocess.PIPE, env={}, cwd="/", timeout=SECONDS)
         except subprocess.TimeoutExpired:
@@ -188,7 +218,7 @@ def shared(cc, runtime, build, out):
     objects = compiled(cc, build, ("launcher", "early", "sealing", *EXTENSION), flags)
     folder = sysconfig.get_config_var("LIBDIR")
     library = "-lpython" + sysconfig.get_config_var("LDVERSION")
-    run([cc, "-pie", *objects, "-L" + folder, "-Wl,-rpath," + folder, library, *LDFLAGS, "-o", out])
+    run([*cc, "-pie", *objects, "-L" + folder, "-Wl,-rpath," + folder, library, *LDFLAGS, *more_flags(), "-o", out])
 
 
 def freeze(runtime, build, *options):
@@ -197,28 +227,28 @@ def freeze(runtime, build, *options):
 
 def check(program):
     """Failed unless the program behaves as a launcher. (One that should resume a snapshot and has none would write one.)"""
-    done = subprocess.run([program, "--version"], stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS)
+    done = subprocess.run([*running(program), "--version"], stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS)
     if not done.stdout.startswith(b"pyrunc version "):
         raise Failed("it does not answer --version")
 
 
-def ways():
+def ways(cc):
     """The ways to try, in this order."""
     asked = os.environ.get("PYRUNC_LINK")
     if asked:
         return [way for way in (snapshot, static, shared) if way.__name__ == asked]
-    return [snapshot] if is_promised() else [snapshot, static, shared]
+    return [snapshot] if is_promised(cc) else [snapshot, static, shared]
 
 
 def main(runtime, build, out):
-    cc = os.environ.get("CC") or "cc"
+    cc = shlex.split(os.environ.get("CC") or "cc")
     reasons = []
-    for way in ways():
+    for way in ways(cc):
         folder = os.path.join(build, way.__name__)
         os.makedirs(folder, exist_ok=True)
         try:
             way(cc, runtime, folder, out + ".new")
-            run([out + ".new", "features"])
+            run([*running(os.path.abspath(out + ".new")), "features"])
             check(out + ".new")
         except (Failed, OSError) as e:
             reasons.append("%s: %s" % (way.__name__, e))
@@ -231,12 +261,12 @@ def main(runtime, build, out):
     for path in (out, out + ".new"):
         if os.path.exists(path):
             os.unlink(path)
-    if is_promised():
+    if is_promised(cc):
         words = "launcher: not built, and Python %d.%d must have it here; PYRUNC_PLAIN=1 builds without it" % sys.version_info[:2]
     else:
         words = "launcher: not built, the plain one is used"
     print("\n".join([words, *reasons]), file=sys.stderr)
-    return 1 if is_promised() else NO_LAUNCHER
+    return 1 if is_promised(cc) else NO_LAUNCHER
 
 
 if __name__ == "__main__":
