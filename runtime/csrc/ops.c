@@ -117,8 +117,12 @@ static int parse_argument(struct plan *plan, struct op *op, char kind, PyObject 
 static int parse_op(struct plan *plan, struct op *op, PyObject *item)
 {
     int at[3] = {0}; /* how many integers, strings and lists there are so far */
+    if (item == Py_None) { /* a row of the timetable that has nothing to do here */
+        op->code = OP_COUNT;
+        return 0;
+    }
     if (!PyTuple_Check(item) || PyTuple_Size(item) < 1 || !PyUnicode_Check(PyTuple_GetItem(item, 0))) {
-        PyErr_SetString(PyExc_TypeError, "an operation is a tuple that begins with its name");
+        PyErr_SetString(PyExc_TypeError, "an operation is None or a tuple that begins with its name");
         return -1;
     }
     PyObject *name = PyTuple_GetItem(item, 0);

@@ -90,7 +90,7 @@ AREAS = {
 }  # fmt: skip
 
 STEPS = {
-    "restore": "restore", "criu": "criu", "init": "engine", "start": "engine", "attend": "engine", "engine": "engine", "checkpoint": "criu",
+    "restore": "restore", "criu": "criu", "init": "engine", "start": "engine", "foreground": "engine", "engine": "engine", "checkpoint": "criu",
     "seal": "seal",
 }  # fmt: skip
 
@@ -232,7 +232,7 @@ def area_of(error: PyruncError) -> str:
     if first in AREAS:
         return first
     if first in STEPS:
-        return STEPS[first]
+        return (owner(error.pointer) if first == "engine" and error.pointer else None) or STEPS[first]
     if error.pointer is None and error.kind != "step":
         return AREA_OF_REASON.get(error.reason or "", "document")
     return owner(error.pointer or "") or ("host" if error.kind == "step" else "document")

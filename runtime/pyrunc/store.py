@@ -8,6 +8,8 @@ directory does not outlive the machine's boot (the boot id in it says so), and a
 usual length, since every command loads all of it.
 """
 
+from __future__ import annotations
+
 import fcntl
 import posix
 import time
@@ -16,6 +18,14 @@ from pyrunc import fileio, jsonio
 from pyrunc.errors import CALLER_TEXT, Refusal, StateError, UsageError, errno_text, quote
 from pyrunc.linux import _syscalls, jsonbytes, pidfd
 from pyrunc.linux.constants import RESOLVE_NO_SYMLINKS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from pyrunc.parts.sides import Plans
+    from pyrunc.state_document import State
 
 VERSION = 1
 ENOENT, EEXIST, EAGAIN, ENOTDIR, ELOOP, ENOTEMPTY = 2, 17, 11, 20, 40, 39
@@ -28,7 +38,7 @@ PID_MAX = 1 << 22  # proc_sys_kernel(5)
 LOG_LIMIT = 256 << 10  # of state.json; a longer one begins anew
 
 
-def check_id(id):
+def check_id(id: str) -> str:
     """Refuses an id before any path is built from it. `.` and `..` would be the store itself and its parent."""
     if not id:
         raise StateError("empty-id", CALLER_TEXT["empty-id"], id)
@@ -37,7 +47,7 @@ def check_id(id):
     return id
 
 
-def in_user_namespace():
+def in_user_namespace() -> bool:
     """True unless this is the initial user namespace. Its inode number is fixed; its map proves nothing, since another namespace may have the
     identity map too. The map decides only where /proc/self/ns/user cannot be read."""
     try:
@@ -51,7 +61,7 @@ def in_user_namespace():
     return fields[:3] != [b"0", b"0", b"4294967295"]
 
 
-def root_of(options):
+def root_of(options: Mapping[str, Any]) -> str:
     """Global options → absolute path of the state root. /run/pyrunc for real root, else $XDG_RUNTIME_DIR/pyrunc (sticky, so that
     systemd-tmpfiles leaves it alone). Nothing is made here."""
     given = options.get("root")
@@ -72,7 +82,7 @@ def root_of(options):
     return fileio.fsdecode(xdg) + "/pyrunc"
 
 
-def absolute(path):
+def absolute(path: str) -> str:
     """Lexically absolute and clean, as Go's filepath.Abs: relative ones start at the caller's cwd."""
     if path[:1] != "/":
         try:
@@ -82,7 +92,7 @@ def absolute(path):
             raise UsageError(
                 "getwd", words, None, None, "the working directory is gone: change to another, or give absolute paths"
             ) from None
-    parts = []
+    parts: list[str] = []
     for part in path.split("/"):
         if part == "..":
             del parts[-1:]
@@ -91,7 +101,7 @@ def absolute(path):
     return "/" + "/".join(parts)
 
 
-def _make_root(path, sticky):
+def _make_root(path: str, sticky: bool) -> None:
     done = ""
     for part in path.split("/")[1:]:
         done += "/" + part
@@ -105,7 +115,7 @@ def _make_root(path, sticky):
             raise UsageError("state-root", "cannot make the state root %s: %s" % (quote(path), errno_text(e.errno)), None, "root") from None
 
 
-def _open_root(path):
+def _open_root(path: str) -> int:
     try:
         fd = posix.open(path, DIR & ~posix.O_NOFOLLOW)
     except OSError as e:
@@ -125,17 +135,17 @@ def _open_root(path):
 class StateDir:
     """One container's directory: `fd` (O_DIRECTORY), `path`, `id`, `state` (dict of state.json)."""
 
-    def __init__(self, id, path, fd):
+    def __init__(self, id: str, path: str, fd: int) -> None:
         self.id = id
         self.path = path
         self.fd = fd
-        self.state = {}
+        self.state: State = {}
         self.locked = False
         self._log_fd = -1
 
     # -- files ----------------------------------------------------------------------------------------------------
 
-    def read(self, name, limit=LIMIT):
+    def read(self, name: str, limit: int = LIMIT) -> bytes:
         """bytes of a regular file in the directory; OSError as it comes."""
         fd = posix.open(name, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW | posix.O_NONBLOCK, dir_fd=self.fd)
         try:
@@ -143,7 +153,7 @@ class StateDir:
         finally:
             posix.close(fd)
 
-    def write(self, name, data):
+    def write(self, name: str, data: bytes) -> None:
         """Replaces a file as one act: temporary file, rename."""
         temporary = ".%s.%d" % (name, posix.getpid())
         fd = posix.open(temporary, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, 0o600, dir_fd=self.fd)
@@ -156,7 +166,7 @@ class StateDir:
             posix.close(fd)
         posix.rename(temporary, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
 
-    def create(self, name, data):
+    def create(self, name: str, data: bytes) -> None:
         """A file that nobody looks for yet. What a killed process leaves of it is nobody's: the state comes last."""
         fd = posix.open(name, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, 0o600, dir_fd=self.fd)
         try:
@@ -164,7 +174,7 @@ class StateDir:
         finally:
             posix.close(fd)
 
-    def save(self, note=None):
+    def save(self, note: dict[str, Any] | None = None) -> None:
         """The state as one more line, after a `note` that no command reads but the one that wants it. Lines begin with a newline, so that
         what was cut short before (a full disk) harms nobody."""
         line = b"\n%s\n" % jsonbytes.dumps(self.state)
@@ -180,31 +190,31 @@ class StateDir:
         if posix.write(self._log_fd, line) != len(line):
             raise OSError(28, "No space left on device", "state.json")
 
-    def close_log(self):
+    def close_log(self) -> None:
         if self._log_fd >= 0:
             posix.close(self._log_fd)
             self._log_fd = -1
 
-    def record(self, key, value):
+    def record(self, key: str, value: Any) -> None:
         """One more fact about the container, on disk before the next act: what a killed create leaves can then be undone."""
-        self.state[key] = value
+        self.state[key] = value  # type: ignore[literal-required]  # callers name a key of State
         self.save()
 
-    def note(self, key):
+    def note(self, key: str) -> Any:
         """What save() was given as {key: …}, the latest; None when there is none."""
         start = b'{"%s":' % key.encode()
         found = [line for line in self.read("state.json").split(b"\n") if line.startswith(start)]
         return jsonio.loads(found[-1], ours=True)[key] if found else None
 
-    def plan(self, without=()):
+    def plan(self, without: Sequence[str] = ()) -> Plans:
         """The plans of create: {part: entry}. Parts that are not wanted need not be there."""
         return self._document("plan.json", without)
 
-    def config(self, without=()):
+    def config(self, without: Sequence[str] = ()) -> dict[str, Any]:
         """The normalised config of create. Sections that are not wanted need not be there."""
         return self._document("config.json", without)
 
-    def _document(self, name, without):
+    def _document(self, name: str, without: Sequence[str]) -> dict[str, Any]:
         hint = "delete --force removes the container"
         try:
             data = self.read(name)
@@ -220,7 +230,7 @@ class StateDir:
             raise StateError("damaged-state", "%s/%s is damaged: it is no object" % (self.path, name), self.id, hint=hint)
         return found
 
-    def load(self):
+    def load(self) -> StateDir:
         """Reads state.json. StateError when there is none (words of CALLER_TEXT), or when it is damaged or of another version."""
         try:
             data = self.read("state.json", 16 << 20)
@@ -243,7 +253,7 @@ class StateDir:
         self.state = state
         return self
 
-    def must_be_ours(self):
+    def must_be_ours(self) -> None:
         """For a directory without a state that can be read. StateError when another runtime keeps something there: create writes the plan
         before anything else, so a directory of ours has it, or is empty."""
         names = posix.listdir(self.fd)
@@ -257,7 +267,7 @@ class StateDir:
 
     # -- lock ------------------------------------------------------------------------------------------------------
 
-    def lock(self, wait_ms=LOCK_WAIT_MS):
+    def lock(self, wait_ms: int = LOCK_WAIT_MS) -> StateDir:
         """Takes the container's lock (flock on its directory). StateError after wait_ms naming the holder."""
         end = time.monotonic() + wait_ms / 1000
         while True:
@@ -282,7 +292,7 @@ class StateDir:
             raise StateError("unknown-container", CALLER_TEXT["unknown"], self.id)
         return self
 
-    def holder(self):
+    def holder(self) -> int | None:
         """Pid of the process that has the lock, or None: the kernel knows (proc_locks(5)). Inode and device found there are those of
         this directory, and the process has it open, as the device is another one on some file systems."""
         here = posix.fstat(self.fd)
@@ -298,18 +308,18 @@ class StateDir:
                 return int(fields[4])
         return None
 
-    def unlock(self):
+    def unlock(self) -> None:
         if self.locked and self.fd >= 0:
             fcntl.flock(self.fd, fcntl.LOCK_UN)
             self.locked = False
 
-    def close(self):
+    def close(self) -> None:
         self.close_log()
         if self.fd >= 0:
             posix.close(self.fd)
             self.fd = -1
 
-    def forget(self):
+    def forget(self) -> None:
         """Removes the directory with all in it, never following a link. OSError names what could not be removed."""
         self.close_log()  # the listing takes a descriptor, and that there is none left may be why we are here
         _empty(self.fd, self.path)
@@ -321,17 +331,17 @@ class StateDir:
         self.close()
 
 
-def _text(e):
+def _text(e: OSError) -> str:
     return errno_text(e.errno) if e.errno else str(e)
 
 
-def _last_line(data):
+def _last_line(data: bytes) -> bytes:
     """Of a log: the last line that is complete and not empty. A file without any newline is one document."""
     whole = data[: data.rfind(b"\n")].rstrip(b"\n") if b"\n" in data else data
     return whole[whole.rfind(b"\n") + 1 :]
 
 
-def _wrong(state, id):
+def _wrong(state: Any, id: str) -> str | None:
     """What is wrong with a state document, or None. A hand-edited one must not make us signal a stranger or remove a path."""
     if type(state) is not dict:
         return "not an object"
@@ -359,12 +369,12 @@ def _wrong(state, id):
     return None
 
 
-def _short(number):
+def _short(number: int) -> str:
     """str() refuses integers of more than 4300 digits."""
     return "%d" % number if abs(number) < 10**20 else "of more than 20 digits"
 
 
-def _empty(fd, path):
+def _empty(fd: int, path: str) -> None:
     """The plan goes last: by it a directory is known to be ours, also when we are killed on the way."""
     for name in sorted(posix.listdir(fd), key="plan.json".__eq__):
         try:
@@ -382,7 +392,7 @@ def _empty(fd, path):
             posix.rmdir(name, dir_fd=fd)
 
 
-def _opened(root_fd, id):
+def _opened(root_fd: int, id: str) -> int:
     """The directory that was just made; it goes again where no descriptor of it is to be had."""
     try:
         return posix.open(id, DIR, dir_fd=root_fd)
@@ -394,7 +404,7 @@ def _opened(root_fd, id):
         raise
 
 
-def reserve(root, id):
+def reserve(root: str, id: str) -> StateDir:
     """Makes ROOT/ID, the act that decides between two creates, and locks it. StateError when the id is taken."""
     check_id(id)
     _make_root(root, sticky=root == fileio.fsdecode(posix.environ.get(b"XDG_RUNTIME_DIR", b"")) + "/pyrunc")
@@ -423,7 +433,7 @@ def reserve(root, id):
     return state_dir
 
 
-def open_state_dir(root, id):
+def open_state_dir(root: str, id: str) -> StateDir:
     """The container's directory, state not read yet. StateError `container does not exist`."""
     check_id(id)
     root_fd = _open_root(root)
@@ -439,12 +449,12 @@ def open_state_dir(root, id):
         posix.close(root_fd)
 
 
-def open_state(options, id):
+def open_state(options: Mapping[str, Any], id: str) -> StateDir:
     """A StateDir with its state read, for the commands that act on a container."""
     return open_state_dir(root_of(options["globals"]), id).load()
 
 
-def ids(root):
+def ids(root: str) -> list[str]:
     """Names of the container directories below the root, sorted; none when the root is missing. Somebody's file is none."""
     root_fd = _open_root(root)
     if root_fd < 0:
@@ -456,7 +466,7 @@ def ids(root):
         posix.close(root_fd)
 
 
-def whole(root, names):
+def whole(root: str, names: list[str]) -> set[str]:
     """Those of `names` whose state need not be parsed to be listed: the last line of the log is one of save()'s from the first byte to
     the last. For `list -q`, where parsing is most of the time. Whoever is not among them has his state loaded, or the reason told."""
     root_fd = _open_root(root)
@@ -481,6 +491,6 @@ def whole(root, names):
     return found
 
 
-def cache(root, name):
+def cache(root: str, name: str) -> str:
     """Path of a cache directory below the root; made by its user. No id has an @ in it."""
     return "%s/@cache/%s" % (root, name)

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 import harness
 from pyrunc import errors, fileio, jsonio, store
-from pyrunc.engine import handshake, host, planner
+from pyrunc.engine import handshake, planner, steps
+from pyrunc.engine.order import CREATE
 from pyrunc.linux import filters
 from pyrunc.oci import accounts, load, normalise, validate
 from pyrunc.parts import landlock, program
@@ -134,7 +135,7 @@ def handshake_messages(data: bytes) -> None:
             return  # what the other side never sends is one
         assert not fds
         if kind == handshake.C_FAIL:
-            raise host.tail_failure(body, PLANS)
+            raise steps.tail_failure(body, PLANS, CREATE)
     finally:
         ours.close()
         theirs.close()

@@ -118,7 +118,7 @@ def prepared(entry: Json, **more: Option) -> Json:
 def init(run: Json, *steps: Callable[[Json], object]) -> Child:
     """clone_init; the child carries the steps out, each with `run`. run.pid, run.pidfd are set, as the engine does."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    pid, run.pidfd = ns.clone_init(run)
+    pid, run.pidfd = namespaces.clone(run.plans["namespaces"], run)
     if pid == 0:
         ours.close()
         act(theirs, [functools.partial(step, run) for step in steps])

@@ -312,7 +312,7 @@ def test_what_the_kernel_refuses_names_the_namespace(held):
         run = staged.Run(plans={"namespaces": entry}, fds={}, clone_flags=entry["flags"], cgroup_fd=-1, time_offsets=None)
         run.fds["ns:network"] = fd
         try:
-            ns.clone_init(run)
+            namespaces.clone(entry, run)
         except StepFailure as e:
             return [e.words, e.pointer, e.call, e.errno]
 
@@ -421,7 +421,8 @@ def test_limits_get_a_hint():
         with open("/proc/sys/user/max_uts_namespaces", "w") as file:
             file.write("0")
         try:
-            ns.clone_init(staged.prepared(staged.plan(["uts"])))
+            run = staged.prepared(staged.plan(["uts"]))
+            namespaces.clone(run.plans["namespaces"], run)
         except StepFailure as e:
             return [e.errno, e.hint]
 

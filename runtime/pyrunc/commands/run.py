@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def main(options: Options, args: list[str]) -> int:
     run, warnings = prepare(options, args[0], "run")
-    run.waits = False
+    run.starts_later = False
     if run.options["detach"]:
         _begin(run, warnings, options)
         return 0

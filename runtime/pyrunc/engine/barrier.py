@@ -4,15 +4,21 @@ Init closes it before the first row of its own. From then on the files that path
 module, a codec, or a source line that a default exception hook wants to show would be *its* code or text (CVE-2019-14271's class).
 """
 
+from __future__ import annotations
+
 import gc
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
-def _silent(*_args):
+
+def _silent(*_args: Any) -> None:
     """In place of the default hooks, which open source files by path."""
 
 
-def close():
+def close() -> None:
     """Clears every way to find a module and freezes the collector (no finaliser of old objects runs later)."""
     sys.meta_path.clear()
     sys.path.clear()
@@ -24,5 +30,5 @@ def close():
     gc.freeze()
 
 
-def is_closed():
+def is_closed() -> bool:
     return not sys.meta_path and not sys.path and not sys.path_hooks

@@ -3,30 +3,37 @@
 For plan, explain and diff. Touches nothing: whether a file exists is asked of the nearest cgroup above that is there already.
 """
 
+from __future__ import annotations
+
 import posix
 
 from pyrunc.errors import PyruncError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.engine.shapes import ControlFile
+    from pyrunc.parts.sides import Plans
 
 
 class Notes:
     """Stands in for cgroup.group.Group: writes are noted, what can be read is what nobody has set yet."""
 
-    def __init__(self, path, key, found):
+    def __init__(self, path: str, key: str, found: list[ControlFile]) -> None:
         self.path = path
         self.key = key
         self.found = found
         self.near = _nearest(path)
 
-    def close(self):
+    def close(self) -> None:
         """Nothing is open."""
 
-    def look(self, name):
+    def look(self, name: str) -> None:
         return None
 
-    def number(self, name):
+    def number(self, name: str) -> None:
         return None
 
-    def has(self, name):
+    def has(self, name: str) -> bool:
         """As the cgroup above has it; where that says nothing (the root has few files), the usual files are there, BFQ's are not."""
         try:
             posix.stat(self.near + "/" + name)
@@ -34,17 +41,17 @@ class Notes:
             return "bfq" not in name
         return True
 
-    def put(self, name, value):
+    def put(self, name: str, value: str) -> None:
         self.write(name, value)
 
-    def write(self, name, value, pointer=None):
+    def write(self, name: str, value: str, pointer: str | None = None) -> None:
         self.found.append({"pointer": pointer, "controller": self.key, "file": self.path + "/" + name, "value": value})
 
-    def failure(self, e, name, value, pointer):
+    def failure(self, e: OSError, name: str, value: str, pointer: str) -> OSError:
         return e
 
 
-def _nearest(path):
+def _nearest(path: str) -> str:
     while path.count("/") > 1:
         path = path.rpartition("/")[0]
         try:
@@ -55,14 +62,14 @@ def _nearest(path):
     return path
 
 
-def files(plans):
+def files(plans: Plans) -> list[ControlFile]:
     """plans -> [{"pointer", "controller", "file", "value"}] in the order of writing; device rules are no files and not among them."""
     cgroups, entry = plans.get("cgroups"), plans.get("resources")
     if not cgroups or not entry or not cgroups.get("paths"):
         return []
-    found = []
+    found: list[ControlFile] = []
 
-    def noted(path, key):
+    def noted(path: str, key: str) -> Notes:
         return Notes(path, key, found)
 
     from pyrunc.cgroup import v1, v2

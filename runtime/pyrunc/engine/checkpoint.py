@@ -4,6 +4,8 @@ Its one rule: until CRIU has said that the images are complete, the container is
 if it was not frozen at the beginning; afterwards, unless it is left running, it is deleted as `delete --force` does it.
 """
 
+from __future__ import annotations
+
 import posix
 
 from pyrunc import fileio, log
@@ -12,10 +14,20 @@ from pyrunc.engine import criu, criu_external, lifecycle, netlock, signals, stat
 from pyrunc.errors import CallError, Refusal, StateError, StepFailure, UsageError, errno_text, quote
 from pyrunc.linux import fs, jsonbytes
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from pyrunc.engine.run import Run
+    from pyrunc.engine.shapes import Asked
+    from pyrunc.parts.sides import Plans
+    from pyrunc.store import StateDir
+
 LOG = "dump.log"
 CLONE_NEWNET = 0x40000000
-CGROUP_MODES = {None: 3, "soft": 3, "full": 4, "strict": 5, "ignore": 0}
-NETWORK_LOCKS = {"iptables": 1, "nftables": 2, "skip": 3}
+CGROUP_MODES: dict[str | None, int] = {None: 3, "soft": 3, "full": 4, "strict": 5, "ignore": 0}
+NETWORK_LOCKS: dict[str | None, int] = {"iptables": 1, "nftables": 2, "skip": 3}
 CONFIG = "org.criu.config"
 CONFIG_FILES = ("/etc/criu/pyrunc.conf", "/etc/criu/runc.conf")  # the first that is there; CRIU ignores one that is missing
 LOG_LEVEL = 4
@@ -24,12 +36,12 @@ LOG_LEVEL = 4
 class Folders:
     """The directory of the images and that of the logs, opened: `images`, `work`, `work_path`. close() them."""
 
-    def __init__(self, path, make):
-        self.made = []
+    def __init__(self, path: str, make: bool) -> None:
+        self.made: list[str] = []
         self.images = self.work = _open(path, make, "image", self.made)
         self.work_path = path
 
-    def set_work(self, path, log_name):
+    def set_work(self, path: str | None, log_name: str) -> None:
         """The logs go there, if it is given, and not beside the images. It is made where it is missing. The log of an earlier run goes:
         whoever looks for errors must not find old ones."""
         if path:
@@ -37,16 +49,16 @@ class Folders:
             self.work_path = path
         _remove(self.work, log_name)
 
-    def replace(self, images, work):
+    def replace(self, images: int, work: int) -> None:
         """The same directories, opened elsewhere."""
         self.close()
         self.images, self.work = images, work
 
-    def close(self):
+    def close(self) -> None:
         for fd in {self.images, self.work}:
             posix.close(fd)
 
-    def discard(self):
+    def discard(self) -> None:
         """Removes the directories that were made for this and have stayed empty; a log in them stays."""
         for path in reversed(self.made):
             try:
@@ -55,7 +67,7 @@ class Folders:
                 return
 
 
-def _open(path, make, what, made):
+def _open(path: str, make: bool, what: str, made: list[str]) -> int:
     try:
         if make:
             done = ""
@@ -72,9 +84,9 @@ def _open(path, make, what, made):
         raise StepFailure("open-directory", words, "criu.folders", "host", None, CallError.of(e, "mkdir").call, e.errno, path) from None
 
 
-def common(run, asked, folders, log_name):
+def common(run: Run, asked: Asked, folders: Folders, log_name: str) -> dict[str, Any]:
     """The options that dump and restore share. asked: see commands/checkpoint.py."""
-    mode = asked["manage_cgroups_mode"] if run.state_dir.state.get("cgroup_paths") else "ignore"  # else it would handle those of the host
+    mode = asked["manage_cgroups_mode"] if run.stored.state.get("cgroup_paths") else "ignore"  # else it would handle those of the host
     opts = {
         "images_dir_fd": folders.images,
         "work_dir_fd": folders.work,
@@ -95,7 +107,7 @@ def common(run, asked, folders, log_name):
     return opts
 
 
-def _config_file(run):
+def _config_file(run: Run) -> str | None:
     """The annotation's file (none, if that is empty), as far as annotations may name files; else the one that runc has CRIU read."""
     entry = run.plans.get("meta") or {}
     given = entry.get("annotations", {}).get(CONFIG)
@@ -104,7 +116,7 @@ def _config_file(run):
     return given or None
 
 
-def _default_config():
+def _default_config() -> str:
     """The administrator's configuration file for CRIU: pyrunc's own, or the one that is there for runc."""
     for path in CONFIG_FILES[:-1]:
         try:
@@ -115,7 +127,7 @@ def _default_config():
     return CONFIG_FILES[-1]
 
 
-def checkpoint(state_dir, options, asked):
+def checkpoint(state_dir: StateDir, options: Mapping[str, Any], asked: Asked) -> None:
     """Dumps a running or paused container; the state_dir is locked. StateError, Unsupported, StepFailure."""
     now = status.of(state_dir)
     if now not in ("running", "paused"):
@@ -156,8 +168,8 @@ def checkpoint(state_dir, options, asked):
             folders.close()
 
 
-def _check(run, asked):
-    added = [one["destination"] for one in run.state_dir.state.get("mounts") or ()]
+def _check(run: Run, asked: Asked) -> None:
+    added = [one["destination"] for one in run.stored.state.get("mounts") or ()]
     if added:
         words = "%s was mounted after create, and a restore would not know it" % quote(added[0])
         raise StateError("was-mounted-after", words, run.id, "running", "remove it with 'mounts remove'")
@@ -167,7 +179,7 @@ def _check(run, asked):
         raise Refusal("do-know-how", "Do not know how to handle namespace cgroup", run.plans["namespaces"]["pointers"]["cgroup"])
 
 
-def check_restorable(plans):
+def check_restorable(plans: Plans) -> None:
     """Refused: what CRIU would leave out of the processes it makes, as they would run with fewer walls than the config asks for."""
     if "landlock" in plans:
         raise Refusal(
@@ -175,7 +187,7 @@ def check_restorable(plans):
         )
 
 
-def _check_parent(folders, asked):
+def _check_parent(folders: Folders, asked: Asked) -> None:
     """The parent's images are found by a path below the new ones."""
     path = asked["parent_path"]
     if not path:
@@ -192,8 +204,8 @@ def _check_parent(folders, asked):
         ) from None
 
 
-def _dump(run, asked, folders, frozen):
-    paths = run.state_dir.state.get("cgroup_paths") or {}
+def _dump(run: Run, asked: Asked, folders: Folders, frozen: bool) -> None:
+    paths = run.stored.state.get("cgroup_paths") or {}
     opts = common(run, asked, folders, LOG)
     opts.update(
         pid=run.pid,
@@ -215,7 +227,7 @@ def _dump(run, asked, folders, frozen):
 
     said = set()
 
-    def notified(script, _pid, _fds):
+    def notified(script: str, _pid: int, _fds: list[int]) -> None:
         log.debug("criu: %s" % script)
         said.add(script)
         if script == "status-ready" and asked["status_fd"] >= 0:
@@ -224,7 +236,7 @@ def _dump(run, asked, folders, frozen):
     # processes of a user namespace have to read their images, which lie in a directory that is closed to all but root
     talk = criu.Talk(umask=0o022 if run.plans["namespaces"]["userns"] else 0o077)
     try:
-        netlock.expect(run.state_dir, asked["network_lock"])
+        netlock.expect(run.stored, asked["network_lock"])
         talk.begin()
         talk.request(criu.PRE_DUMP if asked["pre_dump"] else criu.DUMP, {"opts": opts}, notified, run.cancel)
         talk.finish(ignore_status=asked["pre_dump"])  # after a pre-dump it waits for the next one, and does not like our going
@@ -233,17 +245,17 @@ def _dump(run, asked, folders, frozen):
         _as_it_was(paths, frozen)
         answered = isinstance(e, StepFailure) and e.reason == "criu-answered"
         # a CRIU that was killed leaves the lock; one that has failed by itself has taken it off
-        left = netlock.recover(run.state_dir, run.plans) if "pre-dump" in said and not answered else None
+        left = netlock.recover(run.stored, run.plans) if "pre-dump" in said and not answered else None
         if isinstance(e, StepFailure):
             e.hint = left or e.hint
             raise criu.explain(e, folders.work, folders.work_path, LOG) from None
         raise
     finally:
         talk.close()
-        netlock.forget(run.state_dir)
+        netlock.forget(run.stored)
 
 
-def _hierarchies(run, paths):
+def _hierarchies(run: Run, paths: dict[str, str]) -> list[str]:
     """The hierarchies that CRIU is to look at: those of the container's cgroups. In any other it sits where its caller did, often in the
     root, and CRIU would save and restore everybody's cgroups. []: all, where there is no other, and in a cgroup namespace, of which CRIU
     wants to know all."""
@@ -261,7 +273,7 @@ def _hierarchies(run, paths):
     return own if others else []
 
 
-def _as_it_was(paths, frozen):
+def _as_it_was(paths: dict[str, str], frozen: bool) -> None:
     """A CRIU that was killed leaves the container's cgroup frozen."""
     if not paths or frozen:
         return
@@ -274,7 +286,7 @@ def _as_it_was(paths, frozen):
         log.warn("the container is left frozen: %s" % e)
 
 
-def _say_ready(asked):
+def _say_ready(asked: Asked) -> None:
     """CRIU waits for whoever fetches the pages: one NUL byte, then the end of the file, once."""
     fd, asked["status_fd"] = asked["status_fd"], -1
     try:
@@ -284,7 +296,7 @@ def _say_ready(asked):
     posix.close(fd)
 
 
-def _write(folder_fd, name, data):
+def _write(folder_fd: int, name: str, data: bytes) -> None:
     """In place of what an earlier dump left there, never through a link."""
     _remove(folder_fd, name)
     fd = fs.open(name, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW, 0o600, dir_fd=folder_fd)
@@ -294,7 +306,7 @@ def _write(folder_fd, name, data):
         posix.close(fd)
 
 
-def _remove(folder_fd, name):
+def _remove(folder_fd: int, name: str) -> None:
     try:
         fs.unlink(name, dir_fd=folder_fd)
     except FileNotFoundError:

@@ -5,6 +5,8 @@ PATH has a say in what is executed here. Whatever CRIU says is bounded in size a
 ends early ends CRIU too, so nothing of it outlives the command.
 """
 
+from __future__ import annotations
+
 import _signal
 import _socket
 import fcntl
@@ -13,11 +15,19 @@ import select
 from _struct import pack, unpack
 
 from pyrunc import fileio, jsonio
-from pyrunc.engine import steps
+from pyrunc.engine import child, steps
 from pyrunc.errors import Bug, PyruncError, StepFailure, Unsupported, quote
 from pyrunc.linux import _syscalls, pidfd, protowire
 from pyrunc.linux.constants import AT_FDCWD, PR_SET_PDEATHSIG
 from pyrunc.linux.protowire import BOOL, INT, TEXT
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import NoReturn
+
+    from pyrunc.engine.shapes import Message, Notified
+    from pyrunc.engine.signals import Cancel
 
 PROGRAMS = tuple(folder + "/criu" for folder in ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"))
 ENVIRONMENT = (b"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",)  # CRIU runs tar, ip, iptables and nft
@@ -58,7 +68,7 @@ ANSWER = {
 }  # fmt: skip
 
 
-def program():
+def program() -> str | None:
     """Path of the criu that will be used, or None."""
     for path in PROGRAMS:
         try:
@@ -69,7 +79,7 @@ def program():
     return None
 
 
-def needed():
+def needed() -> str:
     """program(), or Unsupported."""
     path = program()
     if path is None:
@@ -78,17 +88,17 @@ def needed():
     return path
 
 
-def version(cancel=None):
+def version(cancel: Cancel | None = None) -> int:
     """40101 for 4.1.1. Unsupported when there is no criu or one that is too old."""
     answer = ask(VERSION, cancel=cancel)
     found = answer.get("version") or {}
-    number = found.get("major", 0) * 10000 + found.get("minor", 0) * 100 + found.get("sublevel", 0)
+    number: int = found.get("major", 0) * 10000 + found.get("minor", 0) * 100 + found.get("sublevel", 0)
     if number < OLDEST:
         raise Unsupported("criu-too-old", "CRIU version %d must be %d or higher" % (number, OLDEST), None, "criu 3.15")
     return number
 
 
-def require(feature, cancel=None):
+def require(feature: str, cancel: Cancel | None = None) -> None:
     """Unsupported unless criu and kernel can do it: "mem_track" or "lazy_pages"."""
     found = ask(FEATURE_CHECK, {"features": {feature: True}}, cancel=cancel).get("features") or {}
     if not found.get(feature):
@@ -103,7 +113,7 @@ def require(feature, cancel=None):
         )
 
 
-def ask(kind, body=None, cancel=None):
+def ask(kind: int, body: Message | None = None, cancel: Cancel | None = None) -> Message:
     """A question without notifications → the answer."""
     talk = Talk()
     try:
@@ -122,7 +132,14 @@ class Talk:
     FIRST_FD and so on. stdio: ours, else /dev/null. umask: of the files that it makes.
     """
 
-    def __init__(self, before=None, fds=(), stdio=False, cgroup_fd=-1, umask=0o077):
+    def __init__(
+        self,
+        before: Callable[[], list[int]] | None = None,
+        fds: Sequence[int] = (),
+        stdio: bool = False,
+        cgroup_fd: int = -1,
+        umask: int = 0o077,
+    ) -> None:
         path = needed()
         if _signal.getsignal(SIGCHLD) == _signal.SIG_IGN:  # our caller's wish, but the kernel would reap criu's status away
             _signal.signal(SIGCHLD, _signal.SIG_DFL)
@@ -140,7 +157,7 @@ class Talk:
         words.close()
         posix.close(hold)
 
-    def begin(self):
+    def begin(self) -> list[int]:
         """Lets the child go on until execve → what `before` returned. What it raised is raised here."""
         try:
             posix.write(self._go, b"g")
@@ -157,9 +174,9 @@ class Talk:
                     posix.close(fd)
                 raise steps.rebuild(jsonio.loads(said), "host")
 
-    def request(self, kind, body, notified, cancel=None):
+    def request(self, kind: int, body: Message, notified: Notified | None, cancel: Cancel | None = None) -> Message:
         """Sends and answers until the final answer comes. notified(script, pid, fds) may raise: criu is told no, takes back what it did,
-        and the exception goes on. StepFailure `criu failed: …`. cancel: engine.signals.Cancel; Interrupted once it is set."""
+        and the exception goes on. StepFailure `criu failed: …`. cancel: engine.signals.Cancel; Interrupted once a signal has come."""
         self._send({"type": kind, **body})
         while True:
             answer, fds = self._receive(cancel)
@@ -178,13 +195,13 @@ class Talk:
                     posix.close(fd)
             self._send({"type": NOTIFY, "notify_success": True})
 
-    def _send(self, values):
+    def _send(self, values: Message) -> None:
         try:
             self.sock.send(protowire.encode(REQUEST, values))
         except OSError:
             raise self._died() from None
 
-    def _refuse(self):
+    def _refuse(self) -> None:
         """No to a notification; waits until criu has cleaned up."""
         try:
             self.sock.send(protowire.encode(REQUEST, {"type": NOTIFY, "notify_success": False}))
@@ -192,7 +209,7 @@ class Talk:
         except OSError:
             return  # it is gone: close() reaps it
 
-    def _receive(self, cancel):
+    def _receive(self, cancel: Cancel | None) -> tuple[Message, list[int]]:
         poll = select.poll()
         poll.register(self.sock.fileno(), select.POLLIN)
         poll.register(self.pidfd, select.POLLIN)
@@ -201,8 +218,7 @@ class Talk:
         while True:
             ready = [fd for fd, _events in poll.poll()]
             if cancel is not None:
-                if cancel.number:
-                    raise steps.Interrupted(cancel.number)
+                cancel.check()
                 if cancel.wake_fd in ready:
                     cancel.drain()
             if self.sock.fileno() in ready:
@@ -210,7 +226,7 @@ class Talk:
             if self.pidfd in ready:
                 raise self._died()
 
-    def _message(self):
+    def _message(self) -> tuple[Message, list[int]]:
         try:
             data, fds, flags = _receive(self.sock)
         except ConnectionResetError:
@@ -228,56 +244,51 @@ class Talk:
                 raise StepFailure("criu-failed", "criu failed: its answer can't be read: %s" % e, "criu", "host") from None
             raise
 
-    def _died(self):
+    def _died(self) -> StepFailure:
         pidfd.wait(self.pidfd, END_MS)
         return StepFailure("criu-failed", "criu failed: %s" % self._end_text(), "criu", "host")
 
-    def _end_text(self):
+    def _end_text(self) -> str:
         info = posix.waitid(posix.P_PIDFD, self.pidfd, posix.WEXITED | posix.WNOHANG | posix.WNOWAIT)
         if info is None:
             return "it hung up"
-        if info.si_code == posix.CLD_EXITED:
-            return "it exited with status %d" % info.si_status
-        return "it was killed by signal %d" % info.si_status
+        return child.cause(info)
 
-    def finish(self, ignore_status=False):
+    def finish(self, ignore_status: bool = False) -> None:
         """After the answer: criu ends. StepFailure when it does not, or not with 0."""
         self.sock.shutdown(_socket.SHUT_WR)
         if not pidfd.wait(self.pidfd, END_MS):
             raise StepFailure("criu-failed", "criu failed: it does not end", "criu", "host")
-        info = posix.waitid(posix.P_PIDFD, self.pidfd, posix.WEXITED | posix.WNOWAIT)
+        info = child.ended(self.pidfd)
         if not ignore_status and (info.si_code, info.si_status) != (posix.CLD_EXITED, 0):
             raise StepFailure("criu-failed", "criu failed: %s" % self._end_text(), "criu", "host")
 
-    def close(self):
-        """Ends criu, if it has not ended, and reaps it. Bears being called twice."""
+    def close(self) -> None:
+        """Ends criu, if it has not ended, and reaps it. Idempotent."""
         if self.ended:
             return
         self.ended = True
         pidfd.kill(self.pidfd, SIGKILL)
-        try:
-            posix.waitid(posix.P_PIDFD, self.pidfd, posix.WEXITED)
-        except ChildProcessError:
-            pass  # our caller ignores SIGCHLD: the kernel has reaped it
+        child.reap(self.pidfd)
         self.sock.close()
         self._words.close()
         posix.close(self.pidfd)
         posix.close(self._go)
 
 
-def _receive(sock):
+def _receive(sock: _socket.socket) -> tuple[bytes, list[int], int]:
     """(bytes, descriptors, flags) of one message."""
     data, extra, flags, _from = sock.recvmsg(SIZE, _socket.CMSG_SPACE(4 * MAX_FDS), MSG_CMSG_CLOEXEC)
-    fds = []
+    fds: list[int] = []
     for level, kind, raw in extra:
         if level == _socket.SOL_SOCKET and kind == SCM_RIGHTS:
             fds += unpack("%di" % (len(raw) // 4), raw[: len(raw) // 4 * 4])
     return data, fds, flags
 
 
-def _checked(answer, kind):
+def _checked(answer: Message, kind: int) -> Message:
     if not answer.get("success"):
-        name = NAMES.get(answer.get("type"), "%s" % answer.get("type"))
+        name = NAMES.get(answer.get("type", 0), "%s" % answer.get("type"))
         number = answer.get("cr_errno", 0)
         raise StepFailure("criu-answered", "criu failed: type %s errno %d" % (name, number), "criu", "host", errno=number or None)
     if answer.get("type") != kind:
@@ -288,7 +299,16 @@ def _checked(answer, kind):
 # -- in the child --------------------------------------------------------------------------------------------------------
 
 
-def _child(path, before, fds, stdio, umask, hold, words, parent):
+def _child(
+    path: str,
+    before: Callable[[], list[int]] | None,
+    fds: list[int],
+    stdio: bool,
+    umask: int,
+    hold: int,
+    words: _socket.socket,
+    parent: int,
+) -> NoReturn:
     """Never returns. Says what went wrong; the end of `words` without that is execve."""
     words = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, _high(words.fileno(), fds))  # its number may be needed
     try:
@@ -312,15 +332,15 @@ def _child(path, before, fds, stdio, umask, hold, words, parent):
         posix._exit(127)
 
 
-def _high(fd, fds):
+def _high(fd: int, fds: Sequence[int]) -> int:
     return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3 + len(fds))
 
 
-def _report(words, e):
+def _report(words: _socket.socket, e: PyruncError) -> None:
     words.send(jsonio.dumps(e.record()).encode("utf-8", "backslashreplace"))
 
 
-def _descriptors(fds, stdio):
+def _descriptors(fds: list[int], stdio: bool) -> None:
     """Each to its number, all others closed by execve. First out of the way, as the numbers may overlap."""
     high = [_high(fd, fds) for fd in fds]
     _syscalls.close_range(3, 0xFFFFFFFF, CLOSE_RANGE_CLOEXEC)
@@ -338,7 +358,7 @@ def _descriptors(fds, stdio):
 REASONS = ("criu-failed", "criu-answered")  # it ended or talked nonsense; it said itself that it has failed
 
 
-def explain(error, folder_fd, folder, name):
+def explain(error: PyruncError, folder_fd: int, folder: str, name: str) -> PyruncError:
     """Adds to `criu failed: …` the errors of the log, and where the log is. Returns the error."""
     if not isinstance(error, StepFailure) or error.reason not in REASONS:
         return error
@@ -350,7 +370,7 @@ def explain(error, folder_fd, folder, name):
     return error
 
 
-def errors_of(folder_fd, name):
+def errors_of(folder_fd: int, name: str) -> str | None:
     """The first and the last error in the log of this run: what it was, and what became of it. None without one."""
     try:
         fd = posix.open(name, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW | posix.O_NONBLOCK, dir_fd=folder_fd)
@@ -371,7 +391,7 @@ def errors_of(folder_fd, name):
     return quote("; ".join(told), 400) or None
 
 
-def sweep(folder_fd, name):
+def sweep(folder_fd: int, name: str) -> None:
     """Removes the empty directories that a killed CRIU has left; their names stand in its log. All mounts on them went with it."""
     try:
         fd = posix.open(name, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW | posix.O_NONBLOCK, dir_fd=folder_fd)

@@ -5,12 +5,22 @@ with an rbind the path below it. Its one rule: what a name stands for at the res
 never from the images.
 """
 
+from __future__ import annotations
+
 import posix
 
 from pyrunc import fileio, jsonio
 from pyrunc.errors import CallError, Refusal, StepFailure, errno_text
 from pyrunc.linux import constants as c
 from pyrunc.linux import fs, mountinfo, paths
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from pyrunc.engine.run import Run
+    from pyrunc.engine.shapes import Message, MountTable
+    from pyrunc.parts.sides import Entry
 
 TABLE_LIMIT = 64 << 20
 NULL = "/dev/null"
@@ -23,13 +33,13 @@ JOINED = {"network": "net", "pid": "pid", "mount": "mnt", "uts": "uts", "ipc": "
 # -- mounts at the dump --------------------------------------------------------------------------------------------------
 
 
-def dumped_mounts(run):
+def dumped_mounts(run: Run) -> list[tuple[str, str]]:
     """[(mount point in the container, name)]. Uses run.pid, run.plans. The mount table is the container's, so links in the image and
     what the program did since are seen as they are."""
     table = mounted(run.pid)
     root_fd = fs.open("/proc/%d/root" % run.pid, posix.O_PATH | posix.O_DIRECTORY)
     try:
-        names = {}
+        names: dict[str, str] = {}
         for item in items(run):
             if item["kind"] == "bind":
                 _note(names, table, root_fd, item)
@@ -44,7 +54,7 @@ def dumped_mounts(run):
         posix.close(root_fd)
 
 
-def mounted(pid):
+def mounted(pid: int | str) -> MountTable:
     """{mount id: (parent id, mount point, type)} of a process's mount namespace, as seen from its root."""
     found = {}
     for line in fileio.fsdecode(fileio.read_file("/proc/%s/mountinfo" % pid, TABLE_LIMIT)).split("\n"):
@@ -54,11 +64,12 @@ def mounted(pid):
     return found
 
 
-def items(run):
-    return (run.plans.get("mounts") or {}).get("list", ())
+def items(run: Run) -> Sequence[Entry]:
+    found: Sequence[Entry] = (run.plans.get("mounts") or {}).get("list", ())
+    return found
 
 
-def _note(names, table, root_fd, item):
+def _note(names: dict[str, str], table: MountTable, root_fd: int, item: Entry) -> None:
     """A bind mount and, with rbind, what came along with it."""
     try:
         fd = paths.resolve(root_fd, item["destination"])
@@ -84,7 +95,7 @@ def _note(names, table, root_fd, item):
             names.setdefault(point, item["destination"] + point[len(top) :])
 
 
-def _gather(child, table, below):
+def _gather(child: int, table: MountTable, below: set[int]) -> None:
     way = []
     while child in table and child not in below and child not in way:
         way.append(child)
@@ -93,14 +104,14 @@ def _gather(child, table, below):
         below.update(way)
 
 
-def _note_cgroups(names, table, destination):
+def _note_cgroups(names: dict[str, str], table: MountTable, destination: str) -> None:
     """Without a cgroup namespace they are binds of the host's directories."""
     for _parent, point, kind in table.values():
         if kind in ("cgroup", "cgroup2") and (point + "/").startswith(destination + "/"):
             names[point] = point
 
 
-def _masked_files(run, root_fd):
+def _masked_files(run: Run, root_fd: int) -> Iterator[str]:
     """Masked paths that are files; covers of directories are file systems of the container's own."""
     for path, _pointer in (run.plans.get("paths") or {}).get("masked", ()):
         try:
@@ -112,7 +123,7 @@ def _masked_files(run, root_fd):
         posix.close(fd)
 
 
-def nodes(run):
+def nodes(run: Run) -> list[str]:
     """Paths of the devices that are bind mounts of the host's nodes of that name."""
     entry = run.plans.get("devices") or {}
     return [node["path"] for node in entry["nodes"] if node["type"] != "p"] if entry.get("bind") else []
@@ -121,7 +132,7 @@ def nodes(run):
 # -- namespaces ----------------------------------------------------------------------------------------------------------
 
 
-def dumped_namespaces(run):
+def dumped_namespaces(run: Run) -> list[str]:
     """["net[INODE]:extRootNetNS"]: shared ones that CRIU shall leave alone."""
     joined = run.plans["namespaces"]["join"]
     found = []
@@ -131,10 +142,12 @@ def dumped_namespaces(run):
     return found
 
 
-def restored_namespaces(run, first_fd):
+def restored_namespaces(run: Run, first_fd: int) -> tuple[list[int], list[Message], list[Message]]:
     """(descriptors to hand to CRIU, inherit_fd, join_ns) for the namespaces that host_open has opened into run.fds."""
     entry = run.plans["namespaces"]
-    fds, inherited, joined = [], [], []
+    fds: list[int] = []
+    inherited: list[Message] = []
+    joined: list[Message] = []
     for kind in entry["join"]:
         fd = run.fds["ns:" + kind]
         if kind == "cgroup":
@@ -151,7 +164,7 @@ def restored_namespaces(run, first_fd):
 # -- standard streams ----------------------------------------------------------------------------------------------------
 
 
-def stream_names(pid):
+def stream_names(pid: int) -> list[str]:
     """What 0, 1 and 2 of a process are: "pipe:[1234]", "/dev/pts/0"."""
     found = []
     for number in (0, 1, 2):
@@ -162,10 +175,10 @@ def stream_names(pid):
     return found
 
 
-def dumped_streams(run):
+def dumped_streams(run: Run) -> tuple[list[str], list[str]]:
     """(for descriptors.json, for `external`). Pipes are those that create handed in: the program may have put others in their place.
     A file that lies in no mount of the container is external by its mount and inode."""
-    names = (run.state_dir.state.get("stdio") or stream_names(run.pid))[:]
+    names = (run.stored.state.get("stdio") or stream_names(run.pid))[:]
     table = mounted(run.pid)
     external = []
     for number in (0, 1, 2):
@@ -176,7 +189,7 @@ def dumped_streams(run):
     return names, sorted(set(external))
 
 
-def _outside(pid, number, table):
+def _outside(pid: int, number: int, table: MountTable) -> str | None:
     try:
         info = posix.stat("/proc/%s/fd/%d" % (pid, number))
         text = fileio.read_file("/proc/%d/fdinfo/%d" % (pid, number), 1 << 16).split()
@@ -188,7 +201,7 @@ def _outside(pid, number, table):
     return "file[%x:%x]" % (where, info.st_ino)
 
 
-def restored_streams(folder_fd):
+def restored_streams(folder_fd: int) -> list[Message]:
     """inherit_fd for our own 0, 1 and 2 in place of what the container had there. StepFailure: no such file, not of our making."""
     try:
         names = jsonio.loads(fs.read_file(folder_fd, DESCRIPTORS, 1 << 16), DESCRIPTORS)

@@ -5,12 +5,20 @@ rule: nothing is judged here that CRIU judges; only lengths are compared, and wh
 left in the same directory count for nothing: the tree of processes says which ones are in use.
 """
 
+from __future__ import annotations
+
 import posix
 from _struct import Struct
 
 from pyrunc.errors import StepFailure, errno_text, quote
 from pyrunc.linux import fs, protowire
 from pyrunc.linux.protowire import BOOL, INT
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pyrunc.engine.shapes import Fields, Message
 
 NUMBER = Struct("<I")
 COMMON = 0x54564319  # what an image begins with, before its own magic number
@@ -23,7 +31,7 @@ SHARED = 1 << 8  # an anonymous mapping that processes share; it has a page map 
 LIMIT = 1 << 30
 
 
-def check(folder_fd, path):
+def check(folder_fd: int, path: str) -> None:
     """StepFailure when a file of pages is shorter than its page maps say, in this directory or in an earlier one that it builds on."""
     here, seen = posix.dup(folder_fd), set()
     try:
@@ -48,8 +56,8 @@ def check(folder_fd, path):
         posix.close(here)
 
 
-def _check_one(folder_fd, names, path):
-    needed = {}
+def _check_one(folder_fd: int, names: list[str], path: str) -> None:
+    needed: dict[int, int] = {}
     for name in _maps(folder_fd):
         if name in names:
             number, pages = _pages(folder_fd, name, path)
@@ -59,7 +67,7 @@ def _check_one(folder_fd, names, path):
         _compare(folder_fd, "pages-%d.img" % number, pages * size, path)
 
 
-def _maps(folder_fd):
+def _maps(folder_fd: int) -> set[str]:
     """Names of the page maps of this dump."""
     found = set()
     for process in _readable(folder_fd, "pstree.img", PROCESS):
@@ -71,7 +79,7 @@ def _maps(folder_fd):
     return found
 
 
-def _readable(folder_fd, name, fields):
+def _readable(folder_fd: int, name: str, fields: Fields) -> list[Message]:
     """The messages of an image, as far as they can be read; a process that has ended has no memory."""
     found = []
     try:
@@ -82,7 +90,7 @@ def _readable(folder_fd, name, fields):
     return found
 
 
-def _entries(folder_fd, name, first, later=None):
+def _entries(folder_fd: int, name: str, first: Fields, later: Fields | None = None) -> Iterator[Message]:
     """The messages of an image: the first is of another kind where `later` is given. OSError, ValueError."""
     data = memoryview(fs.read_file(folder_fd, name, LIMIT))
     at = 8 if len(data) > 3 and NUMBER.unpack_from(data)[0] == COMMON else 4
@@ -99,7 +107,7 @@ def _entries(folder_fd, name, first, later=None):
         at += size
 
 
-def _compare(folder_fd, name, size, path):
+def _compare(folder_fd: int, name: str, size: int, path: str) -> None:
     try:
         found = fs.stat(name, dir_fd=folder_fd).st_size
     except FileNotFoundError:
@@ -109,14 +117,14 @@ def _compare(folder_fd, name, size, path):
         raise StepFailure("image-cut-off", words, "restore.images", "host", path="%s/%s" % (path, name))
 
 
-def _pages(folder_fd, name, path):
+def _pages(folder_fd: int, name: str, path: str) -> tuple[int, int]:
     """(number of the file of pages, how many of them are in it)."""
     number, pages = 0, 0
     try:
         for entry in _entries(folder_fd, name, HEAD, ENTRY):
-            number = entry.get("pages_id", number)
+            number = int(entry.get("pages_id", number))
             if entry["flags"] & PRESENT if "flags" in entry else not entry.get("in_parent"):
-                pages += entry.get("more_pages", entry.get("pages", 0))
+                pages += int(entry.get("more_pages", entry.get("pages", 0)) or 0)
         return number, pages
     except OSError as e:
         cause = errno_text(e.errno)

@@ -1,12 +1,14 @@
 """Durations on the command line."""
 
+from __future__ import annotations
+
 from pyrunc.errors import UsageError, quote
 
 UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 LONGEST = 500 * 3600.0  # poll(2) counts milliseconds in 31 bits
 
 
-def duration(text, command, option, longest=LONGEST):
+def duration(text: str, command: str | None, option: str, longest: float = LONGEST) -> float:
     """'5s', '1m30s', '500ms' (Go's time.ParseDuration) → seconds, more than 0 and at most `longest`. UsageError."""
     rest, total = text, 0.0
     while rest:

@@ -4,16 +4,28 @@ What process.json lacks comes from the container's own config (capabilities, App
 always the container's. The process is put into the container's cgroup before it joins anything.
 """
 
+from __future__ import annotations
+
 import _socket
 import posix
+from _signal import SIGKILL
 
-from pyrunc import log, trace
+from pyrunc import trace
 from pyrunc.cgroup import attach as cgroup_attach
-from pyrunc.engine import foreground, handshake, host, planner, signals, status, steps
+from pyrunc.engine import child, foreground, handshake, host, planner, signals, status, steps
 from pyrunc.engine.order import EXEC, ONLY_CREATE
-from pyrunc.engine.run import Run
+from pyrunc.engine.run import ExecRun
 from pyrunc.errors import CALLER_TEXT, CallError, StateError, StepFailure, errno_text
 from pyrunc.linux import _syscalls, ns, pidfd, tty
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from pyrunc.engine.shapes import Record
+    from pyrunc.parts.sides import Op
+    from pyrunc.store import StateDir
 
 PARTS = (
     "user", "terminal", "program", "capabilities", "rlimits", "oom", "scheduling", "personality", "mempolicy", "labels", "seccomp", "fds",
@@ -23,7 +35,7 @@ INHERITED = ("capabilities", "apparmorProfile", "selinuxLabel", "rlimits", "oomS
 JOINS = ("user", *ns.ORDER)
 
 
-def check(state_dir, ignore_paused=False):
+def check(state_dir: StateDir, ignore_paused: bool = False) -> None:
     """StateError unless a process may join now."""
     now = status.of(state_dir)
     if now == "paused" and not ignore_paused:
@@ -32,7 +44,7 @@ def check(state_dir, ignore_paused=False):
         raise StateError("exec-stopped", CALLER_TEXT["exec-stopped"], state_dir.id, now)
 
 
-def prepare(state_dir, config, process, asked):
+def prepare(state_dir: StateDir, config: dict[str, Any], process: dict[str, Any], asked: Mapping[str, Any]) -> ExecRun:
     """Plans of the process over the stored plans of the container, whose `config` becomes that of the process → Run."""
     own = config.get("process", {})
     merged = {**{k: own[k] for k in INHERITED if k in own}, **process}
@@ -46,16 +58,10 @@ def prepare(state_dir, config, process, asked):
     ctx = planner.Context(state_dir.id, state_dir.state["bundle"], config, {**asked, "command": "exec", "seccomp_receiver": receiver}, root)
     ctx.plans.update({part: entry for part, entry in stored.items() if part not in PARTS})
     planner.plan(config, ctx, PARTS)
-    run = Run(state_dir.id, state_dir.state["bundle"], config, ctx.plans, ctx.options, root)
-    run.state_dir = None  # an exec leaves the container's state as it is
-    run.container = state_dir
-    run.attach_to = -1
-    run.init_pid = run.userns_pid = state_dir.state["pid"]
-    run.annotations = state_dir.state.get("annotations", {})
-    return run
+    return ExecRun(state_dir, config, ctx.plans, ctx.options, root)
 
 
-def execute(run):
+def execute(run: ExecRun) -> None:
     """Starts the process; run.pid and run.pidfd are it, a child of ours. Returns when the program has been executed."""
     state_dir = run.container
     opened = []
@@ -72,10 +78,11 @@ def execute(run):
             raise StateError("exec-stopped", CALLER_TEXT["exec-stopped"], state_dir.id, "stopped")
         steps.walk(EXEC, "prepare", "host", run)
         _terminal(run)
-        ops, before = _operations(run)
+        ops = steps.operations(EXEC, "tail", "host", run, _own_operations(run))
+        before = [op for op in steps.operations(EXEC, "outside", "host", run, {}) if op is not None]
         cgroup_fd = _cgroup(run, before, opened)
         began = trace.now()
-        _spawn(run, joins, ops, before, cgroup_fd)
+        _spawn(run, joins, ops, before, cgroup_fd, cancel)
         trace.step("engine.spawn", began)
     finally:
         run.cancel = None
@@ -84,7 +91,7 @@ def execute(run):
             posix.close(fd)
 
 
-def _namespaces(pid, opened):
+def _namespaces(pid: int, opened: list[int]) -> tuple[tuple[int, int], ...]:
     """[(fd, type)] of those namespaces of init that are not ours already."""
     joins = []
     for kind in JOINS:
@@ -99,7 +106,7 @@ def _namespaces(pid, opened):
     return tuple(joins)
 
 
-def _terminal(run):
+def _terminal(run: ExecRun) -> None:
     """The pty: its slave becomes stdio of the process, its master goes where the caller listens."""
     entry = run.plans.get("terminal")
     if entry is None:
@@ -116,28 +123,15 @@ def _terminal(run):
             posix.close(console)
 
 
-def _operations(run):
-    """(operations of the process, operations before it joins)."""
-    own = {
+def _own_operations(run: ExecRun) -> dict[str, Op | None]:
+    return {
         "op_session": ("SESSION", 0 if "terminal" in run.plans else -1),
         "op_sync": ("SYNC",),
         "op_close": ("CLOSE", run.plans["fds"].get("keep", 0)),
     }
-    ops, before = [], []
-    for phase, part, verb, _why in EXEC:
-        if phase not in ("tail", "outside"):
-            continue
-        if part == "engine":
-            op = own[verb]
-        else:
-            entry = run.plans.get(part)
-            op = None if entry is None else steps.call(part, verb, "host", entry, run)
-        if op is not None:
-            (before if phase == "outside" else ops).append(op)
-    return tuple(ops), before
 
 
-def _cgroup(run, before, opened):
+def _cgroup(run: ExecRun, before: list[Op], opened: list[int]) -> int:
     """Puts the process into the container's cgroups: a descriptor for clone3 on v2; on v1 it writes itself into `tasks`, which unlike
     cgroup.procs waits for no grace period."""
     paths = run.container.state.get("cgroup_paths") or {}
@@ -151,9 +145,11 @@ def _cgroup(run, before, opened):
     return cgroup_fd
 
 
-def _spawn(run, joins, ops, before, cgroup_fd):
+def _spawn(
+    run: ExecRun, joins: tuple[tuple[int, int], ...], ops: list[Op | None], before: list[Op], cgroup_fd: int, cancel: signals.Cancel
+) -> None:
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
-    run.link = handshake.Link(ours)
+    link = run.link = handshake.Link(ours)
     slave = run.fds.get("slave", -1)
     try:
         try:
@@ -168,36 +164,37 @@ def _spawn(run, joins, ops, before, cgroup_fd):
                 run.pid, run.pidfd = _syscalls.spawn(0, -1, *words, **more)
         finally:
             theirs.close()
-        _serve(run)
+        _serve(run, link, cancel)
     except OSError as e:
-        failed = CallError.of(e)
-        if before and failed.call in ("openat2", "write"):  # what is done before the joins
-            failed.words = failed.words or "cannot enter the container's cgroup: %s" % errno_text(e.errno)
-        raise StepFailure.from_oserror(failed, "exec.spawn", "host") from e
+        failure = CallError.of(e)
+        if before and failure.call in ("openat2", "write"):  # what is done before the joins
+            failure.words = failure.words or "cannot enter the container's cgroup: %s" % errno_text(e.errno)
+        raise StepFailure.from_oserror(failure, "exec.spawn", "host") from e
     except BaseException:
         end(run)
         raise
     finally:
-        run.link.close()
+        link.close()
         if slave >= 0:
             posix.close(slave)
             run.fds["slave"] = -1
 
 
-def _serve(run):
+def _serve(run: ExecRun, link: handshake.Link, cancel: signals.Cancel) -> None:
     """Until the end of the socket, which is execve."""
 
-    def limits(_data):
+    def limits(_data: Any) -> None:
         if run.attach_to >= 0:
             cgroup_attach.attach(run)
         steps.walk(EXEC, "limits", "host", run)
-        run.link.sock.send(b"c")
+        link.sock.send(b"c")
 
-    def failed(record):
-        raise host.tail_failure(record, run.plans)
+    def failed(record: Record) -> None:
+        raise steps.tail_failure(record, run.plans, EXEC)
 
     handshake.serve(
-        run,
+        link,
+        cancel,
         {
             handshake.C_SYNC: limits,
             handshake.C_LISTENER: lambda record: host.deliver_listener(run, record),
@@ -207,12 +204,9 @@ def _serve(run):
     )
 
 
-def end(run):
+def end(run: ExecRun) -> None:
     """The process that could not become the program, or that the caller cannot be told of, is ours to end and to reap."""
     if run.pidfd < 0:
         return
-    pidfd.kill(run.pidfd, 9)
-    try:
-        posix.waitid(posix.P_PIDFD, run.pidfd, posix.WEXITED)
-    except ChildProcessError:
-        log.debug("exec: the process was waited for by someone else")
+    pidfd.kill(run.pidfd, SIGKILL)
+    child.reap(run.pidfd)

@@ -4,19 +4,28 @@ the kernel's count of processes that were killed for want of memory. Loaded for 
 {"status": exit status, 128 and the signal for one that was killed; "signal"; "oom_killed"}: None for what nobody knows.
 """
 
+from __future__ import annotations
+
 import posix
 
 from pyrunc.cgroup import oom
 from pyrunc.linux import pidfd
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.state_document import Ended
+    from pyrunc.store import StateDir
 
-def written(state_dir):
+
+def written(state_dir: StateDir) -> Ended | None:
     """What was written down at the end, or None."""
     found = state_dir.state.get("ended")
-    return {**dict.fromkeys(("status", "signal", "oom_killed")), **found} if type(found) is dict else None
+    if type(found) is not dict:
+        return None
+    return {"status": found.get("status"), "signal": found.get("signal"), "oom_killed": found.get("oom_killed")}
 
 
-def of(state_dir):
+def of(state_dir: StateDir) -> Ended:
     """The same for a container that has stopped, from whatever still tells it."""
     found = written(state_dir)
     if found is not None:
@@ -32,7 +41,7 @@ def of(state_dir):
     return told(code, memory_ran_out(state.get("cgroup_paths") or {}))
 
 
-def told(code, oom_killed):
+def told(code: int | None, oom_killed: bool | None) -> Ended:
     """The wait status of the kernel, or None, in the form above."""
     if code is None:
         return {"status": None, "signal": None, "oom_killed": oom_killed}
@@ -40,7 +49,7 @@ def told(code, oom_killed):
     return {"status": number if number >= 0 else 128 - number, "signal": -number if number < 0 else None, "oom_killed": oom_killed}
 
 
-def memory_ran_out(paths):
+def memory_ran_out(paths: dict[str, str]) -> bool | None:
     """None when the container has no memory cgroup, or none any more."""
     path = paths.get("memory") or paths.get("unified")
     try:

@@ -4,6 +4,8 @@ Without a terminal the program has our own descriptors and there is nothing to r
 socket pair: our own terminal goes raw, bytes go both ways, its size follows ours, and it is restored on every way out.
 """
 
+from __future__ import annotations
+
 import _signal
 import _socket
 import fcntl
@@ -11,9 +13,16 @@ import posix
 import select
 from _struct import pack, unpack
 
+from pyrunc.engine import child
 from pyrunc.engine.handshake import MSG_CMSG_CLOEXEC, SCM_RIGHTS
 from pyrunc.errors import StepFailure
 from pyrunc.linux import pidfd, prctl
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyrunc.engine.shapes import Other
 
 TCGETS, TCSETSW, TIOCGWINSZ, TIOCSWINSZ = 0x5401, 0x5403, 0x5413, 0x5414
 SIGCHLD, SIGURG, SIGWINCH, SIGKILL, SIGSTOP, SIGPIPE, SIGTTIN, SIGTTOU = 17, 23, 28, 9, 19, 13, 21, 22
@@ -27,7 +36,7 @@ OURS = {SIGKILL, SIGSTOP, SIGPIPE, SIGURG, SIGTTIN, SIGTTOU, 4, 5, 7, 8, 11, 31}
 class Signals:
     """All signals of this process as bytes of a pipe, in the order of their coming."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.fd, self._write_fd = posix.pipe2(posix.O_CLOEXEC | posix.O_NONBLOCK)
         self._before_fd = _signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
         self._before = {}
@@ -38,13 +47,13 @@ class Signals:
             if handler is not _signal.SIG_IGN or number == SIGCHLD:
                 self._before[number] = _signal.signal(number, _noted)
 
-    def read(self):
+    def read(self) -> bytes:
         try:
             return posix.read(self.fd, 512)
         except BlockingIOError:
             return b""
 
-    def close(self):
+    def close(self) -> None:
         for number, handler in self._before.items():
             if handler is not None:
                 _signal.signal(number, handler)
@@ -53,20 +62,20 @@ class Signals:
         posix.close(self._write_fd)
 
 
-def _noted(_number, _frame):
+def _noted(_number: int, _frame: Any) -> None:
     """The byte in the pipe says all."""
 
 
 class Terminal:
     """Our end of the container's terminal, and our own terminal beside it (if standard input is one)."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
         self.their_fd = theirs.detach()
         self.master = -1
-        self.saved = None
+        self.saved: bytes | None = None
 
-    def receive(self):
+    def receive(self) -> None:
         """Takes the master that init sent, once create has returned."""
         posix.close(self.their_fd)
         _body, extra, _flags, _from = self.ours.recvmsg(4096, _socket.CMSG_SPACE(4), MSG_CMSG_CLOEXEC)
@@ -77,9 +86,9 @@ class Terminal:
                 posix.set_blocking(self.master, False)
                 self.resize()
                 return
-        raise StepFailure("container-sent-terminal", "the container sent no terminal", "attend.receive", "host", "/process/terminal")
+        raise StepFailure("container-sent-terminal", "the container sent no terminal", "foreground.receive", "host", "/process/terminal")
 
-    def raw(self):
+    def raw(self) -> None:
         """Our own terminal byte by byte, as cfmakeraw(3) does it. One that was hung up, or is no longer ours, stays as it is."""
         saved = _ioctl(0, TCGETS, bytes(36))
         if saved is None:
@@ -92,22 +101,22 @@ class Terminal:
         if _ioctl(0, TCSETSW, pack("4I", iflag, oflag, cflag, lflag) + saved[16:]) is not None:
             self.saved = saved
 
-    def restore(self):
+    def restore(self) -> None:
         if self.saved is not None:
             _ioctl(0, TCSETSW, self.saved)
             self.saved = None
 
-    def resize(self):
+    def resize(self) -> None:
         fit(self.master)
 
-    def close(self):
+    def close(self) -> None:
         self.restore()
         if self.master >= 0:
             posix.close(self.master)
             self.master = -1
 
 
-def fit(master):
+def fit(master: int) -> None:
     """Gives the container's terminal the size of our own, whichever of our streams that is."""
     for fd in (0, 1, 2):
         size = _ioctl(fd, TIOCGWINSZ, bytes(8))
@@ -116,7 +125,7 @@ def fit(master):
             return
 
 
-def _ioctl(fd, request, data):
+def _ioctl(fd: int, request: int, data: bytes) -> bytes | None:
     """The kernel's answer, or None when there is no terminal (any more): EIO after a hang-up. Python does not repeat an ioctl(2) that a
     signal has interrupted, and SIGCONT does: a shell's job that was stopped for touching the terminal."""
     while True:
@@ -128,7 +137,7 @@ def _ioctl(fd, request, data):
             return None
 
 
-def be_subreaper():
+def be_subreaper() -> None:
     """Orphans of the container without an own pid namespace come to us (prctl(2))."""
     prctl.set_child_subreaper(True)
 
@@ -136,7 +145,7 @@ def be_subreaper():
 class Relay:
     """Bytes both ways. Each direction holds at most one chunk, so a side that does not read slows the other down."""
 
-    def __init__(self, terminal, poll):
+    def __init__(self, terminal: Terminal, poll: select.poll) -> None:
         self.terminal = terminal
         self.poll = poll
         self.to_master = b""
@@ -144,7 +153,7 @@ class Relay:
         self.stdin_open = True
         self.master_open = True
 
-    def watch(self):
+    def watch(self) -> None:
         """Asks for what can be used right now, and for nothing else: no busy loop when one side is full."""
         wanted = {0: 0, 1: 0, self.terminal.master: 0}
         if self.master_open:
@@ -165,7 +174,7 @@ class Relay:
                 except KeyError:
                     continue
 
-    def act(self, fd, events):
+    def act(self, fd: int, events: int) -> None:
         if fd == 0:
             self._from_stdin()
         elif fd == 1:
@@ -176,7 +185,7 @@ class Relay:
             if events & select.POLLOUT and self.to_master:
                 self._to_master()
 
-    def _from_stdin(self):
+    def _from_stdin(self) -> None:
         try:
             data = posix.read(0, CHUNK)
         except BlockingIOError:
@@ -188,7 +197,7 @@ class Relay:
         else:
             self.stdin_open = False
 
-    def _to_master(self):
+    def _to_master(self) -> None:
         try:
             self.to_master = self.to_master[posix.write(self.terminal.master, self.to_master) :]
         except BlockingIOError:
@@ -198,7 +207,7 @@ class Relay:
                 raise
             self.to_master = b""
 
-    def from_master(self):
+    def from_master(self) -> bool:
         """False when there is nothing more to read for now."""
         if self.to_stdout:
             return False
@@ -214,19 +223,19 @@ class Relay:
             return False
         return True
 
-    def _to_stdout(self):
+    def _to_stdout(self) -> None:
         try:
             self.to_stdout = self.to_stdout[posix.write(1, self.to_stdout[:4096]) :]
         except OSError:  # nobody reads us any more; the container goes on
             self.to_stdout = b""
 
-    def drain(self):
+    def drain(self) -> None:
         """After the program's end: what it had written still comes out."""
         while self.to_stdout or self.from_master():
             self._to_stdout()
 
 
-def attend(pid, fd, terminal=None, caught=None, other=None):
+def attend(pid: int, fd: int, terminal: Terminal | None, caught: Signals, other: Other | None = None) -> int:
     """Waits for a child while passing signals on and relaying. Returns its exit status, or 128 + the signal that ended it. other: something
     else to be polled: its `act()` is called when there is something to read from its `fd`, until that answers True."""
     poll = select.poll()
@@ -255,7 +264,7 @@ def attend(pid, fd, terminal=None, caught=None, other=None):
                 relay.act(ready, events)
 
 
-def _pass_on(numbers, fd, terminal):
+def _pass_on(numbers: bytes, fd: int, terminal: Terminal | None) -> None:
     for number in numbers:
         if number == SIGCHLD:
             _reap(fd)
@@ -265,7 +274,7 @@ def _pass_on(numbers, fd, terminal):
             pidfd.kill(fd, number)
 
 
-def _reap(fd):
+def _reap(fd: int) -> None:
     """Orphans that came to us as subreaper; the container's own init is left for the end."""
     while True:
         try:
@@ -277,6 +286,8 @@ def _reap(fd):
         posix.waitid(posix.P_PID, info.si_pid, posix.WEXITED)
 
 
-def _status(pid, fd):
-    info = posix.waitid(posix.P_PIDFD, fd, posix.WEXITED)
+def _status(pid: int, fd: int) -> int:
+    info = child.reap(fd)
+    if info is None:
+        raise StepFailure("status-unknown", "the exit status of pid %d was taken by somebody else" % pid, "foreground.wait", "host")
     return info.si_status if info.si_code == posix.CLD_EXITED else 128 + info.si_status

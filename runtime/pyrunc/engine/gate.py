@@ -6,13 +6,19 @@ can be missing. Init blocks in read() on `gate`; `start` writes one byte. `resul
 opening `gate` for writing finds a reader (created) or ENXIO (started), whatever became of the processes that asked.
 """
 
+from __future__ import annotations
+
 import posix
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.store import StateDir
 
 ENXIO, ENOENT, ELOOP, ENODEV = 6, 2, 40, 19
 GATE, RESULT = "gate", "result"
 
 
-def make(state_dir):
+def make(state_dir: StateDir) -> list[int]:
     """(gate_fd, result_fd), both O_RDWR and close-on-exec. Records the inodes: a fifo put in their place is no gate."""
     fds = []
     inodes = []
@@ -25,7 +31,7 @@ def make(state_dir):
     return fds
 
 
-def _open(state_dir, name, flags, inode):
+def _open(state_dir: StateDir, name: str, flags: int, inode: int) -> int:
     """fd of one of the fifos, proven to be the one that was made; -1 when there is none or nobody waits."""
     try:
         fd = posix.open(name, flags | posix.O_NONBLOCK | posix.O_CLOEXEC | posix.O_NOFOLLOW, dir_fd=state_dir.fd)
@@ -40,7 +46,7 @@ def _open(state_dir, name, flags, inode):
     return fd
 
 
-def is_waiting(state_dir):
+def is_waiting(state_dir: StateDir) -> bool:
     """True while init waits for start."""
     inodes = state_dir.state.get("gate")
     if not inodes:
@@ -52,7 +58,7 @@ def is_waiting(state_dir):
     return True
 
 
-def open_both(state_dir):
+def open_both(state_dir: StateDir) -> tuple[int, int] | None:
     """(gate write end, result read end), or None when nobody waits."""
     inodes = state_dir.state.get("gate")
     if not inodes:
@@ -67,7 +73,7 @@ def open_both(state_dir):
     return gate, result
 
 
-def remove(state_dir):
+def remove(state_dir: StateDir) -> None:
     for name in (GATE, RESULT):
         try:
             posix.unlink(name, dir_fd=state_dir.fd)

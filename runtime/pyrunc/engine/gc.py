@@ -5,6 +5,8 @@ cgroups processes are found is left alone, and all that is asked again under the
 directory of somebody else: what has no plan of ours in it is no container.
 """
 
+from __future__ import annotations
+
 import fcntl
 import posix
 import time
@@ -16,18 +18,26 @@ from pyrunc.errors import PyruncError, StateError
 from pyrunc.linux import _syscalls, mountinfo, pidfd
 from pyrunc.linux.constants import MNT_DETACH, UMOUNT_NOFOLLOW
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from pyrunc.engine.shapes import Stale
+    from pyrunc.store import StateDir
+
 UNFINISHED_S = 10  # a directory without a state is between two calls of a create for some microseconds
 LIMIT = 64 << 20
 
 
-def survey(root, older_s):
+def survey(root: str, older_s: float) -> list[Stale]:
     """[{"id", "reason", "age": seconds, "cgroups": [directories], "mounts": [mount points], "removable": bool}], sorted by id."""
     mounts = _mounts(root)
     looked = [(id, look(root, id, older_s)) for id in store.ids(root)]
     return [{**one, "mounts": mounts.get(id, [])} for id, one in looked if one is not None]
 
 
-def look(root, id, older_s):
+def look(root: str, id: str, older_s: float) -> Stale | None:
     """One container: what is stale about it, or None."""
     try:
         state_dir = store.open_state_dir(root, id)
@@ -41,7 +51,7 @@ def look(root, id, older_s):
         state_dir.close()
 
 
-def _is_free(state_dir):
+def _is_free(state_dir: StateDir) -> bool:
     """Whether no command holds the lock."""
     try:
         fcntl.flock(state_dir.fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -51,7 +61,7 @@ def _is_free(state_dir):
     return True
 
 
-def _judge(state_dir, older_s):
+def _judge(state_dir: StateDir, older_s: float) -> Stale | None:
     """{"id", "reason", "age", "cgroups", "removable"}, or None for a container that is none of ours to remove."""
     age = max(0, int(time.time() - _touched(state_dir)))
     try:
@@ -78,7 +88,7 @@ def _judge(state_dir, older_s):
     return None if age < older_s else _stale(state_dir, "its init has ended", age, paths)
 
 
-def _is_ours(state_dir):
+def _is_ours(state_dir: StateDir) -> bool:
     """Without a state that can be read: create writes the plan first. An empty directory that only its owner may enter can be one where it
     got no further, if its neighbours are ours."""
     names = posix.listdir(state_dir.fd)
@@ -90,12 +100,12 @@ def _is_ours(state_dir):
     return any(_exists("%s/%s/plan.json" % (root, id)) for id in store.ids(root)) or _exists(root + "/@cache")
 
 
-def _stale(state_dir, reason, age, paths, removable=True):
+def _stale(state_dir: StateDir, reason: str, age: int, paths: dict[str, str], removable: bool = True) -> Stale:
     there = [path for path in dict.fromkeys(paths.values()) if _exists(path)]
     return {"id": state_dir.id, "reason": reason, "age": age, "cgroups": there, "removable": removable}
 
 
-def _touched(state_dir):
+def _touched(state_dir: StateDir) -> float:
     """When anything of it was written last."""
     newest = posix.fstat(state_dir.fd).st_mtime
     for name in ("state.json", "plan.json"):
@@ -106,7 +116,7 @@ def _touched(state_dir):
     return newest
 
 
-def _planned_paths(state_dir):
+def _planned_paths(state_dir: StateDir) -> dict[str, str]:
     try:
         entry = state_dir.plan().get("cgroups")
     except StateError:
@@ -115,7 +125,7 @@ def _planned_paths(state_dir):
     return paths if type(paths) is dict else {}
 
 
-def _exists(path):
+def _exists(path: str) -> bool:
     try:
         posix.stat(path)
     except OSError:
@@ -123,16 +133,16 @@ def _exists(path):
     return True
 
 
-def _mounts(root):
+def _mounts(root: str) -> dict[str, list[str]]:
     """{name below the root: [mount points, the deepest last]}."""
-    found = {}
+    found: dict[str, list[str]] = {}
     for _device, _root, point, _kind, _options in mountinfo.table(fileio.fsdecode(fileio.read_file("/proc/self/mountinfo", LIMIT))):
         if point.startswith(root + "/"):
             found.setdefault(point[len(root) + 1 :].partition("/")[0], []).append(point)
     return found
 
 
-def remove(root, stale, older_s, options):
+def remove(root: str, stale: Stale, older_s: float, options: Mapping[str, Any]) -> bool:
     """One entry of survey(). False when it has come to life meanwhile. PyruncError, OSError."""
     state_dir = store.open_state_dir(root, stale["id"])
     try:
@@ -152,7 +162,7 @@ def remove(root, stale, older_s, options):
         state_dir.close()
 
 
-def _unmount(points):
+def _unmount(points: list[str]) -> None:
     for point in reversed(points):
         try:
             _syscalls.umount2(point, MNT_DETACH | UMOUNT_NOFOLLOW)
@@ -161,7 +171,9 @@ def _unmount(points):
                 raise
 
 
-def remove_all(root, found, older_s, options):
+def remove_all(
+    root: str, found: list[Stale], older_s: float, options: Mapping[str, Any]
+) -> tuple[list[str], tuple[str, PyruncError | OSError] | None]:
     """(ids that were removed, first error or None): one that can't be removed does not keep the others."""
     done, first = [], None
     for stale in found:

@@ -18,7 +18,10 @@ One SOCK_SEQPACKET pair, so a message is a packet: its first byte is the kind, t
 Every receive names what it expects; anything else is a Bug. An empty packet is the end of the other side.
 """
 
+from __future__ import annotations
+
 import _socket
+import errno
 import select
 from _struct import pack, unpack
 
@@ -26,7 +29,13 @@ from pyrunc import jsonio, trace
 from pyrunc.errors import Bug
 from pyrunc.linux import jsonbytes
 
-ECONNRESET = 104
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
+
+    from pyrunc.engine.signals import Cancel
+
 END = b""
 NOTE = b"n"  # on the fifo `result`: length (2 bytes) and JSON, how a startContainer hook went
 PLACED, HOOKS_DONE, ANSWER = b"p", b"d", b"a"
@@ -43,26 +52,26 @@ MAX_FDS = 16
 class Link:
     """One end."""
 
-    def __init__(self, sock):
+    def __init__(self, sock: _socket.socket) -> None:
         self.sock = sock
 
-    def fileno(self):
+    def fileno(self) -> int:
         return self.sock.fileno()
 
-    def send(self, kind, data=None, fds=()):
+    def send(self, kind: bytes, data: Any = None, fds: Sequence[int] = ()) -> None:
         body = kind if data is None else kind + jsonbytes.dumps(data)
         extra = [(_socket.SOL_SOCKET, SCM_RIGHTS, pack("%di" % len(fds), *fds))] if fds else []
         self.sock.sendmsg([body], extra)
 
-    def receive(self):
+    def receive(self) -> tuple[bytes, Any, list[int]]:
         """(kind, data | bytes, fds); kind is b"" at the end of the other side."""
         try:
             body, extra, _flags, _from = self.sock.recvmsg(SIZE, _socket.CMSG_SPACE(4 * MAX_FDS), MSG_CMSG_CLOEXEC)
         except OSError as e:
-            if e.errno != ECONNRESET:  # it has ended without reading what it was sent
+            if e.errno != errno.ECONNRESET:  # it has ended without reading what it was sent
                 raise
             return END, None, []
-        fds = []
+        fds: list[int] = []
         for level, kind, raw in extra:
             if level == _socket.SOL_SOCKET and kind == SCM_RIGHTS:
                 fds += unpack("%di" % (len(raw) // 4), raw)
@@ -73,7 +82,7 @@ class Link:
             return head, unpack(RECORD, body), fds
         return head, jsonio.loads(body[1:], ours=True) if len(body) > 1 else None, fds
 
-    def expect(self, kind):
+    def expect(self, kind: bytes) -> tuple[Any, list[int]]:
         """Init side: waits for exactly this message. The host's end means the host is gone: nothing is left to do."""
         got, data, fds = self.receive()
         if got == b"":
@@ -82,26 +91,26 @@ class Link:
             raise Bug("handshake: got %r where %r was due" % (got, kind))
         return data, fds
 
-    def ask(self, part, request):
+    def ask(self, part: str, request: Any) -> tuple[Any, list[int]]:
         self.send(ASK, {"part": part, "request": request})
         return self.expect(ANSWER)
 
-    def close(self):
+    def close(self) -> None:
         self.sock.close()
 
 
-def serve(run, handlers):
-    """Host side: hands each message to handlers[kind](data) until one returns True. A signal that asks us to stop raises."""
+def serve(link: Link, cancel: Cancel, handlers: Mapping[bytes, Callable[[Any], bool | None]]) -> None:
+    """Host side: hands each message to handlers[kind](data) until one returns True. Interrupted when a signal asks us to stop."""
     poll = select.poll()
-    poll.register(run.link.fileno(), select.POLLIN | select.POLLHUP)
-    poll.register(run.cancel.wake_fd, select.POLLIN)
+    poll.register(link.fileno(), select.POLLIN | select.POLLHUP)
+    poll.register(cancel.wake_fd, select.POLLIN)
     while True:
         ready = [fd for fd, _event in poll.poll()]
-        if run.link.fileno() not in ready:  # what has been said counts before a wish to stop: the program may be running by now
-            run.check()
-            run.cancel.drain()
+        if link.fileno() not in ready:  # a message counts before a wish to stop: the program may be running by now
+            cancel.check()
+            cancel.drain()
             continue
-        kind, data, _fds = run.link.receive()
+        kind, data, _fds = link.receive()
         if kind == STAMPS:
             trace.add(data)
             continue
@@ -112,7 +121,7 @@ def serve(run, handlers):
             return
 
 
-def pair():
+def pair() -> tuple[Link, Link]:
     """(host's Link, init's Link), both close-on-exec."""
     one, two = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
     for sock in (one, two):

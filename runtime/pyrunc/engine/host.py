@@ -1,31 +1,44 @@
 """The host side of create: reserves the id, walks its rows, clones init, answers it, and undoes everything when a row fails."""
 
+from __future__ import annotations
+
+import errno
 import posix
 import time
+from _signal import SIGKILL, SIGSYS
 
 from pyrunc import fileio, log, store, timestamps, trace
-from pyrunc.engine import gate, handshake, init, planner, signals, steps
+from pyrunc.engine import child, gate, handshake, init, planner, signals, steps
 from pyrunc.engine.order import CREATE
 from pyrunc.errors import CallError, HookFailure, PyruncError, StepFailure, errno_text
-from pyrunc.linux import fs, jsonbytes, ns, pidfd
+from pyrunc.linux import constants as c
+from pyrunc.linux import jsonbytes, pidfd
 
-IN_INIT = "unable to start container process: "
-AT_SETUP = IN_INIT + "error during container init: "
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from pyrunc.engine.handshake import Link
+    from pyrunc.engine.run import Run
+    from pyrunc.engine.shapes import Ask, Failed, Record
+
+AT_SETUP = steps.IN_INIT + "error during container init: "
 
 
 class Undo:
     """The stack of what has been begun. Each undo is tried by itself: one that fails must not keep the others from running."""
 
-    def __init__(self, run):
+    def __init__(self, run: Run) -> None:
         self.run = run
-        self.done = []
+        self.done: list[tuple[str, str]] = []
 
-    def note(self, part, verb):
+    def note(self, part: str, verb: str) -> None:
         name = "undo_" + verb.partition("_")[2]
         if hasattr(planner.module(part), name):
             self.done.append((part, name))
 
-    def all(self):
+    def all(self) -> None:
         while self.done:
             part, name = self.done.pop()
             try:
@@ -34,44 +47,45 @@ class Undo:
                 log.warn("undo %s.%s: %s" % (part, name, e))
 
 
-def create(run, warnings):
+def create(run: Run, warnings: list[list[str]]) -> None:
     """Brings the container to `created`. On any failure everything is undone, and the first error is raised."""
-    with_signals = signals.Cancel()
-    run.cancel = with_signals
+    cancel = run.cancel = signals.Cancel()
     undo = Undo(run)
     try:
         began = trace.now()
         reserve(run, warnings)
         trace.step("store.reserve", began)
         try:
-            _make(run, undo)
-            run.check()
+            _make(run, undo, cancel)
+            cancel.check()
             _publish(run)
-        except OSError as e:  # of the engine's own calls: a descriptor or a disk too few
-            _unwind(run, undo, e)
-            raise StepFailure.from_oserror(e, "engine.create", "host") from e
+        except OSError as e:  # of the engine's own calls: no descriptor is left, or the disk is full
+            failure = StepFailure.from_oserror(e, "engine.create", "host")
+            cancel.ignore()
+            _unwind(run, undo, failure)
+            raise failure from e
         except BaseException as e:
+            cancel.ignore()
             _unwind(run, undo, e)
             raise
     finally:
         run.cancel = None
-        with_signals.close()
+        cancel.close()
         if run.link is not None:
             run.link.close()
         if run.state_dir is not None:
             run.state_dir.unlock()
 
 
-def reserve(run, warnings):
+def reserve(run: Run, warnings: list[list[str]]) -> None:
     """Takes the id and writes down all that is known of the container. StateError when the id is in use; undone by state_dir.forget()."""
-    run.state_dir = store.reserve(run.root, run.id)
-    state_dir = run.state_dir
+    state_dir = run.state_dir = store.reserve(run.root, run.id)
     try:
         state_dir.state = {
             "version": store.VERSION,
             "id": run.id,
             "bundle": run.bundle,
-            "rootfs": run.rootfs,
+            "rootfs": run.rootfs or "",
             "annotations": run.annotations,
             "created": timestamps.rfc3339(time.time_ns()),
             "status": "creating",
@@ -96,7 +110,7 @@ def reserve(run, warnings):
         raise StepFailure.from_oserror(CallError.of(e, words=words, hint="is the disk full?"), "store.reserve", "host") from e
 
 
-def _streams():
+def _streams() -> list[str]:
     """What the container's 0, 1 and 2 are: a restore connects its own in place of these."""
     found = []
     for number in (0, 1, 2):
@@ -107,9 +121,10 @@ def _streams():
     return found
 
 
-def _make(run, undo):
+def _make(run: Run, undo: Undo, cancel: signals.Cancel) -> None:
     steps.walk(CREATE, "prepare", "host", run, undo)
-    gate_fd, result_fd = gate.make(run.state_dir)
+    state_dir = run.stored
+    gate_fd, result_fd = gate.make(state_dir)
     run.link, theirs = handshake.pair()
     began = trace.now()
     pid, fd = _clone(run, theirs, gate_fd, result_fd)
@@ -118,39 +133,36 @@ def _make(run, undo):
     theirs.close()
     posix.close(gate_fd)
     posix.close(result_fd)
-    state_dir = run.state_dir
     state_dir.state["start_time"] = pidfd.start_time(pid)
     state_dir.record("pid", pid)
     steps.walk(CREATE, "placed", "host", run, undo)
     _send(run, handshake.PLACED)
-    _serve(run, undo)
+    _serve(run, undo, cancel)
 
 
-def _clone(run, theirs, gate_fd, result_fd):
+def _clone(run: Run, theirs: Link, gate_fd: int, result_fd: int) -> tuple[int, int]:
     """clone3, in whatever shape the namespaces need. The child goes to init.main and never comes back."""
-    pid, fd = ns.clone_init(run)
+    pid, fd = planner.module("namespaces").clone(run.plans["namespaces"], run)
     if pid == 0:
         run.cancel = None
-        run.link.close()
-        run.state_dir.close()
+        run.peer.close()
+        run.stored.close()
         init.main(run, theirs, gate_fd, result_fd)
     return pid, fd
 
 
-def _send(run, kind, data=None, fds=()):
+def _send(run: Run, kind: bytes, data: Any = None, fds: Sequence[int] = ()) -> None:
     try:
-        run.link.send(kind, data, fds)
-    except OSError as e:
-        if e.errno not in (32, 104):  # EPIPE, ECONNRESET: init's end is closed; for anything else there would be no death to wait for
-            raise
+        run.peer.send(kind, data, fds)
+    except (BrokenPipeError, ConnectionResetError):  # init's end is closed; after anything else there would be no death to wait for
         raise _died(run) from None
 
 
-def _serve(run, undo):
+def _serve(run: Run, undo: Undo, cancel: signals.Cancel) -> None:
     """Answers init until it is READY."""
     phase = ["setup"]
 
-    def hooks(_data):
+    def hooks(_data: Any) -> None:
         try:
             steps.walk(CREATE, "hooks", "host", run, undo)
         except StepFailure as e:
@@ -160,21 +172,22 @@ def _serve(run, undo):
         phase[0] = "enter"
         _send(run, handshake.HOOKS_DONE)
 
-    def limits(_data):
+    def limits(_data: Any) -> None:
         steps.walk(CREATE, "limits", "host", run, undo)
-        run.link.sock.send(b"c")
+        run.peer.sock.send(b"c")
 
-    def failed(data):
+    def failed(data: Failed) -> None:
         raise _named(steps.rebuild(data, "init"))
 
-    def failed_in_tail(record):
-        raise tail_failure(record, run.plans)
+    def failed_in_tail(record: Record) -> None:
+        raise steps.tail_failure(record, run.plans, CREATE)
 
-    def ended(_data):
+    def ended(_data: Any) -> None:
         raise _died(run, phase[0])
 
     handshake.serve(
-        run,
+        run.peer,
+        cancel,
         {
             handshake.ASK: lambda data: _answer(run, data),
             handshake.HOOKS: hooks,
@@ -188,7 +201,7 @@ def _serve(run, undo):
     )
 
 
-def _answer(run, data):
+def _answer(run: Run, data: Ask) -> None:
     part = data["part"]
     answer, fds = steps.call(part, "host_answer", "host", run.plans[part], run, data["request"])
     try:
@@ -198,7 +211,7 @@ def _answer(run, data):
             posix.close(fd)
 
 
-def deliver_listener(run, record):
+def deliver_listener(run: Run, record: Record) -> None:
     """The seccomp notify descriptor of the process that waits for us: fetched, and handed to who listens."""
     from pyrunc.linux import _syscalls
 
@@ -207,31 +220,24 @@ def deliver_listener(run, record):
         steps.call("seccomp", "host_deliver", "host", run.plans["seccomp"], run, fd)
     finally:
         posix.close(fd)
-    run.link.sock.send(b"c")
+    run.peer.sock.send(b"c")
 
 
-def _named(e):
+def _named(e: PyruncError) -> PyruncError:
     """runc's words in front of what went wrong inside."""
     if not isinstance(e, HookFailure):
         e.words = AT_SETUP + e.words
     return e
 
 
-def tail_failure(record, plans):
-    """The record of finish() as an error; the words for a program that can't be found are what callers match on."""
-    e = planner.module("program").failure(record, plans)
-    e.words = IN_INIT + e.words
-    e.side = "init"
-    return e
-
-
-def _last_words(run):
+def _last_words(run: Run) -> PyruncError | None:
     """What init has said before it ended and nobody has read, as an error; or None. The first read may find, in its place, that init has
     not read all of ours."""
-    run.link.sock.setblocking(False)  # whoever else holds init's end has nothing to say
+    link = run.peer
+    link.sock.setblocking(False)  # whoever else holds init's end has nothing to say
     for _ in range(2):
         try:
-            kind, data, fds = run.link.receive()
+            kind, data, fds = link.receive()
         except OSError:
             return None
         for fd in fds:
@@ -239,21 +245,19 @@ def _last_words(run):
         if kind == handshake.FAILED:
             return _named(steps.rebuild(data, "init"))
         if kind == handshake.C_FAIL:
-            return tail_failure(data, run.plans)
+            return steps.tail_failure(data, run.plans, CREATE)
     return None
 
 
-def _died(run, phase="setup"):
+def _died(run: Run, phase: str = "setup") -> PyruncError:
     """Init is gone: what it has left to say, or else how it ended."""
-    info = posix.waitid(posix.P_PIDFD, run.pidfd, posix.WEXITED | posix.WNOWAIT)
+    info = child.ended(run.pidfd)
     said = _last_words(run)
     if said is not None:
         return said
-    cause = "it exited with status %d" % info.si_status
-    hint = None
-    if info.si_code in (posix.CLD_KILLED, posix.CLD_DUMPED):
-        cause = "it was killed by signal %d" % info.si_status
-        if info.si_status == 31:
+    cause = child.cause(info)
+    if info.si_code != posix.CLD_EXITED:
+        if info.si_status == SIGSYS:
             cause += " (SIGSYS: the seccomp profile forbids what comes before execve)"
             return StepFailure(
                 "init-died",
@@ -263,17 +267,17 @@ def _died(run, phase="setup"):
                 "/linux/seccomp",
                 hint="allow execve, write, close_range, setuid and the like",
             )
-        if info.si_status == 9 and _oom_killed(run):
+        if info.si_status == SIGKILL and _oom_killed(run):
             return StepFailure(
                 "init-oom", AT_SETUP + "container init was OOM-killed (memory limit too low?)", None, "init", "/linux/resources/memory/limit",
                 hint="raise the limit",
             )  # fmt: skip
-    return StepFailure("init-died", AT_SETUP + "init died: " + cause, "init." + phase, "init", None, hint=hint)
+    return StepFailure("init-died", AT_SETUP + "init died: " + cause, "init." + phase, "init")
 
 
-def _oom_killed(run):
+def _oom_killed(run: Run) -> bool:
     """By the cgroup's count; one that is gone with its only process (systemd's) is believed to have had the limit for its cause."""
-    paths = run.state_dir.state.get("cgroup_paths") or {}
+    paths = run.stored.state.get("cgroup_paths") or {}
     for path, name in ((paths.get("memory"), "memory.oom_control"), (paths.get("unified") or paths.get(""), "memory.events")):
         if path:
             try:
@@ -287,9 +291,9 @@ def _oom_killed(run):
     return False
 
 
-def _publish(run):
+def _publish(run: Run) -> None:
     """Everything is done: the state says so, then the pid file, whose existence is what callers wait for."""
-    state_dir = run.state_dir
+    state_dir = run.stored
     state_dir.state["status"] = "created"
     state_dir.save({"trace": trace.kept()})
     for receiver in (run.options.get("pidfd_socket"), run.plans["meta"]["pidfd_receiver"]):
@@ -299,7 +303,7 @@ def _publish(run):
         write_pid_file(run.options["pid_file"], run.pid)
 
 
-def send_pidfd(path, fd):
+def send_pidfd(path: str, fd: int) -> None:
     """--pidfd-socket: one message with init's pidfd; its receiver never has to trust a number."""
     import _socket
     from _struct import pack
@@ -313,11 +317,11 @@ def send_pidfd(path, fd):
         finally:
             sock.close()
     except OSError as e:
-        failed = CallError.of(e, words="cannot send the pidfd to %s: %s" % (path, errno_text(e.errno)))
-        raise StepFailure.from_oserror(failed, "engine.pidfd_socket", "host") from e
+        words = "cannot send the pidfd to %s: %s" % (path, errno_text(e.errno))
+        raise StepFailure.from_oserror(CallError.of(e, words=words), "engine.pidfd_socket", "host") from e
 
 
-def write_pid_file(path, pid):
+def write_pid_file(path: str, pid: int) -> None:
     """Digits without a newline, complete before it appears (INTERFACE of containerd: Atoi on the raw bytes). What is no file is written
     in place: whoever says /dev/null does not want it to become one."""
     folder, _, name = path.rpartition("/")
@@ -341,31 +345,28 @@ def write_pid_file(path, pid):
         finally:
             posix.close(fd)
     except OSError as e:
-        failed = CallError.of(e, words="cannot write the pid file %s: %s" % (path, errno_text(e.errno)))
-        raise StepFailure.from_oserror(failed, "engine.pid_file", "host") from e
+        words = "cannot write the pid file %s: %s" % (path, errno_text(e.errno))
+        raise StepFailure.from_oserror(CallError.of(e, words=words), "engine.pid_file", "host") from e
 
 
-def _is_written_in_place(path):
+def _is_written_in_place(path: str) -> bool:
     """Devices of characters, fifos, and what /dev/stdout and its like lead to. OSError for what can be neither written nor replaced."""
     ours = path in ("/dev/stdout", "/dev/stderr") or path.startswith(("/dev/fd/", "/proc/self/fd/"))
     try:
-        kind = posix.stat(path, follow_symlinks=ours).st_mode & fs.S_IFMT
+        kind = posix.stat(path, follow_symlinks=ours).st_mode & c.S_IFMT
     except OSError:
         return False
-    if kind in (fs.S_IFBLK, fs.S_IFSOCK):
-        raise OSError(22, "a block device or a socket")
-    return ours or kind in (fs.S_IFCHR, fs.S_IFIFO)
+    if kind in (c.S_IFBLK, c.S_IFSOCK):
+        raise OSError(errno.EINVAL, "a block device or a socket")
+    return ours or kind in (c.S_IFCHR, c.S_IFIFO)
 
 
-def _unwind(run, undo, error):
+def _unwind(run: Run, undo: Undo, error: BaseException) -> None:
     """Ends init, undoes what was begun, runs the poststop hooks where hooks had their turn, forgets the id."""
-    run.cancel.ignore()
+    state_dir = run.stored
     if run.pidfd >= 0:
-        pidfd.kill(run.pidfd, 9)
-        try:
-            posix.waitid(posix.P_PIDFD, run.pidfd, posix.WEXITED)
-        except ChildProcessError:
-            log.debug("init was waited for by someone else")
+        pidfd.kill(run.pidfd, SIGKILL)
+        child.reap(run.pidfd)
     undo.all()
     if "hooks" in run.plans and isinstance(error, HookFailure):
         try:
@@ -373,9 +374,9 @@ def _unwind(run, undo, error):
                 log.warn(words)
         except (PyruncError, OSError) as e:
             log.warn("poststop hooks: %s" % e)
-    if "hooks" in run.plans:
-        error.hooks = planner.module("hooks").outcomes(run.state_dir.state)  # the state goes, and they with it
+    if "hooks" in run.plans and isinstance(error, PyruncError):
+        error.hooks = planner.module("hooks").outcomes(state_dir.state)  # the state goes, and they with it
     try:
-        run.state_dir.forget()
+        state_dir.forget()
     except OSError as e:
-        log.warn("cannot remove %s: %s" % (run.state_dir.path, e))
+        log.warn("cannot remove %s: %s" % (state_dir.path, e))

@@ -4,24 +4,35 @@ Nothing is imported here once the barrier is closed, which is the first thing th
 one for exceptions nobody thought of: the code of the caller must never run in this process.
 """
 
+from __future__ import annotations
+
 import _signal
 import posix
+from _signal import SIGKILL
 from _struct import pack
 
-from pyrunc import trace
+from pyrunc import jsonio, trace
 from pyrunc.engine import barrier, handshake, steps
 from pyrunc.engine.order import CREATE
-from pyrunc.errors import CallError, PyruncError, out_of_memory
+from pyrunc.errors import CallError, HookFailure, PyruncError, StepFailure, out_of_memory
 from pyrunc.linux import _syscalls
 from pyrunc.linux import prctl as _prctl
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+    from pyrunc.engine.handshake import Link
+    from pyrunc.engine.run import Run
+    from pyrunc.engine.shapes import Failed
+    from pyrunc.parts.sides import Op
+
 PIPE_BUF = 4096
 NAMED = (b"[heap]", b"[stack]")
-OUTLIVE = ("PDEATHSIG", 0, 0)
 SHOWN = 2048  # characters of each stream of a startContainer hook
 
 
-def main(run, link, gate_fd, result_fd):
+def main(run: Run, link: Link, gate_fd: int, result_fd: int) -> NoReturn:
     """Never returns."""
     try:
         _signal.set_wakeup_fd(-1)  # the pipe belongs to the host side
@@ -35,15 +46,15 @@ def main(run, link, gate_fd, result_fd):
         posix._exit(1)
 
 
-def _send_stamps(link):
+def _send_stamps(link: Link) -> None:
     """Where a trace is written the host wants to know when each row began and ended."""
     if trace.is_wanted():
         link.send(handshake.STAMPS, trace.stamps())
         trace.begin()
 
 
-def _life(run, link, gate_fd, result_fd):
-    _prctl.set_pdeathsig(9)
+def _life(run: Run, link: Link, gate_fd: int, result_fd: int) -> None:
+    _prctl.set_pdeathsig(SIGKILL)
     try:
         posix.setsid()
     except OSError as e:
@@ -59,16 +70,17 @@ def _life(run, link, gate_fd, result_fd):
     link.expect(handshake.HOOKS_DONE)
     steps.walk(CREATE, "enter", "init", run)
     before, after = tail(run, gate_fd)
-    run.exec_env = after[-1][2] if after else None  # of the program; startContainer hooks get it too
-    run.late_filter = next((op[1:] for op in after if op[0] == "FILTER"), None)  # and this, as they are code of the container
-    if not after and run.waits:
-        before = _forgetting(run, before)
-    _close_proc(run)
+    if after:
+        run.exec_env = (after[-1] or ())[2]
+        run.late_filter = next((op[1:] for op in after if op and op[0] == "FILTER"), None)
+    elif run.starts_later:
+        before[steps.position(CREATE, "tail", "op_forget")] = ("FORGET", _unneeded(run))
+    run.close_proc()
     _send_stamps(link)
     status_fd = link.fileno()
     _syscalls.finish(before, status_fd, result_fd)
     # Only startContainer hooks bring us back here: started, rights dropped, nothing executed yet.
-    run.teller = lambda note: posix.write(result_fd, _note(note))
+    run.on_note = lambda note: posix.write(result_fd, _note(note))
     try:
         steps.call("hooks", "init_start_container", "init", run.plans["hooks"], run)
     except BaseException as e:
@@ -77,35 +89,25 @@ def _life(run, link, gate_fd, result_fd):
     _syscalls.finish(after, -1, result_fd)
 
 
-def _note(note):
+def _note(note: dict[str, Any]) -> bytes:
     """NOTE as one write that nothing gets in between of; a stream that is too long loses its beginning."""
     size = SHOWN
     while True:
-        body = handshake.jsonio.dumps({**note, **{name: note[name][-size:] for name in ("stdout", "stderr")}}).encode(
-            "utf-8", "backslashreplace"
-        )
+        body = jsonio.dumps({**note, **{name: note[name][-size:] for name in ("stdout", "stderr")}}).encode("utf-8", "backslashreplace")
         if len(body) + 3 <= PIPE_BUF:
             return handshake.NOTE + len(body).to_bytes(2, "big") + body
         size //= 2
 
 
-def _close_proc(run):
-    if run._proc is not None:
-        run._proc.close()
-        run._proc = None
-
-
-def _forgetting(run, ops):
-    """The operations with FORGET before the filter, which may deny madvise: the interpreter, which runs no more, gives its memory back."""
+def _unneeded(run: Run) -> bytes:
+    """The memory of the interpreter, on which nothing runs any more, as memory() has it."""
     try:
-        ranges = memory(run.proc.read("self/maps", 1 << 20))
+        return memory(run.proc.read("self/maps", 1 << 20))
     except OSError:
-        ranges = b""  # no procfs to be had: waiting costs a few MiB more, and nothing else
-    at = ops.index(OUTLIVE)
-    return (*ops[:at], ("FORGET", ranges), *ops[at:])
+        return b""  # no procfs: waiting costs a few MiB more, and nothing else
 
 
-def memory(maps):
+def memory(maps: bytes) -> bytes:
     """bytes of /proc/self/maps → pairs of uint64 (start, end) of private, writable, anonymous memory. What C still needs of it, such as
     the used part of the stack, is left out by FORGET itself (csrc/clear.c)."""
     found = []
@@ -117,48 +119,39 @@ def memory(maps):
     return pack("=%dQ" % len(found), *found)
 
 
-def tail(run, gate_fd):
-    """(operations up to the end, or up to startContainer hooks; operations after them), as the timetable orders them."""
+def tail(run: Run, gate_fd: int) -> tuple[list[Op | None], list[Op | None]]:
+    """(operations up to the end, or up to startContainer hooks; operations after them), as the timetable orders them. The position of an
+    operation in each is that of its row."""
     hooks = run.plans.get("hooks")
     split = bool(hooks and hooks.get("startContainer"))
     keep = run.plans.get("fds", {}).get("keep", 0)
-    own = {
+    own: dict[str, Op | None] = {
         "op_prune": ("PRUNE", keep),
         "op_sync": ("SYNC",) if "rlimits" in run.plans else None,
         "op_signals": ("SIGNALS",),
-        "op_outlive": OUTLIVE,
+        "op_forget": None,  # decided by the caller, last of all
+        "op_outlive": ("PDEATHSIG", 0, 0),
         "op_ready": ("READY",),
         "op_wait": ("WAIT", gate_fd),
+        "op_hooks": None,
         "op_reset": ("RESET",) if split else None,  # SIGNALS has done it, and execve resets handlers
         "op_close": ("CLOSE", keep),
     }
-    before, after = [], []
-    ops = before
-    for phase, part, verb, _why in CREATE:
-        if phase != "tail":
-            continue
-        if part == "engine":
-            if verb == "op_hooks":
-                ops = after if split else before
-                continue
-            op = own[verb]
-        else:
-            entry = run.plans.get(part)
-            op = None if entry is None else steps.call(part, verb, "init", entry, run)
-        if op is not None:
-            ops.append(op)
-    return tuple(before), tuple(after)
+    ops = steps.operations(CREATE, "tail", "init", run, own)
+    if not split:
+        return ops, []
+    at = steps.position(CREATE, "tail", "op_hooks")
+    return ops[:at], [None] * at + ops[at:]
 
 
-def _record(e):
+def _record(e: BaseException) -> Failed:
     if isinstance(e, MemoryError):
         return out_of_memory("init", "init").record()
     if isinstance(e, OSError):
-        from_os = steps.StepFailure.from_oserror(e, "engine.init", "init")
-        return from_os.record()
+        return StepFailure.from_oserror(e, "engine.init", "init").record()
     if isinstance(e, PyruncError):
         data = e.record()
-        if data["code"] == "hook":
+        if isinstance(e, HookFailure):
             data.update(kind=e.hook_kind, index=e.index, cause=e.cause, path=e.path)
         return data
     return {
@@ -170,14 +163,13 @@ def _record(e):
     }
 
 
-def _dump(e, limit):
-    from_lean = handshake.jsonio.dumps
+def _dump(e: BaseException, limit: int) -> bytes:
     data = _record(e)
     data["words"] = data["words"][: limit // 8]
-    return handshake.FAILED + from_lean(data).encode("utf-8", "backslashreplace")
+    return handshake.FAILED + jsonio.dumps(data).encode("utf-8", "backslashreplace")
 
 
-def report(link, e):
+def report(link: Link, e: BaseException) -> None:
     """Best effort: when even this fails the host sees the end of the socket and says that init died."""
     try:
         _send_stamps(link)

@@ -1,5 +1,7 @@
 """kill and delete: how a container ends."""
 
+from __future__ import annotations
+
 import posix
 import select
 
@@ -7,13 +9,22 @@ from pyrunc import log, trace
 from pyrunc.engine import status, steps
 from pyrunc.engine.order import DELETE, ONLY_CREATE
 from pyrunc.engine.run import Run
-from pyrunc.errors import CALLER_TEXT, CallError, PyruncError, StateError, StepFailure
+from pyrunc.errors import CALLER_TEXT, CallError, PyruncError, StateError, StepFailure, errno_text
 from pyrunc.linux import pidfd
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from pyrunc.parts.sides import Plans
+    from pyrunc.state_document import State
+    from pyrunc.store import StateDir
 
 GONE_MS = 10_000  # how long delete --force waits for init to vanish
 
 
-def run_of(state_dir, options, config=None, plans=None):
+def run_of(state_dir: StateDir, options: Mapping[str, Any], config: dict[str, Any] | None = None, plans: Plans | None = None) -> Run:
     """A Run for verbs of later commands: plans as stored, the config only where it is needed."""
     plans = state_dir.plan() if plans is None else plans
     run = Run(state_dir.id, state_dir.state.get("bundle", ""), config or {}, plans, options, state_dir.path.rpartition("/")[0])
@@ -26,7 +37,7 @@ def run_of(state_dir, options, config=None, plans=None):
 # -- kill ----------------------------------------------------------------------------------------------------------------
 
 
-def kill(state_dir, number, everyone=False):
+def kill(state_dir: StateDir, number: int, everyone: bool = False) -> None:
     """Sends a signal to init; with `everyone`, or KILL where the pid namespace is shared, to every process of the cgroup.
 
     StateError `container not running`. Takes no lock: a create or exec that holds it must not delay a stop.
@@ -47,7 +58,7 @@ def kill(state_dir, number, everyone=False):
     _thaw_killed(state, number)
 
 
-def _signal_init(state, number):
+def _signal_init(state: State, number: int) -> bool:
     """False when init is gone. OSError EINVAL for a number the kernel does not know."""
     if not status.is_alive(state):
         return False
@@ -57,19 +68,12 @@ def _signal_init(state, number):
     try:
         return pidfd.kill(fd, number)
     except OSError as e:
-        failed = CallError.of(e, words="unable to signal init: %s" % errno_words(e))
-        raise StepFailure.from_oserror(failed, "kill", "host") from e
+        raise StepFailure.from_oserror(CallError.of(e, words="unable to signal init: %s" % errno_text(e.errno)), "kill", "host") from e
     finally:
         posix.close(fd)
 
 
-def errno_words(e):
-    from pyrunc.errors import errno_text
-
-    return errno_text(e.errno)
-
-
-def _thaw_killed(state, number):
+def _thaw_killed(state: State, number: int) -> None:
     """A frozen task of cgroup v1 dies of KILL only once it is thawed."""
     if number == 9 and status.is_frozen(state):
         from pyrunc.cgroup import freeze
@@ -80,7 +84,7 @@ def _thaw_killed(state, number):
 # -- delete --------------------------------------------------------------------------------------------------------------
 
 
-def delete(state_dir, options, force=False, plans=None):
+def delete(state_dir: StateDir, options: Mapping[str, Any], force: bool = False, plans: Plans | None = None) -> None:
     """Gives everything back, then forgets the id. plans: those of create, where they are at hand. StateError when the container is alive
     and `force` is not given."""
     now = status.of(state_dir)
@@ -97,7 +101,7 @@ def delete(state_dir, options, force=False, plans=None):
     destroy(state_dir, options, _salvaged(state_dir) if force and plans is None else plans)
 
 
-def _salvaged(state_dir):
+def _salvaged(state_dir: StateDir) -> Plans:
     """The plans for delete --force; where they can't be read, what the state has recorded of the cgroups has to do: the rest is gone with
     the directory, but for poststop hooks, which nobody knows any more."""
     try:
@@ -118,7 +122,7 @@ def _salvaged(state_dir):
     }
 
 
-def _end(state_dir):
+def _end(state_dir: StateDir) -> None:
     """KILL, thaw, and a bounded wait until init has gone."""
     fd = pidfd.open_init(state_dir.state["pid"], state_dir.state["start_time"])
     try:
@@ -141,13 +145,13 @@ def _end(state_dir):
             posix.close(fd)
 
 
-def _wait_gone(fd, timeout_ms):
+def _wait_gone(fd: int, timeout_ms: int) -> bool:
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     return bool(poll.poll(timeout_ms))
 
 
-def destroy(state_dir, options, plans=None):
+def destroy(state_dir: StateDir, options: Mapping[str, Any], plans: Plans | None = None) -> None:
     """Of one whose init has ended: everything is given back, the id forgotten, and poststop hooks run."""
     run = run_of(state_dir, options, plans=state_dir.plan(ONLY_CREATE) if plans is None else plans)
     this_boot = _this_boot(state_dir)
@@ -174,7 +178,7 @@ def destroy(state_dir, options, plans=None):
             log.warn("poststop hooks of %s (%s): %s" % (box_id, box_path, e))
 
 
-def _call(run, phase, without=()):
+def _call(run: Run, phase: str, without: Sequence[str] = ()) -> bool:
     """The rows of a phase of DELETE; whether all of them, and one at least, said yes."""
     done = []
     for row_phase, part, verb, _why in DELETE:
@@ -184,7 +188,7 @@ def _call(run, phase, without=()):
     return bool(done) and all(done)
 
 
-def _end_all(paths):
+def _end_all(paths: dict[str, str]) -> None:
     if not paths:
         return
     from pyrunc.cgroup import kill as cgroup_kill
@@ -194,16 +198,16 @@ def _end_all(paths):
     trace.step("cgroups.end_all", began)
 
 
-def _unlock(run):
+def _unlock(run: Run) -> None:
     """The lock that a killed checkpoint has left on a network namespace that others may go on using."""
     from pyrunc.engine import netlock
 
-    left = netlock.recover(run.state_dir, run.plans)
+    left = netlock.recover(run.stored, run.plans)
     if left:
         log.warn(left)
 
 
-def _sweep(folder, name):
+def _sweep(folder: str, name: str) -> None:
     """What the CRIU of a restore that was killed has left in /tmp: empty directories, whose names stand in its log."""
     from pyrunc.engine import criu
 
@@ -217,11 +221,11 @@ def _sweep(folder, name):
         posix.close(fd)
 
 
-def _this_boot(state_dir):
+def _this_boot(state_dir: StateDir) -> bool:
     return state_dir.state["boot_id"] == pidfd.boot_id()
 
 
-def own_cgroups(state_dir):
+def own_cgroups(state_dir: StateDir) -> dict[str, str]:
     """{key: path} of the container's cgroups, less those that are not the ones it was made with: after a reboot, or when somebody has
     removed and made them anew, there may be strangers in them."""
     paths = state_dir.state.get("cgroup_paths") or {}
@@ -232,14 +236,14 @@ def own_cgroups(state_dir):
     return {key: path for key, path in paths.items() if path not in changed}
 
 
-def _inode(path):
+def _inode(path: str) -> int:
     try:
         return posix.stat(path, follow_symlinks=False).st_ino
     except OSError:
         return 0
 
 
-def delete_broken(state_dir, options, error):
+def delete_broken(state_dir: StateDir, options: Mapping[str, Any], error: PyruncError) -> None:
     """delete --force of a directory whose state can't be read: its processes are found by the cgroup that the plan names."""
     log.debug("state is unreadable: %s" % error)
     state_dir.must_be_ours()
@@ -258,13 +262,13 @@ def delete_broken(state_dir, options, error):
     state_dir.forget()
 
 
-def called_from_hook(state_dir):
+def called_from_hook(state_dir: StateDir) -> bool:
     """True when the holder of the lock is an ancestor of ours: a hook of this very container wants to delete it."""
     holder = state_dir.holder()
     return holder is not None and holder in pidfd.ancestors()
 
 
-def break_lock(state_dir):
+def break_lock(state_dir: StateDir) -> None:
     """delete --force when another command holds the lock for too long: ends it, if it still is that process."""
     holder = state_dir.holder()
     if holder is None:
@@ -278,7 +282,7 @@ def break_lock(state_dir):
     state_dir.lock(2000)
 
 
-def to_bundle(bundle):
+def to_bundle(bundle: str) -> None:
     """Hooks of the runtime's side start in the bundle, whichever command runs them; a bundle that is gone is replaced by /."""
     for path in (bundle, "/"):
         try:

@@ -12,8 +12,11 @@ the user namespace first and is root there, so that directories it makes belong 
 table of its own it mounts as init does at create. Nothing of the container is executed or waited for.
 """
 
+from __future__ import annotations
+
 import _signal
 import posix
+from _signal import SIGKILL
 
 from pyrunc import fileio, trace
 from pyrunc.engine import barrier, handshake, init, lifecycle, planner, signals, status, steps
@@ -24,12 +27,23 @@ from pyrunc.linux import prctl as _prctl
 from pyrunc.parts.mounts import init as verbs
 from pyrunc.parts.mounts import live
 
-KEY = "mounts"  # of the state: [{"destination", "id", "unique", "source"?, "type"?, "options"?, "nofollow"?}], in order of attaching
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any, NoReturn
+
+    from pyrunc.engine.handshake import Link
+    from pyrunc.engine.run import Run
+    from pyrunc.engine.shapes import Act, Ask, Failed, LiveNote, Made
+    from pyrunc.parts.sides import Entry, Json
+    from pyrunc.state_document import LiveMount
+    from pyrunc.store import StateDir
+
 MADE, GO, DONE = b"m", b"g", b"f"
 TABLE_LIMIT = 64 << 20
 
 
-def add(state_dir, options, wanted):
+def add(state_dir: StateDir, options: Mapping[str, Any], wanted: list[Json]) -> None:
     """Mounts the elements of `wanted` (as in /mounts), all or none. The state_dir is locked. Refusal, StateError, StepFailure."""
     run = _run(state_dir, options)
     ctx = planner.Context(state_dir.id, run.bundle, {"mounts": wanted}, {"command": "mounts"}, run.root)
@@ -39,33 +53,36 @@ def add(state_dir, options, wanted):
         return
     live.check(entry)
     run.plans["mounts"] = entry
-    before = state_dir.state.get(KEY) or []
-    planned = []
+    before = state_dir.state.get("mounts") or []
+    planned: list[LiveMount] = []
 
-    def made(notes):
-        planned.extend({**note, **_shown(mount)} for note, mount in zip(notes, wanted, strict=True))
-        state_dir.record(KEY, before + planned)
+    def made(notes: list[LiveNote]) -> None:
+        for note, item in zip(notes, wanted, strict=True):
+            one: LiveMount = {"destination": note["destination"], "id": note["id"], "unique": note["unique"]}
+            one.update(_shown(item))
+            planned.append(one)
+        state_dir.record("mounts", before + planned)
 
     try:
         _go(run, _add, entry, made)
     except BaseException:
         if planned:  # they were taken away again; if that failed too, they are still ours
             there = present(state_dir)
-            state_dir.record(KEY, before + [one for one in planned if one["id"] in there])
+            state_dir.record("mounts", before + [one for one in planned if one["id"] in there])
         raise
 
 
-def _shown(item):
-    """What `list` tells of a mount, in the config's words."""
+def _shown(item: Json) -> Any:
+    """What `list` shows of a mount, in the config's words: those keys of a LiveMount that come from it."""
     shown = {key: item[key] for key in ("source", "type", "options") if item.get(key)}
     return {**shown, "nofollow": True} if "dest-nofollow" in item.get("options", ()) else shown
 
 
-def remove(state_dir, options, destinations):
+def remove(state_dir: StateDir, options: Mapping[str, Any], destinations: Sequence[str]) -> None:
     """Unmounts live mounts by their destinations, the latest first where there are several, and what is mounted below. StateError for
     a destination where nothing was added; StepFailure when something else is mounted there now."""
     run = _run(state_dir, options)
-    records = state_dir.state.get(KEY) or []
+    records = state_dir.state.get("mounts") or []
     chosen = []
     for destination in destinations:
         found = [one for one in records if one["destination"] == paths.clean(destination) and one not in chosen]
@@ -76,28 +93,28 @@ def remove(state_dir, options, destinations):
     there = present(state_dir)
     latest_first = [one for one in reversed(records) if one in chosen and one["id"] in there]
     try:
-        _go(run, _remove, latest_first, None)
+        _go(run, _remove, latest_first, lambda _notes: None)
     finally:
         there = present(state_dir)
-        state_dir.record(KEY, [one for one in records if one["id"] in there])
+        state_dir.record("mounts", [one for one in records if one["id"] in there])
 
 
-def listed(state_dir):
+def listed(state_dir: StateDir) -> list[dict[str, Any]]:
     """[{"destination", "type", "source", "options", "origin": "config" or "live", "present": of live ones}]."""
     found = [{**_columns(one), "origin": "config"} for one in state_dir.config().get("mounts") or ()]
-    records = state_dir.state.get(KEY) or []
+    records = state_dir.state.get("mounts") or []
     there = present(state_dir) if records else ()
     return found + [{**_columns(one), "origin": "live", "present": one["id"] in there} for one in records]
 
 
-def _columns(one):
+def _columns(one: Json) -> dict[str, Any]:
     return {
         "destination": one["destination"], "type": one.get("type") or "", "source": one.get("source") or "",
         "options": one.get("options") or [],
     }  # fmt: skip
 
 
-def present(state_dir):
+def present(state_dir: StateDir) -> set[int]:
     """Ids of the mounts that the container's init sees; none when it is gone."""
     if not status.is_alive(state_dir.state):
         return set()
@@ -108,7 +125,7 @@ def present(state_dir):
     return {int(line.partition(b" ")[0]) for line in text.split(b"\n") if line}
 
 
-def nodes(run, added, removed):
+def nodes(run: Run, added: list[Entry], removed: list[Entry]) -> None:
     """Makes and removes device nodes: entries of devices.live_plan. When one fails those that were made go again. StepFailure."""
     if removed or added:
         planner.module("devices")  # loaded here: the child imports nothing
@@ -118,30 +135,31 @@ def nodes(run, added, removed):
 # -- host side -----------------------------------------------------------------------------------------------------------
 
 
-def _run(state_dir, options):
+def _run(state_dir: StateDir, options: Mapping[str, Any]) -> Run:
     now = status.of(state_dir)
     if now not in ("created", "running", "paused"):
         raise StateError("not-running", CALLER_TEXT["not-running"], state_dir.id, now)
     return lifecycle.run_of(state_dir, options)
 
 
-def _go(run, act, work, made):
+def _go(run: Run, act: Act, work: Any, made: Made) -> None:
     """Starts the child, which does act(run, work), and answers it until it is done. made(notes) is called before GO."""
-    opened = []
+    opened: list[int] = []
     cancel = run.cancel = signals.Cancel()
     try:
         joins = _open(run, opened, act is _nodes)
-        run.link, theirs = handshake.pair()
+        link, theirs = handshake.pair()
+        run.link = link
         pid, fd = _syscalls.clone3(0)
         if pid == 0:
-            run.link.close()
+            link.close()
             _child(run, theirs, joins, act, work)
         theirs.close()
         opened.append(fd)
         try:
-            _serve(run, work, made)
+            _serve(run, link, cancel, work, made)
         finally:
-            pidfd.kill(fd, 9)
+            pidfd.kill(fd, SIGKILL)
             ns.reap(pid)
     finally:
         run.cancel = None
@@ -151,10 +169,10 @@ def _go(run, act, work, made):
         fs.close(*opened)
 
 
-def _open(run, opened, may_share):
+def _open(run: Run, opened: list[int], may_share: bool) -> list[tuple[int, str]]:
     """Sets run.root_fd; returns [(fd, kind)] of the namespaces to join, user first. All proven to be those of the container's init.
     may_share: it need not have a mount namespace of its own."""
-    state = run.state_dir.state
+    state = run.stored.state
     init_fd = pidfd.open_init(state["pid"], state["start_time"])
     if init_fd < 0:
         raise StateError("not-running", CALLER_TEXT["not-running"], run.id, "stopped")
@@ -174,35 +192,37 @@ def _open(run, opened, may_share):
     return joins
 
 
-def _serve(run, work, made):
-    def answer(data):
+def _serve(run: Run, link: Link, cancel: signals.Cancel, work: Any, made: Made) -> None:
+    def answer(data: Ask) -> None:
         reply, fds = steps.call("mounts", "host_answer", "host", work, run, data["request"])
-        run.link.send(handshake.ANSWER, reply, fds)
+        link.send(handshake.ANSWER, reply, fds)
         fs.close(*fds)
 
-    def go(notes):
+    def go(notes: list[LiveNote]) -> None:
         made(notes)
-        run.link.send(GO)
+        link.send(GO)
 
-    def failed(data):
+    def failed(data: Failed) -> None:
         raise steps.rebuild(data, "child")
 
-    def ended(_data):
+    def ended(_data: Any) -> None:
         raise StepFailure("process-went-into", "the process that went into the container was killed", "mounts.join", "child")
 
-    handlers = {handshake.ASK: answer, MADE: go, handshake.FAILED: failed, DONE: lambda _data: True, handshake.END: ended}
-    handshake.serve(run, handlers)
+    handlers: dict[bytes, Callable[[Any], bool | None]] = {
+        handshake.ASK: answer, MADE: go, handshake.FAILED: failed, DONE: lambda _data: True, handshake.END: ended,
+    }  # fmt: skip
+    handshake.serve(link, cancel, handlers)
 
 
 # -- the child -----------------------------------------------------------------------------------------------------------
 
 
-def _child(run, link, joins, act, work):
+def _child(run: Run, link: Link, joins: list[tuple[int, str]], act: Act, work: Any) -> NoReturn:
     """Never returns."""
     try:
         _signal.set_wakeup_fd(-1)  # the pipe belongs to the host side
         barrier.close()
-        _prctl.set_pdeathsig(9)
+        _prctl.set_pdeathsig(SIGKILL)
         _prctl.set_dumpable(False)
         run.cancel, run.link = None, link
         trace.begin()
@@ -221,7 +241,7 @@ def _child(run, link, joins, act, work):
         posix._exit(1)
 
 
-def _become_root(fd):
+def _become_root(fd: int) -> None:
     """The container's root, as init is at create. A change of ids may make a process dumpable again."""
     ns.join(fd, "user")
     posix.setresgid(0, 0, 0)
@@ -231,23 +251,23 @@ def _become_root(fd):
     except PermissionError:
         pass  # a user namespace that forbids it; the groups give no rights over what the mount needs
     _prctl.set_dumpable(False)
-    _prctl.set_pdeathsig(9)
+    _prctl.set_pdeathsig(SIGKILL)
 
 
-def _add(run, entry, mount_ns_fd):
+def _add(run: Run, entry: Entry, mount_ns_fd: int) -> None:
     """Makes all, then attaches them in order: a later one may go on top of an earlier one."""
     if entry["userns"]:
         _syscalls.unshare(c.CLONE_NEWNS)  # the user namespace's own: there it may mount, and what the host's mounts forbid stays so
     trees = []
     for item in entry["list"]:
-        trees.append(_told(live.make, item, item, entry, run))
-    run.link.send(MADE, [live.note(item, tree) for item, tree in zip(entry["list"], trees, strict=True)])
-    run.link.expect(GO)
+        trees.append(_named(live.make, item, item, entry, run))
+    run.peer.send(MADE, [live.note(item, tree) for item, tree in zip(entry["list"], trees, strict=True)])
+    run.peer.expect(GO)
     ns.join(mount_ns_fd, "mount")
     attached = []
     try:
         for item, tree in zip(entry["list"], trees, strict=True):
-            _told(live.attach, item, item, tree, run)
+            _named(live.attach, item, item, tree, run)
             attached.append(tree)
     except BaseException:
         for tree in reversed(attached):
@@ -255,7 +275,7 @@ def _add(run, entry, mount_ns_fd):
         raise
 
 
-def _told(act, item, *args):
+def _named(act: Callable[..., Any], item: Entry, *args: Any) -> Any:
     try:
         return act(*args)
     except (OSError, StepFailure) as e:
@@ -264,7 +284,7 @@ def _told(act, item, *args):
         raise failure from None
 
 
-def _remove(run, records, mount_ns_fd):
+def _remove(run: Run, records: list[LiveMount], mount_ns_fd: int) -> None:
     ns.join(mount_ns_fd, "mount")
     for record in records:
         try:
@@ -276,14 +296,14 @@ def _remove(run, records, mount_ns_fd):
             raise failure from None
 
 
-def _nodes(run, work, mount_ns_fd):
+def _nodes(run: Run, work: dict[str, list[Entry]], mount_ns_fd: int) -> None:
     sources = []
     if mount_ns_fd >= 0 and any(entry["bind"] for entry in work["add"]):
         _syscalls.unshare(c.CLONE_NEWNS)  # to look at the host's nodes as the container's root, as init does
     for entry in work["add"]:
         sources.append(steps.call("devices", "live_source", "child", entry, run))
-    run.link.send(MADE, [])
-    run.link.expect(GO)
+    run.peer.send(MADE, [])
+    run.peer.expect(GO)
     if mount_ns_fd >= 0:
         ns.join(mount_ns_fd, "mount")
     made = []

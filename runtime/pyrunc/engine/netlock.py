@@ -5,28 +5,34 @@ iptables, or a table of nftables. One that is killed leaves the container cut of
 so the state says beforehand that there may be a lock. Its one rule: only what CRIU has made is removed.
 """
 
+from __future__ import annotations
+
 import posix
+from _signal import SIGCHLD
 
 from pyrunc import log
-from pyrunc.engine import criu, status
+from pyrunc.engine import child, criu, status
 from pyrunc.errors import errno_text
 from pyrunc.linux import _syscalls, ns
 
-KEY = "dumping"  # of the state
-SIGCHLD = 17
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.parts.sides import Plans
+    from pyrunc.store import StateDir
+
 PROGRAMS = ("iptables-restore", "ip6tables-restore")
 UNLOCK = b"*filter\n:CRIU - [0:0]\n-D INPUT -j CRIU\n-D OUTPUT -j CRIU\n-X CRIU\nCOMMIT\n"  # criu/net.c, the same words
 BY_HAND = "the container's network is still locked by criu's nftables table (nft list tables): delete it"
 
 
-def expect(state_dir, method):
+def expect(state_dir: StateDir, method: str | None) -> None:
     """Before a dump, on disk: method, as of --network-lock, None for CRIU's default."""
-    state_dir.record(KEY, {"method": method})
+    state_dir.record("dumping", {"method": method})
 
 
-def forget(state_dir):
+def forget(state_dir: StateDir) -> None:
     """After it: the lock is off, or it is the images' (CRIU takes it off at the restore)."""
-    if state_dir.state.pop(KEY, None) is None:
+    if state_dir.state.pop("dumping", None) is None:
         return
     try:
         state_dir.save()
@@ -34,10 +40,10 @@ def forget(state_dir):
         log.warn("the end of the dump is not written down: %s" % errno_text(e.errno))
 
 
-def recover(state_dir, plans):
+def recover(state_dir: StateDir, plans: Plans) -> str | None:
     """Takes off what a checkpoint that was killed has left. The state_dir is locked, so no checkpoint is at work. None, or words about what is
     left: those are said once."""
-    note = state_dir.state.get(KEY)
+    note = state_dir.state.get("dumping")
     if type(note) is not dict:
         return None
     try:
@@ -48,14 +54,14 @@ def recover(state_dir, plans):
     return left
 
 
-def _path(state_dir, plans):
+def _path(state_dir: StateDir, plans: Plans) -> str | None:
     """A path to the network namespace; None when it has gone with the container."""
     if status.is_alive(state_dir.state):
         return "/proc/%d/ns/net" % state_dir.state["pid"]
     return ((plans.get("namespaces") or {}).get("join") or {}).get("network")
 
 
-def unlock(path, method):
+def unlock(path: str | None, method: str | None) -> str | None:
     """path: of the network namespace; method: as of --network-lock, None for CRIU's default. None, or words about what is left. OSError."""
     if method == "skip" or path is None:
         return None
@@ -75,7 +81,7 @@ def unlock(path, method):
     return None
 
 
-def _run(name, netns_fd):
+def _run(name: str, netns_fd: int) -> None:
     """The program with UNLOCK as its input, in the namespace. That there was no such chain is no error."""
     path = _found(name)
     if path is None:
@@ -99,15 +105,13 @@ def _run(name, netns_fd):
     finally:
         posix.close(writer)
     try:
-        status = posix.waitid(posix.P_PIDFD, pidfd, posix.WEXITED).si_status
-        log.debug("%s: status %d" % (path, status))
-    except ChildProcessError as e:
-        log.debug("%s: %s" % (path, errno_text(e.errno)))
+        info = child.reap(pidfd)
+        log.debug("%s: %s" % (path, "its status is unknown" if info is None else child.cause(info)))
     finally:
         posix.close(pidfd)
 
 
-def _found(name):
+def _found(name: str) -> str | None:
     for program in criu.PROGRAMS:
         path = program.rpartition("/")[0] + "/" + name
         if posix.access(path, posix.X_OK):

@@ -1,5 +1,7 @@
 """Runs each part's plan() in the order of parts/table.py and collects refusals and warnings. Touches nothing."""
 
+from __future__ import annotations
+
 import posix
 import sys
 
@@ -7,23 +9,31 @@ from pyrunc import trace
 from pyrunc.errors import Refusal, Unsupported
 from pyrunc.parts.table import PARTS
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+    from typing import Any
+
+    from pyrunc.errors import PyruncError
+    from pyrunc.parts.sides import Json, Options, Plans
+
 
 class Context:
     """What a plan may ask. Made once per command; a test makes it by hand."""
 
-    def __init__(self, id, bundle, config, options, root="/run/pyrunc"):
+    def __init__(self, id: str, bundle: str, config: Json, options: Mapping[str, Any], root: str = "/run/pyrunc") -> None:
         self.id = id
         self.bundle = bundle
         self.config = config
         self.options = {**DEFAULTS, **options}
         self.root = root
-        self.plans = {}
-        self.warnings = []
+        self.plans: Plans = {}
+        self.warnings: list[list[str]] = []
         self.euid = posix.geteuid()
-        self._userns = None
+        self._userns: bool | None = None
 
     @property
-    def in_userns(self):
+    def in_userns(self) -> bool:
         if self._userns is None:
             from pyrunc.store import in_user_namespace
 
@@ -31,24 +41,24 @@ class Context:
         return self._userns
 
     @property
-    def probe(self):
+    def probe(self) -> Any:
         from pyrunc.linux import probe
 
         return probe
 
-    def warn(self, pointer, text):
+    def warn(self, pointer: str, text: str) -> None:
         """Odd but harmless: goes into plan, validate, the saved state, and the log with --debug."""
         self.warnings.append([pointer, text])
 
 
-DEFAULTS: dict = {
+DEFAULTS: Options = {
     "no_pivot": False, "no_new_keyring": False, "preserve_fds": 0, "console_socket": None, "detach": False, "systemd_cgroup": False,
     "cgroup_manager": "cgroupfs", "rootless": "auto", "listen_fds": 0, "inherited_fds": [], "notify_socket": None, "command": "create",
     "allow_annotation_paths": False, "seccomp_receiver": None, "systemd_timeout": None,
 }  # fmt: skip
 
 
-def module(part):
+def module(part: str) -> Any:
     """The module of a part, imported when first asked for."""
     name = "pyrunc.parts." + part
     found = sys.modules.get(name)
@@ -62,7 +72,7 @@ def module(part):
 _WANTED = tuple((part, always, tuple((key, tuple(key.split("/")[1:])) for key in keys)) for part, always, keys, _needs in PARTS)
 
 
-def nodes(config, only=None):
+def nodes(config: Json, only: Collection[str] | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yields (part, node) for the parts that have something to plan; node is {pointer: value}."""
     for part, always, wanted in _WANTED:
         if only is not None and part not in only:
@@ -80,7 +90,7 @@ def nodes(config, only=None):
             yield part, node
 
 
-def plan(config, ctx, only=None):
+def plan(config: Json, ctx: Context, only: Collection[str] | None = None) -> Plans:
     """{part: entry} or the first Refusal/Unsupported."""
     for part, node in nodes(config, only):
         began = trace.now()
@@ -91,10 +101,10 @@ def plan(config, ctx, only=None):
     return ctx.plans
 
 
-def plan_all(config, ctx):
+def plan_all(config: Json, ctx: Context) -> tuple[Plans, list[PyruncError], list[list[str]]]:
     """(plans, problems, warnings): every refusal, not only the first. A part whose needs failed is not asked."""
-    problems = []
-    failed = set()
+    problems: list[PyruncError] = []
+    failed: set[str] = set()
     needs = {row[0]: row[3] for row in PARTS}
     for part, node in nodes(config):
         if failed.intersection(needs[part]):

@@ -1,5 +1,7 @@
 """From the command line to a Run: bundle, config, validation, plans. Touches nothing but the working directory."""
 
+from __future__ import annotations
+
 import posix
 
 from pyrunc import log, store, trace
@@ -9,11 +11,18 @@ from pyrunc.errors import CALLER_TEXT, Refusal, StateError, UsageError, errno_te
 from pyrunc.linux import fds
 from pyrunc.oci import load, normalise, validate
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, MutableMapping
+    from typing import Any
+
+    from pyrunc.parts.sides import Options
+
 YES, NO = ("true", "1", "t", "T", "TRUE", "True"), ("false", "0", "f", "F", "FALSE", "False")  # as Go reads them
 MANAGERS = ("cgroupfs", "systemd", "disabled")
 
 
-def bundle_of(options):
+def bundle_of(options: Mapping[str, Any]) -> str:
     """Absolute bundle directory; the process moves there, as relative paths of the config start there."""
     bundle = store.absolute(options.get("bundle") or ".")
     try:
@@ -26,7 +35,7 @@ def bundle_of(options):
     return bundle
 
 
-def read_config(options, bundle):
+def read_config(options: Mapping[str, Any], bundle: str) -> dict[str, Any]:
     """The normalised, valid config. Refusal with the pointer of the first problem."""
     doc, _raw = load.config(bundle, options.get("config") or "config.json")
     doc = normalise.config(doc)
@@ -36,13 +45,13 @@ def read_config(options, bundle):
     return doc
 
 
-def refusal(problem):
+def refusal(problem: tuple[str, str, Any, str]) -> Refusal:
     """(pointer, words, value, reason) of the validator → Refusal. The words name the value already."""
     pointer, words, _value, reason = problem
     return Refusal(reason, words, quote(pointer) or "/")
 
 
-def caller_paths(options):
+def caller_paths(options: MutableMapping[str, Any]) -> None:
     """Paths on the command line that belong to the caller's cwd: made absolute before the move to the bundle."""
     for name in ("pid_file", "console_socket", "pidfd_socket", "config"):
         if options.get(name) == "":  # a variable that is not set
@@ -53,7 +62,7 @@ def caller_paths(options):
             options[name] = store.absolute(options[name])
 
 
-def number(options, name, default=0):
+def number(options: Mapping[str, Any], name: str, default: int = 0) -> int:
     """A count on the command line."""
     text = options.get(name)
     if text is None:
@@ -63,7 +72,7 @@ def number(options, name, default=0):
     return int(text)
 
 
-def listen_fds():
+def listen_fds() -> int:
     """LISTEN_FDS, if the descriptors are meant for this very process (sd_listen_fds(3))."""
     env = posix.environ
     count = env.get(b"LISTEN_FDS", b"")
@@ -72,7 +81,7 @@ def listen_fds():
     return int(count)
 
 
-def from_globals(top):
+def from_globals(top: Mapping[str, Any]) -> Options:
     """Global options -> what plans may ask of them. --cgroup-manager is the stronger word beside --systemd-cgroup. UsageError."""
     manager = top.get("cgroup_manager") or ("systemd" if top.get("systemd_cgroup") else "cgroupfs")
     if manager not in MANAGERS:
@@ -93,19 +102,19 @@ def from_globals(top):
     }
 
 
-def _systemd_timeout(top):
+def _systemd_timeout(top: Mapping[str, Any]) -> float:
     from pyrunc.engine.durations import duration
 
     return duration(top["systemd_timeout"], None, "systemd-timeout")
 
 
-def prepare(options, id, command):
+def prepare(options: MutableMapping[str, Any], id: str, command: str) -> tuple[Run, list[list[str]]]:
     """(Run, warnings) for create and run."""
     top = options["globals"]
     store.check_id(id)
     root = store.root_of(top)
     caller_paths(options)
-    asked = {
+    asked: Options = {
         "command": command,
         "no_pivot": options.get("no_pivot", False),
         "no_new_keyring": options.get("no_new_keyring", False),
@@ -134,14 +143,14 @@ def prepare(options, id, command):
     return Run(id, bundle, config, plans, ctx.options, root), ctx.warnings
 
 
-def _environment(name):
+def _environment(name: bytes) -> str | None:
     from pyrunc import fileio
 
     value = posix.environ.get(name)
     return fileio.fsdecode(value) if value else None
 
 
-def check_terminal(config, asked):
+def check_terminal(config: dict[str, Any], asked: Options) -> None:
     """terminal and --console-socket go together when nobody stays to relay (words of runc)."""
     process = config.get("process")
     if process is None:
@@ -163,5 +172,5 @@ def check_terminal(config, asked):
         )
 
 
-def unknown(id):
+def unknown(id: str) -> StateError:
     return StateError("unknown-container", CALLER_TEXT["unknown"], id)

@@ -1,10 +1,17 @@
 """kill --regex and delete --regex: a command for every container whose id matches."""
 
+from __future__ import annotations
+
 from pyrunc import helper_process, log, store
 from pyrunc.errors import PyruncError, Refusal, UsageError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
 
-def each(options, pattern, command, act):
+
+def each(options: Mapping[str, Any], pattern: str, command: str, act: Callable[[str], None]) -> None:
     """act(id) for the ids that hold a match. One that fails does not keep the others from being tried: then the first error is raised,
     with its id, and the others go to the log. None that matches is no error. UsageError for what is no regular expression."""
     names = store.ids(store.root_of(options["globals"]))

@@ -5,6 +5,8 @@ and their memory. CRIU runs in the container's cgroups and in a mount namespace 
 that failed, or was killed, is left.
 """
 
+from __future__ import annotations
+
 import posix
 
 from pyrunc import fileio, log
@@ -16,19 +18,27 @@ from pyrunc.errors import PyruncError, Refusal, StepFailure, quote
 from pyrunc.linux import _syscalls, fs, mount, netlink, pidfd, tty
 from pyrunc.linux import constants as c
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.engine.checkpoint import Folders
+    from pyrunc.engine.host import Undo
+    from pyrunc.engine.run import Run
+    from pyrunc.engine.shapes import Asked, Message
+    from pyrunc.parts.sides import Entry
+
 LOG = "restore.log"
 INVENTORY = "inventory.img"  # every image directory has it, and the dump writes it last
 ROOT, SOURCES, SPARE = "criu-root", "criu-sources", "notify"
 SIGKILL = 9
 
 
-def restore(run, warnings, asked):
+def restore(run: Run, warnings: list[list[str]], asked: Asked) -> None:
     """Brings the container to `running`; run.pid and run.pidfd are its init, a child of ours. On any failure nothing is left."""
     cancel = run.cancel = signals.Cancel()
     folders = None
     kept = superblock.Keeper()
     undo = host.Undo(run)
-    talks = []
+    talks: list[criu.Talk] = []
     others = set(_children())  # whoever executed us may have left some
     try:
         criu.version(cancel)
@@ -58,23 +68,23 @@ def restore(run, warnings, asked):
         if folders is not None:
             folders.close()
         if run.state_dir is not None:
-            run.state_dir.unlock()
+            run.stored.unlock()
     if cancel.number:  # too late to stop it, as it is complete; the signal still ends this process
-        raise steps.Interrupted(cancel.number)
+        raise signals.Interrupted(cancel.number)
 
 
-def _check_options(asked):
+def _check_options(asked: Asked) -> None:
     profile = asked["lsm_profile"]
     if profile and profile.partition(":")[0] not in ("apparmor", "selinux"):
         raise Refusal("bad-lsm-profile", "invalid --lsm-profile %s" % quote(profile), None, "it is apparmor:NAME or selinux:LABEL")
 
 
-def _streams(folders, asked):
+def _streams(folders: Folders, asked: Asked) -> list[Message]:
     """Looks whether this can be a checkpoint at all, before anything is made."""
     try:
         found = posix.stat(INVENTORY, dir_fd=folders.images).st_size
     except OSError as e:
-        found = -e.errno
+        found = -(e.errno or 1)
     if found <= 0:
         what = "is empty" if found == 0 else "is missing"
         words = "the image directory %s holds no complete checkpoint: %s %s" % (quote(asked["image_path"]), INVENTORY, what)
@@ -84,7 +94,7 @@ def _streams(folders, asked):
     return streams
 
 
-def _make(run, asked, folders, streams, undo, talks):
+def _make(run: Run, asked: Asked, folders: Folders, streams: list[Message], undo: Undo, talks: list[criu.Talk]) -> None:
     held = run.plans.get("resources")
     if held:  # CRIU has to fork, and counts itself: the number of processes is limited when all are there
         run.plans["resources"] = {key: value for key, value in held.items() if key != "pids"}
@@ -101,7 +111,7 @@ def _make(run, asked, folders, streams, undo, talks):
     talk = criu.Talk(lambda: _in_criu(run, asked, root, laid), fds, not terminal, run.cgroup_fd)
     talks.append(talk)
     run.pid, run.pidfd = talk.pid, talk.pidfd
-    state_dir = run.state_dir
+    state_dir = run.stored
     state_dir.state["start_time"] = pidfd.start_time(talk.pid)
     state_dir.state["restore_log"] = [folders.work_path, LOG]
     state_dir.record("pid", talk.pid)  # until there is an init, `delete --force` of an unfinished restore ends CRIU
@@ -139,10 +149,10 @@ def _make(run, asked, folders, streams, undo, talks):
         )
 
 
-def _check_new(run):
+def _check_new(run: Run) -> None:
     """strict: the container's cgroups must not have been there. CRIU can't judge that, as it finds those that we have made."""
-    record = run.state_dir.state.get("cgroups") or {}
-    for key, path in (run.state_dir.state.get("cgroup_paths") or {}).items():
+    record = run.stored.state.get("cgroups") or {}
+    for key, path in (run.stored.state.get("cgroup_paths") or {}).items():
         if record["existed"].get(key, 0) >= len(levels(record["mounts"][key], path)):
             raise StepFailure(
                 "cgroup-there-already",
@@ -154,7 +164,7 @@ def _check_new(run):
             )
 
 
-def _in_criu(run, asked, root, laid):
+def _in_criu(run: Run, asked: Asked, root: str, laid: str) -> list[int]:
     """In the child that becomes CRIU. Returns the directories of images and logs as they are found in its mount namespace, in which alone
     it can use them: it mounts below its working directory."""
     steps.walk(RESTORE, "criu", "host", run)
@@ -172,7 +182,7 @@ def _in_criu(run, asked, root, laid):
     return [opened, fs.open(asked["work_path"] or asked["image_path"], posix.O_RDONLY | posix.O_DIRECTORY)]
 
 
-def _cgroup_roots(pid):
+def _cgroup_roots(pid: int) -> list[Message]:
     """Where the container's cgroups are here, hierarchy by hierarchy, whatever they were called at the dump."""
     found = []
     for line in fileio.fsdecode(fileio.read_file("/proc/%d/cgroup" % pid, 1 << 20)).split("\n"):
@@ -182,7 +192,7 @@ def _cgroup_roots(pid):
     return found
 
 
-def _notified(run, asked, held, script, pid, fds):
+def _notified(run: Run, asked: Asked, held: Entry | None, script: str, pid: int, fds: list[int]) -> None:
     log.debug("criu: %s, pid %d" % (script, pid))
     if script == "setup-namespaces":
         run.pid = pid
@@ -204,7 +214,7 @@ def _notified(run, asked, held, script, pid, fds):
                 posix.close(console)
 
 
-def _loopback(pid):
+def _loopback(pid: int) -> None:
     """CRIU leaves the devices of the new network namespace alone; its loopback is up after create."""
     fd = posix.open("/proc/%d/ns/net" % pid, posix.O_RDONLY | posix.O_CLOEXEC)
     route = None
@@ -217,12 +227,12 @@ def _loopback(pid):
             route.close()
 
 
-def _restored(run, asked, held, pid):
+def _restored(run: Run, asked: Asked, held: Entry | None, pid: int) -> None:
     """Everything is there, stopped: from here on this is the container's init."""
     run.pid = run.init_pid = pid
     run.pidfd = posix.pidfd_open(pid)
-    run.state_dir.state["start_time"] = pidfd.start_time(pid)
-    run.state_dir.record("pid", pid)
+    run.stored.state["start_time"] = pidfd.start_time(pid)
+    run.stored.record("pid", pid)
     if held:
         run.plans["resources"] = entry = held
         if asked["manage_cgroups_mode"] not in ("full", "strict"):  # in these CRIU has just set what was saved; the config's stand
@@ -232,19 +242,20 @@ def _restored(run, asked, held, pid):
     steps.walk(RESTORE, "restored", "host", run)
 
 
-def _publish(run):
+def _publish(run: Run) -> None:
     """The state says so, then the pid file, whose existence is what callers wait for."""
     for name in (ROOT, SOURCES):
         posix.rmdir(name, dir_fd=run.dir_fd)
-    run.state_dir.state.pop("restore_log")
-    run.state_dir.record("status", "running")
+    run.stored.state.pop("restore_log")
+    run.stored.record("status", "running")
     if run.options.get("pid_file"):
         host.write_pid_file(run.options["pid_file"], run.pid)
 
 
-def _unwind(run, undo, talks, others):
+def _unwind(run: Run, undo: Undo, talks: list[criu.Talk], others: set[int]) -> None:
     """Ends CRIU and whatever it has made by now, gives everything back, forgets the id."""
-    run.cancel.ignore()
+    if run.cancel is not None:
+        run.cancel.ignore()
     for talk in talks:
         talk.close()
     try:
@@ -253,25 +264,25 @@ def _unwind(run, undo, talks, others):
         log.warn("processes of the restore: %s" % e)
     undo.all()
     try:
-        run.state_dir.forget()
+        run.stored.forget()
     except OSError as e:
-        log.warn("cannot remove %s: %s" % (run.state_dir.path, e))
+        log.warn("cannot remove %s: %s" % (run.stored.path, e))
 
 
-def _end_all(run, others):
+def _end_all(run: Run, others: set[int]) -> None:
     """The restored root is our child, all others its descendants, and all are in the container's cgroups."""
     while children := [pid for pid in _children() if pid not in others]:
         for pid in children:
             posix.kill(pid, SIGKILL)  # a child of ours, not waited for: the number is its own
         for pid in children:
             posix.waitid(posix.P_PID, pid, posix.WEXITED)
-    paths = run.state_dir.state.get("cgroup_paths") or {}
+    paths = run.stored.state.get("cgroup_paths") or {}
     if paths:
         from pyrunc.cgroup import kill
 
         kill.end_all(paths)
 
 
-def _children():
+def _children() -> list[int]:
     """Pids, of the process's only thread (proc_tid_children(5))."""
     return [int(word) for word in fileio.read_file("/proc/thread-self/children", 1 << 20).split()]

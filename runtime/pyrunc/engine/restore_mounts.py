@@ -7,6 +7,8 @@ mounts that are slaves of the same one is copied from a single source of theirs,
 (move_mount(2), MOVE_MOUNT_SET_GROUP). Its one rule: all of it is in that namespace alone; the host sees none of it, and it goes when CRIU ends.
 """
 
+from __future__ import annotations
+
 import posix
 
 from pyrunc import fileio
@@ -17,6 +19,17 @@ from pyrunc.errors import CallError, StepFailure, errno_text, quote
 from pyrunc.linux import constants as c
 from pyrunc.linux import fs, mount, paths
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from pyrunc.engine.run import Run
+    from pyrunc.engine.shapes import MountTable
+    from pyrunc.parts.sides import Entry
+
+    Clone = tuple[int, str, int | None]  # of clones()
+
 NOTIFY = "/run/notify"
 EMPTY = ("/mnt", "/media", "/srv", "/opt", "/home", "/var/empty")
 NULL_DEVICE = (1, 3)
@@ -25,7 +38,7 @@ COVER = c.MOUNT_ATTR_RDONLY | c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NOEXEC  # as pa
 NODE = c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NOEXEC  # as parts/devices.py for bound nodes
 
 
-def folder(run, own):
+def folder(run: Run, own: str) -> str:
     """Where lay_out will put them: `own` in the container's directory. A process in a user namespace may not enter that, so there it is an
     empty directory of the host's that everybody may enter; it is covered in CRIU's mount namespace only."""
     if run.plans["namespaces"]["userns"]:
@@ -38,9 +51,9 @@ def folder(run, own):
     return own
 
 
-def _wanted(run):
+def _wanted(run: Run) -> list[tuple[str, str, Any]]:
     """[(name in the images, kind, what)]; the place in this list is the name below the directory. what: item of the mounts, or path."""
-    found = []
+    found: list[tuple[str, str, Any]] = []
     for item in items(run):
         if item["kind"] == "bind":
             found.append((item["destination"], "bind", item))
@@ -51,9 +64,9 @@ def _wanted(run):
     return found + [(path, "node", path) for path in nodes(run)]
 
 
-def _cgroups(run, where):
+def _cgroups(run: Run, where: str) -> list[tuple[str, str]]:
     """The container's cgroups on this host by the place at which their binds are; see parts/mounts/cgroupfs.py."""
-    own = run.state_dir.state.get("cgroup_paths") or {}
+    own = run.stored.state.get("cgroup_paths") or {}
     layout = hierarchies.layout()
     if layout.version == 2:
         return [(where, layout.mounts["unified"][0])]
@@ -67,14 +80,15 @@ def _cgroups(run, where):
 # -- what CRIU is told ---------------------------------------------------------------------------------------------------
 
 
-def named(run, laid, spare):
+def named(run: Run, laid: str, spare: str) -> list[tuple[str, str]]:
     """[(name, path)]; names that the images do not know do no harm. spare: an empty directory, for a mount that was the supervisor's at
-    the dump (sd_notify(3)). Uses run.plans, run.rootfs, run.state_dir."""
+    the dump (sd_notify(3)). Uses run.plans, run.rootfs, run.stored."""
     found = {NOTIFY: spare}
-    aliases = {}
+    aliases: dict[str, str] = {}
     host = None
     groups = _groups(run)
-    root_fd = fs.open(run.rootfs, posix.O_PATH | posix.O_DIRECTORY)
+    rootfs = run.rootfs or "/"
+    root_fd = fs.open(rootfs, posix.O_PATH | posix.O_DIRECTORY)
     try:
         for number, (name, kind, what) in enumerate(_wanted(run)):
             if kind == "bind":
@@ -90,13 +104,13 @@ def named(run, laid, spare):
             for fixed, _pointer in (run.plans.get("paths") or {}).get("readonly", ()):
                 if fixed.startswith(name + "/"):  # a bind of a part of this one
                     found.setdefault(fixed, path + fixed[len(name) :])
-            aliases.setdefault(_inside(root_fd, name, run.rootfs), path)
+            aliases.setdefault(_inside(root_fd, name, rootfs), path)
     finally:
         posix.close(root_fd)
     return sorted({**aliases, **found}.items())
 
 
-def _check_source(item):
+def _check_source(item: Entry) -> None:
     try:
         posix.stat(item["source"])
     except OSError as e:
@@ -106,7 +120,7 @@ def _check_source(item):
         ) from None
 
 
-def _below(host, source):
+def _below(host: MountTable, source: str) -> list[str]:
     """Where an rbind of the source has other mounts, from there: "/sub"."""
     fd = fs.open(source, posix.O_PATH)
     try:
@@ -116,7 +130,7 @@ def _below(host, source):
     return [point[len(real) :] for _parent, point, _kind in host.values() if point.startswith(real + "/")]
 
 
-def _inside(root_fd, where, rootfs):
+def _inside(root_fd: int, where: str, rootfs: str) -> str:
     """The destination with links of the image followed: the name that runc gives in its images."""
     try:
         fd = paths.resolve(root_fd, where)
@@ -132,7 +146,7 @@ def _inside(root_fd, where, rootfs):
 # -- what lies around a source --------------------------------------------------------------------------------------------
 
 
-def _groups(run):
+def _groups(run: Run) -> dict[int, str]:
     """{mount id: mount point} of our mounts that are shared or slaves. None in a user namespace: there CRIU's processes walk to the sources
     themselves, and may not enter the host's directories; nor where the root sends to the host, which must not see what is laid out."""
     if run.plans["namespaces"]["userns"] or run.plans["root"]["propagation"] in ("shared", "rshared"):
@@ -146,7 +160,7 @@ def _groups(run):
     return found
 
 
-def _around(groups, kind, what):
+def _around(groups: dict[int, str], kind: str, what: Any) -> tuple[str, str] | None:
     """(point of the mount that a source lies on, path of the source from there: "/etc/hosts"); None where the source by itself will do."""
     if not groups or kind == "cgroup":
         return None
@@ -174,10 +188,10 @@ def _around(groups, kind, what):
 # -- in CRIU's process ---------------------------------------------------------------------------------------------------
 
 
-def clones(run):
+def clones(run: Run) -> list[Clone]:
     """[(fd of a detached mount, path of the source in it, fd of the source with what is mounted below it or None)] of all that named()
     names. Before anything else is mounted or cut off in this namespace, so that what is to go on receiving the host's mounts does."""
-    found = []
+    found: list[Clone] = []
     groups = _groups(run)
     host = mounted("self") if groups else {}
     try:
@@ -200,7 +214,7 @@ def clones(run):
     return found
 
 
-def _check_same(tree, rest, kind, what):
+def _check_same(tree: int, rest: str, kind: str, what: Any) -> None:
     """What is found by the path below the clone is the source, and the host's /dev/null where that is asked for."""
     source = what["source"] if kind == "bind" else what
     fd = fs.open(rest[1:], posix.O_PATH | posix.O_NOFOLLOW, dir_fd=tree)
@@ -213,7 +227,7 @@ def _check_same(tree, rest, kind, what):
         posix.close(fd)
 
 
-def lay_out(trees, place):
+def lay_out(trees: list[Clone], place: str) -> None:
     """Puts the clones below the directory `place`, and closes them."""
     top = mount.new("tmpfs", "tmpfs", 0, c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NODEV | c.MOUNT_ATTR_NOEXEC, ["mode=755"])
     target = fs.open(place, posix.O_PATH | posix.O_DIRECTORY)
@@ -230,7 +244,7 @@ def lay_out(trees, place):
             fs.close(tree, more)
 
 
-def _lay_below(tree, rest, more, where):
+def _lay_below(tree: int, rest: str, more: int, where: str) -> None:
     """The mounts that came along with `more`, which is mounted at `where`, each in its place below the source in `tree`."""
     points = [point[len(where) + 1 :] for _parent, point, _kind in mounted("self").values() if point.startswith(where + "/")]
     for point in points:  # in the order in which they were mounted
@@ -242,8 +256,8 @@ def _lay_below(tree, rest, more, where):
             fs.close(child, target)
 
 
-def _put(top, name, tree):
-    if fs.kind(tree) == fs.S_IFDIR:
+def _put(top: int, name: str, tree: int) -> None:
+    if fs.kind(tree) == c.S_IFDIR:
         fs.mkdir(name, 0o755, dir_fd=top)
     else:
         posix.close(fs.open(name, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL, 0o600, dir_fd=top))
@@ -254,7 +268,7 @@ def _put(top, name, tree):
         posix.close(target)
 
 
-def _bind(run, item):
+def _bind(run: Run, item: Entry) -> int:
     """As init makes a bind mount (parts/mounts/bind.py). The container's user namespace is not there yet: its maps are in the plan."""
     if item["idmap"] is not None and not item["idmap"]["uid"]:
         item = {**item, "idmap": {**item["idmap"], **_maps(run)}}
@@ -267,13 +281,13 @@ def _bind(run, item):
     return tree
 
 
-def _cgroup(_run, item):
+def _cgroup(_run: Run, item: Entry) -> int:
     tree = mount.clone(item["source"])
     planner.module("mounts.bind").set_flags(tree, item)
     return tree
 
 
-def _null(_run, path):
+def _null(_run: Run, path: str) -> int:
     """path: /dev/null, or the mount that it lies on."""
     tree = mount.clone(path, flags=c.AT_SYMLINK_NOFOLLOW)
     if fs.char_device(posix.stat(NULL)) != NULL_DEVICE:
@@ -285,25 +299,26 @@ def _null(_run, path):
     return tree
 
 
-def _node(_run, path):
+def _node(_run: Run, path: str) -> int:
     tree = mount.clone(path, flags=c.AT_SYMLINK_NOFOLLOW)
     mount.setattr(tree, NODE, 0)
     return tree
 
 
-MAKERS = {"bind": _bind, "cgroup": _cgroup, "null": _null, "node": _node}
+MAKERS: dict[str, Callable[[Run, Any], int]] = {"bind": _bind, "cgroup": _cgroup, "null": _null, "node": _node}
 
 
-def _maps(run):
+def _maps(run: Run) -> dict[str, Any]:
     entry = run.plans.get("idmaps") or {}
     return {"uid": entry.get("uid") or [], "gid": entry.get("gid") or []}
 
 
-def make_mount_points(run):
+def make_mount_points(run: Run) -> None:
     """run.root_fd being the container's root: what is missing in the image is made, as create makes it. Binds are there while that
     happens, as others may go into them. What lies in a file system of the container's own comes with the images."""
     mountpoint, bind = planner.module("mounts.mountpoint"), planner.module("mounts.bind")
-    fresh, laid = [], []
+    fresh: list[str] = []
+    laid: list[int] = []
     try:
         for item in items(run):
             if item["kind"] == "remount" or any(item["destination"].startswith(top + "/") for top in fresh):
@@ -314,7 +329,7 @@ def make_mount_points(run):
                 continue
             tree = bind.clone(item)
             laid.append(tree)
-            target = mountpoint.find_dir(item, run)[0] if fs.kind(tree) == fs.S_IFDIR else mountpoint.find_file(item, run)
+            target = mountpoint.find_dir(item, run)[0] if fs.kind(tree) == c.S_IFDIR else mountpoint.find_file(item, run)
             try:
                 mount.attach(tree, target)
             finally:
@@ -334,7 +349,7 @@ def make_mount_points(run):
             posix.close(tree)
 
 
-def open_images(run, laid, path):
+def open_images(run: Run, laid: str, path: str) -> int:
     """-> fd of the directory that CRIU reads the images from. In a user namespace its processes read, too, some of them before they have
     an id there, and the directory is closed to everybody but root: so they get another one, in which the same files are mounted."""
     if not run.plans["namespaces"]["userns"]:
@@ -348,7 +363,7 @@ def open_images(run, laid, path):
         fs.close(top, source)
 
 
-def _lay_images(top, name, source, depth):
+def _lay_images(top: int, name: str, source: int, depth: int) -> None:
     """The files of a directory, and those of the earlier dumps that it builds on, to which a link "parent" leads."""
     fs.mkdir(name, 0o755, dir_fd=top)
     folder = fs.open(name, posix.O_PATH | posix.O_DIRECTORY, dir_fd=top)
@@ -360,7 +375,7 @@ def _lay_images(top, name, source, depth):
                     _lay_images(folder, found, below, depth - 1)
                 finally:
                     posix.close(below)
-            elif fs.stat(found, dir_fd=source).st_mode & fs.S_IFMT == fs.S_IFREG:
+            elif fs.stat(found, dir_fd=source).st_mode & c.S_IFMT == c.S_IFREG:
                 tree = mount.clone(found, dir_fd=source, flags=c.AT_SYMLINK_NOFOLLOW)
                 try:
                     _put(folder, found, tree)

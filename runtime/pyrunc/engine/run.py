@@ -1,54 +1,98 @@
-"""What a verb may use. One object; after the clone init has a copy of it, and each side sets what is its own."""
+"""What a verb may use. One object; after the clone init has a copy of it, and each side sets what is its own.
+
+parts/sides.pyi says which side has what: a verb that takes a HostRun, an InitRun or an ExecRun cannot use what its side does not have.
+"""
+
+from __future__ import annotations
 
 from pyrunc import fileio
+from pyrunc.errors import Bug
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    from pyrunc.engine.handshake import Link
+    from pyrunc.engine.signals import Cancel
+    from pyrunc.linux.proc import Proc
+    from pyrunc.parts.sides import Entry, Op, Plans
+    from pyrunc.store import StateDir
 
 
 class Run:
-    """The host fills id, state_dir, bundle, rootfs, config, plans, options; see the properties' comments for who sets the rest."""
+    """One command on one container."""
 
-    def __init__(self, id, bundle, config, plans, options, root):
+    def __init__(self, id: str, bundle: str, config: dict[str, Any], plans: Plans, options: Mapping[str, Any], root: str) -> None:
+        # both sides
         self.id = id
         self.bundle = bundle
         self.config = config
         self.plans = plans
-        self.options = options
+        self.options: Any = options  # sides.Options of prepare; what the command line says where only undo_* and host_* of delete run
         self.root = root
-        self.rootfs = plans["root"]["path"] if "root" in plans else None
-        self.state_dir = None  # store.StateDir; None while nothing is stored
-        self.fds = {}  # descriptors made in `prepare`, inherited by init under the same numbers
-        self.clone_flags = 0
-        self.cgroup_fd = -1  # v2: CLONE_INTO_CGROUP
+        self.rootfs: str | None = plans["root"]["path"] if "root" in plans else None
+        self.annotations: dict[str, str] = config.get("annotations", {})
+        self.state_dir: StateDir | None = None  # None while nothing is stored, and in exec, which stores nothing
+        self.fds: dict[str, int] = {}  # descriptors made in `prepare`, inherited by init under the same numbers
+        self.joined_ns: tuple[str, ...] = ()  # namespaces that init is in from its first instruction
+        self.link: Link | None = None  # to the other side
         self.pid = 0
-        self.pidfd = -1
-        self.link = None  # handshake.Link to the other side
-        self.root_fd = -1  # init: the rootfs mount; after pivot the container's /
-        self._proc = None
-        self._host_env = None
-        self.waits = True  # for a later start, maybe for days; false where it follows at once
-        self.teller = None  # init, where startContainer hooks run: takes what tell() is given
-        self.cancel = None  # host: signals.Cancel while a create can still be stopped
-        self.annotations = config.get("annotations", {})
-        self._documents = None
+        self._proc: Proc | None = None
+        self._host_env: list[bytes] | None = None
+        self._documents: Any = None
         if "hooks" in plans or "seccomp" in plans:  # loaded here: behind the import barrier it is too late
             from pyrunc.oci import state
 
             self._documents = state
+        # host side
+        self.cancel: Cancel | None = None  # while the command can still be stopped
+        self.clone_flags = 0
+        self.cgroup_fd = -1  # version 2: for CLONE_INTO_CGROUP
+        self.time_offsets: bytes | None = None  # what timens_offsets is to get
+        self.seccomp_bpf = b""
+        self.pidfd = -1
+        # init
+        self.root_fd = -1  # the rootfs mount; after pivot the container's /. In exec the root of the container, from outside
+        self.late_mounts: list[tuple[Entry, int]] = []  # remounted when nothing more is created below them
+        self.exec_env: tuple[bytes, ...] | None = None  # the program's: startContainer hooks get it where they give none
+        self.late_filter: Op | None = None  # startContainer hooks are code of the container and load it too
+        self.on_note: Callable[[dict[str, Any]], Any] | None = None  # takes what tell() is given
+        self.starts_later = True  # another command will start it, maybe after days; False where this one does
+        # exec and restore: the host side of a process that is not made by clone_init
+        self.init_pid = 0
+        self.userns_pid = 0  # a process of the user namespace that is joined
+        self.attach_to = -1  # version 2: the cgroup that pid is to be moved into while it waits
 
     @property
-    def dir_fd(self):
-        return self.state_dir.fd
+    def stored(self) -> StateDir:
+        """The state_dir of a run that has one."""
+        if self.state_dir is None:
+            raise Bug("nothing is stored of this run")
+        return self.state_dir
 
     @property
-    def dir(self):
-        return self.state_dir.path
+    def peer(self) -> Link:
+        """The link of a run that has one."""
+        if self.link is None:
+            raise Bug("this run has no other side")
+        return self.link
 
     @property
-    def cache(self):
-        """Directory of compiled filters; its user makes it."""
+    def dir_fd(self) -> int:
+        return self.stored.fd
+
+    @property
+    def dir(self) -> str:
+        return self.stored.path
+
+    @property
+    def cache(self) -> str:
+        """Directory of compiled filters (store.cache)."""
         return self.root + "/@cache/seccomp"
 
     @property
-    def proc(self):
+    def proc(self) -> Proc:
         """Our own procfs (linux.proc.Proc), opened when first used and never attached to a mount point."""
         if self._proc is None:
             from pyrunc.linux import proc
@@ -57,19 +101,24 @@ class Run:
         return self._proc
 
     @proc.setter
-    def proc(self, value):
+    def proc(self, value: Proc) -> None:
         self._proc = value
 
+    def close_proc(self) -> None:
+        if self._proc is not None:
+            self._proc.close()
+            self._proc = None
+
     @property
-    def host_env(self):
+    def host_env(self) -> list[bytes]:
         """fileio.own_environ(), read once."""
         if self._host_env is None:
             self._host_env = fileio.own_environ()
         return self._host_env
 
-    def forget_host_env(self):
-        """Init side, while the host's /proc is there: what it shows of our arguments and environment becomes zeroes. The container's
-        neighbours may read it until the program is executed. Hooks without an `env` still get the caller's, so that is kept."""
+    def forget_host_env(self) -> None:
+        """Init, while the host's /proc is there: overwrites our arguments and environment with zeroes, since the container's neighbours can
+        read them there until the program is executed. Hooks without an `env` still get the caller's, so that is kept."""
         from pyrunc.linux import _syscalls
 
         if "hooks" in self.plans:
@@ -77,37 +126,47 @@ class Run:
         _syscalls.wipe_environ()
 
     @property
-    def cancel_fd(self):
+    def cancel_fd(self) -> int:
         """Readable when a signal asks us to stop; -1 where none can."""
         return -1 if self.cancel is None else self.cancel.wake_fd
 
-    def check(self):
-        """Between two rows: has a signal asked us to stop?"""
-        if self.cancel is not None and self.cancel.number:
-            from pyrunc.engine.steps import Interrupted
+    def check(self) -> None:
+        """Between two rows: Interrupted when a signal has asked us to stop."""
+        if self.cancel is not None:
+            self.cancel.check()
 
-            raise Interrupted(self.cancel.number)
-
-    def record(self, key, value):
+    def record(self, key: str, value: Any) -> None:
         """A fact that must be on disk before the next act."""
         if self.state_dir is not None:
             self.state_dir.record(key, value)
 
-    def state(self, status, pid):
+    def state(self, status: str, pid: int) -> dict[str, Any]:
         """The state document that hooks get (runtime-spec, runtime.md#state)."""
-        return self._documents.for_hooks(self.id, status, pid, self.bundle, self.annotations)
+        found: dict[str, Any] = self._documents.for_hooks(self.id, status, pid, self.bundle, self.annotations)
+        return found
 
-    def call_helper(self, name, payload):
+    def call_helper(self, name: str, payload: Any) -> Any:
         """A function of the helper process."""
         from pyrunc import helper_process
 
         return helper_process.call(name, payload)
 
-    def tell(self, note):
-        """Init after `start`: a hook's note for whoever has started it; see engine.init."""
-        if self.teller is not None:
-            self.teller(note)
+    def tell(self, note: dict[str, Any]) -> None:
+        """Init after `start`: a hook's note for the command that has started it; see engine.init."""
+        if self.on_note is not None:
+            self.on_note(note)
 
-    def ask(self, part, request):
-        """Init side: (answer, fds) of the part's host_answer."""
-        return self.link.ask(part, request)
+    def ask(self, part: str, request: Any) -> tuple[Any, list[int]]:
+        """Init: (answer, fds) of the part's host_answer."""
+        return self.peer.ask(part, request)
+
+
+class ExecRun(Run):
+    """Of exec: the host side of a process that joins `container`."""
+
+    def __init__(self, container: StateDir, config: dict[str, Any], plans: Plans, options: Mapping[str, Any], root: str) -> None:
+        state = container.state
+        super().__init__(container.id, state["bundle"], config, plans, options, root)
+        self.container = container
+        self.init_pid = self.userns_pid = state["pid"]
+        self.annotations = state.get("annotations", {})

@@ -3,20 +3,32 @@
 The other end of engine/gate.py. What a failure here means for the container is lifecycle.py's, which is loaded only then.
 """
 
+from __future__ import annotations
+
 import posix
 import select
+from _signal import SIGKILL, SIGSYS
 
 from pyrunc import jsonio, log, trace
 from pyrunc.engine import gate, handshake, planner, signals, status, steps
-from pyrunc.engine.order import START
-from pyrunc.errors import CALLER_TEXT, HookFailure, PyruncError, StateError, StepFailure
+from pyrunc.engine.order import CREATE, START
+from pyrunc.errors import CALLER_TEXT, CallError, HookFailure, PyruncError, StateError, StepFailure
 from pyrunc.linux import pidfd
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import ModuleType
+    from typing import Any
+
+    from pyrunc.parts.sides import Entry
+    from pyrunc.store import StateDir
 
 SAID_MAX = 64 << 20  # bytes of notes about startContainer hooks, 4 KiB each
 GONE_MS = 10_000  # how long a failed start waits for init to vanish
 
 
-def start(state_dir, options, attended=False, made=False):
+def start(state_dir: StateDir, options: Mapping[str, Any], attended: bool = False, made: bool = False) -> Ready | None:
     """Lets init go on and waits until the program has been executed, or has failed to be, and where a supervisor wants to know, until it is
     ready. attended: the latter is left to the caller: answers what it has to poll, or None. made: by the caller, just now. StateError,
     StepFailure, HookFailure."""
@@ -59,12 +71,12 @@ class Ready:
     """What is left to do for a supervisor that waits for sd_notify(3)'s READY, beside other work: poll `fd`, and call act() when there is
     something to read."""
 
-    def __init__(self, entry, fd, pid):
+    def __init__(self, entry: Entry, fd: int, pid: int) -> None:
         self.supervisor = entry["host"]
         self.fd = fd
         self.pid = pid
 
-    def act(self):
+    def act(self) -> bool:
         """True when there is no more to do. A supervisor that has gone is no reason to end what runs."""
         from pyrunc.linux import sdnotify
 
@@ -73,14 +85,14 @@ class Ready:
         try:
             sdnotify.tell(self.supervisor, self.pid, barrier=False)
         except OSError as e:
-            log.warn(e.words)
+            log.warn(CallError.of(e).words or str(e))
         return True
 
-    def close(self):
+    def close(self) -> None:
         posix.close(self.fd)
 
 
-def _listen(state_dir):
+def _listen(state_dir: StateDir) -> tuple[Entry, int] | None:
     """(entry, socket) where a supervisor waits for sd_notify(3)'s READY; bound before the program runs, so that nothing is lost."""
     if not state_dir.state.get("notify"):
         return None
@@ -88,7 +100,7 @@ def _listen(state_dir):
     return entry, planner.module("notify").listen(entry, state_dir.fd)
 
 
-def _release(state_dir, ends, init_fd):
+def _release(state_dir: StateDir, ends: tuple[int, int], init_fd: int) -> None:
     gate_fd, result_fd = ends
     posix.write(gate_fd, b"0")
     poll = select.poll()
@@ -119,7 +131,7 @@ def _release(state_dir, ends, init_fd):
             raise StepFailure("init-died", "init died before the program was executed", "start", "init", "/process/args")
 
 
-def _noted(state_dir, said):
+def _noted(state_dir: StateDir, said: bytes) -> bytes:
     """Writes down how startContainer hooks went -> what was said after that: a failure, or nothing."""
     notes = []
     while said[:1] == handshake.NOTE:
@@ -130,7 +142,7 @@ def _noted(state_dir, said):
     return said
 
 
-def _read(fd):
+def _read(fd: int) -> bytes | None:
     """bytes, b"" at the end, None when there is nothing yet."""
     try:
         return posix.read(fd, 8192)
@@ -138,14 +150,14 @@ def _read(fd):
         return None
 
 
-def _prove_executed(state_dir, init_fd):
+def _prove_executed(state_dir: StateDir, init_fd: int) -> None:
     """The end of `result` means execve, or a death that left no word: a filter that kills. A dead init that never became the
     program still has init's exit: killed by SIGSYS, seen through the pidfd as long as the kernel tells."""
     try:
         number = pidfd.exit_signal(init_fd)
     except OSError:  # no descriptor is left to look with: nothing speaks against what init said, and the program runs
         return
-    if number == 31:
+    if number == SIGSYS:
         gate.remove(state_dir)
         raise StepFailure(
             "filter-kills", "init was killed by the seccomp profile before or at execve", "seccomp.op_late", "init", "/linux/seccomp",
@@ -153,19 +165,19 @@ def _prove_executed(state_dir, init_fd):
         )  # fmt: skip
 
 
-def _failed(state_dir, data):
+def _failed(state_dir: StateDir, data: bytes) -> PyruncError:
     if data[:1] == handshake.C_FAIL:
         from _struct import unpack
 
-        e = planner.module("program").failure(unpack(handshake.RECORD, data[: handshake.RECORD_SIZE]), state_dir.plan())
-    else:
-        e = steps.rebuild(jsonio.loads(data[1:]), "init")
+        record = unpack(handshake.RECORD, data[: handshake.RECORD_SIZE])
+        return steps.tail_failure(record, state_dir.plan(), CREATE)
+    e = steps.rebuild(jsonio.loads(data[1:]), "init")
     if not isinstance(e, HookFailure):
-        e.words = "unable to start container process: " + e.words
+        e.words = steps.IN_INIT + e.words
     return e
 
 
-def _poststart(state_dir, options, init_fd):
+def _poststart(state_dir: StateDir, options: Mapping[str, Any], init_fd: int) -> None:
     lifecycle = _lifecycle()
     run = lifecycle.run_of(state_dir, options)
     run.pidfd = init_fd
@@ -175,7 +187,7 @@ def _poststart(state_dir, options, init_fd):
         steps.walk(START, "started", "host", run)
     except PyruncError as e:
         e.hooks = planner.module("hooks").outcomes(state_dir.state)
-        pidfd.kill(init_fd, 9)
+        pidfd.kill(init_fd, SIGKILL)
         pidfd.wait(init_fd, GONE_MS)
         lifecycle.destroy(state_dir, options)
         raise
@@ -184,7 +196,7 @@ def _poststart(state_dir, options, init_fd):
         cancel.close()
 
 
-def _lifecycle():
+def _lifecycle() -> ModuleType:
     from pyrunc.engine import lifecycle
 
     return lifecycle

@@ -1,16 +1,23 @@
 """What a container is: creating, created, running, paused or stopped (runtime-spec, runtime.md#state). Takes no lock."""
 
+from __future__ import annotations
+
 from pyrunc.engine import gate
 from pyrunc.linux import pidfd
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.state_document import State
+    from pyrunc.store import StateDir
 
-def is_alive(state):
+
+def is_alive(state: State) -> bool:
     """True while the recorded init exists and is not a zombie: pid, start time and boot must all be those of create."""
     pid = state["pid"]
     return pid > 1 and pidfd.start_time(pid, living=True) == state["start_time"] and state["boot_id"] == pidfd.boot_id()
 
 
-def of(state_dir):
+def of(state_dir: StateDir) -> str:
     """Status word of a loaded StateDir."""
     state = state_dir.state
     if not is_alive(state):
@@ -24,7 +31,7 @@ def of(state_dir):
     return "created" if gate.is_waiting(state_dir) else "running"
 
 
-def _maker_lives(state_dir):
+def _maker_lives(state_dir: StateDir) -> bool:
     """A create that has not cloned yet holds the lock; asking does not wait."""
     import fcntl
 
@@ -36,7 +43,7 @@ def _maker_lives(state_dir):
     return False
 
 
-def is_frozen(state):
+def is_frozen(state: State) -> bool:
     paths = state.get("cgroup_paths")
     if not paths:
         return False

@@ -1,24 +1,26 @@
 """Walks rows of the timetable: finds the verb, calls it, and gives what goes wrong its step, side and pointer."""
 
+from __future__ import annotations
+
 from pyrunc import trace
 from pyrunc.engine import planner
 from pyrunc.errors import HookFailure, PyruncError, StepFailure, out_of_memory
 from pyrunc.parts.table import PARTS
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyrunc.engine.host import Undo
+    from pyrunc.engine.run import Run
+    from pyrunc.engine.shapes import Failed, Record, Table
+    from pyrunc.parts.sides import Entry, Op, Plans
+
+IN_INIT = "unable to start container process: "
 FIRST_KEY = {row[0]: row[2][0] for row in PARTS if row[2]}
 
 
-class Interrupted(PyruncError):
-    """A signal asked us to stop; everything is undone."""
-
-    kind = "interrupted"
-
-    def __init__(self, number):
-        super().__init__("interrupted", "interrupted by signal %d" % number)
-        self.exit_status = 128 + number
-
-
-def call(part, verb, side, entry, run, *extra):
+def call(part: str, verb: str, side: str, entry: Entry, run: Run | None, *extra: Any) -> Any:
     """One verb. OSError becomes StepFailure; PyruncError gets what it lacks. Returns what the verb returns."""
     step = part + "." + verb
     began = trace.now()
@@ -37,7 +39,7 @@ def call(part, verb, side, entry, run, *extra):
         trace.step(step, began, side)
 
 
-def walk(table, phase, side, run, undo=None):
+def walk(table: Table, phase: str, side: str, run: Run, undo: Undo | None = None) -> None:
     """All rows of a phase whose part has an entry. `undo` gets (part, undo verb) before the verb is called."""
     for row in table:
         if row[0] != phase:
@@ -52,11 +54,45 @@ def walk(table, phase, side, run, undo=None):
         call(part, verb, side, entry, run)
 
 
-def rebuild(data, fallback_side):
+def operations(table: Table, phase: str, side: str, run: Run, own: dict[str, Op | None]) -> list[Op | None]:
+    """What the verbs of a phase return for finish() or spawn(), one for each row, None where there is nothing to do: so the position in a
+    record leads to the row. own: {verb: operation} of the engine's own rows."""
+    found: list[Op | None] = []
+    for row_phase, part, verb, _why in table:
+        if row_phase != phase:
+            continue
+        if part == "engine":
+            found.append(own[verb])
+        else:
+            entry = run.plans.get(part)
+            found.append(None if entry is None else call(part, verb, side, entry, run))
+    return found
+
+
+def position(table: Table, phase: str, verb: str) -> int:
+    """Where one of the engine's own rows stands in its phase."""
+    return [row[1:3] for row in table if row[0] == phase].index(("engine", verb))
+
+
+def name_of(table: Table, phase: str, position: int) -> str:
+    """'part.verb' of the row at a position in its phase; the phase, where there is none (a record that makes no sense)."""
+    rows = [row for row in table if row[0] == phase]
+    return "%s.%s" % rows[position][1:3] if 0 <= position < len(rows) else "engine." + phase
+
+
+def tail_failure(record: Record, plans: Plans, table: Table) -> StepFailure:
+    """The record of finish() as an error of the row that failed; the words for a program that can't be found are what callers match."""
+    e: StepFailure = planner.module("program").failure(record, plans)
+    e.words = IN_INIT + e.words
+    e.side = "init"
+    e.step = name_of(table, "tail", record[4])
+    return e
+
+
+def rebuild(data: Failed, fallback_side: str) -> PyruncError:
     """The error that the other side sent (PyruncError.record()) as an exception again."""
     if data.get("code") == "hook":
-        e = HookFailure(data["reason"], data["kind"], data["index"], data["cause"], data.get("path"))
-        return e
+        return HookFailure(data["reason"], data["kind"], data["index"], data["cause"], data.get("path"))
     if data.get("code") == "step":
         return StepFailure(
             data.get("reason"), data["words"], data.get("step"), data.get("side") or fallback_side, data.get("pointer"), data.get("call"), data.get("errno"),

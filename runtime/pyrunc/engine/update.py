@@ -4,30 +4,40 @@ Everything is read, planned and refused first; then each kind is carried out, al
 one is touched: what plan.json and config.json say is what later commands (exec, update, restore) rest on.
 """
 
+from __future__ import annotations
+
 from pyrunc.engine import lifecycle, planner
 from pyrunc.errors import Refusal, StepFailure, UsageError
 from pyrunc.linux import jsonbytes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    from pyrunc.parts.sides import Entry, Json
+    from pyrunc.store import StateDir
 
 
 class Change:
     """One update of a container whose state_dir is locked and loaded."""
 
-    def __init__(self, state_dir, options):
+    def __init__(self, state_dir: StateDir, options: Mapping[str, Any]) -> None:
         self.state_dir = state_dir
         self.run = lifecycle.run_of(state_dir, options)
         self.plans = self.run.plans
         self.ctx = planner.Context(state_dir.id, self.run.bundle, {}, {"command": "update"}, self.run.root)
         self.ctx.plans.update(self.plans)
-        self.steps = []
+        self.steps: list[Callable[[], None]] = []
 
-    def carry_out(self):
+    def carry_out(self) -> None:
         for step in self.steps:
             step()
             self.state_dir.write("plan.json", jsonbytes.by_lines(self.plans))
 
     # -- limits
 
-    def limits(self, doc):
+    def limits(self, doc: Json) -> None:
         """doc: /linux/resources. Refusal, Unsupported."""
         self.ctx.config["linux"] = {"resources": doc}
         part = planner.module("resources")
@@ -35,25 +45,25 @@ class Change:
         if new is None:
             return
 
-        def step():
+        def step() -> None:
             self.plans["resources"] = part.update(new, self.plans.get("resources") or {}, self.run)
 
         self.steps.append(step)
 
-    def rdt(self, l3, memory):
+    def rdt(self, l3: str | None, memory: str | None) -> None:
         """Lines of schemata."""
         if self.plans.get("rdt") is None:
             words = "updating a non-existent Intel RDT configuration is not supported"
             raise UsageError("updating-non-existent", words, "update", "l3-cache-schema" if l3 else "mem-bw-schema")
 
-        def step():
+        def step() -> None:
             self.plans["rdt"] = planner.module("rdt").update(self.plans["rdt"], l3, memory, self.run)
 
         self.steps.append(step)
 
     # -- devices
 
-    def devices(self, added, removed):
+    def devices(self, added: list[Json], removed: list[Json]) -> None:
         """Lists of {"type", "major", "minor", "access", "path"?}, in the config's form. Rules first, so that a node is never there
         without them; when a node can't be made the rules go back. UsageError names the option."""
         if not added and not removed:
@@ -61,11 +71,11 @@ class Change:
         nodes = {option: self._nodes(items, option) for option, items in (("device-add", added), ("device-remove", removed))}
         items = [{**_rule(one), "allow": allow} for allow, those in ((False, removed), (True, added)) for one in those]
 
-        def step():
+        def step() -> None:
             from pyrunc.engine import live_mounts
 
             part = planner.module("resources")
-            before = self.plans.get("resources")
+            before = self.plans.get("resources") or {}
             if not self.state_dir.state.get("cgroup_paths"):
                 self._without_rules(nodes, removed)
                 return
@@ -80,7 +90,7 @@ class Change:
 
         self.steps.append(step)
 
-    def _without_rules(self, nodes, removed):
+    def _without_rules(self, nodes: dict[str, list[Entry]], removed: list[Json]) -> None:
         """A container without cgroups has no rules: nothing has to be allowed there, and nothing can be denied but by taking the node from
         a user namespace, in which nobody can make another one."""
         from pyrunc.engine import live_mounts
@@ -96,7 +106,7 @@ class Change:
         live_mounts.nodes(self.run, nodes["device-add"], nodes["device-remove"])
         self._note(nodes["device-add"], nodes["device-remove"])
 
-    def _nodes(self, items, option):
+    def _nodes(self, items: list[Json], option: str) -> list[Entry]:
         part = planner.module("devices")
         entries = []
         for one in items:
@@ -108,7 +118,7 @@ class Change:
                 raise UsageError("bad-value", "invalid value for %s: %s" % (option, e.words), "update", option, e.hint) from None
         return entries
 
-    def _note(self, added, removed):
+    def _note(self, added: list[Entry], removed: list[Entry]) -> None:
         """The plan's list of nodes says what is there now."""
         gone = {entry["node"]["path"] for entry in added + removed}
         entry = self.plans.setdefault(
@@ -118,7 +128,7 @@ class Change:
 
     # -- rlimits
 
-    def rlimits(self, limits):
+    def rlimits(self, limits: list[Json]) -> None:
         """[{"type", "soft", "hard"}]: for all processes, and for those of later execs that bring none of their own."""
         if not limits:
             return
@@ -128,7 +138,7 @@ class Change:
         except Refusal as e:
             raise UsageError("bad-value", "invalid value for rlimit: %s" % e.words, "update", "rlimit", e.hint) from None
 
-        def step():
+        def step() -> None:
             part.update(wanted, self.run)
             config = self.state_dir.config()
             process = config.setdefault("process", {})
@@ -140,6 +150,6 @@ class Change:
         self.steps.append(step)
 
 
-def _rule(one):
+def _rule(one: Json) -> Json:
     """What of a device is a rule; a path is the node's."""
     return {key: one[key] for key in ("type", "major", "minor", "access") if key in one}

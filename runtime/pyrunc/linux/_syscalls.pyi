@@ -5,7 +5,7 @@ from os import PathLike
 
 _Path = str | bytes | PathLike[str] | PathLike[bytes]
 _Word = int | bytes | None
-_Op = tuple[object, ...]
+_Op = tuple[object, ...] | None
 
 OPS: tuple[str, ...]
 RECORD_SIZE: int

@@ -6,12 +6,15 @@ ends. So no hook can land in the wrong place, nothing has to be taken back, and 
 user namespace one may enter a descendant's pid or time namespace, but not return to one's own (EPERM in setns).
 """
 
+from __future__ import annotations
+
+import _signal
 import errno
 import fcntl
 import posix
 from _struct import Struct
 
-from pyrunc.errors import CallError, StepFailure, errno_text
+from pyrunc.errors import CallError
 from pyrunc.linux import _syscalls
 from pyrunc.linux.constants import (
     CLONE_NEWCGROUP,
@@ -43,12 +46,12 @@ FLAGS = {
 FILES = {"user": "user", "ipc": "ipc", "uts": "uts", "network": "net", "pid": "pid", "cgroup": "cgroup", "time": "time", "mount": "mnt"}
 # The order of joining: mount last, as paths mean something else after it.
 ORDER = ("ipc", "uts", "network", "pid", "cgroup", "time", "mount")
-SIGCHLD, SIGKILL = 17, 9
+SIGCHLD, SIGKILL = int(_signal.SIGCHLD), int(_signal.SIGKILL)
 EINTR_TRIES = 3
 REPORT = Struct("=ii16s16s")  # pid of init or 0, errno, call, namespace
 
 
-def open_path(path, kind):
+def open_path(path: str, kind: str) -> int:
     """fd of the namespace at `path`, proven to be one and of this kind. OSError: EINVAL from NS_GET_NSTYPE for the wrong one.
 
     O_NONBLOCK, as the path may be a fifo; the file system is asked before the ioctl, whose number other files use otherwise."""
@@ -64,14 +67,14 @@ def open_path(path, kind):
     return fd
 
 
-def _open(path):
+def _open(path: str) -> int:
     try:
         return posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK | posix.O_NOCTTY)
     except OSError as e:
         raise CallError.of(e, "openat") from None
 
 
-def kind_of(fd):
+def kind_of(fd: int) -> str | None:
     """'network', ... of a descriptor; None when it is no namespace."""
     if _syscalls.fstatfs(fd)[0] != NSFS_MAGIC:
         return None
@@ -82,18 +85,18 @@ def kind_of(fd):
     return None
 
 
-def is_own(fd, kind):
+def is_own(fd: int, kind: str) -> bool:
     """Whether a descriptor is the very namespace that this process is in."""
     there, own = posix.fstat(fd), posix.stat("/proc/self/ns/" + FILES[kind])
     return (there.st_dev, there.st_ino) == (own.st_dev, own.st_ino)
 
 
-def is_shared(pid, kind):
+def is_shared(pid: int, kind: str) -> bool:
     """Whether a process is in the very namespace that this process is in. FileNotFoundError where this kernel has none of that kind."""
     return posix.readlink("/proc/%d/ns/%s" % (pid, FILES[kind])) == posix.readlink("/proc/self/ns/" + FILES[kind])
 
 
-def exists(kind):
+def exists(kind: str) -> bool:
     """Whether this kernel has namespaces of a kind."""
     try:
         posix.stat("/proc/self/ns/" + FILES[kind])
@@ -102,7 +105,7 @@ def exists(kind):
     return True
 
 
-def reap(pid):
+def reap(pid: int) -> None:
     """Waits for a helper of ours. Where our caller has SIGCHLD ignored the kernel does the reaping, and there is nothing to be had."""
     try:
         posix.waitpid(pid, 0)
@@ -110,56 +113,49 @@ def reap(pid):
         return
 
 
-def join(fd, kind):
-    """setns(2). The CallError says which namespace it was."""
+def join(fd: int, kind: str) -> None:
+    """setns(2). The CallError says which namespace it was (.namespace)."""
     try:
         _syscalls.setns(fd, FLAGS[kind])
-    except CallError as e:
-        e.namespace = kind
-        raise
+    except OSError as e:
+        raise _failed(CallError.of(e, "setns"), kind) from None
 
 
 # -- the clone of init ---------------------------------------------------------------------------------------------------
 
 
-def clone_init(run):
-    """(pid, pidfd) of init in the host side, (0, -1) in init. StepFailure when the kernel refuses.
+def clone_init(joins: dict[str, int], flags: int, cgroup_fd: int = -1, offsets: bytes | None = None) -> tuple[int, int, tuple[str, ...]]:
+    """(pid, pidfd, ()) of init in the host side, (0, -1, kinds that it is in already) in init.
 
-    Uses run.clone_flags (new namespaces, but never the cgroup namespace), run.fds["ns:KIND"] (to be joined), run.cgroup_fd, and
-    run.time_offsets (bytes for timens_offsets, or None). Sets run.joined_ns: what init is in already; the rest of run.fds is joined by
-    init itself. Needs a go-between: a joined pid or user namespace, offsets, and any join beside a new user namespace, from within
-    which init couldn't enter what the outer one owns. run.plans["namespaces"]["pointers"] serves the error's pointer."""
-    joins = {key[3:]: fd for key, fd in run.fds.items() if key[:3] == "ns:"}
-    run.joined_ns = ()
-    offsets = run.time_offsets
-    try:
-        if offsets or "user" in joins or "pid" in joins or (joins and run.clone_flags & CLONE_NEWUSER):
-            return _by_go_between(run, joins, offsets)
-        return _clone(run.clone_flags, SIGCHLD, run.cgroup_fd)
-    except OSError as e:
-        raise _failure(e, run) from e
+    joins: {kind: descriptor} of namespaces to be joined; what is not done here init joins itself. flags: CLONE_NEW* of the new ones, but
+    never that of the cgroup namespace. cgroup_fd: for CLONE_INTO_CGROUP, or -1. offsets: the text of timens_offsets. Takes a go-between
+    for a joined pid or user namespace, for offsets, and for any join beside a new user namespace, from within which init couldn't enter
+    what the outer one owns. CallError: .namespace says which one it was about."""
+    if offsets or "user" in joins or "pid" in joins or (joins and flags & CLONE_NEWUSER):
+        return _by_go_between(joins, flags, cgroup_fd, offsets)
+    return (*_clone(flags, SIGCHLD, cgroup_fd), ())
 
 
-def _clone(flags, exit_signal, cgroup_fd):
+def _clone(flags: int, exit_signal: int, cgroup_fd: int) -> tuple[int, int]:
     """clone3; EINTR can come from a stop signal that arrives while the new process is being made."""
     for tries in range(EINTR_TRIES):
         try:
             return _syscalls.clone3(flags, exit_signal, cgroup_fd)
         except OSError as e:
             if e.errno != errno.EINTR or tries == EINTR_TRIES - 1:
-                raise
+                raise CallError.of(e, "clone3") from None
     raise AssertionError
 
 
-def _by_go_between(run, joins, offsets):
+def _by_go_between(joins: dict[str, int], flags: int, cgroup_fd: int, offsets: bytes | None) -> tuple[int, int, tuple[str, ...]]:
     early_cgroup = "cgroup" in joins  # from inside a foreign cgroup namespace CLONE_INTO_CGROUP is refused (nsdelegate)
     reader, writer = posix.pipe2(posix.O_CLOEXEC)
     try:
-        pid, pidfd = _clone(0, SIGCHLD, run.cgroup_fd if early_cgroup else -1)
+        pid, pidfd = _clone(0, SIGCHLD, cgroup_fd if early_cgroup else -1)
         if pid == 0:
-            if not _go_between(run, joins, offsets, writer, -1 if early_cgroup else run.cgroup_fd):
+            if not _go_between(joins, flags, offsets, writer, -1 if early_cgroup else cgroup_fd):
                 posix._exit(0)
-            return 0, -1  # init; the pipe is closed below, in each of the two that get there
+            return 0, -1, tuple(joins)  # init; the pipe is closed below, in each of the two that get there
         posix.close(pidfd)
         posix.close(writer)
         writer = -1
@@ -170,27 +166,29 @@ def _by_go_between(run, joins, offsets):
             posix.close(writer)
         posix.close(reader)
     if len(report) != REPORT.size:
-        raise CallError(errno.ECHILD, "the go-between ended without a word", None, "clone3")
+        raise CallError(errno.ECHILD, "the go-between ended without a word", call="clone3")
     pid, number, call, kind = REPORT.unpack(report)
     if number:
-        e = CallError(number, posix.strerror(number), None, call.rstrip(b"\0").decode())
-        e.namespace = kind.rstrip(b"\0").decode()
-        raise e
-    return pid, posix.pidfd_open(pid)  # our child, and nobody has waited for it: the number can't be another's
+        raise _failed(CallError(number, posix.strerror(number), call=call.rstrip(b"\0").decode()), kind.rstrip(b"\0").decode())
+    return pid, posix.pidfd_open(pid), ()  # our child, and nobody has waited for it: the number can't be another's
 
 
-def _go_between(run, joins, offsets, writer, cgroup_fd):
+def _failed(e: CallError, kind: str) -> CallError:
+    e.namespace = kind
+    return e
+
+
+def _go_between(joins: dict[str, int], flags: int, offsets: bytes | None, writer: int, cgroup_fd: int) -> bool:
     """In the go-between. True in init; otherwise init was made, or the failure was reported. Never raises: the code of the host side
     must not run here."""
     try:
         _syscalls.prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
-        flags = run.clone_flags
-        new_user = flags & CLONE_NEWUSER
+        new_user = bool(flags & CLONE_NEWUSER)
         if ("pid" in joins or "user" in joins) and (not new_user or posix.geteuid() == 0):
             # neighbours may have CAP_SYS_PTRACE. With a new user namespace an unprivileged host still has to write init's maps
             _syscalls.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
         proc_fd = posix.open("/proc/self", posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC) if offsets else -1
-        run.joined_ns = _join_all(joins, new_user)
+        _join_all(joins, new_user)
         if offsets:
             _write_offsets(proc_fd, offsets)
             posix.close(proc_fd)
@@ -201,8 +199,8 @@ def _go_between(run, joins, offsets, writer, cgroup_fd):
         posix.close(pidfd)
         report = REPORT.pack(pid, 0, b"", b"")
     except OSError as e:
-        failed = CallError.of(e, "clone3")
-        report = REPORT.pack(0, e.errno or errno.EIO, (failed.call or "").encode(), (failed.namespace or "").encode())
+        found = CallError.of(e, "clone3")
+        report = REPORT.pack(0, e.errno or errno.EIO, (found.call or "").encode(), (found.namespace or "").encode())
     except BaseException:
         report = REPORT.pack(0, errno.EIO, b"clone3", b"")
     try:
@@ -212,13 +210,14 @@ def _go_between(run, joins, offsets, writer, cgroup_fd):
     return False
 
 
-def _join_all(joins, new_user):
-    """Joins everything, the way that works for all owners: first what the outer user namespace owns, then the user namespace, then
-    what that one owns. Returns the kinds joined."""
-    pending = [kind for kind in ORDER if kind in joins]
+def _join_all(joins: dict[str, int], new_user: bool) -> None:
+    """Joins everything, in the order that works for all owners: first what the outer user namespace owns, then the user namespace, then
+    what that one owns."""
     with_user = new_user or "user" in joins
     refused = []
-    for kind in pending:
+    for kind in ORDER:
+        if kind not in joins:
+            continue
         try:
             join(joins[kind], kind)
         except OSError as e:
@@ -230,16 +229,15 @@ def _join_all(joins, new_user):
     elif new_user:
         try:
             _syscalls.unshare(CLONE_NEWUSER)
-        except CallError as e:
-            e.namespace = "user"
-            raise
+        except OSError as e:
+            raise _failed(CallError.of(e, "unshare"), "user") from None
     for kind in refused:
         join(joins[kind], kind)
-    return tuple(joins)
 
 
-def _write_offsets(proc_fd, offsets):
+def _write_offsets(proc_fd: int, offsets: bytes) -> None:
     """A time namespace takes offsets only while no process is in it (EACCES later), so its children-to-be get them from here."""
+    call = "unshare"
     try:
         _syscalls.unshare(CLONE_NEWTIME)
         call = "openat"
@@ -251,32 +249,4 @@ def _write_offsets(proc_fd, offsets):
         posix.write(fd, offsets)
         posix.close(fd)
     except OSError as e:
-        failed = CallError.of(e, call)
-        failed.namespace = "time"
-        raise failed from None
-
-
-HINTS = {
-    errno.EPERM: "namespaces take CAP_SYS_ADMIN; who has it not needs a user namespace as well",
-    errno.ENOSPC: "a limit in /proc/sys/user/max_*_namespaces is reached, or namespaces are nested too deep",
-    errno.EUSERS: "user namespaces are nested too deep",
-    errno.EAGAIN: "a limit on processes (pids.max of a cgroup, RLIMIT_NPROC) is reached",
-    errno.ENOMEM: "a pid namespace whose init has ended takes no new process",
-    errno.EBUSY: "the target cgroup has child cgroups or controllers that forbid processes in it",
-}
-
-
-def _failure(e, run):
-    """The kernel's refusal, with the namespace that it was about."""
-    failed = CallError.of(e, "clone3")
-    kind, call = failed.namespace, failed.call
-    pointer = ((run.plans.get("namespaces") or {}).get("pointers") or {}).get(kind or "", "/linux/namespaces")
-    text = errno_text(e.errno)
-    if call == "setns":
-        words = "cannot join the %s namespace: %s" % (kind, text)
-    elif kind == "time":
-        words = "cannot set the clocks of the new time namespace: %s" % text
-        pointer = "/linux/timeOffsets"
-    else:
-        words = "cannot make the container's first process: %s" % text
-    return StepFailure("make-container-s", words, "namespaces.clone", "host", pointer, call, e.errno, None, HINTS.get(e.errno))
+        raise _failed(CallError.of(e, call), "time") from None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import posix
 
-from pyrunc.errors import CallError, Refusal, Unsupported, errno_text, quote
+from pyrunc.errors import CallError, Refusal, StepFailure, Unsupported, errno_text, quote
 from pyrunc.linux import _syscalls, netlink, ns
 
 TYPE_CHECKING = False
@@ -188,3 +188,39 @@ def init_loopback(entry: Entry, run: InitRun) -> None:
     """Init. The loopback device of a *new* network namespace comes up; a joined one belongs to somebody else."""
     if "network" in entry["new"]:
         netlink.loopback_up()
+
+
+# -- the clone ----------------------------------------------------------------------------------------------------------
+
+HINTS = {
+    errno.EPERM: "namespaces take CAP_SYS_ADMIN; without it add a user namespace",
+    errno.ENOSPC: "a limit in /proc/sys/user/max_*_namespaces is reached, or namespaces are nested too deep",
+    errno.EUSERS: "user namespaces are nested too deep",
+    errno.EAGAIN: "a limit on processes (pids.max of a cgroup, RLIMIT_NPROC) is reached",
+    errno.ENOMEM: "a pid namespace whose init has ended takes no new process",
+    errno.EBUSY: "the target cgroup has child cgroups or controllers that forbid processes in it",
+}
+
+
+def clone(entry: Entry, run: HostRun) -> tuple[int, int]:
+    """Host side, by the engine by name: (pid, pidfd) of init, (0, -1) in init. Uses run.clone_flags, run.cgroup_fd, run.time_offsets and
+    the descriptors of host_open; sets run.joined_ns. StepFailure that names the namespace that it was about."""
+    joins = {key[3:]: fd for key, fd in run.fds.items() if key[:3] == "ns:"}
+    try:
+        pid, pidfd, run.joined_ns = ns.clone_init(joins, run.clone_flags, run.cgroup_fd, run.time_offsets)
+    except CallError as e:
+        raise _clone_failure(entry, e) from e
+    return pid, pidfd
+
+
+def _clone_failure(entry: Entry, e: CallError) -> StepFailure:
+    call, text = e.call or "clone3", errno_text(e.errno)
+    pointer = entry["pointers"].get(e.namespace or "", "/linux/namespaces")
+    if call == "setns":
+        words = "cannot join the %s namespace: %s" % (e.namespace, text)
+    elif e.namespace == "time":
+        words = "cannot set the clocks of the new time namespace: %s" % text
+        pointer = "/linux/timeOffsets"
+    else:
+        words = "cannot make the container's first process: %s" % text
+    return StepFailure("clone", words, "namespaces.clone", "host", pointer, call, e.errno, None, HINTS.get(e.errno))

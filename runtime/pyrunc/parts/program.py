@@ -278,18 +278,10 @@ def failure(record: FinishRecord, plans: Plans) -> StepFailure:
     call = quote(call.rstrip(b"\0").decode("ascii", "replace")) if isinstance(call, bytes) else call
     e = words_for(name, call, detail, number, plans)
     e.call, e.errno = call, number
-    e.step = e.step or STEPS.get(name)
     e.hint = e.hint or {6: "the kernel accepted the change but did not make it", 8: "a short write"}.get(detail)
     return e
 
 
-STEPS = {
-    "FILTER": "seccomp.op_early", "BOUND": "capabilities.op_bound", "IDS": "user.op_ids", "CAPS": "capabilities.op_caps",
-    "NNP": "capabilities.op_nnp", "UMASK": "user.op_umask", "CHDIR": "program.op_chdir", "CHDIR2": "program.op_chdir_again",
-    "FIND": "program.op_find", "EXEC": "program.op_exec", "PERSONALITY": "personality.op_set", "MEMPOLICY": "mempolicy.op_set",
-    "KEYRING": "keyring.op_join", "SESSION": "terminal.op_session", "SETNS": "namespaces.op_join", "STDIO": "terminal.op_stdio",
-    "LANDLOCK": "landlock.op_early",
-}  # fmt: skip
 PLAIN = {
     "FILTER": ("error loading seccomp filter into kernel", "/linux/seccomp"),
     "BOUND": ("unable to apply bounding set", "/process/capabilities/bounding"),

@@ -6,9 +6,19 @@ capabilities) is told as well: that is the question. What a plan says nothing of
 handed on. What can't be read from here is a row of `unread`, never a silent pass.
 """
 
+from __future__ import annotations
+
 from pyrunc import fileio
 from pyrunc.engine.diff import groups, mounts, process, settings
 from pyrunc.errors import PyruncError, errno_text
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyrunc.engine.shapes import Row
+    from pyrunc.parts.sides import Plans
+    from pyrunc.state_document import State
 
 TABLE_LIMIT = 64 << 20
 
@@ -16,19 +26,19 @@ TABLE_LIMIT = 64 << 20
 class Drift:
     """Collects rows. plans: what should be; state: of a container that lives."""
 
-    def __init__(self, plans, state, started):
+    def __init__(self, plans: Plans, state: State, started: bool) -> None:
         self.plans = plans
         self.pid = state["pid"]
         self.start_time = state.get("start_time")
         self.cgroups = state.get("cgroup_paths")  # None in a state without: the plan's
         self.started = started  # whether the program runs: some things happen only then
-        self.rows = []
-        self.unread = []
+        self.rows: list[Row] = []
+        self.unread: list[dict[str, str]] = []
 
-    def differs(self, area, what, planned, seen, pointer=None):
+    def differs(self, area: str, what: str, planned: Any, seen: Any, pointer: str | None = None) -> None:
         self.rows.append({"area": area, "what": what, "planned": planned, "seen": seen, "pointer": pointer})
 
-    def look(self):
+    def look(self) -> Drift:
         for name, look in LOOKS:
             try:
                 look(self)
@@ -40,10 +50,10 @@ class Drift:
                 self.miss(name, errno_text(e.errno) if isinstance(e, OSError) and e.errno else str(e))
         return self
 
-    def miss(self, area, why):
+    def miss(self, area: str, why: str) -> None:
         self.unread.append({"area": area, "why": why})
 
-    def proc(self, name):
+    def proc(self, name: str) -> str:
         return fileio.fsdecode(fileio.read_file("/proc/%d/%s" % (self.pid, name), TABLE_LIMIT))
 
 

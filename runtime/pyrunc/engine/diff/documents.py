@@ -1,9 +1,18 @@
 """Two configs side by side: the saved one, and that of the bundle now, or another one."""
 
+from __future__ import annotations
+
 from pyrunc.errors import PyruncError, escape_pointer
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
-def bundle(saved, path):
+    from pyrunc.engine.shapes import Row
+    from pyrunc.parts.sides import Json
+
+
+def bundle(saved: Json, path: str) -> tuple[list[Row], str | None]:
     """The saved config beside the bundle's now: (rows, reason why it can't be read or None)."""
     from pyrunc.oci import load, normalise
 
@@ -17,16 +26,16 @@ def bundle(saved, path):
     return rows(saved, now), None
 
 
-def rows(planned, seen):
+def rows(planned: Json, seen: Json) -> list[Row]:
     """The rows of two configs. Values of environments are not told."""
-    found = []
+    found: list[Row] = []
     for pointer, before, after in changed(planned, seen):
         one, other = (None if value is None else concealed(value, pointer) for value in (before, after))
         found.append({"area": "config", "what": pointer, "planned": one, "seen": other, "pointer": pointer})
     return found
 
 
-def concealed(value, pointer):
+def concealed(value: Json, pointer: str) -> Json:
     """The value without those of environments, of the program and of hooks."""
     if type(value) is dict:
         return {key: concealed(one, pointer + "/" + escape_pointer(key)) for key, one in value.items()}
@@ -36,7 +45,7 @@ def concealed(value, pointer):
     return "…" if keys[:2] == ["process", "env"] or keys[:1] == ["hooks"] and keys[3:4] == ["env"] else value
 
 
-def changed(before, after, pointer=""):
+def changed(before: Json, after: Json, pointer: str = "") -> Iterator[tuple[str, Json, Json]]:
     """Yields (pointer, value before, value after) where two documents differ; None for what is not there."""
     if type(before) is dict and type(after) is dict:
         for key in dict.fromkeys([*before, *after]):

@@ -1,13 +1,22 @@
 """Control files, the rules of devices and the resctrl group of a container, beside the plan."""
 
+from __future__ import annotations
+
 from pyrunc import fileio
 from pyrunc.engine import cgroup_preview, planner
 from pyrunc.errors import errno_text
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyrunc.engine.diff import Drift
+    from pyrunc.engine.shapes import ControlFile
+
 PAGE = 4096
 
 
-def cgroup(drift):
+def cgroup(drift: Drift) -> None:
     """The control files, and whether init is still in its cgroup."""
     plans = drift.plans
     if drift.cgroups is not None and plans.get("cgroups"):
@@ -25,7 +34,7 @@ def cgroup(drift):
     _place(drift)
 
 
-def _last(rows):
+def _last(rows: list[ControlFile]) -> list[ControlFile]:
     """Of several writes of one line of one file the last one."""
     found = {}
     for row in rows:
@@ -34,7 +43,7 @@ def _last(rows):
     return list(found.values())
 
 
-def _place(drift):
+def _place(drift: Drift) -> None:
     known = (drift.plans.get("cgroups") or {}).get("paths") or {}
     for line in drift.proc("cgroup").split("\n"):
         _number, _colon, rest = line.partition(":")
@@ -44,7 +53,7 @@ def _place(drift):
                 drift.differs("cgroup", key, known[key], path, "/linux/cgroupsPath")
 
 
-def same_value(name, wanted, seen):
+def same_value(name: str, wanted: str, seen: str) -> bool:
     """Whether a control file shows what was written: the kernel rounds to pages, says `max`, and keeps a line for each device."""
     first, _blank, rest = wanted.partition(" ")
     if ":" in first or name in ("rdma.max", "net_prio.ifpriomap"):
@@ -71,16 +80,16 @@ def same_value(name, wanted, seen):
     return number == int(seen) or name.startswith(("memory.", "hugetlb.")) and 0 < number - int(seen) < step_of(name)
 
 
-def step_of(name):
+def step_of(name: str) -> int:
     """What the kernel rounds down to: the page's size."""
     size = name.split(".")[1] if name.startswith("hugetlb.") else ""
     units = {"KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
     return int(size[:-2]) * units[size[-2:]] if size[-2:] in units and size[:-2].isdigit() else PAGE
 
 
-def numbers(text):
+def numbers(text: str) -> set[int]:
     """'0-2,5' -> {0, 1, 2, 5}"""
-    found = set()
+    found: set[int] = set()
     for piece in text.replace("\n", ",").split(","):
         low, _dash, high = piece.strip().partition("-")
         if low.isdigit():
@@ -91,7 +100,7 @@ def numbers(text):
 # -- devices -------------------------------------------------------------------------------------------------------------
 
 
-def devices(drift):
+def devices(drift: Drift) -> None:
     """v1 shows its list. v2 has a program, which the kernel does not give back; but it tells two programs apart."""
     cgroups, entry = drift.plans.get("cgroups") or {}, drift.plans.get("resources") or {}
     paths = cgroups.get("paths") if drift.cgroups is None else drift.cgroups
@@ -103,7 +112,7 @@ def devices(drift):
         _list(drift, paths["devices"], entry["devices"])
 
 
-def _list(drift, path, rules):
+def _list(drift: Drift, path: str, rules: Any) -> None:
     from pyrunc.cgroup import devices_rules
 
     wanted = devices_rules.Rules(rules)
@@ -122,7 +131,7 @@ def _list(drift, path, rules):
                 drift.differs("devices", "rules: " + devices_rules.text(key, "").strip(), planned, there, pointer)
 
 
-def _program(drift, path, rules, bearable):
+def _program(drift: Drift, path: str, rules: Any, bearable: bool) -> None:
     from pyrunc.cgroup import devices_bpf, fs
 
     try:
@@ -144,7 +153,7 @@ def _program(drift, path, rules, bearable):
 # -- resctrl -------------------------------------------------------------------------------------------------------------
 
 
-def resctrl(drift):
+def resctrl(drift: Drift) -> None:
     """The lines of the group, and whether init is in it."""
     entry = drift.plans.get("rdt")
     if not entry:

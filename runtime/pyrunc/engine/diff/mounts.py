@@ -1,16 +1,28 @@
 """Namespaces, mounts, masks, the root and device nodes of a container, beside the plan."""
 
+from __future__ import annotations
+
 import posix
 
 from pyrunc.linux import constants as c
 from pyrunc.linux import ns, paths
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyrunc.engine.diff import Drift
+    from pyrunc.engine.shapes import SeenMounts
+    from pyrunc.parts.sides import Entry
+
 FLAGS = (("ro", c.MS_RDONLY), ("nosuid", c.MS_NOSUID), ("nodev", c.MS_NODEV), ("noexec", c.MS_NOEXEC), ("nosymfollow", c.MS_NOSYMFOLLOW))
 
 
-def namespaces(drift):
+def namespaces(drift: Drift) -> None:
     entry = drift.plans.get("namespaces")
-    for kind in ns.FLAGS if entry else ():
+    if entry is None:
+        return
+    for kind in ns.FLAGS:
         try:
             seen, ours = (posix.readlink("/proc/%s/ns/%s" % (pid, ns.FILES[kind])) for pid in (drift.pid, "self"))
         except FileNotFoundError:
@@ -26,7 +38,7 @@ def namespaces(drift):
                 drift.differs("namespaces", kind, "%s:[%d]" % (ns.FILES[kind], wanted), seen, pointer)
 
 
-def _inode(path):
+def _inode(path: str) -> int:
     """0 when the path is gone: the namespace lives on in its processes."""
     try:
         return posix.stat(path).st_ino
@@ -34,7 +46,7 @@ def _inode(path):
         return 0
 
 
-def mounts(drift):
+def mounts(drift: Drift) -> None:
     """Mounts of the config, masks, read-only paths and the root, each by what its path leads to now."""
     if "mount" in (drift.plans.get("namespaces") or {}).get("host", ()):
         return
@@ -60,7 +72,7 @@ def mounts(drift):
         posix.close(root_fd)
 
 
-def _root(drift, table, root_fd):
+def _root(drift: Drift, table: SeenMounts, root_fd: int) -> None:
     entry = drift.plans.get("root") or {}
     found = table.get(paths.mount_id(root_fd))
     if found is not None and bool(entry.get("readonly")) != ("ro" in found["flags"]):
@@ -68,7 +80,7 @@ def _root(drift, table, root_fd):
         drift.differs("mounts", "/", words[not entry.get("readonly")], words["ro" not in found["flags"]], "/root/readonly")
 
 
-def _at(table, root_fd, path):
+def _at(table: SeenMounts, root_fd: int, path: str) -> dict[str, Any] | None:
     """The mount that a path leads to, with "root": whether the path is its root; None where nothing is."""
     try:
         fd = paths.resolve(root_fd, path)
@@ -82,7 +94,7 @@ def _at(table, root_fd, path):
         posix.close(fd)
 
 
-def _mount(drift, table, root_fd, item):
+def _mount(drift: Drift, table: SeenMounts, root_fd: int, item: Entry) -> None:
     where = item["destination"]
     if "copy-symlink" in item["links"]:
         return
@@ -98,7 +110,7 @@ def _mount(drift, table, root_fd, item):
             drift.differs("mounts", where, word, "not " + word, item["pointer"] + "/options")
 
 
-def _nodes(drift, root_fd):
+def _nodes(drift: Drift, root_fd: int) -> None:
     for node in (drift.plans.get("devices") or {}).get("nodes", ()):
         try:
             fd = paths.resolve(root_fd, node["path"])

@@ -1,7 +1,16 @@
 """What the kernel says of init itself: rights, ids, limits, scheduling, labels, beside the plan."""
 
+from __future__ import annotations
+
 from pyrunc.engine import planner
 from pyrunc.linux import _syscalls, caps, ns
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyrunc.engine.diff import Drift
+    from pyrunc.parts.sides import Entry
 
 UNLIMITED = (1 << 64) - 1
 EVERY_ID = "0 0 4294967295"
@@ -11,7 +20,7 @@ NICE, REAL_TIME, DEADLINE = (0, 3), (1, 2), 6  # SCHED_OTHER and BATCH; FIFO and
 KEEP = 0x18  # SCHED_FLAG_KEEP_POLICY, _PARAMS
 
 
-def privileges(drift):
+def privileges(drift: Drift) -> None:
     status = {line.partition(":")[0]: line.partition(":")[2].split() for line in drift.proc("status").split("\n")}
     entry = drift.plans.get("capabilities")
     if entry:
@@ -34,7 +43,7 @@ def privileges(drift):
     _ids(drift, status)
 
 
-def after_exec(entry, uid):
+def after_exec(entry: Entry, uid: int) -> dict[str, Any]:
     """What execve makes of the sets (capabilities(7)): root gets all that the bounding set has, unless noNewPrivileges is set; others keep
     the ambient set. The program's file is taken for one without capabilities of its own."""
     gained = entry["ambient"]
@@ -44,7 +53,7 @@ def after_exec(entry, uid):
     return {**entry, "permitted": gained, "effective": gained}
 
 
-def _ids(drift, status):
+def _ids(drift: Drift, status: dict[str, list[str]]) -> None:
     entry = drift.plans.get("user")
     if not entry:
         return
@@ -54,18 +63,17 @@ def _ids(drift, status):
             drift.differs("user", kind, entry[key], seen, "/process/user/" + key)
     if entry["setgroups"]:
         table = _map(drift, "gid")
-        seen = sorted(str(inside(int(group), table)) for group in status["Groups"])
-        if seen != sorted(str(group) for group in set(entry["groups"])):
-            drift.differs(
-                "user", "groups", sorted(set(entry["groups"])), [int(g) if g.isdigit() else g for g in seen], "/process/user/additionalGids"
-            )
+        groups = sorted(str(inside(int(group), table)) for group in status["Groups"])
+        if groups != sorted(str(group) for group in set(entry["groups"])):
+            shown = [int(group) if group.isdigit() else group for group in groups]
+            drift.differs("user", "groups", sorted(set(entry["groups"])), shown, "/process/user/additionalGids")
 
 
-def _map(drift, kind):
+def _map(drift: Drift, kind: str) -> str:
     return EVERY_ID if ns.is_shared(drift.pid, "user") else drift.proc(kind + "_map")
 
 
-def inside(number, table):
+def inside(number: int, table: str) -> int | str:
     """An id of ours -> the container's, by a uid_map as we see it; the text '?' where it has none."""
     for line in table.split("\n"):
         fields = [int(word) for word in line.split()]
@@ -74,7 +82,7 @@ def inside(number, table):
     return "?"
 
 
-def limits(drift):
+def limits(drift: Drift) -> None:
     """/proc/PID/limits has a line for each in the order of their numbers; prlimit(2) on another user's process takes CAP_SYS_RESOURCE."""
     lines = drift.proc("limits").split("\n")[1:]
     for name, number, soft, hard, index in (drift.plans.get("rlimits") or {}).get("list", ()):
@@ -83,19 +91,19 @@ def limits(drift):
             drift.differs("limits", name, _pair(soft, hard), seen, "/process/rlimits/%d" % index)
     entry = drift.plans.get("oom")
     if entry:
-        seen = int(drift.proc("oom_score_adj"))
-        if seen != entry["value"]:
-            drift.differs("limits", "oomScoreAdj", entry["value"], seen, "/process/oomScoreAdj")
+        adjusted = int(drift.proc("oom_score_adj"))
+        if adjusted != entry["value"]:
+            drift.differs("limits", "oomScoreAdj", entry["value"], adjusted, "/process/oomScoreAdj")
 
 
-def _pair(soft, hard):
+def _pair(soft: int, hard: int) -> str:
     return ":".join("unlimited" if value == UNLIMITED else "%d" % value for value in (soft, hard))
 
 
 # -- labels --------------------------------------------------------------------------------------------------------------
 
 
-def labels(drift):
+def labels(drift: Drift) -> None:
     """The profile that init runs under. It is put on by execve, so before start there is none."""
     entry = drift.plans.get("labels") or {}
     for key, pointer in (("apparmor", "/process/apparmorProfile"), ("selinux", "/process/selinuxLabel")):
@@ -105,7 +113,7 @@ def labels(drift):
                 drift.differs("labels", key, entry[key], seen, pointer)
 
 
-def _label(drift, key):
+def _label(drift: Drift, key: str) -> str:
     """'profile (enforce)' of AppArmor without the mode; a context of SELinux as it is."""
     if key == "apparmor":
         try:
@@ -119,7 +127,7 @@ def _label(drift, key):
 # -- scheduling, personality ---------------------------------------------------------------------------------------------
 
 
-def scheduling(drift):
+def scheduling(drift: Drift) -> None:
     entry = drift.plans.get("scheduling") or {}
     if entry.get("scheduler"):
         _scheduler(drift, entry["scheduler"])
@@ -129,7 +137,7 @@ def scheduling(drift):
             drift.differs("scheduling", "ioPriority", planned, seen, "/process/ioPriority")
 
 
-def _scheduler(drift, wanted):
+def _scheduler(drift: Drift, wanted: tuple[int, ...]) -> None:
     """Both as in sched_setattr(2): policy, flags, nice, priority, runtime, deadline, period, clamps."""
     pointer = "/process/scheduler/"
     seen = _syscalls.sched_getattr(drift.pid)
@@ -148,12 +156,12 @@ def _scheduler(drift, wanted):
             drift.differs("scheduling", name, planned, seen[at], pointer + name)
 
 
-def _ioprio(value):
+def _ioprio(value: int) -> str:
     classes = {number: name for name, number in planner.module("scheduling").CLASSES.items()}
     return "%s %d" % (classes.get(value >> 13, "IOPRIO_CLASS_NONE"), value & 7)
 
 
-def personality(drift):
+def personality(drift: Drift) -> None:
     """/proc/PID/personality may be read by who may trace the process."""
     entry = drift.plans.get("personality")
     if entry:

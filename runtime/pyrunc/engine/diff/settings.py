@@ -4,6 +4,8 @@ A short-lived child of ours goes into them and reads through a procfs of its own
 nothing, and executes nothing of the container's.
 """
 
+from __future__ import annotations
+
 import posix
 
 from pyrunc import fileio, jsonio
@@ -12,13 +14,19 @@ from pyrunc.errors import StateError, StepFailure, errno_text, escape_pointer
 from pyrunc.linux import _syscalls, fs, jsonbytes, ns, pidfd, proc
 from pyrunc.linux import prctl as _prctl
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+    from pyrunc.engine.diff import Drift
+
 SIGCHLD, SIGKILL = 17, 9
 LIMIT = 1 << 24
 VALUE_LIMIT = 1 << 17
 NAMES = (("hostname", "sys/kernel/hostname"), ("domainname", "sys/kernel/domainname"))
 
 
-def look(drift):
+def look(drift: Drift) -> None:
     names, sysctls = drift.plans.get("uts") or {}, drift.plans.get("sysctls") or {}
     rows = [("names", key, path, names[key], "/" + key) for key, path in NAMES if key in names]
     for name, path, value in sysctls.get("list") or ():
@@ -30,17 +38,17 @@ def look(drift):
     for (area, what, _path, planned, pointer), (number, seen) in zip(rows, found, strict=True):
         if number and number != 2:  # ENOENT: it is not there
             drift.miss(area, "%s: %s" % (what, errno_text(number)))
-        elif number or not same(planned, seen):
+        elif number or seen is None or not same(planned, seen):
             drift.differs(area, what, planned, None if number else seen, pointer)
 
 
-def same(planned, seen):
+def same(planned: str, seen: str) -> bool:
     """Whether a setting shows what was written: blanks are the kernel's, numbers may have been written in another base."""
     one, other = ([_number(word) for word in text.replace(",", " , ").split()] for text in (planned, seen))
     return one == other
 
 
-def _number(word):
+def _number(word: str) -> int | str:
     digits = word.lstrip("-")
     try:
         base = 16 if digits[:2].lower() == "0x" else 8 if digits[:1] == "0" and len(digits) > 1 else 10
@@ -49,10 +57,10 @@ def _number(word):
         return word
 
 
-def inside(pid, start_time, kinds, paths):
+def inside(pid: int, start_time: int | None, kinds: list[str], paths: list[str]) -> list[tuple[int, str | None]]:
     """[(errno or 0, text or None)] of files below /proc, read in the namespaces (`kinds`) of a process. StateError: it has ended;
     StepFailure: there is no way in."""
-    opened = []
+    opened: list[int] = []
     try:
         joins = _open(pid, start_time, kinds, opened)
         reader, writer = posix.pipe2(posix.O_CLOEXEC)
@@ -78,7 +86,7 @@ def inside(pid, start_time, kinds, paths):
     return said
 
 
-def _open(pid, start_time, kinds, opened):
+def _open(pid: int, start_time: int | None, kinds: list[str], opened: list[int]) -> list[tuple[int, str]]:
     """[(fd, kind)], without those that we are in anyway. Proven to be those of the process."""
     init_fd = pidfd.open_init(pid, start_time)
     if init_fd < 0:
@@ -95,7 +103,7 @@ def _open(pid, start_time, kinds, opened):
     return joins
 
 
-def _child(joins, paths, writer):
+def _child(joins: list[tuple[int, str]], paths: list[str], writer: int) -> NoReturn:
     """Never returns."""
     try:
         barrier.close()
@@ -106,7 +114,7 @@ def _child(joins, paths, writer):
         posix._exit(0)
 
 
-def _said(joins, paths):
+def _said(joins: list[tuple[int, str]], paths: list[str]) -> list[Any]:
     ours = proc.Proc().prepare(whole=True)
     late = []
     for fd, kind in joins:  # the user namespace is the last: who has rights in ours needs none in there
@@ -124,7 +132,7 @@ def _said(joins, paths):
     return [_read(ours, path) for path in paths]
 
 
-def _read(ours, path):
+def _read(ours: proc.Proc, path: str) -> list[Any]:
     try:
         return [0, fileio.fsdecode(ours.read(path, VALUE_LIMIT)).rstrip("\n")]
     except OSError as e:

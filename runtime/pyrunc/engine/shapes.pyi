@@ -1,0 +1,114 @@
+"""What modules of the engine hand each other, as types: nothing here exists at run time."""
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeAlias, TypedDict
+
+from pyrunc.engine.run import Run
+
+Table: TypeAlias = tuple[tuple[str, str, str, str], ...]  # rows of order.py: (phase, part, verb, why)
+
+# -- between the host side and init (handshake.py)
+
+class Ask(TypedDict):
+    part: str
+    request: Any  # what the part's host_answer takes
+
+class Failed(TypedDict, total=False):
+    """An error on its way to the other side: PyruncError.record(), and of a HookFailure the last three."""
+
+    code: str
+    reason: str | None
+    words: str
+    pointer: str | None
+    hint: str | None
+    step: str | None
+    side: str | None
+    call: str | None
+    errno: int | None
+    path: str | None
+    kind: str
+    index: int
+    cause: str
+
+Record: TypeAlias = tuple[bytes, int, int, int, int, bytes]  # of finish(): kind, operation, detail, errno, extra, call
+
+# -- of engine/live_mounts.py
+
+class LiveNote(TypedDict):
+    """What the child has mounted and not attached yet."""
+
+    destination: str
+    id: int
+    unique: int
+
+Made: TypeAlias = Callable[[list[LiveNote]], None]  # called before anything is attached
+Act: TypeAlias = Callable[[Run, Any, int], None]  # in the child: run, work, descriptor of the mount namespace or -1
+
+# -- of checkpoint and restore
+
+class Asked(TypedDict):
+    """The options of checkpoint and restore (commands/checkpoint.py, commands/restore.py)."""
+
+    image_path: str
+    work_path: str | None
+    parent_path: str | None
+    pre_dump: bool
+    leave_running: bool
+    lazy_pages: bool
+    status_fd: int  # -1: none
+    page_server: dict[str, Any] | None  # {"address", "port"}
+    manage_cgroups_mode: str | None
+    network_lock: str | None
+    shell_job: bool
+    ext_unix_sk: bool
+    tcp_established: bool
+    tcp_close: bool
+    tcp_skip_in_flight: bool
+    file_locks: bool
+    link_remap: bool
+    auto_dedup: bool
+    lsm_profile: str | None
+    lsm_mount_context: str | None
+
+Message: TypeAlias = dict[str, Any]  # of CRIU's protocol, as linux/protowire.py reads and writes it
+Fields: TypeAlias = dict[str, tuple[int, Any]]  # {name: (number, kind)}
+Notified: TypeAlias = Callable[[str, int, list[int]], None]  # script, pid, descriptors
+MountTable: TypeAlias = dict[int, tuple[int, str, str]]  # {mount id: (parent id, mount point, type)}
+
+# -- of gc, diff and the preview of control files
+
+class Stale(TypedDict, total=False):
+    """What is left of a container that is gone."""
+
+    id: str
+    reason: str
+    age: int  # seconds
+    cgroups: list[str]
+    mounts: list[str]
+    removable: bool
+
+class Row(TypedDict):
+    """A difference between the plan and what is there; seen None: nothing is."""
+
+    area: str
+    what: str
+    planned: Any
+    seen: Any
+    pointer: str | None
+
+SeenMounts: TypeAlias = dict[int, dict[str, Any]]  # {mount id: {"point", "flags", "type"}}
+
+class ControlFile(TypedDict):
+    pointer: str | None
+    controller: str
+    file: str
+    value: str
+
+# -- of a foreground command
+
+class Other(Protocol):
+    """Something to be polled beside the program."""
+
+    @property
+    def fd(self) -> int: ...
+    def act(self) -> bool: ...  # True: there is no more to do
