@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
-    from pyrunc.parts.sides import Plans
+    from pyrunc.parts.plans import Plans
     from pyrunc.state_document import State
 
 VERSION = 1
@@ -208,7 +208,8 @@ class StateDir:
 
     def plan(self, without: Sequence[str] = ()) -> Plans:
         """The plans of create: {part: entry}. Parts that are not wanted need not be there."""
-        return self._document("plan.json", without)
+        found: Plans = self._document("plan.json", without)  # type: ignore[assignment]  # as create wrote it
+        return found
 
     def config(self, without: Sequence[str] = ()) -> dict[str, Any]:
         """The normalised config of create. Sections that are not wanted need not be there."""

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import posix
 
+from pyrunc.engine import planner
 from pyrunc.errors import PyruncError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyrunc.engine.shapes import ControlFile
-    from pyrunc.parts.sides import Plans
+    from pyrunc.parts.plans import Plans
 
 
 class Notes:
@@ -64,7 +65,7 @@ def _nearest(path: str) -> str:
 
 def files(plans: Plans) -> list[ControlFile]:
     """plans -> [{"pointer", "controller", "file", "value"}] in the order of writing; device rules are no files and not among them."""
-    cgroups, entry = plans.get("cgroups"), plans.get("resources")
+    cgroups, entry = planner.entry(plans, "cgroups"), planner.entry(plans, "resources")
     if not cgroups or not entry or not cgroups.get("paths"):
         return []
     found: list[ControlFile] = []

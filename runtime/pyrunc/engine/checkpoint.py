@@ -10,7 +10,7 @@ import posix
 
 from pyrunc import fileio, log
 from pyrunc.cgroup import superblock
-from pyrunc.engine import criu, criu_external, lifecycle, netlock, signals, status
+from pyrunc.engine import criu, criu_external, lifecycle, netlock, planner, signals, status
 from pyrunc.errors import CallError, Refusal, StateError, StepFailure, UsageError, errno_text, quote
 from pyrunc.linux import fs, jsonbytes
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from pyrunc.engine.run import Run
     from pyrunc.engine.shapes import Asked
-    from pyrunc.parts.sides import Plans
+    from pyrunc.parts.plans import Plans
     from pyrunc.store import StateDir
 
 LOG = "dump.log"
@@ -109,7 +109,7 @@ def common(run: Run, asked: Asked, folders: Folders, log_name: str) -> dict[str,
 
 def _config_file(run: Run) -> str | None:
     """The annotation's file (none, if that is empty), as far as annotations may name files; else the one that runc has CRIU read."""
-    entry = run.plans.get("meta") or {}
+    entry = planner.entry(run.plans, "meta") or {}
     given = entry.get("annotations", {}).get(CONFIG)
     if given is None:
         given = "" if run.annotations.get(CONFIG) == "" else _default_config()

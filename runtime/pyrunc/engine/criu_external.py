@@ -10,6 +10,7 @@ from __future__ import annotations
 import posix
 
 from pyrunc import fileio, jsonio
+from pyrunc.engine import planner
 from pyrunc.errors import CallError, Refusal, StepFailure, errno_text
 from pyrunc.linux import constants as c
 from pyrunc.linux import fs, mountinfo, paths
@@ -65,7 +66,7 @@ def mounted(pid: int | str) -> MountTable:
 
 
 def items(run: Run) -> Sequence[Entry]:
-    found: Sequence[Entry] = (run.plans.get("mounts") or {}).get("list", ())
+    found: Sequence[Entry] = (planner.entry(run.plans, "mounts") or {}).get("list", ())
     return found
 
 
@@ -113,7 +114,7 @@ def _note_cgroups(names: dict[str, str], table: MountTable, destination: str) ->
 
 def _masked_files(run: Run, root_fd: int) -> Iterator[str]:
     """Masked paths that are files; covers of directories are file systems of the container's own."""
-    for path, _pointer in (run.plans.get("paths") or {}).get("masked", ()):
+    for path, _pointer in (planner.entry(run.plans, "paths") or {}).get("masked", ()):
         try:
             fd = paths.resolve(root_fd, path)
         except OSError:
@@ -125,7 +126,7 @@ def _masked_files(run: Run, root_fd: int) -> Iterator[str]:
 
 def nodes(run: Run) -> list[str]:
     """Paths of the devices that are bind mounts of the host's nodes of that name."""
-    entry = run.plans.get("devices") or {}
+    entry = planner.entry(run.plans, "devices") or {}
     return [node["path"] for node in entry["nodes"] if node["type"] != "p"] if entry.get("bind") else []
 
 

@@ -54,9 +54,11 @@ def prepare(state_dir: StateDir, config: dict[str, Any], process: dict[str, Any]
     config["process"] = merged
     stored = state_dir.plan(ONLY_CREATE)
     root = state_dir.path.rpartition("/")[0]
-    receiver = (stored.get("seccomp") or {}).get("listener")  # who listens to the container listens to what joins it
+    receiver = (planner.entry(stored, "seccomp") or {}).get("listener")  # who listens to the container listens to what joins it
     ctx = planner.Context(state_dir.id, state_dir.state["bundle"], config, {**asked, "command": "exec", "seccomp_receiver": receiver}, root)
-    ctx.plans.update({part: entry for part, entry in stored.items() if part not in PARTS})
+    ctx.plans = stored.copy()
+    for part in PARTS:
+        ctx.plans.pop(part, None)  # type: ignore[misc]  # by name
     planner.plan(config, ctx, PARTS)
     return ExecRun(state_dir, config, ctx.plans, ctx.options, root)
 
@@ -108,7 +110,7 @@ def _namespaces(pid: int, opened: list[int]) -> tuple[tuple[int, int], ...]:
 
 def _terminal(run: ExecRun) -> None:
     """The pty: its slave becomes stdio of the process, its master goes where the caller listens."""
-    entry = run.plans.get("terminal")
+    entry = planner.entry(run.plans, "terminal")
     if entry is None:
         return
     master, run.fds["slave"] = steps.call("terminal", "exec_open", "host", entry, run)
@@ -154,7 +156,7 @@ def _spawn(
     try:
         try:
             words = (joins, ops, theirs.fileno())
-            more = {"stdio": (slave, slave, slave), "preserve": run.plans["fds"].get("keep", 0), "before": tuple(before)}
+            more: Any = {"stdio": (slave, slave, slave), "preserve": run.plans["fds"].get("keep", 0), "before": tuple(before)}
             try:
                 run.pid, run.pidfd = _syscalls.spawn(0, cgroup_fd, *words, **more)
             except CallError as e:

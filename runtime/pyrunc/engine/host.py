@@ -42,7 +42,7 @@ class Undo:
         while self.done:
             part, name = self.done.pop()
             try:
-                steps.call(part, name, "host", self.run.plans[part], self.run)
+                steps.call(part, name, "host", planner.entry(self.run.plans, part), self.run)
             except (PyruncError, OSError) as e:
                 log.warn("undo %s.%s: %s" % (part, name, e))
 
@@ -203,7 +203,7 @@ def _serve(run: Run, undo: Undo, cancel: signals.Cancel) -> None:
 
 def _answer(run: Run, data: Ask) -> None:
     part = data["part"]
-    answer, fds = steps.call(part, "host_answer", "host", run.plans[part], run, data["request"])
+    answer, fds = steps.call(part, "host_answer", "host", planner.entry(run.plans, part), run, data["request"])
     try:
         _send(run, handshake.ANSWER, answer, fds)
     finally:

@@ -12,7 +12,7 @@ from _signal import SIGKILL
 from _struct import pack
 
 from pyrunc import jsonio, trace
-from pyrunc.engine import barrier, handshake, steps
+from pyrunc.engine import barrier, handshake, planner, steps
 from pyrunc.engine.order import CREATE
 from pyrunc.errors import CallError, HookFailure, PyruncError, StepFailure, out_of_memory
 from pyrunc.linux import _syscalls
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from pyrunc.engine.handshake import Link
     from pyrunc.engine.run import Run
-    from pyrunc.engine.shapes import Failed
     from pyrunc.parts.sides import Op
 
 PIPE_BUF = 4096
@@ -122,7 +121,7 @@ def memory(maps: bytes) -> bytes:
 def tail(run: Run, gate_fd: int) -> tuple[list[Op | None], list[Op | None]]:
     """(operations up to the end, or up to startContainer hooks; operations after them), as the timetable orders them. The position of an
     operation in each is that of its row."""
-    hooks = run.plans.get("hooks")
+    hooks = planner.entry(run.plans, "hooks")
     split = bool(hooks and hooks.get("startContainer"))
     keep = run.plans.get("fds", {}).get("keep", 0)
     own: dict[str, Op | None] = {
@@ -144,7 +143,7 @@ def tail(run: Run, gate_fd: int) -> tuple[list[Op | None], list[Op | None]]:
     return ops[:at], [None] * at + ops[at:]
 
 
-def _record(e: BaseException) -> Failed:
+def _record(e: BaseException) -> dict[str, Any]:
     if isinstance(e, MemoryError):
         return out_of_memory("init", "init").record()
     if isinstance(e, OSError):

@@ -6,7 +6,7 @@ import posix
 import select
 
 from pyrunc import log, trace
-from pyrunc.engine import status, steps
+from pyrunc.engine import planner, status, steps
 from pyrunc.engine.order import DELETE, ONLY_CREATE
 from pyrunc.engine.run import Run
 from pyrunc.errors import CALLER_TEXT, CallError, PyruncError, StateError, StepFailure, errno_text
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
-    from pyrunc.parts.sides import Plans
+    from pyrunc.parts.plans import Plans
     from pyrunc.state_document import State
     from pyrunc.store import StateDir
 
@@ -112,7 +112,7 @@ def _salvaged(state_dir: StateDir) -> Plans:
     if not made:
         return {}
     manager = "systemd" if "unit" in made else "cgroupfs"
-    return {
+    found: Any = {
         "cgroups": {
             "manager": manager,
             "paths": state_dir.state.get("cgroup_paths") or {},
@@ -120,6 +120,8 @@ def _salvaged(state_dir: StateDir) -> Plans:
             "unit": made.get("unit"),
         }
     }
+    plans: Plans = found
+    return plans
 
 
 def _end(state_dir: StateDir) -> None:
@@ -164,7 +166,7 @@ def destroy(state_dir: StateDir, options: Mapping[str, Any], plans: Plans | None
     if state_dir.state.get("restore_log"):
         _sweep(*state_dir.state["restore_log"])
     box_id, box_path = state_dir.id, state_dir.path
-    hooks = run.plans.get("hooks")
+    hooks = planner.entry(run.plans, "hooks")
     began = trace.now()
     state_dir.forget()
     trace.step("store.forget", began)
@@ -251,7 +253,7 @@ def delete_broken(state_dir: StateDir, options: Mapping[str, Any], error: Pyrunc
         plans = state_dir.plan()
     except PyruncError:
         plans = {}
-    entry = plans.get("cgroups") if type(plans) is dict else None
+    entry = planner.entry(plans, "cgroups") if type(plans) is dict else None
     if entry and entry.get("paths"):
         from pyrunc.cgroup import kill as cgroup_kill
 

@@ -47,7 +47,9 @@ def add(state_dir: StateDir, options: Mapping[str, Any], wanted: list[Json]) -> 
     """Mounts the elements of `wanted` (as in /mounts), all or none. The state_dir is locked. Refusal, StateError, StepFailure."""
     run = _run(state_dir, options)
     ctx = planner.Context(state_dir.id, run.bundle, {"mounts": wanted}, {"command": "mounts"}, run.root)
-    ctx.plans.update((part, entry) for part, entry in run.plans.items() if part not in ("mounts", "notify"))
+    ctx.plans = run.plans.copy()
+    ctx.plans.pop("mounts", None)
+    ctx.plans.pop("notify", None)
     entry = planner.module("mounts").plan({"/mounts": wanted}, ctx)
     if entry is None:
         return
@@ -275,7 +277,7 @@ def _add(run: Run, entry: Entry, mount_ns_fd: int) -> None:
         raise
 
 
-def _named(act: Callable[..., Any], item: Entry, *args: Any) -> Any:
+def _named(act: Callable[..., Any], item: Any, *args: Any) -> Any:
     try:
         return act(*args)
     except (OSError, StepFailure) as e:
@@ -284,7 +286,7 @@ def _named(act: Callable[..., Any], item: Entry, *args: Any) -> Any:
         raise failure from None
 
 
-def _remove(run: Run, records: list[LiveMount], mount_ns_fd: int) -> None:
+def _remove(run: Run, records: Any, mount_ns_fd: int) -> None:
     ns.join(mount_ns_fd, "mount")
     for record in records:
         try:

@@ -11,13 +11,13 @@ import posix
 from _signal import SIGCHLD
 
 from pyrunc import log
-from pyrunc.engine import child, criu, status
+from pyrunc.engine import child, criu, planner, status
 from pyrunc.errors import errno_text
 from pyrunc.linux import _syscalls, ns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pyrunc.parts.sides import Plans
+    from pyrunc.parts.plans import Plans
     from pyrunc.store import StateDir
 
 PROGRAMS = ("iptables-restore", "ip6tables-restore")
@@ -58,7 +58,7 @@ def _path(state_dir: StateDir, plans: Plans) -> str | None:
     """A path to the network namespace; None when it has gone with the container."""
     if status.is_alive(state_dir.state):
         return "/proc/%d/ns/net" % state_dir.state["pid"]
-    return ((plans.get("namespaces") or {}).get("join") or {}).get("network")
+    return ((planner.entry(plans, "namespaces") or {}).get("join") or {}).get("network")
 
 
 def unlock(path: str | None, method: str | None) -> str | None:

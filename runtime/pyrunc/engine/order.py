@@ -76,7 +76,12 @@ CREATE = (
     ("tail", "user", "op_umask", ""),
     ("tail", "engine", "op_signals", "a waiting pid 1 must die of TERM and the like"),
     ("tail", "engine", "op_close", "only marks for execve; before any filter, which may deny close_range"),
-    ("tail", "engine", "op_forget", "before the filter, which may deny madvise: the interpreter, which runs no more, gives its memory back"),
+    (
+        "tail",
+        "engine",
+        "op_forget",
+        "before the filter, which may deny madvise: the interpreter, which runs no more, gives its memory back",
+    ),
     ("tail", "engine", "op_outlive", "the container outlives the command from here on"),
     ("tail", "seccomp", "op_early", "without noNewPrivileges: loading takes CAP_SYS_ADMIN, kept by op_caps and dropped here"),
     ("tail", "seccomp", "op_notify", "a profile that notifies is loaded at create: the listener leaves before create returns"),

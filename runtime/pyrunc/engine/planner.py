@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyrunc.errors import PyruncError
-    from pyrunc.parts.sides import Json, Options, Plans
+    from pyrunc.parts.plans import Plans
+    from pyrunc.parts.sides import Json, Options
 
 
 class Context:
@@ -68,6 +69,11 @@ def module(part: str) -> Any:
     return found
 
 
+def entry(plans: Plans, part: str) -> Any:
+    """The plan of a part by its name, None where it has none; the part declares its type."""
+    return plans.get(part)
+
+
 # As PARTS, each pointer with its keys: (part, always, ((pointer, keys), …)).
 _WANTED = tuple((part, always, tuple((key, tuple(key.split("/")[1:])) for key in keys)) for part, always, keys, _needs in PARTS)
 
@@ -92,12 +98,13 @@ def nodes(config: Json, only: Collection[str] | None = None) -> Iterator[tuple[s
 
 def plan(config: Json, ctx: Context, only: Collection[str] | None = None) -> Plans:
     """{part: entry} or the first Refusal/Unsupported."""
+    plans: dict[str, Any] = ctx.plans  # type: ignore[assignment]  # filled in by name
     for part, node in nodes(config, only):
         began = trace.now()
-        entry = module(part).plan(node, ctx)
+        made = module(part).plan(node, ctx)
         trace.step(part + ".plan", began)
-        if entry is not None:
-            ctx.plans[part] = entry
+        if made is not None:
+            plans[part] = made
     return ctx.plans
 
 
@@ -105,17 +112,18 @@ def plan_all(config: Json, ctx: Context) -> tuple[Plans, list[PyruncError], list
     """(plans, problems, warnings): every refusal, not only the first. A part whose needs failed is not asked."""
     problems: list[PyruncError] = []
     failed: set[str] = set()
+    plans: dict[str, Any] = ctx.plans  # type: ignore[assignment]  # filled in by name
     needs = {row[0]: row[3] for row in PARTS}
     for part, node in nodes(config):
         if failed.intersection(needs[part]):
             failed.add(part)
             continue
         try:
-            entry = module(part).plan(node, ctx)
+            made = module(part).plan(node, ctx)
         except (Refusal, Unsupported) as e:
             problems.append(e)
             failed.add(part)
             continue
-        if entry is not None:
-            ctx.plans[part] = entry
+        if made is not None:
+            plans[part] = made
     return ctx.plans, problems, ctx.warnings

@@ -13,7 +13,7 @@ from pyrunc.oci import load, normalise, validate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, MutableMapping
+    from collections.abc import Mapping
     from typing import Any
 
     from pyrunc.parts.sides import Options
@@ -51,7 +51,7 @@ def refusal(problem: tuple[str, str, Any, str]) -> Refusal:
     return Refusal(reason, words, quote(pointer) or "/")
 
 
-def caller_paths(options: MutableMapping[str, Any]) -> None:
+def caller_paths(options: Any) -> None:
     """Paths on the command line that belong to the caller's cwd: made absolute before the move to the bundle."""
     for name in ("pid_file", "console_socket", "pidfd_socket", "config"):
         if options.get(name) == "":  # a variable that is not set
@@ -108,7 +108,7 @@ def _systemd_timeout(top: Mapping[str, Any]) -> float:
     return duration(top["systemd_timeout"], None, "systemd-timeout")
 
 
-def prepare(options: MutableMapping[str, Any], id: str, command: str) -> tuple[Run, list[list[str]]]:
+def prepare(options: Any, id: str, command: str) -> tuple[Run, list[list[str]]]:
     """(Run, warnings) for create and run."""
     top = options["globals"]
     store.check_id(id)

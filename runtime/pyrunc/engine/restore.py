@@ -20,11 +20,12 @@ from pyrunc.linux import constants as c
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from pyrunc.engine.checkpoint import Folders
     from pyrunc.engine.host import Undo
     from pyrunc.engine.run import Run
     from pyrunc.engine.shapes import Asked, Message
-    from pyrunc.parts.sides import Entry
 
 LOG = "restore.log"
 INVENTORY = "inventory.img"  # every image directory has it, and the dump writes it last
@@ -95,9 +96,9 @@ def _streams(folders: Folders, asked: Asked) -> list[Message]:
 
 
 def _make(run: Run, asked: Asked, folders: Folders, streams: list[Message], undo: Undo, talks: list[criu.Talk]) -> None:
-    held = run.plans.get("resources")
-    if held:  # CRIU has to fork, and counts itself: the number of processes is limited when all are there
-        run.plans["resources"] = {key: value for key, value in held.items() if key != "pids"}
+    held = planner.entry(run.plans, "resources")
+    if held:
+        run.plans["resources"] = planner.module("resources").before_restore(held)
     steps.walk(RESTORE, "prepare", "host", run, undo)
     if asked["manage_cgroups_mode"] == "strict":
         _check_new(run)
@@ -192,7 +193,7 @@ def _cgroup_roots(pid: int) -> list[Message]:
     return found
 
 
-def _notified(run: Run, asked: Asked, held: Entry | None, script: str, pid: int, fds: list[int]) -> None:
+def _notified(run: Run, asked: Asked, held: Any, script: str, pid: int, fds: list[int]) -> None:
     log.debug("criu: %s, pid %d" % (script, pid))
     if script == "setup-namespaces":
         run.pid = pid
@@ -227,18 +228,17 @@ def _loopback(pid: int) -> None:
             route.close()
 
 
-def _restored(run: Run, asked: Asked, held: Entry | None, pid: int) -> None:
+def _restored(run: Run, asked: Asked, held: Any, pid: int) -> None:
     """Everything is there, stopped: from here on this is the container's init."""
     run.pid = run.init_pid = pid
     run.pidfd = posix.pidfd_open(pid)
     run.stored.state["start_time"] = pidfd.start_time(pid)
     run.stored.record("pid", pid)
     if held:
-        run.plans["resources"] = entry = held
-        if asked["manage_cgroups_mode"] not in ("full", "strict"):  # in these CRIU has just set what was saved; the config's stand
-            entry = {key: held[key] for key in ("pids", "asked", "in_userns") if key in held}
-        if "pids" in entry or entry is held:
-            steps.call("resources", "host_apply", "host", entry, run)
+        run.plans["resources"] = held
+        left = planner.module("resources").after_restore(held, asked["manage_cgroups_mode"] in ("full", "strict"))
+        if left is not None:
+            steps.call("resources", "host_apply", "host", left, run)
     steps.walk(RESTORE, "restored", "host", run)
 
 

@@ -59,7 +59,7 @@ def _wanted(run: Run) -> list[tuple[str, str, Any]]:
             found.append((item["destination"], "bind", item))
         elif item["kind"] == "cgroup" and not run.plans["mounts"]["cgroupns"]:
             found += [(where, "cgroup", {**item, "source": source}) for where, source in _cgroups(run, item["destination"])]
-    if (run.plans.get("paths") or {}).get("masked"):
+    if (planner.entry(run.plans, "paths") or {}).get("masked"):
         found.append((NULL, "null", NULL))
     return found + [(path, "node", path) for path in nodes(run)]
 
@@ -101,7 +101,7 @@ def named(run: Run, laid: str, spare: str) -> list[tuple[str, str]]:
                 host = host or mounted("self")
                 for below in _below(host, what["source"]):
                     found.setdefault(name + below, path + below)
-            for fixed, _pointer in (run.plans.get("paths") or {}).get("readonly", ()):
+            for fixed, _pointer in (planner.entry(run.plans, "paths") or {}).get("readonly", ()):
                 if fixed.startswith(name + "/"):  # a bind of a part of this one
                     found.setdefault(fixed, path + fixed[len(name) :])
             aliases.setdefault(_inside(root_fd, name, rootfs), path)
@@ -309,7 +309,7 @@ MAKERS: dict[str, Callable[[Run, Any], int]] = {"bind": _bind, "cgroup": _cgroup
 
 
 def _maps(run: Run) -> dict[str, Any]:
-    entry = run.plans.get("idmaps") or {}
+    entry = planner.entry(run.plans, "idmaps") or {}
     return {"uid": entry.get("uid") or [], "gid": entry.get("gid") or []}
 
 

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from pyrunc.engine.handshake import Link
     from pyrunc.engine.signals import Cancel
     from pyrunc.linux.proc import Proc
-    from pyrunc.parts.sides import Entry, Op, Plans
+    from pyrunc.parts.plans import Plans
+    from pyrunc.parts.sides import Entry, Op
     from pyrunc.store import StateDir
 
 
@@ -140,7 +141,7 @@ class Run:
         if self.state_dir is not None:
             self.state_dir.record(key, value)
 
-    def state(self, status: str, pid: int) -> dict[str, Any]:
+    def state(self, status: str, pid: int | None) -> dict[str, Any]:
         """The state document that hooks get (runtime-spec, runtime.md#state)."""
         found: dict[str, Any] = self._documents.for_hooks(self.id, status, pid, self.bundle, self.annotations)
         return found

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
-    from pyrunc.parts.sides import Entry
     from pyrunc.store import StateDir
 
 SAID_MAX = 64 << 20  # bytes of notes about startContainer hooks, 4 KiB each
@@ -71,7 +70,7 @@ class Ready:
     """What is left to do for a supervisor that waits for sd_notify(3)'s READY, beside other work: poll `fd`, and call act() when there is
     something to read."""
 
-    def __init__(self, entry: Entry, fd: int, pid: int) -> None:
+    def __init__(self, entry: Any, fd: int, pid: int) -> None:
         self.supervisor = entry["host"]
         self.fd = fd
         self.pid = pid
@@ -92,7 +91,7 @@ class Ready:
         posix.close(self.fd)
 
 
-def _listen(state_dir: StateDir) -> tuple[Entry, int] | None:
+def _listen(state_dir: StateDir) -> tuple[Any, int] | None:
     """(entry, socket) where a supervisor waits for sd_notify(3)'s READY; bound before the program runs, so that nothing is lost."""
     if not state_dir.state.get("notify"):
         return None

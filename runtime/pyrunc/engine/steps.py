@@ -14,13 +14,14 @@ if TYPE_CHECKING:
     from pyrunc.engine.host import Undo
     from pyrunc.engine.run import Run
     from pyrunc.engine.shapes import Failed, Record, Table
-    from pyrunc.parts.sides import Entry, Op, Plans
+    from pyrunc.parts.plans import Plans
+    from pyrunc.parts.sides import Op
 
 IN_INIT = "unable to start container process: "
 FIRST_KEY = {row[0]: row[2][0] for row in PARTS if row[2]}
 
 
-def call(part: str, verb: str, side: str, entry: Entry, run: Run | None, *extra: Any) -> Any:
+def call(part: str, verb: str, side: str, entry: Any, run: Run | None, *extra: Any) -> Any:
     """One verb. OSError becomes StepFailure; PyruncError gets what it lacks. Returns what the verb returns."""
     step = part + "." + verb
     began = trace.now()
@@ -45,7 +46,7 @@ def walk(table: Table, phase: str, side: str, run: Run, undo: Undo | None = None
         if row[0] != phase:
             continue
         part, verb = row[1], row[2]
-        entry = run.plans.get(part)
+        entry: Any = run.plans.get(part)
         if entry is None:
             continue
         if undo is not None:
@@ -64,7 +65,7 @@ def operations(table: Table, phase: str, side: str, run: Run, own: dict[str, Op 
         if part == "engine":
             found.append(own[verb])
         else:
-            entry = run.plans.get(part)
+            entry: Any = run.plans.get(part)
             found.append(None if entry is None else call(part, verb, side, entry, run))
     return found
 
@@ -92,7 +93,8 @@ def tail_failure(record: Record, plans: Plans, table: Table) -> StepFailure:
 def rebuild(data: Failed, fallback_side: str) -> PyruncError:
     """The error that the other side sent (PyruncError.record()) as an exception again."""
     if data.get("code") == "hook":
-        return HookFailure(data["reason"], data["kind"], data["index"], data["cause"], data.get("path"))
+        reason = data["reason"] or "failed"
+        return HookFailure(reason, data["kind"], data["index"], data["cause"], data.get("path"))
     if data.get("code") == "step":
         return StepFailure(
             data.get("reason"), data["words"], data.get("step"), data.get("side") or fallback_side, data.get("pointer"), data.get("call"), data.get("errno"),

@@ -46,13 +46,13 @@ class Change:
             return
 
         def step() -> None:
-            self.plans["resources"] = part.update(new, self.plans.get("resources") or {}, self.run)
+            self.plans["resources"] = part.update(new, planner.entry(self.plans, "resources") or {}, self.run)
 
         self.steps.append(step)
 
     def rdt(self, l3: str | None, memory: str | None) -> None:
         """Lines of schemata."""
-        if self.plans.get("rdt") is None:
+        if planner.entry(self.plans, "rdt") is None:
             words = "updating a non-existent Intel RDT configuration is not supported"
             raise UsageError("updating-non-existent", words, "update", "l3-cache-schema" if l3 else "mem-bw-schema")
 
@@ -75,7 +75,7 @@ class Change:
             from pyrunc.engine import live_mounts
 
             part = planner.module("resources")
-            before = self.plans.get("resources") or {}
+            before = planner.entry(self.plans, "resources") or {}
             if not self.state_dir.state.get("cgroup_paths"):
                 self._without_rules(nodes, removed)
                 return

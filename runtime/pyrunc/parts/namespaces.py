@@ -223,4 +223,4 @@ def _clone_failure(entry: Entry, e: CallError) -> StepFailure:
         pointer = "/linux/timeOffsets"
     else:
         words = "cannot make the container's first process: %s" % text
-    return StepFailure("clone", words, "namespaces.clone", "host", pointer, call, e.errno, None, HINTS.get(e.errno))
+    return StepFailure("clone", words, "namespaces.clone", "host", pointer, call, e.errno, None, HINTS.get(e.errno or 0))

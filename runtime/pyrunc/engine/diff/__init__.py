@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyrunc.engine.shapes import Row
-    from pyrunc.parts.sides import Plans
+    from pyrunc.parts.plans import Plans
     from pyrunc.state_document import State
 
 TABLE_LIMIT = 64 << 20

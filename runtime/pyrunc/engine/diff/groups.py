@@ -19,7 +19,7 @@ PAGE = 4096
 def cgroup(drift: Drift) -> None:
     """The control files, and whether init is still in its cgroup."""
     plans = drift.plans
-    if drift.cgroups is not None and plans.get("cgroups"):
+    if drift.cgroups is not None and planner.entry(plans, "cgroups"):
         plans = {**plans, "cgroups": {**plans["cgroups"], "paths": drift.cgroups}}  # where they are; systemd's are known for sure only then
     for row in _last(cgroup_preview.files(plans)):
         try:
@@ -44,7 +44,7 @@ def _last(rows: list[ControlFile]) -> list[ControlFile]:
 
 
 def _place(drift: Drift) -> None:
-    known = (drift.plans.get("cgroups") or {}).get("paths") or {}
+    known = (planner.entry(drift.plans, "cgroups") or {}).get("paths") or {}
     for line in drift.proc("cgroup").split("\n"):
         _number, _colon, rest = line.partition(":")
         names, _colon, path = rest.partition(":")
@@ -102,7 +102,7 @@ def numbers(text: str) -> set[int]:
 
 def devices(drift: Drift) -> None:
     """v1 shows its list. v2 has a program, which the kernel does not give back; but it tells two programs apart."""
-    cgroups, entry = drift.plans.get("cgroups") or {}, drift.plans.get("resources") or {}
+    cgroups, entry = planner.entry(drift.plans, "cgroups") or {}, planner.entry(drift.plans, "resources") or {}
     paths = cgroups.get("paths") if drift.cgroups is None else drift.cgroups
     if not paths or "devices" not in entry or entry["in_userns"]:
         return  # in a user namespace the kernel takes no rules, and no nodes can be made
@@ -155,7 +155,7 @@ def _program(drift: Drift, path: str, rules: Any, bearable: bool) -> None:
 
 def resctrl(drift: Drift) -> None:
     """The lines of the group, and whether init is in it."""
-    entry = drift.plans.get("rdt")
+    entry = planner.entry(drift.plans, "rdt")
     if not entry:
         return
     rdt = planner.module("rdt")

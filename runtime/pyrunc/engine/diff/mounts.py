@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posix
 
+from pyrunc.engine import planner
 from pyrunc.linux import constants as c
 from pyrunc.linux import ns, paths
 
@@ -19,7 +20,7 @@ FLAGS = (("ro", c.MS_RDONLY), ("nosuid", c.MS_NOSUID), ("nodev", c.MS_NODEV), ("
 
 
 def namespaces(drift: Drift) -> None:
-    entry = drift.plans.get("namespaces")
+    entry = planner.entry(drift.plans, "namespaces")
     if entry is None:
         return
     for kind in ns.FLAGS:
@@ -48,7 +49,7 @@ def _inode(path: str) -> int:
 
 def mounts(drift: Drift) -> None:
     """Mounts of the config, masks, read-only paths and the root, each by what its path leads to now."""
-    if "mount" in (drift.plans.get("namespaces") or {}).get("host", ()):
+    if "mount" in (planner.entry(drift.plans, "namespaces") or {}).get("host", ()):
         return
     table = {}
     for line in drift.proc("mountinfo").split("\n"):
@@ -58,10 +59,12 @@ def mounts(drift: Drift) -> None:
     root_fd = posix.open("/proc/%d/root" % drift.pid, posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
     try:
         _root(drift, table, root_fd)
-        last = {item["destination"]: item for item in (drift.plans.get("mounts") or {}).get("list", ()) if item["kind"] != "remount"}
+        last = {
+            item["destination"]: item for item in (planner.entry(drift.plans, "mounts") or {}).get("list", ()) if item["kind"] != "remount"
+        }
         for item in last.values():
             _mount(drift, table, root_fd, item)
-        entry = drift.plans.get("paths") or {}
+        entry = planner.entry(drift.plans, "paths") or {}
         for kind in ("masked", "readonly"):
             for path, pointer in entry.get(kind, ()):
                 found = _at(table, root_fd, path)
@@ -73,7 +76,7 @@ def mounts(drift: Drift) -> None:
 
 
 def _root(drift: Drift, table: SeenMounts, root_fd: int) -> None:
-    entry = drift.plans.get("root") or {}
+    entry = planner.entry(drift.plans, "root") or {}
     found = table.get(paths.mount_id(root_fd))
     if found is not None and bool(entry.get("readonly")) != ("ro" in found["flags"]):
         words = ("read-only", "writable")
@@ -111,7 +114,7 @@ def _mount(drift: Drift, table: SeenMounts, root_fd: int, item: Entry) -> None:
 
 
 def _nodes(drift: Drift, root_fd: int) -> None:
-    for node in (drift.plans.get("devices") or {}).get("nodes", ()):
+    for node in (planner.entry(drift.plans, "devices") or {}).get("nodes", ()):
         try:
             fd = paths.resolve(root_fd, node["path"])
         except OSError:

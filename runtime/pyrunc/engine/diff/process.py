@@ -22,9 +22,9 @@ KEEP = 0x18  # SCHED_FLAG_KEEP_POLICY, _PARAMS
 
 def privileges(drift: Drift) -> None:
     status = {line.partition(":")[0]: line.partition(":")[2].split() for line in drift.proc("status").split("\n")}
-    entry = drift.plans.get("capabilities")
+    entry = planner.entry(drift.plans, "capabilities")
     if entry:
-        wanted = after_exec(entry, (drift.plans.get("user") or {}).get("uid", 0)) if drift.started else entry
+        wanted = after_exec(entry, (planner.entry(drift.plans, "user") or {}).get("uid", 0)) if drift.started else entry
         for key, field in (
             ("bounding", "CapBnd"),
             ("effective", "CapEff"),
@@ -38,7 +38,7 @@ def privileges(drift: Drift) -> None:
         if entry["nnp"] and status.get("NoNewPrivs") == ["0"]:
             drift.differs("capabilities", "noNewPrivileges", True, False, "/process/noNewPrivileges")
     mode = status.get("Seccomp")
-    if drift.plans.get("seccomp") and drift.started and mode and mode != [FILTER]:
+    if planner.entry(drift.plans, "seccomp") and drift.started and mode and mode != [FILTER]:
         drift.differs("capabilities", "seccomp", "a filter", "strict" if mode == ["1"] else None, "/linux/seccomp")
     _ids(drift, status)
 
@@ -54,7 +54,7 @@ def after_exec(entry: Entry, uid: int) -> dict[str, Any]:
 
 
 def _ids(drift: Drift, status: dict[str, list[str]]) -> None:
-    entry = drift.plans.get("user")
+    entry = planner.entry(drift.plans, "user")
     if not entry:
         return
     for kind, field, key in (("uid", "Uid", "uid"), ("gid", "Gid", "gid")):
@@ -85,11 +85,11 @@ def inside(number: int, table: str) -> int | str:
 def limits(drift: Drift) -> None:
     """/proc/PID/limits has a line for each in the order of their numbers; prlimit(2) on another user's process takes CAP_SYS_RESOURCE."""
     lines = drift.proc("limits").split("\n")[1:]
-    for name, number, soft, hard, index in (drift.plans.get("rlimits") or {}).get("list", ()):
+    for name, number, soft, hard, index in (planner.entry(drift.plans, "rlimits") or {}).get("list", ()):
         seen = ":".join(word.strip() for word in (lines[number][26:47], lines[number][47:68]))
         if seen != _pair(soft, hard):
             drift.differs("limits", name, _pair(soft, hard), seen, "/process/rlimits/%d" % index)
-    entry = drift.plans.get("oom")
+    entry = planner.entry(drift.plans, "oom")
     if entry:
         adjusted = int(drift.proc("oom_score_adj"))
         if adjusted != entry["value"]:
@@ -105,7 +105,7 @@ def _pair(soft: int, hard: int) -> str:
 
 def labels(drift: Drift) -> None:
     """The profile that init runs under. It is put on by execve, so before start there is none."""
-    entry = drift.plans.get("labels") or {}
+    entry = planner.entry(drift.plans, "labels") or {}
     for key, pointer in (("apparmor", "/process/apparmorProfile"), ("selinux", "/process/selinuxLabel")):
         if key in entry and drift.started:
             seen = _label(drift, key)
@@ -128,7 +128,7 @@ def _label(drift: Drift, key: str) -> str:
 
 
 def scheduling(drift: Drift) -> None:
-    entry = drift.plans.get("scheduling") or {}
+    entry = planner.entry(drift.plans, "scheduling") or {}
     if entry.get("scheduler"):
         _scheduler(drift, entry["scheduler"])
     if entry.get("ioprio") is not None:
@@ -163,7 +163,7 @@ def _ioprio(value: int) -> str:
 
 def personality(drift: Drift) -> None:
     """/proc/PID/personality may be read by who may trace the process."""
-    entry = drift.plans.get("personality")
+    entry = planner.entry(drift.plans, "personality")
     if entry:
         seen = int(drift.proc("personality"), 16) & 0xFF  # the bits above are the program's ELF header's
         if seen != entry["domain"]:

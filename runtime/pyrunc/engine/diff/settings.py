@@ -9,7 +9,7 @@ from __future__ import annotations
 import posix
 
 from pyrunc import fileio, jsonio
-from pyrunc.engine import barrier
+from pyrunc.engine import barrier, planner
 from pyrunc.errors import StateError, StepFailure, errno_text, escape_pointer
 from pyrunc.linux import _syscalls, fs, jsonbytes, ns, pidfd, proc
 from pyrunc.linux import prctl as _prctl
@@ -27,7 +27,7 @@ NAMES = (("hostname", "sys/kernel/hostname"), ("domainname", "sys/kernel/domainn
 
 
 def look(drift: Drift) -> None:
-    names, sysctls = drift.plans.get("uts") or {}, drift.plans.get("sysctls") or {}
+    names, sysctls = planner.entry(drift.plans, "uts") or {}, planner.entry(drift.plans, "sysctls") or {}
     rows = [("names", key, path, names[key], "/" + key) for key, path in NAMES if key in names]
     for name, path, value in sysctls.get("list") or ():
         rows.append(("sysctls", name, "sys/" + path, value, "/linux/sysctl/" + escape_pointer(name)))

@@ -142,6 +142,20 @@ def apply(entry: Entry, paths: dict[str, str], cgroups: Cgroups) -> None:
         _apply_devices(entry, paths, cgroups)
 
 
+def before_restore(entry: Entry) -> Entry:
+    """What is set before CRIU forks: it counts itself, so the number of processes is limited when all are there."""
+    found = entry.copy()
+    found.pop("pids", None)
+    return found
+
+
+def after_restore(entry: Entry, restored: bool) -> Entry | None:
+    """What is set when all processes are there; None: nothing. restored: CRIU has set what the images hold, and the config's stand."""
+    if restored:
+        return entry
+    return {"pids": entry["pids"], "asked": entry["asked"], "in_userns": entry["in_userns"]} if "pids" in entry else None
+
+
 def update(new: Entry, stored: Entry, run: HostRun) -> Entry:
     """`update`: merges a newly planned entry (ctx.options["command"] == "update") into the stored one and writes the new values to
     the cgroups, all or none. Returns the entry to store. Refusal where new and stored values contradict each other; StepFailure."""
