@@ -91,17 +91,12 @@ def is_for_types(node):
     return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
-def is_stub(name):
-    """A module that only type checkers see. Anybody may name the types in it: they are below every layer."""
-    path = PACKAGE.parent / name.replace(".", "/")
-    return path.with_suffix(".pyi").exists() and not path.with_suffix(".py").exists()
-
-
-def imported(path, types=True):
-    """(line, 'pyrunc.x.y' or 'module', top level?) of each import; without `types` of those that happen."""
+def imported(path):
+    """(line, 'pyrunc.x.y' or 'module', top level?) of each import that happens while pyrunc runs. What stands under `if TYPE_CHECKING:` is
+    for the type checker alone."""
     tree = ast.parse(path.read_text())
     top = {id(n) for n in tree.body}
-    unreal = set() if types else {id(below) for node in ast.walk(tree) if is_for_types(node) for below in ast.walk(node)}
+    unreal = {id(below) for node in ast.walk(tree) if is_for_types(node) for below in ast.walk(node)}
     for node in ast.walk(tree):
         if id(node) in unreal:
             continue
@@ -124,7 +119,7 @@ def test_imports_go_down_only(path):
         return
     wrong = []
     for line, name, _top in imported(path):
-        if name.startswith("pyrunc.") and not is_stub(name):
+        if name.startswith("pyrunc."):
             other = name.split(".")[1]
             if other not in MAY[mine]:
                 wrong.append(f"{path.name}:{line}: {mine} imports {name}")
@@ -142,7 +137,7 @@ def _package_of_a_part(path, words):
 @pytest.mark.parametrize("path", [p for p in FILES if p not in HELPERS], ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_nothing_slow_is_imported(path):
     wrong = []
-    for line, name, top in imported(path, types=False):
+    for line, name, top in imported(path):
         first = name.split(".")[0]
         if first in SLOW and (top or (area(path), first) not in LAZY):
             wrong.append(f"{path.name}:{line}: {name}")
