@@ -102,7 +102,7 @@ def _entries(folder_fd: int, name: str, first: Fields, later: Fields | None = No
         at += 4
         if size > len(data) - at:
             raise ValueError("it ends within an entry")
-        yield protowire.decode(fields, data[at : at + size])
+        yield protowire.decode(fields, bytes(data[at : at + size]))
         fields = later or first
         at += size
 

@@ -100,7 +100,7 @@ def reserve(run: Run, warnings: list[list[str]]) -> None:
             "warnings": warnings,
             "stdio": [] if "terminal" in run.plans else _streams(),
         }
-        state_dir.create("plan.json", jsonbytes.by_lines(run.plans))
+        state_dir.create("plan.json", jsonbytes.by_lines({**run.plans}))
         state_dir.save()
         state_dir.create("config.json", jsonbytes.by_lines(run.config))
     except OSError as e:

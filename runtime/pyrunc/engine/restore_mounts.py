@@ -17,7 +17,7 @@ from pyrunc.engine import planner
 from pyrunc.engine.criu_external import NULL, TABLE_LIMIT, items, mounted, nodes
 from pyrunc.errors import CallError, StepFailure, errno_text, quote
 from pyrunc.linux import constants as c
-from pyrunc.linux import fs, mount, paths
+from pyrunc.linux import fs, mount, mountinfo, paths
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def _groups(run: Run) -> dict[int, str]:
         return {}
     found = {}
     for line in fileio.fsdecode(fileio.read_file("/proc/self/mountinfo", TABLE_LIMIT)).split("\n"):
-        for _device, _top, point, _kind, _settings in mount.table(line):
+        for _device, _top, point, _kind, _settings in mountinfo.table(line):
             fields = line.partition(" - ")[0].split(" ")
             if any(field.startswith(("shared:", "master:")) for field in fields[6:]):
                 found[int(fields[0])] = point

@@ -33,7 +33,7 @@ class Change:
     def carry_out(self) -> None:
         for step in self.steps:
             step()
-            self.state_dir.write("plan.json", jsonbytes.by_lines(self.plans))
+            self.state_dir.write("plan.json", jsonbytes.by_lines({**self.plans}))
 
     # -- limits
 

@@ -88,7 +88,7 @@ def inside(pid: int, start_time: int | None, kinds: list[str], paths: list[str])
 
 def _open(pid: int, start_time: int | None, kinds: list[str], opened: list[int]) -> list[tuple[int, str]]:
     """[(fd, kind)], without those that we are in anyway. Proven to be those of the process."""
-    init_fd = pidfd.open_init(pid, start_time)
+    init_fd = pidfd.open_init(pid, start_time or 0)
     if init_fd < 0:
         raise StateError("not-running", "container not running")
     opened.append(init_fd)
