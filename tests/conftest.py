@@ -38,6 +38,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(trylast=True)  # the reporter to the terminal is there
 def pytest_configure(config: pytest.Config) -> None:
+    if config.pluginmanager.hasplugin("xdist"):
+        from side_by_side import SideBySide
+
+        config.pluginmanager.register(SideBySide())
     config.addinivalue_line("markers", "bound(seconds): the test may take that long before the watchdog ends it")
     whole_run.settle()
     worker = hasattr(config, "workerinput")

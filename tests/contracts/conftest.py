@@ -31,6 +31,7 @@ import callers  # noqa: E402  the helper modules lie beside this file
 import cri as kubernetes  # noqa: E402
 import images  # noqa: E402
 import report  # noqa: E402
+from report import PROPERTY  # noqa: E402
 from sandbox import SYSTEM_PATH, Sandbox, wait_until  # noqa: E402
 
 PROJECT = os.path.dirname(os.path.dirname(HERE))
@@ -67,6 +68,7 @@ def pytest_configure(config: Json) -> None:
     for name in GATES:
         config.addinivalue_line("markers", f"needs_{name}: the runtime has to have the command {name}")
     config.stash[report.TABLE] = report.Table(os.path.basename(binary(config)))
+    config.pluginmanager.register(Noting(config.stash[report.TABLE]))
 
 
 def pytest_collection_modifyitems(config: Json, items: list[pytest.Item]) -> None:
@@ -87,7 +89,18 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     answer = outcome.get_result()
     setattr(item, f"report_{answer.when}", answer)
     if str(item.path).startswith(HERE + os.sep):
-        item.config.stash[report.TABLE].note(item, answer)
+        report.Table.mark(item, answer)
+
+
+class Noting:
+    """Of the process that writes the table; with `pytest -n` the reports come from others."""
+
+    def __init__(self, table: report.Table) -> None:
+        self.table = table
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if PROPERTY in dict(report.user_properties):
+            self.table.note(report)
 
 
 def pytest_terminal_summary(terminalreporter: Json, config: Json) -> None:

@@ -27,6 +27,7 @@ CALLERS = {
     "buildah": "buildah",
 }
 TABLE = pytest.StashKey["Table"]()
+PROPERTY = "feature and caller"
 WORDS = {"passed": "passed", "failed": "FAILED", "skipped": "skipped"}
 
 
@@ -38,17 +39,22 @@ class Table:
         self.cells: dict[tuple[str, str], str] = {}
         self.reasons: dict[str, list[str]] = {}
 
-    def note(self, item: pytest.Item, answer: pytest.TestReport) -> None:
-        caller = self.caller(item)
-        feature = item.name.removeprefix("test_").replace("_", " ").replace("[", ": ").rstrip("]")
+    def note(self, answer: pytest.TestReport) -> None:
+        """A report with what mark() has put on it, perhaps in another process."""
+        feature, caller = dict(answer.user_properties)[PROPERTY]
         key = (feature, caller)
         if answer.skipped:
-            reason = answer.longrepr[2] if isinstance(answer.longrepr, tuple) else str(answer.longrepr)
+            reason = answer.longrepr[2] if isinstance(answer.longrepr, (tuple, list)) else str(answer.longrepr)
             self.reasons.setdefault(reason.removeprefix("Skipped: "), []).append(f"{caller}: {feature}")
         if answer.failed or key not in self.cells:
             self.cells[key] = answer.outcome
         elif answer.when == "call" and self.cells[key] == "passed":
             self.cells[key] = answer.outcome
+
+    @classmethod
+    def mark(cls, item: pytest.Item, answer: pytest.TestReport) -> None:
+        feature = item.name.removeprefix("test_").replace("_", " ").replace("[", ": ").rstrip("]")
+        answer.user_properties.append((PROPERTY, (feature, cls.caller(item))))
 
     @staticmethod
     def caller(item: Json) -> str:

@@ -1,0 +1,58 @@
+"""How `pytest -n N` (pytest-xdist) deals out the tests: what shares daemons, a guest or the whole host goes to one process, the rest by file.
+
+A group is one process's from its first test to its last. Those that take longest are dealt out first, so that no process is left with one of
+them when all others have finished.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from xdist.scheduler import LoadScopeScheduling
+
+# (group, beginnings of the node ids that belong to it), the longest first
+GROUPS = (
+    ("engines", ("tests/contracts/",)),  # one set of daemons
+    ("guest", ("tests/vm/",)),  # one machine
+    # criu mounts cgroup hierarchies that the host has not, and these tests look at all that the host has
+    ("criu", ("tests/kernel/test_checkpoint", "tests/cli/test_many.py", "tests/cli/test_first_bundle.py", "tests/cli/test_packaging.py")),
+)
+LONG = (
+    "tests/conformance/", "tests/cli/test_faults.py", "tests/cli/test_fault_table.py", "tests/kernel/advisories/", "tests/kernel/test_unwind.py",
+    "tests/cli/test_hostile.py", "tests/fuzz/", "tests/cli/",
+)  # fmt: skip
+
+
+def group(nodeid: str) -> str:
+    for name, beginnings in GROUPS:
+        if nodeid.startswith(beginnings):
+            return name
+    return nodeid.partition("::")[0]
+
+
+def rank(nodeid: str) -> int:
+    """What is dealt out first has the lowest."""
+    beginnings = [*(beginnings for _, beginnings in GROUPS), *((beginning,) for beginning in LONG)]
+    return next((number for number, some in enumerate(beginnings) if nodeid.startswith(some)), len(beginnings))
+
+
+class Scheduling(LoadScopeScheduling):
+    def _split_scope(self, nodeid: str) -> str:
+        return group(nodeid)
+
+
+class SideBySide:
+    """The plugin; registered where xdist is there."""
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        if config.getoption("shuffle") is None and (hasattr(config, "workerinput") or config.getoption("numprocesses", None)):
+            items.sort(key=lambda item: rank(item.nodeid))
+
+    def pytest_xdist_make_scheduler(self, config: pytest.Config, log: object) -> Scheduling:
+        config.option.loadscopereorder = False
+        return Scheduling(config, log)
+
+    def pytest_configure_node(self, node: object) -> None:
+        node.workerinput["supervisor"] = os.getppid()
