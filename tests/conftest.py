@@ -36,7 +36,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--unsupervised", action="store_true", help="one process alone, for debuggers: what a test leaves is not looked for")
 
 
-@pytest.hookimpl(trylast=True)  # the reporter to the terminal is there
+@pytest.hookimpl(tryfirst=True)  # threads that plugins start would not come along to the child
 def pytest_configure(config: pytest.Config) -> None:
     if config.pluginmanager.hasplugin("xdist"):
         from side_by_side import SideBySide
@@ -46,9 +46,10 @@ def pytest_configure(config: pytest.Config) -> None:
     whole_run.settle()
     worker = hasattr(config, "workerinput")
     if not worker and not config.option.collectonly and not config.option.unsupervised:
-        screen = config.get_terminal_writer()._file
-        screen.flush()
-        whole_run.supervise(screen.fileno())
+        with config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+            screen = os.dup(1)
+        whole_run.supervise(screen)
+        os.close(screen)
     if not config.option.unsupervised:
         config.stash[WATCHDOG] = whole_run.Watchdog(pytest.fail.Exception)
     if whole_run.DIRECTORY in os.environ:

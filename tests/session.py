@@ -193,12 +193,10 @@ def supervise(screen: int) -> None:
     `screen`: a descriptor to report to."""
     directory = pathlib.Path(tempfile.mkdtemp(prefix="pt%ds" % os.getpid()))
     directory.chmod(0o755)  # users other than root enter it in user namespaces
-    screen = os.dup(screen)
     parent = os.getpid()
     LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     run = os.fork()
     if run == 0:
-        os.close(screen)
         LIBC.prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
         LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
         if os.getppid() != parent:

@@ -54,18 +54,23 @@ def machine(scratch):
     return call
 
 
+def build():
+    """`make deb`: the path of the package. It is compressed in haste, which takes two seconds in place of nine."""
+    env = {**os.environ, "DPKG_DEB_COMPRESSOR_LEVEL": "0"}
+    done = subprocess.run(["make", "--silent", "deb"], cwd=harness.ROOT, env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return harness.ROOT / done.stdout.split("deb: ")[1].split()[0]
+
+
 @pytest.fixture(scope="module")
 def deb(scratch):
     """The package, built as `make deb` does it."""
     if not shutil.which("dpkg-deb"):
         pytest.skip("not installed: dpkg-deb")
-    env = {**os.environ, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
-    done = subprocess.run(["make", "--silent", "deb"], cwd=harness.ROOT, env=env, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
-    made = done.stdout.split("deb: ")[1].split()[0]
     path = scratch / "pyrunc.deb"
-    shutil.copy(harness.ROOT / made, path)
-    return str(path)
+    shutil.copy(build(), path)
+    yield str(path)
+    path.unlink()
 
 
 def field(deb, name):
@@ -90,9 +95,7 @@ def test_package_is_as_debian_wants_it(deb):
 
 
 def test_package_is_built_the_same_twice(deb):
-    again = subprocess.run(["make", "--silent", "deb"], cwd=harness.ROOT, capture_output=True, text=True, timeout=300)
-    assert again.returncode == 0, again.stderr
-    with open(deb, "rb") as one, open(harness.ROOT / again.stdout.split("deb: ")[1].split()[0], "rb") as other:
+    with open(deb, "rb") as one, open(build(), "rb") as other:
         assert one.read() == other.read()
 
 
