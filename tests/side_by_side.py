@@ -10,6 +10,7 @@ import os
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
+from xdist.workermanage import WorkerController
 
 # (group, beginnings of the node ids that belong to it), the longest first
 GROUPS = (
@@ -54,5 +55,5 @@ class SideBySide:
         config.option.loadscopereorder = False
         return Scheduling(config, log)
 
-    def pytest_configure_node(self, node: object) -> None:
+    def pytest_configure_node(self, node: WorkerController) -> None:
         node.workerinput["supervisor"] = os.getppid()

@@ -27,7 +27,7 @@ CALLERS = {
     "buildah": "buildah",
 }
 TABLE = pytest.StashKey["Table"]()
-PROPERTY = "feature and caller"
+FEATURE, CALLER = "feature", "caller"  # properties of a report
 WORDS = {"passed": "passed", "failed": "FAILED", "skipped": "skipped"}
 
 
@@ -41,7 +41,8 @@ class Table:
 
     def note(self, answer: pytest.TestReport) -> None:
         """A report with what mark() has put on it, perhaps in another process."""
-        feature, caller = dict(answer.user_properties)[PROPERTY]
+        properties = dict(answer.user_properties)
+        feature, caller = str(properties[FEATURE]), str(properties[CALLER])
         key = (feature, caller)
         if answer.skipped:
             reason = answer.longrepr[2] if isinstance(answer.longrepr, (tuple, list)) else str(answer.longrepr)
@@ -54,7 +55,7 @@ class Table:
     @classmethod
     def mark(cls, item: pytest.Item, answer: pytest.TestReport) -> None:
         feature = item.name.removeprefix("test_").replace("_", " ").replace("[", ": ").rstrip("]")
-        answer.user_properties.append((PROPERTY, (feature, cls.caller(item))))
+        answer.user_properties += [(FEATURE, feature), (CALLER, cls.caller(item))]
 
     @staticmethod
     def caller(item: Json) -> str:
