@@ -1,9 +1,10 @@
-"""argv → global options, command, options, positionals. The table of commands is data; a command's module is loaded when called.
+"""Parses the command line: global options, command, options, positionals. The table of commands is data; a command's module is loaded when
+it is called.
 
-Go's flag rules, as callers were written against runc: `-x` and `--x` are the same, `--opt value` and `--opt=value` both work,
-a bool takes `=true|false|1|0|t|f`, no abbreviations, global options stand before the command. Options after the positionals are
-accepted except for exec, ps and kill, where the first positional ends them. This module is loaded by every command: nothing
-that is needed only for help or errors stands here.
+The rules are those of Go's flag package, because callers are written against runc: `-x` and `--x` are the same, `--opt value` and `--opt=value`
+both work, a boolean takes `=true|false|1|0|t|f`, and options can't be abbreviated. Global options come before the command, or after it where the
+command has no option of that name (as in runc since its parser cli v3). Options may follow the positionals, except for exec, ps and kill, where the first positional ends the options. Every command loads this module, so what only help
+or errors need is elsewhere.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ GLOBAL = {
     "root": V, "log": V, "log-format": V, "log-level": V, "debug": B, "systemd-cgroup": B, "rootless": V, "cgroup-manager": V,
     "systemd-timeout": V, "criu": V, "trace": V, "allow-annotation-paths": B, "help": B, "version": B,
 }  # fmt: skip
+AFTER_COMMAND = frozenset(GLOBAL) - {"help", "version"}  # global options that may follow the command
 GLOBAL_SHORT = {"h": "help", "v": "version", "V": "version"}
 
 _CREATE = {
@@ -230,19 +232,21 @@ TRUE = {"true", "1", "t", "T", "TRUE", "True"}
 FALSE = {"false", "0", "f", "F", "FALSE", "False"}
 
 
-def _take(word: str, words: list[str], kinds: dict[str, str], short: dict[str, str], values: Any, command: str) -> None:
-    """One option `word` (dashes included); the value may be the next of `words`. Fills `values`."""
+def _take(word: str, words: list[str], kinds: dict[str, str], short: dict[str, str], values: Any, command: str, top: Any = None) -> None:
+    """Parses the option `word` (with its dashes) into `values`; its value may be the next of `words`. UsageError."""
     name, given, value = word[2 if word[1] == "-" else 1 :].partition("=")
     name = short.get(name, name)
     kind = kinds.get(name)
+    if kind is None and name in AFTER_COMMAND and top is not None:
+        kind, values = GLOBAL[name], top
     if kind is None:
         if name in ("help", "h"):
             values["help"] = True
             return
         if name[:1] in ("-", ""):
-            raise UsageError("bad-flag-syntax", "bad flag syntax: %s" % word, command, None, "one or two dashes, and a name")
+            raise UsageError("bad-flag-syntax", "bad flag syntax: %s" % word, command, None, "write one or two dashes and a name")
         joined = word[1] != "-" and len(name) > 1 and all(letter in short for letter in name)
-        hint = "short options are not joined: %s; " % " ".join("-" + letter for letter in name) if joined else _meant(name, kinds, "--")
+        hint = "short options can't be combined: %s; " % " ".join("-" + letter for letter in name) if joined else _meant(name, kinds, "--")
         hint += "see 'pyrunc %s--help'" % (command + " " if command else "")
         raise UsageError("unknown-option", "flag provided but not defined: -%s" % name, command, name, hint)
     key = name.replace("-", "_")
@@ -262,10 +266,8 @@ def _take(word: str, words: list[str], kinds: dict[str, str], short: dict[str, s
 
 
 def parse(argv: Sequence[str]) -> tuple[Globals, str | None, Options, list[str]]:
-    """list of str (without the program) → (globals: dict, command: str | None, options: dict, args: list). Keys use `_` for `-`.
-
-    Raises UsageError. An absent option is absent from the dict.
-    """
+    """Arguments without the program -> (global options, command, its options, positionals). Keys have `_` for `-`; an option that is not
+    given is not in the dict. UsageError."""
     words = list(argv)
     top: Globals = {}
     options: Options = {}
@@ -293,8 +295,8 @@ def parse(argv: Sequence[str]) -> tuple[Globals, str | None, Options, list[str]]
                 args += words[1:] if words[:1] == ["--"] else words
                 break
             continue
-        _take(word, words, row.options, row.short, options, command)
-    if command == "kill":  # runc 1.1 reordered `kill ID 0 --all`; no signal begins with a dash
+        _take(word, words, row.options, row.short, options, command, top)
+    if command == "kill":  # runc 1.1 accepts `kill ID 0 --all`; no signal begins with a dash
         for word in [w for w in args[1:] if w in ("--all", "-all", "-a")]:
             args.remove(word)
             options["all"] = True
@@ -308,24 +310,28 @@ def parse(argv: Sequence[str]) -> tuple[Globals, str | None, Options, list[str]]
 
 
 def unknown(command: str) -> UsageError:
-    return UsageError(
-        "unknown-command",
-        "No help topic for '%s'" % command,
-        command,
-        None,
-        _meant(command, COMMANDS) + "'pyrunc --help' lists the commands",
-    )
+    """The error for a command that does not exist. The hint knows the words of docker and podman."""
+    from pyrunc.commands import help_data
+
+    hint = help_data.ELSEWHERE.get(command) or _meant(command, COMMANDS) + "'pyrunc --help' lists the commands"
+    return UsageError("unknown-command", "No help topic for '%s'" % command, command, None, hint)
 
 
 def load(command: str) -> Any:
-    """The module that carries a command out; `main(options, args)` is its only entry."""
+    """The module of a command; its entry is `main(options, args)`."""
     name = "pyrunc.commands." + command
     __import__(name)
     return sys.modules[name]
 
 
+def run(command: str, options: Options, args: list[Any]) -> int:
+    """Carries a command out, and returns its exit status."""
+    status: int = load(command).main(options, args)
+    return status
+
+
 def main(argv: list[str]) -> int:
-    """list of str (without the program) → exit status. The only entry of the package for both launchers."""
+    """Runs a command line (without the program) and returns the exit status. Both launchers call this, and nothing else."""
     traces: list[Any] = []
     status = _main(argv, traces)
     for file in traces:
@@ -345,15 +351,15 @@ def _main(argv: list[str], traces: list[Any]) -> int:
             top, command, options, args = parse(argv)
         except UsageError as e:
             log.configure(_log_options(argv))
-            if e.command == "diff":  # there 1 means: it differs
+            if e.command == "diff":  # whose status 1 means that something differs
                 e.exit_status = 2
             raise
         log.configure(top)
         if top.get("version") or command == "version":
-            return load("version").main(options if command == "version" else {}, [])
+            return run("version", options if command == "version" else {}, [])
         if command in (None, "help") or top.get("help") or options.get("help"):
             about = command if command not in (None, "help") else (args[0] if args and command else None)
-            return load("help").main(options if command == "help" else {}, [about])
+            return run("help", options if command == "help" else {}, [about])
         if COMMANDS[command].sealed:
             from pyrunc import seal
 
@@ -363,44 +369,46 @@ def _main(argv: list[str], traces: list[Any]) -> int:
             from pyrunc import tracefile
 
             traces += tracefile.wanted(top, command, args)
-        return load(command).main(options, args)
+        return run(command, options, args)
     except PyruncError as e:
         return log.fail(e, command, None, _document(command, options))
     except KeyboardInterrupt:
         return 130
-    except OSError as e:  # the kernel refused something that stands in no row of the timetable: files below --root, descriptors
+    except OSError as e:  # a call outside the timetable: files below --root, descriptors
         return log.fail(StepFailure.from_oserror(e, command or "pyrunc", "host"), command, e)
     except MemoryError as e:
         return log.fail(out_of_memory(command), command, e)
     except ImportError as e:
-        if not sys.path:  # of the compiled launcher, or behind the import barrier: nothing is looked for in files there
+        if not sys.path:  # the compiled launcher, or behind the import barrier: no files are searched there
             return log.fail(_bug(e), command, e)
         words = "cannot load a part of pyrunc: %s" % e
-        return log.fail(StepFailure("load-part-pyrunc", words, hint="is the installation whole, and can its files be read?"), command, e)
-    except Exception as e:  # the end of the road: nothing may reach the user as a traceback
+        return log.fail(
+            StepFailure("not-loadable", words, hint="check that the installation is complete and its files are readable"), command, e
+        )
+    except Exception as e:  # the last resort: users never see a traceback
         return log.fail(_bug(e), command, e)
 
 
 def _bug(e: BaseException) -> Bug:
-    return Bug("internal error: %s: %s" % (type(e).__name__, e), hint="--debug shows where; please report it")
+    return Bug("internal error: %s: %s" % (type(e).__name__, e), hint="run it with --debug to see where, and please report it")
 
 
 def _meant(word: str, known: Iterable[str], prefix: str = "") -> str:
-    """The beginning of a hint about a word that is not known."""
+    """The beginning of a hint about an unknown word."""
     from pyrunc.oci.nearest import nearest
 
     close = nearest(word, [name.replace("_", "-") for name in known])
-    return "nearest: %s; " % ", ".join(prefix + name for name in close) if close else ""
+    return "did you mean %s? " % " or ".join(prefix + name for name in close) if close else ""
 
 
 def _document(command: str | None, options: Options) -> str | None:
-    """Path of the config that the command was about, from the working directory, which is the bundle once it was found; or None."""
+    """Path of the config that the command reads, relative to the working directory (the bundle, once it was found); None for other commands."""
     row = COMMANDS.get(command or "")
     return options.get("config") or "config.json" if row is not None and "config" in row.options else None
 
 
 def _stdio() -> None:
-    """Opens /dev/null where 0, 1 or 2 is closed: the first file that we open would else become the container's output."""
+    """Opens /dev/null as 0, 1 and 2 where they are closed: otherwise the first file that is opened would become the container's output."""
     for fd in (0, 1, 2):
         try:
             posix.fstat(fd)
@@ -409,7 +417,7 @@ def _stdio() -> None:
 
 
 def _log_options(argv: Sequence[str]) -> Globals:
-    """The log options of a command line that did not parse: its error has to be logged as well."""
+    """The log options of a command line that can't be parsed, so that this error is logged too."""
     found: Globals = {}
     words = list(argv)
     while words:
@@ -419,7 +427,7 @@ def _log_options(argv: Sequence[str]) -> Globals:
                 value = words.pop(0)
             if value:
                 found[name.replace("-", "_")] = value  # type: ignore[literal-required]  # one of the two names above
-        elif name in COMMANDS:
+        elif name in COMMANDS and COMMANDS[name].first_ends:
             break
     if found.get("log_format") not in (None, "text", "json"):
         del found["log_format"]

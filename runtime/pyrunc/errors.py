@@ -154,6 +154,10 @@ class StateError(PyruncError):
         self.id = id
         self.state = state
 
+    def where(self) -> str:
+        """The id, where the sentence that callers match does not name it."""
+        return self.id or "" if self.reason == "unknown-container" else ""
+
 
 class HookFailure(PyruncError):
     """A hook failed (reason "failed"), could not be executed ("hook-not-run") or ran too long ("hook-timeout")."""

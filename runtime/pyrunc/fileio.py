@@ -9,12 +9,12 @@ from pyrunc import errors
 
 
 def fsencode(name: str | bytes) -> bytes:
-    """str -> bytes as the kernel sees them; bytes stay. The undoing of fsdecode."""
+    """str -> bytes as the kernel sees them; bytes are returned unchanged. The inverse of fsdecode."""
     return name if isinstance(name, bytes) else name.encode("utf-8", "surrogateescape")
 
 
 def fsdecode(name: str | bytes) -> str:
-    """bytes -> str; bytes that are not UTF-8 become U+DC80..U+DCFF. str stays."""
+    """bytes -> str, with bytes that are not UTF-8 as U+DC80..U+DCFF; str is returned unchanged."""
     return name if isinstance(name, str) else name.decode("utf-8", "surrogateescape")
 
 
@@ -32,11 +32,11 @@ def is_directory(mode: int) -> bool:
     return mode & S_IFMT == S_IFDIR
 
 
-CHUNK = 64 << 10  # of a read; what is longer is mapped and given back by malloc, at each call
+CHUNK = 64 << 10  # of a read; malloc maps and unmaps larger buffers at each call
 
 
 def read_fd(fd: int, limit: int = 16 << 20) -> bytes:
-    """The rest of a file or pipe, as bytes. More than `limit` bytes: OSError EFBIG."""
+    """The rest of a file or pipe as bytes. OSError; EFBIG if there are more than `limit` bytes."""
     chunks: list[bytes] = []
     left = limit + 1
     while left > 0:
@@ -53,7 +53,7 @@ def read_fd(fd: int, limit: int = 16 << 20) -> bytes:
 
 
 def read_file(path: str | bytes, limit: int = 16 << 20, dir_fd: int | None = None) -> bytes:
-    """The whole file as bytes; OSError names the path. For our own files and the kernel's; configs have oci.load."""
+    """The whole file as bytes. OSError names the path. For our own files and the kernel's; oci.load reads what callers hand in."""
     fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOCTTY, dir_fd=dir_fd)
     try:
         return read_fd(fd, limit)
@@ -64,12 +64,12 @@ def read_file(path: str | bytes, limit: int = 16 << 20, dir_fd: int | None = Non
 
 
 def own_environ() -> list[bytes]:
-    """The caller's environment as the kernel has it, a list of bytes: Python adds LC_CTYPE to its own."""
+    """The caller's environment as the kernel has it, as a list of bytes; Python adds LC_CTYPE to os.environ."""
     return [entry for entry in read_file("/proc/self/environ", 64 << 20).split(b"\0") if entry]
 
 
 def write_all(fd: int, data: str | bytes | bytearray | memoryview) -> None:
-    """Writes all of it: goes on after a short write, waits on a descriptor that somebody made non-blocking."""
+    """Writes everything: continues after a short write, and waits if the descriptor is non-blocking. CallError."""
     view = memoryview(data if not isinstance(data, str) else fsencode(data))
     while view:
         try:
@@ -84,7 +84,7 @@ def write_all(fd: int, data: str | bytes | bytearray | memoryview) -> None:
 
 
 def _wait(fd: int, events: int) -> None:
-    """Until a descriptor that somebody else made non-blocking is ready: POLLIN is 1, POLLOUT 4."""
+    """Waits until a non-blocking descriptor is ready (poll(2): POLLIN is 1, POLLOUT 4)."""
     import select
 
     poll = select.poll()

@@ -1,11 +1,11 @@
 """The helper process: jsonschema, pyseccomp and slow parts of the standard library run there.
 
-`call(name, payload)` starts /usr/bin/python3 on helper/main.py, hands over JSON and takes JSON or bytes back; the process has ended
-when it returns. So the process that makes containers never holds third-party Python code. Rule: nothing of ours gets across but the
-payload: fixed environment, standard streams, no other descriptor. The conversation is described in helper/main.py.
+`call(name, payload)` runs helper/main.py under /usr/bin/python3, sends JSON and receives JSON or bytes; the process has ended when call()
+returns. So the process that makes containers never holds third-party Python code. The helper gets the payload, a fixed environment and standard
+streams, and no other descriptor. helper/main.py has the protocol.
 
-A compiled launcher brings some of the helpers along (csrc/freeze.py), with libseccomp and what they use of the standard library: those
-are called in this process, and need no Python on the host.
+The compiled launcher contains some of the helpers (csrc/freeze.py), with libseccomp and what they need of the standard library. These are called
+in this process and need no Python on the host.
 """
 
 from __future__ import annotations
@@ -23,18 +23,17 @@ if TYPE_CHECKING:
 PYTHON = "/usr/bin/python3"
 ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 DEBIAN = ("/usr/local/lib/python3.%d/dist-packages", "/usr/lib/python3/dist-packages")
-TIMEOUT_MS = 20000  # pyseccomp takes 35 ms for the largest known profile; a slow machine may need a hundred times that
+TIMEOUT_MS = 20000  # pyseccomp takes 35 ms for the largest known profile; this leaves room for very slow machines
 LIMIT = 64 << 20
-SIGNALS = [n for n in range(1, 65) if n not in (9, 19, 32, 33)]  # KILL, STOP and libc's two have no dispositions to set
+SIGNALS = [n for n in range(1, 65) if n not in (9, 19, 32, 33)]  # without KILL and STOP, and the two that libc reserves
 POLLIN, POLLOUT, POLLERR, POLLHUP = 1, 4, 8, 16
 SIGKILL = 9
 
 
 def call(name: str, payload: Any, timeout_ms: int = TIMEOUT_MS) -> Any:
-    """Runs `run(payload)` of pyrunc.helper.NAME and returns what it returns: plain data, or bytes.
+    """Runs `run(payload)` of pyrunc.helper.NAME and returns its result: plain data, or bytes.
 
-    Raises what the helper raised of our own errors (Refusal, Unsupported, ...), Unsupported when a library is missing, and Bug when
-    the helper fell over or took too long."""
+    Raises the PyruncError that the helper raised, Unsupported if a library is missing, and Bug if the helper crashed or took too long."""
     module = "pyrunc.helper." + name
     if is_frozen(module):
         return __import__(module, fromlist=("run",)).run(payload)
@@ -43,7 +42,7 @@ def call(name: str, payload: Any, timeout_ms: int = TIMEOUT_MS) -> Any:
     try:
         reply, complaint = _talk(b"%d\n%b" % (len(request), request), to_helper, from_helper, complaints, timeout_ms)
     except TimeoutError:
-        raise errors.Bug("the helper process (%s) gave no answer within %d ms" % (name, timeout_ms)) from None
+        raise errors.Bug("the helper process (%s) did not answer within %d ms" % (name, timeout_ms)) from None
     finally:
         for fd in (to_helper, from_helper, complaints):
             posix.close(fd)
@@ -52,7 +51,7 @@ def call(name: str, payload: Any, timeout_ms: int = TIMEOUT_MS) -> Any:
 
 
 def paths() -> list[str]:
-    """Where third-party packages may be: those of the launcher's own sys.path, a venv or prefix beside it, Debian's."""
+    """Directories of third-party packages: those of the launcher's sys.path, of a virtual environment or prefix beside it, and Debian's."""
     import sys
 
     found = [p for p in sys.path if p.endswith("-packages")]
@@ -81,7 +80,7 @@ def _start(name: str) -> tuple[int, int, int, int]:
     except OSError as e:
         for fd in (in_w, out_r, err_r):
             posix.close(fd)
-        hint = "jsonschema and pyseccomp need Debian's package python3"
+        hint = "install the package python3"
         raise errors.Unsupported(
             "no-interpreter", "cannot start %s: %s" % (PYTHON, errors.errno_text(e.errno)), None, "python3", hint
         ) from None
@@ -94,7 +93,7 @@ def _start(name: str) -> tuple[int, int, int, int]:
 
 
 def _high(fd: int) -> int:
-    """Above the standard streams: if those were closed, a pipe's end would be overwritten by the next dup2."""
+    """Moves a descriptor above the standard streams: where those are closed, the next dup2 would overwrite it."""
     if fd > 2:
         return fd
     import fcntl
@@ -105,7 +104,7 @@ def _high(fd: int) -> int:
 
 
 def _inheritable() -> list[int]:
-    """Descriptors that exec would hand on: all of ours are close-on-exec, the caller's may not be."""
+    """Descriptors that execve(2) would pass on: all of ours are close-on-exec, the caller's may not be."""
     import fcntl
 
     found = []
@@ -114,12 +113,12 @@ def _inheritable() -> list[int]:
             if int(name) > 2 and not fcntl.fcntl(int(name), fcntl.F_GETFD) & fcntl.FD_CLOEXEC:
                 found.append(int(name))
         except OSError:
-            continue  # the one that listed the directory
+            continue  # the descriptor of the listing itself
     return found
 
 
 def _talk(request: bytes, to_helper: int, from_helper: int, complaints: int, timeout_ms: int) -> tuple[bytes, bytes]:
-    """Writes the request, reads answer and stderr to their ends. The pipe to the helper stays open: its end means that we died."""
+    """Writes the request and reads answer and stderr to their ends. The pipe to the helper stays open: its end tells the helper that we died."""
     import select
     import time
 
@@ -156,7 +155,7 @@ def _talk(request: bytes, to_helper: int, from_helper: int, complaints: int, tim
 
 
 def _end(pid: int) -> int | None:
-    """Kills the helper, if it is still there, and reaps it. -> wait status, or None where SIGCHLD is ignored."""
+    """Kills the helper if it still runs, and reaps it. -> its wait status; None where SIGCHLD is ignored."""
     try:
         done, status = posix.waitpid(pid, posix.WNOHANG)
         if done:
@@ -180,7 +179,7 @@ def _answer(name: str, reply: bytes, complaint: bytes, status: int | None) -> An
 
 
 def _error(record: dict[str, Any]) -> errors.PyruncError:
-    """One of our errors as the helper wrote it down."""
+    """A PyruncError from its record."""
     words, pointer, hint, reason = record["words"], record["pointer"], record["hint"], record["reason"]
     if record["code"] == "unsupported":
         return errors.Unsupported(reason, words, pointer, record["needs"], hint)

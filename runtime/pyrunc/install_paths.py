@@ -1,4 +1,4 @@
-"""Where the package, its data files and the virtual environment are, seen from the launcher."""
+"""Finds the package, its data files and the virtual environment, starting at the launcher."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from _imp import is_frozen
 
 
 def home() -> str:
-    """The directory of the package. Frozen into the launcher it is in no file (the interpreter may set a __file__ all the same): then
-    beside the executable, which need not be there."""
+    """The directory of the package. In the compiled launcher the modules are frozen and in no file (the interpreter may set __file__ all the
+    same); the package is then searched beside the executable, and need not exist."""
     if not is_frozen(__name__):
         return __file__.rpartition("/")[0]
     for base in reversed(launcher_dirs()):
@@ -20,13 +20,13 @@ def home() -> str:
 
 
 def data(name: str) -> str:
-    """'specs/config-schema.json' -> path of a data file of the package."""
+    """Path of a data file of the package, such as 'specs/config-schema.json'."""
     return home() + "/" + name
 
 
 def launcher_dirs() -> list[str]:
-    """The directories of the executable that was called: argv[0], and each link on the way from there, without slashes at their
-    ends. The venv is where the first one is, the package where the last one leads."""
+    """The directories of argv[0] and of each symbolic link on the way to the executable, without trailing slashes. The virtual environment is
+    beside the first one, the package beside the last one."""
     path = sys.argv[0] if sys.argv and sys.argv[0] else "/usr/bin/pyrunc"
     bases = []
     for _ in range(40):
@@ -41,7 +41,7 @@ def launcher_dirs() -> list[str]:
 
 
 def site_dirs(base: str) -> list[str]:
-    """[…/lib/python3.x/site-packages, …/dist-packages] beside a launcher in `base`, those of this Python first."""
+    """The directories lib/python3.x/site-packages and dist-packages beside a launcher in `base`, those of this Python first."""
     lib = base + "/../lib/"
     names = ["python%d.%d" % sys.version_info[:2]]
     try:

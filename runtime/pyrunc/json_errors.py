@@ -1,7 +1,7 @@
-"""Why a text is not the JSON that `jsonio.loads` takes: line, column, pointer and plain words. Loaded only when something is wrong.
+"""Says why `jsonio.loads` rejects a text: line, column, JSON pointer and reason. Loaded only when something is wrong.
 
-A second, slow reader of the same language. It works by hand and without recursion, so that it can say where it is; it keeps no
-values. Its one rule: it always returns a Refusal, whatever it is given (test_jsonio runs both readers over the same texts).
+This is a second, slow reader of the same language. It keeps no values and doesn't recurse, so it always knows where it is. explain() returns
+a Refusal for every input (test_jsonio runs both readers over the same texts).
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 
-TOKENS = 1000000  # about a second; beyond that the pointer is not worth the wait
+TOKENS = 1000000  # about a second; a longer search for the pointer is not worth the wait
 CONSTANTS = ("true", "false", "null")
 WRONG = {
     "/": "comments are not allowed",
-    "'": "strings stand in double quotes",
-    "N": "NaN is not a number here",
-    "I": "Infinity is not a number here",
+    "'": "strings are written in double quotes",
+    "N": "NaN is not allowed",
+    "I": "Infinity is not allowed",
 }
 
 
@@ -31,7 +31,7 @@ class _Found(Exception):
 
 
 def explain(data: bytes | bytearray | memoryview | str, name: str, depth: int, digits: int) -> errors.Refusal:
-    """bytes or str that loads() gave up on, and its limits (levels, digits of an integer) -> Refusal."""
+    """What is wrong with a text that loads() rejected. depth, digits: the limits of loads()."""
     if not isinstance(data, str):
         return _not_utf8(bytes(data), name, depth, digits)
     reader = _Reader(data, depth, digits)
@@ -48,7 +48,7 @@ def explain(data: bytes | bytearray | memoryview | str, name: str, depth: int, d
 def _not_utf8(data: bytes, name: str, depth: int, digits: int) -> errors.Refusal:
     for mark, kind in ((b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16")):
         if data.startswith(mark):
-            return errors.Refusal("not-utf8", "%s: it is %s, and must be UTF-8 without a byte order mark" % (name, kind), "/")
+            return errors.Refusal("not-utf8", "%s: the encoding is %s; it must be UTF-8 without a byte order mark" % (name, kind), "/")
     try:
         data.decode()
         return errors.Refusal("not-json", "%s: malformed JSON" % name, "/")
@@ -65,7 +65,7 @@ def _not_utf8(data: bytes, name: str, depth: int, digits: int) -> errors.Refusal
 
 
 def locate(text: str, pointer: str) -> tuple[int, int]:
-    """(line, column) of the value that a pointer names in a good text, of the nearest one around it if it is not there."""
+    """(line, column), from 1, of the value that a pointer names in a valid text; of the nearest enclosing value if there is no such value."""
     finder = _Finder(text, pointer)
     try:
         finder.document()
@@ -76,8 +76,7 @@ def locate(text: str, pointer: str) -> tuple[int, int]:
 
 
 class _Reader:
-    """One pass over the text. `path`: for each open object or list the key or index that is being read, and for objects the
-    keys that were seen."""
+    """One pass over the text. `path` has an element for each open object or list: the key or index being read, and the keys seen so far."""
 
     def __init__(self, text: str, depth: int, digits: int) -> None:
         self.max_depth = depth
@@ -98,30 +97,30 @@ class _Reader:
     def document(self) -> None:
         text = self.text
         if text[:1] == "\ufeff":
-            raise _Found("it begins with a byte order mark, and must be UTF-8 without one", 0)
+            raise _Found("the file begins with a byte order mark; it must be UTF-8 without one", 0)
         at = self.blank(0)
         if at == len(text):
-            raise _Found("the file is empty" if not text else "there is nothing but blanks", 0)
+            raise _Found("the file is empty" if not text else "the file holds only blanks", 0)
         at = self.value(at)
         for _ in range(TOKENS):
             if not self.path:
                 break
             at = self.step(at)
         else:
-            raise _Found("not JSON, somewhere after this place", at)
+            raise _Found("not JSON, somewhere after this point", at)
         at = self.blank(at)
         if at < len(text):
-            raise _Found("something follows the document: %s" % errors.quote(text[at:], 20), at)
+            raise _Found("unexpected text after the document: %s" % errors.quote(text[at:], 20), at)
 
     def step(self, at: int) -> int:
-        """After a value inside an object or list: a comma and the next one, or the end."""
+        """Reads what follows a value in an object or list: a comma and the next value, or the end."""
         top = self.path[-1]
         at = self.blank(at)
         sign = self.text[at : at + 1]
         if sign == ",":
             at = self.blank(at + 1)
             if self.text[at : at + 1] in ("]", "}"):
-                raise _Found("a comma stands before the end", at)
+                raise _Found("trailing comma", at)
             if top[1] is None:
                 top[0] += 1
                 return self.value(at)
@@ -132,7 +131,7 @@ class _Reader:
         self.unexpected(at, "a comma or %s" % ("]" if top[1] is None else "}"))
 
     def member(self, at: int) -> int:
-        """A key, the colon and the value after it."""
+        """Reads a key, the colon and the beginning of the value."""
         top = self.path[-1]
         top[0] = None
         if self.text[at : at + 1] != '"':
@@ -140,7 +139,7 @@ class _Reader:
         key, end = self.string(at)
         top[0] = key
         if key in top[1]:
-            raise _Found("the key is given twice", at, "duplicate-key")
+            raise _Found("duplicate key", at, "duplicate-key")
         top[1].add(key)
         at = self.blank(end)
         if self.text[at : at + 1] != ":":
@@ -148,7 +147,7 @@ class _Reader:
         return self.value(self.blank(at + 1))
 
     def value(self, at: int) -> int:
-        """A scalar is read whole; of an object or list the beginning, and the first value in it if that is no other beginning."""
+        """Reads a scalar, or the beginning of objects and lists up to the first scalar in them."""
         while True:
             self.begins(at)
             sign = self.text[at : at + 1]
@@ -161,11 +160,11 @@ class _Reader:
                 return after + 1
             self.path.append([0, None] if sign == "[" else [None, set()])
             if sign == "{":
-                return self.member(after)  # comes back here at most DEPTH times
+                return self.member(after)  # recurses at most DEPTH times
             at = after
 
     def begins(self, at: int) -> None:
-        """A value begins here; for those who look for one."""
+        """Called where a value begins; _Finder overrides it."""
 
     def scalar(self, at: int, sign: str) -> int:
         if sign == '"':
@@ -194,19 +193,19 @@ class _Reader:
         if end - first > self.max_digits:
             raise _Found("out of range: a number of %d digits" % (end - first), at)
         if text[first] == "0" and end - first > 1:
-            raise _Found("a number does not begin with 0", at)
+            raise _Found("a number must not begin with 0", at)
         if end < len(text) and text[end] in ".eE":
-            raise _Found("only whole numbers are allowed, written without point and exponent", at)
+            raise _Found("only integers are allowed, without a decimal point or exponent", at)
         return end
 
     def string(self, at: int) -> tuple[str, int]:
-        """-> (its text as far as pointers need it, place after it)"""
+        """-> (the text, the position after it)"""
         text = self.text
         end = at + 1
         plain = True
         quote = at
         while True:
-            if 0 <= quote < end:  # once each, or a long string full of escapes would take its square
+            if 0 <= quote < end:  # searched once, or a long string of escapes would take quadratic time
                 quote = text.find('"', end)
             stop = quote if quote >= 0 else len(text)
             slash = text.find("\\", end, stop)
@@ -215,14 +214,14 @@ class _Reader:
                 plain = False
                 end = self.escape(slash)
             elif quote < 0:
-                raise _Found("the text ends inside a string that begins here", at)
+                raise _Found("unterminated string", at)
             else:
                 return (text[at + 1 : quote] if plain else _unescape(text[at + 1 : quote])), quote + 1
 
     def controls(self, start: int, stop: int) -> None:
-        """Refuses control characters between two places of a string."""
+        """Refuses control characters between two positions of a string."""
         piece = self.text[start:stop]
-        if not piece.isprintable():  # cheap first; then the exact question
+        if not piece.isprintable():  # a fast test first, then an exact one
             for i, c in enumerate(piece):
                 if c < " ":
                     raise _Found("a control character (0x%02x) in a string" % ord(c), start + i)
@@ -234,13 +233,13 @@ class _Reader:
         digits = self.text[at + 2 : at + 6]
         if sign == "u" and len(digits) == 4 and all(c in "0123456789abcdefABCDEF" for c in digits):
             return at + 6
-        raise _Found("a bad escape in a string: %s" % errors.quote(self.text[at : at + 6]), at)
+        raise _Found("invalid escape in a string: %s" % errors.quote(self.text[at : at + 6]), at)
 
     def unexpected(self, at: int, wanted: str) -> NoReturn:
         if at >= len(self.text):
-            raise _Found("the text ends where %s is expected" % wanted, at)
+            raise _Found("the text ends, %s expected" % wanted, at)
         if self.text[at] == "\0":
-            raise _Found("a NUL byte where %s is expected" % wanted, at)
+            raise _Found("a NUL byte, %s expected" % wanted, at)
         if self.text.startswith(("//", "/*", "#"), at):
             raise _Found(WRONG["/"], at)
         raise _Found("%s expected, found %s" % (wanted, errors.quote(self.text[at : at + 1])), at)
@@ -248,7 +247,7 @@ class _Reader:
 
 class _Finder(_Reader):
     def __init__(self, text: str, pointer: str) -> None:
-        super().__init__(text, len(text), len(text))  # a good text is within every limit
+        super().__init__(text, len(text), len(text))  # a valid text is within every limit
         self.wanted = [s.replace("~1", "/").replace("~0", "~") for s in pointer.split("/")[1:] if pointer != "/"]
         self.at = 0
         self.depth = -1
@@ -262,7 +261,7 @@ class _Finder(_Reader):
 
 
 def _unescape(body: str) -> str:
-    """A JSON string's inside, known to be well-formed -> its text: two spellings of one key are the same key."""
+    """The text of a well-formed string: two spellings of a key are the same key."""
     from _json import scanstring
 
     return scanstring('"' + body + '"', 1, True)[0]

@@ -3,7 +3,7 @@
 Nothing is imported that is not built into the interpreter, and json is never loaded while the text is good (test_jsonio watches
 sys.modules). `_json` is a private module, so this file has tests of its own on every supported Python.
 
-`loads` accepts less than Python's json module: UTF-8 without a BOM, one document, no duplicate keys, integers of at most 20 digits and no
+`loads` is stricter than Python's json module: UTF-8 without a BOM, one document, no duplicate keys, integers of at most 20 digits and no
 other numbers, at most DEPTH levels, no lone surrogates except those that stand for bytes (U+DC80..U+DCFF).
 """
 
@@ -28,7 +28,7 @@ BLANK = " \t\n\r"
 
 
 class _Stop(Exception):
-    """Leaves the scanner of `_json` from within a hook; the place is found afterwards by json_errors."""
+    """Raised in a hook to leave the scanner of `_json`; json_errors finds the place afterwards."""
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def _number(text: str) -> NoReturn:
 
 
 class _Context:
-    """What make_scanner asks of json.JSONDecoder."""
+    """The fields of a json.JSONDecoder that make_scanner reads."""
 
     strict = True
     object_hook = None
@@ -60,7 +60,7 @@ class _Context:
 
 
 class _Ours:
-    """The same for what we have written: objects and integers are made by the scanner itself, in half the time."""
+    """For documents that dumps() wrote: the scanner makes objects and integers itself, in half the time."""
 
     strict = True
     object_hook = None
@@ -71,10 +71,10 @@ class _Ours:
 
 
 def loads(data: bytes | bytearray | memoryview | str, name: str = "JSON", ours: bool = False) -> Any:
-    """bytes (or str) -> the document. Raises Refusal: words begin with `name` and say line and column, pointer where it is known.
+    """bytes (or str) -> the document. Refusal: the words begin with `name`, then line and column; the pointer is given where it is known.
 
-    NUL is refused in keys; in values it is the reader's matter (oci.load refuses it there too). `ours`: written by dumps, in a place that
-    is nobody else's, so that a key that comes twice, or a long integer, is not looked for."""
+    NUL is refused in keys; values are checked by the caller (oci.load refuses it there too). `ours`: the text was written by dumps() in a
+    place that only we can write, so duplicate keys and long integers are not searched for."""
     if isinstance(data, str):
         text = data
     else:
@@ -99,7 +99,7 @@ def loads(data: bytes | bytearray | memoryview | str, name: str = "JSON", ours: 
 
 
 def _misread(text: bytes | bytearray | memoryview | str, name: str) -> NoReturn:
-    """Says what is wrong and where. In a file of its own, as good text never needs it."""
+    """Raises the Refusal that says what is wrong and where. The code for it is in a module that is loaded only then."""
     try:
         from pyrunc import json_errors
     except ImportError:  # behind the import barrier
@@ -108,7 +108,7 @@ def _misread(text: bytes | bytearray | memoryview | str, name: str) -> NoReturn:
 
 
 def too_deep(document: Any, limit: int = DEPTH) -> bool:
-    """Whether lists and objects stand in each other more than `limit` levels. Level by level, never recursive."""
+    """Whether lists and objects are nested more than `limit` levels deep. Works level by level, without recursion."""
     level = [document]
     for _ in range(limit):
         below = []
@@ -126,7 +126,7 @@ def too_deep(document: Any, limit: int = DEPTH) -> bool:
 
 
 def _check_strings(document: Any, name: str) -> None:
-    """Refuses lone surrogates that are no escaped bytes, and NUL in keys. The pointer is built only here."""
+    """Refuses lone surrogates that don't stand for bytes, and NUL in keys."""
     pending = [("", document)]
     while pending:
         pointer, node = pending.pop()
@@ -148,15 +148,15 @@ def _check_string(text: str, pointer: str, name: str) -> None:
         text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError as e:
         words = "%s: lone surrogate U+%04X in a string" % (name, ord(text[e.start]))
-        raise errors.Refusal("lone-surrogate-u", words, errors.quote(pointer) or "/") from None
+        raise errors.Refusal("lone-surrogate", words, errors.quote(pointer) or "/") from None
 
 
 # --- writing
 
 
 def dumps(value: Any, indent: int | str | None = None) -> str:
-    """Plain data -> str, one line or indented (`indent`: a number of blanks or the text of one level). Characters stay as they
-    are; if there are surrogates (bytes in names), everything beyond ASCII is written as \\uXXXX, so the text always encodes."""
+    """Plain data -> str, on one line or indented (`indent`: a number of blanks, or the text of one level). Characters are not escaped, unless
+    the text holds surrogates (bytes in names): then everything beyond ASCII is written as \\uXXXX, so that the result can be encoded."""
     text = _dump(value, indent, encode_basestring)
     if not text.isascii():
         try:
@@ -169,7 +169,7 @@ def dumps(value: Any, indent: int | str | None = None) -> str:
 def _dump(value: Any, indent: int | str | None, quote: Callable[[str], str]) -> str:
     if indent is None:
         return "".join(_ENCODERS[quote](value, 0))
-    out: list[str] = []  # the encoder of C knows no indent before 3.14
+    out: list[str] = []  # the C encoder has no indentation before Python 3.14
     _indented(value, "\n", indent if isinstance(indent, str) else " " * indent, quote, out.append)
     return "".join(out)
 

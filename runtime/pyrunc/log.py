@@ -1,8 +1,8 @@
-"""--log, --log-format, --debug: one object a line, in a file, the journal or syslog. Its one rule: without --debug nothing is written
-but the one fatal error.
+"""The log (--log, --log-format, --debug): one record a line, in a file, the journal or syslog. Without --debug the only record is that of the
+fatal error.
 
-podman reads the whole file as one JSON object and containerd takes the last object whose level is `error`, so a failing command
-writes exactly one record, last, and a successful one writes nothing. The same sentence goes to stderr as bare text.
+podman reads the whole file as one JSON object, and containerd takes the last object whose level is `error`. So a command that fails writes
+exactly one record, as the last one, and a command that succeeds writes none. The same sentence goes to stderr as plain text.
 """
 
 from __future__ import annotations
@@ -41,14 +41,15 @@ STREAMS = {"/dev/stdout": 1, "/dev/stderr": 2, "/dev/fd/1": 1, "/dev/fd/2": 2, "
 JOURNAL, SYSLOG = "/run/systemd/journal/socket", "/dev/log"
 PRIORITY = {"error": 3, "warning": 4, "debug": 7}
 DAEMON = 3  # facility of syslog(3)
+ENOENT, EACCES, ECONNREFUSED = 2, 13, 111
 LONGEST = 32 << 10  # of a record in a datagram
 
 
 def configure(options: Globals) -> None:
-    """Opens the log (before anything is touched: a log that can't be written is an error at once). Raises UsageError."""
+    """Opens the log, before anything else is touched: a log that can't be opened is an error. UsageError."""
     style = options.get("log_format") or "text"
     if style not in ("text", "json"):
-        raise UsageError("invalid-log-format", "invalid log-format: %s" % style, None, "log-format", "use text or json")
+        raise UsageError("bad-log-format", "invalid log-format: %s" % style, None, "log-format", "use text or json")
     _config.format = style
     _config.debug = bool(options.get("debug")) or options.get("log_level") == "debug"
     path = options.get("log")
@@ -61,24 +62,24 @@ def configure(options: Globals) -> None:
         return
     if path.startswith("file:"):
         path = path[5:]
-    if path in STREAMS:  # links, which are followed nowhere else
+    if path in STREAMS:  # symbolic links; others are not followed
         from fcntl import fcntl
 
         _config.fd = fcntl(STREAMS[path], F_DUPFD_CLOEXEC, 3)
         return
     flags = posix.O_WRONLY | posix.O_CREAT | posix.O_APPEND | posix.O_CLOEXEC | posix.O_NONBLOCK | posix.O_NOCTTY | O_NOFOLLOW
     try:
-        _config.fd = posix.open(path, flags, 0o644)  # O_NONBLOCK: a fifo that nobody reads must not hold the command up
+        _config.fd = posix.open(path, flags, 0o644)  # O_NONBLOCK: a fifo without a reader must not block the command
     except OSError as e:
         raise UsageError(
-            "log", "cannot open log %s: %s" % (path, errno_text(e.errno)), None, "log", "give --log a file that can be written"
+            "log", "cannot open log %s: %s" % (path, errno_text(e.errno)), None, "log", "give --log the name of a file that can be written"
         ) from None
     except ValueError:
         raise UsageError("log", "cannot open log: the path has a NUL byte", None, "log") from None
 
 
 def _connect(kind: str, path: str) -> int:
-    """fd of a datagram socket, never blocking: nobody waits for a log. UsageError when nobody listens."""
+    """Descriptor of a datagram socket that never blocks. UsageError if nobody listens there."""
     import _socket
 
     sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK)
@@ -86,7 +87,9 @@ def _connect(kind: str, path: str) -> int:
         sock.connect(path)
     except OSError as e:
         sock.close()
-        reason = {2: "there is no such socket", 111: "nobody listens", 13: "we may not use it"}.get(e.errno or 0, errno_text(e.errno))
+        reason = {ENOENT: "there is no such socket", ECONNREFUSED: "nobody listens", EACCES: "access is denied"}.get(
+            e.errno or 0, errno_text(e.errno)
+        )
         words = "cannot open log %s: %s: %s" % (kind, path, reason)
         raise UsageError("log", words, None, "log", "give --log a file") from None
     return sock.detach()
@@ -97,56 +100,54 @@ def is_debug() -> bool:
 
 
 def debug(text: str, **fields: Any) -> None:
-    """A line for people who look for something; only with --debug."""
+    """A debug record; written only with --debug."""
     if _config.debug:
         _write("debug", text, fields)
 
 
 def warn(text: str, **fields: Any) -> None:
-    """Odd but harmless; only with --debug, since callers parse the log as one object."""
+    """A warning; written only with --debug, since callers parse the log as one object."""
     if _config.debug:
         _write("warning", text, fields)
 
 
 def fail(error: PyruncError, command: str | None, cause: BaseException | None = None, document: str | None = None) -> int:
-    """The one fatal error: a record in the log, one bare line on stderr; on a terminal without a log, the whole story in its place.
-    document: path of the config that the command read, if it did. Returns the exit status."""
-    words = error.sentence()
-    if command and command not in ("help", "version"):
-        words = "%s failed: %s" % (command, words)
-    line = _line(words)
+    """Reports the fatal error: a record in the log and one plain line on stderr, or on a terminal without a log the long form of render.py.
+    cause: the exception behind it, shown with --debug. document: path of the config that the command read. Returns the exit status."""
+    head = "%s failed" % command if command and command not in ("help", "version") else ""
+    line = _line("%s: %s" % (head, error.sentence()) if head else error.sentence())
     status = error.exit_status if command != "exec" else 255
     if _config.fd >= 0 or _config.format == "json":
         _write("error", line, fields(error, status))
     if _config.fd >= 0 or _config.format == "text":
-        _put(2, _story(error, line, document) + "\n")
+        _put(2, _story(error, head, line, document) + "\n")
     if cause is not None and _config.debug:
         _traceback(cause)
     return status
 
 
 def fields(error: PyruncError, status: int) -> dict[str, Any]:
-    """What stands in a record beside level, msg and time: the stable code, its kind, and what the error knows; nothing that is None."""
+    """The fields of a record besides level, msg and time: the stable code, its kind and what the error knows. Fields without a value are left out."""
     from pyrunc import codes
 
     data = {**error.record(), "kind": error.kind, "code": codes.text(codes.find(error)), "exit_status": status}
     if data.get("errno"):
         data["errno_name"] = errno_name(data["errno"])
-    if _config.format == "json" or _config.kind == "journald":  # text is for a glance
+    if _config.format == "json" or _config.kind == "journald":  # the text form is kept short
         data["hooks"] = error.hooks or None
     return {k: v for k, v in data.items() if v is not None and k != "words"}
 
 
-def _story(error: PyruncError, line: str, document: str | None) -> str:
-    """The sentence; for a person at a terminal, who reads no log, what render.py makes of it."""
+def _story(error: PyruncError, head: str, line: str, document: str | None) -> str:
+    """The sentence, or at a terminal without a log what render.py makes of it."""
     if _config.fd >= 0 or not posix.isatty(2):
         return line
     try:
         from pyrunc import render
 
-        return render.story(error, line, document)
-    except Exception as e:  # an error about an error helps nobody: the sentence is what has to come out
-        debug("no picture of the error: %s: %s" % (type(e).__name__, e))
+        return render.story(error, head, document)
+    except Exception as e:  # an error while showing an error must not hide the first one
+        debug("the error can't be rendered: %s: %s" % (type(e).__name__, e))
         return line
 
 
@@ -165,7 +166,7 @@ def _write(level: str, text: str, fields: dict[str, Any]) -> None:
 
 
 def _send(level: str, text: str, fields: dict[str, Any]) -> None:
-    """One datagram. The journal's own protocol (systemd.io/JOURNAL_NATIVE_PROTOCOL) is lines of NAME=value; syslog's is RFC 3164."""
+    """Sends one datagram. The journal's protocol (systemd.io/JOURNAL_NATIVE_PROTOCOL) has lines of NAME=value; syslog's is RFC 3164."""
     text = _line(text)[:LONGEST]
     if _config.kind == "journald":
         lines = ["MESSAGE=" + text, "PRIORITY=%d" % PRIORITY[level], "SYSLOG_IDENTIFIER=" + _config.name]
@@ -184,7 +185,7 @@ def _field(value: object) -> str:
 
 
 def _line(text: str) -> str:
-    """Without control characters: one line."""
+    """The text on one line, with control characters escaped."""
     return "".join(c if c >= " " and c != "\x7f" else repr(c)[1:-1] for c in text)
 
 
@@ -198,7 +199,7 @@ def _quoted(text: str) -> str:
 
 
 def _put(fd: int, text: str) -> None:
-    """One write; what can't be written (closed, full disk, broken pipe) is lost: there is nobody left to tell."""
+    """One write. Errors (closed descriptor, full disk, broken pipe) are ignored: there is no place left to report them."""
     try:
         posix.write(fd, text.encode("utf-8", "backslashreplace"))
     except OSError:
@@ -207,7 +208,7 @@ def _put(fd: int, text: str) -> None:
 
 
 def _traceback(cause: BaseException) -> None:
-    """With --debug, on the way out. By hand: the module traceback can't be loaded by every launcher, and reads files by path."""
+    """Prints the traceback of an exception, for --debug. Not every launcher can load the module traceback, which reads files by path."""
     lines = ["%s: %s" % (type(cause).__name__, cause)]
     at = cause.__traceback__
     while at is not None:

@@ -1,9 +1,11 @@
-"""What a person at a terminal sees: colours, the place in the document, and an error told in full. Loaded for terminals, and by commands
-that draw. Without a terminal, with NO_COLOR (no-color.org) or with TERM=dumb there are no colours."""
+"""Output for people at a terminal: colours, excerpts of documents, and errors in their long form. Loaded for terminals and by commands that
+draw. There are no colours without a terminal, with NO_COLOR (no-color.org) or with TERM=dumb."""
 
 from __future__ import annotations
 
+import fcntl
 import posix
+from _struct import unpack
 
 from pyrunc import codes, errors, fileio, jsonio
 
@@ -17,11 +19,15 @@ if TYPE_CHECKING:
 
 WIDTH = 100  # of a line of a document
 LIMIT = 16 << 20
+TIOCGWINSZ = 0x5413
+NARROWEST = 40  # a terminal is never taken for narrower
+SHORTEST = 9  # of a cell that is cut
+AREAS_SPEAK = (2, 3, 6)  # kinds whose general codes only repeat the area, which the pointer or step names already
 COLOURS = {"red": "31", "green": "32", "yellow": "33", "blue": "34", "magenta": "35", "cyan": "36", "bold": "1", "dim": "2"}
 
 
 class Paint:
-    """paint(text, "red") -> text with colours, if they are wanted on that descriptor."""
+    """paint(text, "red") -> the text in that colour, if the descriptor is a terminal that shows colours."""
 
     def __init__(self, fd: int = 1) -> None:
         env = posix.environ
@@ -33,53 +39,105 @@ class Paint:
         return "\x1b[%sm%s\x1b[0m" % (";".join(COLOURS[name] for name in names), text)
 
 
-def place(source: str, line: int, column: int, paint: Paint | None = None, marked: int = 1) -> list[str]:
-    """The line of a document (numbers from 1) and a mark below the place, `marked` characters wide; a long line is cut on both sides."""
+def place(source: str, line: int, column: int, paint: Paint | None = None, marked: int = 1, columns: int = WIDTH) -> list[str]:
+    """The line of a document and a mark of `marked` characters below the column (both from 1). Lines longer than `columns` are cut on both
+    sides."""
     text = source.split("\n")[line - 1].rstrip("\r")
-    start = max(0, column - 1 - WIDTH // 2) if len(text) > WIDTH else len(text) - len(text.lstrip())
-    piece = text[start : start + WIDTH]
+    start = max(0, column - 1 - columns // 2) if len(text) > columns else len(text) - len(text.lstrip())
+    piece = text[start : start + columns]
     shown = "".join(c if c.isprintable() else " " for c in piece)
     mark = "^" * max(1, min(marked, len(piece) - (column - 1 - start)))
     return ["| " + shown, "| " + " " * (column - 1 - start) + (paint(mark, "red", "bold") if paint else mark)]
 
 
-def story(error: errors.PyruncError, line: str, document: str | None) -> str:
-    """PyruncError, its sentence on one line, path of the config or None -> several lines: what, where, why, what to do."""
-    paint = Paint(2)
+def width(fd: int = 1) -> int | None:
+    """Columns of the terminal on a descriptor. None if it is not a terminal: then nothing is wrapped or cut, for programs that read it."""
+    if not posix.isatty(fd):
+        return None
+    try:
+        columns = unpack("HHHH", fcntl.ioctl(fd, TIOCGWINSZ, bytes(8)))[1]
+    except OSError:
+        columns = 0
+    return max(NARROWEST, columns or 80)
+
+
+def wrapped(text: str, columns: int | None, first: str = "", rest: str = "") -> list[str]:
+    """The text in lines of at most `columns` characters, broken at blanks. The first line begins with `first`, the others with `rest`."""
+    if columns is None or len(first) + len(text) <= columns:
+        return [first + text]
+    lines, line, empty = [], first, True
+    for word in text.split(" "):
+        if not empty and len(line) + 1 + len(word) > columns:
+            lines.append(line)
+            line, empty = rest, True
+        line += word if empty else " " + word
+        empty = False
+    return [*lines, line]
+
+
+def cut(text: str, columns: int | None) -> str:
+    """The text, cut to `columns` characters."""
+    return text if columns is None or len(text) <= columns else text[: max(0, columns - 1)] + "…"
+
+
+def fitting(rows: Sequence[Sequence[str]], columns: int | None, gap: int = 3) -> list[list[str]]:
+    """Rows of a table whose longest cells are cut so that the lines have at most `columns` characters; the first column is cut last."""
+    table = [list(row) for row in rows]
+    if columns is None or not table:
+        return table
+    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
+    while sum(max(12, size + gap) for size in widths[:-1]) + widths[-1] > columns:
+        others = [i for i in range(1, len(widths)) if widths[i] > SHORTEST]
+        longest = max(others, key=lambda i: widths[i]) if others else 0
+        if widths[longest] <= SHORTEST:
+            break
+        widths[longest] -= 1
+    return [[cut(cell, size) for cell, size in zip(row, widths, strict=True)] for row in table]
+
+
+def story(error: errors.PyruncError, head: str, document: str | None) -> str:
+    """The long form of an error: what failed, where, why, and what to do. head: "create failed", or "" for errors of no command; document:
+    path of the config or None."""
+    paint, columns = Paint(2), width(2)
     number = codes.find(error)
     row = codes.row(number)
-    command, colon, what = line.partition(": ")
     words = errors.quote(error.words, 4000)
-    lines = ["%s: %s" % (paint(command, "red", "bold"), words) if colon else paint(line, "red", "bold")]
-    lines += _where(error, document, paint)
+    if isinstance(error, errors.StateError) and error.where():
+        words += " (%s)" % errors.quote(error.where())
+    first = wrapped("%s: %s" % (head, words) if head else words, columns)
+    first[0] = paint(head, "red", "bold") + first[0][len(head) :] if head else paint(first[0], "red", "bold")
+    lines = first + _where(error, document, paint, columns)
     why = _call(error)
     if why:
-        lines.append("  %s  %s" % (paint("step ", "cyan"), why))
+        lines += _field(paint, columns, "step", why)
     for one in error.hooks or ():
-        lines.append("  %s  %s %d: %s, %d ms" % (paint("hook ", "cyan"), one["kind"], one["index"], ending(one), one["ms"]))
-    lines.append("  %s  %s" % (paint("why  ", "cyan"), row["meaning"]))
-    for text in _remedies(error.hint, row["remedy"]):
-        lines.append("  %s  %s" % (paint("do   ", "cyan"), errors.quote(text, 1000)))
-    lines.append("  %s  %s" % (paint("code ", "cyan"), "%s %s; `pyrunc explain %s`" % (row["code"], row["name"], row["code"])))
+        lines += _field(paint, columns, "hook", "%s %d: %s, %d ms" % (one["kind"], one["index"], ending(one), one["ms"]))
+    if number % 10 or number // 1000 not in AREAS_SPEAK:
+        lines += _field(paint, columns, "why", row["meaning"])
+    lines += _field(paint, columns, "do", errors.quote(_sentence(error.hint or row["remedy"]), 1000))
+    lines += _field(paint, columns, "code", "%s %s; see `pyrunc explain %s`" % (row["code"], row["name"], row["code"]))
     return "\n".join(lines)
 
 
+def _field(paint: Paint, columns: int | None, name: str, text: str) -> list[str]:
+    """A name and its text, which hangs below itself."""
+    lines = wrapped(text, columns, "  %-5s  " % name, " " * 9)
+    return ["  %s%s" % (paint(name.ljust(5), "cyan"), lines[0][7:]), *lines[1:]]
+
+
+def _sentence(text: str) -> str:
+    """A hint as a sentence, unless it begins with something to type."""
+    first = text.partition(" ")[0]
+    return text[:1].upper() + text[1:] if first.isalpha() and first.islower() and first != "pyrunc" else text
+
+
 def ending(hook: Mapping[str, Any]) -> str:
-    """How a hook went, of parts/hooks.py: outcomes()."""
+    """How a hook ended; hook: an entry of outcomes() in parts/hooks.py."""
     return "exit status %d" % hook["status"] if hook["status"] is not None else "%s (signal %d)" % (hook["ended"], hook["signal"])
 
 
-def _remedies(hint: str | None, remedy: str) -> list[str]:
-    """The error's own hint, and the code's remedy unless it says the same."""
-
-    def plain(text: str) -> str:
-        return "".join(c for c in text.lower() if c.isalnum())
-
-    return [text for text in (hint, remedy) if text and (text is hint or plain(text) != plain(hint or ""))]
-
-
-def _where(error: errors.PyruncError, document: str | None, paint: Paint) -> list[str]:
-    """The pointer, and the place in the document where it can be found."""
+def _where(error: errors.PyruncError, document: str | None, paint: Paint, columns: int | None) -> list[str]:
+    """The pointer, and an excerpt of the document."""
     pointer = error.pointer
     if not pointer:
         return []
@@ -91,14 +149,14 @@ def _where(error: errors.PyruncError, document: str | None, paint: Paint) -> lis
     if not line:
         return [head]
     marked = _length(source, line, column)
-    shown = place(source, line, column, paint, marked)
+    shown = place(source, line, column, paint, marked, (columns or WIDTH + 11) - 11)
     number = str(line)
     lines = ["%s in %s:%d:%d" % (head, errors.quote(document), line, column), " %s %s" % (paint(number.rjust(7), "dim"), shown[0])]
     return [*lines, " %s %s" % (" " * 7, shown[1])]
 
 
 def _found(error: errors.PyruncError, source: str, document: str) -> tuple[int, int]:
-    """(line, column); of what is no JSON the error itself says where it stops to be. (0, 0) where nobody knows."""
+    """(line, column); for invalid JSON the error itself knows the place. (0, 0) if it is unknown."""
     if error.place:
         return error.place if error.place[0] <= source.count("\n") + 1 else (0, 0)
     from pyrunc import json_errors
@@ -111,7 +169,7 @@ def _found(error: errors.PyruncError, source: str, document: str) -> tuple[int, 
 
 
 def _source(document: str | None) -> str | None:
-    """Text of the config, or None where it can't be read."""
+    """Text of the config; None if it can't be read."""
     if document is None:
         return None
     try:
@@ -130,7 +188,7 @@ def _source(document: str | None) -> str | None:
 
 
 def _length(source: str, line: int, column: int) -> int:
-    """How many characters the scalar at a place has on its line."""
+    """Length of the scalar at a position, as far as it is on that line."""
     text = source.split("\n")[line - 1][column - 1 :]
     if text[:1] == '"':
         at = 1
@@ -154,7 +212,7 @@ def _call(error: errors.PyruncError) -> str | None:
 
 
 def tree(branches: Sequence[Branch], pad: str = "") -> list[str]:
-    """[(text, [the same])] -> lines with branches drawn."""
+    """Draws branches, [(text, branches below it)], as lines."""
     lines = []
     for index, (text, below) in enumerate(branches):
         last = index == len(branches) - 1

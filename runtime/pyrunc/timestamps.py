@@ -4,8 +4,8 @@ from __future__ import annotations
 
 
 def rfc3339(ns: int) -> str:
-    """Nanoseconds since 1970 -> '2026-11-24T14:13:36.123456789Z'. Always nine digits; no locale has a say in it. Reckoned here, as
-    gmtime(3) reads the file of the time zone; in 400 years from March on, so that the leap day is a year's last."""
+    """Nanoseconds since 1970 -> '2026-11-24T14:13:36.123456789Z', always with nine decimals. gmtime(3) would read the time zone's file, so this
+    counts itself: in eras of 400 years that begin in March, so that the leap day is the last day of a year."""
     seconds, rest = divmod(ns, 1000000000)
     days, seconds = divmod(seconds, 86400)
     era, day = divmod(days + 719468, 146097)  # since the 1st of March of the year 0

@@ -1,7 +1,7 @@
-"""Stamps: when each step of this command began and ended. Kept by create in the state, written to a file where one is asked for.
+"""Stamps: when each step of this command began and ended. create keeps them in the state; with --trace they are written to a file.
 
-A stamp is (begin, end, side, name) in nanoseconds since 1970: a time namespace has monotonic clocks of its own. Its one rule: taking
-one costs less than a microsecond, so they are always taken on the host's side; init's cross to it only for a file (handshake.STAMPS).
+A stamp is (begin, end, side, name) in nanoseconds since 1970: a time namespace has its own monotonic clocks. Taking one costs less than a
+microsecond, so the host side always takes them; those of init are sent to it only if a file is wanted (handshake.STAMPS).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 now = time.time_ns
 _stamps: list[Stamp] = []
-_wanted: list[bool] = []  # one element where somebody wants a file
+_wanted: list[bool] = []  # not empty if a file is wanted
 
 
 def step(name: str, began: int, side: str = "host") -> None:
@@ -27,7 +27,7 @@ def step(name: str, began: int, side: str = "host") -> None:
 
 
 def add(stamps: Iterable[Iterable[Any]]) -> None:
-    """Those that init took, as they came through JSON."""
+    """Adds the stamps that init took."""
     _stamps.extend(tuple(stamp) for stamp in stamps)
 
 
@@ -44,11 +44,11 @@ def is_wanted() -> bool:
 
 
 def begin() -> None:
-    """Init: what the host has stamped stays with the host."""
+    """Init: forgets the stamps of the host side."""
     _stamps.clear()
 
 
 def kept() -> list[list[Any]]:
-    """[[nanoseconds since the first, length, side, name]] for the state document."""
+    """[[nanoseconds since the first stamp, length, side, name]], for the state document."""
     first = min(stamp[0] for stamp in _stamps) if _stamps else 0
     return [[began - first, ended - began, side, name] for began, ended, side, name in _stamps]

@@ -1,8 +1,8 @@
 """--trace FILE, or PYRUNC_TRACE: the steps of a command as Chrome trace events, for Perfetto, chrome://tracing or speedscope.
 
-A JSON array (Trace Event Format, "JSON Array Format"): a process is one command, its threads are the host's side and init. Commands
-that are given the same file add to it, under a lock, so that a container's whole life stands in one. Its one rule: the file is opened
-before anything is done, and what is in there must be a trace; it is written once, at the end, whatever has become of the command.
+The file is a JSON array (Trace Event Format, "JSON Array Format"): a command is a process, its threads are the host side and init. Commands
+that are given the same file append to it under a lock, so one file can hold a container's whole life. It is opened before anything else is
+done, must be empty or hold a trace, and is written once, at the end of the command, whether that failed or not.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ THREADS = {"host": 1, "init": 2}
 
 
 def wanted(options: Globals, command: str, args: list[str]) -> list[File]:
-    """[File] or []. The option counts more than the environment; an empty name asks for nothing. UsageError."""
+    """[File], or [] if no file is wanted. --trace overrides PYRUNC_TRACE; an empty name means none. UsageError."""
     path = options.get("trace")
     if path is None:
         path = fileio.fsdecode(posix.environ.get(b"PYRUNC_TRACE", b""))
@@ -35,7 +35,7 @@ def wanted(options: Globals, command: str, args: list[str]) -> list[File]:
 
 
 class File:
-    """The file that was asked for, and what is known of the command. TRACEPARENT (W3C Trace Context) is noted down as it is."""
+    """The open file, and what is known about the command. TRACEPARENT (W3C Trace Context) is recorded unchanged."""
 
     def __init__(self, path: str, command: str, args: list[str]) -> None:
         self.path = path
@@ -50,13 +50,13 @@ class File:
         except ValueError:
             raise _refused(quote(path), "the path has a NUL byte") from None
         if not fileio.is_regular(info.st_mode):
-            raise _refused(path, "it is no regular file")
+            raise _refused(path, "it is not a regular file")
         if info.st_size and posix.pread(self.fd, len(TAIL), max(0, info.st_size - len(TAIL))) != TAIL:
-            raise _refused(path, "there is something else in it")
+            raise _refused(path, "it holds something else")
         trace.want()
 
     def finish(self, status: int) -> None:
-        """Adds the events. A disk that is full by now changes nothing: the command has done what it did."""
+        """Appends the events. An error here (a full disk) is ignored: the command is done."""
         try:
             fcntl.flock(self.fd, fcntl.LOCK_EX)
             size = posix.fstat(self.fd).st_size
@@ -69,7 +69,7 @@ class File:
             posix.close(self.fd)
 
     def _events(self, status: int) -> Iterator[str]:
-        """One line each. Microseconds with three digits: written by hand, since the package writes no floats."""
+        """One line for each event. Microseconds have three decimals and are formatted here, since jsonio writes no floats."""
         pid = posix.getpid()
         title = "pyrunc %s %s" % (self.command, self.id)
         yield jsonio.dumps({"ph": "M", "pid": pid, "tid": 1, "name": "process_name", "args": {"name": title}})
@@ -97,4 +97,4 @@ def _microseconds(ns: int) -> str:
 
 def _refused(path: str, reason: str) -> UsageError:
     words = "cannot write the trace to %s: %s" % (quote(path), reason)
-    return UsageError("write-trace", words, None, "trace", "give --trace, or PYRUNC_TRACE, a new file or one with a trace in it")
+    return UsageError("trace-file", words, None, "trace", "give --trace or PYRUNC_TRACE a new file, or one that holds a trace")

@@ -173,4 +173,4 @@ def test_fish(script, pyrunc, waiting, tmp_path):
 
 def test_an_unknown_shell(pyrunc):
     result = pyrunc.call("completion", "tcsh")
-    assert result.code == 1 and result.out == "" and "there is one for bash, zsh and fish" in result.err
+    assert result.code == 1 and result.out == "" and "use bash, zsh or fish" in result.err

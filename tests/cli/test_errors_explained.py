@@ -104,7 +104,9 @@ def test_with_a_log_the_terminal_gets_the_line(pyrunc, tmp_path):
     said = os.read(master, 65536).decode()
     os.close(master)
     record = json.loads(log.read_text())
-    assert said == "state failed: container does not exist\r\n" and record["msg"] == "state failed: container does not exist"
+    assert (
+        said == "state failed: container does not exist (nobody)\r\n" and record["msg"] == "state failed: container does not exist (nobody)"
+    )
     assert (record["code"], record["kind"], record["exit_status"], record["level"]) == ("PYR-4001", "state", 1, "error")
 
 

@@ -73,7 +73,7 @@ def test_a_refused_property_ends_with_1(pyrunc, make_bundle):
         ("memroy.limit", "/linux/resources/memory/limit"),
         ("capabilitis", "/process/capabilities"),
         ("PYR-4099", "PYR-4"),
-        ("limit", "which one: /linux/resources/pids/limit"),
+        ("limit", "give one of: /linux/resources/pids/limit"),
         ("", "give a code"),
         ("/", "give a code"),
         ("zzzzzzzzzz", "give a code"),

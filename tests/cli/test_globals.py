@@ -22,7 +22,7 @@ def fail(runtime, *globals, **kw):
 
 def unknown(runtime):
     """runc's words, which callers look for; pyrunc names the command before them, in each sentence."""
-    return "state failed: container does not exist" if runtime.is_pyrunc else "container does not exist"
+    return "state failed: container does not exist (no-such-id)" if runtime.is_pyrunc else "container does not exist"
 
 
 # ---- the log
@@ -65,7 +65,7 @@ def test_error_with_log_text(runtime, tmp_path):
     log = tmp_path / "log"
     result = fail(runtime, "--log", log, "--log-format", "text")
     assert result.err == unknown(runtime) + "\n"
-    assert re.fullmatch(r'time="[^"]+" level=error msg="%s"( \w+="[^"]*")*\n' % unknown(runtime), log.read_text())
+    assert re.fullmatch(r'time="[^"]+" level=error msg="%s"( \w+="[^"]*")*\n' % re.escape(unknown(runtime)), log.read_text())
 
 
 def test_error_without_log(runtime):

@@ -110,7 +110,7 @@ def test_unknown_ids_suggest_the_nearest(pyrunc, waiting, command):
     pyrunc.ids.append(id)
     result = pyrunc.call(command, id[:-1])
     assert result.code == (2 if command == "diff" else 1) and result.err.count("\n") == 1, result
-    assert "container does not exist; nearest: " in result.err and id in result.err
+    assert "container does not exist (" in result.err and "; did you mean " in result.err and id in result.err
     assert "'pyrunc list' shows the ids" in pyrunc.call(command, "zzz").err
 
 

@@ -166,7 +166,7 @@ BAD = {
     ("docker", "[]"): "not a JSON object",
     ("docker", '{"runtimes": []}'): "/runtimes is not an object",
     ("docker", '{"runtimes": {"pyrunc": {"runtimeType": "x"}}}'): "/runtimes/pyrunc",
-    ("docker", '{"debug": true, "debug": false}'): "twice",
+    ("docker", '{"debug": true, "debug": false}'): "duplicate key",
     ("docker", b'{"x": "\xff"}'): "not UTF-8",
     ("docker", "[" * 100000): "not JSON",
     ("podman", "[engine]\nruntime = 'crun'\n"): "not written by pyrunc install",
@@ -174,12 +174,12 @@ BAD = {
     ("containerd", "[plugins.cri]\n"): "version 1",
     ("containerd", "version = 4\n"): "version 4",
     ("containerd", "version = '2'\n"): "version 2",
-    ("containerd", "version = 2\nplugins = {}\n"): "cannot be added",
+    ("containerd", "version = 2\nplugins = {}\n"): "can't be added",
     ("containerd", "version = 2\nplugins = 7\n"): "plugins is not a table",
     (
         "containerd",
         "version = 2\n[plugins.'io.containerd.grpc.v1.cri'.containerd.runtimes.pyrunc]\nruntime_type = 'other'\n",
-    ): "has not written",
+    ): "did not write",
     ("containerd", "version = 2\n# pyrunc install: end\n"): "marks",
 }
 
@@ -206,7 +206,7 @@ def test_no_file_is_written_when_one_is_refused(pyrunc, scratch):
     env = {**os.environ, "HOME": str(home), "XDG_CONFIG_HOME": ""}
     words = ["setpriv", "--reuid=4321", "--regid=4321", "--clear-groups", "--", str(pyrunc.path)]
     both = subprocess_run([*words, "install", "--podman", "--docker"], env)
-    assert both.returncode == 1 and b"written by root only" in both.stderr and list(home.iterdir()) == []
+    assert both.returncode == 1 and b"only root can write" in both.stderr and list(home.iterdir()) == []
     alone = subprocess_run([*words, "install", "--podman"], env)
     assert alone.returncode == 0, alone.stderr
     assert (home / ".config/containers/containers.conf.d/50-pyrunc.conf").exists()
@@ -220,9 +220,9 @@ def subprocess_run(argv, env):
     ("words", "said"),
     [
         ([], "needs an engine"),
-        (["--docker", "--podman", "--config", "x"], "--config names the file of one engine"),
+        (["--docker", "--podman", "--config", "x"], "--config is the file of one engine"),
         (["--docker", "--runtime", "/no/such"], "no runtime at /no/such"),
-        (["--docker", "--runtime", "/etc/passwd"], "no executable file"),
+        (["--docker", "--runtime", "/etc/passwd"], "is not executable"),
         (["--docker", "--name", "a.b"], "invalid name"),
         (["--docker", "--name", ""], "invalid name"),
         (["--docker", "--config", "/dev/null/x"], "not a directory"),

@@ -158,12 +158,46 @@ def test_help_touches_nothing(runtime, tmp_path):
 @pytest.mark.parametrize(
     "argv, meant",
     [
-        (["strat", "x"], "No help topic for 'strat'; nearest: start, state, stats;"),
-        (["create", "--bundel", "x", "id"], "flag provided but not defined: -bundel; nearest: --bundle; see 'pyrunc create --help'"),
-        (["--rooot", "x", "list"], "flag provided but not defined: -rooot; nearest: --root; see 'pyrunc --help'"),
+        (["strat", "x"], "No help topic for 'strat'; did you mean start or state or stats? "),
+        (["create", "--bundel", "x", "id"], "flag provided but not defined: -bundel; did you mean --bundle? see 'pyrunc create --help'"),
+        (["--rooot", "x", "list"], "flag provided but not defined: -rooot; did you mean --root? see 'pyrunc --help'"),
         (["zzzzzz"], "No help topic for 'zzzzzz'; 'pyrunc --help' lists the commands"),
     ],
 )
 def test_what_was_probably_meant(pyrunc, argv, meant):
     result = pyrunc.call(*argv, raw=True)
     assert result.code == 1 and meant in result.said, result
+
+
+@pytest.mark.parametrize(
+    "word, hint", [("stop", "pyrunc kill"), ("rm", "pyrunc delete"), ("inspect", "pyrunc state"), ("pull", "no images")]
+)
+def test_words_of_docker(pyrunc, word, hint):
+    result = pyrunc.call(word, "x", raw=True)
+    assert result.code == 1 and hint in result.said, result
+
+
+@pytest.mark.parametrize(
+    "argv, meant",
+    [
+        (["spec", "--profile", "dokcer"], "did you mean docker? use minimal, docker, "),
+        (["kill", "x", "SIGTREM"], "did you mean TERM"),
+        (["list", "--format", "jsno"], "did you mean json? use table or json"),
+    ],
+)
+def test_suggestions_for_values(pyrunc, argv, meant):
+    result = pyrunc.call(*argv)
+    assert result.code == 1 and meant in result.said, result
+
+
+def test_global_options_may_follow_the_command(pyrunc, waiting, tmp_path):
+    """Where the command has no option of that name: `--debug`, `--root`; but `help` and `version` are questions about the command."""
+    id = pyrunc.create(waiting)
+    found = pyrunc.call("state", "--root", pyrunc.root, id, raw=True)
+    assert found.code == 0 and '"id": "%s"' % id in found.out
+    log = tmp_path / "log"
+    assert pyrunc.call("state", "nobody", "--log", log, "--log-format=json").code == 1
+    assert '"level":"error"' in log.read_text()
+    assert pyrunc.call("state", "--log", log, "--bogus", "x", raw=True).code == 1
+    assert "-bogus" in log.read_text()
+    assert pyrunc.call("list", "--version").code == 1

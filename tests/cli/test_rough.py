@@ -152,7 +152,7 @@ def test_a_pid_file_that_is_none(pyrunc, bundle, waiting, tmp_path, no_leaks):
 
 @pytest.mark.parametrize("count", ["0", "-1", "x"])
 def test_top_of_no_screens(pyrunc, count):
-    assert "want a number; from 1 on" in pyrunc.call("top", "--count", count).said
+    assert "want a number; give a number above 0" in pyrunc.call("top", "--count", count).said
 
 
 @pytest.mark.parametrize("word", ["---root", "--=x", "-=", "---"])
@@ -166,7 +166,7 @@ def test_bad_syntax(runtime, word):
 def test_joined_short_options(pyrunc):
     result = pyrunc.call("exec", "-td", "x", "y")
     assert result.code == 1
-    assert result.said == "flag provided but not defined: -td; short options are not joined: -t -d; see 'pyrunc exec --help'"
+    assert result.said == "flag provided but not defined: -td; short options can't be combined: -t -d; see 'pyrunc exec --help'"
 
 
 def test_help_of_what_is_not_there(runtime):
@@ -187,7 +187,7 @@ def test_log_to_a_stream(runtime, name):
     assert result.code == 1
     text = result.out if name == "stdout" else result.err
     (record,) = [json.loads(line) for line in text.splitlines() if line[0] == "{"]
-    assert record["level"] == "error" and record["msg"].endswith("container does not exist")
+    assert record["level"] == "error" and "container does not exist" in record["msg"]
     assert runtime.call("list", "-q", globals=("--log", "/dev/" + name)).code == 0
 
 

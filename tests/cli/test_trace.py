@@ -124,7 +124,7 @@ def test_trace_of_a_container(pyrunc, waiting, file):
     plain = pyrunc.ok("trace", id).out
     pyrunc.ok("delete", "--force", id)
     lines = plain.splitlines()
-    assert lines[0].split()[:2] == ["at", "ms"] and lines[-1].endswith("in all")
+    assert lines[0].split()[:2] == ["at", "ms"] and lines[-1].endswith("total")
     assert "engine.clone" in plain and "cgroups.host_make" in plain and "root.init_pivot" not in plain
     starts = [float(line.split()[0]) for line in lines[1:-1]]
     assert starts == sorted(starts) and starts[0] == 0

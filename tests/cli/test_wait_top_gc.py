@@ -90,7 +90,7 @@ def test_wait_when_nobody_knows(pyrunc, make_bundle):
     result = pyrunc.call("wait", id)
     document = json.loads(pyrunc.ok("wait", "--format", "json", id).out)
     if document["status"] is None:
-        assert result.code == 1 and "not known any more" in result.err and result.err.count("\n") == 1
+        assert result.code == 1 and "no longer known" in result.err and result.err.count("\n") == 1
     else:  # nobody has reaped it: it is a zombie
         assert document["status"] == 137
 

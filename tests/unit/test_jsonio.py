@@ -16,22 +16,22 @@ from pyrunc import errors, fileio, install_paths, json_errors, jsonio, timestamp
 # (text, words that the refusal must hold, pointer)
 BAD = [
     (b"", "empty", "/"),
-    (b" \n\t", "nothing but blanks", "/"),
+    (b" \n\t", "holds only blanks", "/"),
     (b"\xef\xbb\xbf{}", "byte order mark", "/"),
     ('{"a": 1}'.encode("utf-16"), "UTF-16", "/"),
     (b'{"a": "caf\xe9"}', "offset 10: byte 0xe9", "/a"),
     (b'{"a": {"b": "\xff"}}', "offset 13", "/a/b"),
-    (b"{} xyz", "follows the document", "/"),
-    (b"{}{}", "follows the document", "/"),
-    (b"{}\0\0", "follows the document", "/"),
-    (b'{"a": 1, "a": 2}', "given twice", "/a"),
-    (b'{"a": 1, "\\u0061": 2}', "given twice", "/a"),
-    (b'{"process": {"user": {"uid": 1000, "uid": 0}}}', "given twice", "/process/user/uid"),
-    (b'{"x/y": [{"~": 1, "~": 2}]}', "given twice", "/x~1y/0/~0"),
-    (b'{"a": 1.0}', "whole numbers", "/a"),
-    (b'{"a": [1, 1e3]}', "whole numbers", "/a/1"),
-    (b'{"a": 1e999}', "whole numbers", "/a"),
-    (b'{"a": -0.5}', "whole numbers", "/a"),
+    (b"{} xyz", "after the document", "/"),
+    (b"{}{}", "after the document", "/"),
+    (b"{}\0\0", "after the document", "/"),
+    (b'{"a": 1, "a": 2}', "duplicate key", "/a"),
+    (b'{"a": 1, "\\u0061": 2}', "duplicate key", "/a"),
+    (b'{"process": {"user": {"uid": 1000, "uid": 0}}}', "duplicate key", "/process/user/uid"),
+    (b'{"x/y": [{"~": 1, "~": 2}]}', "duplicate key", "/x~1y/0/~0"),
+    (b'{"a": 1.0}', "only integers", "/a"),
+    (b'{"a": [1, 1e3]}', "only integers", "/a/1"),
+    (b'{"a": 1e999}', "only integers", "/a"),
+    (b'{"a": -0.5}', "only integers", "/a"),
     (b'{"a": NaN}', "NaN", "/a"),
     (b'{"a": Infinity}', "Infinity", "/a"),
     (b'{"a": -Infinity}', "Infinity", "/a"),
@@ -49,8 +49,8 @@ BAD = [
     (b'{"a":' * 10000 + b"1" + b"}" * 10000, "deeper than 128", None),
     (b"{'a': 1}", "double quotes", "/"),
     (b"{\"a\": 'x'}", "double quotes", "/a"),
-    (b'{"a": 1,}', "before the end", "/a"),
-    (b"[1,]", "before the end", "/0"),
+    (b'{"a": 1,}', "trailing comma", "/a"),
+    (b"[1,]", "trailing comma", "/0"),
     (b"[1 2]", "a comma or ]", "/0"),
     (b'{"a" 1}', "a colon", "/a"),
     (b'{"a": 1 "b": 2}', "a comma or }", "/a"),
@@ -58,10 +58,10 @@ BAD = [
     (b'/* x */ {"a": 1}', "comments", "/"),
     (b'{"a": # x\n 1}', "comments", "/a"),
     (b'{"a": tru}', "a value", "/a"),
-    (b'{"a": "x', "ends inside a string", "/a"),
+    (b'{"a": "x', "unterminated string", "/a"),
     (b'{"a": "x\ny"}', "control character (0x0a)", "/a"),
-    (b'{"a": "\\x41"}', "bad escape", "/a"),
-    (b'{"a": "\\u12g4"}', "bad escape", "/a"),
+    (b'{"a": "\\x41"}', "invalid escape", "/a"),
+    (b'{"a": "\\u12g4"}', "invalid escape", "/a"),
     (b"[1\x0c]", "a comma or ]", "/0"),
     (b"\0", "NUL", "/"),
 ]
@@ -131,7 +131,7 @@ def test_locate():
 
 
 def test_escapes_that_make_one_key_of_two():
-    with pytest.raises(errors.Refusal, match="given twice"):
+    with pytest.raises(errors.Refusal, match="duplicate key"):
         jsonio.loads(b'{"a": {"\\n": 1, "b": 2, "\\u000a": 3}}')
 
 

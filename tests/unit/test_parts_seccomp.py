@@ -269,7 +269,7 @@ def test_a_comparison_of_each_kind():
          HERE + "/syscalls/1", "another rule has the same arguments"),
         (deny(architectures=["SCMP_ARCH_S390X"]), HERE + "/architectures/0", "byte order"),
         (allow(*[rule("getuid", "SCMP_ACT_ERRNO", args=[arg(0, "EQ", i), arg(1, "EQ", i)]) for i in range(1500)]),
-         HERE + "/syscalls", "instructions, and the kernel takes 4096"),
+         HERE + "/syscalls", "instructions; the kernel accepts 4096"),
     ],
     ids=["kill", "write", "unknown", "contradiction", "endian", "size"],
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""checkpoint [options] ID: the container's processes into image files. Without --leave-running or --pre-dump it is deleted afterwards."""
+"""checkpoint [options] ID: saves the container's processes to image files, and deletes the container unless --leave-running or --pre-dump is given."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyrunc.cmdline import Options
+    from pyrunc.engine.shapes import Asked
 
 
 FLAGS = (
@@ -35,19 +36,19 @@ def main(options: Options, args: list[str]) -> int:
     return 0
 
 
-def asked_of(options: Options, command: str) -> dict[str, Any]:
-    """What CRIU is to do, of either command: paths are absolute from here on, words are proven. UsageError."""
+def asked_of(options: Options, command: str) -> Asked:
+    """What checkpoint and restore ask of CRIU, with absolute paths and checked values. UsageError."""
     asked: dict[str, Any] = {name: options.get(name, False) for name in FLAGS}
     asked.update((name, options.get(name)) for name in TEXTS)
     for name, default in (("image_path", "checkpoint"), ("work_path", None)):
-        given = options.get(name) or default
+        given = str(options.get(name) or default or "")
         asked[name] = store.absolute(given) if given else None
     for name in ("image_path", "work_path", "parent_path"):
         if "\0" in (asked[name] or ""):
-            raise UsageError("has-nul-byte", "--%s has a NUL byte" % name.replace("_", "-"), command, name)
+            raise UsageError("nul-in-path", "--%s has a NUL byte" % name.replace("_", "-"), command, name)
     if asked["manage_cgroups_mode"] not in checkpoint.CGROUP_MODES:
         raise UsageError(
-            "invalid-manage-cgroups",
+            "bad-cgroups-mode",
             "Invalid manage-cgroups-mode value",
             command,
             "manage-cgroups-mode",
@@ -56,7 +57,7 @@ def asked_of(options: Options, command: str) -> dict[str, Any]:
     lock = asked["network_lock"]
     if lock is not None and lock not in checkpoint.NETWORK_LOCKS:
         raise UsageError(
-            "invalid-network-lock",
+            "bad-network-lock",
             "invalid network-lock value: %s" % quote(lock),
             command,
             "network-lock",
@@ -65,19 +66,19 @@ def asked_of(options: Options, command: str) -> dict[str, Any]:
     for name in options.get("empty_ns") or ():
         if name != "network":
             raise UsageError(
-                "namespace-supported",
+                "bad-namespace",
                 'namespace "%s" is not supported' % quote(name),
                 command,
                 "empty-ns",
-                "only network is, and it always counts",
+                "only network is supported, and it is the default",
             )
     asked["page_server"] = _page_server(options.get("page_server"), command)
     asked["status_fd"] = _status_fd(options.get("status_fd"), command)
-    return asked
+    return asked  # type: ignore[return-value]  # made of the names above
 
 
 def _page_server(text: str | None, command: str) -> dict[str, Any] | None:
-    """'10.0.0.1:27' or '[::1]:27' → {"address", "port"}; None without one."""
+    """'10.0.0.1:27' or '[::1]:27' -> {"address", "port"}; None if the option is not given."""
     if not text:
         return None
     address, colon, port = text.rpartition(":")
@@ -86,23 +87,23 @@ def _page_server(text: str | None, command: str) -> dict[str, Any] | None:
     elif ":" in address:
         colon = ""
     if not colon or not address or not port:
-        raise UsageError("use-page-server", "Use --page-server ADDRESS:PORT to specify page server", command, "page-server")
+        raise UsageError("bad-page-server", "Use --page-server ADDRESS:PORT to specify page server", command, "page-server")
     if not port.isascii() or not port.isdigit() or len(port) > 5 or not 0 < int(port) < 65536:
-        raise UsageError("invalid-port-number", "Invalid port number", command, "page-server", "1 to 65535")
+        raise UsageError("bad-port", "Invalid port number", command, "page-server", "1 to 65535")
     return {"address": address, "port": int(port)}
 
 
 def _status_fd(text: str | None, command: str) -> int:
-    """A descriptor of our caller's that can be written to; -1 without one."""
+    """A writable descriptor of the caller; -1 if the option is not given."""
     if text is None or text == "-1":
         return -1
     if not text.isascii() or not text.isdigit() or len(text) > 7:
         raise UsageError("bad-number", 'invalid value "%s" for flag -status-fd: want a number' % quote(text), command, "status-fd")
     fd = int(text)
     if fd not in fds.inherited():
-        raise UsageError("invalid-status-fd", "invalid --status-fd argument %d: %s" % (fd, errno_text(EBADF)), command, "status-fd")
+        raise UsageError("bad-status-fd", "invalid --status-fd argument %d: %s" % (fd, errno_text(EBADF)), command, "status-fd")
     import fcntl
 
     if fcntl.fcntl(fd, fcntl.F_GETFL) & posix.O_ACCMODE == posix.O_RDONLY:
-        raise UsageError("invalid-status-fd", "invalid --status-fd argument %d: not writable" % fd, command, "status-fd")
+        raise UsageError("bad-status-fd", "invalid --status-fd argument %d: not writable" % fd, command, "status-fd")
     return fd

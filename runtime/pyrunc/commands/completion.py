@@ -1,7 +1,7 @@
-"""completion bash|zsh|fish: a script for the shell, made from the table of commands, so that no option can be missing.
+"""completion bash|zsh|fish: prints the completion script for a shell. It is made from the table of commands, so no option can be missing.
 
-Container ids are asked of `pyrunc list -q` when the key is pressed, with the --root of the line. Each script asks the word on the
-line that stands for pyrunc, so a copy under another name, or an alias of a path, completes its own containers.
+The scripts get the ids of containers from `pyrunc list -q`, with the --root of the command line. They run the command that is on the line, so a
+copy under another name completes its own containers.
 """
 
 from __future__ import annotations
@@ -25,15 +25,13 @@ SHELLS = ("bash", "zsh", "fish")
 
 def main(options: Options, args: list[str]) -> int:
     if args[0] not in SHELLS:
-        raise UsageError(
-            "completion-shell", "no completion for the shell %s" % quote(args[0]), "completion", None, "there is one for bash, zsh and fish"
-        )
+        raise UsageError("unknown-shell", "no completion for the shell %s" % quote(args[0]), "completion", None, "use bash, zsh or fish")
     fileio.write_all(1, {"bash": bash, "zsh": zsh, "fish": fish}[args[0]]().encode())
     return 0
 
 
 def _command_options(command: str) -> list[OptionRow]:
-    """[(names with dashes, takes a value, kind or words, meaning, repeats)]; command "" stands for the global options."""
+    """The options of a command, as OptionRow; the global options for "" as command."""
     kinds, short = (cli.COMMANDS[command].options, cli.COMMANDS[command].short) if command else (cli.GLOBAL, cli.GLOBAL_SHORT)
     others = _help.other_names(short)
     found = [
@@ -46,7 +44,7 @@ def _command_options(command: str) -> list[OptionRow]:
 
 
 def _words(kind: Kind) -> tuple[str, ...] | None:
-    """The words of a kind that are known beforehand, or None."""
+    """The words of a kind, or None if they are not known in advance."""
     if kind == help_data.COMMAND:
         return tuple(cli.COMMANDS)
     if kind == help_data.CODE:
@@ -78,17 +76,17 @@ _pyrunc_positional() { # command number
 %(positionals)s    esac
 }
 _pyrunc_complete() { # what [the word]
-    local IFS=$'\\n' word=${2-$cur}
+    local word=${2-$cur}
     case $1 in
-        FILE) compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -f -- "$word")) ;;
-        DIR) compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -d -- "$word")) ;;
-        ID) COMPREPLY=($(compgen -W "$("$program" "${globals[@]}" list -q 2>/dev/null)" -- "$word")) ;;
+        FILE) compopt -o filenames 2>/dev/null; mapfile -t COMPREPLY < <(compgen -f -- "$word") ;;
+        DIR) compopt -o filenames 2>/dev/null; mapfile -t COMPREPLY < <(compgen -d -- "$word") ;;
+        ID) mapfile -t COMPREPLY < <(compgen -W "$("$program" "${globals[@]}" list -q 2>/dev/null)" -- "$word") ;;
         ANY) COMPREPLY=() ;;
-        *) IFS=' '; COMPREPLY=($(compgen -W "$1" -- "$word")) ;;
+        *) mapfile -t COMPREPLY < <(compgen -W "$1" -- "$word") ;;
     esac
 }
 _pyrunc() {
-    local cur=${COMP_WORDS[COMP_CWORD]} program=${COMP_WORDS[0]} command="" number=0 i=1 word what globals=() last=""
+    local IFS=$' \\t\\n' cur=${COMP_WORDS[COMP_CWORD]} program=${COMP_WORDS[0]} command="" number=0 i=1 word what globals=() last=""
     [[ $program == "~/"* ]] && program=$HOME/${program:2}
     COMPREPLY=()
     # bash makes words of their own of `=`: --bundle=/x is `--bundle` `=` `/x`
@@ -103,7 +101,7 @@ _pyrunc() {
                     _pyrunc_complete "$what"
                     return
                 fi
-                [[ -z $command && $word == --root ]] && globals=(--root "${COMP_WORDS[i + 1]}")
+                [[ $word == --root ]] && globals=(--root "${COMP_WORDS[i + 1]}")
                 ((i += 1))
             fi
         elif [[ -z $command ]]; then
@@ -156,8 +154,12 @@ ZSH = """#compdef pyrunc
 # zsh completion for pyrunc, written by `pyrunc completion zsh`
 _pyrunc_ids() {
     local -a ids globals
-    local at=${words_of_line[(i)--root]}
-    (( at < $#words_of_line )) && globals=(--root $words_of_line[at+1])
+    local at=${words_of_line[(i)--root(|=*)]}
+    if [[ $words_of_line[at] == --root=* ]]; then
+        globals=(--root ${(Q)words_of_line[at]#--root=})
+    elif (( at < $#words_of_line )); then
+        globals=(--root ${(Q)words_of_line[at+1]})
+    fi
     ids=(${(f)"$(_call_program ids ${(q)words_of_line[1]} ${(q)globals} list -q 2>/dev/null)"})
     compadd -a ids
 }
@@ -273,6 +275,8 @@ function __pyrunc_ids
     set -l globals
     if set -l at (contains -i -- --root $words)
         set globals --root $words[(math $at + 1)]
+    else if set -l given (string match -- '--root=*' $words)
+        set globals $given[1]
     end
     eval (string escape -- $words[1] $globals list -q) 2>/dev/null
 end

@@ -1,4 +1,4 @@
-"""create ID: everything but the program itself; returns when the container waits for start."""
+"""create ID: makes the container up to the point where its program would run, and returns. `start` runs the program."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""delete [--force] ID: gives everything back and forgets the id. With --regex ID is a regular expression for the ids of many."""
+"""delete [--force] ID: releases everything that the container holds and removes its state. With --regex, ID is a regular expression, and every
+container that it matches is deleted. --force kills the container first, and succeeds if there is none of that id."""
 
 from __future__ import annotations
 
@@ -19,30 +20,31 @@ def main(options: Options, args: list[str]) -> int:
     if options.get("regex"):
         regex_match.each(options, args[0], "delete", lambda id: delete_one(options, id))
         return 0
-    return delete_one(options, args[0])
+    delete_one(options, args[0])
+    return 0
 
 
-def delete_one(options: Options, id: str) -> int:
-    """Exit status. PyruncError."""
+def delete_one(options: Options, id: str) -> None:
+    """PyruncError."""
     force = options.get("force", False)
     try:
         state_dir = store.open_state_dir(store.root_of(options["globals"]), id)
     except StateError as e:
         if force and e.reason == "unknown-container":
-            return 0
+            return
         raise
     try:
-        return _delete(state_dir, options, force)
+        _delete(state_dir, options, force)
     finally:
         state_dir.close()
 
 
-def _delete(state_dir: StateDir, options: Options, force: bool) -> int:
+def _delete(state_dir: StateDir, options: Options, force: bool) -> None:
     try:
         _lock(state_dir, force)
     except StateError as e:
-        if force and e.reason == "unknown-container":  # another delete was quicker
-            return 0
+        if force and e.reason == "unknown-container":  # deleted by somebody else meanwhile
+            return
         raise
     try:
         state_dir.load()
@@ -51,14 +53,13 @@ def _delete(state_dir: StateDir, options: Options, force: bool) -> int:
         if force or missing:
             lifecycle.delete_broken(state_dir, options, e)
         if force:
-            return 0
+            return
         raise
     lifecycle.delete(state_dir, options, force)
-    return 0
 
 
 def _lock(state_dir: StateDir, force: bool) -> None:
-    """Waits for whoever holds the lock, unless that is a command that waits for us; `force` ends one that holds it for too long."""
+    """Waits for the lock, unless its holder is a command that waits for us. With `force`, a holder that takes too long is killed."""
     try:
         state_dir.lock(0)
         return
@@ -67,7 +68,7 @@ def _lock(state_dir: StateDir, force: bool) -> None:
             raise
     if lifecycle.called_from_hook(state_dir):
         raise StateError(
-            "hook-can-t", "a hook can't delete its own container", state_dir.id, hint="let the hook fail: then everything is undone"
+            "called-from-hook", "a hook can't delete its own container", state_dir.id, hint="let the hook fail; then everything is undone"
         )
     try:
         state_dir.lock(FORCE_LOCK_MS if force else store.LOCK_WAIT_MS)

@@ -1,6 +1,6 @@
-"""Finds in a config what other runtimes treat in another way: the functions that oci/deviations.py names in its rows.
+"""Finds what other runtimes treat differently in a config: the functions that the rows of oci/deviations.py name.
 
-Each takes a config (valid by the schema, normalised) and yields the pointers of the places. They look at the document alone.
+Each takes a normalised config that the schema allows, and returns the pointers of the places. They look at the document only.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ BIND_FLAGS = {"bind", "rbind"}
 
 
 def differences(config: dict[str, Any], runtime: str) -> list[dict[str, Any]]:
-    """[{"pointer", "pyrunc", "other"}]: where `runtime` (one of RUNTIMES) would do something else with this config."""
+    """[{"pointer", "pyrunc", "other"}]: where `runtime` (one of RUNTIMES) would treat this config differently."""
     found = []
     for _where, ours, runc, crun, test in deviations.testable():
         theirs = {"runc": runc, "crun": crun}[runtime]
@@ -42,7 +42,7 @@ def _spaces(config: dict[str, Any]) -> set[str]:
 
 
 def _options(config: dict[str, Any]) -> list[tuple[int, dict[str, Any], list[str]]]:
-    """(index of the mount, mount, its options)"""
+    """[(index of the mount, mount, its options)]"""
     return [(i, mount, mount.get("options") or []) for i, mount in enumerate(config.get("mounts") or ())]
 
 

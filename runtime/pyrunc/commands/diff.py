@@ -1,22 +1,24 @@
-"""diff ID: the saved plan beside what the kernel shows now (mounts, devices, cgroup values, sysctls, rights, ids, limits, scheduling), and
-the saved config beside the bundle's. --config FILE: the plan and the config of FILE in their place.
+"""diff ID: compares the saved plan with what the kernel shows now (mounts, devices, cgroup values, sysctls, capabilities, ids, limits,
+scheduling), and the saved config with that of the bundle. With --config FILE, compares with the plan and the config of FILE. Changes nothing.
 
-Exit status: 0 nothing differs, 1 something does, 2 it could not be found out. Reads only.
+Exit status: 0 no difference, 1 differences, 2 the comparison failed.
 """
 
 from __future__ import annotations
 
 from pyrunc import fileio, jsonio, render
+from pyrunc.commands import choice
 from pyrunc.commands.lookup import open_state
 from pyrunc.engine import diff, planner, prepare, status
 from pyrunc.engine.diff import documents
-from pyrunc.errors import CALLER_TEXT, PyruncError, StateError, UsageError, quote
+from pyrunc.errors import CALLER_TEXT, PyruncError, StateError, quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from pyrunc.cmdline import Options
+    from pyrunc.parts.plans import Plans
     from pyrunc.render import Paint
     from pyrunc.store import StateDir
 
@@ -30,16 +32,14 @@ def main(options: Options, args: list[str]) -> int:
 
 
 def _main(options: Options, id: str) -> int:
-    style = options.get("format", "text")
-    if style not in ("text", "json"):
-        raise UsageError("bad-format", "invalid format option: %s" % quote(style), "diff", "format", "use text or json")
+    style = choice.format_of(options, "diff", "text", "json")
     state_dir = open_state(options, id)
     now = status.of(state_dir)
     if now not in ("created", "running", "paused"):
-        raise StateError("not-running", CALLER_TEXT["not-running"], state_dir.id, now, "`plan --diff` compares configs")
+        raise StateError("not-running", CALLER_TEXT["not-running"], state_dir.id, now, "use `plan --diff` to compare configs")
     document = {"id": state_dir.id, "status": now, "config": None, **_compared(options, state_dir, now != "created")}
     if not status.is_alive(state_dir.state):
-        raise StateError("not-running", CALLER_TEXT["not-running"], state_dir.id, "stopped", "it has ended meanwhile")
+        raise StateError("not-running", CALLER_TEXT["not-running"], state_dir.id, "stopped", "it has just ended")
     document["config"] = quote(options["config"], 4096) if "config" in options else None
     text = jsonio.dumps(document, indent=2) + "\n" if style == "json" else _text(document, render.Paint())
     fileio.write_all(1, text.encode("utf-8", "backslashreplace"))
@@ -61,13 +61,13 @@ def _compared(options: Options, state_dir: StateDir, started: bool) -> dict[str,
     return {"same": not (found.rows or rows), "differences": found.rows + rows, "unread": found.unread}
 
 
-def _planned(options: Options, state_dir: StateDir) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(config, plans) of FILE, as if the container were made of it now: in its bundle, by the cgroup manager that it has. Refusal."""
+def _planned(options: Options, state_dir: StateDir) -> tuple[dict[str, Any], Plans]:
+    """(config, plans) of FILE, as if the container were created from it now, in its bundle and with its cgroup manager. Refusal."""
     prepare.caller_paths(options)
     bundle = prepare.bundle_of({"bundle": state_dir.state["bundle"]})
     config = prepare.read_config(options, bundle)
     asked = {"command": "plan", **prepare.from_globals(options["globals"])}
-    saved = state_dir.plan().get("cgroups") or {}
+    saved: Any = state_dir.plan().get("cgroups") or {}
     if saved.get("manager") in prepare.MANAGERS:
         asked.update(systemd_cgroup=saved["manager"] == "systemd", cgroup_manager=saved["manager"])
         asked["rootless"] = "true" if saved.get("rootless") else "false"
@@ -92,4 +92,4 @@ def _text(document: dict[str, Any], paint: Paint) -> str:
 
 
 def _shown(value: Any) -> str:
-    return "not there" if value is None else quote(value if isinstance(value, str) else jsonio.dumps(value), 600)
+    return "(none)" if value is None else quote(value if isinstance(value, str) else jsonio.dumps(value), 600)

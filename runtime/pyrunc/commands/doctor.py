@@ -1,6 +1,6 @@
-"""doctor [BUNDLE]: what this host can do, what that means for which property, and the remedy. Looks, and changes nothing.
+"""doctor [BUNDLE]: shows what this host supports, which properties are affected by what it lacks, and the remedy. Changes nothing.
 
-Exit status 1 if something is missing without which no container can be made, or, with a bundle, if that bundle would be refused.
+The exit status is 1 if no container can be created here, or, with a bundle, if that bundle would be refused.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ import posix
 
 from pyrunc import fileio, helper_process, jsonio
 from pyrunc.cgroup import hierarchies
-from pyrunc.errors import PyruncError, UsageError, quote
+from pyrunc.commands import choice
+from pyrunc.errors import PyruncError, quote
 from pyrunc.linux import caps, filters, ns, probe
 
 TYPE_CHECKING = False
@@ -26,10 +27,8 @@ CAP_SYS_RESOURCE, CAP_SYS_ADMIN = 24, 21
 
 
 def main(options: Options, args: list[str]) -> int:
-    style = options.get("format", "table")
-    if style not in ("table", "json"):
-        raise UsageError("bad-format", "invalid format option: %s" % quote(style), "doctor", "format", "use table or json")
-    rows = [row for look in LOOKS for row in look()]
+    style = choice.format_of(options, "doctor", "table", "json")
+    rows = [row for check in CHECKS for row in check()]
     problems = _bundle(args[0]) if args else []
     if style == "json":
         keys = ("what", "state", "seen", "affects", "remedy")
@@ -53,15 +52,17 @@ def _row(what: str, good: bool, seen: str, affects: str, remedy: str, needed: bo
     return what, GOOD if good else (BAD if needed else LESS), seen, affects, remedy
 
 
-# -- looks: each returns rows (what, state, seen, affects, remedy) -----------------------------------------------------------
+# -- checks: each yields rows (what, state, seen, affects, remedy) -----------------------------------------------------------
 
 
 def _kernel() -> Iterator[Row]:
     major, minor = probe.kernel()
     seen = posix.uname().release
-    yield _row("kernel 5.12 or later", (major, minor) >= (5, 12), seen, "everything: mounts by descriptor", "boot a newer kernel", True)
     yield _row(
-        "mask source of its own",
+        "kernel 5.12 or later", (major, minor) >= (5, 12), seen, "everything: mounts are made by descriptor", "boot a newer kernel", True
+    )
+    yield _row(
+        "private mask source",
         (major, minor) >= (6, 15),
         seen,
         "/linux/maskedPaths without /dev/null in the root",
@@ -76,7 +77,7 @@ def _namespaces() -> Iterator[Row]:
         not lacking,
         "all" if not lacking else "without " + ", ".join(lacking),
         "/linux/namespaces",
-        "a kernel built with them",
+        "boot a kernel that is built with them",
     )
     limits = []
     for name in ("user", "pid", "net", "mnt"):
@@ -127,7 +128,7 @@ def _rights() -> Iterator[Row]:
     )
     resource = bool(effective >> CAP_SYS_RESOURCE & 1)
     yield _row(
-        "CAP_SYS_RESOURCE", resource, "yes" if resource else "no", "/process/rlimits above ours, /process/oomScoreAdj below ours",
+        "CAP_SYS_RESOURCE", resource, "yes" if resource else "no", "/process/rlimits above the caller's, /process/oomScoreAdj below the caller's",
         "run with the capability",
     )  # fmt: skip
 
@@ -136,14 +137,20 @@ def _ids() -> Iterator[Row]:
     for tool in ("newuidmap", "newgidmap"):
         path = "/usr/bin/" + tool
         yield _row(
-            tool, _exists(path), path if _exists(path) else "not there", "/linux/uidMappings of users other than root", "install uidmap"
+            tool, _exists(path), path if _exists(path) else "not found", "/linux/uidMappings of users other than root", "install uidmap"
         )
 
 
 def _security() -> Iterator[Row]:
     for name, there in (("AppArmor", probe.apparmor()), ("SELinux", probe.selinux())):
         pointer = "/process/apparmorProfile" if name == "AppArmor" else "/process/selinuxLabel, /linux/mountLabel"
-        yield _row(name, there, "on" if there else "off", pointer + ": refused while it is off", "leave the property out, or boot with it")
+        yield _row(
+            name,
+            there,
+            "on" if there else "off",
+            pointer + ": refused while it is off",
+            "remove the property, or boot with the module enabled",
+        )
     listener = filters.supports_flag(filters.FLAG_NEW_LISTENER)
     yield _row("seccomp notify", listener, "yes" if listener else "no", "/linux/seccomp with SCMP_ACT_NOTIFY", "Linux 5.0 or later")
     version = probe.landlock()
@@ -159,19 +166,19 @@ def _security() -> Iterator[Row]:
 def _libraries() -> Iterator[Row]:
     for name, payload in (("schema", {"document": {"ociVersion": "1.3.0"}, "what": "config"}), ("syscalls", {"names": ["read"]})):
         library = {"schema": "jsonschema", "syscalls": "libseccomp"}[name]
-        concerns = {"schema": "validate: words of the schema's own", "syscalls": "/linux/seccomp, when a filter is not in the cache"}[name]
+        affected = {"schema": "validate: messages of the schema", "syscalls": "/linux/seccomp, unless the filter is cached"}[name]
         try:
             helper_process.call(name, payload)
-            yield _row(library, True, "loads", concerns, "")
+            yield _row(library, True, "loads", affected, "")
         except PyruncError as e:
-            yield _row(library, False, quote(e.words), concerns, e.hint or "install it")
+            yield _row(library, False, quote(e.words), affected, e.hint or "install it")
 
 
 def _programs() -> Iterator[Row]:
     criu = next((p for p in ("/usr/sbin/criu", "/usr/bin/criu", "/usr/local/sbin/criu") if _exists(p)), None)
-    yield _row("criu", criu is not None, criu or "not there", "checkpoint, restore", "install criu")
+    yield _row("criu", criu is not None, criu or "not found", "checkpoint, restore", "install criu")
     ps = _exists("/usr/bin/ps") or _exists("/bin/ps")
-    yield _row("ps", ps, "there" if ps else "not there", "ps without --format json", "install procps")
+    yield _row("ps", ps, "found" if ps else "not found", "ps without --format json", "install procps")
 
 
 def _exists(path: str) -> bool:
@@ -182,16 +189,16 @@ def _exists(path: str) -> bool:
     return True
 
 
-LOOKS = (_kernel, _namespaces, _cgroups, _rights, _ids, _security, _libraries, _programs)
+CHECKS = (_kernel, _namespaces, _cgroups, _rights, _ids, _security, _libraries, _programs)
 
 
 def quick() -> list[Row]:
-    """The rows that need no helper process, for `explain`."""
-    return [row for look in (_kernel, _namespaces, _cgroups, _rights, _ids, _security) for row in look()]
+    """The rows that need no helper process; for `explain`."""
+    return [row for check in (_kernel, _namespaces, _cgroups, _rights, _ids, _security) for row in check()]
 
 
 def _bundle(path: str) -> list[str]:
-    """Sentences: why create would refuse this bundle here."""
+    """Why create would refuse this bundle here: a sentence for each problem."""
     from pyrunc.engine import planner, prepare
 
     bundle = prepare.bundle_of({"bundle": path})

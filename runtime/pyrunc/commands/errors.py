@@ -1,8 +1,9 @@
-"""errors [CODE...]: the stable codes with what they mean, the exit status and what to do. --format table or json."""
+"""errors [CODE...]: lists the stable codes of errors with their meaning, exit status and remedy."""
 
 from __future__ import annotations
 
 from pyrunc import codes, fileio, jsonio, render
+from pyrunc.commands import choice
 from pyrunc.errors import UsageError, quote
 from pyrunc.oci.nearest import nearest
 
@@ -12,9 +13,7 @@ if TYPE_CHECKING:
 
 
 def main(options: Options, args: list[str]) -> int:
-    style = options.get("format", "table")
-    if style not in ("table", "json"):
-        raise UsageError("bad-format", "invalid format option: %s" % quote(style), "errors", "format", "use table or json")
+    style = choice.format_of(options, "errors", "table", "json")
     rows = codes.rows()
     if args:
         rows = [one(rows, word) for word in args]
@@ -24,14 +23,14 @@ def main(options: Options, args: list[str]) -> int:
 
 
 def one(rows: list[codes.Row], word: str) -> codes.Row:
-    """The row of a code (PYR-2130, 2130) or name (mount-option). UsageError with the nearest ones."""
+    """The row of a code (PYR-2130, 2130) or name (mount-option). UsageError with suggestions."""
     wanted = word.upper() if word.upper().startswith(codes.PREFIX) else codes.PREFIX + word
     for row in rows:
         if row["code"] == wanted or row["name"] == word:
             return row
     close = nearest(word, [row["code"] for row in rows] + [row["name"] for row in rows])
-    hint = "nearest: " + ", ".join(close) if close else "`errors` lists them all"
-    raise UsageError("unknown-topic", "%s is neither a code nor a name of one" % quote(word), "errors", None, hint)
+    hint = "did you mean %s?" % " or ".join(close) if close else "`pyrunc errors` lists them"
+    raise UsageError("unknown-topic", "%s is neither a code nor the name of a code" % quote(word), "errors", None, hint)
 
 
 def _text(rows: list[codes.Row]) -> str:

@@ -1,4 +1,5 @@
-"""events ID: one JSON object a line, {"type": "stats" | "oom", "id", "data"}; every --interval, and whenever memory ran out."""
+"""events ID: prints a JSON object a line, {"type": "stats" or "oom", "id", "data"}: statistics every --interval, and an event whenever memory
+runs out. --stats prints one record and exits."""
 
 from __future__ import annotations
 
@@ -7,9 +8,10 @@ import time
 
 from pyrunc import fileio, jsonio
 from pyrunc.cgroup import oom, stats
+from pyrunc.commands import choice
 from pyrunc.engine import status
 from pyrunc.engine.durations import duration
-from pyrunc.errors import StateError, UsageError, quote
+from pyrunc.errors import StateError
 from pyrunc.linux import pidfd
 from pyrunc.store import open_state
 
@@ -22,12 +24,11 @@ if TYPE_CHECKING:
 
 
 def main(options: Options, args: list[str]) -> int:
-    if options.get("format", "json") != "json":
-        raise UsageError("bad-format", "invalid format option: %s" % quote(options["format"]), "events", "format", "it is always json")
+    choice.format_of(options, "events", "json")
     interval = duration(options.get("interval", "5s"), "events", "interval")
     state_dir = open_state(options, args[0])
     if status.of(state_dir) == "stopped":
-        raise StateError("container-id-running", "container with id %s is not running" % state_dir.id, state_dir.id, "stopped")
+        raise StateError("not-running", "container with id %s is not running" % state_dir.id, state_dir.id, "stopped")
     paths = state_dir.state.get("cgroup_paths") or {}
     if options.get("stats"):
         _say(state_dir.id, "stats", stats.collect(paths))
@@ -44,7 +45,7 @@ def _say(id: str, kind: str, data: Any = None) -> None:
 
 
 def _stream(state_dir: StateDir, paths: dict[str, str], interval: float) -> None:
-    """Until init has ended. Waits on init's pidfd and on the kernel's news of killed processes."""
+    """Prints until init has ended. Waits on init's pidfd and on the kernel's notifications of OOM kills."""
     init_fd = pidfd.open_init(state_dir.state["pid"], state_dir.state["start_time"])
     poll = select.poll()
     poll.register(init_fd, select.POLLIN)
@@ -53,7 +54,7 @@ def _stream(state_dir: StateDir, paths: dict[str, str], interval: float) -> None
         watch = oom.Watch(paths)
         poll.register(watch.fd, watch.mask)
     except OSError:
-        watch = None  # no memory cgroup: there is nothing to be heard
+        watch = None  # no memory cgroup
     due = time.monotonic() + interval
     while True:
         ready = dict(poll.poll(max(0, int((due - time.monotonic()) * 1000))))

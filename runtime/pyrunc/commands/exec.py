@@ -1,4 +1,5 @@
-"""exec [options] ID PROGRAM [ARGUMENTS], or exec --process FILE ID: another process in a container. 255 when it could not be run."""
+"""exec [options] ID PROGRAM [ARGUMENTS], or exec --process FILE ID: runs another program in a container. What the options don't set comes from
+the container's own process. The exit status is the program's, or 255 if it could not be run."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from pyrunc.engine.order import NOT_OF_EXEC
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyrunc.cmdline import Options
-    from pyrunc.engine.run import Run
+    from pyrunc.engine.run import ExecRun
 
 
 def main(options: Options, args: list[str]) -> int:
@@ -31,7 +32,7 @@ def main(options: Options, args: list[str]) -> int:
     return _attended(run, options)
 
 
-def _publish(run: Run, terminal: foreground.Terminal | None = None) -> None:
+def _publish(run: ExecRun, terminal: foreground.Terminal | None = None) -> None:
     """Reports the process to the caller, or ends it: a process that nobody knows of must not stay."""
     try:
         if terminal is not None:
@@ -45,7 +46,7 @@ def _publish(run: Run, terminal: foreground.Terminal | None = None) -> None:
         raise
 
 
-def _attended(run: Run, options: Options) -> int:
+def _attended(run: ExecRun, options: Options) -> int:
     terminal = caught = None
     try:
         if not options.get("no_subreaper"):

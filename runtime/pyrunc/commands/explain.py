@@ -1,9 +1,10 @@
-"""explain CODE|POINTER|PROPERTY [BUNDLE]: what an error means, or what a property does on this host: the kernel's calls and files, the
-steps of the timetable, the sentence's place in the specification, and with a bundle its value as planned. Touches nothing."""
+"""explain CODE|POINTER|PROPERTY [BUNDLE]: shows what an error code means, or what a property does on this host: system calls and files, the
+steps of the timetable, the section of the specification, and with a bundle its planned value. Changes nothing."""
 
 from __future__ import annotations
 
 from pyrunc import codes, fileio, jsonio, render
+from pyrunc.commands import choice
 from pyrunc.errors import PyruncError, UsageError, quote
 from pyrunc.oci import deviations, glossary, pointers, validate
 from pyrunc.oci.nearest import nearest
@@ -18,9 +19,7 @@ if TYPE_CHECKING:
 
 
 def main(options: Options, args: list[str]) -> int:
-    style = options.get("format", "text")
-    if style not in ("text", "json"):
-        raise UsageError("bad-format", "invalid format option: %s" % quote(style), "explain", "format", "use text or json")
+    style = choice.format_of(options, "explain", "text", "json")
     row = code_of(args[0])
     if row is None:
         found = about_property(pointer_of(args[0]), args[1] if len(args) > 1 else None, options)
@@ -35,13 +34,13 @@ def main(options: Options, args: list[str]) -> int:
 
 
 def code_of(word: str) -> codes.Row | None:
-    """The row of a code (PYR-2130 or 2130) or of its name; None if it is no such thing."""
+    """The row of a code (PYR-2130 or 2130) or of its name; None if there is no such code."""
     wanted = codes.PREFIX + word.upper().removeprefix(codes.PREFIX)
     return next((row for row in codes.rows() if row["code"] == wanted or row["name"] == word), None)
 
 
 def pointer_of(word: str) -> str:
-    """A pointer or a property's name -> the pointer. UsageError with the nearest ones."""
+    """The pointer of a property that is given by pointer or name. UsageError with suggestions."""
     name = word if word.startswith("/") else "/" + word.replace(".", "/")
     if word not in ("", "/") and glossary.canonical(name) is not None:
         return name
@@ -54,19 +53,21 @@ def pointer_of(word: str) -> str:
         if found:
             raise UsageError(
                 "unknown-topic",
-                "%s is neither one property nor a pointer" % quote(word),
+                "%s names several properties" % quote(word),
                 "explain",
                 None,
-                "which one: " + ", ".join((exact + found)[:6]),
+                "give one of: " + ", ".join((exact + found)[:6]),
             )
     close = nearest(word.upper(), [row["code"] for row in codes.rows()]) if word.upper().startswith("PYR") else []
     close = close or nearest_places(word, known)
-    hint = "nearest: " + ", ".join(close) if close else "give a code (`errors` lists them), a pointer as /process/args, or a name"
+    hint = (
+        "nearest: " + ", ".join(close) if close else "give a code (`pyrunc errors` lists them), a pointer such as /process/args, or a name"
+    )
     raise UsageError("unknown-topic", "%s is neither a code nor a property of config.json" % quote(word), "explain", None, hint)
 
 
 def nearest_places(word: str, known: list[str]) -> list[str]:
-    """The pointers whose whole text, last name, or last two names are nearest to the word."""
+    """The pointers that resemble the word as a whole, or in their last one or two names."""
     word = word.strip("/").replace(".", "/")
     shapes: dict[str, str] = {}
     for place in known:
@@ -81,7 +82,7 @@ def nearest_places(word: str, known: list[str]) -> list[str]:
 
 
 def about_code(row: codes.Row) -> dict[str, Any]:
-    """The row, and the properties that the area owns."""
+    """The row, and the properties that the area's part owns."""
     number = int(row["code"][len(codes.PREFIX) :])
     names = {n: name for name, (n, *_rest) in codes.AREAS.items()}
     area = None if str(number // 1000) in codes.WITHOUT_AREA else names.get(number // 10 % 100)
@@ -125,7 +126,7 @@ def steps_of(owner: str | None) -> list[dict[str, str]]:
 
 
 def here(place: str) -> list[dict[str, str]]:
-    """What this host has to say: [{"what", "state", "seen", "remedy"}] of doctor's rows about the property, and the cgroup version."""
+    """What doctor knows about the property on this host: [{"what", "state", "seen", "remedy"}], with the cgroup version for limits."""
     from pyrunc.cgroup import hierarchies
     from pyrunc.commands import doctor
 
@@ -145,7 +146,7 @@ def _covers(one: str, other: str) -> bool:
 
 
 def about(where: str, place: str) -> bool:
-    """Whether a row of the table of deviations is about a property, and not about all of them."""
+    """Whether a row of the table of deviations is about this property in particular."""
     return where.startswith("/") and where not in ("/", "/*", "/linux") and _covers(where.partition(" ")[0], place)
 
 
@@ -171,7 +172,7 @@ NEUTRAL = {"blockIO": "blkio", "hugepageLimits": "hugetlb"}
 
 
 def _narrowed(pointer: str, entry: Any) -> Any:
-    """Of the plan of all limits the one that is asked for."""
+    """From the plan of all limits, the one that is wanted."""
     steps = pointers.split(pointer)
     if steps[:2] != ["linux", "resources"] or len(steps) < 3 or entry is None:
         return entry
@@ -225,7 +226,9 @@ def _property_lines(found: dict[str, Any], paint: Paint) -> list[str]:
 def _planned_lines(found: dict[str, Any], paint: Paint) -> list[str]:
     from pyrunc.commands.plan import outline
 
-    lines = [_field(paint, "given", quote(jsonio.dumps(found["value"]), 400) if found["value"] is not None else "not given: the default")]
+    lines = [
+        _field(paint, "given", quote(jsonio.dumps(found["value"]), 400) if found["value"] is not None else "not given; the default applies")
+    ]
     for index, text in enumerate(outline(found["planned"]) if found["planned"] is not None else ()):
         lines.append(_field(paint, "" if index else "planned", text))
     lines += [_field(paint, "writes", "%s to %s" % (quote(row["value"]), quote(row["file"]))) for row in found["written"]]

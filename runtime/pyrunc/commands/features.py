@@ -1,7 +1,7 @@
-"""features: what this runtime knows, as the JSON of features.md; `--deviations`: where it differs from runc on purpose.
+"""features: prints what this runtime supports, as the JSON document of features.md. --deviations lists where it differs from runc on purpose.
 
-Works for anybody, without the state root: docker asks every configured runtime when it starts. Nothing else goes to stdout, and
-nothing at all to stderr, as cri-o reads both as one document.
+It works for every user and without a state root, because dockerd asks every configured runtime at its start. Nothing else goes to stdout, and
+nothing at all to stderr: CRI-O reads both as one document.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def main(options: Options, args: list[str]) -> int:
     style = options.get("format", "text" if options.get("deviations") else "json")
     if style not in ("text", "json") or style == "text" and not options.get("deviations"):
         raise UsageError(
-            "bad-format", "invalid format option: %s" % quote(style), "features", "format", "json; with --deviations also text"
+            "bad-format", "invalid format option: %s" % quote(style), "features", "format", "use json; with --deviations also text"
         )
     if options.get("deviations"):
         from pyrunc.oci import deviations
@@ -51,7 +51,7 @@ def supported_flags() -> list[str]:
 
 
 def has_checkpoint() -> bool:
-    """Whether the command is there: podman and cri-o read it from here."""
+    """Whether the checkpoint command exists; podman and CRI-O read it in this document."""
     try:
         __import__("pyrunc.commands.checkpoint")
     except ImportError:
@@ -60,7 +60,7 @@ def has_checkpoint() -> bool:
 
 
 def libseccomp_version() -> str | None:
-    """'2.6.0': of the library that is linked in, else from the file that the library's name leads to; None if it is not installed."""
+    """The version, such as '2.6.0', of the library that is linked in, or from the name of the library's file; None if there is none."""
     try:
         from pyrunc.linux import _libseccomp
 

@@ -1,28 +1,26 @@
-"""gc [--force]: what is left of containers that are gone: made before the last boot, never finished, or ended and not touched for --older.
-Without --force it is only shown. What lives, and what another command holds, is left alone; so is what ended a short time ago, since
-its engine is going to delete it."""
+"""gc [--force]: lists what is left of containers that are gone: created before the last boot, never finished, or stopped and unchanged for
+--older. --force removes it. Containers that run, that another command holds, or that have ended only recently, are left alone: their engine is
+going to delete them."""
 
 from __future__ import annotations
 
 from pyrunc import fileio, jsonio, store
+from pyrunc.commands import choice
 from pyrunc.engine import gc
 from pyrunc.engine.durations import duration
-from pyrunc.errors import CallError, PyruncError, StepFailure, UsageError, errno_text, quote
+from pyrunc.errors import CallError, PyruncError, StepFailure, errno_text, quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pyrunc.cmdline import Options
+    from pyrunc.engine.shapes import Stale
 
 
 HEAD = ("ID", "AGE", "CGROUPS", "MOUNTS", "REASON")
 
 
 def main(options: Options, args: list[str]) -> int:
-    style = options.get("format", "table")
-    if style not in ("table", "json"):
-        raise UsageError("bad-format", "invalid format option: %s" % quote(style), "gc", "format", "use table or json")
+    style = choice.format_of(options, "gc", "table", "json")
     older_s = duration(options.get("older", "24h"), "gc", "older", 1e12)
     root = store.root_of(options["globals"])
     found = gc.survey(root, older_s)
@@ -35,19 +33,19 @@ def main(options: Options, args: list[str]) -> int:
         text = _table(found)
     fileio.write_all(1, text.encode("utf-8", "surrogateescape"))
     if failed is not None:
-        raise _told(*failed)
+        raise _failure(*failed)
     return 0
 
 
-def _told(id: str, e: PyruncError | OSError) -> PyruncError:
+def _failure(id: str, e: PyruncError | OSError) -> PyruncError:
     if isinstance(e, PyruncError):
         e.words = "%s: %s" % (id, e.words)
         return e
     words = "%s: cannot be removed: %s" % (id, errno_text(e.errno) if e.errno else e)
-    return StepFailure("removed", words, "gc", "host", call=CallError.of(e).call, errno=e.errno, path=str(e.filename or ""))
+    return StepFailure("not-removed", words, "gc", "host", call=CallError.of(e).call, errno=e.errno, path=str(e.filename or ""))
 
 
-def _table(found: list[dict[str, Any]]) -> str:
+def _table(found: list[Stale]) -> str:
     from pyrunc.commands.list import table
 
     rows = [HEAD]

@@ -1,54 +1,52 @@
-"""help, --help, CMD --help: made from the table of commands, so that no option can be missing. Goes to stdout."""
+"""help [COMMAND]: shows the commands, or the options of a command. Made from the table of commands, so no option can be missing."""
 
 from __future__ import annotations
 
-from pyrunc import cli, fileio, jsonio
-from pyrunc.commands import help_data
-from pyrunc.errors import UsageError, quote
+from pyrunc import cli, fileio, jsonio, render
+from pyrunc.commands import choice, help_data
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from typing import Any
 
     from pyrunc.cmdline import Options
 
 
 ABOUT = {
-    "create": "make a container up to the point where its program would start",
-    "run": "create and start a container; attended unless --detach",
-    "start": "execute the program of a created container",
+    "create": "create a container; start runs its program",
+    "run": "create and start a container, in the foreground unless --detach",
+    "start": "run the program of a created container",
     "state": "print the state of a container as JSON",
     "kill": "send a signal to a container's init",
-    "delete": "give back all that a container holds",
+    "delete": "delete a container and everything it holds",
     "exec": "run another program in a container",
-    "checkpoint": "save a container's processes to files (needs criu)",
-    "restore": "make a container from the files of a checkpoint",
+    "checkpoint": "save a container's processes to files (needs CRIU)",
+    "restore": "restore a container from a checkpoint",
     "pause": "freeze the processes of a container",
     "resume": "thaw a paused container",
     "ps": "list the processes of a container",
     "update": "change the limits of a container",
     "mounts": "add, remove or list mounts of a running container",
-    "events": "print what a container uses, and when memory runs out",
-    "stats": "print what many containers use",
-    "top": "print what containers use, again and again",
-    "wait": "wait for the end of a container and print its exit status",
-    "gc": "show what is left of containers that are gone; --force removes it",
+    "events": "print statistics and out-of-memory events of a container",
+    "stats": "print the resource usage of containers",
+    "top": "show the resource usage of containers, updated continuously",
+    "wait": "wait until a container ends and print its exit status",
+    "gc": "list what is left of dead containers; --force removes it",
     "list": "list the containers below --root",
-    "spec": "write a config.json to begin with",
-    "features": "print what this runtime can do, as JSON",
+    "spec": "write an example config.json",
+    "features": "print what this runtime supports, as JSON",
     "plan": "show what create would do, without doing it",
-    "validate": "check a bundle and report every problem at once",
-    "doctor": "what this host can do, and whether a bundle fits it",
-    "install": "make this runtime known to Docker, podman or containerd",
-    "seccomp": "what a bundle's filter answers to a system call",
-    "errors": "list the codes of errors: meaning, exit status, remedy",
-    "explain": "what a code means, or what a property does on this host",
-    "diff": "how a live container differs from its saved plan, or from another config",
-    "hooks": "how a container's hooks went, and what they wrote",
-    "trace": "show where the time of a container's create went",
+    "validate": "check a bundle and report all problems at once",
+    "doctor": "check what this host supports, and whether a bundle runs here",
+    "install": "add this runtime to Docker, podman or containerd",
+    "seccomp": "show how a bundle's seccomp filter answers a system call",
+    "errors": "list the error codes: meaning, exit status, remedy",
+    "explain": "explain an error code, or a property on this host",
+    "diff": "compare a running container with its plan or another config",
+    "hooks": "show how a container's hooks ended, and their output",
+    "trace": "show how long the steps of a container's create took",
     "completion": "print the completion script for a shell",
-    "help": "show this, or the options of a command; of all: help commands",
+    "help": "show this, or the options of a command",
     "version": "print the version",
 }
 POSITIONAL = {
@@ -65,135 +63,139 @@ POSITIONAL = {
 }  # fmt: skip
 MEANING = {
     "root": "directory of the containers' state (/run/pyrunc)",
-    "log": "file that a failure is written to; or journald:NAME, syslog:NAME, file:PATH",
+    "log": "log file; or journald:NAME, syslog:NAME, file:PATH (standard error)",
     "log-format": "text or json",
     "log-level": "error, warning or debug",
-    "debug": "write debug lines to the log",
-    "systemd-cgroup": "cgroupsPath is slice:prefix:name, made by systemd",
+    "debug": "write what is done to the log, with times",
+    "systemd-cgroup": "systemd makes the cgroups; cgroupsPath is SLICE:PREFIX:NAME",
     "rootless": "true, false or auto",
     "cgroup-manager": "cgroupfs, systemd or disabled",
-    "systemd-timeout": "how long a job of systemd may take, such as 2m (30s)",
+    "systemd-timeout": "time limit of a systemd job, such as 2m (30s)",
     "criu": "accepted and ignored",
-    "trace": "file that the command's steps are added to, as Chrome trace events (or PYRUNC_TRACE)",
+    "trace": "file to append the command's steps to, as Chrome trace events",
     "help": "show this",
     "version": "print the version",
-    "bundle": "directory that holds config.json (.)",
-    "config": "file to read in place of the bundle's config.json",
-    "console-socket": "unix socket that the terminal's master is sent to",
-    "pidfd-socket": "unix socket that init's pidfd is sent to",
-    "pid-file": "file that init's pid is written to",
-    "no-pivot": "move the root in place of pivot_root (for a ramdisk)",
-    "no-new-keyring": "stay in the caller's session keyring",
-    "preserve-fds": "pass this many descriptors, from 3 on",
-    "no-subreaper": "do not take in orphans while attending",
-    "keep": "do not delete the container after its end",
-    "detach": "return when the program has been started",
-    "allow-annotation-paths": "annotations may name files of the host (org.criu.config, run.oci.…)",
+    "bundle": "directory of config.json (.)",
+    "config": "file to read instead of the bundle's config.json",
+    "console-socket": "Unix socket to send the terminal's master to",
+    "pidfd-socket": "Unix socket to send the pidfd of the process to",
+    "pid-file": "file to write the pid of the process to",
+    "no-pivot": "don't use pivot_root (for a root on a ramdisk)",
+    "no-new-keyring": "keep the caller's session keyring",
+    "preserve-fds": "pass this many descriptors to the program, from 3 on",
+    "no-subreaper": "don't become the parent of orphaned processes",
+    "keep": "don't delete the container when it ends",
+    "detach": "run in the background",
+    "allow-annotation-paths": "allow annotations that name files of the host (org.criu.config, run.oci.…)",
     "image-path": "directory of the image files (./checkpoint)",
-    "work-path": "directory of the log and other files (that of the images)",
-    "parent-path": "where the images of an earlier pre-dump are, from the image path",
-    "leave-running": "let the container go on",
+    "work-path": "directory of the log and other files (the image directory)",
+    "parent-path": "images of an earlier pre-dump, relative to the image directory",
+    "leave-running": "keep the container running",
     "tcp-established": "allow open TCP connections",
     "tcp-close": "close open TCP connections",
-    "tcp-skip-in-flight": "leave out TCP connections that are just being made",
-    "ext-unix-sk": "allow connections to unix sockets outside",
-    "shell-job": "the container shares the terminal and session of a shell",
+    "tcp-skip-in-flight": "skip TCP connections that are being established",
+    "ext-unix-sk": "allow connections to Unix sockets outside the container",
+    "shell-job": "the container uses the terminal and session of a shell",
     "file-locks": "save and restore locks on files",
-    "link-remap": "give deleted files that are open a name again",
+    "link-remap": "restore names of files that are open but deleted",
     "manage-cgroups-mode": "soft (default), full, strict or ignore",
-    "empty-ns": "network: it is made, and its devices are not restored (always so)",
-    "auto-dedup": "free pages in the images as soon as they are known elsewhere",
-    "lazy-pages": "memory is fetched when it is needed (userfaultfd)",
+    "empty-ns": "network: make the namespace, but don't restore its devices (the default)",
+    "auto-dedup": "free pages in older images that newer ones contain",
+    "lazy-pages": "fetch memory on demand (userfaultfd)",
     "network-lock": "iptables (default), nftables or skip",
-    "pre-dump": "save memory only, and let the container go on",
-    "page-server": "ADDRESS:PORT that the memory is sent to",
-    "status-fd": "descriptor that a NUL is written to when pages can be fetched",
-    "lsm-profile": "TYPE:NAME of the profile, in place of the saved one",
-    "lsm-mount-context": "SELinux context of the mounts, in place of the saved one",
-    "process": "file with the process to run, as JSON",
+    "pre-dump": "save only the memory, and keep the container running",
+    "page-server": "ADDRESS:PORT to send the memory to",
+    "status-fd": "descriptor to write a NUL byte to when pages can be fetched",
+    "lsm-profile": "TYPE:NAME of the profile to use instead of the saved one",
+    "lsm-mount-context": "SELinux context of the mounts to use instead of the saved one",
+    "process": "JSON file with the process to run",
     "cwd": "working directory in the container",
-    "env": "NAME=VALUE for the program (repeat)",
+    "env": "environment variable NAME=VALUE (repeatable)",
     "user": "UID[:GID], or a name of the container's /etc/passwd",
-    "additional-gids": "one more group id (repeat)",
+    "additional-gids": "additional group id (repeatable)",
     "tty": "give the program a terminal",
     "process-label": "SELinux label of the program",
     "apparmor": "AppArmor profile of the program",
-    "no-new-privs": "no rights from set-user-ID programs",
-    "cap": "one more capability (repeat)",
-    "cgroup": "a cgroup below the container's",
-    "ignore-paused": "join a paused container too",
+    "no-new-privs": "set no_new_privs: set-user-ID programs gain nothing",
+    "cap": "additional capability (repeatable)",
+    "cgroup": "run in this cgroup below the container's (repeatable: CONTROLLER:PATH)",
+    "ignore-paused": "allow exec in a paused container",
     "resources": "file (or - for standard input) with /linux/resources as JSON",
     "blkio-weight": "weight of block I/O, 10 to 1000",
-    "cpu-period": "length of a CPU period, in microseconds",
-    "cpu-quota": "CPU time in a period, in microseconds; -1 for all",
-    "cpu-burst": "CPU time that may be saved up, in microseconds",
+    "cpu-period": "CPU period, in microseconds",
+    "cpu-quota": "CPU time in a period, in microseconds; -1 for no limit",
+    "cpu-burst": "unused CPU time that can be saved up, in microseconds",
     "cpu-share": "relative share of the CPUs",
-    "cpu-rt-period": "length of a realtime period, in microseconds",
+    "cpu-rt-period": "realtime period, in microseconds",
     "cpu-rt-runtime": "realtime CPU time in a period, in microseconds",
-    "cpu-idle": "1: run only when nothing else wants the CPUs",
+    "cpu-idle": "1: run only when the CPUs are otherwise idle",
     "cpuset-cpus": "CPUs, such as 0-3,7",
     "cpuset-mems": "memory nodes, such as 0-1",
-    "memory": "limit of memory; sizes like 100m, 1g; -1 for none",
-    "memory-reservation": "memory that is kept when the host runs short",
-    "memory-swap": "limit of memory and swap together; -1 for none",
-    "kernel-memory": "a size, accepted and ignored: the kernel has no such limit any more",
-    "kernel-memory-tcp": "a size, accepted and ignored: the kernel has no such limit any more",
-    "pids-limit": "limit of processes; -1 for none",
+    "memory": "memory limit, such as 100m or 1g; -1 for none",
+    "memory-reservation": "memory that is kept when the host is short of it",
+    "memory-swap": "limit of memory plus swap; -1 for none",
+    "kernel-memory": "a size; ignored, the kernel no longer has this limit",
+    "kernel-memory-tcp": "a size; ignored, the kernel no longer has this limit",
+    "pids-limit": "maximum number of processes; -1 for no limit",
     "l3-cache-schema": "Intel RDT: the L3 line of schemata",
     "mem-bw-schema": "Intel RDT: the MB line of schemata",
-    "device-add": "allow a device, as 'c 10:229 rwm /dev/fuse'; with a path the node is made (repeat)",
-    "device-remove": "take a device away again; with a path its node too (repeat)",
-    "rlimit": "TYPE=SOFT[:HARD] for all processes, as NOFILE=1024:4096 (repeat)",
-    "stats": "print one record and end",
+    "device-add": "allow a device, such as 'c 10:229 rwm /dev/fuse'; a path makes the node (repeatable)",
+    "device-remove": "deny a device; a path removes the node (repeatable)",
+    "rlimit": "TYPE=SOFT[:HARD] for all processes, such as NOFILE=1024:4096 (repeatable)",
+    "stats": "print one record and exit",
     "interval": "time between two records, such as 5s",
-    "file": 'JSON file (or - for standard input): {"mounts": [...]} as in config.json, or the list',
-    "source": "what is mounted: a path of the host, or a name that the file system knows",
-    "destination": "where, in the container",
-    "type": "kind of file system (bind)",
-    "options": "options, separated by commas (repeat)",
+    "file": 'JSON file (- for standard input): {"mounts": [...]}, or the list',
+    "source": "path on the host, or a name for the file system",
+    "destination": "path in the container",
+    "type": "file system type (bind)",
+    "options": "mount options, separated by commas (repeatable)",
     "all": "signal every process of the container",
-    "top --all": "containers that have stopped, too",
-    "top --interval": "time between two screens, such as 2s",
-    "count": "end after this many screens",
+    "top --all": "include stopped containers",
+    "top --interval": "time between two updates, such as 2s",
+    "count": "exit after this many updates",
     "wait --format": "text or json",
-    "pause --timeout": "give up, and thaw what has been frozen, after this time, such as 2s (10s)",
+    "pause --timeout": "give up and thaw the processes after this time, such as 2s (10s)",
     "wait --timeout": "give up after this time, such as 30s",
     "gc --force": "remove what is listed",
-    "older": "leave alone what has not been touched for less than this, such as 12h (24h)",
-    "stats --all": "containers that have stopped, too",
-    "spec --file": "file to write in place of config.json; - for standard output",
+    "older": "ignore what has changed within this time, such as 12h (24h)",
+    "stats --all": "include stopped containers",
+    "spec --file": "file to write instead of config.json; - for standard output",
     "profile": "minimal, docker, podman, k8s, rootless or hardened: defaults for that use",
-    "explain": "write nothing; tell each property, what it does and why it is so",
-    "regex": "ID is a regular expression: every container that it matches",
-    "force": "kill it first; unknown ids are no error",
+    "explain": "write nothing; explain each property and its value",
+    "regex": "ID is a regular expression that matches ids",
+    "force": "kill it first; an unknown id is not an error",
     "format": "table or json",
-    "diff --config": "compare with what this config would make, in place of the saved plan",
-    "plan --diff": "another bundle, or another config for this one: show what would change",
-    "quiet": "ids only",
-    "deviations": "list where pyrunc is stricter than runc",
-    "json": "as JSON",
+    "diff --config": "compare with the plan of this config instead of the saved one",
+    "plan --diff": "show what another bundle, or another config, would change",
+    "quiet": "print only ids",
+    "deviations": "list where pyrunc differs from runc on purpose",
+    "json": "print JSON",
     "docker": "edit /etc/docker/daemon.json",
-    "podman": "write a file of /etc/containers/containers.conf.d (users: of ~/.config)",
+    "podman": "write a file in /etc/containers/containers.conf.d (users: in ~/.config)",
     "containerd": "edit /etc/containerd/config.toml",
-    "runtime": "executable that the engine shall call (this one)",
-    "name": "name that the engine knows it by (pyrunc)",
-    "default": "make it the runtime of all containers that name none",
-    "install --config": "file to edit in place of the usual one",
-    "dry-run": "show the change, and write nothing",
-    "uninstall": "take out what install has put in",
-    "schema-only": "only the JSON schema, on the file as it is",
-    "as": "runc or crun: say where that runtime would do something else with this config",
-    "strict": "warnings are problems too",
+    "runtime": "executable that the engine calls (this one)",
+    "name": "name of the runtime in the engine (pyrunc)",
+    "default": "make it the engine's default runtime",
+    "install --config": "file to edit instead of the usual one",
+    "dry-run": "show the change without writing it",
+    "uninstall": "remove what install added",
+    "schema-only": "check only the JSON schema",
+    "as": "runc or crun: show where that runtime treats the config differently",
+    "strict": "treat warnings as problems",
 }
+
+HANG = 28  # column of the meanings
+MORE = (
+    "'pyrunc help COMMAND' shows the options of a command, 'pyrunc help commands' all commands with their meanings, 'pyrunc help options' "
+    "the global options."
+)
 
 
 def main(options: Options, args: list[str]) -> int:
     command = args[0] if args else None
     if command not in (None, "commands", "options", *cli.COMMANDS):
         raise cli.unknown(command or "")
-    style = options.get("format", "text")
-    if style not in ("text", "json"):
-        raise UsageError("bad-format", "invalid format option: %s" % quote(style), "help", "format", "use text or json")
+    style = choice.format_of(options, "help", "text", "json")
     if style == "json":
         fileio.write_all(1, (jsonio.dumps(document(command), indent=2) + "\n").encode())
         return 0
@@ -224,40 +226,44 @@ def _option_rows(kinds: dict[str, str], short: dict[str, str], command: str) -> 
 
 
 def top() -> str:
-    """A screen: the commands that one begins with have a line each, the others a place in a group."""
-    lines = ["pyrunc: an OCI container runtime", "", "usage: pyrunc [global options] COMMAND [options] [arguments]", "", "commands:"]
-    lines += _lines(help_data.FIRST)
-    grouped = {name for _title, names in help_data.GROUPS for name in names}.union(help_data.FIRST)
-    rest = [name for name in cli.COMMANDS if name not in grouped]
-    for title, names in (*help_data.GROUPS, ("others", rest)):
-        lines += _wrapped("  %s: " % title, names) if names else []
-    lines += _wrapped("global options: ", ["--" + name for name in cli.GLOBAL])
+    """The overview: all commands, grouped by what one wants to do. It fits a screen of 24 lines and 80 columns."""
+    columns = _columns()
+    lines = ["NAME:", "   pyrunc - an OCI container runtime", "", "USAGE:"]
+    lines += ["   pyrunc [global options] COMMAND [options] [arguments]", "", "COMMANDS:"]
+    for title, names in help_data.GROUPS:
+        lines += render.wrapped(" ".join(names), columns, "   %-20s " % title, " " * 24)
+    lines += ["", "GLOBAL OPTIONS:"]
+    lines += render.wrapped(" ".join("--" + name for name in cli.GLOBAL), columns, "   ", "   ")
     lines += ["", *_examples("")]
-    lines += ["", "'pyrunc help COMMAND' has a command's options, 'pyrunc help commands' a line for each of them,"]
-    lines += ["'pyrunc help options' the global options; there is a manual page for each: man pyrunc, man pyrunc-create"]
+    lines += render.wrapped(MORE, columns)
     return "\n".join(lines) + "\n"
 
 
+def _columns() -> int:
+    """Columns of the terminal; 80 where the output is read by a program or put into a page."""
+    return render.width(1) or 80
+
+
 def commands() -> str:
-    return "\n".join(_lines(cli.COMMANDS)) + "\n"
+    return "\n".join("  %-10s %s" % (name, ABOUT.get(name, "")) for name in cli.COMMANDS) + "\n"
 
 
 def global_options() -> str:
-    return "\n".join(["global options:", *option_lines(cli.GLOBAL, cli.GLOBAL_SHORT)]) + "\n"
+    return "\n".join(["GLOBAL OPTIONS:", *option_lines(cli.GLOBAL, cli.GLOBAL_SHORT)]) + "\n"
 
 
 def of(command: str) -> str:
     kinds, short = cli.COMMANDS[command].options, cli.COMMANDS[command].short
-    usage = "usage: pyrunc %s%s %s" % (command, " [options]" if kinds else "", POSITIONAL.get(command, ""))
-    lines = ["pyrunc %s: %s" % (command, ABOUT.get(command, "")), "", usage.rstrip()]
+    usage = "   pyrunc %s%s %s" % (command, " [options]" if kinds else "", POSITIONAL.get(command, ""))
+    lines = ["NAME:", "   pyrunc %s - %s" % (command, ABOUT.get(command, "")), "", "USAGE:", usage.rstrip()]
     if kinds:
-        lines += ["", "options:"] + option_lines(kinds, short, command)
+        lines += ["", "OPTIONS:"] + option_lines(kinds, short, command)
     lines += ["", *_examples(command)] if help_data.EXAMPLES.get(command) else []
     return "\n".join(lines).rstrip() + "\n"
 
 
 def meaning(command: str, name: str) -> str:
-    """What an option does, in a line; "" where nobody has written it down."""
+    """What an option does, in a line; "" if that is not written down."""
     words = help_data.value(command, name)
     if name == "format" and type(words) is tuple:
         return " or ".join(words)
@@ -273,29 +279,18 @@ def other_names(short: dict[str, str]) -> dict[str, list[str]]:
 
 
 def option_lines(kinds: dict[str, str], short: dict[str, str], command: str = "") -> list[str]:
+    """The options with their meanings, in lines that fit the terminal."""
     others = other_names(short)
     lines = []
     for name, kind in kinds.items():
-        head = ", ".join(["--%s%s" % (name, "" if kind == cli.B else " VALUE"), *others.get(name, ())])
-        lines.append(("  %-26s %s" % (head, meaning(command, name))).rstrip())
-    return lines
-
-
-def _lines(names: Iterable[str]) -> list[str]:
-    return ["  %-10s %s" % (name, ABOUT.get(name, "")) for name in names if name in cli.COMMANDS]
+        head = "   " + ", ".join(["--%s%s" % (name, "" if kind == cli.B else " VALUE"), *others.get(name, ())])
+        about = meaning(command, name)
+        if len(head) < HANG:
+            lines += render.wrapped(about, _columns(), head.ljust(HANG), " " * HANG)
+        else:
+            lines += [head, *render.wrapped(about, _columns(), " " * HANG, " " * HANG)]
+    return [line.rstrip() for line in lines]
 
 
 def _examples(command: str) -> list[str]:
-    return ["for example:", *("  " + line for line in help_data.EXAMPLES[command])]
-
-
-def _wrapped(title: str, words: Iterable[str], width: int = 100) -> list[str]:
-    """Words after a title, in lines of at most `width`."""
-    lines = [title]
-    for word in words:
-        if len(lines[-1]) + len(word) > width:
-            lines[-1] = lines[-1].rstrip()
-            lines.append("    ")
-        lines[-1] += word + " "
-    lines[-1] = lines[-1].rstrip()
-    return lines
+    return ["EXAMPLES:", *("   " + line for line in help_data.EXAMPLES[command])]

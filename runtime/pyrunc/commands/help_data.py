@@ -1,4 +1,4 @@
-"""What help, man pages and shell completion say beyond the table of commands: kinds of values, groups, examples. Data only."""
+"""What help, manual pages and shell completion need besides the table of commands: kinds of values, groups, examples. Data only."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ if TYPE_CHECKING:
 
 DIR, FILE, IDS, COMMAND, SIGNAL, CAPABILITY, CODE = "DIR", "FILE", "ID", "COMMAND", "SIGNAL", "CAPABILITY", "CODE"
 
-# What an option's value is: one of these kinds, or the words to choose from. "command --option" goes before "option"; one that is
-# not here is a text or a number that nobody can guess.
+# The value of an option: one of these kinds, or the words to choose from. "command --option" takes precedence over "option". Options that are
+# not listed take a text or a number.
 VALUES: dict[str, Kind] = {
     "root": DIR, "log": FILE, "log-format": ("text", "json"), "log-level": ("error", "warning", "debug"),
     "rootless": ("true", "false", "auto"), "cgroup-manager": ("cgroupfs", "systemd", "disabled"), "criu": FILE, "trace": FILE,
@@ -28,14 +28,38 @@ VALUES: dict[str, Kind] = {
 
 SIGNALS = ("TERM", "KILL", "HUP", "INT", "QUIT", "USR1", "USR2", "STOP", "CONT", "WINCH")
 
-# `pyrunc --help` has to fit a screen: these with a line each, the others by name. What is in no group stands in the last one.
-FIRST = ("run", "create", "start", "state", "exec", "kill", "delete", "list", "wait", "spec", "validate", "plan")
+# All commands, by what one wants to do.
 GROUPS = (
-    ("running containers", ("pause", "resume", "ps", "top", "stats", "events", "update", "mounts", "checkpoint", "restore")),
-    ("before and after", ("doctor", "features", "seccomp", "trace", "gc")),
-    ("explanations", ("explain", "errors", "diff", "hooks")),
-    ("pyrunc itself", ("install", "completion", "help", "version")),
+    ("run a container", ("run", "create", "start", "kill", "wait", "delete")),
+    ("look at containers", ("list", "state", "ps", "stats", "top", "events", "diff", "hooks", "trace")),
+    ("change a container", ("exec", "update", "mounts", "pause", "resume", "checkpoint", "restore")),
+    ("write a bundle", ("spec", "validate", "plan", "seccomp")),
+    ("look after the host", ("doctor", "features", "install", "gc")),
+    ("get help", ("help", "explain", "errors", "completion", "version")),
 )
+
+# Commands of docker and podman that are none of a runtime: what to use instead.
+IMAGES = "a runtime has no images: use podman, docker or skopeo, and umoci or `podman export` to make a bundle"
+STREAMS = "pyrunc keeps no output: it goes to the caller's streams; for an engine's container use `docker logs` or `podman logs`"
+ELSEWHERE = {
+    "rm": "use `pyrunc delete ID`", "remove": "use `pyrunc delete ID`", "destroy": "use `pyrunc delete ID`",
+    "stop": "use `pyrunc kill ID TERM`, then `pyrunc wait --timeout 10s ID`; `pyrunc delete --force ID` ends and deletes it",
+    "restart": "use `pyrunc kill ID`, `pyrunc delete ID` and `pyrunc run`",
+    "unpause": "use `pyrunc resume ID`", "freeze": "use `pyrunc pause ID`", "thaw": "use `pyrunc resume ID`",
+    "inspect": "use `pyrunc state ID`; `pyrunc plan` and `pyrunc diff ID` show more", "info": "use `pyrunc doctor` or `pyrunc features`",
+    "ls": "use `pyrunc list`", "container": "use `pyrunc list`", "containers": "use `pyrunc list`",
+    "logs": STREAMS, "log": STREAMS, "attach": STREAMS,
+    "pull": IMAGES, "push": IMAGES, "images": IMAGES, "image": IMAGES, "build": IMAGES, "rmi": IMAGES, "tag": IMAGES, "load": IMAGES,
+    "save": IMAGES, "commit": IMAGES, "search": IMAGES, "login": IMAGES, "history": IMAGES,
+    "cp": "copy files in the bundle's rootfs, or use `pyrunc exec ID tar`; for an engine's container use `docker cp` or `podman cp`",
+    "export": "the bundle's rootfs holds the files; for an engine's container use `docker export` or `podman export`",
+    "rename": "an id can't be changed; create the container anew", "prune": "use `pyrunc gc`", "system": "use `pyrunc gc` or `pyrunc doctor`",
+    "port": "a runtime has no ports: the engine's network does that", "network": "a runtime has no networks: the engine, or CNI, makes them",
+    "volume": "a runtime has no volumes: use a bind mount in config.json", "compose": "use docker compose or podman-compose with this runtime",
+    "shell": "use `pyrunc exec -t ID /bin/sh`", "enter": "use `pyrunc exec -t ID /bin/sh`", "check": "use `pyrunc validate`",
+    "init": "use `pyrunc spec`", "new": "use `pyrunc spec`", "mount": "use `pyrunc mounts add ID`", "umount": "use `pyrunc mounts remove ID`",
+    "kube": "use Kubernetes' or podman's commands with this runtime", "pod": "pods are made by the engine: podman, or Kubernetes",
+}  # fmt: skip
 
 EXAMPLES = {
     "": ("pyrunc spec --bundle /tmp/first", "pyrunc run --bundle /tmp/first my-container"),
@@ -96,12 +120,12 @@ EXAMPLES = {
 
 
 def value(command: str, name: str) -> Kind:
-    """Kind (a word above), the words to choose from (a tuple), or None."""
+    """The kind (one of the words above), the words to choose from (a tuple), or None."""
     return VALUES.get("%s --%s" % (command, name), VALUES.get(name))
 
 
 def positionals(words: str) -> list[tuple[Kind, bool]]:
-    """'add|remove ID [FILE...]', the usage's text → [(kind or words, repeats)]; what is none of the kinds is (None, …)."""
+    """The positionals of a usage such as 'add|remove ID [FILE...]': [(kind or words, may be repeated)]; the kind is None for any text."""
     found: list[tuple[Kind, bool]] = []
     for word in words.replace("[", " ").replace("]", " ").split():
         repeats = word.endswith("...")

@@ -1,11 +1,12 @@
-"""hooks ID: how the hooks of a container went: exit status or signal, duration, and the end of what they wrote. The last 4 KiB of each
-stream are kept in the state, and go with it: poststop hooks run when it is gone. --format text or json."""
+"""hooks ID: shows how the hooks of a container ended: exit status or signal, duration, and the end of their output. The state keeps the last
+4 KiB of each stream. It is gone when the container is deleted, so poststop hooks are not shown."""
 
 from __future__ import annotations
 
 from pyrunc import fileio, jsonio, render
+from pyrunc.commands import choice
 from pyrunc.commands.lookup import open_state
-from pyrunc.errors import UsageError, quote
+from pyrunc.errors import quote
 from pyrunc.parts import hooks
 
 TYPE_CHECKING = False
@@ -18,9 +19,7 @@ if TYPE_CHECKING:
 
 
 def main(options: Options, args: list[str]) -> int:
-    style = options.get("format", "text")
-    if style not in ("text", "json"):
-        raise UsageError("bad-format", "invalid format option: %s" % quote(style), "hooks", "format", "use text or json")
+    style = choice.format_of(options, "hooks", "text", "json")
     found = hooks.outcomes(open_state(options, args[0]).state)
     text = jsonio.dumps(found, indent=2) + "\n" if style == "json" else _text(found, render.Paint())
     fileio.write_all(1, text.encode("utf-8", "backslashreplace"))

@@ -1,8 +1,8 @@
-"""install --docker|--podman|--containerd: makes this runtime known to an engine by editing the engine's own configuration file.
+"""install --docker|--podman|--containerd: adds this runtime to the engine's configuration file.
 
-Shows the change as a diff and keeps the earlier file beside the new one; --dry-run shows only. Twice is as good as once. A file that
-is broken, or that says something else under our name, is left as it is, and the error says why. --uninstall takes out what install
-has put in. The files are read and written by the helper process (helper/install.py), which has the parsers.
+It shows the change as a diff and keeps a copy of the previous file beside the new one; --dry-run only shows the change. Running it twice changes
+nothing more. A file that can't be parsed, or that has another entry of the same name, is not changed, and the error says why. --uninstall
+removes what install added. The helper process reads and writes the files (helper/install.py), because it has the parsers.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import posix
 
 from pyrunc import fileio, helper_process, install_paths, jsonio
+from pyrunc.commands import choice
 from pyrunc.errors import Refusal, UsageError, quote
 
 TYPE_CHECKING = False
@@ -22,14 +23,12 @@ EXECUTABLE = 0o111
 
 
 def main(options: Options, args: list[str]) -> int:
-    style = options.get("format", "text")
-    if style not in ("text", "json"):
-        raise UsageError("bad-format", "invalid format option: %s" % quote(style), "install", "format", "use text or json")
+    style = choice.format_of(options, "install", "text", "json")
     engines = [engine for engine in ENGINES if options.get(engine)]
     if not engines:
-        raise UsageError("install-needs-engine", "install needs an engine", "install", None, "add --docker, --podman or --containerd")
+        raise UsageError("no-engine", "install needs an engine", "install", None, "give --docker, --podman or --containerd")
     if "config" in options and len(engines) > 1:
-        raise UsageError("config-names-file", "--config names the file of one engine, and %d are named" % len(engines), "install", "config")
+        raise UsageError("many-engines", "--config is the file of one engine, but %d engines are given" % len(engines), "install", "config")
     removing = options.get("uninstall", False)
     payload = {
         "engines": engines,
@@ -49,16 +48,16 @@ def main(options: Options, args: list[str]) -> int:
 
 
 def _name(name: str) -> str:
-    """A bare key of TOML, as that is what users type after --runtime."""
+    """A name of the letters that a bare TOML key may have, since users type it after --runtime."""
     if not name or any(c not in "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-" for c in name):
         raise UsageError(
-            "invalid-name-runtime", "invalid name of a runtime: %s" % quote(name), "install", "name", "letters, digits, - and _"
+            "bad-runtime-name", "invalid name of a runtime: %s" % quote(name), "install", "name", "use letters, digits, - and _"
         )
     return name
 
 
 def _runtime(path: str | None) -> str:
-    """The executable that the engine shall call, absolute: --runtime, else the one that runs now, by its shortest path."""
+    """Absolute path of the executable that the engine is to call: --runtime, or else the one that runs now, by its shortest path."""
     if path is None:
         found = [_absolute(base) + "/pyrunc" for base in install_paths.launcher_dirs()]
         path = next((p for p in ("/usr/bin/pyrunc", "/usr/local/bin/pyrunc") if _same(p, found)), found[0])
@@ -66,9 +65,9 @@ def _runtime(path: str | None) -> str:
     try:
         mode = posix.stat(path).st_mode
     except (OSError, ValueError):
-        raise Refusal("runtime", "no runtime at %s" % quote(path), None, "name it with --runtime") from None
+        raise Refusal("no-runtime", "no runtime at %s" % quote(path), None, "give its path with --runtime") from None
     if not fileio.is_regular(mode) or not mode & EXECUTABLE:
-        raise Refusal("executable-file", "%s is no executable file" % quote(path), None, "name it with --runtime")
+        raise Refusal("not-executable", "%s is not executable" % quote(path), None, "give its path with --runtime")
     return path
 
 
@@ -82,11 +81,11 @@ def _same(path: str, others: list[str]) -> bool:
 
 def _absolute(path: str) -> str:
     if "\0" in path or not path:
-        raise UsageError("path", "not a path: %s" % quote(path), "install")
+        raise UsageError("bad-path", "not a path: %s" % quote(path), "install")
     return path if path[:1] == "/" else posix.getcwd() + "/" + path
 
 
 def _user_config() -> str:
-    """~/.config of a user other than root: only podman has a configuration there."""
+    """~/.config of a user other than root. Only podman has its configuration there."""
     home = posix.environ.get(b"XDG_CONFIG_HOME") or posix.environ.get(b"HOME", b"") + b"/.config"
     return fileio.fsdecode(home)

@@ -1,9 +1,10 @@
-"""kill [--all] ID [SIGNAL]: SIGTERM by default; a name in any case, with or without SIG, or a number. With --regex ID is a regular
-expression: every container that runs and whose id it matches gets the signal."""
+"""kill [--all] ID [SIGNAL]: sends a signal to the container's init, SIGTERM by default. SIGNAL is a number or a name, in upper or lower case, with
+or without SIG. With --regex, ID is a regular expression, and every running container that it matches gets the signal."""
 
 from __future__ import annotations
 
 from pyrunc import store
+from pyrunc.commands import choice
 from pyrunc.engine import lifecycle, regex_match
 from pyrunc.errors import StateError, UsageError, quote
 
@@ -32,9 +33,8 @@ def signal_number(text: str) -> int:
         head, found, offset = name.partition(sign)
         if head == base and found and offset.isascii() and offset.isdigit() and int(offset) <= 30:
             return NAMES[base] + (int(offset) if sign == "+" else -int(offset))
-    raise UsageError(
-        "unknown-signal", 'unknown signal "%s"' % quote(text), "kill", None, "a number, or a name such as TERM, SIGKILL or RTMIN+3"
-    )
+    hint = choice.suggested(name, tuple(NAMES)) + "give a number, or a name such as TERM, SIGKILL or RTMIN+3"
+    raise UsageError("unknown-signal", 'unknown signal "%s"' % quote(text), "kill", None, hint)
 
 
 def main(options: Options, args: list[str]) -> int:

@@ -1,11 +1,14 @@
-"""list: table or JSON of the containers below --root. A broken one is a line on stderr; the others are shown. -q parses no state whose
-line is whole (store.whole): one that somebody has edited is shown there, and told by whatever reads it."""
+"""list: lists the containers below --root. A container whose state can't be read is reported on stderr, and the others are listed.
+
+-q doesn't parse the state of a container whose last line is complete (store.whole), so it also lists one whose state was damaged by hand.
+"""
 
 from __future__ import annotations
 
 from pyrunc import fileio, jsonio, log, store
+from pyrunc.commands import choice
 from pyrunc.engine import status
-from pyrunc.errors import StateError, UsageError, quote
+from pyrunc.errors import StateError, quote
 from pyrunc.oci import state as document
 
 TYPE_CHECKING = False
@@ -19,9 +22,7 @@ HEAD = ("ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER")
 
 
 def main(options: Options, args: list[str]) -> int:
-    style = options.get("format", "table")
-    if style not in ("table", "json"):
-        raise UsageError("bad-format", "invalid format option: %s" % quote(style), "list", "format", "use table or json")
+    style = choice.format_of(options, "list", "table", "json")
     root = store.root_of(options["globals"])
     quiet = options.get("quiet")
     rows = []
@@ -50,6 +51,6 @@ def main(options: Options, args: list[str]) -> int:
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """Columns padded to their widest cell, three blanks between (Go's tabwriter as runc sets it up)."""
+    """Columns padded to their widest cell, with three blanks between them, as runc's tables (Go's tabwriter)."""
     widths = [max(12, *(len(row[i]) + 3 for row in rows)) for i in range(len(rows[0]) - 1)]
     return "".join("".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)) + row[-1] + "\n" for row in rows)

@@ -1,5 +1,5 @@
-"""A container by its id, for the commands that people type: an unknown id gets the nearest ones as a hint. Engines' own commands go to the
-store directly; what they match on is the same."""
+"""Finds a container by its id, for the commands that people type: for an unknown id the error suggests similar ones. The commands that engines
+call use the store directly, with the same sentences."""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ def open_state(options: Options, id: str) -> StateDir:
             from pyrunc.oci.nearest import nearest
 
             close = nearest(id, store.ids(store.root_of(options["globals"])))
-            e.hint = "nearest: " + ", ".join(close) if close else "'pyrunc list' shows the ids"
+            e.hint = "did you mean %s?" % " or ".join(close) if close else "'pyrunc list' shows the ids"
         raise

@@ -1,13 +1,15 @@
-"""mounts add|remove|list ID: mounts of a container that runs. What is added is recorded, and goes with the container or by `remove`.
+"""mounts add|remove|list ID: adds, removes or lists mounts of a running container. Mounts that are added are recorded, and are removed with the
+container or by `remove`.
 
-`add` takes --file FILE (or - for standard input), JSON as in config.json: {"mounts": [...]} or the list alone; or one mount by --source,
---destination, --type and --options. `remove` takes destinations, or such a file. Relative sources start at the bundle in a
-file, and at the working directory on the command line.
+`add` takes a FILE (- for standard input) with JSON as in config.json, {"mounts": [...]} or only the list, or one mount given by --source,
+--destination, --type and --options. `remove` takes destinations, or such a file. In a file, relative sources are relative to the bundle; on the
+command line, to the working directory.
 """
 
 from __future__ import annotations
 
 from pyrunc import fileio, jsonio
+from pyrunc.commands import choice
 from pyrunc.engine import live_mounts
 from pyrunc.engine.prepare import refusal
 from pyrunc.errors import UsageError, quote
@@ -29,9 +31,9 @@ def main(options: Options, args: list[str]) -> int:
     act, id, rest = args[0], args[1], args[2:]
     acts = {"add": _add, "remove": _remove, "list": _list}
     if act not in acts:
-        raise UsageError("command", '"mounts %s" is no command' % quote(act), "mounts", None, "use add, remove or list")
+        raise UsageError("unknown-action", '"mounts %s" is not a command' % quote(act), "mounts", None, "use add, remove or list")
     if act != "remove" and rest and not (act == "add" and len(rest) == 1 and "file" not in options):
-        raise UsageError("takes-further-arguments", '"mounts %s" takes no further arguments: %s' % (act, quote(rest[0])), "mounts")
+        raise UsageError("wrong-arguments", '"mounts %s" takes no further arguments: %s' % (act, quote(rest[0])), "mounts")
     if act == "add" and rest:
         options["file"] = rest[0]  # as crun has it
     return acts[act](options, id, rest)
@@ -40,10 +42,10 @@ def main(options: Options, args: list[str]) -> int:
 def _add(options: Options, id: str, _rest: list[str]) -> int:
     one = any(name in options for name in ONE)
     if one and "file" in options:
-        raise UsageError("mounts-twice", "mounts are given twice", "mounts", "file", "a file, or one mount by options")
+        raise UsageError("mounts-twice", "mounts are given twice", "mounts", "file", "give a file, or one mount by options")
     wanted = _from_options(options) if one else _from_file(options)
     if not wanted:
-        raise UsageError("nothing-mount", "nothing to mount", "mounts", None, "give --file, or --destination and --source")
+        raise UsageError("nothing-to-mount", "nothing to mount", "mounts", None, "give --file, or --destination and --source")
     state_dir = open_state(options, id)
     state_dir.lock().load()
     try:
@@ -58,7 +60,7 @@ def _remove(options: Options, id: str, rest: list[str]) -> int:
     if "destination" in options:
         destinations.append(options["destination"])
     if not destinations:
-        raise UsageError("nothing-unmount", "nothing to unmount", "mounts", None, "give the destinations after the id")
+        raise UsageError("nothing-to-unmount", "nothing to unmount", "mounts", None, "give destinations after the id, or a file")
     state_dir = open_state(options, id)
     state_dir.lock().load()
     try:
@@ -69,7 +71,7 @@ def _remove(options: Options, id: str, rest: list[str]) -> int:
 
 
 def _from_file(options: Options) -> list[dict[str, Any]]:
-    """The list of --file, normalised and valid against the schema. Refusal."""
+    """The mounts of --file, normalised and checked against the schema. Refusal."""
     path = options.get("file")
     if path is None:
         return []
@@ -89,9 +91,9 @@ def _valid(doc: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _from_options(options: Options) -> list[dict[str, Any]]:
-    """[the mount of the command line]. Without a type it is a bind."""
+    """[the mount given on the command line]. The default type is a bind mount."""
     if "destination" not in options:
-        raise UsageError("destination-missing", "--destination is missing", "mounts", "destination", "the place inside the container")
+        raise UsageError("no-destination", "--destination is missing", "mounts", "destination", "give the path inside the container")
     words = [word for text in options.get("options", ()) for word in text.split(",") if word]
     kind = options.get("type", "bind")
     made = {"destination": options["destination"], "type": kind, "options": words}
@@ -107,9 +109,7 @@ def _from_options(options: Options) -> list[dict[str, Any]]:
 
 
 def _list(options: Options, id: str, _rest: list[str]) -> int:
-    style = options.get("format", "table")
-    if style not in ("table", "json"):
-        raise UsageError("bad-format", "invalid format option: %s" % quote(style), "mounts", "format", "use table or json")
+    style = choice.format_of(options, "mounts", "table", "json")
     found = live_mounts.listed(open_state(options, id))
     if style == "json":
         text = jsonio.dumps(found) + "\n"

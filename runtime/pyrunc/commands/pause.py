@@ -1,5 +1,5 @@
-"""pause [--timeout TIME] ID: freezes every process of the container and returns when they stand. Who does not within the time is named,
-and the others are thawed again."""
+"""pause [--timeout TIME] ID: freezes every process of the container, and returns when all are frozen. If some are not frozen in time, the error
+names them, and all are thawed."""
 
 from __future__ import annotations
 

@@ -1,12 +1,13 @@
-"""plan [ID]: what create would do, as a tree or JSON; --diff OTHER: how that changes with another bundle or config. Touches nothing;
-values of environments are left out.
+"""plan [ID]: shows what create would do, without doing it. --diff OTHER shows how that changes with another bundle or config. Values of environment
+variables are left out, so that a plan can be shared.
 
-Exit status 1 if create would refuse; with --diff 0 the same, 1 another plan, 2 one of the two can't be planned.
+The exit status is 1 if create would refuse the config; with --diff 0 for no difference, 1 for differences, 2 if one of the two can't be planned.
 """
 
 from __future__ import annotations
 
 from pyrunc import fileio, jsonio, render, store
+from pyrunc.commands import choice
 from pyrunc.engine import cgroup_preview, order, planner, prepare
 from pyrunc.errors import PyruncError, Refusal, UsageError, errno_text, quote
 from pyrunc.linux import caps
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyrunc.cmdline import Globals, Options
+    from pyrunc.parts.plans import Plans
     from pyrunc.render import Paint
 
 
@@ -26,16 +28,16 @@ SIDES = {"setup": "init", "enter": "init", "tail": "init"}
 
 
 class Made:
-    """A config with what the parts make of it."""
+    """A config, and what the parts plan for it."""
 
     def __init__(
         self,
         id: str,
         bundle: str,
         config: dict[str, Any],
-        plans: dict[str, Any],
+        plans: Plans,
         problems: list[PyruncError],
-        warnings: list[tuple[str, str]],
+        warnings: list[list[str]],
     ) -> None:
         self.id = id
         self.bundle = bundle
@@ -46,9 +48,8 @@ class Made:
 
 
 def main(options: Options, args: list[str]) -> int:
-    style = options.get("format", "json" if options.get("json") else "text")
-    if style not in ("text", "tree", "json"):
-        raise UsageError("bad-format", "invalid format option: %s" % quote(style), "plan", "format", "use text or json")
+    formats = ("json", "text") if options.get("json") else ("text", "json")
+    style = "text" if options.get("format") == "tree" else choice.format_of(options, "plan", *formats)  # the name of earlier versions
     id = store.check_id(args[0] if args else "plan")
     if "diff" in options:
         return _diff(options, id, style)
@@ -62,7 +63,7 @@ def main(options: Options, args: list[str]) -> int:
 
 
 def make(options: Options, id: str) -> Made:
-    """Made of the bundle and config that the options name. PyruncError where there is nothing to plan. Moves to the bundle."""
+    """The plans of the bundle and config that the options name; changes to the bundle's directory. PyruncError if there is no valid config."""
     prepare.caller_paths(options)
     bundle = prepare.bundle_of(options)
     config = prepare.read_config(options, bundle)
@@ -80,7 +81,7 @@ def _root(top: Globals) -> str:
     try:
         return store.root_of(top)
     except PyruncError:
-        return "/run/pyrunc"  # only a name in the plans; nothing is made
+        return "/run/pyrunc"  # only a path in the plans; nothing is created
 
 
 def document(made: Made) -> dict[str, Any]:
@@ -96,8 +97,8 @@ def document(made: Made) -> dict[str, Any]:
     }
 
 
-def steps(plans: dict[str, Any]) -> list[dict[str, Any]]:
-    """The rows of the timetable that would be walked, in order."""
+def steps(plans: Plans) -> list[dict[str, Any]]:
+    """The rows of the timetable that would be executed, in order."""
     keys = {row[0]: row[2] for row in PARTS}
     found = []
     for phase, part, verb, why in order.CREATE:
@@ -110,7 +111,7 @@ def steps(plans: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def shown(part: str, entry: Any) -> Any:
-    """An entry without the values of environments, as a plan is pasted into bug reports, and with the names of capabilities."""
+    """A plan without the values of environment variables, because plans are pasted into bug reports, and with the names of capabilities."""
     if part == "program" and isinstance(entry, dict) and "env" in entry:
         return {**entry, "env": _hidden(entry["env"])}
     if part == "hooks" and isinstance(entry, dict):
@@ -128,7 +129,7 @@ def _hidden(env: list[str] | None) -> list[str] | None:
 
 
 def human(made: Made, paint: Paint) -> str:
-    """Steps by phase, then what each part will do, the control files, and what is odd or refused."""
+    """The steps by phase, what each part will do, the control files, warnings and problems."""
     branches: list[render.Branch] = []
     last = None
     for number, step in enumerate(steps(made.plans), 1):
@@ -159,7 +160,7 @@ def _leaves(value: Any) -> list[render.Branch]:
 
 
 def outline(value: Any, name: str | None = None) -> list[str]:
-    """Plain data as indented lines; short things stay on one line."""
+    """Plain data as indented lines; short values stay on one line."""
     head = "" if name is None else name + ": "
     text = jsonio.dumps(value)
     if len(text) + len(head) <= 110 or not isinstance(value, (dict, list)) or not value:
@@ -176,7 +177,7 @@ def outline(value: Any, name: str | None = None) -> list[str]:
 
 
 def _diff(options: Options, id: str, style: str) -> int:
-    """0 the same, 1 different; errors end with 2."""
+    """Exit status 0 for no difference, 1 for differences; errors have 2."""
     try:
         one, other = _both(options, id)
     except PyruncError as e:
@@ -187,24 +188,24 @@ def _diff(options: Options, id: str, style: str) -> int:
     if style == "json":
         text = jsonio.dumps({"bundle": one.bundle, "other": quote(options["diff"]), "same": same, **found}, indent=2) + "\n"
     else:
-        text = _told(found, render.Paint())
+        text = _diff_text(found, render.Paint())
     fileio.write_all(1, text.encode("utf-8", "backslashreplace"))
     return 0 if same else 1
 
 
 def _both(options: Options, id: str) -> tuple[Made, Made]:
-    """Made of the bundle and of OTHER, which is a bundle, or another config for the same bundle."""
+    """The plans of the bundle and of OTHER, which is a bundle, or another config for the same bundle."""
     import posix
 
     if "\0" in options["diff"]:
-        raise UsageError("diff-has-nul", "--diff has a NUL byte", "plan", "diff")
+        raise UsageError("nul-in-path", "--diff has a NUL byte", "plan", "diff")
     path = store.absolute(options["diff"])
     home = store.absolute(options.get("bundle") or ".")
     try:
         is_bundle = fileio.is_directory(posix.stat(path).st_mode)
     except OSError as e:
         raise UsageError(
-            "open", "cannot open %s: %s" % (quote(path), errno_text(e.errno)), "plan", "diff", "a bundle or a config"
+            "not-readable", "cannot open %s: %s" % (quote(path), errno_text(e.errno)), "plan", "diff", "give a bundle or a config"
         ) from None
     one = make({**options, "bundle": home}, id)
     theirs: Options = {**options, "bundle": path if is_bundle else home, "config": path}
@@ -214,7 +215,7 @@ def _both(options: Options, id: str) -> tuple[Made, Made]:
     for made, where in ((one, home), (other, path)):
         if made.problems:
             first = made.problems[0]
-            raise Refusal("can-t-planned", "%s can't be planned: %s" % (quote(where), first.words), first.pointer, first.hint)
+            raise Refusal("not-plannable", "%s can't be planned: %s" % (quote(where), first.words), first.pointer, first.hint)
     return one, other
 
 
@@ -234,7 +235,7 @@ def compare(one: Made, other: Made) -> dict[str, list[dict[str, Any]]]:
 
 
 def _movable(made: Made, part: str) -> Any:
-    """Paths below the bundle from there on: two bundles are not different for lying at different places."""
+    """A plan with paths relative to the bundle, so that two bundles don't differ only by their directories."""
     return _below(made.plans.get(part), made.bundle)
 
 
@@ -255,12 +256,12 @@ def flat(value: Any, path: str = "") -> dict[str, Any]:
 
 
 def changes(before: dict[str, Any], after: dict[str, Any]) -> list[dict[str, Any]]:
-    """Two flat() -> [{"path", "before", "after"}], None for what is not there."""
+    """The differences of two flat() results: [{"path", "before", "after"}], with None where there is no value."""
     paths = dict.fromkeys([*before, *after])
     return [{"path": p, "before": before.get(p), "after": after.get(p)} for p in paths if before.get(p) != after.get(p)]
 
 
-def _told(found: dict[str, list[dict[str, Any]]], paint: Paint) -> str:
+def _diff_text(found: dict[str, list[dict[str, Any]]], paint: Paint) -> str:
     lines = []
     for row in found["steps"]:
         sign, colour = ("+", "green") if row["change"] == "added" else ("-", "red")

@@ -1,4 +1,4 @@
-"""ps [--format table|json] ID [PS-ARGS...]: the processes of a container, as pids or as the rows that ps(1) has for them."""
+"""ps ID [PS-ARGUMENTS]: lists the processes of a container, as the rows that ps(1) prints for them, or with --format json as their pids."""
 
 from __future__ import annotations
 
@@ -6,24 +6,22 @@ import posix
 
 from pyrunc import fileio, jsonio
 from pyrunc.cgroup import kill
+from pyrunc.commands import choice
 from pyrunc.engine import status
-from pyrunc.errors import StepFailure, UsageError, quote
+from pyrunc.errors import StepFailure
 from pyrunc.store import open_state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pyrunc.cmdline import Options
+    from pyrunc.state_document import State
 
 
 PS = ("/usr/bin/ps", "/bin/ps")
 
 
 def main(options: Options, args: list[str]) -> int:
-    style = options.get("format", "table")
-    if style not in ("table", "json"):
-        raise UsageError("bad-format", "invalid format option: %s" % quote(style), "ps", "format", "use table or json")
+    style = choice.format_of(options, "ps", "table", "json")
     state_dir = open_state(options, args[0])
     paths = state_dir.state.get("cgroup_paths")
     pids = kill.procs(paths) if paths else _by_namespace(state_dir.state)
@@ -34,8 +32,8 @@ def main(options: Options, args: list[str]) -> int:
     return 0
 
 
-def _by_namespace(state: dict[str, Any]) -> list[int]:
-    """A rootless container may have no cgroup: its processes are those in init's pid namespace, or init alone if that is the host's."""
+def _by_namespace(state: State) -> list[int]:
+    """For a rootless container without a cgroup: the processes in init's pid namespace, or only init if it has none of its own."""
     if not status.is_alive(state):
         return []
     wanted = _pid_namespace(state["pid"])
@@ -48,15 +46,15 @@ def _pid_namespace(pid: int | str) -> str | None:
     try:
         return posix.readlink("/proc/%s/ns/pid" % pid)
     except OSError:
-        return None  # gone, or not ours to look at
+        return None  # it has ended, or access is denied
 
 
 def rows(text: str, pids: set[int]) -> list[str]:
-    """The header and the lines whose PID column is one of `pids`. StepFailure when there is no such column."""
+    """The header, and the lines whose PID is one of `pids`. StepFailure if there is no PID column."""
     lines = text.rstrip("\n").split("\n")
     titles = lines[0].split()
     if "PID" not in titles:
-        raise StepFailure("couldn-t-find", "couldn't find PID field in ps output", "ps", "host", hint="ask ps for the pid as well")
+        raise StepFailure("no-pid-column", "couldn't find PID field in ps output", "ps", "host", hint="let ps print the pid, too")
     column = titles.index("PID")
     kept = [lines[0]]
     for line in lines[1:]:
@@ -73,11 +71,11 @@ def _output(arguments: list[str]) -> str:
         except OSError:
             continue
         return _run([path, *arguments])
-    raise StepFailure("ps-host", "no ps(1) on this host", "ps", "host", path=PS[0], hint="install procps, or use --format json")
+    raise StepFailure("no-ps", "no ps(1) on this host", "ps", "host", path=PS[0], hint="install procps, or use --format json")
 
 
 def _run(argv: list[str]) -> str:
-    """What a program writes, read to its end. Its environment is the caller's."""
+    """The output of a program that runs with the caller's environment."""
     environment = dict(x.partition(b"=")[::2] for x in fileio.own_environ() if b"=" in x)
     ours, theirs = posix.pipe2(posix.O_CLOEXEC)
     try:
@@ -94,11 +92,11 @@ def _run(argv: list[str]) -> str:
             posix.close(theirs)
     if status:
         raise StepFailure(
-            "failed-status",
+            "ps-failed",
             "%s failed with status %d" % (argv[0], posix.waitstatus_to_exitcode(status)),
             "ps",
             "host",
             path=argv[0],
-            hint="see its words above",
+            hint="its message is above",
         )
     return fileio.fsdecode(b"".join(parts))

@@ -1,5 +1,5 @@
-"""restore [options] ID: a container from the images of a checkpoint and the bundle's config; attended and deleted at its end unless
---detach. Returns the program's status."""
+"""restore [options] ID: restores a container from the images of a checkpoint and the bundle's config. Without --detach the command stays in the
+foreground, deletes the container at its end and returns the program's exit status."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from pyrunc.engine.prepare import prepare
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pyrunc.cmdline import Options
     from pyrunc.engine.run import Run
+    from pyrunc.engine.shapes import Asked
 
 
 def main(options: Options, args: list[str]) -> int:
@@ -24,17 +23,17 @@ def main(options: Options, args: list[str]) -> int:
         restore.restore(run, warnings, asked)
         posix.close(run.pidfd)
         return 0
-    caught = foreground.Signals()  # to the very end: nothing may keep us from undoing
+    caught = foreground.Signals()  # until the end: a signal must not prevent the clean-up
     try:
         status = _attended(run, warnings, asked, caught)
-        run.state_dir.lock()
-        lifecycle.delete(run.state_dir, options, force=True)
+        run.stored.lock()
+        lifecycle.delete(run.stored, options, force=True)
     finally:
         caught.close()
     return status
 
 
-def _attended(run: Run, warnings: list[tuple[str, str]], asked: dict[str, Any], caught: foreground.Signals) -> int:
+def _attended(run: Run, warnings: list[list[str]], asked: Asked, caught: foreground.Signals) -> int:
     terminal = None
     try:
         if not run.options["no_subreaper"]:

@@ -1,4 +1,4 @@
-"""resume ID: thaws a paused container, and takes off it what a checkpoint that was killed has left: CRIU's lock on its network."""
+"""resume ID: thaws a paused container. It also removes the lock on the container's network that a killed checkpoint leaves behind."""
 
 from __future__ import annotations
 
@@ -35,4 +35,4 @@ def _unlock(state_dir: StateDir, now: str) -> None:
 
     left = netlock.recover(state_dir, state_dir.plan())
     if left:
-        raise StateError("unlock", left, state_dir.id, now)
+        raise StateError("network-locked", left, state_dir.id, now)

@@ -1,4 +1,5 @@
-"""run ID: create, start, and, unless detached, attend and delete. Returns the program's status."""
+"""run ID: creates and starts a container. Without --detach the command stays in the foreground, deletes the container at its end (unless --keep is
+given) and returns the program's exit status."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ def main(options: Options, args: list[str]) -> int:
     if run.options["detach"]:
         _begin(run, warnings, options)
         return 0
-    caught = foreground.Signals()  # before all else and to the very end: a signal is for the program, and must not keep us from undoing
+    caught = foreground.Signals()  # first and until the end: signals are for the program, and must not prevent the clean-up
     try:
         status = _attended(run, warnings, options, caught)
         _finish(run, status, options)
@@ -31,8 +32,8 @@ def main(options: Options, args: list[str]) -> int:
     return status
 
 
-def _attended(run: Run, warnings: list[tuple[str, str]], options: Options, caught: foreground.Signals) -> int:
-    """create, start and the program's life. When it can't be attended any longer, it must not stay either."""
+def _attended(run: Run, warnings: list[list[str]], options: Options, caught: foreground.Signals) -> int:
+    """Creates and starts the container and waits for its program. If that fails, the container is deleted."""
     terminal = notify = None
     try:
         if not run.options["no_subreaper"]:
@@ -47,8 +48,8 @@ def _attended(run: Run, warnings: list[tuple[str, str]], options: Options, caugh
         try:
             return foreground.attend(run.pid, run.pidfd, terminal, caught, notify)
         except BaseException:
-            run.state_dir.lock()
-            lifecycle.delete(run.state_dir, options, force=True, plans=run.plans)
+            run.stored.lock()
+            lifecycle.delete(run.stored, options, force=True, plans=run.plans)
             raise
     finally:
         if terminal is not None:
@@ -58,10 +59,10 @@ def _attended(run: Run, warnings: list[tuple[str, str]], options: Options, caugh
 
 
 def _finish(run: Run, status: int, options: Options) -> None:
-    """Deletes the container, or writes its status down for `wait`. That somebody else has deleted it meanwhile is fine."""
-    state_dir = run.state_dir
+    """Deletes the container, or records its exit status for `wait`. It may have been deleted by somebody else meanwhile."""
+    state_dir = run.stored
     try:
-        state_dir.lock().load()  # others may have written to the state
+        state_dir.lock().load()  # others may have changed the state
     except StateError as e:
         if e.reason == "unknown-container":
             return
@@ -74,14 +75,14 @@ def _finish(run: Run, status: int, options: Options) -> None:
         lifecycle.delete(state_dir, options, force=True, plans=run.plans)
 
 
-def _begin(run: Run, warnings: list[tuple[str, str]], options: Options) -> None:
+def _begin(run: Run, warnings: list[list[str]], options: Options) -> None:
     host.create(run, warnings)
     _start(run, options)
 
 
 def _start(run: Run, options: Options) -> Any:
-    """start; when it fails nothing of the container may stay. Answers what else is to be polled while attending, or None."""
-    state_dir = run.state_dir
+    """Starts the container, and deletes it if that fails. Returns what has to be polled while it runs, or None."""
+    state_dir = run.stored
     state_dir.lock()
     try:
         notify = start.start(state_dir, options, attended=not run.options["detach"], made=True)

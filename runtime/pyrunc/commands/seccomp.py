@@ -1,11 +1,13 @@
-"""seccomp [-b BUNDLE] [SYSCALL [ARGUMENT...]]: what the bundle's profile answers to a call, found by running the very filter.
+"""seccomp [SYSCALL [ARGUMENT...]]: shows how the seccomp filter of a bundle answers a system call, by running the compiled filter on it.
 
-Without a call: the profile's default, its size, and the names that libseccomp does not know (they are skipped). Loads nothing.
+Without a call it shows the default action, the size of the filter, and the names that libseccomp doesn't know, which are ignored. No filter is
+loaded.
 """
 
 from __future__ import annotations
 
 from pyrunc import fileio, helper_process, jsonio
+from pyrunc.commands import choice
 from pyrunc.engine import planner, prepare
 from pyrunc.errors import Refusal, UsageError, quote
 from pyrunc.linux import filters
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyrunc.cmdline import Options
+    from pyrunc.parts.seccomp.profile import Entry
 
 
 HERE = "/linux/seccomp"
@@ -23,9 +26,7 @@ MAX_ARGS = 6
 
 
 def main(options: Options, args: list[str]) -> int:
-    style = options.get("format", "text")
-    if style not in ("text", "json"):
-        raise UsageError("bad-format", "invalid format option: %s" % quote(style), "seccomp", "format", "use text or json")
+    style = choice.format_of(options, "seccomp", "text", "json")
     entry = _plan(options)
     program, unknown = _compile(entry)
     report = {
@@ -40,7 +41,7 @@ def main(options: Options, args: list[str]) -> int:
     return 0
 
 
-def _plan(options: Options) -> dict[str, Any]:
+def _plan(options: Options) -> Entry:
     prepare.caller_paths(options)
     bundle = prepare.bundle_of(options)
     config = prepare.read_config(options, bundle)
@@ -48,12 +49,12 @@ def _plan(options: Options) -> dict[str, Any]:
     planner.plan(config, ctx, ("meta", "capabilities", "seccomp"))
     entry = ctx.plans.get("seccomp")
     if entry is None:
-        raise Refusal("config-has-seccomp", "the config has no seccomp profile", HERE)
+        raise Refusal("no-profile", "the config has no seccomp profile", HERE)
     return entry
 
 
-def _compile(entry: dict[str, Any]) -> tuple[bytes, list[str]]:
-    """(the filter, names that are not known)."""
+def _compile(entry: Entry) -> tuple[bytes, list[str]]:
+    """(the filter, unknown names)"""
     if entry["raw"] is not None:
         return bytes.fromhex(entry["raw"]), []
     made = helper_process.call("seccomp", {**entry["profile"], "needs": ["execve"]})
@@ -66,7 +67,9 @@ def _number(text: str) -> int:
     except ValueError:
         value = -1
     if not 0 <= value < 1 << 64:
-        raise UsageError("invalid-number", "invalid number: %s" % quote(text), "seccomp", None, "decimal or 0x…, below 2^64")
+        raise UsageError(
+            "bad-number", "invalid number: %s" % quote(text), "seccomp", None, "give a decimal or hexadecimal (0x…) number below 2^64"
+        )
     return value
 
 
@@ -75,13 +78,13 @@ def _verdict(program: bytes, args: list[str]) -> dict[str, Any]:
 
     machine = posix.uname().machine
     if machine not in ARCHES:
-        raise UsageError("calls-can-t", "calls of %s can't be looked up here" % machine, "seccomp")
+        raise UsageError("unknown-machine", "calls of %s can't be looked up here" % machine, "seccomp")
     name, values = args[0], [_number(text) for text in args[1:]]
     if len(values) > MAX_ARGS:
-        raise UsageError("system-call-has", "a system call has at most %d arguments" % MAX_ARGS, "seccomp")
+        raise UsageError("too-many-arguments", "a system call has at most %d arguments" % MAX_ARGS, "seccomp")
     number = int(name) if name.isascii() and name.isdigit() else helper_process.call("syscalls", {"names": [name]})[name]
     if number < 0:
-        raise UsageError("system-call-known", "the system call %s is not known on %s" % (quote(name), machine), "seccomp")
+        raise UsageError("unknown-syscall", "the system call %s is not known on %s" % (quote(name), machine), "seccomp")
     values += [0] * (MAX_ARGS - len(values))
     action = filters.verdict(program, ARCHES[machine], number, tuple(values))
     return {"syscall": name, "number": number, "arguments": values, "verdict": filters.action_name(action)}
@@ -94,5 +97,5 @@ def _text(report: dict[str, Any]) -> str:
         lines.append("%s(%s): %s" % (quote(report["syscall"]), shown, report["verdict"]))
     lines.append("default %s, %d instructions" % (report["default"], report["instructions"]))
     if report["unknown"]:
-        lines.append("not known here, skipped: %s" % quote(" ".join(report["unknown"]), 2000))
+        lines.append("unknown here, ignored: %s" % quote(" ".join(report["unknown"]), 2000))
     return "\n".join(lines) + "\n"

@@ -1,12 +1,13 @@
-"""spec: writes a config.json to begin with, indented by tabs as runc does. Never overwrites a file. --file names another one, or - for
-standard output. --profile takes the defaults of a purpose (oci/profiles.py); --explain writes no file and tells property by property
-what is in it and why, as text or JSON."""
+"""spec: writes an example config.json, indented by tabs as runc does. It never overwrites a file. --file gives another name, or - for standard
+output. --profile selects the defaults of an engine or a purpose (oci/profiles.py). --explain writes no file and explains each property of the
+config."""
 
 from __future__ import annotations
 
 import posix
 
 from pyrunc import fileio, jsonio
+from pyrunc.commands import choice
 from pyrunc.errors import UsageError, errno_text, quote
 from pyrunc.oci import example
 
@@ -23,9 +24,7 @@ EEXIST = 17
 
 
 def main(options: Options, args: list[str]) -> int:
-    style = options.get("format", "text" if options.get("explain") else "json")
-    if style not in ("text", "json") or style == "text" and not options.get("explain"):
-        raise UsageError("bad-format", "invalid format option: %s" % quote(style), "spec", "format", "json; with --explain also text")
+    style = choice.format_of(options, "spec", *(("text", "json") if options.get("explain") else ("json",)))
     bundle = options.get("bundle") or "."
     name = options.get("file") or NAME
     document, reasons = _document(options)
@@ -47,19 +46,18 @@ def main(options: Options, args: list[str]) -> int:
 
 
 def _document(options: Options) -> tuple[dict[str, Any], dict[str, str]]:
-    """(config, {pointer: why}) of the options."""
+    """(config, {pointer: reason}) for the options."""
     ids = posix.geteuid(), posix.getegid()
     name = options.get("profile")
     if name is None:
         return example.config(options.get("rootless", False), *ids, cgroup_namespace=_unified()), {}
     from pyrunc.oci import profiles
 
-    if name not in profiles.NAMES:
-        raise UsageError("invalid-profile", "invalid profile: %s" % quote(name), "spec", "profile", "use " + ", ".join(profiles.NAMES))
+    choice.chosen(name, tuple(profiles.NAMES), "spec", "profile", "bad-profile", "invalid profile: %s")
     if options.get("rootless") and name != "rootless":
         raise UsageError(
-            "rootless-profile-exclude",
-            "--rootless and --profile %s exclude each other" % name,
+            "rootless-and-profile",
+            "--rootless and --profile %s can't be combined" % name,
             "spec",
             "rootless",
             "use --profile rootless",
@@ -78,12 +76,12 @@ def _explain(options: Options, document: dict[str, Any], reasons: dict[str, str]
     else:
         from pyrunc import render
 
-        text = _told(rows, profiles.ABOUT.get(name or ""), render.Paint())
+        text = _explained(rows, profiles.ABOUT.get(name or ""), render.Paint())
     fileio.write_all(1, text.encode())
     return 0
 
 
-def _told(rows: list[dict[str, Any]], about: str | None, paint: Paint) -> str:
+def _explained(rows: list[dict[str, Any]], about: str | None, paint: Paint) -> str:
     lines = [paint(about, "bold"), ""] if about else []
     for row in rows:
         lines.append("%s = %s" % (paint(row["pointer"], "cyan"), quote(jsonio.dumps(row["value"]), 160)))
@@ -99,12 +97,12 @@ def _write(dir_fd: int, name: str, data: bytes) -> None:
     except (OSError, ValueError) as e:
         if getattr(e, "errno", None) == EEXIST:
             raise UsageError("file-exists", "File %s exists. Remove it first" % shown, "spec") from None
-        raise UsageError("open", "open %s: %s" % (shown, _text(e)), "spec") from None
+        raise UsageError("not-writable", "open %s: %s" % (shown, _text(e)), "spec") from None
     try:
         fileio.write_all(fd, data)
     except OSError as e:
         posix.unlink(name, dir_fd=dir_fd)
-        raise UsageError("write", "write %s: %s" % (shown, errno_text(e.errno)), "spec") from None
+        raise UsageError("not-writable", "write %s: %s" % (shown, errno_text(e.errno)), "spec") from None
     finally:
         posix.close(fd)
 
@@ -114,7 +112,7 @@ def _text(e: OSError | ValueError) -> str:
 
 
 def _unified() -> bool:
-    """Whether the host has cgroup v2 alone: then containers get a cgroup namespace."""
+    """Whether the host has only cgroup v2; then containers get a cgroup namespace."""
     try:
         posix.stat("/sys/fs/cgroup/cgroup.controllers")
     except OSError:

@@ -1,4 +1,4 @@
-"""start ID: opens the gate and waits until the program has been executed."""
+"""start ID: runs the program of a created container. Returns when the program has been executed; fails if it could not be."""
 
 from __future__ import annotations
 

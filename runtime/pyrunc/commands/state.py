@@ -1,11 +1,11 @@
-"""state ID: one JSON object on stdout, in runc's shape; of a stopped container also "ended", where its exit status is known or memory ran
-out: {"status", "signal", "oom_killed"}, what is not known left out. Reads only; takes no lock."""
+"""state ID: prints the state of a container as a JSON object with runc's members. For a stopped container, "ended" tells how it ended, as far as
+that is known: {"status", "signal", "oom_killed"}. Takes no lock."""
 
 from __future__ import annotations
 
 from pyrunc import fileio, jsonio
+from pyrunc.commands import choice
 from pyrunc.engine import status
-from pyrunc.errors import UsageError, quote
 from pyrunc.oci import state as document
 from pyrunc.store import open_state
 
@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 
 
 def main(options: Options, args: list[str]) -> int:
-    if options.get("format", "json") != "json":
-        raise UsageError("bad-format", "invalid format option: %s" % quote(options["format"]), "state", "format", "it is always json")
+    choice.format_of(options, "state", "json")
     state_dir = open_state(options, args[0])
     now = status.of(state_dir)
     data = document.for_state(state_dir.state, now)

@@ -1,4 +1,5 @@
-"""stats [ID...]: what many containers use, read in one process. --format table, json (runc's events data by id), or prometheus."""
+"""stats [ID...]: prints the resource usage of containers, as a table, as JSON (the data of runc's events by id) or in Prometheus' text format.
+Without ids: all containers that run (--all: the stopped ones, too)."""
 
 from __future__ import annotations
 
@@ -6,9 +7,10 @@ import time
 
 from pyrunc import fileio, jsonio, store
 from pyrunc.cgroup import stats
+from pyrunc.commands import choice
 from pyrunc.commands.list import table
 from pyrunc.engine import status
-from pyrunc.errors import StateError, UsageError, quote
+from pyrunc.errors import StateError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 
 HEAD = ("ID", "STATUS", "CPU SECONDS", "MEMORY", "LIMIT", "PIDS", "READ", "WRITTEN")
-METRICS = (  # name, type, help, how it is found
+METRICS = (  # name, type, help, value
     ("pyrunc_cpu_seconds_total", "counter", "CPU time used", lambda d: d["cpu"].get("usage", {}).get("total", 0) / 1e9),
     ("pyrunc_memory_bytes", "gauge", "Memory in use", lambda d: d["memory"].get("usage", {}).get("usage", 0)),
     ("pyrunc_memory_limit_bytes", "gauge", "Limit of memory", lambda d: d["memory"].get("usage", {}).get("limit", 0)),
@@ -32,9 +34,7 @@ METRICS = (  # name, type, help, how it is found
 
 
 def main(options: Options, args: list[str]) -> int:
-    style = options.get("format", "table")
-    if style not in ("table", "json", "prometheus"):
-        raise UsageError("bad-format", "invalid format option: %s" % quote(style), "stats", "format", "use table, json or prometheus")
+    style = choice.format_of(options, "stats", "table", "json", "prometheus")
     found = collect(options, args, stats.collect if style == "json" else stats.brief)
     if style == "json":
         text = jsonio.dumps({id: data for id, _status, data in found}) + "\n"
@@ -47,7 +47,7 @@ def main(options: Options, args: list[str]) -> int:
 
 
 def collect(options: Options, args: list[str], read: Callable[[dict[str, str]], Any] = stats.brief) -> list[Found]:
-    """[(id, status, read(cgroup paths))]; without ids all containers that are alive (--all: the stopped ones too)."""
+    """[(id, status, read(cgroup paths))] of the given ids, or of all containers that run (--all: the stopped ones, too)."""
     root = store.root_of(options["globals"])
     found = []
     for id in args or store.ids(root):
@@ -88,7 +88,7 @@ def _row(id: str, now: str, data: dict[str, Any]) -> tuple[str, ...]:
 
 
 def prometheus(found: list[Found]) -> str:
-    """Text format 0.0.4, for the node exporter's text files."""
+    """Prometheus' text format 0.0.4, for the text file collector of node_exporter."""
     lines = ["# collected %d" % time.time()]
     for name, kind, text, value in METRICS:
         lines += ["# HELP %s %s." % (name, text), "# TYPE %s %s" % (name, kind)]

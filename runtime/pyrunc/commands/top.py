@@ -1,5 +1,5 @@
-"""top [ID...]: what containers use, drawn anew every --interval, those that use most CPU first. On a terminal it takes the whole screen and
-ends with Ctrl-C or q; elsewhere it prints one table after the other. --count ends it by itself."""
+"""top [ID...]: shows the resource usage of containers, updated every --interval, sorted by CPU usage. At a terminal it uses the whole screen and
+exits with q or Ctrl-C; elsewhere it prints one table after another. --count sets the number of updates."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import time
 from _struct import pack, unpack
 
 from pyrunc import fileio, jsonio
+from pyrunc.commands import choice
 from pyrunc.commands.list import table
 from pyrunc.commands.stats import collect, human, io_bytes
 from pyrunc.engine.durations import duration
@@ -33,13 +34,13 @@ ENTER, LEAVE = b"\x1b[?1049h\x1b[?25l", b"\x1b[?25h\x1b[?1049l"
 
 
 def main(options: Options, args: list[str]) -> int:
-    style = options.get("format", "table")
-    if style not in ("table", "json"):
-        raise UsageError("bad-format", "invalid format option: %s" % quote(style), "top", "format", "use table or json")
+    style = choice.format_of(options, "top", "table", "json")
     interval = duration(options.get("interval", "2s"), "top", "interval")
     count = options.get("count")
     if count is not None and (not count.isascii() or not count.isdigit() or len(count) > 9 or not int(count)):
-        raise UsageError("bad-number", 'invalid value "%s" for flag -count: want a number' % quote(count), "top", "count", "from 1 on")
+        raise UsageError(
+            "bad-number", 'invalid value "%s" for flag -count: want a number' % quote(count), "top", "count", "give a number above 0"
+        )
     for number in (1, 15):
         _signal.signal(number, _stop)
     screen = Lines() if style == "json" else Screen()
@@ -53,7 +54,7 @@ def main(options: Options, args: list[str]) -> int:
 
 
 def _stop(_number: int, _frame: object) -> None:
-    """The terminal must be given back."""
+    """Ends the loop, so that the terminal is restored."""
     raise KeyboardInterrupt
 
 
@@ -71,12 +72,12 @@ def _show(options: Options, args: list[str], interval: float, count: int, screen
 
 
 def used(data: dict[str, Any]) -> tuple[int, int, int]:
-    """(CPU time in ns, bytes read, bytes written): what rates are made of."""
+    """(CPU time in ns, bytes read, bytes written): the counters behind the rates."""
     return data["cpu"].get("usage", {}).get("total", 0), io_bytes(data, "read"), io_bytes(data, "write")
 
 
 def rows(found: list[Found], before: Before, now: float) -> list[tuple[str, ...]]:
-    """Those that use most first; the first time there are no rates."""
+    """The table's rows, highest CPU usage first. There are no rates the first time."""
     lines = []
     for id, status, data in found:
         memory = data["memory"].get("usage", {})
@@ -94,7 +95,7 @@ def rows(found: list[Found], before: Before, now: float) -> list[tuple[str, ...]
 
 
 class Lines:
-    """--format json: an object a line for each interval, the containers as `stats` has them."""
+    """--format json: an object a line for each interval, with the data of `stats`."""
 
     def show(self, found: list[Found], _before: Before, _now: float) -> None:
         line = {"time": int(time.time()), "containers": [{"id": id, "status": status, "data": data} for id, status, data in found]}
@@ -105,11 +106,11 @@ class Lines:
         return False
 
     def close(self) -> None:
-        """Nothing has to be given back."""
+        """Nothing to restore."""
 
 
 class Screen:
-    """Standard output, a terminal or not. Keys are read where standard input is a terminal too."""
+    """Standard output. At a terminal the whole screen is used; keys are read if standard input is a terminal, too."""
 
     def __init__(self) -> None:
         self.is_terminal = posix.isatty(1)
@@ -136,7 +137,7 @@ class Screen:
         fileio.write_all(1, ("\x1b[H" + body + "\x1b[J").encode())
 
     def wait(self, seconds: float) -> bool:
-        """True when a key asks for the end."""
+        """True if a key asks to quit."""
         if self.saved is None:
             time.sleep(seconds)
             return False

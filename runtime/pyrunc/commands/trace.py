@@ -1,10 +1,11 @@
-"""trace ID: where the time of the container's create went, one line a step. What ran inside shows where create had --trace."""
+"""trace ID: shows how long each step of the container's create took. Steps inside the container are included if create ran with --trace."""
 
 from __future__ import annotations
 
 from pyrunc import fileio, jsonio
+from pyrunc.commands import choice
 from pyrunc.commands.lookup import open_state
-from pyrunc.errors import StateError, UsageError, quote
+from pyrunc.errors import StateError, quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,14 +18,12 @@ WIDTH = 48  # columns of the bars
 
 
 def main(options: Options, args: list[str]) -> int:
-    style = options.get("format", "text")
-    if style not in ("text", "json"):
-        raise UsageError("bad-format", "invalid format option: %s" % quote(style), "trace", "format", "use text or json")
+    style = choice.format_of(options, "trace", "text", "json")
     state_dir = open_state(options, args[0])
     stamps = [row for row in state_dir.note("trace") or () if type(row) is list and len(row) == 4]
     if not stamps:
         raise StateError(
-            "nothing-kept", "no steps are kept of this container", state_dir.id, hint="it was made by another version, or by restore"
+            "nothing-kept", "no steps are recorded for this container", state_dir.id, hint="it was made by another version, or by restore"
         )
     if style == "json":
         keys = ("at_ns", "took_ns", "side", "step")
@@ -36,7 +35,7 @@ def main(options: Options, args: list[str]) -> int:
 
 
 def waterfall(stamps: list[list[Any]]) -> str:
-    """[[begin, length, side, name]] in nanoseconds → text: begin and length in milliseconds, side, a bar, the step."""
+    """[[begin, length, side, name]] in nanoseconds -> lines with begin and length in milliseconds, side, a bar and the step."""
     stamps = sorted(stamps)
     end = max(1, *(began + length for began, length, _side, _name in stamps))
     lines = ["%9s %9s  %-4s  %-*s  %s" % ("at ms", "took ms", "side", WIDTH, "", "step")]
@@ -45,7 +44,7 @@ def waterfall(stamps: list[list[Any]]) -> str:
         size = max(1, (began + length) * WIDTH // end - first)
         bar = (" " * first + ("█" if side == "host" else "▒") * size)[:WIDTH].ljust(WIDTH)
         lines.append("%9s %9s  %-4s  %s  %s" % (_ms(began), _ms(length), quote(side), bar, quote(name)))
-    lines.append("%9s in all" % _ms(end))
+    lines.append("%9s total" % _ms(end))
     return "\n".join(lines) + "\n"
 
 

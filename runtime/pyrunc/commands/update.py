@@ -1,9 +1,8 @@
-"""update [options] ID: other limits for a container that exists; all or none of them.
+"""update [options] ID: changes the limits of a container; either all of them are changed, or none.
 
-`--resources FILE` takes /linux/resources as JSON and makes the other options for limits unheard, as with runc; its device rules are
-never applied, as callers send "deny all" along with every update. What is not mentioned keeps its value: quota and period, limit and
-swap are completed from what was set before. --device-add, --device-remove and --rlimit are ours: devices and rlimits of a container
-that runs.
+--resources FILE takes /linux/resources as JSON. As with runc, the other options for limits are then ignored, and its device rules are never
+applied, because engines send "deny all" with every update. Limits that are not given keep their value: quota and period, limit and swap are
+completed from the current ones. --device-add, --device-remove and --rlimit change devices and rlimits of a running container.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ OPTIONS = {
 
 
 def size(text: str, option: str) -> int:
-    """'100m', '1g', '1.5 GiB', '-1' → bytes, as runc's options read them (docker's go-units). UsageError for anything else."""
+    """'100m', '1g', '1.5 GiB', '-1' -> bytes, as runc's options (docker's go-units) read them. UsageError."""
     if text == "-1":
         return -1
     number = text.rstrip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
@@ -50,7 +49,7 @@ def size(text: str, option: str) -> int:
             "invalid value for %s: %s" % (option.replace("_", "-"), quote(text)),
             "update",
             option,
-            "sizes look like 512, 100m, 1.5g; -1 is no limit",
+            "give a size such as 512, 100m or 1.5g; -1 means no limit",
         )
     return int(whole) * UNITS[unit] + int(int(fraction or 0) * UNITS[unit] // 10 ** len(fraction))
 
@@ -59,13 +58,13 @@ def integer(text: str, option: str) -> int:
     digits = text[1:] if text[:1] == "-" else text
     if not digits.isascii() or not digits.isdigit() or len(digits) > 20:
         raise UsageError(
-            "bad-value", "invalid value for %s: %s" % (option.replace("_", "-"), quote(text)), "update", option, "want a number"
+            "bad-value", "invalid value for %s: %s" % (option.replace("_", "-"), quote(text)), "update", option, "give a number"
         )
     return int(text)
 
 
 def wanted(options: Options) -> dict[str, Any]:
-    """The resources object that the command line asks for, normalised and valid. Refusal, UsageError."""
+    """The resources object of the command line, normalised and checked. Refusal, UsageError."""
     if options.get("resources"):
         path = options["resources"]
         doc, _raw = load.stream(0, "standard input") if path == "-" else load.file(path)
@@ -73,14 +72,14 @@ def wanted(options: Options) -> dict[str, Any]:
         for option in ("kernel_memory", "kernel_memory_tcp"):
             if options.get(option):
                 size(options[option], option)
-                log.warn("--%s has no effect: the kernel has no such limit any more" % option.replace("_", "-"))
+                log.warn("--%s has no effect: the kernel no longer has such a limit" % option.replace("_", "-"))
         doc = {}
         for option, (group, key, kind) in OPTIONS.items():
             text = str(options.get(option) or "")
             if text:
                 read = {"size": size, int: integer}.get(kind)
                 doc.setdefault(group, {})[key] = text if read is None else read(text, option)
-    doc.pop("devices", None)  # callers send "deny all" along with every update
+    doc.pop("devices", None)  # engines send "deny all" with every update
     doc = normalise.resources(doc)
     problems = validate.check(doc, "resources")
     if problems:
@@ -104,12 +103,12 @@ def device(text: str, option: str) -> dict[str, Any]:
             continue
         if not number.isascii() or not number.isdigit() or len(number) > 10 or int(number) >= 1 << 32:
             raise UsageError(
-                "bad-value", "invalid value for %s: %s %s is no number" % (option, name, quote(number)), "update", option, hint
+                "bad-value", "invalid value for %s: %s %s is not a number" % (option, name, quote(number)), "update", option, hint
             )
         found[name] = int(number)
     if len(words) == 4:
         if words[0] == "a":
-            raise UsageError("bad-value", "invalid value for %s: a node is c or b" % option, "update", option, hint)
+            raise UsageError("bad-value", "invalid value for %s: a device node is c or b" % option, "update", option, hint)
         found["path"] = words[3]
     return found
 
@@ -136,7 +135,7 @@ def _limit(word: str) -> int | None:
 def main(options: Options, args: list[str]) -> int:
     adding, removing = options.get("device_add", []), options.get("device_remove", [])
     if any(len(text.split()) > 3 for text in adding + removing):
-        seal.ensure(list(sys.argv))  # a process of ours goes in for the node
+        seal.ensure(list(sys.argv))  # one of our processes enters the container to make the node
     if options.get("resources") not in (None, "", "-"):
         options["resources"] = absolute(options["resources"])
     doc = wanted(options)

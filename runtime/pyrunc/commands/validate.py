@@ -10,6 +10,7 @@ way, which is no problem. `--format json` is for machines; text shows the place.
 from __future__ import annotations
 
 from pyrunc import fileio, helper_process, jsonio, render
+from pyrunc.commands import choice
 from pyrunc.errors import PyruncError, Refusal, Unsupported, UsageError, errno_text, quote
 from pyrunc.oci import load, normalise, pointers, schema_table, validate, version
 
@@ -25,11 +26,9 @@ PLACES = 100  # problems whose line is looked up: that reads the file once each
 
 
 def main(options: Options, args: list[str]) -> int:
-    style = options.get("format", "text")
-    if style not in ("text", "json"):
-        raise UsageError("bad-format", "invalid format option: %s" % quote(style), "validate", "format", "use text or json")
-    if options.get("as") not in (None, *RUNTIMES):
-        raise UsageError("invalid-runtime", "invalid runtime: %s" % quote(options["as"]), "validate", "as", "use runc or crun")
+    style = choice.format_of(options, "validate", "text", "json")
+    if "as" in options:
+        choice.chosen(options["as"], RUNTIMES, "validate", "as", "bad-runtime", "invalid runtime: %s")
     if args and options.get("bundle"):
         raise UsageError("bundle-twice", "the bundle is given twice", "validate", "bundle")
     if args:

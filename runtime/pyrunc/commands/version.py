@@ -1,11 +1,11 @@
-"""--version: lines that go-runc, moby and podman read; no second line may hold the word `version`. The command takes --format json too."""
+"""version, --version: prints the version. go-runc, moby and podman parse these lines: only the first may contain the word `version`."""
 
 from __future__ import annotations
 
 import sys
 
 from pyrunc import fileio, jsonio
-from pyrunc.errors import UsageError, quote
+from pyrunc.commands import choice
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,9 +18,7 @@ SPEC = "1.3.0"
 
 def main(options: Options, args: list[str]) -> int:
     name = "runc" if sys.argv and sys.argv[0].rpartition("/")[2] == "runc" else "pyrunc"
-    style = options.get("format", "text")
-    if style not in ("text", "json"):
-        raise UsageError("bad-format", "invalid format option: %s" % quote(style), "version", "format", "use text or json")
+    style = choice.format_of(options, "version", "text", "json")
     python = "%d.%d.%d" % sys.version_info[:3]
     if style == "json":
         document = {"name": name, "version": VERSION, "commit": "v" + VERSION, "spec": SPEC, "python": python}

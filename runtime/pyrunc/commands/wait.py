@@ -1,8 +1,8 @@
-"""wait ID: returns when the container's init has ended, and prints its exit status: 128 and the signal for one that was killed.
+"""wait ID: waits until the container's init has ended, and prints its exit status: 128 plus the signal if it was killed.
 
-The status comes through the pidfd, or on kernels that do not keep it there from the kernel's news of exits. For a container that has
-stopped already, what can still be known: its init as a zombie, or what an earlier `wait` or an attended `run --keep` has written down. `--format json`: {"id", "status", "signal", "oom_killed"}, null for
-what nobody knows. Takes no lock while it waits.
+The status comes from the pidfd, or on kernels that don't keep it there from the process connector. For a container that has already stopped, it
+comes from the zombie of its init, or from what an earlier `wait` or a `run --keep` recorded. --format json prints {"id", "status", "signal",
+"oom_killed"}, with null for what is unknown. No lock is held while waiting.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ from __future__ import annotations
 import posix
 
 from pyrunc import fileio, jsonio
+from pyrunc.commands import choice
 from pyrunc.commands.lookup import open_state
 from pyrunc.engine import exit_status, status
 from pyrunc.engine.durations import duration
-from pyrunc.errors import StateError, UsageError, quote
+from pyrunc.errors import StateError
 from pyrunc.linux import pidfd, probe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pyrunc.cmdline import Options
     from pyrunc.linux import procevents
+    from pyrunc.state_document import Ended
     from pyrunc.store import StateDir
 
 
@@ -29,9 +29,7 @@ KEEPS_STATUS = (6, 15)  # PIDFD_INFO_EXIT
 
 
 def main(options: Options, args: list[str]) -> int:
-    style = options.get("format", "text")
-    if style not in ("text", "json"):
-        raise UsageError("bad-format", "invalid format option: %s" % quote(style), "wait", "format", "use text or json")
+    style = choice.format_of(options, "wait", "text", "json")
     timeout_ms = int(duration(options["timeout"], "wait", "timeout") * 1000) if "timeout" in options else None
     state_dir = open_state(options, args[0])
     end = exit_status.written(state_dir) or _wait(state_dir, timeout_ms)
@@ -39,13 +37,13 @@ def main(options: Options, args: list[str]) -> int:
         fileio.write_all(1, (jsonio.dumps({"id": state_dir.id, **end}) + "\n").encode())
         return 0
     if end["status"] is None:
-        hint = "who started it has taken its status"
-        raise StateError("status-unknown", "the exit status of %s is not known any more" % state_dir.id, state_dir.id, "stopped", hint)
+        hint = "the process that started it has collected its status"
+        raise StateError("status-unknown", "the exit status of %s is no longer known" % state_dir.id, state_dir.id, "stopped", hint)
     fileio.write_all(1, b"%d\n" % end["status"])
     return 0
 
 
-def _wait(state_dir: StateDir, timeout_ms: int | None) -> dict[str, Any]:
+def _wait(state_dir: StateDir, timeout_ms: int | None) -> Ended:
     state = state_dir.state
     if status.of(state_dir) == "creating" and not state["pid"]:
         raise StateError(
@@ -59,7 +57,7 @@ def _wait(state_dir: StateDir, timeout_ms: int | None) -> dict[str, Any]:
             if not pidfd.wait(fd, timeout_ms):
                 raise StateError("timed-out", "container %s has not ended in time" % state_dir.id, state_dir.id, status.of(state_dir))
             code = pidfd.exit_status(fd)
-            if code is None and watch is not None:  # its parent was quicker than we
+            if code is None and watch is not None:  # its parent has reaped it
                 code = watch.status()
     finally:
         if fd >= 0:
@@ -68,12 +66,12 @@ def _wait(state_dir: StateDir, timeout_ms: int | None) -> dict[str, Any]:
             watch.close()
     end = exit_status.told(code, exit_status.memory_ran_out(state.get("cgroup_paths") or {}))
     if code is not None:
-        _note(state_dir, end)
+        _record(state_dir, end)
     return end
 
 
 def _listen(pid: int) -> procevents.Watch | None:
-    """Where the kernel does not keep the status for us it has to be heard, if we may."""
+    """The process connector, for kernels that don't keep the status; None if it is not needed or not allowed."""
     if probe.kernel() >= KEEPS_STATUS:
         return None
     from pyrunc.linux import procevents
@@ -84,8 +82,8 @@ def _listen(pid: int) -> procevents.Watch | None:
         return None
 
 
-def _note(state_dir: StateDir, end: dict[str, Any]) -> None:
-    """For who asks later, as the kernel forgets. A container that was deleted meanwhile needs no note."""
+def _record(state_dir: StateDir, end: Ended) -> None:
+    """Records the status in the state for later calls, unless the container was deleted meanwhile."""
     try:
         state_dir.lock().load()
     except StateError:
@@ -93,6 +91,6 @@ def _note(state_dir: StateDir, end: dict[str, Any]) -> None:
     try:
         state_dir.record("ended", end)
     except OSError:
-        return  # a full disk is no reason to hide the status
+        return  # the status is printed even if the disk is full
     finally:
         state_dir.unlock()

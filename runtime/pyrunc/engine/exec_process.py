@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyrunc.cmdline import Options
+    from pyrunc.parts.sides import Options as Asked
     from pyrunc.store import StateDir
 
 
-def asked_of(options: Options) -> dict[str, Any]:
+def asked_of(options: Options) -> Asked:
     """What plans and verbs may ask of the command line. UsageError."""
     return {
         "preserve_fds": prepare.number(options, "preserve_fds"),
@@ -49,7 +50,7 @@ def process_of(options: Options, words: list[str], state_dir: StateDir, config: 
 
 def _from_options(options: Options, words: list[str], state_dir: StateDir, config: dict[str, Any]) -> dict[str, Any]:
     if not words:
-        raise Refusal("process-args-empty", "process args cannot be empty", "/process/args", "name the program after the id")
+        raise Refusal("no-args", "process args cannot be empty", "/process/args", "name the program after the id")
     process = dict(config.get("process") or {})
     process["args"] = words
     process["terminal"] = options.get("tty", False)

@@ -86,6 +86,7 @@ class Stale(TypedDict, total=False):
     cgroups: list[str]
     mounts: list[str]
     removable: bool
+    removed: bool  # by gc --force
 
 class Row(TypedDict):
     """A difference between the plan and what is there; seen None: nothing is."""

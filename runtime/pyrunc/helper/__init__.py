@@ -1,1 +1,1 @@
-"""Code of the helper process (helper_process.py): the only place that imports third-party packages."""
+"""Modules of the helper process (helper_process.py): the only ones that import third-party packages."""

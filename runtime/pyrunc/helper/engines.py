@@ -1,9 +1,8 @@
 """What `install` changes in the configuration of each engine: text in, text out, nothing is read or written here.
 
-Each engine is a function `edit(text, want)` of the file's text ("" if there is none) and {"runtime", "name", "default", "uninstall"};
-it returns the new text, or None where the file should not be there, and raises Refusal. JSON is written anew in the order and with
-the indentation that it had. TOML is never written anew: our lines stand between two marks, and the result is parsed again to see that
-nothing but our entry has changed.
+Each engine has a function `edit(path, text, want)`. text: the file's content, "" if there is no file; want: {"runtime", "name", "default",
+"uninstall"}. It returns the new content, or None if the file is to be removed, and raises Refusal. JSON is rewritten in the same order and with
+the same indentation. TOML is never rewritten: our lines are between two marks, and the result is parsed to verify that only our entry differs.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from typing import Any, NoReturn
 
 from pyrunc.errors import Refusal, quote
 
-MARK = "# pyrunc install: begin; `pyrunc install --containerd --uninstall` takes these lines out"
+MARK = "# pyrunc install: begin; `pyrunc install --containerd --uninstall` removes these lines"
 END = "# pyrunc install: end"
 WAS = "  # pyrunc install; was: "
 PODMAN_MARK = "# Written by `pyrunc install --podman`; `pyrunc install --podman --uninstall` removes this file."
@@ -23,7 +22,7 @@ CRI = {2: "io.containerd.grpc.v1.cri", 3: "io.containerd.cri.v1.runtime"}
 
 
 def refuse(path: str, why: str, hint: str | None = None) -> NoReturn:
-    raise Refusal("nothing-was-changed", "%s: %s; nothing was changed" % (quote(path), why), None, hint)
+    raise Refusal("engine-config", "%s: %s; nothing was changed" % (quote(path), why), None, hint)
 
 
 # -- dockerd: /etc/docker/daemon.json -----------------------------------------------------------------------------------------
@@ -64,9 +63,7 @@ def _json(path: str, text: str) -> dict[str, Any]:
         document = dict(items)
         if len(document) != len(items):
             names = [key for key, _ in items]
-            refuse(
-                path, "the key %s is there twice" % quote(next(n for n in names if names.count(n) > 1)), "dockerd would take the last one"
-            )
+            refuse(path, "duplicate key %s" % quote(next(n for n in names if names.count(n) > 1)), "dockerd would take the last one")
         return document
 
     if not text.strip():
@@ -74,7 +71,7 @@ def _json(path: str, text: str) -> dict[str, Any]:
     try:
         document = json.loads(text, object_pairs_hook=pairs)
     except (ValueError, RecursionError) as e:
-        refuse(path, "not JSON: %s" % e, "mend it first; dockerd cannot read it either")
+        refuse(path, "not JSON: %s" % e, "correct it first; dockerd can't read it either")
     if not isinstance(document, dict):
         refuse(path, "not a JSON object")
     return document
@@ -108,12 +105,12 @@ def podman_text(want: dict[str, Any]) -> str:
 
 def podman(path: str, text: str, want: dict[str, Any]) -> str | None:
     if text and not text.startswith(PODMAN_MARK):
-        refuse(path, "the file was not written by pyrunc install", "name another file of that directory with --config")
+        refuse(path, "the file was not written by pyrunc install", "give another file of that directory with --config")
     return None if want["uninstall"] else podman_text(want)
 
 
 def podman_made(text: str) -> bool:
-    """Whether a drop-in is, byte by byte, what install writes: then removing it loses nothing."""
+    """Whether a drop-in is exactly what install writes, so that it can be removed without a copy."""
     try:
         engine = tomllib.loads(text)["engine"]
         ((name, paths),) = engine["runtimes"].items()
@@ -128,7 +125,7 @@ def check_toml(path: str, text: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as e:
-        refuse(path, "not TOML: %s" % e, "mend it first; the engine cannot read it either")
+        refuse(path, "not TOML: %s" % e, "correct it first; the engine can't read it either")
 
 
 # -- containerd: /etc/containerd/config.toml --------------------------------------------------------------------------------------
@@ -148,8 +145,8 @@ def containerd(path: str, text: str, want: dict[str, Any]) -> str | None:
         document = {"version": 2}
     version = document.get("version", 1)
     if version not in CRI:
-        hint = "containerd config migrate writes a newer one" if version == 1 else None
-        refuse(path, "version %s of the format is not known here" % quote(version), hint)
+        hint = "`containerd config migrate` writes a newer one" if version == 1 else None
+        refuse(path, "unknown version %s of the format" % quote(version), hint)
     new = _containerd_with(path, bare, document, CRI[version], want)
     return text if check_toml(path, new) == before and MARK in text else new
 
@@ -159,18 +156,18 @@ def _containerd_with(path: str, bare: str, document: dict[str, Any], plugin: str
     cri = _table(path, document, ("plugins", plugin, "containerd"))
     runtimes = _table(path, document, ("plugins", plugin, "containerd", "runtimes"))
     if name in runtimes:
-        refuse(path, "it has a runtime %s that pyrunc install has not written" % name, "use another --name, or take it out first")
+        refuse(path, "it has a runtime %s that pyrunc install did not write" % name, "use another --name, or remove it first")
     key = 'plugins."%s".containerd' % plugin
     block, lines = [], bare.splitlines(keepends=True)
     if want["default"] and cri.get("default_runtime_name") != name:
         header = _header_line(lines, ("plugins", plugin, "containerd"))
         if header is None:
             if "default_runtime_name" in cri:
-                refuse(path, "default_runtime_name stands where it cannot be changed safely", "change it by hand, and leave --default out")
+                refuse(path, "default_runtime_name is where it can't be changed safely", "change it by hand, and omit --default")
             block += ["[%s]" % key, '  default_runtime_name = "%s"' % name]
         else:
             _set_default(path, lines, header, name)
-    if not runtimes and name != "runc":  # a table of runtimes in the file replaces containerd's own, in which only runc stands
+    if not runtimes and name != "runc":  # a table of runtimes in the file replaces containerd's built-in one, which has runc
         block += ["[%s.runtimes.runc]" % key, '  runtime_type = "io.containerd.runc.v2"']
     options = runtimes.get("runc", {}).get("options", {}) if isinstance(runtimes.get("runc"), dict) else {}
     block += [
@@ -189,7 +186,7 @@ def _containerd_with(path: str, bare: str, document: dict[str, Any], plugin: str
 
 
 def _nothing_else(path: str, document: dict[str, Any], new: str, plugin: str, want: dict[str, Any]) -> None:
-    """The new text, parsed, is the old document and our entry."""
+    """Verifies that the new text differs from the old document only by our entry. Refusal."""
     try:
         after = tomllib.loads(new)
         containerd = after["plugins"][plugin]["containerd"]
@@ -197,7 +194,7 @@ def _nothing_else(path: str, document: dict[str, Any], new: str, plugin: str, wa
     except (ValueError, KeyError, TypeError) as e:
         refuse(
             path,
-            "its tables are written in a form that lines cannot be added to (%s)" % quote(str(e)),
+            "its tables have a form that lines can't be added to (%s)" % quote(str(e)),
             "add the runtime by hand; see the manual",
         )
     old = json.loads(json.dumps(document, default=str))
@@ -209,7 +206,7 @@ def _nothing_else(path: str, document: dict[str, Any], new: str, plugin: str, wa
     if want["default"]:
         place["default_runtime_name"] = want["name"]
     if old != after:
-        refuse(path, "adding lines would change what else it says", "add the runtime by hand")
+        refuse(path, "adding lines would change other settings", "add the runtime by hand")
 
 
 def _table(path: str, document: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
@@ -236,7 +233,7 @@ def _header_line(lines: list[str], keys: tuple[str, ...]) -> int | None:
 
 
 def _set_default(path: str, lines: list[str], header: int, name: str) -> None:
-    """Changes or adds default_runtime_name below the header; the line remembers what was there."""
+    """Changes or adds default_runtime_name below the header; a comment keeps the previous line."""
     for number in range(header + 1, len(lines)):
         line = lines[number]
         if line.lstrip().startswith("["):
@@ -252,11 +249,11 @@ def _set_default(path: str, lines: list[str], header: int, name: str) -> None:
 def _balanced(path: str, text: str) -> None:
     begins, ends = text.count(MARK), text.count(END)
     if begins != ends or begins > 1 or (begins and text.index(MARK) > text.index(END)):
-        refuse(path, "the marks of pyrunc install do not match", "take out its lines by hand")
+        refuse(path, "the marks of pyrunc install do not match", "remove its lines by hand")
 
 
 def _unmarked(text: str) -> str:
-    """The text as it was before install."""
+    """The text before install."""
     if MARK in text:
         start, end = text.index(MARK), text.index(END) + len(END)
         text = text[:start] + text[end:].removeprefix("\n")

@@ -1,7 +1,7 @@
-"""Helper `install`: finds the engines' configuration files, shows what changes, keeps the old file, writes the new one.
+"""Helper `install`: finds the engines' configuration files, shows the changes, keeps a copy of the old file and writes the new one.
 
-Payload: see commands/install.py. Answer {"text"}: what the user shall see. All edits are thought out before the first is written, so
-that a refusal leaves every file as it was. A file is replaced as a whole (rename), with the owner and the mode that it had.
+Payload: see commands/install.py. Answer: {"text"}, the output for the user. All changes are computed before the first is written, so that a
+refusal changes no file. A file is replaced as a whole (rename), with its owner and mode.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ FILES = {
 }
 EDITS = {"docker": engines.docker, "podman": engines.podman, "containerd": engines.containerd}
 AFTER = {
-    "docker": "dockerd takes it in with: systemctl reload docker; then: docker run --runtime %s ...",
-    "podman": "podman takes it in at its next start: podman --runtime %s run ...",
-    "containerd": "containerd takes it in with: systemctl restart containerd; the handler's name (RuntimeClass) is %s",
+    "docker": "to apply it: systemctl reload docker; then: docker run --runtime %s ...",
+    "podman": "podman reads it at its next start: podman --runtime %s run ...",
+    "containerd": "to apply it: systemctl restart containerd; the handler (RuntimeClass) is %s",
 }
 LIMIT = 4 << 20
 
@@ -42,7 +42,7 @@ def run(payload: dict[str, Any]) -> dict[str, str]:
             continue
         disposable = engine == "podman" and new is None and old is not None and engines.podman_made(old)
         kept = _replace(path, None if disposable else old, new)
-        text.append("%s: %s%s\n" % (path, "removed" if new is None else "written", "; the earlier file is %s" % kept if kept else ""))
+        text.append("%s: %s%s\n" % (path, "removed" if new is None else "written", "; the previous file is %s" % kept if kept else ""))
         if not payload["uninstall"]:
             text.append(AFTER[engine] % payload["name"] + "\n")
     return {"text": "".join(text)}
@@ -54,16 +54,16 @@ def _plan(engine: str, payload: dict[str, Any]) -> tuple[str, str, str | None, s
     if payload["user"] is not None and payload["config"] is None:
         if engine != "podman":
             raise errors.Refusal(
-                "written-root-only",
-                "%s is written by root only; nothing was changed" % path,
+                "needs-root",
+                "only root can write %s; nothing was changed" % path,
                 None,
-                "call it as root, or name a file with --config",
+                "run it as root, or give a file with --config",
             )
         path = payload["user"] + "/containers/containers.conf.d/50-pyrunc.conf"
     path = os.path.realpath(path)
     old = _read(path)
     if engine == "podman":
-        beside = os.path.dirname(os.path.dirname(path)) + "/containers.conf"  # a drop-in helps no podman that can't read its main file
+        beside = os.path.dirname(os.path.dirname(path)) + "/containers.conf"  # podman reads no drop-in if it can't read its main file
         engines.check_toml(beside, _read(beside) or "")
     if payload["uninstall"] and old is None:
         return engine, path, old, old
@@ -71,7 +71,7 @@ def _plan(engine: str, payload: dict[str, Any]) -> tuple[str, str, str | None, s
 
 
 def _read(path: str) -> str | None:
-    """The text of a configuration file, None if there is none."""
+    """The content of a configuration file; None if there is no file."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
@@ -103,9 +103,9 @@ def _diff(path: str, old: str | None, new: str | None) -> str:
 
 
 def _replace(path: str, old: str | None, new: str | None) -> str | None:
-    """Puts the new text (None: nothing) in the place of the file; the old text is kept beside it if it is given.
+    """Replaces the file by the new text, or removes it if that is None. If the old text is given, a copy of it is kept beside the file.
 
-    Returns the name of the file kept, or None. Either all of it happens, or the directory is as it was."""
+    Returns the name of the copy, or None. If it fails, the directory is unchanged."""
     fresh, kept = "%s.new-%d" % (path, os.getpid()), None
     try:
         if new is not None:
@@ -125,7 +125,7 @@ def _replace(path: str, old: str | None, new: str | None) -> str | None:
 
 
 def _keep(path: str, text: str) -> str:
-    """Writes the old text beside the file, under a name that is free; returns that name."""
+    """Writes the old text beside the file, under an unused name; returns that name."""
     for number in range(1, 1000):
         name = path + ".before-pyrunc" + ("" if number == 1 else ".%d" % number)
         try:
@@ -137,7 +137,7 @@ def _keep(path: str, text: str) -> str:
 
 
 def _new_file(name: str, text: str, like: str) -> None:
-    """Makes a file that must not be there yet, with the mode and owner of `like` (0644 of ours if that is not there)."""
+    """Makes a file that must not exist, with the mode and owner of `like` (0644 and ours if that doesn't exist)."""
     fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         with os.fdopen(fd, "wb") as file:
@@ -157,4 +157,4 @@ def _new_file(name: str, text: str, like: str) -> None:
 
 def _failure(e: OSError, call: str, path: str) -> errors.StepFailure:
     words = "%s %s: %s" % (call, errors.quote(e.filename or path), errors.errno_text(e.errno))
-    return errors.StepFailure("failure", words, call=call, errno=e.errno, path=path, hint="the engine's configuration is as it was")
+    return errors.StepFailure("engine-config", words, call=call, errno=e.errno, path=path, hint="the engine's configuration is unchanged")

@@ -1,9 +1,9 @@
-"""The frame of the helper process: /usr/bin/python3 -I -S …/helper/main.py NAME. Started by helper_process.py, which see.
+"""The main program of the helper process: /usr/bin/python3 -I -S …/helper/main.py NAME, started by helper_process.py.
 
-Standard input: "LENGTH\\n" and that many bytes of JSON {"paths": [...], "payload": ...}; the pipe then stays open, and when its
-other end closes, the caller is dead and the kernel kills us (SIGIO). Standard output: one letter and what belongs to it: J with
-JSON, B with bytes, E with the record of one of our errors. A module of this package has one entry, `run(payload)`; here the
-standard library may be used as it is, and nothing is written to standard output by hand.
+Standard input: "LENGTH\\n" and that many bytes of JSON {"paths": [...], "payload": ...}. The pipe then stays open: when its other end closes,
+the caller is dead, and the kernel kills the helper (SIGIO). Standard output: one letter and its content, J with JSON, B with bytes, E with the
+record of a PyruncError. A module of this package has one entry, `run(payload)`, may use the whole standard library, and must not write to
+standard output.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LIBRARIES = {  # import name -> (package of Debian, name for pip)
 
 
 def read_request() -> bytes:
-    """-> the bytes of the request."""
+    """The bytes of the request."""
     length = b""
     while not length.endswith(b"\n"):
         digit = os.read(0, 1)
@@ -39,14 +39,14 @@ def read_request() -> bytes:
     while left:
         chunk = os.read(0, min(left, 1 << 20))
         if not chunk:
-            raise SystemExit("helper: the request is cut off")
+            raise SystemExit("helper: the request is incomplete")
         chunks.append(chunk)
         left -= len(chunk)
     return b"".join(chunks)
 
 
 def die_with_caller() -> None:
-    """From now on the end of standard input ends this process, whatever it is doing: SIGIO kills when nobody handles it."""
+    """From now on this process ends when standard input does: the default action of SIGIO is to terminate."""
     import fcntl
     import select
 
@@ -54,12 +54,12 @@ def die_with_caller() -> None:
     fcntl.fcntl(0, fcntl.F_SETFL, fcntl.fcntl(0, fcntl.F_GETFL) | os.O_ASYNC)
     poll = select.poll()
     poll.register(0, select.POLLIN)
-    if poll.poll(0):  # it ended before that was in force
+    if poll.poll(0):  # it ended before that took effect
         os._exit(1)
 
 
 def carry_out(name: str, request: dict[str, Any]) -> bytes:
-    """-> the reply, bytes."""
+    """The reply."""
     import json
 
     from pyrunc import errors
@@ -80,7 +80,7 @@ def carry_out(name: str, request: dict[str, Any]) -> bytes:
 
 
 def missing(e: ImportError) -> errors.PyruncError:
-    """ImportError -> which package would help."""
+    """The error for a missing library, which names the package to install."""
     from pyrunc import errors
 
     library = (e.name or "").partition(".")[0]
@@ -104,7 +104,7 @@ def failure(e: errors.PyruncError) -> bytes:
 def main(argv: list[str]) -> int:
     import json
 
-    # this directory would come first in sys.path, and its modules have the names of libraries; -I keeps it out
+    # without -I this directory would come first in sys.path, and its modules have names of libraries
     sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
     sys.dont_write_bytecode = True
     request = json.loads(read_request())
@@ -118,4 +118,4 @@ def main(argv: list[str]) -> int:
 if __name__ == "__main__":
     code = main(sys.argv)
     sys.stderr.flush()
-    os._exit(code)  # what libraries do at exit is of no use to anybody
+    os._exit(code)  # skips the exit handlers of libraries

@@ -1,7 +1,7 @@
-"""The functions of csrc/libseccomp.c by pyseccomp, for a launcher that has no libseccomp of its own. See there.
+"""The functions of csrc/libseccomp.c, made with pyseccomp, for launchers without libseccomp.
 
-What pyseccomp lacks is worked round here: find_library() runs ldconfig and a compiler found by PATH; exist_arch() reports the
-opposite (so it isn't asked); the version has no function (it is asked of the library itself).
+Workarounds for pyseccomp: find_library() runs ldconfig and a compiler found by PATH; exist_arch() reports the opposite, so it isn't used; there
+is no function for the version, so the library is called.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def _load() -> Any:
         import pyseccomp
     except OSError as e:
         raise Unsupported(
-            "libseccomp-can-t", "libseccomp can't be loaded: %s" % e, "/linux/seccomp", "libseccomp", "install libseccomp2"
+            "no-libseccomp", "libseccomp can't be loaded: %s" % e, "/linux/seccomp", "libseccomp", "install libseccomp2"
         ) from None
     finally:
         ctypes.util.find_library = search

@@ -1,4 +1,4 @@
-"""Helper `regex`: which names a regular expression matches, anywhere in them. Payload {"pattern", "names"}, answer: list of names."""
+"""Helper `regex`: the names in which a regular expression matches. Payload: {"pattern", "names"}; answer: list of names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,5 @@ def run(payload: dict[str, Any]) -> list[str]:
     try:
         expression = re.compile(payload["pattern"])
     except (re.error, RecursionError, OverflowError) as e:
-        raise errors.Refusal(
-            "invalid-regular-expression", "invalid regular expression %s: %s" % (errors.quote(payload["pattern"]), e), None
-        ) from None
+        raise errors.Refusal("bad-regex", "invalid regular expression %s: %s" % (errors.quote(payload["pattern"]), e), None) from None
     return [name for name in payload["names"] if expression.search(name)]

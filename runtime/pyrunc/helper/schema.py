@@ -1,5 +1,5 @@
-"""Helper `schema`: a document against the JSON schemas by jsonschema. Payload {"document": …, "what": "config"}, answer: a list of
-{"pointer", "words", "expected", "value"}, empty if it holds."""
+"""Helper `schema`: checks a document against the JSON schemas with jsonschema. Payload: {"document": …, "what": "config"}; answer: a list of
+{"pointer", "words", "expected", "value"}, empty if the document is valid."""
 
 from __future__ import annotations
 
@@ -9,4 +9,5 @@ from pyrunc.oci import explain
 
 
 def run(payload: dict[str, Any]) -> list[dict[str, Any]]:
-    return explain.problems(payload["document"], payload["what"])
+    found: list[dict[str, Any]] = explain.problems(payload["document"], payload["what"])
+    return found

@@ -1,12 +1,12 @@
-"""Compiles a seccomp profile with libseccomp. In the compiled launcher libseccomp is linked in (csrc/libseccomp.c) and this module runs
-in the process itself; elsewhere it runs in the helper process, and pyseccomp_calls.py has the same functions.
+"""Helper `seccomp`: compiles a seccomp profile with libseccomp. The compiled launcher has libseccomp linked in (csrc/libseccomp.c), and this
+module runs in the process itself; elsewhere it runs in the helper process, with the same functions from pyseccomp_calls.py.
 
 In: {"default": action, "arches": [names], "rules": [{"names", "action", "args", "at"}], "enosys": bool, "needs": [names], "strict": bool},
-all numbers as the kernel has them (linux/filters.py). Out: {"bpf": hex, "unknown": [names], "version": "2.6.0"}. Raises Refusal for
-what is wrong with the profile, Unsupported for what libseccomp or the kernel lacks.
+with the kernel's numbers (linux/filters.py). Out: {"bpf": hex, "unknown": [names], "version": "2.6.0"}. Raises Refusal for mistakes in the
+profile, Unsupported for what libseccomp or the kernel lacks.
 
-What libseccomp lacks is worked round here: a rule by name looks the name up for the native architecture only (numbers are resolved
-here), and it refuses errno 4095, which the kernel takes, so another number stands in for it until the program is made.
+Workarounds for libseccomp: a rule by name resolves the name for the native architecture only, so numbers are resolved here; and it refuses
+errno 4095, which the kernel accepts, so another number stands for it until the program is generated.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def run(payload: dict[str, Any]) -> dict[str, Any]:
 
 
 def stand_in(profile: dict[str, Any]) -> dict[str, Any]:
-    """The profile with `swap` in it: the action that stands for ERRNO 4095, one that nothing else uses."""
+    """The profile with `swap`: an otherwise unused action that stands for ERRNO 4095."""
     used = {profile["default"], *[rule["action"] for rule in profile["rules"]]}
     swap = next(a for a in range(LAST_ERRNO - 1, filters.ERRNO, -1) if a not in used)
     rules = [{**rule, "action": swap} if rule["action"] == LAST_ERRNO else rule for rule in profile["rules"]]
@@ -64,7 +64,7 @@ def compile_profile(profile: dict[str, Any], lib: Any) -> dict[str, Any]:
     arches = arches_of(profile, native)
     attributes = [(CTL_NNP, 0, False)]
     if sum(len(rule["names"]) for rule in rules) > MANY_RULES:
-        attributes.append((CTL_OPTIMIZE, OPTIMIZE_TREE, True))  # libseccomp < 2.5: a list then, slower and as right
+        attributes.append((CTL_OPTIMIZE, OPTIMIZE_TREE, True))  # libseccomp < 2.5: a list, which is slower
     calls = [(rule, name) for rule in rules for name in rule["names"] if numbers[name] != -1]
     # a number below -1 is libseccomp's own, for a call that this architecture has not: others may
     rows = tuple((rule["action"], numbers[name], tuple(map(tuple, rule["args"]))) for rule, name in calls)
@@ -78,23 +78,23 @@ def compile_profile(profile: dict[str, Any], lib: Any) -> dict[str, Any]:
         program = filters.pack(filters.enosys_prologue(highest(lib, [native, *arches], known))) + program
     if len(program) > filters.MAX_INSNS * filters.INSN.size:
         count = len(program) // filters.INSN.size
-        words = "the seccomp profile compiles to %d instructions, and the kernel takes %d" % (count, filters.MAX_INSNS)
-        raise Refusal("seccomp-profile-compiles", words, "/linux/seccomp/syscalls")
+        words = "the seccomp profile compiles to %d instructions; the kernel accepts %d" % (count, filters.MAX_INSNS)
+        raise Refusal("filter-too-long", words, "/linux/seccomp/syscalls")
     check_needs(lib, profile, program)
     return {"bpf": program.hex(), "unknown": unknown, "version": lib.version()}
 
 
 def check_names(profile: dict[str, Any], rules: list[dict[str, Any]], unknown: set[str]) -> None:
-    """Names that libseccomp has never heard of are skipped: profiles list calls of every kernel. But a list that permits, and of which
-    nothing is left, permits nothing; and with `strict` (annotation run.oci.seccomp_fail_unknown_syscall) each must be known."""
+    """Names that libseccomp doesn't know are ignored: profiles list calls of every kernel. Refused: a profile that allows only unknown calls, and
+    with `strict` (annotation run.oci.seccomp_fail_unknown_syscall) any unknown name."""
     for rule in profile["rules"]:
         for name in rule["names"]:
             if profile["strict"] and name in unknown:
-                raise Refusal("system-call-known", 'the system call "%s" is not known' % name, rule["at"] + "/names")
+                raise Refusal("unknown-syscall", 'unknown system call "%s"' % name, rule["at"] + "/names")
     allowing = [rule for rule in rules if rule["action"] in (filters.ALLOW, filters.LOG)]
     denying = profile["default"] not in (filters.ALLOW, filters.LOG)
     if denying and allowing and all(name in unknown for rule in allowing for name in rule["names"]):
-        raise Refusal("system-call-seccomp", "no system call that the seccomp profile allows is known", allowing[0]["at"] + "/names")
+        raise Refusal("nothing-allowed", "no system call that the seccomp profile allows is known", allowing[0]["at"] + "/names")
 
 
 def arches_of(profile: dict[str, Any], native: int) -> dict[int, int]:
@@ -113,24 +113,24 @@ def explained(e: OSError, profile: dict[str, Any], places: list[int], calls: lis
     if call == "seccomp_arch_add":
         pointer, name = "/linux/seccomp/architectures/%d" % places[at], profile["arches"][places[at]]
         if e.errno == errno.EDOM:  # libseccomp keeps one byte order a filter
-            words = "%s has another byte order than this machine: no filter can hold both" % name
-            return Refusal("has-another-byte", words, pointer)
-        return Unsupported("known-libseccomp", "%s is not known to libseccomp" % name, pointer, "libseccomp")
+            words = "%s has another byte order than this machine; no filter can have both" % name
+            return Refusal("mixed-byte-order", words, pointer)
+        return Unsupported("unknown-architecture", "libseccomp doesn't know %s" % name, pointer, "libseccomp")
     if call != "seccomp_rule_add":
         return e
     rule, name = calls[at]
     if e.errno == errno.EOPNOTSUPP:
         words = 'system call "%s": this kernel or libseccomp does not know %s' % (name, filters.action_name(rule["action"]))
-        return Unsupported("system-call-libseccomp", words, rule["at"], "kernel or libseccomp")
+        return Unsupported("rule-refused", words, rule["at"], "kernel or libseccomp")
     if e.errno == errno.EEXIST:
         words = 'system call "%s": another rule has the same arguments and another action' % name
     else:
         words = 'system call "%s": libseccomp refuses the rule: %s' % (name, errno.errorcode.get(e.errno or 0, e.errno))
-    return Refusal("system-call-libseccomp", words, rule["at"])
+    return Refusal("rule-refused", words, rule["at"])
 
 
 def highest(lib: Any, tokens: list[int], names: list[str]) -> dict[int, int]:
-    """{arch token: highest number that the profile names there}; an architecture of which it names nothing is left out."""
+    """{arch token: highest number that the profile names}, without architectures for which it names nothing."""
     found = {}
     for token in tokens:
         numbers = lib.numbers(token, names)
@@ -142,10 +142,10 @@ def highest(lib: Any, tokens: list[int], names: list[str]) -> dict[int, int]:
 
 
 def check_needs(lib: Any, profile: dict[str, Any], program: bytes) -> None:
-    """Refuses a filter that stops what stands between its loading and the program's first instruction: no container could start."""
+    """Refuses a filter that blocks calls between its loading and the program's first instruction: no container could start."""
     arch = lib.native()
     for name, number in zip(profile["needs"], lib.numbers(arch, profile["needs"]), strict=True):
         verdict = filters.verdict(program, arch, number)
         if verdict & 0xFFFF0000 in (filters.KILL_PROCESS, filters.KILL_THREAD, filters.TRAP, filters.ERRNO):
             words = "the seccomp profile answers %s with %s, which is needed before the program runs" % (name, filters.action_name(verdict))
-            raise Refusal("seccomp-profile-answers", words, "/linux/seccomp")
+            raise Refusal("execve-blocked", words, "/linux/seccomp")

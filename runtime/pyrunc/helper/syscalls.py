@@ -10,6 +10,6 @@ if TYPE_CHECKING:
 
 
 def run(payload: dict[str, Any]) -> dict[str, int]:
-    """payload: {"names": [...]} → {name: number, -1 for one that is not known}."""
+    """payload: {"names": [...]} -> {name: number, or -1 for an unknown name}"""
     lib = library()
     return dict(zip(payload["names"], lib.numbers(lib.native(), payload["names"]), strict=True))

@@ -24,7 +24,7 @@ def identity(text: str, option: str) -> int:
     """A decimal id below 2^32 - 1. A sign, blanks and leading zeros are refused (CVE-2026-30892). UsageError."""
     plain = text.isascii() and text.isdigit() and (text == "0" or text[0] != "0") and len(text) <= 10
     if not plain or int(text) >= NO_ID:
-        raise UsageError("invalid-id", 'invalid id "%s"' % quote(text), "exec", option, "ids are decimal numbers from 0 to 4294967294")
+        raise UsageError("bad-id-number", 'invalid id "%s"' % quote(text), "exec", option, "ids are decimal numbers from 0 to 4294967294")
     return int(text)
 
 
@@ -33,7 +33,7 @@ def chosen(text: str, pid: int) -> dict[str, Any]:
     files. An empty text is refused: a variable that somebody forgot to set does not mean root. UsageError, StateError."""
     name, colon, group = text.partition(":")
     if not name or (colon and not group) or ":" in group:
-        raise UsageError("invalid-user", 'invalid user "%s"' % quote(text), "exec", "user", "give UID, UID:GID, NAME or NAME:GROUP")
+        raise UsageError("bad-user", 'invalid user "%s"' % quote(text), "exec", "user", "give UID, UID:GID, NAME or NAME:GROUP")
     found = {"uid": identity(name, "user")} if _is_number(name) else _user(name, pid)
     if colon:
         found["gid"] = identity(group, "user") if _is_number(group) else _group(group, pid)

@@ -1,0 +1,34 @@
+"""Options whose value is one of a few words."""
+
+from __future__ import annotations
+
+from pyrunc.errors import UsageError, quote
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.cmdline import Options
+
+
+def format_of(options: Options, command: str, *words: str) -> str:
+    """The value of --format; the first of `words` is the default. UsageError."""
+    return chosen(options.get("format", words[0]), words, command, "format", "bad-format", "invalid format option: %s")
+
+
+def chosen(value: str, words: tuple[str, ...], command: str, option: str, reason: str, text: str) -> str:
+    """The value of an option, which must be one of `words`. text: the sentence of the UsageError, with %s for the value."""
+    if value in words:
+        return value
+    raise UsageError(reason, text % quote(value), command, option, suggested(value, words) + "use " + listed(words))
+
+
+def suggested(word: str, words: tuple[str, ...], prefix: str = "") -> str:
+    """The beginning of a hint: "did you mean json? ", or "" if no word is similar."""
+    from pyrunc.oci.nearest import nearest
+
+    close = nearest(word, list(words))
+    return "did you mean %s? " % listed(tuple(prefix + one for one in close)) if close else ""
+
+
+def listed(words: tuple[str, ...]) -> str:
+    """'a, b or c'"""
+    return " or ".join(filter(None, (", ".join(words[:-1]), words[-1])))
