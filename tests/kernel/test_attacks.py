@@ -112,3 +112,19 @@ def test_exec_is_in_the_keyring_of_the_container(runtime: Runtime, make_bundle: 
     again = keyrings(runtime.ok("exec", id, "/bin/cat", "/proc/keys").out)
     own = [{name: key for name, key in seen.items() if name == "_ses." + id or not key[1] & 0x00010101} for seen in (first, again)]
     assert own[0] == own[1] and len(own[0]) == 1
+
+
+# ---- device rules
+
+
+MKNOD = {"/process/capabilities": {kind: ["CAP_MKNOD"] for kind in ("bounding", "effective", "permitted")}}
+
+
+@pytest.mark.parametrize("all_allowed", [True, False])
+def test_a_denied_device_is_not_made(runtime: Runtime, make_bundle: MakeBundle, all_allowed: bool) -> None:
+    """The rules that every container has, mknod of any device among them, do not take a denial of the config back."""
+    denied = {"allow": False, "type": "c", "major": 10, "minor": 200, "access": "rwm"}
+    rules = [{"allow": all_allowed, "access": "rwm"}, {"allow": True, "type": "c", "major": 10, "minor": 229, "access": "rwm"}, denied]
+    script = "for n in 229 200; do mknod /dev/shm/$n c 10 $n && echo made $n; done; : </dev/null && echo null"
+    bundle = make_bundle({**MKNOD, "/linux/resources/devices": rules}, args=["/bin/sh", "-c", script])
+    assert runtime.call("run", "--bundle", bundle, runtime.new_id()).out == "made 229\nnull\n"

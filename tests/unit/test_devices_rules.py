@@ -50,8 +50,8 @@ def test_the_defaults_alone():
     assert lines(DEFAULTS) == (
         False,
         [
-            "b *:* m",
             "c *:* m",
+            "b *:* m",
             "c 1:3 rwm",
             "c 1:5 rwm",
             "c 1:7 rwm",
@@ -59,8 +59,8 @@ def test_the_defaults_alone():
             "c 1:9 rwm",
             "c 5:0 rwm",
             "c 5:2 rwm",
-            "c 10:200 rwm",
             "c 136:* rwm",
+            "c 10:200 rwm",
         ],
     )
 
@@ -214,3 +214,8 @@ def test_a_number_beyond_all_devices_matches_nothing():
 def test_empty_rules_deny_everything():
     code = devices_bpf.program([])
     assert not any(run(code, kind, access, 1, 3) for kind in "bc" for access in range(1, 8))
+
+
+def test_lines_keep_the_order_of_the_config():
+    rules = [[True, "c", 10, 229, "rw"], *DEFAULTS, [True, "b", 8, 0, "r"], [True, "c", 4, 1, "rw"]]
+    assert lines(rules)[1][:3] == ["c 10:229 rw", "b 8:0 r", "c 4:1 rw"]

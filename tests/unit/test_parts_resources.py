@@ -214,9 +214,27 @@ def test_no_rules_is_deny_all_but_the_defaults():
         assert plan(node)["devices"] == DEFAULTS
 
 
-def test_rules_come_before_the_defaults_and_in_order():
+def test_the_defaults_come_behind_what_is_said_of_all_devices():
     rules = [{"allow": False, "access": "rwm"}, {"allow": True, "type": "c", "major": 10, "minor": 229, "access": "wr"}]
-    assert plan({"devices": rules})["devices"] == [[False, "a", -1, -1, "rwm"], [True, "c", 10, 229, "rw"]] + DEFAULTS
+    assert plan({"devices": rules})["devices"] == [[False, "a", -1, -1, "rwm"], *DEFAULTS, [True, "c", 10, 229, "rw"]]
+    wide = {"allow": False, "type": "c", "access": "rw"}
+    assert plan({"devices": [rules[1], wide]})["devices"] == [[True, "c", 10, 229, "rw"], [False, "c", -1, -1, "rw"], *DEFAULTS]
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("before", [[], [{"allow": False, "access": "rwm"}], [{"allow": True, "access": "rwm"}]])
+def test_denials_of_a_device_win_over_the_defaults(version, before):
+    """Of mknod as well, which the built-in rules allow for all nodes: they came last."""
+    denied = {"allow": False, "type": "c", "major": 10, "minor": 200, "access": "rwm"}
+    rules = plan({"devices": [*before, denied]}, version)["devices"]
+    found = devices_rules.Rules(rules)
+    everything = bool(before) and before[0]["allow"]
+    for letter in "rwm":
+        if version == 1:  # an exception where all is allowed, and none where nothing is
+            covering = [key for key, access in found.exceptions.items() if letter in access and key[0] == "c" and key[1] in (-1, 10)]
+            assert (("c", 10, 200) in covering) is everything and (found.default or not {("c", -1, -1), ("c", 10, 200)} & set(covering))
+        assert not devices_rules.may(rules, "c", 10, 200, letter)
+    assert devices_rules.may(rules, "c", 1, 3, "r") and devices_rules.may(rules, "b", 1, 3, "m")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from pyrunc.errors import StepFailure, Unsupported
 
 AT = "/linux/resources/devices"
 FULL = "rwm"
-# Always allowed, after the config's own rules: making nodes, and the devices that every container has.
+# Always allowed, unless the config denies them: making nodes, and the devices that every container has.
 DEFAULTS = (
     (None, [True, "c", -1, -1, "m"]),
     (None, [True, "b", -1, -1, "m"]),
@@ -101,8 +101,10 @@ class Rules:
                 del self.exceptions[other]
 
     def lines(self):
-        """The exceptions as v1 writes them, sorted."""
-        return [text(key, access) for key, access in sorted(self.exceptions.items())]
+        """The exceptions as v1 writes them: the config's in its order, then the built-in ones."""
+        built_in = {tuple(rule[1:4]): None for _path, rule in DEFAULTS}
+        ordered = sorted(self.exceptions.items(), key=lambda item: item[0] in built_in)  # stable
+        return [text(key, access) for key, access in ordered]
 
 
 def _meet(one, other):
@@ -124,14 +126,15 @@ def _number(number):
     return "*" if number == -1 else "%d" % number
 
 
-def check_v1(rules):
-    """Unsupported when the list needs a deny inside of a wildcard allow, which v1 would silently not do."""
+def check_v1(rules, numbers=None):
+    """Unsupported when the list needs a deny inside of a wildcard allow, which v1 would silently not do. numbers: where each rule is in
+    the config, -1 for a built-in one; without it the list is the config's."""
     punched = Rules(rules).punched
     if punched:
         number, what = punched[0]
         raise Unsupported(
             "requested-rule-supported", "requested rule not supported by devices cgroupv1 (cannot punch hole in existing wildcard rule): %s" % what,
-            "%s/%d" % (AT, number),
+            "%s/%d" % (AT, number if numbers is None else numbers[number]),
             "cgroup v2", "deny before the wildcard, or allow the devices one by one",
         )  # fmt: skip
 
