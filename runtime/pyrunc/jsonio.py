@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 
+BRACKETS = 1000  # as many levels as the scanner, which calls itself for each, can do on any stack that a caller may leave us
 DEPTH = 128  # levels of lists and objects; the deepest place of the schema is level 9
 DIGITS = 20  # of an integer: 2^64 has 20; int() itself takes any number and more than 4300 digits are an error in other words
 BLANK = " \t\n\r"
@@ -82,6 +83,8 @@ def loads(data: bytes | bytearray | memoryview | str, name: str = "JSON", ours: 
             text = bytes(data).decode()
         except UnicodeDecodeError:
             _misread(data, name)
+    if text.count("{") + text.count("[") > BRACKETS and _nested(text):
+        _misread(text, name)
     start = 0 if text[:1] in ("{", "[") else len(text) - len(text.lstrip(BLANK))
     try:
         document, end = make_scanner(_Ours if ours else _Context)(text, start)  # type: ignore[arg-type]  # it asks for a JSONDecoder, and reads these fields of one
@@ -105,6 +108,20 @@ def _misread(text: bytes | bytearray | memoryview | str, name: str) -> NoReturn:
     except ImportError:  # behind the import barrier
         raise errors.Refusal("not-json", "%s: malformed JSON" % name, "/") from None
     raise json_errors.explain(text, name, DEPTH, DIGITS) from None
+
+
+def _nested(text: str) -> bool:
+    """Whether brackets outside of strings are open more than DEPTH levels deep, found without recursion."""
+    depth = 0
+    for outside in text.replace("\\\\", "").replace('\\"', "").split('"')[::2]:
+        for char in outside:
+            if char in "[{":
+                depth += 1
+                if depth > DEPTH:
+                    return True
+            elif char in "]}":
+                depth -= 1
+    return False
 
 
 def too_deep(document: Any, limit: int = DEPTH) -> bool:

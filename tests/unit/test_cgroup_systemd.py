@@ -5,10 +5,11 @@ import test_dbus
 from test_dbus import bus  # noqa: F401
 
 import cgroup_tools as tools
+from pyrunc import jsonio
 from pyrunc.cgroup import gvariant, systemd, unit_properties
 from pyrunc.cgroup.systemd_manager import outer_uid
 from pyrunc.errors import Refusal, StepFailure
-from pyrunc.linux import dbus
+from pyrunc.linux import dbus, jsonbytes
 from pyrunc.parts import cgroups
 
 INF = 2**64 - 1
@@ -145,6 +146,40 @@ def test_bad_annotations(name, text):
     with pytest.raises(Refusal) as e:
         systemd.properties_of({"org.systemd.property." + name: text})
     assert e.value.pointer.startswith("/annotations/org.systemd.property.")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("TimeoutStopSec", "1e999"),
+        ("TimeoutStopSec", "-1e999"),
+        ("TimeoutStopSec", "uint64 18446744073709551615"),
+        ("TimeoutStopSec", "double 1e15"),
+        ("CPUWeight", "1.5"),
+        ("After", "[<1.5>]"),
+        ("Description", "'\\ud800'"),
+        ("Description", "'\\udc80'"),
+        ("Description", "'\udc80'"),
+        ("After", "[" * 100000),
+        ("After", "<" * 100000),
+        ("After", "(" * 100000),
+        ("After", "uint64 " * 100000),
+    ],
+)
+def test_values_that_have_no_form(name, text):
+    """They were a crash, here or when the unit was made."""
+    with pytest.raises(Refusal) as e:
+        systemd.properties_of({"org.systemd.property." + name: text})
+    assert e.value.pointer == "/annotations/org.systemd.property." + name and len(e.value.sentence()) < 400
+
+
+@pytest.mark.parametrize("number", [1 << 63, (1 << 64) - 1])
+def test_large_numbers_are_kept(number):
+    found = systemd.properties_of({"org.systemd.property.TimeoutStopUSec": "uint64 %d" % number})
+    assert found == [["TimeoutStopUSec", "t", number]]
+    assert jsonio.loads(jsonbytes.dumps(found), ours=True) == found and jsonio.loads(jsonio.dumps(found)) == found
+    out = dbus.marshal("(sv)", [("TimeoutStopUSec", ("t", number))], bytearray())
+    assert dbus.unmarshal("(sv)", bytes(out)) == [("TimeoutStopUSec", ("t", number))]
 
 
 def test_annotations_mean_nothing_to_cgroupfs(monkeypatch):

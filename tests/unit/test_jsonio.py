@@ -278,3 +278,21 @@ def test_the_slow_reader_is_linear():
     for text in (escapes, b"{" + b" " * 2000000 + b"x", b'{"a":"' + b"\\u00e9" * 400000, b"[" + b"0," * 3000000 + b"x]"):
         with pytest.raises(errors.Refusal, match="line 1, column"):
             jsonio.loads(text)
+
+
+@pytest.mark.parametrize("pair", ["[]", ('{"a":', "}")], ids=["lists", "objects"])
+@pytest.mark.parametrize("levels", [2000, 200000])
+def test_depth_is_known_before_the_scanner_recurses(pair, levels):
+    """On a stack of 1 MiB (ulimit -s 1024) a document of many levels was a SIGSEGV."""
+    opening, closing = pair
+    program = (
+        "from pyrunc import jsonio, errors\n"
+        "text = %r * %d + '1' + %r * %d\n"
+        "try: jsonio.loads(text)\n"
+        "except errors.Refusal as e: print(e.words)\n"
+        "print(jsonio.loads('[' + '[],' * 3000 + '\"[[[\\\\\\\"[\"]')[-1])\n"
+    ) % (opening, levels, closing, levels)
+    argv = ["sh", "-c", 'ulimit -s 1024; exec "$@"', "sh", sys.executable, "-c", program]
+    done = subprocess.run(argv, capture_output=True, text=True, env={"PYTHONPATH": str(harness.ROOT / "runtime")})
+    assert (done.returncode, done.stderr) == (0, "") and "nesting deeper than 128 levels" in done.stdout
+    assert done.stdout.splitlines()[-1] == '[[["['

@@ -24,6 +24,10 @@ class Unreadable(ValueError):
 
 def parse(text):
     """'uint64 5' -> ('t', 5). Unreadable."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise Unreadable("it is not UTF-8") from None
     reader = _Reader(text)
     found = reader.value(None, 0)
     reader.blanks()
@@ -122,7 +126,9 @@ class _Reader:
             raise Unreadable("unknown escape \\%s" % char)
         self.at += size
         try:
-            return chr(int(digits, 16))
+            char = chr(int(digits, 16))
+            char.encode()  # half a surrogate is no character
+            return char
         except (ValueError, OverflowError):
             raise Unreadable("unknown escape \\%s%s" % (char, digits)) from None
 

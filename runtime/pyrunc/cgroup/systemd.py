@@ -104,6 +104,9 @@ def _manager_cgroup(layout, euid):
     return "/user.slice/user-%d.slice/user@%d.service" % (euid, euid)
 
 
+MOST_SECONDS = (1 << 64) // 1000000  # microseconds are kept in 64 bits
+
+
 def properties_of(annotations):
     """Annotations org.systemd.property.NAME -> [[name, signature, value]], sorted."""
     from pyrunc.cgroup import gvariant
@@ -126,13 +129,29 @@ def properties_of(annotations):
             raise Refusal(
                 "annotation-gvariant-text", "annotation %s: %s is not GVariant text: %s" % (quote(key, 100), quote(text, 60), e), pointer
             ) from None
-        out.append(_seconds(name, kind, value))
+        found = _seconds(name, kind, value)
+        if found is None or _has_doubles(found[1], found[2]):
+            raise Refusal(
+                "property-range", "annotation %s: %s is not a value that systemd can have" % (quote(key, 100), quote(text, 60)), pointer
+            )
+        out.append(found)
     return out
 
 
+def _has_doubles(kind, value):
+    """No property of a unit is one, and the state has no form for them."""
+    if "d" in kind:
+        return True
+    if kind == "v":
+        return _has_doubles(*value)
+    return "v" in kind and any(_has_doubles("v", one) for one in value if type(one) is tuple)
+
+
 def _seconds(name, kind, value):
-    """A property in seconds is one in microseconds on the bus."""
+    """A property in seconds is one in microseconds on the bus; None for a time that has no form there."""
     if len(name) > 3 and name.endswith("Sec") and not name.endswith("USec") and name[-4].islower() and kind in "nqiuxtd":
+        if not -MOST_SECONDS < value < MOST_SECONDS:  # not a number included
+            return None
         return [name[:-3] + "USec", "t", max(0, int(value * 1000000))]
     return [name, kind, value]
 
