@@ -155,8 +155,7 @@ lint: $(STAMPS)/packages-demo $(STAMPS)/tools
 	@$(VENV)/bin/ruff check --quiet
 	@$(VENV)/bin/ruff format --check --quiet
 	@$(VPY) tools/check_types.py
-	@$(PYTHON) tools/dead_code.py conformance tools bundles specs tests
-	@$(PYTHON) tools/dead_code.py --advise runtime
+	@$(PYTHON) tools/dead_code.py
 	@out=$$($(PYTEST) -q --no-header -p no:cacheprovider tests/unit/test_layers.py) || { echo "$$out"; exit 1; }
 
 format: $(STAMPS)/tools

@@ -36,6 +36,7 @@ RUNS: dict[str, tuple[str, str]] = {
     "runtime": ("", "runtime/pyrunc"),
     "conformance": ("conformance", "conformance/oci_conformance conformance/__main__.py"),
     "tools": (". tools tools/vmlab specs", "conformance/bench bundles/*.py tools/*.py tools/vmlab/*.py specs/*.py runtime/csrc/*.py"),
+    "tools/coverage": ("tools/coverage", "tools/coverage/*.py"),
     **{folder: (folder + " " + HELPERS + " conformance tools tools/vmlab specs", folder + "/*.py") for folder in HELPERS.split()},
     "tests/fakes": (HELPERS, "tests/fakes/*.py"),
     "tests/vm": (HELPERS + " tools/vmlab", "tests/vm/*.py"),
@@ -49,6 +50,7 @@ def check(name: str) -> tuple[str, float | None]:
     cache = ".mypy_cache/" + name.replace("/", "-")
     with tempfile.TemporaryDirectory() as report:
         argv = [sys.executable, "-m", "mypy", "--cache-dir", cache, "--any-exprs-report", report, "--no-error-summary"]
+        argv += ["--python-version=3.13"] if name == "tools/coverage" else []  # sys.monitoring
         argv += [*(LOOSE if name.startswith("tests") else ()), *files]
         environment = {**os.environ, "MYPYPATH": ":".join(dict.fromkeys(bases.split()))}
         done = subprocess.run(argv, cwd=TREE, env=environment, capture_output=True, text=True)

@@ -2,7 +2,7 @@
 """Finds names that are defined and never used: functions, classes, constants, methods and attributes of the whole tree.
 
     tools/dead_code.py             prints them; exit code 1 if there are any
-    tools/dead_code.py FOLDER...   only those that are defined below these folders; with --advise first, only their number
+    tools/dead_code.py FOLDER...   only those that are defined below these folders
 
 A name of a module counts as used if its own module reads it, another module imports it or reads it through the imported
 module, or anything reads an attribute of that name from an object that is not known to be another module. Methods and attributes
@@ -284,7 +284,7 @@ def find() -> Iterator[tuple[Name, str]]:
         for name in source.names:
             if name.owner and name.name in by_base:
                 continue
-            if tests and (PYTEST.match(name.name) or name.name in by_pytest):
+            if name.name.startswith("pytest_") or tests and (PYTEST.match(name.name) or name.name in by_pytest):
                 continue
             if not everything.of(name):
                 yield name, "unused"
@@ -304,8 +304,6 @@ def exceptions() -> dict[tuple[str, str], int]:
 
 
 def main(folders: list[str]) -> int:
-    advise = folders[:1] == ["--advise"]
-    folders = folders[1:] if advise else folders
     allowed = exceptions()
     needed = set()
     count = 0
@@ -315,15 +313,8 @@ def main(folders: list[str]) -> int:
         if key:
             needed.add(key)
         elif not folders or any(name.path.startswith(f.rstrip("/") + "/") for f in folders):
-            if not advise:
-                print(f"{name}: {why}")
+            print(f"{name}: {why}")
             count += 1
-    if advise:
-        print(
-            f"dead code: {count} names in {' '.join(folders)} (tools/dead_code.py {' '.join(folders)} lists them)" if count else "",
-            end="\n" if count else "",
-        )
-        return 0
     for key in allowed.keys() - needed:
         print(f"tools/{EXCEPTIONS.name}:{allowed[key]}: {' '.join(key)} needs no exception")
         count += 1

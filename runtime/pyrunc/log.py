@@ -95,10 +95,6 @@ def _connect(kind: str, path: str) -> int:
     return sock.detach()
 
 
-def is_debug() -> bool:
-    return _config.debug
-
-
 def debug(text: str, **fields: Any) -> None:
     """A debug record; written only with --debug."""
     if _config.debug:

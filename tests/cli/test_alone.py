@@ -57,7 +57,7 @@ def alone(static, scratch):
         env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
         return subprocess.run(argv, env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=harness.WATCHDOG)
 
-    call.root = root
+    call.root = root  # type: ignore[attr-defined]
     yield call
     shutil.rmtree(root)
 

@@ -14,7 +14,7 @@ import harness
 sys.path.insert(0, str(harness.ROOT))
 from conformance.bench import machine  # noqa: E402
 
-from pyrunc.commands import deviation_checks
+from pyrunc.commands import deviation_checks, validate
 from pyrunc.oci import deviations, normalise
 
 BIND = {"destination": "/b", "source": "/tmp", "type": "bind"}
@@ -81,7 +81,7 @@ def test_row_is_found(name):
         assert wanted <= seen, (runtime, wanted - seen)
 
 
-@pytest.mark.parametrize("runtime", deviation_checks.RUNTIMES)
+@pytest.mark.parametrize("runtime", validate.RUNTIMES)
 def test_nothing_is_found_in_what_is_the_same_everywhere(runtime):
     assert found(QUIET, runtime) == []
 

@@ -399,7 +399,7 @@ def test_ids_groups_and_all_five_sets():
 def test_sets_before_execve():
     chown, kill = 1 << kernel_constants.CAP_CHOWN, 1 << kernel_constants.CAP_KILL
     ops = (("IDS", 1234, 1234, b""), ("CAPS", chown, chown | kill, kill, 0))
-    flags = constants.PR_GET_KEEPCAPS, constants.PR_GET_DUMPABLE
+    flags = kernel_constants.PR_GET_KEEPCAPS, kernel_constants.PR_GET_DUMPABLE
     got = returns(ops, lambda: (_syscalls.capget(0), *(_syscalls.prctl(flag) for flag in flags)))
     assert got == ((chown, chown | kill, kill), 0, 0)
 

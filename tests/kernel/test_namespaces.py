@@ -129,7 +129,7 @@ def test_a_pid_namespace_is_joined_and_the_host_stays(ended, pid_ns):
 
 def test_init_of_a_shared_pid_namespace_is_not_dumpable(ended, pid_ns):
     def dumpable(run):
-        return _syscalls.prctl(c.PR_GET_DUMPABLE)
+        return _syscalls.prctl(kernel_constants.PR_GET_DUMPABLE)
 
     run = staged.prepared(staged.plan([("pid", pid_ns)]))
     assert ended(staged.init(run, dumpable)).go() == 0

@@ -6,8 +6,9 @@ import signal
 
 import pytest
 
+import kernel_constants
 from pyrunc.errors import CallError
-from pyrunc.linux import _syscalls, constants, fds, pidfd, prctl
+from pyrunc.linux import _syscalls, fds, pidfd, prctl
 from tail import NEWPID, Tail, ready, returns
 
 pytestmark = pytest.mark.kernel
@@ -23,7 +24,7 @@ class Child:
         if self.pid == 0:
             os.dup2(reader, 0)
             if name:
-                _syscalls.prctl(constants.PR_SET_NAME, name[:15] + b"\0")
+                _syscalls.prctl(kernel_constants.PR_SET_NAME, name[:15] + b"\0")
             os.closerange(3, 1000)  # also what would keep another child's pipe open
             os.read(0, 1)
             os._exit(0)
@@ -153,7 +154,7 @@ def test_switches(leg):
             os._exit(0)
         os.wait()
         os.close(orphan[1])
-        return _syscalls.prctl(constants.PR_GET_DUMPABLE), int(os.read(said[0], 20)) == os.getpid()
+        return _syscalls.prctl(kernel_constants.PR_GET_DUMPABLE), int(os.read(said[0], 20)) == os.getpid()
 
     assert returns((), look) == (0, True)
 
@@ -256,5 +257,5 @@ def test_a_pid_is_the_one_of_our_own_namespace():
     tail = Tail((("SYNC",),), flags=NEWPID)
     assert tail.record().kind == "S"
     assert pidfd.pid_of(tail.pidfd) == tail.pid
-    assert _syscalls.prctl(constants.PR_GET_DUMPABLE) in (0, 1)
+    assert _syscalls.prctl(kernel_constants.PR_GET_DUMPABLE) in (0, 1)
     tail.end()

@@ -249,7 +249,7 @@ def test_landlock(tmp_path):
         rules = _syscalls.landlock_create_ruleset(struct.pack("=Q", 1 << 2), 0)  # reading files
         fd = os.open(tmp_path, os.O_PATH)
         _syscalls.landlock_add_rule(rules, constants.LANDLOCK_RULE_PATH_BENEATH, struct.pack("=Qi", 1 << 2, fd))
-        _syscalls.prctl(constants.PR_SET_NO_NEW_PRIVS, 1)
+        _syscalls.prctl(kernel_constants.PR_SET_NO_NEW_PRIVS, 1)
         _syscalls.landlock_restrict_self(rules, 0)
         open(tmp_path / "file").close()
         try:
@@ -278,7 +278,7 @@ def test_capabilities():
 
 def test_prctl():
     def look():
-        _syscalls.prctl(constants.PR_SET_NAME, b"other\0")
+        _syscalls.prctl(kernel_constants.PR_SET_NAME, b"other\0")
         kill = kernel_constants.CAP_KILL
         have = _syscalls.capget(0)
         _syscalls.capset(have[0], have[1], 1 << kill)
@@ -410,7 +410,7 @@ def test_seccomp_questions():
 def test_seccomp_filter():
     def look():
         allow = struct.pack("=HBBI", kernel_constants.BPF_RET | kernel_constants.BPF_K, 0, 0, kernel_constants.SECCOMP_RET_ALLOW)
-        _syscalls.prctl(constants.PR_SET_NO_NEW_PRIVS, 1)
+        _syscalls.prctl(kernel_constants.PR_SET_NO_NEW_PRIVS, 1)
         listener = _syscalls.seccomp(constants.SECCOMP_SET_MODE_FILTER, kernel_constants.SECCOMP_FILTER_FLAG_NEW_LISTENER, allow)
         return _syscalls.prctl(kernel_constants.PR_GET_SECCOMP), os.get_inheritable(listener)
 

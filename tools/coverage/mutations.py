@@ -138,7 +138,7 @@ def of_rows(path: str, text: str) -> Iterator[Mutation]:
         rows = [row for row in table.value.elts if isinstance(row, ast.Tuple) and len(row.elts) == 4]
         for row, following in zip(rows, [*rows[1:], None], strict=False):
             start, end = places.of(row)
-            phase, part, verb = (one.value if isinstance(one, ast.Constant) else "" for one in row.elts[:3])
+            phase, part, verb = (str(one.value) if isinstance(one, ast.Constant) else "" for one in row.elts[:3])
             name = "%s.%s" % (part, verb)
             yield Mutation(path, row.lineno, start, end + 1, "\n" * text[start:end].count("\n"), "row %s %s left out" % (phase, name))
             if following is not None and ast.dump(following.elts[0]) == ast.dump(row.elts[0]):

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-RUNTIMES = ("runc", "crun")
 CRUN_UNKNOWN = {"nosymfollow", "symfollow", "iversion", "noiversion", "silent", "loud"}
 OPPOSITES = (("ro", "rw"), ("nosuid", "suid"), ("nodev", "dev"), ("noexec", "exec"), ("noatime", "atime"), ("sync", "async"))
 PROPAGATION = {"shared", "rshared", "slave", "rslave", "unbindable", "runbindable"}
@@ -23,7 +22,7 @@ BIND_FLAGS = {"bind", "rbind"}
 
 
 def differences(config: dict[str, Any], runtime: str) -> list[dict[str, Any]]:
-    """[{"pointer", "pyrunc", "other"}]: where `runtime` (one of RUNTIMES) would treat this config differently."""
+    """[{"pointer", "pyrunc", "other"}]: where `runtime` (one of validate.RUNTIMES) would treat this config differently."""
     found = []
     for _where, ours, runc, crun, test in deviations.testable():
         theirs = {"runc": runc, "crun": crun}[runtime]

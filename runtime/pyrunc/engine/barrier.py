@@ -28,7 +28,3 @@ def close() -> None:
     sys.unraisablehook = _silent
     gc.disable()
     gc.freeze()
-
-
-def is_closed() -> bool:
-    return not sys.meta_path and not sys.path and not sys.path_hooks

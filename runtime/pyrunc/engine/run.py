@@ -126,11 +126,6 @@ class Run:
             self._host_env = self.host_env
         _syscalls.wipe_environ()
 
-    @property
-    def cancel_fd(self) -> int:
-        """Readable when a signal asks us to stop; -1 where none can."""
-        return -1 if self.cancel is None else self.cancel.wake_fd
-
     def check(self) -> None:
         """Between two rows: Interrupted when a signal has asked us to stop."""
         if self.cancel is not None:

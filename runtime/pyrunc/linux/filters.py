@@ -86,21 +86,6 @@ S390 = (ARCHES["SCMP_ARCH_S390"], ARCHES["SCMP_ARCH_S390X"])
 X32_BIT = 0x40000000
 ARM_PRIVATE = 0x000F0000  # ARM keeps cacheflush, set_tls and the like up there: no measure of how new a profile is
 
-NATIVE = {
-    "x86_64": "SCMP_ARCH_X86_64",
-    "i686": "SCMP_ARCH_X86",
-    "i386": "SCMP_ARCH_X86",
-    "aarch64": "SCMP_ARCH_AARCH64",
-    "armv7l": "SCMP_ARCH_ARM",
-    "armv6l": "SCMP_ARCH_ARM",
-    "riscv64": "SCMP_ARCH_RISCV64",
-    "ppc64le": "SCMP_ARCH_PPC64LE",
-    "ppc64": "SCMP_ARCH_PPC64",
-    "s390x": "SCMP_ARCH_S390X",
-    "loongarch64": "SCMP_ARCH_LOONGARCH64",
-    "mips64": "SCMP_ARCH_MIPS64",
-}
-
 LOAD, _JA, JUMP_EQUAL, _JGT, _JGE, RET = 0x20, 0x05, 0x15, 0x25, 0x35, 0x06
 _LD_NR, _LD_ARCH = (LOAD, 0, 0, 0), (LOAD, 0, 0, 4)
 

@@ -49,7 +49,7 @@ STACK = 3  # RLIMIT_STACK
 ARG_FLOOR, ARG_CEILING = 131072, 6 << 20  # fs/exec.c: ARG_MAX, and three quarters of _STK_LIM
 POINTER_SIZE = 8
 PASSWD_LIMIT = 1 << 20
-BREAKOUT, NOT_FOUND, NO_EXEC, DIRECTORY, STAT = 1, 2, 3, 4, 5  # record.detail (csrc/ops.h)
+BREAKOUT, NOT_FOUND, NO_EXEC, DIRECTORY = 1, 2, 3, 4  # record.detail (csrc/ops.h)
 
 
 def plan(node: Node, ctx: Context) -> Entry:
