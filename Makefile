@@ -16,6 +16,7 @@ EXT         := runtime/pyrunc/linux/_syscalls.abi3.so
 EXT_SOURCES := $(addprefix $(CSRC)/,syscalls.c mount.c file.c process.c bpf.c ops.c finish.c filter.c clear.c spawn.c json.c sealing.c)
 EXT_HEADERS := $(addprefix $(CSRC)/,syscalls.h ops.h numbers.h bare.h sealing.h)
 EXT_CFLAGS  := -std=gnu11 -O2 -g -Wall -Wextra -fPIC -fvisibility=hidden -DPy_LIMITED_API=0x030b0000
+HARDENING    = $(shell CC="$(CC)" $(PYTHON) -I -B $(CSRC)/link.py --flags)
 EXT_LDFLAGS := -shared -Wl,-z,relro,-z,now
 PY_INCLUDE   = $(shell $(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))')
 PACKAGES     = $(shell $(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"])')
@@ -30,9 +31,9 @@ build-plain: $(VENV)/.ready ext
 
 ext: $(EXT)
 
-$(EXT): $(EXT_SOURCES) $(EXT_HEADERS)
+$(EXT): $(EXT_SOURCES) $(EXT_HEADERS) $(CSRC)/link.py
 	@echo "ext: $@"
-	@$(CC) $(EXT_CFLAGS) -I$(PY_INCLUDE) $(EXT_SOURCES) $(EXT_LDFLAGS) -o $@.new
+	@$(CC) $(EXT_CFLAGS) $(HARDENING) -I$(PY_INCLUDE) $(EXT_SOURCES) $(EXT_LDFLAGS) -o $@.new
 	@mv -f $@.new $@
 
 # The compiled launcher (csrc/launcher.c): an interpreter with the package inside. Where it is promised (link.py) and can't be linked, the

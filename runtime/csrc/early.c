@@ -112,7 +112,7 @@ void early(long *stack)
 #ifdef PYRUNC_EARLY /* where the program begins (link.py: -e): early(stack), then the C library's own start */
 #ifdef __x86_64__
 __asm__(".text\n.globl pyrunc_entry\n.type pyrunc_entry, @function\npyrunc_entry:\n"
-        "    xor %ebp, %ebp\n    mov %rsp, %rbx\n    mov %rdx, %r12\n    mov %rsp, %rdi\n    call early\n"
+        "    endbr64\n    xor %ebp, %ebp\n    mov %rsp, %rbx\n    mov %rdx, %r12\n    mov %rsp, %rdi\n    call early\n"
         "    mov %rbx, %rsp\n    mov %r12, %rdx\n    jmp _start\n");
 #else
 __asm__(".text\n.globl pyrunc_entry\n.type pyrunc_entry, @function\npyrunc_entry:\n"

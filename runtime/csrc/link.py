@@ -1,6 +1,7 @@
 """Builds the compiled launcher: freezes the package, compiles what has changed, links, and runs the result.
 
     link.py RUNTIME BUILD OUT
+    link.py --flags                 prints the compiler's options that harden the result, for the extension
 
 There are three ways: `snapshot` links the C library and libpython's archive (Debian's python3-dev has it) statically, with the started
 interpreter inside; `static` does the same without the interpreter's state; `shared` uses the shared libpython. PYRUNC_LINK=WAY selects
@@ -27,8 +28,10 @@ import sys
 import sysconfig
 
 EXTENSION = ("syscalls", "mount", "file", "process", "bpf", "ops", "finish", "filter", "clear", "spawn", "json")
+HARDENING = "-fstack-protector-strong -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3".split()
+OF_A_MACHINE = {"x86_64": ["-fcf-protection=full"], "aarch64": ["-mbranch-protection=standard"]}
 CFLAGS = "-std=gnu11 -O2 -g -Wall -Wextra -ffunction-sections".split()
-EARLY = "-ffreestanding -fno-builtin -fno-stack-protector -fno-tree-loop-distribute-patterns".split()
+EARLY = "-ffreestanding -fno-builtin -fno-stack-protector -U_FORTIFY_SOURCE -fno-tree-loop-distribute-patterns".split()
 BARE = ("early", "sealing")  # sources that run before the C library has started, see bare.h
 LDFLAGS = "-Wl,--gc-sections -Wl,-z,relro,-z,now".split()
 NOISE = ("warning: Using '", "the message above does not take linker garbage collection", ": in function `")
@@ -60,6 +63,11 @@ def newer(target, sources):
     return os.path.exists(target) and all(os.path.getmtime(target) >= os.path.getmtime(s) for s in sources)
 
 
+def hardening(cc):
+    """The compiler's options against what an error in our C could be used for."""
+    return [*HARDENING, *OF_A_MACHINE.get(asked(cc, "-dumpmachine").partition("-")[0], [])]
+
+
 def compiled(cc, build, names, flags):
     """Object files; those are compiled anew whose source, any header or the frozen code is younger."""
     headers = [os.path.join(HERE, n) for n in os.listdir(HERE) if n.endswith(".h")]
@@ -72,6 +80,7 @@ def compiled(cc, build, names, flags):
         objects.append(target)
         needs = [
             source,
+            os.path.abspath(__file__),  # it has the options
             *headers,
             *(os.path.join(build, n) for n in ("frozen.bin", "frozen.h", "commands.h") if name in ("launcher", "early")),
         ]
@@ -82,7 +91,7 @@ def compiled(cc, build, names, flags):
         early = EARLY if name in BARE else []
         if name == "sha2" and sys.version_info >= (3, 14):
             early = ["-DSHA2_PREFIX=_Py_LibHacl_Hacl_Hash_SHA2_"]
-        run([*cc, *CFLAGS, *flags, *limited, *frozen, *early, "-I" + include(cc), "-I" + build, "-c", source, "-o", target])
+        run([*cc, *CFLAGS, *hardening(cc), *flags, *limited, *frozen, *early, "-I" + include(cc), "-I" + build, "-c", source, "-o", target])
     return objects
 
 
@@ -270,4 +279,8 @@ def main(runtime, build, out):
 
 
 if __name__ == "__main__":
+    if sys.argv[1:] == ["--flags"]:
+        tree = os.path.dirname(os.path.dirname(HERE))
+        print(*hardening(shlex.split(os.environ.get("CC") or "cc")), "-ffile-prefix-map=%s=." % tree)
+        sys.exit(0)
     sys.exit(main(*sys.argv[1:]))

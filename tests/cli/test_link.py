@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shutil
 import subprocess
 
 import pytest
@@ -125,3 +126,39 @@ def test_libpython_of_another_version(shared, tmp_path):
 def libpython(program):
     out = subprocess.run(["readelf", "-dW", program], capture_output=True, text=True, check=True).stdout
     return next(line for line in out.splitlines() if "NEEDED" in line and "libpython" in line).partition("[")[2].partition("]")[0].encode()
+
+
+# --- what the compiler adds
+
+
+def test_the_directory_of_the_build_makes_no_difference(tmp_path, promised):
+    """The same bits from another place, so a build can be repeated by somebody else."""
+    if not promised:
+        pytest.skip("this Python has no libpython archive of 3.12 to 3.14")
+    made = []
+    for folder in (tmp_path / "one", tmp_path / "a longer name"):
+        shutil.copytree(ROOT / "runtime", folder / "runtime", ignore=shutil.ignore_patterns("__pycache__", "pyrunc-static", "*.so"))
+        for name in ("bundles", "specs"):
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "rootfs"), symlinks=True)
+        argv = [PYTHON, "-I", "-B", folder / "runtime/csrc/link.py", folder / "runtime", folder / "build", folder / "pyrunc"]
+        done = subprocess.run(argv, env=ENV, capture_output=True, text=True, timeout=harness.WATCHDOG * 3)
+        assert done.returncode == 0, done.stderr
+        made.append((folder / "pyrunc").read_bytes())
+        assert str(tmp_path).encode() not in made[-1]
+    assert made[0] == made[1]
+
+
+@pytest.mark.parametrize("name", ["bin/pyrunc-static", "pyrunc/linux/_syscalls.abi3.so"])
+def test_it_is_hardened(name):
+    """Stack protector in our own functions, read-only relocations, no executable stack, no path of this tree."""
+    path = ROOT / "runtime" / name
+    if not path.exists():
+        pytest.skip("%s is not built here" % name)
+    code = subprocess.run(["objdump", "-d", "--no-show-raw-insn", path], capture_output=True, text=True, check=True).stdout
+    function = code.partition("<py_bpf_prog_query>:")[2].partition("\n\n")[0]
+    assert "__stack_chk_fail" in function
+    if os.uname().machine == "x86_64":
+        assert "endbr64" in function.splitlines()[1]
+    headers = subprocess.run(["readelf", "-lW", path], capture_output=True, text=True, check=True).stdout
+    assert "GNU_RELRO" in headers and " RWE " not in headers
+    assert str(ROOT).encode() not in path.read_bytes()
