@@ -10,9 +10,12 @@ from pyrunc import errors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any, NoReturn
 
 
+CORRECTIONS = 200  # of a text; whoever makes more mistakes has not written JSON
+EFFORT = 20_000_000  # characters that are read again and again for them
 TOKENS = 1000000  # about a second; a longer search for the pointer is not worth the wait
 CONSTANTS = ("true", "false", "null")
 WRONG = {
@@ -24,7 +27,9 @@ WRONG = {
 
 
 class _Found(Exception):
-    def __init__(self, words: str, at: int, reason: str = "not-json") -> None:
+    def __init__(self, words: str, at: int, reason: str = "not-json", instead: tuple[int, int, str] | None = None) -> None:
+        """instead: (start, end, text) of a correction, a text of the same length, where one is obvious."""
+        self.instead = instead
         self.reason = reason
         self.words = words
         self.at = at
@@ -39,10 +44,39 @@ def explain(data: bytes | bytearray | memoryview | str, name: str, depth: int, d
         reader.document()
         return errors.Refusal("not-json", "%s: malformed JSON" % name, "/")
     except _Found as e:
-        line = data.count("\n", 0, e.at) + 1
-        column = e.at - data.rfind("\n", 0, e.at)
-        words = "%s: line %d, column %d: %s" % (name, line, column, e.words)
-        return errors.Refusal(e.reason, words, errors.quote(reader.pointer()), place=(line, column))
+        return _refusal(e, data, name, reader)
+
+
+def _refusal(e: _Found, text: str, name: str, reader: _Reader, stand_ins: Sequence[tuple[str, str]] = ()) -> errors.Refusal:
+    pointer = reader.pointer()
+    for put, key in stand_ins:
+        pointer = pointer.replace(put, key)
+    line = text.count("\n", 0, e.at) + 1
+    column = e.at - text.rfind("\n", 0, e.at)
+    words = "%s: line %d, column %d: %s" % (name, line, column, e.words)
+    return errors.Refusal(e.reason, words, errors.quote(pointer), place=(line, column))
+
+
+def corrected(text: str, name: str, depth: int, digits: int) -> tuple[str, list[errors.Refusal]]:
+    """The text with obvious corrections, and a Refusal for each mistake: for those who want to know all of them. The text keeps its length,
+    so that places in it are places in the file. A duplicate key is replaced by characters of private use (U+E000 on)."""
+    found: list[errors.Refusal] = []
+    stand_ins: list[tuple[str, str]] = []
+    for number in range(CORRECTIONS):
+        reader = _Reader(text, depth, digits)
+        try:
+            reader.document()
+            break
+        except _Found as e:
+            found.append(_refusal(e, text, name, reader, stand_ins))
+            if e.instead is None or len(text) * number > EFFORT:
+                break
+            start, end, put = e.instead
+            if not put:
+                put = chr(0xE000 + number) * (end - start)
+                stand_ins.append((put, text[start:end]))
+            text = text[:start] + put + text[end:]
+    return text, found
 
 
 def _not_utf8(data: bytes, name: str, depth: int, digits: int) -> errors.Refusal:
@@ -110,7 +144,8 @@ class _Reader:
             raise _Found("not JSON, somewhere after this point", at)
         at = self.blank(at)
         if at < len(text):
-            raise _Found("unexpected text after the document: %s" % errors.quote(text[at:], 20), at)
+            comment = self.comment(at) if text.startswith(("//", "/*", "#"), at) else None
+            raise _Found("unexpected text after the document: %s" % errors.quote(text[at:], 20), at, instead=comment)
 
     def step(self, at: int) -> int:
         """Reads what follows a value in an object or list: a comma and the next value, or the end."""
@@ -120,7 +155,8 @@ class _Reader:
         if sign == ",":
             at = self.blank(at + 1)
             if self.text[at : at + 1] in ("]", "}"):
-                raise _Found("trailing comma", at)
+                comma = self.text.rindex(",", 0, at)
+                raise _Found("trailing comma", at, instead=(comma, comma + 1, " "))
             if top[1] is None:
                 top[0] += 1
                 return self.value(at)
@@ -139,7 +175,7 @@ class _Reader:
         key, end = self.string(at)
         top[0] = key
         if key in top[1]:
-            raise _Found("duplicate key", at, "duplicate-key")
+            raise _Found("duplicate key", at, "duplicate-key", (at + 1, end - 1, "") if end - at > 2 else None)
         top[1].add(key)
         at = self.blank(end)
         if self.text[at : at + 1] != ":":
@@ -176,6 +212,8 @@ class _Reader:
                 return at + len(word)
         if self.text.startswith("-Infinity", at):
             sign = "I"
+        if sign == "/":
+            raise _Found(WRONG[sign], at, instead=self.comment(at))
         if sign in WRONG:
             raise _Found(WRONG[sign], at)
         self.unexpected(at, "a value")
@@ -191,11 +229,16 @@ class _Reader:
         if end == first:
             self.unexpected(end, "a digit")
         if end - first > self.max_digits:
-            raise _Found("out of range: a number of %d digits" % (end - first), at)
+            raise _Found("out of range: a number of %d digits" % (end - first), at, instead=(at, end, "1".ljust(end - at)))
         if text[first] == "0" and end - first > 1:
-            raise _Found("a number must not begin with 0", at)
+            raise _Found("a number must not begin with 0", at, instead=(at, end, "1".ljust(end - at)))
         if end < len(text) and text[end] in ".eE":
-            raise _Found("only integers are allowed, without a decimal point or exponent", at)
+            stop = end
+            while stop < len(text) and text[stop] in "0123456789.eE+-":
+                stop += 1
+            raise _Found(
+                "only integers are allowed, without a decimal point or exponent", at, instead=(at, stop, text[at:end].ljust(stop - at))
+            )
         return end
 
     def string(self, at: int) -> tuple[str, int]:
@@ -224,7 +267,7 @@ class _Reader:
         if not piece.isprintable():  # a fast test first, then an exact one
             for i, c in enumerate(piece):
                 if c < " ":
-                    raise _Found("a control character (0x%02x) in a string" % ord(c), start + i)
+                    raise _Found("a control character (0x%02x) in a string" % ord(c), start + i, instead=(start + i, start + i + 1, " "))
 
     def escape(self, at: int) -> int:
         sign = self.text[at + 1 : at + 2]
@@ -233,7 +276,7 @@ class _Reader:
         digits = self.text[at + 2 : at + 6]
         if sign == "u" and len(digits) == 4 and all(c in "0123456789abcdefABCDEF" for c in digits):
             return at + 6
-        raise _Found("invalid escape in a string: %s" % errors.quote(self.text[at : at + 6]), at)
+        raise _Found("invalid escape in a string: %s" % errors.quote(self.text[at : at + 6]), at, instead=(at, at + 1, "/"))
 
     def unexpected(self, at: int, wanted: str) -> NoReturn:
         if at >= len(self.text):
@@ -241,8 +284,21 @@ class _Reader:
         if self.text[at] == "\0":
             raise _Found("a NUL byte, %s expected" % wanted, at)
         if self.text.startswith(("//", "/*", "#"), at):
-            raise _Found(WRONG["/"], at)
-        raise _Found("%s expected, found %s" % (wanted, errors.quote(self.text[at : at + 1])), at)
+            raise _Found(WRONG["/"], at, instead=self.comment(at))
+        instead = None
+        if wanted.startswith("a comma") and self.text[at] in '"{[' and self.text[at - 1] in " \t":
+            instead = (at - 1, at, ",")
+        raise _Found("%s expected, found %s" % (wanted, errors.quote(self.text[at : at + 1])), at, instead=instead)
+
+    def comment(self, at: int) -> tuple[int, int, str]:
+        """A comment and the blanks that stand for it."""
+        if self.text.startswith("/*", at):
+            end = self.text.find("*/", at + 2) + 2
+            end = end if end >= at + 4 else len(self.text)
+        else:
+            end = self.text.find("\n", at)
+            end = end if end >= 0 else len(self.text)
+        return at, end, "".join(c if c == "\n" else " " for c in self.text[at:end])
 
 
 class _Finder(_Reader):

@@ -58,9 +58,9 @@ def test_all_problems_at_once(examine):
     status, report = examine(BAD, format="json")
     assert status == 1 and report["valid"] is False
     found = sorted((p["line"], p["column"], p["pointer"]) for p in report["problems"])
-    assert found == [(line, column, pointer) for pointer, line, column in PLACES]
-    assert {p["kind"] for p in report["problems"]} == {"schema"}
-    assert [w["pointer"] for w in report["warnings"]] == ["/vm"]
+    assert found == [(1, 1, "/root"), (5, 13, "/process/args"), *((line, column, pointer) for pointer, line, column in PLACES)]
+    assert [p["kind"] for p in report["problems"]].count("schema") == len(PLACES)
+    assert {"/vm", "/unknownKey", "/linux/foo"} <= {w["pointer"] for w in report["warnings"]}
 
 
 def test_text_shows_the_place(examine):
@@ -69,7 +69,7 @@ def test_text_shows_the_place(examine):
     lines = out.split("\n")
     at = lines.index("5:40: /process/user/uid: uid must be a whole number from 0 to 4294967295, found -1")
     assert lines[at + 1].index("-1") == lines[at + 2].index("^")
-    assert lines[-2] == "config.json: 4 problems, 1 warning"
+    assert lines[-2].startswith("config.json: 6 problems, ")
 
 
 def test_schema_only_looks_at_the_file_as_it_is(examine):
@@ -121,8 +121,7 @@ def test_refusals_of_the_parts_come_together(examine, good):
 def test_files_that_are_no_config(examine, text, words, pointer):
     status, report = examine(text, format="json")
     assert status == 1
-    (problem,) = report["problems"]
-    assert words in problem["words"] and problem["pointer"] == pointer
+    assert any(words in problem["words"] and problem["pointer"] == pointer for problem in report["problems"])
 
 
 def test_missing_file(examine, tmp_path):
@@ -144,7 +143,7 @@ def test_without_jsonschema(examine, monkeypatch, good):
     """The fast validator stands in; --schema-only, which is about jsonschema, says what is missing."""
     monkeypatch.setattr(helper_process, "paths", lambda: [])
     status, report = examine(BAD, format="json")
-    assert {p["pointer"] for p in report["problems"]} == {p for p, _, _ in PLACES}
+    assert {p["pointer"] for p in report["problems"]} == {p for p, _, _ in PLACES} | {"/root", "/process/args"}
     assert not any("jsonschema" in w["words"] for w in report["warnings"])
     with pytest.raises(errors.Unsupported) as caught:
         examine(BAD, schema_only=True)
@@ -164,3 +163,86 @@ def test_wrong_usage(tmp_path):
         validate.main({"globals": {}, "format": "yaml"}, [])
     with pytest.raises(errors.UsageError, match="twice"):
         validate.main({"globals": {}, "bundle": "."}, ["."])
+
+
+# A mistake of every kind: in names, syntax, values, what the parts refuse, and what only this host lacks.
+TWENTY = """{
+  "ociVersion": "1.0.2",
+  "Hostname": "a",
+  "hostname": "x",
+  "process": {
+    "cwd": "relative",
+    "user": {"uid": 0, "gid": 0, "umask": 01},
+    "args": ["/bin/nope"],
+    "env": ["A=1", "NOEQ", 7],
+    "noNewPrivilege": true,
+    "rlimits": [{"type": "RLIMIT_NOFILE", "soft": 20, "hard": 10}, {"type": "RLIMIT_BOGUS", "soft": 1, "hard": 1}],
+    "oomScoreAdj": 5000
+  },
+  "root": {"path": "rootfs"},
+  "mounts": [
+    {"destination": "/proc", "type": "proc", "source": "proc"},
+    {"destination": "/data", "type": "bind", "source": "/no/such", "options": ["bind"]},
+    {"destination": "/t", "type": "tmpfs", "source": "tmpfs", "options": ["size=lots"]},
+    {"destination": "/u", "type": "nofs", "source": "x"},
+    {"destination": "/v", "type": "bind", "source": "/etc", "options": ["bind", "size=3"]}
+  ],
+  "linux": {
+    "resources": {"memry": {"limit": 5}, "memory": {"limit": 1.5}, "pids": {"limit": "ten"}},
+    "namespaces": [{"type": "pid"}, {"type": "mount"}, {"type": "bogus"}, {"type": "pid"}],
+    "seccomp": {"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": ["nosuchcall"], "action": "SCMP_ACT_ALLOW"}]},
+    "sysctl": {"kernel.foo": "1"}, // a comment
+    "maskedPaths": ["rel"],
+    "maskedPaths": ["/x"],
+  },
+}
+"""
+PROBLEMS = {
+    "/Hostname": 3, "/hostname": 4, "/process/cwd": 6, "/process/user/umask": 7, "/process/env/1": 9, "/process/env/2": 9,
+    "/process/rlimits/0/soft": 11, "/process/rlimits/1/type": 11, "/process/oomScoreAdj": 12, "/mounts/4/options/1": 20,
+    "/linux/resources/memory/limit": 23, "/linux/resources/pids/limit": 23, "/linux/namespaces/2/type": 24, "/linux/namespaces/3/type": 24,
+    "/linux/seccomp/syscalls/0/names": 25, "/linux/sysctl/kernel.foo": 26, "/linux/maskedPaths/0": 27,
+}  # fmt: skip
+WARNINGS = {"/process/args/0": 8, "/process/noNewPrivilege": 10, "/mounts/1/source": 17, "/linux/resources/memry": 23}
+
+
+def test_twenty_mistakes_in_one_run(examine, tmp_path):
+    (tmp_path / "rootfs").mkdir()
+    status, report = examine(TWENTY, format="json")
+    found = {p["pointer"]: p["line"] for p in report["problems"] if p["kind"] != "json"}
+    root = {"/mounts/2/options/0": 18} if os.geteuid() == 0 else {}  # only root may ask a file system about its options
+    assert found == {k: v for k, v in {**PROBLEMS, **root}.items() if k not in ("/process/user/umask", "/linux/resources/memory/limit")}
+    syntax = [(p["line"], p["words"]) for p in report["problems"] if p["kind"] == "json"]
+    assert [line for line, _words in syntax] == [7, 23, 26, 28, 29, 30] and "comments are not allowed" in dict(syntax)[26]
+    warned = {p["pointer"]: p["line"] for p in report["warnings"]}
+    assert {k: warned.get(k) for k in WARNINGS} == WARNINGS
+    hints = {p["pointer"]: p["hint"] for p in report["warnings"]}
+    assert hints["/linux/resources/memry"] == "did you mean memory?" and hints["/process/noNewPrivilege"] == "did you mean noNewPrivileges?"
+    assert status == 1
+    _status, strict = examine(TWENTY, format="json", strict=True)
+    assert not strict["warnings"] and set(WARNINGS) <= {p["pointer"] for p in strict["problems"]}
+
+
+def test_a_mistake_is_no_cause_of_others(examine, good):
+    """What was taken out is not missed: only the mistake itself is reported."""
+    good["process"]["cwd"] = "relative"
+    good["linux"]["namespaces"].append({"type": "bogus"})
+    _status, report = examine(good, format="json")
+    last = len(good["linux"]["namespaces"]) - 1
+    assert {p["pointer"] for p in report["problems"]} == {"/process/cwd", "/linux/namespaces/%d/type" % last}
+
+
+def test_what_cannot_be_corrected_ends_the_check(examine):
+    _status, report = examine('{"ociVersion": "1.0.0", "process" {}}', format="json")
+    assert [(p["line"], p["column"], p["kind"]) for p in report["problems"]] == [(1, 35, "json")]
+    assert "nothing else was checked" in report["warnings"][0]["words"]
+    _status, out = examine('{"ociVersion": "1.0.0", "process" {}}')
+    assert "^" in out  # the place, as a failing run shows it
+
+
+def test_a_file_in_place_of_the_bundle(examine, tmp_path, capfd):
+    examine(BAD)
+    (tmp_path / "other.json").write_text(BAD)
+    for name in ("config.json", "other.json"):
+        assert validate.main({"globals": {"root": str(tmp_path / "state")}}, [str(tmp_path / name)]) == 1
+        assert "/process/cwd" in capfd.readouterr().out

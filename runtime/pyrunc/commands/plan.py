@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pyrunc import fileio, jsonio, render, store
 from pyrunc.commands import choice
-from pyrunc.engine import cgroup_preview, order, planner, prepare
+from pyrunc.engine import cgroup_preview, examination, order, planner, prepare
 from pyrunc.errors import PyruncError, Refusal, UsageError, errno_text, quote
 from pyrunc.linux import caps
 from pyrunc.parts.table import PARTS
@@ -74,6 +74,7 @@ def make(options: Options, id: str) -> Made:
     }  # fmt: skip
     ctx = planner.Context(id, bundle, config, asked, _root(top))
     plans, problems, warnings = planner.plan_all(config, ctx)
+    warnings += [list(found) for found in examination.unknown_names(config)]
     return Made(id, bundle, config, plans, problems, warnings)
 
 

@@ -1,18 +1,17 @@
-"""validate [BUNDLE]: checks a config and reports every problem at once. Touches nothing; exit status 0 if there is none, else 1.
+"""validate [BUNDLE|FILE]: checks a config and reports all problems at once. Changes nothing. The exit status is 1 if there are problems.
 
-First the file as JSON, then the schema by jsonschema (oci/explain.py) on the normalised document, then, if that holds, what every
-part's plan() has to say, which looks at this host. Where there is no Python with jsonschema, the schema's table is asked
-(oci/validate.py), which agrees with it. `--schema-only` asks about the schema alone, the file as it is. `--strict` makes
-problems of warnings and of keys that the specification does not know. `--as runc` or crun also says what that runtime would do in another
-way, which is no problem. `--format json` is for machines; text shows the place.
+It checks the syntax of the file, the names and values against the JSON schema, and what each part of pyrunc would refuse, on this host too. A
+problem does not hide the others: what is wrong is reported and left out, and the rest is checked. Problems that only this host causes, names that
+the specification does not know and odd values are warnings; --strict treats them as problems. --schema-only checks only the schema, on the file
+as it is. --as runc or --as crun also shows what that runtime would do differently. At a terminal the output has excerpts of the file.
 """
 
 from __future__ import annotations
 
 from pyrunc import fileio, helper_process, jsonio, render
 from pyrunc.commands import choice
-from pyrunc.errors import PyruncError, Refusal, Unsupported, UsageError, errno_text, quote
-from pyrunc.oci import load, normalise, pointers, schema_table, validate, version
+from pyrunc.errors import PyruncError, Refusal, Unsupported, UsageError, quote
+from pyrunc.oci import load, schema_table, validate, version
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,9 +19,8 @@ if TYPE_CHECKING:
 
     from pyrunc.cmdline import Options
 
-
 RUNTIMES = ("runc", "crun")
-PLACES = 100  # problems whose line is looked up: that reads the file once each
+PLACES = 100  # problems whose line is looked up: each look-up reads the whole file
 
 
 def main(options: Options, args: list[str]) -> int:
@@ -32,14 +30,34 @@ def main(options: Options, args: list[str]) -> int:
     if args and options.get("bundle"):
         raise UsageError("bundle-twice", "the bundle is given twice", "validate", "bundle")
     if args:
-        options["bundle"] = args[0]
+        _given(options, args[0])
     report = Report()
     _examine(options, report)
     if options.get("strict"):
         report.promote()
-    text = jsonio.dumps(report.document(), indent=2) + "\n" if style == "json" else report.text()
+    text = jsonio.dumps(report.document(), indent=2) + "\n" if style == "json" else report.text(render.width(1))
     fileio.write_all(1, text.encode("utf-8", "backslashreplace"))
     return 1 if report.problems else 0
+
+
+def _given(options: Options, path: str) -> None:
+    """A positional is a bundle, or the config of one."""
+    import posix
+
+    try:
+        is_file = fileio.is_regular(posix.stat(path).st_mode)
+    except (OSError, ValueError):
+        is_file = False  # bundle_of() has the sentence
+    if not is_file:
+        options["bundle"] = path
+        return
+    if options.get("config"):
+        raise UsageError("config-twice", "the config is given twice", "validate", "config")
+    folder, _slash, name = path.rpartition("/")
+    options["bundle"] = folder or ("/" if path[:1] == "/" else ".")
+    options["config"] = path if name != "config.json" else name
+    if options["config"] == "config.json":
+        del options["config"]
 
 
 class Report:
@@ -47,15 +65,27 @@ class Report:
 
     def __init__(self) -> None:
         self.file = "config.json"
-        self.source: str | None = None  # text of the file, once it is known to be good JSON
+        self.source: str | None = None  # text of the file, with what is not JSON replaced by something of the same length
+        self.original: str | None = None  # text of the file
         self.problems: list[dict[str, Any]] = []
         self.warnings: list[dict[str, Any]] = []
         self.differences: list[dict[str, Any]] | None = None  # of --as: {"pointer", "line", "column", "pyrunc", "other"}
         self.other: str | None = None  # the other runtime
 
-    def add(self, kind: str, pointer: str | None, words: str, value: Any = None, hint: str | None = None, warning: bool = False) -> None:
+    def add(
+        self,
+        kind: str,
+        pointer: str | None,
+        words: str,
+        value: Any = None,
+        hint: str | None = None,
+        warning: bool = False,
+        place: tuple[int, int] | None = None,
+    ) -> None:
         found = {"kind": kind, "pointer": pointer, "line": None, "column": None, "words": words, "value": value, "hint": hint}
-        if len(self.problems) + len(self.warnings) < PLACES:
+        if place is not None:
+            found["line"], found["column"] = place
+        elif len(self.problems) + len(self.warnings) < PLACES:
             found["line"], found["column"] = self.place(pointer)
         (self.warnings if warning else self.problems).append(found)
 
@@ -77,7 +107,10 @@ class Report:
             self.differences.append({**one, "line": line, "column": column})
 
     def add_error(self, kind: str, e: PyruncError) -> None:
-        self.add(kind, e.pointer, e.words, None, e.hint)
+        words = e.words
+        if e.place is not None:  # the place has fields of its own
+            words = words.removeprefix("%s: line %d, column %d: " % (quote(self.file), *e.place))
+        self.add(kind, e.pointer, words, None, e.hint, place=e.place)
 
     def promote(self) -> None:
         """--strict: a warning is a problem."""
@@ -88,29 +121,30 @@ class Report:
         found = {"file": self.file, "valid": not self.problems, "problems": self.problems, "warnings": self.warnings}
         return found if self.other is None else {**found, "as": self.other, "differences": self.differences}
 
-    def text(self) -> str:
+    def text(self, columns: int | None) -> str:
         lines = []
         for found in sorted(self.problems, key=_order):
-            lines += self.entry(found, "")
+            lines += self.entry(found, "", columns)
         for found in sorted(self.warnings, key=_order):
-            lines += self.entry(found, "warning: ")
+            lines += self.entry(found, "warning: ", columns)
         for found in self.differences or ():
             words = "%s: %s; pyrunc: %s" % (self.other, found["other"], found["pyrunc"])
-            lines += self.entry({**found, "words": words, "hint": None}, "differs: ")
+            lines += self.entry({**found, "words": words, "hint": None}, "differs: ", columns)
         counts = "%s, %s" % (_count(len(self.problems), "problem"), _count(len(self.warnings), "warning"))
         lines.append("%s: %s" % (self.file, counts if self.problems or self.warnings else "valid"))
         if self.other is not None:
             lines.append("%s: %s" % (self.other, _count(len(self.differences or ()), "difference")))
         return "\n".join(lines) + "\n"
 
-    def entry(self, found: dict[str, Any], head: str) -> list[str]:
+    def entry(self, found: dict[str, Any], head: str, columns: int | None) -> list[str]:
         place = "" if found["line"] is None else "%d:%d: " % (found["line"], found["column"])
         pointer = "%s: " % quote(found["pointer"]) if found["pointer"] else ""
-        lines = ["%s%s%s%s" % (head, place, pointer, quote(found["words"], 1000))]
-        if found["line"] is not None:
-            lines += ["    " + text for text in render.place(self.source or "", found["line"], found["column"])]
+        lines = render.wrapped("%s%s%s%s" % (head, place, pointer, quote(found["words"], 1000)), columns, "", "  ")
+        if found["line"] is not None and self.original is not None:
+            width = (columns or render.WIDTH + 6) - 6
+            lines += ["    " + text for text in render.place(self.original, found["line"], found["column"], columns=width)]
         if found["hint"]:
-            lines.append("    hint: %s" % found["hint"])
+            lines += render.wrapped("hint: %s" % found["hint"], columns, "    ", "    ")
         return lines
 
 
@@ -123,84 +157,101 @@ def _count(number: int, word: str) -> str:
 
 
 def _examine(options: Options, report: Report) -> None:
-    from pyrunc.engine import prepare
+    from pyrunc.engine import examination, prepare
 
     prepare.caller_paths(options)
     bundle = prepare.bundle_of(options)
     path = options.get("config") or "config.json"
     report.file = path
-    try:
-        config, raw = load.config(bundle, path)
-    except Refusal as e:
-        report.add_error("json", e)
+    config = _document(bundle, path, report)
+    if config is None:
         return
-    report.source = raw.decode()
     if options.get("schema_only"):
         for found in helper_process.call("schema", {"document": config, "what": "config"}):
             report.add("schema", found["pointer"], found["words"], found["value"])
         return
-    _foreign(config, report)
-    try:
-        config = normalise.config(config)
-    except Refusal as e:
-        report.add_error("schema", e)
-        return
-    if options.get("strict"):
-        _strict(config, report)
-    for found in _schema(config):
-        report.add("schema", found["pointer"], found["words"], found["value"])
-    if not any(p["kind"] == "schema" for p in report.problems):
-        if options.get("as"):
-            report.compare(config, options["as"])
-        _plan(options, bundle, config, report)
-    elif options.get("as"):
-        report.add("schema", None, "%s was not compared: the document is not valid" % options["as"], warning=True)
-
-
-def _schema(config: dict[str, Any]) -> list[dict[str, Any]]:
-    """What jsonschema says; without it the fast validator, which agrees but for its order."""
-    try:
-        return helper_process.call("schema", {"document": config, "what": "config"})
-    except Unsupported:
-        return [{"pointer": p, "words": w, "value": None} for p, w, *_ in validate.check(config, "config", all=True)]
-
-
-def _foreign(config: dict[str, Any], report: Report) -> None:
-    """Sections of other platforms: they have no effect here, so neither have mistakes in them."""
     for name in schema_table.FOREIGN:
         if name in config:
             report.add("schema", "/" + name, "ignored: it is for another platform than Linux", warning=True)
+    found = examination.Examination(config, _is_stand_in)
+    found.spelling()
+    found.normalised()
+    if options.get("strict"):
+        _version(config, report)
+    problems = _schema(config)
+    valid = not problems and not found.problems
+    found.schema(problems)
+    if options.get("as") and valid:
+        report.compare(config, options["as"])
+    elif options.get("as"):
+        report.add("schema", None, "%s was not compared: the document is not valid" % options["as"], warning=True)
+    found.plans(_contexts(options, bundle))
+    values = {one["pointer"]: one["value"] for one in problems}
+    for kind, pointer, words, hint in found.problems:
+        report.add(kind, pointer, words, values.get(pointer or "") if kind == "schema" else None, hint)
+    for kind, pointer, words, hint in found.warnings:
+        report.add(kind, pointer, words, None, hint, warning=True)
 
 
-def _strict(config: dict[str, Any], report: Report) -> None:
-    for pointer in pointers.unknown(config, schema_table.ROOTS["config"]):
-        report.add("strict", pointer, "the specification knows no such property")
+def _document(bundle: str, path: str, report: Report) -> dict[str, Any] | None:
+    """The document, read in spite of mistakes that have an obvious correction; None if it can't be read."""
+    try:
+        raw = load.raw(bundle, path)
+    except Refusal as e:
+        report.add_error("json", e)
+        return None
+    text = raw.decode("utf-8", "surrogateescape")
+    report.original = text
+    try:
+        config: dict[str, Any] = load.parse(raw, quote(path))
+        report.source = text
+        return config
+    except Refusal as e:
+        first = e
+    from pyrunc import json_errors
+
+    corrected, problems = json_errors.corrected(text, quote(path), jsonio.DEPTH, jsonio.DIGITS)
+    for problem in problems or [first]:
+        report.add_error("json", problem)
+    try:
+        config = load.parse(corrected.encode(), quote(path))
+    except (Refusal, UnicodeEncodeError) as e:
+        if isinstance(e, Refusal) and (e.place is None or e.place not in [found.place for found in problems]):
+            report.add_error("json", e)
+        report.add("json", None, "nothing else was checked: the document can't be read", warning=True)
+        return None
+    report.source = corrected
+    return config
+
+
+def _is_stand_in(key: str) -> bool:
+    """Whether a key was put in by json_errors.corrected()."""
+    return "\ue000" <= key[:1] <= "\uf8ff"
+
+
+def _schema(config: dict[str, Any]) -> list[dict[str, Any]]:
+    """What jsonschema says, or without it the fast validator, which finds the same."""
+    try:
+        found: list[dict[str, Any]] = helper_process.call("schema", {"document": config, "what": "config"})
+        return found
+    except Unsupported:
+        return [{"pointer": p, "words": w, "value": value} for p, w, value, *_ in validate.check(config, "config", all=True)]
+
+
+def _version(config: dict[str, Any], report: Report) -> None:
     text = config.get("ociVersion")
     if isinstance(text, str) and version.parse(text) and not version.semver(text):
         report.add("strict", "/ociVersion", '"%s" is not of the form MAJOR.MINOR.PATCH' % quote(text))
 
 
-def _plan(options: Options, bundle: str, config: dict[str, Any], report: Report) -> None:
-    """What the parts refuse or find odd; this depends on the host."""
+def _contexts(options: Options, bundle: str) -> Any:
+    """A function that makes what plan() may ask, for a config."""
     from pyrunc import store
     from pyrunc.engine import planner, prepare
 
-    top = options["globals"]
-    asked = {
-        "command": "plan",
-        **prepare.from_globals(top),
-    }
+    asked = {"command": "plan", **prepare.from_globals(options["globals"])}
     try:
-        root = store.root_of(top)
+        root = store.root_of(options["globals"])
     except PyruncError:
-        root = "/run/pyrunc"  # only a name in the plans; nothing is made
-    ctx = planner.Context("validate", bundle, config, asked, root)
-    try:
-        _plans, problems, warnings = planner.plan_all(config, ctx)
-    except OSError as e:
-        report.add("plan", None, "this host can't be looked at: %s" % errno_text(e.errno))
-        return
-    for problem in problems:
-        report.add_error("plan", problem)
-    for pointer, words in warnings:
-        report.add("plan", pointer, words, warning=True)
+        root = "/run/pyrunc"  # only a path in the plans; nothing is created
+    return lambda config: planner.Context("validate", bundle, config, asked, root)

@@ -138,6 +138,11 @@ def prepare(options: Any, id: str, command: str) -> tuple[Run, list[list[str]]]:
     check_terminal(config, asked)
     ctx = planner.Context(id, bundle, config, asked, root)
     plans = planner.plan(config, ctx)
+    if log.is_debug():
+        from pyrunc.engine import examination
+
+        for pointer, text in examination.unknown_names(config):
+            log.warn("%s: %s" % (pointer, text))
     for pointer, text in ctx.warnings:
         log.warn("%s: %s" % (pointer, text))
     return Run(id, bundle, config, plans, ctx.options, root), ctx.warnings

@@ -89,6 +89,23 @@ def new(fstype: str, source: str | None, flags: int, attributes: int, words: Ite
         posix.close(context)
 
 
+def parse(fstype: str, words: Iterable[str]) -> None:
+    """Has the file system read its options, and mounts nothing. The CallError has `log` and `option`, as of new(); EPERM for callers who may
+    not mount."""
+    context = _syscalls.fsopen(fstype, c.FSOPEN_CLOEXEC)
+    at = None
+    try:
+        for at, word in enumerate(words):  # noqa: B007
+            for key, value in _settings(fstype, word):
+                _set(context, key, value)
+    except CallError as e:
+        e.option = at
+        e.log = _log(context)
+        raise
+    finally:
+        posix.close(context)
+
+
 def old(fstype: str | None, source: str | None, target_fd: int, flags: int, data: str | None, proc: Proc) -> None:
     """mount(2) on what `target_fd` stands for: for what fsconfig(2) has no words for. The path to it leads through `proc`, our own
     procfs, and is relative, as that one is attached nowhere."""

@@ -29,6 +29,18 @@ def file(path, shown=None, dir_fd=None, limit=LIMIT, wrap=None):
     """A JSON file that holds an object -> (document, its bytes). `shown` names it in messages; with `wrap` a list may stand for
     {wrap: list}. Raises Refusal."""
     name = errors.quote(shown or fileio.fsdecode(path))
+    raw = _contents(path, name, dir_fd, limit)
+    return parse(raw, name, wrap), raw
+
+
+def raw(bundle, name="config.json"):
+    """The bytes of a bundle's config, whatever they are. Raises Refusal."""
+    path = name if name[:1] == "/" else fileio.fsdecode(bundle) + "/" + name
+    return _contents(path, errors.quote(name), None, LIMIT)
+
+
+def _contents(path, name, dir_fd, limit):
+    """The bytes of a file that callers hand in; it is opened once and never waited for."""
     if "\0" in fileio.fsdecode(path):
         raise errors.Refusal("config-unreadable", "open %s: the path holds a NUL" % name, None)
     try:
@@ -41,10 +53,9 @@ def file(path, shown=None, dir_fd=None, limit=LIMIT, wrap=None):
             posix.set_blocking(fd, True)  # a pipe that the caller has opened for us: `--process <(…)`
         elif kind != REGULAR:
             raise errors.Refusal("config-unreadable", "%s is %s, and must be a file" % (name, KINDS.get(kind, "of an unknown kind")), None)
-        raw = _read(fd, name, limit)
+        return _read(fd, name, limit)
     finally:
         posix.close(fd)
-    return parse(raw, name, wrap), raw
 
 
 def stream(fd, name, limit=LIMIT, wrap=None):

@@ -11,13 +11,13 @@ import errno
 import posix
 
 from pyrunc import fileio
-from pyrunc.errors import CallError, Refusal, StepFailure, errno_text, quote
+from pyrunc.errors import CallError, PyruncError, Refusal, StepFailure, Unsupported, errno_text, quote
 from pyrunc.linux import _syscalls, constants, paths
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Final, TypedDict
+    from collections.abc import Callable, Iterator
+    from typing import Any, Final, TypedDict
 
     from pyrunc.parts.plans import Plans
     from pyrunc.parts.sides import Context, InitRun, Op, TailRun
@@ -72,6 +72,41 @@ def plan(node: Node, ctx: Context) -> Entry:
         "args": args, "cwd": cwd, "env": env, "home": home, "path": values.get("PATH"), "uid": ctx.plans["user"]["uid"],
         "make_cwd": ctx.options.get("command") != "exec",
     }  # fmt: skip
+
+
+def check(entry: Entry, ctx: Context, _call_helper: Callable[[str, Any], Any]) -> Iterator[PyruncError]:
+    """Unsupported if the program is not in the root: as far as can be seen before the mounts, so only where no mount covers its place."""
+    plans: Any = ctx.plans
+    root = (plans.get("root") or {}).get("path")
+    name = entry["args"][0]
+    if root is None:
+        return
+    folders = (entry["path"] or "").split(":") if "/" not in name else [""]
+    places = [name if "/" in name and name[:1] == "/" else "%s/%s" % (folder or entry["cwd"], name) for folder in folders]
+    covered = [item["destination"] for item in (plans.get("mounts") or {}).get("list", ())]
+    if any((place + "/").startswith(one.rstrip("/") + "/") for place in places for one in covered):
+        return
+    root_fd = posix.open(root, posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    try:
+        if any(_exists(root_fd, place) for place in places):
+            return
+    finally:
+        posix.close(root_fd)
+    yield Unsupported(
+        "no-program",
+        "the root has no program %s" % _quoted(name),
+        ARGS + "/0",
+        "the program",
+        "install it in the root, or correct the path",
+    )
+
+
+def _exists(root_fd: int, path: str) -> bool:
+    try:
+        posix.close(paths.resolve(root_fd, path))
+    except OSError:
+        return False
+    return True
 
 
 def _args(args: list[str] | None) -> list[str]:

@@ -4,7 +4,8 @@ plan() checks everything; host_compile turns the numbers into BPF, from the cach
 verbs then hands the program to finish(). One rule: a filter is loaded as the profile says, or the container does not start.
 """
 
+from pyrunc.parts.seccomp.check import check
 from pyrunc.parts.seccomp.profile import plan
 from pyrunc.parts.seccomp.verbs import host_compile, host_deliver, op_early, op_late, op_notify
 
-__all__ = ["host_compile", "host_deliver", "op_early", "op_late", "op_notify", "plan"]
+__all__ = ["check", "host_compile", "host_deliver", "op_early", "op_late", "op_notify", "plan"]

@@ -21,6 +21,11 @@ SEND_SECONDS = 10
 SCM_RIGHTS, SO_SNDTIMEO = 1, 21
 
 
+def needs_of(entry: Entry) -> list[str]:
+    """The calls that a filter must allow for the program to run; a listener is reported under its filter."""
+    return ["execve", "write", "read"] if entry["notify"] else ["execve"]
+
+
 def host_compile(entry: Entry, run: HostRun) -> None:
     """Host side, before the clone. Sets run.seccomp_bpf, which init inherits. Uses run.cache (a directory of ours, made if it does not
     exist) and run.call_helper. Refusal with the rule's pointer for what libseccomp does not accept. Nothing to undo: the cache stays."""
@@ -28,7 +33,7 @@ def host_compile(entry: Entry, run: HostRun) -> None:
         run.seccomp_bpf = bytes.fromhex(entry["raw"])
         return
     profile = dict(entry["profile"])
-    profile["needs"] = ["execve", "write", "read"] if entry["notify"] else ["execve"]  # a listener is reported under its filter
+    profile["needs"] = needs_of(entry)
     key = cache.key_of(profile)
     cache_fd = -1 if key is None else cache.open_folder(run.cache)
     try:

@@ -1,0 +1,26 @@
+"""What `validate` can find out about a profile without loading it: it is compiled, and nothing is kept."""
+
+from __future__ import annotations
+
+from pyrunc.errors import PyruncError, Refusal, Unsupported
+from pyrunc.parts.seccomp.profile import POINTER
+from pyrunc.parts.seccomp.verbs import needs_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+    from pyrunc.parts.seccomp.profile import Entry
+    from pyrunc.parts.sides import Context
+
+
+def check(entry: Entry, _ctx: Context, call_helper: Callable[[str, Any], Any]) -> Iterator[PyruncError]:
+    """What host_compile would refuse. An Unsupported: this host has no libseccomp, or an older one than the profile needs."""
+    if entry["raw"] is not None:
+        return
+    try:
+        call_helper("seccomp", {**entry["profile"], "needs": needs_of(entry)})
+    except (Refusal, Unsupported) as e:
+        e.pointer = e.pointer or POINTER
+        yield e
