@@ -268,7 +268,7 @@ def fixtures(sources: list[Source]) -> set[str]:
 
 def inherited(sources: list[Source]) -> set[str]:
     """Methods that a base class outside of the tree calls: http.server, unittest, ast.NodeVisitor, threading …"""
-    known = {"do_GET", "do_POST", "log_message", "run", "default", "emit", "handle", "_fields_"}
+    known = {"do_GET", "do_POST", "log_message", "run", "default", "emit", "handle", "_fields_", "_split_scope"}
     return known | {n.name for s in sources for n in s.names if n.owner and n.name.startswith(("visit_", "handle_"))}
 
 

@@ -15,8 +15,8 @@ import zlib
 from collections.abc import Generator
 from pathlib import Path
 
+import line_recorder
 import pytest
-import recorder
 
 FOLDER = Path(os.environ["COVERAGE_TREE"])
 
@@ -57,5 +57,5 @@ class Maps:
 
 def pytest_configure(config: pytest.Config) -> None:
     if not config.option.collectonly:
-        recorder.start(str(FOLDER), str(FOLDER / "runtime"))
+        line_recorder.start(str(FOLDER), str(FOLDER / "runtime"))
         config.pluginmanager.register(Maps(), "coverage-maps")

@@ -1,4 +1,4 @@
-"""Where each line and each branch of the package stands in the map (recorder.py), and back.
+"""Where each line and each branch of the package stands in the map (line_recorder.py), and back.
 
 Its one rule: the layout follows from the sources and the interpreter alone, so that recording and reporting agree.
 """

@@ -45,8 +45,8 @@ def prepare(folder: Path, record: bool = True, c_source: tuple[str, str] | None 
     launcher = (ROOT / "runtime/bin/pyrunc").read_text()
     assert IMPORT in launcher
     if record:
-        shutil.copy(HERE / "recorder.py", folder)
-        more = "            sys.path.insert(0, %r); import recorder; recorder.start(%r, home); del sys.path[0]\n" % (
+        shutil.copy(HERE / "line_recorder.py", folder)
+        more = "            sys.path.insert(0, %r); import line_recorder; line_recorder.start(%r, home); del sys.path[0]\n" % (
             str(folder),
             str(folder),
         )

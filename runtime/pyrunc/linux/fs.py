@@ -12,13 +12,11 @@ import posix
 
 from pyrunc import fileio
 from pyrunc.errors import CallError
-from pyrunc.linux.constants import S_IFBLK as S_IFBLK
 from pyrunc.linux.constants import S_IFCHR as S_IFCHR
 from pyrunc.linux.constants import S_IFDIR as S_IFDIR
 from pyrunc.linux.constants import S_IFIFO as S_IFIFO
 from pyrunc.linux.constants import S_IFLNK as S_IFLNK
 from pyrunc.linux.constants import S_IFMT as S_IFMT
-from pyrunc.linux.constants import S_IFREG as S_IFREG
 from pyrunc.linux.constants import S_IFSOCK as S_IFSOCK
 
 TYPE_CHECKING = False
