@@ -64,4 +64,5 @@ class Run:
         self.fds: dict[str, int] = {}
         self.config: Json = {}
         self.root_fd = -1
+        self.own_mounts: list[int] = []
         self.__dict__.update(more)

@@ -128,3 +128,69 @@ def test_a_denied_device_is_not_made(runtime: Runtime, make_bundle: MakeBundle, 
     script = "for n in 229 200; do mknod /dev/shm/$n c 10 $n && echo made $n; done; : </dev/null && echo null"
     bundle = make_bundle({**MKNOD, "/linux/resources/devices": rules}, args=["/bin/sh", "-c", script])
     assert runtime.call("run", "--bundle", bundle, runtime.new_id()).out == "made 229\nnull\n"
+
+
+# ---- device nodes stay in the container
+
+
+NODE = {"type": "c", "major": 1, "minor": 5, "fileMode": 0o666}
+SHAPES = ["link", "link to a link", "folder", "missing folder"]
+
+
+def lead_out(bundle: harness.Bundle, outside: pathlib.Path, shape: str) -> str:
+    """Makes a way to the host's directory, which is bound to /data; -> path of a device that would lie there."""
+    outside.mkdir()
+    bundle.patch({"/mounts/-": {"destination": "/data", "type": "bind", "source": str(outside), "options": ["rbind"]}})
+    if shape == "link":
+        (bundle.rootfs / "way").symlink_to("/data")
+        return "/way/node"
+    if shape == "link to a link":
+        (bundle.rootfs / "one").symlink_to("two")
+        (bundle.rootfs / "two").symlink_to("data")
+        return "/one/node"
+    return "/data/node" if shape == "folder" else "/data/a/b/node"
+
+
+@pytest.mark.parametrize("userns", [False, True])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_device_is_not_made_on_the_host(
+    runtime: Runtime, make_bundle: MakeBundle, tmp_path: pathlib.Path, shape: str, userns: bool
+) -> None:
+    maps = [{"containerID": 0, "hostID": 0, "size": 65536}]
+    changes = {"/linux/namespaces/-": {"type": "user"}, "/linux/uidMappings": maps, "/linux/gidMappings": maps} if userns else {}
+    good = make_bundle({**changes, "/linux/devices": [{**NODE, "path": "/dev/zero"}]}, args=["/bin/true"])
+    assert runtime.call("run", "--bundle", good, runtime.new_id()).code == 0
+    bundle = make_bundle(changes, args=["/bin/true"])
+    path = lead_out(bundle, tmp_path / "outside", shape)
+    bundle.patch({"/linux/devices": [{**NODE, "path": path}]})
+    runtime.call("run", "--bundle", bundle, runtime.new_id())
+    assert os.listdir(tmp_path / "outside") == []
+
+
+def test_a_device_is_made_in_the_root_and_below_dev(runtime: Runtime, make_bundle: MakeBundle) -> None:
+    paths = ["/top", "/opt/new/folder/node", "/dev/one", "/dev/net/two", "/dev/shm/three"]
+    bundle = make_bundle({"/linux/devices": [{**NODE, "path": path} for path in paths]}, args=["/bin/sh", "-c", "ls -l " + " ".join(paths)])
+    assert len([line for line in runtime.run(bundle).out.splitlines() if "1,   5" in line or "1, 5" in line]) == len(paths)
+
+
+def test_a_dev_that_is_the_hosts_is_left_alone(runtime: Runtime, make_bundle: MakeBundle, tmp_path: pathlib.Path) -> None:
+    """/dev leads to a directory of the host: by a later bind over it through a link, after a tmpfs of the config was put there."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    bundle = make_bundle(args=["/bin/true"])
+    assert runtime.call("run", "--bundle", bundle, runtime.new_id()).code == 0
+    (bundle.rootfs / "way").symlink_to("/dev")
+    bundle.patch({"/mounts/-": {"destination": "/way", "type": "bind", "source": str(outside), "options": ["rbind"]}})
+    runtime.call("run", "--bundle", bundle, runtime.new_id())
+    assert os.listdir(outside) == []
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_device_is_not_added_on_the_host(pyrunc: Runtime, make_bundle: MakeBundle, tmp_path: pathlib.Path, shape: str) -> None:
+    bundle = make_bundle(args=WAIT)
+    path = lead_out(bundle, tmp_path / "outside", shape)
+    id = pyrunc.started(bundle)
+    pyrunc.ok("update", "--device-add", "c 1:5 rwm /dev/added", id)
+    assert pyrunc.ok("exec", id, "/bin/ls", "/dev/added").out == "/dev/added\n"
+    result = pyrunc.call("update", "--device-add", "c 1:5 rwm " + path, id)
+    assert result.code != 0 and os.listdir(tmp_path / "outside") == [], result

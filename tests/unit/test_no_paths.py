@@ -38,6 +38,7 @@ ALLOWED = {
     ("linux/tty.py", "connect"): CALLER,
     ("parts/devices.py", "_exists"): CALLER,
     ("parts/devices.py", "_bind"): FD,
+    ("parts/devices.py", "_file_systems"): "/proc/self/mountinfo, before the container is entered",
     ("parts/hooks.py", "_check_program"): CALLER,
     ("parts/hooks.py", "_bundle_fd"): CALLER,
     ("parts/hooks.py", "_copy_out"): CALLER,

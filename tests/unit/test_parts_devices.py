@@ -15,7 +15,7 @@ MAPS = {"uid": [[0, 100000, 1000]], "gid": [[0, 100000, 1000]]}
 
 
 def mounted(kind, destination="/dev"):
-    return {"list": [{"destination": destination, "kind": kind}]}
+    return {"list": [{"destination": destination, "kind": kind, "type": "tmpfs" if kind == "fs" else ""}]}
 
 
 def plan(*given, plans=None, spaces=("mount",), **more):

@@ -56,6 +56,7 @@ class Run:
         # init
         self.root_fd = -1  # the rootfs mount; after pivot the container's /. In exec the root of the container, from outside
         self.late_mounts: list[tuple[Entry, int]] = []  # remounted when nothing more is created below them
+        self.own_mounts: list[int] = []  # ids of mounts whose file systems only the container has
         self.exec_env: tuple[bytes, ...] | None = None  # the program's: startContainer hooks get it where they give none
         self.late_filter: Op | None = None  # startContainer hooks are code of the container and load it too
         self.on_note: Callable[[dict[str, Any]], Any] | None = None  # takes what tell() is given

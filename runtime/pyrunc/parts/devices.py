@@ -11,12 +11,14 @@ from __future__ import annotations
 import errno
 import posix
 
+from pyrunc import fileio
 from pyrunc.errors import CallError, Refusal, StepFailure, errno_text, quote
 from pyrunc.linux import _syscalls, fs, mount, paths
 from pyrunc.linux import constants as c
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Final, TypedDict
 
     from pyrunc.parts.sides import Context, HostRun, InitRun
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
         bind: bool
         own_dev: bool
         mount_ns: bool
+        shared: list[int]  # st_dev of the file systems that the host has mounted
 
 
 POINTER: Final = "/linux/devices"
@@ -74,8 +77,10 @@ DEFAULTS = (
 )
 LINKS = (("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2"))
 CORE = ("core", "/proc/kcore")
+PRIVATE = ("tmpfs", "ramfs")  # a mount of these is a new file system
 PTMX = "pts/ptmx"
 TYPES = {"c": c.S_IFCHR, "u": c.S_IFCHR, "b": c.S_IFBLK, "p": c.S_IFIFO}
+TABLE_LIMIT = 64 << 20
 MAJOR_LIMIT, MINOR_LIMIT = 1 << 12, 1 << 20  # the kernel's bits; more would be cut off silently
 ATTRIBUTES = c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NOEXEC
 
@@ -90,11 +95,12 @@ def plan(node: Node, ctx: Context) -> Entry | None:
     mounts = ctx.plans.get("mounts")
     listed = mounts["list"] if mounts else []
     below_dev = [m for m in listed if m["destination"] == "/dev" and m["kind"] != "remount"]
+    own_dev = bool(below_dev) and below_dev[-1]["kind"] == "fs" and below_dev[-1]["type"] in PRIVATE
     entry: Entry = {
         "nodes": [],
         "links": [],
-        "dev": not below_dev or below_dev[-1]["kind"] != "bind",
-        "own_dev": bool(below_dev) and below_dev[-1]["kind"] != "bind",
+        "dev": own_dev or not below_dev,
+        "own_dev": own_dev,
         "bind": bool(namespaces.get("userns")) or ctx.in_userns,
         "mount_ns": "mount" in namespaces["new"] or "mount" in namespaces["join"],
     }
@@ -108,7 +114,9 @@ def plan(node: Node, ctx: Context) -> Entry | None:
         if entry["dev"] or not path.startswith("/dev/"):
             entry["nodes"].append(made)
         else:
-            ctx.warn(made["pointer"], "%s is not made: /dev is a bind mount, and its contents stay as they are" % quote(path))
+            ctx.warn(
+                made["pointer"], "%s is not made: /dev is a mount that others see too, and its contents stay as they are" % quote(path)
+            )
     return entry if entry["nodes"] or entry["links"] else None
 
 
@@ -192,24 +200,68 @@ def _exists(path: str) -> bool:
 def init_make(entry: Entry, run: InitRun) -> None:
     """Init side, after the mounts and before the pivot. Uses run.root_fd and run.proc. StepFailure: a node that the image has there is
     another one, or can't be made. Not undone: nodes on a mounted /dev disappear with the mount; others stay in the root, as with runc."""
-    dev = paths.make_dir(run.root_fd, "/dev") if entry["dev"] else None
+    own = {paths.mount_id(run.root_fd), *run.own_mounts}
+    dev = _folder(run.root_fd, "/dev", lambda fd: paths.mount_id(fd) in own) if entry["dev"] else None
     try:
-        ours = dev is not None and (entry["own_dev"] or paths.mount_id(dev) == paths.mount_id(run.root_fd))
         for node in entry["nodes"]:
             folder, _, name = node["path"].rpartition("/")
-            if folder == "/dev":
-                if ours and dev is not None:
-                    _make(dev, name, node, entry, run)
-                continue
-            above, name = paths.parent(run.root_fd, node["path"])
-            try:
-                _make(above, name, node, entry, run)
-            finally:
-                posix.close(above)
-        if ours and dev is not None:
+            if folder == "/dev" and dev is not None:
+                _make(dev, name, node, entry, run)
+            elif node["pointer"] != POINTER:  # of the config; the default ones are left out on a /dev that is not the container's
+                _make_at(node, entry, run, lambda fd: paths.mount_id(fd) in own)
+        if dev is not None:
             _links(dev, entry["links"])
     finally:
         fs.close(dev)
+
+
+def _folder(root_fd: int, path: str, is_own: Callable[[int], bool]) -> int | None:
+    """-> fd of a directory that nodes may be made in, itself made if it is missing; None where it is on somebody else's file system. Not
+    through links: those of an image could lead to a mount of the host's (CVE-2026-41579)."""
+    existing = path
+    while True:
+        try:
+            fd = paths.resolve(root_fd, existing or "/", posix.O_PATH | posix.O_DIRECTORY, plain=True)
+            break
+        except FileNotFoundError:
+            existing = existing.rpartition("/")[0]
+    if not is_own(fd):
+        posix.close(fd)
+        return None
+    if existing == path:
+        return fd
+    posix.close(fd)
+    return paths.make_dir(root_fd, path, plain=True)
+
+
+def _make_at(node: Device, entry: Entry | Live, run: InitRun, is_own: Callable[[int], bool], tree: int | None = None) -> bool:
+    """_make() in the directory of the path; on somebody else's file system only what is there already will do."""
+    folder, _, name = node["path"].rpartition("/")
+    try:
+        fd = _folder(run.root_fd, folder, is_own)
+        if fd is None:
+            with_links = paths.resolve(run.root_fd, folder, posix.O_PATH | posix.O_DIRECTORY)
+            try:
+                found = _look(with_links, name)
+            finally:
+                posix.close(with_links)
+            if found is not None and _is(found, node):
+                return False
+            raise StepFailure(
+                "foreign-directory", "cannot make the device %s: its directory is on a mount that the container shares" % quote(node["path"]),
+                pointer=node["pointer"], path=node["path"], hint="give it a path below /dev, or in the root itself",
+            )  # fmt: skip
+    except OSError as e:
+        call = CallError.of(e, "openat2").call
+        hint = "links are not followed: name the directory that it leads to" if e.errno == errno.ELOOP else None
+        raise StepFailure(
+            "device-not-made", "cannot make the device %s: %s: %s" % (quote(node["path"]), call, errno_text(e.errno)),
+            pointer=node["pointer"], call=call, errno=e.errno, path=node["path"], hint=hint,
+        ) from None  # fmt: skip
+    try:
+        return _make(fd, name, node, entry, run, tree)
+    finally:
+        posix.close(fd)
 
 
 def _make(folder: int, name: str, node: Device, entry: Entry | Live, run: InitRun, tree: int | None = None) -> bool:
@@ -367,13 +419,14 @@ def _links(dev: int, links: list[list[str]]) -> None:
 
 
 def live_plan(device: Given, pointer: str, ctx: Context) -> Live:
-    """One device in the config's form -> {"node", "bind", "own_dev", "mount_ns"}. Refusal as in plan()."""
+    """One device in the config's form -> {"node", "bind", "own_dev", "mount_ns", "shared"}. Refusal as in plan()."""
     namespaces = ctx.plans["namespaces"]
     return {
         "node": _planned(device, pointer, ctx),
         "bind": bool(namespaces.get("userns")) or ctx.in_userns,
         "own_dev": False,  # nothing that exists is replaced
         "mount_ns": False,  # if nodes can't be made, binds are used from the start
+        "shared": _file_systems(),
     }
 
 
@@ -384,20 +437,37 @@ def live_source(entry: Live, _run: HostRun) -> int | None:
 
 def live_make(entry: Live, run: InitRun, tree: int | None) -> bool:
     """Makes the node beneath run.root_fd; False if it exists. In the container's mount namespace, as its root. StepFailure."""
-    folder, name = paths.parent(run.root_fd, entry["node"]["path"])
-    try:
-        return _make(folder, name, entry["node"], entry, run, tree)
-    finally:
-        posix.close(folder)
+    return _make_at(entry["node"], entry, run, _not_shared(entry, run), tree)
+
+
+def _not_shared(entry: Live, run: InitRun) -> Callable[[int], bool]:
+    """For a directory: it is on the root's own mount, or on a file system that the host has not mounted."""
+    root = paths.mount_id(run.root_fd)
+    return lambda fd: paths.mount_id(fd) == root or fs.fstat(fd).st_dev not in entry["shared"]
+
+
+def _file_systems() -> list[int]:
+    """The devices of all file systems that the runtime sees."""
+    found = set()
+    for line in fileio.read_file("/proc/self/mountinfo", TABLE_LIMIT).splitlines():
+        major, _, minor = line.split(b" ", 3)[2].partition(b":")
+        found.add(posix.makedev(int(major), int(minor)))
+    return sorted(found)
 
 
 def live_remove(entry: Live, run: InitRun) -> None:
     """Removes the node if it is this device; what is bound there is unmounted first. Tolerates a missing node. StepFailure."""
     node = entry["node"]
     try:
-        folder = paths.resolve(run.root_fd, node["path"].rpartition("/")[0] or "/", posix.O_PATH | posix.O_DIRECTORY)
+        folder = paths.resolve(run.root_fd, node["path"].rpartition("/")[0] or "/", posix.O_PATH | posix.O_DIRECTORY, plain=True)
     except FileNotFoundError:
         return
+    if not _not_shared(entry, run)(folder):
+        posix.close(folder)
+        raise StepFailure(
+            "foreign-directory", "cannot remove the device %s: its directory is on a mount that the container shares" % quote(node["path"]),
+            pointer=node["pointer"], path=node["path"],
+        )  # fmt: skip
     try:
         _take(folder, node["path"].rpartition("/")[2], node, run)
     except OSError as e:

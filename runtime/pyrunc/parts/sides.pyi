@@ -144,6 +144,7 @@ class InitRun(TailRun, Protocol):
     annotations: dict[str, str]
     joined_ns: tuple[str, ...]
     late_mounts: list[tuple[Any, int]]
+    own_mounts: list[int]  # ids of mounts whose file systems only the container has
     late_filter: tuple[Any, ...] | None  # of the tail: startContainer hooks run under it too
     exec_env: tuple[bytes, ...] | None  # the program's; startContainer hooks get it where they give none
 

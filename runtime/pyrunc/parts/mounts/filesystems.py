@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pyrunc.parts.sides import InitRun
 
 
+PRIVATE = ("tmpfs", "ramfs")  # each mount is a new file system, which nobody else has
 # fsopen and its like are missing, filtered away by a seccomp profile around us, or the file system reads options its own way.
 SECOND_TRY = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM)
 
@@ -52,7 +53,9 @@ def fresh(item: Item, _entry: Entry, run: InitRun) -> None:
         if item["label"]:
             _label(top, item["label"])
         _attributes(top, item)
-        bind.finish(top, item, run)
+        number = bind.finish(top, item, run)
+        if item["type"] in PRIVATE:
+            run.own_mounts.append(number)
         if item["late"]:
             run.late_mounts.append((item, posix.dup(top)))
     finally:

@@ -24,9 +24,11 @@ LATE_LIMIT = 128
 
 
 def init_mount(entry: Entry, run: InitRun) -> None:
-    """Init side, before the pivot. Uses run.root_fd, run.proc, run.ask; sets run.late_mounts, [(item, fd)] for init_finish.
+    """Init side, before the pivot. Uses run.root_fd, run.proc, run.ask; sets run.late_mounts, [(item, fd)] for init_finish, and
+    run.own_mounts, the ids of mounts that only the container has, for `devices`.
     StepFailure names the mount's pointer and both its ends, with the words of runc. Undone by init's death, with its namespace."""
     run.late_mounts = []
+    run.own_mounts = []
     for item in entry["list"]:
         try:
             KINDS[item["kind"]](item, entry, run)

@@ -94,8 +94,9 @@ def _refuse(item: Item, why: str) -> None:
     )
 
 
-def verify(item: Item, run: InitRun, mount_fd: int) -> None:
-    """The destination, resolved once more, must lead to our mount; otherwise a component was replaced meanwhile (CVE-2021-30465)."""
+def verify(item: Item, run: InitRun, mount_fd: int) -> int:
+    """The destination, resolved once more, must lead to our mount; otherwise a component was replaced meanwhile (CVE-2021-30465).
+    -> its id."""
     wanted = paths.mount_id(mount_fd)
     try:
         if item["links"]:
@@ -110,3 +111,4 @@ def verify(item: Item, run: InitRun, mount_fd: int) -> None:
         words = "the path %s changed while it was being mounted on: %s" % (quote(item["destination"]), errno_text(e.errno))
         raise CallError.of(e, words=words) from None
     posix.close(fd)
+    return wanted
