@@ -1,6 +1,6 @@
 """Writes what the compiled launcher is made of: the package as byte code, and the command line's shape as C.
 
-    freeze.py RUNTIME OUT [--encodings] [--helpers] [--libseccomp]      → OUT/frozen.bin, OUT/frozen.h, OUT/commands.h
+    freeze.py RUNTIME OUT [--encodings] [--helpers] [--libseccomp] [--licences=FILE]      → OUT/frozen.bin, OUT/frozen.h, OUT/commands.h
 
 Run by the interpreter whose libpython is linked, as byte code belongs to one minor version. Docstrings and annotations are left
 out (nothing reads them at run time), assertions stay. api/ is not frozen: it runs in applications. Of helper/ those modules are frozen that need nothing
@@ -131,6 +131,11 @@ def when_needed(runtime, options):
     if "--helpers" in options:
         yield from helpers(runtime, HELPERS if "--libseccomp" in options else ("__init__", *HELPERS))
         yield from library(runtime)
+    for option in options:
+        if option.startswith("--licences="):
+            with open(option.partition("=")[2], encoding="utf-8") as file:
+                text = ast.parse("TEXT = %r" % file.read(), "licences.py")
+            yield "pyrunc.licences", marshal.dumps(compile(text, "licences.py", "exec", dont_inherit=True)), False
 
 
 def write_frozen(runtime, out, options):

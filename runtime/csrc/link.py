@@ -27,6 +27,9 @@ import subprocess
 import sys
 import sysconfig
 
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # -I leaves it out
+import components  # noqa: E402
+
 EXTENSION = ("syscalls", "mount", "file", "process", "bpf", "ops", "finish", "filter", "clear", "spawn", "json")
 HARDENING = "-fstack-protector-strong -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3".split()
 OF_A_MACHINE = {"x86_64": ["-fcf-protection=full"], "aarch64": ["-mbranch-protection=standard"]}
@@ -99,7 +102,7 @@ EARLY_ENTRY = ["-DPYRUNC_EARLY"]  # early.c: a static executable begins there, b
 ENTRY = ["-Wl,-e,pyrunc_entry"]
 
 
-def asked(cc, *words):
+def asked(cc: list[str], *words: str) -> str:
     """What the compiler answers to an option of its own, or nothing."""
     try:
         return subprocess.run([*cc, *words], capture_output=True, text=True, timeout=SECONDS).stdout.strip()
@@ -107,16 +110,16 @@ def asked(cc, *words):
         return ""
 
 
-def sysroot(cc):
+def sysroot(cc: list[str]) -> str:
     """Where the files of the machine that is built for are: "" for this one."""
     return asked(cc, "-print-sysroot").rstrip("/") if any(word.startswith("--sysroot") for word in cc) else ""
 
 
-def include(cc):
+def include(cc: list[str]) -> str:
     return sysroot(cc) + sysconfig.get_path("include")
 
 
-def archive(cc):
+def archive(cc: list[str]) -> str:
     """Path of libpython.a, which may not exist."""
     folder = sysconfig.get_config_var("LIBPL") or ""
     here = sysconfig.get_config_var("MULTIARCH")
@@ -126,17 +129,17 @@ def archive(cc):
     return os.path.join(sysroot(cc) + folder, sysconfig.get_config_var("LIBRARY") or "libpython.a")
 
 
-def is_promised(cc=("cc",)):
+def is_promised(cc: list[str]) -> bool:
     """Whether this interpreter must get a snapshot."""
     return PROMISED[0] <= sys.version_info[:2] <= PROMISED[1] and os.path.exists(archive(cc))
 
 
-def running(program):
+def running(program: str) -> list[str]:
     """The command that runs what was built, at addresses that are the same each time."""
     return [*shlex.split(os.environ.get("PYRUNC_RUNNER", "")), program]
 
 
-def more_flags():
+def more_flags() -> list[str]:
     return shlex.split(os.environ.get("PYRUNC_LDFLAGS", ""))
 
 
@@ -147,26 +150,41 @@ def tuning():
     return name if wanted else "tuning_none"
 
 
-def need_archive(cc):
+def need_archive(cc: list[str]) -> None:
     if not os.path.exists(archive(cc)):
         raise Failed("%s is missing" % archive(cc))
     if "_json" not in sys.builtin_module_names:  # Debian's 3.11
         raise Failed("_json is not in %s but in a file of its own, which a static executable can't load" % archive(cc))
 
 
-def libseccomp(cc):
+def libseccomp(cc: list[str]) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...], list[str]]:
     """(objects' names, flags, libraries, what freeze.py gets) of libseccomp, where its header and its archive are there."""
     found = asked(cc, "-print-file-name=libseccomp.a")
     if not os.path.isabs(found) or not asked(cc, "-E", "-include", "seccomp.h", "-x", "c", "/dev/null"):
         print("launcher: without libseccomp.a (Debian: libseccomp-dev) the helper process compiles seccomp filters", file=sys.stderr)
-        return (), (), (), ("--helpers",)
-    return ("libseccomp",), ("-DPYRUNC_LIBSECCOMP",), (found,), ("--helpers", "--libseccomp")
+        return (), (), (), ["--helpers"]
+    return ("libseccomp",), ("-DPYRUNC_LIBSECCOMP",), (found,), ["--helpers", "--libseccomp"]
+
+
+def licences(cc: list[str], runtime: str, build: str) -> list[str]:
+    """What freeze.py gets for the licence texts of all that is linked in. A release (PYRUNC_RELEASE) must have them."""
+    gcc = asked(cc, "-dumpversion").partition(".")[0]
+    path = os.path.join(build, "licences.txt")
+    try:
+        text = components.licences(sysroot(cc), gcc, os.path.join(runtime, "../LICENSE"))
+    except components.Missing as e:
+        if os.environ.get("PYRUNC_RELEASE"):
+            raise Failed("no licence text: %s" % e) from None
+        return []
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+    return ["--licences=" + path]
 
 
 def static(cc, runtime, build, out):
     need_archive(cc)
     names, flags, libraries, options = libseccomp(cc)
-    freeze(runtime, build, *options)
+    freeze(runtime, build, *options, *licences(cc, runtime, build))
     names = ("launcher", "early", "sealing", "inittab", "sha2", *names, *EXTENSION)
     objects = compiled(cc, build, names, ["-fno-pie", *EARLY_ENTRY, *flags])
     run([*cc, "-static", "-no-pie", *objects, archive(cc), *libraries, "-lm", *LDFLAGS, *more_flags(), *ENTRY, "-o", out])
@@ -178,7 +196,7 @@ def snapshot(cc, runtime, build, out):
     if sys.version_info[:2] < PROMISED[0]:
         raise Failed("Python %d.%d is too old" % sys.version_info[:2])
     names, flags, libraries, options = libseccomp(cc)
-    freeze(runtime, build, *options)
+    freeze(runtime, build, *options, *licences(cc, runtime, build))
     names = ("launcher", "early", "sealing", "inittab", "sha2", "heap", "snapshot", tuning(), *names, *EXTENSION)
     objects = compiled(cc, build, names, ["-fno-pie", "-DPYRUNC_SNAPSHOT", *EARLY_ENTRY, *flags])
     wrapped = ["malloc", "calloc", "realloc", "free"] + (["_PyCode_New"] if tuning() != "tuning_none" else [])

@@ -225,7 +225,7 @@ COMMANDS = {
     "trace": Command(False, {"format": V}, {"f": "format"}, 1, 1, False),
     "completion": Command(False, {}, {}, 1, 1, False),
     "help": Command(False, {"format": V}, {"f": "format"}, 0, 1, False),
-    "version": Command(False, {"format": V}, {"f": "format"}, 0, 0, False),
+    "version": Command(False, {"format": V, "licenses": B}, {"f": "format"}, 0, 0, False),
 }
 
 TRUE = {"true", "1", "t", "T", "TRUE", "True"}

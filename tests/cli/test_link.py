@@ -44,7 +44,7 @@ def one_line(text):
 @pytest.fixture(scope="module")
 def promised():
     """Whether this Python must get a snapshot: link.py says so."""
-    asks = "import sys; sys.path.insert(0, %r); import link; print(link.is_promised())" % str(LINK.parent)
+    asks = "import sys; sys.path.insert(0, %r); import link; print(link.is_promised(['cc']))" % str(LINK.parent)
     return subprocess.run([PYTHON, "-I", "-B", "-c", asks], capture_output=True, text=True, check=True).stdout == "True\n"
 
 

@@ -180,6 +180,7 @@ MEANING = {
     "dry-run": "show the change without writing it",
     "uninstall": "remove what install added",
     "schema-only": "check only the JSON schema",
+    "licenses": "print the licences of everything in the executable",
     "as": "runc or crun: show where that runtime treats the config differently",
     "strict": "treat warnings as problems",
 }

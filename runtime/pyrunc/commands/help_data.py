@@ -115,7 +115,7 @@ EXAMPLES = {
         "pyrunc completion fish > ~/.config/fish/completions/pyrunc.fish",
     ),
     "help": ("pyrunc help create", "pyrunc help commands"),
-    "version": ("pyrunc version",),
+    "version": ("pyrunc version", "pyrunc version --licenses"),
 }
 
 
