@@ -17,6 +17,7 @@ import marshal
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 
 ALIGN = 16
 IN_THE_HELPER = {"pyrunc.oci.explain"}
@@ -25,7 +26,7 @@ WITH_LIBSECCOMP = ("seccomp", "syscalls")
 CODECS = ("encodings", "encodings.aliases", "encodings.utf_8", "encodings.latin_1", "encodings.ascii", "encodings.unicode_escape")
 
 
-def modules(runtime):
+def modules(runtime: str) -> Iterator[tuple[str, str, bool]]:
     """(name, file, is a package) of the package, in a stable order."""
     for folder, folders, files in os.walk(os.path.join(runtime, "pyrunc")):
         folders[:] = sorted(f for f in folders if f not in ("__pycache__", "api", "helper", "specs"))
@@ -41,35 +42,35 @@ def modules(runtime):
 class Untyped(ast.NodeTransformer):
     """Takes out what only type checkers read: annotations, `if TYPE_CHECKING:` and `from __future__ import annotations`."""
 
-    def visit_ImportFrom(self, node):
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST | None:
         return None if node.module == "__future__" and [alias.name for alias in node.names] == ["annotations"] else node
 
-    def visit_If(self, node):
+    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt] | None:
         self.generic_visit(node)
         return node.orelse or None if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING" else node
 
-    def visit_AnnAssign(self, node):
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST | None:
         if node.value is None:
             return None
         return ast.copy_location(ast.Assign([node.target], self.visit(node.value)), node)
 
-    def visit_FunctionDef(self, node):
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         self.generic_visit(node)
         node.returns = None
         return node
 
-    def visit_arg(self, node):
+    def visit_arg(self, node: ast.arg) -> ast.AST:
         node.annotation = None
         return node
 
-    def generic_visit(self, node):
+    def generic_visit(self, node: ast.AST) -> ast.AST:
         super().generic_visit(node)
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.If | ast.With | ast.For | ast.While | ast.Try) and not node.body:
             node.body.append(ast.copy_location(ast.Pass(), node))
         return node
 
 
-def code(path, shown):
+def code(path: str, shown: str) -> bytes:
     """Byte code of a file, without docstrings and types, under a name that is the same wherever it was built."""
     with open(path, encoding="utf-8") as file:
         tree = Untyped().visit(ast.parse(file.read(), shown))
@@ -84,7 +85,7 @@ def code(path, shown):
     return marshal.dumps(compile(tree, shown, "exec", dont_inherit=True, optimize=0))
 
 
-def helpers(runtime, names):
+def helpers(runtime: str, names: tuple[str, ...]) -> Iterator[tuple[str, bytes, bool]]:
     """(name, byte code, is a package) of modules of pyrunc.helper."""
     for name in names:
         path = os.path.join(runtime, "pyrunc/helper", name + ".py")
@@ -92,7 +93,7 @@ def helpers(runtime, names):
         yield shown, code(path, os.path.relpath(path, runtime)), name == "__init__"
 
 
-def library(runtime):
+def library(runtime: str) -> Iterator[tuple[str, bytes, bool]]:
     """(name, byte code, is a package) of the modules of the standard library that HELPERS import and that are in files."""
     asked = "import sys; sys.path.append(%r); before = set(sys.modules); import %s\n" % (
         runtime,
@@ -113,7 +114,7 @@ def library(runtime):
             yield name, marshal.dumps(compile(source, shown, "exec", dont_inherit=True, optimize=0)), is_package == "1"
 
 
-def at_once(runtime, options):
+def at_once(runtime: str, options: tuple[str, ...]) -> Iterator[tuple[str, bytes, bool]]:
     for name, path, is_package in modules(runtime):
         yield name, code(path, os.path.relpath(path, runtime)), is_package
     if "--libseccomp" in options:
@@ -123,11 +124,12 @@ def at_once(runtime, options):
         yield "encodings", code(path, "encodings.py"), True
         return
     for name in CODECS:
-        path = importlib.util.find_spec(name).origin
+        spec = importlib.util.find_spec(name)
+        path = spec.origin if spec and spec.origin else name
         yield name, code(path, name + ".py"), name == "encodings"
 
 
-def when_needed(runtime, options):
+def when_needed(runtime: str, options: tuple[str, ...]) -> Iterator[tuple[str, bytes, bool]]:
     if "--helpers" in options:
         yield from helpers(runtime, HELPERS if "--libseccomp" in options else ("__init__", *HELPERS))
         yield from library(runtime)
@@ -138,11 +140,11 @@ def when_needed(runtime, options):
             yield "pyrunc.licences", marshal.dumps(compile(text, "licences.py", "exec", dont_inherit=True)), False
 
 
-def write_frozen(runtime, out, options):
+def write_frozen(runtime: str, out: str, options: tuple[str, ...]) -> None:
     lines = []
     with open(os.path.join(out, "frozen.bin"), "wb") as blob:
 
-        def put(rows):
+        def put(rows: Iterator[tuple[str, bytes, bool]]) -> int:
             for name, data, is_package in rows:
                 row = '    {.name = "%s", .code = frozen_code + %d, .size = %d, .is_package = %d},'
                 lines.append(row % (name, blob.tell(), len(data), is_package))
@@ -156,7 +158,7 @@ def write_frozen(runtime, out, options):
         file.write("%s\n    {.name = 0},\n};\n" % "\n".join(lines))
 
 
-def write_commands(runtime, out):
+def write_commands(runtime: str, out: str) -> None:
     """Which global options take a value, and which commands run sealed, from the table in cli.py."""
     sys.path.insert(0, runtime)
     from pyrunc import cli
@@ -170,7 +172,7 @@ def write_commands(runtime, out):
             file.write("static const char *const %s[] = {%s, 0};\n" % (label, ", ".join('"%s"' % w for w in words)))
 
 
-def main(runtime, out, *options):
+def main(runtime: str, out: str, *options: str) -> None:
     os.makedirs(out, exist_ok=True)
     write_frozen(runtime, out, options)
     write_commands(runtime, out)

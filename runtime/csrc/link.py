@@ -19,6 +19,8 @@ that runs this script, and libseccomp are then those below its sysroot, and PYRU
 PYRUNC_LDFLAGS is added when linking.
 """
 
+from __future__ import annotations
+
 import ast
 import marshal
 import os
@@ -26,6 +28,7 @@ import shlex
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Callable
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # -I leaves it out
 import components  # noqa: E402
@@ -49,7 +52,7 @@ class Failed(Exception):
     """A step did not work; the text says why."""
 
 
-def run(command):
+def run(command: list[str]) -> None:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
     except subprocess.TimeoutExpired:
@@ -62,16 +65,16 @@ def run(command):
         print(text, file=sys.stderr)
 
 
-def newer(target, sources):
+def newer(target: str, sources: list[str]) -> bool:
     return os.path.exists(target) and all(os.path.getmtime(target) >= os.path.getmtime(s) for s in sources)
 
 
-def hardening(cc):
+def hardening(cc: list[str]) -> list[str]:
     """The compiler's options against what an error in our C could be used for."""
     return [*HARDENING, *OF_A_MACHINE.get(asked(cc, "-dumpmachine").partition("-")[0], [])]
 
 
-def compiled(cc, build, names, flags):
+def compiled(cc: list[str], build: str, names: tuple[str, ...], flags: list[str]) -> list[str]:
     """Object files; those are compiled anew whose source, any header or the frozen code is younger."""
     headers = [os.path.join(HERE, n) for n in os.listdir(HERE) if n.endswith(".h")]
     # names of files are in assertions and in what debuggers read: the same wherever it is built
@@ -143,7 +146,7 @@ def more_flags() -> list[str]:
     return shlex.split(os.environ.get("PYRUNC_LDFLAGS", ""))
 
 
-def tuning():
+def tuning() -> str:
     """Name of the source that tunes the snapshot for this version of Python."""
     name = "tuning_%d%d" % sys.version_info[:2]
     wanted = os.environ.get("PYRUNC_TUNING") != "none" and os.path.exists(os.path.join(HERE, name + ".c"))
@@ -181,7 +184,7 @@ def licences(cc: list[str], runtime: str, build: str) -> list[str]:
     return ["--licences=" + path]
 
 
-def static(cc, runtime, build, out):
+def static(cc: list[str], runtime: str, build: str, out: str) -> None:
     need_archive(cc)
     names, flags, libraries, options = libseccomp(cc)
     freeze(runtime, build, *options, *licences(cc, runtime, build))
@@ -190,7 +193,7 @@ def static(cc, runtime, build, out):
     run([*cc, "-static", "-no-pie", *objects, archive(cc), *libraries, "-lm", *LDFLAGS, *more_flags(), *ENTRY, "-o", out])
 
 
-def snapshot(cc, runtime, build, out):
+def snapshot(cc: list[str], runtime: str, build: str, out: str) -> None:
     """As static(), with the started interpreter inside (snapshot.c): linked, run once, and what that writes is the launcher."""
     need_archive(cc)
     if sys.version_info[:2] < PROMISED[0]:
@@ -207,7 +210,7 @@ def snapshot(cc, runtime, build, out):
     write(cold, training(runtime) if tuning() != "tuning_none" else b"", out)
 
 
-def write(cold, practice, out):
+def write(cold: str, practice: bytes, out: str) -> None:
     """Runs the executable without a snapshot, which writes the one with it."""
     with open(out, "wb") as file:
         command = running(os.path.abspath(cold))
@@ -220,7 +223,7 @@ def write(cold, practice, out):
     os.chmod(out, 0o755)
 
 
-def training(runtime):
+def training(runtime: str) -> bytes:
     """train.py as byte code, with the example bundles' configs in it."""
     bundles = os.path.join(runtime, "../bundles")
     documents = {}
@@ -237,7 +240,7 @@ def training(runtime):
     return marshal.dumps(compile(tree, "train.py", "exec", dont_inherit=True))
 
 
-def shared(cc, runtime, build, out):
+def shared(cc: list[str], runtime: str, build: str, out: str) -> None:
     freeze(runtime, build, "--encodings")
     flags = ["-DPYRUNC_SHARED", "-fPIE"]
     if "_json" not in sys.builtin_module_names:
@@ -248,18 +251,18 @@ def shared(cc, runtime, build, out):
     run([*cc, "-pie", *objects, "-L" + folder, "-Wl,-rpath," + folder, library, *LDFLAGS, *more_flags(), "-o", out])
 
 
-def freeze(runtime, build, *options):
+def freeze(runtime: str, build: str, *options: str) -> None:
     run([sys.executable, "-I", "-B", os.path.join(HERE, "freeze.py"), runtime, build, *options])
 
 
-def check(program):
+def check(program: str) -> None:
     """Failed unless the program behaves as a launcher. (One that should resume a snapshot and has none would write one.)"""
     done = subprocess.run([*running(program), "--version"], stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS)
     if not done.stdout.startswith(b"pyrunc version "):
         raise Failed("it does not answer --version")
 
 
-def ways(cc):
+def ways(cc: list[str]) -> list[Callable[[list[str], str, str, str], None]]:
     """The ways to try, in this order."""
     asked = os.environ.get("PYRUNC_LINK")
     if asked:
@@ -267,7 +270,7 @@ def ways(cc):
     return [snapshot] if is_promised(cc) else [snapshot, static, shared]
 
 
-def main(runtime, build, out):
+def main(runtime: str, build: str, out: str) -> int:
     cc = shlex.split(os.environ.get("CC") or "cc")
     reasons = []
     for way in ways(cc):
