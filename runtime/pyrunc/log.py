@@ -95,6 +95,11 @@ def _connect(kind: str, path: str) -> int:
     return sock.detach()
 
 
+def is_debug() -> bool:
+    """Whether debug records are written; for what is expensive to find out."""
+    return _config.debug
+
+
 def debug(text: str, **fields: Any) -> None:
     """A debug record; written only with --debug."""
     if _config.debug:
