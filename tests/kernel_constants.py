@@ -48,12 +48,6 @@ SECCOMP_IOCTL_NOTIF_SEND = 0xC0182101
 BPF_K = 0
 BPF_RET = 6
 
-# bpf(2), device programs of cgroup v2
-BPF_PROG_TYPE_CGROUP_DEVICE = 15
-BPF_CGROUP_DEVICE = 6
-BPF_F_ALLOW_MULTI = 2
-BPF_F_REPLACE = 4
-
 # sched_setattr(2), ioprio_set(2), set_mempolicy(2)
 SCHED_OTHER = 0
 SCHED_BATCH = 3
@@ -72,7 +66,6 @@ RLIMIT_FSIZE = 1
 RLIMIT_CORE = 4
 RLIMIT_NPROC = 6
 RLIMIT_NOFILE = 7
-RLIMIT_MEMLOCK = 8
 RLIMIT_AS = 9
 
 # ioctl(2): terminals, namespaces, network devices
@@ -100,4 +93,3 @@ CAP_KILL = 5
 CAP_SETGID = 6
 CAP_SETUID = 7
 CAP_LAST_CAP = 40
-RLIM_INFINITY = 0xFFFFFFFFFFFFFFFF

@@ -8,6 +8,7 @@ import pytest
 import cgroup_tools as tools
 from pyrunc.cgroup import hierarchies, kill, systemd
 from pyrunc.errors import StepFailure
+from pyrunc.linux import constants
 from pyrunc.parts import cgroups, resources
 from pyrunc.store import in_user_namespace
 
@@ -108,7 +109,7 @@ def test_limits_survive_a_reload(scope):
 
     fd = fs.open_dir(one.paths["unified"], "unified")
     try:
-        assert devices_bpf._syscalls.bpf_prog_query(fd, devices_bpf.ATTACH_TYPE, 0)
+        assert devices_bpf._syscalls.bpf_prog_query(fd, constants.BPF_CGROUP_DEVICE, 0)
     finally:
         os.close(fd)
 

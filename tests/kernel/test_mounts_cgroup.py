@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,14 @@ unified = pytest.mark.skipif("unified" not in LAYOUT.mounts, reason="this machin
 @pytest.fixture
 def cgroups(token, request):
     """The plan of cgroups, with directories that exist."""
-    plan = {"manager": "cgroupfs", "version": LAYOUT.version, "paths": {}, "mounts": {}, "explicit": True, "rootless": False}
+    plan: dict[str, Any] = {
+        "manager": "cgroupfs",
+        "version": LAYOUT.version,
+        "paths": {},
+        "mounts": {},
+        "explicit": True,
+        "rootless": False,
+    }
     name = token + "m"
     for key, (point, _root, _device) in LAYOUT.mounts.items():
         plan["paths"][key] = "%s/%s" % (point, name)

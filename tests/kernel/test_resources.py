@@ -11,6 +11,7 @@ import pytest
 import cgroup_tools as tools
 from pyrunc.cgroup import devices_bpf, devices_rules, fs, hierarchies, oom, stats, v2
 from pyrunc.errors import StepFailure
+from pyrunc.linux import constants
 from pyrunc.parts import resources
 
 pytestmark = pytest.mark.kernel
@@ -266,7 +267,7 @@ def bpf_works():
         path = LAYOUT.mounts["unified"][0]
         fd = fs.open_dir(path, "unified")
         try:
-            devices_bpf._syscalls.bpf_prog_query(fd, devices_bpf.ATTACH_TYPE, 0)
+            devices_bpf._syscalls.bpf_prog_query(fd, constants.BPF_CGROUP_DEVICE, 0)
         finally:
             os.close(fd)
     except (OSError, KeyError):
@@ -298,7 +299,7 @@ def test_the_program_in_the_kernel(group, rules, result):
     devices_bpf.apply(one.paths["unified"], rules, False)  # replaced, not added
     fd = fs.open_dir(one.paths["unified"], "unified")
     try:
-        programs = devices_bpf._syscalls.bpf_prog_query(fd, devices_bpf.ATTACH_TYPE, 0)
+        programs = devices_bpf._syscalls.bpf_prog_query(fd, constants.BPF_CGROUP_DEVICE, 0)
     finally:
         os.close(fd)
     assert len(programs) == (0 if devices_bpf.allows_everything(rules) else 1)

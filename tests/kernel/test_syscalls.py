@@ -299,7 +299,7 @@ def test_prlimit():
         )
 
     assert returns((), look, prepare=lambda: None)[1] == (0, 4096)
-    assert _syscalls.prlimit(0, kernel_constants.RLIMIT_AS, None, None)[1] == kernel_constants.RLIM_INFINITY
+    assert _syscalls.prlimit(0, kernel_constants.RLIMIT_AS, None, None)[1] == constants.RLIM_INFINITY
     fails_with(errno.EINVAL, "prlimit64", _syscalls.prlimit, 0, kernel_constants.RLIMIT_CORE, 5, 4)
 
 
@@ -421,14 +421,12 @@ ALLOW_ALL = struct.pack("=BBhi", 0xB7, 0, 0, 1) + struct.pack("=BBhi", 0x95, 0, 
 
 
 def test_device_programs():
-    device = kernel_constants.BPF_PROG_TYPE_CGROUP_DEVICE
+    device = constants.BPF_PROG_TYPE_CGROUP_DEVICE
     fd = _syscalls.bpf_prog_load(device, ALLOW_ALL, "GPL", "allow", 0)
     assert os.readlink("/proc/self/fd/%d" % fd) == "anon_inode:bpf-prog"
-    fails_with(
-        errno.EBADF, "bpf", _syscalls.bpf_prog_attach, 999, fd, kernel_constants.BPF_CGROUP_DEVICE, kernel_constants.BPF_F_ALLOW_MULTI
-    )
-    fails_with(errno.EBADF, "bpf", _syscalls.bpf_prog_detach, 999, fd, kernel_constants.BPF_CGROUP_DEVICE)
-    fails_with(errno.EBADF, "bpf", _syscalls.bpf_prog_query, 999, kernel_constants.BPF_CGROUP_DEVICE, 0)
+    fails_with(errno.EBADF, "bpf", _syscalls.bpf_prog_attach, 999, fd, constants.BPF_CGROUP_DEVICE, constants.BPF_F_ALLOW_MULTI)
+    fails_with(errno.EBADF, "bpf", _syscalls.bpf_prog_detach, 999, fd, constants.BPF_CGROUP_DEVICE)
+    fails_with(errno.EBADF, "bpf", _syscalls.bpf_prog_query, 999, constants.BPF_CGROUP_DEVICE, 0)
     fails_with(errno.ENOENT, "bpf", _syscalls.bpf_prog_get_fd_by_id, 0x7FFFFFFF)
     os.close(fd)
     failed = fails_with(errno.EINVAL, "bpf", _syscalls.bpf_prog_load, device, ALLOW_ALL[:8], "GPL", "x", 65536)
@@ -443,15 +441,11 @@ def test_device_programs_of_a_cgroup():
     os.mkdir(path)
     try:
         group = os.open(path, os.O_DIRECTORY)
-        kind = kernel_constants.BPF_CGROUP_DEVICE
-        first, second = (
-            _syscalls.bpf_prog_load(kernel_constants.BPF_PROG_TYPE_CGROUP_DEVICE, ALLOW_ALL, "GPL", "allow", 0) for _ in range(2)
-        )
-        _syscalls.bpf_prog_attach(group, first, kind, kernel_constants.BPF_F_ALLOW_MULTI)
+        kind = constants.BPF_CGROUP_DEVICE
+        first, second = (_syscalls.bpf_prog_load(constants.BPF_PROG_TYPE_CGROUP_DEVICE, ALLOW_ALL, "GPL", "allow", 0) for _ in range(2))
+        _syscalls.bpf_prog_attach(group, first, kind, constants.BPF_F_ALLOW_MULTI)
         before = _syscalls.bpf_prog_query(group, kind, 0)
-        _syscalls.bpf_prog_attach(
-            group, second, kind, kernel_constants.BPF_F_ALLOW_MULTI | kernel_constants.BPF_F_REPLACE, replace_fd=first
-        )
+        _syscalls.bpf_prog_attach(group, second, kind, constants.BPF_F_ALLOW_MULTI | constants.BPF_F_REPLACE, replace_fd=first)
         after = _syscalls.bpf_prog_query(group, kind, 0)
         assert len(before) == len(after) == 1 and before != after
         again = _syscalls.bpf_prog_get_fd_by_id(after[0])

@@ -4,6 +4,8 @@ cgroups(7). Its one rule: never outside the container's own cgroup. On version 2
 the cgroup that init sits in now is taken (systemd in a container moves itself).
 """
 
+from __future__ import annotations
+
 import errno
 import posix
 
@@ -12,8 +14,13 @@ from pyrunc.cgroup import fs, hierarchies
 from pyrunc.errors import CallError, UsageError, errno_text, quote
 from pyrunc.linux import _syscalls, constants
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Any
 
-def targets(paths, init_pid, subs=None):
+
+def targets(paths: Mapping[str, str], init_pid: int, subs: Iterable[str] | None = None) -> tuple[int, list[int]]:
     """paths: {key: directory}; subs: list of '[CONTROLLER[,…]:]PATH' → (cgroup_fd, [directory fds]). cgroup_fd is the
     one of cgroup2, for CLONE_INTO_CGROUP, or -1; into those of version 1 the process writes itself (`tasks`). OSError as it comes."""
     below = _below(subs)
@@ -40,7 +47,7 @@ def targets(paths, init_pid, subs=None):
     return cgroup_fd, folders
 
 
-def _below(subs):
+def _below(subs: Iterable[str] | None) -> dict[str, str]:
     """{key: path below the container's cgroup}; key "" stands for all."""
     found = {}
     for text in subs or ():
@@ -53,7 +60,7 @@ def _below(subs):
     return found
 
 
-def _open(path, key, sub, init_pid):
+def _open(path: str, key: str, sub: str | None, init_pid: int) -> int | None:
     try:
         fd = fs.open_dir(path, key)
     except OSError as e:
@@ -77,12 +84,12 @@ def _open(path, key, sub, init_pid):
     return fd
 
 
-def _has_children(fd):
+def _has_children(fd: int) -> bool:
     """A domain with controllers enabled for children takes no processes (EBUSY)."""
     return bool((fs.look(fd, "cgroup.subtree_control") or "").strip())
 
 
-def _of_init(path, init_pid):
+def _of_init(path: str, init_pid: int) -> str | None:
     """The directory of init's present cgroup2, if it lies below the container's."""
     try:
         own = hierarchies.parse_own(fileio.fsdecode(fileio.read_file("/proc/%d/cgroup" % init_pid, 1 << 20)))
@@ -103,7 +110,7 @@ def _of_init(path, init_pid):
 # --- from outside of what was delegated
 
 
-def may_attach(e, run):
+def may_attach(e: CallError, run: Any) -> bool:
     """Whether a process that clone3 could not put into the cgroup may be made outside of it first. The kernel asks for the right to write
     to the cgroup above both places (cgroup-v2.rst, Delegation Containment), which a user has not who comes from a login session."""
     if e.errno not in fs.REFUSED or e.call != "clone3" or not run.plans["cgroups"]["rootless"]:
@@ -115,7 +122,7 @@ def may_attach(e, run):
     return True
 
 
-def attach(run):
+def attach(run: Any) -> None:
     """Has the user's systemd move run.pid into its scope, or below it as run.attach_to is. A container without limits whose cgroup is
     nobody's that could help goes without, as at create. StepFailure."""
     if not run.plans["cgroups"].get("unit"):

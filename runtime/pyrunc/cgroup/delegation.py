@@ -3,17 +3,18 @@
 Documentation/admin-guide/cgroup-v2.rst (Model of Delegation). Its one rule: nothing else changes its owner, limits above all.
 """
 
+from __future__ import annotations
+
 import posix
+from errno import ENOENT
 
 from pyrunc.cgroup import fs
 from pyrunc.errors import StepFailure, errno_text, quote
 from pyrunc.fileio import fsdecode, read_file
 from pyrunc.linux import ids
 
-ENOENT = 2
 
-
-def give(path, pid, inner_uid):
+def give(path: str, pid: int, inner_uid: int) -> None:
     """path: of the cgroup; inner_uid: of the container's user, in the user namespace of `pid`, which has its maps by now. Nothing to do for
     an id that is not mapped, or is our own. OSError, StepFailure; gone with the cgroup."""
     uid = ids.outer_uid(pid, inner_uid)
@@ -30,7 +31,7 @@ def give(path, pid, inner_uid):
                     raise
     except OSError as e:
         raise StepFailure(
-            "give-cgroup-uid",
+            "cgroup-owner",
             "cannot give the cgroup %s to uid %d: %s" % (quote(path), uid, errno_text(e.errno)),
             pointer="/mounts",
             call="fchownat",
@@ -41,7 +42,7 @@ def give(path, pid, inner_uid):
         posix.close(fd)
 
 
-def _files():
+def _files() -> list[str]:
     try:
         return fsdecode(read_file("/sys/kernel/cgroup/delegate", 65536)).split()
     except OSError:

@@ -5,6 +5,8 @@ first, and every requested letter of r, w, m is answered by the last rule that n
 lie inside of an earlier wildcard, which v1 can't do.
 """
 
+from __future__ import annotations
+
 import errno
 import posix
 import sys
@@ -15,15 +17,17 @@ from pyrunc.cgroup.devices_rules import AT, FULL
 from pyrunc.errors import CallError, StepFailure, errno_text
 from pyrunc.fileio import fsdecode, read_file
 from pyrunc.linux import _syscalls
+from pyrunc.linux import constants as c
 
-PROG_TYPE = 15  # BPF_PROG_TYPE_CGROUP_DEVICE
-ATTACH_TYPE = 6  # BPF_CGROUP_DEVICE
-ALLOW_MULTI = 2  # BPF_F_ALLOW_MULTI: programs of parents and ours must all agree
-REPLACE = 4  # BPF_F_REPLACE, since kernel 5.6
-RLIMIT_MEMLOCK = 8
-UNLIMITED = (1 << 64) - 1
-TYPES = {"b": 1, "c": 2}
-LETTERS = {"m": 1, "r": 2, "w": 4}
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pyrunc.cgroup.devices_rules import Rule
+
+TYPES = {"b": c.BPF_DEVCG_DEV_BLOCK, "c": c.BPF_DEVCG_DEV_CHAR}
+LETTERS = {"m": c.BPF_DEVCG_ACC_MKNOD, "r": c.BPF_DEVCG_ACC_READ, "w": c.BPF_DEVCG_ACC_WRITE}
+ALL = c.BPF_DEVCG_ACC_MKNOD | c.BPF_DEVCG_ACC_READ | c.BPF_DEVCG_ACC_WRITE
 
 # registers
 ANSWER, CONTEXT, TYPE, ACCESS, MAJOR, MINOR, SCRATCH = 0, 1, 2, 3, 4, 5, 6
@@ -32,16 +36,16 @@ LOAD_WORD, AND32, SHIFT32, COPY64, AND64, MOVE64 = 0x61, 0x54, 0x74, 0xBF, 0x57,
 JUMP_NOT_EQUAL, JUMP_EQUAL, EXIT = 0x55, 0x15, 0x95
 
 
-def _insn(code, dst=0, src=0, offset=0, value=0):
+def _insn(code: int, dst: int = 0, src: int = 0, offset: int = 0, value: int = 0) -> bytes:
     registers = dst | src << 4 if sys.byteorder == "little" else dst << 4 | src
     return pack("=BBhi", code, registers, offset, value)
 
 
-def _return(answer):
+def _return(answer: int) -> list[bytes]:
     return [_insn(MOVE64, ANSWER, value=answer), _insn(EXIT)]
 
 
-def program(rules):
+def program(rules: Sequence[Rule]) -> bytes:
     """[[allow, type, major, minor, access], …] -> instructions as bytes.
 
     The context is {u32 type | access << 16; u32 major; u32 minor}. ACCESS holds the letters that are still to be answered."""
@@ -63,21 +67,21 @@ def program(rules):
     return b"".join(out + _return(0))
 
 
-def _ends(rule):
+def _ends(rule: Rule) -> bool:
     """Nothing before a rule for everything can matter."""
     _allow, kind, major, minor, access = rule
     return kind == "a" and major == -1 and minor == -1 and set(access) == set(FULL)
 
 
-def _rule(allow, kind, major, minor, access):
-    """The instructions of one rule; they fall through to what comes behind when it has not decided. None: it can match nothing."""
+def _rule(allow: bool, kind: str, major: int, minor: int, access: str) -> list[bytes]:
+    """The instructions of one rule; they fall through to what comes behind when it has not decided. Empty: it can match nothing."""
     if major >= 1 << 31 or minor >= 1 << 31:
-        return None  # no such device number exists, and the comparison would read the value as negative
-    bits = sum(LETTERS[c] for c in set(access))
+        return []  # no such device number exists, and the comparison would read the value as negative
+    bits = sum(LETTERS[letter] for letter in set(access))
     body = []
-    if bits != 7:
+    if bits != ALL:
         if allow:
-            body.append(_insn(AND32, ACCESS, value=7 & ~bits))
+            body.append(_insn(AND32, ACCESS, value=ALL & ~bits))
             body.append(_insn(JUMP_NOT_EQUAL, ACCESS, offset=2, value=0))
         else:
             body += [_insn(COPY64, SCRATCH, ACCESS), _insn(AND64, SCRATCH, value=bits)]
@@ -96,7 +100,7 @@ def _rule(allow, kind, major, minor, access):
     return head + body
 
 
-def allows_everything(rules):
+def allows_everything(rules: Sequence[Rule]) -> bool:
     """Whether no program is needed: nothing is denied since the last rule for everything, which allows."""
     for rule in reversed(rules):
         if not rule[0]:
@@ -106,7 +110,7 @@ def allows_everything(rules):
     return False
 
 
-def apply(path, rules, bearable):
+def apply(path: str, rules: Sequence[Rule], bearable: bool) -> None:
     """Puts the program for `rules` in the place of whatever is attached to the cgroup itself. bearable: we are not root in the
     initial user namespace, where the kernel loads no such program and nodes can't be made either. StepFailure."""
     fd = fs.open_dir(path, "unified")
@@ -133,13 +137,13 @@ def apply(path, rules, bearable):
         posix.close(fd)
 
 
-def _failure(e, path, what):
+def _failure(e: OSError, path: str, what: str) -> StepFailure:
     text = "the kernel does not let us" if e.errno in fs.REFUSED else errno_text(e.errno)
     e = CallError.of(e)
     log = "".join(e.log).strip("\0\n ")
     hint = "the verifier says: %s" % log[-300:] if log else None
     return StepFailure(
-        "unable-device-program",
+        "device-program",
         "unable to %s the device program: %s" % (what, text),
         None,
         None,
@@ -151,31 +155,31 @@ def _failure(e, path, what):
     )
 
 
-def _load(insns):
-    """Kernels before 5.11 charge programs to RLIMIT_MEMLOCK and say EPERM when it is too low: then it is lifted, once."""
+def _load(insns: bytes) -> int:
+    """Kernels before 5.11 charge programs to c.RLIMIT_MEMLOCK and say EPERM when it is too low: then it is lifted, once."""
     try:
-        return _syscalls.bpf_prog_load(PROG_TYPE, insns, "Apache", "pyrunc_devices", 0)
+        return _syscalls.bpf_prog_load(c.BPF_PROG_TYPE_CGROUP_DEVICE, insns, "Apache", "pyrunc_devices", 0)
     except OSError as e:
         if e.errno != errno.EPERM or not _lift_memlock():
             raise
-    return _syscalls.bpf_prog_load(PROG_TYPE, insns, "Apache", "pyrunc_devices", 0)
+    return _syscalls.bpf_prog_load(c.BPF_PROG_TYPE_CGROUP_DEVICE, insns, "Apache", "pyrunc_devices", 0)
 
 
-def _lift_memlock():
-    if _syscalls.prlimit(0, RLIMIT_MEMLOCK, None, None)[0] == UNLIMITED:
+def _lift_memlock() -> bool:
+    if _syscalls.prlimit(0, c.RLIMIT_MEMLOCK, None, None)[0] == c.RLIM_INFINITY:
         return False
     try:
-        _syscalls.prlimit(0, RLIMIT_MEMLOCK, UNLIMITED, UNLIMITED)
+        _syscalls.prlimit(0, c.RLIMIT_MEMLOCK, c.RLIM_INFINITY, c.RLIM_INFINITY)
     except OSError:
         return False  # then the kernel's EPERM is the error
     return True
 
 
-def _attached(fd):
+def _attached(fd: int) -> list[int]:
     """Descriptors of the programs that are attached to this very cgroup."""
     out = []
     try:
-        ids = _syscalls.bpf_prog_query(fd, ATTACH_TYPE, 0)
+        ids = _syscalls.bpf_prog_query(fd, c.BPF_CGROUP_DEVICE, 0)
     except OSError as e:
         if e.errno in (errno.EINVAL, errno.ENOSYS) + fs.REFUSED:
             return []  # a kernel without queries, or no rights to ask: nothing of ours can be there
@@ -189,30 +193,30 @@ def _attached(fd):
     return out
 
 
-def _attach(fd, prog, old):
+def _attach(fd: int, prog: int, old: Sequence[int]) -> None:
     """One old program is replaced in one act; otherwise the new one goes in before the old ones go, so that no instant is open."""
     if len(old) == 1:
         try:
-            _syscalls.bpf_prog_attach(fd, prog, ATTACH_TYPE, ALLOW_MULTI | REPLACE, old[0])
+            _syscalls.bpf_prog_attach(fd, prog, c.BPF_CGROUP_DEVICE, c.BPF_F_ALLOW_MULTI | c.BPF_F_REPLACE, old[0])
         except OSError as e:
             if e.errno != errno.EINVAL:  # before 5.6
                 raise
         else:
             posix.close(old[0])
             return
-    _syscalls.bpf_prog_attach(fd, prog, ATTACH_TYPE, ALLOW_MULTI)
+    _syscalls.bpf_prog_attach(fd, prog, c.BPF_CGROUP_DEVICE, c.BPF_F_ALLOW_MULTI)
     _detach(fd, old)
 
 
-def _detach(fd, old):
+def _detach(fd: int, old: Sequence[int]) -> None:
     for prog in old:
         try:
-            _syscalls.bpf_prog_detach(fd, prog, ATTACH_TYPE)
+            _syscalls.bpf_prog_detach(fd, prog, c.BPF_CGROUP_DEVICE)
         finally:
             posix.close(prog)
 
 
-def tags(path, rules):
+def tags(path: str, rules: Sequence[Rule]) -> tuple[str | None, list[str]]:
     """(tag of the program for `rules`, None where none is needed; the tags of those attached to the cgroup). The kernel makes them, a sum of
     the instructions (SHA-1, since Linux 6.18 SHA-256), so ours is loaded once to be asked for its own. OSError."""
     wanted = None
@@ -224,7 +228,7 @@ def tags(path, rules):
             posix.close(prog)
     fd = fs.open_dir(path, "unified")
     try:
-        ids = _syscalls.bpf_prog_query(fd, ATTACH_TYPE, 0)
+        ids = _syscalls.bpf_prog_query(fd, c.BPF_CGROUP_DEVICE, 0)
     finally:
         posix.close(fd)
     found = []
@@ -237,9 +241,9 @@ def tags(path, rules):
     return wanted, found
 
 
-def _tag(prog):
+def _tag(prog: int) -> str:
     for line in fsdecode(read_file("/proc/self/fdinfo/%d" % prog, 1 << 16)).split("\n"):
         name, _colon, value = line.partition(":")
         if name == "prog_tag":
             return value.strip()
-    raise OSError(errno.ENOTSUP, "the kernel tells no tag of a program")
+    raise OSError(errno.ENOTSUP, "the kernel does not show the tag of a program")

@@ -6,10 +6,20 @@ rule allows is denied, and on v1 "deny a" is written before the first allow, wha
 over an allow-all cgroup was GHSA-g54h-m393-cpwq).
 """
 
+from __future__ import annotations
+
 import errno
 
 from pyrunc.cgroup.group import Group
-from pyrunc.errors import StepFailure, Unsupported
+from pyrunc.errors import CallError, StepFailure, Unsupported
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Any, TypeAlias
+
+    Rule: TypeAlias = list[Any]  # [allow, type, major, minor, access], as it stands in a plan
+    Key: TypeAlias = tuple[str, int, int]  # (type, major, minor); -1 is any number
 
 AT = "/linux/resources/devices"
 FULL = "rwm"
@@ -29,7 +39,7 @@ DEFAULTS = (
 )
 
 
-def split(rule):
+def split(rule: Rule) -> list[Rule]:
     """Type "a" with numbers or with less than full access is two rules, one a kind: the kernel's own "a" would ignore the rest."""
     allow, kind, major, minor, access = rule
     if kind != "a" or (major == -1 and minor == -1 and set(access) == set(FULL)):
@@ -37,7 +47,7 @@ def split(rule):
     return [[allow, "b", major, minor, access], [allow, "c", major, minor, access]]
 
 
-def laid(rules, rule):
+def laid(rules: Iterable[Rule], rule: Rule) -> list[Rule]:
     """A list with one more rule behind it: earlier ones for the very same devices lose the letters that it answers. A denial is left
     out where nothing would allow it anyway; that of mknod where the built-in rule allows it for all devices, which v1 can't narrow."""
     allow, kind, major, minor, access = rule
@@ -53,7 +63,7 @@ def laid(rules, rule):
     return [*out, [allow, kind, major, minor, access]] if access else out
 
 
-def may(rules, kind, major, minor, letter):
+def may(rules: Sequence[Rule], kind: str, major: int, minor: int, letter: str) -> bool:
     """Whether a list allows any of the devices that a rule names: the last rule that speaks of them decides, and an allowance of a part
     of them is one."""
     for allow, other, *numbers, access in reversed(rules):
@@ -63,7 +73,7 @@ def may(rules, kind, major, minor, letter):
         if all(-1 in pair or pair[0] == pair[1] for pair in pairs):
             covers = all(theirs in (-1, ours) for theirs, ours in pairs)
             if allow or covers:
-                return allow
+                return bool(allow)
     return False
 
 
@@ -71,15 +81,15 @@ class Rules:
     """A list of rules carried out in order. default: what happens to a device without an exception; exceptions: {(type, major,
     minor): set of letters} that are answered the other way. `punched` keeps rules that v1 can't express: [(number, text)]."""
 
-    def __init__(self, rules):
+    def __init__(self, rules: Iterable[Rule]) -> None:
         self.default = False
-        self.exceptions = {}
-        self.punched = []
+        self.exceptions: dict[Key, set[str]] = {}
+        self.punched: list[tuple[int, str]] = []
         for number, rule in enumerate(rules):
             for one in split(rule):
                 self._add(number, one)
 
-    def _add(self, number, rule):
+    def _add(self, number: int, rule: Rule) -> None:
         allow, kind, major, minor, access = rule
         if kind == "a":
             self.default = allow
@@ -100,46 +110,46 @@ class Rules:
             else:
                 del self.exceptions[other]
 
-    def lines(self):
+    def lines(self) -> list[str]:
         """The exceptions as v1 writes them: the config's in its order, then the built-in ones."""
         built_in = {tuple(rule[1:4]): None for _path, rule in DEFAULTS}
         ordered = sorted(self.exceptions.items(), key=lambda item: item[0] in built_in)  # stable
         return [text(key, access) for key, access in ordered]
 
 
-def _meet(one, other):
+def _meet(one: Key, other: Key) -> bool:
     """Whether there are devices that both name."""
     return all(a == b or -1 in (a, b) for a, b in zip(one, other, strict=True))
 
 
-def _covers(wide, narrow):
+def _covers(wide: Key, narrow: Key) -> bool:
     """Whether the first names all devices of the second, which it meets."""
     return all(a in (-1, b) for a, b in zip(wide, narrow, strict=True))
 
 
-def text(key, access):
+def text(key: Key, access: Iterable[str]) -> str:
     kind, major, minor = key
     return "%s %s:%s %s" % (kind, _number(major), _number(minor), "".join(c for c in FULL if c in access))
 
 
-def _number(number):
+def _number(number: int) -> str:
     return "*" if number == -1 else "%d" % number
 
 
-def check_v1(rules, numbers=None):
+def check_v1(rules: Iterable[Rule], numbers: Sequence[int] | None = None) -> None:
     """Unsupported when the list needs a deny inside of a wildcard allow, which v1 would silently not do. numbers: where each rule is in
     the config, -1 for a built-in one; without it the list is the config's."""
     punched = Rules(rules).punched
     if punched:
         number, what = punched[0]
         raise Unsupported(
-            "requested-rule-supported", "requested rule not supported by devices cgroupv1 (cannot punch hole in existing wildcard rule): %s" % what,
+            "punched-wildcard", "requested rule not supported by devices cgroupv1 (cannot punch hole in existing wildcard rule): %s" % what,
             "%s/%d" % (AT, number if numbers is None else numbers[number]),
             "cgroup v2", "deny before the wildcard, or allow the devices one by one",
         )  # fmt: skip
 
 
-def apply_v1(path, rules):
+def apply_v1(path: str, rules: Iterable[Rule]) -> None:
     """Sets a devices cgroup to a list of rules, from nothing. StepFailure with the line that was refused, or when the kernel's list
     does not come out as wanted."""
     wanted = Rules(rules)
@@ -156,7 +166,7 @@ def apply_v1(path, rules):
         group.close()
 
 
-def change_v1(path, old, new):
+def change_v1(path: str, old: Iterable[Rule], new: Sequence[Rule]) -> int:
     """From one list to another on a live cgroup with as few writes as there are differences: a device that stays allowed is never
     denied for an instant. Returns the number of writes."""
     before, after = Rules(old), Rules(new)
@@ -180,22 +190,22 @@ def change_v1(path, old, new):
     return count
 
 
-def _put(group, file, lines):
+def _put(group: Group, file: str, lines: Sequence[str]) -> None:
     try:
         group.put_each(file, lines)
     except OSError as e:
-        failure = group.failure(e, file, e.value, AT)
+        failure = group.failure(e, file, CallError.of(e).value or "", AT)
         if e.errno == errno.EPERM and file == "devices.allow":
             failure.hint = "a parent cgroup denies this device; it must allow it first"
         raise failure from None
 
 
-def _verify(group, wanted):
+def _verify(group: Group, wanted: Rules) -> None:
     """Reads devices.list back: a cgroup that still allows everything, or something else than asked, must not go into use."""
     everything, seen = listed(group.look("devices.list") or "")
     if everything:
         raise StepFailure(
-            "device-rules-force",
+            "device-rules",
             "device rules are not in force: %s/devices.list allows all devices" % group.path,
             pointer=AT,
             path=group.path,
@@ -205,17 +215,18 @@ def _verify(group, wanted):
             text(k, a) for k, a in wanted.exceptions.items() if seen.get(k) != a
         )
         raise StepFailure(
-            "device-rules-force",
+            "device-rules",
             "device rules are not in force: %s/devices.list differs at %s" % (group.path, odd[0]),
             pointer=AT,
             path=group.path,
         )
 
 
-def listed(words):
+def listed(words: str) -> tuple[bool, dict[Key, set[str]]]:
     """The text of devices.list -> (whether all devices are allowed, exceptions as in Rules). Those of a cgroup that allows all the kernel
     does not show."""
-    everything, seen = False, {}
+    everything = False
+    seen: dict[Key, set[str]] = {}
     for line in words.split("\n"):
         fields = line.split()
         if len(fields) != 3:

@@ -5,6 +5,8 @@ come about is taken back, so that nobody is left half frozen. `paths` is {contro
 and thawed. Where both exist, v1's freezer is used, as the other runtimes do.
 """
 
+from __future__ import annotations
+
 import errno
 import posix
 import select
@@ -13,10 +15,27 @@ import time
 from pyrunc.cgroup import fs
 from pyrunc.errors import StepFailure
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import TypeAlias, TypedDict
+
+    Freezer: TypeAlias = tuple[str, str, str, str, str]  # (directory, key, file, value that freezes, value that thaws)
+
+    class Task(TypedDict):
+        """A task that should be frozen and is not."""
+
+        pid: int
+        state: str  # a letter of proc_pid_stat(5)
+        wchan: str  # where in the kernel it waits
+        comm: str
+        stack: list[str]
+
+
 LIMIT_MS = 10_000
 
 
-def _freezer(paths):
+def _freezer(paths: Mapping[str, str]) -> Freezer | None:
     """(directory, key, file, frozen, thawed) or None when there is nothing that could freeze."""
     if "freezer" in paths:
         return paths["freezer"], "freezer", "freezer.state", "FROZEN", "THAWED"
@@ -25,7 +44,7 @@ def _freezer(paths):
     return None
 
 
-def is_frozen(paths):
+def is_frozen(paths: Mapping[str, str]) -> bool:
     """Whether the cgroup is frozen, being frozen, or lies below one that is."""
     for key in ("freezer", "unified"):
         if key in paths and _is_frozen(paths[key], key):
@@ -33,7 +52,7 @@ def is_frozen(paths):
     return False
 
 
-def _is_frozen(path, key):
+def _is_frozen(path: str, key: str) -> bool:
     try:
         fd = fs.open_dir(path, key)
     except OSError as e:
@@ -48,13 +67,13 @@ def _is_frozen(path, key):
         posix.close(fd)
 
 
-def event(fd, name):
+def event(fd: int, name: str) -> int | None:
     """A number of cgroup.events, None when there is none."""
     words = (fs.look(fd, "cgroup.events") or "").split()
     return int(words[words.index(name) + 1]) if name in words else None
 
 
-def freeze(paths, deadline=None):
+def freeze(paths: Mapping[str, str], deadline: float | None = None) -> None:
     """Freezes and waits until all tasks stand. deadline: of time.monotonic(), default in 10 s. StepFailure `unable to freeze`
     names the tasks that went on, and the cgroup is thawed again; StepFailure when there is no freezer."""
     found = _freezer(paths)
@@ -82,7 +101,7 @@ def freeze(paths, deadline=None):
         posix.close(fd)
 
 
-def _freeze_v1(fd, path, deadline):
+def _freeze_v1(fd: int, path: str, deadline: float) -> bool:
     """A task that is forking can keep the state at FREEZING for ever: then thaw for a moment and try again."""
     tries = 0
     while True:
@@ -98,7 +117,7 @@ def _freeze_v1(fd, path, deadline):
         time.sleep(0.001 if tries < 50 else 0.01)
 
 
-def _freeze_v2(fd, path, deadline):
+def _freeze_v2(fd: int, path: str, deadline: float) -> bool:
     """cgroup.events wakes a poller when a number in it changes."""
     events = posix.open("cgroup.events", posix.O_RDONLY | posix.O_CLOEXEC, dir_fd=fd)
     try:
@@ -108,7 +127,7 @@ def _freeze_v2(fd, path, deadline):
         posix.close(events)
 
 
-def wait_event(events_fd, name, value, deadline):
+def wait_event(events_fd: int, name: str, value: int, deadline: float) -> bool:
     """Waits until cgroup.events has `name value`. False when the deadline has passed; a cgroup that was removed counts as done."""
     poll = select.poll()
     poll.register(events_fd, select.POLLPRI)
@@ -128,7 +147,7 @@ def wait_event(events_fd, name, value, deadline):
         poll.poll(min(left_ms, 1000))
 
 
-def thaw(paths):
+def thaw(paths: Mapping[str, str]) -> None:
     """Thaws in every freezer there is. A cgroup that is gone needs none."""
     for key, name, value in (("freezer", "freezer.state", "THAWED"), ("unified", "cgroup.freeze", "0")):
         if key not in paths:
@@ -151,7 +170,7 @@ def thaw(paths):
 # --- who does not freeze
 
 
-def report(fd, path):
+def report(fd: int, path: str) -> list[Task]:
     """[{"pid", "state", "wchan", "comm", "stack"}] of the tasks that still run in a cgroup that should be frozen."""
     out = []
     for pid in fs.procs_of(fd):
@@ -161,7 +180,7 @@ def report(fd, path):
     return out
 
 
-def _still_waiting(tasks, paths):
+def _still_waiting(tasks: Sequence[Task], paths: Mapping[str, str]) -> Sequence[Task]:
     """Since Linux 6.1 v1 freezes a task where it sleeps, and it then looks like one in an uninterruptible wait (D). So all are thawed, and
     who is no longer in that state was frozen."""
     thaw(paths)
@@ -173,12 +192,12 @@ def _still_waiting(tasks, paths):
     return left or tasks
 
 
-def describe(pid):
+def describe(pid: int) -> Task | None:
     """What /proc tells about a task, or None when it is gone. The stack needs CAP_SYS_ADMIN."""
     from pyrunc.errors import quote
     from pyrunc.fileio import fsdecode, read_file
 
-    def text(name):
+    def text(name: str) -> str:
         try:
             return fsdecode(read_file("/proc/%d/%s" % (pid, name), 65536)).strip()
         except OSError:
@@ -192,12 +211,12 @@ def describe(pid):
     return {"pid": pid, "state": state, "wchan": text("wchan"), "comm": quote(comm), "stack": text("stack").split("\n")}
 
 
-def _stands(task):
+def _stands(task: Task) -> bool:
     """Frozen tasks wait in the kernel's refrigerator (v1) or its freezer loop (v2); zombies need not be frozen."""
     places = task["wchan"] + " " + " ".join(task["stack"])
     return task["state"] in "ZX" or "refrigerator" in places or "do_freezer_trap" in places or "freezer" in task["wchan"]
 
 
-def _task_text(task):
+def _task_text(task: Task) -> str:
     where = task["wchan"] if task["wchan"] not in ("", "0") else (task["stack"][0] if task["stack"] else "")
     return "pid %d (%s) state %s%s" % (task["pid"], task["comm"], task["state"], " in %s" % where if where else "")

@@ -5,6 +5,8 @@ systems, and no file is ever opened with O_CREAT; a path that leaves the hierarc
 Symbolic links do not exist in these file systems, so following one is always a mistake (O_NOFOLLOW).
 """
 
+from __future__ import annotations
+
 import errno
 import posix
 
@@ -13,13 +15,27 @@ from pyrunc.fileio import fsdecode, fsencode, read_fd
 from pyrunc.linux import _syscalls
 from pyrunc.linux.constants import CGROUP2_SUPER_MAGIC, CGROUP_SUPER_MAGIC
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any, TypedDict
+
+    class Record(TypedDict):
+        """What was made for a container."""
+
+        paths: dict[str, str]  # {key: directory}
+        mounts: dict[str, str]  # {key: mount point}
+        existed: dict[str, int]  # {key: how many levels of the path stood before}
+        inodes: dict[str, int]  # {key: of the directory that was made}
+
+
 O_DIR = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
 O_LOOK = posix.O_PATH | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
 GONE = (errno.ENOENT, errno.ENODEV, errno.ENOTDIR)
 REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)  # no rights here: rootless, or a read-only mount
 
 
-def refusal_text(number, otherwise):
+def refusal_text(number: int, otherwise: str) -> str:
     """Words for an errno of REFUSED; callers take those of EACCES and EPERM for the program's."""
     return "it is mounted read-only" if number == errno.EROFS else otherwise
 
@@ -27,19 +43,19 @@ def refusal_text(number, otherwise):
 READ_LIMIT = 16 << 20
 
 
-def check(fd, key, path):
+def check(fd: int, key: str, path: str) -> int:
     """OSError unless the descriptor is in a cgroup file system of the right kind."""
     if _syscalls.fstatfs(fd)[0] != (CGROUP2_SUPER_MAGIC if key == "unified" else CGROUP_SUPER_MAGIC):
         raise named(OSError(errno.ENODEV, "not a cgroup file system"), "fstatfs", path)
     return fd
 
 
-def named(e, call, path):
+def named(e: OSError, call: str, path: str) -> CallError:
     """The same error with the call's name and the path, without which errors of cgroups tell nothing."""
-    return CallError(e.errno, e.strerror, path, call)
+    return CallError(e.errno, e.strerror, path, call)  # type: ignore[arg-type]  # an errno without a number stays one
 
 
-def open_dir(path, key, flags=O_DIR):
+def open_dir(path: str, key: str, flags: int = O_DIR) -> int:
     """Descriptor of a cgroup directory, verified. CallError with the path."""
     try:
         fd = posix.open(fsencode(path), flags)
@@ -52,7 +68,7 @@ def open_dir(path, key, flags=O_DIR):
         raise
 
 
-def read(dir_fd, name, path=""):
+def read(dir_fd: int, name: str, path: str = "") -> str:
     """Text of a file in an open cgroup directory. CallError with the path."""
     call = "open"
     try:
@@ -66,7 +82,7 @@ def read(dir_fd, name, path=""):
         raise named(e, call, path + "/" + name) from None
 
 
-def look(dir_fd, name):
+def look(dir_fd: int, name: str) -> str | None:
     """As read(), or None where there is no such file or it can't be read."""
     try:
         return read(dir_fd, name)
@@ -74,12 +90,12 @@ def look(dir_fd, name):
         return None
 
 
-def write(dir_fd, name, value, path=""):
+def write(dir_fd: int, name: str, value: str, path: str = "") -> None:
     """One write(2) of `value` into an existing file of an open cgroup directory. CallError with the path."""
     write_each(dir_fd, name, (value,), path)
 
 
-def write_each(dir_fd, name, values, path=""):
+def write_each(dir_fd: int, name: str, values: Sequence[str], path: str = "") -> None:
     """As write, one write(2) for each value, to a file that takes them one after the other. The CallError has the refused one."""
     value, call = values[0] if values else "", "open"
     try:
@@ -99,7 +115,7 @@ def write_each(dir_fd, name, values, path=""):
 # --- paths
 
 
-def levels(mount, path):
+def levels(mount: str, path: str) -> list[str]:
     """The names between mount point and cgroup. Bug guard: a path of the state file must lie below its mount."""
     if not path.startswith(mount + "/"):
         raise StepFailure("cgroup-below", "the cgroup %s is not below %s" % (quote(path), quote(mount)), call="open", path=path)
@@ -109,15 +125,15 @@ def levels(mount, path):
     return names
 
 
-def unique(paths):
+def unique(paths: Mapping[str, str]) -> dict[str, str]:
     """{path: first key}: controllers that are mounted together share a directory."""
-    seen = {}
+    seen: dict[str, str] = {}
     for key, path in paths.items():
         seen.setdefault(path, key)
     return seen
 
 
-def record_of(run, entry):
+def record_of(run: Any, entry: Mapping[str, Any]) -> Record:
     """{"paths", "mounts", "existed", "inodes"}: what host_make has recorded about this container's cgroups. A state without such a
     record says that nothing was made; only where the state itself is lost the plan is believed (existed and inodes are empty then)."""
     state_dir = getattr(run, "state_dir", None)
@@ -137,13 +153,13 @@ def record_of(run, entry):
 # --- walking
 
 
-def children(dir_fd):
+def children(dir_fd: int) -> list[str]:
     """Names of the sub-cgroups."""
     with posix.scandir(dir_fd) as entries:
         return [e.name for e in entries if e.is_dir(follow_symlinks=False)]
 
 
-def walk(dir_fd, visit, leave=None):
+def walk(dir_fd: int, visit: Callable[[int], object], leave: Callable[[int, str], object] | None = None) -> None:
     """visit(fd) for the cgroup and everything below it; leave(parent_fd, name) after the sub-cgroup `name` was walked.
 
     Holds one descriptor however deep the tree is (a container can nest thousands): it goes down by name and up by "..", which in a
@@ -178,7 +194,7 @@ def walk(dir_fd, visit, leave=None):
         posix.close(here)
 
 
-def step(dir_fd, name):
+def step(dir_fd: int, name: str) -> int:
     try:
         return posix.open(name, O_DIR, dir_fd=dir_fd)
     except OSError as e:
@@ -187,11 +203,11 @@ def step(dir_fd, name):
         return -1  # removed meanwhile
 
 
-def procs_of(dir_fd, path=""):
+def procs_of(dir_fd: int, path: str = "") -> list[int]:
     """Pids of all processes in an open cgroup and below it, sorted."""
-    pids = set()
+    pids: set[int] = set()
 
-    def visit(fd):
+    def visit(fd: int) -> None:
         try:
             text = read(fd, "cgroup.procs", path)
         except OSError as e:
@@ -209,7 +225,7 @@ def procs_of(dir_fd, path=""):
     return sorted(pids)
 
 
-def procs_below(path, key):
+def procs_below(path: str, key: str) -> list[int]:
     """As procs_of, by path. A cgroup that is not there has none."""
     try:
         fd = open_dir(path, key)

@@ -1,8 +1,10 @@
-"""One open cgroup: writes whose failures say file, value and reason, and reads that bear absence.
+"""One open cgroup: writes whose failures name file, value and reason, and reads of files that may be missing.
 
 Its one rule: the words of an error never hold the C library's text for ENOENT or EACCES, which callers take for a missing or
 forbidden program (exit codes 127 and 126); what is really wrong is said instead, and the errno stands in its own field.
 """
+
+from __future__ import annotations
 
 import errno
 import posix
@@ -10,62 +12,69 @@ import posix
 from pyrunc.cgroup import fs
 from pyrunc.errors import CallError, StepFailure, errno_text, quote
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import TypeAlias
+
+    Note: TypeAlias = tuple[str, str, str, str, str | None]  # (directory, key, file, value, what it held before)
+
 
 class Group:
     """An open cgroup directory of hierarchy `key`. Tests put a dictionary of files in its place: the methods are the interface."""
 
-    def __init__(self, path, key):
+    def __init__(self, path: str, key: str) -> None:
         self.path = path
         self.key = key
-        self.notes = None  # a list: every write is noted there with what the file held before (update)
+        self.notes: list[Note] | None = None  # a list: every write is noted there with what the file held before (update)
         self.fd = fs.open_dir(path, key)
 
-    def close(self):
+    def close(self) -> None:
         if self.fd >= 0:
             posix.close(self.fd)
             self.fd = -1
 
-    def look(self, name):
+    def look(self, name: str) -> str | None:
         """Text of a file, or None."""
         return fs.look(self.fd, name)
 
-    def number(self, name):
+    def number(self, name: str) -> int | None:
         """A file of one integer, or None."""
         text = self.look(name)
         try:
-            return int(text)
-        except (TypeError, ValueError):
+            return None if text is None else int(text)
+        except ValueError:
             return None
 
-    def has(self, name):
+    def has(self, name: str) -> bool:
         return self.look(name) is not None or self._is_there(name)
 
-    def _is_there(self, name):
+    def _is_there(self, name: str) -> bool:
         try:
             posix.stat(name, dir_fd=self.fd, follow_symlinks=False)
         except OSError:
             return False
         return True
 
-    def put(self, name, value):
-        """Writes. OSError with .call and filename: for callers that know an errno which is not a failure."""
+    def put(self, name: str, value: str) -> None:
+        """Writes. CallError, for callers that know an errno which is no failure."""
         self.put_each(name, (value,))
 
-    def put_each(self, name, values):
-        """Writes one after the other into a file that is opened once. OSError as put, with .value: the one that was refused."""
+    def put_each(self, name: str, values: Sequence[str]) -> None:
+        """Writes one after the other into a file that is opened once. CallError as put; its value is the one that was refused."""
         old = self.look(name) if self.notes is not None else None
         fs.write_each(self.fd, name, values, self.path)
         if self.notes is not None:
             self.notes += [(self.path, self.key, name, value, old) for value in values]
 
-    def write(self, name, value, pointer=None):
+    def write(self, name: str, value: str, pointer: str | None = None) -> None:
         """Writes. StepFailure."""
         try:
             self.put(name, value)
         except OSError as e:
             raise self.failure(e, name, value, pointer) from None
 
-    def failure(self, e, name, value, pointer):
+    def failure(self, e: OSError, name: str, value: str, pointer: str | None) -> StepFailure:
         """The StepFailure for a write that was refused."""
         words = 'failed to write "%s" to %s/%s' % (quote(value), quote(self.path), name)
         hint = None
@@ -80,12 +89,12 @@ class Group:
         else:
             reason = errno_text(e.errno)
         return StepFailure(
-            "failure", "%s: %s" % (words, reason), None, None, pointer, CallError.of(e).call, e.errno, self.path + "/" + name, hint
+            "write-refused", "%s: %s" % (words, reason), None, None, pointer, CallError.of(e).call, e.errno, self.path + "/" + name, hint
         )
 
 
-def not_joined(controller, pointer, hint=None):
+def not_joined(controller: str, pointer: str, hint: str | None = None) -> StepFailure:
     """The controller is wanted, and there is no cgroup of it: the words are runc's."""
     return StepFailure(
-        "set-limit-container", "cannot set %s limit: container could not join or create cgroup" % controller, pointer=pointer, hint=hint
+        "not-joined", "cannot set %s limit: container could not join or create cgroup" % controller, pointer=pointer, hint=hint
     )

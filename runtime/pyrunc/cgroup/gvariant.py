@@ -4,6 +4,13 @@ docs.gtk.org/glib/gvariant-text-format.html. Its one rule: what it does not unde
 booleans, numbers with and without a type word, strings, arrays, tuples, variants, and type annotations (@as []).
 """
 
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
 WORDS = {
     "boolean": "b", "byte": "y", "int16": "n", "uint16": "q", "int32": "i", "uint32": "u", "int64": "x", "uint64": "t", "handle": "h",
     "double": "d", "string": "s", "objectpath": "o", "signature": "g",
@@ -22,7 +29,7 @@ class Unreadable(ValueError):
     """The text is not GVariant text that we know."""
 
 
-def parse(text):
+def parse(text: str) -> tuple[str, Any]:
     """'uint64 5' -> ('t', 5). Unreadable."""
     try:
         text.encode()
@@ -37,31 +44,31 @@ def parse(text):
 
 
 class _Reader:
-    def __init__(self, text):
+    def __init__(self, text: str) -> None:
         self.text = text
         self.at = 0
 
-    def blanks(self):
+    def blanks(self) -> None:
         while self.text[self.at : self.at + 1].isspace():
             self.at += 1
 
-    def peek(self):
+    def peek(self) -> str:
         self.blanks()
         return self.text[self.at : self.at + 1]
 
-    def take(self, char):
+    def take(self, char: str) -> None:
         if self.peek() != char:
             raise Unreadable("%s is missing at %d" % (char, self.at))
         self.at += 1
 
-    def word(self):
+    def word(self) -> str:
         self.blanks()
         begin = self.at
         while self.at < len(self.text) and not self.text[self.at].isspace() and self.text[self.at] not in SPECIAL:
             self.at += 1
         return self.text[begin : self.at]
 
-    def value(self, kind, depth):
+    def value(self, kind: str | None, depth: int) -> tuple[str, Any]:
         """(signature, value); `kind` is the signature that is wanted, None for whatever comes."""
         char = self.peek()
         if depth > DEPTH:
@@ -83,7 +90,7 @@ class _Reader:
             return _typed(kind, "b", ("b",), word == "true")
         return _number(word, kind)
 
-    def _annotated(self, kind, depth):
+    def _annotated(self, kind: str | None, depth: int) -> tuple[str, Any]:
         from pyrunc.linux.dbus import split
 
         self.at += 1
@@ -98,9 +105,9 @@ class _Reader:
             raise Unreadable("%r is not a type" % signature) from None
         return self.value(_agree(kind, signature), depth + 1)
 
-    def _string(self):
+    def _string(self) -> str:
         end = self.text[self.at]
-        out = []
+        out: list[str] = []
         self.at += 1
         while True:
             char = self.text[self.at : self.at + 1]
@@ -115,7 +122,7 @@ class _Reader:
                 raise Unreadable("a NUL byte in a string")
             out.append(char)
 
-    def _escape(self):
+    def _escape(self) -> str:
         char = self.text[self.at : self.at + 1]
         self.at += 1
         if char in ESCAPES:
@@ -132,12 +139,12 @@ class _Reader:
         except (ValueError, OverflowError):
             raise Unreadable("unknown escape \\%s%s" % (char, digits)) from None
 
-    def _array(self, kind, depth):
+    def _array(self, kind: str | None, depth: int) -> tuple[str, Any]:
         if kind is not None and kind[0] != "a":
             raise Unreadable("an array where %s is wanted" % kind)
         item = kind[1:] if kind else None
         self.take("[")
-        out = []
+        out: list[Any] = []
         while self.peek() != "]":
             if out:
                 self.take(",")
@@ -148,14 +155,15 @@ class _Reader:
             raise Unreadable("an empty array needs a type, such as @as []")
         return "a" + item, out
 
-    def _tuple(self, kind, depth):
+    def _tuple(self, kind: str | None, depth: int) -> tuple[str, Any]:
         from pyrunc.linux.dbus import split
 
         if kind is not None and kind[0] != "(":
             raise Unreadable("a tuple where %s is wanted" % kind)
         wanted = split(kind[1:-1]) if kind else None
         self.take("(")
-        kinds, values = [], []
+        kinds: list[str] = []
+        values: list[Any] = []
         while self.peek() != ")":
             if values:
                 self.take(",")
@@ -171,26 +179,26 @@ class _Reader:
             raise Unreadable("too few values in a tuple")
         return "(%s)" % "".join(kinds), tuple(values)
 
-    def _variant(self, kind, depth):
+    def _variant(self, kind: str | None, depth: int) -> tuple[str, Any]:
         self.take("<")
         inner = self.value(None, depth + 1)
         self.take(">")
         return _typed(kind, "v", ("v",), inner)
 
 
-def _agree(wanted, given):
+def _agree(wanted: str | None, given: str) -> str:
     if wanted is not None and wanted != given:
         raise Unreadable("%s where %s is wanted" % (given, wanted))
     return given
 
 
-def _typed(kind, default, allowed, value):
+def _typed(kind: str | None, default: str, allowed: Sequence[str], value: Any) -> tuple[str, Any]:
     if kind is not None and kind not in allowed:
         raise Unreadable("%r where %s is wanted" % (value, kind))
     return kind or default, value
 
 
-def _number(word, kind):
+def _number(word: str, kind: str | None) -> tuple[str, int | float]:
     """A number without a type is an int32, with a point or exponent a double."""
     bare = word[1:] if word[:1] in ("+", "-") else word
     if not bare or not bare.isascii() or not bare[0].isdigit() or "_" in bare:

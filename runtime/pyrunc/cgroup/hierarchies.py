@@ -4,11 +4,20 @@ cgroups(7). Reads mountinfo and cgroup of /proc/self and nothing else. Its one r
 directory name. Keys of hierarchies: the controller's name on v1 ("memory"), "name=systemd" for the named one, "unified" for cgroup2.
 """
 
+from __future__ import annotations
+
 import posix
 
 from pyrunc import fileio
 from pyrunc.linux import ns
 from pyrunc.linux.mountinfo import unescape
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal, TypeAlias
+
+    Mount: TypeAlias = list[str]  # [mount point, its root in the hierarchy, "major:minor"]
+    Version: TypeAlias = Literal[1, 2, "hybrid"] | None
 
 ROOT = "/sys/fs/cgroup"
 # Controllers that a container joins on v1, in the order in which they are made; cpuset and cpu need values before the first process.
@@ -23,12 +32,12 @@ class Layout:
     """version: 1, 2, "hybrid" (v1 controllers and a cgroup2 beside them) or None; mounts: {key: [mount point, its root, "major:minor"]};
     own: {key: the cgroup of this process, from the hierarchy's root}."""
 
-    def __init__(self, version, mounts, own):
+    def __init__(self, version: Version, mounts: dict[str, Mount], own: dict[str, str]) -> None:
         self.version = version
         self.mounts = mounts
         self.own = own
 
-    def own_path(self, key):
+    def own_path(self, key: str) -> str:
         """Our own cgroup as a path below the mount point ("/" is the mount point itself)."""
         root = self.mounts[key][1]
         path = self.own.get(key, "/")
@@ -38,7 +47,7 @@ class Layout:
         return "/" if ".." in path.split("/") else path
 
 
-def layout(mountinfo=None, cgroup=None):
+def layout(mountinfo: str | None = None, cgroup: str | None = None) -> Layout:
     """The hierarchies of this host. The arguments are texts of the two files, for tests."""
     if mountinfo is None:
         mountinfo = _read("/proc/self/mountinfo")
@@ -54,7 +63,7 @@ def layout(mountinfo=None, cgroup=None):
     return Layout("hybrid" if unified else 1, mounts, own)
 
 
-def parse_own(text):
+def parse_own(text: str) -> dict[str, str]:
     """Text of /proc/PID/cgroup -> {key: path}. Paths may hold colons, controller lists may not."""
     own = {}
     for line in text.split("\n"):
@@ -66,16 +75,16 @@ def parse_own(text):
     return own
 
 
-def _read(path):
+def _read(path: str) -> str:
     return fileio.fsdecode(fileio.read_file(path, 256 << 20))
 
 
-def _mounts(mountinfo):
+def _mounts(mountinfo: str) -> tuple[dict[str, Mount], Mount | None]:
     """({key: [mount point, root, device]} of v1, the same for cgroup2 or None). Where one hierarchy is mounted several times, a
     mount point below /sys/fs/cgroup wins, and a whole hierarchy over a part of one; of equals the last, which lies on top. Where
     cgroups are at their usual place, mounts elsewhere are somebody's own and may vanish at any moment (criu has some for a dump)."""
-    v1 = {}
-    unified = None
+    v1: dict[str, Mount] = {}
+    unified: Mount | None = None
     usual = " %s" % ROOT in mountinfo
     for line in mountinfo.split("\n"):
         head, dash, tail = line.partition(" - ")
@@ -95,17 +104,17 @@ def _mounts(mountinfo):
     return v1, unified
 
 
-def _better(old, new):
+def _better(old: Mount | None, new: Mount) -> Mount:
     if old is None or _rank(new) >= _rank(old):
         return new
     return old
 
 
-def _rank(mount):
+def _rank(mount: Mount) -> tuple[bool, bool]:
     return (mount[0] == ROOT or mount[0].startswith(ROOT + "/"), mount[1] == "/")
 
 
-def controllers(path):
+def controllers(path: str) -> set[str]:
     """The controllers that a cgroup of v2 offers, as a set (file cgroup.controllers); empty where that can't be read."""
     try:
         return set(fileio.fsdecode(fileio.read_file(path + "/cgroup.controllers", 4096)).split())
@@ -113,7 +122,7 @@ def controllers(path):
         return set()
 
 
-def exists(path):
+def exists(path: str) -> bool:
     """Whether a file or directory is there."""
     try:
         posix.stat(fileio.fsencode(path))
@@ -122,7 +131,7 @@ def exists(path):
     return True
 
 
-def pid_1_is_in_our_userns():
+def pid_1_is_in_our_userns() -> bool:
     """False for the root of a user namespace that an ordinary user made: the machine's init is beyond it."""
     try:
         return ns.is_shared(1, "user")
@@ -130,7 +139,7 @@ def pid_1_is_in_our_userns():
         return False
 
 
-def how_to_delegate(version):
+def how_to_delegate(version: int | str | None) -> str:
     """The hint of an error: how an ordinary user comes by a cgroup of its own."""
     if version == 2:
         how = "work in a delegated cgroup (systemd-run --user --scope -p Delegate=yes), or use --systemd-cgroup with the user's systemd"

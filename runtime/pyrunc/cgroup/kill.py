@@ -5,6 +5,8 @@ the cgroup, never by a number that may have been given to a stranger meanwhile. 
 there holds nobody.
 """
 
+from __future__ import annotations
+
 import _signal
 import errno
 import posix
@@ -13,13 +15,17 @@ import time
 from pyrunc.cgroup import freeze, fs, hierarchies
 from pyrunc.errors import StepFailure
 from pyrunc.fileio import fsdecode, read_file
+from pyrunc.linux.constants import SIGKILL
 
-SIGKILL = 9
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 ROUNDS = 100  # of finding and signalling: processes that fork meanwhile are met in the next round
 FREEZE_MS = 500  # for a kill, a freeze is a help and no need
 
 
-def procs(paths):
+def procs(paths: Mapping[str, str]) -> list[int]:
     """Pids of all processes in the cgroup and below it, over all hierarchies, sorted."""
     pids = set()
     for path, key in fs.unique(paths).items():
@@ -27,7 +33,7 @@ def procs(paths):
     return sorted(pids)
 
 
-def kill_all(paths, signal):
+def kill_all(paths: Mapping[str, str], signal: int) -> int:
     """Sends a signal to every process. Returns how many were met. KILL also ends what is frozen, and what forks meanwhile; other
     signals reach each process once, and who was paused stays so. OSError EINVAL for a number that the kernel does not know."""
     done = _kill_v2(paths["unified"]) if signal == SIGKILL and "unified" in paths else None
@@ -36,7 +42,7 @@ def kill_all(paths, signal):
     return _kill_by_pid(paths, signal, done or set())
 
 
-def _kill_v2(path):
+def _kill_v2(path: str) -> set[int] | None:
     """Writes cgroup.kill (since kernel 5.14), also in the cgroup2 beside v1. The pids that were there, None when it can't be done."""
     pids = set(fs.procs_below(path, "unified"))
     try:
@@ -56,7 +62,7 @@ def _kill_v2(path):
     return pids
 
 
-def _kill_by_pid(paths, signal, seen):
+def _kill_by_pid(paths: Mapping[str, str], signal: int, seen: set[int]) -> int:
     """Freeze, signal all, thaw. Frozen processes can't fork: one round is enough then; else the round that finds nobody new is the
     last. `seen` have got their signal already."""
     was_frozen = freeze.is_frozen(paths)
@@ -77,7 +83,7 @@ def _kill_by_pid(paths, signal, seen):
     return len(seen)
 
 
-def _try_freeze(paths):
+def _try_freeze(paths: Mapping[str, str]) -> bool:
     try:
         freeze.freeze(paths, time.monotonic() + FREEZE_MS / 1000)
     except (StepFailure, OSError):
@@ -85,7 +91,7 @@ def _try_freeze(paths):
     return True
 
 
-def _signal_one(pid, signal, wanted):
+def _signal_one(pid: int, signal: int, wanted: Mapping[str, str]) -> None:
     try:
         fd = posix.pidfd_open(pid)
     except OSError as e:
@@ -101,7 +107,7 @@ def _signal_one(pid, signal, wanted):
         posix.close(fd)
 
 
-def places(paths):
+def places(paths: Mapping[str, str]) -> dict[str, str]:
     """{key: the cgroup as /proc/PID/cgroup writes it} for directories below the mount points."""
     layout = hierarchies.layout(cgroup="")
     out = {}
@@ -112,7 +118,7 @@ def places(paths):
     return out
 
 
-def is_member(pid, wanted):
+def is_member(pid: int, wanted: Mapping[str, str]) -> bool:
     """Whether a process is in one of the cgroups of places() or below, asked after its pidfd was opened: its number is older."""
     try:
         own = hierarchies.parse_own(fsdecode(read_file("/proc/%d/cgroup" % pid, 1 << 20)))
@@ -126,7 +132,7 @@ def is_member(pid, wanted):
 # --- waiting
 
 
-def wait_empty(paths, timeout_ms):
+def wait_empty(paths: Mapping[str, str], timeout_ms: float) -> list[int]:
     """Waits until no process is left. Returns the pids that are: [] when all have gone."""
     deadline = time.monotonic() + timeout_ms / 1000
     delay = 0.001
@@ -139,7 +145,7 @@ def wait_empty(paths, timeout_ms):
         delay = min(delay * 2, 0.02)
 
 
-def _wait_populated(paths, deadline):
+def _wait_populated(paths: Mapping[str, str], deadline: float) -> None:
     path = paths.get("unified")
     if path is None:
         return
@@ -161,7 +167,7 @@ def _wait_populated(paths, deadline):
         posix.close(events)
 
 
-def end_all(paths, timeout_ms=10_000):
+def end_all(paths: Mapping[str, str], timeout_ms: float = 10_000) -> None:
     """KILL to everybody until nobody is left. StepFailure names who does not die."""
     deadline = time.monotonic() + timeout_ms / 1000
     while procs(paths):

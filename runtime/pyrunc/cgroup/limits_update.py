@@ -4,8 +4,20 @@ runc's `update`. Its one rule: only what is asked for is written, and when one w
 get back what they held. Device rules are never touched here: callers send "deny all" along with every update.
 """
 
+from __future__ import annotations
+
 from pyrunc.cgroup.group import Group
 from pyrunc.errors import CallError, StepFailure
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any, TypeAlias
+
+    from pyrunc.cgroup.group import Note
+    from pyrunc.parts.resources.limits import Memory
+
+    Resources: TypeAlias = Any  # the entry of parts/resources; its keys are walked here, which no TypedDict allows
 
 # Files that hold a line for each device: value -> what takes the line away again. `{}` is the device.
 PER_DEVICE = {
@@ -17,7 +29,7 @@ PER_DEVICE = {
 }  # fmt: skip
 
 
-def merge(stored, new):
+def merge(stored: Resources, new: Resources) -> Resources:
     """The stored neutral resources with the new values laid over: what is saved, and what contradictions are looked for in. A new
     memory limit of -1 takes a stored swap limit away, as unlimited memory with bounded swap is nobody's wish."""
     out = {key: dict(value) if isinstance(value, dict) else value for key, value in stored.items()}
@@ -37,7 +49,7 @@ def merge(stored, new):
     return out
 
 
-def to_write(merged, new):
+def to_write(merged: Resources, new: Resources) -> Resources:
     """What of it is written: the new values, and the stored partners of those that are one decision (limit and swap, quota and
     period)."""
     out = {key: value for key, value in new.items() if key not in ("devices", "asked", "in_userns")}
@@ -50,15 +62,15 @@ def to_write(merged, new):
 class Journal:
     """Opens groups whose writes are remembered. back() undoes them, newest first; what can't be undone is returned as texts."""
 
-    def __init__(self):
-        self.done = []
+    def __init__(self) -> None:
+        self.done: list[Note] = []
 
-    def open(self, path, key):
+    def open(self, path: str, key: str) -> Group:
         group = Group(path, key)
         group.notes = self.done
         return group
 
-    def back(self):
+    def back(self) -> list[str]:
         failed = []
         for path, key, name, value, old in reversed(self.done):
             text = former(name, value, old)
@@ -74,7 +86,7 @@ class Journal:
         return failed
 
 
-def former(name, value, old):
+def former(name: str, value: str, old: str | None) -> str | None:
     """What must be written to undo writing `value` over a file that read `old`; None when there is nothing to write."""
     if old is None:
         return None
@@ -93,7 +105,7 @@ def former(name, value, old):
     return old.strip() or None
 
 
-def apply(paths, resources, version):
+def apply(paths: Mapping[str, str], resources: Resources, version: int | str | None) -> None:
     """Writes neutral resources into live cgroups. StepFailure after everything was taken back."""
     journal = Journal()
     try:
@@ -112,13 +124,13 @@ def apply(paths, resources, version):
         raise CallError.of(e, hint=_not_back(journal)) from None
 
 
-def _not_back(journal):
+def _not_back(journal: Journal) -> str | None:
     """Writes the former values again -> the hint that names those that could not be, or None."""
     failed = journal.back()
     return "some former values could not be written back: " + ", ".join(failed[:3]) if failed else None
 
 
-def check_usage(paths, mem):
+def check_usage(paths: Mapping[str, str], mem: Memory) -> None:
     """checkBeforeUpdate by itself, for systemd, which must not be told a limit that kills."""
     from pyrunc.cgroup import v2
 

@@ -5,21 +5,28 @@ is also what the removal of the cgroup looks like. v1 wakes before it kills (or 
 cgroup that still exists is what makes it an OOM; v2 wakes after each change of any count, so there the count of kills is looked at.
 """
 
+from __future__ import annotations
+
 import posix
 import select
+from errno import ENOENT
 
 from pyrunc.cgroup import fs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Watch:
     """A descriptor to poll. `fd` with the events in `mask` wakes when something may have happened; fired() then says whether it
     was an OOM. OSError when the container has no memory cgroup that can be watched."""
 
-    def __init__(self, paths):
-        self.path = paths.get("memory") or paths.get("unified")
+    def __init__(self, paths: Mapping[str, str]) -> None:
         self.key = "memory" if "memory" in paths else "unified"
-        if self.path is None:
-            raise FileNotFoundError(2, "the container has no memory cgroup")
+        if self.key not in paths:
+            raise FileNotFoundError(ENOENT, "the container has no memory cgroup")
+        self.path = paths[self.key]
         self.fd = -1
         self.dir_fd = fs.open_dir(self.path, self.key)
         try:
@@ -33,7 +40,7 @@ class Watch:
             raise
         self.count = self._count()
 
-    def _watch_v1(self):
+    def _watch_v1(self) -> None:
         self.fd = posix.eventfd(0, posix.EFD_CLOEXEC | posix.EFD_NONBLOCK)
         self.mask = select.POLLIN
         control = posix.open("memory.oom_control", posix.O_RDONLY | posix.O_CLOEXEC, dir_fd=self.dir_fd)
@@ -42,7 +49,7 @@ class Watch:
         finally:
             posix.close(control)
 
-    def _count(self):
+    def _count(self) -> int | None:
         """oom_kill of the cgroup and all below; v1 counts `oom_kill` since kernel 4.13. None: the cgroup is gone."""
         name = "memory.oom_control" if self.key == "memory" else "memory.events"
         words = (fs.look(self.dir_fd, name) or "").split()
@@ -50,7 +57,7 @@ class Watch:
             return None
         return int(words[words.index("oom_kill") + 1]) if "oom_kill" in words else 0
 
-    def fired(self):
+    def fired(self) -> bool | None:
         """True: memory has run out since the last time. False: not. None: the cgroup is gone, nothing more will come."""
         now = self._count()
         if self.key == "memory":
@@ -63,14 +70,14 @@ class Watch:
             return None
         return now > before
 
-    def close(self):
+    def close(self) -> None:
         for fd in (self.fd, self.dir_fd):
             if fd >= 0:
                 posix.close(fd)
         self.fd = self.dir_fd = -1
 
 
-def killed(paths):
+def killed(paths: Mapping[str, str]) -> int:
     """How many processes the kernel has killed in the cgroup so far, 0 when that can't be read."""
     for key, name in (("memory", "memory.oom_control"), ("unified", "memory.events")):
         if key not in paths:

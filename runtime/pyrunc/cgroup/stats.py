@@ -4,25 +4,37 @@ Its one rule: a number that the kernel does not give is left out or 0 as there, 
 directory}; what is not there counts nothing.
 """
 
+from __future__ import annotations
+
+import posix
+
 from pyrunc.cgroup import fs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any, TypeAlias
+
+    Data: TypeAlias = dict[str, Any]  # of runc's types/events.go: objects within objects, whose keys docs/schemas/events.json has
+    Blkio: TypeAlias = dict[str, Any]
 
 TICK_NS = 10_000_000  # USER_HZ is 100 everywhere in the kernel's interface
 UNLIMITED = (1 << 64) - 1
 
 
-def collect(paths, intel_rdt=None):
+def collect(paths: Mapping[str, str], intel_rdt: Data | None = None) -> Data:
     """The object `data` of one event."""
     unified = paths.get("unified")
     reader = _v2 if unified is not None and len(paths) == 1 else _v1
-    data = {"cpu": {}, "cpuset": _cpuset({}), "memory": {}, "pids": {}, "blkio": {}, "hugetlb": {}, "intel_rdt": intel_rdt or {}}
+    data: Data = {"cpu": {}, "cpuset": _cpuset({}), "memory": {}, "pids": {}, "blkio": {}, "hugetlb": {}, "intel_rdt": intel_rdt or {}}
     reader(paths, data)
     data["network_interfaces"] = None
     return data
 
 
-def brief(paths):
+def brief(paths: Mapping[str, str]) -> Data:
     """What tables and metrics show of it, under the same keys: some eight files in place of eighty, and there may be hundreds of containers."""
-    data = {"cpu": {}, "memory": {}, "pids": {}, "blkio": {}}
+    data: Data = {"cpu": {}, "memory": {}, "pids": {}, "blkio": {}}
     if set(paths) == {"unified"}:
         with _Dir(paths, "unified") as here:
             data["cpu"]["usage"] = _some(total=here.table("cpu.stat").get("usage_usec", 0) * 1000)
@@ -44,7 +56,7 @@ def brief(paths):
 class _Dir:
     """A cgroup directory that may be missing: every look then is None."""
 
-    def __init__(self, paths, key):
+    def __init__(self, paths: Mapping[str, str], key: str) -> None:
         self.fd = -1
         if key in paths:
             try:
@@ -53,22 +65,22 @@ class _Dir:
                 if e.errno not in fs.GONE:
                     raise
 
-    def __enter__(self):
+    def __enter__(self) -> _Dir:
         return self
 
-    def __exit__(self, *_error):
+    def __exit__(self, *_error: object) -> None:
         if self.fd >= 0:
-            fs.posix.close(self.fd)
+            posix.close(self.fd)
 
-    def text(self, name):
+    def text(self, name: str) -> str:
         return (fs.look(self.fd, name) if self.fd >= 0 else None) or ""
 
-    def number(self, name):
+    def number(self, name: str) -> int:
         """A file of one number; 'max' is the highest, what is missing 0."""
         text = self.text(name).strip()
         return UNLIMITED if text == "max" else int(text) if text.lstrip("-").isdigit() else 0
 
-    def table(self, name):
+    def table(self, name: str) -> dict[str, int]:
         """Lines 'key number' -> {key: number}."""
         out = {}
         for line in self.text(name).split("\n"):
@@ -77,7 +89,7 @@ class _Dir:
                 out[words[0]] = int(words[1])
         return out
 
-    def pressure(self, name):
+    def pressure(self, name: str) -> dict[str, dict[str, float]] | None:
         """Pressure stall information, or None."""
         out = {}
         for line in self.text(name).split("\n"):
@@ -87,20 +99,20 @@ class _Dir:
                 out[words[0]] = {k: int(v) if k == "total" else float(v) for k, v in values.items()}
         return out or None
 
-    def names(self):
-        return fs.posix.listdir(self.fd) if self.fd >= 0 else []
+    def names(self) -> list[str]:
+        return posix.listdir(self.fd) if self.fd >= 0 else []
 
 
-def _some(**pairs):
+def _some(**pairs: Any) -> Data:
     """Without the zeros, as Go's omitempty."""
     return {key: value for key, value in pairs.items() if value}
 
 
-def _entry(limit, usage, peak, failed):
+def _entry(limit: int, usage: int, peak: int, failed: int) -> Data:
     return {"limit": limit, **_some(usage=usage, max=peak), "failcnt": failed}
 
 
-def _add(data, key, value):
+def _add(data: Data, key: str, value: Any) -> None:
     if value:
         data[key] = value
 
@@ -108,7 +120,7 @@ def _add(data, key, value):
 # --- v1
 
 
-def _v1(paths, data):
+def _v1(paths: Mapping[str, str], data: Data) -> None:
     with _Dir(paths, "cpuacct") as acct, _Dir(paths, "cpu") as cpu:
         data["cpu"] = {"usage": _v1_usage(acct), "throttling": _throttling(cpu.table("cpu.stat"), "throttled_time", 1)}
     with _Dir(paths, "memory") as here:
@@ -124,7 +136,7 @@ def _v1(paths, data):
         data["cpuset"] = _cpuset({name: here.text("cpuset." + name).strip() for name in ("cpus", "mems") + CPUSET_FLAGS})
 
 
-def _v1_usage(here):
+def _v1_usage(here: _Dir) -> Data:
     ticks = here.table("cpuacct.stat")
     each = [line.split() for line in here.text("cpuacct.usage_all").split("\n")[1:] if line.strip()]
     usage = _some(
@@ -134,13 +146,13 @@ def _v1_usage(here):
     return {**usage, "kernel": ticks.get("system", 0) * TICK_NS, "user": ticks.get("user", 0) * TICK_NS}
 
 
-def _throttling(stat, time_key, scale):
+def _throttling(stat: Mapping[str, int], time_key: str, scale: int) -> Data:
     return _some(
         periods=stat.get("nr_periods", 0), throttledPeriods=stat.get("nr_throttled", 0), throttledTime=stat.get(time_key, 0) * scale
     )
 
 
-def _v1_memory(here):
+def _v1_memory(here: _Dir) -> Data:
     raw = here.table("memory.stat")
     out = _some(cache=raw.get("cache", 0))
     for name, prefix in (("usage", "memory."), ("swap", "memory.memsw."), ("kernel", "memory.kmem."), ("kernelTCP", "memory.kmem.tcp.")):
@@ -162,9 +174,9 @@ BLKIO = (
 )
 
 
-def _v1_blkio(here, wanted=BLKIO):
+def _v1_blkio(here: _Dir, wanted: Sequence[tuple[str, Sequence[str]]] = BLKIO) -> Blkio:
     """BFQ's numbers where they count anything, else those of throttling, which always do."""
-    out = {}
+    out: Blkio = {}
     for key, files in wanted:
         for file in files:
             entries = _v1_devices(here.text("blkio." + file))
@@ -174,7 +186,7 @@ def _v1_blkio(here, wanted=BLKIO):
     return out
 
 
-def _v1_devices(text):
+def _v1_devices(text: str) -> list[Data]:
     """'8:0 Read 100' or '8:0 100' -> entries; the grand total has no device."""
     out = []
     for line in text.split("\n"):
@@ -186,11 +198,11 @@ def _v1_devices(text):
     return out
 
 
-def _device(major, minor, op, value):
+def _device(major: int, minor: int, op: str, value: int) -> Data:
     return _some(major=major, minor=minor, op=op, value=value)
 
 
-def _v1_hugetlb(here):
+def _v1_hugetlb(here: _Dir) -> Data:
     out = {}
     for name in sorted(here.names()):
         words = name.split(".")
@@ -207,8 +219,8 @@ CPUSET_FLAGS = (
 )  # fmt: skip
 
 
-def _cpuset(texts):
-    out = {}
+def _cpuset(texts: Mapping[str, str]) -> Data:
+    out: Data = {}
     _add(out, "cpus", expand_list(texts.get("cpus", "")))
     for name in CPUSET_FLAGS:
         if name == "mem_hardwall":
@@ -218,9 +230,9 @@ def _cpuset(texts):
     return out
 
 
-def expand_list(text):
+def expand_list(text: str) -> list[int]:
     """'0-2,7' -> [0, 1, 2, 7]"""
-    out = []
+    out: list[int] = []
     for item in text.split(","):
         low, _, high = item.partition("-")
         if low.strip().isdigit():
@@ -231,7 +243,7 @@ def expand_list(text):
 # --- v2
 
 
-def _v2(paths, data):
+def _v2(paths: Mapping[str, str], data: Data) -> None:
     with _Dir(paths, "unified") as here:
         stat = here.table("cpu.stat")
         usage = _some(total=stat.get("usage_usec", 0) * 1000)
@@ -245,7 +257,7 @@ def _v2(paths, data):
         data["hugetlb"] = _v2_hugetlb(here)
 
 
-def _v2_memory(here):
+def _v2_memory(here: _Dir) -> Data:
     """`swap` is memory and swap together, as on v1, whose readers expect that."""
     raw = here.table("memory.stat")
     out = _some(cache=raw.get("file", 0))
@@ -270,8 +282,8 @@ IO = {
 }  # fmt: skip
 
 
-def _v2_io(here):
-    out = {}
+def _v2_io(here: _Dir) -> Blkio:
+    out: Blkio = {}
     for line in here.text("io.stat").split("\n"):
         words = line.split()
         if not words or ":" not in words[0]:
@@ -286,7 +298,7 @@ def _v2_io(here):
     return out
 
 
-def _v2_hugetlb(here):
+def _v2_hugetlb(here: _Dir) -> Data:
     out = {}
     for name in sorted(here.names()):
         words = name.split(".")

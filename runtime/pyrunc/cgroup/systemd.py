@@ -1,15 +1,28 @@
 """Cgroups made by systemd: the names of slices and scopes, and making, changing and removing a transient unit.
 
-org.freedesktop.systemd1(5), systemd.resource-control(5), systemd.scope(5). Its one rule: systemd is told all that it can be told,
-since what it does not know it takes away at its next reload; what it has no property for goes to the files as well. A unit that was
-recorded is stopped and its failure forgotten when it goes. Speaking with it is manager.py.
+org.freedesktop.systemd1(5), systemd.resource-control(5), systemd.scope(5). Its one rule: systemd gets every limit that it has a
+property for, since it resets the others at its next reload; all of them are written to the files as well. A unit that was recorded is
+stopped, and its failed state reset, at delete. systemd_manager.py talks to it.
 """
+
+from __future__ import annotations
 
 from pyrunc.cgroup import fs, hierarchies, tree
 from pyrunc.cgroup.systemd_manager import KEY, NAME, Manager, bus_address
 from pyrunc.errors import Refusal, StepFailure, Unsupported, quote
 from pyrunc.fileio import fsdecode, read_file
 from pyrunc.linux import dbus
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from pyrunc.cgroup.fs import Record
+    from pyrunc.cgroup.hierarchies import Layout
+    from pyrunc.cgroup.systemd_manager import Unit
+    from pyrunc.parts.cgroups import Entry
+    from pyrunc.parts.sides import Context, HostRun
 
 SECTION = "config-linux.md#cgroups-path"
 PREFIX = "pyrunc"
@@ -19,7 +32,7 @@ UNIT_CHARS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123
 # --- names
 
 
-def plan(entry, given, ctx, layout):
+def plan(entry: Entry, given: str, ctx: Context, layout: Layout) -> None:
     """Completes the entry of parts/cgroups.py: paths, mounts and "unit": {"name", "slice", "user": of a user manager, "properties":
     [[name, signature, value]] of annotations}. Refusals: not slice:prefix:name, names that are none."""
     if layout.version is None:
@@ -34,7 +47,7 @@ def plan(entry, given, ctx, layout):
     for key, mount in layout.mounts.items():
         entry["paths"][key] = mount[0] + top + below.rstrip("/") + "/" + unit
         entry["mounts"][key] = mount[0]
-    annotations = (ctx.plans.get("meta") or {}).get("annotations", {})
+    annotations = ctx.plans.get("meta", {}).get("annotations", {})
     entry["unit"] = {
         "name": unit,
         "slice": slice_name,
@@ -47,7 +60,7 @@ def plan(entry, given, ctx, layout):
         entry["unit"]["timeout_s"] = timeout
 
 
-def _fields(given, id, user):
+def _fields(given: str, id: str, user: bool) -> tuple[str, str, str]:
     if not given:
         return ("user.slice" if user else "system.slice"), PREFIX, id
     fields = given.split(":")
@@ -57,7 +70,7 @@ def _fields(given, id, user):
     return fields[0] or ("user.slice" if user else "system.slice"), fields[1], fields[2]
 
 
-def unit_name(prefix, name):
+def unit_name(prefix: str, name: str) -> str:
     """<prefix>-<name>.scope, or the name as it is for a slice; what can't stand in a unit's name is escaped."""
     if "/" in prefix + name:
         raise Refusal(
@@ -77,7 +90,7 @@ def unit_name(prefix, name):
     return unit
 
 
-def expand(name):
+def expand(name: str) -> str:
     """a-b-c.slice -> /a.slice/a-b.slice/a-b-c.slice; -.slice is the root."""
     stem = name[: -len(".slice")]
     if not name.endswith(".slice") or not stem or "/" in name:
@@ -95,7 +108,7 @@ def expand(name):
     return path
 
 
-def _manager_cgroup(layout, euid):
+def _manager_cgroup(layout: Layout, euid: int) -> str:
     """The cgroup of our user manager, guessed from where we sit; asked for when the scope is made."""
     names = layout.own.get("unified", "").split("/")
     for number, name in enumerate(names):
@@ -107,7 +120,7 @@ def _manager_cgroup(layout, euid):
 MOST_SECONDS = (1 << 64) // 1000000  # microseconds are kept in 64 bits
 
 
-def properties_of(annotations):
+def properties_of(annotations: Mapping[str, str]) -> list[list[Any]]:
     """Annotations org.systemd.property.NAME -> [[name, signature, value]], sorted."""
     from pyrunc.cgroup import gvariant
 
@@ -138,7 +151,7 @@ def properties_of(annotations):
     return out
 
 
-def _has_doubles(kind, value):
+def _has_doubles(kind: str, value: Any) -> bool:
     """No property of a unit is one, and the state has no form for them."""
     if "d" in kind:
         return True
@@ -147,7 +160,7 @@ def _has_doubles(kind, value):
     return "v" in kind and any(_has_doubles("v", one) for one in value if type(one) is tuple)
 
 
-def _seconds(name, kind, value):
+def _seconds(name: str, kind: str, value: Any) -> list[Any] | None:
     """A property in seconds is one in microseconds on the bus; None for a time that has no form there."""
     if len(name) > 3 and name.endswith("Sec") and not name.endswith("USec") and name[-4].islower() and kind in "nqiuxtd":
         if not -MOST_SECONDS < value < MOST_SECONDS:  # not a number included
@@ -159,7 +172,7 @@ def _seconds(name, kind, value):
 # --- the unit
 
 
-def host_make(entry, run):
+def host_make(entry: Entry, run: HostRun) -> None:
     """Before the clone there is no process for the scope to hold: only what will be is recorded."""
     unit = dict(entry["unit"])
     unit["address"] = bus_address(run.host_env) if unit["user"] else None
@@ -176,7 +189,7 @@ def host_make(entry, run):
     run.record("cgroups", {"mounts": entry["mounts"], "existed": existed, "inodes": {}, "unit": unit})
 
 
-def _check_unused(paths):
+def _check_unused(paths: Mapping[str, str]) -> None:
     pids = {pid for path, key in fs.unique(paths).items() for pid in fs.procs_below(path, key)}
     if pids:
         raise StepFailure(
@@ -184,7 +197,7 @@ def _check_unused(paths):
         )
 
 
-def host_place(entry, run):
+def host_place(entry: Entry, run: HostRun) -> None:
     """Starts the scope with init in it, and on v1 moves init into the hierarchies that systemd does not use."""
     state = run.state_dir.state
     unit = state["cgroups"]["unit"]
@@ -208,11 +221,12 @@ def host_place(entry, run):
         tree.enter(path, key, run.pid)
 
 
-def _start(manager, unit, entry, run):
+def _start(manager: Manager, unit: Unit, entry: Mapping[str, Any], run: HostRun) -> None:
     from pyrunc.cgroup import unit_properties
 
     properties = unit_properties.of_scope(unit, entry, run, manager.version)
-    values = (unit["name"], "replace", [(name, (kind, value)) for name, kind, value in properties], [])
+    given = [(name, (kind, value)) for name, kind, value in properties]
+    values: tuple[Any, ...] = (unit["name"], "replace", given, [])
     for attempt in (1, 2):
         try:
             manager.job("StartTransientUnit", unit["name"], "ssa(sv)a(sa(sv))", values, "start")
@@ -231,13 +245,13 @@ def _start(manager, unit, entry, run):
         _reset_failed(manager, unit["name"])
 
 
-def _suspects(unit):
+def _suspects(unit: Unit) -> str | None:
     """systemd does not say which property it could not take; those of annotations are the likely ones."""
     names = ", ".join(name for name, _kind, _value in unit["properties"])
     return "annotations ask for these properties: %s" % names if names else None
 
 
-def _reset_failed(manager, name):
+def _reset_failed(manager: Manager, name: str) -> None:
     """A unit that failed stays loaded until this is said; one that did not fail says NoSuchUnit."""
     try:
         manager.call("ResetFailedUnit", "s", (name,))
@@ -245,7 +259,7 @@ def _reset_failed(manager, name):
         return
 
 
-def _check_place(path, pid):
+def _check_place(path: str, pid: int) -> None:
     if pid not in fs.procs_below(path, "unified"):
         raise StepFailure(
             "systemd-did-put",
@@ -256,14 +270,14 @@ def _check_place(path, pid):
         )
 
 
-def _cgroup_of(pid):
+def _cgroup_of(pid: int) -> str:
     try:
         return fsdecode(read_file("/proc/%d/cgroup" % pid, 1 << 20)).strip()
     except OSError:
         return "no cgroup"
 
 
-def set_resources(run, entry, cgroups):
+def set_resources(run: HostRun, entry: Any, cgroups: Mapping[str, Any]) -> Any:
     """The limits as properties of the unit, before they are written to the files. Returns the entry for the files: the quota is
     rounded as systemd rounds it."""
     from pyrunc.cgroup import unit_properties
@@ -283,13 +297,13 @@ def set_resources(run, entry, cgroups):
     return dict(entry, cpu=dict(entry["cpu"], quota=unit_properties.rounded_quota(quota, entry["cpu"].get("period", 0))))
 
 
-def _recorded(run, entry):
+def _recorded(run: HostRun, entry: Mapping[str, Any]) -> Unit:
     state_dir = getattr(run, "state_dir", None)
     state = state_dir.state if state_dir is not None else {}
     return (state.get("cgroups") or {}).get("unit") or dict(entry["unit"], address=None)
 
 
-def attach(unit, below, pid):
+def attach(unit: Unit, below: str, pid: int) -> None:
     """Moves a process of ours into the unit, or into the cgroup `below` it: the manager may cross where we may not. StepFailure."""
     manager = Manager(unit)
     try:
@@ -298,7 +312,7 @@ def attach(unit, below, pid):
         manager.close()
 
 
-def undo_make(entry, run):
+def undo_make(entry: Entry, run: HostRun) -> None:
     """Stops the unit, has its failure forgotten, and removes what is left of the directories. A manager that is out of reach is borne
     when the cgroups have gone, as with the user's at the end of the last session."""
     record = fs.record_of(run, entry)
@@ -313,7 +327,7 @@ def undo_make(entry, run):
         remove(record)
 
 
-def _stop(unit):
+def _stop(unit: Unit) -> None:
     manager = Manager(unit)
     try:
         try:
@@ -328,7 +342,7 @@ def _stop(unit):
         manager.close()
 
 
-def remove(record):
+def remove(record: Record) -> None:
     removals = []
     for path, key in fs.unique(record["paths"]).items():
         mount = record["mounts"].get(key)

@@ -3,12 +3,22 @@
 Its one rule: every call has a deadline, and whatever the connection raises comes out as a StepFailure that names the unit.
 """
 
+from __future__ import annotations
+
 import posix
 import time
+from errno import EACCES, ENOENT
 
 from pyrunc.errors import StepFailure, quote
 from pyrunc.fileio import fsdecode, read_file
 from pyrunc.linux import dbus
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Any, TypeAlias
+
+    Unit: TypeAlias = dict[str, Any]  # {"name", "slice", "user", "address", "properties", "below", "timeout_s"}: as recorded in the state
 
 KEY = "/linux/cgroupsPath"
 NAME = "org.freedesktop.systemd1"
@@ -23,17 +33,17 @@ class Manager:
     """A connection to the service manager of a unit ("user": our user's, at "address"), with the unit's own "timeout_s" if it has one.
     Raises StepFailure in place of what the connection raises."""
 
-    def __init__(self, unit):
+    def __init__(self, unit: Unit) -> None:
         self.unit = unit["name"]
         self.timeout_s = unit.get("timeout_s") or TIMEOUT_S
         self.what = "the user's systemd" if unit["user"] else "systemd"
-        self.version_cache = None
+        self.version_cache: int | None = None
         self.subscribed = False
         self.link = self._connect(unit["user"], unit["address"])
 
-    def _connect(self, user, address):
-        paths = [(address, True)] if user or address else [(SYSTEM_BUS, True), (PRIVATE, False)]
-        first = None
+    def _connect(self, user: bool, address: str | None) -> dbus.Connection:
+        paths = [(address, True)] if address else [(SYSTEM_BUS, True), (PRIVATE, False)]
+        first: Exception | None = None
         for path, is_bus in paths:
             try:
                 return dbus.Connection(path, self._deadline(), is_bus)
@@ -41,14 +51,14 @@ class Manager:
                 first = first or e
         raise self._failure(first, "connect to")
 
-    def _deadline(self):
+    def _deadline(self) -> float:
         return time.monotonic() + self.timeout_s
 
-    def _failure(self, e, what):
-        number = getattr(e, "errno", None)
+    def _failure(self, e: Exception | None, what: str) -> StepFailure:
+        number = e.errno if isinstance(e, OSError) else None
         if isinstance(e, TimeoutError):
             return StepFailure(
-                "did-answer-within",
+                "manager-timeout",
                 "%s did not answer within %g s about the unit %s" % (self.what, self.timeout_s, quote(self.unit)),
                 pointer=KEY,
                 call="dbus",
@@ -56,18 +66,24 @@ class Manager:
                 path=self.unit,
                 hint="see systemctl list-jobs; --systemd-timeout of create and run gives it longer",
             )
-        text = (
-            str(e)
-            if isinstance(e, dbus.DBusError)
-            else {2: "there is no such socket", 13: "we may not use its socket"}.get(number, getattr(e, "strerror", None) or str(e))
-        )
+        text = str(e)
+        if isinstance(e, OSError):
+            text = {ENOENT: "there is no such socket", EACCES: "we may not use its socket"}.get(e.errno or 0, e.strerror or text)
         hint = "is it running? --cgroup-manager=cgroupfs does without it" if what == "connect to" else None
-        return StepFailure("failure", "cannot %s %s: %s" % (what, self.what, text), pointer=KEY, call="dbus", errno=number, hint=hint)
+        return StepFailure("no-manager", "cannot %s %s: %s" % (what, self.what, text), pointer=KEY, call="dbus", errno=number, hint=hint)
 
-    def close(self):
+    def close(self) -> None:
         self.link.close()
 
-    def call(self, member, signature="", values=(), what=None, interface=MANAGER, answer=None):
+    def call(
+        self,
+        member: str,
+        signature: str = "",
+        values: Sequence[Any] = (),
+        what: str | None = None,
+        interface: str = MANAGER,
+        answer: str | None = None,
+    ) -> list[Any]:
         """The values of the reply, which has the signature `answer` (None: any). DBusError passes where `what` is None."""
         try:
             return self.link.call(NAME, OBJECT, interface, member, signature, values, self._deadline(), answer)
@@ -78,11 +94,11 @@ class Manager:
         except (OSError, ValueError) as e:
             raise self._failure(e, what or "call %s of" % member) from None
 
-    def get(self, name):
+    def get(self, name: str) -> Any:
         return self.call("Get", "ss", (MANAGER, name), "ask", "org.freedesktop.DBus.Properties", "v")[0][1]
 
     @property
-    def version(self):
+    def version(self) -> int:
         """The number at the beginning of '257.7-1' or 'v249'."""
         if self.version_cache is None:
             digits = ""
@@ -93,7 +109,7 @@ class Manager:
             self.version_cache = int(digits or 0)
         return self.version_cache
 
-    def _subscribe(self):
+    def _subscribe(self) -> None:
         """Once a connection: the second time is an error (AlreadySubscribed)."""
         if self.subscribed:
             return
@@ -103,7 +119,7 @@ class Manager:
         self.call("Subscribe", what="subscribe to")
         self.subscribed = True
 
-    def job(self, member, unit, signature, values, what):
+    def job(self, member: str, unit: str, signature: str, values: Sequence[Any], what: str) -> None:
         """Starts a job and waits until it is done. DBusError passes when the call itself is refused; StepFailure otherwise."""
         self._subscribe()
         path = self.call(member, signature, values, answer="o")[0]
@@ -114,10 +130,10 @@ class Manager:
         result = values[3]
         if result != "done":
             words = "error %sing systemd unit %s: got %s" % (what, quote(unit), quote(result))
-            raise StepFailure("error-ing-systemd", words, pointer=KEY, call="dbus", path=unit, hint="see systemctl status %s" % quote(unit))
+            raise StepFailure("job-failed", words, pointer=KEY, call="dbus", path=unit, hint="see systemctl status %s" % quote(unit))
 
 
-def bus_address(environment):
+def bus_address(environment: Iterable[bytes]) -> str:
     """Path of the user's bus, from the caller's environment (list of bytes)."""
     found = dict(item.partition(b"=")[::2] for item in environment)
     address = fsdecode(found.get(b"DBUS_SESSION_BUS_ADDRESS", b""))
@@ -128,7 +144,7 @@ def bus_address(environment):
     return runtime + "/bus"
 
 
-def outer_uid():
+def outer_uid() -> int:
     """Our uid in the parent user namespace: the bus is that of the user who made us root."""
     euid = posix.geteuid()
     for line in fsdecode(read_file("/proc/self/uid_map", 1 << 20)).split("\n"):

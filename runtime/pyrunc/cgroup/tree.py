@@ -4,6 +4,8 @@ cgroups(7). Its one rule: every act is an *at call on the descriptor of a verifi
 and only what this container made is removed. rmdir can't hurt anybody: a cgroup with processes or children stays.
 """
 
+from __future__ import annotations
+
 import errno
 import posix
 import time
@@ -11,20 +13,27 @@ import time
 from pyrunc.cgroup.fs import GONE, O_LOOK, REFUSED, children, levels, named, open_dir, procs_below, step, walk, write
 from pyrunc.errors import CallError, StepFailure, errno_text
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import TypeAlias
+
+    Prepare: TypeAlias = Callable[[int, int, str, bool], object]  # (fd, parent_fd, path, whether it is the last level)
+
 RETRY_MS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)  # of rmdir, about one second; exiting tasks leave a cgroup late
 
 
 # --- making
 
 
-def survey(mount, path, key):
+def survey(mount: str, path: str, key: str) -> int:
     """How many levels of the path below the mount point exist already."""
     count, fd = explore(mount, path, key)
     posix.close(fd)
     return count
 
 
-def explore(mount, path, key):
+def explore(mount: str, path: str, key: str) -> tuple[int, int]:
     """(what survey says, descriptor of the last level that is there)."""
     fd = open_dir(mount, key, O_LOOK)
     count = 0
@@ -45,7 +54,14 @@ def explore(mount, path, key):
     return count, fd
 
 
-def make(mount, path, key, prepare=None, seen=None, leaf=None):
+def make(
+    mount: str,
+    path: str,
+    key: str,
+    prepare: Prepare | None = None,
+    seen: tuple[int, int] | None = None,
+    leaf: Callable[[int], object] | None = None,
+) -> tuple[bool, int]:
     """Makes all levels of a cgroup. Returns (made_leaf, inode of the leaf). prepare(fd, parent_fd, last) is called for every level
     after it was opened, top down; leaf(fd) for the last one. `seen`: what explore() has just said, if no level needs to be prepared that
     was there; its descriptor is closed. OSError with .call and filename.
@@ -62,7 +78,9 @@ def make(mount, path, key, prepare=None, seen=None, leaf=None):
     return False, 0
 
 
-def _make(mount, path, key, prepare, seen, leaf):
+def _make(
+    mount: str, path: str, key: str, prepare: Prepare | None, seen: tuple[int, int] | None, leaf: Callable[[int], object] | None
+) -> tuple[bool, int]:
     names = levels(mount, path)
     there, fd = seen or (0, open_dir(mount, key, O_LOOK))
     made = False
@@ -96,7 +114,7 @@ def _make(mount, path, key, prepare, seen, leaf):
         posix.close(fd)
 
 
-def _is_there(fd, name):
+def _is_there(fd: int, name: str) -> bool:
     """A parent that we may not write to can still hold the level we want: mkdir says EACCES or EROFS before EEXIST."""
     try:
         posix.stat(name, dir_fd=fd, follow_symlinks=False)
@@ -108,7 +126,7 @@ def _is_there(fd, name):
 # --- entering
 
 
-def enter(path, key, pid, name="cgroup.procs"):
+def enter(path: str, key: str, pid: int, name: str = "cgroup.procs") -> None:
     """Moves a process into a cgroup. A new task or one of a realtime class is answered EINVAL for a moment on v1: five tries."""
     fd = open_dir(path, key, O_LOOK)
     try:
@@ -124,7 +142,7 @@ def enter(path, key, pid, name="cgroup.procs"):
         posix.close(fd)
 
 
-def open_tasks(dir_fd, path):
+def open_tasks(dir_fd: int, path: str) -> int:
     """Descriptor of `tasks` of an open cgroup, for a process that will move itself."""
     try:
         return posix.open("tasks", posix.O_WRONLY | posix.O_CLOEXEC, dir_fd=dir_fd)
@@ -132,7 +150,7 @@ def open_tasks(dir_fd, path):
         raise named(e, "open", path + "/tasks") from None
 
 
-def enter_by(tasks_fd, path):
+def enter_by(tasks_fd: int, path: str) -> None:
     """Moves the calling process, which has one thread, into the cgroup whose `tasks` this is."""
     for attempt in range(5):
         try:
@@ -147,7 +165,7 @@ def enter_by(tasks_fd, path):
 # --- removing
 
 
-def remove_tree(parent_fd, name):
+def remove_tree(parent_fd: int, name: str) -> bool:
     """rmdir of a cgroup, sub-cgroups first. True when it is gone; False while the kernel says that it is busy."""
     if _rmdir(parent_fd, name):
         return True
@@ -164,7 +182,7 @@ def remove_tree(parent_fd, name):
     return _rmdir(parent_fd, name)
 
 
-def remove_children(parent_fd, name):
+def remove_children(parent_fd: int, name: str) -> bool:
     """Removes what lies below a cgroup, but not itself: it was there before us. False while something is busy."""
     fd = step(parent_fd, name)
     if fd < 0:
@@ -175,7 +193,7 @@ def remove_children(parent_fd, name):
         posix.close(fd)
 
 
-def _rmdir(parent_fd, name):
+def _rmdir(parent_fd: int, name: str) -> bool:
     try:
         posix.rmdir(name, dir_fd=parent_fd)
     except OSError as e:
@@ -190,14 +208,14 @@ def _rmdir(parent_fd, name):
 class Removal:
     """One cgroup that is to be removed. existed: how many levels stood before us; inode: of the leaf that we made, 0 if unknown."""
 
-    def __init__(self, mount, path, key, existed, inode):
+    def __init__(self, mount: str, path: str, key: str, existed: int, inode: int) -> None:
         self.mount = mount
         self.path = path
         self.key = key
         self.existed = existed
         self.inode = inode
 
-    def step(self):
+    def step(self) -> bool:
         """One try. True when nothing of ours is left."""
         names = levels(self.mount, self.path)
         parent = self._open(names[:-1])
@@ -223,7 +241,7 @@ class Removal:
                 posix.close(above)
         return True
 
-    def _open(self, names):
+    def _open(self, names: list[str]) -> int:
         """Descriptor of a level, -1 when it or the whole hierarchy is gone."""
         path = "/".join([self.mount] + names)
         try:
@@ -233,7 +251,7 @@ class Removal:
                 return -1
             raise
 
-    def _same(self, parent, name):
+    def _same(self, parent: int, name: str) -> bool:
         """Whether the leaf is the one that we made, and not another container's of the same name."""
         try:
             return posix.stat(name, dir_fd=parent, follow_symlinks=False).st_ino == self.inode
@@ -241,7 +259,7 @@ class Removal:
             return False
 
 
-def remove_all(removals):
+def remove_all(removals: Iterable[Removal]) -> None:
     """Removes cgroups, trying the busy ones again for about a second in all. StepFailure names the first that stays, and its pids."""
     left = list(removals)
     first = None
@@ -264,7 +282,7 @@ def remove_all(removals):
         raise _stuck(left[0])
 
 
-def _stuck(stuck):
+def _stuck(stuck: Removal) -> StepFailure:
     pids = procs_below(stuck.path, stuck.key)
     words = "unable to remove cgroup %s: %s" % (stuck.path, errno_text(errno.EBUSY))
     if pids:

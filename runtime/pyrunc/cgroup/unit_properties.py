@@ -4,9 +4,21 @@ systemd.resource-control(5), org.freedesktop.systemd1(5). Its one rule: a proper
 it; where systemd is coarser (percents of a CPU) the files follow systemd. Properties are [name, D-Bus signature, value].
 """
 
+from __future__ import annotations
+
 from pyrunc.cgroup import v2
 from pyrunc.cgroup.devices_rules import Rules
 from pyrunc.fileio import fsdecode, read_file
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any, TypeAlias
+
+    from pyrunc.cgroup.devices_rules import Rule
+    from pyrunc.parts.resources.limits import Cpu, Memory
+
+    Property: TypeAlias = list[Any]  # [name, D-Bus signature, value]
 
 INFINITY = (1 << 64) - 1
 # Accounting: which controllers systemd enables for the unit.
@@ -16,7 +28,7 @@ ACCOUNTING = {
 }
 
 
-def of_scope(unit, entry, run, version):
+def of_scope(unit: Mapping[str, Any], entry: Mapping[str, Any], run: Any, version: int) -> list[Property]:
     """For StartTransientUnit: what the unit is, the config's own properties, and what must be known at its start."""
     resources = run.plans.get("resources") or {}
     is_slice = unit["name"].endswith(".slice")
@@ -33,18 +45,20 @@ def of_scope(unit, entry, run, version):
     return out + [list(p) for p in unit["properties"]]
 
 
-def of_resources(resources, cgroup_version, version):
+def of_resources(resources: Mapping[str, Any], cgroup_version: int | str, version: int) -> list[Property]:
     """For SetUnitProperties. cgroup_version: 1, "hybrid" or 2; version: systemd's."""
-    out = []
+    out: list[Property] = []
+    cpu: Cpu = resources["cpu"] if resources.get("cpu") else {}
     if "devices" in resources and not resources["in_userns"]:
         out += of_devices(resources["devices"], version)
     if cgroup_version == 2:
-        out += _memory(resources.get("memory") or {})
-        out += _cpu(resources.get("cpu") or {}, version)
+        memory: Memory = resources["memory"] if resources.get("memory") else {}
+        out += _memory(memory)
+        out += _cpu(cpu, version)
     else:
         out += _old(resources)
-    out += _cpu_quota(resources.get("cpu") or {}, version)
-    out += _cpuset(resources.get("cpu") or {}, version)
+    out += _cpu_quota(cpu, version)
+    out += _cpuset(cpu, version)
     limit = (resources.get("pids") or {}).get("limit")
     if limit is not None:
         out.append(["TasksMax", "t", INFINITY if limit <= 0 else limit])
@@ -53,11 +67,11 @@ def of_resources(resources, cgroup_version, version):
     return out
 
 
-def _bytes(number):
+def _bytes(number: int) -> int:
     return INFINITY if number == -1 else number
 
 
-def _memory(mem):
+def _memory(mem: Memory) -> list[Property]:
     out = []
     limit, swap = mem.get("limit", 0), mem.get("swap", 0)
     if limit:
@@ -70,7 +84,7 @@ def _memory(mem):
     return out
 
 
-def _cpu(cpu, version):
+def _cpu(cpu: Cpu, version: int) -> list[Property]:
     if cpu.get("idle") == 1:
         return [["CPUWeight", "t", 0]] if version >= 252 else []
     if cpu.get("shares"):
@@ -78,7 +92,7 @@ def _cpu(cpu, version):
     return []
 
 
-def _old(resources):
+def _old(resources: Mapping[str, Any]) -> list[Property]:
     """v1's names of the same."""
     out = []
     limit = (resources.get("memory") or {}).get("limit", 0)
@@ -91,7 +105,7 @@ def _old(resources):
     return out
 
 
-def _cpu_quota(cpu, version):
+def _cpu_quota(cpu: Cpu, version: int) -> list[Property]:
     quota, period = cpu.get("quota", 0), cpu.get("period", 0)
     out = []
     if period and version >= 242:
@@ -101,29 +115,28 @@ def _cpu_quota(cpu, version):
     return out
 
 
-def per_second(quota, period):
+def per_second(quota: int, period: int) -> int:
     """Microseconds a second. systemd keeps whole percents, so a fraction is rounded up to one."""
     if quota <= 0:
         return INFINITY
     return -(-(quota * 1000000 // period) // 10000) * 10000
 
 
-def rounded_quota(quota, period):
+def rounded_quota(quota: int, period: int) -> int:
     """The quota that the files get, so that they say the same as systemd."""
     return quota if quota <= 0 else per_second(quota, period or v2.PERIOD) * (period or v2.PERIOD) // 1000000
 
 
-def _cpuset(cpu, version):
-    out = []
-    for member, name in (("cpus", "AllowedCPUs"), ("mems", "AllowedMemoryNodes")):
-        if cpu.get(member) and version >= 244:
-            mask = bits(cpu[member])
-            if mask is not None:
-                out.append([name, "ay", mask])
+def _cpuset(cpu: Cpu, version: int) -> list[Property]:
+    out: list[Property] = []
+    for text, name in ((cpu.get("cpus"), "AllowedCPUs"), (cpu.get("mems"), "AllowedMemoryNodes")):
+        mask = bits(text) if text and version >= 244 else None
+        if mask is not None:
+            out.append([name, "ay", mask])
     return out
 
 
-def bits(text):
+def bits(text: str) -> list[int] | None:
     """'0-3,9' -> [15, 2]: a mask, lowest byte first. None for the kernel's strides, which have no such form."""
     mask = 0
     for item in text.split(","):
@@ -143,7 +156,7 @@ NUMBERS = {
 }  # fmt: skip
 
 
-def _unified(key, value, version):
+def _unified(key: str, value: str, version: int) -> list[Property]:
     """What of the free keys systemd has a property for; the others go to the files alone."""
     if key in NUMBERS and (key != "memory.zswap.max" or version >= 253):
         number = INFINITY if value == "max" else _int(value)
@@ -160,12 +173,12 @@ def _unified(key, value, version):
         quota = -1 if words[:1] == ["max"] else _int(words[0]) if words else None
         period = v2.PERIOD if len(words) < 2 else _int(words[1])
         return [] if not quota or not period else _cpu_quota({"quota": quota, "period": period}, version)
-    if key in ("cpuset.cpus", "cpuset.mems"):
-        return _cpuset({key.partition(".")[2]: value}, version)
-    return []
+    if key == "cpuset.cpus":
+        return _cpuset({"cpus": value}, version)
+    return _cpuset({"mems": value}, version) if key == "cpuset.mems" else []
 
 
-def _int(text):
+def _int(text: str) -> int | None:
     """Bytes and counts as the kernel reads them, with K, M, G, T."""
     scale = {"K": 10, "M": 20, "G": 30, "T": 40}.get(text[-1:].upper(), 0)
     digits = text[:-1] if scale else text
@@ -175,7 +188,7 @@ def _int(text):
 # --- devices
 
 
-def of_devices(rules, version):
+def of_devices(rules: Sequence[Rule], version: int) -> list[Property]:
     """An allow list as DeviceAllow. A list that starts from "everything" has no form there: systemd is then told to allow all, and
     our own rules, which the kernel asks as well, deny."""
     found = Rules(rules)
@@ -189,7 +202,7 @@ def of_devices(rules, version):
     return [["DevicePolicy", "s", "strict"], ["DeviceAllow", "a(ss)", []], ["DeviceAllow", "a(ss)", allow]]
 
 
-def _device_path(kind, major, minor, version):
+def _device_path(kind: str, major: int, minor: int, version: int) -> str | None:
     """None: one minor of every major can't be said to systemd."""
     name = "char" if kind == "c" else "block"
     if major == -1:
@@ -202,7 +215,7 @@ def _device_path(kind, major, minor, version):
     return None if group is None else "%s-%s" % (name, group)
 
 
-def _group_name(kind, major):
+def _group_name(kind: str, major: int) -> str | None:
     """The driver that /proc/devices names for a major number."""
     here = ""
     for line in fsdecode(read_file("/proc/devices", 1 << 20)).split("\n"):

@@ -4,11 +4,24 @@ Documentation/admin-guide/cgroup-v1 of the kernel. Its one rule: only what was a
 accepts it while limits grow as well as while they shrink.
 """
 
+from __future__ import annotations
+
 import errno
 
 from pyrunc.cgroup import fs
 from pyrunc.cgroup.group import Group, not_joined
 from pyrunc.errors import StepFailure
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any, TypeAlias
+
+    from pyrunc.cgroup.tree import Prepare
+    from pyrunc.parts.resources.limits import Blkio, Cpu, Memory, Network, Pids
+
+    Opener: TypeAlias = Callable[[str, str], Group]
+    Late: TypeAlias = list[tuple[str, int, str]]  # [(file, value, member of the config)] that wait for another write
 
 AT = "/linux/resources"
 # neutral key -> (controller, function name, pointer); in the order of application
@@ -32,7 +45,7 @@ MEMBERS = {
 }
 
 
-def needed(resources):
+def needed(resources: Mapping[str, Any]) -> list[tuple[str, Any, str, str]]:
     """[(controller, neutral part, function name, pointer)] of what must be written, in order."""
     out = []
     for key, controller, function, pointer in ORDER:
@@ -45,10 +58,10 @@ def needed(resources):
     return out
 
 
-def apply(paths, resources, open_group=Group):
+def apply(paths: Mapping[str, str], resources: Mapping[str, Any], open_group: Opener = Group) -> None:
     """Writes all limits but the device rules. StepFailure with file, value and pointer. open_group(path, key): update notes writes."""
     if resources.get("unified"):
-        raise StepFailure("cgroup-v1-doesn", "cgroup v1 doesn't support unified", pointer=AT + "/unified")
+        raise StepFailure("no-unified", "cgroup v1 doesn't support unified", pointer=AT + "/unified")
     for controller, part, function, pointer in needed(resources):
         path = paths.get(controller)
         if path is None:
@@ -60,7 +73,7 @@ def apply(paths, resources, open_group=Group):
             group.close()
 
 
-def cpuset(group, cpu):
+def cpuset(group: Group, cpu: Cpu) -> None:
     for name in ("cpus", "mems"):
         if name in cpu:
             group.write("cpuset." + name, cpu[name], "%s/cpu/%s" % (AT, name))
@@ -72,7 +85,7 @@ LIMIT = "memory.limit_in_bytes"
 SWAP = "memory.memsw.limit_in_bytes"
 
 
-def memory(group, mem):
+def memory(group: Group, mem: Memory) -> None:
     """memsw must never be below limit: it is written first while it grows or is lifted, else last."""
     limit = mem.get("limit", 0)
     swap = mem.get("swap", 0)
@@ -95,12 +108,12 @@ def memory(group, mem):
         group.write("memory.swappiness", "%d" % mem["swappiness"], AT + "/memory/swappiness")
 
 
-def _swap(group, swap):
+def _swap(group: Group, swap: int) -> None:
     if swap:
         group.write(SWAP, "%d" % swap, AT + "/memory/swap")
 
 
-def _limit(group, limit):
+def _limit(group: Group, limit: int) -> None:
     if not limit:
         return
     try:
@@ -118,12 +131,12 @@ def _limit(group, limit):
 # --- cpu
 
 
-def cpu(group, cpu):
+def cpu(group: Group, cpu: Cpu) -> None:
     """The period may be refused while the old quota stands, a burst while there is no quota: then they come after the quota."""
     quota = cpu.get("quota", 0)
     if cpu.get("shares"):
         _shares(group, cpu["shares"])
-    late = []
+    late: Late = []
     if cpu.get("period"):
         _early(group, "cpu.cfs_period_us", cpu["period"], "period", quota, late)
     if "burst" in cpu and group.has("cpu.cfs_burst_us"):  # since kernel 5.14; an older one has no bursts to bound
@@ -137,16 +150,16 @@ def cpu(group, cpu):
     realtime(group, cpu)
 
 
-def _shares(group, shares):
+def _shares(group: Group, shares: int) -> None:
     """The kernel clamps silently; a value that does not come back as written is an error (so does runc)."""
     group.write("cpu.shares", "%d" % shares, AT + "/cpu/shares")
     now = group.number("cpu.shares")
     if now is not None and now != shares:
         words = "the %s allowed cpu-shares is %d" % ("maximum" if shares > now else "minimum", now)
-        raise StepFailure("allowed-cpu-shares", words, pointer=AT + "/cpu/shares", call="write", path=group.path + "/cpu.shares")
+        raise StepFailure("shares-clamped", words, pointer=AT + "/cpu/shares", call="write", path=group.path + "/cpu.shares")
 
 
-def _early(group, name, value, member, quota, late):
+def _early(group: Group, name: str, value: int, member: str, quota: int, late: Late) -> None:
     try:
         group.put(name, "%d" % value)
     except OSError as e:
@@ -155,22 +168,22 @@ def _early(group, name, value, member, quota, late):
         late.append((name, value, member))
 
 
-def realtime(group, cpu):
+def realtime(group: Group, cpu: Cpu) -> None:
     """Period first: the runtime must fit into it. Also called before init joins, as a task of a realtime class can't enter without."""
     for member, name, key in (("realtimePeriod", "cpu.rt_period_us", "rt_period"), ("realtimeRuntime", "cpu.rt_runtime_us", "rt_runtime")):
         if key in cpu:
-            group.write(name, "%d" % cpu[key], "%s/cpu/%s" % (AT, member))
+            group.write(name, "%d" % cpu[key], "%s/cpu/%s" % (AT, member))  # type: ignore[literal-required]  # the names above
 
 
 # --- the others
 
 
-def pids(group, part):
+def pids(group: Group, part: Pids) -> None:
     limit = part["limit"]
     group.write("pids.max", "max" if limit <= 0 else "%d" % limit, AT + "/pids/limit")
 
 
-def blkio(group, io):
+def blkio(group: Group, io: Blkio) -> None:
     """The proportional weights have two homes: CFQ's names (before kernel 5.0) and BFQ's."""
     at = AT + "/blockIO"
     bfq = "bfq." if group.has("blkio.bfq.weight") else ""
@@ -192,16 +205,16 @@ def blkio(group, io):
 THROTTLE = {"rbps": ("read", "bps"), "wbps": ("write", "bps"), "riops": ("read", "iops"), "wiops": ("write", "iops")}
 
 
-def _weight(group, name, value, pointer):
+def _weight(group: Group, name: str, value: str, pointer: str) -> None:
     if not group.has(name):
         raise StepFailure(
-            "block-i-o", "block I/O weights are not available: %s has neither CFQ's nor BFQ's %s" % (group.path, name.rpartition(".")[2]),
+            "no-io-weights", "block I/O weights are not available: %s has neither CFQ's nor BFQ's %s" % (group.path, name.rpartition(".")[2]),
             pointer=pointer, path=group.path + "/" + name, hint="the kernel needs the BFQ scheduler (CONFIG_BFQ_GROUP_IOSCHED)",
         )  # fmt: skip
     group.write(name, value, pointer)
 
 
-def hugetlb(group, limits):
+def hugetlb(group: Group, limits: Sequence[Sequence[Any]]) -> None:
     for number, (size, limit) in enumerate(limits):
         pointer = "%s/hugepageLimits/%d" % (AT, number)
         group.write("hugetlb.%s.limit_in_bytes" % size, "%d" % limit, pointer)
@@ -210,21 +223,21 @@ def hugetlb(group, limits):
             group.write(rsvd, "%d" % limit, pointer)
 
 
-def net_cls(group, network):
+def net_cls(group: Group, network: Network) -> None:
     group.write("net_cls.classid", "%d" % network["class"], AT + "/network/classID")
 
 
-def net_prio(group, network):
+def net_prio(group: Group, network: Network) -> None:
     for number, (name, priority) in enumerate(network["priorities"]):
         group.write("net_prio.ifpriomap", "%s %d" % (name, priority), "%s/network/priorities/%d" % (AT, number))
 
 
-def rdma(group, devices):
+def rdma(group: Group, devices: Sequence[Sequence[Any]]) -> None:
     for device, handles, objects in devices:
         group.write("rdma.max", rdma_line(device, handles, objects), "%s/rdma/%s" % (AT, device))
 
 
-def rdma_line(device, handles, objects):
+def rdma_line(device: str, handles: int | None, objects: int | None) -> str:
     line = device
     if handles is not None:
         line += " hca_handle=%d" % handles
@@ -233,7 +246,7 @@ def rdma_line(device, handles, objects):
     return line
 
 
-WRITERS = {
+WRITERS: dict[str, Callable[[Group, Any], None]] = {
     "cpuset": cpuset, "memory": memory, "cpu": cpu, "pids": pids, "blkio": blkio, "hugetlb": hugetlb, "net_cls": net_cls,
     "net_prio": net_prio,
     "rdma": rdma,
@@ -243,16 +256,16 @@ WRITERS = {
 # --- while a cgroup is made
 
 
-def preparer(key, resources):
+def preparer(key: str, resources: Mapping[str, Any]) -> Prepare | None:
     """What tree.make calls for each new level: cpusets get values, since an empty one takes no process; a realtime budget is set
     before init joins."""
     if key == "cpuset":
         return _fill_cpuset
-    part = resources.get("cpu") or {}
+    part: Cpu = resources["cpu"] if resources.get("cpu") else {}
     if "rt_runtime" not in part and "rt_period" not in part:
         return None
 
-    def budget(fd, parent_fd, path, last):
+    def budget(fd: int, parent_fd: int, path: str, last: bool) -> None:
         if last:
             realtime(_Open(fd, path), part)
 
@@ -262,14 +275,14 @@ def preparer(key, resources):
 class _Open(Group):
     """A Group over a descriptor that belongs to somebody else."""
 
-    def __init__(self, fd, path):  # deliberately without super(): nothing is opened
+    def __init__(self, fd: int, path: str) -> None:
         self.fd = fd
         self.path = path
         self.key = "cpu"
         self.notes = None
 
 
-def _fill_cpuset(fd, parent_fd, path, last):
+def _fill_cpuset(fd: int, parent_fd: int, path: str, last: bool) -> None:
     for name in ("cpuset.cpus", "cpuset.mems"):
         if fs.read(fd, name, path).strip():
             continue

@@ -4,20 +4,31 @@ Documentation/admin-guide/cgroup-v2.rst of the kernel. Its one rule: `unified` c
 What v2 has no file for was refused in the plan.
 """
 
+from __future__ import annotations
+
 import errno
 import posix
 
 from pyrunc.cgroup import fs, v1
 from pyrunc.cgroup.group import Group
 from pyrunc.cgroup.hierarchies import controllers
-from pyrunc.errors import StepFailure
+from pyrunc.errors import CallError, StepFailure
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from typing import Any
+
+    from pyrunc.cgroup.tree import Prepare
+    from pyrunc.cgroup.v1 import Opener
+    from pyrunc.parts.resources.limits import Blkio, Cpu, Memory, Pids
 
 AT = "/linux/resources"
 DOMAIN_ONLY = ("memory", "io", "hugetlb")  # controllers that a threaded cgroup can't have
 PERIOD = 100000
 
 
-def apply(paths, resources, open_group=Group):
+def apply(paths: Mapping[str, str], resources: Mapping[str, Any], open_group: Opener = Group) -> None:
     """Writes all limits but the device rules. StepFailure with file, value and pointer. open_group(path, key): update notes writes."""
     group = open_group(paths["unified"], "unified")
     try:
@@ -28,7 +39,7 @@ def apply(paths, resources, open_group=Group):
         group.close()
 
 
-def pids(group, part):
+def pids(group: Group, part: Pids) -> None:
     limit = part["limit"]
     group.write("pids.max", "max" if limit <= 0 else "%d" % limit, AT + "/pids/limit")
 
@@ -36,7 +47,7 @@ def pids(group, part):
 # --- memory
 
 
-def swap_value(limit, swap):
+def swap_value(limit: int, swap: int) -> str | None:
     """memory+swap of the config -> what memory.swap.max gets, None for nothing. The config's rules were checked in the plan."""
     if limit == -1 and swap == 0:
         return "max"  # unlimited memory with the old bound on swap would be a surprise
@@ -47,7 +58,7 @@ def swap_value(limit, swap):
     return "%d" % (swap if limit == -1 else swap - limit)
 
 
-def memory(group, mem):
+def memory(group: Group, mem: Memory) -> None:
     """Swap first: a limit that is lowered may push pages out at once."""
     limit = mem.get("limit", 0)
     if mem.get("check"):
@@ -65,11 +76,11 @@ def memory(group, mem):
         group.write("memory.low", bytes_value(mem["reservation"]), AT + "/memory/reservation")
 
 
-def bytes_value(number):
+def bytes_value(number: int) -> str:
     return "max" if number == -1 else "%d" % number
 
 
-def check_usage(group, mem):
+def check_usage(group: Group, mem: Memory) -> None:
     """checkBeforeUpdate: refuses a limit below what is used now, where the kernel would kill. Skipped when usage can't be read."""
     usage = group.number("memory.current")
     if usage is None:
@@ -87,7 +98,7 @@ def check_usage(group, mem):
 # --- cpu
 
 
-def weight_of(shares):
+def weight_of(shares: int) -> int:
     """cpu.shares of v1 (2..262144) -> cpu.weight (1..10000) such that 2, 1024 and 262144 become 1, 100 and 10000.
 
     weight = 10 ^ ((l^2 + 125 l) / 612 - 7/34) with l = log2(shares), rounded up: the formula that runc, crun and youki share
@@ -101,10 +112,10 @@ def weight_of(shares):
     return -int(-(10 ** ((power * power + 125 * power) / 612 - 7 / 34)) // 1)
 
 
-def log2(number):
+def log2(number: int) -> float:
     """Binary logarithm of a positive int, bit by bit: the module math is a file of its own, which the hot path does not load."""
-    power = number.bit_length() - 1
-    rest = number / (1 << power)
+    power: float = number.bit_length() - 1
+    rest = number / (1 << int(power))
     bit = 0.5
     while bit > 1e-15:
         rest *= rest
@@ -115,7 +126,7 @@ def log2(number):
     return power
 
 
-def cpu(group, part):
+def cpu(group: Group, part: Cpu) -> None:
     """A group that is idle takes no weight, so leaving idle comes first. The missing one of quota and period is kept as it is."""
     if "idle" in part:
         group.write("cpu.idle", "%d" % part["idle"], AT + "/cpu/idle")
@@ -132,7 +143,7 @@ def cpu(group, part):
         _burst(group, part["burst"], False)
 
 
-def cpu_max(quota, period, now):
+def cpu_max(quota: int, period: int, now: str | None) -> str:
     """'QUOTA PERIOD' for cpu.max; 0 means not given: taken from `now`, the file's present text."""
     words = (now or "").split()
     if len(words) != 2:
@@ -141,7 +152,7 @@ def cpu_max(quota, period, now):
     return "%s %s" % (left, period or words[1])
 
 
-def _burst(group, burst, may_fail):
+def _burst(group: Group, burst: int, may_fail: bool) -> bool:
     """False when the kernel refuses a burst before there is a quota."""
     try:
         group.put("cpu.max.burst", "%d" % burst)
@@ -152,7 +163,7 @@ def _burst(group, burst, may_fail):
     return True
 
 
-def cpuset(group, part):
+def cpuset(group: Group, part: Cpu) -> None:
     for name in ("cpus", "mems"):
         if name in part:
             group.write("cpuset." + name, part[name], "%s/cpu/%s" % (AT, name))
@@ -161,12 +172,12 @@ def cpuset(group, part):
 # --- io and the others
 
 
-def io_weight_of(weight):
+def io_weight_of(weight: int) -> int:
     """blkio weight 10..1000 -> io.weight 1..10000."""
     return 1 + (weight - 10) * 9999 // 990
 
 
-def io(group, part):
+def io(group: Group, part: Blkio) -> None:
     """BFQ has a file of its own with v1's range. io.max takes one key at a time and merges."""
     at = AT + "/blockIO"
     bfq = group.has("io.bfq.weight")
@@ -181,7 +192,7 @@ def io(group, part):
         group.write("io.max", "%d:%d %s=%s" % (major, minor, kind, rate or "max"), pointer)
 
 
-def hugetlb(group, limits):
+def hugetlb(group: Group, limits: Sequence[Sequence[Any]]) -> None:
     for number, (size, limit) in enumerate(limits):
         pointer = "%s/hugepageLimits/%d" % (AT, number)
         group.write("hugetlb.%s.max" % size, "%d" % limit, pointer)
@@ -190,7 +201,7 @@ def hugetlb(group, limits):
             group.write(rsvd, "%d" % limit, pointer)
 
 
-def unified(group, pairs):
+def unified(group: Group, pairs: Iterable[Sequence[str]]) -> None:
     """Lines one by one: files of several devices take one line a write."""
     for key, value in pairs:
         pointer = "%s/unified/%s" % (AT, key)
@@ -199,16 +210,17 @@ def unified(group, pairs):
                 _unified_line(group, key, line, pointer)
 
 
-def _unified_line(group, key, line, pointer):
+def _unified_line(group: Group, key: str, line: str, pointer: str) -> None:
     try:
         group.put(key, line)
     except OSError as e:
         controller = key.partition(".")[0]
         missing = e.errno in (errno.ENOENT, errno.EPERM, errno.EACCES) and controller not in ("cgroup",)
         if missing and controller not in controllers(group.path):
-            _reason, hint = explain_missing(group.path, key, e.errno)
+            failed = CallError.of(e)
+            _reason, hint = explain_missing(group.path, key, failed.errno)
             words = 'unified resource "%s" can\'t be set: controller "%s" not available' % (key, controller)
-            raise StepFailure("unified-resource-can", words, None, None, pointer, e.call, e.errno, group.path + "/" + key, hint) from None
+            raise StepFailure("no-controller", words, None, None, pointer, failed.call, e.errno, group.path + "/" + key, hint) from None
         raise group.failure(e, key, line, pointer) from None
 
 
@@ -221,12 +233,12 @@ WRITERS = (
 # --- controllers
 
 
-def preparer(resources):
+def preparer(resources: Mapping[str, Any]) -> Prepare:
     """What tree.make calls for each new level: the parent hands all its controllers on, and a new level that came out invalid
     below a threaded cgroup is made threaded, unless a wanted controller can't live in one."""
     wanted = [c for c in DOMAIN_ONLY if _wants(resources, c)]
 
-    def prepare(fd, parent_fd, path, last):
+    def prepare(fd: int, parent_fd: int, path: str, last: bool) -> None:
         enable(parent_fd, wanted, path.rpartition("/")[0])
         kind = (fs.look(fd, "cgroup.type") or "domain").strip()
         if kind == "domain" or kind == "domain threaded":
@@ -243,13 +255,13 @@ def preparer(resources):
     return prepare
 
 
-def _wants(resources, controller):
+def _wants(resources: Mapping[str, Any], controller: str) -> bool:
     if any(key.partition(".")[0] == controller for key, _value in resources.get("unified") or ()):
         return True
     return bool(resources.get({"io": "blkio"}.get(controller, controller)))
 
 
-def enable(fd, wanted=(), path=""):
+def enable(fd: int, wanted: Sequence[str] = (), path: str = "") -> None:
     """Every controller that a cgroup has is handed to its children; all at once, and one by one where that is refused. What can't be
     enabled is no error here: it becomes one, with its reason, when a limit of that controller is to be written.
 
@@ -262,7 +274,7 @@ def enable(fd, wanted=(), path=""):
     barred = [c for c in wanted if c in missing]
     if barred and (fs.look(fd, "cgroup.procs") or "").strip():
         raise StepFailure(
-            "controller-can-t", 'controller "%s" can\'t be enabled in %s/cgroup.subtree_control' % (barred[0], path), pointer=AT, call="write",
+            "controller-barred", 'controller "%s" can\'t be enabled in %s/cgroup.subtree_control' % (barred[0], path), pointer=AT, call="write",
             errno=errno.EBUSY, path=path,
             hint="%s has processes of its own, which bars controllers for its children: move them into a sub-cgroup" % path,
         )  # fmt: skip
@@ -270,7 +282,7 @@ def enable(fd, wanted=(), path=""):
         _enable(fd, [controller])
 
 
-def _enable(fd, names):
+def _enable(fd: int, names: Iterable[str]) -> bool:
     try:
         fs.write(fd, "cgroup.subtree_control", " ".join("+" + n for n in names))
     except OSError:
@@ -278,7 +290,7 @@ def _enable(fd, names):
     return True
 
 
-def explain_missing(path, name, number):
+def explain_missing(path: str, name: str, number: int) -> tuple[str, str | None]:
     """(reason, hint) for a control file that is not there or can't be opened: the first cgroup that lacks the controller."""
     controller = name.partition(".")[0]
     if controller == "cgroup" or controller in controllers(path):
@@ -301,7 +313,7 @@ def explain_missing(path, name, number):
     return 'controller "%s" is not enabled in %s/cgroup.subtree_control' % (controller, here), hint
 
 
-def _top(path):
+def _top(path: str) -> str:
     """The topmost cgroup above `path`: the mount point."""
     here = path
     while True:
@@ -313,7 +325,7 @@ def _top(path):
         here = above
 
 
-def _has_processes(path):
+def _has_processes(path: str) -> bool:
     try:
         fd = fs.open_dir(path, "unified")
     except OSError:

@@ -96,7 +96,9 @@ def about_code(row: codes.Row) -> dict[str, Any]:
 
 
 def about_property(pointer: str, bundle: str | None, options: Options) -> dict[str, Any]:
-    place, rule = glossary.canonical(pointer)
+    known = glossary.canonical(pointer)
+    assert known is not None  # pointer_of has looked
+    place, rule = known
     what, calls = glossary.words(place)
     owner = codes.owner(pointer)
     files = glossary.files(place)

@@ -14,6 +14,7 @@ from pyrunc.oci import state as document
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from pyrunc.cmdline import Options
 
@@ -25,7 +26,7 @@ def main(options: Options, args: list[str]) -> int:
     style = choice.format_of(options, "list", "table", "json")
     root = store.root_of(options["globals"])
     quiet = options.get("quiet")
-    rows = []
+    rows: list[Any] = []
     names = store.ids(root)
     whole = store.whole(root, names) if quiet else ()
     for id in names:

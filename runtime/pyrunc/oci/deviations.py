@@ -8,6 +8,12 @@ ELSEWHERE: right by the specification here, and not in other runtimes (None: the
 with a change here. runc 1.1.15 and crun 1.21 were looked at where no version is given.
 """
 
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 STRICTER = (
     ("/", "a second document or anything else after the JSON is refused", "reads the first document and stops"),
     ("/", "`null` as the whole document is refused", "crashes"),
@@ -178,7 +184,7 @@ GROUPS = (
 )
 
 
-def text():
+def text() -> str:
     """The table for people."""
     lines = []
     for title, rows in GROUPS:
@@ -193,7 +199,7 @@ def text():
     return "\n".join(lines)
 
 
-def document():
+def document() -> list[dict[str, Any]]:
     """The same as data: [{"group", "where", "pyrunc", "runc", "crun", "found_by"}], None where nothing is known, or it is the same."""
     found = []
     for title, rows in GROUPS:
@@ -212,6 +218,6 @@ def document():
     return found
 
 
-def testable():
+def testable() -> list[tuple[Any, ...]]:
     """[(where, ours, runc, crun, test)] of the rows that can be found in a config."""
     return [row for _title, rows in GROUPS for row in rows if len(row) == 5]

@@ -4,7 +4,13 @@ Rootless (`spec --rootless`): a user namespace with the caller as its root, no n
 bind, since sysfs can't be mounted without owning the network namespace.
 """
 
+from __future__ import annotations
+
 from pyrunc.oci.version import VERSION
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 CAPABILITIES = ("CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE")
 MASKED = (
@@ -14,9 +20,9 @@ MASKED = (
 READONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
 
-def config(rootless: bool = False, uid: int = 0, gid: int = 0, cgroup_namespace: bool = False) -> dict:
+def config(rootless: bool = False, uid: int = 0, gid: int = 0, cgroup_namespace: bool = False) -> dict[str, Any]:
     """-> the document. uid and gid: the caller's, for the maps of a rootless one; cgroup_namespace: on hosts with cgroup v2."""
-    linux: dict = {} if rootless else {"resources": {"devices": [{"allow": False, "access": "rwm"}]}}
+    linux: dict[str, Any] = {} if rootless else {"resources": {"devices": [{"allow": False, "access": "rwm"}]}}
     if rootless:
         linux["uidMappings"] = [{"containerID": 0, "hostID": uid, "size": 1}]
         linux["gidMappings"] = [{"containerID": 0, "hostID": gid, "size": 1}]
@@ -35,7 +41,7 @@ def config(rootless: bool = False, uid: int = 0, gid: int = 0, cgroup_namespace:
     }
 
 
-def _process():
+def _process() -> dict[str, Any]:
     return {
         "terminal": True,
         "user": {"uid": 0, "gid": 0},
@@ -48,7 +54,7 @@ def _process():
     }
 
 
-def _mounts(rootless):
+def _mounts(rootless: bool) -> list[dict[str, Any]]:
     tty = [] if rootless else ["gid=5"]  # group tty is not mapped
     safe = ["nosuid", "noexec", "nodev"]
     sys = _mount("/sys", "sysfs", "sysfs", *safe, "ro")
@@ -65,5 +71,5 @@ def _mounts(rootless):
     ]
 
 
-def _mount(destination, kind, source, *options):
+def _mount(destination: str, kind: str, source: str, *options: str) -> dict[str, Any]:
     return {"destination": destination, "type": kind, "source": source, "options": list(options)}

@@ -5,6 +5,8 @@ oci/validate.py on every document, pointer by pointer. Two things are made preci
 where `$` is the end and not the place before a last newline; and for a missing property the pointer is the property's.
 """
 
+from __future__ import annotations
+
 import functools
 import json
 import re
@@ -15,8 +17,16 @@ from jsonschema import Draft4Validator
 from referencing.jsonschema import DRAFT4
 
 from pyrunc import install_paths
+from pyrunc.errors import escape_pointer
 from pyrunc.oci import validate
-from pyrunc.oci.pointers import escape
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Any
+
+    from pyrunc.oci.validate import Path
+
 
 SCHEMAS = {
     "config": "config-schema.json",
@@ -27,13 +37,13 @@ SCHEMAS = {
 }
 
 
-def problems(document, what="config"):
+def problems(document: Any, what: str = "config") -> list[dict[str, Any]]:
     """-> [{"pointer", "words", "expected", "value"}, …], ordered by pointer, one for each place."""
     found = {}
     for error in _leaves(validator(what).iter_errors(document)):
-        pointer = "".join("/" + escape(str(step)) for step in error.absolute_path)
+        pointer = "".join("/" + escape_pointer(str(step)) for step in error.absolute_path)
         for name in _missing(error):
-            place = pointer + "/" + escape(name)
+            place = pointer + "/" + escape_pointer(name)
             found[place] = {"pointer": place, "words": "%s is missing" % name, "expected": "to be present", "value": None}
         if error.validator != "required":
             found.setdefault(pointer or "/", _problem(pointer, error))
@@ -41,20 +51,21 @@ def problems(document, what="config"):
 
 
 @functools.cache
-def validator(what):
+def validator(what: str) -> Any:
     """The Draft4Validator of one of the documents, all references local."""
     schema = {"$ref": "https://pyrunc.invalid/" + SCHEMAS[what]}
-    return _Draft4(schema, registry=referencing.Registry(retrieve=_retrieve))
+    registry: Any = referencing.Registry(retrieve=_retrieve)  # type: ignore[call-arg]  # attrs makes the arguments
+    return _Draft4(schema, registry=registry)
 
 
-def _retrieve(uri):
+def _retrieve(uri: str) -> Any:
     name = uri.rpartition("/")[2]
     if name not in _NAMES:
-        raise referencing.exceptions.NoSuchResource(ref=uri)
+        raise referencing.exceptions.NoSuchResource(ref=uri)  # type: ignore[call-arg]  # attrs
     with open(install_paths.data("specs/" + name), encoding="utf-8") as file:
         schema = json.load(file)
     schema.pop("$schema", None)  # it would switch back to the class that jsonschema registers for draft-04
-    return referencing.Resource(schema, DRAFT4)
+    return referencing.Resource(schema, DRAFT4)  # type: ignore[call-arg]  # attrs
 
 
 _NAMES = {s.partition("#")[0] for s in SCHEMAS.values()} | {
@@ -66,7 +77,7 @@ _NAMES = {s.partition("#")[0] for s in SCHEMAS.values()} | {
 }
 
 
-def _pattern(validator, pattern, instance, schema):
+def _pattern(validator: Any, pattern: str, instance: Any, schema: Any) -> Iterator[Any]:
     """`pattern` of the schemas with an `$` that means the end."""
     if validator.is_type(instance, "string"):
         text = pattern[:-1] + r"\Z" if pattern.endswith("$") else pattern
@@ -77,7 +88,7 @@ def _pattern(validator, pattern, instance, schema):
 _Draft4 = jsonschema.validators.extend(Draft4Validator, {"pattern": _pattern})
 
 
-def _leaves(errors):
+def _leaves(errors: Iterable[Any]) -> Iterator[Any]:
     for error in errors:
         if error.context:
             yield from _leaves(error.context)
@@ -85,16 +96,16 @@ def _leaves(errors):
             yield error
 
 
-def _missing(error):
+def _missing(error: Any) -> list[str]:
     """Names of the properties that an error misses: jsonschema reports each by itself, with the name only in the message."""
     if error.validator != "required":
         return []
     return [name for name in error.validator_value if name not in error.instance and error.message.startswith(repr(name))]
 
 
-def _rule(schema):
-    """A leaf of the schema as a rule of the table, for the words that both validators use."""
-    kind = schema.get("type")
+def _rule(schema: dict[str, Any]) -> Any:
+    """A leaf of the schema as a rule of the table, as far as validate.expected() reads it: the words are those of both validators."""
+    kind = schema["type"]
     if kind == "integer":
         low, high = schema.get("minimum"), schema.get("maximum")
         return ("n", low) if high is None else ("i", low, high)
@@ -105,8 +116,8 @@ def _rule(schema):
     return ({"string": "s", "boolean": "b", "array": "a", "object": "o"}[kind],)
 
 
-def _problem(pointer, error):
-    path = None
+def _problem(pointer: str, error: Any) -> dict[str, Any]:
+    path: Path | None = None
     for step in error.absolute_path:
         path = (path, step)
     if error.validator == "minItems":
@@ -121,6 +132,6 @@ def _problem(pointer, error):
     return {"pointer": pointer or "/", "words": words, "expected": expected, "value": _short(error.instance)}
 
 
-def _short(value):
+def _short(value: Any) -> Any:
     """What was found, small enough for a report."""
     return value if not isinstance(value, dict | list) and len(str(value)) <= 200 else validate.shown(value)

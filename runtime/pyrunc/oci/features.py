@@ -4,7 +4,14 @@ Static but for seccomp's supportedFlags, which is a question to the kernel by de
 tests hold the lists against the parts' tables and against features-schema.json.
 """
 
+from __future__ import annotations
+
 from pyrunc.oci import version
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
 
 HOOKS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
 NAMESPACES = ("cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts")
@@ -31,7 +38,14 @@ POLICY_FLAGS = ("MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC
 UNSAFE = ("org.criu.config", "org.pyrunc.", "org.systemd.property.", "run.oci.")
 
 
-def document(program_version, mount_options, capabilities, supported_flags, checkpoint, libseccomp=None):
+def document(
+    program_version: str,
+    mount_options: Iterable[str],
+    capabilities: Iterable[str],
+    supported_flags: Iterable[str],
+    checkpoint: bool,
+    libseccomp: str | None = None,
+) -> dict[str, Any]:
     """-> the document. mount_options and capabilities: names that the parts know; supported_flags: subset of FLAGS that this kernel
     takes; libseccomp: its version, if it is installed."""
     annotations = {

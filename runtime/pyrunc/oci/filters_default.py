@@ -1,6 +1,12 @@
 """The seccomp profile of `spec --profile`: what programs in containers need, and nothing that reaches for the host. The engines' default
 profiles allow the same calls; what needs a capability there is left out here for good. Data and one function."""
 
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 ALLOWED = """
     _llseek _newselect accept accept4 access adjtimex alarm arch_prctl bind brk cachestat capget capset chdir chmod chown
     chown32 clock_adjtime clock_adjtime64 clock_getres clock_getres_time64 clock_gettime clock_gettime64 clock_nanosleep
@@ -40,10 +46,10 @@ AF_VSOCK = 40  # it leads to the hypervisor
 PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)
 
 
-def profile():
+def profile() -> dict[str, Any]:
     """-> /linux/seccomp"""
     allow = "SCMP_ACT_ALLOW"
-    rules = [{"names": ALLOWED.split(), "action": allow}]
+    rules: list[dict[str, Any]] = [{"names": ALLOWED.split(), "action": allow}]
     rules.append({"names": ["socket"], "action": allow, "args": [{"index": 0, "value": AF_VSOCK, "op": "SCMP_CMP_NE"}]})
     rules += [
         {"names": ["personality"], "action": allow, "args": [{"index": 0, "value": value, "op": "SCMP_CMP_EQ"}]} for value in PERSONALITIES

@@ -5,7 +5,13 @@ without a row is told by the nearest one above it; test_glossary walks the schem
 and 2 of cgroups, "" where that version has none. SECTIONS: where runtime-spec speaks of it, the longest prefix counts.
 """
 
+from __future__ import annotations
+
 from pyrunc.oci import pointers, schema_table
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.oci.schema_table import Rule
 
 SECTIONS = (
     ("", "config.md"), ("/ociVersion", "config.md#specification-version"), ("/root", "config.md#root"), ("/mounts", "config.md#mounts"),
@@ -207,10 +213,10 @@ FILES = {
 }
 
 
-def all_pointers():
+def all_pointers() -> list[str]:
     """Every property of the schema: '/mounts', '/mounts/*', '/mounts/*/options', …, in the schema's order."""
     found = []
-    pending = [("", schema_table.ROOTS["config"])]
+    pending: list[tuple[str, Rule]] = [("", schema_table.ROOTS["config"])]
     while pending:
         pointer, rule = pending.pop()
         found.append(pointer)
@@ -224,9 +230,9 @@ def all_pointers():
     return found[1:]
 
 
-def canonical(pointer):
+def canonical(pointer: str) -> tuple[str, Rule] | None:
     """'/mounts/3/options/0' -> ('/mounts/*/options/*', its rule), or None when the schema has no such place."""
-    rule = schema_table.ROOTS["config"]
+    rule: Rule = schema_table.ROOTS["config"]
     out = ""
     for step in pointers.split(pointer):
         if rule[0] == "o" and step in rule[2]:
@@ -243,7 +249,7 @@ def canonical(pointer):
     return out, rule
 
 
-def words(place):
+def words(place: str) -> tuple[str, str]:
     """Canonical pointer -> (what it does, calls): its own row, or that of the nearest place above."""
     while place:
         for key in (place, *(k for k in WORDS if "*" in k and _fits(place, k))):
@@ -253,12 +259,12 @@ def words(place):
     return "", ""
 
 
-def _fits(place, pattern):
+def _fits(place: str, pattern: str) -> bool:
     a, b = place.split("/"), pattern.split("/")
     return len(a) == len(b) and all(y in ("*", x) for x, y in zip(a, b, strict=True))
 
 
-def files(place):
+def files(place: str) -> tuple[str, str] | None:
     """Canonical pointer -> (files of version 1, of version 2), or None where it is no limit."""
     while place:
         if place in FILES:
@@ -267,13 +273,13 @@ def files(place):
     return None
 
 
-def section(place):
+def section(place: str) -> str:
     """Canonical pointer -> 'config-linux.md#memory'"""
     best = max((p for p, _ in SECTIONS if place == p or place.startswith(p + "/")), key=len)
     return dict(SECTIONS)[best]
 
 
-def by_name(name):
+def by_name(name: str) -> list[str]:
     """'noNewPrivileges', 'memory.limit', 'memory/limit' -> the canonical pointers that end so."""
     tail = "/" + name.strip("/").replace(".", "/")
     return [p for p in all_pointers() if p.endswith(tail) or p.replace("/*", "").endswith(tail) and not p.endswith("/*")]

@@ -4,28 +4,35 @@ One rule: a file is opened once, never waited for, and looked at by kind before 
 bundle's root), config.md (UTF-8 JSON). A document that comes out of here is an object without NUL in any string.
 """
 
+from __future__ import annotations
+
 import errno
 import posix
 
 from pyrunc import errors, fileio, jsonio
+from pyrunc.linux.constants import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFMT, S_IFREG, S_IFSOCK
 from pyrunc.oci import pointers
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 LIMIT = 16 << 20  # bytes
 FLAGS = posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK | posix.O_NOCTTY
-KINDS = {0o040000: "a directory", 0o020000: "a character device", 0o060000: "a block device", 0o010000: "a fifo", 0o140000: "a socket"}
-FORMAT = 0o170000
-REGULAR, FIFO = 0o100000, 0o010000
+KINDS = {S_IFDIR: "a directory", S_IFCHR: "a character device", S_IFBLK: "a block device", S_IFIFO: "a fifo", S_IFSOCK: "a socket"}
 OWN = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")
 
 
-def config(bundle, name="config.json"):
+def config(bundle: str | bytes | int, name: str = "config.json") -> tuple[dict[str, Any], bytes]:
     """bundle: path or directory descriptor -> (document, its bytes). Raises Refusal."""
     if isinstance(bundle, int):
         return file(name, dir_fd=bundle)
     return file(name if name[:1] == "/" else fileio.fsdecode(bundle) + "/" + name, shown=name)
 
 
-def file(path, shown=None, dir_fd=None, limit=LIMIT, wrap=None):
+def file(
+    path: str | bytes, shown: str | None = None, dir_fd: int | None = None, limit: int = LIMIT, wrap: str | None = None
+) -> tuple[dict[str, Any], bytes]:
     """A JSON file that holds an object -> (document, its bytes). `shown` names it in messages; with `wrap` a list may stand for
     {wrap: list}. Raises Refusal."""
     name = errors.quote(shown or fileio.fsdecode(path))
@@ -48,23 +55,23 @@ def _contents(path, name, dir_fd, limit):
     except OSError as e:
         raise _unopened(e, path, name, dir_fd) from None
     try:
-        kind = posix.fstat(fd).st_mode & FORMAT
-        if kind == FIFO and fileio.fsdecode(path).startswith(OWN):
+        kind = posix.fstat(fd).st_mode & S_IFMT
+        if kind == S_IFIFO and fileio.fsdecode(path).startswith(OWN):
             posix.set_blocking(fd, True)  # a pipe that the caller has opened for us: `--process <(…)`
-        elif kind != REGULAR:
+        elif kind != S_IFREG:
             raise errors.Refusal("config-unreadable", "%s is %s, and must be a file" % (name, KINDS.get(kind, "of an unknown kind")), None)
         return _read(fd, name, limit)
     finally:
         posix.close(fd)
 
 
-def stream(fd, name, limit=LIMIT, wrap=None):
+def stream(fd: int, name: str, limit: int = LIMIT, wrap: str | None = None) -> tuple[dict[str, Any], bytes]:
     """The same from an open descriptor, to its end: standard input may be a pipe, and then it is waited for."""
     raw = _read(fd, name, limit)
     return parse(raw, name, wrap), raw
 
 
-def parse(raw, name, wrap=None):
+def parse(raw: bytes, name: str, wrap: str | None = None) -> dict[str, Any]:
     """bytes -> a JSON object without NUL. Raises Refusal."""
     if wrap is not None and raw.lstrip()[:1] == b"[":
         raw = b'{"%s":%b}' % (wrap.encode(), raw)
@@ -79,7 +86,7 @@ def parse(raw, name, wrap=None):
     return document
 
 
-def _read(fd, name, limit):
+def _read(fd: int, name: str, limit: int) -> bytes:
     try:
         return fileio.read_fd(fd, limit)
     except OSError as e:
@@ -88,13 +95,13 @@ def _read(fd, name, limit):
         raise errors.Refusal("config-unreadable", "read %s: %s" % (name, errors.errno_text(e.errno)), None) from None
 
 
-def _unopened(e, path, name, dir_fd):
+def _unopened(e: OSError, path: str | bytes, name: str, dir_fd: int | None) -> errors.Refusal:
     """Why a file could not be opened, in runc's words for the one that callers know."""
     if e.errno == errno.ENOENT and name == "config.json":
         return errors.Refusal("no-config", "JSON specification file config.json not found", None)
     if e.errno == errno.ENXIO:  # a socket; or a fifo or device without its other half
         try:
-            kind = posix.stat(path, dir_fd=dir_fd).st_mode & FORMAT
+            kind = posix.stat(path, dir_fd=dir_fd).st_mode & S_IFMT
             return errors.Refusal("config-unreadable", "%s is %s, and must be a file" % (name, KINDS.get(kind, "of an unknown kind")), None)
         except OSError:
             pass

@@ -1,9 +1,15 @@
 """Which known name was probably meant. Loaded when one was not found."""
 
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 MOST = 3
 
 
-def nearest(word, names, most=MOST):
+def nearest(word: str, names: Iterable[str], most: int = MOST) -> list[str]:
     """The names that are nearest to `word`, best first, each once: by the fewest changed, added, left out or swapped letters (upper and
     lower case alike), those that begin or end with the word before others. Nothing when none is near."""
     word = word[:200].lower()
@@ -22,9 +28,10 @@ def nearest(word, names, most=MOST):
     return [name for _cost, _length, name in sorted(ranked)[:most]]
 
 
-def distance(a, b):
+def distance(a: str, b: str) -> int:
     """Damerau's distance (optimal string alignment) of two texts."""
-    before, last = [], list(range(len(b) + 1))
+    before: list[int] = []
+    last = list(range(len(b) + 1))
     for i, x in enumerate(a, 1):
         now = [i]
         for j, y in enumerate(b, 1):

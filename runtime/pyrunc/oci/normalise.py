@@ -13,15 +13,25 @@ Both validators and all parts see its result. It does this, and nothing else:
 One pass, linear in the document, in place. Nothing is read but what the table of the schema knows.
 """
 
+from __future__ import annotations
+
 from pyrunc import errors
+from pyrunc.linux.constants import S_IFBLK, S_IFCHR, S_IFIFO, S_IFMT
 from pyrunc.oci import schema_table
 from pyrunc.oci.pointers import join
 
-TYPE_BITS = (0, 0o010000, 0o020000, 0o060000)  # none, fifo, character, block
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyrunc.oci.schema_table import Object
+    from pyrunc.oci.validate import Path
+
+TYPE_BITS = (0, S_IFIFO, S_IFCHR, S_IFBLK)
 PROPAGATION = {"rprivate": "private", "rshared": "shared", "rslave": "slave", "runbindable": "unbindable"}
 
 
-def config(document):
+def config(document: Any) -> Any:
     """Normalises a config in place and returns it. Raises Refusal."""
     if type(document) is not dict:
         return document  # the validator has the words
@@ -37,26 +47,26 @@ def config(document):
     return document
 
 
-def process(document):
+def process(document: Any) -> Any:
     """The same for the process.json of exec."""
     return part(document, "process")
 
 
-def resources(document):
+def resources(document: Any) -> Any:
     """The same for the resources of update."""
     return _no_limit(part(document, "resources"))
 
 
-def part(document, what):
+def part(document: Any, what: str) -> Any:
     """The same for a document that is a part of a config; pointers start at it."""
     if type(document) is dict:
         _object(document, schema_table.ROOTS[what], None)
     return document
 
 
-def _object(node, rule, path):
+def _object(node: dict[str, Any], rule: Object, path: Path | None) -> None:
     _, required, props, rest = rule
-    gone = ()
+    gone: tuple[str, ...] = ()
     folded = None
     for key, value in node.items():
         below = props.get(key)
@@ -87,39 +97,39 @@ def _object(node, rule, path):
         del node[key]
 
 
-def _list(node, rule, path):
+def _list(node: list[Any], rule: Object, path: Path) -> None:
     for index, value in enumerate(node):
         if type(value) is dict:
             _object(value, rule, (path, index))
 
 
-def _unknown_key(key, folded, path):
+def _unknown_key(key: str, folded: dict[str, str], path: Path | None) -> None:
     name = folded.get(key.casefold())
     if name is not None:
         pointer = errors.quote(_pointer(path, key))
         raise errors.Refusal("wrong-case", "unknown property %s" % errors.quote(key), pointer, 'did you mean "%s"? Case matters' % name)
 
 
-def _free_key(key, path):
+def _free_key(key: str, path: Path | None) -> None:
     if not key.strip("\n"):
         raise errors.Refusal("empty-key", "an empty key", errors.quote(_pointer(path, key)))
 
 
-def _pointer(path, key):
-    steps = [key]
+def _pointer(path: Path | None, key: str) -> str:
+    steps: list[str | int] = [key]
     while path is not None:
-        path, key = path
-        steps.append(key)
+        path, step = path
+        steps.append(step)
     return join(*steps[::-1])
 
 
-def _no_limit(resources):
+def _no_limit(resources: Any) -> Any:
     if type(resources) is dict and resources.get("pids") == {}:
         del resources["pids"]
     return resources
 
 
-def _linux(linux):
+def _linux(linux: dict[str, Any]) -> None:
     _no_limit(linux.get("resources"))
     propagation = linux.get("rootfsPropagation")
     if type(propagation) is str:
@@ -127,5 +137,5 @@ def _linux(linux):
     devices = linux.get("devices")
     for device in devices if type(devices) is list else ():
         mode = device.get("fileMode") if type(device) is dict else None
-        if type(mode) is int and 0o777 < mode <= 0o177777 and mode & 0o170000 in TYPE_BITS:
+        if type(mode) is int and 0o777 < mode <= S_IFMT | 0o7777 and mode & S_IFMT in TYPE_BITS:
             device["fileMode"] = mode & 0o777

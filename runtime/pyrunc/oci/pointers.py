@@ -1,19 +1,28 @@
 """JSON pointers (RFC 6901) and walks that need them. Slow paths and small lookups; the fast validator builds none while all is well."""
 
-from pyrunc.errors import escape_pointer as escape
+from __future__ import annotations
+
+from pyrunc.errors import escape_pointer
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from pyrunc.oci.schema_table import Rule
 
 
-def join(*steps):
+def join(*steps: str | int) -> str:
     """('process', 'env', 3) -> '/process/env/3'"""
-    return "".join("/" + (escape(s) if isinstance(s, str) else str(s)) for s in steps)
+    return "".join("/" + (escape_pointer(s) if isinstance(s, str) else str(s)) for s in steps)
 
 
-def split(pointer):
+def split(pointer: str) -> list[str]:
     """'/annotations/a~1b' -> ['annotations', 'a/b']"""
     return [s.replace("~1", "/").replace("~0", "~") for s in pointer.split("/")[1:]]
 
 
-def get(document, pointer, default=None):
+def get(document: Any, pointer: str, default: Any = None) -> Any:
     """The value that a pointer leads to, through objects and lists."""
     node = document
     for step in split(pointer):
@@ -26,7 +35,7 @@ def get(document, pointer, default=None):
     return node
 
 
-def strings(document):
+def strings(document: Any) -> Iterator[tuple[str, str]]:
     """Yields (pointer, text) for each string value, not for keys. Order is that of the document, without recursion."""
     pending = [("", document)]
     while pending:
@@ -35,12 +44,12 @@ def strings(document):
         if kind is str:
             yield pointer, node
         elif kind is dict:
-            pending += [(pointer + "/" + escape(k), v) for k, v in reversed(node.items())]
+            pending += [(pointer + "/" + escape_pointer(k), v) for k, v in reversed(node.items())]
         elif kind is list:
             pending += [("%s/%d" % (pointer, i), node[i]) for i in range(len(node) - 1, -1, -1)]
 
 
-def unknown(document, rule):
+def unknown(document: Any, rule: Rule) -> list[str]:
     """Pointers of keys that the schema does not know, for `validate --strict`. `rule` is one of schema_table."""
     out = []
     pending = [("", document, rule)]
@@ -51,9 +60,9 @@ def unknown(document, rule):
                 below = rule[2].get(key) or rule[3]
                 if below is None:
                     if rule[2]:  # an object without known keys is one that is not looked into
-                        out.append(pointer + "/" + escape(key))
+                        out.append(pointer + "/" + escape_pointer(key))
                 else:
-                    pending.append((pointer + "/" + escape(key), value, below))
+                    pending.append((pointer + "/" + escape_pointer(key), value, below))
         elif rule[0] == "a" and type(node) is list:
             pending += [("%s/%d" % (pointer, i), value, rule[1]) for i, value in enumerate(node)]
     return sorted(out)

@@ -4,7 +4,16 @@ Every profile begins with the example of `spec` and says what is different. Rule
 name, and `validate` has nothing to say against it (tests run each).
 """
 
+from __future__ import annotations
+
 from pyrunc.oci import example, filters_default
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Any, TypeAlias
+
+    Document: TypeAlias = dict[str, Any]  # a config.json
 
 NAMES = ("minimal", "docker", "podman", "k8s", "rootless", "hardened")
 ABOUT = {
@@ -23,7 +32,7 @@ DOCKER = (*PODMAN, "CAP_AUDIT_WRITE", "CAP_MKNOD", "CAP_NET_RAW")
 MIB = 1 << 20
 
 
-def config(name, uid=0, gid=0, cgroup_namespace=False):
+def config(name: str, uid: int = 0, gid: int = 0, cgroup_namespace: bool = False) -> tuple[Document, dict[str, str]]:
     """-> (the document, {pointer: why it is so})."""
     document = example.config(name == "rootless", uid, gid, cgroup_namespace)
     reasons = {
@@ -36,16 +45,16 @@ def config(name, uid=0, gid=0, cgroup_namespace=False):
     return document, reasons
 
 
-def _caps(document, names, *more):
+def _caps(document: Document, names: Iterable[str], *more: str) -> None:
     kinds = ("bounding", "effective", "permitted", *more)
     document["process"]["capabilities"] = {kind: sorted(names) for kind in kinds}
 
 
-def _mount(document, destination, kind, *options):
+def _mount(document: Document, destination: str, kind: str, *options: str) -> None:
     document["mounts"].append({"destination": destination, "type": kind, "source": kind, "options": list(options)})
 
 
-def _minimal(document):
+def _minimal(document: Document) -> dict[str, str]:
     process = document["process"]
     for key in ("rlimits", "noNewPrivileges"):
         del process[key]
@@ -61,7 +70,7 @@ def _minimal(document):
     }
 
 
-def _engine(document):
+def _engine(document: Document) -> None:
     """What engines have in common: a writable root, their filter, ping without rights, low ports for everybody inside."""
     document["root"]["readonly"] = False
     document["process"]["rlimits"] = []
@@ -71,7 +80,7 @@ def _engine(document):
     document["linux"]["rootfsPropagation"] = "private"
 
 
-def _docker(document):
+def _docker(document: Document) -> dict[str, str]:
     _engine(document)
     _caps(document, DOCKER)
     document["linux"]["sysctl"]["net.ipv4.ip_unprivileged_port_start"] = "0"
@@ -85,7 +94,7 @@ def _docker(document):
     }
 
 
-def _podman(document):
+def _podman(document: Document) -> dict[str, str]:
     _engine(document)
     _caps(document, PODMAN)
     document["linux"]["resources"]["pids"] = {"limit": 2048}
@@ -104,7 +113,7 @@ def _podman(document):
     }
 
 
-def _k8s(document):
+def _k8s(document: Document) -> dict[str, str]:
     _engine(document)
     _caps(document, ())
     process = document["process"]
@@ -128,7 +137,7 @@ def _k8s(document):
     }
 
 
-def _rootless(document):
+def _rootless(document: Document) -> dict[str, str]:
     document["process"]["capabilities"] = {kind: sorted(PODMAN) for kind in ("bounding", "effective", "permitted")}
     document["linux"]["seccomp"] = filters_default.profile()
     return {
@@ -140,7 +149,7 @@ def _rootless(document):
     }
 
 
-def _hardened(document):
+def _hardened(document: Document) -> dict[str, str]:
     process, linux = document["process"], document["linux"]
     _caps(document, ())
     process["user"] = {"uid": 65534, "gid": 65534, "umask": 0o77}
@@ -181,10 +190,10 @@ def _hardened(document):
 MAKERS = {"minimal": _minimal, "docker": _docker, "podman": _podman, "k8s": _k8s, "rootless": _rootless, "hardened": _hardened}
 
 
-def explain(document, reasons):
+def explain(document: Document, reasons: Mapping[str, str]) -> list[dict[str, Any]]:
     """[{"pointer", "value", "what", "why"}]: each property that has a value of its own, in the document's order."""
+    from pyrunc.errors import escape_pointer
     from pyrunc.oci import glossary
-    from pyrunc.oci.pointers import escape
 
     found = []
     pending = [("", document)]
@@ -197,8 +206,10 @@ def explain(document, reasons):
             and not pointer.startswith(("/linux/seccomp", "/process/capabilities"))
         )
         if pointer and (not deeper or pointer in reasons):
-            place, _rule = glossary.canonical(pointer)
-            found.append({"pointer": pointer, "value": value, "what": glossary.words(place)[0], "why": reasons.get(pointer)})
+            known = glossary.canonical(pointer)
+            found.append(
+                {"pointer": pointer, "value": value, "what": glossary.words(known[0])[0] if known else "", "why": reasons.get(pointer)}
+            )
         if deeper:
-            pending += [(pointer + "/" + escape(key), item) for key, item in reversed(value.items())]
+            pending += [(pointer + "/" + escape_pointer(key), item) for key, item in reversed(value.items())]
     return found

@@ -4,22 +4,45 @@ Rule: `ociVersion` is the version that we implement, not the config's; `pid` is 
 The document of `state` is that of the schema plus runc's rootfs, created and owner; `paused` is the customary further status.
 """
 
+from __future__ import annotations
+
 from pyrunc import fileio
 from pyrunc.oci.version import VERSION
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any, TypedDict
 
-def for_state(state, status):
+    class _Optional(TypedDict, total=False):
+        pid: int  # the host's; for hooks as seen from where the hook runs, and absent where there is none
+        rootfs: str
+        created: str
+        annotations: dict[str, str]
+        owner: str
+        ended: dict[str, Any]  # how a stopped one ended, as far as that is known
+
+    class Document(_Optional):
+        """runtime.md#state, and what runc adds to it."""
+
+        ociVersion: str
+        id: str
+        status: str
+        bundle: str
+
+
+def for_state(state: Mapping[str, Any], status: str) -> Document:
     """state: what the store keeps (id, pid, bundle, rootfs, created, annotations) -> the object that `state` prints."""
     return document(state, status, "")
 
 
-def for_list(state, status):
+def for_list(state: Mapping[str, Any], status: str) -> Document:
     """One row of `list`: the same, with the name of the owner."""
     return document(state, status, owner_name(state.get("owner", 0)))
 
 
-def document(state, status, owner):
-    out = {
+def document(state: Mapping[str, Any], status: str, owner: str) -> Document:
+    out: Document = {
         "ociVersion": VERSION,
         "id": state["id"],
         "pid": 0 if status == "stopped" else state["pid"],
@@ -34,18 +57,18 @@ def document(state, status, owner):
     return out
 
 
-def for_hooks(id, status, pid, bundle, annotations):
+def for_hooks(id: str, status: str, pid: int | None, bundle: str, annotations: dict[str, str] | None) -> Document:
     """What a hook gets on its standard input. pid as seen from where the hook runs; left out when there is none (poststop)."""
-    out = {"ociVersion": VERSION, "id": id, "status": status}
     if pid and status != "stopped":
-        out["pid"] = pid
-    out["bundle"] = bundle
+        out: Document = {"ociVersion": VERSION, "id": id, "status": status, "pid": pid, "bundle": bundle}
+    else:
+        out = {"ociVersion": VERSION, "id": id, "status": status, "bundle": bundle}
     if annotations:
         out["annotations"] = annotations
     return out
 
 
-def owner_name(uid):
+def owner_name(uid: int) -> str:
     """The user's name by /etc/passwd, read by hand: NSS would load libraries. `#uid` if there is none, as runc writes."""
     try:
         lines = fileio.read_file("/etc/passwd", 4 << 20).split(b"\n")

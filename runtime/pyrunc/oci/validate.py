@@ -5,9 +5,21 @@ file: it looks at types, ranges, enumerations and required keys, as the schemas 
 What only the prose of the spec says is the parts' matter.
 """
 
+from __future__ import annotations
+
 from pyrunc import errors
 from pyrunc.oci import schema_table
 from pyrunc.oci.pointers import join
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any, TypeAlias
+
+    from pyrunc.oci.schema_table import List, Object, Rule, Unit
+
+    Path: TypeAlias = tuple["Path | None", str | int]  # (the path of what holds it, key or index)
+    Problem: TypeAlias = tuple[str, str, Any, str]  # (pointer, words, value, reason)
 
 FORMS = {  # what the patterns of the schemas mean to a reader
     "^RLIMIT_[A-Z]+$": "the name of a limit, like RLIMIT_NOFILE",
@@ -20,19 +32,19 @@ FORMS = {  # what the patterns of the schemas mean to a reader
 MOST = 1000  # problems that are worth a list
 
 
-def check(document, what="config", all=False):
+def check(document: Any, what: str = "config", all: bool = False) -> list[Problem]:
     """-> [(pointer, words, value, reason)], empty if the document holds. what: config, process, resources, state, features.
 
     Stops at the first problem unless `all`. The words begin with the name of the property and can stand as a sentence."""
     rule = schema_table.ROOTS[what]
-    found = []
+    found: list[Problem] = []
     if type(document) is not dict:
         return [("/", "the document must be an object, found %s" % shown(document), document, "wrong-type")]
     _object(document, rule, None, found, MOST if all else 1)
     return found
 
 
-def _object(node, rule, path, found, most):
+def _object(node: dict[str, Any], rule: Object, path: Path | None, found: list[Problem], most: int) -> None:
     _, required, props, rest = rule
     for key in required:
         if key not in node:
@@ -41,17 +53,16 @@ def _object(node, rule, path, found, most):
         below = props.get(key) or rest
         if below is None:
             continue
-        kind = below[0]
-        if kind == "s":
+        if below[0] == "s":
             if type(value) is str:
                 continue
-        elif kind == "o":
+        elif below[0] == "o":
             if type(value) is dict:
                 _object(value, below, (path, key), found, most)
                 if len(found) < most:
                     continue
                 return
-        elif kind == "a":
+        elif below[0] == "a":
             if type(value) is list:
                 _list(value, below, (path, key), found, most)
                 if len(found) < most:
@@ -64,22 +75,21 @@ def _object(node, rule, path, found, most):
             return
 
 
-def _list(node, rule, path, found, most):
+def _list(node: list[Any], rule: List, path: Path, found: list[Problem], most: int) -> None:
     below = rule[1]
-    kind = below[0]
     if len(node) < rule[2]:
         found.append((_pointer(path), "%s must hold at least %d" % (subject(path), rule[2]), node, "too-few"))
     for index, value in enumerate(node):
-        if kind == "s":
+        if below[0] == "s":
             if type(value) is str:
                 continue
-        elif kind == "o":
+        elif below[0] == "o":
             if type(value) is dict:
                 _object(value, below, (path, index), found, most)
                 if len(found) < most:
                     continue
                 return
-        elif kind == "a":
+        elif below[0] == "a":
             if type(value) is list:
                 _list(value, below, (path, index), found, most)
                 if len(found) < most:
@@ -92,23 +102,22 @@ def _list(node, rule, path, found, most):
             return
 
 
-def _fits(value, rule):
+def _fits(value: Any, rule: Rule) -> bool:
     """Whether a scalar keeps a rule. bool is an int to Python, so types are compared exactly."""
-    kind = rule[0]
-    if kind == "i":
+    if rule[0] == "i":
         return type(value) is int and rule[1] <= value <= rule[2]
-    if kind == "b":
+    if rule[0] == "b":
         return type(value) is bool
-    if kind == "e":
+    if rule[0] == "e":
         return type(value) is str and value in rule[1]
-    if kind == "n":
+    if rule[0] == "n":
         return type(value) is int and (rule[1] is None or value >= rule[1])
-    if kind == "p":
+    if rule[0] == "p":
         return type(value) is str and matches(value, rule[2])
-    return kind == "x" or (kind == "s" and type(value) is str)
+    return rule[0] == "x" or (rule[0] == "s" and type(value) is str)
 
 
-def matches(text, units):
+def matches(text: str, units: Iterable[Unit]) -> bool:
     """Whether the whole of `text` is made of the units, each taking all it can (specs/derive.py makes sure that this decides)."""
     at, end = 0, len(text)
     for chars, least, most, excluded in units:
@@ -124,21 +133,20 @@ def matches(text, units):
 # --- words, shared with oci/explain.py
 
 
-def expected(rule):
+def expected(rule: Rule) -> str:
     """A rule in words, to follow `X `."""
-    kind = rule[0]
-    if kind == "i":
+    if rule[0] == "i":
         return "must be a whole number from %d to %d" % (rule[1], rule[2])
-    if kind == "n":
+    if rule[0] == "n":
         return "must be a whole number" + ("" if rule[1] is None else " of at least %d" % rule[1])
-    if kind == "e":
+    if rule[0] == "e":
         return "must be one of " + ", ".join(rule[1])
-    if kind == "p":
+    if rule[0] == "p":
         return "must be " + FORMS.get(rule[1], "text of the form " + rule[1])
-    return "must be " + {"s": "a string", "b": "true or false", "o": "an object", "a": "a list", "x": "anything"}[kind]
+    return "must be " + {"s": "a string", "b": "true or false", "o": "an object", "a": "a list", "x": "anything"}[rule[0]]
 
 
-def shown(value):
+def shown(value: Any) -> str:
     """A value of the config, for a sentence."""
     if type(value) is str:
         return '"%s"' % errors.quote(value)
@@ -149,28 +157,28 @@ def shown(value):
     return {None: "null", True: "true", False: "false"}[value] if value is None or type(value) is bool else errors.quote(value)
 
 
-def sentence(path, rule, value):
+def sentence(path: Path | None, rule: Rule, value: Any) -> str:
     return "%s %s, found %s" % (subject(path), expected(rule), shown(value))
 
 
-def _problem(path, key, rule, value):
+def _problem(path: Path | None, key: str | int, rule: Rule, value: Any) -> Problem:
     path = (path, key)
     return _pointer(path), sentence(path, rule, value), value, "wrong-type"
 
 
-def _steps(path):
-    steps = []
+def _steps(path: Path | None) -> list[str | int]:
+    steps: list[str | int] = []
     while path is not None:
         path, key = path
         steps.append(key)
     return steps[::-1]
 
 
-def _pointer(path):
+def _pointer(path: Path | None) -> str:
     return join(*_steps(path))
 
 
-def subject(path):
+def subject(path: Path | None) -> str:
     """'uid', 'args[0]', 'weightDevice[2].major'"""
     out = ""
     for step in _steps(path)[-3:]:

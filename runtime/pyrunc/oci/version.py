@@ -1,10 +1,16 @@
 """ociVersion: which version of the runtime-spec a config is written for (config.md#specification-version, SemVer 2.0.0)."""
 
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 VERSION = "1.3.0"  # what pyrunc implements, printed by `state`, `features` and given to hooks
 OLDEST = "1.0.0"
 
 
-def parse(text):
+def parse(text: Any) -> tuple[int, int, int | None, str, str] | None:
     """'1.2.0-rc.1+dev' -> (1, 2, 0, 'rc.1', 'dev'). '1.0' -> (1, 0, None, '', ''): not SemVer, but callers send it. None if it
     is no version at all."""
     if not isinstance(text, str) or not text.isascii() or len(text) > 255:
@@ -19,17 +25,17 @@ def parse(text):
     return int(parts[0]), int(parts[1]), int(parts[2]) if len(parts) == 3 else None, pre, build
 
 
-def semver(text):
+def semver(text: Any) -> bool:
     """Whether it is SemVer to the letter."""
     parsed = parse(text)
     return parsed is not None and parsed[2] is not None
 
 
-def _number(text):
+def _number(text: str) -> bool:
     return 0 < len(text) < 10 and text.isdecimal() and (text == "0" or text[0] != "0")
 
 
-def _words(text, numeric):
+def _words(text: str, numeric: bool) -> bool:
     """Dot-separated identifiers; in a pre-release a number has no leading zero."""
     for word in text.split("."):
         if not word or not word.replace("-", "0").isalnum():

@@ -40,9 +40,8 @@ if TYPE_CHECKING:
         explicit: bool  # the config names a path
         rootless: bool  # missing rights are accepted as long as nothing was asked for
 
-    Record = dict[str, Any]  # what cgroup/fs.record_of gives: paths, mounts, existed, inodes
-
-    Preparer = Callable[[int, int, str, bool], None]
+    from pyrunc.cgroup.fs import Record
+    from pyrunc.cgroup.tree import Prepare as Preparer
 
 
 POINTER: Final = "/linux/cgroupsPath"
@@ -181,7 +180,7 @@ def host_make(entry: Entry, run: HostRun) -> None:
             seen[key] = tree.explore(entry["mounts"][key], path, key)
         existed = {key: count for key, (count, _fd) in seen.items()}
         _check_unused(entry, existed)
-        record = {"mounts": entry["mounts"], "existed": existed, "inodes": {}}
+        record: Any = {"mounts": entry["mounts"], "existed": existed, "inodes": {}}  # without paths: those have a key of their own
         run.record("cgroup_paths", entry["paths"])
         run.record("cgroups", record)
         paths = _make_all(entry, run, record, seen)

@@ -65,7 +65,7 @@ if TYPE_CHECKING:
     class Blkio(TypedDict, total=False):
         weight: int
         leaf_weight: int
-        devices: list[list[int | None]]
+        devices: list[list[Any]]  # [major, minor, weight or None, leaf weight or None]
         throttle: list[list[Any]]
 
     Network = TypedDict(
