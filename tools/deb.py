@@ -52,11 +52,9 @@ if [ "$1" = remove ]; then
             echo "pyrunc: ${engine#*:} still names /usr/bin/pyrunc; take that out by hand, or reinstall and call pyrunc install --${engine%%:*} --uninstall"
         fi
     done
-    if [ -d /run/pyrunc ]; then
-        left=$(/usr/bin/pyrunc list --quiet 2>/dev/null || true)
-        if [ -n "$left" ]; then
-            echo "pyrunc: containers that nobody will be able to stop or delete:" $left
-        fi
+    left=$({ /usr/bin/pyrunc list --quiet; /usr/bin/pyrunc list --engine all | awk '$NF == "pyrunc" { print $1 ":" $2 }'; } 2>/dev/null || true)
+    if [ -n "$left" ]; then
+        echo "pyrunc: containers that nobody will be able to stop or delete:" $left
     fi
 fi
 """

@@ -170,8 +170,8 @@ COMMANDS = {
     "stats": Command(False, {"format": V, "all": B}, {"f": "format", "a": "all"}, 0, None, False),
     "top": Command(False, {"interval": V, "count": V, "all": B, "format": V}, {"f": "format", "a": "all", "n": "count"}, 0, None, False),
     "wait": Command(False, {"format": V, "timeout": V}, {"f": "format"}, 1, 1, False),
-    "gc": Command(False, {"force": B, "older": V, "format": V}, {"f": "force"}, 0, 0, False),
-    "list": Command(False, {"format": V, "quiet": B}, {"f": "format", "q": "quiet"}, 0, 0, False),
+    "gc": Command(False, {"force": B, "older": V, "engine": V, "format": V}, {"f": "force"}, 0, 0, False),
+    "list": Command(False, {"format": V, "quiet": B, "engine": V}, {"f": "format", "q": "quiet"}, 0, 0, False),
     "spec": Command(
         False,
         {"bundle": V, "file": V, "rootless": B, "profile": V, "explain": B, "format": V},

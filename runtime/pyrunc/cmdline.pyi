@@ -59,6 +59,7 @@ class Options(_As, total=False):
     docker: bool
     dry_run: bool
     empty_ns: list[str]
+    engine: str
     env: list[str]
     explain: bool
     ext_unix_sk: bool
@@ -75,6 +76,7 @@ class Options(_As, total=False):
     kernel_memory_tcp: str
     l3_cache_schema: str
     lazy_pages: bool
+    licenses: bool
     leave_running: bool
     link_remap: bool
     lsm_mount_context: str

@@ -4,6 +4,7 @@ the container's own process. The exit status is the program's, or 255 if it coul
 from __future__ import annotations
 
 from pyrunc import store
+from pyrunc.commands import lookup
 from pyrunc.engine import exec as engine_exec
 from pyrunc.engine import exec_process, foreground, host, prepare
 from pyrunc.engine.order import NOT_OF_EXEC
@@ -18,7 +19,7 @@ def main(options: Options, args: list[str]) -> int:
     prepare.caller_paths(options)
     if options.get("process"):
         options["process"] = store.absolute(options["process"])
-    state_dir = store.open_state(options, args[0])
+    state_dir = lookup.open_state(options, args[0])
     engine_exec.check(state_dir, options.get("ignore_paused", False))
     config = state_dir.config(NOT_OF_EXEC)
     process = exec_process.process_of(options, args[1:], state_dir, config)

@@ -22,11 +22,14 @@ HEAD = ("ID", "AGE", "CGROUPS", "MOUNTS", "REASON")
 def main(options: Options, args: list[str]) -> int:
     style = choice.format_of(options, "gc", "table", "json")
     older_s = duration(options.get("older", "24h"), "gc", "older", 1e12)
-    root = store.root_of(options["globals"])
-    found = gc.survey(root, older_s)
-    done, failed = gc.remove_all(root, found, older_s, options) if options.get("force") else ([], None)
-    for one in found:
-        one["removed"] = one["id"] in done
+    found, failed = [], None
+    for root in _roots(options):
+        here = gc.survey(root, older_s)
+        done, first = gc.remove_all(root, here, older_s, options) if options.get("force") else ([], None)
+        failed = failed or first
+        for one in here:
+            one["removed"] = one["id"] in done
+        found += here
     if style == "json":
         text = jsonio.dumps(found) + "\n"
     else:
@@ -35,6 +38,24 @@ def main(options: Options, args: list[str]) -> int:
     if failed is not None:
         raise _failure(*failed)
     return 0
+
+
+def _roots(options: Options) -> list[str]:
+    """--root, or the directories of an engine that the caller may use."""
+    if "engine" not in options:
+        return [store.root_of(options["globals"])]
+    from pyrunc.engine import engines
+
+    choice.chosen(options["engine"], (*engines.ENGINES, "all"), "gc", "engine", "bad-engine", "invalid engine: %s")
+    wanted = engines.ENGINES if options["engine"] == "all" else (options["engine"],)
+    found = []
+    for root in dict.fromkeys(root for engine in wanted for root in engines.places(engine)):
+        try:
+            store.ids(root)
+            found.append(root)
+        except (PyruncError, OSError):
+            continue
+    return found
 
 
 def _failure(id: str, e: PyruncError | OSError) -> PyruncError:

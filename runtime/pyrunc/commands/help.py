@@ -168,6 +168,8 @@ MEANING = {
     "diff --config": "compare with the plan of this config instead of the saved one",
     "plan --diff": "show what another bundle, or another config, would change",
     "quiet": "print only ids",
+    "engine": "list the containers of docker, podman, containerd, cri-o or all, whichever runtime made them",
+    "gc --engine": "look below the roots of docker, podman, containerd, cri-o or all",
     "deviations": "list where pyrunc differs from runc on purpose",
     "json": "print JSON",
     "docker": "edit /etc/docker/daemon.json",

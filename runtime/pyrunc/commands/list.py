@@ -19,11 +19,17 @@ if TYPE_CHECKING:
     from pyrunc.cmdline import Options
 
 
+ENGINES = ("docker", "podman", "containerd", "cri-o")
+ENGINES_HEAD = ("ENGINE", "ID", "NAME", "POD", "STATUS", "PID", "RUNTIME")
 HEAD = ("ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER")
 
 
 def main(options: Options, args: list[str]) -> int:
     style = choice.format_of(options, "list", "table", "json")
+    if "engine" in options:
+        return _engines(
+            options, choice.chosen(options["engine"], (*ENGINES, "all"), "list", "engine", "bad-engine", "invalid engine: %s"), style
+        )
     root = store.root_of(options["globals"])
     quiet = options.get("quiet")
     rows: list[Any] = []
@@ -47,6 +53,33 @@ def main(options: Options, args: list[str]) -> int:
         text = jsonio.dumps(rows or None)
     else:
         text = table([HEAD] + [tuple(quote(str(row[k])) for k in ("id", "pid", "status", "bundle", "created", "owner")) for row in rows])
+    fileio.write_all(1, text.encode("utf-8", "surrogateescape"))
+    return 0
+
+
+def _engines(options: Options, engine: str, style: str) -> int:
+    """list --engine: the containers of engines, by their names, with the runtime that made them."""
+    from pyrunc.engine import engines
+
+    found = engines.containers(engine)
+    if options.get("quiet"):
+        text = "".join(one["id"] + "\n" for one in found)
+    elif style == "json":
+        text = jsonio.dumps(found)
+    else:
+        rows = [
+            (
+                one["engine"],
+                one["id"][:12],
+                quote(one["name"] or "-"),
+                quote(one["pod"] or "-"),
+                one["status"],
+                str(one["pid"]),
+                one["runtime"],
+            )
+            for one in found
+        ]
+        text = table([ENGINES_HEAD, *rows])
     fileio.write_all(1, text.encode("utf-8", "surrogateescape"))
     return 0
 

@@ -7,9 +7,9 @@ import posix
 from pyrunc import fileio, jsonio
 from pyrunc.cgroup import kill
 from pyrunc.commands import choice
+from pyrunc.commands.lookup import open_state
 from pyrunc.engine import status
 from pyrunc.errors import StepFailure
-from pyrunc.store import open_state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

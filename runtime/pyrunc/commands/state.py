@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from pyrunc import fileio, jsonio
 from pyrunc.commands import choice
+from pyrunc.commands.lookup import open_state
 from pyrunc.engine import status
 from pyrunc.oci import state as document
-from pyrunc.store import open_state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import time
 
 from pyrunc import fileio, jsonio, store
 from pyrunc.cgroup import stats
-from pyrunc.commands import choice
+from pyrunc.commands import choice, lookup
 from pyrunc.commands.list import table
 from pyrunc.engine import status
 from pyrunc.errors import StateError
@@ -52,14 +52,14 @@ def collect(options: Options, args: list[str], read: Callable[[dict[str, str]], 
     found = []
     for id in args or store.ids(root):
         try:
-            state_dir = store.open_state_dir(root, id).load()
+            state_dir = lookup.open_state(options, id) if args else store.open_state_dir(root, id).load()
         except StateError:
             if args:
                 raise
             continue
         now = status.of(state_dir)
         if args or options.get("all") or now in ("created", "running", "paused"):
-            found.append((id, now, read(state_dir.state.get("cgroup_paths") or {})))
+            found.append((state_dir.id, now, read(state_dir.state.get("cgroup_paths") or {})))
         state_dir.close()
     return found
 

@@ -1,0 +1,101 @@
+"""`list --engine`: containers where engines keep them, and commands that take an engine's name or the beginning of an id."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import secrets
+import shutil
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+import harness
+
+CONTAINERD = pathlib.Path("/run/containerd/runc")
+ANNOTATIONS = {
+    "io.kubernetes.cri.container-name": "web", "io.kubernetes.cri.container-type": "container", "io.kubernetes.cri.sandbox-name": "pod-1",
+    "io.kubernetes.cri.sandbox-namespace": "shop",
+}  # fmt: skip
+
+
+@pytest.fixture
+def root() -> Iterator[pathlib.Path]:
+    """A root of a runtime where containerd would have it."""
+    path = CONTAINERD / ("pyrunc-test-%s" % secrets.token_hex(4))
+    path.mkdir(parents=True, mode=0o711)
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def pod(pyrunc: harness.Runtime, waiting: harness.Bundle, root: pathlib.Path) -> Iterator[str]:
+    """The id of a container that containerd's CRI might have made."""
+    id = secrets.token_hex(32)
+    bundle = waiting.patch({"/annotations": ANNOTATIONS})
+    made = pyrunc.call("--root", root, "run", "--detach", "--bundle", bundle, id, raw=True)
+    assert made.code == 0, made
+    yield id
+    assert pyrunc.call("--root", root, "delete", "--force", id, raw=True).code == 0
+
+
+def rows(pyrunc: harness.Runtime, root: pathlib.Path, engine: str) -> list[dict[str, object]]:
+    found = pyrunc.call("list", "--engine", engine, "--format", "json", raw=True)
+    assert found.code == 0, found
+    return [row for row in json.loads(found.out) if row["root"] == str(root)]
+
+
+def test_a_container_of_a_pod(pyrunc, root, pod):
+    (row,) = rows(pyrunc, root, "containerd")
+    assert (row["id"], row["name"], row["pod"], row["status"], row["runtime"]) == (pod, "web", "shop/pod-1", "running", "pyrunc")
+    assert rows(pyrunc, root, "all") == [row] and rows(pyrunc, root, "docker") == []
+    table = pyrunc.call("list", "--engine", "containerd", raw=True).out
+    assert [line.split()[:4] for line in table.splitlines() if pod[:12] in line] == [["containerd", pod[:12], "web", "shop/pod-1"]]
+    assert pod in pyrunc.call("list", "--engine", "all", "-q", raw=True).out.split()
+
+
+@pytest.mark.parametrize("words", [["state"], ["ps"], ["stats"], ["diff"]])
+def test_commands_by_name_and_prefix(pyrunc, pod, words):
+    for word in (pod[:10], "shop/pod-1/web"):
+        result = pyrunc.call(*words, word, raw=True)
+        assert result.code == 0, result
+        assert words != ["state"] or json.loads(result.out)["id"] == pod
+
+
+def test_exec_by_prefix(pyrunc, pod):
+    result = pyrunc.call("exec", pod[:10], "/bin/echo", "hello", raw=True)
+    assert (result.code, result.out) == (0, "hello\n"), result
+
+
+def test_an_explicit_root_is_searched_alone(pyrunc, pod):
+    result = pyrunc.call("state", pod[:10])
+    assert result.code == 1 and "container does not exist" in result.said
+
+
+def test_unknown_everywhere(pyrunc):
+    result = pyrunc.call("state", "nobody-has-this-name", raw=True)
+    assert result.code == 1 and "container does not exist (nobody-has-this-name)" in result.said and "list --engine all" in result.said
+    assert pyrunc.call("list", "--engine", "dokcer", raw=True).said.endswith(
+        "did you mean docker? use docker, podman, containerd, cri-o or all"
+    )
+
+
+@pytest.mark.skipif(not os.path.exists("/usr/sbin/runc"), reason="no runc on this machine")
+def test_a_container_of_runc_in_the_same_root(pyrunc, waiting, root, pod):
+    """Which runtime made what: it is listed, and ours leaves it alone."""
+    id = secrets.token_hex(8)
+    bundle = waiting.patch({"/linux/cgroupsPath": harness.ABSENT})
+    made = subprocess.run(
+        ["/usr/sbin/runc", "--root", root, "create", "--bundle", str(bundle), id], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL, check=False,
+    )  # fmt: skip
+    try:
+        assert made.returncode == 0
+        found = {row["id"]: row for row in rows(pyrunc, root, "containerd")}
+        assert (found[id]["runtime"], found[id]["status"], found[pod]["runtime"]) == ("runc", "running", "pyrunc")
+        refused = pyrunc.call("exec", id[:6], "/bin/true", raw=True)
+        assert refused.code == 255 and "was made by runc" in refused.said, refused
+    finally:
+        subprocess.run(["/usr/sbin/runc", "--root", root, "delete", "--force", id], check=True, stdout=subprocess.DEVNULL)
