@@ -427,6 +427,7 @@ def test_ps_json(runtime, waiting):
 
 def test_ps_table(runtime, waiting):
     id = runtime.started(waiting)
+    harness.until_processes(runtime, id)
     head, *rows = runtime.ok("ps", id).out.splitlines()
     assert "PID" in head.split()
     assert len(rows) == 2
@@ -436,6 +437,7 @@ def test_ps_arguments(runtime, waiting):
     if runtime.name == "crun":
         pytest.skip("crun's ps takes no arguments")
     id = runtime.started(waiting)
+    harness.until_processes(runtime, id)
     head, *rows = runtime.ok("ps", id, "-o", "pid,args").out.splitlines()
     assert head.split()[0] == "PID" and len(rows) == 2
     assert any("sleep 1000" in row for row in rows)

@@ -279,6 +279,7 @@ def test_a_postponed_filter_that_the_kernel_refuses_is_reported():
     tail.go()
     record = tail.result()
     assert (record.op, record.errno, record.call) == ("FILTER", errno.EINVAL, "seccomp")
+    assert tail.status() == 1
 
 
 def test_a_postponed_filter_is_loaded_where_the_list_ends():
