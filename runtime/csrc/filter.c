@@ -9,6 +9,8 @@
  *   write, read and  are what a created container reports and waits with. If one is denied, the filter is loaded after the wait, and only
  *   close            the capability is kept meanwhile (permitted, not effective).
  *   rt_sigaction     is left out: execve resets handlers.
+ *   clone, setsid    are what exec's second process is made with (spawn.c). If one is denied, that process loads the filter itself, with
+ *                    the capability, unless the container's processes could trace it: then exec fails.
  *
  * So of the calls that the kernel leaves no choice about, execve(2) is the only one.
  *
@@ -17,6 +19,7 @@
 #include "ops.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <linux/audit.h>
 #include <linux/capability.h>
 #include <linux/filter.h>
@@ -116,6 +119,14 @@ unsigned filter_denies(const struct op *op, int status_fd, int gate_fd)
         denied |= DENIED_CAPSET;
     if (denies(op, SYS_rt_sigaction, 1) || denies(op, SYS_rt_sigprocmask, 0))
         denied |= DENIED_SIGNALS;
+    if (denies(op, SYS_clone3, 0))
+        denied |= DENIED_CLONE3;
+    if (denies(op, SYS_clone, CLONE_PARENT))
+        denied |= DENIED_CLONE;
+    if (denies(op, SYS_setsid, 0))
+        denied |= DENIED_SETSID;
+    if (denies(op, SYS_ioctl, 0))
+        denied |= DENIED_IOCTL;
     return denied;
 }
 

@@ -141,11 +141,28 @@ static void load(const struct run *run, unsigned denied)
     }
 }
 
+/* Whether the CLONE that comes later can be carried out under the filter: the first process reports, the second begins a session. */
+static int bars_clone(const struct run *run, unsigned denied)
+{
+    unsigned clones = DENIED_CLONE | DENIED_CLONE3, others = DENIED_WRITE | DENIED_SETSID;
+    if (run->plan->ops[ops_find(run->plan, OP_CLONE)].n[1])
+        others |= DENIED_READ;
+    size_t session = ops_find(run->plan, OP_SESSION);
+    if (session < run->plan->count && run->plan->ops[session].n[0] >= 0)
+        others |= DENIED_IOCTL;
+    return (denied & clones) == clones || denied & others;
+}
+
 static void do_filter(const struct run *run)
 {
     int reports = 0, gate = gate_of(run, &reports), notifies = run->op->n[0] & SECCOMP_FILTER_FLAG_NEW_LISTENER;
     unsigned denied = filter_denies(run->op, run->status_fd, gate);
-    if ((reports || gate >= 0) && !notifies && denied & (DENIED_WRITE | DENIED_READ | DENIED_CLOSE))
+    size_t clone = ops_find(run->plan, OP_CLONE);
+    if (clone < run->plan->count && clone > (size_t)run->position && (notifies || bars_clone(run, denied))) {
+        if (run->plan->ops[clone].n[0])
+            fail(run, DETAIL_EXPOSED, EPERM, "seccomp");
+        op_state.postponed = run->op;
+    } else if ((reports || gate >= 0) && !notifies && denied & (DENIED_WRITE | DENIED_READ | DENIED_CLOSE))
         op_state.postponed = run->op;
     else
         load(run, denied);
@@ -463,13 +480,27 @@ static void one(struct run *run)
     }
 }
 
-void ops_run(const struct plan *plan, int status_fd, int result_fd)
+size_t ops_find(const struct plan *plan, enum op_code code)
+{
+    size_t i = 0;
+    while (i < plan->count && plan->ops[i].code != code)
+        i++;
+    return i;
+}
+
+void ops_run_between(const struct plan *plan, size_t first, size_t end, int status_fd, int result_fd)
 {
     struct run run = {.plan = plan, .status_fd = status_fd, .result_fd = result_fd};
-    for (size_t i = 0; i < plan->count; i++) {
+    for (size_t i = first; i < end; i++) {
         run.position = (int)i;
         run.op = &plan->ops[i];
         one(&run);
     }
-    load_postponed(&run);
+    if (end == plan->count)
+        load_postponed(&run);
+}
+
+void ops_run(const struct plan *plan, int status_fd, int result_fd)
+{
+    ops_run_between(plan, 0, plan->count, status_fd, result_fd);
 }

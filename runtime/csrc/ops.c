@@ -126,10 +126,10 @@ static int parse_op(struct plan *plan, struct op *op, PyObject *item)
         return -1;
     }
     PyObject *name = PyTuple_GetItem(item, 0);
-    for (op->code = 0; op->code < OP_CLONE; op->code++)
+    for (op->code = 0; op->code < OP_COUNT; op->code++)
         if (!PyUnicode_CompareWithASCIIString(name, table[op->code].name))
             break;
-    if (op->code == OP_CLONE) {
+    if (op->code == OP_COUNT) {
         PyErr_Format(PyExc_ValueError, "no such operation: %R", name);
         return -1;
     }

@@ -38,7 +38,7 @@
     X(PRUNE, "i")       /* closes at once what no later operation uses, except 0 to 2 + n                          */ \
     X(FORGET, "b")      /* pairs of uint64, start and end: memory that nobody needs any more                       */ \
     X(LANDLOCK, "ii")   /* ruleset, flags of landlock_restrict_self(2); the ruleset is closed                      */ \
-    X(CLONE, "")        /* only in records: the second clone of spawn()                                            */
+    X(CLONE, "ii")      /* spawn(): what comes later is done by a second process; strict, waits (see spawn.c)      */
 
 #define OP_ENUM(name, args) OP_##name,
 enum op_code { OP_TABLE(OP_ENUM) OP_COUNT };
@@ -55,11 +55,12 @@ enum {
     DETAIL_VERIFY = 6,     /* the kernel said yes and did something else */
     DETAIL_ORPHAN = 7,     /* the parent is gone */
     DETAIL_SHORT = 8,      /* WRITE: fewer bytes were taken */
+    DETAIL_EXPOSED = 9,    /* FILTER: it denies what comes before execve, and who may trace the process would have CAP_SYS_ADMIN */
 };
 
 /* 28 bytes, native byte order: struct format "=cBHii16s". */
 struct record {
-    char kind; /* F failed, R ready, L listener, S sync, P (inside spawn) the pid of the second child */
+    char kind; /* F failed, R ready, L listener, S sync, P the pid of the second process of spawn() */
     uint8_t op;
     uint16_t detail;
     int32_t error; /* errno */
@@ -91,6 +92,10 @@ struct plan {
 /* Runs the operations. A failure is reported to status_fd, or to result_fd once READY has closed the former, and ends
  * the process. Returns if the list does not end in EXEC. */
 void ops_run(const struct plan *plan, int status_fd, int result_fd);
+
+/* The same for those from `first` up to, but not including, `end`. */
+void ops_run_between(const struct plan *plan, size_t first, size_t end, int status_fd, int result_fd);
+size_t ops_find(const struct plan *plan, enum op_code code); /* plan->count if there is none */
 
 _Noreturn void ops_fail(int fd, int op, int position, int detail, int error, const char *call);
 void ops_send(int fd, const struct record *record);
@@ -126,7 +131,10 @@ int caps_read(struct caps *caps);
 int caps_write(const struct caps *caps);
 
 /* filter.c: calls that come after a filter, and that it denies. */
-enum { DENIED_WRITE = 1, DENIED_READ = 2, DENIED_CLOSE = 4, DENIED_CAPSET = 8, DENIED_SIGNALS = 16 };
+enum {
+    DENIED_WRITE = 1, DENIED_READ = 2, DENIED_CLOSE = 4, DENIED_CAPSET = 8, DENIED_SIGNALS = 16,
+    DENIED_CLONE3 = 32, DENIED_CLONE = 64, DENIED_SETSID = 128, DENIED_IOCTL = 256,
+};
 unsigned filter_denies(const struct op *op, int status_fd, int gate_fd);
 
 /* Whether a FILTER that takes CAP_SYS_ADMIN, as no NNP precedes it, comes after this position. */

@@ -1,18 +1,25 @@
 /* spawn(): a process inside a running container, without a single Python instruction in it. `exec` uses it.
  *
  *   caller ── clone3 ──> A: non-dumpable, own memory of arguments and environment wiped
- *     │                  stdio · `before` operations (still in the host's namespaces: a write to cgroup.procs of
- *     │                  version 1, to /proc/thread-self/attr/exec) · setns one by one · all other descriptors closed
- *     │                  └─ clone3(CLONE_PARENT) ──> B: `ops`, ending in EXEC
- *     └── reads B's pid (or A's failure) from a pipe, reaps A, opens a pidfd of B
+ *     │                  `before` operations (still in the host's namespaces: a write to cgroup.procs of version 1, to
+ *     │                  /proc/thread-self/attr/exec) · setns one by one · stdio · all other descriptors closed
+ *     │                  `ops` up to CLONE: everything that takes rights, until A has the container's and no more
+ *     │                  └─ clone3(CLONE_PARENT) ──> B: the rest of `ops`, ending in EXEC
+ *     └── learns A's pid; B's is in a record on status_fd, after which A ends
  *
  * Why two: setns(CLONE_NEWPID) affects children only. CLONE_PARENT makes B the caller's child, so that the caller gets its exit status,
- * and its pid cannot be reused before the caller has waited for it. A itself is never visible in the container's pid namespace. B is from
- * its first instruction on, and no process can be hidden from one with CAP_SYS_PTRACE in the same user namespace: that being
- * non-dumpable does not help is in ptrace(2), access mode checks. So B has nothing worth reading: its descriptors are those of the
- * operations, the standard streams and the preserved ones; its environment is zeroes; the caller's heap is not copied (MADV_WIPEONFORK),
- * and what lies beside the few ranges that are kept is cleared (clear.c). Until execve it uses the plan (mappings of ops.c), the
- * stack, the thread's block and the data of the libraries.
+ * and its pid cannot be reused before the caller has waited for it.
+ *
+ * Why CLONE comes late: A is never visible in the container's pid namespace, B is from its first instruction on, and a process of the
+ * container with CAP_SYS_PTRACE may trace it (being non-dumpable does not help: ptrace(2), access mode checks). So B is born with the
+ * capabilities, bounding set, ids and filter of the program. Without a CLONE in `ops` B does all of them itself.
+ *
+ * B has nothing worth reading: its descriptors are those of the operations, the standard streams and the preserved ones; its environment
+ * is zeroes; the caller's heap is not copied (MADV_WIPEONFORK), and what lies beside the few ranges that are kept is cleared (clear.c).
+ * Until execve it uses the plan (mappings of ops.c), the stack, the thread's block and the data of the libraries.
+ *
+ * CLONE's arguments: `strict`, 1 if a filter that B would have to load with CAP_SYS_ADMIN is a failure; `waits`, 1 if B waits for a byte
+ * on status_fd before it goes on.
  *
  * A failure of A is raised as a CallError with .op (index into OPS) and .detail; one of B is a record on status_fd, and end of
  * file there means executed. Linux 5.7 and later. */
@@ -156,6 +163,38 @@ static _Noreturn void second(const struct spawn *spawn)
     _exit(1);
 }
 
+/* A filter of the container may answer clone3 with ENOSYS, since it can't look at its arguments, and allow clone. */
+static long clone_again(const struct spawn *spawn)
+{
+    struct clone3_args clone = {.flags = spawn->flags | CLONE_PARENT};
+    if (op_state.denied & DENIED_CLONE3)
+        return syscall(SYS_clone, (unsigned long)clone.flags, 0, 0, 0, 0);
+    return syscall(SYS_clone3, &clone, sizeof clone);
+}
+
+/* The list has a CLONE at `at`: all that takes rights is done here, where no process of the container sees it. */
+static _Noreturn void first_with_rights(const struct spawn *spawn, size_t at)
+{
+    const struct plan *ops = &spawn->ops;
+    struct record record = {.kind = 'P', .op = OP_CLONE};
+    ops_send(spawn->pipe_fd, &record);
+    close(spawn->pipe_fd);
+    ops_run_between(ops, 0, at, spawn->status_fd, spawn->result_fd);
+    long pid = clone_again(spawn);
+    if (pid < 0)
+        ops_fail(spawn->status_fd, OP_CLONE, (int)at, DETAIL_NONE, errno, "clone");
+    if (pid == 0) {
+        char byte;
+        if (ops->ops[at].n[1] && read(spawn->status_fd, &byte, 1) != 1)
+            _exit(1);
+        ops_run_between(ops, at + 1, ops->count, spawn->status_fd, spawn->result_fd);
+        _exit(1);
+    }
+    record.extra = (int32_t)pid;
+    ops_send(spawn->status_fd, &record);
+    _exit(0);
+}
+
 static _Noreturn void first(const struct spawn *spawn)
 {
     struct clone3_args clone = {.flags = spawn->flags | CLONE_PARENT};
@@ -173,6 +212,9 @@ static _Noreturn void first(const struct spawn *spawn)
     const int also[] = {spawn->status_fd, spawn->result_fd, out};
     if (ops_close_others(&spawn->ops, 0, spawn->preserve, also, 3))
         ops_fail(out, OP_CLOSE, 0, DETAIL_NONE, errno, "close_range");
+    size_t at = ops_find(&spawn->ops, OP_CLONE);
+    if (at < spawn->ops.count)
+        first_with_rights(spawn, at);
     long pid = syscall(SYS_clone3, &clone, sizeof clone);
     if (pid < 0)
         ops_fail(out, OP_CLONE, 0, DETAIL_NONE, errno, "clone3");
@@ -246,7 +288,10 @@ static PyObject *run(struct spawn *spawn)
         do
             n = read(ends[0], &record, sizeof record);
         while (n < 0 && errno == EINTR);
-        reap((pid_t)pid);
+        if (n == sizeof record && record.kind == 'P' && !record.extra)
+            record.extra = (int32_t)pid; /* it goes on, and tells of the second process by itself */
+        else
+            reap((pid_t)pid);
         if (n == sizeof record && record.kind == 'P') {
             long pidfd = syscall(SYS_pidfd_open, record.extra, 0);
             result = pidfd < 0 ? call_failed("pidfd_open", NULL) : Py_BuildValue("il", record.extra, pidfd);

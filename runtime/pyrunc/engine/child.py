@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import posix
 
-from pyrunc import log
+from pyrunc import fileio, log
 from pyrunc.errors import Bug
+from pyrunc.linux import pidfd
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from posix import waitid_result
+
+FOREVER = -1
 
 
 def ended(fd: int) -> waitid_result:
@@ -21,13 +24,21 @@ def ended(fd: int) -> waitid_result:
 
 
 def reap(fd: int) -> waitid_result | None:
-    """Waits until the child has ended and takes its status. None when somebody else has taken it: the kernel, where our caller ignores
-    SIGCHLD."""
+    """Waits until the child has ended and takes its status. None when there is none to take: the kernel has it, where our caller ignores
+    SIGCHLD, or a process that traces the child keeps it and does not wait for it (ptrace(2))."""
+    pidfd.wait(fd, FOREVER)
     try:
-        return posix.waitid(posix.P_PIDFD, fd, posix.WEXITED)
+        info = posix.waitid(posix.P_PIDFD, fd, posix.WEXITED | posix.WNOHANG)
     except ChildProcessError:
-        log.debug("the status of a child was taken by somebody else")
-        return None
+        info = None
+    if info is None:
+        log.debug("the status of a child can't be taken")
+    return info
+
+
+def of_ours() -> list[int]:
+    """Pids of the children of this process's only thread (proc_tid_children(5))."""
+    return [int(word) for word in fileio.read_file("/proc/thread-self/children", 1 << 20).split()]
 
 
 def cause(info: waitid_result) -> str:

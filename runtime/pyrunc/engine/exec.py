@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import _socket
 import posix
-from _signal import SIGKILL
+from _signal import SIGKILL, SIGSYS
 
 from pyrunc import trace
 from pyrunc.cgroup import attach as cgroup_attach
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 PARTS = (
     "user", "terminal", "program", "capabilities", "rlimits", "oom", "scheduling", "personality", "mempolicy", "labels", "seccomp", "fds",
 )  # fmt: skip
+EXECUTE_MS = 60_000  # from the second clone to execve: a file system may be slow, and a process of the container may hold it
 INHERITED = ("capabilities", "apparmorProfile", "selinuxLabel", "rlimits", "oomScoreAdj", "scheduler", "ioPriority", "execCPUAffinity")
 # user first: what it owns can be joined with the rights it gives. pid counts for the second child only.
 JOINS = ("user", *ns.ORDER)
@@ -60,7 +61,9 @@ def prepare(state_dir: StateDir, config: dict[str, Any], process: dict[str, Any]
     for part in PARTS:
         ctx.plans.pop(part, None)  # type: ignore[misc]  # by name
     planner.plan(config, ctx, PARTS)
-    return ExecRun(state_dir, config, ctx.plans, ctx.options, root)
+    run = ExecRun(state_dir, config, ctx.plans, ctx.options, root)
+    run.may_be_traced = planner.module("capabilities").may_trace(stored)
+    return run
 
 
 def execute(run: ExecRun) -> None:
@@ -130,7 +133,13 @@ def _own_operations(run: ExecRun) -> dict[str, Op | None]:
         "op_session": ("SESSION", 0 if "terminal" in run.plans else -1),
         "op_sync": ("SYNC",),
         "op_close": ("CLOSE", run.plans["fds"].get("keep", 0)),
+        "op_clone": ("CLONE", int(run.may_be_traced), int(_waits(run))),
     }
+
+
+def _waits(run: ExecRun) -> bool:
+    """Whether something is done to the process when it has its own pid."""
+    return any(phase == "cloned" and part in run.plans and verb for phase, part, verb, _why in EXEC)
 
 
 def _cgroup(run: ExecRun, before: list[Op], opened: list[int]) -> int:
@@ -167,7 +176,12 @@ def _spawn(
         finally:
             theirs.close()
         _serve(run, link, cancel)
+    except handshake.Late:
+        end(run)
+        late = "the program was not executed within %d seconds: a process of the container stops or traces it" % (EXECUTE_MS // 1000)
+        raise StepFailure("held", late, "exec.spawn", "host", "/process/args") from None
     except OSError as e:
+        end(run)
         failure = CallError.of(e)
         if before and failure.call in ("openat2", "write"):  # what is done before the joins
             failure.words = failure.words or "cannot enter the container's cgroup: %s" % errno_text(e.errno)
@@ -191,8 +205,23 @@ def _serve(run: ExecRun, link: handshake.Link, cancel: signals.Cancel) -> None:
         steps.walk(EXEC, "limits", "host", run)
         link.sock.send(b"c")
 
+    def cloned(record: Record) -> int:
+        child.reap(run.pidfd)
+        posix.close(run.pidfd)
+        run.pid, run.joined = record[4], True
+        run.pidfd = posix.pidfd_open(run.pid)
+        if _waits(run):
+            steps.walk(EXEC, "cloned", "host", run)
+            link.sock.send(b"c")
+        return EXECUTE_MS
+
     def failed(record: Record) -> None:
         raise steps.tail_failure(record, run.plans, EXEC)
+
+    def ended(_data: Any) -> bool:
+        if not run.joined or not pidfd.has_executed(run.pid):
+            raise _died(run)
+        return True
 
     handshake.serve(
         link,
@@ -201,14 +230,33 @@ def _serve(run: ExecRun, link: handshake.Link, cancel: signals.Cancel) -> None:
             handshake.C_SYNC: limits,
             handshake.C_LISTENER: lambda record: host.deliver_listener(run, record),
             handshake.C_FAIL: failed,
-            handshake.END: lambda _data: True,
+            handshake.C_CLONED: cloned,
+            handshake.END: ended,
         },
     )
 
 
+def _died(run: ExecRun) -> StepFailure:
+    """The process that joins, or its child, is gone without a word."""
+    info = child.reap(run.pidfd)
+    cause = "its status is unknown" if info is None else child.cause(info)
+    if info is not None and info.si_code != posix.CLD_EXITED and info.si_status == SIGSYS:
+        return StepFailure(
+            "filter-kills", "exec died: %s (SIGSYS: the seccomp profile forbids execve)" % cause, "seccomp.op_late", "init", "/linux/seccomp",
+            hint="allow execve",
+        )  # fmt: skip
+    return StepFailure("init-died", "exec died before the program was executed: %s" % cause, "exec.spawn", "init", "/process/args")
+
+
 def end(run: ExecRun) -> None:
-    """The process that could not become the program, or that the caller cannot be told of, is ours to end and to reap."""
+    """Ends and reaps what was made: the process that joins, its child, or the program that the caller can't be told of."""
     if run.pidfd < 0:
         return
+    began = pidfd.start_time(run.pid)
     pidfd.kill(run.pidfd, SIGKILL)
     child.reap(run.pidfd)
+    if not run.joined:  # the first may have been ended right after its clone, and nobody knows the second's pid
+        for pid in child.of_ours():
+            if pidfd.start_time(pid) >= began:
+                posix.kill(pid, SIGKILL)  # our child, not waited for: the number is its own
+                child.reap(posix.pidfd_open(pid))

@@ -14,6 +14,9 @@
       | <------------------------------- READY |   (from C) rights dropped, waiting for start
       | <---------------- FAILED | RECORD ---- |   at any time instead: init's Python, or C, gives up
 
+exec has no init. Of these the process that joins sends SYNC, and, about its child, CLONED (from C, with a pid); the child sends LISTENER;
+each may fail with a RECORD. The end of the socket is execve.
+
 One SOCK_SEQPACKET pair, so a message is a packet: its first byte is the kind, the rest JSON, or the fixed record of C.
 Every receive names what it expects; anything else is a Bug. An empty packet is the end of the other side.
 """
@@ -40,13 +43,17 @@ END = b""
 NOTE = b"n"  # on the fifo `result`: length (2 bytes) and JSON, how a startContainer hook went
 PLACED, HOOKS_DONE, ANSWER = b"p", b"d", b"a"
 ASK, HOOKS, STAMPS, FAILED = b"q", b"h", b"t", b"e"
-C_FAIL, C_READY, C_LISTENER, C_SYNC = b"F", b"R", b"L", b"S"
+C_FAIL, C_READY, C_LISTENER, C_SYNC, C_CLONED = b"F", b"R", b"L", b"S", b"P"
 RECORD = "=cBHii16s"  # kind, op, detail, errno, extra, call: what finish() of the extension writes
 RECORD_SIZE = 28
 SIZE = 1 << 20
 SCM_RIGHTS = 1
 MSG_CMSG_CLOEXEC = 0x40000000
 MAX_FDS = 16
+
+
+class Late(Exception):
+    """The other side has not spoken in time."""
 
 
 class Link:
@@ -76,7 +83,7 @@ class Link:
             if level == _socket.SOL_SOCKET and kind == SCM_RIGHTS:
                 fds += unpack("%di" % (len(raw) // 4), raw)
         head = body[:1]
-        if head in (C_FAIL, C_READY, C_LISTENER, C_SYNC):
+        if head in (C_FAIL, C_READY, C_LISTENER, C_SYNC, C_CLONED):
             if len(body) != RECORD_SIZE:
                 raise Bug("handshake: a record of %d bytes" % len(body))
             return head, unpack(RECORD, body), fds
@@ -99,13 +106,17 @@ class Link:
         self.sock.close()
 
 
-def serve(link: Link, cancel: Cancel, handlers: Mapping[bytes, Callable[[Any], bool | None]]) -> None:
-    """Host side: hands each message to handlers[kind](data) until one returns True. Interrupted when a signal asks us to stop."""
+def serve(link: Link, cancel: Cancel, handlers: Mapping[bytes, Callable[[Any], bool | int | None]]) -> None:
+    """Host side: hands each message to handlers[kind](data) until one returns True. One that returns a number limits the wait for the next
+    message to so many milliseconds: Late. Interrupted when a signal asks us to stop."""
+    limit_ms: int | None = None
     poll = select.poll()
     poll.register(link.fileno(), select.POLLIN | select.POLLHUP)
     poll.register(cancel.wake_fd, select.POLLIN)
     while True:
-        ready = [fd for fd, _event in poll.poll()]
+        ready = [fd for fd, _event in poll.poll(limit_ms)]
+        if not ready:
+            raise Late
         if link.fileno() not in ready:  # a message counts before a wish to stop: the program may be running by now
             cancel.check()
             cancel.drain()
@@ -117,8 +128,10 @@ def serve(link: Link, cancel: Cancel, handlers: Mapping[bytes, Callable[[Any], b
         handler = handlers.get(kind)
         if handler is None:
             raise Bug("handshake: the other side sent %r" % kind)
-        if handler(data):
+        done = handler(data)
+        if done is True:
             return
+        limit_ms = done or None
 
 
 def pair() -> tuple[Link, Link]:

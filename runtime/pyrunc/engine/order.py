@@ -95,7 +95,8 @@ CREATE = (
     ("listener", "seccomp", "host_deliver", "before create returns: the container's first call may already notify"),
 )
 
-# exec. `outside`: in the host's namespaces, by the process that will join; `tail`: by the new process, in the container.
+# exec. `outside`: in the host's namespaces, by the process that will join; `tail`: in the container, up to op_clone by that process, then by
+# its child, which becomes the program; `limits`: while the first waits at op_sync; `cloned`: while the second waits.
 EXEC = (
     ("prepare", "seccomp", "host_compile", "the helper process must have ended before anything joins"),
     ("prepare", "terminal", "host_connect", "the socket path belongs to the caller's root and cwd"),
@@ -104,7 +105,6 @@ EXEC = (
     ("prepare", "landlock", "exec_make", "paths are looked up from outside: no Python runs in the process that joins"),
     ("prepare", "scheduling", "exec_initial", "the initial affinity is inherited by the clone"),
     ("outside", "labels", "exec_op", "written through the host's procfs; takes effect at execve"),
-    ("tail", "engine", "op_session", ""),
     ("tail", "keyring", "exec_op", "the container's, never the caller's; as root, who may search it"),
     ("tail", "personality", "exec_op", ""),
     ("tail", "mempolicy", "exec_op", ""),
@@ -121,14 +121,16 @@ EXEC = (
     ("tail", "user", "op_umask", ""),
     ("tail", "engine", "op_close", "only marks for execve; before any filter, which may deny close_range"),
     ("tail", "seccomp", "op_early", "without noNewPrivileges: loading takes CAP_SYS_ADMIN, kept by op_caps and dropped here"),
-    ("tail", "seccomp", "op_notify", ""),
+    ("tail", "engine", "op_clone", "until here no process of the container can see it; what it sees has the program's rights and no more"),
+    ("tail", "engine", "op_session", "by the process that executes the program: it leads the session"),
+    ("tail", "seccomp", "op_notify", "by the process that executes the program, whose calls the listener is to see"),
     ("tail", "seccomp", "op_late", "with noNewPrivileges: only execve comes after it, and write if that fails"),
     ("tail", "program", "op_exec", ""),
     ("limits", "landlock", "exec_close", "the process has its own copy by now"),
     ("limits", "oom", "host_write", "needs the host's rights"),
     ("limits", "scheduling", "host_affinity", "after the cpuset clips the mask"),
-    ("limits", "scheduling", "exec_set", ""),
     ("limits", "rlimits", "host_apply", ""),
+    ("cloned", "scheduling", "exec_set", "a deadline policy forbids the clone, and with reset-on-fork nothing would be left of it"),
 )
 
 START = (("started", "hooks", "host_poststart", "after the program was executed"),)

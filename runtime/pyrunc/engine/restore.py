@@ -12,7 +12,7 @@ import posix
 from pyrunc import fileio, log
 from pyrunc.cgroup import superblock
 from pyrunc.cgroup.fs import levels
-from pyrunc.engine import checkpoint, criu, criu_external, criu_images, host, planner, restore_mounts, signals, steps
+from pyrunc.engine import checkpoint, child, criu, criu_external, criu_images, host, planner, restore_mounts, signals, steps
 from pyrunc.engine.order import RESTORE
 from pyrunc.errors import PyruncError, Refusal, StepFailure, quote
 from pyrunc.linux import _syscalls, fs, mount, netlink, pidfd, tty
@@ -40,7 +40,7 @@ def restore(run: Run, warnings: list[list[str]], asked: Asked) -> None:
     kept = superblock.Keeper()
     undo = host.Undo(run)
     talks: list[criu.Talk] = []
-    others = set(_children())  # whoever executed us may have left some
+    others = set(child.of_ours())  # whoever executed us may have left some
     try:
         criu.version(cancel)
         _check_options(asked)
@@ -271,7 +271,7 @@ def _unwind(run: Run, undo: Undo, talks: list[criu.Talk], others: set[int]) -> N
 
 def _end_all(run: Run, others: set[int]) -> None:
     """The restored root is our child, all others its descendants, and all are in the container's cgroups."""
-    while children := [pid for pid in _children() if pid not in others]:
+    while children := [pid for pid in child.of_ours() if pid not in others]:
         for pid in children:
             posix.kill(pid, SIGKILL)  # a child of ours, not waited for: the number is its own
         for pid in children:
@@ -281,8 +281,3 @@ def _end_all(run: Run, others: set[int]) -> None:
         from pyrunc.cgroup import kill
 
         kill.end_all(paths)
-
-
-def _children() -> list[int]:
-    """Pids, of the process's only thread (proc_tid_children(5))."""
-    return [int(word) for word in fileio.read_file("/proc/thread-self/children", 1 << 20).split()]

@@ -165,5 +165,7 @@ class ExecRun(Run):
         state = container.state
         super().__init__(container.id, state["bundle"], config, plans, options, root)
         self.container = container
+        self.may_be_traced = False  # processes of the container may have CAP_SYS_PTRACE
+        self.joined = False  # pid and pidfd are those of the process that becomes the program, no longer of the one that joins
         self.init_pid = self.userns_pid = state["pid"]
         self.annotations = state.get("annotations", {})

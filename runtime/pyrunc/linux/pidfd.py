@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 PIDFD_GET_INFO = 0xC040FF0B  # _IOWR(0xff, 11, struct pidfd_info), 64 bytes, Linux 6.13
 PIDFD_INFO_EXIT = 1 << 3  # exit_code of one that was waited for, Linux 6.15
 EXIT_CODE_AT = 60
+PF_FORKNOEXEC = 0x40  # include/linux/sched.h
 
 
 def _stat(pid: int) -> list[bytes] | None:
@@ -48,6 +49,13 @@ def start_time(pid: int, living: bool = False) -> int:
     if fields is None or (living and fields[0] in (b"Z", b"X", b"x")):
         return 0
     return int(fields[19])
+
+
+def has_executed(pid: int) -> bool:
+    """Whether a process that was cloned has executed a program since: not if its flags, field 9, still have PF_FORKNOEXEC. Also told by a
+    zombie; True for one that is gone."""
+    fields = _stat(pid)
+    return fields is None or not int(fields[6]) & PF_FORKNOEXEC
 
 
 def ancestors() -> list[int]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Final, TypedDict
 
+    from pyrunc.parts.plans import Plans
     from pyrunc.parts.sides import Context, Op, TailRun
 
     class Sets(TypedDict, total=False):
@@ -81,6 +82,11 @@ def plan(node: Node, ctx: Context) -> Entry:
         entry["ambient"] &= ~beyond
         ctx.warn(POINTER + "/ambient", "not in permitted and inheritable, so not raised: %s" % " ".join(caps.names(beyond)))
     return entry
+
+
+def may_trace(plans: Plans) -> bool:
+    """Whether processes of a container may have CAP_SYS_PTRACE over processes of the host's user namespace in their pid namespace."""
+    return bool(plans["capabilities"]["bounding"] >> caps.NUMBERS["CAP_SYS_PTRACE"] & 1) and not plans["namespaces"]["userns"]
 
 
 def with_more(sets: Mapping[str, list[str]], names: list[str]) -> dict[str, list[str]]:

@@ -313,10 +313,16 @@ def failure(record: FinishRecord, plans: Plans) -> StepFailure:
     call = quote(call.rstrip(b"\0").decode("ascii", "replace")) if isinstance(call, bytes) else call
     e = words_for(name, call, detail, number, plans)
     e.call, e.errno = call, number
-    e.hint = e.hint or {6: "the kernel accepted the change but did not make it", 8: "a short write"}.get(detail)
+    e.hint = e.hint or HINTS.get(detail)
     return e
 
 
+HINTS = {
+    6: "the kernel accepted the change but did not make it",
+    8: "a short write",
+    9: "the container's processes may have CAP_SYS_PTRACE and could take over a process that still has to load this profile: "
+    "allow write, clone and setsid in it, or set noNewPrivileges",
+}
 PLAIN = {
     "FILTER": ("error loading seccomp filter into kernel", "/linux/seccomp"),
     "BOUND": ("unable to apply bounding set", "/process/capabilities/bounding"),
