@@ -174,6 +174,22 @@ def screen():
         one.close()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_line_ends(argv_of, screen, kind):
+    """The program's line feeds come as they are, like runc's; a terminal of the caller's adds the carriage returns, once."""
+    argv = argv_of(kind, "echo one; echo two")
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=harness.WATCHDOG)
+    assert (done.stdout, done.stderr) == (b"one\ntwo\n", b"")
+    one = screen(argv_of(kind, "echo one; echo two"))
+    assert one.end() == 0
+    os.set_blocking(one.master, False)
+    try:
+        one.seen += os.read(one.master, 4096)
+    except BlockingIOError:
+        pass
+    assert one.seen == b"one\r\ntwo\r\n"
+
+
 KEYS = "trap 'echo INT-came' INT; trap 'echo TSTP-came' TSTP; trap 'echo QUIT-came' QUIT; trap 'stty size' WINCH; echo ready; "
 
 

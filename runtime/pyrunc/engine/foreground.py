@@ -89,13 +89,13 @@ class Terminal:
         raise StepFailure("container-sent-terminal", "the container sent no terminal", "foreground.receive", "host", "/process/terminal")
 
     def raw(self) -> None:
-        """Our own terminal byte by byte, as cfmakeraw(3) does it. One that was hung up, or is no longer ours, stays as it is."""
+        """Our own terminal byte by byte, as cfmakeraw(3) does it, but for OPOST: the container's writes line feeds
+        as they are, and ours adds the carriage returns. One that was hung up, or is no longer ours, stays as it is."""
         saved = _ioctl(0, TCGETS, bytes(36))
         if saved is None:
             return
         iflag, oflag, cflag, lflag = unpack("4I", saved[:16])
         iflag &= ~0o2753  # IGNBRK BRKINT PARMRK ISTRIP INLCR IGNCR ICRNL IXON
-        oflag &= ~1  # OPOST
         lflag &= ~0o100113  # ECHO ECHONL ICANON ISIG IEXTEN
         cflag = cflag & ~0o460 | 0o60  # CSIZE PARENB, CS8
         if _ioctl(0, TCSETSW, pack("4I", iflag, oflag, cflag, lflag) + saved[16:]) is not None:

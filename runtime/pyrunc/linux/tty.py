@@ -10,7 +10,7 @@ import _socket
 import errno
 import fcntl
 import posix
-from _struct import pack
+from _struct import pack, unpack
 
 from pyrunc.errors import CallError
 from pyrunc.linux import _syscalls, constants, fs, paths
@@ -18,6 +18,8 @@ from pyrunc.linux.constants import DEVPTS_SUPER_MAGIC, S_IFCHR, S_IFMT, S_IFREG,
 
 ROOT_INODE = 1  # of a devpts
 PTMX = (5, 2)
+TCGETS, TCSETS, ONLCR = 0x5401, 0x5402, 0x0004
+TERMIOS_SIZE = 36  # struct termios of the kernel: four flags of 32 bits, then the rest
 SLAVE_MAJORS = range(136, 144)
 NAME = b"/dev/ptmx"  # what runc sends beside the descriptor; an empty message would lose it on a stream socket
 INSIDE = constants.RESOLVE_BENEATH | constants.RESOLVE_NO_XDEV | constants.RESOLVE_NO_SYMLINKS | constants.RESOLVE_NO_MAGICLINKS
@@ -57,6 +59,13 @@ def is_slave(fd: int) -> bool:
 def set_size(fd: int, height: int, width: int) -> None:
     """Rows and columns of a terminal."""
     fcntl.ioctl(fd, TIOCSWINSZ, pack("4H", height, width, 0, 0))
+
+
+def keep_line_ends(fd: int) -> None:
+    """Clears ONLCR: a line feed is written as it is, and not after a carriage return."""
+    settings = fcntl.ioctl(fd, TCGETS, bytes(TERMIOS_SIZE))
+    iflag, oflag = unpack("2I", settings[:8])
+    fcntl.ioctl(fd, TCSETS, pack("2I", iflag, oflag & ~ONLCR) + settings[8:])
 
 
 def make_controlling(fd: int) -> None:

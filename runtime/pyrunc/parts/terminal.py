@@ -109,8 +109,7 @@ def init_open(entry: Entry, run: InitRun) -> None:
     /dev/console (only where the mount namespace is the container's), and sends the master. Uses run.root_fd,
     run.fds["console"] and root's plan. Everything ends with the process and its mount namespace."""
     master, slave = _pair(run.root_fd)
-    if entry["size"]:
-        tty.set_size(slave, *entry["size"])
+    _settings(entry, slave)
     _give(slave, entry["uid"])
     root = run.plans.get("root", {})
     if root.get("mount_ns", True):
@@ -138,6 +137,14 @@ def _pair(root_fd: int) -> tuple[int, int]:
         raise StepFailure(
             "no-terminal", words, pointer=POINTER, call=CallError.of(e).call, errno=e.errno, path="/dev/pts/ptmx", hint=hint
         ) from e
+
+
+def _settings(entry: Entry, slave: int) -> None:
+    """The size; and without a console socket, where the runtime passes the output on, it does so unchanged, as runc does."""
+    if entry["size"]:
+        tty.set_size(slave, *entry["size"])
+    if not entry["socket"]:
+        tty.keep_line_ends(slave)
 
 
 def _give(slave: int, uid: int) -> None:
@@ -168,8 +175,7 @@ def exec_open(entry: Entry, run: ExecRun) -> tuple[int, int]:
     """Host side of exec: (master, slave) in the devpts of the container whose root is run.root_fd and whose init is run.init_pid; no
     /dev/console for it. The child gets the slave as stdio, the master goes where run.fds["console"] leads."""
     master, slave = _pair(run.root_fd)
-    if entry["size"]:
-        tty.set_size(slave, *entry["size"])
+    _settings(entry, slave)
     uid: int | None = entry["uid"]
     if run.plans.get("namespaces", {}).get("userns"):
         uid = ids.outer_uid(run.init_pid, entry["uid"])
