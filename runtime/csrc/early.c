@@ -2,19 +2,18 @@
  *
  * A sealed command executes this program twice. A C library first looks at the processor (CPUID), and in a virtual machine each question
  * takes some 10 us: 0.3 ms per start. So the linker is told to begin here, and the first of the two starts does without a library.
- * Unusual cases (closed standard streams, a name that leads nowhere, no overlay) are left to launcher.c, which starts from scratch.
+ * Unusual cases (closed standard streams, a relative path, no overlay) are left to launcher.c, which starts from scratch.
  *
  * Rule: that of bare.h. link.py has the compiler's options for it. */
 #define _GNU_SOURCE
 #include "sealing.h"
 
+#include <elf.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 
 #include "bare.h"
 #include "commands.h"
-
-#define PATH_SIZE 4096
 
 int early_is_sealed;
 
@@ -58,35 +57,21 @@ static int is_us(const char *path)
     return !status_of(SELF, &here) && !status_of(path, &there) && here.st_dev == there.st_dev && here.st_ino == there.st_ino;
 }
 
-/* What where() of launcher.c would find, for the two usual cases: an absolute path, or a word that is found in PATH. */
-static char *place(char *name, char **environment, char *out)
+/* The path that was executed, as the kernel has it: behind the environment. NULL where it is not absolute, or leads somewhere else. */
+static char *place(char **environment)
 {
-    if (name[0] == '/')
-        return is_us(name) ? name : NULL;
-    const char *path = NULL;
-    for (; !path && *environment; environment++)
-        if (bare_begins(*environment, "PATH="))
-            path = *environment + 5;
-    while (path && *path && !bare_find(name, '/')) {
-        size_t n = 0;
-        for (; path[n] && path[n] != ':'; n++)
-            if (n < PATH_SIZE)
-                out[n] = path[n];
-        if (n && path[0] == '/' && n + 1 + bare_length(name) < PATH_SIZE) {
-            out[n] = '/';
-            for (size_t i = 0; i <= bare_length(name); i++)
-                out[n + 1 + i] = name[i];
-            if (is_us(out))
-                return out;
+    while (*environment)
+        environment++;
+    for (const unsigned long *pair = (unsigned long *)(environment + 1); pair[0] != AT_NULL; pair += 2)
+        if (pair[0] == AT_EXECFN) {
+            char *path = (char *)pair[1];
+            return path[0] == '/' && is_us(path) ? path : NULL;
         }
-        path += n + (path[n] == ':');
-    }
     return NULL;
 }
 
 void early(long *stack)
 {
-    char found[PATH_SIZE];
     int argc = (int)stack[0];
     char **argv = (char **)(stack + 1), **environment = argv + argc + 1;
     if (argc < 1 || !is_sealed_command(argc, argv))
@@ -96,7 +81,7 @@ void early(long *stack)
             return;
     int done = sealing_is_done();
     early_is_sealed = done > 0;
-    char *name = done ? NULL : place(argv[0], environment, found), *given = argv[0];
+    char *name = done ? NULL : place(environment), *given = argv[0];
     const char *call;
     int fd = name ? sealing_open(SEALING_OVERLAY, &call) : -1;
     if (fd < 0)

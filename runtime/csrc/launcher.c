@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/personality.h>
 #include <sys/stat.h>
@@ -93,11 +94,15 @@ static char *search(const char *name)
     return NULL;
 }
 
-/* argv[0] is the caller's word, and Go programs put any name there. When it does not lead here, the kernel's answer counts,
- * except for a sealed copy, which has no path: it was started by us, with the path we had found. */
+/* The path that was executed, as the kernel has it. argv[0] is only what the caller says, and Go programs put any name there; it counts
+ * where the former does not lead here: when it is that of a sealed copy, which was executed by us with the path that we had found. */
 static char *where(const char *name)
 {
     static char real[4096];
+    const char *executed = (const char *)getauxval(AT_EXECFN);
+    char *first = executed && *executed ? absolute(NULL, 0, executed) : NULL;
+    if (is_us(first))
+        return first;
     char *found = name && strchr(name, '/') ? absolute(NULL, 0, name) : name ? search(name) : NULL;
     if (is_us(found))
         return found;

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-PYTHON = "/usr/bin/python3"
+PYTHON = install_paths.PYTHON
 ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 DEBIAN = ("/usr/local/lib/python3.%d/dist-packages", "/usr/lib/python3/dist-packages")
 TIMEOUT_MS = 20000  # pyseccomp takes 35 ms for the largest known profile; this leaves room for very slow machines
@@ -37,7 +37,8 @@ def call(name: str, payload: Any, timeout_ms: int = TIMEOUT_MS) -> Any:
     module = "pyrunc.helper." + name
     if is_frozen(module):
         return __import__(module, fromlist=("run",)).run(payload)
-    request = jsonio.dumps({"paths": paths(), "payload": payload}).encode()
+    good, refused = trusted_paths()
+    request = jsonio.dumps({"paths": good, "refused": refused, "payload": payload}).encode()
     pid, to_helper, from_helper, complaints = _start(name)
     try:
         reply, complaint = _talk(b"%d\n%b" % (len(request), request), to_helper, from_helper, complaints, timeout_ms)
@@ -59,6 +60,18 @@ def paths() -> list[str]:
         found += install_paths.site_dirs(base)
     found += [p % sys.version_info[1] if "%" in p else p for p in DEBIAN]
     return list(dict.fromkeys(found))
+
+
+def trusted_paths() -> tuple[list[str], list[str]]:
+    """(those of paths() that nobody else can change, why the others are left out). helper/main.py checks each file in the former."""
+    good, reasons = [], []
+    for path in paths():
+        reason = install_paths.untrusted(path)
+        if reason is None:
+            good.append(path)
+        else:
+            reasons.append("%s is not searched: %s" % (path, reason))
+    return good, reasons
 
 
 def _start(name: str) -> tuple[int, int, int, int]:

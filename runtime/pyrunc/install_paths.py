@@ -1,4 +1,8 @@
-"""Finds the package, its data files and the virtual environment, starting at the launcher."""
+"""Finds the package, its data files and the virtual environment, starting at the launcher.
+
+Whoever runs a command as root executes what is found here (the helper, and the packages that it imports). So a place counts only if nobody
+else can change it: on every level of its path, links included, the owner is root or the caller, and nobody else may write.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +10,42 @@ import posix
 import sys
 from _imp import is_frozen
 
+from pyrunc import errors
+
+PYTHON = "/usr/bin/python3"
+MAX_STEPS = 256  # components of a path with those of its links; the kernel follows 40 links
+S_IFMT, S_IFDIR, S_IFLNK = 0o170000, 0o040000, 0o120000
+S_ISVTX, S_IWGRP, S_IWOTH = 0o1000, 0o020, 0o002
+
 
 def home() -> str:
     """The directory of the package. In the compiled launcher the modules are frozen and in no file (the interpreter may set __file__ all the
-    same); the package is then searched beside the executable, and need not exist."""
+    same); the package is then searched beside the executable, and need not exist. Unsupported if the only one can be changed by others."""
     if not is_frozen(__name__):
         return __file__.rpartition("/")[0]
+    refused = None
     for base in reversed(launcher_dirs()):
         for place in [base + "/..", *site_dirs(base)]:
-            if _exists(place + "/pyrunc/specs"):
-                return place + "/pyrunc"
+            found = place + "/pyrunc"
+            if _exists(found + "/specs"):
+                reason = untrusted(found + "/specs") or untrusted(found + "/helper")
+                if reason is None:
+                    return found
+                refused = refused or (found, reason)
+    if refused is not None:
+        words = "the package's files in %s are not used: %s" % (errors.quote(refused[0]), errors.quote(refused[1]))
+        raise errors.Unsupported("no-package", words, None, "the package", "it and all directories above it must be root's alone")
     return launcher_dirs()[-1] + "/../pyrunc"
 
 
 def data(name: str) -> str:
-    """Path of a data file of the package, such as 'specs/config-schema.json'."""
-    return home() + "/" + name
+    """Path of a data file of the package, such as 'specs/config-schema.json'. Unsupported if others can change it."""
+    path = home() + "/" + name
+    reason = untrusted(path) if is_frozen(__name__) and _exists(path) else None
+    if reason is not None:
+        words = "%s is not used: %s" % (errors.quote(path), errors.quote(reason))
+        raise errors.Unsupported("no-package", words, None, "the package", "it and all directories above it must be root's alone")
+    return path
 
 
 def launcher_dirs() -> list[str]:
@@ -49,6 +73,63 @@ def site_dirs(base: str) -> list[str]:
     except OSError:
         return []
     return [d for n in names for d in (lib + n + "/site-packages", lib + n + "/dist-packages") if _exists(d)]
+
+
+def untrusted(path: str) -> str | None:
+    """None if nobody but root and the caller can change what an absolute path leads to; else why not, such as "/srv/lib belongs to uid 1000".
+
+    Each component is looked at on the way, and each symbolic link's target too. A directory that everybody may write to is accepted if it
+    is sticky, like /tmp: there nobody can replace an entry of somebody else. In a user namespace the owner of the host's files has no id, so
+    the owner of /usr/bin/python3, which the helper is run with in any case, is accepted as root is."""
+    owners = {0, posix.geteuid()}
+    try:
+        owners.add(posix.stat(PYTHON).st_uid)
+    except OSError:
+        pass  # then there is no helper either
+    todo = path.split("/")[::-1]
+    at = ""
+    for _ in range(MAX_STEPS):
+        reason = _why_not(at or "/", owners)
+        if reason is not None:
+            return reason
+        while todo and todo[-1] in ("", "."):
+            todo.pop()
+        if not todo:
+            return None
+        name = todo.pop()
+        if name == "..":
+            at = at.rpartition("/")[0]
+            continue
+        try:
+            link = posix.readlink(at + "/" + name)
+        except (OSError, ValueError):
+            at += "/" + name
+            continue
+        reason = _why_not(at + "/" + name, owners)
+        if reason is not None:
+            return reason
+        todo += link.split("/")[::-1]
+        if link[:1] == "/":
+            at = ""
+    return path + " has too many levels"
+
+
+def _why_not(path: str, owners: set[int]) -> str | None:
+    try:
+        st = posix.lstat(path)
+    except (OSError, ValueError):
+        return None  # what is not there is not loaded
+    if st.st_uid not in owners:
+        return "%s belongs to uid %d" % (path, st.st_uid)
+    kind, mode = st.st_mode & S_IFMT, st.st_mode
+    if kind == S_IFLNK:
+        return None
+    if mode & S_IWOTH and not (kind == S_IFDIR and mode & S_ISVTX):
+        return "everybody may write to %s" % path
+    own = posix.geteuid() == posix.getegid() == st.st_gid  # the group that many systems make for each user
+    if mode & S_IWGRP and st.st_gid != 0 and not own and not mode & S_ISVTX:
+        return "group %d may write to %s" % (st.st_gid, path)
+    return None
 
 
 def _exists(path: str) -> bool:

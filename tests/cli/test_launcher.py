@@ -138,7 +138,7 @@ def test_found_by_whatever_path(launcher, tmp_path):
         ("log.py", "pyrunc: cannot load the package: cannot import name 'log'"),
         (
             "commands/list.py",
-            "list failed: cannot load a part of pyrunc: No module named 'pyrunc.commands.list'; is the installation whole",
+            "list failed: cannot load a part of pyrunc: No module named 'pyrunc.commands.list'; check that the installation is complete",
         ),
         ("linux/_syscalls.abi3.so", "list failed: cannot load a part of pyrunc: cannot import name '_syscalls'"),
     ],

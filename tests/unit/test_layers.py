@@ -64,7 +64,7 @@ MAY = {
     "jsonio": {"errors", "json_errors"},
     "json_errors": {"errors"},
     "fileio": {"errors"},
-    "install_paths": set(),
+    "install_paths": {"errors"},
     "timestamps": set(),
     "errors": set(),
     "helper": {"helper", "jsonio", "fileio", "install_paths", "timestamps", "errors", "oci", "linux"},

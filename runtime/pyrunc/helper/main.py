@@ -1,6 +1,6 @@
 """The main program of the helper process: /usr/bin/python3 -I -S …/helper/main.py NAME, started by helper_process.py.
 
-Standard input: "LENGTH\\n" and that many bytes of JSON {"paths": [...], "payload": ...}. The pipe then stays open: when its other end closes,
+Standard input: "LENGTH\\n" and that many bytes of JSON {"paths": [...], "refused": [...], "payload": ...}. The pipe then stays open: when its other end closes,
 the caller is dead, and the kernel kills the helper (SIGIO). Standard output: one letter and its content, J with JSON, B with bytes, E with the
 record of a PyruncError. A module of this package has one entry, `run(payload)`, may use the whole standard library, and must not write to
 standard output.
@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib.machinery import ModuleSpec, PathFinder
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from pyrunc import errors
 
 LIBRARIES = {  # import name -> (package of Debian, name for pip)
@@ -58,20 +61,42 @@ def die_with_caller() -> None:
         os._exit(1)
 
 
+class Trusted:
+    """Finds modules as usual, and refuses what somebody other than root and the caller can change: the caller may be root."""
+
+    def __init__(self, untrusted: Callable[[str], str | None]) -> None:
+        self.untrusted = untrusted
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        spec = PathFinder.find_spec(name, path, target)
+        if spec is None:
+            return None
+        files = [spec.origin] if spec.has_location and spec.origin else list(spec.submodule_search_locations or ())
+        if spec.cached and os.path.exists(spec.cached):
+            files.append(spec.cached)
+        for file in files:
+            reason = self.untrusted(os.path.abspath(file))
+            if reason is not None:
+                raise ImportError("%s is not used: %s" % (file, reason), name=name)
+        return spec
+
+
 def carry_out(name: str, request: dict[str, Any]) -> bytes:
     """The reply."""
     import json
 
-    from pyrunc import errors
+    from pyrunc import errors, install_paths
 
     if not name.isidentifier() or name == "main":
         return failure(errors.Bug("no such helper: %r" % name))
     sys.path += [p for p in request["paths"] if p not in sys.path]
+    trusted = Trusted(install_paths.untrusted)
+    sys.meta_path[:] = [trusted if finder is PathFinder else finder for finder in sys.meta_path]
     try:
         module = __import__("pyrunc.helper." + name, fromlist=["run"])
         result = module.run(request["payload"])
     except ImportError as e:
-        return failure(missing(e))
+        return failure(missing(e, request.get("refused", [])))
     except errors.PyruncError as e:
         return failure(e)
     if isinstance(result, bytes | bytearray | memoryview):
@@ -79,8 +104,8 @@ def carry_out(name: str, request: dict[str, Any]) -> bytes:
     return b"J" + json.dumps(result).encode()
 
 
-def missing(e: ImportError) -> errors.PyruncError:
-    """The error for a missing library, which names the package to install."""
+def missing(e: ImportError, refused: Sequence[str] = ()) -> errors.PyruncError:
+    """The error for a missing library, which names the package to install, and what was not searched for it."""
     from pyrunc import errors
 
     library = (e.name or "").partition(".")[0]
@@ -88,7 +113,7 @@ def missing(e: ImportError) -> errors.PyruncError:
         return errors.Bug("helper: %s" % e)
     debian, pip = LIBRARIES[library]
     where = "apt install %s, or " % debian if debian else ""
-    hint = "%spip install %s into the environment that pyrunc is installed in" % (where, pip)
+    hint = "; ".join(["%spip install %s into the environment that pyrunc is installed in" % (where, pip), *map(errors.quote, refused)])
     return errors.Unsupported(
         "no-library", "the Python library %s cannot be loaded: %s" % (library, errors.quote(str(e))), None, library, hint
     )
