@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
+import fcntl
 import os
+import pathlib
+import shutil
+import signal
+import subprocess
 import threading
+import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -77,3 +85,88 @@ def test_a_filter_that_bars_the_way_is_a_failure(pyrunc, make_bundle):
     assert pyrunc.ok("exec", id, "/bin/echo", "works").out == "works\n"
     id = pyrunc.started(make_bundle({**CAPS, **changes, "/process/noNewPrivileges": True}, args=["/bin/sleep", "1000"]))
     assert pyrunc.ok("exec", id, "/bin/echo", "works").out == "works\n"
+
+
+PTRACE_SEIZE = 0x4206
+
+
+@pytest.fixture
+def slow(pyrunc, make_bundle) -> Iterator[tuple[str, pathlib.Path, int]]:
+    """(id, a program in the image, descriptor): as long as the descriptor is open, execve(2) of the program waits for its lease."""
+    bundle = make_bundle(args=["/bin/sleep", "1000"])
+    program = bundle.rootfs / "bin" / "slow"
+    shutil.copy(bundle.rootfs / "bin" / "busybox", program)
+    id = pyrunc.started(bundle)
+    before = signal.signal(signal.SIGIO, signal.SIG_IGN)
+    fd = os.open(program, os.O_RDONLY)
+    fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+    yield id, program, fd
+    os.close(fd)
+    signal.signal(signal.SIGIO, before)
+
+
+def joined(pyrunc, id: str, command: subprocess.Popen[str]) -> int:
+    """The pid of the process that is about to become the program: the second child of the command, in the container's pid namespace."""
+    inside = os.readlink("/proc/%d/ns/pid" % pyrunc.state(id)["pid"])
+    end = time.monotonic() + harness.WATCHDOG
+    while time.monotonic() < end:
+        for task in pathlib.Path("/proc/%d/task" % command.pid).iterdir():
+            for pid in (task / "children").read_text().split():
+                try:
+                    if os.readlink("/proc/%s/ns/pid" % pid) == inside:
+                        return int(pid)
+                except OSError:
+                    continue
+    raise AssertionError("nothing has joined")
+
+
+def popen(pyrunc, *args: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        pyrunc.argv(*args), env=pyrunc.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSYS])
+def test_a_program_that_was_never_executed_is_no_success(pyrunc, slow, tmp_path, number):
+    id, _program, _fd = slow
+    command = popen(pyrunc, "exec", "--detach", "--pid-file", tmp_path / "pid", id, "/bin/slow", "true")
+    os.kill(joined(pyrunc, id, command), number)
+    _out, err = command.communicate(timeout=harness.WATCHDOG)
+    assert command.returncode == 255 and "killed by signal %d" % number in err, err
+    assert not (tmp_path / "pid").exists()
+
+
+def test_the_same_program_when_nobody_kills_it(pyrunc, slow, tmp_path):
+    id, _program, fd = slow
+    command = popen(pyrunc, "exec", "--detach", "--pid-file", tmp_path / "pid", id, "/bin/slow", "sleep", "1000")
+    joined(pyrunc, id, command)
+    fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    assert command.wait(harness.WATCHDOG) == 0, command.stderr and command.stderr.read()
+    assert (tmp_path / "pid").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_process_does_not_hold_exec(pyrunc, slow, number):
+    id, _program, fd = slow
+    command = popen(pyrunc, "exec", id, "/bin/slow", "true")
+    pid = joined(pyrunc, id, command)
+    os.kill(pid, signal.SIGSTOP)
+    fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    command.send_signal(number)
+    _out, err = command.communicate(timeout=harness.WATCHDOG)
+    assert command.returncode == 255 and "interrupted by signal %d" % number in err, err
+    assert not os.path.exists("/proc/%d" % pid)
+
+
+def test_a_tracer_that_does_not_wait_keeps_nothing_from_exec(pyrunc, make_bundle):
+    """As a process of the container with CAP_SYS_PTRACE does it: the program ends, and its status is the tracer's to take."""
+    id = pyrunc.started(make_bundle(args=["/bin/sleep", "1000"]))
+    command = popen(pyrunc, "exec", id, "/bin/sleep", "1000")
+    pid = joined(pyrunc, id, command)
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.ptrace(PTRACE_SEIZE, pid, 0, 0) == 0, os.strerror(ctypes.get_errno())
+    try:
+        os.kill(pid, signal.SIGKILL)
+        assert command.wait(harness.WATCHDOG) == 128 + signal.SIGKILL
+    finally:
+        os.waitpid(pid, 0)

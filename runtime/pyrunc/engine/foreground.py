@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 TCGETS, TCSETSW, TIOCGWINSZ, TIOCSWINSZ = 0x5401, 0x5403, 0x5413, 0x5414
 SIGCHLD, SIGURG, SIGWINCH, SIGKILL, SIGSTOP, SIGPIPE, SIGTTIN, SIGTTOU = 17, 23, 28, 9, 19, 13, 21, 22
 EIO = 5
+CORE_DUMPED = 0x80  # in the status of wait(2)
 CHUNK = 32768
 # Synchronous ones speak of ourselves; WINCH and CHLD have meanings of their own here. SIGURG is what Go runtimes use among themselves.
 # TTIN and TTOU are about our own terminal: a job in the background that wants it is stopped, and goes on with the shell's `fg`.
@@ -288,6 +289,10 @@ def _reap(fd: int) -> None:
 
 def _status(pid: int, fd: int) -> int:
     info = child.reap(fd)
-    if info is None:
-        raise StepFailure("status-unknown", "the exit status of pid %d was taken by somebody else" % pid, "foreground.wait", "host")
-    return info.si_status if info.si_code == posix.CLD_EXITED else 128 + info.si_status
+    if info is not None:
+        return info.si_status if info.si_code == posix.CLD_EXITED else 128 + info.si_status
+    code = pidfd.exit_status(fd)  # a process that traces the program keeps its status from us
+    if code is None:
+        raise StepFailure("status-unknown", "the exit status of pid %d is not known" % pid, "foreground.wait", "host")
+    number = posix.waitstatus_to_exitcode(code & ~CORE_DUMPED)
+    return number if number >= 0 else 128 - number
