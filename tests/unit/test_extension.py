@@ -4,9 +4,11 @@ import errno
 import os
 import struct
 import subprocess
+import tomllib
 
 import pytest
 
+import harness
 from pyrunc.linux import _syscalls
 
 # Names that others build on; each has a sentence of help that begins with its signature.
@@ -162,3 +164,12 @@ def test_the_face_for_type_checkers_names_the_same_functions():
     with open(_syscalls.__file__.replace(".abi3.so", ".pyi")) as file:
         found = {node.name for node in ast.parse(file.read()).body if isinstance(node, ast.FunctionDef)}
     assert found == set(FUNCTIONS)
+
+
+def test_pip_builds_it_of_the_same_files():
+    """pyproject.toml names what the Makefile names: `pip install` would else make an extension that can't be loaded."""
+    with open(harness.ROOT / "pyproject.toml", "rb") as file:
+        (module,) = tomllib.load(file)["tool"]["setuptools"]["ext-modules"]
+    line = next(row for row in (harness.ROOT / "Makefile").read_text().splitlines() if row.startswith("EXT_SOURCES"))
+    wanted = line.partition("(addprefix $(CSRC)/,")[2].rstrip(")").split()
+    assert [name.rpartition("/")[2] for name in module["sources"]] == wanted
