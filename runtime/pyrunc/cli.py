@@ -183,7 +183,7 @@ COMMANDS = {
     "features": Command(False, {"deviations": B, "format": V}, {"f": "format"}, 0, 0, False),
     "plan": Command(
         False,
-        {"bundle": V, "config": V, "json": B, "format": V, "diff": V, "no-pivot": B},
+        {"bundle": V, "config": V, "full": B, "json": B, "format": V, "diff": V, "no-pivot": B},
         {"b": "bundle", "f": "config"},
         0,
         1,

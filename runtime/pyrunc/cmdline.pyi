@@ -27,6 +27,7 @@ class Options(_As, total=False):
 
     globals: Globals
     help: bool
+    full: bool
     additional_gids: list[str]
     all: bool
     apparmor: str

@@ -80,13 +80,13 @@ def cut(text: str, columns: int | None) -> str:
     return text if columns is None or len(text) <= columns else text[: max(0, columns - 1)] + "…"
 
 
-def fitting(rows: Sequence[Sequence[str]], columns: int | None, gap: int = 3) -> list[list[str]]:
+def fitting(rows: Sequence[Sequence[str]], columns: int | None, gap: int = 2) -> list[list[str]]:
     """Rows of a table whose longest cells are cut so that the lines have at most `columns` characters; the first column is cut last."""
     table = [list(row) for row in rows]
     if columns is None or not table:
         return table
     widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
-    while sum(max(12, size + gap) for size in widths[:-1]) + widths[-1] > columns:
+    while sum(size + gap for size in widths[:-1]) + widths[-1] > columns:
         others = [i for i in range(1, len(widths)) if widths[i] > SHORTEST]
         longest = max(others, key=lambda i: widths[i]) if others else 0
         if widths[longest] <= SHORTEST:

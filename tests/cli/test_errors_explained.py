@@ -1,10 +1,13 @@
 """What a person sees of an error at a terminal, what stands in the log beside msg, and the list of codes."""
 
+import fcntl
 import json
 import os
 import pty
 import re
+import struct
 import subprocess
+import termios
 
 import pytest
 
@@ -65,7 +68,7 @@ def test_bad_json_is_shown_where_it_breaks(pyrunc, bundle):
     (bundle.path / "config.json").write_text('{\n  "ociVersion": "1.2.0",\n  "process": {,}\n}\n')
     code, text = at_a_terminal(pyrunc, "create", "--bundle", bundle, pyrunc.new_id(), env={"NO_COLOR": "1"})
     assert code == 1 and '      3 | "process": {,}' in text and "PYR-2401" in text, text
-    assert text.splitlines()[3].rstrip() == "         | " + " " * len('"process": {') + "^", text
+    assert text.splitlines()[4].rstrip() == "         | " + " " * len('"process": {') + "^", text
 
 
 @pytest.mark.parametrize("kind", ["missing", "a directory", "a fifo", "binary", "huge line"])
@@ -124,3 +127,28 @@ def test_list_of_codes(pyrunc):
 def test_unknown_code(pyrunc, word, near):
     result = pyrunc.call("errors", word)
     assert result.code == 1 and result.err.count("\n") == 1 and near in result.err, result
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_each_kind_of_error_fits_the_terminal(pyrunc, bundle, columns):
+    """No sentence twice, one remedy, and no line longer than the terminal."""
+    for words in (
+        ["rnu"],
+        ["create", "--bundl", "x"],
+        ["state", "nobody"],
+        ["list", "--format", "jsno"],
+        ["run", "--bundle", bundle, "a/b"],
+        ["create"],
+    ):
+        master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        argv = pyrunc.argv(*words)
+        done = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=slave, env={**pyrunc.env, "TERM": "dumb"})
+        assert done.wait(harness.WATCHDOG) == 1
+        os.close(slave)
+        lines = os.read(master, 65536).decode().replace("\r\n", "\n").splitlines()
+        os.close(master)
+        assert max(map(len, lines)) <= columns, lines
+        assert [line[:7] for line in lines].count("  do   ") == 1, lines
+        first = lines[0].partition(" failed: ")[2] or lines[0]
+        assert sum(first.partition(";")[0] in line for line in lines) == 1, lines

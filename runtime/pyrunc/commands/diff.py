@@ -88,6 +88,8 @@ def _text(document: dict[str, Any], paint: Paint) -> str:
         lines.append(paint("    - %s" % _shown(row["planned"]), "red"))
         lines.append(paint("    + %s" % _shown(row["seen"]), "green"))
     lines += ["%s: %s can't be read: %s" % (paint("note", "yellow"), row["area"], quote(row["why"], 400)) for row in document["unread"]]
+    if not document["differences"] and render.width(1):
+        lines.insert(0, "no differences")
     return "".join(line + "\n" for line in lines)
 
 

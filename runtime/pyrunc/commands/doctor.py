@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import posix
 
-from pyrunc import fileio, helper_process, jsonio
+from pyrunc import fileio, helper_process, jsonio, render
 from pyrunc.cgroup import hierarchies
 from pyrunc.commands import choice
 from pyrunc.errors import PyruncError, quote
@@ -40,11 +40,12 @@ def main(options: Options, args: list[str]) -> int:
 
 
 def _table(rows: list[Row]) -> str:
+    columns = render.width(1)
     lines = []
     for what, state, seen, affects, remedy in rows:
-        lines.append("%-8s %-26s %s" % (state, what, seen))
+        lines += render.wrapped(seen, columns, "%-8s %-26s " % (state, what), " " * 36)
         if state != GOOD:
-            lines.append("%-8s   concerns %s; %s" % ("", affects, remedy))
+            lines += render.wrapped("affects %s; %s" % (affects, remedy), columns, " " * 11, " " * 11)
     return "\n".join(lines) + "\n"
 
 

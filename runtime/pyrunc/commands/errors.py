@@ -34,10 +34,10 @@ def one(rows: list[codes.Row], word: str) -> codes.Row:
 
 
 def _text(rows: list[codes.Row]) -> str:
-    paint = render.Paint()
+    paint, columns, pad = render.Paint(), render.width(1), " " * 10
     lines = []
     for row in rows:
         lines.append("%s  %-11s %s" % (paint(row["code"], "bold"), row["kind"], paint(row["name"], "cyan")))
-        lines.append("          %s" % row["meaning"])
-        lines.append("          %s Exit status %s." % (row["remedy"], row["exit_status"]))
+        lines += render.wrapped(row["meaning"], columns, pad, pad)
+        lines += render.wrapped("%s Exit status %s." % (row["remedy"], row["exit_status"]), columns, pad, pad)
     return "\n".join(lines) + "\n"

@@ -19,7 +19,7 @@ def main(options: Options, args: list[str]) -> int:
     prepare.caller_paths(options)
     if options.get("process"):
         options["process"] = store.absolute(options["process"])
-    state_dir = lookup.open_state(options, args[0])
+    state_dir = lookup.open_state(options, args[0], quiet=True)
     engine_exec.check(state_dir, options.get("ignore_paused", False))
     config = state_dir.config(NOT_OF_EXEC)
     process = exec_process.process_of(options, args[1:], state_dir, config)

@@ -191,7 +191,8 @@ def _text(found: dict[str, Any]) -> str:
 
 
 def _field(paint: Paint, name: str, text: str) -> str:
-    return "  %s %s" % (paint(name.ljust(9), "cyan"), text)
+    lines = render.wrapped(text, render.width(1), " " * 12, " " * 12)
+    return "\n".join(["  %s %s" % (paint(name.ljust(9), "cyan"), lines[0][12:]), *lines[1:]])
 
 
 def _code_lines(found: dict[str, Any], paint: Paint) -> list[str]:
@@ -228,11 +229,12 @@ def _property_lines(found: dict[str, Any], paint: Paint) -> list[str]:
 def _planned_lines(found: dict[str, Any], paint: Paint) -> list[str]:
     from pyrunc.commands.plan import outline
 
-    lines = [
-        _field(paint, "given", quote(jsonio.dumps(found["value"]), 400) if found["value"] is not None else "not given; the default applies")
-    ]
-    for index, text in enumerate(outline(found["planned"]) if found["planned"] is not None else ()):
-        lines.append(_field(paint, "" if index else "planned", text))
+    columns = render.width(1)
+    given = quote(jsonio.dumps(found["value"]), 400) if found["value"] is not None else "not given; the default applies"
+    lines = [_field(paint, "given", render.cut(given, columns and columns - 12))]
+    planned = outline(found["planned"], None, (columns or 122) - 12) if found["planned"] is not None else ()
+    for index, text in enumerate(planned):
+        lines.append(_field(paint, "" if index else "planned", render.cut(text, columns and columns - 12)))
     lines += [_field(paint, "writes", "%s to %s" % (quote(row["value"]), quote(row["file"]))) for row in found["written"]]
     lines += [_field(paint, "warning", quote(row["words"])) for row in found["warnings"]]
     for row in found["problems"]:

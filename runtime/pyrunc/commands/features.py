@@ -9,12 +9,14 @@ from __future__ import annotations
 import posix
 
 from pyrunc import fileio, jsonio
+from pyrunc.commands import choice
 from pyrunc.commands.version import VERSION
-from pyrunc.errors import UsageError, quote
 from pyrunc.oci import features
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from pyrunc.cmdline import Options
 
 
@@ -22,15 +24,11 @@ LIBSECCOMP = ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/l
 
 
 def main(options: Options, args: list[str]) -> int:
-    style = options.get("format", "text" if options.get("deviations") else "json")
-    if style not in ("text", "json") or style == "text" and not options.get("deviations"):
-        raise UsageError(
-            "bad-format", "invalid format option: %s" % quote(style), "features", "format", "use json; with --deviations also text"
-        )
+    style = choice.format_of(options, "features", *(("text", "json") if options.get("deviations") else ("json", "text")))
     if options.get("deviations"):
         from pyrunc.oci import deviations
 
-        text = jsonio.dumps(deviations.document(), indent=2) + "\n" if style == "json" else deviations.text()
+        text = jsonio.dumps(deviations.document(), indent=2) + "\n" if style == "json" else _deviations()
         fileio.write_all(1, text.encode())
         return 0
     from pyrunc.linux import caps
@@ -39,8 +37,36 @@ def main(options: Options, args: list[str]) -> int:
     names = {*words.FLAGS, *words.PROPAGATION, *words.RECURSIVE, *words.EXTENSIONS}
     checkpoint, libseccomp = has_checkpoint(), libseccomp_version()
     document = features.document(VERSION, names, caps.NAMES, supported_flags(), checkpoint, libseccomp)
-    fileio.write_all(1, (jsonio.dumps(document, indent=4) + "\n").encode())
+    text = jsonio.dumps(document, indent=4) + "\n" if style == "json" else _text(document)
+    fileio.write_all(1, text.encode())
     return 0
+
+
+def _text(document: dict[str, Any]) -> str:
+    """The document as indented lines; lists of words are wrapped."""
+    from pyrunc import render
+    from pyrunc.commands.plan import outline
+
+    columns = render.width(1) or 100
+    lines = []
+    for key, value in document.items():
+        if isinstance(value, list) and all(isinstance(one, str) for one in value):
+            lines += render.wrapped(" ".join(value), columns, key + ": ", "  ")
+        else:
+            for line in outline(value, key, columns):
+                pad = " " * (len(line) - len(line.lstrip(" ")) + 2)
+                lines += render.wrapped(line.replace('","', '", "'), columns, "", pad)
+    return "\n".join(lines) + "\n"
+
+
+def _deviations() -> str:
+    """The table of deviations, wrapped at a terminal."""
+    from pyrunc import render
+    from pyrunc.oci import deviations
+
+    columns = render.width(1)
+    lines = [row for line in deviations.text().splitlines() for row in render.wrapped(line, columns, "", "    ")]
+    return "\n".join(lines) + "\n"
 
 
 def supported_flags() -> list[str]:

@@ -4,6 +4,8 @@ going to delete them."""
 
 from __future__ import annotations
 
+import posix
+
 from pyrunc import fileio, jsonio, store
 from pyrunc.commands import choice
 from pyrunc.engine import gc
@@ -73,7 +75,7 @@ def _table(found: list[Stale]) -> str:
     for one in found:
         reason = one["reason"] + ("; removed" if one["removed"] else "")
         rows.append((quote(one["id"]), _age(one["age"]), str(len(one["cgroups"])), str(len(one["mounts"])), quote(reason)))
-    return table(rows) if found else ""
+    return table(rows) if found else "nothing is left of dead containers\n" if posix.isatty(1) else ""
 
 
 def _age(seconds: int) -> str:

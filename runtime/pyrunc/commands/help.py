@@ -172,6 +172,7 @@ MEANING = {
     "gc --engine": "look below the roots of docker, podman, containerd, cri-o or all",
     "deviations": "list where pyrunc differs from runc on purpose",
     "json": "print JSON",
+    "full": "show each step with its reason, and every member of the plans",
     "docker": "edit /etc/docker/daemon.json",
     "podman": "write a file in /etc/containers/containers.conf.d (users: in ~/.config)",
     "containerd": "edit /etc/containerd/config.toml",

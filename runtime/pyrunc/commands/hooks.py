@@ -37,4 +37,6 @@ def _text(found: Sequence[Mapping[str, Any]], paint: Paint) -> str:
         )
         for name in ("stdout", "stderr"):
             lines += ["    %s %s" % (paint(name + ":", "cyan"), one[name])] if one[name] else []
+    if not lines and render.width(1):
+        lines = ["no hook has run"]
     return "".join(line + "\n" for line in lines)

@@ -85,6 +85,21 @@ def _engines(options: Options, engine: str, style: str) -> int:
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """Columns padded to their widest cell, with three blanks between them, as runc's tables (Go's tabwriter)."""
-    widths = [max(12, *(len(row[i]) + 3 for row in rows)) for i in range(len(rows[0]) - 1)]
-    return "".join("".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)) + row[-1] + "\n" for row in rows)
+    """Columns padded to their widest cell, with three blanks between them, as runc's tables (Go's tabwriter). At a terminal long cells are
+    cut, and the columns are narrower where they would not fit."""
+    import posix
+
+    gap, least = 3, 12
+    if posix.isatty(1):
+        from pyrunc import render
+
+        columns = render.width(1)
+        if columns is not None and any(len(line) > columns for line in _lines(rows, gap, least)):
+            gap, least = 2, 0
+            rows = render.fitting(rows, columns, gap)
+    return "".join(line + "\n" for line in _lines(rows, gap, least))
+
+
+def _lines(rows: Sequence[Sequence[str]], gap: int, least: int) -> list[str]:
+    widths = [max(least, *(len(row[i]) + gap for row in rows)) for i in range(len(rows[0]) - 1)]
+    return ["".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)) + row[-1] for row in rows]

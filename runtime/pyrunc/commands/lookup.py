@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 FULL_ID = 64  # characters of an id that engines give: never a name, and never the beginning of an id
 
 
-def open_state(options: Options, id: str) -> StateDir:
+def open_state(options: Options, id: str, quiet: bool = False) -> StateDir:
     """The container with its state read, as store.open_state(). Where an engine's container is meant, options["globals"]["root"] becomes the
-    engine's. StateError; for a name that several containers have, with all of them."""
+    engine's. StateError; for a name that several containers have, with all of them. quiet: engines call the command too, so with an explicit
+    --root the sentence has no hint."""
     try:
         return store.open_state(options, id)
     except StateError as e:
@@ -26,7 +27,8 @@ def open_state(options: Options, id: str) -> StateDir:
             raise
         found = _of_engines(options, id)
         if found is None:
-            e.hint = e.hint or _hint(options, id)
+            if not (quiet and "root" in options["globals"]):
+                e.hint = e.hint or _hint(options, id)
             raise
     options["globals"]["root"] = found["root"]
     return store.open_state(options, found["id"])
@@ -58,4 +60,6 @@ def _hint(options: Options, id: str) -> str:
     close = nearest(id, store.ids(store.root_of(options["globals"])))
     if close:
         return "did you mean %s?" % " or ".join(close)
+    if "root" in options["globals"]:
+        return "'pyrunc list' shows the ids"
     return "'pyrunc list' shows the ids below --root, 'pyrunc list --engine all' those of engines"

@@ -57,7 +57,7 @@ def main(options: Options, args: list[str]) -> int:
     if style == "json":
         text = jsonio.dumps(document(made), indent=2) + "\n"
     else:
-        text = human(made, render.Paint())
+        text = human(made, render.Paint(), options.get("full", False))
     fileio.write_all(1, text.encode("utf-8", "backslashreplace"))
     return 1 if made.problems else 0
 
@@ -126,51 +126,131 @@ def _hidden(env: list[str] | None) -> list[str] | None:
     return env if env is None else [str(x).partition("=")[0] + "=" + HIDDEN for x in env]
 
 
-# -- the tree ------------------------------------------------------------------------------------------------------------
+# -- for people ----------------------------------------------------------------------------------------------------------
 
 
-def human(made: Made, paint: Paint) -> str:
-    """The steps by phase, what each part will do, the control files, warnings and problems."""
-    branches: list[render.Branch] = []
-    last = None
+def human(made: Made, paint: Paint, full: bool = False) -> str:
+    """The phases, what is planned for each property, the control files, warnings and problems. full: each step with its reason, and every
+    member of the plans; else the plans without what is empty or false, one line for each member."""
+    columns = render.width(1)
+    lines = ["plan of %s from %s" % (paint(made.id, "bold"), quote(made.bundle)), ""]
+    lines += _steps(made, paint, columns) if full else _phases(made, paint, columns)
+    keys = {row[0]: row[2] for row in PARTS}
+    lines += ["", paint("properties", "bold")]
+    for part, entry in made.plans.items():
+        value = named(shown(part, entry))
+        value = value if full else without_empty(value)
+        items = value.items() if isinstance(value, dict) else [("", value)] if value else []
+        leaves = [line for key, one in items for line in outline(one, key or None, columns or 110)]
+        if leaves:
+            lines += [paint(text, "cyan") for text in render.wrapped(", ".join(keys[part]) or "(%s)" % part, columns, "  ", "  ")]
+            lines += [text for leaf in leaves for text in _hanging(leaf, columns, full)]
+    files = cgroup_preview.files(made.plans)
+    if files:
+        lines += ["", paint("control files", "bold")]
+        lines += [render.cut("  %s = %s" % (quote(r["file"]), quote(r["value"])), None if full else columns) for r in files]
+    lines += [""] if made.warnings or made.problems else []
+    for pointer, text in made.warnings:
+        found = render.wrapped("%s: %s" % (pointer, quote(text, 1000)), columns, "warning: ", "    ")
+        lines += [paint("warning", "yellow") + found[0][7:], *found[1:]]
+    for problem in made.problems:
+        found = render.wrapped(quote(problem.sentence(), 1000), columns, "refused: ", "    ")
+        lines += [paint("refused", "red", "bold") + found[0][7:], *found[1:]]
+    return "\n".join(lines) + "\n"
+
+
+def _phases(made: Made, paint: Paint, columns: int | None) -> list[str]:
+    """A line for each phase: where it runs, and the properties that it is about."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for step in steps(made.plans):
+        found.setdefault((step["phase"], step["side"]), []).extend(step["pointers"][:1] or ["(%s)" % step["part"]])
+    lines = []
+    for (phase, side), pointers in found.items():
+        text = "%s: %s" % (_count(len(pointers), "step"), ", ".join(dict.fromkeys(pointers)))
+        rows = render.wrapped(text, columns, "%-8s %-4s  " % (phase, side), " " * 15)
+        lines += [paint(phase.ljust(8), "bold") + rows[0][8:], *rows[1:]]
+    return [*lines, "(--full shows each step with its reason)"]
+
+
+def _steps(made: Made, paint: Paint, columns: int | None) -> list[str]:
+    """A line for each step, under its phase."""
+    lines, last = [], None
     for number, step in enumerate(steps(made.plans), 1):
         if step["phase"] != last:
             last = step["phase"]
-            branches.append(("%s (%s)" % (paint(last, "bold"), step["side"]), []))
-        name = ("%s.%s" % (step["part"], step["verb"])).ljust(32)
-        branches[-1][1].append((("%3d  %s %s" % (number, paint(name, "cyan"), paint(step["why"], "dim"))).rstrip(), []))
-    keys = {row[0]: row[2] for row in PARTS}
-    values = []
-    for part, entry in made.plans.items():
-        owned = ", ".join(keys[part])
-        values.append((paint(part, "cyan") + (paint(" (%s)" % owned, "dim") if owned else ""), _leaves(shown(part, entry))))
-    branches.append((paint("properties", "bold"), values))
-    files = cgroup_preview.files(made.plans)
-    if files:
-        branches.append((paint("control files", "bold"), [("%s = %s" % (quote(r["file"]), quote(r["value"])), []) for r in files]))
-    odd: list[render.Branch] = [
-        ("%s: %s" % (paint("warning", "yellow"), "%s: %s" % (pointer, quote(text))), []) for pointer, text in made.warnings
-    ]
-    odd += [("%s: %s" % (paint("refused", "red", "bold"), quote(p.sentence(), 1000)), []) for p in made.problems]
-    lines = ["plan of %s from %s" % (paint(made.id, "bold"), quote(made.bundle))]
-    return "\n".join(lines + render.tree(branches + odd)) + "\n"
+            lines.append("%s (%s)" % (paint(step["phase"], "bold"), step["side"]))
+        name = "%s.%s" % (step["part"], step["verb"])
+        rows = render.wrapped(step["why"], columns, "%5d  %-26s " % (number, name), " " * 34)
+        lines += [rows[0][:7] + paint(rows[0][7:33], "cyan") + rows[0][33:], *rows[1:]]
+    return [line.rstrip() for line in lines]
 
 
-def _leaves(value: Any) -> list[render.Branch]:
-    return [(line, []) for line in outline(value)]
+def _count(number: int, word: str) -> str:
+    return "%d %s%s" % (number, word, "" if number == 1 else "s")
 
 
-def outline(value: Any, name: str | None = None) -> list[str]:
-    """Plain data as indented lines; short values stay on one line."""
+def _hanging(text: str, columns: int | None, full: bool) -> list[str]:
+    """A line of outline(), below its property: wrapped, or cut to one line."""
+    own = len(text) - len(text.lstrip(" "))
+    return render.wrapped(text, columns, "    ", " " * (own + 8)) if full else [render.cut("    " + text, columns)]
+
+
+def without_empty(value: Any) -> Any:
+    """Plain data without members that are false, null or empty."""
+    if isinstance(value, dict):
+        found = {k: without_empty(v) for k, v in value.items() if k != "pointers"}
+        return {k: v for k, v in found.items() if v or v == 0 and v is not False}
+    return [without_empty(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+
+def named(value: Any) -> Any:
+    """Plain data with names in place of bits, and modes in octal: for people."""
+    if isinstance(value, (list, tuple)):
+        return [named(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    found = {key: named(one) for key, one in value.items()}
+    for key in ("flags", "clear", "propagation"):
+        bits = value.get(key)
+        if "destination" in value and bits is not None:
+            total = sum(bits) if isinstance(bits, list) else bits
+            found[key] = bit_names(total, "MS_")
+    if type(value.get("flags")) is int and "new" in value:
+        found["flags"] = bit_names(value["flags"], "CLONE_NEW")
+    found.update((key, bit_names(value[key], "MOUNT_ATTR_")) for key in ("rec_set", "rec_clr") if type(value.get(key)) is int)
+    found.update((key, "0%o" % value[key]) for key in ("mode", "umask") if type(value.get(key)) is int)
+    return found
+
+
+def bit_names(bits: int, prefix: str) -> list[str]:
+    """The names of the bits that are set, without the prefix and in lower case; what has no name as a number."""
+    from pyrunc.linux import constants
+
+    found = []
+    for name, bit in vars(constants).items():
+        if name.startswith(prefix) and type(bit) is int and bit and not bit & (bit - 1) and bits & bit:
+            found.append(name[len(prefix) :].lower())
+            bits &= ~bit
+    return [*found, *(["%#x" % bits] if bits else [])]
+
+
+def outline(value: Any, name: str | None = None, columns: int = 110) -> list[str]:
+    """Plain data as indented lines; values that fit `columns` stay on one line. An item of a list is called by its pointer, if it has one."""
     head = "" if name is None else name + ": "
     text = jsonio.dumps(value)
-    if len(text) + len(head) <= 110 or not isinstance(value, (dict, list)) or not value:
+    if len(text) + len(head) <= columns or not isinstance(value, (dict, list)) or not value:
         return [head + quote(text, 400)]
-    items = value.items() if isinstance(value, dict) else ((str(i), v) for i, v in enumerate(value))
+    items: list[tuple[str, Any]] = []
+    if isinstance(value, dict):
+        items = list(value.items())
+    else:
+        for number, one in enumerate(value):
+            pointer = one.get("pointer") if isinstance(one, dict) else None
+            items.append((pointer, {k: v for k, v in one.items() if k != "pointer"}) if pointer else (str(number), one))
     lines = [] if name is None else [name + ":"]
     pad = "" if name is None else "  "
     for key, item in items:
-        lines += [pad + line for line in outline(item, key)]
+        lines += [pad + line for line in outline(item, key, columns - len(pad))]
     return lines
 
 

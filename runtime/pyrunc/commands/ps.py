@@ -22,7 +22,7 @@ PS = ("/usr/bin/ps", "/bin/ps")
 
 def main(options: Options, args: list[str]) -> int:
     style = choice.format_of(options, "ps", "table", "json")
-    state_dir = open_state(options, args[0])
+    state_dir = open_state(options, args[0], quiet=True)
     paths = state_dir.state.get("cgroup_paths")
     pids = kill.procs(paths) if paths else _by_namespace(state_dir.state)
     if style == "json":

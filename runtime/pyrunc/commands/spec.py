@@ -82,11 +82,17 @@ def _explain(options: Options, document: dict[str, Any], reasons: dict[str, str]
 
 
 def _explained(rows: list[dict[str, Any]], about: str | None, paint: Paint) -> str:
-    lines = [paint(about, "bold"), ""] if about else []
+    from pyrunc import render
+
+    columns = render.width(1)
+    lines = [*(paint(text, "bold") for text in render.wrapped(about, columns)), ""] if about else []
     for row in rows:
-        lines.append("%s = %s" % (paint(row["pointer"], "cyan"), quote(jsonio.dumps(row["value"]), 160)))
-        lines.append("    " + row["what"])
-        lines += ["    %s %s" % (paint("here:", "bold"), row["why"])] if row["why"] else []
+        first = render.cut("%s = %s" % (row["pointer"], quote(jsonio.dumps(row["value"]), 160)), columns)
+        lines.append(paint(row["pointer"], "cyan") + first[len(row["pointer"]) :])
+        lines += render.wrapped(row["what"], columns, "    ", "    ")
+        if row["why"]:
+            why = render.wrapped(row["why"], columns, "    here: ", "    ")
+            lines += ["    " + paint("here:", "bold") + why[0][9:], *why[1:]]
     return "\n".join(lines) + "\n"
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def main(options: Options, args: list[str]) -> int:
     choice.format_of(options, "state", "json")
-    state_dir = open_state(options, args[0])
+    state_dir = open_state(options, args[0], quiet=True)
     now = status.of(state_dir)
     data = document.for_state(state_dir.state, now)
     if now == "stopped":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pyrunc import fileio, jsonio
+from pyrunc import fileio, jsonio, render
 from pyrunc.commands import choice
 from pyrunc.commands.lookup import open_state
 from pyrunc.errors import StateError, quote
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from pyrunc.cmdline import Options
 
 
-WIDTH = 48  # columns of the bars
+WIDTH = 48  # columns of the bars, where the output is no terminal
+NARROW = 8  # the least columns of the bars
 
 
 def main(options: Options, args: list[str]) -> int:
@@ -38,12 +39,15 @@ def waterfall(stamps: list[list[Any]]) -> str:
     """[[begin, length, side, name]] in nanoseconds -> lines with begin and length in milliseconds, side, a bar and the step."""
     stamps = sorted(stamps)
     end = max(1, *(began + length for began, length, _side, _name in stamps))
-    lines = ["%9s %9s  %-4s  %-*s  %s" % ("at ms", "took ms", "side", WIDTH, "", "step")]
+    names = max(len(quote(name)) for _began, _length, _side, name in stamps)
+    columns = render.width(1)
+    width = WIDTH if columns is None else max(NARROW, columns - 29 - names)
+    lines = ["%9s %9s  %-4s  %-*s  %s" % ("at ms", "took ms", "side", width, "", "step")]
     for began, length, side, name in stamps:
-        first = min(began * WIDTH // end, WIDTH - 1)
-        size = max(1, (began + length) * WIDTH // end - first)
-        bar = (" " * first + ("█" if side == "host" else "▒") * size)[:WIDTH].ljust(WIDTH)
-        lines.append("%9s %9s  %-4s  %s  %s" % (_ms(began), _ms(length), quote(side), bar, quote(name)))
+        first = min(began * width // end, width - 1)
+        size = max(1, (began + length) * width // end - first)
+        bar = (" " * first + ("█" if side == "host" else "▒") * size)[:width].ljust(width)
+        lines.append(render.cut("%9s %9s  %-4s  %s  %s" % (_ms(began), _ms(length), quote(side), bar, quote(name)), columns))
     lines.append("%9s total" % _ms(end))
     return "\n".join(lines) + "\n"
 
