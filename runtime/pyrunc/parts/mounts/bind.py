@@ -17,7 +17,7 @@ from pyrunc.parts.mounts import mountpoint, options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pyrunc.parts.mounts.plan import Entry, Item
+    from pyrunc.parts.mounts.plan import Entry, IdMap, Item
     from pyrunc.parts.sides import AskRun, InitRun
 
 
@@ -55,15 +55,37 @@ def finish(mount_fd: int, item: Item, run: InitRun) -> int:
 
 
 def source(item: Item, entry: Entry, run: AskRun) -> int:
-    """-> fd of the detached clone, id-mapped if asked for; its flags are still those of the source."""
-    if item["idmap"] is None:
+    """-> fd of the detached clone, id-mapped if asked for; its flags are still those of the source. Init makes the clone itself where it
+    can, so that a source below the rootfs shows the mounts that were made there before."""
+    index = int(item["pointer"].rpartition("/")[2])
+    if item["idmap"] is None or not entry["userns"]:  # in a user namespace id maps take the host's rights
         try:
-            return clone(item)
+            tree = clone(item)
         except OSError as e:
             if e.errno not in _ASK_HOST[bool(entry["userns"])]:
                 raise
-    _answer, fds = run.ask("mounts", {"index": int(item["pointer"].rpartition("/")[2])})
+        else:
+            if item["idmap"] is not None:
+                _answer, fds = run.ask("mounts", {"index": index, "map": True})
+                try:
+                    map_ids(tree, item["idmap"], fds[0])
+                except OSError:
+                    posix.close(tree)
+                    raise
+                finally:
+                    posix.close(fds[0])
+            return tree
+    _answer, fds = run.ask("mounts", {"index": index})
     return fds[0]
+
+
+def map_ids(tree: int, maps: IdMap, userns_fd: int) -> None:
+    """Maps the ids of a detached mount by those of a user namespace."""
+    try:
+        mount.setattr(tree, c.MOUNT_ATTR_IDMAP, 0, maps["recursive"], userns_fd=userns_fd)
+    except OSError as e:
+        hint = "the file system of the source, or this kernel, does not support id-mapped mounts" if e.errno == errno.EINVAL else None
+        raise CallError.of(e, hint=hint) from None
 
 
 def clone(item: Item) -> int:

@@ -6,7 +6,6 @@ goes. The clone is made in the host's mount namespace, and its propagation is th
 
 from __future__ import annotations
 
-import errno
 import posix
 
 from pyrunc import fileio
@@ -22,16 +21,23 @@ if TYPE_CHECKING:
 
 
 def host_answer(entry: Entry, run: HostRun, request: dict[str, int]) -> tuple[dict[str, object], list[int]]:
-    """Host side, while init is at its mounts. request: {"index": place in entry["list"]} -> ({}, [fd of a detached mount]).
+    """Host side, while init is at its mounts. request: {"index": place in entry["list"], "map": whether only the id map is
+    wanted} -> ({}, [fd of a detached mount, or of a user namespace with the maps]).
     Uses run.pid, run.plans["root"]. OSError with the words for the user. Nothing to undo: an unused clone disappears with its descriptor."""
     item = entry["list"][request["index"]]
+    if request.get("map"):
+        return {}, [_userns(item["idmap"], run)]
     tree = None
     try:
         tree = bind.clone(item)
         if run.plans.get("root", {}).get("propagation") not in ("shared", "rshared"):
             mount.propagate(tree, c.MS_SLAVE | c.MS_REC)
         if item["idmap"] is not None:
-            _map_ids(tree, item["idmap"], run)
+            userns_fd = _userns(item["idmap"], run)
+            try:
+                bind.map_ids(tree, item["idmap"], userns_fd)
+            finally:
+                posix.close(userns_fd)
     except BaseException as e:
         fs.close(tree)
         if isinstance(e, OSError):
@@ -44,15 +50,9 @@ def host_answer(entry: Entry, run: HostRun, request: dict[str, int]) -> tuple[di
     return {}, [tree]
 
 
-def _map_ids(tree: int, maps: IdMap, run: HostRun) -> None:
-    userns_fd = namespace_with(maps) if maps["uid"] else fs.open("/proc/%d/ns/user" % run.pid, posix.O_RDONLY)
-    try:
-        mount.setattr(tree, c.MOUNT_ATTR_IDMAP, 0, maps["recursive"], userns_fd=userns_fd)
-    except OSError as e:
-        hint = "the file system of the source, or this kernel, does not support id-mapped mounts" if e.errno == errno.EINVAL else None
-        raise CallError.of(e, hint=hint) from None
-    finally:
-        posix.close(userns_fd)
+def _userns(maps: IdMap | None, run: HostRun) -> int:
+    """-> fd of a user namespace with the maps; the container's if there are none."""
+    return namespace_with(maps) if maps and maps["uid"] else fs.open("/proc/%d/ns/user" % run.pid, posix.O_RDONLY)
 
 
 def namespace_with(maps: IdMap) -> int:

@@ -149,6 +149,10 @@ def _destination(path: str | None, pointer: str, ctx: Context) -> str:
     if path[0] != "/":
         ctx.warn(pointer, 'mount destination "%s" is not absolute: taken as /%s' % (quote(path), quote(path)))
     found = clean(path)
+    root = ctx.plans.get("root", {}).get("path", "")
+    if root and (found + "/").startswith(root + "/"):
+        found = found[len(root) :] or "/"
+        ctx.warn(pointer, 'mount destination "%s" begins with the path of the root: taken as %s' % (quote(path), quote(found)))
     if found == "/":
         words = 'mountpoint "%s" is on the top of rootfs' % quote(path)
         raise Refusal("destination-is-root", words, pointer, "mount below the root, or set /root/path to the source")
