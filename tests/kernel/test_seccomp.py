@@ -451,7 +451,7 @@ def test_nobody_listens(pyrunc, make_bundle, no_leaks, scratch):
     dead.close()
     profile = allow(rule("mkdir", "SCMP_ACT_NOTIFY"), listenerPath=str(scratch / "dead"))
     result = pyrunc.call("create", "--bundle", make_bundle({HERE: profile}), pyrunc.new_id())
-    assert result.code == 1 and "seccomp listener" in result.said and "connection refused" in result.said, result
+    assert result.code == 1 and "failed to connect with seccomp agent" in result.said and "connection refused" in result.said, result
     assert "/linux/seccomp/listenerPath" in result.said
 
 

@@ -55,7 +55,7 @@ ALLOWED = {
     ("parts/mounts/copyup.py", "_attributes"): FD,
     ("parts/mounts/copyup.py", "_times"): FD,
     ("parts/mounts/filesystems.py", "_label"): FD,
-    ("parts/mounts/host.py", "_map_ids"): OWN,
+    ("parts/mounts/host.py", "_userns"): OWN,
     ("parts/mounts/host.py", "namespace_with"): OWN,
     ("parts/netdevs.py", "host_move"): OWN,
     ("parts/oom.py", "host_write"): OWN,

@@ -64,9 +64,9 @@ def plan(node: Node, ctx: Context) -> Entry:
     nodes = _nodes(value.get("nodes") or "")
     count = sum(last - first + 1 for first, last in nodes)
     if mode in ("MPOL_DEFAULT", "MPOL_LOCAL") and count:
-        raise Refusal("needless-nodes", "mode %s requires 0 nodes but got %d" % (mode, count), POINTER + "/nodes")
+        raise Refusal("needless-nodes", "memory policy mode requires 0 nodes but got %d" % count, POINTER + "/nodes", "%s has none" % mode)
     if mode not in ("MPOL_DEFAULT", "MPOL_LOCAL", "MPOL_PREFERRED") and not count:
-        raise Refusal("no-nodes", "mode %s requires at least one node but got 0" % mode, POINTER + "/nodes")
+        raise Refusal("no-nodes", "memory policy mode requires at least one node but got 0", POINTER + "/nodes", "the mode is %s" % mode)
     flags = _flags(value.get("flags") or (), mode, count)
     if nodes and not flags & RELATIVE:
         online = _online()
@@ -114,11 +114,16 @@ def _nodes(text: str) -> list[list[int]]:
         low, dash, high = part.partition("-")
         bounds = (low, high if dash else low)
         if not all(b.isascii() and b.isdigit() and len(b) < 10 for b in bounds):
-            raise Refusal("bad-node-list", "%s is not a list of nodes" % quote(text, 60), POINTER + "/nodes", "numbers and ranges: 0-1,3")
+            raise Refusal(
+                "bad-node-list",
+                'invalid memory policy nodes "%s": not a list' % quote(text, 60),
+                POINTER + "/nodes",
+                "numbers and ranges: 0-1,3",
+            )
         first, last = int(bounds[0]), int(bounds[1])
         if first > last or last > NODE_MAX:
             reason = "the range is empty" if first > last else "no kernel has a node %d" % last
-            raise Refusal("bad-node-list", "%s: %s" % (quote(text, 60), reason), POINTER + "/nodes")
+            raise Refusal("bad-node-list", 'invalid memory policy nodes "%s": %s' % (quote(text, 60), reason), POINTER + "/nodes")
         found.append([first, last])
     return sorted(found)
 

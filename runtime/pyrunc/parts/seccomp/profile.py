@@ -70,6 +70,7 @@ FAIL_UNKNOWN = "run.oci.seccomp_fail_unknown_syscall"
 RAW = "run.oci.seccomp_bpf_data"
 RECEIVER = "run.oci.seccomp.receiver"
 PLUGINS = "run.oci.seccomp.plugins"
+NOT_CONNECTED = "failed to connect with seccomp agent specified in the seccomp profile"  # as runc says it
 NOT_NOTIFIABLE = ("write", "sendmsg")  # the calls that pass on the listener would wait for it
 BASE64_DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 BASE64 = frozenset(BASE64_DIGITS)
@@ -266,7 +267,7 @@ def _listener(path: str | None, metadata: str | None, notify: bool) -> tuple[str
     try:
         mode = posix.stat(path).st_mode
     except OSError as e:
-        raise Refusal("no-listener", "seccomp listenerPath %s: %s" % (quote(path), errno_text(e.errno)), pointer) from None
+        raise Refusal("no-listener", "%s: %s: %s" % (NOT_CONNECTED, quote(path), errno_text(e.errno)), pointer) from None
     if mode & c.S_IFMT != c.S_IFSOCK:
         raise Refusal("listener-no-socket", "seccomp listenerPath %s is not a socket" % quote(path), pointer)
     return path, metadata or None

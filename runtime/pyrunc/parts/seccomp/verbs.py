@@ -8,7 +8,7 @@ from pyrunc import fileio
 from pyrunc.errors import StepFailure, errno_text, quote
 from pyrunc.linux import filters, jsonbytes
 from pyrunc.parts.seccomp import cache
-from pyrunc.parts.seccomp.profile import POINTER
+from pyrunc.parts.seccomp.profile import NOT_CONNECTED, POINTER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def host_deliver(entry: Entry, run: HostRun, listener_fd: int) -> None:
     try:
         _send(entry["listener"] or "", jsonbytes.dumps(state), listener_fd)
     except OSError as e:
-        words = "seccomp listener %s: %s" % (quote(entry["listener"]), errno_text(e.errno) if e.errno else e)
+        words = "%s: %s: %s" % (NOT_CONNECTED, quote(entry["listener"] or ""), errno_text(e.errno) if e.errno else e)
         raise StepFailure(
             "listener-not-reached", words, pointer=POINTER + "/listenerPath", call="connect", errno=e.errno, path=entry["listener"]
         ) from e
