@@ -21,7 +21,7 @@ EXT_LDFLAGS := -shared -Wl,-z,relro,-z,now
 PY_INCLUDE   = $(shell $(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))')
 PACKAGES     = $(shell $(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"])')
 
-.PHONY: build build-plain ext launcher clean install uninstall deb install-shell man
+.PHONY: build build-plain ext launcher release clean install uninstall deb install-shell man
 build: $(VENV)/.ready ext $(if $(PYRUNC_PLAIN),,launcher)
 	@target=pyrunc; if [ -z "$(PYRUNC_PLAIN)" ] && [ -x $(STATIC) ]; then target=$(notdir $(STATIC)); fi; \
 	ln -sfn ../../runtime/bin/$$target $(VENV)/bin/pyrunc
@@ -122,6 +122,7 @@ help:
 	@echo "make test-plain the tests of kernel and cli with the plain launcher"
 	@echo "make test-shared the tests of kernel and cli where / is shared, as systemd makes it"
 	@echo "make install    below PREFIX (/usr/local), in DESTDIR; make uninstall; make deb makes a Debian package"
+	@echo "make release    dist/: one static file for x86_64 and one for aarch64, with SBOM, tarball and sums; ARGS='--arch x86_64'"
 	@echo "make test-asan  the extension with gcc's sanitizers, under the tests that call it"
 	@echo "make fuzz       inputs that look for new code; ARGS='--seconds 600 --save'"
 	@echo "make security-report  advisories, faults, fuzzing, what an init waits with: measured, into SECURITY.md"
@@ -162,6 +163,10 @@ lint: $(STAMPS)/packages-demo $(STAMPS)/tools
 format: $(STAMPS)/tools
 	@$(VENV)/bin/ruff check --quiet --fix --exit-zero
 	@$(VENV)/bin/ruff format --quiet
+
+# dist/: a static executable for each processor, with SBOM, tarball and sums (tools/release.py).
+release: $(STAMPS)/packages-release
+	@$(PYTHON) -B tools/release.py $(ARGS)
 
 # One pytest run, so that its closing line speaks for all. `long` tests are for test-all. Where nobody looks on (CI), a test that fails
 # has one more chance, and the closing lines name it: real daemons on a busy machine fail for a moment, a defect fails twice.

@@ -1,15 +1,15 @@
 #!/bin/sh
 # Installs the Debian packages of tools/apt-packages.txt that are missing: `setup.sh demo` those for running pyrunc, `setup.sh test`
-# also those for the tests, `setup.sh long` those for the tests that take long, `setup.sh vm` those for the test lab's machine
-# (tools/vmlab). Says in one line what it does; calls apt-get only when something is missing.
+# also those for the tests, `setup.sh long` those for the tests that take long, `setup.sh release` also those for `make release`,
+# `setup.sh vm` those for the test lab's machine (tools/vmlab). Says in one line what it does; calls apt-get only when something is missing.
 set -eu
 cd "$(dirname "$0")"
-wanted=${1:?"usage: setup.sh demo|test|long|vm"}
+wanted=${1:?"usage: setup.sh demo|test|long|release|vm"}
 missing=
 while read -r kind package _; do
     case $kind in
         demo) [ "$wanted" != vm ] || continue ;;
-        test | long | vm) [ "$wanted" = "$kind" ] || continue ;;
+        test | long | vm | release) [ "$wanted" = "$kind" ] || continue ;;
         *) continue ;;
     esac
     state=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)

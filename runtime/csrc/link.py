@@ -80,6 +80,7 @@ def compiled(cc: list[str], build: str, names: tuple[str, ...], flags: list[str]
     # names of files are in assertions and in what debuggers read: the same wherever it is built
     flags = [*flags, "-ffile-prefix-map=%s=csrc" % HERE, "-ffile-prefix-map=%s=build" % os.path.abspath(build)]
     flags.append("-ffile-prefix-map=%s=." % os.getcwd())
+    flags += ["-ffile-prefix-map=%s=" % sysroot(cc)] if sysroot(cc) else []
     objects = []
     for name in names:
         source, target = os.path.join(HERE, name + ".c"), os.path.join(build, name + ".o")
