@@ -167,6 +167,32 @@ def thaw(paths: Mapping[str, str]) -> None:
             posix.close(fd)
 
 
+def thaw_below(paths: Mapping[str, str]) -> None:
+    """Thaws the sub-cgroups of v1's freezer, top down: a container that may write there can freeze its own, and a frozen task of v1 dies of
+    KILL only once it is thawed. Version 2 kills frozen tasks."""
+    if "freezer" not in paths:
+        return
+    try:
+        fd = fs.open_dir(paths["freezer"], "freezer")
+    except OSError as e:
+        if e.errno in fs.GONE:
+            return
+        raise
+    try:
+        if fs.children(fd):
+            fs.walk(fd, _thaw_one)
+    except OSError as e:
+        if e.errno not in fs.GONE:  # removed meanwhile
+            raise
+    finally:
+        posix.close(fd)
+
+
+def _thaw_one(fd: int) -> None:
+    if (fs.look(fd, "freezer.state") or "THAWED").strip() != "THAWED":
+        fs.write(fd, "freezer.state", "THAWED")
+
+
 # --- who does not freeze
 
 

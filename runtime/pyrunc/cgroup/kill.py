@@ -80,6 +80,8 @@ def _kill_by_pid(paths: Mapping[str, str], signal: int, seen: set[int]) -> int:
     finally:
         if frozen and (signal == SIGKILL or not was_frozen):
             freeze.thaw(paths)
+        if signal == SIGKILL:
+            freeze.thaw_below(paths)
     return len(seen)
 
 

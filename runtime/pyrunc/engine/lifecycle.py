@@ -11,6 +11,7 @@ from pyrunc.engine.order import DELETE, ONLY_CREATE
 from pyrunc.engine.run import Run
 from pyrunc.errors import CALLER_TEXT, CallError, PyruncError, StateError, StepFailure, errno_text
 from pyrunc.linux import pidfd
+from pyrunc.linux.constants import SIGKILL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def kill(state_dir: StateDir, number: int, everyone: bool = False) -> None:
     """
     state = state_dir.state
     paths = state.get("cgroup_paths") or {}
-    if everyone or (number == 9 and not state.get("own_pid_ns", True)):
+    if everyone or (number == SIGKILL and not state.get("own_pid_ns", True)):
         if paths:
             from pyrunc.cgroup import kill as cgroup_kill
 
@@ -74,11 +75,13 @@ def _signal_init(state: State, number: int) -> bool:
 
 
 def _thaw_killed(state: State, number: int) -> None:
-    """A frozen task of cgroup v1 dies of KILL only once it is thawed."""
-    if number == 9 and status.is_frozen(state):
+    """A frozen task of cgroup v1 dies of KILL only once it is thawed, also in a sub-cgroup that it froze itself."""
+    if number == SIGKILL and state.get("cgroup_paths"):
         from pyrunc.cgroup import freeze
 
-        freeze.thaw(state["cgroup_paths"])
+        if status.is_frozen(state):
+            freeze.thaw(state["cgroup_paths"])
+        freeze.thaw_below(state["cgroup_paths"])
 
 
 # -- delete --------------------------------------------------------------------------------------------------------------
