@@ -172,15 +172,16 @@ def _check_string(text: str, pointer: str, name: str) -> None:
 
 
 def dumps(value: Any, indent: int | str | None = None) -> str:
-    """Plain data -> str, on one line or indented (`indent`: a number of blanks, or the text of one level). Characters are not escaped, unless
-    the text holds surrogates (bytes in names): then everything beyond ASCII is written as \\uXXXX, so that the result can be encoded."""
+    """Plain data -> str, on one line or indented (`indent`: a number of blanks, or the text of one level). A string is written as it is if a
+    terminal can show it; one with control characters, also those beyond ASCII (C1, changes of direction, widths of zero), or with
+    surrogates (bytes in names) is written with \\uXXXX for everything beyond ASCII."""
     text = _dump(value, indent, encode_basestring)
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            return _dump(value, indent, encode_basestring_ascii)
-    return text
+    plain = text if indent is None else text.replace("\n", "").replace("\t", "")  # inside of strings these two are escaped
+    return text if plain.isprintable() else _dump(value, indent, _visible)
+
+
+def _visible(text: str) -> str:
+    return encode_basestring(text) if text.isprintable() else encode_basestring_ascii(text)
 
 
 def _dump(value: Any, indent: int | str | None, quote: Callable[[str], str]) -> str:
@@ -217,7 +218,4 @@ def _unknown(value: object) -> NoReturn:
     raise TypeError("no JSON form: " + type(value).__name__)
 
 
-_ENCODERS = {
-    quote: make_encoder(None, _unknown, quote, None, ":", ",", False, False, False)
-    for quote in (encode_basestring, encode_basestring_ascii)
-}
+_ENCODERS = {quote: make_encoder(None, _unknown, quote, None, ":", ",", False, False, False) for quote in (encode_basestring, _visible)}

@@ -254,3 +254,29 @@ def test_examples_of_the_specification(pyrunc, word):
     for path in sorted(folder.glob("*.json")):
         result = pyrunc.call("validate", "--schema-only", "--config", path)
         assert (result.code == 0) is (word == "good"), (path, result)
+
+
+UNSEEN = "\x9b31m \u202egnp\u2066 \u200b\ufeff \x7f \u2028"
+
+
+def test_no_control_characters_reach_a_terminal(pyrunc, make_bundle, tmp_path):
+    """C1 controls, changes of direction, widths of zero: in annotations, values, and the path of the bundle. What can be seen stays."""
+    bundle = make_bundle({"/annotations": {"org.example.a": "日本" + UNSEEN}, "/hostname": "h"}, args=harness.WAIT_FOR_TERM)
+    odd = tmp_path / ("odd " + UNSEEN)
+    odd.symlink_to(bundle.path)
+    id = pyrunc.new_id()
+    assert pyrunc.call("create", "--bundle", odd, id).code == 0
+    shown = {
+        words: pyrunc.call(*words)
+        for words in (
+            ("state", id), ("list",), ("list", "--format", "json"), ("plan", "--bundle", odd, id + "x"),
+            ("plan", "--format", "json", "--bundle", odd, id + "x"), ("validate", "--bundle", odd), ("state", id + UNSEEN),
+            ("create", "--bundle", str(odd) + UNSEEN, id + "y"), ("diff", id),
+        )
+    }  # fmt: skip
+    for words, result in shown.items():
+        bad = [char for char in result.out + result.err if not char.isprintable() and char not in "\n\t"]
+        assert not bad, (words, bad, result)
+    state = pyrunc.state(id)
+    assert state["annotations"] == {"org.example.a": "日本" + UNSEEN} and state["bundle"].startswith("/")
+    assert "h" in shown[("list",)].out and id in shown[("list",)].out

@@ -296,3 +296,20 @@ def test_depth_is_known_before_the_scanner_recurses(pair, levels):
     done = subprocess.run(argv, capture_output=True, text=True, env={"PYTHONPATH": str(harness.ROOT / "runtime")})
     assert (done.returncode, done.stderr) == (0, "") and "nesting deeper than 128 levels" in done.stdout
     assert done.stdout.splitlines()[-1] == '[[["['
+
+
+# C1 controls, changes of direction, a zero width, a line separator, a tag, DEL
+UNSEEN = "\x7f\x85\x9b\u200b\u202e\u2066\u2028\ufeff\U000e0041"
+
+
+@pytest.mark.parametrize("indent", [None, 2, "\t"])
+@pytest.mark.parametrize("char", UNSEEN)
+def test_nothing_invisible_reaches_a_terminal(char, indent):
+    document = {"é": "a" + char, "k" + char: [char, {"x": "日本"}], "plain": "a\tb\nc"}
+    text = jsonio.dumps(document, indent)
+    assert text.replace("\n", "").replace("\t", "").isprintable() and json.loads(text) == document
+    assert "é" in text and "日本" in text  # what can be seen stays readable
+
+
+def test_what_can_be_seen_is_not_escaped():
+    assert jsonio.dumps({"é": "日本 ñ"}) == '{"é":"日本 ñ"}'

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def dumps(value: Any) -> bytes:
-    """Plain data → one line without a newline; the same as jsonio.dumps in UTF-8."""
+    """Plain data → one line without a newline, in UTF-8. For files of our own: nothing is escaped for terminals."""
     data = _syscalls.json(value, ",")
     return jsonio.dumps(value).encode("utf-8", "surrogateescape") if data is None else data
 
