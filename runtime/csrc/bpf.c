@@ -3,7 +3,10 @@
 
 #include <linux/bpf.h>
 #include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <string.h>
+
+#define MAX_PROGRAMS 256 /* that are attached to one cgroup; the kernel takes 64 */
 
 static PyObject *py_seccomp(PyObject *Py_UNUSED(self), PyObject *args)
 {
@@ -12,7 +15,7 @@ static PyObject *py_seccomp(PyObject *Py_UNUSED(self), PyObject *args)
     Py_ssize_t size;
     if (!PyArg_ParseTuple(args, "IIz#:seccomp", &op, &flags, &filter, &size))
         return NULL;
-    if (size % (Py_ssize_t)sizeof(struct sock_filter) || size / (Py_ssize_t)sizeof(struct sock_filter) > 0xffff) {
+    if (size % (Py_ssize_t)sizeof(struct sock_filter) || size / (Py_ssize_t)sizeof(struct sock_filter) > UINT16_MAX) { /* sock_fprog.len */
         PyErr_SetString(PyExc_ValueError, "not a BPF program");
         return NULL;
     }
@@ -26,7 +29,7 @@ static PyObject *py_seccomp_action_avail(PyObject *Py_UNUSED(self), PyObject *ar
     if (!PyArg_ParseTuple(args, "k:seccomp_action_avail", &action))
         return NULL;
     uint32_t word = (uint32_t)action;
-    if (!syscall(SYS_seccomp, 2 /* SECCOMP_GET_ACTION_AVAIL */, 0, &word))
+    if (!syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &word))
         Py_RETURN_TRUE;
     if (errno == EOPNOTSUPP)
         Py_RETURN_FALSE;
@@ -35,10 +38,10 @@ static PyObject *py_seccomp_action_avail(PyObject *Py_UNUSED(self), PyObject *ar
 
 static PyObject *py_seccomp_get_notif_sizes(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(args))
 {
-    uint16_t sizes[3];
-    if (syscall(SYS_seccomp, 3 /* SECCOMP_GET_NOTIF_SIZES */, 0, sizes))
+    struct seccomp_notif_sizes sizes;
+    if (syscall(SYS_seccomp, SECCOMP_GET_NOTIF_SIZES, 0, &sizes))
         return call_failed("seccomp", NULL);
-    return Py_BuildValue("iii", sizes[0], sizes[1], sizes[2]);
+    return Py_BuildValue("iii", sizes.seccomp_notif, sizes.seccomp_notif_resp, sizes.seccomp_data);
 }
 
 static long bpf(int command, union bpf_attr *attr)
@@ -126,7 +129,7 @@ static PyObject *py_bpf_prog_query(PyObject *Py_UNUSED(self), PyObject *args)
 {
     int target;
     unsigned int type, flags;
-    uint32_t ids[256];
+    uint32_t ids[MAX_PROGRAMS];
     if (!PyArg_ParseTuple(args, "iII:bpf_prog_query", &target, &type, &flags))
         return NULL;
     union bpf_attr attr;

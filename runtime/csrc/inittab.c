@@ -1,4 +1,4 @@
-/* The built-in modules of the compiled launcher, in place of libpython's own list: what is not named here is not linked. */
+/* The built-in modules of the compiled launcher. This replaces libpython's own list: modules that are not named here are not linked. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 

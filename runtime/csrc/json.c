@@ -1,17 +1,18 @@
-/* JSON out. Not a system call, but what a create did longest in the interpreter: the encoder of `_json` makes a str of each word and
- * joins them, and a state is written six times. Here the bytes are put one behind the other, in UTF-8. */
+/* Writes JSON. Not a system call, but what a create spent most time on in the interpreter: the encoder of `_json` makes a str of each word and
+ * joins them, and a state is written six times. Here the bytes are appended to one buffer, in UTF-8. */
 #include "syscalls.h"
 
 #include <string.h>
 
-enum { DEEP = 200 }; /* levels; what is read has 128 at most */
+enum { FIRST = 4096 }; /* bytes: most documents fit */
+enum { DEEP = 200 }; /* levels of nesting; documents that are read have at most 128 */
 
 struct text {
     char *start;
     size_t size, room;
 };
 
-/* 1: written, 0: not for us (a lone surrogate, a float, a key that is no str, too deep), -1: an exception is set. */
+/* 1: written. 0: left to Python (a lone surrogate, a float, a key that is not a str, too deep). -1: an exception is set. */
 static int write_value(struct text *out, PyObject *value, int depth, const char *between);
 
 static char *more(struct text *out, size_t size)
@@ -85,7 +86,7 @@ static int write_number(struct text *out, PyObject *value)
     if (number == -1 && PyErr_Occurred())
         return -1;
     unsigned long long rest = number < 0 ? 0 - (unsigned long long)number : (unsigned long long)number;
-    if (overflow) { /* up to 2^64 - 1, which is what "no limit" is written as */
+    if (overflow) { /* up to 2^64 - 1, which some documents have for "no limit" */
         if (overflow < 0)
             return 0;
         rest = PyLong_AsUnsignedLongLong(value);
@@ -164,7 +165,7 @@ static PyObject *py_json(PyObject *Py_UNUSED(self), PyObject *args)
     const char *between;
     if (!PyArg_ParseTuple(args, "Os:json", &value, &between))
         return NULL;
-    struct text out = {PyMem_Malloc(4096), 0, 4096};
+    struct text out = {PyMem_Malloc(FIRST), 0, FIRST};
     if (!out.start)
         return PyErr_NoMemory();
     int done = write_value(&out, value, 0, between);
@@ -178,6 +179,6 @@ static PyObject *py_json(PyObject *Py_UNUSED(self), PyObject *args)
 
 PyMethodDef calls_json[] = {
     {"json", py_json, METH_VARARGS,
-     "json(value, between) -> UTF-8, `between` standing between the members of the outermost object; None: not for us"},
+     "json(value, between) -> UTF-8, `between` standing between the members of the outermost object; None: left to Python"},
     {NULL, NULL, 0, NULL},
 };

@@ -1,6 +1,6 @@
 /* libseccomp, linked into the compiled launcher where its archive is there (link.py): helper/seccomp.py calls it in place of pyseccomp.
  *
- * Rule: no policy. Numbers go in as they are, the program or libseccomp's error comes out; which rules there are, in which order, and
+ * Rule: no policy. Numbers are passed on unchanged, the program or libseccomp's error is returned; which rules there are, in which order, and
  * what an error means to a user is decided by the caller. helper/pyseccomp_calls.py has the same functions for the plain launcher. */
 #include "syscalls.h"
 

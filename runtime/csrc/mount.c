@@ -134,7 +134,7 @@ static PyObject *py_mount_setattr(PyObject *Py_UNUSED(self), PyObject *args)
     int dir;
     PyObject *path;
     unsigned int flags;
-    uint64_t attr[4]; /* struct mount_attr: set, clear, propagation, user namespace */
+    uint64_t attr[4]; /* struct mount_attr: attr_set, attr_clr, propagation, userns_fd */
     unsigned long long set, clear, propagation;
     long long userns;
     if (!PyArg_ParseTuple(args, "iO&IKKKL:mount_setattr", &dir, to_path, &path, &flags, &set, &clear, &propagation, &userns))

@@ -1,4 +1,4 @@
-/* System call numbers that older C libraries do not name; they are the same on x86_64 and aarch64. */
+/* Numbers of system calls that older C libraries do not define; they are the same on x86_64 and aarch64. */
 #ifndef PYRUNC_NUMBERS_H
 #define PYRUNC_NUMBERS_H
 
@@ -45,6 +45,9 @@
 #if !defined(__x86_64__) && !defined(__aarch64__)
 #error "pyrunc is written for x86_64 and aarch64"
 #endif
+
+/* Of <linux/sched.h>, which cannot be included beside <sched.h> */
+#define CLONE_INTO_CGROUP_ 0x200000000ULL
 
 /* struct clone_args of <linux/sched.h>, up to cgroup (Linux 5.7) */
 struct clone3_args {

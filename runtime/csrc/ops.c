@@ -1,6 +1,6 @@
-/* From Python to the operations of ops.h: copies a tuple of tuples into memory that no interpreter owns, and runs it.
+/* Turns a tuple of tuples into the operations of ops.h, in memory that does not belong to the interpreter, and runs them.
  *
- * The memory is made of anonymous mappings, not malloc: spawn() hands it to a child whose heap is empty (spawn.c). */
+ * The memory consists of anonymous mappings, not of malloc's: spawn() passes it to a child whose heap is empty (spawn.c). */
 #include "syscalls.h"
 
 #include <string.h>
@@ -14,13 +14,16 @@ static const struct {
 #undef OP_ROW
 };
 
+#define UNIT 16     /* alignment, as malloc's */
+#define BLOCK 65536 /* one is enough for nearly all plans */
+
 void *plan_alloc(struct plan *plan, size_t size)
 {
-    size = (size + 15) & ~(size_t)15;
+    size = (size + UNIT - 1) & ~(size_t)(UNIT - 1);
     struct block *block = plan->blocks;
     if (!block || block->size - block->used < size) {
-        size_t head = (sizeof *block + 15) & ~(size_t)15;
-        size_t total = (head + size + 65535) & ~(size_t)65535;
+        size_t head = (sizeof *block + UNIT - 1) & ~(size_t)(UNIT - 1);
+        size_t total = (head + size + BLOCK - 1) & ~(size_t)(BLOCK - 1);
         block = mmap(NULL, total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (block == MAP_FAILED) {
             PyErr_NoMemory();
@@ -55,7 +58,7 @@ static char *copy(struct plan *plan, const char *from, size_t size)
     return to;
 }
 
-/* bytes, str or PathLike without NUL, as the kernel wants it. */
+/* bytes, str or PathLike without NUL, as a C string. */
 static char *copy_string(struct plan *plan, PyObject *value, size_t *size)
 {
     PyObject *encoded;
@@ -116,7 +119,7 @@ static int parse_argument(struct plan *plan, struct op *op, char kind, PyObject 
 
 static int parse_op(struct plan *plan, struct op *op, PyObject *item)
 {
-    int at[3] = {0}; /* how many integers, strings and lists there are so far */
+    int at[3] = {0}; /* the next integer, string and list */
     if (item == Py_None) { /* a row of the timetable that has nothing to do here */
         op->code = OP_COUNT;
         return 0;

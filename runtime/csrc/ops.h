@@ -1,15 +1,15 @@
 /* The operations of finish() and spawn(), and the record that says which of them failed.
  *
- * No Python here: what this header declares is all that the tail of a container's init and the child of spawn() run,
- * so that neither can touch an interpreter whose memory or files are no longer to be trusted. */
+ * There is no Python here: a container's init at its end, and the processes of spawn(), run only what this header declares, so neither
+ * can touch an interpreter whose memory or files can no longer be trusted. */
 #ifndef PYRUNC_OPS_H
 #define PYRUNC_OPS_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-/* One line an operation: its name, then one letter an argument. i integer, b bytes, B bytes or None, s string,
- * S string or None, v tuple of strings. The position in this list is the number in a record (_syscalls.OPS). */
+/* One line per operation: its name, then one letter per argument. i integer, b bytes, B bytes or None, s string, S string or None,
+ * v tuple of strings. The index in this list is the number in a record (_syscalls.OPS). */
 #define OP_TABLE(X)                                                                                                    \
     X(FILTER, "bi")     /* program, flags of seccomp(2); see filter.c                                              */ \
     X(BOUND, "ii")      /* mask that stays, last capability                                                        */ \
@@ -25,7 +25,7 @@
     X(RESET, "")        /* all dispositions to default, empty mask                                                 */ \
     X(READY, "")        /* record R, then the status descriptor is closed                                          */ \
     X(WAIT, "i")        /* one byte from this descriptor                                                           */ \
-    X(CLOSE, "i")       /* everything from 3 + n on is closed by execve                                            */ \
+    X(CLOSE, "i")       /* marks everything from 3 + n on to be closed by execve                                   */ \
     X(EXEC, "vv")       /* argv, environment; runs what FIND found                                                 */ \
     X(SYNC, "")         /* record S, then one byte is awaited on the status descriptor                             */ \
     X(WRITE, "isb")     /* directory descriptor, path below it, bytes: one write(2)                                */ \
@@ -34,7 +34,7 @@
     X(MEMPOLICY, "ibi") /* mode, node mask, maxnode                                                                */ \
     X(SESSION, "i")     /* setsid; the descriptor (or -1) becomes the controlling terminal                         */ \
     X(SETNS, "ii")      /* descriptor, type                                                                        */ \
-    X(STDIO, "iii")     /* what becomes 0, 1 and 2 (-1: left as it is)                                             */ \
+    X(STDIO, "iii")     /* what becomes 0, 1 and 2 (-1: unchanged)                                                 */ \
     X(PRUNE, "i")       /* closes at once what no later operation uses, except 0 to 2 + n                          */ \
     X(FORGET, "b")      /* pairs of uint64, start and end: memory that nobody needs any more                       */ \
     X(LANDLOCK, "ii")   /* ruleset, flags of landlock_restrict_self(2); the ruleset is closed                      */ \
@@ -50,11 +50,11 @@ enum {
     DETAIL_BREAKOUT = 1,   /* the working directory lies outside the root */
     DETAIL_NOT_FOUND = 2,  /* FIND: no PATH element has it */
     DETAIL_NO_EXEC = 3,    /* FIND: not executable */
-    DETAIL_DIRECTORY = 4,  /* FIND: a directory (or no regular file) */
+    DETAIL_DIRECTORY = 4,  /* FIND: a directory */
     DETAIL_STAT = 5,       /* FIND: what stat(2) said */
-    DETAIL_VERIFY = 6,     /* the kernel said yes and did something else */
+    DETAIL_VERIFY = 6,     /* the kernel reported success and did something else */
     DETAIL_ORPHAN = 7,     /* the parent is gone */
-    DETAIL_SHORT = 8,      /* WRITE: fewer bytes were taken */
+    DETAIL_SHORT = 8,      /* WRITE: not all bytes were written */
     DETAIL_EXPOSED = 9,    /* FILTER: it denies what comes before execve, and who may trace the process would have CAP_SYS_ADMIN */
 };
 
@@ -149,7 +149,7 @@ long filter_load(const struct op *op, unsigned denied, const char **call);
 #define STATE_ALIGNMENT 4096
 #endif
 
-/* What operations leave for later ones. It has pages of its own, which are all of the data segment that the rest needs: clear.c. */
+/* What operations leave for later ones. It has pages of its own, the only ones of the variables that operations need (clear.c). */
 extern struct op_state {
     char found[4096];           /* what FIND found; empty: nothing */
     struct caps caps;           /* what CAPS was asked for */

@@ -2,15 +2,18 @@
 #include "syscalls.h"
 
 #include <fcntl.h>
+#include <linux/capability.h>
+#include <linux/keyctl.h>
 #include <sched.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/resource.h>
 
-/* By clone(2), for a process under a filter that denies clone3, which seccomp cannot look into: docker's profile has ENOSYS for it, and a
- * startContainer hook may be run under one. Says no where only clone3 would do. */
+/* Uses clone(2), for a process under a filter that denies clone3: seccomp cannot look into its arguments, so docker's profile answers ENOSYS,
+ * and startContainer hooks may run under such a profile. Fails where only clone3 would do. */
 static long plain_clone(const struct clone3_args *wanted, int *pidfd)
 {
-    if (wanted->flags >> 32 || wanted->flags & 0xff || wanted->set_tid_size) {
+    if (wanted->flags > UINT32_MAX || wanted->flags & CSIGNAL || wanted->set_tid_size) {
         errno = ENOSYS;
         return -1;
     }
@@ -21,7 +24,7 @@ static PyObject *py_clone3(PyObject *Py_UNUSED(self), PyObject *args, PyObject *
 {
     static char *names[] = {"flags", "exit_signal", "cgroup_fd", "set_tid", NULL};
     unsigned long long flags;
-    int exit_signal = 17, cgroup_fd = -1, pidfd = -1;
+    int exit_signal = SIGCHLD, cgroup_fd = -1, pidfd = -1;
     PyObject *set_tid = Py_None;
     if (!PyArg_ParseTupleAndKeywords(args, keywords, "K|iiO:clone3", names, &flags, &exit_signal, &cgroup_fd, &set_tid))
         return NULL;
@@ -33,7 +36,7 @@ static PyObject *py_clone3(PyObject *Py_UNUSED(self), PyObject *args, PyObject *
     }
     struct clone3_args clone = {.flags = flags | CLONE_PIDFD, .pidfd = (uintptr_t)&pidfd, .exit_signal = (uint64_t)exit_signal};
     if (cgroup_fd >= 0) {
-        clone.flags |= 0x200000000ULL; /* CLONE_INTO_CGROUP */
+        clone.flags |= CLONE_INTO_CGROUP_;
         clone.cgroup = (uint64_t)cgroup_fd;
     }
     if (tid) {
@@ -91,7 +94,7 @@ static PyObject *py_capget(PyObject *Py_UNUSED(self), PyObject *args)
     int pid;
     if (!PyArg_ParseTuple(args, "i:capget", &pid))
         return NULL;
-    uint32_t header[2] = {0x20080522, (uint32_t)pid}, data[6];
+    uint32_t header[2] = {_LINUX_CAPABILITY_VERSION_3, (uint32_t)pid}, data[6];
     if (syscall(SYS_capget, header, data))
         return call_failed("capget", NULL);
     unsigned long long sets[3];
@@ -105,7 +108,7 @@ static PyObject *py_capset(PyObject *Py_UNUSED(self), PyObject *args)
     unsigned long long sets[3];
     if (!PyArg_ParseTuple(args, "KKK:capset", &sets[0], &sets[1], &sets[2]))
         return NULL;
-    uint32_t header[2] = {0x20080522, 0}, data[6];
+    uint32_t header[2] = {_LINUX_CAPABILITY_VERSION_3, 0}, data[6];
     for (int i = 0; i < 3; i++) {
         data[i] = (uint32_t)sets[i];
         data[i + 3] = (uint32_t)(sets[i] >> 32);
@@ -134,10 +137,10 @@ static PyObject *py_keyctl(PyObject *Py_UNUSED(self), PyObject *args)
 static PyObject *py_keyctl_describe(PyObject *Py_UNUSED(self), PyObject *args)
 {
     int serial;
-    char text[4096 + 128]; /* type;uid;gid;permissions;description, the last of one page at most */
+    char text[4096 + 128]; /* "type;uid;gid;permissions;description"; the description is one page at most */
     if (!PyArg_ParseTuple(args, "i:keyctl_describe", &serial))
         return NULL;
-    long size = syscall(SYS_keyctl, 6 /* DESCRIBE */, serial, text, sizeof text, 0);
+    long size = syscall(SYS_keyctl, KEYCTL_DESCRIBE, serial, text, sizeof text, 0);
     if (size < 0)
         return call_failed("keyctl", NULL);
     return PyBytes_FromStringAndSize(text, (size > (long)sizeof text ? (long)sizeof text : size) - 1);
@@ -148,12 +151,12 @@ static PyObject *py_join_session_keyring(PyObject *Py_UNUSED(self), PyObject *ar
     PyObject *name;
     if (!PyArg_ParseTuple(args, "O&:join_session_keyring", to_path_or_none, &name))
         return NULL;
-    PyObject *result = done_int(syscall(SYS_keyctl, 1 /* JOIN_SESSION_KEYRING */, path_text(name), 0, 0, 0), "keyctl", NULL);
+    PyObject *result = done_int(syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, path_text(name), 0, 0, 0), "keyctl", NULL);
     Py_XDECREF(name);
     return result;
 }
 
-/* struct sched_attr of <linux/sched/types.h>; newer C libraries have one of their own with the same name */
+/* struct sched_attr of <linux/sched/types.h>; newer C libraries define their own under that name */
 struct scheduling {
     uint32_t size, policy;
     uint64_t flags;
@@ -266,7 +269,7 @@ static PyObject *py_execveat(PyObject *Py_UNUSED(self), PyObject *args)
         return NULL;
     char **words = plan_strings(&plan, argv), **variables = words ? plan_strings(&plan, env) : NULL;
     PyObject *result = NULL;
-    if (variables && dir == AT_FDCWD && !flags) /* a filter may know only the older call */
+    if (variables && dir == AT_FDCWD && !flags) /* a filter may allow only the older call */
         result = done(syscall(SYS_execve, path_text(path), words, variables), "execve", path);
     else if (variables)
         result = done(syscall(SYS_execveat, dir, path_text(path), words, variables, flags), "execveat", path);

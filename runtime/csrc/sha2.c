@@ -1,6 +1,6 @@
 /* The SHA-2 functions (FIPS 180-4) that libpython's _sha2 module calls: Debian's static library comes without them.
  * Only what that module uses, under its names. The 32-bit constants are the upper halves of the 64-bit ones (those of
- * SHA-224 the lower halves of SHA-384's), so one table serves all four. The functions stand in sha2_body.h. */
+ * SHA-224 the lower halves of SHA-384's), so one table is enough for all four. The functions are in sha2_body.h. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

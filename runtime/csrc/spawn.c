@@ -22,7 +22,7 @@
  * on status_fd before it goes on.
  *
  * A failure of A is raised as a CallError with .op (index into OPS) and .detail; one of B is a record on status_fd, and end of
- * file there means executed. Linux 5.7 and later. */
+ * file there means that the program was executed. Linux 5.7 and later. */
 #include "syscalls.h"
 
 #include <fcntl.h>
@@ -36,7 +36,6 @@
 
 #define SIGNAL_BYTES 8       /* sizeof the kernel's sigset_t */
 #define MAPS_SIZE (1 << 18)  /* bytes of /proc/self/maps; ours has 4 KiB, that of a program with all kinds of libraries 100 */
-#define CLONE_INTO_CGROUP_ 0x200000000ULL /* of <linux/sched.h>, which cannot be included beside <sched.h> */
 
 struct spawn {
     unsigned long long flags;

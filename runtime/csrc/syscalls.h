@@ -1,5 +1,5 @@
-/* What the files of the extension share. Rule of all of them: arguments arrive ready, the kernel's answer or an OSError
- * comes back; no default flag, no fallback, no retry. */
+/* What the files of the extension share. Rule for all of them: arguments go to the kernel unchanged, and its result or a CallError comes
+ * back; no default flags, no fallback, no retry. */
 #ifndef PYRUNC_SYSCALLS_H
 #define PYRUNC_SYSCALLS_H
 
@@ -10,8 +10,8 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #if PY_VERSION_HEX >= 0x030d0000
-/* Headers since 3.13 call the functions of old, which 3.11 and 3.12 let read "#" as int: there PY_SSIZE_T_CLEAN is obeyed only by
- * these names. They stay in the stable ABI. */
+/* Headers since 3.13 use the old names of these functions. Under those, 3.11 and 3.12 read "#" as int: there, PY_SSIZE_T_CLEAN selects the
+ * names below, which remain in the stable ABI. */
 PyAPI_FUNC(int) _PyArg_ParseTuple_SizeT(PyObject *, const char *, ...);
 PyAPI_FUNC(PyObject *) _Py_BuildValue_SizeT(const char *, ...);
 #define PyArg_ParseTuple _PyArg_ParseTuple_SizeT
@@ -29,7 +29,7 @@ PyAPI_FUNC(PyObject *) _Py_BuildValue_SizeT(const char *, ...);
 /* Raises errors.CallError(errno, text, path, call); returns NULL. errno must still be the call's. */
 PyObject *call_failed(const char *call, PyObject *path);
 
-/* None or the int that `result` is; OSError if it is negative. `path` (may be NULL) is named in the error. */
+/* None, or `result` as an int; CallError if it is negative. `path` (may be NULL) is named in the error. */
 PyObject *done(long result, const char *call, PyObject *path);
 PyObject *done_int(long result, const char *call, PyObject *path);
 
@@ -41,7 +41,7 @@ const char *path_text(PyObject *path); /* NULL stays NULL */
 /* O& converter for calls of untyped words: an int, None (0) or bytes (their address). */
 int to_word(PyObject *arg, void *out);
 
-/* Tuple or list of strings into a NULL-terminated array of plan memory. NULL with an exception set. */
+/* Copies a sequence of strings into a NULL-terminated array in the plan's memory. NULL with an exception set. */
 int plan_parse(struct plan *plan, PyObject *ops);
 void plan_free(struct plan *plan);
 void *plan_alloc(struct plan *plan, size_t size);

@@ -1,12 +1,12 @@
-"""What the compiled launcher practises before it is written down (snapshot.c). link.py gives it to the cold executable as byte code.
+"""What the compiled launcher practises before its snapshot is written (snapshot.c). link.py passes it to the cold executable as byte code.
 
-The interpreter replaces instructions that have run twice by ones for the types that they have met, remembers where attributes were
-found, and lets classes know what their instances hold. A command runs most of its code once and would never profit of that; its
-counters copy a page each. So here everything runs that only calculates: options, documents, validation, plans, messages, states.
+The interpreter replaces instructions that have run twice by variants for the types that they have seen, remembers where attributes were
+found, and records in classes what their instances contain. A command runs most of its code once and would never profit from that; the
+counters cost a copied page each. So everything that only calculates runs here: options, documents, validation, plans, messages, states.
 
-Rules: what is practised leaves no trace but in the interpreter; a variable of a module that is not as before fails the build, as what
-this machine is like must not be known to a launcher that runs on another. And a second build has the same bits: of the host nothing
-is read but FILES. DOCUMENTS is {name: bytes of a config.json}, filled by link.py.
+Rules: practising changes nothing but the interpreter's own state. A module's variable that has changed fails the build, because a launcher
+must not know what the machine that built it is like. And a second build gives the same bits: nothing of the host is read, only FILES.
+DOCUMENTS is {name: bytes of a config.json}, filled by link.py.
 """
 
 import posix
@@ -53,7 +53,7 @@ def known():
 
 
 def contents(modules):
-    """What could grow without being replaced, as a number."""
+    """What could grow without being replaced, as a hash."""
     return {
         (module, name): hash(repr(value))
         for module, names in modules.items()
@@ -63,7 +63,7 @@ def contents(modules):
 
 
 def traces(before, filled):
-    """Names of variables that are not as they were."""
+    """Names of variables that have changed."""
     now = known()
     found = [
         "%s.%s" % (module, name)
@@ -124,7 +124,7 @@ def messages():
 
 
 def state():
-    """What is told of a container."""
+    """The documents about a container."""
     from pyrunc import jsonio, timestamps
     from pyrunc.linux import jsonbytes
     from pyrunc.oci import state as document

@@ -90,10 +90,11 @@ def test_help_says_the_same_names(name):
     while depth:
         depth += {"(": 1, ")": -1}.get(inside[end], 0)
         end += 1
-    node = ast.parse("def f(%s): ..." % inside[: end - 1]).body[0].args
+    (node,) = ast.parse("def f(%s): ..." % inside[: end - 1]).body
+    assert isinstance(node, ast.FunctionDef)
     face = FACE[name].args
-    assert [a.arg for a in node.args] == [a.arg for a in (*face.posonlyargs, *face.args)]
-    assert [ast.unparse(d) for d in node.defaults] == [ast.unparse(d) for d in face.defaults]
+    assert [a.arg for a in node.args.args] == [a.arg for a in (*face.posonlyargs, *face.args)]
+    assert [ast.unparse(d) for d in node.args.defaults] == [ast.unparse(d) for d in face.defaults]
 
 
 @pytest.mark.parametrize("name", [name for name, row in ROWS.items() if not row[3]])
@@ -105,5 +106,5 @@ def test_one_argument_too_many(name):
 
 
 def test_constants():
-    names = {node.target.id for node in ast.parse(STUB.read_text()).body if isinstance(node, ast.AnnAssign)}
+    names = {ast.unparse(node.target) for node in ast.parse(STUB.read_text()).body if isinstance(node, ast.AnnAssign)}
     assert names == {"OPS", "RECORD_SIZE", "RECORD_FORMAT"}
