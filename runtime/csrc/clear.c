@@ -133,7 +133,7 @@ int ops_close_others(const struct plan *plan, size_t position, int preserve, con
     for (size_t i = position; i < plan->count; i++) {
         const struct op *op = &plan->ops[i];
         if (op->code == OP_WAIT || op->code == OP_SESSION || op->code == OP_WRITE || op->code == OP_SETNS ||
-            op->code == OP_LANDLOCK)
+            op->code == OP_LANDLOCK || op->code == OP_CHROOT)
             count = insert(kept, count, (int)op->n[0]);
         for (int n = 0; op->code == OP_STDIO && n < 3; n++)
             count = insert(kept, count, (int)op->n[n]);

@@ -395,6 +395,15 @@ static void do_write(const struct run *run)
     close((int)fd);
 }
 
+static void do_chroot(const struct run *run)
+{
+    if (fchdir((int)run->op->n[0]))
+        fail(run, DETAIL_NONE, errno, "fchdir");
+    if (chroot("."))
+        fail(run, DETAIL_NONE, errno, "chroot");
+    close((int)run->op->n[0]);
+}
+
 static void do_session(const struct run *run)
 {
     if (setsid() < 0)
@@ -475,6 +484,7 @@ static void one(struct run *run)
         check(run, syscall(SYS_landlock_restrict_self, op->n[0], op->n[1]), "landlock_restrict_self");
         close((int)op->n[0]);
         break;
+    case OP_CHROOT: do_chroot(run); break;
     case OP_CLONE:
     case OP_COUNT: break;
     }

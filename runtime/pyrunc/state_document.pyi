@@ -53,6 +53,8 @@ class State(TypedDict, total=False):
     own_pid_ns: bool
     hook_kinds: list[str]
     hooks: list[dict[str, Any]]  # notes of hooks that ran
+    namespaces: dict[str, int]  # {type: inode}, of those that are not the runtime's; as create left them
+    root: list[int] | None  # [device, inode] of the root, where it is not that of a mount namespace of the container's own
     notify: bool  # a supervisor waits for READY
     warnings: list[list[str]]  # [pointer, text]
     stdio: list[str]  # what 0, 1 and 2 were, for a restore; [] with a terminal

@@ -120,6 +120,12 @@ def joined(pyrunc, id: str, command: subprocess.Popen[str]) -> int:
     raise AssertionError("nothing has joined")
 
 
+def until_executed(pid: int, name: str) -> None:
+    end = time.monotonic() + harness.WATCHDOG
+    while pathlib.Path("/proc/%d/comm" % pid).read_text() != name + "\n":
+        assert time.monotonic() < end, "%d does not become %s" % (pid, name)
+
+
 def popen(pyrunc, *args: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
         pyrunc.argv(*args), env=pyrunc.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True
@@ -163,6 +169,7 @@ def test_a_tracer_that_does_not_wait_keeps_nothing_from_exec(pyrunc, make_bundle
     id = pyrunc.started(make_bundle(args=["/bin/sleep", "1000"]))
     command = popen(pyrunc, "exec", id, "/bin/sleep", "1000")
     pid = joined(pyrunc, id, command)
+    until_executed(pid, "sleep")
     libc = ctypes.CDLL(None, use_errno=True)
     assert libc.ptrace(PTRACE_SEIZE, pid, 0, 0) == 0, os.strerror(ctypes.get_errno())
     try:
@@ -170,3 +177,47 @@ def test_a_tracer_that_does_not_wait_keeps_nothing_from_exec(pyrunc, make_bundle
         assert command.wait(harness.WATCHDOG) == 128 + signal.SIGKILL
     finally:
         os.waitpid(pid, 0)
+
+
+def test_exec_joins_what_the_container_was_made_with(pyrunc, make_bundle):
+    """An ordinary user's program that makes itself a user namespace, and in it all others, takes nobody along."""
+    bundle = make_bundle(args=["/bin/sh", "-c", "sleep 1000 & exec unshare -U -u -i -n -m sleep 1000"])
+    id = pyrunc.started(bundle)
+    init = pyrunc.state(id)["pid"]
+    until_executed(init, "sleep")
+    shown = pyrunc.ok("exec", id, "/bin/sh", "-c", "for n in user uts ipc net mnt; do readlink /proc/self/ns/$n; done").out.split()
+    before = harness.saved_state(pyrunc, id)["namespaces"]
+    assert shown[0] == os.readlink("/proc/self/ns/user")
+    for link, kind in zip(shown[1:], ("uts", "ipc", "network", "mount"), strict=True):
+        assert link.endswith("[%d]" % before[kind]), (kind, shown, before)
+
+
+def test_exec_goes_on_where_nobody_is_left(pyrunc, make_bundle):
+    caps = {"/process/capabilities": {name: ["CAP_SYS_ADMIN"] for name in SETS}}
+    id = pyrunc.started(make_bundle(caps, args=["/bin/sh", "-c", "exec unshare -m sleep 1000"]))
+    until_executed(pyrunc.state(id)["pid"], "sleep")
+    assert pyrunc.ok("exec", id, "/bin/echo", "works").out == "works\n"
+
+
+@pytest.fixture
+def mount_namespace() -> Iterator[str]:
+    """The path of one that is not ours."""
+    holder = subprocess.Popen(["unshare", "--mount", "--propagation", "private", "sh", "-c", "echo; exec sleep 1000"], stdout=subprocess.PIPE)
+    assert holder.stdout is not None and holder.stdout.readline()
+    yield "/proc/%d/ns/mnt" % holder.pid
+    holder.kill()
+    holder.wait()
+    holder.stdout.close()
+
+
+@pytest.mark.parametrize("kind", ["none", "joined"])
+def test_exec_stays_in_a_root_that_is_a_chroot(pyrunc, make_bundle, request, kind):
+    spaces = [{"type": kind} for kind in ("pid", "ipc", "uts")]
+    if kind == "joined":
+        spaces.append({"type": "mount", "path": request.getfixturevalue("mount_namespace")})
+    bare = {"/linux/namespaces": spaces, "/mounts": [], "/linux/maskedPaths": [], "/linux/readonlyPaths": [], "/hostname": harness.ABSENT}
+    bundle = make_bundle(bare, args=["/bin/sleep", "1000"])
+    (bundle.rootfs / "only-here").touch()
+    id = pyrunc.started(bundle)
+    shown = pyrunc.ok("exec", id, "/bin/sh", "-c", "ls /only-here && ls -d /../only-here && pwd").out
+    assert shown.split() == ["/only-here", "/../only-here", "/"]

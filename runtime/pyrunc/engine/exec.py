@@ -10,7 +10,7 @@ import _socket
 import posix
 from _signal import SIGKILL, SIGSYS
 
-from pyrunc import trace
+from pyrunc import log, trace
 from pyrunc.cgroup import attach as cgroup_attach
 from pyrunc.engine import child, foreground, handshake, host, planner, signals, status, steps
 from pyrunc.engine.order import EXEC, ONLY_CREATE
@@ -78,7 +78,7 @@ def execute(run: ExecRun) -> None:
         opened.append(init_fd)
         run.root_fd = posix.open("/proc/%d/root" % run.init_pid, posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
         opened.append(run.root_fd)
-        joins = _namespaces(run.init_pid, opened)
+        joins = _namespaces(run, opened)
         if pidfd.wait(init_fd, 0):  # what was opened may belong to a stranger with the same number
             raise StateError("exec-stopped", CALLER_TEXT["exec-stopped"], state_dir.id, "stopped")
         steps.walk(EXEC, "prepare", "host", run)
@@ -96,19 +96,44 @@ def execute(run: ExecRun) -> None:
             posix.close(fd)
 
 
-def _namespaces(pid: int, opened: list[int]) -> tuple[tuple[int, int], ...]:
-    """[(fd, type)] of those namespaces of init that are not ours already."""
+def _namespaces(run: ExecRun, opened: list[int]) -> tuple[tuple[int, int], ...]:
+    """[(fd, type)] of the namespaces that the container was made with, less those that are ours."""
+    recorded = run.container.state.get("namespaces")
     joins = []
     for kind in JOINS:
         try:
-            if ns.is_shared(pid, kind):
+            if ns.is_shared(run.init_pid, kind) if recorded is None else kind not in recorded:
                 continue
         except FileNotFoundError:
             continue  # a kernel without this kind
-        fd = posix.open("/proc/%d/ns/%s" % (pid, ns.FILES[kind]), posix.O_RDONLY | posix.O_CLOEXEC)
+        fd = ns.open_path("/proc/%d/ns/%s" % (run.init_pid, ns.FILES[kind]), kind)
+        if recorded is not None and posix.fstat(fd).st_ino != recorded[kind]:
+            fd = _left(run, kind, recorded[kind], fd)
         opened.append(fd)
         joins.append((fd, ns.FLAGS[kind]))
     return tuple(joins)
+
+
+def _left(run: ExecRun, kind: str, inode: int, fd: int) -> int:
+    """Init has gone into a namespace of its own making: the container's is found above it, or by another process of the container. Where
+    nobody is left in it init's has to do: it is one of the container's too. Closes fd, or returns it."""
+    from pyrunc.cgroup import kill as cgroup_kill
+
+    found = ns.ancestor(fd, inode) if kind == "user" else -1
+    for pid in () if found >= 0 else cgroup_kill.procs(run.container.state.get("cgroup_paths") or {}):
+        try:
+            other = ns.open_path("/proc/%d/ns/%s" % (pid, ns.FILES[kind]), kind)
+        except OSError:
+            continue  # it has ended
+        if posix.fstat(other).st_ino == inode:
+            found = other
+            break
+        posix.close(other)
+    if found < 0:
+        log.debug("exec: nobody is left in the %s namespace that the container was made with" % kind)
+        return fd
+    posix.close(fd)
+    return found
 
 
 def _terminal(run: ExecRun) -> None:

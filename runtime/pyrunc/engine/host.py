@@ -295,12 +295,20 @@ def _publish(run: Run) -> None:
     """Everything is done: the state says so, then the pid file, whose existence is what callers wait for."""
     state_dir = run.stored
     state_dir.state["status"] = "created"
+    record_places(run)
     state_dir.save({"trace": trace.kept()})
     for receiver in (run.options.get("pidfd_socket"), run.plans["meta"]["pidfd_receiver"]):
         if receiver:
             send_pidfd(receiver, run.pidfd)
     if run.options.get("pid_file"):
         write_pid_file(run.options["pid_file"], run.pid)
+
+
+def record_places(run: Run) -> None:
+    """Where init is, before any code of the container has run: exec goes there, wherever init is by then."""
+    state = run.stored.state
+    state["namespaces"] = planner.module("namespaces").made(run.plans["namespaces"], run.pid)
+    state["root"] = planner.module("root").identity(run.plans["root"], run.pid)
 
 
 def send_pidfd(path: str, fd: int) -> None:

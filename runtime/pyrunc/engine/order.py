@@ -105,6 +105,12 @@ EXEC = (
     ("prepare", "landlock", "exec_make", "paths are looked up from outside: no Python runs in the process that joins"),
     ("prepare", "scheduling", "exec_initial", "the initial affinity is inherited by the clone"),
     ("outside", "labels", "exec_op", "written through the host's procfs; takes effect at execve"),
+    (
+        "tail",
+        "root",
+        "exec_op",
+        "first of all: where the mount namespace is not the container's own, its root is only that of its processes",
+    ),
     ("tail", "keyring", "exec_op", "the container's, never the caller's; as root, who may search it"),
     ("tail", "personality", "exec_op", ""),
     ("tail", "mempolicy", "exec_op", ""),

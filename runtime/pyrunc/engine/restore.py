@@ -233,6 +233,7 @@ def _restored(run: Run, asked: Asked, held: Any, pid: int) -> None:
     run.pid = run.init_pid = pid
     run.pidfd = posix.pidfd_open(pid)
     run.stored.state["start_time"] = pidfd.start_time(pid)
+    host.record_places(run)
     run.stored.record("pid", pid)
     if held:
         run.plans["resources"] = held

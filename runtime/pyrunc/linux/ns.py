@@ -27,6 +27,7 @@ from pyrunc.linux.constants import (
     CLONE_NEWUTS,
     CLONE_PARENT,
     NS_GET_NSTYPE,
+    NS_GET_PARENT,
     NSFS_MAGIC,
     PR_SET_DUMPABLE,
     PR_SET_PDEATHSIG,
@@ -94,6 +95,21 @@ def is_own(fd: int, kind: str) -> bool:
 def is_shared(pid: int, kind: str) -> bool:
     """Whether a process is in the very namespace that this process is in. FileNotFoundError where this kernel has none of that kind."""
     return posix.readlink("/proc/%d/ns/%s" % (pid, FILES[kind])) == posix.readlink("/proc/self/ns/" + FILES[kind])
+
+
+def ancestor(fd: int, inode: int) -> int:
+    """fd of the user namespace of that inode above the one that `fd` is of; -1 where there is none up to our own (ioctl_nsfs(2))."""
+    above = posix.dup(fd)
+    while True:
+        try:
+            parent = fcntl.ioctl(above, NS_GET_PARENT)
+        except OSError:
+            return -1
+        finally:
+            posix.close(above)
+        if posix.fstat(parent).st_ino == inode:
+            return parent
+        above = parent
 
 
 def exists(kind: str) -> bool:

@@ -184,6 +184,14 @@ def init_unshare(entry: Entry, run: InitRun) -> None:
             posix.close(fd)
 
 
+def made(entry: Entry, pid: int) -> dict[str, int]:
+    """{type: inode} of the namespaces that init is in and the runtime is not, for exec: init may go elsewhere later."""
+    found = {}
+    for kind in [*entry["new"], *entry["join"]]:
+        found[kind] = posix.stat("/proc/%d/ns/%s" % (pid, ns.FILES[kind])).st_ino
+    return found
+
+
 def init_loopback(entry: Entry, run: InitRun) -> None:
     """Init. The loopback device of a *new* network namespace comes up; a joined one belongs to somebody else."""
     if "network" in entry["new"]:

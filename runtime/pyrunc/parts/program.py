@@ -331,6 +331,7 @@ PLAIN = {
     "PERSONALITY": ("unable to set personality", "/linux/personality"),
     "MEMPOLICY": ("unable to set memory policy", "/linux/memoryPolicy"),
     "LANDLOCK": ("unable to restrict the program by Landlock", "/annotations/org.pyrunc.landlock"),
+    "CHROOT": ("unable to enter the container's root", "/root"),
     "KEYRING": ("unable to join session keyring", None),
     "SESSION": ("unable to make the terminal the controlling one", "/process/terminal"),
     "SETNS": ("unable to join a namespace", "/linux/namespaces"),

@@ -19,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import TypedDict
 
-    from pyrunc.parts.sides import Context, InitRun
+    from pyrunc.parts.sides import Context, ExecRun, InitRun, Op
 
     class Given(TypedDict, total=False):
         path: str
@@ -279,6 +279,28 @@ def _unmount_host(point: str) -> None:
             posix.close(cover)
     finally:
         posix.close(fd)
+
+
+def identity(entry: Entry, pid: int) -> list[int] | None:
+    """[device, inode] of the root of init, for exec_op; None where the mount namespace is the container's own, so that joining it is enough."""
+    if entry["own_ns"]:
+        return None
+    info = posix.stat("/proc/%d/root" % pid)
+    return [info.st_dev, info.st_ino]
+
+
+def exec_op(entry: Entry, run: ExecRun) -> Op | None:
+    """("CHROOT", descriptor): exec enters the root as create did. Uses run.root_fd and what identity() gave. None where the mount namespace is
+    the container's own. StepFailure when init has left its root: then there is nothing that could be entered."""
+    recorded = run.container.state.get("root")
+    if entry["own_ns"] or recorded is None:
+        return None
+    info = posix.fstat(run.root_fd)
+    if [info.st_dev, info.st_ino] != recorded:
+        raise StepFailure(
+            "root-left", "init is no longer in the container's root, which is not a mount namespace of its own", pointer="/root"
+        )
+    return ("CHROOT", run.root_fd)
 
 
 def init_finish(entry: Entry, run: InitRun) -> None:
