@@ -334,6 +334,7 @@ def main(argv: list[str]) -> int:
     """Runs a command line (without the program) and returns the exit status. Both launchers call this, and nothing else."""
     traces: list[Any] = []
     status = _main(argv, traces)
+    _steps()
     for file in traces:
         file.finish(status)
     return status
@@ -355,6 +356,10 @@ def _main(argv: list[str], traces: list[Any]) -> int:
                 e.exit_status = 2
             raise
         log.configure(top)
+        if top.get("debug") or top.get("log_level") == "debug":
+            from pyrunc import trace
+
+            trace.want()
         if top.get("version") or command == "version":
             return run("version", options if command == "version" else {}, [])
         if command in (None, "help") or top.get("help") or options.get("help"):
@@ -387,6 +392,13 @@ def _main(argv: list[str], traces: list[Any]) -> int:
         )
     except Exception as e:  # the last resort: users never see a traceback
         return log.fail(_bug(e), command, e)
+
+
+def _steps() -> None:
+    """The steps of a command that succeeded; log.fail() writes those of one that failed, before its error."""
+    from pyrunc import log
+
+    log.steps()
 
 
 def _bug(e: BaseException) -> Bug:

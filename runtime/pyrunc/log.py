@@ -112,12 +112,24 @@ def warn(text: str, **fields: Any) -> None:
         _write("warning", text, fields)
 
 
+def steps() -> None:
+    """With --debug: a record for each step that the command has taken since the last call, with the time that it began and took. The steps
+    of plans come first (PART.plan), then those of the timetable, on the host side and in init."""
+    if not _config.debug:
+        return
+    from pyrunc import timestamps, trace
+
+    for began, ended, side, name in sorted(trace.taken()):
+        _write("debug", "step %s" % name, {"side": side, "took_us": max(0, ended - began) // 1000}, timestamps.rfc3339(began))
+
+
 def fail(error: PyruncError, command: str | None, cause: BaseException | None = None, document: str | None = None) -> int:
     """Reports the fatal error: a record in the log and one plain line on stderr, or on a terminal without a log the long form of render.py.
     cause: the exception behind it, shown with --debug. document: path of the config that the command read. Returns the exit status."""
     head = "%s failed" % command if command and command not in ("help", "version") else ""
     line = _line("%s: %s" % (head, error.sentence()) if head else error.sentence())
     status = error.exit_status if command != "exec" else 255
+    steps()
     if _config.fd >= 0 or _config.format == "json":
         _write("error", line, fields(error, status))
     if _config.fd >= 0 or _config.format == "text":
@@ -152,10 +164,10 @@ def _story(error: PyruncError, head: str, line: str, document: str | None) -> st
         return line
 
 
-def _write(level: str, text: str, fields: dict[str, Any]) -> None:
+def _write(level: str, text: str, fields: dict[str, Any], stamp: str | None = None) -> None:
     if _config.kind != "file":
         return _send(level, text, fields)
-    stamp = _now()
+    stamp = stamp or _now()
     if _config.format == "json":
         from pyrunc import jsonio
 

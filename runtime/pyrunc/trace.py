@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 now = time.time_ns
 _stamps: list[Stamp] = []
+_reported = 0  # stamps that the log has
 _wanted: list[bool] = []  # not empty if a file is wanted
 
 
@@ -33,6 +34,14 @@ def add(stamps: Iterable[Iterable[Any]]) -> None:
 
 def stamps() -> list[Stamp]:
     return _stamps
+
+
+def taken() -> list[Stamp]:
+    """The stamps since the last call of this function."""
+    global _reported
+    found = _stamps[_reported:]
+    _reported = len(_stamps)
+    return found
 
 
 def want() -> None:

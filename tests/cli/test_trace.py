@@ -135,3 +135,25 @@ def test_trace_of_a_container(pyrunc, waiting, file):
 def test_trace_of_the_unknown(pyrunc):
     result = pyrunc.call("trace", "nobody")
     assert result.code == 1 and "container does not exist" in result.err
+
+
+def test_the_log_of_debug_has_each_step(pyrunc, waiting, tmp_path):
+    """What was planned and done, with times, on both sides; the error of a command that fails comes last."""
+    log = tmp_path / "log"
+    id = pyrunc.new_id()
+    pyrunc.ok("create", "--bundle", waiting, id, globals=("--debug", "--log", log, "--log-format", "json"))
+    records = [json.loads(line) for line in log.read_text().splitlines()]
+    records = [record for record in records if record["level"] == "debug"]
+    steps = {record["msg"]: record for record in records}
+    assert {"step mounts.plan", "step cgroups.host_make", "step mounts.init_mount"} <= set(steps), sorted(steps)
+    assert steps["step mounts.init_mount"]["side"] == "init" and steps["step mounts.init_mount"]["took_us"] >= 0
+    times = [record["time"] for record in records]
+    assert times == sorted(times) and len(times) > 20
+    log.unlink()
+    bundle = waiting.patch({"/mounts/-": {"destination": "/x", "type": "tmpfs", "source": "tmpfs", "options": ["no_such_option=1"]}})
+    assert pyrunc.call("create", "--bundle", bundle, pyrunc.new_id(), globals=("--debug", "--log", log, "--log-format", "json")).code == 1
+    records = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [record["level"] for record in records].index("error") == len(records) - 1 > 10
+    log.unlink()
+    pyrunc.ok("state", id, globals=("--log", log))
+    assert log.read_text() == ""

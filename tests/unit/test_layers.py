@@ -11,7 +11,7 @@ PACKAGE = Path(pyrunc.__file__).parent
 FILES = sorted(p for p in PACKAGE.rglob("*.py") if "specs" not in p.parts)
 
 MAY = {
-    "cli": {"seal", "log", "tracefile", "errors", "commands", "linux", "oci"},
+    "cli": {"trace", "seal", "log", "tracefile", "errors", "commands", "linux", "oci"},
     "commands": {
         "engine",
         "parts",
@@ -56,7 +56,7 @@ MAY = {
     "oci": {"oci", "linux", "errors", "jsonio", "fileio", "install_paths", "timestamps", "helper_process", "json_errors"},
     "linux": {"linux", "errors", "jsonio", "fileio", "install_paths", "timestamps"},
     "store": {"linux", "errors", "jsonio", "fileio", "install_paths", "timestamps"},
-    "log": {"jsonio", "fileio", "install_paths", "timestamps", "errors", "codes", "render"},
+    "log": {"trace", "jsonio", "fileio", "install_paths", "timestamps", "errors", "codes", "render"},
     "trace": set(),
     "tracefile": {"trace", "jsonio", "fileio", "install_paths", "timestamps", "errors"},
     "seal": {"linux", "errors", "jsonio", "fileio", "install_paths", "timestamps"},
