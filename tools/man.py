@@ -29,32 +29,29 @@ from pyrunc.commands import help as _help  # noqa: E402
 from pyrunc.commands import help_data  # noqa: E402
 
 ABOUT = """\
-runs containers from bundles: a directory with a root file system and a config.json as the runtime specification of the Open Container
-Initiative describes it. It takes the command line of runc and is called by podman, Docker, containerd, buildah and CRI-O, or by hand.
+runs containers from bundles. A bundle is a directory with a root file system and a config.json, as the runtime specification of the Open
+Container Initiative describes it. pyrunc has the command line of runc, and is called by podman, Docker, containerd, buildah and CRI-O, or by hand.
 
-Options stand as -x, --option value or --option=value; global options before the command, others before or after the arguments.
-Where the arguments are a command line of their own, as with exec, options end at the first argument.
+Options are written as -x, --option value or --option=value. Global options come before the command, or after it where the command has no option
+of that name; options of the command come before or after the arguments. Where the arguments are a command line, as with exec, options end at
+the first argument.
+
+Each command has a page of its own; start with pyrunc-spec(8), pyrunc-run(8) and pyrunc-validate(8).
 """
 ERRORS = """\
-A failure is one line on standard error: what failed, then in brackets the place in config.json, the step, the system call and the
-errno, then what to do. With --log the same is written there, as text or as one JSON object.
+A failure is one line on standard error: what failed, then in brackets the place in config.json, the step, the system call and the errno, then
+what to do. At a terminal the error is shown with an excerpt of the config, its meaning and the remedy. With --log the line is written to the
+log, too, as text or as a JSON object with a stable code (PYR-2130), which pyrunc-explain(8) explains.
 """
 FILES = (
-    ("/run/pyrunc", "state of root's containers, where --root names no other directory"),
-    ("$XDG_RUNTIME_DIR/pyrunc", "that of a user's"),
-    ("config.json", "in the bundle: what the container is"),
+    ("/run/pyrunc", "The state of root's containers, unless --root gives another directory."),
+    ("$XDG_RUNTIME_DIR/pyrunc", "The state of a user's containers."),
+    ("config.json", "The config of a container, in its bundle."),
 )
 ENVIRONMENT = (
-    ("PYRUNC_TRACE", "file that the command's steps are added to, as --trace"),
-    ("NOTIFY_SOCKET", "create and run hand it into the container"),
-    ("LISTEN_FDS", "descriptors that are handed to the program, as --preserve-fds"),
-    ("XDG_RUNTIME_DIR", "where the state of a user's containers is"),
-)
-EXIT = (
-    ("0", "it is done"),
-    ("1", "it is not, and a line on standard error says why"),
-    ("255", "exec could not run the program"),
-    ("others", "run and exec without --detach give the status of the program; 128 and the signal when one has killed it"),
+    ("PYRUNC_TRACE", "File to append the command's steps to, as with --trace."),
+    ("XDG_RUNTIME_DIR", "Where the state of a user's containers is."),
+    ("NO_COLOR", "No colours at terminals, if it is set."),
 )
 
 
@@ -140,8 +137,21 @@ def of_command(command: str, date: str) -> str:
     if kinds:
         lines += [".Pp", "The options are as follows:", *option_list(kinds, short, command)]
     lines += [".Pp", "Global options are in", ".Xr pyrunc 8 ."]
-    lines += [".Sh EXIT STATUS", *tagged(EXIT[:2] if command not in ("run", "exec", "restore") else EXIT, "Li")]
-    return "\n".join([*lines, *examples(command), ".Sh SEE ALSO", ".Xr pyrunc 8"]) + "\n"
+    if command in help_data.ENVIRONMENT_OF:
+        lines += [".Sh ENVIRONMENT", *tagged(help_data.ENVIRONMENT_OF[command], "Ev")]
+    if command in help_data.FILES_OF:
+        lines += [".Sh FILES", *tagged(help_data.FILES_OF[command], "Pa")]
+    lines += [".Sh EXIT STATUS", *tagged(help_data.EXIT.get(command, help_data.FAILED), "Li"), *examples(command)]
+    return "\n".join([*lines, ".Sh SEE ALSO", *references(["pyrunc", *("pyrunc-" + name for name in related(command))])]) + "\n"
+
+
+def related(command: str) -> list[str]:
+    """The commands of the same group in --help."""
+    return sorted(name for _title, names in help_data.GROUPS if command in names for name in names if name != command)
+
+
+def references(names: list[str]) -> list[str]:
+    return [".Xr %s 8%s" % (name, " ," if name != names[-1] else "") for name in names]
 
 
 def of_all(date: str) -> str:
@@ -153,10 +163,11 @@ def of_all(date: str) -> str:
     for command in cli.COMMANDS:
         lines += [".It Xr pyrunc-%s 8" % command, escaped(_help.ABOUT[command])]
     lines += [".El", ".Sh ENVIRONMENT", *tagged(ENVIRONMENT, "Ev"), ".Sh FILES", *tagged(FILES, "Pa")]
-    lines += [".Sh EXIT STATUS", *tagged(EXIT, "Li"), *examples("")]
+    lines += [".Sh EXIT STATUS", *paragraphs("The page of each command has its exit statuses. In general:")]
+    lines += [*tagged((*help_data.FAILED, ("others", "Those of the program: see pyrunc-run(8) and pyrunc-exec(8).")), "Li"), *examples("")]
     lines += [".Sh DIAGNOSTICS", *paragraphs(ERRORS), ".Sh SEE ALSO"]
     names = sorted("pyrunc-" + command for command in cli.COMMANDS)
-    lines += [".Xr %s 8%s" % (name, " ," if name != names[-1] else "") for name in names]
+    lines += references(names)
     return "\n".join(lines) + "\n"
 
 

@@ -119,6 +119,64 @@ EXAMPLES = {
 }
 
 
+FAILED = (("0", "Success."), ("1", "The command failed; a line on standard error says why."))
+PROGRAM = (
+    ("0", "The program ended with status 0, or with --detach: it was started."),
+    ("1", "The command failed; a line on standard error says why. The program may end with this status, too."),
+    ("128 + N", "The program was killed by signal N."),
+    ("others", "The program's exit status."),
+)
+# Exit statuses of commands that have others than FAILED.
+EXIT = {
+    "run": PROGRAM,
+    "restore": PROGRAM,
+    "exec": (*PROGRAM[:1], ("255", "The program could not be run; a line on standard error says why."), *PROGRAM[2:]),
+    "validate": (("0", "There are no problems; there may be warnings."), ("1", "There are problems (with --strict also: warnings).")),
+    "plan": (
+        ("0", "create would accept the config; with --diff: both plans are the same."),
+        ("1", "create would refuse the config; with --diff: the plans differ."),
+        ("2", "With --diff: one of the two can't be planned."),
+    ),
+    "diff": (("0", "There are no differences."), ("1", "There are differences."), ("2", "The comparison failed.")),
+    "doctor": (
+        ("0", "Containers can be created here; with a bundle: it would be accepted."),
+        ("1", "Something that every container needs is missing, or the bundle would be refused."),
+    ),
+    "explain": (("0", "Success."), ("1", "There is no such code or property; with a bundle: the property would be refused.")),
+    "delete": (("0", "The container is deleted; with --force also if there was none."), FAILED[1]),
+    "checkpoint": (("0", "Success; with --help: checkpoints can be made on this host."), FAILED[1]),
+    "wait": (("0", "The container has ended; its exit status is on standard output."), FAILED[1]),
+}
+
+# Files that commands use besides the state below --root: (file, what for).
+FILES_OF = {
+    "create": (("config.json", "The config, in the bundle."),), "run": (("config.json", "The config, in the bundle."),),
+    "validate": (("config.json", "The config, in the bundle."),), "plan": (("config.json", "The config, in the bundle."),),
+    "spec": (("config.json", "The file that is written."),),
+    "install": (
+        ("/etc/docker/daemon.json", "Docker's configuration."),
+        ("/etc/containers/containers.conf.d/50-pyrunc.conf", "podman's, written by install; for users in ~/.config."),
+        ("/etc/containerd/config.toml", "containerd's configuration."),
+        ("FILE.before-pyrunc", "The copy of a file before the change."),
+    ),
+    "checkpoint": (("checkpoint/", "The images, if --image-path gives no other directory."), ("dump.log", "CRIU's log, in the work directory."),
+                   ("/etc/criu/runc.conf", "Options of CRIU, if the file exists.")),
+    "restore": (("checkpoint/", "The images, if --image-path gives no other directory."), ("restore.log", "CRIU's log, in the work directory.")),
+    "list": (
+        ("/run/docker/runtime-runc/moby", "Docker's root, for --engine."),
+        ("/run/containerd/runc/NAMESPACE", "containerd's roots, for --engine."),
+    ),
+    "exec": (("/etc/passwd, /etc/group", "The container's, for names in --user."),),
+}  # fmt: skip
+
+ENVIRONMENT_OF = {
+    "create": (("NOTIFY_SOCKET", "Is mounted into the container, for sd_notify(3)."), ("LISTEN_FDS, LISTEN_PID", "Descriptors for the program, see sd_listen_fds(3).")),
+    "run": (("NOTIFY_SOCKET", "Is mounted into the container, for sd_notify(3)."), ("LISTEN_FDS, LISTEN_PID", "Descriptors for the program, see sd_listen_fds(3).")),
+    "exec": (("LISTEN_FDS, LISTEN_PID", "Descriptors for the program, see sd_listen_fds(3)."),),
+    "plan": (("NO_COLOR", "No colours, if it is set."),), "diff": (("NO_COLOR", "No colours, if it is set."),),
+}  # fmt: skip
+
+
 def value(command: str, name: str) -> Kind:
     """The kind (one of the words above), the words to choose from (a tuple), or None."""
     return VALUES.get("%s --%s" % (command, name), VALUES.get(name))
