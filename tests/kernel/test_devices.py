@@ -2,6 +2,7 @@
 
 import os
 import stat
+import subprocess
 
 import pytest
 
@@ -68,7 +69,7 @@ def test_existing_links_stay_but_for_ptmx(world):
 
 def test_devices_of_the_config(world):
     devices = [
-        {"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229, "fileMode": 0o640, "uid": 7, "gid": 8},
+        {"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229, "fileMode": 0o644, "uid": 7, "gid": 8},
         {"path": "/some/where/disk", "type": "b", "major": 7, "minor": 0, "fileMode": 0o600},
         {"path": "/dev/sub/u", "type": "u", "major": 1, "minor": 9},
         {"path": "/dev/pipe", "type": "p", "fileMode": 0o622},
@@ -156,10 +157,8 @@ def test_in_a_user_namespace_the_hosts_nodes_are_bound(world):
         assert seen[2]["type"] == "devtmpfs" and {"nosuid", "noexec"} <= set(seen[2]["flags"])
 
 
-def test_a_node_that_the_host_lacks_or_has_otherwise(world):
+def test_a_node_that_the_host_has_otherwise(world):
     os.chown(world.rootfs, OUTER, OUTER)
-    e = failure(world, {"mounts": [DEV], "linux": {"devices": [{"path": "/dev/nosuch", "type": "c", "major": 1, "minor": 3}]}}, userns=True)
-    assert "the host's node /dev/nosuch cannot be bound: no such file or directory" in e.words and e.pointer == "/linux/devices/0"
     e = failure(world, {"mounts": [DEV], "linux": {"devices": [{"path": "/dev/fuse", "type": "c", "major": 1, "minor": 3}]}}, userns=True)
     assert "the host's /dev/fuse is not c 1:3" in e.words
 
@@ -195,3 +194,33 @@ def test_without_fchmodat2(world, monkeypatch):
     monkeypatch.setattr(_syscalls, "fchmodat2", missing)
     device = {"path": "/tmp/d", "type": "c", "major": 1, "minor": 5, "fileMode": 0o6755, "uid": 3}
     assert world.go({"mounts": [DEV], "linux": {"devices": [device]}}, lambda see: see.node("/tmp/d")) == "c 1:5 6755 3:0"
+
+
+def test_a_node_that_the_host_lacks_in_a_user_namespace(pyrunc, make_bundle):
+    """Made outside, with the owner and mode of the config, and bound; the nodes that the host has are bound as before."""
+    maps = [{"containerID": 0, "hostID": 100000, "size": 1000}]
+    nodes = [
+        {"path": "/dev/lacking", "type": "c", "major": 1, "minor": 5, "fileMode": 0o644, "uid": 7, "gid": 8},
+        {"path": "/dev/block", "type": "b", "major": 7, "minor": 200},
+        {"path": "/dev/zero", "type": "c", "major": 1, "minor": 5},
+    ]
+    changes = {"/linux/namespaces/-": {"type": "user"}, "/linux/uidMappings": maps, "/linux/gidMappings": maps, "/linux/devices": nodes}
+    rules = [{"allow": True, "type": "c", "major": 1, "minor": 5, "access": "rwm"}]
+    shown = "stat -c '%a %u:%g %F %t:%T' /dev/lacking /dev/block /dev/zero; head -c 3 /dev/lacking | wc -c"
+    bundle = make_bundle({**changes, "/linux/resources/devices": rules}, args=["/bin/sh", "-c", shown])
+    bundle.rootfs.chmod(0o777)
+    os.chmod(bundle.rootfs / "dev", 0o777)
+    result = pyrunc.run(bundle)
+    assert result.out.splitlines()[:2] == ["644 7:8 character special file 1:5", "666 0:0 block special file 7:c8"], result
+    assert result.out.splitlines()[-1] == "3"
+    assert [name for name in os.listdir(pyrunc.root) if name[:1] != "@"] == []
+
+
+def test_a_node_that_cannot_be_made_outside(pyrunc, make_bundle, no_leaks):
+    maps = [{"containerID": 0, "hostID": 100000, "size": 1000}]
+    changes = {"/linux/namespaces/-": {"type": "user"}, "/linux/uidMappings": maps, "/linux/gidMappings": maps}
+    bundle = make_bundle({**changes, "/linux/devices": [{"path": "/dev/lacking", "type": "c", "major": 1, "minor": 5}]}, args=["/bin/true"])
+    without = ["setpriv", "--bounding-set=-mknod", "--inh-caps=-mknod", "--"]
+    argv = [*without, *pyrunc.argv("run", "--bundle", bundle, pyrunc.new_id())]
+    done = subprocess.run(argv, capture_output=True, text=True, env=pyrunc.env)
+    assert done.returncode == 1 and "the host has no device /dev/lacking, and none can be made" in done.stderr, done

@@ -11,7 +11,7 @@ from pyrunc.parts.table import PARTS
 PACKAGE = Path(order.__file__).parent.parent
 TABLES = {"CREATE": order.CREATE, "EXEC": order.EXEC, "START": order.START, "DELETE": order.DELETE, "RESTORE": order.RESTORE}
 # Verbs that the engine calls by name, at a place that is no row: an answer to init, a hook kind between two C calls.
-BY_NAME = {("mounts", "host_answer"), ("hooks", "host_answer"), ("hooks", "init_start_container")}
+BY_NAME = {("mounts", "host_answer"), ("devices", "host_answer"), ("hooks", "host_answer"), ("hooks", "init_start_container")}
 PREFIXES = ("host_", "init_", "op_", "undo_", "exec_")
 
 BEFORE = (

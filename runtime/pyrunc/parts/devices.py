@@ -281,7 +281,7 @@ def _make(folder: int, name: str, node: Device, entry: Entry | Live, run: InitRu
         if not binds:
             binds = not _mknod(folder, name, node, entry, run)
         if binds:
-            _bind(folder, name, node, tree)
+            _bind(folder, name, node, tree, run)
         return True
     except OSError as e:
         failed = CallError.of(e, "open")
@@ -367,9 +367,50 @@ def _host_node(node: Device) -> int:
     return tree
 
 
-def _bind(folder: int, name: str, node: Device, given: int | None) -> None:
+def _source(node: Device, run: InitRun) -> int:
+    """-> fd of a detached clone of the host's node, or of one that the host side makes, where the host has none."""
+    try:
+        return _host_node(node)
+    except OSError as e:
+        if e.errno not in (errno.ENOENT, errno.ENOTDIR):
+            raise
+    _answer, fds = run.ask("devices", {"path": node["path"]})
+    return fds[0]
+
+
+def host_answer(entry: Entry, run: HostRun, request: dict[str, str]) -> tuple[dict[str, object], list[int]]:
+    """Host side, while init makes its nodes, in a user namespace, where it can make no devices. request: {"path"} of a node that the host
+    lacks -> ({}, [fd of a detached mount of one with the owner and mode of the config]). It is made in the container's directory below
+    --root, which only root can enter, and goes with it. OSError, StepFailure: the owner is not mapped."""
+    index, node = next((i, one) for i, one in enumerate(entry["nodes"]) if one["path"] == request["path"])
+    maps = run.plans.get("idmaps")
+    uid, gid = (_outer(maps["uid"], node["uid"]), _outer(maps["gid"], node["gid"])) if maps else (node["uid"], node["gid"])
+    if uid is None or gid is None:
+        raise StepFailure("unmapped-id", "the owner of the device %s is not mapped" % quote(node["path"]), pointer=node["pointer"])
+    name = "device.%d" % index
+    try:
+        fs.mknod(name, TYPES[node["type"]], posix.makedev(node["major"], node["minor"]), dir_fd=run.dir_fd)
+        _syscalls.fchownat(run.dir_fd, name.encode(), uid, gid, c.AT_SYMLINK_NOFOLLOW)
+        posix.chmod(name, node["mode"], dir_fd=run.dir_fd)
+        tree = mount.clone(name, dir_fd=run.dir_fd, flags=c.AT_SYMLINK_NOFOLLOW)
+    except OSError as e:
+        words = "the host has no device %s, and none can be made: %s" % (quote(node["path"]), errno_text(e.errno))
+        raise CallError.of(e, words=words, pointer=node["pointer"]) from None
+    try:
+        mount.setattr(tree, ATTRIBUTES, c.MOUNT_ATTR_NODEV)  # /run rarely allows devices
+    except BaseException:
+        posix.close(tree)
+        raise
+    return {}, [tree]
+
+
+def _outer(ranges: list[list[int]], number: int) -> int | None:
+    return next((outer + number - inner for inner, outer, count in ranges if inner <= number < inner + count), None)
+
+
+def _bind(folder: int, name: str, node: Device, given: int | None, run: InitRun) -> None:
     """The host's node on an empty file."""
-    tree = _host_node(node) if given is None else given
+    tree = _source(node, run) if given is None else given
     try:
         try:
             posix.close(fs.open(name, posix.O_RDONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_NONBLOCK, 0, folder))
