@@ -382,3 +382,18 @@ def test_stats_of_a_live_group(group):
     assert data["pids"] == {"current": 1, "limit": 9}
     assert data["memory"]["usage"]["limit"] > 0
     assert set(data) == {"cpu", "cpuset", "memory", "pids", "blkio", "hugetlb", "intel_rdt", "network_interfaces"}
+
+
+@needs("cpu")
+def test_update_to_a_realtime_period_shorter_than_the_old_runtime(group):
+    """Either order is refused somewhere: the kernel wants the runtime to fit into the period at each step."""
+    if not V1 or not os.path.exists("/sys/fs/cgroup/cpu/cpu.rt_runtime_us"):
+        pytest.skip("this kernel has no realtime budgets of groups")
+    one = group(node={"cpu": {"shares": 512}}).make().apply()
+    with open(os.path.dirname(one.paths["cpu"]) + "/cpu.rt_runtime_us", "w") as parent:
+        parent.write("500000")
+    change(one, {"cpu": {"realtimePeriod": 1000000, "realtimeRuntime": 200000}})
+    change(one, {"cpu": {"realtimePeriod": 100000, "realtimeRuntime": 50000}})
+    assert (file_of(one, "cpu", "cpu.rt_period_us"), file_of(one, "cpu", "cpu.rt_runtime_us")) == ("100000", "50000")
+    change(one, {"cpu": {"realtimePeriod": 1000000, "realtimeRuntime": 200000}})
+    assert (file_of(one, "cpu", "cpu.rt_period_us"), file_of(one, "cpu", "cpu.rt_runtime_us")) == ("1000000", "200000")

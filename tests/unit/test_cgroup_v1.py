@@ -57,6 +57,7 @@ BURST = {"cpu.cfs_burst_us": "0"}
         ({"burst": 100, "quota": 5000}, BURST, {"cpu.cfs_burst_us": errno.EINVAL}, ["cpu.cfs_quota_us=5000", "cpu.cfs_burst_us=100"]),
         ({"idle": 1}, {}, {}, ["cpu.idle=1"]),
         ({"rt_runtime": 10, "rt_period": 20}, {}, {}, ["cpu.rt_period_us=20", "cpu.rt_runtime_us=10"]),
+        ({"rt_runtime": 10, "rt_period": 20}, {}, {"cpu.rt_period_us": errno.EINVAL}, ["cpu.rt_runtime_us=10", "cpu.rt_period_us=20"]),
     ],
 )
 def test_cpu(cpu, files, refuse, written):
@@ -70,6 +71,23 @@ def test_a_refused_period_without_quota_is_an_error():
         v1.cpu(tools.Files({}, {"cpu.cfs_period_us": errno.EINVAL}, "cpu"), {"period": 1000})
     assert e.value.pointer == "/linux/resources/cpu/period"
     assert 'failed to write "1000" to /sys/fs/cgroup/cpu/cpu.cfs_period_us: invalid argument' == e.value.words
+
+
+@pytest.mark.parametrize(
+    "cpu, refuse, pointer",
+    [
+        ({"rt_period": 20}, {"cpu.rt_period_us": errno.EINVAL}, "/linux/resources/cpu/realtimePeriod"),
+        ({"rt_runtime": 10, "rt_period": 20}, {"cpu.rt_period_us": errno.EPERM}, "/linux/resources/cpu/realtimePeriod"),
+        (
+            {"rt_runtime": 10, "rt_period": 20}, {"cpu.rt_period_us": errno.EINVAL, "cpu.rt_runtime_us": errno.EINVAL},
+            "/linux/resources/cpu/realtimeRuntime",
+        ),
+    ],
+)  # fmt: skip
+def test_refused_realtime_limits_are_errors(cpu, refuse, pointer):
+    with pytest.raises(StepFailure) as e:
+        v1.cpu(tools.Files({}, refuse, "cpu"), cpu)
+    assert e.value.pointer == pointer
 
 
 @pytest.mark.parametrize(

@@ -196,7 +196,7 @@ def test_words_that_are_known(node, words):
 
 
 def test_unified_on_v1_has_the_known_words():
-    with pytest.raises(Unsupported, match="cgroup v1 doesn't support unified"):
+    with pytest.raises(Unsupported, match="^invalid configuration: cannot use unified on cgroup v1"):
         plan({"unified": {"memory.max": "1"}}, 1)
 
 

@@ -54,7 +54,9 @@ def _below(subs: Iterable[str] | None) -> dict[str, str]:
         controllers, colon, path = text.rpartition(":")
         parts = [p for p in path.split("/") if p not in ("", ".")]
         if ".." in parts or "\0" in path:
-            raise UsageError("invalid-cgroup-leaves", "bad sub cgroup path %s: it leaves the container's cgroup" % quote(text), "exec", "cgroup")
+            raise UsageError(
+                "invalid-cgroup-leaves", "bad sub cgroup path %s: it leaves the container's cgroup" % quote(text), "exec", "cgroup"
+            )
         for key in controllers.split(",") if colon else ("",):
             found[key] = "/".join(parts)
     return found

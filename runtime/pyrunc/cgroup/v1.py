@@ -61,7 +61,7 @@ def needed(resources: Mapping[str, Any]) -> list[tuple[str, Any, str, str]]:
 def apply(paths: Mapping[str, str], resources: Mapping[str, Any], open_group: Opener = Group) -> None:
     """Writes all limits but the device rules. StepFailure with file, value and pointer. open_group(path, key): update notes writes."""
     if resources.get("unified"):
-        raise StepFailure("no-unified", "cgroup v1 doesn't support unified", pointer=AT + "/unified")
+        raise StepFailure("no-unified", "invalid configuration: cannot use unified on cgroup v1", pointer=AT + "/unified")
     for controller, part, function, pointer in needed(resources):
         path = paths.get(controller)
         if path is None:
@@ -169,10 +169,26 @@ def _early(group: Group, name: str, value: int, member: str, quota: int, late: L
 
 
 def realtime(group: Group, cpu: Cpu) -> None:
-    """Period first: the runtime must fit into it. Also called before init joins, as a task of a realtime class can't enter without."""
-    for member, name, key in (("realtimePeriod", "cpu.rt_period_us", "rt_period"), ("realtimeRuntime", "cpu.rt_runtime_us", "rt_runtime")):
-        if key in cpu:
-            group.write(name, "%d" % cpu[key], "%s/cpu/%s" % (AT, member))  # type: ignore[literal-required]  # the names above
+    """The period first, as the runtime must fit into it; the runtime first where the old one does not fit into the new period. Also
+    called before init joins, as a task of a realtime class can't enter a cgroup without a runtime."""
+    late = False
+    if "rt_period" in cpu:
+        late = not _period(group, "%d" % cpu["rt_period"], "rt_runtime" in cpu)
+    if "rt_runtime" in cpu:
+        group.write("cpu.rt_runtime_us", "%d" % cpu["rt_runtime"], AT + "/cpu/realtimeRuntime")
+    if late:
+        _period(group, "%d" % cpu["rt_period"], False)
+
+
+def _period(group: Group, value: str, may_wait: bool) -> bool:
+    """Writes the realtime period. False when it has to wait for another runtime."""
+    try:
+        group.put("cpu.rt_period_us", value)
+    except OSError as e:
+        if e.errno == errno.EINVAL and may_wait:
+            return False
+        raise group.failure(e, "cpu.rt_period_us", value, AT + "/cpu/realtimePeriod") from None
+    return True
 
 
 # --- the others

@@ -319,7 +319,7 @@ def _unified(resources: Resources, version: int, ctx: Context) -> list[list[str]
     """[[file, text]], sorted: written unchanged, after everything else."""
     node = resources.get("unified") or {}
     if node and version == 1:
-        raise Unsupported("no-unified", "cgroup v1 doesn't support unified", POINTER + "/unified", "cgroup v2")
+        raise Unsupported("no-unified", "invalid configuration: cannot use unified on cgroup v1", POINTER + "/unified", "cgroup v2")
     for key, value in node.items():
         pointer = "/unified/" + key.replace("~", "~0").replace("/", "~1")
         if "/" in key or key in ("", ".", "..") or any(c <= " " for c in key):
