@@ -1,11 +1,11 @@
-# pyrunc. Each section stands alone; `make` alone builds.
+# pyrunc. `make` without a target builds.
 
 PYTHON  ?= /usr/bin/python3
 VENV    := .venv
 VPY     := $(VENV)/bin/python
 CSRC    := runtime/csrc
 PREFIX  ?= /usr/local
-# Not empty: the plain launcher, which runs the tree as it is. `touch .plain` for who edits and tries.
+# If not empty, the plain launcher is used, which runs the sources directly. `touch .plain` for a quick edit loop.
 PYRUNC_PLAIN ?= $(wildcard .plain)
 
 .DEFAULT_GOAL := build
@@ -47,7 +47,7 @@ launcher: $(STATIC)
 $(STATIC): $(L_SOURCES) $(EXT_SOURCES) $(EXT_HEADERS) $(PACKAGE)
 	@CC="$(CC)" $(PYTHON) -I -B $(CSRC)/link.py runtime build/launcher $@ || test $$? -eq 3
 
-# The virtual environment holds the packages of the helper process, and knows the tree by a line in pyrunc.pth.
+# The virtual environment contains the packages of the helper process; pyrunc.pth adds this tree to its path.
 $(VENV)/.ready: pyproject.toml
 	@test -x $(VPY) || { echo "venv: $(VENV)"; $(PYTHON) -m venv $(VENV); }
 	@echo "venv: $(PACKAGES)"
@@ -56,7 +56,7 @@ $(VENV)/.ready: pyproject.toml
 	@$(VPY) -m compileall -q runtime/pyrunc
 	@touch $@
 
-# A virtual environment of its own below PREFIX/lib, so that nothing of Debian's Python is touched.
+# Installs into a separate virtual environment below PREFIX/lib, so that Debian's Python is left alone.
 install: build
 	$(PYTHON) -m venv $(DESTDIR)$(PREFIX)/lib/pyrunc
 	rm -rf build/lib* build/bdist*
@@ -67,7 +67,7 @@ install: build
 	ln -sfn ../lib/pyrunc/bin/pyrunc $(DESTDIR)$(PREFIX)/bin/pyrunc
 	$(MAKE) --no-print-directory install-shell
 
-# Manual pages and completion, where man(1) and the shells look for them.
+# Manual pages and shell completion, where man(1) and the shells look for them.
 SHARE := $(DESTDIR)$(PREFIX)/share
 install-shell: build man
 	mkdir -p $(SHARE)/man/man8 $(SHARE)/bash-completion/completions $(SHARE)/zsh/site-functions $(SHARE)/fish/vendor_completions.d
@@ -85,7 +85,7 @@ uninstall:
 	rm -f $(SHARE)/man/man8/pyrunc.8 $(SHARE)/man/man8/pyrunc-*.8 $(SHARE)/bash-completion/completions/pyrunc
 	rm -f $(SHARE)/zsh/site-functions/_pyrunc $(SHARE)/fish/vendor_completions.d/pyrunc.fish
 
-# A Debian package of the system's Python and its libraries: build/pyrunc_VERSION_ARCH.deb. It tells no engine of itself.
+# A Debian package of the system's Python and its libraries: build/pyrunc_VERSION_ARCH.deb. It registers itself with no engine.
 deb: build
 	@rm -rf build/deb
 	@$(MAKE) --no-print-directory --silent install-shell DESTDIR=$(CURDIR)/build/deb PREFIX=/usr
@@ -96,11 +96,11 @@ clean:
 	find runtime tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ---------------------------------------------------------------- demo, tests, bench, docs
-# On a bare Debian, as root, with make and git: `make demo`, `make test`. What is missing is installed; a second run finds the stamps
-# and is quick.
+# On a bare Debian, as root, with make and git: `make demo`, `make test`. Missing packages are installed; a second run finds the
+# stamps and is quick.
 
-# Packages come before the build, the build before the tests: prerequisites are made one after another, in the order of the line, with -j
-# too. (GNU make 4.4 has .WAIT for that; Debian 12 has 4.3.) link.py does what takes long.
+# Packages come before the build, and the build before the tests: prerequisites are made one after another, in the order of the line, even
+# with -j. (GNU make 4.4 has .WAIT for that; Debian 12 has 4.3.) link.py does the slow part.
 .NOTPARALLEL:
 
 STAMPS  := .stamps
@@ -110,29 +110,31 @@ ARGS    ?=
 
 .PHONY: test-plain test-shared help demo demo-swarm load test test-vm test-contracts test-containerd2 test-all test-asan fuzz security-report lint format bench docs site rootfs
 help:
-	@echo "make build      the virtual environment, the extension, .venv/bin/pyrunc"
-	@echo "make demo       one container's life, step by step (installs what it needs)"
-	@echo "make demo-swarm three Docker nodes in namespaces, a service over them, a node killed"
-	@echo "make load       1000 lives, 200 containers of containerd's, docker run beside runc; ARGS='--json FILE'"
-	@echo "make test       lint, unit, kernel and cli tests, a short set of callers (at most 25 minutes)"
-	@echo "make test-vm    the tests in a guest with systemd and cgroup v2 (tools/vmlab), all of them"
-	@echo "make test-contracts  podman, Docker, containerd, Kubernetes' CRI, buildah on it, and a table; RUNTIME=runc for another runtime"
-	@echo "make test-containerd2  those of containerd, Kubernetes' CRI and Docker with a containerd 2 from Debian's testing"
-	@echo "make test-all   everything, also what takes long, and kernel and cli tests with the plain launcher too"
-	@echo "make test-plain the tests of kernel and cli with the plain launcher"
-	@echo "make test-shared the tests of kernel and cli where / is shared, as systemd makes it"
-	@echo "make install    below PREFIX (/usr/local), in DESTDIR; make uninstall; make deb makes a Debian package"
-	@echo "make release    dist/: one static file for x86_64 and one for aarch64, with SBOM, tarball and sums; ARGS='--arch x86_64'"
-	@echo "make test-asan  the extension with gcc's sanitizers, under the tests that call it"
-	@echo "make fuzz       inputs that look for new code; ARGS='--seconds 600 --save'"
-	@echo "make security-report  advisories, faults, fuzzing, what an init waits with: measured, into SECURITY.md"
-	@echo "make bench      times and memory beside runc and crun; ARGS='--rounds 100 --html FILE'"
-	@echo "make conformance  the conformance suite on pyrunc, runc and crun; reports in build/conformance.*"
-	@echo "make lint       ruff and mypy; make format writes what ruff would change"
-	@echo "make man        manual pages, into build/man"
-	@echo "make docs       writes the generated pages of docs/ anew"
-	@echo "make rootfs     a root file system in DIR, of busybox or of DEBIAN='package ...'; BUNDLE=NAME: a bundle"
-	@echo "make site       the documentation as a web site, in build/site/html"
+	@echo "make build      builds the virtual environment, the extension and .venv/bin/pyrunc"
+	@echo "make demo       shows the life of one container step by step (installs what it needs)"
+	@echo "make demo-swarm runs a service on three Docker nodes in namespaces, and kills a node"
+	@echo "make load       runs 1000 containers, 200 with containerd, and docker run next to runc; ARGS='--json FILE'"
+	@echo "make test       lint, unit, kernel and cli tests, and some tests with engines (at most 25 minutes)"
+	@echo "make test-vm    all tests that need a guest with systemd and cgroup v2 (tools/vmlab)"
+	@echo "make test-contracts  tests with podman, Docker, containerd, Kubernetes CRI and buildah, with a table of results; RUNTIME=runc tests another runtime"
+	@echo "make test-containerd2  the same for containerd, Kubernetes CRI and Docker with containerd 2 from Debian testing"
+	@echo "make test-all   all tests including the long ones, and the kernel and cli tests with the plain launcher as well"
+	@echo "make test-plain the kernel and cli tests with the plain launcher"
+	@echo "make test-shared the kernel and cli tests with / as a shared mount, as under systemd"
+	@echo "make install    installs below PREFIX (/usr/local) in DESTDIR; make uninstall; make deb builds a Debian package"
+	@echo "make release    dist/: a static executable for x86_64 and one for aarch64, with SBOM, tarball and checksums; ARGS='--arch x86_64'"
+	@echo "make test-asan  runs the tests of the extension with gcc's sanitizers"
+	@echo "make coverage   lines and branches that the tests reach, on both sides of the clone, and blocks of the C extension"
+	@echo "make mutants    changes one thing at a time and checks that a test notices; ARGS='--count 50' (docs/testing.md)"
+	@echo "make fuzz       fuzzing guided by coverage; ARGS='--seconds 600 --save'"
+	@echo "make security-report  measures advisories, faults, fuzzing and what a waiting init keeps; writes SECURITY.md"
+	@echo "make bench      measures time and memory, next to runc and crun; ARGS='--rounds 100 --html FILE'"
+	@echo "make conformance  runs the conformance suite on pyrunc, runc and crun; reports in build/conformance.*"
+	@echo "make lint       ruff, mypy, unused names, layers; make format applies the fixes and the format of ruff"
+	@echo "make man        writes the manual pages to build/man"
+	@echo "make docs       regenerates the generated pages of docs/"
+	@echo "make rootfs     makes a root file system in DIR, of busybox or of DEBIAN='package ...'; BUNDLE=NAME makes a bundle"
+	@echo "make site       builds the documentation as a web site in build/site/html"
 
 $(STAMPS)/packages-%: tools/apt-packages.txt tools/setup.sh
 	@sh tools/setup.sh $*
@@ -164,26 +166,23 @@ format: $(STAMPS)/tools
 	@$(VENV)/bin/ruff check --quiet --fix --exit-zero
 	@$(VENV)/bin/ruff format --quiet
 
-# dist/: a static executable for each processor, with SBOM, tarball and sums (tools/release.py).
-release: $(STAMPS)/packages-release
-	@$(PYTHON) -B tools/release.py $(ARGS)
-
-# One pytest run, so that its closing line speaks for all. `long` tests are for test-all. Where nobody looks on (CI), a test that fails
-# has one more chance, and the closing lines name it: real daemons on a busy machine fail for a moment, a defect fails twice.
+# One pytest run, so that its last line covers everything. `long` tests are left to test-all. In CI a failed test is run once more, and
+# the last lines name it: real daemons on a busy machine fail now and then, a defect fails twice.
 test: $(STAMPS)/packages-test build lint
 	@$(PYTEST) tests -m "not long" $(if $(CI),--reruns 1 -rR) $(ARGS)
 
-# Where the guest can't be built, `make test` skips its tests; this fails.
+# If the guest cannot be built, `make test` skips its tests; this target fails.
 test-vm: $(STAMPS)/packages-vm build $(STAMPS)/tools
 	@$(PYTHON) tools/vmlab/build.py
 	@$(PYTEST) tests/vm $(ARGS)
 
-# Real callers, one table of callers and features; RUNTIME=runc drives another runtime. ARGS='--save FILE' of one run and
-# ARGS='--against FILE' of the next compare them.
+# Real engines, and a table of engines and features; RUNTIME=runc tests another runtime. ARGS='--save FILE' in one run and
+# ARGS='--against FILE' in the next compare the two.
 test-contracts: $(STAMPS)/packages-test build $(STAMPS)/tools
 	@RUNTIME=$(RUNTIME) $(PYTEST) tests/contracts -q $(ARGS)
 
-# The same with containerd 2, which Debian 13 has not: that of Debian's testing, unpacked below build/ (tools/containerd2.sh).
+# The same with containerd 2, which Debian 13 does not have: it comes from Debian testing and is unpacked below build/
+# (tools/containerd2.sh).
 test-containerd2: $(STAMPS)/packages-test build $(STAMPS)/tools
 	@sh tools/containerd2.sh build/containerd2
 	@RUNTIME=$(RUNTIME) $(PYTEST) $(WITH_CONTAINERD) --containerd build/containerd2/usr/bin -q $(ARGS)
@@ -195,24 +194,24 @@ test-all: $(STAMPS)/packages-test $(STAMPS)/packages-long build lint
 	@$(MAKE) --silent --no-print-directory test-shared
 	@$(MAKE) --silent --no-print-directory test-containerd2
 
-# The tests of kernel and cli once more with the plain launcher, which runs the tree as it is. (`make test` compares the two in
-# tests/cli/test_launcher.py.)
+# The kernel and cli tests with the plain launcher, which runs the sources directly. (tests/cli/test_launcher.py compares the two
+# launchers in `make test`.)
 test-plain: $(STAMPS)/packages-test build $(STAMPS)/tools
 	@mkdir -p build/plain/bin
 	@ln -sfn ../../$(VENV)/lib build/plain/lib
 	@ln -sfn ../../../runtime/bin/pyrunc build/plain/bin/pyrunc
 	@$(PYTEST) tests/kernel tests/cli --runtime build/plain/bin/pyrunc $(ARGS)
 
-# The same in a mount namespace with a shared `/`, which every host with systemd has and many containers and test machines have not.
+# The same in a mount namespace where `/` is shared, as on every host with systemd, but not in many containers and test machines.
 test-shared: $(STAMPS)/packages-test build $(STAMPS)/tools
 	@unshare --mount --propagation shared $(PYTEST) tests/kernel tests/cli -m "not long" $(ARGS)
 
-# The extension with the address and undefined behaviour sanitizers, under the tests that call it in their own process. Reports of
-# processes that end where nobody reads their output are in files, and one of those fails the run.
+# The extension with the address and undefined behaviour sanitizers, with the tests that call it in their own process. Processes whose
+# output nobody reads write their reports to files; any report fails the run.
 ASAN       := build/asan
 ASAN_FLAGS := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
-# Not run: what wants to find nothing else in a process than our own code, as the sanitizers have system calls and memory of their own;
-# what executes an interpreter that has them not; and what asks pyseccomp for names, which gives their memory back to another library.
+# Not run: tests that expect only our own code in a process (the sanitizers make system calls and allocate memory), tests that execute an
+# interpreter without the sanitizers, and tests that ask pyseccomp for names (it frees their memory with another library).
 ASAN_NOT    = nothing_but_close_range_write or the_heap_of_the_caller or forget_leaves_what_the_rest or calls_newer_than_the_profile or says_enosys_itself
 ASAN_TESTS  = $(filter-out %/test_seal.py,$(shell grep -l "_syscalls\|mounting" tests/kernel/test_*.py)) tests/unit/test_extension.py tests/unit/test_jsonbytes.py
 test-asan: build $(STAMPS)/tools
@@ -222,6 +221,15 @@ test-asan: build $(STAMPS)/tools
 	ASAN_OPTIONS=detect_leaks=0:log_path=$(CURDIR)/$(ASAN)/report UBSAN_OPTIONS=print_stacktrace=1:log_path=$(CURDIR)/$(ASAN)/report \
 	$(PYTEST) $(ASAN_TESTS) -o pythonpath="$(ASAN) bundles tests tests/cli tests/kernel tests/contracts tests/unit" -k "not ($(ASAN_NOT))" $(ARGS)
 	@if ls $(ASAN)/report.* >/dev/null 2>&1; then cat $(ASAN)/report.*; exit 1; fi
+
+# What the tests reach, and whether they notice a change: tools/coverage, docs/testing.md. `make mutants` needs the records of a run of
+# `make coverage` with the same sources.
+.PHONY: coverage mutants
+coverage: $(STAMPS)/packages-test build $(STAMPS)/tools
+	@$(VPY) tools/coverage/run.py $(ARGS)
+
+mutants: $(STAMPS)/packages-test build $(STAMPS)/tools
+	@$(VPY) tools/coverage/mutants.py $(ARGS)
 
 $(STAMPS)/fuzz: tools/requirements-fuzz.txt $(STAMPS)/tools
 	@$(VENV)/bin/pip install --quiet --requirement tools/requirements-fuzz.txt || echo "fuzz: no Atheris for this Python, a loop of our own it is"
@@ -236,7 +244,7 @@ security-report: $(STAMPS)/packages-test build $(STAMPS)/tools
 bench: $(STAMPS)/packages-test build
 	@$(PYTHON) -m conformance.bench $(ARGS)
 
-# The pages that are made from the code, then the web site of all pages, below build/site/html.
+# Regenerates the pages made from the code, then builds the web site of all pages below build/site/html.
 site: docs $(STAMPS)/tools
 	@$(VPY) tools/site.py build/site
 	@$(VPY) tools/site.py --check build/site
@@ -249,7 +257,7 @@ rootfs:
 	@$(PYTHON) -B bundles/make_rootfs.py $(if $(BUNDLE),--bundle $(BUNDLE)) $(if $(DEBIAN),--debian) $(DIR) $(if $(BUNDLE),,$(DEBIAN))
 
 .PHONY: conformance
-# Of all requirements, with the machine's own runtimes beside. tools/conformance_table.py takes the JSON report into README.md.
+# All requirements, also on the runtimes installed on this machine. tools/conformance_table.py writes the JSON report into README.md.
 conformance: $(STAMPS)/packages-test build
 	@mkdir -p build
 	@$(PYTHON) -m conformance --runtime $(RUNTIME) --runtime runc --runtime crun --level full \

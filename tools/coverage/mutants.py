@@ -75,6 +75,12 @@ def all_mutations() -> list[Mutation]:
     return found
 
 
+def is_same(name: str, folder: Path) -> bool:
+    """Whether a source is the one that has been recorded: else lines stand elsewhere."""
+    recorded, source = folder / "runtime" / name, tree.ROOT / "runtime" / name
+    return name == FINISH or (recorded.exists() and recorded.read_bytes() == source.read_bytes())
+
+
 class Reached:
     """Which tests have reached which line. Only tests that passed are asked."""
 
@@ -125,6 +131,7 @@ def some(tests: list[str], counts: tuple[int, ...]) -> list[str]:
 
 def inside(request: Path) -> int:
     """Runs the mutants one by one; a line of JSON for each."""
+    end_all_others()
     os.rename("/tmp/mutants.tree", WORK + ".tree")
     os.makedirs(WORK)
     os.rename(WORK + ".tree", WORK + "/runtime")
@@ -142,18 +149,33 @@ def judged(mutation: Mutation, first: list[str], more: list[str]) -> str:
     changed = mutation.apply(source.read_text())
     if not first:
         return "survived: no test reaches it"
-    undo = place(mutation, changed)
-    if undo is None:
-        return "none: it does not compile"
-    try:
-        for tests in (first, more):
-            how = asked(tests) if tests else ""
-            if how:
+    asked_of = 0
+    for tests in (first, more):
+        tests = [test for test in tests if sound.get(test) is not False]
+        while tests:
+            undo = place(mutation, changed)
+            if undo is None:
+                return "none: it does not compile"
+            how = asked(tests)
+            target, before = undo
+            target.write_bytes(before)
+            if not how:
+                break
+            named = next((test for test in tests if how.partition(" ")[2].partition(" - ")[0] == test), None)
+            if named is None or is_sound(named):
                 return "killed: " + how
-        return "survived: %d tests" % (len(first) + len(more))
-    finally:
-        target, before = undo
-        target.write_bytes(before)
+            tests.remove(named)
+        asked_of += len(tests)
+    return "survived: %d tests" % asked_of if asked_of else "survived: no test of it passes here"
+
+
+sound: dict[str, bool] = {}  # whether a test passes without any mutant, here in the namespaces
+
+
+def is_sound(test: str) -> bool:
+    if test not in sound:
+        sound[test] = not asked([test])
+    return sound[test]
 
 
 def place(mutation: Mutation, changed: str) -> tuple[Path, bytes] | None:
@@ -187,8 +209,7 @@ def asked(tests: list[str]) -> str:
         except subprocess.TimeoutExpired:
             code = -1
         finally:
-            os.kill(-1, signal.SIGKILL)  # whatever is left in this process namespace, but for us
-            reap()
+            end_all_others()
         output.seek(0)
         text = output.read()
     if code == -1:
@@ -197,7 +218,14 @@ def asked(tests: list[str]) -> str:
     return "" if code == 0 else (lines[-1] if lines else "exit %d: %s" % (code, text.strip()[-200:]))
 
 
-def reap() -> None:
+def end_all_others() -> None:
+    """Whatever is left in this process namespace."""
+    if os.getpid() != 1:
+        raise SystemExit("mutants: not the first process of a namespace")
+    try:
+        os.kill(-1, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
     while True:
         try:
             os.waitpid(-1, 0)
@@ -221,6 +249,9 @@ def main() -> int:
         return inside(wanted.inside)
     reached = Reached(wanted.coverage.resolve())
     every = [mutation for mutation in all_mutations() if wanted.only in str(mutation)]
+    changed = sorted({mutation.path for mutation in every if not is_same(mutation.path, wanted.coverage)})
+    if changed:
+        raise SystemExit("mutants: make coverage first, these have changed since: " + " ".join(changed))
     sample = random.Random(wanted.seed).sample(every, min(wanted.count, len(every)))
     base = tree.ROOT / "build/mutants"
     tree.prepare(base, record=False)
