@@ -2,10 +2,13 @@
 when it is first asked for: every command of the runtime loads this file, and none of them needs the others."""
 
 __all__ = (
-    "AlreadyExistsError", "BugError", "Bundle", "Completed", "Container", "Error", "ExitStatus", "HookError", "NotFoundError",
+    "AlreadyExistsError", "AsyncContainer", "AsyncRuntime", "BugError", "Bundle", "Completed", "Container", "Difference", "Error", "ExitStatus", "HookError", "Mount", "NotFoundError",
     "NotInstalledError", "Problem", "ProgramFailed", "RefusedError", "Runtime", "State", "StateError", "Stats", "StepError",
     "TimeoutExpired", "UnsupportedError", "UsageError",
 )  # fmt: skip
+
+
+__version__ = "0.1.0"  # commands/version.py has the same
 
 
 def __getattr__(name):

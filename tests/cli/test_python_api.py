@@ -71,7 +71,7 @@ def test_the_names():
     import pyrunc.api
 
     stub = ast.parse((harness.ROOT / "runtime/pyrunc/__init__.pyi").read_text())
-    named = {alias.asname for node in stub.body for alias in node.names}  # type: ignore[attr-defined]
+    named = {alias.asname for node in stub.body if isinstance(node, ast.ImportFrom) for alias in node.names}
     assert set(api.__all__) == set(pyrunc.api.__all__) == named  # type: ignore[attr-defined]
     assert set(api.__all__) <= set(dir(api))  # type: ignore[attr-defined]
     with pytest.raises(AttributeError, match="nonsense"):
@@ -461,3 +461,81 @@ def test_the_plugin_is_an_entry_point():
     points = tomllib.loads((harness.ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["pytest11"]
     assert hasattr(importlib.import_module(points["pyrunc"]), "pyrunc_container")
     assert sys.modules["pyrunc.api.testing"].MakeContainer
+
+
+# ---- mounts, diff, stop, asyncio
+
+
+def test_stop(rt, make_bundle, new_id):
+    """The signal is enough for one that handles it; another one is killed; one that has ended says how."""
+    polite = make_bundle(args=["/bin/sh", "-c", "trap 'exit 5' TERM; echo ready; while :; do sleep 0.05; done"])
+    with rt.create(polite, new_id(), capture=True).start() as container:
+        _ready(container)
+        assert container.stop(30).status == 5 and container.stop().status == 5
+    rude = make_bundle(
+        {"/linux/cgroupsPath": harness.ABSENT}, args=["/bin/sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.05; done"]
+    )
+    with rt.create(rude, new_id(), capture=True).start() as container:
+        _ready(container)
+        assert container.stop(0.1).signal == signal.SIGKILL
+
+
+def _ready(container):
+    """Waits for what the program writes first."""
+    for _ in range(600):
+        if container.stdout:
+            return
+        container.exec(["/bin/sleep", "0.05"])
+    raise AssertionError("nothing was written")
+
+
+def test_mounts_and_diff(rt, waiting, new_id, tmp_path):
+    (tmp_path / "file").write_text("x")
+    with rt.create(waiting, new_id()).start() as container:
+        container.add_mount("/tmp", tmp_path, options=["ro"])
+        (added,) = [mount for mount in container.mounts() if mount.origin == "live"]
+        assert (added.destination, added.source) == ("/tmp", str(tmp_path)) and container.exec(["/bin/cat", "/tmp/file"]).text == "x"
+        container.remove_mount("/tmp")
+        assert [mount for mount in container.mounts() if mount.origin == "live"] == [] and container.diff() == []
+
+
+def test_asyncio(pyrunc, make_bundle, new_id, no_leaks):
+    """Output while it runs, events, a wait that is given up, and several containers at once."""
+    import asyncio
+
+    bundles = [
+        make_bundle({"/linux/cgroupsPath": harness.ABSENT}, args=["/bin/sh", "-c", "echo one; read x; echo $x two; exit 3"])
+        for _ in range(3)
+    ]
+
+    async def life(runtime, bundle):
+        read, write = os.pipe2(os.O_CLOEXEC)
+        container = await runtime.create(bundle, new_id(), stream=True, stdin=read)
+        os.close(read)
+        async with container:
+            await container.start()
+            assert await container.stdout.readline() == b"one\n"
+            events = container.events(interval=0.01)
+            assert (await anext(events))["type"] == "stats"
+            await events.aclose()
+            with pytest.raises(api.TimeoutExpired):
+                await container.wait(timeout=0.05)
+            waiting = asyncio.ensure_future(container.wait())
+            await asyncio.sleep(0)
+            waiting.cancel()
+            assert await container.status() == "running"
+            os.write(write, b"and\n")
+            os.close(write)
+            assert await container.stdout.read() == b"and two\n"
+            return (await container.wait()).status
+
+    async def main():
+        async with api.AsyncRuntime(pyrunc.path, root=pyrunc.root) as runtime:
+            found = await asyncio.gather(*(life(runtime, bundle) for bundle in bundles))
+            assert found == [3, 3, 3] and await runtime.containers() == []
+
+    asyncio.run(asyncio.wait_for(main(), harness.WATCHDOG))
+
+
+def test_the_version(pyrunc):
+    assert api.__version__ == api.Runtime(pyrunc.path).version()

@@ -202,7 +202,9 @@ def test_exec_goes_on_where_nobody_is_left(pyrunc, make_bundle):
 @pytest.fixture
 def mount_namespace() -> Iterator[str]:
     """The path of one that is not ours."""
-    holder = subprocess.Popen(["unshare", "--mount", "--propagation", "private", "sh", "-c", "echo; exec sleep 1000"], stdout=subprocess.PIPE)
+    holder = subprocess.Popen(
+        ["unshare", "--mount", "--propagation", "private", "sh", "-c", "echo; exec sleep 1000"], stdout=subprocess.PIPE
+    )
     assert holder.stdout is not None and holder.stdout.readline()
     yield "/proc/%d/ns/mnt" % holder.pid
     holder.kill()

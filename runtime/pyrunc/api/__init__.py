@@ -1,9 +1,11 @@
 """The Python face of pyrunc, what `import pyrunc` shows: Runtime, Bundle, Container, results and exceptions.
 
 It drives the command line through one helper process (keeper.py) and imports nothing of the runtime itself but the example config,
-so that no application ever carries code that enters namespaces. Synchronous; every object may be used by many threads.
+so that no application ever carries code that enters namespaces. Runtime and Container are synchronous, and may be used by many threads;
+AsyncRuntime and AsyncContainer are for asyncio.
 """
 
+from pyrunc.api.aio import AsyncContainer, AsyncRuntime
 from pyrunc.api.bundle import Bundle
 from pyrunc.api.container import Container
 from pyrunc.api.errors import (
@@ -21,11 +23,11 @@ from pyrunc.api.errors import (
     UnsupportedError,
     UsageError,
 )
-from pyrunc.api.results import Completed, ExitStatus, Problem, State, Stats
+from pyrunc.api.results import Completed, Difference, ExitStatus, Mount, Problem, State, Stats
 from pyrunc.api.runtime import Runtime
 
 __all__ = [
-    "AlreadyExistsError", "BugError", "Bundle", "Completed", "Container", "Error", "ExitStatus", "HookError", "NotFoundError",
+    "AlreadyExistsError", "AsyncContainer", "AsyncRuntime", "BugError", "Bundle", "Completed", "Container", "Difference", "Error", "ExitStatus", "HookError", "Mount", "NotFoundError",
     "NotInstalledError", "Problem", "ProgramFailed", "RefusedError", "Runtime", "State", "StateError", "Stats", "StepError",
     "TimeoutExpired", "UnsupportedError", "UsageError",
 ]  # fmt: skip

@@ -100,16 +100,23 @@ class Caller:
                 self._forget()
                 socket.send_fds(self._start(), [b"x"], handed)
 
+    def begin(self, request: Mapping[str, Any], fds: Sequence[int] = ()) -> socket.socket:
+        """Sends a message. Its answer comes through the socket that is returned; closing that ends the command."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        payload = memory_file(json.dumps(request).encode("utf-8", "surrogatepass"))
+        try:
+            with theirs:
+                self._send(payload, theirs, fds)
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            os.close(payload)
+        return ours
+
     def ask(self, request: Mapping[str, Any], fds: Sequence[int] = (), timeout: float | None = None) -> dict[str, Any]:
         """A message, and its answer. TimeoutExpired closes the answer's socket, upon which the helper ends the command."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with ours:
-            payload = memory_file(json.dumps(request).encode("utf-8", "surrogatepass"))
-            try:
-                with theirs:
-                    self._send(payload, theirs, fds)
-            finally:
-                os.close(payload)
+        with self.begin(request, fds) as ours:
             poll = select.poll()
             poll.register(ours, select.POLLIN)
             end = None if timeout is None else time.monotonic() + timeout

@@ -11,9 +11,9 @@ from types import TracebackType
 from typing import Any
 
 from pyrunc.api import caller
-from pyrunc.api.errors import Error, NotFoundError, TimeoutExpired
+from pyrunc.api.errors import Error, NotFoundError, StateError, TimeoutExpired
 from pyrunc.api.keeper import start_time
-from pyrunc.api.results import Completed, ExitStatus, State, Stats
+from pyrunc.api.results import Completed, Difference, ExitStatus, Mount, State, Stats
 from pyrunc.api.runtime import File, Path, Runtime
 
 
@@ -84,6 +84,11 @@ class Container:
         """Pids of its processes, as the host sees them."""
         return list(self.runtime.json("ps", "--format", "json", self.id) or ())
 
+    def diff(self) -> list[Difference]:
+        """How the container differs from its plan, and its config from that of the bundle. Empty: in nothing."""
+        found = self.runtime.json("diff", "--format", "json", self.id, check=False)
+        return [Difference.of(row) for row in found["differences"]]
+
     # ---- life
 
     def start(self) -> Container:
@@ -120,6 +125,18 @@ class Container:
                 found.update(status=code if code >= 0 else 128 - code, signal=-code if code < 0 else None)
         return ExitStatus(found["status"], found["signal"], found["oom_killed"])
 
+    def stop(self, timeout: float = 10.0, signal: int | str = "TERM") -> ExitStatus:
+        """Ends the program: the signal, and SIGKILL if it still runs after `timeout` seconds. For one that has ended already, how it did."""
+        try:
+            self.kill(signal)
+        except StateError:
+            return self.wait()
+        try:
+            return self.wait(timeout)
+        except TimeoutExpired:
+            self.kill("KILL")
+            return self.wait()
+
     def pause(self) -> None:
         self.runtime.call("pause", self.id)
 
@@ -134,6 +151,26 @@ class Container:
     def delete(self, *, force: bool = False) -> None:
         """Gives everything back. force: kills it first; NotFoundError is not raised then."""
         self.runtime.call("delete", *(["--force"] if force else []), self.id)
+
+    def checkpoint(self, image_path: Path, *, leave_running: bool = False, options: Sequence[str] = ()) -> None:
+        """Saves the processes to images (needs CRIU), and deletes the container unless leave_running. Runtime.restore() brings it back."""
+        words: list[Path] = ["checkpoint", "--image-path", os.fspath(image_path), *(["--leave-running"] if leave_running else []), *options]
+        self.runtime.call(*words, self.id)
+
+    # ---- mounts
+
+    def mounts(self) -> list[Mount]:
+        return [Mount.of(row) for row in self.runtime.json("mounts", "list", self.id, "--format", "json") or ()]
+
+    def add_mount(self, destination: str, source: Path | None = None, *, type: str = "bind", options: Sequence[str] = ()) -> None:
+        """Mounts something into the running container; a bind mount of `source` by default. It goes with the container or by remove_mount()."""
+        words: list[Path] = ["mounts", "add", "--destination", destination, "--type", type]
+        words += ["--source", os.fspath(source)] if source is not None else []
+        words += ["--options", ",".join(options)] if options else []
+        self.runtime.call(*words, self.id)
+
+    def remove_mount(self, destination: str) -> None:
+        self.runtime.call("mounts", "remove", self.id, destination)
 
     # ---- programs
 

@@ -84,6 +84,36 @@ class Stats:
 
 
 @dataclass(frozen=True)
+class Mount:
+    """A mount of a container. origin: "config", or "live" for one of Container.add_mount()."""
+
+    destination: str
+    type: str
+    source: str
+    options: tuple[str, ...]
+    origin: str
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> Mount:
+        return cls(data["destination"], data["type"], data["source"], tuple(data["options"]), data["origin"])
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What of a container is not as planned. seen is None where there is nothing; pointer is None where no property is about it."""
+
+    area: str
+    what: str
+    pointer: str | None
+    planned: Any
+    seen: Any
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> Difference:
+        return cls(data["area"], data["what"], data.get("pointer"), data["planned"], data["seen"])
+
+
+@dataclass(frozen=True)
 class Problem:
     """One finding of validate. line and column count from 1, None where the document has no such place."""
 

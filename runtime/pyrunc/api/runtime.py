@@ -216,6 +216,15 @@ class Runtime:
         except NotFoundError:
             return
 
+    def restore(self, bundle: Bundle | Path, image_path: Path, id: str | None = None, *, options: Sequence[str] = ()) -> Container:
+        """A container from the images of Container.checkpoint(), running."""
+        from pyrunc.api.container import Container
+
+        id = id if id is not None else "py-" + secrets.token_hex(6)
+        words = ["restore", "--detach", "--bundle", os.fspath(bundle), "--image-path", os.fspath(image_path), *options, id]
+        self.call(*words)
+        return Container(self, id, [])
+
     def container(self, id: str) -> Container:
         """A container that exists. NotFoundError if there is none."""
         from pyrunc.api.container import Container

@@ -86,6 +86,7 @@ MEANING = {
     "no-subreaper": "don't become the parent of orphaned processes",
     "keep": "don't delete the container when it ends",
     "detach": "run in the background",
+    "create --detach": "ignored: create always returns before the program runs",
     "allow-annotation-paths": "allow annotations that name files of the host (org.criu.config, run.oci.…)",
     "image-path": "directory of the image files (./checkpoint)",
     "work-path": "directory of the log and other files (the image directory)",
