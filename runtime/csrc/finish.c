@@ -3,7 +3,7 @@
  * Rule: no Python header, no allocation, no lock. After the operation FILTER the container's filter decides about each call, so
  * only what filter.c lists comes after it. */
 #define _GNU_SOURCE
-#include "ops.h"
+#include "run.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -21,19 +21,11 @@
 
 #include "numbers.h"
 
-#define SIGNALS 64                             /* 1 to 64, as the kernel counts them */
-#define SIGNAL_BYTES 8                         /* sizeof the kernel's sigset_t */
-#define LAST_CAP 63                            /* the sets have 64 bits */
-#define PATHS 4096                             /* PATH_MAX, which <linux/limits.h> calls it too */
+#define SIGNALS 64     /* 1 to 64, as the kernel counts them */
+#define SIGNAL_BYTES 8 /* sizeof the kernel's sigset_t */
+#define LAST_CAP 63    /* the sets have 64 bits */
 
 struct op_state op_state;
-
-struct run {
-    const struct plan *plan;
-    int status_fd, result_fd;
-    int position;
-    const struct op *op;
-};
 
 void ops_send(int fd, const struct record *record)
 {
@@ -60,7 +52,7 @@ static int report_fd(const struct run *run)
     return run->status_fd >= 0 && !op_state.status_gone ? run->status_fd : run->result_fd;
 }
 
-static _Noreturn void fail(const struct run *run, int detail, int error, const char *call)
+_Noreturn void run_fail(const struct run *run, int detail, int error, const char *call)
 {
     ops_fail(report_fd(run), run->op->code, run->position, detail, error, call);
 }
@@ -69,7 +61,7 @@ static void say(const struct run *run, char kind, int extra)
 {
     struct record record = {.kind = kind, .op = (uint8_t)run->op->code, .extra = extra};
     if (run->status_fd < 0 || op_state.status_gone)
-        fail(run, DETAIL_NONE, EBADF, "write");
+        run_fail(run, DETAIL_NONE, EBADF, "write");
     ops_send(run->status_fd, &record);
 }
 
@@ -107,12 +99,12 @@ static void do_signals(const struct run *run)
     static const int deadly[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGPIPE, SIGALRM};
     struct sigaction action;
     if (signals_reset())
-        fail(run, DETAIL_NONE, errno, "rt_sigaction");
+        run_fail(run, DETAIL_NONE, errno, "rt_sigaction");
     memset(&action, 0, sizeof action);
     action.sa_handler = on_signal;
     for (size_t i = 0; i < sizeof deadly / sizeof *deadly; i++)
         if (sigaction(deadly[i], &action, NULL))
-            fail(run, DETAIL_NONE, errno, "rt_sigaction");
+            run_fail(run, DETAIL_NONE, errno, "rt_sigaction");
 }
 
 /* The descriptor that a later WAIT reads; -1: none. `reports` says whether a READY comes later. */
@@ -132,7 +124,7 @@ static void load(const struct run *run, unsigned denied)
     const char *call;
     long fd = filter_load(run->op, denied, &call);
     if (fd < 0)
-        fail(run, DETAIL_NONE, errno, call);
+        run_fail(run, DETAIL_NONE, errno, call);
     if (run->op->n[0] & SECCOMP_FILTER_FLAG_NEW_LISTENER) {
         say(run, 'L', (int)fd);
         await_byte(run->status_fd);
@@ -160,7 +152,7 @@ static void do_filter(const struct run *run)
     size_t clone = ops_find(run->plan, OP_CLONE);
     if (clone < run->plan->count && clone > (size_t)run->position && (notifies || bars_clone(run, denied))) {
         if (run->plan->ops[clone].n[0])
-            fail(run, DETAIL_EXPOSED, EPERM, "seccomp");
+            run_fail(run, DETAIL_EXPOSED, EPERM, "seccomp");
         op_state.postponed = run->op;
     } else if ((reports || gate >= 0) && !notifies && denied & (DENIED_WRITE | DENIED_READ | DENIED_CLOSE))
         op_state.postponed = run->op;
@@ -189,7 +181,7 @@ static void do_bound(const struct run *run)
             continue;
         int error = errno, have = prctl(PR_CAPBSET_READ, cap, 0, 0, 0);
         if (have != 0 && !(have < 0 && errno == EINVAL)) /* neither gone already nor above the kernel's last one */
-            fail(run, DETAIL_NONE, error, "prctl");
+            run_fail(run, DETAIL_NONE, error, "prctl");
     }
 }
 
@@ -198,21 +190,21 @@ static void do_ids(const struct run *run)
     uint32_t uid = (uint32_t)run->op->n[0], gid = (uint32_t)run->op->n[1], r, e, s;
     const char *groups = run->op->s[0];
     if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0))
-        fail(run, DETAIL_NONE, errno, "prctl");
+        run_fail(run, DETAIL_NONE, errno, "prctl");
     if (groups && syscall(SYS_setgroups, run->op->len[0] / 4, groups))
-        fail(run, DETAIL_NONE, errno, "setgroups");
+        run_fail(run, DETAIL_NONE, errno, "setgroups");
     if (syscall(SYS_setresgid, gid, gid, gid))
-        fail(run, DETAIL_NONE, errno, "setresgid");
+        run_fail(run, DETAIL_NONE, errno, "setresgid");
     if (syscall(SYS_setresuid, uid, uid, uid))
-        fail(run, DETAIL_NONE, errno, "setresuid");
+        run_fail(run, DETAIL_NONE, errno, "setresuid");
     /* For the kernel 4294967295 means "do not change": the call succeeds and the process stays root. */
     if (syscall(SYS_getresgid, &r, &e, &s) || r != gid || e != gid || s != gid)
-        fail(run, DETAIL_VERIFY, EINVAL, "setresgid");
+        run_fail(run, DETAIL_VERIFY, EINVAL, "setresgid");
     if (syscall(SYS_getresuid, &r, &e, &s) || r != uid || e != uid || s != uid)
-        fail(run, DETAIL_VERIFY, EINVAL, "setresuid");
+        run_fail(run, DETAIL_VERIFY, EINVAL, "setresuid");
     /* The change of ids has applied fs.suid_dumpable; nobody may trace this process until execve. */
     if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
-        fail(run, DETAIL_NONE, errno, "prctl");
+        run_fail(run, DETAIL_NONE, errno, "prctl");
 }
 
 static void do_caps(const struct run *run)
@@ -224,113 +216,28 @@ static void do_caps(const struct run *run)
     now.low.inheritable = (uint32_t)want[2], now.high.inheritable = (uint32_t)((uint64_t)want[2] >> 32);
     op_state.caps = now;
     if (caps_read(&had))
-        fail(run, DETAIL_NONE, errno, "capget");
+        run_fail(run, DETAIL_NONE, errno, "capget");
     if (filter_needs_admin(run->plan, (size_t)run->position) && had.low.permitted & ADMIN_BIT) {
         op_state.admin_kept = !(now.low.permitted & ADMIN_BIT && now.low.effective & ADMIN_BIT);
         now.low.permitted |= ADMIN_BIT;
     }
     if (caps_write(&now))
-        fail(run, DETAIL_NONE, errno, "capset");
+        run_fail(run, DETAIL_NONE, errno, "capset");
     if (caps_read(&got))
-        fail(run, DETAIL_NONE, errno, "capget");
+        run_fail(run, DETAIL_NONE, errno, "capget");
     const uint32_t *more = (const uint32_t *)&got, *asked = (const uint32_t *)&now;
     for (size_t i = 0; i < sizeof got / sizeof *more; i++)
         if (more[i] & ~asked[i])
-            fail(run, DETAIL_VERIFY, EPERM, "capset");
+            run_fail(run, DETAIL_VERIFY, EPERM, "capset");
     if (prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0))
-        fail(run, DETAIL_NONE, errno, "prctl");
+        run_fail(run, DETAIL_NONE, errno, "prctl");
     if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) && errno != EINVAL)
-        fail(run, DETAIL_NONE, errno, "prctl");
+        run_fail(run, DETAIL_NONE, errno, "prctl");
     for (int cap = 0; cap <= LAST_CAP; cap++)
         if ((uint64_t)want[3] >> cap & 1)
             prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0); /* fails if not permitted and inheritable; the plan has warned */
 }
 
-static void do_chdir(const struct run *run)
-{
-    op_state.chdir_error = 0;
-    if (!chdir(run->op->s[0]))
-        return;
-    if (errno != EACCES && errno != EPERM)
-        fail(run, DETAIL_NONE, errno, "chdir");
-    op_state.chdir_error = errno;
-}
-
-/* CVE-2024-21626: a working directory outside the container, reached by an inherited descriptor, is refused. The kernel's answer begins with
- * "(unreachable)" then. */
-static void do_chdir_again(const struct run *run)
-{
-    static char where[PATHS];
-    if (op_state.chdir_error && chdir(run->op->s[0]))
-        fail(run, DETAIL_NONE, errno, "chdir");
-    if (syscall(SYS_getcwd, where, sizeof where) < 0)
-        fail(run, errno == ENOENT ? DETAIL_BREAKOUT : DETAIL_NONE, errno, "getcwd");
-    if (where[0] != '/')
-        fail(run, DETAIL_BREAKOUT, ENOENT, "getcwd");
-}
-
-/* 0: may be executed. Otherwise a DETAIL_*, and errno. A filter that we run under may not know faccessat2. */
-static int probe(const char *path)
-{
-    struct stat st;
-    if (stat(path, &st))
-        return DETAIL_STAT;
-    if (!S_ISREG(st.st_mode)) {
-        errno = S_ISDIR(st.st_mode) ? EISDIR : EACCES;
-        return S_ISDIR(st.st_mode) ? DETAIL_DIRECTORY : DETAIL_NO_EXEC;
-    }
-    if (!syscall(SYS_faccessat2, AT_FDCWD, path, X_OK, AT_EACCESS))
-        return 0;
-    if ((errno == ENOSYS || errno == EPERM) && !syscall(SYS_faccessat, AT_FDCWD, path, X_OK))
-        return 0;
-    return DETAIL_NO_EXEC;
-}
-
-/* Puts dir[0:n] + "/" + name into op_state.found; an empty element is the working directory. 0: too long. */
-static int join(const char *dir, size_t n, const char *name)
-{
-    size_t len = strlen(name);
-    if (n == 0)
-        dir = ".", n = 1;
-    if (n + 1 + len >= sizeof op_state.found)
-        return 0;
-    memcpy(op_state.found, dir, n);
-    op_state.found[n] = '/';
-    memcpy(op_state.found + n + 1, name, len + 1);
-    return 1;
-}
-
-static void do_find(const struct run *run)
-{
-    const char *name = run->op->s[0], *path = run->op->s[1];
-    int detail, seen = 0;
-    if (strchr(name, '/')) {
-        if (strlen(name) >= sizeof op_state.found)
-            fail(run, DETAIL_STAT, ENAMETOOLONG, "stat");
-        memcpy(op_state.found, name, strlen(name) + 1);
-        detail = probe(name);
-        if (detail)
-            fail(run, detail, errno, detail == DETAIL_NO_EXEC ? "faccessat" : "stat");
-        return;
-    }
-    while (*name && path && *path) {
-        const char *end = strchr(path, ':');
-        size_t n = end ? (size_t)(end - path) : strlen(path);
-        if (join(path, n, name)) {
-            detail = probe(op_state.found);
-            if (!detail)
-                return;
-            seen |= detail == DETAIL_NO_EXEC;
-        }
-        path += n;
-        if (*path == ':' && !*++path && join("", 0, name) && !probe(op_state.found)) /* "a:" ends in an empty element */
-            return;
-    }
-    op_state.found[0] = 0;
-    if (seen)
-        fail(run, DETAIL_NO_EXEC, EACCES, "faccessat");
-    fail(run, DETAIL_NOT_FOUND, ENOENT, "stat");
-}
 
 static void append(char *line, size_t size, const char *text, int lower)
 {
@@ -366,15 +273,15 @@ static _Noreturn void do_exec(const struct run *run)
         ssize_t n = write(2, line, strlen(line));
         (void)n;
     }
-    fail(run, DETAIL_NONE, error, "execve");
+    run_fail(run, DETAIL_NONE, error, "execve");
 }
 
 static void do_pdeathsig(const struct run *run)
 {
     if (prctl(PR_SET_PDEATHSIG, run->op->n[0], 0, 0, 0))
-        fail(run, DETAIL_NONE, errno, "prctl");
+        run_fail(run, DETAIL_NONE, errno, "prctl");
     if (run->op->n[1] && getppid() != run->op->n[1]) /* died before the signal was armed */
-        fail(run, DETAIL_ORPHAN, ESRCH, "getppid");
+        run_fail(run, DETAIL_ORPHAN, ESRCH, "getppid");
 }
 
 static void do_write(const struct run *run)
@@ -386,12 +293,12 @@ static void do_write(const struct run *run)
     };
     long fd = syscall(SYS_openat2, op->n[0], op->s[0], &how, sizeof how);
     if (fd < 0)
-        fail(run, DETAIL_NONE, errno, "openat2");
+        run_fail(run, DETAIL_NONE, errno, "openat2");
     ssize_t n = write((int)fd, op->s[1], op->len[1]);
     if (n < 0)
-        fail(run, DETAIL_NONE, errno, "write");
+        run_fail(run, DETAIL_NONE, errno, "write");
     if ((size_t)n != op->len[1])
-        fail(run, DETAIL_SHORT, EIO, "write");
+        run_fail(run, DETAIL_SHORT, EIO, "write");
     close((int)fd);
 }
 
@@ -407,9 +314,9 @@ static void do_chroot(const struct run *run)
 static void do_session(const struct run *run)
 {
     if (setsid() < 0)
-        fail(run, DETAIL_NONE, errno, "setsid");
+        run_fail(run, DETAIL_NONE, errno, "setsid");
     if (run->op->n[0] >= 0 && ioctl((int)run->op->n[0], TIOCSCTTY, 0))
-        fail(run, DETAIL_NONE, errno, "ioctl");
+        run_fail(run, DETAIL_NONE, errno, "ioctl");
 }
 
 static void do_stdio(const struct run *run)
@@ -420,7 +327,7 @@ static void do_stdio(const struct run *run)
             continue;
         /* dup2 of a descriptor onto itself does not clear close-on-exec */
         if (fd == i ? fcntl(fd, F_SETFD, 0) < 0 : dup2(fd, i) < 0)
-            fail(run, DETAIL_NONE, errno, fd == i ? "fcntl" : "dup2");
+            run_fail(run, DETAIL_NONE, errno, fd == i ? "fcntl" : "dup2");
     }
 }
 
@@ -428,13 +335,13 @@ static void do_prune(const struct run *run)
 {
     const int also[] = {op_state.status_gone ? -1 : run->status_fd, run->result_fd};
     if (ops_close_others(run->plan, (size_t)run->position, (int)run->op->n[0], also, 2))
-        fail(run, DETAIL_NONE, errno, "close_range");
+        run_fail(run, DETAIL_NONE, errno, "close_range");
 }
 
 static void check(const struct run *run, long result, const char *call)
 {
     if (result < 0)
-        fail(run, DETAIL_NONE, errno, call);
+        run_fail(run, DETAIL_NONE, errno, call);
 }
 
 static void one(struct run *run)

@@ -1,0 +1,23 @@
+/* What finish.c and find.c share: the list of operations that is being carried out, and where in it. */
+#ifndef PYRUNC_RUN_H
+#define PYRUNC_RUN_H
+
+#include "ops.h"
+
+#define PATHS 4096 /* bytes of the longest path, PATH_MAX */
+
+struct run {
+    const struct plan *plan;
+    int status_fd, result_fd;
+    int position;
+    const struct op *op;
+};
+
+/* Reports that the operation has failed, to whoever still listens, and ends the process. */
+_Noreturn void run_fail(const struct run *run, int detail, int error, const char *call);
+
+void do_chdir(const struct run *run);
+void do_chdir_again(const struct run *run);
+void do_find(const struct run *run);
+
+#endif
