@@ -47,12 +47,12 @@ FILES = (  # of a host with cgroups of version 1, and of one with version 2
 )
 
 
-def known():
+def known() -> dict[str, dict[str, object]]:
     """{module: {name: value}} of the package."""
     return {name: dict(vars(module)) for name, module in sys.modules.items() if name.partition(".")[0] == "pyrunc"}
 
 
-def contents(modules):
+def contents(modules: dict[str, dict[str, object]]) -> dict[tuple[str, str], int]:
     """What could grow without being replaced, as a hash."""
     return {
         (module, name): hash(repr(value))
@@ -62,7 +62,7 @@ def contents(modules):
     }
 
 
-def traces(before, filled):
+def traces(before: dict[str, dict[str, object]], filled: dict[tuple[str, str], int]) -> list[str]:
     """Names of variables that have changed."""
     now = known()
     found = [
@@ -74,14 +74,14 @@ def traces(before, filled):
     return found + [".".join(key) for key, value in contents(now).items() if value != filled.get(key)]
 
 
-def options():
+def options() -> None:
     from pyrunc import cli
 
     for words in COMMANDS:
         cli.parse(words)
 
 
-def plan(name, raw):
+def plan(name: str, raw: bytes) -> None:
     """Load, normalise, validate, plan, write down, as create does it; then what init hands to C at its end."""
     from pyrunc import jsonio, trace
     from pyrunc.engine import init, planner, prepare
@@ -97,7 +97,7 @@ def plan(name, raw):
     context = planner.Context("an-id", "/bundle", document, {"command": "create", "detach": True, **prepare.from_globals({})})
     context.euid = 0
     plans, _problems, _warnings = planner.plan_all(document, context)
-    jsonio.loads(jsonbytes.by_lines(plans), "plan.json", ours=True)
+    jsonio.loads(jsonbytes.by_lines(dict(plans)), "plan.json", ours=True)
     jsonbytes.by_lines(document)
     run = Run("an-id", "/bundle", document, plans, context.options, "/run/r")
     run.seccomp_bpf = b""
@@ -107,7 +107,7 @@ def plan(name, raw):
     trace.kept()
 
 
-def messages():
+def messages() -> None:
     """What host and init say to each other, by sockets of this process's own."""
     from pyrunc.engine import handshake
 
@@ -139,7 +139,7 @@ def state():
         jsonio.dumps(document.for_state(jsonio.loads(line, "state.json", ours=True), now), indent=2)
 
 
-def main():
+def main() -> None:
     from pyrunc import fileio, trace
     from pyrunc.linux import _syscalls
 

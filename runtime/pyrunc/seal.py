@@ -9,6 +9,8 @@ environment; the same check is made of a file before it is executed, so there is
 the compiled launcher has none. The ways and the check are csrc/sealing.c, which serves the compiled launcher too.
 """
 
+from __future__ import annotations
+
 import posix
 import sys
 from _imp import is_frozen
@@ -23,10 +25,10 @@ OVERLAY, MEMFD, UNNAMED = WAYS = (0, 1, 2)  # enum sealing_way of csrc/sealing.h
 CHUNK = 1 << 20
 
 
-def ensure(argv):
+def ensure(argv: list[str]) -> None:
     """Returns when this process runs from a sealed file; else executes the same interpreter from one, with `argv` (the launcher first)
     and the caller's environment as it was. StepFailure when no way works: nothing that meets a container runs unsealed."""
-    last = None
+    last: OSError | None = None
     if getattr(sys, "pyrunc_is_sealed", False):  # the compiled launcher has made the check in this very process
         return
     try:
@@ -44,7 +46,7 @@ def ensure(argv):
             last = e
     number = last.errno if last is not None else None
     hint = "an overlay needs privileges, a memfd vm.memfd_noexec below 2"
-    hint = {ENOENT: "is proc mounted on /proc?", EMFILE: NO_DESCRIPTORS}.get(number, hint)
+    hint = {ENOENT: "is proc mounted on /proc?", EMFILE: NO_DESCRIPTORS}.get(number or 0, hint)
     raise StepFailure(
         "run-sealed-copy", "cannot run from a sealed copy of %s: %s" % (sys.executable, errno_text(number) if number else "no way works"),
         "seal.ensure", "host", None, CallError.of(last).call if last is not None else None, number, sys.executable,
@@ -52,7 +54,7 @@ def ensure(argv):
     )  # fmt: skip
 
 
-def is_sealed():
+def is_sealed() -> bool:
     """Whether nobody can write the file that this process executes. OSError if it cannot be opened."""
     fd = posix.open(SELF, posix.O_RDONLY | posix.O_CLOEXEC)
     try:
@@ -61,12 +63,12 @@ def is_sealed():
         posix.close(fd)
 
 
-def sealed_file(way):
+def sealed_file(way: int) -> int:
     """-> fd of the running executable's contents in a file that nobody can write; `way` is one of WAYS. CallError."""
     return _syscalls.sealed_file(way)
 
 
-def _execute(fd, argv):
+def _execute(fd: int, argv: list[str]) -> None:
     """Does not return, or raises OSError. Python adds LC_CTYPE to its own environment; the kernel has it as the caller gave it."""
     environment = [x for x in _read("/proc/self/environ").split(b"\0") if x]
     if not is_frozen(__name__):  # else this module is part of the executable, which needs no argument that says what to run
@@ -74,10 +76,10 @@ def _execute(fd, argv):
     _syscalls.execveat(fd, "", argv, environment, AT_EMPTY_PATH)
 
 
-def _read(path):
+def _read(path: str) -> bytes:
     fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
     try:
-        parts = []
+        parts: list[bytes] = []
         while parts[-1:] != [b""]:
             parts.append(posix.read(fd, CHUNK))
         return b"".join(parts)

@@ -80,12 +80,12 @@ def wanted(options: Options) -> dict[str, Any]:
                 read = {"size": size, int: integer}.get(kind)
                 doc.setdefault(group, {})[key] = text if read is None else read(text, option)
     doc.pop("devices", None)  # engines send "deny all" with every update
-    doc = normalise.resources(doc)
-    problems = validate.check(doc, "resources")
+    checked: dict[str, Any] = normalise.resources(doc)
+    problems = validate.check(checked, "resources")
     if problems:
         pointer, words, value, reason = problems[0]
         raise refusal(("/linux/resources" + (pointer if pointer != "/" else ""), words, value, reason))
-    return doc
+    return checked
 
 
 def device(text: str, option: str) -> dict[str, Any]:

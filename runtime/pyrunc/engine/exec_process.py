@@ -35,10 +35,10 @@ def asked_of(options: Options) -> Asked:
 def process_of(options: Options, words: list[str], state_dir: StateDir, config: dict[str, Any]) -> dict[str, Any]:
     """The normalised, valid process object. words: the program and its arguments. config: the container's. UsageError, Refusal."""
     if options.get("process"):
-        process, _raw = load.file(options["process"])
+        given, _raw = load.file(options["process"])
     else:
-        process = _from_options(options, words, state_dir, config)
-    process = normalise.process(process)
+        given = _from_options(options, words, state_dir, config)
+    process: dict[str, Any] = normalise.process(given)
     problems = validate.check(process, "process")
     if problems:
         pointer, text, value, reason = problems[0]

@@ -37,8 +37,8 @@ def bundle_of(options: Mapping[str, Any]) -> str:
 
 def read_config(options: Mapping[str, Any], bundle: str) -> dict[str, Any]:
     """The normalised, valid config. Refusal with the pointer of the first problem."""
-    doc, _raw = load.config(bundle, options.get("config") or "config.json")
-    doc = normalise.config(doc)
+    read, _raw = load.config(bundle, options.get("config") or "config.json")
+    doc: dict[str, Any] = normalise.config(read)
     problems = validate.check(doc)
     if problems:
         raise refusal(problems[0])

@@ -272,7 +272,9 @@ def _bind(run: Run, item: Entry) -> int:
     """As init makes a bind mount (parts/mounts/bind.py). The container's user namespace is not there yet: its maps are in the plan."""
     if item["idmap"] is not None and not item["idmap"]["uid"]:
         item = {**item, "idmap": {**item["idmap"], **_maps(run)}}
-    _answer, (tree,) = planner.module("mounts").host_answer({"list": [item]}, run, {"index": 0})
+    trees: tuple[int, ...]
+    _answer, trees = planner.module("mounts").host_answer({"list": [item]}, run, {"index": 0})
+    (tree,) = trees
     try:
         planner.module("mounts.bind").set_flags(tree, item)
     except BaseException:

@@ -40,13 +40,13 @@ def file(
     return parse(raw, name, wrap), raw
 
 
-def raw(bundle, name="config.json"):
+def raw(bundle: str, name: str = "config.json") -> bytes:
     """The bytes of a bundle's config, whatever they are. Raises Refusal."""
     path = name if name[:1] == "/" else fileio.fsdecode(bundle) + "/" + name
     return _contents(path, errors.quote(name), None, LIMIT)
 
 
-def _contents(path, name, dir_fd, limit):
+def _contents(path: str | bytes, name: str, dir_fd: int | None, limit: int) -> bytes:
     """The bytes of a file that callers hand in; it is opened once and never waited for."""
     if "\0" in fileio.fsdecode(path):
         raise errors.Refusal("config-unreadable", "open %s: the path holds a NUL" % name, None)

@@ -323,7 +323,8 @@ def is_value(entry: Entry, resource: str, wanted: str, seen: str | None) -> bool
     """Whether a value is the wanted one; the hardware rounds bandwidth up to its steps."""
     if wanted == seen or resource != "MB" or seen is None or not wanted.isdigit() or not seen.isdigit():
         return wanted == seen
-    return 0 <= int(seen) - int(wanted) < _info(entry["root"], "MB").get("bandwidth_gran", 1)
+    step: int = _info(entry["root"], "MB").get("bandwidth_gran", 1)
+    return 0 <= int(seen) - int(wanted) < step
 
 
 def update(entry: Entry | None, l3: str | None, mb: str | None, run: HostRun) -> Entry:

@@ -162,7 +162,7 @@ def update(new: Entry, stored: Entry, run: HostRun) -> Entry:
     from pyrunc.cgroup import limits_update as live
 
     cgroups = run.plans["cgroups"]
-    merged = live.merge(stored, new)
+    merged: Entry = live.merge(stored, new)
     check_memory(merged.get("memory", {}), 2 if cgroups["version"] == 2 else 1)
     paths = fs.record_of(run, cgroups)["paths"]
     if not paths:

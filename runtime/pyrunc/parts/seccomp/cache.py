@@ -36,7 +36,8 @@ def _digest(data: bytes) -> Hash:
         from _sha2 import sha256
     except ImportError:  # Python 3.11
         from _sha256 import sha256
-    return sha256(data)
+    made: Hash = sha256(data)
+    return made
 
 
 def key_of(profile: object) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posix
+from errno import ENOSYS
 
 from pyrunc.errors import Refusal, Unsupported, errno_text, quote
 from pyrunc.linux import constants as c
@@ -118,7 +119,7 @@ def plan(node: Node, ctx: Context) -> Entry | None:
             "default": default,
             "arches": _arches(seccomp.get("architectures", ())),
             "rules": rules,
-            "enosys": not permissive and default != filters.ERRNO | filters.ENOSYS,
+            "enosys": not permissive and default != filters.ERRNO | ENOSYS,
             "strict": annotations.get(FAIL_UNKNOWN, "0") != "0",
         },
         "flags": _flags(seccomp.get("flags"), notify, ctx),
