@@ -15,8 +15,6 @@ from collections.abc import Iterator
 
 import pytest
 
-import harness
-
 pytestmark = pytest.mark.kernel
 
 PTRACE = 1 << 19
