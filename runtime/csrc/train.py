@@ -123,7 +123,7 @@ def messages() -> None:
     there.close()
 
 
-def state():
+def state() -> None:
     """The documents about a container."""
     from pyrunc import jsonio, timestamps
     from pyrunc.linux import jsonbytes
