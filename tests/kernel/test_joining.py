@@ -15,6 +15,8 @@ from collections.abc import Iterator
 
 import pytest
 
+import harness
+
 pytestmark = pytest.mark.kernel
 
 PTRACE = 1 << 19

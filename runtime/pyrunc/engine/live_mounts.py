@@ -290,7 +290,7 @@ def _remove(run: Run, records: Any, mount_ns_fd: int) -> None:
     ns.join(mount_ns_fd, "mount")
     for record in records:
         try:
-            live.remove(record, run)  # type: ignore[arg-type]  # of an init's run it uses what this child has
+            live.remove(record, run)
         except OSError as e:
             words = "cannot unmount %s: " % quote(record["destination"])
             failure = StepFailure.from_oserror(e, "mounts.live_remove", "child")
