@@ -76,7 +76,7 @@ def test_the_page(pyrunc, follow):
 def test_errors_in_the_readme(pyrunc, follow, tmp_path):
     harness.make_rootfs.make_bundle("hello", tmp_path / "hello")
     pyrunc.ids += ["x"]
-    assert follow(README.read_text().replace("/tmp/hello", str(tmp_path / "hello"))) == 7
+    assert follow(README.read_text().replace("/tmp/hello", str(tmp_path / "hello"))) == 8
 
 
 OTHERS = sorted(page for page in (harness.ROOT / "docs").glob("*.md") if page != FIRST and "```console" in page.read_text())
