@@ -305,9 +305,9 @@ static void do_write(const struct run *run)
 static void do_chroot(const struct run *run)
 {
     if (fchdir((int)run->op->n[0]))
-        fail(run, DETAIL_NONE, errno, "fchdir");
+        run_fail(run, DETAIL_NONE, errno, "fchdir");
     if (chroot("."))
-        fail(run, DETAIL_NONE, errno, "chroot");
+        run_fail(run, DETAIL_NONE, errno, "chroot");
     close((int)run->op->n[0]);
 }
 
