@@ -13,7 +13,13 @@ from __future__ import annotations
 import errno
 import posix
 
+from pyrunc import fileio
 from pyrunc.linux import _syscalls, constants, fs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 
 RETRIES = 128  # a rename somewhere on the path makes the kernel give up with EAGAIN; a loop of them must not hold us for ever
 LINKS = 40  # as the kernel
@@ -76,6 +82,36 @@ def parent(root_fd: int, path: str, mode: int = 0o755) -> tuple[int, str]:
     """-> (fd of the directory that holds the last component, its name); the directory is made where it is missing."""
     folder, _, name = clean(path).rpartition("/")
     return make_dir(root_fd, folder or "/", mode), name
+
+
+def read_lines(root_fd: int, path: str, limit: int, reopen: Callable[[int, int], int] | None = None) -> list[bytes]:
+    """The lines of a file of the image, of its first `limit` bytes; none where it is missing or can't be read. The file is hostile: links
+    are resolved inside the root, anything but a regular file is not opened (a fifo would block, a device may act), and an incomplete
+    last line is dropped (CVE-2024-9676). reopen(fd, flags): opens what an O_PATH descriptor stands for; /proc/self/fd by itself."""
+    text = b""
+    try:
+        node = resolve(root_fd, path)
+        try:
+            if not fileio.is_regular(fs.fstat(node).st_mode):
+                return []
+            fd = (reopen or _reopen)(node, posix.O_RDONLY | posix.O_NONBLOCK | posix.O_NOCTTY)
+        finally:
+            posix.close(node)
+        try:
+            while len(text) < limit:
+                more = posix.read(fd, min(limit - len(text), fileio.CHUNK))
+                if not more:
+                    return text.split(b"\n")
+                text += more
+        finally:
+            posix.close(fd)
+    except OSError:
+        return []
+    return text.split(b"\n")[:-1]
+
+
+def _reopen(fd: int, flags: int) -> int:
+    return posix.open("/proc/self/fd/%d" % fd, flags | posix.O_CLOEXEC)
 
 
 def mount_id(fd: int) -> int:

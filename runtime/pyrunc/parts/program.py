@@ -12,7 +12,7 @@ import posix
 
 from pyrunc import fileio
 from pyrunc.errors import CallError, PyruncError, Refusal, StepFailure, Unsupported, errno_text, quote
-from pyrunc.linux import _syscalls, constants, paths
+from pyrunc.linux import _syscalls, paths
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -244,62 +244,22 @@ def op_exec(entry: Entry, run: TailRun) -> Op:
     """("EXEC", argv, env). Looks up HOME where it is missing; uses run.root_fd, and run.proc or, for exec on the host side, /proc."""
     env = list(entry["env"])
     if entry["home"]:
-        env.append("HOME=" + home_of(run.root_fd, entry["uid"], _reopen(run)))
+        env.append("HOME=" + home_of(run.root_fd, entry["uid"], None if run.options.get("command") == "exec" else run.proc.reopen))
     if run.options.get("command") != "exec":  # the pid of an exec'ed process is not known here; runc says 1
         pid = "LISTEN_PID=%d" % posix.getpid()
         env = [pid if variable == "LISTEN_PID=1" else variable for variable in env]
     return ("EXEC", tuple(fileio.fsencode(arg) for arg in entry["args"]), tuple(fileio.fsencode(variable) for variable in env))
 
 
-def _reopen(run: TailRun) -> Callable[[int, int], int]:
-    if run.options.get("command") == "exec":
-        return lambda fd, flags: posix.open("/proc/self/fd/%d" % fd, flags | posix.O_CLOEXEC)
-    return run.proc.reopen
-
-
-def home_of(root_fd: int, uid: int, reopen: Callable[[int, int], int]) -> str:
-    """The home directory of `uid` by the root's /etc/passwd, or /. That file is hostile: links are resolved inside the root, anything but a
-    regular file is not opened (a fifo would block, a device may act), and no more than 1 MiB is read (CVE-2024-9676)."""
-    try:
-        node = paths.resolve(root_fd, "/etc/passwd", posix.O_PATH)
-    except OSError:
-        return "/"  # none, or none that can be reached: the spec leaves HOME open
-    try:
-        if posix.fstat(node).st_mode & constants.S_IFMT != constants.S_IFREG:
-            return "/"
-        fd = reopen(node, posix.O_RDONLY | posix.O_NONBLOCK | posix.O_NOCTTY)
-    except OSError:
-        return "/"
-    finally:
-        posix.close(node)
-    try:
-        text = _head(fd, PASSWD_LIMIT)
-    except OSError:
-        return "/"
-    finally:
-        posix.close(fd)
-    return fileio.fsdecode(_home_in(text, uid))
-
-
-def _head(fd: int, limit: int) -> bytes:
-    """The first `limit` bytes of a file, without an incomplete last line."""
-    text = b""
-    while len(text) < limit:
-        more = posix.read(fd, min(limit - len(text), fileio.CHUNK))
-        if not more:
-            return text
-        text += more
-    return text.rpartition(b"\n")[0]
-
-
-def _home_in(text: bytes, uid: int) -> bytes:
-    """The sixth field of the first line whose third is the number. Names are never compared (CVE-2016-3697)."""
-    for line in text.split(b"\n"):
+def home_of(root_fd: int, uid: int, reopen: Callable[[int, int], int] | None = None) -> str:
+    """The home directory of `uid` by the root's /etc/passwd, or /: that of the first line whose third field is the number. Names are never
+    compared (CVE-2016-3697)."""
+    for line in paths.read_lines(root_fd, "/etc/passwd", PASSWD_LIMIT, reopen):
         fields = line.split(b":")
         if len(fields) >= 6 and fields[2].isdigit() and len(fields[2]) <= 10 and int(fields[2]) == uid:
             home = fields[5]
-            return home if home[:1] == b"/" and b"\0" not in home and b"\r" not in home else b"/"
-    return b"/"
+            return fileio.fsdecode(home) if home[:1] == b"/" and b"\0" not in home and b"\r" not in home else "/"
+    return "/"
 
 
 def _quoted(text: str) -> str:
