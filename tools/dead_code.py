@@ -26,6 +26,7 @@ from typing import NamedTuple
 
 TREE = Path(__file__).resolve().parent.parent
 EXCEPTIONS = Path(__file__).with_suffix(".txt")
+FACE = "runtime/pyrunc/api/"  # its public names are for applications
 FOLDERS = ("runtime", "conformance", "tools", "bundles", "specs", "tests")
 IDENTIFIER = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
 C_STRING = re.compile(r'"([A-Za-z_][A-Za-z0-9_]*)"')
@@ -283,6 +284,8 @@ def find() -> Iterator[tuple[Name, str]]:
         tests = source.path.startswith("tests/")
         for name in source.names:
             if name.owner and name.name in by_base:
+                continue
+            if name.path.startswith(FACE) and not name.name.startswith("_"):
                 continue
             if name.name.startswith("pytest_") or tests and (PYTEST.match(name.name) or name.name in by_pytest):
                 continue
