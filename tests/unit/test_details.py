@@ -1,0 +1,139 @@
+"""Details that no other test noticed when `make mutants` changed them (docs/testing.md). One test for each, named for what holds."""
+
+import errno
+import os
+import posix
+import socket
+import types
+
+import pytest
+
+from pyrunc.cgroup import devices_rules, tree, v2
+from pyrunc.errors import StepFailure
+from pyrunc.linux import dbus, filters, pidfd
+from pyrunc.parts.mounts import cgroupfs
+
+
+def test_a_device_list_is_read_to_its_end():
+    """A line of another shape, and the one that allows all, are followed by others."""
+    text = "odd\n\na *:* rwm\nc 1:3 rw\nc 1:3 m\nb 8:* r\n"
+    assert devices_rules.listed(text) == (True, {("c", 1, 3): {"r", "w", "m"}, ("b", 8, -1): {"r"}})
+
+
+def test_ancestors_are_processes():
+    found = pidfd.ancestors()
+    assert found[0] == os.getppid() and all(pid > 0 for pid in found) and len(set(found)) == len(found)
+
+
+@pytest.mark.parametrize("test, expected", [
+    (0x00, 3 + 0xFFFFFFFE & 0xFFFFFFFF), (0x10, 5), (0x40, 0xFFFFFFFF), (0x50, 2), (0x60, 3 << 4), (0x70, 3), (0xA0, 0xFFFFFFFD),
+])  # fmt: skip
+def test_arithmetic_of_filters(test, expected):
+    first, second = {0x60: (3, 4), 0x70: (48, 4)}.get(test, (3, 0xFFFFFFFE))
+    assert filters._alu(test, first, second) == expected
+
+
+def test_arithmetic_that_no_filter_has():
+    with pytest.raises(ValueError, match="0x20"):
+        filters._alu(0x20, 1, 1)
+
+
+class Busy:
+    """A cgroup file that answers with errors before it takes the value."""
+
+    def __init__(self, *numbers):
+        self.numbers = list(numbers)
+        self.taken = []
+
+    def write(self, _fd, name, value, _path):
+        if self.numbers:
+            raise OSError(self.numbers.pop(0), "refused")
+        self.taken.append((name, value))
+
+
+@pytest.fixture
+def busy(monkeypatch):
+    def use(*numbers):
+        made = Busy(*numbers)
+        monkeypatch.setattr(tree, "open_dir", lambda *_args: os.open("/", os.O_RDONLY))
+        monkeypatch.setattr(tree, "write", made.write)
+        monkeypatch.setattr(tree.time, "sleep", lambda _seconds: None)
+        return made
+
+    return use
+
+
+def test_a_new_task_is_moved_at_the_fifth_try(busy):
+    file = busy(*[errno.EINVAL] * 4)
+    tree.enter("/g", "memory", 7)
+    assert file.taken == [("cgroup.procs", "7")]
+
+
+@pytest.mark.parametrize("numbers", [[errno.EINVAL] * 5, [errno.EBUSY], [errno.EINVAL, errno.ESRCH]])
+def test_what_stays_refused_is_an_error(busy, numbers):
+    file = busy(*numbers, 0)
+    with pytest.raises(OSError, match="refused") as caught:
+        tree.enter("/g", "memory", 7)
+    assert caught.value.errno == numbers[-1] and file.numbers == [0] and not file.taken
+
+
+def test_a_hierarchy_that_is_mounted_twice_is_one():
+    line = "%d 24 0:33 / /sys/fs/cgroup/%s rw - cgroup cgroup rw,%s\n"
+    text = line % (30, "cpu,cpuacct", "cpu,cpuacct") + line % (31, "elsewhere", "cpu,cpuacct") + "32 24 0:34 / /p rw - proc proc rw\n"
+    run = types.SimpleNamespace(proc=types.SimpleNamespace(read=lambda _path, _limit: text.encode()))
+    assert cgroupfs._hierarchies(run) == [("cpu,cpuacct", ["cpu", "cpuacct"], "/sys/fs/cgroup/cpu,cpuacct", "/")]
+
+
+def test_a_closed_connection_has_no_descriptor(tmp_path):
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(str(tmp_path / "bus"))
+    server.listen()
+    client = socket.socket(socket.AF_UNIX)
+    client.connect(str(tmp_path / "bus"))
+    connection = dbus.Connection.__new__(dbus.Connection)
+    connection.socket = client
+    connection.close()
+    assert client.fileno() == -1
+
+
+@pytest.fixture
+def level(monkeypatch):
+    """level(kind, resources): what the preparer of version 2 writes into a new level of this type."""
+
+    def use(kind, resources):
+        written = []
+        monkeypatch.setattr(v2, "enable", lambda *_args: None)
+        monkeypatch.setattr(v2.fs, "look", lambda _fd, name: kind if name == "cgroup.type" else None)
+        monkeypatch.setattr(v2.fs, "write", lambda _fd, name, value, _path: written.append((name, value)))
+        v2.preparer(resources)(3, 4, "/a/b", True)
+        return written
+
+    return use
+
+
+@pytest.mark.parametrize("kind, written", [
+    ("domain\n", []), ("domain threaded\n", []), ("threaded\n", []), (None, []), ("domain invalid\n", [("cgroup.type", "threaded")]),
+])  # fmt: skip
+def test_only_an_invalid_level_is_made_threaded(level, kind, written):
+    assert level(kind, {}) == written
+
+
+def test_a_limit_of_a_domain_controller_needs_a_domain(level):
+    assert level("domain threaded\n", {"memory": {"limit": 1}}) == []
+    for kind, words in (("domain invalid\n", "an invalid state"), ("threaded\n", "threaded mode")):
+        with pytest.raises(StepFailure, match=words):
+            level(kind, {"memory": {"limit": 1}})
+
+
+@pytest.mark.kernel
+def test_a_user_namespace_for_mappings_leaves_nothing_open():
+    from pyrunc.parts.mounts import host
+
+    before = set(os.listdir("/proc/self/fd"))
+    fd = host.namespace_with({"uid": [[0, 100000, 65536]], "gid": [[0, 100000, 65536]]})
+    try:
+        assert len(set(os.listdir("/proc/self/fd")) - before) == 1
+        with pytest.raises(ChildProcessError):
+            posix.waitpid(-1, posix.WNOHANG)
+    finally:
+        os.close(fd)
