@@ -100,6 +100,13 @@ OTHER = (
         "a denial takes back earlier rules for some of its devices, on v1 as on v2",
         "on v1 those for the very same",
     ),
+    ("/linux/resources/devices", "a denial of single devices wins over the default devices and mknod", "the defaults come last"),
+    (
+        "/linux/devices",
+        "the directory of a node is in the root or on a tmpfs of the config, without links",
+        "may be on a mount of the host's",
+    ),
+    ("/process/user", "only pipes and sockets of the caller become the user's", "terminals and files do too"),
     ("/linux/resources/devices", "on v1 type a with less than rwm is about these letters alone", "is about all"),
     ("/linux/rootfsPropagation", "shared is set on the container's root too", "is not, up to 1.1"),
     ("/mounts (cgroup)", "the tmpfs of v1 turns read-only with `ro`", "stays writable"),
@@ -139,7 +146,7 @@ OTHER = (
 )
 
 KEPT = (
-    ("/linux/resources/devices", "the default devices and mknod are allowed after the user's rules, /dev/net/tun among them", "the same"),
+    ("/linux/resources/devices", "the default devices and mknod are allowed, /dev/net/tun among them", "the same"),
     ("/process/capabilities", "unknown and unavailable names are skipped with a warning", "the same"),
     ("/mounts/*/options", "absent options mean no flags; no defaults by destination", "the same"),
     ("/mounts/*/destination", "a relative one starts at /", "the same"),
