@@ -5,6 +5,7 @@ The command runs in a child interpreter in which the call of one verb is replace
 
 import json
 import os
+import socket
 import subprocess
 import sys
 
@@ -28,7 +29,7 @@ def call(p, v, side, entry, run, *extra):
     if (p, v) == (part, verb) and act == "before":
         raise steps.StepFailure.from_oserror(fault(), p + "." + v, side, steps.FIRST_KEY.get(p))
     if (p, v) == (part, verb) and act == "kill":
-        os.kill(os.getpid() if side == "host" else os.getppid() or run.host_pid, 9)
+        os.kill(os.getpid(), 9)
     answer = real(p, v, side, entry, run, *extra)
     if (p, v) == (part, verb) and act == "after":
         raise steps.StepFailure.from_oserror(fault(), p + "." + v, side, steps.FIRST_KEY.get(p))
@@ -57,17 +58,77 @@ EVERYTHING = {
 }
 
 
-def rows_of(config_parts):
-    return [(part, verb) for phase, part, verb, _ in order.CREATE if part != "engine" and phase != "listener" and part in config_parts]
+DEVICE = "pyrunw0"
+# What else a part needs to have something to do, by the part: changes to the config. `terminal`, `notify` and `netdevs` get more below.
+MORE = {
+    "clocks": {"/linux/namespaces/-": {"type": "time"}, "/linux/timeOffsets": {"boottime": {"secs": 100, "nanosecs": 0}}},
+    "idmaps": {
+        "/linux/namespaces/-": {"type": "user"},
+        "/linux/uidMappings": [{"containerID": 0, "hostID": 100000, "size": 65536}],
+        "/linux/gidMappings": [{"containerID": 0, "hostID": 100000, "size": 65536}],
+    },
+    "mempolicy": {"/linux/memoryPolicy": {"mode": "MPOL_BIND", "nodes": "0"}},
+    "landlock": {
+        "/annotations": {
+            "org.pyrunc.landlock": '{"ruleset": {"handledAccessFs": 9}, "rules": {"pathBeneath": [{"allowedAccess": 9, "paths": ["/bin"]}]}}'
+        }
+    },
+    "terminal": {"/process/terminal": True},
+    "netdevs": {"/linux/netDevices": {DEVICE: {}}},
+    "labels": {"/process/apparmorProfile": "unconfined"},
+    "rdt": {"/linux/intelRdt": {"closID": "pyrunw"}},
+}
+# A verb that sends the listener of a filter can fail only where there is one.
+NOTIFIES = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["swapon"], "action": "SCMP_ACT_NOTIFY"}]}
 
 
-PARTS = {
-    "namespaces", "seccomp", "cgroups", "scheduling", "oom", "user", "keyring", "root", "mounts", "devices", "resources", "hooks",
-    "program", "fds", "uts", "sysctls", "paths", "personality", "capabilities", "rlimits",
-}  # fmt: skip
+def rows_of(phases=None):
+    """(part, verb) of the rows that have a verb."""
+    return [(part, verb) for phase, part, verb, _ in order.CREATE if part != "engine" and (phases is None or phase in phases)]
 
 
-def attempt(runtime, bundle, id, fault):
+def device():
+    """Makes it; a virtual one ends with the namespace that it was moved to."""
+    if not os.path.exists("/sys/class/net/" + DEVICE):
+        subprocess.run(["ip", "link", "add", DEVICE, "type", "veth", "peer", "name", DEVICE[:-1] + "1"], check=True)
+
+
+@pytest.fixture
+def surroundings(tmp_path, monkeypatch):
+    """prepare(part, verb) -> (changes, options) with what the part needs of the host."""
+    opened = []
+
+    def listening(name):
+        path = str(tmp_path / name)
+        opened.append(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM if name == "notify" else socket.SOCK_STREAM))
+        opened[-1].bind(path)
+        if name != "notify":
+            opened[-1].listen(8)
+        return path
+
+    def prepare(part, verb):
+        changes, options = dict(MORE.get(part, {})), []
+        if part == "labels" and not os.path.exists("/sys/module/apparmor/parameters/enabled"):
+            pytest.skip("this kernel has no AppArmor")
+        if part == "rdt" and not os.path.ismount("/sys/fs/resctrl"):
+            pytest.skip("this machine has no resctrl")
+        if part == "netdevs":
+            device()
+        if part == "terminal":
+            options = ["--console-socket", listening("console")]
+        if part == "notify":
+            monkeypatch.setenv("NOTIFY_SOCKET", listening("notify"))
+        if (part, verb) in (("seccomp", "host_deliver"), ("seccomp", "op_notify")):
+            changes["/linux/seccomp"] = {**NOTIFIES, "listenerPath": listening("listener")}
+        return changes, options
+
+    yield prepare
+    for one in opened:
+        one.close()
+    subprocess.run(["ip", "link", "del", DEVICE], stderr=subprocess.DEVNULL, check=False)
+
+
+def attempt(runtime, bundle, id, fault, *options):
     argv = [
         sys.executable,
         "-I",
@@ -80,43 +141,116 @@ def attempt(runtime, bundle, id, fault):
         "create",
         "--bundle",
         str(bundle),
+        *options,
         id,
     ]
     return subprocess.run(argv, capture_output=True, text=True, timeout=harness.WATCHDOG, stdin=subprocess.DEVNULL, check=False)
 
 
 @pytest.mark.parametrize("act", ["before", "after"])
-@pytest.mark.parametrize(("part", "verb"), rows_of(PARTS), ids=lambda x: x)
-def test_an_error_is_undone_and_named(pyrunc, no_leaks, make_bundle, part, verb, act):
-    bundle = make_bundle(EVERYTHING)
+@pytest.mark.parametrize(("part", "verb"), rows_of(), ids=lambda x: x)
+def test_an_error_is_undone_and_named(pyrunc, no_leaks, make_bundle, surroundings, part, verb, act):
+    changes, options = surroundings(part, verb)
+    bundle = make_bundle({**EVERYTHING, **changes})
     id = pyrunc.new_id()
-    seen = attempt(pyrunc, bundle, id, f"{part}:{verb}:{act}")
+    seen = attempt(pyrunc, bundle, id, f"{part}:{verb}:{act}", *options)
     assert seen.returncode == 1, seen
     assert seen.stderr.count("\n") == 1 and "Traceback" not in seen.stderr, seen.stderr
     assert f"{part}.{verb}" in seen.stderr and "injected: EIO" in seen.stderr, seen.stderr
     assert no_leaks.left() == {}
     assert pyrunc.call("state", id).code == 1
-    pyrunc.create(bundle, id)
+    if part == "netdevs":
+        device()
+    pyrunc.create(bundle, id, *options)
     pyrunc.ok("delete", "--force", id)
 
 
-HOST = ("prepare", "placed", "hooks", "limits")
+HOST = ("prepare", "placed", "hooks", "limits", "listener")
 
 
 @pytest.mark.parametrize("act", ["kill", "killafter"])
 @pytest.mark.parametrize(
     ("part", "verb"),
-    [(p, v) for phase, p, v, _ in order.CREATE if phase in HOST and p in PARTS],
+    rows_of(HOST),
     ids=lambda x: x,
 )
-def test_a_killed_create_is_cleaned_by_delete(pyrunc, no_leaks, make_bundle, part, verb, act):
-    bundle = make_bundle(EVERYTHING)
+def test_a_killed_create_is_cleaned_by_delete(pyrunc, no_leaks, make_bundle, surroundings, part, verb, act):
+    changes, options = surroundings(part, verb)
+    bundle = make_bundle({**EVERYTHING, **changes})
     id = pyrunc.new_id()
-    seen = attempt(pyrunc, bundle, id, f"{part}:{verb}:{act}")
+    seen = attempt(pyrunc, bundle, id, f"{part}:{verb}:{act}", *options)
     assert seen.returncode == -9, seen
     pyrunc.ok("delete", "--force", id)
     assert no_leaks.left() == {}
-    pyrunc.create(bundle, id)
+    if part == "netdevs":
+        device()
+    pyrunc.create(bundle, id, *options)
     assert json.loads(pyrunc.ok("state", id).out)["status"] == "created"
     pyrunc.ok("delete", "--force", id)
     assert not os.path.exists(os.path.join(pyrunc.root, id))
+
+
+FAILING = """
+import os, sys
+sys.path[:0] = [sys.argv[1]]
+from pyrunc import cli, seal
+seal.ensure = lambda argv: None
+from pyrunc.engine import order, steps
+wanted, position = sys.argv[2].split(":")
+real = steps.operations
+def operations(table, phase, *rest):
+    ops = real(table, phase, *rest)
+    if table is getattr(order, wanted) and phase == "tail":
+        ops[int(position)] = ("SETNS", 123456, 0)
+    return ops
+steps.operations = operations
+os._exit(cli.main(sys.argv[3:]))
+"""
+
+
+def tail_of(table):
+    """(position, "part.verb") of the operations that C carries out, but for the last one, which must be EXEC."""
+    names = ["%s.%s" % row[1:3] for row in table if row[0] == "tail"]
+    return list(enumerate(names))[:-1]
+
+
+def failing(runtime, table, position, *argv):
+    command = [
+        sys.executable,
+        "-I",
+        "-c",
+        FAILING,
+        str(harness.ROOT / "runtime"),
+        "%s:%d" % (table, position),
+        "--root",
+        runtime.root,
+        *argv,
+    ]
+    with harness.Capture() as err:  # not a pipe: a created container would hold it
+        done = subprocess.run(
+            command, stdout=subprocess.DEVNULL, stderr=err.file, timeout=harness.WATCHDOG, stdin=subprocess.DEVNULL, check=False
+        )
+        return done.returncode, err.text()
+
+
+@pytest.mark.parametrize(("position", "name"), tail_of(order.CREATE), ids=lambda x: x if isinstance(x, str) else "")
+def test_the_row_whose_operation_fails_is_named(pyrunc, no_leaks, make_bundle, position, name):
+    if name == "engine.op_forget":
+        pytest.skip("init replaces it last of all, and it cannot fail")
+    id = pyrunc.new_id()
+    code, error = failing(pyrunc, "CREATE", position, "create", "--bundle", str(make_bundle()), id)
+    if position > [row[1] for row in tail_of(order.CREATE)].index("engine.op_ready"):
+        assert code == 0, error
+        error = pyrunc.call("start", id).err
+        assert "cannot start a container that has stopped" in error if name == "engine.op_wait" else f"{name}, setns: EBADF" in error, error
+        pyrunc.ok("delete", "--force", id)
+    else:
+        assert code == 1 and f"{name}, setns: EBADF" in error, error
+    assert no_leaks.left() == {}
+
+
+@pytest.mark.parametrize(("position", "name"), tail_of(order.EXEC), ids=lambda x: x if isinstance(x, str) else "")
+def test_the_row_of_exec_whose_operation_fails_is_named(pyrunc, make_bundle, position, name):
+    id = pyrunc.started(make_bundle(args=["/bin/sleep", "1000"]))
+    code, error = failing(pyrunc, "EXEC", position, "exec", id, "/bin/true")
+    assert code == 255 and f"{name}, setns: EBADF" in error, error

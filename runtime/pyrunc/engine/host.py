@@ -307,8 +307,11 @@ def _publish(run: Run) -> None:
 def record_places(run: Run) -> None:
     """Where init is, before any code of the container has run: exec goes there, wherever init is by then."""
     state = run.stored.state
-    state["namespaces"] = planner.module("namespaces").made(run.plans["namespaces"], run.pid)
-    state["root"] = planner.module("root").identity(run.plans["root"], run.pid)
+    try:
+        state["namespaces"] = planner.module("namespaces").made(run.plans["namespaces"], run.pid)
+        state["root"] = planner.module("root").identity(run.plans["root"], run.pid)
+    except FileNotFoundError:
+        log.debug("init has ended already, and nobody will join it")
 
 
 def send_pidfd(path: str, fd: int) -> None:
