@@ -31,7 +31,7 @@ TYPE_BITS = (0, S_IFIFO, S_IFCHR, S_IFBLK)
 PROPAGATION = {"rprivate": "private", "rshared": "shared", "rslave": "slave", "runbindable": "unbindable"}
 
 
-def config(document: Any) -> Any:
+def config(document: dict[str, Any]) -> dict[str, Any]:
     """Normalises a config in place and returns it. Raises Refusal."""
     if type(document) is not dict:
         return document  # the validator has the words
@@ -47,17 +47,17 @@ def config(document: Any) -> Any:
     return document
 
 
-def process(document: Any) -> Any:
+def process(document: dict[str, Any]) -> dict[str, Any]:
     """The same for the process.json of exec."""
     return part(document, "process")
 
 
-def resources(document: Any) -> Any:
+def resources(document: dict[str, Any]) -> dict[str, Any]:
     """The same for the resources of update."""
     return _no_limit(part(document, "resources"))
 
 
-def part(document: Any, what: str) -> Any:
+def part(document: dict[str, Any], what: str) -> dict[str, Any]:
     """The same for a document that is a part of a config; pointers start at it."""
     if type(document) is dict:
         _object(document, schema_table.ROOTS[what], None)
@@ -123,14 +123,14 @@ def _pointer(path: Path | None, key: str) -> str:
     return join(*steps[::-1])
 
 
-def _no_limit(resources: Any) -> Any:
+def _no_limit(resources: dict[str, Any]) -> dict[str, Any]:
     if type(resources) is dict and resources.get("pids") == {}:
         del resources["pids"]
     return resources
 
 
 def _linux(linux: dict[str, Any]) -> None:
-    _no_limit(linux.get("resources"))
+    _no_limit(linux.get("resources", {}))
     propagation = linux.get("rootfsPropagation")
     if type(propagation) is str:
         linux["rootfsPropagation"] = PROPAGATION.get(propagation, propagation)
