@@ -323,3 +323,17 @@ def test_names_that_are_swapped_meanwhile(pyrunc, running, source):
         listed = live(pyrunc, id)
         assert len(listed) <= sum(code == 0 for code in codes)
     assert set(codes) <= {0, 1}
+
+
+def test_remove_takes_a_file_too(pyrunc, running, source, tmp_path):
+    """crun's form, `mounts remove ID FILE`, as for add; a destination of that name counts first."""
+    id, _bundle = running
+    file = tmp_path / "mounts.json"
+    file.write_text(json.dumps({"mounts": [{"destination": "/a", "type": "bind", "source": str(source), "options": ["bind"]}]}))
+    pyrunc.ok("mounts", "add", id, file)
+    assert len(live(pyrunc, id)) == 1
+    pyrunc.ok("mounts", "remove", id, file)
+    assert live(pyrunc, id) == []
+    add(pyrunc, id, source=source, destination=str(file))
+    pyrunc.ok("mounts", "remove", id, file)
+    assert live(pyrunc, id) == []

@@ -8,13 +8,15 @@ import signal as signals
 import tempfile
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pyrunc.api import caller
 from pyrunc.api.errors import Error, NotFoundError, StateError, TimeoutExpired
 from pyrunc.api.keeper import start_time
 from pyrunc.api.results import Completed, Difference, ExitStatus, Mount, State, Stats
-from pyrunc.api.runtime import File, Path, Runtime
+
+if TYPE_CHECKING:
+    from pyrunc.api.runtime import File, Path, Runtime
 
 
 class Container:

@@ -10,15 +10,13 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 from pyrunc.api import caller
 from pyrunc.api.bundle import Bundle
+from pyrunc.api.container import Container
 from pyrunc.api.errors import Error, NotFoundError, NotInstalledError, TimeoutExpired, UsageError
 from pyrunc.api.results import Completed, Problem
-
-if TYPE_CHECKING:
-    from pyrunc.api.container import Container
 
 Path = str | os.PathLike[str]
 File = int | IO[Any]
@@ -132,8 +130,6 @@ class Runtime:
         id: made up when None. stdin, stdout, stderr: files of the program (/dev/null when None); capture: its output goes into memory,
         where Container.stdout and stderr find it. fds: the program's descriptors from 3 on. options: of the command, as ["--no-pivot"].
         """
-        from pyrunc.api.container import Container
-
         id = id if id is not None else "py-" + secrets.token_hex(6)
         own = [caller.memory_file(), caller.memory_file()] if capture else []
         made = Container(self, id, own)  # from here on it closes them
@@ -218,8 +214,6 @@ class Runtime:
 
     def restore(self, bundle: Bundle | Path, image_path: Path, id: str | None = None, *, options: Sequence[str] = ()) -> Container:
         """A container from the images of Container.checkpoint(), running."""
-        from pyrunc.api.container import Container
-
         id = id if id is not None else "py-" + secrets.token_hex(6)
         words = ["restore", "--detach", "--bundle", os.fspath(bundle), "--image-path", os.fspath(image_path), *options, id]
         self.call(*words)
@@ -227,16 +221,12 @@ class Runtime:
 
     def container(self, id: str) -> Container:
         """A container that exists. NotFoundError if there is none."""
-        from pyrunc.api.container import Container
-
         found = Container(self, id, [])
         found.state()
         return found
 
     def containers(self) -> list[Container]:
         """All containers below the root, in the order of `list`."""
-        from pyrunc.api.container import Container
-
         return [Container(self, row["id"], []) for row in self.json("list", "--format", "json") or ()]
 
     # ---- what touches nothing

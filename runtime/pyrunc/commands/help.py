@@ -51,7 +51,7 @@ ABOUT = {
 }
 POSITIONAL = {
     "doctor": "[BUNDLE]", "seccomp": "[SYSCALL [ARGUMENT...]]", "checkpoint": "ID", "restore": "ID",
-    "mounts": "add|remove|list ID [DESTINATION...]", "pause": "ID", "resume": "ID", "ps": "ID [PS-ARGUMENTS]", "update": "ID",
+    "mounts": "add|remove|list ID [FILE|DESTINATION...]", "pause": "ID", "resume": "ID", "ps": "ID [PS-ARGUMENTS]", "update": "ID",
     "events": "ID", "stats": "[ID...]", "top": "[ID...]", "wait": "ID", "create": "ID", "run": "ID", "exec": "ID PROGRAM [ARGUMENTS]",
     "start": "ID", "state": "ID", "kill": "ID [SIGNAL]", "delete": "ID", "plan": "[ID]", "validate": "[BUNDLE]",
     "trace": "ID", "help": "[COMMAND]",

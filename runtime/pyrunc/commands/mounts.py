@@ -8,6 +8,8 @@ command line, to the working directory.
 
 from __future__ import annotations
 
+import posix
+
 from pyrunc import fileio, jsonio
 from pyrunc.commands import choice
 from pyrunc.engine import live_mounts
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyrunc.cmdline import Options
+    from pyrunc.store import StateDir
 
 
 HEAD = ("DESTINATION", "TYPE", "SOURCE", "ORIGIN", "OPTIONS")
@@ -56,18 +59,30 @@ def _add(options: Options, id: str, _rest: list[str]) -> int:
 
 
 def _remove(options: Options, id: str, rest: list[str]) -> int:
+    if not rest and not {"file", "destination"}.intersection(options):
+        raise UsageError("nothing-to-unmount", "nothing to unmount", "mounts", None, "give destinations after the id, or a file")
+    state_dir = open_state(options, id)
+    if len(rest) == 1 and "file" not in options and _is_file(rest[0], state_dir):
+        options["file"] = rest.pop()  # as crun has it
     destinations = rest + [one["destination"] for one in _from_file(options)]
     if "destination" in options:
         destinations.append(options["destination"])
-    if not destinations:
-        raise UsageError("nothing-to-unmount", "nothing to unmount", "mounts", None, "give destinations after the id, or a file")
-    state_dir = open_state(options, id)
     state_dir.lock().load()
     try:
         live_mounts.remove(state_dir, options, destinations)
     finally:
         state_dir.unlock()
     return 0
+
+
+def _is_file(word: str, state_dir: StateDir) -> bool:
+    """Whether a word is a file with mounts, and not the destination of one that was added."""
+    if word in [one["destination"] for one in live_mounts.listed(state_dir) if one["origin"] == "live"]:
+        return False
+    try:
+        return word == "-" or fileio.is_regular(posix.stat(word).st_mode)
+    except (OSError, ValueError):
+        return False
 
 
 def _from_file(options: Options) -> list[dict[str, Any]]:
