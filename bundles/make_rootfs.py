@@ -8,8 +8,8 @@
     make_rootfs.py --debian DIR [PACKAGE...]     a root of Debian packages (debian_root.py)
     make_rootfs.py --list                 the bundles there are
 
-Its one rule: only the standard library, and without --debian nothing is fetched. The programs come from the Debian package busybox-static (and
-python3), which `make demo` installs. It imports nothing of pyrunc, so that it also serves suites for other runtimes.
+Rule: only the standard library, and nothing is downloaded without --debian. The programs come from the Debian package busybox-static (and
+python3), which `make demo` installs. It imports nothing of pyrunc, so that it can be used by suites for other runtimes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ GROUP = "root:x:0:\ndaemon:x:1:\ntty:x:5:\nuser:x:1000:\n"
 
 
 def busybox_path() -> str:
-    """The host's static busybox. A dynamic one would find no libraries in the root that is made."""
+    """The path of the host's static busybox. A dynamic one would not find its libraries in the new root."""
     for path in BUSYBOX:
         if os.path.exists(path):
             with open(path, "rb") as file:
@@ -127,7 +127,7 @@ def make_bundle(name: str, target: str, link: bool = False, debian: bool = False
     one of Debian packages, which take its place."""
     source = os.path.join(HERE, name)
     if not os.path.exists(os.path.join(source, "config.json")):
-        raise SystemExit("make_rootfs: no bundle %r; there are: %s" % (name, ", ".join(bundles())))
+        raise SystemExit("make_rootfs: there is no bundle %r; bundles: %s" % (name, ", ".join(bundles())))
     os.makedirs(target, exist_ok=True)
     for file in sorted(os.listdir(source)):
         path = os.path.join(source, file)

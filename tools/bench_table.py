@@ -5,7 +5,7 @@
     tools/bench_table.py             writes the places between the marks
     tools/bench_table.py --check     says which of them differ from docs/bench.json; exit status 1 then
 
-A place begins with `<!-- bench NAME: … -->` and ends with `<!-- /bench -->`. Its one rule: no figure of these places is written by hand."""
+A place begins with `<!-- bench NAME: … -->` and ends with `<!-- /bench -->`. Rule: no figure of these places is written by hand."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ More reports are rows of their own, of runs on other machines, for example of
 
     tools/vmlab/run.py --share . -- sh -c 'cd conformance && python3 -m oci_conformance … --json -' >guest.json
 
-Its one rule: the numbers come from the report of a whole run (level full, no filter), never from a hand."""
+Rule: the numbers come from the report of a complete run (level full, no filter) and are never written by hand."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def whole(path: str) -> Json:
     """The report of a whole run; SystemExit if it is none."""
     found = json.loads(pathlib.Path(path).read_text())
     if found["level"] != "full" or found["filter"] or found["unusable"]:
-        words = "%s: not a whole run: level %s, filter %r, unusable %s"
+        words = "%s: not a complete run: level %s, filter %r, unusable %s"
         raise SystemExit(words % (path, found["level"], found["filter"], found["unusable"]))
     return found
 

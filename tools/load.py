@@ -231,12 +231,12 @@ def everything(runtime: str, options: argparse.Namespace, say: Say) -> Json:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="many containers: is the last one as quick and as small as the first?")
+    parser = argparse.ArgumentParser(description="run many containers and compare the last ones with the first")
     parser.add_argument("--runtime", default=os.path.join(PROJECT, ".venv/bin/pyrunc"))
-    parser.add_argument("--lives", type=int, default=1000, help="lives by the command line alone; 0 for none")
-    parser.add_argument("--containerd", type=int, default=200, help="containers of containerd's; 0 for none")
-    parser.add_argument("--docker", type=int, default=20, help="pairs of docker run; 0 for none")
-    parser.add_argument("--json", metavar="FILE", help="write every measurement there")
+    parser.add_argument("--lives", type=int, default=1000, help="containers run with the command line alone; 0 for none")
+    parser.add_argument("--containerd", type=int, default=200, help="containers run with containerd; 0 for none")
+    parser.add_argument("--docker", type=int, default=20, help="pairs of docker run, with and without pyrunc; 0 for none")
+    parser.add_argument("--json", metavar="FILE", help="write every measurement to FILE")
     options = parser.parse_args()
     begin = time.monotonic()
     try:
@@ -255,7 +255,7 @@ def main() -> int:
     if options.json:
         with open(options.json, "w") as file:
             json.dump(report, file)
-    print("nothing failed, nothing is left")
+    print("no failure, nothing left behind")
     return 0
 
 

@@ -5,7 +5,7 @@
     security_report.py --only faults           one section; the others are kept as they were measured before
     security_report.py --only advisories --runtime /usr/sbin/runc
 
-Its one rule: no figure that was not counted by a run of the tests. A section says how much was tried, never only that nothing was found.
+Rule: no figure that was not counted by a run of the tests. A section says how much was tried, never only that nothing was found.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Types that several tools share. Its one rule: types only, nothing to run."""
+"""Types that several tools share. Rule: types only, nothing to run."""
 
 from collections.abc import Callable
 from typing import Any

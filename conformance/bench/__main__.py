@@ -8,13 +8,13 @@
     --mounts N               for `configs`: up to how many (default 2000)
     --json FILE              all figures, `-` for standard output
     --html FILE              the tables and plots as one page
-    --add FILE               figures of an earlier run, for the parts that are not measured now
-    --load FILE              what `make load ARGS='--json FILE'` has measured: a thousand lives, hundred by hundred
+    --add FILE               figures of an earlier run, for parts that are not measured now
+    --load FILE              the output of `make load ARGS='--json FILE'`: a thousand containers, in groups of a hundred
     --no-pin                 do not stay on one processor
     --list                   the parts, and the steps of a life
 
-Its one rule: it measures and says; it never judges. Every round runs every runtime once, each round begins with another one, so
-that whatever disturbs the machine disturbs all of them alike. Compare ratios, not milliseconds.
+Rule: it measures and reports; it never judges. Every round runs every runtime once, each round begins with another one, so
+that disturbances affect all of them alike. Compare ratios, not milliseconds.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 DEFAULTS = (("pyrunc", os.path.join(ROOT, ".venv/bin/pyrunc")), ("runc", "runc"), ("crun", "crun"))
 PARTS = {
     "life": "create, start, state, exec, kill, delete and run; memory of a container that waits, and of one that runs",
-    "floor": "what the kernel needs for the same: a C program (floor.c), a bare process, a bare interpreter",
+    "floor": "what the kernel needs for the same: a C program (floor.c), a plain process, a plain interpreter",
     "profile": "system calls of each command, instructions where they can be counted",
-    "steps": "instructions of each command, one by one: some minutes, and some commands of runc's are not through in ten",
+    "steps": "instructions of each command, one by one: takes minutes; some commands of runc take more than ten",
     "resources": "what memory, cpu and pids limits add to create, and the smallest memory limit with which `true` runs",
     "scale": "create, state and list while there are 1, 10, 100, 300, 1,000 containers",
     "stats": "statistics of 200 running containers",
@@ -115,7 +115,7 @@ def runtimes(asked: Runtimes) -> list[tuple[str, str]]:
         elif asked:
             raise SystemExit("bench: no runtime at %s" % path)
         else:
-            print("%s is not on this machine, left out" % label, file=sys.stderr)
+            print("%s is not installed, left out" % label, file=sys.stderr)
     return chosen
 
 
@@ -130,7 +130,7 @@ def merged(old: Json, new: Json) -> Json:
 def main(argv: list[str]) -> int:
     opts = options(argv)
     if os.geteuid():
-        raise SystemExit("bench: needs root")
+        raise SystemExit("bench: root is required")
     signal.signal(signal.SIGTERM, told_to_end)
     chosen = runtimes(opts["runtimes"])
     if not chosen:
@@ -175,9 +175,9 @@ def main(argv: list[str]) -> int:
 
 
 def told_to_end(*_: object) -> NoReturn:
-    """What was made is deleted now, and nobody interrupts that: timeout(1) sends its signal twice."""
+    """Everything is deleted now without further interruption: timeout(1) sends its signal twice."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    sys.exit("bench: told to end")
+    sys.exit("bench: terminated")
 
 
 def say(line: str) -> None:

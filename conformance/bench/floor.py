@@ -1,7 +1,7 @@
 """The physical limit: what the kernel takes for the same work done by a C program that does nothing else (floor.c), a bare process, and
 a bare Python interpreter.
 
-Its one rule: where there is no C compiler, that figure is left out, and the reason is in its place.
+Rule: where there is no C compiler, that figure is left out, and the reason is in its place.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What a container's limits cost, and how small its memory may be.
 
-Its one rule: the same configuration for every runtime, changed in one place.
+Rule: the same configuration for every runtime, changed in one place.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Many lives, as tools/load.py measured them: is the last hundred as quick and as small as the first?"""
+"""Many lives, as tools/load.py measured them: whether the last hundred are as fast and as small as the first."""
 
 from __future__ import annotations
 

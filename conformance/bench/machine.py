@@ -1,6 +1,6 @@
 """The machine under the figures: what it is, one processor for the run, and the hierarchy that crun asks for.
 
-Its one rule: what it changes it puts back.
+Rule: everything that it changes is restored.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Takes the times. A round is one life of a container under each runtime, step by step, and the runtimes take turns.
+"""Measures times. A round is the life of one container under each runtime, step by step; the runtimes take turns.
 
-Its one rule: nothing stands between two looks at the clock but posix_spawn and waitpid, which cost the same for all.
+Rule: between two readings of the clock there are only posix_spawn and waitpid, which cost the same for all.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ DEATH_MS = 10_000
 
 
 class Failed(Exception):
-    """A runtime could not do a step; its words. The others are measured all the same."""
+    """A runtime failed in a step; the text is its message. The others are still measured."""
 
 
 def compiled(source: pathlib.Path, directory: str, *flags: str) -> str:
@@ -175,7 +175,7 @@ def wait(pidfd: int) -> None:
     ended = poll.poll(DEATH_MS)
     os.close(pidfd)
     if not ended:
-        raise Failed("init survives SIGKILL for %d ms" % DEATH_MS)
+        raise Failed("init is still there %d ms after SIGKILL" % DEATH_MS)
 
 
 def bundle(name: str, runtimes: Runtimes, rounds: int, say: Say) -> Document:

@@ -1,6 +1,6 @@
 """Plots as inline SVG: bars with their quartiles, and lines over a logarithmic axis.
 
-Its one rule: no script, no font, no style from elsewhere; what a plot shows stands in a table beside it.
+Rule: no script, no font, no style from elsewhere; what a plot shows stands in a table beside it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What a command is made of: system calls by strace, instructions where the processor counts them for us.
 
-Its one rule: counts, which are the same on a busy machine; what can't be counted here has a reason in its place.
+Rule: counts, which are the same on a busy machine; what cannot be counted is replaced by the reason.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def no_counter() -> str | None:
         return "no perf(1) here"
     done = subprocess.run(["perf", "stat", "-x,", "-e", "instructions", "true"], capture_output=True, text=True)
     if done.returncode or "<not" in done.stderr:
-        return "the processor's counters are not given to this machine (a virtual one)"
+        return "the performance counters of the processor are not available in this (virtual) machine"
     return None
 
 

@@ -1,6 +1,6 @@
 """Shows the figures: plain text and one HTML page. Ratios are of medians, the first runtime to each of the others.
 
-Its one rule: the spread stands beside the median, always.
+Rule: the spread is always shown next to the median.
 """
 
 from __future__ import annotations
@@ -186,7 +186,7 @@ def _steps(found: Document, names: list[str]) -> Section:
     for command in commands:
         counts = [found["counts"][name].get(command) for name in names]
         rows.append([command, *["–" if count is None else "%.2f" % (count / 1e6) for count in counts]])
-    notes = ["counted one by one, of the command and of what it has begun by its end; –: not through in time"]
+    notes = ["counted one by one, of the command and its children until its end; –: took too long"]
     notes += ["not counted: %s" % found["missing"]] if found["missing"] else []
     return "millions of instructions of each command", rows if names else [], notes, ""
 

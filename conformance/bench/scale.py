@@ -1,6 +1,6 @@
 """What grows: containers on the machine, and mounts and bytes in a configuration.
 
-Its one rule: all that was made is deleted, whatever happens.
+Rule: everything that was created is deleted, whatever happens.
 """
 
 from __future__ import annotations

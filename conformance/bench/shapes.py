@@ -1,4 +1,4 @@
-"""The shapes of the bench's data. Its one rule: types only, nothing to run."""
+"""The shapes of the bench's data. Rule: types only, nothing to run."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypedDict

@@ -1,6 +1,6 @@
 """Instructions of each command where no processor's counter is given: steps.c goes through them one by one.
 
-Its one rule: a count is whole or absent. It takes some ten microseconds an instruction, so a command that is not through in time has none.
+Rule: a count is whole or absent. It takes some ten microseconds an instruction, so a command that takes too long has none.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 SOURCE = pathlib.Path(__file__).with_name("steps.c")
-SECONDS = 600  # of a command; runc's create is not through in an hour
+SECONDS = 600  # of a command; runc's create takes more than an hour
 
 
 def steps(runtimes: Runtimes, say: Say) -> Document:
@@ -29,7 +29,7 @@ def steps(runtimes: Runtimes, say: Say) -> Document:
             return {"counts": {}, "missing": str(e)}
         found = {}
         for label, path in runtimes:
-            say("%s: going through its instructions" % label)
+            say("%s: counting its instructions" % label)
             found[label] = profile.life(label, path, [tool], int, SECONDS)
         say("")
         return {"counts": found, "missing": None}

@@ -1,6 +1,6 @@
 """The conformance suite for OCI runtimes: any runtime with the usual command line, looked at from inside and outside a container.
 
-Its one rule: it knows a command line and its effects. It imports nothing of any runtime and reads no runtime's error texts.
+Rule: it knows a command line and its effects. It imports nothing of any runtime and reads no runtime's error texts.
 """
 
 __version__ = "0.1.0"

@@ -7,7 +7,7 @@ from oci_conformance.cli import main
 
 
 def run() -> None:
-    """The console script. Whoever reads our output may have had enough of it, or no room for it."""
+    """The console script. The reader of our output may have gone away, or its disk may be full."""
     try:
         code = main(sys.argv[1:])
         sys.stdout.flush()

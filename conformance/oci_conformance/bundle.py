@@ -1,6 +1,6 @@
 """Bundles: a configuration to begin with, changes by JSON pointer, and a root file system of a few files.
 
-Its one rule: BASE is what every runtime must be able to run; a case says only what it changes.
+Rule: BASE is what every runtime must be able to run; a case says only what it changes.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What a case is: a function that looks at one thing, the requirements that it checks, and what it needs of the machine.
 
-Its one rule: a case is registered by its decorator and nowhere else; its id is `module.function`.
+Rule: a case is registered by its decorator and nowhere else; its id is `module.function`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Stop(Exception):
 
 
 class Skip(Exception):
-    """The machine or the runtime lacks something that only the case could find out."""
+    """The machine or the runtime lacks something, which only the case itself could find out."""
 
 
 LEVELS = ("core", "linux", "full")  # each takes in the ones before
@@ -58,7 +58,7 @@ class Case:
 def case(
     *requirements: str, level: Level = "linux", needs: str | Sequence[str] = (), seconds: float = 60
 ) -> Callable[[CaseFunction], CaseFunction]:
-    """Registers a function as a case. `needs`: names of machine.Machine.lacks; `seconds`: when it is given up."""
+    """Registers a function as a case. `needs`: names of machine.Machine.lacks; `seconds`: the time limit."""
 
     def register(function: CaseFunction) -> CaseFunction:
         add(function.__module__.rpartition(".")[2] + "." + function.__name__, function, requirements, level, needs, seconds)
@@ -75,9 +75,9 @@ def add(
     needs: str | Sequence[str] = (),
     seconds: float = 60,
 ) -> None:
-    """The same for cases that are made in a loop."""
+    """The same for cases that are created in a loop."""
     if id in CASES:
-        raise ValueError("case %s stands twice" % id)
+        raise ValueError("there are two cases %s" % id)
     needs = (needs,) if isinstance(needs, str) else tuple(needs)
     CASES[id] = Case(id, function, tuple(requirements), level, needs, seconds)
 

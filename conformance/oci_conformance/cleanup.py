@@ -1,7 +1,7 @@
-"""Removes whatever a case left behind: processes, cgroups, mounts, directories.
+"""Removes what a case has left behind: processes, cgroups, mounts, directories.
 
-Its one rule: things are found by the case's own word (its token) and never by a general pattern; a process is signalled through a
-pidfd after a second look, so that no other process with a reused number is hit.
+Rule: everything is found by the token of the case, never by a general pattern; a process is signalled through a pidfd after a
+second check, so that no process with a reused pid is hit.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """oci-conformance --runtime PATH: the conformance suite for OCI runtimes. See README.md.
 
-Its one rule: what cannot be done is said in one line on the standard error and shows in the exit status; everything else goes on.
-    0  every MUST that was looked at holds (or deviations.py knows better)    1  some does not
+Rule: what cannot be done is reported in one line on standard error and in the exit status; everything else continues.
+    0  every MUST that was checked holds or is a known deviation    1  one does not
     2  something could not be done: a runtime, a report, this machine    130  interrupted
 """
 
@@ -48,31 +48,46 @@ def seconds(word: str) -> float:
 
 
 def parser() -> ArgumentParser:
-    made = argparse.ArgumentParser("oci-conformance", description="Looks whether a runtime does what the OCI runtime specification asks.")
-    made.add_argument("--runtime", action="append", default=[], metavar="[LABEL=]PATH", help="a runtime; may be given several times")
+    made = argparse.ArgumentParser(
+        "oci-conformance", description="Checks whether a runtime does what the OCI runtime specification requires."
+    )
     made.add_argument(
-        "--level", choices=cases.LEVELS, default="linux", help="which cases: core, linux (core too), full (all); default linux"
+        "--runtime", action="append", default=[], metavar="[LABEL=]PATH", help="a runtime to test; can be given more than once"
+    )
+    made.add_argument(
+        "--level",
+        choices=cases.LEVELS,
+        default="linux",
+        help="which cases to run: core, linux (includes core) or full (all); default linux",
     )
     made.add_argument(
         "--filter", action="append", default=[], metavar="TEXT", help="only cases whose id, or one of whose requirements, contains TEXT"
     )
-    made.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="cases at a time; default: one a processor")
-    for form in report.FORMS:
-        made.add_argument("--" + form, metavar="FILE", help="writes the report as %s; - is the standard output" % form.upper())
-    made.add_argument("--list", action="store_true", help="lists the chosen cases and what they check")
-    made.add_argument("--requirements", action="store_true", help="lists the requirements and the cases about them")
-    made.add_argument("--deviations", action="store_true", help="lists what well-known runtimes are known not to keep, and how")
-    made.add_argument("--mutants", metavar="PATH", help="checks the suite itself: breaks this runtime in many ways, each must be noticed")
-    made.add_argument("--option", action="append", default=[], metavar="TEXT", help="a global option for every call of a runtime")
     made.add_argument(
-        "--timeout", type=seconds, default=CALL_SECONDS, metavar="SECONDS", help="for one call of a runtime; default %(default)s"
+        "--jobs",
+        type=int,
+        default=os.cpu_count() or 1,
+        metavar="N",
+        help="number of cases to run at the same time; default: one per processor",
     )
-    made.add_argument("--busybox", metavar="PATH", help="a static busybox instead of the one that is found")
+    for form in report.FORMS:
+        made.add_argument("--" + form, metavar="FILE", help="write the report as %s to FILE; - is standard output" % form.upper())
+    made.add_argument("--list", action="store_true", help="list the selected cases and what they check")
+    made.add_argument("--requirements", action="store_true", help="list the requirements and the cases that check them")
+    made.add_argument("--deviations", action="store_true", help="list the known deviations of well-known runtimes")
+    made.add_argument(
+        "--mutants", metavar="PATH", help="check the suite itself: break this runtime in many ways, each of which must be noticed"
+    )
+    made.add_argument("--option", action="append", default=[], metavar="TEXT", help="a global option to pass in every call of a runtime")
+    made.add_argument(
+        "--timeout", type=seconds, default=CALL_SECONDS, metavar="SECONDS", help="time limit for one call of a runtime; default %(default)s"
+    )
+    made.add_argument("--busybox", metavar="PATH", help="a static busybox to use instead of the one that is found")
     made.add_argument("--probe", metavar="PATH", help="a probe compiled elsewhere: cc -static -o PATH probe.c")
-    made.add_argument("--shell-probe", action="store_true", help="look with a shell script instead of the compiled probe")
-    made.add_argument("--no-known", action="store_true", help="known deviations count as failures")
-    made.add_argument("--strict", action="store_true", help="a SHOULD that fails counts as well")
-    made.add_argument("--verbose", "-v", action="store_true", help="a line for every case")
+    made.add_argument("--shell-probe", action="store_true", help="use a shell script instead of the compiled probe")
+    made.add_argument("--no-known", action="store_true", help="count known deviations as failures")
+    made.add_argument("--strict", action="store_true", help="count a SHOULD that fails as a failure")
+    made.add_argument("--verbose", "-v", action="store_true", help="print a line for every case")
     made.add_argument("--version", action="version", version="oci-conformance %s" % __version__)
     return made
 
@@ -94,16 +109,16 @@ def main(argv: list[str]) -> int:
         say("which runtime? oci-conformance --runtime PATH (--help shows the options)")
         return 2
     if os.geteuid():
-        say("needs root: namespaces, cgroups and mounts are looked at from outside")
+        say("root is required: namespaces, cgroups and mounts are inspected from outside")
         return 2
     if not chosen and not options.mutants:
-        say("no case of level %s is about %s" % (options.level, ", ".join(options.filter)))
+        say("no case of level %s matches %s" % (options.level, ", ".join(options.filter)))
         return 2
     return with_machine(options, chosen)
 
 
 def with_machine(options: Namespace, chosen: list[Case]) -> int:
-    """Everything that needs the machine: mounts of its own, the probe, a scratch directory."""
+    """Runs what needs the machine: a mount namespace, the probe, a scratch directory."""
     directory = tempfile.mkdtemp(prefix="ocs-")
     os.chmod(directory, 0o755)
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -133,7 +148,7 @@ def interrupted(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def runtimes(options: Namespace) -> list[Runtime]:
-    """The runtimes that were asked for, found or not."""
+    """The requested runtimes, whether they exist or not."""
     found: list[Runtime] = []
     for word in options.runtime:
         label, sign, path = word.partition("=") if "=" in word.partition("/")[0] else ("", "", word)
@@ -168,7 +183,7 @@ def run(options: Namespace, chosen: list[Case], machine: Machine, tools: Tools, 
         runner.on_result = live.note
         runner.run(made.runtimes, chosen)
     except KeyboardInterrupt:
-        say("interrupted; what has been seen so far is reported")
+        say("interrupted; the report covers the cases that have run")
         status = 130
     runner.end()
     made.results, made.left, made.seconds = runner.results, runner.sweep(), time.monotonic() - begun
@@ -193,12 +208,12 @@ def verdict(made: Report, options: Namespace) -> int:
 
 
 def early_look(forms: dict[str, str]) -> int:
-    """Says before a long run that a report cannot be written; 2 then."""
+    """Reports before a long run that a report cannot be written; returns 2 then."""
     status = 0
     for form, path in list(forms.items()):
         parent = os.path.dirname(os.path.abspath(path))
         if list(forms.values()).count(path) > 1:
-            say("the %s report is not written: %s is asked for another one as well" % (form.upper(), path))
+            say("the %s report is not written: another report goes to %s" % (form.upper(), path))
             del forms[form]
             status = 2
             continue
@@ -239,10 +254,10 @@ def list_deviations(chosen: list[Case]) -> None:
 
 
 def bench(argv: list[str]) -> int:
-    """The bench lives beside this package in the source tree: conformance/bench."""
+    """The bench is next to this package in the source tree: conformance/bench."""
     tree = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     if not os.path.exists(os.path.join(tree, "conformance", "bench", "__main__.py")):
-        say("the bench is in the source tree only: python3 -m conformance.bench")
+        say("the bench is only available in the source tree: python3 -m conformance.bench")
         return 2
     sys.path.insert(0, tree)
     code: int = importlib.import_module("conformance.bench.__main__").main(argv)  # by name: it is not installed with this package

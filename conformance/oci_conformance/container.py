@@ -1,6 +1,6 @@
 """One container: the operations of the specification, and the output of its program.
 
-Its one rule: the program's output comes through a pipe of ours that is read while waiting, so that nothing can block or be lost;
+Rule: the program's output comes through a pipe of ours that is read while waiting, so that nothing can block or be lost;
 how long anything may take is bounded.
 """
 
@@ -44,7 +44,7 @@ class Container:
         self.deleted = False
         self.attempted = False
 
-    # ---- operations; `try_` ones do not mind a failure
+    # ---- operations; those with `try_` accept a failure
 
     def call(self, *arguments: str, **kw: Unpack[CallOptions]) -> Call:
         self.last = self.trial.call(*arguments, **kw)
@@ -141,7 +141,7 @@ class Container:
             data = os.read(self.ends[0], 1 << 16)
             self.text += data.decode("latin-1")
             if len(self.text) > FLOOD:
-                raise Stop("the program floods with output", None, self.text[:200])
+                raise Stop("the program produces too much output", None, self.text[:200])
         return bool(data), self.pidfd is None or self.pidfd in ready
 
     def ended(self, seconds: float = END_SECONDS) -> bool:
@@ -176,7 +176,7 @@ class Container:
         return self.lines()
 
     def is_ours(self) -> bool:
-        """Whether the pid that the runtime told is a descendant of this process: a runtime may lie, and nobody else may be harmed."""
+        """Whether the pid that the runtime has reported is a descendant of this process: a runtime may report a wrong pid, and no other process must be harmed."""
         pid = self.pid
         while pid and pid != os.getpid():
             pid = int(system.status_of(pid).get("PPid", 0))

@@ -1,6 +1,6 @@
 """Deviations of well-known runtimes that were looked into: what the specification says, and what the runtime does.
 
-Its one rule: it is a list. A case that all of them fail is here with the reason why they do.
+Rule: it is a list. A case that all of them fail is here with the reason why they do.
 """
 
 RUNC = ("runc", "1.1.*")

@@ -1,7 +1,7 @@
-"""Known deviations: which of the failures of a well-known runtime have been looked into. The list itself is in deviations.py.
+"""Known deviations: failures of well-known runtimes that have been examined. The list itself is in deviations.py.
 
-Its one rule: an entry names case and requirements, so that nothing else is excused by it; a deviation that is not seen any more is
-reported, so that the list does not outlive its reasons.
+Rule: an entry names case and requirements, so that nothing else is excused by it; a deviation that no longer occurs is
+reported, so that the list stays correct.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What the machine has: cgroups, security modules, NUMA nodes. And the suite's own mount namespace.
 
-Its one rule: a case that needs something says its name; here stand the name, the look, and the words for the reader who lacks it.
+Rule: a case names what it needs; this module has the name, the check, and the text to show if it is missing.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Machine:
         return sorted({*self.controllers.values(), *([self.unified] if self.unified else [])})
 
     def lacks(self, need: str) -> str | None:
-        """None if the machine has it, else a sentence."""
+        """None if the machine has it, otherwise a sentence that says what is missing."""
         kind, _, name = need.partition(":")
         if kind == "controller":
             return None if self.cgroup(name, "") else "no %s controller is mounted" % name
@@ -108,7 +108,7 @@ def capability(number: int) -> bool:
 
 
 NEEDS: dict[str, tuple[Callable[[Machine], bool], str]] = {
-    "probe": (lambda m: m.probe_is_compiled, "the probe is the shell script: no C compiler, and this needs system calls"),
+    "probe": (lambda m: m.probe_is_compiled, "the probe is the shell script: no C compiler, and this case needs system calls"),
     "v1": (lambda m: bool(m.controllers), "there is no cgroup hierarchy of version 1"),
     "v2": (lambda m: m.pure_v2, "the machine has no pure version 2 cgroups"),
     "unified": (lambda m: bool(m.unified), "there is no cgroup hierarchy of version 2"),
@@ -132,8 +132,11 @@ NEEDS: dict[str, tuple[Callable[[Machine], bool], str]] = {
     "sys-nice": (lambda m: capability(23), "this process has no CAP_SYS_NICE"),
     "net-admin": (lambda m: capability(12), "this process has no CAP_NET_ADMIN"),
     "block-device": (lambda m: block_device() is not None, "there is no block device"),
-    "io-weight": (lambda m: weighted(m), "no scheduler of the kernel has weights for cgroups"),
-    "weighted-disk": (lambda m: block_device("[bfq]") is not None, "no disk has the scheduler bfq, the only one with weights of cgroups"),
+    "io-weight": (lambda m: weighted(m), "no I/O scheduler supports weights for cgroups"),
+    "weighted-disk": (
+        lambda m: block_device("[bfq]") is not None,
+        "no disk uses bfq, the only scheduler that supports weights for cgroups",
+    ),
     "realtime-cgroup": (lambda m: realtime(m), "the kernel has no realtime scheduling by cgroup"),
     "huge-pages": (lambda m: bool(huge_pages()), "the kernel has no huge pages"),
 }

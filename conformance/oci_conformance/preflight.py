@@ -1,6 +1,6 @@
-"""The first look at a runtime: does it run a plain container at all, what does it call itself, what does it declare.
+"""The first look at a runtime: whether it can run a plain container, its name, and the specification that it declares.
 
-Its one rule: it is the only place that asks for --version and for the features document; both may be missing.
+Rule: it is the only place that asks for --version and for the features document; both may be missing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from oci_conformance.trial import Trial
 
 
-SHORT = 10  # seconds for each of its calls, unless fewer were asked for: who hangs here, hangs everywhere
+SHORT = 10  # seconds for each of its calls, unless fewer were asked for: a runtime that hangs here hangs everywhere
 
 
 def preflight(t: Trial) -> Identity:
@@ -26,7 +26,7 @@ def preflight(t: Trial) -> Identity:
     found = identity(t)
     made = t.container(None, "say here", "self")
     done = made.try_create()
-    t.need(not done.hung, "create does not return within %g seconds, or floods with output" % short)
+    t.need(not done.hung, "create does not return within %g seconds, or produces too much output" % short)
     t.need(done.code == 0, "create fails (%s)" % done.how, None, done.err[-300:] or None)
     state = made.try_state()
     t.need(
@@ -45,7 +45,7 @@ def preflight(t: Trial) -> Identity:
 
 
 def identity(t: Trial) -> Identity:
-    """{"name", "version", "features", "declares"}: what could be learnt."""
+    """{"name", "version", "features", "declares"}: what could be found out."""
     found: Identity = {}
     done = t.call("--version", root=None)
     if done.hung:

@@ -1,6 +1,6 @@
 """The table of requirements (requirements.toml), as objects.
 
-Its one rule: the table is the only place where a requirement's text, level and section stand; cases and reports go by its id.
+Rule: the table is the only place where a requirement's text, level and section stand; cases and reports go by its id.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ class Requirement:
         self.text = text
         self.level = level
         self.section = section
-        self.unobservable = unobservable  # why nobody can see it, or None
-        self.since = since  # the version of the specification that brought it, or None
+        self.unobservable = unobservable  # why it cannot be observed, or None
+        self.since = since  # the version of the specification that introduced it, or None
 
     @property
     def observable(self) -> bool:
         return self.unobservable is None
 
     def asked_of(self, version: Version | None) -> bool:
-        """Whether a runtime that declares this version ((1, 2, 0), or None where it declares nothing) is asked for it."""
+        """Whether it applies to a runtime that declares this version ((1, 2, 0); None if it declares none)."""
         since = numbers(self.since) if self.since else None
         return since is None or version is None or since <= version
 
@@ -56,7 +56,7 @@ def numbers(version: object) -> Version | None:
 
 
 def load(path: str = PATH) -> dict[str, Requirement]:
-    """{id: Requirement}, in the order of the table. ValueError where the table contradicts itself."""
+    """{id: Requirement}, in the order of the table. ValueError if the table is inconsistent."""
     with open(path, "rb") as file:
         table = tomllib.load(file)
     found = {}
@@ -65,7 +65,7 @@ def load(path: str = PATH) -> dict[str, Requirement]:
         for level in LEVELS:
             for id, text in levels.get(level, {}).items():
                 if id in found:
-                    raise ValueError("requirement %s stands twice" % id)
+                    raise ValueError("requirement %s appears twice" % id)
                 found[id] = Requirement(id, text, level, section, hidden.get(id), since.get(id))
         stray = (set(hidden) | set(since)) - {id for level in LEVELS for id in levels.get(level, {})}
         if stray or set(levels) - {*LEVELS, "unobservable", "since"}:

@@ -1,10 +1,10 @@
 """The outcome of a case under a runtime, and of a requirement over all cases.
 
-Its one rule: verdicts are made here and nowhere else; reports only show them.
-    pass     all that was looked at is as the specification says
+Rule: verdicts are made here and nowhere else; reports only show them.
+    pass     everything that was checked is as the specification says
     fail     something is not
-    known    something is not, and deviations.py says so of this runtime
-    skip     not looked at: the machine lacks something, or the runtime declares an older specification
+    known    something is not, but deviations.py lists it for this runtime
+    skip     not checked: the machine lacks something, or the runtime declares an older specification
     broken   the suite itself failed
 """
 
@@ -52,7 +52,7 @@ class Result:
         self.extra = extra
         self.hung = hung
         self.known: dict[str, Known] = {}  # {requirement: known.Known}
-        self.unasked: set[str] = set()  # requirements that the runtime's specification does not have yet
+        self.unasked: set[str] = set()  # requirements that the specification of the runtime does not contain yet
 
     @property
     def failed_checks(self) -> list[Check]:
@@ -80,7 +80,7 @@ class Result:
         return "known" if requirement in self.known else "fail"
 
     def judge(self, known: Mapping[str, Known], unasked: Iterable[str]) -> None:
-        """Takes in what the runtime is not asked for, and what deviations.py says of it: {requirement: Known}."""
+        """Applies the requirements that do not concern the runtime, and its known deviations {requirement: Known}."""
         self.unasked = set(unasked) & set(self.case.requirements)
         if self.verdict != "fail":
             return
@@ -88,12 +88,12 @@ class Result:
         self.known = {name: known[name] for name in failed if name in known}
         if not failed:
             self.verdict = "skip"
-            self.reason = "asked for by a newer specification than the runtime declares"
+            self.reason = "required by a newer specification than the runtime declares"
         elif len(self.known) == len(failed):
             self.verdict = "known"
 
     def words(self) -> str:
-        """One line: why it is not a pass."""
+        """One line: the reason why it is not a pass."""
         if self.failed_checks:
             check = self.failed_checks[0]
             line = brief(check["what"], 400)
@@ -123,7 +123,7 @@ class Result:
 
 
 def brief(value: object, limit: int = 160) -> str:
-    """One line of printable letters: what a runtime prints does not reach the terminal as it is."""
+    """One line of printable characters: output of a runtime must not reach the terminal unfiltered."""
     text = value if isinstance(value, str) else repr(value)
     text = "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
     return text if len(text) <= limit else text[: limit - 1] + "…"

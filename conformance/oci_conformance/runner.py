@@ -1,7 +1,7 @@
 """Runs cases under runtimes, several at a time, and sweeps after each.
 
-Its one rule: whatever a runtime does, every case ends in its time and leaves nothing; a runtime that hangs three cases in a row is
-given up, the others go on.
+Rule: whatever a runtime does, every case ends within its time limit and leaves nothing behind; a runtime that hangs in three
+cases in a row is abandoned, and the others continue.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PATIENCE = 3  # hanging cases in a row
 
 
 class Running:
-    """A case on its way."""
+    """A case that is running."""
 
     def __init__(self, runtime: Runtime, case: Case, token: str, directory: str, seconds: float) -> None:
         self.runtime = runtime
@@ -74,7 +74,7 @@ class Runner:
     # ---- one runtime's first look
 
     def prepare(self, runtime: Runtime) -> None:
-        """Learns name, version and features. Raises runtime.Unusable with one line where nothing works."""
+        """Finds out name, version and features. Raises runtime.Unusable with one line if nothing works."""
         runtime.check()
         case = Case("preflight", preflight, (), "core", (), 90)
         found = self.alone(runtime, case)
@@ -83,7 +83,7 @@ class Runner:
                 setattr(runtime, key, tuple(value) if key == "declares" and value else value)
             return
         words = found.words()
-        raise Unusable("%s: %s" % (runtime.path, words if words.startswith("no ") else "does not run a plain container: " + words))
+        raise Unusable("%s: %s" % (runtime.path, words if words.startswith("no ") else "cannot run a plain container: " + words))
 
     def alone(self, runtime: Runtime, case: Case) -> Result:
         """The result of one case, nothing else running."""
@@ -124,7 +124,7 @@ class Runner:
         if case.requirements and not asked:
             since = max(self.table[name].since or "" for name in case.requirements)
             declared = ".".join(map(str, runtime.declares or ()))
-            return Result(runtime, case, "skip", "asked since %s, and the runtime declares %s" % (since, declared))
+            return Result(runtime, case, "skip", "required since %s, and the runtime declares %s" % (since, declared))
         if self.patience and self.hangs.get(runtime, 0) >= self.patience:
             return Result(runtime, case, "fail", "not run: the runtime hung %d cases in a row" % self.patience)
         return None
@@ -132,7 +132,7 @@ class Runner:
     def begin(self, runtime: Runtime, case: Case) -> Running:
         self.count += 1
         token = "%sx%d" % (self.word, self.count)
-        seconds = case.seconds * max(1, runtime.seconds / CALL_SECONDS)  # who gives calls more time has a slow machine
+        seconds = case.seconds * max(1, runtime.seconds / CALL_SECONDS)  # a longer time limit for calls means a slow machine
         item = Running(runtime, case, token, os.path.join(self.directory, token), seconds)
         item.pid = worker.start(case, runtime, self.machine, self.tools, item.directory, token)
         item.pidfd = os.pidfd_open(item.pid)
@@ -163,7 +163,7 @@ class Runner:
         self.reap()
         seconds = time.monotonic() - item.begun
         if found is None:
-            words = "not over after %d seconds" % seconds if late else "the process of the case died"
+            words = "still running after %d seconds" % seconds if late else "the process of the case died"
             return Result(item.runtime, item.case, "fail" if late else "broken", words, seconds=seconds, left=left, hung=late)
         made = Result(item.runtime, item.case, found["verdict"] or "broken", found["reason"], found["checks"], seconds, left=left)
         made.config, made.calls, made.extra, made.hung = found.get("config"), found.get("calls", []), found["extra"], found["hung"]
@@ -194,5 +194,5 @@ class Runner:
             self.active.discard(pid)
 
     def sweep(self) -> Left:
-        """At the end: whatever any case left anywhere."""
+        """Removes at the end what any case has left behind."""
         return cleanup.sweep(self.word + "x*", self.machine.cgroups(), None, deep=True)

@@ -1,8 +1,8 @@
 """Drives a runtime: RUNTIME [options] --root DIR create|start|state|kill|delete …, the command line that runc, crun, youki and others
 share.
 
-Its one rule: no call is waited for longer than its time, and what a call leaves running cannot keep us waiting: streams are files or
-our own pipe, never read until their end.
+Rule: no call may take longer than its time limit, and processes that a call leaves behind cannot block us: streams are files or
+our own pipe, and are never read to the end.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MARK = "OCI_CONFORMANCE"  # in the environment of everything that a case starts
 
 
 class Unusable(Exception):
-    """The runtime cannot be tested at all: one line."""
+    """The runtime cannot be tested at all; the text is one line."""
 
 
 class Call:
@@ -46,13 +46,13 @@ class Call:
 
     @property
     def refused(self) -> bool:
-        """The runtime said no, in an orderly way."""
+        """The runtime reported an error and exited."""
         return self.code is not None and self.code > 0
 
     @property
     def how(self) -> str:
         if self.code is None:
-            return "does not return, or floods with output"
+            return "does not return, or produces too much output"
         return "exit %d" % self.code if self.code >= 0 else "killed by signal %d" % -self.code
 
     def as_dict(self) -> CallDict:
@@ -89,7 +89,7 @@ class Runtime:
         self.features: dict[str, Json] | None = None  # its features document
 
     def check(self) -> None:
-        """Raises Unusable where it is plain that nothing can be called."""
+        """Raises Unusable if the file cannot be executed."""
         if not os.path.exists(self.path):
             raise Unusable("%s: there is no such file" % self.path)
         if os.path.isdir(self.path) or not os.access(self.path, os.X_OK):
@@ -111,7 +111,7 @@ class Runtime:
         fds: Sequence[int] = (),
         umask: int = -1,
     ) -> Call:
-        """One call. `stdout`: a descriptor of ours instead of a file; `fds`: further descriptors that it inherits."""
+        """Makes one call. `stdout`: a descriptor to use instead of a file; `fds`: further descriptors to inherit."""
         argv = self.argv(root, arguments)
         streams = [Stream(stdin), Stream(), Stream()]
         try:
@@ -129,7 +129,7 @@ class Runtime:
         except OSError as e:
             for stream in streams:
                 stream.close()
-            raise Unusable("no way to execute %s: %s" % (self.path, e.strerror)) from None
+            raise Unusable("cannot execute %s: %s" % (self.path, e.strerror)) from None
         code = finish(process, self.seconds if seconds is None else seconds, streams)
         done = Call(argv, code, streams[1].text(), streams[2].text())
         for stream in streams:
@@ -138,7 +138,7 @@ class Runtime:
 
 
 def finish(process: Popen[bytes], seconds: float, streams: Sequence[Stream] = ()) -> int | None:
-    """The exit status of a child, or None: it had to be ended, with all of its session's group, since it took too long or flooded us."""
+    """The exit status of a child, or None if it took too long or produced too much output and was killed with its process group."""
     pidfd = os.pidfd_open(process.pid)
     clock = system.Clock(seconds)
     try:

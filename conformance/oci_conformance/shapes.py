@@ -1,6 +1,6 @@
 """The shapes of the data that cases, runner and reports hand to each other.
 
-Its one rule: types only, nothing to run.
+Rule: types only, nothing to run.
 """
 
 from collections.abc import Mapping, Sequence

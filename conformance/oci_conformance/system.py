@@ -1,6 +1,6 @@
 """The few system calls that the standard library lacks before Python 3.12, and waiting.
 
-Its one rule: no case and no report calls into libc by itself.
+Rule: no case and no report calls into libc by itself.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The caller's end of a terminal: a socket that the runtime sends the master of the pseudoterminal to (--console-socket, as runc).
 
-Its one rule: waiting is bounded, and what comes is read while waiting.
+Rule: waiting is bounded, and what comes is read while waiting.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a case gets: bundles, containers, and checks whose outcome is remembered together with what was expected and seen.
 
-Its one rule: a check does not end a case (so that one look can answer several questions); what makes further looks pointless raises
-Stop.
+Rule: a failed check does not end a case, so that one container can answer several questions; Stop is raised if further checks
+make no sense.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class Trial:
     def refused(
         self, changes: Changes | None, *requirements: str, at: str = "create", what: str | None = None, **kw: Unpack[BundleOptions]
     ) -> Container:
-        """create must fail, in an orderly way, and leave no container. `at="start"`: at the latest start must. The container."""
+        """create must exit with an error and leave no container. `at="start"`: at the latest start must. The container."""
         made = self.container(changes, "say ran", **kw)
         return self.refuses(made, requirements, at, what or "create gives an error")
 
@@ -178,7 +178,7 @@ class Trial:
         raise Skip(why)
 
     def clean(self) -> None:
-        """Deletes what the case left; failures are the sweeper's business."""
+        """Deletes what the case has left; the final sweep handles failures."""
         for container in self.containers:
             container.discard()
 

@@ -1,7 +1,7 @@
-"""Runs one case in a process of its own and hands back plain data.
+"""Runs one case in a separate process and returns plain data.
 
-Its one rule: the parent believes nothing but the file that it reads afterwards; whatever happens to this process is the case's
-verdict and not the suite's end.
+Rule: the parent relies only on the file that it reads afterwards; whatever happens to this process decides the case and
+does not end the suite.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def start(case: Case, runtime: Runtime, machine: Machine, tools: Tools, director
 
 
 def quiet(path: str) -> None:
-    """Nothing of a case reaches the terminal."""
+    """Keeps the output of a case away from the terminal."""
     null = os.open("/dev/null", os.O_RDONLY)
     stray = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(null, 0)

@@ -122,7 +122,7 @@ def test_reports_that_cannot_be_written(tmp_path):
 
 def test_one_report_alone_for_the_standard_output(tmp_path):
     ended = suite("--runtime", good(), "--filter", "state.unknown", "--tap", "-", "--json", "-")
-    assert ended.code == 2 and len(ended.err.splitlines()) >= 1 and "asked for another" in ended.err, ended
+    assert ended.code == 2 and len(ended.err.splitlines()) >= 1 and "another report goes to" in ended.err, ended
     json.loads(ended.out)
 
 

@@ -342,7 +342,7 @@ def test_bench_that_is_told_to_end_leaves_nothing(tmp_path):
     harness.lines_of(tmp_path / "begun")
     process.terminate()
     process.terminate()
-    assert "told to end" in process.communicate(timeout=harness.WATCHDOG)[1] and process.returncode == 1
+    assert "bench: terminated" in process.communicate(timeout=harness.WATCHDOG)[1] and process.returncode == 1
     assert list(place.iterdir()) == [] and harness.processes(str(tmp_path)) == {}
 
 

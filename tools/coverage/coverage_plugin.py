@@ -1,6 +1,6 @@
 """The plugin of pytest that records a map for each test: `-p coverage_plugin`, with COVERAGE_TREE in the environment.
 
-Its one rule: a test's map is emptied before its set-up and read after its clean-up. Fixtures of a session count for the test that first
+Rule: a test's map is emptied before its set-up and read after its clean-up. Fixtures of a session count for the test that first
 asks for them. What forked or executed processes of the tree do is in the same map.
 """
 

@@ -1,6 +1,6 @@
 """Where each line and each branch of the package stands in the map (line_recorder.py), and back.
 
-Its one rule: the layout follows from the sources and the interpreter alone, so that recording and reporting agree.
+Rule: the layout follows from the sources and the interpreter alone, so that recording and reporting agree.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Records which lines and branches of the package a process executes, in a file that all processes map.
 
 The launcher of the measured tree calls start(). A hit is one byte written to shared memory, so nothing has to be flushed: what init did is
-there although it ends in execve or _exit, or is killed; a clone inherits the mapping. Its one rule: it imports nothing that init could
+there although it ends in execve or _exit, or is killed; a clone inherits the mapping. Rule: it imports nothing that init could
 need later, and says nothing: where the file cannot be opened (another user) nothing is recorded.
 
 The layout of the file is in `index` beside it (layout.py): a byte for each line, and for each instruction that branches one whose bit 1

@@ -1,6 +1,6 @@
 """What can be changed in a source so that a test should notice: one small edit each, in place, so that line numbers stay.
 
-Its one rule: an edit that can't change what the program does (annotations, docstrings, texts of messages) is no mutation.
+Rule: an edit that can't change what the program does (annotations, docstrings, texts of messages) is no mutation.
 """
 
 from __future__ import annotations

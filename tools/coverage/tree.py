@@ -1,6 +1,6 @@
 """A copy of the package that records what it executes, below build/: sources, the plain launcher, and the extension with traced blocks.
 
-Its one rule: the sources are the same, byte for byte; only the launcher and the extension differ.
+Rule: the sources are the same, byte for byte; only the launcher and the extension differ.
 """
 
 from __future__ import annotations

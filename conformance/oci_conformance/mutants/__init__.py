@@ -1,7 +1,7 @@
-"""The check of the suite itself: `oci-conformance --mutants RUNTIME` breaks a runtime in many ways, one at a time; each way must be
-noticed by the cases that are about it.
+"""The check of the suite itself: `oci-conformance --mutants RUNTIME` breaks a runtime in many ways, one at a time; the cases that
+check this must notice each.
 
-Its one rule: a mutant counts as caught only if a requirement fails that the unbroken runtime keeps in the same case, both by itself and
+Rule: a mutant counts as caught only if a requirement fails that the unbroken runtime keeps in the same case, both by itself and
 behind a wrapper that changes nothing."""
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ def check(options: Namespace, machine: Machine, tools: Tools, directory: str, sa
         return 2
     chosen = [mutant for mutant in load().values() if any(text in mutant.name for text in options.filter or [""])]
     if not chosen:
-        say("no mutant has %s in its name" % ", ".join(options.filter))
+        say("no mutant name contains %s" % ", ".join(options.filter))
         return 2
     try:
         found, bad = outcomes(runner, real, chosen, directory)
@@ -196,6 +196,6 @@ def told(found: list[Outcome], verbose: bool, label: str, seconds: float) -> int
             print("%-8s %s: %s" % ("caught" if outcome.caught else "skip", outcome.mutant.name, outcome.caught or outcome.skipped))
     caught = sum(outcome.caught is not None for outcome in found)
     skipped = sum(outcome.skipped is not None for outcome in found)
-    words = "%d mutants of %s: %d caught, %d not to be seen here, %d survived; %.0f s"
+    words = "%d mutants of %s: %d caught, %d cannot be seen here, %d survived; %.0f s"
     print(words % (len(found), label, caught, skipped, len(found) - caught - skipped, seconds))
     return 1 if any(outcome.survived for outcome in found) else 0

@@ -1,6 +1,6 @@
 """Mutants that read config.json wrongly: a property ignored, cut, or taken for another.
 
-Its one rule: the change is made to the configuration that the real runtime gets; what it does then is right, and not what was asked."""
+Rule: the change is made to the configuration that the real runtime gets; what it does then is right, and not what was asked."""
 
 from __future__ import annotations
 

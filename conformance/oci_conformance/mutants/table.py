@@ -1,6 +1,6 @@
 """The mutants: what each breaks, and the cases that must notice.
 
-Its one rule: one mutant breaks one thing, in a way that a hurried programmer could have done it."""
+Rule: one mutant breaks one thing, in a way that a careless change could."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def mutant(name: str, cases: str, way: str = "plain") -> Callable[[Run], Run]:
 
     def register(function: Run) -> Run:
         if name in MUTANTS:
-            raise ValueError("mutant %s stands twice" % name)
+            raise ValueError("there are two mutants %s" % name)
         MUTANTS[name] = Mutant(name, cases, function, way)
         return function
 

@@ -1,6 +1,6 @@
-"""A runtime that is broken on purpose: takes a runtime's command line, changes one thing, and lets the real runtime do the rest.
+"""A deliberately broken runtime: takes the command line of a runtime, changes one thing, and lets the real runtime do the rest.
 
-Its one rule: it knows nothing of the suite, and the suite nothing of it: what a mutant breaks must be seen from outside."""
+Rule: it knows nothing of the suite, and the suite nothing of it: what a mutant breaks must be seen from outside."""
 
 from __future__ import annotations
 

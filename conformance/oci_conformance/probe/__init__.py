@@ -1,6 +1,6 @@
 """Makes the probe that looks from inside: probe.c compiled statically, or probe.sh with a static busybox.
 
-Its one rule: both print the same lines; what only the compiled one can do needs "probe" in a case's `needs`.
+Rule: both print the same lines; what only the compiled one can do needs "probe" in a case's `needs`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ BUSYBOX = ("/bin/busybox", "/usr/bin/busybox", "/sbin/busybox", "/usr/local/bin/
 
 
 class Missing(Exception):
-    """Neither a compiler that links statically nor a static busybox; says what to install."""
+    """There is neither a compiler that links statically nor a static busybox; the text says what to install."""
 
 
 class Tools:
@@ -45,7 +45,7 @@ def prepare(directory: str, busybox: str | None = None, shell: bool = False, rea
     path = find_busybox(busybox)
     if why and not path:
         raise Missing(
-            "no way to look inside: the C probe was not built (%s), and there is no static busybox (Debian: busybox-static)" % why
+            "cannot look inside a container: the C probe was not built (%s), and there is no static busybox (Debian: busybox-static)" % why
         )
     if path:
         target = os.path.join(directory, "busybox")
@@ -60,7 +60,7 @@ def prepare(directory: str, busybox: str | None = None, shell: bool = False, rea
 
 
 def copied(source: str, target: str) -> str | None:
-    """Takes a probe that was compiled somewhere else. None, or why not."""
+    """Copies a probe that was compiled elsewhere. Returns None, or the reason why it cannot be used."""
     try:
         shutil.copyfile(source, target)
         os.chmod(target, 0o755)
@@ -71,7 +71,7 @@ def copied(source: str, target: str) -> str | None:
 
 
 def build(target: str) -> str | None:
-    """Compiles probe.c. None, or why not."""
+    """Compiles probe.c. Returns None, or the reason why it failed."""
     words = "no C compiler"
     for compiler in ([os.environ["CC"]] if os.environ.get("CC") else []) + ["cc", "gcc", "clang", "musl-gcc"]:
         if not shutil.which(compiler):
@@ -86,17 +86,17 @@ def build(target: str) -> str | None:
 
 
 def find_busybox(asked: str | None = None) -> str | None:
-    """A static busybox or None; an asked one that does not serve is an error."""
+    """The path of a static busybox, or None. Missing if the requested one is not static."""
     for path in [asked] if asked else [shutil.which("busybox"), *BUSYBOX]:
         if path and os.path.isfile(path) and static(path):
             return path
     if asked:
-        raise Missing("%s is no static busybox" % asked)
+        raise Missing("%s is not a static busybox" % asked)
     return None
 
 
 def static(path: str) -> bool:
-    """Whether an ELF file asks for no interpreter: its libraries would not be in the root."""
+    """Whether an ELF file needs no interpreter; libraries are not in the root."""
     with open(path, "rb") as file:
         head = file.read(8192)
     return head[:4] == b"\x7fELF" and b"/ld-" not in head and b"/lib/ld" not in head

@@ -1,6 +1,6 @@
 """The reports: what a run found, as data for all forms.
 
-Its one rule: a report shows what result.py has judged; nothing is decided here.
+Rule: a report shows the verdicts of result.py; nothing is decided here.
 """
 
 from __future__ import annotations

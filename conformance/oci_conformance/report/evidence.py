@@ -1,7 +1,7 @@
 """The evidence part of the HTML report: for each case that is not as it should be the requirements, what was expected and seen, the
 last calls, and how its configuration differs from the suite's base.
 
-Its one rule: whatever a runtime printed is text, of bounded size, and nothing else."""
+Rule: output of a runtime is shown as text, of bounded size."""
 
 from __future__ import annotations
 

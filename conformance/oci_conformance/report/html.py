@@ -1,7 +1,7 @@
-"""The HTML report: one page without any outer resource. Requirements by section with a verdict for each runtime, what could not be
+"""The HTML report: one page without external resources. Requirements by section with a verdict for each runtime, what could not be
 looked at, and for each failure the evidence (evidence.py).
 
-Its one rule: it can be read on a telephone: nothing is wider than the screen, details unfold, and no colour stands without a word."""
+Rule: it must be readable on a phone: nothing is wider than the screen, details unfold, and no colour is used without a word."""
 
 from __future__ import annotations
 

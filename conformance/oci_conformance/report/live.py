@@ -1,6 +1,6 @@
-"""What is said while the cases run, and the closing lines.
+"""Progress while the cases run, and the closing lines.
 
-Its one rule: on a terminal one line tells how far it is; elsewhere only what is not a pass is printed, one line each.
+Rule: on a terminal one line shows the progress; elsewhere one line is printed for each case that does not pass.
 """
 
 from __future__ import annotations
