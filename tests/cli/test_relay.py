@@ -347,3 +347,32 @@ def test_the_size_of_the_terminal_that_is_left(runtime, argv_of, screen, kind):
     one = screen(["/bin/sh", "-c", 'stty rows 12 cols 34; "$@" < /dev/null', "sh", *argv])
     one.until("12 34")
     assert one.end() == 3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("stream", ["pipe", "terminal"])
+def test_a_reader_that_stalls_keeps_nobody_from_ending_it(runtime, make_bundle, kind, stream):
+    """Nobody reads what the program writes: kill and delete work all the same, and the command ends when it is told to."""
+    reader, writer = os.pipe() if stream == "pipe" else os.openpty()
+    script = ["/bin/sh", "-c", "yes"]
+    if kind == "run":
+        id = runtime.new_id()
+        argv = runtime.argv("run", "--bundle", make_bundle({"/process/terminal": True}, args=script), id)
+    else:
+        id = runtime.started(make_bundle(args=harness.WAIT_FOR_TERM))
+        argv = runtime.argv("exec", "--tty", id, *script)
+    command = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=writer, stderr=subprocess.PIPE)
+    select.select([reader], [], [], harness.WATCHDOG)
+    while select.select([], [writer], [], 0.2)[1]:  # until it is full, and stays so
+        continue
+    if kind == "run":
+        runtime.kill(id)
+        harness.until_status(runtime, id, "stopped")
+        assert command.poll() is None
+        runtime.delete(id)
+    else:
+        runtime.delete(id, "--force")
+    command.send_signal(signal.SIGTERM)
+    assert command.wait(harness.WATCHDOG) == 128 + signal.SIGKILL, command.stderr.read()
+    for fd in (reader, writer):
+        os.close(fd)

@@ -8,15 +8,37 @@ from __future__ import annotations
 
 import _signal
 import _socket
+import errno
 import fcntl
 import posix
 import select
+from _signal import (
+    SIGBUS,
+    SIGCHLD,
+    SIGFPE,
+    SIGHUP,
+    SIGILL,
+    SIGINT,
+    SIGKILL,
+    SIGPIPE,
+    SIGQUIT,
+    SIGSEGV,
+    SIGSTOP,
+    SIGSYS,
+    SIGTERM,
+    SIGTRAP,
+    SIGTTIN,
+    SIGTTOU,
+    SIGURG,
+    SIGWINCH,
+)
 from _struct import pack, unpack
 
 from pyrunc.engine import child
 from pyrunc.engine.handshake import MSG_CMSG_CLOEXEC, SCM_RIGHTS
 from pyrunc.errors import StepFailure
 from pyrunc.linux import pidfd, prctl
+from pyrunc.linux.constants import S_IFIFO, S_IFMT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,13 +47,12 @@ if TYPE_CHECKING:
     from pyrunc.engine.shapes import Other
 
 TCGETS, TCSETSW, TIOCGWINSZ, TIOCSWINSZ = 0x5401, 0x5403, 0x5413, 0x5414
-SIGCHLD, SIGURG, SIGWINCH, SIGKILL, SIGSTOP, SIGPIPE, SIGTTIN, SIGTTOU = 17, 23, 28, 9, 19, 13, 21, 22
-EIO = 5
+ENDING = {SIGHUP, SIGINT, SIGQUIT, SIGTERM}
 CORE_DUMPED = 0x80  # in the status of wait(2)
 CHUNK = 32768
 # Synchronous ones speak of ourselves; WINCH and CHLD have meanings of their own here. SIGURG is what Go runtimes use among themselves.
 # TTIN and TTOU are about our own terminal: a job in the background that wants it is stopped, and goes on with the shell's `fg`.
-OURS = {SIGKILL, SIGSTOP, SIGPIPE, SIGURG, SIGTTIN, SIGTTOU, 4, 5, 7, 8, 11, 31}
+OURS = {SIGKILL, SIGSTOP, SIGPIPE, SIGURG, SIGTTIN, SIGTTOU, SIGILL, SIGTRAP, SIGBUS, SIGFPE, SIGSEGV, SIGSYS}
 
 
 class Signals:
@@ -138,6 +159,17 @@ def _ioctl(fd: int, request: int, data: bytes) -> bytes | None:
             return None
 
 
+def _unblocked(fd: int) -> int:
+    """Our stream opened once more, so that a write does not wait for a reader who has stalled, and nobody who shares the stream notices.
+    `fd` itself, where it is neither a pipe nor a terminal."""
+    try:
+        if posix.fstat(fd).st_mode & S_IFMT == S_IFIFO or posix.isatty(fd):
+            return posix.open("/proc/self/fd/%d" % fd, posix.O_WRONLY | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC)
+    except OSError:
+        return fd
+    return fd
+
+
 def be_subreaper() -> None:
     """Orphans of the container without an own pid namespace come to us (prctl(2))."""
     prctl.set_child_subreaper(True)
@@ -149,6 +181,7 @@ class Relay:
     def __init__(self, terminal: Terminal, poll: select.poll) -> None:
         self.terminal = terminal
         self.poll = poll
+        self.out = _unblocked(1)
         self.to_master = b""
         self.to_stdout = b""
         self.stdin_open = True
@@ -156,7 +189,7 @@ class Relay:
 
     def watch(self) -> None:
         """Asks for what can be used right now, and for nothing else: no busy loop when one side is full."""
-        wanted = {0: 0, 1: 0, self.terminal.master: 0}
+        wanted = {0: 0, self.out: 0, self.terminal.master: 0}
         if self.master_open:
             if not self.to_stdout:
                 wanted[self.terminal.master] |= select.POLLIN
@@ -165,7 +198,7 @@ class Relay:
             elif self.stdin_open:
                 wanted[0] |= select.POLLIN
         if self.to_stdout:
-            wanted[1] |= select.POLLOUT
+            wanted[self.out] |= select.POLLOUT
         for fd, events in wanted.items():
             if events:
                 self.poll.register(fd, events)
@@ -178,7 +211,7 @@ class Relay:
     def act(self, fd: int, events: int) -> None:
         if fd == 0:
             self._from_stdin()
-        elif fd == 1:
+        elif fd == self.out:
             self._to_stdout()
         elif fd == self.terminal.master:
             if events & (select.POLLIN | select.POLLHUP | select.POLLERR):
@@ -204,7 +237,7 @@ class Relay:
         except BlockingIOError:
             return
         except OSError as e:
-            if e.errno != EIO:
+            if e.errno != errno.EIO:
                 raise
             self.to_master = b""
 
@@ -217,7 +250,7 @@ class Relay:
         except BlockingIOError:
             return False
         except OSError as e:
-            if e.errno != EIO:  # the last slave was closed
+            if e.errno != errno.EIO:  # the last slave was closed
                 raise
         if not self.to_stdout:
             self.master_open = False
@@ -226,14 +259,28 @@ class Relay:
 
     def _to_stdout(self) -> None:
         try:
-            self.to_stdout = self.to_stdout[posix.write(1, self.to_stdout[:4096]) :]
+            self.to_stdout = self.to_stdout[posix.write(self.out, self.to_stdout[:4096]) :]
+        except BlockingIOError:
+            return
         except OSError:  # nobody reads us any more; the container goes on
             self.to_stdout = b""
 
-    def drain(self) -> None:
-        """After the program's end: what it had written still comes out."""
+    def drain(self, caught: Signals) -> None:
+        """After the program's end: what it had written still comes out, unless whoever reads us has stalled and a signal tells us to end."""
+        poll = select.poll()
+        poll.register(self.out, select.POLLOUT)
+        poll.register(caught.fd, select.POLLIN)
         while self.to_stdout or self.from_master():
-            self._to_stdout()
+            ready = dict(poll.poll())
+            if self.out in ready:
+                self._to_stdout()
+            elif not ENDING.isdisjoint(caught.read()):
+                return
+
+    def close(self) -> None:
+        if self.out != 1:
+            posix.close(self.out)
+            self.out = 1
 
 
 def attend(pid: int, fd: int, terminal: Terminal | None, caught: Signals, other: Other | None = None) -> int:
@@ -255,9 +302,11 @@ def attend(pid: int, fd: int, terminal: Terminal | None, caught: Signals, other:
             if ready == caught.fd:
                 _pass_on(caught.read(), fd, terminal)
             elif ready == fd:
+                status = _status(pid, fd)  # first: a zombie would keep the container's cgroup from being removed
                 if relay is not None:
-                    relay.drain()
-                return _status(pid, fd)
+                    relay.drain(caught)
+                    relay.close()
+                return status
             elif other is not None and ready == other.fd:
                 if other.act():
                     poll.unregister(other.fd)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _signal
 import posix
+from _signal import SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGXCPU
 
 from pyrunc.errors import PyruncError
 
@@ -11,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-ASKING = (1, 2, 3, 10, 12, 14, 15, 24)  # HUP INT QUIT USR1 USR2 ALRM TERM XCPU: those that are sent, and would end us halfway
+ASKING = (SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGTERM, SIGXCPU)  # those that are sent, and would end us halfway
 
 
 class Interrupted(PyruncError):
