@@ -2,11 +2,13 @@
 
 import json
 import os
+import pathlib
 
 import pytest
 
 import harness
 
+COPIED = 8 << 20
 pytestmark = pytest.mark.kernel
 SLEEP = ["/bin/sleep", "1000"]
 MAP = [{"containerID": 0, "hostID": 100000, "size": 65536}]
@@ -95,6 +97,23 @@ def test_tmpfs_with_a_copy_of_what_it_covers(pyrunc, running):
     assert add(pyrunc, id, type="tmpfs", source="tmpfs", destination="/t", options="tmpcopyup,ro").code == 0
     assert inside(pyrunc, id, "stat -c %a /t; cat /t/sub/a").out == "700\n1\n"
     assert "ro" in points(pyrunc, id)["/t"].split(",")
+
+
+def test_what_is_copied_into_a_tmpfs_is_the_containers_memory(pyrunc, running):
+    """And not the caller's: else a container could have memory beyond its limit."""
+    id, bundle = running
+    (bundle.rootfs / "big").mkdir()
+    (bundle.rootfs / "big" / "file").write_bytes(os.urandom(COPIED))
+
+    def charged():
+        paths = harness.saved_state(pyrunc, id)["cgroup_paths"]
+        name = "memory/memory.usage_in_bytes" if "memory" in paths else "unified/memory.current"
+        kind, _, file = name.partition("/")
+        return int((pathlib.Path(paths[kind]) / file).read_text())
+
+    before = charged()
+    assert add(pyrunc, id, type="tmpfs", source="tmpfs", destination="/big", options="tmpcopyup").code == 0
+    assert charged() - before >= COPIED
 
 
 @pytest.mark.parametrize("form", ["object", "list", "stdin"])

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import _signal
 import posix
-from _signal import SIGKILL
+from _signal import SIGCHLD, SIGKILL
 
 from pyrunc import fileio, trace
 from pyrunc.engine import barrier, handshake, init, lifecycle, planner, signals, status, steps
@@ -152,10 +152,11 @@ def _go(run: Run, act: Act, work: Any, made: Made) -> None:
         joins = _open(run, opened, act is _nodes)
         link, theirs = handshake.pair()
         run.link = link
-        pid, fd = _syscalls.clone3(0)
+        cgroup_fd, folders = _charged(run, opened) if act is _add else (-1, [])
+        pid, fd = _syscalls.clone3(0, SIGCHLD, cgroup_fd)
         if pid == 0:
             link.close()
-            _child(run, theirs, joins, act, work)
+            _child(run, theirs, joins, act, work, folders)
         theirs.close()
         opened.append(fd)
         try:
@@ -194,6 +195,20 @@ def _open(run: Run, opened: list[int], may_share: bool) -> list[tuple[int, str]]
     return joins
 
 
+def _charged(run: Run, opened: list[int]) -> tuple[int, list[int]]:
+    """(descriptor for CLONE_INTO_CGROUP or -1, directories of version 1) of the container's memory cgroup: what is copied into a new tmpfs
+    is the container's. A frozen cgroup of version 2 would freeze the child as well; then it stays with the caller."""
+    from pyrunc.cgroup import attach
+
+    found = run.stored.state.get("cgroup_paths") or {}
+    paths = {key: path for key, path in found.items() if key == "memory" or key == "unified" and "memory" not in found}
+    if not paths or "unified" in paths and status.is_frozen(run.stored.state):
+        return -1, []
+    cgroup_fd, folders = attach.targets(paths, run.pid)
+    opened += folders if cgroup_fd < 0 else [*folders, cgroup_fd]
+    return cgroup_fd, folders
+
+
 def _serve(run: Run, link: Link, cancel: signals.Cancel, work: Any, made: Made) -> None:
     def answer(data: Ask) -> None:
         reply, fds = steps.call("mounts", "host_answer", "host", work, run, data["request"])
@@ -219,7 +234,7 @@ def _serve(run: Run, link: Link, cancel: signals.Cancel, work: Any, made: Made) 
 # -- the child -----------------------------------------------------------------------------------------------------------
 
 
-def _child(run: Run, link: Link, joins: list[tuple[int, str]], act: Act, work: Any) -> NoReturn:
+def _child(run: Run, link: Link, joins: list[tuple[int, str]], act: Act, work: Any, folders: list[int]) -> NoReturn:
     """Never returns."""
     try:
         _signal.set_wakeup_fd(-1)  # the pipe belongs to the host side
@@ -227,6 +242,8 @@ def _child(run: Run, link: Link, joins: list[tuple[int, str]], act: Act, work: A
         _prctl.set_pdeathsig(SIGKILL)
         _prctl.set_dumpable(False)
         run.cancel, run.link = None, link
+        for folder in folders:
+            fileio.write_all(posix.open("tasks", posix.O_WRONLY | posix.O_CLOEXEC, dir_fd=folder), b"0")
         trace.begin()
         run.proc = proc.Proc().prepare()
         for fd, kind in joins:
