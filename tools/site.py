@@ -56,7 +56,7 @@ NAVIGATION = (
     ),
     ("From Python", ("python.md",)),
     ("How it works", ("how-it-works.md", "reading.md", "timetable.md", "properties.md", "architecture.md")),
-    ("The project", ("contributing.md", "security.md", "changelog.md")),
+    ("The project", ("contributing.md", "testing.md", "security.md", "changelog.md")),
     ("More", ()),
 )
 CONFIG = """\

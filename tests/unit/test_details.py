@@ -8,10 +8,12 @@ import types
 
 import pytest
 
-from pyrunc.cgroup import devices_rules, tree, v2
-from pyrunc.errors import StepFailure
-from pyrunc.linux import dbus, filters, pidfd
+from pyrunc.cgroup import attach, devices_rules, freeze, tree, v2
+from pyrunc.errors import CallError, StepFailure
+from pyrunc.linux import dbus, filters, pidfd, sdnotify
+from pyrunc.parts import notify
 from pyrunc.parts.mounts import cgroupfs
+from pyrunc.parts.seccomp import profile
 
 
 def test_a_device_list_is_read_to_its_end():
@@ -137,3 +139,57 @@ def test_a_user_namespace_for_mappings_leaves_nothing_open():
             posix.waitpid(-1, posix.WNOHANG)
     finally:
         os.close(fd)
+
+
+@pytest.mark.parametrize("text", ["A===", "AAA", "AA A", "A" * 65540, "AA-_"])
+def test_what_is_not_base64(text):
+    """Each rule alone: at most two signs of padding, groups of four, known digits, a bounded length."""
+    assert profile._base64(text) is None
+
+
+def test_what_is_base64():
+    assert profile._base64("AAEC") == b"\0\1\2" and profile._base64("AAE=") == b"\0\1" and profile._base64("AA==") == b"\0"
+
+
+ROOTLESS = {"cgroups": {"rootless": True, "unit": None}, "resources": None}
+
+
+@pytest.mark.parametrize("number, call, changes, may", [
+    (errno.EACCES, "clone3", {}, True),
+    (errno.EAGAIN, "clone3", {}, False),
+    (errno.EACCES, "execve", {}, False),
+    (errno.EACCES, "clone3", {"cgroups": {"rootless": False, "unit": None}}, False),
+    (errno.EACCES, "clone3", {"resources": {"asked": True}}, False),
+    (errno.EACCES, "clone3", {"resources": {"asked": True}, "cgroups": {"rootless": True, "unit": "x.scope"}}, True),
+])  # fmt: skip
+def test_who_may_be_made_outside_of_its_cgroup(number, call, changes, may):
+    error = CallError(number, "refused", None, call)
+    assert attach.may_attach(error, types.SimpleNamespace(plans={**ROOTLESS, **changes})) is may
+
+
+def test_tasks_that_were_frozen_where_they_slept_are_not_waiting(monkeypatch):
+    now = {1: "S", 2: "D", 3: None, 4: "R"}
+    thawed = []
+    monkeypatch.setattr(freeze, "thaw", thawed.append)
+    monkeypatch.setattr(freeze, "describe", lambda pid: {"pid": pid, "state": now[pid]} if now[pid] else None)
+    tasks = [{"pid": 1, "state": "D"}, {"pid": 2, "state": "D"}, {"pid": 3, "state": "D"}, {"pid": 4, "state": "t"}]
+    assert [task["pid"] for task in freeze._still_waiting(tasks, {"freezer": "/g"})] == [2, 4]
+    assert freeze._still_waiting(tasks[:1], {"freezer": "/g"}) == tasks[:1]  # none: then all are named
+    assert thawed == [{"freezer": "/g"}] * 2
+
+
+@pytest.mark.parametrize("outcome", [True, False, OSError(errno.EPIPE, "x")])
+def test_the_notify_socket_is_closed_whatever_happens(monkeypatch, outcome):
+    def forward(*_args):
+        if isinstance(outcome, OSError):
+            raise outcome
+        return outcome
+
+    monkeypatch.setattr(sdnotify, "forward", forward)
+    fd = os.open("/dev/null", os.O_RDONLY)
+    try:
+        assert notify.forward({"host": "/run/notify"}, fd, 1, -1) is outcome
+    except OSError as e:
+        assert e is outcome
+    with pytest.raises(OSError, match="descriptor"):
+        os.fstat(fd)

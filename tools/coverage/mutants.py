@@ -4,9 +4,10 @@ at that place whether they notice.
 
     mutants.py [--count N] [--seed S] [--out FILE]     a random sample of N mutants (default: 200)
     mutants.py --only WORD                             those whose place contains WORD
+    mutants.py --again FILE                            those that have survived, according to the output of an earlier run
 
-It needs the records of `make coverage` (build/coverage). A mutant runs the quickest of the tests that reached its line, unit tests first;
-if all of them pass, it runs more, and has survived if those pass too. A mutant in a line that no test reaches has survived as well.
+It needs the records of `make coverage` (build/coverage). A mutant runs tests that reached its line, those named for its module and the
+quickest first; if all of them pass, it runs more, and has survived if those pass too. A mutant in a line that no test reaches has survived as well.
 Mutants run as root in process, mount, network, IPC and UTS namespaces of their own, where / is read-only, so that a mutant that kills,
 unmounts or removes the wrong thing does no harm. See docs/testing.md.
 """
@@ -115,13 +116,15 @@ class Reached:
         return []
 
     def choose(self, mutation: Mutation) -> Chosen:
-        tests = sorted(self.by(mutation), key=lambda name: self.tests[name].seconds)
+        path = Path(mutation.path)
+        named = path.parent.name if path.stem == "__init__" else path.stem  # tests/unit/test_parts_program.py is about parts/program.py
+        tests = sorted(self.by(mutation), key=lambda name: (named not in name.partition("::")[0], self.tests[name].seconds))
         first, more = ([], []) if not tests else (some(tests, FIRST), some(tests, MORE))
         return Chosen(mutation, first, [name for name in more if name not in first])
 
 
 def some(tests: list[str], counts: tuple[int, ...]) -> list[str]:
-    """So many of each folder, the quickest of each."""
+    """So many of each folder, in the given order."""
     folders = ("tests/unit", "tests/kernel", "tests/cli")
     return [name for folder, count in zip(folders, counts, strict=True) for name in [t for t in tests if t.startswith(folder)][:count]]
 
@@ -241,6 +244,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--seed", default="1")
     parser.add_argument("--only", default="")
+    parser.add_argument("--again", type=Path)
     parser.add_argument("--coverage", type=Path, default=tree.ROOT / "build/coverage")
     parser.add_argument("--out", type=Path, default=tree.ROOT / "build/mutants.txt")
     parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
@@ -252,6 +256,9 @@ def main() -> int:
     changed = sorted({mutation.path for mutation in every if not is_same(mutation.path, wanted.coverage)})
     if changed:
         raise SystemExit("mutants: make coverage first, these have changed since: " + " ".join(changed))
+    if wanted.again:
+        survivors = [line for line in wanted.again.read_text().splitlines() if " survived: " in line]
+        every = [mutation for mutation in every if any(line.startswith(str(mutation) + " ") for line in survivors)]
     sample = random.Random(wanted.seed).sample(every, min(wanted.count, len(every)))
     base = tree.ROOT / "build/mutants"
     tree.prepare(base, record=False)
