@@ -77,6 +77,7 @@ AREAS = {
                 "check with `pyrunc seccomp SYSCALL` that the profile allows execve"),
     "hooks": (29, "hooks", "use absolute paths of existing programs", "see the output of the hook with `pyrunc hooks ID`"),
     "keyring": (30, "the session keyring", "use --no-new-keyring", "use --no-new-keyring"),
+    "host_mounts": (32, "mounts of a container without a mount namespace", "add a mount namespace", "who uses the mount? See /proc/self/mountinfo"),
     "landlock": (31, "Landlock", "correct the annotation, or remove what this kernel's version lacks",
                  "use existing paths that are not symbolic links; `pyrunc doctor` shows the version of Landlock"),
     "document": (40, "config.json as a document", "run `pyrunc validate`, which shows every problem with its line", "check that the file can be read"),

@@ -40,6 +40,8 @@ ALLOWED = {
     ("parts/devices.py", "_exists"): CALLER,
     ("parts/devices.py", "_bind"): FD,
     ("parts/devices.py", "_file_systems"): "/proc/self/mountinfo, before the container is entered",
+    ("parts/host_mounts.py", "_mounts_below"): "/proc/self/mountinfo, on the host side",
+    ("parts/host_mounts.py", "_at"): "the root that the config names, on the host side",
     ("parts/hooks.py", "_check_program"): CALLER,
     ("parts/hooks.py", "_bundle_fd"): CALLER,
     ("parts/hooks.py", "_copy_out"): CALLER,

@@ -42,8 +42,12 @@ def test_nothing_to_mount():
 
 def test_without_a_mount_namespace():
     with pytest.raises(Refusal) as caught:
-        mounts.plan({"/mounts": [entry()]}, Ctx())
+        mounts.plan({"/mounts": [entry()]}, ctx("user"))
     assert caught.value.pointer == "/mounts/0"
+    assert mounts.plan({"/mounts": [entry()]}, Ctx())["list"], "they are the host's, see host_mounts"
+    with pytest.raises(Refusal) as caught:
+        mounts.plan({"/mounts": [entry(options=["remount", "ro"])]}, Ctx())
+    assert caught.value.pointer == "/mounts/0/options"
     joined = Ctx({"namespaces": namespaces(join={"mount": "/x"})})
     assert mounts.plan({"/mounts": [entry()]}, joined)["list"]
 

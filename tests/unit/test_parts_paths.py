@@ -42,7 +42,7 @@ def test_each_once():
 
 @pytest.mark.parametrize("lists", [(["/a"], None), (None, ["/a"])])
 def test_without_a_mount_namespace(lists):
-    e = refused(*lists, spaces=("pid",))
+    e = refused(*lists, spaces=("pid", "user"))
     assert e.words == "unable to restrict sys entries without a private MNT namespace"
     assert e.pointer == ("/linux/maskedPaths" if lists[0] else "/linux/readonlyPaths")
 

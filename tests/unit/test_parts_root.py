@@ -83,7 +83,8 @@ def test_without_a_mount_namespace(bundle):
     entry, ctx = plan(bundle, spaces=())
     assert ctx.warnings and ctx.warnings[0][0] == "/linux/namespaces"
     assert entry["mount_ns"] is False and entry["own_ns"] is False and entry["pivot"] is False
-    assert refused(bundle, {"path": "rootfs", "readonly": True}, spaces=()).pointer == "/root/readonly"
+    assert plan(bundle, {"path": "rootfs", "readonly": True}, spaces=())[0]["readonly"]
+    assert refused(bundle, {"path": "rootfs", "readonly": True}, spaces=("user",)).pointer == "/root/readonly"
     assert refused(bundle, propagation="shared", spaces=()).pointer == HERE
 
 

@@ -19,6 +19,12 @@ CREATE = (
     ("prepare", "namespaces", "host_open", "paths may vanish once init has entered a mount or user namespace"),
     ("prepare", "seccomp", "host_compile", "the helper process must have ended before the container exists"),
     ("prepare", "terminal", "host_connect", "the socket path belongs to the caller's root and cwd"),
+    (
+        "prepare",
+        "host_mounts",
+        "host_record",
+        "recorded before it is made: without a mount namespace mounts are the host's until they are undone",
+    ),
     ("prepare", "notify", "host_make", "its directory is a source of the mounts"),
     ("prepare", "cgroups", "host_make", "recorded before it is made, so that a killed create can be undone"),
     ("prepare", "rdt", "host_make", ""),
@@ -144,6 +150,7 @@ START = (("started", "hooks", "host_poststart", "after the program was executed"
 DELETE = (
     ("empty", "cgroups", "host_remove_empty", "one rmdir each, refused where somebody is left; only then they are looked for and ended"),
     ("delete", "cgroups", "undo_make", "after the last process has gone"),
+    ("delete", "host_mounts", "undo_record", "after the last process has gone"),
     ("delete", "rdt", "undo_make", ""),
     ("delete", "notify", "undo_make", ""),
     ("deleted", "hooks", "host_poststop", "after everything was given back"),

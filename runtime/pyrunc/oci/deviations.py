@@ -62,12 +62,16 @@ STRICTER = (
     ("/mounts/*/destination", "anything but a whole procfs on /proc is refused, also behind a link of the image", "looks at the path"),
     (
         "/root/readonly",
-        "without a mount namespace it is refused; so is rootfsPropagation",
+        "without a mount namespace the root is mounted on itself until delete; rootfsPropagation is refused",
         "ignores it",
         "ignores it",
         "readonly_without_mounts",
     ),
-    ("/linux/namespaces", "masks, read-only paths or mounts without a mount namespace are refused before the first mount", "fails halfway"),
+    (
+        "/linux/namespaces",
+        "without a mount namespace all mounts are taken away at delete; with a user namespace they are refused",
+        "fails halfway",
+    ),
     ("/linux/uidMappings", "overlapping, empty or wrapping maps are refused with the line", "fails late, in words that do not name it"),
     ("/linux/uidMappings", "maps without a user namespace are refused", "accepts them up to 1.1", "ignores them", "maps_without_user"),
     ("/linux/devices", "numbers beyond the kernel's range, missing ones, one path with two of them: refused", "cuts them; the first wins"),

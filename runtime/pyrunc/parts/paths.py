@@ -44,7 +44,7 @@ COVER = c.MOUNT_ATTR_RDONLY | c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NOEXEC
 
 def plan(node: Node, ctx: Context) -> Entry | None:
     """node: the two lists. Entry: {"masked": [[path, pointer]], "readonly": [[path, pointer]], "label": SELinux label or None}; each path
-    once; None if both are empty. Refused: no mount namespace; a path that is relative, empty, `/`, or has `..` or a NUL byte."""
+    once; None if both are empty. Refused: a user namespace without a mount namespace; a path that is relative, empty, `/`, or has `..` or a NUL byte."""
     entry: Entry = {
         "masked": _checked(node.get(MASKED) or [], MASKED),
         "readonly": _checked(node.get(READONLY) or [], READONLY),
@@ -53,7 +53,7 @@ def plan(node: Node, ctx: Context) -> Entry | None:
     if not entry["masked"] and not entry["readonly"]:
         return None
     namespaces = ctx.plans["namespaces"]
-    if "mount" not in namespaces["new"] and "mount" not in namespaces["join"]:
+    if "mount" not in namespaces["new"] and "mount" not in namespaces["join"] and namespaces["userns"]:
         pointer = MASKED if entry["masked"] else READONLY
         words = "unable to restrict sys entries without a private MNT namespace"
         raise Refusal("no-mount-namespace", words, pointer, 'add {"type": "mount"} to /linux/namespaces')

@@ -9,6 +9,7 @@ from pyrunc.parts import (
     devices,
     fds,
     hooks,
+    host_mounts,
     idmaps,
     keyring,
     labels,
@@ -43,6 +44,7 @@ class Plans(TypedDict, total=False):
     clocks: clocks.Entry
     netdevs: netdevs.Entry
     root: root.Entry
+    host_mounts: host_mounts.Entry
     cgroups: cgroups.Entry
     resources: resources.Entry
     rdt: rdt.Entry

@@ -58,7 +58,7 @@ def plan(node: Node, ctx: Context) -> Entry:
     """node: {"/root": {"path", "readonly"}, "/linux/rootfsPropagation": word}. Entry: {"path": real absolute path, "readonly": bool,
     "propagation": word or None, "pivot": bool, "mount_ns": bool, "own_ns": bool (new, not joined)}.
     Refused: no root; a path that is empty, missing or not a directory; an unknown propagation; a private one without pivot_root;
-    readonly or a propagation without a mount namespace (it would be the host's)."""
+    a propagation without a mount namespace (it would be the host's), and readonly in a user namespace without one."""
     root = node.get("/root")
     if not root:
         raise Refusal("no-root", "root must be specified", "/root", 'give {"path": "rootfs"}')
@@ -70,9 +70,12 @@ def plan(node: Node, ctx: Context) -> Entry:
     own = "mount" in namespaces["new"]
     mount_ns = own or "mount" in namespaces["join"]
     readonly = root.get("readonly", False)
-    if readonly and not mount_ns:
+    if readonly and not mount_ns and namespaces["userns"]:
         raise Refusal(
-            "no-mount-namespace", "a read-only root needs a mount namespace", "/root/readonly", 'add {"type": "mount"} to /linux/namespaces'
+            "no-mount-namespace",
+            "a read-only root in a user namespace needs a mount namespace",
+            "/root/readonly",
+            'add {"type": "mount"} to /linux/namespaces',
         )
     if word and not mount_ns:
         raise Refusal(
@@ -92,7 +95,8 @@ def plan(node: Node, ctx: Context) -> Entry:
     if mount_ns and not own:
         ctx.warn("/linux/namespaces", "the mount namespace is shared: its root stays, and the container's is entered by chroot")
     if not mount_ns:
-        ctx.warn("/linux/namespaces", "no mount namespace: the container's root is entered by chroot, and the host's mounts stay in sight")
+        text = "no mount namespace: the root is entered by chroot, and the host has the container's mounts until it is deleted"
+        ctx.warn("/linux/namespaces", text)
     return {
         "path": _real(root.get("path"), ctx.bundle),
         "readonly": readonly,
@@ -136,7 +140,9 @@ def init_prepare(entry: Entry, run: InitRun) -> None:
     else of the directory. OSError with words for /root/path. Undone by init's death, with its mount namespace."""
     place = _open_root(entry)
     if not entry["mount_ns"]:
-        run.root_fd = place
+        run.root_fd = _on_itself(place, entry["path"]) if entry["readonly"] else place
+        if run.root_fd != place:
+            posix.close(place)
         return
     try:
         if entry["own_ns"]:
@@ -306,8 +312,6 @@ def exec_op(entry: Entry, run: ExecRun) -> Op | None:
 def init_finish(entry: Entry, run: InitRun) -> None:
     """Init side, after everything that is made in the root. Gives the root mount its propagation and makes it read-only, its other flags
     stay. StepFailure names the pointer; a root that can't be made read-only is a failure. Not undone."""
-    if not entry["mount_ns"]:
-        return
     word = entry["propagation"]
     try:
         if word in ("shared", "rshared", "unbindable", "runbindable"):

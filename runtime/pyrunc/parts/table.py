@@ -15,6 +15,7 @@ PARTS = (
     ("clocks", False, ("/linux/timeOffsets",), ("namespaces",)),
     ("netdevs", False, ("/linux/netDevices",), ("namespaces",)),
     ("root", True, ("/root", "/linux/rootfsPropagation"), ("namespaces",)),
+    ("host_mounts", True, (), ("namespaces", "root")),
     ("cgroups", True, ("/linux/cgroupsPath",), ("namespaces", "meta")),
     ("resources", True, ("/linux/resources",), ("cgroups", "namespaces")),
     ("rdt", False, ("/linux/intelRdt",), ()),

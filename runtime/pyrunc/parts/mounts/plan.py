@@ -83,13 +83,13 @@ def plan(node: Node, ctx: Context) -> Entry | None:
     An item: pointer, destination (clean, absolute), source, type, kind (bind, fs, own, cgroup, remount), flags, clear, propagation,
     rec_set, rec_clr, data ([[word, index of the option or -1]]), copyup, late (becomes read-only at the very end), idmap (None or
     {"recursive", "uid", "gid"}), label (mqueue only), links (crun's options about links, a list of words).
-    Refused: no mount namespace; a destination that is missing, `/`, or inside /proc; NUL and newline; a type that is missing; data on
+    Refused: a user namespace without a mount namespace, and the option remount without one; a destination that is missing, `/`, or inside /proc; NUL and newline; a type that is missing; data on
     a bind mount, or more of it than the kernel takes; options that contradict each other; invalid id maps."""
     namespaces = ctx.plans["namespaces"]
     spaces = set(namespaces["new"]) | set(namespaces["join"])
     listed = node.get("/mounts") or []
-    if listed and "mount" not in spaces:
-        words = "mounts need a mount namespace, or the host would see them"
+    if listed and "mount" not in spaces and namespaces["userns"]:
+        words = "mounts in a user namespace need a mount namespace"
         raise Refusal("no-mount-namespace", words, "/mounts/0", 'add {"type": "mount"} to /linux/namespaces')
     notify = ctx.plans.get("notify")
     if not listed and not notify:
@@ -101,6 +101,9 @@ def plan(node: Node, ctx: Context) -> Entry | None:
     }
     for index, mount in enumerate(listed):
         entry["list"].append(item(mount, "/mounts/%d" % index, ctx))
+        if entry["list"][-1]["kind"] == "remount" and "mount" not in spaces:
+            words = "the option remount needs a mount namespace: what is mounted there may be the host's"
+            raise Refusal("no-mount-namespace", words, "/mounts/%d/options" % index, 'add {"type": "mount"} to /linux/namespaces')
     if notify:  # as if it were the last mount of the config: the host side may have to open its source
         entry["list"].append(item(notify["mount"], "/mounts/%d" % len(listed), ctx))
     return entry

@@ -1,0 +1,115 @@
+"""No key of config.json: the mounts of a container without a mount namespace (runtime-spec, config-linux.md#namespaces: a type that is not
+listed is inherited).
+
+They are made below the root in the runtime's own mount namespace, where the host sees them. Its one rule: what was there before stays, and
+everything else at and below the root is taken away, after a failure and at delete.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from pyrunc import fileio
+from pyrunc.errors import StepFailure, quote
+from pyrunc.linux import _syscalls, fs, mount, mountinfo, paths
+from pyrunc.linux import constants as c
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypedDict
+
+    from pyrunc.parts.sides import Context, HostRun
+
+    Node = dict[str, object]
+
+    class Entry(TypedDict):
+        path: str  # of the root
+
+
+TABLE_LIMIT = 64 << 20
+ROUNDS = 64  # each takes away what is on top
+
+
+def plan(node: Node, ctx: Context) -> Entry | None:
+    """node: {}. entry: {"path"}; None with a mount namespace, new or joined. Refuses nothing; `mounts`, `root` and `paths` do."""
+    namespaces = ctx.plans["namespaces"]
+    if "mount" in namespaces["new"] or "mount" in namespaces["join"]:
+        return None
+    return {"path": ctx.plans["root"]["path"]}
+
+
+def host_record(entry: Entry, run: HostRun) -> None:
+    """Host side, before anything is mounted: which mounts are at and below the root already, so that undo_record can tell them apart.
+    StepFailure: one is where the config wants another; two containers would take each other's away."""
+    mounts = run.plans.get("mounts")
+    wanted = {entry["path"].rstrip("/") + item["destination"] for item in mounts["list"]} if mounts else set()
+    found = _mounts_below(entry["path"])
+    for _number, point in found:
+        if point in wanted:
+            words = "%s is a mount already, perhaps another container's" % quote(point)
+            hint = "without a mount namespace a root is for one container at a time"
+            raise StepFailure("root-in-use", words, pointer="/linux/namespaces", path=point, hint=hint)
+    run.record("host_mounts", [number for number, _point in found])
+
+
+def undo_record(entry: Entry, run: HostRun) -> None:
+    """Host side, after a failure and at delete: takes away the mounts at and below the root that were not there before. Tolerates mounts
+    that are gone. StepFailure names one that stays."""
+    record = run.state_dir.state.get("host_mounts") if run.state_dir is not None else None
+    if record is None:  # nothing was mounted yet
+        return
+    path, before = entry["path"], set(record)
+    left: list[tuple[int, str]] = []
+    for _ in range(ROUNDS):
+        found = [one for one in reversed(_mounts_below(path)) if one[0] not in before]
+        if not found or [one[0] for one in found] == [one[0] for one in left]:
+            left = found
+            break
+        left = found
+        for act in (_cut_off, _detach):  # cut off first: below a bind of a shared mount this would unmount the host's own
+            for number, point in found:
+                _at(path, point, number, act)
+    if left:
+        words = "cannot unmount %s, a mount of the container in the host's mount namespace" % quote(left[0][1])
+        raise StepFailure("host-mount-left", words, pointer="/linux/namespaces", call="umount2", path=left[0][1])
+
+
+def _mounts_below(path: str) -> list[tuple[int, str]]:
+    """[(id, mount point)] of the mounts at and below a directory, in the order of the table."""
+    found = []
+    prefix = path.rstrip("/") + "/"
+    for line in fileio.fsdecode(fileio.read_file("/proc/self/mountinfo", TABLE_LIMIT)).split("\n"):
+        fields = line.split(" ", 5)
+        if len(fields) > 5:
+            point = mountinfo.unescape(fields[4])
+            if point == path or point.startswith(prefix):
+                found.append((int(fields[0]), point))
+    return found
+
+
+def _at(path: str, point: str, number: int, act: Callable[[int], None]) -> None:
+    """act(fd of the mount's root), if the mount with that id is what is on top there. No link leads to it: the table has none."""
+    try:
+        root_fd = fs.open(path, posix.O_PATH | posix.O_DIRECTORY | posix.O_NOFOLLOW)
+        try:
+            fd = paths.resolve(root_fd, point[len(path.rstrip("/")) :] or "/", posix.O_PATH, plain=True)
+        finally:
+            posix.close(root_fd)
+    except OSError:
+        return  # gone, or covered: the table decides what is left
+    try:
+        if paths.mount_id(fd) == number:
+            act(fd)
+    except OSError:
+        return
+    finally:
+        posix.close(fd)
+
+
+def _cut_off(fd: int) -> None:
+    mount.propagate(fd, c.MS_PRIVATE)
+
+
+def _detach(fd: int) -> None:
+    _syscalls.umount2("/proc/self/fd/%d" % fd, c.MNT_DETACH)
