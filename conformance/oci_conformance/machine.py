@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 
 TOP = "/sys/fs/cgroup"
+CAP_NET_ADMIN, CAP_SYS_NICE, CAP_SYS_RESOURCE = 12, 23, 24  # linux/capability.h
 DEFAULT_UIDS = 100000  # host ids of the user namespaces in the cases
 
 
@@ -128,9 +129,9 @@ NEEDS: dict[str, tuple[Callable[[Machine], bool], str]] = {
     "symfollow": (lambda m: m.kernel >= (5, 10), "the kernel is older than 5.10 and has no nosymfollow"),
     "rsymfollow": (lambda m: m.kernel >= (5, 14), "the kernel is older than 5.14 and has no recursive nosymfollow"),
     "user-namespace": (lambda m: system.read("/proc/sys/user/max_user_namespaces") != "0\n", "user namespaces are turned off"),
-    "sys-resource": (lambda m: capability(24), "this process has no CAP_SYS_RESOURCE"),
-    "sys-nice": (lambda m: capability(23), "this process has no CAP_SYS_NICE"),
-    "net-admin": (lambda m: capability(12), "this process has no CAP_NET_ADMIN"),
+    "sys-resource": (lambda m: capability(CAP_SYS_RESOURCE), "this process has no CAP_SYS_RESOURCE"),
+    "sys-nice": (lambda m: capability(CAP_SYS_NICE), "this process has no CAP_SYS_NICE"),
+    "net-admin": (lambda m: capability(CAP_NET_ADMIN), "this process has no CAP_NET_ADMIN"),
     "block-device": (lambda m: block_device() is not None, "there is no block device"),
     "io-weight": (lambda m: weighted(m), "no I/O scheduler supports weights for cgroups"),
     "weighted-disk": (

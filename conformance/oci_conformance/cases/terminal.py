@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import signal
 import struct
 import termios
 from typing import TYPE_CHECKING
@@ -47,7 +48,11 @@ def streams(t: Trial) -> None:
         t.equal({stream.get("owner") for stream in tty}, {first.get("sid")}, "it is the controlling terminal of the session")
         assert console.master is not None  # on_terminal has received it
         fcntl.ioctl(console.master, termios.TIOCSWINSZ, struct.pack("HHHH", 7, 9, 0, 0))
-        t.equal([line.get("signal") for line in console.lines("signal") if line["op"] == "signal"], [28], "a change of size is signalled")
+        t.equal(
+            [line.get("signal") for line in console.lines("signal") if line["op"] == "signal"],
+            [signal.SIGWINCH],
+            "a change of size is signalled",
+        )
 
 
 @case("default-device.console", needs="probe", level="core")
