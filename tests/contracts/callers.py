@@ -7,6 +7,7 @@ DOCKER_BUILDKIT_RUNC_COMMAND.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -16,7 +17,7 @@ import images
 from sandbox import BASE, UID, USER, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from harness import Option
     from sandbox import Result as Output
@@ -33,10 +34,61 @@ def packages_missing(names: Sequence[str]) -> list[str]:
     return [name for name in names if not any(os.access(f"{place}/{name}", os.X_OK) for place in places)]
 
 
-class Podman:
+class Engine:
+    """What callers with docker's command line have in common: one table of tests drives them (test_engines.py, test_engines_life.py)."""
+
+    world: Sandbox
+    runtime: str
+    env: dict[str, str]
+    force: tuple[str, ...] = ("--force",)  # of `rm`, so that nobody waits
+    exec_of_missing: tuple[int, ...] = (127,)  # exit status of `exec` with a program that is not there
+
+    def argv(self, *words: str) -> list[str]:
+        raise NotImplementedError
+
+    def __call__(self, *words: str, **options: Option) -> Output:
+        raise NotImplementedError
+
+    def run(self, *words: str, network: str | None = "none", **options: Option) -> Output:
+        raise NotImplementedError
+
+    def create_options(self, network: str | None) -> list[str]:
+        """Of `run` and `create`."""
+        return [f"--network={network}"] if network else []
+
+    def create(self, *words: str) -> str:
+        """A container that is not started; its id."""
+        return self("create", *self.create_options("none"), *words).ok().out.strip()
+
+    @contextlib.contextmanager
+    def running(self, *words: str, command: Sequence[str] = ("sleep", "1000"), image: str = IMAGE, **options: Option) -> Iterator[str]:
+        """A detached container, removed by force at the end; gives its id."""
+        name = self.run("-d", *words, image, *command, **options).ok().out.strip()
+        try:
+            yield name
+        finally:
+            self.remove(name)
+
+    def remove(self, name: str) -> None:
+        self("rm", *self.force, name).ok()
+
+    def inspect(self, name: str, template: str) -> str:
+        return self("inspect", "--format", template, name).ok().out.strip()
+
+    def status_of(self, key: str, *words: str) -> str:
+        """A line of /proc/self/status as seen by a container's process."""
+        text = self.run(*words, IMAGE, "cat", "/proc/self/status").ok().out
+        return next(line.split(":")[1].strip() for line in text.splitlines() if line.startswith(key + ":"))
+
+    def on_terminal(self, *words: str) -> Output:
+        return self.world.run_on_tty(["env", *(f"{key}={value}" for key, value in self.env.items()), *self.argv(*words)])
+
+
+class Podman(Engine):
     """podman with roots of its own, cgroupfs, files as locks. Containers have no network unless a test asks for one."""
 
     needs = ("podman", "conmon", "busybox")
+    force = ("--force", "--time=0")
 
     def __init__(self, world: Sandbox, runtime: str, layer: bytes) -> None:
         self.world, self.runtime = world, runtime
@@ -83,10 +135,11 @@ firewall_driver = "iptables"
         self("rm", "--all", "--force", "--time=0")
 
 
-class RootlessPodman:
+class RootlessPodman(Engine):
     """podman of an ordinary user, who has sub-ids: the runtime runs as root of podman's user namespace, without rights on cgroups."""
 
     needs = ("podman", "conmon", "newuidmap", "setpriv", "busybox")
+    force = ("--force", "--time=0")
     home = f"{BASE}/tester"
 
     def __init__(self, world: Sandbox, runtime: str, layer: bytes) -> None:
@@ -213,15 +266,17 @@ BinaryName = "{self.runtime}"
             self.ctr("containers", "rm", name)
 
 
-class Docker:
+class Docker(Engine):
     """dockerd on our containerd, with a bridge network in the private network namespace."""
 
     needs = ("dockerd", "docker", "docker-proxy", "iptables", "busybox")
+    exec_of_missing = (126, 127)  # dockerd goes by the words
     name = "docker"
     more: tuple[str, ...] = ("--bip=172.31.250.1/24",)
 
     def __init__(self, world: Sandbox, runtime: str, layer: bytes) -> None:
         self.world, self.runtime = world, runtime
+        self.env = {}
         world.write(f"{BASE}/rootfs.tar", layer)
         self.place = f"{BASE}/{self.name}"
         settings = {"default-runtime": "contracts", "runtimes": {"contracts": {"path": runtime}, "reference": {"path": "runc"}}}
@@ -266,12 +321,13 @@ class Docker:
 
 
 class RemappedDocker(Docker):
-    """dockerd with --userns-remap: all its containers have a user namespace. Without a bridge, which is the other dockerd's."""
+    """dockerd with --userns-remap: all its containers have a user namespace. Its bridge is not docker0, which is the other dockerd's; with
+    --bridge=none it would remove that."""
 
     name = "remapped"
     more = (
         "--userns-remap=tester",
-        "--bridge=none",
+        "--bridge=remapped0",
         "--iptables=false",
         "--ip6tables=false",
         "--containerd-namespace=remapped",
@@ -280,6 +336,8 @@ class RemappedDocker(Docker):
 
     def __init__(self, world: Sandbox, runtime: str, layer: bytes) -> None:
         world.add_user()
+        world.run(["ip", "link", "add", "remapped0", "type", "bridge"]).ok()
+        world.run(["ip", "addr", "add", "172.31.249.1/24", "dev", "remapped0"]).ok()
         super().__init__(world, runtime, layer)
 
 

@@ -17,7 +17,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-    from callers import Containerd
+    from callers import Containerd, Engine
     from cri import Cri
     from harness import Json
 
@@ -206,6 +206,12 @@ def docker(containerd: Containerd, world: Sandbox, runtime: str, layer: bytes, s
 @pytest.fixture(scope="session")
 def remapped(containerd: Containerd, world: Sandbox, runtime: str, layer: bytes, started: list[Caller]) -> Caller:
     return caller(callers.RemappedDocker, world, runtime, layer, started)
+
+
+@pytest.fixture
+def engine(request: pytest.FixtureRequest) -> Engine:
+    """One of those with docker's command line, by the name of its fixture (engine_tools.on)."""
+    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture(scope="session")

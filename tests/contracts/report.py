@@ -53,14 +53,18 @@ class Table:
             self.cells[key] = answer.outcome
 
     @classmethod
-    def mark(cls, item: pytest.Item, answer: pytest.TestReport) -> None:
-        feature = item.name.removeprefix("test_").replace("_", " ").replace("[", ": ").rstrip("]")
+    def mark(cls, item: Json, answer: pytest.TestReport) -> None:
+        name, words = item.name.partition("[")[0], item.name.partition("[")[2].rstrip("]")
+        if "engine" in item._fixtureinfo.argnames:
+            words = words.partition("-")[2]  # the engine has a column
+        feature = name.removeprefix("test_").replace("_", " ") + (words and ": " + words)
         answer.user_properties += [(FEATURE, feature), (CALLER, cls.caller(item))]
 
     @staticmethod
     def caller(item: Json) -> str:
         """Who drives the runtime in a test: the marker `caller` says it, else the first of the callers' fixtures that it asks for."""
         named = [mark.args[0] for mark in item.iter_markers("caller") if mark.args]
+        named += [CALLERS[item.callspec.params["engine"]]] if "engine" in item._fixtureinfo.argnames else []
         named += [CALLERS[name] for name in item._fixtureinfo.argnames if name in CALLERS]
         return named[0] if named else item.module.__name__.rpartition("test_")[2]
 

@@ -10,7 +10,6 @@ import os
 import pytest
 
 from callers import IMAGE, REFERENCE
-from docker_tools import running
 from sandbox import BASE, wait_until
 
 # ---- no runtime there
@@ -58,7 +57,7 @@ def test_image_without_a_shell(docker, bare):
     result = docker.run(bare, "/bin/sh").exits(127)
     assert "no such file or directory" in result.err
     assert docker.run("--workdir=/made/here", "--user=4321", bare, "/busybox", "pwd").ok().out == "/made/here\n"
-    with running(docker, image=bare, command=("/busybox", "sleep", "1000")) as name:
+    with docker.running(image=bare, command=("/busybox", "sleep", "1000")) as name:
         result = docker("exec", name, "sh")
         assert result.status in (126, 127) and "executable file not found in $PATH" in result.text, result
         assert docker("exec", name, "/busybox", "id", "-u").ok().out == "0\n"

@@ -7,7 +7,6 @@ import pytest
 import cri as kubernetes
 from callers import REFERENCE
 from cri_tools import pod, started
-from podman_tools import inspect, running
 from sandbox import BASE, wait_until
 
 pytestmark = [pytest.mark.needs_checkpoint, pytest.mark.skipif(not os.path.exists("/usr/sbin/criu"), reason="not installed: criu")]
@@ -27,28 +26,28 @@ def goes_on(podman, name, last):
 
 @pytest.mark.parametrize("words", [(), ("--memory=64m", "--pids-limit=20"), ("--read-only",), ("--tty",)], ids=" ".join)
 def test_podman_counts_on(podman, words):
-    with running(podman, *words, command=COUNT) as name:
+    with podman.running(*words, command=COUNT) as name:
         wait_until("it counts", lambda: len(lines(podman, name)) > 2)
         podman("container", "checkpoint", name).ok()
-        assert inspect(podman, name, "{{.State.Status}} {{.State.Checkpointed}}") == "exited true"
+        assert podman.inspect(name, "{{.State.Status}} {{.State.Checkpointed}}") == "exited true"
         last = lines(podman, name)[-1]
         podman("container", "restore", name).ok()
-        assert inspect(podman, name, "{{.State.Status}} {{.State.Restored}}") == "running true"
+        assert podman.inspect(name, "{{.State.Status}} {{.State.Restored}}") == "running true"
         goes_on(podman, name, last)
         podman("exec", name, "true").ok()
 
 
 def test_podman_leaves_it_running(podman):
-    with running(podman, command=COUNT) as name:
+    with podman.running(command=COUNT) as name:
         podman("container", "checkpoint", "--leave-running", name).ok()
-        assert inspect(podman, name, "{{.State.Status}}") == "running"
+        assert podman.inspect(name, "{{.State.Status}}") == "running"
         goes_on(podman, name, lines(podman, name)[-1])
 
 
 def test_podman_moves_it_by_an_archive(podman):
     """Export, remove, import: on a root that has never been used."""
     archive = f"{BASE}/checkpoint.tar"
-    with running(podman, "--name=moved", command=("sh", "-c", "n=0; while :; do n=$((n+1)); echo $n > /n; sleep 0.05; done")):
+    with podman.running("--name=moved", command=("sh", "-c", "n=0; while :; do n=$((n+1)); echo $n > /n; sleep 0.05; done")):
         wait_until("it counts", lambda: podman("exec", "moved", "cat", "/n").out.strip())
         podman("container", "checkpoint", "--compress=none", f"--export={archive}", "moved").ok()
     for name in ("moved", "other"):
@@ -62,13 +61,13 @@ def test_podman_moves_it_by_an_archive(podman):
 
 def test_podman_shows_what_went_wrong(podman, world):
     """A damaged image: podman's error has our sentence in it, and the container stays as it is."""
-    with running(podman, command=COUNT) as name:
+    with podman.running(command=COUNT) as name:
         podman("container", "checkpoint", "--keep", name).ok()
-        images = os.path.join(os.path.dirname(inspect(podman, name, "{{.OCIConfigPath}}")), "checkpoint")
+        images = os.path.join(os.path.dirname(podman.inspect(name, "{{.OCIConfigPath}}")), "checkpoint")
         world.run(["truncate", "--size=5", os.path.join(images, "core-1.img")]).ok()
         result = podman("container", "restore", name)
         assert result.status != 0 and "criu failed: type RESTORE" in result.err, result
-        assert inspect(podman, name, "{{.State.Status}}") == "exited"
+        assert podman.inspect(name, "{{.State.Status}}") == "exited"
 
 
 def test_containerd_restores_a_task(containerd):

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from callers import IMAGE, gone
-from podman_tools import cgroup_value, inspect, running
+from podman_tools import cgroup_value
 from sandbox import BASE, hierarchies, wait_until
 
 
@@ -22,52 +22,10 @@ def test_second_failure_of_the_same_container(podman):
         podman("rm", "--force", name).ok()
 
 
-def test_logs(podman):
-    with running(podman, command=("sh", "-c", "echo out; echo err >&2; exec sleep 1000")) as name:
-        wait_until("both lines are logged", lambda: podman("logs", name).text.count("\n") >= 2)
-        result = podman("logs", name).ok()
-        assert result.out == "out\n" and result.err.endswith("err\n")
-
-
-def test_stop(podman):
-    script = "trap 'exit 3' TERM; echo set; while :; do sleep 0.05; done"
-    with running(podman, command=("sh", "-c", script)) as name:
-        wait_until("the trap is set", lambda: podman("logs", name).out)
-        podman("stop", "--time=20", name).ok()
-        assert inspect(podman, name, "{{.State.Status}} {{.State.ExitCode}}") == "exited 3"
-
-
-def test_stop_by_force(podman):
-    with running(podman) as name:
-        podman("stop", "--time=0", name).ok()
-        assert inspect(podman, name, "{{.State.ExitCode}}") == "137"
-
-
-def test_kill(podman):
-    with running(podman, command=("sh", "-c", "trap 'exit 4' USR1; echo set; while :; do sleep 0.05; done")) as name:
-        wait_until("the trap is set", lambda: podman("logs", name).out)
-        podman("kill", "--signal=USR1", name).ok()
-        assert podman("wait", name).ok().out == "4\n"
-
-
-def test_kill_with_a_shared_process_namespace(podman):
-    with running(podman, "--pid=host", command=("sh", "-c", "sleep 1001 & echo started; exec sleep 1000")) as name:
-        wait_until("both have started", lambda: podman("logs", name).out)
-        podman("kill", name).ok()
-        assert podman("wait", name).ok().out == "137\n"
-
-
-def test_remove(podman):
-    name = podman.run("-d", IMAGE, "sleep", "1000").ok().out.strip()
-    assert podman("rm", name).status != 0
-    podman("rm", "--force", "--time=0", name).ok()
-    assert podman("inspect", name).status != 0
-
-
 def test_created_container_is_removed(podman):
     name = podman("create", *podman.create_options("none"), IMAGE, "true").ok().out.strip()
     podman("init", name).ok()
-    assert inspect(podman, name, "{{.State.Status}}") == "initialized"
+    assert podman.inspect(name, "{{.State.Status}}") == "initialized"
     podman("rm", "--force", "--time=0", name).ok()
 
 
@@ -83,27 +41,10 @@ def test_created_container_stops_at_once(podman):
 
 
 def test_inspect(podman, world):
-    with running(podman) as name:
-        state, pid = inspect(podman, name, "{{.State.Status}} {{.State.Pid}}").split()
+    with podman.running() as name:
+        state, pid = podman.inspect(name, "{{.State.Status}} {{.State.Pid}}").split()
         assert state == "running" and int(pid) in world.processes()
         assert world.read(f"/proc/{pid}/comm") == "sleep\n"
-
-
-def test_restart(podman):
-    with running(podman) as name:
-        before = inspect(podman, name, "{{.State.Pid}}")
-        podman("restart", "--time=0", name).ok()
-        state, pid = inspect(podman, name, "{{.State.Status}} {{.State.Pid}}").split()
-        assert state == "running" and pid != before
-
-
-def test_start_again(podman):
-    name = podman("create", *podman.create_options("none"), IMAGE, "sh", "-c", "echo once >> /count; cat /count").ok().out.strip()
-    try:
-        assert podman("start", "--attach", name).ok().out == "once\n"
-        assert podman("start", "--attach", name).ok().out == "once\nonce\n"
-    finally:
-        podman("rm", "--force", name).ok()
 
 
 def test_pod(podman, world):
@@ -163,13 +104,6 @@ def test_failing_hook(podman, world):
     assert "hook" in result.err
 
 
-def test_many_at_once(podman, world):
-    words = ["run", "--rm", *podman.create_options("none"), IMAGE]
-    commands = [podman.argv(*words, "sh", "-c", f"echo {number}; exit {number}") for number in range(6)]
-    for number, result in enumerate(world.run_together(commands, env=podman.env)):
-        assert result.exits(number).out == f"{number}\n"
-
-
 def test_notify_socket(podman):
     """--sdnotify=container: podman gives the container a socket of systemd's by its environment and a bind mount."""
     out = podman.run("--sdnotify=container", "--env=NOTIFY_SOCKET=/run/nothing", IMAGE, "sh", "-c", "echo ready").ok().out
@@ -177,7 +111,7 @@ def test_notify_socket(podman):
 
 
 def test_copy_and_commit(podman, world):
-    with running(podman) as name:
+    with podman.running() as name:
         world.write(f"{BASE}/copied", "copied\n")
         podman("cp", f"{BASE}/copied", f"{name}:/copied").ok()
         podman("commit", "--pause=false", name, "committed").ok()
@@ -194,38 +128,8 @@ def test_build(podman, world):
 
 
 @pytest.mark.needs_exec
-def test_exec(podman):
-    with running(podman, "--user=app", "--env=COLOUR=blue") as name:
-        assert podman("exec", name, "sh", "-c", "id -u; echo $COLOUR").ok().out == "1000\nblue\n"
-        words = ["--user=0", "--env=COLOUR=red", "--workdir=/tmp"]
-        assert podman("exec", *words, name, "sh", "-c", "id -u; echo $COLOUR; pwd").ok().out == "0\nred\n/tmp\n"
-        assert podman("exec", "--interactive", name, "cat", stdin="piped").ok().out == "piped"
-
-
-@pytest.mark.needs_exec
-@pytest.mark.parametrize(("status", "command"), [(0, "true"), (9, "exit 9"), (137, "kill -9 $$")])
-def test_exec_exit_status(podman, status, command):
-    with running(podman) as name:
-        podman("exec", name, "sh", "-c", command).exits(status)
-
-
-@pytest.mark.needs_exec
-@pytest.mark.parametrize(("status", "command"), [(127, "/no/such/file"), (127, "nosuch"), (126, "/etc/passwd")])
-def test_exec_that_cannot_run(podman, status, command):
-    with running(podman) as name:
-        podman("exec", name, command).exits(status)
-
-
-@pytest.mark.needs_exec
-def test_exec_tty(podman):
-    with running(podman) as name:
-        out = podman("exec", "--tty", name, "sh", "-c", "tty; test -t 0 && test -t 1 && test -t 2 && echo all").ok().out
-        assert out.split() == ["/dev/pts/0", "all"]
-
-
-@pytest.mark.needs_exec
 def test_exec_keeps_the_limits_of_the_container(podman):
-    with running(podman, "--cap-drop=all", "--security-opt=no-new-privileges") as name:
+    with podman.running("--cap-drop=all", "--security-opt=no-new-privileges") as name:
         main = podman("exec", name, "cat", "/proc/1/status").ok().out
         other = podman("exec", name, "cat", "/proc/self/status").ok().out
         for key in ("CapEff", "CapBnd", "NoNewPrivs", "Seccomp"):
@@ -235,63 +139,32 @@ def test_exec_keeps_the_limits_of_the_container(podman):
 
 
 @pytest.mark.needs_exec
-def test_exec_in_the_background(podman):
-    with running(podman) as name:
-        podman("exec", "--detach", name, "sh", "-c", "echo done > /tmp/done").ok()
-        wait_until("the file is written", lambda: podman("exec", name, "cat", "/tmp/done").out == "done\n")
-
-
-@pytest.mark.needs_exec
 def test_top(podman):
-    with running(podman) as name:
+    with podman.running() as name:
         assert "sleep 1000" in podman("top", name, "args").ok().out
 
 
 @pytest.mark.needs_exec
 def test_health_check(podman):
-    with running(podman, "--health-cmd=test -e /tmp/well", "--health-interval=disable") as name:
+    with podman.running("--health-cmd=test -e /tmp/well", "--health-interval=disable") as name:
         assert podman("healthcheck", "run", name).status == 1
         podman("exec", name, "touch", "/tmp/well").ok()
         podman("healthcheck", "run", name).ok()
 
 
-@pytest.mark.needs_pause
-def test_pause(podman):
-    with running(podman) as name:
-        podman("pause", name).ok()
-        assert inspect(podman, name, "{{.State.Status}}") == "paused"
-        podman("unpause", name).ok()
-        assert inspect(podman, name, "{{.State.Status}}") == "running"
-
-
-@pytest.mark.needs_pause
-def test_remove_while_paused(podman):
-    with running(podman) as name:
-        podman("pause", name).ok()
-
-
 @pytest.mark.needs_update
 def test_update(podman, world):
-    with running(podman, "--memory=64m") as name:
+    with podman.running("--memory=64m") as name:
         podman("update", "--memory=96m", "--pids-limit=55", name).ok()
         assert cgroup_value(world, name, "memory", "memory.limit_in_bytes", "memory.max") == str(96 << 20)
         assert cgroup_value(world, name, "pids", "pids.max", "pids.max") == "55"
 
 
-@pytest.mark.needs_update
-@pytest.mark.needs_exec
-def test_update_leaves_devices_alone(podman):
-    """podman's resources carry a rule that denies every device; on an update it must not be applied."""
-    with running(podman, "--memory=64m") as name:
-        podman("update", "--memory=96m", name).ok()
-        podman("exec", name, "sh", "-c", "echo x > /dev/null && head -c 1 /dev/zero > /dev/null").ok()
-
-
 @pytest.mark.needs_checkpoint
 def test_checkpoint_and_restore(podman):
-    with running(podman, command=("sh", "-c", "n=0; while :; do n=$((n+1)); echo $n > /tmp/n; sleep 0.05; done")) as name:
+    with podman.running(command=("sh", "-c", "n=0; while :; do n=$((n+1)); echo $n > /tmp/n; sleep 0.05; done")) as name:
         wait_until("it counts", lambda: podman("cp", f"{name}:/tmp/n", "-").status == 0)
         podman("container", "checkpoint", name).ok()
-        assert inspect(podman, name, "{{.State.Status}} {{.State.Checkpointed}}") == "exited true"
+        assert podman.inspect(name, "{{.State.Status}} {{.State.Checkpointed}}") == "exited true"
         podman("container", "restore", name).ok()
-        assert inspect(podman, name, "{{.State.Status}}") == "running"
+        assert podman.inspect(name, "{{.State.Status}}") == "running"
