@@ -84,6 +84,8 @@ class Run:
         self.cgroup_fd = -1
         self.fds: dict[str, int] = {}
         self.pid = 0
+        self.id = ""
+        self.host_env: list[bytes] = []
         self.records: list[tuple[str, Json]] = []
 
     def record(self, key: str, value: Json) -> None:

@@ -1,0 +1,7 @@
+"""What test_scopes.py has, as uid 1000 with the user's own manager."""
+
+import pytest
+
+from test_scopes import *  # noqa: F403  the tests are this module's then
+
+pytestmark = pytest.mark.vm_user
