@@ -214,10 +214,13 @@ class Runtime:
         return self.ok("delete", *options, id)
 
     def stopped(self, id: str, signal: str | None = "KILL") -> int:
-        """Kills (unless signal is None) and waits for the end of init. Returns the pid that it had, 0 if it had ended before."""
+        """Kills (unless signal is None) and waits for the end of init. Returns the pid that it had, 0 if it had ended before. For TERM init
+        has a handler, and this waits until it is there."""
         pid = self.state(id)["pid"]
         try:
             with Watched(pid) as watched:
+                if signal == "TERM":
+                    until_caught(pid, 15)
                 if signal is not None:
                     self.kill(id, signal)
                 watched.wait()

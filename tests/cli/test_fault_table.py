@@ -205,10 +205,15 @@ def test_a_hook_that_leaves_a_daemon_behind(pyrunc, make_bundle, tmp_path, no_le
     """Its daemon keeps the streams open; create waits for the hook and not for them."""
     bundle = with_hook(make_bundle, "setsid sleep 1000 & echo $! >%s/pid" % tmp_path)
     id = pyrunc.create(bundle)
-    with harness.Watched(int((tmp_path / "pid").read_text())) as daemon:
+    end_daemon(tmp_path / "pid")
+    again(pyrunc, bundle, id)
+    end_daemon(tmp_path / "pid")
+
+
+def end_daemon(pid_file):
+    with harness.Watched(int(pid_file.read_text())) as daemon:
         os.kill(daemon.pid, 9)
         daemon.wait()
-    again(pyrunc, bundle, id)
 
 
 @pytest.mark.parametrize("kind", ["prestart", "createRuntime"])

@@ -3,6 +3,7 @@
 import array
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -198,10 +199,11 @@ def test_pidfd_socket(pyrunc, waiting, receiver):
     other = received(sock)
     assert pid_of(other) in json.loads(pyrunc.ok("ps", "--format", "json", id).out)
     signal.pidfd_send_signal(other, signal.SIGKILL)
+    harness.until_caught(pid_of(fd), signal.SIGTERM)
     signal.pidfd_send_signal(fd, signal.SIGTERM)
-    with harness.Watched(pyrunc.state(id)["pid"] or os.getpid()) as watched:
-        if watched.pid != os.getpid():
-            watched.wait()
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    assert poll.poll(harness.WATCHDOG * 1000), "it does not end"
     assert pyrunc.status(id) == "stopped"
     os.close(fd)
     os.close(other)

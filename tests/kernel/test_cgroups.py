@@ -84,7 +84,10 @@ def test_undo_of_what_was_never_made(group):
     one = group()
     one.undo()
     one.make()
+    paths = list(one.paths.values())
+    assert paths and all(map(os.path.isdir, paths))
     one.undo()
+    assert not any(map(os.path.exists, paths))
     one.undo()
 
 

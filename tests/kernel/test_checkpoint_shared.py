@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.kernel, pytest.mark.slow, pytest.mark.skipif(not CRIU,
 @pytest.fixture
 def shared(runtime):
     """The pid of a process in a mount namespace with a shared `/`; the runtime is executed there."""
-    words = ["unshare", "--mount", "--propagation", "shared", "sh", "-c", "echo ready; read end"]
+    words = ["unshare", "--mount", "--propagation", "private", "sh", "-c", "mount --make-rshared /; echo ready; read end"]
     keeper = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert keeper.stdout.readline() == b"ready\n"
     argv = runtime.argv

@@ -52,11 +52,13 @@ def prepared(path, tmp_path):
 
 
 def context(path, bundle, config):
-    """The context of a create, with the command line that goes with a caller's config."""
+    """The context of a create by root, who the callers were, with the command line that goes with a caller's config."""
     options = {"command": "create", "systemd_cgroup": config["linux"].get("cgroupsPath", "").count(":") == 2}
     if config["process"].get("terminal"):
         options["console_socket"] = bundle + "/console.sock"
-    return planner.Context("captured", bundle, config, options)
+    made = planner.Context("captured", bundle, config, options)
+    made.euid = 0
+    return made
 
 
 def test_there_are_recordings():

@@ -107,9 +107,9 @@ def test_pages_that_are_there(folder, magic):
 
 
 def test_no_pages_at_all(folder):
-    folder.check()
+    assert folder.check() is None
     (folder.path / "pagemap-1.img").write_bytes(pagemap(1))
-    folder.check()
+    assert folder.check() is None
 
 
 def test_maps_of_an_earlier_dump_count_for_nothing(folder):
@@ -117,7 +117,7 @@ def test_maps_of_an_earlier_dump_count_for_nothing(folder):
     (folder.path / "pagemap-shmem-7.img").write_bytes(b"x")
     (folder.path / "pagemap-1.img").write_bytes(pagemap(1, (1, 4, None)))
     (folder.path / "pages-1.img").write_bytes(bytes(SIZE))
-    folder.check()
+    assert folder.check() is None
 
 
 def test_shared_memory(folder):

@@ -252,16 +252,19 @@ def test_timeout_kills_the_whole_group(run, tmp_path):
 def test_a_daemon_that_keeps_the_output_open_is_not_waited_for(run, tmp_path):
     os.mkfifo(tmp_path / "end")
     guard = os.open(tmp_path / "end", os.O_RDWR)
-    hooks.host_prestart(plan({"prestart": [shell("(read x <end) & echo started")]}), run)
-    assert run.recorded[0][1]["stdout"] == "started", "what was written before the end is kept"
-    os.write(guard, b"\n")
+    hooks.host_prestart(plan({"prestart": [shell("(read x <end) & echo $!")]}), run)
+    written = run.recorded[0][1]["stdout"]
+    assert written.isdigit(), "what was written before the end is kept"
+    with harness.Watched(int(written)) as daemon:
+        os.write(guard, b"\n")
+        daemon.wait()
     os.close(guard)
 
 
 def test_a_state_that_is_not_read(tmp_path):
     run = Host(tmp_path)
     run.state = lambda status, pid: {"annotations": {"x": "y" * 300000}}  # type: ignore[method-assign]
-    hooks.host_prestart(plan({"prestart": [shell("exec 0<&-; exit 0"), shell("wc -c | grep -q 3000..")]}), run)
+    assert hooks.host_prestart(plan({"prestart": [shell("exec 0<&-; exit 0"), shell("wc -c | grep -q 3000..")]}), run) is None
 
 
 def test_poststop_goes_on_and_reports(run, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 
@@ -81,12 +82,15 @@ def test_runc_runs_it(tmp_path):
     spec.main({"bundle": str(tmp_path)}, [])
     document = json.loads((tmp_path / "config.json").read_text())
     document["process"].update(terminal=False, args=["/bin/busybox", "true"])
-    document["linux"]["cgroupsPath"] = "/%s" % tmp_path.name
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for limit in document["process"]["rlimits"]:
+        limit["hard"] = limit["soft"] = min(limit["hard"], hard)  # raising it takes CAP_SYS_RESOURCE
+    id = "spec%d" % os.getpid()
+    document["linux"]["cgroupsPath"] = "/" + id  # not that of another run beside this one
     (tmp_path / "config.json").write_text(json.dumps(document))
     for name in ("bin", "proc", "dev", "sys"):
         (tmp_path / "rootfs" / name).mkdir(parents=True)
     shutil.copy(busybox, tmp_path / "rootfs/bin/busybox")
-    id = "spec%d" % os.getpid()
     command = [runc, "--root", str(tmp_path / "state"), "run", "-b", str(tmp_path), id]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (0, ""), done

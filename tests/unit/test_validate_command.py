@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 
 import pytest
 
@@ -51,6 +52,9 @@ def good(tmp_path):
     (tmp_path / "rootfs" / "bin" / "sh").chmod(0o755)
     document = example.config(os.geteuid() != 0, os.geteuid(), os.getegid())
     document["process"]["terminal"] = False
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for limit in document["process"]["rlimits"]:
+        limit["hard"] = limit["soft"] = min(limit["hard"], hard)  # raising it takes CAP_SYS_RESOURCE
     return document
 
 
