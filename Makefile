@@ -168,8 +168,10 @@ format: $(STAMPS)/tools
 
 # One pytest run, so that its last line covers everything. `long` tests are left to test-all. In CI a failed test is run once more, and
 # the last lines name it: real daemons on a busy machine fail now and then, a defect fails twice.
+# Several processes at a time (tests/side_by_side.py): engines and the guest mostly wait.
+WORKERS ?= 3
 test: $(STAMPS)/packages-test build lint
-	@$(PYTEST) tests -m "not long" $(if $(CI),--reruns 1 -rR) $(ARGS)
+	@$(PYTEST) tests -m "not long" -n $(WORKERS) $(if $(CI),--reruns 1 -rR) $(ARGS)
 
 # If the guest cannot be built, `make test` skips its tests; this target fails.
 test-vm: $(STAMPS)/packages-vm build $(STAMPS)/tools
