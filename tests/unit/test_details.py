@@ -9,10 +9,12 @@ import types
 import pytest
 
 from pyrunc.cgroup import attach, devices_rules, freeze, tree, v2
-from pyrunc.errors import CallError, StepFailure
-from pyrunc.linux import dbus, filters, pidfd, sdnotify
+from pyrunc.cgroup import fs as cgroup_fs
+from pyrunc.errors import CallError, Refusal, StepFailure
+from pyrunc.linux import caps, dbus, filters, pidfd, sdnotify
 from pyrunc.parts import notify
 from pyrunc.parts.mounts import cgroupfs
+from pyrunc.parts.resources import limits
 from pyrunc.parts.seccomp import profile
 
 
@@ -193,3 +195,27 @@ def test_the_notify_socket_is_closed_whatever_happens(monkeypatch, outcome):
         assert e is outcome
     with pytest.raises(OSError, match="descriptor"):
         os.fstat(fd)
+
+
+@pytest.mark.parametrize("path", ["/elsewhere/a", "/sys/fs/cgroup", "/sys/fs/cgroup/", "/sys/fs/cgroup/a//b", "/sys/fs/cgroup/a/../b",
+                                  "/sys/fs/cgroup/./a"])  # fmt: skip
+def test_a_cgroup_of_the_state_lies_below_its_mount(path):
+    with pytest.raises(StepFailure, match="cgroup"):
+        cgroup_fs.levels("/sys/fs/cgroup", path)
+
+
+def test_the_levels_of_a_cgroup():
+    assert cgroup_fs.levels("/sys/fs/cgroup", "/sys/fs/cgroup/a/b.c") == ["a", "b.c"]
+
+
+@pytest.mark.parametrize("last", [0, 20, len(caps.NAMES) - 1, len(caps.NAMES), 50, 63])
+def test_the_last_capability_of_older_and_newer_kernels(monkeypatch, last):
+    asked = []
+    monkeypatch.setattr(caps, "_known", lambda number: asked.append(number) or number <= last)
+    assert caps.last() == last and max(asked) <= 63
+
+
+@pytest.mark.parametrize("key", ["a/b", "", ".", "..", "pids max", "pids\tmax", "pidsmax", ".pids"])
+def test_a_unified_key_is_a_file_of_a_controller(key):
+    with pytest.raises(Refusal, match="unified resource"):
+        limits._unified({"unified": {key: "1"}}, 2, None)
