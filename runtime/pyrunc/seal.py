@@ -16,10 +16,11 @@ import sys
 from _imp import is_frozen
 from errno import EMFILE, ENOENT
 
-from pyrunc.errors import NO_DESCRIPTORS, CallError, StepFailure, errno_text
+from pyrunc.errors import NO_DESCRIPTORS, CallError, StepFailure, Unsupported, errno_text, quote
 from pyrunc.linux import _syscalls
 from pyrunc.linux.constants import AT_EMPTY_PATH
 
+KERNEL = [5, 12]
 SELF = "/proc/self/exe"
 OVERLAY, MEMFD, UNNAMED = WAYS = (0, 1, 2)  # enum sealing_way of csrc/sealing.h
 CHUNK = 1 << 20
@@ -28,6 +29,7 @@ CHUNK = 1 << 20
 def ensure(argv: list[str]) -> None:
     """Returns when this process runs from a sealed file; else executes the same interpreter from one, with `argv` (the launcher first)
     and the caller's environment as it was. StepFailure when no way works: nothing that meets a container runs unsealed."""
+    _need_kernel(posix.uname().release)
     last: OSError | None = None
     if getattr(sys, "pyrunc_is_sealed", False):  # the compiled launcher has made the check in this very process
         return
@@ -52,6 +54,14 @@ def ensure(argv: list[str]) -> None:
         "seal.ensure", "host", None, CallError.of(last).call if last is not None else None, number, sys.executable,
         hint,
     )  # fmt: skip
+
+
+def _need_kernel(release: str) -> None:
+    """An older kernel lacks calls in many places (mount_setattr is of 5.12): it is named once, before anything is tried."""
+    numbers = [word.partition("-")[0] for word in release.split(".")[:2]]
+    if all(word.isdecimal() for word in numbers) and [int(word) for word in numbers] < KERNEL:
+        words = "kernel too old: this is Linux %s, and pyrunc needs %d.%d or later" % (quote(release), *KERNEL)
+        raise Unsupported("kernel-too-old", words, None, "kernel", "boot a newer kernel")
 
 
 def is_sealed() -> bool:
