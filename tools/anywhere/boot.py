@@ -96,7 +96,7 @@ def boot(release: pathlib.Path, suite: str, arch: str, append: str = "") -> tupl
         except subprocess.TimeoutExpired as e:
             text = (e.stdout or b"").decode(errors="replace")
     lines = text.replace("\r", "").splitlines()
-    version = next((line.removeprefix("KERNEL ") for line in lines if line.startswith("KERNEL ")), None)
+    version = next((line.partition("KERNEL ")[2] for line in lines if "KERNEL " in line), None)
     if version is None:
         raise roots.Failed("the machine did not come up: %s" % text[-400:])
     checks = []
