@@ -1,7 +1,7 @@
 """Finds the package, its data files and the virtual environment, starting at the launcher.
 
 Whoever runs a command as root executes what is found here (the helper, and the packages that it imports). So a place counts only if nobody
-else can change it: on every level of its path, links included, the owner is root or the caller, and nobody else may write.
+else can change it: on every level of its path, links included, the owner is root, the caller or the launcher's, and nobody else may write.
 """
 
 from __future__ import annotations
@@ -79,13 +79,15 @@ def untrusted(path: str) -> str | None:
     """None if nobody but root and the caller can change what an absolute path leads to; else why not, such as "/srv/lib belongs to uid 1000".
 
     Each component is looked at on the way, and each symbolic link's target too. A directory that everybody may write to is accepted if it
-    is sticky, like /tmp: there nobody can replace an entry of somebody else. In a user namespace the owner of the host's files has no id, so
-    the owner of /usr/bin/python3, which the helper is run with in any case, is accepted as root is."""
+    is sticky, like /tmp: there nobody can replace an entry of somebody else. Two more owners are accepted as root is, because what they own is
+    executed in any case: that of the launcher (a checkout that root runs belongs to its developer), and that of /usr/bin/python3, which is
+    the host's root in a user namespace without an id for it."""
     owners = {0, posix.geteuid()}
-    try:
-        owners.add(posix.stat(PYTHON).st_uid)
-    except OSError:
-        pass  # then there is no helper either
+    for program in (PYTHON, sys.argv[0]):
+        try:
+            owners.add(posix.stat(program).st_uid)
+        except (OSError, ValueError):
+            pass
     todo = path.split("/")[::-1]
     at = ""
     for _ in range(MAX_STEPS):
@@ -126,8 +128,8 @@ def _why_not(path: str, owners: set[int]) -> str | None:
         return None
     if mode & S_IWOTH and not (kind == S_IFDIR and mode & S_ISVTX):
         return "everybody may write to %s" % path
-    own = posix.geteuid() == posix.getegid() == st.st_gid  # the group that many systems make for each user
-    if mode & S_IWGRP and st.st_gid != 0 and not own and not mode & S_ISVTX:
+    own = st.st_gid == st.st_uid  # the group that many systems make for each user
+    if mode & S_IWGRP and st.st_gid != 0 and not own and not (kind == S_IFDIR and mode & S_ISVTX):
         return "group %d may write to %s" % (st.st_gid, path)
     return None
 

@@ -123,6 +123,26 @@ def test_the_package_of_the_plain_launcher(prefix, level, change):
         assert (done.returncode, done.stdout, done.stderr) == (1, "", "pyrunc: no package beside the launcher\n")
 
 
+@pytest.mark.parametrize("launcher", ["compiled", "plain"])
+def test_a_checkout_of_the_launchers_owner(prefix, launcher):
+    """Root runs a developer's launcher: what else the developer owns is no further risk. Of a third user it is."""
+    if launcher == "plain":
+        shutil.copy(ROOT / "runtime/bin/pyrunc", prefix / "bin/pyrunc")
+        (prefix / "pyrunc/commands/version.py").write_text("def main(options, args):\n    %s    return 0\n" % marking(prefix))
+        words = ("version",)
+    else:
+        (prefix / "pyrunc/helper/main.py").write_text(marking(prefix))
+        words = ()
+    for path in (prefix, *prefix.rglob("*")):
+        os.chown(path, SOMEBODY, SOMEBODY)
+    (prefix / "pyrunc").chmod(0o775)  # the umask of systems that make a group for each user
+    assert run(prefix, *words)[1] is True
+    (prefix / "mark").unlink()
+    for path in ("pyrunc/cli.py", "pyrunc/helper"):
+        os.chown(prefix / path, SOMEBODY + 1, SOMEBODY)
+    assert run(prefix, *words)[1] is False
+
+
 def test_what_makes_a_path_untrusted(tmp_path):
     tmp_path.chmod(0o755)
     (tmp_path / "a/b").mkdir(parents=True)
