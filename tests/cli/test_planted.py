@@ -129,7 +129,7 @@ def test_a_checkout_of_the_launchers_owner(prefix, launcher):
     if launcher == "plain":
         shutil.copy(ROOT / "runtime/bin/pyrunc", prefix / "bin/pyrunc")
         (prefix / "pyrunc/commands/version.py").write_text("def main(options, args):\n    %s    return 0\n" % marking(prefix))
-        words = ("version",)
+        words: tuple[str, ...] = ("version",)
     else:
         (prefix / "pyrunc/helper/main.py").write_text(marking(prefix))
         words = ()
