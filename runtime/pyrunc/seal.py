@@ -60,7 +60,7 @@ def _need_kernel(release: str) -> None:
     """An older kernel lacks calls in many places (mount_setattr is of 5.12): it is named once, before anything is tried."""
     numbers = [word.partition("-")[0] for word in release.split(".")[:2]]
     if all(word.isdecimal() for word in numbers) and [int(word) for word in numbers] < KERNEL:
-        words = "kernel too old: this is Linux %s, and pyrunc needs %d.%d or later" % (quote(release), *KERNEL)
+        words = "kernel too old: this is Linux %s, and pyrunc needs %d.%d or later" % (quote(release), KERNEL[0], KERNEL[1])
         raise Unsupported("kernel-too-old", words, None, "kernel", "boot a newer kernel")
 
 

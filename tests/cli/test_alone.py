@@ -97,7 +97,7 @@ def test_commands_that_tell(alone, make_bundle):
     assert ok(alone("pyrunc", "seccomp", "--bundle", "/tmp/bundle", "mkdir", bundle=bundle)).startswith("mkdir(")
     assert ok(alone("pyrunc", "validate", "/tmp/bundle")).endswith("config.json: no problems, 1 warning\n")
     bad = alone("pyrunc", "validate", "/tmp/bundle", bundle=make_bundle({"/process/cwd": 3}))
-    assert bad.returncode == 1 and "cwd must be a string, found 3" in bad.stdout and "no warnings" in bad.stdout
+    assert bad.returncode == 1 and "cwd must be a string, found 3" in bad.stdout and "jsonschema" not in bad.stdout
     assert "ociVersion" in ok(alone("pyrunc", "spec", "--profile", "hardened", "--file", "-"))
     assert json.loads(ok(alone("pyrunc", "features")))["annotations"]["io.github.seccomp.libseccomp.version"]
     asked = alone("pyrunc", "validate", "--schema-only", "/tmp/bundle")

@@ -1,0 +1,131 @@
+#!/usr/bin/python3
+"""`make test-anywhere`: the release files on other kernels and processors, the sources on other distributions; one table at the end.
+
+    matrix.py [--short] [--only WORD] [--dist DIR]
+
+Kernels of several Debian suites boot with the release file alone in their initrd (boot.py). In roots of several suites `make demo`, the
+unit tests and the tests of the command line run from a clone of this tree. --short: one kernel, one refusal. Everything is kept below
+the cache of tools/roots.py; a row says `not run` and why where something is missing. Exit status 1: a row has failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+sys.path.insert(0, str(HERE.parent))
+import boot  # noqa: E402
+import roots  # noqa: E402
+
+PROJECT = HERE.parent.parent
+# suite, processor, words for the kernel
+KERNELS = (
+    ("trixie", "x86_64", ""),
+    ("bullseye", "x86_64", "old=1"),
+    ("bookworm", "x86_64", ""),
+    ("trixie", "x86_64", "cgroup=1"),
+    ("testing", "x86_64", ""),
+    ("trixie", "aarch64", ""),
+)
+SHORT = 2  # the first rows
+SUITES = ("bookworm", "trixie", "testing")
+STEPS = {
+    "demo": "make demo",
+    "unit": "make .stamps/tools && .venv/bin/pytest -q tests/unit",
+    "cli": "make .stamps/tools && .venv/bin/pytest -q tests/cli -m 'not long'",
+}
+MORE = ["make", "git", "mount", "util-linux"]
+SECONDS = 3600
+ENTER = r"""
+set -e
+mount --bind "$1" "$1"
+mount -t proc proc "$1/proc"
+for dir in sys dev; do mount --rbind "/$dir" "$1/$dir"; done
+for dir in run tmp; do mount -t tmpfs tmpfs "$1/$dir"; done
+cd "$1"
+mkdir -p old
+pivot_root . old
+umount -l /old
+cd /src
+exec sh -c "$2"
+"""
+Row = tuple[str, str, str]
+
+
+def on_kernels(dist: pathlib.Path, rows: tuple[tuple[str, str, str], ...]) -> list[Row]:
+    found = []
+    for suite, arch, words in rows:
+        name = "%s kernel, %s%s" % (suite, arch, ", cgroup v1" if words == "cgroup=1" else "")
+        files = sorted(dist.glob("pyrunc-*-linux-" + arch))
+        try:
+            if not files:
+                raise roots.Failed("no release file in %s (make release)" % dist)
+            version, checks = boot.boot(files[-1], suite, arch, words)
+        except (roots.Failed, OSError) as e:
+            found.append((name, "release file", "not run: %s" % str(e).splitlines()[0]))
+            continue
+        bad = ["%s: %s" % row for row in checks if row[1] != "ok"]
+        verdict = "FAILED " + "; ".join(bad) if bad else "refused in one line" if words == "old=1" else "%d checks ok" % len(checks)
+        found.append((name, "Linux %s, release file" % version.split()[0], verdict))
+        print("%s: %s" % (name, verdict), flush=True)
+    return found
+
+
+def on_suites(suites: tuple[str, ...]) -> list[Row]:
+    found = []
+    for suite in suites:
+        packages = [line.split()[1] for line in (PROJECT / "tools/apt-packages.txt").read_text().splitlines() if line.startswith("demo ")]
+        try:
+            root = roots.made("root-" + suite, suite, packages + MORE, "minbase")
+            source = root / "src"
+            shutil.rmtree(source, ignore_errors=True)
+            subprocess.run(["git", "clone", "--quiet", str(PROJECT), str(source)], check=True)
+            for name in ("/etc/resolv.conf", "/etc/pip.conf", "/etc/ssl/certs/ca-certificates.crt"):
+                if os.path.exists(name):
+                    shutil.copyfile(name, str(root) + name)
+        except (roots.Failed, OSError, subprocess.CalledProcessError) as e:
+            found.append(("Debian " + suite, "sources", "not run: %s" % str(e).splitlines()[0]))
+            continue
+        for step, command in STEPS.items():
+            argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c", ENTER, "sh", str(root), command + " 2>&1"]
+            env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"}
+            done = subprocess.run(argv, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS)
+            said = re.findall(r"^(?:\d+ \w+, )*\d+ passed.*", done.stdout, re.M)
+            verdict = said[-1] if said else "ok" if done.returncode == 0 else "FAILED: " + (done.stdout.strip().splitlines() or ["?"])[-1]
+            found.append(
+                ("Debian " + suite, step, verdict if done.returncode == 0 or verdict.startswith("FAILED") else "FAILED: " + verdict)
+            )
+            print("%s, %s: %s" % found[-1], flush=True)
+    return found
+
+
+def table(rows: list[Row]) -> str:
+    lines = ["%s, %s" % (datetime.date.today(), os.uname().machine), "", "| where | what | result |", "|---|---|---|"]
+    return "\n".join(lines + ["| %s | %s | %s |" % row for row in rows])
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(description="tests on other kernels, processors and distributions")
+    parser.add_argument("--short", action="store_true", help="one kernel and one that is too old")
+    parser.add_argument("--only", choices=("kernels", "suites"))
+    parser.add_argument("--dist", type=pathlib.Path, default=PROJECT / "dist")
+    options = parser.parse_args(argv)
+    rows: list[Row] = []
+    if options.only != "suites":
+        rows += on_kernels(options.dist, KERNELS[:SHORT] if options.short else KERNELS)
+    if options.only != "kernels" and not options.short:
+        rows += on_suites(SUITES)
+    print(table(rows))
+    return int(any("FAILED" in row[2] for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
