@@ -13,6 +13,7 @@ import errno
 import json
 import os
 import pathlib
+import resource
 import select
 import shutil
 import signal
@@ -82,6 +83,16 @@ def patch(config: Json, changes: Mapping[str, Json]) -> Json:
             node.append(value) if last == "-" else node.__setitem__(int(last), value)
         else:
             node[last] = value
+    return config
+
+
+def within_limits(config: Json) -> Json:
+    """Lowers the config's hard limits to our own, as raising one takes CAP_SYS_RESOURCE. Returns the config."""
+    for limit in config["process"].get("rlimits", ()):
+        _, hard = resource.getrlimit(getattr(resource, limit["type"]))
+        if hard != resource.RLIM_INFINITY:
+            limit["hard"] = min(limit["hard"], hard)
+            limit["soft"] = min(limit["soft"], hard)
     return config
 
 

@@ -8,11 +8,11 @@ lower: without CAP_SYS_RESOURCE a plan refuses higher ones. Everything else stay
 import copy
 import json
 import pathlib
-import resource
 import shlex
 
 import pytest
 
+import harness
 from pyrunc import cli, errors
 from pyrunc.engine import planner
 from pyrunc.oci import load, normalise, validate
@@ -42,12 +42,7 @@ def prepared(path, tmp_path):
             namespace.pop("path", None)  # a new one: our own can't be joined
         elif "path" in namespace:
             namespace["path"] = "/proc/self/ns/" + NAMESPACES.get(namespace["type"], namespace["type"])
-    for limit in document["process"].get("rlimits", ()):
-        _, hard = resource.getrlimit(getattr(resource, limit["type"]))
-        if hard != resource.RLIM_INFINITY:
-            limit["hard"] = min(limit["hard"], hard)
-            limit["soft"] = min(limit["soft"], hard)
-    (tmp_path / "bundle" / "config.json").write_text(json.dumps(document))
+    (tmp_path / "bundle" / "config.json").write_text(json.dumps(harness.within_limits(document)))
     return str(tmp_path / "bundle")
 
 

@@ -74,6 +74,8 @@ def test_the_date_is_the_callers(pages, tmp_path):
 
 def test_what_make_install_puts_where(tmp_path):
     """install-shell is the part of `make install` that needs no package registry."""
+    if not os.access(harness.ROOT, os.W_OK):
+        pytest.skip("the test run's user may not build in this tree")
     argv = ["make", "-s", "-C", str(harness.ROOT), "install-shell", "DESTDIR=%s" % tmp_path, "PREFIX=/usr", "PYRUNC_PLAIN=1"]
     argv += ["--assume-old=build", "VENV=.venv"]
     done = subprocess.run(argv, capture_output=True, text=True)

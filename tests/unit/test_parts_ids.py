@@ -141,6 +141,7 @@ def own(monkeypatch):
     """A process with all capabilities, on a kernel whose last one is 40."""
     monkeypatch.setattr(caps, "last", lambda: 40)
     monkeypatch.setattr(caps, "current", lambda: (ALL, ALL, 0, ALL))
+    monkeypatch.setattr(caps, "permitted", lambda: ALL)
 
 
 def sets(value, ctx=None, nnp=None):
@@ -180,6 +181,7 @@ def test_unknown_names_are_dropped_with_a_warning(own, name):
 
 def test_what_the_kernel_or_we_lack_is_dropped_with_a_warning(own, monkeypatch):
     monkeypatch.setattr(caps, "current", lambda: (1, 1, 0, 1))
+    monkeypatch.setattr(caps, "permitted", lambda: 1)
     value = {name: ["CAP_CHOWN", "CAP_SYS_RESOURCE"] for name in ("bounding", "permitted", "effective")}
     ctx = Ctx()
     assert sets(value, ctx)["permitted"] == 1
