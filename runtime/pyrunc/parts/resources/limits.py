@@ -344,14 +344,20 @@ READERS = (
 
 def devices(resources: Resources, ctx: Context, version: int) -> list[Rule]:
     """The config's rules in order, and the built-in allows behind its last rule for all devices, or all of a type: what the config says of
-    single devices comes later, so its denials win. A device of /linux/devices that replaces a default one with other numbers removes its rule. On v1,
-    which can't deny part of an allowed range, a denial of mknod takes away the built-in leave to make any node of that type."""
+    single devices comes later, so its denials win. A device of /linux/devices that replaces a default one with other numbers removes its rule.
+
+    v1 cannot deny part of an allowed range. After "allow all", a denial that includes mknod removes the built-in permission to make any node of
+    that type. After "deny all", as Docker sends it, that permission stays, as in runc: a node can be made there, but not opened."""
     own = [rule(item, number) for number, item in enumerate(resources.get("devices", ()))]
     reset = max([number for number, one in enumerate(own) if one[2:4] == [-1, -1]], default=-1) + 1
     built_in = [list(one) for one in defaults((ctx.config.get("linux") or {}).get("devices", ())) if list(one) not in own[reset:]]
-    if version == 1:
+    if version == 1 and reset and own[reset - 1][0]:
         denied = {one[1] for one in own[reset:] if not one[0] and "m" in one[4]}
         built_in = [one for one in built_in if not (one[1] in denied and one[2:] == [-1, -1, "m"])]
+    elif version == 1:
+        single = {tuple(one[1:4]) for one in own[reset:] if not one[0]}
+        built_in = [one for one in built_in if tuple(one[1:4]) not in single]
+        own[reset:] = [one if one[0] else [*one[:4], one[4].replace("m", "")] for one in own[reset:] if one[0] or one[4] != "m"]
     rules = own[:reset] + built_in + own[reset:]
     if version == 1 and not ctx.in_userns:
         devices_rules.check_v1(rules, [*range(reset), *[-1] * len(built_in), *range(reset, len(own))])
