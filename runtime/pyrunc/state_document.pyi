@@ -55,6 +55,7 @@ class State(TypedDict, total=False):
     hooks: list[dict[str, Any]]  # notes of hooks that ran
     namespaces: dict[str, int]  # {type: inode}, of those that are not the runtime's; as create left them
     root: list[int] | None  # [device, inode] of the root, where it is not that of a mount namespace of the container's own
+    no_process: bool  # the config has none: such a container cannot be started
     notify: bool  # a supervisor waits for READY
     warnings: list[list[str]]  # [pointer, text]
     stdio: list[str]  # what 0, 1 and 2 were, for a restore; [] with a terminal

@@ -321,3 +321,15 @@ def test_state_files_are_private(pyrunc, waiting):
     assert stat.S_IMODE(os.stat(directory).st_mode) == 0o700
     for name in os.listdir(directory):
         assert stat.S_IMODE(os.lstat(os.path.join(directory, name)).st_mode) & 0o077 == 0, name
+
+
+def test_without_a_process(runtime, make_bundle, no_leaks):
+    """runtime-spec, config.md#process: it is required when start is called."""
+    id = runtime.create(make_bundle({"/process": harness.ABSENT}))
+    assert runtime.status(id) == "created"
+    failed = runtime.call("start", id)
+    assert failed.code == 1 and "process property must not be empty" in failed.err and "/process" in failed.err, failed
+    assert runtime.status(id) == "created"
+    runtime.ok("delete", "--force", id)
+    failed = runtime.call("run", "--bundle", make_bundle({"/process": harness.ABSENT}), runtime.new_id())
+    assert failed.code == 1 and "process property must not be empty" in failed.err

@@ -65,8 +65,9 @@ def test_refused(changes, words, pointer):
 
 def test_no_process_at_all():
     with pytest.raises(Refusal) as caught:
-        program.plan({}, Ctx(config={}))
+        program.plan({}, Ctx(config={}, options={"command": "run"}))
     assert caught.value.sentence().startswith("process property must not be empty (/process)")
+    assert program.plan({}, Ctx(config={})) is None, "create: it is required at start"
 
 
 @pytest.mark.parametrize("cwd", ["/", "/no/such", "/../..", "/proc", "/dev/fd", "/proc/self", "/a b/ü", "//x//", "/" + "a" * 255])

@@ -100,6 +100,8 @@ def reserve(run: Run, warnings: list[list[str]]) -> None:
             "warnings": warnings,
             "stdio": [] if "terminal" in run.plans else _streams(),
         }
+        if "program" not in run.plans:
+            state_dir.state["no_process"] = True
         state_dir.create("plan.json", jsonbytes.by_lines({**run.plans}))
         state_dir.save()
         state_dir.create("config.json", jsonbytes.by_lines(run.config))

@@ -158,8 +158,10 @@ def _environment(name: bytes) -> str | None:
 def check_terminal(config: dict[str, Any], asked: Options) -> None:
     """terminal and --console-socket go together when nobody stays to relay (words of runc)."""
     process = config.get("process")
+    if process is None and asked["command"] == "create":
+        process = {}  # runtime-spec requires it at start only
     if process is None:
-        raise Refusal("process-property-empty", "process property must not be empty", "/process", "give /process with args, cwd and user")
+        raise Refusal("no-process", "process property must not be empty", "/process", "give /process with args, cwd and user")
     terminal = process.get("terminal", False)
     if asked["detach"] and terminal and not asked["console_socket"]:
         raise Refusal(

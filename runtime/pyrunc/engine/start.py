@@ -12,7 +12,7 @@ from _signal import SIGKILL, SIGSYS
 from pyrunc import jsonio, log, trace
 from pyrunc.engine import gate, handshake, planner, signals, status, steps
 from pyrunc.engine.order import CREATE, START
-from pyrunc.errors import CALLER_TEXT, CallError, HookFailure, PyruncError, StateError, StepFailure
+from pyrunc.errors import CALLER_TEXT, CallError, HookFailure, PyruncError, Refusal, StateError, StepFailure
 from pyrunc.linux import pidfd
 
 TYPE_CHECKING = False
@@ -35,6 +35,8 @@ def start(state_dir: StateDir, options: Mapping[str, Any], attended: bool = Fals
     if now != "created":
         words = {"running": "start-running", "paused": "start-paused"}.get(now, "start-stopped")
         raise StateError("start-running", CALLER_TEXT[words], state_dir.id, now)
+    if state_dir.state.get("no_process"):
+        raise Refusal("no-process", "process property must not be empty", "/process", "the config that it was created with has no process")
     fd = pidfd.open_init(state_dir.state["pid"], state_dir.state["start_time"])
     ends = gate.open_both(state_dir) if fd >= 0 else None
     if ends is None:

@@ -52,12 +52,15 @@ PASSWD_LIMIT = 1 << 20
 BREAKOUT, NOT_FOUND, NO_EXEC, DIRECTORY = 1, 2, 3, 4  # record.detail (csrc/ops.h)
 
 
-def plan(node: Node, ctx: Context) -> Entry:
+def plan(node: Node, ctx: Context) -> Entry | None:
     """node: {"/process/args": [text], "/process/cwd": text, "/process/env": ["NAME=value"]}.
     entry: {"args", "cwd", "env": without duplicates (the last one wins, and keeps its place), "home": bool (HOME must be looked up), "path":
     PATH's value or None, "uid", "make_cwd": bool}.
+    None for a create without a process: it is required at start (runtime-spec, config.md#process).
     Refused: no process, no args, an empty args[0]; a cwd that is empty, relative, too long, or a link of /proc; a variable without a
     name or "="; NUL bytes and lone surrogates anywhere; what execve would refuse with E2BIG, with both sizes."""
+    if "process" not in ctx.config and ctx.options.get("command") == "create":
+        return None
     if not node and not (ctx.config.get("process") or {}):
         raise Refusal("no-process", "process property must not be empty", "/process", "give /process with args and cwd")
     args = _args(node.get(ARGS))
