@@ -21,7 +21,7 @@ EXT_LDFLAGS := -shared -Wl,-z,relro,-z,now
 PY_INCLUDE   = $(shell $(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))')
 PACKAGES     = $(shell $(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"])')
 
-.PHONY: build build-plain ext launcher release clean install uninstall deb install-shell man
+.PHONY: build build-plain ext launcher release test-anywhere wheels clean install uninstall deb install-shell man
 build: $(VENV)/.ready ext $(if $(PYRUNC_PLAIN),,launcher)
 	@target=pyrunc; if [ -z "$(PYRUNC_PLAIN)" ] && [ -x $(STATIC) ]; then target=$(notdir $(STATIC)); fi; \
 	ln -sfn ../../runtime/bin/$$target $(VENV)/bin/pyrunc
@@ -123,6 +123,8 @@ help:
 	@echo "make test-shared the kernel and cli tests with / as a shared mount, as under systemd"
 	@echo "make install    installs below PREFIX (/usr/local) in DESTDIR; make uninstall; make deb builds a Debian package"
 	@echo "make release    dist/: a static executable for x86_64 and one for aarch64, with SBOM, tarball and checksums; ARGS='--arch x86_64'"
+	@echo "make wheels     dist/: platform wheels with the static executables in them, and an sdist"
+	@echo "make test-anywhere  the release file on other kernels and processors, the sources on other Debians; ARGS='--short'"
 	@echo "make test-asan  runs the tests of the extension with gcc's sanitizers"
 	@echo "make coverage   lines and branches that the tests reach, on both sides of the clone, and blocks of the C extension"
 	@echo "make mutants    changes one thing at a time and checks that a test notices; ARGS='--count 50' (docs/testing.md)"
@@ -165,6 +167,18 @@ lint: $(STAMPS)/packages-demo $(STAMPS)/tools
 format: $(STAMPS)/tools
 	@$(VENV)/bin/ruff check --quiet --fix --exit-zero
 	@$(VENV)/bin/ruff format --quiet
+
+# dist/: a static executable for each processor, with SBOM, tarball and checksums (tools/release.py).
+release: $(STAMPS)/packages-release
+	@$(PYTHON) -B tools/release.py $(if $(filter release,$(MAKECMDGOALS)),$(ARGS))
+
+# Other kernels, processors and distributions, one table at the end (tools/anywhere/matrix.py). ARGS='--short', '--only kernels'.
+test-anywhere: $(STAMPS)/packages-anywhere release
+	@$(PYTHON) -B tools/anywhere/matrix.py $(ARGS)
+
+# dist/: platform wheels with the static executables in them, and an sdist (tools/wheels.py).
+wheels: release
+	@$(PYTHON) -B tools/wheels.py dist
 
 # One pytest run, so that its last line covers everything. `long` tests are left to test-all. In CI a failed test is run once more, and
 # the last lines name it: real daemons on a busy machine fail now and then, a defect fails twice.

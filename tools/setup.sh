@@ -4,12 +4,12 @@
 # `setup.sh vm` those for the test lab's machine (tools/vmlab). Says in one line what it does; calls apt-get only when something is missing.
 set -eu
 cd "$(dirname "$0")"
-wanted=${1:?"usage: setup.sh demo|test|long|release|vm"}
+wanted=${1:?"usage: setup.sh demo|test|long|release|anywhere|vm"}
 missing=
 while read -r kind package _; do
     case $kind in
         demo) [ "$wanted" != vm ] || continue ;;
-        test | long | vm | release) [ "$wanted" = "$kind" ] || continue ;;
+        test | long | vm | release | anywhere) [ "$wanted" = "$kind" ] || continue ;;
         *) continue ;;
     esac
     state=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)

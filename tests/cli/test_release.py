@@ -71,6 +71,29 @@ def test_tarball_installs_and_goes(dist, scratch):
     assert [path for path in prefix.rglob("*") if path.is_file()] == []
 
 
+def test_a_wheel_and_an_sdist(dist, scratch):
+    """pip installs the compiled launcher, the Python API and the pages; the same bytes twice."""
+    before = None
+    for _ in range(2):
+        argv = ["/usr/bin/python3", "-B", harness.ROOT / "tools/wheels.py", dist]
+        done = subprocess.run(argv, env={"PATH": "/usr/bin:/bin", "SOURCE_DATE_EPOCH": "1700000000"}, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        (wheel,) = dist.glob("*.whl")
+        sums = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (wheel, *dist.glob("pyrunc-*[0-9].tar.gz"))}
+        assert before in (None, sums)
+        before = sums
+        assert "manylinux_2_17_" + ARCH in wheel.name and "musllinux_1_1_" + ARCH in wheel.name
+    prefix = scratch / "venv"
+    subprocess.run(["/usr/bin/python3", "-m", "venv", prefix], check=True)
+    subprocess.run([prefix / "bin/pip", "install", "--quiet", "--no-index", "--no-deps", wheel], check=True)
+    assert (prefix / "bin/pyrunc").read_bytes() == program(dist).read_bytes()
+    asked = [prefix / "bin/python", "-c", "import pyrunc; print(pyrunc.Runtime().path)"]
+    assert subprocess.run(asked, capture_output=True, text=True, check=True).stdout == "%s/bin/pyrunc\n" % prefix
+    assert (prefix / "share/man/man8/pyrunc.8").is_file()
+    for path in (wheel, *dist.glob("pyrunc-*[0-9].tar.gz")):
+        path.unlink()
+
+
 def test_a_second_build_has_the_same_bits(dist, scratch):
     """Another directory, another user, another locale and time zone."""
     tree = scratch / "elsewhere/with a longer name".replace(" ", "-")
