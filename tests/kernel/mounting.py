@@ -218,9 +218,9 @@ class World:
 
     def _serve(self, link: handshake.Link, plans: Json, pid: int) -> Json:
         if plans["namespaces"]["userns"]:
-            for kind in ("uid", "gid"):
-                with open("/proc/%d/%s_map" % (pid, kind), "w", encoding="ascii") as file:
-                    file.write("".join("%d %d %d\n" % tuple(line) for line in MAP[kind]))
+            for which in ("uid", "gid"):
+                with open("/proc/%d/%s_map" % (pid, which), "w", encoding="ascii") as file:
+                    file.write("".join("%d %d %d\n" % tuple(line) for line in MAP[which]))
         link.send(b"p")
         while True:
             kind, data, _fds = link.receive()

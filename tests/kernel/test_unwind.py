@@ -107,7 +107,7 @@ def surroundings(tmp_path, monkeypatch):
         return path
 
     def prepare(part, verb):
-        changes, options = dict(MORE.get(part, {})), []
+        changes, options = dict(MORE.get(part, {})), []  # type: ignore[call-overload]
         if part == "labels" and not os.path.exists("/sys/module/apparmor/parameters/enabled"):
             pytest.skip("this kernel has no AppArmor")
         if part == "rdt" and not os.path.ismount("/sys/fs/resctrl"):

@@ -88,38 +88,45 @@ class Reached:
     def __init__(self, folder: Path) -> None:
         self.layout = Layout(folder / "runtime")
         self.tests = {name: one for name, one in run.recorded(folder).items() if one.outcome == "passed"}
-        self.lines = {name: zlib.decompress(one.lines) for name, one in self.tests.items()}
-        self.c_data = {name: zlib.decompress(one.blocks) for name, one in self.tests.items()}
         self.blocks = tree.blocks(folder)
 
-    def by(self, mutation: Mutation) -> list[str]:
+    def places(self, mutation: Mutation) -> list[int]:
+        """Where in the map (of C: in that of the blocks) a test has to have been, in any of them."""
         if mutation.path == FINISH:
             before = [line for source, line in self.blocks.values() if source == FINISH and line <= mutation.line]
             nearest = max(before, default=0)
-            places = [at for at, (source, line) in self.blocks.items() if source == FINISH and line == nearest]
-            return [name for name, data in self.c_data.items() if any(data[at] for at in places)]
+            return [at for at, (source, line) in self.blocks.items() if source == FINISH and line == nearest]
         if mutation.path == ORDER:
-            return self.by_row(mutation)
-        at = self.layout.lines[mutation.path] + mutation.line
-        return [name for name, data in self.lines.items() if data[at]]
+            return self.of_row(mutation)
+        return [self.layout.lines[mutation.path] + mutation.line]
 
-    def by_row(self, mutation: Mutation) -> list[str]:
-        """Those that ran the verb of a row: its first line."""
+    def of_row(self, mutation: Mutation) -> list[int]:
+        """The first line of the verb of a row."""
         part, _, verb = mutation.what.split()[2].partition(".")
         for path, base in self.layout.lines.items():
-            if path.startswith("pyrunc/parts/%s" % part) or path.startswith("pyrunc/engine/"):
-                for (other, first, name), _at in self.layout.codes.items():
+            if path.startswith(("pyrunc/parts/%s" % part, "pyrunc/engine/")):
+                for other, first, name in self.layout.codes:
                     if other == base and name == verb:
-                        after = [line for line in self.layout.executable[path] if line > first]
-                        at = base + min(after, default=first)
-                        return [test for test, data in self.lines.items() if data[at]]
+                        return [base + min((line for line in self.layout.executable[path] if line > first), default=first)]
         return []
 
-    def choose(self, mutation: Mutation) -> Chosen:
+    def choose(self, sample: list[Mutation]) -> list[Chosen]:
+        """The tests for each mutant. One map is unpacked at a time: there are thousands, of a megabyte each."""
+        places = [self.places(mutation) for mutation in sample]
+        reaching: list[list[str]] = [[] for _ in sample]
+        for name, one in self.tests.items():
+            lines, blocks = zlib.decompress(one.lines), zlib.decompress(one.blocks)
+            for tests, mutation, ats in zip(reaching, sample, places, strict=True):
+                data = blocks if mutation.path == FINISH else lines
+                if any(data[at] for at in ats):
+                    tests.append(name)
+        return [self.sorted(mutation, tests) for mutation, tests in zip(sample, reaching, strict=True)]
+
+    def sorted(self, mutation: Mutation, tests: list[str]) -> Chosen:
         path = Path(mutation.path)
         named = path.parent.name if path.stem == "__init__" else path.stem  # tests/unit/test_parts_program.py is about parts/program.py
-        tests = sorted(self.by(mutation), key=lambda name: (named not in name.partition("::")[0], self.tests[name].seconds))
-        first, more = ([], []) if not tests else (some(tests, FIRST), some(tests, MORE))
+        tests = sorted(tests, key=lambda name: (named not in name.partition("::")[0], self.tests[name].seconds))
+        first, more = some(tests, FIRST), some(tests, MORE)
         return Chosen(mutation, first, [name for name in more if name not in first])
 
 
@@ -262,7 +269,7 @@ def main() -> int:
     sample = random.Random(wanted.seed).sample(every, min(wanted.count, len(every)))
     base = tree.ROOT / "build/mutants"
     tree.prepare(base, record=False)
-    chosen = [reached.choose(mutation) for mutation in sample]
+    chosen = reached.choose(sample)
     request = base / "request.json"
     request.write_text(json.dumps([{"mutation": one.mutation, "first": one.first, "more": one.more} for one in chosen]))
     print("%d mutants of %d" % (len(sample), len(every)), flush=True)
