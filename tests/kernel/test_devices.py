@@ -69,7 +69,7 @@ def test_existing_links_stay_but_for_ptmx(world):
 
 def test_devices_of_the_config(world):
     devices = [
-        {"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229, "fileMode": 0o644, "uid": 7, "gid": 8},
+        {"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229, "fileMode": 0o640, "uid": 7, "gid": 8},
         {"path": "/some/where/disk", "type": "b", "major": 7, "minor": 0, "fileMode": 0o600},
         {"path": "/dev/sub/u", "type": "u", "major": 1, "minor": 9},
         {"path": "/dev/pipe", "type": "p", "fileMode": 0o622},
