@@ -273,12 +273,11 @@ class CallError(OSError):
     detail: int | None = None  # of spawn(): one of DETAIL_* in ops.h
 
     def __new__(cls, number: int, text: str, path: str | bytes | int | None = None, call: str | None = None) -> CallError:
-        also = _ALSO.get(type(OSError(number, text)), cls)
-        return OSError.__new__(also, number, text) if path is None else OSError.__new__(also, number, text, path)
-
-    def __init__(self, number: int, text: str, path: str | bytes | int | None = None, call: str | None = None) -> None:
+        also = _ALSO.get(number, cls)
+        self = OSError.__new__(also, number, text) if path is None else OSError.__new__(also, number, text, path)
         if call is not None:
             self.call = call
+        return self
 
     @classmethod
     def of(
@@ -306,11 +305,7 @@ class CallError(OSError):
         return error
 
 
-_ALSO: dict[type[OSError], type[CallError]] = {
-    kind: type("CallError", (CallError, kind), {})
-    for kind in (
-        BlockingIOError, BrokenPipeError, ChildProcessError, ConnectionAbortedError, ConnectionRefusedError, ConnectionResetError,
-        FileExistsError, FileNotFoundError, InterruptedError, IsADirectoryError, NotADirectoryError, PermissionError, ProcessLookupError,
-        TimeoutError,
-    )
-}  # fmt: skip
+# {errno: a class that is both}, for each errno of which Python makes a class of its own
+_KINDS = {number: type(OSError(number, "")) for number in range(1, 134)}
+_BOTH = {kind: type("CallError", (CallError, kind), {}) for kind in dict.fromkeys(_KINDS.values()) if kind is not OSError}
+_ALSO: dict[int, type[CallError]] = {number: _BOTH[kind] for number, kind in _KINDS.items() if kind in _BOTH}

@@ -238,7 +238,7 @@ def _make_all(entry: Entry, run: HostRun, record: Record, seen: dict[str, tuple[
     paths = dict(entry["paths"])
     for path, key in fs.unique(entry["paths"]).items():
         prepare = _preparer(key, resources, entry["version"])
-        start = seen.pop(key) if prepare is None else None  # a preparer looks at every level
+        start = seen.pop(key) if prepare is None or not seen[key][0] else None  # a preparer also looks at the levels that were there
         try:
             made, inode = tree.make(entry["mounts"][key], path, key, prepare, start, _seat_opener(entry, path, key, run))
         except OSError as e:
