@@ -223,19 +223,19 @@ class World:
                     file.write("".join("%d %d %d\n" % tuple(line) for line in MAP[which]))
         link.send(b"p")
         while True:
-            kind, data, _fds = link.receive()
-            if kind == handshake.ASK:
+            message, data, _fds = link.receive()
+            if message == handshake.ASK:
                 run = SimpleNamespace(pid=pid, plans=plans)
                 answer, fds = steps.call(data["part"], "host_answer", "host", plans[data["part"]], run, data["request"])
                 link.send(handshake.ANSWER, answer, fds)
                 for fd in fds:
                     os.close(fd)
-            elif kind == b"v":
+            elif message == b"v":
                 return data
-            elif kind == handshake.FAILED:
+            elif message == handshake.FAILED:
                 raise steps.rebuild(data, "init")
             else:
-                raise AssertionError("the child ended without a word" if kind == b"" else data)
+                raise AssertionError("the child ended without a word" if message == b"" else data)
 
 
 def _child(

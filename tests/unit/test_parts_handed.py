@@ -249,9 +249,9 @@ def test_keyring():
 def test_names_of_keyrings_cannot_be_guessed():
     names = set()
     for _ in range(20):
-        run = Run(state_dir=SimpleNamespace(state={}))
-        keyring.host_name({}, run)
-        names.add(run.state_dir.state["keyring"])
+        state: dict[str, str] = {}
+        keyring.host_name({}, Run(state_dir=SimpleNamespace(state=state)))
+        names.add(state["keyring"])
         names.add(keyring.exec_op({}, Run(container=SimpleNamespace(state={})))[1].decode())
     assert len(names) == 40 and all(re.fullmatch("_ses\\.[0-9a-f]{32}", name) for name in names)
 

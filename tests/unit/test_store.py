@@ -21,7 +21,7 @@ STATE = {
 def state_dir(tmp_path):
     root = tmp_path / "root"
     state_dir = store.reserve(str(root), "one")
-    state_dir.state = dict(STATE)
+    state_dir.state.update(STATE)
     yield state_dir
     state_dir.close()
 
