@@ -19,11 +19,20 @@
 #define THREAD_SIZE 2560
 #define VARIABLES_SIZE 256 /* those of a static executable are 240 bytes */
 
+#if defined(__aarch64__) && !defined(__PIC__)
+/* In a static executable of aarch64 the block is the very beginning of the heap: one page lower nothing is mapped. So its size must be
+ * exact there; the C library tells debuggers. */
+extern const uint32_t _thread_db_sizeof_pthread;
+#define THREAD_BELOW ((_thread_db_sizeof_pthread + 63) & ~(uintptr_t)63)
+#else
+#define THREAD_BELOW THREAD_SIZE
+#endif
+
 static struct range thread_block(void)
 {
     uintptr_t self = (uintptr_t)__builtin_thread_pointer(), number = (uintptr_t)&errno;
 #ifdef __aarch64__ /* struct pthread lies below the thread pointer, the variables above */
-    struct range block = {self - THREAD_SIZE, self + VARIABLES_SIZE};
+    struct range block = {self - THREAD_BELOW, self + VARIABLES_SIZE};
 #else
     struct range block = {self - VARIABLES_SIZE, self + THREAD_SIZE};
 #endif

@@ -39,7 +39,9 @@ def kernel(suite: str, arch: str) -> tuple[pathlib.Path, pathlib.Path]:
     """(the kernel, a static busybox) of that processor."""
     debian = DEBIAN[arch]
     root = roots.made("kernel-%s-%s" % (suite, debian), suite, ["linux-image-cloud-" + debian, "busybox-static"], "extract", debian)
-    found = sorted((root / "boot").glob("vmlinuz-*"))
+    found = sorted([*root.glob("boot/vmlinuz-*"), *root.glob("usr/lib/modules/*/vmlinuz")])
+    if not found:
+        raise roots.Failed("%s has no kernel" % root)
     busybox = next(path for path in (root / "usr/bin/busybox", root / "bin/busybox") if path.exists())
     return found[-1], busybox
 

@@ -33,6 +33,8 @@ def run(payload: dict[str, Any]) -> dict[str, Any]:
 def stand_in(profile: dict[str, Any]) -> dict[str, Any]:
     """The profile with `swap`: an otherwise unused action that stands for ERRNO 4095."""
     used = {profile["default"], *[rule["action"] for rule in profile["rules"]]}
+    if LAST_ERRNO not in used:
+        return {**profile, "swap": None}
     swap = next(a for a in range(LAST_ERRNO - 1, filters.ERRNO, -1) if a not in used)
     rules = [{**rule, "action": swap} if rule["action"] == LAST_ERRNO else rule for rule in profile["rules"]]
     return {**profile, "default": swap if profile["default"] == LAST_ERRNO else profile["default"], "rules": rules, "swap": swap}
@@ -72,7 +74,8 @@ def compile_profile(profile: dict[str, Any], lib: Any) -> dict[str, Any]:
         program = lib.program(profile["default"], tuple(arches), tuple(attributes), rows)
     except OSError as e:
         raise explained(e, profile, list(arches.values()), calls) from None
-    program = swapped_back(program, profile["swap"])
+    if profile["swap"] is not None:
+        program = swapped_back(program, profile["swap"])
     if profile["enosys"]:
         known = [name for name in names if numbers[name] != -1]
         program = filters.pack(filters.enosys_prologue(highest(lib, [native, *arches], known))) + program
