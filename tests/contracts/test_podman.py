@@ -8,11 +8,6 @@ import pytest
 from callers import IMAGE
 from sandbox import BASE
 
-PROFILE = {
-    "defaultAction": "SCMP_ACT_ALLOW",
-    "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 28}],
-}
-
 
 def test_error_text_without_json(podman, world):
     """A runtime whose name podman doesn't know gets no --log: what it says on stderr must still give 127 and be readable."""
