@@ -2,6 +2,7 @@
 
 import os
 import signal
+import tempfile
 from types import SimpleNamespace
 
 import pytest
@@ -158,7 +159,7 @@ def odd(tmp_path):
     os.chown(tmp_path / "closed", 5, 5)
     tmp_path.chmod(0o755)
     for folder in (tmp_path, *tmp_path.parents):
-        if str(folder).startswith("/tmp/"):
+        if str(folder).startswith(tempfile.gettempdir() + "/"):
             folder.chmod(folder.stat().st_mode | 0o011)
     return str(tmp_path)
 
@@ -214,7 +215,7 @@ def test_a_directory_that_only_the_user_may_enter(tmp_path):
     home.mkdir(0o700)
     os.chown(home, 1000, 1000)
     for folder in tmp_path.parents:
-        if str(folder).startswith("/tmp/"):
+        if str(folder).startswith(tempfile.gettempdir() + "/"):
             folder.chmod(folder.stat().st_mode | 0o011)
     tmp_path.chmod(0o755)
     ops, _plans = ops_of({"args": ["/bin/pwd"], "cwd": str(home), "user": {"uid": 1000, "gid": 1000}})
