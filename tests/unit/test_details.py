@@ -8,11 +8,12 @@ import types
 
 import pytest
 
+from fakes import hand
 from pyrunc.cgroup import attach, devices_rules, freeze, tree, v2
 from pyrunc.cgroup import fs as cgroup_fs
 from pyrunc.errors import CallError, Refusal, StepFailure
 from pyrunc.linux import caps, dbus, filters, pidfd, sdnotify
-from pyrunc.parts import notify
+from pyrunc.parts import capabilities, notify
 from pyrunc.parts.mounts import cgroupfs
 from pyrunc.parts.resources import limits
 from pyrunc.parts.seccomp import profile
@@ -219,3 +220,12 @@ def test_the_last_capability_of_older_and_newer_kernels(monkeypatch, last):
 def test_a_unified_key_is_a_file_of_a_controller(key):
     with pytest.raises(Refusal, match="unified resource"):
         limits._unified({"unified": {key: "1"}}, 2, None)
+
+
+@pytest.mark.parametrize("inner, outer", [("effective", "permitted"), ("inheritable", "bounding")])
+def test_a_set_of_capabilities_lies_within_another(monkeypatch, inner, outer):
+    monkeypatch.setattr(caps, "permitted", lambda: (1 << 41) - 1)
+    sets = {"bounding": ["CAP_KILL"], "permitted": ["CAP_KILL"], inner: ["CAP_KILL", "CAP_CHOWN"]}
+    with pytest.raises(Refusal, match="capabilities %s are not all in %s: CAP_CHOWN" % (inner, outer)) as caught:
+        capabilities.plan({"/process/capabilities": sets}, hand.Ctx())
+    assert caught.value.pointer == "/process/capabilities/" + inner
