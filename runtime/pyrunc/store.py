@@ -1,4 +1,5 @@
-"""Everything below --root, and nothing else writes there: container directories, locks, state, plan, saved config.
+"""Everything below --root: container directories, locks, state, plan, saved config. Others make only what is theirs in there: the fifos of
+start (engine/gate.py), the directory of a supervisor's socket, mount points of a restore, compiled filters.
 
 ROOT/ID/ (0700) holds state.json (what state, kill and delete need), plan.json (what was decided; exec, update and delete read it),
 config.json (the normalised config), gate and result (the fifos of start). state.json is a log, the last complete line counts: a create

@@ -55,7 +55,9 @@ def prepare(state_dir: StateDir, config: dict[str, Any], process: dict[str, Any]
     config["process"] = merged
     stored = state_dir.plan(ONLY_CREATE)
     root = state_dir.path.rpartition("/")[0]
-    receiver = (planner.entry(stored, "seccomp") or {}).get("listener")  # who listens to the container listens to what joins it
+    receiver = (
+        planner.module("seccomp").listener_of(stored) if "seccomp" in stored else None
+    )  # who listens to the container listens to what joins it
     ctx = planner.Context(state_dir.id, state_dir.state["bundle"], config, {**asked, "command": "exec", "seccomp_receiver": receiver}, root)
     ctx.plans = stored.copy()
     for part in PARTS:
@@ -157,7 +159,7 @@ def _own_operations(run: ExecRun) -> dict[str, Op | None]:
     return {
         "op_session": ("SESSION", 0 if "terminal" in run.plans else -1),
         "op_sync": ("SYNC",),
-        "op_close": ("CLOSE", run.plans["fds"].get("keep", 0)),
+        "op_close": ("CLOSE", planner.module("fds").kept(run.plans)),
         "op_clone": ("CLONE", int(run.may_be_traced), int(_waits(run))),
     }
 
@@ -190,7 +192,7 @@ def _spawn(
     try:
         try:
             words = (joins, ops, theirs.fileno())
-            more: Any = {"stdio": (slave, slave, slave), "preserve": run.plans["fds"].get("keep", 0), "before": tuple(before)}
+            more: Any = {"stdio": (slave, slave, slave), "preserve": planner.module("fds").kept(run.plans), "before": tuple(before)}
             try:
                 run.pid, run.pidfd = _syscalls.spawn(0, cgroup_fd, *words, **more)
             except CallError as e:

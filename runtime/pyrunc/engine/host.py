@@ -94,7 +94,7 @@ def reserve(run: Run, warnings: list[list[str]]) -> None:
             "boot_id": pidfd.boot_id(),
             "owner": posix.geteuid(),
             "cgroup_paths": {},  # set by cgroups.host_make, once it is sure that nobody else is in there
-            "own_pid_ns": "pid" in run.plans["namespaces"]["new"],
+            "own_pid_ns": planner.module("namespaces").own_pid_ns(run.plans["namespaces"]),
             "hook_kinds": sorted(run.plans.get("hooks") or ()),
             "notify": "notify" in run.plans,
             "warnings": warnings,
@@ -299,7 +299,7 @@ def _publish(run: Run) -> None:
     state_dir.state["status"] = "created"
     record_places(run)
     state_dir.save({"trace": trace.kept()})
-    for receiver in (run.options.get("pidfd_socket"), run.plans["meta"]["pidfd_receiver"]):
+    for receiver in (run.options.get("pidfd_socket"), planner.module("meta").pidfd_receiver(run.plans["meta"])):
         if receiver:
             send_pidfd(receiver, run.pidfd)
     if run.options.get("pid_file"):

@@ -121,9 +121,8 @@ def memory(maps: bytes) -> bytes:
 def tail(run: Run, gate_fd: int) -> tuple[list[Op | None], list[Op | None]]:
     """(operations up to the end, or up to startContainer hooks; operations after them), as the timetable orders them. The position of an
     operation in each is that of its row."""
-    hooks = planner.entry(run.plans, "hooks")
-    split = bool(hooks and hooks.get("startContainer"))
-    keep = run.plans.get("fds", {}).get("keep", 0)
+    split = "hooks" in run.plans and planner.module("hooks").runs_inside(run.plans)
+    keep = planner.module("fds").kept(run.plans)
     own: dict[str, Op | None] = {
         "op_prune": ("PRUNE", keep),
         "op_sync": ("SYNC",) if "rlimits" in run.plans else None,

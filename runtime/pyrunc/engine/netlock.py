@@ -58,7 +58,8 @@ def _path(state_dir: StateDir, plans: Plans) -> str | None:
     """A path to the network namespace; None when it has gone with the container."""
     if status.is_alive(state_dir.state):
         return "/proc/%d/ns/net" % state_dir.state["pid"]
-    return ((planner.entry(plans, "namespaces") or {}).get("join") or {}).get("network")
+    found: str | None = planner.module("namespaces").joined_path(plans, "network")
+    return found
 
 
 def unlock(path: str | None, method: str | None) -> str | None:

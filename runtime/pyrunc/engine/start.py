@@ -73,7 +73,7 @@ class Ready:
     something to read."""
 
     def __init__(self, entry: Any, fd: int, pid: int) -> None:
-        self.supervisor = entry["host"]
+        self.supervisor = planner.module("notify").supervisor(entry)
         self.fd = fd
         self.pid = pid
 

@@ -17,6 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import TypedDict
 
+    from pyrunc.parts.plans import Plans
     from pyrunc.parts.sides import Context, ExecRun, InitRun
 
     Node = dict[str, object]
@@ -107,3 +108,8 @@ def _give(uid: int) -> None:
         except OSError as e:
             if e.errno not in (errno.EPERM, errno.EINVAL, errno.EROFS):
                 raise CallError.of(e, "fchown") from None
+
+
+def kept(plans: Plans) -> int:
+    """How many descriptors from 3 on the program gets."""
+    return plans["fds"]["keep"]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Any, Final, TypedDict, TypeGuard
 
     from pyrunc.linux.spawn import Ended
+    from pyrunc.parts.plans import Plans
     from pyrunc.parts.sides import Cancel, Context, HookRun
 
     class Given(TypedDict, total=False):
@@ -318,3 +319,8 @@ def _row(note: Note) -> Outcome:
         "status": None if by_signal else note["code"], "signal": note["code"] if by_signal else None, "ms": note["ms"],
         "stdout": note["stdout"], "stderr": note["stderr"],
     }  # fmt: skip
+
+
+def runs_inside(plans: Plans) -> bool:
+    """Whether there are startContainer hooks."""
+    return bool((plans.get("hooks") or {}).get("startContainer"))

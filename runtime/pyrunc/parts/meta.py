@@ -114,3 +114,8 @@ def _version(text: str | None, ctx: Context) -> str:
     elif len(core) < 3:
         ctx.warn("/ociVersion", "%s is short for %s.0" % (quote(text, 60), ".".join(core)))
     return text
+
+
+def pidfd_receiver(entry: Entry) -> str | None:
+    """The socket that an annotation gives init's pidfd to, as far as annotations may name paths."""
+    return entry["pidfd_receiver"]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Container
     from typing import Final, TypedDict
 
+    from pyrunc.parts.plans import Plans
     from pyrunc.parts.sides import Context, HostRun, InitRun
 
     class Given(TypedDict, total=False):
@@ -232,3 +233,14 @@ def _clone_failure(entry: Entry, e: CallError) -> StepFailure:
     else:
         words = "cannot make the container's first process: %s" % text
     return StepFailure("clone", words, "namespaces.clone", "host", pointer, call, e.errno, None, HINTS.get(e.errno or 0))
+
+
+def own_pid_ns(entry: Entry) -> bool:
+    """Whether the container's init is pid 1 of a namespace that is its own: then all its processes end with it."""
+    return "pid" in entry["new"]
+
+
+def joined_path(plans: Plans, kind: str) -> str | None:
+    """The path of the namespace that the container joined; None for one of its own. Plans that lack the part are damaged ones."""
+    entry = plans.get("namespaces")
+    return entry["join"].get(kind) if entry else None

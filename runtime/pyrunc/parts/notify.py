@@ -79,3 +79,8 @@ def forward(entry: Entry, fd: int, pid: int, pidfd: int) -> bool:
         return sdnotify.forward(fd, entry["host"], pid, pidfd)
     finally:
         posix.close(fd)
+
+
+def supervisor(entry: Entry) -> str:
+    """The socket of the supervisor that waits for READY."""
+    return entry["host"]

@@ -6,6 +6,6 @@ verbs then hands the program to finish(). One rule: a filter is loaded as the pr
 
 from pyrunc.parts.seccomp.check import check
 from pyrunc.parts.seccomp.profile import plan
-from pyrunc.parts.seccomp.verbs import host_compile, host_deliver, op_early, op_late, op_notify
+from pyrunc.parts.seccomp.verbs import host_compile, host_deliver, listener_of, op_early, op_late, op_notify
 
-__all__ = ["check", "host_compile", "host_deliver", "op_early", "op_late", "op_notify", "plan"]
+__all__ = ["check", "host_compile", "host_deliver", "listener_of", "op_early", "op_late", "op_notify", "plan"]

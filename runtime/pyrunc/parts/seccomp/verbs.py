@@ -12,6 +12,7 @@ from pyrunc.parts.seccomp.profile import NOT_CONNECTED, POINTER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pyrunc.parts.plans import Plans
     from pyrunc.parts.seccomp.profile import Entry
     from pyrunc.parts.sides import HostRun, Op, Run, TailRun
 
@@ -112,3 +113,9 @@ def _send(path: str, data: bytes, fd: int) -> None:
         sock.close()
         if path_fd >= 0:
             posix.close(path_fd)
+
+
+def listener_of(plans: Plans) -> str | None:
+    """The socket that gets the listener of a container's filter; None without one."""
+    entry = plans.get("seccomp")
+    return entry["listener"] if entry else None
