@@ -25,7 +25,8 @@ def test_without_a_profile_it_is_as_ever(pyrunc):
 @pytest.mark.parametrize("name", profiles.NAMES)
 def test_valid(pyrunc, name, scratch):
     bundle = scratch / ("profile-" + name)
-    (bundle / "rootfs").mkdir(parents=True, exist_ok=True)
+    (bundle / "rootfs/bin").mkdir(parents=True, exist_ok=True)
+    (bundle / "rootfs/bin/sh").touch()  # --strict wants the program, too
     pyrunc.ok("spec", "--profile", name, "--bundle", bundle)
     result = pyrunc.call("validate", "--strict", "--format", "json", bundle)
     assert json.loads(result.out)["problems"] == [], result
