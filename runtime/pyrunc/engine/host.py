@@ -314,6 +314,10 @@ def record_places(run: Run) -> None:
         state["root"] = planner.module("root").identity(run.plans["root"], run.pid)
     except FileNotFoundError:
         log.debug("init has ended already, and nobody will join it")
+    except PermissionError:
+        # an ordinary user may not look at an init that cannot be traced until it executes; exec then goes where init is
+        state.pop("namespaces", None)
+        log.debug("no right to look at init's namespaces")
 
 
 def send_pidfd(path: str, fd: int) -> None:
