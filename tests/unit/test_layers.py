@@ -193,7 +193,7 @@ def looks(tree):
             if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute) and n.func.attr in ("get", "items", "keys", "values"):
                 taken = n.func.value
             if taken is not None and is_plan(taken, names):
-                yield function.name, n.lineno
+                yield function.name, n.lineno  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("path", WALKERS, ids=lambda p: p.name)
