@@ -140,6 +140,7 @@ def test_the_directory_of_the_build_makes_no_difference(tmp_path, promised):
         shutil.copytree(ROOT / "runtime", folder / "runtime", ignore=shutil.ignore_patterns("__pycache__", "pyrunc-static", "*.so"))
         for name in ("bundles", "specs"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "rootfs"), symlinks=True)
+        shutil.copy(ROOT / "LICENSE", folder)
         argv = [PYTHON, "-I", "-B", folder / "runtime/csrc/link.py", folder / "runtime", folder / "build", folder / "pyrunc"]
         done = subprocess.run(argv, env=ENV, capture_output=True, text=True, timeout=harness.WATCHDOG * 3)
         assert done.returncode == 0, done.stderr
