@@ -50,8 +50,8 @@ def test_the_defaults_alone():
     assert lines(DEFAULTS) == (
         False,
         [
-            "c *:* m",
             "b *:* m",
+            "c *:* m",
             "c 1:3 rwm",
             "c 1:5 rwm",
             "c 1:7 rwm",
@@ -59,8 +59,8 @@ def test_the_defaults_alone():
             "c 1:9 rwm",
             "c 5:0 rwm",
             "c 5:2 rwm",
-            "c 136:* rwm",
             "c 10:200 rwm",
+            "c 136:* rwm",
         ],
     )
 

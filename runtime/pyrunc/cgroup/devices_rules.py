@@ -25,8 +25,8 @@ AT = "/linux/resources/devices"
 FULL = "rwm"
 # Always allowed, unless the config denies them: making nodes, and the devices that every container has.
 DEFAULTS = (
-    (None, [True, "c", -1, -1, "m"]),
     (None, [True, "b", -1, -1, "m"]),
+    (None, [True, "c", -1, -1, "m"]),
     ("/dev/null", [True, "c", 1, 3, FULL]),
     ("/dev/zero", [True, "c", 1, 5, FULL]),
     ("/dev/full", [True, "c", 1, 7, FULL]),
@@ -34,8 +34,8 @@ DEFAULTS = (
     ("/dev/urandom", [True, "c", 1, 9, FULL]),
     ("/dev/tty", [True, "c", 5, 0, FULL]),
     (None, [True, "c", 5, 2, FULL]),  # ptmx
-    (None, [True, "c", 136, -1, FULL]),  # pts
     (None, [True, "c", 10, 200, FULL]),  # net/tun: a default of runc's since its beginning
+    (None, [True, "c", 136, -1, FULL]),  # pts
 )
 
 
