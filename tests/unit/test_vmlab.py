@@ -15,7 +15,9 @@ import lab  # noqa: E402
 
 def test_the_package_list():
     rows = [line.split(None, 2) for line in build.PACKAGES.read_text().splitlines() if line and line[0] != "#"]
-    assert {row[0] for row in rows} == {"demo", "test", "long", "vm", "guest", "kernel", "release", "anywhere"} and all(len(row) == 3 for row in rows)
+    assert {row[0] for row in rows} == {"demo", "test", "long", "vm", "guest", "kernel", "release", "anywhere"} and all(
+        len(row) == 3 for row in rows
+    )
     for kind in ("vm", "guest"):
         names = build.packages(kind)
         assert names and len(names) == len(set(names))
