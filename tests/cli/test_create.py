@@ -122,7 +122,6 @@ def test_existing_id(runtime, waiting, make_bundle, no_leaks):
         ({"/process/args": []}, "args must not be empty"),
         ({"/process/args": harness.ABSENT}, "args must not be empty"),
         ({"/process/cwd": "relative"}, "must be an absolute path"),
-        ({"/process": harness.ABSENT}, "process property must not be empty"),
     ],
 )
 def test_words_of_refusals(runtime, make_bundle, changes, words, no_leaks):

@@ -133,7 +133,7 @@ def test_top_on_a_terminal(pyrunc, make_bundle):
     """The whole screen is taken and given back; no line is wider than the terminal; q ends it."""
     id = pyrunc.started(make_bundle(args=SLEEP))
     master, slave = pty.openpty()
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 10, 40, 0, 0))
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 10, 80, 0, 0))
     before = termios.tcgetattr(slave)
     process = subprocess.Popen(pyrunc.argv("top", "--interval", "1h"), stdin=slave, stdout=slave, stderr=slave, env=pyrunc.env)
     text = b""

@@ -103,7 +103,7 @@ def test_the_terminal_of_a_container(tmp_path):
     assert seen["leader"] is True and seen["left"] is False
     assert seen["fds"] == ["0", "ptmx"]  # the container's own instance, not one pty of the host's
     assert seen["console"] == [True, 136, True]
-    assert seen["typed"] == "typed\n" and seen["shown"] == "typed\r\nshown\r\n"
+    assert seen["typed"] == "typed\n" and seen["shown"] == "typed\nshown\n"
 
 
 def test_no_size_given(tmp_path):

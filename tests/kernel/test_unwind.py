@@ -77,6 +77,7 @@ MORE = {
     "netdevs": {"/linux/netDevices": {DEVICE: {}}},
     "labels": {"/process/apparmorProfile": "unconfined"},
     "rdt": {"/linux/intelRdt": {"closID": "pyrunw"}},
+    "host_mounts": {"/linux/namespaces": [{"type": "pid"}, {"type": "ipc"}, {"type": "uts"}, {"type": "network"}]},
 }
 # A verb that sends the listener of a filter can fail only where there is one.
 NOTIFIES = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["swapon"], "action": "SCMP_ACT_NOTIFY"}]}

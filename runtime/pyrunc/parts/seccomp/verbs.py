@@ -79,8 +79,7 @@ def host_deliver(entry: Entry, run: HostRun, listener_fd: int) -> None:
     """Host side: connects to listenerPath and sends the state of the container process (config-linux.md#containerprocessstate) with
     the listener. run.pid is the process under the filter; with exec the container's own is run.init_pid. StepFailure when the
     receiver can't be reached: a container whose calls are not answered would hang."""
-    init_pid = getattr(run, "init_pid", None)
-    container = run.state("creating", run.pid) if init_pid is None else run.state("running", init_pid)
+    container = run.state("running", run.init_pid) if run.init_pid else run.state("creating", run.pid)
     state = {"ociVersion": container["ociVersion"], "fds": ["seccompFd"], "pid": run.pid, "state": container}
     if entry["metadata"] is not None:
         state["metadata"] = entry["metadata"]
