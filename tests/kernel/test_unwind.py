@@ -91,6 +91,8 @@ def rows_of(phases=None):
 def device():
     """Makes it; a virtual one ends with the namespace that it was moved to."""
     if not os.path.exists("/sys/class/net/" + DEVICE):
+        # its namespace may be on its way out: then the peer is still here, and takes the device along
+        subprocess.run(["ip", "link", "del", DEVICE[:-1] + "1"], stderr=subprocess.DEVNULL, check=False)
         subprocess.run(["ip", "link", "add", DEVICE, "type", "veth", "peer", "name", DEVICE[:-1] + "1"], check=True)
 
 
