@@ -177,6 +177,21 @@ def failure(log: str) -> Error | None:
     return None
 
 
-def log_file() -> Any:
-    """A file for one command's log, removed by the context."""
-    return tempfile.NamedTemporaryFile(prefix="pyrunc-", suffix=".log")
+class LogFile:
+    """A file for one command's log, removed by the context. It has a directory of its own, which goes too: a command that was given up just
+    before could else create the file again."""
+
+    def __init__(self) -> None:
+        self._directory = tempfile.TemporaryDirectory(prefix="pyrunc-")
+        self.name = self._directory.name + "/log"
+
+    def __enter__(self) -> LogFile:
+        with open(self.name, "xb"):
+            return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._directory.cleanup()
+
+
+def log_file() -> LogFile:
+    return LogFile()
