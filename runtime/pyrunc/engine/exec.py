@@ -226,11 +226,17 @@ def _spawn(
 def _serve(run: ExecRun, link: handshake.Link, cancel: signals.Cancel) -> None:
     """Until the end of the socket, which is execve."""
 
+    def go_on() -> None:
+        try:
+            link.sock.send(b"c")
+        except (BrokenPipeError, ConnectionResetError):  # killed while it waited for us
+            raise _died(run) from None
+
     def limits(_data: Any) -> None:
         if run.attach_to >= 0:
             cgroup_attach.attach(run)
         steps.walk(EXEC, "limits", "host", run)
-        link.sock.send(b"c")
+        go_on()
 
     def cloned(record: Record) -> int:
         child.reap(run.pidfd)
@@ -239,7 +245,7 @@ def _serve(run: ExecRun, link: handshake.Link, cancel: signals.Cancel) -> None:
         run.pidfd = posix.pidfd_open(run.pid)
         if _waits(run):
             steps.walk(EXEC, "cloned", "host", run)
-            link.sock.send(b"c")
+            go_on()
         return EXECUTE_MS
 
     def failed(record: Record) -> None:
