@@ -44,7 +44,7 @@ def check_id(id: str) -> str:
     if not id:
         raise StateError("empty-id", CALLER_TEXT["empty-id"], id)
     if not ID_CHARS.issuperset(id) or id in (".", "..") or len(id) > 255:
-        raise StateError("check-id", "%s: %s" % (CALLER_TEXT["bad-id"], quote(id)), id, hint="use letters, digits, _ + . - (at most 255)")
+        raise StateError("bad-id", "%s: %s" % (CALLER_TEXT["bad-id"], quote(id)), id, hint="use letters, digits, _ + . - (at most 255)")
     return id
 
 

@@ -34,7 +34,7 @@ def start(state_dir: StateDir, options: Mapping[str, Any], attended: bool = Fals
     now = "created" if made else status.of(state_dir)
     if now != "created":
         words = {"running": "start-running", "paused": "start-paused"}.get(now, "start-stopped")
-        raise StateError("start-running", CALLER_TEXT[words], state_dir.id, now)
+        raise StateError(words, CALLER_TEXT[words], state_dir.id, now)
     if state_dir.state.get("no_process"):
         raise Refusal("no-process", "process property must not be empty", "/process", "the config that it was created with has no process")
     fd = pidfd.open_init(state_dir.state["pid"], state_dir.state["start_time"])
