@@ -86,6 +86,24 @@ CALLER_REASONS = {
 }  # fmt: skip
 
 
+def test_who_says_a_callers_sentence_gives_its_reason():
+    """An error with words of CALLER_TEXT has the reason that belongs to them: the code was found by the words once."""
+    wrong, seen = [], 0
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            name = getattr(getattr(node, "func", None), "id", None)
+            if not (isinstance(node, ast.Call) and name in CLASSES and len(node.args) > 1):
+                continue
+            said = re.search(r"CALLER_TEXT\[(.+?)\]", ast.unparse(node.args[1]))
+            if said:
+                seen += 1
+                key = said[1].strip("'")
+                right = repr(CALLER_REASONS[key]) if key in CALLER_REASONS else key  # a variable is the key and the reason
+                if ast.unparse(node.args[0]) != right:
+                    wrong.append("%s:%d %s" % (path.relative_to(PACKAGE), node.lineno, ast.unparse(node)))
+    assert seen > 15 and not wrong, wrong
+
+
 def test_every_kind_and_area_has_a_code():
     known = {row["code"] for row in codes.rows()}
     for area in codes.AREAS:
