@@ -334,7 +334,6 @@ def main(argv: list[str]) -> int:
     """Runs a command line (without the program) and returns the exit status. Both launchers call this, and nothing else."""
     traces: list[Any] = []
     status = _main(argv, traces)
-    _steps()
     for file in traces:
         file.finish(status)
     return status
@@ -356,7 +355,7 @@ def _main(argv: list[str], traces: list[Any]) -> int:
                 e.exit_status = 2
             raise
         log.configure(top)
-        if top.get("debug") or top.get("log_level") == "debug":
+        if log.is_debug():
             from pyrunc import trace
 
             trace.want()
@@ -374,10 +373,13 @@ def _main(argv: list[str], traces: list[Any]) -> int:
             from pyrunc import tracefile
 
             traces += tracefile.wanted(top, command, args)
-        return run(command, options, args)
+        status = run(command, options, args)
+        log.steps()  # log.fail() writes those of a command that failed, before its error
+        return status
     except PyruncError as e:
         return log.fail(e, command, None, _document(command, options))
     except KeyboardInterrupt:
+        log.steps()
         return 130
     except OSError as e:  # a call outside the timetable: files below --root, descriptors
         return log.fail(StepFailure.from_oserror(e, command or "pyrunc", "host"), command, e)
@@ -392,13 +394,6 @@ def _main(argv: list[str], traces: list[Any]) -> int:
         )
     except Exception as e:  # the last resort: users never see a traceback
         return log.fail(_bug(e), command, e)
-
-
-def _steps() -> None:
-    """The steps of a command that succeeded; log.fail() writes those of one that failed, before its error."""
-    from pyrunc import log
-
-    log.steps()
 
 
 def _bug(e: BaseException) -> Bug:

@@ -76,18 +76,16 @@ def trusted_paths() -> tuple[list[str], list[str]]:
 
 def _start(name: str) -> tuple[int, int, int, int]:
     """-> (pid, fd to write to, fd of the answer, fd of its stderr)."""
-    pipes = [posix.pipe2(posix.O_CLOEXEC) for _ in range(3)]
-    (in_r, in_w), (out_r, out_w), (err_r, err_w) = [(_high(r), _high(w)) for r, w in pipes]
-    actions: list[Any] = [(posix.POSIX_SPAWN_DUP2, in_r, 0), (posix.POSIX_SPAWN_DUP2, out_w, 1), (posix.POSIX_SPAWN_DUP2, err_w, 2)]
-    actions += [(posix.POSIX_SPAWN_CLOSE, fd) for fd in _inheritable()]
     argv = [PYTHON, "-I", "-S", install_paths.data("helper/main.py"), name]
     try:
         posix.stat(argv[3])
     except OSError:
-        for fd in (in_r, in_w, out_r, out_w, err_r, err_w):
-            posix.close(fd)
         words = "the package's files are not beside the launcher: no %s" % errors.quote(argv[3])
         raise errors.Unsupported("no-package", words, None, "the package", "install it with pip, make install or the .deb") from None
+    pipes = [posix.pipe2(posix.O_CLOEXEC) for _ in range(3)]
+    (in_r, in_w), (out_r, out_w), (err_r, err_w) = [(_high(r), _high(w)) for r, w in pipes]
+    actions: list[Any] = [(posix.POSIX_SPAWN_DUP2, in_r, 0), (posix.POSIX_SPAWN_DUP2, out_w, 1), (posix.POSIX_SPAWN_DUP2, err_w, 2)]
+    actions += [(posix.POSIX_SPAWN_CLOSE, fd) for fd in _inheritable()]
     try:
         pid = posix.posix_spawn(PYTHON, argv, ENV, file_actions=actions, setsigmask=(), setsigdef=SIGNALS)
     except OSError as e:

@@ -83,7 +83,8 @@ def loads(data: bytes | bytearray | memoryview | str, name: str = "JSON", ours: 
             text = bytes(data).decode()
         except UnicodeDecodeError:
             _misread(data, name)
-    if text.count("{") + text.count("[") > BRACKETS and _nested(text):
+    brackets = text.count("{") + text.count("[")
+    if brackets > BRACKETS and _nested(text):
         _misread(text, name)
     start = 0 if text[:1] in ("{", "[") else len(text) - len(text.lstrip(BLANK))
     try:
@@ -94,7 +95,7 @@ def loads(data: bytes | bytearray | memoryview | str, name: str = "JSON", ours: 
         _misread(text, name)
     if text[end:].strip(BLANK):
         _misread(text, name)
-    if text.count("{") + text.count("[") > DEPTH and too_deep(document):
+    if brackets > DEPTH and too_deep(document):
         _misread(text, name)
     if "\\ud" in text or "\\uD" in text or "\\u0000" in text:  # the only ways to write them
         _check_strings(document, name)
@@ -176,6 +177,8 @@ def dumps(value: Any, indent: int | str | None = None) -> str:
     terminal can show it; one with control characters, also those beyond ASCII (C1, changes of direction, widths of zero), or with
     surrogates (bytes in names) is written with \\uXXXX for everything beyond ASCII."""
     text = _dump(value, indent, encode_basestring)
+    if text.isascii() and "\x7f" not in text:  # the encoder escapes every other control character of ASCII
+        return text
     plain = text if indent is None else text.replace("\n", "").replace("\t", "")  # inside of strings these two are escaped
     return text if plain.isprintable() else _dump(value, indent, _visible)
 

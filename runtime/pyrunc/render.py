@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
-    Branch = tuple[str, list["Branch"]]  # a text and what hangs below it
-
 
 WIDTH = 100  # of a line of a document
 LIMIT = 16 << 20
@@ -209,13 +207,3 @@ def _call(error: errors.PyruncError) -> str | None:
     number = error.errno
     tail = "%s: %s" % (errors.errno_name(number), errors.errno_text(number)) if number else ""
     return ": ".join(x for x in (text.strip(), call, tail) if x)
-
-
-def tree(branches: Sequence[Branch], pad: str = "") -> list[str]:
-    """Draws branches, [(text, branches below it)], as lines."""
-    lines = []
-    for index, (text, below) in enumerate(branches):
-        last = index == len(branches) - 1
-        lines.append(pad + ("└─ " if last else "├─ ") + text)
-        lines += tree(below, pad + ("   " if last else "│  "))
-    return lines

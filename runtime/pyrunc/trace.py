@@ -1,7 +1,7 @@
 """Stamps: when each step of this command began and ended. create keeps them in the state; with --trace they are written to a file.
 
 A stamp is (begin, end, side, name) in nanoseconds since 1970: a time namespace has its own monotonic clocks. Taking one costs less than a
-microsecond, so the host side always takes them; those of init are sent to it only if a file is wanted (handshake.STAMPS).
+microsecond, so the host side always takes them; those of init are sent to it only if --trace or --debug wants them (handshake.STAMPS).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 now = time.time_ns
 _stamps: list[Stamp] = []
 _reported = 0  # stamps that the log has
-_wanted: list[bool] = []  # not empty if a file is wanted
+_wanted: list[bool] = []  # not empty if init is to send its stamps
 
 
 def step(name: str, began: int, side: str = "host") -> None:

@@ -64,6 +64,12 @@ def test_commands_by_name_and_prefix(pyrunc, pod, words):
         assert words != ["state"] or json.loads(result.out)["id"] == pod
 
 
+def test_several_by_name_in_one_command(pyrunc, pod):
+    """The first look-up leaves the place where the next one searches as it was."""
+    result = pyrunc.call("stats", "shop/pod-1/web", pod[:10], raw=True)
+    assert result.code == 0 and result.out.count(pod) == 2, result
+
+
 def test_exec_by_prefix(pyrunc, pod):
     result = pyrunc.call("exec", pod[:10], "/bin/echo", "hello", raw=True)
     assert (result.code, result.out) == (0, "hello\n"), result

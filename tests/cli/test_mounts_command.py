@@ -234,6 +234,14 @@ def test_remove_what_was_not_added(pyrunc, running, destination):
     assert points(pyrunc, id) == before
 
 
+def test_remove_a_file_without_mounts(pyrunc, running, tmp_path):
+    id, _bundle = running
+    (tmp_path / "none.json").write_text('{"mounts": []}')
+    for words in (("--file", tmp_path / "none.json", id), (id, tmp_path / "none.json")):
+        result = pyrunc.call("mounts", "remove", *words)
+        assert result.code == 1 and "nothing to unmount" in result.err, result
+
+
 def test_remove_what_the_container_has_covered(pyrunc, running, source):
     """Only the very mount that was added is unmounted; a container with CAP_SYS_ADMIN may have put another one on it."""
     id, _bundle = running

@@ -537,5 +537,24 @@ def test_asyncio(pyrunc, make_bundle, new_id, no_leaks):
     asyncio.run(asyncio.wait_for(main(), harness.WATCHDOG))
 
 
+def test_two_streams_of_events(pyrunc, make_bundle, new_id, no_leaks):
+    """Each ends by itself: what one gives back is its own."""
+    import asyncio
+
+    async def main():
+        async with api.AsyncRuntime(pyrunc.path, root=pyrunc.root) as runtime:
+            async with await runtime.create(make_bundle({}, args=harness.WAIT_FOR_TERM), new_id()) as container:
+                await container.start()
+                first, second = container.events(interval=0.01), container.events(interval=0.01)
+                assert [(await anext(stream))["type"] for stream in (first, second)] == ["stats", "stats"]
+                await first.aclose()
+                for _ in range(20):
+                    assert (await anext(second))["type"] == "stats"
+                await second.aclose()
+                assert (await container.stop()).status == 0
+
+    asyncio.run(asyncio.wait_for(main(), harness.WATCHDOG))
+
+
 def test_the_version(pyrunc):
     assert api.__version__ == api.Runtime(pyrunc.path).version()

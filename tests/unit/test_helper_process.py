@@ -54,6 +54,15 @@ def run(payload):
 """
 
 
+def test_no_descriptor_is_left_where_the_package_is_missing(monkeypatch, tmp_path):
+    monkeypatch.setattr(install_paths, "home", lambda: str(tmp_path / "nowhere"))
+    before = sorted(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        with pytest.raises(errors.Unsupported):
+            helper_process.call("probe", {"act": "echo"})
+    assert sorted(os.listdir("/proc/self/fd")) == before
+
+
 def test_plain_data_and_bytes():
     for value in (None, True, -(1 << 63), "é\udc80\0", [1, {"a": []}], {"x": "y" * 300000}):
         assert helper_process.call("probe", {"act": "echo", "value": value})["value"] == value

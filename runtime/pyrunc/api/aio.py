@@ -53,7 +53,7 @@ class AsyncRuntime:
             for _ours, theirs in pipes:
                 os.close(theirs)
         found = AsyncContainer(made)
-        found.stdout, found.stderr = [await found._reader(ours) for ours, _theirs in pipes]
+        found.stdout, found.stderr = [(await found._reader(ours))[0] for ours, _theirs in pipes]
         return found
 
     async def restore(self, bundle: Bundle | Path, image_path: Path, id: str | None = None, **options: Any) -> AsyncContainer:
@@ -115,13 +115,13 @@ class AsyncContainer:
             self._transports.pop().close()
         self.container.close()
 
-    async def _reader(self, fd: int) -> asyncio.StreamReader:
-        """A stream of what comes out of a pipe, which it closes."""
+    async def _reader(self, fd: int) -> tuple[asyncio.StreamReader, asyncio.BaseTransport]:
+        """A stream of what comes out of a pipe, and the transport that closes it."""
         reader = asyncio.StreamReader()
         pipe = os.fdopen(fd, "rb", buffering=0)
         transport, _protocol = await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
         self._transports.append(transport)
-        return reader
+        return reader, transport
 
     # ---- looking
 
@@ -146,7 +146,7 @@ class AsyncContainer:
         words = ("events", "--interval", "%dms" % max(1, int(interval * 1000)), self.id)
         ours, theirs = os.pipe2(os.O_CLOEXEC)
         runtime = self.container.runtime
-        reader = await self._reader(ours)
+        reader, transport = await self._reader(ours)
         with caller.log_file() as log:
             command = asyncio.ensure_future(self._command(runtime.argv(log.name, *words), theirs))
             try:
@@ -156,7 +156,9 @@ class AsyncContainer:
                 runtime.raise_failure(log.name, 0, words)
             finally:
                 command.cancel()
-                self._transports.pop().close()
+                transport.close()
+                if transport in self._transports:  # close() may have been called meanwhile
+                    self._transports.remove(transport)
 
     # ---- life
 

@@ -129,15 +129,15 @@ class Container:
 
     def stop(self, timeout: float = 10.0, signal: int | str = "TERM") -> ExitStatus:
         """Ends the program: the signal, and SIGKILL if it still runs after `timeout` seconds. For one that has ended already, how it did."""
-        try:
-            self.kill(signal)
-        except StateError:
-            return self.wait()
-        try:
-            return self.wait(timeout)
-        except TimeoutExpired:
-            self.kill("KILL")
-            return self.wait()
+        for one, limit in ((signal, timeout), ("KILL", None)):
+            try:
+                self.kill(one)
+                return self.wait(limit)
+            except StateError:
+                break  # it has ended
+            except TimeoutExpired:
+                continue
+        return self.wait()
 
     def pause(self) -> None:
         self.runtime.call("pause", self.id)
@@ -172,7 +172,7 @@ class Container:
         self.runtime.call(*words, self.id)
 
     def remove_mount(self, destination: str) -> None:
-        self.runtime.call("mounts", "remove", self.id, destination)
+        self.runtime.call("mounts", "remove", self.id, "--destination", destination)
 
     # ---- programs
 

@@ -1,8 +1,8 @@
 """A plugin for pytest, loaded by its entry point: fixtures that give a test containers, and take them away after it.
 
     def test_it(pyrunc_container):
-        state_dir = pyrunc_container(["/bin/sh", "-c", "echo hello"])
-        assert state_dir.wait(10).status == 0 and state_dir.stdout == b"hello\\n"
+        container = pyrunc_container(["/bin/sh", "-c", "echo hello"])
+        assert container.wait(10).status == 0 and container.stdout == b"hello\\n"
 
 `--pyrunc-runtime PATH` names another binary. Tests that need root are skipped without it.
 """

@@ -4,7 +4,6 @@ or without SIG. With --regex, ID is a regular expression, and every running cont
 from __future__ import annotations
 
 from pyrunc import store
-from pyrunc.commands import choice
 from pyrunc.engine import lifecycle, regex_match
 from pyrunc.errors import StateError, UsageError, quote
 
@@ -33,6 +32,8 @@ def signal_number(text: str) -> int:
         head, found, offset = name.partition(sign)
         if head == base and found and offset.isascii() and offset.isdigit() and int(offset) <= 30:
             return NAMES[base] + (int(offset) if sign == "+" else -int(offset))
+    from pyrunc.commands import choice
+
     hint = choice.suggested(name, tuple(NAMES)) + "give a number, or a name such as TERM, SIGKILL or RTMIN+3"
     raise UsageError("unknown-signal", 'unknown signal "%s"' % quote(text), "kill", None, hint)
 

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from pyrunc.cmdline import Options
 
 
-ENGINES = ("docker", "podman", "containerd", "cri-o")
 ENGINES_HEAD = ("ENGINE", "ID", "NAME", "POD", "STATUS", "PID", "RUNTIME")
 HEAD = ("ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER")
 
@@ -27,9 +26,7 @@ HEAD = ("ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER")
 def main(options: Options, args: list[str]) -> int:
     style = choice.format_of(options, "list", "table", "json")
     if "engine" in options:
-        return _engines(
-            options, choice.chosen(options["engine"], (*ENGINES, "all"), "list", "engine", "bad-engine", "invalid engine: %s"), style
-        )
+        return _engines(options, style)
     root = store.root_of(options["globals"])
     quiet = options.get("quiet")
     rows: list[Any] = []
@@ -57,11 +54,12 @@ def main(options: Options, args: list[str]) -> int:
     return 0
 
 
-def _engines(options: Options, engine: str, style: str) -> int:
+def _engines(options: Options, style: str) -> int:
     """list --engine: the containers of engines, by their names, with the runtime that made them."""
     from pyrunc.engine import engines
 
-    found = engines.containers(engine)
+    known = (*engines.ENGINES, "all")
+    found = engines.containers(choice.chosen(options["engine"], known, "list", "engine", "bad-engine", "invalid engine: %s"))
     if options.get("quiet"):
         text = "".join(one["id"] + "\n" for one in found)
     elif style == "json":

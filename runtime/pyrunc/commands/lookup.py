@@ -16,8 +16,8 @@ FULL_ID = 64  # characters of an id that engines give: never a name, and never t
 
 
 def open_state(options: Options, id: str, quiet: bool = False) -> StateDir:
-    """The container with its state read, as store.open_state(). Where an engine's container is meant, options["globals"]["root"] becomes the
-    engine's. StateError; for a name that several containers have, with all of them. quiet: engines call the command too, so with an explicit
+    """The container with its state read, as store.open_state(), or the engine's container that is meant. StateError; for a name that several
+    containers have, with all of them. quiet: engines call the command too, so with an explicit
     --root the sentence has no hint."""
     try:
         return store.open_state(options, id)
@@ -30,8 +30,7 @@ def open_state(options: Options, id: str, quiet: bool = False) -> StateDir:
             if not (quiet and "root" in options["globals"]):
                 e.hint = e.hint or _hint(options, id)
             raise
-    options["globals"]["root"] = found["root"]
-    return store.open_state(options, found["id"])
+    return store.open_state_dir(found["root"], found["id"]).load()
 
 
 def _of_engines(options: Options, word: str) -> Found | None:

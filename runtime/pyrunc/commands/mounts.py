@@ -67,6 +67,8 @@ def _remove(options: Options, id: str, rest: list[str]) -> int:
     destinations = rest + [one["destination"] for one in _from_file(options)]
     if "destination" in options:
         destinations.append(options["destination"])
+    if not destinations:
+        raise UsageError("nothing-to-unmount", "nothing to unmount", "mounts", "file", "the file lists no mounts")
     state_dir.lock().load()
     try:
         live_mounts.remove(state_dir, options, destinations)
@@ -76,8 +78,8 @@ def _remove(options: Options, id: str, rest: list[str]) -> int:
 
 
 def _is_file(word: str, state_dir: StateDir) -> bool:
-    """Whether a word is a file with mounts, and not the destination of one that was added."""
-    if word in [one["destination"] for one in live_mounts.listed(state_dir) if one["origin"] == "live"]:
+    """Whether a word is a file with mounts, and not a destination."""
+    if live_mounts.is_destination(state_dir, word):
         return False
     try:
         return word == "-" or fileio.is_regular(posix.stat(word).st_mode)

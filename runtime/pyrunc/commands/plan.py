@@ -72,13 +72,14 @@ def make(options: Options, id: str) -> Made:
         "command": "plan", "detach": False, "no_pivot": options.get("no_pivot", False),
         **prepare.from_globals(top),
     }  # fmt: skip
-    ctx = planner.Context(id, bundle, config, asked, _root(top))
+    ctx = planner.Context(id, bundle, config, asked, state_root(top))
     plans, problems, warnings = planner.plan_all(config, ctx)
     warnings += [list(found) for found in examination.unknown_names(config)]
     return Made(id, bundle, config, plans, problems, warnings)
 
 
-def _root(top: Globals) -> str:
+def state_root(top: Globals) -> str:
+    """The state root for a plan, where nothing is created."""
     try:
         return store.root_of(top)
     except PyruncError:
@@ -213,7 +214,9 @@ def named(value: Any) -> Any:
     for key in ("flags", "clear", "propagation"):
         bits = value.get(key)
         if "destination" in value and bits is not None:
-            total = sum(bits) if isinstance(bits, list) else bits
+            total = 0
+            for one in bits if isinstance(bits, list) else [bits]:
+                total |= one  # several may share MS_REC
             found[key] = bit_names(total, "MS_")
     if type(value.get("flags")) is int and "new" in value:
         found["flags"] = bit_names(value["flags"], "CLONE_NEW")

@@ -55,9 +55,8 @@ def _given(options: Options, path: str) -> None:
         raise UsageError("config-twice", "the config is given twice", "validate", "config")
     folder, _slash, name = path.rpartition("/")
     options["bundle"] = folder or ("/" if path[:1] == "/" else ".")
-    options["config"] = path if name != "config.json" else name
-    if options["config"] == "config.json":
-        del options["config"]
+    if name != "config.json":
+        options["config"] = path
 
 
 class Report:
@@ -246,12 +245,9 @@ def _version(config: dict[str, Any], report: Report) -> None:
 
 def _contexts(options: Options, bundle: str) -> Any:
     """A function that makes what plan() may ask, for a config."""
-    from pyrunc import store
+    from pyrunc.commands import plan
     from pyrunc.engine import planner, prepare
 
     asked = {"command": "plan", **prepare.from_globals(options["globals"])}
-    try:
-        root = store.root_of(options["globals"])
-    except PyruncError:
-        root = "/run/pyrunc"  # only a path in the plans; nothing is created
+    root = plan.state_root(options["globals"])
     return lambda config: planner.Context("validate", bundle, config, asked, root)

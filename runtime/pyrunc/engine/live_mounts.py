@@ -109,6 +109,11 @@ def listed(state_dir: StateDir) -> list[dict[str, Any]]:
     return found + [{**_columns(one), "origin": "live", "present": one["id"] in there} for one in records]
 
 
+def is_destination(state_dir: StateDir, path: str) -> bool:
+    """Whether a mount of the config, or one that was added, is there."""
+    return paths.clean(path) in [paths.clean(one["destination"]) for one in listed(state_dir)]
+
+
 def _columns(one: Json) -> dict[str, Any]:
     return {
         "destination": one["destination"], "type": one.get("type") or "", "source": one.get("source") or "",
