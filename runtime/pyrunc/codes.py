@@ -2,7 +2,8 @@
 wanted: by the log, at a terminal, and by `errors` and `explain`.
 
     PYR-KAAN   K  kind: 1 usage, 2 refused, 3 unsupported, 4 state, 5 hook, 6 step, 8 others, 9 bug
-
+               AA area: the part that owns the property (parts/table.py), or from 40 on one of those that belong to no part
+               N  0 any other cause of that kind and area, 1 to 9 one cause of it
 
 A number never changes its meaning. One that is no longer used moves to RETIRED and is never used again. A new cause gets its own number; until
 then its errors had N = 0 of their area (tests/fixtures/codes.txt is the record). The kinds 1, 4, 5, 8 and 9 have no areas: there AAN is a

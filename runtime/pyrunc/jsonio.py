@@ -157,7 +157,7 @@ def _check_strings(document: Any, name: str) -> None:
                 below = pointer + "/" + errors.escape_pointer(key)
                 _check_string(key, below, name)
                 if "\0" in key:
-                    raise errors.Refusal("nul-key", "%s: NUL in a key" % name, errors.quote(below))
+                    raise errors.Refusal("nul", "%s: NUL in a key" % name, errors.quote(below))
                 pending.append((below, value))
 
 

@@ -50,7 +50,7 @@ def ensure(argv: list[str]) -> None:
     hint = "an overlay needs privileges, a memfd vm.memfd_noexec below 2"
     hint = {ENOENT: "is proc mounted on /proc?", EMFILE: NO_DESCRIPTORS}.get(number or 0, hint)
     raise StepFailure(
-        "run-sealed-copy", "cannot run from a sealed copy of %s: %s" % (sys.executable, errno_text(number) if number else "no way works"),
+        "not-sealed", "cannot run from a sealed copy of %s: %s" % (sys.executable, errno_text(number) if number else "no way works"),
         "seal.ensure", "host", None, CallError.of(last).call if last is not None else None, number, sys.executable,
         hint,
     )  # fmt: skip

@@ -68,7 +68,7 @@ def root_of(options: Mapping[str, Any]) -> str:
     given = options.get("root")
     if given is not None:
         if "\0" in given:
-            raise UsageError("root-has-nul", "--root has a NUL byte", None, "root")
+            raise UsageError("nul", "--root has a NUL byte", None, "root")
         path = absolute(given) if given else ""
         if path in ("", "/"):
             raise UsageError(
@@ -91,7 +91,7 @@ def absolute(path: str) -> str:
         except OSError as e:
             words = "getwd: %s" % errno_text(e.errno)
             raise UsageError(
-                "getwd", words, None, None, "the working directory is gone: change to another, or give absolute paths"
+                "no-working-directory", words, None, None, "the working directory is gone: change to another, or give absolute paths"
             ) from None
     parts: list[str] = []
     for part in path.split("/"):

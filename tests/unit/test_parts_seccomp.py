@@ -474,6 +474,7 @@ def test_plugins_are_not_loaded():
 
 class Told(Run):
     pid = 77
+    init_pid = 0  # a create
 
     def state(self, status, pid):
         return {"ociVersion": "1.3.0", "id": "c", "status": status, "pid": pid, "bundle": "/b", "annotations": {"long": "x" * 300000}}

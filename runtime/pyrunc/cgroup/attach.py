@@ -27,7 +27,7 @@ def targets(paths: Mapping[str, str], init_pid: int, subs: Iterable[str] | None 
     unknown = sorted(key for key in below if key and key not in paths)
     if unknown:
         words = "unknown controller %s: the container has no cgroup of it" % quote(unknown[0] or '""')
-        raise UsageError("unknown-controller-container", words, "exec", "cgroup", "it has cgroups of %s" % ", ".join(sorted(paths)))
+        raise UsageError("unknown-controller", words, "exec", "cgroup", "it has cgroups of %s" % ", ".join(sorted(paths)))
     cgroup_fd = -1
     folders = []
     try:
@@ -54,9 +54,7 @@ def _below(subs: Iterable[str] | None) -> dict[str, str]:
         controllers, colon, path = text.rpartition(":")
         parts = [p for p in path.split("/") if p not in ("", ".")]
         if ".." in parts or "\0" in path:
-            raise UsageError(
-                "invalid-cgroup-leaves", "bad sub cgroup path %s: it leaves the container's cgroup" % quote(text), "exec", "cgroup"
-            )
+            raise UsageError("cgroup-outside", "bad sub cgroup path %s: it leaves the container's cgroup" % quote(text), "exec", "cgroup")
         for key in controllers.split(",") if colon else ("",):
             found[key] = "/".join(parts)
     return found

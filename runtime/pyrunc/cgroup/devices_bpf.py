@@ -156,7 +156,7 @@ def _failure(e: OSError, path: str, what: str) -> StepFailure:
 
 
 def _load(insns: bytes) -> int:
-    """Kernels before 5.11 charge programs to c.RLIMIT_MEMLOCK and say EPERM when it is too low: then it is lifted, once."""
+    """Kernels before 5.11 charge programs to RLIMIT_MEMLOCK and say EPERM when it is too low: then it is lifted, once."""
     try:
         return _syscalls.bpf_prog_load(c.BPF_PROG_TYPE_CGROUP_DEVICE, insns, "Apache", "pyrunc_devices", 0)
     except OSError as e:

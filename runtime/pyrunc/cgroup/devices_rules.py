@@ -142,9 +142,10 @@ def check_v1(rules: Iterable[Rule], numbers: Sequence[int] | None = None) -> Non
     punched = Rules(rules).punched
     if punched:
         number, what = punched[0]
+        index = number if numbers is None else numbers[number]
         raise Unsupported(
             "punched-wildcard", "requested rule not supported by devices cgroupv1 (cannot punch hole in existing wildcard rule): %s" % what,
-            "%s/%d" % (AT, number if numbers is None else numbers[number]),
+            AT if index < 0 else "%s/%d" % (AT, index),
             "cgroup v2", "deny before the wildcard, or allow the devices one by one",
         )  # fmt: skip
 

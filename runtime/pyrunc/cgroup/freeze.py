@@ -78,7 +78,7 @@ def freeze(paths: Mapping[str, str], deadline: float | None = None) -> None:
     names the tasks that went on, and the cgroup is thawed again; StepFailure when there is no freezer."""
     found = _freezer(paths)
     if found is None:
-        raise StepFailure("unable-freeze-container", "unable to freeze: the container has no freezer cgroup", call="freeze")
+        raise StepFailure("no-freezer", "unable to freeze: the container has no freezer cgroup", call="freeze")
     if deadline is None:
         deadline = time.monotonic() + LIMIT_MS / 1000
     path, key, name, frozen, _thawed = found
@@ -92,7 +92,7 @@ def freeze(paths: Mapping[str, str], deadline: float | None = None) -> None:
         if tasks:
             words += ": %d task(s) do not stop: %s" % (len(tasks), "; ".join(_task_text(t) for t in tasks[:5]))
         raise StepFailure(
-            "unable-freeze", words, call="write", path="%s/%s" % (path, name), hint="a task that waits uninterruptibly can't be frozen"
+            "not-frozen", words, call="write", path="%s/%s" % (path, name), hint="a task that waits uninterruptibly can't be frozen"
         )
     except BaseException:
         thaw(paths)

@@ -118,10 +118,10 @@ def write_each(dir_fd: int, name: str, values: Sequence[str], path: str = "") ->
 def levels(mount: str, path: str) -> list[str]:
     """The names between mount point and cgroup. Bug guard: a path of the state file must lie below its mount."""
     if not path.startswith(mount + "/"):
-        raise StepFailure("cgroup-below", "the cgroup %s is not below %s" % (quote(path), quote(mount)), call="open", path=path)
+        raise StepFailure("cgroup-outside", "the cgroup %s is not below %s" % (quote(path), quote(mount)), call="open", path=path)
     names = path[len(mount) + 1 :].split("/")
     if "" in names or "." in names or ".." in names:
-        raise StepFailure("cgroup-path-clean", "the cgroup path %s is not clean" % quote(path), path=path)
+        raise StepFailure("cgroup-path", "the cgroup path %s is not clean" % quote(path), path=path)
     return names
 
 

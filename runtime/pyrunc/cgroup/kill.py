@@ -177,6 +177,6 @@ def end_all(paths: Mapping[str, str], timeout_ms: float = 10_000) -> None:
         left = wait_empty(paths, 200)
         if left and time.monotonic() >= deadline:
             raise StepFailure(
-                "process-container-do", "%d process(es) of the container do not die: %s" % (len(left), " ".join(str(p) for p in left[:20])), call="kill",
+                "process-not-killed", "%d process(es) of the container do not die: %s" % (len(left), " ".join(str(p) for p in left[:20])), call="kill",
                 path=next(iter(paths.values())), hint="a task in an uninterruptible wait dies when that ends",
             )  # fmt: skip

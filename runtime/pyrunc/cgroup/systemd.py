@@ -39,7 +39,7 @@ def plan(entry: Entry, given: str, ctx: Context, layout: Layout) -> None:
         raise Unsupported("no-cgroups", "no cgroup hierarchy is mounted", KEY, "cgroups", "mount cgroup2 on /sys/fs/cgroup")
     user = entry["rootless"]
     if user and layout.version != 2:
-        raise Unsupported("rootless-systemd-cgroups", "rootless systemd cgroups need cgroup v2", KEY, "cgroup v2")
+        raise Unsupported("rootless-needs-v2", "rootless systemd cgroups need cgroup v2", KEY, "cgroup v2")
     slice_name, prefix, name = _fields(given, ctx.id, user)
     below = expand(slice_name)
     unit = unit_name(prefix, name)
@@ -66,7 +66,7 @@ def _fields(given: str, id: str, user: bool) -> tuple[str, str, str]:
     fields = given.split(":")
     if len(fields) != 3 or not fields[2]:
         words = 'expected cgroupsPath to be of format "slice:prefix:name" for systemd cgroups, got %s instead' % quote('"%s"' % given)
-        raise Refusal("expected-cgroupspath-format", words, KEY, "for example system.slice:%s:%s" % (PREFIX, id), SECTION)
+        raise Refusal("cgroups-path-format", words, KEY, "for example system.slice:%s:%s" % (PREFIX, id), SECTION)
     return fields[0] or ("user.slice" if user else "system.slice"), fields[1], fields[2]
 
 
@@ -74,7 +74,7 @@ def unit_name(prefix: str, name: str) -> str:
     """<prefix>-<name>.scope, or the name as it is for a slice; what can't stand in a unit's name is escaped."""
     if "/" in prefix + name:
         raise Refusal(
-            "systemd-unit-can", "a systemd unit can't have a slash in its name: %s" % quote(prefix + ":" + name), KEY, section=SECTION
+            "unit-name-slash", "a systemd unit can't have a slash in its name: %s" % quote(prefix + ":" + name), KEY, section=SECTION
         )
     unit = name if name.endswith(".slice") else "%s%s.scope" % (prefix + "-" if prefix else "", name)
     if unit.endswith(".slice"):
@@ -82,7 +82,7 @@ def unit_name(prefix: str, name: str) -> str:
     unit = "".join(c if c in UNIT_CHARS else "".join("\\x%02x" % b for b in c.encode("utf-8", "surrogateescape")) for c in unit)
     if len(unit) > 255:
         raise Refusal(
-            "systemd-unit-would",
+            "unit-name-too-long",
             "the systemd unit %s would have a name of %d bytes, at most 255 are possible" % (quote(unit, 60), len(unit)),
             KEY,
             section=SECTION,
@@ -132,7 +132,7 @@ def properties_of(annotations: Mapping[str, str]) -> list[list[Any]]:
         pointer = "/annotations/" + quote(key, 100)
         if len(name) < 3 or not name.isascii() or not name.isalpha():
             raise Refusal(
-                "annotation-name-property",
+                "property-name",
                 "annotation %s: the name of a property has three letters at least, and only letters" % quote(key, 100),
                 pointer,
             )
@@ -140,7 +140,7 @@ def properties_of(annotations: Mapping[str, str]) -> list[list[Any]]:
             kind, value = gvariant.parse(text)
         except gvariant.Unreadable as e:
             raise Refusal(
-                "annotation-gvariant-text", "annotation %s: %s is not GVariant text: %s" % (quote(key, 100), quote(text, 60), e), pointer
+                "property-not-gvariant", "annotation %s: %s is not GVariant text: %s" % (quote(key, 100), quote(text, 60), e), pointer
             ) from None
         found = _seconds(name, kind, value)
         if found is None or _has_doubles(found[1], found[2]):
@@ -235,7 +235,7 @@ def _start(manager: Manager, unit: Unit, entry: Mapping[str, Any], run: HostRun)
             if e.name != NAME + ".UnitExists" or attempt == 2:
                 hint = "another container may use this cgroupsPath" if e.name == NAME + ".UnitExists" else _suspects(unit)
                 raise StepFailure(
-                    "unable-start-unit",
+                    "unit-not-started",
                     "unable to start unit %s: %s" % (quote(unit["name"]), e),
                     pointer=KEY,
                     call="dbus",
@@ -262,7 +262,7 @@ def _reset_failed(manager: Manager, name: str) -> None:
 def _check_place(path: str, pid: int) -> None:
     if pid not in fs.procs_below(path, "unified"):
         raise StepFailure(
-            "systemd-did-put",
+            "not-in-unit",
             "systemd did not put init into %s" % quote(path),
             pointer=KEY,
             path=path,
@@ -335,7 +335,7 @@ def _stop(unit: Unit) -> None:
         except dbus.DBusError as e:
             if e.name != NAME + ".NoSuchUnit":
                 raise StepFailure(
-                    "unable-stop-unit", "unable to stop unit %s: %s" % (quote(unit["name"]), e), pointer=KEY, call="dbus", path=unit["name"]
+                    "unit-not-stopped", "unable to stop unit %s: %s" % (quote(unit["name"]), e), pointer=KEY, call="dbus", path=unit["name"]
                 ) from None
         _reset_failed(manager, unit["name"])
     finally:

@@ -42,7 +42,8 @@ class Manager:
         self.link = self._connect(unit["user"], unit["address"])
 
     def _connect(self, user: bool, address: str | None) -> dbus.Connection:
-        paths = [(address, True)] if address else [(SYSTEM_BUS, True), (PRIVATE, False)]
+        # a user's unit is never looked for on the system's bus, also where the state that had the address is lost
+        paths = [(address or "", True)] if user or address else [(SYSTEM_BUS, True), (PRIVATE, False)]
         first: Exception | None = None
         for path, is_bus in paths:
             try:

@@ -64,7 +64,7 @@ def make(
 ) -> tuple[bool, int]:
     """Makes all levels of a cgroup. Returns (made_leaf, inode of the leaf). prepare(fd, parent_fd, last) is called for every level
     after it was opened, top down; leaf(fd) for the last one. `seen`: what explore() has just said, if no level needs to be prepared that
-    was there; its descriptor is closed. OSError with .call and filename.
+    was there; its descriptor is closed. CallError.
 
     Somebody may remove a parent that has just become empty while we stand in it; mkdir then says ENOENT and we begin again.
     """
@@ -288,4 +288,4 @@ def _stuck(stuck: Removal) -> StepFailure:
     if pids:
         words += "; %d process(es) left: %s" % (len(pids), " ".join(str(p) for p in pids[:20]))
     hint = "end these processes, then delete again" if pids else None
-    return StepFailure("unable-remove-cgroup", words, call="rmdir", errno=errno.EBUSY, path=stuck.path, hint=hint)
+    return StepFailure("cgroup-not-removed", words, call="rmdir", errno=errno.EBUSY, path=stuck.path, hint=hint)

@@ -246,7 +246,7 @@ def preparer(resources: Mapping[str, Any]) -> Prepare:
         if wanted:
             state = "an invalid state" if "invalid" in kind else kind + " mode"
             raise StepFailure(
-                "enter-cgroupv2-domain", "cannot enter cgroupv2 %s with domain controllers -- it is in %s" % (path, state), pointer=AT, path=path,
+                "threaded-cgroup", "cannot enter cgroupv2 %s with domain controllers -- it is in %s" % (path, state), pointer=AT, path=path,
                 hint="%s can't be limited below a threaded cgroup" % ", ".join(wanted),
             )  # fmt: skip
         if kind == "domain invalid":

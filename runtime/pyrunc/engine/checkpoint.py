@@ -81,7 +81,9 @@ def _open(path: str, make: bool, what: str, made: list[str]) -> int:
         return fs.open(path, posix.O_RDONLY | posix.O_DIRECTORY)
     except OSError as e:
         words = "cannot open the %s directory %s: %s" % (what, quote(path), errno_text(e.errno))
-        raise StepFailure("open-directory", words, "criu.folders", "host", None, CallError.of(e, "mkdir").call, e.errno, path) from None
+        raise StepFailure(
+            "directory-not-opened", words, "criu.folders", "host", None, CallError.of(e, "mkdir").call, e.errno, path
+        ) from None
 
 
 def common(run: Run, asked: Asked, folders: Folders, log_name: str) -> dict[str, Any]:
@@ -131,12 +133,12 @@ def checkpoint(state_dir: StateDir, options: Mapping[str, Any], asked: Asked) ->
     """Dumps a running or paused container; the state_dir is locked. StateError, Unsupported, StepFailure."""
     now = status.of(state_dir)
     if now not in ("running", "paused"):
-        raise StateError("container-checkpointed-state", "Container cannot be checkpointed in %s state" % now, state_dir.id, now)
+        raise StateError("wrong-state", "Container cannot be checkpointed in %s state" % now, state_dir.id, now)
     run = lifecycle.run_of(state_dir, options)
     _check(run, asked)
     left = netlock.recover(state_dir, run.plans)
     if left:
-        raise StateError("checkpoint", left, state_dir.id, now)
+        raise StateError("network-locked", left, state_dir.id, now)
     cancel = run.cancel = signals.Cancel()
     folders = None
     kept = superblock.Keeper()
@@ -172,18 +174,20 @@ def _check(run: Run, asked: Asked) -> None:
     added = [one["destination"] for one in run.stored.state.get("mounts") or ()]
     if added:
         words = "%s was mounted after create, and a restore would not know it" % quote(added[0])
-        raise StateError("was-mounted-after", words, run.id, "running", "remove it with 'mounts remove'")
+        raise StateError("live-mounts", words, run.id, "running", "remove it with 'mounts remove'")
     check_restorable(run.plans)
     joined = run.plans["namespaces"]["join"]
     if "cgroup" in joined:
-        raise Refusal("do-know-how", "Do not know how to handle namespace cgroup", run.plans["namespaces"]["pointers"]["cgroup"])
+        raise Refusal(
+            "joined-cgroup-namespace", "Do not know how to handle namespace cgroup", run.plans["namespaces"]["pointers"]["cgroup"]
+        )
 
 
 def check_restorable(plans: Plans) -> None:
     """Refused: what CRIU would leave out of the processes it makes, as they would run with fewer walls than the config asks for."""
     if "landlock" in plans:
         raise Refusal(
-            "criu-does-restore", "CRIU does not restore Landlock domains", "/annotations/org.pyrunc.landlock", "leave the annotation out"
+            "landlock-domain", "CRIU does not restore Landlock domains", "/annotations/org.pyrunc.landlock", "leave the annotation out"
         )
 
 
@@ -194,13 +198,13 @@ def _check_parent(folders: Folders, asked: Asked) -> None:
         return
     if path[0] == "/":
         raise UsageError(
-            "parent-path-relative", "--parent-path must be relative", "checkpoint", "parent-path", "it starts at the image path"
+            "absolute-parent-path", "--parent-path must be relative", "checkpoint", "parent-path", "it starts at the image path"
         )
     try:
         posix.close(fs.open(path, posix.O_PATH | posix.O_DIRECTORY, dir_fd=folders.images))
     except OSError as e:
         raise UsageError(
-            "invalid-parent-path", "invalid --parent-path: stat %s: %s" % (quote(path), errno_text(e.errno)), "checkpoint", "parent-path"
+            "no-parent-path", "invalid --parent-path: stat %s: %s" % (quote(path), errno_text(e.errno)), "checkpoint", "parent-path"
         ) from None
 
 

@@ -153,7 +153,7 @@ def restored_namespaces(run: Run, first_fd: int) -> tuple[list[int], list[Messag
         fd = run.fds["ns:" + kind]
         if kind == "cgroup":
             hint = "CRIU restores it as a new one only: leave the path out"
-            raise Refusal("do-know-how", "Do not know how to handle namespace cgroup", entry["pointers"]["cgroup"], hint)
+            raise Refusal("joined-cgroup-namespace", "Do not know how to handle namespace cgroup", entry["pointers"]["cgroup"], hint)
         if kind in EXTERNAL:
             inherited.append({"key": KEYS[kind], "fd": first_fd + len(fds)})
             fds.append(fd)
@@ -208,14 +208,12 @@ def restored_streams(folder_fd: int) -> list[Message]:
         names = jsonio.loads(fs.read_file(folder_fd, DESCRIPTORS, 1 << 16), DESCRIPTORS)
     except OSError as e:
         words = "the image directory holds no checkpoint: open %s: %s" % (DESCRIPTORS, errno_text(e.errno))
-        raise StepFailure(
-            "image-directory-holds", words, "restore.streams", "host", None, CallError.of(e).call, e.errno, DESCRIPTORS
-        ) from None
+        raise StepFailure("no-checkpoint", words, "restore.streams", "host", None, CallError.of(e).call, e.errno, DESCRIPTORS) from None
     except Refusal as e:
-        raise StepFailure("image-directory-damaged", "the image directory is damaged: %s" % e.words, "restore.streams", "host") from None
+        raise StepFailure("images-damaged", "the image directory is damaged: %s" % e.words, "restore.streams", "host") from None
     if type(names) is not list or not all(type(name) is str for name in names) or len(names) > 3:
         raise StepFailure(
-            "image-directory-damaged",
+            "images-damaged",
             "the image directory is damaged: %s is no list of three names" % DESCRIPTORS,
             "restore.streams",
             "host",

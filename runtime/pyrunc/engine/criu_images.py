@@ -49,7 +49,7 @@ def check(folder_fd: int, path: str) -> None:
                 above = fs.open("parent", posix.O_RDONLY | posix.O_DIRECTORY, dir_fd=here)
             except OSError as e:
                 words = "the earlier dump %s that this one builds on cannot be opened: %s" % (quote(path), errno_text(e.errno))
-                raise StepFailure("earlier-dump-one", words, "restore.images", "host", path=path) from None
+                raise StepFailure("no-earlier-dump", words, "restore.images", "host", path=path) from None
             posix.close(here)
             here = above
     finally:
@@ -114,7 +114,7 @@ def _compare(folder_fd: int, name: str, size: int, path: str) -> None:
         found = 0
     if found < size:
         words = "the image %s/%s is cut off: it has %d bytes, %d are needed" % (quote(path), name, found, size)
-        raise StepFailure("image-cut-off", words, "restore.images", "host", path="%s/%s" % (path, name))
+        raise StepFailure("images-damaged", words, "restore.images", "host", path="%s/%s" % (path, name))
 
 
 def _pages(folder_fd: int, name: str, path: str) -> tuple[int, int]:
@@ -131,4 +131,4 @@ def _pages(folder_fd: int, name: str, path: str) -> tuple[int, int]:
     except ValueError as e:
         cause = str(e)
     words = "the image %s/%s is damaged: %s" % (quote(path), name, quote(cause))
-    raise StepFailure("image-damaged", words, "restore.images", "host", path="%s/%s" % (path, name))
+    raise StepFailure("images-damaged", words, "restore.images", "host", path="%s/%s" % (path, name))

@@ -108,7 +108,7 @@ class Terminal:
                 posix.set_blocking(self.master, False)
                 self.resize()
                 return
-        raise StepFailure("container-sent-terminal", "the container sent no terminal", "foreground.receive", "host", "/process/terminal")
+        raise StepFailure("no-terminal", "the container sent no terminal", "foreground.receive", "host", "/process/terminal")
 
     def raw(self) -> None:
         """Our own terminal byte by byte, as cfmakeraw(3) does it, but for OPOST: the container's writes line feeds

@@ -90,7 +90,7 @@ def remove(state_dir: StateDir, options: Mapping[str, Any], destinations: Sequen
         found = [one for one in records if one["destination"] == paths.clean(destination) and one not in chosen]
         if not found:
             words = "no mount was added on %s" % quote(destination)
-            raise StateError("mount-was-added", words, state_dir.id, hint="'mounts list' shows which were; those of the config stay")
+            raise StateError("not-added", words, state_dir.id, hint="'mounts list' shows which were; those of the config stay")
         chosen.append(found[-1])
     there = present(state_dir)
     latest_first = [one for one in reversed(records) if one in chosen and one["id"] in there]
@@ -194,7 +194,9 @@ def _open(run: Run, opened: list[int], may_share: bool) -> list[tuple[int, str]]
         if not ns.is_own(fd, kind):
             joins.append((fd, kind))
         elif kind == "mount" and not may_share:
-            raise Refusal("container-has-host", "the container has the host's mount namespace", "/linux/namespaces", "mount on the host")
+            raise Refusal(
+                "shared-mount-namespace", "the container has the host's mount namespace", "/linux/namespaces", "mount on the host"
+            )
     if pidfd.wait(init_fd, 0):  # what was opened may belong to a stranger with the same number
         raise StateError("not-running", CALLER_TEXT["not-running"], run.id, "stopped")
     return joins
@@ -228,7 +230,7 @@ def _serve(run: Run, link: Link, cancel: signals.Cancel, work: Any, made: Made) 
         raise steps.rebuild(data, "child")
 
     def ended(_data: Any) -> None:
-        raise StepFailure("process-went-into", "the process that went into the container was killed", "mounts.join", "child")
+        raise StepFailure("child-killed", "the process that went into the container was killed", "mounts.join", "child")
 
     handlers: dict[bytes, Callable[[Any], bool | None]] = {
         handshake.ASK: answer, MADE: go, handshake.FAILED: failed, DONE: lambda _data: True, handshake.END: ended,

@@ -58,7 +58,7 @@ def caller_paths(options: Any) -> None:
             del options[name]
         if options.get(name) is not None:
             if "\0" in options[name]:
-                raise UsageError("has-nul-byte", "--%s has a NUL byte" % name.replace("_", "-"), None, name)
+                raise UsageError("nul", "--%s has a NUL byte" % name.replace("_", "-"), None, name)
             options[name] = store.absolute(options[name])
 
 
@@ -86,7 +86,7 @@ def from_globals(top: Mapping[str, Any]) -> Options:
     manager = top.get("cgroup_manager") or ("systemd" if top.get("systemd_cgroup") else "cgroupfs")
     if manager not in MANAGERS:
         raise UsageError(
-            "invalid-cgroup-manager", "invalid cgroup-manager: %s" % quote(manager), None, "cgroup-manager", "use " + ", ".join(MANAGERS)
+            "bad-cgroup-manager", "invalid cgroup-manager: %s" % quote(manager), None, "cgroup-manager", "use " + ", ".join(MANAGERS)
         )
     rootless = top.get("rootless") or "auto"
     if rootless not in ("auto", *YES, *NO):

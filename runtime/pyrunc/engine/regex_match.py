@@ -18,7 +18,7 @@ def each(options: Mapping[str, Any], pattern: str, command: str, act: Callable[[
     try:
         chosen = helper_process.call("regex", {"pattern": pattern, "names": names})
     except Refusal as e:
-        raise UsageError("each", e.words, command, "regex") from None
+        raise UsageError("bad-regex", e.words, command, "regex") from None
     first = None
     for id in chosen:
         try:

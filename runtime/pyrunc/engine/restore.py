@@ -89,7 +89,7 @@ def _streams(folders: Folders, asked: Asked) -> list[Message]:
     if found <= 0:
         what = "is empty" if found == 0 else "is missing"
         words = "the image directory %s holds no complete checkpoint: %s %s" % (quote(asked["image_path"]), INVENTORY, what)
-        raise StepFailure("image-directory-holds", words, "restore.images", "host", path=asked["image_path"])
+        raise StepFailure("no-checkpoint", words, "restore.images", "host", path=asked["image_path"])
     streams = criu_external.restored_streams(folders.images)
     criu_images.check(folders.images, asked["image_path"])
     return streams
@@ -139,7 +139,7 @@ def _make(run: Run, asked: Asked, folders: Folders, streams: list[Message], undo
     talk.close()
     if terminal and "console" in run.fds:
         raise StepFailure(
-            "images-hold-terminal", "the images hold no terminal, the config has one", "restore.terminal", "host", "/process/terminal"
+            "terminal-mismatch", "the images hold no terminal, the config has one", "restore.terminal", "host", "/process/terminal"
         )
     if run.pid == talk.pid:
         raise StepFailure(
@@ -156,7 +156,7 @@ def _check_new(run: Run) -> None:
     for key, path in (run.stored.state.get("cgroup_paths") or {}).items():
         if record["existed"].get(key, 0) >= len(levels(record["mounts"][key], path)):
             raise StepFailure(
-                "cgroup-there-already",
+                "cgroup-exists",
                 "the cgroup %s is there already" % quote(path),
                 "restore.cgroups",
                 "host",
@@ -178,7 +178,7 @@ def _in_criu(run: Run, asked: Asked, root: str, laid: str) -> list[int]:
     restore_mounts.make_mount_points(run)
     restore_mounts.lay_out(trees, laid)
     if entry["readonly"]:  # CRIU takes the flags of the root from here, not from the images
-        mount.make_readonly(run.root_fd, tries=5, pause_ms=100)
+        mount.make_readonly(run.root_fd, *mount.PATIENCE)
     opened = restore_mounts.open_images(run, laid, asked["image_path"])
     return [opened, fs.open(asked["work_path"] or asked["image_path"], posix.O_RDONLY | posix.O_DIRECTORY)]
 
@@ -205,7 +205,7 @@ def _notified(run: Run, asked: Asked, held: Any, script: str, pid: int, fds: lis
     elif script == "orphan-pts-master" and fds:
         if "console" not in run.fds:
             raise StepFailure(
-                "images-hold-terminal", "the images hold a terminal, the config has none", "restore.terminal", "host", "/process/terminal"
+                "terminal-mismatch", "the images hold a terminal, the config has none", "restore.terminal", "host", "/process/terminal"
             )
         console = run.fds.pop("console")
         try:

@@ -116,7 +116,7 @@ def _check_source(item: Entry) -> None:
     except OSError as e:
         words = "bind mount source stat: stat %s: %s" % (quote(item["source"]), errno_text(e.errno))
         raise StepFailure(
-            "bind-mount-source", words, "restore.mounts", "host", item["pointer"] + "/source", "stat", e.errno, item["source"]
+            "no-mount-source", words, "restore.mounts", "host", item["pointer"] + "/source", "stat", e.errno, item["source"]
         ) from None
 
 
@@ -222,7 +222,7 @@ def _check_same(tree: int, rest: str, kind: str, what: Any) -> None:
         here, there = posix.fstat(fd), posix.stat(source)
         if (here.st_dev, here.st_ino) != (there.st_dev, there.st_ino):
             words = "bind mount source %s has been moved" % quote(source)
-            raise StepFailure("bind-mount-source", words, "restore.mounts", "host", path=source)
+            raise StepFailure("no-mount-source", words, "restore.mounts", "host", path=source)
     finally:
         posix.close(fd)
 
@@ -295,7 +295,12 @@ def _null(_run: Run, path: str) -> int:
     if fs.char_device(posix.stat(NULL)) != NULL_DEVICE:
         posix.close(tree)
         raise StepFailure(
-            "host", "the host's /dev/null is not the null device (c 1:3)", "restore.mounts", "host", "/linux/maskedPaths", path=path
+            "bad-null-device",
+            "the host's /dev/null is not the null device (c 1:3)",
+            "restore.mounts",
+            "host",
+            "/linux/maskedPaths",
+            path=path,
         )
     mount.setattr(tree, COVER, 0)
     return tree
@@ -342,7 +347,7 @@ def make_mount_points(run: Run) -> None:
         words = "create criu restore mountpoint for %s mount: %s" % (quote(item["destination"]), words)
         pointer = failed.pointer or item["pointer"]
         raise StepFailure(
-            "create-criu-restore", words, "restore.mounts", "host", pointer, failed.call, e.errno, item["destination"]
+            "mount-not-restored", words, "restore.mounts", "host", pointer, failed.call, e.errno, item["destination"]
         ) from None
     finally:
         for tree in reversed(laid):

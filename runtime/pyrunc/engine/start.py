@@ -117,7 +117,7 @@ def _release(state_dir: StateDir, ends: tuple[int, int], init_fd: int) -> None:
             if said or data[:1] == handshake.NOTE:  # startContainer hooks: all is read to its end, then taken apart
                 said += data
                 if len(said) > SAID_MAX:
-                    raise StepFailure("init-says-more", "init says more than it should", "start", "init", "/hooks/startContainer")
+                    raise StepFailure("output-too-long", "init says more than it should", "start", "init", "/hooks/startContainer")
                 if data:
                     continue
                 data = _noted(state_dir, said)

@@ -54,7 +54,7 @@ class Change:
         """Lines of schemata."""
         if planner.entry(self.plans, "rdt") is None:
             words = "updating a non-existent Intel RDT configuration is not supported"
-            raise UsageError("updating-non-existent", words, "update", "l3-cache-schema" if l3 else "mem-bw-schema")
+            raise UsageError("no-rdt", words, "update", "l3-cache-schema" if l3 else "mem-bw-schema")
 
         def step() -> None:
             self.plans["rdt"] = planner.module("rdt").update(self.plans["rdt"], l3, memory, self.run)
@@ -97,7 +97,7 @@ class Change:
 
         if any("path" not in one or not self.plans["cgroups"]["rootless"] for one in removed):
             raise StepFailure(
-                "deny-device-container",
+                "no-cgroups-to-deny",
                 "cannot deny a device: the container was made without cgroups",
                 "update.devices",
                 "host",

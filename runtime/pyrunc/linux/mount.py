@@ -31,6 +31,7 @@ SUPERBLOCK = (
 OLD_ONLY = c.MS_SILENT | c.MS_I_VERSION | c.MS_POSIXACL  # there is no word for these
 VALUE_LIMIT = 255  # of fsconfig(2)
 LOG_LINES = 16
+PATIENCE = (5, 100)  # what the callers of make_readonly() give a writer: tries, milliseconds between two
 
 
 def clone(path: str | bytes, recursive: bool = False, dir_fd: int = c.AT_FDCWD, flags: int = 0) -> int:

@@ -8,7 +8,6 @@ user namespace one may enter a descendant's pid or time namespace, but not retur
 
 from __future__ import annotations
 
-import _signal
 import errno
 import fcntl
 import posix
@@ -32,6 +31,8 @@ from pyrunc.linux.constants import (
     PR_SET_DUMPABLE,
     PR_SET_PDEATHSIG,
     PROC_SUPER_MAGIC,
+    SIGCHLD,
+    SIGKILL,
 )
 
 FLAGS = {
@@ -47,7 +48,6 @@ FLAGS = {
 FILES = {"user": "user", "ipc": "ipc", "uts": "uts", "network": "net", "pid": "pid", "cgroup": "cgroup", "time": "time", "mount": "mnt"}
 # The order of joining: mount last, as paths mean something else after it.
 ORDER = ("ipc", "uts", "network", "pid", "cgroup", "time", "mount")
-SIGCHLD, SIGKILL = int(_signal.SIGCHLD), int(_signal.SIGKILL)
 EINTR_TRIES = 3
 REPORT = Struct("=ii16s16s")  # pid of init or 0, errno, call, namespace
 

@@ -27,7 +27,12 @@ def config(bundle: str | bytes | int, name: str = "config.json") -> tuple[dict[s
     """bundle: path or directory descriptor -> (document, its bytes). Raises Refusal."""
     if isinstance(bundle, int):
         return file(name, dir_fd=bundle)
-    return file(name if name[:1] == "/" else fileio.fsdecode(bundle) + "/" + name, shown=name)
+    return file(_path(bundle, name), shown=name)
+
+
+def _path(bundle: str | bytes, name: str) -> str:
+    """A relative name of a config starts at the bundle."""
+    return name if name[:1] == "/" else fileio.fsdecode(bundle) + "/" + name
 
 
 def file(
@@ -42,8 +47,7 @@ def file(
 
 def raw(bundle: str, name: str = "config.json") -> bytes:
     """The bytes of a bundle's config, whatever they are. Raises Refusal."""
-    path = name if name[:1] == "/" else fileio.fsdecode(bundle) + "/" + name
-    return _contents(path, errors.quote(name), None, LIMIT)
+    return _contents(_path(bundle, name), errors.quote(name), None, LIMIT)
 
 
 def _contents(path: str | bytes, name: str, dir_fd: int | None, limit: int) -> bytes:

@@ -38,7 +38,7 @@ def config(document: dict[str, Any]) -> dict[str, Any]:
     for name in schema_table.FOREIGN:
         if name in document:
             if type(document[name]) not in (dict, type(None)):
-                raise errors.Refusal("object", "%s must be an object" % name, "/" + name)
+                raise errors.Refusal("not-an-object", "%s must be an object" % name, "/" + name)
             del document[name]
     _object(document, schema_table.ROOTS["config"], None)
     linux = document.get("linux")

@@ -53,18 +53,19 @@ def _object(node: dict[str, Any], rule: Object, path: Path | None, found: list[P
         below = props.get(key) or rest
         if below is None:
             continue
-        if below[0] == "s":
+        kind = below[0]  # once: below[0] again would tell mypy more, and cost each property another look-up
+        if kind == "s":
             if type(value) is str:
                 continue
-        elif below[0] == "o":
+        elif kind == "o":
             if type(value) is dict:
-                _object(value, below, (path, key), found, most)
+                _object(value, below, (path, key), found, most)  # type: ignore[arg-type]  # by its kind
                 if len(found) < most:
                     continue
                 return
-        elif below[0] == "a":
+        elif kind == "a":
             if type(value) is list:
-                _list(value, below, (path, key), found, most)
+                _list(value, below, (path, key), found, most)  # type: ignore[arg-type]
                 if len(found) < most:
                     continue
                 return
@@ -77,21 +78,22 @@ def _object(node: dict[str, Any], rule: Object, path: Path | None, found: list[P
 
 def _list(node: list[Any], rule: List, path: Path, found: list[Problem], most: int) -> None:
     below = rule[1]
+    kind = below[0]
     if len(node) < rule[2]:
         found.append((_pointer(path), "%s must hold at least %d" % (subject(path), rule[2]), node, "too-few"))
     for index, value in enumerate(node):
-        if below[0] == "s":
+        if kind == "s":
             if type(value) is str:
                 continue
-        elif below[0] == "o":
+        elif kind == "o":
             if type(value) is dict:
-                _object(value, below, (path, index), found, most)
+                _object(value, below, (path, index), found, most)  # type: ignore[arg-type]
                 if len(found) < most:
                     continue
                 return
-        elif below[0] == "a":
+        elif kind == "a":
             if type(value) is list:
-                _list(value, below, (path, index), found, most)
+                _list(value, below, (path, index), found, most)  # type: ignore[arg-type]
                 if len(found) < most:
                     continue
                 return

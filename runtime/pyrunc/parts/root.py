@@ -326,7 +326,7 @@ def init_finish(entry: Entry, run: InitRun) -> None:
     if not entry["readonly"]:
         return
     try:
-        mount.make_readonly(run.root_fd, tries=5, pause_ms=100)
+        mount.make_readonly(run.root_fd, *mount.PATIENCE)
     except OSError as e:
         words = "cannot make the root read-only: %s" % errno_text(e.errno)
         raise StepFailure(

@@ -78,10 +78,10 @@ def inside(pid: int, start_time: int | None, kinds: list[str], paths: list[str])
     finally:
         fs.close(*opened)
     if type(said) is not list:
-        raise StepFailure("process-went-into", "the process that went into the container's namespaces was killed", "diff.inside", "child")
+        raise StepFailure("child-killed", "the process that went into the container's namespaces was killed", "diff.inside", "child")
     if said[:1] == ["no way"]:
         raise StepFailure(
-            "way-into-container", "no way into the container's %s namespace: %s" % (said[1], errno_text(said[2])), "diff.inside", "child"
+            "namespace-not-joined", "no way into the container's %s namespace: %s" % (said[1], errno_text(said[2])), "diff.inside", "child"
         )
     return said
 

@@ -48,7 +48,7 @@ def _readonly(run: InitRun) -> None:
     while run.late_mounts:
         item, fd = run.late_mounts.pop(0)
         try:
-            mount.make_readonly(fd, tries=5, pause_ms=100)
+            mount.make_readonly(fd, *mount.PATIENCE)
         except OSError as e:
             raise failure(item, e) from None
         finally:

@@ -116,7 +116,7 @@ def _fill(item: Item, top: int, target: int, mode: int | None) -> None:
     if item["rec_set"] or item["rec_clr"]:
         mount.setattr(top, item["rec_set"], item["rec_clr"], recursive=True)
     if item["late"]:
-        mount.make_readonly(top, tries=5, pause_ms=100)
+        mount.make_readonly(top, *mount.PATIENCE)
 
 
 def _has_mode(item: Item) -> bool:
