@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -141,7 +141,7 @@ class AsyncContainer:
     async def diff(self) -> list[Difference]:
         return await asyncio.to_thread(self.container.diff)
 
-    async def events(self, interval: float = 5.0) -> AsyncIterator[dict[str, Any]]:
+    async def events(self, interval: float = 5.0) -> AsyncGenerator[dict[str, Any]]:
         """Statistics every `interval` seconds, and whenever memory ran out, until the container ends: {"type": "stats" or "oom", "id", "data"}."""
         words = ("events", "--interval", "%dms" % max(1, int(interval * 1000)), self.id)
         ours, theirs = os.pipe2(os.O_CLOEXEC)
