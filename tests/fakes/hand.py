@@ -65,4 +65,6 @@ class Run:
         self.config: Json = {}
         self.root_fd = -1
         self.own_mounts: list[int] = []
+        self.userns_pid = 0
+        self.late_filter = self.exec_env = None
         self.__dict__.update(more)

@@ -15,6 +15,19 @@ def table(text: str) -> list[tuple[str, str, str, str, str]]:
     return found
 
 
+def below(text: str, path: str) -> list[tuple[int, str]]:
+    """-> [(id, mount point)] of the mounts at and below `path`, in the order of the table."""
+    found = []
+    prefix = path.rstrip("/") + "/"
+    for line in text.split("\n"):
+        fields = line.split(" ", 5)
+        if len(fields) > 5:
+            point = unescape(fields[4])
+            if point == path or point.startswith(prefix):
+                found.append((int(fields[0]), point))
+    return found
+
+
 def unescape(text: str) -> str:
     """A path of the table: blank, tab, newline and backslash are written in octal."""
     if "\\" not in text:

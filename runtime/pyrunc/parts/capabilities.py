@@ -60,15 +60,15 @@ def plan(node: Node, ctx: Context) -> Entry:
     available = (2 << last) - 1
     if not ctx.plans.get("namespaces", {}).get("userns"):  # the first process of a user namespace has all of them
         available &= caps.permitted()
-    lost: dict[str, str] = {}
+    lost: dict[str, None] = {}
     entry: Entry = {
         "last": last,
         "nnp": bool(node.get("/process/noNewPrivileges", False)),
-        "bounding": _mask(sets.get("bounding"), "bounding", available, lost),
-        "effective": _mask(sets.get("effective"), "effective", available, lost),
-        "permitted": _mask(sets.get("permitted"), "permitted", available, lost),
-        "inheritable": _mask(sets.get("inheritable"), "inheritable", available, lost),
-        "ambient": _mask(sets.get("ambient"), "ambient", available, lost),
+        "bounding": _mask(sets.get("bounding"), available, lost),
+        "effective": _mask(sets.get("effective"), available, lost),
+        "permitted": _mask(sets.get("permitted"), available, lost),
+        "inheritable": _mask(sets.get("inheritable"), available, lost),
+        "ambient": _mask(sets.get("ambient"), available, lost),
     }
     if lost:
         ctx.warn(POINTER, "ignoring unknown or unavailable capabilities: [%s]" % " ".join(lost))
@@ -101,12 +101,12 @@ def with_more(sets: Mapping[str, list[str]], names: list[str]) -> dict[str, list
     return more
 
 
-def _mask(names: list[str] | None, which: str, available: int, lost: dict[str, str]) -> int:
+def _mask(names: list[str] | None, available: int, lost: dict[str, None]) -> int:
     mask = 0
     for name in names or ():
         number = caps.NUMBERS.get(name)
         if number is None or not available >> number & 1:
-            lost[quote(name, 60)] = which
+            lost[quote(name, 60)] = None
         else:
             mask |= 1 << number
     return mask

@@ -13,7 +13,7 @@ import posix
 
 from pyrunc import fileio
 from pyrunc.errors import CallError, Refusal, StepFailure, errno_text, quote
-from pyrunc.linux import _syscalls, fs, mount, paths
+from pyrunc.linux import _syscalls, fs, mount, mountinfo, paths
 from pyrunc.linux import constants as c
 
 TYPE_CHECKING = False
@@ -240,11 +240,7 @@ def _make_at(node: Device, entry: Entry | Live, run: InitRun, is_own: Callable[[
     try:
         fd = _folder(run.root_fd, folder, is_own)
         if fd is None:
-            with_links = paths.resolve(run.root_fd, folder, posix.O_PATH | posix.O_DIRECTORY)
-            try:
-                found = _look(with_links, name)
-            finally:
-                posix.close(with_links)
+            found = _found(run.root_fd, folder, name)
             if found is not None and _is(found, node):
                 return False
             raise StepFailure(
@@ -264,11 +260,30 @@ def _make_at(node: Device, entry: Entry | Live, run: InitRun, is_own: Callable[[
         posix.close(fd)
 
 
+def _found(root_fd: int, folder: str, name: str) -> posix.stat_result | None:
+    """What is there already, also through links of the image; None if the folder is missing too."""
+    try:
+        fd = paths.resolve(root_fd, folder, posix.O_PATH | posix.O_DIRECTORY)
+    except FileNotFoundError:
+        return None
+    try:
+        return _look(fd, name)
+    finally:
+        posix.close(fd)
+
+
 def _make(folder: int, name: str, node: Device, entry: Entry | Live, run: InitRun, tree: int | None = None) -> bool:
     """False if it exists. tree: the host's node, already cloned (stays open); None: it is cloned here if needed."""
     try:
-        found = _look(folder, name)
         binds = entry["bind"] and node["type"] != "p"
+        if not binds:  # most often nothing is there: the kernel knows without being asked first
+            try:
+                if _mknod(folder, name, node, entry, run):
+                    return True
+                binds = True
+            except FileExistsError:
+                pass
+        found = _look(folder, name)
         if found is not None and _is(found, node):
             return False
         if found is not None and not (binds and found.st_mode & c.S_IFMT == c.S_IFREG):  # our empty file, to bind on
@@ -489,11 +504,8 @@ def _not_shared(entry: Live, run: InitRun) -> Callable[[int], bool]:
 
 def _file_systems() -> list[int]:
     """The devices of all file systems that the runtime sees."""
-    found = set()
-    for line in fileio.read_file("/proc/self/mountinfo", TABLE_LIMIT).splitlines():
-        major, _, minor = line.split(b" ", 3)[2].partition(b":")
-        found.add(posix.makedev(int(major), int(minor)))
-    return sorted(found)
+    found = {device for device, *_more in mountinfo.table(fileio.fsdecode(fileio.read_file("/proc/self/mountinfo", TABLE_LIMIT)))}
+    return sorted([posix.makedev(*[int(number) for number in device.split(":")]) for device in found])
 
 
 def live_remove(entry: Live, run: InitRun) -> None:

@@ -12,7 +12,6 @@ import posix
 
 from pyrunc import fileio
 from pyrunc.errors import CallError, HookFailure, Refusal, errno_text, quote
-from pyrunc.linux import constants as c
 from pyrunc.linux import jsonbytes, spawn
 
 TYPE_CHECKING = False
@@ -135,9 +134,9 @@ def _check_program(kind: str, index: int, path: str) -> None:
             return
         cause = errno_text(e.errno)
     else:
-        if mode & c.S_IFMT == c.S_IFREG and mode & 0o111:
+        if fileio.is_regular(mode) and mode & 0o111:
             return
-        cause = "is a directory" if mode & c.S_IFMT == c.S_IFDIR else "permission denied"
+        cause = "is a directory" if fileio.is_directory(mode) else "permission denied"
     words = "error running %s hook #%d: fork/exec %s: %s" % (kind, index, quote(path), cause)
     raise Refusal("hook-not-executable", words, "%s/%s/%d/path" % (POINTER, kind, index))
 
@@ -200,7 +199,7 @@ def _run_one(
     if cwd_fd is None:
         cwd_fd = opened = -1 if kind == INSIDE else _bundle_fd(run)
     seconds = hook["timeout"]
-    bpf = getattr(run, "late_filter", None) if kind == INSIDE else None
+    bpf = run.late_filter if kind == INSIDE else None
     try:
         ended = spawn.run(
             fileio.fsencode(hook["path"]), [fileio.fsencode(arg) for arg in hook["args"]], _environment(hook, kind, run),
@@ -237,7 +236,7 @@ def _environment(hook: Hook, kind: str, run: HookRun) -> list[bytes]:
     """hook.env and nothing else. Without it: the runtime's own environment, except for NOT_INHERITED. Inside the
     container: the process's environment, also for an empty list, as runc does."""
     if kind == INSIDE and not hook["env"]:
-        env = getattr(run, "exec_env", None)
+        env = run.exec_env
         if env is None:
             env = run.config.get("process", {}).get("env", ())
     elif hook["env"] is None:

@@ -44,7 +44,7 @@ def host_record(entry: Entry, run: HostRun) -> None:
     StepFailure: one is where the config wants another; two containers would take each other's away."""
     mounts = run.plans.get("mounts")
     wanted = {entry["path"].rstrip("/") + item["destination"] for item in mounts["list"]} if mounts else set()
-    found = _mounts_below(entry["path"])
+    found = mountinfo.below(_table(), entry["path"])
     for _number, point in found:
         if point in wanted:
             words = "%s is a mount already, perhaps another container's" % quote(point)
@@ -60,32 +60,22 @@ def undo_record(entry: Entry, run: HostRun) -> None:
     if record is None:  # nothing was mounted yet
         return
     path, before = entry["path"], set(record)
-    left: list[tuple[int, str]] = []
+    found = left = None
     for _ in range(ROUNDS):
-        found = [one for one in reversed(_mounts_below(path)) if one[0] not in before]
-        if not found or [one[0] for one in found] == [one[0] for one in left]:
-            left = found
+        found = [one for one in reversed(mountinfo.below(_table(), path)) if one[0] not in before]
+        if not found or found == left:
             break
         left = found
         for act in (_cut_off, _detach):  # cut off first: below a bind of a shared mount this would unmount the host's own
             for number, point in found:
                 _at(path, point, number, act)
-    if left:
-        words = "cannot unmount %s, a mount of the container in the host's mount namespace" % quote(left[0][1])
-        raise StepFailure("host-mount-left", words, pointer="/linux/namespaces", call="umount2", path=left[0][1])
+    if found:
+        words = "cannot unmount %s, a mount of the container in the host's mount namespace" % quote(found[0][1])
+        raise StepFailure("host-mount-left", words, pointer="/linux/namespaces", call="umount2", path=found[0][1])
 
 
-def _mounts_below(path: str) -> list[tuple[int, str]]:
-    """[(id, mount point)] of the mounts at and below a directory, in the order of the table."""
-    found = []
-    prefix = path.rstrip("/") + "/"
-    for line in fileio.fsdecode(fileio.read_file("/proc/self/mountinfo", TABLE_LIMIT)).split("\n"):
-        fields = line.split(" ", 5)
-        if len(fields) > 5:
-            point = mountinfo.unescape(fields[4])
-            if point == path or point.startswith(prefix):
-                found.append((int(fields[0]), point))
-    return found
+def _table() -> str:
+    return fileio.fsdecode(fileio.read_file("/proc/self/mountinfo", TABLE_LIMIT))
 
 
 def _at(path: str, point: str, number: int, act: Callable[[int], None]) -> None:

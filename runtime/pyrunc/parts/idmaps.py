@@ -11,7 +11,7 @@ import posix
 
 from pyrunc import fileio
 from pyrunc.errors import CallError, Refusal, StepFailure, Unsupported, errno_text, quote
-from pyrunc.linux import constants, spawn
+from pyrunc.linux import spawn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def _tool(name: str, pointer: str) -> str:
             st = posix.stat(path)
         except OSError:
             continue
-        if st.st_mode & constants.S_IFMT == constants.S_IFREG and st.st_mode & 0o111 and st.st_uid == 0 and not st.st_mode & 0o022:
+        if fileio.is_regular(st.st_mode) and st.st_mode & 0o111 and st.st_uid == 0 and not st.st_mode & 0o022:
             return path
     raise Unsupported(
         "no-idmap-tool", "these mappings need %s, and this machine has none" % name, pointer, name, "install the package uidmap"

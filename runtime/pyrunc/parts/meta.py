@@ -6,7 +6,7 @@ host or a program, set a property of systemd that reaches other units, or keep r
 
 from __future__ import annotations
 
-from pyrunc.errors import Refusal, Unsupported, quote
+from pyrunc.errors import Refusal, Unsupported, escape_pointer, quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def plan(node: Node, ctx: Context) -> Entry:
     }
     allowed = bool(ctx.options.get("allow_annotation_paths"))
     for key, value in (node.get("/annotations") or {}).items():
-        pointer = "/annotations/" + quote(key, 100).replace("~", "~0").replace("/", "~1")
+        pointer = "/annotations/" + escape_pointer(quote(key, 100))
         if not key:
             raise Refusal("empty-key", "an annotation with an empty key", "/annotations/")
         if not key.isprintable():

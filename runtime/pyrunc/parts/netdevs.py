@@ -11,7 +11,7 @@ import _socket
 import errno
 import posix
 
-from pyrunc.errors import CallError, Refusal, StepFailure, errno_text, quote
+from pyrunc.errors import CallError, Refusal, StepFailure, errno_text, escape_pointer, quote
 from pyrunc.linux import netlink
 from pyrunc.linux.constants import IFF_UP
 
@@ -56,7 +56,7 @@ def plan(node: Node, ctx: Context) -> Entry | None:
     entry: list[list[str]] = []
     taken: dict[str, str] = {}
     for host_name, device in devices.items():
-        pointer = "%s/%s" % (POINTER, host_name.replace("~", "~0").replace("/", "~1"))
+        pointer = "%s/%s" % (POINTER, escape_pointer(host_name))
         _check_name(host_name, pointer, False)
         name = device.get("name") or host_name
         _check_name(name, pointer + "/name", True)

@@ -136,18 +136,17 @@ def _real(path: str | None, bundle: str) -> str:
 
 
 def init_prepare(entry: Entry, run: InitRun) -> None:
-    """Init side, before all other mounts. Sets run.root_fd, an O_PATH fd: with a mount namespace, of the root newly mounted on itself;
-    else of the directory. OSError with words for /root/path. Undone by init's death, with its mount namespace."""
+    """Init side, before all other mounts. Sets run.root_fd, an O_PATH fd of the root newly mounted on itself; without a mount namespace, unless it
+    is to be read-only, of the directory. OSError with words for /root/path. Undone by init's death, with its mount namespace."""
     place = _open_root(entry)
-    if not entry["mount_ns"]:
-        run.root_fd = _on_itself(place, entry["path"]) if entry["readonly"] else place
-        if run.root_fd != place:
-            posix.close(place)
+    if not entry["mount_ns"] and not entry["readonly"]:
+        run.root_fd = place
         return
     try:
         if entry["own_ns"]:
             _cut(entry["propagation"])
-        _part_from_parent(place, entry["propagation"])
+        if entry["mount_ns"]:
+            _part_from_parent(place, entry["propagation"])
         run.root_fd = _on_itself(place, entry["path"])
     finally:
         posix.close(place)

@@ -10,7 +10,7 @@ import errno
 import posix
 
 from pyrunc import fileio
-from pyrunc.errors import CallError, Refusal, StepFailure, errno_text, quote
+from pyrunc.errors import CallError, Refusal, StepFailure, errno_text, escape_pointer, quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def plan(node: Node, ctx: Context) -> Entry | None:
     seen: dict[str, str] = {}
     used: set[str] = set()
     for given, value in (node[POINTER] or {}).items():
-        pointer = "%s/%s" % (POINTER, quote(given, 100).replace("~", "~0").replace("/", "~1"))
+        pointer = "%s/%s" % (POINTER, escape_pointer(quote(given, 100)))
         name, path = _name(given, pointer)
         _check_value(name, value, pointer)
         used.add(_namespace(name, value, pointer, ctx))
@@ -160,7 +160,7 @@ def _failure(name: str, value: str, e: OSError) -> StepFailure:
         words = "writing %s: %s" % (_quoted(value), errno_text(e.errno))
         if e.errno in (errno.EACCES, errno.EPERM):
             hint = "the namespace may belong to another user namespace than the container's"
-    pointer = "%s/%s" % (POINTER, name)
+    pointer = "%s/%s" % (POINTER, escape_pointer(name))
     return StepFailure(
         "sysctl-not-set",
         "sysctl %s: %s" % (_quoted(name), words),

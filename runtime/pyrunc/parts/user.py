@@ -168,7 +168,7 @@ def op_ids(entry: Entry, run: TailRun) -> Op:
 
 
 def _denied(run: TailRun) -> bool:
-    pid = getattr(run, "userns_pid", 0)
+    pid = run.userns_pid
     try:
         if pid:
             return fileio.read_file("/proc/%d/setgroups" % pid, 64).startswith(b"deny")

@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
 def check(entry: Entry, ctx: Context, _call_helper: Callable[[str, Any], Any]) -> Iterator[PyruncError]:
     """A source of a bind mount or a type of file system that this host lacks: Unsupported. A value of an option that the file system does
-    not accept: Refusal. Uses ctx.bundle, where relative sources begin."""
+    not accept: Refusal."""
     for item in entry["list"]:
         if item["kind"] == "bind":
-            yield from _source(item, ctx.bundle)
+            yield from _source(item)
         elif item["kind"] == "fs":
             yield from _options(item)
 
 
-def _source(item: Item, bundle: str) -> Iterator[PyruncError]:
-    path = item["source"] if item["source"][:1] == "/" else bundle + "/" + item["source"]
+def _source(item: Item) -> Iterator[PyruncError]:
+    links = not {"src-nofollow", "copy-symlink"}.intersection(item["links"])  # with these the link itself is mounted or copied
     try:
-        posix.stat(path)
+        posix.stat(item["source"], follow_symlinks=links)
     except OSError as e:
         words = "the source %s: %s" % (quote(item["source"]), errno_text(e.errno))
         yield Unsupported("no-source", words, item["pointer"] + "/source", "the source", "create it before the container")

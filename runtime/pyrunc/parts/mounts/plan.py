@@ -153,7 +153,7 @@ def _destination(path: str | None, pointer: str, ctx: Context) -> str:
         ctx.warn(pointer, 'mount destination "%s" is not absolute: taken as /%s' % (quote(path), quote(path)))
     found = clean(path)
     root = ctx.plans.get("root", {}).get("path", "")
-    if root and (found + "/").startswith(root + "/"):
+    if root and found.startswith(root) and found[len(root) :][:1] in ("", "/"):
         found = found[len(root) :] or "/"
         ctx.warn(pointer, 'mount destination "%s" begins with the path of the root: taken as %s' % (quote(path), quote(found)))
     if found == "/":
@@ -237,8 +237,7 @@ def _label(made: Item, ctx: Context) -> None:
 
 def _check_data(made: Item, ctx: Context) -> None:
     words = made["data"]
-    sizes = [len(fsencode(word)) + 1 for word, _index in words]
-    size = sum(sizes)
+    size = sum([len(fsencode(word)) + 1 for word, _index in words])
     if size > VALUE_LIMIT:
         _check_size(made, words, size)
     maps = ctx.plans.get("idmaps")

@@ -7,7 +7,7 @@ its key, or nothing; refusals have the pointer of the value.
 from __future__ import annotations
 
 from pyrunc.cgroup import devices_rules
-from pyrunc.errors import Refusal, Unsupported, quote
+from pyrunc.errors import Refusal, Unsupported, escape_pointer, quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -321,7 +321,7 @@ def _unified(resources: Resources, version: int, ctx: Context) -> list[list[str]
     if node and version == 1:
         raise Unsupported("no-unified", "invalid configuration: cannot use unified on cgroup v1", POINTER + "/unified", "cgroup v2")
     for key, value in node.items():
-        pointer = "/unified/" + key.replace("~", "~0").replace("/", "~1")
+        pointer = "/unified/" + escape_pointer(key)
         if "/" in key or key in ("", ".", "..") or any(c <= " " for c in key):
             raise refuse("unified resource %s must be a file name (no slashes)" % quote(key), pointer)
         if "." not in key.strip("."):
@@ -350,17 +350,18 @@ def devices(resources: Resources, ctx: Context, version: int) -> list[Rule]:
     that type. After "deny all", as Docker sends it, that permission stays, as in runc: a node can be made there, but not opened."""
     own = [rule(item, number) for number, item in enumerate(resources.get("devices", ()))]
     reset = max([number for number, one in enumerate(own) if one[2:4] == [-1, -1]], default=-1) + 1
+    later = list(enumerate(own))[reset:]  # with their places in the config
     built_in = [list(one) for one in defaults((ctx.config.get("linux") or {}).get("devices", ())) if list(one) not in own[reset:]]
-    if version == 1 and reset and own[reset - 1][0]:
-        denied = {one[1] for one in own[reset:] if not one[0] and "m" in one[4]}
-        built_in = [one for one in built_in if not (one[1] in denied and one[2:] == [-1, -1, "m"])]
-    elif version == 1:
-        single = {tuple(one[1:4]) for one in own[reset:] if not one[0]}
-        built_in = [one for one in built_in if tuple(one[1:4]) not in single]
-        own[reset:] = [one if one[0] else [*one[:4], one[4].replace("m", "")] for one in own[reset:] if one[0] or one[4] != "m"]
-    rules = own[:reset] + built_in + own[reset:]
+    denied = [one for _number, one in later if not one[0]]
+    if version == 1 and denied and reset and own[reset - 1][0]:
+        kinds = {one[1] for one in denied if "m" in one[4]}
+        built_in = [one for one in built_in if not (one[1] in kinds and one[2:] == [-1, -1, "m"])]
+    elif version == 1 and denied:
+        built_in = [one for one in built_in if one[1:4] not in [other[1:4] for other in denied]]
+        later = [(n, one if one[0] else [*one[:4], one[4].replace("m", "")]) for n, one in later if one[0] or one[4].strip("m")]
+    rules = own[:reset] + built_in + [one for _number, one in later]
     if version == 1 and not ctx.in_userns:
-        devices_rules.check_v1(rules, [*range(reset), *[-1] * len(built_in), *range(reset, len(own))])
+        devices_rules.check_v1(rules, [*range(reset), *[-1] * len(built_in), *[number for number, _one in later]])
     return rules
 
 
