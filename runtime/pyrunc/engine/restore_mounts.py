@@ -35,7 +35,7 @@ EMPTY = ("/mnt", "/media", "/srv", "/opt", "/home", "/var/empty")
 NULL_DEVICE = (1, 3)
 PARENTS = 100  # dumps that build on each other
 COVER = c.MOUNT_ATTR_RDONLY | c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NOEXEC  # as parts/paths.py has it for masked files
-NODE = c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NOEXEC  # as parts/devices.py for bound nodes
+NODE = c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NOEXEC  # as parts/devices/make.py for bound nodes
 
 
 def folder(run: Run, own: str) -> str:

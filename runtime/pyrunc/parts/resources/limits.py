@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any, Final, TypedDict
 
-    from pyrunc.parts.devices import Given as Device
+    from pyrunc.parts.devices.plan import Given as Device
     from pyrunc.parts.sides import Context
 
     Rule = list[Any]  # [allow, type, major, minor, access]; -1 is any number
