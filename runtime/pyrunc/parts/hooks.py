@@ -236,9 +236,7 @@ def _environment(hook: Hook, kind: str, run: HookRun) -> list[bytes]:
     """hook.env and nothing else. Without it: the runtime's own environment, except for NOT_INHERITED. Inside the
     container: the process's environment, also for an empty list, as runc does."""
     if kind == INSIDE and not hook["env"]:
-        env = run.exec_env
-        if env is None:
-            env = run.config.get("process", {}).get("env", ())
+        env = run.exec_env if run.exec_env is not None else run.config.get("process", {}).get("env", ())
     elif hook["env"] is None:
         env = [item for item in run.host_env if not item.startswith(NOT_INHERITED)]
     else:

@@ -6,7 +6,6 @@ from pyrunc.parts import (
     capabilities,
     cgroups,
     clocks,
-    devices,
     fds,
     hooks,
     host_mounts,
@@ -33,6 +32,7 @@ from pyrunc.parts import (
     user,
     uts,
 )
+from pyrunc.parts.devices.plan import Entry as Devices
 from pyrunc.parts.mounts.plan import Entry as Mounts
 from pyrunc.parts.seccomp.profile import Entry as Seccomp
 
@@ -57,7 +57,7 @@ class Plans(TypedDict, total=False):
     fds: fds.Entry
     rlimits: rlimits.Entry
     terminal: terminal.Entry
-    devices: devices.Entry
+    devices: Devices
     program: program.Entry
     capabilities: capabilities.Entry
     oom: oom.Entry
