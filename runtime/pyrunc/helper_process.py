@@ -1,7 +1,7 @@
 """The helper process: jsonschema, pyseccomp and slow parts of the standard library run there.
 
-`call(name, payload)` runs helper/main.py under /usr/bin/python3, sends JSON and receives JSON or bytes; the process has ended when call()
-returns. So the process that makes containers never holds third-party Python code. The helper gets the payload, a fixed environment and standard
+`call(name, payload)` runs helper/main.py under install_paths.interpreter(), sends JSON and receives JSON or bytes; the process has ended when
+call() returns. So the process that makes containers never holds third-party Python code. The helper gets the payload, a fixed environment and standard
 streams, and no other descriptor. helper/main.py has the protocol.
 
 The compiled launcher contains some of the helpers (csrc/freeze.py), with libseccomp and what they need of the standard library. These are called
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-PYTHON = install_paths.PYTHON
 ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 DEBIAN = ("/usr/local/lib/python3.%d/dist-packages", "/usr/lib/python3/dist-packages")
 TIMEOUT_MS = 20000  # pyseccomp takes 35 ms for the largest known profile; this leaves room for very slow machines
@@ -76,7 +75,8 @@ def trusted_paths() -> tuple[list[str], list[str]]:
 
 def _start(name: str) -> tuple[int, int, int, int]:
     """-> (pid, fd to write to, fd of the answer, fd of its stderr)."""
-    argv = [PYTHON, "-I", "-S", install_paths.data("helper/main.py"), name]
+    python = install_paths.interpreter()
+    argv = [python, "-I", "-S", install_paths.data("helper/main.py"), name]
     try:
         posix.stat(argv[3])
     except OSError:
@@ -87,13 +87,13 @@ def _start(name: str) -> tuple[int, int, int, int]:
     actions: list[Any] = [(posix.POSIX_SPAWN_DUP2, in_r, 0), (posix.POSIX_SPAWN_DUP2, out_w, 1), (posix.POSIX_SPAWN_DUP2, err_w, 2)]
     actions += [(posix.POSIX_SPAWN_CLOSE, fd) for fd in _inheritable()]
     try:
-        pid = posix.posix_spawn(PYTHON, argv, ENV, file_actions=actions, setsigmask=(), setsigdef=SIGNALS)
+        pid = posix.posix_spawn(python, argv, ENV, file_actions=actions, setsigmask=(), setsigdef=SIGNALS)
     except OSError as e:
         for fd in (in_w, out_r, err_r):
             posix.close(fd)
         hint = "install the package python3"
         raise errors.Unsupported(
-            "no-interpreter", "cannot start %s: %s" % (PYTHON, errors.errno_text(e.errno)), None, "python3", hint
+            "no-interpreter", "cannot start %s: %s" % (python, errors.errno_text(e.errno)), None, "python3", hint
         ) from None
     finally:
         for fd in (in_r, out_w, err_w):

@@ -75,6 +75,17 @@ def site_dirs(base: str) -> list[str]:
     return [d for n in names for d in (lib + n + "/site-packages", lib + n + "/dist-packages") if _exists(d)]
 
 
+def interpreter() -> str:
+    """The Python of the environment that the package is installed in, unless somebody else can change it: what is beside it, such as the
+    libraries of jsonschema, is compiled for its version. Else /usr/bin/python3."""
+    for base in launcher_dirs():
+        path = base + "/python3"
+        for folder in site_dirs(base):
+            if _exists(folder + "/pyrunc/helper") and _exists(path) and untrusted(path) is None:
+                return path
+    return PYTHON
+
+
 def untrusted(path: str) -> str | None:
     """None if nobody but root and the caller can change what an absolute path leads to; else why not, such as "/srv/lib belongs to uid 1000".
 

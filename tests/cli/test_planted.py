@@ -81,6 +81,19 @@ def test_a_library(prefix, level, change):
     assert marked is (change == "not at all"), done
 
 
+@pytest.mark.parametrize("level", ["bin/python3", "bin"])
+@pytest.mark.parametrize("change", CHANGES)
+def test_the_interpreter_of_the_environment(prefix, level, change):
+    """That of a pip install in a virtual environment or in /opt, whatever its version. The helper runs in any case."""
+    (prefix / "pyrunc").rename(prefix / LIBRARY / "pyrunc")
+    (prefix / "bin/python3").write_text('#!/bin/sh\n: >%s\nexec /usr/bin/python3 "$@"\n' % (prefix / "mark"))
+    (prefix / "bin/python3").chmod(0o755)
+    CHANGES[change](prefix / level)
+    done, marked = run(prefix)
+    assert marked is (change == "not at all"), done
+    assert "Traceback" not in done.stderr and "root must be specified" in done.stdout
+
+
 def test_a_library_behind_a_link_of_somebody(prefix):
     real = prefix / "elsewhere"
     real.mkdir()

@@ -135,7 +135,7 @@ def test_missing_library_says_what_to_install(monkeypatch):
 
 
 def test_missing_interpreter(monkeypatch):
-    monkeypatch.setattr(helper_process, "PYTHON", "/nowhere/python3")
+    monkeypatch.setattr(install_paths, "interpreter", lambda: "/nowhere/python3")
     before = sorted(os.listdir("/proc/self/fd"))
     with pytest.raises(errors.Unsupported, match="cannot start /nowhere/python3: no such file"):
         helper_process.call("schema", CONFIG)
