@@ -40,32 +40,6 @@ PYTHON = "/usr/bin/python3"
 ARCHES = {"x86_64": "amd64", "aarch64": "arm64"}
 SYSROOT = ["libc6-dev", "libgcc-14-dev", "libpython3-dev", "libseccomp-dev", "linux-libc-dev"]
 SHELLS = {"bash": "pyrunc", "zsh": "_pyrunc", "fish": "pyrunc.fish"}
-INSTALL = """\
-#!/bin/sh
-# Installs pyrunc below PREFIX (/usr/local): the executable, manual pages and completion. `install.sh --uninstall` removes them again.
-set -eu
-cd "$(dirname "$0")"
-prefix=${PREFIX:-/usr/local}
-share=$prefix/share
-bash=$share/bash-completion/completions
-zsh=$share/zsh/site-functions
-fish=$share/fish/vendor_completions.d
-if [ "${1-}" = --uninstall ]; then
-    rm -f "$prefix/bin/pyrunc" "$share"/man/man8/pyrunc.8 "$share"/man/man8/pyrunc-*.8 "$bash/pyrunc" "$zsh/_pyrunc" "$fish/pyrunc.fish"
-    exit 0
-fi
-./pyrunc --version >/dev/null || { echo "install.sh: this pyrunc does not run here ($(uname -m), Linux $(uname -r))" >&2; exit 1; }
-mkdir -p "$prefix/bin" "$share/man/man8" "$bash" "$zsh" "$fish"
-# a new file beside the old one, then renamed: containers that run keep the old one
-cp pyrunc "$prefix/bin/.pyrunc.new"
-chmod 755 "$prefix/bin/.pyrunc.new"
-mv -f "$prefix/bin/.pyrunc.new" "$prefix/bin/pyrunc"
-cp man/*.8 "$share/man/man8/"
-cp completion/pyrunc "$bash/"
-cp completion/_pyrunc "$zsh/"
-cp completion/pyrunc.fish "$fish/"
-echo "installed $prefix/bin/pyrunc; next: pyrunc install --docker (or --podman, --containerd)"
-"""
 
 
 def version() -> str:
@@ -201,10 +175,16 @@ def release(arches: list[str]) -> dict[str, bytes]:
         name = "pyrunc-%s-linux-%s" % (version(), arch)
         listed = sbom(arch, name, hashlib.sha256(data).hexdigest(), parts, when)
         files[name], files[name + ".spdx.json"] = data, listed
-        inside = {**more, "pyrunc": data, "pyrunc.spdx.json": listed, "install.sh": INSTALL.encode()}
-        files[name + ".tar.gz"] = tarball(name, inside, when)
-    files["SHA256SUMS"] = "".join("%s  %s\n" % (hashlib.sha256(data).hexdigest(), name) for name, data in sorted(files.items())).encode()
+        install = (ROOT / "tools/packages/install.sh").read_bytes().replace(b"@ARCH@", arch.encode())
+        inside = {**more, "pyrunc": data, "pyrunc.spdx.json": listed, "install.sh": install}
+        files[name + ".tar.gz"] = tarball(name, {**inside, "SHA256SUMS": sums(inside)}, when)
+    files["SHA256SUMS"] = sums(files)
     return files
+
+
+def sums(files: dict[str, bytes]) -> bytes:
+    """As sha256sum(1) prints it."""
+    return "".join("%s  %s\n" % (hashlib.sha256(data).hexdigest(), name) for name, data in sorted(files.items())).encode()
 
 
 def main(argv: list[str]) -> int:

@@ -1,4 +1,4 @@
-/* Sealing (sealing.h) before the C library has started.
+/* Before the C library has started: is this file complete? Then sealing (sealing.h).
  *
  * A sealed command executes this program twice. A C library first looks at the processor (CPUID), and in a virtual machine each question
  * takes some 10 us: 0.3 ms per start. So the linker is told to begin here, and the first of the two starts does without a library.
@@ -11,11 +11,13 @@
 #include <elf.h>
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "bare.h"
 #include "commands.h"
 
 int early_is_sealed;
+struct stat early_self;
 
 static long status_of(const char *path, struct stat *st)
 {
@@ -49,12 +51,38 @@ int is_sealed_command(int argc, char **argv)
     return 0;
 }
 
+/* ---- a download that broke off */
+
+#ifdef PYRUNC_EARLY
+/* The kernel starts a file that lacks its end, and the first access to what is missing is a SIGBUS. The check is at the beginning of the
+ * file (snapshot.ld), and so are the words that it uses: constants are further back. */
+__asm__(".section .text.early_words,\"ax\",@progbits\n"
+        ".globl early_self_path, early_complaint, early_complaint_end\n.hidden early_self_path, early_complaint, early_complaint_end\n"
+        "early_self_path: .asciz \"" SELF "\"\n"
+        "early_complaint: .ascii \"pyrunc: this executable is incomplete, its end is missing; download it again and compare it with "
+        "SHA256SUMS\\n\"\nearly_complaint_end:\n.balign 16\n.previous\n");
+extern const char early_self_path[], early_complaint[], early_complaint_end[] __attribute__((visibility("hidden")));
+extern const Elf64_Ehdr __ehdr_start __attribute__((visibility("hidden"))); /* ld(1) */
+
+static void must_be_complete(void)
+{
+    const Elf64_Phdr *segments = (const Elf64_Phdr *)((const char *)&__ehdr_start + __ehdr_start.e_phoff);
+    if (status_of(early_self_path, &early_self))
+        return; /* no /proc: said later */
+    for (int i = 0; i < __ehdr_start.e_phnum; i++)
+        if (segments[i].p_type == PT_LOAD && segments[i].p_offset + segments[i].p_filesz > (unsigned long)early_self.st_size) {
+            bare_call(SYS_write, STDERR_FILENO, (long)early_complaint, early_complaint_end - early_complaint, 0, 0);
+            bare_call(SYS_exit_group, 1, 0, 0, 0, 0);
+        }
+}
+#endif
+
 /* ---- the first start */
 
 static int is_us(const char *path)
 {
-    struct stat here, there;
-    return !status_of(SELF, &here) && !status_of(path, &there) && here.st_dev == there.st_dev && here.st_ino == there.st_ino;
+    struct stat there;
+    return !status_of(path, &there) && early_self.st_dev == there.st_dev && early_self.st_ino == there.st_ino;
 }
 
 /* The path that was executed, as the kernel has it: behind the environment. NULL where it is not absolute, or leads somewhere else. */
@@ -74,6 +102,9 @@ void early(long *stack)
 {
     int argc = (int)stack[0];
     char **argv = (char **)(stack + 1), **environment = argv + argc + 1;
+#ifdef PYRUNC_EARLY
+    must_be_complete();
+#endif
     if (argc < 1 || !is_sealed_command(argc, argv))
         return;
     for (int fd = 0; fd < 3; fd++)

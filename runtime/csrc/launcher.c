@@ -76,8 +76,10 @@ static char *absolute(const char *folder, size_t size, const char *name)
 
 static int is_us(const char *path)
 {
-    struct stat here, there;
-    return path && !stat(SELF, &here) && !stat(path, &there) && here.st_dev == there.st_dev && here.st_ino == there.st_ino;
+    struct stat there;
+    if (!early_self.st_ino && stat(SELF, &early_self))
+        return 0;
+    return path && !stat(path, &there) && early_self.st_dev == there.st_dev && early_self.st_ino == there.st_ino;
 }
 
 static char *search(const char *name)

@@ -29,5 +29,7 @@ void seal_self(char **argv, char **environment);
 /* early.c: whether the command line is that of a command that runs sealed; whether it is, and this process was sealed when it began. */
 int is_sealed_command(int argc, char **argv);
 extern int early_is_sealed;
+struct stat;
+extern struct stat early_self; /* status of SELF; no inode number where it has not been asked for */
 
 #endif

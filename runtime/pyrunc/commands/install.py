@@ -11,7 +11,7 @@ import posix
 
 from pyrunc import fileio, helper_process, install_paths, jsonio
 from pyrunc.commands import choice
-from pyrunc.errors import Refusal, UsageError, quote
+from pyrunc.errors import Refusal, UsageError, errno_text, quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 
 ENGINES = ("docker", "podman", "containerd")
 EXECUTABLE = 0o111
+EACCES, ENOEXEC = 13, 8
+HINTS = {
+    EACCES: "is it on a file system that is mounted with noexec?",
+    ENOEXEC: "is it for another processor? this machine is %s",
+}
 
 
 def main(options: Options, args: list[str]) -> int:
@@ -68,7 +73,37 @@ def _runtime(path: str | None) -> str:
         raise Refusal("no-runtime", "no runtime at %s" % quote(path), None, "give its path with --runtime") from None
     if not fileio.is_regular(mode) or not mode & EXECUTABLE:
         raise Refusal("not-executable", "%s is not executable" % quote(path), None, "give its path with --runtime")
+    reason = install_paths.untrusted(path)
+    if reason is not None:
+        words = "%s is not registered: %s" % (quote(path), quote(reason))
+        raise Refusal("runtime-untrusted", words, None, "engines run it as root: install it where only root may write")
+    _must_run(path)
     return path
+
+
+def _must_run(path: str) -> None:
+    """Refused if `PATH --version` fails: a file for another processor, a damaged one, a mount with noexec. The engine would report that with
+    the first container, in its own words."""
+    null = posix.open("/dev/null", posix.O_RDWR | posix.O_CLOEXEC)
+    complaints, theirs = posix.pipe2(posix.O_CLOEXEC)
+    actions = [(posix.POSIX_SPAWN_DUP2, null, 0), (posix.POSIX_SPAWN_DUP2, null, 1), (posix.POSIX_SPAWN_DUP2, theirs, 2)]
+    try:
+        pid = posix.posix_spawn(path, [path, "--version"], posix.environ, file_actions=actions)
+    except OSError as e:
+        posix.close(complaints)
+        hint = HINTS.get(e.errno or 0, "give the path of another with --runtime").replace("%s", posix.uname().machine)
+        raise Refusal("runtime-does-not-run", "cannot execute %s: %s" % (quote(path), errno_text(e.errno)), None, hint) from None
+    finally:
+        posix.close(null)
+        posix.close(theirs)
+    try:
+        said = fileio.read_fd(complaints).strip().split(b"\n")[-1].decode("utf-8", "replace")
+    finally:
+        posix.close(complaints)
+    status = posix.waitpid(pid, 0)[1]
+    if status:
+        words = "%s does not run here: %s" % (quote(path), quote(said) or "wait status %d" % status)
+        raise Refusal("runtime-does-not-run", words, None, "download it again, and compare it with SHA256SUMS")
 
 
 def _same(path: str, others: list[str]) -> bool:
