@@ -439,7 +439,8 @@ def state_of(pid: int | str) -> str | None:
 
 
 def state_dirs(root: str) -> set[str]:
-    return set(os.listdir(root)) - {"@cache"} if os.path.isdir(root) else set()
+    """Names below --root, without the compiled filters that are kept there."""
+    return {name for name in os.listdir(root) if not name.startswith(".pyrunc@")} if os.path.isdir(root) else set()
 
 
 class Traces:

@@ -64,6 +64,7 @@ POSTRM = """\
 set -e
 if [ "$1" = remove ] || [ "$1" = purge ]; then
     rm -rf /run/pyrunc/@cache
+    rm -f /run/pyrunc/.pyrunc@* /run/docker/runtime-*/moby/.pyrunc@* /run/containerd/runc/*/.pyrunc@*
     rmdir /run/pyrunc 2>/dev/null || true
 fi
 """

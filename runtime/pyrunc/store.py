@@ -491,8 +491,3 @@ def whole(root: str, names: list[str]) -> set[str]:
     if root_fd >= 0:
         posix.close(root_fd)
     return found
-
-
-def cache(root: str, name: str) -> str:
-    """Path of a cache directory below the root; made by its user. No id has an @ in it."""
-    return "%s/@cache/%s" % (root, name)

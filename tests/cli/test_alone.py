@@ -153,7 +153,7 @@ def test_the_same_filter(static, scratch, make_bundle, name):
             stdin=subprocess.DEVNULL,
             timeout=harness.WATCHDOG,
         )
-        kept = [path.read_bytes()[len(cache.MAGIC) + cache.SUM :] for path in (root / "@cache/seccomp").glob("*")]
+        kept = [path.read_bytes()[len(cache.MAGIC) + cache.SUM :] for path in root.glob(cache.PREFIX + "*")]
         answers.append((done.returncode, done.stderr, kept))
         shutil.rmtree(root, ignore_errors=True)
     assert answers[0] == answers[1]

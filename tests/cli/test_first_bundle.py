@@ -1,7 +1,6 @@
 """docs/first-bundle.md, what README.md shows of errors, and every other page with `console` blocks are followed literally, in an empty
 directory: each command is typed, and what it prints is what the page shows."""
 
-import os
 import re
 import shutil
 import subprocess
@@ -61,7 +60,7 @@ def follow(pyrunc, tmp_path, no_leaks):
                 )  # fmt: skip
                 seen = out.text().splitlines()
             assert fits(shown, seen), "%s (status %d)\n  the page: %r\n  seen: %r" % (command, done.returncode, shown, seen)
-        assert not os.listdir(pyrunc.root) or os.listdir(pyrunc.root) == ["@cache"]
+        assert not harness.state_dirs(pyrunc.root)
         return len(steps(page))
 
     yield run

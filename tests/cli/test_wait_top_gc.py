@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import select
+import shutil
 import signal
 import struct
 import subprocess
@@ -304,6 +305,34 @@ def test_gc_keeps_its_hands_off_what_is_not_ours(pyrunc, tmp_path):
     before = harness.snapshot(root)
     assert gc(pyrunc, "--force") == {}
     assert harness.snapshot(root) == before
+
+
+def test_gc_of_the_cache_of_older_versions(pyrunc):
+    """They kept compiled filters in a directory, which runc's list reports as a broken container."""
+    old = os.path.join(pyrunc.root, "@cache")
+    os.makedirs(old + "/seccomp", 0o700)
+    with open(old + "/seccomp/0123", "wb") as file:
+        file.write(b"a filter")
+    assert gc(pyrunc)["@cache"]["reason"] == "filters cached by an older version" and os.path.isdir(old)
+    assert gc(pyrunc, "--force")["@cache"]["removed"]
+    assert os.listdir(pyrunc.root) == []
+
+
+@pytest.mark.parametrize("other", ["runc", "crun"])
+def test_the_list_of_other_runtimes_in_a_shared_root(pyrunc, make_bundle, other, no_leaks):
+    """In a root that two runtimes share, as below Docker, the other does not mention the compiled filters that ours keeps there."""
+    if not shutil.which(other):
+        pytest.skip("no %s on this machine" % other)
+    assert pyrunc.run(make_bundle({"/linux/seccomp": {"defaultAction": "SCMP_ACT_ALLOW"}}, args=["/bin/true"])).code == 0
+    assert len(os.listdir(pyrunc.root)) == 1, "a filter is kept"
+    seen = subprocess.run([other, "--root", pyrunc.root, "list"], capture_output=True, text=True, timeout=harness.WATCHDOG, check=False)
+    assert (seen.returncode, seen.stderr) == (0, "") and len(seen.stdout.splitlines()) == 1, seen
+    with open(os.path.join(pyrunc.root, "no-container"), "w", encoding="utf-8"):
+        os.mkdir(os.path.join(pyrunc.root, "@cache"))
+    broken = subprocess.run([other, "--root", pyrunc.root, "list"], capture_output=True, text=True, timeout=harness.WATCHDOG, check=False)
+    assert broken.stderr, "and it would show"
+    pyrunc.ok("gc", "--force")
+    os.unlink(os.path.join(pyrunc.root, "no-container"))
 
 
 def test_gc_skips_what_another_command_holds(pyrunc, make_bundle):

@@ -49,7 +49,7 @@ def allow(*rules, **more):
 def compiled(profile, tmp_path=None):
     """(operation, program) of a profile, as the verbs make them."""
     entry = seccomp.plan({HERE: profile}, Ctx(config={}))
-    run = Run(plans={"capabilities": {"nnp": False}}, cache=str(tmp_path or "/proc/none/x"), call_helper=helper_process.call)
+    run = Run(plans={"capabilities": {"nnp": False}}, root=str(tmp_path or "/proc/none/x"), call_helper=helper_process.call)
     seccomp.host_compile(entry, run)
     return seccomp.op_early(entry, run), run.seccomp_bpf  # type: ignore[attr-defined]
 
@@ -255,8 +255,8 @@ def test_spec_allow_leaves_the_mitigation_off():
 @on_x86_64
 def test_a_cached_filter_is_the_same_filter(tmp_path):
     value = allow(errno_rule("getppid", 9))
-    first, second = compiled(value, tmp_path / "c" / "s"), compiled(value, tmp_path / "c" / "s")
-    assert first == second and len(os.listdir(tmp_path / "c" / "s")) == 1
+    first, second = compiled(value, tmp_path), compiled(value, tmp_path)
+    assert first == second and len(os.listdir(tmp_path)) == 1
 
 
 # ---- in containers
@@ -334,13 +334,13 @@ def test_the_profile_of_docker(pyrunc, make_bundle, no_leaks):
 def test_a_damaged_cache_never_gives_a_wrong_filter(pyrunc, make_bundle, no_leaks):
     bundle = make_bundle({HERE: allow(rule(["mkdir", "mkdirat"], "SCMP_ACT_ERRNO"))}, args=["/bin/mkdir", "/tmp/x"])
     assert pyrunc.run(bundle).code == 1
-    folder = os.path.join(pyrunc.root, "@cache", "seccomp")
-    (name,) = os.listdir(folder)
-    good = open(os.path.join(folder, name), "rb").read()
-    with open(os.path.join(folder, name), "wb") as file:
+    (name,) = os.listdir(pyrunc.root)
+    path = os.path.join(pyrunc.root, name)
+    good = open(path, "rb").read()
+    with open(path, "wb") as file:
         file.write(good[:-8] + f.pack([(6, 0, 0, f.ALLOW)]))
     assert pyrunc.run(bundle).code == 1
-    assert open(os.path.join(folder, name), "rb").read() == good
+    assert open(path, "rb").read() == good
 
 
 # ---- listeners

@@ -241,7 +241,8 @@ BY_DESCRIPTOR = {
     ("engine/gate.py", "the two fifos of start"), ("engine/restore.py", "empty directories that CRIU mounts on"),
     ("engine/criu.py", "what a killed CRIU leaves in its own work directory"), ("engine/checkpoint.py", "images, in the directory that was asked for"),
     ("cgroup/tree.py", "cgroups"), ("parts/rdt.py", "groups of resctrl"), ("commands/spec.py", "the config that it writes"),
-    ("parts/notify.py", "the directory of the supervisor's socket"), ("parts/seccomp/cache.py", "compiled filters, in @cache"),
+    ("parts/notify.py", "the directory of the supervisor's socket"), ("parts/seccomp/cache.py", "compiled filters, in the state root"),
+    ("engine/gc.py", "the cache of older versions"),
 }  # fmt: skip
 WRITERS = {"mkdir", "mkfifo", "unlink", "rmdir", "rename", "link", "symlink"}
 

@@ -16,7 +16,8 @@ from pyrunc.cgroup import kill
 from pyrunc.engine import lifecycle, status
 from pyrunc.errors import PyruncError, StateError
 from pyrunc.linux import _syscalls, mountinfo, pidfd
-from pyrunc.linux.constants import MNT_DETACH, UMOUNT_NOFOLLOW
+from pyrunc.linux.constants import MNT_DETACH, S_IFDIR, S_IFMT, UMOUNT_NOFOLLOW
+from pyrunc.parts.seccomp import cache
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,13 +29,44 @@ if TYPE_CHECKING:
 
 UNFINISHED_S = 10  # a directory without a state is between two calls of a create for some microseconds
 LIMIT = 64 << 20
+OLD_CACHE = "@cache"
+DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
 
 
 def survey(root: str, older_s: float) -> list[Stale]:
     """[{"id", "reason", "age": seconds, "cgroups": [directories], "mounts": [mount points], "removable": bool}], sorted by id."""
     mounts = _mounts(root)
     looked = [(id, look(root, id, older_s)) for id in store.ids(root)]
-    return [{**one, "mounts": mounts.get(id, [])} for id, one in looked if one is not None]
+    return _old_cache(root) + [{**one, "mounts": mounts.get(id, [])} for id, one in looked if one is not None]
+
+
+def _old_cache(root: str) -> list[Stale]:
+    """The directory in which older versions kept compiled filters: the `list` of other runtimes takes it for a container."""
+    try:
+        st = posix.stat(root + "/" + OLD_CACHE, follow_symlinks=False)
+    except OSError:
+        return []
+    if st.st_mode & S_IFMT != S_IFDIR or st.st_uid != posix.geteuid():
+        return []
+    age = max(0, int(time.time() - st.st_mtime))
+    return [{"id": OLD_CACHE, "reason": "filters cached by an older version", "age": age, "cgroups": [], "mounts": [], "removable": True}]
+
+
+def _remove_old_cache(root: str) -> None:
+    """OSError: it contains something else."""
+    outer = posix.open(root + "/" + OLD_CACHE, DIRECTORY)
+    try:
+        for folder in posix.listdir(outer):
+            inner = posix.open(folder, DIRECTORY, dir_fd=outer)
+            try:
+                for name in posix.listdir(inner):
+                    posix.unlink(name, dir_fd=inner)
+            finally:
+                posix.close(inner)
+            posix.rmdir(folder, dir_fd=outer)
+    finally:
+        posix.close(outer)
+    posix.rmdir(root + "/" + OLD_CACHE)
 
 
 def look(root: str, id: str, older_s: float) -> Stale | None:
@@ -97,7 +129,9 @@ def _is_ours(state_dir: StateDir) -> bool:
     if posix.fstat(state_dir.fd).st_mode & 0o777 != 0o700:
         return False
     root = state_dir.path.rpartition("/")[0]
-    return any(_exists("%s/%s/plan.json" % (root, id)) for id in store.ids(root)) or _exists(root + "/@cache")
+    return any(_exists("%s/%s/plan.json" % (root, id)) for id in store.ids(root)) or any(
+        name.startswith(cache.PREFIX) for name in posix.listdir(root)
+    )
 
 
 def _stale(state_dir: StateDir, reason: str, age: int, paths: dict[str, str], removable: bool = True) -> Stale:
@@ -144,6 +178,9 @@ def _mounts(root: str) -> dict[str, list[str]]:
 
 def remove(root: str, stale: Stale, older_s: float, options: Mapping[str, Any]) -> bool:
     """One entry of survey(). False when it has come to life meanwhile. PyruncError, OSError."""
+    if stale["id"] == OLD_CACHE:
+        _remove_old_cache(root)
+        return True
     state_dir = store.open_state_dir(root, stale["id"])
     try:
         state_dir.lock(0)

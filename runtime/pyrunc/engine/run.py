@@ -89,11 +89,6 @@ class Run:
         return self.stored.path
 
     @property
-    def cache(self) -> str:
-        """Directory of compiled filters (store.cache)."""
-        return self.root + "/@cache/seccomp"
-
-    @property
     def proc(self) -> Proc:
         """Our own procfs (linux.proc.Proc), opened when first used and never attached to a mount point."""
         if self._proc is None:

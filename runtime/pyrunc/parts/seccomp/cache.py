@@ -1,7 +1,10 @@
-"""Compiled filters below the state root. A file is used only if we wrote it for this very profile and nobody has changed it: it
-is ours, nobody else may write it, and its digest covers its name and the program. Anything else is compiled again.
+"""Compiled filters, as hidden files in the state root. A file is used only if we wrote it for this very profile and nobody has changed it:
+it is ours, nobody else may write it, and its digest covers its name and the program. Anything else is compiled again.
 
-The directory may disappear at any time; a failure here never fails the container.
+Engines give several runtimes the same root. runc's `list` skips files but reports every directory that is no container; crun's skips
+hidden names but fails at any other file. So these are files, and hidden. No id contains an @.
+
+A file may disappear at any time; a failure here never fails the container.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 
 GENERATOR = 1  # of the compiled form; changing the compiler or the prologue needs another one
 MAGIC = b"pyrunc-filter 1\n"
+PREFIX = ".pyrunc@"  # of the files' names
 SUM = 32
 NEW_FILE = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC
 FILES = 64  # a machine has a handful of profiles
@@ -58,14 +62,9 @@ def key_of(profile: object) -> str | None:
 
 
 def open_folder(path: str) -> int:
-    """fd of the cache directory, or -1 if it can't be used: not ours, writable by others, or not writable for us. Then each create compiles."""
-    for step in (path.rpartition("/")[0], path):
-        try:
-            posix.mkdir(step, 0o700)
-        except OSError:  # it exists, or the next open fails
-            pass
+    """fd of the state root, or -1 if it can't be used: not ours, or writable by others. Then each create compiles."""
     try:
-        fd = posix.open(path, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC)
+        fd = posix.open(path, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
     except OSError:
         return -1
     st = posix.fstat(fd)
@@ -82,7 +81,7 @@ def _sealed(key: str, program: bytes) -> bytes:
 def read(cache_fd: int, key: str) -> bytes | None:
     """The program, or None. Only a regular file of ours that nobody else may write, whole, and made for this very key."""
     try:
-        fd = posix.open(key, posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_CLOEXEC, dir_fd=cache_fd)
+        fd = posix.open(PREFIX + key, posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_CLOEXEC, dir_fd=cache_fd)
     except OSError:
         return None
     try:
@@ -100,7 +99,7 @@ def read(cache_fd: int, key: str) -> bytes | None:
 
 def keep(cache_fd: int, key: str, program: bytes) -> None:
     """Writes a temporary file and renames it, so that readers see all or nothing. Errors are ignored: the next create compiles again."""
-    temporary = ".%d" % posix.getpid()
+    temporary = "%s%d" % (PREFIX, posix.getpid())
     try:
         _make_room(cache_fd)
         fd = posix.open(temporary, NEW_FILE, 0o600, dir_fd=cache_fd)
@@ -108,7 +107,7 @@ def keep(cache_fd: int, key: str, program: bytes) -> None:
             fileio.write_all(fd, _sealed(key, program))
         finally:
             posix.close(fd)
-        posix.rename(temporary, key, src_dir_fd=cache_fd, dst_dir_fd=cache_fd)
+        posix.rename(temporary, PREFIX + key, src_dir_fd=cache_fd, dst_dir_fd=cache_fd)
     except OSError:
         try:
             posix.unlink(temporary, dir_fd=cache_fd)
@@ -118,7 +117,7 @@ def keep(cache_fd: int, key: str, program: bytes) -> None:
 
 def _make_room(cache_fd: int) -> None:
     """Limits the cache: the oldest half is removed when it is full. Files that vanish meanwhile were removed by another create."""
-    names = posix.listdir(cache_fd)
+    names = [name for name in posix.listdir(cache_fd) if name.startswith(PREFIX)]
     if len(names) < FILES:
         return
     ages = []

@@ -28,15 +28,15 @@ def needs_of(entry: Entry) -> list[str]:
 
 
 def host_compile(entry: Entry, run: HostRun) -> None:
-    """Host side, before the clone. Sets run.seccomp_bpf, which init inherits. Uses run.cache (a directory of ours, made if it does not
-    exist) and run.call_helper. Refusal with the rule's pointer for what libseccomp does not accept. Nothing to undo: the cache stays."""
+    """Host side, before the clone. Sets run.seccomp_bpf, which init inherits. Uses run.root (where compiled filters are kept)
+    and run.call_helper. Refusal with the rule's pointer for what libseccomp does not accept. Nothing to undo: the cache stays."""
     if entry["raw"] is not None:
         run.seccomp_bpf = bytes.fromhex(entry["raw"])
         return
     profile = dict(entry["profile"])
     profile["needs"] = needs_of(entry)
     key = cache.key_of(profile)
-    cache_fd = -1 if key is None else cache.open_folder(run.cache)
+    cache_fd = -1 if key is None else cache.open_folder(run.root)
     try:
         program = cache.read(cache_fd, key) if cache_fd >= 0 and key is not None else None
         if program is None:
