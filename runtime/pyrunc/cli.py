@@ -402,10 +402,10 @@ def _bug(e: BaseException) -> Bug:
 
 def _meant(word: str, known: Iterable[str], prefix: str = "") -> str:
     """The beginning of a hint about an unknown word."""
-    from pyrunc.oci.nearest import nearest
+    from pyrunc.oci.nearest import question
 
-    close = nearest(word, [name.replace("_", "-") for name in known])
-    return "did you mean %s? " % " or ".join(prefix + name for name in close) if close else ""
+    hint = question(word, [name.replace("_", "-") for name in known], prefix)
+    return hint and hint + " "
 
 
 def _document(command: str | None, options: Options) -> str | None:

@@ -158,7 +158,7 @@ def test_help_touches_nothing(runtime, tmp_path):
 @pytest.mark.parametrize(
     "argv, meant",
     [
-        (["strat", "x"], "No help topic for 'strat'; did you mean start or state or stats? "),
+        (["strat", "x"], "No help topic for 'strat'; did you mean start, state or stats? "),
         (["create", "--bundel", "x", "id"], "flag provided but not defined: -bundel; did you mean --bundle? see 'pyrunc create --help'"),
         (["--rooot", "x", "list"], "flag provided but not defined: -rooot; did you mean --root? see 'pyrunc --help'"),
         (["zzzzzz"], "No help topic for 'zzzzzz'; 'pyrunc --help' lists the commands"),

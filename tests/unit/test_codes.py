@@ -154,6 +154,7 @@ def test_errno_decides():
     )
     assert code("program.op_exec", 2, "program-not-found") == "PYR-6221"
     assert code("mounts.init_mount", 2, "other") == "PYR-6131" and code("program.op_chdir", 2) == "PYR-6220"
+    assert code("resources.host_limit", 16) == "PYR-6101" and code("resources.host_limit", 16, "controller-barred") == "PYR-6103"
     assert code("uts.init_set", 28) == "PYR-6461" and code(None, 28) == "PYR-6461" and code(None, 5) == "PYR-6460"
 
 

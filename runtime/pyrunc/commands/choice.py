@@ -23,10 +23,10 @@ def chosen(value: str, words: tuple[str, ...], command: str, option: str, reason
 
 def suggested(word: str, words: tuple[str, ...], prefix: str = "") -> str:
     """The beginning of a hint: "did you mean json? ", or "" if no word is similar."""
-    from pyrunc.oci.nearest import nearest
+    from pyrunc.oci.nearest import question
 
-    close = nearest(word, list(words))
-    return "did you mean %s? " % listed(tuple(prefix + one for one in close)) if close else ""
+    hint = question(word, words, prefix)
+    return hint and hint + " "
 
 
 def listed(words: tuple[str, ...]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyrunc import codes, fileio, jsonio, render
 from pyrunc.commands import choice
 from pyrunc.errors import UsageError, quote
-from pyrunc.oci.nearest import nearest
+from pyrunc.oci.nearest import question
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,8 +28,7 @@ def one(rows: list[codes.Row], word: str) -> codes.Row:
     for row in rows:
         if row["code"] == wanted or row["name"] == word:
             return row
-    close = nearest(word, [row["code"] for row in rows] + [row["name"] for row in rows])
-    hint = "did you mean %s?" % " or ".join(close) if close else "`pyrunc errors` lists them"
+    hint = question(word, [row[key] for key in ("code", "name") for row in rows]) or "`pyrunc errors` lists them"
     raise UsageError("unknown-topic", "%s is neither a code nor the name of a code" % quote(word), "errors", None, hint)
 
 

@@ -54,11 +54,11 @@ def _of_engines(options: Options, word: str) -> Found | None:
 
 
 def _hint(options: Options, id: str) -> str:
-    from pyrunc.oci.nearest import nearest
+    from pyrunc.oci.nearest import question
 
-    close = nearest(id, store.ids(store.root_of(options["globals"])))
-    if close:
-        return "did you mean %s?" % " or ".join(close)
+    hint = question(id, store.ids(store.root_of(options["globals"])))
+    if hint:
+        return hint
     if "root" in options["globals"]:
         return "'pyrunc list' shows the ids"
     return "'pyrunc list' shows the ids below --root, 'pyrunc list --engine all' those of engines"

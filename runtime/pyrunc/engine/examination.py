@@ -12,7 +12,7 @@ from pyrunc import helper_process
 from pyrunc.engine import planner
 from pyrunc.errors import PyruncError, Refusal, Unsupported, errno_text, quote
 from pyrunc.oci import normalise, pointers, schema_table, validate
-from pyrunc.oci.nearest import nearest
+from pyrunc.oci.nearest import question
 from pyrunc.parts.table import PARTS
 
 TYPE_CHECKING = False
@@ -64,8 +64,7 @@ class Examination:
         pointer = self.written(path) + pointers.join(key)
         right = next((name for name in names if name.casefold() == key.casefold()), None)
         if right is None:
-            close = nearest(key, list(names))
-            hint = "did you mean %s?" % " or ".join(close) if close else None
+            hint = question(key, names) or None
             self.warnings.append(("strict", pointer, "the specification has no property %s here; it has no effect" % quote(key), hint))
             return None, key
         self.problems.append(("schema", pointer, "unknown property %s" % quote(key), 'did you mean "%s"? Case matters' % right))

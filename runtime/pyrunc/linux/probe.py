@@ -12,9 +12,9 @@ APPARMOR_SWITCH = "/sys/module/apparmor/parameters/enabled"
 
 
 def kernel() -> tuple[int, int]:
-    """(major, minor) of the running kernel."""
+    """(major, minor) of the running kernel; the minor number may be followed by a suffix (6.1-rc3, 7.0+)."""
     major, minor = posix.uname().release.split(".")[:2]
-    return int(major), int("".join(c for c in minor if c.isdigit()) or "0")
+    return int(major), int(minor[: len(minor) - len(minor.lstrip("0123456789"))] or "0")
 
 
 def apparmor() -> bool:

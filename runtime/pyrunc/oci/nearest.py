@@ -28,6 +28,12 @@ def nearest(word: str, names: Iterable[str], most: int = MOST) -> list[str]:
     return [name for _cost, _length, name in sorted(ranked)[:most]]
 
 
+def question(word: str, names: Iterable[str], prefix: str = "") -> str:
+    """ "did you mean start, state or stats?" about an unknown word; "" if no name is near."""
+    close = [prefix + name for name in nearest(word, names)]
+    return "did you mean %s?" % " or ".join(filter(None, (", ".join(close[:-1]), close[-1]))) if close else ""
+
+
 def distance(a: str, b: str) -> int:
     """Damerau's distance (optimal string alignment) of two texts."""
     before: list[int] = []
