@@ -64,16 +64,28 @@ __asm__(".section .text.early_words,\"ax\",@progbits\n"
 extern const char early_self_path[], early_complaint[], early_complaint_end[] __attribute__((visibility("hidden")));
 extern const Elf64_Ehdr __ehdr_start __attribute__((visibility("hidden"))); /* ld(1) */
 
-static void must_be_complete(void)
+static int is_complete(const struct stat *self)
 {
     const Elf64_Phdr *segments = (const Elf64_Phdr *)((const char *)&__ehdr_start + __ehdr_start.e_phoff);
-    if (status_of(early_self_path, &early_self))
-        return; /* no /proc: said later */
     for (int i = 0; i < __ehdr_start.e_phnum; i++)
-        if (segments[i].p_type == PT_LOAD && segments[i].p_offset + segments[i].p_filesz > (unsigned long)early_self.st_size) {
-            bare_call(SYS_write, STDERR_FILENO, (long)early_complaint, early_complaint_end - early_complaint, 0, 0);
-            bare_call(SYS_exit_group, 1, 0, 0, 0, 0);
-        }
+        if (segments[i].p_type == PT_LOAD && segments[i].p_offset + segments[i].p_filesz > (unsigned long)self->st_size)
+            return 0;
+    return 1;
+}
+
+static void must_be_complete(void)
+{
+    struct stat opened;
+    if (status_of(early_self_path, &early_self) || is_complete(&early_self)) /* without /proc: that is said later */
+        return;
+    /* The user emulation of qemu gives the status of its own file, and opens ours. */
+    long fd = bare_call(SYS_openat, AT_FDCWD, (long)early_self_path, O_RDONLY | O_CLOEXEC, 0, 0);
+    if (fd < 0 || bare_call(SYS_fstat, fd, (long)&opened, 0, 0, 0) || is_complete(&opened)) {
+        bare_call(SYS_close, fd, 0, 0, 0, 0);
+        return;
+    }
+    bare_call(SYS_write, STDERR_FILENO, (long)early_complaint, early_complaint_end - early_complaint, 0, 0);
+    bare_call(SYS_exit_group, 1, 0, 0, 0, 0);
 }
 #endif
 
