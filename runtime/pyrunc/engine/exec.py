@@ -166,7 +166,7 @@ def _own_operations(run: ExecRun) -> dict[str, Op | None]:
 
 def _waits(run: ExecRun) -> bool:
     """Whether something is done to the process when it has its own pid."""
-    return any(phase == "cloned" and part in run.plans and verb for phase, part, verb, _why in EXEC)
+    return any([row[1] in run.plans for row in steps.rows(EXEC, "cloned")])
 
 
 def _cgroup(run: ExecRun, before: list[Op], opened: list[int]) -> int:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 PIPE_BUF = 4096
 NAMED = (b"[heap]", b"[stack]")
+OP_FORGET, OP_HOOKS = (steps.position(CREATE, "tail", verb) for verb in ("op_forget", "op_hooks"))
 SHOWN = 2048  # characters of each stream of a startContainer hook
 
 
@@ -73,7 +74,7 @@ def _life(run: Run, link: Link, gate_fd: int, result_fd: int) -> None:
         run.exec_env = (after[-1] or ())[2]
         run.late_filter = next((op[1:] for op in after if op and op[0] == "FILTER"), None)
     elif run.starts_later:
-        before[steps.position(CREATE, "tail", "op_forget")] = ("FORGET", _unneeded(run))
+        before[OP_FORGET] = ("FORGET", _unneeded(run))
     run.close_proc()
     _send_stamps(link)
     status_fd = link.fileno()
@@ -111,8 +112,10 @@ def memory(maps: bytes) -> bytes:
     the used part of the stack, is left out by FORGET itself (csrc/clear.c)."""
     found = []
     for line in maps.splitlines():
+        if b" rw-p " not in line:  # most of them: splitting each would take longer
+            continue
         fields = line.split()
-        if len(fields) >= 5 and fields[1][:4] == b"rw-p" and fields[4] == b"0" and (len(fields) == 5 or fields[5] in NAMED):
+        if len(fields) >= 5 and fields[1] == b"rw-p" and fields[4] == b"0" and (len(fields) == 5 or fields[5] in NAMED):
             start, _, end = fields[0].partition(b"-")
             found += [int(start, 16), int(end, 16)]
     return pack("=%dQ" % len(found), *found)
@@ -138,8 +141,7 @@ def tail(run: Run, gate_fd: int) -> tuple[list[Op | None], list[Op | None]]:
     ops = steps.operations(CREATE, "tail", "init", run, own)
     if not split:
         return ops, []
-    at = steps.position(CREATE, "tail", "op_hooks")
-    return ops[:at], [None] * at + ops[at:]
+    return ops[:OP_HOOKS], [None] * OP_HOOKS + ops[OP_HOOKS:]
 
 
 def _record(e: BaseException) -> dict[str, Any]:

@@ -186,9 +186,9 @@ def destroy(state_dir: StateDir, options: Mapping[str, Any], plans: Plans | None
 def _call(run: Run, phase: str, without: Sequence[str] = ()) -> bool:
     """The rows of a phase of DELETE; whether all of them, and one at least, said yes."""
     done = []
-    for row_phase, part, verb, _why in DELETE:
+    for _phase, part, verb, _why in steps.rows(DELETE, phase):
         entry = run.plans.get(part)
-        if row_phase == phase and entry is not None and part not in without:
+        if entry is not None and part not in without:
             done.append(steps.call(part, verb, "host", entry, run))
     return bool(done) and all(done)
 

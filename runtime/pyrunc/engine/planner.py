@@ -74,24 +74,29 @@ def entry(plans: Plans, part: str) -> Any:
     return plans.get(part)
 
 
-# As PARTS, each pointer with its keys: (part, always, ((pointer, keys), …)).
-_WANTED = tuple((part, always, tuple((key, tuple(key.split("/")[1:])) for key in keys)) for part, always, keys, _needs in PARTS)
+# As PARTS, each pointer in two: (part, always, ((pointer, pointer of what holds it, key), …)).
+_WANTED = tuple(
+    (part, always, tuple((key, key.rpartition("/")[0], key.rpartition("/")[2]) for key in keys)) for part, always, keys, _needs in PARTS
+)
+# {pointer of what holds something that is wanted: its keys from the top of the config}
+_HOLDERS = {holder: tuple(holder.split("/")[1:]) for _part, _always, wanted in _WANTED for _pointer, holder, _key in wanted}
 
 
 def nodes(config: Json, only: Collection[str] | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yields (part, node) for the parts that have something to plan; node is {pointer: value}."""
+    holders: dict[str, dict[str, Any]] = {}
+    for holder, keys in _HOLDERS.items():
+        value: Any = config
+        for key in keys:
+            value = value.get(key) if type(value) is dict else None
+        holders[holder] = value if type(value) is dict else {}
     for part, always, wanted in _WANTED:
         if only is not None and part not in only:
             continue
         node = {}
-        for pointer, keys in wanted:
-            value = config
-            for key in keys:
-                if type(value) is not dict or key not in value:
-                    break
-                value = value[key]
-            else:
-                node[pointer] = value
+        for pointer, holder, key in wanted:
+            if key in holders[holder]:
+                node[pointer] = holders[holder][key]
         if node or always:
             yield part, node
 

@@ -5,7 +5,8 @@ from typing import Any, Protocol, TypeAlias, TypedDict
 
 from pyrunc.engine.run import Run
 
-Table: TypeAlias = tuple[tuple[str, str, str, str], ...]  # rows of order.py: (phase, part, verb, why)
+Step: TypeAlias = tuple[str, str, str, str]  # a row of order.py: (phase, part, verb, why)
+Table: TypeAlias = tuple[Step, ...]
 
 # -- between the host side and init (handshake.py)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pyrunc import trace
-from pyrunc.engine import planner
+from pyrunc.engine import order, planner
 from pyrunc.errors import HookFailure, PyruncError, StepFailure, out_of_memory
 from pyrunc.parts.table import PARTS
 
@@ -13,12 +13,29 @@ if TYPE_CHECKING:
 
     from pyrunc.engine.host import Undo
     from pyrunc.engine.run import Run
-    from pyrunc.engine.shapes import Failed, Record, Table
+    from pyrunc.engine.shapes import Failed, Record, Step, Table
     from pyrunc.parts.plans import Plans
     from pyrunc.parts.sides import Op
 
 IN_INIT = "unable to start container process: "
 FIRST_KEY = {row[0]: row[2][0] for row in PARTS if row[2]}
+
+
+def _phases(table: Table) -> dict[str, list[Step]]:
+    found: dict[str, list[Step]] = {}
+    for row in table:
+        found.setdefault(row[0], []).append(row)
+    return found
+
+
+# {id of a timetable: {phase: its rows}}. A timetable has some ninety rows and create walks it eight times. By id, as hashing a table takes
+# longer than walking it.
+_BY_PHASE = {id(table): _phases(table) for table in (order.CREATE, order.EXEC, order.START, order.DELETE, order.RESTORE)}
+
+
+def rows(table: Table, phase: str) -> list[Step]:
+    """The rows of a phase of one of the timetables of order.py, in their order."""
+    return _BY_PHASE[id(table)].get(phase, [])
 
 
 def call(part: str, verb: str, side: str, entry: Any, run: Run | None, *extra: Any) -> Any:
@@ -42,10 +59,7 @@ def call(part: str, verb: str, side: str, entry: Any, run: Run | None, *extra: A
 
 def walk(table: Table, phase: str, side: str, run: Run, undo: Undo | None = None) -> None:
     """All rows of a phase whose part has an entry. `undo` gets (part, undo verb) before the verb is called."""
-    for row in table:
-        if row[0] != phase:
-            continue
-        part, verb = row[1], row[2]
+    for _phase, part, verb, _why in rows(table, phase):
         entry: Any = run.plans.get(part)
         if entry is None:
             continue
@@ -59,9 +73,7 @@ def operations(table: Table, phase: str, side: str, run: Run, own: dict[str, Op 
     """What the verbs of a phase return for finish() or spawn(), one for each row, None where there is nothing to do: so the position in a
     record leads to the row. own: {verb: operation} of the engine's own rows."""
     found: list[Op | None] = []
-    for row_phase, part, verb, _why in table:
-        if row_phase != phase:
-            continue
+    for _phase, part, verb, _why in rows(table, phase):
         if part == "engine":
             found.append(own[verb])
         else:
@@ -72,13 +84,13 @@ def operations(table: Table, phase: str, side: str, run: Run, own: dict[str, Op 
 
 def position(table: Table, phase: str, verb: str) -> int:
     """Where one of the engine's own rows stands in its phase."""
-    return [row[1:3] for row in table if row[0] == phase].index(("engine", verb))
+    return [row[1:3] for row in rows(table, phase)].index(("engine", verb))
 
 
 def name_of(table: Table, phase: str, position: int) -> str:
     """'part.verb' of the row at a position in its phase; the phase, where there is none (a record that makes no sense)."""
-    rows = [row for row in table if row[0] == phase]
-    return "%s.%s" % rows[position][1:3] if 0 <= position < len(rows) else "engine." + phase
+    found = rows(table, phase)
+    return "%s.%s" % found[position][1:3] if 0 <= position < len(found) else "engine." + phase
 
 
 def tail_failure(record: Record, plans: Plans, table: Table) -> StepFailure:
