@@ -43,7 +43,10 @@ def failure(number: int, call: str, path: str | bytes | None = None) -> CallErro
 
 def open(path: str | bytes, flags: int, mode: int = 0o600, dir_fd: int | None = None) -> int:
     """-> fd, close-on-exec. O_NOFOLLOW is the caller's word, where links may be hostile."""
-    return _call("openat", posix.open, path, flags | posix.O_CLOEXEC, mode, dir_fd=dir_fd)
+    try:  # without _call, as it is the most frequent one
+        return posix.open(path, flags | posix.O_CLOEXEC, mode, dir_fd=dir_fd)
+    except OSError as e:
+        raise CallError.of(e, "openat") from None
 
 
 def close(*fds: int | None) -> None:
@@ -92,7 +95,10 @@ def stat(path: str | bytes, dir_fd: int | None = None) -> stat_result:
 
 
 def fstat(fd: int) -> stat_result:
-    return _call("fstat", posix.fstat, fd)
+    try:
+        return posix.fstat(fd)
+    except OSError as e:
+        raise CallError.of(e, "fstat") from None
 
 
 def kind(fd: int) -> int:

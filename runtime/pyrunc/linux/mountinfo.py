@@ -11,7 +11,9 @@ def table(text: str) -> list[tuple[str, str, str, str, str]]:
         if dash:
             fields = head.split(" ")
             kind, _source, settings = tail.split(" ", 2)
-            found.append((fields[2], unescape(fields[3]), unescape(fields[4]), kind, settings))
+            if "\\" in head:
+                fields[3:5] = unescape(fields[3]), unescape(fields[4])
+            found.append((fields[2], fields[3], fields[4], kind, settings))
     return found
 
 

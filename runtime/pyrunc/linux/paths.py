@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 RETRIES = 128  # a rename somewhere on the path makes the kernel give up with EAGAIN; a loop of them must not hold us for ever
 LINKS = 40  # as the kernel
+IN_ROOT = constants.RESOLVE_IN_ROOT | constants.RESOLVE_NO_MAGICLINKS
 
 
 def clean(path: str) -> str:
@@ -40,9 +41,7 @@ def clean(path: str) -> str:
 
 def resolve(root_fd: int, path: str, flags: int = posix.O_PATH, plain: bool = False) -> int:
     """-> fd of what `path` leads to inside the root. `plain`: ELOOP if any component is a link."""
-    how = constants.RESOLVE_IN_ROOT | constants.RESOLVE_NO_MAGICLINKS
-    if plain:
-        how |= constants.RESOLVE_NO_SYMLINKS
+    how = IN_ROOT | constants.RESOLVE_NO_SYMLINKS if plain else IN_ROOT
     left = RETRIES
     while True:
         try:

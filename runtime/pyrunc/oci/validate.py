@@ -29,6 +29,7 @@ FORMS = {  # what the patterns of the schemas mean to a reader
     "^MB:[^\\n]*$": "one line that begins with MB:",
     "^CAP_[A-Z_]+$": "the name of a capability, like CAP_CHOWN",
 }
+_STRINGS = frozenset((str,))
 MOST = 1000  # problems that are worth a list
 
 
@@ -81,6 +82,8 @@ def _list(node: list[Any], rule: List, path: Path, found: list[Problem], most: i
     kind = below[0]
     if len(node) < rule[2]:
         found.append((_pointer(path), "%s must hold at least %d" % (subject(path), rule[2]), node, "too-few"))
+    if kind == "s" and _STRINGS.issuperset(map(type, node)):
+        return
     for index, value in enumerate(node):
         if kind == "s":
             if type(value) is str:

@@ -106,6 +106,10 @@ ATTRIBUTES = (
     (c.MS_NODIRATIME, c.MOUNT_ATTR_NODIRATIME),
     (c.MS_NOSYMFOLLOW, c.MOUNT_ATTR_NOSYMFOLLOW),
 )
+# Those whose bit is the same in mount(2) and in mount_setattr(2), and the rest.
+SAME_BITS = sum(flag for flag, attribute in ATTRIBUTES if flag == attribute)
+OTHER_BITS = sum(flag for flag, attribute in ATTRIBUTES if flag != attribute)
+NOT_ATIME = sum(attribute for _flag, attribute in ATTRIBUTES if attribute != c.MOUNT_ATTR_NODIRATIME)
 ATIME_FLAGS = c.MS_NOATIME | c.MS_NODIRATIME | c.MS_RELATIME | c.MS_STRICTATIME
 # The kernel locks these on mounts that come from a more privileged namespace.
 LOCKABLE = c.MS_RDONLY | c.MS_NODEV | c.MS_NOEXEC | c.MS_NOSUID | c.MS_NODIRATIME | c.MS_NOATIME | c.MS_RELATIME
@@ -167,10 +171,11 @@ def _recursive(out: Parsed, word: str) -> None:
 
 def attributes(flags: int) -> int:
     """MS_* -> MOUNT_ATTR_* for a new mount. strictatime wins over noatime, as in mount(2)."""
-    attrs = 0
-    for flag, attribute in ATTRIBUTES:
-        if flags & flag:
-            attrs |= attribute
+    attrs = flags & SAME_BITS
+    if flags & OTHER_BITS:
+        for flag, attribute in ATTRIBUTES:
+            if flags & flag:
+                attrs |= attribute
     if flags & c.MS_STRICTATIME:
         attrs |= c.MOUNT_ATTR_STRICTATIME
     elif flags & c.MS_NOATIME:
@@ -182,7 +187,7 @@ def changes(flags: int) -> tuple[int, int]:
     """(attr_set, attr_clr) that leave a bind mount with exactly these flags, as MS_REMOUNT|MS_BIND does; without any option about
     access times those of the source stay."""
     wanted = attributes(flags)
-    clear = sum(attribute for _flag, attribute in ATTRIBUTES if attribute != c.MOUNT_ATTR_NODIRATIME) & ~wanted
+    clear = NOT_ATIME & ~wanted
     if flags & ATIME_FLAGS:
         clear |= c.MOUNT_ATTR__ATIME | (c.MOUNT_ATTR_NODIRATIME & ~wanted)
     return wanted, clear
