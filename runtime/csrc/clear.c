@@ -114,6 +114,24 @@ void ops_forget(const uint64_t *pairs, size_t count)
     }
 }
 
+/* ---- the interpreter inside the compiled launcher (snapshot.c): its heap and its variables are pages of the executable, some hundred of
+ * which a command has written to. Operations need none of them. Elsewhere these names are null. */
+
+extern char snapshot_data[] __attribute__((weak)), snapshot_data_end[] __attribute__((weak));
+extern char *heap_of_snapshot(size_t *size) __attribute__((weak));
+
+void ops_snapshot(int advice)
+{
+    if (!heap_of_snapshot)
+        return;
+    size_t size, page = (size_t)sysconf(_SC_PAGESIZE);
+    char *heap = heap_of_snapshot(&size);
+    uintptr_t start = ((uintptr_t)snapshot_data + page - 1) & ~(page - 1), end = (uintptr_t)snapshot_data_end & ~(page - 1);
+    madvise(heap, size, advice); /* an advice that is not taken is no failure */
+    if (start < end)
+        madvise((void *)start, end - start, advice);
+}
+
 /* ---- descriptors */
 
 #define MAX_KEPT 32 /* descriptors; a list of operations names about ten at most */

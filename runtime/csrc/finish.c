@@ -14,6 +14,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -386,7 +387,10 @@ static void one(struct run *run)
     case OP_SETNS: check(run, syscall(SYS_setns, op->n[0], op->n[1]), "setns"); break;
     case OP_STDIO: do_stdio(run); break;
     case OP_PRUNE: do_prune(run); break;
-    case OP_FORGET: ops_forget((const uint64_t *)op->s[0], op->len[0] / sizeof(uint64_t)); break;
+    case OP_FORGET:
+        ops_forget((const uint64_t *)op->s[0], op->len[0] / sizeof(uint64_t));
+        ops_snapshot(MADV_DONTNEED);
+        break;
     case OP_LANDLOCK:
         check(run, syscall(SYS_landlock_restrict_self, op->n[0], op->n[1]), "landlock_restrict_self");
         close((int)op->n[0]);

@@ -252,6 +252,13 @@ void heap_of_code(int begins)
     region = begins && is_recording ? &regions[1] : regions;
 }
 
+/* For clear.c: what the snapshot has, apart from the interpreter's variables. */
+char *heap_of_snapshot(size_t *size)
+{
+    *size = used;
+    return snapshot_heap;
+}
+
 /* ---- recording */
 
 void heap_record(void)

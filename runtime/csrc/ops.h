@@ -109,6 +109,9 @@ int ops_close_others(const struct plan *plan, size_t position, int preserve, con
 /* Gives anonymous memory back: pairs of start and end. The process makes no use of its heap from then on. */
 void ops_forget(const uint64_t *pairs, size_t count);
 
+/* madvise(2) for what the compiled launcher's interpreter has in the executable's own pages; for the plain one nothing. */
+void ops_snapshot(int advice);
+
 /* Parts of such memory that operations need: the thread's block, op_state, and the used part of the stack. */
 struct range {
     uintptr_t start, end;

@@ -121,12 +121,13 @@ static int mark_memory(struct spawn *spawn, int advice)
 {
     if (SANITIZED)
         return 0;
-    static char maps[MAPS_SIZE];
-    ssize_t size = read_all("/proc/self/maps", maps, sizeof maps);
+    static char maps[MAPS_SIZE]; /* afterwards the same lines are marked again */
+    ssize_t size = advice == MADV_WIPEONFORK ? read_all("/proc/self/maps", maps, sizeof maps) : 0;
     if (size == sizeof maps - 1)
         errno = EFBIG;
     if (size < 0 || size == sizeof maps - 1)
         return -1;
+    ops_snapshot(advice == MADV_WIPEONFORK ? MADV_DONTFORK : MADV_DOFORK);
     for (char *line = maps; line && *line; line = strchr(line, '\n'), line = line ? line + 1 : NULL)
         mark_line(spawn, line, advice);
     if (advice != MADV_WIPEONFORK)

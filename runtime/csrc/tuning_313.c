@@ -128,10 +128,23 @@ static void forget_passing_names(void)
     }
 }
 
+/* ---- names of files. Half of an interpreter's initialisation is skipped (launcher.c: _init_main), and with it the codec of the file
+ * system. Without one, each path is converted to wide characters and from these to bytes; it is UTF-8 in any case (utf8_mode). */
+
+static void set_up_paths(void)
+{
+    struct _Py_unicode_fs_codec *codec = &PyInterpreterState_Get()->unicode.fs_codec;
+    codec->encoding = "utf-8";
+    codec->utf8 = 1;
+    codec->errors = "surrogateescape";
+    codec->error_handler = _Py_ERROR_SURROGATEESCAPE;
+}
+
 /* ---- the two moments */
 
 void tuning_prepare(void)
 {
+    set_up_paths();
     PyUnstable_GC_VisitObjects(specialise_all, NULL);
 }
 
