@@ -122,7 +122,10 @@ def test_connect_to_a_path_longer_than_sun_path(short):
     server = listener(short + "/s")
     os.rename(short + "/s", folder + "/" + "s" * 200)
     run = connect(folder + "/" + "s" * 200)
-    server.accept()[0].close()
+    os.write(run.fds["console"], b"x")
+    peer, _ = server.accept()
+    assert peer.recv(1) == b"x"
+    peer.close()
     terminal.undo_connect({}, run)
     server.close()
 
@@ -274,13 +277,15 @@ def test_notify_plan():
     }  # fmt: skip
 
 
-class StateDir:
+class NotifyRun:
+    """What notify needs of a run: the container's state directory, open."""
+
     def __init__(self, path):
         self.dir_fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
 
 
 def test_notify_make_and_undo(tmp_path):
-    run = StateDir(tmp_path)
+    run = NotifyRun(tmp_path)
     notify.undo_make({}, run)
     notify.host_make({}, run)
     assert (tmp_path / "notify").stat().st_mode & 0o777 == 0o755
@@ -307,7 +312,7 @@ def supervisor(sock, got):
 
 @pytest.mark.parametrize("abstract", [False, True])
 def test_notify_passes_ready_and_the_main_process_on(short, abstract):
-    run = StateDir(short)
+    run = NotifyRun(short)
     notify.host_make({}, run)
     host = "@pyrunc-test-%d" % os.getpid() if abstract else short + "/host"
     theirs = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -331,7 +336,7 @@ def test_notify_passes_ready_and_the_main_process_on(short, abstract):
 
 
 def test_notify_ends_with_the_container(short):
-    run = StateDir(short)
+    run = NotifyRun(short)
     notify.host_make({}, run)
     fd = notify.listen({}, run.dir_fd)
     pid = os.fork()
