@@ -41,7 +41,10 @@ class Engine:
     runtime: str
     env: dict[str, str]
     force: tuple[str, ...] = ("--force",)  # of `rm`, so that nobody waits
-    exec_of_missing: tuple[int, ...] = (127,)  # exit status of `exec` with a program that is not there
+    garbage: tuple[int, ...] = (1, 126, 255)  # exit status of a program that is neither a binary nor a script: one for each runtime
+    exec_of_missing_path = 127  # exit status
+    attach_status = 0  # of `attach`, where the program ends with 5
+    attach_hangs_up = False  # `attach` may end before it has shown the last lines
 
     def argv(self, *words: str) -> list[str]:
         raise NotImplementedError
@@ -270,7 +273,10 @@ class Docker(Engine):
     """dockerd on our containerd, with a bridge network in the private network namespace."""
 
     needs = ("dockerd", "docker", "docker-proxy", "iptables", "busybox")
-    exec_of_missing = (126, 127)  # dockerd goes by the words
+    garbage = (1, 125, 126, 127, 255)
+    exec_of_missing_path = 126  # dockerd goes by the words, and knows those of a name that is not in PATH alone
+    attach_status = 5
+    attach_hangs_up = True
     name = "docker"
     more: tuple[str, ...] = ("--bip=172.31.250.1/24",)
 
@@ -384,4 +390,4 @@ esac
 
 def gone(world: Sandbox) -> None:
     """Waits until finished containers have left nothing; the text says what is still there."""
-    wait_until(lambda: "\n".join(["nothing is left; but there is:", *world.leftovers()]), lambda: not world.leftovers(), 15)
+    wait_until(lambda: "\n".join(["nothing is left; but there is:", *world.leftovers()]), lambda: not world.leftovers())

@@ -48,6 +48,16 @@ def test_network_of_another_container(docker):
         assert "inet 172.31.250." in inside
 
 
+def test_restart_on_the_bridge(docker):
+    """The network is given back and taken again."""
+    with docker.running(network=None) as name:
+        before = docker.inspect(name, "{{.State.Pid}}")
+        docker("restart", "--time=0", name).ok()
+        status, pid = docker.inspect(name, "{{.State.Status}} {{.State.Pid}}").split()
+        assert status == "running" and pid != before
+        assert "inet 172.31.250." in docker("exec", name, "ip", "-4", "addr", "show", "eth0").ok().out
+
+
 def test_restart_policy(docker):
     with docker.running("--restart=on-failure:2", command=("sh", "-c", "echo once more; exit 1")) as name:
         wait_until("it was started three times", lambda: docker("logs", name).out.count("once more") == 3)

@@ -32,6 +32,12 @@ def test_volume_of_a_file(podman, world):
     assert podman.run(f"--volume={BASE}/volume/in:/etc/made/up.conf:ro", IMAGE, "cat", "/etc/made/up.conf").ok().out == "from outside\n"
 
 
+def test_read_only_root_has_places_to_write(podman):
+    """--read-only alone: podman puts a tmpfs at /tmp, /run and a few more."""
+    result = podman.run("--read-only", IMAGE, "sh", "-c", "touch /tmp/x /run/x && echo both; touch /x").exits(1)
+    assert result.out == "both\n" and "Read-only file system" in result.err
+
+
 def test_tmpfs_copies_the_image(podman):
     assert podman.run("--tmpfs=/www", IMAGE, "cat", "/www/index.html").ok().out == "served\n"
 
