@@ -138,6 +138,14 @@ def package_for_all(scratch: pathlib.Path) -> pathlib.Path:
 
 
 @pytest.fixture(scope="session")
+def static_launcher() -> pathlib.Path:
+    """The compiled launcher. Skips where it is not built."""
+    if not harness.STATIC_LAUNCHER.exists():
+        pytest.skip("the compiled launcher is not built here (make launcher)")
+    return harness.STATIC_LAUNCHER
+
+
+@pytest.fixture(scope="session")
 def workshop(scratch: pathlib.Path) -> Workshop:
     return harness.Workshop(scratch)
 
@@ -212,12 +220,22 @@ def no_leaks(runtime: Runtime, token: str) -> Iterator[harness.Traces]:
 
 @pytest.fixture(autouse=True)
 def known_hierarchies(request: pytest.FixtureRequest) -> None:
-    """Each test finds the cgroup hierarchies that the host has mounted, and no others. With `pytest -n` only the process does that in which criu
-    makes them: another one would take them from under it."""
+    """Each test finds the cgroup hierarchies that the host has mounted, and no others. With `pytest -n` only the processes do that in which criu
+    makes them."""
     if hasattr(request.config, "workerinput"):
         from side_by_side import group  # it imports xdist
 
-        if group(request.node.nodeid) != "engines":
+        if group(request.node.nodeid) not in ("engines", "criu"):
             return
     if os.geteuid() == 0:
         harness.drop_stray_hierarchies()
+
+
+@pytest.fixture(autouse=True)
+def one_criu(request: pytest.FixtureRequest) -> Iterator[None]:
+    """criu mounts, fills and leaves hierarchies of the whole host: of all runs of these tests only one test at a time has it do so."""
+    if os.geteuid() == 0 and "checkpoint" in request.node.nodeid and "tests/unit/" not in request.node.nodeid:
+        with harness.alone_on_the_host("criu"):
+            yield
+    else:
+        yield

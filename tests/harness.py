@@ -10,9 +10,11 @@ from __future__ import annotations
 import contextlib
 import copy
 import errno
+import fcntl
 import json
 import os
 import pathlib
+import re
 import resource
 import select
 import shutil
@@ -20,11 +22,12 @@ import signal
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from typing import IO, Any
 
     Json = Any  # a document that has just been read, or one that a test writes in whatever shape
@@ -38,6 +41,9 @@ import make_rootfs  # noqa: E402
 WATCHDOG = 60  # seconds; "never hangs" and nothing else: no test judges speed by it
 CGROUP = pathlib.Path("/sys/fs/cgroup")
 ABSENT = object()
+RUN = re.compile(r"(?:/pt|contracts-)(\d+)")  # the process that names and directories of a run are called after
+
+STATIC_LAUNCHER = ROOT / "runtime/bin/pyrunc-static"
 
 BASE: Json = {
     "ociVersion": "1.2.0",
@@ -337,6 +343,33 @@ def appears(path: str | os.PathLike[str], timeout: float = WATCHDOG) -> str:
         return file.read()
 
 
+def at_a_terminal(argv: Sequence[str], columns: int = 0, streams: Sequence[str] = ("stdout", "stderr"), **popen: Option) -> tuple[int, str]:
+    """Runs a program with the named streams at a terminal of that width. -> (exit status, what the terminal got)"""
+    master, slave = os.openpty()
+    if columns:
+        termios.tcsetwinsize(slave, (24, columns))
+    out, err = (slave if name in streams else subprocess.DEVNULL for name in ("stdout", "stderr"))
+    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=err, **popen)
+    os.close(slave)
+    text = b""
+    try:
+        while piece := os.read(master, 65536):
+            text += piece
+    except OSError as e:
+        assert e.errno == errno.EIO, e  # nobody has the other end any more
+    os.close(master)
+    return process.wait(WATCHDOG), text.decode().replace("\r\n", "\n")
+
+
+def open_to_all(path: pathlib.Path) -> pathlib.Path:
+    """Lets every user enter a directory and those above it that belong to the run. Returns it."""
+    path.chmod(0o755)
+    for parent in path.parents:
+        if str(parent).startswith(tempfile.gettempdir() + "/"):
+            parent.chmod(parent.stat().st_mode | 0o055)
+    return path
+
+
 def saved_state(runtime: Runtime, id: str) -> Json:
     """pyrunc's own state.json: the last line."""
     with open(os.path.join(runtime.root, id, "state.json"), encoding="utf-8") as file:
@@ -421,12 +454,14 @@ def processes(needle: str) -> dict[int, str]:
     return found
 
 
-def children() -> set[int]:
-    """The pids of this process's children. Some are there for the whole session: the daemons of the contract tests."""
+def children(pid: int | str = "self") -> set[int]:
+    """The pids of a process's children; none if it has ended. Of this process some are there for the whole session: the daemons of the
+    contract tests."""
     found: set[int] = set()
-    for thread in os.listdir("/proc/self/task"):
-        with contextlib.suppress(OSError), open("/proc/self/task/%s/children" % thread) as file:
-            found.update(map(int, file.read().split()))
+    with contextlib.suppress(OSError):
+        for thread in os.listdir("/proc/%s/task" % pid):
+            with open("/proc/%s/task/%s/children" % (pid, thread)) as file:
+                found.update(map(int, file.read().split()))
     return found
 
 
@@ -550,22 +585,54 @@ class MakeBundle:
         return self.made[-1]
 
 
+@contextlib.contextmanager
+def alone_on_the_host(what: str) -> Iterator[None]:
+    """For what two runs of the tests on one machine can't do at the same time: waits until no other does it."""
+    with open("/run/lock/pyrunc-tests-%s" % what, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def drop_stray_hierarchies() -> None:
     """criu mounts version 1 hierarchies that the host has nowhere (net_cls, perf_event, …), makes cgroups there and leaves them. They then
-    stand in /proc/PID/cgroup without a mount point, and containerd reports no metrics any more. Removes what is empty in them."""
+    stand in /proc/PID/cgroup without a mount point. Removes what is empty in them, but for what belongs to another run.
+
+    A child does it in a mount namespace that ends with it: nothing is mounted afterwards, even if this run is killed meanwhile."""
     with open("/proc/cgroups") as file:
         alive = {words[0]: words[1] for words in (line.split() for line in file) if words[1] not in ("0", "hierarchy")}
     with open("/proc/self/mountinfo") as file:
         mounted = {word for line in file if " - cgroup " in line for word in line.split()[-1].split(",")}
-    for name in [name for name in alive if name not in mounted]:
-        directory = tempfile.mkdtemp(prefix="stray")
-        if subprocess.run(["mount", "-t", "cgroup", "-o", name, "cgroup", directory], capture_output=True).returncode == 0:
-            for top, _, _ in os.walk(directory, topdown=False):
-                beside = "/oc" in top  # of a conformance run that goes on beside this session
-                if top != directory and not beside:
-                    try:
-                        os.rmdir(top)
-                    except OSError:
-                        continue  # somebody is in there
-            subprocess.run(["umount", directory], check=True)
-        os.rmdir(directory)
+    stray = [name for name in alive if name not in mounted]
+    if not stray:
+        return
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.unshare(os.CLONE_NEWNS)
+            subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+            for name in stray:
+                if subprocess.run(["mount", "-t", "cgroup", "-o", name, "cgroup", "/mnt"], capture_output=True).returncode == 0:
+                    remove_empty("/mnt")
+                    subprocess.run(["umount", "/mnt"], check=True)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitpid(pid, 0)[1] == 0, "hierarchies that criu has left cannot be cleared"
+
+
+def remove_empty(hierarchy: str) -> None:
+    """Removes the cgroups without processes in a hierarchy, but for those of another run of these tests or of the conformance suite, which may
+    have made them for a container that is on its way."""
+    for top, _, _ in os.walk(hierarchy, topdown=False):
+        path = top.removeprefix(hierarchy)
+        if path and not is_another_runs(path):
+            try:
+                os.rmdir(top)
+            except OSError:
+                continue  # somebody is in there
+
+
+def is_another_runs(path: str) -> bool:
+    """Whether a path has the token of a run that is alive and is not this one (tests/conftest.py: token, contracts/sandbox.py: cgroup)."""
+    runs = RUN.findall(path)
+    return any(int(pid) != os.getpid() and os.path.exists("/proc/" + pid) for pid in runs) or (not runs and "/oc" in path)

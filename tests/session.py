@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import os
 import pathlib
+import re
 import resource
 import shutil
 import signal
@@ -25,6 +26,7 @@ import harness
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+MNT_DETACH = 2
 GRACE = 5  # seconds that daemons and dying processes have after the last test
 DIRECTORY = "PYRUNC_TEST_SESSION"  # the run's directory, for workers of the same run
 
@@ -83,19 +85,8 @@ def close_sockets() -> None:
 # ---- the process above the run
 
 
-def children(pid: int) -> set[int]:
-    found: set[int] = set()
-    try:
-        for thread in os.listdir("/proc/%d/task" % pid):
-            with open("/proc/%d/task/%s/children" % (pid, thread)) as file:
-                found.update(map(int, file.read().split()))
-    except OSError:
-        pass
-    return found
-
-
 def descendants(pid: int) -> Iterator[int]:
-    for child in children(pid):
+    for child in harness.children(pid):
         yield child
         yield from descendants(child)
 
@@ -142,7 +133,7 @@ class Supervisor:
         end = time.monotonic() + GRACE
         while True:
             self.reap()
-            if not children(os.getpid()):
+            if not harness.children(os.getpid()):
                 return []
             if time.monotonic() > end:
                 break
@@ -201,10 +192,28 @@ class Supervisor:
         return found
 
 
+def clear_dead_runs(place: str) -> None:
+    """Unmounts and removes what runs that were killed have left in the directory for temporary files: a mount there would be found by what
+    looks for cgroup hierarchies, for example. A run is dead if the supervisor that its directory is named after is."""
+    for name in sorted(os.listdir(place)):
+        match = re.fullmatch(r"pt(\d+)(s|x-).{8}", name)
+        if not match or os.path.exists("/proc/" + match[1]):
+            continue
+        path = os.path.join(place, name)
+        with open("/proc/self/mountinfo") as file:
+            points = [point for line in file if (point := line.split()[4]).startswith(path + "/")]
+        for point in reversed(points):
+            LIBC.umount2(os.fsencode(point), MNT_DETACH)
+        if not harness.mounts(path):
+            shutil.rmtree(path, ignore_errors=True)
+
+
 def supervise(screen: int) -> None:
     """Returns in a child, which is the run. The caller's own process becomes the supervisor and ends with the run's status.
     `screen`: a descriptor to report to."""
     close_sockets()
+    if os.geteuid() == 0:
+        clear_dead_runs(tempfile.gettempdir())
     directory = pathlib.Path(tempfile.mkdtemp(prefix="pt%ds" % os.getpid()))
     directory.chmod(0o755)  # users other than root enter it in user namespaces
     parent = os.getpid()
@@ -232,11 +241,11 @@ class Orphans:
 
     def __init__(self, supervisor: int) -> None:
         self.supervisor = supervisor
-        self.known = children(supervisor)
+        self.known = harness.children(supervisor)
         self.path = pathlib.Path(os.environ[DIRECTORY], "orphans-%d" % os.getpid())
 
     def note(self, test: str) -> None:
-        found = children(self.supervisor) - self.known
+        found = harness.children(self.supervisor) - self.known
         if found:
             self.known |= found
             with open(self.path, "a") as file:

@@ -14,8 +14,8 @@ from xdist.workermanage import WorkerController
 
 # (group, beginnings of the node ids that belong to it), the longest first
 GROUPS = (
-    # one set of daemons; and criu makes cgroup hierarchies that the host has not, beside which containerd has no metrics
-    ("engines", ("tests/contracts/", "tests/kernel/test_checkpoint")),
+    ("engines", ("tests/contracts/",)),  # one set of daemons
+    ("criu", ("tests/kernel/test_checkpoint",)),  # one at a time (conftest.one_criu)
     ("guest", ("tests/vm/",)),  # one machine
     # these look at all that the host has, or build in the tree
     ("host", ("tests/cli/test_many.py", "tests/cli/test_first_bundle.py", "tests/cli/test_packaging.py", "tests/cli/test_link.py")),

@@ -11,7 +11,6 @@ import pytest
 import harness
 from pyrunc.parts.seccomp import cache
 
-STATIC = harness.ROOT / "runtime/bin/pyrunc-static"
 BUSYBOX = "/bin/busybox"
 
 # Into a root that is a mount of its own, as pivot_root(2) wants it; proc, sys and dev are the host's.
@@ -33,10 +32,20 @@ def is_linked_in(program):
 
 
 @pytest.fixture(scope="module")
-def static():
-    if not STATIC.exists() or not is_linked_in(STATIC):
-        pytest.skip("no compiled launcher with libseccomp is built here (make launcher, libseccomp-dev)")
-    return STATIC
+def static(static_launcher):
+    if not is_linked_in(static_launcher):
+        pytest.skip("the compiled launcher is built without libseccomp here (libseccomp-dev)")
+    return static_launcher
+
+
+@pytest.fixture(scope="module")
+def plain(scratch):
+    """The plain launcher in a virtual environment's layout, where it finds the packages of its helper process."""
+    place = scratch / "plain"
+    (place / "bin").mkdir(parents=True)
+    (place / "bin/pyrunc").symlink_to(harness.ROOT / "runtime/bin/pyrunc")
+    (place / "lib").symlink_to(harness.ROOT / ".venv/lib")
+    return place / "bin/pyrunc"
 
 
 @pytest.fixture
@@ -133,15 +142,10 @@ def profiles():
 @pytest.mark.kernel
 @pytest.mark.slow
 @pytest.mark.parametrize("name", profiles())
-def test_the_same_filter(static, scratch, make_bundle, name):
+def test_the_same_filter(static, plain, scratch, make_bundle, name):
     """Byte by byte what the cache holds afterwards, or the same refusal. The plain launcher asks pyseccomp."""
     if cache.key_of({}) is None:
         pytest.skip("this machine has no libseccomp.so.2")
-    plain = harness.ROOT / "build/plain/bin/pyrunc"
-    if not plain.exists():
-        plain.parent.mkdir(parents=True, exist_ok=True)
-        plain.symlink_to("../../../runtime/bin/pyrunc")
-        (harness.ROOT / "build/plain/lib").symlink_to("../../.venv/lib")
     bundle = make_bundle({"/linux/seccomp": profiles()[name]}, args=["/bin/true"])
     answers = []
     for number, program in enumerate((static, plain)):

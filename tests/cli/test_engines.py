@@ -14,9 +14,10 @@ import pytest
 
 import harness
 
+POD = "pod-" + secrets.token_hex(4)
 CONTAINERD = pathlib.Path("/run/containerd/runc")
 ANNOTATIONS = {
-    "io.kubernetes.cri.container-name": "web", "io.kubernetes.cri.container-type": "container", "io.kubernetes.cri.sandbox-name": "pod-1",
+    "io.kubernetes.cri.container-name": "web", "io.kubernetes.cri.container-type": "container", "io.kubernetes.cri.sandbox-name": POD,
     "io.kubernetes.cri.sandbox-namespace": "shop",
 }  # fmt: skip
 
@@ -49,16 +50,16 @@ def rows(pyrunc: harness.Runtime, root: pathlib.Path, engine: str) -> list[dict[
 
 def test_a_container_of_a_pod(pyrunc, root, pod):
     (row,) = rows(pyrunc, root, "containerd")
-    assert (row["id"], row["name"], row["pod"], row["status"], row["runtime"]) == (pod, "web", "shop/pod-1", "running", "pyrunc")
+    assert (row["id"], row["name"], row["pod"], row["status"], row["runtime"]) == (pod, "web", "shop/" + POD, "running", "pyrunc")
     assert rows(pyrunc, root, "all") == [row] and rows(pyrunc, root, "docker") == []
     table = pyrunc.call("list", "--engine", "containerd", raw=True).out
-    assert [line.split()[:4] for line in table.splitlines() if pod[:12] in line] == [["containerd", pod[:12], "web", "shop/pod-1"]]
+    assert [line.split()[:4] for line in table.splitlines() if pod[:12] in line] == [["containerd", pod[:12], "web", "shop/" + POD]]
     assert pod in pyrunc.call("list", "--engine", "all", "-q", raw=True).out.split()
 
 
 @pytest.mark.parametrize("words", [["state"], ["ps"], ["stats"], ["diff"]])
 def test_commands_by_name_and_prefix(pyrunc, pod, words):
-    for word in (pod[:10], "shop/pod-1/web"):
+    for word in (pod[:10], "shop/%s/web" % POD):
         result = pyrunc.call(*words, word, raw=True)
         assert result.code == 0, result
         assert words != ["state"] or json.loads(result.out)["id"] == pod
@@ -66,7 +67,7 @@ def test_commands_by_name_and_prefix(pyrunc, pod, words):
 
 def test_several_by_name_in_one_command(pyrunc, pod):
     """The first look-up leaves the place where the next one searches as it was."""
-    result = pyrunc.call("stats", "shop/pod-1/web", pod[:10], raw=True)
+    result = pyrunc.call("stats", "shop/%s/web" % POD, pod[:10], raw=True)
     assert result.code == 0 and result.out.count(pod) == 2, result
 
 

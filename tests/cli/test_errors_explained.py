@@ -16,28 +16,7 @@ import harness
 
 def at_a_terminal(runtime, *words, env=None, cwd=None):
     """(exit status, what a terminal got from standard error)."""
-    master, slave = pty.openpty()
-    argv = runtime.argv(*words)
-    done = subprocess.Popen(
-        argv,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=slave,
-        env={**runtime.env, "TERM": "xterm", **(env or {})},
-        cwd=cwd,
-    )
-    os.close(slave)
-    text = b""
-    while True:
-        try:
-            piece = os.read(master, 65536)
-        except OSError:  # EIO: nobody has the other end any more
-            break
-        if not piece:
-            break
-        text += piece
-    os.close(master)
-    return done.wait(harness.WATCHDOG), text.decode().replace("\r\n", "\n")
+    return harness.at_a_terminal(runtime.argv(*words), streams=["stderr"], env={**runtime.env, "TERM": "xterm", **(env or {})}, cwd=cwd)
 
 
 def test_a_terminal_gets_the_place_and_the_way_out(pyrunc, make_bundle):

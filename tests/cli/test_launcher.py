@@ -14,20 +14,18 @@ import harness
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 PLAIN = ROOT / "runtime/bin/pyrunc"
-STATIC = ROOT / "runtime/bin/pyrunc-static"
+STATIC = harness.STATIC_LAUNCHER
 COLD = ROOT / "build/launcher/snapshot/cold"  # writes the compiled one
 ENV = {"PATH": "/usr/bin:/bin"}
 
 
 @pytest.fixture(scope="module")
-def static():
+def static(static_launcher):
     """The compiled launcher, of this tree as it is now."""
-    if not STATIC.exists():
-        pytest.skip("the compiled launcher is not built here (make launcher)")
     youngest = max(p.stat().st_mtime for p in (ROOT / "runtime").rglob("*") if p.suffix in (".py", ".c", ".h") and "helper" not in p.parts)
-    if STATIC.stat().st_mtime < youngest:
+    if static_launcher.stat().st_mtime < youngest:
         pytest.skip("the compiled launcher is older than the sources (make launcher)")
-    return STATIC
+    return static_launcher
 
 
 @pytest.fixture(params=["plain", "static"])

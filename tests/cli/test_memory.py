@@ -16,7 +16,7 @@ import harness
 
 pytestmark = pytest.mark.kernel
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-STATIC, PLAIN = ROOT / "runtime/bin/pyrunc-static", ROOT / "runtime/bin/pyrunc"
+STATIC, PLAIN = harness.STATIC_LAUNCHER, ROOT / "runtime/bin/pyrunc"
 EXECVE = {"x86_64": "59", "aarch64": "221"}[os.uname().machine]
 THREAD_SIZE = 2560  # of csrc/clear.c
 ENVIRONMENT, HOOK, MOUNT = b"a-word-of-the-callers-environment", b"a-word-of-a-hooks-environment", b"a-mount-of-the-hosts"

@@ -1,9 +1,6 @@
 """plan: the tree, the JSON, and --diff with its exit statuses. Nothing is made, and no value of an environment is shown."""
 
 import json
-import os
-import pty
-import subprocess
 
 import harness
 
@@ -26,24 +23,11 @@ def test_tree(pyrunc, make_bundle, no_leaks):
 
 def test_colours_on_a_terminal_only(pyrunc, bundle):
     def seen(**env):
-        master, slave = pty.openpty()
-        argv = pyrunc.argv("plan", "--bundle", bundle)
-        done = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=slave, stderr=subprocess.DEVNULL, env={**pyrunc.env, **env})
-        os.close(slave)
-        text = b""
-        while piece := read(master):
-            text += piece
-        os.close(master)
-        assert done.wait(harness.WATCHDOG) == 0
+        code, text = harness.at_a_terminal(pyrunc.argv("plan", "--bundle", bundle), streams=["stdout"], env={**pyrunc.env, **env})
+        assert code == 0
         return text
 
-    def read(fd):
-        try:
-            return os.read(fd, 65536)
-        except OSError:  # EIO: the other end is closed
-            return b""
-
-    assert b"\x1b[" in seen(TERM="xterm") and b"\x1b[" not in seen(TERM="xterm", NO_COLOR="1") and b"\x1b[" not in seen(TERM="dumb")
+    assert "\x1b[" in seen(TERM="xterm") and "\x1b[" not in seen(TERM="xterm", NO_COLOR="1") and "\x1b[" not in seen(TERM="dumb")
 
 
 def test_json_old_and_new_spelling(pyrunc, bundle):

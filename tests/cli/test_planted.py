@@ -15,20 +15,17 @@ from pyrunc import install_paths
 
 pytestmark = pytest.mark.kernel
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-STATIC = ROOT / "runtime/bin/pyrunc-static"
 SOMEBODY = 1234
 ENV = {"PATH": "/usr/bin:/bin"}
 LIBRARY = "lib/python3.13/site-packages"
 
 
 @pytest.fixture
-def prefix(tmp_path):
+def prefix(tmp_path, static_launcher):
     """bin/pyrunc, and beside it the package as files."""
-    if not STATIC.exists():
-        pytest.skip("the compiled launcher is not built here (make launcher)")
     tmp_path.chmod(0o755)
     (tmp_path / "bin").mkdir()
-    shutil.copy(STATIC, tmp_path / "bin/pyrunc")
+    shutil.copy(static_launcher, tmp_path / "bin/pyrunc")
     shutil.copytree(ROOT / "runtime/pyrunc", tmp_path / "pyrunc", ignore=shutil.ignore_patterns("__pycache__", "*.so"))
     (tmp_path / LIBRARY).mkdir(parents=True)
     (tmp_path / "config.json").write_text('{"ociVersion": "1.0.0"}')

@@ -30,7 +30,7 @@ def rt(pyrunc):
     del found
     gc.collect()
     assert {number: target for number, target in descriptors().items() if before.get(number) != target} == {}
-    assert children() == []
+    assert keepers_and_zombies() == []
 
 
 @pytest.fixture
@@ -49,11 +49,9 @@ def descriptors():
     return {number: target for number, target in found.items() if "/proc/" not in target}
 
 
-def children():
-    """Zombies and living helper processes below us."""
-    with open("/proc/self/task/%d/children" % os.getpid()) as file:
-        pids = file.read().split()
-    return [pid for pid in pids if "keeper.py" in cmdline(pid) or harness.state_of(pid) == "Z"]
+def keepers_and_zombies():
+    """The API's helper processes, and children that nobody has waited for."""
+    return [pid for pid in harness.children() if "keeper.py" in cmdline(pid) or harness.state_of(pid) == "Z"]
 
 
 def cmdline(pid):
@@ -93,11 +91,11 @@ def test_types(tmp_path):
     (tmp_path / "user.py").write_text(
         "import pyrunc\n\n"
         "def f(rt: pyrunc.Runtime) -> int:\n"
-        "    with rt.create(pyrunc.Bundle('x')) as state_dir:\n"
-        "        status = state_dir.start().wait().status\n"
+        "    with rt.create(pyrunc.Bundle('x')) as container:\n"
+        "        status = container.start().wait().status\n"
         "    reveal_type(status)\n"
-        "    state_dir.nonsense()\n"
-        "    return state_dir.exec(['a']).status\n"
+        "    container.nonsense()\n"
+        "    return container.exec(['a']).status\n"
     )
     argv = [mypy, "--strict", "--no-error-summary", "--cache-dir", str(tmp_path / "cache"), "-p", "pyrunc.api"]
     done = subprocess.run(argv, capture_output=True, text=True, cwd=harness.ROOT)
@@ -154,23 +152,23 @@ def test_a_temporary_bundle_goes():
 
 
 def test_life(rt, waiting, new_id, no_leaks):
-    with rt.create(waiting, new_id(), capture=True) as state_dir:
-        assert state_dir.status == "created" and state_dir.pid > 0
-        assert [other.id for other in rt.containers()] == [state_dir.id]
-        assert state_dir.start() is state_dir and state_dir.status == "running"
-        assert rt.container(state_dir.id).state() == state_dir.state()
-        assert state_dir.processes() and state_dir.stats().pids >= 1
-        state_dir.pause()
-        assert state_dir.status == "paused"
-        state_dir.resume()
-        state_dir.update({"pids": {"limit": 33}})
-        assert state_dir.stats().raw["pids"]["limit"] == 33
-        state_dir.kill(15)
-        assert state_dir.wait(harness.WATCHDOG) == api.ExitStatus(0, None, False)
-        assert state_dir.status == "stopped" and state_dir.pid == 0
-        state_dir.delete()
+    with rt.create(waiting, new_id(), capture=True) as container:
+        assert container.status == "created" and container.pid > 0
+        assert [other.id for other in rt.containers()] == [container.id]
+        assert container.start() is container and container.status == "running"
+        assert rt.container(container.id).state() == container.state()
+        assert container.processes() and container.stats().pids >= 1
+        container.pause()
+        assert container.status == "paused"
+        container.resume()
+        container.update({"pids": {"limit": 33}})
+        assert container.stats().raw["pids"]["limit"] == 33
+        container.kill(15)
+        assert container.wait(harness.WATCHDOG) == api.ExitStatus(0, None, False)
+        assert container.status == "stopped" and container.pid == 0
+        container.delete()
     with pytest.raises(api.NotFoundError):
-        rt.container(state_dir.id)
+        rt.container(container.id)
 
 
 def test_streams(rt, make_bundle, new_id, tmp_path):
@@ -179,10 +177,10 @@ def test_streams(rt, make_bundle, new_id, tmp_path):
         third.write("third")
         third.seek(0)
         with open("/dev/null") as nothing:
-            state_dir = rt.create(bundle, new_id(), stdin=nothing, stdout=out, capture=True, fds=[third])
-        with state_dir:
-            assert state_dir.start().wait(harness.WATCHDOG).status == 5
-            assert (state_dir.stdout, state_dir.stderr) == (b"", b"problem\n")
+            container = rt.create(bundle, new_id(), stdin=nothing, stdout=out, capture=True, fds=[third])
+        with container:
+            assert container.start().wait(harness.WATCHDOG).status == 5
+            assert (container.stdout, container.stderr) == (b"", b"problem\n")
         out.seek(0)
         assert out.read() == b"third"
     done = rt.run(make_bundle(args=["/bin/sh", "-c", "cat; echo problem >&2; exit 5"]), input=b"in" * 100_000)
@@ -192,44 +190,44 @@ def test_streams(rt, make_bundle, new_id, tmp_path):
 @pytest.mark.parametrize("is_started, expected", [(True, (7, None)), (False, (137, 9))])
 def test_status_of_one_that_ended_long_ago(rt, make_bundle, new_id, is_started, expected):
     """Nobody waited; its parent, the helper, took the status when it came."""
-    with rt.create(make_bundle(args=["/bin/sh", "-c", "exit 7"]), new_id()) as state_dir, harness.Watched(state_dir.pid) as watched:
+    with rt.create(make_bundle(args=["/bin/sh", "-c", "exit 7"]), new_id()) as container, harness.Watched(container.pid) as watched:
         if is_started:
-            state_dir.start()
+            container.start()
         else:
-            state_dir.kill("KILL")
+            container.kill("KILL")
         watched.wait()
-        found = state_dir.wait(harness.WATCHDOG)
+        found = container.wait(harness.WATCHDOG)
         assert (found.status, found.signal) == expected
 
 
 def test_exec(rt, waiting, new_id):
-    with rt.create(waiting, new_id()).start() as state_dir:
-        done = state_dir.exec(
+    with rt.create(waiting, new_id()).start() as container:
+        done = container.exec(
             ["/bin/sh", "-c", "pwd; id -u; echo $A; cat; exit 3"], env={"A": "x=y z"}, cwd="/tmp", user="1000:1000", input=b"in"
         )
         assert done == api.Completed(("/bin/sh", "-c", "pwd; id -u; echo $A; cat; exit 3"), 3, b"/tmp\n1000\nx=y z\nin", b"")
         with pytest.raises(api.ProgramFailed, match="status 4: why"):
-            state_dir.exec(["/bin/sh", "-c", "echo why >&2; exit 4"], check=True)
-        assert state_dir.exec(["/bin/sh", "-c", "exit 255"]).status == 255  # the program's, not a failure of exec
+            container.exec(["/bin/sh", "-c", "echo why >&2; exit 4"], check=True)
+        assert container.exec(["/bin/sh", "-c", "exit 255"]).status == 255  # the program's, not a failure of exec
         with pytest.raises(TypeError):
-            state_dir.exec("ls")
+            container.exec("ls")
 
 
 # ---- failures
 
 
 def test_failures_have_their_types(rt, waiting, new_id, make_bundle):
-    with rt.create(waiting, new_id()) as state_dir:
+    with rt.create(waiting, new_id()) as container:
         with pytest.raises(api.AlreadyExistsError):
-            rt.create(waiting, state_dir.id)
+            rt.create(waiting, container.id)
         with pytest.raises(api.StateError) as caught:
-            state_dir.resume()
+            container.resume()
         assert caught.value.kind == "state" and not isinstance(caught.value, api.NotFoundError)
         with pytest.raises(api.StepError) as caught:  # type: ignore[assignment]
-            state_dir.start().exec(["/missing"])
+            container.start().exec(["/missing"])
         assert caught.value.call and caught.value.errno == 2 and caught.value.pointer == "/process/args/0"
         with pytest.raises(api.UsageError):
-            state_dir.kill("NONSENSE")
+            container.kill("NONSENSE")
     with pytest.raises(api.RefusedError) as caught:  # type: ignore[assignment]
         rt.run(make_bundle({"/process/cwd": "srv"}), new_id())
     assert caught.value.pointer == "/process/cwd" and caught.value.hint and caught.value.code
@@ -256,17 +254,17 @@ def test_no_such_runtime(tmp_path, monkeypatch):
 
 def test_odd_words(rt, waiting, new_id):
     """None of them harms the helper process or goes lost on the way."""
-    with rt.create(waiting, new_id()).start() as state_dir:
-        (keeper,) = children()
+    with rt.create(waiting, new_id()).start() as container:
+        (keeper,) = keepers_and_zombies()
         odd = ["a b", "", "-x", "ü\u2028", "\udcff", "$(id)", "'\"", "\n"]
-        done = state_dir.exec(["/bin/sh", "-c", 'for word; do printf "<%s>" "$word"; done', "sh", *odd], env={"A": "x\ny", "B": "=\udcfe"})
+        done = container.exec(["/bin/sh", "-c", 'for word; do printf "<%s>" "$word"; done', "sh", *odd], env={"A": "x\ny", "B": "=\udcfe"})
         assert done.stdout == b"".join(b"<%s>" % os.fsencode(word) for word in odd)
         with pytest.raises(api.UsageError, match="NUL"):
-            state_dir.exec(["/bin/echo", "a\0b"])
+            container.exec(["/bin/echo", "a\0b"])
         with pytest.raises(api.Error, match="too long"):
-            state_dir.exec(["/bin/echo", "x" * (3 << 20)])
-        assert state_dir.exec(["/bin/echo", "x" * 100_000]).text == "x" * 100_000 + "\n"
-        assert children() == [keeper]
+            container.exec(["/bin/echo", "x" * (3 << 20)])
+        assert container.exec(["/bin/echo", "x" * 100_000]).text == "x" * 100_000 + "\n"
+        assert keepers_and_zombies() == [keeper]
 
 
 def test_a_log_that_is_garbage(tmp_path):
@@ -281,16 +279,16 @@ def test_it_takes_too_long(rt, waiting, new_id, make_bundle, no_leaks):
     with pytest.raises(api.TimeoutExpired):
         rt.run(stubborn, new_id(), timeout=0.5)
     assert rt.containers() == []
-    with rt.create(waiting, new_id()).start() as state_dir:
+    with rt.create(waiting, new_id()).start() as container:
         with pytest.raises(api.TimeoutExpired, match=r"^wait took longer than 0\.2 s$"):
-            state_dir.wait(0.2)
-        assert state_dir.status == "running"
-        pids = set(state_dir.processes())
+            container.wait(0.2)
+        assert container.status == "running"
+        pids = set(container.processes())
         with pytest.raises(api.TimeoutExpired):
-            state_dir.exec(["/bin/sh", "-c", "trap '' TERM; while :; do sleep 1000; done"], timeout=0.5)
-        for pid in set(state_dir.processes()) - pids:
+            container.exec(["/bin/sh", "-c", "trap '' TERM; while :; do sleep 1000; done"], timeout=0.5)
+        for pid in set(container.processes()) - pids:
             with harness.Watched(pid) as watched:
-                state_dir.kill("KILL", all=True)
+                container.kill("KILL", all=True)
                 watched.wait()
 
 
@@ -305,16 +303,16 @@ def test_a_create_that_hangs_is_undone(pyrunc, make_bundle, no_leaks):
 
 def test_the_helper_is_killed(rt, waiting, new_id):
     """What runs goes on; the next call starts another helper."""
-    with rt.create(waiting, new_id()).start() as state_dir:
-        (keeper,) = children()
+    with rt.create(waiting, new_id()).start() as container:
+        (keeper,) = keepers_and_zombies()
         os.kill(int(keeper), signal.SIGKILL)
         with harness.Watched(int(keeper)):
             os.waitid(os.P_PID, int(keeper), os.WEXITED | os.WNOWAIT)
-        assert state_dir.status == "running"
-        (other,) = children()
+        assert container.status == "running"
+        (other,) = keepers_and_zombies()
         assert other != keeper
-        state_dir.kill("KILL")
-        assert state_dir.wait(harness.WATCHDOG).status in (137, None)  # its parent is another one now
+        container.kill("KILL")
+        assert container.wait(harness.WATCHDOG).status in (137, None)  # its parent is another one now
 
 
 # ---- threads
@@ -334,11 +332,11 @@ def test_threads(rt, make_bundle, pyrunc, no_leaks):
             for id in ids[n]:
                 read_end, write_end = os.pipe()
                 os.write(write_end, b"thread %d\n" % n)
-                with rt.create(bundles[n], id, capture=True, fds=[read_end]) as state_dir:
+                with rt.create(bundles[n], id, capture=True, fds=[read_end]) as container:
                     os.close(read_end)
                     os.close(write_end)
-                    status = state_dir.start().wait(harness.WATCHDOG).status
-                    found[n].append((status, state_dir.stdout))
+                    status = container.start().wait(harness.WATCHDOG).status
+                    found[n].append((status, container.stdout))
         except BaseException as e:
             found[n].append(e)
 
@@ -401,8 +399,8 @@ PLUGIN_TESTS = """
 import pathlib
 
 def test_words(pyrunc_container, tmp_path):
-    state_dir = pyrunc_container(["/bin/sh", "-c", "echo $HOSTNAME; hostname"], changes={"/hostname": "inside"})
-    assert state_dir.wait(30).status == 0 and b"inside" in state_dir.stdout
+    container = pyrunc_container(["/bin/sh", "-c", "echo $HOSTNAME; hostname"], changes={"/hostname": "inside"})
+    assert container.wait(30).status == 0 and b"inside" in container.stdout
 
 def test_it_stays_until_the_end(pyrunc_container, pyrunc_runtime):
     pyrunc_container(["/bin/sleep", "1000"])

@@ -16,8 +16,6 @@ import sys
 import tempfile
 from typing import TYPE_CHECKING
 
-from sandbox import hierarchies
-
 if TYPE_CHECKING:
     import types
     from collections.abc import Mapping, Sequence
@@ -191,7 +189,7 @@ class Cri:
         self.call("StopPodSandbox", pod_sandbox_id=sandbox)
         self.call("RemovePodSandbox", pod_sandbox_id=sandbox)
         parent = self.sandboxes.pop(sandbox)["linux"]["cgroup_parent"]
-        for hierarchy in hierarchies():
+        for hierarchy in self.world.hierarchies():
             if os.path.isdir(hierarchy + parent):
                 os.rmdir(hierarchy + parent)
 

@@ -26,6 +26,7 @@ CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWNET = 0x00020000, 0x20000000, 0x40000000
 MS_REC, MS_PRIVATE, MS_SHARED = 1 << 14, 1 << 18, 1 << 20
 MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND = 2, 4, 8, 4096
 PR_SET_PDEATHSIG = 1
+CGROUP_ROOT = "/sys/fs/cgroup"
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -43,6 +44,38 @@ def mount(source: str | None, target: str, fstype: str | None, flags: int, data:
     call("mount", *as_bytes, ctypes.c_ulong(flags), None if data is None else data.encode())
 
 
+def every_hierarchy() -> None:
+    """On version 1 each controller gets a mount point here, in a tmpfs of the world's own: containerd gives up a process with a hierarchy in
+    /proc/PID/cgroup that stands nowhere in its mount table (no metrics, and no word of processes that the kernel kills for want of memory), and
+    criu, crun or another test may bring such a hierarchy to life at any time."""
+    if os.path.exists(CGROUP_ROOT + "/cgroup.controllers"):
+        return
+    links = {entry.name: os.readlink(entry) for entry in os.scandir(CGROUP_ROOT) if entry.is_symlink()}
+    mounted: set[str] = set()
+    handles: dict[str, int] = {}
+    with open("/proc/self/mountinfo") as file:
+        for line in file:
+            words = line.split()
+            if os.path.dirname(words[4]) == CGROUP_ROOT:
+                handles[os.path.basename(words[4])] = os.open(words[4], os.O_PATH)
+                mounted.update(words[-1].split(","))
+    mount("tmpfs", CGROUP_ROOT, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0755")
+    for name, handle in handles.items():
+        os.mkdir(f"{CGROUP_ROOT}/{name}")
+        mount(f"/proc/self/fd/{handle}", f"{CGROUP_ROOT}/{name}", None, MS_REC | MS_BIND)
+        os.close(handle)
+    for name, target in links.items():
+        os.symlink(target, f"{CGROUP_ROOT}/{name}")
+    with open("/proc/cgroups") as file:
+        for name, _, _, enabled in (line.split() for line in file if not line.startswith("#")):
+            if enabled == "1" and name not in mounted:
+                os.mkdir(f"{CGROUP_ROOT}/{name}")
+                try:
+                    mount("cgroup", f"{CGROUP_ROOT}/{name}", "cgroup", MS_NOSUID | MS_NODEV | MS_NOEXEC, name)
+                except OSError:  # it is taken by version 2, or mounted together with another one
+                    os.rmdir(f"{CGROUP_ROOT}/{name}")
+
+
 def inner(keep: Sequence[str]) -> None:
     """Builds the private mounts, then reaps orphans for ever. `keep` are directories below the covered ones that stay visible."""
     call("prctl", PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -54,6 +87,7 @@ def inner(keep: Sequence[str]) -> None:
         os.makedirs(path)
         mount(f"/proc/self/fd/{handle}", path, None, MS_REC | MS_BIND)
         os.close(handle)
+    every_hierarchy()
     mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
     mount(None, "/", None, MS_REC | MS_SHARED)
     os.makedirs("/run/lock")

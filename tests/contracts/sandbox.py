@@ -60,7 +60,7 @@ class Result:
         return f"$ {' '.join(self.argv)}\n-> {self.status}\nstdout: {self.out}\nstderr: {self.err}"
 
 
-def wait_until(what: str | Callable[[], str], check: Callable[[], Found], seconds: float = 20) -> Found:
+def wait_until(what: str | Callable[[], str], check: Callable[[], Found], seconds: float = 60) -> Found:
     """Polls `check` until it answers something true, and returns that; fails with `what` after a generous time."""
     end = time.monotonic() + seconds
     while True:
@@ -86,7 +86,7 @@ class Sandbox:
 
     def __init__(self, keep: Sequence[str] = (), programs: str | None = None) -> None:
         """`keep`: directories that stay visible. `programs`: a directory whose programs come before the system's."""
-        self.cgroup = "contracts-" + uuid.uuid4().hex[:8]
+        self.cgroup = f"oc-contracts-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self.daemons: dict[str, subprocess.Popen[Json]] = {}
         self.holder = subprocess.Popen([sys.executable, "-I", HOLDER, *keep], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self.holder.stdin and self.holder.stdout
@@ -230,17 +230,23 @@ class Sandbox:
             process.wait()
             raise AssertionError(f"{name} did not end on SIGTERM:\n{self.log(name)}") from None
 
-    def close(self) -> None:
-        """Ends the world: the kernel kills all its processes and drops its mounts. Our own cgroups are removed after."""
+    def close(self) -> list[str]:
+        """Ends the world: the kernel kills all its processes and drops its mounts. Our own cgroups are removed after; returns those that can't
+        be, since something is still in them."""
         assert self.holder.stdin and self.holder.stdout
+        handles = [os.open(path, os.O_PATH) for path in self.hierarchies()]  # they keep the hierarchies that only the world has mounted
         self.holder.stdin.close()
         self.holder.wait()
         self.holder.stdout.close()
-        for path in sorted(self.cgroups(), key=len, reverse=True):
-            try:
-                os.rmdir(path)
-            except OSError:
-                pass
+        left = []
+        for handle in handles:
+            for path, _, _ in os.walk(f"/proc/self/fd/{handle}/{self.cgroup}", topdown=False):
+                try:
+                    os.rmdir(path)
+                except OSError:
+                    left.append(path)
+            os.close(handle)
+        return left
 
     # -- files ---------------------------------------------------------------------------------------------------------
 
@@ -304,10 +310,17 @@ class Sandbox:
     def new_mounts(self) -> list[str]:
         return [point for point in self.mounts() if point not in self.first_mounts]
 
+    def hierarchies(self) -> list[str]:
+        """Mount points of the cgroup hierarchies, by which this process reaches them: one (v2) or one a controller (v1, hybrid)."""
+        root = self.outer(CGROUP_ROOT)
+        if os.path.exists(f"{root}/cgroup.controllers"):
+            return [root]
+        return [f"{root}/{name}" for name in os.listdir(root) if not os.path.islink(f"{root}/{name}")]
+
     def cgroups(self) -> list[str]:
         """Directories of our own cgroup in every hierarchy, itself included."""
         found = []
-        for hierarchy in hierarchies():
+        for hierarchy in self.hierarchies():
             for path, _, _ in os.walk(os.path.join(hierarchy, self.cgroup)):
                 found.append(path)
         return found
@@ -317,11 +330,10 @@ class Sandbox:
         standing = (self.cgroup, f"{self.cgroup}/conmon", f"{self.cgroup}/buildkit")
         return [path for path in self.cgroups() if not path.endswith(standing)]
 
-    @staticmethod
-    def stray_cgroups() -> set[str]:
+    def stray_cgroups(self) -> set[str]:
         """cgroups of containers for which the caller named none (buildah, BuildKit): below or beside our own."""
         found: set[str] = set()
-        for hierarchy in hierarchies():
+        for hierarchy in self.hierarchies():
             for path, names, _ in os.walk(hierarchy):
                 found.update(os.path.join(path, name) for name in names if name.startswith("buildah-"))
         return found
@@ -354,10 +366,3 @@ class Sandbox:
     def forget(self) -> None:
         """Takes what is left now for granted, so that one failed test doesn't fail all later ones."""
         self.forgotten.update(self.leftovers())
-
-
-def hierarchies() -> list[str]:
-    """Mount points of the cgroup hierarchies: one (v2) or one a controller (v1, hybrid)."""
-    if os.path.exists(f"{CGROUP_ROOT}/cgroup.controllers"):
-        return [CGROUP_ROOT]
-    return [f"{CGROUP_ROOT}/{name}" for name in os.listdir(CGROUP_ROOT) if not os.path.islink(f"{CGROUP_ROOT}/{name}")]

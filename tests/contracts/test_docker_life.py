@@ -7,7 +7,7 @@ import os
 import pytest
 
 from callers import IMAGE
-from sandbox import BASE, hierarchies, wait_until
+from sandbox import BASE, wait_until
 
 
 def test_stats(docker):
@@ -100,7 +100,7 @@ def test_network_connected_later(docker):
 
 def test_parent_cgroup(docker, world):
     with docker.running(f"--cgroup-parent=/{world.cgroup}/nested", "--memory=64m") as name:
-        found = [h for h in hierarchies() if os.path.isdir(f"{h}/{world.cgroup}/nested/{name}")]
+        found = [h for h in world.hierarchies() if os.path.isdir(f"{h}/{world.cgroup}/nested/{name}")]
         assert found, "the container's cgroup is not below the one that was named"
     for hierarchy in found:
         if os.path.isdir(f"{hierarchy}/{world.cgroup}/nested"):  # runc leaves the parent

@@ -7,7 +7,7 @@ import pytest
 
 from callers import IMAGE, gone
 from podman_tools import cgroup_value
-from sandbox import BASE, hierarchies, wait_until
+from sandbox import BASE, wait_until
 
 
 def test_second_failure_of_the_same_container(podman):
@@ -72,7 +72,7 @@ def test_pod(podman, world):
 
 def remove_pod_cgroup(world, pod):
     """podman makes its pod's cgroup in every v1 hierarchy but doesn't remove it from all of them. Fails if something is in it."""
-    for hierarchy in hierarchies():
+    for hierarchy in world.hierarchies():
         if os.path.isdir(f"{hierarchy}/{world.cgroup}/{pod}"):
             os.rmdir(f"{hierarchy}/{world.cgroup}/{pod}")
 

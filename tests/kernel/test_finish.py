@@ -6,10 +6,10 @@ import os
 import posix
 import signal
 import struct
-import tempfile
 
 import pytest
 
+import harness
 import kernel_constants
 from pyrunc.linux import _syscalls, constants
 from tail import ALLOW, ERRNO, KILL, NEW_LISTENER, NEWPID, NOTIFY, NUMBERS, Tail, fails, field, program, ready, returns, shows
@@ -23,11 +23,7 @@ NOBODY = 65534
 @pytest.fixture
 def folder(tmp_path):
     """A directory that other users can enter."""
-    tmp_path.chmod(0o755)
-    for parent in tmp_path.parents:
-        if str(parent).startswith(tempfile.gettempdir() + "/") and parent != tmp_path:
-            parent.chmod(parent.stat().st_mode | 0o055)
-    return tmp_path
+    return harness.open_to_all(tmp_path)
 
 
 # --- EXEC and the two channels

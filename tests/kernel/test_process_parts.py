@@ -2,11 +2,11 @@
 
 import os
 import signal
-import tempfile
 from types import SimpleNamespace
 
 import pytest
 
+import harness
 import staged
 import tail
 from fakes.hand import Ctx, Run, namespaces
@@ -157,11 +157,7 @@ def odd(tmp_path):
     (tmp_path / "loop").chmod(0o755)
     (tmp_path / "closed").mkdir(0o700)
     os.chown(tmp_path / "closed", 5, 5)
-    tmp_path.chmod(0o755)
-    for folder in (tmp_path, *tmp_path.parents):
-        if str(folder).startswith(tempfile.gettempdir() + "/"):
-            folder.chmod(folder.stat().st_mode | 0o011)
-    return str(tmp_path)
+    return str(harness.open_to_all(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -170,7 +166,7 @@ def odd(tmp_path):
         (["nosuch"], ["PATH=/usr/bin:/bin"], 'exec: "nosuch": executable file not found in $PATH'),
         (["cat"], [], 'exec: "cat": executable file not found in $PATH'),
         (["cat"], ["PATH="], 'exec: "cat": executable file not found in $PATH'),
-        (["/nonexist"], [], 'exec: "/nonexist": stat /nonexist: no such file or directory'),
+        (["/no/such/file"], [], 'exec: "/no/such/file": stat /no/such/file: no such file or directory'),
         (["/etc/passwd"], [], 'exec: "/etc/passwd": permission denied'),
         (["/tmp"], [], 'exec: "/tmp": is a directory'),
         (["/etc/passwd/x"], [], 'exec: "/etc/passwd/x": stat /etc/passwd/x: not a directory'),
@@ -214,10 +210,7 @@ def test_a_directory_that_only_the_user_may_enter(tmp_path):
     home = tmp_path / "home"
     home.mkdir(0o700)
     os.chown(home, 1000, 1000)
-    for folder in tmp_path.parents:
-        if str(folder).startswith(tempfile.gettempdir() + "/"):
-            folder.chmod(folder.stat().st_mode | 0o011)
-    tmp_path.chmod(0o755)
+    harness.open_to_all(tmp_path)
     ops, _plans = ops_of({"args": ["/bin/pwd"], "cwd": str(home), "user": {"uid": 1000, "gid": 1000}})
     made = tail.Tail(ops, prepare=weaken)
     assert made.record() is None

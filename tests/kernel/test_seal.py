@@ -5,7 +5,6 @@ import errno
 import fcntl
 import hashlib
 import os
-import pathlib
 import shutil
 import subprocess
 import sys
@@ -63,14 +62,6 @@ class Sealed:
         self.process.stdin.close()
         assert self.process.wait() == 0
         self.process.stdout.close()
-
-
-@pytest.fixture(scope="module")
-def static_launcher():
-    path = pathlib.Path(RUNTIME) / "bin/pyrunc-static"
-    if not path.exists():
-        pytest.skip("the compiled launcher is not built here (make launcher)")
-    return path
 
 
 @pytest.fixture(params=WAYS)

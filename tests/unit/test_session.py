@@ -38,10 +38,11 @@ def test_a_run_that_leaves_nothing(run):
 
 def test_a_process_is_found_by_whatever_way_it_got_away(run):
     """It has a session and an environment of its own, and its parent has ended."""
-    result = run("import subprocess\ndef test_one():\n    subprocess.run(['env', '-i', 'setsid', '--fork', 'sleep', '1234'])\n")
+    seconds = "1000.%d" % os.getpid()
+    result = run("import subprocess\ndef test_one():\n    subprocess.run(['env', '-i', 'setsid', '--fork', 'sleep', '%s'])\n" % seconds)
     assert result.code == 1 and "1 passed" in result.out, result
-    assert "sleep 1234 (first seen after " in result.out and "::test_one)" in result.out, result
-    assert not [words for words in harness.processes("1234").values() if "sleep" in words]
+    assert "sleep %s (first seen after " % seconds in result.out and "::test_one)" in result.out, result
+    assert not [words for words in harness.processes(seconds).values() if "sleep" in words]
 
 
 def test_a_file_is_found(run):
@@ -62,6 +63,36 @@ def test_one(scratch):
     assert result.code == 1 and "LEFT BEHIND mount" in result.out, result
     (left,) = tmp_path.glob("pt*")  # nothing was removed below which something is mounted
     shutil.rmtree(left)
+
+
+@pytest.mark.kernel
+def test_what_a_killed_run_has_left_goes(run, tmp_path):
+    """Its mounts, and its directory; those of a run that is alive stay."""
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    of_the_dead, of_the_living = (tmp_path / ("pt%ds%s" % (pid, "x" * 8)) for pid in (dead.pid, os.getpid()))
+    for path in (of_the_dead, of_the_living):
+        (path / "hierarchy").mkdir(parents=True)
+    script = 'mount -t tmpfs none %s/hierarchy && exec "$@"' % of_the_dead
+    result = run("def test_one():\n    pass\n", under=["unshare", "--mount", "sh", "-c", script, "sh"])
+    assert result.code == 0, result
+    assert not of_the_dead.exists() and of_the_living.exists()
+    shutil.rmtree(of_the_living)
+
+
+def test_cgroups_of_another_run_stay(tmp_path):
+    """What criu has left is removed, even if it is another one's; not what a living run may just have made."""
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    names = ["pt%dx-b1/below", "pt%dx-b1", "oc-contracts-%d-abc"]
+    for pid in (dead.pid, os.getppid(), os.getpid()):
+        for name in names:
+            (tmp_path / (name % pid)).mkdir(parents=True, exist_ok=True)
+    (tmp_path / "oc1").mkdir()
+    (tmp_path / "process").mkdir()
+    harness.remove_empty(str(tmp_path))
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")}
+    assert left == {name % os.getppid() for name in names} | {"oc1"}
 
 
 def test_what_hangs_is_ended(run):
