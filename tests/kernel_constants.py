@@ -16,7 +16,6 @@ F_SEAL_SEAL = 0x1
 F_SEAL_SHRINK = 0x2
 F_SEAL_GROW = 0x4
 F_SEAL_WRITE = 0x8
-MFD_ALLOW_SEALING = 2
 
 # statx(2)
 STATX_BASIC_STATS = 0x7FF
@@ -49,7 +48,6 @@ BPF_K = 0
 BPF_RET = 6
 
 # sched_setattr(2), ioprio_set(2), set_mempolicy(2)
-SCHED_OTHER = 0
 SCHED_BATCH = 3
 IOPRIO_CLASS_BE = 2
 IOPRIO_CLASS_SHIFT = 13
@@ -61,31 +59,11 @@ MPOL_BIND = 2
 ADDR_NO_RANDOMIZE = 0x40000
 
 # getrlimit(2)
-RLIMIT_CPU = 0
-RLIMIT_FSIZE = 1
 RLIMIT_CORE = 4
-RLIMIT_NPROC = 6
-RLIMIT_NOFILE = 7
 RLIMIT_AS = 9
 
 # ioctl(2): terminals, namespaces, network devices
-TIOCGWINSZ = 0x5413
 NS_GET_USERNS = 0xB701
-
-# signal(7), wait(2), pidfd
-SIGQUIT = 3
-SIGUSR1 = 10
-SIGUSR2 = 12
-SIGALRM = 14
-SIGCONT = 18
-SIGSTOP = 19
-SIGURG = 23
-SIGPROF = 27
-SIGWINCH = 28
-SIGSYS = 31
-SIG_BLOCK = 0
-SIG_UNBLOCK = 1
-SIG_SETMASK = 0x2
 
 # capabilities(7); the number is the position
 CAP_CHOWN = 0

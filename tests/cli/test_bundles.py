@@ -49,16 +49,16 @@ def rt(pyrunc):
         yield found
 
 
-def said(state_dir, fd, until):
+def said(container, fd, until):
     """What a started container writes into a pipe, up to a line that matches."""
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     data = b""
     end = time.monotonic() + harness.WATCHDOG
     while not re.search(until, data.decode("utf-8", "replace")):
-        assert poll.poll(max(0, end - time.monotonic()) * 1000), "%s: only %r came" % (state_dir, data)
+        assert poll.poll(max(0, end - time.monotonic()) * 1000), "%s: only %r came" % (container, data)
         part = os.read(fd, 65536)
-        assert part, "%s ended after %r" % (state_dir, data)
+        assert part, "%s ended after %r" % (container, data)
         data += part
     return data.decode("utf-8", "replace")
 
@@ -67,10 +67,10 @@ def started(rt, bundle, id):
     """(container, descriptor of what it writes)"""
     read_end, write_end = os.pipe()
     try:
-        state_dir = rt.create(bundle, id, stdout=write_end, stderr=write_end)
+        container = rt.create(bundle, id, stdout=write_end, stderr=write_end)
     finally:
         os.close(write_end)
-    return state_dir.start(), read_end
+    return container.start(), read_end
 
 
 def test_every_bundle_has_its_line():
@@ -91,14 +91,14 @@ def test_it_says(rt, pyrunc, make_bundle, name, no_leaks):
         if "fuse" not in known or "loop-control" not in known:
             pytest.skip("this kernel has no fuse or no loop devices")
     bundle = make_bundle.example(name)
-    state_dir, fd = started(rt, bundle, pyrunc.new_id())
+    container, fd = started(rt, bundle, pyrunc.new_id())
     try:
-        with state_dir:
+        with container:
             last, others = SAYS[name]
-            text = said(state_dir, fd, last)
+            text = said(container, fd, last)
             assert [pattern for pattern in others if not re.search(pattern, text)] == [], text
             if name == "cgroup-limits":
-                assert state_dir.stats().memory_limit_bytes == 64 << 20
+                assert container.stats().memory_limit_bytes == 64 << 20
     finally:
         os.close(fd)
 
@@ -113,10 +113,10 @@ def test_it_is_valid(rt, make_bundle, name):
 
 def test_idmapped(rt, pyrunc, make_bundle):
     bundle = make_bundle.example("idmapped")
-    state_dir, fd = started(rt, bundle, pyrunc.new_id())
+    container, fd = started(rt, bundle, pyrunc.new_id())
     try:
-        with state_dir:
-            done = state_dir.exec(["/bin/stat", "-c", "%u", "/mapped", "/plain"])
+        with container:
+            done = container.exec(["/bin/stat", "-c", "%u", "/mapped", "/plain"])
             assert done.text.split() == ["0", "65534"]
     finally:
         os.close(fd)
@@ -213,14 +213,14 @@ def test_systemd(rt, pyrunc, tmp_path, cgroup, no_leaks):
     assert made.returncode == 0, made.stderr
     bundle = api.Bundle(tmp_path / "b").set("/linux/cgroupsPath", cgroup + "-systemd").save()
     assert [problem for problem in rt.validate(bundle) if not problem.is_warning] == []
-    with rt.create(bundle, pyrunc.new_id()).start() as state_dir:
+    with rt.create(bundle, pyrunc.new_id()).start() as container:
         end = time.monotonic() + harness.WATCHDOG
         state = ""
         while state not in ("running", "degraded"):  # before its bus is there systemctl fails, which takes a moment each time
             assert time.monotonic() < end, state
-            state = state_dir.exec(["systemctl", "is-system-running", "--wait"], timeout=harness.WATCHDOG).text.strip()
-        assert state == "running", state_dir.exec(["systemctl", "--failed", "--no-pager"]).text
-        assert state_dir.exec(["systemctl", "is-active", "systemd-journald"]).text.strip() == "active"
-        assert state_dir.exec(["cat", "/proc/1/comm"]).text.strip() == "systemd"
-        state_dir.kill("RTMIN+3")
-        assert state_dir.wait(harness.WATCHDOG).status == 0
+            state = container.exec(["systemctl", "is-system-running", "--wait"], timeout=harness.WATCHDOG).text.strip()
+        assert state == "running", container.exec(["systemctl", "--failed", "--no-pager"]).text
+        assert container.exec(["systemctl", "is-active", "systemd-journald"]).text.strip() == "active"
+        assert container.exec(["cat", "/proc/1/comm"]).text.strip() == "systemd"
+        container.kill("RTMIN+3")
+        assert container.wait(harness.WATCHDOG).status == 0

@@ -64,7 +64,7 @@ class Terminal:
         return self.tmux("capture-pane", "-p", "-J")
 
     def until(self, good: Callable[[str], bool]) -> str:
-        end = time.monotonic() + 15
+        end = time.monotonic() + harness.WATCHDOG
         while not good(screen := self.screen()):
             assert time.monotonic() < end, screen
             time.sleep(0.05)

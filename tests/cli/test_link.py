@@ -15,7 +15,7 @@ PYTHON = "/usr/bin/python3"
 NO_LAUNCHER = 3  # link.py's exit status where the plain launcher is used
 ENV = {"PATH": "/usr/bin:/bin"}
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.bound(15 * 60)]
 
 
 def link(out, folder, **env):

@@ -15,7 +15,7 @@ ARCH = os.uname().machine
 NOBODY = 65534
 MINUTES = 10 * 60
 
-pytestmark = [pytest.mark.slow, pytest.mark.kernel]
+pytestmark = [pytest.mark.slow, pytest.mark.kernel, pytest.mark.bound(2 * MINUTES)]
 
 
 def release(tree, out, *words, **how):

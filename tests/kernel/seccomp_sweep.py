@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import pathlib
+import signal
 import subprocess
 import tempfile
+import uuid
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -104,6 +106,7 @@ class Sweep:
         self.runtime, self.folder = str(runtime), pathlib.Path(folder)
         self.capabilities, self.uid = list(capabilities), uid
         self.count = 0
+        self.name = "sweep-" + uuid.uuid4().hex[:12]
         root = self.folder / "bundle/rootfs"
         for name in ("proc", "dev", "etc"):  # crun wants the latter two
             (root / name).mkdir(parents=True)
@@ -125,19 +128,20 @@ class Sweep:
         (self.folder / "bundle/config.json").write_text(json.dumps(document))
 
     def call(self, *words: str) -> tuple[int, str]:
+        """-> exit status and output. What hangs has a status too, as if a signal had ended it."""
         argv = [self.runtime, "--root", str(self.folder / "state"), *words]
         with tempfile.TemporaryFile() as out:  # not a pipe, whose end the container would have too
             try:
                 done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, timeout=SECONDS)
             except subprocess.TimeoutExpired:
-                return None, "no end after %d s" % SECONDS
+                return -signal.SIGKILL, "no end after %s s" % SECONDS
             out.seek(0)
             return done.returncode, out.read().decode(errors="replace").strip()
 
     def starts(self, calls: Sequence[str] | None, action: Json, place: str, how: str) -> str:
         """-> "" if the program has run, else what was said."""
         self.count += 1
-        name = "sweep-%d-%d" % (id(self) % 100000, self.count)
+        name = "%s-%d" % (self.name, self.count)
         bundle = str(self.folder / "bundle")
         filter, nnp = profile(calls, ACTIONS[action]), PLACES[place]
         self.config(filter, nnp, ["/quiet"] + ["wait"] * (how != "run"))
@@ -147,7 +151,7 @@ class Sweep:
                 return "" if code == 0 else said or "status %s" % code
             for words in (("create", "--bundle", bundle, name), ("start", name)):
                 code, said = self.call(*words)
-                if code:
+                if code != 0:
                     return said or "%s: status %s" % (words[0], code)
             if how == "exec":
                 code, said = self.call("exec", name, "/quiet")

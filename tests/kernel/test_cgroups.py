@@ -9,6 +9,7 @@ import time
 import pytest
 
 import cgroup_tools as tools
+import harness
 from pyrunc.cgroup import freeze, fs, hierarchies, kill, tree
 from pyrunc.errors import StepFailure
 from pyrunc.parts import cgroups, resources
@@ -257,13 +258,20 @@ def counter():
     return memory, count
 
 
+def until_other(memory, value):
+    """Waits until a counter has gone on."""
+    end = time.monotonic() + harness.WATCHDOG
+    while memory[:8] == value:
+        assert time.monotonic() < end
+        select.select([], [], [], 0.001)
+
+
 def test_frozen_processes_stand_still_until_thawed(group):
     memory, count = counter()
     one = group().make()
     one.start(count, wait=False)
     first = memory[:8]
-    while memory[:8] == first:
-        select.select([], [], [], 0.001)
+    until_other(memory, first)
     freeze.freeze(one.paths)
     assert freeze.is_frozen(one.paths)
     stopped = memory[:8]
@@ -271,8 +279,7 @@ def test_frozen_processes_stand_still_until_thawed(group):
     assert memory[:8] == stopped
     freeze.thaw(one.paths)
     assert not freeze.is_frozen(one.paths)
-    while memory[:8] == stopped:
-        select.select([], [], [], 0.001)
+    until_other(memory, stopped)
 
 
 def test_freezing_what_is_gone():

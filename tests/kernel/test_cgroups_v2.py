@@ -7,6 +7,7 @@ import time
 import pytest
 
 import cgroup_tools as tools
+import harness
 from pyrunc.cgroup import freeze, hierarchies, kill
 from pyrunc.errors import StepFailure
 from pyrunc.linux import _syscalls
@@ -128,7 +129,9 @@ def test_check_before_update(group):
     one = group(node={"memory": {"limit": 64 * MIB}}).make().apply()
     held = []
     one.start(lambda: held.append(b"x" * (20 * MIB)) or signal.pause(), wait=False)
+    end = time.monotonic() + harness.WATCHDOG
     while int(read(one, "memory.current")) < 20 * MIB:
+        assert time.monotonic() < end
         time.sleep(0.001)
     ctx = tools.make_ctx(command="update", plans={"cgroups": one.entry})
     new = resources.plan({resources.POINTER: {"memory": {"limit": 4 * MIB, "checkBeforeUpdate": True}, "pids": {"limit": 7}}}, ctx)

@@ -41,6 +41,16 @@ def test_without_a_denied_call_it_starts(sweep, place, how):
     assert not sweep().starts((), "EPERM", place, how)
 
 
+@pytest.mark.parametrize("how", seccomp_sweep.HOWS)
+def test_what_hangs_has_not_started(sweep, how, tmp_path, monkeypatch):
+    monkeypatch.setattr(seccomp_sweep, "SECONDS", 0.5)
+    (tmp_path / "hangs").write_text('#!/bin/sh\ncase $* in *" delete "*) exit 0;; esac\nexec sleep 1000\n')
+    (tmp_path / "hangs").chmod(0o755)
+    made = sweep()
+    made.runtime = str(tmp_path / "hangs")
+    assert made.starts((), "EPERM", "early", how) == "no end after 0.5 s"
+
+
 @pytest.mark.parametrize("rights", [{}, {"uid": 1000, "capabilities": [ADMIN]}], ids=str)
 @pytest.mark.parametrize("how", seccomp_sweep.HOWS)
 @pytest.mark.parametrize("action", seccomp_sweep.ACTIONS)

@@ -58,7 +58,8 @@ EVERYTHING = {
 }
 
 
-DEVICE = "pyrunw0"
+DEVICE = "w%xa" % os.getpid()  # the name of this run alone; PEER is its other end
+PEER = DEVICE[:-1] + "b"
 # What else a part needs to have something to do, by the part: changes to the config. `terminal`, `notify` and `netdevs` get more below.
 MORE = {
     "clocks": {"/linux/namespaces/-": {"type": "time"}, "/linux/timeOffsets": {"boottime": {"secs": 100, "nanosecs": 0}}},
@@ -76,7 +77,7 @@ MORE = {
     "terminal": {"/process/terminal": True},
     "netdevs": {"/linux/netDevices": {DEVICE: {}}},
     "labels": {"/process/apparmorProfile": "unconfined"},
-    "rdt": {"/linux/intelRdt": {"closID": "pyrunw"}},
+    "rdt": {"/linux/intelRdt": {"closID": DEVICE}},
     "host_mounts": {"/linux/namespaces": [{"type": "pid"}, {"type": "ipc"}, {"type": "uts"}, {"type": "network"}]},
 }
 # A verb that sends the listener of a filter can fail only where there is one.
@@ -92,8 +93,8 @@ def device():
     """Makes it; a virtual one ends with the namespace that it was moved to."""
     if not os.path.exists("/sys/class/net/" + DEVICE):
         # its namespace may be on its way out: then the peer is still here, and takes the device along
-        subprocess.run(["ip", "link", "del", DEVICE[:-1] + "1"], stderr=subprocess.DEVNULL, check=False)
-        subprocess.run(["ip", "link", "add", DEVICE, "type", "veth", "peer", "name", DEVICE[:-1] + "1"], check=True)
+        subprocess.run(["ip", "link", "del", PEER], stderr=subprocess.DEVNULL, check=False)
+        subprocess.run(["ip", "link", "add", DEVICE, "type", "veth", "peer", "name", PEER], check=True)
 
 
 @pytest.fixture

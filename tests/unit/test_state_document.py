@@ -6,7 +6,7 @@ from pyrunc import jsonio
 from pyrunc.oci import explain, state, version
 
 KEPT = {
-    "version": 1, "id": "state_dir", "bundle": "/b", "rootfs": "/b/rootfs", "annotations": {}, "created": "2024-11-24T14:13:36.000000001Z",
+    "version": 1, "id": "c1", "bundle": "/b", "rootfs": "/b/rootfs", "annotations": {}, "created": "2024-11-24T14:13:36.000000001Z",
     "status": "created", "pid": 77, "start_time": 5, "boot_id": "x", "owner": 0, "own_pid_ns": True,
 }  # fmt: skip
 
@@ -18,7 +18,7 @@ def test_state_has_runcs_keys_in_runcs_order():
     assert (document["pid"], document["status"], document["owner"]) == (77, "running", "")
     assert explain.problems(document, "state") == []
     text = jsonio.dumps(document, indent=2)
-    assert text.startswith('{\n  "ociVersion": "1.3.0",\n  "id": "state_dir",\n  "pid": 77,\n')
+    assert text.startswith('{\n  "ociVersion": "1.3.0",\n  "id": "c1",\n  "pid": 77,\n')
     assert not text.endswith("\n")
 
 
@@ -38,11 +38,9 @@ def test_rows_of_list_name_the_owner():
 
 
 def test_hooks():
-    document = state.for_hooks("state_dir", "creating", 77, "/b", {"k": "v"})
+    document = state.for_hooks("c1", "creating", 77, "/b", {"k": "v"})
     assert list(document) == ["ociVersion", "id", "status", "pid", "bundle", "annotations"]
     assert explain.problems(document, "state") == []
-    assert jsonio.dumps(document) == (
-        '{"ociVersion":"1.3.0","id":"state_dir","status":"creating","pid":77,"bundle":"/b","annotations":{"k":"v"}}'
-    )
+    assert jsonio.dumps(document) == ('{"ociVersion":"1.3.0","id":"c1","status":"creating","pid":77,"bundle":"/b","annotations":{"k":"v"}}')
     for status, pid in (("stopped", 77), ("stopped", 0), ("creating", 0)):
-        assert list(state.for_hooks("state_dir", status, pid, "/b", {})) == ["ociVersion", "id", "status", "bundle"]
+        assert list(state.for_hooks("c1", status, pid, "/b", {})) == ["ociVersion", "id", "status", "bundle"]

@@ -146,7 +146,9 @@ def throttles(t: Trial) -> None:
     version_1 = "blkio" in t.machine.controllers
     if not version_1 and not t.machine.version_2("io"):
         t.skip("neither blkio nor io is mounted")
-    major, minor = machines.block_device() or (0, 0)
+    disk = machines.block_device()
+    assert disk, "the case needs block-device"
+    major, minor = disk
     entries = {row[0]: [{"major": major, "minor": minor, "rate": 1_000_000 + i}] for i, row in enumerate(THROTTLES.values())}
     made = t.created({"/linux/resources/blockIO": entries})
     for i, (name, (_, file, word)) in enumerate(THROTTLES.items()):
@@ -179,7 +181,8 @@ def io_weight(t: Trial) -> None:
 @case("block-io.weight-device", needs="weighted-disk")
 def io_weight_device(t: Trial) -> None:
     """blockIO.weightDevice is in effect for a disk."""
-    numbers = machines.block_device("[bfq]") or (0, 0)
+    numbers = machines.block_device("[bfq]")
+    assert numbers, "the case needs weighted-disk"
     made = t.created({"/linux/resources/blockIO": {"weightDevice": [{"major": numbers[0], "minor": numbers[1], "weight": 300}]}})
     texts = weight_texts(t, made)
     line = "%d:%d 300" % numbers
