@@ -1,6 +1,6 @@
 """What can be changed in a source so that a test should notice: one small edit each, in place, so that line numbers stay.
 
-Rule: an edit that can't change what the program does (annotations, docstrings, texts of messages) is no mutation.
+Rule: an edit that can't change what the program does (annotations, docstrings, texts of messages, the size of a read buffer) is no mutation.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from typing import NamedTuple
 
 
 class Mutation(NamedTuple):
-    """`text`[start:end] of a file becomes `new`; `line` is where a test has to have been."""
+    """`text`[start:end] of a file becomes `new`; `line` is where a test has to have been. `column` tells the mutations of a line apart."""
 
     path: str
     line: int
+    column: int
     start: int
     end: int
     new: str
@@ -25,7 +26,7 @@ class Mutation(NamedTuple):
         return text[: self.start] + self.new + text[self.end :]
 
     def __str__(self) -> str:
-        return "%s:%d %s" % (self.path, self.line, self.what)
+        return "%s:%d:%d %s" % (self.path, self.line, self.column, self.what)
 
 
 COMPARISONS = {
@@ -35,6 +36,7 @@ COMPARISONS = {
 ARITHMETIC = {
     ast.Add: "-", ast.Sub: "+", ast.BitOr: "&", ast.BitAnd: "|", ast.LShift: ">>", ast.RShift: "<<", ast.Mult: "+", ast.FloorDiv: "*",
 }  # fmt: skip
+READING = ("read", "recv", "recvmsg")
 LETTERS = re.compile(r"<<|>>|//|[=!<>]=?|\b(?:not\s+in|is\s+not|in|is)\b|[-+*|&]")
 
 
@@ -61,7 +63,7 @@ def of_python(path: str, text: str) -> Iterator[Mutation]:
     places = Places(text)
     for node in executed(ast.parse(text)):
         for start, end, new, what in edits(node, places):
-            yield Mutation(path, node.lineno, start, end, new, what)
+            yield Mutation(path, node.lineno, start - places.starts[node.lineno - 1] + 1, start, end, new, what)
 
 
 def executed(tree: ast.AST) -> Iterator[ast.expr | ast.stmt]:
@@ -81,8 +83,15 @@ def below(node: ast.AST) -> Iterator[ast.expr | ast.stmt]:
         if name in ("annotation", "returns") or isinstance(node, ast.Raise):
             continue
         for child in value if isinstance(value, list) else [value]:
-            if isinstance(child, ast.AST):
+            if isinstance(child, ast.AST) and not (name == "args" and is_buffer_size(node, child)):
                 yield from below(child)
+
+
+def is_buffer_size(call: ast.AST, argument: ast.AST) -> bool:
+    """Whether a number says how much is read at a time: a larger buffer takes the same data."""
+    if not isinstance(call, ast.Call) or not isinstance(argument, ast.Constant) or type(argument.value) is not int:
+        return False
+    return getattr(call.func, "attr", "") in READING and argument.value >= 4096
 
 
 def edits(node: ast.expr | ast.stmt, places: Places) -> Iterator[tuple[int, int, str, str]]:
@@ -140,12 +149,18 @@ def of_rows(path: str, text: str) -> Iterator[Mutation]:
             start, end = places.of(row)
             phase, part, verb = (str(one.value) if isinstance(one, ast.Constant) else "" for one in row.elts[:3])
             name = "%s.%s" % (part, verb)
-            yield Mutation(path, row.lineno, start, end + 1, "\n" * text[start:end].count("\n"), "row %s %s left out" % (phase, name))
+            yield Mutation(path, row.lineno, 1, start, end + 1, "\n" * text[start:end].count("\n"), "row %s %s left out" % (phase, name))
             if following is not None and ast.dump(following.elts[0]) == ast.dump(row.elts[0]):
                 last = places.of(following)[1]
                 a, b = text[start:end], text[slice(*places.of(following))]
                 yield Mutation(
-                    path, row.lineno, start, last, b + text[end : places.of(following)[0]] + a, "row %s %s after the next" % (phase, name)
+                    path,
+                    row.lineno,
+                    2,
+                    start,
+                    last,
+                    b + text[end : places.of(following)[0]] + a,
+                    "row %s %s after the next" % (phase, name),
                 )
 
 
@@ -170,7 +185,8 @@ def of_c(path: str, text: str) -> Iterator[Mutation]:
         if code.startswith(("    ", "\t")) and not code.lstrip().startswith(("*", "#", "static const", "/")):
             for pattern, new in C_EDITS:
                 for match in pattern.finditer(code):
-                    yield Mutation(path, number, at + match.start(), at + match.end(), new, "%s → %s" % (match[0] or "condition", new))
+                    what = "%s → %s" % (match[0] or "condition", new)
+                    yield Mutation(path, number, match.start() + 1, at + match.start(), at + match.end(), new, what)
             if re.fullmatch(r"\s+\w+\(.*\);", code):
-                yield Mutation(path, number, at, at + len(code), "    ;", "call removed")
+                yield Mutation(path, number, 1, at, at + len(code), "    ;", "call removed")
         at += len(line) + 1

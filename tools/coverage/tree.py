@@ -54,6 +54,7 @@ def prepare(folder: Path, record: bool = True, c_source: tuple[str, str] | None 
     (runtime / "bin/pyrunc").write_text(launcher)
     (runtime / "bin/pyrunc").chmod(0o755)
     (runtime / "lib").symlink_to(ROOT / ".venv/lib")
+    (runtime / "csrc").symlink_to(ROOT / "runtime/csrc")  # for tests that compare the package with the sources of the extension
     layout = Layout(runtime)
     if record:
         layout.write(folder)
