@@ -595,7 +595,7 @@ def alone_on_the_host(what: str) -> Iterator[None]:
 
 def drop_stray_hierarchies() -> None:
     """criu mounts version 1 hierarchies that the host has nowhere (net_cls, perf_event, …), makes cgroups there and leaves them. They then
-    stand in /proc/PID/cgroup without a mount point. Removes what is empty in them, but for what belongs to another run.
+    stand in /proc/PID/cgroup without a mount point. Removes from them what this run has left, or one that is dead.
 
     A child does it in a mount namespace that ends with it: nothing is mounted afterwards, even if this run is killed meanwhile."""
     with open("/proc/cgroups") as file:
@@ -612,7 +612,7 @@ def drop_stray_hierarchies() -> None:
             subprocess.run(["mount", "--make-rprivate", "/"], check=True)
             for name in stray:
                 if subprocess.run(["mount", "-t", "cgroup", "-o", name, "cgroup", "/mnt"], capture_output=True).returncode == 0:
-                    remove_empty("/mnt")
+                    remove_empty("/mnt", os.getppid())
                     subprocess.run(["umount", "/mnt"], check=True)
             os._exit(0)
         finally:
@@ -620,19 +620,13 @@ def drop_stray_hierarchies() -> None:
     assert os.waitpid(pid, 0)[1] == 0, "hierarchies that criu has left cannot be cleared"
 
 
-def remove_empty(hierarchy: str) -> None:
-    """Removes the cgroups without processes in a hierarchy, but for those of another run of these tests or of the conformance suite, which may
-    have made them for a container that is on its way."""
+def remove_empty(hierarchy: str, own: int) -> None:
+    """Removes the cgroups without processes in a hierarchy that have the token of this run or of a dead one in their path (tests/conftest.py:
+    token, contracts/sandbox.py: cgroup). Another one may have made them a moment ago for a container that is on its way."""
     for top, _, _ in os.walk(hierarchy, topdown=False):
-        path = top.removeprefix(hierarchy)
-        if path and not is_another_runs(path):
+        runs = RUN.findall(top.removeprefix(hierarchy))
+        if runs and all(int(pid) == own or not os.path.exists("/proc/" + pid) for pid in runs):
             try:
                 os.rmdir(top)
             except OSError:
                 continue  # somebody is in there
-
-
-def is_another_runs(path: str) -> bool:
-    """Whether a path has the token of a run that is alive and is not this one (tests/conftest.py: token, contracts/sandbox.py: cgroup)."""
-    runs = RUN.findall(path)
-    return any(int(pid) != os.getpid() and os.path.exists("/proc/" + pid) for pid in runs) or (not runs and "/oc" in path)

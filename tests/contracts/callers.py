@@ -42,7 +42,7 @@ class Engine:
     env: dict[str, str]
     force: tuple[str, ...] = ("--force",)  # of `rm`, so that nobody waits
     garbage: tuple[int, ...] = (1, 126, 255)  # exit status of a program that is neither a binary nor a script: one for each runtime
-    exec_of_missing_path = 127  # exit status
+    exec_of_missing = 127  # exit status of `exec` with a program that is not there
     attach_status = 0  # of `attach`, where the program ends with 5
     attach_hangs_up = False  # `attach` may end before it has shown the last lines
 
@@ -274,7 +274,7 @@ class Docker(Engine):
 
     needs = ("dockerd", "docker", "docker-proxy", "iptables", "busybox")
     garbage = (1, 125, 126, 127, 255)
-    exec_of_missing_path = 126  # dockerd goes by the words, and knows those of a name that is not in PATH alone
+    exec_of_missing = 126  # whatever is wrong with the program
     attach_status = 5
     attach_hangs_up = True
     name = "docker"

@@ -208,8 +208,9 @@ def test_exec_exit_status(engine):
 @everywhere
 def test_exec_that_cannot_run(engine):
     with engine.running() as name:
-        for status, command in ((engine.exec_of_missing_path, "/no/such/file"), (127, "nosuch"), (126, "/etc/passwd")):
-            engine("exec", name, command).exits(status)
+        for command in ("/no/such/file", "nosuch"):
+            engine("exec", name, command).exits(engine.exec_of_missing)
+        engine("exec", name, "/etc/passwd").exits(126)
 
 
 @pytest.mark.needs_exec

@@ -30,7 +30,12 @@ NUMBERS = {
     "x86_64": {
         "read": 0,
         "close": 3,
+        "capget": 125,
         "capset": 126,
+        "prctl": 157,
+        "setgroups": 116,
+        "setresuid": 117,
+        "setresgid": 119,
         "write": 1,
         "uname": 63,
         "execve": 59,
@@ -42,7 +47,12 @@ NUMBERS = {
     "aarch64": {
         "read": 63,
         "close": 57,
+        "capget": 90,
         "capset": 91,
+        "prctl": 167,
+        "setgroups": 159,
+        "setresuid": 147,
+        "setresgid": 149,
         "write": 64,
         "uname": 160,
         "execve": 221,
@@ -71,6 +81,19 @@ def program(calls: Sequence[str], action: int, default: int = ALLOW) -> bytes:
     lines = [(0x20, 0, 0, 0)]  # the number of the call
     lines += [(0x15, len(calls) - i, 0, NUMBERS[name]) for i, name in enumerate(calls)]
     lines += [(0x06, 0, 0, default), (0x06, 0, 0, action)]
+    return b"".join(struct.pack("=HBBI", *line) for line in lines)
+
+
+def program_of_argument(call: str, argument: int, action: int) -> bytes:
+    """A classic BPF program: `call` gets `action` if its first argument has this value; all else is allowed."""
+    lines = [
+        (0x20, 0, 0, 0),
+        (0x15, 0, 3, NUMBERS[call]),
+        (0x20, 0, 0, 16),
+        (0x15, 0, 1, argument),
+        (0x06, 0, 0, action),
+        (0x06, 0, 0, ALLOW),
+    ]
     return b"".join(struct.pack("=HBBI", *line) for line in lines)
 
 

@@ -12,7 +12,23 @@ import pytest
 import harness
 import kernel_constants
 from pyrunc.linux import _syscalls, constants
-from tail import ALLOW, ERRNO, KILL, NEW_LISTENER, NEWPID, NOTIFY, NUMBERS, Tail, fails, field, program, ready, returns, shows
+from tail import (
+    ALLOW,
+    ERRNO,
+    KILL,
+    NEW_LISTENER,
+    NEWPID,
+    NOTIFY,
+    NUMBERS,
+    Tail,
+    fails,
+    field,
+    program,
+    program_of_argument,
+    ready,
+    returns,
+    shows,
+)
 
 pytestmark = pytest.mark.kernel
 
@@ -412,6 +428,37 @@ def test_groups_none_leaves_them_alone_and_empty_clears_them():
 def test_the_id_that_means_unchanged_is_found_out(uid, gid, call):
     record = fails((("IDS", uid, gid, b""),))
     assert (record.op, record.detail, record.errno, record.call) == ("IDS", 6, errno.EINVAL, call)
+
+
+IDS, CAPS = ("IDS", 5, 5, b""), ("CAPS", 0, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("op", "call"),
+    [(IDS, "setgroups"), (IDS, "setresgid"), (IDS, "setresuid"), (IDS, "prctl"), (CAPS, "capget"), (CAPS, "capset"), (CAPS, "prctl")],
+)
+def test_a_call_that_is_denied_is_an_error(op, call):
+    """By a filter, as nothing else makes them fail: none of them may be taken for done."""
+    record = fails((("NNP",), ("FILTER", program([call], ERRNO | errno.EPERM), 0), op))
+    assert (record.op, record.call, record.errno, record.detail) == (op[0], call, errno.EPERM, 0)
+
+
+@pytest.mark.parametrize(
+    ("op", "option"),
+    [(IDS, kernel_constants.PR_SET_KEEPCAPS), (IDS, constants.PR_SET_DUMPABLE), (CAPS, kernel_constants.PR_SET_KEEPCAPS)],
+)
+def test_a_setting_that_is_denied_is_an_error(op, option):
+    record = fails((("NNP",), ("FILTER", program_of_argument("prctl", option, ERRNO | errno.EPERM), 0), op))
+    assert (record.op, record.call, record.errno, record.detail) == (op[0], "prctl", errno.EPERM, 0)
+
+
+@pytest.mark.parametrize(
+    ("op", "call", "number"), [(IDS, "setresgid", errno.EINVAL), (IDS, "setresuid", errno.EINVAL), (CAPS, "capset", errno.EPERM)]
+)
+def test_a_call_that_does_nothing_is_found_out(op, call, number):
+    """The filter answers 0 in place of the kernel."""
+    record = fails((("NNP",), ("FILTER", program([call], ERRNO), 0), op))
+    assert (record.op, record.call, record.errno, record.detail) == (op[0], call, number, 6)
 
 
 def test_an_id_without_a_mapping():

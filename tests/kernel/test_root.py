@@ -170,6 +170,23 @@ def test_no_pivot(world):
     assert world.go({"mounts": [PROC]}, reach, between, options={"no_pivot": True}) == [[], []]
 
 
+def test_no_pivot_leaves_no_way_out_of_the_chroot(world):
+    """Whoever breaks out of it by the usual trick finds the container's root again, as that has been moved over the host's."""
+    (world.rootfs / "mark").write_text("")
+
+    def look(see):
+        root = os.open("/", os.O_RDONLY)
+        os.mkdir("/below")
+        os.chroot("/below")
+        os.fchdir(root)
+        for _ in range(40):
+            os.chdir("..")
+        os.chroot(".")
+        return sorted(os.listdir("/"))
+
+    assert "mark" in world.go({}, look, options={"no_pivot": True})
+
+
 @pytest.fixture
 def alone():
     """A mount namespace of the test's own, with no procfs and sysfs but the usual two: others make roots on this machine too, in directories

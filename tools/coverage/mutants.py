@@ -18,6 +18,7 @@ import argparse
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -34,8 +35,9 @@ from mutations import Mutation
 
 import run
 
-FIRST, MORE = (8, 4, 3), (30, 15, 10)  # how many tests of unit, kernel, cli
-SECONDS = 90  # of the tests of one mutant: what hangs has been noticed
+FIRST = (8, 4, 3)  # how many tests of unit, kernel, cli are asked at first
+MORE = 60.0  # seconds of tests that are asked when those noticed nothing
+SECONDS = 90  # that any tests may take besides thrice what they took alone: what hangs has been noticed
 ROOMS = ("parts", "cgroup", "linux")
 ORDER, FINISH = "pyrunc/engine/order.py", "finish.c"
 WORK = "/tmp/mutants"  # in the namespaces, on a tmpfs
@@ -54,11 +56,12 @@ exec "$@"
 
 
 class Chosen(NamedTuple):
-    """A mutant and the tests to ask, the first batch and more."""
+    """A mutant and the tests to ask, the first batch and more, and how many seconds each of the two may take."""
 
     mutation: Mutation
     first: list[str]
     more: list[str]
+    seconds: tuple[float, float]
 
 
 # ---- which mutants, and which tests
@@ -123,11 +126,22 @@ class Reached:
         return [self.sorted(mutation, tests) for mutation, tests in zip(sample, reaching, strict=True)]
 
     def sorted(self, mutation: Mutation, tests: list[str]) -> Chosen:
-        path = Path(mutation.path)
-        named = path.parent.name if path.stem == "__init__" else path.stem  # tests/unit/test_parts_program.py is about parts/program.py
-        tests = sorted(tests, key=lambda name: (named not in name.partition("::")[0], self.tests[name].seconds))
-        first, more = some(tests, FIRST), some(tests, MORE)
-        return Chosen(mutation, first, [name for name in more if name not in first])
+        tests = sorted(tests, key=lambda name: (named(mutation) not in name.partition("::")[0], self.tests[name].seconds))
+        first, more, seconds = some(tests, FIRST), [], 0.0
+        for name in tests:
+            if name not in first and seconds < MORE:
+                more.append(name)
+                seconds += self.tests[name].seconds
+        bounds = [SECONDS + 3 * sum(self.tests[name].seconds for name in names) for names in (first, more)]
+        return Chosen(mutation, first, more, (bounds[0], bounds[1]))
+
+
+def named(mutation: Mutation) -> str:
+    """A word in the names of the tests about the place: tests/unit/test_parts_program.py is about parts/program.py. A row is its part's."""
+    if mutation.path == ORDER:
+        return mutation.what.split()[2].partition(".")[0]
+    path = Path(mutation.path)
+    return path.parent.name if path.stem == "__init__" else path.stem
 
 
 def some(tests: list[str], counts: tuple[int, ...]) -> list[str]:
@@ -149,32 +163,32 @@ def inside(request: Path) -> int:
     for entry in json.loads(request.read_text()):
         mutation = Mutation(*entry["mutation"])
         begin = time.monotonic()
-        verdict = judged(mutation, entry["first"], entry["more"])
+        verdict = judged(mutation, [(entry[name], seconds) for name, seconds in zip(("first", "more"), entry["seconds"], strict=True)])
         print(json.dumps([str(mutation), verdict, round(time.monotonic() - begin, 1)]), flush=True)
     return 0
 
 
-def judged(mutation: Mutation, first: list[str], more: list[str]) -> str:
+def judged(mutation: Mutation, batches: list[tuple[list[str], float]]) -> str:
     source = tree.ROOT / "runtime" / (mutation.path if mutation.path != FINISH else "csrc/" + FINISH)
     changed = mutation.apply(source.read_text())
-    if not first:
+    if not batches[0][0]:
         return "survived: no test reaches it"
     asked_of = 0
-    for tests in (first, more):
-        tests = [test for test in tests if sound.get(test) is not False]
+    for batch, seconds in batches:
+        tests = [test for test in batch if sound.get(test) is not False]
         while tests:
             undo = place(mutation, changed)
             if undo is None:
                 return "none: it does not compile"
-            how = asked(tests)
+            how = asked(tests, seconds)
             target, before = undo
             target.write_bytes(before)
             if not how:
                 break
-            named = next((test for test in tests if how.partition(" ")[2].partition(" - ")[0] == test), None)
-            if named is None or is_sound(named):
+            failed = max((test for test in tests if how.partition(" ")[2].startswith(test)), key=len, default=None)
+            if is_sound(failed) if failed else not asked(tests, seconds):
                 return "killed: " + how
-            tests.remove(named)
+            tests = [test for test in tests if test != failed] if failed else []
         asked_of += len(tests)
     return "survived: %d tests" % asked_of if asked_of else "survived: no test of it passes here"
 
@@ -208,14 +222,14 @@ def place(mutation: Mutation, changed: str) -> tuple[Path, bytes] | None:
     return target, before
 
 
-def asked(tests: list[str]) -> str:
+def asked(tests: list[str], seconds: float = SECONDS * 2) -> str:
     """How the tests noticed: "", or the first one that failed."""
     argv = tree.pytest_argv(Path(WORK), "-x", "--tb=no", "-rfE", *tests)
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     with open("/tmp/output", "w+") as output:
         process = subprocess.Popen(argv, cwd=tree.ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
         try:
-            code = process.wait(SECONDS)
+            code = process.wait(seconds)
         except subprocess.TimeoutExpired:
             code = -1
         finally:
@@ -223,7 +237,9 @@ def asked(tests: list[str]) -> str:
         output.seek(0)
         text = output.read()
     if code == -1:
-        return "not over after %d s" % SECONDS
+        return "not over after %d s" % seconds
+    if code == 0 and not re.search(r"^\d+ (passed|skipped)", text.strip().splitlines()[-1] if text.strip() else ""):
+        return "the tests' own process ended"
     lines = [line for line in text.splitlines() if line.startswith(("FAILED", "ERROR"))]
     return "" if code == 0 else (lines[-1] if lines else "exit %d: %s" % (code, text.strip()[-200:]))
 
@@ -271,7 +287,7 @@ def main() -> int:
     tree.prepare(base, record=False)
     chosen = reached.choose(sample)
     request = base / "request.json"
-    request.write_text(json.dumps([{"mutation": one.mutation, "first": one.first, "more": one.more} for one in chosen]))
+    request.write_text(json.dumps([one._asdict() for one in chosen]))
     print("%d mutants of %d" % (len(sample), len(every)), flush=True)
     space = ["unshare", "--mount", "--pid", "--net", "--ipc", "--uts", "--fork", "--kill-child", "--mount-proc"]
     argv = [*space, "sh", "-c", ISOLATED, "sh", str(base), sys.executable, __file__, "--inside", str(request)]

@@ -118,8 +118,10 @@ def edits(node: ast.expr | ast.stmt, places: Places) -> Iterator[tuple[int, int,
     elif isinstance(node, ast.Constant) and type(node.value) is bool:
         yield start, end, str(not node.value), "%s → %s" % (node.value, not node.value)
     elif (
-        isinstance(node, ast.Return) and node.value is not None and not (isinstance(node.value, ast.Constant) and node.value.value is None)
-    ):
+        isinstance(node, ast.Return)
+        and node.value is not None
+        and not (isinstance(node.value, ast.Constant) and node.value.value in (None, False))
+    ):  # None in place of False is the same to a condition, and False turned to True is a mutation of its own
         yield start, end, "return None" + "\n" * text[start:end].count("\n"), "returns None"
     elif isinstance(node, ast.Raise):
         yield start, end, "pass" + "\n" * text[start:end].count("\n"), "does not raise"
