@@ -108,7 +108,7 @@ RUNTIME ?= $(VENV)/bin/pyrunc
 PYTEST  := $(VENV)/bin/pytest
 ARGS    ?=
 
-.PHONY: test-plain test-shared help demo demo-swarm load test test-vm test-contracts test-containerd2 test-all test-asan fuzz security-report lint format bench docs site rootfs
+.PHONY: test-plain test-shared help demo demo-swarm load test test-vm test-contracts test-containerd2 test-all test-asan fuzz security-report lint format bench bench-newest docs site rootfs
 help:
 	@echo "make build      builds the virtual environment, the extension and .venv/bin/pyrunc"
 	@echo "make demo       shows the life of one container step by step (installs what it needs)"
@@ -131,6 +131,7 @@ help:
 	@echo "make fuzz       fuzzing guided by coverage; ARGS='--seconds 600 --save'"
 	@echo "make security-report  measures advisories, faults, fuzzing and what a waiting init keeps; writes SECURITY.md"
 	@echo "make bench      measures time and memory, next to runc and crun; ARGS='--rounds 100 --html FILE'"
+	@echo "make bench-newest  the same, beside Debian's testing's runc and crun too"
 	@echo "make conformance  runs the conformance suite on pyrunc, runc and crun; reports in build/conformance.*"
 	@echo "make lint       ruff, mypy, unused names, layers; make format applies the fixes and the format of ruff"
 	@echo "make man        writes the manual pages to build/man"
@@ -199,9 +200,9 @@ test-contracts: $(STAMPS)/packages-test build $(STAMPS)/tools
 	@RUNTIME=$(RUNTIME) $(PYTEST) tests/contracts -q $(ARGS)
 
 # The same with containerd 2, which Debian 13 does not have: it comes from Debian testing and is unpacked below build/
-# (tools/containerd2.sh).
+# (tools/debian_testing.sh).
 test-containerd2: $(STAMPS)/packages-test build $(STAMPS)/tools
-	@sh tools/containerd2.sh build/containerd2
+	@sh tools/debian_testing.sh build/containerd2 containerd
 	@RUNTIME=$(RUNTIME) $(PYTEST) $(WITH_CONTAINERD) --containerd build/containerd2/usr/bin -q $(ARGS)
 WITH_CONTAINERD = $(addprefix tests/contracts/test_,checkpoints.py containerd.py docker.py install.py kubernetes.py kubernetes_streams.py)
 
@@ -260,6 +261,14 @@ security-report: $(STAMPS)/packages-test build $(STAMPS)/tools
 
 bench: $(STAMPS)/packages-test build
 	@$(PYTHON) -m conformance.bench $(ARGS)
+
+# Beside Debian's own, the newest runc and crun: those of Debian's testing. crun executes a copy of itself, so its library is found by an absolute path.
+PEERS := $(CURDIR)/build/peers/usr
+bench-newest: $(STAMPS)/packages-test $(STAMPS)/packages-long build
+	@sh tools/debian_testing.sh build/peers runc crun libblake3-0
+	@patchelf --set-rpath "$$(dirname $(PEERS)/lib/*/libblake3.so.0)" $(PEERS)/bin/crun
+	@$(PYTHON) -m conformance.bench --runtime pyrunc=$(RUNTIME) --runtime runc=runc --runtime crun=crun --runtime runc-new=$(PEERS)/sbin/runc \
+	--runtime crun-new=$(PEERS)/bin/crun $(ARGS)
 
 # Regenerates the pages made from the code, then builds the web site of all pages below build/site/html.
 site: docs $(STAMPS)/tools
