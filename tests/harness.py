@@ -1,6 +1,6 @@
 """What the tests drive and look with: a runtime binary, bundles, and the traces that a container could leave on the host.
 
-Its one rule: it knows command lines and effects, nothing of pyrunc's inside, so that the same test runs on runc and crun.
+Invariant: it knows command lines and effects, nothing of pyrunc's inside, so that the same test runs on runc and crun.
 Everything a session makes carries the session's token in its path, id or cgroup; leaks are looked for by that token, so that
 other containers of the machine do not disturb. Nobody sleeps here: waiting means a pidfd, a fifo or the end of a process.
 """

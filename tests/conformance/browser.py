@@ -1,7 +1,7 @@
 """A headless Chromium that looks at a page as a reader would: spoken to over two pipes (the DevTools protocol, one JSON object, one
 zero byte), without any package.
 
-Its one rule: every wait is bounded, and the browser and its profile are gone when the `with` is left.
+Invariant: every wait is bounded, and the browser and its profile are gone when the `with` is left.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The private world in which real callers (podman, containerd, dockerd, buildah) run, seen from the outside.
 
 Owns: starting and ending that world (holder.py), running programs in it, and looking for what was left behind in it.
-Its one rule: nothing is ended but what it started, and always by process id.
+Invariant: nothing is ended but what it started, and always by process id.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@
 
 Everything comes from Debian's archive by the host's own apt sources: the packages of kind `guest` in tools/apt-packages.txt, the
 kernel of kind `kernel`; what the host lacks (kind `vm`) tools/setup.sh installs. The result lies in $PYRUNC_VMLAB, by default
-~/.cache/pyrunc-vmlab, some 1.2 GB. Its one rule: `key` is written last, so a build that was cut short counts as none.
+~/.cache/pyrunc-vmlab, some 1.2 GB. Invariant: `key` is written last, so a build that was cut short counts as none.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A throw-away machine with systemd as pid 1 and cgroup v2: Debian under qemu's emulation of a processor, without KVM.
 
 build.py makes its disk, its kernel and a snapshot of its memory, booted and idle; a Guest here starts from that within two seconds,
-runs commands through the agent inside, and is thrown away. Its one rule: the disk and the memory of the snapshot are never written
+runs commands through the agent inside, and is thrown away. Invariant: the disk and the memory of the snapshot are never written
 to, so that guests can run side by side and each is the first.
 """
 

@@ -1,6 +1,6 @@
 """Where a further process of the container goes: its cgroup of each hierarchy, or one below it.
 
-cgroups(7). Its one rule: never outside the container's own cgroup. On version 2 a cgroup with children may hold no processes; there
+cgroups(7). Invariant: never outside the container's own cgroup. On version 2 a cgroup with children may hold no processes; there
 the cgroup that init sits in now is taken (systemd in a container moves itself).
 """
 

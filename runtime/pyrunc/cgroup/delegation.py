@@ -1,6 +1,6 @@
 """A cgroup of version 2 given to the container's own user: its directory, and the files that the kernel lists as safe to give away.
 
-Documentation/admin-guide/cgroup-v2.rst (Model of Delegation). Its one rule: nothing else changes its owner, limits above all.
+Documentation/admin-guide/cgroup-v2.rst (Model of Delegation). Invariant: nothing else changes its owner, limits above all.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Rules for devices on cgroup v2: an eBPF program, assembled here and attached to the cgroup.
 
-Documentation/admin-guide/cgroup-v2.rst (Device controller), bpf(2). Its one rule: the program asks the rules from the last to the
+Documentation/admin-guide/cgroup-v2.rst (Device controller), bpf(2). Invariant: the program asks the rules from the last to the
 first, and every requested letter of r, w, m is answered by the last rule that names it; what no rule names is denied. So a deny may
 lie inside of an earlier wildcard, which v1 can't do.
 """

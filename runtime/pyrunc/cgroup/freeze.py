@@ -1,6 +1,6 @@
 """Freezing and thawing the processes of a container, and who did not freeze.
 
-Documentation/admin-guide/cgroup-v1/freezer-subsystem.rst and cgroup-v2.rst (cgroup.freeze). Its one rule: a freeze that does not
+Documentation/admin-guide/cgroup-v1/freezer-subsystem.rst and cgroup-v2.rst (cgroup.freeze). Invariant: a freeze that does not
 come about is taken back, so that nobody is left half frozen. `paths` is {controller: directory}; a directory that is gone is empty
 and thawed. Where both exist, v1's freezer is used, as the other runtimes do.
 """

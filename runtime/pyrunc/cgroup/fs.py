@@ -1,6 +1,6 @@
 """Directories and files of control groups, opened through verified descriptors: reading, writing, walking.
 
-cgroups(7). Its one rule: nothing is read from or written to a directory before fstatfs has said that it is one of the cgroup file
+cgroups(7). Invariant: nothing is read from or written to a directory before fstatfs has said that it is one of the cgroup file
 systems, and no file is ever opened with O_CREAT; a path that leaves the hierarchy would else leave ordinary files on the host.
 Symbolic links do not exist in these file systems, so following one is always a mistake (O_NOFOLLOW).
 """

@@ -1,6 +1,6 @@
 """One open cgroup: writes whose failures name file, value and reason, and reads of files that may be missing.
 
-Its one rule: the words of an error never hold the C library's text for ENOENT or EACCES, which callers take for a missing or
+Invariant: the words of an error never hold the C library's text for ENOENT or EACCES, which callers take for a missing or
 forbidden program (exit codes 127 and 126); what is really wrong is said instead, and the errno stands in its own field.
 """
 

@@ -1,6 +1,6 @@
 """GVariant text, as annotations `org.systemd.property.NAME` hold it -> (D-Bus signature, value).
 
-docs.gtk.org/glib/gvariant-text-format.html. Its one rule: what it does not understand completely is an error, never a guess. Known:
+docs.gtk.org/glib/gvariant-text-format.html. Invariant: what it does not understand completely is an error, never a guess. Known:
 booleans, numbers with and without a type word, strings, arrays, tuples, variants, and type annotations (@as []).
 """
 

@@ -1,6 +1,6 @@
 """Which control group hierarchies this host has, where they are mounted, and where we ourselves sit in them.
 
-cgroups(7). Reads mountinfo and cgroup of /proc/self and nothing else. Its one rule: the mount table decides, never the look of a
+cgroups(7). Reads mountinfo and cgroup of /proc/self and nothing else. Invariant: the mount table decides, never the look of a
 directory name. Keys of hierarchies: the controller's name on v1 ("memory"), "name=systemd" for the named one, "unified" for cgroup2.
 """
 

@@ -1,6 +1,6 @@
 """Signalling every process of a container, and waiting until none is left.
 
-cgroups(7), pidfd_send_signal(2). Its one rule: a process is signalled through a pidfd that was opened while it was proven to be in
+cgroups(7), pidfd_send_signal(2). Invariant: a process is signalled through a pidfd that was opened while it was proven to be in
 the cgroup, never by a number that may have been given to a stranger meanwhile. `paths` is {controller: directory}; what is not
 there holds nobody.
 """

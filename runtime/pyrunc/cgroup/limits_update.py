@@ -1,6 +1,6 @@
 """Changing the limits of a live container, all or none.
 
-runc's `update`. Its one rule: only what is asked for is written, and when one write is refused, the files that were written before
+runc's `update`. Invariant: only what is asked for is written, and when one write is refused, the files that were written before
 get back what they held. Device rules are never touched here: callers send "deny all" along with every update.
 """
 

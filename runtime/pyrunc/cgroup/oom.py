@@ -1,6 +1,6 @@
 """Hearing that a container has run out of memory.
 
-Documentation/admin-guide/cgroup-v1/memory.rst (oom_control, event_control), cgroup-v2.rst (memory.events). Its one rule: a wake-up alone
+Documentation/admin-guide/cgroup-v1/memory.rst (oom_control, event_control), cgroup-v2.rst (memory.events). Invariant: a wake-up alone
 is also what the removal of the cgroup looks like. v1 wakes before it kills (or lets everybody wait, without an OOM killer), so there a
 cgroup that still exists is what makes it an OOM; v2 wakes after each change of any count, so there the count of kills is looked at.
 """

@@ -1,6 +1,6 @@
 """What a container uses, in the shape of runc's `events` (its types/events.go; containerd's go-runc reads it).
 
-Its one rule: a number that the kernel does not give is left out or 0 as there, and never made up. `paths` is {controller:
+Invariant: a number that the kernel does not give is left out or 0 as there, and never made up. `paths` is {controller:
 directory}; what is not there counts nothing.
 """
 

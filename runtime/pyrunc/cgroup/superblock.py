@@ -1,7 +1,7 @@
 """The options of the unified hierarchy's one superblock (cgroups(7), "nsdelegate" and the like), kept against helpers that lose them.
 
-Whoever mounts cgroup2 once more without these words takes them off for the whole host, and CRIU does so at each dump and restore. Its one
-rule: what is put back is exactly what was there, and nothing is touched where nothing was lost.
+Whoever mounts cgroup2 once more without these words takes them off for the whole host, and CRIU does so at each dump and restore. Invariant:
+what is put back is exactly what was there, and nothing is touched where nothing was lost.
 """
 
 from __future__ import annotations

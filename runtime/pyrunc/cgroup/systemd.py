@@ -1,6 +1,6 @@
 """Cgroups made by systemd: the names of slices and scopes, and making, changing and removing a transient unit.
 
-org.freedesktop.systemd1(5), systemd.resource-control(5), systemd.scope(5). Its one rule: systemd gets every limit that it has a
+org.freedesktop.systemd1(5), systemd.resource-control(5), systemd.scope(5). Invariant: systemd gets every limit that it has a
 property for, since it resets the others at its next reload; all of them are written to the files as well. A unit that was recorded is
 stopped, and its failed state reset, at delete. systemd_manager.py talks to it.
 """

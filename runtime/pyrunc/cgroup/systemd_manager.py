@@ -1,6 +1,6 @@
 """The service manager on its bus: where it is, calls, jobs with their deadlines (org.freedesktop.systemd1(5)).
 
-Its one rule: every call has a deadline, and whatever the connection raises comes out as a StepFailure that names the unit.
+Invariant: every call has a deadline, and whatever the connection raises comes out as a StepFailure that names the unit.
 """
 
 from __future__ import annotations

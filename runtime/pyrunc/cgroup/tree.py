@@ -1,6 +1,6 @@
 """Cgroups as a tree of directories: made level by level, entered, removed from the bottom up.
 
-cgroups(7). Its one rule: every act is an *at call on the descriptor of a verified directory, so that a path is never walked twice,
+cgroups(7). Invariant: every act is an *at call on the descriptor of a verified directory, so that a path is never walked twice,
 and only what this container made is removed. rmdir can't hurt anybody: a cgroup with processes or children stays.
 """
 

@@ -1,6 +1,6 @@
 """The neutral resources of parts/resources -> properties of a systemd unit.
 
-systemd.resource-control(5), org.freedesktop.systemd1(5). Its one rule: a property says the same as the files that are written after
+systemd.resource-control(5), org.freedesktop.systemd1(5). Invariant: a property says the same as the files that are written after
 it; where systemd is coarser (percents of a CPU) the files follow systemd. Properties are [name, D-Bus signature, value].
 """
 

@@ -1,6 +1,6 @@
 """The neutral resources of parts/resources -> control files of cgroup v1.
 
-Documentation/admin-guide/cgroup-v1 of the kernel. Its one rule: only what was asked is written, in the order in which the kernel
+Documentation/admin-guide/cgroup-v1 of the kernel. Invariant: only what was asked is written, in the order in which the kernel
 accepts it while limits grow as well as while they shrink.
 """
 

@@ -1,6 +1,6 @@
 """The neutral resources of parts/resources -> control files of cgroup v2, and the controllers that must be enabled for them.
 
-Documentation/admin-guide/cgroup-v2.rst of the kernel. Its one rule: `unified` comes last, as it is the config's own last word.
+Documentation/admin-guide/cgroup-v2.rst of the kernel. Invariant: `unified` comes last, as it is the config's own last word.
 What v2 has no file for was refused in the plan.
 """
 

@@ -1,6 +1,6 @@
 """checkpoint: a container's processes into image files, by CRIU (criu.org/Main_Page, criu(8)).
 
-Its one rule: until CRIU has said that the images are complete, the container is what it was. Whatever goes wrong before, it is thawed
+Invariant: until CRIU has said that the images are complete, the container is what it was. Whatever goes wrong before, it is thawed
 if it was not frozen at the beginning; afterwards, unless it is left running, it is deleted as `delete --force` does it.
 """
 

@@ -1,6 +1,6 @@
 """A conversation with CRIU: one child (`criu swrk`), one request, its notifications, one answer (criu.org/RPC, images/rpc.proto).
 
-Its one rule: the program is one of PROGRAMS, by absolute path and with a fixed environment; neither the caller's nor the container's
+Invariant: the program is one of PROGRAMS, by absolute path and with a fixed environment; neither the caller's nor the container's
 PATH has a say in what is executed here. Whatever CRIU says is bounded in size and checked before it is used, and a conversation that
 ends early ends CRIU too, so nothing of it outlives the command.
 """

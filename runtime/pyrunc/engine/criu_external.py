@@ -1,7 +1,7 @@
 """What of a container comes from outside of it: mounts (as told at the dump; sources.py has the restore's side), namespaces, streams.
 
 Each has a name in the images, and the two sides must agree on it: for a mount it is its destination in the config, for what came along
-with an rbind the path below it. Its one rule: what a name stands for at the restore is taken from the bundle's config and this host,
+with an rbind the path below it. Invariant: what a name stands for at the restore is taken from the bundle's config and this host,
 never from the images.
 """
 

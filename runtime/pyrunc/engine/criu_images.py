@@ -1,7 +1,7 @@
 """A look at image files before CRIU gets them (criu.org/Images): are the pages there that the page maps speak of?
 
-CRIU notices by itself when an image is damaged, but for one kind: from a file of pages that ends too early it reads for ever. Its one
-rule: nothing is judged here that CRIU judges; only lengths are compared, and what can't be read is left to it. Maps that an earlier dump
+CRIU notices by itself when an image is damaged, but for one kind: from a file of pages that ends too early it reads for ever. Invariant:
+nothing is judged here that CRIU judges; only lengths are compared, and what can't be read is left to it. Maps that an earlier dump
 left in the same directory count for nothing: the tree of processes says which ones are in use.
 """
 

@@ -1,6 +1,6 @@
 """What is left below the state root of containers that are gone: directories, cgroups, mounts; after a reboot, or a killed engine.
 
-Its one rule: nothing that lives is touched, and nothing that is not ours. A directory whose lock is held, whose init lives, or in whose
+Invariant: nothing that lives is touched, and nothing that is not ours. A directory whose lock is held, whose init lives, or in whose
 cgroups processes are found is left alone, and all that is asked again under the lock before anything is removed. --root may name a
 directory of somebody else: what has no plan of ours in it is no container.
 """

@@ -2,7 +2,7 @@
 
 While it dumps, CRIU lets no packet in or out of the container's network namespace (criu/net.c: network_lock_internal): by a chain of
 iptables, or a table of nftables. One that is killed leaves the container cut off, and if we were killed with it nobody is there to notice:
-so the state says beforehand that there may be a lock. Its one rule: only what CRIU has made is removed.
+so the state says beforehand that there may be a lock. Invariant: only what CRIU has made is removed.
 """
 
 from __future__ import annotations

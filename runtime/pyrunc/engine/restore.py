@@ -1,6 +1,6 @@
 """restore: a container from the images of a checkpoint. CRIU takes the place of init; all around it is done as by create.
 
-Its one rule: what the container may have comes from the bundle's config and this host, as planned; from the images come its processes
+Invariant: what the container may have comes from the bundle's config and this host, as planned; from the images come its processes
 and their memory. CRIU runs in the container's cgroups and in a mount namespace of its own, so neither a mount nor a process of a restore
 that failed, or was killed, is left.
 """

@@ -4,7 +4,7 @@ The sources of all external mounts are laid out below one directory, each with t
 would have given it: CRIU copies a mount as it is, but forgets the flags of the second of two that are alike, and knows no id maps. A
 source on a mount that receives the host's (every one where `/` is shared) is laid out with all of that mount around it: the sharing of
 mounts that are slaves of the same one is copied from a single source of theirs, and the kernel copies it to parts of the source's root only
-(move_mount(2), MOVE_MOUNT_SET_GROUP). Its one rule: all of it is in that namespace alone; the host sees none of it, and it goes when CRIU ends.
+(move_mount(2), MOVE_MOUNT_SET_GROUP). Invariant: all of it is in that namespace alone; the host sees none of it, and it goes when CRIU ends.
 """
 
 from __future__ import annotations

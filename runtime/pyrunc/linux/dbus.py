@@ -1,6 +1,6 @@
 """The D-Bus protocol, as much of it as systemd's manager needs: one connection, method calls, one kind of signal.
 
-dbus.freedesktop.org/doc/dbus-specification.html. Its one rule: every wait has a deadline. Written here and not taken from a
+dbus.freedesktop.org/doc/dbus-specification.html. Invariant: every wait has a deadline. Written here and not taken from a
 library because it is small, and so it can run in the process that makes containers. Values of variants are (signature, value).
 """
 

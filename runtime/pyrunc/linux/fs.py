@@ -1,5 +1,5 @@
-"""The file calls of posix under their kernel names: what leaves here is a CallError, so that a failure reads "mkdirat: EROFS". Its one
-rule: nothing is followed and nothing is inherited unless the caller's flags say so.
+"""The file calls of posix under their kernel names: what leaves here is a CallError, so that a failure reads "mkdirat: EROFS". Invariant:
+nothing is followed and nothing is inherited unless the caller's flags say so.
 
 `dir_fd` is the directory that a relative path starts from (None: the working directory). Files of /proc, /sys and cgroups are
 written by write_file: one write(2), as a buffered file object would report the kernel's refusal at close, when nobody listens.

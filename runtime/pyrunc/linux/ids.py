@@ -1,4 +1,4 @@
-"""Ids on both sides of a user namespace (user_namespaces(7)). Its one rule: an id without a mapping is None, never another id."""
+"""Ids on both sides of a user namespace (user_namespaces(7)). Invariant: an id without a mapping is None, never another id."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Mounts by descriptor: clone a tree, make a new file system, give it attributes, put it somewhere.
 
-Its one rule: what is mounted and where is named by descriptors, so that no path is looked up twice. A mount is complete, with all its
+Invariant: what is mounted and where is named by descriptors, so that no path is looked up twice. A mount is complete, with all its
 flags, before it is attached. Failures are CallErrors; those of `new` have the log of the file system and the option's index.
 """
 

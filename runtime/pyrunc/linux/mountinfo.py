@@ -1,4 +1,4 @@
-"""The mount table as text (proc_pid_mountinfo(5)). Its one rule: no file is opened here; whose table it is, is the caller's choice."""
+"""The mount table as text (proc_pid_mountinfo(5)). Invariant: no file is opened here; whose table it is, is the caller's choice."""
 
 from __future__ import annotations
 

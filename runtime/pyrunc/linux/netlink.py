@@ -1,7 +1,7 @@
 """rtnetlink(7), as much of it as a runtime needs: loopback up, and the links and addresses of devices that change their namespace.
 
 A socket speaks for the network namespace in which it was made; `Route.inside()` makes one for another namespace without going there.
-One rule: every request is acknowledged or raises a CallError (call: the message's name; strerror: the kernel's own words if it has any).
+Invariant: every request is acknowledged or raises a CallError (call: the message's name; strerror: the kernel's own words if it has any).
 """
 
 from __future__ import annotations

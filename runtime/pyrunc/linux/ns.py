@@ -1,6 +1,6 @@
 """Namespaces: their names, opening and telling them apart, and the clone of init into the right set of them (namespaces(7)).
 
-One rule: the host side never changes a namespace of its own. What only a process can do that changes its own (joining a user or pid
+Invariant: the host side never changes a namespace of its own. What only a process can do that changes its own (joining a user or pid
 namespace, writing time offsets) is done by a go-between, a short-lived child that clones init as its *sibling* (CLONE_PARENT) and
 ends. So no hook can land in the wrong place, nothing has to be taken back, and it works where taking back is not permitted: in a
 user namespace one may enter a descendant's pid or time namespace, but not return to one's own (EPERM in setns).

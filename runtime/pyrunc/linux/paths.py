@@ -1,6 +1,6 @@
 """The one resolver of paths inside a container's root, and the one maker of what is missing on the way.
 
-Its one rule: a path of the config or the image never meets the kernel but below a descriptor of the root, with
+Invariant: a path of the config or the image never meets the kernel but below a descriptor of the root, with
 RESOLVE_IN_ROOT or one component at a time (the class of CVE-2019-18837, CVE-2021-30465, CVE-2024-45310). A name that was resolved
 once is not resolved again: callers act on the descriptor, and check with `verify` that it still is what the path leads to.
 

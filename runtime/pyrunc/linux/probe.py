@@ -1,4 +1,4 @@
-"""What this host has, asked without changing anything. Its one rule: an answer that cannot be had is no."""
+"""What this host has, asked without changing anything. Invariant: an answer that cannot be had is no."""
 
 from __future__ import annotations
 

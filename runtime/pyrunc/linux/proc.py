@@ -3,7 +3,7 @@
 A procfs that the container can see is no place to write to: a mount over it, or a racing exchange of one, turns `attr/exec` or a
 sysctl into some other file, and a check of the file system's type alone does not notice another *real* file of procfs. So class
 Proc makes an instance that is attached nowhere (fsopen, fsmount), and opens below it without following any link and without
-crossing any mount. The one rule: no path of ours is looked up in a mount tree that a container could have shaped.
+crossing any mount. Invariant: no path of ours is looked up in a mount tree that a container could have shaped.
 
 Where the kernel refuses a new instance (a user namespace that does not own the pid namespace, or a /proc with things mounted over it)
 a detached clone of /proc without its submounts takes its place, and where that is refused too /proc itself; then NO_XDEV and the

@@ -1,7 +1,7 @@
 """The exit status of a process that is nobody's child here, on kernels that do not keep it behind a pidfd (before Linux 6.15): the kernel
 tells of every exit on a netlink socket, before the parent can wait for it (Documentation/driver-api/connector.rst).
 
-Its one rule: nothing wakes us but the end of the one process that is asked for: a socket filter drops all other events. It needs
+Invariant: nothing wakes us but the end of the one process that is asked for: a socket filter drops all other events. It needs
 CAP_NET_ADMIN in the initial namespaces and CONFIG_PROC_EVENTS; without them nothing comes, and the status stays unknown.
 """
 

@@ -1,7 +1,7 @@
 """Protocol buffers on the wire, as much of it as a conversation in small messages needs (protobuf.dev, "Encoding").
 
 A message is described by a dict {name: (number, kind)}: kind is INT (int32, int64, uint32 and enumerations alike), BOOL, TEXT, a dict
-again for a message inside, or a list of one of these, for what may come several times. Its one rule: nothing that comes in is trusted.
+again for a message inside, or a list of one of these, for what may come several times. Invariant: nothing that comes in is trusted.
 Lengths are checked before they are used, fields that the description does not name are skipped, and a field of another shape than
 described is an error (ValueError).
 """

@@ -1,6 +1,6 @@
 """The supervisor's notify socket (sd_notify(3)) for a container: listen in its place, pass on READY, name the main process.
 
-The one rule: what the container sends is text of the container. Only a READY=1 line is understood, and only fixed text is passed on.
+Invariant: what the container sends is text of the container. Only a READY=1 line is understood, and only fixed text is passed on.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Runs a program to its end: standard input given, output collected up to a limit, a deadline, and no way to outlive us.
 
-Works in the host side and behind init's import barrier: nothing is imported at call time. One rule: what is waited for is the
+Works in the host side and behind init's import barrier: nothing is imported at call time. Invariant: what is waited for is the
 program's own pid, never the end of its output, which a daemon that it left behind may hold open for ever.
 
 The child is a clone of ours that goes to execve at once, as posix_spawn(3) can neither change to a directory by descriptor nor ask to

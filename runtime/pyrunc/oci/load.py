@@ -1,6 +1,6 @@
 """Reads the documents that callers hand in: config.json of a bundle, process.json of exec, resources of update.
 
-One rule: a file is opened once, never waited for, and looked at by kind before it is read. bundle.md (config.json must be at the
+Invariant: a file is opened once, never waited for, and looked at by kind before it is read. bundle.md (config.json must be at the
 bundle's root), config.md (UTF-8 JSON). A document that comes out of here is an object without NUL in any string.
 """
 

@@ -1,6 +1,6 @@
 """/process/capabilities, /process/noNewPrivileges (runtime-spec, config.md#linux-process; capabilities(7)).
 
-Its one rule: no set ever holds more than the config gives it. Ambient is what ambient says, never a copy of another set
+Invariant: no set ever holds more than the config gives it. Ambient is what ambient says, never a copy of another set
 (CVE-2016-8867), and the same for inheritable (CVE-2022-29162).
 """
 

@@ -1,6 +1,6 @@
 """/linux/cgroupsPath: which cgroups the container gets, making them, placing init, removing them.
 
-runtime-spec, config-linux.md#cgroups-path. Its one rule: what will be made is recorded first, and what existed before stays. Limits are the part `resources`; the work on directories is cgroup/tree.py; scopes of systemd are cgroup/systemd.py.
+runtime-spec, config-linux.md#cgroups-path. Invariant: what will be made is recorded first, and what existed before stays. Limits are the part `resources`; the work on directories is cgroup/tree.py; scopes of systemd are cgroup/systemd.py.
 """
 
 from __future__ import annotations

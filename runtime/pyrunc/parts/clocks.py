@@ -1,6 +1,6 @@
 """/linux/timeOffsets (config-linux.md#configLinuxTimeOffset): the clocks of a new time namespace (time_namespaces(7)).
 
-One rule: offsets are written before any process is in the namespace, or the kernel refuses them (EACCES). This part only prepares
+Invariant: offsets are written before any process is in the namespace, or the kernel refuses them (EACCES). This part only prepares
 the text; the process that clones init unshares, writes it, and clones (linux.ns). Without offsets clone3 makes the time namespace
 (docker 29 asks for one in every container).
 """

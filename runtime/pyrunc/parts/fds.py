@@ -1,6 +1,6 @@
 """No key of config.json: --preserve-fds, LISTEN_FDS (sd_listen_fds(3)), and the container's stdio.
 
-Its one rule: what gets in is what the caller handed over under the agreed numbers, never what the runtime opened itself
+Invariant: what gets in is what the caller handed over under the agreed numbers, never what the runtime opened itself
 (CVE-2024-21626); and nothing is chowned or replaced before its type has been checked (CVE-2026-88265).
 """
 

@@ -1,6 +1,6 @@
 """/windows, /solaris, /vm, /zos, /freebsd, /process/commandLine, /process/user/username: properties of other platforms.
 
-runtime-spec, config.md#platform: they "MUST be ignored" on Linux, whatever is in them. Its one rule: they cause a warning and
+runtime-spec, config.md#platform: they "MUST be ignored" on Linux, whatever is in them. Invariant: they cause a warning and
 have no effect.
 """
 

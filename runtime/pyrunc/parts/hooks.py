@@ -1,6 +1,6 @@
 """/hooks (config.md#posix-platform-hooks): six kinds, each at its place in the life of the container.
 
-One rule: a hook gets the state on standard input, its own environment, the descriptors 0 to 2, and nothing of the container's
+Invariant: a hook gets the state on standard input, its own environment, the descriptors 0 to 2, and nothing of the container's
 process: the image speaks through process.env, and a host program must not obey it (CVE-2025-23266). startContainer, which runs inside
 the container and with its rights, is the exception.
 """

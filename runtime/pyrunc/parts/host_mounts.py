@@ -1,7 +1,7 @@
 """No key of config.json: the mounts of a container without a mount namespace (runtime-spec, config-linux.md#namespaces: a type that is not
 listed is inherited).
 
-They are made below the root in the runtime's own mount namespace, where the host sees them. Its one rule: what was there before stays, and
+They are made below the root in the runtime's own mount namespace, where the host sees them. Invariant: what was there before stays, and
 everything else at and below the root is taken away, after a failure and at delete.
 """
 

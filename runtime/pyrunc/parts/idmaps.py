@@ -1,6 +1,6 @@
 """/linux/uidMappings and /linux/gidMappings (config-linux.md#user-namespace-mappings, user_namespaces(7)).
 
-One rule: the kernel's maps must be those of the config. Each map is written by one write, or by newuidmap and
+Invariant: the kernel's maps must be those of the config. Each map is written by one write, or by newuidmap and
 newgidmap where we lack the right, and then read back, also in a user namespace that is only joined.
 """
 

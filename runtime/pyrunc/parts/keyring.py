@@ -1,6 +1,6 @@
 """No key of config.json: the session keyring of the container (keyrings(7), session-keyring(7)).
 
-Its one rule: the container never sees the caller's keyring, nor one that somebody else made under its name.
+Invariant: the container never sees the caller's keyring, nor one that somebody else made under its name.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """/process/apparmorProfile, /process/selinuxLabel, /linux/mountLabel (runtime-spec, config.md#linux-process, config-linux.md#mount-label).
 
-Its one rule: fail closed. A label that cannot be set is an error, and it
+Invariant: fail closed. A label that cannot be set is an error, and it
 is written through our own procfs, so that no mount of the container can redirect the write (CVE-2019-16884, CVE-2025-52881).
 """
 

@@ -1,6 +1,6 @@
 """The annotation org.pyrunc.landlock: a Landlock domain for the program (landlock(7); in runtime-spec still under discussion).
 
-Its one rule: nothing is dropped because the kernel does not know it. Rights are the kernel's numbers, and one that this kernel lacks is
+Invariant: nothing is dropped because the kernel does not know it. Rights are the kernel's numbers, and one that this kernel lacks is
 refused: a domain with fewer rules than asked for protects nothing. Links are not followed: a hostile image could redirect a rule.
 """
 

@@ -1,6 +1,6 @@
 """/linux/memoryPolicy (runtime-spec, config-linux.md#memory-policy; set_mempolicy(2)).
 
-Its one rule: the kernel's rules for modes, flags and nodes are checked here one by one, because the kernel only says EINVAL.
+Invariant: the kernel's rules for modes, flags and nodes are checked here one by one, because the kernel only says EINVAL.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """/ociVersion, /annotations (runtime-spec, config.md#specification-version, #annotations).
 
-Its one rule: annotations are hostile text, because engines copy labels of images and of pods into them. None may name a path of the
+Invariant: annotations are hostile text, because engines copy labels of images and of pods into them. None may name a path of the
 host or a program, set a property of systemd that reaches other units, or keep root's groups, unless --allow-annotation-paths is given; other parts see only those that remain.
 """
 

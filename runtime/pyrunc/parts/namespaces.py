@@ -1,6 +1,6 @@
 """/linux/namespaces (config-linux.md#namespaces): which are new, which are joined, and in which order init enters them.
 
-The clone itself is linux.ns.clone_init. One rule: every path is opened and checked before anything else
+The clone itself is linux.ns.clone_init. Invariant: every path is opened and checked before anything else
 happens; from then on only the descriptor is used.
 """
 

@@ -1,6 +1,6 @@
 """/linux/netDevices (config-linux.md#network-devices): devices that move from the runtime's network namespace into the container's.
 
-One rule: a device is renamed and moved in one request, which the kernel handles under one lock, so nobody sees it in the container
+Invariant: a device is renamed and moved in one request, which the kernel handles under one lock, so nobody sees it in the container
 under its host name, or the reverse. It goes down on the way; its permanent addresses of universe scope are set again. The kernel
 returns moved devices to the host when the namespace dies, so nothing is undone here.
 """

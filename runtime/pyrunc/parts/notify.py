@@ -1,7 +1,7 @@
 """No key of config.json: NOTIFY_SOCKET of a supervisor that runs us as its service (sd_notify(3)).
 
-The container gets a socket of ours at /run/notify/notify.sock; `start` listens there and passes on READY=1 and the main pid. Its
-one rule: the container never reaches the supervisor's own socket.
+The container gets a socket of ours at /run/notify/notify.sock; `start` listens there and passes on READY=1 and the main pid. Invariant:
+the container never reaches the supervisor's own socket.
 """
 
 from __future__ import annotations

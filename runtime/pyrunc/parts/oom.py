@@ -1,6 +1,6 @@
 """/process/oomScoreAdj (runtime-spec, config.md#linux-process; proc(5)).
 
-Its one rule: 0 is a value, absent means unchanged; what is written is read back.
+Invariant: 0 is a value, absent means unchanged; what is written is read back.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """/linux/maskedPaths and /linux/readonlyPaths (runtime-spec, config-linux.md#masked-paths, #readonly-paths).
 
-Its one rule: a path that exists and can't be covered is a failure, and the cover never comes from a name in the
+Invariant: a path that exists and can't be covered is a failure, and the cover never comes from a name in the
 container: the null device is checked by type and number before it is used (CVE-2025-31133, CVE-2025-62161). Only a path that does not
 exist is skipped.
 """

@@ -1,6 +1,6 @@
 """/linux/personality (runtime-spec, config-linux.md#personality; personality(2)).
 
-Its one rule: what cannot be set is refused: a 32-bit program that sees a 64-bit machine silently builds the wrong thing.
+Invariant: what cannot be set is refused: a 32-bit program that sees a 64-bit machine silently builds the wrong thing.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """/process/args, /process/cwd, /process/env (runtime-spec, config.md#process; execve(2)).
 
-The program, its working directory and its environment. Its one rule: all three are the container's. No variable
+The program, its working directory and its environment. Invariant: all three are the container's. No variable
 of the caller gets in, HOME comes from the container's own /etc/passwd (which is hostile), programs are found by
 the container's PATH with the rights of the program, and a working directory outside the root is never entered (CVE-2024-21626).
 """

@@ -1,6 +1,6 @@
 """/linux/intelRdt: the resctrl group of the container, its shares of cache and memory bandwidth, its monitoring group.
 
-runtime-spec, config-linux.md#intelrdt; Documentation/filesystems/resctrl.rst. Its one rule: a class of service named in the config
+runtime-spec, config-linux.md#intelrdt; Documentation/filesystems/resctrl.rst. Invariant: a class of service named in the config
 belongs to somebody else: it is joined and compared, never rewritten or removed. Without the property nothing is touched.
 """
 

@@ -1,6 +1,6 @@
 """/process/rlimits (runtime-spec, config.md#posix-process; getrlimit(2)).
 
-Its one rule: the limits are the program's. They are set from outside once init has nothing left to do, so that no
+Invariant: the limits are the program's. They are set from outside once init has nothing left to do, so that no
 value, however small, breaks the set-up.
 """
 

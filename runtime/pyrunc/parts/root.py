@@ -1,7 +1,7 @@
 """/root and /linux/rootfsPropagation (runtime-spec, config.md#root, config-linux.md#rootfs-mount-propagation): the container's root,
 mounted on itself, entered, and finally made read-only if asked for.
 
-Its one rule: the host never sees a mount of the container. Propagation is cut before the first mount is made, and without a mount
+Invariant: the host never sees a mount of the container. Propagation is cut before the first mount is made, and without a mount
 namespace of its own the container mounts nothing that others would see.
 """
 

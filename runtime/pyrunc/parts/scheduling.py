@@ -1,6 +1,6 @@
 """/process/scheduler, /process/ioPriority, /process/execCPUAffinity (runtime-spec, config.md#linux-process; sched(7), ioprio_set(2)).
 
-Its one rule: what the kernel would silently misinterpret is refused, and what was set is read back.
+Invariant: what the kernel would silently misinterpret is refused, and what was set is read back.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """/linux/sysctl (runtime-spec, config-linux.md#sysctl; sysctl(8), namespaces(7)).
 
-Its one rule: only settings that belong to a namespace of the container are written, each in the namespace that was planned, and
+Invariant: only settings that belong to a namespace of the container are written, each in the namespace that was planned, and
 through our own procfs: a path below the container's /proc/sys may be anything (CVE-2025-52881, CVE-2022-0811).
 """
 

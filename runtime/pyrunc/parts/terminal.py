@@ -1,7 +1,7 @@
 """/process/terminal, /process/consoleSize (runtime-spec, config.md#process; console protocol of runc, docs/terminals.md).
 
 The pty is opened by init in the container's own devpts; its master is sent in one message over a socket that the host side connected
-before the container existed. Its one rule: the terminal is never one of the host's, and neither side of it is opened by a
+before the container existed. Invariant: the terminal is never one of the host's, and neither side of it is opened by a
 name that the image controls (CVE-2025-52565, CVE-2026-88264).
 """
 

@@ -1,6 +1,6 @@
 """/process/user: ids, supplementary groups, umask (runtime-spec, config.md#posix-platform-user).
 
-Its one rule: ids are numbers. Nothing is looked up by name, nothing wraps around, and every change is verified
+Invariant: ids are numbers. Nothing is looked up by name, nothing wraps around, and every change is verified
 (CVE-2016-3697, CVE-2024-40635, CVE-2026-30892). The groups are exactly those of the config, even if that is none.
 """
 

@@ -1,6 +1,6 @@
 """/hostname, /domainname (runtime-spec, config.md#hostname, #domainname).
 
-Its one rule: names are set only in a UTS namespace of the container, never in the host's.
+Invariant: names are set only in a UTS namespace of the container, never in the host's.
 """
 
 from __future__ import annotations

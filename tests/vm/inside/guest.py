@@ -1,6 +1,6 @@
 """What tests in the guest look with: control files, systemctl, waiting for what has no event.
 
-Its one rule: what a test finds is read from the kernel or from systemctl, never from the runtime's own state.
+Invariant: what a test finds is read from the kernel or from systemctl, never from the runtime's own state.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Bind mounts, init's side: the source as a detached clone, its flags, its place.
 
-Its one rule: the clone has all its flags before it is attached, and flags that the kernel keeps locked are kept or reported, never dropped.
+Invariant: the clone has all its flags before it is attached, and flags that the kernel keeps locked are kept or reported, never dropped.
 A plain source is cloned by init itself: in its own mount namespace the kernel remembers which flags a user namespace may not clear.
 The host side clones it (host_answer) where init may not look at the source, and for id maps, which need rights over the file system.
 """

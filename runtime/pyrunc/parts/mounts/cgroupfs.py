@@ -2,7 +2,7 @@
 
 On v1 and hybrid hosts a tmpfs with a directory for each v1 hierarchy, as runc shows it: with a cgroup namespace a mount of its own,
 else a bind of the container's cgroup. On v2 a cgroup2 in a cgroup namespace, else a bind of the host's, because a new mount from
-outside a namespace would change the options of the host's (nsdelegate). Its one rule: a container in a user namespace never gets a
+outside a namespace would change the options of the host's (nsdelegate). Invariant: a container in a user namespace never gets a
 writable tree without a cgroup namespace, whatever is asked (CVE-2023-25809).
 """
 

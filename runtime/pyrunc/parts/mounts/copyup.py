@@ -1,6 +1,6 @@
 """tmpcopyup: what a tmpfs covers is copied into it first.
 
-Its one rule: every entry is named by the descriptor of its directory and one component, no link is followed, nothing that could block
+Invariant: every entry is named by the descriptor of its directory and one component, no link is followed, nothing that could block
 is opened; a link, fifo or device of the image is copied as such. Mounts below the covered directory are not
 copied. The size is limited by the tmpfs itself (ENOSPC); holes stay holes.
 """

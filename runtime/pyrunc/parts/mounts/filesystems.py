@@ -1,6 +1,6 @@
 """New file systems: tmpfs, devpts, mqueue, overlay, proc, sysfs and whatever type the kernel knows.
 
-Its one rule: the file system is made detached and complete (fsopen, fsconfig, fsmount), so that its own messages can be reported,
+Invariant: the file system is made detached and complete (fsopen, fsconfig, fsmount), so that its own messages can be reported,
 and then attached; mount(2) is only the second try, for what the newer calls cannot express.
 """
 

@@ -1,6 +1,6 @@
 """What the host side does for the mounts: clones of sources that init may not clone, and id maps.
 
-Its one rule: the answer is a detached mount with everything set that init has no right to set, and nothing more; init decides where it
+Invariant: the answer is a detached mount with everything set that init has no right to set, and nothing more; init decides where it
 goes. The clone is made in the host's mount namespace, and its propagation is then cut as for a clone in init's.
 """
 

@@ -1,6 +1,6 @@
 """The verbs of the mounts in init.
 
-Its one rule: strictly in the order of the config, each mount complete and its descriptor closed before the next one begins.
+Invariant: strictly in the order of the config, each mount complete and its descriptor closed before the next one begins.
 Only those that become read-only at the very end are kept open, at most LATE_LIMIT of them.
 """
 

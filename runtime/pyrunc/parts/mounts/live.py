@@ -1,6 +1,6 @@
 """Mounts of a running container: made where the host's paths are valid, attached where the container's are.
 
-Its one rule: a mount is complete, with flags, id maps and contents, before it is attached, and mounts are attached and removed
+Invariant: a mount is complete, with flags, id maps and contents, before it is attached, and mounts are attached and removed
 by descriptor; the destination is resolved beneath the container's root. Kinds whose contents depend on the namespaces
 of the mounting process are refused: it joins only the mount and user namespaces.
 """

@@ -1,6 +1,6 @@
 """The mount point: found or made inside the root, and checked again once the mount is on it.
 
-Its one rule: /proc and /sys, and the mount points of their file systems, are real directories on a path without links; masks, read-only paths
+Invariant: /proc and /sys, and the mount points of their file systems, are real directories on a path without links; masks, read-only paths
 and everything that is written below /proc depend on that (CVE-2019-19921, CVE-2023-27561, CVE-2025-54867).
 """
 

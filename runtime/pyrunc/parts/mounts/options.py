@@ -1,6 +1,6 @@
 """Words of mounts[].options -> flags: the table of runtime-spec, config.md#linux-mount-options, and what each kind of word means.
 
-Its one rule: the order of the words matters, a later one overrides an earlier one. An unknown word is data for the file
+Invariant: the order of the words matters, a later one overrides an earlier one. An unknown word is data for the file
 system. Nothing here asks the kernel.
 """
 

@@ -1,6 +1,6 @@
 """Planning of /mounts (runtime-spec, config.md#mounts, config-linux.md): one element of the list -> one item of plain data.
 
-Its one rule: what can be decided from the config alone is decided and refused here, with the pointer of the offending element. What
+Invariant: what can be decided from the config alone is decided and refused here, with the pointer of the offending element. What
 depends on the file system is left to the verbs, which look at what they have opened.
 """
 

@@ -1,6 +1,6 @@
 """/linux/resources: limits and device rules, checked and converted into a neutral form for cgroup/.
 
-runtime-spec, config-linux.md#control-groups. Its one rule: what can't be applied on this host is refused here with its pointer, or
+runtime-spec, config-linux.md#control-groups. Invariant: what can't be applied on this host is refused here with its pointer, or
 fails later with file and value; nothing is silently ignored. `update` plans only this part, over the stored plan of cgroups.
 """
 

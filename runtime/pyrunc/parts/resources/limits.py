@@ -1,6 +1,6 @@
 """Each object of /linux/resources: its checks and its neutral form.
 
-runtime-spec, config-linux.md#control-groups. Its one rule: a reader gets the whole resources object and returns plain data for
+runtime-spec, config-linux.md#control-groups. Invariant: a reader gets the whole resources object and returns plain data for
 its key, or nothing; refusals have the pointer of the value.
 """
 
