@@ -1,7 +1,7 @@
 """/process/capabilities, /process/noNewPrivileges (runtime-spec, config.md#linux-process; capabilities(7)).
 
-Invariant: no set ever holds more than the config gives it. Ambient is what ambient says, never a copy of another set
-(CVE-2016-8867), and the same for inheritable (CVE-2022-29162).
+Invariant: no set ever holds more than the config gives it. The ambient set is what `ambient` says, never a copy of another set
+(CVE-2016-8867); the same applies to inheritable (CVE-2022-29162).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     )
 
     class Entry(TypedDict):
-        """Masks of capabilities, a bit each."""
+        """Capability masks, one bit per capability."""
 
         bounding: int
         effective: int
@@ -47,18 +47,18 @@ SETS = ("bounding", "effective", "permitted", "inheritable", "ambient")
 
 
 def plan(node: Node, ctx: Context) -> Entry:
-    """node: {"/process/capabilities": {set: [names]}, "/process/noNewPrivileges": bool}; a set, or the whole object, that is absent is
-    empty. entry: {set: mask, "last": number of the kernel's last capability, "nnp": bool}.
-    Unknown names, capabilities that the kernel lacks and those that we do not have are dropped with a warning (a MUST of the spec). Refused:
-    effective beyond permitted, inheritable beyond bounding; capset(2) would say EPERM. Ambient outside permitted and inheritable is
-    dropped with a warning, as the kernel does."""
+    """node: {"/process/capabilities": {set: [names]}, "/process/noNewPrivileges": bool}; an absent set is empty, and so are all sets if the
+    object is absent. entry: {set: mask, "last": number of the kernel's last capability, "nnp": bool}. Names that are unknown, and
+    capabilities that the kernel or the runtime does not have, are dropped with a warning (the spec requires it). Refused: effective
+    capabilities that are not permitted, and inheritable ones that are not in bounding (capset(2) would fail with EPERM). Ambient
+    capabilities that are not both permitted and inheritable are dropped with a warning, as the kernel drops them."""
     sets = node.get(POINTER)
     if sets is None:
         ctx.warn(POINTER, "absent: all five sets are empty")
         sets = {}
     last = caps.last()
     available = (2 << last) - 1
-    if not ctx.plans.get("namespaces", {}).get("userns"):  # the first process of a user namespace has all of them
+    if not ctx.plans.get("namespaces", {}).get("userns"):  # the first process in a user namespace has all capabilities
         available &= caps.permitted()
     lost: dict[str, None] = {}
     entry: Entry = {
@@ -85,13 +85,14 @@ def plan(node: Node, ctx: Context) -> Entry:
 
 
 def may_trace(plans: Plans) -> bool:
-    """Whether processes of a container may have CAP_SYS_PTRACE over processes of the host's user namespace in their pid namespace."""
+    """Whether processes of the container may have CAP_SYS_PTRACE in the host's user namespace, and so over any process that joins their pid
+    namespace."""
     return bool(plans["capabilities"]["bounding"] >> caps.NUMBERS["CAP_SYS_PTRACE"] & 1) and not plans["namespaces"]["userns"]
 
 
 def with_more(sets: Mapping[str, list[str]], names: list[str]) -> dict[str, list[str]]:
-    """The sets of /process/capabilities with `names` added to bounding, effective and permitted, and to ambient where inheritable holds
-    them. Inheritable never grows (CVE-2022-29162)."""
+    """The sets of /process/capabilities with `names` added to bounding, effective and permitted, and to ambient if they are inheritable.
+    Inheritable never grows (CVE-2022-29162)."""
     more = {name: list(sets.get(name) or []) for name in SETS}
     for capability in names:
         wanted = ["bounding", "effective", "permitted"] + (["ambient"] if capability in more["inheritable"] else [])
@@ -125,7 +126,7 @@ def _subset(mask: int, inner: str, within: int, outer: str) -> None:
 
 
 def op_bound(entry: Entry, run: TailRun) -> Op:
-    """("BOUND", mask, last): drops all but the mask from the bounding set."""
+    """("BOUND", mask, last): drops everything that is not in the mask from the bounding set."""
     return ("BOUND", entry["bounding"], entry["last"])
 
 
@@ -135,5 +136,5 @@ def op_caps(entry: Entry, run: TailRun) -> Op:
 
 
 def op_nnp(entry: Entry, run: TailRun) -> Op | None:
-    """("NNP",) if asked for: it cannot be taken back, and execve then gains nothing."""
+    """("NNP",) if the config asks for it. It cannot be unset, and execve no longer grants privileges."""
     return ("NNP",) if entry["nnp"] else None

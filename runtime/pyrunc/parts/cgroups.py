@@ -1,6 +1,7 @@
-"""/linux/cgroupsPath: which cgroups the container gets, making them, placing init, removing them.
+"""/linux/cgroupsPath: chooses the container's cgroups, creates them, moves init into them, and removes them.
 
-runtime-spec, config-linux.md#cgroups-path. Invariant: what will be made is recorded first, and what existed before stays. Limits are the part `resources`; the work on directories is cgroup/tree.py; scopes of systemd are cgroup/systemd.py.
+runtime-spec, config-linux.md#cgroups-path. Invariant: a cgroup is recorded before it is created, and cgroups that existed before are never
+removed. The part `resources` sets limits; cgroup/tree.py creates and removes directories; cgroup/systemd.py handles systemd scopes.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
     )
 
     class _Optional(TypedDict, total=False):
-        sub: str  # the cgroup below the container's that init is put into (v2)
-        unit: dict[str, Any]  # of the systemd manager; see cgroup/systemd.py
+        sub: str  # the cgroup below the container's that init is moved into (v2)
+        unit: dict[str, Any]  # with the systemd manager only; see cgroup/systemd.py
 
     class Entry(_Optional):
         manager: str
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
         paths: dict[str, str]  # {key: directory}; keys are controllers, "name=systemd", and "unified" for cgroup2
         mounts: dict[str, str]  # {key: mount point}
         explicit: bool  # the config names a path
-        rootless: bool  # missing rights are accepted as long as nothing was asked for
+        rootless: bool  # missing permissions are accepted as long as the config asks for nothing
 
     from pyrunc.cgroup.fs import Record
     from pyrunc.cgroup.tree import Prepare as Preparer
@@ -52,11 +53,12 @@ APPLY = "unable to apply cgroup configuration: "
 
 def plan(node: Node, ctx: Context) -> Entry:
     """Node: a string or nothing. Entry: {"manager", "version": 1|2|"hybrid"|None, "paths": {key: directory}, "mounts": {key: mount
-    point}, "explicit": the config names a path, "rootless": missing rights are accepted as long as nothing was asked for, "sub": "unit":}.
-    Keys are controllers, "name=systemd", and "unified" for cgroup2. `unit` exists with the systemd manager only; `sub` only if an
-    annotation asks for it on v2: the cgroup below the container's that init is put into, and that may be delegated.
+    point}, "explicit": the config names a path, "rootless": missing permissions are accepted as long as the config asks for nothing, "sub":
+    "unit":}. Keys are controllers, "name=systemd", and "unified" for cgroup2. `unit` exists with the systemd manager only; `sub` only if an
+    annotation asks for it on v2: the cgroup below the container's that init is moved into and that may be delegated.
 
-    Refusals: `..`, control characters, over-long names, `/`; a wrong form for systemd. Unsupported: no hierarchy at all.
+    Refusals: `..`, control characters, names that are too long, `/`; a path that is not in systemd's form. Unsupported: no hierarchy is
+    mounted.
     """
     manager = "systemd" if ctx.options["systemd_cgroup"] else ctx.options["cgroup_manager"]
     given = node.get(POINTER) or ""
@@ -98,7 +100,7 @@ SUBS = ("run.oci.systemd.subgroup", "run.oci.delegate-cgroup")
 
 
 def _with_sub(entry: Entry, ctx: Context) -> Entry:
-    """crun's annotations: a level below the scope, and one more that is the container's own to divide."""
+    """crun's annotations: a cgroup below the scope, and another below it that is delegated to the container."""
     annotations = ctx.plans.get("meta", {}).get("annotations", {})
     names = []
     for key in SUBS if entry["manager"] == "systemd" else SUBS[1:]:
@@ -107,11 +109,11 @@ def _with_sub(entry: Entry, ctx: Context) -> Entry:
         if ".." in parts or any(c < " " for c in text) or any(len(n) > 255 for n in parts):
             raise Refusal(
                 "bad-subgroup",
-                "annotation %s: %s leaves the container's cgroup or is no path" % (key, quote(text)),
+                "annotation %s: %s is not a path below the container's cgroup" % (key, quote(text)),
                 "/annotations/" + key,
             )
         if parts and entry["version"] != 2:
-            ctx.warn("/annotations/" + key, "sub-cgroups are made on cgroup v2 only")
+            ctx.warn("/annotations/" + key, "sub-cgroups are created on cgroup v2 only")
             continue
         names += parts
     if names:
@@ -120,7 +122,8 @@ def _with_sub(entry: Entry, ctx: Context) -> Entry:
 
 
 def _rootless(ctx: Context, manager: str) -> bool:
-    """Whether rights may be missing and systemd is the user's. In a system container root's systemd is there for its root."""
+    """Whether permissions may be missing and the systemd instance is the user's. In a system container, its root uses the system
+    instance."""
     asked = ctx.options["rootless"]
     if asked in ("true", "false"):
         return asked == "true"
@@ -139,7 +142,7 @@ def check_text(path: str) -> None:
         size = len(path.encode("utf-8", "surrogateescape"))
     except UnicodeEncodeError:
         raise Refusal("not-utf8-path", "cgroupsPath is not UTF-8: %s" % quote(path), POINTER, section=SECTION) from None
-    if size > 3500:  # together with the mount point it must stay below PATH_MAX
+    if size > 3500:  # together with the mount point it must be shorter than PATH_MAX
         raise Refusal("path-too-long", "cgroupsPath is %d bytes long, at most 3500 are possible" % size, POINTER, section=SECTION)
     for name in path.split("/"):
         if len(name.encode("utf-8", "surrogateescape")) > 255:
@@ -147,8 +150,8 @@ def check_text(path: str) -> None:
 
 
 def place(given: str, id: str, key: str, mount: str, layout: Layout) -> str:
-    """The directory in one hierarchy. Absolute: below the mount point, wherever we sit. Relative or none: below our own cgroup
-    on v1; beside it on v2, where a cgroup with processes can't have children with controllers."""
+    """The directory in one hierarchy. An absolute path starts at the mount point, whatever our own cgroup is. A relative path, or none,
+    starts at our own cgroup on v1 and at its parent on v2, where a cgroup with processes can't have children with controllers."""
     names = [n for n in given.split("/") if n not in ("", ".")]
     if given and not names:
         raise Refusal("no-cgroup-named", "cgroupsPath %s does not name a cgroup below the root" % quote(given), POINTER, section=SECTION)
@@ -160,13 +163,13 @@ def place(given: str, id: str, key: str, mount: str, layout: Layout) -> str:
     return mount + base + "/" + "/".join(names or [id])
 
 
-# --- making
+# --- creating
 
 
 def host_make(entry: Entry, run: HostRun) -> None:
-    """Host side, before the clone. Records what it is about to make (run.record), then makes the directories in every hierarchy;
-    on v2 leaves run.cgroup_fd for CLONE_INTO_CGROUP. StepFailure: the cgroup holds processes, is frozen, can't be made. Without
-    rights and with nothing asked a rootless container goes without. undo_make takes it back."""
+    """Host side, before the clone. Records what it is about to create (run.record), then creates the directories in every hierarchy; on v2
+    sets run.cgroup_fd for CLONE_INTO_CGROUP. StepFailure: the cgroup contains processes, is frozen, or can't be created. A rootless
+    container that lacks permission and asked for nothing runs without cgroups. undo_make reverses it."""
     if entry["manager"] == "disabled":
         return
     if entry["manager"] == "systemd":
@@ -180,7 +183,7 @@ def host_make(entry: Entry, run: HostRun) -> None:
             seen[key] = tree.explore(entry["mounts"][key], path, key)
         existed = {key: count for key, (count, _fd) in seen.items()}
         _check_unused(entry, existed)
-        record: Any = {"mounts": entry["mounts"], "existed": existed, "inodes": {}}  # without paths: those have a key of their own
+        record: Any = {"mounts": entry["mounts"], "existed": existed, "inodes": {}}  # without paths, which have a separate key
         run.record("cgroup_paths", entry["paths"])
         run.record("cgroups", record)
         paths = _make_all(entry, run, record, seen)
@@ -195,9 +198,9 @@ def host_make(entry: Entry, run: HostRun) -> None:
 
 
 def _seat_opener(entry: Entry, path: str, key: str, run: HostRun) -> Callable[[int], None] | None:
-    """How init gets into its cgroups: a descriptor for CLONE_INTO_CGROUP on cgroup2, and `tasks` of each v1 hierarchy, which this
-    opens. A process that moves *itself* by `tasks` takes no lock; one that is moved by cgroup.procs waits for an RCU grace period, some
-    10 ms. Rootless: host_place can explain a refusal better."""
+    """Opens the descriptors that init uses to enter its cgroups: the directory for CLONE_INTO_CGROUP on cgroup2, and `tasks` of each v1
+    hierarchy. A process that moves *itself* through `tasks` takes no lock; moving another one through cgroup.procs waits for an RCU grace
+    period of about 10 ms. Not for rootless containers: host_place can explain an error better."""
     if key == "unified" or entry["rootless"]:
         return None
 
@@ -233,12 +236,12 @@ def _check_unused(entry: Entry, existed: dict[str, int]) -> None:
 
 
 def _make_all(entry: Entry, run: HostRun, record: Record, seen: dict[str, tuple[int, int]]) -> dict[str, str]:
-    """Makes them; returns the paths that exist. Completes the record."""
+    """Creates the cgroups and completes the record. Returns the paths that exist."""
     resources = run.plans.get("resources", {})
     paths = dict(entry["paths"])
     for path, key in fs.unique(entry["paths"]).items():
         prepare = _preparer(key, resources, entry["version"])
-        start = seen.pop(key) if prepare is None or not seen[key][0] else None  # a preparer also looks at the levels that were there
+        start = seen.pop(key) if prepare is None or not seen[key][0] else None  # a preparer also checks levels that already existed
         try:
             made, inode = tree.make(entry["mounts"][key], path, key, prepare, start, _seat_opener(entry, path, key, run))
         except OSError as e:
@@ -248,7 +251,7 @@ def _make_all(entry: Entry, run: HostRun, record: Record, seen: dict[str, tuple[
             continue
         if made:
             record["inodes"][key] = inode
-        else:  # it existed, or was made by someone else at the same moment: then we must not remove it
+        else:  # it existed, or something else created it at the same moment: we must not remove it
             record["existed"][key] = len(fs.levels(entry["mounts"][key], path))
     if entry.get("sub") and paths:
         make_sub(entry, paths)
@@ -256,18 +259,18 @@ def _make_all(entry: Entry, run: HostRun, record: Record, seen: dict[str, tuple[
 
 
 def seat(entry: Entry, paths: dict[str, str]) -> str:
-    """The cgroup of v2 that init is put into."""
+    """The v2 cgroup that init is moved into."""
     return "/".join((paths["unified"], entry["sub"])) if entry.get("sub") else paths["unified"]
 
 
 def make_sub(entry: Entry, paths: dict[str, str]) -> None:
-    """The levels below the container's cgroup; they go with it."""
+    """Creates the levels below the container's cgroup. They are removed with it."""
     tree.make(entry["mounts"]["unified"], seat(entry, paths), "unified", _preparer("unified", {}, entry["version"]))
 
 
 def _preparer(key: str, resources: Limits, version: int | str | None) -> Preparer | None:
-    """What a new level needs before it can hold a process or a limit. Beside version 1 the unified hierarchy only groups processes:
-    a controller that is enabled there can no longer be mounted as version 1."""
+    """Returns what prepares a new level to hold a process or a limit. On a hybrid host the unified hierarchy only groups processes: a
+    controller that is enabled there can no longer be mounted as version 1."""
     if key == "unified":
         if version != 2:
             return None
@@ -282,7 +285,7 @@ def _preparer(key: str, resources: Limits, version: int | str | None) -> Prepare
 
 
 def _goes_without(entry: Entry, resources: Limits, e: OSError) -> bool:
-    """A rootless container that asked for nothing goes on without the cgroup; on v1 that is decided hierarchy by hierarchy."""
+    """Whether a rootless container that asked for nothing can run without the cgroup; on v1 this is decided for each hierarchy."""
     if not entry["rootless"] or e.errno not in fs.REFUSED:
         return False
     if entry["explicit"]:
@@ -322,12 +325,12 @@ def _failure(e: OSError | StepFailure, entry: Entry, what: str) -> StepFailure:
     )
 
 
-# --- placing
+# --- moving init
 
 
 def host_place(entry: Entry, run: HostRun) -> None:
-    """Host side, init waits. Moves run.pid into every cgroup that was made, unless clone3 has already put it there or init_place
-    will. StepFailure."""
+    """Host side, while init waits. Moves run.pid into every cgroup that was created, unless clone3 has already put it there or init_place
+    will do it. StepFailure."""
     if entry["manager"] == "systemd":
         from pyrunc.cgroup import systemd
 
@@ -359,8 +362,8 @@ def host_place(entry: Entry, run: HostRun) -> None:
 
 
 def init_place(entry: Entry, run: InitRun) -> None:
-    """Init, first of all: moves itself into its cgroups of version 1. For a task of a realtime class the kernel may say EINVAL for a moment: five
-    tries. OSError names the file."""
+    """Init, as its first step: moves itself into its version 1 cgroups. For a task in a realtime class the kernel may briefly return
+    EINVAL, so it tries five times. The OSError names the file."""
     for name in [n for n in run.fds if n[:7] == "cgroup:"]:
         fd = run.fds.pop(name)
         try:
@@ -376,8 +379,8 @@ def _is_inside(run: HostRun) -> bool:
 
 
 def host_delegate(entry: Entry, run: HostRun) -> None:
-    """Host side, after the limits. With a cgroup namespace of its own and a writable mount of it, the container's user becomes the
-    owner of the cgroup on v2 and of the files that the kernel lists as safe to give away. OSError; removed with the cgroup."""
+    """Host side, after the limits. On v2, if the container has a private cgroup namespace and a writable mount of it, its user becomes the
+    owner of the cgroup and of the files that the kernel lists as safe to delegate. OSError; removed with the cgroup."""
     paths = fs.record_of(run, entry)["paths"]
     if entry["version"] != 2 or not paths or not _wants_delegation(run.plans):
         return
@@ -400,8 +403,9 @@ def _wants_delegation(plans: Plans) -> bool:
 
 
 def undo_make(entry: Entry, run: HostRun) -> None:
-    """Host side, after a failure and at delete, by the record or, if that is lost, by the plan alone. Removes the cgroups that
-    host_make made and what the container made in them. Cgroups that no longer exist are not an error. StepFailure names the pids that keep one busy."""
+    """Host side, after a failure and at delete. Uses the record or, if it is lost, the plan alone. Removes the cgroups that host_make
+    created, and those that the container created in them. Cgroups that no longer exist are not an error. StepFailure names the pids that
+    keep one busy."""
     if entry["manager"] == "disabled":
         return
     if entry["manager"] == "systemd":
@@ -414,7 +418,7 @@ def undo_make(entry: Entry, run: HostRun) -> None:
 
 
 def _close_seats(run: HostRun) -> None:
-    """Closes what host_make opened, where host_place has not."""
+    """Closes what host_make opened and host_place has not closed."""
     for name in [n for n in run.fds if n[:7] == "cgroup:"]:
         posix.close(run.fds.pop(name))
     if run.cgroup_fd >= 0:
@@ -423,8 +427,8 @@ def _close_seats(run: HostRun) -> None:
 
 
 def host_remove_empty(entry: Entry, run: HostRun) -> bool:
-    """Host side, at delete: tries one rmdir for each cgroup. The kernel refuses while a process is left, so there is no need to look for
-    processes: nearly always init was the last. False: processes have to be killed first, which undo_make does."""
+    """Host side, at delete: tries one rmdir per cgroup. The kernel refuses while a process is left, so there is no need to look for
+    processes: init was nearly always the last. Returns False if processes have to be killed first, which undo_make does."""
     if entry["manager"] != "cgroupfs":
         return False
     record = fs.record_of(run, entry)
@@ -432,7 +436,7 @@ def host_remove_empty(entry: Entry, run: HostRun) -> bool:
     if not removals or len(removals) < len(fs.unique(record["paths"])):
         return False
     if not all(r.inode and r.existed < len(fs.levels(r.mount, r.path)) for r in removals):
-        return False  # a cgroup that existed before stays, and its processes are killed; without an inode we cannot tell
+        return False  # a cgroup that existed before is kept and its processes are killed; without an inode we cannot tell
     try:
         return all([r.step() for r in removals])
     except OSError:
@@ -440,7 +444,7 @@ def host_remove_empty(entry: Entry, run: HostRun) -> bool:
 
 
 def remove(record: Record) -> None:
-    """Takes the recorded cgroups away. Without `existed` (a lost record) only the leaves are tried."""
+    """Removes the recorded cgroups. Without `existed` (a lost record) only the leaves are tried."""
     tree.remove_all(_removals(record))
 
 

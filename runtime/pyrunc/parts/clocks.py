@@ -1,8 +1,8 @@
 """/linux/timeOffsets (config-linux.md#configLinuxTimeOffset): the clocks of a new time namespace (time_namespaces(7)).
 
-Invariant: offsets are written before any process is in the namespace, or the kernel refuses them (EACCES). This part only prepares
-the text; the process that clones init unshares, writes it, and clones (linux.ns). Without offsets clone3 makes the time namespace
-(docker 29 asks for one in every container).
+Invariant: offsets are written before any process is in the namespace; afterwards the kernel refuses them (EACCES). This part only prepares
+the text; the process that clones init unshares the namespace, writes the text, and clones (linux.ns). Without offsets, clone3 creates the
+time namespace (docker 29 asks for one in every container).
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ NANOSECONDS = 1000000000
 
 
 def plan(node: Node, ctx: Context) -> Entry | None:
-    """node: {"/linux/timeOffsets": {"monotonic": {"secs", "nanosecs"}, "boottime": ...}}. Entry: {clock: [secs, nanosecs]}; None when no
-    offset is given. Refuses: no new time namespace, an unknown clock, values out of range."""
+    """node: {"/linux/timeOffsets": {"monotonic": {"secs", "nanosecs"}, "boottime": ...}}. Entry: {clock: [secs, nanosecs]}; None if there
+    are no offsets. Refuses: no new time namespace, an unknown clock, values out of range."""
     offsets = node[POINTER]
     if not offsets:
         return None

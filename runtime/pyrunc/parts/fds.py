@@ -1,7 +1,7 @@
 """No key of config.json: --preserve-fds, LISTEN_FDS (sd_listen_fds(3)), and the container's stdio.
 
-Invariant: what gets in is what the caller handed over under the agreed numbers, never what the runtime opened itself
-(CVE-2024-21626); and nothing is chowned or replaced before its type has been checked (CVE-2026-88265).
+Invariant: the container inherits only descriptors that the caller passed under the agreed numbers, never one that the runtime opened itself
+(CVE-2024-21626), and nothing is chowned or replaced before its type has been checked (CVE-2026-88265).
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     Node = dict[str, object]
 
     class Entry(TypedDict):
-        keep: int  # descriptors from 3 on that stay open
-        listen: int  # how many of them LISTEN_FDS counts
-        uid: int  # who owns stdio
+        keep: int  # number of descriptors, from 3 on, that stay open
+        listen: int  # how many of them LISTEN_FDS announces
+        uid: int  # owner of stdio
 
 
 NULL = (1, 3)
@@ -34,9 +34,9 @@ GIVEN = (fs.S_IFIFO, fs.S_IFSOCK)
 
 
 def plan(node: Node, ctx: Context) -> Entry:
-    """node: {}. entry: {"keep": how many descriptors from 3 on stay open, "listen": how many of them LISTEN_FDS speaks of, "uid": who shall
-    own stdio}. With both LISTEN_FDS and --preserve-fds the former are part of the latter: podman gives both for the same descriptor.
-    Refused: one of them is not open. Uses ctx.options' list, which was made before the runtime opened anything."""
+    """node: {}. entry: {"keep": how many descriptors from 3 on stay open, "listen": how many of them LISTEN_FDS announces, "uid": the owner
+    of stdio}. If both LISTEN_FDS and --preserve-fds are given, the former are part of the latter: podman passes both for the same
+    descriptor. Refused: a descriptor that is not open, by the list in ctx.options, which was taken before the runtime opened anything."""
     listen = ctx.options.get("listen_fds") or 0
     preserve = ctx.options.get("preserve_fds") or 0
     keep = max(listen, preserve)
@@ -50,8 +50,8 @@ def plan(node: Node, ctx: Context) -> Entry:
 
 
 def init_null(entry: Entry, run: InitRun) -> None:
-    """Init, inside the root: where stdio is a null device (the host's), it is reopened on the container's /dev/null; both must be
-    c 1:3. Uses run.root_fd, run.proc. A missing /dev/null, or something else by that name, is a failure."""
+    """Init, inside the root: if a standard stream is the host's null device, it is reopened as the container's /dev/null; both must be c
+    1:3. Uses run.root_fd, run.proc. A /dev/null that is missing or is not the null device is a failure."""
     null = [number for number in (0, 1, 2) if fs.char_device(posix.fstat(number)) == NULL]
     if not null:
         return
@@ -79,17 +79,17 @@ def init_null(entry: Entry, run: InitRun) -> None:
 
 
 def init_stdio_owner(entry: Entry, run: InitRun) -> None:
-    """Init: takes close-on-exec off what was asked to be kept. Then stdio is made the user's, so that /dev/stdout can be opened anew
-    (nginx logs there): only pipes and sockets, which engines make for the container. A terminal or a file is one that the caller goes on
-    using, and its new owner could read what is typed or change what was logged. EPERM, EINVAL (owner without a mapping) and EROFS are
-    ignored, as in runc."""
+    """Init: clears close-on-exec on the descriptors to keep. Then changes the owner of stdio to the user, so that /dev/stdout can be
+    reopened (nginx logs there): only of pipes and sockets, which engines create for the container. The caller keeps using a terminal or a
+    file, and a new owner could read what is typed or change what was logged. EPERM, EINVAL (owner without a mapping) and EROFS are ignored,
+    as in runc."""
     descriptors.hand_on(range(FIRST, FIRST + entry["keep"]))
     _give(entry["uid"])
 
 
 def exec_owner(entry: Entry, run: ExecRun) -> None:
-    """Host side of exec: the same for the descriptors that are kept, and the same owner for our own stdio, which the new process inherits unless it gets a terminal. Uses run.init_pid, by
-    whose map the user's id is translated."""
+    """Host side of exec: the same for the descriptors to keep and for our own stdio, which the new process inherits unless it gets a
+    terminal. The user's id is translated by the id map of run.init_pid."""
     descriptors.hand_on(range(FIRST, FIRST + entry["keep"]))
     uid: int | None = entry["uid"]
     if run.plans.get("namespaces", {}).get("userns"):
@@ -111,5 +111,5 @@ def _give(uid: int) -> None:
 
 
 def kept(plans: Plans) -> int:
-    """How many descriptors from 3 on the program gets."""
+    """How many descriptors, from 3 on, the program inherits."""
     return plans["fds"]["keep"]

@@ -1,7 +1,7 @@
 """/windows, /solaris, /vm, /zos, /freebsd, /process/commandLine, /process/user/username: properties of other platforms.
 
-runtime-spec, config.md#platform: they "MUST be ignored" on Linux, whatever is in them. Invariant: they cause a warning and
-have no effect.
+runtime-spec, config.md#platform: they "MUST be ignored" on Linux, whatever they contain. Invariant: they cause a warning and have no
+effect.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""/hooks (config.md#posix-platform-hooks): six kinds, each at its place in the life of the container.
+"""/hooks (config.md#posix-platform-hooks): six kinds, each run at a fixed point in the life of the container.
 
-Invariant: a hook gets the state on standard input, its own environment, the descriptors 0 to 2, and nothing of the container's
-process: the image speaks through process.env, and a host program must not obey it (CVE-2025-23266). startContainer, which runs inside
-the container and with its rights, is the exception.
+Invariant: a hook gets the state on standard input, its own environment, the descriptors 0 to 2, and nothing that belongs to the container's
+process: process.env may come from the image, and must not influence a program on the host (CVE-2025-23266). The exception is
+startContainer, which runs inside the container with its privileges.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ if TYPE_CHECKING:
         args: list[str]
         env: list[str] | None
         timeout: int | None  # seconds
-        files: list[str | None]  # what gets stdout and stderr
+        files: list[str | None]  # files that stdout and stderr are appended to
 
-    Entry = dict[str, list[Hook]]  # {kind: hooks}, kinds with hooks only
+    Entry = dict[str, list[Hook]]  # {kind: hooks}, only kinds that have hooks
 
     class Note(TypedDict):
         kind: str
@@ -70,19 +70,19 @@ POINTER: Final = "/hooks"
 KINDS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
 INSIDE = "startContainer"
 TIMEOUT_LIMIT = 9223372036  # seconds in 63 bits of nanoseconds
-SHOWN = 4096  # bytes of each stream in the error and in the record
+SHOWN = 4096  # bytes of each stream that are shown in the error and kept in the record
 FILES = ("run.oci.hooks.stdout", "run.oci.hooks.stderr")
-# They make programs run code that is not theirs; the last one would let a hook tell the supervisor that the container is ready.
+# These make programs run other code; the last one would let a hook report to the supervisor that the container is ready.
 NOT_INHERITED = (b"LD_", b"PYTHON", b"BASH_ENV=", b"ENV=", b"NOTIFY_SOCKET=")
 
 
 def plan(node: Node, ctx: Context) -> Entry | None:
     """node: {"/hooks": {kind: [{"path", "args", "env", "timeout"}]}}. Entry: {kind: [{"path", "args": list, "env": list or None, "timeout":
-    seconds or None, "files": [path or None, path or None]}]}, kinds with hooks only; None without any. The files get what hooks of the
-    runtime's side write to their streams (annotations run.oci.hooks.stdout and .stderr, as far as `meta` lets them through).
+    seconds or None, "files": [path or None, path or None]}]}, only kinds that have hooks; None without hooks. The files receive the output
+    of hooks that run outside the container (annotations run.oci.hooks.stdout and .stderr, if `meta` allows them).
 
-    Refuses: paths that are relative or have `..`, host programs that are missing, directories or not executable (the words of a failing
-    hook), empty args, environment entries without a name, timeouts below one second. Unknown kinds are ignored with a warning."""
+    Refuses: paths that are relative or have `..`, host programs that are missing, directories or not executable (with the message of a
+    failing hook), empty args, environment entries without a name, timeouts below one second. Unknown kinds are ignored with a warning."""
     annotations = ctx.plans.get("meta", {}).get("annotations", {})
     files = [_file(annotations.get(key), key) for key in FILES]
     entry: Entry = {}
@@ -126,7 +126,7 @@ def _hook(kind: str, index: int, hook: Given, files: list[str | None]) -> Hook:
 
 
 def _check_program(kind: str, index: int, path: str) -> None:
-    """An early, clear refusal. Only where it is certain: a path that we may not stat may still be executable (/proc/PID/exe)."""
+    """An early, clear refusal, only if it is certain: a path that we may not stat may still be executable (/proc/PID/exe)."""
     try:
         mode = posix.stat(path).st_mode
     except OSError as e:
@@ -145,36 +145,37 @@ def _check_program(kind: str, index: int, path: str) -> None:
 
 
 def host_prestart(entry: Entry, run: HookRun) -> None:
-    """Host side, init being ready for the hooks. Status `creating`, init's pid, cwd: the bundle. HookFailure ends the create."""
+    """Host side, when init is ready for the hooks. Status `creating`, init's pid; the working directory is the bundle. A HookFailure makes
+    the create fail."""
     _run_all(entry, run, "prestart", "creating", run.pid)
 
 
 def host_create_runtime(entry: Entry, run: HookRun) -> None:
-    """Host side, after prestart, in the same environment."""
+    """Host side, after prestart, under the same conditions."""
     _run_all(entry, run, "createRuntime", "creating", run.pid)
 
 
 def init_create_container(entry: Entry, run: HookRun) -> None:
-    """Init, before the pivot: the path is the host's, the namespaces are the container's, cwd is the rootfs (run.root_fd), the pid is the
-    one that the container sees. HookFailure."""
+    """Init, before the pivot: the path is looked up on the host, the namespaces are the container's, the working directory is the rootfs
+    (run.root_fd), and the pid is the one that the container sees. HookFailure."""
     _run_all(entry, run, "createContainer", "creating", posix.getpid(), run.root_fd)
 
 
 def init_start_container(entry: Entry, run: HookRun) -> None:
-    """Init, after start and before the program, inside the container and with its rights, the seccomp filter among them: where that is not
-    in force yet (run.late_filter) each hook loads it for itself. Called by the engine by name. The environment is the process's
-    (run.exec_env, if the engine has set it) where a hook gives none. HookFailure."""
+    """Init, after start and before the program, inside the container with its privileges and its seccomp filter: if the filter is not
+    loaded yet (run.late_filter), each hook loads it. The engine calls this by name. A hook without an environment gets that of the process
+    (run.exec_env, if the engine has set it). HookFailure."""
     _run_all(entry, run, INSIDE, "created", posix.getpid())
 
 
 def host_poststart(entry: Entry, run: HookRun) -> None:
-    """The process of `start`, once the program runs. HookFailure ends the container."""
+    """In `start`, once the program is running. A HookFailure kills the container."""
     _run_all(entry, run, "poststart", "running", run.pid)
 
 
 def host_poststop(entry: Entry, run: HookRun) -> list[str]:
-    """The process of `delete`, or of a failed create, after everything was given back. Never raises for a hook: returns a list of
-    sentences, as deletion goes on with the next one (runtime.md#lifecycle)."""
+    """In `delete`, or in a failed create, after everything has been undone. A failing hook raises nothing: returns a list of warnings,
+    because deletion continues with the next hook (runtime.md#lifecycle)."""
     warnings = []
     for index in range(len(entry.get("poststop", ()))):
         try:
@@ -224,7 +225,7 @@ def _run_one(
 
 
 def _bundle_fd(run: HookRun) -> int:
-    """The bundle; / if it no longer exists, as a container must be deletable without it."""
+    """The bundle, or / if it no longer exists: a container must be deletable without its bundle."""
     flags = posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC
     try:
         return posix.open(run.bundle, flags)
@@ -233,8 +234,8 @@ def _bundle_fd(run: HookRun) -> int:
 
 
 def _environment(hook: Hook, kind: str, run: HookRun) -> list[bytes]:
-    """hook.env and nothing else. Without it: the runtime's own environment, except for NOT_INHERITED. Inside the
-    container: the process's environment, also for an empty list, as runc does."""
+    """hook.env and nothing else. If it is absent: the runtime's own environment, except for NOT_INHERITED. Inside the container: the
+    environment of the process, also if the list is empty, as in runc."""
     if kind == INSIDE and not hook["env"]:
         env = run.exec_env if run.exec_env is not None else run.config.get("process", {}).get("env", ())
     elif hook["env"] is None:
@@ -268,8 +269,8 @@ def _shown(output: bytes) -> str:
 
 
 def _note(run: HookRun, kind: str, index: int, hook: Hook, ended: Ended) -> None:
-    """The result of each hook is kept in the saved state. Init can't write that and asks the host side; after `start` that is the process of
-    the command, which listens and never answers."""
+    """Stores the result of a hook in the state. Init can't write the state, so it asks the host side to do it; after `start` that is the
+    command's process, which listens but never answers."""
     note: Note = {
         "kind": kind, "index": index, "path": hook["path"], "ended": ended.why, "code": ended.code, "ms": ended.ms,
         "stdout": _shown(ended.out), "stderr": _shown(ended.err),
@@ -283,12 +284,12 @@ def _note(run: HookRun, kind: str, index: int, hook: Hook, ended: Ended) -> None
 
 
 def _keep(run: HookRun, note: Note) -> None:
-    if run.state_dir is not None:  # poststop hooks also run when the container is already gone
+    if run.state_dir is not None:  # poststop hooks also run when the state directory is already gone
         run.record("hooks", [*run.state_dir.state.get("hooks", ()), note])
 
 
 def host_answer(entry: Entry, run: HookRun, request: Note) -> tuple[None, list[int]]:
-    """Host side: keeps the result of a hook that ran in init."""
+    """Host side: stores the result of a hook that ran in init."""
     _keep(run, request)
     return None, []
 
@@ -301,7 +302,7 @@ KEPT = {"kind": str, "index": int, "path": str, "ended": str, "code": int, "ms":
 def outcomes(state: Mapping[str, object]) -> list[Outcome]:
     """The notes of a state document -> [{"kind", "index", "path", "ended", "status", "signal", "ms", "stdout", "stderr"}]. ended: exit,
     signal, timeout or cancel (a signal has stopped the command)."""
-    notes: Any = state.get("hooks") or ()  # what a file below --root has
+    notes: Any = state.get("hooks") or ()  # contents of a file below --root
     return [_row(note) for note in notes if _is_note(note)]
 
 

@@ -1,8 +1,8 @@
-"""No key of config.json: the mounts of a container without a mount namespace (runtime-spec, config-linux.md#namespaces: a type that is not
-listed is inherited).
+"""No key of config.json: the mounts of a container without a mount namespace (runtime-spec, config-linux.md#namespaces: namespaces that are
+not listed are inherited).
 
-They are made below the root in the runtime's own mount namespace, where the host sees them. Invariant: what was there before stays, and
-everything else at and below the root is taken away, after a failure and at delete.
+They are created below the root in the runtime's own mount namespace, where the host sees them. Invariant: mounts that existed before are
+kept, and all others at and below the root are unmounted, after a failure and at delete.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     Node = dict[str, object]
 
     class Entry(TypedDict):
-        path: str  # of the root
+        path: str  # the root
 
 
 TABLE_LIMIT = 64 << 20
-ROUNDS = 64  # each takes away what is on top
+ROUNDS = 64  # each one unmounts what is on top
 
 
 def plan(node: Node, ctx: Context) -> Entry | None:
-    """node: {}. entry: {"path"}; None with a mount namespace, new or joined. Refuses nothing; `mounts`, `root` and `paths` do."""
+    """node: {}. entry: {"path"}; None if there is a mount namespace, new or joined. Refuses nothing; `mounts`, `root` and `paths` do."""
     namespaces = ctx.plans["namespaces"]
     if "mount" in namespaces["new"] or "mount" in namespaces["join"]:
         return None
@@ -40,22 +40,22 @@ def plan(node: Node, ctx: Context) -> Entry | None:
 
 
 def host_record(entry: Entry, run: HostRun) -> None:
-    """Host side, before anything is mounted: which mounts are at and below the root already, so that undo_record can tell them apart.
-    StepFailure: one is where the config wants another; two containers would take each other's away."""
+    """Host side, before anything is mounted: records the mounts that already exist at and below the root, for undo_record. StepFailure:
+    there is already a mount where the config wants one; two containers would unmount each other's."""
     mounts = run.plans.get("mounts")
     wanted = {entry["path"].rstrip("/") + item["destination"] for item in mounts["list"]} if mounts else set()
     found = mountinfo.below(_table(), entry["path"])
     for _number, point in found:
         if point in wanted:
-            words = "%s is a mount already, perhaps another container's" % quote(point)
+            words = "%s is already a mount point, perhaps of another container" % quote(point)
             hint = "without a mount namespace a root is for one container at a time"
             raise StepFailure("root-in-use", words, pointer="/linux/namespaces", path=point, hint=hint)
     run.record("host_mounts", [number for number, _point in found])
 
 
 def undo_record(entry: Entry, run: HostRun) -> None:
-    """Host side, after a failure and at delete: takes away the mounts at and below the root that were not there before. Tolerates mounts
-    that are gone. StepFailure names one that stays."""
+    """Host side, after a failure and at delete: unmounts everything at and below the root that host_record did not record. Tolerates mounts
+    that no longer exist. StepFailure names one that can't be unmounted."""
     record = run.state_dir.state.get("host_mounts") if run.state_dir is not None else None
     if record is None:  # nothing was mounted yet
         return
@@ -66,7 +66,8 @@ def undo_record(entry: Entry, run: HostRun) -> None:
         if not found or found == left:
             break
         left = found
-        for act in (_cut_off, _detach):  # cut off first: below a bind of a shared mount this would unmount the host's own
+        # Private first: below a bind of a shared mount, unmounting would propagate to the host's mount.
+        for act in (_cut_off, _detach):
             for number, point in found:
                 _at(path, point, number, act)
     if found:
@@ -79,7 +80,8 @@ def _table() -> str:
 
 
 def _at(path: str, point: str, number: int, act: Callable[[int], None]) -> None:
-    """act(fd of the mount's root), if the mount with that id is what is on top there. No link leads to it: the table has none."""
+    """Calls act(fd of the mount's root) if the mount with that id is on top at its mount point. No link is followed: mount tables contain
+    none."""
     try:
         root_fd = fs.open(path, posix.O_PATH | posix.O_DIRECTORY | posix.O_NOFOLLOW)
         try:
@@ -87,7 +89,7 @@ def _at(path: str, point: str, number: int, act: Callable[[int], None]) -> None:
         finally:
             posix.close(root_fd)
     except OSError:
-        return  # gone, or covered: the table decides what is left
+        return  # gone, or covered: the caller reads the table again
     try:
         if paths.mount_id(fd) == number:
             act(fd)

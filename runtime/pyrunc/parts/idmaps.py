@@ -1,7 +1,7 @@
 """/linux/uidMappings and /linux/gidMappings (config-linux.md#user-namespace-mappings, user_namespaces(7)).
 
-Invariant: the kernel's maps must be those of the config. Each map is written by one write, or by newuidmap and
-newgidmap where we lack the right, and then read back, also in a user namespace that is only joined.
+Invariant: the kernel's maps must be those of the config. Each map is written with one write(2), or by newuidmap and newgidmap if we lack
+permission, and then read back, also if the user namespace is joined.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     class Entry(TypedDict):
         uid: list[list[int]]  # [container, host, size]
         gid: list[list[int]]
-        newuidmap: str | None  # path of the program, where the runtime may not write the map itself
+        newuidmap: str | None  # path of the program, if the runtime may not write the map itself
         newgidmap: str | None
         setgroups: str  # "allow" or "deny"
         joined: bool
@@ -53,7 +53,7 @@ def plan(node: Node, ctx: Context) -> Entry | None:
     "newuidmap": path or None, "newgidmap": path or None, "setgroups": "allow" or "deny", "joined": bool}; None for empty lists.
 
     Refuses: mappings without a user namespace, one of the two lists alone, ranges that are empty, overlap or leave the 32-bit ids, more
-    than the kernel takes, container id 0 unmapped. Unsupported: an unprivileged runtime without newuidmap or newgidmap."""
+    than the kernel accepts, container id 0 unmapped. Unsupported: an unprivileged runtime without newuidmap or newgidmap."""
     uid, gid = _ranges(node.get(UIDS, ()), UIDS), _ranges(node.get(GIDS, ()), GIDS)
     if not uid and not gid:
         return None
@@ -67,7 +67,7 @@ def plan(node: Node, ctx: Context) -> Entry | None:
         _check(ranges, pointer, kind)
     joined = "user" in namespaces["join"]
     if joined:
-        ctx.warn(UIDS, "the user namespace is joined: its own mappings count, and must be these")
+        ctx.warn(UIDS, "the user namespace is joined: its mappings must be the same as these")
     entry: Entry = {"uid": uid, "gid": gid, "newuidmap": None, "newgidmap": None, "setgroups": "allow", "joined": joined}
     if ctx.euid != 0 and not joined:
         _unprivileged(entry, ctx)
@@ -79,9 +79,9 @@ def _ranges(mappings: Sequence[Mapping], pointer: str) -> list[list[int]]:
 
 
 def _check(ranges: list[list[int]], pointer: str, kind: str) -> None:
-    """The kernel's rules; it would only say EINVAL."""
+    """Checks the kernel's rules; the kernel would only return EINVAL."""
     if len(ranges) > LINES_LIMIT:
-        raise Refusal("too-many-mappings", "%d mappings, and the kernel takes %d" % (len(ranges), LINES_LIMIT), pointer)
+        raise Refusal("too-many-mappings", "%d mappings; the kernel takes %d" % (len(ranges), LINES_LIMIT), pointer)
     for i, (inner, outer, size) in enumerate(ranges):
         here = "%s/%d" % (pointer, i)
         if size == 0:
@@ -101,7 +101,7 @@ def _check(ranges: list[list[int]], pointer: str, kind: str) -> None:
                 raise Refusal("mapping-overlap", "mapping overlaps that of %s/%d" % (pointer, first), "%s/%d/%s" % (pointer, second, name))
     if len(_text(ranges)) >= page_size():
         raise Refusal(
-            "mappings-too-long", "the mappings take %d bytes of text, and the kernel takes less than a page" % len(_text(ranges)), pointer
+            "mappings-too-long", "the mappings are %d bytes of text; the kernel accepts less than a page" % len(_text(ranges)), pointer
         )
     if not any(inner == 0 for inner, _outer, _size in ranges):
         name = "user" if kind == "uid" else "group"
@@ -118,7 +118,7 @@ def _text(ranges: list[list[int]]) -> bytes:
 
 
 def _unprivileged(entry: Entry, ctx: Context) -> None:
-    """An ordinary user may map their own id, without setgroups; anything else takes the set-user-id programs of shadow."""
+    """An ordinary user may map their own id, without setgroups; anything else requires the set-user-id programs of shadow."""
     if entry["uid"] != [[entry["uid"][0][0], ctx.euid, 1]]:
         entry["newuidmap"] = _tool("newuidmap", UIDS)
     if entry["gid"] != [[entry["gid"][0][0], posix.getegid(), 1]]:
@@ -128,7 +128,8 @@ def _unprivileged(entry: Entry, ctx: Context) -> None:
 
 
 def _tool(name: str, pointer: str) -> str:
-    """From a fixed list of absolute paths, and only if it belongs to root and nobody else can write it: PATH is the caller's."""
+    """The program's path, from a fixed list, and only if it belongs to root and nobody else can write to it. PATH is not used: the caller
+    controls it."""
     for folder in TOOL_DIRS:
         path = "%s/%s" % (folder, name)
         try:
@@ -137,17 +138,15 @@ def _tool(name: str, pointer: str) -> str:
             continue
         if fileio.is_regular(st.st_mode) and st.st_mode & 0o111 and st.st_uid == 0 and not st.st_mode & 0o022:
             return path
-    raise Unsupported(
-        "no-idmap-tool", "these mappings need %s, and this machine has none" % name, pointer, name, "install the package uidmap"
-    )
+    raise Unsupported("no-idmap-tool", "these mappings need %s, which is not installed" % name, pointer, name, "install the package uidmap")
 
 
 # -- verbs ---------------------------------------------------------------------------------------------------------------
 
 
 def host_write(entry: Entry, run: HostRun) -> None:
-    """Host side, while init waits in its new user namespace. Uses run.pid, a child that has not been waited for, so the pid cannot be reused.
-    StepFailure with the list's pointer. Nothing to undo: maps disappear with their namespace."""
+    """Host side, while init waits in its new user namespace. Uses run.pid, a child that has not been reaped, so the pid cannot be reused.
+    StepFailure with the pointer of the list. Nothing to undo: maps disappear with their namespace."""
     proc_fd = posix.open("/proc/%d" % run.pid, posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
     try:
         if not entry["joined"]:
@@ -179,7 +178,7 @@ def _put(proc_fd: int, name: str, data: bytes, pointer: str) -> None:
     except OSError as e:
         hint = None
         if e.errno in (errno.EPERM, errno.EACCES):
-            hint = "are the host ids mapped where the runtime runs, and may it map them (CAP_SETUID, CAP_SETGID, for 0 CAP_SETFCAP)?"
+            hint = "the host ids must be mapped where the runtime runs, and mapping them takes CAP_SETUID and CAP_SETGID (for 0 also CAP_SETFCAP)"
         raise StepFailure(
             "map-not-written", "cannot write %s: %s" % (name, errno_text(e.errno)), pointer=pointer, call=call, errno=e.errno, hint=hint
         ) from e
@@ -203,7 +202,7 @@ def _by_tool(tool: str, pid: int, ranges: list[list[int]], pointer: str) -> None
 
 
 def _verify(entry: Entry, ranges: list[list[int]], proc_fd: int, kind: str, pointer: str) -> None:
-    """The map as the kernel shows it; it sorts long ones."""
+    """Compares the map with what the kernel shows; the kernel sorts long maps."""
     numbers = [int(word) for word in fileio.read_file(kind + "_map", dir_fd=proc_fd).split()]
     shown = sorted(numbers[i : i + 3] for i in range(0, len(numbers), 3))
     if shown == sorted(ranges):

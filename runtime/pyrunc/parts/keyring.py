@@ -1,6 +1,6 @@
 """No key of config.json: the session keyring of the container (keyrings(7), session-keyring(7)).
 
-Invariant: the container never sees the caller's keyring, nor one that somebody else made under its name.
+Invariant: the container never sees the caller's keyring, nor one that somebody else created under its name.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ def plan(node: Node, ctx: Context) -> Entry | None:
 
 
 def host_name(entry: Entry, run: HostRun) -> None:
-    """Host side, before the clone. Chooses the name: 128 random bits, as whoever knows it could join the keyring or make it first. Kept in
-    the saved state under `keyring`, for exec. Nothing to undo."""
+    """Host side, before the clone. Chooses the name: 128 random bits, because anyone who knows it could join the keyring or create it
+    first. Stored in the state as `keyring`, for exec. Nothing to undo."""
     run.state_dir.state["keyring"] = NAME % posix.urandom(16).hex()
 
 
 def init_join(entry: Entry, run: InitRun) -> None:
-    """Init, as root of its user namespace: joins a new session keyring. Its user may search it, which exec needs to join it (in a user
-    namespace everybody, as ids are seen through the map); nothing else is allowed to processes that do not possess it, not even to see
-    it in /proc/keys. Uses run.state_dir, and run.proc for the label. A kernel without keyrings is accepted; a keyring that exists
-    already is a failure. Nothing to undo: it disappears with its last process."""
+    """Init, as root of its user namespace: joins a new session keyring. Its user may search it, because exec has to join it (in a user
+    namespace anyone may, as ids are seen through the map); processes that do not possess it may do nothing else, not even see it in
+    /proc/keys. Uses run.state_dir, and run.proc for the label. A kernel without keyrings is accepted; a keyring that already exists is a
+    failure. Nothing to undo: the keyring disappears with its last process."""
     name = run.state_dir.state["keyring"]
     if entry["label"]:
         run.proc.write("thread-self/attr/keycreate", fileio.fsencode(entry["label"]))
@@ -58,7 +58,7 @@ def init_join(entry: Entry, run: InitRun) -> None:
         if e.errno == errno.ENOSYS:
             return
         words = "unable to join session keyring: %s" % errno_text(e.errno)
-        raise CallError.of(e, words=words, hint="--no-new-keyring does without; the quota is in /proc/key-users") from None
+        raise CallError.of(e, words=words, hint="use --no-new-keyring; the quota is in /proc/key-users") from None
     finally:
         if entry["label"]:
             run.proc.write("thread-self/attr/keycreate", b"\0")
@@ -71,6 +71,6 @@ def init_join(entry: Entry, run: InitRun) -> None:
 
 
 def exec_op(entry: Entry, run: ExecRun) -> Op:
-    """("KEYRING", name), for exec: the one that the container has, or a new one where none is recorded; never the caller's."""
+    """("KEYRING", name), for exec: the container's keyring, or a new one if none is recorded; never the caller's."""
     name = run.container.state.get("keyring") or NAME % posix.urandom(16).hex()
     return ("KEYRING", fileio.fsencode(name))

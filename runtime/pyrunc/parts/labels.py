@@ -1,7 +1,7 @@
 """/process/apparmorProfile, /process/selinuxLabel, /linux/mountLabel (runtime-spec, config.md#linux-process, config-linux.md#mount-label).
 
-Invariant: fail closed. A label that cannot be set is an error, and it
-is written through our own procfs, so that no mount of the container can redirect the write (CVE-2019-16884, CVE-2025-52881).
+Invariant: fail closed. A label that cannot be set is an error. Labels are written through our own procfs, so that no mount of the container
+can redirect the write (CVE-2019-16884, CVE-2025-52881).
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ if TYPE_CHECKING:
 APPARMOR: Final = "/process/apparmorProfile"
 SELINUX: Final = "/process/selinuxLabel"
 MOUNT: Final = "/linux/mountLabel"
-APPARMOR_FILES = ("thread-self/attr/apparmor/exec", "thread-self/attr/exec")  # the second before Linux 5.8
+APPARMOR_FILES = ("thread-self/attr/apparmor/exec", "thread-self/attr/exec")  # the second one before Linux 5.8
 CONTEXT_TYPE = "run.oci.mount_context_type"
 CONTEXT_TYPES = ("context", "fscontext", "defcontext", "rootcontext")  # mount(8), SELinux
 SELINUX_FILE = "thread-self/attr/exec"
 
 
 def plan(node: Node, ctx: Context) -> Entry | None:
-    """node: the three texts; empty is absent. entry: {"apparmor"?, "selinux"?, "mount"?, "context_type"?} or None. An annotation says
-    which mount option takes the mount label, `context` if there is none.
-    Refused: a profile without AppArmor, a label without SELinux, control characters (the name goes into a line for the kernel)."""
+    """node: the three strings; an empty one counts as absent. entry: {"apparmor"?, "selinux"?, "mount"?, "context_type"?} or None. An
+    annotation can choose the mount option for the mount label; the default is `context`. Refused: a profile without AppArmor, a label
+    without SELinux, control characters (the name becomes part of a line that the kernel parses)."""
     entry: Entry = {}
     texts: tuple[tuple[str, str | None, Key], ...] = (
         (APPARMOR, node.get(APPARMOR), "apparmor"),
@@ -65,12 +65,12 @@ def plan(node: Node, ctx: Context) -> Entry | None:
             "apparmor: config provided but apparmor not supported",
             APPARMOR,
             "AppArmor, enabled in the kernel",
-            "leave the profile out",
+            "remove the profile",
         )
     for pointer, _value, key in texts[1:]:
         if key in entry and not ctx.probe.selinux():
             words = "selinux label is specified in config, but selinux is disabled or not supported"
-            raise Unsupported("no-selinux", words, pointer, "SELinux, enabled in the kernel", "leave the label out")
+            raise Unsupported("no-selinux", words, pointer, "SELinux, enabled in the kernel", "remove the label")
     kind = ctx.plans.get("meta", {}).get("annotations", {}).get(CONTEXT_TYPE)
     if kind is not None and "mount" in entry:
         if kind not in CONTEXT_TYPES:
@@ -85,8 +85,8 @@ def plan(node: Node, ctx: Context) -> Entry | None:
 
 
 def init_exec(entry: Entry, run: InitRun) -> None:
-    """Init, the last thing before the rights go: what the program will be confined by, in force from execve on. Uses run.proc. The name
-    of the file is in backquotes, as podman's pattern for these errors expects."""
+    """Init, the last step before privileges are dropped: sets the profile or label that confines the program from execve on. Uses run.proc.
+    The error has the file name in backquotes, because podman's pattern for these errors expects it."""
     if "apparmor" in entry:
         _apparmor(run, entry["apparmor"])
     if "selinux" in entry:
@@ -124,8 +124,8 @@ def _failure(path: str, words: str, value: str, pointer: str, e: OSError) -> Ste
 
 
 def exec_op(entry: Entry, run: ExecRun) -> Op | None:
-    """("WRITE", directory, path, text), for exec, before its child joins anything. Uses run.proc, which stays open until then. Only one
-    of the two can be given: no kernel enforces AppArmor and SELinux at once."""
+    """("WRITE", directory, path, text), for exec, before its child joins a namespace. Uses run.proc, which stays open until then. At most
+    one of the two is set: no kernel enforces AppArmor and SELinux at once."""
     key: Key = "apparmor" if "apparmor" in entry else "selinux"
     if key not in entry:
         return None

@@ -1,7 +1,7 @@
-"""The annotation org.pyrunc.landlock: a Landlock domain for the program (landlock(7); in runtime-spec still under discussion).
+"""The annotation org.pyrunc.landlock: a Landlock domain for the program (landlock(7); still under discussion in runtime-spec).
 
-Invariant: nothing is dropped because the kernel does not know it. Rights are the kernel's numbers, and one that this kernel lacks is
-refused: a domain with fewer rules than asked for protects nothing. Links are not followed: a hostile image could redirect a rule.
+Invariant: nothing is dropped because the kernel does not support it. Rights are the kernel's numbers, and a right that this kernel lacks is
+refused: a domain with fewer rules than requested protects nothing. Links are not followed: a hostile image could redirect a rule.
 """
 
 from __future__ import annotations
@@ -30,35 +30,37 @@ if TYPE_CHECKING:
     Rule = list[Any]  # [path or port, allowed rights, pointer]
 
     class Entry(TypedDict):
-        attr: list[int]  # as RULESET
+        attr: list[int]  # in the order of RULESET
         paths: list[Rule]
         ports: list[Rule]
 
 
 POINTER: Final = "/annotations/org.pyrunc.landlock"
-# struct landlock_ruleset_attr in its order, and how many rights of each there are since which version of the interface (landlock(7))
+# The fields of struct landlock_ruleset_attr, in order, and how many rights each has since which version of the ABI (landlock(7)).
 RULESET = ("handledAccessFs", "handledAccessNet", "scoped")
 RIGHTS = {
     "handledAccessFs": ((1, 13), (2, 14), (3, 15), (5, 16)),
     "handledAccessNet": ((4, 2),),
     "scoped": ((6, 2),),
 }
-NEWEST = 7  # the version that RIGHTS was compared with; a newer kernel checks unknown bits itself
+NEWEST = 7  # the latest version that RIGHTS covers; a newer kernel checks unknown bits itself
 KINDS = (("pathBeneath", "paths", "handledAccessFs"), ("netPort", "ports", "handledAccessNet"))
-OF_FILES = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 14 | 1 << 15  # execute, write, read, truncate, ioctl: the kernel takes no others for a file
+OF_FILES = (
+    1 << 0 | 1 << 1 | 1 << 2 | 1 << 14 | 1 << 15
+)  # execute, write, read, truncate, ioctl: the only rights that the kernel accepts for a file
 NET_PORT = 2  # LANDLOCK_RULE_NET_PORT
 
 
 def plan(node: Node, ctx: Context) -> Entry:
-    """node: {POINTER: text}, the text {"ruleset": {"handledAccessFs", "handledAccessNet", "scoped": numbers}, "rules": {"pathBeneath":
+    """node: {POINTER: text}; the text is {"ruleset": {"handledAccessFs", "handledAccessNet", "scoped": numbers}, "rules": {"pathBeneath":
     [{"allowedAccess": number, "paths": [texts]}], "netPort": [{"allowedAccess": number, "ports": [numbers]}]}}.
     entry: {"attr": [three numbers], "paths": [[path, allowed, pointer]], "ports": [[port, allowed, pointer]]}.
-    Refused: another shape; an empty ruleset; rights that are not handled; a relative path or one with `..`; a kernel without Landlock, or
-    one that lacks a right that is asked for."""
+    Refused: a different structure; an empty ruleset; rights that the ruleset does not handle; a path that is relative or contains `..`; a
+    kernel without Landlock, or one that lacks a requested right."""
     try:
         given = jsonio.loads(node[POINTER], "the annotation")
     except Refusal as e:
-        raise Refusal("annotation-not-json", e.words, POINTER, 'it is a JSON object: {"ruleset": {…}, "rules": {…}}') from None
+        raise Refusal("annotation-not-json", e.words, POINTER, 'use a JSON object: {"ruleset": {…}, "rules": {…}}') from None
     _object(given, POINTER, ("ruleset", "rules"))
     ruleset = _object(given.get("ruleset"), POINTER + "/ruleset", RULESET)
     rules = _object(given.get("rules", {}), POINTER + "/rules", [kind for kind, _, _ in KINDS])
@@ -68,19 +70,19 @@ def plan(node: Node, ctx: Context) -> Entry:
             "no-landlock",
             "Landlock is not available",
             POINTER,
-            "Landlock, built in and named in the lsm= of the boot",
+            "Landlock, built into the kernel and listed in the boot parameter lsm=",
             "leave it out",
         )
     attr = [_handled(ruleset, name, version) for name in RULESET]
     if not any(attr):
-        raise Refusal("empty-ruleset", "a ruleset that handles nothing", POINTER + "/ruleset", "at least one of " + ", ".join(RULESET))
+        raise Refusal("empty-ruleset", "the ruleset handles nothing", POINTER + "/ruleset", "at least one of " + ", ".join(RULESET))
     found = [_rules(rules.get(kind, []), POINTER + "/rules/" + kind, names, attr[RULESET.index(handled)]) for kind, names, handled in KINDS]
     return {"attr": attr, "paths": found[0], "ports": found[1]}
 
 
 def _object(value: object, pointer: str, keys: Sequence[str]) -> dict[str, Any]:
     if type(value) is not dict:
-        raise Refusal("not-an-object", "an object is wanted", pointer, "with " + ", ".join(keys))
+        raise Refusal("not-an-object", "must be an object", pointer, "with " + ", ".join(keys))
     for key in value:
         if key not in keys:
             raise Refusal("unknown-key", "%s is not known" % quote(key, 60), pointer, "one of " + ", ".join(keys))
@@ -89,13 +91,13 @@ def _object(value: object, pointer: str, keys: Sequence[str]) -> dict[str, Any]:
 
 def _list(value: object, pointer: str) -> list[Any]:
     if type(value) is not list:
-        raise Refusal("not-a-list", "a list is wanted", pointer)
+        raise Refusal("not-a-list", "must be a list", pointer)
     return value
 
 
 def _number(value: object, pointer: str, most: int = 2**64 - 1) -> int:
     if type(value) is not int or not 0 <= value <= most:
-        raise Refusal("not-a-number", "a number from 0 to %d is wanted" % most, pointer)
+        raise Refusal("not-a-number", "must be a number from 0 to %d" % most, pointer)
     return value
 
 
@@ -112,7 +114,7 @@ def _handled(ruleset: dict[str, Any], name: str, version: int) -> int:
             "bit %d is not in version %d of Landlock" % (missing, version),
             pointer,
             needs + " of the interface",
-            "leave the bit out",
+            "remove the bit",
         )
     return rights
 
@@ -131,13 +133,13 @@ def _rules(given: object, pointer: str, names: str, handled: int) -> list[Rule]:
             if names == "ports":
                 _number(value, here, 65535)
             elif type(value) is not str or value[:1] != "/" or ".." in value.split("/") or "\0" in value:
-                raise Refusal("bad-path", "an absolute path without .. is wanted", here)
+                raise Refusal("bad-path", "must be an absolute path without ..", here)
             found.append([value, allowed, here])
     return found
 
 
 def init_make(entry: Entry, run: InitRun) -> None:
-    """Init side, when all mounts are as the program will see them. Sets run.fds["landlock"]; op_early or op_late enforces and closes it."""
+    """Init side, when all mounts are in their final state. Sets run.fds["landlock"]; op_early or op_late enforces and closes it."""
     run.fds["landlock"] = _ruleset(entry, run.root_fd)
 
 
@@ -153,7 +155,7 @@ def exec_close(entry: Entry, run: ExecRun) -> None:
 
 def _ruleset(entry: Entry, root_fd: int) -> int:
     attr = entry["attr"]
-    while not attr[-1]:  # a kernel that does not know the last fields takes a shorter structure
+    while not attr[-1]:  # a kernel that does not know the last fields accepts a shorter structure
         attr = attr[:-1]
     try:
         ruleset = _syscalls.landlock_create_ruleset(pack("=%dQ" % len(attr), *attr), 0)
@@ -182,7 +184,7 @@ def _path(ruleset: int, root_fd: int, path: str, allowed: int, pointer: str) -> 
         if allowed:
             _syscalls.landlock_add_rule(ruleset, constants.LANDLOCK_RULE_PATH_BENEATH, pack("=Qi", allowed, there))
     except OSError as e:
-        hint = "links are not followed: name the place that it leads to" if e.errno == errno.ELOOP else None
+        hint = "links are not followed: use the path that it leads to" if e.errno == errno.ELOOP else None
         raise _failure("unable to allow %s by Landlock" % quote(path), pointer, e, hint, path) from e
     finally:
         if there >= 0:
@@ -199,10 +201,10 @@ def _no_new_privs(run: TailRun) -> bool:
 
 
 def op_early(entry: Entry, run: TailRun) -> Op | None:
-    """Without noNewPrivileges, while CAP_SYS_ADMIN is there. None otherwise."""
+    """Without noNewPrivileges, while the process still has CAP_SYS_ADMIN. None otherwise."""
     return None if _no_new_privs(run) else ("LANDLOCK", run.fds["landlock"], 0)
 
 
 def op_late(entry: Entry, run: TailRun) -> Op | None:
-    """With noNewPrivileges, which is what the kernel asks for then."""
+    """With noNewPrivileges, which the kernel requires if there is no CAP_SYS_ADMIN. None otherwise."""
     return ("LANDLOCK", run.fds["landlock"], 0) if _no_new_privs(run) else None

@@ -1,6 +1,6 @@
 """/linux/memoryPolicy (runtime-spec, config-linux.md#memory-policy; set_mempolicy(2)).
 
-Invariant: the kernel's rules for modes, flags and nodes are checked here one by one, because the kernel only says EINVAL.
+Invariant: the kernel's rules for modes, flags and nodes are checked here one by one, because the kernel only returns EINVAL.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     )
 
     class Entry(TypedDict):
-        mode: int  # and flags
+        mode: int  # including the flags
         nodes: list[list[int]]  # [first, last]
 
 
@@ -49,9 +49,9 @@ PREFERRED, LOCAL = 1, 4
 
 def plan(node: Node, ctx: Context) -> Entry:
     """node: {"/linux/memoryPolicy": {mode, nodes, flags}}. entry: {"mode": mode and flags, "nodes": [[first, last], …]}.
-    Refused: no or an unknown mode, unknown flags; nodes for DEFAULT and LOCAL, none for the others but PREFERRED; lists that are
-    malformed or name no node of this machine; STATIC with RELATIVE, either of them without nodes, NUMA_BALANCING elsewhere than with
-    BIND and PREFERRED_MANY."""
+    Refused: a mode that is missing or unknown, unknown flags; nodes with DEFAULT or LOCAL, no nodes with any other mode except PREFERRED;
+    lists that are malformed or contain no node of this machine; STATIC together with RELATIVE, either of them without nodes, NUMA_BALANCING
+    with any mode except BIND and PREFERRED_MANY."""
     value = node[POINTER]
     mode = value.get("mode")
     if mode not in MODES:
@@ -132,7 +132,7 @@ def _online() -> list[list[int]]:
     try:
         return _nodes(fileio.fsdecode(fileio.read_file(ONLINE, 4096)).strip())
     except OSError:
-        return [[0, NODE_MAX]]  # a kernel without NUMA will say ENOSYS
+        return [[0, NODE_MAX]]  # a kernel without NUMA returns ENOSYS later
 
 
 def _mask(ranges: list[list[int]]) -> tuple[bytes, int]:
@@ -147,8 +147,8 @@ def _mask(ranges: list[list[int]]) -> tuple[bytes, int]:
 
 
 def init_set(entry: Entry, run: InitRun) -> None:
-    """Init. Inherited by what it starts. Read back. ENOSYS: a kernel without NUMA; EINVAL: a node outside the cpuset, or a mode that this
-    kernel does not have."""
+    """Init. Sets the policy, which children inherit, and reads it back. ENOSYS: a kernel without NUMA; EINVAL: a node outside the cpuset,
+    or a mode that this kernel lacks."""
     try:
         _syscalls.set_mempolicy(entry["mode"], *_mask(entry["nodes"]))
     except OSError as e:

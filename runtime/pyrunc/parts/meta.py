@@ -1,7 +1,8 @@
 """/ociVersion, /annotations (runtime-spec, config.md#specification-version, #annotations).
 
-Invariant: annotations are hostile text, because engines copy labels of images and of pods into them. None may name a path of the
-host or a program, set a property of systemd that reaches other units, or keep root's groups, unless --allow-annotation-paths is given; other parts see only those that remain.
+Invariant: annotations are untrusted, because engines copy labels of images and pods into them. Without --allow-annotation-paths, none may
+name a path or a program on the host, set a systemd property that affects other units, or keep root's groups; other parts see only the
+annotations that remain.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 
 VERSION = (1, 3)
-# Annotations whose values are paths of the host, or a filter that replaces the profile: ignored unless they are allowed. `features`
+# Annotations whose values are paths on the host, or a filter that replaces the profile: ignored unless they are allowed. `features`
 # lists them as potentially unsafe.
 PATHS = (
     "org.criu.config", "run.oci.hooks.stderr", "run.oci.hooks.stdout", "run.oci.pidfd_receiver", "run.oci.seccomp.plugins",
@@ -43,8 +44,8 @@ KNOWN = (
     "run.oci.systemd.subgroup",
 )  # fmt: skip
 SYSTEMD = "org.systemd.property."
-# Properties of the scope that need no permission: those that CRI-O and podman set, and what concerns the scope alone. Others start programs, stop units or the machine
-# (ExecStartPre, Conflicts, OnFailure, SuccessAction: CVE-2024-3154).
+# Properties of the scope that are always allowed: those that CRI-O and podman set, and those that concern only the scope. Others start
+# programs, or stop units or the machine (ExecStartPre, Conflicts, OnFailure, SuccessAction: CVE-2024-3154).
 SYSTEMD_SAFE = (
     "After", "CollectMode", "DefaultDependencies", "KillSignal", "RuntimeMaxSec", "RuntimeMaxUSec", "SendSIGHUP", "TimeoutStopSec",
     "TimeoutStopUSec",
@@ -53,9 +54,9 @@ SYSTEMD_SAFE = (
 
 def plan(node: Node, ctx: Context) -> Entry:
     """node: {"/ociVersion": text, "/annotations": {key: text}}.
-    entry: {"ociVersion", "annotations": those in force, "keep_groups": bool, "pidfd_receiver": path of a socket or None}.
-    Refused: no version, one that is not 1.x; an annotation with an empty key or control bytes in it; a receiver that is not an absolute
-    path; run.oci.handler, which asks for another executor than the kernel."""
+    entry: {"ociVersion", "annotations": those that have an effect, "keep_groups": bool, "pidfd_receiver": path of a socket or None}.
+    Refused: a version that is missing or not 1.x; an annotation whose key is empty or contains control characters; a receiver that is not
+    an absolute path; run.oci.handler, which asks for an executor other than the kernel."""
     entry: Entry = {
         "ociVersion": _version(node.get("/ociVersion"), ctx),
         "annotations": {},
@@ -117,5 +118,5 @@ def _version(text: str | None, ctx: Context) -> str:
 
 
 def pidfd_receiver(entry: Entry) -> str | None:
-    """The socket that an annotation gives init's pidfd to, as far as annotations may name paths."""
+    """The socket that receives init's pidfd, from an annotation, if annotations may name paths."""
     return entry["pidfd_receiver"]

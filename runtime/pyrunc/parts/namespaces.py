@@ -1,7 +1,7 @@
-"""/linux/namespaces (config-linux.md#namespaces): which are new, which are joined, and in which order init enters them.
+"""/linux/namespaces (config-linux.md#namespaces): which ones are new, which are joined, and in which order init enters them.
 
-The clone itself is linux.ns.clone_init. Invariant: every path is opened and checked before anything else
-happens; from then on only the descriptor is used.
+The clone itself is linux.ns.clone_init. Invariant: every path is opened and checked before anything else happens; after that, only the
+descriptor is used.
 """
 
 from __future__ import annotations
@@ -34,23 +34,24 @@ if TYPE_CHECKING:
         new: list[str]  # types, in the order of the config
         join: dict[str, str]  # {type: path}
         flags: int  # for clone3, without those of init_unshare
-        userns: bool  # the container is in a user namespace other than the runtime's
+        userns: bool  # the container's user namespace is not the runtime's
         host_net: bool
-        host: list[str]  # types in which the container is where the runtime is
-        pointers: dict[str, str]  # {type: where it is in the config}
+        host: list[str]  # types that the container shares with the runtime
+        pointers: dict[str, str]  # {type: JSON pointer in the config}
 
 
 POINTER: Final = "/linux/namespaces"
 
 
 def plan(node: Node, ctx: Context) -> Entry:
-    """node: {"/linux/namespaces": [{"type", "path"}, ...]}, or {} for a container that shares all of the host's.
+    """node: {"/linux/namespaces": [{"type", "path"}, ...]}, or {} for a container that shares all namespaces with the host.
 
-    Entry: {"new": [types], "join": {type: path}, "flags": for clone3 (without those of init_unshare), "userns": bool, "host_net": bool, "host": [types in which the container is where the runtime is], "pointers": {type: where}}.
-    A path to the runtime's own namespace is no isolation: such a type counts as not listed, and stands under "host".
+    Entry: {"new": [types], "join": {type: path}, "flags": for clone3 (without those of init_unshare), "userns": bool, "host_net": bool,
+    "host": [types that the container shares with the runtime], "pointers": {type: JSON pointer}}. A path to the runtime's own namespace
+    does not isolate anything: the type counts as not listed and is in "host".
 
-    Refuses: a type twice, an unknown one, a path that is relative, can't be opened, or is no namespace of that type; a user namespace
-    without path and mappings; no user namespace at all for a runtime without privileges. Unsupported: what the kernel lacks."""
+    Refuses: a type that is unknown or listed twice; a path that is relative, can't be opened, or is not a namespace of that type; a user
+    namespace without a path and mappings; no user namespace if the runtime is unprivileged. Unsupported: a type that the kernel lacks."""
     new: list[str] = []
     join: dict[str, str] = {}
     pointers: dict[str, str] = {}
@@ -92,17 +93,17 @@ def plan(node: Node, ctx: Context) -> Entry:
 
 
 def _late(new: list[str], join: Container[str]) -> tuple[str, ...]:
-    """The namespaces that init makes itself: cgroup, once it is in its cgroup; and with a user namespace also ipc, because message
-    queues belong to the ids of its maker, and the host's root is nobody inside."""
+    """The namespaces that init creates itself: cgroup, once it is in its cgroup; with a user namespace also ipc, because message queues
+    belong to the ids of the process that created the namespace, and inside, the host's root is nobody."""
     return ("cgroup", "ipc") if "user" in new or "user" in join else ("cgroup",)
 
 
 def _checked(path: str, kind: str, pointer: str) -> bool:
-    """True when the path leads to our own namespace. Refusal when it doesn't lead to one of this kind at all."""
+    """Whether the path leads to our own namespace. Refusal if it does not lead to a namespace of this type."""
     if path[0] != "/":
         raise Refusal("relative-path", "namespace path: %s is not absolute" % quote(path), pointer)
     if "\0" in path:
-        raise Refusal("nul-byte", "namespace path: NUL in a path", pointer)
+        raise Refusal("nul-byte", "namespace path: NUL byte in the path", pointer)
     try:
         fd = ns.open_path(path, kind)
     except OSError as e:
@@ -116,7 +117,7 @@ def _checked(path: str, kind: str, pointer: str) -> bool:
 
 
 def _check_user(new: list[str], join: Container[str], pointers: dict[str, str], ctx: Context) -> None:
-    """Whether there is a user namespace where one is needed, with mappings."""
+    """Refuses a missing user namespace if one is needed, and one without mappings."""
     linux = ctx.config.get("linux", {})
     mapped = linux.get("uidMappings") or linux.get("gidMappings")
     if "user" in new and not mapped:
@@ -135,7 +136,7 @@ def _check_user(new: list[str], join: Container[str], pointers: dict[str, str], 
 
 
 def host_open(entry: Entry, run: HostRun) -> None:
-    """Host side, first of all. Opens each path into run.fds["ns:TYPE"] and checks the type again on what was opened; sets
+    """Host side, the first step. Opens each path as run.fds["ns:TYPE"] and checks the type again on the open descriptor; sets
     run.clone_flags and run.time_offsets (None; `clocks` sets it later). OSError names the path. Nothing to undo: descriptors."""
     run.clone_flags = entry["flags"]
     run.time_offsets = None
@@ -148,14 +149,14 @@ def host_open(entry: Entry, run: HostRun) -> None:
 
 
 def host_close(entry: Entry, run: HostRun) -> None:
-    """Host side. Closes what host_open opened: init has its own copies."""
+    """Host side. Closes what host_open opened; init has its own copies."""
     for kind in entry["join"]:
         posix.close(run.fds.pop("ns:" + kind))
 
 
 def init_join(entry: Entry, run: InitRun) -> None:
-    """Init. Enters those that the clone has not entered (run.joined_ns), from run.fds, and closes those descriptors. The mount namespace comes last:
-    from then on paths are the container's. A cgroup namespace waits for init_unshare."""
+    """Init. Joins the namespaces that the clone has not joined (run.joined_ns), using run.fds, and closes the descriptors. The mount
+    namespace is the last one: from then on, paths are the container's. A cgroup namespace is left to init_unshare."""
     for kind in ns.ORDER:
         if kind in entry["join"] and kind not in run.joined_ns and kind != "cgroup":
             try:
@@ -169,7 +170,7 @@ def init_join(entry: Entry, run: InitRun) -> None:
 
 
 def init_unshare(entry: Entry, run: InitRun) -> None:
-    """Init, as the container's root, and in its final cgroup, which becomes the root of the new cgroup namespace
+    """Init, as the container's root and in its final cgroup, which becomes the root of the new cgroup namespace
     (cgroup_namespaces(7))."""
     late = 0
     for kind in entry["new"]:
@@ -186,7 +187,7 @@ def init_unshare(entry: Entry, run: InitRun) -> None:
 
 
 def made(entry: Entry, pid: int) -> dict[str, int]:
-    """{type: inode} of the namespaces that init is in and the runtime is not, for exec: init may go elsewhere later."""
+    """{type: inode} of the namespaces that init does not share with the runtime. Stored for exec, because init may leave them later."""
     found = {}
     for kind in [*entry["new"], *entry["join"]]:
         found[kind] = posix.stat("/proc/%d/ns/%s" % (pid, ns.FILES[kind])).st_ino
@@ -194,7 +195,7 @@ def made(entry: Entry, pid: int) -> dict[str, int]:
 
 
 def init_loopback(entry: Entry, run: InitRun) -> None:
-    """Init. The loopback device of a *new* network namespace comes up; a joined one belongs to somebody else."""
+    """Init. Brings up the loopback device of a *new* network namespace; a joined namespace is not changed."""
     if "network" in entry["new"]:
         netlink.loopback_up()
 
@@ -206,14 +207,14 @@ HINTS = {
     errno.ENOSPC: "a limit in /proc/sys/user/max_*_namespaces is reached, or namespaces are nested too deep",
     errno.EUSERS: "user namespaces are nested too deep",
     errno.EAGAIN: "a limit on processes (pids.max of a cgroup, RLIMIT_NPROC) is reached",
-    errno.ENOMEM: "a pid namespace whose init has ended takes no new process",
+    errno.ENOMEM: "a pid namespace whose init has exited accepts no new processes",
     errno.EBUSY: "the target cgroup has child cgroups or controllers that forbid processes in it",
 }
 
 
 def clone(entry: Entry, run: HostRun) -> tuple[int, int]:
-    """Host side, by the engine by name: (pid, pidfd) of init, (0, -1) in init. Uses run.clone_flags, run.cgroup_fd, run.time_offsets and
-    the descriptors of host_open; sets run.joined_ns. StepFailure that names the namespace that it was about."""
+    """Host side; the engine calls it by name. Returns (pid, pidfd) of init, and (0, -1) in init. Uses run.clone_flags, run.cgroup_fd,
+    run.time_offsets and the descriptors of host_open; sets run.joined_ns. The StepFailure names the namespace that caused it."""
     joins = {key[3:]: fd for key, fd in run.fds.items() if key[:3] == "ns:"}
     try:
         pid, pidfd, run.joined_ns = ns.clone_init(joins, run.clone_flags, run.cgroup_fd, run.time_offsets)
@@ -236,11 +237,11 @@ def _clone_failure(entry: Entry, e: CallError) -> StepFailure:
 
 
 def own_pid_ns(entry: Entry) -> bool:
-    """Whether the container's init is pid 1 of a namespace that is its own: then all its processes end with it."""
+    """Whether the container's init is pid 1 of a new pid namespace: then all its processes die with it."""
     return "pid" in entry["new"]
 
 
 def joined_path(plans: Plans, kind: str) -> str | None:
-    """The path of the namespace that the container joined; None for one of its own. Plans that lack the part are damaged ones."""
+    """The path of the namespace that the container joined; None if it joined none. Plans without this part are damaged."""
     entry = plans.get("namespaces")
     return entry["join"].get(kind) if entry else None

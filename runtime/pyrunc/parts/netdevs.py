@@ -1,8 +1,8 @@
-"""/linux/netDevices (config-linux.md#network-devices): devices that move from the runtime's network namespace into the container's.
+"""/linux/netDevices (config-linux.md#network-devices): moves devices from the runtime's network namespace to the container's.
 
-Invariant: a device is renamed and moved in one request, which the kernel handles under one lock, so nobody sees it in the container
-under its host name, or the reverse. It goes down on the way; its permanent addresses of universe scope are set again. The kernel
-returns moved devices to the host when the namespace dies, so nothing is undone here.
+Invariant: a device is renamed and moved in one request, which the kernel handles under one lock, so it is never visible in the container
+under its host name, or on the host under its new one. Moving takes it down; its permanent addresses of universe scope are restored. The
+kernel returns moved devices to the host when the namespace is destroyed, so there is nothing to undo here.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ NAME_MAX = 15  # IFNAMSIZ without the NUL
 def plan(node: Node, ctx: Context) -> Entry | None:
     """node: {"/linux/netDevices": {host name: {"name"}}}. Entry: {"devices": [[host name, container name, pointer], ...]}, or None.
 
-    Refuses: no network namespace in the list, a runtime without privileges, invalid names (one %d is a template in the
-    new name), two devices for one name, loopback, and devices that do not exist."""
+    Refuses: no network namespace in the list, an unprivileged runtime, invalid names (the new name may contain one %d), two devices with
+    one new name, the loopback device, and devices that do not exist."""
     devices = node[POINTER]
     if not devices:
         return None
@@ -76,7 +76,7 @@ def plan(node: Node, ctx: Context) -> Entry | None:
 
 
 def _check_name(name: str, pointer: str, template: bool) -> None:
-    """The kernel's own rule (dev_valid_name), and at most one %d, for which it picks a number."""
+    """The kernel's rule (dev_valid_name), and at most one %d, which the kernel replaces with a number."""
     bad = not name or len(name.encode("utf-8", "surrogateescape")) > NAME_MAX or name in (".", "..") or not name.isprintable()
     bad = bad or any(c in "/:" or c.isspace() for c in name)
     if bad or "%" in name.replace("%d", "", 1 if template else 0):
@@ -84,8 +84,8 @@ def _check_name(name: str, pointer: str, template: bool) -> None:
 
 
 def host_move(entry: Entry, run: HostRun) -> None:
-    """Host side, while init waits. Target: run.fds["ns:network"] if it will be joined, else init's own namespace by run.pid. StepFailure
-    with the device's pointer. Devices moved before a failure return when the namespace ends."""
+    """Host side, while init waits. The target is run.fds["ns:network"] if that is joined, else the namespace of run.pid. StepFailure with
+    the device's pointer. After a failure, devices that were already moved return when the namespace is destroyed."""
     net_fd = run.fds.get("ns:network", -1)
     opened = -1
     if net_fd < 0:
@@ -118,10 +118,10 @@ def _text(e: OSError, name: str) -> str:
 
 def _move(outer: Route, inner: Route, net_fd: int, host_name: str, name: str) -> None:
     index, _name, flags = outer.link(host_name)
-    addresses = outer.addresses(index)  # before it goes down: that drops those of IPv6
+    addresses = outer.addresses(index)  # read before the device goes down, which removes IPv6 addresses
     there = inner.links()
     if any(link[1] == name for link in there):
-        raise _name_taken()  # checked first: the kernel moves before it renames, and a failed rename leaves the device there
+        raise _name_taken()  # checked first: the kernel moves before it renames, so after a failed rename the device would be in the container
     if flags & IFF_UP:
         outer.set_up(index, False)
     try:
@@ -140,7 +140,7 @@ def _name_taken() -> OSError:
 
 
 def _restore(outer: Route, index: int, addresses: list[Address]) -> None:
-    """Restores a device that stays with the host; the error being reported matters more than one from here."""
+    """Restores a device that remains on the host. Errors are ignored: the one being reported matters more."""
     try:
         outer.set_up(index, True)
         _give_back(outer, index, addresses)
@@ -149,7 +149,8 @@ def _restore(outer: Route, index: int, addresses: list[Address]) -> None:
 
 
 def _found(inner: Route, name: str, there: set[int]) -> int:
-    """The index in the new namespace, which may differ. A name with %d was completed by the kernel: the new device is the one."""
+    """The index in the new namespace, which may differ. If the name contained %d, the kernel chose the number, so look for the new
+    device."""
     if "%" not in name:
         return inner.link(name)[0]
     before, _, after = name.partition("%d")
@@ -164,5 +165,5 @@ def _give_back(route: Route, index: int, addresses: list[Address]) -> None:
         try:
             route.add_address(index, family, prefix, address, broadcast)
         except OSError as e:
-            if e.errno != errno.EEXIST:  # IPv4 addresses outlive going down
+            if e.errno != errno.EEXIST:  # IPv4 addresses survive taking the device down
                 raise

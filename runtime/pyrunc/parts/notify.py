@@ -1,6 +1,6 @@
-"""No key of config.json: NOTIFY_SOCKET of a supervisor that runs us as its service (sd_notify(3)).
+"""No key of config.json: NOTIFY_SOCKET, if a supervisor runs us as a service (sd_notify(3)).
 
-The container gets a socket of ours at /run/notify/notify.sock; `start` listens there and passes on READY=1 and the main pid. Invariant:
+The container gets a socket at /run/notify/notify.sock; `start` listens on it and forwards READY=1 and the main pid. Invariant:
 the container never reaches the supervisor's own socket.
 """
 
@@ -31,8 +31,9 @@ SOCKET = "notify.sock"
 
 
 def plan(node: Node, ctx: Context) -> Entry | None:
-    """node: {}. entry: {"host": the supervisor's socket, "variable": NOTIFY_SOCKET inside, "mount": an entry as in /mounts} or None without
-    NOTIFY_SOCKET in our own environment, for exec, and without a mount namespace, where the host would see the bind mount. Refuses nothing."""
+    """node: {}. entry: {"host": the supervisor's socket, "variable": NOTIFY_SOCKET inside, "mount": an entry as in /mounts} or None:
+    without NOTIFY_SOCKET in our own environment, for exec, and without a mount namespace, where the bind mount would appear on the host.
+    Refuses nothing."""
     host = ctx.options.get("notify_socket")
     if not host or ctx.options.get("command") not in ("create", "run"):
         return None
@@ -46,13 +47,13 @@ def plan(node: Node, ctx: Context) -> Entry | None:
 
 
 def host_make(entry: Entry, run: HostRun) -> None:
-    """Host, before the mounts: the directory that is bound into the container, which any user there may enter. Uses run.dir_fd."""
+    """Host, before the mounts: creates the directory that is bound into the container, where any user may enter it. Uses run.dir_fd."""
     fs.mkdir(FOLDER, 0o700, dir_fd=run.dir_fd)
     posix.chmod(FOLDER, 0o755, dir_fd=run.dir_fd)
 
 
 def undo_make(entry: Entry, run: HostRun) -> None:
-    """Host: removes socket and directory."""
+    """Host: removes the socket and the directory."""
     for remove, name in ((fs.unlink, "%s/%s" % (FOLDER, SOCKET)), (fs.rmdir, FOLDER)):
         try:
             remove(name, dir_fd=run.dir_fd)
@@ -61,7 +62,8 @@ def undo_make(entry: Entry, run: HostRun) -> None:
 
 
 def listen(entry: Entry, dir_fd: int) -> int:
-    """Before the gate is opened (`start`): fd of the socket in the container's directory; no message is lost."""
+    """Creates the socket in the container's directory and returns its fd. `start` calls it before opening the gate, so that no message is
+    lost."""
     from pyrunc.linux import sdnotify
 
     fd = fs.open(FOLDER, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW, dir_fd=dir_fd)
@@ -72,7 +74,7 @@ def listen(entry: Entry, dir_fd: int) -> int:
 
 
 def forward(entry: Entry, fd: int, pid: int, pidfd: int) -> bool:
-    """After the program was executed: waits until it is ready or has ended, and informs the supervisor. True if it became ready. Closes fd."""
+    """After execve: waits until the program is ready or has exited, and notifies the supervisor. True if it became ready. Closes fd."""
     from pyrunc.linux import sdnotify
 
     try:

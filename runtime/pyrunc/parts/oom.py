@@ -1,6 +1,6 @@
 """/process/oomScoreAdj (runtime-spec, config.md#linux-process; proc(5)).
 
-Invariant: 0 is a value, absent means unchanged; what is written is read back.
+Invariant: 0 is a value, and absent means unchanged; the value is read back after it is written.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ POINTER: Final = "/process/oomScoreAdj"
 
 def plan(node: Node, ctx: Context) -> Entry:
     """node: {"/process/oomScoreAdj": n}. entry: {"value": n}. Refused: outside -1000..1000. Only the kernel knows whether a low value may
-    be set: its limit is the lowest that a privileged process ever set, and cannot be read."""
+    be set: its limit is the lowest value that a privileged process ever set, and cannot be read."""
     value = node[POINTER]
     if not -1000 <= value <= 1000:
         raise Refusal("score-range", "oomScoreAdj %d is not in -1000..1000" % value, POINTER)
@@ -39,8 +39,8 @@ def plan(node: Node, ctx: Context) -> Entry:
 
 
 def host_write(entry: Entry, run: HostRun) -> None:
-    """Host, while init waits, with the host's rights and before init is non-dumpable (its files would be root's then). Uses run.pid, our
-    unreaped child. EACCES: lowering without CAP_SYS_RESOURCE. Ends with the process."""
+    """Host, while init waits, with the host's privileges and before init becomes non-dumpable (then its files would belong to root). Uses
+    run.pid, our unreaped child. EACCES: lowering without CAP_SYS_RESOURCE. Nothing to undo: the value disappears with the process."""
     path = "/proc/%d/oom_score_adj" % run.pid
     try:
         fs.write_file(None, path, "%d" % entry["value"])

@@ -1,8 +1,7 @@
 """/linux/maskedPaths and /linux/readonlyPaths (runtime-spec, config-linux.md#masked-paths, #readonly-paths).
 
-Invariant: a path that exists and can't be covered is a failure, and the cover never comes from a name in the
-container: the null device is checked by type and number before it is used (CVE-2025-31133, CVE-2025-62161). Only a path that does not
-exist is skipped.
+Invariant: a path that exists and can't be covered is a failure, and a cover is never trusted because of its name in the container: the null
+device is checked by type and number before it is used (CVE-2025-31133, CVE-2025-62161). Only paths that do not exist are skipped.
 """
 
 from __future__ import annotations
@@ -43,8 +42,9 @@ COVER = c.MOUNT_ATTR_RDONLY | c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NOEXEC
 
 
 def plan(node: Node, ctx: Context) -> Entry | None:
-    """node: the two lists. Entry: {"masked": [[path, pointer]], "readonly": [[path, pointer]], "label": SELinux label or None}; each path
-    once; None if both are empty. Refused: a user namespace without a mount namespace; a path that is relative, empty, `/`, or has `..` or a NUL byte."""
+    """node: the two lists. Entry: {"masked": [[path, pointer]], "readonly": [[path, pointer]], "label": SELinux label or None}, without
+    duplicates; None if both lists are empty. Refused: a user namespace without a mount namespace; a path that is relative, empty, `/`, or
+    has `..` or a NUL byte."""
     entry: Entry = {
         "masked": _checked(node.get(MASKED) or [], MASKED),
         "readonly": _checked(node.get(READONLY) or [], READONLY),
@@ -67,14 +67,16 @@ def _checked(given: list[str], pointer: str) -> list[Covered]:
         if path[:1] != "/" or ".." in path.split("/") or "\0" in path:
             raise Refusal("bad-path", '"%s" must be an absolute path without ..' % quote(path), at)
         if paths.clean(path) == "/":
-            raise Refusal("root-itself", "the root itself can't be masked or listed here", at, "for a read-only root set /root/readonly")
+            raise Refusal(
+                "root-itself", "the root itself cannot be masked or made read-only here", at, "for a read-only root set /root/readonly"
+            )
         found.setdefault(paths.clean(path), at)
     return [[path, at] for path, at in found.items()]
 
 
 def init_readonly(entry: Entry, run: InitRun) -> None:
-    """Init side, in the root. Each path is bound on itself, with what is mounted below, and its mount made read-only; the other flags
-    stay. Uses run.root_fd. StepFailure; undone with the mount namespace."""
+    """Init side, in the root. Each path is bind-mounted on itself, including the mounts below it, and the mount is made read-only; other
+    flags are kept. Uses run.root_fd. StepFailure; undone with the mount namespace."""
     for path, pointer in entry["readonly"]:
         try:
             _readonly(run.root_fd, path)
@@ -99,8 +101,8 @@ def _readonly(root_fd: int, path: str) -> None:
 
 
 def init_mask(entry: Entry, run: InitRun) -> None:
-    """Init side, after the read-only paths. A directory gets an empty read-only tmpfs, one for all; anything else the null device,
-    read-only. Uses run.root_fd. StepFailure; undone with the mount namespace."""
+    """Init side, after the read-only paths. Directories are covered by an empty read-only tmpfs, the same one for all; anything else by the
+    null device, read-only. Uses run.root_fd. StepFailure; undone with the mount namespace."""
     covers: Covers = {"dir": None, "null": None, "hidden": None}
     try:
         for path, pointer in entry["masked"]:
@@ -138,7 +140,8 @@ def _find(root_fd: int, path: str) -> int | None:
 
 
 def _directory_cover(covers: Covers, label: str | None) -> int:
-    """-> detached mount. The first is a new tmpfs; once it is attached, the others are clones of it: one file system for all."""
+    """-> detached mount. The first one is a new tmpfs; once it is attached, the others are clones of it, so there is one file system for
+    all."""
     if covers["dir"] is not None:
         return mount.clone_fd(covers["dir"])
     context = ['context="%s"' % label] if label else []
@@ -171,8 +174,8 @@ def _null_cover(root_fd: int, covers: Covers) -> int:
 
 
 def _null(root_fd: int, covers: Covers) -> int:
-    """-> O_PATH fd of a checked null device: the container's, or one on a file system that nobody else sees (Linux
-    can clone from that since 6.15; before, it is a failure)."""
+    """-> O_PATH fd of a verified null device: the container's, or one on a private, detached file system (cloning from that works since
+    Linux 6.15; before, it is a failure)."""
     try:
         fd = paths.resolve(root_fd, "/dev/null", posix.O_PATH | posix.O_NOFOLLOW)
     except OSError as e:

@@ -1,6 +1,7 @@
 """/linux/personality (runtime-spec, config-linux.md#personality; personality(2)).
 
-Invariant: what cannot be set is refused: a 32-bit program that sees a 64-bit machine silently builds the wrong thing.
+Invariant: a personality that cannot be set is refused: a 32-bit build on what looks like a 64-bit machine silently produces the wrong
+result.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ POINTER: Final = "/linux/personality"
 
 def plan(node: Node, ctx: Context) -> Entry:
     """node: {"/linux/personality": {domain, flags}}. entry: {"domain": number}.
-    Refused: no domain or another than LINUX and LINUX32; any flag, as the specification defines none yet."""
+    Refused: a domain other than LINUX and LINUX32, or none; any flag, because the specification defines none yet."""
     value = node[POINTER]
     domain = value.get("domain")
     if domain not in DOMAINS:
@@ -56,7 +57,7 @@ def plan(node: Node, ctx: Context) -> Entry:
 
 
 def init_set(entry: Entry, run: InitRun) -> None:
-    """Init, before the filter. Verified. Ends with the process; execve keeps it."""
+    """Init, before the filter. Sets and verifies it. It lasts as long as the process; execve keeps it."""
     _syscalls.personality(entry["domain"])
     if _syscalls.personality(ONLY_READ) != entry["domain"]:
         raise StepFailure(

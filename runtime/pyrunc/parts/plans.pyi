@@ -1,4 +1,4 @@
-"""What is in a plan: {part: entry}. A part without an entry has nothing to do. Types only: nothing imports this while pyrunc runs."""
+"""The contents of a plan: {part: entry}. A part without an entry has nothing to do. Types only; never imported at run time."""
 
 from typing import TypedDict
 

@@ -1,8 +1,8 @@
 """/process/args, /process/cwd, /process/env (runtime-spec, config.md#process; execve(2)).
 
-The program, its working directory and its environment. Invariant: all three are the container's. No variable
-of the caller gets in, HOME comes from the container's own /etc/passwd (which is hostile), programs are found by
-the container's PATH with the rights of the program, and a working directory outside the root is never entered (CVE-2024-21626).
+The program, its working directory and its environment. Invariant: all three belong to the container. No variable of the caller is passed
+on, HOME comes from the container's own /etc/passwd (which is untrusted), programs are looked up in the container's PATH with the program's
+privileges, and a working directory outside the root is never entered (CVE-2024-21626).
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     class Entry(TypedDict):
         args: list[str]
         cwd: str
-        env: list[str]  # of duplicates the last one, at its place
-        home: bool  # HOME has to be looked up
+        env: list[str]  # without duplicates: the last one is kept, in its position
+        home: bool  # HOME must be looked up
         path: str | None  # the value of PATH
         uid: int
         make_cwd: bool
@@ -54,11 +54,11 @@ BREAKOUT, NOT_FOUND, NO_EXEC, DIRECTORY = 1, 2, 3, 4  # record.detail (csrc/ops.
 
 def plan(node: Node, ctx: Context) -> Entry | None:
     """node: {"/process/args": [text], "/process/cwd": text, "/process/env": ["NAME=value"]}.
-    entry: {"args", "cwd", "env": without duplicates (the last one wins, and keeps its place), "home": bool (HOME must be looked up), "path":
+    entry: {"args", "cwd", "env": without duplicates (the last one is kept, in its position), "home": bool (HOME must be looked up), "path":
     PATH's value or None, "uid", "make_cwd": bool}.
-    None for a create without a process: it is required at start (runtime-spec, config.md#process).
+    None for a create without a process: only start requires it (runtime-spec, config.md#process).
     Refused: no process, no args, an empty args[0]; a cwd that is empty, relative, too long, or a link of /proc; a variable without a
-    name or "="; NUL bytes and lone surrogates anywhere; what execve would refuse with E2BIG, with both sizes."""
+    name or "="; NUL bytes and lone surrogates anywhere; arguments that are too long for execve (E2BIG), with both sizes."""
     if "process" not in ctx.config and ctx.options.get("command") == "create":
         return None
     if not node and not (ctx.config.get("process") or {}):
@@ -78,7 +78,7 @@ def plan(node: Node, ctx: Context) -> Entry | None:
 
 
 def check(entry: Entry, ctx: Context, _call_helper: Callable[[str, Any], Any]) -> Iterator[PyruncError]:
-    """Unsupported if the program is not in the root: as far as can be seen before the mounts, so only where no mount covers its place."""
+    """Unsupported if the program is not in the root. Nothing is mounted yet, so this is checked only if no mount covers the path."""
     plans: Any = ctx.plans
     root = (plans.get("root") or {}).get("path")
     name = entry["args"][0]
@@ -142,7 +142,7 @@ def _cwd(cwd: str | None) -> str:
 
 
 def _additions(ctx: Context) -> list[str]:
-    """Variables of the runtime's caller: descriptors that are passed on (sd_listen_fds(3)), the notify socket (sd_notify(3))."""
+    """Variables that the runtime adds for its caller: for passed descriptors (sd_listen_fds(3)) and the notify socket (sd_notify(3))."""
     more = []
     listen = ctx.plans.get("fds", {}).get("listen", 0)
     if listen:
@@ -163,7 +163,7 @@ def _env(env: list[str], more: list[str]) -> list[str]:
             raise Refusal("bad-environment", "invalid environment variable: missing '='", pointer, "it is %s" % _quoted(name))
         if not name:
             raise Refusal("bad-environment", "invalid environment variable: name cannot be empty", pointer)
-        last.pop(name, None)  # so that the last one keeps its place
+        last.pop(name, None)  # so that the last one keeps its position
         last[name] = entry
     for entry in more:
         name = entry.partition("=")[0]
@@ -173,7 +173,7 @@ def _env(env: list[str], more: list[str]) -> list[str]:
 
 
 def _text(value: str, pointer: str) -> bytes:
-    """The bytes of a string, or a refusal: NUL ends a string in the kernel, and the rest would silently be lost."""
+    """The bytes of a string, or a Refusal: the kernel would silently truncate a string at a NUL."""
     try:
         raw = fileio.fsencode(value)
     except UnicodeEncodeError:
@@ -184,7 +184,7 @@ def _text(value: str, pointer: str) -> bytes:
 
 
 def _check_size(args: list[str], env: list[str], ctx: Context) -> None:
-    """fs/exec.c: one string has 32 pages at most, all strings and their pointers a quarter of the stack limit."""
+    """fs/exec.c: one string may take 32 pages, and all strings with their pointers a quarter of the stack limit."""
     single = 32 * posix.sysconf("SC_PAGE_SIZE")
     total = 0
     for key, list_ in ((ARGS, args), (ENV, env)):
@@ -207,15 +207,15 @@ def _check_size(args: list[str], env: list[str], ctx: Context) -> None:
 
 
 def init_make_cwd(entry: Entry, run: InitRun) -> None:
-    """Init, after pivot: makes a missing working directory (0755, root's) by descriptor inside the root. Uses run.root_fd. Errors in
-    runc's words. Stays in the rootfs after delete, as with the other runtimes."""
+    """Init, after the pivot: creates a missing working directory (0755, owned by root), by descriptor inside the root. Uses run.root_fd.
+    Errors have runc's wording. The directory remains in the rootfs after delete, as with other runtimes."""
     if not entry["make_cwd"]:
         return
     try:
         fd = paths.make_dir(run.root_fd, entry["cwd"], 0o755)
     except OSError as e:
         if e.errno in (errno.EACCES, errno.EPERM):
-            return  # closed to root (NFS, FUSE), perhaps not to the user: chdir will show
+            return  # not accessible to root (NFS, FUSE), but perhaps to the user: chdir will tell
         raise _cwd_failure(entry, e.errno or 0, CallError.of(e).call) from e
     posix.close(fd)
 
@@ -234,7 +234,7 @@ def op_chdir(entry: Entry, run: TailRun) -> Op:
 
 
 def op_chdir_again(entry: Entry, run: TailRun) -> Op:
-    """("CHDIR2", path): as the user, if root was refused; then getcwd(2) is checked."""
+    """("CHDIR2", path): again as the user, if root was denied access; then getcwd(2) is checked."""
     return ("CHDIR2", fileio.fsencode(entry["cwd"]))
 
 
@@ -244,19 +244,19 @@ def op_find(entry: Entry, run: TailRun) -> Op:
 
 
 def op_exec(entry: Entry, run: TailRun) -> Op:
-    """("EXEC", argv, env). Looks up HOME where it is missing; uses run.root_fd, and run.proc or, for exec on the host side, /proc."""
+    """("EXEC", argv, env). Looks up HOME if it is missing; uses run.root_fd, and run.proc or, for exec on the host side, /proc."""
     env = list(entry["env"])
     if entry["home"]:
         env.append("HOME=" + home_of(run.root_fd, entry["uid"], None if run.options.get("command") == "exec" else run.proc.reopen))
-    if run.options.get("command") != "exec":  # the pid of an exec'ed process is not known here; runc says 1
+    if run.options.get("command") != "exec":  # the pid of an exec'ed process is not known here; runc uses 1
         pid = "LISTEN_PID=%d" % posix.getpid()
         env = [pid if variable == "LISTEN_PID=1" else variable for variable in env]
     return ("EXEC", tuple(fileio.fsencode(arg) for arg in entry["args"]), tuple(fileio.fsencode(variable) for variable in env))
 
 
 def home_of(root_fd: int, uid: int, reopen: Callable[[int, int], int] | None = None) -> str:
-    """The home directory of `uid` by the root's /etc/passwd, or /: that of the first line whose third field is the number. Names are never
-    compared (CVE-2016-3697)."""
+    """The home directory of `uid` from /etc/passwd in the root, or /. It is taken from the first line whose third field is the number;
+    names are never compared (CVE-2016-3697)."""
     for line in paths.read_lines(root_fd, "/etc/passwd", PASSWD_LIMIT, reopen):
         fields = line.split(b":")
         if len(fields) >= 6 and fields[2].isdigit() and len(fields[2]) <= 10 and int(fields[2]) == uid:
@@ -270,7 +270,7 @@ def _quoted(text: str) -> str:
 
 
 def failure(record: FinishRecord, plans: Plans) -> StepFailure:
-    """A record of finish() (kind, op, detail, errno, position, call) -> StepFailure in the words that callers match on."""
+    """A record of finish() (kind, op, detail, errno, position, call) -> StepFailure with the wording that callers match."""
     _kind, op, detail, number, _position, call = record
     name = _syscalls.OPS[op] if op < len(_syscalls.OPS) else "?"
     call = quote(call.rstrip(b"\0").decode("ascii", "replace")) if isinstance(call, bytes) else call
@@ -350,7 +350,7 @@ def _exec_failure(entry: Entry, number: int) -> StepFailure:
 
 
 def _ids_failure(entry: User, number: int, call: str | None) -> StepFailure:
-    """EINVAL means an id that the user namespace has no mapping for."""
+    """EINVAL means that the user namespace does not map the id."""
     unmapped = number == errno.EINVAL
     words, pointer, hint = None, "/process/user", None
     if call == "setgroups":

@@ -1,9 +1,9 @@
-"""Who owns which property of config.json: data, no code. The planner imports a part only when one of its keys is present.
+"""Which part owns which property of config.json. Data only; the planner imports a part only if one of its keys is present.
 
 A row: (part, always, KEYS, NEEDS).
-  always  the part plans even when none of its keys is present (defaults: nodes in /dev, cgroup path, umask, ...)
-  KEYS    JSON pointers owned; a leaf of the schema belongs to the longest key above it (test_ownership walks the schema)
-  NEEDS   parts whose plan this one reads through ctx.plans; they come first, so the order here is the planning order
+  always  the part is planned even if none of its keys is present (defaults: nodes in /dev, cgroup path, umask, ...)
+  KEYS the JSON pointers it owns; a leaf of the schema belongs to the longest matching key (test_ownership walks the schema)
+  NEEDS   parts whose plans this one reads through ctx.plans; they come first, so this is also the order of planning
 """
 
 PARTS = (
