@@ -1,7 +1,7 @@
-"""/linux/intelRdt: the resctrl group of the container, its shares of cache and memory bandwidth, its monitoring group.
+"""/linux/intelRdt: the container's resctrl group, its shares of cache and memory bandwidth, and its monitoring group.
 
-runtime-spec, config-linux.md#intelrdt; Documentation/filesystems/resctrl.rst. Invariant: a class of service named in the config
-belongs to somebody else: it is joined and compared, never rewritten or removed. Without the property nothing is touched.
+runtime-spec, config-linux.md#intelrdt; Documentation/filesystems/resctrl.rst. Invariant: a class of service named in the config is managed
+by somebody else: it is joined and compared, never rewritten or removed. Without the property nothing is changed.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ def plan(node: Node, ctx: Context) -> Entry | None:
     """Node: the intelRdt object. Entry: {"root": mount point, "group": name ("" is the root group), "named": the config gave closID,
     "schemata": [lines], "monitor": name of the monitoring group or None}.
 
-    Refusals: a closID that is not a plain name, a schema of more than one line or of the wrong resource. Unsupported: no resctrl, or
-    hardware without the resource."""
+    Refusals: a closID that is not a plain name, a schema that has more than one line or is for the wrong resource. Unsupported: no resctrl,
+    or hardware without the resource."""
     rdt = node.get(POINTER)
     if rdt is None:
         return None
@@ -91,7 +91,7 @@ def _check_name(name: str, key: str) -> None:
 
 
 def _schemata(rdt: Mapping[str, Any], root: str) -> list[str]:
-    """The lines for the file `schemata`: l3CacheSchema, memBwSchema, then those of `schemata`."""
+    """The lines for the file `schemata`: l3CacheSchema and memBwSchema, then the property `schemata`."""
     lines = []
     for key, prefix, info, what in (("l3CacheSchema", "L3", "L3", "CAT"), ("memBwSchema", "MB:", "MB", "MBA")):
         line = rdt.get(key)
@@ -141,7 +141,7 @@ def exists(path: str) -> bool:
 
 
 def _open(root: str, *names: str) -> int:
-    """Descriptor of a directory below the mount point; OSError with path. ENODEV if it is not in resctrl."""
+    """Descriptor of a directory below the mount point. The OSError has the path; ENODEV if the directory is not in resctrl."""
     path = "/".join((root,) + tuple(n for n in names if n))
     fd = posix.open(fsencode(path), O_DIR)
     if not in_resctrl(fd):
@@ -181,8 +181,8 @@ def _path(entry: Entry) -> str:
 
 
 def host_make(entry: Entry, run: HostRun) -> None:
-    """Host side, before the clone. Makes the group (and the monitoring group), after recording which of them are new. StepFailure:
-    a named class without a schema in the config must exist; the hardware has no class left. undo_make."""
+    """Host side, before the clone. Creates the group (and the monitoring group), after recording which of them are new. StepFailure: a
+    named class that does not exist and has no schema in the config; no class left in the hardware. undo_make reverses it."""
     path = _path(entry)
     there = exists(path)
     if not there and entry["named"] and not entry["schemata"]:
@@ -191,7 +191,7 @@ def host_make(entry: Entry, run: HostRun) -> None:
             "the class of service %s does not exist" % quote(entry["group"]),
             pointer=POINTER + "/closID",
             path=path,
-            hint="give it a schema, or make it first",
+            hint="give it a schema, or create it first",
         )
     record = {"made": not there, "monitor": False}
     if entry["monitor"]:
@@ -210,7 +210,7 @@ def _mkdir(root: str, above: tuple[str, ...], name: str, pointer: str, what: str
     except OSError as e:
         if e.errno == errno.EEXIST:
             return
-        text = "the hardware has no more of them" if e.errno == errno.ENOSPC else errno_text(e.errno)
+        text = "the hardware has none left" if e.errno == errno.ENOSPC else errno_text(e.errno)
         raise StepFailure(
             "group-not-made", "cannot make the %s %s: %s" % (what, quote(name), text), None, None, pointer, "mkdirat", e.errno, root
         ) from None
@@ -219,7 +219,7 @@ def _mkdir(root: str, above: tuple[str, ...], name: str, pointer: str, what: str
 
 
 def host_place(entry: Entry, run: HostRun) -> None:
-    """Host side, init waits; also for a process of exec, whose pid is run.pid. Later threads stay in the group."""
+    """Host side, while init waits. Moves run.pid, init or a process of exec, into the group; its children and threads start there too."""
     for names in _groups(entry):
         fd = _open(entry["root"], *names)
         try:
@@ -235,8 +235,8 @@ def _groups(entry: Entry) -> Iterator[tuple[str, ...]]:
 
 
 def host_apply(entry: Entry, run: HostRun) -> None:
-    """Host side, before the hooks. Writes the schemata in one go; those of an existing class are compared. StepFailure with
-    the kernel's own reason (info/last_cmd_status)."""
+    """Host side, before the hooks. Writes all schemata at once; those of an existing class are only compared. The StepFailure has the
+    kernel's reason (info/last_cmd_status)."""
     if not entry["schemata"]:
         return
     record = _record(run)
@@ -291,12 +291,12 @@ def _compare(entry: Entry, now: str) -> None:
                 if have is None or have.get(domain) != value:
                     raise StepFailure(
                         "other-schema", "the class of service %s has another schema: %s is not %s=%s" % (quote(entry["group"]), resource, domain, value),
-                        pointer=POINTER, path=_path(entry) + "/schemata", hint="it belongs to somebody else and is not rewritten",
+                        pointer=POINTER, path=_path(entry) + "/schemata", hint="a class that already existed is not changed",
                     )  # fmt: skip
 
 
 def parse(lines: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Lines of a schemata file -> {resource: {domain: value}}, without blanks and leading zeros."""
+    """Lines of a schemata file -> {resource: {domain: value}}, without spaces and leading zeros."""
     out = {}
     for line in lines:
         resource, colon, rest = line.partition(":")
@@ -320,7 +320,7 @@ def current(entry: Entry) -> dict[str, dict[str, str]]:
 
 
 def is_value(entry: Entry, resource: str, wanted: str, seen: str | None) -> bool:
-    """Whether a value is the wanted one; the hardware rounds bandwidth up to its steps."""
+    """Whether a value equals the wanted one; the hardware rounds bandwidth up to its step size."""
     if wanted == seen or resource != "MB" or seen is None or not wanted.isdigit() or not seen.isdigit():
         return wanted == seen
     step: int = _info(entry["root"], "MB").get("bandwidth_gran", 1)
@@ -328,7 +328,8 @@ def is_value(entry: Entry, resource: str, wanted: str, seen: str | None) -> bool
 
 
 def update(entry: Entry | None, l3: str | None, mb: str | None, run: HostRun) -> Entry:
-    """`update --l3-cache-schema/--mem-bw-schema`. Returns the new entry. StepFailure: no RDT configuration, or the kernel's reason."""
+    """`update --l3-cache-schema/--mem-bw-schema`. Returns the new entry. StepFailure: no RDT configuration, or the kernel refuses the value
+    (with its reason)."""
     if entry is None:
         raise StepFailure("no-rdt-group", "updating a non-existent Intel RDT configuration is not supported", pointer=POINTER)
     lines = _schemata({"l3CacheSchema": l3 or "", "memBwSchema": mb or ""}, entry["root"])
@@ -343,8 +344,8 @@ def update(entry: Entry | None, l3: str | None, mb: str | None, run: HostRun) ->
 
 
 def undo_make(entry: Entry, run: HostRun) -> None:
-    """Host side, after a failure and at delete. Removes the monitoring group that host_make made, and the group unless the config
-    named it. Tolerates groups that no longer exist."""
+    """Host side, after a failure and at delete. Removes the monitoring group that host_make created, and the group unless the config named
+    it. Tolerates groups that no longer exist."""
     record = _record(run)
     if record.get("monitor") and entry["monitor"]:
         _rmdir(entry["root"], (entry["group"], "mon_groups"), entry["monitor"])
@@ -372,7 +373,7 @@ def _rmdir(root: str, above: tuple[str, ...], name: str) -> None:
 
 
 def stats(entry: Entry) -> dict[str, object]:
-    """The object `intel_rdt` of an event: schemata of the group and of the root, limits of the hardware, counters."""
+    """The object `intel_rdt` of an event: the schemata of the group and of the root group, hardware limits, and counters."""
     out: dict[str, object] = {}
     for key, resource in (("l3_cache", "L3"), ("mem_bw", "MB")):
         for suffix, names in (("_schema_root", ()), ("_schema", (entry["group"],))):

@@ -1,7 +1,7 @@
 """/process/rlimits (runtime-spec, config.md#posix-process; getrlimit(2)).
 
-Invariant: the limits are the program's. They are set from outside once init has nothing left to do, so that no
-value, however small, breaks the set-up.
+Invariant: the limits apply to the program only. They are set from outside once init has nothing left to do, so that no value, however
+small, breaks the setup.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ ROUNDS = 100
 
 def plan(node: Node, ctx: Context) -> Entry | None:
     """node: {"/process/rlimits": [{type, soft, hard}]}. entry: {"list": [[type, number, soft, hard, index], …]} or None.
-    Refused: unknown type, one given twice, soft above hard, a hard limit above ours when we may not raise it (in the kernel's words)."""
+    Refused: a type that is unknown or given twice, a soft limit above the hard limit, a hard limit above ours if we may not raise it (with
+    the kernel's error)."""
     found = rows(node[POINTER] or ())
     for name, number, soft, hard, index in found:
         ours = _syscalls.prlimit(0, number, None, None)[1]
@@ -57,7 +58,7 @@ def plan(node: Node, ctx: Context) -> Entry | None:
 
 
 def rows(limits: Sequence[Given]) -> list[Row]:
-    """[{type, soft, hard}] -> rows. Refusal for what is not a limit on any host."""
+    """[{type, soft, hard}] -> rows. Refuses what is not a valid limit on any host."""
     found: list[Row] = []
     seen: dict[str, int] = {}
     for index, limit in enumerate(limits):
@@ -81,8 +82,8 @@ def rows(limits: Sequence[Given]) -> list[Row]:
 
 
 def host_apply(entry: Entry, run: HostRun) -> None:
-    """Host, when init waits with its rights dropped: prlimit(2) with the host's rights, then read back. Uses run.pid (our child, unreaped).
-    Limits end with the process."""
+    """Host, while init waits with its privileges dropped: prlimit(2) with the host's privileges, then read back. Uses run.pid (our unreaped
+    child). Nothing to undo: the limits disappear with the process."""
     for name, number, soft, hard, index in entry["list"]:
         pointer = "%s/%d" % (POINTER, index)
         try:
@@ -99,8 +100,8 @@ def host_apply(entry: Entry, run: HostRun) -> None:
 
 
 def update(wanted: list[Row], run: HostRun) -> None:
-    """`update`: sets the rows for init and every process of the container, also for those forked meanwhile (a child has its parent's
-    limits). StepFailure when one is refused: the others are then restored, as far as the kernel lets us raise a hard limit."""
+    """`update`: sets the limits of every process in the container, including those forked in the meantime (a child inherits its parent's
+    limits). StepFailure if one is refused; the others are then restored, as far as the kernel lets us raise hard limits."""
     from pyrunc.cgroup import kill
 
     cgroup_paths = (run.state_dir.state if run.state_dir is not None else {}).get("cgroup_paths") or {}
@@ -139,7 +140,7 @@ def _restore(pid: int, number: int, soft: int, hard: int) -> None:
     try:
         _syscalls.prlimit(pid, number, soft, hard)
     except OSError:
-        return  # it has ended, or a lowered hard limit can't be raised
+        return  # the process has exited, or a lowered hard limit can't be raised
 
 
 def _words(number: int, error: int) -> str:

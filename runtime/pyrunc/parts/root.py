@@ -1,8 +1,8 @@
-"""/root and /linux/rootfsPropagation (runtime-spec, config.md#root, config-linux.md#rootfs-mount-propagation): the container's root,
-mounted on itself, entered, and finally made read-only if asked for.
+"""/root and /linux/rootfsPropagation (runtime-spec, config.md#root, config-linux.md#rootfs-mount-propagation): the container's root is
+mounted on itself, entered, and finally made read-only if the config says so.
 
-Invariant: the host never sees a mount of the container. Propagation is cut before the first mount is made, and without a mount
-namespace of its own the container mounts nothing that others would see.
+Invariant: the host never sees a mount of the container. Propagation is disabled before the first mount, and without a private mount
+namespace the container mounts nothing that others would see.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
         readonly: bool
         propagation: str | None
         pivot: bool
-        mount_ns: bool  # the container has a mount namespace
-        own_ns: bool  # and it is new, not joined
+        mount_ns: bool  # the container has a mount namespace, new or joined
+        own_ns: bool  # the mount namespace is new
 
 
 PROPAGATION = {
@@ -51,14 +51,14 @@ PROPAGATION = {
     "runbindable": c.MS_UNBINDABLE | c.MS_REC,
 }
 TABLE_LIMIT = 64 << 20
-LEVELS = 4096  # more components than a path can have
+LEVELS = 4096  # more than the components of any path
 
 
 def plan(node: Node, ctx: Context) -> Entry:
     """node: {"/root": {"path", "readonly"}, "/linux/rootfsPropagation": word}. Entry: {"path": real absolute path, "readonly": bool,
     "propagation": word or None, "pivot": bool, "mount_ns": bool, "own_ns": bool (new, not joined)}.
-    Refused: no root; a path that is empty, missing or not a directory; an unknown propagation; a private one without pivot_root;
-    a propagation without a mount namespace (it would be the host's), and readonly in a user namespace without one."""
+    Refused: no root; a path that is empty, missing or not a directory; an unknown propagation; private propagation without pivot_root;
+    propagation without a mount namespace (it would change the host's), and readonly in a user namespace without a mount namespace."""
     root = node.get("/root")
     if not root:
         raise Refusal("no-root", "root must be specified", "/root", 'give {"path": "rootfs"}')
@@ -93,9 +93,11 @@ def plan(node: Node, ctx: Context) -> Entry:
             "drop --no-pivot",
         )
     if mount_ns and not own:
-        ctx.warn("/linux/namespaces", "the mount namespace is shared: its root stays, and the container's is entered by chroot")
+        ctx.warn(
+            "/linux/namespaces", "the mount namespace is shared: its root is not changed, and the container's root is entered with chroot"
+        )
     if not mount_ns:
-        text = "no mount namespace: the root is entered by chroot, and the host has the container's mounts until it is deleted"
+        text = "no mount namespace: the root is entered with chroot, and the container's mounts are visible on the host until it is deleted"
         ctx.warn("/linux/namespaces", text)
     return {
         "path": _real(root.get("path"), ctx.bundle),
@@ -129,7 +131,7 @@ def _real(path: str | None, bundle: str) -> str:
             raise
     finally:
         posix.close(fd)
-    return paths.clean(full)  # without /proc, or for a removed directory: unchanged
+    return paths.clean(full)  # unchanged without /proc, or if the directory was removed
 
 
 # --- verbs
@@ -157,19 +159,19 @@ def _open_root(entry: Entry) -> int:
         return fs.open(entry["path"], posix.O_PATH | posix.O_DIRECTORY | posix.O_NOFOLLOW)
     except OSError as e:
         words = "invalid rootfs: open %s: %s" % (quote(entry["path"]), errno_text(e.errno))
-        hint = "the container's root user must be able to reach the directory (search rights on all of the path)"
+        hint = "the container's root user needs search permission on every directory of the path"
         raise CallError.of(e, words=words, hint=hint if e.errno == errno.EACCES else None, pointer="/root/path") from None
 
 
 def _cut(word: str | None) -> None:
-    """The copy of the host's mount table no longer propagates to the host, except with shared, which asks for it."""
+    """Stops the copy of the host's mounts from propagating to the host, except with `shared`, which asks for it."""
     top = fs.open("/", posix.O_PATH | posix.O_DIRECTORY)
     try:
         mount.propagate(top, PROPAGATION[word] if word in ("shared", "rshared") else c.MS_SLAVE | c.MS_REC)
         if word in ("private", "rprivate"):
             mount.propagate(top, PROPAGATION[word])
     except OSError as e:
-        hint = "the runtime's / is not a mount point (a chroot): bind it on itself first" if e.errno == errno.EINVAL else None
+        hint = "the runtime's / is not a mount point (a chroot): bind-mount it on itself first" if e.errno == errno.EINVAL else None
         raise CallError.of(e, hint=hint) from None
     finally:
         posix.close(top)
@@ -179,7 +181,7 @@ def _part_from_parent(place: int, word: str | None) -> None:
     """Makes the mount that will be the parent of ours private or a slave; otherwise the host would see ours, and pivot_root would refuse."""
     here = posix.dup(place)
     try:
-        for _ in range(LEVELS):  # above a / that is not a mount point (a chroot) there is none; the kernel will say EINVAL
+        for _ in range(LEVELS):  # a / that is not a mount point (a chroot) has no parent; the kernel then returns EINVAL
             if paths.is_mount_root(here):
                 break
             above = fs.open("..", posix.O_PATH | posix.O_DIRECTORY, dir_fd=here)
@@ -191,11 +193,11 @@ def _part_from_parent(place: int, word: str | None) -> None:
 
 
 def _on_itself(place: int, path: str) -> int:
-    """-> fd of the root's own mount, checked to be what the path leads to now."""
+    """-> fd of the root's new mount, after checking that the path leads to it."""
     tree = mount.clone_fd(place, recursive=True)
     try:
         mount.attach(tree, place)
-        if path != "/":  # / itself cannot be covered for us
+        if path != "/":  # a mount on / would not be visible to us
             again = fs.open(path, posix.O_PATH | posix.O_DIRECTORY | posix.O_NOFOLLOW)
             found = paths.mount_id(again)
             posix.close(again)
@@ -208,8 +210,8 @@ def _on_itself(place: int, path: str) -> int:
 
 
 def lay_on(entry: Entry, folder: str) -> int:
-    """restore, in CRIU's process and a mount namespace of its own: the root as a mount on the directory `folder`, where CRIU looks for
-    it. -> fd of that mount. OSError with words for /root/path. Undone with the namespace; invisible to the host."""
+    """For restore, in CRIU's process and its private mount namespace: mounts the root on the directory `folder`, where CRIU expects it. ->
+    fd of that mount. OSError with words for /root/path. Invisible to the host; undone with the namespace."""
     place = _open_root(entry)
     target = fs.open(folder, posix.O_PATH | posix.O_DIRECTORY | posix.O_NOFOLLOW)
     try:
@@ -223,8 +225,8 @@ def lay_on(entry: Entry, folder: str) -> int:
 
 
 def init_pivot(entry: Entry, run: InitRun) -> None:
-    """Init side, after the last host path was used. Afterwards / and the working directory are the container's root, which is also
-    run.root_fd, and the host's mounts are gone from the namespace (with --no-pivot: covered). OSError. Not undone."""
+    """Init side, after the last use of a host path. Afterwards / and the working directory are the container's root, which is also
+    run.root_fd, and the host's mounts are no longer in the namespace (with --no-pivot: they are covered). OSError. Not undone."""
     if entry["pivot"]:
         _pivot(run.root_fd)
     elif entry["own_ns"]:
@@ -241,7 +243,7 @@ def _pivot(root_fd: int) -> None:
     try:
         fs.fchdir(root_fd)
         _syscalls.pivot_root(".", ".")
-        mount.propagate(old, c.MS_SLAVE | c.MS_REC)  # or the unmounting would reach the host
+        mount.propagate(old, c.MS_SLAVE | c.MS_REC)  # otherwise the unmount would propagate to the host
         fs.fchdir(old)
         _syscalls.umount2(".", c.MNT_DETACH)
     finally:
@@ -249,8 +251,8 @@ def _pivot(root_fd: int) -> None:
 
 
 def _move(entry: Entry, run: InitRun) -> None:
-    """--no-pivot (a root on an initramfs): the root is moved over /. The host's tree stays below it. Its procfs and sysfs
-    are unmounted first, as the kernel would take them as permission to mount new ones."""
+    """--no-pivot (for a root on an initramfs): moves the root over /. The host's tree remains underneath. Its procfs and sysfs are
+    unmounted first, because while they are visible, the kernel allows new ones to be mounted."""
     for _device, top, point, kind, _settings in mountinfo.table(fileio.fsdecode(run.proc.read("self/mountinfo", TABLE_LIMIT))):
         inside = (point + "/").startswith(entry["path"].rstrip("/") + "/")
         if kind in ("proc", "sysfs") and top == "/" and not inside:
@@ -265,10 +267,10 @@ def _move(entry: Entry, run: InitRun) -> None:
 
 
 def _unmount_host(point: str) -> None:
-    """Unmounts a host's procfs or sysfs in our namespace, or covers it where the kernel keeps it locked."""
+    """Unmounts the host's procfs or sysfs in our namespace, or covers it if the kernel has locked it."""
     try:
         fd = fs.open(point, posix.O_PATH | posix.O_NOFOLLOW)
-    except FileNotFoundError:  # it went with the mount that it was on
+    except FileNotFoundError:  # unmounted together with the mount that it was on
         return
     try:
         if not paths.is_mount_root(fd) or mount.magic(fd) not in (c.PROC_SUPER_MAGIC, c.SYSFS_MAGIC):
@@ -287,7 +289,7 @@ def _unmount_host(point: str) -> None:
 
 
 def identity(entry: Entry, pid: int) -> list[int] | None:
-    """[device, inode] of the root of init, for exec_op; None where the mount namespace is the container's own, so that joining it is enough."""
+    """[device, inode] of init's root, for exec_op; None if the mount namespace is private, so that joining it is enough."""
     if entry["own_ns"]:
         return None
     info = posix.stat("/proc/%d/root" % pid)
@@ -295,22 +297,22 @@ def identity(entry: Entry, pid: int) -> list[int] | None:
 
 
 def exec_op(entry: Entry, run: ExecRun) -> Op | None:
-    """("CHROOT", descriptor): exec enters the root as create did. Uses run.root_fd and what identity() gave. None where the mount namespace is
-    the container's own. StepFailure when init has left its root: then there is nothing that could be entered."""
+    """("CHROOT", descriptor): exec enters the root as create did. Uses run.root_fd and the result of identity(). None if the mount
+    namespace is private. StepFailure if init has left its root: then there is no root to enter."""
     recorded = run.container.state.get("root")
     if entry["own_ns"] or recorded is None:
         return None
     info = posix.fstat(run.root_fd)
     if [info.st_dev, info.st_ino] != recorded:
         raise StepFailure(
-            "root-left", "init is no longer in the container's root, which is not a mount namespace of its own", pointer="/root"
+            "root-left", "init is no longer in the container's root, and the container has no private mount namespace", pointer="/root"
         )
     return ("CHROOT", run.root_fd)
 
 
 def init_finish(entry: Entry, run: InitRun) -> None:
-    """Init side, after everything that is made in the root. Gives the root mount its propagation and makes it read-only, its other flags
-    stay. StepFailure names the pointer; a root that can't be made read-only is a failure. Not undone."""
+    """Init side, after the last change in the root. Sets the propagation of the root mount and makes it read-only; its other flags are
+    kept. The StepFailure names the pointer; a root that can't be made read-only is a failure. Not undone."""
     word = entry["propagation"]
     try:
         if word in ("shared", "rshared", "unbindable", "runbindable"):
@@ -334,5 +336,5 @@ def init_finish(entry: Entry, run: InitRun) -> None:
             pointer="/root/readonly",
             call=CallError.of(e).call,
             errno=e.errno,
-            hint="is a file in it open for writing?",
+            hint="a file in it may be open for writing",
         ) from None

@@ -1,6 +1,6 @@
 """/process/scheduler, /process/ioPriority, /process/execCPUAffinity (runtime-spec, config.md#linux-process; sched(7), ioprio_set(2)).
 
-Invariant: what the kernel would silently misinterpret is refused, and what was set is read back.
+Invariant: values that the kernel would silently misinterpret are refused, and values that were set are read back.
 """
 
 from __future__ import annotations
@@ -64,18 +64,18 @@ FLAGS = {
 KEEP_POLICY, CLAMP_MAX = 0x08, 0x40
 UNCLAMPED = 1024  # SCHED_CAPACITY_SCALE
 CLASSES = {"IOPRIO_CLASS_RT": 1, "IOPRIO_CLASS_BE": 2, "IOPRIO_CLASS_IDLE": 3}
-WHO_PROCESS = 1  # the spec says group; runc and crun set the process, and init is alone in its group
+WHO_PROCESS = 1  # the spec says process group; runc and crun set the process, and init is alone in its group
 DEADLINE_MIN = 1024  # ns, kernel/sched/deadline.c
-CPU_MAX = 8191  # CONFIG_NR_CPUS has no larger value
+CPU_MAX = 8191  # the limit of CONFIG_NR_CPUS
 POSSIBLE = "/sys/devices/system/cpu/possible"
 
 
 def plan(node: Node, ctx: Context) -> Entry:
     """node: the three objects. entry: {"exec": bool, "scheduler": arguments of sched_setattr(2) | None, "ioprio": value | None,
-    "initial", "final": [[first, last], …] | None}. Never None: init may use all CPUs that its cpuset allows.
-    Refused, each with its pointer: unknown policy, flag or class; nice outside -20..19; priority for a policy without one, or outside
-    1..99; runtime, deadline and period elsewhere than with SCHED_DEADLINE, or against its rules; I/O priority outside 0..7;
-    CPU lists that are malformed, or name no CPU of this machine."""
+    "initial", "final": [[first, last], …] | None}. Never None: init is always allowed to use all CPUs of its cpuset. Refused, each with its
+    pointer: an unknown policy, flag or class; nice outside -20..19; a priority with a policy that has none, or outside 1..99; runtime,
+    deadline and period without SCHED_DEADLINE, or against its rules; I/O priority outside 0..7; CPU lists that are malformed, or contain no
+    CPU of this machine."""
     affinity = node.get(AFFINITY) or {}
     lists = []
     for name, text in (("initial", affinity.get("initial")), ("final", affinity.get("final"))):
@@ -164,7 +164,7 @@ def _ioprio(value: GivenIoPriority | None) -> int | None:
 
 
 def _ranges(text: str, pointer: str, highest: int, what: str) -> list[list[int]] | None:
-    """'0-3, 7' -> [[0, 3], [7, 7]], in order; blanks and empty elements are allowed; nothing at all: None."""
+    """'0-3, 7' -> [[0, 3], [7, 7]], in order; None for an empty string. Spaces and empty elements are allowed."""
     found = []
     for part in text.split(","):
         part = part.strip(" ")
@@ -190,17 +190,17 @@ def _numbers(ranges: list[list[int]]) -> list[int]:
 
 
 def _possible() -> int:
-    """How many CPUs this machine may ever have."""
+    """The number of CPUs that this machine can have, including those that can be added."""
     try:
         text = fileio.read_file(POSSIBLE, 4096)
     except OSError:
-        return 1024  # without sysfs; the cpuset limits it anyway
+        return 1024  # without sysfs; the cpuset limits it in any case
     return int(text.strip().rpartition(b",")[2].rpartition(b"-")[2]) + 1
 
 
 def host_affinity(entry: Entry, run: Run) -> None:
-    """Host, when run.pid is in its cgroup. Init, and an exec'ed process without execCPUAffinity: all CPUs, limited by
-    the cpuset; `final` is set, `initial` alone stays. Without the right to reset it, the inherited affinity stays, as with runc."""
+    """Host, when run.pid is in its cgroup. Init, and an exec'ed process without execCPUAffinity, may use all CPUs of the cpuset. `final` is
+    set; if there is only `initial`, it is kept. If the affinity may not be reset, the inherited one remains, as with runc."""
     if entry["exec"] and entry["final"]:
         _affinity(run.pid, _numbers(entry["final"]), "final")
     elif not (entry["exec"] and entry["initial"]):
@@ -212,12 +212,12 @@ def host_affinity(entry: Entry, run: Run) -> None:
 
 
 def init_affinity(entry: Entry, run: InitRun) -> None:
-    """Init, in its cgroup: all CPUs, as above."""
+    """Init, in its cgroup: all CPUs, as in host_affinity."""
     host_affinity(entry, run)
 
 
 def exec_initial(entry: Entry, run: ExecRun) -> None:
-    """Host side of exec, before the clone: `initial` for this process, so that the child never runs elsewhere."""
+    """Host side of exec, before the clone: sets `initial` for this process, so that the child never runs on another CPU."""
     if entry["initial"]:
         _affinity(0, _numbers(entry["initial"]), "initial")
 
@@ -234,17 +234,17 @@ def _affinity(pid: int, cpus: list[int], name: str) -> None:
 
 
 def init_set(entry: Entry, run: InitRun) -> None:
-    """Init, with its rights (CAP_SYS_NICE). Inherited by what it starts. Verified. Uses run.config for a hint."""
+    """Init, while it is privileged (CAP_SYS_NICE). Sets and verifies the values, which children inherit. Uses run.config for a hint."""
     set_for(0, entry, run)
 
 
 def exec_set(entry: Entry, run: ExecRun) -> None:
-    """Host side of exec: the same for run.pid, which waits."""
+    """Host side of exec: the same for run.pid, while it waits."""
     set_for(run.pid, entry, run)
 
 
 def set_for(pid: int, entry: Entry, run: Run) -> None:
-    """Scheduler and I/O priority of a process; 0: the caller."""
+    """Sets scheduler and I/O priority of a process; 0 is the calling process."""
     wanted = entry["scheduler"]
     if wanted is not None:
         try:

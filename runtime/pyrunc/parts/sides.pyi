@@ -1,8 +1,8 @@
-"""What a plan may ask and what a verb may use, as types: nothing here exists at run time.
+"""What plan() and the verbs may use, as types: nothing here exists at run time.
 
 `Context` is for plan(). A verb takes the protocol of the side that it runs on: host_* and undo_* a HostRun, init_* and op_* an InitRun, exec_* an
-ExecRun (so do op_* that exec shares: they may use only what InitRun and ExecRun have in common, which is TailRun). engine/run.py has the one
-class that implements all of them; after the clone each side has a copy of its own.
+ExecRun (so do op_* that exec shares: they may use only what InitRun and ExecRun have in common, which is TailRun). One class in
+engine/run.py implements all of them; after the clone each side has its own copy.
 """
 
 from collections.abc import Callable
@@ -11,11 +11,11 @@ from typing import Any, Protocol, TypeAlias, TypedDict
 from pyrunc.linux.proc import Proc
 from pyrunc.parts.plans import Plans
 
-Json: TypeAlias = Any  # a document that was read: checked by the validator, not by the type checker
+Json: TypeAlias = Any  # a parsed document: checked by the validator, not by the type checker
 Op: TypeAlias = tuple[Any, ...]  # an operation of finish() and spawn(): (name, argument, …); csrc/ops.h has the table
 
 class Options(TypedDict, total=False):
-    """What the command line says, as far as plans and verbs ask."""
+    """The command-line options that plans and verbs use."""
 
     command: str
     no_pivot: bool
@@ -37,10 +37,10 @@ class Options(TypedDict, total=False):
     allow_annotation_paths: bool
     notify_socket: str | None
     seccomp_receiver: str | None
-    cgroup: Any  # of exec: the sub-cgroup, or one for each controller
+    cgroup: Any  # for exec: the sub-cgroup, or one for each controller
 
 class Context(Protocol):
-    """What plan() may ask."""
+    """What plan() may use."""
 
     id: str
     bundle: str
@@ -53,7 +53,7 @@ class Context(Protocol):
     @property
     def in_userns(self) -> bool: ...
     @property
-    def probe(self) -> Any: ...  # linux/probe.py, or a stand-in
+    def probe(self) -> Any: ...  # linux/probe.py, or a fake
     def warn(self, pointer: str, text: str) -> None: ...
 
 class Run(Protocol):
@@ -64,15 +64,15 @@ class Run(Protocol):
     config: dict[str, Any]
     plans: Plans
     options: Options
-    fds: dict[str, int]  # made in `prepare`, inherited by init under the same numbers
+    fds: dict[str, int]  # opened in `prepare`, inherited by init under the same numbers
     pid: int
     root_fd: int  # init: the rootfs mount; exec: the container's root; else -1
 
 class TailRun(Run, Protocol):
-    """What the operations of both tails, that of init and that of exec, may use."""
+    """What operations may use in both tails, that of init and that of exec."""
 
     seccomp_bpf: bytes
-    userns_pid: int  # exec: a process of the target user namespace; 0 in init, which is in it
+    userns_pid: int  # exec: a process in the target user namespace; 0 in init, which is in it
 
     @property
     def proc(self) -> Proc: ...
@@ -80,15 +80,15 @@ class TailRun(Run, Protocol):
     def proc(self, value: Proc) -> None: ...
 
 class AskRun(Run, Protocol):
-    """Where the other side can be asked."""
+    """A side that can send requests to the other side."""
 
-    def ask(self, part: str, request: Any) -> tuple[Any, list[int]]: ...  # of the part's host_answer
+    def ask(self, part: str, request: Any) -> tuple[Any, list[int]]: ...  # returns what the part's host_answer returns
 
 class Cancel(Protocol):
-    """A command that a signal can stop."""
+    """A command that a signal can interrupt."""
 
-    number: int  # of that signal; 0 as long as none has come
-    wake_fd: int  # readable then
+    number: int  # the signal's number; 0 while there is none
+    wake_fd: int  # readable after the signal
     def drain(self) -> None: ...
 
 class HookRun(AskRun, Protocol):
@@ -96,7 +96,7 @@ class HookRun(AskRun, Protocol):
 
     state_dir: Any  # store.StateDir; None where nothing is stored, and in init
     cancel: Cancel | None
-    late_filter: tuple[Any, ...] | None  # init: the filter that is not in force yet
+    late_filter: tuple[Any, ...] | None  # init: the filter that is not loaded yet
     exec_env: tuple[bytes, ...] | None  # init: the program's environment
 
     @property
@@ -116,11 +116,11 @@ class HostRun(Run, Protocol):
     pidfd: int
     clone_flags: int
     cgroup_fd: int  # version 2: for CLONE_INTO_CGROUP; -1
-    attach_to: int  # version 2: the cgroup that pid is to be moved into while it waits; -1
+    attach_to: int  # version 2: the cgroup that pid is moved into while it waits; -1
     time_offsets: bytes | None
-    joined_ns: tuple[str, ...]  # kinds that init is in from its first instruction
+    joined_ns: tuple[str, ...]  # types that init is in from its first instruction
     seccomp_bpf: bytes
-    init_pid: int  # of exec and restore: the container's init; else 0
+    init_pid: int  # exec and restore: the container's init; else 0
 
     @property
     def dir_fd(self) -> int: ...
@@ -136,13 +136,13 @@ class HostRun(Run, Protocol):
 class InitRun(TailRun, Protocol):
     """The clone that becomes the container's process."""
 
-    state_dir: Any  # store.StateDir, as it was at the clone: for reading
+    state_dir: Any  # store.StateDir as of the clone, for reading only
     annotations: dict[str, str]
     joined_ns: tuple[str, ...]
     late_mounts: list[tuple[Any, int]]
-    own_mounts: list[int]  # ids of mounts whose file systems only the container has
-    late_filter: tuple[Any, ...] | None  # of the tail: startContainer hooks run under it too
-    exec_env: tuple[bytes, ...] | None  # the program's; startContainer hooks get it where they give none
+    own_mounts: list[int]  # ids of mounts whose file systems belong to the container alone
+    late_filter: tuple[Any, ...] | None  # the tail's filter: startContainer hooks run under it too
+    exec_env: tuple[bytes, ...] | None  # the program's; startContainer hooks without an environment get it
 
     @property
     def host_env(self) -> list[bytes]: ...
@@ -152,9 +152,9 @@ class InitRun(TailRun, Protocol):
     def tell(self, note: dict[str, Any]) -> None: ...
 
 class ExecRun(HostRun, TailRun, Protocol):
-    """The process that the caller started, for exec: it acts for one that joins, in which no Python runs."""
+    """The process that the caller started, for exec: it acts for the process that joins, which runs no Python."""
 
-    container: Any  # store.StateDir of the container, which an exec leaves as it is
+    container: Any  # store.StateDir of the container, which exec does not change
 
 Answer: TypeAlias = tuple[Any, list[int]]  # of host_answer: plain data and descriptors for init
 Entry: TypeAlias = dict[str, Any]

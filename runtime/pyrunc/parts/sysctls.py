@@ -1,7 +1,7 @@
 """/linux/sysctl (runtime-spec, config-linux.md#sysctl; sysctl(8), namespaces(7)).
 
-Invariant: only settings that belong to a namespace of the container are written, each in the namespace that was planned, and
-through our own procfs: a path below the container's /proc/sys may be anything (CVE-2025-52881, CVE-2022-0811).
+Invariant: only settings that belong to a namespace of the container are written, each in the namespace that was planned, and through our
+own procfs: a path below the container's /proc/sys may lead anywhere (CVE-2025-52881, CVE-2022-0811).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     class Entry(TypedDict):
         list: list[list[str]]  # name with dots, path, value
-        foreign: dict[str, str]  # {namespace: what /proc/self/ns says of the caller's}
+        foreign: dict[str, str]  # {namespace: link text of the caller's, from /proc/self/ns}
 
 
 POINTER: Final = "/linux/sysctl"
@@ -39,11 +39,11 @@ SWAP = {ord("."): "/", ord("/"): "."}
 
 
 def plan(node: Node, ctx: Context) -> Entry | None:
-    """node: {"/linux/sysctl": {name: value}}; names with dots or slashes, as sysctl(8) takes them.
+    """node: {"/linux/sysctl": {name: value}}; names with dots or slashes, as in sysctl(8).
     entry: {"list": [[name with dots, path below /proc/sys, value], …], "foreign": {namespace: link text of the caller's}} or None.
-    Refused: names with empty, `.` or `..` components, NUL or control characters; values with line ends or NUL, or above 64 KiB; one
-    setting twice with two values; settings of no namespace, or of one that is not the container's; hostname, and a domainname other
-    than /domainname: the config has properties for them."""
+    Refused: names with empty, `.` or `..` components, NUL or control characters; values with newlines or NUL, or above 64 KiB; a setting
+    given twice with different values; settings that are not namespaced, or whose namespace is not the container's; hostname, and a
+    domainname other than /domainname: the config has properties for them."""
     rows: list[list[str]] = []
     seen: dict[str, str] = {}
     used: set[str] = set()
@@ -62,8 +62,8 @@ def plan(node: Node, ctx: Context) -> Entry | None:
 
 
 def _name(given: str, pointer: str) -> tuple[str, str]:
-    """(name with dots, path). The first separator decides: with a slash the form is already the path's, and dots are parts of names
-    (net/ipv4/conf/eno2.100/rp_filter); with a dot it is the other way round."""
+    """(name with dots, path). The first separator decides: if it is a slash, the name is already a path, and dots are part of its
+    components (net/ipv4/conf/eno2.100/rp_filter); if it is a dot, it is the other way round."""
     first = min((given.find(c) for c in "./" if c in given), default=-1)
     path = given if first >= 0 and given[first] == "/" else given.translate(SWAP)
     if not given or any(part in ("", ".", "..") for part in path.split("/")):
@@ -75,7 +75,7 @@ def _name(given: str, pointer: str) -> tuple[str, str]:
 
 def _check_value(name: str, value: str, pointer: str) -> None:
     if any(c in value for c in "\0\n\r"):
-        raise Refusal("bad-value", "sysctl %s: a line end or NUL in the value" % _quoted(name), pointer)
+        raise Refusal("bad-value", "sysctl %s: the value has a newline or NUL in it" % _quoted(name), pointer)
     if len(value) > VALUE_MAX:
         raise Refusal(
             "value-too-long",
@@ -86,7 +86,7 @@ def _check_value(name: str, value: str, pointer: str) -> None:
 
 
 def _namespace(name: str, value: str, pointer: str, ctx: Context) -> str:
-    """The namespace that the setting belongs to, proven to be the container's own."""
+    """The namespace that the setting belongs to, after checking that it is the container's own."""
     if name in IPC or name.startswith("fs.mqueue."):
         return _need("ipc", ctx, "sysctl %s is not allowed in the hosts ipc namespace" % _quoted(name), pointer)
     if name.startswith("net."):
@@ -114,7 +114,7 @@ def _namespace(name: str, value: str, pointer: str, ctx: Context) -> str:
 
 
 def _own(space: str, ctx: Context) -> bool:
-    """Whether the container has such a namespace, new or joined. A path to the caller's own is in neither list."""
+    """Whether the container has its own namespace of this type, new or joined. A path to the caller's namespace is in neither list."""
     spaces = ctx.plans["namespaces"]
     return space in spaces["new"] or space in spaces["join"]
 
@@ -126,7 +126,7 @@ def _need(space: str, ctx: Context, words: str, pointer: str) -> str:
 
 
 def _ours(space: str) -> str:
-    """What /proc/self/ns/NAME says of the caller's namespace, for init to compare with its own."""
+    """The link text of the caller's namespace in /proc/self/ns, which init compares with its own."""
     return posix.readlink("/proc/self/ns/" + LINKS[space])
 
 
@@ -135,8 +135,8 @@ def _quoted(name: str) -> str:
 
 
 def init_write(entry: Entry, run: InitRun) -> None:
-    """Init, in its namespaces and before /proc/sys turns read-only. Uses run.proc. First proves that it sits in none of the caller's
-    namespaces that the settings belong to. Errors name the setting; gone with the namespaces."""
+    """Init, in its namespaces and before /proc/sys becomes read-only. Uses run.proc. First verifies that it is in none of the caller's
+    namespaces that the settings belong to. Errors name the setting. Undone with the namespaces."""
     for space, link in entry["foreign"].items():
         if run.proc.readlink("thread-self/ns/" + LINKS[space]) == link:
             raise StepFailure(
@@ -144,7 +144,7 @@ def init_write(entry: Entry, run: InitRun) -> None:
             )
     for name, path, value in entry["list"]:
         try:
-            # an empty write(2) reaches no handler; a line end alone is how a shell clears a list
+            # an empty write(2) reaches no handler; a lone newline is how a shell clears a list
             run.proc.write("sys/" + path, fileio.fsencode(value) or b"\n")
         except OSError as e:
             raise _failure(name, value, e) from e

@@ -1,8 +1,8 @@
 """/process/terminal, /process/consoleSize (runtime-spec, config.md#process; console protocol of runc, docs/terminals.md).
 
-The pty is opened by init in the container's own devpts; its master is sent in one message over a socket that the host side connected
-before the container existed. Invariant: the terminal is never one of the host's, and neither side of it is opened by a
-name that the image controls (CVE-2025-52565, CVE-2026-88264).
+Init opens the pty in the container's own devpts and sends its master in one message, over a socket that the host side connected before the
+container existed. Invariant: the terminal never belongs to the host's devpts, and neither end is opened by a name that the image controls
+(CVE-2025-52565, CVE-2026-88264).
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ CONNECT_SECONDS = 10
 
 def plan(node: Node, ctx: Context) -> Entry | None:
     """node: {"/process/terminal": bool, "/process/consoleSize": {height, width}}. entry: {"size": [rows, columns] | None, "socket": path |
-    None, "uid"} or None without a terminal; consoleSize is then ignored, as the spec demands. A size with a zero is no size.
-    Refused: a detached container with terminal but no console socket, and the other way round; a size above 65535."""
+    None, "uid"} or None without a terminal; consoleSize is then ignored, as the spec requires. A size of zero counts as absent. Refused: a
+    detached container with a terminal but no console socket, and vice versa; a size above 65535."""
     terminal = bool(node.get(POINTER, False))
     socket, options = ctx.options.get("console_socket"), ctx.options
     detached = options.get("command") == "create" or bool(options.get("detach"))
@@ -77,8 +77,8 @@ def plan(node: Node, ctx: Context) -> Entry | None:
 
 
 def host_connect(entry: Entry, run: HostRun) -> None:
-    """Host, before the clone. Sets run.fds["console"]: a stream socket connected to the caller's listener; it waits only for
-    room in the queue. A foreground run puts its own socket there instead. Errors name the path; undo_connect closes it."""
+    """Host, before the clone. Sets run.fds["console"]: a stream socket connected to the caller's listener; connecting waits only if the
+    queue is full. A foreground run uses its own socket instead. Errors name the path; undo_connect closes it."""
     if not entry["socket"]:
         return
     try:
@@ -105,9 +105,9 @@ def undo_connect(entry: Entry, run: HostRun) -> None:
 
 
 def init_open(entry: Entry, run: InitRun) -> None:
-    """Init, inside the root, leader of its session. Opens the pty, makes it the controlling terminal and stdio, mounts it on
-    /dev/console (only where the mount namespace is the container's), and sends the master. Uses run.root_fd,
-    run.fds["console"] and root's plan. Everything ends with the process and its mount namespace."""
+    """Init, inside the root, leader of its session. Opens the pty, makes it the controlling terminal and stdio, mounts it on /dev/console
+    (only if the mount namespace is private), and sends the master. Uses run.root_fd, run.fds["console"] and the plan of `root`. Everything
+    disappears with the process and its mount namespace."""
     master, slave = _pair(run.root_fd)
     _settings(entry, slave)
     _give(slave, entry["uid"])
@@ -140,7 +140,7 @@ def _pair(root_fd: int) -> tuple[int, int]:
 
 
 def _settings(entry: Entry, slave: int) -> None:
-    """The size; and without a console socket, where the runtime passes the output on, it does so unchanged, as runc does."""
+    """Sets the size. Without a console socket the runtime relays the output, so output processing is turned off, as in runc."""
     if entry["size"]:
         tty.set_size(slave, *entry["size"])
     if not entry["socket"]:
@@ -148,11 +148,15 @@ def _settings(entry: Entry, slave: int) -> None:
 
 
 def _give(slave: int, uid: int) -> None:
-    """Makes the terminal the user's; its group stays that of the devpts."""
+    """Changes the owner of the terminal to the user; its group remains that of the devpts."""
     try:
         posix.fchown(slave, uid, -1)
     except OSError as e:
-        if e.errno not in (errno.EPERM, errno.EINVAL, errno.EROFS):  # a devpts of another user namespace; the descriptors work all the same
+        if e.errno not in (
+            errno.EPERM,
+            errno.EINVAL,
+            errno.EROFS,
+        ):  # the devpts of another user namespace; the descriptors work nevertheless
             raise CallError.of(e, "fchown") from None
 
 
@@ -172,8 +176,8 @@ def _console(root_fd: int, slave: int) -> None:
 
 
 def exec_open(entry: Entry, run: ExecRun) -> tuple[int, int]:
-    """Host side of exec: (master, slave) in the devpts of the container whose root is run.root_fd and whose init is run.init_pid; no
-    /dev/console for it. The child gets the slave as stdio, the master goes where run.fds["console"] leads."""
+    """Host side of exec: (master, slave) in the devpts of the container with root run.root_fd and init run.init_pid, without a
+    /dev/console. The child gets the slave as stdio; the master is sent over run.fds["console"]."""
     master, slave = _pair(run.root_fd)
     _settings(entry, slave)
     uid: int | None = entry["uid"]

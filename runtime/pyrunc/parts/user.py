@@ -1,7 +1,7 @@
 """/process/user: ids, supplementary groups, umask (runtime-spec, config.md#posix-platform-user).
 
 Invariant: ids are numbers. Nothing is looked up by name, nothing wraps around, and every change is verified
-(CVE-2016-3697, CVE-2024-40635, CVE-2026-30892). The groups are exactly those of the config, even if that is none.
+(CVE-2016-3697, CVE-2024-40635, CVE-2026-30892). The groups are exactly those of the config, even if there are none.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
         gid: int
         groups: list[int]
         umask: int
-        setgroups: bool  # false: the groups are left alone
-        userns: bool  # the process will be in a user namespace other than the initial one
+        setgroups: bool  # false: the groups are not changed
+        userns: bool  # the process will not be in the initial user namespace
 
 
-NO_ID = 0xFFFFFFFF  # (uid_t)-1: "leave as it is" to the kernel, so not an id
+NO_ID = 0xFFFFFFFF  # (uid_t)-1 means "no change" to the kernel, so it is not an id
 NGROUPS_MAX = 65536
 UMASK = 0o022
 DENIED = "cannot set any additional groups in a rootless container"
@@ -52,12 +52,11 @@ GIDS: Final = "/process/user/additionalGids"
 
 def plan(node: Node, ctx: Context) -> Entry:
     """node: {"/process/user": {uid, gid, umask, additionalGids, username}}, absent: 0:0 without groups.
-    entry: {"uid", "gid", "groups": […], "umask", "setgroups": bool, "userns": bool}. setgroups false: the groups are left alone, since
-    a rootless map forbids setting any, or an annotation keeps the caller's (run.oci.keep_original_groups); then additionalGids have no
-    effect and are not checked. userns: the process will
-    be in a user namespace other than the initial one.
-    Refused: null or 4294967295 as id, umask above 0777, more than 65536 groups, ids that the user namespace does not map, groups where
-    the map forbids setting them."""
+    entry: {"uid", "gid", "groups": […], "umask", "setgroups": bool, "userns": bool}. setgroups is false if the groups are not changed,
+    because a rootless map forbids setting any, or because an annotation keeps the caller's (run.oci.keep_original_groups); then
+    additionalGids has no effect and is not checked. userns: the process will not be in the initial user namespace. Refused: null or
+    4294967295 as an id, a umask above 0777, more than 65536 groups, ids that the user namespace does not map, groups if the map forbids
+    setting them."""
     user = node.get(USER, {})
     uid, gid = _id(user, "uid", ctx), _id(user, "gid", ctx)
     umask = user.get("umask", UMASK)
@@ -125,7 +124,7 @@ def _mapped(uid: int, gid: int, groups: list[int], ctx: Context) -> None:
 
 
 def _map_of(kind: str) -> list[list[int]]:
-    """The map of the namespace that we are in. A plan may read files of the kernel."""
+    """The map of the runtime's user namespace. plan() may read kernel files."""
     lines = fileio.read_file("/proc/self/%s_map" % kind, 1 << 16).splitlines()
     return [[int(field) for field in line.split()] for line in lines]
 
@@ -140,8 +139,8 @@ def _shown(rows: list[list[int]]) -> str:
 
 
 def init_become_root(entry: Entry, run: InitRun) -> None:
-    """Init. In a user namespace of the container: root inside, without the caller's groups. Sets run.proc, and in a user namespace
-    opens it at once, while the host's /proc is still visible (see linux/proc.py). OSError from setres*id: no map for 0."""
+    """Init. In the container's user namespace: becomes root there and drops the caller's groups. Sets run.proc, and in a user namespace
+    opens it immediately, while the host's /proc is still visible (see linux/proc.py). OSError from setres*id: 0 is not mapped."""
     spaces = run.plans.get("namespaces", {})
     if spaces.get("userns"):
         _call("setresgid", posix.setresgid, 0, 0, 0)
@@ -150,15 +149,15 @@ def init_become_root(entry: Entry, run: InitRun) -> None:
             try:
                 posix.setgroups([])
             except PermissionError:
-                pass  # a joined namespace that forbids it: op_ids decides
+                pass  # forbidden in a joined namespace: op_ids decides
     run.proc = proc.Proc()
     if entry["userns"]:
         run.proc.prepare(whole=run.plans.get("sysctls") is not None)
 
 
 def op_ids(entry: Entry, run: TailRun) -> Op:
-    """("IDS", uid, gid, groups as uint32 array or None). Where the target user namespace forbids setgroups, asking for groups is a
-    failure, never a silent skip. Uses run.proc in init; exec sets run.userns_pid to a process in the target namespace."""
+    """("IDS", uid, gid, groups as uint32 array or None). If the target user namespace forbids setgroups, asking for groups is a failure;
+    they are never silently skipped. Uses run.proc in init; exec sets run.userns_pid to a process in the target namespace."""
     groups = pack("=%dI" % len(entry["groups"]), *entry["groups"]) if entry["setgroups"] else None
     if groups is not None and entry["userns"] and _denied(run):
         if entry["groups"]:
@@ -174,11 +173,11 @@ def _denied(run: TailRun) -> bool:
             return fileio.read_file("/proc/%d/setgroups" % pid, 64).startswith(b"deny")
         return run.proc.read("self/setgroups").startswith(b"deny")
     except FileNotFoundError:
-        return False  # before Linux 3.19 nothing forbids it
+        return False  # nothing forbids it before Linux 3.19
 
 
 def op_umask(entry: Entry, run: TailRun) -> Op:
-    """("UMASK", mask): of the program."""
+    """("UMASK", mask): the program's umask."""
     return ("UMASK", entry["umask"])
 
 

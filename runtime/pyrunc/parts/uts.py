@@ -1,6 +1,6 @@
 """/hostname, /domainname (runtime-spec, config.md#hostname, #domainname).
 
-Invariant: names are set only in a UTS namespace of the container, never in the host's.
+Invariant: names are set only in the container's UTS namespace, never in the host's.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ MAX = 64  # __NEW_UTS_LEN
 
 
 def plan(node: Node, ctx: Context) -> Entry | None:
-    """node: {"/hostname": text, "/domainname": text}; empty is absent. entry: {"hostname"?, "domainname"?} or None.
-    Refused: without a uts namespace, new or joined (a path to the host's does not count, but is accepted if the name is the host's: nothing to
-    do); more than 64 bytes; control characters and NUL."""
+    """node: {"/hostname": text, "/domainname": text}; an empty one counts as absent. entry: {"hostname"?, "domainname"?} or None. Refused:
+    any name without a uts namespace, new or joined (a path to the host's does not count, but is accepted if the name is the host's: then
+    there is nothing to do); more than 64 bytes; control characters and NUL."""
     entry: Entry = {}
     for key, name in (("hostname", node.get("/hostname")), ("domainname", node.get("/domainname"))):
         if not name:
@@ -55,19 +55,19 @@ def plan(node: Node, ctx: Context) -> Entry | None:
     if "uts" in spaces.get("new", ()) or "uts" in (spaces.get("join") or {}):
         return entry
     if "uts" in spaces.get("pointers", {}) and entry == {"hostname": posix.uname().nodename}:
-        # podman: a pod that shares the host's uts namespace names its path, and the host's own name
+        # podman: a pod that shares the host's uts namespace has its path and the host's name
         ctx.warn(first, "is the name of the host, whose uts namespace the container shares: nothing to do")
         return None
     raise Refusal(
         "no-uts-namespace",
         "unable to set %s without a private UTS namespace" % first[1:],
         first,
-        'add {"type": "uts"} to /linux/namespaces, or leave the name out',
+        'add {"type": "uts"} to /linux/namespaces, or remove the name',
     )
 
 
 def init_set(entry: Entry, run: InitRun) -> None:
-    """Init, in the namespace. OSError from sethostname or setdomainname; gone with the namespace."""
+    """Init, in the namespace. OSError from sethostname or setdomainname. Undone with the namespace."""
     if "hostname" in entry:
         _syscalls.sethostname(entry["hostname"])
     if "domainname" in entry:

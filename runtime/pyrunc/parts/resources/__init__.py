@@ -1,7 +1,7 @@
 """/linux/resources: limits and device rules, checked and converted into a neutral form for cgroup/.
 
-runtime-spec, config-linux.md#control-groups. Invariant: what can't be applied on this host is refused here with its pointer, or
-fails later with file and value; nothing is silently ignored. `update` plans only this part, over the stored plan of cgroups.
+runtime-spec, config-linux.md#control-groups. Invariant: a limit that can't be applied on this host is refused here with its pointer, or
+fails later with the file and the value; nothing is silently ignored. `update` plans only this part, using the stored plan of `cgroups`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     )
 
     class Entry(TypedDict, total=False):
-        """Each key only if it was asked for; the functions of limits.py have the forms."""
+        """Each key is present only if the config has it; limits.py describes the forms."""
 
         memory: Memory
         cpu: Cpu
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
         network: Network
         rdma: list[list[Any]]
         unified: list[list[str]]
-        devices: list[Rule]  # the config's own, then the defaults
-        asked: bool  # whether anything but device rules is wanted
+        devices: list[Rule]  # the config's rules, then the defaults
+        asked: bool  # whether the config has anything but device rules
         in_userns: bool  # device rules can't be loaded
 
 
@@ -45,11 +45,11 @@ NO_CGROUP = "cannot set limits: container could not join or create cgroup"
 
 
 def plan(node: Node, ctx: Context) -> Entry | None:
-    """Node: the resources object or nothing. Entry: neutral keys, each only if given: memory, cpu, pids, blkio, hugetlb, network,
-    rdma, unified (see the functions below for their forms); devices: [[allow, type, major, minor, access], …] with the defaults
-    behind the config's own; asked: whether anything but device rules is wanted; in_userns: device rules can't be loaded.
+    """Node: the resources object or nothing. Entry: neutral keys, each only if the config has it: memory, cpu, pids, blkio, hugetlb,
+    network, rdma, unified (limits.py describes their forms); devices: [[allow, type, major, minor, access], …], the config's rules and then
+    the defaults; asked: whether the config has anything but device rules; in_userns: device rules can't be loaded.
 
-    Refusals: values out of range or in contradiction. Unsupported: what this cgroup version or host can't control.
+    Refusals: values that are out of range or contradict each other. Unsupported: what this cgroup version or host can't control.
     """
     resources = node.get(POINTER) or {}
     cgroups = ctx.plans["cgroups"]
@@ -61,7 +61,7 @@ def plan(node: Node, ctx: Context) -> Entry | None:
             entry[name] = value  # type: ignore[literal-required]  # the names of READERS
     entry["asked"] = bool(entry)
     entry["in_userns"] = bool(ctx.in_userns)
-    if ctx.options.get("command") != "update":  # callers of update send deny-all; a running container's rules are changed by change_devices
+    if ctx.options.get("command") != "update":  # callers of update send deny-all; change_devices changes the rules of a running container
         entry["devices"] = devices(resources, ctx, version)
     if cgroups["manager"] == "disabled":
         _disabled(entry, resources, ctx)
@@ -75,21 +75,21 @@ def _disabled(entry: Entry, resources: Resources, ctx: Context) -> None:
         names = ", ".join(sorted(set(entry) - {"asked", "in_userns", "devices"}))
         raise Unsupported(
             "no-cgroup-manager",
-            "limits are asked for (%s), and the cgroup manager is disabled" % names,
+            "the config sets limits (%s), but the cgroup manager is disabled" % names,
             POINTER,
             "a cgroup manager",
-            "leave out --cgroup-manager=disabled",
+            "remove --cgroup-manager=disabled",
         )
     if resources.get("devices"):
         ctx.warn(POINTER + "/devices", "device rules have no effect: the cgroup manager is disabled")
 
 
 def _check_controllers(entry: Entry, cgroups: Cgroups, version: int) -> None:
-    """v1: whether a controller is mounted is known now. Those of v2 are enabled while the cgroup is made."""
+    """On v1, checks that the controllers are mounted. On v2 they are enabled when the cgroup is created."""
     if version != 1 or cgroups["manager"] == "systemd":
         return
     if cgroups["rootless"]:
-        return  # decided hierarchy by hierarchy when they are made
+        return  # decided for each hierarchy when the cgroup is created
     from pyrunc.cgroup import v1
 
     for controller, _part, _function, pointer in v1.needed(entry):
@@ -113,7 +113,7 @@ def _check_controllers(entry: Entry, cgroups: Cgroups, version: int) -> None:
 
 
 def host_apply(entry: Entry, run: HostRun) -> None:
-    """Host side, before the hooks that may look. Writes limits and device rules into the cgroups that host_make recorded.
+    """Host side, before the hooks, which may look at the limits. Writes limits and device rules to the cgroups that host_make recorded.
     StepFailure with file, value and pointer. Nothing to undo: the cgroup is removed."""
     cgroups = run.plans["cgroups"]
     record = fs.record_of(run, cgroups)
@@ -125,7 +125,7 @@ def host_apply(entry: Entry, run: HostRun) -> None:
 
 
 def apply(entry: Entry, paths: dict[str, str], cgroups: Cgroups) -> None:
-    """Limits, then device rules. A rootless container without a cgroup has none of either."""
+    """Applies limits, then device rules. A rootless container without a cgroup gets neither."""
     if not paths:
         if entry["asked"]:
             raise StepFailure("no-cgroup", NO_CGROUP, pointer=POINTER, hint=hierarchies.how_to_delegate(cgroups["version"]))
@@ -143,14 +143,15 @@ def apply(entry: Entry, paths: dict[str, str], cgroups: Cgroups) -> None:
 
 
 def before_restore(entry: Entry) -> Entry:
-    """What is set before CRIU forks: it counts itself, so the number of processes is limited when all are there."""
+    """What is set before CRIU forks: CRIU itself counts, so the number of processes is limited only when all of them exist."""
     found = entry.copy()
     found.pop("pids", None)
     return found
 
 
 def after_restore(entry: Entry, restored: bool) -> Entry | None:
-    """What is set when all processes are there; None: nothing. restored: CRIU has set what the images hold, and the config's stand."""
+    """What is set when all processes exist; None for nothing. restored: CRIU has set the values from the images, and the config's limits
+    are already applied."""
     if restored:
         return entry
     return {"pids": entry["pids"], "asked": entry["asked"], "in_userns": entry["in_userns"]} if "pids" in entry else None
@@ -158,7 +159,7 @@ def after_restore(entry: Entry, restored: bool) -> Entry | None:
 
 def update(new: Entry, stored: Entry, run: HostRun) -> Entry:
     """`update`: merges a newly planned entry (ctx.options["command"] == "update") into the stored one and writes the new values to
-    the cgroups, all or none. Returns the entry to store. Refusal where new and stored values contradict each other; StepFailure."""
+    the cgroups, all or none. Returns the entry to store. Refusal if new and stored values contradict each other; StepFailure."""
     from pyrunc.cgroup import limits_update as live
 
     cgroups = run.plans["cgroups"]
@@ -174,7 +175,9 @@ def update(new: Entry, stored: Entry, run: HostRun) -> Entry:
     from pyrunc.cgroup import systemd
 
     if cgroups["version"] == 2 and (wanted.get("memory") or {}).get("check"):
-        live.check_usage(paths, wanted["memory"])  # before systemd: the kernel would kill, and systemd drop the unit
+        live.check_usage(
+            paths, wanted["memory"]
+        )  # before systemd sets it: the kernel would kill processes, and systemd would remove the unit
     try:
         live.apply(paths, systemd.set_resources(run, wanted, cgroups), cgroups["version"])
     except (StepFailure, OSError):
@@ -184,8 +187,8 @@ def update(new: Entry, stored: Entry, run: HostRun) -> Entry:
 
 
 def change_devices(items: Sequence[GivenRule], stored: Entry, run: HostRun) -> Entry:
-    """Live change of device rules: `items`, in the config's form, are laid over the stored ones. Returns the entry to store.
-    Refusal, Unsupported (v1 and holes in wildcards), StepFailure. A device that stays allowed is never denied for an instant."""
+    """Changes the device rules of a running container: adds `items`, in the config's form, to the stored rules. Returns the entry to store.
+    Refusal, Unsupported (v1, for exceptions within wildcards), StepFailure. A device that remains allowed is never denied in between."""
     rules = stored["devices"]
     for number, item in enumerate(items):
         rules = devices_rules.laid(rules, rule(item, number))
@@ -220,5 +223,5 @@ def _apply_devices(entry: Entry, paths: dict[str, str], cgroups: Cgroups) -> Non
         devices_bpf.apply(paths["unified"], entry["devices"], entry["in_userns"] or cgroups["rootless"])
         return
     if entry["in_userns"] or (cgroups["rootless"] and "devices" not in paths):
-        return  # the kernel accepts rules only from the initial user namespace; nodes can't be made in another one either
+        return  # the kernel accepts rules only from the initial user namespace; device nodes can't be created in another one either
     devices_rules.apply_v1(paths["devices"], entry["devices"])

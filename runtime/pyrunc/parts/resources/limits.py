@@ -1,7 +1,7 @@
-"""Each object of /linux/resources: its checks and its neutral form.
+"""The objects in /linux/resources: checks, and conversion to a neutral form.
 
-runtime-spec, config-linux.md#control-groups. Invariant: a reader gets the whole resources object and returns plain data for
-its key, or nothing; refusals have the pointer of the value.
+runtime-spec, config-linux.md#control-groups. Invariant: a reader gets the whole resources object and returns plain data for its key, or
+nothing; refusals point to the value.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pyrunc.parts.devices.plan import Given as Device
     from pyrunc.parts.sides import Context
 
-    Rule = list[Any]  # [allow, type, major, minor, access]; -1 is any number
+    Rule = list[Any]  # [allow, type, major, minor, access]; -1 matches any number
 
     class GivenRule(TypedDict, total=False):
         allow: bool
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
         useHierarchy: bool
         checkBeforeUpdate: bool
 
-    Resources = dict[str, Any]  # /linux/resources, as the schema has it
+    Resources = dict[str, Any]  # /linux/resources, as in the schema
 
     class Memory(TypedDict, total=False):
         limit: int
@@ -77,7 +77,7 @@ if TYPE_CHECKING:
 
 POINTER: Final = "/linux/resources"
 SECTION = "config-linux.md#control-groups"
-UNSET_SWAPPINESS = (1 << 64) - 1  # moby's -1 in an unsigned field
+UNSET_SWAPPINESS = (1 << 64) - 1  # moby's -1, in an unsigned field
 INT64 = 1 << 63
 
 
@@ -101,7 +101,7 @@ def _memory(resources: Resources, version: int, ctx: Context) -> Memory:
             raise refuse("invalid memory value: %d (-1 is unlimited)" % value, "/memory/" + name)
         if value:
             out[name] = value  # type: ignore[literal-required]  # one of the three above
-    if ctx.options.get("command") != "update":  # there the stored values matter too
+    if ctx.options.get("command") != "update":  # for update, the stored values matter too
         check_memory(out, version)
     for name in ("kernel", "kernelTCP"):
         if node.get(name):
@@ -111,7 +111,7 @@ def _memory(resources: Resources, version: int, ctx: Context) -> Memory:
 
 
 def check_memory(mem: Memory, version: int) -> None:
-    """Limit, memory+swap and reservation must fit together."""
+    """Checks that limit, memory+swap and reservation are consistent."""
     limit, swap, reservation = mem.get("limit", 0), mem.get("swap", 0), mem.get("reservation", 0)
     if swap > 0 and limit == 0 and version == 2:
         raise refuse("unable to set swap limit without memory limit", "/memory/swap")
@@ -169,7 +169,7 @@ def _cpu(resources: Resources, version: int, ctx: Context) -> Cpu:
 
 
 def _check_cpu(cpu: Cpu, ctx: Context) -> None:
-    """The kernel's own bounds: period 1 ms to 1 s, quota from 1 ms, burst not above the quota."""
+    """Checks the kernel's bounds: period 1 ms to 1 s, quota at least 1 ms, burst not above the quota."""
     quota, period = cpu.get("quota", 0), cpu.get("period", 0)
     if period and not 1000 <= period <= 1000000:
         raise refuse("cpu period %d is not within 1000 to 1000000 microseconds" % period, "/cpu/period")
@@ -186,7 +186,7 @@ def _check_cpu(cpu: Cpu, ctx: Context) -> None:
 
 
 def check_list(text: str, pointer: str) -> None:
-    """A list of processors or memory nodes: '0-3,7', also with the kernel's strides '0-31:2/4'."""
+    """Checks a list of CPUs or memory nodes: '0-3,7', also with strides as in the kernel: '0-31:2/4'."""
     for item in text.strip().split(","):
         span, colon, stride = item.strip().partition(":")
         ends = span.split("-")
@@ -202,7 +202,7 @@ def check_list(text: str, pointer: str) -> None:
 
 
 def _pids(resources: Resources, version: int, ctx: Context) -> Pids | None:
-    """{"limit"}: -1 for none. 0 is none as well: podman sends that, and runc and crun read it so."""
+    """{"limit"}: -1 means unlimited, and so does 0: podman sends 0, and runc and crun treat it that way."""
     node = resources.get("pids") or {}
     if "limit" not in node:
         return None
@@ -257,7 +257,7 @@ def _numbers(item: Mapping[str, int], at: str) -> list[int]:
 
 
 def _hugetlb(resources: Resources, version: int, ctx: Context) -> list[list[Any]]:
-    """[[page size as in the file name, limit]]. A size that the kernel lacks is refused."""
+    """[[page size as in the file name, limit]]. A size that the kernel does not support is refused."""
     from pyrunc.cgroup.hierarchies import exists
 
     out = []
@@ -316,7 +316,7 @@ NOT_UNIFIED = ("cgroup.procs", "cgroup.threads", "cgroup.type", "cgroup.freeze",
 
 
 def _unified(resources: Resources, version: int, ctx: Context) -> list[list[str]]:
-    """[[file, text]], sorted: written unchanged, after everything else."""
+    """[[file, text]], sorted. Written unchanged, after everything else."""
     node = resources.get("unified") or {}
     if node and version == 1:
         raise Unsupported("no-unified", "invalid configuration: cannot use unified on cgroup v1", POINTER + "/unified", "cgroup v2")
@@ -327,7 +327,7 @@ def _unified(resources: Resources, version: int, ctx: Context) -> list[list[str]
         if "." not in key.strip("."):
             raise refuse("unified resource %s must be in the form CONTROLLER.PARAMETER" % quote(key), pointer)
         if key in NOT_UNIFIED:
-            raise refuse("unified resource %s is the runtime's own" % quote(key), pointer)
+            raise refuse("unified resource %s is managed by the runtime" % quote(key), pointer)
         if "\0" in value:
             raise refuse("unified resource %s has a NUL byte" % quote(key), pointer)
     return [[key, value] for key, value in sorted(node.items())]
@@ -343,11 +343,13 @@ READERS = (
 
 
 def devices(resources: Resources, ctx: Context, version: int) -> list[Rule]:
-    """The config's rules in order, and the built-in allows behind its last rule for all devices, or all of a type: what the config says of
-    single devices comes later, so its denials win. A device of /linux/devices that replaces a default one with other numbers removes its rule.
+    """The config's rules in order, with the built-in allow rules inserted after its last rule for all devices or all devices of a type. The
+    config's rules for single devices come later, so its denials win. If /linux/devices replaces a default device with different numbers,
+    the built-in rule for that device is left out.
 
-    v1 cannot deny part of an allowed range. After "allow all", a denial that includes mknod removes the built-in permission to make any node of
-    that type. After "deny all", as Docker sends it, that permission stays, as in runc: a node can be made there, but not opened."""
+    v1 cannot deny part of an allowed range. After "allow all", a denial that includes mknod removes the built-in permission to create any
+    node of that type. After "deny all", which Docker sends, that permission is kept, as in runc: a node can then be created but not
+    opened."""
     own = [rule(item, number) for number, item in enumerate(resources.get("devices", ()))]
     reset = max([number for number, one in enumerate(own) if one[2:4] == [-1, -1]], default=-1) + 1
     later = list(enumerate(own))[reset:]  # with their places in the config
@@ -366,7 +368,7 @@ def devices(resources: Resources, ctx: Context, version: int) -> list[Rule]:
 
 
 def defaults(nodes: Sequence[Device]) -> list[Rule]:
-    """The built-in rules, without those whose path is another device in the config."""
+    """The built-in rules, without those whose path is a different device in the config."""
     own = {n["path"]: (n["type"].replace("u", "c"), n.get("major", 0), n.get("minor", 0)) for n in nodes}
     return [rule for path, rule in devices_rules.DEFAULTS if path not in own or own[path] == (rule[1], rule[2], rule[3])]
 

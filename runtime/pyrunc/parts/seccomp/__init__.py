@@ -1,7 +1,7 @@
 """The owner of /linux/seccomp (config-linux.md#seccomp): profile.py (the profile in numbers), cache.py (compiled filters), verbs.py.
 
-plan() checks everything; host_compile turns the numbers into BPF, from the cache or by libseccomp in the helper process; one of three
-verbs then hands the program to finish(). Invariant: a filter is loaded as the profile says, or the container does not start.
+plan() checks everything; host_compile produces the BPF program, from the cache or with libseccomp; one of three verbs then passes it to
+finish(). Invariant: the filter is loaded exactly as the profile says, or the container does not start.
 """
 
 from pyrunc.parts.seccomp.check import check

@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from hashlib import _Hash as Hash
 
 
-GENERATOR = 1  # of the compiled form; changing the compiler or the prologue needs another one
+GENERATOR = 1  # version of the compiled form; increase it when the compiler or the prologue changes
 MAGIC = b"pyrunc-filter 1\n"
 PREFIX = ".pyrunc@"  # of the files' names
 SUM = 32
 NEW_FILE = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC
-FILES = 64  # a machine has a handful of profiles
+FILES = 64  # machines use a handful of profiles
 LIBRARY = "libseccomp.so.2"
 LIBRARY_DIRS = ("/usr/lib/%s-linux-gnu", "/lib/%s-linux-gnu", "/usr/lib64", "/lib64", "/usr/local/lib", "/usr/lib", "/lib")
 
@@ -45,7 +45,7 @@ def _digest(data: bytes) -> Hash:
 
 
 def key_of(profile: object) -> str | None:
-    """The name of a cache file: everything that the program depends on. None if the library can't be identified."""
+    """The name of the cache file, which covers everything that the program depends on. None if the library can't be identified."""
     machine = posix.uname().machine
     if linked is not None:
         return _digest(jsonbytes.dumps([GENERATOR, machine, "linked in, " + linked.version(), profile])).hexdigest()
@@ -79,7 +79,8 @@ def _sealed(key: str, program: bytes) -> bytes:
 
 
 def read(cache_fd: int, key: str) -> bytes | None:
-    """The program, or None. Only a regular file of ours that nobody else may write, whole, and made for this very key."""
+    """The program, or None. Only from a complete regular file that we own, that nobody else may write to, and that was written for this
+    key."""
     try:
         fd = posix.open(PREFIX + key, posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_CLOEXEC, dir_fd=cache_fd)
     except OSError:

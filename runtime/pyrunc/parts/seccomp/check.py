@@ -1,4 +1,4 @@
-"""What `validate` can find out about a profile without loading it: it is compiled, and nothing is kept."""
+"""Checks a profile for `validate` without loading it: it is compiled, and the result is discarded."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def check(entry: Entry, _ctx: Context, call_helper: Callable[[str, Any], Any]) -> Iterator[PyruncError]:
-    """What host_compile would refuse. An Unsupported: this host has no libseccomp, or an older one than the profile needs."""
+    """Yields what host_compile would refuse. Unsupported if this host has no libseccomp, or one that is too old for the profile."""
     if entry["raw"] is not None:
         return
     try:

@@ -1,4 +1,4 @@
-"""The profile, checked and converted into numbers: nothing here depends on BPF or libseccomp."""
+"""Checks the profile and converts it to numbers. Nothing here depends on BPF or libseccomp."""
 
 from __future__ import annotations
 
@@ -66,13 +66,13 @@ if TYPE_CHECKING:
 
 
 POINTER: Final = "/linux/seccomp"
-NAMES_LIMIT = 16384  # no kernel has a tenth of that many, and a filter has at most 4096 instructions
+NAMES_LIMIT = 16384  # no kernel has a tenth as many, and a filter has at most 4096 instructions
 FAIL_UNKNOWN = "run.oci.seccomp_fail_unknown_syscall"
 RAW = "run.oci.seccomp_bpf_data"
 RECEIVER = "run.oci.seccomp.receiver"
 PLUGINS = "run.oci.seccomp.plugins"
-NOT_CONNECTED = "failed to connect with seccomp agent specified in the seccomp profile"  # as runc says it
-NOT_NOTIFIABLE = ("write", "sendmsg")  # the calls that pass on the listener would wait for it
+NOT_CONNECTED = "failed to connect with seccomp agent specified in the seccomp profile"  # runc's wording
+NOT_NOTIFIABLE = ("write", "sendmsg")  # the calls that send the listener would wait for its receiver
 BASE64_DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 BASE64 = frozenset(BASE64_DIGITS)
 
@@ -80,12 +80,12 @@ BASE64 = frozenset(BASE64_DIGITS)
 def plan(node: Node, ctx: Context) -> Entry | None:
     """node: {"/linux/seccomp": {...}}. Entry: {"profile": {"default": action, "arches": [names], "rules": [{"names", "action", "args":
     [[index, op, a, b]], "at": pointer}], "enosys": bool, "strict": bool}, "flags": of seccomp(2), "notify": bool, "listener": path or
-    None, "metadata": text or None, "raw": hex of a program that replaces the profile, or None}. None for an empty object, as
-    there is nothing to load. Annotations that `meta` allows: a raw program, a receiver where there is no listenerPath,
-    and whether unknown names fail.
+    None, "metadata": text or None, "raw": hex of a program that replaces the profile, or None}. None for an empty object: there is nothing
+    to load. Annotations, if `meta` allows them, can give a raw program, a receiver if there is no listenerPath, and whether unknown names
+    are an error.
 
-    Refuses: needless errno values and those above 4095, argument indices above 5, valueTwo without MASKED_EQ, empty names, NOTIFY as
-    the default, for write and sendmsg, or without a listening socket at listenerPath, and flags that this kernel lacks."""
+    Refuses: errno values above 4095 or for actions that return none, argument indices above 5, valueTwo without MASKED_EQ, empty names,
+    NOTIFY as the default, for write and sendmsg, or without a listening socket at listenerPath, and flags that this kernel lacks."""
     seccomp = node[POINTER]
     if not seccomp:
         return None
@@ -131,7 +131,7 @@ def plan(node: Node, ctx: Context) -> Entry | None:
 
 
 def _raw(text: str) -> bytes:
-    """A program in base64. The kernel checks its form; its effect is not checked."""
+    """Decodes a program from base64. The kernel checks its form; nothing checks its effect."""
     pointer = "/annotations/" + RAW
     program = _base64(text)
     if program is None:
@@ -142,7 +142,7 @@ def _raw(text: str) -> bytes:
 
 
 def _base64(text: str) -> bytes | None:
-    """bytes, or None. Written here because the hot path loads no module for it, and such filters are rare and small."""
+    """The decoded bytes, or None. Implemented here because the hot path loads no module for it, and such filters are rare and small."""
     digits = text.rstrip("=")
     if len(text) % 4 or len(text) - len(digits) > 2 or len(text) > 1 << 16 or not BASE64.issuperset(digits):
         return None
@@ -179,8 +179,8 @@ def _action(name: str, errno_ret: int | None, name_key: str, errno_key: str, poi
 
 
 def _rules(syscall: Syscall, pointer: str, ctx: Context) -> list[Rule]:
-    """One element of syscalls -> its rules. All arguments of a rule must match, but the library accepts an index only once: if one
-    is given twice, each comparison becomes a rule of its own (any of them matches), as in runc."""
+    """One element of syscalls -> its rules. All arguments of a rule must match, but the library accepts an index only once: if one is given
+    twice, each comparison becomes a separate rule (any of them may match), as in runc."""
     names = syscall["names"]
     for i, name in enumerate(names):
         if not name or "\0" in name:
@@ -203,7 +203,7 @@ def _rules(syscall: Syscall, pointer: str, ctx: Context) -> list[Rule]:
 
 
 def _argument(arg: Argument, pointer: str, ctx: Context) -> list[int]:
-    """[index, op, a, b] as libseccomp orders them: for MASKED_EQ a is the mask and b the masked value. Bits of b outside the mask
+    """[index, op, a, b] in libseccomp's order: for MASKED_EQ a is the mask and b the masked value. Bits of b outside the mask
     do not count: "the masked argument value is equal to the masked datum value" (seccomp_rule_add(3))."""
     if arg["index"] > 5:
         raise Refusal("argument-index", "argument index %d: a system call has arguments 0 to 5" % arg["index"], pointer + "/index")
@@ -229,8 +229,8 @@ def _arches(names: Sequence[str]) -> list[str]:
 
 
 def _flags(names: Sequence[str] | None, notify: bool, ctx: Context) -> int:
-    """Flags of seccomp(2). Without flags: SPEC_ALLOW where the kernel has it, as in runc. TSYNC means nothing for a process with one
-    thread and is dropped (with a listener the kernel would refuse it)."""
+    """Flags of seccomp(2). Without flags: SPEC_ALLOW if the kernel has it, as in runc. TSYNC has no effect in a process with one thread and
+    is dropped (with a listener, the kernel would refuse it)."""
     if names is None:
         return filters.FLAG_SPEC_ALLOW if filters.supports_flag(filters.FLAG_SPEC_ALLOW) else 0
     flags = 0

@@ -1,4 +1,4 @@
-"""The verbs: the profile is compiled before the clone, loaded by finish(), and its listener passed on."""
+"""The verbs: the profile is compiled before the clone and loaded by finish(), and its listener is sent to the receiver."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SCM_RIGHTS, SO_SNDTIMEO = 1, 21
 
 
 def needs_of(entry: Entry) -> list[str]:
-    """The calls that a filter must allow for the program to run; a listener is reported under its filter."""
+    """The system calls that the filter must allow for the program to run; reporting a listener takes calls under the filter as well."""
     return ["execve", "write", "read"] if entry["notify"] else ["execve"]
 
 
@@ -61,24 +61,25 @@ def _filter(entry: Entry, run: TailRun) -> Op:
 
 
 def op_early(entry: Entry, run: TailRun) -> Op | None:
-    """Init: without noNewPrivileges, which takes CAP_SYS_ADMIN (csrc/filter.c). None otherwise."""
+    """Init: the filter without noNewPrivileges, when loading takes CAP_SYS_ADMIN (csrc/filter.c). None otherwise."""
     return None if _no_new_privs(run) else _filter(entry, run)
 
 
 def op_notify(entry: Entry, run: TailRun) -> Op | None:
-    """Init: with noNewPrivileges, a filter that notifies: at create, as its listener must be delivered before create returns."""
+    """Init: a filter that notifies, with noNewPrivileges. Loaded at create, because its listener must be delivered before create
+    returns."""
     return _filter(entry, run) if _no_new_privs(run) and entry["notify"] else None
 
 
 def op_late(entry: Entry, run: TailRun) -> Op | None:
-    """Init: with noNewPrivileges, last: only execve comes after it."""
+    """Init: any other filter, with noNewPrivileges. It is loaded last: only execve comes after it."""
     return _filter(entry, run) if _no_new_privs(run) and not entry["notify"] else None
 
 
 def host_deliver(entry: Entry, run: HostRun, listener_fd: int) -> None:
     """Host side: connects to listenerPath and sends the state of the container process (config-linux.md#containerprocessstate) with
-    the listener. run.pid is the process under the filter; with exec the container's own is run.init_pid. StepFailure when the
-    receiver can't be reached: a container whose calls are not answered would hang."""
+    the listener. run.pid is the process under the filter; for exec, the container's init is run.init_pid. StepFailure if the receiver can't
+    be reached: a container whose calls are not answered would hang."""
     container = run.state("running", run.init_pid) if run.init_pid else run.state("creating", run.pid)
     state = {"ociVersion": container["ociVersion"], "fds": ["seccompFd"], "pid": run.pid, "state": container}
     if entry["metadata"] is not None:
@@ -99,14 +100,14 @@ def _send(path: str, data: bytes, fd: int) -> None:
     sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
     path_fd = -1
     try:
-        sock.setsockopt(_socket.SOL_SOCKET, SO_SNDTIMEO, pack("ll", SEND_SECONDS, 0))  # of connect, too: a full backlog
+        sock.setsockopt(_socket.SOL_SOCKET, SO_SNDTIMEO, pack("ll", SEND_SECONDS, 0))  # also limits connect, if the backlog is full
         address = fileio.fsencode(path)
         if len(address) > SUN_PATH:
             path_fd = posix.open(path, posix.O_PATH | posix.O_CLOEXEC)
             address = b"/proc/self/fd/%d" % path_fd
         sock.connect(address)
         sent = sock.sendmsg([data], [(_socket.SOL_SOCKET, SCM_RIGHTS, pack("i", fd))])
-        while sent < len(data):  # the descriptor went with the first byte
+        while sent < len(data):  # the descriptor was sent with the first byte
             sent += sock.send(data[sent:])
     finally:
         sock.close()
@@ -115,6 +116,6 @@ def _send(path: str, data: bytes, fd: int) -> None:
 
 
 def listener_of(plans: Plans) -> str | None:
-    """The socket that gets the listener of a container's filter; None without one."""
+    """The socket that receives the listener of a container's filter, or None."""
     entry = plans.get("seccomp")
     return entry["listener"] if entry else None
