@@ -138,8 +138,8 @@ def _real(path: str | None, bundle: str) -> str:
 
 
 def init_prepare(entry: Entry, run: InitRun) -> None:
-    """Init side, before all other mounts. Sets run.root_fd, an O_PATH fd of the root newly mounted on itself; without a mount namespace, unless it
-    is to be read-only, of the directory. OSError with words for /root/path. Undone by init's death, with its mount namespace."""
+    """Init side, before all other mounts. Sets run.root_fd, an O_PATH fd of the root mounted on itself; without a mount namespace, of the
+    directory, unless the root is read-only. OSError with words for /root/path. Undone when init dies, with its mount namespace."""
     place = _open_root(entry)
     if not entry["mount_ns"] and not entry["readonly"]:
         run.root_fd = place

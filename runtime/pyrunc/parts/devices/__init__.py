@@ -1,9 +1,9 @@
 """/linux/devices and the nodes and links of /dev that every container has (runtime-spec, config-linux.md#devices, #default-devices,
 runtime-linux.md#dev-symbolic-links).
 
-Its one rule: all work is done by *at calls on the descriptor of a directory inside the root, and a node is accepted only if its type
-and numbers are right (CVE-2026-41579: an image's /dev that leads somewhere else; CVE-2025-31133: a fake /dev/null).
-/dev/console belongs to the part terminal.
+Invariant: all work is done by *at calls on the descriptor of a directory inside the root, and a node is accepted only if its type
+and numbers are right (CVE-2026-41579: an image's /dev that leads elsewhere; CVE-2025-31133: a fake /dev/null). The part terminal owns
+/dev/console.
 """
 
 from pyrunc.parts.devices.live import live_make, live_plan, live_remove, live_source

@@ -1,4 +1,4 @@
-"""Devices of a container that runs (`update --device-add`, `--device-remove`)."""
+"""Devices of a running container (`update --device-add`, `--device-remove`)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pyrunc.parts.sides import Context, HostRun, InitRun
 
     class Live(TypedDict):
-        """A device for a container that runs."""
+        """A device for a running container."""
 
         node: Device
         bind: bool
@@ -39,35 +39,35 @@ def live_plan(device: Given, pointer: str, ctx: Context) -> Live:
         "node": planned(device, pointer, ctx),
         "bind": bool(namespaces.get("userns")) or ctx.in_userns,
         "own_dev": False,  # nothing that exists is replaced
-        "mount_ns": False,  # if nodes can't be made, binds are used from the start
+        "mount_ns": False,  # if nodes can't be created, binds are used from the start
         "shared": _file_systems(),
     }
 
 
 def live_source(entry: Live, _run: HostRun) -> int | None:
-    """-> fd of the host's node where one is bound, else None. In the host's mount namespace."""
+    """-> fd of the host's node if it is to be bound, else None. Runs in the host's mount namespace."""
     return host_node(entry["node"]) if entry["bind"] and entry["node"]["type"] != "p" else None
 
 
 def live_make(entry: Live, run: InitRun, tree: int | None) -> bool:
-    """Makes the node beneath run.root_fd; False if it exists. In the container's mount namespace, as its root. StepFailure."""
+    """Creates the node beneath run.root_fd; False if it exists. Runs in the container's mount namespace, as its root. StepFailure."""
     return make_at(entry["node"], entry, run, _not_shared(entry, run), tree)
 
 
 def _not_shared(entry: Live, run: InitRun) -> Callable[[int], bool]:
-    """For a directory: it is on the root's own mount, or on a file system that the host has not mounted."""
+    """A function that tells whether a directory is on the root's own mount, or on a file system that the host has not mounted."""
     root = paths.mount_id(run.root_fd)
     return lambda fd: paths.mount_id(fd) == root or fs.fstat(fd).st_dev not in entry["shared"]
 
 
 def _file_systems() -> list[int]:
-    """The devices of all file systems that the runtime sees."""
+    """The st_dev of all file systems that are mounted where the runtime runs."""
     found = {device for device, *_more in mountinfo.table(fileio.fsdecode(fileio.read_file("/proc/self/mountinfo", TABLE_LIMIT)))}
     return sorted([posix.makedev(*[int(number) for number in device.split(":")]) for device in found])
 
 
 def live_remove(entry: Live, run: InitRun) -> None:
-    """Removes the node if it is this device; what is bound there is unmounted first. Tolerates a missing node. StepFailure."""
+    """Removes the node if it is this device, after unmounting what is bound there. Tolerates a missing node. StepFailure."""
     node = entry["node"]
     try:
         folder = paths.resolve(run.root_fd, node["path"].rpartition("/")[0] or "/", posix.O_PATH | posix.O_DIRECTORY, plain=True)
@@ -106,7 +106,7 @@ def _take(folder: int, name: str, node: Device, run: InitRun) -> None:
             mount.detach(fd, run.proc)
             below = look(folder, name)
             if below is None or below.st_mode & c.S_IFMT != c.S_IFREG or below.st_size:
-                return  # not the empty file that was made as its mount point
+                return  # not the empty file that was created as its mount point
     finally:
         posix.close(fd)
     fs.unlink(name, dir_fd=folder)

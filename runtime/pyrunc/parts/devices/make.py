@@ -1,4 +1,4 @@
-"""The verbs: nodes and links made at descriptors of directories inside the root, and nodes of the host bound there."""
+"""The verbs: they create nodes and links at descriptors of directories inside the root, and bind-mount nodes of the host there."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ ATTRIBUTES = c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NOEXEC
 
 
 def init_make(entry: Entry, run: InitRun) -> None:
-    """Init side, after the mounts and before the pivot. Uses run.root_fd and run.proc. StepFailure: a node that the image has there is
-    another one, or can't be made. Not undone: nodes on a mounted /dev disappear with the mount; others stay in the root, as with runc."""
+    """Init side, after the mounts and before the pivot. Uses run.root_fd and run.proc. StepFailure: the image has a different file at the
+    path, or the node can't be created. Not undone: nodes on a mounted /dev disappear with the mount; others remain in the root, as with
+    runc."""
     own = {paths.mount_id(run.root_fd), *run.own_mounts}
     dev = _folder(run.root_fd, "/dev", lambda fd: paths.mount_id(fd) in own) if entry["dev"] else None
     try:
@@ -32,7 +33,7 @@ def init_make(entry: Entry, run: InitRun) -> None:
             folder, _, name = node["path"].rpartition("/")
             if folder == "/dev" and dev is not None:
                 _make(dev, name, node, entry, run)
-            elif node["pointer"] != POINTER:  # of the config; the default ones are left out on a /dev that is not the container's
+            elif node["pointer"] != POINTER:  # from the config; default nodes are left out if /dev is not the container's
                 make_at(node, entry, run, lambda fd: paths.mount_id(fd) in own)
         if dev is not None:
             _links(dev, entry["links"])
@@ -41,8 +42,8 @@ def init_make(entry: Entry, run: InitRun) -> None:
 
 
 def _folder(root_fd: int, path: str, is_own: Callable[[int], bool]) -> int | None:
-    """-> fd of a directory that nodes may be made in, itself made if it is missing; None where it is on somebody else's file system. Not
-    through links: those of an image could lead to a mount of the host's (CVE-2026-41579)."""
+    """-> fd of the directory for a node, created if it is missing; None if it is on a file system that is not the container's. Links are
+    not followed: a link in an image could lead to a mount of the host (CVE-2026-41579)."""
     existing = path
     while True:
         try:
@@ -60,7 +61,8 @@ def _folder(root_fd: int, path: str, is_own: Callable[[int], bool]) -> int | Non
 
 
 def make_at(node: Device, entry: Entry | Live, run: InitRun, is_own: Callable[[int], bool], tree: int | None = None) -> bool:
-    """_make() in the directory of the path; on somebody else's file system only what is there already will do."""
+    """_make() in the directory of the path. On a file system that is not the container's nothing is created: the node must already
+    exist."""
     folder, _, name = node["path"].rpartition("/")
     try:
         fd = _folder(run.root_fd, folder, is_own)
@@ -69,14 +71,14 @@ def make_at(node: Device, entry: Entry | Live, run: InitRun, is_own: Callable[[i
             if found is not None and is_device(found, node):
                 return False
             raise StepFailure(
-                "foreign-directory", "cannot make the device %s: its directory is on a mount that the container shares" % quote(node["path"]),
-                pointer=node["pointer"], path=node["path"], hint="give it a path below /dev, or in the root itself",
+                "foreign-directory", "cannot create the device %s: its directory is on a mount that the container shares" % quote(node["path"]),
+                pointer=node["pointer"], path=node["path"], hint="use a path below /dev, or on the root file system",
             )  # fmt: skip
     except OSError as e:
         call = CallError.of(e, "openat2").call
         hint = "links are not followed: name the directory that it leads to" if e.errno == errno.ELOOP else None
         raise StepFailure(
-            "device-not-made", "cannot make the device %s: %s: %s" % (quote(node["path"]), call, errno_text(e.errno)),
+            "device-not-made", "cannot create the device %s: %s: %s" % (quote(node["path"]), call, errno_text(e.errno)),
             pointer=node["pointer"], call=call, errno=e.errno, path=node["path"], hint=hint,
         ) from None  # fmt: skip
     try:
@@ -86,7 +88,7 @@ def make_at(node: Device, entry: Entry | Live, run: InitRun, is_own: Callable[[i
 
 
 def _found(root_fd: int, folder: str, name: str) -> posix.stat_result | None:
-    """What is there already, also through links of the image; None if the folder is missing too."""
+    """stat of the existing entry, following links of the image; None if there is none, or its directory does not exist."""
     try:
         fd = paths.resolve(root_fd, folder, posix.O_PATH | posix.O_DIRECTORY)
     except FileNotFoundError:
@@ -98,10 +100,10 @@ def _found(root_fd: int, folder: str, name: str) -> posix.stat_result | None:
 
 
 def _make(folder: int, name: str, node: Device, entry: Entry | Live, run: InitRun, tree: int | None = None) -> bool:
-    """False if it exists. tree: the host's node, already cloned (stays open); None: it is cloned here if needed."""
+    """Creates the node; False if it already exists. tree: a clone of the host's node (stays open), or None to clone it here if needed."""
     try:
         binds = entry["bind"] and node["type"] != "p"
-        if not binds:  # most often nothing is there: the kernel knows without being asked first
+        if not binds:  # usually there is nothing at the path, so try first and look only after an error
             try:
                 if _mknod(folder, name, node, entry, run):
                     return True
@@ -111,7 +113,7 @@ def _make(folder: int, name: str, node: Device, entry: Entry | Live, run: InitRu
         found = look(folder, name)
         if found is not None and is_device(found, node):
             return False
-        if found is not None and not (binds and found.st_mode & c.S_IFMT == c.S_IFREG):  # our empty file, to bind on
+        if found is not None and not (binds and found.st_mode & c.S_IFMT == c.S_IFREG):  # our empty file, the mount point for the bind
             if not (entry["own_dev"] and node["path"].startswith("/dev/")):
                 raise StepFailure(
                     "other-device-there", "%s in the root is not the device %s" % (quote(node["path"]), shown(node)), pointer=node["pointer"], path=node["path"],
@@ -127,13 +129,13 @@ def _make(folder: int, name: str, node: Device, entry: Entry | Live, run: InitRu
         failed = CallError.of(e, "open")
         words = failed.words or "%s: %s" % (failed.call, errno_text(e.errno))
         raise StepFailure(
-            "device-not-made", "cannot make the device %s: %s" % (quote(node["path"]), words), pointer=node["pointer"], call=failed.call,
+            "device-not-made", "cannot create the device %s: %s" % (quote(node["path"]), words), pointer=node["pointer"], call=failed.call,
             errno=e.errno, path=node["path"],
         ) from None  # fmt: skip
 
 
 def look(folder: int, name: str) -> posix.stat_result | None:
-    """stat of what is there, without following links, or None."""
+    """lstat of the entry, or None if it does not exist."""
     try:
         return fs.stat(name, dir_fd=folder)
     except FileNotFoundError:
@@ -152,7 +154,7 @@ def shown(node: Device) -> str:
 
 
 def _mknod(folder: int, name: str, node: Device, entry: Entry | Live, run: InitRun) -> bool:
-    """True; False if the kernel does not let us make devices and a bind can be used instead."""
+    """True, or False if the kernel does not allow us to create devices and a bind mount can be used instead."""
     try:
         fs.mknod(name, TYPES[node["type"]] | (node["mode"] & 0o700), posix.makedev(node["major"], node["minor"]), dir_fd=folder)
     except OSError as e:
@@ -186,7 +188,7 @@ def _chmod(fd: int, mode: int, run: InitRun) -> None:
 
 
 def host_node(node: Device) -> int:
-    """-> fd of a detached clone of the host's node of the same path, proven to be the device."""
+    """-> fd of a detached clone of the host's node at the same path, verified to be the device."""
     try:
         tree = mount.clone(node["path"], flags=c.AT_SYMLINK_NOFOLLOW)
     except OSError as e:
@@ -208,7 +210,7 @@ def host_node(node: Device) -> int:
 
 
 def _source(node: Device, run: InitRun) -> int:
-    """-> fd of a detached clone of the host's node, or of one that the host side makes, where the host has none."""
+    """-> fd of a detached clone of the host's node, or of one that the host side creates if the host has none."""
     try:
         return host_node(node)
     except OSError as e:
@@ -219,9 +221,9 @@ def _source(node: Device, run: InitRun) -> int:
 
 
 def host_answer(entry: Entry, run: HostRun, request: dict[str, str]) -> tuple[dict[str, object], list[int]]:
-    """Host side, while init makes its nodes, in a user namespace, where it can make no devices. request: {"path"} of a node that the host
-    lacks -> ({}, [fd of a detached mount of one with the owner and mode of the config]). It is made in the container's directory below
-    --root, which only root can enter, and goes with it. OSError, StepFailure: the owner is not mapped."""
+    """Host side, while init creates its nodes in a user namespace, where mknod is not allowed. request: {"path"} of a node that the host
+    lacks -> ({}, [fd of a detached mount of one with the owner and mode of the config]). It is created in the container's state directory,
+    which only root can enter, and removed with it. OSError, StepFailure: the owner is not mapped."""
     index, node = next((i, one) for i, one in enumerate(entry["nodes"]) if one["path"] == request["path"])
     maps = run.plans.get("idmaps")
     uid, gid = (_outer(maps["uid"], node["uid"]), _outer(maps["gid"], node["gid"])) if maps else (node["uid"], node["gid"])
@@ -249,7 +251,7 @@ def _outer(ranges: list[list[int]], number: int) -> int | None:
 
 
 def _bind(folder: int, name: str, node: Device, given: int | None, run: InitRun) -> None:
-    """The host's node on an empty file."""
+    """Binds the host's node onto an empty file."""
     tree = _source(node, run) if given is None else given
     try:
         try:
@@ -273,7 +275,7 @@ def _bind(folder: int, name: str, node: Device, given: int | None, run: InitRun)
 
 
 def _links(dev: int, links: list[list[str]]) -> None:
-    """What exists stays, except for ptmx: it must lead to the container's own devpts."""
+    """Creates the links. Existing files are kept, except for ptmx: it must lead to the container's own devpts."""
     for name, target in links:
         try:
             fs.symlink(target, name, dir_fd=dev)

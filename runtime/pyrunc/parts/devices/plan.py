@@ -1,4 +1,4 @@
-"""Which nodes and links a container gets."""
+"""Plans the nodes and links of a container."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ if TYPE_CHECKING:
     class Entry(TypedDict):
         nodes: list[Device]
         links: list[list[str]]  # [name, target]
-        dev: bool  # /dev is ours to fill
-        own_dev: bool  # the config mounts a new file system there
-        bind: bool  # nodes of the host are bound instead of made (user namespace)
+        dev: bool  # the runtime populates /dev
+        own_dev: bool  # the config mounts a new file system on /dev
+        bind: bool  # the host's nodes are bind-mounted, because mknod is not allowed (user namespace)
         mount_ns: bool
 
 
@@ -59,17 +59,17 @@ DEFAULTS = (
 )
 LINKS = (("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2"))
 CORE = ("core", "/proc/kcore")
-PRIVATE = ("tmpfs", "ramfs")  # a mount of these is a new file system
+PRIVATE = ("tmpfs", "ramfs")  # each mount of these types is a new file system
 TYPES = {"c": c.S_IFCHR, "u": c.S_IFCHR, "b": c.S_IFBLK, "p": c.S_IFIFO}
-MAJOR_LIMIT, MINOR_LIMIT = 1 << 12, 1 << 20  # the kernel's bits; more would be cut off silently
+MAJOR_LIMIT, MINOR_LIMIT = 1 << 12, 1 << 20  # the kernel's number of bits; larger values would be truncated silently
 
 
 def plan(node: Node, ctx: Context) -> Entry | None:
     """node: {"/linux/devices": [...]} or {}. Entry: {"nodes": [{"path", "type", "major", "minor", "mode", "uid", "gid", "pointer"}],
-    "links": [[name, target]], "dev": whether /dev is ours to fill, "own_dev": whether the config mounts a new file system there,
-    "bind": nodes of the host are bound in place of made ones (user namespace), "mount_ns": bool}; None if nothing is to be done.
-    Refused: an unknown type; a path that is relative, / or has ..; numbers that are missing or too big; two nodes for one path;
-    /dev/null as anything else; ids that are not mapped."""
+    "links": [[name, target]], "dev": whether the runtime populates /dev, "own_dev": whether the config mounts a new file system there,
+    "bind": the host's nodes are bind-mounted instead of created (user namespace), "mount_ns": bool}; None if there is nothing to do.
+    Refused: an unknown type; a path that is relative, is / or contains ..; numbers that are missing or too large; two different devices for
+    one path; a /dev/null that is not c 1:3; ids that are not mapped."""
     namespaces = ctx.plans["namespaces"]
     mounts = ctx.plans.get("mounts")
     listed = mounts["list"] if mounts else []
@@ -94,7 +94,7 @@ def plan(node: Node, ctx: Context) -> Entry | None:
             entry["nodes"].append(made)
         else:
             ctx.warn(
-                made["pointer"], "%s is not made: /dev is a mount that others see too, and its contents stay as they are" % quote(path)
+                made["pointer"], "%s is not created: /dev is a mount that others see too, so its contents are not changed" % quote(path)
             )
     return entry if entry["nodes"] or entry["links"] else None
 
@@ -104,14 +104,14 @@ def make_node(path: str, kind: str, major: int, minor: int, mode: int, uid: int,
 
 
 def _given(devices: list[Given], ctx: Context) -> dict[str, Device]:
-    """{path: node} of the config's list, in its order."""
+    """The config's list as {path: node}, in the same order."""
     given: dict[str, Device] = {}
     for index, device in enumerate(devices):
         pointer = "%s/%d" % (POINTER, index)
         made = planned(device, pointer, ctx)
         path = made["path"]
         if path == "/dev/ptmx" or (path == "/dev/console" and ctx.plans.get("terminal")):
-            continue  # the link to our devpts and the terminal are there
+            continue  # the link to our devpts, or the terminal, takes its place
         if path in given and _identity(made) != _identity(given[path]):
             raise Refusal(
                 "duplicate-device",

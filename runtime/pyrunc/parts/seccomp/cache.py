@@ -1,8 +1,8 @@
-"""Compiled filters, as hidden files in the state root. A file is used only if we wrote it for this very profile and nobody has changed it:
-it is ours, nobody else may write it, and its digest covers its name and the program. Anything else is compiled again.
+"""Compiled filters, as hidden files in the state root. A file is used only if we wrote it for exactly this profile and nobody has changed
+it: we own it, nobody else may write to it, and its digest covers its name and the program. Otherwise the profile is compiled again.
 
-Engines give several runtimes the same root. runc's `list` skips files but reports every directory that is no container; crun's skips
-hidden names but fails at any other file. So these are files, and hidden. No id contains an @.
+Engines give several runtimes the same root. runc's `list` skips files but reports every directory that is not a container; crun's skips
+hidden names but fails at any other file. So these are hidden files. No container id contains an @.
 
 A file may disappear at any time; a failure here never fails the container.
 """
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 GENERATOR = 1  # version of the compiled form; increase it when the compiler or the prologue changes
 MAGIC = b"pyrunc-filter 1\n"
-PREFIX = ".pyrunc@"  # of the files' names
+PREFIX = ".pyrunc@"  # of the file names
 SUM = 32
 NEW_FILE = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC
 FILES = 64  # machines use a handful of profiles
@@ -62,7 +62,8 @@ def key_of(profile: object) -> str | None:
 
 
 def open_folder(path: str) -> int:
-    """fd of the state root, or -1 if it can't be used: not ours, or writable by others. Then each create compiles."""
+    """fd of the state root, or -1 if it can't be used because we don't own it or others can write to it. Then each create compiles its
+    profile."""
     try:
         fd = posix.open(path, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
     except OSError:
@@ -99,7 +100,8 @@ def read(cache_fd: int, key: str) -> bytes | None:
 
 
 def keep(cache_fd: int, key: str, program: bytes) -> None:
-    """Writes a temporary file and renames it, so that readers see all or nothing. Errors are ignored: the next create compiles again."""
+    """Writes a temporary file and renames it, so that readers see a complete file or none. Errors are ignored: the next create compiles
+    again."""
     temporary = "%s%d" % (PREFIX, posix.getpid())
     try:
         _make_room(cache_fd)
@@ -117,7 +119,8 @@ def keep(cache_fd: int, key: str, program: bytes) -> None:
 
 
 def _make_room(cache_fd: int) -> None:
-    """Limits the cache: the oldest half is removed when it is full. Files that vanish meanwhile were removed by another create."""
+    """Limits the size of the cache: removes the oldest half when it is full. Files that disappear in the meantime were removed by another
+    create."""
     names = [name for name in posix.listdir(cache_fd) if name.startswith(PREFIX)]
     if len(names) < FILES:
         return

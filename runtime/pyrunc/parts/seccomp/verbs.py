@@ -29,7 +29,7 @@ def needs_of(entry: Entry) -> list[str]:
 
 def host_compile(entry: Entry, run: HostRun) -> None:
     """Host side, before the clone. Sets run.seccomp_bpf, which init inherits. Uses run.root (where compiled filters are kept)
-    and run.call_helper. Refusal with the rule's pointer for what libseccomp does not accept. Nothing to undo: the cache stays."""
+    and run.call_helper. A rule that libseccomp does not accept is a Refusal with the rule's pointer. Nothing to undo: the cache is kept."""
     if entry["raw"] is not None:
         run.seccomp_bpf = bytes.fromhex(entry["raw"])
         return
