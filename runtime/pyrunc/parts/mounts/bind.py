@@ -1,8 +1,8 @@
-"""Bind mounts, init's side: the source as a detached clone, its flags, its place.
+"""Bind mounts on the init side: clones the source as a detached mount, sets its flags, and attaches it.
 
-Invariant: the clone has all its flags before it is attached, and flags that the kernel keeps locked are kept or reported, never dropped.
-A plain source is cloned by init itself: in its own mount namespace the kernel remembers which flags a user namespace may not clear.
-The host side clones it (host_answer) where init may not look at the source, and for id maps, which need rights over the file system.
+Invariant: the clone has all its flags before it is attached, and flags that the kernel has locked are kept or reported, never dropped. Init
+itself clones a plain source: in its mount namespace the kernel knows which flags a user namespace may not clear. The host side clones it
+(host_answer) if init cannot access the source, and for id maps, which require privileges over the file system.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 
 NOT_FLAGS = c.MS_BIND | c.MS_REC | c.MS_REMOUNT
-# Errors after which the host side is asked: in a user namespace those of missing rights; without one EINVAL, which means that the source
-# is on a mount of the host's namespace (/proc/self/fd/3, a descriptor of the caller). In a user namespace EINVAL can also mean that
-# mounts below may not be uncovered, so it remains an error.
+# Errors after which the host side is asked: in a user namespace, those for missing permissions; without one, EINVAL, which means that the
+# source is on a mount of the host's namespace (/proc/self/fd/3, a descriptor of the caller). In a user namespace EINVAL can also mean that
+# the clone would expose what mounts below cover, so it remains an error.
 _ASK_HOST = {True: (errno.EACCES, errno.EPERM), False: (errno.EINVAL,)}
 
 
 def bind(item: Item, entry: Entry, run: InitRun) -> None:
-    """One bind mount."""
+    """Creates one bind mount."""
     if "copy-symlink" in item["links"] and _copy_link(item, run):
         return
     tree = source(item, entry, run)
@@ -48,17 +48,17 @@ def bind(item: Item, entry: Entry, run: InitRun) -> None:
 
 
 def finish(mount_fd: int, item: Item, run: InitRun) -> int:
-    """The steps after attaching, for all kinds: propagation (attaching copies the parent's), and the check. -> id of the mount."""
+    """The steps after attaching, for all kinds: sets the propagation (attaching copies the parent's) and verifies the mount. -> its id."""
     for flag in item["propagation"]:
         mount.propagate(mount_fd, flag)
     return mountpoint.verify(item, run, mount_fd)
 
 
 def source(item: Item, entry: Entry, run: AskRun) -> int:
-    """-> fd of the detached clone, id-mapped if asked for; its flags are still those of the source. Init makes the clone itself where it
-    can, so that a source below the rootfs shows the mounts that were made there before."""
+    """-> fd of the detached clone, id-mapped if the config says so, with the flags of the source. Init makes the clone itself if it can, so
+    that a source below the rootfs includes earlier mounts."""
     index = int(item["pointer"].rpartition("/")[2])
-    if item["idmap"] is None or not entry["userns"]:  # in a user namespace id maps take the host's rights
+    if item["idmap"] is None or not entry["userns"]:  # in a user namespace, id maps require the host's privileges
         try:
             tree = clone(item)
         except OSError as e:
@@ -80,7 +80,7 @@ def source(item: Item, entry: Entry, run: AskRun) -> int:
 
 
 def map_ids(tree: int, maps: IdMap, userns_fd: int) -> None:
-    """Maps the ids of a detached mount by those of a user namespace."""
+    """Applies the id maps of a user namespace to a detached mount."""
     try:
         mount.setattr(tree, c.MOUNT_ATTR_IDMAP, 0, maps["recursive"], userns_fd=userns_fd)
     except OSError as e:
@@ -89,7 +89,7 @@ def map_ids(tree: int, maps: IdMap, userns_fd: int) -> None:
 
 
 def clone(item: Item) -> int:
-    """-> fd of a detached clone of the source, in the mount namespace of whoever calls."""
+    """-> fd of a detached clone of the source in the caller's mount namespace."""
     flags = c.AT_SYMLINK_NOFOLLOW if "src-nofollow" in item["links"] else 0
     try:
         return mount.clone(item["source"], bool(item["flags"] & c.MS_REC), flags=flags)
@@ -104,7 +104,7 @@ def clone(item: Item) -> int:
 
 
 def _real_reason(item: Item, error: OSError) -> OSError:
-    """Without rights over mounts the kernel says EPERM before it looks at the path, which may be the real problem."""
+    """Without privileges over mounts the kernel returns EPERM before it looks at the path, which may be the real problem."""
     if error.errno == errno.EPERM:
         try:
             posix.stat(item["source"])
@@ -114,8 +114,8 @@ def _real_reason(item: Item, error: OSError) -> OSError:
 
 
 def set_flags(tree: int, item: Item) -> None:
-    """Any flag, or its negation, sets all of them, as a remount does (config-linux.md, mount(8)); without any, the source's
-    stay. Then the flags for the whole subtree."""
+    """If the options contain any flag or its negation, sets all flags, as a remount does (config-linux.md, mount(8)); otherwise the
+    source's flags are kept. Then sets the flags for the whole subtree."""
     if item["flags"] & ~NOT_FLAGS or item["clear"]:
         attr_set, attr_clr = options.changes(item["flags"])
         try:
@@ -129,8 +129,8 @@ def set_flags(tree: int, item: Item) -> None:
 
 
 def _keep_locked(tree: int, item: Item, error: OSError) -> None:
-    """The mount comes from a more privileged namespace and has flags that may not be cleared: they are kept, unless the config
-    explicitly clears them."""
+    """The mount comes from a more privileged namespace, and some of its flags may not be cleared: they are kept, and it is an error if the
+    config explicitly clears them."""
     has = options.from_statfs(mount.flags_of(tree))
     asked = item["flags"]
     refused = has & item["clear"] & options.LOCKABLE
@@ -142,7 +142,7 @@ def _keep_locked(tree: int, item: Item, error: OSError) -> None:
             call="mount_setattr",
             errno=error.errno,
             path=item["source"],
-            hint="drop the options that clear them",
+            hint="remove the options that clear them",
         )
     atimes = options.ATIME_FLAGS
     if asked & atimes and asked & atimes != has & atimes:
@@ -154,14 +154,14 @@ def _keep_locked(tree: int, item: Item, error: OSError) -> None:
             call="mount_setattr",
             errno=error.errno,
             path=item["source"],
-            hint="ask for the access times that it has",
+            hint="use the access time options that the mount has",
         )
     attr_set, attr_clr = options.changes(asked & ~atimes | has & options.LOCKABLE & ~atimes)
     mount.setattr(tree, attr_set, attr_clr)
 
 
 def remount(item: Item, _entry: Entry, run: InitRun) -> None:
-    """The option `remount`: new flags for what is already mounted at the destination; with `bind` only those of the mount."""
+    """The option `remount`: changes the flags of what is mounted at the destination; with `bind`, only those of the mount."""
     fd = paths.resolve(run.root_fd, item["destination"], posix.O_PATH)
     try:
         if item["flags"] & c.MS_BIND:
@@ -176,7 +176,7 @@ def remount(item: Item, _entry: Entry, run: InitRun) -> None:
 
 
 def _copy_link(item: Item, run: InitRun) -> bool:
-    """copy-symlink (crun): a source that is a link becomes a link at the destination. False if it is not a link."""
+    """copy-symlink (crun): if the source is a link, creates the same link at the destination. False if it is not a link."""
     try:
         target = posix.readlink(item["source"])
     except OSError as e:

@@ -1,9 +1,9 @@
-"""Mounts of type `cgroup` (config-linux.md#default-filesystems names none; callers send it on both versions of cgroups).
+"""Mounts of type `cgroup` (not in config-linux.md#default-filesystems; callers use it for both versions of cgroups).
 
-On v1 and hybrid hosts a tmpfs with a directory for each v1 hierarchy, as runc shows it: with a cgroup namespace a mount of its own,
-else a bind of the container's cgroup. On v2 a cgroup2 in a cgroup namespace, else a bind of the host's, because a new mount from
-outside a namespace would change the options of the host's (nsdelegate). Invariant: a container in a user namespace never gets a
-writable tree without a cgroup namespace, whatever is asked (CVE-2023-25809).
+On v1 and hybrid hosts this is a tmpfs with a directory for each v1 hierarchy, as in runc: a new mount if there is a cgroup namespace, else
+a bind mount of the container's cgroup. On v2 it is a cgroup2 mount in a cgroup namespace, else a bind mount of the host's, because a new
+mount from outside a namespace would change the options of the host's (nsdelegate). Invariant: a container in a user namespace never gets a
+writable tree without a cgroup namespace, whatever the config says (CVE-2023-25809).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TABLE_LIMIT = 64 << 20
 
 
 def mount_all(item: Item, entry: Entry, run: InitRun) -> None:
-    """One entry of type cgroup. Uses run.plans["cgroups"] and run.proc; sets run.late_mounts for the tmpfs of v1."""
+    """Mounts one entry of type cgroup. Uses run.plans["cgroups"] and run.proc; sets run.late_mounts for the tmpfs of v1."""
     plan = run.plans["cgroups"]
     if entry["userns"] and not entry["cgroupns"]:
         item = {**item, "flags": item["flags"] | c.MS_RDONLY}
@@ -46,7 +46,7 @@ def mount_all(item: Item, entry: Entry, run: InitRun) -> None:
 
 
 def _hierarchies(run: InitRun) -> list[Hierarchy]:
-    """[(name of its directory, keys, mount point, root)] of the v1 hierarchies, each once."""
+    """[(name of its directory, keys, mount point, root)] of the v1 hierarchies, without duplicates."""
     found, seen = [], set()
     for device, root, point, kind, settings in mountinfo.table(fileio.fsdecode(run.proc.read("self/mountinfo", TABLE_LIMIT))):
         if kind != "cgroup" or device in seen:
@@ -74,14 +74,15 @@ def _legacy(item: Item, entry: Entry, run: InitRun, plan: Cgroups, mounted: list
         finally:
             posix.umask(umask)
         bind.finish(top, item, run)
-        if item["flags"] & c.MS_RDONLY:  # others may still be mounted below, podman does that
+        if item["flags"] & c.MS_RDONLY:  # other mounts below may follow; podman does that
             run.late_mounts.append((item, posix.dup(top)))
     finally:
         posix.close(top)
 
 
 def _one(item: Item, entry: Entry, top: int, hierarchy: Hierarchy, plan: Cgroups, own: dict[str, str]) -> None:
-    """One hierarchy below the tmpfs, which is new and empty, and the links of its controllers where it has several (cpu -> cpu,cpuacct)."""
+    """Mounts one hierarchy below the tmpfs, which is new and empty, and creates the links for its controllers if it has several (cpu ->
+    cpu,cpuacct)."""
     name, keys, _point, _root = hierarchy
     fs.mkdir(name, dir_fd=top)
     target = fs.open(name, posix.O_PATH | posix.O_DIRECTORY | posix.O_NOFOLLOW, dir_fd=top)
@@ -100,7 +101,7 @@ def _one(item: Item, entry: Entry, top: int, hierarchy: Hierarchy, plan: Cgroups
 
 
 def _own_mount(item: Item, keys: list[str]) -> int | None:
-    """A mount that shows the cgroup namespace's part; None where the kernel refuses that, and a bind is made."""
+    """A new mount that shows what the cgroup namespace contains; None if the kernel refuses it, and a bind mount is used."""
     named = keys[0][5:] if keys[0][:5] == "name=" else None
     flags = USUAL | item["flags"] & c.MS_RDONLY
     try:
@@ -112,8 +113,8 @@ def _own_mount(item: Item, keys: list[str]) -> int | None:
 
 
 def _directory(hierarchy: Hierarchy, plan: Cgroups, own: dict[str, str], entry: Entry) -> str:
-    """The container's cgroup in this hierarchy: the planned one, or where init is if nothing was planned for it. In a cgroup namespace
-    init can no longer tell where it is."""
+    """The container's cgroup in this hierarchy: the planned one, or init's own if none was planned. In a cgroup namespace init can no
+    longer tell where it is."""
     _name, keys, point, root = hierarchy
     for key in keys:
         path = plan.get("paths", {}).get(key)
@@ -168,8 +169,8 @@ def _cgroup2(item: Item, run: InitRun, target: int) -> int | None:
 
 
 def _bound(item: Item, entry: Entry, plan: Cgroups) -> int:
-    """The host's tree, or with a cgroup namespace the container's part of it. A rootless container that has no cgroup of its own gets
-    an empty read-only directory."""
+    """A bind mount of the host's tree, or with a cgroup namespace, of the container's cgroup. A rootless container without a cgroup gets an
+    empty read-only directory."""
     path = plan.get("mounts", {}).get("unified", hierarchies.ROOT)
     if entry["cgroupns"]:
         path = plan.get("paths", {}).get("unified") or path

@@ -1,4 +1,4 @@
-"""What `validate` can find out about mounts on this host without mounting anything."""
+"""Checks mounts for `validate` without mounting anything."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""tmpcopyup: what a tmpfs covers is copied into it first.
+"""tmpcopyup: copies the directory that a tmpfs covers into the tmpfs.
 
-Invariant: every entry is named by the descriptor of its directory and one component, no link is followed, nothing that could block
-is opened; a link, fifo or device of the image is copied as such. Mounts below the covered directory are not
-copied. The size is limited by the tmpfs itself (ENOSPC); holes stay holes.
+Invariant: every entry is accessed through the descriptor of its directory and one component, no link is followed, and nothing that could
+block is opened; links, fifos and devices are copied as such. Mounts below the covered directory are not copied. The size is limited by the
+tmpfs itself (ENOSPC); holes stay holes.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from pyrunc.linux import constants as c
 
 CHUNK = 1 << 30
 DEEP = 200  # levels; each keeps two descriptors open
-SKIPPED = ("security.selinux",)  # the label comes from the mount
+SKIPPED = ("security.selinux",)  # the mount determines the label
 RESOLVE = c.RESOLVE_BENEATH | c.RESOLVE_NO_XDEV | c.RESOLVE_NO_MAGICLINKS
 
 
 def copy(source: int, top: int, words: list[str]) -> None:
-    """All that is below the directory `source` goes into the directory `top`, with owners, modes, times, extended attributes and hard
-    links. The top gets its owner as well, unless `words`, the options of the mount, give one. Both descriptors stay open. OSError names
-    the entry; what has been copied disappears with the mount."""
+    """Copies everything in the directory `source` to the directory `top`, with owners, modes, times, extended attributes and hard links.
+    `top` also gets the owner of `source`, unless `words`, the mount options, set one. Both descriptors stay open. The OSError names the
+    entry; what has been copied disappears with the mount."""
     base = fs.open(".", posix.O_RDONLY | posix.O_DIRECTORY, dir_fd=top)
     stack = [(posix.dup(source), posix.dup(base), iter(fs.listdir(source)), "")]
     umask = posix.umask(0)
@@ -53,7 +53,7 @@ def copy(source: int, top: int, words: list[str]) -> None:
 
 
 def _entry(here: int, there: int, name: str, path: str, base: int, seen: dict[tuple[int, int], str]) -> tuple[int, int] | None:
-    """One entry. -> (source fd, target fd) of a directory whose entries are next, else None."""
+    """Copies one entry. -> (source fd, target fd) if it is a directory, whose entries come next, else None."""
     try:
         node = _syscalls.openat2(here, name, posix.O_PATH | posix.O_NOFOLLOW | posix.O_CLOEXEC, 0, RESOLVE)
     except OSError as e:
@@ -88,7 +88,7 @@ def _entry(here: int, there: int, name: str, path: str, base: int, seen: dict[tu
 
 
 def _node(there: int, name: str, info: posix.stat_result) -> bool:
-    """False: a device, and the kernel allows none here (user namespaces); it could not be opened either."""
+    """False if it is a device that the kernel does not allow here (user namespaces); it could not be opened either."""
     try:
         fs.mknod(name, info.st_mode, info.st_rdev, dir_fd=there)
     except OSError as e:
@@ -124,7 +124,7 @@ def _file(here: int, there: int, name: str, info: posix.stat_result) -> None:
 
 
 def _open_same(here: int, name: str, flags: int, info: posix.stat_result) -> int:
-    """Opens an entry for reading, if it is still the one that was examined."""
+    """Opens an entry for reading, after checking that it is still the same one."""
     fd = fs.open(name, flags | posix.O_NOFOLLOW, dir_fd=here)
     now = fs.fstat(fd)
     if (now.st_dev, now.st_ino) != (info.st_dev, info.st_ino):
@@ -134,18 +134,18 @@ def _open_same(here: int, name: str, flags: int, info: posix.stat_result) -> int
 
 
 def _contents(source: int, target: int, size: int) -> None:
-    """The bytes of the size that was seen; holes are skipped."""
+    """Copies at most `size` bytes; holes are skipped."""
     posix.ftruncate(target, size)
     at = 0
     while at < size:
         try:
             at = posix.lseek(source, at, posix.SEEK_DATA)
         except OSError as e:
-            if e.errno == errno.ENXIO:  # nothing but a hole up to the end
+            if e.errno == errno.ENXIO:  # only a hole up to the end
                 return
             raise
         end = min(posix.lseek(source, at, posix.SEEK_HOLE), size)
-        posix.lseek(target, at, 0)  # SEEK_SET, which posix does not name
+        posix.lseek(target, at, 0)  # 0 is SEEK_SET, which posix does not define
         while at < end:
             done = posix.sendfile(target, source, at, min(end - at, CHUNK))
             if not done:
@@ -173,7 +173,7 @@ def _attributes(source: int, target: int) -> None:
         try:
             posix.setxattr(target, name, posix.getxattr(source, name))
         except OSError as e:
-            if e.errno != errno.EOPNOTSUPP or not name.startswith("user."):  # tmpfs has those since Linux 6.6
+            if e.errno != errno.EOPNOTSUPP or not name.startswith("user."):  # tmpfs supports user.* since Linux 6.6
                 raise CallError.of(e, "fsetxattr") from None
 
 

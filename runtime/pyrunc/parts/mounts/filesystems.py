@@ -1,7 +1,7 @@
-"""New file systems: tmpfs, devpts, mqueue, overlay, proc, sysfs and whatever type the kernel knows.
+"""New file systems: tmpfs, devpts, mqueue, overlay, proc, sysfs and any other type that the kernel supports.
 
-Invariant: the file system is made detached and complete (fsopen, fsconfig, fsmount), so that its own messages can be reported,
-and then attached; mount(2) is only the second try, for what the newer calls cannot express.
+Invariant: the file system is created detached and fully configured (fsopen, fsconfig, fsmount), so that its own messages can be reported,
+and then attached; mount(2) is only the fallback, for what the newer calls cannot express.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from pyrunc.parts.sides import InitRun
 
 
-PRIVATE = ("tmpfs", "ramfs")  # each mount is a new file system, which nobody else has
-# fsopen and its like are missing, filtered away by a seccomp profile around us, or the file system reads options its own way.
+PRIVATE = ("tmpfs", "ramfs")  # each mount is a new file system, which nobody else sees
+# fsopen and the other new calls are missing or blocked by a seccomp profile, or the file system parses options itself.
 SECOND_TRY = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM)
 
 
 def fresh(item: Item, _entry: Entry, run: InitRun) -> None:
-    """Any type but proc, sysfs and cgroup."""
+    """Mounts any type except proc, sysfs and cgroup."""
     target, mode = mountpoint.find_dir(item, run)
     source = None
     try:
@@ -36,7 +36,7 @@ def fresh(item: Item, _entry: Entry, run: InitRun) -> None:
         words = [word for word, _index in item["data"]]
         before = 0
         if item["type"] == "tmpfs" and mode is not None:
-            words.insert(0, "mode=%04o" % mode)  # as the directory that it covers, unless a later mode= says otherwise
+            words.insert(0, "mode=%04o" % mode)  # the mode of the directory that it covers, unless a later mode= overrides it
             before = 1
         if item["copyup"] and mode is not None:
             source = paths.resolve(run.root_fd, item["destination"], posix.O_RDONLY | posix.O_DIRECTORY)
@@ -63,7 +63,7 @@ def fresh(item: Item, _entry: Entry, run: InitRun) -> None:
 
 
 def own(item: Item, entry: Entry, run: InitRun) -> None:
-    """proc and sysfs: on a real directory only, never with a label."""
+    """Mounts proc or sysfs: only on a real directory, never with a label."""
     target, _mode = mountpoint.find_dir(item, run)
     try:
         mountpoint.check_proc(item, target)
@@ -74,7 +74,7 @@ def own(item: Item, entry: Entry, run: InitRun) -> None:
             if e.errno != errno.EPERM or not entry["userns"]:
                 raise
             if item["type"] == "proc":
-                hint = "a new procfs needs a /proc outside that nothing covers, and a pid namespace of the same user namespace"
+                hint = "a new procfs requires an outer /proc without mounts over parts of it, and a pid namespace that belongs to the same user namespace"
                 raise CallError.of(e, hint=hint) from None
             top = _host_sysfs(item, target)
     finally:
@@ -87,7 +87,7 @@ def own(item: Item, entry: Entry, run: InitRun) -> None:
 
 
 def make(item: Item, run: InitRun, target: int, fstype: str, source: str, flags: int, words: list[str], before: int = 0) -> int:
-    """A new mount on `target` -> fd of its root. `before`: how many words precede those of the config."""
+    """Creates a new mount on `target` -> fd of its root. `before`: how many words precede those of the config."""
     first = None
     if not flags & mount.OLD_ONLY:
         try:
@@ -104,7 +104,7 @@ def make(item: Item, run: InitRun, target: int, fstype: str, source: str, flags:
                 raise
             return top
     data = ",".join(words)
-    if len(fsencode(data)) >= PAGE:  # the kernel would cut it off silently
+    if len(fsencode(data)) >= PAGE:  # the kernel would truncate it silently
         raise explained(first or fs.failure(errno.E2BIG, "mount"), item, before)
     try:
         mount.old(fstype, source, target, flags, data, run.proc)
@@ -118,7 +118,7 @@ def make(item: Item, run: InitRun, target: int, fstype: str, source: str, flags:
 
 
 def explained(e: OSError, item: Item, before: int) -> OSError:
-    """The error with the file system's own message, and the option that it refused."""
+    """The error with the file system's own message and the option that it refused."""
     e = CallError.of(e)
     word = e.option
     log = [line for line in e.log if line]
@@ -137,8 +137,8 @@ def _attributes(top: int, item: Item) -> None:
 
 
 def _host_sysfs(item: Item, target: int) -> int:
-    """sysfs belongs to the network namespace's owner: a user namespace without a network of its own gets a clone of the host's. Mounts below come along, with the same
-    flags."""
+    """A sysfs belongs to the owner of the network namespace, so a user namespace that shares the host's network gets a clone of the host's
+    sysfs, with the mounts below it and the same flags."""
     tree = mount.clone("/sys", recursive=True)
     try:
         mount.setattr(tree, options.attributes(item["flags"]), 0, recursive=True)
@@ -150,7 +150,7 @@ def _host_sysfs(item: Item, target: int) -> int:
 
 
 def _label(top: int, label: str) -> None:
-    """mqueue has no context option; the label is set as an attribute of its root."""
+    """Sets the label as an attribute of the root: mqueue has no context option."""
     fd = fs.open(".", posix.O_RDONLY | posix.O_DIRECTORY, dir_fd=top)
     try:
         posix.setxattr(fd, "security.selinux", label.encode())

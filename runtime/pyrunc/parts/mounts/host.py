@@ -1,7 +1,7 @@
-"""What the host side does for the mounts: clones of sources that init may not clone, and id maps.
+"""The host side of mounts: clones sources that init may not clone, and applies id maps.
 
-Invariant: the answer is a detached mount with everything set that init has no right to set, and nothing more; init decides where it
-goes. The clone is made in the host's mount namespace, and its propagation is then cut as for a clone in init's.
+Invariant: the answer is a detached mount with exactly those settings that init is not allowed to set; init decides where it goes. The clone
+is made in the host's mount namespace, and its propagation is then disabled, as for a clone made by init.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 
 def host_answer(entry: Entry, run: HostRun, request: dict[str, int]) -> tuple[dict[str, object], list[int]]:
-    """Host side, while init is at its mounts. request: {"index": place in entry["list"], "map": whether only the id map is
-    wanted} -> ({}, [fd of a detached mount, or of a user namespace with the maps]).
-    Uses run.pid, run.plans["root"]. OSError with the words for the user. Nothing to undo: an unused clone disappears with its descriptor."""
+    """Host side, while init mounts. request: {"index": index in entry["list"], "map": whether only the id map is wanted} -> ({}, [fd of a
+    detached mount, or of a user namespace with the maps]). Uses run.pid, run.plans["root"]. The OSError has the message for the user.
+    Nothing to undo: an unused clone disappears with its descriptor."""
     item = entry["list"][request["index"]]
     if request.get("map"):
         return {}, [_userns(item["idmap"], run)]
@@ -51,18 +51,18 @@ def host_answer(entry: Entry, run: HostRun, request: dict[str, int]) -> tuple[di
 
 
 def _userns(maps: IdMap | None, run: HostRun) -> int:
-    """-> fd of a user namespace with the maps; the container's if there are none."""
+    """-> fd of a user namespace with these maps, or of the container's if there are none."""
     return namespace_with(maps) if maps and maps["uid"] else fs.open("/proc/%d/ns/user" % run.pid, posix.O_RDONLY)
 
 
 def namespace_with(maps: IdMap) -> int:
-    """-> fd of a user namespace with these id maps and without processes: a child makes it, we write its maps, the child ends."""
+    """-> fd of a user namespace with these id maps and without processes: a child creates it, we write the maps, and the child exits."""
     hold, release = posix.pipe2(posix.O_CLOEXEC)
     pid, pidfd = _syscalls.clone3(c.CLONE_NEWUSER)
     if pid == 0:
         try:
             posix.close(release)
-            posix.read(hold, 1)  # end of file: the parent is done, or dead
+            posix.read(hold, 1)  # end of file: the parent has finished or died
         finally:
             posix._exit(0)
     posix.close(hold)

@@ -1,7 +1,7 @@
-"""The verbs of the mounts in init.
+"""The verbs for mounts in init.
 
-Invariant: strictly in the order of the config, each mount complete and its descriptor closed before the next one begins.
-Only those that become read-only at the very end are kept open, at most LATE_LIMIT of them.
+Invariant: mounts are made strictly in the order of the config, and each one is complete and its descriptor closed before the next one. Only
+mounts that become read-only at the very end are kept open, at most LATE_LIMIT of them.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ LATE_LIMIT = 128
 
 def init_mount(entry: Entry, run: InitRun) -> None:
     """Init side, before the pivot. Uses run.root_fd, run.proc, run.ask; sets run.late_mounts, [(item, fd)] for init_finish, and
-    run.own_mounts, the ids of mounts that only the container has, for `devices`.
-    StepFailure names the mount's pointer and both its ends, with the words of runc. Undone by init's death, with its namespace."""
+    run.own_mounts, the ids of mounts that belong to the container alone, for `devices`. The StepFailure has the mount's pointer, source and
+    destination, with runc's wording. Undone when init dies, with its namespace."""
     run.late_mounts = []
     run.own_mounts = []
     for item in entry["list"]:
@@ -39,8 +39,8 @@ def init_mount(entry: Entry, run: InitRun) -> None:
 
 
 def init_finish(_entry: Entry, run: InitRun) -> None:
-    """Init side, after the pivot and the last thing that is created in the root: the tmpfs, /dev and cgroup mounts that
-    should be read-only become so. Their descriptors are closed. StepFailure as above."""
+    """Init side, after the pivot and after the last file is created in the root: makes the tmpfs, /dev and cgroup mounts read-only that
+    should be, and closes their descriptors. StepFailure as above."""
     _readonly(run)
 
 
@@ -56,7 +56,7 @@ def _readonly(run: InitRun) -> None:
 
 
 def failure(item: Item, e: OSError | StepFailure) -> StepFailure:
-    """The error as a StepFailure, in runc's words: callers look for the errno text in it."""
+    """The error as a StepFailure with runc's wording: callers look for the errno text in it."""
     if isinstance(e, StepFailure):
         detail, call, number, path = e.words, e.call, e.errno, e.path
     else:
@@ -67,7 +67,7 @@ def failure(item: Item, e: OSError | StepFailure) -> StepFailure:
     words = 'error mounting "%s" to rootfs at "%s": %s' % (quote(item["source"] or item["type"]), quote(item["destination"]), detail)
     hint = e.hint
     if number == errno.ENOSPC and hint is None:
-        hint = "fs.mount-max limits the number of mounts; or the file system is full"
+        hint = "fs.mount-max limits the number of mounts, or the file system is full"
     return StepFailure(
         "mount-failed",
         words,

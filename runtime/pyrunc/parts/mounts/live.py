@@ -1,8 +1,8 @@
-"""Mounts of a running container: made where the host's paths are valid, attached where the container's are.
+"""Mounts of a running container: created where host paths are valid, attached where container paths are.
 
-Invariant: a mount is complete, with flags, id maps and contents, before it is attached, and mounts are attached and removed
-by descriptor; the destination is resolved beneath the container's root. Kinds whose contents depend on the namespaces
-of the mounting process are refused: it joins only the mount and user namespaces.
+Invariant: a mount is complete, with flags, id maps and contents, before it is attached, and mounts are attached and removed by descriptor;
+the destination is resolved beneath the container's root. File systems whose contents depend on the namespaces of the mounting process are
+refused, because that process joins only the mount and user namespaces.
 """
 
 from __future__ import annotations
@@ -30,11 +30,17 @@ if TYPE_CHECKING:
         nofollow: bool
 
 
-OF_NAMESPACES = ("proc", "sysfs", "cgroup", "cgroup2", "mqueue")  # show the pid, network, cgroup or ipc namespace of their maker
+OF_NAMESPACES = (
+    "proc",
+    "sysfs",
+    "cgroup",
+    "cgroup2",
+    "mqueue",
+)  # show the pid, network, cgroup or ipc namespace of the process that mounts them
 
 
 def check(entry: Entry) -> None:
-    """Refuses, with the pointer, what a plan of /mounts allows but a running container can't have."""
+    """Refuses mounts that plan() accepts but that can't be made in a running container."""
     for item in entry["list"]:
         where = quote(item["destination"])
         if item["kind"] == "remount":
@@ -46,19 +52,19 @@ def check(entry: Entry) -> None:
                 "live-type",
                 words,
                 item["pointer"] + "/type",
-                "its contents depend on namespaces that are not joined for a mount",
+                "its contents depend on namespaces that a live mount does not join",
             )
         if "copy-symlink" in item["links"]:
             raise Refusal(
-                "live-symlink", '"%s": copy-symlink makes a link, not a mount' % where, item["pointer"] + "/options", "leave it out"
+                "live-symlink", '"%s": copy-symlink makes a link, not a mount' % where, item["pointer"] + "/options", "remove the option"
             )
         if item["kind"] == "fs" and item["flags"] & OLD_ONLY:
             words = '"%s": option %s needs mount(2), which makes no detached mounts' % (where, options.names(item["flags"] & OLD_ONLY))
-            raise Refusal("live-option", words, item["pointer"] + "/options", "leave it out")
+            raise Refusal("live-option", words, item["pointer"] + "/options", "remove the option")
 
 
 def make(item: Item, entry: Entry, run: AskRun) -> int:
-    """-> fd of the detached mount. In the host's mount namespace, or a copy of it that the container's user namespace owns. Uses
+    """-> fd of the detached mount. Runs in the host's mount namespace, or in a copy of it that the container's user namespace owns. Uses
     run.ask. OSError, StepFailure."""
     if item["kind"] != "bind":
         flags = item["flags"] & ~c.MS_RDONLY if item["late"] else item["flags"]
@@ -69,7 +75,7 @@ def make(item: Item, entry: Entry, run: AskRun) -> int:
     tree = bind.source(item, entry, run)
     try:
         if run.plans.get("root", {}).get("propagation") not in ("shared", "rshared"):
-            mount.propagate(tree, c.MS_SLAVE | c.MS_REC)  # else mounts made inside would appear on the host
+            mount.propagate(tree, c.MS_SLAVE | c.MS_REC)  # otherwise mounts made inside would appear on the host
         bind.set_flags(tree, item)
     except BaseException:
         posix.close(tree)
@@ -78,8 +84,8 @@ def make(item: Item, entry: Entry, run: AskRun) -> int:
 
 
 def attach(item: Item, tree: int, run: InitRun) -> None:
-    """In the container's mount namespace: puts the mount on its destination beneath run.root_fd. A mount that ended up
-    elsewhere is removed again. OSError, StepFailure."""
+    """Runs in the container's mount namespace: attaches the mount at its destination beneath run.root_fd. If it ends up elsewhere, it is
+    removed again. OSError, StepFailure."""
     mode = None
     if item["kind"] == "bind" and fs.kind(tree) != c.S_IFDIR:
         target = mountpoint.find_file(item, run)
@@ -100,7 +106,7 @@ def attach(item: Item, tree: int, run: InitRun) -> None:
 
 
 def _fill(item: Item, top: int, target: int, mode: int | None) -> None:
-    """What a new file system inherits from the directory that it will cover."""
+    """Copies to a new file system what it inherits from the directory that it will cover."""
     if item["copyup"] and mode is not None:
         covered = fs.open(".", posix.O_RDONLY | posix.O_DIRECTORY, dir_fd=target)
         try:
@@ -124,13 +130,13 @@ def _has_mode(item: Item) -> bool:
 
 
 def note(item: Item, tree: int) -> Recorded:
-    """What is recorded of a mount before it is attached; its ids never change."""
+    """The record of a mount, written before it is attached; the ids in it never change."""
     return {"destination": item["destination"], "id": paths.mount_id(tree), "unique": paths.unique_mount_id(tree)}
 
 
 def remove(record: Recorded, run: InitRun) -> None:
-    """In the container's mount namespace: unmounts what `record` describes, with all mounts below. OSError with words when
-    the destination leads to something else, which is left alone."""
+    """Runs in the container's mount namespace: unmounts what `record` describes, with all mounts below it. OSError with words if something
+    else is at the destination, which is then left alone."""
     follow = not record.get("nofollow")
     if follow:
         fd = paths.resolve(run.root_fd, record["destination"], posix.O_PATH)

@@ -1,7 +1,7 @@
-"""The mount point: found or made inside the root, and checked again once the mount is on it.
+"""The mount point: found or created inside the root, and checked again after mounting.
 
-Invariant: /proc and /sys, and the mount points of their file systems, are real directories on a path without links; masks, read-only paths
-and everything that is written below /proc depend on that (CVE-2019-19921, CVE-2023-27561, CVE-2025-54867).
+Invariant: /proc and /sys, and the mount points of their file systems, are real directories on a path without links; masked paths, read-only
+paths and everything that is written below /proc depend on this (CVE-2019-19921, CVE-2023-27561, CVE-2025-54867).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def is_plain(item: Item) -> bool:
 
 
 def find_dir(item: Item, run: InitRun) -> tuple[int, int | None]:
-    """-> (O_PATH fd of the directory, its mode before the mount, or None if we made it)."""
+    """-> (O_PATH fd of the directory, its mode before the mount, or None if we created it)."""
     where, plain = item["destination"], is_plain(item)
     try:
         try:
@@ -44,12 +44,12 @@ def find_dir(item: Item, run: InitRun) -> tuple[int, int | None]:
 
 
 def find_file(item: Item, run: InitRun) -> int:
-    """-> O_PATH fd of what exists, or of a new empty file. With dest-nofollow it may be a link."""
+    """-> O_PATH fd of the existing file, or of a new empty one. With dest-nofollow it may be a link."""
     plain = is_plain(item)
     try:
         if "dest-nofollow" not in item["links"]:
             fd = paths.make_file(run.root_fd, item["destination"], 0o644, 0o755, plain)
-            if fs.kind(fd) == c.S_IFDIR:  # the kernel would say EINVAL
+            if fs.kind(fd) == c.S_IFDIR:  # the kernel would return EINVAL
                 posix.close(fd)
                 raise fs.failure(errno.ENOTDIR, "openat2", item["destination"])
             return fd
@@ -73,8 +73,8 @@ def _no_place(e: OSError, item: Item, plain: bool) -> OSError:
 
 
 def check_proc(item: Item, target_fd: int, tree_fd: int | None = None) -> None:
-    """Only procfs may be mounted on /proc, and only what lxcfs replaces inside it. Checked on the descriptors, not on names alone:
-    a link of the image may lead into /proc as well."""
+    """Only procfs may be mounted on /proc, and inside it only files that lxcfs replaces. The descriptors are checked, not only names: a
+    link in the image may also lead into /proc."""
     where = item["destination"]
     of_proc = tree_fd is not None and mount.magic(tree_fd) == c.PROC_SUPER_MAGIC and fs.fstat(tree_fd).st_ino == ROOT_INODE
     of_proc = of_proc or (item["kind"] == "own" and item["type"] == "proc")
@@ -95,8 +95,8 @@ def _refuse(item: Item, why: str) -> None:
 
 
 def verify(item: Item, run: InitRun, mount_fd: int) -> int:
-    """The destination, resolved once more, must lead to our mount; otherwise a component was replaced meanwhile (CVE-2021-30465).
-    -> its id."""
+    """Resolves the destination again: it must lead to our mount, otherwise a component was replaced in the meantime (CVE-2021-30465). ->
+    its id."""
     wanted = paths.mount_id(mount_fd)
     try:
         if item["links"]:

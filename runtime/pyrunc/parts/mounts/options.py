@@ -1,7 +1,7 @@
-"""Words of mounts[].options -> flags: the table of runtime-spec, config.md#linux-mount-options, and what each kind of word means.
+"""Converts mounts[].options to flags: the table of runtime-spec, config.md#linux-mount-options, and how each kind of option is handled.
 
-Invariant: the order of the words matters, a later one overrides an earlier one. An unknown word is data for the file
-system. Nothing here asks the kernel.
+Invariant: order matters, a later option overrides an earlier one. An unknown option is data for the file system. Nothing here makes system
+calls.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     Word = list[Any]  # [option, its index or -1]
 
     class Parsed(TypedDict):
-        flags: int  # MS_* that are set; the last word wins
-        clear: int  # and that are cleared
+        flags: int  # MS_* flags to set; the last word wins
+        clear: int  # MS_* flags to clear
         propagation: list[int]  # MS_*, in order
         rec_set: int  # MOUNT_ATTR_* for the whole subtree
         rec_clr: int
@@ -73,7 +73,7 @@ PROPAGATION = {
     "slave": c.MS_SLAVE,
     "unbindable": c.MS_UNBINDABLE,
 }
-# name: (clears?, attribute of mount_setattr(2)); access times see _recursive
+# name: (clears?, attribute of mount_setattr(2)); for access times see _recursive
 RECURSIVE = {
     "ratime": (True, c.MOUNT_ATTR_NOATIME),
     "rdev": (True, c.MOUNT_ATTR_NODEV),
@@ -97,7 +97,7 @@ RECURSIVE = {
 ATIMES = ("ratime", "rnoatime", "rnorelatime", "rnostrictatime", "rrelatime", "rstrictatime")
 EXTENSIONS = ("copy-symlink", "dest-nofollow", "idmap", "ridmap", "src-nofollow", "tmpcopyup")
 
-# Flags that are attributes of the mount; the others belong to the file system.
+# Flags of the mount; all others are flags of the file system.
 ATTRIBUTES = (
     (c.MS_RDONLY, c.MOUNT_ATTR_RDONLY),
     (c.MS_NOSUID, c.MOUNT_ATTR_NOSUID),
@@ -111,9 +111,9 @@ SAME_BITS = sum(flag for flag, attribute in ATTRIBUTES if flag == attribute)
 OTHER_BITS = sum(flag for flag, attribute in ATTRIBUTES if flag != attribute)
 NOT_ATIME = sum(attribute for _flag, attribute in ATTRIBUTES if attribute != c.MOUNT_ATTR_NODIRATIME)
 ATIME_FLAGS = c.MS_NOATIME | c.MS_NODIRATIME | c.MS_RELATIME | c.MS_STRICTATIME
-# The kernel locks these on mounts that come from a more privileged namespace.
+# The kernel locks these on mounts from a more privileged namespace.
 LOCKABLE = c.MS_RDONLY | c.MS_NODEV | c.MS_NOEXEC | c.MS_NOSUID | c.MS_NODIRATIME | c.MS_NOATIME | c.MS_RELATIME
-# f_flags of statfs(2) where they differ from those of mount(2)
+# f_flags of statfs(2) that differ from the flags of mount(2)
 STATFS = (
     (c.ST_RDONLY, c.MS_RDONLY),
     (c.ST_NOSUID, c.MS_NOSUID),
@@ -137,7 +137,7 @@ def parse(words: Sequence[str]) -> Parsed:
     """
     out: Parsed = {"flags": 0, "clear": 0, "propagation": [], "rec_set": 0, "rec_clr": 0, "data": [], "extensions": []}
     for index, word in enumerate(words):
-        if not word:  # podman sends empty ones
+        if not word:  # podman sends empty options
             continue
         if word in FLAGS:
             clears, flag = FLAGS[word]
@@ -155,10 +155,10 @@ def parse(words: Sequence[str]) -> Parsed:
 
 
 def _recursive(out: Parsed, word: str) -> None:
-    """mount_setattr(2): access times are one field, which is set as a whole or not at all."""
+    """Access times are one field in mount_setattr(2), which is set as a whole or not at all."""
     clears, attribute = RECURSIVE[word]
     if word in ATIMES:
-        if word == "rnorelatime":  # relatime is the value 0, and there is no "none"
+        if word == "rnorelatime":  # relatime is the value 0; there is no "none"
             return
         out["rec_set"] &= ~c.MOUNT_ATTR__ATIME
         out["rec_clr"] |= c.MOUNT_ATTR__ATIME
@@ -184,8 +184,8 @@ def attributes(flags: int) -> int:
 
 
 def changes(flags: int) -> tuple[int, int]:
-    """(attr_set, attr_clr) that leave a bind mount with exactly these flags, as MS_REMOUNT|MS_BIND does; without any option about
-    access times those of the source stay."""
+    """(attr_set, attr_clr) that give a bind mount exactly these flags, as MS_REMOUNT|MS_BIND does. Without an access time option, the
+    source's setting is kept."""
     wanted = attributes(flags)
     clear = NOT_ATIME & ~wanted
     if flags & ATIME_FLAGS:
@@ -194,7 +194,7 @@ def changes(flags: int) -> tuple[int, int]:
 
 
 def from_statfs(f_flags: int) -> int:
-    """f_flags -> MS_*. strictatime has no bit: it is the absence of the others (statfs(2))."""
+    """f_flags -> MS_*. strictatime has no bit: it is the absence of the other access time flags (statfs(2))."""
     flags = 0
     for bit, flag in STATFS:
         if f_flags & bit:

@@ -1,7 +1,7 @@
-"""Planning of /mounts (runtime-spec, config.md#mounts, config-linux.md): one element of the list -> one item of plain data.
+"""Plans /mounts (runtime-spec, config.md#mounts, config-linux.md): each element of the list becomes one item of plain data.
 
-Invariant: what can be decided from the config alone is decided and refused here, with the pointer of the offending element. What
-depends on the file system is left to the verbs, which look at what they have opened.
+Invariant: everything that can be decided from the config alone is decided or refused here, with the pointer of the offending element. What
+depends on the file system is left to the verbs, which check what they have opened.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     class IdMap(TypedDict):
         recursive: bool
-        uid: list[list[int]]  # empty: those of the container's user namespace
+        uid: list[list[int]]  # empty: the maps of the container's user namespace
         gid: list[list[int]]
 
     class Item(TypedDict):
@@ -66,10 +66,10 @@ if TYPE_CHECKING:
         cgroupns: bool
 
 
-PAGE = 4096  # the limit of mount(2) for all options together; fsconfig(2) limits each one
+PAGE = 4096  # the limit of mount(2) for all options together; fsconfig(2) limits each option
 INVALID_ID = 0xFFFFFFFF
 MAP_LINES = 340  # user_namespaces(7)
-# Files below /proc that lxcfs and the like replace by their own; nothing else may be mounted there.
+# Files below /proc that lxcfs and similar tools replace; nothing else may be mounted there.
 BELOW_PROC = (
     "/proc/cpuinfo", "/proc/diskstats", "/proc/meminfo", "/proc/stat", "/proc/swaps", "/proc/uptime", "/proc/loadavg",
     "/proc/slabinfo", "/proc/sys/kernel/ns_last_pid", "/proc/sys/crypto/fips_enabled",
@@ -83,8 +83,9 @@ def plan(node: Node, ctx: Context) -> Entry | None:
     An item: pointer, destination (clean, absolute), source, type, kind (bind, fs, own, cgroup, remount), flags, clear, propagation,
     rec_set, rec_clr, data ([[word, index of the option or -1]]), copyup, late (becomes read-only at the very end), idmap (None or
     {"recursive", "uid", "gid"}), label (mqueue only), links (crun's options about links, a list of words).
-    Refused: a user namespace without a mount namespace, and the option remount without one; a destination that is missing, `/`, or inside /proc; NUL and newline; a type that is missing; data on
-    a bind mount, or more of it than the kernel takes; options that contradict each other; invalid id maps."""
+    Refused: a user namespace without a mount namespace, and the option remount without one; a destination that is missing, `/`, or inside
+    /proc; NUL and newline; a missing type; data on a bind mount, or more data than the kernel accepts; options that contradict each other;
+    invalid id maps."""
     namespaces = ctx.plans["namespaces"]
     spaces = set(namespaces["new"]) | set(namespaces["join"])
     listed = node.get("/mounts") or []
@@ -104,7 +105,7 @@ def plan(node: Node, ctx: Context) -> Entry | None:
         if entry["list"][-1]["kind"] == "remount" and "mount" not in spaces:
             words = "the option remount needs a mount namespace: what is mounted there may be the host's"
             raise Refusal("no-mount-namespace", words, "/mounts/%d/options" % index, 'add {"type": "mount"} to /linux/namespaces')
-    if notify:  # as if it were the last mount of the config: the host side may have to open its source
+    if notify:  # planned as the last mount of the config, because the host side may have to open its source
         entry["list"].append(item(notify["mount"], "/mounts/%d" % len(listed), ctx))
     return entry
 
@@ -165,7 +166,7 @@ def _destination(path: str | None, pointer: str, ctx: Context) -> str:
 
 
 def _absolute(path: str, bundle: str) -> str:
-    """The source of a bind; a relative one starts at the bundle. Nothing else is changed: links and .. are resolved by the host."""
+    """The source of a bind mount; a relative one starts at the bundle. Nothing else is changed: the host resolves links and `..`."""
     return path if path[:1] == "/" else bundle + "/" + path
 
 
@@ -195,7 +196,7 @@ def _check_kind(made: Item) -> None:
     if kind == "bind" and made["data"]:
         word, index = made["data"][0]
         words = 'bind mounts cannot have any filesystem-specific options applied: "%s"' % quote(word)
-        raise Refusal("bind-with-data", words, "%s/options/%d" % (pointer, index), "drop it, or correct its spelling")
+        raise Refusal("bind-with-data", words, "%s/options/%d" % (pointer, index), "remove it, or correct its spelling")
     if kind != "bind" and kind != "remount" and not made["type"]:
         raise Refusal("no-type", 'mount on "%s" has no type' % where, pointer + "/type", 'give a type, or the option "bind"')
     if kind == "fs" and made["type"] == "bind":
@@ -217,14 +218,14 @@ def _check_kind(made: Item) -> None:
 def _check_propagation(made: Item) -> None:
     kinds = {flag & ~c.MS_REC for flag in made["propagation"]}
     if len(kinds) > 1:
-        words = "a mount can have one kind of propagation only"
+        words = "a mount can have only one kind of propagation"
         raise Refusal(
             "several-propagations", words, made["pointer"] + "/options", "private, shared, slave or unbindable, with or without r"
         )
 
 
 def _label(made: Item, ctx: Context) -> None:
-    """/linux/mountLabel, for new file systems that take a label; on binds the files keep theirs."""
+    """Adds /linux/mountLabel to new file systems that support labels; files on bind mounts keep theirs."""
     labels = ctx.plans.get("labels", {})
     label = labels.get("mount")
     if not label or made["kind"] != "fs":
@@ -256,7 +257,7 @@ def _check_size(made: Item, words: list[Word], size: int) -> None:
         )
     if size > PAGE and (long is not None or made["flags"] & OLD_ONLY or made["kind"] == "remount"):
         index = (long or words[0])[1]
-        text = 'mount on "%s": %d bytes of options, the kernel takes %d' % (quote(made["destination"]), size - 1, PAGE - 1)
+        text = 'mount on "%s": %d bytes of options; the kernel takes %d' % (quote(made["destination"]), size - 1, PAGE - 1)
         raise Refusal(
             "options-too-long",
             text,
@@ -266,7 +267,7 @@ def _check_size(made: Item, words: list[Word], size: int) -> None:
 
 
 def _check_mapped(word: str, pointer: str, maps: IdMaps) -> None:
-    """uid= and gid= of a file system are ids of the container. The kernel would only say EINVAL, not which option it means."""
+    """uid= and gid= of a file system are ids in the container. The kernel would only return EINVAL and not tell which option it means."""
     key, _, text = word.partition("=")
     if key not in ("uid", "gid") or not text.isascii() or not text.isdigit() or len(text) > 10:
         return
@@ -292,7 +293,7 @@ def _idmap(mount: Given, made: Item, words: list[str], ctx: Context) -> IdMap | 
     if bool(uid) != bool(gid):
         raise Refusal("id-map", "id-mapped mounts need both uidMappings and gidMappings", pointer)
     if not uid and not ctx.plans["namespaces"].get("userns"):
-        text = "id-mapped mounts need mappings, of their own or of the container's user namespace"
+        text = "id-mapped mounts need mappings, their own or those of the container's user namespace"
         raise Refusal("id-map", text, pointer, "give uidMappings and gidMappings")
     return {"recursive": last[0] == "r", "uid": uid, "gid": gid}
 
@@ -317,7 +318,7 @@ def _check_map(lines: list[list[int]], pointer: str) -> None:
 
 
 def _syntax(text: str, pointer: str, ctx: Context) -> tuple[list[list[int]], list[list[int]]]:
-    """crun's form: uids=FILE-HOST-SIZE#…;gids=…; with @ in front HOST is an id of the container."""
+    """crun's form: uids=FILE-HOST-SIZE#…;gids=…; after a leading @, HOST is an id in the container."""
     uid: list[list[int]] = []
     gid: list[list[int]] = []
     own = ctx.plans.get("idmaps")
