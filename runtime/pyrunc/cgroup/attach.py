@@ -1,7 +1,7 @@
-"""Where a further process of the container goes: its cgroup of each hierarchy, or one below it.
+"""Chooses the cgroups for another process of the container: the container's cgroup in each hierarchy, or one below it.
 
-cgroups(7). Invariant: never outside the container's own cgroup. On version 2 a cgroup with children may hold no processes; there
-the cgroup that init sits in now is taken (systemd in a container moves itself).
+cgroups(7). Invariant: never outside the container's own cgroup. On version 2 a cgroup with children cannot contain processes; there the
+current cgroup of init is used (systemd in a container moves itself).
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 
 def targets(paths: Mapping[str, str], init_pid: int, subs: Iterable[str] | None = None) -> tuple[int, list[int]]:
-    """paths: {key: directory}; subs: list of '[CONTROLLER[,…]:]PATH' → (cgroup_fd, [directory fds]). cgroup_fd is the
-    one of cgroup2, for CLONE_INTO_CGROUP, or -1; into those of version 1 the process writes itself (`tasks`). OSError as it comes."""
+    """paths: {key: directory}; subs: list of '[CONTROLLER[,…]:]PATH' → (cgroup_fd, [directory fds]). cgroup_fd is the cgroup2 directory,
+    for CLONE_INTO_CGROUP, or -1; the process itself enters those of version 1 (`tasks`). OSErrors are passed on."""
     below = _below(subs)
     unknown = sorted(key for key in below if key and key not in paths)
     if unknown:
-        words = "unknown controller %s: the container has no cgroup of it" % quote(unknown[0] or '""')
+        words = "unknown controller %s: the container has no cgroup for it" % quote(unknown[0] or '""')
         raise UsageError("unknown-controller", words, "exec", "cgroup", "it has cgroups of %s" % ", ".join(sorted(paths)))
     cgroup_fd = -1
     folders = []
@@ -48,7 +48,7 @@ def targets(paths: Mapping[str, str], init_pid: int, subs: Iterable[str] | None 
 
 
 def _below(subs: Iterable[str] | None) -> dict[str, str]:
-    """{key: path below the container's cgroup}; key "" stands for all."""
+    """{key: path below the container's cgroup}; the key "" means all."""
     found = {}
     for text in subs or ():
         controllers, colon, path = text.rpartition(":")
@@ -85,12 +85,12 @@ def _open(path: str, key: str, sub: str | None, init_pid: int) -> int | None:
 
 
 def _has_children(fd: int) -> bool:
-    """A domain with controllers enabled for children takes no processes (EBUSY)."""
+    """Whether controllers are enabled for children; such a domain accepts no processes (EBUSY)."""
     return bool((fs.look(fd, "cgroup.subtree_control") or "").strip())
 
 
 def _of_init(path: str, init_pid: int) -> str | None:
-    """The directory of init's present cgroup2, if it lies below the container's."""
+    """The directory of init's current cgroup2, if it is below the container's."""
     try:
         own = hierarchies.parse_own(fileio.fsdecode(fileio.read_file("/proc/%d/cgroup" % init_pid, 1 << 20)))
     except OSError as e:
@@ -107,24 +107,24 @@ def _of_init(path: str, init_pid: int) -> str | None:
     return here if here.startswith(path + "/") else None
 
 
-# --- from outside of what was delegated
+# --- from outside the delegated subtree
 
 
 def may_attach(e: CallError, run: Any) -> bool:
-    """Whether a process that clone3 could not put into the cgroup may be made outside of it first. The kernel asks for the right to write
-    to the cgroup above both places (cgroup-v2.rst, Delegation Containment), which a user has not who comes from a login session."""
+    """Whether a process that clone3 could not put into the cgroup may be created outside of it first. The kernel requires write access to
+    the common ancestor of both cgroups (cgroup-v2.rst, Delegation Containment), which a user in a login session does not have."""
     if e.errno not in fs.REFUSED or e.call != "clone3" or not run.plans["cgroups"]["rootless"]:
         return False
     if not run.plans["cgroups"].get("unit") and (run.plans.get("resources") or {}).get("asked"):
         e.words = "cannot enter the container's cgroup from here"
-        e.hint = "its limits would not hold; call exec from where the cgroup was delegated (systemd-run --user --scope)"
+        e.hint = "its limits would not apply; call exec from within the delegated cgroup (systemd-run --user --scope)"
         return False
     return True
 
 
 def attach(run: Any) -> None:
-    """Has the user's systemd move run.pid into its scope, or below it as run.attach_to is. A container without limits whose cgroup is
-    nobody's that could help goes without, as at create. StepFailure."""
+    """Asks the user's systemd to move run.pid into its scope, or into the cgroup below it that run.attach_to is. If no manager owns the
+    cgroup and the container has no limits, the process runs outside of it, as at create. StepFailure."""
     if not run.plans["cgroups"].get("unit"):
         return
     from pyrunc.cgroup import systemd

@@ -1,6 +1,6 @@
-"""A cgroup of version 2 given to the container's own user: its directory, and the files that the kernel lists as safe to give away.
+"""Delegates a version 2 cgroup to the container's user: changes the owner of its directory and of the files that the kernel lists as safe.
 
-Documentation/admin-guide/cgroup-v2.rst (Model of Delegation). Invariant: nothing else changes its owner, limits above all.
+Documentation/admin-guide/cgroup-v2.rst (Model of Delegation). Invariant: nothing else changes its owner, especially not the limits.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from pyrunc.linux import ids
 
 
 def give(path: str, pid: int, inner_uid: int) -> None:
-    """path: of the cgroup; inner_uid: of the container's user, in the user namespace of `pid`, which has its maps by now. Nothing to do for
-    an id that is not mapped, or is our own. OSError, StepFailure; gone with the cgroup."""
+    """path: the cgroup; inner_uid: the container's user, in the user namespace of `pid`, whose maps have been written. Does nothing if the
+    id is not mapped, or is our own. OSError, StepFailure; undone with the cgroup."""
     uid = ids.outer_uid(pid, inner_uid)
     if uid is None or uid == posix.geteuid():
         return
@@ -27,7 +27,7 @@ def give(path: str, pid: int, inner_uid: int) -> None:
             try:
                 posix.chown(name, uid, -1, dir_fd=fd, follow_symlinks=False)
             except OSError as e:
-                if e.errno != ENOENT:  # a file of a newer kernel or of a controller that is not enabled here
+                if e.errno != ENOENT:  # a file of a newer kernel, or of a controller that is not enabled here
                     raise
     except OSError as e:
         raise StepFailure(

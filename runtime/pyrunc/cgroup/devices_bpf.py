@@ -1,8 +1,8 @@
-"""Rules for devices on cgroup v2: an eBPF program, assembled here and attached to the cgroup.
+"""Device rules on cgroup v2: assembles an eBPF program and attaches it to the cgroup.
 
-Documentation/admin-guide/cgroup-v2.rst (Device controller), bpf(2). Invariant: the program asks the rules from the last to the
-first, and every requested letter of r, w, m is answered by the last rule that names it; what no rule names is denied. So a deny may
-lie inside of an earlier wildcard, which v1 can't do.
+Documentation/admin-guide/cgroup-v2.rst (Device controller), bpf(2). Invariant: the program checks the rules from the last to the first, and
+for each requested access r, w or m the last matching rule decides; if none matches, access is denied. So an exception within an earlier
+wildcard is possible, unlike on v1.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def _return(answer: int) -> list[bytes]:
 def program(rules: Sequence[Rule]) -> bytes:
     """[[allow, type, major, minor, access], …] -> instructions as bytes.
 
-    The context is {u32 type | access << 16; u32 major; u32 minor}. ACCESS holds the letters that are still to be answered."""
+    The context is {u32 type | access << 16; u32 major; u32 minor}. ACCESS contains the requested letters that no rule has decided yet."""
     out = [
         _insn(LOAD_WORD, TYPE, CONTEXT, 0),
         _insn(COPY64, ACCESS, TYPE),
@@ -68,13 +68,13 @@ def program(rules: Sequence[Rule]) -> bytes:
 
 
 def _ends(rule: Rule) -> bool:
-    """Nothing before a rule for everything can matter."""
+    """Whether the rule matches everything, so that earlier rules have no effect."""
     _allow, kind, major, minor, access = rule
     return kind == "a" and major == -1 and minor == -1 and set(access) == set(FULL)
 
 
 def _rule(allow: bool, kind: str, major: int, minor: int, access: str) -> list[bytes]:
-    """The instructions of one rule; they fall through to what comes behind when it has not decided. Empty: it can match nothing."""
+    """The instructions for one rule; they fall through to the next ones if the rule does not decide. Empty if it can't match anything."""
     if major >= 1 << 31 or minor >= 1 << 31:
         return []  # no such device number exists, and the comparison would read the value as negative
     bits = sum(LETTERS[letter] for letter in set(access))
@@ -101,7 +101,7 @@ def _rule(allow: bool, kind: str, major: int, minor: int, access: str) -> list[b
 
 
 def allows_everything(rules: Sequence[Rule]) -> bool:
-    """Whether no program is needed: nothing is denied since the last rule for everything, which allows."""
+    """Whether no program is needed: the last rule for everything allows, and nothing after it denies."""
     for rule in reversed(rules):
         if not rule[0]:
             return False
@@ -110,9 +110,9 @@ def allows_everything(rules: Sequence[Rule]) -> bool:
     return False
 
 
-def apply(path: str, rules: Sequence[Rule], bearable: bool) -> None:
-    """Puts the program for `rules` in the place of whatever is attached to the cgroup itself. bearable: we are not root in the
-    initial user namespace, where the kernel loads no such program and nodes can't be made either. StepFailure."""
+def apply(path: str, rules: Sequence[Rule], optional: bool) -> None:
+    """Replaces the programs attached to the cgroup with the one for `rules`. optional: failing to load it is not an error, because we are
+    not root in the initial user namespace, where the kernel loads no such program and device nodes can't be created either. StepFailure."""
     fd = fs.open_dir(path, "unified")
     try:
         old = _attached(fd)
@@ -122,13 +122,13 @@ def apply(path: str, rules: Sequence[Rule], bearable: bool) -> None:
         try:
             prog = _load(program(rules))
         except OSError as e:
-            if bearable and e.errno in fs.REFUSED:
+            if optional and e.errno in fs.REFUSED:
                 return
             raise _failure(e, path, "load") from None
         try:
             _attach(fd, prog, old)
         except OSError as e:
-            if bearable and e.errno in fs.REFUSED:
+            if optional and e.errno in fs.REFUSED:
                 return
             raise _failure(e, path, "attach") from None
         finally:
@@ -138,7 +138,7 @@ def apply(path: str, rules: Sequence[Rule], bearable: bool) -> None:
 
 
 def _failure(e: OSError, path: str, what: str) -> StepFailure:
-    text = "the kernel does not let us" if e.errno in fs.REFUSED else errno_text(e.errno)
+    text = "permission denied by the kernel" if e.errno in fs.REFUSED else errno_text(e.errno)
     e = CallError.of(e)
     log = "".join(e.log).strip("\0\n ")
     hint = "the verifier says: %s" % log[-300:] if log else None
@@ -156,7 +156,7 @@ def _failure(e: OSError, path: str, what: str) -> StepFailure:
 
 
 def _load(insns: bytes) -> int:
-    """Kernels before 5.11 charge programs to RLIMIT_MEMLOCK and say EPERM when it is too low: then it is lifted, once."""
+    """Kernels before 5.11 charge programs to RLIMIT_MEMLOCK and return EPERM if it is too low: then the limit is raised, once."""
     try:
         return _syscalls.bpf_prog_load(c.BPF_PROG_TYPE_CGROUP_DEVICE, insns, "Apache", "pyrunc_devices", 0)
     except OSError as e:
@@ -176,13 +176,13 @@ def _lift_memlock() -> bool:
 
 
 def _attached(fd: int) -> list[int]:
-    """Descriptors of the programs that are attached to this very cgroup."""
+    """Descriptors of the programs that are attached to this cgroup itself."""
     out = []
     try:
         ids = _syscalls.bpf_prog_query(fd, c.BPF_CGROUP_DEVICE, 0)
     except OSError as e:
         if e.errno in (errno.EINVAL, errno.ENOSYS) + fs.REFUSED:
-            return []  # a kernel without queries, or no rights to ask: nothing of ours can be there
+            return []  # a kernel without queries, or no permission: there can't be a program of ours
         raise
     for number in ids:
         try:
@@ -194,7 +194,8 @@ def _attached(fd: int) -> list[int]:
 
 
 def _attach(fd: int, prog: int, old: Sequence[int]) -> None:
-    """One old program is replaced in one act; otherwise the new one goes in before the old ones go, so that no instant is open."""
+    """A single old program is replaced atomically; otherwise the new one is attached before the old ones are detached, so that the cgroup
+    is never without one."""
     if len(old) == 1:
         try:
             _syscalls.bpf_prog_attach(fd, prog, c.BPF_CGROUP_DEVICE, c.BPF_F_ALLOW_MULTI | c.BPF_F_REPLACE, old[0])
@@ -217,8 +218,8 @@ def _detach(fd: int, old: Sequence[int]) -> None:
 
 
 def tags(path: str, rules: Sequence[Rule]) -> tuple[str | None, list[str]]:
-    """(tag of the program for `rules`, None where none is needed; the tags of those attached to the cgroup). The kernel makes them, a sum of
-    the instructions (SHA-1, since Linux 6.18 SHA-256), so ours is loaded once to be asked for its own. OSError."""
+    """(tag of the program for `rules`, or None if none is needed; the tags of those attached to the cgroup). A tag is the kernel's hash of
+    the instructions (SHA-1, since Linux 6.18 SHA-256), so ours is loaded to read its tag. OSError."""
     wanted = None
     if not allows_everything(rules):
         prog = _load(program(rules))

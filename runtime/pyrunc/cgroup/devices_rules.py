@@ -1,9 +1,9 @@
-"""Rules for devices: what a list of them means, and how cgroup v1 is told.
+"""Device rules: the meaning of a list of rules, and how to apply it on cgroup v1.
 
 runtime-spec, config-linux.md#device-cgroup; Documentation/admin-guide/cgroup-v1/devices.rst. A rule is [allow, type, major, minor,
-access]: type "a" (every device), "b" or "c"; major and minor -1 for any; access of the letters r, w, m. The one rule here: what no
-rule allows is denied, and on v1 "deny a" is written before the first allow, whatever the parent cgroup allows (a deny list laid
-over an allow-all cgroup was GHSA-g54h-m393-cpwq).
+access]: type "a" (every device), "b" or "c"; major and minor -1 for any; access consists of the letters r, w, m. Invariant: what no rule
+allows is denied, and on v1 "deny a" is written before the first allow, whatever the parent cgroup allows (applying a deny list to an
+allow-all cgroup was GHSA-g54h-m393-cpwq).
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Any, TypeAlias
 
-    Rule: TypeAlias = list[Any]  # [allow, type, major, minor, access], as it stands in a plan
-    Key: TypeAlias = tuple[str, int, int]  # (type, major, minor); -1 is any number
+    Rule: TypeAlias = list[Any]  # [allow, type, major, minor, access], as in a plan
+    Key: TypeAlias = tuple[str, int, int]  # (type, major, minor); -1 matches any number
 
 AT = "/linux/resources/devices"
 FULL = "rwm"
-# Always allowed, unless the config denies them: making nodes, and the devices that every container has.
+# Allowed unless the config denies it: creating nodes, and the devices that every container has.
 DEFAULTS = (
     (None, [True, "b", -1, -1, "m"]),
     (None, [True, "c", -1, -1, "m"]),
@@ -34,22 +34,23 @@ DEFAULTS = (
     ("/dev/urandom", [True, "c", 1, 9, FULL]),
     ("/dev/tty", [True, "c", 5, 0, FULL]),
     (None, [True, "c", 5, 2, FULL]),  # ptmx
-    (None, [True, "c", 10, 200, FULL]),  # net/tun: a default of runc's since its beginning
+    (None, [True, "c", 10, 200, FULL]),  # net/tun: always a default in runc
     (None, [True, "c", 136, -1, FULL]),  # pts
 )
 
 
 def split(rule: Rule) -> list[Rule]:
-    """Type "a" with numbers or with less than full access is two rules, one a kind: the kernel's own "a" would ignore the rest."""
+    """Splits a rule of type "a" with numbers or partial access into one for each type: the kernel's "a" ignores numbers and access."""
     allow, kind, major, minor, access = rule
     if kind != "a" or (major == -1 and minor == -1 and set(access) == set(FULL)):
         return [[allow, kind, major, minor, access]]
     return [[allow, "b", major, minor, access], [allow, "c", major, minor, access]]
 
 
-def laid(rules: Iterable[Rule], rule: Rule) -> list[Rule]:
-    """A list with one more rule behind it: earlier ones for the very same devices lose the letters that it answers. A denial is left
-    out where nothing would allow it anyway; that of mknod where the built-in rule allows it for all devices, which v1 can't narrow."""
+def with_rule(rules: Iterable[Rule], rule: Rule) -> list[Rule]:
+    """The list with one more rule at the end: earlier rules for exactly the same devices lose the letters that it decides. A denial is left
+    out if nothing would allow the access anyway; a denial of mknod also if the built-in rule allows it for all devices, which v1 can't
+    narrow."""
     allow, kind, major, minor, access = rule
     out = []
     for old in rules:
@@ -64,8 +65,7 @@ def laid(rules: Iterable[Rule], rule: Rule) -> list[Rule]:
 
 
 def may(rules: Sequence[Rule], kind: str, major: int, minor: int, letter: str) -> bool:
-    """Whether a list allows any of the devices that a rule names: the last rule that speaks of them decides, and an allowance of a part
-    of them is one."""
+    """Whether a list allows any of the devices that match: the last matching rule decides, and allowing some of them is enough."""
     for allow, other, *numbers, access in reversed(rules):
         if letter not in access or other not in (kind, "a"):
             continue
@@ -78,8 +78,8 @@ def may(rules: Sequence[Rule], kind: str, major: int, minor: int, letter: str) -
 
 
 class Rules:
-    """A list of rules carried out in order. default: what happens to a device without an exception; exceptions: {(type, major,
-    minor): set of letters} that are answered the other way. `punched` keeps rules that v1 can't express: [(number, text)]."""
+    """The result of applying a list of rules in order. default: the decision for devices without an exception; exceptions: {(type, major,
+    minor): set of letters} with the opposite decision. `punched` has the rules that v1 can't express: [(number, text)]."""
 
     def __init__(self, rules: Iterable[Rule]) -> None:
         self.default = False
@@ -111,19 +111,19 @@ class Rules:
                 del self.exceptions[other]
 
     def lines(self) -> list[str]:
-        """The exceptions as v1 writes them: the config's in its order, then the built-in ones."""
+        """The exceptions in v1's format: first the config's in order, then the built-in ones."""
         built_in = {tuple(rule[1:4]): None for _path, rule in DEFAULTS}
         ordered = sorted(self.exceptions.items(), key=lambda item: item[0] in built_in)  # stable
         return [text(key, access) for key, access in ordered]
 
 
 def _meet(one: Key, other: Key) -> bool:
-    """Whether there are devices that both name."""
+    """Whether some device matches both."""
     return all(a == b or -1 in (a, b) for a, b in zip(one, other, strict=True))
 
 
 def _covers(wide: Key, narrow: Key) -> bool:
-    """Whether the first names all devices of the second, which it meets."""
+    """Whether the first, which overlaps the second, matches all of its devices."""
     return all(a in (-1, b) for a, b in zip(wide, narrow, strict=True))
 
 
@@ -137,8 +137,8 @@ def _number(number: int) -> str:
 
 
 def check_v1(rules: Iterable[Rule], numbers: Sequence[int] | None = None) -> None:
-    """Unsupported when the list needs a deny inside of a wildcard allow, which v1 would silently not do. numbers: where each rule is in
-    the config, -1 for a built-in one; without it the list is the config's."""
+    """Unsupported if the list has a deny within a wildcard allow, which v1 would silently ignore. numbers: the index of each rule in the
+    config, -1 for a built-in one; without it, the list is the config's."""
     punched = Rules(rules).punched
     if punched:
         number, what = punched[0]
@@ -151,8 +151,7 @@ def check_v1(rules: Iterable[Rule], numbers: Sequence[int] | None = None) -> Non
 
 
 def apply_v1(path: str, rules: Iterable[Rule]) -> None:
-    """Sets a devices cgroup to a list of rules, from nothing. StepFailure with the line that was refused, or when the kernel's list
-    does not come out as wanted."""
+    """Sets all rules of a devices cgroup. StepFailure with the line that was refused, or if the kernel's list is then not as expected."""
     wanted = Rules(rules)
     group = Group(path, "devices")
     try:
@@ -168,8 +167,8 @@ def apply_v1(path: str, rules: Iterable[Rule]) -> None:
 
 
 def change_v1(path: str, old: Iterable[Rule], new: Sequence[Rule]) -> int:
-    """From one list to another on a live cgroup with as few writes as there are differences: a device that stays allowed is never
-    denied for an instant. Returns the number of writes."""
+    """Changes one list to another on a live cgroup, writing only the differences: a device that remains allowed is never denied in between.
+    Returns the number of writes."""
     before, after = Rules(old), Rules(new)
     if before.default != after.default:
         apply_v1(path, new)
@@ -202,7 +201,7 @@ def _put(group: Group, file: str, lines: Sequence[str]) -> None:
 
 
 def _verify(group: Group, wanted: Rules) -> None:
-    """Reads devices.list back: a cgroup that still allows everything, or something else than asked, must not go into use."""
+    """Reads devices.list back: a cgroup that still allows everything, or differs from the rules, must not be used."""
     everything, seen = listed(group.look("devices.list") or "")
     if everything:
         raise StepFailure(
@@ -224,8 +223,8 @@ def _verify(group: Group, wanted: Rules) -> None:
 
 
 def listed(words: str) -> tuple[bool, dict[Key, set[str]]]:
-    """The text of devices.list -> (whether all devices are allowed, exceptions as in Rules). Those of a cgroup that allows all the kernel
-    does not show."""
+    """The text of devices.list -> (whether all devices are allowed, exceptions as in Rules). The kernel does not show the exceptions of a
+    cgroup that allows everything."""
     everything = False
     seen: dict[Key, set[str]] = {}
     for line in words.split("\n"):

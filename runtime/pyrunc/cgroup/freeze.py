@@ -1,8 +1,8 @@
-"""Freezing and thawing the processes of a container, and who did not freeze.
+"""Freezes and thaws the processes of a container, and reports those that did not freeze.
 
-Documentation/admin-guide/cgroup-v1/freezer-subsystem.rst and cgroup-v2.rst (cgroup.freeze). Invariant: a freeze that does not
-come about is taken back, so that nobody is left half frozen. `paths` is {controller: directory}; a directory that is gone is empty
-and thawed. Where both exist, v1's freezer is used, as the other runtimes do.
+Documentation/admin-guide/cgroup-v1/freezer-subsystem.rst and cgroup-v2.rst (cgroup.freeze). Invariant: a freeze that fails is undone, so
+that no container is left half frozen. `paths` is {controller: directory}; a directory that no longer exists counts as empty and thawed. If
+both exist, v1's freezer is used, as in other runtimes.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     Freezer: TypeAlias = tuple[str, str, str, str, str]  # (directory, key, file, value that freezes, value that thaws)
 
     class Task(TypedDict):
-        """A task that should be frozen and is not."""
+        """A task that should be frozen but is not."""
 
         pid: int
         state: str  # a letter of proc_pid_stat(5)
-        wchan: str  # where in the kernel it waits
+        wchan: str  # the kernel function that it waits in
         comm: str
         stack: list[str]
 
@@ -36,7 +36,7 @@ LIMIT_MS = 10_000
 
 
 def _freezer(paths: Mapping[str, str]) -> Freezer | None:
-    """(directory, key, file, frozen, thawed) or None when there is nothing that could freeze."""
+    """(directory, key, file, frozen, thawed), or None if there is no freezer."""
     if "freezer" in paths:
         return paths["freezer"], "freezer", "freezer.state", "FROZEN", "THAWED"
     if "unified" in paths:
@@ -45,7 +45,7 @@ def _freezer(paths: Mapping[str, str]) -> Freezer | None:
 
 
 def is_frozen(paths: Mapping[str, str]) -> bool:
-    """Whether the cgroup is frozen, being frozen, or lies below one that is."""
+    """Whether the cgroup, or one above it, is frozen or being frozen."""
     for key in ("freezer", "unified"):
         if key in paths and _is_frozen(paths[key], key):
             return True
@@ -68,14 +68,14 @@ def _is_frozen(path: str, key: str) -> bool:
 
 
 def event(fd: int, name: str) -> int | None:
-    """A number of cgroup.events, None when there is none."""
+    """A number from cgroup.events, or None."""
     words = (fs.look(fd, "cgroup.events") or "").split()
     return int(words[words.index(name) + 1]) if name in words else None
 
 
 def freeze(paths: Mapping[str, str], deadline: float | None = None) -> None:
-    """Freezes and waits until all tasks stand. deadline: of time.monotonic(), default in 10 s. StepFailure `unable to freeze`
-    names the tasks that went on, and the cgroup is thawed again; StepFailure when there is no freezer."""
+    """Freezes and waits until all tasks are frozen. deadline: a time.monotonic(), by default 10 s from now. The StepFailure `unable to
+    freeze` names the tasks that did not freeze, and the cgroup is thawed again; StepFailure if there is no freezer."""
     found = _freezer(paths)
     if found is None:
         raise StepFailure("no-freezer", "unable to freeze: the container has no freezer cgroup", call="freeze")
@@ -102,7 +102,7 @@ def freeze(paths: Mapping[str, str], deadline: float | None = None) -> None:
 
 
 def _freeze_v1(fd: int, path: str, deadline: float) -> bool:
-    """A task that is forking can keep the state at FREEZING for ever: then thaw for a moment and try again."""
+    """A task that is forking can keep the state at FREEZING forever: then thaw briefly and try again."""
     tries = 0
     while True:
         tries += 1
@@ -118,7 +118,7 @@ def _freeze_v1(fd: int, path: str, deadline: float) -> bool:
 
 
 def _freeze_v2(fd: int, path: str, deadline: float) -> bool:
-    """cgroup.events wakes a poller when a number in it changes."""
+    """Polls cgroup.events, which wakes a poller when one of its values changes."""
     events = posix.open("cgroup.events", posix.O_RDONLY | posix.O_CLOEXEC, dir_fd=fd)
     try:
         fs.write(fd, "cgroup.freeze", "1", path)
@@ -128,7 +128,7 @@ def _freeze_v2(fd: int, path: str, deadline: float) -> bool:
 
 
 def wait_event(events_fd: int, name: str, value: int, deadline: float) -> bool:
-    """Waits until cgroup.events has `name value`. False when the deadline has passed; a cgroup that was removed counts as done."""
+    """Waits until cgroup.events has `name value`. False after the deadline; a cgroup that was removed counts as done."""
     poll = select.poll()
     poll.register(events_fd, select.POLLPRI)
     while True:
@@ -148,7 +148,7 @@ def wait_event(events_fd: int, name: str, value: int, deadline: float) -> bool:
 
 
 def thaw(paths: Mapping[str, str]) -> None:
-    """Thaws in every freezer there is. A cgroup that is gone needs none."""
+    """Thaws every freezer. A cgroup that no longer exists is not an error."""
     for key, name, value in (("freezer", "freezer.state", "THAWED"), ("unified", "cgroup.freeze", "0")):
         if key not in paths:
             continue
@@ -168,8 +168,8 @@ def thaw(paths: Mapping[str, str]) -> None:
 
 
 def thaw_below(paths: Mapping[str, str]) -> None:
-    """Thaws the sub-cgroups of v1's freezer, top down: a container that may write there can freeze its own, and a frozen task of v1 dies of
-    KILL only once it is thawed. Version 2 kills frozen tasks."""
+    """Thaws the sub-cgroups of v1's freezer, top down: a container with write access can freeze its own sub-cgroups, and on v1 a frozen
+    task dies of SIGKILL only after it is thawed. Version 2 kills frozen tasks."""
     if "freezer" not in paths:
         return
     try:
@@ -193,7 +193,7 @@ def _thaw_one(fd: int) -> None:
         fs.write(fd, "freezer.state", "THAWED")
 
 
-# --- who does not freeze
+# --- tasks that do not freeze
 
 
 def report(fd: int, path: str) -> list[Task]:
@@ -207,8 +207,8 @@ def report(fd: int, path: str) -> list[Task]:
 
 
 def _still_waiting(tasks: Sequence[Task], paths: Mapping[str, str]) -> Sequence[Task]:
-    """Since Linux 6.1 v1 freezes a task where it sleeps, and it then looks like one in an uninterruptible wait (D). So all are thawed, and
-    who is no longer in that state was frozen."""
+    """Since Linux 6.1, v1 freezes a task where it sleeps, and it then looks like one in an uninterruptible wait (D). So all are thawed;
+    tasks that leave that state had been frozen."""
     thaw(paths)
     left = []
     for task in tasks:
@@ -219,7 +219,7 @@ def _still_waiting(tasks: Sequence[Task], paths: Mapping[str, str]) -> Sequence[
 
 
 def describe(pid: int) -> Task | None:
-    """What /proc tells about a task, or None when it is gone. The stack needs CAP_SYS_ADMIN."""
+    """What /proc shows about a task, or None if it no longer exists. Reading the stack requires CAP_SYS_ADMIN."""
     from pyrunc.errors import quote
     from pyrunc.fileio import fsdecode, read_file
 

@@ -1,8 +1,8 @@
-"""Directories and files of control groups, opened through verified descriptors: reading, writing, walking.
+"""Directories and files of control groups, accessed through verified descriptors: reading, writing, walking.
 
-cgroups(7). Invariant: nothing is read from or written to a directory before fstatfs has said that it is one of the cgroup file
-systems, and no file is ever opened with O_CREAT; a path that leaves the hierarchy would else leave ordinary files on the host.
-Symbolic links do not exist in these file systems, so following one is always a mistake (O_NOFOLLOW).
+cgroups(7). Invariant: nothing is read from or written to a directory before fstatfs confirms that it is in a cgroup file system, and no
+file is ever opened with O_CREAT; otherwise a path that leaves the hierarchy could create ordinary files on the host. These file systems
+have no symbolic links, so following one is always a mistake (O_NOFOLLOW).
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
     from typing import Any, TypedDict
 
     class Record(TypedDict):
-        """What was made for a container."""
+        """The cgroups that were created for a container."""
 
         paths: dict[str, str]  # {key: directory}
         mounts: dict[str, str]  # {key: mount point}
-        existed: dict[str, int]  # {key: how many levels of the path stood before}
-        inodes: dict[str, int]  # {key: of the directory that was made}
+        existed: dict[str, int]  # {key: how many levels of the path existed before}
+        inodes: dict[str, int]  # {key: inode of the directory that was created}
 
 
 O_DIR = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
 O_LOOK = posix.O_PATH | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
 GONE = (errno.ENOENT, errno.ENODEV, errno.ENOTDIR)
-REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)  # no rights here: rootless, or a read-only mount
+REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)  # no permission: rootless, or a read-only mount
 
 
 def refusal_text(number: int, otherwise: str) -> str:
-    """Words for an errno of REFUSED; callers take those of EACCES and EPERM for the program's."""
+    """The message for an errno in REFUSED. Not the text of EACCES or EPERM: callers would attribute it to the program."""
     return "it is mounted read-only" if number == errno.EROFS else otherwise
 
 
@@ -44,15 +44,15 @@ READ_LIMIT = 16 << 20
 
 
 def check(fd: int, key: str, path: str) -> int:
-    """OSError unless the descriptor is in a cgroup file system of the right kind."""
+    """OSError unless the descriptor is in a cgroup file system of the right version."""
     if _syscalls.fstatfs(fd)[0] != (CGROUP2_SUPER_MAGIC if key == "unified" else CGROUP_SUPER_MAGIC):
         raise named(OSError(errno.ENODEV, "not a cgroup file system"), "fstatfs", path)
     return fd
 
 
 def named(e: OSError, call: str, path: str) -> CallError:
-    """The same error with the call's name and the path, without which errors of cgroups tell nothing."""
-    return CallError(e.errno, e.strerror, path, call)  # type: ignore[arg-type]  # an errno without a number stays one
+    """The same error with the name of the call and the path, without which cgroup errors are useless."""
+    return CallError(e.errno, e.strerror, path, call)  # type: ignore[arg-type]  # an error without a number remains one
 
 
 def open_dir(path: str, key: str, flags: int = O_DIR) -> int:
@@ -83,7 +83,7 @@ def read(dir_fd: int, name: str, path: str = "") -> str:
 
 
 def look(dir_fd: int, name: str) -> str | None:
-    """As read(), or None where there is no such file or it can't be read."""
+    """Like read(), but None if the file does not exist or can't be read."""
     try:
         return read(dir_fd, name)
     except OSError:
@@ -96,7 +96,7 @@ def write(dir_fd: int, name: str, value: str, path: str = "") -> None:
 
 
 def write_each(dir_fd: int, name: str, values: Sequence[str], path: str = "") -> None:
-    """As write, one write(2) for each value, to a file that takes them one after the other. The CallError has the refused one."""
+    """Like write(), with one write(2) per value, for files that accept one value at a time. The CallError has the refused value."""
     value, call = values[0] if values else "", "open"
     try:
         fd = posix.open(name, posix.O_WRONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW, dir_fd=dir_fd)
@@ -116,7 +116,7 @@ def write_each(dir_fd: int, name: str, values: Sequence[str], path: str = "") ->
 
 
 def levels(mount: str, path: str) -> list[str]:
-    """The names between mount point and cgroup. Bug guard: a path of the state file must lie below its mount."""
+    """The names between mount point and cgroup. Guards against bugs: a path from the state file must be below its mount."""
     if not path.startswith(mount + "/"):
         raise StepFailure("cgroup-outside", "the cgroup %s is not below %s" % (quote(path), quote(mount)), call="open", path=path)
     names = path[len(mount) + 1 :].split("/")
@@ -134,8 +134,8 @@ def unique(paths: Mapping[str, str]) -> dict[str, str]:
 
 
 def record_of(run: Any, entry: Mapping[str, Any]) -> Record:
-    """{"paths", "mounts", "existed", "inodes"}: what host_make has recorded about this container's cgroups. A state without such a
-    record says that nothing was made; only where the state itself is lost the plan is believed (existed and inodes are empty then)."""
+    """{"paths", "mounts", "existed", "inodes"}: what host_make has recorded about this container's cgroups. A state without such a record
+    means that nothing was created; only if the state itself is lost is the plan used (then existed and inodes are empty)."""
     state_dir = getattr(run, "state_dir", None)
     if state_dir is None:
         return {"paths": dict(entry["paths"]), "mounts": entry["mounts"], "existed": {}, "inodes": {}}
@@ -160,10 +160,10 @@ def children(dir_fd: int) -> list[str]:
 
 
 def walk(dir_fd: int, visit: Callable[[int], object], leave: Callable[[int, str], object] | None = None) -> None:
-    """visit(fd) for the cgroup and everything below it; leave(parent_fd, name) after the sub-cgroup `name` was walked.
+    """Calls visit(fd) for the cgroup and everything below it, and leave(parent_fd, name) after walking the sub-cgroup `name`.
 
-    Holds one descriptor however deep the tree is (a container can nest thousands): it goes down by name and up by "..", which in a
-    cgroup file system is always the parent, as cgroups can't be moved to another one.
+    Holds one descriptor at a time, however deep the tree is (a container can nest thousands): it goes down by name and up by "..", which in
+    a cgroup file system is always the parent, because cgroups can't be moved to another one.
     """
     here = posix.dup(dir_fd)
     stack = []
@@ -211,7 +211,7 @@ def procs_of(dir_fd: int, path: str = "") -> list[int]:
         try:
             text = read(fd, "cgroup.procs", path)
         except OSError as e:
-            if e.errno in GONE or e.errno == errno.EOPNOTSUPP:  # removed meanwhile; threaded: listed by its domain
+            if e.errno in GONE or e.errno == errno.EOPNOTSUPP:  # removed in the meantime; a threaded cgroup is listed by its domain
                 return
             raise
         pids.update(int(word) for word in text.split())
@@ -221,12 +221,12 @@ def procs_of(dir_fd: int, path: str = "") -> list[int]:
     except OSError as e:
         if e.errno not in GONE:
             raise
-    pids.discard(0)  # a process that our pid namespace does not have
+    pids.discard(0)  # 0 is a process outside of our pid namespace
     return sorted(pids)
 
 
 def procs_below(path: str, key: str) -> list[int]:
-    """As procs_of, by path. A cgroup that is not there has none."""
+    """Like procs_of, by path. A cgroup that does not exist has no processes."""
     try:
         fd = open_dir(path, key)
     except OSError as e:

@@ -1,7 +1,7 @@
-"""One open cgroup: writes whose failures name file, value and reason, and reads of files that may be missing.
+"""One open cgroup: writes whose failures name the file, value and reason, and reads of files that may not exist.
 
-Invariant: the words of an error never hold the C library's text for ENOENT or EACCES, which callers take for a missing or
-forbidden program (exit codes 127 and 126); what is really wrong is said instead, and the errno stands in its own field.
+Invariant: an error message never contains the C library's text for ENOENT or EACCES, which callers take for a missing or forbidden program
+(exit codes 127 and 126); it describes the real problem instead, and the errno has its own field.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import TypeAlias
 
-    Note: TypeAlias = tuple[str, str, str, str, str | None]  # (directory, key, file, value, what it held before)
+    Note: TypeAlias = tuple[str, str, str, str, str | None]  # (directory, key, file, value, previous content)
 
 
 class Group:
-    """An open cgroup directory of hierarchy `key`. Tests put a dictionary of files in its place: the methods are the interface."""
+    """An open cgroup directory of hierarchy `key`. Tests replace it with a dictionary of files: the methods are the interface."""
 
     def __init__(self, path: str, key: str) -> None:
         self.path = path
         self.key = key
-        self.notes: list[Note] | None = None  # a list: every write is noted there with what the file held before (update)
+        self.notes: list[Note] | None = None  # if a list, every write is recorded in it with the previous content of the file (update)
         self.fd = fs.open_dir(path, key)
 
     def close(self) -> None:
@@ -57,11 +57,11 @@ class Group:
         return True
 
     def put(self, name: str, value: str) -> None:
-        """Writes. CallError, for callers that know an errno which is no failure."""
+        """Writes. CallError, for callers that can handle some errno."""
         self.put_each(name, (value,))
 
     def put_each(self, name: str, values: Sequence[str]) -> None:
-        """Writes one after the other into a file that is opened once. CallError as put; its value is the one that was refused."""
+        """Writes several values, one at a time, to a file that is opened once. CallError as in put(), with the refused value."""
         old = self.look(name) if self.notes is not None else None
         fs.write_each(self.fd, name, values, self.path)
         if self.notes is not None:
@@ -85,7 +85,7 @@ class Group:
         elif e.errno == errno.ENOENT:
             reason = "this kernel has no such control file here"
         elif e.errno in fs.REFUSED:
-            reason = fs.refusal_text(e.errno, "the kernel does not let us")
+            reason = fs.refusal_text(e.errno, "permission denied by the kernel")
         else:
             reason = errno_text(e.errno)
         return StepFailure(
@@ -94,7 +94,7 @@ class Group:
 
 
 def not_joined(controller: str, pointer: str, hint: str | None = None) -> StepFailure:
-    """The controller is wanted, and there is no cgroup of it: the words are runc's."""
+    """The failure for a controller that is needed but has no cgroup, with runc's wording."""
     return StepFailure(
         "not-joined", "cannot set %s limit: container could not join or create cgroup" % controller, pointer=pointer, hint=hint
     )

@@ -1,7 +1,7 @@
-"""GVariant text, as annotations `org.systemd.property.NAME` hold it -> (D-Bus signature, value).
+"""GVariant text, as in annotations `org.systemd.property.NAME` -> (D-Bus signature, value).
 
-docs.gtk.org/glib/gvariant-text-format.html. Invariant: what it does not understand completely is an error, never a guess. Known:
-booleans, numbers with and without a type word, strings, arrays, tuples, variants, and type annotations (@as []).
+docs.gtk.org/glib/gvariant-text-format.html. Invariant: text that is not fully understood is an error, never a guess. Supported: booleans,
+numbers with and without a type word, strings, arrays, tuples, variants, and type annotations (@as []).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ DEPTH = 16
 
 
 class Unreadable(ValueError):
-    """The text is not GVariant text that we know."""
+    """The text is not GVariant text, or uses something unsupported."""
 
 
 def parse(text: str) -> tuple[str, Any]:
@@ -39,7 +39,7 @@ def parse(text: str) -> tuple[str, Any]:
     found = reader.value(None, 0)
     reader.blanks()
     if reader.at != len(text):
-        raise Unreadable("surplus text %r" % text[reader.at :][:40])
+        raise Unreadable("unexpected text %r" % text[reader.at :][:40])
     return found
 
 
@@ -69,7 +69,7 @@ class _Reader:
         return self.text[begin : self.at]
 
     def value(self, kind: str | None, depth: int) -> tuple[str, Any]:
-        """(signature, value); `kind` is the signature that is wanted, None for whatever comes."""
+        """(signature, value); `kind` is the expected signature, or None for any."""
         char = self.peek()
         if depth > DEPTH:
             raise Unreadable("nested too deeply")
@@ -134,7 +134,7 @@ class _Reader:
         self.at += size
         try:
             char = chr(int(digits, 16))
-            char.encode()  # half a surrogate is no character
+            char.encode()  # a lone surrogate is not a character
             return char
         except (ValueError, OverflowError):
             raise Unreadable("unknown escape \\%s%s" % (char, digits)) from None
@@ -199,7 +199,7 @@ def _typed(kind: str | None, default: str, allowed: Sequence[str], value: Any) -
 
 
 def _number(word: str, kind: str | None) -> tuple[str, int | float]:
-    """A number without a type is an int32, with a point or exponent a double."""
+    """A number without a type is an int32, or a double if it has a point or exponent."""
     bare = word[1:] if word[:1] in ("+", "-") else word
     if not bare or not bare.isascii() or not bare[0].isdigit() or "_" in bare:
         raise Unreadable("%r is not a value" % word[:40])

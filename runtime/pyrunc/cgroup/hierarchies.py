@@ -1,7 +1,7 @@
-"""Which control group hierarchies this host has, where they are mounted, and where we ourselves sit in them.
+"""The control group hierarchies of this host, their mount points, and our own cgroup in each.
 
-cgroups(7). Reads mountinfo and cgroup of /proc/self and nothing else. Invariant: the mount table decides, never the look of a
-directory name. Keys of hierarchies: the controller's name on v1 ("memory"), "name=systemd" for the named one, "unified" for cgroup2.
+cgroups(7). Reads mountinfo and cgroup of /proc/self and nothing else. Invariant: the mount table decides, never the name of a directory.
+Keys of hierarchies: the controller's name on v1 ("memory"), "name=systemd" for the named one, "unified" for cgroup2.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     Version: TypeAlias = Literal[1, 2, "hybrid"] | None
 
 ROOT = "/sys/fs/cgroup"
-# Controllers that a container joins on v1, in the order in which they are made; cpuset and cpu need values before the first process.
+# Controllers that a container joins on v1, in the order of creation; cpuset and cpu need values before the first process.
 V1_CONTROLLERS = (
     "cpuset", "devices", "memory", "cpu", "cpuacct", "pids", "blkio", "hugetlb", "net_cls", "net_prio", "perf_event", "freezer", "rdma",
     "misc",
@@ -29,8 +29,8 @@ V1_CONTROLLERS = (
 
 
 class Layout:
-    """version: 1, 2, "hybrid" (v1 controllers and a cgroup2 beside them) or None; mounts: {key: [mount point, its root, "major:minor"]};
-    own: {key: the cgroup of this process, from the hierarchy's root}."""
+    """version: 1, 2, "hybrid" (v1 controllers and a cgroup2) or None; mounts: {key: [mount point, its root, "major:minor"]};
+    own: {key: the cgroup of this process, relative to the hierarchy's root}."""
 
     def __init__(self, version: Version, mounts: dict[str, Mount], own: dict[str, str]) -> None:
         self.version = version
@@ -43,12 +43,12 @@ class Layout:
         path = self.own.get(key, "/")
         if root != "/" and (path == root or path.startswith(root + "/")):
             path = path[len(root) :] or "/"
-        # outside of what is mounted (a cgroup namespace shows that as /..): the top of the mount is the nearest that can be reached
+        # outside of what is mounted (shown as /.. in a cgroup namespace): use the top of the mount, the closest reachable directory
         return "/" if ".." in path.split("/") else path
 
 
 def layout(mountinfo: str | None = None, cgroup: str | None = None) -> Layout:
-    """The hierarchies of this host. The arguments are texts of the two files, for tests."""
+    """The hierarchies of this host. The arguments are the contents of the two files, for tests."""
     if mountinfo is None:
         mountinfo = _read("/proc/self/mountinfo")
     if cgroup is None:
@@ -64,7 +64,7 @@ def layout(mountinfo: str | None = None, cgroup: str | None = None) -> Layout:
 
 
 def parse_own(text: str) -> dict[str, str]:
-    """Text of /proc/PID/cgroup -> {key: path}. Paths may hold colons, controller lists may not."""
+    """Text of /proc/PID/cgroup -> {key: path}. Paths may contain colons, controller lists may not."""
     own = {}
     for line in text.split("\n"):
         fields = line.split(":", 2)
@@ -80,9 +80,9 @@ def _read(path: str) -> str:
 
 
 def _mounts(mountinfo: str) -> tuple[dict[str, Mount], Mount | None]:
-    """({key: [mount point, root, device]} of v1, the same for cgroup2 or None). Where one hierarchy is mounted several times, a
-    mount point below /sys/fs/cgroup wins, and a whole hierarchy over a part of one; of equals the last, which lies on top. Where
-    cgroups are at their usual place, mounts elsewhere are somebody's own and may vanish at any moment (criu has some for a dump)."""
+    """({key: [mount point, root, device]} of v1, the same for cgroup2 or None). If a hierarchy is mounted several times, a mount point
+    below /sys/fs/cgroup is preferred, then a complete hierarchy over part of one, then the last mount, which is on top. If cgroups are at
+    the usual place, mounts elsewhere are private ones that may disappear at any moment (criu mounts some for a dump)."""
     v1: dict[str, Mount] = {}
     unified: Mount | None = None
     usual = " %s" % ROOT in mountinfo
@@ -115,7 +115,7 @@ def _rank(mount: Mount) -> tuple[bool, bool]:
 
 
 def controllers(path: str) -> set[str]:
-    """The controllers that a cgroup of v2 offers, as a set (file cgroup.controllers); empty where that can't be read."""
+    """The controllers that a cgroup of v2 offers, as a set (file cgroup.controllers); empty if it can't be read."""
     try:
         return set(fileio.fsdecode(fileio.read_file(path + "/cgroup.controllers", 4096)).split())
     except OSError:
@@ -123,7 +123,7 @@ def controllers(path: str) -> set[str]:
 
 
 def exists(path: str) -> bool:
-    """Whether a file or directory is there."""
+    """Whether a file or directory exists."""
     try:
         posix.stat(fileio.fsencode(path))
     except OSError:
@@ -132,7 +132,7 @@ def exists(path: str) -> bool:
 
 
 def pid_1_is_in_our_userns() -> bool:
-    """False for the root of a user namespace that an ordinary user made: the machine's init is beyond it."""
+    """False in a user namespace that an ordinary user created: the machine's init is outside of it."""
     try:
         return ns.is_shared(1, "user")
     except OSError:
@@ -140,9 +140,9 @@ def pid_1_is_in_our_userns() -> bool:
 
 
 def how_to_delegate(version: int | str | None) -> str:
-    """The hint of an error: how an ordinary user comes by a cgroup of its own."""
+    """A hint for errors: how an ordinary user gets a cgroup."""
     if version == 2:
         how = "work in a delegated cgroup (systemd-run --user --scope -p Delegate=yes), or use --systemd-cgroup with the user's systemd"
     else:
-        how = "have root make a delegated cgroup, the user's by chown, for each controller of cgroup v1"
-    return how + "; or leave cgroupsPath and resources out"
+        how = "have root create a cgroup for each controller of cgroup v1 and change its owner to the user"
+    return how + "; or remove cgroupsPath and resources"

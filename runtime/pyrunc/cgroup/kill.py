@@ -1,8 +1,7 @@
-"""Signalling every process of a container, and waiting until none is left.
+"""Signals every process of a container, and waits until none is left.
 
-cgroups(7), pidfd_send_signal(2). Invariant: a process is signalled through a pidfd that was opened while it was proven to be in
-the cgroup, never by a number that may have been given to a stranger meanwhile. `paths` is {controller: directory}; what is not
-there holds nobody.
+cgroups(7), pidfd_send_signal(2). Invariant: a process is signalled through a pidfd after checking that it is in the cgroup, never by a pid
+that may have been reused in the meantime. `paths` is {controller: directory}; a directory that does not exist contains no processes.
 """
 
 from __future__ import annotations
@@ -21,8 +20,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-ROUNDS = 100  # of finding and signalling: processes that fork meanwhile are met in the next round
-FREEZE_MS = 500  # for a kill, a freeze is a help and no need
+ROUNDS = 100  # of finding and signalling: processes forked in the meantime are found in the next round
+FREEZE_MS = 500  # freezing helps to kill, but is not required
 
 
 def procs(paths: Mapping[str, str]) -> list[int]:
@@ -34,8 +33,8 @@ def procs(paths: Mapping[str, str]) -> list[int]:
 
 
 def kill_all(paths: Mapping[str, str], signal: int) -> int:
-    """Sends a signal to every process. Returns how many were met. KILL also ends what is frozen, and what forks meanwhile; other
-    signals reach each process once, and who was paused stays so. OSError EINVAL for a number that the kernel does not know."""
+    """Sends a signal to every process. Returns how many were found. SIGKILL also kills processes that are frozen or forked in the meantime;
+    other signals reach each process once, and a paused container remains paused. OSError EINVAL for an unknown signal number."""
     done = _kill_v2(paths["unified"]) if signal == SIGKILL and "unified" in paths else None
     if done is not None and len(paths) == 1:
         return len(done)
@@ -43,7 +42,8 @@ def kill_all(paths: Mapping[str, str], signal: int) -> int:
 
 
 def _kill_v2(path: str) -> set[int] | None:
-    """Writes cgroup.kill (since kernel 5.14), also in the cgroup2 beside v1. The pids that were there, None when it can't be done."""
+    """Writes cgroup.kill (since Linux 5.14), also on hybrid hosts. Returns the pids that were in the cgroup, or None if this is not
+    possible."""
     pids = set(fs.procs_below(path, "unified"))
     try:
         fd = fs.open_dir(path, "unified")
@@ -63,8 +63,8 @@ def _kill_v2(path: str) -> set[int] | None:
 
 
 def _kill_by_pid(paths: Mapping[str, str], signal: int, seen: set[int]) -> int:
-    """Freeze, signal all, thaw. Frozen processes can't fork: one round is enough then; else the round that finds nobody new is the
-    last. `seen` have got their signal already."""
+    """Freezes, signals all, thaws. Frozen processes can't fork, so one round is enough; otherwise rounds continue until one finds no new
+    process. Processes in `seen` have already been signalled."""
     was_frozen = freeze.is_frozen(paths)
     new = [pid for pid in procs(paths) if pid not in seen]
     frozen = was_frozen or (bool(new) and _try_freeze(paths))
@@ -89,7 +89,7 @@ def _try_freeze(paths: Mapping[str, str]) -> bool:
     try:
         freeze.freeze(paths, time.monotonic() + FREEZE_MS / 1000)
     except (StepFailure, OSError):
-        return False  # no freezer, or somebody in it who can't stop: the rounds have to do
+        return False  # no freezer, or a task that can't be frozen: rely on the rounds
     return True
 
 
@@ -110,7 +110,7 @@ def _signal_one(pid: int, signal: int, wanted: Mapping[str, str]) -> None:
 
 
 def places(paths: Mapping[str, str]) -> dict[str, str]:
-    """{key: the cgroup as /proc/PID/cgroup writes it} for directories below the mount points."""
+    """{key: the cgroup as in /proc/PID/cgroup} for directories below the mount points."""
     layout = hierarchies.layout(cgroup="")
     out = {}
     for key, path in paths.items():
@@ -121,7 +121,8 @@ def places(paths: Mapping[str, str]) -> dict[str, str]:
 
 
 def is_member(pid: int, wanted: Mapping[str, str]) -> bool:
-    """Whether a process is in one of the cgroups of places() or below, asked after its pidfd was opened: its number is older."""
+    """Whether a process is in one of the cgroups of places() or below. Call it after opening the pidfd, because the pid may have been
+    reused before."""
     try:
         own = hierarchies.parse_own(fsdecode(read_file("/proc/%d/cgroup" % pid, 1 << 20)))
     except OSError as e:
@@ -135,7 +136,7 @@ def is_member(pid: int, wanted: Mapping[str, str]) -> bool:
 
 
 def wait_empty(paths: Mapping[str, str], timeout_ms: float) -> list[int]:
-    """Waits until no process is left. Returns the pids that are: [] when all have gone."""
+    """Waits until no process is left. Returns the remaining pids, [] if there are none."""
     deadline = time.monotonic() + timeout_ms / 1000
     delay = 0.001
     _wait_populated(paths, deadline)
@@ -143,7 +144,7 @@ def wait_empty(paths: Mapping[str, str], timeout_ms: float) -> list[int]:
         left = procs(paths)
         if not left or time.monotonic() >= deadline:
             return left
-        time.sleep(delay)  # v1 tells nobody about a leaving task
+        time.sleep(delay)  # v1 does not notify when a task exits
         delay = min(delay * 2, 0.02)
 
 
@@ -170,7 +171,7 @@ def _wait_populated(paths: Mapping[str, str], deadline: float) -> None:
 
 
 def end_all(paths: Mapping[str, str], timeout_ms: float = 10_000) -> None:
-    """KILL to everybody until nobody is left. StepFailure names who does not die."""
+    """Sends SIGKILL until no process is left. The StepFailure names the processes that do not die."""
     deadline = time.monotonic() + timeout_ms / 1000
     while procs(paths):
         kill_all(paths, SIGKILL)
@@ -178,5 +179,5 @@ def end_all(paths: Mapping[str, str], timeout_ms: float = 10_000) -> None:
         if left and time.monotonic() >= deadline:
             raise StepFailure(
                 "process-not-killed", "%d process(es) of the container do not die: %s" % (len(left), " ".join(str(p) for p in left[:20])), call="kill",
-                path=next(iter(paths.values())), hint="a task in an uninterruptible wait dies when that ends",
+                path=next(iter(paths.values())), hint="a task in an uninterruptible wait dies when the wait ends",
             )  # fmt: skip

@@ -1,7 +1,7 @@
-"""Changing the limits of a live container, all or none.
+"""Changes the limits of a running container, all or none.
 
-runc's `update`. Invariant: only what is asked for is written, and when one write is refused, the files that were written before
-get back what they held. Device rules are never touched here: callers send "deny all" along with every update.
+runc's `update`. Invariant: only requested values are written, and if a write is refused, the files written before get their previous values
+back. Device rules are never changed here: callers send "deny all" with every update.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from pyrunc.cgroup.group import Note
     from pyrunc.parts.resources.limits import Memory
 
-    Resources: TypeAlias = Any  # the entry of parts/resources; its keys are walked here, which no TypedDict allows
+    Resources: TypeAlias = Any  # the entry of parts/resources; this module iterates over its keys, which a TypedDict does not allow
 
-# Files that hold a line for each device: value -> what takes the line away again. `{}` is the device.
+# Files with a line per device -> the value that removes the line. `{}` is the device.
 PER_DEVICE = {
     "blkio.throttle.read_bps_device": "{} 0", "blkio.throttle.write_bps_device": "{} 0", "blkio.throttle.read_iops_device": "{} 0",
     "blkio.throttle.write_iops_device": "{} 0", "blkio.weight_device": "{} 0", "blkio.leaf_weight_device": "{} 0",
@@ -30,8 +30,8 @@ PER_DEVICE = {
 
 
 def merge(stored: Resources, new: Resources) -> Resources:
-    """The stored neutral resources with the new values laid over: what is saved, and what contradictions are looked for in. A new
-    memory limit of -1 takes a stored swap limit away, as unlimited memory with bounded swap is nobody's wish."""
+    """The stored neutral resources, updated with the new values: this is what is saved and checked for contradictions. A new memory limit
+    of -1 removes a stored swap limit, because nobody wants unlimited memory with limited swap."""
     out = {key: dict(value) if isinstance(value, dict) else value for key, value in stored.items()}
     for key in ("memory", "cpu", "pids", "blkio", "network"):
         if new.get(key):
@@ -50,8 +50,7 @@ def merge(stored: Resources, new: Resources) -> Resources:
 
 
 def to_write(merged: Resources, new: Resources) -> Resources:
-    """What of it is written: the new values, and the stored partners of those that are one decision (limit and swap, quota and
-    period)."""
+    """The values to write: the new ones, and the stored counterparts of those that belong together (limit and swap, quota and period)."""
     out = {key: value for key, value in new.items() if key not in ("devices", "asked", "in_userns")}
     for part, pair, along in (("memory", ("limit", "swap"), ("limit", "swap", "check")), ("cpu", ("quota", "period"), ("quota", "period"))):
         if any(key in new.get(part, ()) for key in pair):
@@ -60,7 +59,7 @@ def to_write(merged: Resources, new: Resources) -> Resources:
 
 
 class Journal:
-    """Opens groups whose writes are remembered. back() undoes them, newest first; what can't be undone is returned as texts."""
+    """Opens groups and records their writes. back() undoes them, the latest first, and returns a list of what can't be undone."""
 
     def __init__(self) -> None:
         self.done: list[Note] = []
@@ -87,7 +86,7 @@ class Journal:
 
 
 def former(name: str, value: str, old: str | None) -> str | None:
-    """What must be written to undo writing `value` over a file that read `old`; None when there is nothing to write."""
+    """The value that undoes writing `value` to a file that contained `old`; None if there is nothing to write."""
     if old is None:
         return None
     device = value.split(" ", 1)[0]
@@ -101,12 +100,12 @@ def former(name: str, value: str, old: str | None) -> str | None:
     if name in ("io.weight", "io.bfq.weight"):
         return old.split("\n")[0]  # "default 100"
     if name.startswith("cpuset."):
-        return old.strip() or "\n"  # empty: as the parent has it
+        return old.strip() or "\n"  # empty: inherited from the parent
     return old.strip() or None
 
 
 def apply(paths: Mapping[str, str], resources: Resources, version: int | str | None) -> None:
-    """Writes neutral resources into live cgroups. StepFailure after everything was taken back."""
+    """Writes neutral resources to live cgroups. StepFailure, after everything has been undone."""
     journal = Journal()
     try:
         if version == 2:
@@ -125,13 +124,13 @@ def apply(paths: Mapping[str, str], resources: Resources, version: int | str | N
 
 
 def _not_back(journal: Journal) -> str | None:
-    """Writes the former values again -> the hint that names those that could not be, or None."""
+    """Restores the previous values -> a hint that names those that could not be restored, or None."""
     failed = journal.back()
     return "some former values could not be written back: " + ", ".join(failed[:3]) if failed else None
 
 
 def check_usage(paths: Mapping[str, str], mem: Memory) -> None:
-    """checkBeforeUpdate by itself, for systemd, which must not be told a limit that kills."""
+    """checkBeforeUpdate alone, before systemd sets a limit: a limit below the usage would kill processes."""
     from pyrunc.cgroup import v2
 
     group = Group(paths["unified"], "unified")

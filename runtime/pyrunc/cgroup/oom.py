@@ -1,8 +1,8 @@
-"""Hearing that a container has run out of memory.
+"""Detects that a container has run out of memory.
 
-Documentation/admin-guide/cgroup-v1/memory.rst (oom_control, event_control), cgroup-v2.rst (memory.events). Invariant: a wake-up alone
-is also what the removal of the cgroup looks like. v1 wakes before it kills (or lets everybody wait, without an OOM killer), so there a
-cgroup that still exists is what makes it an OOM; v2 wakes after each change of any count, so there the count of kills is looked at.
+Documentation/admin-guide/cgroup-v1/memory.rst (oom_control, event_control), cgroup-v2.rst (memory.events). Invariant: a wake-up alone is
+not an OOM, because removing the cgroup also causes one. v1 wakes before it kills (or, with the OOM killer disabled, before tasks wait), so
+there it is an OOM if the cgroup still exists; v2 wakes after each change of any counter, so there the number of kills decides.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 class Watch:
-    """A descriptor to poll. `fd` with the events in `mask` wakes when something may have happened; fired() then says whether it
-    was an OOM. OSError when the container has no memory cgroup that can be watched."""
+    """A descriptor to poll: `fd` with the events in `mask` wakes when something may have happened, and fired() tells whether it was an OOM.
+    OSError if the container has no memory cgroup that can be watched."""
 
     def __init__(self, paths: Mapping[str, str]) -> None:
         self.key = "memory" if "memory" in paths else "unified"
@@ -50,7 +50,7 @@ class Watch:
             posix.close(control)
 
     def _count(self) -> int | None:
-        """oom_kill of the cgroup and all below; v1 counts `oom_kill` since kernel 4.13. None: the cgroup is gone."""
+        """oom_kill of the cgroup and all below; v1 has `oom_kill` since Linux 4.13. None if the cgroup no longer exists."""
         name = "memory.oom_control" if self.key == "memory" else "memory.events"
         words = (fs.look(self.dir_fd, name) or "").split()
         if not words:
@@ -58,13 +58,13 @@ class Watch:
         return int(words[words.index("oom_kill") + 1]) if "oom_kill" in words else 0
 
     def fired(self) -> bool | None:
-        """True: memory has run out since the last time. False: not. None: the cgroup is gone, nothing more will come."""
+        """True if there was an OOM since the last call, else False. None if the cgroup no longer exists and no more events will come."""
         now = self._count()
         if self.key == "memory":
             try:
                 return None if now is None else posix.eventfd_read(self.fd) > 0
             except BlockingIOError:
-                return False  # not woken, asked all the same
+                return False  # called without a wake-up
         before, self.count = self.count, now
         if now is None or before is None:
             return None
@@ -78,7 +78,7 @@ class Watch:
 
 
 def killed(paths: Mapping[str, str]) -> int:
-    """How many processes the kernel has killed in the cgroup so far, 0 when that can't be read."""
+    """How many processes in the cgroup the kernel has killed so far; 0 if that can't be read."""
     for key, name in (("memory", "memory.oom_control"), ("unified", "memory.events")):
         if key not in paths:
             continue

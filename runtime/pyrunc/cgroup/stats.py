@@ -1,7 +1,7 @@
-"""What a container uses, in the shape of runc's `events` (its types/events.go; containerd's go-runc reads it).
+"""Resource usage of a container, in the format of runc's `events` (types/events.go; containerd's go-runc reads it).
 
-Invariant: a number that the kernel does not give is left out or 0 as there, and never made up. `paths` is {controller:
-directory}; what is not there counts nothing.
+Invariant: a value that the kernel does not provide is omitted or 0, as in runc, and never invented. `paths` is {controller: directory}; a
+directory that does not exist contributes nothing.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any, TypeAlias
 
-    Data: TypeAlias = dict[str, Any]  # of runc's types/events.go: objects within objects, whose keys docs/schemas/events.json has
+    Data: TypeAlias = dict[str, Any]  # nested objects as in runc's types/events.go; docs/schemas/events.json has their keys
     Blkio: TypeAlias = dict[str, Any]
 
-TICK_NS = 10_000_000  # USER_HZ is 100 everywhere in the kernel's interface
+TICK_NS = 10_000_000  # USER_HZ is 100 in all of the kernel's interfaces
 UNLIMITED = (1 << 64) - 1
 
 
@@ -33,7 +33,8 @@ def collect(paths: Mapping[str, str], intel_rdt: Data | None = None) -> Data:
 
 
 def brief(paths: Mapping[str, str]) -> Data:
-    """What tables and metrics show of it, under the same keys: some eight files in place of eighty, and there may be hundreds of containers."""
+    """The subset that tables and metrics show, with the same keys: it reads about eight files instead of eighty, and there may be hundreds
+    of containers."""
     data: Data = {"cpu": {}, "memory": {}, "pids": {}, "blkio": {}}
     if set(paths) == {"unified"}:
         with _Dir(paths, "unified") as here:
@@ -54,7 +55,7 @@ def brief(paths: Mapping[str, str]) -> Data:
 
 
 class _Dir:
-    """A cgroup directory that may be missing: every look then is None."""
+    """A cgroup directory that may not exist; then all values are empty."""
 
     def __init__(self, paths: Mapping[str, str], key: str) -> None:
         self.fd = -1
@@ -76,7 +77,7 @@ class _Dir:
         return (fs.look(self.fd, name) if self.fd >= 0 else None) or ""
 
     def number(self, name: str) -> int:
-        """A file of one number; 'max' is the highest, what is missing 0."""
+        """A file with one number; 'max' is the highest number, a missing file 0."""
         text = self.text(name).strip()
         return UNLIMITED if text == "max" else int(text) if text.lstrip("-").isdigit() else 0
 
@@ -104,7 +105,7 @@ class _Dir:
 
 
 def _some(**pairs: Any) -> Data:
-    """Without the zeros, as Go's omitempty."""
+    """Omits zero values, like Go's omitempty."""
     return {key: value for key, value in pairs.items() if value}
 
 
@@ -175,7 +176,7 @@ BLKIO = (
 
 
 def _v1_blkio(here: _Dir, wanted: Sequence[tuple[str, Sequence[str]]] = BLKIO) -> Blkio:
-    """BFQ's numbers where they count anything, else those of throttling, which always do."""
+    """BFQ's numbers if they count anything, else those of throttling, which always do."""
     out: Blkio = {}
     for key, files in wanted:
         for file in files:
@@ -258,7 +259,7 @@ def _v2(paths: Mapping[str, str], data: Data) -> None:
 
 
 def _v2_memory(here: _Dir) -> Data:
-    """`swap` is memory and swap together, as on v1, whose readers expect that."""
+    """`swap` is memory plus swap, as on v1, because readers expect that."""
     raw = here.table("memory.stat")
     out = _some(cache=raw.get("file", 0))
     limit, usage = here.number("memory.max"), here.number("memory.current")
@@ -276,7 +277,7 @@ def _v2_memory(here: _Dir) -> Data:
 IO = {
     "rbytes": ("ioServiceBytesRecursive", "Read"), "wbytes": ("ioServiceBytesRecursive", "Write"), "rios": ("ioServicedRecursive", "Read"),
     "wios": ("ioServicedRecursive", "Write"),
-    # of the iocost controller, in microseconds (cgroup-v2.rst); a device has them once it has a cost model
+    # from the iocost controller, in microseconds (cgroup-v2.rst); only devices with a cost model have them
     "cost.usage": ("ioCostUsage", "Count"), "cost.wait": ("ioCostWait", "Count"), "cost.indebt": ("ioCostIndebt", "Count"),
     "cost.indelay": ("ioCostIndelay", "Count"),
 }  # fmt: skip

@@ -1,7 +1,7 @@
-"""The options of the unified hierarchy's one superblock (cgroups(7), "nsdelegate" and the like), kept against helpers that lose them.
+"""Preserves the superblock options of the unified hierarchy (cgroups(7), "nsdelegate" and others), which some programs clear.
 
-Whoever mounts cgroup2 once more without these words takes them off for the whole host, and CRIU does so at each dump and restore. Invariant:
-what is put back is exactly what was there, and nothing is touched where nothing was lost.
+Mounting cgroup2 again without these options clears them for the whole host, and CRIU does that at each dump and restore. Invariant: exactly
+the previous options are restored, and nothing is changed if none were lost.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ ALWAYS = ("rw", "ro")
 
 
 class Keeper:
-    """Looks when it is made; `put_back` looks again."""
+    """Reads the options when it is created; `put_back` compares and restores them."""
 
     def __init__(self) -> None:
         self.before = _options()
 
     def put_back(self) -> str | None:
-        """What was lost. Returns None, or a sentence: the kernel does not let us."""
+        """Restores lost options. Returns None, or a message if the kernel refuses."""
         try:
             now = _options()
             if self.before and now and not set(self.before[1]) <= set(now[1]):
@@ -51,7 +51,7 @@ def _set(point: str, words: Iterable[str]) -> None:
 
 
 def _options() -> tuple[str, list[str]] | None:
-    """(mount point, words of the superblock) of the first cgroup2 mount; None without one."""
+    """(mount point, superblock options) of the first cgroup2 mount, or None."""
     for _device, _top, point, kind, settings in mountinfo.table(fileio.fsdecode(fileio.read_file("/proc/self/mountinfo", TABLE_LIMIT))):
         if kind == "cgroup2":
             return point, settings.split(",")

@@ -1,8 +1,8 @@
-"""Cgroups made by systemd: the names of slices and scopes, and making, changing and removing a transient unit.
+"""Cgroups managed by systemd: names of slices and scopes, and creating, changing and removing a transient unit.
 
-org.freedesktop.systemd1(5), systemd.resource-control(5), systemd.scope(5). Invariant: systemd gets every limit that it has a
-property for, since it resets the others at its next reload; all of them are written to the files as well. A unit that was recorded is
-stopped, and its failed state reset, at delete. systemd_manager.py talks to it.
+org.freedesktop.systemd1(5), systemd.resource-control(5), systemd.scope(5). Invariant: every limit that has a systemd property is passed to
+systemd, which would reset it at its next reload otherwise; all limits are also written to the files. At delete, a recorded unit is stopped
+and its failed state reset. systemd_manager.py communicates with systemd.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ UNIT_CHARS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123
 
 
 def plan(entry: Entry, given: str, ctx: Context, layout: Layout) -> None:
-    """Completes the entry of parts/cgroups.py: paths, mounts and "unit": {"name", "slice", "user": of a user manager, "properties":
-    [[name, signature, value]] of annotations}. Refusals: not slice:prefix:name, names that are none."""
+    """Completes the entry of parts/cgroups.py: paths, mounts and "unit": {"name", "slice", "user": whether a user manager has it,
+    "properties": [[name, signature, value]] from annotations}. Refusals: a path that is not slice:prefix:name, invalid names."""
     if layout.version is None:
         raise Unsupported("no-cgroups", "no cgroup hierarchy is mounted", KEY, "cgroups", "mount cgroup2 on /sys/fs/cgroup")
     user = entry["rootless"]
@@ -71,7 +71,7 @@ def _fields(given: str, id: str, user: bool) -> tuple[str, str, str]:
 
 
 def unit_name(prefix: str, name: str) -> str:
-    """<prefix>-<name>.scope, or the name as it is for a slice; what can't stand in a unit's name is escaped."""
+    """<prefix>-<name>.scope, or just the name for a slice; characters that are not allowed in unit names are escaped."""
     if "/" in prefix + name:
         raise Refusal(
             "unit-name-slash", "a systemd unit can't have a slash in its name: %s" % quote(prefix + ":" + name), KEY, section=SECTION
@@ -109,7 +109,7 @@ def expand(name: str) -> str:
 
 
 def _manager_cgroup(layout: Layout, euid: int) -> str:
-    """The cgroup of our user manager, guessed from where we sit; asked for when the scope is made."""
+    """The cgroup of our user manager, guessed from our own cgroup; the manager is asked for it when the scope is created."""
     names = layout.own.get("unified", "").split("/")
     for number, name in enumerate(names):
         if name.startswith("user@") and name.endswith(".service"):
@@ -152,7 +152,7 @@ def properties_of(annotations: Mapping[str, str]) -> list[list[Any]]:
 
 
 def _has_doubles(kind: str, value: Any) -> bool:
-    """No property of a unit is one, and the state has no form for them."""
+    """Whether there is a double: no unit property is one, and the state can't represent them."""
     if "d" in kind:
         return True
     if kind == "v":
@@ -161,9 +161,9 @@ def _has_doubles(kind: str, value: Any) -> bool:
 
 
 def _seconds(name: str, kind: str, value: Any) -> list[Any] | None:
-    """A property in seconds is one in microseconds on the bus; None for a time that has no form there."""
+    """Converts a property in seconds to one in microseconds, as on the bus; None if the time can't be represented."""
     if len(name) > 3 and name.endswith("Sec") and not name.endswith("USec") and name[-4].islower() and kind in "nqiuxtd":
-        if not -MOST_SECONDS < value < MOST_SECONDS:  # not a number included
+        if not -MOST_SECONDS < value < MOST_SECONDS:  # also catches NaN
             return None
         return [name[:-3] + "USec", "t", max(0, int(value * 1000000))]
     return [name, kind, value]
@@ -173,7 +173,7 @@ def _seconds(name: str, kind: str, value: Any) -> list[Any] | None:
 
 
 def host_make(entry: Entry, run: HostRun) -> None:
-    """Before the clone there is no process for the scope to hold: only what will be is recorded."""
+    """Before the clone there is no process for the scope, so this only records what will be created."""
     unit = dict(entry["unit"])
     unit["address"] = bus_address(run.host_env) if unit["user"] else None
     paths = dict(entry["paths"])
@@ -211,7 +211,7 @@ def host_place(entry: Entry, run: HostRun) -> None:
         from pyrunc.cgroup import v2
 
         _check_place(paths["unified"], run.pid)
-        # systemd hands its own controllers on; the others (hugetlb, rdma) are ours to enable on the way down
+        # systemd enables its own controllers for children; we have to enable the others (hugetlb, rdma)
         tree.make(entry["mounts"]["unified"], paths["unified"], "unified", v2.preparer(run.plans.get("resources") or {}))
         return
     from pyrunc.cgroup import v1
@@ -246,13 +246,13 @@ def _start(manager: Manager, unit: Unit, entry: Mapping[str, Any], run: HostRun)
 
 
 def _suspects(unit: Unit) -> str | None:
-    """systemd does not say which property it could not take; those of annotations are the likely ones."""
+    """systemd does not say which property it refused; those from annotations are the likely ones."""
     names = ", ".join(name for name, _kind, _value in unit["properties"])
     return "annotations ask for these properties: %s" % names if names else None
 
 
 def _reset_failed(manager: Manager, name: str) -> None:
-    """A unit that failed stays loaded until this is said; one that did not fail says NoSuchUnit."""
+    """A failed unit stays loaded until this call; for a unit that did not fail it returns NoSuchUnit."""
     try:
         manager.call("ResetFailedUnit", "s", (name,))
     except dbus.DBusError:
@@ -304,7 +304,7 @@ def _recorded(run: HostRun, entry: Mapping[str, Any]) -> Unit:
 
 
 def attach(unit: Unit, below: str, pid: int) -> None:
-    """Moves a process of ours into the unit, or into the cgroup `below` it: the manager may cross where we may not. StepFailure."""
+    """Moves a process into the unit, or into the cgroup `below` it: the manager may do this where we are not allowed to. StepFailure."""
     manager = Manager(unit)
     try:
         manager.call("AttachProcessesToUnit", "ssau", (unit["name"], below, [pid]), "move the process into %s with" % quote(unit["name"]))
@@ -313,8 +313,8 @@ def attach(unit: Unit, below: str, pid: int) -> None:
 
 
 def undo_make(entry: Entry, run: HostRun) -> None:
-    """Stops the unit, has its failure forgotten, and removes what is left of the directories. A manager that is out of reach is borne
-    when the cgroups have gone, as with the user's at the end of the last session."""
+    """Stops the unit, resets its failed state, and removes the remaining directories. An unreachable manager is not an error if the cgroups
+    no longer exist, as with a user's manager after the last session ended."""
     record = fs.record_of(run, entry)
     if not record["paths"]:
         return

@@ -1,6 +1,6 @@
-"""The service manager on its bus: where it is, calls, jobs with their deadlines (org.freedesktop.systemd1(5)).
+"""The service manager on its bus: its address, calls, and jobs with deadlines (org.freedesktop.systemd1(5)).
 
-Invariant: every call has a deadline, and whatever the connection raises comes out as a StepFailure that names the unit.
+Invariant: every call has a deadline, and any error of the connection becomes a StepFailure that names the unit.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ NAME = "org.freedesktop.systemd1"
 OBJECT = "/org/freedesktop/systemd1"
 MANAGER = NAME + ".Manager"
 SYSTEM_BUS = "/run/dbus/system_bus_socket"
-PRIVATE = "/run/systemd/private"  # where there is a manager and no bus
+PRIVATE = "/run/systemd/private"  # for a manager without a bus
 TIMEOUT_S = 30
 
 
 class Manager:
-    """A connection to the service manager of a unit ("user": our user's, at "address"), with the unit's own "timeout_s" if it has one.
-    Raises StepFailure in place of what the connection raises."""
+    """A connection to the service manager of a unit ("user": our user's manager, at "address"), with the unit's "timeout_s" if it has one.
+    Errors of the connection are raised as StepFailure."""
 
     def __init__(self, unit: Unit) -> None:
         self.unit = unit["name"]
@@ -42,7 +42,7 @@ class Manager:
         self.link = self._connect(unit["user"], unit["address"])
 
     def _connect(self, user: bool, address: str | None) -> dbus.Connection:
-        # a user's unit is never looked for on the system's bus, also where the state that had the address is lost
+        # a user's unit is never looked up on the system bus, even if the state with the address is lost
         paths = [(address or "", True)] if user or address else [(SYSTEM_BUS, True), (PRIVATE, False)]
         first: Exception | None = None
         for path, is_bus in paths:
@@ -65,12 +65,12 @@ class Manager:
                 call="dbus",
                 errno=number,
                 path=self.unit,
-                hint="see systemctl list-jobs; --systemd-timeout of create and run gives it longer",
+                hint="see systemctl list-jobs; --systemd-timeout of create and run sets a longer timeout",
             )
         text = str(e)
         if isinstance(e, OSError):
             text = {ENOENT: "there is no such socket", EACCES: "we may not use its socket"}.get(e.errno or 0, e.strerror or text)
-        hint = "is it running? --cgroup-manager=cgroupfs does without it" if what == "connect to" else None
+        hint = "is it running? --cgroup-manager=cgroupfs does not need it" if what == "connect to" else None
         return StepFailure("no-manager", "cannot %s %s: %s" % (what, self.what, text), pointer=KEY, call="dbus", errno=number, hint=hint)
 
     def close(self) -> None:
@@ -85,7 +85,7 @@ class Manager:
         interface: str = MANAGER,
         answer: str | None = None,
     ) -> list[Any]:
-        """The values of the reply, which has the signature `answer` (None: any). DBusError passes where `what` is None."""
+        """The values of the reply, which has the signature `answer` (None: any). A DBusError is passed on if `what` is None."""
         try:
             return self.link.call(NAME, OBJECT, interface, member, signature, values, self._deadline(), answer)
         except dbus.DBusError as e:
@@ -111,7 +111,7 @@ class Manager:
         return self.version_cache
 
     def _subscribe(self) -> None:
-        """Once a connection: the second time is an error (AlreadySubscribed)."""
+        """Once per connection: a second time is an error (AlreadySubscribed)."""
         if self.subscribed:
             return
         if self.link.is_bus:
@@ -121,7 +121,7 @@ class Manager:
         self.subscribed = True
 
     def job(self, member: str, unit: str, signature: str, values: Sequence[Any], what: str) -> None:
-        """Starts a job and waits until it is done. DBusError passes when the call itself is refused; StepFailure otherwise."""
+        """Starts a job and waits until it is done. A DBusError is passed on if the call itself is refused; otherwise StepFailure."""
         self._subscribe()
         path = self.call(member, signature, values, answer="o")[0]
         try:
@@ -146,7 +146,7 @@ def bus_address(environment: Iterable[bytes]) -> str:
 
 
 def outer_uid() -> int:
-    """Our uid in the parent user namespace: the bus is that of the user who made us root."""
+    """Our uid in the parent user namespace: we are root in the namespace of a user, and use that user's bus."""
     euid = posix.geteuid()
     for line in fsdecode(read_file("/proc/self/uid_map", 1 << 20)).split("\n"):
         fields = [int(x) for x in line.split()]

@@ -1,7 +1,7 @@
-"""Cgroups as a tree of directories: made level by level, entered, removed from the bottom up.
+"""Cgroups as a tree of directories: created level by level, entered, removed from the bottom up.
 
-cgroups(7). Invariant: every act is an *at call on the descriptor of a verified directory, so that a path is never walked twice,
-and only what this container made is removed. rmdir can't hurt anybody: a cgroup with processes or children stays.
+cgroups(7). Invariant: every operation is an *at call on the descriptor of a verified directory, so that no path is resolved twice, and only
+cgroups that this container created are removed. rmdir is safe: the kernel refuses to remove a cgroup with processes or children.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
     Prepare: TypeAlias = Callable[[int, int, str, bool], object]  # (fd, parent_fd, path, whether it is the last level)
 
-RETRY_MS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)  # of rmdir, about one second; exiting tasks leave a cgroup late
+RETRY_MS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)  # for rmdir, about one second in total; exiting tasks leave a cgroup with a delay
 
 
-# --- making
+# --- creating
 
 
 def survey(mount: str, path: str, key: str) -> int:
@@ -34,7 +34,7 @@ def survey(mount: str, path: str, key: str) -> int:
 
 
 def explore(mount: str, path: str, key: str) -> tuple[int, int]:
-    """(what survey says, descriptor of the last level that is there)."""
+    """(result of survey(), descriptor of the last level that exists)."""
     fd = open_dir(mount, key, O_LOOK)
     count = 0
     try:
@@ -62,11 +62,11 @@ def make(
     seen: tuple[int, int] | None = None,
     leaf: Callable[[int], object] | None = None,
 ) -> tuple[bool, int]:
-    """Makes all levels of a cgroup. Returns (made_leaf, inode of the leaf). prepare(fd, parent_fd, last) is called for every level
-    after it was opened, top down; leaf(fd) for the last one. `seen`: what explore() has just said, if no level needs to be prepared that
-    was there; its descriptor is closed. CallError.
+    """Creates all levels of a cgroup. Returns (made_leaf, inode of the leaf). prepare(fd, parent_fd, last) is called for every level after
+    it is opened, top down; leaf(fd) for the last one. `seen`: the result of explore(), if existing levels need no preparation; its
+    descriptor is closed. CallError.
 
-    Somebody may remove a parent that has just become empty while we stand in it; mkdir then says ENOENT and we begin again.
+    Somebody may remove a parent that has just become empty while we use it; mkdir then returns ENOENT and we start again.
     """
     for attempt in range(5):
         try:
@@ -115,7 +115,7 @@ def _make(
 
 
 def _is_there(fd: int, name: str) -> bool:
-    """A parent that we may not write to can still hold the level we want: mkdir says EACCES or EROFS before EEXIST."""
+    """Whether the level exists: if the parent is not writable, mkdir returns EACCES or EROFS rather than EEXIST."""
     try:
         posix.stat(name, dir_fd=fd, follow_symlinks=False)
     except OSError:
@@ -127,7 +127,7 @@ def _is_there(fd: int, name: str) -> bool:
 
 
 def enter(path: str, key: str, pid: int, name: str = "cgroup.procs") -> None:
-    """Moves a process into a cgroup. A new task or one of a realtime class is answered EINVAL for a moment on v1: five tries."""
+    """Moves a process into a cgroup. On v1, a new task or one in a realtime class may briefly get EINVAL, so it tries five times."""
     fd = open_dir(path, key, O_LOOK)
     try:
         for attempt in range(5):
@@ -143,7 +143,7 @@ def enter(path: str, key: str, pid: int, name: str = "cgroup.procs") -> None:
 
 
 def open_tasks(dir_fd: int, path: str) -> int:
-    """Descriptor of `tasks` of an open cgroup, for a process that will move itself."""
+    """Descriptor of `tasks` in an open cgroup, for a process that will move itself."""
     try:
         return posix.open("tasks", posix.O_WRONLY | posix.O_CLOEXEC, dir_fd=dir_fd)
     except OSError as e:
@@ -151,7 +151,7 @@ def open_tasks(dir_fd: int, path: str) -> int:
 
 
 def enter_by(tasks_fd: int, path: str) -> None:
-    """Moves the calling process, which has one thread, into the cgroup whose `tasks` this is."""
+    """Moves the calling process, which has one thread, into the cgroup of this `tasks` file."""
     for attempt in range(5):
         try:
             posix.write(tasks_fd, b"0")
@@ -166,7 +166,7 @@ def enter_by(tasks_fd: int, path: str) -> None:
 
 
 def remove_tree(parent_fd: int, name: str) -> bool:
-    """rmdir of a cgroup, sub-cgroups first. True when it is gone; False while the kernel says that it is busy."""
+    """rmdir of a cgroup, sub-cgroups first. True if it no longer exists, False while the kernel says that it is busy."""
     if _rmdir(parent_fd, name):
         return True
     fd = step(parent_fd, name)
@@ -183,7 +183,7 @@ def remove_tree(parent_fd: int, name: str) -> bool:
 
 
 def remove_children(parent_fd: int, name: str) -> bool:
-    """Removes what lies below a cgroup, but not itself: it was there before us. False while something is busy."""
+    """Removes the sub-cgroups of a cgroup, but not the cgroup itself, which existed before. False while one of them is busy."""
     fd = step(parent_fd, name)
     if fd < 0:
         return True
@@ -206,7 +206,7 @@ def _rmdir(parent_fd: int, name: str) -> bool:
 
 
 class Removal:
-    """One cgroup that is to be removed. existed: how many levels stood before us; inode: of the leaf that we made, 0 if unknown."""
+    """A cgroup to remove. existed: how many levels existed before; inode: that of the leaf that we created, 0 if unknown."""
 
     def __init__(self, mount: str, path: str, key: str, existed: int, inode: int) -> None:
         self.mount = mount
@@ -216,7 +216,7 @@ class Removal:
         self.inode = inode
 
     def step(self) -> bool:
-        """One try. True when nothing of ours is left."""
+        """One attempt. True if nothing that we created is left."""
         names = levels(self.mount, self.path)
         parent = self._open(names[:-1])
         if parent < 0:
@@ -236,13 +236,13 @@ class Removal:
                 return True
             try:
                 if not _rmdir(above, names[depth - 1]):
-                    return True  # others have moved in below the parent that we made: theirs now
+                    return True  # others now use the parent that we created: leave it to them
             finally:
                 posix.close(above)
         return True
 
     def _open(self, names: list[str]) -> int:
-        """Descriptor of a level, -1 when it or the whole hierarchy is gone."""
+        """Descriptor of a level, or -1 if it or the whole hierarchy no longer exists."""
         path = "/".join([self.mount] + names)
         try:
             return open_dir(path, self.key)
@@ -252,7 +252,7 @@ class Removal:
             raise
 
     def _same(self, parent: int, name: str) -> bool:
-        """Whether the leaf is the one that we made, and not another container's of the same name."""
+        """Whether the leaf is the one that we created, and not another container's with the same name."""
         try:
             return posix.stat(name, dir_fd=parent, follow_symlinks=False).st_ino == self.inode
         except OSError:
@@ -260,7 +260,8 @@ class Removal:
 
 
 def remove_all(removals: Iterable[Removal]) -> None:
-    """Removes cgroups, trying the busy ones again for about a second in all. StepFailure names the first that stays, and its pids."""
+    """Removes cgroups, retrying busy ones for about a second in total. The StepFailure names the first one that can't be removed, and its
+    pids."""
     left = list(removals)
     first = None
     for delay_ms in RETRY_MS + (0,):
@@ -269,7 +270,7 @@ def remove_all(removals: Iterable[Removal]) -> None:
             try:
                 if not removal.step():
                     busy.append(removal)
-            except OSError as e:  # each is tried by itself: one without rights must not keep the others
+            except OSError as e:  # each is tried separately: missing permission for one must not prevent removing the others
                 first = first or e
         left = busy
         if not left:
@@ -287,5 +288,5 @@ def _stuck(stuck: Removal) -> StepFailure:
     words = "unable to remove cgroup %s: %s" % (stuck.path, errno_text(errno.EBUSY))
     if pids:
         words += "; %d process(es) left: %s" % (len(pids), " ".join(str(p) for p in pids[:20]))
-    hint = "end these processes, then delete again" if pids else None
+    hint = "kill these processes, then delete again" if pids else None
     return StepFailure("cgroup-not-removed", words, call="rmdir", errno=errno.EBUSY, path=stuck.path, hint=hint)

@@ -1,7 +1,7 @@
 """The neutral resources of parts/resources -> properties of a systemd unit.
 
-systemd.resource-control(5), org.freedesktop.systemd1(5). Invariant: a property says the same as the files that are written after
-it; where systemd is coarser (percents of a CPU) the files follow systemd. Properties are [name, D-Bus signature, value].
+systemd.resource-control(5), org.freedesktop.systemd1(5). Invariant: a property has the same meaning as the files that are written after it;
+where systemd's values are coarser (percents of a CPU) the files follow systemd. Properties are [name, D-Bus signature, value].
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Property: TypeAlias = list[Any]  # [name, D-Bus signature, value]
 
 INFINITY = (1 << 64) - 1
-# Accounting: which controllers systemd enables for the unit.
+# Accounting properties decide which controllers systemd enables for the unit.
 ACCOUNTING = {
     1: ("MemoryAccounting", "CPUAccounting", "BlockIOAccounting", "TasksAccounting"),
     2: ("MemoryAccounting", "CPUAccounting", "IOAccounting", "TasksAccounting"),
@@ -29,12 +29,12 @@ ACCOUNTING = {
 
 
 def of_scope(unit: Mapping[str, Any], entry: Mapping[str, Any], run: Any, version: int) -> list[Property]:
-    """For StartTransientUnit: what the unit is, the config's own properties, and what must be known at its start."""
+    """For StartTransientUnit: the description of the unit, the config's properties, and those that must be set at its start."""
     resources = run.plans.get("resources") or {}
     is_slice = unit["name"].endswith(".slice")
     out = [["Description", "s", "pyrunc container " + run.id]]
     if is_slice:
-        out.append(["Wants", "as", [unit["slice"]]])  # a slice stands where its name says
+        out.append(["Wants", "as", [unit["slice"]]])  # the name of a slice determines its parent
     else:
         out += [["Slice", "s", unit["slice"]], ["Delegate", "b", True], ["PIDs", "au", [run.pid]]]
     out += [[name, "b", True] for name in ACCOUNTING[2 if entry["version"] == 2 else 1]]
@@ -93,7 +93,7 @@ def _cpu(cpu: Cpu, version: int) -> list[Property]:
 
 
 def _old(resources: Mapping[str, Any]) -> list[Property]:
-    """v1's names of the same."""
+    """The names of the same properties for v1."""
     out = []
     limit = (resources.get("memory") or {}).get("limit", 0)
     if limit:
@@ -116,14 +116,14 @@ def _cpu_quota(cpu: Cpu, version: int) -> list[Property]:
 
 
 def per_second(quota: int, period: int) -> int:
-    """Microseconds a second. systemd keeps whole percents, so a fraction is rounded up to one."""
+    """Microseconds per second. systemd keeps whole percents, so a fraction is rounded up."""
     if quota <= 0:
         return INFINITY
     return -(-(quota * 1000000 // period) // 10000) * 10000
 
 
 def rounded_quota(quota: int, period: int) -> int:
-    """The quota that the files get, so that they say the same as systemd."""
+    """The quota for the files, so that they agree with systemd."""
     return quota if quota <= 0 else per_second(quota, period or v2.PERIOD) * (period or v2.PERIOD) // 1000000
 
 
@@ -137,7 +137,7 @@ def _cpuset(cpu: Cpu, version: int) -> list[Property]:
 
 
 def bits(text: str) -> list[int] | None:
-    """'0-3,9' -> [15, 2]: a mask, lowest byte first. None for the kernel's strides, which have no such form."""
+    """'0-3,9' -> [15, 2]: a mask, lowest byte first. None for the kernel's strides, which can't be represented."""
     mask = 0
     for item in text.split(","):
         low, _, high = item.strip().partition("-")
@@ -157,7 +157,7 @@ NUMBERS = {
 
 
 def _unified(key: str, value: str, version: int) -> list[Property]:
-    """What of the free keys systemd has a property for; the others go to the files alone."""
+    """The properties for keys of `unified`, if systemd has one; the others are only written to the files."""
     if key in NUMBERS and (key != "memory.zswap.max" or version >= 253):
         number = INFINITY if value == "max" else _int(value)
         return [] if number is None else [[NUMBERS[key], "t", number]]
@@ -179,7 +179,7 @@ def _unified(key: str, value: str, version: int) -> list[Property]:
 
 
 def _int(text: str) -> int | None:
-    """Bytes and counts as the kernel reads them, with K, M, G, T."""
+    """Parses bytes and counts as the kernel does, with K, M, G, T."""
     scale = {"K": 10, "M": 20, "G": 30, "T": 40}.get(text[-1:].upper(), 0)
     digits = text[:-1] if scale else text
     return int(digits) << scale if digits.isascii() and digits.isdigit() and len(digits) < 20 else None
@@ -189,8 +189,8 @@ def _int(text: str) -> int | None:
 
 
 def of_devices(rules: Sequence[Rule], version: int) -> list[Property]:
-    """An allow list as DeviceAllow. A list that starts from "everything" has no form there: systemd is then told to allow all, and
-    our own rules, which the kernel asks as well, deny."""
+    """An allow list as DeviceAllow. A list that starts with "everything" can't be expressed: systemd is then asked to allow all, and our
+    own rules, which the kernel also checks, deny."""
     found = Rules(rules)
     if found.default:
         return [["DevicePolicy", "s", "auto"], ["DeviceAllow", "a(ss)", []]]
@@ -203,7 +203,7 @@ def of_devices(rules: Sequence[Rule], version: int) -> list[Property]:
 
 
 def _device_path(kind: str, major: int, minor: int, version: int) -> str | None:
-    """None: one minor of every major can't be said to systemd."""
+    """None for one minor of every major: systemd has no syntax for it."""
     name = "char" if kind == "c" else "block"
     if major == -1:
         return name + "-*" if minor == -1 else None
@@ -216,7 +216,7 @@ def _device_path(kind: str, major: int, minor: int, version: int) -> str | None:
 
 
 def _group_name(kind: str, major: int) -> str | None:
-    """The driver that /proc/devices names for a major number."""
+    """The driver that /proc/devices lists for a major number."""
     here = ""
     for line in fsdecode(read_file("/proc/devices", 1 << 20)).split("\n"):
         if line.endswith(":"):

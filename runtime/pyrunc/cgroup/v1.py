@@ -1,7 +1,7 @@
 """The neutral resources of parts/resources -> control files of cgroup v1.
 
-Documentation/admin-guide/cgroup-v1 of the kernel. Invariant: only what was asked is written, in the order in which the kernel
-accepts it while limits grow as well as while they shrink.
+Documentation/admin-guide/cgroup-v1 of the kernel. Invariant: only requested values are written, in an order that the kernel accepts whether
+limits are raised or lowered.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pyrunc.parts.resources.limits import Blkio, Cpu, Memory, Network, Pids
 
     Opener: TypeAlias = Callable[[str, str], Group]
-    Late: TypeAlias = list[tuple[str, int, str]]  # [(file, value, member of the config)] that wait for another write
+    Late: TypeAlias = list[tuple[str, int, str]]  # [(file, value, member of the config)] to write after another value
 
 AT = "/linux/resources"
 # neutral key -> (controller, function name, pointer); in the order of application
@@ -36,7 +36,7 @@ ORDER = (
     ("network", "net_prio", "net_prio", "/network/priorities"),
     ("rdma", "rdma", "rdma", "/rdma"),
 )
-# which members of a neutral object make a controller necessary; None: any
+# the members of a neutral object that require a controller; None: any
 MEMBERS = {
     "cpuset": ("cpus", "mems"),
     "cpu": ("shares", "quota", "period", "burst", "idle", "rt_runtime", "rt_period"),
@@ -46,7 +46,7 @@ MEMBERS = {
 
 
 def needed(resources: Mapping[str, Any]) -> list[tuple[str, Any, str, str]]:
-    """[(controller, neutral part, function name, pointer)] of what must be written, in order."""
+    """[(controller, neutral part, function name, pointer)] for everything to write, in order."""
     out = []
     for key, controller, function, pointer in ORDER:
         part = resources.get(key)
@@ -59,7 +59,8 @@ def needed(resources: Mapping[str, Any]) -> list[tuple[str, Any, str, str]]:
 
 
 def apply(paths: Mapping[str, str], resources: Mapping[str, Any], open_group: Opener = Group) -> None:
-    """Writes all limits but the device rules. StepFailure with file, value and pointer. open_group(path, key): update notes writes."""
+    """Writes all limits except device rules. StepFailure with file, value and pointer. open_group(path, key): `update` passes one that
+    records writes."""
     if resources.get("unified"):
         raise StepFailure("no-unified", "invalid configuration: cannot use unified on cgroup v1", pointer=AT + "/unified")
     for controller, part, function, pointer in needed(resources):
@@ -86,11 +87,11 @@ SWAP = "memory.memsw.limit_in_bytes"
 
 
 def memory(group: Group, mem: Memory) -> None:
-    """memsw must never be below limit: it is written first while it grows or is lifted, else last."""
+    """memsw must never be below the limit: it is written first if it is raised or removed, else last."""
     limit = mem.get("limit", 0)
     swap = mem.get("swap", 0)
     if limit == -1 and swap == 0 and group.has(SWAP):
-        swap = -1  # unlimited memory with the old bound on swap would be a surprise
+        swap = -1  # unlimited memory with the old limit on swap would be a surprise
     current = group.number(LIMIT) if limit and swap else None
     if current is not None and (swap == -1 or current < swap):
         _swap(group, swap)
@@ -132,14 +133,14 @@ def _limit(group: Group, limit: int) -> None:
 
 
 def cpu(group: Group, cpu: Cpu) -> None:
-    """The period may be refused while the old quota stands, a burst while there is no quota: then they come after the quota."""
+    """The kernel may refuse the period because of the old quota, and a burst without a quota: then they are written after the quota."""
     quota = cpu.get("quota", 0)
     if cpu.get("shares"):
         _shares(group, cpu["shares"])
     late: Late = []
     if cpu.get("period"):
         _early(group, "cpu.cfs_period_us", cpu["period"], "period", quota, late)
-    if "burst" in cpu and group.has("cpu.cfs_burst_us"):  # since kernel 5.14; an older one has no bursts to bound
+    if "burst" in cpu and group.has("cpu.cfs_burst_us"):  # since Linux 5.14; older kernels have no bursts to limit
         _early(group, "cpu.cfs_burst_us", cpu["burst"], "burst", quota, late)
     if quota:
         group.write("cpu.cfs_quota_us", "%d" % quota, AT + "/cpu/quota")
@@ -151,7 +152,7 @@ def cpu(group: Group, cpu: Cpu) -> None:
 
 
 def _shares(group: Group, shares: int) -> None:
-    """The kernel clamps silently; a value that does not come back as written is an error (so does runc)."""
+    """The kernel clamps silently; a value that reads back differently is an error, as in runc."""
     group.write("cpu.shares", "%d" % shares, AT + "/cpu/shares")
     now = group.number("cpu.shares")
     if now is not None and now != shares:
@@ -169,8 +170,8 @@ def _early(group: Group, name: str, value: int, member: str, quota: int, late: L
 
 
 def realtime(group: Group, cpu: Cpu) -> None:
-    """The period first, as the runtime must fit into it; the runtime first where the old one does not fit into the new period. Also
-    called before init joins, as a task of a realtime class can't enter a cgroup without a runtime."""
+    """Writes the period first, because the runtime must fit into it, or the runtime first if the old one does not fit into the new period.
+    Also called before init joins, because a task in a realtime class can't enter a cgroup without a runtime."""
     late = False
     if "rt_period" in cpu:
         late = not _period(group, "%d" % cpu["rt_period"], "rt_runtime" in cpu)
@@ -181,7 +182,7 @@ def realtime(group: Group, cpu: Cpu) -> None:
 
 
 def _period(group: Group, value: str, may_wait: bool) -> bool:
-    """Writes the realtime period. False when it has to wait for another runtime."""
+    """Writes the realtime period. False if the runtime must be changed first."""
     try:
         group.put("cpu.rt_period_us", value)
     except OSError as e:
@@ -200,7 +201,7 @@ def pids(group: Group, part: Pids) -> None:
 
 
 def blkio(group: Group, io: Blkio) -> None:
-    """The proportional weights have two homes: CFQ's names (before kernel 5.0) and BFQ's."""
+    """The proportional weights are in CFQ's files (before Linux 5.0) or BFQ's."""
     at = AT + "/blockIO"
     bfq = "bfq." if group.has("blkio.bfq.weight") else ""
     if "weight" in io:
@@ -269,12 +270,12 @@ WRITERS: dict[str, Callable[[Group, Any], None]] = {
 }  # fmt: skip
 
 
-# --- while a cgroup is made
+# --- while a cgroup is created
 
 
 def preparer(key: str, resources: Mapping[str, Any]) -> Prepare | None:
-    """What tree.make calls for each new level: cpusets get values, since an empty one takes no process; a realtime budget is set
-    before init joins."""
+    """Returns what tree.make calls for each new level: it fills cpusets, because an empty one accepts no process, and sets a realtime
+    budget before init joins."""
     if key == "cpuset":
         return _fill_cpuset
     part: Cpu = resources["cpu"] if resources.get("cpu") else {}
@@ -289,7 +290,7 @@ def preparer(key: str, resources: Mapping[str, Any]) -> Prepare | None:
 
 
 class _Open(Group):
-    """A Group over a descriptor that belongs to somebody else."""
+    """A Group on a descriptor that it does not own."""
 
     def __init__(self, fd: int, path: str) -> None:
         self.fd = fd

@@ -1,7 +1,7 @@
 """The neutral resources of parts/resources -> control files of cgroup v2, and the controllers that must be enabled for them.
 
-Documentation/admin-guide/cgroup-v2.rst of the kernel. Invariant: `unified` comes last, as it is the config's own last word.
-What v2 has no file for was refused in the plan.
+Documentation/admin-guide/cgroup-v2.rst of the kernel. Invariant: `unified` is written last, so it overrides everything else. plan() has
+refused what v2 has no file for.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ PERIOD = 100000
 
 
 def apply(paths: Mapping[str, str], resources: Mapping[str, Any], open_group: Opener = Group) -> None:
-    """Writes all limits but the device rules. StepFailure with file, value and pointer. open_group(path, key): update notes writes."""
+    """Writes all limits except device rules. StepFailure with file, value and pointer. open_group(path, key): `update` passes one that
+    records writes."""
     group = open_group(paths["unified"], "unified")
     try:
         for key, writer in WRITERS:
@@ -48,9 +49,9 @@ def pids(group: Group, part: Pids) -> None:
 
 
 def swap_value(limit: int, swap: int) -> str | None:
-    """memory+swap of the config -> what memory.swap.max gets, None for nothing. The config's rules were checked in the plan."""
+    """The config's memory+swap -> the value for memory.swap.max, or None. plan() has checked the config's rules."""
     if limit == -1 and swap == 0:
-        return "max"  # unlimited memory with the old bound on swap would be a surprise
+        return "max"  # unlimited memory with the old limit on swap would be a surprise
     if swap == 0:
         return None
     if swap == -1:
@@ -59,7 +60,7 @@ def swap_value(limit: int, swap: int) -> str | None:
 
 
 def memory(group: Group, mem: Memory) -> None:
-    """Swap first: a limit that is lowered may push pages out at once."""
+    """Writes swap first: lowering the memory limit may swap pages out immediately."""
     limit = mem.get("limit", 0)
     if mem.get("check"):
         check_usage(group, mem)
@@ -68,7 +69,7 @@ def memory(group: Group, mem: Memory) -> None:
         try:
             group.put("memory.swap.max", swap)
         except OSError as e:
-            if e.errno != errno.ENOENT or swap not in ("max", "0"):  # no swap in this kernel: both are true already
+            if e.errno != errno.ENOENT or swap not in ("max", "0"):  # a kernel without swap: both are already the case
                 raise group.failure(e, "memory.swap.max", swap, AT + "/memory/swap") from None
     if limit:
         group.write("memory.max", bytes_value(limit), AT + "/memory/limit")
@@ -81,7 +82,8 @@ def bytes_value(number: int) -> str:
 
 
 def check_usage(group: Group, mem: Memory) -> None:
-    """checkBeforeUpdate: refuses a limit below what is used now, where the kernel would kill. Skipped when usage can't be read."""
+    """checkBeforeUpdate: refuses a limit below the current usage, which would make the kernel kill processes. Skipped if the usage can't be
+    read."""
     usage = group.number("memory.current")
     if usage is None:
         return
@@ -113,7 +115,7 @@ def weight_of(shares: int) -> int:
 
 
 def log2(number: int) -> float:
-    """Binary logarithm of a positive int, bit by bit: the module math is a file of its own, which the hot path does not load."""
+    """Binary logarithm of a positive int, bit by bit: the module math is a separate file, which the hot path does not load."""
     power: float = number.bit_length() - 1
     rest = number / (1 << int(power))
     bit = 0.5
@@ -127,7 +129,7 @@ def log2(number: int) -> float:
 
 
 def cpu(group: Group, part: Cpu) -> None:
-    """A group that is idle takes no weight, so leaving idle comes first. The missing one of quota and period is kept as it is."""
+    """An idle group accepts no weight, so idle is cleared first. If only one of quota and period is given, the other is kept."""
     if "idle" in part:
         group.write("cpu.idle", "%d" % part["idle"], AT + "/cpu/idle")
     if part.get("shares") and part.get("idle") != 1:
@@ -144,7 +146,7 @@ def cpu(group: Group, part: Cpu) -> None:
 
 
 def cpu_max(quota: int, period: int, now: str | None) -> str:
-    """'QUOTA PERIOD' for cpu.max; 0 means not given: taken from `now`, the file's present text."""
+    """'QUOTA PERIOD' for cpu.max; a value of 0 is taken from `now`, the current content of the file."""
     words = (now or "").split()
     if len(words) != 2:
         words = ["max", "%d" % PERIOD]
@@ -153,7 +155,7 @@ def cpu_max(quota: int, period: int, now: str | None) -> str:
 
 
 def _burst(group: Group, burst: int, may_fail: bool) -> bool:
-    """False when the kernel refuses a burst before there is a quota."""
+    """False if the kernel refuses a burst before there is a quota."""
     try:
         group.put("cpu.max.burst", "%d" % burst)
     except OSError as e:
@@ -178,7 +180,7 @@ def io_weight_of(weight: int) -> int:
 
 
 def io(group: Group, part: Blkio) -> None:
-    """BFQ has a file of its own with v1's range. io.max takes one key at a time and merges."""
+    """BFQ has a separate file with v1's range. io.max accepts one key at a time and merges."""
     at = AT + "/blockIO"
     bfq = group.has("io.bfq.weight")
     name = "io.bfq.weight" if bfq else "io.weight"
@@ -202,7 +204,7 @@ def hugetlb(group: Group, limits: Sequence[Sequence[Any]]) -> None:
 
 
 def unified(group: Group, pairs: Iterable[Sequence[str]]) -> None:
-    """Lines one by one: files of several devices take one line a write."""
+    """Writes one line at a time: files with several devices accept one line per write."""
     for key, value in pairs:
         pointer = "%s/unified/%s" % (AT, key)
         for line in value.split("\n") if value else ("",):
@@ -234,8 +236,8 @@ WRITERS = (
 
 
 def preparer(resources: Mapping[str, Any]) -> Prepare:
-    """What tree.make calls for each new level: the parent hands all its controllers on, and a new level that came out invalid
-    below a threaded cgroup is made threaded, unless a wanted controller can't live in one."""
+    """Returns what tree.make calls for each new level: it enables all of the parent's controllers, and makes a new level threaded if it is
+    invalid because it is below a threaded cgroup, unless a wanted controller does not support that."""
     wanted = [c for c in DOMAIN_ONLY if _wants(resources, c)]
 
     def prepare(fd: int, parent_fd: int, path: str, last: bool) -> None:
@@ -262,11 +264,11 @@ def _wants(resources: Mapping[str, Any], controller: str) -> bool:
 
 
 def enable(fd: int, wanted: Sequence[str] = (), path: str = "") -> None:
-    """Every controller that a cgroup has is handed to its children; all at once, and one by one where that is refused. What can't be
-    enabled is no error here: it becomes one, with its reason, when a limit of that controller is to be written.
+    """Enables all controllers of a cgroup for its children: all at once, or one by one if that is refused. A controller that can't be
+    enabled is not an error here; writing one of its limits will be, with the reason.
 
-    A cgroup with processes of its own takes threaded controllers alone, which would make it the root of a threaded tree: that is
-    done only if nothing is wanted that can't live there."""
+    In a cgroup that has processes, only threaded controllers can be enabled, which makes it the root of a threaded tree: this is done only
+    if no other controller is wanted."""
     have = set((fs.look(fd, "cgroup.controllers") or "").split())
     missing = sorted(have - set((fs.look(fd, "cgroup.subtree_control") or "").split()))
     if not missing or _enable(fd, missing):
@@ -276,7 +278,7 @@ def enable(fd: int, wanted: Sequence[str] = (), path: str = "") -> None:
         raise StepFailure(
             "controller-barred", 'controller "%s" can\'t be enabled in %s/cgroup.subtree_control' % (barred[0], path), pointer=AT, call="write",
             errno=errno.EBUSY, path=path,
-            hint="%s has processes of its own, which bars controllers for its children: move them into a sub-cgroup" % path,
+            hint="%s has processes of its own, which prevents controllers for its children: move them into a sub-cgroup" % path,
         )  # fmt: skip
     for controller in missing:
         _enable(fd, [controller])
@@ -291,15 +293,15 @@ def _enable(fd: int, names: Iterable[str]) -> bool:
 
 
 def explain_missing(path: str, name: str, number: int) -> tuple[str, str | None]:
-    """(reason, hint) for a control file that is not there or can't be opened: the first cgroup that lacks the controller."""
+    """(reason, hint) for a control file that does not exist or can't be opened: names the first cgroup that lacks the controller."""
     controller = name.partition(".")[0]
     if controller == "cgroup" or controller in controllers(path):
         if number == errno.ENOENT:
             return "this kernel has no such control file here", None
-        return "the kernel does not let us", "is the cgroup owned by another user?"
+        return "permission denied by the kernel", "the cgroup may belong to another user"
     here = _top(path)
     if controller not in controllers(here):
-        return 'controller "%s" is not available on this host' % controller, "see %s/cgroup.controllers; v1 may hold it" % here
+        return 'controller "%s" is not available on this host' % controller, "see %s/cgroup.controllers; v1 may use it" % here
     for step in path[len(here) + 1 :].split("/"):
         below = here + "/" + step
         if controller not in controllers(below):
@@ -309,7 +311,7 @@ def explain_missing(path: str, name: str, number: int) -> tuple[str, str | None]
     if "/user@" in here + "/":
         hint = "with systemd: systemctl edit user@.service, [Service] Delegate=cpu cpuset io memory pids; then log in again"
     elif _has_processes(here):
-        hint = "%s has processes of its own, which bars controllers for its children: move them into a sub-cgroup" % here
+        hint = "%s has processes of its own, which prevents controllers for its children: move them into a sub-cgroup" % here
     return 'controller "%s" is not enabled in %s/cgroup.subtree_control' % (controller, here), hint
 
 

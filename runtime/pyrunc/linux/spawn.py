@@ -40,7 +40,7 @@ DRAIN = 16  # reads after the program's end: more than a pipe holds, so that an 
 POLL_MAX = 2**31 - 1
 
 
-class Ended:
+class Result:
     """How it went. why: 'exit', 'signal', 'timeout' or 'cancel'; code: exit status or signal number; out, err: bytes; ms: duration."""
 
     def __init__(self, why: str, code: int, core: bool, out: bytes, err: bytes, ms: int) -> None:
@@ -71,8 +71,8 @@ def run(
     timeout_ms: int | None = None,
     cancel: Cancel | None = None,
     bpf: tuple[bytes, int] | None = None,
-) -> Ended:
-    """-> Ended. argv and env (["K=V"]) are lists of bytes or str. OSError (call execve, chdir, ...) when the program never ran.
+) -> Result:
+    """-> Result. argv and env (["K=V"]) are lists of bytes or str. OSError (call execve, chdir, ...) when the program never ran.
 
     timeout_ms: then the whole process group is killed. cancel: an object with wake_fd, number and drain(), as the engine has; once
     `number` is set, the group is killed too. bpf: (filter, flags), a seccomp filter for the program alone, loaded last of all."""
@@ -92,7 +92,7 @@ def run(
     if why is None:
         why = "exit" if info.si_code == posix.CLD_EXITED else "signal"
     core = info.si_code == posix.CLD_DUMPED
-    return Ended(why, info.si_status, core, bytes(job.kept[job.out]), bytes(job.kept[job.err]), (time.monotonic_ns() - begin) // 1_000_000)
+    return Result(why, info.si_status, core, bytes(job.kept[job.out]), bytes(job.kept[job.err]), (time.monotonic_ns() - begin) // 1_000_000)
 
 
 class _Job:

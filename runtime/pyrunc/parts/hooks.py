@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any, Final, TypedDict, TypeGuard
 
-    from pyrunc.linux.spawn import Ended
+    from pyrunc.linux.spawn import Result
     from pyrunc.parts.plans import Plans
     from pyrunc.parts.sides import Cancel, Context, HookRun
 
@@ -202,7 +202,7 @@ def _run_one(
     seconds = hook["timeout"]
     bpf = run.late_filter if kind == INSIDE else None
     try:
-        ended = spawn.run(
+        result = spawn.run(
             fileio.fsencode(hook["path"]), [fileio.fsencode(arg) for arg in hook["args"]], _environment(hook, kind, run),
             document, cwd_fd, None if seconds is None else seconds * 1000, cancel, bpf,
         )  # fmt: skip
@@ -213,14 +213,14 @@ def _run_one(
         if opened >= 0:
             posix.close(opened)
     if kind != INSIDE:
-        _copy_out(hook, ended)
-    _note(run, kind, index, hook, ended)
-    if ended.why == "cancel":
+        _copy_out(hook, result)
+    _note(run, kind, index, hook, result)
+    if result.why == "cancel":
         run.check()
-    if ended.why == "timeout":
+    if result.why == "timeout":
         raise HookFailure("hook-timeout", kind, index, "hook ran past specified timeout of %.1fs" % (seconds or 0), hook["path"])
-    if not ended.ok:
-        cause = "%s, stdout: %s, stderr: %s" % (ended.text(), _shown(ended.out), _shown(ended.err))
+    if not result.ok:
+        cause = "%s, stdout: %s, stderr: %s" % (result.text(), _shown(result.out), _shown(result.err))
         raise HookFailure("failed", kind, index, cause, hook["path"])
 
 
@@ -245,10 +245,10 @@ def _environment(hook: Hook, kind: str, run: HookRun) -> list[bytes]:
     return [fileio.fsencode(item) for item in env]
 
 
-def _copy_out(hook: Hook, ended: Ended) -> None:
+def _copy_out(hook: Hook, result: Result) -> None:
     """Appends the output to the files that the annotations name. A file that can't be written is not an error."""
     flags = posix.O_WRONLY | posix.O_APPEND | posix.O_CREAT | posix.O_CLOEXEC | posix.O_NOCTTY | posix.O_NONBLOCK
-    for path, output in zip(hook["files"], (ended.out, ended.err), strict=True):
+    for path, output in zip(hook["files"], (result.out, result.err), strict=True):
         if path is None or not output:
             continue
         try:
@@ -268,12 +268,12 @@ def _shown(output: bytes) -> str:
     return quote(output[-SHOWN:].rstrip(b"\n").decode("utf-8", "backslashreplace"), SHOWN)
 
 
-def _note(run: HookRun, kind: str, index: int, hook: Hook, ended: Ended) -> None:
+def _note(run: HookRun, kind: str, index: int, hook: Hook, result: Result) -> None:
     """Stores the result of a hook in the state. Init can't write the state, so it asks the host side to do it; after `start` that is the
     command's process, which listens but never answers."""
     note: Note = {
-        "kind": kind, "index": index, "path": hook["path"], "ended": ended.why, "code": ended.code, "ms": ended.ms,
-        "stdout": _shown(ended.out), "stderr": _shown(ended.err),
+        "kind": kind, "index": index, "path": hook["path"], "ended": result.why, "code": result.code, "ms": result.ms,
+        "stdout": _shown(result.out), "stderr": _shown(result.err),
     }  # fmt: skip
     if kind == "createContainer":
         run.ask("hooks", note)

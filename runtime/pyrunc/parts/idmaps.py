@@ -187,14 +187,14 @@ def _put(proc_fd: int, name: str, data: bytes, pointer: str) -> None:
 def _by_tool(tool: str, pid: int, ranges: list[list[int]], pointer: str) -> None:
     argv = [tool, "%d" % pid] + ["%d" % number for one in ranges for number in one]
     try:
-        ended = spawn.run(tool, argv, ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"], timeout_ms=TOOL_TIMEOUT_MS)
+        result = spawn.run(tool, argv, ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"], timeout_ms=TOOL_TIMEOUT_MS)
     except OSError as e:
         raise StepFailure(
             "idmap-tool-failed", "%s: %s" % (tool, errno_text(e.errno)), pointer=pointer, call=CallError.of(e).call, errno=e.errno
         ) from e
-    if not ended.ok:
-        words = "no answer within %d s" % (TOOL_TIMEOUT_MS // 1000) if ended.why == "timeout" else ended.text()
-        said = ended.err.strip().rpartition(b"\n")[2].decode("utf-8", "backslashreplace")
+    if not result.ok:
+        words = "no answer within %d s" % (TOOL_TIMEOUT_MS // 1000) if result.why == "timeout" else result.text()
+        said = result.err.strip().rpartition(b"\n")[2].decode("utf-8", "backslashreplace")
         raise StepFailure(
             "idmap-tool-failed", "%s: %s%s" % (tool, words, ": " + quote(said) if said else ""), pointer=pointer, call="execve",
             hint="does /etc/sub%s give this user these ids?" % tool.rpartition("/new")[2].replace("map", ""),

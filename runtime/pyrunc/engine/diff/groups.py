@@ -131,15 +131,15 @@ def _list(drift: Drift, path: str, rules: Any) -> None:
                 drift.differs("devices", "rules: " + devices_rules.text(key, "").strip(), planned, there, pointer)
 
 
-def _program(drift: Drift, path: str, rules: Any, bearable: bool) -> None:
+def _program(drift: Drift, path: str, rules: Any, optional: bool) -> None:
     from pyrunc.cgroup import devices_bpf, fs
 
     try:
         planned, seen = devices_bpf.tags(path, rules)
     except OSError as e:
-        if not (bearable and e.errno in fs.REFUSED):
+        if not (optional and e.errno in fs.REFUSED):
             drift.miss("devices", "the program of the rules: %s" % errno_text(e.errno))
-        return  # bearable: create was not allowed to load one either
+        return  # optional: create was not allowed to load one either
     if planned is None:
         wrong = seen != [] and drift.plans["cgroups"]["manager"] != "systemd"  # which has a program of its own
     else:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 
 def check(entry: Entry, ctx: Context, _call_helper: Callable[[str, Any], Any]) -> Iterator[PyruncError]:
-    """A source of a bind mount or a type of file system that this host lacks: Unsupported. A value of an option that the file system does
-    not accept: Refusal."""
+    """Unsupported: the source of a bind mount does not exist, or this host lacks the file system. Refusal: the file system does not accept
+    the value of an option."""
     for item in entry["list"]:
         if item["kind"] == "bind":
             yield from _source(item)

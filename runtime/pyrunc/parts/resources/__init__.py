@@ -191,7 +191,7 @@ def change_devices(items: Sequence[GivenRule], stored: Entry, run: HostRun) -> E
     Refusal, Unsupported (v1, for exceptions within wildcards), StepFailure. A device that remains allowed is never denied in between."""
     rules = stored["devices"]
     for number, item in enumerate(items):
-        rules = devices_rules.laid(rules, rule(item, number))
+        rules = devices_rules.with_rule(rules, rule(item, number))
     set_devices(rules, stored, run)
     return {**stored, "devices": rules}
 

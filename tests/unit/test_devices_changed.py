@@ -1,10 +1,10 @@
-"""devices_rules.laid: one more rule over a list, as `update --device-add` and `--device-remove` lay it."""
+"""devices_rules.with_rule: a list of rules with one more at the end, as for `update --device-add` and `--device-remove`."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyrunc.cgroup.devices_rules import DEFAULTS, laid, may
+from pyrunc.cgroup.devices_rules import DEFAULTS, may, with_rule
 
 numbers = st.sampled_from([-1, 1, 2])
 accesses = st.sampled_from(["r", "w", "m", "rw", "rwm"])
@@ -28,15 +28,15 @@ def answers(listed):
 @given(rules, news)
 def test_it_means_what_appending_means(listed, new):
     """But for mknod, which the built-in rules allow for all, and which a denial then leaves alone."""
-    assert [a for d, a in zip(DEVICES, answers(laid(listed, new)), strict=True) if d[3] != "m"] == [
+    assert [a for d, a in zip(DEVICES, answers(with_rule(listed, new)), strict=True) if d[3] != "m"] == [
         a for d, a in zip(DEVICES, answers([*listed, new]), strict=True) if d[3] != "m"
     ]
 
 
 @given(rules, news)
 def test_a_list_does_not_grow_by_repetition(listed, new):
-    once = laid(listed, new)
-    assert laid(once, new) == once
+    once = with_rule(listed, new)
+    assert with_rule(once, new) == once
 
 
 @given(rules, st.tuples(st.sampled_from("bc"), st.sampled_from([1, 2, 3]), st.sampled_from([1, 2, 3]), st.sampled_from("rwm")))
@@ -47,11 +47,11 @@ def test_may_is_the_answer_for_one_device(listed, device):
 @pytest.mark.parametrize("access", ["r", "rw", "rwm"])
 def test_what_was_added_can_be_removed(access):
     before = [list(rule) for _path, rule in DEFAULTS]
-    assert laid(laid(before, [True, "c", 10, 229, access]), [False, "c", 10, 229, "rwm"]) == before
+    assert with_rule(with_rule(before, [True, "c", 10, 229, access]), [False, "c", 10, 229, "rwm"]) == before
 
 
 def test_a_builtin_device_is_denied_but_not_its_node():
     before = [list(rule) for _path, rule in DEFAULTS]
-    after = laid(before, [False, "c", 1, 5, "rwm"])
+    after = with_rule(before, [False, "c", 1, 5, "rwm"])
     assert not may(after, "c", 1, 5, "r") and not may(after, "c", 1, 5, "w") and may(after, "c", 1, 5, "m")
     assert [False, "c", 1, 5, "rw"] not in after, "no rule allows it any more, so none has to deny it"
