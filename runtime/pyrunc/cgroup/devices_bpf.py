@@ -138,7 +138,7 @@ def apply(path: str, rules: Sequence[Rule], optional: bool) -> None:
 
 
 def _failure(e: OSError, path: str, what: str) -> StepFailure:
-    text = "permission denied by the kernel" if e.errno in fs.REFUSED else errno_text(e.errno)
+    text = "the kernel does not allow it" if e.errno in fs.REFUSED else errno_text(e.errno)
     e = CallError.of(e)
     log = "".join(e.log).strip("\0\n ")
     hint = "the verifier says: %s" % log[-300:] if log else None

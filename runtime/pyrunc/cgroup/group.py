@@ -85,7 +85,7 @@ class Group:
         elif e.errno == errno.ENOENT:
             reason = "this kernel has no such control file here"
         elif e.errno in fs.REFUSED:
-            reason = fs.refusal_text(e.errno, "permission denied by the kernel")
+            reason = fs.refusal_text(e.errno, "the kernel does not allow it")
         else:
             reason = errno_text(e.errno)
         return StepFailure(

@@ -298,7 +298,7 @@ def explain_missing(path: str, name: str, number: int) -> tuple[str, str | None]
     if controller == "cgroup" or controller in controllers(path):
         if number == errno.ENOENT:
             return "this kernel has no such control file here", None
-        return "permission denied by the kernel", "the cgroup may belong to another user"
+        return "the kernel does not allow it", "the cgroup may belong to another user"
     here = _top(path)
     if controller not in controllers(here):
         return 'controller "%s" is not available on this host' % controller, "see %s/cgroup.controllers; v1 may use it" % here
