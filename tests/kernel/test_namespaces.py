@@ -407,7 +407,7 @@ def test_the_cgroup_namespace_shows_the_final_cgroup_as_root(ended):
     assert set(ended(staged.init(run, paths)).go()) == {"/"}
 
 
-def test_a_killed_go_between_leaves_an_error(held, monkeypatch):
+def test_a_killed_intermediate_process_leaves_an_error(held, monkeypatch):
     _pid, paths = held(c.CLONE_NEWNET)
     while os.waitpid(-1, os.WNOHANG)[0]:  # of earlier tests in this process
         pass
@@ -415,7 +415,7 @@ def test_a_killed_go_between_leaves_an_error(held, monkeypatch):
     with pytest.raises(StepFailure) as caught:
         staged.init(staged.prepared(staged.plan(["user", ("network", paths["network"])], MAPPED)), lambda run: None)
     assert caught.value.errno == errno.ECHILD
-    assert os.waitpid(-1, os.WNOHANG) == (0, 0), "the holder lives, the go-between was waited for"
+    assert os.waitpid(-1, os.WNOHANG) == (0, 0), "the holder lives, the intermediate process was reaped"
 
 
 def test_limits_get_a_hint():

@@ -32,7 +32,7 @@ ALLOWED = {
     ("linux/ns.py", "is_own"): OWN,
     ("linux/ns.py", "exists"): OWN,
     ("linux/ns.py", "is_shared"): OWN,
-    ("linux/ns.py", "_go_between"): OWN,
+    ("linux/ns.py", "_intermediate"): OWN,
     ("linux/paths.py", "_make"): FD,
     ("linux/paths.py", "_reopen"): "a descriptor of our own, opened again",
     ("linux/proc.py", "_own"): "the host's procfs, where a new one can't be mounted; proven by its magic number",

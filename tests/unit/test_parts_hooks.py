@@ -401,5 +401,5 @@ def test_the_deadline_is_monotonic_and_kept():
 
 
 def test_texts():
-    assert spawn.Ended("exit", 2, False, b"", b"", 0).text() == "exit status 2"
-    assert spawn.Ended("signal", 11, True, b"", b"", 0).text() == "signal: segmentation fault (core dumped)"
+    assert spawn.Result("exit", 2, False, b"", b"", 0).text() == "exit status 2"
+    assert spawn.Result("signal", 11, True, b"", b"", 0).text() == "signal: segmentation fault (core dumped)"

@@ -69,10 +69,10 @@ def test_an_unknown_type():
         ("/no/such/ns", "namespace path: lstat /no/such/ns: no such file or directory"),
         ("proc/self/ns/net", "is not absolute"),
         ("/proc/self/ns/uts", "is a uts namespace, not network"),
-        ("/etc/passwd", "is no network namespace"),
-        ("/proc/self/status", "is no network namespace"),
-        ("/dev/null", "is no network namespace"),
-        ("/tmp", "is no network namespace"),
+        ("/etc/passwd", "is not a network namespace"),
+        ("/proc/self/status", "is not a network namespace"),
+        ("/dev/null", "is not a network namespace"),
+        ("/tmp", "is not a network namespace"),
         ("/proc/self/ns/net\0", "NUL"),
         ("/proc/999999999/ns/net", "no such file or directory"),
     ],
@@ -84,7 +84,7 @@ def test_a_path_that_is_no_such_namespace(path, words):
 
 def test_a_fifo_does_not_block(tmp_path):
     os.mkfifo(tmp_path / "f")
-    assert "is no pid namespace" in refused(ns_plan, {"type": "pid", "path": str(tmp_path / "f")}).words
+    assert "is not a pid namespace" in refused(ns_plan, {"type": "pid", "path": str(tmp_path / "f")}).words
 
 
 @pytest.mark.parametrize("kind", ["pid", "network", "uts", "user", "mount"])

@@ -1,6 +1,6 @@
 """Capabilities: names and numbers, and what this process and this kernel have.
 
-The list is include/uapi/linux/capability.h; python-prctl's lacks the newest, so this one is ours and a test compares the two.
+The list is that of include/uapi/linux/capability.h; python-prctl's lacks the newest ones. A test compares the two.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SYS_RESOURCE = NUMBERS["CAP_SYS_RESOURCE"]
 
 
 def last() -> int:
-    """The highest capability of the running kernel (what /proc/sys/kernel/cap_last_cap says), asked without opening a file."""
+    """The highest capability of the running kernel, as in /proc/sys/kernel/cap_last_cap, determined without opening a file."""
     number = len(NAMES) - 1
     while number > 0 and not _known(number):
         number -= 1
@@ -57,5 +57,5 @@ def effective() -> int:
 
 
 def names(mask: int) -> list[str]:
-    """Mask -> list of names in the kernel's order; a bit without a name is called by its number."""
+    """Mask -> list of names in the kernel's order; a bit without a name is shown by its number."""
     return [NAMES[n] if n < len(NAMES) else "CAP_%d" % n for n in range(64) if mask >> n & 1]

@@ -1,7 +1,7 @@
 """Constants of the Linux kernel under the kernel's names. Generated once from the headers; test_constants compares them.
 
-Rule: nothing but plain ints, the same on x86_64 and aarch64. The flags of open(2) differ between the two and come from
-posix, which is built in. Where a name is missing here, add it here and nowhere else.
+Rule: only plain ints that are the same on x86_64 and aarch64. The flags of open(2) differ between the two and come from posix, which is
+built in. If a name is missing, add it here and nowhere else.
 """
 
 UINT_MAX = 0xFFFFFFFF  # close_range(2): up to the last descriptor
@@ -191,7 +191,7 @@ LANDLOCK_RULE_PATH_BENEATH = 1
 # bpf(2), device programs of cgroup v2
 BPF_PROG_TYPE_CGROUP_DEVICE = 15
 BPF_CGROUP_DEVICE = 6
-BPF_F_ALLOW_MULTI = 2  # the programs of all parents and ours must agree
+BPF_F_ALLOW_MULTI = 2  # the programs of all parents must also allow the access
 BPF_F_REPLACE = 4  # Linux 5.6
 BPF_DEVCG_ACC_MKNOD = 1
 BPF_DEVCG_ACC_READ = 2

@@ -1,7 +1,7 @@
-"""The D-Bus protocol, as much of it as systemd's manager needs: one connection, method calls, one kind of signal.
+"""The part of the D-Bus protocol that systemd's manager needs: one connection, method calls, one kind of signal.
 
-dbus.freedesktop.org/doc/dbus-specification.html. Invariant: every wait has a deadline. Written here and not taken from a
-library because it is small, and so it can run in the process that makes containers. Values of variants are (signature, value).
+dbus.freedesktop.org/doc/dbus-specification.html. Invariant: every wait has a deadline. Implemented here rather than taken from a library
+because it is small and runs in the process that creates containers. Values of variants are (signature, value).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ SIZES = {
     "(": 8,
     "{": 8,
 }
-LIMIT = 128 << 20  # of a message, by the specification
+LIMIT = 128 << 20  # of a message, from the specification
 BUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
 
 
@@ -203,11 +203,11 @@ def message(kind: int, serial: int, fields: dict[int, tuple[str, Value]], signat
 
 
 def parse(data: bytes) -> tuple[int, Fields, list[Value], int] | None:
-    """(kind, fields {code: value}, body values, length) of the first message in `data`, None while it is not complete."""
+    """(kind, fields {code: value}, body values, length) of the first message in `data`, or None if it is incomplete."""
     if len(data) < 16:
         return None
     if data[0:1] != b"l":
-        raise ValueError("a message of the other byte order")
+        raise ValueError("a message in the other byte order")
     body_size, _serial, fields_size = unpack_from("<III", data, 4)
     body_at = 16 + fields_size + -fields_size % 8
     if body_size > LIMIT or fields_size > LIMIT:
@@ -225,14 +225,14 @@ def parse(data: bytes) -> tuple[int, Fields, list[Value], int] | None:
 
 class Connection:
     """A connection to a bus, or to systemd's private socket (is_bus False: no Hello, no match rules, no names of senders). A signal counts
-    only if it comes from who answers to the name that was called: on a bus anybody may send one. deadline: of time.monotonic().
-    CallError when the socket fails, TimeoutError when the deadline passes, DBusError for error replies."""
+    only if it comes from the owner of the name that was called: on a bus anybody may send one. deadline: a time.monotonic(). CallError if
+    the socket fails, TimeoutError after the deadline, DBusError for error replies."""
 
     def __init__(self, path: str, deadline: float, is_bus: bool = True) -> None:
         self.serial = 0
         self.data = bytearray()
         self.signals: list[tuple[Fields, list[Value]]] = []
-        self.owners: dict[str, str | None] = {}  # of names: the unique name that the bus gives to whoever answers
+        self.owners: dict[str, str | None] = {}  # {name: the unique name of its owner}
         self.is_bus = is_bus
         self.socket = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
         try:
@@ -242,7 +242,7 @@ class Connection:
             raise
 
     def _open(self, path: str, deadline: float) -> None:
-        left = max(0.0, deadline - time.monotonic())  # connect(2) waits where the bus has no room for one more in its queue
+        left = max(0.0, deadline - time.monotonic())  # connect(2) waits if the queue of the bus is full
         self.socket.setsockopt(SOL_SOCKET, SO_SNDTIMEO, pack("ll", int(left), int(left % 1 * 1e6) + 1))
         try:
             self.socket.connect(path)
@@ -251,8 +251,8 @@ class Connection:
         except OSError as e:
             raise CallError.of(e, "connect", path=path) from None
         self.socket.setblocking(False)
-        # No identity is named: the bus takes the one that the socket has. That is also right inside a user namespace, where our own
-        # uid is not the bus's name for us.
+        # No identity is given, so the bus uses that of the socket. This also works in a user namespace, where our uid differs from the one
+        # that the bus sees.
         self._send(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n", deadline)
         self._greeting(deadline)
         if self.is_bus:
@@ -322,8 +322,8 @@ class Connection:
         deadline: float = 0.0,
         answer: str | None = None,
     ) -> list[Value]:
-        """A method call; returns the values of its reply. Signals that come in between are kept for wait_signal. `answer`: the signature
-        that the reply must have, else ValueError; None: any."""
+        """A method call; returns the values of its reply. Signals that arrive in the meantime are kept for wait_signal. `answer`: the
+        signature that the reply must have, else ValueError; None: any."""
         self.serial += 1
         fields = {PATH: ("o", path), INTERFACE: ("s", interface), MEMBER: ("s", member)}
         if self.is_bus:
@@ -345,7 +345,7 @@ class Connection:
         self, sender: str, path: str, interface: str, member: str, signature: str, wanted: Callable[[list[Value]], bool], deadline: float
     ) -> list[Value]:
         """The values of the first signal `member` of this object and interface, with values of this signature, from the owner of the name
-        `sender`, for which wanted(values) is true. All others are passed over."""
+        `sender`, for which wanted(values) is true. All others are ignored."""
         expected = {PATH: path, INTERFACE: interface, MEMBER: member, SIGNATURE: signature}
         while True:
             while self.signals:
@@ -358,13 +358,13 @@ class Connection:
                 self.signals.append((fields, values))
 
     def _is_from(self, name: str, fields: Fields, deadline: float) -> bool:
-        """Whether the owner of a name has sent a message. The bus is asked once more where it is another one: the owner may have connected
-        anew (systemctl daemon-reexec)."""
+        """Whether the owner of a name has sent a message. If the sender differs, the bus is asked again: the owner may have reconnected
+        (systemctl daemon-reexec)."""
         if not self.is_bus:
             return True
         if fields.get(SENDER) != self.owners.get(name):
             try:
                 self.owners[name] = self.call(*BUS, "GetNameOwner", "s", (name,), deadline, "s")[0]
-            except DBusError:  # nobody owns it now
+            except DBusError:  # the name has no owner now
                 return False
         return fields.get(SENDER) is not None and fields.get(SENDER) == self.owners.get(name)

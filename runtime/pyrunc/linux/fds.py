@@ -1,7 +1,7 @@
-"""Descriptors that came from the caller: listed and taken over at the start, handed on at the end.
+"""Descriptors inherited from the caller: listed and made close-on-exec at the start, passed on at the end.
 
-Rule: everything that pyrunc opens itself is close-on-exec from its first moment, so whatever is not, and is not one of the
-standard three, was inherited. Callers do leak descriptors (buildah's pipes, the containerd shim's listening socket).
+Rule: everything that pyrunc opens itself is close-on-exec from the start, so any other descriptor, except the standard streams, was
+inherited. Callers do leak descriptors (buildah's pipes, the containerd shim's listening socket).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def _flags(fd: int) -> int:
-    """Descriptor flags; -1 when it is closed."""
+    """Descriptor flags, or -1 if it is closed."""
     try:
         return fcntl(fd, F_GETFD)
     except OSError as e:
@@ -30,9 +30,9 @@ def _flags(fd: int) -> int:
 
 
 def inherited() -> list[int]:
-    """[3, 4, …]: what the caller left open for us, in order; those have been made close-on-exec now. So: once, and at the start.
+    """[3, 4, …]: the inherited descriptors, in order; they are now close-on-exec. Call this once, at the start.
 
-    The descriptors that this listing needs itself are close-on-exec and thus left out; so is all that was opened before.
+    Descriptors that the listing itself uses are close-on-exec and therefore not included; neither is anything opened before.
     """
     found = []
     for name in posix.listdir("/proc/self/fd"):
@@ -45,12 +45,12 @@ def inherited() -> list[int]:
 
 
 def mark_all(first: int = 3) -> None:
-    """Everything from `first` on is closed by execve."""
+    """Makes all descriptors from `first` on close-on-exec."""
     _syscalls.close_range(first, UINT_MAX, CLOSE_RANGE_CLOEXEC)
 
 
 def hand_on(fds: Iterable[int]) -> None:
-    """Takes close-on-exec off again. OSError EBADF names a descriptor that is not there."""
+    """Clears close-on-exec. The OSError EBADF names a descriptor that is not open."""
     for fd in fds:
         try:
             fcntl(fd, F_SETFD, 0)

@@ -1,7 +1,7 @@
-"""seccomp(2) filters: names and numbers, the ENOSYS prologue, and what a compiled filter says about a call.
+"""seccomp(2) filters: names and numbers, the ENOSYS prologue, and evaluating a compiled filter for a call.
 
-Facts of the kernel's ABI (seccomp(2), linux/audit.h, linux/filter.h) and of libseccomp's tokens; no policy. Classic BPF: eight bytes
-an instruction, jumps count from the next one and go forward only, so that instructions may be put in front of a finished program.
+Facts of the kernel's ABI (seccomp(2), linux/audit.h, linux/filter.h) and of libseccomp's tokens; no policy. Classic BPF: eight bytes per
+instruction; jumps are relative to the next one and only go forward, so instructions may be prepended to a finished program.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ OPERATORS = {
 }
 MASKED_EQ = 7
 
-# The token is what the filter finds in seccomp_data.arch, but for x32, which shares that of x86_64 and sets a bit in the number.
+# The token is the value of seccomp_data.arch, except for x32, which shares x86_64's and sets a bit in the number.
 ARCHES = {
     "SCMP_ARCH_X86": 0x40000003,
     "SCMP_ARCH_X86_64": 0xC000003E,
@@ -84,7 +84,7 @@ ARCHES = {
 X86_64, X32 = ARCHES["SCMP_ARCH_X86_64"], ARCHES["SCMP_ARCH_X32"]
 S390 = (ARCHES["SCMP_ARCH_S390"], ARCHES["SCMP_ARCH_S390X"])
 X32_BIT = 0x40000000
-ARM_PRIVATE = 0x000F0000  # ARM keeps cacheflush, set_tls and the like up there: no measure of how new a profile is
+ARM_PRIVATE = 0x000F0000  # ARM has cacheflush, set_tls and others in this range: they do not show how new a profile is
 
 LOAD, _JA, JUMP_EQUAL, _JGT, _JGE, RET = 0x20, 0x05, 0x15, 0x25, 0x35, 0x06
 _LD_NR, _LD_ARCH = (LOAD, 0, 0, 0), (LOAD, 0, 0, 4)
@@ -102,11 +102,11 @@ def action_name(value: int) -> str:
 
 
 def supports_flag(flag: int) -> bool:
-    """Whether this kernel knows a filter flag: it looks at the flags before it reads the (missing) program. Changes nothing."""
+    """Whether this kernel supports a filter flag: it checks the flags before it reads the (missing) program. Changes nothing."""
     from pyrunc.linux import _syscalls
 
     if flag == FLAG_WAIT_KILLABLE_RECV:
-        flag |= FLAG_NEW_LISTENER  # EINVAL alone, on every kernel
+        flag |= FLAG_NEW_LISTENER  # alone it is EINVAL on every kernel
     try:
         _syscalls.seccomp(SECCOMP_SET_MODE_FILTER, flag, None)
     except OSError as e:
@@ -124,16 +124,16 @@ def unpack(program: bytes) -> list[Insn]:
 
 
 def plausible(program: bytes) -> bool:
-    """Whether bytes have the size of a program; the rest is the kernel's to check."""
+    """Whether bytes have the size of a program; the kernel checks the rest."""
     return 0 < len(program) <= MAX_INSNS * INSN.size and len(program) % INSN.size == 0
 
 
 def enosys_prologue(highest: dict[int, int]) -> list[Insn]:
-    """Instructions that answer ENOSYS for calls newer than a profile, to stand in front of the compiled program.
+    """Instructions that return ENOSYS for calls newer than a profile, to be prepended to the compiled program.
 
-    highest: {arch token: the highest number that the profile names there}. Without this a call that did not exist when the profile
-    was written gets the default action, most often EPERM, and libraries that probe for new calls (clone3, faccessat2) break
-    instead of falling back. Anything else jumps behind the prologue, to the program, which loads what it needs itself.
+    highest: {arch token: the highest number that the profile has for it}. Without this, a call that did not exist when the profile was
+    written gets the default action, usually EPERM, and libraries that probe for new calls (clone3, faccessat2) break instead of falling
+    back. Anything else jumps to the program after the prologue, which loads what it needs itself.
     """
     groups = []
     arches: dict[int, int | None] = dict(highest)
@@ -156,7 +156,8 @@ def enosys_prologue(highest: dict[int, int]) -> list[Insn]:
 
 
 def _group(token: int, last: int | None, x32: int | None) -> list[Insn]:
-    """What one architecture does with the number. Ends in a return or in a jump behind the prologue; no way leads into the next."""
+    """The instructions for one architecture. They end with a return or a jump past the prologue, and never continue with the next
+    architecture."""
     ret = (RET, 0, 0, ERRNO | ENOSYS)
     leave = (_JA, 0, 0, 0)
     above = [leave] if last is None else [(_JGT, 0, 1, last), ret, leave]
@@ -168,13 +169,13 @@ def _group(token: int, last: int | None, x32: int | None) -> list[Insn]:
     if token == ARCHES["SCMP_ARCH_ARM"]:
         return [_LD_NR, (_JGE, 2, 0, ARM_PRIVATE), *above]
     if token in S390:
-        # 0 is no call there: glibc probes with it, and the kernel's own answer is ENOSYS
+        # 0 is not a call there: glibc probes with it, and the kernel returns ENOSYS
         return [_LD_NR, (JUMP_EQUAL, 1, 0, 0), *above]
     return [_LD_NR, *above]
 
 
 def verdict(program: bytes, arch: int, number: int, args: Sequence[int] = (0, 0, 0, 0, 0, 0), pointer: int = 0) -> int:
-    """Runs a filter over one call as the kernel would -> the 32-bit action. ValueError for what the kernel would not have loaded."""
+    """Runs a filter for one call as the kernel would -> the 32-bit action. ValueError for programs that the kernel would not load."""
     machine = _Machine(arch, number, args, pointer)
     code = unpack(program)
     pc = 0
@@ -193,7 +194,7 @@ def verdict(program: bytes, arch: int, number: int, args: Sequence[int] = (0, 0,
 
 
 class _Machine:
-    """Accumulator, index and memory of a filter that runs over the data of a call (struct seccomp_data)."""
+    """Accumulator, index and memory of a filter that runs on the data of a call (struct seccomp_data)."""
 
     def __init__(self, arch: int, number: int, args: Sequence[int], pointer: int) -> None:
         from _struct import pack as pack_data
@@ -232,7 +233,7 @@ class _Machine:
             return self.a, self.a
         if op == 0x87:  # TXA
             return self.x, self.x
-        raise ValueError("instruction 0x%02x is none of a filter" % op)
+        raise ValueError("instruction 0x%02x is not allowed in a filter" % op)
 
 
 def _holds(op: int, a: int, b: int) -> bool:
@@ -261,4 +262,4 @@ def _alu(op: int, a: int, b: int) -> int:
         return (a << b) & 0xFFFFFFFF
     if op == 0x70:
         return a >> b
-    raise ValueError("arithmetic 0x%02x is none of a filter" % op)
+    raise ValueError("arithmetic 0x%02x is not allowed in a filter" % op)

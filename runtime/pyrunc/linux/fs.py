@@ -1,8 +1,8 @@
-"""The file calls of posix under their kernel names: what leaves here is a CallError, so that a failure reads "mkdirat: EROFS". Invariant:
-nothing is followed and nothing is inherited unless the caller's flags say so.
+"""The file calls of posix under the kernel's names: errors are CallErrors, so that a failure reads "mkdirat: EROFS". Invariant: no link is
+followed and no descriptor is inheritable unless the caller's flags say so.
 
-`dir_fd` is the directory that a relative path starts from (None: the working directory). Files of /proc, /sys and cgroups are
-written by write_file: one write(2), as a buffered file object would report the kernel's refusal at close, when nobody listens.
+`dir_fd` is the directory that a relative path starts from (None: the working directory). Use write_file for files in /proc, /sys and
+cgroups: it calls write(2) once, while a buffered file object would report the kernel's error only at close, where it gets lost.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def _call(name: str, function: Callable[P, T], *args: P.args, **keywords: P.kwar
 
 
 def failure(number: int, call: str, path: str | bytes | None = None) -> CallError:
-    """A CallError that looks like one of the kernel's, for what is found out without a system call."""
+    """A CallError like one from the kernel, for problems that are detected without a system call."""
     return CallError(number, posix.strerror(number), path, call)
 
 
@@ -50,7 +50,7 @@ def open(path: str | bytes, flags: int, mode: int = 0o600, dir_fd: int | None = 
 
 
 def close(*fds: int | None) -> None:
-    """Closes each that is a descriptor (not None, not negative)."""
+    """Closes the descriptors that are not None or negative."""
     for fd in fds:
         if fd is not None and fd >= 0:
             posix.close(fd)
@@ -61,7 +61,7 @@ def mkdir(path: str | bytes, mode: int = 0o755, dir_fd: int | None = None) -> No
 
 
 def mknod(path: str | bytes, mode: int, device: int = 0, dir_fd: int | None = None) -> None:
-    """`mode` with its type bits; `device` as posix.makedev gives it."""
+    """`mode` includes the type bits; `device` is the result of posix.makedev."""
     _call("mknodat", posix.mknod, path, mode, device, dir_fd=dir_fd)
 
 
@@ -90,7 +90,7 @@ def rename(old: str | bytes, new: str | bytes, old_dir_fd: int | None = None, ne
 
 
 def stat(path: str | bytes, dir_fd: int | None = None) -> stat_result:
-    """What stands at `path` itself: a link is not followed."""
+    """lstat of `path`: a link is not followed."""
     return _call("fstatat", posix.stat, path, dir_fd=dir_fd, follow_symlinks=False)
 
 
@@ -102,12 +102,12 @@ def fstat(fd: int) -> stat_result:
 
 
 def kind(fd: int) -> int:
-    """The type bits of what `fd` (also an O_PATH one) stands for."""
+    """The type bits of the file that `fd` refers to; `fd` may be O_PATH."""
     return fstat(fd).st_mode & S_IFMT
 
 
 def char_device(info: stat_result) -> tuple[int, int]:
-    """A stat result -> (major, minor) of a character device, else (0, 0): the st_rdev of pipes and files is 0 too, and means nothing."""
+    """A stat result -> (major, minor) of a character device, else (0, 0): the st_rdev of pipes and files is also 0, and has no meaning."""
     if info.st_mode & S_IFMT != S_IFCHR:
         return (0, 0)
     return (posix.major(info.st_rdev), posix.minor(info.st_rdev))
@@ -136,7 +136,7 @@ def chroot(path: str | bytes) -> None:
 
 
 def exists(path: str | bytes, dir_fd: int | None = None) -> bool:
-    """Whether something is at `path`; only ENOENT means no, other errors go out."""
+    """Whether `path` exists; only ENOENT means no, other errors are raised."""
     try:
         stat(path, dir_fd)
     except FileNotFoundError:
@@ -165,7 +165,7 @@ def read_file(
     limit: int = 1 << 20,
     flags: int = posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_NOCTTY,
 ) -> bytes:
-    """The whole file as bytes. More than `limit`: EFBIG."""
+    """The whole file as bytes. EFBIG if it has more than `limit`."""
     fd = open(path, flags, dir_fd=dir_fd)
     try:
         return _call("read", fileio.read_fd, fd, limit)

@@ -9,8 +9,8 @@ MAP_LIMIT = 1 << 20
 
 
 def outer_uid(pid: int, uid: int) -> int | None:
-    """What `uid` of the user namespace of process `pid` is here; None if it has no mapping."""
-    if ns.is_shared(pid, "user"):  # read from within, the map tells the ids of the namespace above
+    """The id in our user namespace of `uid` in the user namespace of process `pid`; None if it has no mapping."""
+    if ns.is_shared(pid, "user"):  # read from inside, the map has the ids of the parent namespace
         return uid
     for line in fileio.read_file("/proc/%d/uid_map" % pid, MAP_LIMIT).split(b"\n"):
         fields = [int(field) for field in line.split()]

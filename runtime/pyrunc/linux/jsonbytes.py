@@ -1,7 +1,7 @@
-"""What we write for ourselves as JSON, in bytes: state, plan, config, messages between the sides. jsonio.loads reads it.
+"""Writes JSON for our own use, as bytes: state, plan, config, messages between the sides. jsonio.loads reads it.
 
-The extension does it (csrc/json.c), in a third of the time that jsonio.dumps and an encode take. What it leaves to jsonio: names that are not
-UTF-8 (lone surrogates), numbers beyond 64 bits, keys that are no str.
+The extension does the work (csrc/json.c), in a third of the time of jsonio.dumps and an encode. It leaves to jsonio: names that are not
+UTF-8 (lone surrogates), numbers of more than 64 bits, keys that are not str.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 def dumps(value: Any) -> bytes:
-    """Plain data → one line without a newline, in UTF-8. For files of our own: nothing is escaped for terminals."""
+    """Plain data → one line in UTF-8, without a newline. For our own files: nothing is escaped for terminals."""
     data = _syscalls.json(value, ",")
     return jsonio.dumps(value).encode("utf-8", "surrogateescape") if data is None else data
 
 
 def by_lines(document: dict[str, Any]) -> bytes:
-    """An object → lines, each key but the first on one of its own, so that a reader can leave some out."""
+    """An object → lines, each key except the first on a separate line, so that a reader can skip some of them."""
     data = _syscalls.json(document, "\n,")
     if data is None:
         text = "\n,".join(["%s:%s" % (jsonio.dumps(key), jsonio.dumps(value)) for key, value in document.items()])

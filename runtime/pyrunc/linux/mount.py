@@ -1,7 +1,7 @@
-"""Mounts by descriptor: clone a tree, make a new file system, give it attributes, put it somewhere.
+"""Mounts by descriptor: clones trees, creates new file systems, sets their attributes, and attaches them.
 
-Invariant: what is mounted and where is named by descriptors, so that no path is looked up twice. A mount is complete, with all its
-flags, before it is attached. Failures are CallErrors; those of `new` have the log of the file system and the option's index.
+Invariant: source and target of a mount are descriptors, so that no path is resolved twice. A mount is complete, with all its flags, before
+it is attached. Failures are CallErrors; those of `new` have the log of the file system and the index of the option.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from pyrunc.linux.proc import Proc
 
-# Flags of mount(2) that belong to the file system, and their words for fsconfig(2).
+# Flags of mount(2) that belong to the file system, and their names for fsconfig(2).
 SUPERBLOCK = (
     (c.MS_RDONLY, "ro"),
     (c.MS_SYNCHRONOUS, "sync"),
@@ -28,10 +28,10 @@ SUPERBLOCK = (
     (c.MS_DIRSYNC, "dirsync"),
     (c.MS_LAZYTIME, "lazytime"),
 )
-OLD_ONLY = c.MS_SILENT | c.MS_I_VERSION | c.MS_POSIXACL  # there is no word for these
-VALUE_LIMIT = 255  # of fsconfig(2)
+OLD_ONLY = c.MS_SILENT | c.MS_I_VERSION | c.MS_POSIXACL  # fsconfig(2) has no names for these
+VALUE_LIMIT = 255  # in fsconfig(2)
 LOG_LINES = 16
-PATIENCE = (5, 100)  # what the callers of make_readonly() give a writer: tries, milliseconds between two
+PATIENCE = (5, 100)  # how long the callers of make_readonly() wait for a writer: attempts, and milliseconds between two
 
 
 def clone(path: str | bytes, recursive: bool = False, dir_fd: int = c.AT_FDCWD, flags: int = 0) -> int:
@@ -45,12 +45,12 @@ def clone(path: str | bytes, recursive: bool = False, dir_fd: int = c.AT_FDCWD, 
 
 
 def clone_fd(fd: int, recursive: bool = False) -> int:
-    """-> fd of a detached copy of the mount, from what `fd` stands for downwards."""
+    """-> fd of a detached copy of the mount, starting at the file that `fd` refers to."""
     return clone(b"", recursive, fd, c.AT_EMPTY_PATH)
 
 
 def attach(tree_fd: int, target_fd: int) -> None:
-    """Puts a detached mount on what `target_fd` stands for. Afterwards `tree_fd` stands for the root of the mount in its place."""
+    """Attaches a detached mount to the file that `target_fd` refers to. Afterwards `tree_fd` refers to the root of the attached mount."""
     _syscalls.move_mount(tree_fd, b"", target_fd, b"", c.MOVE_MOUNT_F_EMPTY_PATH | c.MOVE_MOUNT_T_EMPTY_PATH)
 
 
@@ -66,8 +66,8 @@ def propagate(fd: int, flag: int) -> None:
 
 
 def new(fstype: str, source: str | None, flags: int, attributes: int, words: Iterable[str] = ()) -> int:
-    """-> fd of a new detached mount. `flags`: MS_* for the file system; `attributes`: MOUNT_ATTR_* of the mount; `words`: its options,
-    in order. The CallError has `log` and `option`, the index in `words` of the one that was refused (None: something else)."""
+    """-> fd of a new detached mount. `flags`: MS_* for the file system; `attributes`: MOUNT_ATTR_* of the mount; `words`: its options, in
+    order. The CallError has `log` and `option`, the index in `words` of the refused one (None if it was something else)."""
     context = _syscalls.fsopen(fstype, c.FSOPEN_CLOEXEC)
     at = None
     try:
@@ -91,8 +91,8 @@ def new(fstype: str, source: str | None, flags: int, attributes: int, words: Ite
 
 
 def parse(fstype: str, words: Iterable[str]) -> None:
-    """Has the file system read its options, and mounts nothing. The CallError has `log` and `option`, as of new(); EPERM for callers who may
-    not mount."""
+    """Lets the file system parse its options, without mounting anything. The CallError has `log` and `option`, as with new(); EPERM if the
+    caller may not mount."""
     context = _syscalls.fsopen(fstype, c.FSOPEN_CLOEXEC)
     at = None
     try:
@@ -108,18 +108,18 @@ def parse(fstype: str, words: Iterable[str]) -> None:
 
 
 def old(fstype: str | None, source: str | None, target_fd: int, flags: int, data: str | None, proc: Proc) -> None:
-    """mount(2) on what `target_fd` stands for: for what fsconfig(2) has no words for. The path to it leads through `proc`, our own
-    procfs, and is relative, as that one is attached nowhere."""
+    """mount(2) on the file that `target_fd` refers to, for what fsconfig(2) can't express. Its path goes through `proc`, our own procfs,
+    and is relative because that procfs is not attached anywhere."""
     _among_links(proc, lambda: _syscalls.mount(source or None, "%d" % target_fd, fstype or None, flags, data or None))
 
 
 def detach(fd: int, proc: Proc) -> None:
-    """umount2(2) with MNT_DETACH of the mount whose root `fd` stands for, and of what is mounted below it. The path is that of `old`."""
+    """umount2(2) with MNT_DETACH of the mount whose root `fd` refers to, and of the mounts below it. Uses a path as in old()."""
     _among_links(proc, lambda: _syscalls.umount2("%d" % fd, c.MNT_DETACH))
 
 
 def _among_links(proc: Proc, act: Callable[[], None]) -> None:
-    """Calls `act` with the links of our descriptors as the working directory."""
+    """Calls `act` with the directory of our descriptor links as the working directory."""
     back = fs.open(".", posix.O_PATH | posix.O_DIRECTORY)
     links = None
     try:
@@ -134,8 +134,8 @@ def _among_links(proc: Proc, act: Callable[[], None]) -> None:
 
 
 def make_readonly(fd: int, tries: int, pause_ms: int) -> None:
-    """Read-only, all else stays. EBUSY means that a file in it is open for writing: `tries` attempts, `pause_ms` apart, as the caller
-    wants to wait for the writer."""
+    """Makes the mount read-only; other flags are kept. EBUSY means that a file in it is open for writing: it makes `tries` attempts,
+    `pause_ms` apart, depending on how long the caller wants to wait for the writer."""
     while True:
         try:
             return setattr(fd, c.MOUNT_ATTR_RDONLY, 0)
@@ -164,8 +164,8 @@ def _set(context: int, key: str, value: str | None) -> None:
 
 
 def _settings(fstype: str, word: str) -> list[tuple[str, str | None]]:
-    """One option word -> [(key, value or None)]. Several in one word stand between commas, as mount(2) has it."""
-    if "context=" in word[:12]:  # SELinux: quotes keep the commas of the label together, and are no part of it
+    """One option word -> [(key, value or None)]. A word may contain several options separated by commas, as in mount(2)."""
+    if "context=" in word[:12]:  # SELinux: quotes protect commas in the label, and are not part of it
         key, _, value = word.partition("=")
         return [(key, value.strip('"'))]
     found = []
@@ -195,7 +195,7 @@ def _split(text: str, mark: str, escapes: bool) -> list[str]:
 
 
 def _layers(value: str) -> list[tuple[str, str | None]]:
-    """A long list of overlay layers, one by one (Linux 6.7); '::' begins those that hold data only."""
+    """A long list of overlay layers, one by one (Linux 6.7); '::' starts the data-only layers."""
     found: list[tuple[str, str | None]] = []
     key = "lowerdir+"
     for layer in _split(value, ":", True):
@@ -207,7 +207,7 @@ def _layers(value: str) -> list[tuple[str, str | None]]:
 
 
 def _log(context: int) -> tuple[str, ...]:
-    """What the file system said about it: ('tmpfs: Bad value for ...',)."""
+    """The messages of the file system: ('tmpfs: Bad value for ...',)."""
     lines: list[str] = []
     while len(lines) < LOG_LINES:
         try:

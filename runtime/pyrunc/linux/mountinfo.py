@@ -1,4 +1,4 @@
-"""The mount table as text (proc_pid_mountinfo(5)). Invariant: no file is opened here; whose table it is, is the caller's choice."""
+"""The mount table as text (proc_pid_mountinfo(5)). Invariant: no file is opened here; the caller chooses whose table to read."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def below(text: str, path: str) -> list[tuple[int, str]]:
 
 
 def unescape(text: str) -> str:
-    """A path of the table: blank, tab, newline and backslash are written in octal."""
+    """Decodes a path of the table, where space, tab, newline and backslash are written in octal."""
     if "\\" not in text:
         return text
     for code, char in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):

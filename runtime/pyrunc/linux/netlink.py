@@ -1,6 +1,6 @@
-"""rtnetlink(7), as much of it as a runtime needs: loopback up, and the links and addresses of devices that change their namespace.
+"""The part of rtnetlink(7) that a runtime needs: bringing up loopback, and links and addresses of devices that move to another namespace.
 
-A socket speaks for the network namespace in which it was made; `Route.inside()` makes one for another namespace without going there.
+A socket belongs to the network namespace in which it was created; `Route.inside()` creates one for another namespace without joining it.
 Invariant: every request is acknowledged or raises a CallError (call: the message's name; strerror: the kernel's own words if it has any).
 """
 
@@ -31,7 +31,7 @@ IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST, IFA_FLAGS = 1, 2, 4, 8
 NLMSGERR_ATTR_MSG = 1
 IFA_F_PERMANENT = 0x80
 SCOPE_UNIVERSE = 0
-LOOPBACK_INDEX = 1  # of every network namespace
+LOOPBACK_INDEX = 1  # in every network namespace
 HEADER = Struct("=IHHII")  # length, type, flags, sequence, port
 LINK = Struct("=BxHiII")  # family, type, index, flags, change
 ADDRESS = Struct("=BBBBi")  # family, prefix length, flags, scope, index
@@ -49,7 +49,7 @@ class Route:
 
     @classmethod
     def inside(cls, net_fd: int) -> Route:
-        """A socket of another network namespace: a child goes there, makes it, and hands it over."""
+        """A socket in another network namespace: a child joins it, creates the socket, and passes it back."""
         ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
         pid, pidfd = _syscalls.clone3(0, SIGCHLD)
         if pid == 0:
@@ -62,7 +62,7 @@ class Route:
             ours.close()
             reap(pid)
         if not extra:
-            number = int(data) if data else EIO  # it was killed before it could say why
+            number = int(data) if data else EIO  # it was killed before it could report the reason
             raise CallError(number, posix.strerror(number), None, "setns")
         return cls(_socket.socket(_socket.AF_NETLINK, _socket.SOCK_RAW, NETLINK_ROUTE, unpack_from("i", extra[0][2])[0]))
 
@@ -70,7 +70,7 @@ class Route:
         self.sock.close()
 
     def request(self, kind: int, flags: int, body: bytes) -> list[bytes]:
-        """Sends one message; the bodies of what comes back (none for a plain acknowledgement)."""
+        """Sends one message and returns the bodies of the replies (none for a plain acknowledgement)."""
         self.sequence += 1
         data = HEADER.pack(HEADER.size + len(body), kind, flags | NLM_F_REQUEST, self.sequence, 0) + body
         self.sock.send(data)
@@ -94,7 +94,7 @@ class Route:
         return [_link(body) for body in self.request(RTM_GETLINK, NLM_F_DUMP, LINK.pack(0, 0, 0, 0, 0))]
 
     def link(self, name: str) -> tuple[int, str, int]:
-        """(index, name, flags). OSError ENODEV when there is none of this name."""
+        """(index, name, flags). OSError ENODEV if there is no device with this name."""
         body = LINK.pack(0, 0, 0, 0, 0) + attribute(IFLA_IFNAME, name.encode() + b"\0")
         return _link(self.request(RTM_GETLINK, NLM_F_ACK, body)[0])
 
@@ -102,12 +102,13 @@ class Route:
         self.request(RTM_NEWLINK, NLM_F_ACK, LINK.pack(0, 0, index, IFF_UP if up else 0, IFF_UP))
 
     def move(self, index: int, net_fd: int, name: str) -> None:
-        """Renames and moves in one step, so that the device is never in one place under the name of the other. `name` may hold one %d."""
+        """Renames and moves in one step, so that the device is never in one namespace under its name in the other. `name` may contain one
+        %d."""
         body = attribute(IFLA_NET_NS_FD, pack("=I", net_fd)) + attribute(IFLA_IFNAME, name.encode() + b"\0")
         self.request(RTM_NEWLINK, NLM_F_ACK, LINK.pack(0, 0, index, 0, 0) + body)
 
     def addresses(self, index: int) -> list[tuple[int, int, bytes, bytes | None]]:
-        """[(family, prefix length, address bytes, broadcast bytes or None)]: permanent ones of universe scope, of one device."""
+        """[(family, prefix length, address bytes, broadcast bytes or None)]: the permanent addresses of universe scope of one device."""
         found = []
         for body in self.request(RTM_GETADDR, NLM_F_DUMP, ADDRESS.pack(0, 0, 0, 0, 0)):
             family, prefix, short_flags, scope, of = ADDRESS.unpack_from(body)
@@ -173,7 +174,7 @@ def parse(data: bytes) -> dict[int, bytes]:
 
 
 def loopback_up() -> None:
-    """The loopback device of this process's network namespace."""
+    """Brings up the loopback device of this process's network namespace."""
     route = Route()
     try:
         route.set_up(LOOPBACK_INDEX, True)

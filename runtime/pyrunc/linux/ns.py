@@ -1,9 +1,9 @@
-"""Namespaces: their names, opening and telling them apart, and the clone of init into the right set of them (namespaces(7)).
+"""Namespaces: their names, opening and comparing them, and cloning init into the right set of them (namespaces(7)).
 
-Invariant: the host side never changes a namespace of its own. What only a process can do that changes its own (joining a user or pid
-namespace, writing time offsets) is done by a go-between, a short-lived child that clones init as its *sibling* (CLONE_PARENT) and
-ends. So no hook can land in the wrong place, nothing has to be taken back, and it works where taking back is not permitted: in a
-user namespace one may enter a descendant's pid or time namespace, but not return to one's own (EPERM in setns).
+Invariant: the host side never changes its own namespaces. Operations that require it (joining a user or pid namespace, writing time
+offsets) are done by an intermediate process, a short-lived child that clones init as its *sibling* (CLONE_PARENT) and exits. So no hook can
+run in the wrong namespace, nothing has to be reverted, and it works even if reverting is not permitted: in a user namespace a process may
+enter a descendant's pid or time namespace, but not return to its own (setns fails with EPERM).
 """
 
 from __future__ import annotations
@@ -46,21 +46,22 @@ FLAGS = {
     "mount": CLONE_NEWNS,
 }
 FILES = {"user": "user", "ipc": "ipc", "uts": "uts", "network": "net", "pid": "pid", "cgroup": "cgroup", "time": "time", "mount": "mnt"}
-# The order of joining: mount last, as paths mean something else after it.
+# The order of joining: mount is last, because it changes the meaning of paths.
 ORDER = ("ipc", "uts", "network", "pid", "cgroup", "time", "mount")
 EINTR_TRIES = 3
 REPORT = Struct("=ii16s16s")  # pid of init or 0, errno, call, namespace
 
 
 def open_path(path: str, kind: str) -> int:
-    """fd of the namespace at `path`, proven to be one and of this kind. OSError: EINVAL from NS_GET_NSTYPE for the wrong one.
+    """fd of the namespace at `path`, after checking that it is one of this kind. OSError: EINVAL from NS_GET_NSTYPE for a wrong one.
 
-    O_NONBLOCK, as the path may be a fifo; the file system is asked before the ioctl, whose number other files use otherwise."""
+    Uses O_NONBLOCK because the path may be a fifo, and checks the file system before the ioctl, because its number has other meanings for
+    other files."""
     fd = _open(path)
     try:
         found = kind_of(fd)
         if found != kind:
-            text = "is no %s namespace" % kind if found is None else "is a %s namespace, not %s" % (found, kind)
+            text = "is not a %s namespace" % kind if found is None else "is a %s namespace, not %s" % (found, kind)
             raise CallError(errno.EINVAL, text, path, "ioctl(NS_GET_NSTYPE)")
     except BaseException:
         posix.close(fd)
@@ -76,7 +77,7 @@ def _open(path: str) -> int:
 
 
 def kind_of(fd: int) -> str | None:
-    """'network', ... of a descriptor; None when it is no namespace."""
+    """The kind of the namespace that a descriptor refers to ('network', ...); None if it is not a namespace."""
     if _syscalls.fstatfs(fd)[0] != NSFS_MAGIC:
         return None
     flag = fcntl.ioctl(fd, NS_GET_NSTYPE)
@@ -87,18 +88,19 @@ def kind_of(fd: int) -> str | None:
 
 
 def is_own(fd: int, kind: str) -> bool:
-    """Whether a descriptor is the very namespace that this process is in."""
+    """Whether a descriptor refers to a namespace that this process is in."""
     there, own = posix.fstat(fd), posix.stat("/proc/self/ns/" + FILES[kind])
     return (there.st_dev, there.st_ino) == (own.st_dev, own.st_ino)
 
 
 def is_shared(pid: int, kind: str) -> bool:
-    """Whether a process is in the very namespace that this process is in. FileNotFoundError where this kernel has none of that kind."""
+    """Whether another process is in the same namespace as this one. FileNotFoundError if this kernel has no namespaces of that kind."""
     return posix.readlink("/proc/%d/ns/%s" % (pid, FILES[kind])) == posix.readlink("/proc/self/ns/" + FILES[kind])
 
 
 def ancestor(fd: int, inode: int) -> int:
-    """fd of the user namespace of that inode above the one that `fd` is of; -1 where there is none up to our own (ioctl_nsfs(2))."""
+    """fd of the user namespace with that inode among the ancestors of the one that `fd` refers to; -1 if there is none up to our own
+    (ioctl_nsfs(2))."""
     above = posix.dup(fd)
     while True:
         try:
@@ -122,7 +124,7 @@ def exists(kind: str) -> bool:
 
 
 def reap(pid: int) -> None:
-    """Waits for a helper of ours. Where our caller has SIGCHLD ignored the kernel does the reaping, and there is nothing to be had."""
+    """Reaps a child. If our caller ignored SIGCHLD, the kernel has already reaped it, and there is no status."""
     try:
         posix.waitpid(pid, 0)
     except ChildProcessError:
@@ -130,7 +132,7 @@ def reap(pid: int) -> None:
 
 
 def join(fd: int, kind: str) -> None:
-    """setns(2). The CallError says which namespace it was (.namespace)."""
+    """setns(2). The CallError names the namespace (.namespace)."""
     try:
         _syscalls.setns(fd, FLAGS[kind])
     except OSError as e:
@@ -141,19 +143,19 @@ def join(fd: int, kind: str) -> None:
 
 
 def clone_init(joins: dict[str, int], flags: int, cgroup_fd: int = -1, offsets: bytes | None = None) -> tuple[int, int, tuple[str, ...]]:
-    """(pid, pidfd, ()) of init in the host side, (0, -1, kinds that it is in already) in init.
+    """Returns (pid, pidfd, ()) of init in the host side, and (0, -1, kinds that it has already joined) in init.
 
-    joins: {kind: descriptor} of namespaces to be joined; what is not done here init joins itself. flags: CLONE_NEW* of the new ones, but
-    never that of the cgroup namespace. cgroup_fd: for CLONE_INTO_CGROUP, or -1. offsets: the text of timens_offsets. Takes a go-between
-    for a joined pid or user namespace, for offsets, and for any join beside a new user namespace, from within which init couldn't enter
-    what the outer one owns. CallError: .namespace says which one it was about."""
+    joins: {kind: descriptor} of the namespaces to join; init joins the remaining ones itself. flags: CLONE_NEW* of the new ones, except the
+    cgroup namespace. cgroup_fd: for CLONE_INTO_CGROUP, or -1. offsets: the text of timens_offsets. An intermediate process is used for a
+    joined pid or user namespace, for offsets, and for any join together with a new user namespace, from inside which init couldn't enter
+    namespaces that the outer one owns. CallError: .namespace names the one that failed."""
     if offsets or "user" in joins or "pid" in joins or (joins and flags & CLONE_NEWUSER):
-        return _by_go_between(joins, flags, cgroup_fd, offsets)
+        return _by_intermediate(joins, flags, cgroup_fd, offsets)
     return (*_clone(flags, SIGCHLD, cgroup_fd), ())
 
 
 def _clone(flags: int, exit_signal: int, cgroup_fd: int) -> tuple[int, int]:
-    """clone3; EINTR can come from a stop signal that arrives while the new process is being made."""
+    """clone3; a stop signal that arrives while the new process is created causes EINTR."""
     for tries in range(EINTR_TRIES):
         try:
             return _syscalls.clone3(flags, exit_signal, cgroup_fd)
@@ -163,30 +165,30 @@ def _clone(flags: int, exit_signal: int, cgroup_fd: int) -> tuple[int, int]:
     raise AssertionError
 
 
-def _by_go_between(joins: dict[str, int], flags: int, cgroup_fd: int, offsets: bytes | None) -> tuple[int, int, tuple[str, ...]]:
-    early_cgroup = "cgroup" in joins  # from inside a foreign cgroup namespace CLONE_INTO_CGROUP is refused (nsdelegate)
+def _by_intermediate(joins: dict[str, int], flags: int, cgroup_fd: int, offsets: bytes | None) -> tuple[int, int, tuple[str, ...]]:
+    early_cgroup = "cgroup" in joins  # inside another cgroup namespace, CLONE_INTO_CGROUP is refused (nsdelegate)
     reader, writer = posix.pipe2(posix.O_CLOEXEC)
     try:
         pid, pidfd = _clone(0, SIGCHLD, cgroup_fd if early_cgroup else -1)
         if pid == 0:
-            if not _go_between(joins, flags, offsets, writer, -1 if early_cgroup else cgroup_fd):
+            if not _intermediate(joins, flags, offsets, writer, -1 if early_cgroup else cgroup_fd):
                 posix._exit(0)
-            return 0, -1, tuple(joins)  # init; the pipe is closed below, in each of the two that get there
+            return 0, -1, tuple(joins)  # init; the pipe is closed below, in both processes that get there
         posix.close(pidfd)
         posix.close(writer)
         writer = -1
-        report = posix.read(reader, REPORT.size)  # less than PIPE_BUF: whole, or nothing when the go-between was killed
+        report = posix.read(reader, REPORT.size)  # shorter than PIPE_BUF: complete, or nothing if the intermediate process was killed
         reap(pid)
     finally:
         if writer >= 0:
             posix.close(writer)
         posix.close(reader)
     if len(report) != REPORT.size:
-        raise CallError(errno.ECHILD, "the go-between ended without a word", call="clone3")
+        raise CallError(errno.ECHILD, "the intermediate process exited without a report", call="clone3")
     pid, number, call, kind = REPORT.unpack(report)
     if number:
         raise _failed(CallError(number, posix.strerror(number), call=call.rstrip(b"\0").decode()), kind.rstrip(b"\0").decode())
-    return pid, posix.pidfd_open(pid), ()  # our child, and nobody has waited for it: the number can't be another's
+    return pid, posix.pidfd_open(pid), ()  # our unreaped child: the pid can't have been reused
 
 
 def _failed(e: CallError, kind: str) -> CallError:
@@ -194,14 +196,14 @@ def _failed(e: CallError, kind: str) -> CallError:
     return e
 
 
-def _go_between(joins: dict[str, int], flags: int, offsets: bytes | None, writer: int, cgroup_fd: int) -> bool:
-    """In the go-between. True in init; otherwise init was made, or the failure was reported. Never raises: the code of the host side
-    must not run here."""
+def _intermediate(joins: dict[str, int], flags: int, offsets: bytes | None, writer: int, cgroup_fd: int) -> bool:
+    """Runs in the intermediate process. True in init; otherwise init was created, or the failure was reported. Never raises: the code of
+    the host side must not run here."""
     try:
         _syscalls.prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
         new_user = bool(flags & CLONE_NEWUSER)
         if ("pid" in joins or "user" in joins) and (not new_user or posix.geteuid() == 0):
-            # neighbours may have CAP_SYS_PTRACE. With a new user namespace an unprivileged host still has to write init's maps
+            # other processes there may have CAP_SYS_PTRACE. With a new user namespace, an unprivileged host still has to write init's maps
             _syscalls.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
         proc_fd = posix.open("/proc/self", posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC) if offsets else -1
         _join_all(joins, new_user)
@@ -252,7 +254,7 @@ def _join_all(joins: dict[str, int], new_user: bool) -> None:
 
 
 def _write_offsets(proc_fd: int, offsets: bytes) -> None:
-    """A time namespace takes offsets only while no process is in it (EACCES later), so its children-to-be get them from here."""
+    """A time namespace accepts offsets only while no process is in it (later EACCES), so they are written here, before the clone."""
     call = "unshare"
     try:
         _syscalls.unshare(CLONE_NEWTIME)

@@ -1,11 +1,11 @@
-"""The one resolver of paths inside a container's root, and the one maker of what is missing on the way.
+"""The only resolver of paths inside a container's root. It also creates missing files and directories.
 
-Invariant: a path of the config or the image never meets the kernel but below a descriptor of the root, with
-RESOLVE_IN_ROOT or one component at a time (the class of CVE-2019-18837, CVE-2021-30465, CVE-2024-45310). A name that was resolved
-once is not resolved again: callers act on the descriptor, and check with `verify` that it still is what the path leads to.
+Invariant: a path from the config or the image is only passed to the kernel relative to a descriptor of the root, with RESOLVE_IN_ROOT or
+one component at a time (the class of CVE-2019-18837, CVE-2021-30465, CVE-2024-45310). A path is resolved only once: callers use the
+descriptor, and check with `verify` that the path still leads to it.
 
-Links are followed inside the root, also dangling ones (an image's /etc/resolv.conf may point into an empty /run): what they
-name is then made there. Links of /proc are never jumped through, at most their text is read as a path inside the root.
+Links are followed inside the root, including dangling ones (an image's /etc/resolv.conf may point into an empty /run): their targets are
+then created. Magic links of /proc are never followed; at most their text is used as a path inside the root.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ IN_ROOT = constants.RESOLVE_IN_ROOT | constants.RESOLVE_NO_MAGICLINKS
 
 
 def clean(path: str) -> str:
-    """'/a//./b/../c/' -> '/a/c'; relative ones start at '/'; '..' stops there. By text alone."""
+    """'/a//./b/../c/' -> '/a/c'; a relative path starts at '/', and '..' stops there. Only the text is used."""
     if path[:1] == "/" and "/." not in path and "//" not in path and path[-1] != "/":  # nearly always
         return path
     kept: list[str] = []
@@ -47,20 +47,20 @@ def resolve(root_fd: int, path: str, flags: int = posix.O_PATH, plain: bool = Fa
         try:
             return _syscalls.openat2(root_fd, path, flags | posix.O_CLOEXEC, 0, how)
         except OSError as e:
-            if e.errno not in (errno.EAGAIN, errno.EXDEV) or not left:  # EXDEV: a rename took us out of the root for a moment
+            if e.errno not in (errno.EAGAIN, errno.EXDEV) or not left:  # EXDEV: a rename briefly moved us out of the root
                 e.filename = path
                 raise
         left -= 1
 
 
 def make_dir(root_fd: int, path: str, mode: int = 0o755, plain: bool = False) -> int:
-    """-> O_PATH fd of the directory `path`, it and its parents made where they are missing. ENOTDIR if it is something else."""
+    """-> O_PATH fd of the directory `path`; it and its parents are created if they are missing. ENOTDIR if it is something else."""
     fd = _found(root_fd, path, plain)
     return make_missing_dir(root_fd, path, mode, plain) if fd is None else _directory(fd, path)
 
 
 def make_missing_dir(root_fd: int, path: str, mode: int = 0o755, plain: bool = False) -> int:
-    """As make_dir, for who has just found that it is not there."""
+    """Like make_dir, if the caller already knows that the directory does not exist."""
     return _directory(_walk(root_fd, path, mode, None, plain), path)
 
 
@@ -72,21 +72,21 @@ def _directory(fd: int, path: str) -> int:
 
 
 def make_file(root_fd: int, path: str, mode: int = 0o644, dir_mode: int = 0o755, plain: bool = False) -> int:
-    """-> O_PATH fd of what `path` leads to; an empty file is made where nothing is. What is found may be of any type."""
+    """-> O_PATH fd of the file that `path` leads to, which may be of any type; if there is none, an empty file is created."""
     fd = _found(root_fd, path, plain)
     return _walk(root_fd, path, dir_mode, mode, plain) if fd is None else fd
 
 
 def parent(root_fd: int, path: str, mode: int = 0o755) -> tuple[int, str]:
-    """-> (fd of the directory that holds the last component, its name); the directory is made where it is missing."""
+    """-> (fd of the directory of the last component, the component's name); the directory is created if it is missing."""
     folder, _, name = clean(path).rpartition("/")
     return make_dir(root_fd, folder or "/", mode), name
 
 
 def read_lines(root_fd: int, path: str, limit: int, reopen: Callable[[int, int], int] | None = None) -> list[bytes]:
-    """The lines of a file of the image, of its first `limit` bytes; none where it is missing or can't be read. The file is hostile: links
-    are resolved inside the root, anything but a regular file is not opened (a fifo would block, a device may act), and an incomplete
-    last line is dropped (CVE-2024-9676). reopen(fd, flags): opens what an O_PATH descriptor stands for; /proc/self/fd by itself."""
+    """The lines in the first `limit` bytes of a file of the image; none if it is missing or can't be read. The file is untrusted: links are
+    resolved inside the root, only regular files are opened (a fifo would block, opening a device may have effects), and an incomplete last
+    line is dropped (CVE-2024-9676). reopen(fd, flags): opens the file of an O_PATH descriptor; by default through /proc/self/fd."""
     text = b""
     try:
         node = resolve(root_fd, path)
@@ -119,7 +119,7 @@ def mount_id(fd: int) -> int:
 
 
 def unique_mount_id(fd: int) -> int:
-    """An id that no other mount will ever have; 0 before Linux 6.8."""
+    """A mount id that is never reused; 0 before Linux 6.8."""
     found = _syscalls.statx(fd, b"", constants.AT_EMPTY_PATH, constants.STATX_MNT_ID_UNIQUE)
     return found[9] if found[0] & constants.STATX_MNT_ID_UNIQUE else 0
 
@@ -129,7 +129,8 @@ def is_mount_root(fd: int) -> bool:
 
 
 def verify(root_fd: int, path: str, mount: int, plain: bool = False) -> int:
-    """-> O_PATH fd of `path`, resolved once more: it must lead to the mount with the id `mount`. ESTALE if somebody moved things."""
+    """-> O_PATH fd of `path`, resolved again: it must lead to the mount with the id `mount`. ESTALE if something was moved in the
+    meantime."""
     fd = resolve(root_fd, path, posix.O_PATH, plain)
     if mount_id(fd) != mount:
         posix.close(fd)
@@ -149,7 +150,7 @@ def _split(path: str) -> list[str]:
 
 
 def _walk(root_fd: int, path: str, dir_mode: int, file_mode: int | None, plain: bool) -> int:
-    """One component at a time, each looked at before it is entered. file_mode None: the last one is a directory too."""
+    """Walks one component at a time, checking each before entering it. file_mode None: the last one is also a directory."""
     names: list[str] = []
     pending, here, links, tries = _split(path), root_fd, 0, 0
     try:
@@ -189,14 +190,14 @@ def _walk(root_fd: int, path: str, dir_mode: int, file_mode: int | None, plain: 
 
 
 def _step(root_fd: int, old: int, new: int) -> int:
-    """Leaves `old` for `new`."""
+    """Closes `old`, unless it is the root, and returns `new`."""
     if old != root_fd:
         posix.close(old)
     return new
 
 
 def _target(fd: int, path: str, links: int) -> str:
-    """The text of the link that `fd` stands for; closes it."""
+    """The text of the link that `fd` refers to; closes `fd`."""
     try:
         if links > LINKS:
             raise fs.failure(errno.ELOOP, "openat2", path)
@@ -209,7 +210,7 @@ def _target(fd: int, path: str, links: int) -> str:
 
 
 def _make(here: int, name: str, dir_mode: int, file_mode: int | None) -> None:
-    """One missing name. That it is there by now is no error: it is looked at again. The umask is ours, not the container's."""
+    """Creates one missing name. It is not an error if it exists by now: it is checked again. The umask is ours, not the container's."""
     umask = posix.umask(0)
     try:
         if file_mode is None:

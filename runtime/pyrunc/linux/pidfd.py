@@ -1,7 +1,7 @@
-"""Processes by descriptor: a pid alone never says which process it is, a pid with its start time does.
+"""Processes by descriptor: a pid alone does not identify a process, a pid with its start time does.
 
-Open, compare the start time, then signal through the descriptor: whatever the kernel re-uses the number for in between is not
-hit. "Gone" is an answer here (-1, False, 0), not an error; everything else that the kernel says is a CallError.
+Open it, compare the start time, then signal through the descriptor: a process that got the same pid in the meantime is not affected. "Gone"
+is a result here (-1, False, 0), not an error; all other errors are CallErrors.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from os import stat_result
 
 PIDFD_GET_INFO = 0xC040FF0B  # _IOWR(0xff, 11, struct pidfd_info), 64 bytes, Linux 6.13
-PIDFD_INFO_EXIT = 1 << 3  # exit_code of one that was waited for, Linux 6.15
+PIDFD_INFO_EXIT = 1 << 3  # exit_code of a reaped process, Linux 6.15
 EXIT_CODE_AT = 60
 PF_FORKNOEXEC = 0x40  # include/linux/sched.h
 
 
 def _stat(pid: int) -> list[bytes] | None:
-    """Fields of proc_pid_stat(5) from the third on (the name before may hold anything, also `) R 1`). None: no such process."""
+    """Fields of proc_pid_stat(5) from the third on (the name before it may contain anything, including `) R 1`). None: no such process."""
     try:
         fd = posix.open("/proc/%d/stat" % pid, posix.O_RDONLY | posix.O_CLOEXEC)
     except OSError as e:
@@ -44,7 +44,7 @@ def _stat(pid: int) -> list[bytes] | None:
 
 
 def start_time(pid: int, living: bool = False) -> int:
-    """Field 22, in clock ticks since boot; 0 when there is no such process or, if a `living` one is asked for, only its zombie."""
+    """Field 22, in clock ticks since boot; 0 if there is no such process or, with `living`, if it is a zombie."""
     fields = _stat(pid)
     if fields is None or (living and fields[0] in (b"Z", b"X", b"x")):
         return 0
@@ -52,8 +52,8 @@ def start_time(pid: int, living: bool = False) -> int:
 
 
 def has_executed(pid: int) -> bool:
-    """Whether a process that was cloned has executed a program since: not if its flags, field 9, still have PF_FORKNOEXEC. Also told by a
-    zombie; True for one that is gone."""
+    """Whether a process has called execve since it was cloned: not if its flags, field 9, still have PF_FORKNOEXEC. This also works for a
+    zombie; True for a process that no longer exists."""
     fields = _stat(pid)
     return fields is None or not int(fields[6]) & PF_FORKNOEXEC
 
@@ -70,7 +70,7 @@ def ancestors() -> list[int]:
 
 
 def command_line(pid: int) -> str:
-    """Its words, for people; "" when it is gone."""
+    """The command line of a process, for messages; "" if it no longer exists."""
     try:
         fd = posix.open("/proc/%d/cmdline" % pid, posix.O_RDONLY | posix.O_CLOEXEC)
     except OSError:
@@ -84,7 +84,7 @@ def command_line(pid: int) -> str:
 
 
 def has_open(pid: int, info: stat_result) -> bool:
-    """Whether a process has a descriptor of the file that `info`, a stat result, is of."""
+    """Whether a process has the file with the stat result `info` open."""
     try:
         names = posix.listdir("/proc/%d/fd" % pid)
     except OSError:
@@ -100,7 +100,7 @@ def has_open(pid: int, info: stat_result) -> bool:
 
 
 def boot_id() -> str:
-    """Start times count from boot, so a recorded one is worth something in the same boot only."""
+    """The boot id: start times count from boot, so a recorded one is only valid during the same boot."""
     fd = posix.open("/proc/sys/kernel/random/boot_id", posix.O_RDONLY | posix.O_CLOEXEC)
     try:
         return posix.read(fd, 64).decode("ascii").strip()
@@ -109,7 +109,7 @@ def boot_id() -> str:
 
 
 def open_any(pid: int) -> int:
-    """pidfd of whatever has this pid now; -1: nothing."""
+    """pidfd of the process that has this pid now; -1 if there is none."""
     try:
         return posix.pidfd_open(pid)
     except OSError as e:
@@ -119,10 +119,10 @@ def open_any(pid: int) -> int:
 
 
 def open_init(pid: int, started: int) -> int:
-    """pidfd of the process that had `pid` and began at `started`; -1: it is gone, whoever may have the number now.
+    """pidfd of the process that had `pid` and started at `started`; -1 if it no longer exists, even if the pid was reused.
 
-    A zombie is opened too: it can be waited for. The time is read after the descriptor was opened: if both name the same process
-    now, they did before.
+    A zombie is also opened, because it can be waited for. The start time is read after opening: if it matches now, the descriptor refers to
+    that process.
     """
     fd = open_any(pid) if pid > 0 else -1
     if fd >= 0 and (not started or start_time(pid) != started):
@@ -143,7 +143,7 @@ def kill(fd: int, number: int) -> bool:
 
 
 def wait(fd: int, timeout_ms: float | None = None) -> bool:
-    """Until the process has ended (its own parent need not be us). False: the time is up first."""
+    """Waits until the process has exited; it does not have to be our child. False after the timeout."""
     import select
 
     poll = select.poll()
@@ -152,7 +152,7 @@ def wait(fd: int, timeout_ms: float | None = None) -> bool:
 
 
 def pid_of(fd: int) -> int:
-    """The pid that a pidfd stands for, in the namespace of /proc; -1 once it was waited for."""
+    """The pid that a pidfd refers to, in the namespace of /proc; -1 after it was reaped."""
     info = posix.open("/proc/self/fdinfo/%d" % fd, posix.O_RDONLY | posix.O_CLOEXEC)
     try:
         lines = posix.read(info, 4096).split(b"\n")
@@ -162,10 +162,10 @@ def pid_of(fd: int) -> int:
 
 
 def exit_status(fd: int) -> int | None:
-    """How a process ended, as wait(2) has it (posix.waitstatus_to_exitcode reads it), as long as the kernel tells it to those who are not
-    its parent; None: alive, or not known.
+    """The wait(2) status of a process (see posix.waitstatus_to_exitcode), if the kernel shows it to processes other than the parent; None
+    if it is alive, or the status is not known.
 
-    Field 52 of its zombie's stat, or PIDFD_GET_INFO once it was waited for.
+    Uses field 52 of the zombie's stat, or PIDFD_GET_INFO after it was reaped.
     """
     pid = pid_of(fd)
     if pid > 0:
@@ -176,7 +176,7 @@ def exit_status(fd: int) -> int | None:
     pack_into("Q", info, 0, PIDFD_INFO_EXIT)
     try:
         ioctl(fd, PIDFD_GET_INFO, info)
-    except OSError:  # older than 6.13 (ENOTTY), or alive and of another namespace (ESRCH): both mean "not known"
+    except OSError:  # before Linux 6.13 (ENOTTY), or alive in another namespace (ESRCH): both mean "not known"
         return None
     if not unpack_from("Q", info, 0)[0] & PIDFD_INFO_EXIT:
         return None
@@ -185,5 +185,5 @@ def exit_status(fd: int) -> int | None:
 
 
 def exit_signal(fd: int) -> int:
-    """The signal that ended a process; 0: none, alive, or not known."""
+    """The signal that killed a process; 0 if none did, it is alive, or the status is not known."""
     return (exit_status(fd) or 0) & 0x7F

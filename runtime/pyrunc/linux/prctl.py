@@ -1,7 +1,7 @@
-"""prctl(2) by name, through the compiled half of python-prctl; where that can't be loaded (no package, or an executable without dlopen),
-through _syscalls. Both behave the same: test_pidfd runs each function on both.
+"""prctl(2) by name, using the compiled half of python-prctl, or _syscalls if that can't be loaded (not installed, or an executable without
+dlopen). Both behave the same: test_pidfd runs each function with both.
 
-python-prctl takes one argument only, and its other half, `import prctl`, is never used: it loads re and collections and reads
+python-prctl accepts only one argument, and its other half, `import prctl`, is never used: it loads re and collections and reads
 /proc/self/cmdline. Everything else of prctl(2) is called through _syscalls. Rule: no policy; an error is a CallError.
 """
 
@@ -28,7 +28,7 @@ def _two(op: int, value: int = 0) -> int:
 
 
 def set_pdeathsig(number: int) -> None:
-    """The signal this process gets when its parent dies. Taken away by a change of ids."""
+    """Sets the signal that this process gets when its parent dies. Changing ids clears it."""
     _two(PR_SET_PDEATHSIG, number)
 
 

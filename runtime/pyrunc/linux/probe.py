@@ -1,4 +1,4 @@
-"""What this host has, asked without changing anything. Invariant: an answer that cannot be had is no."""
+"""Detects features of this host without changing anything. Invariant: if a feature can't be detected, the answer is no."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def kernel() -> tuple[int, int]:
 
 
 def apparmor() -> bool:
-    """Whether AppArmor is in charge of this kernel."""
+    """Whether AppArmor is enabled in this kernel."""
     try:
         return fileio.read_file(APPARMOR_SWITCH, 16).startswith(b"Y")
     except OSError:
@@ -26,7 +26,7 @@ def apparmor() -> bool:
 
 
 def selinux() -> bool:
-    """Whether SELinux is: its file system is where its policy is loaded from, and is mounted only where there is one."""
+    """Whether SELinux is enabled: its policy is loaded through its file system, which is mounted only if there is a policy."""
     try:
         return _syscalls.statfs(SELINUX_ROOT)[0] & 0xFFFFFFFF == constants.SELINUX_MAGIC
     except OSError:
@@ -34,7 +34,7 @@ def selinux() -> bool:
 
 
 def landlock() -> int:
-    """The version of Landlock's interface, 0 where the kernel has none or did not switch it on (landlock(7))."""
+    """The version of the Landlock ABI, 0 if the kernel lacks Landlock or it is disabled (landlock(7))."""
     try:
         return _syscalls.landlock_create_ruleset(None, constants.LANDLOCK_CREATE_RULESET_VERSION)
     except OSError:

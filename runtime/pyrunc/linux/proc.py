@@ -1,14 +1,14 @@
-"""Our own procfs: every write below /proc, and every read that something rests on, goes through here (CVE-2019-16884, CVE-2025-52881).
+"""Our own procfs: every write below /proc, and every read that something depends on, goes through here (CVE-2019-16884, CVE-2025-52881).
 
-A procfs that the container can see is no place to write to: a mount over it, or a racing exchange of one, turns `attr/exec` or a
-sysctl into some other file, and a check of the file system's type alone does not notice another *real* file of procfs. So class
-Proc makes an instance that is attached nowhere (fsopen, fsmount), and opens below it without following any link and without
-crossing any mount. Invariant: no path of ours is looked up in a mount tree that a container could have shaped.
+Never write to a procfs that the container can see: a mount over parts of it, or replacing one in a race, turns `attr/exec` or a sysctl into
+another file, and checking only the file system type does not detect another *real* procfs file. So class Proc creates an instance that is
+not attached anywhere (fsopen, fsmount), and opens files below it without following links or crossing mounts. Invariant: no path of ours is
+resolved in a mount tree that a container could have changed.
 
-Where the kernel refuses a new instance (a user namespace that does not own the pid namespace, or a /proc with things mounted over it)
-a detached clone of /proc without its submounts takes its place, and where that is refused too /proc itself; then NO_XDEV and the
-checks of what was opened keep the rule. All three are tried when a handle is first needed, so in a user namespace `prepare()` is
-called before the root is left: later no complete procfs may be in sight, and the kernel refuses new ones.
+If the kernel refuses a new instance (in a user namespace that does not own the pid namespace, or with mounts over parts of /proc), a
+detached clone of /proc without its submounts is used instead, and if that is also refused, /proc itself; then NO_XDEV and the checks of the
+opened files maintain the invariant. All three are tried when a handle is first needed, so in a user namespace `prepare()` is called before
+leaving the host's root: later there may be no complete procfs in the mount namespace, and the kernel then refuses new ones.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pyrunc.errors import CallError
 from pyrunc.fileio import CHUNK
 from pyrunc.linux import _syscalls, constants
 
-ROOT_INODE = 1  # fs/proc: PROC_ROOT_INO; anything else at /proc is a part of one, bound there
+ROOT_INODE = 1  # fs/proc: PROC_ROOT_INO; anything else at /proc is a bind mount of part of one
 RESOLVE = constants.RESOLVE_BENEATH | constants.RESOLVE_NO_XDEV | constants.RESOLVE_NO_MAGICLINKS | constants.RESOLVE_NO_SYMLINKS
 ATTRIBUTES = constants.MOUNT_ATTR_NOSUID | constants.MOUNT_ATTR_NODEV | constants.MOUNT_ATTR_NOEXEC
 REFUSED = (errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EINVAL, errno.EBUSY, errno.ENODEV)
@@ -28,25 +28,25 @@ READ_LIMIT = 1 << 16
 
 
 class Proc:
-    """A procfs of our own. Paths are relative to /proc; `self/…` and `thread-self/…` mean the process that calls.
+    """Our own procfs. Paths are relative to /proc; `self/…` and `thread-self/…` mean the calling process.
 
-    Two handles, made when first needed: one that holds processes only (subset=pid), and a whole one for what else there is (sys/…),
-    since a leaked whole one is a prize (sysrq-trigger, kcore). Belongs to one process: init closes it before execve.
-    Not finding, refusing and the like come as CallError with the path below /proc as file name.
+    Has two handles, created when first needed: one for processes only (subset=pid), and a complete one for everything else (sys/…), because
+    leaking a complete one would be dangerous (sysrq-trigger, kcore). Belongs to one process: init closes it before execve. Errors are
+    CallErrors with the path below /proc as file name.
     """
 
     def __init__(self) -> None:
         self._fds: dict[str | None, int] = {}
 
     def prepare(self, whole: bool = False) -> Proc:
-        """Makes the handles now: init does so while the host's /proc is still in sight. Returns itself."""
+        """Creates the handles now: init does this while the host's /proc is still visible. Returns self."""
         self._root("pid")
         if whole:
             self._root(None)
         return self
 
     def open(self, path: str, flags: int) -> int:
-        """fd of a file or directory of procfs (close-on-exec). The file is proven to be procfs's own."""
+        """fd of a procfs file or directory (close-on-exec), after checking that it belongs to procfs."""
         fd = self._open(path, flags)
         try:
             _must_be_procfs(fd)
@@ -73,7 +73,7 @@ class Proc:
             posix.close(fd)
 
     def write(self, path: str, data: bytes) -> None:
-        """One write(2) of all the bytes, as the kernel wants its settings. A short write is an error (EIO)."""
+        """Writes all bytes with one write(2), as kernel settings require. A short write is an error (EIO)."""
         fd = self.open(path, posix.O_WRONLY)
         try:
             if posix.write(fd, data) != len(data):
@@ -84,7 +84,7 @@ class Proc:
             posix.close(fd)
 
     def readlink(self, path: str) -> str:
-        """What a link says (`self/ns/net`, `self/exe`), as str; the link itself is never followed."""
+        """The text of a link (`self/ns/net`, `self/exe`); the link itself is never followed."""
         fd = self._open(path, posix.O_PATH | posix.O_NOFOLLOW)
         try:
             _must_be_procfs(fd)
@@ -95,7 +95,7 @@ class Proc:
             posix.close(fd)
 
     def reopen(self, fd: int, flags: int) -> int:
-        """A new open file of what `fd` (O_PATH, say) stands for: the safe form of open("/proc/self/fd/N"). Check the object before."""
+        """Reopens the file of `fd`, for example an O_PATH descriptor: the safe form of open("/proc/self/fd/N"). Check the file before."""
         links = self.open("thread-self/fd", posix.O_PATH | posix.O_DIRECTORY)
         try:
             return posix.open("%d" % fd, flags | posix.O_CLOEXEC, dir_fd=links)
@@ -105,11 +105,11 @@ class Proc:
             posix.close(links)
 
     def directory(self) -> int:
-        """The descriptor that paths of processes start from, for a child that runs no Python. It stays ours."""
+        """The descriptor that paths of processes are relative to, for a child that runs no Python. This object still owns it."""
         return self._root("pid")
 
     def close(self) -> None:
-        """Gives both handles back; may be called twice. The next use would make new ones."""
+        """Closes both handles; idempotent. The next use creates new ones."""
         while self._fds:
             posix.close(self._fds.popitem()[1])
 
@@ -123,7 +123,7 @@ class Proc:
         own = head == "self" or head == "thread-self"
         root = self._root("pid" if own or head.isdecimal() else None)
         try:
-            if own:  # these two are links, and links are never followed: read and checked by hand
+            if own:  # these two are links, and links are never followed, so they are read and checked here
                 head = posix.readlink(head, dir_fd=root)
                 if not head.replace("/task/", "").isdecimal():
                     raise OSError(errno.ELOOP, "no process id in the link")
@@ -133,7 +133,7 @@ class Proc:
 
 
 def _own(subset: str | None) -> int:
-    """O_PATH-like fd of a procfs root, by the first way that the kernel allows."""
+    """O_PATH-like fd of a procfs root, from the first method that the kernel allows."""
     try:
         return _proven(_fresh(subset))
     except OSError as e:
@@ -157,7 +157,7 @@ def _fresh(subset: str | None) -> int:
             try:
                 _syscalls.fsconfig(context, constants.FSCONFIG_SET_STRING, "subset", subset, 0)
             except OSError as e:
-                if e.errno != errno.EINVAL:  # before Linux 5.8 there is no such option, and the whole one has to do
+                if e.errno != errno.EINVAL:  # the option does not exist before Linux 5.8: use the complete one
                     raise
         _syscalls.fsconfig(context, constants.FSCONFIG_CMD_CREATE, None, None, 0)
         return _syscalls.fsmount(context, constants.FSMOUNT_CLOEXEC, ATTRIBUTES)
@@ -166,7 +166,7 @@ def _fresh(subset: str | None) -> int:
 
 
 def _proven(fd: int) -> int:
-    """fd, if it is the root of a procfs; else closed, and ENODEV."""
+    """Returns fd if it is the root of a procfs; otherwise closes it and raises ENODEV."""
     try:
         _must_be_procfs(fd)
         if posix.fstat(fd).st_ino != ROOT_INODE:
@@ -183,5 +183,5 @@ def _must_be_procfs(fd: int) -> None:
 
 
 def _named(e: OSError, path: str, call: str = "fstatfs") -> CallError:
-    """The error with the name of the call (unless it has one) and the path in the words of everybody."""
+    """The error with the name of the call (unless it has one) and the path as /proc/…."""
     return CallError.of(e, call, path="/proc/" + path if path else "/proc")

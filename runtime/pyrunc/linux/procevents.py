@@ -1,8 +1,8 @@
-"""The exit status of a process that is nobody's child here, on kernels that do not keep it behind a pidfd (before Linux 6.15): the kernel
-tells of every exit on a netlink socket, before the parent can wait for it (Documentation/driver-api/connector.rst).
+"""The exit status of a process that is not our child, on kernels where a pidfd does not provide it (before Linux 6.15): the kernel reports
+every exit on a netlink socket, before the parent can reap the process (Documentation/driver-api/connector.rst).
 
-Invariant: nothing wakes us but the end of the one process that is asked for: a socket filter drops all other events. It needs
-CAP_NET_ADMIN in the initial namespaces and CONFIG_PROC_EVENTS; without them nothing comes, and the status stays unknown.
+Invariant: only the exit of the requested process wakes us: a socket filter drops all other events. This requires CAP_NET_ADMIN in the
+initial namespaces and CONFIG_PROC_EVENTS; without them no events arrive, and the status remains unknown.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ PROC_CN_MCAST_LISTEN = 1
 PROC_EVENT_EXIT = 0x80000000
 SO_ATTACH_FILTER = 26
 NLMSG_DONE = 3
-# offsets in a message: nlmsghdr (16 bytes), cn_msg (20), proc_event (what, cpu, timestamp; then what the event has)
+# offsets in a message: nlmsghdr (16 bytes), cn_msg (20), proc_event (what, cpu, timestamp, then the event's data)
 WHAT, PID, TGID, CODE, SIZE = 36, 52, 56, 60, 68
 
 
 class Watch:
-    """Hears of the end of the process `pid`. OSError when the kernel does not let us listen. Begin before looking whether it lives."""
+    """Watches for the exit of the process `pid`. OSError if the kernel does not allow it. Create it before checking whether the process is
+    alive."""
 
     def __init__(self, pid: int) -> None:
         self.sock = _socket.socket(_socket.AF_NETLINK, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK, NETLINK_CONNECTOR)
@@ -38,7 +39,7 @@ class Watch:
             raise
 
     def _filter(self, pid: int) -> None:
-        """Exit events whose process and thread group are `pid`. The filter reads words in network order."""
+        """Accepts only exit events whose process and thread group are `pid`. The filter reads words in network byte order."""
         program = b""
         tests = ((WHAT, PROC_EVENT_EXIT), (PID, pid), (TGID, pid))
         for left, (at, value) in zip((4, 2, 0), tests, strict=True):
@@ -47,12 +48,12 @@ class Watch:
             program += INSN.pack(JUMP_EQUAL, 0, left + 1, swapped)
         program += INSN.pack(RET, 0, 0, 0xFFFF)
         program += INSN.pack(RET, 0, 0, 0)
-        # where a bytes object keeps its bytes; the module array would tell, but imports collections
+        # the address of the data in a bytes object; the module array would provide it, but imports collections
         address = id(program) + bytes.__basicsize__ - 1
         self.sock.setsockopt(_socket.SOL_SOCKET, SO_ATTACH_FILTER, pack("@HP", len(program) // 8, address))
 
     def status(self) -> int | None:
-        """As wait(2) has it; None: nothing was heard."""
+        """The wait(2) status, or None if no event arrived."""
         try:
             message = self.sock.recv(4096)
         except OSError:

@@ -1,9 +1,8 @@
-"""Protocol buffers on the wire, as much of it as a conversation in small messages needs (protobuf.dev, "Encoding").
+"""The part of the protocol buffer wire format that small messages need (protobuf.dev, "Encoding").
 
-A message is described by a dict {name: (number, kind)}: kind is INT (int32, int64, uint32 and enumerations alike), BOOL, TEXT, a dict
-again for a message inside, or a list of one of these, for what may come several times. Invariant: nothing that comes in is trusted.
-Lengths are checked before they are used, fields that the description does not name are skipped, and a field of another shape than
-described is an error (ValueError).
+A message is described by a dict {name: (number, kind)}: kind is INT (int32, int64, uint32 and enumerations), BOOL, TEXT, a dict for a
+nested message, or a list of one of these for a repeated field. Invariant: input is not trusted. Lengths are checked before they are used,
+fields that are not described are skipped, and a field whose type differs from the description is an error (ValueError).
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ MASK, SIGN = (1 << 64) - 1, 1 << 63
 VARINT_BYTES = 10
 
 
-# -- out
+# -- encoding
 
 
 def encode(fields: Fields, values: Mapping[str, Any]) -> bytes:
@@ -52,7 +51,7 @@ def _field(out: bytearray, number: int, kind: Kind, value: Any) -> None:
 
 
 def _varint(out: bytearray, value: int) -> None:
-    """Seven bits a byte, the lowest first; a negative number is its 64 bit complement."""
+    """Seven bits per byte, the lowest first; a negative number is encoded as its 64-bit complement."""
     if not -SIGN <= value <= MASK:
         raise ValueError("%d does not fit into 64 bits" % value)
     value &= MASK
@@ -62,11 +61,11 @@ def _varint(out: bytearray, value: int) -> None:
     out.append(value)
 
 
-# -- in
+# -- decoding
 
 
 def decode(fields: Fields, data: bytes) -> Message:
-    """bytes -> {name: value} of the fields that are described; if one is repeated unexpectedly, the last one counts. ValueError."""
+    """bytes -> {name: value} of the described fields; if one is repeated unexpectedly, the last one is used. ValueError."""
     names = {number: (name, kind) for name, (number, kind) in fields.items()}
     found: Message = {}
     at = 0
@@ -97,7 +96,7 @@ def _take_varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _take(data: bytes, at: int, wire: int) -> tuple[int | bytes, int]:
-    """(an int, or the bytes of anything else; where it ends)."""
+    """(an int, or the bytes of anything else; the offset after it)."""
     if wire == VARINT:
         return _take_varint(data, at)
     if wire == LENGTH:
@@ -113,7 +112,7 @@ def _take(data: bytes, at: int, wire: int) -> tuple[int | bytes, int]:
 
 def _value(name: str, kind: Kind, body: int | bytes) -> Any:
     if (kind == INT or kind == BOOL) != isinstance(body, int):
-        raise ValueError("%s is of another type than expected" % name)
+        raise ValueError("%s does not have the expected type" % name)
     if isinstance(body, int):
         if kind == BOOL:
             return body != 0

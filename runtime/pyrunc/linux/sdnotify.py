@@ -1,6 +1,6 @@
-"""The supervisor's notify socket (sd_notify(3)) for a container: listen in its place, pass on READY, name the main process.
+"""The supervisor's notify socket (sd_notify(3)) for a container: listens in its place, forwards READY, and names the main process.
 
-Invariant: what the container sends is text of the container. Only a READY=1 line is understood, and only fixed text is passed on.
+Invariant: what the container sends is not trusted. Only a READY=1 line is recognised, and only fixed text is forwarded.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ DATAGRAM = 65536
 
 
 def listen(dir_fd: int) -> int:
-    """fd of a datagram socket bound at notify.sock in the directory, writable for every user of the container. Replaces an old one."""
+    """fd of a datagram socket bound to notify.sock in the directory, writable for every user in the container. Replaces an old one."""
     try:
         posix.unlink(SOCKET, dir_fd=dir_fd)
     except FileNotFoundError:
@@ -34,8 +34,8 @@ def listen(dir_fd: int) -> int:
 
 
 def forward(fd: int, supervisor: str, pid: int, pidfd: int) -> bool:
-    """Waits until the container says READY=1 or is gone. Then tells the supervisor's socket (a path, or @name for an abstract one)
-    READY=1 and MAINPID, and waits till it has read that. True if the container became ready."""
+    """Waits until the container sends READY=1 or exits. Then sends READY=1 and MAINPID to the supervisor's socket (a path, or @name for an
+    abstract one), and waits until it has read that. True if the container became ready."""
     if not _wait_ready(fd, pidfd):
         return False
     tell(supervisor, pid)
@@ -43,7 +43,7 @@ def forward(fd: int, supervisor: str, pid: int, pidfd: int) -> bool:
 
 
 def tell(supervisor: str, pid: int, barrier: bool = True) -> None:
-    """READY=1 and MAINPID to the supervisor's socket. barrier: wait till it has read that, for whoever ends right afterwards. OSError."""
+    """Sends READY=1 and MAINPID to the supervisor's socket. barrier: wait until it has read that, if we exit right afterwards. OSError."""
     sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
     try:
         sock.connect("\0" + supervisor[1:] if supervisor[:1] == "@" else supervisor)
@@ -52,7 +52,7 @@ def tell(supervisor: str, pid: int, barrier: bool = True) -> None:
         if barrier:
             _barrier(sock)
     except OSError as e:
-        words = "cannot tell NOTIFY_SOCKET %s that the container is ready: %s" % (quote(supervisor), errno_text(e.errno))
+        words = "cannot notify NOTIFY_SOCKET %s that the container is ready: %s" % (quote(supervisor), errno_text(e.errno))
         raise CallError.of(e, "connect", words) from None
     finally:
         sock.close()
@@ -77,7 +77,7 @@ def _wait_ready(fd: int, pidfd: int) -> bool:
 
 
 def _barrier(sock: _socket.socket) -> None:
-    """sd_notify_barrier(3): the supervisor closes the descriptor when it has worked through what came before."""
+    """sd_notify_barrier(3): the supervisor closes the descriptor when it has processed all earlier messages."""
     ours, theirs = posix.pipe2(posix.O_CLOEXEC)
     try:
         try:

@@ -1,10 +1,10 @@
-"""Runs a program to its end: standard input given, output collected up to a limit, a deadline, and no way to outlive us.
+"""Runs a program until it exits: with given standard input, output collected up to a limit, a deadline, and no way to outlive us.
 
-Works in the host side and behind init's import barrier: nothing is imported at call time. Invariant: what is waited for is the
-program's own pid, never the end of its output, which a daemon that it left behind may hold open for ever.
+Works in the host side and behind init's import barrier: nothing is imported at call time. Invariant: it waits for the program itself, never
+for the end of its output, which a daemon that the program started may keep open forever.
 
-The child is a clone of ours that goes to execve at once, as posix_spawn(3) can neither change to a directory by descriptor nor ask to
-be killed with its parent. It leads a process group of its own, has default signals, and no descriptor but 0, 1 and 2.
+The child is a clone that calls execve immediately, because posix_spawn(3) can neither change to a directory by descriptor nor ask to be
+killed with its parent. It leads a new process group, has default signal handlers, and only the descriptors 0, 1 and 2.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from typing import NoReturn, Protocol
 
     class Cancel(Protocol):
-        """The engine's stop signals: `number` is set once one has come, and `wake_fd` is readable then."""
+        """The engine's stop signals: once one has arrived, `number` is set and `wake_fd` is readable."""
 
         wake_fd: int
         number: int
@@ -34,14 +34,15 @@ if TYPE_CHECKING:
         def drain(self) -> None: ...
 
 
-LIMIT = 64 << 10  # bytes kept of each stream: the last ones, where programs say what went wrong
+LIMIT = 64 << 10  # bytes kept of each stream: the last ones, where programs report errors
 CHUNK = 64 << 10
-DRAIN = 16  # reads after the program's end: more than a pipe holds, so that an endless writer can't hold us
+DRAIN = 16  # reads after the program's exit: more than fit into a pipe, but an endless writer can't block us
 POLL_MAX = 2**31 - 1
 
 
 class Result:
-    """How it went. why: 'exit', 'signal', 'timeout' or 'cancel'; code: exit status or signal number; out, err: bytes; ms: duration."""
+    """How the program exited. why: 'exit', 'signal', 'timeout' or 'cancel'; code: exit status or signal number; out, err: bytes; ms:
+    duration."""
 
     def __init__(self, why: str, code: int, core: bool, out: bytes, err: bytes, ms: int) -> None:
         self.why = why
@@ -56,7 +57,7 @@ class Result:
         return self.why == "exit" and self.code == 0
 
     def text(self) -> str:
-        """In Go's words, which the callers of runc know: 'exit status 1', 'signal: killed'."""
+        """Go's wording, which callers of runc know: 'exit status 1', 'signal: killed'."""
         if self.why == "signal":
             return "signal: %s%s" % ((_signal.strsignal(self.code) or str(self.code)).lower(), " (core dumped)" if self.core else "")
         return "exit status %d" % self.code
@@ -72,18 +73,18 @@ def run(
     cancel: Cancel | None = None,
     bpf: tuple[bytes, int] | None = None,
 ) -> Result:
-    """-> Result. argv and env (["K=V"]) are lists of bytes or str. OSError (call execve, chdir, ...) when the program never ran.
+    """-> Result. argv and env (["K=V"]) are lists of bytes or str. OSError (call execve, chdir, ...) if the program never ran.
 
-    timeout_ms: then the whole process group is killed. cancel: an object with wake_fd, number and drain(), as the engine has; once
-    `number` is set, the group is killed too. bpf: (filter, flags), a seccomp filter for the program alone, loaded last of all."""
+    timeout_ms: after this time the whole process group is killed. cancel: an object with wake_fd, number and drain(), as in the engine;
+    once `number` is set, the group is also killed. bpf: (filter, flags), a seccomp filter for the program, loaded as the last step."""
     begin = time.monotonic_ns()
-    if _signal.getsignal(SIGCHLD) == _signal.SIG_IGN:  # our caller's wish, but the kernel would reap the status away
+    if _signal.getsignal(SIGCHLD) == _signal.SIG_IGN:  # inherited from our caller, but then the kernel would reap the child and its status
         _signal.signal(SIGCHLD, _signal.SIG_DFL)
     job = _Job(path, argv, env, cwd_fd, bpf)
     try:
         why = job.attend(stdin, None if timeout_ms is None else begin + timeout_ms * 1_000_000, cancel)
         info = posix.waitid(posix.P_PIDFD, job.pidfd, posix.WEXITED)
-        assert info is not None  # it blocks until there is one
+        assert info is not None  # waitid blocks until there is one
         if job.error:
             raise job.failure(path)
         job.drain()
@@ -119,15 +120,15 @@ class _Job:
         for fd in (child_in, child_out, child_err, child_status):
             posix.close(fd)
         try:
-            posix.setpgid(self.pid, self.pid)  # the child does it too: whoever is first
+            posix.setpgid(self.pid, self.pid)  # the child does the same: whichever is first
         except OSError as e:
-            if e.errno not in (errno.EACCES, errno.ESRCH):  # it has executed, or ended, already
+            if e.errno not in (errno.EACCES, errno.ESRCH):  # it has already executed or exited
                 raise
         self.kept = {self.out: bytearray(), self.err: bytearray()}
         self.error = b""
 
     def attend(self, stdin: bytes, end_ns: int | None, cancel: Cancel | None) -> str | None:
-        """Until the program has ended; returns 'timeout' or 'cancel' when it was killed for that, else None."""
+        """Waits until the program has exited; returns 'timeout' or 'cancel' if it was killed for that reason, else None."""
         poll = select.poll()
         for fd in (self.out, self.err, self.status, self.pidfd):
             poll.register(fd, select.POLLIN)
@@ -162,7 +163,7 @@ class _Job:
                     poll.unregister(fd)
 
     def _feed(self, left: memoryview, poll: select.poll) -> memoryview:
-        """Writes on; at the end, or when the program does not read (EPIPE is no fault of it), standard input is closed."""
+        """Continues writing; closes standard input at the end, or if the program does not read it (EPIPE is not an error)."""
         try:
             left = left[posix.write(self.stdin, left) :] if left else left
         except BlockingIOError:
@@ -176,7 +177,7 @@ class _Job:
         return left
 
     def _take(self, fd: int) -> bytes | None:
-        """One chunk; None when there is nothing for now."""
+        """One chunk; None if there is nothing to read now."""
         try:
             data = posix.read(fd, CHUNK)
         except BlockingIOError:
@@ -188,18 +189,18 @@ class _Job:
         return data
 
     def drain(self) -> None:
-        """What it had written before its end."""
+        """Reads what the program wrote before it exited."""
         for fd in self.kept:
             for _ in range(DRAIN):
                 if not self._take(fd):
                     break
 
     def kill(self) -> None:
-        """The whole group. The leader has not been waited for, so the number is still its own."""
+        """Kills the whole group. The leader has not been reaped, so its pid can't have been reused."""
         try:
             posix.killpg(self.pid, SIGKILL)
         except OSError as e:
-            if e.errno not in (errno.ESRCH, errno.EPERM):  # EPERM: a set-id program is in it; the leader is killed below
+            if e.errno not in (errno.ESRCH, errno.EPERM):  # EPERM: a set-user-id program is in the group; the leader is killed below
                 raise
         _signal.pidfd_send_signal(self.pidfd, SIGKILL)
 
@@ -209,7 +210,7 @@ class _Job:
         return CallError(number, posix.strerror(number), path, call.decode())
 
     def close(self) -> None:
-        if self.pidfd >= 0 and _unfinished(self.pidfd):  # an exception is on its way: nothing is left behind
+        if self.pidfd >= 0 and _unfinished(self.pidfd):  # an exception is being raised: leave nothing behind
             self.kill()
             posix.waitid(posix.P_PIDFD, self.pidfd, posix.WEXITED)
         for fd in (self.stdin, self.out, self.err, self.status, self.pidfd):
@@ -220,19 +221,20 @@ class _Job:
 def _unfinished(pidfd: int) -> bool:
     try:
         return posix.waitid(posix.P_PIDFD, pidfd, posix.WEXITED | posix.WNOHANG | posix.WNOWAIT) is None
-    except ChildProcessError:  # waited for: the usual case
+    except ChildProcessError:  # already reaped: the usual case
         return False
 
 
 def _remaining(end_ns: int | None) -> int | None:
-    """Milliseconds for poll; None: no deadline. Rounded up, so that the deadline has really passed when poll gives up."""
+    """Milliseconds for poll; None for no deadline. Rounded up, so that the deadline has passed when poll returns."""
     if end_ns is None:
         return None
     return min(max(0, (end_ns - time.monotonic_ns() + 999_999) // 1_000_000), POLL_MAX)
 
 
 def _high(fd: int) -> int:
-    """Above the standard streams, if those were closed: else one end would be overwritten when the streams are set up."""
+    """Moves a descriptor above the standard streams, in case those were closed: otherwise it would be overwritten when the streams are set
+    up."""
     if fd > 2:
         return fd
     moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
@@ -250,7 +252,8 @@ def _child(
     parent: int,
     bpf: tuple[bytes, int] | None,
 ) -> NoReturn:
-    """In the child; never returns. Says which call failed, unless that is told by the end of `status`: executed."""
+    """Runs in the child and never returns. Reports the call that failed on `status`; if that is closed without a report, execve
+    succeeded."""
     call = "setpgid"
     try:
         posix.setpgid(0, 0)
