@@ -112,7 +112,7 @@ def _take(data: bytes, at: int, wire: int) -> tuple[int | bytes, int]:
 
 def _value(name: str, kind: Kind, body: int | bytes) -> Any:
     if (kind == INT or kind == BOOL) != isinstance(body, int):
-        raise ValueError("%s does not have the expected type" % name)
+        raise ValueError("%s is of another type than expected" % name)
     if isinstance(body, int):
         if kind == BOOL:
             return body != 0
