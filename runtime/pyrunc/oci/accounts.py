@@ -1,7 +1,7 @@
-"""Users and groups as exec's --user names them: numbers, or names of the container's own /etc/passwd and /etc/group.
+"""Users and groups for exec's --user: numbers, or names from the container's own /etc/passwd and /etc/group.
 
-Both files are the container's, so hostile: they are read below its root, by hand (getpwnam(3) loads libraries), and only if they are
-regular files. Digits are never looked up as a name (CVE-2016-3697).
+Both files belong to the container and are untrusted: they are read below its root, without getpwnam(3), which loads libraries, and only if
+they are regular files. Digits are never looked up as a name (CVE-2016-3697).
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-LIMIT = 1 << 20  # bytes that are read of each file
-NO_ID = 0xFFFFFFFF  # (uid_t) -1, which the kernel takes for "unchanged"
+LIMIT = 1 << 20  # bytes that are read from each file
+NO_ID = 0xFFFFFFFF  # (uid_t) -1 means "no change" to the kernel
 
 
 def identity(text: str, option: str) -> int:
-    """A decimal id below 2^32 - 1. A sign, blanks and leading zeros are refused (CVE-2026-30892). UsageError."""
+    """A decimal id below 2^32 - 1. Signs, spaces and leading zeros are refused (CVE-2026-30892). UsageError."""
     plain = text.isascii() and text.isdigit() and (text == "0" or text[0] != "0") and len(text) <= 10
     if not plain or int(text) >= NO_ID:
         raise UsageError("bad-id-number", 'invalid id "%s"' % quote(text), "exec", option, "ids are decimal numbers from 0 to 4294967294")
@@ -30,7 +30,7 @@ def identity(text: str, option: str) -> int:
 
 def chosen(text: str, pid: int) -> dict[str, Any]:
     """'UID', 'UID:GID', 'NAME' or 'NAME:GROUP' -> the members of /process/user that change. pid: the container's init, whose root has the
-    files. An empty text is refused: a variable that somebody forgot to set does not mean root. UsageError, StateError."""
+    files. An empty text is refused: a variable that was not set must not mean root. UsageError, StateError."""
     name, colon, group = text.partition(":")
     if not name or (colon and not group) or ":" in group:
         raise UsageError("bad-user", 'invalid user "%s"' % quote(text), "exec", "user", "give UID, UID:GID, NAME or NAME:GROUP")
@@ -41,7 +41,7 @@ def chosen(text: str, pid: int) -> dict[str, Any]:
 
 
 def _is_number(text: str) -> bool:
-    """Whether a word is meant as a number, right or wrong."""
+    """Whether a word is meant as a number, valid or not."""
     return text[0].isdigit() or text[0] in "+-" or text != text.strip()
 
 

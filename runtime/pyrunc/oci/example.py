@@ -1,7 +1,7 @@
-"""The config.json that `spec` writes: a shell with few rights on a read-only root. It works with runc as well.
+"""The config.json that `spec` writes: a shell with few privileges on a read-only root. It also works with runc.
 
-Rootless (`spec --rootless`): a user namespace with the caller as its root, no network namespace of its own, no limits, and /sys by
-bind, since sysfs can't be mounted without owning the network namespace.
+Rootless (`spec --rootless`): a user namespace with the caller as its root, no new network namespace, no limits, and /sys as a bind mount,
+because mounting sysfs requires owning the network namespace.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ READONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trig
 
 
 def config(rootless: bool = False, uid: int = 0, gid: int = 0, cgroup_namespace: bool = False) -> dict[str, Any]:
-    """-> the document. uid and gid: the caller's, for the maps of a rootless one; cgroup_namespace: on hosts with cgroup v2."""
+    """-> the document. uid and gid: the caller's, for the rootless maps; cgroup_namespace: for hosts with cgroup v2."""
     linux: dict[str, Any] = {} if rootless else {"resources": {"devices": [{"allow": False, "access": "rwm"}]}}
     if rootless:
         linux["uidMappings"] = [{"containerID": 0, "hostID": uid, "size": 1}]

@@ -1,8 +1,9 @@
-"""The authority on documents: jsonschema over the schemas of the runtime-spec (draft-04), with words for people.
+"""The reference validator: jsonschema with the schemas of the runtime-spec (draft-04), and readable messages.
 
-Runs in the helper process (helper/schema.py) and in tests; nothing else imports it, as jsonschema takes 70 ms. Rule: it agrees with
-oci/validate.py on every document, pointer by pointer. Two things are made precise for that: a pattern matches as ECMA 262 says,
-where `$` is the end and not the place before a last newline; and for a missing property the pointer is the property's.
+Runs in the helper process (helper/schema.py) and in tests; nothing else imports it, because jsonschema takes 70 ms to load. Invariant: it
+agrees with oci/validate.py on every document, pointer by pointer. For that, two things differ from plain jsonschema: patterns match as in
+ECMA 262, where `$` means the end and not the position before a final newline; and for a missing property, the pointer is that of the
+property.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ SCHEMAS = {
 
 
 def problems(document: Any, what: str = "config") -> list[dict[str, Any]]:
-    """-> [{"pointer", "words", "expected", "value"}, …], ordered by pointer, one for each place."""
+    """-> [{"pointer", "words", "expected", "value"}, …], ordered by pointer, one per pointer."""
     found = {}
     for error in _leaves(validator(what).iter_errors(document)):
         pointer = "".join("/" + escape_pointer(str(step)) for step in error.absolute_path)
@@ -52,9 +53,9 @@ def problems(document: Any, what: str = "config") -> list[dict[str, Any]]:
 
 @functools.cache
 def validator(what: str) -> Any:
-    """The Draft4Validator of one of the documents, all references local."""
+    """The Draft4Validator for one kind of document, with local references only."""
     schema = {"$ref": "https://pyrunc.invalid/" + SCHEMAS[what]}
-    registry: Any = referencing.Registry(retrieve=_retrieve)  # type: ignore[call-arg]  # attrs makes the arguments
+    registry: Any = referencing.Registry(retrieve=_retrieve)  # type: ignore[call-arg]  # attrs generates the arguments
     return _Draft4(schema, registry=registry)
 
 
@@ -64,7 +65,7 @@ def _retrieve(uri: str) -> Any:
         raise referencing.exceptions.NoSuchResource(ref=uri)  # type: ignore[call-arg]  # attrs
     with open(install_paths.data("specs/" + name), encoding="utf-8") as file:
         schema = json.load(file)
-    schema.pop("$schema", None)  # it would switch back to the class that jsonschema registers for draft-04
+    schema.pop("$schema", None)  # it would select the class that jsonschema registers for draft-04
     return referencing.Resource(schema, DRAFT4)  # type: ignore[call-arg]  # attrs
 
 
@@ -78,7 +79,7 @@ _NAMES = {s.partition("#")[0] for s in SCHEMAS.values()} | {
 
 
 def _pattern(validator: Any, pattern: str, instance: Any, schema: Any) -> Iterator[Any]:
-    """`pattern` of the schemas with an `$` that means the end."""
+    """The keyword `pattern`, with a `$` that means the end."""
     if validator.is_type(instance, "string"):
         text = pattern[:-1] + r"\Z" if pattern.endswith("$") else pattern
         if not re.search(text, instance):
@@ -97,14 +98,14 @@ def _leaves(errors: Iterable[Any]) -> Iterator[Any]:
 
 
 def _missing(error: Any) -> list[str]:
-    """Names of the properties that an error misses: jsonschema reports each by itself, with the name only in the message."""
+    """Names of the missing properties: jsonschema reports each one separately, with the name only in the message."""
     if error.validator != "required":
         return []
     return [name for name in error.validator_value if name not in error.instance and error.message.startswith(repr(name))]
 
 
 def _rule(schema: dict[str, Any]) -> Any:
-    """A leaf of the schema as a rule of the table, as far as validate.expected() reads it: the words are those of both validators."""
+    """A leaf of the schema as a rule of the table, as needed by validate.expected(), so that both validators use the same words."""
     kind = schema["type"]
     if kind == "integer":
         low, high = schema.get("minimum"), schema.get("maximum")
@@ -133,5 +134,5 @@ def _problem(pointer: str, error: Any) -> dict[str, Any]:
 
 
 def _short(value: Any) -> Any:
-    """What was found, small enough for a report."""
+    """The value that was found, shortened for a report."""
     return value if not isinstance(value, dict | list) and len(str(value)) <= 200 else validate.shown(value)

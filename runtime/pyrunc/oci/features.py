@@ -1,7 +1,7 @@
-"""The document of `features` (features.md, features-linux.md): what this runtime knows, not what this host can.
+"""The document of `features` (features.md, features-linux.md): what this runtime supports, not what this host supports.
 
-Static but for seccomp's supportedFlags, which is a question to the kernel by definition. Rule: what is listed is recognised; the
-tests hold the lists against the parts' tables and against features-schema.json.
+Static except for seccomp's supportedFlags, which by definition depends on the kernel. Invariant: everything that is listed is recognised;
+tests compare the lists with the parts' tables and with features-schema.json.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ POLICIES = (
     "MPOL_BIND", "MPOL_DEFAULT", "MPOL_INTERLEAVE", "MPOL_LOCAL", "MPOL_PREFERRED", "MPOL_PREFERRED_MANY", "MPOL_WEIGHTED_INTERLEAVE",
 )  # fmt: skip
 POLICY_FLAGS = ("MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES")
-# keys of annotations that change what the runtime does; an entry that ends in a dot is a prefix
+# annotation keys that change what the runtime does; an entry that ends with a dot is a prefix
 UNSAFE = ("org.criu.config", "org.pyrunc.", "org.systemd.property.", "run.oci.")
 
 
@@ -46,8 +46,8 @@ def document(
     checkpoint: bool,
     libseccomp: str | None = None,
 ) -> dict[str, Any]:
-    """-> the document. mount_options and capabilities: names that the parts know; supported_flags: subset of FLAGS that this kernel
-    takes; libseccomp: its version, if it is installed."""
+    """-> the document. mount_options and capabilities: names that the parts know; supported_flags: the FLAGS that this kernel accepts;
+    libseccomp: its version, if it is installed."""
     annotations = {
         "org.pyrunc.version": program_version,
         "org.pyrunc.landlock": "true",

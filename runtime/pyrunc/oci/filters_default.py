@@ -1,5 +1,5 @@
-"""The seccomp profile of `spec --profile`: what programs in containers need, and nothing that reaches for the host. The engines' default
-profiles allow the same calls; what needs a capability there is left out here for good. Data and one function."""
+"""The seccomp profile of `spec --profile`: what programs in containers need, and nothing that affects the host. The engines' default
+profiles allow the same calls; calls that they allow only with a capability are not included here. Data and one function."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ ALLOWED = """
     writev
 """
 NAMESPACES = 0x7E020000  # CLONE_NEW* of clone's flags: no new namespaces
-AF_VSOCK = 40  # it leads to the hypervisor
+AF_VSOCK = 40  # gives access to the hypervisor
 PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)
 
 
@@ -56,6 +56,6 @@ def profile() -> dict[str, Any]:
     ]
     masked = {"index": 0, "value": NAMESPACES, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}
     rules.append({"names": ["clone"], "action": allow, "args": [masked]})
-    # Its flags lie in memory, where no filter can look: ENOSYS makes libc take clone.
+    # Its flags are in memory, which a filter can't read: ENOSYS makes libc use clone.
     rules.append({"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38})
     return {"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 1, "syscalls": rules}

@@ -1,7 +1,7 @@
-"""Reads the documents that callers hand in: config.json of a bundle, process.json of exec, resources of update.
+"""Reads the documents that callers pass: config.json of a bundle, process.json of exec, resources of update.
 
-Invariant: a file is opened once, never waited for, and looked at by kind before it is read. bundle.md (config.json must be at the
-bundle's root), config.md (UTF-8 JSON). A document that comes out of here is an object without NUL in any string.
+Invariant: a file is opened once, opening never blocks, and its type is checked before it is read. bundle.md (config.json must be at the
+bundle's root), config.md (UTF-8 JSON). The result is always an object without NUL in any string.
 """
 
 from __future__ import annotations
@@ -31,29 +31,29 @@ def config(bundle: str | bytes | int, name: str = "config.json") -> tuple[dict[s
 
 
 def _path(bundle: str | bytes, name: str) -> str:
-    """A relative name of a config starts at the bundle."""
+    """A relative name starts at the bundle."""
     return name if name[:1] == "/" else fileio.fsdecode(bundle) + "/" + name
 
 
 def file(
     path: str | bytes, shown: str | None = None, dir_fd: int | None = None, limit: int = LIMIT, wrap: str | None = None
 ) -> tuple[dict[str, Any], bytes]:
-    """A JSON file that holds an object -> (document, its bytes). `shown` names it in messages; with `wrap` a list may stand for
-    {wrap: list}. Raises Refusal."""
+    """A JSON file with an object -> (document, its bytes). `shown` is its name in messages; with `wrap`, a list is accepted as {wrap:
+    list}. Raises Refusal."""
     name = errors.quote(shown or fileio.fsdecode(path))
     raw = _contents(path, name, dir_fd, limit)
     return parse(raw, name, wrap), raw
 
 
 def raw(bundle: str, name: str = "config.json") -> bytes:
-    """The bytes of a bundle's config, whatever they are. Raises Refusal."""
+    """The bytes of a bundle's config, unchecked. Raises Refusal."""
     return _contents(_path(bundle, name), errors.quote(name), None, LIMIT)
 
 
 def _contents(path: str | bytes, name: str, dir_fd: int | None, limit: int) -> bytes:
-    """The bytes of a file that callers hand in; it is opened once and never waited for."""
+    """The bytes of a file that a caller passes; it is opened once, and opening never blocks."""
     if "\0" in fileio.fsdecode(path):
-        raise errors.Refusal("config-unreadable", "open %s: the path holds a NUL" % name, None)
+        raise errors.Refusal("config-unreadable", "open %s: the path contains a NUL" % name, None)
     try:
         fd = posix.open(path, FLAGS, dir_fd=dir_fd)
     except OSError as e:
@@ -61,7 +61,7 @@ def _contents(path: str | bytes, name: str, dir_fd: int | None, limit: int) -> b
     try:
         kind = posix.fstat(fd).st_mode & S_IFMT
         if kind == S_IFIFO and fileio.fsdecode(path).startswith(OWN):
-            posix.set_blocking(fd, True)  # a pipe that the caller has opened for us: `--process <(…)`
+            posix.set_blocking(fd, True)  # a pipe that the caller opened for us: `--process <(…)`
         elif kind != S_IFREG:
             raise errors.Refusal("config-unreadable", "%s is %s, and must be a file" % (name, KINDS.get(kind, "of an unknown kind")), None)
         return _read(fd, name, limit)
@@ -70,7 +70,7 @@ def _contents(path: str | bytes, name: str, dir_fd: int | None, limit: int) -> b
 
 
 def stream(fd: int, name: str, limit: int = LIMIT, wrap: str | None = None) -> tuple[dict[str, Any], bytes]:
-    """The same from an open descriptor, to its end: standard input may be a pipe, and then it is waited for."""
+    """The same from an open descriptor, up to the end: standard input may be a pipe, and then reading blocks."""
     raw = _read(fd, name, limit)
     return parse(raw, name, wrap), raw
 
@@ -83,7 +83,7 @@ def parse(raw: bytes, name: str, wrap: str | None = None) -> dict[str, Any]:
     if type(document) is not dict:
         kind = {list: "a list", str: "a string", int: "a number", bool: "true or false"}.get(type(document), "null")
         raise errors.Refusal("wrong-type", "%s: the document must be an object, found %s" % (name, kind), "/")
-    if b"\\u0000" in raw:  # the only way to write it
+    if b"\\u0000" in raw:  # the only way to write a NUL
         for pointer, text in pointers.strings(document):
             if "\0" in text:
                 raise errors.Refusal("nul", '%s: NUL in "%s"' % (name, errors.quote(text)), errors.quote(pointer))
@@ -100,10 +100,10 @@ def _read(fd: int, name: str, limit: int) -> bytes:
 
 
 def _unopened(e: OSError, path: str | bytes, name: str, dir_fd: int | None) -> errors.Refusal:
-    """Why a file could not be opened, in runc's words for the one that callers know."""
+    """The reason why a file could not be opened, with runc's wording for the error that callers know."""
     if e.errno == errno.ENOENT and name == "config.json":
         return errors.Refusal("no-config", "JSON specification file config.json not found", None)
-    if e.errno == errno.ENXIO:  # a socket; or a fifo or device without its other half
+    if e.errno == errno.ENXIO:  # a socket; or a fifo or device without another end
         try:
             kind = posix.stat(path, dir_fd=dir_fd).st_mode & S_IFMT
             return errors.Refusal("config-unreadable", "%s is %s, and must be a file" % (name, KINDS.get(kind, "of an unknown kind")), None)

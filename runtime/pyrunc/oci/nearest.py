@@ -1,4 +1,4 @@
-"""Which known name was probably meant. Loaded when one was not found."""
+"""Suggests which known name was probably meant. Loaded only if a name is unknown."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ MOST = 3
 
 
 def nearest(word: str, names: Iterable[str], most: int = MOST) -> list[str]:
-    """The names that are nearest to `word`, best first, each once: by the fewest changed, added, left out or swapped letters (upper and
-    lower case alike), those that begin or end with the word before others. Nothing when none is near."""
+    """The names closest to `word`, best first, without duplicates: by the number of changed, added, missing or swapped letters (ignoring
+    case); names that begin or end with the word come first. Empty if none is close."""
     word = word[:200].lower()
     if not word:
         return []
@@ -35,7 +35,7 @@ def question(word: str, names: Iterable[str], prefix: str = "") -> str:
 
 
 def distance(a: str, b: str) -> int:
-    """Damerau's distance (optimal string alignment) of two texts."""
+    """The Damerau distance (optimal string alignment) of two strings."""
     before: list[int] = []
     last = list(range(len(b) + 1))
     for i, x in enumerate(a, 1):

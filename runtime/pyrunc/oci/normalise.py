@@ -1,16 +1,18 @@
-"""The one normalisation: what callers are known to send in place of what the spec writes, turned into the latter.
+"""Normalises documents: converts what callers are known to send to what the spec requires.
 
-Both validators and all parts see its result. It does this, and nothing else:
-- null for an optional property, and an empty list for an optional list, is absent (containerd, Go's nil slices). An empty list in
-  place of anything else is a wrong type and must not read as a default. Left alone: what is required (it will be refused), values
-  of free maps (annotations, sysctl, …), `uid` and `gid` of a user (null must not become root), `env` of a hook (an empty one means an empty environment) and the elements of lists.
-- fileMode of a device: the bits of the file type, and those above 0777, go (podman sends st_mode).
-- rootfsPropagation: rprivate, rshared, rslave, runbindable lose their r; it always was applied to the whole tree.
+Both validators and all parts use the result. It does only this:
+- null for an optional property, and an empty list for an optional list, is absent (containerd, Go's nil slices). An empty list in place of
+anything else is a wrong type and must not count as a default. Not changed: required properties (which will be refused), values of free maps
+(annotations, sysctl, …), `uid` and `gid` of a user (null must not become root), `env` of a hook (an empty list means an empty environment)
+and the elements of lists.
+- fileMode of a device: bits above 0777, including the file type, are removed (podman sends st_mode).
+- rootfsPropagation: rprivate, rshared, rslave, runbindable lose their r; propagation is always applied to the whole tree.
 - `pids` without a limit is absent (the limit is a pointer with omitempty in the Go types of runtime-spec 1.3).
-- sections of other platforms are dropped, after a look that they are objects.
-- a known key in another case is refused: Go would take it for the key, and others ignore it. So is an empty key of a free map.
+- sections for other platforms are dropped, after checking that they are objects.
+- a known key in a different case is refused: Go would treat it as the key, and others ignore it. An empty key in a free map is also
+refused.
 
-One pass, linear in the document, in place. Nothing is read but what the table of the schema knows.
+It takes one pass over the document, in place, and only looks at what the schema table knows.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ PROPAGATION = {"rprivate": "private", "rshared": "shared", "rslave": "slave", "r
 def config(document: dict[str, Any]) -> dict[str, Any]:
     """Normalises a config in place and returns it. Raises Refusal."""
     if type(document) is not dict:
-        return document  # the validator has the words
+        return document  # the validator reports it
     for name in schema_table.FOREIGN:
         if name in document:
             if type(document[name]) not in (dict, type(None)):
@@ -58,7 +60,7 @@ def resources(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def part(document: dict[str, Any], what: str) -> dict[str, Any]:
-    """The same for a document that is a part of a config; pointers start at it."""
+    """The same for a document that is part of a config; pointers are relative to it."""
     if type(document) is dict:
         _object(document, schema_table.ROOTS[what], None)
     return document

@@ -1,4 +1,5 @@
-"""JSON pointers (RFC 6901) and walks that need them. Slow paths and small lookups; the fast validator builds none while all is well."""
+"""JSON pointers (RFC 6901) and functions that use them. For slow paths and small lookups; the fast validator builds pointers only for
+errors."""
 
 from __future__ import annotations
 
@@ -36,7 +37,7 @@ def get(document: Any, pointer: str, default: Any = None) -> Any:
 
 
 def strings(document: Any) -> Iterator[tuple[str, str]]:
-    """Yields (pointer, text) for each string value, not for keys. Order is that of the document, without recursion."""
+    """Yields (pointer, text) for each string value, but not for keys, in document order. Not recursive."""
     pending = [("", document)]
     while pending:
         pointer, node = pending.pop()
@@ -59,7 +60,7 @@ def unknown(document: Any, rule: Rule) -> list[str]:
             for key, value in node.items():
                 below = rule[2].get(key) or rule[3]
                 if below is None:
-                    if rule[2]:  # an object without known keys is one that is not looked into
+                    if rule[2]:  # objects without known keys are not checked
                         out.append(pointer + "/" + escape_pointer(key))
                 else:
                     pending.append((pointer + "/" + escape_pointer(key), value, below))

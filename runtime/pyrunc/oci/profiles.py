@@ -1,7 +1,7 @@
-"""`spec --profile`: a config.json for each of the usual purposes, and why each of its properties is as it is.
+"""`spec --profile`: a config.json for common purposes, with the reason for each of its properties.
 
-Every profile begins with the example of `spec` and says what is different. Rule: it runs as it is on a host that has what its reasons
-name, and `validate` has nothing to say against it (tests run each).
+Every profile starts from the example of `spec` and changes it. Invariant: it runs unchanged on a host that has what its reasons mention,
+and `validate` reports nothing (tests run each one).
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 NAMES = ("minimal", "docker", "podman", "k8s", "rootless", "hardened")
 ABOUT = {
-    "minimal": "the least that runs a program: what the specification requires, /proc and a /dev",
+    "minimal": "the minimum for running a program: what the specification requires, /proc and a /dev",
     "docker": "what docker gives a container: a writable root, its 14 capabilities, its filter",
-    "podman": "what podman gives a container: 11 capabilities, a limit of processes, a cgroup namespace",
+    "podman": "what podman gives a container: 11 capabilities, a limit on processes, a cgroup namespace",
     "k8s": "the restricted pod security standard of Kubernetes: no root, no capabilities, limits",
-    "rootless": "for a user without rights: a user namespace with the caller as its root",
-    "hardened": "as closed as can be: read-only, no network, no capabilities, ids of its own, tight limits",
+    "rootless": "for an unprivileged user: a user namespace with the caller as its root",
+    "hardened": "as restricted as possible: read-only, no network, no capabilities, separate ids, tight limits",
 }
 PODMAN = (
     "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_NET_BIND_SERVICE", "CAP_SETFCAP", "CAP_SETGID",
@@ -33,12 +33,12 @@ MIB = 1 << 20
 
 
 def config(name: str, uid: int = 0, gid: int = 0, cgroup_namespace: bool = False) -> tuple[Document, dict[str, str]]:
-    """-> (the document, {pointer: why it is so})."""
+    """-> (the document, {pointer: reason})."""
     document = example.config(name == "rootless", uid, gid, cgroup_namespace)
     reasons = {
-        "/process/terminal": "for a shell to look around; set it to false for a service, which then has the caller's streams",
+        "/process/terminal": "for an interactive shell; set it to false for a service, which then gets the caller's streams",
         "/process/args": "a shell; put the program here",
-        "/root/path": "put the root file system here, beside config.json",
+        "/root/path": "put the root file system here, next to config.json",
         "/hostname": "any name",
     }
     reasons.update(MAKERS[name](document) or {})
@@ -64,14 +64,14 @@ def _minimal(document: Document) -> dict[str, str]:
     kept = [one for one in document["linux"]["namespaces"] if one["type"] in ("pid", "mount", "uts")]
     document["linux"] = {"namespaces": kept}
     return {
-        "/process/capabilities": "none: absent would mean the same, and a warning",
-        "/linux/namespaces": "pid, so that its processes end with it; mount, which every mount needs; uts for the name; no network of its own",
+        "/process/capabilities": "none; leaving it out would mean the same, but cause a warning",
+        "/linux/namespaces": "pid, so that its processes die with it; mount, which every mount needs; uts for the name; no new network",
         "/mounts": "/proc and /dev, which programs expect, and /dev/pts for the terminal",
     }
 
 
 def _engine(document: Document) -> None:
-    """What engines have in common: a writable root, their filter, ping without rights, low ports for everybody inside."""
+    """What engines have in common: a writable root, their filter, unprivileged ping, and low ports for every user inside."""
     document["root"]["readonly"] = False
     document["process"]["rlimits"] = []
     document["process"]["noNewPrivileges"] = False
@@ -86,11 +86,11 @@ def _docker(document: Document) -> dict[str, str]:
     document["linux"]["sysctl"]["net.ipv4.ip_unprivileged_port_start"] = "0"
     return {
         "/root/readonly": "images are written to; docker run --read-only sets it",
-        "/process/capabilities": "docker's default list; docker run --cap-drop takes from it",
+        "/process/capabilities": "docker's default list; docker run --cap-drop removes from it",
         "/process/noNewPrivileges": "docker's default: set-user-ID programs work; --security-opt no-new-privileges sets it",
         "/process/rlimits": "none: the daemon's are inherited",
         "/linux/seccomp": "docker's default: no mounts, modules, new namespaces, clocks, keys",
-        "/linux/sysctl": "low ports and ping for every user inside, as the network is the container's own",
+        "/linux/sysctl": "low ports and ping for every user inside, because the network is private",
     }
 
 
@@ -106,10 +106,10 @@ def _podman(document: Document) -> dict[str, str]:
     return {
         "/process/capabilities": "podman's default list: docker's without MKNOD, NET_RAW and AUDIT_WRITE",
         "/linux/resources/pids/limit": "podman's default: a fork bomb stops here",
-        "/linux/namespaces": "with a cgroup namespace, so that the host's paths do not show",
+        "/linux/namespaces": "with a cgroup namespace, so that the host's paths are not visible",
         "/linux/seccomp": "podman's default allows the same calls as docker's",
         "/linux/sysctl": "ping for every group inside",
-        "/mounts": "/run as a tmpfs, as systemd and many services want it",
+        "/mounts": "/run as a tmpfs, which systemd and many services expect",
     }
 
 
@@ -141,11 +141,11 @@ def _rootless(document: Document) -> dict[str, str]:
     document["process"]["capabilities"] = {kind: sorted(PODMAN) for kind in ("bounding", "effective", "permitted")}
     document["linux"]["seccomp"] = filters_default.profile()
     return {
-        "/linux/namespaces": "user, in which the caller is root; the network is the host's, as only root can connect a new one",
+        "/linux/namespaces": "user, in which the caller is root; the network is the host's, because only root can connect a new one",
         "/linux/uidMappings": "one id, the caller's: more need a line in /etc/subuid, and newuidmap",
         "/linux/gidMappings": "one id, the caller's group: more need a line in /etc/subgid, and newgidmap",
-        "/mounts": "/sys by bind, as a new sysfs belongs to the owner of the network",
-        "/process/capabilities": "they count inside the user namespace alone",
+        "/mounts": "/sys as a bind mount, because a new sysfs requires owning the network namespace",
+        "/process/capabilities": "they only apply inside the user namespace",
     }
 
 
@@ -172,18 +172,18 @@ def _hardened(document: Document) -> dict[str, str]:
     _mount(document, "/tmp", "tmpfs", "nosuid", "nodev", "noexec", "mode=1777", "size=16m")
     return {
         "/root/readonly": "nothing of the image can be changed; /tmp is for files",
-        "/process/user": "nobody, and files that only nobody reads",
+        "/process/user": "nobody, and new files that only nobody can read",
         "/process/capabilities": "none",
-        "/process/noNewPrivileges": "set-user-ID programs of the image give nothing",
+        "/process/noNewPrivileges": "set-user-ID programs in the image grant nothing",
         "/process/rlimits": "few descriptors, no core files, no locked memory",
-        "/process/oomScoreAdj": "killed before what matters more",
-        "/linux/namespaces": "all of its own; the network has a loopback device and nothing else",
-        "/linux/uidMappings": "ids that no user of the host has: 100000 and on; the root file system must be readable for them",
+        "/process/oomScoreAdj": "killed before more important processes",
+        "/linux/namespaces": "all new; the network has only a loopback device",
+        "/linux/uidMappings": "ids that no user on the host has, from 100000; they must be able to read the root file system",
         "/linux/gidMappings": "groups that nobody on the host is in",
         "/linux/resources": "a quarter of a GiB, 64 tasks, half a CPU",
         "/linux/seccomp": "the engines' default profile",
-        "/linux/maskedPaths": "also timers of interrupts and power, which tell of others",
-        "/mounts": "a /proc that shows own processes only, and a /tmp that nothing can be executed from",
+        "/linux/maskedPaths": "including interrupt and power data, which reveal the activity of others",
+        "/mounts": "a /proc that shows only the user's own processes, and a noexec /tmp",
     }
 
 
@@ -191,7 +191,7 @@ MAKERS = {"minimal": _minimal, "docker": _docker, "podman": _podman, "k8s": _k8s
 
 
 def explain(document: Document, reasons: Mapping[str, str]) -> list[dict[str, Any]]:
-    """[{"pointer", "value", "what", "why"}]: each property that has a value of its own, in the document's order."""
+    """[{"pointer", "value", "what", "why"}]: each property with a value, in document order."""
     from pyrunc.errors import escape_pointer
     from pyrunc.oci import glossary
 

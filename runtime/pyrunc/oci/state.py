@@ -1,7 +1,7 @@
 """The state document (runtime.md#state): what `state` and `list` print and what hooks read. Field order is runc's.
 
-Rule: `ociVersion` is the version that we implement, not the config's; `pid` is the host's and always a number in what is printed.
-The document of `state` is that of the schema plus runc's rootfs, created and owner; `paused` is the customary further status.
+Invariant: `ociVersion` is the version that we implement, not the config's; `pid` is the host's, and always a number in output. `state`
+prints the document of the schema plus runc's rootfs, created and owner; `paused` is an additional status that other runtimes have too.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from typing import Any, TypedDict
 
     class _Optional(TypedDict, total=False):
-        pid: int  # the host's; for hooks as seen from where the hook runs, and absent where there is none
+        pid: int  # the host's; for hooks, the pid in the hook's pid namespace, and absent if there is none
         rootfs: str
         created: str
         annotations: dict[str, str]
         owner: str
-        ended: dict[str, Any]  # how a stopped one ended, as far as that is known
+        ended: dict[str, Any]  # how a stopped container exited, if that is known
 
     class Document(_Optional):
-        """runtime.md#state, and what runc adds to it."""
+        """runtime.md#state, and runc's additions."""
 
         ociVersion: str
         id: str
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def for_state(state: Mapping[str, Any], status: str) -> Document:
-    """state: what the store keeps (id, pid, bundle, rootfs, created, annotations) -> the object that `state` prints."""
+    """state: the stored state (id, pid, bundle, rootfs, created, annotations) -> the object that `state` prints."""
     return document(state, status, "")
 
 
@@ -58,7 +58,7 @@ def document(state: Mapping[str, Any], status: str, owner: str) -> Document:
 
 
 def for_hooks(id: str, status: str, pid: int | None, bundle: str, annotations: dict[str, str] | None) -> Document:
-    """What a hook gets on its standard input. pid as seen from where the hook runs; left out when there is none (poststop)."""
+    """What a hook gets on standard input. pid: in the hook's pid namespace; left out if there is none (poststop)."""
     if pid and status != "stopped":
         out: Document = {"ociVersion": VERSION, "id": id, "status": status, "pid": pid, "bundle": bundle}
     else:
@@ -69,7 +69,7 @@ def for_hooks(id: str, status: str, pid: int | None, bundle: str, annotations: d
 
 
 def owner_name(uid: int) -> str:
-    """The user's name by /etc/passwd, read by hand: NSS would load libraries. `#uid` if there is none, as runc writes."""
+    """The user's name from /etc/passwd, without NSS, which loads libraries. `#uid` if there is none, as in runc."""
     try:
         lines = fileio.read_file("/etc/passwd", 4 << 20).split(b"\n")
     except OSError:

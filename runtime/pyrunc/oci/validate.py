@@ -1,8 +1,8 @@
-"""The fast validator: a document against the table of schema_table, about 0.1 ms for a config as docker sends it.
+"""The fast validator: checks a document against the table in schema_table; takes about 0.1 ms for a config from docker.
 
-jsonschema is the authority (oci/explain.py); test_validators_agree keeps the two equal, errors and pointers alike. Rule of this
-file: it looks at types, ranges, enumerations and required keys, as the schemas do, and at nothing else; unknown keys are ignored.
-What only the prose of the spec says is the parts' matter.
+jsonschema is the reference (oci/explain.py); test_validators_agree makes sure that both give the same errors and pointers. Invariant: it
+checks types, ranges, enumerations and required keys, as the schemas do, and nothing else; unknown keys are ignored. Requirements in the
+text of the spec are checked by the parts.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
     from pyrunc.oci.schema_table import List, Object, Rule, Unit
 
-    Path: TypeAlias = tuple["Path | None", str | int]  # (the path of what holds it, key or index)
+    Path: TypeAlias = tuple["Path | None", str | int]  # (path of the parent, key or index)
     Problem: TypeAlias = tuple[str, str, Any, str]  # (pointer, words, value, reason)
 
-FORMS = {  # what the patterns of the schemas mean to a reader
+FORMS = {  # descriptions of the patterns in the schemas
     "^RLIMIT_[A-Z]+$": "the name of a limit, like RLIMIT_NOFILE",
     "^[0-9, -]*$": "a list of CPUs, like 0-3,8",
     "^[cbup]$": "c, b, u or p",
@@ -34,9 +34,9 @@ MOST = 1000  # problems that are worth a list
 
 
 def check(document: Any, what: str = "config", all: bool = False) -> list[Problem]:
-    """-> [(pointer, words, value, reason)], empty if the document holds. what: config, process, resources, state, features.
+    """-> [(pointer, words, value, reason)], empty if the document is valid. what: config, process, resources, state, features.
 
-    Stops at the first problem unless `all`. The words begin with the name of the property and can stand as a sentence."""
+    Stops at the first problem unless `all`. The words begin with the name of the property and form a sentence."""
     rule = schema_table.ROOTS[what]
     found: list[Problem] = []
     if type(document) is not dict:
@@ -54,7 +54,7 @@ def _object(node: dict[str, Any], rule: Object, path: Path | None, found: list[P
         below = props.get(key) or rest
         if below is None:
             continue
-        kind = below[0]  # once: below[0] again would tell mypy more, and cost each property another look-up
+        kind = below[0]  # only once: repeating below[0] would help mypy, but cost another look-up per property
         if kind == "s":
             if type(value) is str:
                 continue
@@ -108,7 +108,7 @@ def _list(node: list[Any], rule: List, path: Path, found: list[Problem], most: i
 
 
 def _fits(value: Any, rule: Rule) -> bool:
-    """Whether a scalar keeps a rule. bool is an int to Python, so types are compared exactly."""
+    """Whether a scalar satisfies a rule. In Python bool is an int, so types are compared exactly."""
     if rule[0] == "i":
         return type(value) is int and rule[1] <= value <= rule[2]
     if rule[0] == "b":
@@ -123,7 +123,7 @@ def _fits(value: Any, rule: Rule) -> bool:
 
 
 def matches(text: str, units: Iterable[Unit]) -> bool:
-    """Whether the whole of `text` is made of the units, each taking all it can (specs/derive.py makes sure that this decides)."""
+    """Whether all of `text` matches the units, each matching greedily (specs/derive.py makes sure that this is sufficient)."""
     at, end = 0, len(text)
     for chars, least, most, excluded in units:
         stop = end if most is None else min(end, at + most)
@@ -139,7 +139,7 @@ def matches(text: str, units: Iterable[Unit]) -> bool:
 
 
 def expected(rule: Rule) -> str:
-    """A rule in words, to follow `X `."""
+    """A rule in words, to be put after `X `."""
     if rule[0] == "i":
         return "must be a whole number from %d to %d" % (rule[1], rule[2])
     if rule[0] == "n":
@@ -152,7 +152,7 @@ def expected(rule: Rule) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value of the config, for a sentence."""
+    """A value of the config, for a message."""
     if type(value) is str:
         return '"%s"' % errors.quote(value)
     if type(value) is dict:

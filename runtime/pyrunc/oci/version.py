@@ -1,4 +1,4 @@
-"""ociVersion: which version of the runtime-spec a config is written for (config.md#specification-version, SemVer 2.0.0)."""
+"""ociVersion: the version of the runtime-spec that a config is written for (config.md#specification-version, SemVer 2.0.0)."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-VERSION = "1.3.0"  # what pyrunc implements, printed by `state`, `features` and given to hooks
+VERSION = "1.3.0"  # what pyrunc implements; printed by `state` and `features`, and passed to hooks
 OLDEST = "1.0.0"
 
 
 def parse(text: Any) -> tuple[int, int, int | None, str, str] | None:
-    """'1.2.0-rc.1+dev' -> (1, 2, 0, 'rc.1', 'dev'). '1.0' -> (1, 0, None, '', ''): not SemVer, but callers send it. None if it
-    is no version at all."""
+    """'1.2.0-rc.1+dev' -> (1, 2, 0, 'rc.1', 'dev'). '1.0' -> (1, 0, None, '', ''): not SemVer, but callers send it. None if it is not a
+    version."""
     if not isinstance(text, str) or not text.isascii() or len(text) > 255:
         return None
     rest, plus, build = text.partition("+")
@@ -26,7 +26,7 @@ def parse(text: Any) -> tuple[int, int, int | None, str, str] | None:
 
 
 def semver(text: Any) -> bool:
-    """Whether it is SemVer to the letter."""
+    """Whether it is strictly valid SemVer."""
     parsed = parse(text)
     return parsed is not None and parsed[2] is not None
 
@@ -36,7 +36,7 @@ def _number(text: str) -> bool:
 
 
 def _words(text: str, numeric: bool) -> bool:
-    """Dot-separated identifiers; in a pre-release a number has no leading zero."""
+    """Checks dot-separated identifiers; in a pre-release, numbers have no leading zeros."""
     for word in text.split("."):
         if not word or not word.replace("-", "0").isalnum():
             return False
