@@ -42,7 +42,7 @@ def failure(number: int, call: str, path: str | bytes | None = None) -> CallErro
 
 
 def open(path: str | bytes, flags: int, mode: int = 0o600, dir_fd: int | None = None) -> int:
-    """-> fd, close-on-exec. O_NOFOLLOW is the caller's word, where links may be hostile."""
+    """-> fd, close-on-exec. Callers add O_NOFOLLOW if links may be hostile."""
     try:  # without _call, as it is the most frequent one
         return posix.open(path, flags | posix.O_CLOEXEC, mode, dir_fd=dir_fd)
     except OSError as e:

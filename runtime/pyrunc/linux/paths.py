@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-RETRIES = 128  # a rename somewhere on the path makes the kernel give up with EAGAIN; a loop of them must not hold us for ever
-LINKS = 40  # as the kernel
+RETRIES = 128  # after a rename on the path the kernel returns EAGAIN; repeated renames must not block us forever
+LINKS = 40 # as in the kernel
 IN_ROOT = constants.RESOLVE_IN_ROOT | constants.RESOLVE_NO_MAGICLINKS
 
 
@@ -40,7 +40,7 @@ def clean(path: str) -> str:
 
 
 def resolve(root_fd: int, path: str, flags: int = posix.O_PATH, plain: bool = False) -> int:
-    """-> fd of what `path` leads to inside the root. `plain`: ELOOP if any component is a link."""
+    """-> fd of the file that `path` leads to inside the root. `plain`: ELOOP if any component is a link."""
     how = IN_ROOT | constants.RESOLVE_NO_SYMLINKS if plain else IN_ROOT
     left = RETRIES
     while True:
