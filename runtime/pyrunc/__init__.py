@@ -1,5 +1,5 @@
-"""pyrunc: an OCI low-level container runtime in Python. `import pyrunc` shows the names of pyrunc.api (docs/python.md), each loaded
-when it is first asked for: every command of the runtime loads this file, and none of them needs the others."""
+"""pyrunc: an OCI low-level container runtime in Python. `import pyrunc` provides the names of pyrunc.api (docs/python.md), each loaded on
+first use: every command of the runtime loads this file, and none of them needs the API."""
 
 __all__ = (
     "AlreadyExistsError", "AsyncContainer", "AsyncRuntime", "BugError", "Bundle", "Completed", "Container", "Difference", "Error", "ExitStatus", "HookError", "Mount", "NotFoundError",

@@ -2,9 +2,9 @@
 it is called.
 
 The rules are those of Go's flag package, because callers are written against runc: `-x` and `--x` are the same, `--opt value` and `--opt=value`
-both work, a boolean takes `=true|false|1|0|t|f`, and options can't be abbreviated. Global options come before the command, or after it where the
-command has no option of that name (as in runc since its parser cli v3). Options may follow the positionals, except for exec, ps and kill, where the first positional ends the options. Every command loads this module, so what only help
-or errors need is elsewhere.
+both work, a boolean takes `=true|false|1|0|t|f`, and options can't be abbreviated. Global options come before the command, or after it if
+the command has no option of that name (as in runc since its parser cli v3). Options may follow the positionals, except for exec, ps and
+kill, where the first positional ends the options. Every command loads this module, so what only help or errors need is elsewhere.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class Command:
     """A row of COMMANDS.
 
     sealed: the command runs from a file that nobody can write (seal.py). options: {name: kind}. short: {other name or short form: name}.
-    fewest, most: number of positionals; most is None where any number is taken. first_ends: the first positional ends the options, as
-    what follows is a command line of its own."""
+    fewest, most: number of positionals; most is None for any number. first_ends: the first positional ends the options, because what
+    follows is another command line."""
 
     __slots__ = ("sealed", "options", "short", "fewest", "most", "first_ends")
 
@@ -325,7 +325,7 @@ def load(command: str) -> Any:
 
 
 def run(command: str, options: Options, args: list[Any]) -> int:
-    """Carries a command out, and returns its exit status."""
+    """Runs a command and returns its exit status."""
     status: int = load(command).main(options, args)
     return status
 

@@ -1,9 +1,9 @@
-"""What a command line becomes, as types: nothing here exists at run time. tests/unit/test_cmdline.py holds it against the tables of cli.py."""
+"""Parsed command lines as types: nothing here exists at run time. tests/unit/test_cmdline.py compares them with the tables in cli.py."""
 
 from typing import TypedDict
 
 class Globals(TypedDict, total=False):
-    """The global options. An option that is not given is not there; `-` in a name is `_`."""
+    """The global options. An option that is not given is absent; `-` in a name becomes `_`."""
 
     root: str
     log: str
@@ -20,10 +20,10 @@ class Globals(TypedDict, total=False):
     help: bool
     version: bool
 
-_As = TypedDict("_As", {"as": str}, total=False)  # of validate; no name of a class can be `as`
+_As = TypedDict("_As", {"as": str}, total=False)  # for validate; `as` can't be an attribute of a class
 
 class Options(_As, total=False):
-    """The options of all commands: a name has the same type wherever it is taken, and COMMANDS says which command takes it."""
+    """The options of all commands: a name has the same type in every command, and COMMANDS lists the commands that have it."""
 
     globals: Globals
     help: bool

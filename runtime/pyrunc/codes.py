@@ -78,7 +78,7 @@ AREAS = {
                 "check with `pyrunc seccomp SYSCALL` that the profile allows execve"),
     "hooks": (29, "hooks", "use absolute paths of existing programs", "see the output of the hook with `pyrunc hooks ID`"),
     "keyring": (30, "the session keyring", "use --no-new-keyring", "use --no-new-keyring"),
-    "host_mounts": (32, "mounts of a container without a mount namespace", "add a mount namespace", "who uses the mount? See /proc/self/mountinfo"),
+    "host_mounts": (32, "mounts of a container without a mount namespace", "add a mount namespace", "see /proc/self/mountinfo, and which processes use the mount"),
     "landlock": (31, "Landlock", "correct the annotation, or remove what this kernel's version lacks",
                  "use existing paths that are not symbolic links; `pyrunc doctor` shows the version of Landlock"),
     "document": (40, "config.json as a document", "run `pyrunc validate`, which shows every problem with its line", "check that the file can be read"),
@@ -145,7 +145,7 @@ COUNTED = (
     (9000, "bug", "This is a defect of pyrunc.", "Run it with --debug, and report it."),
 )  # fmt: skip
 
-# Causes with a number of their own within an area: (number, reason, meaning, remedy).
+# Causes that have their own number within an area: (number, reason, meaning, remedy).
 CAUSES = (
     (2405, "too-large", "The config is too large or nested too deeply.", "Use at most 16 MiB and 128 levels."),
     (2406, "duplicate-key", "A key is given twice in one object.", "Remove one of them."),

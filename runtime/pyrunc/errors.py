@@ -1,10 +1,10 @@
-"""The errors of pyrunc: one type a kind, with fields; the sentence is made here and nowhere else.
+"""The errors of pyrunc: one class per kind, with fields; their messages are put together here and nowhere else.
 
-`CallError` is the failure of one system call, below all of them: linux/ and the extension raise it, the engine makes a StepFailure of it.
+`CallError` is the failure of one system call: linux/ and the extension raise it, and the engine converts it to a StepFailure.
 
-Every command loads this module, so it imports nothing. `sentence()` gives the one line that stands on stderr and in
-`msg` of the log: `<words> (<pointer>: <step>, <call>: <ERRNO>); <hint>`. Words that callers match on (INTERFACE of
-containerd, podman, moby, cri-o) stand in CALLER_TEXT; a hint must never contain one of them.
+Every command loads this module, so it imports nothing. `sentence()` returns the line for stderr and for `msg` in the log: `<words>
+(<pointer>: <step>, <call>: <ERRNO>); <hint>`. Texts that callers match (containerd, podman, moby, cri-o) are in CALLER_TEXT; a hint must
+never contain one of them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def errno_name(number: int) -> str:
 
 
 def errno_text(number: int | None) -> str:
-    """int -> 'no such file or directory': libc's words in lower case, as Go writes them (cri-o matches case)."""
+    """int -> 'no such file or directory': libc's text in lower case, as in Go (cri-o's match is case-sensitive)."""
     import posix
 
     text = posix.strerror(number) if number is not None else "unknown error"
@@ -47,7 +47,7 @@ def errno_text(number: int | None) -> str:
 
 
 def quote(value: object, limit: int = 200) -> str:
-    """Any text of a config or a container, safe for one line: control bytes escaped, cut to `limit` characters."""
+    """Text from a config or a container, made safe for one line: control characters are escaped, and it is cut to `limit` characters."""
     text = value if isinstance(value, str) else repr(value)
     if len(text) <= limit and text.isprintable():
         return text
@@ -61,7 +61,7 @@ def escape_pointer(key: str) -> str:
 
 
 def _escape(c: str) -> str:
-    """By hand: the codec unicode_escape is a module, and init can import none."""
+    """Escapes a character. The codec unicode_escape is a module, which init can't import."""
     if c in "\n\r\t":
         return {"\n": "\\n", "\r": "\\r", "\t": "\\t"}[c]
     number = ord(c)
@@ -69,8 +69,8 @@ def _escape(c: str) -> str:
 
 
 class PyruncError(Exception):
-    """Base. Fields: kind (the kind of error), reason (a stable short name of this very cause; codes.py maps it to a number, and it is what
-    decisions are made on), words (the sentence's beginning, for people only), pointer, hint, exit_status."""
+    """Base. Fields: kind (the kind of error), reason (a short stable name of the cause; codes.py maps it to a number, and decisions depend
+    on it), words (the beginning of the message, only for people), pointer, hint, exit_status."""
 
     kind = "error"
     exit_status = 1
@@ -80,7 +80,7 @@ class PyruncError(Exception):
     errno: int | None = None
     path: str | None = None
     place: tuple[int, int] | None = None
-    hooks: list[dict[str, Any]] | None = None  # how the hooks of a create that failed went
+    hooks: list[dict[str, Any]] | None = None  # results of the hooks of a failed create
 
     def __init__(self, reason: str | None, words: str, pointer: str | None = None, hint: str | None = None) -> None:
         super().__init__(words)
@@ -90,11 +90,11 @@ class PyruncError(Exception):
         self.hint = hint
 
     def where(self) -> str:
-        """What stands in the brackets: the pointer; StepFailure adds step, call and errno."""
+        """The text in parentheses: the pointer; StepFailure adds step, call and errno."""
         return self.pointer or ""
 
     def sentence(self) -> str:
-        """One line, whatever stands in the pointer: keys of a config are free text, and a line break would forge a line of the log."""
+        """One line, whatever the pointer contains: keys of a config are free text, and a line break could forge a line in the log."""
         where = self.where()
         text = "%s%s%s" % (self.words, " (%s)" % where if where else "", "; %s" % self.hint if self.hint else "")
         return text if text.isprintable() else quote(text, len(text))
@@ -105,7 +105,7 @@ class PyruncError(Exception):
 
 
 class UsageError(PyruncError):
-    """argv is wrong. `command` and `option` name where."""
+    """The command line is wrong. `command` and `option` say where."""
 
     kind = "usage"
 
@@ -116,7 +116,7 @@ class UsageError(PyruncError):
 
 
 class Refusal(PyruncError):
-    """The config is not acceptable: found in load, validate or plan(); nothing has been touched."""
+    """The config is not acceptable. Raised by load, validate or plan(); nothing has been changed."""
 
     kind = "refused"
 
@@ -131,11 +131,11 @@ class Refusal(PyruncError):
     ) -> None:
         super().__init__(reason, words, pointer, hint)
         self.section = section
-        self.place = place  # (line, column) from 1, where the text is no JSON
+        self.place = place  # (line, column) from 1, where the text is not JSON
 
 
 class Unsupported(PyruncError):
-    """Right by the spec, impossible on this host. `needs` names the kernel, cgroup controller or library."""
+    """Valid by the specification, but not possible on this host. `needs` names the kernel, cgroup controller or library."""
 
     kind = "unsupported"
 
@@ -145,7 +145,7 @@ class Unsupported(PyruncError):
 
 
 class StateError(PyruncError):
-    """The container is missing, exists already, or is in the wrong state. words come from CALLER_TEXT."""
+    """The container does not exist, already exists, or is in the wrong state. words come from CALLER_TEXT."""
 
     kind = "state"
 
@@ -155,7 +155,7 @@ class StateError(PyruncError):
         self.state = state
 
     def where(self) -> str:
-        """The id, where the sentence that callers match does not name it."""
+        """The id, if the text that callers match does not contain it."""
         return self.id or "" if self.reason == "unknown-container" else ""
 
 
@@ -173,8 +173,8 @@ class HookFailure(PyruncError):
 
 
 class StepFailure(PyruncError):
-    """A verb failed: the kernel said no. step is 'part.verb', side 'host' or 'init'; call/errno/path as far as known. A reason of None
-    stands for the errno's name."""
+    """A verb failed: the kernel said no. step is 'part.verb', side 'host' or 'init'; call, errno and path if they are known. If the reason
+    is None, it is the errno's name."""
 
     kind = "step"
 
@@ -211,7 +211,7 @@ class StepFailure(PyruncError):
 
     @classmethod
     def from_oserror(cls, e: OSError, step: str | None, side: str | None, pointer: str | None = None) -> StepFailure:
-        """The failure of a call as that of a step. The pointer of the error itself wins."""
+        """Converts a failed call to a failed step. The pointer of the error itself takes precedence."""
         failed = CallError.of(e)
         path = None if failed.filename is None else _text(failed.filename)
         what = failed.call or step
@@ -227,7 +227,7 @@ NO_DESCRIPTORS = "raise the caller's limit of open files (ulimit -n)"
 
 
 def out_of_memory(step: str | None = None, side: str = "host", pointer: str | None = None) -> StepFailure:
-    """StepFailure for a MemoryError: the machine's fault, and none of ours."""
+    """StepFailure for a MemoryError, which is not a defect of pyrunc."""
     return StepFailure(
         "out-of-memory",
         "%s: out of memory" % (step or "pyrunc"),
@@ -235,7 +235,7 @@ def out_of_memory(step: str | None = None, side: str = "host", pointer: str | No
         side,
         pointer,
         errno=12,
-        hint="free some, or raise the limit of the caller",
+        hint="free some memory, or raise the caller's limit",
     )
 
 
@@ -253,24 +253,24 @@ def _text(path: str | bytes | int) -> str:
 
 
 class CallError(OSError):
-    """A system call failed: errno, strerror and filename as every OSError has them, and what is known about it besides.
+    """A failed system call: errno, strerror and filename, as in every OSError, and what else is known about it.
 
-    It is also the built-in class of its errno (FileNotFoundError for ENOENT), so `except FileNotFoundError` catches it. Whoever knows
-    more than the place that raised it fills in a field and raises it again: `raise CallError.of(e, "openat", hint=...) from None`.
+    It is also an instance of the built-in class for its errno (FileNotFoundError for ENOENT), so `except FileNotFoundError` catches it.
+    Callers that know more can fill in a field and raise it again: `raise CallError.of(e, "openat", hint=...) from None`.
     """
 
     errno: int
     strerror: str
-    call: str | None = None  # the kernel's name of the call
-    words: str | None = None  # the sentence, in place of "<call> <path>: <errno's text>"
+    call: str | None = None  # the kernel's name for the call
+    words: str | None = None  # the message, instead of "<call> <path>: <errno's text>"
     hint: str | None = None
     pointer: str | None = None  # JSON pointer of the property that asked for it
-    namespace: str | None = None  # the kind of namespace that was joined or made
+    namespace: str | None = None  # the kind of namespace that was joined or created
     option: int | None = None  # index of the mount option that was refused
-    log: tuple[str, ...] = ()  # what the kernel says about it: lines of the file system (fsopen(2)), text of the verifier (bpf(2))
-    value: str | None = None  # what a control file was to get
-    op: int | None = None  # of spawn(): index into _syscalls.OPS of what failed in the child
-    detail: int | None = None  # of spawn(): one of DETAIL_* in ops.h
+    log: tuple[str, ...] = ()  # messages from the kernel: lines from the file system (fsopen(2)), text from the verifier (bpf(2))
+    value: str | None = None  # the value for a control file
+    op: int | None = None  # from spawn(): index in _syscalls.OPS of the operation that failed in the child
+    detail: int | None = None  # from spawn(): one of DETAIL_* in ops.h
 
     def __new__(cls, number: int, text: str, path: str | bytes | int | None = None, call: str | None = None) -> CallError:
         also = _ALSO.get(number, cls)
@@ -289,8 +289,8 @@ class CallError(OSError):
         pointer: str | None = None,
         path: str | bytes | None = None,
     ) -> CallError:
-        """`e` itself where it is a CallError, else one that says the same. `call` is for an error that doesn't name its own; the other
-        arguments replace what was there."""
+        """`e` itself if it is a CallError, else an equivalent one. `call` is used if the error does not name its call; the other arguments
+        replace existing fields."""
         error = e if isinstance(e, CallError) else cls(e.errno, e.strerror or str(e), e.filename)  # type: ignore[arg-type]  # None stays None
         if call is not None and error.call is None:
             error.call = call
@@ -305,7 +305,7 @@ class CallError(OSError):
         return error
 
 
-# {errno: a class that is both}, for each errno of which Python makes a class of its own
+# {errno: a class that is both}, for each errno that has its own class in Python
 _KINDS = {number: type(OSError(number, "")) for number in range(1, 134)}
 _BOTH = {kind: type("CallError", (CallError, kind), {}) for kind in dict.fromkeys(_KINDS.values()) if kind is not OSError}
 _ALSO: dict[int, type[CallError]] = {number: _BOTH[kind] for number, kind in _KINDS.items() if kind in _BOTH}

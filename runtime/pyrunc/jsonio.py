@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 
-BRACKETS = 1000  # as many levels as the scanner, which calls itself for each, can do on any stack that a caller may leave us
+BRACKETS = 1000  # levels that the scanner, which is recursive, can handle with any stack limit of the caller
 DEPTH = 128  # levels of lists and objects; the deepest place of the schema is level 9
 DIGITS = 20  # of an integer: 2^64 has 20; int() itself takes any number and more than 4300 digits are an error in other words
 BLANK = " \t\n\r"

@@ -1,12 +1,12 @@
-"""Runs this program from a file that nobody can write (CVE-2019-5736): a container can make the runtime execute /proc/self/exe, or
-open /proc/PID/exe of a process that is joining it, and so get hold of the *host's* interpreter.
+"""Runs this program from a file that nobody can write to (CVE-2019-5736): a container can make the runtime execute /proc/self/exe, or open
+/proc/PID/exe of a process that is joining it, and so get access to the *host's* interpreter.
 
-Three ways, the first that works: an overlay of two lower directories (0.3 ms; without an upper one nobody can make its superblock
-writable, while a read-only bind mount can be remounted), a sealed memfd (a copy, 7 ms for Debian's interpreter), an unnamed temporary
-file (where vm.memfd_noexec forbids the second; a private copy that nobody else ever runs). Each gives the contents of the running
-executable, never those of another file at the same path. Rule: whether it has happened is asked of /proc/self/exe itself, never of the
-environment; the same check is made of a file before it is executed, so there is no loop. Shared libraries are not protected by this;
-the compiled launcher has none. The ways and the check are csrc/sealing.c, which serves the compiled launcher too.
+It uses the first of three methods that works: an overlay of two lower directories (0.3 ms; without an upper directory its superblock can't
+be made writable, while a read-only bind mount can be remounted), a sealed memfd (a copy, 7 ms for Debian's interpreter), or an unnamed
+temporary file (if vm.memfd_noexec forbids memfds; a private copy that nobody else ever runs). Each has the contents of the running
+executable, never those of another file at the same path. Invariant: /proc/self/exe itself tells whether the program is already sealed,
+never the environment; a file is checked the same way before it is executed, so there is no loop. Shared libraries are not protected by
+this; the compiled launcher has none. The methods and the check are in csrc/sealing.c, which the compiled launcher also uses.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ CHUNK = 1 << 20
 
 
 def ensure(argv: list[str]) -> None:
-    """Returns when this process runs from a sealed file; else executes the same interpreter from one, with `argv` (the launcher first)
-    and the caller's environment as it was. StepFailure when no way works: nothing that meets a container runs unsealed."""
+    """Returns if this process runs from a sealed file; otherwise executes the same interpreter from one, with `argv` (the launcher first)
+    and the caller's unchanged environment. StepFailure if no method works: nothing that interacts with a container runs unsealed."""
     _need_kernel(posix.uname().release)
     last: OSError | None = None
-    if getattr(sys, "pyrunc_is_sealed", False):  # the compiled launcher has made the check in this very process
+    if getattr(sys, "pyrunc_is_sealed", False):  # the compiled launcher has already made the check in this process
         return
     try:
         if is_sealed():
             return
-    except OSError as e:  # no descriptor is left, say
+    except OSError as e:  # for example, no descriptor is left
         last = e
     for way in WAYS:
         try:
@@ -57,7 +57,7 @@ def ensure(argv: list[str]) -> None:
 
 
 def _need_kernel(release: str) -> None:
-    """An older kernel lacks calls in many places (mount_setattr is of 5.12): it is named once, before anything is tried."""
+    """Older kernels lack calls in many places (mount_setattr is from 5.12), so this is reported once, before anything is tried."""
     numbers = [word.partition("-")[0] for word in release.split(".")[:2]]
     if all(word.isdecimal() for word in numbers) and [int(word) for word in numbers] < KERNEL:
         words = "kernel too old: this is Linux %s, and pyrunc needs %d.%d or later" % (quote(release), KERNEL[0], KERNEL[1])
@@ -65,7 +65,7 @@ def _need_kernel(release: str) -> None:
 
 
 def is_sealed() -> bool:
-    """Whether nobody can write the file that this process executes. OSError if it cannot be opened."""
+    """Whether nobody can write to the file that this process executes. OSError if it can't be opened."""
     fd = posix.open(SELF, posix.O_RDONLY | posix.O_CLOEXEC)
     try:
         return _syscalls.is_sealed_file(fd)
@@ -74,14 +74,14 @@ def is_sealed() -> bool:
 
 
 def sealed_file(way: int) -> int:
-    """-> fd of the running executable's contents in a file that nobody can write; `way` is one of WAYS. CallError."""
+    """-> fd of a file with the contents of the running executable that nobody can write to; `way` is one of WAYS. CallError."""
     return _syscalls.sealed_file(way)
 
 
 def _execute(fd: int, argv: list[str]) -> None:
-    """Does not return, or raises OSError. Python adds LC_CTYPE to its own environment; the kernel has it as the caller gave it."""
+    """Does not return, or raises OSError. Python adds LC_CTYPE to os.environ; the kernel has the caller's environment."""
     environment = [x for x in _read("/proc/self/environ").split(b"\0") if x]
-    if not is_frozen(__name__):  # else this module is part of the executable, which needs no argument that says what to run
+    if not is_frozen(__name__):  # otherwise this module is part of the executable, which needs no argument that says what to run
         argv = [sys.executable, "-I", "-S", *argv]
     _syscalls.execveat(fd, "", argv, environment, AT_EMPTY_PATH)
 

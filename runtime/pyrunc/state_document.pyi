@@ -1,9 +1,9 @@
-"""state.json as types (store.py has the rules of the file): what later commands know of a container. Nothing here exists at run time."""
+"""state.json as types (store.py describes the file): what later commands know about a container. Nothing here exists at run time."""
 
 from typing import Any, NotRequired, TypedDict
 
 class Ended(TypedDict):
-    """How init ended; None for what nobody knows."""
+    """How init exited; None for what is not known."""
 
     status: int | None  # exit status, or 128 and the signal
     signal: int | None
@@ -21,20 +21,20 @@ class LiveMount(TypedDict):
     nofollow: NotRequired[bool]
 
 class MadeCgroups(TypedDict, total=False):
-    """What parts/cgroups.py has made, for its undo."""
+    """What parts/cgroups.py created, for its undo verb."""
 
     mounts: dict[str, str]  # {key: mount point of the hierarchy}
-    existed: dict[str, int]  # {key: how many levels were there before}
+    existed: dict[str, int]  # {key: how many levels existed before}
     inodes: dict[str, int]  # {key: inode of the container's directory}
-    unit: dict[str, Any]  # of systemd
+    unit: dict[str, Any]  # the systemd unit
 
 class Dumping(TypedDict):
-    """A checkpoint is at work, or was killed."""
+    """A checkpoint is running, or was killed."""
 
-    method: str | None  # of --network-lock
+    method: str | None  # the value of --network-lock
 
 class State(TypedDict, total=False):
-    """All of it. The keys without a comment in store.VERSION 1 are always there; the others say when."""
+    """The whole document. In store.VERSION 1, keys without a comment are always present."""
 
     version: int
     id: str
@@ -42,9 +42,9 @@ class State(TypedDict, total=False):
     rootfs: str
     annotations: dict[str, str]
     created: str  # RFC 3339
-    status: str  # "creating", "created" or "running", as of the last write: engine/status.py has the truth
-    pid: int  # of init in our pid namespace; 0 until it is cloned
-    start_time: int  # clock ticks since boot (proc_pid_stat(5)); proves that the pid is still init's
+    status: str  # "creating", "created" or "running" at the last write; engine/status.py determines the current status
+    pid: int  # init's pid in our pid namespace; 0 until it is cloned
+    start_time: int  # clock ticks since boot (proc_pid_stat(5)); shows that the pid is still init's
     boot_id: str
     owner: int  # uid
     cgroup_paths: dict[str, str]  # {controller or "unified": directory}
@@ -53,14 +53,14 @@ class State(TypedDict, total=False):
     own_pid_ns: bool
     hook_kinds: list[str]
     hooks: list[dict[str, Any]]  # notes of hooks that ran
-    namespaces: dict[str, int]  # {type: inode}, of those that are not the runtime's; as create left them
-    root: list[int] | None  # [device, inode] of the root, where it is not that of a mount namespace of the container's own
-    no_process: bool  # the config has none: such a container cannot be started
+    namespaces: dict[str, int]  # {type: inode} of the namespaces that differ from the runtime's, at the end of create
+    root: list[int] | None  # [device, inode] of the root, if the container has no private mount namespace
+    no_process: bool  # the config has no process: such a container cannot be started
     notify: bool  # a supervisor waits for READY
     warnings: list[list[str]]  # [pointer, text]
-    stdio: list[str]  # what 0, 1 and 2 were, for a restore; [] with a terminal
-    gate: list[int]  # inodes of the fifos of start
+    stdio: list[str]  # what descriptors 0, 1 and 2 were, for restore; [] with a terminal
+    gate: list[int]  # inodes of the fifos for start
     mounts: list[LiveMount]
     ended: Ended
     dumping: Dumping
-    restore_log: list[str]  # [folder, name], while a restore is not complete
+    restore_log: list[str]  # [directory, name], until a restore is complete

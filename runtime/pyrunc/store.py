@@ -1,12 +1,12 @@
-"""Everything below --root: container directories, locks, state, plan, saved config. Others make only what is theirs in there: the fifos of
-start (engine/gate.py), the directory of a supervisor's socket, mount points of a restore, compiled filters.
+"""Everything below --root: container directories, locks, state, plan, saved config. Other modules create only their own files there: the
+fifos for start (engine/gate.py), the directory of a supervisor's socket, mount points of a restore, compiled filters.
 
 ROOT/ID/ (0700) holds state.json (what state, kill and delete need), plan.json (what was decided; exec, update and delete read it),
-config.json (the normalised config), gate and result (the fifos of start). state.json is a log, the last complete line counts: a create
-writes it six times, and a new file for each (temporary file, rename) costs far more than a line, most of all where --root lies on a
-disk. Other files are replaced by a rename, so a reader never sees half a file; readers take no lock. Files are not fsynced: a state
-directory does not outlive the machine's boot (the boot id in it says so), and a killed process loses nothing. One file, a little above the
-usual length, since every command loads all of it.
+config.json (the normalised config), gate and result (the fifos for start). state.json is a log whose last complete line is valid: a create
+writes it six times, and writing a new file each time (temporary file, rename) costs far more than a line, especially if --root is on a
+disk. Other files are replaced by rename, so a reader never sees an incomplete file; readers take no lock. Files are not fsynced: a state
+directory is only valid until the next boot (it contains the boot id), and a killed process loses nothing. This is a single file, slightly
+longer than usual, because every command loads all of it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ID_CHARS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012345
 LOCK_WAIT_MS = 10_000
 INITIAL_USERNS = 0xEFFFFFFD  # PROC_USER_INIT_INO, include/linux/proc_ns.h
 PID_MAX = 1 << 22  # proc_sys_kernel(5)
-LOG_LIMIT = 256 << 10  # of state.json; a longer one begins anew
+LOG_LIMIT = 256 << 10  # of state.json; a longer one is rewritten
 
 
 def check_id(id: str) -> str:
@@ -49,8 +49,8 @@ def check_id(id: str) -> str:
 
 
 def in_user_namespace() -> bool:
-    """True unless this is the initial user namespace. Its inode number is fixed; its map proves nothing, since another namespace may have the
-    identity map too. The map decides only where /proc/self/ns/user cannot be read."""
+    """True unless this is the initial user namespace. Its inode number is fixed; its map is not sufficient, because another namespace can
+    also have the identity map. The map decides only if /proc/self/ns/user cannot be read."""
     try:
         return posix.stat("/proc/self/ns/user").st_ino != INITIAL_USERNS
     except OSError:
@@ -64,7 +64,7 @@ def in_user_namespace() -> bool:
 
 def root_of(options: Mapping[str, Any]) -> str:
     """Global options → absolute path of the state root. /run/pyrunc for real root, else $XDG_RUNTIME_DIR/pyrunc (sticky, so that
-    systemd-tmpfiles leaves it alone). Nothing is made here."""
+    systemd-tmpfiles leaves it alone). Does not create it."""
     given = options.get("root")
     if given is not None:
         if "\0" in given:
@@ -72,7 +72,7 @@ def root_of(options: Mapping[str, Any]) -> str:
         path = absolute(given) if given else ""
         if path in ("", "/"):
             raise UsageError(
-                "state-root", "the state root must not be %s" % (path or "empty"), None, "root", "give --root a directory of its own"
+                "state-root", "the state root must not be %s" % (path or "empty"), None, "root", "give --root a separate directory"
             )
         return path
     xdg = posix.environ.get(b"XDG_RUNTIME_DIR", b"")
@@ -84,14 +84,18 @@ def root_of(options: Mapping[str, Any]) -> str:
 
 
 def absolute(path: str) -> str:
-    """Lexically absolute and clean, as Go's filepath.Abs: relative ones start at the caller's cwd."""
+    """Lexically absolute and clean, like Go's filepath.Abs: a relative path starts at the caller's working directory."""
     if path[:1] != "/":
         try:
             path = posix.getcwd() + "/" + path
         except OSError as e:
             words = "getwd: %s" % errno_text(e.errno)
             raise UsageError(
-                "no-working-directory", words, None, None, "the working directory is gone: change to another, or give absolute paths"
+                "no-working-directory",
+                words,
+                None,
+                None,
+                "the working directory no longer exists: change to another one, or use absolute paths",
             ) from None
     parts: list[str] = []
     for part in path.split("/"):
@@ -128,7 +132,7 @@ def _open_root(path: str) -> int:
         posix.close(fd)
         raise UsageError(
             "state-root", "the state root %s belongs to uid %d with mode %o" % (quote(path), info.st_uid, info.st_mode & 0o7777), None, "root",
-            "it must be the caller's own and writable by nobody else",
+            "it must belong to the caller, and nobody else may write to it",
         )  # fmt: skip
     return fd
 
@@ -147,7 +151,7 @@ class StateDir:
     # -- files ----------------------------------------------------------------------------------------------------
 
     def read(self, name: str, limit: int = LIMIT) -> bytes:
-        """bytes of a regular file in the directory; OSError as it comes."""
+        """The bytes of a regular file in the directory; OSErrors are passed on."""
         fd = posix.open(name, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW | posix.O_NONBLOCK, dir_fd=self.fd)
         try:
             return fileio.read_fd(fd, limit)
@@ -155,7 +159,7 @@ class StateDir:
             posix.close(fd)
 
     def write(self, name: str, data: bytes) -> None:
-        """Replaces a file as one act: temporary file, rename."""
+        """Replaces a file atomically: temporary file, rename."""
         temporary = ".%s.%d" % (name, posix.getpid())
         fd = posix.open(temporary, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, 0o600, dir_fd=self.fd)
         try:
@@ -168,7 +172,8 @@ class StateDir:
         posix.rename(temporary, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
 
     def create(self, name: str, data: bytes) -> None:
-        """A file that nobody looks for yet. What a killed process leaves of it is nobody's: the state comes last."""
+        """Creates a file that nobody reads yet. An incomplete one left by a killed process is harmless, because the state is written
+        last."""
         fd = posix.open(name, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, 0o600, dir_fd=self.fd)
         try:
             fileio.write_all(fd, data)
@@ -176,8 +181,8 @@ class StateDir:
             posix.close(fd)
 
     def save(self, note: dict[str, Any] | None = None) -> None:
-        """The state as one more line, after a `note` that no command reads but the one that wants it. Lines begin with a newline, so that
-        what was cut short before (a full disk) harms nobody."""
+        """Appends the state as a line, after a `note` that only the command reads that needs it. Lines begin with a newline, so that an
+        earlier truncated line (a full disk) does no harm."""
         line = b"\n%s\n" % jsonbytes.dumps(self.state)
         if note is not None:
             line = b"\n%s\n%s" % (jsonbytes.dumps(note), line)
@@ -197,23 +202,23 @@ class StateDir:
             self._log_fd = -1
 
     def record(self, key: str, value: Any) -> None:
-        """One more fact about the container, on disk before the next act: what a killed create leaves can then be undone."""
+        """Records a value in the state, which is on disk before the next step: what a killed create leaves behind can then be undone."""
         self.state[key] = value  # type: ignore[literal-required]  # callers name a key of State
         self.save()
 
     def note(self, key: str) -> Any:
-        """What save() was given as {key: …}, the latest; None when there is none."""
+        """The latest value that was passed to save() as {key: …}, or None."""
         start = b'{"%s":' % key.encode()
         found = [line for line in self.read("state.json").split(b"\n") if line.startswith(start)]
         return jsonio.loads(found[-1], ours=True)[key] if found else None
 
     def plan(self, without: Sequence[str] = ()) -> Plans:
-        """The plans of create: {part: entry}. Parts that are not wanted need not be there."""
+        """The plans of create: {part: entry}. Parts in `without` may be missing from the result."""
         found: Plans = self._document("plan.json", without)  # type: ignore[assignment]  # as create wrote it
         return found
 
     def config(self, without: Sequence[str] = ()) -> dict[str, Any]:
-        """The normalised config of create. Sections that are not wanted need not be there."""
+        """The normalised config of create. Sections in `without` may be missing from the result."""
         return self._document("config.json", without)
 
     def _document(self, name: str, without: Sequence[str]) -> dict[str, Any]:
@@ -229,11 +234,11 @@ class StateDir:
         except Refusal as e:
             raise StateError("damaged-state", "%s/%s is damaged: %s" % (self.path, name, e.words), self.id, hint=hint) from None
         if type(found) is not dict:
-            raise StateError("damaged-state", "%s/%s is damaged: it is no object" % (self.path, name), self.id, hint=hint)
+            raise StateError("damaged-state", "%s/%s is damaged: it is not an object" % (self.path, name), self.id, hint=hint)
         return found
 
     def load(self) -> StateDir:
-        """Reads state.json. StateError when there is none (words of CALLER_TEXT), or when it is damaged or of another version."""
+        """Reads state.json. StateError if there is none (words from CALLER_TEXT), or if it is damaged or has another version."""
         try:
             data = self.read("state.json", 16 << 20)
         except OSError as e:
@@ -243,7 +248,7 @@ class StateDir:
                     "unknown-container", CALLER_TEXT["unknown"], self.id, hint="an unfinished %s is left; delete removes it" % self.path
                 ) from None
             raise StateError("unreadable-state", "cannot read %s/state.json: %s" % (self.path, _text(e)), self.id) from None
-        hint = "delete --force ends its processes and removes it"
+        hint = "delete --force kills its processes and removes it"
         try:
             state = jsonio.loads(_last_line(data), ours=True)
         except Refusal as e:
@@ -256,21 +261,21 @@ class StateDir:
         return self
 
     def must_be_ours(self) -> None:
-        """For a directory without a state that can be read. StateError when another runtime keeps something there: create writes the plan
-        before anything else, so a directory of ours has it, or is empty."""
+        """For a directory without a readable state. StateError if it belongs to another runtime: create writes the plan first, so our
+        directories contain the plan or are empty."""
         names = posix.listdir(self.fd)
         if names and "plan.json" not in names:
             raise StateError(
                 "foreign-state",
                 "%s belongs to another runtime" % self.path,
                 self.id,
-                hint="it was left as it is; that runtime can delete it",
+                hint="it was not changed; that runtime can delete it",
             )
 
     # -- lock ------------------------------------------------------------------------------------------------------
 
     def lock(self, wait_ms: int = LOCK_WAIT_MS) -> StateDir:
-        """Takes the container's lock (flock on its directory). StateError after wait_ms naming the holder."""
+        """Takes the container's lock (flock on its directory). After wait_ms, a StateError that names the holder."""
         end = time.monotonic() + wait_ms / 1000
         while True:
             try:
@@ -282,10 +287,10 @@ class StateDir:
             if time.monotonic() >= end:
                 holder = self.holder()
                 who = "an unknown process" if holder is None else "pid %d (%s)" % (holder, pidfd.command_line(holder))
-                raise StateError("busy", "the container is busy: held by %s" % quote(who), self.id, hint="try again when it has ended")
+                raise StateError("busy", "the container is busy: held by %s" % quote(who), self.id, hint="try again when it has finished")
             time.sleep(0.005)
         self.locked = True
-        try:  # the directory may have been removed, and made anew, while we waited
+        try:  # the directory may have been removed and created again while we waited
             here = posix.stat(self.path, follow_symlinks=False)
         except OSError:
             here = None
@@ -295,8 +300,8 @@ class StateDir:
         return self
 
     def holder(self) -> int | None:
-        """Pid of the process that has the lock, or None: the kernel knows (proc_locks(5)). Inode and device found there are those of
-        this directory, and the process has it open, as the device is another one on some file systems."""
+        """Pid of the process that holds the lock, or None, from proc_locks(5). The inode there must be that of this directory. The device is
+        not compared, because it differs on some file systems; instead the process must have the directory open."""
         here = posix.fstat(self.fd)
         try:
             lines = fileio.fsdecode(fileio.read_file("/proc/locks", 16 << 20)).split("\n")
@@ -322,8 +327,8 @@ class StateDir:
             self.fd = -1
 
     def forget(self) -> None:
-        """Removes the directory with all in it, never following a link. OSError names what could not be removed."""
-        self.close_log()  # the listing takes a descriptor, and that there is none left may be why we are here
+        """Removes the directory and everything in it, without following links. The OSError names what could not be removed."""
+        self.close_log()  # listing needs a descriptor, and we may be here because there was none left
         _empty(self.fd, self.path)
         try:
             posix.rmdir(self.path)
@@ -338,13 +343,13 @@ def _text(e: OSError) -> str:
 
 
 def _last_line(data: bytes) -> bytes:
-    """Of a log: the last line that is complete and not empty. A file without any newline is one document."""
+    """The last line of a log that is complete and not empty. A file without a newline is one document."""
     whole = data[: data.rfind(b"\n")].rstrip(b"\n") if b"\n" in data else data
     return whole[whole.rfind(b"\n") + 1 :]
 
 
 def _wrong(state: Any, id: str) -> str | None:
-    """What is wrong with a state document, or None. A hand-edited one must not make us signal a stranger or remove a path."""
+    """What is wrong with a state document, or None. An edited one must not make us signal another process or remove other paths."""
     if type(state) is not dict:
         return "not an object"
     if state.get("version") != VERSION:
@@ -363,7 +368,7 @@ def _wrong(state: Any, id: str) -> str | None:
     }
     for key, kind in kinds.items():
         if type(state.get(key)) is not kind:
-            return "%s is missing or of a wrong type" % key
+            return "%s is missing or has the wrong type" % key
     if state["pid"] < 0 or state["pid"] == 1 or state["pid"] > PID_MAX:
         return "pid %s" % _short(state["pid"])
     if not 0 <= state["start_time"] < 1 << 64:
@@ -377,14 +382,14 @@ def _short(number: int) -> str:
 
 
 def _empty(fd: int, path: str) -> None:
-    """The plan goes last: by it a directory is known to be ours, also when we are killed on the way."""
+    """Empties a directory. The plan is removed last: it shows that a directory is ours, even if we are killed in between."""
     for name in sorted(posix.listdir(fd), key="plan.json".__eq__):
         try:
             posix.unlink(name, dir_fd=fd)
         except OSError as e:
             if e.errno == ENOENT:
                 continue
-            if e.errno not in (21, 1):  # EISDIR, EPERM: what unlink says of a directory
+            if e.errno not in (21, 1):  # EISDIR, EPERM: what unlink returns for a directory
                 raise
             sub = posix.open(name, DIR, dir_fd=fd)
             try:
@@ -395,19 +400,19 @@ def _empty(fd: int, path: str) -> None:
 
 
 def _opened(root_fd: int, id: str) -> int:
-    """The directory that was just made; it goes again where no descriptor of it is to be had."""
+    """Opens the directory that was just created; removes it again if it can't be opened."""
     try:
         return posix.open(id, DIR, dir_fd=root_fd)
     except OSError:
         try:
             posix.rmdir(id, dir_fd=root_fd)
-        except OSError:  # the first error is the one to be told; delete takes an empty directory away
+        except OSError:  # report the first error; delete removes an empty directory
             pass
         raise
 
 
 def reserve(root: str, id: str) -> StateDir:
-    """Makes ROOT/ID, the act that decides between two creates, and locks it. StateError when the id is taken."""
+    """Creates ROOT/ID, which decides between two concurrent creates, and locks it. StateError if the id is in use."""
     check_id(id)
     _make_root(root, sticky=root == fileio.fsdecode(posix.environ.get(b"XDG_RUNTIME_DIR", b"")) + "/pyrunc")
     root_fd = _open_root(root)
@@ -420,7 +425,7 @@ def reserve(root: str, id: str) -> StateDir:
         fd = _opened(root_fd, id)
     except OSError as e:
         if e.errno == EEXIST:
-            raise StateError("id-exists", CALLER_TEXT["exists"], id, hint="delete it first, or choose another id") from None
+            raise StateError("id-exists", CALLER_TEXT["exists"], id, hint="delete it first, or use another id") from None
         raise StateError(
             "unreadable-state", "cannot make %s/%s: %s" % (root, id, _text(e)), id, hint="is the disk full or read-only?"
         ) from None
@@ -436,7 +441,7 @@ def reserve(root: str, id: str) -> StateDir:
 
 
 def open_state_dir(root: str, id: str) -> StateDir:
-    """The container's directory, state not read yet. StateError `container does not exist`."""
+    """The container's directory, without reading its state. StateError `container does not exist`."""
     check_id(id)
     root_fd = _open_root(root)
     if root_fd < 0:
@@ -452,12 +457,12 @@ def open_state_dir(root: str, id: str) -> StateDir:
 
 
 def open_state(options: Mapping[str, Any], id: str) -> StateDir:
-    """A StateDir with its state read, for the commands that act on a container."""
+    """A StateDir with its state, for commands that act on a container."""
     return open_state_dir(root_of(options["globals"]), id).load()
 
 
 def ids(root: str) -> list[str]:
-    """Names of the container directories below the root, sorted; none when the root is missing. Somebody's file is none."""
+    """Names of the container directories below the root, sorted; none if the root does not exist. Other files are ignored."""
     root_fd = _open_root(root)
     if root_fd < 0:
         return []
@@ -469,8 +474,8 @@ def ids(root: str) -> list[str]:
 
 
 def whole(root: str, names: list[str]) -> set[str]:
-    """Those of `names` whose state need not be parsed to be listed: the last line of the log is one of save()'s from the first byte to
-    the last. For `list -q`, where parsing is most of the time. Whoever is not among them has his state loaded, or the reason told."""
+    """Those of `names` whose state does not have to be parsed to be listed: the last line of the log is a complete line written by save().
+    For `list -q`, where parsing takes most of the time. The caller loads the state of the others, or reports why it can't."""
     root_fd = _open_root(root)
     found = set()
     for name in names if root_fd >= 0 else ():
@@ -482,7 +487,7 @@ def whole(root: str, names: list[str]) -> set[str]:
             continue
         try:
             data = posix.read(fd, fileio.CHUNK)
-        except OSError:  # a directory, say
+        except OSError:  # a directory, for example
             data = b""
         posix.close(fd)
         line = data[data.rfind(b"\n", 0, -1) + 1 :]

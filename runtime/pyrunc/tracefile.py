@@ -2,7 +2,7 @@
 
 The file is a JSON array (Trace Event Format, "JSON Array Format"): a command is a process, its threads are the host side and init. Commands
 that are given the same file append to it under a lock, so one file can hold a container's whole life. It is opened before anything else is
-done, must be empty or hold a trace, and is written once, at the end of the command, whether that failed or not.
+done, must be empty or contain a trace, and is written once, at the end of the command, whether that failed or not.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-# The face of csrc/libseccomp.c for type checkers. Only a compiled launcher has this module.
+# The types of csrc/libseccomp.c for type checkers. Only a compiled launcher has this module.
 
 _Rule = tuple[int, int, tuple[tuple[int, int, int, int], ...]]
 

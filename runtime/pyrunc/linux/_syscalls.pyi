@@ -1,4 +1,4 @@
-# The extension's face for type checkers; what each function does stands in its docstring and in runtime/csrc.
+# The types of the extension for type checkers; each function is described in its docstring and in runtime/csrc.
 
 from collections.abc import Sequence
 from os import PathLike

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 RETRIES = 128  # after a rename on the path the kernel returns EAGAIN; repeated renames must not block us forever
-LINKS = 40 # as in the kernel
+LINKS = 40  # as in the kernel
 IN_ROOT = constants.RESOLVE_IN_ROOT | constants.RESOLVE_NO_MAGICLINKS
 
 

@@ -30,7 +30,7 @@ FORMS = {  # descriptions of the patterns in the schemas
     "^CAP_[A-Z_]+$": "the name of a capability, like CAP_CHOWN",
 }
 _STRINGS = frozenset((str,))
-MOST = 1000 # the maximum number of problems in a list
+MOST = 1000  # the maximum number of problems in a list
 
 
 def check(document: Any, what: str = "config", all: bool = False) -> list[Problem]:
