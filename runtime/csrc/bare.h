@@ -1,5 +1,5 @@
-/* System calls and strings without a C library: for code that runs before it has started (early.c, sealing.c).
- *
+/* System calls and strings without the C library: for code that runs before the C library has started
+ (early.c, sealing.c). *
  * Rule: no function of the C library, no thread-local variable; errors are returned, not put into errno. */
 #ifndef PYRUNC_BARE_H
 #define PYRUNC_BARE_H
@@ -9,7 +9,7 @@
 
 #include "numbers.h"
 
-/* What the kernel returns: a result, or a negative errno. */
+/* Returns what the kernel returns: a result, or a negative errno. */
 #ifdef __x86_64__
 static inline long bare_call(long number, long a, long b, long c, long d, long e)
 {

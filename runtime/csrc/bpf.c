@@ -6,7 +6,7 @@
 #include <linux/seccomp.h>
 #include <string.h>
 
-#define MAX_PROGRAMS 256 /* that are attached to one cgroup; the kernel takes 64 */
+#define MAX_PROGRAMS 256 /* attached to one cgroup; the kernel allows 64 */
 
 static PyObject *py_seccomp(PyObject *Py_UNUSED(self), PyObject *args)
 {
@@ -49,7 +49,7 @@ static long bpf(int command, union bpf_attr *attr)
     return syscall(SYS_bpf, command, attr, sizeof *attr);
 }
 
-/* CallError whose log holds what the verifier says. */
+/* CallError with the verifier's messages as its log. */
 static PyObject *load_failed(const char *log)
 {
     call_failed("bpf", NULL);

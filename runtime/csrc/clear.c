@@ -1,6 +1,5 @@
-/* Releases what a waiting init, or a process that joins a container, must not have of the caller: descriptors and memory.
- *
- * Rule: that of finish.c, no Python, no allocation, no lock. */
+/* Releases what a waiting init, or a process that joins a container, must not keep from the caller: descriptors and memory.
+ * Rule: as in finish.c, no Python, no allocation, no lock. */
 #define _GNU_SOURCE
 #include "ops.h"
 
@@ -11,17 +10,18 @@
 
 #include "numbers.h"
 
-/* ---- memory. What C needs until execve lies among what is to go: in a static executable the thread's block is the beginning of the C
- * library's heap. So whole pages are given back up to these ranges, and the rest of their first and last page is cleared. */
+/* ---- memory. What C needs until execve is in the middle of what is released: in a static executable the thread's block is at the
+ * beginning of the C library's heap. So whole pages around these ranges are released, and the rest of their first and last page is
+ * cleared. */
 
-/* The thread's block: errno and the like, and struct pthread with the stack protector's canary. It is 2304 to 2368 bytes large in glibc
- * 2.36 to 2.41; malloc puts a table of its own right behind it. A thread-local variable of ours or of Python is not needed. */
+/* The thread's block: errno and similar variables, and struct pthread with the stack protector's canary. Its size is 2304 to 2368 bytes
+ * in glibc 2.36 to 2.41, and malloc puts one of its tables right after it. Our and Python's thread-local variables are not needed. */
 #define THREAD_SIZE 2560
-#define VARIABLES_SIZE 256 /* those of a static executable are 240 bytes */
+#define VARIABLES_SIZE 256 /* 240 bytes in a static executable */
 
 #if defined(__aarch64__) && !defined(__PIC__)
-/* In a static executable of aarch64 the block is the very beginning of the heap: one page lower nothing is mapped. So its size must be
- * exact there; the C library tells debuggers. */
+/* In a static aarch64 executable the block is the very beginning of the heap, and the page before it is not mapped. So its size must be
+ * exact; the C library provides it for debuggers. */
 extern const uint32_t _thread_db_sizeof_pthread;
 #define THREAD_BELOW ((_thread_db_sizeof_pthread + 63) & ~(uintptr_t)63)
 #else
@@ -31,7 +31,7 @@ extern const uint32_t _thread_db_sizeof_pthread;
 static struct range thread_block(void)
 {
     uintptr_t self = (uintptr_t)__builtin_thread_pointer(), number = (uintptr_t)&errno;
-#ifdef __aarch64__ /* struct pthread lies below the thread pointer, the variables above */
+#ifdef __aarch64__ /* struct pthread is below the thread pointer, the variables are above */
     struct range block = {self - THREAD_BELOW, self + VARIABLES_SIZE};
 #else
     struct range block = {self - VARIABLES_SIZE, self + THREAD_SIZE};
@@ -59,7 +59,7 @@ struct range whole_pages(struct range range)
     return range;
 }
 
-/* No memset(3): it reads variables of the C library that may have been given back. */
+/* Not memset(3): it reads variables of the C library that may have been released. */
 static void clear(uintptr_t start, uintptr_t end)
 {
     for (; start < end && start % sizeof(uint64_t); start++)
@@ -80,13 +80,13 @@ static uintptr_t earlier(uintptr_t one, uintptr_t other)
     return one < other ? one : other;
 }
 
-/* Gives back what lies between start and end, without the ranges in `kept`. */
+/* Releases the memory between start and end, except the ranges in `kept`. */
 static void drop(uintptr_t start, uintptr_t end, const struct range *kept, int count)
 {
     if (start >= end)
         return;
     if (count == 0) {
-        madvise((void *)start, end - start, MADV_DONTNEED); /* what can't be given back is no failure */
+        madvise((void *)start, end - start, MADV_DONTNEED); /* memory that can't be released is not an error */
         return;
     }
     struct range pages = whole_pages(*kept);
@@ -94,7 +94,7 @@ static void drop(uintptr_t start, uintptr_t end, const struct range *kept, int c
     drop(later(pages.end, start), end, kept + 1, count - 1);
 }
 
-/* The ranges have no page in common: op_state has its own, and the stack and the thread's block are apart. */
+/* No two ranges share a page: op_state has its own pages, and the stack and the thread's block are apart. */
 void ops_clear_around(uintptr_t start, uintptr_t end, const struct range *kept)
 {
     for (int i = 0; i < KEPT; i++) {
@@ -114,8 +114,8 @@ void ops_forget(const uint64_t *pairs, size_t count)
     }
 }
 
-/* ---- the interpreter inside the compiled launcher (snapshot.c): its heap and its variables are pages of the executable, some hundred of
- * which a command has written to. Operations need none of them. Elsewhere these names are null. */
+/* ---- the interpreter inside the compiled launcher (snapshot.c): its heap and its variables are pages of the executable, of which a
+ * command modifies about a hundred. Operations need none of them. In other builds these names are null. */
 
 extern char snapshot_data[] __attribute__((weak)), snapshot_data_end[] __attribute__((weak));
 extern char *heap_of_snapshot(size_t *size) __attribute__((weak));
@@ -127,14 +127,14 @@ void ops_snapshot(int advice)
     size_t size, page = (size_t)sysconf(_SC_PAGESIZE);
     char *heap = heap_of_snapshot(&size);
     uintptr_t start = ((uintptr_t)snapshot_data + page - 1) & ~(page - 1), end = (uintptr_t)snapshot_data_end & ~(page - 1);
-    madvise(heap, size, advice); /* an advice that is not taken is no failure */
+    madvise(heap, size, advice); /* advice that is not accepted is not an error */
     if (start < end)
         madvise((void *)start, end - start, advice);
 }
 
 /* ---- descriptors */
 
-#define MAX_KEPT 32 /* descriptors; a list of operations names about ten at most */
+#define MAX_KEPT 32 /* descriptors; a list of operations uses about ten at most */
 
 static int insert(int *kept, int count, int fd)
 {

@@ -1,10 +1,8 @@
-/* Before the C library has started: is this file complete? Then sealing (sealing.h).
- *
- * A sealed command executes this program twice. A C library first looks at the processor (CPUID), and in a virtual machine each question
- * takes some 10 us: 0.3 ms per start. So the linker is told to begin here, and the first of the two starts does without a library.
+/* Runs before the C library has started: checks that this file is complete, then seals the program (sealing.h).
+ * A sealed command executes this program twice. A C library first queries the processor (CPUID), and in a virtual machine each query
+ * takes some 10 us: 0.3 ms per start. So this is the linker's entry point, and the first of the two starts does not use the library.
  * Unusual cases (closed standard streams, a relative path, no overlay) are left to launcher.c, which starts from scratch.
- *
- * Rule: that of bare.h. link.py has the compiler's options for it. */
+ * Rule: as in bare.h. link.py has the compiler options for it. */
 #define _GNU_SOURCE
 #include "sealing.h"
 
@@ -34,7 +32,7 @@ static int in(const char *const *words, const char *word)
     return 0;
 }
 
-/* As cli.parse, as far as finding the command among the global options needs it. */
+/* Parses like cli.parse, as far as is necessary to find the command after the global options. */
 int is_sealed_command(int argc, char **argv)
 {
     for (int i = 1; i < argc; i++) {
@@ -51,11 +49,11 @@ int is_sealed_command(int argc, char **argv)
     return 0;
 }
 
-/* ---- a download that broke off */
+/* ---- an incomplete download */
 
 #ifdef PYRUNC_EARLY
-/* The kernel starts a file that lacks its end, and the first access to what is missing is a SIGBUS. The check is at the beginning of the
- * file (snapshot.ld), and so are the words that it uses: constants are further back. */
+/* The kernel starts a file whose end is missing, and the first access to the missing part is a SIGBUS. The check is at the beginning
+ * of the file (snapshot.ld), and so are the strings that it uses: constants are further back. */
 __asm__(".section .text.early_words,\"ax\",@progbits\n"
         ".globl early_self_path, early_complaint, early_complaint_end\n.hidden early_self_path, early_complaint, early_complaint_end\n"
         "early_self_path: .asciz \"" SELF "\"\n"
@@ -76,9 +74,9 @@ static int is_complete(const struct stat *self)
 static void must_be_complete(void)
 {
     struct stat opened;
-    if (status_of(early_self_path, &early_self) || is_complete(&early_self)) /* without /proc: that is said later */
+    if (status_of(early_self_path, &early_self) || is_complete(&early_self)) /* without /proc, which is reported later */
         return;
-    /* The user emulation of qemu gives the status of its own file, and opens ours. */
+    /* qemu's user emulation returns the status of its own file, but opens ours. */
     long fd = bare_call(SYS_openat, AT_FDCWD, (long)early_self_path, O_RDONLY | O_CLOEXEC, 0, 0);
     if (fd < 0 || bare_call(SYS_fstat, fd, (long)&opened, 0, 0, 0) || is_complete(&opened)) {
         bare_call(SYS_close, fd, 0, 0, 0, 0);
@@ -97,7 +95,7 @@ static int is_us(const char *path)
     return !status_of(path, &there) && early_self.st_dev == there.st_dev && early_self.st_ino == there.st_ino;
 }
 
-/* The path that was executed, as the kernel has it: behind the environment. NULL where it is not absolute, or leads somewhere else. */
+/* The path that was executed, which the kernel puts after the environment. NULL if it is not absolute, or leads to another file. */
 static char *place(char **environment)
 {
     while (*environment)
@@ -137,7 +135,7 @@ void early(long *stack)
     bare_call(SYS_close, fd, 0, 0, 0, 0);
 }
 
-#ifdef PYRUNC_EARLY /* where the program begins (link.py: -e): early(stack), then the C library's own start */
+#ifdef PYRUNC_EARLY /* the entry point (link.py: -e): early(stack), then the C library's own start */
 #ifdef __x86_64__
 __asm__(".text\n.globl pyrunc_entry\n.type pyrunc_entry, @function\npyrunc_entry:\n"
         "    endbr64\n    xor %ebp, %ebp\n    mov %rsp, %rbx\n    mov %rdx, %r12\n    mov %rsp, %rdi\n    call early\n"

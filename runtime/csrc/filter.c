@@ -1,8 +1,7 @@
-/* Loading the container's seccomp filter, and what it says about the few calls that come after it.
- *
- * Without no_new_privs, loading takes CAP_SYS_ADMIN. So CAPS keeps that one capability, FILTER is the last operation before a process
- * reports and waits, or executes the program, and drops the capability itself. What still has to be called then is looked up in the
- * filter first, because a denied call may end the process:
+/* Loads the container's seccomp filter, and checks its decision about the few calls that come after it.
+ * Without no_new_privs, loading requires CAP_SYS_ADMIN. So CAPS keeps that capability; FILTER is the last operation before a process
+ * reports and waits, or executes the program, and drops the capability itself. The calls that are still necessary then are looked up in
+ * the filter first, because a denied call may kill the process:
  *
  *   capset           is left out. execve drops the capability all the same: a program's rights follow from its inheritable, bounding and
  *                    ambient sets, which are final before the filter is loaded.
@@ -11,10 +10,8 @@
  *   rt_sigaction     is left out: execve resets handlers.
  *   clone, setsid    are what exec's second process is made with (spawn.c). If one is denied, that process loads the filter itself, with
  *                    the capability, unless the container's processes could trace it: then exec fails.
- *
- * So of the calls that the kernel leaves no choice about, execve(2) is the only one.
- *
- * Rule: that of finish.c, no Python, no allocation, no lock. */
+ * So execve(2) is the only call that the filter has to allow.
+ * Rule: as in finish.c, no Python, no allocation, no lock. */
 #define _GNU_SOURCE
 #include "ops.h"
 
@@ -36,7 +33,7 @@
 #endif
 #define WORDS 16 /* of a filter's scratch memory, BPF_MEMWORDS */
 
-/* ---- what a filter says: an interpreter for the instructions that seccomp(2) accepts */
+/* ---- a filter's decision: an interpreter for the instructions that seccomp(2) accepts */
 
 static uint32_t arithmetic(uint16_t op, uint32_t a, uint32_t b)
 {

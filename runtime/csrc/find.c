@@ -1,6 +1,5 @@
-/* The operations that look for the working directory and the program in the container: CHDIR, CHDIR2, FIND.
- *
- * Rule: that of finish.c, no Python, no allocation, no lock. */
+/* The operations that find the working directory and the program in the container: CHDIR, CHDIR2, FIND.
+ * Rule: as in finish.c, no Python, no allocation, no lock. */
 #define _GNU_SOURCE
 #include "run.h"
 
@@ -22,8 +21,8 @@ void do_chdir(const struct run *run)
     op_state.chdir_error = errno;
 }
 
-/* CVE-2024-21626: a working directory outside the container, reached by an inherited descriptor, is refused. The kernel's answer begins with
- * "(unreachable)" then. */
+/* CVE-2024-21626: refuses a working directory outside the container that was reached through an inherited
+ * descriptor. In that case, the kernel's result begins with "(unreachable)". */
 void do_chdir_again(const struct run *run)
 {
     static char where[PATHS];
@@ -35,7 +34,8 @@ void do_chdir_again(const struct run *run)
         run_fail(run, DETAIL_BREAKOUT, ENOENT, "getcwd");
 }
 
-/* 0: may be executed. Otherwise a DETAIL_*, and errno. A filter that we run under may not know faccessat2. */
+/* 0 if the file may be executed, otherwise a DETAIL_* and errno. A filter that we run under may not allow
+ * faccessat2. */
 static int probe(const char *path)
 {
     struct stat st;

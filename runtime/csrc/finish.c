@@ -1,7 +1,6 @@
-/* The last part of a container's init: carries out a list of operations that ops.c has copied into memory of its own.
- *
- * Rule: no Python header, no allocation, no lock. After the operation FILTER the container's filter decides about each call, so
- * only what filter.c lists comes after it. */
+/* The last part of a container's init: executes a list of operations that ops.c has copied into separate memory.
+ * Rule: no Python header, no allocation, no lock. After the operation FILTER the container's filter applies to each call, so only
+ * the calls that filter.c lists come after it. */
 #define _GNU_SOURCE
 #include "run.h"
 
@@ -35,7 +34,7 @@ void ops_send(int fd, const struct record *record)
         n = write(fd, record, sizeof *record);
     while (n < 0 && errno == EINTR);
     if (n != (ssize_t)sizeof *record && record->kind != 'F')
-        _exit(1); /* nobody listens any more */
+        _exit(1); /* nobody is listening any more */
 }
 
 _Noreturn void ops_fail(int fd, int op, int position, int detail, int error, const char *call)
@@ -66,7 +65,7 @@ static void say(const struct run *run, char kind, int extra)
     ops_send(run->status_fd, &record);
 }
 
-/* One byte from the other side; end of file means that it has died. */
+/* Waits for one byte from the other side; end of file means that it has died. */
 static void await_byte(int fd)
 {
     char byte;
@@ -78,7 +77,7 @@ static void await_byte(int fd)
         _exit(1);
 }
 
-/* Raw calls: glibc hides the signals 32 and 33, which a caller may have left ignored or blocked. */
+/* Uses raw calls because glibc hides the signals 32 and 33, which the caller may have ignored or blocked. */
 int signals_reset(void)
 {
     unsigned long action[4] = {0}; /* struct sigaction of the kernel: handler, flags, restorer, mask */
@@ -94,7 +93,7 @@ static void on_signal(int number)
     _exit(128 + number);
 }
 
-/* A signal with the default disposition does not end pid 1 of a namespace, so a waiting init needs handlers that end it. */
+/* A signal with the default disposition does not terminate pid 1 of a namespace, so a waiting init needs handlers that do. */
 static void do_signals(const struct run *run)
 {
     static const int deadly[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGPIPE, SIGALRM};
@@ -108,7 +107,7 @@ static void do_signals(const struct run *run)
             run_fail(run, DETAIL_NONE, errno, "rt_sigaction");
 }
 
-/* The descriptor that a later WAIT reads; -1: none. `reports` says whether a READY comes later. */
+/* The descriptor that a later WAIT reads, or -1. `reports` says whether a READY follows. */
 static int gate_of(const struct run *run, int *reports)
 {
     int gate = -1;
@@ -134,7 +133,7 @@ static void load(const struct run *run, unsigned denied)
     }
 }
 
-/* Whether the CLONE that comes later can be carried out under the filter: the first process reports, the second begins a session. */
+/* Whether a later CLONE is not possible under the filter: the first process reports, the second starts a session. */
 static int bars_clone(const struct run *run, unsigned denied)
 {
     unsigned clones = DENIED_CLONE | DENIED_CLONE3, others = DENIED_WRITE | DENIED_SETSID;
@@ -161,7 +160,7 @@ static void do_filter(const struct run *run)
         load(run, denied);
 }
 
-/* What was postponed, before execve, or before a list without it returns. */
+/* Loads a postponed filter before execve, or before a list without execve returns. */
 static void load_postponed(struct run *run)
 {
     const struct op *op = run->op;
@@ -181,7 +180,7 @@ static void do_bound(const struct run *run)
         if (!prctl(PR_CAPBSET_DROP, cap, 0, 0, 0))
             continue;
         int error = errno, have = prctl(PR_CAPBSET_READ, cap, 0, 0, 0);
-        if (have != 0 && !(have < 0 && errno == EINVAL)) /* neither gone already nor above the kernel's last one */
+        if (have != 0 && !(have < 0 && errno == EINVAL)) /* neither already dropped nor above the kernel's last one */
             run_fail(run, DETAIL_NONE, error, "prctl");
     }
 }
@@ -198,12 +197,12 @@ static void do_ids(const struct run *run)
         run_fail(run, DETAIL_NONE, errno, "setresgid");
     if (syscall(SYS_setresuid, uid, uid, uid))
         run_fail(run, DETAIL_NONE, errno, "setresuid");
-    /* For the kernel 4294967295 means "do not change": the call succeeds and the process stays root. */
+    /* To the kernel, 4294967295 means "do not change": the call succeeds and the process remains root. */
     if (syscall(SYS_getresgid, &r, &e, &s) || r != gid || e != gid || s != gid)
         run_fail(run, DETAIL_VERIFY, EINVAL, "setresgid");
     if (syscall(SYS_getresuid, &r, &e, &s) || r != uid || e != uid || s != uid)
         run_fail(run, DETAIL_VERIFY, EINVAL, "setresuid");
-    /* The change of ids has applied fs.suid_dumpable; nobody may trace this process until execve. */
+    /* Changing the ids has applied fs.suid_dumpable; nobody may trace this process until execve. */
     if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
         run_fail(run, DETAIL_NONE, errno, "prctl");
 }
@@ -236,7 +235,7 @@ static void do_caps(const struct run *run)
         run_fail(run, DETAIL_NONE, errno, "prctl");
     for (int cap = 0; cap <= LAST_CAP; cap++)
         if ((uint64_t)want[3] >> cap & 1)
-            prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0); /* fails if not permitted and inheritable; the plan has warned */
+            prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0); /* fails if it is not permitted and inheritable; plan() has warned */
 }
 
 
@@ -260,12 +259,12 @@ static const char *error_text(int error)
 
 static _Noreturn void do_exec(const struct run *run)
 {
-    static char line[PATHS + 128]; /* and the words around the path */
+    static char line[PATHS + 128]; /* the path and the words around it */
     const char *path = op_state.found[0] ? op_state.found : run->op->v[0][0];
     execve(path, run->op->v[0], run->op->v[1]);
     int error = errno;
     if (report_fd(run) == run->result_fd && run->result_fd >= 0) {
-        line[0] = 0; /* the caller of create has ended: only the container's stderr is still read */
+        line[0] = 0; /* the caller of create has exited: only the container's stderr is still read */
         append(line, sizeof line, "exec ", 0);
         append(line, sizeof line, path, 0);
         append(line, sizeof line, ": ", 0);

@@ -1,12 +1,12 @@
-"""Writes what the compiled launcher is made of: the package as byte code, and the command line's shape as C.
+"""Writes the parts of the compiled launcher: the package as byte code, and the syntax of the command line as C.
 
     freeze.py RUNTIME OUT [--encodings] [--helpers] [--libseccomp] [--licences=FILE]      → OUT/frozen.bin, OUT/frozen.h, OUT/commands.h
 
-Run by the interpreter whose libpython is linked, as byte code belongs to one minor version. Docstrings and annotations are left
-out (nothing reads them at run time), assertions stay. api/ is not frozen: it runs in applications. Of helper/ those modules are frozen that need nothing
-but the standard library, so that their commands need no Python on the host: `--helpers` adds them and what they import, `--libseccomp`
-those that call libseccomp, which is linked in then. helper_process.py calls in this process what is frozen.
-`--encodings` freezes the standard library's codecs too, for an interpreter that is initialised completely (shared libpython).
+Run it with the interpreter whose libpython is linked, because byte code belongs to one minor version. Docstrings and annotations are
+omitted (nothing reads them at run time), assertions are kept. api/ is not frozen: it runs in applications. The modules of helper/ that need
+only the standard library are frozen, so that their commands need no Python on the host: `--helpers` adds them and what they import,
+`--libseccomp` adds those that call libseccomp, which is then linked in. helper_process.py calls frozen helpers in the same process.
+`--encodings` also freezes the standard library's codecs, for an interpreter that is initialised completely (shared libpython).
 
 The rows of frozen.h are in two parts: the first FROZEN_AT_ONCE modules belong to the snapshot, the others are imported when needed.
 """
@@ -21,7 +21,7 @@ from collections.abc import Iterator
 
 ALIGN = 16
 IN_THE_HELPER = {"pyrunc.oci.explain"}
-HELPERS = ("engines", "install", "regex")  # of pyrunc.helper: the standard library is all they need
+HELPERS = ("engines", "install", "regex")  # modules of pyrunc.helper that need only the standard library
 WITH_LIBSECCOMP = ("seccomp", "syscalls")
 CODECS = ("encodings", "encodings.aliases", "encodings.utf_8", "encodings.latin_1", "encodings.ascii", "encodings.unicode_escape")
 
@@ -40,7 +40,7 @@ def modules(runtime: str) -> Iterator[tuple[str, str, bool]]:
 
 
 class Untyped(ast.NodeTransformer):
-    """Takes out what only type checkers read: annotations, `if TYPE_CHECKING:` and `from __future__ import annotations`."""
+    """Removes what only type checkers read: annotations, `if TYPE_CHECKING:` and `from __future__ import annotations`."""
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST | None:
         return None if node.module == "__future__" and [alias.name for alias in node.names] == ["annotations"] else node
@@ -71,7 +71,7 @@ class Untyped(ast.NodeTransformer):
 
 
 def code(path: str, shown: str) -> bytes:
-    """Byte code of a file, without docstrings and types, under a name that is the same wherever it was built."""
+    """Byte code of a file, without docstrings and types, under a name that does not depend on where it was built."""
     with open(path, encoding="utf-8") as file:
         tree = Untyped().visit(ast.parse(file.read(), shown))
     for node in ast.walk(tree):
@@ -94,7 +94,7 @@ def helpers(runtime: str, names: tuple[str, ...]) -> Iterator[tuple[str, bytes, 
 
 
 def library(runtime: str) -> Iterator[tuple[str, bytes, bool]]:
-    """(name, byte code, is a package) of the modules of the standard library that HELPERS import and that are in files."""
+    """(name, byte code, is a package) of the standard library's modules that HELPERS import and that are in files."""
     asked = "import sys; sys.path.append(%r); before = set(sys.modules); import %s\n" % (
         runtime,
         ", ".join("pyrunc.helper." + name for name in HELPERS),

@@ -1,6 +1,6 @@
-/* The interpreter's memory, while the snapshot is being made (snapshot.c) and afterwards. Everything that is allocated until the snapshot
- * is written comes from one fixed range of the executable's address space; what a resumed interpreter allocates lies elsewhere.
- * Nothing here depends on the version of Python. */
+/* The interpreter's memory, while the snapshot is being created (snapshot.c) and afterwards. Everything that is allocated before the
+ * snapshot is written comes from one fixed range of the executable's address space; a resumed interpreter allocates elsewhere. Nothing here
+ * depends on the version of Python. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
@@ -11,17 +11,17 @@
 
 #define UNIT 16                  /* what malloc(3) aligns to; sizes are multiples of it */
 #define HEADER 8                 /* bytes in front of a small block, for its size */
-#define LARGE 1024               /* larger blocks are malloc's: few, and they would break up the regions */
+#define LARGE 1024               /* larger blocks come from malloc: they are few, and would fragment the regions */
 #define HEAP_SIZE (64 << 20)     /* address space, not memory; a snapshot uses about 9 MB of it */
-#define FIRST_REGION (128 << 10) /* most commands need no second one */
+#define FIRST_REGION (128 << 10) /* enough for most commands */
 #define REGION (512 << 10)
-#define LARGE_CODE (REGION / 8)  /* code objects up to this size lie in the region of code, so that at most an eighth is lost */
+#define LARGE_CODE (REGION / 8)  /* code objects up to this size are in the region for code, so that at most an eighth is lost */
 
 char snapshot_heap[HEAP_SIZE] __attribute__((section("snapshot_pages,\"aw\",@nobits" REMARK), aligned(PAGE)));
 static size_t used;
 static int is_recording;
 
-/* The C library's heap may begin right behind the used part. */
+/* The C library's heap may begin right after the used part. */
 static int is_recorded(const void *at)
 {
     return (const char *)at >= snapshot_heap && (const char *)at < snapshot_heap + used;
@@ -35,15 +35,15 @@ static char *from_heap(size_t size, size_t alignment)
     return snapshot_heap + used - size;
 }
 
-/* ---- the C library's memory. The linker redirects every call to these functions (--wrap). A recorded block has its size in front of it
- * and is never released. */
+/* ---- the C library's memory. The linker redirects every call to these functions (--wrap). A recorded block is preceded by its size and is
+ * never released. */
 
 extern void *__real_malloc(size_t size);
 extern void *__real_calloc(size_t count, size_t size);
 extern void *__real_realloc(void *old, size_t size);
 extern void __real_free(void *block);
 
-/* Blocks freed while recording, the last one first. They are cleared, so that nothing of them ends up in the executable. */
+/* Blocks freed while recording, the last one first. They are cleared, so that none of their contents end up in the executable. */
 struct spare {
     size_t size;
     struct spare *next;
@@ -58,7 +58,7 @@ static void keep_spare(struct spare **list, void *block, size_t size, size_t cle
     *list = made;
 }
 
-/* The first one that is large enough and not larger than `most`. Its first word is its size, the rest is zero. */
+/* Takes the first one that is large enough and not larger than `most`. Its first word is its size, the rest is zero. */
 static void *take_spare(struct spare **list, size_t size, size_t most)
 {
     for (struct spare **at = list; *at; at = &(*at)->next) {
@@ -72,7 +72,7 @@ static void *take_spare(struct spare **list, size_t size, size_t most)
     return NULL;
 }
 
-/* Reusing a block may waste as much as is asked for, and a little more for small ones. */
+/* Reusing a block may waste as much as was requested, and a little more for small ones. */
 static size_t most_for(size_t size)
 {
     return 2 * size + 4 * UNIT;
@@ -111,30 +111,30 @@ void __wrap_free(void *block)
     else if (is_recording) {
         size_t size = recorded_size(block);
         keep_spare(&spares, (char *)block - UNIT, size, UNIT + size);
-    } /* else it stays: the pages of the snapshot are not written to needlessly */
+    } /* otherwise it is kept, to avoid writing to pages of the snapshot */
 }
 
 void *__wrap_realloc(void *old, size_t size)
 {
     if (!is_recorded(old) && !is_recording)
         return __real_realloc(old, size);
-    /* A block from before the recording has no header of ours, but none of those is resized. */
+    /* A block from before the recording does not have our header, but none of those is resized. */
     MUST(!old || is_recorded(old));
     void *block = __wrap_malloc(size);
     if (!block || !old)
-        return block; /* on failure the old block stays as it is (realloc(3)) */
+        return block; /* on failure the old block is unchanged (realloc(3)) */
     size_t had = recorded_size(old);
     memcpy(block, old, had < size ? had : size);
     __wrap_free(old);
     return block;
 }
 
-/* ---- Python's allocator, while recording and afterwards. Small blocks are cut from a region in the order of the requests, so that what is
- * used together lies together; a freed block waits for the next request of its size. pymalloc instead has a page for each of 32 sizes
- * and a table of 128 KiB that it clears: 50 more page faults in a command that has 250. The program has no threads. */
+/* ---- Python's allocator, while recording and afterwards. Small blocks are cut from a region in the order of the requests, so that blocks
+ * that are used together are adjacent; a freed block is kept for the next request of its size. pymalloc instead has a page for each of 32
+ * sizes and a table of 128 KiB that it clears, which would be 50 more page faults in a command that has 250. The program has no threads. */
 
 struct block {
-    size_t size; /* all of it, or 0 for one of malloc's */
+    size_t size; /* including the header, or 0 for a block from malloc */
     struct block *next;
 };
 
@@ -175,7 +175,7 @@ static struct block *cut(size_t size)
         char *start = map(NULL, more);
         if (!start)
             return NULL;
-        region->at = start + HEADER; /* what follows a header is aligned to 16 */
+        region->at = start + HEADER; /* the data after a header is aligned to 16 */
         region->end = start + more;
     }
     struct block *made = (struct block *)region->at;
@@ -208,8 +208,8 @@ static void *take_cleared(void *context, size_t count, size_t size)
     return block ? memset(block, 0, bytes) : NULL;
 }
 
-/* After recording, a block of the snapshot is never reused: init and what joins a container map the snapshot's pages too, so no data of a
- * running command may be put there. */
+/* After recording, a block of the snapshot is never reused: init and processes that join a container also map the snapshot's pages, so no
+ * data of a running command may be put there. */
 static void give_back(void *Py_UNUSED(context), void *data)
 {
     struct block *block = data ? head(data) : NULL;
@@ -219,9 +219,9 @@ static void give_back(void *Py_UNUSED(context), void *data)
         __wrap_free((char *)data - UNIT);
         return;
     }
-    if (is_recording) /* nothing of it may end up in the executable */
+    if (is_recording) /* its contents must not end up in the executable */
         memset(data, 0, block->size - HEADER);
-    if (block->size > HEADER + LARGE) /* large code: too rare to be worth a list */
+    if (block->size > HEADER + LARGE) /* large code is too rare to be worth a list */
         return;
     block->next = waiting[block->size / UNIT];
     waiting[block->size / UNIT] = block;
@@ -246,13 +246,13 @@ static void *resize(void *context, void *data, size_t wanted)
     return block;
 }
 
-/* Code is written to while it runs, as each instruction that is not specialised has a counter; so it gets pages of its own. */
+/* Code is modified while it runs, because each instruction that is not specialised has a counter; so it gets separate pages. */
 void heap_of_code(int begins)
 {
     region = begins && is_recording ? &regions[1] : regions;
 }
 
-/* For clear.c: what the snapshot has, apart from the interpreter's variables. */
+/* For clear.c: the memory of the snapshot, without the interpreter's variables. */
 char *heap_of_snapshot(size_t *size)
 {
     *size = used;

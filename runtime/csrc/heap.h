@@ -13,7 +13,7 @@
 #define REMARK "#"
 #endif
 
-/* Ends the build of a snapshot: the condition that does not hold is its reason. */
+/* Aborts the build of a snapshot and reports the condition that does not hold. */
 #define MUST(condition)                                                                                                \
     do {                                                                                                               \
         if (!(condition)) {                                                                                            \

@@ -14,7 +14,7 @@ FOR_THE_LIBRARY(DECLARE)
 extern PyObject *PyMarshal_Init(void);
 extern PyObject *_PyWarnings_Init(void);
 extern PyObject *PyInit__syscalls(void);
-extern PyObject *PyInit__libseccomp(void); /* libseccomp.c, where its archive is linked in */
+extern PyObject *PyInit__libseccomp(void); /* libseccomp.c, if its archive is linked in */
 
 #define ROW(name) {#name, PyInit_##name},
 struct _inittab _PyImport_Inittab[] = {

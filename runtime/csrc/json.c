@@ -1,5 +1,6 @@
-/* Writes JSON. Not a system call, but what a create spent most time on in the interpreter: the encoder of `_json` makes a str of each word and
- * joins them, and a state is written six times. Here the bytes are appended to one buffer, in UTF-8. */
+/* Writes JSON. This is not a system call, but create spent most of its interpreter time on it: the encoder of `_json`
+ * creates a str for each token and joins them, and the state is written six times. Here the bytes are appended to one
+ * buffer, in UTF-8. */
 #include "syscalls.h"
 
 #include <string.h>

@@ -1,9 +1,9 @@
 /* The compiled launcher: an interpreter that imports nothing from a file system.
  *
- * libpython and the whole package, as byte code, are part of this executable. It has the importers for built-in and frozen modules only, so
+ * libpython and the whole package, as byte code, are part of this executable. It only has the importers for built-in and frozen modules, so
  * neither a directory nor an environment variable can add code. Commands that cli.py marks as sealed are sealed before the interpreter
- * starts (sealing.c), so it starts once. Linked statically, the process maps no other file of the host either: a container that gets hold
- * of /proc/PID/map_files finds this executable alone.
+ * starts (sealing.c), so it starts once. If it is linked statically, the process also maps no other file of the host: a container that gets
+ * access to /proc/PID/map_files finds only this executable.
  *
  * Third-party packages and the slow half of the standard library run in the helper process (helper_process.py), in /usr/bin/python3. */
 #define _GNU_SOURCE
@@ -32,7 +32,7 @@ extern const unsigned char frozen_code[];
 
 #define TRAINING (4 << 20)    /* bytes; train.py with its documents is a twentieth of that */
 #define HASH_SEED 20131231    /* any number: the same sources make the same executable */
-#define COLLECT_AFTER 50000   /* new objects; no command makes as many, so the collector does not run */
+#define COLLECT_AFTER 50000   /* new objects; no command creates that many, so the collector does not run */
 #define ASK_PERSONALITY 0xffffffff /* personality(2) changes nothing then */
 #define PYTHON_SIG_IGN 1      /* _signal.SIG_IGN */
 #define REALTIME_SIGNALS 32   /* the first one; nothing here treats them specially */
@@ -49,7 +49,7 @@ static _Noreturn void die(const char *format, ...)
     _exit(1);
 }
 
-/* A closed standard stream's number would be given to the next file that is opened. */
+/* The next file to be opened would get the number of a closed standard stream. */
 static void fix_standard(void)
 {
     for (int fd = 0; fd < 3; fd++)
@@ -57,7 +57,7 @@ static void fix_standard(void)
             die("cannot open /dev/null");
 }
 
-/* ---- where we are: an absolute path that keeps the links by which we were called, and is verified to lead to this file */
+/* ---- our path: absolute, with the symbolic links of the call, and verified to lead to this file */
 
 static char *absolute(const char *folder, size_t size, const char *name)
 {
@@ -96,8 +96,8 @@ static char *search(const char *name)
     return NULL;
 }
 
-/* The path that was executed, as the kernel has it. argv[0] is only what the caller says, and Go programs put any name there; it counts
- * where the former does not lead here: when it is that of a sealed copy, which was executed by us with the path that we had found. */
+/* The path that was executed, from the kernel. argv[0] is chosen by the caller, and Go programs put any name there; it is used only if the
+ * kernel's path does not lead here: for a sealed copy, which we executed ourselves with the path that we had found. */
 static char *where(const char *name)
 {
     static char real[4096];
@@ -122,7 +122,7 @@ static void start_python(void)
     PyPreConfig before;
     PyConfig config;
     PyPreConfig_InitIsolatedConfig(&before);
-    before.utf8_mode = 1; /* whatever the locale says: paths are bytes with surrogateescape */
+    before.utf8_mode = 1; /* regardless of the locale: paths are bytes with surrogateescape */
     PyStatus status = Py_PreInitialize(&before);
     if (PyStatus_Exception(status))
         die("python: %s", status.err_msg);
@@ -159,8 +159,8 @@ static void before_python(void)
 
 static void must(PyObject *object);
 
-/* Debian's Python 3.11 has _json in a file beside its library: that directory is searched for this one module. And its importer finds
- * built-in modules at the top level only; _syscalls is in a package. */
+/* Debian's Python 3.11 has _json in a file next to its library: that directory is searched for this one module. Its importer finds built-in
+ * modules only at the top level, but _syscalls is in a package. */
 static void after_core(void)
 {
 #if PY_VERSION_HEX < 0x030c0000
@@ -180,8 +180,8 @@ static void after_core(void)
 }
 #else
 
-/* What the skipped half of the initialisation does and the package needs. Since 3.13 the registry of codecs must be made explicitly: without
- * it, each error handler that is looked up by name is a null pointer. It imports `encodings`, which is frozen/encodings.py. */
+/* The parts of the skipped half of the initialisation that the package needs. Since 3.13 the codec registry must be created explicitly:
+ * without it, each error handler that is looked up by name is a null pointer. It imports `encodings`, which is frozen/encodings.py. */
 static void after_core(void)
 {
 #if PY_VERSION_HEX >= 0x030d0000
@@ -215,7 +215,7 @@ static PyObject *arguments(int argc, char **argv)
     return list;
 }
 
-/* Sets up sys as the package expects it. Nothing is printed through Python's streams. */
+/* Sets up sys for the package. Nothing is printed through Python's streams. */
 static void set_up_sys(PyObject *argv)
 {
     PyObject *path = PyList_New(0), *executable = PyList_GetItem(argv, 0);
@@ -230,7 +230,7 @@ static void set_up_sys(PyObject *argv)
     PySys_SetObject("stderr", Py_None);
 }
 
-/* Commands are short and keep what they make until they end: looking for cycles after every 2000 objects is a waste of time. */
+/* Commands are short and keep their objects until they exit: searching for cycles after every 2000 objects is a waste of time. */
 static void set_up_collector(void)
 {
     PyObject *module = PyImport_ImportModule("gc");
@@ -241,7 +241,7 @@ static void set_up_collector(void)
 #ifdef PYRUNC_SNAPSHOT
 /* ---- an interpreter that was started in the build, see snapshot.c */
 
-/* Runs the byte code on standard input, which exercises what commands do (train.py). Empty input is fine. */
+/* Runs the byte code from standard input, which exercises what commands do (train.py). Empty input is allowed. */
 static void train(void)
 {
     PyObject *marshal = PyImport_ImportModule("marshal"), *name = PyUnicode_FromString("__main__"), *names = PyDict_New();
@@ -269,8 +269,8 @@ static void train(void)
     Py_DECREF(marshal);
 }
 
-/* Makes builds reproducible: the random addresses of the stack and of the C library's heap influence what is practised, and the caller
- * decides which signals are ignored. Where personality(2) is refused, the executable is as good, but not identical. */
+/* Makes builds reproducible: the training depends on the random addresses of the stack and of the C library's heap, and the caller decides
+ * which signals are ignored. If personality(2) is refused, the executable works as well, but is not identical. */
 static void at_fixed_addresses(void)
 {
     for (int number = 1; number < NSIG; number++)
@@ -300,7 +300,7 @@ static _Noreturn void write_snapshot(void)
     snapshot_write(1);
 }
 
-/* posix.environ was made when posix was imported, in the build. */
+/* posix.environ was created when posix was imported, in the build. */
 static void set_up_environ(void)
 {
     PyObject *module = PyImport_ImportModule("posix");
@@ -314,11 +314,11 @@ static void set_up_environ(void)
         PyObject *name = PyBytes_FromStringAndSize(*at, equals - *at), *value = PyBytes_FromString(equals + 1);
         must(name);
         must(value);
-        must(PyDict_SetDefault(variables, name, value)); /* the first of two counts, as in getenv(3) */
+        must(PyDict_SetDefault(variables, name, value)); /* the first of duplicates is used, as in getenv(3) */
     }
 }
 
-/* What an interpreter does when it starts: signals that the caller ignores stay ignored. */
+/* Does what an interpreter does when it starts: signals that the caller ignores remain ignored. */
 static void set_up_signals(void)
 {
     PyObject *module = PyImport_ImportModule("_signal");

@@ -1,7 +1,7 @@
-/* libseccomp, linked into the compiled launcher where its archive is there (link.py): helper/seccomp.py calls it in place of pyseccomp.
- *
- * Rule: no policy. Numbers are passed on unchanged, the program or libseccomp's error is returned; which rules there are, in which order, and
- * what an error means to a user is decided by the caller. helper/pyseccomp_calls.py has the same functions for the plain launcher. */
+/* libseccomp, linked into the compiled launcher if its archive is available (link.py): helper/seccomp.py calls it instead of pyseccomp.
+ * Rule: no policy. Numbers are passed on unchanged, and the program or libseccomp's error is returned; the caller decides which rules
+ * there are, in which order, and what an error means to a user. helper/pyseccomp_calls.py has the same functions for the plain
+ * launcher. */
 #include "syscalls.h"
 
 #include <seccomp.h>
@@ -12,7 +12,7 @@
 
 #define ARGS_MAX 6 /* of a system call */
 
-/* An OSError of libseccomp's negative answer, with .call and .at, the index of the architecture or rule that it is about. */
+/* An OSError from libseccomp's negative result, with .call and .at, the index of the architecture or rule that caused it. */
 static void *refused(int answer, const char *call, Py_ssize_t at)
 {
     PyObject *type, *error, *trace, *index = PyLong_FromSsize_t(at);
@@ -34,7 +34,7 @@ static int add_arches(scmp_filter_ctx filter, PyObject *arches)
         int answer = PyErr_Occurred() ? -1 : seccomp_arch_add(filter, token);
         if (PyErr_Occurred())
             return -1;
-        if (answer < 0 && answer != -EEXIST) /* the native one is there from the beginning */
+        if (answer < 0 && answer != -EEXIST) /* the native one is always included */
             return refused(answer, "seccomp_arch_add", i) ? 0 : -1;
     }
     return 0;
@@ -63,7 +63,7 @@ static int add_rule(scmp_filter_ctx filter, PyObject *rule, Py_ssize_t at)
     return answer < 0 ? (refused(answer, "seccomp_rule_add", at), -1) : 0;
 }
 
-/* libseccomp before 2.6 writes to a descriptor only. */
+/* libseccomp before 2.6 can only write to a descriptor. */
 static PyObject *exported(scmp_filter_ctx filter)
 {
     struct stat st;

@@ -1,22 +1,22 @@
 """Builds the compiled launcher: freezes the package, compiles what has changed, links, and runs the result.
 
     link.py RUNTIME BUILD OUT
-    link.py --flags                 prints the compiler's options that harden the result, for the extension
+    link.py --flags                 prints the compiler options for hardening, for the extension
 
-There are three ways: `snapshot` links the C library and libpython's archive (Debian's python3-dev has it) statically, with the started
-interpreter inside; `static` does the same without the interpreter's state; `shared` uses the shared libpython. PYRUNC_LINK=WAY selects
+There are three methods: `snapshot` links the C library and libpython's archive (Debian's python3-dev has it) statically, with the started
+interpreter inside; `static` does the same without the interpreter's state; `shared` uses the shared libpython. PYRUNC_LINK=METHOD selects
 one of them. Otherwise it depends on the interpreter that runs this script, whose libpython is linked:
 
-  - Where the snapshot is promised (Python 3.12 to 3.14 with libpython's archive) it is the only way, and exit status 1 says that it
-    failed: a build must not become slower without anybody noticing.
-  - Elsewhere the first way that works is taken. When none does, the exit status is 3, and the plain launcher is used.
+  - If the snapshot is promised (Python 3.12 to 3.14 with libpython's archive), only this method is tried, and exit status 1 means that it
+  failed: the result must not become slower without anybody noticing.
+  - Otherwise the first method that works is used. If none does, the exit status is 3, and the plain launcher is used.
 
 Without a launcher the reasons are printed and OUT does not exist. What tunes the snapshot for one version of Python is in tuning_XY.c;
-a version without that file has a snapshot all the same. PYRUNC_TUNING=none leaves it out, for tests.
+a version without that file also gets a snapshot. PYRUNC_TUNING=none omits the tuning, for tests.
 
 CC may be a cross compiler with its options (`aarch64-linux-gnu-gcc --sysroot=DIR`): libpython, of the same minor version as the interpreter
-that runs this script, and libseccomp are then those below its sysroot, and PYRUNC_RUNNER (`qemu-aarch64-static`) runs what is built.
-PYRUNC_LDFLAGS is added when linking.
+that runs this script, and libseccomp then come from its sysroot, and PYRUNC_RUNNER (`qemu-aarch64-static`) runs the result. PYRUNC_LDFLAGS
+is added when linking.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ HARDENING = "-fstack-protector-strong -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3".spl
 OF_A_MACHINE = {"x86_64": ["-fcf-protection=full"], "aarch64": ["-mbranch-protection=standard"]}
 CFLAGS = "-std=gnu11 -O2 -g -Wall -Wextra -ffunction-sections".split()
 EARLY = "-ffreestanding -fno-builtin -fno-stack-protector -U_FORTIFY_SOURCE -fno-tree-loop-distribute-patterns".split()
-BARE = ("early", "sealing")  # sources that run before the C library has started, see bare.h
+BARE = ("early", "sealing")  # sources that run before the C library has started; see bare.h
 LDFLAGS = "-Wl,--gc-sections -Wl,-z,relro,-z,now".split()
 NOISE = ("warning: Using '", "the message above does not take linker garbage collection", ": in function `")
-PROMISED = ((3, 12), (3, 14))  # first and last version that must have a snapshot where it can be linked statically
+PROMISED = ((3, 12), (3, 14))  # first and last version that must have a snapshot if it can be linked statically
 NO_LAUNCHER = 3  # exit status
 PRACTISED = ("hello", "podman-like", "seccomp-docker", "kubernetes-like")  # bundles whose configs train.py gets
-SECONDS = 300  # of any step; most of a second each
+SECONDS = 300  # limit for each step; most take about a second
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
@@ -57,7 +57,7 @@ def run(command: list[str]) -> None:
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
     except subprocess.TimeoutExpired:
         raise Failed("%s did not end" % command[0]) from None
-    # A static binary that calls getaddrinfo needs the shared libraries then: nothing of ours calls it.
+    # A static binary that calls getaddrinfo needs shared libraries at run time, but our code does not call it.
     text = "\n".join(line for line in done.stderr.splitlines() if not any(word in line for word in NOISE))
     if done.returncode:
         raise Failed(text or "%s ended with %d" % (command[0], done.returncode))
@@ -70,14 +70,14 @@ def newer(target: str, sources: list[str]) -> bool:
 
 
 def hardening(cc: list[str]) -> list[str]:
-    """The compiler's options against what an error in our C could be used for."""
+    """Compiler options that make bugs in our C code harder to exploit."""
     return [*HARDENING, *OF_A_MACHINE.get(asked(cc, "-dumpmachine").partition("-")[0], [])]
 
 
 def compiled(cc: list[str], build: str, names: tuple[str, ...], flags: list[str]) -> list[str]:
-    """Object files; those are compiled anew whose source, any header or the frozen code is younger."""
+    """Object files; recompiles those whose source, or any header, or the frozen code is newer."""
     headers = [os.path.join(HERE, n) for n in os.listdir(HERE) if n.endswith(".h")]
-    # names of files are in assertions and in what debuggers read: the same wherever it is built
+    # file names are in assertions and debugging information: they must not depend on the build directory
     flags = [*flags, "-ffile-prefix-map=%s=csrc" % HERE, "-ffile-prefix-map=%s=build" % os.path.abspath(build)]
     flags.append("-ffile-prefix-map=%s=." % os.getcwd())
     flags += ["-ffile-prefix-map=%s=" % sysroot(cc)] if sysroot(cc) else []
@@ -107,7 +107,7 @@ ENTRY = ["-Wl,-e,pyrunc_entry"]
 
 
 def asked(cc: list[str], *words: str) -> str:
-    """What the compiler answers to an option of its own, or nothing."""
+    """The compiler's output for an option, or nothing."""
     try:
         return subprocess.run([*cc, *words], capture_output=True, text=True, timeout=SECONDS).stdout.strip()
     except OSError:
@@ -115,7 +115,7 @@ def asked(cc: list[str], *words: str) -> str:
 
 
 def sysroot(cc: list[str]) -> str:
-    """Where the files of the machine that is built for are: "" for this one."""
+    """The sysroot of the target machine; "" for this one."""
     return asked(cc, "-print-sysroot").rstrip("/") if any(word.startswith("--sysroot") for word in cc) else ""
 
 
@@ -139,7 +139,7 @@ def is_promised(cc: list[str]) -> bool:
 
 
 def running(program: str) -> list[str]:
-    """The command that runs what was built, at addresses that are the same each time."""
+    """The command that runs the result, always at the same addresses."""
     return [*shlex.split(os.environ.get("PYRUNC_RUNNER", "")), program]
 
 
@@ -158,11 +158,11 @@ def need_archive(cc: list[str]) -> None:
     if not os.path.exists(archive(cc)):
         raise Failed("%s is missing" % archive(cc))
     if "_json" not in sys.builtin_module_names:  # Debian's 3.11
-        raise Failed("_json is not in %s but in a file of its own, which a static executable can't load" % archive(cc))
+        raise Failed("_json is not in %s but in a separate file, which a static executable can't load" % archive(cc))
 
 
 def libseccomp(cc: list[str]) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...], list[str]]:
-    """(objects' names, flags, libraries, what freeze.py gets) of libseccomp, where its header and its archive are there."""
+    """(names of objects, flags, libraries, options for freeze.py) for libseccomp, if its header and archive exist."""
     found = asked(cc, "-print-file-name=libseccomp.a")
     if not os.path.isabs(found) or not asked(cc, "-E", "-include", "seccomp.h", "-x", "c", "/dev/null"):
         print("launcher: without libseccomp.a (Debian: libseccomp-dev) the helper process compiles seccomp filters", file=sys.stderr)
@@ -171,7 +171,7 @@ def libseccomp(cc: list[str]) -> tuple[tuple[str, ...], tuple[str, ...], tuple[s
 
 
 def licences(cc: list[str], runtime: str, build: str) -> list[str]:
-    """What freeze.py gets for the licence texts of all that is linked in. A release (PYRUNC_RELEASE) must have them."""
+    """Options for freeze.py with the licence texts of everything that is linked in. A release (PYRUNC_RELEASE) must have them."""
     gcc = asked(cc, "-dumpversion").partition(".")[0]
     path = os.path.join(build, "licences.txt")
     try:
@@ -195,7 +195,8 @@ def static(cc: list[str], runtime: str, build: str, out: str) -> None:
 
 
 def snapshot(cc: list[str], runtime: str, build: str, out: str) -> None:
-    """As static(), with the started interpreter inside (snapshot.c): linked, run once, and what that writes is the launcher."""
+    """Like static(), with the started interpreter inside (snapshot.c): it is linked and run once, and the file that it writes is the
+    launcher."""
     need_archive(cc)
     if sys.version_info[:2] < PROMISED[0]:
         raise Failed("Python %d.%d is too old" % sys.version_info[:2])
@@ -214,7 +215,7 @@ def snapshot(cc: list[str], runtime: str, build: str, out: str) -> None:
 
 
 def write(cold: str, practice: bytes, out: str) -> None:
-    """Runs the executable without a snapshot, which writes the one with it."""
+    """Runs the executable without a snapshot, which writes the one with a snapshot."""
     with open(out, "wb") as file:
         command = running(os.path.abspath(cold))
         try:
@@ -259,14 +260,14 @@ def freeze(runtime: str, build: str, *options: str) -> None:
 
 
 def check(program: str) -> None:
-    """Failed unless the program behaves as a launcher. (One that should resume a snapshot and has none would write one.)"""
+    """Failed unless the program behaves as a launcher. (One that should resume a snapshot but has none would write one.)"""
     done = subprocess.run([*running(program), "--version"], stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS)
     if not done.stdout.startswith(b"pyrunc version "):
         raise Failed("it does not answer --version")
 
 
 def ways(cc: list[str]) -> list[Callable[[list[str], str, str, str], None]]:
-    """The ways to try, in this order."""
+    """The methods to try, in order."""
     asked = os.environ.get("PYRUNC_LINK")
     if asked:
         return [way for way in (snapshot, static, shared) if way.__name__ == asked]

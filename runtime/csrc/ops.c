@@ -1,6 +1,6 @@
 /* Turns a tuple of tuples into the operations of ops.h, in memory that does not belong to the interpreter, and runs them.
- *
- * The memory consists of anonymous mappings, not of malloc's: spawn() passes it to a child whose heap is empty (spawn.c). */
+ * The memory consists of anonymous mappings rather than malloc's: spawn() passes it to a child whose heap is empty
+ * (spawn.c). */
 #include "syscalls.h"
 
 #include <string.h>
@@ -120,7 +120,7 @@ static int parse_argument(struct plan *plan, struct op *op, char kind, PyObject 
 static int parse_op(struct plan *plan, struct op *op, PyObject *item)
 {
     int at[3] = {0}; /* the next integer, string and list */
-    if (item == Py_None) { /* a row of the timetable that has nothing to do here */
+    if (item == Py_None) { /* a row of the timetable with nothing to do */
         op->code = OP_COUNT;
         return 0;
     }

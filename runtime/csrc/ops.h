@@ -1,7 +1,6 @@
 /* The operations of finish() and spawn(), and the record that says which of them failed.
- *
- * There is no Python here: a container's init at its end, and the processes of spawn(), run only what this header declares, so neither
- * can touch an interpreter whose memory or files can no longer be trusted. */
+ * There is no Python here: the last part of a container's init, and the processes of spawn(), run only what this header declares,
+ * so neither can use an interpreter whose memory or files can no longer be trusted. */
 #ifndef PYRUNC_OPS_H
 #define PYRUNC_OPS_H
 
@@ -48,15 +47,15 @@ enum op_code { OP_TABLE(OP_ENUM) OP_COUNT };
 /* record.detail */
 enum {
     DETAIL_NONE = 0,
-    DETAIL_BREAKOUT = 1,   /* the working directory lies outside the root */
+    DETAIL_BREAKOUT = 1,   /* the working directory is outside the root */
     DETAIL_NOT_FOUND = 2,  /* FIND: no PATH element has it */
     DETAIL_NO_EXEC = 3,    /* FIND: not executable */
     DETAIL_DIRECTORY = 4,  /* FIND: a directory */
-    DETAIL_STAT = 5,       /* FIND: what stat(2) said */
+    DETAIL_STAT = 5,       /* FIND: stat(2) failed */
     DETAIL_VERIFY = 6,     /* the kernel reported success and did something else */
-    DETAIL_ORPHAN = 7,     /* the parent is gone */
+    DETAIL_ORPHAN = 7,     /* the parent has died */
     DETAIL_SHORT = 8,      /* WRITE: not all bytes were written */
-    DETAIL_EXPOSED = 9,    /* FILTER: it denies what comes before execve, and who may trace the process would have CAP_SYS_ADMIN */
+    DETAIL_EXPOSED = 9,    /* FILTER: it denies calls before execve, and a process that can trace this one would get CAP_SYS_ADMIN */
 };
 
 /* 28 bytes, native byte order: struct format "=cBHii16s". */
@@ -90,11 +89,11 @@ struct plan {
     struct block *blocks; /* everything the operations point to: anonymous mappings, never malloc */
 };
 
-/* Runs the operations. A failure is reported to status_fd, or to result_fd once READY has closed the former, and ends
- * the process. Returns if the list does not end in EXEC. */
+/* Runs the operations. A failure is reported to status_fd, or to result_fd after READY has closed the former, and the process
+ * exits. Returns if the list does not end in EXEC. */
 void ops_run(const struct plan *plan, int status_fd, int result_fd);
 
-/* The same for those from `first` up to, but not including, `end`. */
+/* The same for the operations from `first` up to, but not including, `end`. */
 void ops_run_between(const struct plan *plan, size_t first, size_t end, int status_fd, int result_fd);
 size_t ops_find(const struct plan *plan, enum op_code code); /* plan->count if there is none */
 
@@ -102,14 +101,15 @@ _Noreturn void ops_fail(int fd, int op, int position, int detail, int error, con
 void ops_send(int fd, const struct record *record);
 int signals_reset(void);
 
-/* Closes what lies above stdio and `preserve` more, except the descriptors in `also` (-1: none) and those that the operations from
- * `position` on use. -1 with errno if there are too many of them, or the kernel says no. */
+/* Closes all descriptors above stdio and `preserve` more, except those in `also` (-1: none) and those that the operations from
+ * `position` on use. -1 with errno if there are too many of them, or the kernel refuses. */
 int ops_close_others(const struct plan *plan, size_t position, int preserve, const int *also, size_t count);
 
-/* Gives anonymous memory back: pairs of start and end. The process makes no use of its heap from then on. */
+/* Releases anonymous memory: pairs of start and end. After this, the process does not use its heap. */
 void ops_forget(const uint64_t *pairs, size_t count);
 
-/* madvise(2) for what the compiled launcher's interpreter has in the executable's own pages; for the plain one nothing. */
+/* madvise(2) for the memory that the compiled launcher's interpreter has in pages of the executable; does nothing in the plain
+ * one. */
 void ops_snapshot(int advice);
 
 /* Parts of such memory that operations need: the thread's block, op_state, and the used part of the stack. */
@@ -121,30 +121,30 @@ struct range {
 void ops_kept(struct range kept[KEPT]);
 struct range whole_pages(struct range range);
 
-/* Clears the rest of the first and last page of each of them, as far as it lies between start and end. */
+/* Clears the rest of the first and last page of each range, as far as it is between start and end. */
 void ops_clear_around(uintptr_t start, uintptr_t end, const struct range *kept);
 
-/* What capset(2) takes: 64 bits of each set, in two halves. */
+/* The sets for capset(2): 64 bits each, in two halves. */
 struct caps {
     struct {
         uint32_t effective, permitted, inheritable;
     } low, high;
 };
-#define ADMIN_BIT (1U << 21) /* of `low`: CAP_SYS_ADMIN */
+#define ADMIN_BIT (1U << 21) /* CAP_SYS_ADMIN in `low` */
 int caps_read(struct caps *caps);
 int caps_write(const struct caps *caps);
 
-/* filter.c: calls that come after a filter, and that it denies. */
+/* filter.c: calls after a filter that it denies. */
 enum {
     DENIED_WRITE = 1, DENIED_READ = 2, DENIED_CLOSE = 4, DENIED_CAPSET = 8, DENIED_SIGNALS = 16,
     DENIED_CLONE3 = 32, DENIED_CLONE = 64, DENIED_SETSID = 128, DENIED_IOCTL = 256,
 };
 unsigned filter_denies(const struct op *op, int status_fd, int gate_fd);
 
-/* Whether a FILTER that takes CAP_SYS_ADMIN, as no NNP precedes it, comes after this position. */
+/* Whether this position is followed by a FILTER that requires CAP_SYS_ADMIN because no NNP precedes it. */
 int filter_needs_admin(const struct plan *plan, size_t position);
 
-/* Loads the filter and drops what CAPS has kept for it. Returns what seccomp(2) does, or -1 with errno and the call. */
+/* Loads the filter and drops what CAPS has kept for it. Returns the result of seccomp(2), or -1 with errno and the call. */
 long filter_load(const struct op *op, unsigned denied, const char **call);
 
 #ifdef __aarch64__
@@ -153,14 +153,14 @@ long filter_load(const struct op *op, unsigned denied, const char **call);
 #define STATE_ALIGNMENT 4096
 #endif
 
-/* What operations leave for later ones. It has pages of its own, the only ones of the variables that operations need (clear.c). */
+/* What operations store for later ones. It has separate pages, which are the only variables that operations need (clear.c). */
 extern struct op_state {
-    char found[4096];           /* what FIND found; empty: nothing */
-    struct caps caps;           /* what CAPS was asked for */
+    char found[4096];           /* the path from FIND, or empty */
+    struct caps caps;           /* the sets that CAPS was given */
     const struct op *postponed; /* a FILTER that is loaded right before EXEC, or at the end */
-    unsigned denied;            /* DENIED_*, by the filters that are loaded */
+    unsigned denied;            /* DENIED_* of the loaded filters */
     int admin_kept;             /* CAP_SYS_ADMIN is permitted beyond `caps`, for FILTER */
-    int chdir_error;            /* what CHDIR remembered */
+    int chdir_error;            /* the errno that CHDIR stored */
     int status_gone;            /* READY has closed the status descriptor */
 } __attribute__((aligned(STATE_ALIGNMENT))) op_state;
 

@@ -1,4 +1,4 @@
-/* What a process is: clone3, capabilities, prctl, keyrings, limits, scheduling, memory policy, execveat. */
+/* Attributes of processes: clone3, capabilities, prctl, keyrings, limits, scheduling, memory policy, execveat. */
 #include "syscalls.h"
 
 #include <fcntl.h>
@@ -9,8 +9,9 @@
 #include <string.h>
 #include <sys/resource.h>
 
-/* Uses clone(2), for a process under a filter that denies clone3: seccomp cannot look into its arguments, so docker's profile answers ENOSYS,
- * and startContainer hooks may run under such a profile. Fails where only clone3 would do. */
+/* Uses clone(2), for a process under a filter that denies clone3: seccomp cannot inspect its arguments, so
+ * docker's profile returns ENOSYS, and startContainer hooks may run under such a profile. Fails if clone3 is
+ * really necessary. */
 static long plain_clone(const struct clone3_args *wanted, int *pidfd)
 {
     if (wanted->flags > UINT32_MAX || wanted->flags & CSIGNAL || wanted->set_tid_size) {

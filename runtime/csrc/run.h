@@ -1,4 +1,5 @@
-/* What finish.c and find.c share: the list of operations that is being carried out, and where in it. */
+/* Shared by finish.c and find.c: the list of operations that is being executed, and the position in
+ * it. */
 #ifndef PYRUNC_RUN_H
 #define PYRUNC_RUN_H
 
@@ -13,7 +14,7 @@ struct run {
     const struct op *op;
 };
 
-/* Reports that the operation has failed, to whoever still listens, and ends the process. */
+/* Reports that the operation has failed, on the descriptor that is still open, and exits. */
 _Noreturn void run_fail(const struct run *run, int detail, int error, const char *call);
 
 void do_chdir(const struct run *run);

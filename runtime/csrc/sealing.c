@@ -1,6 +1,5 @@
-/* Sealing, see sealing.h. What is executed has passed the same check that a sealed process puts to itself, so there is no loop.
- *
- * Rule: that of bare.h, as early.c calls this before the C library has started. */
+/* Sealing, see sealing.h. A file that is executed has passed the same check that a sealed process makes on itself, so there is no loop.
+ * Rule: as in bare.h, because early.c calls this before the C library has started. */
 #define _GNU_SOURCE
 #include "sealing.h"
 
@@ -41,7 +40,7 @@ static long status_of(const char *path, struct stat *st)
     return bare_call(SYS_newfstatat, AT_FDCWD, (long)path, (long)st, 0, 0);
 }
 
-/* The link's text, terminated by a zero, or a negative errno. */
+/* Reads the text of a link, terminated by a zero. Returns its length or a negative errno. */
 static long read_link(const char *path, char *out)
 {
     long n = bare_call(SYS_readlinkat, AT_FDCWD, (long)path, (long)out, PATH_SIZE - 1, 0);
@@ -65,7 +64,7 @@ static void link_of(char *out, int fd)
 
 /* ---- is it safe? */
 
-/* Whether the path that the kernel shows for the file leads to it. Not so for a file of a detached mount. */
+/* Whether the path that the kernel shows for the file leads to it. It does not for a file in a detached mount. */
 static int has_path(int fd)
 {
     char link[LINK_SIZE], path[PATH_SIZE];
@@ -90,7 +89,7 @@ int sealing_is_safe(int fd)
         if (seals >= 0 && (seals & SEALS) == SEALS)
             return 1;
     }
-    if (st.st_nlink == 0) /* the copy of sealing_open, whose writer is gone; or a program that was deleted while it runs */
+    if (st.st_nlink == 0) /* the copy from sealing_open, whose writer is closed; or a program that was deleted while it runs */
         return 1;
     return fs.f_type == OVERLAYFS_SUPER_MAGIC && fs.f_flags & ST_RDONLY && !has_path(fd);
 }
@@ -105,7 +104,7 @@ int sealing_is_done(void)
     return safe;
 }
 
-/* ---- an overlay of two lower directories: without an upper one, nobody can make its superblock writable */
+/* ---- an overlay of two lower directories: without an upper one, its superblock can't be made writable */
 
 /* Whether `path` is `folder` or a parent of it. */
 static int is_above(const char *path, const char *folder)
@@ -114,7 +113,7 @@ static int is_above(const char *path, const char *folder)
     return bare_begins(folder, path) && (folder[n] == '/' || folder[n] == 0 || n == 1);
 }
 
-/* "FOLDER:OTHER" with any other directory that is neither above nor below; colons and backslashes of the former are escaped. */
+/* "FOLDER:OTHER" with some other directory that is neither above nor below it; colons and backslashes in FOLDER are escaped. */
 static long layers(char *out, const char *folder)
 {
     static const char *const others[] = {"/usr/lib", "/etc", "/var", "/run"};
@@ -158,8 +157,8 @@ static long overlay_mount(const char *folder, const char **call)
     return mount;
 }
 
-/* Whether `fd` has the contents of the running executable. Its directory may have another file under that name: what is bind-mounted over
- * a file is no part of an overlay of its directory, and a file may have been replaced. The change time cannot be set by anybody. */
+/* Whether `fd` has the contents of the running executable. Its directory may contain another file with that name: a bind mount over a
+ * file is not part of an overlay of its directory, and a file may have been replaced. Nobody can set the change time. */
 static int is_the_running_one(int fd)
 {
     struct stat sealed, running;
@@ -232,7 +231,7 @@ static long from_memfd(const char **call)
     return fd;
 }
 
-/* A file that never had a name and, with O_EXCL, cannot get one. */
+/* A file that never had a name and, because of O_EXCL, can't get one. */
 static long from_unnamed(const char **call)
 {
     static const char *const folders[] = {"/run", "/dev/shm", "/tmp", "/var/tmp"};

@@ -1,4 +1,4 @@
-/* Sealing: this program is executed again from a file that nobody can write (CVE-2019-5736). pyrunc/seal.py has the reasons; the one
+/* Sealing: executes this program again from a file that nobody can write to (CVE-2019-5736). pyrunc/seal.py explains the reasons; the
  * implementation is sealing.c. Its callers are early.c (before the C library has started), launcher.c (before Python has) and the
  * extension, for seal.py and the plain launcher. */
 #ifndef PYRUNC_SEALING_H
@@ -10,20 +10,21 @@
 /* In the order in which they are tried. */
 enum sealing_way { SEALING_OVERLAY, SEALING_MEMFD, SEALING_UNNAMED, SEALING_WAYS };
 
-/* A descriptor of the running executable's contents in a file that nobody can write; or a negative errno, and the call that failed. */
+/* A descriptor of a file with the contents of the running executable that nobody can write to, or a negative errno and the call that
+ * failed. */
 int sealing_open(enum sealing_way way, const char **call);
 
-/* 1: nobody can write this file; 0: somebody may; negative: an errno. */
+/* 1 if nobody can write to this file, 0 if somebody can, or a negative errno. */
 int sealing_is_safe(int fd);
 
-/* The same about the running executable. */
+/* The same for the running executable. */
 int sealing_is_done(void);
 
-/* Executes it. Returns only if that fails, with a negative errno. */
+/* Executes the file. Returns only on failure, with a negative errno. */
 int sealing_execute(int fd, char **argv, char **environment);
 
-/* launcher.c: tries all ways. Returns if the program runs from a sealed file already, or if no way works: seal.py asks again then, and
- * fails with a message. */
+/* launcher.c: tries all methods. Returns if the program already runs from a sealed file, or if no method works: seal.py then checks
+ * again and fails with a message. */
 void seal_self(char **argv, char **environment);
 
 /* early.c: whether the command line is that of a command that runs sealed; whether it is, and this process was sealed when it began. */

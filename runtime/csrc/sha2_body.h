@@ -4,7 +4,7 @@
 
 struct NAME(state) {
     WORD h[8];
-    uint64_t length; /* bytes so far; more than 2^61 of them are not hashed here */
+    uint64_t length; /* bytes so far; at most 2^61 are supported */
     uint8_t block[BLOCK];
 };
 

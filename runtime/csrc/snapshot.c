@@ -1,20 +1,17 @@
 /* The started interpreter, with everything imported, as a segment of the executable.
- *
- * A static executable has fixed addresses, so whatever the interpreter has built can be written to a file, and is back when the kernel
- * maps that file: Python does not start, nothing is imported, and pages that are never touched are never read. (Measured: starting
- * costs 3.3 ms and the modules of `create` another 8; resuming costs 0.3 ms.) The build runs the executable once, and it writes a copy of
- * itself with two differences: the variables of libpython (which snapshot.ld gathers), and a segment with what was allocated (heap.c).
- *
- * Rule: nothing of the C library is saved. It starts afresh, with its variables as the linker made them. So no memory that it has
- * allocated, no thread-local variable and no descriptor may be part of the snapshot. A resumed interpreter is treated as the child of a
+ * A static executable has fixed addresses, so everything that the interpreter has built can be written to a file, and is restored when
+ * the kernel maps that file: Python does not start, nothing is imported, and pages that are never accessed are never read. (Measured:
+ * starting costs 3.3 ms and the modules of `create` another 8; resuming costs 0.3 ms.) The build runs the executable once, and it writes
+ * a copy of itself with two differences: the variables of libpython (which snapshot.ld gathers), and a segment with what was allocated
+ * (heap.c).
+ * Rule: nothing of the C library is saved. It starts normally, with the initial values of its variables. So no memory that it has
+ * allocated, no thread-local variable and no descriptor may be part of the snapshot. A resumed interpreter is treated like the child of a
  * fork, which is what it resembles most: a new thread, new locks, the same heap.
- *
- * This file, heap.c and launcher.c need no more of an interpreter than Python 3.12 and later have in common. What makes one particular
- * version faster is in tuning_313.c and the like, and may be missing.
- *
- * The environment of the build does not get in: the executable runs there without variables and arguments, and with a fixed seed for the
- * hashes of str. (A seed inside an executable is no secret. With 64 bits of SipHash, slowing dictionaries down takes more than a long
- * config.) A running command never allocates from the snapshot's segment. */
+ * This file, heap.c and launcher.c only use what Python 3.12 and later have in common. What makes a particular version faster is in
+ * tuning_313.c and similar files, and is optional.
+ * The environment of the build does not become part of it: the executable runs there without variables and arguments, and with a fixed
+ * seed for the hashes of str. (A seed inside an executable is not secret. With 64 bits of SipHash, slowing dictionaries down takes more
+ * than a long config.) A running command never allocates from the snapshot's segment. */
 #define Py_BUILD_CORE 1
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -48,8 +45,8 @@ void snapshot_begin(void)
     heap_record();
 }
 
-/* What would make each build of the same sources different: the address of the stack, and the ids of the thread. A resumed interpreter
- * sets them again, as the child of a fork does. */
+/* Clears what would differ between builds of the same sources: the address of the stack, and the ids of the thread. A resumed interpreter
+ * sets them again, like the child of a fork. */
 static void forget_the_process(void)
 {
     unsigned long ident = PyThread_get_thread_ident();
@@ -61,7 +58,7 @@ static void forget_the_process(void)
 }
 
 /* Makes the pages of the heap the contents of their segment. `image` is the file, which is `size` bytes long; the heap is appended to it.
- * The section header is changed as well, so that strip(1) keeps these bytes. */
+ * The section header is also changed, so that strip(1) keeps these bytes. */
 static void patch(char *image, size_t size, size_t used)
 {
     const Elf64_Ehdr *header = (Elf64_Ehdr *)image;
@@ -122,8 +119,8 @@ _Noreturn void snapshot_write(int fd)
     _exit(0);
 }
 
-/* ---- the interpreter's lock. There is one thread, so nobody waits for it. The linker redirects these calls (--wrap), which Python's own
- * modules make around each system call; releasing and taking the lock are 400 instructions. */
+/* ---- the interpreter's lock. There is only one thread, so nothing waits for it. The linker redirects these calls (--wrap), which
+ * Python's own modules make around each system call; releasing and taking the lock takes 400 instructions. */
 
 PyThreadState *__wrap_PyEval_SaveThread(void)
 {

@@ -2,6 +2,6 @@
 #pragma once
 
 int snapshot_is_here(void);            /* whether snapshot_write made this executable */
-void snapshot_begin(void);             /* before Python starts: what it allocates from here on is part of the snapshot */
+void snapshot_begin(void);             /* before Python starts: what it allocates from now on is part of the snapshot */
 _Noreturn void snapshot_write(int fd); /* writes a copy of this executable with the interpreter as it is now, and exits */
-void snapshot_resume(void);            /* the interpreter continues where it was written */
+void snapshot_resume(void);            /* continues where the interpreter was written */

@@ -1,4 +1,4 @@
-/* spawn(): a process inside a running container, without a single Python instruction in it. `exec` uses it.
+/* spawn(): starts a process in a running container, without running any Python in it. `exec` uses it.
  *
  *   caller ── clone3 ──> A: non-dumpable, own memory of arguments and environment wiped
  *     │                  `before` operations (still in the host's namespaces: a write to cgroup.procs of version 1, to
@@ -8,18 +8,17 @@
  *     └── learns A's pid; B's is in a record on status_fd, after which A ends
  *
  * Why two: setns(CLONE_NEWPID) affects children only. CLONE_PARENT makes B the caller's child, so that the caller gets its exit status,
- * and its pid cannot be reused before the caller has waited for it.
+ * and its pid can't be reused before the caller has reaped it.
  *
  * Why CLONE comes late: A is never visible in the container's pid namespace, B is from its first instruction on, and a process of the
- * container with CAP_SYS_PTRACE may trace it (being non-dumpable does not help: ptrace(2), access mode checks). So B is born with the
- * capabilities, bounding set, ids and filter of the program. Without a CLONE in `ops` B does all of them itself.
+ * container with CAP_SYS_PTRACE may trace it (being non-dumpable does not help: ptrace(2), access mode checks). So B starts with the
+ * capabilities, bounding set, ids and filter of the program. Without a CLONE in `ops`, B applies all of them itself.
  *
  * B has nothing worth reading: its descriptors are those of the operations, the standard streams and the preserved ones; its environment
- * is zeroes; the caller's heap is not copied (MADV_WIPEONFORK), and what lies beside the few ranges that are kept is cleared (clear.c).
+ * is zeroed; the caller's heap is not copied (MADV_WIPEONFORK), and everything around the few ranges that are kept is cleared (clear.c).
  * Until execve it uses the plan (mappings of ops.c), the stack, the thread's block and the data of the libraries.
- *
- * CLONE's arguments: `strict`, 1 if a filter that B would have to load with CAP_SYS_ADMIN is a failure; `waits`, 1 if B waits for a byte
- * on status_fd before it goes on.
+ * CLONE's arguments: `strict`, 1 if it is an error when B would have to load a filter with CAP_SYS_ADMIN; `waits`, 1 if B waits for a
+ * byte on status_fd before it continues.
  *
  * A failure of A is raised as a CallError with .op (index into OPS) and .detail; one of B is a record on status_fd, and end of
  * file there means that the program was executed. Linux 5.7 and later. */
@@ -35,17 +34,17 @@
 #include <sys/wait.h>
 
 #define SIGNAL_BYTES 8       /* sizeof the kernel's sigset_t */
-#define MAPS_SIZE (1 << 18)  /* bytes of /proc/self/maps; ours has 4 KiB, that of a program with all kinds of libraries 100 */
+#define MAPS_SIZE (1 << 18)  /* bytes of /proc/self/maps; ours is 4 KiB, that of a program with many libraries 100 KiB */
 
 struct spawn {
     unsigned long long flags;
     int cgroup_fd, status_fd, result_fd, preserve, pipe_fd;
     struct plan before, ops;
     char *args, *args_end; /* the kernel's view of argv and environment, for /proc/PID/cmdline and environ */
-    uint64_t stack[2];     /* where it begins and ends */
+    uint64_t stack[2];     /* its start and end */
 };
 
-/* ---- what the child does not get to see: runs in the caller, except wipe_arguments() */
+/* ---- memory that the child must not see: runs in the caller, except wipe_arguments() */
 
 static ssize_t read_all(const char *path, char *buffer, size_t size)
 {
@@ -60,13 +59,13 @@ static ssize_t read_all(const char *path, char *buffer, size_t size)
     return n < 0 ? -1 : (ssize_t)at;
 }
 
-/* Fields 48 to 51 of proc_pid_stat(5); argv and environment lie next to each other. */
+/* Fields 48 to 51 of proc_pid_stat(5); argv and environment are adjacent. */
 static int find_arguments(struct spawn *spawn)
 {
     char text[2048], *at;
     if (read_all("/proc/self/stat", text, sizeof text) < 0 || !(at = strrchr(text, ')')))
         return -1;
-    for (int field = 2; field < 48 && at; field++) /* at stands on the blank before the field */
+    for (int field = 2; field < 48 && at; field++) /* `at` is the space before the field */
         at = strchr(at + 1, ' ');
     unsigned long limits[4] = {0};
     for (int i = 0; at && i < 4; i++)
@@ -87,10 +86,10 @@ static void wipe_arguments(const struct spawn *spawn)
 static void keep(struct range range)
 {
     range = whole_pages(range);
-    madvise((void *)range.start, range.end - range.start, MADV_KEEPONFORK); /* holes in the range are reported, and do no harm */
+    madvise((void *)range.start, range.end - range.start, MADV_KEEPONFORK); /* holes in the range are reported, but are harmless */
 }
 
-/* Anonymous private memory: heap, arenas, mapped blocks, zero-filled data. "start-end rw-p offset dev inode  [name]" */
+/* Marks anonymous private memory: heap, arenas, mapped blocks, zero-filled data. "start-end rw-p offset dev inode [name]" */
 static void mark_line(struct spawn *spawn, const char *line, int advice)
 {
     char *at;
@@ -111,17 +110,17 @@ static void mark_line(struct spawn *spawn, const char *line, int advice)
 }
 
 #ifdef __SANITIZE_ADDRESS__
-enum { SANITIZED = 1 }; /* its own tables are anonymous memory too, and the child needs them */
+enum { SANITIZED = 1 }; /* its tables are also anonymous memory, and the child needs them */
 #else
 enum { SANITIZED = 0 };
 #endif
 
-/* Keeps the caller's heap out of the child: its pages are zero there, except for the operations and what ops_kept() lists. */
+/* Excludes the caller's heap from the child: its pages are zero there, except for the operations and what ops_kept() lists. */
 static int mark_memory(struct spawn *spawn, int advice)
 {
     if (SANITIZED)
         return 0;
-    static char maps[MAPS_SIZE]; /* afterwards the same lines are marked again */
+    static char maps[MAPS_SIZE]; /* kept, to mark the same lines again afterwards */
     ssize_t size = advice == MADV_WIPEONFORK ? read_all("/proc/self/maps", maps, sizeof maps) : 0;
     if (size == sizeof maps - 1)
         errno = EFBIG;
@@ -143,7 +142,7 @@ static int mark_memory(struct spawn *spawn, int advice)
     return 0;
 }
 
-/* In the child: what lies beside the kept ranges in their pages, and what earlier calls have left on the stack. */
+/* In the child: clears what is around the kept ranges in their pages, and what earlier calls have left on the stack. */
 static void wipe_memory(const struct spawn *spawn)
 {
     struct range kept[KEPT];
@@ -163,7 +162,7 @@ static _Noreturn void second(const struct spawn *spawn)
     _exit(1);
 }
 
-/* A filter of the container may answer clone3 with ENOSYS, since it can't look at its arguments, and allow clone. */
+/* The container's filter may return ENOSYS for clone3, because it can't inspect its arguments, and allow clone. */
 static long clone_again(const struct spawn *spawn)
 {
     struct clone3_args clone = {.flags = spawn->flags | CLONE_PARENT};
@@ -172,7 +171,7 @@ static long clone_again(const struct spawn *spawn)
     return syscall(SYS_clone3, &clone, sizeof clone);
 }
 
-/* The list has a CLONE at `at`: all that takes rights is done here, where no process of the container sees it. */
+/* The list has a CLONE at `at`: everything that requires privileges is done here, where no process of the container sees it. */
 static _Noreturn void first_with_rights(const struct spawn *spawn, size_t at)
 {
     const struct plan *ops = &spawn->ops;
@@ -206,7 +205,7 @@ static _Noreturn void first(const struct spawn *spawn)
     wipe_arguments(spawn);
     wipe_memory(spawn);
     ops_run(&spawn->before, out, -1);
-    /* Entering a user namespace is a change of credentials, which takes the setting of fs.suid_dumpable. */
+    /* Entering a user namespace changes the credentials, which applies the setting of fs.suid_dumpable. */
     if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
         ops_fail(out, OP_CLONE, 0, DETAIL_NONE, errno, "prctl");
     const int also[] = {spawn->status_fd, spawn->result_fd, out};
@@ -249,7 +248,7 @@ static void reap(pid_t pid)
         ;
 }
 
-/* The first clone, with every signal blocked: a handler of Python's must not run in the child. */
+/* The first clone, with all signals blocked: Python's handlers must not run in the child. */
 static long fork_first(const struct spawn *spawn)
 {
     uint64_t all = ~0ULL, old;
@@ -289,14 +288,14 @@ static PyObject *run(struct spawn *spawn)
             n = read(ends[0], &record, sizeof record);
         while (n < 0 && errno == EINTR);
         if (n == sizeof record && record.kind == 'P' && !record.extra)
-            record.extra = (int32_t)pid; /* it goes on, and tells of the second process by itself */
+            record.extra = (int32_t)pid; /* it continues, and reports the second process itself */
         else
             reap((pid_t)pid);
         if (n == sizeof record && record.kind == 'P') {
             long pidfd = syscall(SYS_pidfd_open, record.extra, 0);
             result = pidfd < 0 ? call_failed("pidfd_open", NULL) : Py_BuildValue("il", record.extra, pidfd);
         } else {
-            if (n != sizeof record) { /* killed from outside, say by the memory limit of the cgroup it is in */
+            if (n != sizeof record) { /* killed from outside, for example by the memory limit of its cgroup */
                 record.error = ESRCH;
                 record.op = OP_CLONE;
                 memcpy(record.call, "clone3", 7);
@@ -372,7 +371,7 @@ static PyObject *py_wipe_environ(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(
     if (find_arguments(&spawn))
         return call_failed("read /proc/self/stat", NULL);
     wipe_arguments(&spawn);
-    static const char name[] = "pyrunc init"; /* for ps(1), which shows a question mark where nothing is */
+    static const char name[] = "pyrunc init"; /* for ps(1), which otherwise shows a question mark */
     if (spawn.args && (size_t)(spawn.args_end - spawn.args) >= sizeof name)
         memcpy(spawn.args, name, sizeof name);
     Py_RETURN_NONE;

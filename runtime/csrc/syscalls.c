@@ -1,8 +1,8 @@
 /* The extension pyrunc.linux._syscalls: one function per system call that Python lacks, and finish(), spawn() and json().
  *
- * The tables of functions are in mount.c, file.c, process.c, bpf.c, ops.c (finish), spawn.c and json.c; they are joined here. It uses the
- * limited API of 3.11, so that one file works with every later interpreter. The program has no threads, and none of these calls releases
- * the interpreter's lock. */
+ * The tables of functions are in mount.c, file.c, process.c, bpf.c, ops.c (finish), spawn.c and json.c; this file
+ * combines them. It uses the limited API of 3.11, so that one file works with every later interpreter. The program has no
+ * threads, and none of these calls releases the interpreter's lock. */
 #include "syscalls.h"
 
 #include <string.h>
@@ -45,7 +45,7 @@ int to_path(PyObject *arg, void *out)
 int to_path_or_none(PyObject *arg, void *out)
 {
     PyObject **slot = out;
-    if (!arg) { /* called to clean up, as a later argument was refused */
+    if (!arg) { /* called to clean up, because a later argument was refused */
         Py_CLEAR(*slot);
         return 1;
     }

@@ -1,5 +1,5 @@
-/* What the files of the extension share. Rule for all of them: arguments go to the kernel unchanged, and its result or a CallError comes
- * back; no default flags, no fallback, no retry. */
+/* Shared by the files of the extension. Rule for all of them: arguments are passed to the kernel unchanged, and its result or a CallError
+ * is returned; no default flags, no fallback, no retry. */
 #ifndef PYRUNC_SYSCALLS_H
 #define PYRUNC_SYSCALLS_H
 

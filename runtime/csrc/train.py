@@ -1,12 +1,13 @@
-"""What the compiled launcher practises before its snapshot is written (snapshot.c). link.py passes it to the cold executable as byte code.
+"""The training of the compiled launcher before its snapshot is written (snapshot.c). link.py passes it as byte code to the executable
+without a snapshot.
 
 The interpreter replaces instructions that have run twice by variants for the types that they have seen, remembers where attributes were
-found, and records in classes what their instances contain. A command runs most of its code once and would never profit from that; the
-counters cost a copied page each. So everything that only calculates runs here: options, documents, validation, plans, messages, states.
+found, and records in classes what their instances contain. A command runs most of its code only once and would never profit from that, and
+each page with counters would be copied. So all pure computation runs here: options, documents, validation, plans, messages, states.
 
-Rules: practising changes nothing but the interpreter's own state. A module's variable that has changed fails the build, because a launcher
-must not know what the machine that built it is like. And a second build gives the same bits: nothing of the host is read, only FILES.
-DOCUMENTS is {name: bytes of a config.json}, filled by link.py.
+Rules: training changes only the interpreter's own state. If a variable of a module changes, the build fails, because a launcher must not
+contain data about the machine that built it. And a second build gives the same bits: nothing is read from the host, only FILES. DOCUMENTS
+is {name: bytes of a config.json}, filled by link.py.
 """
 
 import posix
@@ -15,7 +16,7 @@ import sys
 DOCUMENTS: dict[str, bytes] = {}
 ALL_CAPABILITIES = (1 << 41) - 1  # CAP_CHECKPOINT_RESTORE is the last one
 IDS = ("getuid", "geteuid", "getgid", "getegid")
-ROUNDS = 4  # an instruction is replaced in its second run; what that fills serves the third
+ROUNDS = 4  # an instruction is specialised in its second run, and its caches are used from the third
 COMMANDS = (
     ["--root", "/run/r", "--log", "/run/l", "--log-format", "json", "create", "--bundle", "/b", "--pid-file", "/p", "an-id"],
     ["--root=/run/r", "run", "-b", "/b", "--detach", "an-id"],
@@ -53,7 +54,7 @@ def known() -> dict[str, dict[str, object]]:
 
 
 def contents(modules: dict[str, dict[str, object]]) -> dict[tuple[str, str], int]:
-    """What could grow without being replaced, as a hash."""
+    """Hashes of the values that could be changed in place."""
     return {
         (module, name): hash(repr(value))
         for module, names in modules.items()
@@ -82,7 +83,7 @@ def options() -> None:
 
 
 def plan(name: str, raw: bytes) -> None:
-    """Load, normalise, validate, plan, write down, as create does it; then what init hands to C at its end."""
+    """Loads, normalises, validates, plans and writes, as create does; then builds what init passes to C at its end."""
     from pyrunc import jsonio, trace
     from pyrunc.engine import init, planner, prepare
     from pyrunc.engine.run import Run
@@ -102,13 +103,13 @@ def plan(name: str, raw: bytes) -> None:
     run = Run("an-id", "/bundle", document, plans, context.options, "/run/r")
     run.seccomp_bpf = b""
     init.tail(run, 3)
-    trace.begin()  # stamps of our own: how long something took is a matter of chance
+    trace.begin()  # discard the time stamps, because they vary
     trace.add([[1_700_000_000_000_000_000 + at, 1_700_000_000_000_000_000 + 2 * at, "host", "x.y"] for at in (0, 1000, 1_000_000)])
     trace.kept()
 
 
 def messages() -> None:
-    """What host and init say to each other, by sockets of this process's own."""
+    """The messages between host and init, over sockets within this process."""
     from pyrunc.engine import handshake
 
     here, there = handshake.pair()
@@ -124,7 +125,7 @@ def messages() -> None:
 
 
 def state() -> None:
-    """The documents about a container."""
+    """The state documents of a container."""
     from pyrunc import jsonio, timestamps
     from pyrunc.linux import jsonbytes
     from pyrunc.oci import state as document
@@ -148,8 +149,8 @@ def main() -> None:
     capget = _syscalls.capget
     read_file, ours = fileio.read_file, {name: getattr(posix, name) for name in ("getpid", *IDS)}
     try:
-        posix.getpid = lambda: 4711  # a shorter number in a text would be smaller memory
-        for name in IDS:  # root's, whoever builds: a user's config takes other ways
+        posix.getpid = lambda: 4711  # a shorter number in a string would take less memory
+        for name in IDS:  # as root, whoever builds it: an ordinary user's config is planned differently
             setattr(posix, name, lambda: 0)
         _syscalls.capget = lambda _pid: (ALL_CAPABILITIES, ALL_CAPABILITIES, 0)
         for number in range(ROUNDS):
@@ -167,7 +168,7 @@ def main() -> None:
     trace.begin()
     found = traces(before, filled)
     if found:
-        raise SystemExit("practising has changed " + ", ".join(found))
+        raise SystemExit("training has changed " + ", ".join(found))
 
 
 main()

@@ -1,6 +1,6 @@
-"""Stands in for the standard library's package of this name, which the interpreter wants when it sets up its codecs.
+"""Replaces the standard library's package of this name, which the interpreter imports when it sets up its codecs.
 
-UTF-8, Latin-1 and ASCII are built in and never looked up by name; of the others pyrunc uses unicode_escape alone.
+UTF-8, Latin-1 and ASCII are built in and never looked up by name; of the others pyrunc only uses unicode_escape.
 """
 
 import _codecs
