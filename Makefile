@@ -21,7 +21,7 @@ EXT_LDFLAGS := -shared -Wl,-z,relro,-z,now
 PY_INCLUDE   = $(shell $(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))')
 PACKAGES     = $(shell $(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"])')
 
-.PHONY: build build-plain ext launcher release test-anywhere wheels clean install uninstall deb install-shell man
+.PHONY: build build-plain ext launcher release packages test-anywhere wheels clean install uninstall deb install-shell man
 build: $(VENV)/.ready ext $(if $(PYRUNC_PLAIN),,launcher)
 	@target=pyrunc; if [ -z "$(PYRUNC_PLAIN)" ] && [ -x $(STATIC) ]; then target=$(notdir $(STATIC)); fi; \
 	ln -sfn ../../runtime/bin/$$target $(VENV)/bin/pyrunc
@@ -124,6 +124,7 @@ help:
 	@echo "make install    installs below PREFIX (/usr/local) in DESTDIR; make uninstall; make deb builds a Debian package"
 	@echo "make release    dist/: a static executable for x86_64 and one for aarch64, with SBOM, tarball and checksums; ARGS='--arch x86_64'"
 	@echo "make wheels     dist/: platform wheels with the static executables in them, and an sdist"
+	@echo "make packages   dist/: recipes for rpm, Alpine and Arch Linux with the release's checksums, and the .rpm"
 	@echo "make test-anywhere  the release file on other kernels and processors, the sources on other Debians; ARGS='--short'"
 	@echo "make test-asan  runs the tests of the extension with gcc's sanitizers"
 	@echo "make coverage   lines and branches that the tests reach, on both sides of the clone, and blocks of the C extension"
@@ -180,6 +181,10 @@ test-anywhere: $(STAMPS)/packages-anywhere release
 # dist/: platform wheels with the static executables in them, and an sdist (tools/wheels.py).
 wheels: release
 	@$(PYTHON) -B tools/wheels.py dist
+
+# dist/: recipes for packages of other distributions, and the .rpm (tools/packages/recipes.py). ARGS='--url URL'.
+packages: release
+	@$(PYTHON) -B tools/packages/recipes.py dist $(if $(filter packages,$(MAKECMDGOALS)),$(ARGS))
 
 # One pytest run, so that its last line covers everything. `long` tests are left to test-all. In CI a failed test is run once more, and
 # the last lines name it: real daemons on a busy machine fail now and then, a defect fails twice.

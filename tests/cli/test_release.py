@@ -1,11 +1,15 @@
 """make release: what lies in dist/ afterwards, and that a second build elsewhere, by somebody else, has the same bits."""
 
+import email
 import hashlib
+import importlib.util
 import json
 import os
 import shutil
 import subprocess
+import sys
 import tarfile
+import zipfile
 
 import pytest
 
@@ -71,6 +75,164 @@ def test_tarball_installs_and_goes(dist, scratch):
     assert [path for path in prefix.rglob("*") if path.is_file()] == []
 
 
+# As a user of Alpine or of a machine without packages: busybox and nothing else.
+INSTALLED_BY_BUSYBOX = """\
+set -e
+cd /root
+grep 'tar.gz$' SHA256SUMS | sha256sum -c
+tar xzf pyrunc-*.tar.gz
+cd pyrunc-*/
+./install.sh
+export PATH=/usr/local/bin:$PATH
+pyrunc --version
+pyrunc install --docker
+pyrunc install --docker --uninstall
+./install.sh --uninstall
+find /usr/local -type f
+"""
+
+
+def test_the_tarball_in_a_root_of_busybox(dist, scratch):
+    root = scratch / "busybox"
+    for name in ("bin", "proc", "dev", "root", "tmp", "etc"):
+        (root / name).mkdir(parents=True)
+    shutil.copy("/bin/busybox", root / "bin")
+    subprocess.run(["chroot", root, "/bin/busybox", "--install", "-s", "/bin"], check=True)
+    for path in (dist / (program(dist).name + ".tar.gz"), dist / "SHA256SUMS"):
+        shutil.copy(path, root / "root")
+    enter = 'for dir in proc dev; do mount --rbind "/$dir" "$1/$dir"; done; exec chroot "$1" /bin/busybox env -i PATH=/bin sh -c "$2"'
+    argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c", enter, "sh", root, INSTALLED_BY_BUSYBOX]
+    done = subprocess.run(argv, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=harness.WATCHDOG)
+    assert done.returncode == 0 and done.stderr == "", done
+    assert "installed /usr/local/bin/pyrunc; next: pyrunc install" in done.stdout and "pyrunc version " in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("/etc/docker/daemon.json: removed"), "nothing is left below /usr/local"
+    shutil.rmtree(root)
+
+
+# --- recipes of other distributions
+
+LAID_OUT = {
+    "usr/bin/pyrunc",
+    "usr/share/man/man8/pyrunc.8",
+    "usr/share/bash-completion/completions/pyrunc",
+    "usr/share/licenses/pyrunc/LICENSE",
+}
+ABUILD = """\
+set -e
+CARCH=$1 srcdir=$2/src pkgdir=$2/pkg
+mkdir -p "$srcdir" "$pkgdir"
+. ./APKBUILD
+echo "$sha512sums" | sha512sum -c
+tar xzf "$source" -C "$srcdir"
+cd "$builddir"
+check
+package
+"""
+
+
+@pytest.fixture(scope="module")
+def recipes(dist, scratch):
+    """A directory with the recipes and the tarball."""
+    folder = scratch / "recipes"
+    shutil.copytree(dist, folder)
+    argv = ["/usr/bin/python3", "-B", harness.ROOT / "tools/packages/recipes.py", folder, "--url", "https://example.org/pyrunc"]
+    env = {"PATH": "/usr/bin:/bin", "SOURCE_DATE_EPOCH": "1700000000"}
+    done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=MINUTES)
+    assert done.returncode == 0 or "rpmbuild is not installed" in done.stderr, done.stderr
+    for name in ("pyrunc.spec", "APKBUILD", "PKGBUILD"):
+        text = (folder / name).read_text()
+        assert "@" not in text and "LGPL-2.1-only" in text, name
+    return folder
+
+
+def files_below(folder):
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_shell_of_the_recipes(recipes):
+    for name, shell in (("APKBUILD", "/bin/busybox"), ("PKGBUILD", "/bin/bash"), (None, "/bin/busybox")):
+        path = recipes / name if name else harness.ROOT / "tools/packages/install.sh"
+        argv = [shell, "sh", "-n", path] if "busybox" in shell else [shell, "-n", path]
+        assert subprocess.run(argv, capture_output=True, text=True).stderr == ""
+        if shutil.which("shellcheck"):
+            done = subprocess.run(["shellcheck", path], capture_output=True, text=True)
+            assert done.returncode == 0, done.stdout
+
+
+def test_the_recipe_of_alpine(recipes, scratch):
+    """What abuild does with it, in busybox's shell: abuild itself is not in Debian."""
+    work = scratch / "abuild"
+    argv = ["/bin/busybox", "sh", "-c", ABUILD, "sh", ARCH, work]
+    done = subprocess.run(argv, cwd=recipes, capture_output=True, text=True, timeout=harness.WATCHDOG)
+    assert done.returncode == 0, done
+    assert files_below(work / "pkg") >= LAID_OUT
+    other = scratch / "other"
+    shutil.copytree(recipes, other)
+    with open(other / (program(other).name + ".tar.gz"), "ab") as file:
+        file.write(b"x")
+    assert subprocess.run(argv, cwd=other, capture_output=True).returncode != 0, "another tarball is not taken"
+
+
+def test_the_recipe_of_arch(recipes, scratch):
+    if not all(shutil.which(name) for name in ("makepkg", "bsdtar", "fakeroot")):
+        pytest.skip("this machine has no makepkg, bsdtar or fakeroot (Debian: makepkg, libarchive-tools, fakeroot)")
+    work = scratch / "makepkg"
+    work.mkdir()
+    for path in (recipes / "PKGBUILD", *recipes.glob("*linux*.tar.gz")):
+        shutil.copy(path, work)
+    for path in (work, *work.iterdir()):
+        os.chown(path, NOBODY, NOBODY)
+    for folder in (scratch, scratch.parent):
+        folder.chmod(folder.stat().st_mode | 0o011)
+    env = {"PATH": "/usr/bin:/bin", "HOME": str(work)}
+    who = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+    done = subprocess.run(
+        ["makepkg", "--nodeps"], cwd=work, env=env, capture_output=True, text=True, timeout=MINUTES, start_new_session=True, **who
+    )
+    made = list(work.glob("*.pkg.tar*"))
+    assert done.returncode == 0 and len(made) == 1, done
+    listed = subprocess.run(["bsdtar", "tf", made[0]], capture_output=True, text=True, check=True).stdout.split()
+    assert {name.removesuffix(".gz") for name in listed} >= LAID_OUT, "it compresses manual pages"
+
+
+def test_the_rpm(recipes, scratch):
+    """Installed into a root of its own and removed again, it leaves nothing; the executable is not changed by the packaging."""
+    found = list(recipes.glob("*.rpm"))
+    if not found:
+        pytest.skip("this machine has no rpmbuild (Debian: rpm)")
+    root = scratch / "rpm"
+    rpm = ["rpm", "--root", root, "--nodeps", "--noscripts"]
+    subprocess.run([*rpm, "--ignoreos", "--ignorearch", "--install", found[0]], check=True, capture_output=True)
+    assert (root / "usr/bin/pyrunc").read_bytes() == program(recipes).read_bytes()
+    assert files_below(root) >= {"usr/bin/pyrunc", "usr/share/man/man8/pyrunc.8", "usr/share/bash-completion/completions/pyrunc"}
+    subprocess.run([*rpm, "--erase", "pyrunc"], check=True, capture_output=True)
+    assert not [name for name in files_below(root / "usr") if "pyrunc" in name]
+    asked = ["rpm", "-qp", "--qf", "%{VERSION} %{ARCH}", found[0]]
+    assert subprocess.run(asked, capture_output=True, text=True).stdout.split()[1] == ARCH
+
+
+def wheel_is_what_its_name_says(wheel, pip, scratch):
+    """auditwheel finds nothing that an older C library lacks; pip takes it for each C library; its metadata is valid and complete."""
+    if importlib.util.find_spec("auditwheel"):
+        done = subprocess.run([sys.executable, "-m", "auditwheel", "show", wheel], capture_output=True, text=True)
+        assert "requires no external shared libraries" in done.stdout and "references no external versioned symbols" in done.stdout, done
+    for platform in ("manylinux_2_17_", "manylinux2014_", "musllinux_1_1_"):
+        argv = [pip, "download", "--no-index", "--no-deps", "--only-binary=:all:", "--dest", scratch / platform]
+        argv += ["--find-links", wheel.parent]
+        done = subprocess.run([*argv, "--platform", platform + ARCH, "pyrunc"], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    refused = subprocess.run([*argv, "--platform", "musllinux_1_1_s390x", "pyrunc"], capture_output=True, text=True)
+    assert refused.returncode == 1 and "No matching distribution" in refused.stderr
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        text = archive.read(name)
+    script = "import sys; from pip._vendor.packaging.metadata import Metadata as M; M.from_email(sys.stdin.buffer.read(), validate=True)"
+    subprocess.run([pip.with_name("python"), "-c", script], input=text, check=True)
+    about = email.message_from_bytes(text)
+    assert about["License-Expression"] == "Apache-2.0" and about["Requires-Python"] == ">=3.11" and about["Project-URL"]
+    assert text.endswith(b"\n\n" + (harness.ROOT / "README.md").read_bytes()) and "Typing :: Typed" in about.get_all("Classifier")
+
+
 def test_a_wheel_and_an_sdist(dist, scratch):
     """pip installs the compiled launcher, the Python API and the pages; the same bytes twice."""
     before = None
@@ -85,6 +247,7 @@ def test_a_wheel_and_an_sdist(dist, scratch):
         assert "manylinux_2_17_" + ARCH in wheel.name and "musllinux_1_1_" + ARCH in wheel.name
     prefix = scratch / "venv"
     subprocess.run(["/usr/bin/python3", "-m", "venv", prefix], check=True)
+    wheel_is_what_its_name_says(wheel, prefix / "bin/pip", scratch)
     subprocess.run([prefix / "bin/pip", "install", "--quiet", "--no-index", "--no-deps", wheel], check=True)
     assert (prefix / "bin/pyrunc").read_bytes() == program(dist).read_bytes()
     asked = [prefix / "bin/python", "-c", "import pyrunc; print(pyrunc.Runtime().path)"]
