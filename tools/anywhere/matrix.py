@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """`make test-anywhere`: the release files on other kernels and processors, the sources on other distributions; one table at the end.
 
-    matrix.py [--short] [--only WORD] [--dist DIR]
+    matrix.py [--short] [--only WORD] [--suite SUITE] [--step STEP] [--dist DIR]
 
 Kernels of several Debian suites boot with the release file alone in their initrd (boot.py). In roots of several suites `make demo`, the
 unit tests and the tests of the command line run from a clone of this tree. --short: one kernel, one refusal. Everything is kept below
@@ -79,7 +79,7 @@ def on_kernels(dist: pathlib.Path, rows: tuple[tuple[str, str, str], ...]) -> li
     return found
 
 
-def on_suites(suites: tuple[str, ...]) -> list[Row]:
+def on_suites(suites: list[str], steps: list[str]) -> list[Row]:
     found = []
     for suite in suites:
         packages = [line.split()[1] for line in (PROJECT / "tools/apt-packages.txt").read_text().splitlines() if line.startswith("demo ")]
@@ -94,7 +94,8 @@ def on_suites(suites: tuple[str, ...]) -> list[Row]:
         except (roots.Failed, OSError, subprocess.CalledProcessError) as e:
             found.append(("Debian " + suite, "sources", "not run: %s" % str(e).splitlines()[0]))
             continue
-        for step, command in STEPS.items():
+        for step in steps:
+            command = STEPS[step]
             argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c", ENTER, "sh", str(root), command + " 2>&1"]
             env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"}
             done = subprocess.run(argv, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS)
@@ -116,13 +117,15 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(description="tests on other kernels, processors and distributions")
     parser.add_argument("--short", action="store_true", help="one kernel and one that is too old")
     parser.add_argument("--only", choices=("kernels", "suites"))
+    parser.add_argument("--suite", action="append", choices=SUITES, help="only this suite's root (all)")
+    parser.add_argument("--step", action="append", choices=sorted(STEPS), help="only this step in the roots (all)")
     parser.add_argument("--dist", type=pathlib.Path, default=PROJECT / "dist")
     options = parser.parse_args(argv)
     rows: list[Row] = []
     if options.only != "suites":
         rows += on_kernels(options.dist, KERNELS[:SHORT] if options.short else KERNELS)
     if options.only != "kernels" and not options.short:
-        rows += on_suites(SUITES)
+        rows += on_suites(options.suite or list(SUITES), options.step or list(STEPS))
     print(table(rows))
     return int(any("FAILED" in row[2] for row in rows))
 
