@@ -1,1 +1,1 @@
-"""Times and memory of OCI runtimes, side by side. See __main__.py."""
+"""Compares time and memory usage of OCI runtimes. See __main__.py."""

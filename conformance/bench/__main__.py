@@ -1,6 +1,6 @@
 """The bench: python3 -m conformance.bench [options]
 
-    --runtime [LABEL=]PATH   a runtime; may be given several times (default: pyrunc of this tree, runc and crun where they are)
+    --runtime [LABEL=]PATH   a runtime; may be given several times (default: pyrunc from this tree, runc and crun if they are installed)
     --part NAME              what to measure; may be given several times (default: life, memory and floor; `all`: everything but `steps`)
     --bundle NAME            for `life`: a bundle of bundles/ (default: hello and seccomp-docker); its program is replaced
     --rounds N               interleaved rounds (default 30)
@@ -8,13 +8,13 @@
     --mounts N               for `configs`: up to how many (default 2000)
     --json FILE              all figures, `-` for standard output
     --html FILE              the tables and plots as one page
-    --add FILE               figures of an earlier run, for parts that are not measured now
+    --add FILE               figures from an earlier run, for parts that are not measured now
     --load FILE              the output of `make load ARGS='--json FILE'`: a thousand containers, in groups of a hundred
     --no-pin                 do not stay on one processor
     --list                   the parts, and the steps of a life
 
-Rule: it measures and reports; it never judges. Every round runs every runtime once, each round begins with another one, so
-that disturbances affect all of them alike. Compare ratios, not milliseconds.
+Rule: it measures and reports; it never judges. Every round runs every runtime once, and each round begins with a different one, so that
+disturbances affect all of them equally. Compare ratios, not milliseconds.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 DEFAULTS = (("pyrunc", os.path.join(ROOT, ".venv/bin/pyrunc")), ("runc", "runc"), ("crun", "crun"))
 PARTS = {
-    "life": "create, start, state, exec, kill, delete and run; memory of a container that waits, and of one that runs",
+    "life": "create, start, state, exec, kill, delete and run; memory of a waiting and of a running container",
     "floor": "what the kernel needs for the same: a C program (floor.c), a plain process, a plain interpreter",
     "profile": "system calls of each command, instructions where they can be counted",
     "steps": "instructions of each command, one by one: takes minutes; some commands of runc take more than ten",
@@ -47,7 +47,7 @@ PARTS = {
     "configs": "create and delete with up to 2,000 mounts, and with 1 MiB of annotations",
 }
 USUAL = ("life", "floor")
-SLOW = ("steps",)  # not of `all`
+SLOW = ("steps",)  # not part of `all`
 STATS_OF = 200
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
 
@@ -87,7 +87,7 @@ def options(argv: list[str]) -> Document:
 
 
 def earlier(path: str | None) -> Json:
-    """Figures that are kept where a part is not measured now."""
+    """Figures from an earlier run, for parts that are not measured now."""
     if not path:
         return {}
     try:
@@ -98,7 +98,7 @@ def earlier(path: str | None) -> Json:
 
 
 def many(path: str | None) -> Document:
-    """{"load": what tools/load.py has measured}."""
+    """{"load": the measurements of tools/load.py}."""
     try:
         return {"load": load.read(path)} if path else {}
     except (OSError, ValueError, KeyError, TypeError) as e:
@@ -106,7 +106,7 @@ def many(path: str | None) -> Document:
 
 
 def runtimes(asked: Runtimes) -> list[tuple[str, str]]:
-    """[(label, absolute path)]; a default one that is not here is left out with a word, an asked one is an error."""
+    """[(label, absolute path)]; a default one that is not installed is left out with a message, a requested one is an error."""
     chosen = []
     for label, path in asked or DEFAULTS:
         real = shutil.which(path, path=PATH) if "/" not in path else (path if os.path.exists(path) else None)
@@ -120,10 +120,10 @@ def runtimes(asked: Runtimes) -> list[tuple[str, str]]:
 
 
 def merged(old: Json, new: Json) -> Json:
-    """What was measured now, and what an earlier run has beside it: other parts, other runtimes."""
+    """The new measurements, and those of an earlier run for other parts and other runtimes."""
     if not isinstance(old, dict) or not isinstance(new, dict) or "median" in new:
         return new
-    kept = {key: value for key, value in old.items() if key not in new and key != "failed"}  # a failure belongs to its own run
+    kept = {key: value for key, value in old.items() if key not in new and key != "failed"}  # failures are not taken over
     return {**kept, **{key: merged(old[key], value) if key in old else value for key, value in new.items()}}
 
 
@@ -175,7 +175,7 @@ def main(argv: list[str]) -> int:
 
 
 def told_to_end(*_: object) -> NoReturn:
-    """Everything is deleted now without further interruption: timeout(1) sends its signal twice."""
+    """Starts deleting everything, without further interruption: timeout(1) sends its signal twice."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.exit("bench: terminated")
 

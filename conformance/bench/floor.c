@@ -1,10 +1,10 @@
-/* What the kernel needs for a container, and nothing else: the physical limit of `run` and `create`.
+/* Does only what the kernel needs for a container: the physical limit of `run` and `create`.
  *
- *     floor ROOTFS NAME PROGRAM     prints the nanoseconds until the container would wait for start, and ends when PROGRAM has ended
+ *     floor ROOTFS NAME PROGRAM     prints the nanoseconds until the container would wait for start, and exits when PROGRAM has exited
  *
- * The work is that of the bundle `hello`: cgroups in every hierarchy with rules for devices, the same namespaces, the same mounts, nodes,
- * masks and rights, one process, the program, and everything taken away again. No configuration is read, nothing is checked, no state
- * is kept, no failure is undone: a runtime that does what it is for takes longer. A step that fails ends it with a line. */
+ * The work is that of the bundle `hello`: cgroups in every hierarchy with rules for devices, the same namespaces, the same mounts,
+ * nodes, masks and capabilities, one process, the program, and the removal of everything. No configuration is read, nothing is
+ * checked, no state is kept, no failure is undone: a real runtime takes longer. If a step fails, it prints a line and exits. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -60,7 +60,7 @@ static void put(const char *folder, const char *file, const char *text)
     close(fd);
 }
 
-/* On version 1 a new cpuset is empty, and takes no process before it has what its parent has. */
+/* On version 1 a new cpuset is empty, and accepts no process before it has the values of its parent. */
 static void inherit(const struct hierarchy *h, const char *file)
 {
     char path[700], text[4096];

@@ -1,7 +1,7 @@
-"""The physical limit: what the kernel takes for the same work done by a C program that does nothing else (floor.c), a bare process, and
-a bare Python interpreter.
+"""The physical limit: the time for the same work in a C program that does nothing else (floor.c), for a bare process, and for a bare Python
+interpreter.
 
-Rule: where there is no C compiler, that figure is left out, and the reason is in its place.
+Rule: without a C compiler that figure is left out, and the reason is given instead.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SOURCE = pathlib.Path(__file__).with_name("floor.c")
 
 
 def floor(rounds: int) -> Document:
-    """{label: figures}; "missing" says why there is none of floor.c."""
+    """{label: figures}; "missing" says why there are none for floor.c."""
     found: Document = {}
     for label, argv in (
         ("python3 -I -S -c pass", ["/usr/bin/python3", "-I", "-S", "-c", "pass"]),
@@ -43,7 +43,7 @@ def floor(rounds: int) -> Document:
 
 
 def _sweep() -> None:
-    """floor.c takes nothing back when a step fails."""
+    """Removes the cgroups: floor.c undoes nothing if a step fails."""
     with open("/proc/self/mounts") as file:
         points = [fields[1] for fields in map(str.split, file) if fields[2].startswith("cgroup")]
     for folder in (os.path.join(point, name) for point in points for name in os.listdir(point) if name.startswith(OURS)):
@@ -52,7 +52,7 @@ def _sweep() -> None:
 
 
 def spawned(argv: list[str], output: str | None = None) -> float:
-    """Milliseconds until it has ended."""
+    """Milliseconds until the process has exited."""
     actions = [(os.POSIX_SPAWN_OPEN, 1, output or "/dev/null", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)]
     begin = time.perf_counter_ns()
     _, status = os.waitpid(os.posix_spawn(argv[0], argv, measure.ENV, file_actions=actions), 0)

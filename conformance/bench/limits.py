@@ -1,4 +1,4 @@
-"""What a container's limits cost, and how small its memory may be.
+"""The cost of a container's limits, and the smallest memory limit.
 
 Rule: the same configuration for every runtime, changed in one place.
 """
@@ -20,7 +20,7 @@ KIB = 1024
 SMALLEST, LARGEST = 128 * KIB, 64 << 20
 STEP = 64 * KIB
 TRIES = 3
-RESOURCES = {  # what `docker run --memory --cpus --cpu-shares --cpuset-cpus --pids-limit` sends
+RESOURCES = {  # as sent by `docker run --memory --cpus --cpu-shares --cpuset-cpus --pids-limit`
     "memory": {"limit": 512 << 20, "reservation": 256 << 20, "swap": 1 << 30},
     "cpu": {"shares": 512, "quota": 150_000, "period": 100_000, "cpus": "0", "mems": "0"},
     "pids": {"limit": 100},
@@ -71,8 +71,8 @@ def _create(driver: Driver, number: int, values: list[float]) -> None:
 
 
 def smallest_memory(runtimes: Runtimes, say: Say) -> dict[str, int | None]:
-    """{label: KiB}, by halving: the smallest /linux/resources/memory/limit with which `run` of true has worked three times; None: not even
-    the largest. To the next 64 KiB."""
+    """{label: KiB}, by bisection: the smallest /linux/resources/memory/limit with which `run` of true worked three times, rounded up to 64
+    KiB; None if it did not work with the largest."""
     found: dict[str, int | None] = {}
     for label, path in runtimes:
         low, high = SMALLEST // STEP - 1, LARGEST // STEP

@@ -1,4 +1,4 @@
-"""Many lives, as tools/load.py measured them: whether the last hundred are as fast and as small as the first."""
+"""Many containers, measured by tools/load.py: whether the last hundred are as fast and as small as the first."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ WORDS = {"lives": "lives by the command line", "containerd": "containers of cont
 
 
 def read(path: str) -> Document:
-    """File of `make load` -> {"lives" and "containerd": [{"from", "to", "ms", "anonymous_kb": figures}], "docker": {name: figures}}."""
+    """The file from `make load` -> {"lives" and "containerd": [{"from", "to", "ms", "anonymous_kb": figures}], "docker": {name:
+    figures}}."""
     with open(path) as file:
         given = json.load(file)
     found: Document = {}
@@ -37,7 +38,7 @@ def _row(samples: Json, start: int) -> Document:
 
 
 def sections(found: Document, cell: Callable[[Figures | None], str]) -> list[Section]:
-    """What report.sections() wants, of what read() found; cell: figures -> text."""
+    """The result of read() in the form of report.sections(); cell: figures -> text."""
     made: list[Section] = []
     for kind in (kind for kind in WORDS if kind in found):
         rows = [["containers", "ms", "private memory, KiB"]]

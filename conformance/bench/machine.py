@@ -1,4 +1,4 @@
-"""The machine under the figures: what it is, one processor for the run, and the hierarchy that crun asks for.
+"""The machine that the figures are from: its description, one processor for the run, and the hierarchy that crun requires.
 
 Rule: everything that it changes is restored.
 """
@@ -23,15 +23,15 @@ HUGETLB = "/sys/fs/cgroup/hugetlb"
 
 
 def state_folder() -> str | None:
-    """Where state roots are put: on a tmpfs, as /run is on most machines. A new file on a disk's file system takes some 0.3 ms, and that
-    is not what is to be compared. None where there is no tmpfs."""
+    """The directory for state roots: on a tmpfs, like /run on most machines. Creating a file on a disk takes about 0.3 ms, which should not
+    influence the comparison. None if there is no tmpfs."""
     with open("/proc/self/mounts") as file:
         kinds = {fields[1]: fields[2] for fields in map(str.split, file)}
     return next((folder for folder in ("/run", "/dev/shm") if kinds.get(folder) == "tmpfs"), None)
 
 
 def state_root(directory: str, label: str) -> str:
-    """A state root for one runtime; remove(directory) takes it away."""
+    """A state root for one runtime; remove(directory) removes it."""
     folder = state_folder()
     return os.path.join(folder, os.path.basename(directory) + "-" + label) if folder else os.path.join(directory, "state-" + label)
 
@@ -89,8 +89,8 @@ def pinned(wanted: bool) -> Iterator[int | None]:
 
 @contextlib.contextmanager
 def hugetlb() -> Iterator[None]:
-    """crun takes every controller of /proc/cgroups for mounted. On a v1 host without the hugetlb hierarchy it fails, so there it is
-    mounted for the time of the run."""
+    """crun assumes that every controller in /proc/cgroups is mounted. On a v1 host without the hugetlb hierarchy it fails, so the hierarchy
+    is mounted there for the duration of the run."""
     needed = not os.path.exists("/sys/fs/cgroup/cgroup.controllers") and not os.path.ismount(HUGETLB) and controller("hugetlb")
     if needed:
         os.makedirs(HUGETLB, exist_ok=True)
@@ -101,7 +101,7 @@ def hugetlb() -> Iterator[None]:
         yield
     finally:
         if needed and subprocess.run(["umount", HUGETLB]).returncode == 0:
-            with contextlib.suppress(OSError):  # somebody has put something there meanwhile
+            with contextlib.suppress(OSError):  # something else has been created there in the meantime
                 os.rmdir(HUGETLB)
 
 

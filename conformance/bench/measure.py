@@ -1,6 +1,6 @@
-"""Measures times. A round is the life of one container under each runtime, step by step; the runtimes take turns.
+"""Measures times. In a round, each runtime in turn runs one container through its life, step by step.
 
-Rule: between two readings of the clock there are only posix_spawn and waitpid, which cost the same for all.
+Rule: between two readings of the clock there are only posix_spawn and waitpid, which cost the same for all runtimes.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "bundles"))
 import make_rootfs  # noqa: E402
 
 STEPS = (
-    ("create", "until the caller has the container waiting"),
-    ("start", "until the program runs"),
+    ("create", "until the container waits"),
+    ("start", "until the program is running"),
     ("state", "of the running container"),
-    ("exec", "`true` in the running container, to its end"),
+    ("exec", "`true` in the running container, until it exits"),
     ("kill", "the call, not the death"),
     ("delete", "of the stopped container"),
-    ("run", "`true` in a container of its own, to its end"),
+    ("run", "`true` in a new container, until it exits"),
     ("cycle", "create + start + state + exec + kill + delete"),
 )
 CYCLE = ("create", "start", "state", "exec", "kill", "delete")
@@ -44,11 +44,11 @@ DEATH_MS = 10_000
 
 
 class Failed(Exception):
-    """A runtime failed in a step; the text is its message. The others are still measured."""
+    """A runtime failed in a step, with this message. The others are still measured."""
 
 
 def compiled(source: pathlib.Path, directory: str, *flags: str) -> str:
-    """The path of a C file of the bench's as a program. Failed where it can't be made."""
+    """Compiles a C file of the bench and returns the path of the program. Failed if that is not possible."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if not compiler:
         raise Failed("no C compiler here")
@@ -60,7 +60,7 @@ def compiled(source: pathlib.Path, directory: str, *flags: str) -> str:
 
 
 class Driver:
-    """One runtime with its own state root and two bundles: one that waits, one that ends at once."""
+    """One runtime with its own state root and two bundles: one whose program waits, and one whose program exits immediately."""
 
     def __init__(self, label: str, path: str, waits: str, ends: str, directory: str) -> None:
         self.label = label
@@ -76,10 +76,10 @@ class Driver:
         self.broken: str | None = None
         self.usage: dict[
             str, list[tuple[float, int]]
-        ] = {}  # command: [(milliseconds of processor time, page faults)], of the command and of the children it waited for
+        ] = {}  # command: [(milliseconds of processor time, page faults)], for the command and the children it waited for
 
     def call(self, *args: str) -> float:
-        """Milliseconds of one call. Failed with its words."""
+        """Milliseconds for one call. Failed with its error message."""
         took = self.attempt(*args)
         if took is None:
             with open(self.err, errors="replace") as file:
@@ -87,7 +87,7 @@ class Driver:
         return took
 
     def attempt(self, *args: str) -> float | None:
-        """The same, None where it fails; `code` is its exit status."""
+        """The same, or None if it fails; `code` is its exit status."""
         argv = [self.path, "--root", self.root, *args]
         actions = [
             (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
@@ -130,8 +130,8 @@ class Driver:
         return took
 
     def memory(self) -> Document:
-        """KiB of a created container's init while it waits: what it alone has dirtied, and all that it has mapped in. `running`: the same
-        of the program that took its place, which is nobody's merit but shows that nothing else stays."""
+        """Memory in KiB of a created container's init while it waits: its private dirty memory, and everything that it has mapped.
+        `running`: the same for the program afterwards, which does not depend on the runtime but shows that nothing else remains."""
         id = "bench-%s-%d-m" % (self.label, os.getpid())
         self.call("create", "--bundle", self.waits, "--pid-file", self.pid_file, id)
         try:
@@ -147,7 +147,7 @@ class Driver:
             self.attempt("delete", "--force", id)
 
     def profile(self) -> dict[str, dict[str, float]]:
-        """{command: {"cpu_ms", "faults"}}, medians of what life() has seen; the first was for the caches."""
+        """{command: {"cpu_ms", "faults"}}, medians of the calls of life(), except the first, which filled caches."""
         found = {}
         for command, seen in self.usage.items():
             seen = seen[1:] or seen
@@ -169,7 +169,7 @@ def memory_of(pid: str) -> dict[str, int]:
 
 
 def wait(pidfd: int) -> None:
-    """The init of a killed container is nobody's child here: its pidfd becomes readable when it has ended."""
+    """Waits for the init of a killed container, which is not our child, through its pidfd."""
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     ended = poll.poll(DEATH_MS)
@@ -213,14 +213,14 @@ def collect(name: str, drivers: list[Driver], rounds: int, say: Say) -> dict[str
             except Failed as e:
                 driver.broken = str(e)
                 continue
-            if number:  # round 0 fills caches, for all alike
+            if number:  # round 0 fills the caches, for all runtimes
                 samples[driver.label].append(took)
     say("")
     return samples
 
 
 def prepared(name: str, target: str, args: list[str], change: Callable[[Json], object] | None = None) -> str:
-    """A bundle of bundles/ with another program, in a cgroup of this run; change(config) may alter it further."""
+    """A bundle from bundles/ with another program, in a cgroup of this run; change(config) may change it further."""
     make_rootfs.make_bundle(name, target)
     path = os.path.join(target, "config.json")
     with open(path) as file:

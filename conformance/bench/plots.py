@@ -1,6 +1,6 @@
 """Plots as inline SVG: bars with their quartiles, and lines over a logarithmic axis.
 
-Rule: no script, no font, no style from elsewhere; what a plot shows stands in a table beside it.
+Rule: no external script, font or style; the data of a plot is also in a table next to it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 760, 300, 60, 40, 26
 
 
 def bars(title: str, unit: str, groups: Sequence[tuple[str, Mapping[str, Value]]], labels: Sequence[str]) -> str:
-    """groups: [(name, {label: figures or number})]; one bar a label, a whisker from the first to the third quartile."""
+    """groups: [(name, {label: figures or number})]; one bar per label, with a whisker from the first to the third quartile."""
     top = max([_high(v) for _, by_label in groups for v in by_label.values()] or [0])
     if top <= 0:
         return ""
@@ -48,7 +48,7 @@ def bars(title: str, unit: str, groups: Sequence[tuple[str, Mapping[str, Value]]
 
 
 def lines(title: str, unit: str, series: Mapping[str, Sequence[tuple[int, Value]]], labels: Sequence[str]) -> str:
-    """series: {label: [(x, figures or number)]}; x is on a logarithmic axis, 0 stands at its start."""
+    """series: {label: [(x, figures or number)]}; x is on a logarithmic axis, with 0 at its start."""
     points = [point for found in series.values() for point in found]
     top = max([_high(v) for _, v in points] or [0])
     if top <= 0:

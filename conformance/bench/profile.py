@@ -1,6 +1,6 @@
-"""What a command is made of: system calls by strace, instructions where the processor counts them for us.
+"""Profiles commands: system calls with strace, and instructions if the processor's counters are available.
 
-Rule: counts, which are the same on a busy machine; what cannot be counted is replaced by the reason.
+Rule: only counts, which are the same on a busy machine; if something can't be counted, the reason is given instead.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ def no_counter() -> str | None:
 
 
 def life(label: str, path: str, tool: list[str], read: Callable[[str], Json], seconds: float = SECONDS) -> Document:
-    """{command: read(text of the tool's report)} of one life under it. A command that fails under it, or takes too long, is left out, and
-    done without it for those that follow."""
+    """{command: read(text of the tool's report)} for one life under the tool. A command that fails or takes too long under it is left out,
+    and repeated without it for the commands that follow."""
     directory = tempfile.mkdtemp(prefix="bench-")
     values = {"id": "bench-%s-%d-p" % (label, os.getpid())}
     root = machine.state_root(directory, "state")
@@ -88,19 +88,19 @@ def life(label: str, path: str, tool: list[str], read: Callable[[str], Json], se
 
 
 def _begun_anew(path: str, root: str, id: str, command: list[str]) -> None:
-    """A create that was ended in the middle is done again, without the tool; the others need what it makes."""
+    """Repeats an interrupted create without the tool, because the other commands need its container."""
     for argv in ([path, "--root", root, "delete", "--force", id], command) if "create" in command else (command,):
         subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=measure.ENV)
 
 
 def _watched(argv: list[str], output: str, seconds: float) -> bool:
-    """Whether the command did well. strace stays with a container that waits: once the command itself has ended it is told to go."""
+    """Whether the command succeeded. strace keeps following a waiting container, so it is terminated once the command itself has exited."""
     with open(output, "w") as out:
         tool = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=measure.ENV)
     try:
         return _until_done(tool, time.monotonic() + seconds)
     finally:
-        if tool.poll() is None:  # we are told to end
+        if tool.poll() is None:  # we were asked to stop
             _told_to_go(tool)
 
 
@@ -122,7 +122,7 @@ def _until_done(tool: subprocess.Popen[bytes], deadline: float) -> bool:
 
 
 def _told_to_go(tool: subprocess.Popen[bytes]) -> None:
-    """By itself it ends as soon as it has written its report, unless a container is left that it follows."""
+    """Terminates the tool. It exits by itself after writing its report, unless it still follows a container."""
     for seconds in (0.5, SECONDS):
         try:
             tool.wait(seconds)

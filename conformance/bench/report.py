@@ -1,4 +1,4 @@
-"""Shows the figures: plain text and one HTML page. Ratios are of medians, the first runtime to each of the others.
+"""Shows the figures as plain text and as one HTML page. Ratios are those of medians, of the first runtime to each of the others.
 
 Rule: the spread is always shown next to the median.
 """
@@ -28,7 +28,7 @@ def text(found: Document) -> str:
 
 
 def html(found: Document) -> str:
-    """One page without anything from elsewhere."""
+    """One self-contained page."""
     m = found["machine"]
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8><title>OCI runtimes side by side</title>",
@@ -61,7 +61,7 @@ def html(found: Document) -> str:
 
 
 def sections(found: Document) -> list[Section]:
-    """[(title, rows of a table with its head, sentences, plot as SVG)] for all that was measured."""
+    """[(title, rows of a table including its head, sentences, plot as SVG)] for all measurements."""
     names = list(found["runtimes"])
     made = []
     if found.get("floor"):
@@ -113,12 +113,12 @@ def cell(figures: Figures | None) -> str:
 
 
 def labels(data: Document) -> list[str]:
-    """Those that were measured, in the order in which they were asked for."""
+    """The runtimes that were measured, in the order in which they were given."""
     return list(data["steps"]["create"])
 
 
 def ratios(names: list[str], by_label: Mapping[str, float], digits: str = "%.2f") -> list[str]:
-    """The first one's value over each of the others'."""
+    """The first runtime's value divided by that of each other runtime."""
     first = names[0]
     row = []
     for other in names[1:]:

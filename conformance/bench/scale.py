@@ -1,4 +1,4 @@
-"""What grows: containers on the machine, and mounts and bytes in a configuration.
+"""Scaling: with the number of containers on the machine, and with mounts and bytes in a configuration.
 
 Rule: everything that was created is deleted, whatever happens.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 COUNTS = (1, 10, 100, 300, 1000)
-WINDOW = 10  # creates before each count, whose median is the figure
+WINDOW = 10  # number of creates before each count whose median is the figure
 ASKED = 5
 MOUNTS = (0, 10, 100, 500, 2000)
 ANNOTATIONS = 1 << 20
@@ -27,7 +27,7 @@ SIZES_ROUNDS = 5
 
 
 def no_path(config: Config) -> None:
-    """Each container in the cgroup that its runtime gives it."""
+    """Puts each container in the default cgroup of its runtime."""
     del config["linux"]["cgroupsPath"]
 
 
@@ -78,8 +78,8 @@ def _grow(driver: Driver, made: list[str], entry: Document, counts: list[int], s
 
 
 def stats(runtimes: Runtimes, count: int, say: Say) -> Document:
-    """{label: {"how", "figures" of milliseconds for all, or "missing"}}: the statistics of `count` running containers, by one call where
-    the runtime has one (`stats`), else by `events --stats` for each."""
+    """{label: {"how", "figures" of milliseconds for all, or "missing"}}: the statistics of `count` running containers, with one call if the
+    runtime has one (`stats`), else with `events --stats` for each."""
     found: Document = {}
     for label, path in runtimes:
         directory = tempfile.mkdtemp(prefix="bench-")
@@ -114,7 +114,8 @@ def _stats(driver: Driver, ids: list[str]) -> Document:
 
 
 def configs(runtimes: Runtimes, most: int, say: Say) -> Document:
-    """{size: {label: {"create", "delete"} figures or "failed"}}: more and more binds, and a configuration of a megabyte."""
+    """{size: {label: {"create", "delete"} figures or "failed"}}: an increasing number of bind mounts, and a configuration of one
+    megabyte."""
     sizes = [("%d mounts" % n, _binds(n)) for n in MOUNTS if n <= most] + [("1 MiB of annotations", _annotate)]
     found: Document = {}
     for name, change in sizes:

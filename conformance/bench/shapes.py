@@ -1,9 +1,9 @@
-"""The shapes of the bench's data. Rule: types only, nothing to run."""
+"""The types of the bench's data. Rule: types only, no code."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypedDict
 
-Json = Any  # a part of the figures' document: it may have been read from a file that an earlier bench wrote
+Json = Any  # part of the document with the figures: it may have been read from a file of an earlier run
 Document = dict[str, Json]
 Config = dict[str, Json]  # a config.json of bundles/, just read
 Say = Callable[[str], None]  # progress
@@ -14,7 +14,7 @@ Took = dict[str, float]  # step: ms
 
 
 class Figures(TypedDict):
-    """What is left of a list of measured values."""
+    """The summary of a list of measured values."""
 
     median: float
     q1: float
@@ -24,4 +24,4 @@ class Figures(TypedDict):
     n: int
 
 
-Value = Figures | float  # what a plot shows
+Value = Figures | float  # a value in a plot

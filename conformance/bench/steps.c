@@ -1,11 +1,9 @@
-/* Counts what a program and its children execute in user mode, one instruction after the other: ptrace(2), PTRACE_SINGLESTEP. The count
- * is the same on a busy machine, and in a virtual one that is given no counters; it takes some ten microseconds an instruction. (A repeated
- * string instruction counts once each time round.)
- *
+/* Counts the instructions that a program and its children execute in user mode, one by one, with ptrace(2), PTRACE_SINGLESTEP. The
+ count is the same on a busy machine, and works in virtual machines without counters; it takes about ten microseconds per instruction.
+ (A repeated string instruction counts once per iteration.) *
  *     steps REPORT PROGRAM [ARGUMENT...]
- *
- * REPORT gets the number when PROGRAM has ended. Its children that go on are let go; at SIGTERM it is ended, without a report. The exit
- * status is PROGRAM's. */
+ * The number is written to REPORT when PROGRAM has exited. Children that are still running are detached; on SIGTERM it exits without
+ * a report. The exit status is PROGRAM's. */
 #define _GNU_SOURCE
 #include <signal.h>
 #include <stdio.h>
@@ -39,12 +37,12 @@ static void know(pid_t task)
 {
     forget(task);
     if (many == MOST)
-        is_asked_to_end = 1; /* more than any runtime has */
+        is_asked_to_end = 1; /* more tasks than any runtime has */
     else
         tasks[many++] = task;
 }
 
-/* Whether a trap waits behind the stop that was asked for; it would end a task that is let go. */
+/* Whether a trap is pending behind the requested stop; it would kill a detached task. */
 static int has_trap(pid_t task)
 {
     struct __ptrace_peeksiginfo_args all = {.nr = 8};
@@ -56,7 +54,7 @@ static int has_trap(pid_t task)
     return 0;
 }
 
-/* A task that is let go while it is stepped would die of the next trap: it has to be stopped first. */
+/* A task that is detached while it is single-stepped would die of the next trap, so it has to be stopped first. */
 static void let_go(void)
 {
     for (int i = 0; i < many; i++) {
@@ -79,7 +77,7 @@ static pid_t begin(char **argv)
     if (pid < 0)
         die("fork");
     if (pid == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL); /* a stopped one would stay */
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* otherwise a stopped task would remain */
         raise(SIGSTOP);
         execvp(argv[0], argv);
         die(argv[0]);
@@ -90,11 +88,11 @@ static pid_t begin(char **argv)
     return pid;
 }
 
-/* To the end of `first`, whose status is returned. */
+/* Runs until `first` exits, and returns its status. */
 static int go(pid_t first, unsigned long long *count)
 {
     int status, counting = 0;
-    pid_t task, fresh = 0; /* has just executed a program: its next trap is that of execve, not of an instruction */
+    pid_t task, fresh = 0; /* a task that has just called execve: its next trap is from execve, not from an instruction */
     know(first);
     while ((task = waitpid(-1, &status, __WALL)) > 0 && !is_asked_to_end) {
         if (!WIFSTOPPED(status)) {
@@ -110,7 +108,7 @@ static int go(pid_t first, unsigned long long *count)
             fresh = task == fresh ? 0 : fresh;
         }
         if (event == PTRACE_EVENT_EXEC) {
-            counting = 1; /* what comes before is this program's */
+            counting = 1; /* instructions before this belong to this program */
             fresh = task;
         }
         if (signal == SIGTRAP || event)

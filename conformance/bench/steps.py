@@ -1,6 +1,6 @@
-"""Instructions of each command where no processor's counter is given: steps.c goes through them one by one.
+"""Instructions of each command on machines without processor counters: steps.c executes them one by one.
 
-Rule: a count is whole or absent. It takes some ten microseconds an instruction, so a command that takes too long has none.
+Rule: a count is complete or absent. It takes about ten microseconds per instruction, so a command that takes too long has no count.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 SOURCE = pathlib.Path(__file__).with_name("steps.c")
-SECONDS = 600  # of a command; runc's create takes more than an hour
+SECONDS = 600  # limit per command; runc's create takes more than an hour
 
 
 def steps(runtimes: Runtimes, say: Say) -> Document:
@@ -38,5 +38,5 @@ def steps(runtimes: Runtimes, say: Say) -> Document:
 
 
 def compiled(directory: str) -> str:
-    """The path of steps.c as a program."""
+    """Compiles steps.c and returns the path of the program."""
     return measure.compiled(SOURCE, directory)

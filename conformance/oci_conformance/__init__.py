@@ -1,6 +1,6 @@
-"""The conformance suite for OCI runtimes: any runtime with the usual command line, looked at from inside and outside a container.
+"""The conformance suite for OCI runtimes: tests any runtime with the usual command line, from inside and outside of a container.
 
-Rule: it knows a command line and its effects. It imports nothing of any runtime and reads no runtime's error texts.
+Rule: it only knows the command line and its effects. It imports nothing from any runtime and does not parse error messages.
 """
 
 __version__ = "0.1.0"

@@ -7,7 +7,7 @@ from oci_conformance.cli import main
 
 
 def run() -> None:
-    """The console script. The reader of our output may have gone away, or its disk may be full."""
+    """The console script. Handles a reader of our output that has exited, and a full disk."""
     try:
         code = main(sys.argv[1:])
         sys.stdout.flush()

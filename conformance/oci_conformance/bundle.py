@@ -1,6 +1,6 @@
-"""Bundles: a configuration to begin with, changes by JSON pointer, and a root file system of a few files.
+"""Bundles: a base configuration, changes by JSON pointer, and a root file system with a few files.
 
-Rule: BASE is what every runtime must be able to run; a case says only what it changes.
+Rule: every runtime must be able to run the base configuration; a case only lists its changes.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SYS = {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["n
 
 
 def granted() -> list[str]:
-    """The capabilities of this process by name: a container cannot get others."""
+    """The names of this process's capabilities: a container cannot get others."""
     with open("/proc/self/status") as file:
         mask = next(int(line.split()[1], 16) for line in file if line.startswith("CapPrm:"))
     return ["CAP_" + name for number, name in enumerate(CAPABILITIES) if mask >> number & 1]
@@ -61,7 +61,7 @@ def base() -> Config:
 
 def patch(config: Config, changes: Changes) -> Config:
     """A copy of a configuration with {"/json/pointer": value} set. ABSENT removes; a last element `-`, or the list's length, appends;
-    objects on the way are made."""
+    missing objects are created."""
     config = copy.deepcopy(config)
     for pointer, value in changes.items():
         keys = [key.replace("~1", "/").replace("~0", "~") for key in pointer.split("/")[1:]]
@@ -82,7 +82,7 @@ def patch(config: Config, changes: Changes) -> Config:
 
 
 def difference(before: Json, after: Json, at: str = "") -> dict[str, Json]:
-    """The changes that `patch` makes `after` of `before` with: {pointer: value}, ABSENT where something is gone."""
+    """The changes with which `patch` turns `before` into `after`: {pointer: value}, ABSENT if something was removed."""
     if isinstance(before, dict) and isinstance(after, dict):
         keys = [(key.replace("~", "~0").replace("/", "~1"), key) for key in [*before, *(key for key in after if key not in before)]]
         pairs = [("%s/%s" % (at, name), before.get(key, ABSENT), after.get(key, ABSENT)) for name, key in keys]
@@ -97,7 +97,7 @@ def difference(before: Json, after: Json, at: str = "") -> dict[str, Json]:
 
 
 class Bundle:
-    """A bundle directory: config.json and a root. `raw`: bytes for config.json in place of the configuration."""
+    """A bundle directory: config.json and a root. `raw`: bytes for config.json, instead of the configuration."""
 
     def __init__(self, path: str, config: Config, tools: Tools, raw: bytes | None = None, owner: int = 0) -> None:
         self.path = path
@@ -113,11 +113,11 @@ class Bundle:
             file.write(self.raw if self.raw is not None else json.dumps(self.config).encode("utf-8", "surrogateescape"))
 
     def inside(self, path: str) -> str:
-        """The path on the host of a file of the root."""
+        """The path of a file in the root, on the host."""
         return os.path.join(self.rootfs, path.lstrip("/"))
 
     def text(self, path: str) -> str | None:
-        """What a container has written into a file of its root, or None."""
+        """What a container has written to a file in its root, or None."""
         try:
             with open(self.inside(path), encoding="utf-8", errors="surrogateescape") as file:
                 return file.read()
@@ -126,7 +126,7 @@ class Bundle:
 
 
 def fill(root: str, tools: Tools, owner: int = 0) -> None:
-    """A root: a few directories, /bin/probe, /bin/busybox where there is one, /etc/passwd. `owner`: the host's id of its root."""
+    """Creates a root: a few directories, /bin/probe, /bin/busybox if available, /etc/passwd. `owner`: the host id of its owner."""
     os.makedirs(root, mode=0o755, exist_ok=True)
     for name in DIRECTORIES:
         os.mkdir(os.path.join(root, name), 0o755)

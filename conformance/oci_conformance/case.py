@@ -1,4 +1,4 @@
-"""What a case is: a function that looks at one thing, the requirements that it checks, and what it needs of the machine.
+"""Cases: a case is a function that tests one thing, with the requirements that it checks, and what it needs from the machine.
 
 Rule: a case is registered by its decorator and nowhere else; its id is `module.function`.
 """
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from oci_conformance.shapes import Level
     from oci_conformance.trial import Trial
 
-    CaseFunction = Callable[[Trial], object]  # what it returns is for the runner: see Found.extra
+    CaseFunction = Callable[[Trial], object]  # the result is for the runner: see Found.extra
 
 
 class Stop(Exception):
-    """The case cannot go on; what was expected and what was seen."""
+    """The case cannot continue; says what was expected and what was seen."""
 
     def __init__(self, what: str, expected: object = None, seen: object = None) -> None:
         super().__init__(what)
@@ -29,10 +29,10 @@ class Stop(Exception):
 
 
 class Skip(Exception):
-    """The machine or the runtime lacks something, which only the case itself could find out."""
+    """The machine or the runtime lacks something that only the case itself can detect."""
 
 
-LEVELS = ("core", "linux", "full")  # each takes in the ones before
+LEVELS = ("core", "linux", "full")  # each includes the previous ones
 CASES: dict[str, Case] = {}
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def processes(token: str, tops: Iterable[str]) -> set[int]:
-    """The pids that carry the token in cgroup, command line or environment."""
+    """The pids with the token in their cgroup, command line or environment."""
     found = set()
     own = {os.getpid(), os.getppid()}
     for path in cgroups(token, tops):
@@ -42,7 +42,7 @@ def marked(pid: int | str, token: str) -> bool:
 
 
 def holds(text: str, token: str) -> bool:
-    """Whether the token stands in a text as a whole: `t1` is not in `t12`. `t*` stands for all tokens that begin with t."""
+    """Whether a text contains the token as a whole: `t1` is not in `t12`. `t*` means all tokens that begin with t."""
     if token.endswith("*"):
         return token[:-1] in text
     at = text.find(token)
@@ -54,7 +54,7 @@ def holds(text: str, token: str) -> bool:
 
 
 def cgroups(token: str, tops: Iterable[str], deep: bool = False) -> list[str]:
-    """The topmost cgroup directories whose names hold the token. `deep`: not only right below the mount points."""
+    """The topmost cgroup directories whose names contain the token. `deep`: not only directly below the mount points."""
     found = []
     for top in tops:
         for directory, names, _ in os.walk(top):
@@ -65,7 +65,7 @@ def cgroups(token: str, tops: Iterable[str], deep: bool = False) -> list[str]:
 
 
 def kill(token: str, tops: Iterable[str], seconds: float = 10) -> set[int]:
-    """Ends all processes of a token. The pids that had to be ended."""
+    """Kills all processes of a token. Returns the pids that had to be killed."""
     ended = set()
     clock = system.Clock(seconds)
     while clock.left:
@@ -94,8 +94,8 @@ def kill(token: str, tops: Iterable[str], seconds: float = 10) -> set[int]:
 
 
 def end_children(keep: Collection[int] = (), seconds: float = 5) -> set[int]:
-    """Ends what has become our child: whoever leaves a case by double fork comes to its subreaper, with or without a word of ours. Those
-    that become ours while others die are ended as well. The pids."""
+    """Kills processes that have become our children: a process that leaves a case by double fork becomes a child of its subreaper. Those
+    that become our children while others die are also killed. Returns the pids."""
     ended, clock = set(), system.Clock(seconds)
     while clock.left:
         strays = [pid for pid in system.children() if pid not in keep]
@@ -104,7 +104,7 @@ def end_children(keep: Collection[int] = (), seconds: float = 5) -> set[int]:
         for pid in strays:
             if state(pid) not in ("Z", "X", ""):
                 ended.add(pid)
-                os.kill(pid, signal.SIGKILL)  # a child's number is not given away before we wait for it
+                os.kill(pid, signal.SIGKILL)  # a child's pid is not reused before we reap it
         for pid in strays:
             try:
                 os.waitpid(pid, os.WNOHANG)
@@ -134,7 +134,7 @@ def put(path: str, text: str) -> None:
 
 
 def remove_cgroups(token: str, tops: Iterable[str], deep: bool = False) -> list[str]:
-    """Removes the cgroups of a token. Those that stay."""
+    """Removes the cgroups of a token. Returns those that remain."""
     left = []
     for path in cgroups(token, tops, deep):
         for directory, _, _ in os.walk(path, topdown=False):
@@ -164,7 +164,7 @@ def remove_directory(path: str) -> None:
 
 
 def sweep(token: str, tops: Iterable[str], directory: str | None = None, deep: bool = False) -> Left:
-    """All of it. What was found: {"processes": […], "cgroups": […]}, without what is empty."""
+    """Cleans up everything. Returns what was found: {"processes": […], "cgroups": […]}, without empty lists."""
     killed = kill(token, tops)
     before = cgroups(token, tops, deep)
     remove_cgroups(token, tops, deep)

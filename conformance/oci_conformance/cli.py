@@ -208,7 +208,7 @@ def verdict(made: Report, options: Namespace) -> int:
 
 
 def early_look(forms: dict[str, str]) -> int:
-    """Reports before a long run that a report cannot be written; returns 2 then."""
+    """Reports before a long run that a report can't be written; then returns 2."""
     status = 0
     for form, path in list(forms.items()):
         parent = os.path.dirname(os.path.abspath(path))

@@ -34,10 +34,10 @@ class Container:
         self.trial = trial
         self.bundle = bundle
         self.id = id
-        self.pid = 0  # as the state reports it; 0 until then, and where it reports none
-        self.reported_pid: Json = None  # whatever stands in its place
+        self.pid = 0  # from the state; 0 before that, and if it reports none
+        self.reported_pid: Json = None  # the reported value, whatever it is
         self.pidfd: int | None = None
-        self.ends: tuple[int, int | None] | None = None  # the pipe: where we read, where the program writes
+        self.ends: tuple[int, int | None] | None = None  # the pipe: our end for reading, the program's for writing
         self.text = ""
         self.last: Call  # the last call
         self.create_call: Call
@@ -75,7 +75,7 @@ class Container:
             self.ends = (self.ends[0], None)
 
     def watch(self) -> bool:
-        """Takes the pid from the state, and a pidfd, so that its end can be waited for."""
+        """Reads the pid from the state and opens a pidfd, to wait for its exit."""
         self.reported_pid = pid = self.state().get("pid")
         if isinstance(pid, int) and pid > 0 and self.pidfd is None:
             self.pid = pid
@@ -109,7 +109,7 @@ class Container:
         return self.call("state", self.id).code == 0
 
     def try_state(self) -> dict[str, Json]:
-        """The state, {} where there is none that could be read."""
+        """The state, or {} if it can't be read."""
         done = self.call("state", self.id)
         try:
             found = json.loads(done.out) if done.code == 0 else {}
@@ -130,7 +130,7 @@ class Container:
     # ---- the program
 
     def wait(self, seconds: float) -> tuple[bool, bool]:
-        """Waits for output or the end, whichever comes first. (whether output came, whether the process has ended)."""
+        """Waits for output or the exit, whichever comes first. Returns (whether there is output, whether the process has exited)."""
         poll = select.poll()
         for fd in (self.ends[0] if self.ends else None, self.pidfd):
             if fd is not None:
@@ -145,7 +145,7 @@ class Container:
         return bool(data), self.pidfd is None or self.pidfd in ready
 
     def ended(self, seconds: float = END_SECONDS) -> bool:
-        """Whether the container process ends in time; its output is read on the way."""
+        """Whether the container process exits in time; its output is read in the meantime."""
         clock = system.Clock(seconds)
         while clock.left:
             came, over = self.wait(clock.left)
@@ -158,7 +158,7 @@ class Container:
         return probe.parse(self.text)
 
     def line(self, op: str, seconds: float = END_SECONDS) -> Line:
-        """The newest line of an operation, waited for."""
+        """Waits for the newest line of an operation."""
         clock = system.Clock(seconds)
         while True:
             hits = [line for line in self.lines() if line["op"] == op] if self.text.endswith("\n") else []
@@ -169,7 +169,7 @@ class Container:
                 raise Stop("the program does not get to %r" % op, op, self.lines() or self.create_call.err[-1000:])
 
     def finish(self) -> list[Line]:
-        """Waits for the program's end and deletes the container. All lines that it printed."""
+        """Waits until the program exits and deletes the container. Returns all lines that it printed."""
         if not self.ended():
             raise Stop("the program does not end", "its end", self.lines())
         self.delete()
@@ -183,12 +183,12 @@ class Container:
         return bool(pid) and self.pid != os.getpid()
 
     def stop(self) -> bool:
-        """KILL, and its end. Whether it ended."""
+        """Sends KILL and waits. Returns whether it exited."""
         self.try_kill("KILL")
         return self.ended()
 
     def discard(self) -> None:
-        """At the end of a case: no more process, no more state."""
+        """At the end of a case: removes processes and state."""
         if self.pidfd is not None:
             if self.is_ours():
                 try:

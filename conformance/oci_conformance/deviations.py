@@ -1,4 +1,4 @@
-"""Deviations of well-known runtimes that were looked into: what the specification says, and what the runtime does.
+"""Deviations of well-known runtimes that have been examined: what the specification says, and what the runtime does.
 
 Rule: it is a list. A case that all of them fail is here with the reason why they do.
 """
@@ -17,9 +17,9 @@ FAILING = "If any startContainer hook fails, the runtime MUST generate an error,
 LATE = "start returns once the container process has been told to go on, before the hook has ended; poststop hooks run with delete"
 
 # ((runtime, versions), cases, requirements, the sentence of the specification, what the runtime does[, a need of machine.py without which
-# it does not show]); patterns as in known.py
+# it is not visible]); patterns as in known.py
 DEVIATIONS = (
-    # ---- all that were looked at
+    # ---- all runtimes
     (RUNC, "deletion.created", "op.delete.created", DELETE, ABORTED),
     (CRUN, "deletion.created", "op.delete.created", DELETE, ABORTED),
     (PYRUNC, "deletion.created", "op.delete.created", DELETE, ABORTED),

@@ -32,7 +32,7 @@ class Known:
         self.requirements = requirements.split()
         self.sentence = sentence
         self.why = why
-        self.need = need  # what the machine must have for it to show (machine.NEEDS), or None
+        self.need = need  # what the machine must have for it to be visible (machine.NEEDS), or None
 
     def about(self, runtime: Runtime, machine: Machine) -> bool:
         if self.need and machine.lacks(self.need):
@@ -59,7 +59,7 @@ def of(runtime: Runtime, case: Case, machine: Machine) -> dict[str, Known]:
 
 
 def outlived(results: Sequence[Result], machine: Machine) -> list[tuple[str, str, str, Known]]:
-    """The entries whose requirements all passed in a case that was looked at."""
+    """The entries whose requirements all passed in a case that was run."""
     found = []
     for result in results:
         for name, entry in of(result.runtime, result.case, machine).items():

@@ -37,12 +37,12 @@ class Machine:
         return self.unified == TOP
 
     def version_2(self, controller: str) -> bool:
-        """Whether a controller is that of version 2 here."""
+        """Whether a controller is a version 2 controller here."""
         names = system.read(os.path.join(self.unified, "cgroup.controllers")) if self.unified else ""
         return controller not in self.controllers and controller in (names or "").split()
 
     def cgroup(self, controller: str, path: str) -> str | None:
-        """The directory of a cgroupsPath in the hierarchy that has the controller, or None. `unified` is that of version 2 itself."""
+        """The directory of a cgroupsPath in the hierarchy that has the controller, or None. `unified` is the version 2 hierarchy itself."""
         if controller in self.controllers:
             return self.controllers[controller] + path
         if self.unified and (controller == "unified" or self.version_2(controller)):
@@ -50,7 +50,7 @@ class Machine:
         return None
 
     def directory(self, controller: str, path: str) -> str:
-        """The same for a controller that a case's `needs` promise."""
+        """The same for a controller that exists because of a case's `needs`."""
         found = self.cgroup(controller, path)
         if found is None:
             raise LookupError("no %s controller is mounted" % controller)
@@ -144,7 +144,7 @@ NEEDS: dict[str, tuple[Callable[[Machine], bool], str]] = {
 
 
 def block_device(scheduler: str = "") -> tuple[int, int] | None:
-    """(major, minor) of a whole disk, or None. With a scheduler: of a disk that has it chosen."""
+    """(major, minor) of a whole disk, or None. With a scheduler: of a disk that uses it."""
     for name in sorted(os.listdir("/sys/block")) if os.path.isdir("/sys/block") else []:
         numbers = (system.read("/sys/block/%s/dev" % name) or "").strip()
         if scheduler not in (system.read("/sys/block/%s/queue/scheduler" % name) or ""):
@@ -168,7 +168,7 @@ def realtime(machine: Machine) -> bool:
 
 
 def huge_pages() -> list[str]:
-    """["2MB", …]: the page sizes as the hugetlb controller names them."""
+    """["2MB", …]: the page sizes in the hugetlb controller's notation."""
     found = []
     for name in sorted(os.listdir("/sys/kernel/mm/hugepages")) if os.path.isdir("/sys/kernel/mm/hugepages") else []:
         kib = int(name.removeprefix("hugepages-").removesuffix("kB"))
@@ -178,15 +178,15 @@ def huge_pages() -> list[str]:
 
 @contextlib.contextmanager
 def own_mounts() -> Iterator[None]:
-    """A mount namespace of the suite's own, private, so that whatever a runtime leaves mounted stays off the host. There all controllers
-    of a version 1 host are mounted: crun takes every controller of /proc/cgroups for mounted and fails without."""
+    """Creates a private mount namespace for the suite, so that mounts that a runtime leaves behind do not affect the host. All controllers
+    of a version 1 host are mounted there: crun assumes that every controller in /proc/cgroups is mounted, and fails otherwise."""
     system.unshare(system.CLONE_NEWNS)
     system.mount(None, "/", None, system.MS_REC | system.MS_PRIVATE)
     held: list[str] = []
     try:
         complete_cgroups(held)
     except OSError:
-        pass  # then a runtime that wants them says so itself
+        pass  # a runtime that needs them will report it
     keeper = keep(held) if held else None
     try:
         yield
@@ -203,13 +203,13 @@ def own_mounts() -> Iterator[None]:
 
 
 def hold(point: str) -> str:
-    """A cgroup of our own, for the time of the run: a hierarchy without any is taken down when one of its mounts goes, even if there
-    are others, and then everything in it fails with ENODEV."""
+    """A cgroup for the duration of the run: a hierarchy without cgroups is destroyed when one of its mounts is unmounted, even if there are
+    others, and then everything in it fails with ENODEV."""
     return os.path.join(point, "oci-conformance-%d" % os.getpid())
 
 
 def keep(points: list[str]) -> int:
-    """A process in these cgroups, so that nobody takes them for forgotten. Its pid."""
+    """Starts a process in these cgroups, so that they are not considered abandoned. Returns its pid."""
     directories = [hold(point) for point in points]
     pid = os.fork()
     if not pid:
@@ -246,14 +246,14 @@ def complete_cgroups(held: list[str]) -> None:
         system.mount("cgroup2", unified, "cgroup2")
     for name, target in links.items():
         os.symlink(target, os.path.join(TOP, name))
-    for name in missing:  # one that version 2 has, but no cgroup uses, comes over for as long as it is mounted
+    for name in missing:  # a version 2 controller that no cgroup uses becomes a version 1 controller while it is mounted
         point = os.path.join(TOP, name)
         os.mkdir(point)
         for _ in range(20):
             if mounted_and_held(name, point):
                 held.append(point)
                 break
-            time.sleep(0.1)  # the hierarchy of an earlier run is just going
+            time.sleep(0.1)  # the hierarchy of an earlier run is being destroyed
         else:
             os.rmdir(point)
 

@@ -1,4 +1,4 @@
-"""The first look at a runtime: whether it can run a plain container, its name, and the specification that it declares.
+"""The preflight check of a runtime: whether it can run a plain container, its name, and the specification that it declares.
 
 Rule: it is the only place that asks for --version and for the features document; both may be missing.
 """
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from oci_conformance.trial import Trial
 
 
-SHORT = 10  # seconds for each of its calls, unless fewer were asked for: a runtime that hangs here hangs everywhere
+SHORT = 10  # seconds for each call, unless fewer were requested: a runtime that hangs here hangs everywhere
 
 
 def preflight(t: Trial) -> Identity:
-    """A plain container can be created, started, looked at and deleted."""
-    short = t.runtime.seconds = min(SHORT, t.runtime.seconds)  # here only: this is a process of its own
+    """A plain container can be created, started, queried and deleted."""
+    short = t.runtime.seconds = min(SHORT, t.runtime.seconds)  # only here: this is a separate process
     found = identity(t)
     made = t.container(None, "say here", "self")
     done = made.try_create()
@@ -45,7 +45,7 @@ def preflight(t: Trial) -> Identity:
 
 
 def identity(t: Trial) -> Identity:
-    """{"name", "version", "features", "declares"}: what could be found out."""
+    """{"name", "version", "features", "declares"}, as far as they could be determined."""
     found: Identity = {}
     done = t.call("--version", root=None)
     if done.hung:

@@ -59,7 +59,7 @@ class Result:
         return [check for check in self.checks if not check["ok"]]
 
     def failed_requirements(self) -> list[str]:
-        """Of the case's requirements, those that a failed check is about; one that names none is about all that were not looked at."""
+        """Those of the case's requirements that a failed check refers to; a check that names none refers to all that were not checked."""
         failed, looked = set(), set()
         for check in self.checks:
             names = check["requirements"]
@@ -130,7 +130,7 @@ def brief(value: object, limit: int = 160) -> str:
 
 
 def of_requirement(results: Sequence[Result], requirement: str) -> Standing:
-    """The verdict of a requirement over the results of one runtime: the worst of what was looked at."""
+    """The verdict for a requirement over the results of one runtime: the worst one."""
     verdicts = [result.verdict_of(requirement) for result in results if requirement in result.case.requirements]
     order: tuple[Verdict, ...] = ("fail", "broken", "known", "pass", "skip")
     for verdict in order:

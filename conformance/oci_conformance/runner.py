@@ -66,15 +66,15 @@ class Runner:
         self.results: list[Result] = []
         self.count = 0
         self.active: set[int] = set()  # the processes of running cases
-        self.own = set(system.children())  # children that are none of a case
+        self.own = set(system.children())  # children that do not belong to a case
         self.word = "ocs%d" % os.getpid()
-        self.patience: int | None = PATIENCE  # None: runtimes that hang are not given up
+        self.patience: int | None = PATIENCE  # None: never give up a runtime that hangs
         self.hangs: dict[Runtime, int] = {}  # runtime → cases in a row that hung
 
-    # ---- one runtime's first look
+    # ---- preflight of a runtime
 
     def prepare(self, runtime: Runtime) -> None:
-        """Finds out name, version and features. Raises runtime.Unusable with one line if nothing works."""
+        """Determines name, version and features. Raises runtime.Unusable with one line if nothing works."""
         runtime.check()
         case = Case("preflight", preflight, (), "core", (), 90)
         found = self.alone(runtime, case)
@@ -86,7 +86,7 @@ class Runner:
         raise Unusable("%s: %s" % (runtime.path, words if words.startswith("no ") else "cannot run a plain container: " + words))
 
     def alone(self, runtime: Runtime, case: Case) -> Result:
-        """The result of one case, nothing else running."""
+        """The result of one case, while nothing else is running."""
         running = self.begin(runtime, case)
         select.select([running.pidfd], [], [], max(0, running.end - time.monotonic()))
         return self.settle(running)
@@ -94,12 +94,12 @@ class Runner:
     # ---- all cases
 
     def run(self, runtimes: Sequence[Runtime], cases: Sequence[Case]) -> list[Result]:
-        """All cases under all runtimes, in turn. All results so far, in order of their ends."""
+        """Runs all cases with all runtimes, in turn. Returns all results so far, in the order of completion."""
         self.run_pairs([(runtime, case) for case in cases for runtime in runtimes])
         return self.results
 
     def run_pairs(self, pairs: Sequence[tuple[Runtime, Case]]) -> list[Result]:
-        """[(runtime, case)] → their results, in order of their ends."""
+        """[(runtime, case)] → their results, in the order of completion."""
         waiting, before = list(pairs), len(self.results)
         running: list[Running] = []
         while waiting or running:
@@ -116,7 +116,7 @@ class Runner:
         return self.results[before:]
 
     def without_running(self, runtime: Runtime, case: Case) -> Result | None:
-        """A result that needs no look, or None."""
+        """A result that does not require running the case, or None."""
         lacks = [words for words in (self.machine.lacks(need) for need in case.needs) if words]
         if lacks:
             return Result(runtime, case, "skip", lacks[0])
@@ -140,7 +140,7 @@ class Runner:
         return item
 
     def over(self, running: Sequence[Running]) -> list[Running]:
-        """Those that have ended or whose time is up; waits for one."""
+        """The cases that have finished or timed out; waits for at least one."""
         poll = select.poll()
         for item in running:
             poll.register(item.pidfd, select.POLLIN)
@@ -150,7 +150,7 @@ class Runner:
         return [item for item in running if item.pidfd in ready or now >= item.end]
 
     def settle(self, item: Running) -> Result:
-        """Ends the process if it has not ended, sweeps, and makes the result."""
+        """Kills the process if it is still running, cleans up, and creates the result."""
         late = not system.ended(item.pidfd, 0)
         if late:
             os.killpg(item.pid, signal.SIGKILL)
@@ -170,8 +170,8 @@ class Runner:
         return made
 
     def reap(self) -> None:
-        """Ends and takes in what cases that were ended have left: it became our child. A running case's own process is left to
-        settle(), what it starts is its own child."""
+        """Kills and reaps what killed cases have left behind, which became our children. The process of a running case is left to settle(),
+        and what it starts is its own child."""
         cleanup.end_children(self.active | self.own)
 
     def note(self, result: Result) -> None:
@@ -184,7 +184,7 @@ class Runner:
         self.on_result(result)
 
     def end(self) -> None:
-        """Ends the processes of cases that were on their way when the run was interrupted."""
+        """Kills the processes of cases that were running when the run was interrupted."""
         for pid in list(self.active):
             try:
                 os.killpg(pid, signal.SIGKILL)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 CALL_SECONDS = 20
-FLOOD = 64 << 20  # bytes of output that no honest call has
+FLOOD = 64 << 20  # more bytes of output than any normal call has
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LANG": "C.UTF-8"}
 MARK = "OCI_CONFORMANCE"  # in the environment of everything that a case starts
 
@@ -32,7 +32,7 @@ class Unusable(Exception):
 
 
 class Call:
-    """How a call ended. code: exit status, negative for a signal, None if it was given up."""
+    """The result of a call. code: exit status, negative for a signal, None if it was aborted."""
 
     def __init__(self, argv: list[str], code: int | None, out: str, err: str) -> None:
         self.argv = argv
@@ -83,9 +83,9 @@ class Runtime:
         self.label = label or os.path.basename(path)
         self.options = list(options)
         self.seconds = seconds
-        self.name = self.label  # what it calls itself: the key of deviations.py
+        self.name = self.label  # the runtime's own name: the key in deviations.py
         self.version = "unknown"
-        self.declares: Version | None = None  # (1, 2, 0): the newest specification that it knows
+        self.declares: Version | None = None  # (1, 2, 0): the newest specification that it supports
         self.features: dict[str, Json] | None = None  # its features document
 
     def check(self) -> None:

@@ -1,4 +1,4 @@
-"""The shapes of the data that cases, runner and reports hand to each other.
+"""The types of the data that cases, runner and reports exchange.
 
 Rule: types only, nothing to run.
 """
@@ -6,8 +6,8 @@ Rule: types only, nothing to run.
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
-# A JSON value as a runtime or the probe has printed it. Whether it has the shape that the specification asks for is what the cases find
-# out, so nothing is known of it.
+# A JSON value that a runtime or the probe has printed. The cases find out whether it has the structure that the specification requires, so
+# nothing is known about it.
 Json = Any
 Config = dict[str, Json]  # config.json. The cases break it on purpose.
 Line = dict[str, Json]  # one line of the probe: "op", and what this operation saw
@@ -15,13 +15,13 @@ Changes = Mapping[str, object]  # JSON pointer → new value, see bundle.patch
 Operation = str | Sequence[object]  # one operation of the probe: "stat /x", or its words
 Version = tuple[int, ...]
 Verdict = Literal["pass", "fail", "known", "skip", "broken"]
-Standing = Verdict | Literal["none"]  # of a requirement: "none" where no case of the run is about it
+Standing = Verdict | Literal["none"]  # of a requirement: "none" if no case of the run tests it
 Level = Literal["core", "linux", "full"]
 Left = Mapping[str, Sequence[int | str]]  # "processes", "cgroups": what a case left behind
 
 
 class Check(TypedDict):
-    """One outcome within a case. `seen` is None where it held; `expected` and `seen` are evidence for readers."""
+    """One outcome within a case. `seen` is None if the check passed; `expected` and `seen` are evidence for readers."""
 
     ok: bool
     what: str
@@ -52,7 +52,7 @@ class Found(TypedDict, total=False):
 
 
 class Identity(TypedDict, total=False):
-    """What the first look learns of a runtime."""
+    """What the preflight check finds out about a runtime."""
 
     name: str
     version: str
@@ -61,7 +61,7 @@ class Identity(TypedDict, total=False):
 
 
 class Note(TypedDict):
-    """What a hook has noted: its label, its input, and the lines of its operations."""
+    """What a hook has recorded: its label, its input, and the lines of its operations."""
 
     label: str
     stdin: str
@@ -83,12 +83,12 @@ class CallOptions(TypedDict, total=False):
 
 
 class BundleOptions(TypedDict, total=False):
-    """The options of Trial.bundle, and of what makes a container of it."""
+    """The options of Trial.bundle, and of creating a container from it."""
 
-    raw: bytes | None  # of config.json, in place of a configuration
-    owner: int  # the host's id of the root's root
-    args: Sequence[str] | None  # the program in place of the probe
-    config: Config | None  # in place of the base configuration
+    raw: bytes | None  # contents of config.json, instead of a configuration
+    owner: int  # the host id of root in the container
+    args: Sequence[str] | None  # the program, instead of the probe
+    config: Config | None  # instead of the base configuration
 
 
 class Words(TypedDict, total=False):

@@ -50,12 +50,12 @@ def prctl(option: int, value: int) -> None:
 
 
 def subreaper() -> None:
-    """Orphans among our descendants become our children."""
+    """Makes orphans among our descendants our children."""
     prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
 def ended(pidfd: int, seconds: float) -> bool:
-    """Whether the process of a pidfd ends within so many seconds."""
+    """Whether the process of a pidfd exits within so many seconds."""
     return readable(pidfd, seconds)
 
 
@@ -66,7 +66,7 @@ def readable(fd: int, seconds: float) -> bool:
 
 
 def reap() -> None:
-    """Takes in what has ended among our children."""
+    """Reaps our children that have exited."""
     try:
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
@@ -103,6 +103,6 @@ def read(path: str, limit: int = 1 << 20) -> str | None:
 
 
 def status_of(pid: int | str) -> dict[str, str]:
-    """{"State": …, "Uid": …} of /proc/PID/status, {} where there is no such process."""
+    """{"State": …, "Uid": …} from /proc/PID/status, {} if there is no such process."""
     text = read("/proc/%s/status" % pid) or ""
     return {key: value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Console:
-    """Make one before create, pass `option`; afterwards `receive()`, then `lines()`."""
+    """Create one before create, pass `option`, then call `receive()` and `lines()`."""
 
     def __init__(self, directory: str) -> None:
         self.directory = tempfile.mkdtemp(prefix="tty", dir=directory)
@@ -34,7 +34,7 @@ class Console:
         return ("--console-socket", self.path)
 
     def receive(self, seconds: float = 10) -> bool:
-        """Whether a descriptor came."""
+        """Whether a descriptor arrived."""
         if not system.readable(self.socket.fileno(), seconds):
             return False
         connection, _ = self.socket.accept()
@@ -51,7 +51,7 @@ class Console:
         return self.master is not None
 
     def lines(self, op: str, seconds: float = 10) -> list[Line]:
-        """What the program prints, up to the line of an operation."""
+        """The program's output, up to the line of an operation."""
         clock = system.Clock(seconds)
         while clock.left and self.master is not None:
             found = probe.parse(self.text.decode("latin-1").replace("\r\n", "\n"))

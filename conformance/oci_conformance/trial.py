@@ -1,4 +1,4 @@
-"""What a case gets: bundles, containers, and checks whose outcome is remembered together with what was expected and seen.
+"""The argument of a case: bundles, containers, and checks whose outcome is recorded together with what was expected and seen.
 
 Rule: a failed check does not end a case, so that one container can answer several questions; Stop is raised if further checks
 make no sense.
@@ -59,7 +59,7 @@ class Trial:
     def configuration(
         self, changes: Changes | None = None, *operations: Operation, args: Sequence[str] | None = None, config: Config | None = None
     ) -> Config:
-        """A configuration whose program is the probe with these operations (or `args`), in a cgroup of its own."""
+        """A configuration whose program is the probe with these operations (or `args`), in a separate cgroup."""
         changes = dict(changes or {})
         if "/linux/cgroupsPath" not in changes and changes.get("/linux") is not ABSENT:
             changes = {"/linux/cgroupsPath": "/%s-%d" % (self.token, self.count + 1), **changes}
@@ -76,7 +76,7 @@ class Trial:
         return bundles.Bundle(path, made, self.tools, raw, kw.get("owner", 0))
 
     def container(self, changes: Changes | None = None, *operations: Operation, **kw: Unpack[BundleOptions]) -> Container:
-        """A container that has not been created yet, with a bundle of its own."""
+        """A container that has not been created yet, with its own bundle."""
         made = Container(self, self.bundle(changes, *operations, **kw), self.new_id())
         self.containers.append(made)
         return made
@@ -95,7 +95,7 @@ class Trial:
         return made
 
     def observe(self, changes: Changes | None = None, *operations: Operation, **kw: Unpack[BundleOptions]) -> Json:
-        """The whole life of a container. What its operations saw: a dict, or a list if there were several."""
+        """The whole life of a container. Returns what its operations saw: a dict, or a list if there were several."""
         made = self.created(changes, *(operations or ("self",)), **kw)
         made.start()
         seen = made.finish()
@@ -107,7 +107,7 @@ class Trial:
     def refused(
         self, changes: Changes | None, *requirements: str, at: str = "create", what: str | None = None, **kw: Unpack[BundleOptions]
     ) -> Container:
-        """create must exit with an error and leave no container. `at="start"`: at the latest start must. The container."""
+        """create must exit with an error and leave no container behind. `at="start"`: start must, at the latest. Returns the container."""
         made = self.container(changes, "say ran", **kw)
         return self.refuses(made, requirements, at, what or "create gives an error")
 
@@ -126,14 +126,14 @@ class Trial:
     def hook(
         self, label: str, *operations: Operation, inside: bool = False, status: int = 0, sleep: int = 0, **more: object
     ) -> dict[str, Json]:
-        """A hook that notes its input and what it sees. `inside`: its path and its notes are those of the container."""
+        """A hook that records its input and what it sees. `inside`: its path and its notes are inside the container."""
         notes = "/hooks" if inside else os.path.join(self.directory, "hooks")
         words = [["to", notes, label], *(["sleep %d" % sleep] if sleep else []), *operations, "exit %d" % status]
         path = "/bin/probe" if inside else self.tools.probe
         return {"path": path, "args": probe.argv(words, "probe"), "env": [], **more}
 
     def notes(self, container: Container | None = None) -> list[Note]:
-        """What hooks have noted so far: [{"label", "stdin", "seen": [...]}]. With a container: those inside."""
+        """What hooks have recorded so far: [{"label", "stdin", "seen": [...]}]. With a container: the hooks inside."""
         path = container.bundle.inside("/hooks") if container else os.path.join(self.directory, "hooks")
         try:
             with open(path, encoding="utf-8") as file:
@@ -154,7 +154,8 @@ class Trial:
     # ---- checks
 
     def check(self, ok: object, what: str, requirements: str | Sequence[str] = (), expected: object = None, seen: object = None) -> bool:
-        """Remembers an outcome. `requirements`: those of the case's that it is about; none: all. Whether it held."""
+        """Records an outcome. `requirements`: those of the case's requirements that it refers to; all if empty. Returns whether it
+        passed."""
         names = (requirements,) if isinstance(requirements, str) else tuple(requirements)
         self.checks.append(
             {"ok": bool(ok), "what": what, "requirements": names, "expected": shown(expected), "seen": None if ok else shown(seen)}
@@ -178,7 +179,7 @@ class Trial:
         raise Skip(why)
 
     def clean(self) -> None:
-        """Deletes what the case has left; the final sweep handles failures."""
+        """Deletes what the case has left behind; the final sweep handles failures."""
         for container in self.containers:
             container.discard()
 

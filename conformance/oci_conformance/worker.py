@@ -29,7 +29,7 @@ RESULT = "result.json"
 
 
 def start(case: Case, runtime: Runtime, machine: Machine, tools: Tools, directory: str, token: str) -> int:
-    """The pid of a new process that runs the case."""
+    """Starts a process that runs the case, and returns its pid."""
     os.mkdir(directory, 0o755)
     pid = os.fork()
     if pid:
@@ -90,7 +90,7 @@ def run(case: Case, runtime: Runtime, machine: Machine, tools: Tools, directory:
 
 
 def read(directory: str) -> Found | None:
-    """What the process left, or None."""
+    """The data that the process left, or None."""
     try:
         with open(os.path.join(directory, RESULT)) as file:
             found: Found = json.load(file)

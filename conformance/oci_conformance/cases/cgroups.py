@@ -48,7 +48,7 @@ def in_cgroup(t: Trial, made: Container, path: str) -> tuple[dict[str, str | Non
 
 @case("cgroups.path.absolute", "cgroups.path.created", level="core")
 def absolute(t: Trial) -> None:
-    """An absolute cgroupsPath is the path from the mount point; levels that do not exist are made."""
+    """An absolute cgroupsPath is relative to the mount point; missing levels are created."""
     made = t.container()
     path = "/%s/a/b" % made.id
     made.bundle.config["linux"]["cgroupsPath"] = path
@@ -59,7 +59,7 @@ def absolute(t: Trial) -> None:
     t.equal(seen, wanted, "paths in /proc/PID/cgroup")
     made.stop()
     made.try_delete()
-    cleanup.remove_cgroups(made.id, t.machine.cgroups())  # whether the upper levels go with the container is left open
+    cleanup.remove_cgroups(made.id, t.machine.cgroups())  # it is not specified whether the upper levels are removed with the container
 
 
 @case("cgroups.path.consistent", level="core")
@@ -92,7 +92,7 @@ def relative(t: Trial) -> None:
 
 @case("cgroups.path.default", needs="controller:pids")
 def default(t: Trial) -> None:
-    """Without cgroupsPath the limits are in effect all the same, wherever the cgroup is."""
+    """Without cgroupsPath the limits still apply, wherever the cgroup is."""
     made = t.created({"/linux/cgroupsPath": ABSENT, "/linux/resources/pids/limit": 77})
     path = places(made.pid).get("" if t.machine.version_2("pids") else "pids", "")
     t.equal((system.read(t.machine.directory("pids", path) + "/pids.max") or "").strip(), "77", "pids.max of its cgroup")
@@ -112,7 +112,7 @@ def all_processes(t: Trial) -> None:
 
 @case("op.delete.foreign", "cgroups.path.absolute", level="linux")
 def foreign_process(t: Trial) -> None:
-    """A cgroup with a process of someone else is not emptied, and that process not ended, by the container's life."""
+    """A cgroup with another process is not emptied by the container's life, and that process is not killed."""
     import subprocess
 
     path = "/%s-shared" % t.token
@@ -165,7 +165,7 @@ def owner(t: Trial) -> None:
     t.equal({name: found[name] for name in names}, dict.fromkeys(names, 1000), "owners of what is delegated", "cgroups.owner.changed")
     others = {name: uid for name, uid in found.items() if name not in names and uid != 0}
     t.equal(others, {}, "other files with another owner", "cgroups.owner.only")
-    t.check(True, "files that are missing are no failure", "cgroups.owner.missing-files")
+    t.check(True, "missing files are not an error", "cgroups.owner.missing-files")
 
 
 @case("cgroups.owner.no-namespace", "cgroups.owner.no-mount", needs=("v2", "delegate"))

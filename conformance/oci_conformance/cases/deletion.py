@@ -35,7 +35,7 @@ def unknown(t: Trial) -> None:
 
 @case("op.delete.running", level="core")
 def running(t: Trial) -> None:
-    """delete of a running container gives an error, and it runs on."""
+    """delete of a running container gives an error, and it keeps running."""
     made = t.running()
     t.check(made.try_delete().refused, "delete gives an error", (), "an error", made.last)
     t.equal(made.try_state().get("status"), "running", "status afterwards")
@@ -79,7 +79,7 @@ def removes_children(t: Trial) -> None:
 
 @case("op.delete.foreign", level="core")
 def leaves(t: Trial) -> None:
-    """Sources of bind mounts, files of the root and device nodes in it are there after delete."""
+    """Sources of bind mounts, and files and device nodes in the root, still exist after delete."""
     share = os.path.join(t.directory, "share")
     os.makedirs(os.path.join(share, "below"))
     mount = {"destination": "/mnt", "type": "none", "source": share, "options": ["rbind"]}
@@ -94,7 +94,7 @@ def leaves(t: Trial) -> None:
 
 @case("op.delete.foreign", level="linux")
 def leaves_namespace(t: Trial) -> None:
-    """A network namespace that was joined is there after delete."""
+    """A network namespace that was joined still exists after delete."""
     path = os.path.join(t.directory, "net")
     open(path, "w").close()
     parent = t.running({"/linux/namespaces/-": {"type": "network"}})

@@ -1,4 +1,4 @@
-"""config-linux.md#configLinuxDeviceAllowedlist: what the list lets the program do, tried out from inside."""
+"""config-linux.md#configLinuxDeviceAllowedlist: what the list allows the program to do, tested from inside."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EVERYTHING = {"allow": True, "type": "a", "access": "rwm"}
 
 
 def attempts(t: Trial, *rules: Json, devices: Json = (FUSE, KMSG)) -> dict[str, Json]:
-    """{what: errno} of opening and making devices under these rules."""
+    """{what: errno} of opening and creating devices with these rules."""
     changes = {"/linux/devices": list(devices), "/linux/resources/devices": list(rules)}
     names = {"fuse r": "open /dev/fuse r", "fuse w": "open /dev/fuse w", "kmsg r": "open /dev/kmsg r", "null w": "open /dev/null w"}
     names["mknod fuse"] = "mknod /tmp/f c 10 229"
@@ -48,7 +48,7 @@ def allow_one(t: Trial) -> None:
 
 @case("device-list.allow", level="core")
 def access(t: Trial) -> None:
-    """Only the access that is listed is allowed: reading is not writing, and neither is making a node."""
+    """Only the listed access is allowed: reading, writing and creating a node are separate."""
     seen = attempts(t, NOTHING, {"allow": True, "type": "c", "major": 10, "minor": 229, "access": "r"})
     t.equal(seen["fuse r"], 0, "reading /dev/fuse with r")
     t.equal(seen["fuse w"], errno.EPERM, "writing /dev/fuse with r")
@@ -59,7 +59,7 @@ def access(t: Trial) -> None:
 
 @case("device-list.wildcard")
 def wildcards(t: Trial) -> None:
-    """A rule without minor is about all minors, one without major about all majors of that minor."""
+    """A rule without minor applies to all minors, one without major to all majors with that minor."""
     seen = attempts(t, NOTHING, {"allow": True, "type": "c", "major": 10, "access": "rwm"})
     t.equal(seen["fuse r"], 0, "reading 10:229 with a rule for major 10")
     t.equal(seen["kmsg r"], errno.EPERM, "reading 1:11 with a rule for major 10")
@@ -69,7 +69,7 @@ def wildcards(t: Trial) -> None:
 
 @case("device-list.type")
 def all_types(t: Trial) -> None:
-    """type a allows all devices; a rule for block devices is not about character devices."""
+    """Type a allows all devices; a rule for block devices does not apply to character devices."""
     seen = attempts(t, NOTHING, EVERYTHING)
     t.equal((seen["fuse r"], seen["kmsg r"]), (0, 0), "reading with everything allowed")
     seen = attempts(t, NOTHING, {"allow": True, "type": "b", "access": "rwm"})
@@ -78,7 +78,7 @@ def all_types(t: Trial) -> None:
 
 @case("device-list.order")
 def later_wins(t: Trial) -> None:
-    """A later rule wins: a device that is allowed and then denied cannot be used, the others can."""
+    """A later rule takes precedence: a device that is allowed and then denied cannot be used, the others can."""
     fuse = {"type": "c", "major": 10, "minor": 229, "access": "rw"}
     seen = attempts(t, EVERYTHING, {"allow": False, **fuse})
     t.equal((seen["fuse r"], seen["kmsg r"]), (errno.EPERM, 0), "reading fuse and kmsg after allow all, deny fuse")

@@ -19,7 +19,7 @@ FUSE = {"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229}
 
 @case(*("default-device." + name for name in DEFAULTS), "default-device.ptmx", level="core")
 def defaults(t: Trial) -> None:
-    """The default devices are there, with their numbers, and can be used; /dev/ptmx is the container's own."""
+    """The default devices exist, with their numbers, and can be used; /dev/ptmx belongs to the container."""
     seen = t.observe(None, *("stat /dev/" + name for name in DEFAULTS), "stat /dev/ptmx", "follow /dev/ptmx", "follow /dev/pts/ptmx")
     for line, (name, numbers) in zip(seen, DEFAULTS.items(), strict=False):
         t.equal(line.get("type"), "char", "type of /dev/%s" % name, "default-device." + name)
@@ -41,7 +41,7 @@ def defaults_work(t: Trial) -> None:
 
 @case("devices.available", "devices.numbers", "devices.mode", "devices.uid", "devices.gid", level="core")
 def listed(t: Trial) -> None:
-    """Listed devices are there: type, numbers, mode, owner, group."""
+    """Listed devices exist with the right type, numbers, mode, owner and group."""
     wanted: list[dict[str, Json]] = [
         {**FUSE, "fileMode": 0o640, "uid": 11, "gid": 22},
         {"path": "/dev/loop77", "type": "b", "major": 7, "minor": 77, "fileMode": 0o600},
@@ -70,7 +70,7 @@ def unbuffered(t: Trial) -> None:
 
 @case("devices.path.anywhere", level="core")
 def anywhere(t: Trial) -> None:
-    """A device may be outside of /dev, in directories that do not exist yet."""
+    """A device can be outside of /dev, in directories that do not exist yet."""
     line = t.observe({"/linux/devices": [{**FUSE, "path": "/srv/deep/down/fuse"}]}, "stat /srv/deep/down/fuse")
     t.equal(line.get("type"), "char", "type")
 
@@ -85,7 +85,7 @@ def invalid(t: Trial) -> None:
 
 @case("devices.path.existing", level="core")
 def existing(t: Trial) -> None:
-    """Another file at the path gives an error: a plain file, another device."""
+    """A different file at the path gives an error: a plain file, another device."""
     made = t.container({"/linux/devices": [{**FUSE, "path": "/etc/passwd"}]})
     t.refuses(made, (), "create", "a device on a plain file gives an error")
     made = t.container({"/linux/devices": [{**FUSE, "path": "/mnt/other"}]})
@@ -95,7 +95,7 @@ def existing(t: Trial) -> None:
 
 @case("devices.available", level="linux")
 def existing_same(t: Trial) -> None:
-    """A node of the same device at the path is no error."""
+    """A node of the same device at the path is accepted."""
     made = t.container({"/linux/devices": [{**FUSE, "path": "/mnt/same"}]}, "stat /mnt/same")
     os.mknod(made.bundle.inside("/mnt/same"), 0o600 | 0o020000, os.makedev(10, 229))
     made.create()
@@ -106,7 +106,7 @@ def existing_same(t: Trial) -> None:
 
 @case("default-device.null", "symlink.fd", level="linux")
 def without_dev_mount(t: Trial) -> None:
-    """Without a mount on /dev the default devices are made in the root's own /dev."""
+    """Without a mount on /dev, the default devices are created in the root's /dev."""
     seen = t.observe({"/mounts": [PROC]}, "stat /dev/null", "stat /dev/fd")
     t.equal(seen[0].get("type"), "char", "type of /dev/null", "default-device.null")
     t.equal(seen[1].get("target"), "/proc/self/fd", "/dev/fd", "symlink.fd")
@@ -114,6 +114,6 @@ def without_dev_mount(t: Trial) -> None:
 
 @case("default-device.ptmx", level="linux")
 def own_terminals(t: Trial) -> None:
-    """Terminals that are made in the container are its own: /dev/pts shows no one else's."""
+    """Terminals that are opened in the container are private: /dev/pts shows no others."""
     seen = t.observe({"/mounts": [PROC, DEV, PTS]}, "list /dev/pts")
     t.equal(seen.get("names"), ["ptmx"], "names in /dev/pts")

@@ -28,14 +28,14 @@ INNER = {
     "mountExtensions": ["idmap"],
 }
 FILESYSTEM_OPTIONS = ("size", "mode", "uid", "gid", "nr_inodes", "ptmxmode", "newinstance", "lowerdir", "upperdir", "workdir")
-NEEDS_MORE = ("remount", "idmap", "ridmap")  # cannot stand alone in a mount
+NEEDS_MORE = ("remount", "idmap", "ridmap")  # can't be used alone in a mount
 
 
 BIG_ENDIAN = "M68K MIPS MIPS64 MIPS64N32 PARISC PARISC64 PPC PPC64 S390 S390X SHEB".split()
 
 
 def attempt(t: Trial, changes: Changes) -> Call:
-    """A create that is only to succeed or not."""
+    """A create of which only the success matters."""
     made = t.container(changes)
     done = made.try_create()
     if done.code == 0:
@@ -61,7 +61,7 @@ def part(t: Trial, *path: str) -> Json:
 
 @case("features.document", "features.min", "features.max", "features.order", level="core")
 def versions(t: Trial) -> None:
-    """Both versions are there, in order, and accepted as ociVersion."""
+    """Both versions exist, are in order, and are accepted as ociVersion."""
     found = document(t)
     t.check(True, "there is a document", "features.document")
     least, most = found.get("ociVersionMin"), found.get("ociVersionMax")
@@ -74,7 +74,7 @@ def versions(t: Trial) -> None:
 
 @case("features.defined", "features.annotations", "features.unsafe-annotations", level="core")
 def shape(t: Trial) -> None:
-    """There are no properties but those that are defined, and they are of their types."""
+    """There are only defined properties, with the right types."""
     found = document(t)
     linux = found.get("linux") or {}
     unknown = [name for name in found if name not in TOP] + ["linux." + name for name in linux if name not in LINUX]
@@ -99,7 +99,7 @@ def hooks(t: Trial) -> None:
 
 @case("features.mount-options", "features.mount-options.own", level="full", seconds=180)
 def mount_options(t: Trial) -> None:
-    """All listed mount options are accepted; none is one of a file system."""
+    """All listed mount options are accepted; none belongs to a file system."""
     options = part(t, "mountOptions")
     own = [name for name in options if name in FILESYSTEM_OPTIONS]
     t.equal(own, [], "options of file systems", "features.mount-options.own")
@@ -107,7 +107,7 @@ def mount_options(t: Trial) -> None:
     recursive = [name for name in alone if name.startswith("r") and name not in ("ro", "rw", "relatime")]
     for name in alone:
         mounts = [{"destination": "/mnt", "type": "none", "source": t.directory, "options": ["rbind", name]}]
-        if name not in recursive:  # a tmpfs refuses what is not recognised; some options are for bind mounts only
+        if name not in recursive:  # a tmpfs refuses unknown options; some options are for bind mounts only
             mounts.insert(0, {"destination": "/mnt", "type": "tmpfs", "source": "tmpfs", "options": [name]})
         calls: list[Call] = []
         for mount in mounts:
@@ -128,7 +128,7 @@ def namespaces(t: Trial) -> None:
 
 @case("features.capabilities", level="full")
 def capabilities(t: Trial) -> None:
-    """All listed capabilities that this process can give are given."""
+    """All listed capabilities that this process has are granted."""
     names = sorted(set(part(t, "linux", "capabilities")) & set(granted()))
     sets = {name: names for name in ("bounding", "permitted", "effective")}
     seen = t.observe({"/process/capabilities": sets}).get("capabilities", {}).get("effective", 0)
@@ -141,7 +141,7 @@ def order(names: list[str]) -> list[str]:
 
 @case("features.seccomp.actions", "features.seccomp.operators", "features.seccomp.archs", level="full", seconds=120)
 def seccomp(t: Trial) -> None:
-    """All listed actions, operators and architectures are accepted; the latter as far as they have this machine's byte order."""
+    """All listed actions, operators and architectures (with this machine's byte order) are accepted."""
     part(t, "linux", "seccomp")
     found = document(t)["linux"]["seccomp"]
     base = {"defaultAction": "SCMP_ACT_ALLOW"}
@@ -175,7 +175,7 @@ def seccomp_flags(t: Trial) -> None:
     rule = {"names": ["getsid"], "action": "SCMP_ACT_ERRNO"}
     for flag in found.get("supportedFlags") or ():
         if flag.endswith("WAIT_KILLABLE_RECV"):
-            continue  # goes with SCMP_ACT_NOTIFY only
+            continue  # only allowed with SCMP_ACT_NOTIFY
         seccomp = {"defaultAction": "SCMP_ACT_ALLOW", "flags": [flag], "syscalls": [rule]}
         accepted(t, seccomp, "a filter with %s" % flag, "features.seccomp.supported-flags")
     known, supported = set(found["knownFlags"]), set(found.get("supportedFlags") or ())
@@ -184,7 +184,7 @@ def seccomp_flags(t: Trial) -> None:
 
 @case("features.memory-policy.modes", "features.memory-policy.flags", needs="numa", level="full")
 def memory_policy(t: Trial) -> None:
-    """All listed modes and flags are recognised: the kernel may refuse one, the name not."""
+    """All listed modes and flags are recognised: the kernel may refuse one, but the name is known."""
     modes, flags = part(t, "linux", "memoryPolicy", "modes"), part(t, "linux", "memoryPolicy", "flags")
     for mode in modes:
         nodes = {} if mode in ("MPOL_DEFAULT", "MPOL_LOCAL") else {"nodes": "0"}
@@ -197,7 +197,7 @@ def memory_policy(t: Trial) -> None:
 
 @case("features.idmap", level="full")
 def idmap(t: Trial) -> None:
-    """Where idmap.enabled is false, mappings of a mount are not recognised; where they are, it is true."""
+    """If idmap.enabled is false, mappings of a mount are not recognised; if they are, it is true."""
     found = ((document(t).get("linux") or {}).get("mountExtensions") or {}).get("idmap") or {}
     if "enabled" not in found:
         t.skip("the features document has no linux.mountExtensions.idmap")

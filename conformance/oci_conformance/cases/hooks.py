@@ -1,4 +1,4 @@
-"""config.md#configHooks and below: when, where and with what hooks are run."""
+"""config.md#configHooks and below: when and where hooks are run, and what they get."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def hooks_of_all(t: Trial, *operations: Operation) -> dict[str, Json]:
 
 
 def note_of(t: Trial, kind: str, made: Container) -> Note:
-    """What the hook of a kind has noted; Stop if it has not run."""
+    """What the hook of a kind has recorded; Stop if it has not run."""
     notes = [note for note in t.notes(made if kind == "startContainer" else None) if note["label"] == kind]
     t.need(notes, "the %s hook has run" % kind, "a note", t.labels() + t.labels(made))
     return notes[-1]
@@ -76,7 +76,7 @@ def sequence(t: Trial) -> None:
 
 @case("hooks.poststart.when", level="core")
 def poststart_after_program(t: Trial) -> None:
-    """When the poststart hook runs the program has been executed."""
+    """When the poststart hook runs, the program has been executed."""
     made = t.created({"/hooks": {"poststart": [t.hook("poststart", "sleep 300", "peek cmdline")]}}, "say started", "wait")
     made.start()
     t.has("poststart", t.labels(), "the hook has run when start returns")
@@ -87,7 +87,7 @@ def poststart_after_program(t: Trial) -> None:
 
 @case("hooks.poststop.when", level="core")
 def poststop_after_deletion(t: Trial) -> None:
-    """When the poststop hook runs the container's cgroups and process are gone."""
+    """When the poststop hook runs, the container's cgroups and process no longer exist."""
     made = t.container(None, "say x")
     operations = [["stat", top + "/" + made.id] for top in t.machine.cgroups()]
     made.bundle.config["hooks"] = {"poststop": [t.hook("poststop", "peek stat", *operations)]}
@@ -103,7 +103,7 @@ def poststop_after_deletion(t: Trial) -> None:
 
 @case("hooks.order", level="core")
 def order(t: Trial) -> None:
-    """The hooks of each list are run in their order."""
+    """The hooks of each list are run in order."""
     lists = {kind: [t.hook(kind + str(n), inside=kind == "startContainer") for n in (1, 2, 3)] for kind in ALL}
     made = t.created({"/hooks": lists}, "say x")
     made.start()
@@ -115,7 +115,7 @@ def order(t: Trial) -> None:
 
 @case("hooks.state", "state.pid.runtime-hook", "state.pid.container-hook", "state.schema", level="core")
 def state_on_input(t: Trial) -> None:
-    """Every hook gets the state on its standard input: valid, of this container, with the pid as it sees it."""
+    """Every hook gets the state on its standard input: valid, of this container, with the pid in its pid namespace."""
     made = t.created({"/hooks": hooks_of_all(t), "/annotations": {"com.example.hook": "yes"}}, "say x")
     pid = made.pid
     made.start()
@@ -169,7 +169,7 @@ for kind in ALL:
 
 @case("hooks.createRuntime.when", "hooks.prestart.when", level="core")
 def before_pivot(t: Trial) -> None:
-    """prestart and createRuntime hooks find the mounts made, below the bundle: the root has not been changed yet."""
+    """When prestart and createRuntime hooks run, the mounts exist below the bundle: the root has not been changed yet."""
     lists = {kind: [t.hook(kind, "peek mountinfo")] for kind in ("prestart", "createRuntime")}
     made = t.created({"/hooks": lists, "/mounts/-": {"destination": "/mnt/x", "type": "tmpfs", "source": "tmpfs"}}, "say x")
     for kind in lists:
@@ -181,7 +181,7 @@ def before_pivot(t: Trial) -> None:
 
 @case("hooks.createContainer.when", level="core")
 def container_before_pivot(t: Trial) -> None:
-    """createContainer hooks find the mounts made, and what they mount below the root is seen by the program."""
+    """When createContainer hooks run, the mounts exist, and what hooks mount below the root is visible to the program."""
     made = t.container(None, "stat /mnt/hook")
     target = made.bundle.inside("/mnt")
     hook = t.hook("createContainer", ["stat", made.bundle.inside("/dev/null")], ["mount", "tmpfs", target, "tmpfs", "0", "mode=700"])
@@ -220,7 +220,7 @@ def args_and_env(t: Trial) -> None:
 
 @case("hooks.timeout", "lifecycle.createRuntime.fails", needs="probe", level="core")
 def timeout(t: Trial) -> None:
-    """A hook that runs longer than its timeout is ended, and create gives an error long before the hook would have ended."""
+    """A hook that exceeds its timeout is killed, and create gives an error long before the hook would have finished."""
     from oci_conformance.system import Clock
 
     made = t.container({"/hooks": {"createRuntime": [t.hook("slow", sleep=15000, timeout=1)]}})
@@ -246,7 +246,7 @@ def timeout_not_positive(t: Trial) -> None:
 
 @case("hooks.path.absolute", "hooks.path.required", level="core")
 def invalid_path(t: Trial) -> None:
-    """A hook whose path is not absolute, or that has none, gives an error."""
+    """A hook whose path is missing or not absolute gives an error."""
     hook = t.hook("x")
     hook["path"] = "probe"
     t.refused({"/hooks": {"createRuntime": [hook]}}, "hooks.path.absolute")

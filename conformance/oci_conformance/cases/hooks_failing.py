@@ -1,4 +1,4 @@
-"""runtime.md#runtimeLifecycle, steps 3 to 13: what a failing hook leads to."""
+"""runtime.md#runtimeLifecycle, steps 3 to 13: the consequences of a failing hook."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ for kind in CREATE:
 
 @case("lifecycle.createRuntime.fails", level="core")
 def missing_program(t: Trial) -> None:
-    """A hook whose program does not exist has failed."""
+    """A hook whose program does not exist counts as failed."""
     hook = t.hook("x")
     hook["path"] = "/no/such/hook"
     t.refused({"/hooks": {"createRuntime": [hook]}})
@@ -55,7 +55,7 @@ def missing_program(t: Trial) -> None:
 
 @case("lifecycle.createRuntime.fails", level="core")
 def killed(t: Trial) -> None:
-    """A hook that dies of a signal has failed."""
+    """A hook that is killed by a signal counts as failed."""
     t.refused({"/hooks": {"createRuntime": [t.hook("x", "die 9")]}})
 
 
@@ -74,7 +74,7 @@ def startContainer(t: Trial) -> None:
 
 @case("lifecycle.poststart.fails", "lifecycle.poststart.continues", level="core")
 def poststart(t: Trial) -> None:
-    """A failing poststart hook: start gives an error, the program is ended, the container is destroyed, poststop hooks are run."""
+    """A failing poststart hook: start gives an error, the program is killed, the container is destroyed, poststop hooks are run."""
     hooks = {"poststart": [t.hook("poststart", status=1)], "poststop": [t.hook("poststop")]}
     made = t.created({"/hooks": hooks}, "wait")
     fails = "lifecycle.poststart.fails"

@@ -41,7 +41,7 @@ def owner(line: Line) -> tuple[Json, Json]:
 
 @case("option.idmap", "option.idmap.mapped", "option.idmap.own", "option.idmap.not-data", needs="idmap", level="full")
 def idmap(t: Trial) -> None:
-    """idmap shows the ids as the mount's mappings say; mounts below are not mapped."""
+    """idmap maps the ids with the mount's mappings; mounts below are not mapped."""
     seen = t.observe({"/mounts/-": mount(t, "rbind", "idmap", uidMappings=OWN, gidMappings=OWN)}, "stat /mnt/file", "stat /mnt/inner/file")
     t.equal(owner(seen[0]), (5007, 5008), "owner of a file")
     t.equal(owner(seen[1]), (3007, 3008), "owner of a file of the mount below")
@@ -49,7 +49,7 @@ def idmap(t: Trial) -> None:
 
 @case("option.ridmap", "option.ridmap.own", "option.idmap.not-data", needs="idmap", level="full")
 def ridmap(t: Trial) -> None:
-    """ridmap maps the mounts below as well."""
+    """ridmap also maps the mounts below."""
     seen = t.observe({"/mounts/-": mount(t, "rbind", "ridmap", uidMappings=OWN, gidMappings=OWN)}, "stat /mnt/file", "stat /mnt/inner/file")
     t.equal(owner(seen[0]), (5007, 5008), "owner of a file")
     t.equal(owner(seen[1]), (5007, 5008), "owner of a file of the mount below")
@@ -66,7 +66,7 @@ def without_mappings(t: Trial) -> None:
 
 @case("mounts.mappings.both", needs="idmap", level="full")
 def half(t: Trial) -> None:
-    """uidMappings without gidMappings, and the reverse, give an error."""
+    """uidMappings without gidMappings, and vice versa, give an error."""
     entry = mount(t, "bind", "idmap", uidMappings=OWN)
     t.refused({"/mounts/-": entry}, what="create with uidMappings alone gives an error")
     del entry["uidMappings"]

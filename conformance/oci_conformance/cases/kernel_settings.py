@@ -33,12 +33,12 @@ def sysctl_cannot(t: Trial) -> None:
     """A parameter that does not exist, and a value that the kernel refuses, give an error."""
     t.refused({"/linux/sysctl": {"kernel.no_such_thing": "1"}}, what="create with an unknown parameter gives an error")
     changes = {"/linux/namespaces/-": {"type": "network"}, "/linux/sysctl": {"net.ipv4.ip_forward": "many"}}
-    t.refused(changes, what="create with a senseless value gives an error")
+    t.refused(changes, what="create with an invalid value gives an error")
 
 
 @case("masked.file", "masked.directory", level="core")
 def masked(t: Trial) -> None:
-    """Masked files and directories show nothing; paths that do not exist are no error."""
+    """Masked files and directories are empty; paths that do not exist are ignored."""
     paths = ["/proc/kcore", "/proc/timer_list", "/sys/firmware", "/etc/passwd", "/mnt", "/no/such/path"]
     made = t.container(
         {"/linux/maskedPaths": paths}, "read /etc/passwd", "list /mnt", "open /proc/kcore r", "read /proc/kcore", "open /mnt/x c"
@@ -55,7 +55,7 @@ def masked(t: Trial) -> None:
 
 @case("readonly.path", level="core")
 def readonly(t: Trial) -> None:
-    """Readonly paths can be read and not written, files and directories; others can be written."""
+    """Readonly files and directories can be read but not written; others can be written."""
     paths = ["/proc/sys", "/tmp", "/etc/group", "/no/such/path"]
     operations = (
         "read /proc/sys/kernel/hostname",
@@ -99,7 +99,7 @@ def shared(t: Trial) -> None:
 
 @case("propagation.slave", level="linux")
 def slave(t: Trial) -> None:
-    """slave: a mount of the host below the root comes in, one of the container does not go out."""
+    """slave: a mount of the host below the root appears in the container, one of the container does not appear on the host."""
     made, target = on_shared(t, "slave", "mount tmpfs /tmp tmpfs 0", "wait")
     made.start()
     made.line("wait")
@@ -112,7 +112,7 @@ def slave(t: Trial) -> None:
 
 @case("propagation.private", level="linux")
 def private(t: Trial) -> None:
-    """private: no mount comes in, none goes out."""
+    """private: mounts propagate in neither direction."""
     t.equal(root_propagation(t, "private"), [], "propagation of the root")
     made, target = on_shared(t, "private", "mount tmpfs /tmp tmpfs 0", "wait")
     made.start()

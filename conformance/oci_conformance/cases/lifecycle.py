@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @case("lifecycle.config-fixed", level="core")
 def changed_config(t: Trial) -> None:
-    """config.json that is changed after create changes nothing for start and delete."""
+    """Changing config.json after create does not affect start and delete."""
     hooks = {"poststop": [t.hook("old")]}
     made = t.created({"/hostname": "before", "/hooks": hooks}, "self")
     made.bundle.config = patch(
@@ -32,7 +32,7 @@ def changed_config(t: Trial) -> None:
 
 @case("lifecycle.config-fixed", level="core")
 def removed_config(t: Trial) -> None:
-    """config.json that is removed after create is not missed by start, state, kill and delete."""
+    """start, state, kill and delete work after config.json has been removed."""
     made = t.created(None, "wait")
     os.remove(os.path.join(made.bundle.path, "config.json"))
     made.start()
@@ -45,7 +45,7 @@ def removed_config(t: Trial) -> None:
 
 @case("lifecycle.environment", "lifecycle.program", level="core")
 def environment(t: Trial) -> None:
-    """The program finds itself in the environment of the configuration."""
+    """The program runs in the environment that the configuration describes."""
     seen = t.observe({"/hostname": "inside", "/process/cwd": "/tmp", "/process/env": ["PATH=/bin", "A=b"]}, "self", "stat /bin/probe")
     t.equal(seen[0].get("hostname"), "inside", "host name")
     t.equal(seen[0].get("cwd"), "/tmp", "working directory")
@@ -69,7 +69,7 @@ def no_utf8(t: Trial) -> None:
 
 @case("json.duplicates", level="full")
 def duplicates(t: Trial) -> None:
-    """A name that stands twice in an object gives an error."""
+    """A duplicate name in an object gives an error."""
     text = json.dumps(t.configuration(None, "say ran")).encode()
     t.refused(None, raw=b'{"hostname": "one", "hostname": "two", ' + text[1:])
 
@@ -82,14 +82,14 @@ def no_version(t: Trial) -> None:
 
 @case("oci-version.semver", level="core")
 def no_semver(t: Trial) -> None:
-    """An ociVersion that is no version gives an error."""
+    """An ociVersion that is not a version gives an error."""
     for version in ("junk", "1", ""):
         t.refused({"/ociVersion": version}, what="ociVersion %r gives an error" % version)
 
 
 @case("oci-version.unsupported", level="core")
 def other_major(t: Trial) -> None:
-    """An ociVersion of another major version gives an error."""
+    """An ociVersion with another major version gives an error."""
     t.refused({"/ociVersion": "9.9.9"})
 
 

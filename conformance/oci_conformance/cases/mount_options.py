@@ -1,7 +1,7 @@
-"""config.md#configLinuxMountOptions: each option of the table, by what it does or by how the kernel shows it.
+"""config.md#configLinuxMountOptions: tests each option in the table by its effect, or by what the kernel shows.
 
-Plain options are tried on a tmpfs, and again on a bind mount where flags take another way (a remount). `shown` and `hidden` are words
-of the mount's line in /proc/self/mountinfo."""
+Plain options are tried on a tmpfs, and again on a bind mount, where flags are set differently (by a remount). `shown` and `hidden` are
+words in the mount's line of /proc/self/mountinfo."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from oci_conformance.trial import Trial
 
 
-# option: (what else stands before it, words that must be shown, words that must not)
+# option: (options before it, words that must be shown, words that must not)
 SHOWN = {
     "async": (["sync"], [], ["sync"]),
     "atime": (["noatime"], [], ["noatime"]),
@@ -82,7 +82,7 @@ for option in SHOWN:
 
 @case("option.ro", "option.rw", level="linux")
 def ro_rw(t: Trial) -> None:
-    """ro and rw, on a file system and on a bind mount; the later one wins."""
+    """ro and rw, on a file system and on a bind mount; the later one takes precedence."""
     source = share(t)
     for options, wanted in ((["ro"], errno.EROFS), (["rw"], 0), (["ro", "rw"], 0), (["rw", "ro"], errno.EROFS)):
         for mount in (tmpfs("/mnt", *options), {"destination": "/mnt", "type": "none", "source": source, "options": ["bind", *options]}):
@@ -142,7 +142,7 @@ def nested(t: Trial) -> tuple[str, str]:
 
 @case("option.bind", "option.rbind", level="linux")
 def bind_rbind(t: Trial) -> None:
-    """bind takes the mount alone, rbind those below it as well."""
+    """bind includes only the mount, rbind also the mounts below it."""
     outer, _ = nested(t)
     for option, wanted in (("bind", None), ("rbind", "deep")):
         seen = t.observe(
@@ -153,7 +153,7 @@ def bind_rbind(t: Trial) -> None:
 
 @case("option.remount", level="full")
 def remount(t: Trial) -> None:
-    """remount gives what is mounted already the new flags."""
+    """remount changes the flags of an existing mount."""
     mounts = t.configuration()["mounts"] + [tmpfs("/mnt"), tmpfs("/mnt", "remount", "ro")]
     seen = t.observe({"/mounts": mounts}, "open /mnt/new c")
     t.equal(seen.get("errno"), errno.EROFS, "writing after a remount with ro")
@@ -179,7 +179,7 @@ for option in PROPAGATION:
     for name in (option, "r" + option):
         add("mount_options." + name, propagation(name), ("option." + name,), "full")
 
-# recursive option: (what the mounts are made with before, words that must be shown by the inner mount, words that must not)
+# recursive option: (initial options of the mounts, words that the inner mount must show, words that it must not)
 RECURSIVE = {
     "rro": (0, ["ro"], ["rw"]),
     "rrw": (1, ["rw"], ["ro"]),
@@ -229,7 +229,7 @@ for option in RECURSIVE:
 
 @case("option.tmpcopyup", level="full")
 def tmpcopyup(t: Trial) -> None:
-    """tmpcopyup fills a tmpfs with what it covers."""
+    """tmpcopyup copies the covered directory to the tmpfs."""
     made = t.container({"/mounts/-": tmpfs("/mnt", "tmpcopyup")}, "read /mnt/kept", "read /proc/self/mountinfo")
     with open(made.bundle.inside("/mnt/kept"), "w") as file:
         file.write("kept")

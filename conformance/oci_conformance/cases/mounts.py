@@ -75,7 +75,7 @@ def without_destination(t: Trial) -> None:
 
 @case("mounts.destination.relative", level="core")
 def relative_destination(t: Trial) -> None:
-    """A relative destination is taken from /, whatever the working directory is."""
+    """A relative destination starts at /, whatever the working directory is."""
     seen = t.observe({"/mounts/-": tmpfs("mnt/rel", "mode=711"), "/process/cwd": "/tmp"}, "stat /mnt/rel", "read /proc/self/mountinfo")
     t.equal(seen[0].get("mode"), 0o711, "mode of /mnt/rel")
     t.has("/mnt/rel", table(seen[1].get("text", "")), "the mount is there")
@@ -83,7 +83,7 @@ def relative_destination(t: Trial) -> None:
 
 @case("mounts.source.relative", level="core")
 def relative_source(t: Trial) -> None:
-    """A relative source of a bind mount is taken from the bundle, not from the caller's directory."""
+    """A relative source of a bind mount starts at the bundle, not at the caller's directory."""
     made = t.container({"/mounts/-": {"destination": "/mnt", "type": "none", "source": "files", "options": ["bind"]}}, "stat /mnt/mark")
     os.mkdir(os.path.join(made.bundle.path, "files"))
     open(os.path.join(made.bundle.path, "files/mark"), "w").close()
@@ -94,7 +94,7 @@ def relative_source(t: Trial) -> None:
 
 @case("mounts.bind", level="core")
 def bind_whatever_type(t: Trial) -> None:
-    """bind and rbind make a bind mount whatever the type is, also without any."""
+    """bind and rbind make a bind mount whatever the type is, or without one."""
     source = share(t, "share", "mark")
     for kind in ("none", "bind", "ext4", "no-such-type", None):
         for option in ("bind", "rbind"):
@@ -107,7 +107,7 @@ def bind_whatever_type(t: Trial) -> None:
 
 @case("mounts.bind", level="core")
 def bind_file(t: Trial) -> None:
-    """A file can be bound, on a path that does not exist yet as well."""
+    """A file can be bind-mounted, also on a path that does not exist yet."""
     source = share(t, "share", "mark") + "/mark"
     mount = {"destination": "/etc/new/file", "type": "none", "source": source, "options": ["bind"]}
     t.equal(t.observe({"/mounts/-": mount}, "read /etc/new/file").get("text"), "mark", "contents")
@@ -115,7 +115,7 @@ def bind_file(t: Trial) -> None:
 
 @case("mounts.type", level="core")
 def destination_made(t: Trial) -> None:
-    """A destination that does not exist is made."""
+    """A destination that does not exist is created."""
     seen = t.observe({"/mounts/-": tmpfs("/mnt/very/deep/one", "mode=705")}, "stat /mnt/very/deep/one")
     t.equal(seen.get("mode"), 0o705, "mode of the mount")
 
@@ -140,7 +140,7 @@ def destination_link(t: Trial) -> None:
 
 @case("option.unknown", level="core")
 def unknown_options(t: Trial) -> None:
-    """Options that are none of mount(8)'s go to the file system, all of them."""
+    """All options that are not options of mount(8) are passed to the file system."""
     mount = tmpfs("/mnt", "nosuid", "size=3m", "nr_inodes=77", "mode=741")
     seen = t.observe({"/mounts/-": mount}, "stat /mnt", "read /proc/self/mountinfo")
     found = table(seen[1].get("text", "")).get("/mnt", {})
@@ -153,14 +153,14 @@ def unknown_options(t: Trial) -> None:
 
 @case("mounts.cannot", level="core")
 def destination_is_file(t: Trial) -> None:
-    """A file system cannot be mounted on a file: an error."""
+    """Mounting a file system on a file gives an error."""
     made = t.container({"/mounts/-": tmpfs("/etc/passwd")})
     t.refuses(made, (), "create", "create gives an error")
 
 
 @case("filesystem.proc", "filesystem.sys", "filesystem.devpts", "filesystem.shm", level="core")
 def usual(t: Trial) -> None:
-    """The usual file systems are what they should be."""
+    """The usual file systems have the right types and contents."""
     seen = t.observe(
         None, "read /proc/self/mountinfo", "read /proc/1/comm", "list /sys", "stat /dev/pts/ptmx", ["write", "/dev/shm/x", "1"]
     )

@@ -87,7 +87,7 @@ def network_view(t: Trial) -> None:
 
 @case("namespaces.ipc", level="linux", needs="probe")
 def ipc_view(t: Trial) -> None:
-    """A new ipc namespace does not have the queues of another one."""
+    """A new ipc namespace does not contain the queues of another one."""
     import subprocess
 
     from oci_conformance.probe import parse
@@ -132,13 +132,13 @@ def by_file(t: Trial, name: str) -> None:
 
 @case("namespaces.path.joined", level="linux")
 def joined_by_file(t: Trial) -> None:
-    """The path may be a file that a namespace is bind mounted on."""
+    """The path can be a file with a namespace bind-mounted on it."""
     by_file(t, "net")
 
 
 @case("namespaces.path.joined", level="full")
 def joined_by_odd_file(t: Trial) -> None:
-    """The path may have any letters in it: a comma, a blank, a colon."""
+    """The path can contain any characters: a comma, a space, a colon."""
     by_file(t, "a, b:c")
 
 
@@ -152,19 +152,19 @@ def join_by_pid(t: Trial, kind: str) -> None:
 
 @case("namespaces.path.joined", level="full")
 def joined_cgroup(t: Trial) -> None:
-    """A cgroup namespace can be joined as well."""
+    """A cgroup namespace can be joined."""
     join_by_pid(t, "cgroup")
 
 
 @case("namespaces.time", needs="time-namespace", level="full")
 def joined_time(t: Trial) -> None:
-    """A time namespace can be joined as well."""
+    """A time namespace can be joined."""
     join_by_pid(t, "time")
 
 
 @case("namespaces.path.absolute", "namespaces.path.type", level="core")
 def invalid_path(t: Trial) -> None:
-    """A relative path, a namespace of another type, a missing file and one that is no namespace give an error."""
+    """A relative path, a namespace of another type, a missing file and a file that is not a namespace give an error."""
     usual = ("pid", "mount", "ipc")
     relative = os.path.relpath("/proc/self/ns/uts", t.directory)
     t.refused({"/linux/namespaces": listed(*usual, uts=relative)}, "namespaces.path.absolute", what="a relative path gives an error")
@@ -179,7 +179,7 @@ def invalid_path(t: Trial) -> None:
 @case("namespaces.duplicates", "values.name", level="core")
 def invalid_list(t: Trial) -> None:
     """The same type twice, and an unknown type, give an error."""
-    t.refused({"/linux/namespaces/-": {"type": "pid"}}, "namespaces.duplicates", what="a type that stands twice gives an error")
+    t.refused({"/linux/namespaces/-": {"type": "pid"}}, "namespaces.duplicates", what="a duplicate type gives an error")
     t.refused({"/linux/namespaces/-": {"type": "no-such-type"}}, "values.name", what="an unknown type gives an error")
 
 
@@ -193,7 +193,7 @@ def cgroup_view(t: Trial) -> None:
 
 @case("namespaces.uts", level="core")
 def uts_view(t: Trial) -> None:
-    """A host name that the program sets in its own uts namespace stays there."""
+    """A host name that the program sets in its uts namespace does not affect the host."""
     before = os.uname().nodename
     seen = t.observe({"/hostname": "first"}, ["write", "/proc/sys/kernel/hostname", "changed-inside"], "self")
     t.equal(os.uname().nodename, before, "host name of the caller")

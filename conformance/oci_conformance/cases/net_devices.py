@@ -1,5 +1,5 @@
-"""config-linux.md#configLinuxNetworkDevices. Devices are made in a network namespace that stands for the runtime's, so that the host's
-own ones are not touched. They are made through netlink by hand: no program is needed."""
+"""config-linux.md#configLinuxNetworkDevices. Devices are created in a network namespace that plays the role of the runtime's, so that the
+host's devices are not affected. They are created with netlink directly, so no program is needed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def attribute(kind: int, data: bytes) -> bytes:
 
 
 def netlink(kind: int, flags: int, body: bytes) -> None:
-    """One request to the kernel, and its answer; OSError if it says no."""
+    """Sends one request to the kernel and reads its answer; OSError if it refuses."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as link:
         link.bind((0, 0))
         link.send(struct.pack("IHHII", 16 + len(body), kind, NLM_REQUEST | NLM_ACK | flags, 1, 0) + body)
@@ -44,7 +44,7 @@ def netlink(kind: int, flags: int, body: bytes) -> None:
 
 
 def device(name: str) -> None:
-    """Makes a device of the first kind that the kernel has."""
+    """Creates a device of the first kind that the kernel supports."""
     error: OSError | None = None
     for kind in (b"dummy\0", b"veth\0", b"ifb\0"):
         info = attribute(IFLA_LINKINFO, attribute(IFLA_INFO_KIND, kind))
@@ -75,7 +75,7 @@ def set_mtu(name: str, mtu: int) -> None:
 
 
 def hardware(name: str) -> list[int | None]:
-    """[MTU, hardware address] of a device, [None, None] where there is none of that name."""
+    """[MTU, hardware address] of a device, or [None, None] if there is none with that name."""
     try:
         return [struct.unpack_from("i", request(SIOCGIFMTU, name))[0], request(SIOCGIFHWADDR, name)[2:8].hex(":")]
     except OSError:
@@ -83,7 +83,7 @@ def hardware(name: str) -> list[int | None]:
 
 
 def own_network(t: Trial) -> None:
-    """From here on this process, and so the runtime, is in a network namespace of its own; the case ends with its process."""
+    """Moves this process, and so the runtime, to a new network namespace; the case ends with its process."""
     system.unshare(CLONE_NEWNET)
     try:
         device("given7")
@@ -93,7 +93,7 @@ def own_network(t: Trial) -> None:
 
 @contextlib.contextmanager
 def network_of(container: Container) -> Iterator[None]:
-    """A look into another network namespace."""
+    """Temporarily enters another network namespace."""
     here = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     there = os.open("/proc/%d/ns/net" % container.pid, os.O_RDONLY | os.O_CLOEXEC)
     system.setns(there)
@@ -111,7 +111,7 @@ def moved(devices: Json, **more: object) -> dict[str, Json]:
 
 @case("net-devices.moved", "net-devices.name", "net-devices.up", "net-devices.addresses", needs=("probe", "net-admin"))
 def devices(t: Trial) -> None:
-    """Devices are moved, renamed, up, with their permanent addresses."""
+    """Devices are moved, renamed and up, with their permanent addresses."""
     own_network(t)
     device("given8")
     address("given7", "198.51.100.7", 24)
@@ -139,7 +139,7 @@ def attributes(t: Trial) -> None:
 
 @case("net-devices.clash", "net-devices.possible", needs="net-admin")
 def impossible(t: Trial) -> None:
-    """A name that is taken, a device that does not exist, and no network namespace give an error."""
+    """A name that is in use, a device that does not exist, and a missing network namespace give an error."""
     own_network(t)
     t.refused(moved({"given7": {"name": "lo"}}), "net-devices.clash", what="a name that is taken gives an error")
     t.refused(moved({"nosuch7": {}}), "net-devices.possible", what="a device that does not exist gives an error")
@@ -156,7 +156,7 @@ def template(t: Trial) -> None:
 
 @case("net-devices.hands-off", "net-devices.not-back", needs=("probe", "net-admin"))
 def hands_off(t: Trial) -> None:
-    """A device in a namespace that outlives the container stays there after delete, as the container left it."""
+    """A device in a namespace that outlives the container remains there unchanged after delete."""
     own_network(t)
     other = t.running({"/linux/namespaces/-": {"type": "network"}})
     made = t.created(moved({"given7": {"name": "kept7"}}, path="/proc/%d/ns/net" % other.pid), "say x")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def same_as_before(t: Trial, made: Container, before: dict[str, Json], what: str, *requirements: str) -> None:
-    """The container is as it was: status and pid."""
+    """Checks that status and pid of the container are unchanged."""
     state = made.try_state()
     seen = {key: state.get(key) for key in ("status", "pid")}
     t.equal(seen, {key: before.get(key) for key in ("status", "pid")}, what + " changes nothing", *requirements)
@@ -45,7 +45,7 @@ def create_without_config(t: Trial) -> None:
 
 @case("op.create.id-taken", "errors.no-effect", level="core")
 def create_with_taken_id(t: Trial) -> None:
-    """A second container with the same id gives an error; the first one stays as it is."""
+    """A second container with the same id gives an error; the first one is not affected."""
     first = t.created()
     before = first.state()
     second = t.container()
@@ -70,7 +70,7 @@ def invalid_ids(t: Trial) -> Iterator[tuple[str, Call, str]]:
 
 @case("op.create.id-invalid", level="core")
 def create_with_invalid_id(t: Trial) -> None:
-    """Ids that cannot be names of anything give an error, and no container."""
+    """Invalid ids give an error, and no container is created."""
     for id, done, above in invalid_ids(t):
         t.check(done.refused, "create with the id %r gives an error" % id, (), "an error", done)
         outside = sorted(set(os.listdir(os.path.join(t.directory, "deep"))) - {"er"})
@@ -81,7 +81,7 @@ def create_with_invalid_id(t: Trial) -> None:
 
 @case("op.create.makes", "op.create.args-later", "lifecycle.not-run", "op.start.runs", "lifecycle.program", level="core")
 def program_waits_for_start(t: Trial) -> None:
-    """The program is not run by create, but by start."""
+    """start runs the program, create does not."""
     made = t.created(None, ["write", "/ran", "yes"])
     t.equal(made.bundle.text("/ran"), None, "nothing has run after create", "op.create.args-later", "lifecycle.not-run")
     t.equal(made.status, "created", "there is a container", "op.create.makes")
@@ -92,7 +92,7 @@ def program_waits_for_start(t: Trial) -> None:
 
 @case("op.create.applies", "lifecycle.environment", level="core")
 def applied_by_create(t: Trial) -> None:
-    """Mounts, host name and devices are there before start."""
+    """Mounts, host name and devices exist before start."""
     made = t.created({"/hostname": "made-by-create", "/mounts/-": {"destination": "/mnt/new", "type": "tmpfs", "source": "tmpfs"}})
     t.need(made.pidfd is not None, "state has the pid of a living process", None, made.reported_pid)
     with open("/proc/%d/mountinfo" % made.pid) as file:
@@ -105,7 +105,7 @@ def applied_by_create(t: Trial) -> None:
 
 @case("op.create.cannot-apply", "lifecycle.environment-error", "mounts.cannot", level="core")
 def create_that_cannot(t: Trial) -> None:
-    """A configuration that cannot be put in effect gives an error and no container."""
+    """A configuration that cannot be applied gives an error, and no container is created."""
     wrong: dict[str, Json] = {"destination": "/mnt/x", "type": "no-such-filesystem", "source": "x"}
     t.refused({"/mounts/-": wrong}, "op.create.cannot-apply", "lifecycle.environment-error", "mounts.cannot")
     wrong = {"destination": "/mnt/x", "type": "none", "source": "/no/such/source", "options": ["bind"]}
@@ -180,7 +180,7 @@ def start_of_others(t: Trial) -> None:
 
 @case("op.start.no-process", level="core")
 def start_without_process(t: Trial) -> None:
-    """A configuration without process gives an error, at the latest when it is started."""
+    """A configuration without a process gives an error, at the latest when it is started."""
     t.refused({"/process": ABSENT}, at="start")
 
 
@@ -206,7 +206,7 @@ def kill_of_others(t: Trial) -> None:
 
 @case("op.kill.sends", level="core")
 def kill_running(t: Trial) -> None:
-    """kill sends the signal that it was given, by name or number, and no other."""
+    """kill sends the given signal, by name or number, and no other."""
     made = t.running()
     for name, number in (("USR1", 10), ("SIGUSR2", 12), ("1", 1), ("WINCH", 28)):
         made.kill(name)
@@ -220,7 +220,7 @@ def kill_running(t: Trial) -> None:
 
 @case("op.kill.sends", level="core")
 def kill_created(t: Trial) -> None:
-    """kill reaches a container that is created: KILL ends it."""
+    """kill reaches a created container: KILL stops it."""
     made = t.created()
     t.check(made.try_kill("KILL").code == 0, "kill succeeds", (), "exit 0", made.last)
     t.check(made.ended(), "the container ends")
@@ -229,7 +229,7 @@ def kill_created(t: Trial) -> None:
 
 @case("op.kill.sends", level="core")
 def kill_unknown_signal(t: Trial) -> None:
-    """A signal that does not exist gives an error and ends nothing."""
+    """A signal that does not exist gives an error and kills nothing."""
     made = t.running()
     t.check(made.try_kill("NOSUCH").refused, "kill gives an error", (), "an error", made.last)
     t.equal(made.status, "running", "status")

@@ -23,7 +23,7 @@ def mask(*names: str) -> int:
 
 
 def named(value: int | None) -> list[str]:
-    """Names of the bits of a set, for the reader."""
+    """Names of the bits in a set, for reports."""
     return [name for number, name in enumerate(CAPABILITIES) if (value or 0) >> number & 1]
 
 
@@ -40,7 +40,7 @@ def cap(*names: str) -> list[str]:
 
 @case(*("capabilities." + name for name in SETS), level="core")
 def sets_of_root(t: Trial) -> None:
-    """Each set of a program of root is as configured."""
+    """Each set of a program that runs as root is as configured."""
     base = ("CHOWN", "KILL", "NET_RAW")
     sets = {"bounding": cap(*base), "permitted": cap(*base), "effective": cap(*base)}
     check_sets(t, t.observe({"/process/capabilities": sets}), {"bounding": base, "permitted": base, "effective": base})
@@ -48,7 +48,7 @@ def sets_of_root(t: Trial) -> None:
 
 @case(*("capabilities." + name for name in SETS), level="core")
 def sets_of_user(t: Trial) -> None:
-    """A program of another user has what is ambient, and the inheritable and bounding sets as configured."""
+    """A program of another user has the ambient capabilities, and the inheritable and bounding sets as configured."""
     sets = {
         "bounding": cap("CHOWN", "KILL", "NET_RAW", "SETUID"),
         "permitted": cap("CHOWN", "KILL", "NET_RAW"),
@@ -71,7 +71,7 @@ def user_without_ambient(t: Trial) -> None:
 
 @case("capabilities.bounding", "capabilities.effective", "capabilities.permitted", level="core")
 def empty_sets(t: Trial) -> None:
-    """An object without sets, and empty sets, mean none: the program of root has no capability."""
+    """With an object without sets, or with empty sets, a program that runs as root has no capabilities."""
     empty: dict[str, list[str]] = {name: [] for name in SETS}
     for sets in ({}, empty):
         seen = t.observe({"/process/capabilities": sets}).get("capabilities", {})
@@ -81,7 +81,7 @@ def empty_sets(t: Trial) -> None:
 
 @case("capabilities.effective", needs="probe", level="core")
 def effect(t: Trial) -> None:
-    """A capability that is not there cannot be used, one that is there can."""
+    """A missing capability cannot be used, a present one can."""
     some = cap("MKNOD")
     sets = {"bounding": some, "permitted": some, "effective": some}
     seen = t.observe({"/process/capabilities": sets}, "mknod /tmp/n c 1 3", "mount x /mnt tmpfs 0", "call sethostname =x 1")
@@ -92,7 +92,7 @@ def effect(t: Trial) -> None:
 
 @case("capabilities.no-failure", "warnings.go-on", level="core")
 def unknown(t: Trial) -> None:
-    """A capability that nobody knows is no failure; the others are given."""
+    """An unknown capability is not an error; the others are granted."""
     sets = {name: ["CAP_KILL", "CAP_NO_SUCH_THING"] for name in ("bounding", "permitted", "effective")}
     seen = t.observe({"/process/capabilities": sets}).get("capabilities", {})
     t.equal(named(seen.get("effective")), ["KILL"], "effective set")
@@ -100,7 +100,7 @@ def unknown(t: Trial) -> None:
 
 @case("capabilities.no-failure", "warnings.go-on", level="linux")
 def not_granted(t: Trial) -> None:
-    """Capabilities that the runtime itself does not have are no failure; those that it has are given."""
+    """Capabilities that the runtime itself does not have are not an error; those that it has are granted."""
     mine = granted()
     if len(mine) == len(CAPABILITIES):
         t.skip("this process has all capabilities")
@@ -133,7 +133,7 @@ def no_new_privileges(t: Trial) -> None:
 
 @case("no-new-privileges.false", needs="probe", level="core")
 def new_privileges(t: Trial) -> None:
-    """Without it a set-user-id program gains its owner's rights."""
+    """Without it, a set-user-id program gains its owner's privileges."""
     for changes in ({"/process/noNewPrivileges": False}, {"/process/noNewPrivileges": ABSENT}):
         inner, outer = suid_root(t, changes)
         t.equal(outer.get("no_new_privs"), 0, "the flag")
@@ -148,7 +148,7 @@ def apparmor_missing(t: Trial) -> None:
 
 @case("apparmor", needs="apparmor", level="linux")
 def apparmor(t: Trial) -> None:
-    """An unknown profile gives an error; unconfined is what the program runs under."""
+    """An unknown profile gives an error; the profile unconfined is applied."""
     t.refused({"/process/apparmorProfile": "no-such-profile-here"}, at="start")
     seen = t.observe({"/process/apparmorProfile": "unconfined"}, "read /proc/self/attr/current")
     t.check(seen.get("text", "").startswith("unconfined"), "profile of the program", (), "unconfined", seen)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @case("process.cwd", level="core")
 def cwd(t: Trial) -> None:
-    """The program begins in cwd."""
+    """The program starts in cwd."""
     for path in ("/tmp", "/bin", "/"):
         t.equal(t.observe({"/process/cwd": path}).get("cwd"), path, "working directory")
 
@@ -29,7 +29,7 @@ def cwd_invalid(t: Trial) -> None:
 
 @case("process.env", level="core")
 def env(t: Trial) -> None:
-    """The environment is env, nothing of the caller's. A runtime may add HOME."""
+    """The environment is env, without the caller's variables. A runtime may add HOME."""
     wanted = ["PATH=/bin", "EMPTY=", "SPACE=a b", "EQUALS=a=b", "UTF=ä€", "lower_1=x"]
     made = t.container({"/process/env": wanted}, "self")
     made.expect(made.try_create(env={"OF_THE_CALLER": "1"}), "create")
@@ -41,7 +41,7 @@ def env(t: Trial) -> None:
 
 @case("process.env", level="core")
 def env_absent(t: Trial) -> None:
-    """Without env the program has no variable of the caller's."""
+    """Without env, the program has none of the caller's variables."""
     made = t.container({"/process/env": ABSENT}, "self")
     made.expect(made.try_create(env={"OF_THE_CALLER": "1"}), "create")
     made.watch()
@@ -52,7 +52,7 @@ def env_absent(t: Trial) -> None:
 
 @case("process.args", needs="probe", level="core")
 def args(t: Trial) -> None:
-    """The program gets args as they are: empty ones, blanks, quotes, non-ASCII letters."""
+    """The program gets args unchanged: empty ones, spaces, quotes, non-ASCII characters."""
     wanted = ["/bin/probe", "self", "+", "say", "", "+", "say", "a  b", "+", "say", "$HOME `x` \"y\" 'z' \\", "+", "say", "ä€\n\t"]
     made = t.created(None, args=wanted)
     made.start()
@@ -62,7 +62,7 @@ def args(t: Trial) -> None:
 
 @case("process.args.first", level="core")
 def lookup(t: Trial) -> None:
-    """The program is looked for along PATH of env; with a slash it is taken as it is, from cwd if relative."""
+    """The program is looked up in the PATH of env; a name with a slash is used as a path, relative to cwd."""
     find = {"/process/env": ["PATH=/nowhere:/opt/a:/bin"]}
     t.equal(t.observe(find, args=["probe", "say", "found"]).get("text"), "found", "a name that is in the last directory of PATH")
     made = t.created({**find, "/process/cwd": "/bin"}, args=["./probe", "say", "here"])
@@ -75,7 +75,7 @@ def lookup(t: Trial) -> None:
     link = made.bundle.inside("/bin/probe")
     os.unlink(link)
     made.start()
-    t.equal([line["op"] for line in made.finish()], ["self"], "the first directory of PATH that has it wins")
+    t.equal([line["op"] for line in made.finish()], ["self"], "the first directory of PATH that has it is used")
 
 
 @case("process.args.missing", level="core")
@@ -94,7 +94,7 @@ def no_args(t: Trial) -> None:
 
 @case("descriptors.three", needs="probe", level="core")
 def descriptors(t: Trial) -> None:
-    """Only the three standard streams are open, also when the caller had others open."""
+    """Only the three standard streams are open, even if the caller had other descriptors open."""
     leak = os.open("/etc/passwd", os.O_RDONLY)
     made = t.container(None, "self")
     made.expect(made.try_create(fds=(leak,)), "create")
@@ -106,15 +106,15 @@ def descriptors(t: Trial) -> None:
 
 @case("process.terminal.false", "process.console-size.ignored", needs="probe", level="core")
 def no_terminal(t: Trial) -> None:
-    """Without terminal the streams are those of the caller, and consoleSize is ignored."""
+    """Without a terminal the streams are those of the caller, and consoleSize is ignored."""
     seen = t.observe({"/process/consoleSize": {"height": 11, "width": 22}}, "self", "stat /dev/console")
     t.equal([stream.get("is") for stream in seen[0].get("tty", ())], [0, 0, 0], "streams that are a terminal", "process.terminal.false")
-    t.check(True, "consoleSize is no error", "process.console-size.ignored")
+    t.check(True, "consoleSize is not an error", "process.console-size.ignored")
 
 
 @case("rlimits.soft", "rlimits.hard", "rlimits.readable", level="core")
 def rlimits(t: Trial) -> None:
-    """Every entry of rlimits is in effect, soft and hard."""
+    """Every entry of rlimits is applied, soft and hard."""
     wanted = {"NOFILE": (1000, 1024), "CORE": (0, 0), "FSIZE": (1 << 30, 1 << 31), "STACK": (4 << 20, 8 << 20), "CPU": (100, 200)}
     entries = [{"type": "RLIMIT_" + name, "soft": soft, "hard": hard} for name, (soft, hard) in wanted.items()]
     limits = t.observe({"/process/rlimits": entries}).get("rlimits", {})
@@ -127,7 +127,7 @@ def rlimits(t: Trial) -> None:
 
 @case("rlimits.soft", "rlimits.hard", level="linux")
 def rlimits_of_other_user(t: Trial) -> None:
-    """Limits are in effect for a program of another user too."""
+    """Limits also apply to a program of another user."""
     entries = [{"type": "RLIMIT_NOFILE", "soft": 64, "hard": 128}]
     limits = t.observe({"/process/rlimits": entries, "/process/user": {"uid": 1000, "gid": 1000}}).get("rlimits", {})
     t.equal(limits.get("NOFILE"), {"soft": 64, "hard": 128}, "limits of NOFILE")
@@ -135,16 +135,16 @@ def rlimits_of_other_user(t: Trial) -> None:
 
 @case("rlimits.type", "rlimits.duplicates", level="core")
 def rlimits_invalid(t: Trial) -> None:
-    """An unknown type, and a type that stands twice, give an error."""
+    """An unknown type, and a duplicate type, give an error."""
     one = {"type": "RLIMIT_NOFILE", "soft": 100, "hard": 100}
     t.refused({"/process/rlimits": [{**one, "type": "RLIMIT_NOSUCH"}]}, "rlimits.type", at="start", what="an unknown type gives an error")
     two = [one, {**one, "soft": 90}]
-    t.refused({"/process/rlimits": two}, "rlimits.duplicates", at="start", what="a type that stands twice gives an error")
+    t.refused({"/process/rlimits": two}, "rlimits.duplicates", at="start", what="a duplicate type gives an error")
 
 
 @case("symlink.fd", "symlink.stdin", "symlink.stdout", "symlink.stderr", level="core")
 def symlinks(t: Trial) -> None:
-    """/dev has the links to the open files of whoever looks."""
+    """/dev has the links to the open files of the process that follows them."""
     links = {"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2"}
     seen = t.observe(None, *("stat /dev/" + name for name in links))
     for line, (name, target) in zip(seen, links.items(), strict=True):

@@ -1,4 +1,5 @@
-"""config-linux.md#configLinuxIntelRdt. Only a machine with Resource Director Technology and a mounted resctrl can show the most of it."""
+"""config-linux.md#configLinuxIntelRdt. Most of it can only be tested on a machine with Resource Director Technology and a mounted
+resctrl."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def top() -> str:
-    """The mount point of resctrl, which the cases' `needs` promise."""
+    """The mount point of resctrl, which exists because of the cases' `needs`."""
     for line in (system.read("/proc/self/mountinfo") or "").splitlines():
         if " - resctrl " in line:
             return line.split()[4]
@@ -26,14 +27,14 @@ def with_rdt(**values: Json) -> dict[str, Json]:
 
 
 def line_of(group: str, name: str) -> str | None:
-    """A line of the schemata of a group that is already in effect, so that writing it changes nothing."""
+    """A line of a group's current schemata, so that writing it changes nothing."""
     text = system.read(os.path.join(group, "schemata")) or ""
     return next((line.strip() for line in text.splitlines() if line.strip().startswith(name + ":")), None)
 
 
 @case("rdt.no-resctrl", needs="no-resctrl")
 def no_resctrl(t: Trial) -> None:
-    """intelRdt where no resctrl is mounted gives an error."""
+    """intelRdt without a mounted resctrl gives an error."""
     t.refused(with_rdt(closID="conformance", l3CacheSchema="L3:0=f"))
 
 
@@ -52,7 +53,7 @@ def invalid_lines(t: Trial) -> None:
 
 @case("rdt.unset", needs="resctrl")
 def untouched(t: Trial) -> None:
-    """Without intelRdt resctrl is as before."""
+    """Without intelRdt, resctrl is not changed."""
     before = sorted(os.listdir(top()))
     t.created()
     t.equal(sorted(os.listdir(top())), before, "directories")
@@ -76,7 +77,7 @@ def own_group(t: Trial) -> None:
 
 @case("rdt.created", "rdt.kept", "rdt.mismatch", "rdt.preconfigured", needs="resctrl")
 def named_group(t: Trial) -> None:
-    """A directory of closID is made when there is a schema, is kept by delete, and refuses another schema."""
+    """A directory for closID is created if there is a schema, is kept by delete, and refuses a different schema."""
     name, line = t.new_id(), line_of(top(), "L3")
     if line is None:
         t.skip("there is no L3 line in resctrl/schemata")
@@ -108,7 +109,7 @@ def root_group(t: Trial) -> None:
 
 @case("rdt.monitoring", needs="resctrl")
 def monitoring(t: Trial) -> None:
-    """enableMonitoring makes a monitoring group, and delete removes it."""
+    """enableMonitoring creates a monitoring group, and delete removes it."""
     made = t.created(with_rdt(closID="/", enableMonitoring=True))
     group = os.path.join(top(), "mon_groups", made.id)
     t.check(os.path.isdir(group), "the group is there")

@@ -1,6 +1,6 @@
-"""config-linux.md#configLinuxMemory, #configLinuxCPU, #configLinuxBlockIO, …: limits as the kernel shows them, and their effect.
+"""config-linux.md#configLinuxMemory, #configLinuxCPU, #configLinuxBlockIO, …: limits as shown by the kernel, and their effect.
 
-Each row: the property, the requirement, the value, the controller, and for version 1 and 2 the file and what stands in it."""
+Each row: the property, the requirement, the value, the controller, and the file and its contents for versions 1 and 2."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ UNLIMITED = "9223372036854771712"
 
 
 def weight(shares: int) -> tuple[str, str]:
-    """The two formulas in use for cpu.weight of cpu.shares: the linear one, and the one that keeps 1024 → 100."""
+    """The two formulas in use for converting cpu.shares to cpu.weight: the linear one, and the one that maps 1024 to 100."""
     import math
 
     linear = 1 + (shares - 2) * 9999 // 262142
@@ -72,7 +72,7 @@ REALTIME = {"cpu/realtimeRuntime": 20000, "cpu/realtimePeriod": 500000}
 
 
 def file_of(t: Trial, made: Container, controller: str, rows: Json) -> tuple[str, Json]:
-    """(path, wanted) of the file that shows the setting."""
+    """(path, expected contents) of the file that shows the setting."""
     name, wanted = rows[0] if controller in t.machine.controllers else rows[1]
     return os.path.join(t.machine.directory(controller, "/" + made.id), name), wanted
 
@@ -112,7 +112,7 @@ def cpu_realtime(t: Trial) -> None:
 
 @case("cpu.cpus", needs=("controller:cpuset", "two-cpus", "probe"))
 def cpu_cpus(t: Trial) -> None:
-    """The program can run on no other processors than cpus."""
+    """The program can only run on the processors in cpus."""
     one = t.machine.cpus[-1]
     t.equal(t.observe(limits({"cpu/cpus": str(one)})).get("cpus"), [one], "processors of the program")
 
@@ -126,7 +126,7 @@ def pids_effect(t: Trial) -> None:
 
 @case("pids.zero", needs="controller:pids")
 def pids_zero(t: Trial) -> None:
-    """A limit of zero is a limit."""
+    """A limit of zero is applied."""
     made = t.created(limits({"pids/limit": 0}))
     seen = system.read(t.machine.directory("pids", "/" + made.id) + "/pids.max")
     t.check((seen or "").strip() in ("0", "1"), "pids.max", (), "0", seen)
@@ -142,7 +142,7 @@ THROTTLES = {
 
 @case(*("block-io." + name for name in THROTTLES), needs="block-device")
 def throttles(t: Trial) -> None:
-    """The four kinds of throttling are in effect for a disk."""
+    """The four kinds of throttling are applied to a disk."""
     version_1 = "blkio" in t.machine.controllers
     if not version_1 and not t.machine.version_2("io"):
         t.skip("neither blkio nor io is mounted")
@@ -170,7 +170,7 @@ def weight_texts(t: Trial, made: Container) -> dict[str, str]:
 
 @case("block-io.weight", needs="io-weight")
 def io_weight(t: Trial) -> None:
-    """blockIO.weight is in effect, as it is or scaled to the range of version 2."""
+    """blockIO.weight is applied, unchanged or scaled to the range of version 2."""
     made = t.created({"/linux/resources/blockIO": {"weight": 200}})
     texts = weight_texts(t, made)
     wanted = {"200", str(1 + (200 - 10) * 9999 // 990)}
@@ -180,7 +180,7 @@ def io_weight(t: Trial) -> None:
 
 @case("block-io.weight-device", needs="weighted-disk")
 def io_weight_device(t: Trial) -> None:
-    """blockIO.weightDevice is in effect for a disk."""
+    """blockIO.weightDevice is applied to a disk."""
     numbers = machines.block_device("[bfq]")
     assert numbers, "the case needs weighted-disk"
     made = t.created({"/linux/resources/blockIO": {"weightDevice": [{"major": numbers[0], "minor": numbers[1], "weight": 300}]}})
@@ -191,7 +191,7 @@ def io_weight_device(t: Trial) -> None:
 
 @case("huge-pages.limit", needs=("controller:hugetlb", "huge-pages"))
 def huge_pages(t: Trial) -> None:
-    """The limit is in effect for its page size, on reservations where the kernel counts them."""
+    """The limit is applied for its page size, and to reservations if the kernel counts them."""
     size = machines.huge_pages()[0]
     limit = 4 << 30
     made = t.created({"/linux/resources/hugepageLimits": [{"pageSize": size, "limit": limit}]})
@@ -210,7 +210,7 @@ def huge_pages_unknown(t: Trial) -> None:
 
 @case("network.priorities", needs="controller:net_prio")
 def network_priorities(t: Trial) -> None:
-    """The priority of an interface is in effect."""
+    """The priority of an interface is applied."""
     made = t.created({"/linux/resources/network/priorities": [{"name": "lo", "priority": 5}]})
     seen = system.read(t.machine.controllers["net_prio"] + "/" + made.id + "/net_prio.ifpriomap") or ""
     t.has("lo 5", seen.splitlines(), "net_prio.ifpriomap")
@@ -218,7 +218,7 @@ def network_priorities(t: Trial) -> None:
 
 @case("op.create.cannot-apply", "values.range", level="core")
 def impossible(t: Trial) -> None:
-    """Limits that the kernel cannot take give an error."""
+    """Limits that the kernel does not accept give an error."""
     t.refused(limits({"cpu/quota": 10, "cpu/period": 80000}), "op.create.cannot-apply", what="a quota of 10 µs gives an error")
     t.refused(limits({"cpu/cpus": "4000-4001"}), "op.create.cannot-apply", what="processors that do not exist give an error")
 

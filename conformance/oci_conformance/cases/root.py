@@ -33,7 +33,7 @@ def writable(t: Trial) -> None:
 
 @case("root.path.relative", level="core")
 def relative(t: Trial) -> None:
-    """A relative path is taken from the bundle, not from the caller's directory."""
+    """A relative path starts at the bundle, not at the caller's directory."""
     made = t.container({"/root/path": "other/root"}, "stat /mark")
     os.mkdir(os.path.join(made.bundle.path, "other"))
     os.rename(made.bundle.rootfs, os.path.join(made.bundle.path, "other/root"))
@@ -45,7 +45,7 @@ def relative(t: Trial) -> None:
 
 @case("root.path.absolute", level="core")
 def absolute(t: Trial) -> None:
-    """An absolute path is taken as it is."""
+    """An absolute path is used unchanged."""
     made = t.container(None, "stat /mark")
     target = os.path.join(t.directory, "elsewhere")
     os.rename(made.bundle.rootfs, target)
@@ -59,7 +59,7 @@ def absolute(t: Trial) -> None:
 
 @case("root.path.exists", level="core")
 def missing(t: Trial) -> None:
-    """A path where nothing is, or a file, gives an error."""
+    """A path that does not exist, or is a file, gives an error."""
     t.refused({"/root/path": "no-such-directory"}, what="create with a missing root gives an error")
     t.refused({"/root/path": "config.json"}, what="create with a file as root gives an error")
 

@@ -22,7 +22,7 @@ def own(name: str) -> int:
 
 @case("oom-score.set", level="core")
 def oom_set(t: Trial) -> None:
-    """oomScoreAdj is in effect, 1000 and smaller ones."""
+    """oomScoreAdj is applied: 1000 and smaller values."""
     floor = own("oom_score_adj")
     for value in (1000, max(100, floor)):
         t.equal(t.observe({"/process/oomScoreAdj": value}).get("oom_score_adj"), value, "oom_score_adj")
@@ -30,7 +30,7 @@ def oom_set(t: Trial) -> None:
 
 @case("oom-score.unset", level="core")
 def oom_unset(t: Trial) -> None:
-    """Without it the caller's value is kept."""
+    """Without it, the caller's value is kept."""
     value = max(own("oom_score_adj"), 321)
     with open("/proc/self/oom_score_adj", "w") as file:
         file.write(str(value))
@@ -107,7 +107,7 @@ def io_priority_invalid(t: Trial) -> None:
 
 @case("affinity.not-init", needs=("probe", "two-cpus"))
 def affinity(t: Trial) -> None:
-    """execCPUAffinity leaves the processors of the container process alone."""
+    """execCPUAffinity does not affect the processors of the container process."""
     one = str(t.machine.cpus[0])
     seen = t.observe({"/process/execCPUAffinity": {"initial": one, "final": one}})
     t.equal(seen.get("cpus"), t.machine.cpus, "processors of the program")
@@ -148,7 +148,7 @@ def memory_policy_invalid(t: Trial) -> None:
 
 @case("personality.domain")
 def personality(t: Trial) -> None:
-    """LINUX32 shows a 32 bit machine, LINUX the machine as it is."""
+    """LINUX32 shows a 32-bit machine, LINUX the real machine."""
     import os
 
     machine = os.uname().machine

@@ -1,7 +1,7 @@
 """config-linux.md#configLinuxSeccomp: what a filter does to the calls of the program. The program makes each call in a child, so that
 a call that kills is seen as such.
 
-Of the calls that are tried none is needed to start a program: getsid, getpriority, uname, sync."""
+None of the calls that are tried is needed to start a program: getsid, getpriority, uname, sync."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def compare(index: int, value: object, op: str, two: int | None = None) -> dict[
 
 @case("seccomp.default-action", "seccomp.action.allow", "seccomp.names", needs="probe", level="core")
 def allow(t: Trial) -> None:
-    """With ALLOW as the default everything is let through but what a rule names."""
+    """With ALLOW as the default, everything is allowed except what a rule names."""
     seen = tried(t, filter_of(rule("SCMP_ACT_ERRNO", "getsid", "sync")), "getsid 0", "sync", "getpid")
     t.equal(seen, [errno.EPERM, errno.EPERM, 0], "getsid and sync, which are named, and getpid")
 
 
 @case("seccomp.default-action", "seccomp.default-errno", "seccomp.action.allow", needs="probe", level="core")
 def allow_list(t: Trial) -> None:
-    """With ERRNO as the default only what a rule allows is let through."""
+    """With ERRNO as the default, only what a rule allows is allowed."""
     changes = filter_of(rule("SCMP_ACT_ALLOW", *NEEDED), default="SCMP_ACT_ERRNO")
     seen = tried(t, changes, "getsid 0", "getpid")
     t.equal(seen, [errno.EPERM, 0], "getsid, which is not named, and getpid, which is")
@@ -61,14 +61,14 @@ def allow_list(t: Trial) -> None:
 
 @case("seccomp.action.errno", needs="probe", level="core")
 def errno_ret(t: Trial) -> None:
-    """ERRNO gives errnoRet, and EPERM where there is none."""
+    """ERRNO returns errnoRet, or EPERM if there is none."""
     changes = filter_of(rule("SCMP_ACT_ERRNO", "getsid", errnoRet=errno.EDOM), rule("SCMP_ACT_ERRNO", "sync"))
     t.equal(tried(t, changes, "getsid 0", "sync"), [errno.EDOM, errno.EPERM], "getsid and sync")
 
 
 @case("seccomp.action.kill", "seccomp.action.trap", needs="probe", level="core")
 def kill(t: Trial) -> None:
-    """KILL, KILL_THREAD and KILL_PROCESS end whoever calls, TRAP sends SIGSYS, which ends it too."""
+    """KILL, KILL_THREAD and KILL_PROCESS kill the caller; TRAP sends SIGSYS, which also kills it."""
     for action, name in (("KILL", "kill"), ("KILL_THREAD", "kill"), ("KILL_PROCESS", "kill"), ("TRAP", "trap")):
         seen = tried(t, filter_of(rule("SCMP_ACT_" + action, "getsid")), "getsid 0", "getpid")
         t.equal(seen, [-SIGSYS, 0], "getsid under %s, and getpid" % action, "seccomp.action." + name)
@@ -76,7 +76,7 @@ def kill(t: Trial) -> None:
 
 @case("seccomp.action.log", "seccomp.action.trace", needs="probe")
 def log_and_trace(t: Trial) -> None:
-    """LOG lets the call through; TRACE without a tracer gives ENOSYS."""
+    """LOG allows the call; TRACE without a tracer returns ENOSYS."""
     t.equal(tried(t, filter_of(rule("SCMP_ACT_LOG", "getsid")), "getsid 0"), [0], "getsid under LOG", "seccomp.action.log")
     seen = tried(t, filter_of(rule("SCMP_ACT_TRACE", "getsid", errnoRet=7)), "getsid 0")
     t.equal(seen, [errno.ENOSYS], "getsid under TRACE", "seccomp.action.trace")
@@ -114,7 +114,7 @@ def wide_and_several(t: Trial) -> None:
 
 @case("seccomp.names", needs="probe")
 def unknown_name(t: Trial) -> None:
-    """A call that this architecture does not have is no error, and the others of the rule are filtered."""
+    """A call that this architecture does not have is not an error, and the other calls of the rule are filtered."""
     changes = filter_of(rule("SCMP_ACT_ERRNO", "arm_fadvise64_64", "getsid"))
     t.equal(tried(t, changes, "getsid 0"), [errno.EPERM], "getsid")
 
@@ -129,7 +129,7 @@ def architectures(t: Trial) -> None:
 
 @case("seccomp.flags", needs="probe")
 def flags(t: Trial) -> None:
-    """A known flag is accepted (or refused, where a runtime does not support it); an unknown one gives an error."""
+    """A known flag is accepted (or refused, if a runtime does not support it); an unknown one gives an error."""
     for name in ("LOG", "SPEC_ALLOW", "TSYNC", "WAIT_KILLABLE_RECV"):
         made = t.container(filter_of(rule("SCMP_ACT_ERRNO", "getsid"), flags=["SECCOMP_FILTER_FLAG_" + name]), "call getsid 0")
         if made.try_create().refused:
@@ -142,7 +142,7 @@ def flags(t: Trial) -> None:
 
 @case("seccomp.default-action.required", "seccomp.names.one", "seccomp.action.unknown", level="core")
 def incomplete(t: Trial) -> None:
-    """A filter without a default action, a rule without names, an unknown action: an error."""
+    """A filter without a default action, a rule without names, and an unknown action give an error."""
     block = rule("SCMP_ACT_ERRNO", "getsid")
     no_default = filter_of(block, default=ABSENT)
     t.refused(no_default, "seccomp.default-action.required", at="start", what="create without defaultAction gives an error")
@@ -154,7 +154,7 @@ def incomplete(t: Trial) -> None:
 
 @case("seccomp.architectures.unknown", "seccomp.args.unknown")
 def unknown(t: Trial) -> None:
-    """An unknown architecture, an unknown operator, an index beyond the arguments: an error."""
+    """An unknown architecture, an unknown operator, and an index beyond the arguments give an error."""
     block = rule("SCMP_ACT_ERRNO", "getsid")
     wrong = filter_of(block, architectures=["SCMP_ARCH_NOSUCH"])
     t.refused(wrong, "seccomp.architectures.unknown", at="start", what="create with an unknown architecture gives an error")
@@ -184,7 +184,7 @@ def with_no_new_privileges(t: Trial) -> None:
     t.equal(lines.get("Seccomp", "").strip(), "2", "Seccomp in /proc/self/status", "seccomp.default-action")
 
 
-# What a runtime and a static program need from the end of create to their exit, and what the probe does; getsid is not among them.
+# The calls that a runtime and a static program need from the end of create to their exit, and those of the probe, except getsid.
 NEEDED = """
 access alarm arch_prctl brk capget capset chdir chmod chown clock_gettime clock_nanosleep clone clone3 close close_range connect creat dup
 dup2 dup3 epoll_create1 epoll_ctl epoll_pwait epoll_wait eventfd2 execve execveat exit exit_group faccessat faccessat2 fchdir fchmod

@@ -27,14 +27,14 @@ NOTIFY_RECV, NOTIFY_SEND = 0xC0502100, 0xC0182101  # struct seccomp_notif: 80 by
 
 
 class Listener:
-    """A seccomp agent: takes the connections of a runtime, and answers every call that it is asked about with EDOM."""
+    """A seccomp agent: accepts the connections of a runtime, and answers every notification with EDOM."""
 
     def __init__(self, directory: str) -> None:
         self.path = os.path.join(directory, "agent")
         self.server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.server.bind(self.path)
         self.server.listen(4)
-        self.messages: list[list[tuple[bytes, list[int]]]] = []  # [(data, [descriptors])] of every connection, one list each
+        self.messages: list[list[tuple[bytes, list[int]]]] = []  # [(data, [descriptors])], one list per connection
         self.closed: list[bool] = []
         self.fd: int | None = None
         self.stop = threading.Event()
@@ -98,7 +98,7 @@ def notified(**more: object) -> dict[str, Json]:
     needs="probe",
 )
 def listener(t: Trial) -> None:
-    """The listener gets one container process state with the descriptor, and is asked about the calls."""
+    """The listener gets one container process state with the descriptor, and is notified of the calls."""
     agent = Listener(t.directory)
     try:
         changes = notified(listenerPath=agent.path, listenerMetadata="for the agent")
@@ -134,7 +134,7 @@ def listener(t: Trial) -> None:
 
 @case("seccomp.listener.fails", needs="probe")
 def nobody_listens(t: Trial) -> None:
-    """If nobody listens at listenerPath there is an error, at the latest when it is started."""
+    """If nobody listens at listenerPath, there is an error, at the latest when it is started."""
     t.refused(notified(listenerPath=os.path.join(t.directory, "nobody")), at="start")
 
 
@@ -148,6 +148,6 @@ def incomplete(t: Trial) -> None:
 
 @case("seccomp.listener.ignored", needs="probe")
 def not_needed(t: Trial) -> None:
-    """Without a NOTIFY rule listenerPath is ignored, also if nobody listens there."""
+    """Without a NOTIFY rule listenerPath is ignored, even if nobody listens there."""
     changes = filter_of(rule("SCMP_ACT_ERRNO", "getsid"), listenerPath=os.path.join(t.directory, "nobody"))
     t.equal(tried(t, changes, "getsid 0"), [errno.EPERM], "getsid")

@@ -1,4 +1,4 @@
-"""runtime.md#runtimeState, #runtimeQueryState: what state says in each stage."""
+"""runtime.md#runtimeState, #runtimeQueryState: the output of state in each stage."""
 
 import json
 
@@ -11,7 +11,7 @@ REQUIRED = {"ociVersion": str, "id": str, "status": str, "bundle": str}
 
 
 def conforms(state: dict[str, Json]) -> list[str]:
-    """The rules of schema/state-schema.json that `state` breaks, as sentences."""
+    """The rules of schema/state-schema.json that `state` violates, as sentences."""
     if not isinstance(state, dict):
         return ["the state is no object"]
     broken = ["%s is missing" % name for name in REQUIRED if name not in state]
@@ -92,7 +92,7 @@ def unknown(t: Trial) -> None:
 
 @case("state.bundle", level="core")
 def relative_bundle(t: Trial) -> None:
-    """The bundle in the state is absolute, also when the caller gave a relative path."""
+    """The bundle in the state is absolute, even if the caller gave a relative path."""
     made = t.container()
     path = made.bundle.path
     made.bundle.path = path.rpartition("/")[2]
@@ -115,7 +115,7 @@ def killed_while_created(t: Trial) -> None:
 
 @case("op.state.returns", level="core")
 def parallel_containers(t: Trial) -> None:
-    """Each of two containers has a state of its own."""
+    """Two containers have separate states."""
     first, second = t.created(), t.created()
     states = [first.state(), second.state()]
     t.check(states[0]["pid"] != states[1]["pid"], "the pids differ", (), "two pids", states)

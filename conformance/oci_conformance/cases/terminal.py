@@ -37,7 +37,7 @@ def on_terminal(t: Trial, changes: Changes, *operations: Operation) -> Iterator[
 
 @case("process.terminal", needs="probe", level="core")
 def streams(t: Trial) -> None:
-    """The three streams are one pseudoterminal, which is the controlling terminal of the program's own session."""
+    """The three streams are one pseudoterminal, which is the controlling terminal of the program's session."""
     with on_terminal(t, {}, "self", "wait") as (made, console):
         made.start()
         seen = console.lines("wait")
@@ -71,7 +71,7 @@ def device(t: Trial) -> None:
 
 @case("process.console-size", needs="probe", level="core")
 def size(t: Trial) -> None:
-    """consoleSize is the size of the terminal when the program begins."""
+    """consoleSize is the size of the terminal when the program starts."""
     with on_terminal(t, {"/process/consoleSize": {"height": 33, "width": 111}}, "self", "say end") as (made, console):
         made.start()
         tty = (console.lines("say") or [{}])[0].get("tty", [{}])[0]
@@ -80,7 +80,7 @@ def size(t: Trial) -> None:
 
 @case("default-device.console", "process.terminal.false", needs="probe", level="linux")
 def none(t: Trial) -> None:
-    """Without terminal there is no /dev/console that leads to one."""
+    """Without a terminal, /dev/console does not lead to one."""
     seen = t.observe({"/process/terminal": ABSENT}, "self", "stat /dev/console")
     t.equal([stream.get("is") for stream in seen[0].get("tty", ())], [0, 0, 0], "streams that are a terminal", "process.terminal.false")
     t.check(seen[1].get("errno") == 2, "there is no /dev/console", "default-device.console", "ENOENT", seen[1])
@@ -88,7 +88,7 @@ def none(t: Trial) -> None:
 
 @case("process.terminal", level="linux")
 def other_user(t: Trial) -> None:
-    """A program of another user can open its terminal anew."""
+    """A program of another user can reopen its terminal."""
     changes = {"/process/user": {"uid": 1000, "gid": 1000}}
     with on_terminal(t, changes, "open /dev/tty rw", "say end") as (made, console):
         made.start()

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @case("unified.written", "unified.controllers", needs="v2")
 def written(t: Trial) -> None:
-    """Keys are written to their files, and their controllers enabled; also a key that needs no knowledge."""
+    """Keys are written to their files, and their controllers enabled, even if the runtime does not know the key."""
     values = {"pids.max": "77", "memory.high": str(64 << 20), "cgroup.max.depth": "5"}
     made = t.created({"/linux/resources": {"unified": values}})
     for name, value in values.items():
@@ -23,13 +23,13 @@ def written(t: Trial) -> None:
 
 @case("unified.missing", needs="unified")
 def missing(t: Trial) -> None:
-    """A key of a controller that is not there gives an error."""
+    """A key of a missing controller gives an error."""
     t.refused({"/linux/resources": {"unified": {"nosuchcontroller.max": "1"}}})
 
 
 @case("unified.conversion", needs="v1")
 def on_version_1(t: Trial) -> None:
-    """Keys of version 2 on a host whose controllers are of version 1 cannot be written: an error."""
+    """Keys of version 2 on a host whose controllers are of version 1 give an error."""
     t.refused({"/linux/resources": {"unified": {"memory.max": str(64 << 20)}}})
 
 

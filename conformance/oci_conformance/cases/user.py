@@ -21,7 +21,7 @@ def ids(t: Trial) -> None:
 
 @case("user.additional-gids", level="core")
 def groups(t: Trial) -> None:
-    """additionalGids are the further groups; the caller's are not kept."""
+    """additionalGids are the supplementary groups; the caller's are not kept."""
     seen = t.observe({"/process/user/additionalGids": [7, 1000, 65533]})
     t.equal(sorted(set(seen.get("groups", ())) - {0}), [7, 1000, 65533], "groups")
     seen = t.observe({"/process/user": {"uid": 1000, "gid": 1000}})
@@ -39,7 +39,7 @@ def umask(t: Trial) -> None:
 
 @case("user.umask.unset", level="core")
 def umask_unset(t: Trial) -> None:
-    """Without umask that of the calling process is kept."""
+    """Without umask, that of the calling process is kept."""
     made = t.container(None, "self")
     made.expect(made.try_create(umask=0o27), "create")
     made.watch()
@@ -49,7 +49,7 @@ def umask_unset(t: Trial) -> None:
 
 @case("hostname", level="core")
 def hostname(t: Trial) -> None:
-    """hostname is what the program sees, and the caller's own is untouched."""
+    """The program sees hostname, and the caller's host name is not changed."""
     import os
 
     before = os.uname().nodename
@@ -59,7 +59,7 @@ def hostname(t: Trial) -> None:
 
 @case("hostname", level="core")
 def no_hostname(t: Trial) -> None:
-    """Without hostname a new UTS namespace has the caller's."""
+    """Without hostname, a new UTS namespace has the caller's."""
     import os
 
     t.equal(t.observe({"/hostname": ABSENT}).get("hostname"), os.uname().nodename, "host name")
@@ -67,5 +67,5 @@ def no_hostname(t: Trial) -> None:
 
 @case("domainname", level="core")
 def domainname(t: Trial) -> None:
-    """domainname is what the program sees."""
+    """The program sees domainname."""
     t.equal(t.observe({"/domainname": "conforming.test"}).get("domainname"), "conforming.test", "domain name")

@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from oci_conformance.trial import Trial
 
 
-USUAL = ("pid", "mount", "ipc", "uts", "user", "network")  # network: a sysfs of its own needs one
+USUAL = ("pid", "mount", "ipc", "uts", "user", "network")  # network: required for a new sysfs
 
 
 def mapped(uids: list[dict[str, int]] | None = None, gids: list[dict[str, int]] | None = None) -> dict[str, Json]:
-    """Changes for a user namespace; by default 65536 ids from DEFAULT_UIDS on."""
+    """Changes for a user namespace; by default with 65536 ids from DEFAULT_UIDS."""
     one = [{"containerID": 0, "hostID": DEFAULT_UIDS, "size": 65536}]
     return {
         "/linux/namespaces": [{"type": kind} for kind in USUAL],
@@ -32,7 +32,7 @@ def numbers(text: str | None) -> list[list[int]]:
 
 @case("namespaces.user", "namespaces.new", "mappings.uid", "mappings.gid", needs="user-namespace", level="core")
 def maps(t: Trial) -> None:
-    """uidMappings and gidMappings are the maps of the new user namespace, several entries too."""
+    """uidMappings and gidMappings are the maps of the new user namespace, also with several entries."""
     uids = [{"containerID": 0, "hostID": DEFAULT_UIDS, "size": 1000}, {"containerID": 5000, "hostID": 200000, "size": 10}]
     gids = [{"containerID": 0, "hostID": DEFAULT_UIDS, "size": 2000}, {"containerID": 2000, "hostID": 300000, "size": 7}]
     made = t.created(mapped(uids, gids), "self", "read /proc/self/uid_map", "read /proc/self/gid_map", owner=DEFAULT_UIDS)
@@ -47,7 +47,7 @@ def maps(t: Trial) -> None:
 
 @case("namespaces.user", "mappings.uid", needs="user-namespace", level="core")
 def owner_outside(t: Trial) -> None:
-    """Files that the program makes belong to the mapped ids outside."""
+    """Files that the program creates belong to the mapped ids outside."""
     made = t.created({**mapped(), "/process/user": {"uid": 7, "gid": 8}}, ["write", "/tmp/made", "x"], owner=DEFAULT_UIDS)
     made.start()
     made.finish()

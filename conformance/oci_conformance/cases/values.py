@@ -1,4 +1,4 @@
-"""config.md#configExtensibility, #valid-values, #configAnnotations: what is ignored and what is refused."""
+"""config.md#configExtensibility, #valid-values, #configAnnotations: what is ignored, and what is refused."""
 
 from typing import TYPE_CHECKING
 
@@ -55,14 +55,14 @@ def other_platforms(t: Trial) -> None:
 
 @case("annotations.unknown", "annotations.value", level="core")
 def annotations(t: Trial) -> None:
-    """Annotations with any keys, and with empty values, are no error."""
+    """Annotations with any keys, and with empty values, are accepted."""
     changes = {"/annotations": {"com.example.x": "", "org.opencontainers.image.unknown": "1", "no-domain": "ä"}}
     t.equal(t.observe(changes, "say ran").get("text"), "ran", "the program runs")
 
 
 @case("annotations.stop-signal", level="linux")
 def image_annotations(t: Trial) -> None:
-    """Annotations about the image are no error, and do not change what kill sends."""
+    """Annotations about the image are accepted, and do not change what kill sends."""
     made = t.running({"/annotations": {"org.opencontainers.image.stopSignal": "SIGUSR1", "org.opencontainers.image.os": "linux"}})
     made.kill("USR2")
     t.equal(made.line("signal").get("signal"), 12, "the signal that kill sent")
@@ -70,7 +70,7 @@ def image_annotations(t: Trial) -> None:
 
 @case("annotations.map", "annotations.key", "annotations.value", level="core")
 def invalid_annotations(t: Trial) -> None:
-    """Annotations that are no map, an empty key, a value that is no string: an error."""
+    """Annotations that are not a map, an empty key, and a value that is not a string give an error."""
     t.refused({"/annotations": ["a"]}, "annotations.map", what="a list of annotations gives an error")
     t.refused({"/annotations": {"": "x"}}, "annotations.key", what="an empty key gives an error")
     t.refused({"/annotations": {"com.example.x": 5}}, "annotations.value", what="a number as value gives an error")
@@ -92,7 +92,7 @@ for requirement, rows in (("values.type", WRONG_TYPES), ("values.range", OUT_OF_
 
 @case("values.name", level="core")
 def unknown_names(t: Trial) -> None:
-    """Names that a property does not have give an error: of a namespace, a resource limit."""
+    """Unknown names, of a namespace or a resource limit, give an error."""
     t.refused({"/linux/namespaces/-": {"type": "nosuch"}}, what="an unknown namespace gives an error")
     limits = [{"type": "RLIMIT_NOSUCH", "soft": 1, "hard": 1}]
     t.refused({"/process/rlimits": limits}, at="start", what="an unknown resource limit gives an error")

@@ -47,7 +47,8 @@ def controls() -> dict[str, Mutant]:
 
 
 class Outcome:
-    """caught: by which case; else why not. skipped: the unbroken runtime cannot show the difference here. fault: the mutant's own."""
+    """caught: the case that caught it, or the reason why none did. skipped: the unbroken runtime can't show the difference here. fault: an
+    error in the mutant itself."""
 
     def __init__(self, mutant: Mutant, caught: str | None = None, skipped: str | None = None, fault: str | None = None) -> None:
         self.mutant = mutant
@@ -61,7 +62,7 @@ class Outcome:
 
 
 def broken(result: Result, control: Result) -> list[str]:
-    """Requirements that the mutant fails and the unbroken runtime keeps."""
+    """Requirements that the mutant fails and the unbroken runtime passes."""
     return [name for name in result.failed_requirements() if control.verdict_of(name) == "pass"]
 
 
@@ -86,7 +87,7 @@ def faults(mutant: Mutant, directory: str) -> str | None:
 def control_runs(
     runner: Runner, real: Runtime, mutants: Sequence[Mutant], directory: str
 ) -> tuple[dict[str, Result], dict[tuple[str, str], Result], list[tuple[str, str, list[str]]]]:
-    """The unbroken runtime with all cases of the mutants, by itself and behind each kind of wrapper. ({case: Result},
+    """Runs all cases of the mutants with the unbroken runtime, alone and behind each kind of wrapper. ({case: Result},
     {(way, case): Result}, [(control, case, requirements that only the wrapper breaks)])"""
     known = cases.load()
     bare = {r.case.id: r for r in runner.run_pairs([(real, known[name]) for name in sorted({n for m in mutants for n in m.cases})])}
@@ -112,7 +113,7 @@ def control_runs(
 def outcomes(
     runner: Runner, real: Runtime, mutants: Sequence[Mutant], directory: str
 ) -> tuple[list[Outcome], list[tuple[str, str, list[str]]]]:
-    """Runs the mutants, after their controls. ([Outcome], what the wrappers break by themselves: see control_runs)"""
+    """Runs the mutants, after their controls. Returns ([Outcome], what the wrappers alone break: see control_runs)"""
     known = cases.load()
     bare, wrapped, bad = control_runs(runner, real, mutants, directory)
     shown = {mutant.name: [name for name in mutant.cases if (mutant.way, name) in wrapped] for mutant in mutants}
@@ -147,7 +148,7 @@ def judge(
 
 
 def progress(stream: TextIO) -> Callable[[Result], None]:
-    """What the runner calls after each case: tells on a terminal how far it is."""
+    """Called by the runner after each case: shows progress on a terminal."""
     count = itertools.count(1)
 
     def note(result: Result) -> None:
@@ -163,7 +164,7 @@ def check(options: Namespace, machine: Machine, tools: Tools, directory: str, sa
     path = options.mutants if "/" in options.mutants else shutil.which(options.mutants) or options.mutants
     real = Runtime(os.path.abspath(path), None, options.option, options.timeout)
     runner = Runner(machine, tools, directory, options.jobs, use_known=False, on_result=progress(sys.stdout))
-    runner.patience = None  # hanging is what some are made for
+    runner.patience = None  # some mutants are meant to hang
     begun = time.monotonic()
     try:
         runner.prepare(real)

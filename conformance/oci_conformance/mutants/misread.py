@@ -1,6 +1,7 @@
-"""Mutants that read config.json wrongly: a property ignored, cut, or taken for another.
+"""Mutants that misread config.json: a property is ignored, truncated, or confused with another.
 
-Rule: the change is made to the configuration that the real runtime gets; what it does then is right, and not what was asked."""
+Rule: the change is made to the configuration that the real runtime gets; what it does then is correct, but not what the configuration
+says."""
 
 from __future__ import annotations
 

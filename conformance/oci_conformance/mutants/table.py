@@ -27,7 +27,7 @@ MUTANTS: dict[str, Mutant] = {}
 
 
 class Mutant:
-    """`way`: the key in CONTROLS of the same way of standing between the caller and the runtime, with nothing changed."""
+    """`way`: the key in CONTROLS of a wrapper of the same kind that changes nothing."""
 
     def __init__(self, name: str, cases: str, run: Run, way: str = "plain") -> None:
         self.name = name
@@ -83,12 +83,12 @@ def on_config(name: str, cases: str, change: Change) -> None:
 
 
 def on_state(name: str, cases: str, change: Change) -> None:
-    """A mutant that tells the state wrongly. `change` alters it in place, or returns another."""
+    """A mutant that reports the state wrongly. `change` changes it in place, or returns another one."""
     mutant(name, cases, "state")(with_state(change))
 
 
 def node(config: Json, *keys: str) -> Config:
-    """The object at a path, or an empty one that belongs to nobody."""
+    """The object at a path, or a separate empty one."""
     for key in keys:
         config = config.get(key) if isinstance(config, dict) else None
     return config if isinstance(config, dict) else {}
@@ -328,7 +328,7 @@ def descriptor_leaks(call: Invocation) -> int:
 
 
 def after_create(name: str, cases: str, change: Callable[[str], None]) -> None:
-    """A mutant that spoils the made container: change(path of its root as the host sees it)."""
+    """A mutant that damages the created container: change(path of its root on the host)."""
 
     def run(call: Invocation) -> int:
         code = call.go_on()

@@ -37,7 +37,7 @@ class Invocation:
         return self.argv[self.argv.index(name) + 1] if name in self.argv[:-1] else None
 
     def plain(self) -> list[str]:
-        """The words that are no options."""
+        """The arguments that are not options."""
         found, skip = [], False
         for word in self.argv:
             if skip:
@@ -49,11 +49,11 @@ class Invocation:
         return found
 
     def go_on(self, *more: str, argv: list[str] | None = None, fds: Sequence[int] = ()) -> int:
-        """Calls the real runtime with our streams. Its exit status."""
+        """Calls the real runtime with our streams. Returns its exit status."""
         return subprocess.run([self.real, *(self.argv if argv is None else argv), *more], pass_fds=fds).returncode
 
     def ask(self, *arguments: str | None, stdin: int | None = None) -> tuple[int, bytes]:
-        """Calls the real runtime in passing: (exit status, what it printed)."""
+        """Calls the real runtime and returns (exit status, output)."""
         done = subprocess.run(
             [self.real, *(["--root", self.root] if self.root else []), *filter(None, arguments)], capture_output=True, stdin=stdin
         )
@@ -63,7 +63,7 @@ class Invocation:
         code, out = self.ask("state", self.id)
         return json.loads(out) if code == 0 else None
 
-    # ---- config.json of the bundle, changed for the time of one call
+    # ---- config.json of the bundle, changed during one call
 
     def config(self) -> Config | None:
         try:
@@ -74,7 +74,7 @@ class Invocation:
             return None
 
     def with_config(self, change: Change) -> int:
-        """create with a changed config.json. `change` alters it in place, or returns another."""
+        """create with a changed config.json. `change` changes it in place, or returns another one."""
         path = os.path.join(self.bundle, "config.json")
         config = self.config()
         if config is None:
@@ -91,14 +91,14 @@ class Invocation:
                 file.write(before)
 
     def cgroup_directories(self) -> list[str]:
-        """Where the container's cgroups are or would be, wherever something like a hierarchy is mounted."""
+        """The actual or possible directories of the container's cgroups, in every mounted hierarchy."""
         path = ((self.config() or {}).get("linux") or {}).get("cgroupsPath")
         tops = [line.split()[4] for line in open("/proc/self/mountinfo") if " - cgroup" in line]
         return [top + path for top in tops] if path and path.startswith("/") else []
 
 
 def main(name: str, real: str, argv: list[str]) -> NoReturn:
-    """Runs a mutant of the table; never returns. A mutant that is itself wrong says so in a file beside its program."""
+    """Runs a mutant of the table; never returns. A faulty mutant reports that in a file next to its program."""
     import traceback
 
     from oci_conformance.mutants import controls, load

@@ -1,4 +1,4 @@
-"""Makes the probe that looks from inside: probe.c compiled statically, or probe.sh with a static busybox.
+"""Builds the probe, which runs inside containers: probe.c compiled statically, or probe.sh with a static busybox.
 
 Rule: both print the same lines; what only the compiled one can do needs "probe" in a case's `needs`.
 """
@@ -26,7 +26,7 @@ class Missing(Exception):
 
 
 class Tools:
-    """What goes into bin/ of every root: `probe`, and `busybox` where there is one."""
+    """The contents of bin/ in every root: `probe`, and `busybox` if available."""
 
     def __init__(self, probe: str, busybox: str | None, compiled: bool) -> None:
         self.probe = probe
@@ -35,7 +35,8 @@ class Tools:
 
 
 def prepare(directory: str, busybox: str | None = None, shell: bool = False, ready: str | None = None) -> Tools:
-    """Tools, made in the directory. `busybox`: a path instead of the search; `shell`: do not compile; `ready`: a probe compiled before."""
+    """Builds the Tools in the directory. `busybox`: a path instead of the search; `shell`: do not compile; `ready`: a probe that was
+    compiled earlier."""
     if ready:
         why = copied(ready, os.path.join(directory, "probe"))
         if why:
@@ -127,7 +128,7 @@ def parse(text: str) -> list[Line]:
 
 
 def plain(value: Json) -> Json:
-    """One character a byte as the probe prints them → text, undecodable bytes as surrogates. `name.hex` is the script's form."""
+    """The probe's output, one character per byte → text, with undecodable bytes as surrogates. `name.hex` is the script's form."""
     if isinstance(value, str):
         try:
             return value.encode("latin-1").decode("utf-8", "surrogateescape")

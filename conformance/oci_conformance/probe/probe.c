@@ -36,7 +36,7 @@
 #include <time.h>
 #include <unistd.h>
 
-static char *text; /* the line in the making */
+static char *text; /* the line that is being built */
 static size_t used, room;
 
 static void put(const char *s, size_t n)
@@ -464,7 +464,7 @@ static int op_call(int argc, char **argv)
         a[i - 2] = argv[i][0] == '=' ? (unsigned long)(argv[i] + 1) : strtoul(argv[i], NULL, 0);
     if (number < 0 || pipe(ends))
         return num("known", 0), 0;
-    pid_t pid = fork(); /* the filter may kill who calls */
+    pid_t pid = fork(); /* the filter may kill the caller */
     if (!pid) {
         errno = 0;
         answer.ret = syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
@@ -506,7 +506,7 @@ static int op_run(int argc, char **argv)
     return 0;
 }
 
-/* How many processes can be there beside this one, up to LIMIT: they wait at a pipe until all are counted. */
+/* How many more processes can exist, up to LIMIT: they wait at a pipe until all are counted. */
 static int op_forks(int argc, char **argv)
 {
     int ends[2], made = 0, error = 0;
@@ -567,7 +567,7 @@ static int op_interfaces(int argc, char **argv)
 
 /* ---- time and signals */
 
-/* Says that it is ready, then names every signal that comes; TERM ends it with status 0. */
+/* Reports that it is ready, then every signal that arrives; on TERM it exits with status 0. */
 static int op_wait(int argc, char **argv)
 {
     sigset_t all;
@@ -604,9 +604,9 @@ static int op_die(int argc, char **argv)
     _exit(95);
 }
 
-static int hinted; /* the pid in the state that a hook was given */
+static int hinted; /* the pid in the state that a hook received */
 
-/* `to FILE LABEL`: for hooks. Everything printed from here on is appended to FILE; the standard input is printed as well. */
+/* `to FILE LABEL`: for hooks. All further output is appended to FILE; the standard input is also printed. */
 static int op_to(int argc, char **argv)
 {
     size_t size = 0;
@@ -624,7 +624,7 @@ static int op_to(int argc, char **argv)
     return 0;
 }
 
-/* `peek NAME`: a file of /proc of the process that the state on the standard input named. */
+/* `peek NAME`: a file in /proc of the process named in the state on standard input. */
 static int op_peek(int argc, char **argv)
 {
     char path[256];

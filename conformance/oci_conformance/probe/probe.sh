@@ -1,12 +1,12 @@
 #!/bin/busybox sh
-# The probe where no C compiler is: the same operations as probe.c as far as a shell can, through /proc. Texts are printed as
+# The probe without a C compiler: the same operations as probe.c, as far as a shell can do them, using /proc. Texts are printed as
 # hexadecimal digits under NAME.hex, so that nothing needs quoting.
 B=/bin/busybox
 [ -x $B ] || B=$($B which busybox 2>/dev/null || command -v busybox)
 
 hex() { printf '%s' "$1" | $B od -An -v -tx1 | $B tr -d ' \n'; }
 filehex() { $B od -An -v -tx1 "$1" 2>/dev/null | $B tr -d ' \n'; }
-field() { $B sed -n "s/^$1:[[:space:]]*//p" /proc/self/status; }  # of sed: the same but for its pids
+field() { $B sed -n "s/^$1:[[:space:]]*//p" /proc/self/status; }  # read by sed: the same except for the pids
 nth() { printf '%s\n' "$1" | $B awk -v n="$2" '{print $n}'; }
 wide() { printf '%d' "0x$(field "$1")" 2>/dev/null || echo 0; }
 

@@ -1,4 +1,4 @@
-"""The reports: what a run found, as data for all forms.
+"""The reports: the results of a run, as data for all formats.
 
 Rule: a report shows the verdicts of result.py; nothing is decided here.
 """
@@ -52,7 +52,7 @@ class Report:
         return {verdict: verdicts.count(verdict) for verdict in VERDICTS}
 
     def requirement_counts(self, runtime: Runtime, level: str) -> dict[Standing, int]:
-        """{verdict: number of observable requirements of a level}, `none` for those that no case of the run is about."""
+        """{verdict: number of observable requirements of a level}, `none` for those that no case of the run tests."""
         found: dict[Standing, int] = {}
         results = self.by_requirement(runtime)
         for requirement in self.table.values():
@@ -69,7 +69,7 @@ class Report:
         return found
 
     def coverage(self) -> dict[str, tuple[int, int, int]]:
-        """{level: (observable, those that a case of this run is about, all)}"""
+        """{level: (observable, those that a case of this run tests, all)}"""
         named = {name for case in self.cases for name in case.requirements}
         found = {}
         for level in LEVELS:
@@ -79,7 +79,7 @@ class Report:
         return found
 
     def broken_musts(self) -> list[Result]:
-        """Results that fail a MUST that known.py does not excuse, and cases that the suite itself could not do."""
+        """Results that fail a MUST that is not in known.py, and cases that the suite itself could not run."""
         found = []
         for result in self.results:
             musts = [name for name in result.failed_requirements() if self.table[name].level == "MUST" and name not in result.known]
@@ -115,7 +115,7 @@ def runtime_dict(runtime: Runtime) -> dict[str, str | None]:
 
 
 def write(report: Report, form: str, path: str) -> None:
-    """Writes a report; OSError where that cannot be done. `-` is the standard output."""
+    """Writes a report; OSError on failure. `-` is the standard output."""
     import importlib
     import sys
 

@@ -1,4 +1,4 @@
-"""The evidence part of the HTML report: for each case that is not as it should be the requirements, what was expected and seen, the
+"""The evidence part of the HTML report: for each case that did not pass: the requirements, what was expected and seen, the
 last calls, and how its configuration differs from the suite's base.
 
 Rule: output of a runtime is shown as text, of bounded size."""
@@ -59,7 +59,7 @@ def case(report: Report, result: Result, words: Mapping[str, str]) -> str:
         "<details class=case%s><summary><b>%s</b> <span class=%s>%s</span> <code>%s</code></summary><p id='%s'>%s</p>"
         % (
             *("" if result.verdict == "known" else " open", e(result.runtime.label), result.verdict, words[result.verdict]),
-            *(e(result.case.id), anchor(result), e(result.case.title)),  # the id inside: a link to it unfolds what is around
+            *(e(result.case.id), anchor(result), e(result.case.title)),  # the id is inside: a link to it unfolds the surrounding element
         )
     ]
     for name in result.failed_requirements():
@@ -83,7 +83,7 @@ def case(report: Report, result: Result, words: Mapping[str, str]) -> str:
 
 
 def configuration(config: Config | str) -> str:
-    """A configuration as changes of the base; as it stands where it is no JSON object."""
+    """A configuration as changes to the base, or unchanged if it is not a JSON object."""
     if not isinstance(config, dict):
         return str(config)
     changes = bundle.difference(bundle.base(), config)

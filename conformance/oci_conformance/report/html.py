@@ -78,7 +78,7 @@ def text(report: Report) -> str:
 
 
 def name_of(runtime: Runtime) -> str:
-    """Label, and what it calls itself where that is another word."""
+    """The label, and the runtime's own name if it differs."""
     return "<b>%s</b> %s%s" % (e(runtime.label), e(runtime.name) + " " if runtime.name != runtime.label else "", e(runtime.version))
 
 

@@ -82,5 +82,5 @@ def attribute(value: object) -> str:
 
 
 def clean(value: str) -> str:
-    """Without the characters that XML cannot hold at all."""
+    """The text without characters that are not allowed in XML."""
     return "".join(c if c in "\t\n\r" or 0x20 <= ord(c) < 0xD800 or 0xE000 <= ord(c) < 0xFFFE or ord(c) > 0xFFFF else "?" for c in value)
