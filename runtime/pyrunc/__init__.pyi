@@ -1,4 +1,4 @@
-# What type checkers see of `import pyrunc`: __init__.py loads these when they are asked for.
+# The names of `import pyrunc` for type checkers: __init__.py loads these on first use.
 from pyrunc.api import AlreadyExistsError as AlreadyExistsError
 from pyrunc.api import AsyncContainer as AsyncContainer
 from pyrunc.api import AsyncRuntime as AsyncRuntime

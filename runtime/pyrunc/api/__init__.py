@@ -1,7 +1,7 @@
-"""The Python face of pyrunc, what `import pyrunc` shows: Runtime, Bundle, Container, results and exceptions.
+"""The Python API of pyrunc, which `import pyrunc` provides: Runtime, Bundle, Container, results and exceptions.
 
-It drives the command line through one helper process (keeper.py) and imports nothing of the runtime itself but the example config,
-so that no application ever carries code that enters namespaces. Runtime and Container are synchronous, and may be used by many threads;
+It drives the command line through one helper process (keeper.py) and imports nothing of the runtime itself except the example config, so
+that applications never contain code that enters namespaces. Runtime and Container are synchronous and can be used by many threads;
 AsyncRuntime and AsyncContainer are for asyncio.
 """
 

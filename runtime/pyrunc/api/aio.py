@@ -1,7 +1,7 @@
-"""The asynchronous face: AsyncRuntime and AsyncContainer, with the methods of Runtime and Container as coroutines.
+"""The asynchronous API: AsyncRuntime and AsyncContainer, with the methods of Runtime and Container as coroutines.
 
-What waits for a container (wait(), events(), output) is an awaitable of the event loop: cancelling it ends the runtime's command. Other
-calls take milliseconds and run in a thread of the loop's executor; so do run() and exec(), which `timeout` ends.
+Methods that wait for a container (wait(), events(), output) run in the event loop: cancelling them terminates the runtime's command. Other
+calls take milliseconds and run in a thread of the loop's executor; so do run() and exec(), which have a `timeout`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pyrunc.api.runtime import Path, Runtime
 
 
 class AsyncRuntime:
-    """Runtime for asyncio; the arguments are those of Runtime, which `runtime` is."""
+    """Runtime for asyncio, with the same arguments; `runtime` is the underlying Runtime."""
 
     def __init__(
         self, path: Path | None = None, *, root: Path | None = None, options: Sequence[str] = (), timeout: float | None = 60.0
@@ -39,7 +39,7 @@ class AsyncRuntime:
         await asyncio.to_thread(self.runtime.close)
 
     async def create(self, bundle: Bundle | Path, id: str | None = None, *, stream: bool = False, **options: Any) -> AsyncContainer:
-        """As Runtime.create(). stream: `stdout` and `stderr` of the container become streams that can be read while it runs."""
+        """Like Runtime.create(). stream: `stdout` and `stderr` of the container become streams that can be read while it runs."""
         if not stream:
             return AsyncContainer(await asyncio.to_thread(self.runtime.create, bundle, id, **options))
         pipes = [os.pipe2(os.O_CLOEXEC) for _ in range(2)]
@@ -60,7 +60,7 @@ class AsyncRuntime:
         return AsyncContainer(await asyncio.to_thread(self.runtime.restore, bundle, image_path, id, **options))
 
     async def run(self, bundle: Bundle | Path, id: str | None = None, **options: Any) -> Completed:
-        """As Runtime.run()."""
+        """Like Runtime.run()."""
         return await asyncio.to_thread(self.runtime.run, bundle, id, **options)
 
     async def container(self, id: str) -> AsyncContainer:
@@ -110,20 +110,20 @@ class AsyncContainer:
             self.close()
 
     def close(self) -> None:
-        """Gives back output and streams. The container stays."""
+        """Closes output and streams. The container is not affected."""
         while self._transports:
             self._transports.pop().close()
         self.container.close()
 
     async def _reader(self, fd: int) -> tuple[asyncio.StreamReader, asyncio.BaseTransport]:
-        """A stream of what comes out of a pipe, and the transport that closes it."""
+        """A stream that reads from a pipe, and the transport that closes it."""
         reader = asyncio.StreamReader()
         pipe = os.fdopen(fd, "rb", buffering=0)
         transport, _protocol = await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
         self._transports.append(transport)
         return reader, transport
 
-    # ---- looking
+    # ---- queries
 
     async def state(self) -> State:
         return await asyncio.to_thread(self.container.state)
@@ -142,7 +142,8 @@ class AsyncContainer:
         return await asyncio.to_thread(self.container.diff)
 
     async def events(self, interval: float = 5.0) -> AsyncGenerator[dict[str, Any]]:
-        """Statistics every `interval` seconds, and whenever memory ran out, until the container ends: {"type": "stats" or "oom", "id", "data"}."""
+        """Statistics every `interval` seconds, and an event whenever memory runs out, until the container exits: {"type": "stats" or "oom",
+        "id", "data"}."""
         words = ("events", "--interval", "%dms" % max(1, int(interval * 1000)), self.id)
         ours, theirs = os.pipe2(os.O_CLOEXEC)
         runtime = self.container.runtime
@@ -157,7 +158,7 @@ class AsyncContainer:
             finally:
                 command.cancel()
                 transport.close()
-                if transport in self._transports:  # close() may have been called meanwhile
+                if transport in self._transports:  # close() may have been called in the meantime
                     self._transports.remove(transport)
 
     # ---- life
@@ -170,7 +171,7 @@ class AsyncContainer:
         await asyncio.to_thread(lambda: self.container.kill(signal, all=all))
 
     async def wait(self, timeout: float | None = None) -> ExitStatus:
-        """Waits until the program has ended. TimeoutExpired: it goes on running."""
+        """Waits until the program has exited. On TimeoutExpired it keeps running."""
         runtime, words = self.container.runtime, ("wait", "--format", "json", self.id)
         out = caller.memory_file()
         try:
@@ -182,10 +183,10 @@ class AsyncContainer:
                 runtime.raise_failure(log.name, 0, words)
         finally:
             os.close(out)
-        return await asyncio.to_thread(self.container.wait)  # it has ended: this knows how
+        return await asyncio.to_thread(self.container.wait)  # it has exited: this returns its status
 
     async def _command(self, argv: Sequence[str], stdout: int) -> None:
-        """Executes argv to its end; closes `stdout` at once. Cancelling it ends the command."""
+        """Runs argv until it exits; closes `stdout` immediately. Cancelling it terminates the command."""
         loop = asyncio.get_running_loop()
         null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         try:
@@ -202,7 +203,7 @@ class AsyncContainer:
             answer.close()
 
     async def stop(self, timeout: float = 10.0, signal: int | str = "TERM") -> ExitStatus:
-        """Ends the program: the signal, and SIGKILL if it still runs after `timeout` seconds."""
+        """Stops the program: sends the signal, and SIGKILL if it is still running after `timeout` seconds."""
         return await asyncio.to_thread(self.container.stop, timeout, signal)
 
     async def pause(self) -> None:
@@ -230,5 +231,5 @@ class AsyncContainer:
         await asyncio.to_thread(lambda: self.container.checkpoint(image_path, **options))
 
     async def exec(self, args: Sequence[str], **options: Any) -> Completed:
-        """As Container.exec()."""
+        """Like Container.exec()."""
         return await asyncio.to_thread(lambda: self.container.exec(args, **options))

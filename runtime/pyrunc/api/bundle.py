@@ -22,7 +22,7 @@ GROUP = "root:x:0:\nuser:x:1000:\n"
 
 
 class Bundle:
-    """path: the directory; config: the document, read from config.json when None. Changes are written by save().
+    """path: the directory; config: the document, read from config.json if it is None. save() writes changes.
 
     As a context manager it saves nothing; a temporary one (busybox() without a path) is removed.
     """
@@ -51,7 +51,7 @@ class Bundle:
 
     def set(self, pointer: str, value: Any) -> Bundle:
         """Changes one place of the document, by JSON pointer: `bundle.set("/process/args", ["/bin/true"])`. A last element `-` appends;
-        objects on the way are made. → itself."""
+        missing objects are created. → self."""
         keys = [key.replace("~1", "/").replace("~0", "~") for key in pointer.split("/")[1:]]
         if not keys:
             raise ValueError("a pointer begins with /: %r" % pointer)
@@ -67,7 +67,7 @@ class Bundle:
         return self
 
     def save(self) -> Bundle:
-        """Writes config.json, whole or not at all. → itself."""
+        """Writes config.json atomically. → self."""
         new = self.path / ".config.json.new"
         new.write_text(json.dumps(self.config, indent=2, ensure_ascii=False) + "\n", "utf-8")
         new.replace(self.path / "config.json")
@@ -83,8 +83,9 @@ class Bundle:
         readonly: bool = True,
         rootless: bool | None = None,
     ) -> Bundle:
-        """Makes a bundle in a directory (made if absent): the config that `pyrunc spec` writes, without a terminal and with these
-        arguments. rootfs: from the bundle, or absolute. rootless: None asks who we are. config.json must not be there yet."""
+        """Creates a bundle in a directory (which is created if it does not exist): the config that `pyrunc spec` writes, without a terminal
+        and with these arguments. rootfs: relative to the bundle, or absolute. rootless: None means unless we are root. config.json must not
+        exist yet."""
         directory = pathlib.Path(path).absolute()
         directory.mkdir(parents=True, exist_ok=True)
         rootless = os.geteuid() != 0 if rootless is None else rootless
@@ -98,8 +99,8 @@ class Bundle:
 
     @classmethod
     def busybox(cls, args: Sequence[str], path: str | os.PathLike[str] | None = None, *, readonly: bool = True) -> Bundle:
-        """A bundle with a root of its own, made of the host's static busybox (Debian: busybox-static). path: None makes a temporary one, for
-        `with`."""
+        """A bundle with a new root that contains the host's static busybox (Debian: busybox-static). path: None creates a temporary one,
+        for `with`."""
         temporary = None
         if path is None:
             temporary = tempfile.TemporaryDirectory(prefix="pyrunc-bundle-")

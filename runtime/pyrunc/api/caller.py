@@ -1,5 +1,5 @@
-"""One helper process (keeper.py) and the calls that go through it. Nothing here forks: the helper is made by subprocess, which executes
-at once, and each call is a message with descriptors. Many threads may call at the same time."""
+"""One helper process (keeper.py) and the calls that go through it. Nothing here forks: subprocess starts the helper, which is executed
+immediately, and each call is a message with descriptors. Many threads can make calls at the same time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NO_PROGRAM = (errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ENOTDIR, errno.EL
 
 
 def memory_file(data: bytes = b"") -> int:
-    """A descriptor of an anonymous file, at its beginning."""
+    """A descriptor of an anonymous file, positioned at its beginning."""
     fd = os.memfd_create("pyrunc", os.MFD_CLOEXEC)
     view = memoryview(data)
     while view:
@@ -35,7 +35,7 @@ def memory_file(data: bytes = b"") -> int:
 
 
 def content(fd: int) -> bytes:
-    """All that stands in a memory file, wherever its position is: others may be writing to it."""
+    """The contents of a memory file, whatever its position is: others may be writing to it."""
     size = os.fstat(fd).st_size
     parts = []
     at = 0
@@ -49,14 +49,14 @@ def content(fd: int) -> bytes:
 
 
 def _end(process: subprocess.Popen[bytes], control: socket.socket, owner: int) -> None:
-    """The helper ends at the end of file on its socket. In a forked child it is not ours to wait for."""
+    """The helper exits at end of file on its socket. In a forked child it is not our child and can't be reaped."""
     control.close()
     if owner == os.getpid():
         process.wait()
 
 
 class Caller:
-    """Starts the helper when it is needed first, and again if somebody has killed it."""
+    """Starts the helper when it is first needed, and again if it was killed."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -64,7 +64,7 @@ class Caller:
         self._stop: weakref.finalize[Any, Any] | None = None
 
     def close(self) -> None:
-        """Ends the helper. Containers stay. The next call starts another one."""
+        """Stops the helper. Containers are not affected. The next call starts another one."""
         with self._lock:
             self._forget()
 
@@ -90,7 +90,7 @@ class Caller:
         return ours
 
     def _send(self, payload: int, answer: socket.socket, fds: Sequence[int]) -> None:
-        """A lost helper is started again, once."""
+        """Restarts a dead helper once."""
         handed = [payload, answer.fileno(), *fds]
         with self._lock:
             control = self._control or self._start()
@@ -101,7 +101,7 @@ class Caller:
                 socket.send_fds(self._start(), [b"x"], handed)
 
     def begin(self, request: Mapping[str, Any], fds: Sequence[int] = ()) -> socket.socket:
-        """Sends a message. Its answer comes through the socket that is returned; closing that ends the command."""
+        """Sends a message. The answer arrives on the socket that is returned; closing it terminates the command."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         payload = memory_file(json.dumps(request).encode("utf-8", "surrogatepass"))
         try:
@@ -115,7 +115,7 @@ class Caller:
         return ours
 
     def ask(self, request: Mapping[str, Any], fds: Sequence[int] = (), timeout: float | None = None) -> dict[str, Any]:
-        """A message, and its answer. TimeoutExpired closes the answer's socket, upon which the helper ends the command."""
+        """Sends a message and returns its answer. TimeoutExpired closes the answer's socket, and the helper then terminates the command."""
         with self.begin(request, fds) as ours:
             poll = select.poll()
             poll.register(ours, select.POLLIN)
@@ -124,7 +124,7 @@ class Caller:
                 raise TimeoutExpired("took longer than %g s" % (timeout or 0))
             data = ours.recv(65536)
         if not data:
-            raise Error("the helper process has ended before the command did")
+            raise Error("the helper process exited before the command did")
         found: dict[str, Any] = json.loads(data)
         return found
 
@@ -138,8 +138,8 @@ class Caller:
         timeout: float | None = None,
         name: str = "the command",
     ) -> int:
-        """Executes argv (a path, then words) to its end. None: /dev/null. `more` become 3, 4, …. name: of the command, for the error.
-        → exit status, 128 and the signal for one that was killed."""
+        """Runs argv (a path, then arguments) until it exits. None: /dev/null. `more` become 3, 4, …. name: the command, for the error. →
+        exit status, or 128 plus the signal if it was killed."""
         null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         try:
             fds = [null if fd is None else fd for fd in (stdin, stdout, stderr)]
@@ -155,22 +155,22 @@ class Caller:
         return code if code >= 0 else 128 - code
 
     def ending(self, pid: int, start: int, timeout: float | None = None) -> int | None:
-        """Wait status of a process that became the helper's child, as soon as it has ended; None for a stranger."""
+        """Wait status of a process that became the helper's child, as soon as it has exited; None for other processes."""
         status = self.ask({"do": "ended", "pid": pid, "start": start}, (), timeout)["status"]
         return None if status is None else int(status)
 
 
 def failure(log: str) -> Error | None:
-    """The exception for what stands in a JSON log: its last record of the level `error`. None when there is none."""
+    """The exception for the last record with level `error` in a JSON log; None if there is none."""
     try:
         with open(log, encoding="utf-8", errors="surrogateescape") as file:
             lines = file.read().splitlines()
-    except FileNotFoundError:  # no runtime of ours: it did not even open the log
+    except FileNotFoundError:  # not pyrunc: it did not even open the log
         return None
     for line in reversed(lines):
         try:
             record = json.loads(line)
-        except ValueError:  # no runtime of ours wrote that
+        except ValueError:  # not written by pyrunc
             continue
         if isinstance(record, dict) and record.get("level") == "error":
             return of_record(record)
@@ -178,8 +178,8 @@ def failure(log: str) -> Error | None:
 
 
 class LogFile:
-    """A file for one command's log, removed by the context. It has a directory of its own, which goes too: a command that was given up just
-    before could else create the file again."""
+    """A file for one command's log, removed at the end of the context. It is in a separate directory, which is also removed: otherwise an
+    aborted command could create the file again."""
 
     def __init__(self) -> None:
         self._directory = tempfile.TemporaryDirectory(prefix="pyrunc-")

@@ -1,4 +1,4 @@
-"""Container: one container of a Runtime, whoever has made it."""
+"""Container: one container of a Runtime, whoever created it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Container:
-    """Made by Runtime.create() or Runtime.container(). As a context manager it kills and deletes the container."""
+    """Created by Runtime.create() or Runtime.container(). As a context manager it kills and deletes the container."""
 
     def __init__(self, runtime: Runtime, id: str, output: Sequence[int]) -> None:
         self.runtime = runtime
@@ -44,7 +44,7 @@ class Container:
             self.close()
 
     def close(self) -> None:
-        """Gives back captured output. The container stays."""
+        """Closes captured output. The container is not affected."""
         while self._output:
             os.close(self._output.pop())
 
@@ -52,10 +52,10 @@ class Container:
         self.close()
 
     def init_is(self, pid: int) -> None:
-        """Notes which process it is, with its start time, for who asks how it ended. Called while it waits at the gate."""
+        """Records init's pid and start time, to find out later how it exited. Called while init waits at the gate."""
         self._init = (pid, start_time(pid))
 
-    # ---- looking
+    # ---- queries
 
     def state(self) -> State:
         return State.of(self.runtime.json("state", self.id))
@@ -67,12 +67,12 @@ class Container:
 
     @property
     def pid(self) -> int:
-        """Of the container's init, as the host sees it; 0 when it has stopped."""
+        """The pid of the container's init on the host; 0 if it is stopped."""
         return self.state().pid
 
     @property
     def stdout(self) -> bytes:
-        """What the program has written so far, if create() had capture=True; else nothing."""
+        """The output of the program so far, if create() was called with capture=True; else empty."""
         return caller.content(self._output[0]) if self._output else b""
 
     @property
@@ -83,34 +83,35 @@ class Container:
         return Stats.of(self.runtime.json("stats", "--format", "json", self.id)[self.id])
 
     def processes(self) -> list[int]:
-        """Pids of its processes, as the host sees them."""
+        """The pids of its processes on the host."""
         return list(self.runtime.json("ps", "--format", "json", self.id) or ())
 
     def diff(self) -> list[Difference]:
-        """How the container differs from its plan, and its config from that of the bundle. Empty: in nothing."""
+        """Differences between the container and its plan, and between its config and that of the bundle. Empty if there are none."""
         found = self.runtime.json("diff", "--format", "json", self.id, check=False)
         return [Difference.of(row) for row in found["differences"]]
 
     # ---- life
 
     def start(self) -> Container:
-        """Executes the program. Fails, other than with other runtimes, when it can't be executed."""
+        """Executes the program. Unlike with other runtimes, this fails if the program can't be executed."""
         self.runtime.call("start", self.id)
         return self
 
     def kill(self, signal: int | str = "TERM", *, all: bool = False) -> None:
-        """A signal to init, or to every process. A number, or a name with or without SIG."""
+        """Sends a signal to init, or to every process. signal: a number, or a name with or without SIG."""
         word = str(int(signal)) if isinstance(signal, int) else signal
         self.runtime.call("kill", *(["--all"] if all else []), self.id, word)
 
     def wait(self, timeout: float | None = None) -> ExitStatus:
-        """Waits until the program has ended. TimeoutExpired after `timeout` seconds: it goes on running."""
+        """Waits until the program has exited. TimeoutExpired after `timeout` seconds; the program keeps running."""
         if self._ended is None or self._ended.status is None:
             self._ended = self._wait(timeout)
         return self._ended
 
     def _wait(self, timeout: float | None) -> ExitStatus:
-        """The runtime's own `wait` knows most. Where nobody was there in time to take the status, the helper was: it is init's parent."""
+        """Uses the runtime's `wait`, which has the most information. If the status could not be recorded in time, the helper has it: it is
+        init's parent."""
         out = caller.memory_file()
         try:
             with caller.log_file() as log:
@@ -128,13 +129,14 @@ class Container:
         return ExitStatus(found["status"], found["signal"], found["oom_killed"])
 
     def stop(self, timeout: float = 10.0, signal: int | str = "TERM") -> ExitStatus:
-        """Ends the program: the signal, and SIGKILL if it still runs after `timeout` seconds. For one that has ended already, how it did."""
+        """Stops the program: sends the signal, and SIGKILL if it is still running after `timeout` seconds. If it has already exited,
+        returns its status."""
         for one, limit in ((signal, timeout), ("KILL", None)):
             try:
                 self.kill(one)
                 return self.wait(limit)
             except StateError:
-                break  # it has ended
+                break  # it has exited
             except TimeoutExpired:
                 continue
         return self.wait()
@@ -146,16 +148,17 @@ class Container:
         self.runtime.call("resume", self.id)
 
     def update(self, resources: Mapping[str, Any]) -> None:
-        """Other limits: an object as /linux/resources in config.json, such as {"memory": {"limit": 1 << 26}, "pids": {"limit": 64}}. What is
-        not mentioned keeps its value."""
+        """Changes limits: an object like /linux/resources in config.json, such as {"memory": {"limit": 1 << 26}, "pids": {"limit": 64}}.
+        Other limits are not changed."""
         self.runtime.call("update", "--resources", "-", self.id, input=json.dumps(resources).encode())
 
     def delete(self, *, force: bool = False) -> None:
-        """Gives everything back. force: kills it first; NotFoundError is not raised then."""
+        """Releases everything. force: kills it first, and does not raise NotFoundError."""
         self.runtime.call("delete", *(["--force"] if force else []), self.id)
 
     def checkpoint(self, image_path: Path, *, leave_running: bool = False, options: Sequence[str] = ()) -> None:
-        """Saves the processes to images (needs CRIU), and deletes the container unless leave_running. Runtime.restore() brings it back."""
+        """Saves the processes to images (needs CRIU), and deletes the container unless leave_running is set. Runtime.restore() restores
+        it."""
         words: list[Path] = ["checkpoint", "--image-path", os.fspath(image_path), *(["--leave-running"] if leave_running else []), *options]
         self.runtime.call(*words, self.id)
 
@@ -165,7 +168,8 @@ class Container:
         return [Mount.of(row) for row in self.runtime.json("mounts", "list", self.id, "--format", "json") or ()]
 
     def add_mount(self, destination: str, source: Path | None = None, *, type: str = "bind", options: Sequence[str] = ()) -> None:
-        """Mounts something into the running container; a bind mount of `source` by default. It goes with the container or by remove_mount()."""
+        """Mounts something in the running container; a bind mount of `source` by default. It is removed with the container or by
+        remove_mount()."""
         words: list[Path] = ["mounts", "add", "--destination", destination, "--type", type]
         words += ["--source", os.fspath(source)] if source is not None else []
         words += ["--options", ",".join(options)] if options else []
@@ -191,8 +195,8 @@ class Container:
         timeout: float | None = None,
         check: bool = False,
     ) -> Completed:
-        """Runs another program in the container, to its end. user: "uid[:gid]" or a name of its /etc/passwd. Output goes into memory
-        unless files are given. TimeoutExpired: it has been killed. check: ProgramFailed for a status that is not 0."""
+        """Runs another program in the container until it exits. user: "uid[:gid]" or a name in its /etc/passwd. Output is captured in
+        memory unless files are given. On TimeoutExpired it has been killed. check: raise ProgramFailed if the status is not 0."""
         if isinstance(args, str) or not args:
             raise TypeError("args is a list of words, the program first")
         words: list[Path] = ["exec", *options]
@@ -212,13 +216,14 @@ class Container:
         return done.check() if check else done
 
     def _end_program(self, pid_file: str) -> None:
-        """SIGKILL for a program whose `exec` was told to end: `exec` hands SIGTERM on, which it may ignore. Only one of the container's."""
+        """Sends SIGKILL to a program whose `exec` was terminated: `exec` forwards SIGTERM, which the program may ignore. Only if the
+        process belongs to the container."""
         try:
             with open(pid_file) as file:
                 pid = int(file.read())
             fd = os.pidfd_open(pid)
         except (OSError, ValueError):
-            return  # it had not begun, or has ended
+            return  # it had not started, or has exited
         try:
             if pid in self.processes():
                 signals.pidfd_send_signal(fd, signals.SIGKILL)

@@ -1,4 +1,4 @@
-"""The exceptions of the Python face. Each is made from the record that the runtime writes to its log; nothing parses sentences."""
+"""The exceptions of the Python API. They are created from the record that the runtime writes to its log; no messages are parsed."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 
 class Error(Exception):
-    """Base of all. str() is the runtime's sentence.
+    """The base class. str() is the runtime's message.
 
-    kind: usage, refused, unsupported, state, hook, step, bug or another word of the runtime; code: the stable code; pointer: the place in
-    config.json; hint: what to do; step: 'part.verb'; call and errno: the system call and its error; path: what it was about.
-    None where it does not apply.
+    kind: usage, refused, unsupported, state, hook, step, bug or another kind of the runtime; code: the stable code; pointer: the location
+    in config.json; hint: what to do; step: 'part.verb'; call and errno: the system call and its error; path: the affected path. None if it
+    does not apply.
     """
 
     def __init__(self, message: str, record: Mapping[str, Any] | None = None) -> None:
@@ -28,15 +28,15 @@ class Error(Exception):
 
 
 class UsageError(Error):
-    """An argument that the runtime does not take."""
+    """An argument that the runtime does not accept."""
 
 
 class RefusedError(Error):
-    """The config is not acceptable; nothing has been touched. `pointer` says where."""
+    """The config is not acceptable; nothing has been changed. `pointer` says where."""
 
 
 class UnsupportedError(Error):
-    """Right by the specification, impossible on this host."""
+    """Valid by the specification, but not possible on this host."""
 
 
 class StateError(Error):
@@ -44,15 +44,15 @@ class StateError(Error):
 
 
 class NotFoundError(StateError):
-    """There is no container of that id."""
+    """There is no container with that id."""
 
 
 class AlreadyExistsError(StateError):
-    """There is a container of that id already."""
+    """There is already a container with that id."""
 
 
 class HookError(Error):
-    """A hook failed, or ran too long."""
+    """A hook failed or exceeded its timeout."""
 
 
 class StepError(Error):
@@ -60,19 +60,19 @@ class StepError(Error):
 
 
 class BugError(Error):
-    """The runtime itself is wrong."""
+    """A defect of the runtime."""
 
 
 class NotInstalledError(Error):
-    """No runtime was found, or the one that was named can't be executed."""
+    """No runtime was found, or the given one can't be executed."""
 
 
 class TimeoutExpired(Error):
-    """It took longer than the caller wanted to wait. What had been begun was ended."""
+    """It took longer than the caller's timeout. What had been started was terminated."""
 
 
 class ProgramFailed(Error):
-    """A program in the container ended with another status than 0, and check=True was given."""
+    """A program in the container exited with a status other than 0, and check=True was given."""
 
 
 KINDS: dict[str, type[Error]] = {

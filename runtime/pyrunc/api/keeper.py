@@ -1,16 +1,16 @@
-"""The helper process of the Python face: executes the runtime's commands, and reaps what they leave. A script, not a module.
+"""The helper process of the Python API: runs the runtime's commands, and reaps the processes that they leave. A script, not a module.
 
-Why there is one: a program with threads must not fork; and a container's init becomes an orphan when `create` has ended. This process
-is a subreaper, so those orphans are its children: it knows how they ended, on every kernel, and none stays a zombie.
+It exists because a program with threads must not fork, and because a container's init becomes an orphan when `create` exits. This process
+is a subreaper, so those orphans become its children: it knows their exit status, on every kernel, and none remains a zombie.
 
-It is told what to do over a SOCK_SEQPACKET pair, its standard input. A message is one byte and descriptors: a memory file with
-JSON, a socket for the answer, and for `run` those that the command gets as 0, 1, 2, 3, … .
+It receives requests over a SOCK_SEQPACKET pair, its standard input. A message is one byte and descriptors: a memory file with JSON, a
+socket for the answer, and for `run` those that become descriptors 0, 1, 2, 3, … of the command.
 
     {"do": "run", "argv": [...]}                 → {"status": wait status} when it has ended, or {"errno": n}; when the other end of
                                                    the answer's socket is closed before, the command gets SIGTERM
     {"do": "ended", "pid": n, "start": ticks}    → {"status": wait status or null} as soon as that orphan has been reaped
 
-End of file: all commands get SIGTERM, and the process ends; containers stay.
+At end of file, all commands get SIGTERM and the process exits; containers are not affected.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ import sys
 from typing import Any
 
 SUBREAPER = 36
-KEPT = 4096  # endings of orphans that nobody has asked for yet
+KEPT = 4096  # exit statuses of orphans that have not been requested yet
 MOST = 253  # SCM_MAX_FD
-IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)  # a command gets them as they usually are
+IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)  # commands get the usual dispositions
 
 
 def start_time(pid: int) -> int:
-    """Field 22 of /proc/PID/stat: with the pid it names a process once and for all. -1: gone."""
+    """Field 22 of /proc/PID/stat: together with the pid it identifies a process. -1 if the process no longer exists."""
     try:
         with open("/proc/%d/stat" % pid, "rb") as file:
             return int(file.read().rpartition(b")")[2].split()[19])
@@ -63,7 +63,7 @@ class Keeper:
                 elif key.data == "control":
                     if not self.receive():
                         return
-                elif key.fileobj in self.commands.values():  # the caller has gone
+                elif key.fileobj in self.commands.values():  # the caller has closed it
                     self.cancel(key.fileobj)
 
     def receive(self) -> bool:
@@ -85,14 +85,14 @@ class Keeper:
         return True
 
     def run(self, request: dict[str, Any], answer: socket.socket, fds: list[int]) -> None:
-        """Copies the descriptors to numbers above the targets, so that none is overwritten by another that goes where it is."""
+        """Copies the descriptors to numbers above the targets, so that none is overwritten by another one."""
         argv = request["argv"]
         copies: list[int] = []
         try:
             copies += [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, len(fds)) for fd in fds]
             actions: list[tuple[Any, ...]] = [(os.POSIX_SPAWN_DUP2, fd, target) for target, fd in enumerate(copies)]
             pid = os.posix_spawn(argv[0], argv, os.environ, file_actions=actions, setsigmask=(), setsigdef=IGNORED_BY_PYTHON)
-        except (OSError, ValueError) as e:  # ValueError: a NUL byte in a word
+        except (OSError, ValueError) as e:  # ValueError: a NUL byte in an argument
             return self.answer(answer, {"errno": getattr(e, "errno", None) or errno.EINVAL})
         finally:
             for fd in (*fds, *copies):
@@ -127,7 +127,8 @@ class Keeper:
                 del self.endings[next(iter(self.endings))]
 
     def tell(self, key: tuple[int, int], answer: socket.socket) -> None:
-        """At once what is known; later for a child that has not ended or not been reaped; nothing for a stranger."""
+        """Answers immediately if the status is known; later for a child that has not exited or been reaped; with null for other
+        processes."""
         if key in self.endings:
             return self.answer(answer, {"status": self.endings[key]})
         try:
@@ -145,7 +146,7 @@ class Keeper:
         try:
             where.send(json.dumps(data).encode())
         except OSError:
-            return  # the caller has gone
+            return  # the caller has closed it
         finally:
             where.close()
 

@@ -1,4 +1,4 @@
-"""What calls give back: frozen data, with the runtime's own JSON beside it where there is more of it."""
+"""Results of calls: immutable data, with the runtime's JSON if that contains more."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pyrunc.api.errors import ProgramFailed
 
 @dataclass(frozen=True)
 class State:
-    """The state document of a container (runtime.md#state). pid is the host's, 0 when stopped; created is a time as RFC 3339 writes it."""
+    """The state document of a container (runtime.md#state). pid is the host's, 0 when stopped; created is a time in RFC 3339 format."""
 
     id: str
     pid: int
@@ -29,8 +29,8 @@ class State:
 
 @dataclass(frozen=True)
 class Completed:
-    """A program that has ended. status: its exit status, 128 and the signal when one killed it. stdout and stderr: bytes, empty where
-    the caller gave a file of its own."""
+    """A program that has exited. status: its exit status, or 128 plus the signal that killed it. stdout and stderr: bytes, empty if the
+    caller passed a file."""
 
     args: tuple[str, ...]
     status: int
@@ -43,17 +43,17 @@ class Completed:
         return self.stdout.decode("utf-8", "replace")
 
     def check(self) -> Completed:
-        """Itself when the status is 0; ProgramFailed otherwise, with what stands last on stderr."""
+        """Returns self if the status is 0; otherwise raises ProgramFailed, with the last line of stderr."""
         if self.status:
             last = self.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
-            raise ProgramFailed("%s ended with status %d%s" % (" ".join(self.args), self.status, ": " + last if last else ""))
+            raise ProgramFailed("%s exited with status %d%s" % (" ".join(self.args), self.status, ": " + last if last else ""))
         return self
 
 
 @dataclass(frozen=True)
 class ExitStatus:
-    """How a container's init ended. status: 0 to 255, 128 and the signal when one killed it; signal: its number or None; oom_killed: whether
-    the kernel killed something in its memory cgroup. None: nobody knows."""
+    """How a container's init exited. status: 0 to 255, or 128 plus the signal that killed it; signal: its number or None; oom_killed:
+    whether the kernel killed something in its memory cgroup. None: not known."""
 
     status: int | None
     signal: int | None
@@ -62,7 +62,8 @@ class ExitStatus:
 
 @dataclass(frozen=True)
 class Stats:
-    """What a container uses now. memory_limit_bytes is None without a limit; raw: everything, in the shape of `events --stats`."""
+    """The current resource usage of a container. memory_limit_bytes is None without a limit; raw: everything, in the format of `events
+    --stats`."""
 
     cpu_ns: int
     memory_bytes: int
@@ -85,7 +86,7 @@ class Stats:
 
 @dataclass(frozen=True)
 class Mount:
-    """A mount of a container. origin: "config", or "live" for one of Container.add_mount()."""
+    """A mount of a container. origin: "config", or "live" if it was added by Container.add_mount()."""
 
     destination: str
     type: str
@@ -100,7 +101,7 @@ class Mount:
 
 @dataclass(frozen=True)
 class Difference:
-    """What of a container is not as planned. seen is None where there is nothing; pointer is None where no property is about it."""
+    """A difference between a container and its plan. seen is None if nothing was found; pointer is None if no property belongs to it."""
 
     area: str
     what: str
@@ -115,7 +116,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Problem:
-    """One finding of validate. line and column count from 1, None where the document has no such place."""
+    """A problem found by validate. line and column count from 1, and are None if the document has no such place."""
 
     pointer: str
     message: str

@@ -1,4 +1,4 @@
-"""Runtime: a runtime binary with a directory for the state of its containers."""
+"""Runtime: a runtime binary and a directory for the state of its containers."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ File = int | IO[Any]
 
 
 def find_runtime() -> str:
-    """The runtime to drive when none is named: $PYRUNC, the one installed beside this package, the checkout's, the first on PATH."""
+    """The runtime to use by default: $PYRUNC, the one installed next to this package, the checkout's, or the first one in PATH."""
     here = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     candidates = [os.environ.get("PYRUNC"), os.path.join(sys.prefix, "bin", "pyrunc"), os.path.join(here, "bin", "pyrunc")]
     for path in [*candidates, shutil.which("pyrunc")]:
         if path and os.access(path, os.X_OK):
             return os.path.abspath(path)
-    raise NotInstalledError("no pyrunc found: give its path, set PYRUNC, or put it into PATH")
+    raise NotInstalledError("no pyrunc found: give its path, set PYRUNC, or put it in a directory of PATH")
 
 
 def open_text(path: str) -> str:
@@ -42,11 +42,11 @@ def number_of(file: File | None) -> int | None:
 
 
 class Runtime:
-    """path: the binary (find_runtime() when None); root: directory of the containers' state (the binary's default when None), made if it is
-    not there; options: further global options, as ["--systemd-cgroup"]; timeout: seconds that a command may take at most, for those
-    that do not run a program.
+    """path: the binary (find_runtime() if None); root: directory for the containers' state (the binary's default if None), created if it
+    does not exist; options: more global options, such as ["--systemd-cgroup"]; timeout: the maximum number of seconds for a command that
+    does not run a program.
 
-    As a context manager it ends its helper process. Containers stay: they are no children of it.
+    As a context manager it stops its helper process. Containers are not affected: they are not its children.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Runtime:
         self.close()
 
     def close(self) -> None:
-        """Ends the helper process; the next call starts another one."""
+        """Stops the helper process; the next call starts another one."""
         self.caller.close()
 
     # ---- calling
@@ -81,9 +81,10 @@ class Runtime:
         return found
 
     def call(self, *words: Path, input: bytes | None = None, fds: Sequence[int] = (), check: bool = True) -> bytes:
-        """Any command that runs no program, with its words: `runtime.call("list", "--format", "json")`. → its standard output.
+        """Runs any command that does not run a program, with its arguments: `runtime.call("list", "--format", "json")`. → its standard
+        output.
 
-        Raises the Error of the record in its log. Without `check` a status that is not 0 but has no record passes, as of `validate`.
+        Raises the Error for the record in its log. Without `check`, a status other than 0 without a record is accepted, as with `validate`.
         """
         out = caller.memory_file()
         source = None if input is None else caller.memory_file(input)
@@ -102,7 +103,7 @@ class Runtime:
         if error is not None:
             raise error
         if status:
-            raise Error("%s %s ended with status %d and gave no reason" % (self.path, os.fspath(words[0]), status))
+            raise Error("%s %s exited with status %d and gave no reason" % (self.path, os.fspath(words[0]), status))
 
     def json(self, *words: Path, check: bool = True) -> Any:
         text = self.call(*words, check=check)
@@ -125,14 +126,14 @@ class Runtime:
         fds: Sequence[File] = (),
         options: Sequence[str] = (),
     ) -> Container:
-        """Makes a container up to the point where its program would start; `start()` lets it go.
+        """Creates a container up to the point where its program would start; `start()` starts it.
 
-        id: made up when None. stdin, stdout, stderr: files of the program (/dev/null when None); capture: its output goes into memory,
-        where Container.stdout and stderr find it. fds: the program's descriptors from 3 on. options: of the command, as ["--no-pivot"].
+        id: generated if None. stdin, stdout, stderr: files for the program (/dev/null if None); capture: its output is kept in memory, for
+        Container.stdout and stderr. fds: the program's descriptors from 3 on. options: of the command, such as ["--no-pivot"].
         """
         id = id if id is not None else "py-" + secrets.token_hex(6)
         own = [caller.memory_file(), caller.memory_file()] if capture else []
-        made = Container(self, id, own)  # from here on it closes them
+        made = Container(self, id, own)  # from here on, it closes them
         try:
             numbers = (number_of(stdin), number_of(stdout), number_of(stderr))
             out = [mine if given is None else given for given, mine in zip(numbers[1:], own or (None, None), strict=True)]
@@ -167,9 +168,10 @@ class Runtime:
         check: bool = False,
         options: Sequence[str] = (),
     ) -> Completed:
-        """Runs a container to the end of its program, and deletes it. Output goes into memory unless files are given.
+        """Runs a container until its program exits, and deletes it. Output is captured in memory unless files are given.
 
-        TimeoutExpired after `timeout` seconds: the container has been killed and deleted. check: ProgramFailed for a status that is not 0.
+        TimeoutExpired after `timeout` seconds: the container has been killed and deleted. check: raise ProgramFailed if the status is not
+        0.
         """
         id = id if id is not None else "py-" + secrets.token_hex(6)
         words: list[Path] = ["run", "--bundle", os.fspath(bundle), *options, id]
@@ -189,7 +191,7 @@ class Runtime:
         stderr: File | None,
         timeout: float | None,
     ) -> Completed:
-        """A command whose output and status are a program's: run, exec. Its own failure is known by the log."""
+        """A command whose output and status are those of a program: run, exec. The log tells whether the command itself failed."""
         own = [caller.memory_file(b"" if input is None else input), caller.memory_file(), caller.memory_file()]
         try:
             given = [number_of(stdin), number_of(stdout), number_of(stderr)]
@@ -206,21 +208,21 @@ class Runtime:
                 os.close(fd)
 
     def _undo(self, id: str) -> None:
-        """After an interruption: what there may be of a container. It is not there if create had already undone it."""
+        """Removes what is left of a container after an interruption. There is nothing if create has already undone it."""
         try:
             self.call("delete", "--force", id)
         except NotFoundError:
             return
 
     def restore(self, bundle: Bundle | Path, image_path: Path, id: str | None = None, *, options: Sequence[str] = ()) -> Container:
-        """A container from the images of Container.checkpoint(), running."""
+        """Restores a running container from the images of Container.checkpoint()."""
         id = id if id is not None else "py-" + secrets.token_hex(6)
         words = ["restore", "--detach", "--bundle", os.fspath(bundle), "--image-path", os.fspath(image_path), *options, id]
         self.call(*words)
         return Container(self, id, [])
 
     def container(self, id: str) -> Container:
-        """A container that exists. NotFoundError if there is none."""
+        """An existing container. NotFoundError if there is none."""
         found = Container(self, id, [])
         found.state()
         return found
@@ -229,10 +231,10 @@ class Runtime:
         """All containers below the root, in the order of `list`."""
         return [Container(self, row["id"], []) for row in self.json("list", "--format", "json") or ()]
 
-    # ---- what touches nothing
+    # ---- calls that change nothing
 
     def validate(self, bundle: Bundle | Path, *, strict: bool = False) -> list[Problem]:
-        """All that is wrong or odd about a bundle. Empty: `create` will not refuse it."""
+        """All problems and warnings for a bundle. If it is empty, `create` will not refuse the bundle."""
         words: list[Path] = ["validate", "--format", "json", "--bundle", os.fspath(bundle), *(["--strict"] if strict else [])]
         found = self.json(*words, check=False)
         return [Problem.of(row, False) for row in found["problems"]] + [Problem.of(row, True) for row in found["warnings"]]
@@ -243,7 +245,7 @@ class Runtime:
         return found
 
     def features(self) -> dict[str, Any]:
-        """What this runtime can do, in the shape of features.md."""
+        """What this runtime supports, in the format of features.md."""
         found: dict[str, Any] = self.json("features")
         return found
 

@@ -1,10 +1,10 @@
-"""A plugin for pytest, loaded by its entry point: fixtures that give a test containers, and take them away after it.
+"""A plugin for pytest, loaded by its entry point: fixtures that provide containers for a test, and remove them afterwards.
 
     def test_it(pyrunc_container):
         container = pyrunc_container(["/bin/sh", "-c", "echo hello"])
         assert container.wait(10).status == 0 and container.stdout == b"hello\\n"
 
-`--pyrunc-runtime PATH` names another binary. Tests that need root are skipped without it.
+`--pyrunc-runtime PATH` selects another binary. Tests that need root are skipped for other users.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pyrunc.api.runtime import Runtime
 
 
 class MakeContainer(Protocol):
-    """What the fixture pyrunc_container gives."""
+    """The type of the fixture pyrunc_container."""
 
     def __call__(
         self,
@@ -42,7 +42,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session")
 def pyrunc_runtime(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
-    """A Runtime with a state directory of this session's own."""
+    """A Runtime with a state directory for this session."""
     if os.geteuid() != 0:
         pytest.skip("containers with cgroups and devices need root")
     try:
@@ -55,8 +55,8 @@ def pyrunc_runtime(request: pytest.FixtureRequest, tmp_path_factory: pytest.Temp
 
 @pytest.fixture
 def pyrunc_container(pyrunc_runtime: Runtime, tmp_path: pathlib.Path) -> Iterator[MakeContainer]:
-    """pyrunc_container(args or bundle, changes={"/hostname": "x"}, start=True, capture=True) → Container. args make a bundle of busybox below
-    tmp_path. After the test the containers are killed and deleted, the last first."""
+    """pyrunc_container(args or bundle, changes={"/hostname": "x"}, start=True, capture=True) → Container. With args, it creates a busybox
+    bundle below tmp_path. After the test the containers are killed and deleted, the last one first."""
     made: list[Container] = []
 
     def make(
@@ -86,7 +86,7 @@ def pyrunc_container(pyrunc_runtime: Runtime, tmp_path: pathlib.Path) -> Iterato
             container.delete(force=True)
         except NotFoundError:
             pass
-        except Exception as e:  # the others have to go all the same
+        except Exception as e:  # the others must be removed nevertheless
             failures.append("%s: %s" % (container.id, e))
         container.close()
     assert not failures, failures

@@ -43,7 +43,7 @@ def _delete(state_dir: StateDir, options: Options, force: bool) -> None:
     try:
         _lock(state_dir, force)
     except StateError as e:
-        if force and e.reason == "unknown-container":  # deleted by somebody else meanwhile
+        if force and e.reason == "unknown-container":  # deleted by another command in the meantime
             return
         raise
     try:

@@ -100,7 +100,7 @@ def umask(config: dict[str, Any]) -> list[str]:
     return ["/process/user/umask"] if (get(config, "/process/user/umask") or 0) > 0o777 else []
 
 
-# -- another result ------------------------------------------------------------------------------------------------------
+# -- a different result ------------------------------------------------------------------------------------------------------
 
 
 def pids_zero(config: dict[str, Any]) -> list[str]:

@@ -1,5 +1,5 @@
-"""events ID: prints a JSON object a line, {"type": "stats" or "oom", "id", "data"}: statistics every --interval, and an event whenever memory
-runs out. --stats prints one record and exits."""
+"""events ID: prints one JSON object per line, {"type": "stats" or "oom", "id", "data"}: statistics every --interval, and an event whenever
+memory runs out. --stats prints one record and exits."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ def about_code(row: codes.Row) -> dict[str, Any]:
 
 def about_property(pointer: str, bundle: str | None, options: Options) -> dict[str, Any]:
     known = glossary.canonical(pointer)
-    assert known is not None  # pointer_of has looked
+    assert known is not None  # checked by pointer_of
     place, rule = known
     what, calls = glossary.words(place)
     owner = codes.owner(pointer)
@@ -174,7 +174,7 @@ NEUTRAL = {"blockIO": "blkio", "hugepageLimits": "hugetlb"}
 
 
 def _narrowed(pointer: str, entry: Any) -> Any:
-    """From the plan of all limits, the one that is wanted."""
+    """The requested limit from the plan of all limits."""
     steps = pointers.split(pointer)
     if steps[:2] != ["linux", "resources"] or len(steps) < 3 or entry is None:
         return entry
