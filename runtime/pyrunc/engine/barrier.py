@@ -1,7 +1,7 @@
-"""The import barrier: after close() nothing can be imported any more, in this process and what it forks.
+"""The import barrier: after close(), nothing can be imported any more in this process and its children.
 
-Init closes it before the first row of its own. From then on the files that paths lead to may be the container's: a lazily imported
-module, a codec, or a source line that a default exception hook wants to show would be *its* code or text (CVE-2019-14271's class).
+Init closes it before its first row. From then on, paths may lead to files of the container: a lazily imported module, a codec, or a source
+line that a default exception hook shows would be *its* code or text (the class of CVE-2019-14271).
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 def _silent(*_args: Any) -> None:
-    """In place of the default hooks, which open source files by path."""
+    """Replaces the default hooks, which open source files by path."""
 
 
 def close() -> None:
-    """Clears every way to find a module and freezes the collector (no finaliser of old objects runs later)."""
+    """Removes all ways to find a module, and freezes the collector (so that no finaliser of an old object runs later)."""
     sys.meta_path.clear()
     sys.path.clear()
     sys.path_hooks.clear()

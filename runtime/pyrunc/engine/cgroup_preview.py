@@ -1,6 +1,6 @@
-"""Which control files of cgroups a plan would write, and what: found by the very drivers, on groups that only take notes.
+"""Determines which control files a plan would write, and their values, by running the real drivers on groups that only record writes.
 
-For plan, explain and diff. Touches nothing: whether a file exists is asked of the nearest cgroup above that is there already.
+For plan, explain and diff. Changes nothing: whether a file exists is looked up in the nearest existing cgroup above.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Notes:
-    """Stands in for cgroup.group.Group: writes are noted, what can be read is what nobody has set yet."""
+    """Replaces cgroup.group.Group: writes are recorded, and files have their default contents."""
 
     def __init__(self, path: str, key: str, found: list[ControlFile]) -> None:
         self.path = path
@@ -35,7 +35,8 @@ class Notes:
         return None
 
     def has(self, name: str) -> bool:
-        """As the cgroup above has it; where that says nothing (the root has few files), the usual files are there, BFQ's are not."""
+        """Whether the cgroup above has the file. If that is inconclusive (the root has few files), the usual files exist, and BFQ's do
+        not."""
         try:
             posix.stat(self.near + "/" + name)
         except OSError:
@@ -64,7 +65,7 @@ def _nearest(path: str) -> str:
 
 
 def files(plans: Plans) -> list[ControlFile]:
-    """plans -> [{"pointer", "controller", "file", "value"}] in the order of writing; device rules are no files and not among them."""
+    """plans -> [{"pointer", "controller", "file", "value"}] in the order of writing; device rules are not files and not included."""
     cgroups, entry = planner.entry(plans, "cgroups"), planner.entry(plans, "resources")
     if not cgroups or not entry or not cgroups.get("paths"):
         return []
@@ -78,5 +79,5 @@ def files(plans: Plans) -> list[ControlFile]:
     try:
         (v2 if cgroups["version"] == 2 else v1).apply(cgroups["paths"], entry, noted)
     except (PyruncError, OSError):
-        return found  # what can't be written is told by plan() or by create
+        return found  # plan() or create reports what can't be written
     return found

@@ -1,7 +1,7 @@
-"""checkpoint: a container's processes into image files, by CRIU (criu.org/Main_Page, criu(8)).
+"""checkpoint: saves a container's processes to image files with CRIU (criu.org/Main_Page, criu(8)).
 
-Invariant: until CRIU has said that the images are complete, the container is what it was. Whatever goes wrong before, it is thawed
-if it was not frozen at the beginning; afterwards, unless it is left running, it is deleted as `delete --force` does it.
+Invariant: until CRIU reports that the images are complete, the container is unchanged. If something fails before, it is thawed, unless it
+was frozen at the beginning; afterwards, unless it is left running, it is deleted like with `delete --force`.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ CLONE_NEWNET = 0x40000000
 CGROUP_MODES: dict[str | None, int] = {None: 3, "soft": 3, "full": 4, "strict": 5, "ignore": 0}
 NETWORK_LOCKS: dict[str | None, int] = {"iptables": 1, "nftables": 2, "skip": 3}
 CONFIG = "org.criu.config"
-CONFIG_FILES = ("/etc/criu/pyrunc.conf", "/etc/criu/runc.conf")  # the first that is there; CRIU ignores one that is missing
+CONFIG_FILES = ("/etc/criu/pyrunc.conf", "/etc/criu/runc.conf")  # the first one that exists; CRIU ignores a missing one
 LOG_LEVEL = 4
 
 
 class Folders:
-    """The directory of the images and that of the logs, opened: `images`, `work`, `work_path`. close() them."""
+    """The open directories for images and logs: `images`, `work`, `work_path`. close() them."""
 
     def __init__(self, path: str, make: bool) -> None:
         self.made: list[str] = []
@@ -42,15 +42,15 @@ class Folders:
         self.work_path = path
 
     def set_work(self, path: str | None, log_name: str) -> None:
-        """The logs go there, if it is given, and not beside the images. It is made where it is missing. The log of an earlier run goes:
-        whoever looks for errors must not find old ones."""
+        """If a work directory is given, logs are written there rather than next to the images. It is created if it is missing. The log of
+        an earlier run is removed, so that nobody finds old errors."""
         if path:
             self.work = _open(path, True, "work", self.made)
             self.work_path = path
         _remove(self.work, log_name)
 
     def replace(self, images: int, work: int) -> None:
-        """The same directories, opened elsewhere."""
+        """Opens the same directories again, in another process."""
         self.close()
         self.images, self.work = images, work
 
@@ -59,7 +59,7 @@ class Folders:
             posix.close(fd)
 
     def discard(self) -> None:
-        """Removes the directories that were made for this and have stayed empty; a log in them stays."""
+        """Removes the directories that were created for this and are still empty; a log in them is kept."""
         for path in reversed(self.made):
             try:
                 posix.rmdir(path)
@@ -87,8 +87,8 @@ def _open(path: str, make: bool, what: str, made: list[str]) -> int:
 
 
 def common(run: Run, asked: Asked, folders: Folders, log_name: str) -> dict[str, Any]:
-    """The options that dump and restore share. asked: see commands/checkpoint.py."""
-    mode = asked["manage_cgroups_mode"] if run.stored.state.get("cgroup_paths") else "ignore"  # else it would handle those of the host
+    """The options that dump and restore have in common. asked: see commands/checkpoint.py."""
+    mode = asked["manage_cgroups_mode"] if run.stored.state.get("cgroup_paths") else "ignore"  # otherwise it would handle those of the host
     opts = {
         "images_dir_fd": folders.images,
         "work_dir_fd": folders.work,
@@ -97,8 +97,8 @@ def common(run: Run, asked: Asked, folders: Folders, log_name: str) -> dict[str,
         "notify_scripts": True,
         "manage_cgroups": True,
         "manage_cgroups_mode": CGROUP_MODES[mode],
-        "empty_ns": CLONE_NEWNET,  # devices in it are the engine's, or the hooks', or netDevices
-        # a terminal of the container's own comes back with a new master for us; that of a shell outside is whoever's who restores
+        "empty_ns": CLONE_NEWNET,  # its devices belong to the engine, to hooks, or to netDevices
+        # the container's own terminal is restored with a new master for us; that of an outside shell is replaced by the restorer's
         "orphan_pts_master": "terminal" in run.plans or not asked["shell_job"],
         "config_file": _config_file(run),
         "network_lock": NETWORK_LOCKS.get(asked["network_lock"]),
@@ -110,7 +110,7 @@ def common(run: Run, asked: Asked, folders: Folders, log_name: str) -> dict[str,
 
 
 def _config_file(run: Run) -> str | None:
-    """The annotation's file (none, if that is empty), as far as annotations may name files; else the one that runc has CRIU read."""
+    """The file from the annotation (none, if that is empty), if annotations may name files; else the one that runc passes to CRIU."""
     entry = planner.entry(run.plans, "meta") or {}
     given = entry.get("annotations", {}).get(CONFIG)
     if given is None:
@@ -119,7 +119,7 @@ def _config_file(run: Run) -> str | None:
 
 
 def _default_config() -> str:
-    """The administrator's configuration file for CRIU: pyrunc's own, or the one that is there for runc."""
+    """The administrator's configuration file for CRIU: pyrunc's, or else runc's."""
     for path in CONFIG_FILES[:-1]:
         try:
             posix.stat(path)
@@ -154,7 +154,7 @@ def checkpoint(state_dir: StateDir, options: Mapping[str, Any], asked: Asked) ->
         _check_parent(folders, asked)
         _dump(run, asked, folders, frozen=now == "paused")
         if not asked["leave_running"] and not asked["pre_dump"]:
-            cancel.ignore()  # its processes have ended: what is left of it goes, whatever signal comes
+            cancel.ignore()  # its processes have exited: remove the rest, whatever signal arrives
             lifecycle.delete(state_dir, options, force=True)
     except BaseException:
         if folders is not None:
@@ -184,15 +184,15 @@ def _check(run: Run, asked: Asked) -> None:
 
 
 def check_restorable(plans: Plans) -> None:
-    """Refused: what CRIU would leave out of the processes it makes, as they would run with fewer walls than the config asks for."""
+    """Refuses what CRIU would not restore, because the processes would run with fewer restrictions than the config requires."""
     if "landlock" in plans:
         raise Refusal(
-            "landlock-domain", "CRIU does not restore Landlock domains", "/annotations/org.pyrunc.landlock", "leave the annotation out"
+            "landlock-domain", "CRIU does not restore Landlock domains", "/annotations/org.pyrunc.landlock", "remove the annotation"
         )
 
 
 def _check_parent(folders: Folders, asked: Asked) -> None:
-    """The parent's images are found by a path below the new ones."""
+    """Checks --parent-path: the parent's images are found by a path relative to the new ones."""
     path = asked["parent_path"]
     if not path:
         return
@@ -237,18 +237,18 @@ def _dump(run: Run, asked: Asked, folders: Folders, frozen: bool) -> None:
         if script == "status-ready" and asked["status_fd"] >= 0:
             _say_ready(asked)
 
-    # processes of a user namespace have to read their images, which lie in a directory that is closed to all but root
+    # processes of a user namespace have to read their images, which are in a directory that only root can enter
     talk = criu.Talk(umask=0o022 if run.plans["namespaces"]["userns"] else 0o077)
     try:
         netlock.expect(run.stored, asked["network_lock"])
         talk.begin()
         talk.request(criu.PRE_DUMP if asked["pre_dump"] else criu.DUMP, {"opts": opts}, notified, run.cancel)
-        talk.finish(ignore_status=asked["pre_dump"])  # after a pre-dump it waits for the next one, and does not like our going
+        talk.finish(ignore_status=asked["pre_dump"])  # after a pre-dump it waits for the next one, and reports an error when we exit
     except BaseException as e:
         talk.close()
         _as_it_was(paths, frozen)
         answered = isinstance(e, StepFailure) and e.reason == "criu-answered"
-        # a CRIU that was killed leaves the lock; one that has failed by itself has taken it off
+        # a killed CRIU leaves the lock behind; one that failed by itself has removed it
         left = netlock.recover(run.stored, run.plans) if "pre-dump" in said and not answered else None
         if isinstance(e, StepFailure):
             e.hint = left or e.hint
@@ -260,9 +260,9 @@ def _dump(run: Run, asked: Asked, folders: Folders, frozen: bool) -> None:
 
 
 def _hierarchies(run: Run, paths: dict[str, str]) -> list[str]:
-    """The hierarchies that CRIU is to look at: those of the container's cgroups. In any other it sits where its caller did, often in the
-    root, and CRIU would save and restore everybody's cgroups. []: all, where there is no other, and in a cgroup namespace, of which CRIU
-    wants to know all."""
+    """The hierarchies that CRIU handles: those of the container's cgroups. In other hierarchies the container is in its caller's cgroup,
+    often the root, and CRIU would save and restore the cgroups of the whole system. [] means all: if there are no others, and in a cgroup
+    namespace, of which CRIU needs all."""
     own, others = [], False
     if "cgroup" in run.plans["namespaces"]["new"]:
         return []
@@ -278,7 +278,7 @@ def _hierarchies(run: Run, paths: dict[str, str]) -> list[str]:
 
 
 def _as_it_was(paths: dict[str, str], frozen: bool) -> None:
-    """A CRIU that was killed leaves the container's cgroup frozen."""
+    """Thaws the container's cgroup, which a killed CRIU leaves frozen."""
     if not paths or frozen:
         return
     from pyrunc.cgroup import freeze
@@ -291,7 +291,7 @@ def _as_it_was(paths: dict[str, str], frozen: bool) -> None:
 
 
 def _say_ready(asked: Asked) -> None:
-    """CRIU waits for whoever fetches the pages: one NUL byte, then the end of the file, once."""
+    """CRIU waits for the process that fetches the pages: writes one NUL byte and closes the descriptor, once."""
     fd, asked["status_fd"] = asked["status_fd"], -1
     try:
         posix.write(fd, b"\0")
@@ -301,7 +301,7 @@ def _say_ready(asked: Asked) -> None:
 
 
 def _write(folder_fd: int, name: str, data: bytes) -> None:
-    """In place of what an earlier dump left there, never through a link."""
+    """Replaces a file of an earlier dump, without following links."""
     _remove(folder_fd, name)
     fd = fs.open(name, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW, 0o600, dir_fd=folder_fd)
     try:

@@ -1,4 +1,4 @@
-"""Children of ours by their pidfd: how one has ended, and taking its status (waitid(2))."""
+"""Our children by pidfd: their exit status, and reaping them (waitid(2))."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FOREVER = -1
 
 
 def ended(fd: int) -> waitid_result:
-    """Waits until the child has ended and says how; its status stays to be taken. ChildProcessError when our caller ignores SIGCHLD."""
+    """Waits until the child has exited and returns its status, without reaping it. ChildProcessError if our caller ignores SIGCHLD."""
     info = posix.waitid(posix.P_PIDFD, fd, posix.WEXITED | posix.WNOWAIT)
     if info is None:
         raise Bug("waitid(2) did not wait")
@@ -24,7 +24,7 @@ def ended(fd: int) -> waitid_result:
 
 
 def reap(fd: int) -> waitid_result | None:
-    """Waits until the child has ended and takes its status. None when there is none to take: the kernel has it, where our caller ignores
+    """Waits until the child has exited and reaps it. None if there is no status: the kernel has discarded it because our caller ignores
     SIGCHLD, or a process that traces the child keeps it and does not wait for it (ptrace(2))."""
     pidfd.wait(fd, FOREVER)
     try:
@@ -32,7 +32,7 @@ def reap(fd: int) -> waitid_result | None:
     except ChildProcessError:
         info = None
     if info is None:
-        log.debug("the status of a child can't be taken")
+        log.debug("a child can't be reaped")
     return info
 
 
@@ -42,7 +42,7 @@ def of_ours() -> list[int]:
 
 
 def cause(info: waitid_result) -> str:
-    """In words: it exited with status 1, it was killed by signal 9."""
+    """The status as text: it exited with status 1, it was killed by signal 9."""
     if info.si_code == posix.CLD_EXITED:
         return "it exited with status %d" % info.si_status
     return "it was killed by signal %d" % info.si_status

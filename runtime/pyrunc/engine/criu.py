@@ -1,8 +1,8 @@
-"""A conversation with CRIU: one child (`criu swrk`), one request, its notifications, one answer (criu.org/RPC, images/rpc.proto).
+"""A session with CRIU: one child (`criu swrk`), one request, its notifications, one answer (criu.org/RPC, images/rpc.proto).
 
-Invariant: the program is one of PROGRAMS, by absolute path and with a fixed environment; neither the caller's nor the container's
-PATH has a say in what is executed here. Whatever CRIU says is bounded in size and checked before it is used, and a conversation that
-ends early ends CRIU too, so nothing of it outlives the command.
+Invariant: the program is one of PROGRAMS, by absolute path and with a fixed environment; neither the caller's nor the container's PATH
+influences what is executed. CRIU's messages are limited in size and checked before they are used, and if a session ends early, CRIU is
+killed, so that it never outlives the command.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ DONE = b"+"
 SCM_RIGHTS, MSG_CMSG_CLOEXEC = 1, 0x40000000
 CLOSE_RANGE_CLOEXEC = 4
 SIGCHLD, SIGKILL = 17, 9
-END_MS = 10_000  # after the last word, or after we said no: CRIU has to take its own work back
+END_MS = 10_000  # after the last message, or after a refused notification: CRIU has to undo its work
 LOG_TAIL = 1 << 18
-# Lines of the log that are no cause: the closing one, a helper of criu's that notices the end, a limit that containers may not raise.
+# Lines of the log that are not a cause: the closing line, a helper of criu that notices the exit, a limit that containers may not raise.
 NO_CAUSE = ("FAILED", "cgroupd: recv req error", "RLIMIT_NOFILE for self")
 
 DUMP, RESTORE, PRE_DUMP, NOTIFY, FEATURE_CHECK, VERSION = 1, 2, 4, 6, 9, 10
 NAMES = {1: "DUMP", 2: "RESTORE", 4: "PRE_DUMP", 6: "NOTIFY", 9: "FEATURE_CHECK", 10: "VERSION"}
 
-# The messages, as far as they are used: {name: (number, kind)}.
+# The parts of the messages that are used: {name: (number, kind)}.
 PAIR = {"key": (1, TEXT), "val": (2, TEXT)}
 OPTS = {
     "images_dir_fd": (1, INT), "pid": (2, INT), "leave_running": (3, BOOL), "ext_unix_sk": (4, BOOL), "tcp_established": (5, BOOL),
@@ -69,7 +69,7 @@ ANSWER = {
 
 
 def program() -> str | None:
-    """Path of the criu that will be used, or None."""
+    """The path of criu, or None."""
     for path in PROGRAMS:
         try:
             if posix.stat(path).st_mode & 0o170000 == 0o100000 and posix.access(path, posix.X_OK):
@@ -89,7 +89,7 @@ def needed() -> str:
 
 
 def version(cancel: Cancel | None = None) -> int:
-    """40101 for 4.1.1. Unsupported when there is no criu or one that is too old."""
+    """The version, 40101 for 4.1.1. Unsupported if there is no criu, or it is too old."""
     answer = ask(VERSION, cancel=cancel)
     found = answer.get("version") or {}
     number: int = found.get("major", 0) * 10000 + found.get("minor", 0) * 100 + found.get("sublevel", 0)
@@ -99,7 +99,7 @@ def version(cancel: Cancel | None = None) -> int:
 
 
 def require(feature: str, cancel: Cancel | None = None) -> None:
-    """Unsupported unless criu and kernel can do it: "mem_track" or "lazy_pages"."""
+    """Unsupported unless criu and the kernel support it: "mem_track" or "lazy_pages"."""
     found = ask(FEATURE_CHECK, {"features": {feature: True}}, cancel=cancel).get("features") or {}
     if not found.get(feature):
         name = {"mem_track": "MemTrack", "lazy_pages": "LazyPages"}[feature]
@@ -114,7 +114,7 @@ def require(feature: str, cancel: Cancel | None = None) -> None:
 
 
 def ask(kind: int, body: Message | None = None, cancel: Cancel | None = None) -> Message:
-    """A question without notifications → the answer."""
+    """Sends a request without notifications → the answer."""
     talk = Talk()
     try:
         talk.begin()
@@ -126,10 +126,10 @@ def ask(kind: int, body: Message | None = None, cancel: Cancel | None = None) ->
 
 
 class Talk:
-    """One criu. The constructor makes the child, which waits until begin(); in between its cgroups can be set (pid, pidfd).
+    """One criu process. The constructor creates the child, which waits until begin(); in between its cgroups can be set (pid, pidfd).
 
-    before: called in the child ahead of execve; may raise; returns descriptors that begin() is to return here. fds: what criu gets as
-    FIRST_FD and so on. stdio: ours, else /dev/null. umask: of the files that it makes.
+    before: called in the child before execve; may raise; returns descriptors for begin() to return. fds: the descriptors that criu gets
+    from FIRST_FD on. stdio: ours, else /dev/null. umask: for the files that it creates.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class Talk:
         umask: int = 0o077,
     ) -> None:
         path = needed()
-        if _signal.getsignal(SIGCHLD) == _signal.SIG_IGN:  # our caller's wish, but the kernel would reap criu's status away
+        if _signal.getsignal(SIGCHLD) == _signal.SIG_IGN:  # inherited from our caller, but then the kernel would discard criu's status
             _signal.signal(SIGCHLD, _signal.SIG_DFL)
         ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
         hold, self._go = posix.pipe2(posix.O_CLOEXEC)
@@ -158,7 +158,7 @@ class Talk:
         posix.close(hold)
 
     def begin(self) -> list[int]:
-        """Lets the child go on until execve → what `before` returned. What it raised is raised here."""
+        """Lets the child continue until execve → the result of `before`. If `before` raised an exception, it is raised here."""
         try:
             posix.write(self._go, b"g")
         except BrokenPipeError:
@@ -175,8 +175,9 @@ class Talk:
                 raise steps.rebuild(jsonio.loads(said), "host")
 
     def request(self, kind: int, body: Message, notified: Notified | None, cancel: Cancel | None = None) -> Message:
-        """Sends and answers until the final answer comes. notified(script, pid, fds) may raise: criu is told no, takes back what it did,
-        and the exception goes on. StepFailure `criu failed: …`. cancel: engine.signals.Cancel; Interrupted once a signal has come."""
+        """Sends the request and handles notifications until the final answer. notified(script, pid, fds) may raise: then criu's
+        notification is refused, criu undoes its work, and the exception is passed on. StepFailure `criu failed: …`. cancel:
+        engine.signals.Cancel; Interrupted after a signal."""
         self._send({"type": kind, **body})
         while True:
             answer, fds = self._receive(cancel)
@@ -202,12 +203,12 @@ class Talk:
             raise self._died() from None
 
     def _refuse(self) -> None:
-        """No to a notification; waits until criu has cleaned up."""
+        """Refuses a notification, and waits until criu has cleaned up."""
         try:
             self.sock.send(protowire.encode(REQUEST, {"type": NOTIFY, "notify_success": False}))
             pidfd.wait(self.pidfd, END_MS)
         except OSError:
-            return  # it is gone: close() reaps it
+            return  # it has exited: close() reaps it
 
     def _receive(self, cancel: Cancel | None) -> tuple[Message, list[int]]:
         poll = select.poll()
@@ -255,7 +256,7 @@ class Talk:
         return child.cause(info)
 
     def finish(self, ignore_status: bool = False) -> None:
-        """After the answer: criu ends. StepFailure when it does not, or not with 0."""
+        """After the answer: waits until criu exits. StepFailure if it does not, or not with status 0."""
         self.sock.shutdown(_socket.SHUT_WR)
         if not pidfd.wait(self.pidfd, END_MS):
             raise StepFailure("criu-failed", "criu failed: it does not end", "criu", "host")
@@ -264,7 +265,7 @@ class Talk:
             raise StepFailure("criu-failed", "criu failed: %s" % self._end_text(), "criu", "host")
 
     def close(self) -> None:
-        """Ends criu, if it has not ended, and reaps it. Idempotent."""
+        """Kills criu, if it is still running, and reaps it. Idempotent."""
         if self.ended:
             return
         self.ended = True
@@ -309,8 +310,10 @@ def _child(
     words: _socket.socket,
     parent: int,
 ) -> NoReturn:
-    """Never returns. Says what went wrong; the end of `words` without that is execve."""
-    words = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, _high(words.fileno(), fds))  # its number may be needed
+    """Never returns. Reports errors on `words`; if that is closed without a report, execve succeeded."""
+    words = _socket.socket(
+        _socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, _high(words.fileno(), fds)
+    )  # its number may be needed for another descriptor
     try:
         _syscalls.prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
         if posix.getppid() != parent or posix.read(hold, 1) != b"g":
@@ -341,7 +344,8 @@ def _report(words: _socket.socket, e: PyruncError) -> None:
 
 
 def _descriptors(fds: list[int], stdio: bool) -> None:
-    """Each to its number, all others closed by execve. First out of the way, as the numbers may overlap."""
+    """Moves each descriptor to its number; execve closes all others. They are first moved out of the way, because the numbers may
+    overlap."""
     high = [_high(fd, fds) for fd in fds]
     _syscalls.close_range(3, 0xFFFFFFFF, CLOSE_RANGE_CLOEXEC)
     for number, fd in enumerate(high, 3):
@@ -355,11 +359,11 @@ def _descriptors(fds: list[int], stdio: bool) -> None:
 # -- its log -------------------------------------------------------------------------------------------------------------
 
 
-REASONS = ("criu-failed", "criu-answered")  # it ended or talked nonsense; it said itself that it has failed
+REASONS = ("criu-failed", "criu-answered")  # it exited or sent an invalid message; it reported a failure
 
 
 def explain(error: PyruncError, folder_fd: int, folder: str, name: str) -> PyruncError:
-    """Adds to `criu failed: …` the errors of the log, and where the log is. Returns the error."""
+    """Adds the errors and the path of the log to `criu failed: …`. Returns the error."""
     if not isinstance(error, StepFailure) or error.reason not in REASONS:
         return error
     line = errors_of(folder_fd, name)
@@ -371,7 +375,7 @@ def explain(error: PyruncError, folder_fd: int, folder: str, name: str) -> Pyrun
 
 
 def errors_of(folder_fd: int, name: str) -> str | None:
-    """The first and the last error in the log of this run: what it was, and what became of it. None without one."""
+    """The first and the last error in the log of this run: the cause and its consequence. None if there is none."""
     try:
         fd = posix.open(name, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW | posix.O_NONBLOCK, dir_fd=folder_fd)
     except OSError:
@@ -392,7 +396,7 @@ def errors_of(folder_fd: int, name: str) -> str | None:
 
 
 def sweep(folder_fd: int, name: str) -> None:
-    """Removes the empty directories that a killed CRIU has left; their names stand in its log. All mounts on them went with it."""
+    """Removes the empty directories that a killed CRIU left behind; its log has their names. All mounts on them disappeared with it."""
     try:
         fd = posix.open(name, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW | posix.O_NONBLOCK, dir_fd=folder_fd)
     except OSError:
@@ -407,4 +411,4 @@ def sweep(folder_fd: int, name: str) -> None:
                 try:
                     posix.rmdir(mark + tail[:6], dir_fd=parent_fd)
                 except OSError:
-                    continue  # it had removed it
+                    continue  # CRIU had removed it

@@ -1,8 +1,8 @@
-"""What of a container comes from outside of it: mounts (as told at the dump; sources.py has the restore's side), namespaces, streams.
+"""Resources of a container that come from outside: mounts (for the dump; restore_mounts.py is for the restore), namespaces, streams.
 
-Each has a name in the images, and the two sides must agree on it: for a mount it is its destination in the config, for what came along
-with an rbind the path below it. Invariant: what a name stands for at the restore is taken from the bundle's config and this host,
-never from the images.
+Each has a name in the images, and dump and restore must use the same one: for a mount it is the destination in the config, for mounts that
+an rbind includes it is the path below the destination. Invariant: at restore, the resource for a name is determined from the bundle's
+config and this host, never from the images.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 TABLE_LIMIT = 64 << 20
 NULL = "/dev/null"
-DESCRIPTORS = "descriptors.json"  # [what 0, 1 and 2 were], as with runc
-EXTERNAL = {"network": "net", "pid": "pid"}  # kinds that CRIU leaves alone when they are shared; the others it joins anew by `join_ns`
+DESCRIPTORS = "descriptors.json"  # [what 0, 1 and 2 were], as in runc
+EXTERNAL = {"network": "net", "pid": "pid"}  # kinds that CRIU does not touch if they are shared; it joins the others with `join_ns`
 KEYS = {"network": "extRootNetNS", "pid": "extRootPidNS"}
 JOINED = {"network": "net", "pid": "pid", "mount": "mnt", "uts": "uts", "ipc": "ipc", "user": "user", "time": "time"}
 
@@ -35,8 +35,8 @@ JOINED = {"network": "net", "pid": "pid", "mount": "mnt", "uts": "uts", "ipc": "
 
 
 def dumped_mounts(run: Run) -> list[tuple[str, str]]:
-    """[(mount point in the container, name)]. Uses run.pid, run.plans. The mount table is the container's, so links in the image and
-    what the program did since are seen as they are."""
+    """[(mount point in the container, name)]. Uses run.pid, run.plans. The mount table is the container's, so links in the image and later
+    changes by the program are taken into account."""
     table = mounted(run.pid)
     root_fd = fs.open("/proc/%d/root" % run.pid, posix.O_PATH | posix.O_DIRECTORY)
     try:
@@ -56,7 +56,7 @@ def dumped_mounts(run: Run) -> list[tuple[str, str]]:
 
 
 def mounted(pid: int | str) -> MountTable:
-    """{mount id: (parent id, mount point, type)} of a process's mount namespace, as seen from its root."""
+    """{mount id: (parent id, mount point, type)} of a process's mount namespace, relative to its root."""
     found = {}
     for line in fileio.fsdecode(fileio.read_file("/proc/%s/mountinfo" % pid, TABLE_LIMIT)).split("\n"):
         for _device, _top, point, kind, _settings in mountinfo.table(line):
@@ -71,11 +71,11 @@ def items(run: Run) -> Sequence[Entry]:
 
 
 def _note(names: dict[str, str], table: MountTable, root_fd: int, item: Entry) -> None:
-    """A bind mount and, with rbind, what came along with it."""
+    """A bind mount and, with rbind, the mounts that it includes."""
     try:
         fd = paths.resolve(root_fd, item["destination"])
     except OSError:
-        names.setdefault(item["destination"], item["destination"])  # covered by another mount since; by its own name it is found
+        names.setdefault(item["destination"], item["destination"])  # covered by another mount in the meantime; it is found by its own name
         return
     try:
         number = paths.mount_id(fd)
@@ -88,7 +88,7 @@ def _note(names: dict[str, str], table: MountTable, root_fd: int, item: Entry) -
     if not item["flags"] & c.MS_REC:
         return
     below = {number}
-    for child in sorted(table):  # a parent can have the greater number: repeated until nobody new is found
+    for child in sorted(table):  # a parent can have a higher id: repeat until no new one is found
         _gather(child, table, below)
     for child in below - {number}:
         point = table[child][1]
@@ -106,14 +106,14 @@ def _gather(child: int, table: MountTable, below: set[int]) -> None:
 
 
 def _note_cgroups(names: dict[str, str], table: MountTable, destination: str) -> None:
-    """Without a cgroup namespace they are binds of the host's directories."""
+    """Without a cgroup namespace, these are bind mounts of the host's directories."""
     for _parent, point, kind in table.values():
         if kind in ("cgroup", "cgroup2") and (point + "/").startswith(destination + "/"):
             names[point] = point
 
 
 def _masked_files(run: Run, root_fd: int) -> Iterator[str]:
-    """Masked paths that are files; covers of directories are file systems of the container's own."""
+    """Masked paths that are files; directories are covered by file systems that belong to the container."""
     for path, _pointer in (planner.entry(run.plans, "paths") or {}).get("masked", ()):
         try:
             fd = paths.resolve(root_fd, path)
@@ -125,7 +125,7 @@ def _masked_files(run: Run, root_fd: int) -> Iterator[str]:
 
 
 def nodes(run: Run) -> list[str]:
-    """Paths of the devices that are bind mounts of the host's nodes of that name."""
+    """Paths of the devices that are bind mounts of the host's nodes with the same name."""
     entry = planner.entry(run.plans, "devices") or {}
     return [node["path"] for node in entry["nodes"] if node["type"] != "p"] if entry.get("bind") else []
 
@@ -134,7 +134,7 @@ def nodes(run: Run) -> list[str]:
 
 
 def dumped_namespaces(run: Run) -> list[str]:
-    """["net[INODE]:extRootNetNS"]: shared ones that CRIU shall leave alone."""
+    """["net[INODE]:extRootNetNS"]: shared namespaces that CRIU must not touch."""
     joined = run.plans["namespaces"]["join"]
     found = []
     for kind, name in EXTERNAL.items():
@@ -144,7 +144,7 @@ def dumped_namespaces(run: Run) -> list[str]:
 
 
 def restored_namespaces(run: Run, first_fd: int) -> tuple[list[int], list[Message], list[Message]]:
-    """(descriptors to hand to CRIU, inherit_fd, join_ns) for the namespaces that host_open has opened into run.fds."""
+    """(descriptors for CRIU, inherit_fd, join_ns) for the namespaces that host_open opened in run.fds."""
     entry = run.plans["namespaces"]
     fds: list[int] = []
     inherited: list[Message] = []
@@ -152,7 +152,7 @@ def restored_namespaces(run: Run, first_fd: int) -> tuple[list[int], list[Messag
     for kind in entry["join"]:
         fd = run.fds["ns:" + kind]
         if kind == "cgroup":
-            hint = "CRIU restores it as a new one only: leave the path out"
+            hint = "CRIU can only restore it as a new one: remove the path"
             raise Refusal("joined-cgroup-namespace", "Do not know how to handle namespace cgroup", entry["pointers"]["cgroup"], hint)
         if kind in EXTERNAL:
             inherited.append({"key": KEYS[kind], "fd": first_fd + len(fds)})
@@ -166,7 +166,7 @@ def restored_namespaces(run: Run, first_fd: int) -> tuple[list[int], list[Messag
 
 
 def stream_names(pid: int) -> list[str]:
-    """What 0, 1 and 2 of a process are: "pipe:[1234]", "/dev/pts/0"."""
+    """The files of descriptors 0, 1 and 2 of a process: "pipe:[1234]", "/dev/pts/0"."""
     found = []
     for number in (0, 1, 2):
         try:
@@ -177,8 +177,8 @@ def stream_names(pid: int) -> list[str]:
 
 
 def dumped_streams(run: Run) -> tuple[list[str], list[str]]:
-    """(for descriptors.json, for `external`). Pipes are those that create handed in: the program may have put others in their place.
-    A file that lies in no mount of the container is external by its mount and inode."""
+    """(for descriptors.json, for `external`). Only pipes that create passed in count: the program may have replaced them. A file outside of
+    the container's mounts is external, by its mount and inode."""
     names = (run.stored.state.get("stdio") or stream_names(run.pid))[:]
     table = mounted(run.pid)
     external = []
@@ -203,7 +203,7 @@ def _outside(pid: int, number: int, table: MountTable) -> str | None:
 
 
 def restored_streams(folder_fd: int) -> list[Message]:
-    """inherit_fd for our own 0, 1 and 2 in place of what the container had there. StepFailure: no such file, not of our making."""
+    """inherit_fd that replaces the container's 0, 1 and 2 with ours. StepFailure: the file does not exist, or we did not write it."""
     try:
         names = jsonio.loads(fs.read_file(folder_fd, DESCRIPTORS, 1 << 16), DESCRIPTORS)
     except OSError as e:
@@ -214,7 +214,7 @@ def restored_streams(folder_fd: int) -> list[Message]:
     if type(names) is not list or not all(type(name) is str for name in names) or len(names) > 3:
         raise StepFailure(
             "images-damaged",
-            "the image directory is damaged: %s is no list of three names" % DESCRIPTORS,
+            "the image directory is damaged: %s is not a list of three names" % DESCRIPTORS,
             "restore.streams",
             "host",
         )

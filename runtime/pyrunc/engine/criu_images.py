@@ -1,8 +1,8 @@
-"""A look at image files before CRIU gets them (criu.org/Images): are the pages there that the page maps speak of?
+"""Checks image files before CRIU gets them (criu.org/Images): whether they contain all the pages that the page maps list.
 
-CRIU notices by itself when an image is damaged, but for one kind: from a file of pages that ends too early it reads for ever. Invariant:
-nothing is judged here that CRIU judges; only lengths are compared, and what can't be read is left to it. Maps that an earlier dump
-left in the same directory count for nothing: the tree of processes says which ones are in use.
+CRIU itself detects damaged images, with one exception: if a pages file is truncated, it reads forever. Invariant: this does not repeat
+CRIU's checks; only lengths are compared, and unreadable files are left to CRIU. Maps that an earlier dump left in the same directory are
+ignored: the process tree says which ones are in use.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     from pyrunc.engine.shapes import Fields, Message
 
 NUMBER = Struct("<I")
-COMMON = 0x54564319  # what an image begins with, before its own magic number
+COMMON = 0x54564319  # the beginning of every image, before its own magic number
 PROCESS = {"pid": (1, INT)}
 MEMORY = {"areas": (14, [{"shmid": (4, INT), "status": (7, INT)}])}
 HEAD = {"pages_id": (1, INT)}
 ENTRY = {"pages": (2, INT), "in_parent": (3, BOOL), "flags": (4, INT), "more_pages": (5, INT)}
 PRESENT = 1 << 2
-SHARED = 1 << 8  # an anonymous mapping that processes share; it has a page map of its own
+SHARED = 1 << 8  # an anonymous mapping that processes share; it has a separate page map
 LIMIT = 1 << 30
 
 
 def check(folder_fd: int, path: str) -> None:
-    """StepFailure when a file of pages is shorter than its page maps say, in this directory or in an earlier one that it builds on."""
+    """StepFailure if a pages file is shorter than its page maps say, in this directory or in an earlier one that it depends on."""
     here, seen = posix.dup(folder_fd), set()
     try:
         while True:
@@ -80,7 +80,7 @@ def _maps(folder_fd: int) -> set[str]:
 
 
 def _readable(folder_fd: int, name: str, fields: Fields) -> list[Message]:
-    """The messages of an image, as far as they can be read; a process that has ended has no memory."""
+    """The messages of an image, as far as they can be read; a process that has exited has no memory."""
     found = []
     try:
         for entry in _entries(folder_fd, name, fields):
@@ -91,7 +91,7 @@ def _readable(folder_fd: int, name: str, fields: Fields) -> list[Message]:
 
 
 def _entries(folder_fd: int, name: str, first: Fields, later: Fields | None = None) -> Iterator[Message]:
-    """The messages of an image: the first is of another kind where `later` is given. OSError, ValueError."""
+    """The messages of an image; if `later` is given, the first one is of another kind. OSError, ValueError."""
     data = memoryview(fs.read_file(folder_fd, name, LIMIT))
     at = 8 if len(data) > 3 and NUMBER.unpack_from(data)[0] == COMMON else 4
     if len(data) < at:
@@ -118,7 +118,7 @@ def _compare(folder_fd: int, name: str, size: int, path: str) -> None:
 
 
 def _pages(folder_fd: int, name: str, path: str) -> tuple[int, int]:
-    """(number of the file of pages, how many of them are in it)."""
+    """(number of the pages file, number of pages in it)."""
     number, pages = 0, 0
     try:
         for entry in _entries(folder_fd, name, HEAD, ENTRY):

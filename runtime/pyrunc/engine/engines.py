@@ -1,9 +1,9 @@
-"""Finds the containers of engines: Docker, podman, containerd and CRI-O. Reads only, and tolerates whatever does not look as expected.
+"""Finds the containers of engines: Docker, podman, containerd and CRI-O. Only reads, and tolerates unexpected data.
 
 Where engines keep the state of a runtime's containers:
 - Docker: --root /run/docker/runtime-NAME/moby; since Docker 23 one directory, runtime-runc, for every runtime that is called as runc is.
 - containerd, and so Kubernetes' CRI: --root /run/containerd/runc/NAMESPACE.
-- podman and CRI-O: the runtime's own default, unless runtime_root says otherwise. What they made has their annotations.
+- podman and CRI-O: the runtime's own default, unless runtime_root says otherwise. Their containers have their annotations.
 Names are in annotations (CRI), or in the engine's own files (Docker, podman).
 """
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
         """A container of an engine."""
 
         engine: str
-        runtime: str  # that made it: pyrunc, runc, crun or unknown
+        runtime: str  # the runtime that created it: pyrunc, runc, crun or unknown
         root: str  # --root of the runtime
         id: str
-        name: str | None  # the engine's
+        name: str | None  # in the engine
         pod: str | None  # NAMESPACE/NAME
         status: str
         pid: int
@@ -38,11 +38,11 @@ ENGINES = ("docker", "podman", "containerd", "cri-o")
 DOCKER, CONTAINERD = "/run/docker", "/run/containerd/runc"
 LIMIT = 16 << 20
 CRI = "io.kubernetes.cri."  # containerd's annotations; CRI-O's are io.kubernetes.cri-o. and the kubelet's labels
-FULL_ID = 64  # of engines: never a name, and never a prefix
+FULL_ID = 64  # length of an engine's full id: never a name, and never a prefix
 
 
 def places(engine: str) -> list[str]:
-    """The directories that may hold state of an engine's containers."""
+    """The directories that may contain the state of an engine's containers."""
     if engine == "docker":
         return ["%s/%s/moby" % (DOCKER, name) for name in _names(DOCKER) if name.startswith("runtime-")]
     if engine == "containerd":
@@ -52,7 +52,7 @@ def places(engine: str) -> list[str]:
 
 
 def containers(engine: str) -> list[Found]:
-    """The containers of one engine ("all": of each), by their roots and ids."""
+    """The containers of one engine ("all": of every engine), sorted by root and id."""
     if engine == "all":
         return [found for one in ENGINES for found in containers(one)]
     found = []
@@ -69,7 +69,7 @@ def containers(engine: str) -> list[Found]:
 
 
 def matching(word: str) -> list[Found]:
-    """The containers whose id begins with a word, or whose name it is; for pods POD/NAME too. A whole id matches itself only."""
+    """The containers whose id begins with a word, or whose name is the word; for pods also POD/NAME. A full id only matches itself."""
     found = [one for one in containers("all") if word in (one["id"], one["name"], "%s/%s" % (one["pod"], one["name"]))]
     if found or len(word) >= FULL_ID:
         return found
@@ -77,7 +77,7 @@ def matching(word: str) -> list[Found]:
 
 
 def _examined(engine: str, root: str, id: str) -> Found | None:
-    """None where the directory holds no container."""
+    """None if the directory does not contain a container."""
     try:
         state_dir = store.open_state_dir(root, id)
     except StateError:
@@ -134,7 +134,7 @@ def _foreign(engine: str, root: str, id: str) -> tuple[Found, dict[str, str], st
 
 
 def _manager(annotations: dict[str, str]) -> str:
-    """Who made a container of the runtime's own root; "" for nobody of ENGINES."""
+    """The engine that created a container in the runtime's default root; "" for none of ENGINES."""
     manager = annotations.get("io.container.manager", "")
     if manager == "libpod" or any(key.startswith("io.podman.") for key in annotations):
         return "podman"
@@ -172,7 +172,7 @@ def _names(folder: str) -> list[str]:
 
 
 def _read(path: str) -> Any:
-    """A JSON document of somebody else's; {} where there is none that can be read."""
+    """A JSON document of another program; {} if it can't be read."""
     try:
         return jsonio.loads(fileio.read_file(path, LIMIT), "JSON")
     except (OSError, PyruncError):

@@ -2,8 +2,8 @@
 
 Create stops at the first problem. Here the offending value is reported and taken out of the document, and the check goes on with the rest:
 first names in the wrong case, then the schema, then each part's plan(), then what a part can find out about this host without changing
-anything (`check(entry, ctx, call_helper)`). A part that was content with the whole document is not asked again: what it says about a document from which
-something is missing would be a consequence, not a mistake.
+anything (`check(entry, ctx, call_helper)`). A part that accepted the whole document is not asked again: what it reports about an incomplete
+document would be a consequence, not a mistake.
 """
 
 from __future__ import annotations
@@ -22,29 +22,30 @@ if TYPE_CHECKING:
 
     Path = tuple[str | int, ...]
 
-ROUNDS = 200  # of one examination; more problems than that are not read by anybody
-# What stands for a wrong value of a property that has to be there.
+ROUNDS = 200  # of one examination; nobody reads more problems than that
+# Replacements for invalid values of required properties.
 NEEDED = {"/ociVersion": "1.0.0", "/process/cwd": "/", "/process/args": ["sh"]}
 
 
 class Examination:
-    """problems, warnings: [(kind, pointer or None, words, hint)], with pointers into the document as it was written.
+    """problems, warnings: [(kind, pointer or None, words, hint)], with pointers into the original document.
 
-    kind: schema, plan, or strict for names that the specification does not know. `ignored` tells which keys are not the user's own."""
+    kind: schema, plan, or strict for names that the specification does not know. `ignored` tells which keys were not written by the
+    user."""
 
     def __init__(self, config: dict[str, Any], ignored: Callable[[str], bool]) -> None:
         self.config = config
         self.ignored = ignored
         self.problems: list[tuple[str, str | None, str, str | None]] = []
         self.warnings: list[tuple[str, str | None, str, str | None]] = []
-        self.removed: list[str] = []  # pointers as they were written
-        self._indices: dict[int, list[int]] = {}  # of lists from which elements were taken: id -> original indices
-        self._names: dict[int, dict[str, str]] = {}  # of objects with a key in the wrong case: id -> {right name: written name}
+        self.removed: list[str] = []  # pointers in the original document
+        self._indices: dict[int, list[int]] = {}  # for lists from which elements were removed: id -> original indices
+        self._names: dict[int, dict[str, str]] = {}  # for objects with a key in the wrong case: id -> {right name: original name}
 
     # -- documents
 
     def spelling(self) -> None:
-        """Names in the wrong case are problems, and count as the right ones; names that resemble a known one are warnings."""
+        """Names in the wrong case are problems, but are treated as the right ones; names that resemble a known one are warnings."""
         pending: list[tuple[Path, Any, Any]] = [((), self.config, schema_table.ROOTS["config"])]
         while pending:
             path, node, rule = pending.pop()
@@ -60,7 +61,7 @@ class Examination:
                     pending.append(((*path, key), node[key], known))
 
     def _unknown(self, node: dict[str, Any], key: str, names: dict[str, Any], path: Path) -> tuple[Any, str]:
-        """A name that the schema does not know here -> (rule, name) of what it stands for; (None, its name) if that is nothing."""
+        """A name that the schema does not have here -> (rule, name) of the property that is meant; (None, its name) if there is none."""
         pointer = self.written(path) + pointers.join(key)
         right = next((name for name in names if name.casefold() == key.casefold()), None)
         if right is None:
@@ -76,7 +77,7 @@ class Examination:
         return names[right], right
 
     def normalised(self) -> None:
-        """Normalises the document, and takes out what can't be normalised."""
+        """Normalises the document, and removes what can't be normalised."""
         for _ in range(ROUNDS):
             try:
                 normalise.config(self.config)
@@ -87,7 +88,7 @@ class Examination:
                     return
 
     def schema(self, found: list[dict[str, Any]]) -> None:
-        """Adds what the schema says, and takes out what is wrong by it."""
+        """Adds the problems that the schema finds, and removes the invalid values."""
         for one in found:
             self.problems.append(("schema", self.original(one["pointer"]), one["words"], None))
         self._valid()
@@ -101,7 +102,7 @@ class Examination:
     # -- plans
 
     def plans(self, context: Callable[[dict[str, Any]], Any]) -> None:
-        """What each part refuses or finds odd, and what it finds out about this host. context(config) makes what plan() may ask."""
+        """Adds the refusals and warnings of each part, and what it finds out about this host. context(config) creates a Context."""
         asked: set[str] | None = None
         for _ in range(ROUNDS):
             ctx = context(self.config)
@@ -119,7 +120,7 @@ class Examination:
             self._check(part, entry, ctx)
 
     def _plan(self, ctx: Any, asked: set[str] | None) -> dict[str, PyruncError]:
-        """{part: why it refuses}. asked: the parts whose refusals are news; None: all."""
+        """{part: its refusal}. asked: the parts whose refusals are new; None: all."""
         failed: dict[str, PyruncError] = {}
         for part, node in planner.nodes(self.config):
             if part in _needing(set(failed)):
@@ -151,7 +152,7 @@ class Examination:
     # -- places
 
     def original(self, pointer: str | None) -> str | None:
-        """A pointer into the document as it is now -> one into the document as it was written."""
+        """A pointer into the current document -> one into the original document."""
         if not pointer or pointer == "/":
             return pointer
         return self.written(tuple(pointers.split(pointer)))
@@ -169,13 +170,13 @@ class Examination:
         return pointers.join(*found)
 
     def _is_consequence(self, pointer: str | None) -> bool:
-        """Whether a place holds, or is within, something that was taken out."""
+        """Whether a place contains, or is within, something that was removed."""
         here = self.original(pointer)
         return here is not None and any(one == here or one.startswith(here + "/") or here.startswith(one + "/") for one in self.removed)
 
     def _take(self, pointer: str | None, climb: bool = True) -> bool:
-        """Takes the value at a pointer out of the document; with `climb` the nearest one around it, if there is none. False if nothing was
-        taken."""
+        """Removes the value at a pointer from the document; with `climb`, the nearest enclosing value if there is none. False if nothing
+        was removed."""
         steps = pointers.split(pointer) if pointer else []
         while steps:
             here = pointers.join(*steps)
@@ -213,7 +214,7 @@ class Examination:
 
 
 def unknown_names(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """(pointer, words) of each name that the schema does not know, with the nearest one it does."""
+    """(pointer, words) for each name that the schema does not have, with the most similar one that it has."""
     found = Examination(config, lambda _key: False)
     found.spelling()
     for _kind, pointer, words, hint in found.warnings:

@@ -1,7 +1,7 @@
-"""exec: a new process in a container that exists. No Python runs in it: spawn() of the extension carries out the operations.
+"""exec: a new process in an existing container. It runs no Python: spawn() of the extension executes the operations.
 
-What process.json lacks comes from the container's own config (capabilities, AppArmor profile, rlimits, scheduler, ...); seccomp is
-always the container's. The process is put into the container's cgroup before it joins anything.
+Properties that are not in process.json come from the container's config (capabilities, AppArmor profile, rlimits, scheduler, ...); seccomp
+is always the container's. The process is moved into the container's cgroup before it joins any namespace.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 PARTS = (
     "user", "terminal", "program", "capabilities", "rlimits", "oom", "scheduling", "personality", "mempolicy", "labels", "seccomp", "fds",
 )  # fmt: skip
-EXECUTE_MS = 60_000  # from the second clone to execve: a file system may be slow, and a process of the container may hold it
+EXECUTE_MS = 60_000  # from the second clone to execve: a file system may be slow, and a process of the container may block it
 INHERITED = ("capabilities", "apparmorProfile", "selinuxLabel", "rlimits", "oomScoreAdj", "scheduler", "ioPriority", "execCPUAffinity")
-# user first: what it owns can be joined with the rights it gives. pid counts for the second child only.
+# user first: joining what it owns requires its privileges. pid only affects the second child.
 JOINS = ("user", *ns.ORDER)
 
 
 def check(state_dir: StateDir, ignore_paused: bool = False) -> None:
-    """StateError unless a process may join now."""
+    """StateError unless a process can join now."""
     now = status.of(state_dir)
     if now == "paused" and not ignore_paused:
         raise StateError("exec-paused", CALLER_TEXT["exec-paused"], state_dir.id, now)
@@ -46,7 +46,7 @@ def check(state_dir: StateDir, ignore_paused: bool = False) -> None:
 
 
 def prepare(state_dir: StateDir, config: dict[str, Any], process: dict[str, Any], asked: Mapping[str, Any]) -> ExecRun:
-    """Plans of the process over the stored plans of the container, whose `config` becomes that of the process → Run."""
+    """Plans the process, based on the stored plans of the container; the `config` of the Run is that of the process → Run."""
     own = config.get("process", {})
     merged = {**{k: own[k] for k in INHERITED if k in own}, **process}
     umask = own.get("user", {}).get("umask")
@@ -57,7 +57,7 @@ def prepare(state_dir: StateDir, config: dict[str, Any], process: dict[str, Any]
     root = state_dir.path.rpartition("/")[0]
     receiver = (
         planner.module("seccomp").listener_of(stored) if "seccomp" in stored else None
-    )  # who listens to the container listens to what joins it
+    )  # the receiver of the container's notifications also gets those of processes that join it
     ctx = planner.Context(state_dir.id, state_dir.state["bundle"], config, {**asked, "command": "exec", "seccomp_receiver": receiver}, root)
     ctx.plans = stored.copy()
     for part in PARTS:
@@ -69,7 +69,7 @@ def prepare(state_dir: StateDir, config: dict[str, Any], process: dict[str, Any]
 
 
 def execute(run: ExecRun) -> None:
-    """Starts the process; run.pid and run.pidfd are it, a child of ours. Returns when the program has been executed."""
+    """Starts the process, our child, as run.pid and run.pidfd. Returns when the program has been executed."""
     state_dir = run.container
     opened = []
     cancel = run.cancel = signals.Cancel()
@@ -81,7 +81,7 @@ def execute(run: ExecRun) -> None:
         run.root_fd = posix.open("/proc/%d/root" % run.init_pid, posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
         opened.append(run.root_fd)
         joins = _namespaces(run, opened)
-        if pidfd.wait(init_fd, 0):  # what was opened may belong to a stranger with the same number
+        if pidfd.wait(init_fd, 0):  # what was opened may belong to another process with the same pid
             raise StateError("exec-stopped", CALLER_TEXT["exec-stopped"], state_dir.id, "stopped")
         steps.walk(EXEC, "prepare", "host", run)
         _terminal(run)
@@ -99,7 +99,7 @@ def execute(run: ExecRun) -> None:
 
 
 def _namespaces(run: ExecRun, opened: list[int]) -> tuple[tuple[int, int], ...]:
-    """[(fd, type)] of the namespaces that the container was made with, less those that are ours."""
+    """[(fd, type)] of the namespaces that the container was created with, except those that are ours."""
     recorded = run.container.state.get("namespaces")
     joins = []
     for kind in JOINS:
@@ -117,8 +117,8 @@ def _namespaces(run: ExecRun, opened: list[int]) -> tuple[tuple[int, int], ...]:
 
 
 def _left(run: ExecRun, kind: str, inode: int, fd: int) -> int:
-    """Init has gone into a namespace of its own making: the container's is found above it, or by another process of the container. Where
-    nobody is left in it init's has to do: it is one of the container's too. Closes fd, or returns it."""
+    """Init has moved to a namespace that it created: the container's is an ancestor of it, or that of another process of the container. If
+    no process is left in it, init's is used, which also belongs to the container. Closes fd, or returns it."""
     from pyrunc.cgroup import kill as cgroup_kill
 
     found = ns.ancestor(fd, inode) if kind == "user" else -1
@@ -126,7 +126,7 @@ def _left(run: ExecRun, kind: str, inode: int, fd: int) -> int:
         try:
             other = ns.open_path("/proc/%d/ns/%s" % (pid, ns.FILES[kind]), kind)
         except OSError:
-            continue  # it has ended
+            continue  # it has exited
         if posix.fstat(other).st_ino == inode:
             found = other
             break
@@ -139,7 +139,7 @@ def _left(run: ExecRun, kind: str, inode: int, fd: int) -> int:
 
 
 def _terminal(run: ExecRun) -> None:
-    """The pty: its slave becomes stdio of the process, its master goes where the caller listens."""
+    """Opens the pty: its slave becomes stdio of the process, its master is sent to the caller's socket."""
     entry = planner.entry(run.plans, "terminal")
     if entry is None:
         return
@@ -147,7 +147,7 @@ def _terminal(run: ExecRun) -> None:
     console = run.fds.pop("console")
     try:
         if run.options.get("attended"):
-            foreground.fit(master)  # before the program runs: its first question may be how large the terminal is
+            foreground.fit(master)  # before the program runs, because it may ask for the size immediately
         tty.send_master(console, master)
     finally:
         posix.close(master)
@@ -165,13 +165,13 @@ def _own_operations(run: ExecRun) -> dict[str, Op | None]:
 
 
 def _waits(run: ExecRun) -> bool:
-    """Whether something is done to the process when it has its own pid."""
+    """Whether something has to be done to the process once it exists."""
     return any([row[1] in run.plans for row in steps.rows(EXEC, "cloned")])
 
 
 def _cgroup(run: ExecRun, before: list[Op], opened: list[int]) -> int:
-    """Puts the process into the container's cgroups: a descriptor for clone3 on v2; on v1 it writes itself into `tasks`, which unlike
-    cgroup.procs waits for no grace period."""
+    """Moves the process into the container's cgroups: with a descriptor for clone3 on v2; on v1 it writes itself to `tasks`, which unlike
+    cgroup.procs does not wait for a grace period."""
     paths = run.container.state.get("cgroup_paths") or {}
     if not paths:
         return -1
@@ -210,7 +210,7 @@ def _spawn(
     except OSError as e:
         end(run)
         failure = CallError.of(e)
-        if before and failure.call in ("openat2", "write"):  # what is done before the joins
+        if before and failure.call in ("openat2", "write"):  # the calls before joining
             failure.words = failure.words or "cannot enter the container's cgroup: %s" % errno_text(e.errno)
         raise StepFailure.from_oserror(failure, "exec.spawn", "host") from e
     except BaseException:
@@ -224,12 +224,12 @@ def _spawn(
 
 
 def _serve(run: ExecRun, link: handshake.Link, cancel: signals.Cancel) -> None:
-    """Until the end of the socket, which is execve."""
+    """Handles messages until the socket is closed by execve."""
 
     def go_on() -> None:
         try:
             link.sock.send(b"c")
-        except (BrokenPipeError, ConnectionResetError):  # killed while it waited for us
+        except (BrokenPipeError, ConnectionResetError):  # it was killed while it waited for us
             raise _died(run) from None
 
     def limits(_data: Any) -> None:
@@ -270,7 +270,7 @@ def _serve(run: ExecRun, link: handshake.Link, cancel: signals.Cancel) -> None:
 
 
 def _died(run: ExecRun) -> StepFailure:
-    """The process that joins, or its child, is gone without a word."""
+    """The error for a process that joins, or its child, that exited without a report."""
     info = child.reap(run.pidfd)
     cause = "its status is unknown" if info is None else child.cause(info)
     if info is not None and info.si_code != posix.CLD_EXITED and info.si_status == SIGSYS:
@@ -282,14 +282,14 @@ def _died(run: ExecRun) -> StepFailure:
 
 
 def end(run: ExecRun) -> None:
-    """Ends and reaps what was made: the process that joins, its child, or the program that the caller can't be told of."""
+    """Kills and reaps what was created: the process that joins, its child, or the program that can't be reported to the caller."""
     if run.pidfd < 0:
         return
     began = pidfd.start_time(run.pid)
     pidfd.kill(run.pidfd, SIGKILL)
     child.reap(run.pidfd)
-    if not run.joined:  # the first may have been ended right after its clone, and nobody knows the second's pid
+    if not run.joined:  # the first may have been killed right after its clone, when the second's pid is not known
         for pid in child.of_ours():
             if pidfd.start_time(pid) >= began:
-                posix.kill(pid, SIGKILL)  # our child, not waited for: the number is its own
+                posix.kill(pid, SIGKILL)  # our unreaped child: the pid can't have been reused
                 child.reap(posix.pidfd_open(pid))

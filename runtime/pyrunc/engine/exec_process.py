@@ -1,4 +1,5 @@
-"""The process object of exec: that of --process FILE, or the container's own with what the command line changes (runtime-spec, config.md#process)."""
+"""The process object of exec: from --process FILE, or the container's with the changes of the command line (runtime-spec,
+config.md#process)."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def asked_of(options: Options) -> Asked:
-    """What plans and verbs may ask of the command line. UsageError."""
+    """The options that plans and verbs use. UsageError."""
     return {
         "preserve_fds": prepare.number(options, "preserve_fds"),
         "listen_fds": prepare.listen_fds(),
@@ -50,7 +51,7 @@ def process_of(options: Options, words: list[str], state_dir: StateDir, config: 
 
 def _from_options(options: Options, words: list[str], state_dir: StateDir, config: dict[str, Any]) -> dict[str, Any]:
     if not words:
-        raise Refusal("no-args", "process args cannot be empty", "/process/args", "name the program after the id")
+        raise Refusal("no-args", "process args cannot be empty", "/process/args", "give the program after the id")
     process = dict(config.get("process") or {})
     process["args"] = words
     process["terminal"] = options.get("tty", False)

@@ -1,7 +1,7 @@
-"""How a container's init ended, as far as it can still be known: written down by `wait` or an attended run, told by its zombie, or by
-the kernel's count of processes that were killed for want of memory. Loaded for what has stopped; never waits, writes nothing.
+"""How a container's init exited, as far as that is still known: recorded by `wait` or a foreground run, from its zombie, or from the
+kernel's count of OOM kills. Loaded for stopped containers; never waits, and writes nothing.
 
-{"status": exit status, 128 and the signal for one that was killed; "signal"; "oom_killed"}: None for what nobody knows.
+{"status": exit status, or 128 plus the signal that killed it; "signal"; "oom_killed"}: None for what is not known.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def written(state_dir: StateDir) -> Ended | None:
-    """What was written down at the end, or None."""
+    """The recorded result, or None."""
     found = state_dir.state.get("ended")
     if type(found) is not dict:
         return None
@@ -26,7 +26,7 @@ def written(state_dir: StateDir) -> Ended | None:
 
 
 def of(state_dir: StateDir) -> Ended:
-    """The same for a container that has stopped, from whatever still tells it."""
+    """The result for a stopped container, from any source that still has it."""
     found = written(state_dir)
     if found is not None:
         return found
@@ -42,7 +42,7 @@ def of(state_dir: StateDir) -> Ended:
 
 
 def told(code: int | None, oom_killed: bool | None) -> Ended:
-    """The wait status of the kernel, or None, in the form above."""
+    """Converts a wait status, or None, to the form above."""
     if code is None:
         return {"status": None, "signal": None, "oom_killed": oom_killed}
     number = posix.waitstatus_to_exitcode(code & ~0x80)  # without the mark of a core dump
@@ -50,7 +50,7 @@ def told(code: int | None, oom_killed: bool | None) -> Ended:
 
 
 def memory_ran_out(paths: dict[str, str]) -> bool | None:
-    """None when the container has no memory cgroup, or none any more."""
+    """None if the container has no memory cgroup, or it no longer exists."""
     path = paths.get("memory") or paths.get("unified")
     try:
         return oom.killed(paths) > 0 if path and posix.stat(path) else None

@@ -1,7 +1,8 @@
-"""Foreground run and exec: signals are passed on, a terminal is relayed, the program's status becomes ours.
+"""Foreground run and exec: forwards signals, relays a terminal, and exits with the program's status.
 
-Without a terminal the program has our own descriptors and there is nothing to relay. With one, its pty's master comes to us over a
-socket pair: our own terminal goes raw, bytes go both ways, its size follows ours, and it is restored on every way out.
+Without a terminal the program has our descriptors and there is nothing to relay. With one, we receive the pty's master over a socket pair:
+our own terminal is switched to raw mode, bytes are relayed in both directions, the pty's size follows ours, and our terminal is always
+restored.
 """
 
 from __future__ import annotations
@@ -48,15 +49,15 @@ if TYPE_CHECKING:
 
 TCGETS, TCSETSW, TIOCGWINSZ, TIOCSWINSZ = 0x5401, 0x5403, 0x5413, 0x5414
 ENDING = {SIGHUP, SIGINT, SIGQUIT, SIGTERM}
-CORE_DUMPED = 0x80  # in the status of wait(2)
+CORE_DUMPED = 0x80  # in a wait(2) status
 CHUNK = 32768
-# Synchronous ones speak of ourselves; WINCH and CHLD have meanings of their own here. SIGURG is what Go runtimes use among themselves.
-# TTIN and TTOU are about our own terminal: a job in the background that wants it is stopped, and goes on with the shell's `fg`.
+# Not forwarded: synchronous signals concern ourselves; WINCH and CHLD have a special meaning here. SIGURG is used internally by Go
+# programs. TTIN and TTOU concern our own terminal: a background job that uses it is stopped, and continues with the shell's `fg`.
 OURS = {SIGKILL, SIGSTOP, SIGPIPE, SIGURG, SIGTTIN, SIGTTOU, SIGILL, SIGTRAP, SIGBUS, SIGFPE, SIGSEGV, SIGSYS}
 
 
 class Signals:
-    """All signals of this process as bytes of a pipe, in the order of their coming."""
+    """All signals of this process as bytes in a pipe, in the order of arrival."""
 
     def __init__(self) -> None:
         self.fd, self._write_fd = posix.pipe2(posix.O_CLOEXEC | posix.O_NONBLOCK)
@@ -85,11 +86,11 @@ class Signals:
 
 
 def _noted(_number: int, _frame: Any) -> None:
-    """The byte in the pipe says all."""
+    """Does nothing: the byte in the pipe is enough."""
 
 
 class Terminal:
-    """Our end of the container's terminal, and our own terminal beside it (if standard input is one)."""
+    """Our end of the container's terminal, and our own terminal (if standard input is one)."""
 
     def __init__(self) -> None:
         self.ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
@@ -111,8 +112,8 @@ class Terminal:
         raise StepFailure("no-terminal", "the container sent no terminal", "foreground.receive", "host", "/process/terminal")
 
     def raw(self) -> None:
-        """Our own terminal byte by byte, as cfmakeraw(3) does it, but for OPOST: the container's writes line feeds
-        as they are, and ours adds the carriage returns. One that was hung up, or is no longer ours, stays as it is."""
+        """Switches our own terminal to raw mode, like cfmakeraw(3), except for OPOST: the container's terminal writes line feeds unchanged,
+        and ours adds the carriage returns. A terminal that was hung up, or is no longer ours, is not changed."""
         saved = _ioctl(0, TCGETS, bytes(36))
         if saved is None:
             return
@@ -139,7 +140,7 @@ class Terminal:
 
 
 def fit(master: int) -> None:
-    """Gives the container's terminal the size of our own, whichever of our streams that is."""
+    """Sets the size of the container's terminal to that of our own, whichever of our streams that is."""
     for fd in (0, 1, 2):
         size = _ioctl(fd, TIOCGWINSZ, bytes(8))
         if size is not None:
@@ -148,8 +149,8 @@ def fit(master: int) -> None:
 
 
 def _ioctl(fd: int, request: int, data: bytes) -> bytes | None:
-    """The kernel's answer, or None when there is no terminal (any more): EIO after a hang-up. Python does not repeat an ioctl(2) that a
-    signal has interrupted, and SIGCONT does: a shell's job that was stopped for touching the terminal."""
+    """The result of the call, or None if there is no terminal (any more): EIO after a hang-up. Python does not repeat an ioctl(2) that was
+    interrupted by a signal, and SIGCONT does that, for a job that was stopped because it used the terminal."""
     while True:
         try:
             return fcntl.ioctl(fd, request, data)
@@ -160,8 +161,8 @@ def _ioctl(fd: int, request: int, data: bytes) -> bytes | None:
 
 
 def _unblocked(fd: int) -> int:
-    """Our stream opened once more, so that a write does not wait for a reader who has stalled, and nobody who shares the stream notices.
-    `fd` itself, where it is neither a pipe nor a terminal."""
+    """Reopens our stream, so that a write does not block if the reader has stalled, without affecting other processes that share the
+    stream. `fd` itself if it is neither a pipe nor a terminal."""
     try:
         if posix.fstat(fd).st_mode & S_IFMT == S_IFIFO or posix.isatty(fd):
             return posix.open("/proc/self/fd/%d" % fd, posix.O_WRONLY | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC)
@@ -171,12 +172,12 @@ def _unblocked(fd: int) -> int:
 
 
 def be_subreaper() -> None:
-    """Orphans of the container without an own pid namespace come to us (prctl(2))."""
+    """Makes us the parent of orphans of a container without a private pid namespace (prctl(2))."""
     prctl.set_child_subreaper(True)
 
 
 class Relay:
-    """Bytes both ways. Each direction holds at most one chunk, so a side that does not read slows the other down."""
+    """Relays bytes in both directions. Each direction buffers at most one chunk, so a side that does not read slows the other down."""
 
     def __init__(self, terminal: Terminal, poll: select.poll) -> None:
         self.terminal = terminal
@@ -188,7 +189,7 @@ class Relay:
         self.master_open = True
 
     def watch(self) -> None:
-        """Asks for what can be used right now, and for nothing else: no busy loop when one side is full."""
+        """Polls only for events that can be handled now, to avoid a busy loop when one side is full."""
         wanted = {0: 0, self.out: 0, self.terminal.master: 0}
         if self.master_open:
             if not self.to_stdout:
@@ -242,7 +243,7 @@ class Relay:
             self.to_master = b""
 
     def from_master(self) -> bool:
-        """False when there is nothing more to read for now."""
+        """False if there is nothing more to read now."""
         if self.to_stdout:
             return False
         try:
@@ -262,11 +263,11 @@ class Relay:
             self.to_stdout = self.to_stdout[posix.write(self.out, self.to_stdout[:4096]) :]
         except BlockingIOError:
             return
-        except OSError:  # nobody reads us any more; the container goes on
+        except OSError:  # nobody reads our output any more; the container continues
             self.to_stdout = b""
 
     def drain(self, caught: Signals) -> None:
-        """After the program's end: what it had written still comes out, unless whoever reads us has stalled and a signal tells us to end."""
+        """After the program has exited: relays its remaining output, unless our reader has stalled and a signal asks us to stop."""
         poll = select.poll()
         poll.register(self.out, select.POLLOUT)
         poll.register(caught.fd, select.POLLIN)
@@ -284,8 +285,8 @@ class Relay:
 
 
 def attend(pid: int, fd: int, terminal: Terminal | None, caught: Signals, other: Other | None = None) -> int:
-    """Waits for a child while passing signals on and relaying. Returns its exit status, or 128 + the signal that ended it. other: something
-    else to be polled: its `act()` is called when there is something to read from its `fd`, until that answers True."""
+    """Waits for a child, forwarding signals and relaying. Returns its exit status, or 128 + the signal that killed it. other: something
+    else to poll: its `act()` is called when its `fd` is readable, until it returns True."""
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     poll.register(caught.fd, select.POLLIN)
@@ -302,7 +303,7 @@ def attend(pid: int, fd: int, terminal: Terminal | None, caught: Signals, other:
             if ready == caught.fd:
                 _pass_on(caught.read(), fd, terminal)
             elif ready == fd:
-                status = _status(pid, fd)  # first: a zombie would keep the container's cgroup from being removed
+                status = _status(pid, fd)  # first, because the container's cgroup can't be removed while there is a zombie
                 if relay is not None:
                     relay.drain(caught)
                     relay.close()
@@ -325,7 +326,7 @@ def _pass_on(numbers: bytes, fd: int, terminal: Terminal | None) -> None:
 
 
 def _reap(fd: int) -> None:
-    """Orphans that came to us as subreaper; the container's own init is left for the end."""
+    """Reaps orphans that became our children because we are a subreaper; the container's init is reaped last."""
     while True:
         try:
             info = posix.waitid(posix.P_ALL, 0, posix.WEXITED | posix.WNOHANG | posix.WNOWAIT)
@@ -340,7 +341,7 @@ def _status(pid: int, fd: int) -> int:
     info = child.reap(fd)
     if info is not None:
         return info.si_status if info.si_code == posix.CLD_EXITED else 128 + info.si_status
-    code = pidfd.exit_status(fd)  # a process that traces the program keeps its status from us
+    code = pidfd.exit_status(fd)  # a process that traces the program withholds its status from us
     if code is None:
         raise StepFailure("status-unknown", "the exit status of pid %d is not known" % pid, "foreground.wait", "host")
     number = posix.waitstatus_to_exitcode(code & ~CORE_DUMPED)

@@ -1,9 +1,9 @@
-"""The gate between create and start: two fifos in the container's directory.
+"""The gate between create and start: two fifos in the container's state directory.
 
-Both are opened O_RDWR by the host side before the clone, so init inherits them and never opens anything by path, and neither end
-can be missing. Init blocks in read() on `gate`; `start` writes one byte. `result` is what init keeps until execve closes it:
-`start` sees the end of file (executed) or a record (failed). So the kernel itself knows whether a container is still waiting:
-opening `gate` for writing finds a reader (created) or ENXIO (started), whatever became of the processes that asked.
+The host side opens both O_RDWR before the clone, so init inherits them and never opens anything by path, and neither end can be missing.
+Init blocks in read() on `gate`; `start` writes one byte. Init keeps `result` open until execve closes it: `start` sees end of file
+(executed) or a record (failed). So the kernel itself knows whether a container is still waiting: opening `gate` for writing succeeds if
+there is a reader (created) or fails with ENXIO (started), whatever happened to the processes that tried.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ GATE, RESULT = "gate", "result"
 
 
 def make(state_dir: StateDir) -> list[int]:
-    """(gate_fd, result_fd), both O_RDWR and close-on-exec. Records the inodes: a fifo put in their place is no gate."""
+    """(gate_fd, result_fd), both O_RDWR and close-on-exec. Records the inodes: a different fifo in their place is not accepted."""
     fds = []
     inodes = []
     for name in (GATE, RESULT):
@@ -32,11 +32,11 @@ def make(state_dir: StateDir) -> list[int]:
 
 
 def _open(state_dir: StateDir, name: str, flags: int, inode: int) -> int:
-    """fd of one of the fifos, proven to be the one that was made; -1 when there is none or nobody waits."""
+    """fd of one of the fifos, after checking that it is the one that was created; -1 if there is none, or nobody waits."""
     try:
         fd = posix.open(name, flags | posix.O_NONBLOCK | posix.O_CLOEXEC | posix.O_NOFOLLOW, dir_fd=state_dir.fd)
     except OSError as e:
-        if e.errno in (ENXIO, ENOENT, ELOOP, ENODEV):  # the last two: a link, a device or a socket in its place
+        if e.errno in (ENXIO, ENOENT, ELOOP, ENODEV):  # the last two: it was replaced by a link, a device or a socket
             return -1
         raise
     info = posix.fstat(fd)
@@ -59,7 +59,7 @@ def is_waiting(state_dir: StateDir) -> bool:
 
 
 def open_both(state_dir: StateDir) -> tuple[int, int] | None:
-    """(gate write end, result read end), or None when nobody waits."""
+    """(gate write end, result read end), or None if nobody waits."""
     inodes = state_dir.state.get("gate")
     if not inodes:
         return None

@@ -1,8 +1,8 @@
-"""What is left below the state root of containers that are gone: directories, cgroups, mounts; after a reboot, or a killed engine.
+"""Finds leftovers of containers that no longer exist: directories, cgroups, mounts; after a reboot, or when an engine was killed.
 
-Invariant: nothing that lives is touched, and nothing that is not ours. A directory whose lock is held, whose init lives, or in whose
-cgroups processes are found is left alone, and all that is asked again under the lock before anything is removed. --root may name a
-directory of somebody else: what has no plan of ours in it is no container.
+Invariant: nothing that is alive or not ours is changed. A directory is left alone if its lock is held, its init is alive, or its cgroups
+contain processes, and all of this is checked again under the lock before anything is removed. --root may be another program's directory: a
+directory without our plan is not a container.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pyrunc.engine.shapes import Stale
     from pyrunc.store import StateDir
 
-UNFINISHED_S = 10  # a directory without a state is between two calls of a create for some microseconds
+UNFINISHED_S = 10  # during a create, a directory has no state for some microseconds
 LIMIT = 64 << 20
 OLD_CACHE = "@cache"
 DIRECTORY = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
@@ -41,7 +41,7 @@ def survey(root: str, older_s: float) -> list[Stale]:
 
 
 def _old_cache(root: str) -> list[Stale]:
-    """The directory in which older versions kept compiled filters: the `list` of other runtimes takes it for a container."""
+    """The directory in which older versions kept compiled filters: the `list` of other runtimes treats it as a container."""
     try:
         st = posix.stat(root + "/" + OLD_CACHE, follow_symlinks=False)
     except OSError:
@@ -70,7 +70,7 @@ def _remove_old_cache(root: str) -> None:
 
 
 def look(root: str, id: str, older_s: float) -> Stale | None:
-    """One container: what is stale about it, or None."""
+    """The Stale record of one container, or None."""
     try:
         state_dir = store.open_state_dir(root, id)
     except StateError:
@@ -94,7 +94,7 @@ def _is_free(state_dir: StateDir) -> bool:
 
 
 def _judge(state_dir: StateDir, older_s: float) -> Stale | None:
-    """{"id", "reason", "age", "cgroups", "removable"}, or None for a container that is none of ours to remove."""
+    """{"id", "reason", "age", "cgroups", "removable"}, or None for a container that we must not remove."""
     age = max(0, int(time.time() - _touched(state_dir)))
     try:
         state_dir.load()
@@ -114,15 +114,15 @@ def _judge(state_dir: StateDir, older_s: float) -> Stale | None:
         return None
     paths = lifecycle.own_cgroups(state_dir)
     if kill.procs(paths):
-        return None  # init has ended, others of a shared pid namespace live on
+        return None  # init has exited, but other processes of a shared pid namespace are alive
     if state_dir.state["status"] == "creating":
         return _stale(state_dir, "an unfinished create", age, paths)
     return None if age < older_s else _stale(state_dir, "its init has ended", age, paths)
 
 
 def _is_ours(state_dir: StateDir) -> bool:
-    """Without a state that can be read: create writes the plan first. An empty directory that only its owner may enter can be one where it
-    got no further, if its neighbours are ours."""
+    """Whether a directory without a readable state is ours: create writes the plan first. An empty directory that only its owner can enter
+    may be one from an interrupted create, if its siblings are ours."""
     names = posix.listdir(state_dir.fd)
     if names:
         return "plan.json" in names
@@ -140,7 +140,7 @@ def _stale(state_dir: StateDir, reason: str, age: int, paths: dict[str, str], re
 
 
 def _touched(state_dir: StateDir) -> float:
-    """When anything of it was written last."""
+    """When something in it was last written."""
     newest = posix.fstat(state_dir.fd).st_mtime
     for name in ("state.json", "plan.json"):
         try:
@@ -177,7 +177,7 @@ def _mounts(root: str) -> dict[str, list[str]]:
 
 
 def remove(root: str, stale: Stale, older_s: float, options: Mapping[str, Any]) -> bool:
-    """One entry of survey(). False when it has come to life meanwhile. PyruncError, OSError."""
+    """Removes one entry of survey(). False if it has become alive in the meantime. PyruncError, OSError."""
     if stale["id"] == OLD_CACHE:
         _remove_old_cache(root)
         return True
@@ -204,14 +204,14 @@ def _unmount(points: list[str]) -> None:
         try:
             _syscalls.umount2(point, MNT_DETACH | UMOUNT_NOFOLLOW)
         except OSError as e:
-            if e.errno not in (2, 22):  # ENOENT, EINVAL: went with the one above it
+            if e.errno not in (2, 22):  # ENOENT, EINVAL: unmounted together with the one above it
                 raise
 
 
 def remove_all(
     root: str, found: list[Stale], older_s: float, options: Mapping[str, Any]
 ) -> tuple[list[str], tuple[str, PyruncError | OSError] | None]:
-    """(ids that were removed, first error or None): one that can't be removed does not keep the others."""
+    """(ids that were removed, first error or None): one that can't be removed does not prevent removing the others."""
     done, first = [], None
     for stale in found:
         if not stale["removable"]:

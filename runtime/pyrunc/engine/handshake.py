@@ -1,7 +1,7 @@
-"""Every message between the host side and init, drawn here:
+"""All messages between the host side and init:
 
     host                                   init
-      | -- PLACED ---------------------------> |   init may begin
+      | -- PLACED ---------------------------> | init may begin
       | <------------------------ ASK part ... |   a descriptor that init may not open itself (any number of times)
       | -- ANSWER (fds) ---------------------> |
       | <------------------------------- HOOKS |   mounts are there; host runs prestart, createRuntime
@@ -14,11 +14,11 @@
       | <------------------------------- READY |   (from C) rights dropped, waiting for start
       | <---------------- FAILED | RECORD ---- |   at any time instead: init's Python, or C, gives up
 
-exec has no init. Of these the process that joins sends SYNC, and, about its child, CLONED (from C, with a pid); the child sends LISTENER;
-each may fail with a RECORD. The end of the socket is execve.
+exec has no init. The process that joins sends SYNC and, about its child, CLONED (from C, with a pid); the child sends LISTENER; each may
+fail with a RECORD. execve closes the socket.
 
 One SOCK_SEQPACKET pair, so a message is a packet: its first byte is the kind, the rest JSON, or the fixed record of C.
-Every receive names what it expects; anything else is a Bug. An empty packet is the end of the other side.
+Every receive names what it expects; anything else is a Bug. An empty packet means that the other side has closed its end.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ if TYPE_CHECKING:
     from pyrunc.engine.signals import Cancel
 
 END = b""
-NOTE = b"n"  # on the fifo `result`: length (2 bytes) and JSON, how a startContainer hook went
+NOTE = b"n"  # on the fifo `result`: length (2 bytes) and JSON, the result of a startContainer hook
 PLACED, HOOKS_DONE, ANSWER = b"p", b"d", b"a"
 ASK, HOOKS, STAMPS, FAILED = b"q", b"h", b"t", b"e"
 C_FAIL, C_READY, C_LISTENER, C_SYNC, C_CLONED = b"F", b"R", b"L", b"S", b"P"
-RECORD = "=cBHii16s"  # kind, op, detail, errno, extra, call: what finish() of the extension writes
+RECORD = "=cBHii16s"  # kind, op, detail, errno, extra, call: as written by finish() of the extension
 RECORD_SIZE = 28
 SIZE = 1 << 20
 SCM_RIGHTS = 1
@@ -53,11 +53,11 @@ MAX_FDS = 16
 
 
 class Late(Exception):
-    """The other side has not spoken in time."""
+    """The other side has not sent a message in time."""
 
 
 class Link:
-    """One end."""
+    """One end of the socket pair."""
 
     def __init__(self, sock: _socket.socket) -> None:
         self.sock = sock
@@ -71,11 +71,11 @@ class Link:
         self.sock.sendmsg([body], extra)
 
     def receive(self) -> tuple[bytes, Any, list[int]]:
-        """(kind, data | bytes, fds); kind is b"" at the end of the other side."""
+        """(kind, data | bytes, fds); kind is b"" if the other side has closed its end."""
         try:
             body, extra, _flags, _from = self.sock.recvmsg(SIZE, _socket.CMSG_SPACE(4 * MAX_FDS), MSG_CMSG_CLOEXEC)
         except OSError as e:
-            if e.errno != errno.ECONNRESET:  # it has ended without reading what it was sent
+            if e.errno != errno.ECONNRESET:  # it exited without reading what was sent to it
                 raise
             return END, None, []
         fds: list[int] = []
@@ -90,7 +90,7 @@ class Link:
         return head, jsonio.loads(body[1:], ours=True) if len(body) > 1 else None, fds
 
     def expect(self, kind: bytes) -> tuple[Any, list[int]]:
-        """Init side: waits for exactly this message. The host's end means the host is gone: nothing is left to do."""
+        """Init side: waits for exactly this message. If the host has closed its end, it has died, and there is nothing left to do."""
         got, data, fds = self.receive()
         if got == b"":
             raise EOFError
@@ -107,8 +107,8 @@ class Link:
 
 
 def serve(link: Link, cancel: Cancel, handlers: Mapping[bytes, Callable[[Any], bool | int | None]]) -> None:
-    """Host side: hands each message to handlers[kind](data) until one returns True. One that returns a number limits the wait for the next
-    message to so many milliseconds: Late. Interrupted when a signal asks us to stop."""
+    """Host side: calls handlers[kind](data) for each message until one returns True. If one returns a number, the wait for the next message
+    is limited to so many milliseconds: Late. Interrupted if a signal asks us to stop."""
     limit_ms: int | None = None
     poll = select.poll()
     poll.register(link.fileno(), select.POLLIN | select.POLLHUP)
@@ -117,7 +117,7 @@ def serve(link: Link, cancel: Cancel, handlers: Mapping[bytes, Callable[[Any], b
         ready = [fd for fd, _event in poll.poll(limit_ms)]
         if not ready:
             raise Late
-        if link.fileno() not in ready:  # a message counts before a wish to stop: the program may be running by now
+        if link.fileno() not in ready:  # a message takes precedence over a signal: the program may already be running
             cancel.check()
             cancel.drain()
             continue

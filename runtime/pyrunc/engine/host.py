@@ -1,4 +1,4 @@
-"""The host side of create: reserves the id, walks its rows, clones init, answers it, and undoes everything when a row fails."""
+"""The host side of create: reserves the id, executes its rows, clones init, answers it, and undoes everything if a row fails."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ AT_SETUP = steps.IN_INIT + "error during container init: "
 
 
 class Undo:
-    """The stack of what has been begun. Each undo is tried by itself: one that fails must not keep the others from running."""
+    """The stack of started operations. Each undo is tried separately: one that fails must not prevent the others."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
@@ -59,7 +59,7 @@ def create(run: Run, warnings: list[list[str]]) -> None:
             _make(run, undo, cancel)
             cancel.check()
             _publish(run)
-        except OSError as e:  # of the engine's own calls: no descriptor is left, or the disk is full
+        except OSError as e:  # from the engine's own calls: no descriptor is left, or the disk is full
             failure = StepFailure.from_oserror(e, "engine.create", "host")
             cancel.ignore()
             _unwind(run, undo, failure)
@@ -78,7 +78,8 @@ def create(run: Run, warnings: list[list[str]]) -> None:
 
 
 def reserve(run: Run, warnings: list[list[str]]) -> None:
-    """Takes the id and writes down all that is known of the container. StateError when the id is in use; undone by state_dir.forget()."""
+    """Reserves the id and records everything that is known about the container. StateError if the id is in use; undone by
+    state_dir.forget()."""
     state_dir = run.state_dir = store.reserve(run.root, run.id)
     try:
         state_dir.state = {
@@ -93,7 +94,7 @@ def reserve(run: Run, warnings: list[list[str]]) -> None:
             "start_time": 0,
             "boot_id": pidfd.boot_id(),
             "owner": posix.geteuid(),
-            "cgroup_paths": {},  # set by cgroups.host_make, once it is sure that nobody else is in there
+            "cgroup_paths": {},  # set by cgroups.host_make, once it is certain that no other process is in them
             "own_pid_ns": planner.module("namespaces").own_pid_ns(run.plans["namespaces"]),
             "hook_kinds": sorted(run.plans.get("hooks") or ()),
             "notify": "notify" in run.plans,
@@ -113,7 +114,7 @@ def reserve(run: Run, warnings: list[list[str]]) -> None:
 
 
 def _streams() -> list[str]:
-    """What the container's 0, 1 and 2 are: a restore connects its own in place of these."""
+    """The files of the container's descriptors 0, 1 and 2: restore replaces them with its own."""
     found = []
     for number in (0, 1, 2):
         try:
@@ -143,7 +144,7 @@ def _make(run: Run, undo: Undo, cancel: signals.Cancel) -> None:
 
 
 def _clone(run: Run, theirs: Link, gate_fd: int, result_fd: int) -> tuple[int, int]:
-    """clone3, in whatever shape the namespaces need. The child goes to init.main and never comes back."""
+    """clone3, in the way that the namespaces require. The child calls init.main and never returns."""
     pid, fd = planner.module("namespaces").clone(run.plans["namespaces"], run)
     if pid == 0:
         run.cancel = None
@@ -156,7 +157,7 @@ def _clone(run: Run, theirs: Link, gate_fd: int, result_fd: int) -> tuple[int, i
 def _send(run: Run, kind: bytes, data: Any = None, fds: Sequence[int] = ()) -> None:
     try:
         run.peer.send(kind, data, fds)
-    except (BrokenPipeError, ConnectionResetError):  # init's end is closed; after anything else there would be no death to wait for
+    except (BrokenPipeError, ConnectionResetError):  # init's end is closed; after any other error there would be no exit to wait for
         raise _died(run) from None
 
 
@@ -170,7 +171,7 @@ def _serve(run: Run, undo: Undo, cancel: signals.Cancel) -> None:
         except StepFailure as e:
             if not pidfd.wait(run.pidfd, 0):
                 raise
-            raise _died(run, "hooks") from e  # what failed then failed for that: systemd removes the cgroup of a dead init
+            raise _died(run, "hooks") from e  # the failure is a consequence: systemd removes the cgroup of a dead init
         phase[0] = "enter"
         _send(run, handshake.HOOKS_DONE)
 
@@ -214,7 +215,7 @@ def _answer(run: Run, data: Ask) -> None:
 
 
 def deliver_listener(run: Run, record: Record) -> None:
-    """The seccomp notify descriptor of the process that waits for us: fetched, and handed to who listens."""
+    """Fetches the seccomp notify descriptor of the waiting process, and passes it to the receiver."""
     from pyrunc.linux import _syscalls
 
     fd = _syscalls.pidfd_getfd(run.pidfd, record[4], 0)
@@ -226,17 +227,17 @@ def deliver_listener(run: Run, record: Record) -> None:
 
 
 def _named(e: PyruncError) -> PyruncError:
-    """runc's words in front of what went wrong inside."""
+    """Puts runc's words in front of an error from init."""
     if not isinstance(e, HookFailure):
         e.words = AT_SETUP + e.words
     return e
 
 
 def _last_words(run: Run) -> PyruncError | None:
-    """What init has said before it ended and nobody has read, as an error; or None. The first read may find, in its place, that init has
-    not read all of ours."""
+    """An error that init sent before it exited and that has not been read yet, or None. The first read may instead report that init has not
+    read all of our messages."""
     link = run.peer
-    link.sock.setblocking(False)  # whoever else holds init's end has nothing to say
+    link.sock.setblocking(False)  # other processes that hold init's end send nothing
     for _ in range(2):
         try:
             kind, data, fds = link.receive()
@@ -252,7 +253,7 @@ def _last_words(run: Run) -> PyruncError | None:
 
 
 def _died(run: Run, phase: str = "setup") -> PyruncError:
-    """Init is gone: what it has left to say, or else how it ended."""
+    """The error after init has exited: what it sent last, or else its exit status."""
     info = child.ended(run.pidfd)
     said = _last_words(run)
     if said is not None:
@@ -278,7 +279,8 @@ def _died(run: Run, phase: str = "setup") -> PyruncError:
 
 
 def _oom_killed(run: Run) -> bool:
-    """By the cgroup's count; one that is gone with its only process (systemd's) is believed to have had the limit for its cause."""
+    """Whether init was OOM-killed, from the cgroup's counter. If the cgroup was removed with its only process (by systemd), the limit is
+    assumed to be the cause."""
     paths = run.stored.state.get("cgroup_paths") or {}
     for path, name in ((paths.get("memory"), "memory.oom_control"), (paths.get("unified") or paths.get(""), "memory.events")):
         if path:
@@ -294,7 +296,7 @@ def _oom_killed(run: Run) -> bool:
 
 
 def _publish(run: Run) -> None:
-    """Everything is done: the state says so, then the pid file, whose existence is what callers wait for."""
+    """Everything is done: writes the state and then the pid file, because callers wait for its existence."""
     state_dir = run.stored
     state_dir.state["status"] = "created"
     record_places(run)
@@ -307,21 +309,21 @@ def _publish(run: Run) -> None:
 
 
 def record_places(run: Run) -> None:
-    """Where init is, before any code of the container has run: exec goes there, wherever init is by then."""
+    """Records init's namespaces and root before any code of the container has run: exec uses these, wherever init is by then."""
     state = run.stored.state
     try:
         state["namespaces"] = planner.module("namespaces").made(run.plans["namespaces"], run.pid)
         state["root"] = planner.module("root").identity(run.plans["root"], run.pid)
     except FileNotFoundError:
-        log.debug("init has ended already, and nobody will join it")
+        log.debug("init has already exited, so nothing will join it")
     except PermissionError:
-        # an ordinary user may not look at an init that cannot be traced until it executes; exec then goes where init is
+        # an ordinary user may not inspect an init that can't be traced until it executes; exec then joins init's current namespaces
         state.pop("namespaces", None)
-        log.debug("no right to look at init's namespaces")
+        log.debug("no permission to inspect init's namespaces")
 
 
 def send_pidfd(path: str, fd: int) -> None:
-    """--pidfd-socket: one message with init's pidfd; its receiver never has to trust a number."""
+    """--pidfd-socket: sends one message with init's pidfd, so that its receiver never has to trust a pid."""
     import _socket
     from _struct import pack
 
@@ -339,8 +341,8 @@ def send_pidfd(path: str, fd: int) -> None:
 
 
 def write_pid_file(path: str, pid: int) -> None:
-    """Digits without a newline, complete before it appears (INTERFACE of containerd: Atoi on the raw bytes). What is no file is written
-    in place: whoever says /dev/null does not want it to become one."""
+    """Writes digits without a newline, and the file is complete when it appears (containerd calls Atoi on the raw bytes). Anything but a
+    regular file is written in place: /dev/null must not be replaced by a file."""
     folder, _, name = path.rpartition("/")
     temporary = "%s/.%s" % (folder, name)
     try:
@@ -367,7 +369,8 @@ def write_pid_file(path: str, pid: int) -> None:
 
 
 def _is_written_in_place(path: str) -> bool:
-    """Devices of characters, fifos, and what /dev/stdout and its like lead to. OSError for what can be neither written nor replaced."""
+    """Whether it is a character device, a fifo, or something that /dev/stdout and similar links lead to. OSError if it can be neither
+    written nor replaced."""
     ours = path in ("/dev/stdout", "/dev/stderr") or path.startswith(("/dev/fd/", "/proc/self/fd/"))
     try:
         kind = posix.stat(path, follow_symlinks=ours).st_mode & c.S_IFMT
@@ -379,7 +382,7 @@ def _is_written_in_place(path: str) -> bool:
 
 
 def _unwind(run: Run, undo: Undo, error: BaseException) -> None:
-    """Ends init, undoes what was begun, runs the poststop hooks where hooks had their turn, forgets the id."""
+    """Kills init, undoes what was started, runs the poststop hooks if other hooks were reached, and releases the id."""
     state_dir = run.stored
     if run.pidfd >= 0:
         pidfd.kill(run.pidfd, SIGKILL)
@@ -392,7 +395,7 @@ def _unwind(run: Run, undo: Undo, error: BaseException) -> None:
         except (PyruncError, OSError) as e:
             log.warn("poststop hooks: %s" % e)
     if "hooks" in run.plans and isinstance(error, PyruncError):
-        error.hooks = planner.module("hooks").outcomes(state_dir.state)  # the state goes, and they with it
+        error.hooks = planner.module("hooks").outcomes(state_dir.state)  # kept here, because the state is removed
     try:
         state_dir.forget()
     except OSError as e:

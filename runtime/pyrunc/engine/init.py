@@ -1,7 +1,7 @@
-"""Init: the clone3 child that becomes the container's process. Walks its rows and ends in finish() or posix._exit.
+"""Init: the clone3 child that becomes the container's process. Executes its rows and ends with finish() or posix._exit.
 
-Nothing is imported here once the barrier is closed, which is the first thing that happens. Every branch ends in _exit, also the
-one for exceptions nobody thought of: the code of the caller must never run in this process.
+Nothing is imported after the barrier is closed, which is the first step. Every branch ends with _exit, including the one for unexpected
+exceptions: the caller's code must never run in this process.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def main(run: Run, link: Link, gate_fd: int, result_fd: int) -> NoReturn:
         barrier.close()
         _life(run, link, gate_fd, result_fd)
     except EOFError:
-        posix._exit(1)  # the host side is gone; so is this container
+        posix._exit(1)  # the host side has died, and with it this container
     except BaseException as e:
         report(link, e)
     finally:
@@ -47,7 +47,7 @@ def main(run: Run, link: Link, gate_fd: int, result_fd: int) -> NoReturn:
 
 
 def _send_stamps(link: Link) -> None:
-    """Where a trace is written the host wants to know when each row began and ended."""
+    """If a trace is written, sends the time stamps of each row to the host side."""
     if trace.is_wanted():
         link.send(handshake.STAMPS, trace.stamps())
         trace.begin()
@@ -79,7 +79,7 @@ def _life(run: Run, link: Link, gate_fd: int, result_fd: int) -> None:
     _send_stamps(link)
     status_fd = link.fileno()
     _syscalls.finish(before, status_fd, result_fd)
-    # Only startContainer hooks bring us back here: started, rights dropped, nothing executed yet.
+    # We only return here for startContainer hooks: started, with privileges dropped, before execve.
     run.on_note = lambda note: posix.write(result_fd, _note(note))
     try:
         steps.call("hooks", "init_start_container", "init", run.plans["hooks"], run)
@@ -90,7 +90,7 @@ def _life(run: Run, link: Link, gate_fd: int, result_fd: int) -> None:
 
 
 def _note(note: dict[str, Any]) -> bytes:
-    """NOTE as one write that nothing gets in between of; a stream that is too long loses its beginning."""
+    """Sends a NOTE with a single write, so that it is not interleaved; the beginning of a long stream is cut off."""
     size = SHOWN
     while True:
         body = jsonio.dumps({**note, **{name: note[name][-size:] for name in ("stdout", "stderr")}}).encode("utf-8", "backslashreplace")
@@ -100,19 +100,19 @@ def _note(note: dict[str, Any]) -> bytes:
 
 
 def _unneeded(run: Run) -> bytes:
-    """The memory of the interpreter, on which nothing runs any more, as memory() has it."""
+    """The memory of the interpreter, which is no longer used, in the form of memory()."""
     try:
         return memory(run.proc.read("self/maps", 1 << 20))
     except OSError:
-        return b""  # no procfs: waiting costs a few MiB more, and nothing else
+        return b""  # no procfs: the only consequence is that waiting takes a few MiB more
 
 
 def memory(maps: bytes) -> bytes:
-    """bytes of /proc/self/maps → pairs of uint64 (start, end) of private, writable, anonymous memory. What C still needs of it, such as
-    the used part of the stack, is left out by FORGET itself (csrc/clear.c)."""
+    """bytes of /proc/self/maps → pairs of uint64 (start, end) of private, writable, anonymous memory. FORGET itself excludes what C still
+    needs, such as the used part of the stack (csrc/clear.c)."""
     found = []
     for line in maps.splitlines():
-        if b" rw-p " not in line:  # most of them: splitting each would take longer
+        if b" rw-p " not in line:  # most lines: splitting each one would take longer
             continue
         fields = line.split()
         if len(fields) >= 5 and fields[1] == b"rw-p" and fields[4] == b"0" and (len(fields) == 5 or fields[5] in NAMED):
@@ -122,15 +122,15 @@ def memory(maps: bytes) -> bytes:
 
 
 def tail(run: Run, gate_fd: int) -> tuple[list[Op | None], list[Op | None]]:
-    """(operations up to the end, or up to startContainer hooks; operations after them), as the timetable orders them. The position of an
-    operation in each is that of its row."""
+    """(operations up to the end, or up to startContainer hooks; operations after them), in the order of the timetable. The position of an
+    operation is that of its row."""
     split = "hooks" in run.plans and planner.module("hooks").runs_inside(run.plans)
     keep = planner.module("fds").kept(run.plans)
     own: dict[str, Op | None] = {
         "op_prune": ("PRUNE", keep),
         "op_sync": ("SYNC",) if "rlimits" in run.plans else None,
         "op_signals": ("SIGNALS",),
-        "op_forget": None,  # decided by the caller, last of all
+        "op_forget": None,  # set by the caller, as the last step
         "op_outlive": ("PDEATHSIG", 0, 0),
         "op_ready": ("READY",),
         "op_wait": ("WAIT", gate_fd),
@@ -170,7 +170,7 @@ def _dump(e: BaseException, limit: int) -> bytes:
 
 
 def report(link: Link, e: BaseException) -> None:
-    """Best effort: when even this fails the host sees the end of the socket and says that init died."""
+    """Best effort: if even this fails, the host sees the socket close and reports that init died."""
     try:
         _send_stamps(link)
         link.sock.send(_dump(e, 65536))

@@ -1,4 +1,4 @@
-"""kill and delete: how a container ends."""
+"""kill and delete: the end of a container."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from pyrunc.state_document import State
     from pyrunc.store import StateDir
 
-GONE_MS = 10_000  # how long delete --force waits for init to vanish
+GONE_MS = 10_000  # how long delete --force waits for init to exit
 
 
 def run_of(state_dir: StateDir, options: Mapping[str, Any], config: dict[str, Any] | None = None, plans: Plans | None = None) -> Run:
-    """A Run for verbs of later commands: plans as stored, the config only where it is needed."""
+    """A Run for verbs of later commands, with the stored plans, and the config only if it is needed."""
     plans = state_dir.plan() if plans is None else plans
     run = Run(state_dir.id, state_dir.state.get("bundle", ""), config or {}, plans, options, state_dir.path.rpartition("/")[0])
     run.state_dir = state_dir
@@ -39,7 +39,7 @@ def run_of(state_dir: StateDir, options: Mapping[str, Any], config: dict[str, An
 
 
 def kill(state_dir: StateDir, number: int, everyone: bool = False) -> None:
-    """Sends a signal to init; with `everyone`, or KILL where the pid namespace is shared, to every process of the cgroup.
+    """Sends a signal to init; with `everyone`, or for SIGKILL if the pid namespace is shared, to every process in the cgroup.
 
     StateError `container not running`. Takes no lock: a create or exec that holds it must not delay a stop.
     """
@@ -60,7 +60,7 @@ def kill(state_dir: StateDir, number: int, everyone: bool = False) -> None:
 
 
 def _signal_init(state: State, number: int) -> bool:
-    """False when init is gone. OSError EINVAL for a number the kernel does not know."""
+    """False if init has exited. OSError EINVAL for an unknown signal number."""
     if not status.is_alive(state):
         return False
     fd = pidfd.open_init(state["pid"], state["start_time"])
@@ -75,7 +75,7 @@ def _signal_init(state: State, number: int) -> bool:
 
 
 def _thaw_killed(state: State, number: int) -> None:
-    """A frozen task of cgroup v1 dies of KILL only once it is thawed, also in a sub-cgroup that it froze itself."""
+    """Thaws: on cgroup v1 a frozen task dies of SIGKILL only after it is thawed, also in a sub-cgroup that it froze itself."""
     if number == SIGKILL and state.get("cgroup_paths"):
         from pyrunc.cgroup import freeze
 
@@ -88,8 +88,8 @@ def _thaw_killed(state: State, number: int) -> None:
 
 
 def delete(state_dir: StateDir, options: Mapping[str, Any], force: bool = False, plans: Plans | None = None) -> None:
-    """Gives everything back, then forgets the id. plans: those of create, where they are at hand. StateError when the container is alive
-    and `force` is not given."""
+    """Releases everything, then the id. plans: those of create, if the caller has them. StateError if the container is alive and `force` is
+    not given."""
     now = status.of(state_dir)
     if now in ("running", "paused") and not force:
         raise StateError(
@@ -105,8 +105,8 @@ def delete(state_dir: StateDir, options: Mapping[str, Any], force: bool = False,
 
 
 def _salvaged(state_dir: StateDir) -> Plans:
-    """The plans for delete --force; where they can't be read, what the state has recorded of the cgroups has to do: the rest is gone with
-    the directory, but for poststop hooks, which nobody knows any more."""
+    """The plans for delete --force. If they can't be read, the record of the cgroups in the state is used: everything else is removed with
+    the directory, except that poststop hooks are no longer known."""
     try:
         return state_dir.plan(ONLY_CREATE)
     except StateError as e:
@@ -128,12 +128,12 @@ def _salvaged(state_dir: StateDir) -> Plans:
 
 
 def _end(state_dir: StateDir) -> None:
-    """KILL, thaw, and a bounded wait until init has gone."""
+    """Sends SIGKILL, thaws, and waits for a limited time until init has exited."""
     fd = pidfd.open_init(state_dir.state["pid"], state_dir.state["start_time"])
     try:
         kill(state_dir, 9)
     except StateError:
-        log.debug("init had gone by itself")
+        log.debug("init had already exited")
     if fd >= 0:
         try:
             began = trace.now()
@@ -144,7 +144,7 @@ def _end(state_dir: StateDir) -> None:
                     "init-survives",
                     "container init still running",
                     state_dir.id,
-                    hint="pid %d does not die: is it in an uninterruptible wait?" % state_dir.state["pid"],
+                    hint="pid %d does not die; it may be in an uninterruptible wait" % state_dir.state["pid"],
                 )
         finally:
             posix.close(fd)
@@ -157,7 +157,7 @@ def _wait_gone(fd: int, timeout_ms: int) -> bool:
 
 
 def destroy(state_dir: StateDir, options: Mapping[str, Any], plans: Plans | None = None) -> None:
-    """Of one whose init has ended: everything is given back, the id forgotten, and poststop hooks run."""
+    """For a container whose init has exited: releases everything and the id, and runs poststop hooks."""
     run = run_of(state_dir, options, plans=state_dir.plan(ONLY_CREATE) if plans is None else plans)
     this_boot = _this_boot(state_dir)
     if "dumping" in state_dir.state and this_boot:
@@ -184,7 +184,7 @@ def destroy(state_dir: StateDir, options: Mapping[str, Any], plans: Plans | None
 
 
 def _call(run: Run, phase: str, without: Sequence[str] = ()) -> bool:
-    """The rows of a phase of DELETE; whether all of them, and one at least, said yes."""
+    """Executes the rows of a phase of DELETE. Returns whether there was at least one, and all returned True."""
     done = []
     for _phase, part, verb, _why in steps.rows(DELETE, phase):
         entry = run.plans.get(part)
@@ -204,7 +204,7 @@ def _end_all(paths: dict[str, str]) -> None:
 
 
 def _unlock(run: Run) -> None:
-    """The lock that a killed checkpoint has left on a network namespace that others may go on using."""
+    """Removes the lock that a killed checkpoint left on a network namespace that others may continue to use."""
     from pyrunc.engine import netlock
 
     left = netlock.recover(run.stored, run.plans)
@@ -213,13 +213,13 @@ def _unlock(run: Run) -> None:
 
 
 def _sweep(folder: str, name: str) -> None:
-    """What the CRIU of a restore that was killed has left in /tmp: empty directories, whose names stand in its log."""
+    """Removes what the CRIU of a killed restore left in /tmp: empty directories, whose names are in its log."""
     from pyrunc.engine import criu
 
     try:
         fd = posix.open(folder, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
     except OSError:
-        return  # the log is gone, and with it all that is known of them
+        return  # the log no longer exists, so their names are unknown
     try:
         criu.sweep(fd, name)
     finally:
@@ -231,8 +231,8 @@ def _this_boot(state_dir: StateDir) -> bool:
 
 
 def own_cgroups(state_dir: StateDir) -> dict[str, str]:
-    """{key: path} of the container's cgroups, less those that are not the ones it was made with: after a reboot, or when somebody has
-    removed and made them anew, there may be strangers in them."""
+    """{key: path} of the container's cgroups, except those that are not the original ones: after a reboot, or if somebody removed and
+    recreated them, they may contain other processes."""
     paths = state_dir.state.get("cgroup_paths") or {}
     inodes = (state_dir.state.get("cgroups") or {}).get("inodes") or {}
     if not _this_boot(state_dir):
@@ -249,7 +249,7 @@ def _inode(path: str) -> int:
 
 
 def delete_broken(state_dir: StateDir, options: Mapping[str, Any], error: PyruncError) -> None:
-    """delete --force of a directory whose state can't be read: its processes are found by the cgroup that the plan names."""
+    """delete --force of a directory whose state can't be read: finds its processes through the cgroup in the plan."""
     log.debug("state is unreadable: %s" % error)
     state_dir.must_be_ours()
     try:
@@ -268,13 +268,13 @@ def delete_broken(state_dir: StateDir, options: Mapping[str, Any], error: Pyrunc
 
 
 def called_from_hook(state_dir: StateDir) -> bool:
-    """True when the holder of the lock is an ancestor of ours: a hook of this very container wants to delete it."""
+    """Whether the holder of the lock is our ancestor: a hook of the container itself tries to delete it."""
     holder = state_dir.holder()
     return holder is not None and holder in pidfd.ancestors()
 
 
 def break_lock(state_dir: StateDir) -> None:
-    """delete --force when another command holds the lock for too long: ends it, if it still is that process."""
+    """delete --force if another command holds the lock for too long: kills it, if it is still the same process."""
     holder = state_dir.holder()
     if holder is None:
         raise StateError("busy", "the container is busy: held by an unknown process", state_dir.id)
@@ -288,7 +288,7 @@ def break_lock(state_dir: StateDir) -> None:
 
 
 def to_bundle(bundle: str) -> None:
-    """Hooks of the runtime's side start in the bundle, whichever command runs them; a bundle that is gone is replaced by /."""
+    """Hooks on the runtime's side start in the bundle, whichever command runs them, or in / if the bundle no longer exists."""
     for path in (bundle, "/"):
         try:
             posix.chdir(path)

@@ -1,15 +1,15 @@
-"""Mounts and device nodes of a container that runs: a short-lived child of ours goes into its mount namespace.
+"""Mounts and device nodes of a running container: a short-lived child enters its mount namespace.
 
     host                                   child
-      | <------------------------ ASK mounts - |   a source that the container's root may not look at
+      | <------------------------ ASK mounts - |   a source that the container's root may not access
       | -- ANSWER (fds) ---------------------> |
       | <------------------------ MADE notes - |   everything is mounted, nothing is attached
-      | -- GO -------------------------------> |   what will be attached is on disk
-      | <------------------------------- DONE |   or FAILED: what was attached is taken away again
+      | -- GO -------------------------------> |   the record of what will be attached is on disk
+      | <------------------------------- DONE |   or FAILED: what was attached is unmounted again
 
-The child stays in the host's pid namespace, is not dumpable, and imports nothing from its first step on (engine/barrier.py). It joins
-the user namespace first and is root there, so that directories it makes belong to whom they should; with a copy of the host's mount
-table of its own it mounts as init does at create. Nothing of the container is executed or waited for.
+The child remains in the host's pid namespace, is not dumpable, and imports nothing from the start (engine/barrier.py). It first joins the
+user namespace and is root there, so that directories it creates have the right owner; in a private copy of the host's mount namespace it
+mounts as init does at create. It does not execute or wait for anything in the container.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ TABLE_LIMIT = 64 << 20
 
 
 def add(state_dir: StateDir, options: Mapping[str, Any], wanted: list[Json]) -> None:
-    """Mounts the elements of `wanted` (as in /mounts), all or none. The state_dir is locked. Refusal, StateError, StepFailure."""
+    """Mounts the elements of `wanted` (as in /mounts), either all or none. The state_dir is locked. Refusal, StateError, StepFailure."""
     run = _run(state_dir, options)
     ctx = planner.Context(state_dir.id, run.bundle, {"mounts": wanted}, {"command": "mounts"}, run.root)
     ctx.plans = run.plans.copy()
@@ -68,21 +68,21 @@ def add(state_dir: StateDir, options: Mapping[str, Any], wanted: list[Json]) -> 
     try:
         _go(run, _add, entry, made)
     except BaseException:
-        if planned:  # they were taken away again; if that failed too, they are still ours
+        if planned:  # they were unmounted again; if that failed as well, we still own them
             there = present(state_dir)
             state_dir.record("mounts", before + [one for one in planned if one["id"] in there])
         raise
 
 
 def _shown(item: Json) -> Any:
-    """What `list` shows of a mount, in the config's words: those keys of a LiveMount that come from it."""
+    """The keys of a LiveMount that come from the config, in its notation, for `list`."""
     shown = {key: item[key] for key in ("source", "type", "options") if item.get(key)}
     return {**shown, "nofollow": True} if "dest-nofollow" in item.get("options", ()) else shown
 
 
 def remove(state_dir: StateDir, options: Mapping[str, Any], destinations: Sequence[str]) -> None:
-    """Unmounts live mounts by their destinations, the latest first where there are several, and what is mounted below. StateError for
-    a destination where nothing was added; StepFailure when something else is mounted there now."""
+    """Unmounts live mounts by their destinations, the latest first if there are several, including mounts below them. StateError for a
+    destination where nothing was added; StepFailure if something else is mounted there now."""
     run = _run(state_dir, options)
     records = state_dir.state.get("mounts") or []
     chosen = []
@@ -90,7 +90,9 @@ def remove(state_dir: StateDir, options: Mapping[str, Any], destinations: Sequen
         found = [one for one in records if one["destination"] == paths.clean(destination) and one not in chosen]
         if not found:
             words = "no mount was added on %s" % quote(destination)
-            raise StateError("not-added", words, state_dir.id, hint="'mounts list' shows which were; those of the config stay")
+            raise StateError(
+                "not-added", words, state_dir.id, hint="'mounts list' shows the added ones; mounts of the config can't be removed"
+            )
         chosen.append(found[-1])
     there = present(state_dir)
     latest_first = [one for one in reversed(records) if one in chosen and one["id"] in there]
@@ -110,7 +112,7 @@ def listed(state_dir: StateDir) -> list[dict[str, Any]]:
 
 
 def is_destination(state_dir: StateDir, path: str) -> bool:
-    """Whether a mount of the config, or one that was added, is there."""
+    """Whether a mount of the config, or an added one, exists."""
     return paths.clean(path) in [paths.clean(one["destination"]) for one in listed(state_dir)]
 
 
@@ -122,7 +124,7 @@ def _columns(one: Json) -> dict[str, Any]:
 
 
 def present(state_dir: StateDir) -> set[int]:
-    """Ids of the mounts that the container's init sees; none when it is gone."""
+    """Ids of the mounts in init's mount namespace; none if it has exited."""
     if not status.is_alive(state_dir.state):
         return set()
     try:
@@ -133,7 +135,7 @@ def present(state_dir: StateDir) -> set[int]:
 
 
 def nodes(run: Run, added: list[Entry], removed: list[Entry]) -> None:
-    """Makes and removes device nodes: entries of devices.live_plan. When one fails those that were made go again. StepFailure."""
+    """Creates and removes device nodes: entries from devices.live_plan. If one fails, the created ones are removed again. StepFailure."""
     if removed or added:
         planner.module("devices")  # loaded here: the child imports nothing
         _go(run, _nodes, {"remove": removed, "add": added}, lambda _notes: None)
@@ -178,8 +180,8 @@ def _go(run: Run, act: Act, work: Any, made: Made) -> None:
 
 
 def _open(run: Run, opened: list[int], may_share: bool) -> list[tuple[int, str]]:
-    """Sets run.root_fd; returns [(fd, kind)] of the namespaces to join, user first. All proven to be those of the container's init.
-    may_share: it need not have a mount namespace of its own."""
+    """Sets run.root_fd; returns [(fd, kind)] of the namespaces to join, user first, after checking that they are those of the container's
+    init. may_share: the container may share the host's mount namespace."""
     state = run.stored.state
     init_fd = pidfd.open_init(state["pid"], state["start_time"])
     if init_fd < 0:
@@ -197,14 +199,14 @@ def _open(run: Run, opened: list[int], may_share: bool) -> list[tuple[int, str]]
             raise Refusal(
                 "shared-mount-namespace", "the container has the host's mount namespace", "/linux/namespaces", "mount on the host"
             )
-    if pidfd.wait(init_fd, 0):  # what was opened may belong to a stranger with the same number
+    if pidfd.wait(init_fd, 0):  # what was opened may belong to another process with the same pid
         raise StateError("not-running", CALLER_TEXT["not-running"], run.id, "stopped")
     return joins
 
 
 def _charged(run: Run, opened: list[int]) -> tuple[int, list[int]]:
-    """(descriptor for CLONE_INTO_CGROUP or -1, directories of version 1) of the container's memory cgroup: what is copied into a new tmpfs
-    is the container's. A frozen cgroup of version 2 would freeze the child as well; then it stays with the caller."""
+    """(descriptor for CLONE_INTO_CGROUP or -1, directories of version 1) of the container's memory cgroup, because data copied to a new
+    tmpfs is charged to the container. A frozen cgroup of version 2 would also freeze the child; then it remains in the caller's."""
     from pyrunc.cgroup import attach
 
     found = run.stored.state.get("cgroup_paths") or {}
@@ -230,7 +232,7 @@ def _serve(run: Run, link: Link, cancel: signals.Cancel, work: Any, made: Made) 
         raise steps.rebuild(data, "child")
 
     def ended(_data: Any) -> None:
-        raise StepFailure("child-killed", "the process that went into the container was killed", "mounts.join", "child")
+        raise StepFailure("child-killed", "the process that joined the container was killed", "mounts.join", "child")
 
     handlers: dict[bytes, Callable[[Any], bool | None]] = {
         handshake.ASK: answer, MADE: go, handshake.FAILED: failed, DONE: lambda _data: True, handshake.END: ended,
@@ -260,7 +262,7 @@ def _child(run: Run, link: Link, joins: list[tuple[int, str]], act: Act, work: A
         link.send(DONE)
         posix._exit(0)
     except EOFError:
-        posix._exit(1)  # the host side is gone
+        posix._exit(1)  # the host side has died
     except BaseException as e:
         init.report(link, e)
     finally:
@@ -268,22 +270,24 @@ def _child(run: Run, link: Link, joins: list[tuple[int, str]], act: Act, work: A
 
 
 def _become_root(fd: int) -> None:
-    """The container's root, as init is at create. A change of ids may make a process dumpable again."""
+    """Becomes the container's root, like init at create. Changing ids may make a process dumpable again."""
     ns.join(fd, "user")
     posix.setresgid(0, 0, 0)
     posix.setresuid(0, 0, 0)
     try:
         posix.setgroups([])
     except PermissionError:
-        pass  # a user namespace that forbids it; the groups give no rights over what the mount needs
+        pass  # a user namespace that forbids it; the groups grant nothing that matters for the mount
     _prctl.set_dumpable(False)
     _prctl.set_pdeathsig(SIGKILL)
 
 
 def _add(run: Run, entry: Entry, mount_ns_fd: int) -> None:
-    """Makes all, then attaches them in order: a later one may go on top of an earlier one."""
+    """Creates all mounts, then attaches them in order: a later one may be on top of an earlier one."""
     if entry["userns"]:
-        _syscalls.unshare(c.CLONE_NEWNS)  # the user namespace's own: there it may mount, and what the host's mounts forbid stays so
+        _syscalls.unshare(
+            c.CLONE_NEWNS
+        )  # a mount namespace of the user namespace: there it may mount, and restrictions of the host's mounts are kept
     trees = []
     for item in entry["list"]:
         trees.append(_named(live.make, item, item, entry, run))
@@ -325,7 +329,7 @@ def _remove(run: Run, records: Any, mount_ns_fd: int) -> None:
 def _nodes(run: Run, work: dict[str, list[Entry]], mount_ns_fd: int) -> None:
     sources = []
     if mount_ns_fd >= 0 and any(entry["bind"] for entry in work["add"]):
-        _syscalls.unshare(c.CLONE_NEWNS)  # to look at the host's nodes as the container's root, as init does
+        _syscalls.unshare(c.CLONE_NEWNS)  # to access the host's nodes as the container's root, like init
     for entry in work["add"]:
         sources.append(steps.call("devices", "live_source", "child", entry, run))
     run.peer.send(MADE, [])

@@ -1,8 +1,8 @@
-"""Taking CRIU's lock off a container's network where CRIU itself has no longer come to it.
+"""Removes CRIU's lock from a container's network if CRIU itself could not do it.
 
-While it dumps, CRIU lets no packet in or out of the container's network namespace (criu/net.c: network_lock_internal): by a chain of
-iptables, or a table of nftables. One that is killed leaves the container cut off, and if we were killed with it nobody is there to notice:
-so the state says beforehand that there may be a lock. Invariant: only what CRIU has made is removed.
+During a dump, CRIU blocks all packets into and out of the container's network namespace (criu/net.c: network_lock_internal), with an
+iptables chain or an nftables table. If it is killed, the container remains cut off, and if we are killed as well, nobody notices: so the
+state records in advance that there may be a lock. Invariant: only what CRIU has created is removed.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ if TYPE_CHECKING:
     from pyrunc.store import StateDir
 
 PROGRAMS = ("iptables-restore", "ip6tables-restore")
-UNLOCK = b"*filter\n:CRIU - [0:0]\n-D INPUT -j CRIU\n-D OUTPUT -j CRIU\n-X CRIU\nCOMMIT\n"  # criu/net.c, the same words
+UNLOCK = b"*filter\n:CRIU - [0:0]\n-D INPUT -j CRIU\n-D OUTPUT -j CRIU\n-X CRIU\nCOMMIT\n"  # the same text as in criu/net.c
 BY_HAND = "the container's network is still locked by criu's nftables table (nft list tables): delete it"
 
 
 def expect(state_dir: StateDir, method: str | None) -> None:
-    """Before a dump, on disk: method, as of --network-lock, None for CRIU's default."""
+    """Before a dump: records the method, the value of --network-lock, or None for CRIU's default."""
     state_dir.record("dumping", {"method": method})
 
 
 def forget(state_dir: StateDir) -> None:
-    """After it: the lock is off, or it is the images' (CRIU takes it off at the restore)."""
+    """After a dump: the lock has been removed, or belongs to the images (CRIU removes it at restore)."""
     if state_dir.state.pop("dumping", None) is None:
         return
     try:
         state_dir.save()
-    except OSError as e:  # a full disk; then the next to come looks for a lock, and finds none
-        log.warn("the end of the dump is not written down: %s" % errno_text(e.errno))
+    except OSError as e:  # a full disk; then the next command looks for a lock and finds none
+        log.warn("the end of the dump could not be recorded: %s" % errno_text(e.errno))
 
 
 def recover(state_dir: StateDir, plans: Plans) -> str | None:
-    """Takes off what a checkpoint that was killed has left. The state_dir is locked, so no checkpoint is at work. None, or words about what is
-    left: those are said once."""
+    """Removes the lock that a killed checkpoint left. The state_dir is locked, so no checkpoint is running. Returns None, or a message
+    about what is left, which is reported once."""
     note = state_dir.state.get("dumping")
     if type(note) is not dict:
         return None
@@ -55,7 +55,7 @@ def recover(state_dir: StateDir, plans: Plans) -> str | None:
 
 
 def _path(state_dir: StateDir, plans: Plans) -> str | None:
-    """A path to the network namespace; None when it has gone with the container."""
+    """A path to the network namespace; None if it no longer exists, like the container."""
     if status.is_alive(state_dir.state):
         return "/proc/%d/ns/net" % state_dir.state["pid"]
     found: str | None = planner.module("namespaces").joined_path(plans, "network")
@@ -63,7 +63,8 @@ def _path(state_dir: StateDir, plans: Plans) -> str | None:
 
 
 def unlock(path: str | None, method: str | None) -> str | None:
-    """path: of the network namespace; method: as of --network-lock, None for CRIU's default. None, or words about what is left. OSError."""
+    """path: the network namespace; method: the value of --network-lock, or None for CRIU's default. Returns None, or a message about what
+    is left. OSError."""
     if method == "skip" or path is None:
         return None
     try:
@@ -72,7 +73,7 @@ def unlock(path: str | None, method: str | None) -> str | None:
         return None  # nobody needs it any more
     try:
         if ns.is_own(netns_fd, "network"):
-            return None  # it locks nothing in the host's
+            return None  # it locks nothing in the host's namespace
         if method == "nftables":
             return BY_HAND
         for name in PROGRAMS:
@@ -83,10 +84,10 @@ def unlock(path: str | None, method: str | None) -> str | None:
 
 
 def _run(name: str, netns_fd: int) -> None:
-    """The program with UNLOCK as its input, in the namespace. That there was no such chain is no error."""
+    """Runs the program in the namespace, with UNLOCK as its input. It is not an error if there was no such chain."""
     path = _found(name)
     if path is None:
-        return  # then CRIU had none either
+        return  # CRIU could not have used it either
     reader, writer = posix.pipe2(posix.O_CLOEXEC)
     pid, pidfd = _syscalls.clone3(0, SIGCHLD, -1)
     if pid == 0:
@@ -102,7 +103,7 @@ def _run(name: str, netns_fd: int) -> None:
     try:
         posix.write(writer, UNLOCK)
     except BrokenPipeError:
-        log.debug("%s has ended by itself" % path)
+        log.debug("%s has already exited" % path)
     finally:
         posix.close(writer)
     try:

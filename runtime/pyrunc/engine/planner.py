@@ -1,4 +1,4 @@
-"""Runs each part's plan() in the order of parts/table.py and collects refusals and warnings. Touches nothing."""
+"""Runs each part's plan() in the order of parts/table.py and collects refusals and warnings. Changes nothing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Context:
-    """What a plan may ask. Made once per command; a test makes it by hand."""
+    """What plan() may use. Created once per command, or by tests."""
 
     def __init__(self, id: str, bundle: str, config: Json, options: Mapping[str, Any], root: str = "/run/pyrunc") -> None:
         self.id = id
@@ -48,7 +48,7 @@ class Context:
         return probe
 
     def warn(self, pointer: str, text: str) -> None:
-        """Odd but harmless: goes into plan, validate, the saved state, and the log with --debug."""
+        """A warning about something unusual but harmless: shown by plan and validate, saved in the state, and logged with --debug."""
         self.warnings.append([pointer, text])
 
 
@@ -60,7 +60,7 @@ DEFAULTS: Options = {
 
 
 def module(part: str) -> Any:
-    """The module of a part, imported when first asked for."""
+    """The module of a part, imported on first use."""
     name = "pyrunc.parts." + part
     found = sys.modules.get(name)
     if found is None:
@@ -70,15 +70,15 @@ def module(part: str) -> Any:
 
 
 def entry(plans: Plans, part: str) -> Any:
-    """The plan of a part by its name, None where it has none; the part declares its type."""
+    """The plan of a part by name, or None; the part declares its type."""
     return plans.get(part)
 
 
-# As PARTS, each pointer in two: (part, always, ((pointer, pointer of what holds it, key), …)).
+# Like PARTS, with each pointer split: (part, always, ((pointer, pointer of its parent, key), …)).
 _WANTED = tuple(
     (part, always, tuple((key, key.rpartition("/")[0], key.rpartition("/")[2]) for key in keys)) for part, always, keys, _needs in PARTS
 )
-# {pointer of what holds something that is wanted: its keys from the top of the config}
+# {pointer of a parent of a wanted value: its keys from the top of the config}
 _HOLDERS = {holder: tuple(holder.split("/")[1:]) for _part, _always, wanted in _WANTED for _pointer, holder, _key in wanted}
 
 
@@ -102,7 +102,7 @@ def nodes(config: Json, only: Collection[str] | None = None) -> Iterator[tuple[s
 
 
 def plan(config: Json, ctx: Context, only: Collection[str] | None = None) -> Plans:
-    """{part: entry} or the first Refusal/Unsupported."""
+    """{part: entry}; raises the first Refusal or Unsupported."""
     plans: dict[str, Any] = ctx.plans  # type: ignore[assignment]  # filled in by name
     for part, node in nodes(config, only):
         began = trace.now()
@@ -114,7 +114,7 @@ def plan(config: Json, ctx: Context, only: Collection[str] | None = None) -> Pla
 
 
 def plan_all(config: Json, ctx: Context) -> tuple[Plans, list[PyruncError], list[list[str]]]:
-    """(plans, problems, warnings): every refusal, not only the first. A part whose needs failed is not asked."""
+    """(plans, problems, warnings): every refusal, not only the first. A part whose needs failed is not planned."""
     problems: list[PyruncError] = []
     failed: set[str] = set()
     plans: dict[str, Any] = ctx.plans  # type: ignore[assignment]  # filled in by name

@@ -1,4 +1,4 @@
-"""From the command line to a Run: bundle, config, validation, plans. Touches nothing but the working directory."""
+"""From the command line to a Run: bundle, config, validation, plans. Changes only the working directory."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
     from pyrunc.parts.sides import Options
 
-YES, NO = ("true", "1", "t", "T", "TRUE", "True"), ("false", "0", "f", "F", "FALSE", "False")  # as Go reads them
+YES, NO = ("true", "1", "t", "T", "TRUE", "True"), ("false", "0", "f", "F", "FALSE", "False")  # as in Go
 MANAGERS = ("cgroupfs", "systemd", "disabled")
 
 
 def bundle_of(options: Mapping[str, Any]) -> str:
-    """Absolute bundle directory; the process moves there, as relative paths of the config start there."""
+    """The absolute bundle directory. Changes to it, because relative paths in the config start there."""
     bundle = store.absolute(options.get("bundle") or ".")
     try:
         posix.chdir(bundle)
@@ -46,13 +46,13 @@ def read_config(options: Mapping[str, Any], bundle: str) -> dict[str, Any]:
 
 
 def refusal(problem: tuple[str, str, Any, str]) -> Refusal:
-    """(pointer, words, value, reason) of the validator → Refusal. The words name the value already."""
+    """(pointer, words, value, reason) from the validator → Refusal. The words already name the value."""
     pointer, words, _value, reason = problem
     return Refusal(reason, words, quote(pointer) or "/")
 
 
 def caller_paths(options: Any) -> None:
-    """Paths on the command line that belong to the caller's cwd: made absolute before the move to the bundle."""
+    """Makes paths on the command line that are relative to the caller's directory absolute, before changing to the bundle."""
     for name in ("pid_file", "console_socket", "pidfd_socket", "config"):
         if options.get(name) == "":  # a variable that is not set
             del options[name]
@@ -73,7 +73,7 @@ def number(options: Mapping[str, Any], name: str, default: int = 0) -> int:
 
 
 def listen_fds() -> int:
-    """LISTEN_FDS, if the descriptors are meant for this very process (sd_listen_fds(3))."""
+    """LISTEN_FDS, if the descriptors are meant for this process (sd_listen_fds(3))."""
     env = posix.environ
     count = env.get(b"LISTEN_FDS", b"")
     if not count.isdigit() or env.get(b"LISTEN_PID") != b"%d" % posix.getpid():
@@ -82,7 +82,7 @@ def listen_fds() -> int:
 
 
 def from_globals(top: Mapping[str, Any]) -> Options:
-    """Global options -> what plans may ask of them. --cgroup-manager is the stronger word beside --systemd-cgroup. UsageError."""
+    """Global options -> those that plans use. --cgroup-manager takes precedence over --systemd-cgroup. UsageError."""
     manager = top.get("cgroup_manager") or ("systemd" if top.get("systemd_cgroup") else "cgroupfs")
     if manager not in MANAGERS:
         raise UsageError(
@@ -129,7 +129,7 @@ def prepare(options: Any, id: str, command: str) -> tuple[Run, list[list[str]]]:
         "no_subreaper": options.get("no_subreaper", False),
         **from_globals(top),
         "notify_socket": _environment(b"NOTIFY_SOCKET"),
-        "seccomp_receiver": _environment(b"RUN_OCI_SECCOMP_RECEIVER"),  # as with crun, where the config names none
+        "seccomp_receiver": _environment(b"RUN_OCI_SECCOMP_RECEIVER"),  # as in crun, if the config names none
     }
     bundle = bundle_of(options)
     began = trace.now()
@@ -156,10 +156,10 @@ def _environment(name: bytes) -> str | None:
 
 
 def check_terminal(config: dict[str, Any], asked: Options) -> None:
-    """terminal and --console-socket go together when nobody stays to relay (words of runc)."""
+    """Checks that terminal and --console-socket are used together if no process stays to relay (runc's wording)."""
     process = config.get("process")
     if process is None and asked["command"] == "create":
-        process = {}  # runtime-spec requires it at start only
+        process = {}  # runtime-spec only requires it at start
     if process is None:
         raise Refusal("no-process", "process property must not be empty", "/process", "give /process with args, cwd and user")
     terminal = process.get("terminal", False)

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 
 def each(options: Mapping[str, Any], pattern: str, command: str, act: Callable[[str], None]) -> None:
-    """act(id) for the ids that hold a match. One that fails does not keep the others from being tried: then the first error is raised,
-    with its id, and the others go to the log. None that matches is no error. UsageError for what is no regular expression."""
+    """Calls act(id) for the ids that contain a match. A failure does not prevent trying the others: afterwards the first error is raised,
+    with its id, and the others are logged. It is not an error if no id matches. UsageError for an invalid regular expression."""
     names = store.ids(store.root_of(options["globals"]))
     try:
         chosen = helper_process.call("regex", {"pattern": pattern, "names": names})

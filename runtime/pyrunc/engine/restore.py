@@ -1,8 +1,8 @@
-"""restore: a container from the images of a checkpoint. CRIU takes the place of init; all around it is done as by create.
+"""restore: restores a container from the images of a checkpoint. CRIU takes the place of init; everything else is done as in create.
 
-Invariant: what the container may have comes from the bundle's config and this host, as planned; from the images come its processes
-and their memory. CRIU runs in the container's cgroups and in a mount namespace of its own, so neither a mount nor a process of a restore
-that failed, or was killed, is left.
+Invariant: the container's permissions and resources come from the bundle's config and this host, as planned; only its processes and their
+memory come from the images. CRIU runs in the container's cgroups and in a private mount namespace, so a restore that failed or was killed
+leaves neither mounts nor processes behind.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ if TYPE_CHECKING:
     from pyrunc.engine.shapes import Asked, Message
 
 LOG = "restore.log"
-INVENTORY = "inventory.img"  # every image directory has it, and the dump writes it last
+INVENTORY = "inventory.img"  # every image directory contains it, and the dump writes it last
 ROOT, SOURCES, SPARE = "criu-root", "criu-sources", "notify"
 SIGKILL = 9
 
 
 def restore(run: Run, warnings: list[list[str]], asked: Asked) -> None:
-    """Brings the container to `running`; run.pid and run.pidfd are its init, a child of ours. On any failure nothing is left."""
+    """Brings the container to `running`; run.pid and run.pidfd are its init, our child. On any failure nothing is left behind."""
     cancel = run.cancel = signals.Cancel()
     folders = None
     kept = superblock.Keeper()
     undo = host.Undo(run)
     talks: list[criu.Talk] = []
-    others = set(child.of_ours())  # whoever executed us may have left some
+    others = set(child.of_ours())  # the program that executed us may have left some
     try:
         criu.version(cancel)
         _check_options(asked)
@@ -70,18 +70,18 @@ def restore(run: Run, warnings: list[list[str]], asked: Asked) -> None:
             folders.close()
         if run.state_dir is not None:
             run.stored.unlock()
-    if cancel.number:  # too late to stop it, as it is complete; the signal still ends this process
+    if cancel.number:  # too late to stop it, because it is complete; the signal still ends this process
         raise signals.Interrupted(cancel.number)
 
 
 def _check_options(asked: Asked) -> None:
     profile = asked["lsm_profile"]
     if profile and profile.partition(":")[0] not in ("apparmor", "selinux"):
-        raise Refusal("bad-lsm-profile", "invalid --lsm-profile %s" % quote(profile), None, "it is apparmor:NAME or selinux:LABEL")
+        raise Refusal("bad-lsm-profile", "invalid --lsm-profile %s" % quote(profile), None, "use apparmor:NAME or selinux:LABEL")
 
 
 def _streams(folders: Folders, asked: Asked) -> list[Message]:
-    """Looks whether this can be a checkpoint at all, before anything is made."""
+    """Checks whether this is a checkpoint, before anything is created."""
     try:
         found = posix.stat(INVENTORY, dir_fd=folders.images).st_size
     except OSError as e:
@@ -115,7 +115,7 @@ def _make(run: Run, asked: Asked, folders: Folders, streams: list[Message], undo
     state_dir = run.stored
     state_dir.state["start_time"] = pidfd.start_time(talk.pid)
     state_dir.state["restore_log"] = [folders.work_path, LOG]
-    state_dir.record("pid", talk.pid)  # until there is an init, `delete --force` of an unfinished restore ends CRIU
+    state_dir.record("pid", talk.pid)  # until there is an init, `delete --force` of an unfinished restore kills CRIU
     steps.walk(RESTORE, "placed", "host", run, undo)
     elsewhere = talk.begin()
     if elsewhere:
@@ -132,14 +132,14 @@ def _make(run: Run, asked: Asked, folders: Folders, streams: list[Message], undo
         lsm_profile=asked["lsm_profile"],
         lsm_mount_context=asked["lsm_mount_context"],
     )
-    if opts["manage_cgroups_mode"] == checkpoint.CGROUP_MODES["strict"]:  # that has been judged; apart from it, it is "full"
+    if opts["manage_cgroups_mode"] == checkpoint.CGROUP_MODES["strict"]:  # already checked; otherwise it is the same as "full"
         opts["manage_cgroups_mode"] = checkpoint.CGROUP_MODES["full"]
     answer = talk.request(criu.RESTORE, {"opts": opts}, lambda *note: _notified(run, asked, held, *note), run.cancel)
     talk.finish()
     talk.close()
     if terminal and "console" in run.fds:
         raise StepFailure(
-            "terminal-mismatch", "the images hold no terminal, the config has one", "restore.terminal", "host", "/process/terminal"
+            "terminal-mismatch", "the images contain no terminal, but the config has one", "restore.terminal", "host", "/process/terminal"
         )
     if run.pid == talk.pid:
         raise StepFailure(
@@ -151,7 +151,7 @@ def _make(run: Run, asked: Asked, folders: Folders, streams: list[Message], undo
 
 
 def _check_new(run: Run) -> None:
-    """strict: the container's cgroups must not have been there. CRIU can't judge that, as it finds those that we have made."""
+    """strict: the container's cgroups must not have existed before. CRIU can't check that, because it finds those that we have created."""
     record = run.stored.state.get("cgroups") or {}
     for key, path in (run.stored.state.get("cgroup_paths") or {}).items():
         if record["existed"].get(key, 0) >= len(levels(record["mounts"][key], path)):
@@ -166,8 +166,8 @@ def _check_new(run: Run) -> None:
 
 
 def _in_criu(run: Run, asked: Asked, root: str, laid: str) -> list[int]:
-    """In the child that becomes CRIU. Returns the directories of images and logs as they are found in its mount namespace, in which alone
-    it can use them: it mounts below its working directory."""
+    """In the child that becomes CRIU. Returns the directories of images and logs in its mount namespace, the only ones that it can use: it
+    mounts below its working directory."""
     steps.walk(RESTORE, "criu", "host", run)
     entry = run.plans["root"]
     if not entry["own_ns"]:
@@ -184,7 +184,7 @@ def _in_criu(run: Run, asked: Asked, root: str, laid: str) -> list[int]:
 
 
 def _cgroup_roots(pid: int) -> list[Message]:
-    """Where the container's cgroups are here, hierarchy by hierarchy, whatever they were called at the dump."""
+    """The container's cgroups on this host, for each hierarchy, whatever their names were at the dump."""
     found = []
     for line in fileio.fsdecode(fileio.read_file("/proc/%d/cgroup" % pid, 1 << 20)).split("\n"):
         fields = line.split(":", 2)
@@ -205,18 +205,22 @@ def _notified(run: Run, asked: Asked, held: Any, script: str, pid: int, fds: lis
     elif script == "orphan-pts-master" and fds:
         if "console" not in run.fds:
             raise StepFailure(
-                "terminal-mismatch", "the images hold a terminal, the config has none", "restore.terminal", "host", "/process/terminal"
+                "terminal-mismatch",
+                "the images contain a terminal, but the config has none",
+                "restore.terminal",
+                "host",
+                "/process/terminal",
             )
         console = run.fds.pop("console")
         try:
             tty.send_master(console, fds[0])
         finally:
-            if run.options["detach"]:  # else it is the foreground's own end
+            if run.options["detach"]:  # otherwise it is the foreground's own end
                 posix.close(console)
 
 
 def _loopback(pid: int) -> None:
-    """CRIU leaves the devices of the new network namespace alone; its loopback is up after create."""
+    """Brings up loopback, as create does: CRIU does not touch the devices of the new network namespace."""
     fd = posix.open("/proc/%d/ns/net" % pid, posix.O_RDONLY | posix.O_CLOEXEC)
     route = None
     try:
@@ -229,7 +233,7 @@ def _loopback(pid: int) -> None:
 
 
 def _restored(run: Run, asked: Asked, held: Any, pid: int) -> None:
-    """Everything is there, stopped: from here on this is the container's init."""
+    """All processes exist but are stopped: from here on this is the container's init."""
     run.pid = run.init_pid = pid
     run.pidfd = posix.pidfd_open(pid)
     run.stored.state["start_time"] = pidfd.start_time(pid)
@@ -244,7 +248,7 @@ def _restored(run: Run, asked: Asked, held: Any, pid: int) -> None:
 
 
 def _publish(run: Run) -> None:
-    """The state says so, then the pid file, whose existence is what callers wait for."""
+    """Writes the state and then the pid file, because callers wait for its existence."""
     for name in (ROOT, SOURCES):
         posix.rmdir(name, dir_fd=run.dir_fd)
     run.stored.state.pop("restore_log")
@@ -254,7 +258,7 @@ def _publish(run: Run) -> None:
 
 
 def _unwind(run: Run, undo: Undo, talks: list[criu.Talk], others: set[int]) -> None:
-    """Ends CRIU and whatever it has made by now, gives everything back, forgets the id."""
+    """Kills CRIU and everything that it has created, releases everything and the id."""
     if run.cancel is not None:
         run.cancel.ignore()
     for talk in talks:
@@ -271,10 +275,10 @@ def _unwind(run: Run, undo: Undo, talks: list[criu.Talk], others: set[int]) -> N
 
 
 def _end_all(run: Run, others: set[int]) -> None:
-    """The restored root is our child, all others its descendants, and all are in the container's cgroups."""
+    """Kills the restored processes: the first one is our child, the others are its descendants, and all are in the container's cgroups."""
     while children := [pid for pid in child.of_ours() if pid not in others]:
         for pid in children:
-            posix.kill(pid, SIGKILL)  # a child of ours, not waited for: the number is its own
+            posix.kill(pid, SIGKILL)  # our unreaped child: the pid can't have been reused
         for pid in children:
             posix.waitid(posix.P_PID, pid, posix.WEXITED)
     paths = run.stored.state.get("cgroup_paths") or {}

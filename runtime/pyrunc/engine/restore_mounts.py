@@ -1,10 +1,10 @@
-"""restore: what CRIU finds when it mounts, made in its own process and a mount namespace of its own before it executes.
+"""restore: prepares the mounts that CRIU uses, in its process and a private mount namespace, before execve.
 
-The sources of all external mounts are laid out below one directory, each with the flags, and id map that create
-would have given it: CRIU copies a mount as it is, but forgets the flags of the second of two that are alike, and knows no id maps. A
-source on a mount that receives the host's (every one where `/` is shared) is laid out with all of that mount around it: the sharing of
-mounts that are slaves of the same one is copied from a single source of theirs, and the kernel copies it to parts of the source's root only
-(move_mount(2), MOVE_MOUNT_SET_GROUP). Invariant: all of it is in that namespace alone; the host sees none of it, and it goes when CRIU ends.
+The sources of all external mounts are mounted below one directory, each with the flags and id map that create would use: CRIU copies a
+mount unchanged, but loses the flags of the second of two equal mounts, and does not support id maps. If the mount of a source receives
+mounts of the host (always if `/` is shared), that mount is included as a whole: CRIU copies the sharing of mounts that are slaves of the
+same mount from a single source, and the kernel only allows copying it within the source's root (move_mount(2), MOVE_MOUNT_SET_GROUP).
+Invariant: all of this exists only in that namespace; the host sees none of it, and it disappears when CRIU exits.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ if TYPE_CHECKING:
     from pyrunc.engine.shapes import MountTable
     from pyrunc.parts.sides import Entry
 
-    Clone = tuple[int, str, int | None]  # of clones()
+    Clone = tuple[int, str, int | None]  # from clones()
 
 NOTIFY = "/run/notify"
 EMPTY = ("/mnt", "/media", "/srv", "/opt", "/home", "/var/empty")
 NULL_DEVICE = (1, 3)
-PARENTS = 100  # dumps that build on each other
-COVER = c.MOUNT_ATTR_RDONLY | c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NOEXEC  # as parts/paths.py has it for masked files
-NODE = c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NOEXEC  # as parts/devices/make.py for bound nodes
+PARENTS = 100  # dumps in a chain
+COVER = c.MOUNT_ATTR_RDONLY | c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NOEXEC  # as in parts/paths.py for masked files
+NODE = c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NOEXEC  # as in parts/devices/make.py for bound nodes
 
 
 def folder(run: Run, own: str) -> str:
-    """Where lay_out will put them: `own` in the container's directory. A process in a user namespace may not enter that, so there it is an
-    empty directory of the host's that everybody may enter; it is covered in CRIU's mount namespace only."""
+    """The directory for the mounts: `own` in the container's state directory. A process in a user namespace may not enter that, so in this
+    case it is an empty directory of the host that everybody may enter; it is covered only in CRIU's mount namespace."""
     if run.plans["namespaces"]["userns"]:
         for path in EMPTY:
             try:
@@ -52,7 +52,8 @@ def folder(run: Run, own: str) -> str:
 
 
 def _wanted(run: Run) -> list[tuple[str, str, Any]]:
-    """[(name in the images, kind, what)]; the place in this list is the name below the directory. what: item of the mounts, or path."""
+    """[(name in the images, kind, what)]; the index in this list is the name below the directory. what: an item of the mounts, or a
+    path."""
     found: list[tuple[str, str, Any]] = []
     for item in items(run):
         if item["kind"] == "bind":
@@ -65,7 +66,7 @@ def _wanted(run: Run) -> list[tuple[str, str, Any]]:
 
 
 def _cgroups(run: Run, where: str) -> list[tuple[str, str]]:
-    """The container's cgroups on this host by the place at which their binds are; see parts/mounts/cgroupfs.py."""
+    """The container's cgroups on this host, by the path of their bind mounts; see parts/mounts/cgroupfs.py."""
     own = run.stored.state.get("cgroup_paths") or {}
     layout = hierarchies.layout()
     if layout.version == 2:
@@ -77,11 +78,11 @@ def _cgroups(run: Run, where: str) -> list[tuple[str, str]]:
     ]
 
 
-# -- what CRIU is told ---------------------------------------------------------------------------------------------------
+# -- options for CRIU ----------------------------------------------------------------------------------------------------
 
 
 def named(run: Run, laid: str, spare: str) -> list[tuple[str, str]]:
-    """[(name, path)]; names that the images do not know do no harm. spare: an empty directory, for a mount that was the supervisor's at
+    """[(name, path)]; names that are not in the images are ignored. spare: an empty directory, for the mount of a supervisor's socket at
     the dump (sd_notify(3)). Uses run.plans, run.rootfs, run.stored."""
     found = {NOTIFY: spare}
     aliases: dict[str, str] = {}
@@ -102,7 +103,7 @@ def named(run: Run, laid: str, spare: str) -> list[tuple[str, str]]:
                 for below in _below(host, what["source"]):
                     found.setdefault(name + below, path + below)
             for fixed, _pointer in (planner.entry(run.plans, "paths") or {}).get("readonly", ()):
-                if fixed.startswith(name + "/"):  # a bind of a part of this one
+                if fixed.startswith(name + "/"):  # a bind mount of part of this one
                     found.setdefault(fixed, path + fixed[len(name) :])
             aliases.setdefault(_inside(root_fd, name, rootfs), path)
     finally:
@@ -121,7 +122,7 @@ def _check_source(item: Entry) -> None:
 
 
 def _below(host: MountTable, source: str) -> list[str]:
-    """Where an rbind of the source has other mounts, from there: "/sub"."""
+    """The mounts below the source of an rbind, relative to it: "/sub"."""
     fd = fs.open(source, posix.O_PATH)
     try:
         real = posix.readlink("/proc/self/fd/%d" % fd).rstrip("/")
@@ -131,7 +132,7 @@ def _below(host: MountTable, source: str) -> list[str]:
 
 
 def _inside(root_fd: int, where: str, rootfs: str) -> str:
-    """The destination with links of the image followed: the name that runc gives in its images."""
+    """The destination with the links of the image resolved: the name that runc uses in its images."""
     try:
         fd = paths.resolve(root_fd, where)
     except OSError:
@@ -143,12 +144,12 @@ def _inside(root_fd: int, where: str, rootfs: str) -> str:
     return found[len(rootfs) :] if found.startswith(rootfs + "/") else where
 
 
-# -- what lies around a source --------------------------------------------------------------------------------------------
+# -- the mount of a source ------------------------------------------------------------------------------------------------
 
 
 def _groups(run: Run) -> dict[int, str]:
-    """{mount id: mount point} of our mounts that are shared or slaves. None in a user namespace: there CRIU's processes walk to the sources
-    themselves, and may not enter the host's directories; nor where the root sends to the host, which must not see what is laid out."""
+    """{mount id: mount point} of our mounts that are shared or slaves. None in a user namespace, where CRIU's processes resolve the sources
+    themselves and may not enter the host's directories, and if the root propagates to the host, which must not see these mounts."""
     if run.plans["namespaces"]["userns"] or run.plans["root"]["propagation"] in ("shared", "rshared"):
         return {}
     found = {}
@@ -161,7 +162,8 @@ def _groups(run: Run) -> dict[int, str]:
 
 
 def _around(groups: dict[int, str], kind: str, what: Any) -> tuple[str, str] | None:
-    """(point of the mount that a source lies on, path of the source from there: "/etc/hosts"); None where the source by itself will do."""
+    """(mount point of the mount that contains a source, path of the source relative to it: "/etc/hosts"); None if the source alone is
+    sufficient."""
     if not groups or kind == "cgroup":
         return None
     source = what["source"] if kind == "bind" else what
@@ -189,8 +191,9 @@ def _around(groups: dict[int, str], kind: str, what: Any) -> tuple[str, str] | N
 
 
 def clones(run: Run) -> list[Clone]:
-    """[(fd of a detached mount, path of the source in it, fd of the source with what is mounted below it or None)] of all that named()
-    names. Before anything else is mounted or cut off in this namespace, so that what is to go on receiving the host's mounts does."""
+    """[(fd of a detached mount, path of the source in it, fd of the source with what is mounted below it or None)] for everything that
+    named() lists. Called before anything else is mounted or made private in this namespace, so that mounts that should continue to receive
+    the host's mounts do."""
     found: list[Clone] = []
     groups = _groups(run)
     host = mounted("self") if groups else {}
@@ -215,7 +218,7 @@ def clones(run: Run) -> list[Clone]:
 
 
 def _check_same(tree: int, rest: str, kind: str, what: Any) -> None:
-    """What is found by the path below the clone is the source, and the host's /dev/null where that is asked for."""
+    """Checks that the path below the clone leads to the source, and to the host's /dev/null if that is expected."""
     source = what["source"] if kind == "bind" else what
     fd = fs.open(rest[1:], posix.O_PATH | posix.O_NOFOLLOW, dir_fd=tree)
     try:
@@ -228,7 +231,7 @@ def _check_same(tree: int, rest: str, kind: str, what: Any) -> None:
 
 
 def lay_out(trees: list[Clone], place: str) -> None:
-    """Puts the clones below the directory `place`, and closes them."""
+    """Attaches the clones below the directory `place`, and closes them."""
     top = mount.new("tmpfs", "tmpfs", 0, c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NODEV | c.MOUNT_ATTR_NOEXEC, ["mode=755"])
     target = fs.open(place, posix.O_PATH | posix.O_DIRECTORY)
     try:
@@ -245,7 +248,7 @@ def lay_out(trees: list[Clone], place: str) -> None:
 
 
 def _lay_below(tree: int, rest: str, more: int, where: str) -> None:
-    """The mounts that came along with `more`, which is mounted at `where`, each in its place below the source in `tree`."""
+    """Attaches the mounts included in `more`, which is mounted at `where`, at their places below the source in `tree`."""
     points = [point[len(where) + 1 :] for _parent, point, _kind in mounted("self").values() if point.startswith(where + "/")]
     for point in points:  # in the order in which they were mounted
         child = mount.clone(point, dir_fd=more)
@@ -269,7 +272,8 @@ def _put(top: int, name: str, tree: int) -> None:
 
 
 def _bind(run: Run, item: Entry) -> int:
-    """As init makes a bind mount (parts/mounts/bind.py). The container's user namespace is not there yet: its maps are in the plan."""
+    """Creates a bind mount like init (parts/mounts/bind.py). The container's user namespace does not exist yet: its maps are in the
+    plan."""
     if item["idmap"] is not None and not item["idmap"]["uid"]:
         item = {**item, "idmap": {**item["idmap"], **_maps(run)}}
     trees: tuple[int, ...]
@@ -290,7 +294,7 @@ def _cgroup(_run: Run, item: Entry) -> int:
 
 
 def _null(_run: Run, path: str) -> int:
-    """path: /dev/null, or the mount that it lies on."""
+    """path: /dev/null, or the mount that contains it."""
     tree = mount.clone(path, flags=c.AT_SYMLINK_NOFOLLOW)
     if fs.char_device(posix.stat(NULL)) != NULL_DEVICE:
         posix.close(tree)
@@ -321,8 +325,8 @@ def _maps(run: Run) -> dict[str, Any]:
 
 
 def make_mount_points(run: Run) -> None:
-    """run.root_fd being the container's root: what is missing in the image is made, as create makes it. Binds are there while that
-    happens, as others may go into them. What lies in a file system of the container's own comes with the images."""
+    """Creates mount points that are missing in the image, like create; run.root_fd is the container's root. Bind mounts exist while this
+    happens, because other mount points may be inside them. Mount points in the container's own file systems are part of the images."""
     mountpoint, bind = planner.module("mounts.mountpoint"), planner.module("mounts.bind")
     fresh: list[str] = []
     laid: list[int] = []
@@ -357,8 +361,8 @@ def make_mount_points(run: Run) -> None:
 
 
 def open_images(run: Run, laid: str, path: str) -> int:
-    """-> fd of the directory that CRIU reads the images from. In a user namespace its processes read, too, some of them before they have
-    an id there, and the directory is closed to everybody but root: so they get another one, in which the same files are mounted."""
+    """-> fd of the directory that CRIU reads the images from. In a user namespace, its processes also read them, some before they have an
+    id there, but only root can enter the directory: so they get another directory, with the same files mounted in it."""
     if not run.plans["namespaces"]["userns"]:
         return fs.open(path, posix.O_RDONLY | posix.O_DIRECTORY)
     top = fs.open(laid, posix.O_PATH | posix.O_DIRECTORY)
@@ -371,7 +375,7 @@ def open_images(run: Run, laid: str, path: str) -> int:
 
 
 def _lay_images(top: int, name: str, source: int, depth: int) -> None:
-    """The files of a directory, and those of the earlier dumps that it builds on, to which a link "parent" leads."""
+    """The files of a directory, and those of the earlier dumps that it depends on, which the link "parent" points to."""
     fs.mkdir(name, 0o755, dir_fd=top)
     folder = fs.open(name, posix.O_PATH | posix.O_DIRECTORY, dir_fd=top)
     try:

@@ -1,6 +1,6 @@
-"""What a verb may use. One object; after the clone init has a copy of it, and each side sets what is its own.
+"""The object that verbs use. After the clone init has a copy of it, and each side sets its own fields.
 
-parts/sides.pyi says which side has what: a verb that takes a HostRun, an InitRun or an ExecRun cannot use what its side does not have.
+parts/sides.pyi says which side has which fields: a verb that takes a HostRun, an InitRun or an ExecRun can only use those of its side.
 """
 
 from __future__ import annotations
@@ -30,52 +30,52 @@ class Run:
         self.bundle = bundle
         self.config = config
         self.plans = plans
-        self.options: Any = options  # sides.Options of prepare; what the command line says where only undo_* and host_* of delete run
+        self.options: Any = options  # sides.Options from prepare; the plain command-line options if only undo_* and host_* of delete run
         self.root = root
         self.rootfs: str | None = plans["root"]["path"] if "root" in plans else None
         self.annotations: dict[str, str] = config.get("annotations", {})
-        self.state_dir: StateDir | None = None  # None while nothing is stored, and in exec, which stores nothing
-        self.fds: dict[str, int] = {}  # descriptors made in `prepare`, inherited by init under the same numbers
+        self.state_dir: StateDir | None = None  # None before anything is stored, and in exec, which stores nothing
+        self.fds: dict[str, int] = {}  # descriptors opened in `prepare`, inherited by init under the same numbers
         self.joined_ns: tuple[str, ...] = ()  # namespaces that init is in from its first instruction
         self.link: Link | None = None  # to the other side
         self.pid = 0
         self._proc: Proc | None = None
         self._host_env: list[bytes] | None = None
         self._documents: Any = None
-        if "hooks" in plans or "seccomp" in plans:  # loaded here: behind the import barrier it is too late
+        if "hooks" in plans or "seccomp" in plans:  # loaded here: after the import barrier it is too late
             from pyrunc.oci import state
 
             self._documents = state
         # host side
-        self.cancel: Cancel | None = None  # while the command can still be stopped
+        self.cancel: Cancel | None = None  # while the command can still be interrupted
         self.clone_flags = 0
         self.cgroup_fd = -1  # version 2: for CLONE_INTO_CGROUP
-        self.time_offsets: bytes | None = None  # what timens_offsets is to get
+        self.time_offsets: bytes | None = None  # the text for timens_offsets
         self.seccomp_bpf = b""
         self.pidfd = -1
         # init
         self.root_fd = -1  # the rootfs mount; after pivot the container's /. In exec the root of the container, from outside
-        self.late_mounts: list[tuple[Entry, int]] = []  # remounted when nothing more is created below them
-        self.own_mounts: list[int] = []  # ids of mounts whose file systems only the container has
-        self.exec_env: tuple[bytes, ...] | None = None  # the program's: startContainer hooks get it where they give none
-        self.late_filter: Op | None = None  # startContainer hooks are code of the container and load it too
-        self.on_note: Callable[[dict[str, Any]], Any] | None = None  # takes what tell() is given
-        self.starts_later = True  # another command will start it, maybe after days; False where this one does
-        # exec and restore: the host side of a process that is not made by clone_init
+        self.late_mounts: list[tuple[Entry, int]] = []  # made read-only when nothing more is created below them
+        self.own_mounts: list[int] = []  # ids of mounts whose file systems belong to the container alone
+        self.exec_env: tuple[bytes, ...] | None = None  # the program's environment, for startContainer hooks without one
+        self.late_filter: Op | None = None  # startContainer hooks are code of the container and also load it
+        self.on_note: Callable[[dict[str, Any]], Any] | None = None  # called by tell()
+        self.starts_later = True  # another command will start it, possibly after days; False if this one does
+        # exec and restore: the host side of a process that clone_init does not create
         self.init_pid = 0
-        self.userns_pid = 0  # a process of the user namespace that is joined
-        self.attach_to = -1  # version 2: the cgroup that pid is to be moved into while it waits
+        self.userns_pid = 0  # a process in the user namespace that is joined
+        self.attach_to = -1  # version 2: the cgroup that pid is moved into while it waits
 
     @property
     def stored(self) -> StateDir:
-        """The state_dir of a run that has one."""
+        """The state_dir; a Bug if there is none."""
         if self.state_dir is None:
-            raise Bug("nothing is stored of this run")
+            raise Bug("this run has no state directory")
         return self.state_dir
 
     @property
     def peer(self) -> Link:
-        """The link of a run that has one."""
+        """The link; a Bug if there is none."""
         if self.link is None:
             raise Bug("this run has no other side")
         return self.link
@@ -90,7 +90,7 @@ class Run:
 
     @property
     def proc(self) -> Proc:
-        """Our own procfs (linux.proc.Proc), opened when first used and never attached to a mount point."""
+        """Our own procfs (linux.proc.Proc), opened on first use and never attached to a mount point."""
         if self._proc is None:
             from pyrunc.linux import proc
 
@@ -114,8 +114,9 @@ class Run:
         return self._host_env
 
     def forget_host_env(self) -> None:
-        """Init, while the host's /proc is there: overwrites our arguments and environment with zeroes, since the container's neighbours can
-        read them there until the program is executed. Hooks without an `env` still get the caller's, so that is kept."""
+        """Init, while the host's /proc is available: overwrites our arguments and environment with zeroes, because other processes in the
+        container's namespaces can read them in /proc until the program is executed. A copy of the environment is kept for hooks without an
+        `env`."""
         from pyrunc.linux import _syscalls
 
         if "hooks" in self.plans:
@@ -123,12 +124,12 @@ class Run:
         _syscalls.wipe_environ()
 
     def check(self) -> None:
-        """Between two rows: Interrupted when a signal has asked us to stop."""
+        """Between two rows: Interrupted if a signal has asked us to stop."""
         if self.cancel is not None:
             self.cancel.check()
 
     def record(self, key: str, value: Any) -> None:
-        """A fact that must be on disk before the next act."""
+        """Records a value that must be on disk before the next step."""
         if self.state_dir is not None:
             self.state_dir.record(key, value)
 
@@ -138,29 +139,29 @@ class Run:
         return found
 
     def call_helper(self, name: str, payload: Any) -> Any:
-        """A function of the helper process."""
+        """Calls a function of the helper process."""
         from pyrunc import helper_process
 
         return helper_process.call(name, payload)
 
     def tell(self, note: dict[str, Any]) -> None:
-        """Init after `start`: a hook's note for the command that has started it; see engine.init."""
+        """Init after `start`: sends a hook's result to the command that started it; see engine.init."""
         if self.on_note is not None:
             self.on_note(note)
 
     def ask(self, part: str, request: Any) -> tuple[Any, list[int]]:
-        """Init: (answer, fds) of the part's host_answer."""
+        """Init: asks the host side; returns (answer, fds) from the part's host_answer."""
         return self.peer.ask(part, request)
 
 
 class ExecRun(Run):
-    """Of exec: the host side of a process that joins `container`."""
+    """For exec: the host side of a process that joins `container`."""
 
     def __init__(self, container: StateDir, config: dict[str, Any], plans: Plans, options: Mapping[str, Any], root: str) -> None:
         state = container.state
         super().__init__(container.id, state["bundle"], config, plans, options, root)
         self.container = container
         self.may_be_traced = False  # processes of the container may have CAP_SYS_PTRACE
-        self.joined = False  # pid and pidfd are those of the process that becomes the program, no longer of the one that joins
+        self.joined = False  # pid and pidfd now refer to the process that becomes the program, no longer to the one that joins
         self.init_pid = self.userns_pid = state["pid"]
         self.annotations = state.get("annotations", {})

@@ -1,4 +1,4 @@
-"""What modules of the engine hand each other, as types: nothing here exists at run time."""
+"""The data that modules of the engine exchange, as types: nothing here exists at run time."""
 
 from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias, TypedDict
@@ -12,10 +12,10 @@ Table: TypeAlias = tuple[Step, ...]
 
 class Ask(TypedDict):
     part: str
-    request: Any  # what the part's host_answer takes
+    request: Any  # the argument of the part's host_answer
 
 class Failed(TypedDict, total=False):
-    """An error on its way to the other side: PyruncError.record(), and of a HookFailure the last three."""
+    """An error that is sent to the other side: PyruncError.record(); the last three are for a HookFailure."""
 
     code: str
     reason: str | None
@@ -31,12 +31,12 @@ class Failed(TypedDict, total=False):
     index: int
     cause: str
 
-Record: TypeAlias = tuple[bytes, int, int, int, int, bytes]  # of finish(): kind, operation, detail, errno, extra, call
+Record: TypeAlias = tuple[bytes, int, int, int, int, bytes]  # from finish(): kind, operation, detail, errno, extra, call
 
 # -- of engine/live_mounts.py
 
 class LiveNote(TypedDict):
-    """What the child has mounted and not attached yet."""
+    """What the child has mounted but not attached yet."""
 
     destination: str
     id: int
@@ -71,7 +71,7 @@ class Asked(TypedDict):
     lsm_profile: str | None
     lsm_mount_context: str | None
 
-Message: TypeAlias = dict[str, Any]  # of CRIU's protocol, as linux/protowire.py reads and writes it
+Message: TypeAlias = dict[str, Any]  # a message of CRIU's protocol, for linux/protowire.py
 Fields: TypeAlias = dict[str, tuple[int, Any]]  # {name: (number, kind)}
 Notified: TypeAlias = Callable[[str, int, list[int]], None]  # script, pid, descriptors
 MountTable: TypeAlias = dict[int, tuple[int, str, str]]  # {mount id: (parent id, mount point, type)}
@@ -79,7 +79,7 @@ MountTable: TypeAlias = dict[int, tuple[int, str, str]]  # {mount id: (parent id
 # -- of gc, diff and the preview of control files
 
 class Stale(TypedDict, total=False):
-    """What is left of a container that is gone."""
+    """Leftovers of a container that no longer exists."""
 
     id: str
     reason: str
@@ -90,7 +90,7 @@ class Stale(TypedDict, total=False):
     removed: bool  # by gc --force
 
 class Row(TypedDict):
-    """A difference between the plan and what is there; seen None: nothing is."""
+    """A difference between the plan and the container; seen is None if nothing was found."""
 
     area: str
     what: str
@@ -109,7 +109,7 @@ class ControlFile(TypedDict):
 # -- of a foreground command
 
 class Other(Protocol):
-    """Something to be polled beside the program."""
+    """Something to poll in addition to the program."""
 
     @property
     def fd(self) -> int: ...

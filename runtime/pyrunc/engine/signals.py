@@ -1,4 +1,5 @@
-"""Signals that ask create, start or delete to stop: noted, acted upon between two rows, so that undoing is never interrupted."""
+"""Signals that ask create, start or delete to stop: they are recorded and handled between two rows, so that undoing is never
+interrupted."""
 
 from __future__ import annotations
 
@@ -12,11 +13,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-ASKING = (SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGTERM, SIGXCPU)  # those that are sent, and would end us halfway
+ASKING = (SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGTERM, SIGXCPU)  # signals from outside that would terminate us halfway
 
 
 class Interrupted(PyruncError):
-    """A signal asked us to stop; everything is undone."""
+    """A signal asked us to stop; everything has been undone."""
 
     kind = "interrupted"
 
@@ -26,7 +27,8 @@ class Interrupted(PyruncError):
 
 
 class Cancel:
-    """While it stands, the signals of ASKING set `number` and make `wake_fd` readable. Signals the caller ignores stay ignored."""
+    """While it is active, the signals in ASKING set `number` and make `wake_fd` readable. Signals that the caller ignores remain
+    ignored."""
 
     def __init__(self) -> None:
         self.number = 0
@@ -44,12 +46,12 @@ class Cancel:
             self.number = self.number or number
 
     def check(self) -> None:
-        """Interrupted when a signal has come."""
+        """Raises Interrupted if a signal has arrived."""
         if self.number:
             raise Interrupted(self.number)
 
     def ignore(self) -> None:
-        """From here on (undoing) nothing more is noted."""
+        """From now on (while undoing), signals are no longer recorded."""
         self._ignored = True
 
     def drain(self) -> None:
@@ -60,7 +62,8 @@ class Cancel:
             return
 
     def close(self) -> None:
-        """Takes itself away. Signals that came meanwhile go to who listened before: they are for the program, which may run by now."""
+        """Restores the previous handlers. Signals that arrived in the meantime are passed to them: they are for the program, which may
+        already be running."""
         for number, handler in self._before.items():
             _signal.signal(number, handler)
         _signal.set_wakeup_fd(self._before_fd)

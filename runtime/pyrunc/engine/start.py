@@ -1,6 +1,6 @@
-"""start: a waiting init goes on, and becomes the program or says why not (runtime-spec, runtime.md#start).
+"""start: releases a waiting init, which becomes the program or reports why it can't (runtime-spec, runtime.md#start).
 
-The other end of engine/gate.py. What a failure here means for the container is lifecycle.py's, which is loaded only then.
+This is the other end of engine/gate.py. lifecycle.py handles the consequences of a failure for the container, and is loaded only then.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from pyrunc.store import StateDir
 
 SAID_MAX = 64 << 20  # bytes of notes about startContainer hooks, 4 KiB each
-GONE_MS = 10_000  # how long a failed start waits for init to vanish
+GONE_MS = 10_000  # how long a failed start waits for init to exit
 
 
 def start(state_dir: StateDir, options: Mapping[str, Any], attended: bool = False, made: bool = False) -> Ready | None:
-    """Lets init go on and waits until the program has been executed, or has failed to be, and where a supervisor wants to know, until it is
-    ready. attended: the latter is left to the caller: answers what it has to poll, or None. made: by the caller, just now. StateError,
-    StepFailure, HookFailure."""
+    """Releases init and waits until the program has been executed, or execve has failed, and if a supervisor waits for it, until the
+    program is ready. attended: the caller waits for readiness itself; returns what it has to poll, or None. made: the caller has just
+    created the container. StateError, StepFailure, HookFailure."""
     now = "created" if made else status.of(state_dir)
     if now != "created":
         words = {"running": "start-running", "paused": "start-paused"}.get(now, "start-stopped")
@@ -41,7 +41,7 @@ def start(state_dir: StateDir, options: Mapping[str, Any], attended: bool = Fals
     ends = gate.open_both(state_dir) if fd >= 0 else None
     if ends is None:
         raise StateError(
-            "start-stopped", CALLER_TEXT["start-stopped"], state_dir.id, "stopped", hint="its init is gone; delete the container"
+            "start-stopped", CALLER_TEXT["start-stopped"], state_dir.id, "stopped", hint="its init has exited; delete the container"
         )
     notify = _listen(state_dir)
     began = trace.now()
@@ -50,7 +50,9 @@ def start(state_dir: StateDir, options: Mapping[str, Any], attended: bool = Fals
         trace.step("engine.release", began)
     except HookFailure as e:
         e.hooks = planner.module("hooks").outcomes(state_dir.state)
-        _lifecycle().destroy(state_dir, options)  # lifecycle step 7: an error, the container stopped, and on with step 12, as for poststart
+        _lifecycle().destroy(
+            state_dir, options
+        )  # lifecycle step 7: generate an error, stop the container, and continue with step 12, as for poststart
         raise
     finally:
         for end in ends:
@@ -62,15 +64,14 @@ def start(state_dir: StateDir, options: Mapping[str, Any], attended: bool = Fals
         posix.close(fd)
         return Ready(*notify, state_dir.state["pid"])
     if notify is not None:
-        state_dir.unlock()  # readiness may take long, and stopping must be possible meanwhile
+        state_dir.unlock()  # becoming ready may take long, and stopping must be possible in the meantime
         planner.module("notify").forward(*notify, state_dir.state["pid"], fd)
     posix.close(fd)
     return None
 
 
 class Ready:
-    """What is left to do for a supervisor that waits for sd_notify(3)'s READY, beside other work: poll `fd`, and call act() when there is
-    something to read."""
+    """Waits for sd_notify(3)'s READY on behalf of a supervisor, alongside other work: poll `fd`, and call act() when it is readable."""
 
     def __init__(self, entry: Any, fd: int, pid: int) -> None:
         self.supervisor = planner.module("notify").supervisor(entry)
@@ -78,7 +79,7 @@ class Ready:
         self.pid = pid
 
     def act(self) -> bool:
-        """True when there is no more to do. A supervisor that has gone is no reason to end what runs."""
+        """True if there is nothing more to do. A supervisor that has exited is not a reason to stop the program."""
         from pyrunc.linux import sdnotify
 
         if not sdnotify.is_ready(self.fd):
@@ -94,7 +95,7 @@ class Ready:
 
 
 def _listen(state_dir: StateDir) -> tuple[Any, int] | None:
-    """(entry, socket) where a supervisor waits for sd_notify(3)'s READY; bound before the program runs, so that nothing is lost."""
+    """(entry, socket) if a supervisor waits for sd_notify(3)'s READY; bound before the program runs, so that no message is lost."""
     if not state_dir.state.get("notify"):
         return None
     entry = state_dir.plan()["notify"]
@@ -112,18 +113,18 @@ def _release(state_dir: StateDir, ends: tuple[int, int], init_fd: int) -> None:
         events = dict(poll.poll())
         if result_fd in events:
             data = _read(result_fd)
-            if data is None:  # a writer is still there and has said nothing: only init's end came up
+            if data is None:  # a writer is still there but has sent nothing: only init's exit was reported
                 continue
-            if said or data[:1] == handshake.NOTE:  # startContainer hooks: all is read to its end, then taken apart
+            if said or data[:1] == handshake.NOTE:  # startContainer hooks: read everything first, then parse it
                 said += data
                 if len(said) > SAID_MAX:
-                    raise StepFailure("output-too-long", "init says more than it should", "start", "init", "/hooks/startContainer")
+                    raise StepFailure("output-too-long", "init sent more than expected", "start", "init", "/hooks/startContainer")
                 if data:
                     continue
                 data = _noted(state_dir, said)
             if data:
                 gate.remove(state_dir)
-                pidfd.wait(init_fd, GONE_MS)  # its last words: who asks after us for the state shall not find it running
+                pidfd.wait(init_fd, GONE_MS)  # its last message: a later `state` must not find it running
                 raise _failed(state_dir, data)
             _prove_executed(state_dir, init_fd)
             return
@@ -133,7 +134,7 @@ def _release(state_dir: StateDir, ends: tuple[int, int], init_fd: int) -> None:
 
 
 def _noted(state_dir: StateDir, said: bytes) -> bytes:
-    """Writes down how startContainer hooks went -> what was said after that: a failure, or nothing."""
+    """Records the results of startContainer hooks -> the data after them: a failure, or nothing."""
     notes = []
     while said[:1] == handshake.NOTE:
         size = int.from_bytes(said[1:3], "big")
@@ -144,7 +145,7 @@ def _noted(state_dir: StateDir, said: bytes) -> bytes:
 
 
 def _read(fd: int) -> bytes | None:
-    """bytes, b"" at the end, None when there is nothing yet."""
+    """bytes, b"" at end of file, None if there is nothing yet."""
     try:
         return posix.read(fd, 8192)
     except BlockingIOError:
@@ -152,11 +153,11 @@ def _read(fd: int) -> bytes | None:
 
 
 def _prove_executed(state_dir: StateDir, init_fd: int) -> None:
-    """The end of `result` means execve, or a death that left no word: a filter that kills. A dead init that never became the
-    program still has init's exit: killed by SIGSYS, seen through the pidfd as long as the kernel tells."""
+    """End of file on `result` means execve, or that init was killed without a report, by a filter. If init never became the program, it was
+    killed by SIGSYS, which the pidfd shows as long as the kernel keeps the status."""
     try:
         number = pidfd.exit_signal(init_fd)
-    except OSError:  # no descriptor is left to look with: nothing speaks against what init said, and the program runs
+    except OSError:  # no descriptor is left for checking: nothing contradicts init's report, so the program is running
         return
     if number == SIGSYS:
         gate.remove(state_dir)

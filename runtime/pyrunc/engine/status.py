@@ -1,4 +1,4 @@
-"""What a container is: creating, created, running, paused or stopped (runtime-spec, runtime.md#state). Takes no lock."""
+"""The status of a container: creating, created, running, paused or stopped (runtime-spec, runtime.md#state). Takes no lock."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 
 def is_alive(state: State) -> bool:
-    """True while the recorded init exists and is not a zombie: pid, start time and boot must all be those of create."""
+    """Whether the recorded init exists and is not a zombie: pid, start time and boot id must all be those of create."""
     pid = state["pid"]
     return pid > 1 and pidfd.start_time(pid, living=True) == state["start_time"] and state["boot_id"] == pidfd.boot_id()
 
 
 def of(state_dir: StateDir) -> str:
-    """Status word of a loaded StateDir."""
+    """The status of a loaded StateDir."""
     state = state_dir.state
     if not is_alive(state):
         if state["status"] == "creating" and state["pid"] == 0 and _maker_lives(state_dir):
@@ -32,7 +32,7 @@ def of(state_dir: StateDir) -> str:
 
 
 def _maker_lives(state_dir: StateDir) -> bool:
-    """A create that has not cloned yet holds the lock; asking does not wait."""
+    """Whether the lock is held, as by a create that has not cloned yet; does not wait."""
     import fcntl
 
     try:

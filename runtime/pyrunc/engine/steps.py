@@ -1,4 +1,4 @@
-"""Walks rows of the timetable: finds the verb, calls it, and gives what goes wrong its step, side and pointer."""
+"""Executes rows of the timetable: finds the verb, calls it, and adds step, side and pointer to errors."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ def _phases(table: Table) -> dict[str, list[Step]]:
     return found
 
 
-# {id of a timetable: {phase: its rows}}. A timetable has some ninety rows and create walks it eight times. By id, as hashing a table takes
-# longer than walking it.
+# {id of a timetable: {phase: its rows}}. A timetable has about ninety rows and create goes through it eight times. The key is the id
+# because hashing a table takes longer than going through it.
 _BY_PHASE = {id(table): _phases(table) for table in (order.CREATE, order.EXEC, order.START, order.DELETE, order.RESTORE)}
 
 
 def rows(table: Table, phase: str) -> list[Step]:
-    """The rows of a phase of one of the timetables of order.py, in their order."""
+    """The rows of a phase of one of the timetables in order.py, in order."""
     return _BY_PHASE[id(table)].get(phase, [])
 
 
 def call(part: str, verb: str, side: str, entry: Any, run: Run | None, *extra: Any) -> Any:
-    """One verb. OSError becomes StepFailure; PyruncError gets what it lacks. Returns what the verb returns."""
+    """Calls one verb. An OSError becomes a StepFailure; missing fields of a PyruncError are filled in. Returns the verb's result."""
     step = part + "." + verb
     began = trace.now()
     try:
@@ -58,7 +58,7 @@ def call(part: str, verb: str, side: str, entry: Any, run: Run | None, *extra: A
 
 
 def walk(table: Table, phase: str, side: str, run: Run, undo: Undo | None = None) -> None:
-    """All rows of a phase whose part has an entry. `undo` gets (part, undo verb) before the verb is called."""
+    """Executes all rows of a phase whose part has an entry. `undo` gets (part, undo verb) before the verb is called."""
     for _phase, part, verb, _why in rows(table, phase):
         entry: Any = run.plans.get(part)
         if entry is None:
@@ -70,8 +70,8 @@ def walk(table: Table, phase: str, side: str, run: Run, undo: Undo | None = None
 
 
 def operations(table: Table, phase: str, side: str, run: Run, own: dict[str, Op | None]) -> list[Op | None]:
-    """What the verbs of a phase return for finish() or spawn(), one for each row, None where there is nothing to do: so the position in a
-    record leads to the row. own: {verb: operation} of the engine's own rows."""
+    """The operations that the verbs of a phase return for finish() or spawn(), one per row, None if there is nothing to do: so the position
+    in a record identifies the row. own: {verb: operation} for the engine's own rows."""
     found: list[Op | None] = []
     for _phase, part, verb, _why in rows(table, phase):
         if part == "engine":
@@ -83,18 +83,18 @@ def operations(table: Table, phase: str, side: str, run: Run, own: dict[str, Op 
 
 
 def position(table: Table, phase: str, verb: str) -> int:
-    """Where one of the engine's own rows stands in its phase."""
+    """The position of one of the engine's own rows in its phase."""
     return [row[1:3] for row in rows(table, phase)].index(("engine", verb))
 
 
 def name_of(table: Table, phase: str, position: int) -> str:
-    """'part.verb' of the row at a position in its phase; the phase, where there is none (a record that makes no sense)."""
+    """'part.verb' of the row at a position in its phase, or the phase if there is none (an invalid record)."""
     found = rows(table, phase)
     return "%s.%s" % found[position][1:3] if 0 <= position < len(found) else "engine." + phase
 
 
 def tail_failure(record: Record, plans: Plans, table: Table) -> StepFailure:
-    """The record of finish() as an error of the row that failed; the words for a program that can't be found are what callers match."""
+    """Converts a record from finish() to an error of the row that failed; callers match the message for a program that can't be found."""
     e: StepFailure = planner.module("program").failure(record, plans)
     e.words = IN_INIT + e.words
     e.side = "init"
@@ -103,7 +103,7 @@ def tail_failure(record: Record, plans: Plans, table: Table) -> StepFailure:
 
 
 def rebuild(data: Failed, fallback_side: str) -> PyruncError:
-    """The error that the other side sent (PyruncError.record()) as an exception again."""
+    """Recreates the error that the other side sent (PyruncError.record()) as an exception."""
     if data.get("code") == "hook":
         reason = data["reason"] or "failed"
         return HookFailure(reason, data["kind"], data["index"], data["cause"], data.get("path"))

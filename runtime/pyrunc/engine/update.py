@@ -1,7 +1,7 @@
-"""update: other limits, devices and rlimits for a container that exists.
+"""update: changes limits, devices and rlimits of an existing container.
 
-Everything is read, planned and refused first; then each kind is carried out, all of it or nothing, and written down before the next
-one is touched: what plan.json and config.json say is what later commands (exec, update, restore) rest on.
+Everything is read, planned and checked first; then each kind of change is applied, all or nothing, and recorded before the next one: later
+commands (exec, update, restore) depend on plan.json and config.json.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ class Change:
     # -- devices
 
     def devices(self, added: list[Json], removed: list[Json]) -> None:
-        """Lists of {"type", "major", "minor", "access", "path"?}, in the config's form. Rules first, so that a node is never there
-        without them; when a node can't be made the rules go back. UsageError names the option."""
+        """Lists of {"type", "major", "minor", "access", "path"?}, in the config's form. Rules are applied first, so that a node never
+        exists without them; if a node can't be created, the rules are restored. The UsageError names the option."""
         if not added and not removed:
             return
         nodes = {option: self._nodes(items, option) for option, items in (("device-add", added), ("device-remove", removed))}
@@ -91,14 +91,14 @@ class Change:
         self.steps.append(step)
 
     def _without_rules(self, nodes: dict[str, list[Entry]], removed: list[Json]) -> None:
-        """A container without cgroups has no rules: nothing has to be allowed there, and nothing can be denied but by taking the node from
-        a user namespace, in which nobody can make another one."""
+        """A container without cgroups has no rules: nothing has to be allowed, and a device can only be denied by removing its node in a
+        user namespace, where nobody can create another one."""
         from pyrunc.engine import live_mounts
 
         if any("path" not in one or not self.plans["cgroups"]["rootless"] for one in removed):
             raise StepFailure(
                 "no-cgroups-to-deny",
-                "cannot deny a device: the container was made without cgroups",
+                "cannot deny a device: the container was created without cgroups",
                 "update.devices",
                 "host",
                 "--device-remove",
@@ -119,7 +119,7 @@ class Change:
         return entries
 
     def _note(self, added: list[Entry], removed: list[Entry]) -> None:
-        """The plan's list of nodes says what is there now."""
+        """Updates the plan's list of nodes to the current ones."""
         gone = {entry["node"]["path"] for entry in added + removed}
         entry = self.plans.setdefault(
             "devices", {"nodes": [], "links": [], "dev": False, "own_dev": False, "bind": False, "mount_ns": False}
@@ -129,7 +129,7 @@ class Change:
     # -- rlimits
 
     def rlimits(self, limits: list[Json]) -> None:
-        """[{"type", "soft", "hard"}]: for all processes, and for those of later execs that bring none of their own."""
+        """[{"type", "soft", "hard"}]: for all processes, and for those of later execs without their own rlimits."""
         if not limits:
             return
         part = planner.module("rlimits")
@@ -151,5 +151,5 @@ class Change:
 
 
 def _rule(one: Json) -> Json:
-    """What of a device is a rule; a path is the node's."""
+    """The part of a device that is a rule; a path belongs to the node."""
     return {key: one[key] for key in ("type", "major", "minor", "access") if key in one}

@@ -1,9 +1,9 @@
-"""How a live container differs from its saved plan, or from another one: what the kernel shows now beside what the plan has decided. Reads
-only, takes no lock.
+"""Compares a running container with its saved plan, or with another one: what the kernel shows now, and what was planned. Only reads, and
+takes no lock.
 
-A row: {"area", "what", "planned", "seen", "pointer"}; seen None: it is not there. What the program itself may change (its ids, its
-capabilities) is told as well: that is the question. What a plan says nothing of is not compared, as nobody has recorded what the caller
-handed on. What can't be read from here is a row of `unread`, never a silent pass.
+A row: {"area", "what", "planned", "seen", "pointer"}; seen is None if it does not exist. Changes that the program itself can make (ids,
+capabilities) are reported as well: they are what this is for. Properties that are not in the plan are not compared, because the caller's
+values were not recorded. What can't be read from outside becomes a row in `unread`, and is never silently accepted.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ TABLE_LIMIT = 64 << 20
 
 
 class Drift:
-    """Collects rows. plans: what should be; state: of a container that lives."""
+    """Collects rows. plans: the expected values; state: that of a running container."""
 
     def __init__(self, plans: Plans, state: State, started: bool) -> None:
         self.plans = plans
         self.pid = state["pid"]
         self.start_time = state.get("start_time")
-        self.cgroups = state.get("cgroup_paths")  # None in a state without: the plan's
-        self.started = started  # whether the program runs: some things happen only then
+        self.cgroups = state.get("cgroup_paths")  # None if the state has none: then the plan's are used
+        self.started = started  # whether the program is running: some things only happen then
         self.rows: list[Row] = []
         self.unread: list[dict[str, str]] = []
 
@@ -43,7 +43,7 @@ class Drift:
             try:
                 look(self)
             except (KeyError, TypeError, AttributeError):
-                self.miss(name, "the saved plan is damaged, or of another version")
+                self.miss(name, "the saved plan is damaged, or from another version")
             except PyruncError as e:
                 self.miss(name, e.words)
             except (OSError, ValueError, IndexError) as e:

@@ -1,4 +1,4 @@
-"""Two configs side by side: the saved one, and that of the bundle now, or another one."""
+"""Compares two configs: the saved one, and the bundle's current one or another one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def bundle(saved: Json, path: str) -> tuple[list[Row], str | None]:
-    """The saved config beside the bundle's now: (rows, reason why it can't be read or None)."""
+    """Compares the saved config with the bundle's current one: (rows, reason why that can't be read or None)."""
     from pyrunc.oci import load, normalise
 
     try:
@@ -27,7 +27,7 @@ def bundle(saved: Json, path: str) -> tuple[list[Row], str | None]:
 
 
 def rows(planned: Json, seen: Json) -> list[Row]:
-    """The rows of two configs. Values of environments are not told."""
+    """The rows for two configs. Values of environment variables are not shown."""
     found: list[Row] = []
     for pointer, before, after in changed(planned, seen):
         one, other = (None if value is None else concealed(value, pointer) for value in (before, after))
@@ -36,7 +36,7 @@ def rows(planned: Json, seen: Json) -> list[Row]:
 
 
 def concealed(value: Json, pointer: str) -> Json:
-    """The value without those of environments, of the program and of hooks."""
+    """The value without values of environment variables, of the program and of hooks."""
     if type(value) is dict:
         return {key: concealed(one, pointer + "/" + escape_pointer(key)) for key, one in value.items()}
     if type(value) is list:
@@ -46,7 +46,7 @@ def concealed(value: Json, pointer: str) -> Json:
 
 
 def changed(before: Json, after: Json, pointer: str = "") -> Iterator[tuple[str, Json, Json]]:
-    """Yields (pointer, value before, value after) where two documents differ; None for what is not there."""
+    """Yields (pointer, value before, value after) for each difference of two documents; None for a missing value."""
     if type(before) is dict and type(after) is dict:
         for key in dict.fromkeys([*before, *after]):
             yield from changed(before.get(key), after.get(key), pointer + "/" + escape_pointer(key))

@@ -1,4 +1,4 @@
-"""Control files, the rules of devices and the resctrl group of a container, beside the plan."""
+"""Compares control files, device rules and the resctrl group of a container with the plan."""
 
 from __future__ import annotations
 
@@ -17,10 +17,13 @@ PAGE = 4096
 
 
 def cgroup(drift: Drift) -> None:
-    """The control files, and whether init is still in its cgroup."""
+    """Compares the control files, and checks whether init is still in its cgroup."""
     plans = drift.plans
     if drift.cgroups is not None and planner.entry(plans, "cgroups"):
-        plans = {**plans, "cgroups": {**plans["cgroups"], "paths": drift.cgroups}}  # where they are; systemd's are known for sure only then
+        plans = {
+            **plans,
+            "cgroups": {**plans["cgroups"], "paths": drift.cgroups},
+        }  # the actual paths; with systemd they are only known after the start
     for row in _last(cgroup_preview.files(plans)):
         try:
             seen = fileio.fsdecode(fileio.read_file(row["file"], 1 << 16)).strip()
@@ -35,7 +38,7 @@ def cgroup(drift: Drift) -> None:
 
 
 def _last(rows: list[ControlFile]) -> list[ControlFile]:
-    """Of several writes of one line of one file the last one."""
+    """The last of several writes of the same line of a file."""
     found = {}
     for row in rows:
         first = row["value"].partition(" ")[0]
@@ -54,13 +57,13 @@ def _place(drift: Drift) -> None:
 
 
 def same_value(name: str, wanted: str, seen: str) -> bool:
-    """Whether a control file shows what was written: the kernel rounds to pages, says `max`, and keeps a line for each device."""
+    """Whether a control file shows what was written: the kernel rounds to pages, shows `max`, and keeps a line for each device."""
     first, _blank, rest = wanted.partition(" ")
     if ":" in first or name in ("rdma.max", "net_prio.ifpriomap"):
         lines = {line.partition(" ")[0]: line.partition(" ")[2].split() for line in seen.split("\n")}
         given = rest.split()
         if given in (["0"], ["max"]) or all(word.endswith("=max") for word in given):
-            return True  # no limit: the kernel shows no such line, or one with max
+            return True  # no limit: the kernel shows no line, or one with max
         return set(given) <= set(lines.get(first, ()))
     if name.startswith("cpuset."):
         return numbers(wanted) == numbers(seen)
@@ -81,7 +84,7 @@ def same_value(name: str, wanted: str, seen: str) -> bool:
 
 
 def step_of(name: str) -> int:
-    """What the kernel rounds down to: the page's size."""
+    """The page size, to which the kernel rounds down."""
     size = name.split(".")[1] if name.startswith("hugetlb.") else ""
     units = {"KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
     return int(size[:-2]) * units[size[-2:]] if size[-2:] in units and size[:-2].isdigit() else PAGE
@@ -101,11 +104,11 @@ def numbers(text: str) -> set[int]:
 
 
 def devices(drift: Drift) -> None:
-    """v1 shows its list. v2 has a program, which the kernel does not give back; but it tells two programs apart."""
+    """v1 shows its list. v2 has a program that can't be read back, but programs can be compared by their tags."""
     cgroups, entry = planner.entry(drift.plans, "cgroups") or {}, planner.entry(drift.plans, "resources") or {}
     paths = cgroups.get("paths") if drift.cgroups is None else drift.cgroups
     if not paths or "devices" not in entry or entry["in_userns"]:
-        return  # in a user namespace the kernel takes no rules, and no nodes can be made
+        return  # in a user namespace the kernel accepts no rules, and no nodes can be created
     if cgroups["version"] == 2:
         _program(drift, paths["unified"], entry["devices"], cgroups["rootless"])
     elif "devices" in paths:
@@ -123,7 +126,7 @@ def _list(drift: Drift, path: str, rules: Any) -> None:
         drift.differs("devices", "rules: all others", words[wanted.default], words[seen_default], pointer)
     elif wanted.default:
         if wanted.exceptions:
-            drift.miss("devices", "of rules in a cgroup that allows all others, version 1 shows nothing")
+            drift.miss("devices", "version 1 does not show the rules of a cgroup that allows all other devices")
     else:
         for key in sorted(wanted.exceptions.keys() | seen.keys()):
             planned, there = (devices_rules.text(key, found[key]) if key in found else None for found in (wanted.exceptions, seen))
@@ -141,9 +144,9 @@ def _program(drift: Drift, path: str, rules: Any, optional: bool) -> None:
             drift.miss("devices", "the program of the rules: %s" % errno_text(e.errno))
         return  # optional: create was not allowed to load one either
     if planned is None:
-        wrong = seen != [] and drift.plans["cgroups"]["manager"] != "systemd"  # which has a program of its own
+        wrong = seen != [] and drift.plans["cgroups"]["manager"] != "systemd"  # which attaches its own program
     else:
-        wrong = planned not in seen  # others can only deny more
+        wrong = planned not in seen  # other programs can only deny more
     if wrong:
         words = ["program %s" % tag for tag in seen]
         shown = "no program" if planned is None else "program " + planned
@@ -154,7 +157,7 @@ def _program(drift: Drift, path: str, rules: Any, optional: bool) -> None:
 
 
 def resctrl(drift: Drift) -> None:
-    """The lines of the group, and whether init is in it."""
+    """Compares the lines of the group, and checks whether init is in it."""
     entry = planner.entry(drift.plans, "rdt")
     if not entry:
         return

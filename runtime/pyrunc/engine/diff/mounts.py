@@ -1,4 +1,4 @@
-"""Namespaces, mounts, masks, the root and device nodes of a container, beside the plan."""
+"""Compares namespaces, mounts, masks, the root and device nodes of a container with the plan."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def namespaces(drift: Drift) -> None:
         try:
             seen, ours = (posix.readlink("/proc/%s/ns/%s" % (pid, ns.FILES[kind])) for pid in (drift.pid, "self"))
         except FileNotFoundError:
-            continue  # this kernel has none of that kind
+            continue  # this kernel has no namespaces of that kind
         pointer = entry["pointers"].get(kind, "/linux/namespaces")
         if kind in entry["new"] and seen == ours:
             drift.differs("namespaces", kind, "its own", "the caller's", pointer)
@@ -40,7 +40,7 @@ def namespaces(drift: Drift) -> None:
 
 
 def _inode(path: str) -> int:
-    """0 when the path is gone: the namespace lives on in its processes."""
+    """The inode, or 0 if the path no longer exists: the namespace continues to exist because of its processes."""
     try:
         return posix.stat(path).st_ino
     except OSError:
@@ -48,7 +48,7 @@ def _inode(path: str) -> int:
 
 
 def mounts(drift: Drift) -> None:
-    """Mounts of the config, masks, read-only paths and the root, each by what its path leads to now."""
+    """Compares mounts of the config, masks, read-only paths and the root with what their paths lead to now."""
     if "mount" in (planner.entry(drift.plans, "namespaces") or {}).get("host", ()):
         return
     table = {}
@@ -84,7 +84,7 @@ def _root(drift: Drift, table: SeenMounts, root_fd: int) -> None:
 
 
 def _at(table: SeenMounts, root_fd: int, path: str) -> dict[str, Any] | None:
-    """The mount that a path leads to, with "root": whether the path is its root; None where nothing is."""
+    """The mount that a path leads to, with "root": whether the path is its root; None if the path does not exist."""
     try:
         fd = paths.resolve(root_fd, path)
     except OSError as e:

@@ -1,4 +1,4 @@
-"""What the kernel says of init itself: rights, ids, limits, scheduling, labels, beside the plan."""
+"""Compares what the kernel shows about init with the plan: capabilities, ids, limits, scheduling, labels."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def privileges(drift: Drift) -> None:
 
 
 def after_exec(entry: Entry, uid: int) -> dict[str, Any]:
-    """What execve makes of the sets (capabilities(7)): root gets all that the bounding set has, unless noNewPrivileges is set; others keep
-    the ambient set. The program's file is taken for one without capabilities of its own."""
+    """The sets after execve (capabilities(7)): root gets the whole bounding set, unless noNewPrivileges is set; others keep the ambient
+    set. The program's file is assumed to have no file capabilities."""
     gained = entry["ambient"]
     if uid == 0:
         gained = entry["bounding"] | entry["inheritable"]
@@ -74,7 +74,7 @@ def _map(drift: Drift, kind: str) -> str:
 
 
 def inside(number: int, table: str) -> int | str:
-    """An id of ours -> the container's, by a uid_map as we see it; the text '?' where it has none."""
+    """Converts one of our ids to the container's, with a uid_map as we see it; the text '?' if it is not mapped."""
     for line in table.split("\n"):
         fields = [int(word) for word in line.split()]
         if len(fields) == 3 and fields[1] <= number < fields[1] + fields[2]:
@@ -83,7 +83,8 @@ def inside(number: int, table: str) -> int | str:
 
 
 def limits(drift: Drift) -> None:
-    """/proc/PID/limits has a line for each in the order of their numbers; prlimit(2) on another user's process takes CAP_SYS_RESOURCE."""
+    """Reads /proc/PID/limits, which has a line for each limit, in the order of their numbers; prlimit(2) on another user's process would
+    require CAP_SYS_RESOURCE."""
     lines = drift.proc("limits").split("\n")[1:]
     for name, number, soft, hard, index in (planner.entry(drift.plans, "rlimits") or {}).get("list", ()):
         seen = ":".join(word.strip() for word in (lines[number][26:47], lines[number][47:68]))
@@ -104,7 +105,7 @@ def _pair(soft: int, hard: int) -> str:
 
 
 def labels(drift: Drift) -> None:
-    """The profile that init runs under. It is put on by execve, so before start there is none."""
+    """Compares the profile that init runs under. execve applies it, so before start there is none."""
     entry = planner.entry(drift.plans, "labels") or {}
     for key, pointer in (("apparmor", "/process/apparmorProfile"), ("selinux", "/process/selinuxLabel")):
         if key in entry and drift.started:
@@ -114,7 +115,7 @@ def labels(drift: Drift) -> None:
 
 
 def _label(drift: Drift, key: str) -> str:
-    """'profile (enforce)' of AppArmor without the mode; a context of SELinux as it is."""
+    """AppArmor's 'profile (enforce)' without the mode; an SELinux context unchanged."""
     if key == "apparmor":
         try:
             text = drift.proc("attr/apparmor/current")
@@ -143,7 +144,7 @@ def _scheduler(drift: Drift, wanted: tuple[int, ...]) -> None:
     seen = _syscalls.sched_getattr(drift.pid)
     names = {number: name for name, number in planner.module("scheduling").POLICIES.items()}
     if wanted[1] & KEEP:
-        return  # what it was before, nobody has recorded
+        return  # the previous value was not recorded
     if seen[0] != wanted[0]:
         drift.differs("scheduling", "policy", names[wanted[0]], names.get(seen[0], str(seen[0])), pointer + "policy")
         return
@@ -151,7 +152,7 @@ def _scheduler(drift: Drift, wanted: tuple[int, ...]) -> None:
     if wanted[0] == DEADLINE:
         fields = [("runtime", 4), ("deadline", 5), ("period", 6)]
     for name, at in fields:
-        planned = wanted[at] or (wanted[5] if name == "period" else 0)  # no period: the deadline
+        planned = wanted[at] or (wanted[5] if name == "period" else 0)  # without a period, it is the deadline
         if seen[at] != planned:
             drift.differs("scheduling", name, planned, seen[at], pointer + name)
 
@@ -162,10 +163,10 @@ def _ioprio(value: int) -> str:
 
 
 def personality(drift: Drift) -> None:
-    """/proc/PID/personality may be read by who may trace the process."""
+    """Compares the personality. Reading /proc/PID/personality requires permission to trace the process."""
     entry = planner.entry(drift.plans, "personality")
     if entry:
-        seen = int(drift.proc("personality"), 16) & 0xFF  # the bits above are the program's ELF header's
+        seen = int(drift.proc("personality"), 16) & 0xFF  # the higher bits come from the program's ELF header
         if seen != entry["domain"]:
             names = {number: name for name, number in planner.module("personality").DOMAINS.items()}
             drift.differs("personality", "domain", names[entry["domain"]], names.get(seen, "%#x" % seen), "/linux/personality/domain")

@@ -1,7 +1,7 @@
-"""Names and sysctls: what only a process in the namespaces can see, since the kernel shows each its own.
+"""Compares names and sysctls, which only a process in the namespaces can see.
 
-A short-lived child of ours goes into them and reads through a procfs of its own. It stays in the host's mount and pid namespaces, imports
-nothing, and executes nothing of the container's.
+A short-lived child joins them and reads through a private procfs. It remains in the host's mount and pid namespaces, imports nothing, and
+executes nothing from the container.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ def look(drift: Drift) -> None:
     spaces = dict.fromkeys([*(["uts"] if names else ()), *(sysctls.get("foreign") or ())])
     found = inside(drift.pid, drift.start_time, list(spaces), [row[2] for row in rows])
     for (area, what, _path, planned, pointer), (number, seen) in zip(rows, found, strict=True):
-        if number and number != 2:  # ENOENT: it is not there
+        if number and number != 2:  # ENOENT: it does not exist
             drift.miss(area, "%s: %s" % (what, errno_text(number)))
         elif number or seen is None or not same(planned, seen):
             drift.differs(area, what, planned, None if number else seen, pointer)
 
 
 def same(planned: str, seen: str) -> bool:
-    """Whether a setting shows what was written: blanks are the kernel's, numbers may have been written in another base."""
+    """Whether a setting shows what was written: whitespace may differ, and numbers may have been written in another base."""
     one, other = ([_number(word) for word in text.replace(",", " , ").split()] for text in (planned, seen))
     return one == other
 
@@ -58,8 +58,8 @@ def _number(word: str) -> int | str:
 
 
 def inside(pid: int, start_time: int | None, kinds: list[str], paths: list[str]) -> list[tuple[int, str | None]]:
-    """[(errno or 0, text or None)] of files below /proc, read in the namespaces (`kinds`) of a process. StateError: it has ended;
-    StepFailure: there is no way in."""
+    """[(errno or 0, text or None)] for files below /proc, read in the namespaces (`kinds`) of a process. StateError: it has exited;
+    StepFailure: a namespace can't be joined."""
     opened: list[int] = []
     try:
         joins = _open(pid, start_time, kinds, opened)
@@ -78,16 +78,16 @@ def inside(pid: int, start_time: int | None, kinds: list[str], paths: list[str])
     finally:
         fs.close(*opened)
     if type(said) is not list:
-        raise StepFailure("child-killed", "the process that went into the container's namespaces was killed", "diff.inside", "child")
+        raise StepFailure("child-killed", "the process that joined the container's namespaces was killed", "diff.inside", "child")
     if said[:1] == ["no way"]:
         raise StepFailure(
-            "namespace-not-joined", "no way into the container's %s namespace: %s" % (said[1], errno_text(said[2])), "diff.inside", "child"
+            "namespace-not-joined", "cannot join the container's %s namespace: %s" % (said[1], errno_text(said[2])), "diff.inside", "child"
         )
     return said
 
 
 def _open(pid: int, start_time: int | None, kinds: list[str], opened: list[int]) -> list[tuple[int, str]]:
-    """[(fd, kind)], without those that we are in anyway. Proven to be those of the process."""
+    """[(fd, kind)], except namespaces that we are already in, after checking that they belong to the process."""
     init_fd = pidfd.open_init(pid, start_time or 0)
     if init_fd < 0:
         raise StateError("not-running", "container not running")
@@ -98,7 +98,7 @@ def _open(pid: int, start_time: int | None, kinds: list[str], opened: list[int])
         opened.append(fd)
         if not ns.is_own(fd, kind):
             joins.append((fd, kind))
-    if pidfd.wait(init_fd, 0):  # what was opened may belong to a stranger with the same number
+    if pidfd.wait(init_fd, 0):  # what was opened may belong to another process with the same pid
         raise StateError("not-running", "container not running")
     return joins
 
@@ -117,7 +117,7 @@ def _child(joins: list[tuple[int, str]], paths: list[str], writer: int) -> NoRet
 def _said(joins: list[tuple[int, str]], paths: list[str]) -> list[Any]:
     ours = proc.Proc().prepare(whole=True)
     late = []
-    for fd, kind in joins:  # the user namespace is the last: who has rights in ours needs none in there
+    for fd, kind in joins:  # the user namespace comes last: with privileges in ours, none are needed inside
         try:
             ns.join(fd, kind)
         except OSError as e:
