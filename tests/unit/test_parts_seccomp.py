@@ -299,6 +299,19 @@ def test_the_prologue_of_other_architectures():
     assert f.enosys_prologue({}) == []
 
 
+@pytest.mark.parametrize(
+    ("number", "alone", "with_x32"),
+    [
+        (0, "ALLOW", "ALLOW"), (300, "ALLOW", "ALLOW"), (301, "ERRNO(38)", "ERRNO(38)"), (f.X32_BIT - 1, "ERRNO(38)", "ERRNO(38)"),
+        (f.X32_BIT + 5, "ALLOW", "ALLOW"), (f.X32_BIT + 6, "ALLOW", "ERRNO(38)"),
+    ],
+)  # fmt: skip
+def test_the_prologue_of_x86(number, alone, with_x32):
+    """Without x32 in the profile its calls are those of a foreign architecture, which the program itself judges."""
+    for highest, answer in (({f.X86_64: 300}, alone), ({f.X86_64: 300, f.X32: f.X32_BIT + 5}, with_x32)):
+        assert verdict(f.pack(f.enosys_prologue(highest) + [(6, 0, 0, f.ALLOW)]), number) == answer
+
+
 # ---- cache and verbs
 
 
