@@ -8,8 +8,8 @@ at that place whether they notice.
 
 It needs the records of `make coverage` (build/coverage). A mutant runs tests that reached its line, those named for its module and the
 quickest first; if all of them pass, it runs more, and has survived if those pass too. A mutant in a line that no test reaches has survived as well.
-Mutants run as root in process, mount, network, IPC and UTS namespaces of their own, where / is read-only, so that a mutant that kills,
-unmounts or removes the wrong thing does no harm. See docs/testing.md.
+Mutants run as root in process, mount, network, IPC and UTS namespaces of their own, where / is read-only and /dev a copy, so that a mutant that
+kills, unmounts or removes the wrong thing does no harm. See docs/testing.md.
 """
 
 from __future__ import annotations
@@ -46,7 +46,13 @@ set -e
 mount --make-rprivate /
 mount -t tmpfs -o mode=1777 tmpfs /tmp
 mount -t tmpfs -o mode=755 tmpfs /run
-mkdir /run/lock
+mkdir /run/lock /tmp/dev
+mount -t tmpfs -o mode=755 tmpfs /tmp/dev
+cp -ax /dev/. /tmp/dev
+mount --rbind /dev/pts /tmp/dev/pts
+mount -t tmpfs -o mode=1777 tmpfs /tmp/dev/shm
+mount --move /tmp/dev /dev
+rmdir /tmp/dev
 ip link set lo up
 cp -r "$1/runtime" /tmp/mutants.tree
 mount -o remount,ro,bind /
