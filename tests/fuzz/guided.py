@@ -34,7 +34,8 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 WORK = ROOT / "build/fuzz"
 NAMES = ("loader", "process", "seccomp", "options", "handshake_messages", "state", "passwd", "user_option", "landlock_annotation")
-SECONDS = 1  # of one input
+SECONDS = 1  # of processor time for one input
+HANG = 60  # of anybody's time
 LARGEST = 4096  # bytes of an input that is saved
 SAVED = 40  # inputs of a target in the corpus
 for folder in ("runtime", "bundles", "tests", "tests/fuzz"):
@@ -47,18 +48,21 @@ def corpus(name: str) -> pathlib.Path:
     return folder
 
 
-def expired(_number: int, _frame: FrameType | None) -> None:
-    raise TimeoutError("an input took longer than %d s" % SECONDS)
+def expired(number: int, _frame: FrameType | None) -> None:
+    raise TimeoutError("an input took longer than %d s" % (SECONDS if number == signal.SIGPROF else HANG))
 
 
 def bounded(run: Callable[[bytes], object]) -> Callable[[bytes], None]:
     def one(data: bytes) -> None:
-        signal.setitimer(signal.ITIMER_REAL, SECONDS)
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)
+        signal.setitimer(signal.ITIMER_REAL, HANG)
         try:
             run(data)
         finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
             signal.setitimer(signal.ITIMER_REAL, 0)
 
+    signal.signal(signal.SIGPROF, expired)
     signal.signal(signal.SIGALRM, expired)
     return one
 

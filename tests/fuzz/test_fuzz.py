@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import configs
 import harness
+import many
 import targets
 
 CORPUS = harness.ROOT / "tests/fuzz/corpus"
@@ -62,7 +63,8 @@ def bounded(record_property):
     yield counted
     for number, handler in before:
         signal.signal(number, handler)
-    record_property("examples", calls[0])
+    if calls[0]:
+        record_property("examples", calls[0])
 
 
 def memory(field):
@@ -97,6 +99,38 @@ def test_many_configs(bounded, strategy):
         bounded(configs.document(config), targets.TARGETS["loader"])
 
     check()
+
+
+@pytest.mark.parametrize("count", [3_000, pytest.param(1_000_000, marks=[pytest.mark.long, pytest.mark.bound(4 * 3600)])])
+def test_random_configs(record_property, count):
+    """By a generator that leaves nearly all of the time to what is tested."""
+    tried = many.run(count, seed=1 if count < 10_000 else 20261201)
+    assert tried == count
+    record_property("examples", tried)
+
+
+def test_random_configs_are_good_and_bad():
+    """Of what the generator makes neither nearly all nor nearly nothing gets as far as the plans."""
+    maker, valid = many.Maker(1), 0
+    for _ in range(500):
+        try:
+            document = many.targets.normalise.config(many.targets.load.parse(configs.document(maker.config()), "config.json"))
+        except many.targets.errors.PyruncError:
+            continue
+        valid += not many.targets.validate.check(document)
+    assert 100 < valid < 400
+
+
+def test_a_hang_of_a_random_config_is_a_failure(monkeypatch):
+    def hangs(_data):
+        while True:
+            pass
+
+    monkeypatch.setitem(targets.TARGETS, "loader", hangs)
+    monkeypatch.setattr(many, "SECONDS", 0.1)
+    with pytest.raises(many.Hang) as e:
+        many.run(1, seed=1)
+    assert "config 0 of seed 1: {" in e.value.__notes__[0]
 
 
 @pytest.mark.parametrize("name", targets.TARGETS)
