@@ -38,7 +38,7 @@
     X(FORGET, "b")      /* pairs of uint64, start and end: memory that nobody needs any more                       */ \
     X(LANDLOCK, "ii")   /* ruleset, flags of landlock_restrict_self(2); the ruleset is closed                      */ \
     X(CHROOT, "i")      /* descriptor of the directory that becomes the root, and the working directory            */ \
-    X(CLONE, "ii")      /* spawn(): what comes later is done by a second process; strict, waits (see spawn.c)      */
+    X(CLONE, "ii")      /* what comes later is done by a second process; strict, waits (see spawn.c)               */
 
 #define OP_ENUM(name, args) OP_##name,
 enum op_code { OP_TABLE(OP_ENUM) OP_COUNT };
@@ -93,8 +93,6 @@ struct plan {
  * exits. Returns if the list does not end in EXEC. */
 void ops_run(const struct plan *plan, int status_fd, int result_fd);
 
-/* The same for the operations from `first` up to, but not including, `end`. */
-void ops_run_between(const struct plan *plan, size_t first, size_t end, int status_fd, int result_fd);
 size_t ops_find(const struct plan *plan, enum op_code code); /* plan->count if there is none */
 
 _Noreturn void ops_fail(int fd, int op, int position, int detail, int error, const char *call);

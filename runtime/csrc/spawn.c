@@ -22,7 +22,7 @@
  *
  * A failure of A is raised as a CallError with .op (index into OPS) and .detail; one of B is a record on status_fd, and end of
  * file there means that the program was executed. Linux 5.7 and later. */
-#include "syscalls.h"
+#include "spawn.h"
 
 #include <fcntl.h>
 #include <sched.h>
@@ -41,7 +41,7 @@ struct spawn {
     int cgroup_fd, status_fd, result_fd, preserve, pipe_fd;
     struct plan before, ops;
     char *args, *args_end; /* the kernel's view of argv and environment, for /proc/PID/cmdline and environ */
-    uint64_t stack[2];     /* its start and end */
+    struct hidden hidden;
 };
 
 /* ---- memory that the child must not see: runs in the caller, except wipe_arguments() */
@@ -90,7 +90,7 @@ static void keep(struct range range)
 }
 
 /* Marks anonymous private memory: heap, arenas, mapped blocks, zero-filled data. "start-end rw-p offset dev inode [name]" */
-static void mark_line(struct spawn *spawn, const char *line, int advice)
+static void mark_line(struct hidden *hidden, const char *line, int advice)
 {
     char *at;
     unsigned long start = strtoul(line, &at, 16), end = strtoul(at + 1, &at, 16);
@@ -102,8 +102,8 @@ static void mark_line(struct spawn *spawn, const char *line, int advice)
     if (!inode || strtoul(inode, &at, 10) != 0)
         return;
     if (strncmp(at + strspn(at, " "), "[stack]", 7) == 0) {
-        spawn->stack[0] = start;
-        spawn->stack[1] = end;
+        hidden->stack[0] = start;
+        hidden->stack[1] = end;
         return;
     }
     madvise((void *)start, end - start, advice);
@@ -116,7 +116,7 @@ enum { SANITIZED = 0 };
 #endif
 
 /* Excludes the caller's heap from the child: its pages are zero there, except for the operations and what ops_kept() lists. */
-static int mark_memory(struct spawn *spawn, int advice)
+int hide_memory(struct hidden *hidden, int advice)
 {
     if (SANITIZED)
         return 0;
@@ -128,12 +128,11 @@ static int mark_memory(struct spawn *spawn, int advice)
         return -1;
     ops_snapshot(advice == MADV_WIPEONFORK ? MADV_DONTFORK : MADV_DOFORK);
     for (char *line = maps; line && *line; line = strchr(line, '\n'), line = line ? line + 1 : NULL)
-        mark_line(spawn, line, advice);
+        mark_line(hidden, line, advice);
     if (advice != MADV_WIPEONFORK)
         return 0;
-    const struct plan *const plans[] = {&spawn->before, &spawn->ops};
     for (int i = 0; i < 2; i++)
-        for (const struct block *block = plans[i]->blocks; block; block = block->next)
+        for (const struct block *block = hidden->plans[i] ? hidden->plans[i]->blocks : NULL; block; block = block->next)
             keep((struct range){(uintptr_t)block, (uintptr_t)block + block->size});
     struct range kept[KEPT];
     ops_kept(kept);
@@ -142,13 +141,12 @@ static int mark_memory(struct spawn *spawn, int advice)
     return 0;
 }
 
-/* In the child: clears what is around the kept ranges in their pages, and what earlier calls have left on the stack. */
-static void wipe_memory(const struct spawn *spawn)
+void clear_memory(const struct hidden *hidden)
 {
     struct range kept[KEPT];
     if (SANITIZED)
         return;
-    ops_forget(spawn->stack, 2);
+    ops_forget(hidden->stack, 2);
     ops_kept(kept);
     ops_clear_around(0, UINTPTR_MAX, kept);
 }
@@ -162,40 +160,19 @@ static _Noreturn void second(const struct spawn *spawn)
     _exit(1);
 }
 
-/* The container's filter may return ENOSYS for clone3, because it can't inspect its arguments, and allow clone. */
-static long clone_again(const struct spawn *spawn)
+/* The list has a CLONE: everything that requires privileges is done here, where no process of the container sees it. */
+static _Noreturn void first_with_rights(const struct spawn *spawn)
 {
-    struct clone3_args clone = {.flags = spawn->flags | CLONE_PARENT};
-    if (op_state.denied & DENIED_CLONE3)
-        return syscall(SYS_clone, (unsigned long)clone.flags, 0, 0, 0, 0);
-    return syscall(SYS_clone3, &clone, sizeof clone);
-}
-
-/* The list has a CLONE at `at`: everything that requires privileges is done here, where no process of the container sees it. */
-static _Noreturn void first_with_rights(const struct spawn *spawn, size_t at)
-{
-    const struct plan *ops = &spawn->ops;
     struct record record = {.kind = 'P', .op = OP_CLONE};
     ops_send(spawn->pipe_fd, &record);
     close(spawn->pipe_fd);
-    ops_run_between(ops, 0, at, spawn->status_fd, spawn->result_fd);
-    long pid = clone_again(spawn);
-    if (pid < 0)
-        ops_fail(spawn->status_fd, OP_CLONE, (int)at, DETAIL_NONE, errno, "clone");
-    if (pid == 0) {
-        char byte;
-        if (ops->ops[at].n[1] && read(spawn->status_fd, &byte, 1) != 1)
-            _exit(1);
-        ops_run_between(ops, at + 1, ops->count, spawn->status_fd, spawn->result_fd);
-        _exit(1);
-    }
-    record.extra = (int32_t)pid;
-    ops_send(spawn->status_fd, &record);
-    _exit(0);
+    ops_run(&spawn->ops, spawn->status_fd, spawn->result_fd);
+    _exit(1);
 }
 
-static _Noreturn void first(const struct spawn *spawn)
+static void first(const void *data)
 {
+    const struct spawn *spawn = data;
     struct clone3_args clone = {.flags = spawn->flags | CLONE_PARENT};
     int out = spawn->pipe_fd;
     if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) || prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0))
@@ -203,7 +180,7 @@ static _Noreturn void first(const struct spawn *spawn)
     if (signals_reset())
         ops_fail(out, OP_RESET, 0, DETAIL_NONE, errno, "rt_sigaction");
     wipe_arguments(spawn);
-    wipe_memory(spawn);
+    clear_memory(&spawn->hidden);
     ops_run(&spawn->before, out, -1);
     /* Entering a user namespace changes the credentials, which applies the setting of fs.suid_dumpable. */
     if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
@@ -211,9 +188,8 @@ static _Noreturn void first(const struct spawn *spawn)
     const int also[] = {spawn->status_fd, spawn->result_fd, out};
     if (ops_close_others(&spawn->ops, 0, spawn->preserve, also, 3))
         ops_fail(out, OP_CLOSE, 0, DETAIL_NONE, errno, "close_range");
-    size_t at = ops_find(&spawn->ops, OP_CLONE);
-    if (at < spawn->ops.count)
-        first_with_rights(spawn, at);
+    if (ops_find(&spawn->ops, OP_CLONE) < spawn->ops.count)
+        first_with_rights(spawn);
     long pid = syscall(SYS_clone3, &clone, sizeof clone);
     if (pid < 0)
         ops_fail(out, OP_CLONE, 0, DETAIL_NONE, errno, "clone3");
@@ -248,23 +224,27 @@ static void reap(pid_t pid)
         ;
 }
 
-/* The first clone, with all signals blocked: Python's handlers must not run in the child. */
-static long fork_first(const struct spawn *spawn)
+long clone_child(struct clone3_args *clone, void (*main)(const void *data), const void *data)
 {
     uint64_t all = ~0ULL, old;
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &old, SIGNAL_BYTES);
+    long pid = syscall(SYS_clone3, clone, sizeof *clone);
+    if (pid == 0)
+        main(data);
+    int error = errno;
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &old, NULL, SIGNAL_BYTES);
+    errno = error;
+    return pid;
+}
+
+static long clone_first(const struct spawn *spawn)
+{
     struct clone3_args clone = {.exit_signal = SIGCHLD};
     if (spawn->cgroup_fd >= 0) {
         clone.flags = CLONE_INTO_CGROUP_;
         clone.cgroup = (uint64_t)spawn->cgroup_fd;
     }
-    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &old, SIGNAL_BYTES);
-    long pid = syscall(SYS_clone3, &clone, sizeof clone);
-    if (pid == 0)
-        first(spawn);
-    int error = errno;
-    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &old, NULL, SIGNAL_BYTES);
-    errno = error;
-    return pid;
+    return clone_child(&clone, first, spawn);
 }
 
 static PyObject *run(struct spawn *spawn)
@@ -277,11 +257,11 @@ static PyObject *run(struct spawn *spawn)
     spawn->pipe_fd = ends[1];
     long pid = -1;
     PyObject *result = NULL;
-    if (find_arguments(spawn) || mark_memory(spawn, MADV_WIPEONFORK))
+    if (find_arguments(spawn) || hide_memory(&spawn->hidden, MADV_WIPEONFORK))
         result = call_failed("read /proc/self/maps", NULL);
-    else if ((pid = fork_first(spawn)) < 0)
+    else if ((pid = clone_first(spawn)) < 0)
         result = call_failed("clone3", NULL);
-    mark_memory(spawn, MADV_KEEPONFORK);
+    hide_memory(&spawn->hidden, MADV_KEEPONFORK);
     close(ends[1]);
     if (pid > 0) {
         do
@@ -353,8 +333,11 @@ static PyObject *py_spawn(PyObject *Py_UNUSED(self), PyObject *args, PyObject *k
             const struct op *last = spawn.ops.count ? &spawn.ops.ops[spawn.ops.count - 1] : NULL;
             if (!last || last->code != OP_EXEC)
                 PyErr_SetString(PyExc_ValueError, "the operations of spawn end in EXEC");
-            else
+            else {
+                spawn.hidden.plans[0] = &spawn.before;
+                spawn.hidden.plans[1] = &spawn.ops;
                 result = run(&spawn);
+            }
         }
         Py_XDECREF(list);
         plan_free(&spawn.before);

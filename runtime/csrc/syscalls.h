@@ -47,6 +47,6 @@ void plan_free(struct plan *plan);
 void *plan_alloc(struct plan *plan, size_t size);
 char **plan_strings(struct plan *plan, PyObject *sequence);
 
-extern PyMethodDef calls_mount[], calls_file[], calls_process[], calls_bpf[], calls_finish[], calls_spawn[], calls_json[];
+extern PyMethodDef calls_mount[], calls_file[], calls_process[], calls_bpf[], calls_finish[], calls_spawn[], calls_procfs[], calls_json[];
 
 #endif

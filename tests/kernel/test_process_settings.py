@@ -201,7 +201,7 @@ def test_scheduling_of_an_execed_process_is_set_from_outside(waiting):
     entry = scheduling.plan(
         {"/process/scheduler": {"policy": "SCHED_BATCH", "nice": 2}, "/process/ioPriority": {"class": "IOPRIO_CLASS_IDLE"}}, Ctx()
     )
-    scheduling.exec_set(entry, Run(pid=one.pid))
+    scheduling.host_set(entry, Run(pid=one.pid))
     assert _syscalls.sched_getattr(one.pid)[:3:2] == (3, 2) and _syscalls.ioprio_get(1, one.pid) == 3 << 13
 
 

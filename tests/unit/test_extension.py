@@ -15,7 +15,7 @@ from pyrunc.linux import _syscalls
 FUNCTIONS = """bpf_prog_attach bpf_prog_detach bpf_prog_get_fd_by_id bpf_prog_load bpf_prog_query capget capset clone3 close_range
 execveat fchmodat2 fchownat finish fsconfig fsmount fsopen fspick fstatfs get_mempolicy getcwd_raw ioprio_get ioprio_set is_sealed_file json
 join_session_keyring keyctl keyctl_describe landlock_add_rule landlock_create_ruleset landlock_restrict_self mount mount_setattr
-move_mount open_tree openat2 personality pidfd_getfd pivot_root prctl prlimit renameat2 reset_signals sched_getattr sched_setattr
+move_mount open_tree openat2 personality pidfd_getfd pivot_root prctl prlimit proc_context renameat2 reset_signals sched_getattr sched_setattr
 sealed_file seccomp seccomp_action_avail seccomp_get_notif_sizes set_mempolicy setdomainname sethostname setns spawn statfs statx umount2 unshare
 wipe_environ""".split()
 

@@ -71,6 +71,15 @@ BEFORE = (
     ("engine.op_hooks", "seccomp.op_late", "init's calls for startContainer hooks; each hook loads it for itself"),
     ("seccomp.op_late", "program.op_exec", ""),
     ("engine.op_close", "program.op_exec", "fds close last"),
+    ("hooks.init_create_container", "namespaces.op_join", "what init starts after it is in a pid namespace with strangers"),
+    ("namespaces.op_join", "engine.op_prune", "its descriptor is not for the program"),
+    ("namespaces.op_join", "capabilities.op_bound", "needs CAP_SYS_ADMIN"),
+    ("engine.op_sync", "engine.op_clone", "limits are inherited"),
+    ("capabilities.op_caps", "engine.op_clone", "strangers may trace what comes after it"),
+    ("seccomp.op_early", "engine.op_clone", "loading takes CAP_SYS_ADMIN, which strangers must not get"),
+    ("engine.op_clone", "engine.op_session", ""),
+    ("engine.op_session", "engine.op_ready", "a failure is one of create"),
+    ("engine.op_clone", "seccomp.op_notify", "the listener tells of calls of the program's process"),
 )
 
 
@@ -110,7 +119,7 @@ def test_what_must_come_before_what(first, second, because):
 
 
 def test_phases_stand_together_and_in_order():
-    phases = ["prepare", "placed", "setup", "hooks", "enter", "tail", "limits", "listener"]
+    phases = ["prepare", "placed", "setup", "hooks", "enter", "tail", "limits", "cloned", "listener"]
     seen = [row[0] for row in order.CREATE]
     assert seen == sorted(seen, key=phases.index)
 

@@ -32,7 +32,7 @@ PARTS = (
 )  # fmt: skip
 EXECUTE_MS = 60_000  # from the second clone to execve: a file system may be slow, and a process of the container may block it
 INHERITED = ("capabilities", "apparmorProfile", "selinuxLabel", "rlimits", "oomScoreAdj", "scheduler", "ioPriority", "execCPUAffinity")
-# user first: joining what it owns requires its privileges. pid only affects the second child.
+# user first: joining what it owns requires its privileges; but see _namespaces(). pid only affects the second child.
 JOINS = ("user", *ns.ORDER)
 
 
@@ -113,6 +113,10 @@ def _namespaces(run: ExecRun, opened: list[int]) -> tuple[tuple[int, int], ...]:
             fd = _left(run, kind, recorded[kind], fd)
         opened.append(fd)
         joins.append((fd, ns.FLAGS[kind]))
+    if joins and joins[0][1] == ns.FLAGS["user"]:  # before it those of another owner, whom we have no rights over from within
+        user_fd = joins[0][0]
+        others = [join for join in joins[1:] if not ns.is_owned_by(join[0], user_fd)]
+        joins = [*others, *(join for join in joins if join not in others)]
     return tuple(joins)
 
 
@@ -266,6 +270,7 @@ def _serve(run: ExecRun, link: handshake.Link, cancel: signals.Cancel) -> None:
             handshake.C_CLONED: cloned,
             handshake.END: ended,
         },
+        run.pidfd if _waits(run) else -1,
     )
 
 

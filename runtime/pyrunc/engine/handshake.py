@@ -9,6 +9,8 @@
       | <------------------------------ STAMPS |   only where a trace is written; also before HOOKS and FAILED
       | <-------------------------------- SYNC |   (from C) limits may be set now
       | -- one byte -------------------------> |
+      | <-------------------------- CLONED --- |   (from C) where init is outside of a joined pid namespace: the pid of its child, which goes on
+      | -- one byte -------------------------> |   in its place
       | <------------------- LISTENER fd ----- |   (from C) a filter that notifies is loaded
       | -- one byte -------------------------> |
       | <------------------------------- READY |   (from C) rights dropped, waiting for start
@@ -105,18 +107,33 @@ class Link:
     def close(self) -> None:
         self.sock.close()
 
+    def hang_up(self) -> None:
+        """For whoever holds the other end: nothing more comes."""
+        try:
+            self.sock.shutdown(_socket.SHUT_RDWR)
+        except OSError as e:
+            if e.errno != errno.ENOTCONN:  # everybody has gone
+                raise
 
-def serve(link: Link, cancel: Cancel, handlers: Mapping[bytes, Callable[[Any], bool | int | None]]) -> None:
+
+def serve(link: Link, cancel: Cancel, handlers: Mapping[bytes, Callable[[Any], bool | int | None]], watched: int = -1) -> None:
     """Host side: calls handlers[kind](data) for each message until one returns True. If one returns a number, the wait for the next message
-    is limited to so many milliseconds: Late. Interrupted if a signal asks us to stop."""
+    is limited to so many milliseconds: Late. Interrupted if a signal asks us to stop. watched: the pidfd of a process whose end is the end of
+    the other side, until it says that a child takes its place (C_CLONED): that child keeps the socket open."""
     limit_ms: int | None = None
     poll = select.poll()
     poll.register(link.fileno(), select.POLLIN | select.POLLHUP)
     poll.register(cancel.wake_fd, select.POLLIN)
+    if watched >= 0:
+        poll.register(watched, select.POLLIN)
     while True:
         ready = [fd for fd, _event in poll.poll(limit_ms)]
         if not ready:
             raise Late
+        if ready == [watched]:
+            ready = [fd for fd, _event in poll.poll(0)]  # its last message may have come in between
+            if ready == [watched]:
+                handlers[END](None)
         if link.fileno() not in ready:  # a message takes precedence over a signal: the program may already be running
             cancel.check()
             cancel.drain()
@@ -125,6 +142,9 @@ def serve(link: Link, cancel: Cancel, handlers: Mapping[bytes, Callable[[Any], b
         if kind == STAMPS:
             trace.add(data)
             continue
+        if kind == C_CLONED and watched >= 0:
+            poll.unregister(watched)
+            watched = -1
         handler = handlers.get(kind)
         if handler is None:
             raise Bug("handshake: the other side sent %r" % kind)

@@ -179,6 +179,11 @@ def _serve(run: Run, undo: Undo, cancel: signals.Cancel) -> None:
         steps.walk(CREATE, "limits", "host", run, undo)
         run.peer.sock.send(b"c")
 
+    def cloned(record: Record) -> None:
+        _replace(run, record[4])
+        steps.walk(CREATE, "cloned", "host", run, undo)
+        _send(run, b"c")
+
     def failed(data: Failed) -> None:
         raise _named(steps.rebuild(data, "init"))
 
@@ -195,13 +200,26 @@ def _serve(run: Run, undo: Undo, cancel: signals.Cancel) -> None:
             handshake.ASK: lambda data: _answer(run, data),
             handshake.HOOKS: hooks,
             handshake.C_SYNC: limits,
+            handshake.C_CLONED: cloned,
             handshake.C_LISTENER: lambda record: deliver_listener(run, record),
             handshake.C_READY: lambda _record: True,
             handshake.FAILED: failed,
             handshake.C_FAIL: failed_in_tail,
             handshake.END: ended,
         },
+        run.pidfd if planner.module("namespaces").is_outside(run.plans["namespaces"]) else -1,
     )
+
+
+def _replace(run: Run, pid: int) -> None:
+    """Init has left a child in its place, a child of ours too, and has ended."""
+    child.reap(run.pidfd)
+    posix.close(run.pidfd)
+    run.pid = pid
+    run.pidfd = posix.pidfd_open(pid)
+    state_dir = run.stored
+    state_dir.state["start_time"] = pidfd.start_time(pid)
+    state_dir.record("pid", pid)
 
 
 def _answer(run: Run, data: Ask) -> None:
@@ -385,6 +403,8 @@ def _unwind(run: Run, undo: Undo, error: BaseException) -> None:
     """Kills init, undoes what was started, runs the poststop hooks if other hooks were reached, and releases the id."""
     state_dir = run.stored
     if run.pidfd >= 0:
+        if run.link is not None:
+            run.link.hang_up()  # a child that init has left, and that we have not heard of, waits for us
         pidfd.kill(run.pidfd, SIGKILL)
         child.reap(run.pidfd)
     undo.all()

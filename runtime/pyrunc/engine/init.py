@@ -126,12 +126,15 @@ def tail(run: Run, gate_fd: int) -> tuple[list[Op | None], list[Op | None]]:
     operation is that of its row."""
     split = "hooks" in run.plans and planner.module("hooks").runs_inside(run.plans)
     keep = planner.module("fds").kept(run.plans)
+    outside = planner.module("namespaces").is_outside(run.plans["namespaces"])
     own: dict[str, Op | None] = {
         "op_prune": ("PRUNE", keep),
         "op_sync": ("SYNC",) if "rlimits" in run.plans else None,
         "op_signals": ("SIGNALS",),
         "op_forget": None,  # set by the caller, as the last step
         "op_outlive": ("PDEATHSIG", 0, 0),
+        "op_clone": ("CLONE", 1, 1) if outside else None,
+        "op_session": ("SESSION", 0 if "terminal" in run.plans else -1) if outside else None,
         "op_ready": ("READY",),
         "op_wait": ("WAIT", gate_fd),
         "op_hooks": None,

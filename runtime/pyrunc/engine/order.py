@@ -9,6 +9,7 @@ A row: (phase, part, verb, why). `why` is empty if the position does not matter.
   enter init, after HOOKS_DONE: enters the root, and does everything that requires full privileges
   tail init: executed by the C function finish(); each verb returns one operation; `engine` rows belong to the engine
   limits host, while init waits at op_sync: no Python code is left in init that a limit could affect
+  cloned host, while the process that op_clone has made waits; only if init is outside of a joined pid namespace
   listener host: the seccomp notify descriptor exists
 
 A verb is called only if its part's plan is not None. For a host verb `host_x` the part may have `undo_x`: the engine pushes it on the undo
@@ -73,6 +74,12 @@ CREATE = (
     ("enter", "mempolicy", "init_set", ""),
     ("enter", "fds", "init_stdio_owner", "needs CAP_CHOWN"),
     ("enter", "labels", "init_exec", "takes effect at execve; last, so that no other program gets it"),
+    (
+        "tail",
+        "namespaces",
+        "op_join",
+        "a pid namespace whose processes may trace us: needs CAP_SYS_ADMIN, and init must not start anything in it before op_clone",
+    ),
     ("tail", "engine", "op_prune", "a waiting init holds no descriptors of the caller or of ours"),
     ("tail", "engine", "op_sync", "limits are set from outside while the ids still match: later prlimit(2) would need CAP_SYS_RESOURCE"),
     ("tail", "landlock", "op_early", "before the filter, which may forbid it; without noNewPrivileges it needs CAP_SYS_ADMIN"),
@@ -95,6 +102,13 @@ CREATE = (
     ),
     ("tail", "engine", "op_outlive", "from here on, the container outlives the command"),
     ("tail", "seccomp", "op_early", "without noNewPrivileges: loading takes CAP_SYS_ADMIN, kept by op_caps and dropped here"),
+    (
+        "tail",
+        "engine",
+        "op_clone",
+        "if init is outside of a joined pid namespace: what becomes visible in it has only the program's privileges",
+    ),
+    ("tail", "engine", "op_session", "in that second process: its session must not be that of a process that has exited"),
     ("tail", "seccomp", "op_notify", "a profile that notifies is loaded at create: the listener is sent before create returns"),
     ("tail", "engine", "op_ready", ""),
     ("tail", "engine", "op_wait", ""),
@@ -103,6 +117,7 @@ CREATE = (
     ("tail", "seccomp", "op_late", "with noNewPrivileges: only execve comes after it, and write if that fails"),
     ("tail", "program", "op_exec", ""),
     ("limits", "rlimits", "host_apply", "with prlimit on the waiting init, so that its setup is not affected"),
+    ("cloned", "scheduling", "host_set", "a deadline policy forbids the clone, and reset-on-fork would discard it"),
     ("listener", "seccomp", "host_deliver", "before create returns: the container's first call may already notify"),
 )
 
@@ -152,7 +167,7 @@ EXEC = (
     ("limits", "oom", "host_write", "needs the host's privileges"),
     ("limits", "scheduling", "host_affinity", "after the cpuset, which limits the mask"),
     ("limits", "rlimits", "host_apply", ""),
-    ("cloned", "scheduling", "exec_set", "a deadline policy forbids the clone, and reset-on-fork would discard it"),
+    ("cloned", "scheduling", "host_set", "a deadline policy forbids the clone, and reset-on-fork would discard it"),
 )
 
 START = (("started", "hooks", "host_poststart", "after the program has been executed"),)

@@ -65,10 +65,11 @@ def propagate(fd: int, flag: int) -> None:
     setattr(fd, 0, 0, bool(flag & c.MS_REC), flag & ~c.MS_REC)
 
 
-def new(fstype: str, source: str | None, flags: int, attributes: int, words: Iterable[str] = ()) -> int:
+def new(fstype: str, source: str | None, flags: int, attributes: int, words: Iterable[str] = (), pid_ns: int = -1) -> int:
     """-> fd of a new detached mount. `flags`: MS_* for the file system; `attributes`: MOUNT_ATTR_* of the mount; `words`: its options, in
-    order. The CallError has `log` and `option`, the index in `words` of the refused one (None if it was something else)."""
-    context = _syscalls.fsopen(fstype, c.FSOPEN_CLOEXEC)
+    order; `pid_ns`: descriptor of the pid namespace that a procfs shows, or -1 for the caller's. The CallError has `log` and `option`, the index in
+    `words` of the refused one (None if it was something else)."""
+    context = _syscalls.fsopen(fstype, c.FSOPEN_CLOEXEC) if pid_ns < 0 else procfs_of(pid_ns)
     at = None
     try:
         if source:
@@ -88,6 +89,19 @@ def new(fstype: str, source: str | None, flags: int, attributes: int, words: Ite
         raise
     finally:
         posix.close(context)
+
+
+def procfs_of(pid_ns: int) -> int:
+    """-> fd of the context (fsopen(2)) of a procfs of another pid namespace. Before Linux 6.18 only a process in there can make one."""
+    context = _syscalls.fsopen("proc", c.FSOPEN_CLOEXEC)
+    try:
+        _syscalls.fsconfig(context, c.FSCONFIG_SET_FD, "pidns", None, pid_ns)
+    except OSError as e:
+        posix.close(context)
+        if e.errno != errno.EINVAL:
+            raise
+        return _syscalls.proc_context(pid_ns)
+    return context
 
 
 def parse(fstype: str, words: Iterable[str]) -> None:

@@ -27,6 +27,7 @@ from pyrunc.linux.constants import (
     CLONE_PARENT,
     NS_GET_NSTYPE,
     NS_GET_PARENT,
+    NS_GET_USERNS,
     NSFS_MAGIC,
     PR_SET_DUMPABLE,
     PR_SET_PDEATHSIG,
@@ -98,6 +99,22 @@ def is_shared(pid: int, kind: str) -> bool:
     return posix.readlink("/proc/%d/ns/%s" % (pid, FILES[kind])) == posix.readlink("/proc/self/ns/" + FILES[kind])
 
 
+def is_owned_by(fd: int, user_fd: int) -> bool:
+    """Whether a namespace belongs to a user namespace, both given by descriptors (NS_GET_USERNS of ioctl_nsfs(2)). One that belongs to a user
+    namespace above ours (EPERM) does not."""
+    try:
+        owner = fcntl.ioctl(fd, NS_GET_USERNS)
+    except OSError as e:
+        if e.errno != errno.EPERM:
+            raise
+        return False
+    try:
+        there, wanted = posix.fstat(owner), posix.fstat(user_fd)
+    finally:
+        posix.close(owner)
+    return (there.st_dev, there.st_ino) == (wanted.st_dev, wanted.st_ino)
+
+
 def ancestor(fd: int, inode: int) -> int:
     """fd of the user namespace with that inode among the ancestors of the one that `fd` refers to; -1 if there is none up to our own
     (ioctl_nsfs(2))."""
@@ -142,15 +159,18 @@ def join(fd: int, kind: str) -> None:
 # -- the clone of init ---------------------------------------------------------------------------------------------------
 
 
-def clone_init(joins: dict[str, int], flags: int, cgroup_fd: int = -1, offsets: bytes | None = None) -> tuple[int, int, tuple[str, ...]]:
+def clone_init(
+    joins: dict[str, int], flags: int, cgroup_fd: int = -1, offsets: bytes | None = None, stays: bool = False
+) -> tuple[int, int, tuple[str, ...]]:
     """Returns (pid, pidfd, ()) of init in the host side, and (0, -1, kinds that it has already joined) in init.
 
     joins: {kind: descriptor} of the namespaces to join; init joins the remaining ones itself. flags: CLONE_NEW* of the new ones, except the
     cgroup namespace. cgroup_fd: for CLONE_INTO_CGROUP, or -1. offsets: the text of timens_offsets. An intermediate process is used for a
     joined pid or user namespace, for offsets, and for any join together with a new user namespace, from inside which init couldn't enter
-    namespaces that the outer one owns. CallError: .namespace names the one that failed."""
+    namespaces that the outer one owns. stays: the intermediate process itself becomes init, so only its children are in the pid and time
+    namespaces. CallError: .namespace names the one that failed."""
     if offsets or "user" in joins or "pid" in joins or (joins and flags & CLONE_NEWUSER):
-        return _by_intermediate(joins, flags, cgroup_fd, offsets)
+        return _by_intermediate(joins, flags, cgroup_fd, offsets, stays)
     return (*_clone(flags, SIGCHLD, cgroup_fd), ())
 
 
@@ -165,20 +185,23 @@ def _clone(flags: int, exit_signal: int, cgroup_fd: int) -> tuple[int, int]:
     raise AssertionError
 
 
-def _by_intermediate(joins: dict[str, int], flags: int, cgroup_fd: int, offsets: bytes | None) -> tuple[int, int, tuple[str, ...]]:
-    early_cgroup = "cgroup" in joins  # inside another cgroup namespace, CLONE_INTO_CGROUP is refused (nsdelegate)
+def _by_intermediate(
+    joins: dict[str, int], flags: int, cgroup_fd: int, offsets: bytes | None, stays: bool
+) -> tuple[int, int, tuple[str, ...]]:
+    early_cgroup = stays or "cgroup" in joins  # inside another cgroup namespace, CLONE_INTO_CGROUP is refused (nsdelegate)
     reader, writer = posix.pipe2(posix.O_CLOEXEC)
     try:
         pid, pidfd = _clone(0, SIGCHLD, cgroup_fd if early_cgroup else -1)
         if pid == 0:
-            if not _intermediate(joins, flags, offsets, writer, -1 if early_cgroup else cgroup_fd):
+            if not _intermediate(joins, flags, offsets, writer, -1 if early_cgroup else cgroup_fd, stays):
                 posix._exit(0)
             return 0, -1, tuple(joins)  # init; the pipe is closed below, in both processes that get there
         posix.close(pidfd)
         posix.close(writer)
         writer = -1
         report = posix.read(reader, REPORT.size)  # shorter than PIPE_BUF: complete, or nothing if the intermediate process was killed
-        reap(pid)
+        if not stays or report[4:8] != bytes(4) or len(report) != REPORT.size:
+            reap(pid)
     finally:
         if writer >= 0:
             posix.close(writer)
@@ -196,7 +219,7 @@ def _failed(e: CallError, kind: str) -> CallError:
     return e
 
 
-def _intermediate(joins: dict[str, int], flags: int, offsets: bytes | None, writer: int, cgroup_fd: int) -> bool:
+def _intermediate(joins: dict[str, int], flags: int, offsets: bytes | None, writer: int, cgroup_fd: int, stays: bool) -> bool:
     """Runs in the intermediate process. True in init; otherwise init was created, or the failure was reported. Never raises: the code of
     the host side must not run here."""
     try:
@@ -211,6 +234,10 @@ def _intermediate(joins: dict[str, int], flags: int, offsets: bytes | None, writ
             _write_offsets(proc_fd, offsets)
             posix.close(proc_fd)
             flags &= ~CLONE_NEWTIME
+        if stays:
+            _unshare(flags & ~CLONE_NEWUSER)
+            posix.write(writer, REPORT.pack(posix.getpid(), 0, b"", b""))
+            return True
         pid, pidfd = _clone(flags & ~CLONE_NEWUSER | CLONE_PARENT, 0, cgroup_fd)
         if pid == 0:
             return True
@@ -226,6 +253,13 @@ def _intermediate(joins: dict[str, int], flags: int, offsets: bytes | None, writ
     except OSError:
         posix._exit(1)
     return False
+
+
+def _unshare(flags: int) -> None:
+    try:
+        _syscalls.unshare(flags)
+    except OSError as e:
+        raise CallError.of(e, "unshare") from None
 
 
 def _join_all(joins: dict[str, int], new_user: bool) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import Final, TypedDict
 
     from pyrunc.parts.plans import Plans
-    from pyrunc.parts.sides import Context, HostRun, InitRun
+    from pyrunc.parts.sides import Context, HostRun, InitRun, Op, TailRun
 
     class Given(TypedDict, total=False):
         type: str
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         userns: bool  # the container's user namespace is not the runtime's
         host_net: bool
         host: list[str]  # types that the container shares with the runtime
+        outside: bool  # init stays out of the pid namespace that it joins, and leaves a child there
         pointers: dict[str, str]  # {type: JSON pointer in the config}
 
 
@@ -47,8 +48,12 @@ def plan(node: Node, ctx: Context) -> Entry:
     """node: {"/linux/namespaces": [{"type", "path"}, ...]}, or {} for a container that shares all namespaces with the host.
 
     Entry: {"new": [types], "join": {type: path}, "flags": for clone3 (without those of init_unshare), "userns": bool, "host_net": bool,
-    "host": [types that the container shares with the runtime], "pointers": {type: JSON pointer}}. A path to the runtime's own namespace
-    does not isolate anything: the type counts as not listed and is in "host".
+    "host": [types that the container shares with the runtime], "outside": bool, "pointers": {type: JSON pointer}}. A path to the runtime's
+    own namespace does not isolate anything: the type counts as not listed and is in "host".
+
+    "outside": processes in the joined pid namespace may have CAP_SYS_PTRACE over init. So init sets everything up from outside, and leaves a
+    child there when it has the program's rights and no more (op_join, op_clone). This is not needed in a user namespace that owns the pid
+    namespace: nobody in there can trace an init that is not dumpable.
 
     Refuses: a type that is unknown or listed twice; a path that is relative, can't be opened, or is not a namespace of that type; a user
     namespace without a path and mappings; no user namespace if the runtime is unprivileged. Unsupported: a type that the kernel lacks."""
@@ -88,8 +93,25 @@ def plan(node: Node, ctx: Context) -> Entry:
         "userns": "user" not in host,
         "host_net": "network" in host,
         "host": host,
+        "outside": "pid" in join and _may_be_traced(new, join),
         "pointers": pointers,
     }
+
+
+def _may_be_traced(new: list[str], join: dict[str, str]) -> bool:
+    """Whether processes of the pid namespace at join["pid"] may have rights that reach beyond the container's user namespace."""
+    if "user" in new or "user" not in join:
+        return True
+    opened = []
+    try:
+        for kind in ("pid", "user"):
+            opened.append(ns.open_path(join[kind], kind))
+        return not ns.is_owned_by(*opened)
+    except OSError:
+        return True  # _checked has opened it a moment ago
+    finally:
+        for fd in opened:
+            posix.close(fd)
 
 
 def _late(new: list[str], join: Container[str]) -> tuple[str, ...]:
@@ -157,16 +179,28 @@ def host_close(entry: Entry, run: HostRun) -> None:
 def init_join(entry: Entry, run: InitRun) -> None:
     """Init. Joins the namespaces that the clone has not joined (run.joined_ns), using run.fds, and closes the descriptors. The mount
     namespace is the last one: from then on, paths are the container's. A cgroup namespace is left to init_unshare."""
+    left = ("cgroup", "pid") if _is_late(entry) else ("cgroup",)
     for kind in ns.ORDER:
-        if kind in entry["join"] and kind not in run.joined_ns and kind != "cgroup":
+        if kind in entry["join"] and kind not in run.joined_ns and kind not in left:
             try:
                 ns.join(run.fds["ns:" + kind], kind)
             except OSError as e:
                 words = "cannot join the %s namespace: %s" % (kind, errno_text(e.errno))
                 raise CallError.of(e, words=words, pointer=entry["pointers"][kind]) from None
     for kind in entry["join"]:
-        if kind != "cgroup" or kind in run.joined_ns:
+        if kind not in left or kind in run.joined_ns:
             posix.close(run.fds.pop("ns:" + kind))
+
+
+def _is_late(entry: Entry) -> bool:
+    """Whether the pid namespace is entered by op_join. In a user namespace the right to do so is lost: there the go-between has it done, for its
+    children, and is init itself."""
+    return entry["outside"] and not entry["userns"]
+
+
+def op_join(entry: Entry, run: TailRun) -> Op | None:
+    """Init: the pid namespace, for what op_clone makes; or None. From here on init starts no other process."""
+    return ("SETNS", run.fds["ns:pid"], ns.FLAGS["pid"]) if _is_late(entry) else None
 
 
 def init_unshare(entry: Entry, run: InitRun) -> None:
@@ -215,9 +249,11 @@ HINTS = {
 def clone(entry: Entry, run: HostRun) -> tuple[int, int]:
     """Host side; the engine calls it by name. Returns (pid, pidfd) of init, and (0, -1) in init. Uses run.clone_flags, run.cgroup_fd,
     run.time_offsets and the descriptors of host_open; sets run.joined_ns. The StepFailure names the namespace that caused it."""
-    joins = {key[3:]: fd for key, fd in run.fds.items() if key[:3] == "ns:"}
+    late = _is_late(entry)
+    joins = {key[3:]: fd for key, fd in run.fds.items() if key[:3] == "ns:" and not (late and key == "ns:pid")}
+    stays = entry["outside"] and not late
     try:
-        pid, pidfd, run.joined_ns = ns.clone_init(joins, run.clone_flags, run.cgroup_fd, run.time_offsets)
+        pid, pidfd, run.joined_ns = ns.clone_init(joins, run.clone_flags, run.cgroup_fd, run.time_offsets, stays)
     except CallError as e:
         raise _clone_failure(entry, e) from e
     return pid, pidfd
@@ -239,6 +275,11 @@ def _clone_failure(entry: Entry, e: CallError) -> StepFailure:
 def own_pid_ns(entry: Entry) -> bool:
     """Whether the container's init is pid 1 of a new pid namespace: then all its processes die with it."""
     return "pid" in entry["new"]
+
+
+def is_outside(entry: Entry) -> bool:
+    """Whether the program's process is a child of the one that is set up, see plan()."""
+    return entry["outside"]
 
 
 def joined_path(plans: Plans, kind: str) -> str | None:

@@ -286,6 +286,7 @@ HINTS = {
     9: "the container's processes may have CAP_SYS_PTRACE and could take over a process that still has to load this profile: "
     "allow write, clone and setsid in it, or set noNewPrivileges",
 }
+NO_ROOM = "it takes two processes for a moment: /linux/resources/pids/limit or RLIMIT_NPROC leaves no room for the second one"
 PLAIN = {
     "FILTER": ("error loading seccomp filter into kernel", "/linux/seccomp"),
     "BOUND": ("unable to apply bounding set", "/process/capabilities/bounding"),
@@ -298,6 +299,7 @@ PLAIN = {
     "KEYRING": ("unable to join session keyring", None),
     "SESSION": ("unable to make the terminal the controlling one", "/process/terminal"),
     "SETNS": ("unable to join a namespace", "/linux/namespaces"),
+    "CLONE": ("unable to make the program's process", None),
 }
 
 
@@ -312,7 +314,8 @@ def words_for(name: str, call: str | None, detail: int, number: int, plans: Plan
     if name == "IDS":
         return _ids_failure(plans["user"], number, call)
     words, pointer = PLAIN.get(name, ("%s failed" % name.lower(), None))
-    return StepFailure(None, "%s: %s" % (words, errno_text(number)), pointer=pointer)
+    hint = NO_ROOM if (name, number) == ("CLONE", errno.EAGAIN) else None
+    return StepFailure(None, "%s: %s" % (words, errno_text(number)), pointer=pointer, hint=hint)
 
 
 EXEC_REASONS = {errno.ENOENT: "program-not-found", errno.EACCES: "program-not-executable", errno.ENOEXEC: "program-wrong-format"}

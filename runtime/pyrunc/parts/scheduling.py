@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final, TypedDict
 
-    from pyrunc.parts.sides import Context, ExecRun, InitRun, Run
+    from pyrunc.parts.sides import Context, ExecRun, HostRun, InitRun, Run
 
     class GivenScheduler(TypedDict, total=False):
         policy: str
@@ -234,12 +234,14 @@ def _affinity(pid: int, cpus: list[int], name: str) -> None:
 
 
 def init_set(entry: Entry, run: InitRun) -> None:
-    """Init, while it is privileged (CAP_SYS_NICE). Sets and verifies the values, which children inherit. Uses run.config for a hint."""
-    set_for(0, entry, run)
+    """Init, while it is privileged (CAP_SYS_NICE). Sets and verifies the values, which children inherit. Uses run.config for a hint. If init
+    is outside of the pid namespace, host_set does it for its child."""
+    if not run.plans["namespaces"]["outside"]:
+        set_for(0, entry, run)
 
 
-def exec_set(entry: Entry, run: ExecRun) -> None:
-    """Host side of exec: the same for run.pid, while it waits."""
+def host_set(entry: Entry, run: HostRun) -> None:
+    """Host side, if the process is a second one (op_clone): the same for run.pid, while it waits."""
     set_for(run.pid, entry, run)
 
 

@@ -106,15 +106,17 @@ def undo_connect(entry: Entry, run: HostRun) -> None:
 
 def init_open(entry: Entry, run: InitRun) -> None:
     """Init, inside the root, leader of its session. Opens the pty, makes it the controlling terminal and stdio, mounts it on /dev/console
-    (only if the mount namespace is private), and sends the master. Uses run.root_fd, run.fds["console"] and the plan of `root`. Everything
-    disappears with the process and its mount namespace."""
+    (only if the mount namespace is private), and sends the master. Uses run.root_fd, run.fds["console"] and the plan of `root`. If init is
+    outside of the pid namespace, its child makes the terminal the controlling one (op_session). Everything disappears with the process and
+    its mount namespace."""
     master, slave = _pair(run.root_fd)
     _settings(entry, slave)
     _give(slave, entry["uid"])
     root = run.plans.get("root", {})
     if root.get("mount_ns", True):
         _console(run.root_fd, slave)
-    tty.make_controlling(slave)
+    if not run.plans["namespaces"]["outside"]:
+        tty.make_controlling(slave)
     for number in (0, 1, 2):
         posix.dup2(slave, number)
     posix.close(slave)

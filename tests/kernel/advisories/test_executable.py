@@ -102,6 +102,24 @@ def test_cve_2016_9962_nothing_leads_out_during_exec(runtime, make_bundle, probe
     assert findings(runtime, bundle, id) == []
 
 
+@pytest.mark.parametrize("capabilities", [[], PTRACE], ids=["", "ptrace"])
+def test_cve_2016_9962_nothing_leads_out_of_a_container_that_joins_the_pids(runtime, make_bundle, prober, host, harmless, capabilities):
+    """A container is made in the pid namespace of a hostile one, as in a pod that shares its processes."""
+    bundle = prober(make_bundle())
+    bundle.outside = host.victim
+    bundle.rootfs.chmod(0o777)
+    host.victim.chmod(0o644)
+    host.freeze()
+    id = watching(runtime, bundle, capabilities, 0)
+    spaces = [{"type": kind} for kind in ("network", "ipc", "uts", "mount")]
+    neighbour = make_bundle({"/linux/namespaces": [{"type": "pid", "path": "/proc/%d/ns/pid" % runtime.state(id)["pid"]}, *spaces]})
+    tried = harmless(neighbour, {"/process/args": ["/bin/sh", "-c", "grep -l '^Name:.prober' /proc/[0-9]*/status"]})
+    assert tried.out.startswith("/proc/1/status"), "it sees the processes that it shares"
+    for _ in range(ROUNDS):
+        runtime.run(neighbour, env={**runtime.env, "HOSTSECRET": "1"})
+    assert findings(runtime, bundle, id) == []
+
+
 # ---- CVE-2024-21626
 
 UP = "../../../../../../../../../.."

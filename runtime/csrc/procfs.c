@@ -1,0 +1,191 @@
+/* proc_context(): a procfs of another pid namespace, for kernels that cannot be told which one (before Linux 6.18).
+ *
+ * fsopen(2) takes the pid namespace of the calling process, so the call has to be made by one that is in there, where hostile processes may
+ * see it and, with CAP_SYS_PTRACE, take it over. So that process has nothing to be taken:
+ *
+ *   caller ── clone3 ──> A: not in the pid namespace. Gives up its user, all capabilities, and the caller's memory, enters a user and a mount
+ *     │                  namespace of its own (fsopen asks for CAP_SYS_ADMIN there), and an empty root; closes all descriptors but one
+ *     │                  └─ clone3 ──> B: in the pid namespace. fsopen, sends the descriptor, ends
+ *     └── receives the descriptor, and makes and mounts the file system with its own rights
+ *
+ * Rule: what the caller receives is to be looked at before it is used (the caller of mount.procfs_of() does). B has the rights of a user whom
+ * nothing belongs to, in a directory where nothing is. */
+#include "spawn.h"
+
+#include <fcntl.h>
+#include <linux/mount.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+
+#define NOBODY 65534
+#define SECONDS 30 /* for a process that others may stop */
+
+struct asked {
+    struct hidden hidden;
+    int pid_ns, socket;
+};
+
+/* What is sent: 0 and the descriptor, or an errno and the name of the call. */
+struct said {
+    int32_t error;
+    char call[16];
+};
+
+static _Noreturn void give_up(int socket, const char *call)
+{
+    struct said said = {.error = errno};
+    for (size_t i = 0; call[i] && i < sizeof said.call - 1; i++)
+        said.call[i] = call[i];
+    ssize_t n = write(socket, &said, sizeof said);
+    _exit(n == (ssize_t)sizeof said ? 1 : 2);
+}
+
+static void must(long result, int socket, const char *call)
+{
+    if (result < 0)
+        give_up(socket, call);
+}
+
+/* The user of nobody's, with the one capability that a host may ask for before it lets a process make a user namespace. */
+static void become_nobody(int socket)
+{
+    struct caps caps = {.low = {.effective = ADMIN_BIT, .permitted = ADMIN_BIT}};
+    must(prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0), socket, "prctl");
+    must(syscall(SYS_setgroups, 0, NULL), socket, "setgroups");
+    must(syscall(SYS_setresgid, NOBODY, NOBODY, NOBODY), socket, "setresgid");
+    must(syscall(SYS_setresuid, NOBODY, NOBODY, NOBODY), socket, "setresuid");
+    must(caps_write(&caps), socket, "capset");
+    must(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), socket, "prctl");
+    must(prctl(PR_SET_DUMPABLE, 0, 0, 0, 0), socket, "prctl");
+}
+
+static void enter_empty_root(int socket)
+{
+    long context = syscall(SYS_fsopen, "tmpfs", FSOPEN_CLOEXEC);
+    must(context, socket, "fsopen");
+    must(syscall(SYS_fsconfig, context, FSCONFIG_CMD_CREATE, NULL, NULL, 0), socket, "fsconfig");
+    long top = syscall(SYS_fsmount, context, FSMOUNT_CLOEXEC, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_NODEV);
+    must(top, socket, "fsmount");
+    must(fchdir((int)top), socket, "fchdir");
+    must(chroot("."), socket, "chroot");
+}
+
+static void keep_only(int socket)
+{
+    if (socket > 0)
+        must(syscall(SYS_close_range, 0, (unsigned)socket - 1, 0), socket, "close_range");
+    must(syscall(SYS_close_range, (unsigned)socket + 1, ~0U, 0), socket, "close_range");
+}
+
+static _Noreturn void open_and_send(int socket)
+{
+    struct said said = {0};
+    union {
+        struct cmsghdr head;
+        char space[CMSG_SPACE(sizeof(int))];
+    } control = {0};
+    struct iovec part = {&said, sizeof said};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    must(prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0), socket, "prctl");
+    int fd = (int)syscall(SYS_fsopen, "proc", FSOPEN_CLOEXEC);
+    must(fd, socket, "fsopen");
+    control.head = (struct cmsghdr){.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof fd)};
+    *(int *)(void *)CMSG_DATA(&control.head) = fd;
+    _exit(sendmsg(socket, &message, 0) < 0);
+}
+
+static void outside(const void *data)
+{
+    const struct asked *asked = data;
+    int socket = asked->socket, pid_ns = asked->pid_ns;
+    struct clone3_args clone = {.exit_signal = SIGCHLD};
+    must(prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0), socket, "prctl");
+    clear_memory(&asked->hidden);
+    must(syscall(SYS_setns, pid_ns, CLONE_NEWPID), socket, "setns");
+    become_nobody(socket);
+    must(unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS), socket, "unshare");
+    enter_empty_root(socket);
+    keep_only(socket);
+    long pid = syscall(SYS_clone3, &clone, sizeof clone);
+    must(pid, socket, "clone3");
+    if (pid == 0)
+        open_and_send(socket);
+    while (waitpid((pid_t)pid, NULL, 0) < 0 && errno == EINTR)
+        ;
+    _exit(0);
+}
+
+static int received(int socket, struct said *said)
+{
+    union {
+        struct cmsghdr head;
+        char space[CMSG_SPACE(sizeof(int))];
+    } control = {0};
+    struct iovec part = {said, sizeof *said};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    ssize_t n;
+    do
+        n = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
+    while (n < 0 && errno == EINTR);
+    struct cmsghdr *head = n == (ssize_t)sizeof *said ? CMSG_FIRSTHDR(&message) : NULL;
+    if (n != (ssize_t)sizeof *said) { /* it was killed, or is kept from going on */
+        *said = (struct said){.error = n < 0 ? ETIMEDOUT : ESRCH, .call = "fsopen"};
+        return -1;
+    }
+    said->call[sizeof said->call - 1] = 0;
+    if (head && head->cmsg_level == SOL_SOCKET && head->cmsg_type == SCM_RIGHTS && head->cmsg_len == CMSG_LEN(sizeof(int)))
+        return *(int *)(void *)CMSG_DATA(head);
+    if (!said->error)
+        said->error = EPROTO;
+    return -1;
+}
+
+static PyObject *py_proc_context(PyObject *Py_UNUSED(self), PyObject *args)
+{
+    int ends[2];
+    struct asked asked = {0};
+    struct clone3_args clone = {.exit_signal = SIGCHLD};
+    struct said said = {0};
+    const struct timeval limit = {.tv_sec = SECONDS};
+    if (!PyArg_ParseTuple(args, "i:proc_context", &asked.pid_ns))
+        return NULL;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends))
+        return call_failed("socketpair", NULL);
+    asked.socket = ends[1];
+    (void)setsockopt(ends[0], SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    int fd = -1;
+    long pid = -1;
+    const char *failed = "clone3";
+    if (hide_memory(&asked.hidden, MADV_WIPEONFORK))
+        failed = "read /proc/self/maps";
+    else
+        pid = clone_child(&clone, outside, &asked);
+    int error = errno;
+    hide_memory(&asked.hidden, MADV_KEEPONFORK);
+    close(ends[1]);
+    if (pid > 0) {
+        fd = received(ends[0], &said);
+        failed = said.call[0] ? said.call : "fsopen";
+        error = said.error;
+        char more;
+        if (fd < 0 || recv(ends[0], &more, 1, 0) != 0) /* the end of the socket is that of both; it has not come: somebody holds the second one */
+            kill((pid_t)pid, SIGKILL);
+        while (waitpid((pid_t)pid, NULL, 0) < 0 && errno == EINTR)
+            ;
+    }
+    close(ends[0]);
+    errno = error;
+    return fd < 0 ? call_failed(failed, NULL) : PyLong_FromLong(fd);
+}
+
+PyMethodDef calls_procfs[] = {
+    {"proc_context", py_proc_context, METH_VARARGS, "proc_context(pid_ns) -> fd of fsopen(2) for a procfs of that pid namespace"},
+    {NULL, NULL, 0, NULL},
+};

@@ -1,0 +1,81 @@
+"""The host side's end of the handshake, where the other side leaves a child in its place."""
+
+import os
+import struct
+
+import pytest
+
+from pyrunc.engine import handshake
+
+
+class Cancel:
+    """engine.signals.Cancel of a command that nobody stops."""
+
+    def __init__(self):
+        self.wake_fd, self.writer = os.pipe()
+
+    def close(self):
+        os.close(self.wake_fd)
+        os.close(self.writer)
+
+
+@pytest.fixture
+def cancel():
+    made = Cancel()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def pair():
+    ours, theirs = handshake.pair()
+    yield ours, theirs
+    ours.close()
+    theirs.close()
+
+
+@pytest.fixture
+def ended():
+    """The pidfd of a process that has ended."""
+    pid = os.posix_spawn("/bin/true", ["true"], {})
+    fd = os.pidfd_open(pid)
+    os.waitid(os.P_PIDFD, fd, os.WEXITED | os.WNOWAIT)
+    yield fd
+    os.close(fd)
+    os.waitpid(pid, 0)
+
+
+def record(kind, extra=0):
+    return struct.pack(handshake.RECORD, kind, 0, 0, 0, extra, b"")
+
+
+class Died(Exception):
+    pass
+
+
+def died(_data):
+    raise Died
+
+
+def test_the_end_of_a_process_whose_child_holds_the_socket(cancel, pair, ended):
+    ours, _theirs = pair  # somebody still has it
+    with pytest.raises(Died):
+        handshake.serve(ours, cancel, {handshake.END: died}, ended)
+
+
+def test_what_it_has_said_before_comes_first(cancel, pair, ended):
+    ours, theirs = pair
+    theirs.sock.send(record(handshake.C_CLONED, 7))
+    theirs.sock.send(record(handshake.C_READY))
+    seen = []
+    handlers = {handshake.END: died, handshake.C_CLONED: lambda data: seen.append(data[4]), handshake.C_READY: lambda _data: True}
+    handshake.serve(ours, cancel, handlers, ended)
+    assert seen == [7]
+
+
+def test_hang_up_ends_a_wait(pair):
+    ours, theirs = pair
+    ours.hang_up()
+    assert theirs.receive() == (handshake.END, None, [])
+    theirs.close()
+    ours.hang_up()
