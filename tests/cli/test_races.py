@@ -80,9 +80,15 @@ def test_commands_at_once(pyrunc: Runtime, make_bundle: MakeBundle, no_leaks: Tr
 
 
 def not_well(result: Result) -> bool:
-    return result.code not in KNOWN or any(word in result.err for word in BUG) or (result.code not in (0, 255, 137, 143) and len(result.err.splitlines()) > 2)
+    return (
+        result.code not in KNOWN
+        or any(word in result.err for word in BUG)
+        or (result.code not in (0, 255, 137, 143) and len(result.err.splitlines()) > 2)
+    )
 
 
 def test_what_counts_as_well() -> None:
     bad = harness.Result(["x"], 1, "", "Traceback (most recent call last):\n")
-    assert not_well(bad) and not_well(harness.Result(["x"], -11, "", "")) and not not_well(harness.Result(["x"], 1, "", "create failed: no\n"))
+    assert (
+        not_well(bad) and not_well(harness.Result(["x"], -11, "", "")) and not not_well(harness.Result(["x"], 1, "", "create failed: no\n"))
+    )
