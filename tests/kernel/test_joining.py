@@ -223,3 +223,17 @@ def test_exec_stays_in_a_root_that_is_a_chroot(pyrunc, make_bundle, request, kin
     id = pyrunc.started(bundle)
     shown = pyrunc.ok("exec", id, "/bin/sh", "-c", "ls /only-here && ls -d /../only-here && pwd").out
     assert shown.split() == ["/only-here", "/../only-here", "/"]
+
+
+def test_live_changes_go_where_the_container_was_made(pyrunc, make_bundle, tmp_path):
+    """An ordinary user's init in namespaces of its own making keeps nobody from changing the container."""
+    (tmp_path / "file").touch()
+    bundle = make_bundle(args=["/bin/sh", "-c", "sleep 1000 & exec unshare -U -m sleep 1000"])
+    (bundle.rootfs / "given").mkdir()
+    id = pyrunc.started(bundle)
+    until_executed(pyrunc.state(id)["pid"], "sleep")
+    pyrunc.ok("update", "--device-add", "c 1:7 rw /dev/full2", id)
+    pyrunc.ok("mounts", "add", "--source", tmp_path, "--destination", "/given", id)
+    assert pyrunc.ok("exec", id, "/bin/ls", "/dev/full2", "/given/file").out.split() == ["/dev/full2", "/given/file"]
+    pyrunc.ok("mounts", "remove", id, "/given")
+    assert pyrunc.ok("exec", id, "/bin/ls", "/given").out == ""

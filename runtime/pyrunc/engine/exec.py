@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from pyrunc.engine.shapes import Record
     from pyrunc.parts.sides import Op
+    from pyrunc.state_document import State
     from pyrunc.store import StateDir
 
 PARTS = (
@@ -108,9 +109,7 @@ def _namespaces(run: ExecRun, opened: list[int]) -> tuple[tuple[int, int], ...]:
                 continue
         except FileNotFoundError:
             continue  # a kernel without this kind
-        fd = ns.open_path("/proc/%d/ns/%s" % (run.init_pid, ns.FILES[kind]), kind)
-        if recorded is not None and posix.fstat(fd).st_ino != recorded[kind]:
-            fd = _left(run, kind, recorded[kind], fd)
+        fd = namespace_of(run.container.state, kind)
         opened.append(fd)
         joins.append((fd, ns.FLAGS[kind]))
     if joins and joins[0][1] == ns.FLAGS["user"]:  # before it those of another owner, whom we have no rights over from within
@@ -120,26 +119,48 @@ def _namespaces(run: ExecRun, opened: list[int]) -> tuple[tuple[int, int], ...]:
     return tuple(joins)
 
 
-def _left(run: ExecRun, kind: str, inode: int, fd: int) -> int:
+def namespace_of(state: State, kind: str) -> int:
+    """fd of the namespace that the container was created with, or of init's if that is not recorded. Whoever goes into a container uses it,
+    as init may have moved. The caller checks that init is still running when all are opened."""
+    fd = ns.open_path("/proc/%d/ns/%s" % (state["pid"], ns.FILES[kind]), kind)
+    recorded = state.get("namespaces")
+    if recorded is None or kind not in recorded or posix.fstat(fd).st_ino == recorded[kind]:
+        return fd
+    return _left(state, kind, recorded[kind], fd)
+
+
+def _left(state: State, kind: str, inode: int, fd: int) -> int:
     """Init has moved to a namespace that it created: the container's is an ancestor of it, or that of another process of the container. If
     no process is left in it, init's is used, which also belongs to the container. Closes fd, or returns it."""
-    from pyrunc.cgroup import kill as cgroup_kill
-
     found = ns.ancestor(fd, inode) if kind == "user" else -1
-    for pid in () if found >= 0 else cgroup_kill.procs(run.container.state.get("cgroup_paths") or {}):
+    pid = 0 if found >= 0 else process_in(state, kind, inode)
+    if pid:
         try:
-            other = ns.open_path("/proc/%d/ns/%s" % (pid, ns.FILES[kind]), kind)
-        except OSError:
-            continue  # it has exited
-        if posix.fstat(other).st_ino == inode:
-            found = other
-            break
-        posix.close(other)
+            found = ns.open_path("/proc/%d/ns/%s" % (pid, ns.FILES[kind]), kind)
+        except OSError as e:
+            log.debug("exec: process %d has exited: %s" % (pid, e))
+        else:
+            if posix.fstat(found).st_ino != inode:  # of another process with the same number
+                posix.close(found)
+                found = -1
     if found < 0:
         log.debug("exec: nobody is left in the %s namespace that the container was made with" % kind)
         return fd
     posix.close(fd)
     return found
+
+
+def process_in(state: State, kind: str, inode: int) -> int:
+    """The pid of a process of the container's cgroups in a namespace; 0 if there is none."""
+    from pyrunc.cgroup import kill as cgroup_kill
+
+    for pid in cgroup_kill.procs(state.get("cgroup_paths") or {}):
+        try:
+            if posix.stat("/proc/%d/ns/%s" % (pid, ns.FILES[kind])).st_ino == inode:
+                return pid
+        except OSError:
+            continue  # it has ended
+    return 0
 
 
 def _terminal(run: ExecRun) -> None:

@@ -20,6 +20,7 @@ from _signal import SIGCHLD, SIGKILL
 
 from pyrunc import fileio, trace
 from pyrunc.engine import barrier, handshake, init, lifecycle, planner, signals, status, steps
+from pyrunc.engine import exec as engine_exec
 from pyrunc.errors import CALLER_TEXT, Refusal, StateError, StepFailure, quote
 from pyrunc.linux import _syscalls, fs, mount, ns, paths, pidfd, proc
 from pyrunc.linux import constants as c
@@ -124,11 +125,16 @@ def _columns(one: Json) -> dict[str, Any]:
 
 
 def present(state_dir: StateDir) -> set[int]:
-    """Ids of the mounts in init's mount namespace; none if it has exited."""
-    if not status.is_alive(state_dir.state):
+    """Ids of the mounts in the mount namespace that the container was created with; none if its init has exited."""
+    state = state_dir.state
+    if not status.is_alive(state):
         return set()
     try:
-        text = fileio.read_file("/proc/%d/mountinfo" % state_dir.state["pid"], TABLE_LIMIT)
+        pid = state["pid"]
+        recorded = (state.get("namespaces") or {}).get("mount")
+        if recorded is not None and posix.stat("/proc/%d/ns/mnt" % pid).st_ino != recorded:
+            pid = engine_exec.process_in(state, "mount", recorded) or pid
+        text = fileio.read_file("/proc/%d/mountinfo" % pid, TABLE_LIMIT)
     except OSError:
         return set()
     return {int(line.partition(b" ")[0]) for line in text.split(b"\n") if line}
@@ -180,8 +186,8 @@ def _go(run: Run, act: Act, work: Any, made: Made) -> None:
 
 
 def _open(run: Run, opened: list[int], may_share: bool) -> list[tuple[int, str]]:
-    """Sets run.root_fd; returns [(fd, kind)] of the namespaces to join, user first, after checking that they are those of the container's
-    init. may_share: the container may share the host's mount namespace."""
+    """Sets run.root_fd; returns [(fd, kind)] of the namespaces to join, user first: those that the container was created with, wherever init
+    is now. may_share: the container may share the host's mount namespace."""
     state = run.stored.state
     init_fd = pidfd.open_init(state["pid"], state["start_time"])
     if init_fd < 0:
@@ -190,10 +196,12 @@ def _open(run: Run, opened: list[int], may_share: bool) -> list[tuple[int, str]]
     run.root_fd = posix.open("/proc/%d/root" % run.pid, posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
     opened.append(run.root_fd)
     joins = []
+    recorded = state.get("namespaces")
     for kind in ("user", "mount"):
-        fd = ns.open_path("/proc/%d/ns/%s" % (run.pid, ns.FILES[kind]), kind)
-        opened.append(fd)
-        if not ns.is_own(fd, kind):
+        fd = -1 if recorded is not None and kind not in recorded else engine_exec.namespace_of(state, kind)
+        if fd >= 0:
+            opened.append(fd)
+        if fd >= 0 and not ns.is_own(fd, kind):
             joins.append((fd, kind))
         elif kind == "mount" and not may_share:
             raise Refusal(
@@ -293,7 +301,7 @@ def _add(run: Run, entry: Entry, mount_ns_fd: int) -> None:
         trees.append(_named(live.make, item, item, entry, run))
     run.peer.send(MADE, [live.note(item, tree) for item, tree in zip(entry["list"], trees, strict=True)])
     run.peer.expect(GO)
-    ns.join(mount_ns_fd, "mount")
+    _enter(run, mount_ns_fd)
     attached = []
     try:
         for item, tree in zip(entry["list"], trees, strict=True):
@@ -303,6 +311,13 @@ def _add(run: Run, entry: Entry, mount_ns_fd: int) -> None:
         for tree in reversed(attached):
             mount.detach(tree, run.proc)
         raise
+
+
+def _enter(run: Run, mount_ns_fd: int) -> None:
+    """Into the mount namespace. In one that is the container's own its root is the container's; init's may be that of another namespace by now."""
+    ns.join(mount_ns_fd, "mount")
+    if run.plans["root"]["own_ns"]:
+        run.root_fd = posix.open("/", posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
 
 
 def _named(act: Callable[..., Any], item: Any, *args: Any) -> Any:
@@ -315,7 +330,7 @@ def _named(act: Callable[..., Any], item: Any, *args: Any) -> Any:
 
 
 def _remove(run: Run, records: Any, mount_ns_fd: int) -> None:
-    ns.join(mount_ns_fd, "mount")
+    _enter(run, mount_ns_fd)
     for record in records:
         try:
             live.remove(record, run)
@@ -335,7 +350,7 @@ def _nodes(run: Run, work: dict[str, list[Entry]], mount_ns_fd: int) -> None:
     run.peer.send(MADE, [])
     run.peer.expect(GO)
     if mount_ns_fd >= 0:
-        ns.join(mount_ns_fd, "mount")
+        _enter(run, mount_ns_fd)
     made = []
     try:
         for entry, tree in zip(work["add"], sources, strict=True):
