@@ -25,6 +25,7 @@
 #include "spawn.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -34,6 +35,7 @@
 #include <sys/wait.h>
 
 #define SIGNAL_BYTES 8       /* sizeof the kernel's sigset_t */
+#define TICK_MS 1000
 #define MAPS_SIZE (1 << 18)  /* bytes of /proc/self/maps; ours is 4 KiB, that of a program with many libraries 100 KiB */
 
 struct spawn {
@@ -247,7 +249,32 @@ static long clone_first(const struct spawn *spawn)
     return clone_child(&clone, first, spawn);
 }
 
-static PyObject *run(struct spawn *spawn)
+/* Waits for what the first process says: it may be frozen in the cgroup that it has entered, and then a signal has to end the wait. -1 with an
+ * exception of `check`, a function without arguments or NULL. */
+static int wait_for(int fd, PyObject *check)
+{
+    struct pollfd ready = {.fd = fd, .events = POLLIN};
+    while (poll(&ready, 1, TICK_MS) <= 0) {
+        if (PyErr_CheckSignals())
+            return -1;
+        PyObject *answer = check ? PyObject_CallNoArgs(check) : NULL;
+        if (check && !answer)
+            return -1;
+        Py_XDECREF(answer);
+    }
+    return 0;
+}
+
+/* A process that can't go on dies of this when it is thawed; nobody waits for that. */
+static void end_first(pid_t pid, int fd)
+{
+    struct pollfd gone = {.fd = fd};
+    kill(pid, SIGKILL);
+    if (poll(&gone, 1, TICK_MS) > 0)
+        reap(pid);
+}
+
+static PyObject *run(struct spawn *spawn, PyObject *check)
 {
     int ends[2];
     struct record record = {0};
@@ -263,7 +290,9 @@ static PyObject *run(struct spawn *spawn)
         result = call_failed("clone3", NULL);
     hide_memory(&spawn->hidden, MADV_KEEPONFORK);
     close(ends[1]);
-    if (pid > 0) {
+    if (pid > 0 && wait_for(ends[0], check)) {
+        end_first((pid_t)pid, ends[0]);
+    } else if (pid > 0) {
         do
             n = read(ends[0], &record, sizeof record);
         while (n < 0 && errno == EINTR);
@@ -322,13 +351,14 @@ failed:
 
 static PyObject *py_spawn(PyObject *Py_UNUSED(self), PyObject *args, PyObject *keywords)
 {
-    static char *names[] = {"flags", "cgroup_fd", "ns_fds", "ops", "status_fd", "result_fd", "stdio", "preserve", "before", NULL};
+    static char *names[] = {"flags", "cgroup_fd", "ns_fds", "ops", "status_fd", "result_fd", "stdio", "preserve", "before", "check", NULL};
     struct spawn spawn = {.result_fd = -1};
     PyObject *ns_fds, *ops, *result = NULL, *none = PyTuple_New(0), *stdio = Py_BuildValue("iii", -1, -1, -1);
-    PyObject *before = none, *std = stdio;
-    if (PyArg_ParseTupleAndKeywords(args, keywords, "KiOOi|iOiO:spawn", names, &spawn.flags, &spawn.cgroup_fd, &ns_fds, &ops,
-                                    &spawn.status_fd, &spawn.result_fd, &std, &spawn.preserve, &before)) {
+    PyObject *before = none, *std = stdio, *check = NULL;
+    if (PyArg_ParseTupleAndKeywords(args, keywords, "KiOOi|iOiOO:spawn", names, &spawn.flags, &spawn.cgroup_fd, &ns_fds, &ops,
+                                    &spawn.status_fd, &spawn.result_fd, &std, &spawn.preserve, &before, &check)) {
         PyObject *list = first_ops(before, ns_fds, std);
+        check = check == Py_None ? NULL : check;
         if (list && !plan_parse(&spawn.before, list) && !plan_parse(&spawn.ops, ops)) {
             const struct op *last = spawn.ops.count ? &spawn.ops.ops[spawn.ops.count - 1] : NULL;
             if (!last || last->code != OP_EXEC)
@@ -336,7 +366,7 @@ static PyObject *py_spawn(PyObject *Py_UNUSED(self), PyObject *args, PyObject *k
             else {
                 spawn.hidden.plans[0] = &spawn.before;
                 spawn.hidden.plans[1] = &spawn.ops;
-                result = run(&spawn);
+                result = run(&spawn, check);
             }
         }
         Py_XDECREF(list);
@@ -362,8 +392,9 @@ static PyObject *py_wipe_environ(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(
 
 PyMethodDef calls_spawn[] = {
     {"spawn", (PyCFunction)(void (*)(void))py_spawn, METH_VARARGS | METH_KEYWORDS,
-     "spawn(flags, cgroup_fd, ns_fds, ops, status_fd, result_fd=-1, stdio=(-1, -1, -1), preserve=0, before=()) -> (pid, pidfd)\n"
-     "flags: of the clone that makes the process; cgroup_fd: directory of cgroup v2 or -1; ns_fds: ((fd, nstype), ...)."},
+     "spawn(flags, cgroup_fd, ns_fds, ops, status_fd, result_fd=-1, stdio=(-1, -1, -1), preserve=0, before=(), check=None) -> (pid, pidfd)\n"
+     "flags: of the clone that makes the process; cgroup_fd: directory of cgroup v2 or -1; ns_fds: ((fd, nstype), ...); "
+     "check(): called while it waits, an exception of it ends the process."},
     {"wipe_environ", py_wipe_environ, METH_NOARGS,
      "wipe_environ(): argv and environment of this process, as /proc shows them, become zeroes after the name of a waiting init"},
     {NULL, NULL, 0, NULL},

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -237,3 +237,66 @@ def test_live_changes_go_where_the_container_was_made(pyrunc, make_bundle, tmp_p
     assert pyrunc.ok("exec", id, "/bin/ls", "/dev/full2", "/given/file").out.split() == ["/dev/full2", "/given/file"]
     pyrunc.ok("mounts", "remove", id, "/given")
     assert pyrunc.ok("exec", id, "/bin/ls", "/given").out == ""
+
+
+@pytest.fixture
+def freezer(pyrunc) -> Iterator[Callable[[str], pathlib.Path]]:
+    """freezer(id) -> freezer.state of a container's cgroup of version 1; thawed at the end."""
+    if not os.path.isdir("/sys/fs/cgroup/freezer"):
+        pytest.skip("this machine has no freezer of cgroup v1, in which what is killed does not die")
+    files = []
+
+    def of(id: str) -> pathlib.Path:
+        lines = pathlib.Path("/proc/%d/cgroup" % pyrunc.state(id)["pid"]).read_text().splitlines()
+        path = next(line.split(":", 2)[2] for line in lines if ":freezer:" in line)
+        files.append(pathlib.Path("/sys/fs/cgroup/freezer" + path) / "freezer.state")
+        return files[-1]
+
+    yield of
+    for file in files:
+        file.write_text("THAWED")
+
+
+def test_exec_ends_though_the_program_is_frozen(pyrunc, slow, freezer):
+    """Whoever may write to the container's freezer holds a process that SIGKILL does not end."""
+    id, _program, _fd = slow
+    command = popen(pyrunc, "exec", id, "/bin/slow", "true")
+    pid = joined(pyrunc, id, command)
+    freezer(id).write_text("FROZEN")
+    command.send_signal(signal.SIGTERM)
+    assert command.wait(harness.WATCHDOG) == 255
+    freezer(id).write_text("THAWED")
+    gone(pid)
+    assert "interrupted by signal 15" in command.communicate()[1]
+
+
+def test_exec_ends_though_the_container_is_frozen_before(pyrunc, make_bundle, freezer):
+    id = pyrunc.started(make_bundle(args=["/bin/sleep", "1000"]))
+    freezer(id)
+    pyrunc.ok("pause", id)
+    command = popen(pyrunc, "exec", "--ignore-paused", id, "/bin/true")
+    pid = int(until(lambda: pathlib.Path("/proc/%d/task/%d/children" % (command.pid, command.pid)).read_text().split(), "a child")[0])
+    command.send_signal(signal.SIGTERM)
+    assert command.wait(harness.WATCHDOG) == 255
+    pyrunc.ok("resume", id)
+    gone(pid)
+    assert "interrupted by signal 15" in command.communicate()[1]
+
+
+def until(true: Callable[[], list[str]], what: str) -> list[str]:
+    end = time.monotonic() + harness.WATCHDOG
+    while not (found := true()):
+        assert time.monotonic() < end, "it never came: " + what
+    return found
+
+
+def gone(pid: int) -> None:
+    """Until a process has ended; whose child it is by now does not matter."""
+    end = time.monotonic() + harness.WATCHDOG
+    while True:
+        try:
+            if pathlib.Path("/proc/%d/stat" % pid).read_text().rpartition(")")[2].split()[0] == "Z":
+                return
+        except (FileNotFoundError, ProcessLookupError):
+            return
+        assert time.monotonic() < end, "%d is still there" % pid

@@ -114,24 +114,36 @@ def pid_ns(ended):
     return "/proc/%d/ns/pid" % run.pid
 
 
-def test_a_pid_namespace_is_joined_and_the_host_stays(ended, pid_ns):
+def join_pid(run):
+    """What finish() does with op_join: from here on children of init are in the pid namespace."""
+    op = namespaces.op_join(run.plans["namespaces"], run)
+    assert op is not None
+    _syscalls.finish((op,), -1)
+    return os.stat("/proc/self/ns/pid_for_children").st_ino
+
+
+def test_init_stays_out_of_a_pid_namespace_and_so_does_the_host(ended, pid_ns):
     own = staged.inodes()
     entry = staged.plan([("pid", pid_ns), "mount"])
     run = staged.prepared(entry)
-    init = ended(staged.init(run, look))
+    init = ended(staged.init(run, look, join_pid))
     seen = init.go()
-    assert seen["pid"] > 1 and os.stat("/proc/%d/ns/pid" % run.pid).st_ino == os.stat(pid_ns).st_ino
+    assert seen["pid"] == run.pid and seen["ns"]["pid"] == own["pid"] and seen["ns"]["mount"] != own["mount"]
+    assert init.go() == os.stat(pid_ns).st_ino
     assert os.waitid(os.P_PIDFD, run.pidfd, os.WEXITED | os.WNOHANG) is None, "it is our own child"
     assert staged.inodes() == own
     assert os.stat("/proc/self/ns/pid_for_children").st_ino == own["pid"], "and so do its later children"
     assert staged.apart(lambda: os.getpid()) != 1
 
 
-def test_init_of_a_shared_pid_namespace_is_not_dumpable(ended, pid_ns):
+def test_init_of_a_shared_pid_namespace_is_not_dumpable(ended):
     def dumpable(run):
         return _syscalls.prctl(kernel_constants.PR_GET_DUMPABLE)
 
-    run = staged.prepared(staged.plan([("pid", pid_ns)]))
+    first = staged.prepared(staged.plan(["user", "pid"], MAPPED))
+    ended(staged.init(first, lambda run: None))
+    maps_of(first.pid)
+    run = staged.prepared(staged.plan([(kind, "/proc/%d/ns/%s" % (first.pid, kind)) for kind in ("user", "pid")]))
     assert ended(staged.init(run, dumpable)).go() == 0
     run = staged.prepared(staged.plan(["pid"]))
     assert ended(staged.init(run, dumpable)).go() == 1, "its maps are still to be written"
@@ -203,8 +215,10 @@ def test_a_new_user_namespace_beside_joined_ones(ended, held, pid_ns):
     init = ended(staged.init(run, look))
     maps_of(run.pid)
     seen = init.go()
-    for kind, path in (*joins, ("pid", pid_ns)):
+    for kind, path in joins:
         assert seen["ns"][kind] == os.stat(path).st_ino, kind
+    assert os.stat("/proc/%d/ns/pid_for_children" % run.pid).st_ino == os.stat(pid_ns).st_ino, "as it could not be joined later"
+    assert seen["ns"]["pid"] == staged.inode("pid") and seen["pid"] == run.pid
     assert owner(run.pid, "ipc") == seen["ns"]["user"] != staged.inode("user")
 
 
@@ -236,7 +250,8 @@ def test_where_the_caller_ignores_sigchld(ended, pid_ns):
     before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     try:
         run = staged.prepared(staged.plan([("pid", pid_ns)]))
-        assert ended(staged.init(run, look)).go()["pid"] > 1
+        init = ended(staged.init(run, look, join_pid))
+        assert init.go()["pid"] == run.pid and init.go() == os.stat(pid_ns).st_ino
     finally:
         signal.signal(signal.SIGCHLD, before)
 
@@ -274,16 +289,18 @@ def test_init_is_born_in_its_cgroup(kinds, ended, pod, held, cgroup2, token):
 
 
 def test_a_pid_namespace_whose_init_is_gone(ended):
-    run = staged.prepared(staged.plan(["pid"]))
+    run = staged.prepared(staged.plan(["user", "pid"], MAPPED))
     init = staged.init(run, lambda run: None)
-    path = os.open("/proc/%d/ns/pid" % run.pid, os.O_RDONLY)
+    maps_of(run.pid)
+    paths = [os.open("/proc/%d/ns/%s" % (run.pid, kind), os.O_RDONLY) for kind in ("user", "pid")]
     init.end()
-    entry = staged.plan([("pid", "/proc/self/fd/%d" % path)])
+    entry = staged.plan([(kind, "/proc/self/fd/%d" % path) for kind, path in zip(("user", "pid"), paths, strict=True)])
     children = harness.children()
     with pytest.raises(StepFailure) as caught:
         staged.init(staged.prepared(entry), lambda run: None)
     assert caught.value.errno == errno.ENOMEM and caught.value.words.startswith("cannot make the container's first process")
-    os.close(path)
+    for path in paths:
+        os.close(path)
     assert harness.children() == children
 
 
@@ -308,7 +325,7 @@ def test_what_the_kernel_refuses_names_the_namespace(held):
         fd = os.open(paths["network"], os.O_RDONLY)
         os.setresgid(NOBODY, NOBODY, NOBODY)
         os.setresuid(NOBODY, NOBODY, NOBODY)
-        entry = {"flags": c.CLONE_NEWUSER | c.CLONE_NEWNS, "pointers": {"network": "/linux/namespaces/7"}}
+        entry = {"flags": c.CLONE_NEWUSER | c.CLONE_NEWNS, "pointers": {"network": "/linux/namespaces/7"}, "outside": False, "userns": True}
         run = staged.Run(plans={"namespaces": entry}, fds={}, clone_flags=entry["flags"], cgroup_fd=-1, time_offsets=None)
         run.fds["ns:network"] = fd
         try:
@@ -382,7 +399,9 @@ def test_into_a_pod_from_within_a_user_namespace():
             living = staged.init(first, lambda run: None)
             run = staged.prepared(staged.plan([("pid", "/proc/%d/ns/pid" % first.pid), "mount", "time"]))
             clocks.host_offsets({"monotonic": [500000, 0]}, run)
-            seen = staged.init(run, look).go()
+            init = staged.init(run, look, join_pid)
+            seen = init.go()
+            seen["joined"] = init.go()
             assert living.go() is None
             return [seen, staged.inodes(), staged.inode("pid", first.pid), os.stat("/proc/self/ns/pid_for_children").st_ino]
 
@@ -394,7 +413,7 @@ def test_into_a_pod_from_within_a_user_namespace():
         return maps
 
     seen, own, pid, after = staged.apart(inside)
-    assert seen["pid"] == 2 and seen["ns"]["pid"] == pid and seen["ns"]["time"] != own["time"]
+    assert seen["ns"]["pid"] == own["pid"] and seen["joined"] == pid and seen["ns"]["time"] != own["time"]
     assert own["pid"] == after == staged.inode("pid") and own["time"] == staged.inode("time")
 
 

@@ -84,6 +84,10 @@ MORE = {
 NOTIFIES = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["swapon"], "action": "SCMP_ACT_NOTIFY"}]}
 
 
+# What comes after op_clone happens in a joined pid namespace only.
+CLONED = {(part, verb) for phase, part, verb, _ in order.CREATE if phase == "cloned"}
+
+
 def rows_of(phases=None):
     """(part, verb) of the rows that have a verb."""
     return [(part, verb) for phase, part, verb, _ in order.CREATE if part != "engine" and (phases is None or phase in phases)]
@@ -100,7 +104,7 @@ def device():
 @pytest.fixture
 def surroundings(tmp_path, monkeypatch):
     """prepare(part, verb) -> (changes, options) with what the part needs of the host."""
-    opened = []
+    opened, held = [], []
 
     def listening(name):
         path = str(tmp_path / name)
@@ -124,9 +128,20 @@ def surroundings(tmp_path, monkeypatch):
             monkeypatch.setenv("NOTIFY_SOCKET", listening("notify"))
         if (part, verb) in (("seccomp", "host_deliver"), ("seccomp", "op_notify")):
             changes["/linux/seccomp"] = {**NOTIFIES, "listenerPath": listening("listener")}
+        if (part, verb) in CLONED:
+            holder = subprocess.Popen(
+                ["unshare", "--pid", "--fork", "--kill-child", "sh", "-c", "echo; exec sleep 1000"], stdout=subprocess.PIPE
+            )
+            opened.append(holder.stdout)
+            held.append(holder)
+            assert holder.stdout is not None and holder.stdout.readline()
+            changes["/linux/namespaces/0"] = {"type": "pid", "path": "/proc/%d/ns/pid_for_children" % holder.pid}
         return changes, options
 
     yield prepare
+    for holder in held:
+        holder.kill()
+        holder.wait()
     for one in opened:
         one.close()
     subprocess.run(["ip", "link", "del", DEVICE], stderr=subprocess.DEVNULL, check=False)
@@ -169,7 +184,7 @@ def test_an_error_is_undone_and_named(pyrunc, no_leaks, make_bundle, surrounding
     pyrunc.ok("delete", "--force", id)
 
 
-HOST = ("prepare", "placed", "hooks", "limits", "listener")
+HOST = ("prepare", "placed", "hooks", "limits", "cloned", "listener")
 
 
 @pytest.mark.parametrize("act", ["kill", "killafter"])

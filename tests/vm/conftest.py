@@ -36,6 +36,7 @@ MARKERS = (
     "vm: runs in the guest (given to all of tests/vm/inside)",
     "vm_short(*words): of the guest's tests, those that `make test` runs; with words, the variants that have one in their ids",
     "vm_user: runs in the guest as uid 1000 in its user manager",
+    "vm_selinux: runs in a guest of its own, where SELinux is enforcing",
     "long: for `make test-all`",
 )
 
@@ -43,8 +44,11 @@ MARKERS = (
 def pytest_configure(config: pytest.Config) -> None:
     for line in MARKERS:
         config.addinivalue_line("markers", line)
-    plugin: Reporter | Machine = Reporter(config) if IN_GUEST in os.environ else Machine(config)
-    config.pluginmanager.register(plugin, "vm")
+    if IN_GUEST in os.environ:
+        config.pluginmanager.register(Reporter(config), "vm")
+        return
+    config.pluginmanager.register(Machine(config), "vm")
+    config.pluginmanager.register(WithSELinux(config), "vm_selinux")
 
 
 def is_inside(item: pytest.Item) -> bool:
@@ -73,6 +77,14 @@ class Reporter:
 class Machine:
     """On the host: takes the place of pytest's own protocol for the items of inside/."""
 
+    words = ""  # for the kernel; with any the guest boots
+
+    def is_ours(self, item: pytest.Item) -> bool:
+        return is_inside(item) and item.get_closest_marker("vm_selinux") is None
+
+    def prepare(self, tmp: str) -> None:
+        """What comes before the tests. LabError: there can be none."""
+
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
         self.guest: lab.Guest | None = None
@@ -85,14 +97,14 @@ class Machine:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        for item in filter(is_inside, items):
+        for item in filter(self.is_ours, items):
             item.add_marker(pytest.mark.vm)
             if not is_short(item):
                 item.add_marker(pytest.mark.long)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Json:
-        if not is_inside(item):
+        if not self.is_ours(item):
             return None
         if self.thread is None:
             self._begin(item.session)
@@ -112,7 +124,7 @@ class Machine:
 
     def _begin(self, session: pytest.Session) -> None:
         chosen: dict[str, list[str]] = {"root": [], "user": []}
-        for item in filter(is_inside, session.items):
+        for item in filter(self.is_ours, session.items):
             chosen["user" if item.get_closest_marker("vm_user") else "root"].append(item.nodeid)
         self.thread = threading.Thread(target=self._live, args=(chosen,), daemon=True)
         self.thread.start()
@@ -133,7 +145,12 @@ class Machine:
             except lab.LabError as e:
                 self.reason = str(e)
                 return
-            with lab.folder() as tmp, lab.Guest(tmp, PROJECT) as self.guest:
+            with lab.folder() as tmp, lab.Guest(tmp, PROJECT, words=self.words) as self.guest:
+                try:
+                    self.prepare(tmp)
+                except lab.LabError as e:
+                    self.reason = str(e)
+                    return
                 for user, ids in chosen.items():
                     if ids:
                         self._run(user, ids)
@@ -211,3 +228,27 @@ class Machine:
             return pytest.TestReport(**where, outcome="skipped", longrepr=(str(item.path), item.location[1] or 0, reason))
         tail = bytes(self.log[user][-6000:]).decode("utf-8", "replace")
         return pytest.TestReport(**where, outcome="failed", longrepr="the guest sent no report of this test; its last words:\n%s" % tail)
+
+
+class WithSELinux(Machine):
+    """The second guest. Its policy is loaded when everything runs already, which is what init does on a host with SELinux."""
+
+    words = "security=selinux selinux=1 enforcing=0"
+    LOAD = (
+        "import os, sys; data = sys.stdin.buffer.read(); fd = os.open('/sys/fs/selinux/load', os.O_WRONLY); "
+        "assert os.write(fd, data) == len(data); open('/sys/fs/selinux/enforce', 'w').write('1')"
+    )
+
+    def is_ours(self, item: pytest.Item) -> bool:
+        return is_inside(item) and item.get_closest_marker("vm_selinux") is not None
+
+    def prepare(self, tmp: str) -> None:
+        import lab
+        import selinux_policy
+
+        assert self.guest is not None
+        lab.done("tools/setup.sh", ["sh", str(PROJECT / "tools/setup.sh"), "vm"])
+        said = bytearray()
+        data = selinux_policy.compiled(pathlib.Path(tmp))
+        if self.guest.run(["python3", "-c", self.LOAD], stdin=data, on_output=said.extend, on_error=said.extend):
+            raise lab.LabError("the policy could not be loaded: %s" % said.decode("utf-8", "replace")[-1000:])

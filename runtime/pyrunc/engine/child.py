@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posix
+from _signal import SIGKILL
 
 from pyrunc import fileio, log
 from pyrunc.errors import Bug
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from posix import waitid_result
 
 FOREVER = -1
+END_MS = 5_000  # from SIGKILL to death
 
 
 def ended(fd: int) -> waitid_result:
@@ -34,6 +36,16 @@ def reap(fd: int) -> waitid_result | None:
     if info is None:
         log.debug("a child can't be reaped")
     return info
+
+
+def kill(fd: int) -> bool:
+    """Ends the child and takes its status. False if it does not die now: frozen in a cgroup of version 1 it does so when it is thawed."""
+    pidfd.kill(fd, SIGKILL)
+    if not pidfd.wait(fd, END_MS):
+        log.warn("process %d is frozen, and dies when it is thawed" % pidfd.pid_of(fd))
+        return False
+    reap(fd)
+    return True
 
 
 def of_ours() -> list[int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import _socket
 import posix
-from _signal import SIGKILL, SIGSYS
+from _signal import SIGSYS
 
 from pyrunc import log, trace
 from pyrunc.cgroup import attach as cgroup_attach
@@ -217,7 +217,12 @@ def _spawn(
     try:
         try:
             words = (joins, ops, theirs.fileno())
-            more: Any = {"stdio": (slave, slave, slave), "preserve": planner.module("fds").kept(run.plans), "before": tuple(before)}
+            more: Any = {
+                "stdio": (slave, slave, slave),
+                "preserve": planner.module("fds").kept(run.plans),
+                "before": tuple(before),
+                "check": cancel.check,
+            }
             try:
                 run.pid, run.pidfd = _syscalls.spawn(0, cgroup_fd, *words, **more)
             except CallError as e:
@@ -308,14 +313,12 @@ def _died(run: ExecRun) -> StepFailure:
 
 
 def end(run: ExecRun) -> None:
-    """Kills and reaps what was created: the process that joins, its child, or the program that can't be reported to the caller."""
+    """Kills and reaps what was created: the process that joins, its child, or the program that can't be reported to the caller. A process that
+    is frozen in a cgroup of version 1 dies when it is thawed; this is not waited for."""
     if run.pidfd < 0:
         return
     began = pidfd.start_time(run.pid)
-    pidfd.kill(run.pidfd, SIGKILL)
-    child.reap(run.pidfd)
-    if not run.joined:  # the first may have been killed right after its clone, when the second's pid is not known
+    if child.kill(run.pidfd) and not run.joined:  # the first may have been killed right after its clone, when the second's pid is not known
         for pid in child.of_ours():
             if pidfd.start_time(pid) >= began:
-                posix.kill(pid, SIGKILL)  # our unreaped child: the pid can't have been reused
-                child.reap(posix.pidfd_open(pid))
+                child.kill(posix.pidfd_open(pid))  # our unreaped child: the pid can't have been reused

@@ -405,8 +405,7 @@ def _unwind(run: Run, undo: Undo, error: BaseException) -> None:
     if run.pidfd >= 0:
         if run.link is not None:
             run.link.hang_up()  # a child that init has left, and that we have not heard of, waits for us
-        pidfd.kill(run.pidfd, SIGKILL)
-        child.reap(run.pidfd)
+        child.kill(run.pidfd)
     undo.all()
     if "hooks" in run.plans and isinstance(error, HookFailure):
         try:

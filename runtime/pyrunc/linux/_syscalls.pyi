@@ -1,6 +1,6 @@
 # The types of the extension for type checkers; each function is described in its docstring and in runtime/csrc.
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from os import PathLike
 
 _Path = str | bytes | PathLike[str] | PathLike[bytes]
@@ -81,4 +81,5 @@ def spawn(
     stdio: tuple[int, int, int] = (-1, -1, -1),
     preserve: int = 0,
     before: Sequence[_Op] = (),
+    check: Callable[[], object] | None = None,
 ) -> tuple[int, int]: ...

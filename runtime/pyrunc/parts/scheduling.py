@@ -236,7 +236,7 @@ def _affinity(pid: int, cpus: list[int], name: str) -> None:
 def init_set(entry: Entry, run: InitRun) -> None:
     """Init, while it is privileged (CAP_SYS_NICE). Sets and verifies the values, which children inherit. Uses run.config for a hint. If init
     is outside of the pid namespace, host_set does it for its child."""
-    if not run.plans["namespaces"]["outside"]:
+    if not run.plans.get("namespaces", {}).get("outside"):
         set_for(0, entry, run)
 
 

@@ -115,7 +115,7 @@ def init_open(entry: Entry, run: InitRun) -> None:
     root = run.plans.get("root", {})
     if root.get("mount_ns", True):
         _console(run.root_fd, slave)
-    if not run.plans["namespaces"]["outside"]:
+    if not run.plans.get("namespaces", {}).get("outside"):
         tty.make_controlling(slave)
     for number in (0, 1, 2):
         posix.dup2(slave, number)
