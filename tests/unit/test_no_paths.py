@@ -58,7 +58,6 @@ ALLOWED = {
     ("parts/mounts/copyup.py", "_attributes"): FD,
     ("parts/mounts/copyup.py", "_times"): FD,
     ("parts/mounts/filesystems.py", "_label"): FD,
-    ("parts/mounts/filesystems.py", "_must_show"): "below a procfs that has just been made and is mounted nowhere",
     ("parts/mounts/host.py", "_userns"): OWN,
     ("parts/mounts/host.py", "namespace_with"): OWN,
     ("parts/namespaces.py", "made"): OWN,
