@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 KEYCTL_SETPERM = 5
 POSSESSOR_ALL, USER_SEARCH, OTHER_SEARCH = 0x3F000000, 0x080000, 0x000008
 NAME = "_ses.%s"
+KEYCREATE = "thread-self/attr/keycreate"
 
 
 def plan(node: Node, ctx: Context) -> Entry | None:
@@ -51,7 +52,7 @@ def init_join(entry: Entry, run: InitRun) -> None:
     failure. Nothing to undo: the keyring disappears with its last process."""
     name = run.state_dir.state["keyring"]
     if entry["label"]:
-        run.proc.write("thread-self/attr/keycreate", fileio.fsencode(entry["label"]))
+        _set_label(run, entry["label"])
     try:
         serial = _syscalls.join_session_keyring(name)
     except OSError as e:
@@ -61,13 +62,23 @@ def init_join(entry: Entry, run: InitRun) -> None:
         raise CallError.of(e, words=words, hint="use --no-new-keyring; the quota is in /proc/key-users") from None
     finally:
         if entry["label"]:
-            run.proc.write("thread-self/attr/keycreate", b"\0")
+            run.proc.write(KEYCREATE, b"\0")
     # type;uid;gid;permissions;name
     fields = _syscalls.keyctl_describe(serial).split(b";")
     if int(fields[1]) != posix.geteuid():
         words = "a session keyring %s of uid %d exists already" % (quote(name), int(fields[1]))
         raise StepFailure("foreign-keyring", words, call="keyctl", hint="try again, or use --no-new-keyring")
     _syscalls.keyctl(KEYCTL_SETPERM, serial, POSSESSOR_ALL | (OTHER_SEARCH if entry["userns"] else USER_SEARCH))
+
+
+def _set_label(run: InitRun, label: str) -> None:
+    """What keys are made with from here on. The first write of the label, so a policy that does not know it says so here."""
+    try:
+        run.proc.write(KEYCREATE, fileio.fsencode(label))
+    except OSError as e:
+        words = "unable to set the label of the session keyring: write to `/proc/%s`: %s is refused: %s"
+        words %= (KEYCREATE, quote(label, 100), errno_text(e.errno))
+        raise CallError.of(e, words=words, pointer="/process/selinuxLabel", hint="does the SELinux policy know the label?") from None
 
 
 def exec_op(entry: Entry, run: ExecRun) -> Op:

@@ -51,7 +51,7 @@ GIVEN = ("tmpfs", "devtmpfs", "devpts", "mqueue", "hugetlbfs")
 def text() -> str:
     """The policy in CIL."""
     categories = " ".join("c%d" % number for number in range(1024))
-    lines = ["(handleunknown allow)", "(mls true)", "(sensitivity s0)", "(sensitivityorder (s0))"]
+    lines = ["(handleunknown allow)", "(policycap nnp_nosuid_transition)", "(mls true)", "(sensitivity s0)", "(sensitivityorder (s0))"]
     lines += ["(category %s)" % name for name in categories.split()]
     lines += ["(categoryorder (%s))" % categories, "(categoryset every (range c0 c1023))", "(sensitivitycategory s0 (every))"]
     lines += ["(level low (s0))", "(level high (s0 (every)))", "(levelrange lowest (low low))", "(levelrange all_levels (low high))"]

@@ -40,6 +40,21 @@ def said_by_kernel(word):
     ]
 
 
+def call(runtime, *words):
+    """The streams are pipes: a file of the runtime's is none that the program may write to, and SELinux takes it away."""
+    argv = runtime.argv(*words)
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=runtime.env, timeout=2 * harness.WATCHDOG)
+    return harness.Result(argv, done.returncode, done.stdout.replace("\0", ""), done.stderr)
+
+
+def comm(pid):
+    return pathlib.Path("/proc/%d/comm" % pid).read_text().strip()
+
+
+def ran(runtime, bundle):
+    return call(runtime, "run", "--bundle", bundle, runtime.new_id())
+
+
 @pytest.fixture
 def labelled(make_bundle):
     """labelled(changes, args) -> a bundle whose image has the container's label, but for /etc/secret and /etc/other."""
@@ -66,15 +81,15 @@ READS = "cat /proc/self/attr/current; echo; for f in hosts secret other; do cat 
 
 def test_process_label(runtime, labelled, no_leaks):
     """The program has the label, and is kept from files of another type and from those of other categories."""
-    result = runtime.run(labelled(args=["/bin/sh", "-c", READS]))
-    lines = result.out.replace("\0", "").split()
+    result = ran(runtime, labelled(args=["/bin/sh", "-c", READS]))
+    lines = result.out.split()
     assert lines == [LABEL, "hosts"] and result.err.count("Permission denied") == 2, result
 
 
 def test_without_a_label(runtime, labelled, no_leaks):
     """The same image without a label: the program is in the runtime's domain, and reads everything."""
     bundle = labelled({"/process/selinuxLabel": harness.ABSENT}, args=["/bin/sh", "-c", READS])
-    lines = runtime.run(bundle).out.replace("\0", "").split()
+    lines = ran(runtime, bundle).out.split()
     assert lines == [OURS, "hosts", "secret", "other"]
 
 
@@ -83,35 +98,36 @@ def test_with_a_filter(runtime, labelled, no_leaks, nnp):
     """The order of label, capabilities, no_new_privs and filter."""
     profile = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["swapon"], "action": "SCMP_ACT_ERRNO"}]}
     changes = {"/process/noNewPrivileges": nnp, "/linux/seccomp": profile, "/process/user": {"uid": 1000, "gid": 1000}}
-    result = runtime.run(labelled(changes, args=["/bin/sh", "-c", READS]))
-    assert result.out.replace("\0", "").split() == [LABEL, "hosts"], result
+    result = ran(runtime, labelled(changes, args=["/bin/sh", "-c", READS]))
+    assert result.out.split() == [LABEL, "hosts"], result
 
 
 def test_exec(runtime, labelled, no_leaks):
     """exec has the container's label, or that of --process-label, or that of its process.json."""
     bundle = labelled(args=harness.WAIT_FOR_TERM)
     id = runtime.started(bundle)
-    result = runtime.call("exec", id, "/bin/sh", "-c", READS)
-    assert result.out.replace("\0", "").split() == [LABEL, "hosts"], result
+    result = call(runtime, "exec", id, "/bin/sh", "-c", READS)
+    assert result.out.split() == [LABEL, "hosts"], result
     other = DOMAIN + "s0:c1,c2,c3,c4"
-    result = runtime.call("exec", "--process-label", other, id, "/bin/sh", "-c", READS)
-    assert result.out.replace("\0", "").split() == [other, "hosts", "other"], result
+    result = call(runtime, "exec", "--process-label", other, id, "/bin/sh", "-c", READS)
+    assert result.out.split() == [other, "hosts", "other"], result
     process = {**bundle.config["process"], "selinuxLabel": OURS, "args": ["/bin/sh", "-c", READS]}
     (bundle.path / "process.json").write_text(json.dumps(process))
-    result = runtime.call("exec", "--process", bundle.path / "process.json", id)
-    assert result.out.replace("\0", "").split() == [OURS, "hosts", "secret", "other"], result
+    result = call(runtime, "exec", "--process", bundle.path / "process.json", id)
+    assert result.out.split() == [OURS, "hosts", "secret", "other"], result
     runtime.delete(id, "--force")
 
 
 def test_mount_label(runtime, labelled, no_leaks):
     """New file systems have it; procfs and sysfs take none; what is bound keeps its own."""
-    id = runtime.started(labelled(args=harness.WAIT_FOR_TERM))
+    queue = {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue"}
+    id = runtime.started(labelled({"/mounts/-": queue}, args=harness.WAIT_FOR_TERM))
     root = pathlib.Path("/proc/%d/root" % runtime.state(id)["pid"])
     assert {name: label_of(root / name) for name in ("dev", "dev/shm", "dev/pts", "dev/mqueue")} == dict.fromkeys(
         ("dev", "dev/shm", "dev/pts", "dev/mqueue"), MOUNT
     )
     assert label_of(root / "proc") == "system_u:object_r:base_file_t:s0"
-    assert runtime.call("exec", id, "/bin/sh", "-c", "echo x >/dev/shm/x && cat /dev/shm/x").out == "x\n"
+    assert call(runtime, "exec", id, "/bin/sh", "-c", "echo x >/dev/shm/x && cat /dev/shm/x").out == "x\n"
     runtime.delete(id, "--force")
 
 
@@ -120,7 +136,7 @@ def test_without_a_mount_label(runtime, labelled, no_leaks):
     id = runtime.started(labelled({"/linux/mountLabel": harness.ABSENT}, args=harness.WAIT_FOR_TERM))
     root = pathlib.Path("/proc/%d/root" % runtime.state(id)["pid"])
     assert label_of(root / "dev/shm") == "system_u:object_r:base_file_t:s0"
-    assert "Permission denied" in runtime.call("exec", id, "/bin/sh", "-c", "echo x >/dev/shm/x").err
+    assert "Permission denied" in call(runtime, "exec", id, "/bin/sh", "-c", "echo x >/dev/shm/x").err
     runtime.delete(id, "--force")
 
 
@@ -137,53 +153,58 @@ def test_live_mount(pyrunc, labelled, tmp_path, no_leaks):
     id = pyrunc.started(labelled(args=harness.WAIT_FOR_TERM))
     pyrunc.ok("mounts", "add", "--type", "tmpfs", "--source", "tmpfs", "--destination", "/mnt", id)
     assert label_of("/proc/%d/root/mnt" % pyrunc.state(id)["pid"]) == MOUNT
-    assert pyrunc.call("exec", id, "/bin/sh", "-c", "echo x >/mnt/x && cat /mnt/x").out == "x\n"
+    assert call(pyrunc, "exec", id, "/bin/sh", "-c", "echo x >/mnt/x && cat /mnt/x").out == "x\n"
     pyrunc.delete(id, "--force")
 
 
 def test_keyring(runtime, labelled, no_leaks):
     """The session keyring is made with the label of the program: the policy reports each key that is made so."""
     before = len(said_by_kernel("tclass=key"))
-    assert runtime.run(labelled()).code == 0
+    assert ran(runtime, labelled()).code == 0
     lines = said_by_kernel("tclass=key")[before:]
     assert lines and all("granted" in line and "tcontext=" + LABEL in line for line in lines), lines
     before += len(lines)
-    assert runtime.run(labelled({"/process/selinuxLabel": harness.ABSENT})).code == 0
+    assert ran(runtime, labelled({"/process/selinuxLabel": harness.ABSENT})).code == 0
     assert said_by_kernel("tclass=key")[before:] == []
 
 
 def test_sockets_of_the_program(runtime, labelled, no_leaks):
-    """What the program makes has its label, what it gets from the runtime is none."""
-    id = runtime.started(labelled(args=["/bin/nc", "-l", "-p", "4321"]))
-    folder = "/proc/%d/fd" % runtime.state(id)["pid"]
+    """They have its label without anybody's help."""
+    id = runtime.started(labelled(args=harness.WAIT_FOR_TERM))
+    argv = runtime.argv("exec", id, "/bin/nc", "-l", "-p", "4321")
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=runtime.env) as command:
 
-    def sockets():
-        return [os.path.join(folder, n) for n in os.listdir(folder) if os.readlink(os.path.join(folder, n)).startswith("socket:")]
+        def sockets():
+            found = []
+            for pid in json.loads(call(runtime, "ps", "--format", "json", id).out):
+                folder = "/proc/%d/fd" % pid
+                found += [os.path.join(folder, name) for name in os.listdir(folder) if comm(pid) == "nc"]
+            return [path for path in found if os.readlink(path).startswith("socket:")]
 
-    guest.until(sockets, "nc listens")
-    found = {os.getxattr(path, XATTR).rstrip(b"\0").decode() for path in sockets()}
-    assert found == {LABEL}
-    runtime.delete(id, "--force")
+        guest.until(lambda: command.poll() is not None or sockets(), "nc listens")
+        assert command.poll() is None, command.stderr.read()
+        assert {os.getxattr(path, XATTR).rstrip(b"\0").decode() for path in sockets()} == {LABEL}
+        runtime.delete(id, "--force")
 
 
 def test_a_label_that_the_policy_does_not_know(runtime, labelled, no_leaks):
-    result = runtime.run(labelled({"/process/selinuxLabel": "system_u:system_r:no_such_t:s0"}))
+    result = ran(runtime, labelled({"/process/selinuxLabel": "system_u:system_r:no_such_t:s0"}))
     assert result.code == 1 and "no_such_t" in result.said and "selinux" in result.said.lower(), result
 
 
 def test_a_mount_label_that_the_policy_does_not_know(runtime, labelled, no_leaks):
-    result = runtime.run(labelled({"/linux/mountLabel": "system_u:object_r:no_such_t:s0"}))
+    result = ran(runtime, labelled({"/linux/mountLabel": "system_u:object_r:no_such_t:s0"}))
     assert result.code == 1 and "/dev" in result.said, result
 
 
 def test_a_domain_that_may_not_be_entered(runtime, labelled, no_leaks):
     """No program without its label: execve fails."""
-    result = runtime.run(labelled({"/process/selinuxLabel": "system_u:system_r:forbidden_t:s0"}))
+    result = ran(runtime, labelled({"/process/selinuxLabel": "system_u:system_r:forbidden_t:s0"}))
     assert result.code != 0 and "ermission denied" in result.said, result
 
 
 def test_an_image_that_the_domain_may_not_execute(runtime, labelled, no_leaks):
-    result = runtime.run(labelled(label="system_u:object_r:base_file_t:s0"))
+    result = ran(runtime, labelled(label="system_u:object_r:base_file_t:s0"))
     assert result.code != 0 and "ermission denied" in result.said, result
 
 
@@ -191,16 +212,16 @@ def test_in_a_user_namespace(runtime, labelled, no_leaks):
     changes = {
         "/linux/namespaces": [{"type": kind} for kind in (*KINDS, "user")], "/linux/uidMappings": MAPS, "/linux/gidMappings": MAPS,
     }  # fmt: skip
-    result = runtime.run(labelled(changes, args=["/bin/sh", "-c", READS]))
-    assert result.out.replace("\0", "").split()[:2] == [LABEL, "hosts"], result
+    result = ran(runtime, labelled(changes, args=["/bin/sh", "-c", READS]))
+    assert result.out.split()[:2] == [LABEL, "hosts"], result
 
 
 def test_in_a_shared_pid_namespace(pyrunc, labelled, no_leaks):
     """The second process of create has the label of the first one's execve."""
     first = pyrunc.started(labelled(args=harness.WAIT_FOR_TERM))
     spaces = [{"type": "pid", "path": "/proc/%d/ns/pid" % pyrunc.state(first)["pid"]}, *({"type": kind} for kind in KINDS if kind != "pid")]
-    result = pyrunc.run(labelled({"/linux/namespaces": spaces}, args=["/bin/sh", "-c", READS]))
-    assert result.out.replace("\0", "").split() == [LABEL, "hosts"], result
+    result = ran(pyrunc, labelled({"/linux/namespaces": spaces}, args=["/bin/sh", "-c", READS]))
+    assert result.out.split() == [LABEL, "hosts"], result
     pyrunc.delete(first, "--force")
 
 
@@ -213,7 +234,7 @@ def test_features_and_diff(pyrunc, labelled, no_leaks):
 
 
 def test_an_apparmor_profile_is_refused(runtime, labelled, no_leaks):
-    result = runtime.run(labelled({"/process/apparmorProfile": "anything", "/process/selinuxLabel": harness.ABSENT}))
+    result = ran(runtime, labelled({"/process/apparmorProfile": "anything", "/process/selinuxLabel": harness.ABSENT}))
     assert result.code == 1 and "apparmor" in result.said.lower(), result
 
 
