@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import random
 import signal
 import socket
 import subprocess
@@ -228,6 +229,26 @@ def test_a_create_that_is_killed_leaves_nothing(pyrunc, make_bundle, neighbour, 
     done = pyrunc.call("create", "--bundle", bundle, id)
     assert (done.code != 0) == (killed == "before"), done
     pyrunc.call("delete", "--force", id)
+
+
+@pytest.mark.parametrize("rounds", [50, pytest.param(2000, marks=[pytest.mark.long, pytest.mark.bound(1800)])])
+def test_killed_at_any_time(pyrunc, make_bundle, neighbour, no_leaks, rounds):
+    """create is killed at a random time: neither init nor the child that it has left stays in the shared namespace."""
+    bundle, id, chance = make_bundle(sharing(neighbour), args=["/bin/sleep", "1000"]), pyrunc.new_id(), random.Random(1)
+    begin = time.monotonic()
+    pyrunc.ok("create", "--bundle", bundle, id)
+    latest = 1.5 * (time.monotonic() - begin)
+    pyrunc.ok("delete", "--force", id)
+    shared = os.readlink("/proc/%d/ns/pid" % neighbour)
+    for number in range(rounds):
+        with subprocess.Popen(pyrunc.argv("create", "--bundle", bundle, id), stderr=subprocess.DEVNULL, env=pyrunc.env) as process:
+            time.sleep(chance.uniform(0, latest))
+            process.kill()
+        assert pyrunc.call("delete", "--force", id).code == 0, number
+        end = time.monotonic() + harness.WATCHDOG
+        while left := others_in(shared, neighbour):
+            assert time.monotonic() < end, (number, left)
+    assert harness.state_dirs(pyrunc.root) - no_leaks.before["state"] == set()
 
 
 # ---- user namespaces
