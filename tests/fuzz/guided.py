@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 WORK = ROOT / "build/fuzz"
-NAMES = ("loader", "process", "seccomp", "options", "handshake_messages", "state", "passwd", "user_option", "landlock_annotation")
+NAMES = ("loader", "process", "seccomp", "options", "handshake_messages", "state", "passwd", "user_option", "landlock_annotation", "images")
 SECONDS = 1  # of processor time for one input
 HANG = 60  # of anybody's time
 LARGEST = 4096  # bytes of an input that is saved
@@ -176,11 +176,18 @@ def seeds() -> None:
              "start_time": 1, "annotations": {}, "boot_id": "x", "cgroup_paths": {}}  # fmt: skip
     base: Any = harness.BASE  # a config: JSON
     process = json.dumps({**base["process"], "capabilities": {"bounding": ["CAP_KILL"]}, "rlimits": []})
+    image = "\x19\x43\x56\x54\x01\x00\x00\x00"
+    entries = [
+        image + "\x02\x00\x00\x00\x08\x01",
+        image + "\x06\x00\x00\x00\x72\x04\x20\x01\x38\x00",
+        image + "\x02\x00\x00\x00\x08\x01" * 2,
+    ]
     texts: dict[str, dict[str, str] | list[str]] = {
         "loader": configs, "process": [process], "seccomp": [json.dumps(profile)], "landlock_annotation": [json.dumps(landlock)],
         "state": [json.dumps(state) + "\n" + json.dumps(state) + "\n"], "passwd": ["root:x:0:0::/root:/bin/sh\nu:x:1000:1000::/home/u:/bin/sh\n"],
         "user_option": ["0", "1:2", "root", "root:root", "4294967296"], "handshake_messages": ["h", 'q{"part": "mounts", "request": {}}', "F" * 28],
         "options": ["/mnt\0tmpfs\0tmpfs\0ro\0size=1m\0mode=755", "/x\0bind\0/etc\0rbind\0rro\0idmap\0private", "/proc\0proc\0proc\0hidepid=2"],
+        "images": ["|next|".join([*entries, entries[2], "", '["pipe:[1]", "/dev/null", "x"]'])],
     }  # fmt: skip
     for name, found in texts.items():
         for title, text in found.items() if isinstance(found, dict) else enumerate(found):

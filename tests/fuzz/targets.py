@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import harness
 from pyrunc import errors, fileio, jsonio, store
-from pyrunc.engine import handshake, planner, steps
+from pyrunc.engine import criu_external, criu_images, handshake, planner, steps
 from pyrunc.engine.order import CREATE
 from pyrunc.linux import filters
 from pyrunc.oci import accounts, load, normalise, validate
@@ -184,6 +184,26 @@ def user_option(data: bytes) -> None:
     found = accounts.chosen(fileio.fsdecode(data), os.getpid())
     assert all(type(found[key]) is int and 0 <= found[key] < 2**32 - 1 for key in ("uid", "gid") if key in found)
     assert found.get("uid") != 0 or data.partition(b":")[0] in (b"0", b"root")
+
+
+IMAGES = ("pstree.img", "mm-1.img", "pagemap-1.img", "pagemap-shmem-1.img", "pages-1.img", "descriptors.json")
+
+
+@target
+def images(data: bytes) -> None:
+    """A directory of a checkpoint, as far as it is looked at before CRIU gets it. Files are divided by a word."""
+    with tempfile.TemporaryDirectory(prefix="images") as folder:
+        for name, body in zip(IMAGES, data.split(b"|next|"), strict=False):
+            pathlib.Path(folder, name).write_bytes(body)
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            for look in (lambda: criu_images.check(fd, folder), lambda: criu_external.restored_streams(fd)):
+                try:
+                    look()
+                except errors.StepFailure as e:
+                    assert "\n" not in e.sentence()
+        finally:
+            os.close(fd)
 
 
 @target
