@@ -193,8 +193,8 @@ def init_join(entry: Entry, run: InitRun) -> None:
 
 
 def _is_late(entry: Entry) -> bool:
-    """Whether the pid namespace is entered by op_join. In a user namespace the right to do so is lost: there the go-between has it done, for its
-    children, and is init itself."""
+    """Whether op_join enters the pid namespace. In a user namespace init may no longer do that: there it is the intermediate process itself,
+    which has joined before."""
     return entry["outside"] and not entry["userns"]
 
 
