@@ -79,7 +79,10 @@ def text() -> str:
     lines += ["(allow container_t kernel_t (fd (use)))", "(allow container_t kernel_t (fifo_file (all)))"]
     lines += ["(allow container_t kernel_t (process (sigchld)))", "(allow container_t kernel_t (unix_stream_socket (read write getattr)))"]
     lines += ["(allow container_t base_file_t (dir (search getattr read open)))", "(allow container_t base_file_t (chr_file (all)))"]
-    lines += ["(allow container_t base_file_t (lnk_file (read getattr)))"]
+    lines += [
+        "(allow container_t base_file_t (lnk_file (read getattr)))",
+        "(allow container_t base_file_t (tcp_socket (name_bind node_bind)))",
+    ]
     lines += ["(mlsconstrain (%s (read write open execute)) (or (dom h1 h2) (neq t1 container_t)))" % name for name in ("file", "dir")]
     return "\n".join(lines) + "\n"
 

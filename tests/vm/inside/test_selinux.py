@@ -108,7 +108,7 @@ def test_exec(runtime, labelled, no_leaks):
     id = runtime.started(bundle)
     result = call(runtime, "exec", id, "/bin/sh", "-c", READS)
     assert result.out.split() == [LABEL, "hosts"], result
-    other = DOMAIN + "s0:c1,c2,c3,c4"
+    other = DOMAIN + "s0:c1.c4"
     result = call(runtime, "exec", "--process-label", other, id, "/bin/sh", "-c", READS)
     assert result.out.split() == [other, "hosts", "other"], result
     process = {**bundle.config["process"], "selinuxLabel": OURS, "args": ["/bin/sh", "-c", READS]}
@@ -295,7 +295,7 @@ def test_podman_keeps_volumes_apart(podman, tmp_path):
 
 def test_podman_with_an_unknown_type(podman):
     result = podman.once("--security-opt", "label=type:no_such_t")
-    assert result.code == 126 and "no_such_t" in result.err, result
+    assert result.code == 126 and "security attribute" in result.err, result
 
 
 def test_podman_image(podman):
