@@ -27,17 +27,17 @@ static void *refused(int answer, const char *call, Py_ssize_t at)
     return NULL;
 }
 
-static int add_arches(scmp_filter_ctx filter, PyObject *arches)
+/* A new filter has the native architecture; it is exchanged for `token`. */
+static int set_arch(scmp_filter_ctx filter, uint32_t token)
 {
-    for (Py_ssize_t i = 0; i < PyTuple_Size(arches); i++) {
-        uint32_t token = (uint32_t)PyLong_AsUnsignedLong(PyTuple_GetItem(arches, i));
-        int answer = PyErr_Occurred() ? -1 : seccomp_arch_add(filter, token);
-        if (PyErr_Occurred())
-            return -1;
-        if (answer < 0 && answer != -EEXIST) /* the native one is always included */
-            return refused(answer, "seccomp_arch_add", i) ? 0 : -1;
-    }
-    return 0;
+    uint32_t native = seccomp_arch_native();
+    if (token == native)
+        return 0;
+    int answer = seccomp_arch_add(filter, token);
+    if (answer < 0)
+        return refused(answer, "seccomp_arch_add", -1) ? 0 : -1;
+    answer = seccomp_arch_remove(filter, native);
+    return answer < 0 ? (refused(answer, "seccomp_arch_remove", -1), -1) : 0;
 }
 
 static int add_rule(scmp_filter_ctx filter, PyObject *rule, Py_ssize_t at)
@@ -88,9 +88,9 @@ static PyObject *exported(scmp_filter_ctx filter)
     return program;
 }
 
-static PyObject *made(scmp_filter_ctx filter, PyObject *arches, PyObject *attributes, PyObject *rules)
+static PyObject *made(scmp_filter_ctx filter, uint32_t arch, PyObject *attributes, PyObject *rules)
 {
-    if (add_arches(filter, arches))
+    if (set_arch(filter, arch))
         return NULL;
     for (Py_ssize_t i = 0; i < PyTuple_Size(attributes); i++) {
         unsigned name, value, optional;
@@ -108,14 +108,14 @@ static PyObject *made(scmp_filter_ctx filter, PyObject *arches, PyObject *attrib
 
 static PyObject *py_program(PyObject *Py_UNUSED(self), PyObject *args)
 {
-    unsigned action;
-    PyObject *arches, *attributes, *rules;
-    if (!PyArg_ParseTuple(args, "IO!O!O!:program", &action, &PyTuple_Type, &arches, &PyTuple_Type, &attributes, &PyTuple_Type, &rules))
+    unsigned action, arch;
+    PyObject *attributes, *rules;
+    if (!PyArg_ParseTuple(args, "IIO!O!:program", &action, &arch, &PyTuple_Type, &attributes, &PyTuple_Type, &rules))
         return NULL;
     scmp_filter_ctx filter = seccomp_init(action);
     if (!filter)
         return refused(-EINVAL, "seccomp_init", -1);
-    PyObject *program = made(filter, arches, attributes, rules);
+    PyObject *program = made(filter, arch, attributes, rules);
     seccomp_release(filter);
     return program;
 }
@@ -151,7 +151,7 @@ static PyObject *py_version(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(args)
 
 static PyMethodDef functions[] = {
     {"program", py_program, METH_VARARGS,
-     "program(default, arches, attributes, rules) -> BPF. attributes: ((name, value, optional), ...); "
+     "program(default, arch, attributes, rules) -> BPF for that architecture. attributes: ((name, value, optional), ...); "
      "rules: ((action, number, ((index, operator, value, value two), ...)), ...). OSError has .call and .at"},
     {"numbers", py_numbers, METH_VARARGS, "numbers(arch, [names]) -> [numbers], -1 for an unknown name, less for one that the arch lacks"},
     {"native", py_native, METH_NOARGS, "native() -> token of this machine"},

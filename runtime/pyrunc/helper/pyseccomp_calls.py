@@ -52,14 +52,11 @@ def version() -> str:
     return "%d.%d.%d" % (found.major, found.minor, found.micro)
 
 
-def program(default: int, arches: tuple[int, ...], attributes: tuple[Any, ...], rules: tuple[Any, ...]) -> bytes:
+def program(default: int, arch: int, attributes: tuple[Any, ...], rules: tuple[Any, ...]) -> bytes:
     made = _called("seccomp_init", -1, lib.SyscallFilter, default)
-    for i, token in enumerate(arches):
-        try:
-            _called("seccomp_arch_add", i, made.add_arch, token)
-        except OSError as e:
-            if e.errno != errno.EEXIST:  # the native one is there from the beginning
-                raise
+    if arch != native():  # which a new filter has
+        _called("seccomp_arch_add", -1, made.add_arch, arch)
+        _called("seccomp_arch_remove", -1, made.remove_arch, native())
     for i, (name, value, optional) in enumerate(attributes):
         try:
             _called("seccomp_attr_set", i, made.set_attr, name, value)

@@ -6,7 +6,9 @@ with the kernel's numbers (linux/filters.py). Out: {"bpf": hex, "unknown": [name
 profile, Unsupported for what libseccomp or the kernel lacks.
 
 Workarounds for libseccomp: a rule by name resolves the name for the native architecture only, so numbers are resolved here; and it refuses
-errno 4095, which the kernel accepts, so another number stands for it until the program is generated.
+errno 4095, which the kernel accepts, so another number stands for it until the program is generated. The time that it takes grows with
+the square of the program's length, so each architecture gets a program, and filters.joined() makes one of them: 4 ms instead of 10 for
+docker's profile.
 """
 
 from __future__ import annotations
@@ -70,10 +72,13 @@ def compile_profile(profile: dict[str, Any], lib: Any) -> dict[str, Any]:
     calls = [(rule, name) for rule in rules for name in rule["names"] if numbers[name] != -1]
     # a number below -1 is libseccomp's own, for a call that this architecture has not: others may
     rows = tuple((rule["action"], numbers[name], tuple(map(tuple, rule["args"]))) for rule, name in calls)
-    try:
-        program = lib.program(profile["default"], tuple(arches), tuple(attributes), rows)
-    except OSError as e:
-        raise explained(e, profile, list(arches.values()), calls) from None
+    programs = []
+    for token, place in {native: -1, **arches}.items():
+        try:
+            programs.append((token, lib.program(profile["default"], token, tuple(attributes), rows)))
+        except OSError as e:
+            raise explained(e, profile, place, calls) from None
+    program = filters.joined(programs)
     if profile["swap"] is not None:
         program = swapped_back(program, profile["swap"])
     if profile["enosys"]:
@@ -110,11 +115,11 @@ def arches_of(profile: dict[str, Any], native: int) -> dict[int, int]:
     return found
 
 
-def explained(e: OSError, profile: dict[str, Any], places: list[int], calls: list[tuple[dict[str, Any], str]]) -> Exception:
-    """An error of lib.program() -> what is wrong with the profile: .at is the place in the list of architectures or of calls."""
+def explained(e: OSError, profile: dict[str, Any], place: int, calls: list[tuple[dict[str, Any], str]]) -> Exception:
+    """An error of lib.program() -> what is wrong with the profile: the architecture at `place`, or the call at .at."""
     call, at = getattr(e, "call", None), getattr(e, "at", -1)
     if call == "seccomp_arch_add":
-        pointer, name = "/linux/seccomp/architectures/%d" % places[at], profile["arches"][places[at]]
+        pointer, name = "/linux/seccomp/architectures/%d" % place, profile["arches"][place]
         if e.errno == errno.EDOM:  # libseccomp keeps one byte order a filter
             words = "%s has another byte order than this machine; no filter can have both" % name
             return Refusal("mixed-byte-order", words, pointer)

@@ -128,6 +128,24 @@ def plausible(program: bytes) -> bool:
     return 0 < len(program) <= MAX_INSNS * INSN.size and len(program) % INSN.size == 0
 
 
+def joined(programs: Sequence[tuple[int, bytes]]) -> bytes:
+    """One program of several, [(architecture's token, its program)]: it begins with jumps by the architecture. The first program is not
+    jumped over, so it also gets the calls of architectures that are not here; like each of them it kills what is not its own."""
+    first, *others = programs
+    if not others:
+        return first[1]
+    others.sort(key=lambda row: row[0] != X32)  # before x86_64's
+    out = [_LD_ARCH]
+    start = 1 + sum(5 if token == X32 else 2 for token, _program in others) + len(first[1]) // INSN.size
+    for token, program in others:
+        if token == X32:
+            out += [(JUMP_EQUAL, 0, 4, X86_64), _LD_NR, (_JGE, 0, 1, X32_BIT), (_JA, 0, 0, start - len(out) - 4), _LD_ARCH]
+        else:
+            out += [(JUMP_EQUAL, 0, 1, token), (_JA, 0, 0, start - len(out) - 2)]
+        start += len(program) // INSN.size
+    return pack(out) + first[1] + b"".join(program for _token, program in others)
+
+
 def enosys_prologue(highest: dict[int, int]) -> list[Insn]:
     """Instructions that return ENOSYS for calls newer than a profile, to be prepended to the compiled program.
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from hashlib import _Hash as Hash
 
 
-GENERATOR = 1  # version of the compiled form; increase it when the compiler or the prologue changes
+GENERATOR = 2  # version of the compiled form; increase it when the compiler or the prologue changes
 MAGIC = b"pyrunc-filter 1\n"
 PREFIX = ".pyrunc@"  # of the file names
 SUM = 32
