@@ -1,7 +1,8 @@
-"""A root of Debian packages, by mmdebstrap: `make_rootfs.py --debian DIR PACKAGE...`, or of a bundle that lists its packages in debian.txt.
+"""Creates a root from Debian packages with mmdebstrap: `make_rootfs.py --debian DIR PACKAGE...`, or for a bundle that lists its packages in
+debian.txt.
 
-The release, the sources and the proxy settings are the host's, so that what apt can reach is what is used. Needs root (mmdebstrap alone
-could do without) and the Debian package mmdebstrap.
+The release, the sources and the proxy settings are the host's, so it uses what the host's apt can reach. Needs root (mmdebstrap alone would
+not) and the Debian package mmdebstrap.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def codename() -> str:
 
 
 def sources() -> list[str]:
-    """The host's files of apt sources that are Debian's; none: mmdebstrap's own mirror."""
+    """The host's apt source files for Debian; if there are none, mmdebstrap uses its default mirror."""
     found = []
     names = (
         glob.glob("/etc/apt/sources.list") + glob.glob("/etc/apt/sources.list.d/*.list") + glob.glob("/etc/apt/sources.list.d/*.sources")
@@ -45,13 +46,14 @@ def sources() -> list[str]:
 
 
 def settings() -> str:
-    """Lines of apt.conf: how the host's apt reaches its sources."""
+    """The host's apt.conf settings for reaching its sources."""
     dump = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=True).stdout
     return "".join(line + "\n" for line in dump.splitlines() if line.startswith(KEPT_SETTINGS))
 
 
 def make_debian_root(target: str, packages: Sequence[str], variant: str = "minbase") -> str:
-    """Fills `target`, which must be absent or empty. SystemExit with mmdebstrap's last words when it fails; what it began is removed."""
+    """Fills `target`, which must not exist or be empty. On failure: SystemExit with the last output of mmdebstrap, and its incomplete
+    result is removed."""
     target = os.path.abspath(target)
     if not shutil.which("mmdebstrap"):
         raise SystemExit("make_rootfs: no mmdebstrap on this machine (Debian: apt-get install mmdebstrap)")
@@ -72,7 +74,7 @@ def make_debian_root(target: str, packages: Sequence[str], variant: str = "minba
 
 
 def packages_of(bundle: str) -> list[str]:
-    """What stands in bundles/NAME/debian.txt: package names, one a line, # begins a comment."""
+    """The contents of bundles/NAME/debian.txt: one package name per line; # begins a comment."""
     path = os.path.join(bundle, "debian.txt")
     if not os.path.exists(path):
         raise SystemExit("make_rootfs: %s lists no Debian packages (debian.txt)" % bundle)

@@ -6,7 +6,7 @@
     make_rootfs.py --bundle NAME DIR      bundles/NAME/config.json and a root, complete and ready to run
     make_rootfs.py --bundle NAME --debian DIR    the same with a root of the Debian packages in bundles/NAME/debian.txt
     make_rootfs.py --debian DIR [PACKAGE...]     a root of Debian packages (debian_root.py)
-    make_rootfs.py --list                 the bundles there are
+    make_rootfs.py --list                 lists the bundles
 
 Rule: only the standard library, and nothing is downloaded without --debian. The programs come from the Debian package busybox-static (and
 python3), which `make demo` installs. It imports nothing of pyrunc, so that it can be used by suites for other runtimes.
@@ -50,8 +50,8 @@ def applets(busybox: str) -> list[str]:
 
 
 def make_rootfs(target: str, busybox: str | None = None, link: bool = False, names: Iterable[str] | None = None) -> str:
-    """A busybox root in `target` (made if absent). `link`: hard link instead of a copy where the file system allows it.
-    `names`: only these applets. Returns the absolute path."""
+    """Creates a busybox root in `target` (which is created if it does not exist). `link`: a hard link instead of a copy if the file system
+    allows it. `names`: only these applets. Returns the absolute path."""
     busybox = busybox or busybox_path()
     target = os.path.abspath(target)
     for name in DIRS:
@@ -79,14 +79,14 @@ def copy_file(source: str, target: str, link: bool = False) -> None:
         try:
             os.link(source, target)
             return
-        except OSError:  # another file system, or a file system without links: a copy serves as well
+        except OSError:  # another file system, or one without links: make a copy
             pass
     shutil.copyfile(source, target)
     os.chmod(target, 0o755)
 
 
 def add_python(target: str, python: str = "/usr/bin/python3") -> str:
-    """Puts the host's interpreter, its library and the shared objects that it is linked with into a root."""
+    """Copies the host's interpreter, its library and the shared objects that it is linked with to a root."""
     real = os.path.realpath(python)
     version = subprocess.run([real, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], capture_output=True, text=True, check=True)
     library = "usr/lib/python" + version.stdout.strip()
@@ -108,7 +108,7 @@ def add_python(target: str, python: str = "/usr/bin/python3") -> str:
 
 
 def shared_objects(files: Iterable[str]) -> set[str]:
-    """The libraries that ldd names for some ELF files, the loader included."""
+    """The libraries that ldd lists for some ELF files, including the loader."""
     found = set()
     for file in files:
         out = subprocess.run(["ldd", file], capture_output=True, text=True).stdout
@@ -123,8 +123,8 @@ def bundles() -> list[str]:
 
 
 def make_bundle(name: str, target: str, link: bool = False, debian: bool = False) -> str:
-    """bundles/NAME copied to `target`, with a root beside its config.json. What lies in bundles/NAME/files goes into the root; not into
-    one of Debian packages, which take its place."""
+    """Copies bundles/NAME to `target`, with a root next to its config.json. The contents of bundles/NAME/files are copied to the root,
+    unless it is made of Debian packages, which replace them."""
     source = os.path.join(HERE, name)
     if not os.path.exists(os.path.join(source, "config.json")):
         raise SystemExit("make_rootfs: there is no bundle %r; bundles: %s" % (name, ", ".join(bundles())))

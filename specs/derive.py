@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Makes runtime/pyrunc/oci/schema_table.py, the fast validator's table, from the JSON schemas in this directory.
+"""Generates runtime/pyrunc/oci/schema_table.py, the fast validator's table, from the JSON schemas in this directory.
 
     specs/derive.py             writes the table
-    specs/derive.py --check     says whether the table in the tree is the one that would be written
+    specs/derive.py --check checks whether the table in the tree is up to date
 
-The schemas are the authority and are kept verbatim; new ones are put here, then this is run. It takes the part of draft-04 that
-they use and stops at anything else, so that no rule is lost in silence. `pattern` becomes a list of character classes that
-oci/validate.py matches by hand: `re` is too slow to load for a runtime. Sections of other platforms become "an object": the
-normalisation drops them before validation, and `validate --schema-only` still looks into them through jsonschema.
+The schemas are authoritative and kept verbatim; put new ones here, then run this. It supports the part of draft-04 that they use and stops
+at anything else, so that no rule is silently lost. `pattern` becomes a list of character classes that oci/validate.py matches itself: `re`
+is too slow to load for a runtime. Sections for other platforms become "an object": normalisation drops them before validation, and
+`validate --schema-only` still checks them with jsonschema.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ A rule is a tuple, its kind first:
 
 
 class Derived:
-    """Reads the schemas and names each distinct rule once."""
+    """Reads the schemas and gives each distinct rule a name."""
 
     def __init__(self) -> None:
         self.files: dict[str, Json] = {}
@@ -62,9 +62,9 @@ class Derived:
         return node, name or here
 
     def flat(self, node: Json, here: str) -> tuple[Json, str]:
-        """-> (schema without $ref, allOf and anyOf, the file that it stands in)."""
+        """-> (schema without $ref, allOf and anyOf, the file that contains it)."""
         while True:
-            if "$ref" in node:  # draft-04: whatever stands beside a $ref is void
+            if "$ref" in node:  # draft-04: keywords next to a $ref are ignored
                 node, here = self.resolve(node["$ref"], here)
             elif "anyOf" in node:
                 known(node, {"anyOf"})
@@ -149,15 +149,15 @@ def show(value: object) -> str:
 
 
 def known(node: Json, keys: set[str]) -> None:
-    """Stops at a keyword that nothing here carries over."""
+    """Stops at an unsupported keyword."""
     more = set(node) - keys - IGNORED
     if more:
         raise SystemExit("derive: unknown keywords %s in %s" % (sorted(more), json.dumps(node)[:200]))
 
 
 def units(pattern: str) -> tuple[Unit, ...]:
-    """An anchored pattern of plain characters and classes -> ((characters, least, most, excluded), …). Each unit takes all it
-    can get, so neighbours of variable length must not share characters: then that is the same as what `re` does."""
+    """An anchored pattern of plain characters and classes -> ((characters, least, most, excluded), …). Each unit matches greedily, so
+    neighbours of variable length must not share characters: then the result is the same as with `re`."""
     if pattern[0] != "^" or pattern[-1] != "$":
         raise SystemExit("derive: pattern %r is not anchored" % pattern)
     body, at = pattern[1:-1], 0
@@ -184,7 +184,7 @@ def units(pattern: str) -> tuple[Unit, ...]:
 
 
 def spread(chars: str) -> str:
-    """'A-Z_' -> all of them; a '-' at an end stands for itself."""
+    """'A-Z_' -> all the characters; a '-' at an end is literal."""
     out, at = "", 0
     while at < len(chars):
         if chars[at + 1 : at + 2] == "-" and at + 2 < len(chars):

@@ -3,9 +3,9 @@
 
     make bench ARGS='--part all --json docs/bench.json --html docs/bench.html'
     tools/bench_table.py             writes the places between the marks
-    tools/bench_table.py --check     says which of them differ from docs/bench.json; exit status 1 then
+    tools/bench_table.py --check lists those that differ from docs/bench.json; then the exit status is 1
 
-A place begins with `<!-- bench NAME: … -->` and ends with `<!-- /bench -->`. Rule: no figure of these places is written by hand."""
+A place begins with `<!-- bench NAME: … -->` and ends with `<!-- /bench -->`. Rule: figures in these places are never written by hand."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def names(found: Json) -> list[str]:
 
 
 def version(found: Json, name: str) -> str:
-    """ "runc 1.1.15": without what a distribution adds."""
+    """ "runc 1.1.15": without the suffix of a distribution."""
     words = found["runtimes"][name]["version"].split()
     return "%s %s" % (name, words[-1].partition("+")[0])
 
@@ -46,7 +46,7 @@ def median(found: Json, step: str, name: str) -> float:
 
 
 def ratio(found: Json, step: str, other: str) -> float:
-    """The time of the first runtime, as a share of another one's."""
+    """The time of the first runtime, as a ratio to another one's."""
     return median(found, step, names(found)[0]) / median(found, step, other)
 
 
@@ -122,7 +122,7 @@ def steps(found: Json) -> str:
 
 
 def rest(found: Json) -> str:
-    """The second table of docs/speed.md: of the parts that docs/bench.json has."""
+    """The second table of docs/speed.md: the parts that docs/bench.json contains."""
     rows: list[list[str]] = []
     every = names(found)
 
@@ -156,12 +156,12 @@ PLACES = {"readme": readme, "limits": limits, "machine": machine, "steps": steps
 
 
 def page(text: str, found: Json) -> str:
-    """The text of a page with its places filled in."""
+    """The text of a page with the figures filled in."""
     return PLACE.sub(lambda match: "%s\n%s\n%s" % (match[1], PLACES[match[2]](found), match[4]), text)
 
 
 def old(found: Json) -> list[str]:
-    """The pages that differ from the figures, or have no place for them."""
+    """The pages whose figures differ, or that have no place for them."""
     texts = {name: (ROOT / name).read_text() for name in FILES}
     return [name for name, text in texts.items() if not PLACE.search(text) or page(text, found) != text]
 

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Runs mypy over the whole tree, and holds how much of it is imprecise.
+"""Runs mypy on the whole tree, and limits the share of imprecise types.
 
     tools/check_types.py              all runs
     tools/check_types.py RUN...       only these
-    tools/check_types.py --write      writes the bounds of tools/check_types.txt anew
+    tools/check_types.py --write rewrites the bounds in tools/check_types.txt
 
-One run of mypy knows one module of each name, and the tests have several conftest.py: so there is a run for each folder. Settings are in
-pyproject.toml. mypy counts the expressions whose type it does not know (Any): their share in each run is printed, and a share above the
-bound in tools/check_types.txt is an error. Where it falls, the bound is lowered by --write.
+A run of mypy only supports one module of each name, and the tests have several conftest.py, so there is a run for each folder. Settings are
+in pyproject.toml. mypy counts the expressions whose type it does not know (Any): their share in each run is printed, and a share above the
+bound in tools/check_types.txt is an error. If it falls, --write lowers the bound.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from pathlib import Path
 
 TREE = Path(__file__).resolve().parent.parent
 BOUNDS = Path(__file__).with_suffix(".txt")
-MARGIN = 0.2  # of a percent: a bound is not raised for every line that is added
+MARGIN = 0.2  # percent: a bound is not raised for every line that is added
 HELPERS = "tests tests/cli tests/kernel tests/kernel/advisories tests/contracts tests/unit tests/vm/inside tests/fuzz tests/conformance"
 # For the tests: bodies are checked whether or not the function has annotations. Test functions need none; ruff's ANN rules ask for
-# those of the helpers. They run with the interpreter of the machine. A None where a test expects a value fails the test anyway; stand-ins
-# and documents that are wrong on purpose are handed in where the package asks for the real ones.
+# those of the helpers. They run with the machine's interpreter. If a test gets None instead of a value, it fails anyway; fakes and
+# deliberately wrong documents are passed where the package expects real ones.
 LOOSE = (
     "--allow-untyped-defs --allow-incomplete-defs --allow-untyped-calls --allow-untyped-decorators --allow-any-generics --allow-subclassing-any"
     " --python-version 3.13 --no-strict-optional --disable-error-code=func-returns-value --disable-error-code=var-annotated"

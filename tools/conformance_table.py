@@ -1,10 +1,10 @@
 #!/usr/bin/python3
-"""Writes what a run of the conformance suite has found into the tables of README.md and conformance/README.md:
+"""Writes the results of a run of the conformance suite to the tables in README.md and conformance/README.md:
 
     python3 -m conformance --runtime .venv/bin/pyrunc --runtime runc --runtime crun --level full --json build/conformance.json
     tools/conformance_table.py build/conformance.json [MORE.json …]
 
-More reports are rows of their own, of runs on other machines, for example of
+Additional reports, of runs on other machines, become separate rows, for example of
 
     tools/vmlab/run.py --share . -- sh -c 'cd conformance && python3 -m oci_conformance … --json -' >guest.json
 
@@ -37,7 +37,7 @@ def counts(found: Json, label: str, level: str) -> tuple[int, int, int]:
 
 
 def rows(found: Json, with_cases: bool, where: str) -> list[str]:
-    """[line] for each runtime of a report. `where`: said behind its name."""
+    """[line] for each runtime of a report. `where`: added after its name."""
     lines = []
     for runtime in found["runtimes"]:
         label = runtime["label"]
@@ -56,7 +56,7 @@ def machine(found: Json) -> str:
 
 
 def table(found: Json, others: Sequence[Json], with_cases: bool) -> list[str]:
-    """The lines between the marks. `with_cases`: columns about the cases too."""
+    """The lines between the marks. `with_cases`: including columns for the cases."""
     must, should = (found["coverage"][level]["observable"] for level in ("MUST", "SHOULD"))
     cases = len({entry["case"] for entry in found["results"]})
     groups = ["declares", *(["cases ok", "deviate", "skipped"] if with_cases else [])]
@@ -75,7 +75,7 @@ def table(found: Json, others: Sequence[Json], with_cases: bool) -> list[str]:
 
 
 def whole(path: str) -> Json:
-    """The report of a whole run; SystemExit if it is none."""
+    """The report of a complete run; SystemExit if it is not one."""
     found = json.loads(pathlib.Path(path).read_text())
     if found["level"] != "full" or found["filter"] or found["unusable"]:
         words = "%s: not a complete run: level %s, filter %r, unusable %s"

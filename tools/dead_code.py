@@ -6,11 +6,11 @@
 
 A name of a module counts as used if its own module reads it, another module imports it or reads it through the imported
 module, or anything reads an attribute of that name from an object that is not known to be another module. Methods and attributes
-count as used if anything reads an attribute of that name. Reading a name inside its own definition is not a use. The tests keep
-nothing of the product alive: what only they use is reported as "used by tests only".
+count as used if anything reads an attribute of that name. Reading a name inside its own definition is not a use. Use by the tests does not
+count for the product: what only they use is reported as "used by tests only".
 
-Calls by name are used through tables: a string that is exactly the name of a function or class counts, and the row of a verb
-`host_x` also stands for `undo_x`. A decorated function counts as used (the decorator registers it), and so do test functions.
+Calls by name are used through tables: a string that is exactly the name of a function or class counts, and the row of a verb `host_x` also
+counts for `undo_x`. A decorated function counts as used (the decorator registers it), and so do test functions.
 
 Exceptions are listed in tools/dead_code.txt, each with its reason. An exception that is not needed is an error as well.
 """
@@ -35,7 +35,7 @@ FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 class Name(NamedTuple):
-    """One definition: the file, its module as imports name it, the owner ("" or the class) and where it stands."""
+    """One definition: the file, its module name in imports, the owner ("" or the class) and its position."""
 
     path: str
     module: str
@@ -140,7 +140,7 @@ class Source:
             self.uses.append(Use(self.path, node.lineno, node.target.attr, None, True))
         elif isinstance(node, ast.ImportFrom):
             base = resolve(self, node)
-            for alias in node.names:  # whether the local name is read is what ruff's F401 asks
+            for alias in node.names:  # ruff's F401 checks whether the local name is read
                 self.uses.append(Use(self.path, node.lineno, alias.name, base, False))
         elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add) and isinstance(node.left, ast.Constant):
             if isinstance(node.left.value, str) and IDENTIFIER.match(node.left.value):
@@ -160,7 +160,7 @@ class Source:
         return None
 
     def reexports(self, tree: ast.Module) -> None:
-        """Names that a module imports only to hand them on (noqa: F401) are definitions of its own."""
+        """Names that a module imports only to re-export them (noqa: F401) count as its own definitions."""
         read = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)} | self.strings
         for node in tree.body:
             if isinstance(node, ast.ImportFrom) and node.module != "__future__":
@@ -175,7 +175,7 @@ def alias_node(node: ast.ImportFrom, alias: ast.alias) -> ast.expr:
 
 
 def ruled(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> bool:
-    """Decorated only by what does not register anything."""
+    """Whether all decorators are ones that do not register anything."""
     plain = {"property", "staticmethod", "classmethod", "dataclass", "contextmanager", "cache", "lru_cache", "fixture"}
     for one in node.decorator_list:
         call = one.func if isinstance(one, ast.Call) else one
@@ -188,7 +188,7 @@ def ruled(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> bool:
 
 
 def plain_data(node: ast.ClassDef) -> bool:
-    """TypedDict, NamedTuple and Protocol describe data; their fields are read as keys or by position, too."""
+    """TypedDict, NamedTuple and Protocol describe data; their fields are also read as keys or by position."""
     bases = {b.attr if isinstance(b, ast.Attribute) else getattr(b, "id", "") for b in node.bases}
     return bool(bases & {"TypedDict", "NamedTuple", "Protocol"})
 
@@ -223,7 +223,7 @@ MODULES = {module_name(p) for p in files()}
 
 
 class Uses:
-    """All uses of the tree (or of all but the tests), ready for questions."""
+    """All uses in the tree (or in everything but the tests), indexed for queries."""
 
     def __init__(self, sources: list[Source], strings: set[str]) -> None:
         self.exact: dict[tuple[str, str], list[Use]] = {}

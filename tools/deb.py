@@ -1,12 +1,12 @@
 #!/usr/bin/python3
-"""Makes the Debian package of this tree: `make deb`, which has built the launcher and laid out manual pages and completion.
+"""Builds the Debian package of this tree: `make deb`, which has already built the launcher, manual pages and completion.
 
-    tools/deb.py TREE OUT        TREE: the directory with /usr in it, as make has begun it; OUT: where the .deb goes
+    tools/deb.py TREE OUT TREE: the directory with /usr in it, prepared by make; OUT: the directory for the .deb
 
-What it adds to TREE: a prefix of its own, /usr/lib/pyrunc, with the launcher, the package (the helper process and the plain launcher
-read it there) and pyseccomp, which Debian does not have; /usr/bin/pyrunc leads to the launcher. Then the documents, and DEBIAN/ with
-control, checksums and the scripts. The package registers itself with
-no engine: that is `pyrunc install`, when the administrator says so. Two builds of one commit give the same bytes.
+What it adds to TREE: a separate prefix, /usr/lib/pyrunc, with the launcher, the package (for the helper process and the plain launcher) and
+pyseccomp, which Debian does not have; /usr/bin/pyrunc links to the launcher. Then the documents, and DEBIAN/ with control, checksums and
+the scripts. The package does not register itself with any engine: administrators do that with `pyrunc install`. Two builds of one commit
+give the same bytes.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MODULES = PREFIX + "/lib/python3/dist-packages"
 LIBRARIES = ("python3-jsonschema", "libseccomp2")  # what the helper process loads
 STATIC_SOURCES = ("libc6-dev", "libpython3-dev", "zlib1g-dev", "libexpat1-dev")
 
-# py3compile and py3clean are what dh_python3 would call: the helper's modules as byte code, removed before the files are.
+# dh_python3 would also call py3compile and py3clean: the helper's modules as byte code, removed before the files.
 POSTINST = """\
 #!/bin/sh
 set -e
@@ -58,7 +58,7 @@ if [ "$1" = remove ]; then
     fi
 fi
 """
-# What was written at run time: the cache of filters. Containers' own directories stay; they are gone at the next boot.
+# Files written at run time: the cache of filters. The containers' directories are kept; they disappear at the next boot.
 POSTRM = """\
 #!/bin/sh
 set -e
@@ -71,7 +71,7 @@ fi
 
 
 class Failed(Exception):
-    """The package cannot be made; the text says why."""
+    """The package can't be built; the text says why."""
 
 
 def output(*argv: str) -> str:
@@ -112,14 +112,14 @@ def lay_out(tree: pathlib.Path, launcher: pathlib.Path) -> None:
             path = pathlib.Path(folder, name)
             if path.suffix in (".py", ".pyi", ".typed", ".json", ".so") and name != "derive.py":
                 put(tree, "%s/pyrunc/%s" % (MODULES, path.relative_to(source)), path.read_bytes())
-    for path in (tree / MODULES).rglob("*.so"):  # not the launcher: it holds a snapshot of itself, which strip would damage
+    for path in (tree / MODULES).rglob("*.so"):  # not the launcher: it contains a snapshot of itself, which strip would damage
         output("strip", "--strip-unneeded", str(path))
     documents = "usr/share/doc/pyrunc/"
     put(tree, documents + "copyright", copyright())
     put(tree, documents + "changelog.gz", gzip.compress((PROJECT / "CHANGELOG.md").read_bytes(), 9, mtime=0))
     for name in ("README.md", "SECURITY.md"):
         put(tree, documents + name, (PROJECT / name).read_bytes())
-    zsh = tree / "usr/share/zsh/site-functions/_pyrunc"  # the administrator's place; that of packages is another one in Debian
+    zsh = tree / "usr/share/zsh/site-functions/_pyrunc"  # the administrator's directory; Debian packages use another one
     if zsh.exists():
         put(tree, "usr/share/zsh/vendor-completions/_pyrunc", zsh.read_bytes())
         shutil.rmtree(zsh.parent)
@@ -129,7 +129,7 @@ def lay_out(tree: pathlib.Path, launcher: pathlib.Path) -> None:
 
 
 def vendored() -> pathlib.Path:
-    """The one file of pyseccomp, as the virtual environment has it."""
+    """The only file of pyseccomp, from the virtual environment."""
     found = list((PROJECT / ".venv").glob("lib/python3*/site-packages/pyseccomp.py"))
     if not found:
         raise Failed("no pyseccomp in .venv: make build")
@@ -148,8 +148,8 @@ def copyright() -> str:
 
 
 def control(tree: pathlib.Path, launcher: pathlib.Path) -> str:
-    """The control file. A static launcher needs the interpreter for its helper process only; else the libraries of the launcher come
-    in, and where the interpreter is mapped, its exact minor version."""
+    """The control file. A static launcher only needs the interpreter for its helper process; otherwise the launcher's libraries are added,
+    and if the interpreter is mapped, its exact minor version."""
     about = project()
     needs = ["python3 (>= %s)" % about["requires-python"].removeprefix(">="), *LIBRARIES]
     lines = ["Package: pyrunc", "Version: %s" % about["version"], "Architecture: %s" % output("dpkg", "--print-architecture").strip()]
@@ -196,7 +196,7 @@ def version(package: str) -> str:
 
 
 def built_using() -> list[str]:
-    """source (= version) of what is linked in."""
+    """source (= version) for everything that is linked in."""
     python = "libpython%d.%d-dev" % sys.version_info[:2]
     names = [python if name == "libpython3-dev" else name for name in STATIC_SOURCES]
     rows = [output("dpkg-query", "-W", "-f", "${source:Package} (= ${source:Version})", name) for name in names]
@@ -233,7 +233,7 @@ def build(tree: pathlib.Path, out: str) -> tuple[str, pathlib.Path]:
 
 
 def last_change() -> str:
-    """Seconds of the last commit, else of the youngest source: time stamps in the package are no later than this."""
+    """The time of the last commit, or else of the newest source: no time stamp in the package is later."""
     done = subprocess.run(["git", "log", "-1", "--format=%ct"], capture_output=True, text=True, cwd=PROJECT)
     if done.returncode == 0 and done.stdout.strip():
         return done.stdout.strip()

@@ -1,9 +1,9 @@
 #!/usr/bin/python3
-"""`make demo`: one life cycle of a container, step by step, with times and with what was seen.
+"""`make demo`: the life cycle of a container, step by step, with times and results.
 
     demo.py [--runtime PATH] [--bundle NAME] [--keep]
 
-Standard library only. A runtime other than pyrunc works too; then validate and plan are left out, which only pyrunc has.
+Uses only the standard library. Other runtimes also work; then validate and plan are skipped, which only pyrunc has.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ class Demo:
             print("      " + line)
 
     def call(self, *args: str, out: IO[str] | None = None) -> tuple[float, str]:
-        """(milliseconds, standard output); ends the demo with the runtime's own words when it fails."""
+        """(milliseconds, standard output); stops the demo with the runtime's message if it fails."""
         argv = [self.runtime, "--root", self.root, *args]
         begin = time.perf_counter()
         if out is None:
             done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True)
         else:
-            # The container keeps this file as its standard output; a pipe of ours would be held open by it.
+            # The container keeps this file as its standard output; it would hold a pipe open.
             done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, text=True)
         ms = (time.perf_counter() - begin) * 1000
         if done.returncode:
@@ -68,7 +68,7 @@ class Demo:
         make_rootfs.make_bundle(self.bundle_name, self.bundle)
         with open(os.path.join(self.bundle, "config.json")) as file:
             config = json.load(file)
-        config["linux"]["cgroupsPath"] = "/" + ID  # an own one: the demo may run twice at once
+        config["linux"]["cgroupsPath"] = "/" + ID  # a separate one: the demo may run twice at the same time
         with open(os.path.join(self.bundle, "config.json"), "w") as file:
             json.dump(config, file, indent=2)
         size = len(os.listdir(os.path.join(self.bundle, "rootfs/bin")))
@@ -111,7 +111,7 @@ class Demo:
         self.say("delete", ms, self.left())
 
     def wait_for_output(self, lines: int = 2, seconds: float = 10) -> str:
-        """The container writes into a file, which has no "ready": it is looked at again and again, for a bounded time."""
+        """The container writes to a file, which can't be waited for, so it is polled for a limited time."""
         end = time.monotonic() + seconds
         text = ""
         while text.count("\n") < lines and time.monotonic() < end:

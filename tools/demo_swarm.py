@@ -1,15 +1,15 @@
 #!/usr/bin/python3
 """`make demo-swarm`: a Docker swarm of three nodes on this machine, each of them with pyrunc as the default runtime of its dockerd.
 
-A replicated service over an overlay network, with published ports, goes from 3 to 9 replicas; then one node is killed with all that runs
-on it, and its tasks come up elsewhere. Every step is shown and checked; the exit status is 1 if one was not so.
+A replicated service over an overlay network, with published ports, is scaled from 3 to 9 replicas; then one node is killed with everything
+on it, and its tasks are restarted elsewhere. Every step is shown and checked; the exit status is 1 if one failed.
 
-Where the kernel has IPVS the service has a virtual address and its port is published by the routing mesh, on every node; elsewhere it
-takes --endpoint-mode=dnsrr and ports of mode=host. What the runtime does is the same in both.
+If the kernel has IPVS, the service has a virtual address, and the routing mesh publishes its port on every node; otherwise it uses
+--endpoint-mode=dnsrr and ports with mode=host. The runtime does the same in both cases.
 
-A node is a process, mount and network namespace of its own (tests/contracts/holder.py, as the contract tests have it), with private data
-roots and sockets, joined to the others by a bridge in a namespace of that kind. Nothing of the machine's own Docker is touched, and at the
-end all is gone: the kernel ends what is in the namespaces.
+A node consists of separate process, mount and network namespaces (tests/contracts/holder.py, as in the contract tests), with private data
+roots and sockets, connected to the others by a bridge in such a namespace. The machine's own Docker is not affected, and at the end
+everything is removed: the kernel kills what is in the namespaces.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 NAME = "demo-swarm-%d" % os.getpid()
 CGROUPS = "/sys/fs/cgroup"
 IMAGE = "demo"
-PATIENCE = 120  # seconds; a manager calls a node down after some 15
+PATIENCE = 120  # seconds; a manager considers a node down after about 15
 PORT = "8080"  # of the routing mesh
 SERVICE = "hostname > /www/index.html; echo $NODE >> /www/index.html; exec httpd -f -p 80 -h /www"
 
@@ -46,7 +46,7 @@ Found = TypeVar("Found")
 
 
 class Failed(Exception):
-    """A step was not as it has to be; the text says what was seen."""
+    """A step failed; the text says what was seen."""
 
 
 def say(text: str) -> None:
@@ -57,7 +57,7 @@ START = time.monotonic()
 
 
 def run(argv: Sequence[str], check: bool = True, seconds: float | None = None) -> str:
-    """Runs a program to its end; its standard output, stripped."""
+    """Runs a program until it exits; returns its standard output, stripped."""
     env = {"PATH": PATH, "HOME": "/root", "LC_ALL": "C.UTF-8"}
     done = subprocess.run(argv, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=seconds or PATIENCE)
     if check and done.returncode:
@@ -66,7 +66,7 @@ def run(argv: Sequence[str], check: bool = True, seconds: float | None = None) -
 
 
 def until(what: str | Callable[[], str], look: Callable[[], Found | None]) -> Found:
-    """Polls until `look` answers something true, and returns that."""
+    """Polls until `look` returns something true, and returns that."""
     end = time.monotonic() + PATIENCE
     while True:
         found = look()
@@ -78,7 +78,7 @@ def until(what: str | Callable[[], str], look: Callable[[], Found | None]) -> Fo
 
 
 class Place:
-    """A set of namespaces that lives until close(); programs in it end with it."""
+    """A set of namespaces that exists until close(); programs in it are killed with it."""
 
     def __init__(self) -> None:
         self.holder = subprocess.Popen([sys.executable, "-I", HOLDER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -106,13 +106,13 @@ class Node(Place):
         super().__init__()
         self.name, self.address = "node%d" % number, "10.91.0.%d" % number
         self.log = "%s/%s.log" % (work, self.name)
-        # only the hub's network is entered: in its process namespace our pid would mean nobody
+        # only the hub's network is entered: in its process namespace our pid would not be valid
         ours = ["nsenter", "--target", str(hub.pid), "--net", "--"]
         run([*ours, "ip", "link", "add", self.name, "type", "veth", "peer", "name", "eth0", "netns", str(self.pid)])
         hub.call("ip", "link", "set", self.name, "master", "hub", "up")
         self.call("ip", "address", "add", self.address + "/24", "dev", "eth0")
         self.call("ip", "link", "set", "eth0", "up")
-        # no way out: an attempt to pull fails at once, and the image that is there is taken
+        # no route to the outside: a pull fails immediately, and the existing image is used
         config = "%s/%s.json" % (work, self.name)
         run([runtime, "install", "--docker", "--default", "--config", config, "--runtime", runtime])
         dockerd = [
@@ -138,7 +138,7 @@ class Node(Place):
             return file.read()[-2000:]
 
     def kill(self) -> None:
-        """Ends all of the node at once, as a power failure would: the kernel kills what is in it, no daemon says goodbye."""
+        """Stops the node immediately, like a power failure: the kernel kills everything in it, and no daemon shuts down."""
         self.close()
 
 
@@ -193,7 +193,7 @@ class Swarm:
         return [row.split()[0] for row in rows if row.endswith(" Ready")]
 
     def tasks(self) -> dict[str, str]:
-        """{task's id: node} of those that the manager believes to be running."""
+        """{task's id: node} of the tasks that the manager believes to be running."""
         words = [
             "service",
             "ps",
@@ -208,7 +208,7 @@ class Swarm:
         return {row[0]: row[1] for row in rows if len(row) > 2 and row[2] == "Running"}
 
     def spread(self, count: int) -> str:
-        """Waits for `count` running tasks on the nodes that there are; a line that shows where they are."""
+        """Waits for `count` running tasks on the existing nodes; returns a line that shows where they are."""
         nodes = list(self.nodes)
 
         def look() -> dict[str, str] | None:
@@ -220,7 +220,8 @@ class Swarm:
         return ", ".join("%d on %s" % (list(found.values()).count(name), name) for name in nodes)
 
     def answers(self, count: int) -> list[str]:
-        """Asks each replica by its address on the overlay network, from a container on the manager; what they say of their node."""
+        """Queries each replica by its address on the overlay network, from a container on the manager; returns the nodes that they
+        report."""
 
         def ask() -> list[list[str]] | None:
             script = "for a in $(nslookup tasks.web 127.0.0.11 2>/dev/null | grep -o 'Address: 10[0-9.]*' | cut -d' ' -f2); do "
@@ -233,7 +234,8 @@ class Swarm:
         return sorted({row[1] for row in rows})
 
     def virtual(self, count: int) -> str:
-        """Asks the service's one address, from a container on the manager, until IPVS has led to every replica; that address."""
+        """Queries the service's virtual address, from a container on the manager, until IPVS has reached every replica; returns that
+        address."""
 
         def ask() -> str | None:
             script = "nslookup web 127.0.0.11 | grep -o 'Address: 10[0-9.]*'; for i in $(seq %d); do " % (2 * count)
@@ -246,7 +248,7 @@ class Swarm:
         return until("the virtual address leads to %d replicas" % count, ask)
 
     def published(self, count: int) -> str:
-        """Asks for the published port from the hub, by each way that the kernel allows; a line of what answered."""
+        """Queries the published port from the hub, in each way that the kernel allows; returns a line with the answers."""
         if not self.mesh:
             until("%d replicas answer on their node's address" % count, lambda: self.ports() == count)
             return "%d replicas answer on their node's address" % count
@@ -262,7 +264,7 @@ class Swarm:
         return "all %d replicas answer on port %s of %s" % (count, PORT, ", ".join(self.nodes))
 
     def ports(self) -> int:
-        """How many replicas answer on the published ports of their nodes, asked from the hub."""
+        """How many replicas answer on the published ports of their nodes, queried from the hub."""
         good = 0
         for node in self.nodes.values():
             for name in node.docker("ps", "-q", "--filter", "label=com.docker.swarm.service.name=web").split():
@@ -272,7 +274,7 @@ class Swarm:
         return good
 
     def runtimes(self) -> set[str]:
-        """The runtimes of all containers of the service, as the nodes' daemons name them."""
+        """The runtimes of all containers of the service, as reported by the nodes' daemons."""
         found = set()
         for node in self.nodes.values():
             names = node.docker("ps", "-q", "--filter", "label=com.docker.swarm.service.name=web").split()
@@ -320,7 +322,7 @@ def story(swarm: Swarm, few: int, many: int) -> None:
 
 
 def kernel() -> tuple[bool, str]:
-    """Whether the kernel has IPVS, and a line about that; Failed without VXLAN."""
+    """Whether the kernel has IPVS, and a message about it; Failed without VXLAN."""
     probe = ["unshare", "--net", "ip", "link", "add", "probe", "type", "vxlan", "id", "1", "dstport", "4789"]
     if subprocess.run(probe, env={"PATH": PATH}, capture_output=True).returncode:
         raise Failed("this kernel has no VXLAN: no overlay networks")
@@ -346,7 +348,7 @@ def rootfs(work: str) -> None:
 
 
 def remove_cgroups() -> list[str]:
-    """Ours in every hierarchy, the deepest first; names of those that could not be removed."""
+    """Removes our cgroups in every hierarchy, the deepest first; returns the names of those that could not be removed."""
     left = []
     tops = [CGROUPS, *(os.path.join(CGROUPS, name) for name in os.listdir(CGROUPS))]
     for top in tops:

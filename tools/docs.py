@@ -1,10 +1,10 @@
 #!/usr/bin/python3
-"""`make docs`: the pages of docs/ that say what the code says, made from the code; and a look at the links of all pages.
+"""`make docs`: generates pages of docs/ from the code, and checks the links of all pages.
 
-    docs.py            writes docs/*.md anew
-    docs.py --check    writes nothing; status 1 and a line for each page that is behind the code and each link that leads nowhere
+    docs.py rewrites docs/*.md
+    docs.py --check writes nothing; status 1 and a line for each outdated page and each broken link
 
-Standard library and the package itself. A test runs the check, so a change of options, steps or owners brings its page along.
+Uses only the standard library and the package itself. A test runs the check, so a change of options, steps or owners includes its page.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ NOTE = "<!-- Made by `make docs`. Change the code, not this page. -->\n"
 
 
 def cell(text: str) -> str:
-    """A text in a table of Markdown."""
+    """A text as a cell of a Markdown table."""
     return text.replace("|", "\\|").replace("\n", " ")
 
 
@@ -120,7 +120,7 @@ PAGES = {
 
 
 def anchors(text: str) -> set[str]:
-    """The anchors of a page's headings, as the usual renderers name them."""
+    """The anchors of a page's headings, as in common renderers."""
     found = set()
     for line in re.findall(r"^#+ (.*)$", text, re.M):
         plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", line)
@@ -129,7 +129,7 @@ def anchors(text: str) -> set[str]:
 
 
 def dead_links() -> list[str]:
-    """Relative links of all pages that lead nowhere."""
+    """The broken relative links of all pages."""
     found = []
     for page in [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]:
         text = re.sub(r"```.*?```", "", page.read_text(), flags=re.S)

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Which calls a runtime needs under the container's seccomp filter, as the page docs/seccomp-sweep.md.
+"""Determines which calls a runtime needs under the container's seccomp filter, and writes docs/seccomp-sweep.md.
 
     filter_sweep.py [--out FILE] RUNTIME ...      as root; some minutes
 
@@ -45,7 +45,7 @@ def version(runtime: str) -> str:
 
 
 def fails(made: sweep.Sweep, calls: tuple[str, ...] | None) -> dict[tuple[str, str], str]:
-    """{(place, action): letters} of what does not start."""
+    """{(place, action): letters} for what does not start."""
     return {
         (place, action): "".join(LETTERS[how] for how in sweep.HOWS if made.starts(calls, action, place, how))
         for place in sweep.PLACES
@@ -103,7 +103,7 @@ def main(*args: str) -> None:
                 results.append(measure(runtime, place, program))
     finally:
         if mounted:
-            subprocess.run(["umount", HUGETLB])  # somebody else may use it by now
+            subprocess.run(["umount", HUGETLB])  # something else may use it by now
     out.write_text(page([version(runtime) for runtime in words], results))
 
 

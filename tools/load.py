@@ -1,17 +1,17 @@
 #!/usr/bin/env python3
-"""`make load`: many containers, one after the other and side by side; is the last one as quick and as small as the first?
+"""`make load`: many containers, one after the other and in parallel; checks that the last one is as fast and as small as the first.
 
     tools/load.py [--lives 1000] [--containerd 200] [--docker 20] [--json FILE] [--runtime PATH]
 
-Three runs, each in the private world of the contract tests (tests/contracts/sandbox.py): lives of a container by the command line alone
-(create, start, wait, delete); containers of containerd's, started eight at a time, all of them alive before the first is removed;
-`docker run true` with this runtime and with runc in turns. Status 1 if anything failed or was left behind. FILE gets every measurement:
+Three runs, each in the private environment of the contract tests (tests/contracts/sandbox.py): containers started from the command line
+(create, start, wait, delete); containerd's containers, started eight at a time, all of them alive before the first is removed; `docker run
+true` with this runtime and with runc alternately. Status 1 if anything failed or was left behind. FILE gets every measurement:
 
     {"lives": {"samples": [{"ms", "pss_kb", "anonymous_kb", "available_kb"}], "first": {...}, "last": {...}}, "containerd": the same, "docker": {...}}
 
 first and last are medians over the first and the last hundred (or the halves of a shorter run). pss_kb and anonymous_kb: of the waiting
-init, for containerd of the shims; the first counts the launcher's pages too, which all containers share. available_kb: what the machine
-has left.
+init, or for containerd of the shims; the former includes the launcher's pages, which all containers share. available_kb: the machine's
+available memory.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ BATCH = 8
 
 
 class Failed(Exception):
-    """A container failed, or something was left."""
+    """A container failed, or something was left behind."""
 
 
 def silent(text: str) -> None:
-    """Progress that nobody wants."""
+    """Discards progress messages."""
 
 
 def available_kb() -> int:
@@ -61,7 +61,7 @@ def available_kb() -> int:
 
 
 def memory(text: str) -> dict[str, int]:
-    """smaps_rollup → {"pss_kb", "anonymous_kb"}: its share of all that is mapped, and what nobody else can have."""
+    """smaps_rollup → {"pss_kb", "anonymous_kb"}: its share of everything mapped, and its private memory."""
     rows = dict(line.split(":") for line in text.splitlines()[1:] if ":" in line)
     return {"pss_kb": int(rows["Pss"].split()[0]), "anonymous_kb": int(rows["Anonymous"].split()[0])}
 
@@ -83,7 +83,7 @@ def call(argv: list[str], **options: Option) -> None:
 
 
 def lives(runtime: str, count: int, say: Say = silent) -> list[Sample]:
-    """`count` lives by the command line alone → samples."""
+    """Runs `count` containers from the command line → samples."""
     place = tempfile.mkdtemp(prefix="load-")
     samples = []
     try:
@@ -99,7 +99,7 @@ def lives(runtime: str, count: int, say: Say = silent) -> list[Sample]:
         for number in range(count):
             name, pid_file = "life-%d" % number, place + "/pid"
             begin = time.monotonic()
-            with open(place + "/streams", "w") as streams:  # a pipe would be held open by the waiting init
+            with open(place + "/streams", "w") as streams:  # the waiting init would hold a pipe open
                 argv = [*base, "create", "--bundle", bundle, "--pid-file", pid_file, name]
                 done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=streams, stderr=streams, timeout=60)
             if done.returncode:
@@ -127,7 +127,7 @@ def lives(runtime: str, count: int, say: Say = silent) -> list[Sample]:
 
 
 def reaped(watch: int) -> None:
-    """Waits for the end of an init that is nobody's child here (its parent is the subreaper above)."""
+    """Waits until an init that is not our child exits (its parent is the subreaper above)."""
     import select
 
     poll = select.poll()
@@ -144,7 +144,7 @@ def cgroup_dirs() -> Iterator[str]:
 
 
 def by_containerd(world: Sandbox, containerd: callers.Containerd, count: int, say: Say = silent) -> list[Sample]:
-    """`count` containers, eight at a time, all alive together; then removed, eight at a time → samples."""
+    """Starts `count` containers, eight at a time, all alive at the same time; then removes them, eight at a time → samples."""
     samples = []
 
     def start(number: int) -> float:
@@ -187,7 +187,7 @@ def pids_of(world: Sandbox, word: str) -> list[str]:
 
 
 def by_docker(docker: callers.Docker, count: int, say: Say = silent) -> dict[str, list[float]]:
-    """`docker run true`, start to exit, with both runtimes in turns → {"ours": [ms], "runc": [ms]}."""
+    """`docker run true`, from start to exit, with both runtimes alternately → {"ours": [ms], "runc": [ms]}."""
     times: dict[str, list[float]] = {"ours": [], "runc": []}
     for number in range(count):
         for name, option in (("ours", "contracts"), ("runc", "reference"))[:: -1 if number % 2 else 1]:

@@ -3,8 +3,8 @@
 
     man.py DIRECTORY            writes pyrunc.8, pyrunc-create.8, … there
 
-What a command does is the docstring of its module; options, meanings and examples are those that --help prints. The date is that of
-SOURCE_DATE_EPOCH, or today's.
+The description of a command is the docstring of its module; options, meanings and examples are those of --help. The date is
+SOURCE_DATE_EPOCH, or today.
 """
 
 from __future__ import annotations
@@ -56,19 +56,19 @@ ENVIRONMENT = (
 
 
 def escaped(text: str) -> str:
-    """A text line of roff: backslashes, a control character at its beginning, and dashes that are to be copied."""
+    """Escapes a text line for roff: backslashes, a control character at its beginning, and dashes that users copy."""
     text = text.replace("\\", "\\e").replace("-", "\\-").replace("…", "...").replace("–", "\\(en").replace("→", "\\(->")
-    text = text.replace("()", "\\&()")  # else taken for a function's name
+    text = text.replace("()", "\\&()")  # otherwise it is treated as a function name
     return "\\&" + text if text[:1] in (".", "'") else text
 
 
 def macro(word: str) -> str:
-    """An argument of a macro: quoted, and never taken for a macro itself."""
+    """An argument of a macro: quoted, and never treated as a macro itself."""
     return '"\\&%s"' % escaped(word).replace('"', '""') if re.search(r'[\s".,:;()\[\]|]', word) or len(word) < 4 else escaped(word)
 
 
 def paragraphs(text: str) -> list[str]:
-    """Plain text with blank lines between paragraphs → lines of roff, a sentence a line."""
+    """Plain text with blank lines between paragraphs → lines of roff, one sentence per line."""
     lines = []
     for number, block in enumerate(re.split(r"\n\s*\n", text.strip())):
         lines += [".Pp"] if number else []

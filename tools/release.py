@@ -4,9 +4,9 @@
     release.py [--arch x86_64] [--arch aarch64] [--out DIR]
 
 For each processor one static executable with the snapshot inside, its SBOM (SPDX 2.3), and a tarball of both with manual pages,
-completion and an install script; SHA256SUMS covers all. The processor of this machine is built with its compiler and its archives, the
-other one by Debian's cross compiler with archives of that architecture, which are unpacked into a directory of their own; its snapshot
-is taken under qemu's user emulation. Nothing depends on the directory, the user or the time: built twice, the files are the same.
+completion and an install script; SHA256SUMS covers all. The file for this machine's processor is built with its compiler and archives, the
+other one with Debian's cross compiler and archives of that architecture, which are unpacked to a separate directory; its snapshot is taken
+under qemu's user emulation. Nothing depends on the directory, the user or the time: built twice, the files are the same.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def version() -> str:
 
 
 def epoch() -> int:
-    """The time that all files get: SOURCE_DATE_EPOCH, or that of the commit."""
+    """The time stamp of all files: SOURCE_DATE_EPOCH, or the time of the commit."""
     if "SOURCE_DATE_EPOCH" in os.environ:
         return int(os.environ["SOURCE_DATE_EPOCH"])
     argv = ["git", "-c", "safe.directory=*", "-C", str(ROOT), "log", "-1", "--format=%ct"]
@@ -67,7 +67,7 @@ def call(argv: list[str], **env: str) -> str:
 
 
 def toolchain(arch: str) -> tuple[list[str], str, list[str]]:
-    """(compiler, sysroot or "", what runs the result)."""
+    """(compiler, sysroot or "", command that runs the result)."""
     if arch == platform.machine():
         return ["gcc"], "", []
     compiler, runner = arch + "-linux-gnu-gcc", "qemu-%s-static" % arch
@@ -80,7 +80,7 @@ def toolchain(arch: str) -> tuple[list[str], str, list[str]]:
 
 
 def executable(arch: str) -> tuple[pathlib.Path, list[str], list[dict[str, str]]]:
-    """(the launcher, what runs it here, what is linked into it)."""
+    """(the launcher, command that runs it here, what is linked into it)."""
     cc, sysroot, runner = toolchain(arch)
     build = ROOT / "build/release" / arch
     build.mkdir(parents=True, exist_ok=True)
@@ -183,7 +183,7 @@ def release(arches: list[str]) -> dict[str, bytes]:
 
 
 def sums(files: dict[str, bytes]) -> bytes:
-    """As sha256sum(1) prints it."""
+    """A line in the format of sha256sum(1)."""
     return "".join("%s  %s\n" % (hashlib.sha256(data).hexdigest(), name) for name, data in sorted(files.items())).encode()
 
 

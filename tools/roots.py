@@ -1,4 +1,5 @@
-"""Root file systems of Debian packages for building and testing elsewhere: made once by mmdebstrap, kept below a cache directory."""
+"""Root file systems of Debian packages, for building and testing for other systems: created once with mmdebstrap, and kept in a cache
+directory."""
 
 from __future__ import annotations
 
@@ -9,12 +10,12 @@ import subprocess
 
 HERE = pathlib.Path(__file__).resolve().parent
 CACHE = pathlib.Path(os.environ.get("PYRUNC_ANYWHERE") or os.path.expanduser("~/.cache/pyrunc-anywhere"))
-OLD_RELEASES = 'Acquire::Check-Valid-Until "false"'  # a mirror's testing may be older than its promise
+OLD_RELEASES = 'Acquire::Check-Valid-Until "false"'  # a mirror's testing may be older than its Valid-Until date
 SECONDS = 1200
 
 
 class Failed(Exception):
-    """It cannot be made; the text says why."""
+    """It can't be created; the text says why."""
 
 
 def mirror() -> str:
@@ -40,7 +41,7 @@ def codename() -> str:
 
 
 def made(name: str, suite: str, packages: list[str], variant: str, architecture: str | None = None) -> pathlib.Path:
-    """The root of that name, made if it is not there. `extract` unpacks packages and runs nothing, so it serves for any processor."""
+    """The root with that name, created if it does not exist. `extract` unpacks packages and runs nothing, so it works for any processor."""
     root, stamp = CACHE / name, CACHE / (name + ".packages")
     wanted = " ".join([suite, variant, *sorted(packages)])
     if root.is_dir() and stamp.is_file() and stamp.read_text() == wanted:
@@ -56,7 +57,7 @@ def made(name: str, suite: str, packages: list[str], variant: str, architecture:
     if done.returncode:
         shutil.rmtree(root, ignore_errors=True)
         raise Failed("mmdebstrap %s: %s" % (suite, done.stderr.strip()[-600:]))
-    for link in ("lib", "lib64", "bin", "sbin"):  # base-files makes them, where it is among the packages
+    for link in ("lib", "lib64", "bin", "sbin"):  # base-files creates them, if it is one of the packages
         if not (root / link).exists() and (root / "usr" / link).exists():
             (root / link).symlink_to("usr/" + link)
     stamp.write_text(wanted)

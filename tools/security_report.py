@@ -1,11 +1,11 @@
 #!/usr/bin/python3
-"""`make security-report`: what the tests say about this runtime and its peers, as a table in SECURITY.md and as JSON.
+"""`make security-report`: the test results for this runtime and others, as a table in SECURITY.md and as JSON.
 
     security_report.py                         everything that is installed, written to docs/security-report.json and SECURITY.md
-    security_report.py --only faults           one section; the others are kept as they were measured before
+    security_report.py --only faults one section; earlier measurements of the others are kept
     security_report.py --only advisories --runtime /usr/sbin/runc
 
-Rule: no figure that was not counted by a run of the tests. A section says how much was tried, never only that nothing was found.
+Rule: every figure is counted by a run of the tests. A section says how much was tried, never only that nothing was found.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def tests(paths: Sequence[str], *options: str) -> list[Outcome]:
                     outcome, reason = name, (node.get("message") or "").splitlines()[0][:300] if node.get("message") else ""
             properties = {node.get("name", ""): node.get("value", "") for node in case.iter("property")}
             key = (case.get("classname", ""), case.get("name", ""))
-            if key not in found or found[key][1] != "failed":  # an error of the teardown is a second testcase
+            if key not in found or found[key][1] != "failed":  # a teardown error is a second testcase
                 found[key] = (key[1], outcome, reason, properties)
         return list(found.values())
 
@@ -110,13 +110,13 @@ def judged(measured: Json) -> Json:
 
 
 def counted(name: str, path: str, every: bool, match: str | None) -> Json:
-    """{"cases": {test: [passed | failed | skipped, number]}}: how often each test did what it does, by its property `name`."""
+    """{"cases": {test: [passed | failed | skipped, number]}}: how many cases each test ran, from its property `name`."""
     results = tests([path], *(() if every else ("-m", "not long")), *(("-k", match) if match else ()))
     return {"cases": {case: [outcome, int(properties.get(name, 0))] for case, outcome, _, properties in results}}
 
 
 def faults(every: bool, match: str | None) -> Json:
-    """Each point where the runtime is killed or a call of it fails: the first, a middle and the last one, or all (--every)."""
+    """The points where the runtime is killed or one of its calls fails: the first, a middle and the last one, or all (--every)."""
     return counted("points", "tests/cli/test_faults.py", every, match)
 
 
@@ -125,7 +125,7 @@ def fuzz(every: bool, match: str | None) -> Json:
 
 
 def look_at_init(path: str) -> Json:
-    """What a created container waits with: the init of a plain bundle, seen from the host."""
+    """The state of a waiting container: the init of a plain bundle, seen from the host."""
     with tempfile.TemporaryDirectory(prefix="sr", dir="/tmp") as name:
         workshop = harness.Workshop(name)
         runtime = harness.Runtime(path, pathlib.Path(name) / "state", "securityreport", "/securityreport")
@@ -166,7 +166,7 @@ def described(pid: int, trace: str) -> dict[str, Json]:
 
 
 def kind_of(target: str) -> str:
-    """A descriptor's target without what differs from run to run."""
+    """A descriptor's target, without what varies between runs."""
     return re.sub(r":?\[\d+\]|\d{3,}|/tmp/\S*/", "", target) or target
 
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages of tools/apt-packages.txt that are missing: `setup.sh demo` those for running pyrunc, `setup.sh test`
 # also those for the tests, `setup.sh long` those for the tests that take long, `setup.sh release` also those for `make release`,
-# `setup.sh vm` those for the test lab's machine (tools/vmlab). Says in one line what it does; calls apt-get only when something is missing.
+# `setup.sh vm` those for the test lab's machine (tools/vmlab). Prints one line; calls apt-get only if something is missing.
 set -eu
 cd "$(dirname "$0")"
 wanted=${1:?"usage: setup.sh demo|test|long|release|anywhere|vm"}

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""`make site`: the documentation as a web site, from docs/ and the pages at the top of the tree, by mkdocs-material.
+"""`make site`: the documentation as a web site, from docs/ and the pages at the top of the tree, with mkdocs-material.
 
     site.py DIRECTORY           writes DIRECTORY/pages, DIRECTORY/mkdocs.yml and DIRECTORY/html; every doubtful link is a failure
     site.py --check DIRECTORY   looks at DIRECTORY/html: links and anchors that lead nowhere, and anything that a browser would fetch from
@@ -30,7 +30,7 @@ TOP = {
     "README.md": "index.md",
     **{name + ".md": name.lower() + ".md" for name in ("ARCHITECTURE", "CONTRIBUTING", "SECURITY", "CHANGELOG")},
 }
-# What stands where. A page of docs/ that is not here comes under the last heading.
+# The navigation. Pages of docs/ that are not listed here are added under the last heading.
 NAVIGATION = (
     ("", ("index.md", "first-bundle.md", "migrating.md", "troubleshooting.md")),
     (
@@ -94,7 +94,7 @@ def pages() -> dict[pathlib.Path, str]:
 
 
 def rewritten(text: str, page: pathlib.Path, places: Mapping[pathlib.Path, str]) -> str:
-    """The text of a page with its links as they have to be on the site. Blocks of code stay as they are."""
+    """The text of a page with its links changed for the site. Code blocks are not changed."""
 
     def link(match: re.Match[str]) -> str:
         words, target = match.group(1), match.group(2)
@@ -134,7 +134,7 @@ def stage(directory: pathlib.Path) -> None:
 
 
 class Page(html.parser.HTMLParser):
-    """What a page refers to, and what in it can be referred to."""
+    """The links and anchors of a page."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -155,7 +155,7 @@ class Page(html.parser.HTMLParser):
 
 
 def problems(directory: pathlib.Path) -> Iterator[str]:
-    """Links of the finished site that lead nowhere, and what it would fetch from elsewhere."""
+    """The broken links of the finished site, and external resources that it would load."""
     read = {}
     for path in sorted(directory.rglob("*.html")):
         read[path] = Page()
@@ -168,7 +168,7 @@ def problems(directory: pathlib.Path) -> Iterator[str]:
                 if target in page.fetched and parts.scheme != "data":
                     yield "%s: fetches %s" % (shown, target)
                 continue
-            if path.name == "404.html":  # its links are those of the server's root
+            if path.name == "404.html":  # its links are relative to the server's root
                 continue
             file = (path.parent / urllib.parse.unquote(parts.path)).resolve() if parts.path else path
             file = file / "index.html" if file.is_dir() else file

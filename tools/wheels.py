@@ -1,11 +1,11 @@
 #!/usr/bin/python3
-"""`make wheels`: a wheel for each executable of a release, and an sdist, beside them in dist/.
+"""`make wheels`: a wheel for each executable of a release, and an sdist, next to them in dist/.
 
     wheels.py DIST
 
-A wheel holds the package (the Python API, and what the helper process reads), the static executable as the script `pyrunc`, manual pages
-and completion. The executable needs no library, so one wheel serves every C library and every Python: py3-none, manylinux and musllinux.
-Two builds give the same bytes.
+A wheel contains the package (the Python API, and files for the helper process), the static executable as the script `pyrunc`, manual pages
+and completion. The executable needs no libraries, so one wheel works with every C library and every Python: py3-none, manylinux and
+musllinux. Two builds give the same bytes.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def wheel(executable: pathlib.Path, arch: str, when: int) -> tuple[str, bytes]:
     files[info + "RECORD"] = record.getvalue().encode()
     raw = io.BytesIO()
     with zipfile.ZipFile(raw, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
-        for path in sorted(files, key=lambda path: (path.startswith(info), path)):  # the information last, as the format asks
+        for path in sorted(files, key=lambda path: (path.startswith(info), path)):  # the information last, as the format requires
             entry = zipfile.ZipInfo(path, time.gmtime(when)[:6])
             entry.external_attr = (0o100755 if path.endswith("scripts/pyrunc") else 0o100644) << 16
             entry.compress_type = zipfile.ZIP_DEFLATED
@@ -94,7 +94,7 @@ def wheel(executable: pathlib.Path, arch: str, when: int) -> tuple[str, bytes]:
 
 
 def pages_of(executable: pathlib.Path) -> dict[str, bytes]:
-    """Manual pages and completion, from the tarball beside the executable."""
+    """Manual pages and completion, from the tarball next to the executable."""
     places = {"_pyrunc": "zsh/site-functions/", "pyrunc": "bash-completion/completions/", "pyrunc.fish": "fish/vendor_completions.d/"}
     found = {}
     with tarfile.open(str(executable) + ".tar.gz") as tar:

@@ -1,10 +1,10 @@
 #!/usr/bin/python3
-"""Boots a kernel of Debian's with an initrd of busybox, a release file and a bundle, and says what worked there.
+"""Boots a Debian kernel with an initrd that contains busybox, a release file and a bundle, and reports what works.
 
     boot.py RELEASE-FILE SUITE [--arch aarch64] [--append WORDS]
 
-The kernel's package is unpacked below the cache (tools/roots.py) and emulated by qemu, without KVM. Without modules: what Debian has as
-a module (overlayfs) is not there, which is what a bare machine looks like.
+The kernel's package is unpacked below the cache (tools/roots.py) and run in qemu's emulation, without KVM. There are no modules: what
+Debian builds as a module (overlayfs) is missing, as on a minimal machine.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ APPLETS = "sh id cat grep mkdir sleep true mount unshare".split()
 
 
 def kernel(suite: str, arch: str) -> tuple[pathlib.Path, pathlib.Path]:
-    """(the kernel, a static busybox) of that processor."""
+    """(the kernel, a static busybox) for that processor."""
     debian = DEBIAN[arch]
     root = roots.made("kernel-%s-%s" % (suite, debian), suite, ["linux-image-cloud-" + debian, "busybox-static"], "extract", debian)
     found = sorted([*root.glob("boot/vmlinuz-*"), *root.glob("usr/lib/modules/*/vmlinuz")])
@@ -47,7 +47,7 @@ def kernel(suite: str, arch: str) -> tuple[pathlib.Path, pathlib.Path]:
 
 
 def configs(arch: str) -> dict[str, dict[str, Any]]:
-    """{file name: config}: docker's profile for this processor, a call that it refuses, one that waits."""
+    """{file name: config}: with docker's profile for this processor, a call that it refuses, and one that waits."""
     document = json.loads((PROJECT / "bundles/seccomp-docker/config.json").read_text())
     document["linux"]["seccomp"]["architectures"] = ARCHITECTURES[arch]
     document["linux"]["cgroupsPath"] = "/anywhere"
@@ -84,7 +84,7 @@ def initrd(release: pathlib.Path, busybox: pathlib.Path, arch: str, folder: path
 
 
 def boot(release: pathlib.Path, suite: str, arch: str, append: str = "") -> tuple[str, list[tuple[str, str]]]:
-    """(kernel's version, [(check, "ok" or what was seen)]). Failed where the machine says nothing."""
+    """(kernel's version, [(check, "ok" or what was seen)]). Failed if the machine has no output."""
     image, busybox = kernel(suite, arch)
     if shutil.which(QEMU[arch][0]) is None:
         raise roots.Failed("%s is not installed" % QEMU[arch][0])

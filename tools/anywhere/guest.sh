@@ -1,9 +1,9 @@
 #!/bin/busybox sh
-# The init of a machine whose initrd holds busybox, the release file and a bundle, and nothing else. Each line of the result begins with
+# The init of a machine whose initrd contains only busybox, the release file and a bundle. Each line of the result begins with
 # CHECK: a name, ok or FAILED, and what was seen. `cgroup=1` on the kernel's command line: hierarchies of version 1.
 /bin/busybox --install -s /bin
 export PATH=/bin HOME=/
-if [ ! -e /moved ]; then # pivot_root(2) does not work in an initrd: into a tmpfs
+if [ ! -e /moved ]; then # pivot_root(2) does not work in an initrd, so move to a tmpfs
     mkdir /new
     mount -t tmpfs tmpfs /new
     cp -a /bin /bundle /init /proc /sys /dev /new
@@ -27,7 +27,7 @@ else
     mount -t cgroup2 cgroup2 /sys/fs/cgroup
 fi
 
-# check NAME WANTED COMMAND...: the command's output holds the words
+# check NAME WANTED COMMAND...: the command's output contains the words
 check() {
     name=$1 wanted=$2
     shift 2
@@ -38,11 +38,11 @@ check() {
     esac
 }
 
-# as above, by the exit status
+# the same, by the exit status
 succeeds() {
     name=$1
     shift
-    # not by $(): a container that goes on would keep the pipe open
+    # not with $(): a container that keeps running would keep the pipe open
     if timeout 60 "$@" >/tmp/seen 2>&1 </dev/null; then echo "CHECK $name ok"; else echo "CHECK $name FAILED: $(tail -n 1 /tmp/seen)"; fi
 }
 

@@ -4,8 +4,8 @@
     matrix.py [--short] [--only WORD] [--suite SUITE] [--step STEP] [--dist DIR]
 
 Kernels of several Debian suites boot with the release file alone in their initrd (boot.py). In roots of several suites `make demo`, the
-unit tests and the tests of the command line run from a clone of this tree. --short: one kernel, one refusal. Everything is kept below
-the cache of tools/roots.py; a row says `not run` and why where something is missing. Exit status 1: a row has failed.
+unit tests and the tests of the command line run from a clone of this tree. --short: one kernel, one refusal. Everything is kept below the
+cache of tools/roots.py; if something is missing, a row says `not run` and the reason. Exit status 1: a row has failed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The plugin of pytest that records a map for each test: `-p coverage_plugin`, with COVERAGE_TREE in the environment.
+"""The pytest plugin that records a map for each test: `-p coverage_plugin`, with COVERAGE_TREE in the environment.
 
-Rule: a test's map is emptied before its set-up and read after its clean-up. Fixtures of a session count for the test that first
-asks for them. What forked or executed processes of the tree do is in the same map.
+Rule: a test's map is emptied before its set-up and read after its clean-up. Session fixtures count for the first test that uses them.
+Forked or executed processes of the tree record to the same map.
 """
 
 from __future__ import annotations

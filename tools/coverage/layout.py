@@ -1,6 +1,6 @@
-"""Where each line and each branch of the package stands in the map (line_recorder.py), and back.
+"""The position of each line and branch of the package in the map (line_recorder.py), and the reverse.
 
-Rule: the layout follows from the sources and the interpreter alone, so that recording and reporting agree.
+Rule: the layout depends only on the sources and the interpreter, so that recording and reporting agree.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Layout:
         self.size += len(code.co_code) // 2 + 1
 
     def write(self, folder: Path) -> None:
-        """Makes `index`, `map` and `c-map` in a folder, which other users may use as well."""
+        """Creates `index`, `map` and `c-map` in a folder, also usable by other users."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "index").write_bytes(marshal.dumps((self.lines, self.codes)))
         for name, size in (("map", self.size), ("c-map", C_MAP)):

@@ -1,12 +1,12 @@
 """Records which lines and branches of the package a process executes, in a file that all processes map.
 
 The launcher of the measured tree calls start(). A hit is one byte written to shared memory, so nothing has to be flushed: what init did is
-there although it ends in execve or _exit, or is killed; a clone inherits the mapping. Rule: it imports nothing that init could
-need later, and says nothing: where the file cannot be opened (another user) nothing is recorded.
+recorded although it ends with execve or _exit, or is killed; a clone inherits the mapping. Rule: it imports nothing that init could need
+later, and is silent: if the file cannot be opened (another user), nothing is recorded.
 
-The layout of the file is in `index` beside it (layout.py): a byte for each line, and for each instruction that branches one whose bit 1
-says that it went on and bit 2 that it jumped. What has been recorded for an instruction in both directions is disabled, so that it
-costs nothing any more.
+The layout of the file is in `index` next to it (layout.py): a byte for each line, and a byte for each branching instruction, whose bit 1
+means that it continued and bit 2 that it jumped. Once both directions of an instruction have been recorded, its events are disabled, so
+that it costs nothing any more.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NEXT = 4  # bytes from a branching instruction to the next: itself and one cache
 
 
 def start(folder: str, top: str) -> bool:
-    """`folder` has the files `map` and `index`; `top` is the directory that the package is in. Whether anything is recorded."""
+    """`folder` has the files `map` and `index`; `top` is the directory of the package. Returns whether anything is recorded."""
     try:
         with open(os.path.join(folder, "index"), "rb") as file:
             lines, codes = marshal.load(file)
@@ -35,9 +35,9 @@ def start(folder: str, top: str) -> bool:
     except OSError:
         return False
     tool, events, off = sys.monitoring.COVERAGE_ID, sys.monitoring.events, sys.monitoring.DISABLE
-    bases: dict[int, int] = {}  # id(code) -> where the lines of its file begin; -1: not of the package
+    bases: dict[int, int] = {}  # id(code) -> where the lines of its file begin; -1: not part of the package
     branches: dict[int, int] = {}
-    kept: list[CodeType] = []  # ids stay unique
+    kept: list[CodeType] = []  # keeps ids unique
 
     def base_of(code: CodeType) -> int:
         name = code.co_filename

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""`make mutants`: changes one thing in parts/, cgroup/, linux/, the rows of engine/order.py or finish.c, and asks the tests that have been
-at that place whether they notice.
+"""`make mutants`: changes one thing in parts/, cgroup/, linux/, the rows of engine/order.py or finish.c, and runs the tests that have
+reached that place, to see whether they notice.
 
     mutants.py [--count N] [--seed S] [--out FILE]     a random sample of N mutants (default: 200)
     mutants.py --only WORD                             those whose place contains WORD
-    mutants.py --again FILE                            those that have survived, according to the output of an earlier run
+    mutants.py --again FILE those that survived, according to the output of an earlier run
 
 It needs the records of `make coverage` (build/coverage). A mutant runs tests that reached its line, those named for its module and the
 quickest first; if all of them pass, it runs more, and has survived if those pass too. A mutant in a line that no test reaches has survived as well.
@@ -35,9 +35,9 @@ from mutations import Mutation
 
 import run
 
-FIRST = (8, 4, 3)  # how many tests of unit, kernel, cli are asked at first
-MORE = 60.0  # seconds of tests that are asked when those noticed nothing
-SECONDS = 90  # that any tests may take besides thrice what they took alone: what hangs has been noticed
+FIRST = (8, 4, 3)  # how many tests of unit, kernel, cli are run first
+MORE = 60.0  # seconds of more tests if those noticed nothing
+SECONDS = 90  # time limit in addition to three times what the tests took alone: a hanging test has noticed
 ROOMS = ("parts", "cgroup", "linux")
 ORDER, FINISH = "pyrunc/engine/order.py", "finish.c"
 WORK = "/tmp/mutants"  # in the namespaces, on a tmpfs
@@ -62,7 +62,7 @@ exec "$@"
 
 
 class Chosen(NamedTuple):
-    """A mutant and the tests to ask, the first batch and more, and how many seconds each of the two may take."""
+    """A mutant and the tests to run, the first batch and more, and the time limit in seconds for each of the two."""
 
     mutation: Mutation
     first: list[str]
@@ -78,7 +78,7 @@ def all_mutations() -> list[Mutation]:
     top = tree.ROOT / "runtime"
     for room in ROOMS:
         for path in sorted((top / "pyrunc" / room).rglob("*.py")):
-            if path.name not in ("constants.py", "table.py"):  # tables, compared with their sources by tests of their own
+            if path.name not in ("constants.py", "table.py"):  # tables, which separate tests compare with their sources
                 found += mutations.of_python(str(path.relative_to(top)), path.read_text())
     found += mutations.of_rows(ORDER, (top / ORDER).read_text())
     found += mutations.of_c(FINISH, (top / "csrc" / FINISH).read_text())
@@ -86,13 +86,13 @@ def all_mutations() -> list[Mutation]:
 
 
 def is_same(name: str, folder: Path) -> bool:
-    """Whether a source is the one that has been recorded: else lines stand elsewhere."""
+    """Whether a source is unchanged since the recording; otherwise line numbers differ."""
     recorded, source = folder / "runtime" / name, tree.ROOT / "runtime" / name
     return name == FINISH or (recorded.exists() and recorded.read_bytes() == source.read_bytes())
 
 
 class Reached:
-    """Which tests have reached which line. Only tests that passed are asked."""
+    """Which tests have reached which line. Only tests that passed are used."""
 
     def __init__(self, folder: Path) -> None:
         self.layout = Layout(folder / "runtime")
@@ -100,7 +100,7 @@ class Reached:
         self.blocks = tree.blocks(folder)
 
     def places(self, mutation: Mutation) -> list[int]:
-        """Where in the map (of C: in that of the blocks) a test has to have been, in any of them."""
+        """The positions in the map (for C: in the map of blocks), one of which a test must have reached."""
         if mutation.path == FINISH:
             before = [line for source, line in self.blocks.values() if source == FINISH and line <= mutation.line]
             nearest = max(before, default=0)
@@ -143,7 +143,8 @@ class Reached:
 
 
 def named(mutation: Mutation) -> str:
-    """A word in the names of the tests about the place: tests/unit/test_parts_program.py is about parts/program.py. A row is its part's."""
+    """A word in the names of the tests for the place: tests/unit/test_parts_program.py is for parts/program.py. A row belongs to its
+    part."""
     if mutation.path == ORDER:
         return mutation.what.split()[2].partition(".")[0]
     path = Path(mutation.path)
@@ -151,7 +152,7 @@ def named(mutation: Mutation) -> str:
 
 
 def some(tests: list[str], counts: tuple[int, ...]) -> list[str]:
-    """So many of each folder, in the given order."""
+    """The given number from each folder, in the given order."""
     folders = ("tests/unit", "tests/kernel", "tests/cli")
     return [name for folder, count in zip(folders, counts, strict=True) for name in [t for t in tests if t.startswith(folder)][:count]]
 
@@ -209,7 +210,7 @@ def is_sound(test: str) -> bool:
 
 
 def place(mutation: Mutation, changed: str) -> tuple[Path, bytes] | None:
-    """Puts the mutant into the copy. What to put back, or None where it is no program."""
+    """Applies the mutant to the copy. Returns what to restore, or None if the result is not a valid program."""
     if mutation.path == FINISH:
         target = Path(WORK, "runtime/pyrunc/linux/_syscalls.abi3.so")
         before = target.read_bytes()
@@ -229,7 +230,7 @@ def place(mutation: Mutation, changed: str) -> tuple[Path, bytes] | None:
 
 
 def asked(tests: list[str], seconds: float = SECONDS * 2) -> str:
-    """How the tests noticed: "", or the first one that failed."""
+    """The first test that failed, or ""."""
     argv = tree.pytest_argv(Path(WORK), "-x", "--tb=no", "-rfE", *tests)
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     with open("/tmp/output", "w+") as output:
@@ -251,7 +252,7 @@ def asked(tests: list[str], seconds: float = SECONDS * 2) -> str:
 
 
 def end_all_others() -> None:
-    """Whatever is left in this process namespace."""
+    """Kills what is left in this process namespace."""
     if os.getpid() != 1:
         raise SystemExit("mutants: not the first process of a namespace")
     try:

@@ -1,6 +1,7 @@
-"""What can be changed in a source so that a test should notice: one small edit each, in place, so that line numbers stay.
+"""Changes to a source that a test should notice: one small edit each, in place, so that line numbers are kept.
 
-Rule: an edit that can't change what the program does (annotations, docstrings, texts of messages, the size of a read buffer) is no mutation.
+Rule: an edit that can't change what the program does (annotations, docstrings, texts of messages, the size of a read buffer) is not a
+mutation.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from typing import NamedTuple
 
 
 class Mutation(NamedTuple):
-    """`text`[start:end] of a file becomes `new`; `line` is where a test has to have been. `column` tells the mutations of a line apart."""
+    """`text`[start:end] of a file becomes `new`; `line` is the line that a test must have reached. `column` distinguishes the mutations of
+    a line."""
 
     path: str
     line: int
@@ -41,7 +43,7 @@ LETTERS = re.compile(r"<<|>>|//|[=!<>]=?|\b(?:not\s+in|is\s+not|in|is)\b|[-+*|&]
 
 
 class Places:
-    """Offsets in a text of what a syntax tree calls (line, column in UTF-8 bytes)."""
+    """Converts (line, column in UTF-8 bytes) of a syntax tree to offsets in the text."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -67,7 +69,7 @@ def of_python(path: str, text: str) -> Iterator[Mutation]:
 
 
 def executed(tree: ast.AST) -> Iterator[ast.expr | ast.stmt]:
-    """The nodes below one that run within a function: no annotations, no docstrings, no decorators, no texts of messages."""
+    """The nodes below one that run within a function: no annotations, docstrings, decorators or texts of messages."""
     for function in ast.walk(tree):
         if isinstance(function, ast.FunctionDef):
             for statement in function.body:
@@ -76,7 +78,7 @@ def executed(tree: ast.AST) -> Iterator[ast.expr | ast.stmt]:
 
 def below(node: ast.AST) -> Iterator[ast.expr | ast.stmt]:
     if isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.Lambda)):
-        return  # a function of its own is walked by itself
+        return  # a nested function is walked separately
     if isinstance(node, (ast.expr, ast.stmt)):
         yield node
     for name, value in ast.iter_fields(node):
@@ -88,7 +90,7 @@ def below(node: ast.AST) -> Iterator[ast.expr | ast.stmt]:
 
 
 def is_buffer_size(call: ast.AST, argument: ast.AST) -> bool:
-    """Whether a number says how much is read at a time: a larger buffer takes the same data."""
+    """Whether a number says how much is read at a time: a larger buffer reads the same data."""
     if not isinstance(call, ast.Call) or not isinstance(argument, ast.Constant) or type(argument.value) is not int:
         return False
     return getattr(call.func, "attr", "") in READING and argument.value >= 4096
@@ -121,7 +123,7 @@ def edits(node: ast.expr | ast.stmt, places: Places) -> Iterator[tuple[int, int,
         isinstance(node, ast.Return)
         and node.value is not None
         and not (isinstance(node.value, ast.Constant) and node.value.value in (None, False))
-    ):  # None in place of False is the same to a condition, and False turned to True is a mutation of its own
+    ):  # None instead of False is the same to a condition, and changing False to True is a separate mutation
         yield start, end, "return None" + "\n" * text[start:end].count("\n"), "returns None"
     elif isinstance(node, ast.Raise):
         yield start, end, "pass" + "\n" * text[start:end].count("\n"), "does not raise"
@@ -141,7 +143,7 @@ def between(left: ast.expr, right: ast.expr, new: str | None, places: Places) ->
 
 
 def of_rows(path: str, text: str) -> Iterator[Mutation]:
-    """Of engine/order.py: each row of a timetable left out, and each exchanged with the next one of its phase."""
+    """For engine/order.py: each row of a timetable left out, and each swapped with the next one of its phase."""
     places = Places(text)
     for table in ast.parse(text).body:
         if not isinstance(table, (ast.Assign, ast.AnnAssign)) or not isinstance(table.value, ast.Tuple):
@@ -180,7 +182,8 @@ C_EDITS = (
 
 
 def of_c(path: str, text: str) -> Iterator[Mutation]:
-    """Of a C source, by its text: comparisons, and/or, what is returned, and calls left out. What does not compile is none."""
+    """For a C source, based on its text: comparisons, and/or, return values, and calls left out. Results that do not compile do not
+    count."""
     at = 0
     for number, line in enumerate(text.split("\n"), 1):
         code = line.partition("/*")[0].rstrip()

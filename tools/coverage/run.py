@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""`make coverage`: which lines and branches of the package the tests reach, on both sides of the clone, and which blocks of the C extension.
+"""`make coverage`: which lines and branches of the package the tests reach, on both sides of the clone, and which blocks of the C
+extension.
 
     run.py [--out FOLDER] TEST…       runs the tests (default: unit, kernel and cli) on a copy of the package that records, then reports
     run.py [--out FOLDER] --add TEST…    the same, added to the records of an earlier run of the same sources
-    run.py [--out FOLDER] --report    reports what an earlier run has recorded
-    run.py [--out FOLDER] --missed FILE   the lines of a file that no test has reached, and the branches that went one way only
+    run.py [--out FOLDER] --report reports what an earlier run recorded
+    run.py [--out FOLDER] --missed FILE   the lines of a file that no test has reached, and branches that only went one way
 
-The record of each test is in FOLDER/tests (build/coverage): mutants.py chooses by it. See docs/testing.md.
+The record of each test is in FOLDER/tests (build/coverage): mutants.py uses it to choose tests. See docs/testing.md.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def union(packed: list[bytes], size: int) -> bytes:
 
 
 def collect(folder: Path, tests: list[str], add: bool) -> int:
-    """Runs the tests on a copy; the exit status of pytest. `add`: the copy and the records that are there stay."""
+    """Runs the tests on a copy; returns the exit status of pytest. `add`: keeps the existing copy and records."""
     if not add:
         tree.prepare(folder)
     deselected = ["--ignore=" + name for name in tree.NOT]

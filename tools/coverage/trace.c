@@ -1,5 +1,6 @@
-/* What the extension's basic blocks call when it is compiled with -fsanitize-coverage=trace-pc (tools/coverage): a byte of the map for each,
- * at the offset of the call in the shared object. The map has a fixed address, so that it is found after init has given its memory back. */
+/* Called by the extension's basic blocks when it is compiled with -fsanitize-coverage=trace-pc
+ * (tools/coverage): sets a byte of the map, at the offset of the call in the shared object. The map
+ * has a fixed address, so that it is found after init has released its memory. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdint.h>

@@ -18,10 +18,10 @@ from layout import Layout
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 PYTHON = "/usr/bin/python3"
-# Folders of the tests whose modules find each other by name; the package is that of the copy.
+# Folders of the tests whose modules import each other by name; the package is that of the copy.
 PATHS = "bundles tests tests/cli tests/kernel tests/kernel/advisories tests/contracts tests/unit tests/fuzz"
 IMPORT = "            from pyrunc.cli import main\n"
-# What looks at the launcher itself, counts system calls or modules, or replaces the extension, differs in this copy on purpose.
+# Tests that examine the launcher itself, count system calls or modules, or replace the extension: these differ in the copy on purpose.
 NOT = (
     "tests/cli/test_imports.py tests/cli/test_launcher.py tests/cli/test_isolated.py tests/cli/test_demo.py tests/unit/test_frozen.py"
     " tests/unit/test_man.py tests/unit/test_site.py tests/unit/test_tools.py tests/unit/test_docs.py tests/unit/test_layers.py"
@@ -36,8 +36,8 @@ def variable(name: str) -> str:
 
 
 def prepare(folder: Path, record: bool = True, c_source: tuple[str, str] | None = None) -> Layout:
-    """Makes the copy in `folder`/runtime. `record`: lines, branches and blocks go into `folder`/map and `folder`/c-map.
-    `c_source`: (name in runtime/csrc, text) in place of a source of the extension."""
+    """Creates the copy in `folder`/runtime. `record`: lines, branches and blocks are recorded in `folder`/map and `folder`/c-map.
+    `c_source`: (name in runtime/csrc, text) that replaces a source of the extension."""
     shutil.rmtree(folder, ignore_errors=True)
     runtime = folder / "runtime"
     shutil.copytree(ROOT / "runtime/pyrunc", runtime / "pyrunc", ignore=shutil.ignore_patterns("__pycache__", "*.so"))
@@ -81,7 +81,7 @@ def extension(folder: Path, record: bool, c_source: tuple[str, str] | None) -> N
 
 
 def pytest_argv(folder: Path, *more: str) -> list[str]:
-    """pytest with the copy in place of the package and of the runtime under test."""
+    """Runs pytest with the copy instead of the package and the runtime under test."""
     paths = " ".join(str(path) for path in (folder / "runtime", HERE, folder, *(ROOT / name for name in PATHS.split())))
     argv = [sys.executable, "-m", "pytest", "-q", "-o", "pythonpath=" + paths, "-p", "no:cacheprovider", "--unsupervised"]
     return [*argv, "--runtime", str(folder / "runtime/bin/pyrunc"), *more]

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs pyrunc below PREFIX (/usr/local): the executable, manual pages and completion. `install.sh --uninstall` removes them again.
-# With DESTDIR everything goes below that directory, for packages; nothing is executed then.
+# With DESTDIR, everything is installed below that directory, for packages, and nothing is executed.
 set -eu
 cd "$(dirname "$0")"
 root=${DESTDIR-}
@@ -19,7 +19,7 @@ fail() {
     exit 1
 }
 
-# Whoever can replace the executable is root as soon as an engine calls it.
+# Anybody who can replace the executable becomes root as soon as an engine calls it.
 must_be_ours() {
     dir=$1
     while :; do
@@ -53,7 +53,7 @@ if command -v sha256sum >/dev/null; then
     sha256sum -c SHA256SUMS >/dev/null 2>&1 || fail "the files here are not those of the release (SHA256SUMS): download it again"
 fi
 mkdir -p "$bin" "$man" "$bash" "$zsh" "$fish" || fail "cannot write to $prefix: install as root, or choose another PREFIX"
-# A new file beside the old one, then renamed: containers that run keep the old one.
+# Write a new file next to the old one, then rename it: running containers keep the old one.
 cp pyrunc "$new" || fail "cannot write to $bin"
 chmod 755 "$new"
 if [ -z "$root" ]; then

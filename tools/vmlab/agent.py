@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""The lab's end inside the guest: takes one request at a time from the virtio port and runs its command under systemd.
+"""The lab's agent inside the guest: accepts one request at a time from the virtio port and runs its command under systemd.
 
 A request: length (u32, big endian), JSON, then `stdin` bytes. Answers: a byte of kind, length, data. Kinds: o and e, a piece of the
 command's output; x, its exit status, the last answer. The command is a transient service with Delegate=yes: root's in system.slice,
@@ -28,7 +28,7 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def port() -> int:
-    """Descriptor of the virtio port, once its driver has made it."""
+    """The descriptor of the virtio port, once its driver has created it."""
     while True:
         for path in glob.glob("/dev/vport*"):
             return os.open(path, os.O_RDWR)
@@ -39,7 +39,7 @@ def receive(fd: int, size: int) -> bytes:
     data = b""
     while len(data) < size:
         part = os.read(fd, size - len(data))
-        if not part:  # nobody holds the other end yet
+        if not part:  # the other end is not open yet
             time.sleep(0.02)
         data += part
     return data
@@ -52,7 +52,7 @@ def send(fd: int, kind: bytes, data: bytes = b"") -> None:
 
 
 def awaken(request: Json) -> None:
-    """A restored guest has the clock and the random numbers of the snapshot."""
+    """Updates the clock and the random numbers: a restored guest has those of the snapshot."""
     if abs(time.time() - request["time"]) > 0.5:
         time.clock_settime(time.CLOCK_REALTIME, request["time"])
     with open("/dev/urandom", "wb", buffering=0) as random:
@@ -61,7 +61,8 @@ def awaken(request: Json) -> None:
 
 
 def mount_share(place: str) -> None:
-    """The second disk, which holds a copy of the shared folder, at the place that it has on the host. The folders above it let all in."""
+    """Mounts the second disk, which contains a copy of the shared folder, at the same path as on the host. Everybody can enter the folders
+    above it."""
     if os.path.ismount(place):
         return
     os.makedirs(place, exist_ok=True)
@@ -88,7 +89,7 @@ def command(request: Json, who: pwd.struct_passwd) -> tuple[list[str], dict[str,
 
 
 def pump(fd: int, process: subprocess.Popen[bytes]) -> None:
-    """Hands both streams on until they are closed."""
+    """Forwards both streams until they are closed."""
     pipes = selectors.DefaultSelector()
     assert process.stdout and process.stderr  # serve() asks for pipes
     pipes.register(process.stdout, selectors.EVENT_READ, b"o")
@@ -103,7 +104,7 @@ def pump(fd: int, process: subprocess.Popen[bytes]) -> None:
 
 
 def serve(fd: int, request: Json) -> int:
-    """Runs one command to its end. -> its exit status."""
+    """Runs one command until it exits. -> its exit status."""
     stdin = os.memfd_create("stdin")
     if request["stdin"]:
         os.write(stdin, receive(fd, request["stdin"]))

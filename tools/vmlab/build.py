@@ -1,12 +1,12 @@
 #!/usr/bin/python3
 """Builds the machine of the test lab: kernel, initrd, disk, and a snapshot of its memory when it is up and idle.
 
-    tools/vmlab/build.py            as root; does nothing when what is there is up to date
+    tools/vmlab/build.py as root; does nothing if the result is up to date
     tools/vmlab/build.py --force
 
-Everything comes from Debian's archive by the host's own apt sources: the packages of kind `guest` in tools/apt-packages.txt, the
-kernel of kind `kernel`; what the host lacks (kind `vm`) tools/setup.sh installs. The result lies in $PYRUNC_VMLAB, by default
-~/.cache/pyrunc-vmlab, some 1.2 GB. Invariant: `key` is written last, so a build that was cut short counts as none.
+Everything comes from Debian's archive, using the host's apt sources: the packages of kind `guest` in tools/apt-packages.txt, the
+kernel of kind `kernel`; what the host lacks (kind `vm`) tools/setup.sh installs. The result is in $PYRUNC_VMLAB, by default
+~/.cache/pyrunc-vmlab, and takes about 1.2 GB. Invariant: `key` is written last, so an interrupted build does not count.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def packages(kind: str) -> list[str]:
 
 
 def key() -> str | None:
-    """What the machine is made from. A snapshot fits one version of qemu."""
+    """Identifies what the machine is built from. A snapshot only works with one version of qemu."""
     text = hashlib.sha256(repr((packages("guest"), packages("kernel"))).encode())
     for path in sorted(p for p in lab.HERE.rglob("*") if p.is_file() and p.suffix != ".md" and "__pycache__" not in p.parts):
         if path.name != "run.py":
@@ -82,7 +82,7 @@ def is_current() -> bool:
 
 
 def build(say: Say, force: bool = False) -> None:
-    """Builds unless up to date. LabError where that can't be done. One at a time; others wait."""
+    """Builds unless it is up to date. LabError if that is not possible. Only one build runs at a time; others wait."""
     if not force and is_current():
         return
     if os.geteuid():
@@ -131,7 +131,7 @@ def make(tmp: pathlib.Path, say: Say) -> None:
 
 
 def apt_sources() -> list[str]:
-    """The host's apt sources that are Debian's and no files of this host; none: mmdebstrap's own mirror."""
+    """The host's apt sources for Debian that are not local files; if there are none, mmdebstrap uses its default mirror."""
     found = []
     for path in sorted(
         glob.glob("/etc/apt/sources.list") + glob.glob("/etc/apt/sources.list.d/*.list") + glob.glob("/etc/apt/sources.list.d/*.sources")
@@ -150,7 +150,7 @@ def suite() -> str:
 
 
 def make_root(tmp: pathlib.Path, root: pathlib.Path) -> None:
-    """By mmdebstrap. The kernel's package is only fetched: its scripts would make an initrd for an hour."""
+    """Creates it with mmdebstrap. The kernel's package is only downloaded: its scripts would spend an hour building an initrd."""
     settings = tmp / "apt.conf"
     wanted = ("Acquire::Check-", "Acquire::http", "Acquire::https", "Acquire::Retries", "Acquire::AllowInsecure")
     lines = lab.done("apt-config", ["apt-config", "dump"]).decode().splitlines()
@@ -173,8 +173,8 @@ def make_root(tmp: pathlib.Path, root: pathlib.Path) -> None:
 
 
 def unpack_kernel(tmp: pathlib.Path, root: pathlib.Path) -> str:
-    """-> the kernel's version. Modules lie unpacked on the disk, and the ELF image is taken out of its wrapping: an emulated
-    processor takes seconds for either."""
+    """-> the kernel's version. Modules are stored unpacked on the disk, and the ELF image is extracted: an emulated processor takes seconds
+    for either."""
     package = glob.glob(str(tmp / "linux-image-*.deb"))
     if not package:
         raise lab.LabError("the kernel's package was not fetched: %s" % LOG.read_text(errors="replace").strip()[-500:])
@@ -208,7 +208,7 @@ def elf_of(image: bytes) -> bytes | None:
 
 
 def make_initrd(tmp: pathlib.Path, root: pathlib.Path, version: str) -> None:
-    """busybox and the disk's driver; all else is in the kernel or on the disk."""
+    """Builds the initrd from busybox and the disk's driver; everything else is in the kernel or on the disk."""
     place = tmp / "initrd"
     for name in ("bin", "dev", "proc", "root"):
         (place / name).mkdir(parents=True)
@@ -227,7 +227,7 @@ def make_initrd(tmp: pathlib.Path, root: pathlib.Path, version: str) -> None:
 
 
 def set_up(tmp: pathlib.Path, root: pathlib.Path) -> None:
-    """The files of guest/, the user, the agent, an image for podman, and fewer units."""
+    """Adds the files of guest/, the user, the agent and an image for podman, and disables some units."""
     shutil.copytree(lab.HERE / "guest", root, dirs_exist_ok=True)
     shutil.copy(lab.HERE / "agent.py", root / "usr/local/lib/lab/agent.py")
     (root / "etc/fstab").write_text("")
@@ -267,7 +267,7 @@ def busybox_image(place: pathlib.Path, root: pathlib.Path) -> None:
 
 
 def snapshot(say: Say) -> None:
-    """Boots, has everything used once that tests will use, and saves the idle machine."""
+    """Boots, uses everything once that tests will use, and saves the idle machine."""
     lab.done("qemu-img", ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(lab.DISK), str(lab.OVERLAY)])
     with lab.folder() as tmp, lab.Guest(tmp, keep=True) as guest:
         for user, script in (("root", WARM_UP), ("root", WARM_UP_EACH), ("user", WARM_UP_EACH), ("root", "sync; sleep 1; sync")):

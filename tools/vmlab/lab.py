@@ -1,8 +1,8 @@
-"""A throw-away machine with systemd as pid 1 and cgroup v2: Debian under qemu's emulation of a processor, without KVM.
+"""A disposable machine with systemd as pid 1 and cgroup v2: Debian in qemu's processor emulation, without KVM.
 
-build.py makes its disk, its kernel and a snapshot of its memory, booted and idle; a Guest here starts from that within two seconds,
-runs commands through the agent inside, and is thrown away. Invariant: the disk and the memory of the snapshot are never written
-to, so that guests can run side by side and each is the first.
+build.py creates its disk, its kernel and a snapshot of its memory, booted and idle; a Guest starts from that within two seconds, runs
+commands through the agent inside, and is discarded. Invariant: the disk and the memory of the snapshot are never written to, so that guests
+can run in parallel, and each starts in the same state.
 """
 
 from __future__ import annotations
@@ -34,28 +34,28 @@ HERE = pathlib.Path(__file__).resolve().parent
 DIR = pathlib.Path(os.environ.get("PYRUNC_VMLAB") or os.path.expanduser("~/.cache/pyrunc-vmlab"))
 KERNEL, INITRD, DISK, OVERLAY, RAM, STATE = (DIR / n for n in ("vmlinuz", "initrd", "root.img", "overlay.qcow2", "ram", "state"))
 MEMORY = 2 << 30
-SHARE = 16 << 30  # size of the second disk as the guest sees it, since a restored guest can't notice another one; sparse
+SHARE = 16 << 30  # size of the second disk in the guest, because a restored guest can't detect a different one; sparse
 KERNEL_WORDS = (
     "console=ttyS0 quiet loglevel=4 mitigations=off nowatchdog no_timer_check tsc=reliable random.trust_cpu=on cryptomgr.notests "
     "systemd.show_status=0 systemd.log_target=kmsg systemd.log_level=warning panic=-1 rw"
 )
 EXT4 = "^has_journal,^metadata_csum"
-# What the guest has no use for. Byte code stays: compiling it again would cost the guest seconds.
+# What the guest does not need. Byte code is kept: compiling it again would cost the guest seconds.
 LEAVE_OUT = (".git", ".stamps", ".mypy_cache", ".ruff_cache", ".pytest_cache", "build", "mypy*", "mypyc*", "ruff", "hypothesis*")
 
 
 class LabError(Exception):
-    """The lab itself has failed, not the command that it was to run."""
+    """The lab itself has failed, not the command that it runs."""
 
 
 def folder() -> tempfile.TemporaryDirectory[str]:
-    """A temporary folder that goes with the `with` block."""
+    """A temporary folder that is removed at the end of the `with` block."""
     return tempfile.TemporaryDirectory(prefix="vmlab.")
 
 
 class Guest:
-    """One machine. share: a folder whose copy lies at the same path inside. cold: boots, though there is a snapshot. keep: the disk is
-    written to (build.py alone). console: file for the output of kernel and systemd."""
+    """One machine. share: a folder whose copy is at the same path inside. cold: boots even if there is a snapshot. keep: changes to the
+    disk are kept (only for build.py). console: a file for the output of kernel and systemd."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class Guest:
         self.qmp("qmp_capabilities")
         if cold and not keep:
             return
-        # the memory is a file of its own and no part of the stream; a restored guest maps it copy-on-write
+        # the memory is a separate file and not part of the stream; a restored guest maps it copy-on-write
         self.qmp("migrate-set-capabilities", capabilities=[{"capability": "x-ignore-shared", "state": True}])
         if not cold:
             self._restore()
@@ -102,7 +102,7 @@ class Guest:
         drive = "if=none,id=%s,file=%s,format=%s,cache=unsafe,snapshot=%s"
         argv = ["qemu-system-x86_64", "-name", "vmlab", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
         argv += ["-machine", "q35,memory-backend=ram,vmport=off,smm=off,hpet=off", "-accel", "tcg,thread=multi,tb-size=256"]
-        argv += ["-cpu", "max,-la57", "-smp", "2", "-m", size, "-object", memory]  # la57: five levels of page tables cost time only
+        argv += ["-cpu", "max,-la57", "-smp", "2", "-m", size, "-object", memory]  # la57: five-level page tables only cost time
         argv += ["-kernel", str(KERNEL), "-initrd", str(INITRD), "-append", ("%s %s" % (KERNEL_WORDS, words)).strip()]
         argv += ["-drive", drive % ("root", disk, kind, "off" if keep else "on"), "-device", "virtio-blk-pci,drive=root"]
         argv += ["-drive", drive % ("share", image, "raw", "off"), "-device", "virtio-blk-pci,drive=share"]
@@ -128,7 +128,7 @@ class Guest:
         self.qmp("cont")
 
     def save(self) -> None:
-        """Writes the snapshot and ends the machine (build.py)."""
+        """Writes the snapshot and stops the machine (build.py)."""
         self.qmp("stop")
         self.qmp("migrate", uri="file:%s" % STATE)
         while (info := self.qmp("query-migrate")).get("status") not in ("completed", "failed"):
@@ -185,13 +185,13 @@ class Guest:
         on_output: Callable[[bytes], object] | None = None,
         on_error: Callable[[bytes], object] | None = None,
     ) -> int:
-        """Runs a command to its end and returns its exit status. on_output and on_error get pieces of bytes; by default they are
+        """Runs a command until it exits and returns its exit status. on_output and on_error get chunks of bytes; by default they are
         written to our own streams."""
         request: Json = {"argv": list(argv), "user": user, "env": env or {}, "cwd": cwd, "stdin": len(stdin), "share": self.share}
         request.update(time=time.time(), seed=os.urandom(64).hex())
         text = json.dumps(request).encode()
         message = struct.pack(">I", len(text)) + text + stdin
-        # by a thread: a guest that answers early must not wait for the end of a long stdin
+        # in a thread: a guest that answers early must not wait for the end of a long stdin
         threading.Thread(target=self._send, args=(message,), daemon=True).start()
         streams = {b"o": on_output or write_to(sys.stdout), b"e": on_error or write_to(sys.stderr)}
         while True:
@@ -203,7 +203,7 @@ class Guest:
             streams[kind](data)
 
     def _send(self, message: bytes) -> None:
-        with contextlib.suppress(OSError):  # a dead machine is noticed by who waits for its answer
+        with contextlib.suppress(OSError):  # whatever waits for the answer notices a dead machine
             self.agent.sendall(message)
 
     def end(self) -> None:
@@ -226,7 +226,7 @@ def write_to(stream: TextIO) -> Callable[[bytes], None]:
 
 
 def die_with_us() -> None:
-    """In the child: a machine never outlives who started it."""
+    """In the child: a machine never outlives the process that started it."""
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
@@ -251,7 +251,7 @@ def share_image(tmp: str, share: str | os.PathLike[str] | None) -> str:
 
 
 def done(what: str, argv: Sequence[str], stdin: int | IO[bytes] | None = subprocess.DEVNULL) -> bytes:
-    """Runs a tool of the host's; LabError with its last words where it fails."""
+    """Runs a tool on the host; LabError with its last output if it fails."""
     path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
     try:
         made = subprocess.run(argv, capture_output=True, env={**os.environ, "PATH": path}, check=False, stdin=stdin)

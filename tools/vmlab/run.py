@@ -1,10 +1,10 @@
 #!/usr/bin/python3
-"""Runs one command in a throw-away machine with systemd and cgroup v2.
+"""Runs one command in a disposable machine with systemd and cgroup v2.
 
     tools/vmlab/run.py -- systemctl is-system-running
     tools/vmlab/run.py --user user --share . -- .venv/bin/pyrunc spec --rootless
 
-Exit status: the command's; 124 when --timeout has passed; 125 when the lab has failed. Nothing that the command does outlasts it.
+Exit status: the command's; 124 after --timeout; 125 if the lab failed. Nothing that the command changes remains.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def options() -> argparse.Namespace:
 
 
 def watchdog(seconds: float, guests: list[lab.Guest]) -> None:
-    """Ends everything from outside: the machine may hang in any way."""
+    """Kills everything from outside: the machine may hang."""
 
     def end() -> None:
         print("vmlab: no end within %g s" % seconds, file=sys.stderr, flush=True)
