@@ -2,7 +2,7 @@
 
 from typing import Any, NotRequired, TypedDict
 
-class Ended(TypedDict):
+class ExitRecord(TypedDict):
     """How init exited; None for what is not known."""
 
     status: int | None  # exit status, or 128 and the signal
@@ -61,6 +61,6 @@ class State(TypedDict, total=False):
     stdio: list[str]  # what descriptors 0, 1 and 2 were, for restore; [] with a terminal
     gate: list[int]  # inodes of the fifos for start
     mounts: list[LiveMount]
-    ended: Ended
+    ended: ExitRecord
     dumping: Dumping
     restore_log: list[str]  # [directory, name], until a restore is complete

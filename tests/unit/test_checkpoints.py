@@ -7,7 +7,7 @@ from struct import pack
 import pytest
 
 from pyrunc.cgroup import superblock
-from pyrunc.commands.checkpoint import asked_of
+from pyrunc.commands.checkpoint import settings_of
 from pyrunc.engine import checkpoint, criu, criu_external, criu_images
 from pyrunc.errors import StepFailure, UsageError
 from pyrunc.linux import protowire
@@ -17,28 +17,28 @@ from pyrunc.linux import protowire
 
 def test_paths_are_made_absolute(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    asked = asked_of({}, "checkpoint")
-    assert (asked["image_path"], asked["work_path"], asked["status_fd"], asked["page_server"]) == (
+    settings = settings_of({}, "checkpoint")
+    assert (settings["image_path"], settings["work_path"], settings["status_fd"], settings["page_server"]) == (
         "%s/checkpoint" % tmp_path,
         None,
         -1,
         None,
     )
-    asked = asked_of({"image_path": "x/../y", "work_path": "/w"}, "restore")
-    assert (asked["image_path"], asked["work_path"]) == ("%s/y" % tmp_path, "/w")
+    settings = settings_of({"image_path": "x/../y", "work_path": "/w"}, "restore")
+    assert (settings["image_path"], settings["work_path"]) == ("%s/y" % tmp_path, "/w")
 
 
 @pytest.mark.parametrize(
     ("text", "address", "port"), [("10.0.0.1:27", "10.0.0.1", 27), ("[::1]:65535", "::1", 65535), ("host.example:1", "host.example", 1)]
 )
 def test_page_server(text, address, port):
-    assert asked_of({"page_server": text}, "checkpoint")["page_server"] == {"address": address, "port": port}
+    assert settings_of({"page_server": text}, "checkpoint")["page_server"] == {"address": address, "port": port}
 
 
 @pytest.mark.parametrize("text", ["host", "host:", ":1", "::1:2", "host:0", "host:65536", "host:1x", "host:-1", "host:٣"])
 def test_page_server_that_is_none(text):
     with pytest.raises(UsageError):
-        asked_of({"page_server": text}, "checkpoint")
+        settings_of({"page_server": text}, "checkpoint")
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_page_server_that_is_none(text):
 )  # fmt: skip
 def test_other_words_that_are_wrong(options):
     with pytest.raises(UsageError):
-        asked_of(options, "checkpoint")
+        settings_of(options, "checkpoint")
 
 
 # ---- page maps

@@ -71,7 +71,7 @@ ALLOWED = {
     ("parts/root.py", "_open_root"): CALLER,
     ("parts/root.py", "_cut"): TURN,
     ("parts/root.py", "_on_itself"): CALLER,
-    ("parts/root.py", "lay_on"): CALLER,
+    ("parts/root.py", "mount_on"): CALLER,
     ("parts/root.py", "identity"): OWN,
     ("parts/root.py", "init_pivot"): TURN,
     ("parts/root.py", "_pivot"): TURN,

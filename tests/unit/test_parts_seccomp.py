@@ -15,13 +15,13 @@ from pyrunc.linux import filters as f
 from pyrunc.parts import seccomp
 from pyrunc.parts.seccomp import cache, profile
 
-HERE = "/linux/seccomp"
+POINTER = "/linux/seccomp"
 X86, AARCH64 = f.ARCHES["SCMP_ARCH_X86"], f.ARCHES["SCMP_ARCH_AARCH64"]
 on_x86_64 = pytest.mark.skipif(os.uname().machine != "x86_64", reason="the numbers are those of x86_64")
 
 
 def plan(value, ctx=None):
-    return seccomp.plan({HERE: value}, ctx or Ctx(config={}))
+    return seccomp.plan({POINTER: value}, ctx or Ctx(config={}))
 
 
 def rule(names, action="SCMP_ACT_ALLOW", args=None, **more):
@@ -87,7 +87,7 @@ def test_bits_outside_of_the_mask_do_not_count():
     ctx = Ctx(config={})
     entry = plan(deny(rule("clone", args=[arg(0, "MASKED_EQ", 0x0F, 0x13)])), ctx)
     assert entry["profile"]["rules"][1]["args"] == [[0, 7, 0x0F, 3]]
-    assert [pointer for pointer, *_words in ctx.warnings] == [HERE + "/syscalls/1/args/0/valueTwo"]
+    assert [pointer for pointer, *_words in ctx.warnings] == [POINTER + "/syscalls/1/args/0/valueTwo"]
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_bits_outside_of_the_mask_do_not_count():
 )
 def test_refusals(value, pointer, words):
     e = refused(value)
-    assert e.pointer == HERE + pointer and words in e.words
+    assert e.pointer == POINTER + pointer and words in e.words
 
 
 def test_value_two_of_zero_is_what_encoders_write():
@@ -135,7 +135,7 @@ def test_flags():
     assert plan(deny())["flags"] == f.FLAG_SPEC_ALLOW
     ctx = Ctx(config={})
     assert plan(deny(flags=["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]), ctx)["flags"] == 0
-    assert ctx.warnings[0][0] == HERE + "/flags/0"
+    assert ctx.warnings[0][0] == POINTER + "/flags/0"
 
 
 def test_a_flag_that_the_kernel_lacks(monkeypatch):
@@ -143,7 +143,7 @@ def test_a_flag_that_the_kernel_lacks(monkeypatch):
     assert plan(deny())["flags"] == 0
     with pytest.raises(Unsupported) as caught:
         plan(deny(flags=["SECCOMP_FILTER_FLAG_LOG"]))
-    assert caught.value.pointer == HERE + "/flags/0"
+    assert caught.value.pointer == POINTER + "/flags/0"
 
 
 def test_flags_are_probed_without_loading_anything():
@@ -262,14 +262,14 @@ def test_a_comparison_of_each_kind():
 @pytest.mark.parametrize(
     ("value", "pointer", "words"),
     [
-        ({"defaultAction": "SCMP_ACT_KILL"}, HERE, "answers execve with KILL_THREAD"),
-        ({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [rule(["execve", "read"])]}, HERE, "answers write with ERRNO(1)"),
-        ({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [rule(["moo", "baa"])]}, HERE + "/syscalls/0/names", "is known"),
+        ({"defaultAction": "SCMP_ACT_KILL"}, POINTER, "answers execve with KILL_THREAD"),
+        ({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [rule(["execve", "read"])]}, POINTER, "answers write with ERRNO(1)"),
+        ({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [rule(["moo", "baa"])]}, POINTER + "/syscalls/0/names", "is known"),
         (allow(rule("kill", "SCMP_ACT_ERRNO", args=[arg(0, "EQ", 1)]), rule("kill", "SCMP_ACT_TRAP", args=[arg(0, "EQ", 1)])),
-         HERE + "/syscalls/1", "another rule has the same arguments"),
-        (deny(architectures=["SCMP_ARCH_S390X"]), HERE + "/architectures/0", "byte order"),
+         POINTER + "/syscalls/1", "another rule has the same arguments"),
+        (deny(architectures=["SCMP_ARCH_S390X"]), POINTER + "/architectures/0", "byte order"),
         (allow(*[rule("getuid", "SCMP_ACT_ERRNO", args=[arg(0, "EQ", i), arg(1, "EQ", i)]) for i in range(1500)]),
-         HERE + "/syscalls", "instructions; the kernel accepts 4096"),
+         POINTER + "/syscalls", "instructions; the kernel accepts 4096"),
     ],
     ids=["kill", "write", "unknown", "contradiction", "endian", "size"],
 )  # fmt: skip
@@ -285,7 +285,7 @@ def test_unknown_names_are_skipped_unless_the_annotation_forbids_it():
     ctx = annotated(FAIL_UNKNOWN="")
     with pytest.raises(Refusal) as caught:
         helper_process.call("seccomp", {**plan(value, ctx)["profile"], "needs": []})
-    assert caught.value.pointer == HERE + "/syscalls/1/names"
+    assert caught.value.pointer == POINTER + "/syscalls/1/names"
 
 
 def test_the_prologue_of_other_architectures():
@@ -476,7 +476,7 @@ def test_a_raw_program_that_notifies_needs_its_listener(tmp_path):
     text = base64.b64encode(f.pack([(6, 0, 0, f.NOTIFY)])).decode()
     with pytest.raises(Refusal) as caught:
         plan(deny(), annotated(RAW=text))
-    assert caught.value.pointer == HERE + "/listenerPath"
+    assert caught.value.pointer == POINTER + "/listenerPath"
     sock = socket.socket(socket.AF_UNIX)
     sock.bind(str(tmp_path / "s"))
     entry = plan(deny(), annotated(RAW=text, RECEIVER=str(tmp_path / "s")))
@@ -553,4 +553,4 @@ def test_nobody_listens(tmp_path):
     server.close()
     with pytest.raises(StepFailure) as caught:
         seccomp.host_deliver({"listener": str(tmp_path / "s"), "metadata": None}, Told(), 0)
-    assert caught.value.errno == errno.ECONNREFUSED and caught.value.pointer == HERE + "/listenerPath"
+    assert caught.value.errno == errno.ECONNREFUSED and caught.value.pointer == POINTER + "/listenerPath"

@@ -13,7 +13,7 @@ import sys
 from _struct import pack
 
 from pyrunc.cgroup import fs
-from pyrunc.cgroup.devices_rules import AT, FULL
+from pyrunc.cgroup.devices_rules import FULL, POINTER
 from pyrunc.errors import CallError, StepFailure, errno_text
 from pyrunc.fileio import fsdecode, read_file
 from pyrunc.linux import _syscalls
@@ -147,7 +147,7 @@ def _failure(e: OSError, path: str, what: str) -> StepFailure:
         "unable to %s the device program: %s" % (what, text),
         None,
         None,
-        AT,
+        POINTER,
         e.call,
         e.errno,
         path,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Rule: TypeAlias = list[Any]  # [allow, type, major, minor, access], as in a plan
     Key: TypeAlias = tuple[str, int, int]  # (type, major, minor); -1 matches any number
 
-AT = "/linux/resources/devices"
+POINTER = "/linux/resources/devices"
 FULL = "rwm"
 # Allowed unless the config denies it: creating nodes, and the devices that every container has.
 DEFAULTS = (
@@ -145,7 +145,7 @@ def check_v1(rules: Iterable[Rule], numbers: Sequence[int] | None = None) -> Non
         index = number if numbers is None else numbers[number]
         raise Unsupported(
             "punched-wildcard", "requested rule not supported by devices cgroupv1 (cannot punch hole in existing wildcard rule): %s" % what,
-            AT if index < 0 else "%s/%d" % (AT, index),
+            POINTER if index < 0 else "%s/%d" % (POINTER, index),
             "cgroup v2", "deny before the wildcard, or allow the devices one by one",
         )  # fmt: skip
 
@@ -156,10 +156,10 @@ def apply_v1(path: str, rules: Iterable[Rule]) -> None:
     group = Group(path, "devices")
     try:
         if wanted.default:
-            group.write("devices.allow", "a", AT)
+            group.write("devices.allow", "a", POINTER)
             _put(group, "devices.deny", wanted.lines())
             return
-        group.write("devices.deny", "a", AT)
+        group.write("devices.deny", "a", POINTER)
         _put(group, "devices.allow", wanted.lines())
         _verify(group, wanted)
     finally:
@@ -194,7 +194,7 @@ def _put(group: Group, file: str, lines: Sequence[str]) -> None:
     try:
         group.put_each(file, lines)
     except OSError as e:
-        failure = group.failure(e, file, CallError.of(e).value or "", AT)
+        failure = group.failure(e, file, CallError.of(e).value or "", POINTER)
         if e.errno == errno.EPERM and file == "devices.allow":
             failure.hint = "a parent cgroup denies this device; it must allow it first"
         raise failure from None
@@ -207,7 +207,7 @@ def _verify(group: Group, wanted: Rules) -> None:
         raise StepFailure(
             "device-rules",
             "device rules are not in force: %s/devices.list allows all devices" % group.path,
-            pointer=AT,
+            pointer=POINTER,
             path=group.path,
         )
     if seen != wanted.exceptions:
@@ -217,7 +217,7 @@ def _verify(group: Group, wanted: Rules) -> None:
         raise StepFailure(
             "device-rules",
             "device rules are not in force: %s/devices.list differs at %s" % (group.path, odd[0]),
-            pointer=AT,
+            pointer=POINTER,
             path=group.path,
         )
 

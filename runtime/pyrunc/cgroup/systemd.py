@@ -8,7 +8,7 @@ and its failed state reset. systemd_manager.py communicates with systemd.
 from __future__ import annotations
 
 from pyrunc.cgroup import fs, hierarchies, tree
-from pyrunc.cgroup.systemd_manager import KEY, NAME, Manager, bus_address
+from pyrunc.cgroup.systemd_manager import NAME, POINTER, Manager, bus_address
 from pyrunc.errors import Refusal, StepFailure, Unsupported, quote
 from pyrunc.fileio import fsdecode, read_file
 from pyrunc.linux import dbus
@@ -36,10 +36,10 @@ def plan(entry: Entry, given: str, ctx: Context, layout: Layout) -> None:
     """Completes the entry of parts/cgroups.py: paths, mounts and "unit": {"name", "slice", "user": whether a user manager has it,
     "properties": [[name, signature, value]] from annotations}. Refusals: a path that is not slice:prefix:name, invalid names."""
     if layout.version is None:
-        raise Unsupported("no-cgroups", "no cgroup hierarchy is mounted", KEY, "cgroups", "mount cgroup2 on /sys/fs/cgroup")
+        raise Unsupported("no-cgroups", "no cgroup hierarchy is mounted", POINTER, "cgroups", "mount cgroup2 on /sys/fs/cgroup")
     user = entry["rootless"]
     if user and layout.version != 2:
-        raise Unsupported("rootless-needs-v2", "rootless systemd cgroups need cgroup v2", KEY, "cgroup v2")
+        raise Unsupported("rootless-needs-v2", "rootless systemd cgroups need cgroup v2", POINTER, "cgroup v2")
     slice_name, prefix, name = _fields(given, ctx.id, user)
     below = expand(slice_name)
     unit = unit_name(prefix, name)
@@ -66,7 +66,7 @@ def _fields(given: str, id: str, user: bool) -> tuple[str, str, str]:
     fields = given.split(":")
     if len(fields) != 3 or not fields[2]:
         words = 'expected cgroupsPath to be of format "slice:prefix:name" for systemd cgroups, got %s instead' % quote('"%s"' % given)
-        raise Refusal("cgroups-path-format", words, KEY, "for example system.slice:%s:%s" % (PREFIX, id), SECTION)
+        raise Refusal("cgroups-path-format", words, POINTER, "for example system.slice:%s:%s" % (PREFIX, id), SECTION)
     return fields[0] or ("user.slice" if user else "system.slice"), fields[1], fields[2]
 
 
@@ -74,7 +74,7 @@ def unit_name(prefix: str, name: str) -> str:
     """<prefix>-<name>.scope, or just the name for a slice; characters that are not allowed in unit names are escaped."""
     if "/" in prefix + name:
         raise Refusal(
-            "unit-name-slash", "a systemd unit can't have a slash in its name: %s" % quote(prefix + ":" + name), KEY, section=SECTION
+            "unit-name-slash", "a systemd unit can't have a slash in its name: %s" % quote(prefix + ":" + name), POINTER, section=SECTION
         )
     unit = name if name.endswith(".slice") else "%s%s.scope" % (prefix + "-" if prefix else "", name)
     if unit.endswith(".slice"):
@@ -84,7 +84,7 @@ def unit_name(prefix: str, name: str) -> str:
         raise Refusal(
             "unit-name-too-long",
             "the systemd unit %s would have a name of %d bytes, at most 255 are possible" % (quote(unit, 60), len(unit)),
-            KEY,
+            POINTER,
             section=SECTION,
         )
     return unit
@@ -95,14 +95,14 @@ def expand(name: str) -> str:
     stem = name[: -len(".slice")]
     if not name.endswith(".slice") or not stem or "/" in name:
         raise Refusal(
-            "invalid-slice-name", "invalid slice name: %s" % quote(name), KEY, "a slice ends with .slice and has no slash", SECTION
+            "invalid-slice-name", "invalid slice name: %s" % quote(name), POINTER, "a slice ends with .slice and has no slash", SECTION
         )
     if stem == "-":
         return "/"
     path, before = "", ""
     for part in stem.split("-"):
         if not part:
-            raise Refusal("invalid-slice-name", "invalid slice name: %s" % quote(name), KEY, "a dash stands between two names", SECTION)
+            raise Refusal("invalid-slice-name", "invalid slice name: %s" % quote(name), POINTER, "a dash stands between two names", SECTION)
         path += "/%s%s.slice" % (before, part)
         before += part + "-"
     return path
@@ -193,7 +193,10 @@ def _check_unused(paths: Mapping[str, str]) -> None:
     pids = {pid for path, key in fs.unique(paths).items() for pid in fs.procs_below(path, key)}
     if pids:
         raise StepFailure(
-            "cgroup-busy", "container's cgroup is not empty: %d process(es) found" % len(pids), pointer=KEY, path=next(iter(paths.values()))
+            "cgroup-busy",
+            "container's cgroup is not empty: %d process(es) found" % len(pids),
+            pointer=POINTER,
+            path=next(iter(paths.values())),
         )
 
 
@@ -237,7 +240,7 @@ def _start(manager: Manager, unit: Unit, entry: Mapping[str, Any], run: HostRun)
                 raise StepFailure(
                     "unit-not-started",
                     "unable to start unit %s: %s" % (quote(unit["name"]), e),
-                    pointer=KEY,
+                    pointer=POINTER,
                     call="dbus",
                     path=unit["name"],
                     hint=hint,
@@ -264,7 +267,7 @@ def _check_place(path: str, pid: int) -> None:
         raise StepFailure(
             "not-in-unit",
             "systemd did not put init into %s" % quote(path),
-            pointer=KEY,
+            pointer=POINTER,
             path=path,
             hint="it is in %s" % quote(_cgroup_of(pid)),
         )
@@ -335,7 +338,11 @@ def _stop(unit: Unit) -> None:
         except dbus.DBusError as e:
             if e.name != NAME + ".NoSuchUnit":
                 raise StepFailure(
-                    "unit-not-stopped", "unable to stop unit %s: %s" % (quote(unit["name"]), e), pointer=KEY, call="dbus", path=unit["name"]
+                    "unit-not-stopped",
+                    "unable to stop unit %s: %s" % (quote(unit["name"]), e),
+                    pointer=POINTER,
+                    call="dbus",
+                    path=unit["name"],
                 ) from None
         _reset_failed(manager, unit["name"])
     finally:

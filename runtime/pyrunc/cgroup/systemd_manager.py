@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Unit: TypeAlias = dict[str, Any]  # {"name", "slice", "user", "address", "properties", "below", "timeout_s"}: as recorded in the state
 
-KEY = "/linux/cgroupsPath"
+POINTER = "/linux/cgroupsPath"
 NAME = "org.freedesktop.systemd1"
 OBJECT = "/org/freedesktop/systemd1"
 MANAGER = NAME + ".Manager"
@@ -61,7 +61,7 @@ class Manager:
             return StepFailure(
                 "manager-timeout",
                 "%s did not answer within %g s about the unit %s" % (self.what, self.timeout_s, quote(self.unit)),
-                pointer=KEY,
+                pointer=POINTER,
                 call="dbus",
                 errno=number,
                 path=self.unit,
@@ -71,7 +71,9 @@ class Manager:
         if isinstance(e, OSError):
             text = {ENOENT: "there is no such socket", EACCES: "we may not use its socket"}.get(e.errno or 0, e.strerror or text)
         hint = "is it running? --cgroup-manager=cgroupfs does not need it" if what == "connect to" else None
-        return StepFailure("no-manager", "cannot %s %s: %s" % (what, self.what, text), pointer=KEY, call="dbus", errno=number, hint=hint)
+        return StepFailure(
+            "no-manager", "cannot %s %s: %s" % (what, self.what, text), pointer=POINTER, call="dbus", errno=number, hint=hint
+        )
 
     def close(self) -> None:
         self.link.close()
@@ -131,7 +133,7 @@ class Manager:
         result = values[3]
         if result != "done":
             words = "error %sing systemd unit %s: got %s" % (what, quote(unit), quote(result))
-            raise StepFailure("job-failed", words, pointer=KEY, call="dbus", path=unit, hint="see systemctl status %s" % quote(unit))
+            raise StepFailure("job-failed", words, pointer=POINTER, call="dbus", path=unit, hint="see systemctl status %s" % quote(unit))
 
 
 def bus_address(environment: Iterable[bytes]) -> str:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Opener: TypeAlias = Callable[[str, str], Group]
     Late: TypeAlias = list[tuple[str, int, str]]  # [(file, value, member of the config)] to write after another value
 
-AT = "/linux/resources"
+POINTER = "/linux/resources"
 # neutral key -> (controller, function name, pointer); in the order of application
 ORDER = (
     ("cpu", "cpuset", "cpuset", "/cpu"),
@@ -54,7 +54,7 @@ def needed(resources: Mapping[str, Any]) -> list[tuple[str, Any, str, str]]:
             continue
         members = MEMBERS.get(controller)
         if members is None or any(m in part for m in members):
-            out.append((controller, part, function, AT + pointer))
+            out.append((controller, part, function, POINTER + pointer))
     return out
 
 
@@ -62,7 +62,7 @@ def apply(paths: Mapping[str, str], resources: Mapping[str, Any], open_group: Op
     """Writes all limits except device rules. StepFailure with file, value and pointer. open_group(path, key): `update` passes one that
     records writes."""
     if resources.get("unified"):
-        raise StepFailure("no-unified", "invalid configuration: cannot use unified on cgroup v1", pointer=AT + "/unified")
+        raise StepFailure("no-unified", "invalid configuration: cannot use unified on cgroup v1", pointer=POINTER + "/unified")
     for controller, part, function, pointer in needed(resources):
         path = paths.get(controller)
         if path is None:
@@ -77,7 +77,7 @@ def apply(paths: Mapping[str, str], resources: Mapping[str, Any], open_group: Op
 def cpuset(group: Group, cpu: Cpu) -> None:
     for name in ("cpus", "mems"):
         if name in cpu:
-            group.write("cpuset." + name, cpu[name], "%s/cpu/%s" % (AT, name))
+            group.write("cpuset." + name, cpu[name], "%s/cpu/%s" % (POINTER, name))
 
 
 # --- memory
@@ -100,18 +100,18 @@ def memory(group: Group, mem: Memory) -> None:
         _limit(group, limit)
         _swap(group, swap)
     if mem.get("reservation"):
-        group.write("memory.soft_limit_in_bytes", "%d" % mem["reservation"], AT + "/memory/reservation")
+        group.write("memory.soft_limit_in_bytes", "%d" % mem["reservation"], POINTER + "/memory/reservation")
     if mem.get("hierarchy"):
-        group.write("memory.use_hierarchy", "1", AT + "/memory/useHierarchy")
+        group.write("memory.use_hierarchy", "1", POINTER + "/memory/useHierarchy")
     if mem.get("oom_off"):
-        group.write("memory.oom_control", "1", AT + "/memory/disableOOMKiller")
+        group.write("memory.oom_control", "1", POINTER + "/memory/disableOOMKiller")
     if "swappiness" in mem:
-        group.write("memory.swappiness", "%d" % mem["swappiness"], AT + "/memory/swappiness")
+        group.write("memory.swappiness", "%d" % mem["swappiness"], POINTER + "/memory/swappiness")
 
 
 def _swap(group: Group, swap: int) -> None:
     if swap:
-        group.write(SWAP, "%d" % swap, AT + "/memory/swap")
+        group.write(SWAP, "%d" % swap, POINTER + "/memory/swap")
 
 
 def _limit(group: Group, limit: int) -> None:
@@ -121,11 +121,11 @@ def _limit(group: Group, limit: int) -> None:
         group.put(LIMIT, "%d" % limit)
     except OSError as e:
         if e.errno != errno.EBUSY:
-            raise group.failure(e, LIMIT, "%d" % limit, AT + "/memory/limit") from None
+            raise group.failure(e, LIMIT, "%d" % limit, POINTER + "/memory/limit") from None
         usage, peak = group.number("memory.usage_in_bytes"), group.number("memory.max_usage_in_bytes")
         raise StepFailure(
             "limit-below-usage", "unable to set memory limit to %d (current usage: %s, peak usage: %s)" % (limit, usage, peak),
-            pointer=AT + "/memory/limit", call="write", errno=e.errno, path=group.path + "/" + LIMIT,
+            pointer=POINTER + "/memory/limit", call="write", errno=e.errno, path=group.path + "/" + LIMIT,
         ) from None  # fmt: skip
 
 
@@ -143,21 +143,21 @@ def cpu(group: Group, cpu: Cpu) -> None:
     if "burst" in cpu and group.has("cpu.cfs_burst_us"):  # since Linux 5.14; older kernels have no bursts to limit
         _early(group, "cpu.cfs_burst_us", cpu["burst"], "burst", quota, late)
     if quota:
-        group.write("cpu.cfs_quota_us", "%d" % quota, AT + "/cpu/quota")
+        group.write("cpu.cfs_quota_us", "%d" % quota, POINTER + "/cpu/quota")
     for name, value, member in late:
-        group.write(name, "%d" % value, "%s/cpu/%s" % (AT, member))
+        group.write(name, "%d" % value, "%s/cpu/%s" % (POINTER, member))
     if "idle" in cpu:
-        group.write("cpu.idle", "%d" % cpu["idle"], AT + "/cpu/idle")
+        group.write("cpu.idle", "%d" % cpu["idle"], POINTER + "/cpu/idle")
     realtime(group, cpu)
 
 
 def _shares(group: Group, shares: int) -> None:
     """The kernel clamps silently; a value that reads back differently is an error, as in runc."""
-    group.write("cpu.shares", "%d" % shares, AT + "/cpu/shares")
+    group.write("cpu.shares", "%d" % shares, POINTER + "/cpu/shares")
     now = group.number("cpu.shares")
     if now is not None and now != shares:
         words = "the %s allowed cpu-shares is %d" % ("maximum" if shares > now else "minimum", now)
-        raise StepFailure("shares-clamped", words, pointer=AT + "/cpu/shares", call="write", path=group.path + "/cpu.shares")
+        raise StepFailure("shares-clamped", words, pointer=POINTER + "/cpu/shares", call="write", path=group.path + "/cpu.shares")
 
 
 def _early(group: Group, name: str, value: int, member: str, quota: int, late: Late) -> None:
@@ -165,7 +165,7 @@ def _early(group: Group, name: str, value: int, member: str, quota: int, late: L
         group.put(name, "%d" % value)
     except OSError as e:
         if e.errno != errno.EINVAL or not quota:
-            raise group.failure(e, name, "%d" % value, "%s/cpu/%s" % (AT, member)) from None
+            raise group.failure(e, name, "%d" % value, "%s/cpu/%s" % (POINTER, member)) from None
         late.append((name, value, member))
 
 
@@ -176,7 +176,7 @@ def realtime(group: Group, cpu: Cpu) -> None:
     if "rt_period" in cpu:
         late = not _period(group, "%d" % cpu["rt_period"], "rt_runtime" in cpu)
     if "rt_runtime" in cpu:
-        group.write("cpu.rt_runtime_us", "%d" % cpu["rt_runtime"], AT + "/cpu/realtimeRuntime")
+        group.write("cpu.rt_runtime_us", "%d" % cpu["rt_runtime"], POINTER + "/cpu/realtimeRuntime")
     if late:
         _period(group, "%d" % cpu["rt_period"], False)
 
@@ -188,7 +188,7 @@ def _period(group: Group, value: str, may_wait: bool) -> bool:
     except OSError as e:
         if e.errno == errno.EINVAL and may_wait:
             return False
-        raise group.failure(e, "cpu.rt_period_us", value, AT + "/cpu/realtimePeriod") from None
+        raise group.failure(e, "cpu.rt_period_us", value, POINTER + "/cpu/realtimePeriod") from None
     return True
 
 
@@ -197,12 +197,12 @@ def _period(group: Group, value: str, may_wait: bool) -> bool:
 
 def pids(group: Group, part: Pids) -> None:
     limit = part["limit"]
-    group.write("pids.max", "max" if limit <= 0 else "%d" % limit, AT + "/pids/limit")
+    group.write("pids.max", "max" if limit <= 0 else "%d" % limit, POINTER + "/pids/limit")
 
 
 def blkio(group: Group, io: Blkio) -> None:
     """The proportional weights are in CFQ's files (before Linux 5.0) or BFQ's."""
-    at = AT + "/blockIO"
+    at = POINTER + "/blockIO"
     bfq = "bfq." if group.has("blkio.bfq.weight") else ""
     if "weight" in io:
         _weight(group, "blkio.%sweight" % bfq, "%d" % io["weight"], at + "/weight")
@@ -233,7 +233,7 @@ def _weight(group: Group, name: str, value: str, pointer: str) -> None:
 
 def hugetlb(group: Group, limits: Sequence[Sequence[Any]]) -> None:
     for number, (size, limit) in enumerate(limits):
-        pointer = "%s/hugepageLimits/%d" % (AT, number)
+        pointer = "%s/hugepageLimits/%d" % (POINTER, number)
         group.write("hugetlb.%s.limit_in_bytes" % size, "%d" % limit, pointer)
         rsvd = "hugetlb.%s.rsvd.limit_in_bytes" % size  # since kernel 5.7
         if group.has(rsvd):
@@ -241,17 +241,17 @@ def hugetlb(group: Group, limits: Sequence[Sequence[Any]]) -> None:
 
 
 def net_cls(group: Group, network: Network) -> None:
-    group.write("net_cls.classid", "%d" % network["class"], AT + "/network/classID")
+    group.write("net_cls.classid", "%d" % network["class"], POINTER + "/network/classID")
 
 
 def net_prio(group: Group, network: Network) -> None:
     for number, (name, priority) in enumerate(network["priorities"]):
-        group.write("net_prio.ifpriomap", "%s %d" % (name, priority), "%s/network/priorities/%d" % (AT, number))
+        group.write("net_prio.ifpriomap", "%s %d" % (name, priority), "%s/network/priorities/%d" % (POINTER, number))
 
 
 def rdma(group: Group, devices: Sequence[Sequence[Any]]) -> None:
     for device, handles, objects in devices:
-        group.write("rdma.max", rdma_line(device, handles, objects), "%s/rdma/%s" % (AT, device))
+        group.write("rdma.max", rdma_line(device, handles, objects), "%s/rdma/%s" % (POINTER, device))
 
 
 def rdma_line(device: str, handles: int | None, objects: int | None) -> str:

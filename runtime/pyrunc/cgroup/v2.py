@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pyrunc.cgroup.v1 import Opener
     from pyrunc.parts.resources.limits import Blkio, Cpu, Memory, Pids
 
-AT = "/linux/resources"
+POINTER = "/linux/resources"
 DOMAIN_ONLY = ("memory", "io", "hugetlb")  # controllers that a threaded cgroup can't have
 PERIOD = 100000
 
@@ -42,7 +42,7 @@ def apply(paths: Mapping[str, str], resources: Mapping[str, Any], open_group: Op
 
 def pids(group: Group, part: Pids) -> None:
     limit = part["limit"]
-    group.write("pids.max", "max" if limit <= 0 else "%d" % limit, AT + "/pids/limit")
+    group.write("pids.max", "max" if limit <= 0 else "%d" % limit, POINTER + "/pids/limit")
 
 
 # --- memory
@@ -70,11 +70,11 @@ def memory(group: Group, mem: Memory) -> None:
             group.put("memory.swap.max", swap)
         except OSError as e:
             if e.errno != errno.ENOENT or swap not in ("max", "0"):  # a kernel without swap: both are already the case
-                raise group.failure(e, "memory.swap.max", swap, AT + "/memory/swap") from None
+                raise group.failure(e, "memory.swap.max", swap, POINTER + "/memory/swap") from None
     if limit:
-        group.write("memory.max", bytes_value(limit), AT + "/memory/limit")
+        group.write("memory.max", bytes_value(limit), POINTER + "/memory/limit")
     if mem.get("reservation"):
-        group.write("memory.low", bytes_value(mem["reservation"]), AT + "/memory/reservation")
+        group.write("memory.low", bytes_value(mem["reservation"]), POINTER + "/memory/reservation")
 
 
 def bytes_value(number: int) -> str:
@@ -92,7 +92,7 @@ def check_usage(group: Group, mem: Memory) -> None:
             raise StepFailure(
                 "limit-below-usage",
                 "rejecting %s %d <= usage %d" % (what, value, usage),
-                pointer="%s/memory/%s" % (AT, member),
+                pointer="%s/memory/%s" % (POINTER, member),
                 path=group.path,
             )
 
@@ -131,15 +131,15 @@ def log2(number: int) -> float:
 def cpu(group: Group, part: Cpu) -> None:
     """An idle group accepts no weight, so idle is cleared first. If only one of quota and period is given, the other is kept."""
     if "idle" in part:
-        group.write("cpu.idle", "%d" % part["idle"], AT + "/cpu/idle")
+        group.write("cpu.idle", "%d" % part["idle"], POINTER + "/cpu/idle")
     if part.get("shares") and part.get("idle") != 1:
-        group.write("cpu.weight", "%d" % weight_of(part["shares"]), AT + "/cpu/shares")
+        group.write("cpu.weight", "%d" % weight_of(part["shares"]), POINTER + "/cpu/shares")
     quota, period = part.get("quota", 0), part.get("period", 0)
     late = False
     if "burst" in part:
         late = not _burst(group, part["burst"], bool(quota))
     if quota or period:
-        pointer = AT + ("/cpu/quota" if quota else "/cpu/period")
+        pointer = POINTER + ("/cpu/quota" if quota else "/cpu/period")
         group.write("cpu.max", cpu_max(quota, period, group.look("cpu.max") if not (quota and period) else None), pointer)
     if late:
         _burst(group, part["burst"], False)
@@ -161,14 +161,14 @@ def _burst(group: Group, burst: int, may_fail: bool) -> bool:
     except OSError as e:
         if e.errno == errno.EINVAL and may_fail:
             return False
-        raise group.failure(e, "cpu.max.burst", "%d" % burst, AT + "/cpu/burst") from None
+        raise group.failure(e, "cpu.max.burst", "%d" % burst, POINTER + "/cpu/burst") from None
     return True
 
 
 def cpuset(group: Group, part: Cpu) -> None:
     for name in ("cpus", "mems"):
         if name in part:
-            group.write("cpuset." + name, part[name], "%s/cpu/%s" % (AT, name))
+            group.write("cpuset." + name, part[name], "%s/cpu/%s" % (POINTER, name))
 
 
 # --- io and the others
@@ -181,7 +181,7 @@ def io_weight_of(weight: int) -> int:
 
 def io(group: Group, part: Blkio) -> None:
     """BFQ has a separate file with v1's range. io.max accepts one key at a time and merges."""
-    at = AT + "/blockIO"
+    at = POINTER + "/blockIO"
     bfq = group.has("io.bfq.weight")
     name = "io.bfq.weight" if bfq else "io.weight"
     if "weight" in part:
@@ -196,7 +196,7 @@ def io(group: Group, part: Blkio) -> None:
 
 def hugetlb(group: Group, limits: Sequence[Sequence[Any]]) -> None:
     for number, (size, limit) in enumerate(limits):
-        pointer = "%s/hugepageLimits/%d" % (AT, number)
+        pointer = "%s/hugepageLimits/%d" % (POINTER, number)
         group.write("hugetlb.%s.max" % size, "%d" % limit, pointer)
         rsvd = "hugetlb.%s.rsvd.max" % size  # since kernel 5.7
         if group.has(rsvd):
@@ -206,7 +206,7 @@ def hugetlb(group: Group, limits: Sequence[Sequence[Any]]) -> None:
 def unified(group: Group, pairs: Iterable[Sequence[str]]) -> None:
     """Writes one line at a time: files with several devices accept one line per write."""
     for key, value in pairs:
-        pointer = "%s/unified/%s" % (AT, key)
+        pointer = "%s/unified/%s" % (POINTER, key)
         for line in value.split("\n") if value else ("",):
             if line or not value:
                 _unified_line(group, key, line, pointer)
@@ -248,7 +248,7 @@ def preparer(resources: Mapping[str, Any]) -> Prepare:
         if wanted:
             state = "an invalid state" if "invalid" in kind else kind + " mode"
             raise StepFailure(
-                "threaded-cgroup", "cannot enter cgroupv2 %s with domain controllers -- it is in %s" % (path, state), pointer=AT, path=path,
+                "threaded-cgroup", "cannot enter cgroupv2 %s with domain controllers -- it is in %s" % (path, state), pointer=POINTER, path=path,
                 hint="%s can't be limited below a threaded cgroup" % ", ".join(wanted),
             )  # fmt: skip
         if kind == "domain invalid":
@@ -276,7 +276,7 @@ def enable(fd: int, wanted: Sequence[str] = (), path: str = "") -> None:
     barred = [c for c in wanted if c in missing]
     if barred and (fs.look(fd, "cgroup.procs") or "").strip():
         raise StepFailure(
-            "controller-barred", 'controller "%s" can\'t be enabled in %s/cgroup.subtree_control' % (barred[0], path), pointer=AT, call="write",
+            "controller-barred", 'controller "%s" can\'t be enabled in %s/cgroup.subtree_control' % (barred[0], path), pointer=POINTER, call="write",
             errno=errno.EBUSY, path=path,
             hint="%s has processes of its own, which prevents controllers for its children: move them into a sub-cgroup" % path,
         )  # fmt: skip

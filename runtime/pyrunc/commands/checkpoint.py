@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyrunc.cmdline import Options
-    from pyrunc.engine.shapes import Asked
+    from pyrunc.engine.shapes import Settings
 
 
 FLAGS = (
@@ -26,27 +26,27 @@ EBADF = 9
 
 
 def main(options: Options, args: list[str]) -> int:
-    asked = asked_of(options, "checkpoint")
+    settings = settings_of(options, "checkpoint")
     state_dir = store.open_state(options, args[0])
     state_dir.lock().load()
     try:
-        checkpoint.checkpoint(state_dir, options, asked)
+        checkpoint.checkpoint(state_dir, options, settings)
     finally:
         state_dir.unlock()
     return 0
 
 
-def asked_of(options: Options, command: str) -> Asked:
+def settings_of(options: Options, command: str) -> Settings:
     """What checkpoint and restore ask of CRIU, with absolute paths and checked values. UsageError."""
-    asked: dict[str, Any] = {name: options.get(name, False) for name in FLAGS}
-    asked.update((name, options.get(name)) for name in TEXTS)
+    settings: dict[str, Any] = {name: options.get(name, False) for name in FLAGS}
+    settings.update((name, options.get(name)) for name in TEXTS)
     for name, default in (("image_path", "checkpoint"), ("work_path", None)):
         given = str(options.get(name) or default or "")
-        asked[name] = store.absolute(given) if given else None
+        settings[name] = store.absolute(given) if given else None
     for name in ("image_path", "work_path", "parent_path"):
-        if "\0" in (asked[name] or ""):
+        if "\0" in (settings[name] or ""):
             raise UsageError("nul-in-path", "--%s has a NUL byte" % name.replace("_", "-"), command, name)
-    if asked["manage_cgroups_mode"] not in checkpoint.CGROUP_MODES:
+    if settings["manage_cgroups_mode"] not in checkpoint.CGROUP_MODES:
         raise UsageError(
             "bad-cgroups-mode",
             "Invalid manage-cgroups-mode value",
@@ -54,7 +54,7 @@ def asked_of(options: Options, command: str) -> Asked:
             "manage-cgroups-mode",
             "use soft, full, strict or ignore",
         )
-    lock = asked["network_lock"]
+    lock = settings["network_lock"]
     if lock is not None and lock not in checkpoint.NETWORK_LOCKS:
         raise UsageError(
             "bad-network-lock",
@@ -72,9 +72,9 @@ def asked_of(options: Options, command: str) -> Asked:
                 "empty-ns",
                 "only network is supported, and it is the default",
             )
-    asked["page_server"] = _page_server(options.get("page_server"), command)
-    asked["status_fd"] = _status_fd(options.get("status_fd"), command)
-    return asked  # type: ignore[return-value]  # made of the names above
+    settings["page_server"] = _page_server(options.get("page_server"), command)
+    settings["status_fd"] = _status_fd(options.get("status_fd"), command)
+    return settings  # type: ignore[return-value]  # made of the names above
 
 
 def _page_server(text: str | None, command: str) -> dict[str, Any] | None:

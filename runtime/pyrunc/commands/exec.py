@@ -23,14 +23,14 @@ def main(options: Options, args: list[str]) -> int:
     engine_exec.check(state_dir, options.get("ignore_paused", False))
     config = state_dir.config(NOT_OF_EXEC)
     process = exec_process.process_of(options, args[1:], state_dir, config)
-    asked = exec_process.asked_of(options)
-    prepare.check_terminal({"process": process}, asked)
-    run = engine_exec.prepare(state_dir, config, process, asked)
-    if asked["detach"]:
+    settings = exec_process.verb_options(options)
+    prepare.check_terminal({"process": process}, settings)
+    run = engine_exec.prepare(state_dir, config, process, settings)
+    if settings["detach"]:
         engine_exec.execute(run)
         _publish(run)
         return 0
-    return _attended(run, options)
+    return _in_foreground(run, options)
 
 
 def _publish(run: ExecRun, terminal: foreground.Terminal | None = None) -> None:
@@ -47,7 +47,7 @@ def _publish(run: ExecRun, terminal: foreground.Terminal | None = None) -> None:
         raise
 
 
-def _attended(run: ExecRun, options: Options) -> int:
+def _in_foreground(run: ExecRun, options: Options) -> int:
     terminal = caught = None
     try:
         if not options.get("no_subreaper"):

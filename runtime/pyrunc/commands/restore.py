@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import posix
 
-from pyrunc.commands.checkpoint import asked_of
+from pyrunc.commands.checkpoint import settings_of
 from pyrunc.engine import foreground, lifecycle, restore
 from pyrunc.engine.prepare import prepare
 
@@ -13,19 +13,19 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyrunc.cmdline import Options
     from pyrunc.engine.run import Run
-    from pyrunc.engine.shapes import Asked
+    from pyrunc.engine.shapes import Settings
 
 
 def main(options: Options, args: list[str]) -> int:
-    asked = asked_of(options, "restore")
+    settings = settings_of(options, "restore")
     run, warnings = prepare(options, args[0], "restore")
     if run.options["detach"]:
-        restore.restore(run, warnings, asked)
+        restore.restore(run, warnings, settings)
         posix.close(run.pidfd)
         return 0
     caught = foreground.Signals()  # until the end: a signal must not prevent the clean-up
     try:
-        status = _attended(run, warnings, asked, caught)
+        status = _in_foreground(run, warnings, settings, caught)
         run.stored.lock()
         lifecycle.delete(run.stored, options, force=True)
     finally:
@@ -33,7 +33,7 @@ def main(options: Options, args: list[str]) -> int:
     return status
 
 
-def _attended(run: Run, warnings: list[list[str]], asked: Asked, caught: foreground.Signals) -> int:
+def _in_foreground(run: Run, warnings: list[list[str]], settings: Settings, caught: foreground.Signals) -> int:
     terminal = None
     try:
         if not run.options["no_subreaper"]:
@@ -41,7 +41,7 @@ def _attended(run: Run, warnings: list[list[str]], asked: Asked, caught: foregro
         if "terminal" in run.plans:
             terminal = foreground.Terminal()
             run.fds["console"] = terminal.their_fd
-        restore.restore(run, warnings, asked)
+        restore.restore(run, warnings, settings)
         if terminal is not None:
             terminal.receive()
         return foreground.attend(run.pid, run.pidfd, terminal, caught)

@@ -25,14 +25,14 @@ def main(options: Options, args: list[str]) -> int:
         return 0
     caught = foreground.Signals()  # first and until the end: signals are for the program, and must not prevent the clean-up
     try:
-        status = _attended(run, warnings, options, caught)
+        status = _in_foreground(run, warnings, options, caught)
         _finish(run, status, options)
     finally:
         caught.close()
     return status
 
 
-def _attended(run: Run, warnings: list[list[str]], options: Options, caught: foreground.Signals) -> int:
+def _in_foreground(run: Run, warnings: list[list[str]], options: Options, caught: foreground.Signals) -> int:
     """Creates and starts the container and waits for its program. If that fails, the container is deleted."""
     terminal = notify = None
     try:
@@ -85,7 +85,7 @@ def _start(run: Run, options: Options) -> Any:
     state_dir = run.stored
     state_dir.lock()
     try:
-        notify = start.start(state_dir, options, attended=not run.options["detach"], made=True)
+        notify = start.start(state_dir, options, defer_ready=not run.options["detach"], made=True)
     except BaseException:
         if state_dir.fd >= 0:
             lifecycle.delete(state_dir, options, force=True)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pyrunc.parts.seccomp.profile import Entry
 
 
-HERE = "/linux/seccomp"
+POINTER = "/linux/seccomp"
 ARCHES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 MAX_ARGS = 6
 
@@ -49,7 +49,7 @@ def _plan(options: Options) -> Entry:
     planner.plan(config, ctx, ("meta", "capabilities", "seccomp"))
     entry = ctx.plans.get("seccomp")
     if entry is None:
-        raise Refusal("no-profile", "the config has no seccomp profile", HERE)
+        raise Refusal("no-profile", "the config has no seccomp profile", POINTER)
     return entry
 
 

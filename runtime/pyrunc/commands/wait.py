@@ -21,7 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyrunc.cmdline import Options
     from pyrunc.linux import procevents
-    from pyrunc.state_document import Ended
+    from pyrunc.state_document import ExitRecord
     from pyrunc.store import StateDir
 
 
@@ -32,7 +32,7 @@ def main(options: Options, args: list[str]) -> int:
     style = choice.format_of(options, "wait", "text", "json")
     timeout_ms = int(duration(options["timeout"], "wait", "timeout") * 1000) if "timeout" in options else None
     state_dir = open_state(options, args[0])
-    end = exit_status.written(state_dir) or _wait(state_dir, timeout_ms)
+    end = exit_status.recorded(state_dir) or _wait(state_dir, timeout_ms)
     if style == "json":
         fileio.write_all(1, (jsonio.dumps({"id": state_dir.id, **end}) + "\n").encode())
         return 0
@@ -43,7 +43,7 @@ def main(options: Options, args: list[str]) -> int:
     return 0
 
 
-def _wait(state_dir: StateDir, timeout_ms: int | None) -> Ended:
+def _wait(state_dir: StateDir, timeout_ms: int | None) -> ExitRecord:
     state = state_dir.state
     if status.of(state_dir) == "creating" and not state["pid"]:
         raise StateError(
@@ -64,7 +64,7 @@ def _wait(state_dir: StateDir, timeout_ms: int | None) -> Ended:
             posix.close(fd)
         if watch is not None:
             watch.close()
-    end = exit_status.told(code, exit_status.memory_ran_out(state.get("cgroup_paths") or {}))
+    end = exit_status.from_wait_status(code, exit_status.memory_ran_out(state.get("cgroup_paths") or {}))
     if code is not None:
         _record(state_dir, end)
     return end
@@ -82,7 +82,7 @@ def _listen(pid: int) -> procevents.Watch | None:
         return None
 
 
-def _record(state_dir: StateDir, end: Ended) -> None:
+def _record(state_dir: StateDir, end: ExitRecord) -> None:
     """Records the status in the state for later calls, unless the container was deleted meanwhile."""
     try:
         state_dir.lock().load()

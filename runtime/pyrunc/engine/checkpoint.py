@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyrunc.engine.run import Run
-    from pyrunc.engine.shapes import Asked
+    from pyrunc.engine.shapes import Settings
     from pyrunc.parts.plans import Plans
     from pyrunc.store import StateDir
 
@@ -86,9 +86,11 @@ def _open(path: str, make: bool, what: str, made: list[str]) -> int:
         ) from None
 
 
-def common(run: Run, asked: Asked, folders: Folders, log_name: str) -> dict[str, Any]:
-    """The options that dump and restore have in common. asked: see commands/checkpoint.py."""
-    mode = asked["manage_cgroups_mode"] if run.stored.state.get("cgroup_paths") else "ignore"  # otherwise it would handle those of the host
+def common(run: Run, settings: Settings, folders: Folders, log_name: str) -> dict[str, Any]:
+    """The options that dump and restore have in common. settings: see commands/checkpoint.py."""
+    mode = (
+        settings["manage_cgroups_mode"] if run.stored.state.get("cgroup_paths") else "ignore"
+    )  # otherwise it would handle those of the host
     opts = {
         "images_dir_fd": folders.images,
         "work_dir_fd": folders.work,
@@ -99,12 +101,12 @@ def common(run: Run, asked: Asked, folders: Folders, log_name: str) -> dict[str,
         "manage_cgroups_mode": CGROUP_MODES[mode],
         "empty_ns": CLONE_NEWNET,  # its devices belong to the engine, to hooks, or to netDevices
         # the container's own terminal is restored with a new master for us; that of an outside shell is replaced by the restorer's
-        "orphan_pts_master": "terminal" in run.plans or not asked["shell_job"],
+        "orphan_pts_master": "terminal" in run.plans or not settings["shell_job"],
         "config_file": _config_file(run),
-        "network_lock": NETWORK_LOCKS.get(asked["network_lock"]),
+        "network_lock": NETWORK_LOCKS.get(settings["network_lock"]),
     }
     for name in ("shell_job", "ext_unix_sk", "tcp_established", "tcp_close", "file_locks", "link_remap", "auto_dedup", "lazy_pages"):
-        if asked[name]:
+        if settings[name]:
             opts[name] = True
     return opts
 
@@ -129,13 +131,13 @@ def _default_config() -> str:
     return CONFIG_FILES[-1]
 
 
-def checkpoint(state_dir: StateDir, options: Mapping[str, Any], asked: Asked) -> None:
+def checkpoint(state_dir: StateDir, options: Mapping[str, Any], settings: Settings) -> None:
     """Dumps a running or paused container; the state_dir is locked. StateError, Unsupported, StepFailure."""
     now = status.of(state_dir)
     if now not in ("running", "paused"):
         raise StateError("wrong-state", "Container cannot be checkpointed in %s state" % now, state_dir.id, now)
     run = lifecycle.run_of(state_dir, options)
-    _check(run, asked)
+    _check(run, settings)
     left = netlock.recover(state_dir, run.plans)
     if left:
         raise StateError("network-locked", left, state_dir.id, now)
@@ -145,15 +147,15 @@ def checkpoint(state_dir: StateDir, options: Mapping[str, Any], asked: Asked) ->
     try:
         found = criu.version(cancel)
         log.debug("criu version %d" % found)
-        if asked["pre_dump"]:
+        if settings["pre_dump"]:
             criu.require("mem_track", cancel)
-        if asked["lazy_pages"]:
+        if settings["lazy_pages"]:
             criu.require("lazy_pages", cancel)
-        folders = Folders(asked["image_path"], make=True)
-        folders.set_work(asked["work_path"], LOG)
-        _check_parent(folders, asked)
-        _dump(run, asked, folders, frozen=now == "paused")
-        if not asked["leave_running"] and not asked["pre_dump"]:
+        folders = Folders(settings["image_path"], make=True)
+        folders.set_work(settings["work_path"], LOG)
+        _check_parent(folders, settings)
+        _dump(run, settings, folders, frozen=now == "paused")
+        if not settings["leave_running"] and not settings["pre_dump"]:
             cancel.ignore()  # its processes have exited: remove the rest, whatever signal arrives
             lifecycle.delete(state_dir, options, force=True)
     except BaseException:
@@ -170,7 +172,7 @@ def checkpoint(state_dir: StateDir, options: Mapping[str, Any], asked: Asked) ->
             folders.close()
 
 
-def _check(run: Run, asked: Asked) -> None:
+def _check(run: Run, settings: Settings) -> None:
     added = [one["destination"] for one in run.stored.state.get("mounts") or ()]
     if added:
         words = "%s was mounted after create, and a restore would not know it" % quote(added[0])
@@ -191,9 +193,9 @@ def check_restorable(plans: Plans) -> None:
         )
 
 
-def _check_parent(folders: Folders, asked: Asked) -> None:
+def _check_parent(folders: Folders, settings: Settings) -> None:
     """Checks --parent-path: the parent's images are found by a path relative to the new ones."""
-    path = asked["parent_path"]
+    path = settings["parent_path"]
     if not path:
         return
     if path[0] == "/":
@@ -208,48 +210,48 @@ def _check_parent(folders: Folders, asked: Asked) -> None:
         ) from None
 
 
-def _dump(run: Run, asked: Asked, folders: Folders, frozen: bool) -> None:
+def _dump(run: Run, settings: Settings, folders: Folders, frozen: bool) -> None:
     paths = run.stored.state.get("cgroup_paths") or {}
-    opts = common(run, asked, folders, LOG)
+    opts = common(run, settings, folders, LOG)
     opts.update(
         pid=run.pid,
-        leave_running=asked["leave_running"] or None,
-        tcp_skip_in_flight=asked["tcp_skip_in_flight"] or None,
+        leave_running=settings["leave_running"] or None,
+        tcp_skip_in_flight=settings["tcp_skip_in_flight"] or None,
         root=run.plans["root"]["path"],
         freeze_cgroup=paths.get("freezer") or (paths.get("unified") if run.plans["cgroups"]["version"] == 2 else None),
         cgroup_dump_controller=_hierarchies(run, paths),
-        ps=asked["page_server"],
+        ps=settings["page_server"],
         external=criu_external.dumped_namespaces(run),
     )
-    if asked["parent_path"]:
-        opts.update(parent_img=asked["parent_path"], track_mem=True)
-    if not asked["pre_dump"]:
+    if settings["parent_path"]:
+        opts.update(parent_img=settings["parent_path"], track_mem=True)
+    if not settings["pre_dump"]:
         streams, outside = criu_external.dumped_streams(run)
         opts["external"] += outside
         opts["ext_mnt"] = [{"key": point, "val": name} for point, name in criu_external.dumped_mounts(run)]
         _write(folders.images, criu_external.DESCRIPTORS, jsonbytes.dumps(streams))
 
-    said = set()
+    seen = set()
 
     def notified(script: str, _pid: int, _fds: list[int]) -> None:
         log.debug("criu: %s" % script)
-        said.add(script)
-        if script == "status-ready" and asked["status_fd"] >= 0:
-            _say_ready(asked)
+        seen.add(script)
+        if script == "status-ready" and settings["status_fd"] >= 0:
+            _say_ready(settings)
 
     # processes of a user namespace have to read their images, which are in a directory that only root can enter
     talk = criu.Talk(umask=0o022 if run.plans["namespaces"]["userns"] else 0o077)
     try:
-        netlock.expect(run.stored, asked["network_lock"])
+        netlock.expect(run.stored, settings["network_lock"])
         talk.begin()
-        talk.request(criu.PRE_DUMP if asked["pre_dump"] else criu.DUMP, {"opts": opts}, notified, run.cancel)
-        talk.finish(ignore_status=asked["pre_dump"])  # after a pre-dump it waits for the next one, and reports an error when we exit
+        talk.request(criu.PRE_DUMP if settings["pre_dump"] else criu.DUMP, {"opts": opts}, notified, run.cancel)
+        talk.finish(ignore_status=settings["pre_dump"])  # after a pre-dump it waits for the next one, and reports an error when we exit
     except BaseException as e:
         talk.close()
         _as_it_was(paths, frozen)
         answered = isinstance(e, StepFailure) and e.reason == "criu-answered"
         # a killed CRIU leaves the lock behind; one that failed by itself has removed it
-        left = netlock.recover(run.stored, run.plans) if "pre-dump" in said and not answered else None
+        left = netlock.recover(run.stored, run.plans) if "pre-dump" in seen and not answered else None
         if isinstance(e, StepFailure):
             e.hint = left or e.hint
             raise criu.explain(e, folders.work, folders.work_path, LOG) from None
@@ -290,9 +292,9 @@ def _as_it_was(paths: dict[str, str], frozen: bool) -> None:
         log.warn("the container is left frozen: %s" % e)
 
 
-def _say_ready(asked: Asked) -> None:
+def _say_ready(settings: Settings) -> None:
     """CRIU waits for the process that fetches the pages: writes one NUL byte and closes the descriptor, once."""
-    fd, asked["status_fd"] = asked["status_fd"], -1
+    fd, settings["status_fd"] = settings["status_fd"], -1
     try:
         posix.write(fd, b"\0")
     except OSError as e:

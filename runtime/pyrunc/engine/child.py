@@ -17,7 +17,7 @@ FOREVER = -1
 END_MS = 5_000  # from SIGKILL to death
 
 
-def ended(fd: int) -> waitid_result:
+def wait(fd: int) -> waitid_result:
     """Waits until the child has exited and returns its status, without reaping it. ChildProcessError if our caller ignores SIGCHLD."""
     info = posix.waitid(posix.P_PIDFD, fd, posix.WEXITED | posix.WNOWAIT)
     if info is None:
@@ -48,7 +48,7 @@ def kill(fd: int) -> bool:
     return True
 
 
-def of_ours() -> list[int]:
+def children() -> list[int]:
     """Pids of the children of this process's only thread (proc_tid_children(5))."""
     return [int(word) for word in fileio.read_file("/proc/thread-self/children", 1 << 20).split()]
 

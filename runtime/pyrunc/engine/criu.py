@@ -165,14 +165,14 @@ class Talk:
             raise self._died() from None
         given = []
         while True:
-            said, fds, _flags = _receive(self._words)
+            data, fds, _flags = _receive(self._words)
             given += fds
-            if not said:
+            if not data:
                 return given
-            if said != DONE:
+            if data != DONE:
                 for fd in given:
                     posix.close(fd)
-                raise steps.rebuild(jsonio.loads(said), "host")
+                raise steps.rebuild(jsonio.loads(data), "host")
 
     def request(self, kind: int, body: Message, notified: Notified | None, cancel: Cancel | None = None) -> Message:
         """Sends the request and handles notifications until the final answer. notified(script, pid, fds) may raise: then criu's
@@ -260,7 +260,7 @@ class Talk:
         self.sock.shutdown(_socket.SHUT_WR)
         if not pidfd.wait(self.pidfd, END_MS):
             raise StepFailure("criu-failed", "criu failed: it does not end", "criu", "host")
-        info = child.ended(self.pidfd)
+        info = child.wait(self.pidfd)
         if not ignore_status and (info.si_code, info.si_status) != (posix.CLD_EXITED, 0):
             raise StepFailure("criu-failed", "criu failed: %s" % self._end_text(), "criu", "host")
 
@@ -391,8 +391,8 @@ def errors_of(folder_fd: int, name: str) -> str | None:
     lines = [line for line in text.split("\n") if "Error (" in line]
     causes = [line for line in lines if not any(words in line for words in NO_CAUSE)]
     lines = causes or [line for line in lines if "FAILED" in line]
-    told = [line.partition("Error (")[2].partition("): ")[2] for line in (lines[:1] + lines[1:][-1:])]
-    return quote("; ".join(told), 400) or None
+    errors = [line.partition("Error (")[2].partition("): ")[2] for line in (lines[:1] + lines[1:][-1:])]
+    return quote("; ".join(errors), 400) or None
 
 
 def sweep(folder_fd: int, name: str) -> None:

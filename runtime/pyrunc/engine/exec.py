@@ -46,7 +46,7 @@ def check(state_dir: StateDir, ignore_paused: bool = False) -> None:
         raise StateError("exec-stopped", CALLER_TEXT["exec-stopped"], state_dir.id, now)
 
 
-def prepare(state_dir: StateDir, config: dict[str, Any], process: dict[str, Any], asked: Mapping[str, Any]) -> ExecRun:
+def prepare(state_dir: StateDir, config: dict[str, Any], process: dict[str, Any], settings: Mapping[str, Any]) -> ExecRun:
     """Plans the process, based on the stored plans of the container; the `config` of the Run is that of the process → Run."""
     own = config.get("process", {})
     merged = {**{k: own[k] for k in INHERITED if k in own}, **process}
@@ -59,7 +59,9 @@ def prepare(state_dir: StateDir, config: dict[str, Any], process: dict[str, Any]
     receiver = (
         planner.module("seccomp").listener_of(stored) if "seccomp" in stored else None
     )  # the receiver of the container's notifications also gets those of processes that join it
-    ctx = planner.Context(state_dir.id, state_dir.state["bundle"], config, {**asked, "command": "exec", "seccomp_receiver": receiver}, root)
+    ctx = planner.Context(
+        state_dir.id, state_dir.state["bundle"], config, {**settings, "command": "exec", "seccomp_receiver": receiver}, root
+    )
     ctx.plans = stored.copy()
     for part in PARTS:
         ctx.plans.pop(part, None)  # type: ignore[misc]  # by name
@@ -171,12 +173,12 @@ def _terminal(run: ExecRun) -> None:
     master, run.fds["slave"] = steps.call("terminal", "exec_open", "host", entry, run)
     console = run.fds.pop("console")
     try:
-        if run.options.get("attended"):
+        if run.options.get("foreground"):
             foreground.fit(master)  # before the program runs, because it may ask for the size immediately
         tty.send_master(console, master)
     finally:
         posix.close(master)
-        if not run.options.get("attended"):
+        if not run.options.get("foreground"):
             posix.close(console)
 
 
@@ -319,6 +321,6 @@ def end(run: ExecRun) -> None:
         return
     began = pidfd.start_time(run.pid)
     if child.kill(run.pidfd) and not run.joined:  # the first may have been killed right after its clone, when the second's pid is not known
-        for pid in child.of_ours():
+        for pid in child.children():
             if pidfd.start_time(pid) >= began:
                 child.kill(posix.pidfd_open(pid))  # our unreaped child: the pid can't have been reused

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyrunc.cmdline import Options
-    from pyrunc.parts.sides import Options as Asked
+    from pyrunc.parts.sides import Options as VerbOptions
     from pyrunc.store import StateDir
 
 
-def asked_of(options: Options) -> Asked:
+def verb_options(options: Options) -> VerbOptions:
     """The options that plans and verbs use. UsageError."""
     return {
         "preserve_fds": prepare.number(options, "preserve_fds"),
@@ -29,7 +29,7 @@ def asked_of(options: Options) -> Asked:
         "pid_file": options.get("pid_file"),
         "pidfd_socket": options.get("pidfd_socket"),
         "cgroup": options.get("cgroup"),
-        "attended": not options.get("detach", False),
+        "foreground": not options.get("detach", False),
     }
 
 

@@ -13,11 +13,11 @@ from pyrunc.linux import pidfd
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pyrunc.state_document import Ended
+    from pyrunc.state_document import ExitRecord
     from pyrunc.store import StateDir
 
 
-def written(state_dir: StateDir) -> Ended | None:
+def recorded(state_dir: StateDir) -> ExitRecord | None:
     """The recorded result, or None."""
     found = state_dir.state.get("ended")
     if type(found) is not dict:
@@ -25,9 +25,9 @@ def written(state_dir: StateDir) -> Ended | None:
     return {"status": found.get("status"), "signal": found.get("signal"), "oom_killed": found.get("oom_killed")}
 
 
-def of(state_dir: StateDir) -> Ended:
+def of(state_dir: StateDir) -> ExitRecord:
     """The result for a stopped container, from any source that still has it."""
-    found = written(state_dir)
+    found = recorded(state_dir)
     if found is not None:
         return found
     state = state_dir.state
@@ -38,10 +38,10 @@ def of(state_dir: StateDir) -> Ended:
             code = pidfd.exit_status(fd)
         finally:
             posix.close(fd)
-    return told(code, memory_ran_out(state.get("cgroup_paths") or {}))
+    return from_wait_status(code, memory_ran_out(state.get("cgroup_paths") or {}))
 
 
-def told(code: int | None, oom_killed: bool | None) -> Ended:
+def from_wait_status(code: int | None, oom_killed: bool | None) -> ExitRecord:
     """Converts a wait status, or None, to the form above."""
     if code is None:
         return {"status": None, "signal": None, "oom_killed": oom_killed}

@@ -251,7 +251,7 @@ def _named(e: PyruncError) -> PyruncError:
     return e
 
 
-def _last_words(run: Run) -> PyruncError | None:
+def _last_error(run: Run) -> PyruncError | None:
     """An error that init sent before it exited and that has not been read yet, or None. The first read may instead report that init has not
     read all of our messages."""
     link = run.peer
@@ -272,10 +272,10 @@ def _last_words(run: Run) -> PyruncError | None:
 
 def _died(run: Run, phase: str = "setup") -> PyruncError:
     """The error after init has exited: what it sent last, or else its exit status."""
-    info = child.ended(run.pidfd)
-    said = _last_words(run)
-    if said is not None:
-        return said
+    info = child.wait(run.pidfd)
+    error = _last_error(run)
+    if error is not None:
+        return error
     cause = child.cause(info)
     if info.si_code != posix.CLD_EXITED:
         if info.si_status == SIGSYS:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pyrunc.engine.checkpoint import Folders
     from pyrunc.engine.host import Undo
     from pyrunc.engine.run import Run
-    from pyrunc.engine.shapes import Asked, Message
+    from pyrunc.engine.shapes import Message, Settings
 
 LOG = "restore.log"
 INVENTORY = "inventory.img"  # every image directory contains it, and the dump writes it last
@@ -33,26 +33,26 @@ ROOT, SOURCES, SPARE = "criu-root", "criu-sources", "notify"
 SIGKILL = 9
 
 
-def restore(run: Run, warnings: list[list[str]], asked: Asked) -> None:
+def restore(run: Run, warnings: list[list[str]], settings: Settings) -> None:
     """Brings the container to `running`; run.pid and run.pidfd are its init, our child. On any failure nothing is left behind."""
     cancel = run.cancel = signals.Cancel()
     folders = None
     kept = superblock.Keeper()
     undo = host.Undo(run)
     talks: list[criu.Talk] = []
-    others = set(child.of_ours())  # the program that executed us may have left some
+    others = set(child.children())  # the program that executed us may have left some
     try:
         criu.version(cancel)
-        _check_options(asked)
+        _check_options(settings)
         checkpoint.check_restorable(run.plans)
-        if asked["lazy_pages"]:
+        if settings["lazy_pages"]:
             criu.require("lazy_pages", cancel)
-        folders = checkpoint.Folders(asked["image_path"], make=False)
-        streams = _streams(folders, asked)
-        folders.set_work(asked["work_path"], LOG)
+        folders = checkpoint.Folders(settings["image_path"], make=False)
+        streams = _streams(folders, settings)
+        folders.set_work(settings["work_path"], LOG)
         host.reserve(run, warnings)
         try:
-            _make(run, asked, folders, streams, undo, talks)
+            _make(run, settings, folders, streams, undo, talks)
             _publish(run)
         except BaseException as e:
             _unwind(run, undo, talks, others)
@@ -74,13 +74,13 @@ def restore(run: Run, warnings: list[list[str]], asked: Asked) -> None:
         raise signals.Interrupted(cancel.number)
 
 
-def _check_options(asked: Asked) -> None:
-    profile = asked["lsm_profile"]
+def _check_options(settings: Settings) -> None:
+    profile = settings["lsm_profile"]
     if profile and profile.partition(":")[0] not in ("apparmor", "selinux"):
         raise Refusal("bad-lsm-profile", "invalid --lsm-profile %s" % quote(profile), None, "use apparmor:NAME or selinux:LABEL")
 
 
-def _streams(folders: Folders, asked: Asked) -> list[Message]:
+def _streams(folders: Folders, settings: Settings) -> list[Message]:
     """Checks whether this is a checkpoint, before anything is created."""
     try:
         found = posix.stat(INVENTORY, dir_fd=folders.images).st_size
@@ -88,28 +88,28 @@ def _streams(folders: Folders, asked: Asked) -> list[Message]:
         found = -(e.errno or 1)
     if found <= 0:
         what = "is empty" if found == 0 else "is missing"
-        words = "the image directory %s holds no complete checkpoint: %s %s" % (quote(asked["image_path"]), INVENTORY, what)
-        raise StepFailure("no-checkpoint", words, "restore.images", "host", path=asked["image_path"])
+        words = "the image directory %s holds no complete checkpoint: %s %s" % (quote(settings["image_path"]), INVENTORY, what)
+        raise StepFailure("no-checkpoint", words, "restore.images", "host", path=settings["image_path"])
     streams = criu_external.restored_streams(folders.images)
-    criu_images.check(folders.images, asked["image_path"])
+    criu_images.check(folders.images, settings["image_path"])
     return streams
 
 
-def _make(run: Run, asked: Asked, folders: Folders, streams: list[Message], undo: Undo, talks: list[criu.Talk]) -> None:
+def _make(run: Run, settings: Settings, folders: Folders, streams: list[Message], undo: Undo, talks: list[criu.Talk]) -> None:
     held = planner.entry(run.plans, "resources")
     if held:
         run.plans["resources"] = planner.module("resources").before_restore(held)
     steps.walk(RESTORE, "prepare", "host", run, undo)
-    if asked["manage_cgroups_mode"] == "strict":
+    if settings["manage_cgroups_mode"] == "strict":
         _check_new(run)
     fds, inherited, joined = criu_external.restored_namespaces(run, criu.FIRST_FD)
     terminal = "terminal" in run.plans
     for name in (ROOT, SOURCES, SPARE):
         posix.mkdir(name, 0o755, dir_fd=run.dir_fd)
-    root, laid, spare = ("%s/%s" % (run.dir, name) for name in (ROOT, SOURCES, SPARE))
-    laid = restore_mounts.folder(run, laid)
-    mounts = restore_mounts.named(run, laid, spare)
-    talk = criu.Talk(lambda: _in_criu(run, asked, root, laid), fds, not terminal, run.cgroup_fd)
+    root, sources, spare = ("%s/%s" % (run.dir, name) for name in (ROOT, SOURCES, SPARE))
+    sources = restore_mounts.folder(run, sources)
+    mounts = restore_mounts.named(run, sources, spare)
+    talk = criu.Talk(lambda: _in_criu(run, settings, root, sources), fds, not terminal, run.cgroup_fd)
     talks.append(talk)
     run.pid, run.pidfd = talk.pid, talk.pidfd
     state_dir = run.stored
@@ -117,10 +117,10 @@ def _make(run: Run, asked: Asked, folders: Folders, streams: list[Message], undo
     state_dir.state["restore_log"] = [folders.work_path, LOG]
     state_dir.record("pid", talk.pid)  # until there is an init, `delete --force` of an unfinished restore kills CRIU
     steps.walk(RESTORE, "placed", "host", run, undo)
-    elsewhere = talk.begin()
-    if elsewhere:
-        folders.replace(*elsewhere)
-    opts = checkpoint.common(run, asked, folders, LOG)
+    reopened = talk.begin()
+    if reopened:
+        folders.replace(*reopened)
+    opts = checkpoint.common(run, settings, folders, LOG)
     opts.update(
         evasive_devices=True,
         rst_sibling=True,
@@ -129,12 +129,12 @@ def _make(run: Run, asked: Asked, folders: Folders, streams: list[Message], undo
         join_ns=joined,
         inherit_fd=inherited + ([] if terminal else streams),
         ext_mnt=[{"key": name, "val": path} for name, path in mounts],
-        lsm_profile=asked["lsm_profile"],
-        lsm_mount_context=asked["lsm_mount_context"],
+        lsm_profile=settings["lsm_profile"],
+        lsm_mount_context=settings["lsm_mount_context"],
     )
     if opts["manage_cgroups_mode"] == checkpoint.CGROUP_MODES["strict"]:  # already checked; otherwise it is the same as "full"
         opts["manage_cgroups_mode"] = checkpoint.CGROUP_MODES["full"]
-    answer = talk.request(criu.RESTORE, {"opts": opts}, lambda *note: _notified(run, asked, held, *note), run.cancel)
+    answer = talk.request(criu.RESTORE, {"opts": opts}, lambda *note: _notified(run, settings, held, *note), run.cancel)
     talk.finish()
     talk.close()
     if terminal and "console" in run.fds:
@@ -165,7 +165,7 @@ def _check_new(run: Run) -> None:
             )
 
 
-def _in_criu(run: Run, asked: Asked, root: str, laid: str) -> list[int]:
+def _in_criu(run: Run, settings: Settings, root: str, sources: str) -> list[int]:
     """In the child that becomes CRIU. Returns the directories of images and logs in its mount namespace, the only ones that it can use: it
     mounts below its working directory."""
     steps.walk(RESTORE, "criu", "host", run)
@@ -174,13 +174,13 @@ def _in_criu(run: Run, asked: Asked, root: str, laid: str) -> list[int]:
         return []
     _syscalls.unshare(c.CLONE_NEWNS)
     trees = restore_mounts.clones(run)
-    run.root_fd = planner.module("root").lay_on(entry, root)
+    run.root_fd = planner.module("root").mount_on(entry, root)
     restore_mounts.make_mount_points(run)
-    restore_mounts.lay_out(trees, laid)
+    restore_mounts.attach(trees, sources)
     if entry["readonly"]:  # CRIU takes the flags of the root from here, not from the images
         mount.make_readonly(run.root_fd, *mount.PATIENCE)
-    opened = restore_mounts.open_images(run, laid, asked["image_path"])
-    return [opened, fs.open(asked["work_path"] or asked["image_path"], posix.O_RDONLY | posix.O_DIRECTORY)]
+    opened = restore_mounts.open_images(run, sources, settings["image_path"])
+    return [opened, fs.open(settings["work_path"] or settings["image_path"], posix.O_RDONLY | posix.O_DIRECTORY)]
 
 
 def _cgroup_roots(pid: int) -> list[Message]:
@@ -193,7 +193,7 @@ def _cgroup_roots(pid: int) -> list[Message]:
     return found
 
 
-def _notified(run: Run, asked: Asked, held: Any, script: str, pid: int, fds: list[int]) -> None:
+def _notified(run: Run, settings: Settings, held: Any, script: str, pid: int, fds: list[int]) -> None:
     log.debug("criu: %s, pid %d" % (script, pid))
     if script == "setup-namespaces":
         run.pid = pid
@@ -201,7 +201,7 @@ def _notified(run: Run, asked: Asked, held: Any, script: str, pid: int, fds: lis
             _loopback(pid)
         steps.walk(RESTORE, "setup", "host", run)
     elif script == "post-restore":
-        _restored(run, asked, held, pid)
+        _restored(run, settings, held, pid)
     elif script == "orphan-pts-master" and fds:
         if "console" not in run.fds:
             raise StepFailure(
@@ -232,7 +232,7 @@ def _loopback(pid: int) -> None:
             route.close()
 
 
-def _restored(run: Run, asked: Asked, held: Any, pid: int) -> None:
+def _restored(run: Run, settings: Settings, held: Any, pid: int) -> None:
     """All processes exist but are stopped: from here on this is the container's init."""
     run.pid = run.init_pid = pid
     run.pidfd = posix.pidfd_open(pid)
@@ -241,7 +241,7 @@ def _restored(run: Run, asked: Asked, held: Any, pid: int) -> None:
     run.stored.record("pid", pid)
     if held:
         run.plans["resources"] = held
-        left = planner.module("resources").after_restore(held, asked["manage_cgroups_mode"] in ("full", "strict"))
+        left = planner.module("resources").after_restore(held, settings["manage_cgroups_mode"] in ("full", "strict"))
         if left is not None:
             steps.call("resources", "host_apply", "host", left, run)
     steps.walk(RESTORE, "restored", "host", run)
@@ -276,7 +276,7 @@ def _unwind(run: Run, undo: Undo, talks: list[criu.Talk], others: set[int]) -> N
 
 def _end_all(run: Run, others: set[int]) -> None:
     """Kills the restored processes: the first one is our child, the others are its descendants, and all are in the container's cgroups."""
-    while children := [pid for pid in child.of_ours() if pid not in others]:
+    while children := [pid for pid in child.children() if pid not in others]:
         for pid in children:
             posix.kill(pid, SIGKILL)  # our unreaped child: the pid can't have been reused
         for pid in children:

@@ -81,7 +81,7 @@ def _cgroups(run: Run, where: str) -> list[tuple[str, str]]:
 # -- options for CRIU ----------------------------------------------------------------------------------------------------
 
 
-def named(run: Run, laid: str, spare: str) -> list[tuple[str, str]]:
+def named(run: Run, sources: str, spare: str) -> list[tuple[str, str]]:
     """[(name, path)]; names that are not in the images are ignored. spare: an empty directory, for the mount of a supervisor's socket at
     the dump (sd_notify(3)). Uses run.plans, run.rootfs, run.stored."""
     found = {NOTIFY: spare}
@@ -95,7 +95,7 @@ def named(run: Run, laid: str, spare: str) -> list[tuple[str, str]]:
             if kind == "bind":
                 _check_source(what)
             around = _around(groups, kind, what)
-            path = found[name] = "%s/%d" % (laid, number) + (around[1] if around else "")
+            path = found[name] = "%s/%d" % (sources, number) + (around[1] if around else "")
             if kind != "bind":
                 continue
             if what["flags"] & c.MS_REC:
@@ -230,7 +230,7 @@ def _check_same(tree: int, rest: str, kind: str, what: Any) -> None:
         posix.close(fd)
 
 
-def lay_out(trees: list[Clone], place: str) -> None:
+def attach(trees: list[Clone], place: str) -> None:
     """Attaches the clones below the directory `place`, and closes them."""
     top = mount.new("tmpfs", "tmpfs", 0, c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NODEV | c.MOUNT_ATTR_NOEXEC, ["mode=755"])
     target = fs.open(place, posix.O_PATH | posix.O_DIRECTORY)
@@ -329,7 +329,7 @@ def make_mount_points(run: Run) -> None:
     happens, because other mount points may be inside them. Mount points in the container's own file systems are part of the images."""
     mountpoint, bind = planner.module("mounts.mountpoint"), planner.module("mounts.bind")
     fresh: list[str] = []
-    laid: list[int] = []
+    attached: list[int] = []
     try:
         for item in items(run):
             if item["kind"] == "remount" or any(item["destination"].startswith(top + "/") for top in fresh):
@@ -339,7 +339,7 @@ def make_mount_points(run: Run) -> None:
                 fresh.append(item["destination"])
                 continue
             tree = bind.clone(item)
-            laid.append(tree)
+            attached.append(tree)
             target = mountpoint.find_dir(item, run)[0] if fs.kind(tree) == c.S_IFDIR else mountpoint.find_file(item, run)
             try:
                 mount.attach(tree, target)
@@ -354,18 +354,18 @@ def make_mount_points(run: Run) -> None:
             "mount-not-restored", words, "restore.mounts", "host", pointer, failed.call, e.errno, item["destination"]
         ) from None
     finally:
-        for tree in reversed(laid):
+        for tree in reversed(attached):
             if paths.is_mount_root(tree):
                 mount.detach(tree, run.proc)
             posix.close(tree)
 
 
-def open_images(run: Run, laid: str, path: str) -> int:
+def open_images(run: Run, sources: str, path: str) -> int:
     """-> fd of the directory that CRIU reads the images from. In a user namespace, its processes also read them, some before they have an
     id there, but only root can enter the directory: so they get another directory, with the same files mounted in it."""
     if not run.plans["namespaces"]["userns"]:
         return fs.open(path, posix.O_RDONLY | posix.O_DIRECTORY)
-    top = fs.open(laid, posix.O_PATH | posix.O_DIRECTORY)
+    top = fs.open(sources, posix.O_PATH | posix.O_DIRECTORY)
     source = fs.open(path, posix.O_RDONLY | posix.O_DIRECTORY)
     try:
         _lay_images(top, "images", source, PARENTS)

@@ -47,7 +47,7 @@ Act: TypeAlias = Callable[[Run, Any, int], None]  # in the child: run, work, des
 
 # -- of checkpoint and restore
 
-class Asked(TypedDict):
+class Settings(TypedDict):
     """The options of checkpoint and restore (commands/checkpoint.py, commands/restore.py)."""
 
     image_path: str

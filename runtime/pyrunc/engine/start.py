@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
     from pyrunc.store import StateDir
 
-SAID_MAX = 64 << 20  # bytes of notes about startContainer hooks, 4 KiB each
+NOTES_MAX = 64 << 20  # bytes of notes about startContainer hooks, 4 KiB each
 GONE_MS = 10_000  # how long a failed start waits for init to exit
 
 
-def start(state_dir: StateDir, options: Mapping[str, Any], attended: bool = False, made: bool = False) -> Ready | None:
+def start(state_dir: StateDir, options: Mapping[str, Any], defer_ready: bool = False, made: bool = False) -> Ready | None:
     """Releases init and waits until the program has been executed, or execve has failed, and if a supervisor waits for it, until the
-    program is ready. attended: the caller waits for readiness itself; returns what it has to poll, or None. made: the caller has just
+    program is ready. defer_ready: the caller waits for readiness itself; returns what it has to poll, or None. made: the caller has just
     created the container. StateError, StepFailure, HookFailure."""
     now = "created" if made else status.of(state_dir)
     if now != "created":
@@ -60,7 +60,7 @@ def start(state_dir: StateDir, options: Mapping[str, Any], attended: bool = Fals
     gate.remove(state_dir)
     if "poststart" in (state_dir.state.get("hook_kinds") or ()):
         _poststart(state_dir, options, fd)
-    if notify is not None and attended:
+    if notify is not None and defer_ready:
         posix.close(fd)
         return Ready(*notify, state_dir.state["pid"])
     if notify is not None:
@@ -108,20 +108,20 @@ def _release(state_dir: StateDir, ends: tuple[int, int], init_fd: int) -> None:
     poll = select.poll()
     poll.register(result_fd, select.POLLIN | select.POLLHUP)
     poll.register(init_fd, select.POLLIN)
-    said = b""
+    received = b""
     while True:
         events = dict(poll.poll())
         if result_fd in events:
             data = _read(result_fd)
             if data is None:  # a writer is still there but has sent nothing: only init's exit was reported
                 continue
-            if said or data[:1] == handshake.NOTE:  # startContainer hooks: read everything first, then parse it
-                said += data
-                if len(said) > SAID_MAX:
+            if received or data[:1] == handshake.NOTE:  # startContainer hooks: read everything first, then parse it
+                received += data
+                if len(received) > NOTES_MAX:
                     raise StepFailure("output-too-long", "init sent more than expected", "start", "init", "/hooks/startContainer")
                 if data:
                     continue
-                data = _noted(state_dir, said)
+                data = _record_notes(state_dir, received)
             if data:
                 gate.remove(state_dir)
                 pidfd.wait(init_fd, GONE_MS)  # its last message: a later `state` must not find it running
@@ -133,15 +133,15 @@ def _release(state_dir: StateDir, ends: tuple[int, int], init_fd: int) -> None:
             raise StepFailure("init-died", "init died before the program was executed", "start", "init", "/process/args")
 
 
-def _noted(state_dir: StateDir, said: bytes) -> bytes:
+def _record_notes(state_dir: StateDir, received: bytes) -> bytes:
     """Records the results of startContainer hooks -> the data after them: a failure, or nothing."""
     notes = []
-    while said[:1] == handshake.NOTE:
-        size = int.from_bytes(said[1:3], "big")
-        notes.append(jsonio.loads(said[3 : 3 + size], "a hook's note"))
-        said = said[3 + size :]
+    while received[:1] == handshake.NOTE:
+        size = int.from_bytes(received[1:3], "big")
+        notes.append(jsonio.loads(received[3 : 3 + size], "a hook's note"))
+        received = received[3 + size :]
     state_dir.record("hooks", [*state_dir.state.get("hooks", ()), *notes])
-    return said
+    return received
 
 
 def _read(fd: int) -> bytes | None:

@@ -209,7 +209,7 @@ def _on_itself(place: int, path: str) -> int:
     return tree
 
 
-def lay_on(entry: Entry, folder: str) -> int:
+def mount_on(entry: Entry, folder: str) -> int:
     """For restore, in CRIU's process and its private mount namespace: mounts the root on the directory `folder`, where CRIU expects it. ->
     fd of that mount. OSError with words for /root/path. Invisible to the host; undone with the namespace."""
     place = _open_root(entry)

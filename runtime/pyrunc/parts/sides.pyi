@@ -27,7 +27,7 @@ class Options(TypedDict, total=False):
     pidfd_socket: str | None
     pid_file: str | None
     detach: bool
-    attended: bool
+    foreground: bool
     keep: bool
     no_subreaper: bool
     systemd_cgroup: bool
