@@ -3,10 +3,10 @@
  * reports and waits, or executes the program, and drops the capability itself. The calls that are still necessary then are looked up in
  * the filter first, because a denied call may kill the process:
  *
- *   capset           is left out. execve drops the capability all the same: a program's rights follow from its inheritable, bounding and
+ *   capset           is left out. execve drops the capability in any case: a program's capabilities depend on the inheritable, bounding and
  *                    ambient sets, which are final before the filter is loaded.
- *   write, read and  are what a created container reports and waits with. If one is denied, the filter is loaded after the wait, and only
- *   close            the capability is kept meanwhile (permitted, not effective).
+ *   write, read and  are used by a created container to report and wait. If one is denied, the filter is loaded after the wait, and only
+ *   close            the capability is kept until then (permitted, not effective).
  *   rt_sigaction     is left out: execve resets handlers.
  *   clone, setsid    are what exec's second process is made with (spawn.c). If one is denied, that process loads the filter itself, with
  *                    the capability, unless the container's processes could trace it: then exec fails.

@@ -46,10 +46,10 @@
 #error "pyrunc is written for x86_64 and aarch64"
 #endif
 
-/* Of <linux/sched.h>, which cannot be included beside <sched.h> */
+/* From <linux/sched.h>, which cannot be included together with <sched.h> */
 #define CLONE_INTO_CGROUP_ 0x200000000ULL
 
-/* struct clone_args of <linux/sched.h>, up to cgroup (Linux 5.7) */
+/* struct clone_args from <linux/sched.h>, up to cgroup (Linux 5.7) */
 struct clone3_args {
     uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_size, cgroup;
 };

@@ -31,6 +31,6 @@ void seal_self(char **argv, char **environment);
 int is_sealed_command(int argc, char **argv);
 extern int early_is_sealed;
 struct stat;
-extern struct stat early_self; /* status of SELF; no inode number where it has not been asked for */
+extern struct stat early_self; /* status of SELF; its inode number is 0 if it has not been read */
 
 #endif

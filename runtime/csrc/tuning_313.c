@@ -1,4 +1,4 @@
-/* What makes the snapshot of Python 3.13 faster: it uses the layout of code objects, of references and of caches of that version only. */
+/* Makes the snapshot of Python 3.13 faster, using the layout of code objects, references and caches of that version. */
 #define Py_BUILD_CORE 1
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -18,9 +18,9 @@
 #error "this file is for Python 3.13"
 #endif
 
-#define NO_HISTORY 0x5555 /* the counter of a branch: taken every other time, which is what the compiler assumes */
+#define NO_HISTORY 0x5555 /* the counter of a branch that is taken every other time, as the compiler assumes */
 
-/* ---- code objects get memory of their own */
+/* ---- code objects get separate memory */
 
 extern PyCodeObject *__real__PyCode_New(struct _PyCodeConstructor *how);
 
@@ -34,7 +34,7 @@ PyCodeObject *__wrap__PyCode_New(struct _PyCodeConstructor *how)
 
 /* ---- specialised instructions. After a few runs the interpreter replaces an instruction that loads a global, or an attribute of a module, by
  * one that finds it by its index in the dictionary, as long as the dictionary's version is the same. A command runs most of its code only
- * once. In the snapshot everything is in place already, so the interpreter's own function is called for each such instruction: fewer
+ * once. In the snapshot all names are already defined, so the interpreter's own function is called for each such instruction: this saves
  * look-ups, and no counter is written, which would copy a page. */
 
 static void specialise(PyCodeObject *code, PyObject *globals, PyObject *builtins)
@@ -63,7 +63,7 @@ static void specialise(PyCodeObject *code, PyObject *globals, PyObject *builtins
         module = opcode == EXTENDED_ARG ? module : left;
         i += 1 + _PyOpcode_Caches[opcode];
     }
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(code->co_consts); i++) /* functions that this one makes */
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(code->co_consts); i++) /* functions that this one creates */
         if (PyCode_Check(PyTuple_GET_ITEM(code->co_consts, i)))
             specialise((PyCodeObject *)PyTuple_GET_ITEM(code->co_consts, i), globals, builtins);
 }
@@ -78,8 +78,8 @@ static int specialise_all(PyObject *object, void *Py_UNUSED(context))
     return 1;
 }
 
-/* ---- immortal objects. Their references are not counted, so using them leaves their pages clean, and nothing is copied. What an object
- * refers to is found by its tp_traverse, and by hand for code objects, which the collector does not track. */
+/* ---- immortal objects. Their references are not counted, so using them does not modify their pages, and nothing is copied. tp_traverse
+ * finds the objects that an object refers to; code objects, which the collector does not track, are handled separately. */
 
 static int immortalise(PyObject *object, void *Py_UNUSED(context))
 {
@@ -108,13 +108,13 @@ static int immortalise_all(PyObject *object, void *context)
         PyUnstable_Type_AssignVersionTag((PyTypeObject *)object);
     if (PyDict_Check(object))
         _PyDictKeys_GetVersionForCurrentState(PyInterpreterState_Get(), ((PyDictObject *)object)->ma_keys);
-    if (Py_TYPE(object)->tp_traverse) /* immortalise() does not descend into objects that were immortal already */
+    if (Py_TYPE(object)->tp_traverse) /* immortalise() does not descend into objects that were already immortal */
         Py_TYPE(object)->tp_traverse(object, immortalise, context);
     return 1;
 }
 
-/* After practising, the cache of attributes of types holds names that the interpreter has made for a single look-up. Each would be the only
- * reason to write to its page, when another name replaces it. */
+/* After the training, the cache of type attributes contains names that the interpreter has created for a single look-up. Each would be the
+ * only reason to write to its page, when another name replaces it. */
 static void forget_passing_names(void)
 {
     struct type_cache *cache = &PyInterpreterState_Get()->types.type_cache;
@@ -128,8 +128,8 @@ static void forget_passing_names(void)
     }
 }
 
-/* ---- names of files. Half of an interpreter's initialisation is skipped (launcher.c: _init_main), and with it the codec of the file
- * system. Without one, each path is converted to wide characters and from these to bytes; it is UTF-8 in any case (utf8_mode). */
+/* ---- names of files. Half of an interpreter's initialisation is skipped (launcher.c: _init_main), including the codec of the file system.
+ * Without it, each path is converted to wide characters and from these to bytes; it is UTF-8 in any case (utf8_mode). */
 
 static void set_up_paths(void)
 {
@@ -140,7 +140,7 @@ static void set_up_paths(void)
     codec->error_handler = _Py_ERROR_SURROGATEESCAPE;
 }
 
-/* ---- the two moments */
+/* ---- the two entry points */
 
 void tuning_prepare(void)
 {
@@ -150,7 +150,7 @@ void tuning_prepare(void)
 
 void tuning_finish(void)
 {
-    PyUnstable_GC_VisitObjects(specialise_all, NULL); /* once more: practising has given branches a history */
+    PyUnstable_GC_VisitObjects(specialise_all, NULL); /* again: the training has given branches a history */
     PyUnstable_GC_VisitObjects(immortalise_all, NULL);
     forget_passing_names();
 }

@@ -1,4 +1,4 @@
-/* For versions of Python that have no tuning_XY.c. */
+/* For versions of Python without a tuning_XY.c. */
 #include "tuning.h"
 
 void tuning_prepare(void)

@@ -51,7 +51,8 @@ def call(name: str, payload: Any, timeout_ms: int = TIMEOUT_MS) -> Any:
 
 
 def paths() -> list[str]:
-    """Directories of third-party packages: those of the launcher's sys.path, of a virtual environment or prefix beside it, and Debian's."""
+    """Directories of third-party packages: those of the launcher's sys.path, of a virtual environment or prefix next to it, and
+    Debian's."""
     import sys
 
     found = [p for p in sys.path if p.endswith("-packages")]
@@ -62,7 +63,8 @@ def paths() -> list[str]:
 
 
 def trusted_paths() -> tuple[list[str], list[str]]:
-    """(those of paths() that nobody else can change, why the others are left out). helper/main.py checks each file in the former."""
+    """(those of paths() that nobody else can change, the reasons why others are left out). helper/main.py checks each file in the
+    former."""
     good, reasons = [], []
     for path in paths():
         reason = install_paths.untrusted(path)

@@ -19,8 +19,9 @@ S_ISVTX, S_IWGRP, S_IWOTH = 0o1000, 0o020, 0o002
 
 
 def home() -> str:
-    """The directory of the package. In the compiled launcher the modules are frozen and in no file (the interpreter may set __file__ all the
-    same); the package is then searched beside the executable, and need not exist. Unsupported if the only one can be changed by others."""
+    """The directory of the package. In the compiled launcher the modules are frozen and in no file (although the interpreter may set
+    __file__); the package is then searched next to the executable, and does not have to exist. Unsupported if the only one can be changed
+    by others."""
     if not is_frozen(__name__):
         return __file__.rpartition("/")[0]
     refused = None
@@ -49,8 +50,8 @@ def data(name: str) -> str:
 
 
 def launcher_dirs() -> list[str]:
-    """The directories of argv[0] and of each symbolic link on the way to the executable, without trailing slashes. The virtual environment is
-    beside the first one, the package beside the last one."""
+    """The directories of argv[0] and of each symbolic link on the way to the executable, without trailing slashes. The virtual environment
+    is next to the first one, the package next to the last one."""
     path = sys.argv[0] if sys.argv and sys.argv[0] else "/usr/bin/pyrunc"
     bases = []
     for _ in range(40):
@@ -65,7 +66,7 @@ def launcher_dirs() -> list[str]:
 
 
 def site_dirs(base: str) -> list[str]:
-    """The directories lib/python3.x/site-packages and dist-packages beside a launcher in `base`, those of this Python first."""
+    """The directories lib/python3.x/site-packages and dist-packages next to a launcher in `base`, those of this Python first."""
     lib = base + "/../lib/"
     names = ["python%d.%d" % sys.version_info[:2]]
     try:
@@ -76,8 +77,8 @@ def site_dirs(base: str) -> list[str]:
 
 
 def interpreter() -> str:
-    """The Python of the environment that the package is installed in, unless somebody else can change it: what is beside it, such as the
-    libraries of jsonschema, is compiled for its version. Else /usr/bin/python3."""
+    """The Python of the environment that the package is installed in, unless somebody else can change it: its packages, such as the
+    libraries of jsonschema, are compiled for its version. Else /usr/bin/python3."""
     for base in launcher_dirs():
         path = base + "/python3"
         for folder in site_dirs(base):
@@ -90,9 +91,9 @@ def untrusted(path: str) -> str | None:
     """None if nobody but root and the caller can change what an absolute path leads to; else why not, such as "/srv/lib belongs to uid 1000".
 
     Each component is looked at on the way, and each symbolic link's target too. A directory that everybody may write to is accepted if it
-    is sticky, like /tmp: there nobody can replace an entry of somebody else. Two more owners are accepted as root is, because what they own is
-    executed in any case: that of the launcher (a checkout that root runs belongs to its developer), and that of /usr/bin/python3, which is
-    the host's root in a user namespace without an id for it."""
+    is sticky, like /tmp: there nobody can replace an entry of somebody else. Two more owners are accepted like root, because what they own
+    is executed in any case: that of the launcher (a checkout that root runs belongs to its developer), and that of /usr/bin/python3, which
+    is the host's root in a user namespace without an id for it."""
     owners = {0, posix.geteuid()}
     for program in (PYTHON, sys.argv[0]):
         try:

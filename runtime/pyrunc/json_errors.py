@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 
-CORRECTIONS = 200  # of a text; whoever makes more mistakes has not written JSON
+CORRECTIONS = 200  # per text; with more mistakes, it is not meant to be JSON
 EFFORT = 20_000_000  # characters that are read again and again for them
 TOKENS = 1000000  # about a second; a longer search for the pointer is not worth the wait
 CONSTANTS = ("true", "false", "null")
@@ -291,7 +291,7 @@ class _Reader:
         raise _Found("%s expected, found %s" % (wanted, errors.quote(self.text[at : at + 1])), at, instead=instead)
 
     def comment(self, at: int) -> tuple[int, int, str]:
-        """A comment and the blanks that stand for it."""
+        """A comment, and the spaces that replace it."""
         if self.text.startswith("/*", at):
             end = self.text.find("*/", at + 2) + 2
             end = end if end >= at + 4 else len(self.text)

@@ -4,7 +4,7 @@ Nothing is imported that is not built into the interpreter, and json is never lo
 sys.modules). `_json` is a private module, so this file has tests of its own on every supported Python.
 
 `loads` is stricter than Python's json module: UTF-8 without a BOM, one document, no duplicate keys, integers of at most 20 digits and no
-other numbers, at most DEPTH levels, no lone surrogates except those that stand for bytes (U+DC80..U+DCFF).
+other numbers, at most DEPTH levels, no lone surrogates except those that represent bytes (U+DC80..U+DCFF).
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def too_deep(document: Any, limit: int = DEPTH) -> bool:
 
 
 def _check_strings(document: Any, name: str) -> None:
-    """Refuses lone surrogates that don't stand for bytes, and NUL in keys."""
+    """Refuses lone surrogates that don't represent bytes, and NUL in keys."""
     pending = [("", document)]
     while pending:
         pointer, node = pending.pop()

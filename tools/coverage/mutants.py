@@ -8,7 +8,7 @@ reached that place, to see whether they notice.
 
 It needs the records of `make coverage` (build/coverage). A mutant runs tests that reached its line, those named for its module and the
 quickest first; if all of them pass, it runs more, and has survived if those pass too. A mutant in a line that no test reaches has survived as well.
-Mutants run as root in process, mount, network, IPC and UTS namespaces of their own, where / is read-only and /dev a copy, so that a mutant that
+Mutants run as root in separate process, mount, network, IPC and UTS namespaces, where / is read-only and /dev a copy, so that a mutant that
 kills, unmounts or removes the wrong thing does no harm. See docs/testing.md.
 """
 

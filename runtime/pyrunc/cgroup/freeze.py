@@ -182,7 +182,7 @@ def thaw_below(paths: Mapping[str, str]) -> None:
         if fs.children(fd):
             fs.walk(fd, _thaw_one)
     except OSError as e:
-        if e.errno not in fs.GONE:  # removed meanwhile
+        if e.errno not in fs.GONE:  # removed in the meantime
             raise
     finally:
         posix.close(fd)
@@ -238,7 +238,7 @@ def describe(pid: int) -> Task | None:
 
 
 def _stands(task: Task) -> bool:
-    """Frozen tasks wait in the kernel's refrigerator (v1) or its freezer loop (v2); zombies need not be frozen."""
+    """Whether a task is frozen: it waits in the kernel's refrigerator (v1) or its freezer loop (v2). Zombies count as frozen."""
     places = task["wchan"] + " " + " ".join(task["stack"])
     return task["state"] in "ZX" or "refrigerator" in places or "do_freezer_trap" in places or "freezer" in task["wchan"]
 

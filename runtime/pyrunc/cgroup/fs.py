@@ -200,7 +200,7 @@ def step(dir_fd: int, name: str) -> int:
     except OSError as e:
         if e.errno not in GONE:
             raise
-        return -1  # removed meanwhile
+        return -1  # removed in the meantime
 
 
 def procs_of(dir_fd: int, path: str = "") -> list[int]:

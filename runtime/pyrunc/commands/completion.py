@@ -89,7 +89,7 @@ _pyrunc() {
     local IFS=$' \\t\\n' cur=${COMP_WORDS[COMP_CWORD]} program=${COMP_WORDS[0]} command="" number=0 i=1 word what globals=() last=""
     [[ $program == "~/"* ]] && program=$HOME/${program:2}
     COMPREPLY=()
-    # bash makes words of their own of `=`: --bundle=/x is `--bundle` `=` `/x`
+    # bash splits words at `=`: --bundle=/x is `--bundle` `=` `/x`
     while ((i < COMP_CWORD)); do
         word=${COMP_WORDS[i]}
         if [[ $word == -?* ]]; then

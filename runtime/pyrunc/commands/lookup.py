@@ -22,7 +22,7 @@ def open_state(options: Options, id: str, quiet: bool = False) -> StateDir:
     try:
         return store.open_state(options, id)
     except StateError as e:
-        is_pod = "/" in id  # NAMESPACE/POD/CONTAINER, which is no id
+        is_pod = "/" in id  # NAMESPACE/POD/CONTAINER, which is not an id
         if not is_pod and (e.reason != "unknown-container" or e.hint is not None):
             raise
         found = _of_engines(options, id)

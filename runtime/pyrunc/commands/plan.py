@@ -205,7 +205,7 @@ def without_empty(value: Any) -> Any:
 
 
 def named(value: Any) -> Any:
-    """Plain data with names in place of bits, and modes in octal: for people."""
+    """Plain data with names instead of bits, and modes in octal: for people."""
     if isinstance(value, (list, tuple)):
         return [named(one) for one in value]
     if not isinstance(value, dict):

@@ -33,7 +33,8 @@ def main(options: Options, args: list[str]) -> int:
 
 
 def _by_namespace(state: State) -> list[int]:
-    """For a rootless container without a cgroup: the processes in init's pid namespace, or only init if it has none of its own."""
+    """For a rootless container without a cgroup: the processes in init's pid namespace, or only init if the container has no private
+    one."""
     if not status.is_alive(state):
         return []
     wanted = _pid_namespace(state["pid"])

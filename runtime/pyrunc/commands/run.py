@@ -59,7 +59,7 @@ def _in_foreground(run: Run, warnings: list[list[str]], options: Options, caught
 
 
 def _finish(run: Run, status: int, options: Options) -> None:
-    """Deletes the container, or records its exit status for `wait`. It may have been deleted by somebody else meanwhile."""
+    """Deletes the container, or records its exit status for `wait`. It may have been deleted by another command in the meantime."""
     state_dir = run.stored
     try:
         state_dir.lock().load()  # others may have changed the state

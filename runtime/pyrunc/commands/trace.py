@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pyrunc.cmdline import Options
 
 
-WIDTH = 48  # columns of the bars, where the output is no terminal
+WIDTH = 48  # columns of the bars if the output is not a terminal
 NARROW = 8  # the least columns of the bars
 
 

@@ -107,7 +107,7 @@ class Report:
 
     def add_error(self, kind: str, e: PyruncError) -> None:
         words = e.words
-        if e.place is not None:  # the place has fields of its own
+        if e.place is not None:  # the place has separate fields
             words = words.removeprefix("%s: line %d, column %d: " % (quote(self.file), *e.place))
         self.add(kind, e.pointer, words, None, e.hint, place=e.place)
 

@@ -83,7 +83,7 @@ def _listen(pid: int) -> procevents.Watch | None:
 
 
 def _record(state_dir: StateDir, end: ExitRecord) -> None:
-    """Records the status in the state for later calls, unless the container was deleted meanwhile."""
+    """Records the status in the state for later calls, unless the container was deleted in the meantime."""
     try:
         state_dir.lock().load()
     except StateError:

@@ -82,7 +82,7 @@ def _dumped(document: dict[str, Any], old: str) -> str:
     return json.dumps(document, indent=found.group(1) if found else 2, ensure_ascii=False) + "\n"
 
 
-# -- podman: a file of our own in containers.conf.d -----------------------------------------------------------------------------
+# -- podman: a separate file in containers.conf.d ------------------------------------------------------------------------------
 
 
 def podman_text(want: dict[str, Any]) -> str:

@@ -103,7 +103,7 @@ def _diff(path: str, old: str | None, new: str | None) -> str:
 
 
 def _replace(path: str, old: str | None, new: str | None) -> str | None:
-    """Replaces the file by the new text, or removes it if that is None. If the old text is given, a copy of it is kept beside the file.
+    """Replaces the file by the new text, or removes it if that is None. If the old text is given, a copy of it is kept next to the file.
 
     Returns the name of the copy, or None. If it fails, the directory is unchanged."""
     fresh, kept = "%s.new-%d" % (path, os.getpid()), None
@@ -125,7 +125,7 @@ def _replace(path: str, old: str | None, new: str | None) -> str | None:
 
 
 def _keep(path: str, text: str) -> str:
-    """Writes the old text beside the file, under an unused name; returns that name."""
+    """Writes the old text next to the file, under an unused name; returns that name."""
     for number in range(1, 1000):
         name = path + ".before-pyrunc" + ("" if number == 1 else ".%d" % number)
         try:

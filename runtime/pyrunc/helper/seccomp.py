@@ -33,7 +33,7 @@ def run(payload: dict[str, Any]) -> dict[str, Any]:
 
 
 def stand_in(profile: dict[str, Any]) -> dict[str, Any]:
-    """The profile with `swap`: an otherwise unused action that stands for ERRNO 4095."""
+    """The profile with `swap`: an otherwise unused action that represents ERRNO 4095."""
     used = {profile["default"], *[rule["action"] for rule in profile["rules"]]}
     if LAST_ERRNO not in used:
         return {**profile, "swap": None}

@@ -1,8 +1,9 @@
-"""What each property of config.json does, in a sentence, with the kernel's calls and files. Data for `explain` and `spec --explain`.
+"""What each property of config.json does, in one sentence, with the system calls and files involved. Data for `explain` and `spec
+--explain`.
 
-A row of WORDS: pointer (with * for a list's index or any key): (what it does, calls of the kernel or files, both may be empty). A property
-without a row is told by the nearest one above it; test_glossary walks the schema. FILES: the control files of a limit in versions 1
-and 2 of cgroups, "" where that version has none. SECTIONS: where runtime-spec speaks of it, the longest prefix counts.
+A row of WORDS: pointer (with * for a list's index or any key): (what it does, system calls or files; both may be empty). A property without
+a row uses that of the nearest parent; test_glossary walks the schema. FILES: the control files of a limit in versions 1 and 2 of cgroups,
+"" if that version has none. SECTIONS: the section of runtime-spec; the longest prefix applies.
 """
 
 from __future__ import annotations
@@ -40,137 +41,137 @@ SECTIONS = (
 
 WORDS = {
     "/ociVersion": ("The version of the specification that the document is written for; any 1.x is accepted.", ""),
-    "/annotations": ("Free texts, handed on to state, hooks and seccomp agents. Some change behaviour: see docs/annotations.md.", ""),
+    "/annotations": ("Arbitrary texts, passed to state, hooks and seccomp agents. Some change behaviour: see docs/annotations.md.", ""),
     "/hostname": ("The host name that the container sees; needs a uts namespace.", "sethostname"),
     "/domainname": ("The NIS domain name that the container sees; needs a uts namespace.", "setdomainname"),
     "/root": ("The file system that the container sees as /.", "open_tree, move_mount, pivot_root"),
     "/root/path": ("Directory that becomes /; a relative path starts at the bundle.", "openat2, open_tree, move_mount, pivot_root"),
-    "/root/readonly": ("Nothing of the root can be written; mounts on it keep their own flags.", "mount_setattr(MOUNT_ATTR_RDONLY)"),
-    "/mounts": ("Mounted in this order, before the root is entered; a missing mount point is made.", "open_tree, fsopen, fsconfig, fsmount, move_mount"),
-    "/mounts/*/destination": ("Where in the container; links of the image are followed inside its root only.", "openat2(RESOLVE_IN_ROOT), mkdirat, move_mount"),
-    "/mounts/*/source": ("What is mounted: a path of the host for binds, else a name that the file system knows.", "open_tree, fsconfig(source)"),
-    "/mounts/*/type": ("Kind of file system; ignored for binds (bind or rbind among the options).", "fsopen"),
+    "/root/readonly": ("The root is read-only; mounts on it keep their own flags.", "mount_setattr(MOUNT_ATTR_RDONLY)"),
+    "/mounts": ("Mounted in this order, before the root is entered; missing mount points are created.", "open_tree, fsopen, fsconfig, fsmount, move_mount"),
+    "/mounts/*/destination": ("The path in the container; links in the image are only followed inside its root.", "openat2(RESOLVE_IN_ROOT), mkdirat, move_mount"),
+    "/mounts/*/source": ("What is mounted: a path on the host for bind mounts, else a name that the file system interprets.", "open_tree, fsconfig(source)"),
+    "/mounts/*/type": ("Type of the file system; ignored for bind mounts (with the option bind or rbind).", "fsopen"),
     "/mounts/*/options": ("Flags (ro, nosuid, rro, …), propagation, and for new file systems data such as size=64k.", "fsconfig, mount_setattr"),
-    "/mounts/*/uidMappings": ("Ids of the mount's files as the container sees them (id-mapped mount).", "mount_setattr(MOUNT_ATTR_IDMAP)"),
-    "/mounts/*/gidMappings": ("Group ids of the mount's files as the container sees them.", "mount_setattr(MOUNT_ATTR_IDMAP)"),
-    "/process": ("The program that start executes, and all that belongs to its process.", "execve"),
-    "/process/args": ("Program and arguments; without a slash it is looked for in the PATH of env.", "execve"),
-    "/process/cwd": ("Working directory, absolute; made when it is missing.", "chdir"),
-    "/process/env": ("The whole environment, NAME=value; nothing of the caller's gets in. HOME is added when it is missing.", "execve"),
-    "/process/terminal": ("The program gets a terminal of the container's own devpts as standard streams; its master goes to --console-socket.", "open(/dev/ptmx), TIOCSCTTY"),
+    "/mounts/*/uidMappings": ("User ids of the mount's files in the container (id-mapped mount).", "mount_setattr(MOUNT_ATTR_IDMAP)"),
+    "/mounts/*/gidMappings": ("Group ids of the mount's files in the container.", "mount_setattr(MOUNT_ATTR_IDMAP)"),
+    "/process": ("The program that start executes, and everything about its process.", "execve"),
+    "/process/args": ("Program and arguments; a name without a slash is looked up in the PATH of env.", "execve"),
+    "/process/cwd": ("Working directory, absolute; created if it is missing.", "chdir"),
+    "/process/env": ("The whole environment, NAME=value; the caller's is not used. HOME is added if it is missing.", "execve"),
+    "/process/terminal": ("The program gets a terminal of the container's own devpts as standard streams; its master is sent to --console-socket.", "open(/dev/ptmx), TIOCSCTTY"),
     "/process/consoleSize": ("Size of that terminal in characters.", "TIOCSWINSZ"),
-    "/process/user": ("Whom the program runs as.", "setgroups, setresgid, setresuid"),
+    "/process/user": ("The user that the program runs as.", "setgroups, setresgid, setresuid"),
     "/process/user/uid": ("User id inside the container.", "setresuid"),
     "/process/user/gid": ("Group id inside the container.", "setresgid"),
-    "/process/user/umask": ("Permission bits that new files do not get; 0022 when absent.", "umask"),
-    "/process/user/additionalGids": ("Supplementary groups; none when absent.", "setgroups"),
+    "/process/user/umask": ("Permission bits that are removed from new files; 0022 if absent.", "umask"),
+    "/process/user/additionalGids": ("Supplementary groups; none if absent.", "setgroups"),
     "/process/user/username": ("For other platforms; ignored.", ""),
     "/process/capabilities": ("The five capability sets; those not given are empty.", "capset, prctl(PR_CAPBSET_DROP), prctl(PR_CAP_AMBIENT)"),
-    "/process/capabilities/bounding": ("The most that any program of the container can ever get.", "prctl(PR_CAPBSET_DROP)"),
-    "/process/capabilities/effective": ("What counts at once.", "capset"),
+    "/process/capabilities/bounding": ("The maximum that any program in the container can ever get.", "prctl(PR_CAPBSET_DROP)"),
+    "/process/capabilities/effective": ("What is in effect.", "capset"),
     "/process/capabilities/permitted": ("What the process may make effective.", "capset"),
     "/process/capabilities/inheritable": ("What a program with file capabilities may keep across execve.", "capset"),
-    "/process/capabilities/ambient": ("What any program keeps across execve, also without being root.", "prctl(PR_CAP_AMBIENT_RAISE)"),
-    "/process/noNewPrivileges": ("Set-user-ID programs and file capabilities give nothing any more; the filter is then loaded last.", "prctl(PR_SET_NO_NEW_PRIVS)"),
+    "/process/capabilities/ambient": ("What any program keeps across execve, even if it is not root.", "prctl(PR_CAP_AMBIENT_RAISE)"),
+    "/process/noNewPrivileges": ("Set-user-ID programs and file capabilities no longer grant anything; the filter is then loaded last.", "prctl(PR_SET_NO_NEW_PRIVS)"),
     "/process/rlimits": ("Limits of the process, each with a soft and a hard value; those not given are the caller's.", "prlimit64"),
-    "/process/rlimits/*/type": ("Which one: RLIMIT_NOFILE, RLIMIT_NPROC, …", "prlimit64"),
-    "/process/rlimits/*/soft": ("What counts; the program may raise it up to hard.", "prlimit64"),
-    "/process/rlimits/*/hard": ("The ceiling; raising it above the caller's takes CAP_SYS_RESOURCE.", "prlimit64"),
+    "/process/rlimits/*/type": ("The limit: RLIMIT_NOFILE, RLIMIT_NPROC, …", "prlimit64"),
+    "/process/rlimits/*/soft": ("The limit in effect; the program may raise it up to hard.", "prlimit64"),
+    "/process/rlimits/*/hard": ("The maximum; raising it above the caller's requires CAP_SYS_RESOURCE.", "prlimit64"),
     "/process/apparmorProfile": ("AppArmor profile from execve on.", "/proc/self/attr/apparmor/exec"),
     "/process/selinuxLabel": ("SELinux label from execve on.", "/proc/self/attr/exec"),
-    "/process/oomScoreAdj": ("How ready the kernel is to kill it when memory runs out, -1000 to 1000; lower than our own takes CAP_SYS_RESOURCE.", "/proc/PID/oom_score_adj"),
-    "/process/scheduler": ("Scheduling policy with its numbers.", "sched_setattr"),
+    "/process/oomScoreAdj": ("How likely the kernel is to kill it when memory runs out, -1000 to 1000; a value below the caller's requires CAP_SYS_RESOURCE.", "/proc/PID/oom_score_adj"),
+    "/process/scheduler": ("Scheduling policy and its parameters.", "sched_setattr"),
     "/process/scheduler/nice": ("-20 (first) to 19, for SCHED_OTHER and SCHED_BATCH.", "sched_setattr"),
     "/process/scheduler/priority": ("1 to 99, for SCHED_FIFO and SCHED_RR.", "sched_setattr"),
     "/process/ioPriority": ("Class and priority (0 to 7) of disk access.", "ioprio_set"),
-    "/process/execCPUAffinity": ("CPUs of processes that exec adds: initial before, final after they are in the cgroup.", "sched_setaffinity"),
+    "/process/execCPUAffinity": ("CPUs of processes started by exec: initial before, and final after they are in the cgroup.", "sched_setaffinity"),
     "/process/commandLine": ("For Windows; ignored.", ""),
     "/hooks": ("Programs that run at fixed points of the container's life, with its state on standard input.", "clone, execve"),
-    "/hooks/prestart": ("Deprecated: on the host, when the namespaces are there, before createRuntime.", "execve"),
-    "/hooks/createRuntime": ("On the host, when namespaces and mounts are there, before the root is entered.", "execve"),
-    "/hooks/createContainer": ("A program of the host in the container's namespaces, before the root is entered.", "execve"),
-    "/hooks/startContainer": ("A program of the container in it, by start, before the container's program.", "execve"),
-    "/hooks/poststart": ("On the host, when the program runs; a failure ends the container.", "execve"),
-    "/hooks/poststop": ("On the host, when all was given back; a failure is a warning.", "execve"),
+    "/hooks/prestart": ("Deprecated: on the host, when the namespaces exist, before createRuntime.", "execve"),
+    "/hooks/createRuntime": ("On the host, when namespaces and mounts exist, before the root is entered.", "execve"),
+    "/hooks/createContainer": ("A program from the host in the container's namespaces, before the root is entered.", "execve"),
+    "/hooks/startContainer": ("A program from the container, run inside it by start, before the container's program.", "execve"),
+    "/hooks/poststart": ("On the host, when the program is running; a failure kills the container.", "execve"),
+    "/hooks/poststop": ("On the host, after everything has been released; a failure is a warning.", "execve"),
     "/hooks/*/*/path": ("Absolute path of the program.", "execve"),
-    "/hooks/*/*/args": ("Its arguments, the first being its name; the path alone when absent.", "execve"),
-    "/hooks/*/*/env": ("Its whole environment; the runtime's own when absent.", "execve"),
+    "/hooks/*/*/args": ("Its arguments, starting with its name; only the path if absent.", "execve"),
+    "/hooks/*/*/env": ("Its whole environment; the runtime's own if absent.", "execve"),
     "/hooks/*/*/timeout": ("Seconds after which its process group is killed and the operation fails.", "kill"),
-    "/linux": ("What Linux alone has.", ""),
-    "/linux/namespaces": ("Which views of the system are the container's own; those not listed are the caller's.", "clone3, setns, unshare"),
+    "/linux": ("Properties specific to Linux.", ""),
+    "/linux/namespaces": ("Which namespaces of the container are separate; those not listed are the caller's.", "clone3, setns, unshare"),
     "/linux/namespaces/*/type": ("pid, network, mount, ipc, uts, user, cgroup or time.", "clone3, unshare"),
-    "/linux/namespaces/*/path": ("Joins that namespace in place of a new one.", "setns"),
-    "/linux/uidMappings": ("Which user ids of the host the ids of the container are; needs a user namespace.", "/proc/PID/uid_map, newuidmap"),
-    "/linux/gidMappings": ("Which group ids of the host the ids of the container are; needs a user namespace.", "/proc/PID/gid_map, newgidmap"),
-    "/linux/*/*/containerID": ("First id inside.", ""),
-    "/linux/*/*/hostID": ("First id outside.", ""),
-    "/linux/*/*/size": ("How many ids.", ""),
-    "/linux/timeOffsets": ("How far the clocks of a new time namespace are from the host's.", "/proc/PID/timens_offsets"),
-    "/linux/devices": ("Nodes made below the root, beside those that every container has (null, zero, full, random, urandom, tty).", "mknodat, or a bind in a user namespace"),
-    "/linux/devices/*/path": ("Where in the container.", "mknodat"),
+    "/linux/namespaces/*/path": ("Joins that namespace instead of creating a new one.", "setns"),
+    "/linux/uidMappings": ("Maps user ids of the container to ids of the host; needs a user namespace.", "/proc/PID/uid_map, newuidmap"),
+    "/linux/gidMappings": ("Maps group ids of the container to ids of the host; needs a user namespace.", "/proc/PID/gid_map, newgidmap"),
+    "/linux/*/*/containerID": ("First id in the container.", ""),
+    "/linux/*/*/hostID": ("First id on the host.", ""),
+    "/linux/*/*/size": ("Number of ids.", ""),
+    "/linux/timeOffsets": ("Offsets of the clocks in a new time namespace from the host's.", "/proc/PID/timens_offsets"),
+    "/linux/devices": ("Nodes created below the root, in addition to those of every container (null, zero, full, random, urandom, tty).", "mknodat, or a bind in a user namespace"),
+    "/linux/devices/*/path": ("The path in the container.", "mknodat"),
     "/linux/devices/*/type": ("c character, b block, u unbuffered character, p fifo.", "mknodat"),
-    "/linux/devices/*/fileMode": ("Permission bits; 0666 when absent.", "fchmodat"),
-    "/linux/netDevices": ("Network devices of the runtime's network namespace that move into the container's, under a new name if given.", "RTM_NEWLINK"),
-    "/linux/cgroupsPath": ("Which cgroup; SLICE:PREFIX:NAME with the systemd manager. Made from the id when absent.", "mkdirat, cgroup.procs"),
-    "/linux/resources": ("Limits of all processes together, written into the control files of the container's cgroup.", "cgroupfs"),
-    "/linux/resources/devices": ("Which device nodes may be opened or made, in order; the default devices stay allowed.", "bpf(BPF_PROG_ATTACH), devices.allow"),
-    "/linux/resources/pids": ("How many tasks.", ""),
-    "/linux/resources/memory": ("How much memory.", ""),
-    "/linux/resources/cpu": ("How much time on which CPUs.", ""),
-    "/linux/resources/blockIO": ("How much of the disks.", ""),
+    "/linux/devices/*/fileMode": ("Permission bits; 0666 if absent.", "fchmodat"),
+    "/linux/netDevices": ("Network devices that are moved from the runtime's network namespace to the container's, with a new name if given.", "RTM_NEWLINK"),
+    "/linux/cgroupsPath": ("The cgroup; SLICE:PREFIX:NAME with the systemd manager. Derived from the id if absent.", "mkdirat, cgroup.procs"),
+    "/linux/resources": ("Limits for all processes together, written to the control files of the container's cgroup.", "cgroupfs"),
+    "/linux/resources/devices": ("Which device nodes may be opened or created, in order; the default devices are always allowed.", "bpf(BPF_PROG_ATTACH), devices.allow"),
+    "/linux/resources/pids": ("Number of tasks.", ""),
+    "/linux/resources/memory": ("Memory.", ""),
+    "/linux/resources/cpu": ("CPU time, and CPUs.", ""),
+    "/linux/resources/blockIO": ("Disk access.", ""),
     "/linux/resources/network": ("Marks and priorities of packets; version 1 of cgroups only.", ""),
-    "/linux/resources/pids/limit": ("The most tasks; 0 and -1 are unlimited.", ""),
-    "/linux/resources/memory/limit": ("The most memory in bytes; -1 is unlimited. Beyond it the kernel kills.", ""),
-    "/linux/resources/memory/reservation": ("What is kept when the host runs short.", ""),
+    "/linux/resources/pids/limit": ("Maximum number of tasks; 0 and -1 are unlimited.", ""),
+    "/linux/resources/memory/limit": ("Maximum memory in bytes; -1 is unlimited. If it is exceeded, the kernel kills processes.", ""),
+    "/linux/resources/memory/reservation": ("Memory that is protected when the host runs short.", ""),
     "/linux/resources/memory/swap": ("Limit of memory and swap together in bytes; -1 is unlimited.", ""),
-    "/linux/resources/memory/swappiness": ("0 to 100: how ready the kernel is to swap.", ""),
-    "/linux/resources/memory/disableOOMKiller": ("Processes wait for memory in place of being killed.", ""),
-    "/linux/resources/memory/useHierarchy": ("Children count too; always so in version 2.", ""),
-    "/linux/resources/memory/kernel": ("Gone from the kernel; ignored with a warning.", ""),
-    "/linux/resources/memory/kernelTCP": ("Gone from the kernel; ignored with a warning.", ""),
-    "/linux/resources/memory/checkBeforeUpdate": ("update refuses a limit below what is used already.", ""),
-    "/linux/resources/cpu/shares": ("Relative share when CPUs are busy, 2 to 262144; becomes a weight of 1 to 10000 in version 2.", ""),
-    "/linux/resources/cpu/quota": ("Microseconds of CPU time in a period; -1 for all.", ""),
+    "/linux/resources/memory/swappiness": ("0 to 100: how likely the kernel is to swap.", ""),
+    "/linux/resources/memory/disableOOMKiller": ("Processes wait for memory instead of being killed.", ""),
+    "/linux/resources/memory/useHierarchy": ("Includes child cgroups; always the case in version 2.", ""),
+    "/linux/resources/memory/kernel": ("Removed from the kernel; ignored with a warning.", ""),
+    "/linux/resources/memory/kernelTCP": ("Removed from the kernel; ignored with a warning.", ""),
+    "/linux/resources/memory/checkBeforeUpdate": ("update refuses a limit below the current usage.", ""),
+    "/linux/resources/cpu/shares": ("Relative share when CPUs are busy, 2 to 262144; converted to a weight of 1 to 10000 in version 2.", ""),
+    "/linux/resources/cpu/quota": ("Microseconds of CPU time per period; -1 is unlimited.", ""),
     "/linux/resources/cpu/period": ("Length of a period in microseconds, 1000 to 1000000.", ""),
     "/linux/resources/cpu/burst": ("Microseconds that may be saved up, at most the quota.", ""),
     "/linux/resources/cpu/realtimeRuntime": ("Microseconds of realtime CPU time in a realtime period.", ""),
     "/linux/resources/cpu/realtimePeriod": ("Length of a realtime period in microseconds.", ""),
-    "/linux/resources/cpu/cpus": ("Which CPUs, such as 0-3,7.", ""),
-    "/linux/resources/cpu/mems": ("Which memory nodes.", ""),
+    "/linux/resources/cpu/cpus": ("The allowed CPUs, such as 0-3,7.", ""),
+    "/linux/resources/cpu/mems": ("The allowed memory nodes.", ""),
     "/linux/resources/cpu/idle": ("1: runs only when nothing else wants the CPUs.", ""),
     "/linux/resources/blockIO/weight": ("Relative share of disk time, 10 to 1000.", ""),
-    "/linux/resources/blockIO/weightDevice": ("The same for one device.", ""),
-    "/linux/resources/blockIO/leafWeight": ("Share of the cgroup's own tasks beside its children's; only the old CFQ scheduler.", ""),
+    "/linux/resources/blockIO/weightDevice": ("The same, for one device.", ""),
+    "/linux/resources/blockIO/leafWeight": ("Share of the cgroup's own tasks compared to its children; only with the old CFQ scheduler.", ""),
     "/linux/resources/blockIO/throttleReadBpsDevice": ("Bytes read per second, for one device.", ""),
     "/linux/resources/blockIO/throttleWriteBpsDevice": ("Bytes written per second, for one device.", ""),
     "/linux/resources/blockIO/throttleReadIOPSDevice": ("Reads per second, for one device.", ""),
     "/linux/resources/blockIO/throttleWriteIOPSDevice": ("Writes per second, for one device.", ""),
-    "/linux/resources/hugepageLimits": ("The most huge pages of a size, in bytes.", ""),
+    "/linux/resources/hugepageLimits": ("Maximum of huge pages of a size, in bytes.", ""),
     "/linux/resources/network/classID": ("Mark on packets, for tc(8).", ""),
     "/linux/resources/network/priorities": ("Priority of traffic on an interface.", ""),
     "/linux/resources/rdma": ("Handles and objects of an RDMA device.", ""),
-    "/linux/resources/unified": ("Files of version 2 by name, written last, as they are.", ""),
+    "/linux/resources/unified": ("Control files of version 2 by name, written last and unchanged.", ""),
     "/linux/intelRdt": ("Shares of cache and memory bandwidth (Intel RDT, AMD QoS): a group of resctrl.", "/sys/fs/resctrl"),
     "/linux/intelRdt/closID": ("Name of the group; an existing one is joined.", "/sys/fs/resctrl/CLOSID"),
-    "/linux/intelRdt/schemata": ("Lines for its schemata, as they are.", "schemata"),
+    "/linux/intelRdt/schemata": ("Lines for its schemata, written unchanged.", "schemata"),
     "/linux/intelRdt/l3CacheSchema": ("The L3 lines of its schemata.", "schemata"),
     "/linux/intelRdt/memBwSchema": ("The MB line of its schemata.", "schemata"),
-    "/linux/intelRdt/enableMonitoring": ("A monitoring group of its own.", "mon_groups"),
-    "/linux/memoryPolicy": ("From which memory nodes pages are taken.", "set_mempolicy"),
-    "/linux/sysctl": ("Settings of /proc/sys that belong to one of the container's own namespaces.", "/proc/sys"),
-    "/linux/seccomp": ("Which system calls are allowed; compiled by libseccomp, kept below --root under a hash.", "seccomp(SECCOMP_SET_MODE_FILTER)"),
-    "/linux/seccomp/defaultAction": ("The answer to calls without a rule.", "seccomp"),
-    "/linux/seccomp/defaultErrnoRet": ("The errno of that answer; EPERM when absent.", "seccomp"),
-    "/linux/seccomp/architectures": ("Further architectures whose calls are looked at; ours always is.", "seccomp"),
+    "/linux/intelRdt/enableMonitoring": ("Creates a separate monitoring group.", "mon_groups"),
+    "/linux/memoryPolicy": ("The memory nodes from which pages are allocated.", "set_mempolicy"),
+    "/linux/sysctl": ("Settings in /proc/sys that belong to one of the container's own namespaces.", "/proc/sys"),
+    "/linux/seccomp": ("Which system calls are allowed; compiled by libseccomp, and cached below --root.", "seccomp(SECCOMP_SET_MODE_FILTER)"),
+    "/linux/seccomp/defaultAction": ("The action for calls without a rule.", "seccomp"),
+    "/linux/seccomp/defaultErrnoRet": ("The errno of that action; EPERM if absent.", "seccomp"),
+    "/linux/seccomp/architectures": ("Additional architectures whose calls are filtered; the native one always is.", "seccomp"),
     "/linux/seccomp/flags": ("How the filter is loaded.", "seccomp"),
-    "/linux/seccomp/listenerPath": ("Socket that gets the notify descriptor of SCMP_ACT_NOTIFY.", "seccomp(NEW_LISTENER), sendmsg"),
-    "/linux/seccomp/listenerMetadata": ("Text for whoever listens there.", "sendmsg"),
-    "/linux/seccomp/syscalls": ("Rules: names, the answer, and conditions on arguments. `seccomp SYSCALL` shows what comes out.", "seccomp"),
-    "/linux/rootfsPropagation": ("Whether mounts made later on the host show up in the container, and the other way round.", "mount(MS_PRIVATE, …)"),
-    "/linux/maskedPaths": ("Covered: files by the null device, directories by an empty read-only tmpfs. Missing ones are skipped.", "open_tree, move_mount"),
-    "/linux/readonlyPaths": ("Bound on themselves and read-only. Missing ones are skipped.", "open_tree, mount_setattr"),
+    "/linux/seccomp/listenerPath": ("Socket that receives the notify descriptor of SCMP_ACT_NOTIFY.", "seccomp(NEW_LISTENER), sendmsg"),
+    "/linux/seccomp/listenerMetadata": ("Text for the listener.", "sendmsg"),
+    "/linux/seccomp/syscalls": ("Rules: names, the action, and conditions on arguments. `seccomp SYSCALL` shows the result.", "seccomp"),
+    "/linux/rootfsPropagation": ("Whether later mounts on the host appear in the container, and vice versa.", "mount(MS_PRIVATE, …)"),
+    "/linux/maskedPaths": ("Hidden: files by the null device, directories by an empty read-only tmpfs. Missing ones are skipped.", "open_tree, move_mount"),
+    "/linux/readonlyPaths": ("Made read-only by bind-mounting them on themselves. Missing ones are skipped.", "open_tree, mount_setattr"),
     "/linux/mountLabel": ("SELinux context of the files of mounts.", "fsconfig(context)"),
-    "/linux/personality": ("LINUX32: uname says 32 bits.", "personality"),
+    "/linux/personality": ("LINUX32: uname shows a 32-bit machine.", "personality"),
     "/solaris": ("For Solaris; ignored here.", ""),
     "/windows": ("For Windows; ignored here.", ""),
     "/vm": ("For virtual machines; ignored here.", ""),
@@ -214,7 +215,7 @@ FILES = {
 
 
 def all_pointers() -> list[str]:
-    """Every property of the schema: '/mounts', '/mounts/*', '/mounts/*/options', …, in the schema's order."""
+    """All properties of the schema: '/mounts', '/mounts/*', '/mounts/*/options', …, in the schema's order."""
     found = []
     pending: list[tuple[str, Rule]] = [("", schema_table.ROOTS["config"])]
     while pending:
@@ -231,7 +232,7 @@ def all_pointers() -> list[str]:
 
 
 def canonical(pointer: str) -> tuple[str, Rule] | None:
-    """'/mounts/3/options/0' -> ('/mounts/*/options/*', its rule), or None when the schema has no such place."""
+    """'/mounts/3/options/0' -> ('/mounts/*/options/*', its rule), or None if the schema has no such place."""
     rule: Rule = schema_table.ROOTS["config"]
     out = ""
     for step in pointers.split(pointer):
@@ -250,7 +251,7 @@ def canonical(pointer: str) -> tuple[str, Rule] | None:
 
 
 def words(place: str) -> tuple[str, str]:
-    """Canonical pointer -> (what it does, calls): its own row, or that of the nearest place above."""
+    """Canonical pointer -> (what it does, calls): its own row, or that of the nearest parent."""
     while place:
         for key in (place, *(k for k in WORDS if "*" in k and _fits(place, k))):
             if key in WORDS:
@@ -265,7 +266,7 @@ def _fits(place: str, pattern: str) -> bool:
 
 
 def files(place: str) -> tuple[str, str] | None:
-    """Canonical pointer -> (files of version 1, of version 2), or None where it is no limit."""
+    """Canonical pointer -> (files of version 1, of version 2), or None if it is not a limit."""
     while place:
         if place in FILES:
             return FILES[place]
@@ -280,6 +281,6 @@ def section(place: str) -> str:
 
 
 def by_name(name: str) -> list[str]:
-    """'noNewPrivileges', 'memory.limit', 'memory/limit' -> the canonical pointers that end so."""
+    """'noNewPrivileges', 'memory.limit', 'memory/limit' -> the canonical pointers that end with it."""
     tail = "/" + name.strip("/").replace(".", "/")
     return [p for p in all_pointers() if p.endswith(tail) or p.replace("/*", "").endswith(tail) and not p.endswith("/*")]
