@@ -75,7 +75,7 @@ class StateDir:
 
 
 class Run:
-    """What verbs use of a run. `records` keeps every record in order."""
+    """The members of a run that verbs use. `records` keeps every record in order."""
 
     def __init__(self, plans: Json, options: Json = None) -> None:
         self.plans = plans
@@ -94,7 +94,8 @@ class Run:
 
 
 class Files:
-    """Stands for cgroup.group.Group (hence the casts) over a dictionary of files. `refuse`: {(name, value): errno} or {name: errno}, used up once."""
+    """A fake of cgroup.group.Group (hence the casts) over a dictionary of files. `refuse`: {(name, value): errno} or {name: errno}, used up
+    once."""
 
     def __init__(
         self,
@@ -166,8 +167,8 @@ class LiveGroup:
         return self
 
     def start(self, action: Callable[[], object] | None = None, wait: bool = True) -> Json:
-        """A child that gets into the cgroups as init does, then does `action` (or sleeps for ever). Returns its pid, or what action
-        said; with wait=False at once."""
+        """A child that enters the cgroups as init does, then calls `action` (or sleeps for ever). Returns its pid, or the result of
+        `action`; with wait=False immediately."""
         ready, go = os.pipe()
         out_read, out_write = os.pipe()
         pid = os.fork()
@@ -210,7 +211,7 @@ class LiveGroup:
 
 @contextlib.contextmanager
 def live_groups() -> Iterator[Callable[..., LiveGroup]]:
-    """make(path, resources, **ctx) -> LiveGroup. All are ended at the end, and the directory that they share goes."""
+    """make(path, resources, **ctx) -> LiveGroup. At the end all are killed and the directory that they share is removed."""
     made = []
 
     def make(path: str | None = "/%s/a" % TOP, node: Json = None, **kw: Option) -> LiveGroup:
@@ -224,4 +225,4 @@ def live_groups() -> Iterator[Callable[..., LiveGroup]]:
             one.end()
         for top in [mount[0] + "/" + TOP for mount in read_layout().mounts.values()]:
             if os.path.exists(top):
-                os.rmdir(top)  # stays where a sibling was in it when its maker went; fails when more is left
+                os.rmdir(top)  # a sibling of an earlier test may have kept it alive; fails if anything else is left

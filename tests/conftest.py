@@ -1,4 +1,4 @@
-"""Fixtures that all folders share. The tools behind them are in harness.py.
+"""Fixtures shared by all folders. The tools behind them are in harness.py.
 
     pytest tests/cli --runtime /usr/sbin/runc       the general tests on another runtime
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 WATCHDOG = pytest.StashKey[whole_run.Watchdog]()
 ORPHANS = pytest.StashKey[whole_run.Orphans]()
-BOUND = {"long": 3600, "caller": 600, None: 240}  # seconds that a test may take where the machine is busy; `bound` says more
+BOUND = {"long": 3600, "caller": 600, None: 240}  # seconds that a test may take on a busy machine; see `bound`
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -36,7 +36,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--unsupervised", action="store_true", help="one process alone, for debuggers: what a test leaves is not looked for")
 
 
-@pytest.hookimpl(tryfirst=True)  # threads that plugins start would not come along to the child
+@pytest.hookimpl(tryfirst=True)  # threads started by plugins would not exist in the child
 def pytest_configure(config: pytest.Config) -> None:
     if config.pluginmanager.hasplugin("xdist"):
         from side_by_side import SideBySide  # it imports xdist
@@ -90,7 +90,7 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The cost of a skip is one line here, not one in each file: no root, no kernel tests."""
+    """Skips the kernel tests without root, here once instead of in each file."""
     seed = config.getoption("--shuffle")
     if seed is not None:
         place = random.Random(seed)
@@ -112,15 +112,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def token() -> str:
-    """A word that no path, id or cgroup of another session has in it."""
+    """A word that occurs in no path, id or cgroup of another session."""
     return "pt%dx" % os.getpid()
 
 
 @pytest.fixture(scope="session")
 def scratch(token: str) -> Iterator[pathlib.Path]:
-    """A directory for this session, on a short path (unix sockets), removed at its end. Mounts left below it fail the session."""
+    """A directory for this session, on a short path (unix sockets), removed at its end. Mounts left under it fail the session."""
     path = pathlib.Path(tempfile.mkdtemp(prefix=token + "-"))
-    path.chmod(0o755)  # users other than root enter it in user namespaces
+    path.chmod(0o755)  # other users than root have to search it, in user namespaces
     yield path
     left = harness.mounts(token)
     if not left:
@@ -131,7 +131,7 @@ def scratch(token: str) -> Iterator[pathlib.Path]:
 
 @pytest.fixture(scope="session")
 def package_for_all(scratch: pathlib.Path) -> pathlib.Path:
-    """A directory with a copy of the package that users other than root can enter; a checkout below /root is closed to them."""
+    """A directory with a copy of the package that users other than root can enter; a checkout under /root is not accessible to them."""
     path = scratch / "package"
     shutil.copytree(harness.ROOT / "runtime/pyrunc", path / "pyrunc", symlinks=False, ignore=shutil.ignore_patterns("__pycache__"))
     return path
@@ -161,7 +161,7 @@ def runtime_path(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def cgroup(token: str) -> Iterator[str]:
-    """The beginning of the cgroupsPath of all bundles of this session (no common parent: who would remove that?)."""
+    """Prefix of the cgroupsPath of all bundles of this session (not a common parent, which nobody would remove)."""
     path = "/" + token
     yield path
     harness.sweep(token)
@@ -169,7 +169,7 @@ def cgroup(token: str) -> Iterator[str]:
 
 @pytest.fixture
 def runtime(runtime_path: str, scratch: pathlib.Path, token: str, cgroup: str) -> Iterator[harness.Runtime]:
-    """The runtime under test with an empty state root. Containers that the test leaves are removed after it."""
+    """The runtime under test with an empty state root. Containers that the test leaves behind are removed after it."""
     root = pathlib.Path(tempfile.mkdtemp(prefix="r", dir=scratch))
     made = harness.Runtime(runtime_path, root, token + root.name, cgroup)
     yield made
@@ -178,7 +178,7 @@ def runtime(runtime_path: str, scratch: pathlib.Path, token: str, cgroup: str) -
 
 @pytest.fixture
 def pyrunc(runtime: Runtime) -> Runtime:
-    """The same, for what is pyrunc's own: wording, order, options. Skipped where another runtime is under test."""
+    """The same, for what is specific to pyrunc: wording, order, options. Skipped if another runtime is under test."""
     if not runtime.is_pyrunc:
         pytest.skip("about pyrunc's own behaviour, and the runtime under test is %s" % runtime.name)
     return runtime
@@ -186,8 +186,8 @@ def pyrunc(runtime: Runtime) -> Runtime:
 
 @pytest.fixture
 def make_bundle(workshop: Workshop, cgroup: str) -> Iterator[harness.MakeBundle]:
-    """make_bundle({"/process/cwd": "/tmp"}, args=[...]) -> Bundle with a root of its own and a cgroup of this session. Removed after
-    the test, unless something is still mounted below it."""
+    """make_bundle({"/process/cwd": "/tmp"}, args=[...]) -> Bundle with its own root and a cgroup of this session. Removed after the test,
+    unless something is still mounted under it."""
     make = harness.MakeBundle(workshop, cgroup)
     yield make
     for bundle in make.made:
@@ -203,7 +203,7 @@ def bundle(make_bundle: MakeBundle) -> harness.Bundle:
 
 @pytest.fixture
 def waiting(make_bundle: MakeBundle) -> harness.Bundle:
-    """A bundle whose program ends with status 0 on TERM and else waits."""
+    """A bundle whose program waits, and exits with status 0 on SIGTERM."""
     return make_bundle(args=harness.WAIT_FOR_TERM)
 
 
@@ -220,8 +220,8 @@ def no_leaks(runtime: Runtime, token: str) -> Iterator[harness.Traces]:
 
 @pytest.fixture(autouse=True)
 def known_hierarchies(request: pytest.FixtureRequest) -> None:
-    """Each test finds the cgroup hierarchies that the host has mounted, and no others. With `pytest -n` only the processes do that in which criu
-    makes them."""
+    """Each test finds the cgroup hierarchies that the host has mounted, and no others. With `pytest -n` this applies only in the worker
+    processes in which criu mounts hierarchies."""
     if hasattr(request.config, "workerinput"):
         from side_by_side import group  # it imports xdist
 
@@ -233,7 +233,8 @@ def known_hierarchies(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture(autouse=True)
 def one_criu(request: pytest.FixtureRequest) -> Iterator[None]:
-    """criu mounts, fills and leaves hierarchies of the whole host: of all runs of these tests only one test at a time has it do so."""
+    """criu mounts cgroup hierarchies that are visible to the whole host, makes cgroups in them and leaves them behind: across all test runs
+    on the machine only one test at a time may use it."""
     if os.geteuid() == 0 and "checkpoint" in request.node.nodeid and "tests/unit/" not in request.node.nodeid:
         with harness.alone_on_the_host("criu"):
             yield

@@ -1,8 +1,8 @@
-"""What the tests drive and look with: a runtime binary, bundles, and the traces that a container could leave on the host.
+"""Tools of the tests: a runtime binary, bundles, and the traces that a container could leave on the host.
 
-Invariant: it knows command lines and effects, nothing of pyrunc's inside, so that the same test runs on runc and crun.
+Invariant: it depends only on command lines and effects, not on pyrunc's internals, so that the same test runs on runc and crun.
 Everything a session makes carries the session's token in its path, id or cgroup; leaks are looked for by that token, so that
-other containers of the machine do not disturb. Nobody sleeps here: waiting means a pidfd, a fifo or the end of a process.
+other containers of the machine do not disturb. Nothing sleeps here: waits are on a pidfd, a fifo or the end of a process.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from typing import IO, Any
 
-    Json = Any  # a document that has just been read, or one that a test writes in whatever shape
-    Option = Any  # keyword arguments that are handed on
+    Json = Any  # a document that has just been parsed, or one of arbitrary shape written by a test
+    Option = Any  # keyword arguments that are passed on
     Path = str | os.PathLike[str]
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "bundles"))
 import make_rootfs  # noqa: E402
 
-WATCHDOG = 60  # seconds; "never hangs" and nothing else: no test judges speed by it
+WATCHDOG = 60  # seconds; only for "never hangs", not for judging speed
 CGROUP = pathlib.Path("/sys/fs/cgroup")
 ABSENT = object()
-RUN = re.compile(r"(?:/pt|contracts-)(\d+)")  # the process that names and directories of a run are called after
+RUN = re.compile(r"(?:/pt|contracts-)(\d+)")  # the process id in the names and directories of a run
 
 STATIC_LAUNCHER = ROOT / "runtime/bin/pyrunc-static"
 
@@ -73,7 +73,7 @@ WAIT_FOR_TERM = ["/bin/sh", "-c", "trap 'exit 0' TERM; sleep 1000 & wait"]
 
 
 def patch(config: Json, changes: Mapping[str, Json]) -> Json:
-    """A copy of `config` with {"/json/pointer": value} set; ABSENT removes, a last element `-` appends. Missing objects are made."""
+    """A copy of `config` with {"/json/pointer": value} set; ABSENT removes, a last element `-` appends. Missing objects are created."""
     config = copy.deepcopy(config)
     for pointer, value in changes.items():
         keys = [k.replace("~1", "/").replace("~0", "~") for k in pointer.split("/")[1:]]
@@ -126,7 +126,7 @@ class Bundle:
 
 
 class Result:
-    """How a call ended: code (negative: killed by that signal), out and err as text, and argv for the message of an assertion."""
+    """The result of a call: code (negative: killed by that signal), out and err as text, and argv for assertion messages."""
 
     def __init__(self, argv: Sequence[object], code: int, out: str, err: str) -> None:
         self.argv = argv
@@ -139,7 +139,7 @@ class Result:
 
     @property
     def said(self) -> str:
-        """What stands on stderr, the sentence alone: runc's own form of a line without --log is unwrapped."""
+        """The error sentence on stderr: runc's log format for lines without --log is unwrapped."""
         line = self.err.strip().rpartition("\n")[2]
         if line.startswith('time="') and ' msg="' in line:
             return json.loads('"' + line.partition(' msg="')[2].rstrip('"') + '"')
@@ -147,7 +147,7 @@ class Result:
 
 
 class Runtime:
-    """A runtime binary with a state root of its own. `call()` is the general form; the rest are the commands."""
+    """A runtime binary with its own state root. `call()` is the general form; the rest are the commands."""
 
     def __init__(self, path: str | os.PathLike[str], root: str | os.PathLike[str], token: str, cgroup: str) -> None:
         self.path = str(path)
@@ -231,8 +231,8 @@ class Runtime:
         return self.ok("delete", *options, id)
 
     def stopped(self, id: str, signal: str | None = "KILL") -> int:
-        """Kills (unless signal is None) and waits for the end of init. Returns the pid that it had, 0 if it had ended before. For TERM init
-        has a handler, and this waits until it is there."""
+        """Kills init (unless signal is None) and waits for its end. Returns its pid, 0 if it had already exited. TERM is sent only once
+        init has installed its handler."""
         pid = self.state(id)["pid"]
         try:
             with Watched(pid) as watched:
@@ -246,7 +246,7 @@ class Runtime:
         return pid
 
     def clean(self) -> None:
-        """Removes what is left of all ids that were given out. Never fails: a leak is for the leak checker to report."""
+        """Removes the leftovers of all ids that were handed out. Never fails: reporting leaks is up to the leak checker."""
         for id in self.ids:
             try:
                 known = os.path.exists(os.path.join(self.root, id))
@@ -278,7 +278,7 @@ class Capture:
 
 
 class Watched:
-    """A process that is waited for by pidfd. Reaps it too where it has become our child."""
+    """Waits for a process by pidfd. Also reaps it if it has become our child."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -301,7 +301,7 @@ class Watched:
 
 
 def lines_of(path: str | os.PathLike[str], count: int = 1, timeout: float = WATCHDOG, until: str | None = None) -> list[str]:
-    """Reads from a fifo that the container writes into, until `count` lines, or the line `until`, or its end. Call `fifo()` first."""
+    """Reads from a fifo that the container writes to, until `count` lines, the line `until`, or end of file. Call `fifo()` first."""
     fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)  # O_RDWR: no end of file between two writers
     poll = select.poll()
     poll.register(fd, select.POLLIN)
@@ -323,7 +323,7 @@ def fifo(path: Path) -> Path:
 
 
 def appears(path: str | os.PathLike[str], timeout: float = WATCHDOG) -> str:
-    """Waits by inotify until a file is there under its final name, and returns its text."""
+    """Waits by inotify until a file exists under its final name, and returns its text."""
     import ctypes
 
     libc = ctypes.CDLL(None, use_errno=True)
@@ -344,7 +344,7 @@ def appears(path: str | os.PathLike[str], timeout: float = WATCHDOG) -> str:
 
 
 def at_a_terminal(argv: Sequence[str], columns: int = 0, streams: Sequence[str] = ("stdout", "stderr"), **popen: Option) -> tuple[int, str]:
-    """Runs a program with the named streams at a terminal of that width. -> (exit status, what the terminal got)"""
+    """Runs a program with the named streams on a terminal of that width. -> (exit status, output on the terminal)"""
     master, slave = os.openpty()
     if columns:
         termios.tcsetwinsize(slave, (24, columns))
@@ -356,13 +356,13 @@ def at_a_terminal(argv: Sequence[str], columns: int = 0, streams: Sequence[str] 
         while piece := os.read(master, 65536):
             text += piece
     except OSError as e:
-        assert e.errno == errno.EIO, e  # nobody has the other end any more
+        assert e.errno == errno.EIO, e  # the other end has been closed
     os.close(master)
     return process.wait(WATCHDOG), text.decode().replace("\r\n", "\n")
 
 
 def open_to_all(path: pathlib.Path) -> pathlib.Path:
-    """Lets every user enter a directory and those above it that belong to the run. Returns it."""
+    """Makes a directory, and its parents that belong to the run, searchable for every user. Returns it."""
     path.chmod(0o755)
     for parent in path.parents:
         if str(parent).startswith(tempfile.gettempdir() + "/"):
@@ -377,7 +377,7 @@ def saved_state(runtime: Runtime, id: str) -> Json:
 
 
 def until_status(runtime: Runtime, id: str, status: str) -> None:
-    """Waits until the container is in a state; asks again and again, as nobody tells of it."""
+    """Waits until the container is in a state; polls, as there is no event for it."""
     end = time.monotonic() + WATCHDOG
     while True:
         result = runtime.call("state", id)
@@ -387,8 +387,8 @@ def until_status(runtime: Runtime, id: str, status: str) -> None:
 
 
 def until_processes(runtime: Runtime, id: str, count: int = 2) -> list[int]:
-    """Waits until a container has that many processes, and gives their pids: WAIT_FOR_TERM's shell has its `sleep` a moment after the start.
-    Nobody tells of it."""
+    """Waits until a container has that many processes, and returns their pids: WAIT_FOR_TERM's shell starts its `sleep` a moment after the
+    container's start. Polls, as there is no event for it."""
     end = time.monotonic() + WATCHDOG
     while len(found := json.loads(runtime.ok("ps", "--format", "json", id).out) or []) != count:
         assert time.monotonic() < end, "%s has %s and not %d processes" % (id, found, count)
@@ -396,7 +396,8 @@ def until_processes(runtime: Runtime, id: str, count: int = 2) -> list[int]:
 
 
 def until_caught(pid: int, number: int) -> None:
-    """Waits until a process has a handler for a signal: before that the first of a pid namespace does not hear it. Nobody tells of it."""
+    """Waits until a process has a handler for a signal: until then the init of a pid namespace ignores it. Polls, as there is no event for
+    it."""
     end = time.monotonic() + WATCHDOG
     while True:
         with open("/proc/%d/status" % pid) as file:
@@ -408,12 +409,12 @@ def until_caught(pid: int, number: int) -> None:
 
 
 def first_error(path: str | os.PathLike[str]) -> list[Json]:
-    """The objects of a JSON log, one a line."""
+    """The objects of a JSON log, one per line."""
     with open(path, encoding="utf-8") as file:
         return [json.loads(line) for line in file.read().splitlines()]
 
 
-# ---- what may be left on the host
+# ---- leftovers on the host
 
 
 def mounts(needle: str) -> set[str]:
@@ -432,7 +433,7 @@ def cgroups(needle: str) -> set[str]:
 
 
 def processes(needle: str) -> dict[int, str]:
-    """{pid: command line} of processes in a cgroup, or with a root, an environment or a command line, that carry the token."""
+    """{pid: command line} of processes whose cgroup, root, environment or command line contains the token."""
     found = {}
     own = {os.getpid(), os.getppid()}
     for name in os.listdir("/proc"):
@@ -455,7 +456,7 @@ def processes(needle: str) -> dict[int, str]:
 
 
 def children(pid: int | str = "self") -> set[int]:
-    """The pids of a process's children; none if it has ended. Of this process some are there for the whole session: the daemons of the
+    """The pids of a process's children; none if it has ended. Some children of this process exist for the whole session: the daemons of the
     contract tests."""
     found: set[int] = set()
     with contextlib.suppress(OSError):
@@ -474,12 +475,12 @@ def state_of(pid: int | str) -> str | None:
 
 
 def state_dirs(root: str) -> set[str]:
-    """Names below --root, without the compiled filters that are kept there."""
+    """Names in --root, without the compiled filters that are cached there."""
     return {name for name in os.listdir(root) if not name.startswith(".pyrunc@")} if os.path.isdir(root) else set()
 
 
 class Traces:
-    """What is there now; `left()` says what has come since."""
+    """A snapshot of the host; `left()` returns what has been added since."""
 
     def __init__(self, token: str, root: str) -> None:
         self.token = token
@@ -500,7 +501,7 @@ class Traces:
 
 
 def sweep(token: str) -> None:
-    """Ends what a failed test left, so that it does not spoil the next ones."""
+    """Kills and removes the leftovers of a failed test, so that it does not affect the next ones."""
     for pid in processes(token):
         try:
             os.kill(pid, signal.SIGKILL)
@@ -515,7 +516,7 @@ def sweep(token: str) -> None:
 
 
 def snapshot(directory: str | os.PathLike[str]) -> dict[str, tuple[object, ...]]:
-    """Everything about a tree that an escape could change: {path: (type and mode, uid, gid, size, mtime, content or target)}."""
+    """All properties of a tree that an escape could change: {path: (type and mode, uid, gid, size, mtime, content or target)}."""
     found: dict[str, tuple[object, ...]] = {}
     for top, dirs, files in os.walk(directory):
         for name in [*dirs, *files, ""]:
@@ -545,7 +546,7 @@ class Workshop:
         cgroup: str | None = None,
         link: bool = True,
     ) -> Bundle:
-        """A new bundle: BASE (or `config`) with `changes` patched in. `link=False` for a test that lets someone write to busybox."""
+        """A new bundle: BASE (or `config`) with `changes` patched in. `link=False` for a test in which something writes to busybox."""
         self.count += 1
         path = self.directory / ("b%d" % self.count)
         make_rootfs.make_rootfs(str(path / "rootfs"), str(self.busybox), link, self.names)
@@ -558,7 +559,7 @@ class Workshop:
         return Bundle(path, config).write()
 
     def example(self, name: str, cgroup: str | None = None) -> Bundle:
-        """bundles/NAME, ready to run; its cgroup below the session's own."""
+        """bundles/NAME, ready to run; its cgroup is under the session's own."""
         self.count += 1
         path = self.directory / ("b%d" % self.count)
         make_rootfs.make_bundle(name, str(path))
@@ -587,17 +588,18 @@ class MakeBundle:
 
 @contextlib.contextmanager
 def alone_on_the_host(what: str) -> Iterator[None]:
-    """For what two runs of the tests on one machine can't do at the same time: waits until no other does it."""
+    """A lock for operations that two test runs on one machine can't do at the same time."""
     with open("/run/lock/pyrunc-tests-%s" % what, "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def drop_stray_hierarchies() -> None:
-    """criu mounts version 1 hierarchies that the host has nowhere (net_cls, perf_event, …), makes cgroups there and leaves them. They then
-    stand in /proc/PID/cgroup without a mount point. Removes from them what this run has left, or one that is dead.
+    """criu mounts version 1 hierarchies that the host has not mounted (net_cls, perf_event, …), makes cgroups there and leaves them behind.
+    The hierarchies are then listed in /proc/PID/cgroup without a mount point. Removes the cgroups that this run, or a dead one, has left in
+    them.
 
-    A child does it in a mount namespace that ends with it: nothing is mounted afterwards, even if this run is killed meanwhile."""
+    A child does it in its own mount namespace: nothing stays mounted afterwards, even if this run is killed meanwhile."""
     with open("/proc/cgroups") as file:
         alive = {words[0]: words[1] for words in (line.split() for line in file) if words[1] not in ("0", "hierarchy")}
     with open("/proc/self/mountinfo") as file:
@@ -622,11 +624,12 @@ def drop_stray_hierarchies() -> None:
 
 def remove_empty(hierarchy: str, own: int) -> None:
     """Removes the cgroups without processes in a hierarchy that have the token of this run or of a dead one in their path (tests/conftest.py:
-    token, contracts/sandbox.py: cgroup). Another one may have made them a moment ago for a container that is on its way."""
+    token, contracts/sandbox.py: cgroup). An empty cgroup of another run may have been made a moment ago for a container that is being
+    created."""
     for top, _, _ in os.walk(hierarchy, topdown=False):
         runs = RUN.findall(top.removeprefix(hierarchy))
         if runs and all(int(pid) == own or not os.path.exists("/proc/" + pid) for pid in runs):
             try:
                 os.rmdir(top)
             except OSError:
-                continue  # somebody is in there
+                continue  # it has processes

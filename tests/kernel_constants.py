@@ -1,4 +1,4 @@
-"""Constants of the Linux kernel that only tests need, under the kernel's names; those of the product are in pyrunc.linux.constants.
+"""Constants of the Linux kernel that only tests need, under the kernel's names; the others are in pyrunc.linux.constants.
 
 unit/test_constants.py compares both with the headers.
 """

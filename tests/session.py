@@ -1,4 +1,4 @@
-"""What a whole test run needs and leaves: known settings at its start, a bound for each test, and nothing behind at its end.
+"""The frame of a whole test run: known settings at its start, a time limit for each test, and no leftovers at its end.
 
 `settle()` gives the run the signal dispositions, limits, umask and environment that the tests expect, whoever started it: a terminal, nohup,
 cron, a service. `supervise()` puts a process above the run that orphans fall to, as they otherwise fall to PID 1; so at the end it
@@ -27,7 +27,7 @@ import harness
 LIBC = ctypes.CDLL(None, use_errno=True)
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 MNT_DETACH = 2
-GRACE = 5  # seconds that daemons and dying processes have after the last test
+GRACE = 5  # seconds that daemons and dying processes are given after the last test
 DIRECTORY = "PYRUNC_TEST_SESSION"  # the run's directory, for workers of the same run
 
 ENVIRONMENT = {
@@ -37,19 +37,19 @@ ENVIRONMENT = {
     "TERM": "xterm",
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 }
-# of a login, a service manager or a container engine: each changes what some program does
+# set by a login, a service manager or a container engine: each affects some program
 UNSET = (
     "LANGUAGE", "NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "INVOCATION_ID", "JOURNAL_STREAM", "DOCKER_HOST", "CONTAINER_HOST",
     "CONTAINERS_CONF", "CONTAINERS_STORAGE_CONF", "BUILDAH_ISOLATION", "STORAGE_DRIVER", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME",
     "PYTHONSTARTUP", "PYTHONWARNINGS", "COLUMNS", "LINES", "NO_COLOR", "COLORTERM", "http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY",
 )  # fmt: skip
 KEEP_DEFAULT = {signal.SIGKILL, signal.SIGSTOP}
-OF_PYTHON = {signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ}  # the interpreter has its own for these
+OF_PYTHON = {signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ}  # the interpreter sets these
 
 
 def settle() -> None:
-    """Dispositions, blocked signals, limits, umask and environment as the tests expect them. Signals that were ignored by whoever
-    started the run (nohup: SIGHUP; a shell's `&`: SIGINT) would stay ignored in every runtime and container."""
+    """Dispositions, blocked signals, limits, umask and environment as the tests expect them. Signals that the parent of the run ignored
+    (nohup: SIGHUP; a shell's `&`: SIGINT) would stay ignored in every runtime and container."""
     for number in signal.valid_signals() - KEEP_DEFAULT - OF_PYTHON:
         if signal.getsignal(number) == signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
@@ -71,18 +71,18 @@ def settle() -> None:
 
 
 def close_sockets() -> None:
-    """Those that the caller has left open: no plugin has opened one yet, and the numbers from 3 on are wanted by tests."""
-    if "PYRUNC_IN_GUEST" in os.environ:  # the reports go through one
+    """Closes sockets inherited from the caller: no plugin has opened one yet, and tests need the numbers from 3 on."""
+    if "PYRUNC_IN_GUEST" in os.environ:  # the reports are written to one
         return
     for name in os.listdir("/proc/self/fd"):
         try:
             if int(name) > 2 and stat.S_ISSOCK(os.fstat(int(name)).st_mode):
                 os.close(int(name))
         except OSError:
-            pass  # the listing's own
+            pass  # the descriptor of the listing
 
 
-# ---- the process above the run
+# ---- the supervisor of the run
 
 
 def descendants(pid: int) -> Iterator[int]:
@@ -102,7 +102,7 @@ def described(pid: int) -> str:
 
 
 class Supervisor:
-    """The run is our child; everything that is orphaned in it becomes our child too, and is reaped here."""
+    """The run is our child; every process orphaned in it becomes our child too, and is reaped here."""
 
     def __init__(self, run: int, directory: pathlib.Path, screen: int) -> None:
         self.run = run
@@ -112,7 +112,7 @@ class Supervisor:
     def live(self) -> int:
         """Waits for the end of the run. Returns the exit status for the caller."""
         for number in (signal.SIGINT, signal.SIGQUIT):
-            signal.signal(number, signal.SIG_IGN)  # of the terminal: the run has it as well
+            signal.signal(number, signal.SIG_IGN)  # from the terminal: the run receives it as well
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self.forward)
         while True:
@@ -129,7 +129,7 @@ class Supervisor:
         os.kill(self.run, number)
 
     def processes(self) -> list[str]:
-        """Those that are still there when all have had time to end; they are killed."""
+        """Processes that still exist after all have had time to exit; they are killed."""
         end = time.monotonic() + GRACE
         while True:
             self.reap()
@@ -161,7 +161,7 @@ class Supervisor:
             pass
 
     def seen(self) -> dict[int, str]:
-        """What Orphans has noted."""
+        """The notes of Orphans."""
         found: dict[int, str] = {}
         for path in self.directory.glob("orphans-*"):
             for line in path.read_text().splitlines():
@@ -178,7 +178,7 @@ class Supervisor:
         return found
 
     def files(self) -> list[str]:
-        """What a test has put into the directory for temporary files, and not taken away; and what is elsewhere with a session's name."""
+        """Files that a test has left in the directory for temporary files, and files elsewhere with a session's name."""
         expected = ("pytest-of-", "orphans-")
         found = ["file %s" % path for path in sorted(self.directory.iterdir()) if not path.name.startswith(expected)]
         names = {path.name.partition("-")[0] for path in self.directory.glob("pt*")} | {self.directory.name}
@@ -193,8 +193,8 @@ class Supervisor:
 
 
 def clear_dead_runs(place: str) -> None:
-    """Unmounts and removes what runs that were killed have left in the directory for temporary files: a mount there would be found by what
-    looks for cgroup hierarchies, for example. A run is dead if the supervisor that its directory is named after is."""
+    """Unmounts and removes what killed runs have left in the directory for temporary files: a mount there would be found by code that looks
+    for cgroup hierarchies, for example. A run is dead if the supervisor whose process id is in its directory's name is."""
     for name in sorted(os.listdir(place)):
         match = re.fullmatch(r"pt(\d+)(s|x-).{8}", name)
         if not match or os.path.exists("/proc/" + match[1]):
@@ -209,13 +209,13 @@ def clear_dead_runs(place: str) -> None:
 
 
 def supervise(screen: int) -> None:
-    """Returns in a child, which is the run. The caller's own process becomes the supervisor and ends with the run's status.
+    """Returns in a child, which is the run. The calling process becomes the supervisor and exits with the run's status.
     `screen`: a descriptor to report to."""
     close_sockets()
     if os.geteuid() == 0:
         clear_dead_runs(tempfile.gettempdir())
     directory = pathlib.Path(tempfile.mkdtemp(prefix="pt%ds" % os.getpid()))
-    directory.chmod(0o755)  # users other than root enter it in user namespaces
+    directory.chmod(0o755)  # other users than root have to search it, in user namespaces
     parent = os.getpid()
     LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     run = os.fork()
@@ -225,7 +225,7 @@ def supervise(screen: int) -> None:
         if os.getppid() != parent:
             os._exit(1)
         os.environ["TMPDIR"] = os.environ[DIRECTORY] = str(directory)
-        tempfile.tempdir = None  # asked again
+        tempfile.tempdir = None  # determined anew
         return
     code = 1
     try:
@@ -237,7 +237,7 @@ def supervise(screen: int) -> None:
 
 
 class Orphans:
-    """Notes after which test an orphan was there first, so that the supervisor can name it."""
+    """Notes the test after which an orphan was first seen, so that the supervisor can name it."""
 
     def __init__(self, supervisor: int) -> None:
         self.supervisor = supervisor
@@ -252,7 +252,7 @@ class Orphans:
                 file.writelines("%d %s\n" % (pid, test) for pid in found)
 
 
-# ---- a bound for each test
+# ---- a time limit for each test
 
 
 class Sigevent(ctypes.Structure):
@@ -260,8 +260,8 @@ class Sigevent(ctypes.Structure):
 
 
 class Watchdog:
-    """A timer of the process (timer_create(2)): children don't inherit it, and the alarms that tests set for themselves are other ones. It
-    raises `failure` in the test, and again every few seconds, as the clean-up may hang as well."""
+    """A timer of the process (timer_create(2)): children don't inherit it, and it is independent of the alarms that tests set. It raises
+    `failure` in the test, and again every few seconds, as the clean-up may hang as well."""
 
     SIGNAL = signal.SIGRTMIN + 9
     AGAIN = 30

@@ -1,4 +1,5 @@
-"""How `pytest -n N` (pytest-xdist) deals out the tests: what shares daemons, a guest or the whole host goes to one process, the rest by file.
+"""How `pytest -n N` (pytest-xdist) distributes the tests: those that share daemons, a guest or the whole host go to one process, the rest
+by file.
 
 A group is one process's from its first test to its last. Those that take longest are dealt out first, so that no process is left with one of
 them when all others have finished.
@@ -17,7 +18,7 @@ GROUPS = (
     ("engines", ("tests/contracts/",)),  # one set of daemons
     ("criu", ("tests/kernel/test_checkpoint",)),  # one at a time (conftest.one_criu)
     ("guest", ("tests/vm/",)),  # one machine
-    # these look at all that the host has, or build in the tree
+    # these inspect the whole host, or build in the tree
     ("host", ("tests/cli/test_many.py", "tests/cli/test_first_bundle.py", "tests/cli/test_packaging.py", "tests/cli/test_link.py")),
 )
 LONG = (
@@ -34,7 +35,7 @@ def group(nodeid: str) -> str:
 
 
 def rank(nodeid: str) -> int:
-    """What is dealt out first has the lowest."""
+    """The sort key: lowest is distributed first."""
     beginnings = [*(beginnings for _, beginnings in GROUPS), *((beginning,) for beginning in LONG)]
     return next((number for number, some in enumerate(beginnings) if nodeid.startswith(some)), len(beginnings))
 
@@ -45,7 +46,7 @@ class Scheduling(LoadScopeScheduling):
 
 
 class SideBySide:
-    """The plugin; registered where xdist is there."""
+    """The plugin; registered if xdist is installed."""
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -1,5 +1,5 @@
-"""A headless Chromium that looks at a page as a reader would: spoken to over two pipes (the DevTools protocol, one JSON object, one
-zero byte), without any package.
+"""A headless Chromium that shows a page as a reader would see it, driven over two pipes by the DevTools protocol (JSON objects, each
+followed by a zero byte), without any package.
 
 Invariant: every wait is bounded, and the browser and its profile are gone when the `with` is left.
 """
@@ -73,7 +73,7 @@ class Browser:
         shutil.rmtree(self.profile, ignore_errors=True)
 
     def message(self, end: float) -> Json:
-        """The next message; TimeoutError when there is none in time."""
+        """The next message; TimeoutError if none arrives in time."""
         while b"\0" not in self.data:
             if not select.select([self.come], [], [], max(0, end - time.monotonic()))[0]:
                 raise TimeoutError("the browser does not answer")
@@ -105,7 +105,7 @@ class Browser:
             self.events.append(self.message(end))
 
     def open(self, address: str, width: int, height: int = 900, dark: bool = False) -> None:
-        """Loads a page in a window of this width; a narrow one is a telephone."""
+        """Loads a page in a window of this width; a narrow one represents a telephone."""
         self.events.clear()
         self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
         self.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}])
@@ -120,7 +120,7 @@ class Browser:
         return found["result"].get("value")
 
     def complaints(self) -> list[str]:
-        """What the page's console and its requests say: [text], without the page itself."""
+        """Messages of the page's console, and the requests that it made other than for the page itself: [text]."""
         found = []
         for event in self.events:
             method, about = event.get("method"), event.get("params", {})

@@ -60,7 +60,7 @@ def made() -> Json:
 
 @pytest.fixture(scope="session")
 def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Json:
-    """(how it ended, the JSON report, the path of the HTML report) of all cases on pyrunc, and on runc and crun where they are."""
+    """(result of the run, JSON report, path of the HTML report) of all cases on pyrunc, and on runc and crun where they are installed."""
     directory = tmp_path_factory.mktemp("whole")
     found = ["--runtime", PYRUNC]
     for name in ("runc", "crun"):

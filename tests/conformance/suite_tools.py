@@ -55,7 +55,7 @@ def suite(*arguments: object, timeout: float = 570) -> Ended:
 
 
 def report_of(*arguments: object, path: pathlib.Path, timeout: float = 570) -> Json:
-    """The same with a JSON report: (how it ended, the document)."""
+    """The same with a JSON report: (result of the run, the document)."""
     ended = suite(*arguments, "--json", path, timeout=timeout)
     return ended, json.loads(path.read_text())
 
@@ -68,7 +68,7 @@ def runtime(name: str = "runc", version: str = "1.1.15", declares: tuple[int, ..
 
 def case(id: str, *requirements: str, level: Level = "core") -> Case:
     def function(t: object) -> None:
-        """What the case is about."""
+        """The subject of the case."""
 
     return Case(id, function, requirements, level, (), 60)
 

@@ -1,4 +1,4 @@
-"""The callers under test, each set up in the private world with directories, sockets and settings of its own.
+"""The callers under test, each set up in the private world with its own directories, sockets and settings.
 
 Owns their configuration and their command lines. A caller is told the runtime as its users would tell it: podman and
 buildah by --runtime, containerd by its configuration and --runc-binary, dockerd by its configuration, BuildKit by
@@ -29,22 +29,26 @@ REFERENCE = "localhost/contracts:latest"
 
 
 def packages_missing(names: Sequence[str]) -> list[str]:
-    """Those of the programs that are not installed."""
+    """The programs that are not installed."""
     places = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".split(":")
     return [name for name in names if not any(os.access(f"{place}/{name}", os.X_OK) for place in places)]
 
 
 class Engine:
-    """What callers with docker's command line have in common: one table of tests drives them (test_engines.py, test_engines_life.py)."""
+    """Common base of callers with docker's command line: one table of tests drives them (test_engines.py, test_engines_life.py)."""
 
     world: Sandbox
     runtime: str
     env: dict[str, str]
-    force: tuple[str, ...] = ("--force",)  # of `rm`, so that nobody waits
-    garbage: tuple[int, ...] = (1, 126, 255)  # exit status of a program that is neither a binary nor a script: one for each runtime
-    exec_of_missing = 127  # exit status of `exec` with a program that is not there
-    attach_status = 0  # of `attach`, where the program ends with 5
-    attach_hangs_up = False  # `attach` may end before it has shown the last lines
+    force: tuple[str, ...] = ("--force",)  # of `rm`: does not wait for a stop timeout
+    garbage: tuple[int, ...] = (
+        1,
+        126,
+        255,
+    )  # exit status for a program that is neither a binary nor a script: one of these, depending on the runtime
+    exec_of_missing = 127  # exit status of `exec` for a program that does not exist
+    attach_status = 0  # exit status of `attach` when the program exits with 5
+    attach_hangs_up = False  # whether `attach` may end before it has shown the last lines
 
     def argv(self, *words: str) -> list[str]:
         raise NotImplementedError
@@ -60,12 +64,12 @@ class Engine:
         return [f"--network={network}"] if network else []
 
     def create(self, *words: str) -> str:
-        """A container that is not started; its id."""
+        """Creates a container without starting it; returns its id."""
         return self("create", *self.create_options("none"), *words).ok().out.strip()
 
     @contextlib.contextmanager
     def running(self, *words: str, command: Sequence[str] = ("sleep", "1000"), image: str = IMAGE, **options: Option) -> Iterator[str]:
-        """A detached container, removed by force at the end; gives its id."""
+        """A detached container, removed by force at the end; yields its id."""
         name = self.run("-d", *words, image, *command, **options).ok().out.strip()
         try:
             yield name
@@ -88,7 +92,7 @@ class Engine:
 
 
 class Podman(Engine):
-    """podman with roots of its own, cgroupfs, files as locks. Containers have no network unless a test asks for one."""
+    """podman with its own roots, cgroupfs, files as locks. Containers have no network unless a test asks for one."""
 
     needs = ("podman", "conmon", "busybox")
     force = ("--force", "--time=0")
@@ -139,7 +143,8 @@ firewall_driver = "iptables"
 
 
 class RootlessPodman(Engine):
-    """podman of an ordinary user, who has sub-ids: the runtime runs as root of podman's user namespace, without rights on cgroups."""
+    """podman of an ordinary user with subordinate ids: the runtime runs as root of podman's user namespace, without write access to
+    cgroups."""
 
     needs = ("podman", "conmon", "newuidmap", "setpriv", "busybox")
     force = ("--force", "--time=0")
@@ -184,14 +189,14 @@ class RootlessPodman(Engine):
 
 
 class Containerd:
-    """containerd with root, state and socket of its own; ctr for its clients, the CRI plugin for Kubernetes' calls."""
+    """containerd with its own root, state and socket; ctr as its client, the CRI plugin for Kubernetes' calls."""
 
     needs = ("containerd", "ctr", "containerd-shim-runc-v2", "busybox")
     address = f"{BASE}/containerd.sock"
     name = "containerd"
 
     def __init__(self, world: Sandbox, runtime: str, layer: bytes, before: Callable[[], object] = lambda: None) -> None:
-        """`before` is called when the configuration is written and containerd not yet started."""
+        """`before` is called after the configuration has been written, before containerd is started."""
         self.world, self.runtime = world, runtime
         self.namespace = world.cgroup
         said = world.run(["containerd", "--version"]).ok().out
@@ -209,7 +214,7 @@ class Containerd:
             self("--namespace", namespace, "images", "import", f"{BASE}/image.tar").ok()
 
     def config(self) -> str:
-        """All but runtimes(): in version 3, which is containerd 2's, other tables have what was the CRI plugin's."""
+        """The configuration without runtimes(): in version 3, containerd 2's, the CRI plugin's settings have moved to other tables."""
         images = ["", '[plugins."io.containerd.cri.v1.images".pinned_images]'][self.major > 1]
         return f"""\
 version = {self.major + 1}
@@ -274,7 +279,7 @@ class Docker(Engine):
 
     needs = ("dockerd", "docker", "docker-proxy", "iptables", "busybox")
     garbage = (1, 125, 126, 127, 255)
-    exec_of_missing = 126  # whatever is wrong with the program
+    exec_of_missing = 126  # for every error with the program
     attach_status = 5
     attach_hangs_up = True
     name = "docker"
@@ -327,8 +332,8 @@ class Docker(Engine):
 
 
 class RemappedDocker(Docker):
-    """dockerd with --userns-remap: all its containers have a user namespace. Its bridge is not docker0, which is the other dockerd's; with
-    --bridge=none it would remove that."""
+    """dockerd with --userns-remap: all its containers have a user namespace. Its bridge is not docker0, which belongs to the other dockerd;
+    with --bridge=none it would remove that one."""
 
     name = "remapped"
     more = (
@@ -348,10 +353,10 @@ class RemappedDocker(Docker):
 
 
 class Buildah:
-    """buildah with a store of its own. It names neither a state root nor a cgroup to the runtime."""
+    """buildah with its own store. It passes neither a state root nor a cgroup to the runtime."""
 
     needs = ("buildah", "busybox")
-    limits = ("--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024")  # without CAP_SYS_RESOURCE buildah's own are too high
+    limits = ("--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024")  # without CAP_SYS_RESOURCE buildah's defaults are too high
 
     def __init__(self, world: Sandbox, runtime: str, layer: bytes) -> None:
         self.world, self.runtime = world, runtime
@@ -379,7 +384,7 @@ class Buildah:
 
 CNI_PLUGIN = """\
 #!/bin/sh
-# A network plugin that connects nothing: it only answers as the CNI specification asks.
+# A network plugin that connects nothing: it only answers as the CNI specification requires.
 case $CNI_COMMAND in
 ADD) echo '{"cniVersion":"1.0.0","interfaces":[{"name":"eth0","sandbox":"'$CNI_NETNS'"}],'
     echo '"ips":[{"address":"192.0.2.9/24","interface":0}]}' ;;
@@ -389,5 +394,5 @@ esac
 
 
 def gone(world: Sandbox) -> None:
-    """Waits until finished containers have left nothing; the text says what is still there."""
+    """Waits until finished containers have left nothing behind; the error lists what remains."""
     wait_until(lambda: "\n".join(["nothing is left; but there is:", *world.leftovers()]), lambda: not world.leftovers())

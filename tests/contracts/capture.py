@@ -2,7 +2,8 @@
 
     python tests/contracts/capture.py [runtime]        as root, with the callers' packages installed; default runc
 
-Owns the wrapper that stands in for the runtime, and the rules that make two recordings alike; what is recorded stands in capture_cases.py.
+Owns the wrapper that is installed as the runtime, and the rules that make recordings reproducible; the recorded cases are in
+capture_cases.py.
     CALLER-CASE.json            config.json as it was at create, run or restore
     CALLER-CASE-by-hand.json    a recorded one changed by hand into a shape that this set-up can't make callers send (by_hand)
     processes/, resources/      process documents of exec, resources of update
@@ -58,7 +59,7 @@ if words and words[0] == "exec":
     files["process"] = value("--process", "-p")
 if words and words[0] == "update":
     files["resources"] = value("--resources", "-r")
-with open("/proc/self/environ", "rb") as file:  # os.environ has what Python adds
+with open("/proc/self/environ", "rb") as file:  # os.environ contains additions of Python's
     names = sorted(item.split(b"=")[0].decode() for item in file.read().split(b"\\0") if item)
 record = {"argv": argv, "env": names, "cwd": os.getcwd(), "fds": fds, "files": {}}
 for kind, path in files.items():
@@ -81,7 +82,7 @@ os.execv("RUNTIME", ["RUNTIME", *argv])
 """
 
 ONE_ID = hashlib.sha256(b"id").hexdigest()
-# What stands for the callers' private directories: the places that they have on an ordinary host.
+# Replacements of the callers' private directories: their paths on an ordinary host.
 PLACES = [
     ("/podman/root", "/var/lib/containers/storage"),
     ("/podman/runroot", "/run/containers/storage"),
@@ -119,30 +120,30 @@ PATTERNS = [
 
 
 class Neutral:
-    """Replaces what differs from run to run, the same word by the same word throughout."""
+    """Replaces values that differ from run to run, each by the same placeholder throughout."""
 
     def __init__(self, world: Sandbox) -> None:
         self.world = world
         self.ids: dict[str, str] = {}
 
     def name(self, found: str) -> str:
-        """A stand-in of the same length for a hexadecimal id."""
+        """A placeholder of the same length for a hexadecimal id."""
         if found not in self.ids:
             self.ids[found] = hashlib.sha256(b"id %d" % len(self.ids)).hexdigest()[: len(found)]
         return self.ids[found]
 
     def text(self, text: str, caller: str) -> str:
-        for place, stands_for in PLACES:
-            text = text.replace(BASE + place + "/", stands_for + "/").replace(BASE + place + '"', stands_for + '"')
+        for place, replacement in PLACES:
+            text = text.replace(BASE + place + "/", replacement + "/").replace(BASE + place + '"', replacement + '"')
         text = text.replace(BASE, "/srv").replace(self.world.cgroup, PARENTS.get(caller, "contracts"))
         text = re.sub(r"\b[0-9a-f]{64}\b", lambda match: self.name(match[0]), text)
         text = re.sub(r"\b(?:[0-9a-f]{32}|[0-9a-f]{12})\b", lambda match: self.part(match[0]), text)
-        for pattern, stands_for in PATTERNS:
-            text = re.sub(pattern, stands_for, text)
+        for pattern, replacement in PATTERNS:
+            text = re.sub(pattern, replacement, text)
         return re.sub(rf'(HOSTNAME=|"hostname": "){re.escape(os.uname().nodename)}\b', r"\1host", text)
 
     def part(self, found: str) -> str:
-        """The beginning of an id (a host name, a machine id), or an id of its own."""
+        """A placeholder for a prefix of a known id (a host name, a machine id), or for an unrelated id."""
         for whole, name in list(self.ids.items()):
             if whole.startswith(found) or name.startswith(found):
                 return name[: len(found)]
@@ -158,7 +159,7 @@ class Recorder:
         self.neutral = Neutral(world)
 
     def case(self, caller: str, name: str) -> None:
-        """Stores what was recorded since the last case as CALLER-NAME (then CALLER-NAME-2, …)."""
+        """Stores the recordings made since the last case as CALLER-NAME (then CALLER-NAME-2, …)."""
         callers.gone(self.world)
         lines = self.world.read(self.log).splitlines()
         fresh, self.seen = lines[self.seen :], len(lines)
@@ -174,7 +175,7 @@ class Recorder:
         print(f"{caller}-{name}: {len(fresh)} calls, {counts}")
 
     def finish(self) -> None:
-        lines: dict[str, None] = {}  # in order, each once
+        lines: dict[str, None] = {}  # ordered, without duplicates
         calls: dict[str, Json] = {}
         for call in self.calls:
             alike = {**call, "argv": [re.sub(r"[0-9a-f]{64}", ONE_ID, word) for word in call["argv"]], "cwd": ""}
@@ -187,7 +188,7 @@ class Recorder:
 
 
 def by_hand() -> None:
-    """Shapes taken from the callers' sources, put into recorded configs: what needs systemd, a kubelet, or a newer caller."""
+    """Recorded configs with values taken from the callers' sources, for cases that need systemd, a kubelet, or a newer caller."""
     kubelet = "kubepods-besteffort-pod01234567_89ab.slice"
 
     def kubernetes_systemd(config: Json) -> None:

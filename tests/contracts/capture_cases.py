@@ -1,4 +1,4 @@
-"""What capture.py has each caller do: the list of cases, as users would type them."""
+"""The cases that capture.py records for each caller, as commands that users would type."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from test_docker import buildkit
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    Take = Callable[[str], None]  # stores what was recorded since the last case under this name
+    Take = Callable[[str], None]  # stores the recordings made since the last case under this name
     from callers import Buildah, Containerd, Docker, Podman
     from cri import Cri
     from harness import Json, Option

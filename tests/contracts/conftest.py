@@ -1,7 +1,7 @@
 """The contract tests: real callers drive the runtime under test (environment RUNTIME, by default our own).
 
-Owns the fixtures (one private world a session, one of each caller in it), the check that a test leaves nothing behind,
-the gate for commands that a runtime lacks, and the table of callers and features at the end. `--markdown FILE` writes that table.
+Owns the fixtures (one private world per session, with one instance of each caller), the check that a test leaves nothing behind, the gate
+for commands that a runtime lacks, and the table of callers and features at the end. `--markdown FILE` writes that table.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 
-import callers  # noqa: E402  the helper modules lie beside this file
+import callers  # noqa: E402 the helper modules are in this directory
 import cri as kubernetes  # noqa: E402
 import images  # noqa: E402
 import report  # noqa: E402
@@ -44,7 +44,7 @@ def binary(config: Json) -> str:
 
 
 def runtime_commands(path: str | os.PathLike[str]) -> set[str]:
-    """Those of GATES that the runtime has: `COMMAND --help` succeeds. For checkpoint that is also what podman and cri-o go by."""
+    """The commands of GATES that the runtime has: `COMMAND --help` succeeds. podman and cri-o detect checkpoint in the same way."""
     found = set()
     for name in GATES:
         try:
@@ -92,7 +92,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 class Noting:
-    """Of the process that writes the table; with `pytest -n` the reports come from others."""
+    """For the process that writes the table; with `pytest -n` the reports come from worker processes."""
 
     def __init__(self, table: report.Table) -> None:
         self.table = table
@@ -137,7 +137,7 @@ def runtime(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def world(request: pytest.FixtureRequest, runtime: str) -> Iterator[Sandbox]:
-    """The private namespaces. At the end nothing may be in them but the daemons, which are then stopped one by one."""
+    """The private namespaces. At the end only the daemons may be left in them, which are then stopped one by one."""
     if os.geteuid():
         pytest.skip("not root: the callers' daemons need it")
     programs = request.config.getoption("--containerd", None)
@@ -183,7 +183,7 @@ def podman(world: Sandbox, runtime: str, layer: bytes, started: list[Caller]) ->
 
 @pytest.fixture(scope="session")
 def rootless(world: Sandbox, runtime: str, layer: bytes, started: list[Caller]) -> Caller:
-    """podman of a user; the runtime and all that it consists of must be readable for others."""
+    """Rootless podman; the runtime and all of its files must be readable by other users."""
     missing = callers.packages_missing(callers.RootlessPodman.needs)
     if missing:
         pytest.skip(f"not installed: {', '.join(missing)}")
@@ -210,7 +210,7 @@ def remapped(containerd: Containerd, world: Sandbox, runtime: str, layer: bytes,
 
 @pytest.fixture
 def engine(request: pytest.FixtureRequest) -> Engine:
-    """One of those with docker's command line, by the name of its fixture (engine_tools.on)."""
+    """One of the callers with docker's command line, by the name of its fixture (engine_tools.on)."""
     return request.getfixturevalue(request.param)
 
 
@@ -231,7 +231,7 @@ def cri(containerd: Containerd, started: list[Caller]) -> Cri:
 
 @pytest.fixture(autouse=True)
 def nothing_left(request: pytest.FixtureRequest, world: Sandbox, started: list[Caller]) -> Iterator[None]:
-    """After each test: no process, mount, cgroup or state directory of a container. What a failed test left is removed."""
+    """After each test: no process, mount, cgroup or state directory of a container. Leftovers of a failed test are removed."""
     yield
     answer = getattr(request.node, "report_call", None)
     if answer is not None and answer.passed:
@@ -245,7 +245,7 @@ def nothing_left(request: pytest.FixtureRequest, world: Sandbox, started: list[C
 
 
 def sweep(world: Sandbox, started: list[Caller]) -> None:
-    """Removes all containers by their callers, and ends by process id what the callers cannot end."""
+    """Removes all containers through their callers, and kills by process id those that the callers cannot remove."""
     for one in reversed(started):
         one.close()
     try:

@@ -1,4 +1,4 @@
-"""Kubernetes' side of containerd: its Container Runtime Interface, called by gRPC over the private socket.
+"""Kubernetes' side of containerd: its Container Runtime Interface, called over gRPC on the private socket.
 
 The messages are made from the interface's own file, as Debian's golang-github-kubernetes-cri-api-dev has it, compiled by grpcio-tools when
 the tests run. A message is written as a dict with the names of that file; enumerations are their names.
@@ -35,13 +35,13 @@ class Failed(Exception):
 
 
 def missing() -> list[str]:
-    """What is not there of that which these tests need, as words."""
+    """Names of the requirements of these tests that are not installed."""
     found = [] if os.path.exists(PROTO) else ["golang-github-kubernetes-cri-api-dev"]
     return found + [name for name in ("grpc", "grpc_tools", "websocket") if importlib.util.find_spec(name) is None]
 
 
 def compiled() -> types.ModuleType:
-    """The messages of the interface. The extensions of gogoproto steer the code that Go makes, nothing on the wire."""
+    """The messages of the interface. The extensions of gogoproto affect the generated Go code, not the wire format."""
     if "cri_api_pb2" not in sys.modules:
         with tempfile.TemporaryDirectory(prefix="cri-") as place:
             with open(PROTO) as file:
@@ -66,18 +66,18 @@ def compiled() -> types.ModuleType:
 
 
 class Cri:
-    """The RuntimeService of a containerd (callers.Containerd)."""
+    """The RuntimeService of containerd (callers.Containerd)."""
 
     def __init__(self, containerd: Containerd) -> None:
         self.messages = compiled()
         self.world, self.image = containerd.world, "localhost/contracts:latest"
         address = f"unix:{self.world.outer(containerd.address)}"
         hand = [sys.executable, os.path.join(os.path.dirname(os.path.abspath(__file__)), "grpc_hand.py"), address]
-        self.hand = subprocess.Popen(hand, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # ends with its standard input
+        self.hand = subprocess.Popen(hand, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # exits when its standard input is closed
         self.sandboxes: dict[str, Json] = {}
 
     def call(self, method: str, seconds: float = 60, **message: Json) -> Json:
-        """One unary call; the answer is a message of the interface."""
+        """Makes one unary call; returns a message of the interface."""
         from google.protobuf.json_format import ParseDict
 
         request = ParseDict(message, getattr(self.messages, method + "Request")()).SerializeToString()
@@ -93,8 +93,8 @@ class Cri:
     def run_pod(
         self, name: str, network: str = "POD", handler: str | None = None, sysctls: Mapping[str, str] | None = None, **security: Json
     ) -> str:
-        """Starts a pod sandbox, in a cgroup as a kubelet makes it, and returns its id. `handler` is what a RuntimeClass names;
-        `security` goes into the sandbox's security context."""
+        """Starts a pod sandbox, in a cgroup as a kubelet makes it, and returns its id. `handler` is the handler of a RuntimeClass;
+        `security` is added to the sandbox's security context."""
         spaces = {"network": network, "pid": "CONTAINER", **security.pop("namespace_options", {})}
         config = {
             "metadata": {"name": name, "uid": f"uid-{name}", "namespace": "contracts", "attempt": 0},
@@ -122,7 +122,7 @@ class Cri:
         image: str | None = None,
         **more: Option,
     ) -> str:
-        """Creates a container in a pod and returns its id. `more` goes into its ContainerConfig (mounts, tty, devices, …)."""
+        """Creates a container in a pod and returns its id. `more` is added to its ContainerConfig (mounts, tty, devices, …)."""
         config = {
             "metadata": {"name": name, "attempt": 0},
             "image": {"image": image or self.image},
@@ -158,7 +158,7 @@ class Cri:
         return self._stream("Exec", container_id=container, cmd=list(command), stdin=stdin, tty=tty)
 
     def attach(self, container: str, stdin: bool = False, tty: bool = False) -> streams.Stream:
-        """A connection to the container's own process: `kubectl attach [-i] [-t]`. `tty` is as the container has it."""
+        """A connection to the container's own process: `kubectl attach [-i] [-t]`. `tty` must match the container's."""
         return self._stream("Attach", container_id=container, stdin=stdin, tty=tty)
 
     def _stream(self, method: str, tty: bool, **message: Json) -> Stream:
@@ -180,7 +180,7 @@ class Cri:
         return status.state, status.exit_code
 
     def log(self, sandbox: str, name: str) -> str:
-        """What a container has written, without the time stamps."""
+        """The log of a container, without the time stamps."""
         lines = self.world.read(f"{self.sandboxes[sandbox]['log_directory']}/{name}.log").splitlines()
         return "".join(line.split(" ", 3)[3] + "\n" for line in lines)
 

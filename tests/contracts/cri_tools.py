@@ -1,4 +1,4 @@
-"""What the tests of Kubernetes share."""
+"""Helpers shared by the tests of Kubernetes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def pod(cri: Cri, name: str, **options: Option) -> Iterator[str]:
-    """A pod sandbox, stopped and removed at the end with what is in it."""
+    """A pod sandbox, stopped and removed at the end together with its containers."""
     sandbox = cri.run_pod(name, **options)
     try:
         yield sandbox

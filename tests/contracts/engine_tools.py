@@ -1,4 +1,4 @@
-"""The table of engines: which of them a test is for."""
+"""The table of engines, and the decorator that selects those a test runs on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ OF_ROOT = ("podman", "docker")
 
 
 def on(*engines: str) -> pytest.MarkDecorator:
-    """A test of the fixture `engine`, once for each. To be written next to the function, so that the engine is the first word of the id."""
+    """Runs a test of the fixture `engine` once for each engine. Must be the innermost decorator, so that the engine is the first word of
+    the id."""
     return pytest.mark.parametrize("engine", engines, indirect=True)
 
 

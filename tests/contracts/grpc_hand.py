@@ -1,5 +1,5 @@
-"""Makes gRPC calls for the tests in a process of its own: the library keeps threads, and takes part in every fork of its process, which
-ends a test's fork bomb by an abort instead of the kill that is tested.
+"""Makes gRPC calls for the tests in a separate process: the library keeps threads and hooks every fork of its process, so that a test's
+fork bomb would end in an abort instead of the kill that is tested.
 
     python3 grpc_hand.py ADDRESS
 

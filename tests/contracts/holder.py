@@ -2,7 +2,7 @@
 
 It owns one rule: when its standard input ends, everything started inside ends with it. New mount, network and process
 namespaces (mount_namespaces(7), network_namespaces(7), pid_namespaces(7)); `/run`, `/var/tmp` and `/dev/shm` are fresh
-tmpfs, so the callers' hard-coded places (`/run/runc`, `/run/containerd/s`, `/dev/shm/libpod_lock`, …) are ours alone.
+tmpfs, so the callers' hard-coded places (`/run/runc`, `/run/containerd/s`, `/dev/shm/libpod_lock`, …) are private to us.
 The mounts are shared among the processes inside, as on a host run by systemd, so that a mount which leaks out of a
 container is seen by the others; nothing travels to the real host.
 
@@ -45,7 +45,7 @@ def mount(source: str | None, target: str, fstype: str | None, flags: int, data:
 
 
 def every_hierarchy() -> None:
-    """On version 1 each controller gets a mount point here, in a tmpfs of the world's own: containerd gives up a process with a hierarchy in
+    """On version 1 each controller gets a mount point here, in a tmpfs of the world: containerd gives up on a process with a hierarchy in
     /proc/PID/cgroup that stands nowhere in its mount table (no metrics, and no word of processes that the kernel kills for want of memory), and
     criu, crun or another test may bring such a hierarchy to life at any time."""
     if os.path.exists(CGROUP_ROOT + "/cgroup.controllers"):
@@ -72,12 +72,12 @@ def every_hierarchy() -> None:
                 os.mkdir(f"{CGROUP_ROOT}/{name}")
                 try:
                     mount("cgroup", f"{CGROUP_ROOT}/{name}", "cgroup", MS_NOSUID | MS_NODEV | MS_NOEXEC, name)
-                except OSError:  # it is taken by version 2, or mounted together with another one
+                except OSError:  # in use by version 2, or mounted together with another one
                     os.rmdir(f"{CGROUP_ROOT}/{name}")
 
 
 def inner(keep: Sequence[str]) -> None:
-    """Builds the private mounts, then reaps orphans for ever. `keep` are directories below the covered ones that stay visible."""
+    """Builds the private mounts, then reaps orphans for ever. `keep`: directories under the covered ones that stay visible."""
     call("prctl", PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     mount(None, "/", None, MS_REC | MS_PRIVATE)
     handles = {path: os.open(path, os.O_PATH) for path in keep if path.startswith(("/run/", "/var/tmp/"))}
@@ -104,7 +104,8 @@ def inner(keep: Sequence[str]) -> None:
 
 
 def main() -> None:
-    """Outer half: makes the namespaces, waits for the end of its standard input, kills the inner half (and so all within)."""
+    """Outer half: makes the namespaces, waits for the end of its standard input, kills the inner half (and with it every process in the
+    namespaces)."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
     call("unshare", CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWPID)
     child = os.fork()

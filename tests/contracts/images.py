@@ -1,4 +1,4 @@
-"""The one image of the contract tests: busybox made into a root file system, as a tarball and as an OCI image archive.
+"""The one image of the contract tests: a root file system with busybox, as a tarball and as an OCI image archive.
 
 Owns the contents of that root. Nothing is fetched; the same input gives the same bytes (no clock in the archives).
 """
@@ -74,7 +74,7 @@ def rootfs_tar() -> bytes:
 
 
 def oci_archive(layer: bytes, reference: str) -> bytes:
-    """The same root as an OCI image archive (image-spec image-layout.md), for importers that want one."""
+    """The same root as an OCI image archive (image-spec image-layout.md), for importers that require one."""
     blobs = {}
 
     def blob(data: bytes, media_type: str) -> Json:
@@ -107,6 +107,6 @@ def oci_archive(layer: bytes, reference: str) -> bytes:
 
 
 def machine() -> str:
-    """The machine's name as images spell it."""
+    """The machine's architecture as images spell it."""
     name = os.uname().machine
     return {"x86_64": "amd64", "aarch64": "arm64"}.get(name, name)

@@ -1,6 +1,6 @@
 """The table of callers and features: what passed, failed or was skipped, and why.
 
-Owns its forms: text, Markdown, and a file that another run can be held against (`--save`, `--against`). A test's name is the feature.
+Owns its formats: text, Markdown, and a file for comparison with another run (`--save`, `--against`). A test's name is the feature.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Table:
         self.reasons: dict[str, list[str]] = {}
 
     def note(self, answer: pytest.TestReport) -> None:
-        """A report with what mark() has put on it, perhaps in another process."""
+        """A report with the properties set by mark(), possibly in another process."""
         properties = dict(answer.user_properties)
         feature, caller = str(properties[FEATURE]), str(properties[CALLER])
         key = (feature, caller)
@@ -56,20 +56,21 @@ class Table:
     def mark(cls, item: Json, answer: pytest.TestReport) -> None:
         name, words = item.name.partition("[")[0], item.name.partition("[")[2].rstrip("]")
         if "engine" in item._fixtureinfo.argnames:
-            words = words.partition("-")[2]  # the engine has a column
+            words = words.partition("-")[2]  # the engine has its own column
         feature = name.removeprefix("test_").replace("_", " ") + (words and ": " + words)
         answer.user_properties += [(FEATURE, feature), (CALLER, cls.caller(item))]
 
     @staticmethod
     def caller(item: Json) -> str:
-        """Who drives the runtime in a test: the marker `caller` says it, else the first of the callers' fixtures that it asks for."""
+        """The caller that drives the runtime in a test: that of the marker `caller`, else the first caller's fixture that the test
+        requests."""
         named = [mark.args[0] for mark in item.iter_markers("caller") if mark.args]
         named += [CALLERS[item.callspec.params["engine"]]] if "engine" in item._fixtureinfo.argnames else []
         named += [CALLERS[name] for name in item._fixtureinfo.argnames if name in CALLERS]
         return named[0] if named else item.module.__name__.rpartition("test_")[2]
 
     def rows(self) -> Iterator[list[str]]:
-        """The header and one row a feature, in the order of the tests."""
+        """The header and one row per feature, in the order of the tests."""
         columns = list(dict.fromkeys(caller for _, caller in self.cells))
         yield ["feature", *columns]
         for feature in dict.fromkeys(feature for feature, _ in self.cells):
@@ -80,7 +81,7 @@ class Table:
             json.dump([[feature, caller, outcome] for (feature, caller), outcome in self.cells.items()], file)
 
     def worse_than(self, path: str | os.PathLike[str]) -> list[str]:
-        """Lines: what passed in the run that was saved there, and not in this one. What was not run here is no failure."""
+        """Lines: tests that passed in the saved run but not in this one. Tests that were not run here don't count."""
         with open(path) as file:
             theirs = {(feature, caller): outcome for feature, caller, outcome in json.load(file)}
         rows = [

@@ -1,7 +1,7 @@
 """The private world in which real callers (podman, containerd, dockerd, buildah) run, seen from the outside.
 
-Owns: starting and ending that world (holder.py), running programs in it, and looking for what was left behind in it.
-Invariant: nothing is ended but what it started, and always by process id.
+Owns: starting and ending that world (holder.py), running programs in it, and finding what was left behind in it.
+Invariant: it kills only processes that it started, and always by process id.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class TimedOut(Exception):
 
 
 class Result:
-    """What a program left: its exit status and all its output."""
+    """The result of a program: its exit status and all its output."""
 
     def __init__(self, argv: Sequence[str], status: int | None, out: str, err: str) -> None:
         self.argv, self.status, self.out, self.err = argv, status, out, err
@@ -61,7 +61,7 @@ class Result:
 
 
 def wait_until(what: str | Callable[[], str], check: Callable[[], Found], seconds: float = 60) -> Found:
-    """Polls `check` until it answers something true, and returns that; fails with `what` after a generous time."""
+    """Polls `check` until it returns a true value, and returns that; fails with `what` after a generous time."""
     end = time.monotonic() + seconds
     while True:
         answer = check()
@@ -73,7 +73,7 @@ def wait_until(what: str | Callable[[], str], check: Callable[[], Found], second
 
 
 def read(path: str) -> str:
-    """The text of a file, or "" if it is gone (processes and cgroups vanish while they are looked at)."""
+    """The text of a file, or "" if it is gone (processes and cgroups may vanish at any time)."""
     try:
         with open(path, errors="surrogateescape") as file:
             return file.read()
@@ -82,7 +82,7 @@ def read(path: str) -> str:
 
 
 class Sandbox:
-    """One private world. `cgroup` is the name of the cgroup that callers put their containers below: unique to this run."""
+    """One private world. `cgroup` is the name of the parent cgroup of the callers' containers: unique to this run."""
 
     def __init__(self, keep: Sequence[str] = (), programs: str | None = None) -> None:
         """`keep`: directories that stay visible. `programs`: a directory whose programs come before the system's."""
@@ -109,7 +109,7 @@ class Sandbox:
     # -- programs ------------------------------------------------------------------------------------------------------
 
     def outer(self, path: str) -> str:
-        """The path by which this process reaches the file `path` of the world."""
+        """The path of the world's file `path` as seen from this process."""
         return f"/proc/{self.pid}/root{path}"
 
     def argv(self, argv: Sequence[str]) -> list[str]:
@@ -119,7 +119,7 @@ class Sandbox:
         return subprocess.Popen(self.argv(argv), env={**self.env, **(env or {})}, **options)
 
     def socket(self) -> socket.socket:
-        """A TCP socket of the world's network namespace, for this process, which is in its own again when it has it."""
+        """A TCP socket of the world's network namespace, for this process, which returns to its own namespace."""
         places = [f"/proc/{name}/ns/net" for name in ("thread-self", self.pid)]
         own, inside = (os.open(place, os.O_RDONLY | os.O_CLOEXEC) for place in places)
         try:
@@ -170,7 +170,7 @@ class Sandbox:
         return results
 
     def run_on_tty(self, argv: Sequence[str], seconds: float = 90) -> Result:
-        """Runs a program whose standard streams are a terminal of its own; the output is what the terminal showed."""
+        """Runs a program on a new terminal; the output is what the terminal showed."""
         master, slave = os.openpty()
         process = self.popen(["setsid", "-c", "-w", *argv], stdin=slave, stdout=slave, stderr=slave)
         os.close(slave)
@@ -231,10 +231,10 @@ class Sandbox:
             raise AssertionError(f"{name} did not end on SIGTERM:\n{self.log(name)}") from None
 
     def close(self) -> list[str]:
-        """Ends the world: the kernel kills all its processes and drops its mounts. Our own cgroups are removed after; returns those that can't
-        be, since something is still in them."""
+        """Ends the world: the kernel kills all its processes and drops its mounts. Our own cgroups are removed afterwards; returns those
+        that are still in use and can't be removed."""
         assert self.holder.stdin and self.holder.stdout
-        handles = [os.open(path, os.O_PATH) for path in self.hierarchies()]  # they keep the hierarchies that only the world has mounted
+        handles = [os.open(path, os.O_PATH) for path in self.hierarchies()]  # keep the hierarchies alive that are mounted only in the world
         self.holder.stdin.close()
         self.holder.wait()
         self.holder.stdout.close()
@@ -265,7 +265,7 @@ class Sandbox:
         return os.path.exists(self.outer(path))
 
     def add_user(self) -> None:
-        """Makes the world's ordinary user, who has sub-ids: in a writable layer over /etc, the real one stays as it is."""
+        """Makes the world's ordinary user, with subordinate ids, in a writable overlay on /etc: the real one is not changed."""
         if self.exists(f"{BASE}/etc-upper"):
             return
         for name in ("etc-upper", "etc-work"):
@@ -281,7 +281,7 @@ class Sandbox:
         ):
             self.write(f"/etc/{name}", self.read(f"/etc/{name}") + line)
 
-    # -- what is there -------------------------------------------------------------------------------------------------
+    # -- state of the world --------------------------------------------------------------------------------------------
 
     def inner_pid(self, host_pid: int | str) -> int | None:
         for line in read(f"/proc/{host_pid}/status").splitlines():
@@ -302,7 +302,7 @@ class Sandbox:
         return found
 
     def mounts(self) -> list[str]:
-        """Mount points in the world that are not part of a caller's own standing set-up."""
+        """Mount points in the world that are not part of a caller's permanent set-up."""
         standing = ("/netns/default", "/run/netns", "/podman/root/overlay", "/docker/overlay2", "/containerd/io.containerd.grpc")
         points = [line.split(" ")[4] for line in read(f"/proc/{self.pid}/mountinfo").splitlines()]
         return [point for point in points if not point.endswith(standing)]
@@ -311,7 +311,7 @@ class Sandbox:
         return [point for point in self.mounts() if point not in self.first_mounts]
 
     def hierarchies(self) -> list[str]:
-        """Mount points of the cgroup hierarchies, by which this process reaches them: one (v2) or one a controller (v1, hybrid)."""
+        """Mount points of the cgroup hierarchies as seen from this process: one (v2) or one per controller (v1, hybrid)."""
         root = self.outer(CGROUP_ROOT)
         if os.path.exists(f"{root}/cgroup.controllers"):
             return [root]
@@ -326,12 +326,12 @@ class Sandbox:
         return found
 
     def container_cgroups(self) -> list[str]:
-        """Like cgroups(), without the standing ones: our own, podman's for conmon, BuildKit's for its steps."""
+        """Like cgroups(), without the permanent ones: our own, podman's for conmon, BuildKit's for its steps."""
         standing = (self.cgroup, f"{self.cgroup}/conmon", f"{self.cgroup}/buildkit")
         return [path for path in self.cgroups() if not path.endswith(standing)]
 
     def stray_cgroups(self) -> set[str]:
-        """cgroups of containers for which the caller named none (buildah, BuildKit): below or beside our own."""
+        """cgroups of containers whose caller sets no cgroupsPath (buildah, BuildKit): children or siblings of our own."""
         found: set[str] = set()
         for hierarchy in self.hierarchies():
             for path, names, _ in os.walk(hierarchy):
@@ -339,7 +339,7 @@ class Sandbox:
         return found
 
     def listing(self, path: str) -> list[str]:
-        """Paths of the entries of a directory; none if it isn't there."""
+        """Paths of the entries of a directory; none if it doesn't exist."""
         try:
             return [f"{path}/{name}" for name in os.listdir(self.outer(path))]
         except OSError:
@@ -355,7 +355,7 @@ class Sandbox:
         return [path for root in roots for path in self.listing(root) if CONTAINER_ID.fullmatch(os.path.basename(path))]
 
     def leftovers(self) -> list[str]:
-        """Everything that a finished container must not leave, as lines of text."""
+        """Everything that a finished container must not leave behind, as lines of text."""
         lines = [f"process {pid}: {words}" for pid, words in sorted(self.processes().items())]
         lines += [f"mount {point}" for point in self.new_mounts()]
         lines += [f"cgroup {path}" for path in self.container_cgroups()]
@@ -364,5 +364,5 @@ class Sandbox:
         return [line for line in lines if line not in self.forgotten]
 
     def forget(self) -> None:
-        """Takes what is left now for granted, so that one failed test doesn't fail all later ones."""
+        """Ignores what is left now from here on, so that one failed test doesn't fail all later ones."""
         self.forgotten.update(self.leftovers())

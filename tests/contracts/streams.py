@@ -1,7 +1,7 @@
-"""A connection to the streaming server of a CRI, as `kubectl exec` and `kubectl attach` have one at the end of their way.
+"""A connection to the streaming server of a CRI, as `kubectl exec` and `kubectl attach` open one.
 
 Owns the protocol: WebSocket with the subprotocol v4.channel.k8s.io, where the first byte of each message names a channel. The socket is
-made in the network namespace of the world and used from here, so nothing of this runs in a thread or process of its own.
+created in the network namespace of the world and used from here, so no separate thread or process is needed.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ PIECE = 32768  # what kubectl sends at a time
 
 
 class Refused(Exception):
-    """The error channel says that the command was not run."""
+    """The error channel reported that the command was not run."""
 
 
 class Stream:
-    """As a context: closed at its end, which is the only end of file that this version of the protocol can tell the other side."""
+    """A context manager: closing the connection is the only end of file that this version of the protocol can signal."""
 
     def __init__(self, world: Sandbox, url: str) -> None:
         place = urllib.parse.urlsplit(url)
@@ -56,7 +56,7 @@ class Stream:
         self._send(RESIZE, json.dumps({"Width": columns, "Height": lines}).encode())
 
     def _read(self) -> bool:
-        """Takes one message in; False when the server has closed the connection."""
+        """Receives one message; False when the server has closed the connection."""
         try:
             operation, data = self.connection.recv_data()
         except websocket.WebSocketConnectionClosedException:
@@ -73,12 +73,12 @@ class Stream:
         return self.seen[channel].decode(errors="replace")
 
     def until(self, text: str, channel: int = STDOUT) -> None:
-        """Reads on until a channel has brought `text`."""
+        """Reads until `text` has arrived on a channel."""
         while text not in self.text(channel):
             assert self._read(), f"closed before {text!r} came: {self.seen}"
 
     def ended(self) -> tuple[int, str, str]:
-        """(exit status, stdout, stderr), when the server has closed the connection."""
+        """(exit status, stdout, stderr), after the server has closed the connection."""
         while self._read():
             pass
         answer = json.loads(self.seen[ERROR])

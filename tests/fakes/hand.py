@@ -1,4 +1,4 @@
-"""ctx and run made by hand, for tests of parts: what a plan may ask and a verb may use, and nothing that does anything."""
+"""Hand-made ctx and run for tests of parts: the members that plans and verbs may use, without side effects."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def namespaces(*new: str, join: Mapping[str, str] | None = None) -> Json:
 
 
 class Ctx:
-    """Context of a plan. `warnings` has [pointer, text] afterwards."""
+    """Context of a plan. `warnings` collects [pointer, text]."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class Ctx:
 
 
 class Run:
-    """What a verb uses."""
+    """The members of a run that a verb uses."""
 
     def __init__(self, plans: Json = None, options: Json = None, **more: Option) -> None:
         self.plans = plans or {}

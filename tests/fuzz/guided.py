@@ -1,10 +1,10 @@
 #!/usr/bin/python3
-"""`make fuzz`: inputs for targets.py that are led by the code they reach. Atheris does it where it is installed, else a loop of our own.
+"""`make fuzz`: inputs for targets.py, guided by the code they reach: by Atheris where it is installed, else by a loop of our own.
 
     guided.py [--seconds 60] [--target loader] [--save] [--own]
 
 Each target runs in a process of its own, from the saved corpus; what it finds new goes to build/fuzz/TARGET, and with --save those inputs
-that reach something new come into tests/fuzz/corpus, which every test run replays. A crash leaves its input in build/fuzz and status 1.
+that reach something new are added to tests/fuzz/corpus, which every test run replays. A crash leaves its input in build/fuzz and status 1.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def with_atheris(name: str, seconds: float) -> None:
 
 
 class Lines:
-    """Lines of the package that were reached for the first time: each is reported once, so watching costs nothing later."""
+    """Lines of the package reached for the first time: each is reported only once, so that tracing becomes free."""
 
     def __init__(self) -> None:
         self.new = 0
@@ -115,7 +115,7 @@ PIECES = [b"{", b"}", b"[", b"]", b'"', b",", b":", b"\\u0000", b"\\ud800", b"\0
 
 
 def changed(data: bytes, others: Sequence[bytes]) -> bytes:
-    """A neighbour of an input: pieces put in, taken out, doubled, bits turned, or a part of another one."""
+    """A mutation of an input: pieces inserted, removed or duplicated, bits flipped, or a part of another input."""
     made = bytearray(data)
     for _ in range(random.choice((1, 1, 2, 4, 8))):
         at = random.randrange(len(made) + 1)
@@ -138,7 +138,7 @@ def changed(data: bytes, others: Sequence[bytes]) -> bytes:
 
 
 def alone(name: str, seconds: float) -> None:
-    """The own loop. Status 1 after a crash, whose input is kept."""
+    """The built-in loop. Status 1 after a crash, whose input is saved."""
     import targets
 
     run, lines = bounded(targets.TARGETS[name]), Lines()
@@ -163,7 +163,7 @@ def alone(name: str, seconds: float) -> None:
 
 
 def seeds() -> None:
-    """The first corpus: what is known to reach far, from the examples of the tests. Files that are there stay."""
+    """The initial corpus: inputs that are known to reach far, from the examples of the tests. Existing files are kept."""
     import harness
     import make_rootfs
 
@@ -197,7 +197,7 @@ def seeds() -> None:
 
 
 def save(name: str) -> None:
-    """Of what was found, small inputs first, those that reach lines which nothing before them did come into the corpus."""
+    """Adds to the corpus, smallest first, the inputs found that reach lines not reached by earlier ones."""
     import targets
 
     run, lines = bounded(targets.TARGETS[name]), Lines()

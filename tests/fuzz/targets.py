@@ -1,4 +1,4 @@
-"""What is fuzzed: functions of bytes. The answer is None or one of the project's own errors; anything else that comes out is a crash.
+"""The functions that are fuzzed, each of bytes. They return None or raise one of the project's own errors; any other exception is a crash.
 
 test_fuzz.py feeds them with configs made up from the schema and with the corpus, coverage.py with what reaches new code. A target
 makes no container and changes nothing but a directory of its own.
@@ -33,11 +33,11 @@ TARGETS: dict[str, Callable[[bytes], object]] = {}
 PLANS = {
     "program": {"args": ["/bin/x"], "cwd": "/", "path": None},
     "user": {"uid": 0, "gid": 0, "groups": []},
-}  # what errors of init speak of
+}  # context for errors of init
 
 
 def target(function: Callable[[bytes], object]) -> Callable[[bytes], object]:
-    """May raise PyruncError but no Bug: that is the word for what must not happen."""
+    """May raise PyruncError but not Bug, which reports a defect of pyrunc."""
 
     @functools.wraps(function)
     def run(data: bytes) -> None:
@@ -55,7 +55,7 @@ def target(function: Callable[[bytes], object]) -> Callable[[bytes], object]:
 
 @functools.cache
 def bundle() -> str:
-    """A bundle directory with an empty root, for this process; its removal is with the process's end."""
+    """A bundle directory with an empty root, for this process; removed when the process exits."""
     kept.append(tempfile.TemporaryDirectory(prefix="fuzz"))
     path = pathlib.Path(kept[-1].name)
     (path / "rootfs").mkdir()
@@ -66,7 +66,7 @@ kept: list[tempfile.TemporaryDirectory[str]] = []
 
 
 def examined(document: Json, only: Json = None) -> Json:
-    """What `validate` and `plan` do with a document that could be read."""
+    """The steps of `validate` and `plan` for a document that could be parsed."""
     config = normalise.config(document)
     problems = validate.check(config)
     for pointer, words, *_rest in problems:
@@ -106,7 +106,7 @@ def process(data: bytes) -> None:
 
 @target
 def seccomp(data: bytes) -> None:
-    """The profile: its JSON, and bytes as a filter that was found in the cache."""
+    """The profile: its JSON, and bytes as a filter found in the cache."""
     filters.plausible(data)
     document = load.parse(data, "seccomp")
     examined(harness.patch(harness.BASE, {"/linux/seccomp": document}), ("meta", "namespaces", "capabilities", "seccomp"))
@@ -114,7 +114,7 @@ def seccomp(data: bytes) -> None:
 
 @target
 def options(data: bytes) -> None:
-    """Mount options, divided by NUL; the first four pieces are destination, type, source and how often."""
+    """Mount options, separated by NUL; the first four pieces are destination, type, source and a repeat count."""
     words = [fileio.fsdecode(word) for word in data.split(b"\0")]
     mount_options.parse(words[3:])
     entry = {"destination": words[0], "options": words[3:]}
@@ -125,14 +125,14 @@ def options(data: bytes) -> None:
 
 @target
 def handshake_messages(data: bytes) -> None:
-    """A packet from the other side, and a record of a failure in it."""
+    """A packet from the peer, with a failure record in it."""
     ours, theirs = handshake.pair()
     try:
         theirs.sock.send(data[:60000] or b"\0")
         try:
             kind, body, fds = ours.receive()
         except errors.Bug:
-            return  # what the other side never sends is one
+            return  # a packet that the peer never sends is a Bug
         assert not fds
         if kind == handshake.C_FAIL:
             raise steps.tail_failure(body, PLANS, CREATE)
@@ -143,7 +143,7 @@ def handshake_messages(data: bytes) -> None:
 
 @target
 def state(data: bytes) -> None:
-    """state.json, config.json and plan.json of a container's directory, as somebody left them there."""
+    """state.json, config.json and plan.json of a container's directory, with arbitrary contents."""
     with tempfile.TemporaryDirectory(prefix="state") as root:
         folder = os.path.join(root, "c1")
         os.mkdir(folder, 0o700)
@@ -165,7 +165,7 @@ def state(data: bytes) -> None:
 
 @target
 def passwd(data: bytes) -> None:
-    """The image's /etc/passwd, where the home directory of a user is looked for."""
+    """The image's /etc/passwd, in which a user's home directory is looked up."""
     with tempfile.TemporaryDirectory(prefix="passwd") as root:
         os.mkdir(os.path.join(root, "etc"))
         with open(os.path.join(root, "etc/passwd"), "wb") as file:
@@ -180,7 +180,7 @@ def passwd(data: bytes) -> None:
 
 @target
 def user_option(data: bytes) -> None:
-    """--user of exec; names are those of this machine."""
+    """--user of exec; names are looked up on this machine."""
     found = accounts.chosen(fileio.fsdecode(data), os.getpid())
     assert all(type(found[key]) is int and 0 <= found[key] < 2**32 - 1 for key in ("uid", "gid") if key in found)
     assert found.get("uid") != 0 or data.partition(b":")[0] in (b"0", b"root")

@@ -1,7 +1,7 @@
-"""What the tests of checkpoint and restore share: a program that counts when it is told to, and the two commands around it.
+"""Helpers shared by the tests of checkpoint and restore: a program that counts on request, and the two commands around it.
 
 The count lives in the program's memory and nowhere else; each step is asked for with a signal and seen by a file in a directory of the
-host, so nobody waits for time to pass.
+host, so no test waits for time to pass.
 """
 
 from __future__ import annotations
@@ -58,13 +58,13 @@ class Counter:
     def run(self, *options: str, **kw: Option) -> Counter:
         self.id = self.runtime.new_id()
         argv = self.runtime.argv("run", "--detach", "--bundle", self.bundle, *options, self.id, **kw)
-        null = subprocess.DEVNULL  # what the harness captures with would be the container's, and come with the images
+        null = subprocess.DEVNULL  # the harness's capture files would be inherited by the container, and be part of the images
         assert subprocess.run(argv, stdin=null, stdout=null, stderr=null, env=self.runtime.env).returncode == 0
         harness.appears(str(self.steps / "ready"))
         return self
 
     def step(self) -> str:
-        """One more; what the program wrote about it."""
+        """Counts once more; returns the line that the program wrote."""
         self.count += 1
         self.runtime.kill(self.id, "USR1")
         return harness.appears(str(self.steps / str(self.count))).strip()
@@ -88,7 +88,7 @@ class Counter:
         return self
 
     def again(self, *options: str) -> Counter:
-        """To files and back."""
+        """Checkpoints to files and restores."""
         return self.dumped(*options).restored(*options)
 
     def log(self, name: str) -> str:
@@ -99,7 +99,7 @@ class Counter:
         return "\n".join([line for line in lines if "Error" in line] + lines[-5:])
 
     def cgroups(self, file: str = "") -> list[str]:
-        """Directories of its cgroups; those that have `file`."""
+        """Directories of its cgroups that contain `file`."""
         found = harness.cgroups(self.bundle.config["linux"]["cgroupsPath"].strip("/"))
         return sorted(path for path in found if os.path.exists(os.path.join(path, file)))
 
@@ -107,7 +107,7 @@ class Counter:
         return self.runtime.state(self.id)["pid"]
 
     def inside(self, *words: str) -> str:
-        """Standard output of a program in the container."""
+        """Standard output of a program run in the container."""
         return self.runtime.ok("exec", self.id, *words).out
 
     def known(self) -> bool:
@@ -115,13 +115,13 @@ class Counter:
 
 
 def mounts_of(made: Counter) -> list[tuple[str, list[str]]]:
-    """[(mount point, options)] as the container sees them. When access times are kept depends on whose /dev/null covers a file."""
+    """[(mount point, options)] as the container sees them. Without relatime, which depends on whose /dev/null covers a file."""
     lines = pathlib.Path("/proc/%d/mountinfo" % made.pid()).read_text().splitlines()
     return sorted((line.split(" ")[4], sorted(set(line.split(" ")[5].split(",")) - {"relatime"})) for line in lines)
 
 
 class Listener:
-    """The caller's end of --console-socket."""
+    """The caller's side of --console-socket."""
 
     def __init__(self, path: pathlib.Path) -> None:
         self.path = path
@@ -131,7 +131,7 @@ class Listener:
         self.socket.settimeout(harness.WATCHDOG)
 
     def receive(self) -> int:
-        """The master. One message with one descriptor, and then the end."""
+        """The master, from a single message with one descriptor, followed by end of file."""
         peer, _address = self.socket.accept()
         with peer:
             peer.settimeout(harness.WATCHDOG)

@@ -1,5 +1,5 @@
-"""A container's mounts without the rest of the runtime: plans made by the parts, verbs called by hand in a cloned child, and what the
-child then sees sent back as JSON.
+"""A container's mounts without the rest of the runtime: plans made by the parts, verbs called by hand in a cloned child, which then sends
+back its view as JSON.
 
     world.go({"mounts": [...]}, look=lambda see: see.mounts())
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from harness import Json, Option
 
 
-OUTER = 100000  # what container id 0 is outside, in tests with a user namespace
+OUTER = 100000  # the host id of container id 0, in tests with a user namespace
 COUNT = 65536
 MAP = {"uid": [[0, OUTER, COUNT]], "gid": [[0, OUTER, COUNT]]}
 PROC = {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"]}
@@ -61,7 +61,7 @@ def tmpfs(destination: str, *options: str) -> Json:
 
 
 class See:
-    """The eyes inside. `run` is the one that the verbs used."""
+    """The view from inside. `run` is the one that the verbs used."""
 
     def __init__(self, run: Json) -> None:
         self.run = run
@@ -140,7 +140,7 @@ class World:
         self.mounted: list[str] = []
 
     def freeze(self) -> None:
-        """From now on the host must not change. Called by `go` where a test has not done it before."""
+        """From now on the host must not change. Called by `go` unless the test has done so."""
         if self.before is None:
             self.before = self.host()
 
@@ -157,7 +157,7 @@ class World:
                 _syscalls.umount2(path, constants.MNT_DETACH)
 
     def mount(self, path: str | os.PathLike[str], flags: int = 0, data: str | None = None, shared: bool = False) -> Json:
-        """A tmpfs on the host, below the world's directory; unmounted at the end."""
+        """A tmpfs on the host, in the world's directory; unmounted at the end."""
         path = str(path)
         os.makedirs(path, exist_ok=True)
         _syscalls.mount("tmpfs", path, "tmpfs", flags, data)
@@ -197,7 +197,7 @@ class World:
     def go(
         self, config: Json, look: Callable[..., object] | None = None, between: Callable[..., object] | None = None, **how: Option
     ) -> Json:
-        """Plans, then walks the verbs in a child; what `look(See)` returned. A failure of a verb is raised here as StepFailure."""
+        """Plans, then calls the verbs in a child; returns the result of `look(See)`. A failure of a verb is raised here as StepFailure."""
         self.freeze()
         plans = self.plan(config, **how)
         host, mine = handshake.pair()
@@ -275,7 +275,7 @@ def _child(
 
 
 def snapshot(top: pathlib.Path) -> dict[str, list[object]]:
-    """{path: what, mode, owner, times, content} of a tree, links not followed."""
+    """{path: type, mode, owner, times, content} of a tree, links not followed."""
     found = {}
     for folder, names, files in os.walk(top):
         for name in [".", *names, *files]:

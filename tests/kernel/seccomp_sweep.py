@@ -1,8 +1,8 @@
-"""Which calls does a runtime itself need under the container's seccomp filter? Each is denied in turn, and the container either starts or
-does not. Used by test_seccomp_sweep.py and, for the table in docs/, by tools/filter_sweep.py. Knows the command line alone, so it
+"""Which system calls does a runtime itself need under the container's seccomp filter? Each is denied in turn, and the container either
+starts or does not. Used by test_seccomp_sweep.py and, for the table in docs/, by tools/filter_sweep.py. Knows the command line alone, so it
 serves any runtime.
 
-The program is a static one that makes no call but exit_group (or pause), so what is denied is missed by the runtime alone.
+The program is a static one that makes no call but exit_group (or pause), so a denied call can only affect the runtime.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ __asm__(".globl _start\n_start:\n mov %rsp, %rdi\n and $-16, %rsp\n call begin\n
 __asm__(".globl _start\n_start:\n mov x0, sp\n bl begin\n");
 #endif
 """
-PROGRAM = ["execve", "exit_group", "pause", "ppoll"]  # never denied: of the program, and what the kernel forces on everybody
+PROGRAM = ["execve", "exit_group", "pause", "ppoll"]  # never denied: those of the program, and those that every process needs
 ACTIONS = {
     "EPERM": {"action": "SCMP_ACT_ERRNO", "errnoRet": 1},
     "ENOSYS": {"action": "SCMP_ACT_ERRNO", "errnoRet": 38},
@@ -61,7 +61,7 @@ ACTIONS = {
 }
 PLACES = {"early": False, "late": True}  # noNewPrivileges: without it the filter is loaded while there are privileges
 HOWS = ("run", "start", "exec")
-# What one of the runtimes has been seen to call between its filter and execve, and the like.
+# Calls that one of the runtimes has been seen to make between loading its filter and execve, and related ones.
 CALLS = (
     "brk", "capget", "capset", "chdir", "clock_gettime", "close", "close_range", "dup2", "dup3", "epoll_ctl", "epoll_pwait", "faccessat",
     "faccessat2", "fchdir", "fcntl", "fstat", "futex", "getcwd", "getdents64", "getegid", "geteuid", "getgid", "getgroups", "getpid",
@@ -83,7 +83,7 @@ def build(path: str | os.PathLike[str]) -> None:
 
 
 def profile(calls: Sequence[str] | None, action: Json) -> Json:
-    """Denies these calls; None: all but the program's own."""
+    """Denies these calls; None: all except the program's own."""
     if calls is None:
         default = {"defaultAction": action["action"]}
         if "errnoRet" in action:
@@ -93,7 +93,7 @@ def profile(calls: Sequence[str] | None, action: Json) -> Json:
 
 
 class Sweep:
-    """`folder` gets a bundle and the state root; `program` is what build() made."""
+    """`folder` receives a bundle and the state root; `program` is the result of build()."""
 
     def __init__(
         self,
@@ -108,7 +108,7 @@ class Sweep:
         self.count = 0
         self.name = "sweep-" + uuid.uuid4().hex[:12]
         root = self.folder / "bundle/rootfs"
-        for name in ("proc", "dev", "etc"):  # crun wants the latter two
+        for name in ("proc", "dev", "etc"):  # crun requires the latter two
             (root / name).mkdir(parents=True)
         (root / "quiet").write_bytes(pathlib.Path(program).read_bytes())
         (root / "quiet").chmod(0o755)
@@ -118,7 +118,7 @@ class Sweep:
         document = {
             "ociVersion": "1.0.2",
             "root": {"path": "rootfs"},
-            "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"}],  # runc looks at it at the end
+            "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"}],  # runc reads it at the end
             "process": {
                 "cwd": "/", "args": args, "env": [], "user": {"uid": self.uid, "gid": self.uid}, "noNewPrivileges": nnp,
                 "capabilities": sets,
@@ -128,9 +128,9 @@ class Sweep:
         (self.folder / "bundle/config.json").write_text(json.dumps(document))
 
     def call(self, *words: str) -> tuple[int, str]:
-        """-> exit status and output. What hangs has a status too, as if a signal had ended it."""
+        """-> exit status and output. A hang is reported as a status as well, as if a signal had killed it."""
         argv = [self.runtime, "--root", str(self.folder / "state"), *words]
-        with tempfile.TemporaryFile() as out:  # not a pipe, whose end the container would have too
+        with tempfile.TemporaryFile() as out:  # not a pipe, which the container would inherit
             try:
                 done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, timeout=SECONDS)
             except subprocess.TimeoutExpired:
@@ -139,7 +139,7 @@ class Sweep:
             return done.returncode, out.read().decode(errors="replace").strip()
 
     def starts(self, calls: Sequence[str] | None, action: Json, place: str, how: str) -> str:
-        """-> "" if the program has run, else what was said."""
+        """-> "" if the program has run, else the output."""
         self.count += 1
         name = "%s-%d" % (self.name, self.count)
         bundle = str(self.folder / "bundle")

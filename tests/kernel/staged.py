@@ -1,4 +1,4 @@
-"""A stage for parts: forked children that do one thing and report, and an init made the way the engine makes it."""
+"""A stage for parts: forked children that carry out steps and report, and an init made the way the engine makes it."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def inodes(pid: int | str = "self") -> dict[str, int]:
 
 
 class Child:
-    """A process of ours with a socket to it. `call(function)` is not offered: what it does was decided before it was made."""
+    """A child with a socket to it. There is no `call(function)`: its steps are fixed before it is created."""
 
     def __init__(self, pid: int, sock: socket.socket) -> None:
         self.pid = pid
         self.sock = sock
 
     def go(self) -> Json:
-        """Lets it go on to its next step and returns what that reports. An exception there is one here."""
+        """Lets it carry out its next step and returns the result. An exception in the child is raised here."""
         self.sock.send(b"g")
         return self.result()
 
@@ -65,7 +65,7 @@ class Child:
 
 
 def act(sock: socket.socket, steps: Iterable[Callable[[], object]]) -> None:
-    """In the child: carries out the steps, one a message; never returns."""
+    """In the child: carries out the steps, one per message; never returns."""
     try:
         for step in steps:
             if not sock.recv(1):
@@ -81,7 +81,7 @@ def act(sock: socket.socket, steps: Iterable[Callable[[], object]]) -> None:
 
 
 def child(*steps: Callable[[], object]) -> Child:
-    """A forked process that carries the steps out."""
+    """A forked process that carries out the steps."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     pid = os.fork()
     if pid == 0:
@@ -92,7 +92,7 @@ def child(*steps: Callable[[], object]) -> Child:
 
 
 def apart(function: Callable[[], object]) -> Json:
-    """The result of a function in a process of its own, which has ended when this returns."""
+    """The result of a function called in a separate process, which has exited when this returns."""
     one = child(function)
     try:
         return one.go()
@@ -116,7 +116,7 @@ def prepared(entry: Json, **more: Option) -> Json:
 
 
 def init(run: Json, *steps: Callable[[Json], object]) -> Child:
-    """clone_init; the child carries the steps out, each with `run`. run.pid, run.pidfd are set, as the engine does."""
+    """clone_init; the child carries out the steps, each with `run`. Sets run.pid and run.pidfd, as the engine does."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     pid, run.pidfd = namespaces.clone(run.plans["namespaces"], run)
     if pid == 0:
@@ -128,7 +128,7 @@ def init(run: Json, *steps: Callable[[Json], object]) -> Child:
 
 
 def holder(flags: int, *steps: Callable[[], object]) -> Child:
-    """A process in new namespaces that holds them until it is ended."""
+    """A process in new namespaces that keeps them until it is killed."""
 
     def enter() -> None:
         _syscalls.unshare(flags)

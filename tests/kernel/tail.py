@@ -1,6 +1,6 @@
-"""What test_finish and test_spawn share: a child that runs operations of the extension, and what it said and did.
+"""Helpers shared by test_finish and test_spawn: a child that runs operations of the extension, and its reports and effects.
 
-Nobody sleeps here: waiting means the end of a socket, of a pipe, or of a process.
+Nothing sleeps here: waits are for the end of a socket, a pipe, or a process.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from harness import Json, Option
 
-    Ops = Sequence[tuple[Json, ...]]  # operations of finish(), as csrc/ops.c takes them
+    Ops = Sequence[tuple[Json, ...]]  # operations of finish(), as csrc/ops.c parses them
 
 
 WATCHDOG_MS = 30000
@@ -85,7 +85,7 @@ def program(calls: Sequence[str], action: int, default: int = ALLOW) -> bytes:
 
 
 def program_of_argument(call: str, argument: int, action: int) -> bytes:
-    """A classic BPF program: `call` gets `action` if its first argument has this value; all else is allowed."""
+    """A classic BPF program: `call` gets `action` if its first argument has this value; everything else is allowed."""
     lines = [
         (0x20, 0, 0, 0),
         (0x15, 0, 3, NUMBERS[call]),
@@ -211,7 +211,7 @@ class Tail:
 
 
 def shows(ops: Ops, what: str = "cat /proc/self/status", **kw: Option) -> str:
-    """The operations, then a shell that shows something: its output as text."""
+    """Runs the operations, then a shell script; returns its output as text."""
     tail = Tail((*ops, ("FIND", "/bin/sh", None), ("EXEC", ("sh", "-c", what), ("PATH=/usr/bin:/bin",))), **kw)
     record = tail.record()
     text = tail.output().decode()
@@ -227,7 +227,7 @@ def field(text: str, name: str) -> str:
 
 
 def fails(ops: Ops, **kw: Option) -> Record:
-    """The record of the operation that fails; nothing else was said, and the exit status is 1."""
+    """The record of the operation that fails; it must be the only output, with exit status 1."""
     tail = Tail((*ops, ("EXEC", ("/bin/true",), ())), **kw)
     record = tail.record()
     assert record is not None and record.kind == "F", (record, tail.errors())
@@ -237,7 +237,7 @@ def fails(ops: Ops, **kw: Option) -> Record:
 
 
 def returns(ops: Ops, look: Callable[[], object], **kw: Option) -> Json:
-    """The operations without EXEC; then what look() says in the child (Python again)."""
+    """Runs the operations without EXEC, then returns the result of look() in the child (Python again)."""
     tail = Tail(ops, after=lambda fd: os.write(1, repr(look()).encode()), **kw)
     text = tail.output()
     assert tail.status() == 99

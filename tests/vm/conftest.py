@@ -29,7 +29,7 @@ PROJECT = HERE.parent.parent
 INSIDE = str(HERE / "inside") + os.sep
 IN_GUEST = "PYRUNC_IN_GUEST"
 REPORT_FD = 3
-TIMEOUT = 3600  # seconds for one user's tests; a watchdog and nothing else
+TIMEOUT = 3600  # seconds for one user's tests; only a watchdog
 # the pytest of the tree; its own output goes to stderr, the reports to the stream that was stdout
 COMMAND = ["sh", "-c", 'exec .venv/bin/python -m pytest -p no:cacheprovider --color=no "$@" 3>&1 1>&2', "pytest"]
 MARKERS = (
@@ -61,7 +61,7 @@ def is_short(item: pytest.Item) -> bool:
 
 
 class Reporter:
-    """In the guest: every report goes home."""
+    """In the guest: sends every report to the host."""
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
@@ -75,7 +75,7 @@ class Reporter:
 
 
 class Machine:
-    """On the host: takes the place of pytest's own protocol for the items of inside/."""
+    """On the host: replaces pytest's own protocol for the items of inside/."""
 
     words = ""  # for the kernel; with any the guest boots
 
@@ -91,7 +91,7 @@ class Machine:
         self.thread: threading.Thread | None = None
         self.changed = threading.Condition()
         self.reports: dict[str, list[pytest.TestReport]] = {}  # node id -> reports so far
-        self.ended: set[str] = set()  # users whose run is over
+        self.ended: set[str] = set()  # users whose run has finished
         self.reason: str | None = None  # why there is no guest
         self.log = {"root": bytearray(), "user": bytearray()}
 
@@ -120,7 +120,7 @@ class Machine:
         if self.thread is not None:
             self.thread.join(10)
 
-    # -- the guest, in a thread of its own: it must live as long as the machine, which ends with the thread that started it
+    # -- the guest, in a separate thread that must live as long as the machine, which is killed when the thread that started it ends
 
     def _begin(self, session: pytest.Session) -> None:
         chosen: dict[str, list[str]] = {"root": [], "user": []}
@@ -155,7 +155,7 @@ class Machine:
                     if ids:
                         self._run(user, ids)
                     self._end(user)
-        except Exception as e:  # in a thread nobody would see it: each test that has no report shows it
+        except Exception as e:  # would be lost in a thread: shown by each test without a report
             for log in self.log.values():
                 log += ("\n%s: %s" % (type(e).__name__, e)).encode()
         finally:
@@ -203,7 +203,7 @@ class Machine:
     # -- reports
 
     def _reports_of(self, item: pytest.Item) -> Iterator[pytest.TestReport]:
-        """The item's reports as they come; the last is that of its teardown."""
+        """The item's reports as they arrive; the last is that of its teardown."""
         user = "user" if item.get_closest_marker("vm_user") else "root"
         given = 0
         while True:
@@ -221,7 +221,7 @@ class Machine:
                     return
 
     def _missing(self, item: pytest.Item, user: str) -> pytest.TestReport:
-        """No guest: a skip. A guest that said nothing about this test: a failure with its last words."""
+        """No guest: a skip. A guest that has not reported this test: a failure with the guest's last output."""
         where: Json = {"nodeid": item.nodeid, "location": item.location, "keywords": {}, "when": "setup"}
         if self.reason is not None:
             reason = "no guest to test in: %s" % self.reason

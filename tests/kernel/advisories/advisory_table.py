@@ -1,4 +1,4 @@
-"""The advisories that concern a runtime, one row a mechanism: (numbers, where it was found, mechanism). Data only.
+"""The advisories that concern a runtime, one row per mechanism: (numbers, where it was found, mechanism). Data only.
 
 A test carries a number of its row in its name: `test_cve_2019_5736_…`, `test_ghsa_g54h_m393_cpwq_…`. Numbers of one row are the same
 mistake found again, in another program or by a lost fix.

@@ -1,4 +1,4 @@
-"""What several of the advisories' tests use: mounts, links, an ordinary user's runtime. Command lines only."""
+"""Helpers shared by the advisories' tests: mounts, links, an ordinary user's runtime. Command lines only."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def bind(source: str, destination: str) -> Json:
 
 
 def replace(path: pathlib.Path, target: str) -> None:
-    """A link in the image in place of what is there."""
+    """Replaces a path in the image with a link."""
     if path.is_dir() and not path.is_symlink():
         path.rmdir()
     else:
@@ -39,7 +39,7 @@ def replace(path: pathlib.Path, target: str) -> None:
 
 
 class Tried(harness.Result):
-    """How a harmless twin of a bundle ended, and that twin."""
+    """The result of a harmless twin of a bundle, and that twin."""
 
     def __init__(self, result: Result, bundle: Bundle) -> None:
         super().__init__(result.argv, result.code, result.out, result.err)
@@ -47,14 +47,14 @@ class Tried(harness.Result):
 
 
 class Harmless:
-    """The positive control: the same bundle, made harmless, works. Without it a test would pass for a runtime that refuses everything."""
+    """The positive control: the same bundle, made harmless, works. Without it a test would pass for a runtime that rejects everything."""
 
     def __init__(self, runtime: Runtime, make_bundle: Callable[..., Bundle]) -> None:
         self.runtime = runtime
         self.make_bundle = make_bundle
 
     def by(self, runtime: Runtime, make: Callable[..., Bundle]) -> Harmless:
-        """The same for what ordinary_user gave."""
+        """The same for the result of ordinary_user."""
         return Harmless(runtime, make)
 
     def __call__(
@@ -64,8 +64,8 @@ class Harmless:
         prepare: Callable[[Bundle], object] | None = None,
         **kw: Option,
     ) -> Tried:
-        """Runs a twin of the bundle, with `changes` to its config, and prepare(twin) to its image: its program succeeds, and has been
-        executed. To be called before the image is made hostile, or with what takes the harm away. Returns the Result, with `bundle`."""
+        """Runs a twin of the bundle, with `changes` to its config, and prepare(twin) for its image: its program must run and succeed. To be
+        called before the image is made hostile, or with changes that make it harmless. Returns the Result, with `bundle`."""
         config = harness.patch(bundle.config, {"/linux/cgroupsPath": harness.ABSENT, **(changes or {})})
         config["process"]["args"] = ["/bin/sh", "-c", '"$@" && echo works', "sh", *config["process"]["args"]]
         twin = self.make_bundle(config=config)
@@ -76,7 +76,7 @@ class Harmless:
         return Tried(result, twin)
 
     def exec(self, id: str, *options: str, args: Sequence[str] = ("/bin/echo", "works"), **kw: Option) -> str:
-        """exec works in a container. Returns what the program has written."""
+        """exec works in a container. Returns the program's output."""
         result = self.runtime.call("exec", *options, id, *args, **kw)
         assert result.code == 0 and result.out, "not even a harmless exec works: %s" % result
         return result.out

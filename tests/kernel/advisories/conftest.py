@@ -1,4 +1,4 @@
-"""What the advisories' tests share. They know the command line alone, so that
+"""Fixtures of the advisories' tests. They use only the command line, so that
 
     pytest tests/kernel/advisories --runtime /usr/sbin/runc
 
@@ -50,7 +50,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 class Host:
-    """O: a directory of the host with the file `victim`. Made ready by the test, then `freeze()`."""
+    """O: a directory of the host with the file `victim`. Prepared by the test, then `freeze()`."""
 
     def __init__(self, directory: pathlib.Path) -> None:
         self.directory = directory
@@ -70,7 +70,7 @@ class Host:
 
 @pytest.fixture(scope="session", autouse=True)
 def what_crun_needs(runtime_path: str) -> Iterator[None]:
-    """crun wants each version 1 controller that the kernel has to be mounted where others are."""
+    """crun requires every version 1 controller of the kernel to be mounted if any is."""
     place = "/sys/fs/cgroup/hugetlb"
     wanted = os.path.basename(runtime_path) == "crun" and os.path.isdir("/sys/fs/cgroup/memory") and not os.path.ismount(place)
     if wanted:
@@ -86,7 +86,7 @@ def what_crun_needs(runtime_path: str) -> Iterator[None]:
 
 @pytest.fixture
 def runtime(runtime: Runtime) -> Runtime:
-    """What hangs, hangs no longer than this: some runtimes do, in several of the tests."""
+    """A shorter timeout: some runtimes hang in several of the tests."""
     vars(runtime)["call"] = functools.partial(runtime.call, timeout=10)  # in place of the method
     return runtime
 
@@ -107,7 +107,7 @@ def host(runtime: Runtime, scratch: pathlib.Path, token: str) -> Iterator[Host]:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             pass
-    if not runtime.is_pyrunc:  # the faults' tests are about these
+    if not runtime.is_pyrunc:  # the tests of faults are about hangs
         left = {kind: left[kind] for kind in left if kind == "mounts"}
     harness.sweep(token)
     assert not changed, "changed on the host: %s" % sorted(changed)
@@ -164,14 +164,14 @@ def swap() -> Iterator[Callable[[str, str], None]]:
 
 @pytest.fixture
 def listener(scratch: pathlib.Path) -> Iterator[Listener]:
-    """The caller's end of --console-socket."""
+    """The caller's side of --console-socket."""
     from test_console import Listener  # of tests/cli
 
     directory = scratch / "console"
     directory.mkdir(exist_ok=True)
     (directory / "console.sock").unlink(missing_ok=True)
     made = Listener(directory)
-    made.socket.settimeout(2)  # create has ended when somebody receives
+    made.socket.settimeout(2)  # create has exited when the test receives
     yield made
     made.close()
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Driver:
-    """One way to make cgroups. globals: what the runtime is called with; path(name): a cgroupsPath."""
+    """A cgroup driver. globals: the runtime's global options; path(name): a cgroupsPath."""
 
     def __init__(self, name: str, token: str) -> None:
         self.name = name
@@ -48,7 +48,7 @@ def started(
         bundle = make_bundle({"/linux/cgroupsPath": driver.path(), **(changes or {})}, args=args)
         id = runtime.create(bundle, globals=driver.globals)
         pid = runtime.state(id)["pid"]
-        group = guest.cgroup_of(pid)  # before the program can move or end
+        group = guest.cgroup_of(pid)  # before the program can move or exit
         runtime.start(id)
         return id, pid, group
 
@@ -76,7 +76,7 @@ def disk() -> tuple[int, int]:
 
 @pytest.fixture
 def rootless(runtime: Runtime, no_leaks: Traces) -> Iterator[Runtime]:
-    """The runtime as we are, uid 1000, with what a session's environment has."""
+    """The runtime run by us, uid 1000, with the environment of a session."""
     runtime.env = users.environment()
     yield runtime
     runtime.clean()
@@ -90,7 +90,7 @@ def make_rootless(workshop: Workshop, rootless: Runtime) -> Callable[..., Bundle
 
 @pytest.fixture
 def runc(scratch: pathlib.Path, token: str, cgroup: str) -> Iterator[Runtime]:
-    """The peer, with a state root of its own."""
+    """The peer, with its own state root."""
     made = harness.Runtime("/usr/sbin/runc", scratch / "runc", token + "runc", cgroup)
     yield made
     made.clean()

@@ -1,6 +1,6 @@
-"""What tests in the guest look with: control files, systemctl, waiting for what has no event.
+"""Helpers of the tests in the guest: control files, systemctl, polling for changes without an event.
 
-Invariant: what a test finds is read from the kernel or from systemctl, never from the runtime's own state.
+Invariant: results are read from the kernel or from systemctl, never from the runtime's own state.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def numbers(path: str | os.PathLike[str]) -> dict[str, int]:
 
 
 def told(*argv: str, check: bool = True, **options: Option) -> str:
-    """What a command of the guest prints."""
+    """The output of a command in the guest."""
     with harness.Capture() as out, harness.Capture() as err:
         code = wait_for(argv, out.file, err.file, **options)
         assert not check or code == 0, harness.Result(argv, code, out.text(), err.text())
@@ -71,7 +71,7 @@ def shown(unit: str, *properties: str, user: Sequence[str] = ()) -> dict[str, st
 
 
 def until(true: Callable[[], object], what: str) -> None:
-    """Waits for what the kernel tells nobody: asks again and again, up to the watchdog."""
+    """Polls for a change without an event, up to the watchdog's limit."""
     end = time.monotonic() + harness.WATCHDOG
     while not true():
         assert time.monotonic() < end, "it never came about: " + what
@@ -80,7 +80,7 @@ def until(true: Callable[[], object], what: str) -> None:
 
 @contextlib.contextmanager
 def file_holds(path: str | os.PathLike[str], text: str) -> Iterator[None]:
-    """A file of the kernel's with another value for a while."""
+    """Sets a kernel file to another value for a while."""
     path = pathlib.Path(path)
     before = path.read_text().strip()
     path.write_text(text)

@@ -1,4 +1,4 @@
-"""Rootless bundles for uid 1000 of the guest: what `spec --rootless` writes, changed; its maps."""
+"""Rootless bundles for uid 1000 of the guest: the output of `spec --rootless` with changes, and its id maps."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def bundle(
     args: Sequence[str] | None = None,
     caps: Sequence[str] = (),
 ) -> Bundle:
-    """A busybox root with the config that `spec --rootless` writes, without a terminal, and changed."""
+    """A busybox root with the config of `spec --rootless`, without a terminal, and with changes."""
     made = workshop.bundle()
     (made.path / "config.json").unlink()
     runtime.ok("spec", "--rootless", "--bundle", made)
