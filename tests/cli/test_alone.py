@@ -1,5 +1,5 @@
-"""The compiled launcher alone in a root without Python and libraries: all that engines ask of it works. And libseccomp, which is linked
-in, makes the filters that pyseccomp makes."""
+"""The compiled launcher alone in a root without Python and libraries: everything that engines use works. And libseccomp, which is linked
+in, makes the same filters as pyseccomp."""
 
 import json
 import os

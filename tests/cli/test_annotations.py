@@ -1,4 +1,4 @@
-"""Annotations with an effect, in whole containers: with and without --allow-annotation-paths."""
+"""Annotations with an effect, in complete containers: with and without --allow-annotation-paths."""
 
 import base64
 import os

@@ -1,4 +1,4 @@
-"""Each example of bundles/ does what its about.txt says, seen from its own output and from the host."""
+"""Each example of bundles/ does what its about.txt says, checked by its output and from the host."""
 
 import json
 import os

@@ -1,4 +1,5 @@
-"""`pyrunc completion`: the scripts are loaded by the real shells, and complete what the table of commands says, and the containers there are."""
+"""`pyrunc completion`: the scripts are loaded by real shells, and complete the commands and options of the table, and the ids of existing
+containers."""
 
 import os
 import pty

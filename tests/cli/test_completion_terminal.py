@@ -1,4 +1,4 @@
-"""Completion as it is typed: each shell runs in a terminal of tmux, gets keys, and the screen is read."""
+"""Completion as typed: each shell runs in a tmux terminal that is sent keys, and the screen is read."""
 
 from __future__ import annotations
 

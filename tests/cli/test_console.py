@@ -1,4 +1,4 @@
-"""Terminals: the console socket, who may use one, what the program sees, sizes, and a foreground run on a terminal."""
+"""Terminals: the console socket, permissions, the program's view, sizes, and a foreground run on a terminal."""
 
 import array
 import fcntl

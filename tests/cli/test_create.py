@@ -1,4 +1,4 @@
-"""create: what is true when it returns 0, its options, ids, and what it leaves when it fails."""
+"""create: the state after it returns 0, its options, ids, and what it leaves behind when it fails."""
 
 import ctypes
 import os

@@ -1,4 +1,4 @@
-"""`make demo`, without make: every step is printed with its time, and nothing is left."""
+"""`make demo`, without make: every step is printed with its time, and nothing is left behind."""
 
 import re
 import subprocess

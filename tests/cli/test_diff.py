@@ -1,4 +1,4 @@
-"""diff ID: a fresh container differs in nothing; what is changed behind its back is found, area by area; 0, 1 and 2."""
+"""diff ID: a fresh container shows no difference; changes made from outside are found, area by area; exit statuses 0, 1 and 2."""
 
 import json
 import os

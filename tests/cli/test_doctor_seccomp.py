@@ -1,4 +1,4 @@
-"""doctor and seccomp: what is said about the host, and about a profile, is what the host and the filter do."""
+"""doctor and seccomp: their statements about the host and about a profile match what the host and the filter do."""
 
 import json
 import os

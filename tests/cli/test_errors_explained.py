@@ -1,4 +1,4 @@
-"""What a person sees of an error at a terminal, what stands in the log beside msg, and the list of codes."""
+"""Errors as shown on a terminal, the fields of a log entry beside msg, and the list of codes."""
 
 import fcntl
 import json

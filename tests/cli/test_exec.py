@@ -1,4 +1,4 @@
-"""exec: process documents, options, statuses, states in which it is allowed, and what the process inherits."""
+"""exec: process documents, options, statuses, the container states that allow it, and what the process inherits."""
 
 import json
 import os

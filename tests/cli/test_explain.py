@@ -1,4 +1,4 @@
-"""explain: codes, pointers and names; what this host says; a bundle's value as planned; what was probably meant."""
+"""explain: codes, pointers and names; support by this host; a bundle's value as planned; suggestions for misspelled names."""
 
 import json
 

@@ -1,5 +1,6 @@
-"""What the host runs out of, and who dies, hangs or interferes meanwhile. After each fault: one clear line or success, `delete --force` ends
-with 0, nothing is left, and the id is good for another container. Kills and failing calls at every point are in test_faults.py.
+"""Resources that run out, and processes that die, hang or interfere meanwhile. After each fault: one clear line or success, `delete
+--force` exits with 0, nothing is left behind, and the id can be used for another container. Kills and failing calls at every point are in
+test_faults.py.
 """
 
 import json

@@ -1,8 +1,8 @@
-"""The runtime is killed, or a system call of it fails, at one point after another: afterwards everything can be cleaned up.
+"""The runtime is killed, or one of its system calls fails, at one point after another: afterwards everything can be cleaned up.
 
-strace injects: it counts the calls of each process of a command by itself, so `the third mount` means that of the host side and that
-of init, whichever comes first. `-D` keeps the command our child, so that its end is seen though strace goes on following init.
-The short run takes the first, the last and for create a middle point of each call; the long one takes all.
+strace injects the faults. It counts the calls of each process of a command separately, so `the third mount` means that of the host side or
+that of init, whichever comes first. `-D` keeps the command our child, so that its exit is seen while strace goes on tracing init. The short
+run takes the first, the last and for create a middle point of each call; the long one takes all.
 """
 
 import os

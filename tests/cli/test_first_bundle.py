@@ -1,5 +1,5 @@
-"""docs/first-bundle.md, what README.md shows of errors, and every other page with `console` blocks are followed literally, in an empty
-directory: each command is typed, and what it prints is what the page shows."""
+"""docs/first-bundle.md, the errors shown in README.md, and every other page with `console` blocks are followed literally, in an empty
+directory: each command is run, and its output must match the page."""
 
 import re
 import shutil

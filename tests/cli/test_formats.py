@@ -1,4 +1,4 @@
-"""Each command that prints something has --format json, and what it prints is what its schema in docs/schemas says."""
+"""Each command that prints something has --format json, whose output matches its schema in docs/schemas."""
 
 import json
 import os

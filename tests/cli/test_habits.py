@@ -1,5 +1,5 @@
-"""Habits of callers that no other test has for a subject: streams that are closed, paths behind links, big annotations, calls at once.
-docs/callers.md names a test for each of them."""
+"""Habits of callers that no other test covers: closed streams, paths through links, big annotations, concurrent calls. docs/callers.md
+names a test for each habit."""
 
 import fcntl
 import json

@@ -1,4 +1,4 @@
-"""What callers hand in besides the config: NOTIFY_SOCKET, LISTEN_FDS, descriptors, sockets for the pidfd; and paths of them that are long."""
+"""Inputs of callers besides the config: NOTIFY_SOCKET, LISTEN_FDS, descriptors, sockets for the pidfd; also with long paths."""
 
 import array
 import json

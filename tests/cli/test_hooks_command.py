@@ -1,4 +1,4 @@
-"""hooks ID, state of a stopped container, and ids that were probably meant."""
+"""hooks ID, state of a stopped container, and suggestions for misspelled ids."""
 
 import json
 

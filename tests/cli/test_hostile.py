@@ -1,7 +1,7 @@
-"""Broken and hostile configs, by the table in hostile.py: status 1, one line that points at the place, nothing left, no traceback.
+"""Broken and hostile configs, by the table in hostile.py: status 1, one line with the pointer, nothing left behind, no traceback.
 
-The answer comes at once; the watchdog of the harness stands for that, no clock is read here. What callers really send, odd as it
-is, must work: ACCEPTED.
+The error is immediate, which only the watchdog of the harness enforces: no clock is read here. Odd input that callers really send must
+work: ACCEPTED.
 """
 
 import os

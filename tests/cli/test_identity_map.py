@@ -1,4 +1,4 @@
-"""A user namespace that maps every id to itself is not the initial one: root in it has no rights over devices and the like."""
+"""A user namespace that maps every id to itself is not the initial one: root in it has no privileges over devices and the like."""
 
 import subprocess
 

@@ -1,8 +1,9 @@
-"""What each command loads, and how many system calls it makes: start-up is the cost of a runtime, and it is designed.
+"""The modules that each command loads, and the number of its system calls: start-up is the main cost of a runtime, and is kept low by
+design.
 
-The interpreter itself is asked (-X importtime), run from a sealed copy as the product would, so that it does not execute itself
-again and lose the flag. A module that is not listed here fails the test: either it should not be loaded, or the list gets a line
-with the reason in the commit.
+The interpreter reports the imports (-X importtime). It runs from a sealed copy as in production, so that it does not execute itself again
+and lose the flag. A module that is not listed here fails the test: either it should not be loaded, or it is added to the list with the
+reason in the commit.
 """
 
 import fcntl

@@ -1,5 +1,5 @@
-"""install: the engines' files get our entry and nothing else, twice is as once, uninstall gives the old text back, and a file that is
-broken or foreign stays as it is."""
+"""install: adds only our entry to the engines' files, is idempotent, uninstall restores the old text, and a broken or foreign file is not
+changed."""
 
 import json
 import os

@@ -1,7 +1,7 @@
-"""The caller's directory and environment cannot change what code runs: CVE-less so far, and it stays so.
+"""The caller's directory and environment cannot change which code runs.
 
-A directory full of modules with the names that pyrunc and the standard library use is made the working directory, put on
-PYTHONPATH and into the bundle; each of them leaves a marker when it is executed.
+A directory full of modules with the names that pyrunc and the standard library use is made the working directory, put on PYTHONPATH and
+into the bundle; each module leaves a marker when it is executed.
 """
 
 import resource

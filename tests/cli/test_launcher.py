@@ -1,4 +1,4 @@
-"""Both launchers: they find what belongs to them and nothing else, and the compiled one says and does what the plain one does."""
+"""Both launchers: they use only their own files, and the compiled one has the same output and effects as the plain one."""
 
 import importlib.util
 import json

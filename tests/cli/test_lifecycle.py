@@ -1,4 +1,4 @@
-"""What the program sees from inside, compared with its config.json: one container that asks everything, and one test a property.
+"""The program's view from inside, compared with its config.json: one container that sets everything, and one test per property.
 
 Each test looks at effects only (files of /proc and /sys, system calls of busybox), so it holds for any runtime. The few places
 where an older peer lacks a property name it in a skip.

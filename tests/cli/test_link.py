@@ -1,4 +1,5 @@
-"""What a build machine or a host may lack: no compiler, no libpython, the libpython of another Python. One line says so, nothing crashes."""
+"""Things that a build machine or a host may lack: no compiler, no libpython, the libpython of another Python. One line says so, nothing
+crashes."""
 
 import os
 import pathlib

@@ -1,4 +1,5 @@
-"""Many containers: two hundred lives, four at a time, leave nothing; a hundred at once are listed; ids do not get in each other's way."""
+"""Many containers: two hundred life cycles, four at a time, leave nothing behind; a hundred at once are listed; ids do not affect each
+other."""
 
 import concurrent.futures
 import json

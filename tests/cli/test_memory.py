@@ -1,7 +1,7 @@
-"""What a process of the container could read in the memory of a waiting init, or of one that joins: nothing of the caller's.
+"""A process of the container finds no data of the caller in the memory of a waiting init or of a joining process.
 
-The words are those of this host (environment of the command, environment of hooks, mounts). They are in the command's own memory, which
-both processes begin with a copy of. The compiled launcher has its heap where a C library has the block of the thread.
+The words searched for belong to the host (environment of the command, environment of hooks, mounts). They are in the command's own memory,
+of which both processes start as a copy. In the compiled launcher the heap is where a C library has the thread control block.
 """
 
 import os

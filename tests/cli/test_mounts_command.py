@@ -1,4 +1,4 @@
-"""mounts add, remove and list: mounts of a container that runs, seen from inside, and that nothing of it shows on the host."""
+"""mounts add, remove and list: mounts of a running container, as seen from inside, and not visible on the host."""
 
 import json
 import os

@@ -1,7 +1,7 @@
-"""make deb and make install: what they lay out runs a container, and nothing is left when it is taken away.
+"""make deb and make install: the installed files run a container, and nothing is left after removal.
 
 The Debian package is installed by dpkg into the machine's own root, seen through a private mount namespace in which /usr, /etc and
-/var are layers over the real ones and /run is empty: what is in the layers at the end is what was left.
+/var are overlays on the real ones and /run is empty: whatever is in the upper layers at the end was left behind.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""How argv is read: both dash styles, `=`, booleans with values, trailing options, help, and the errors of usage."""
+"""Parsing of argv: both dash styles, `=`, booleans with values, trailing options, help, and usage errors."""
 
 import shutil
 

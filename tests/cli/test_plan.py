@@ -1,4 +1,4 @@
-"""plan: the tree, the JSON, and --diff with its exit statuses. Nothing is made, and no value of an environment is shown."""
+"""plan: the tree, the JSON, and --diff with its exit statuses. Nothing is created, and no value of an environment variable is shown."""
 
 import json
 

@@ -1,6 +1,6 @@
-"""Files beside the launcher that somebody other than root can change are not executed, whatever they are called.
+"""Files beside the launcher that are writable by others than root are never executed, whatever their names.
 
-Each case has its control: the same files, root's alone, are used.
+Each case has its control: the same files, writable only by root, are used.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""`import pyrunc`: what docs/python.md shows, the names and types, failures, threads, and that nothing is left behind."""
+"""`import pyrunc`: the examples of docs/python.md, the names and types, failures, threads, and that nothing is left behind."""
 
 import ast
 import doctest

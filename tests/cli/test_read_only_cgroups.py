@@ -1,4 +1,4 @@
-"""A host whose cgroup file systems are read-only, as in many containers: what needs them says so, and the rest works."""
+"""A host whose cgroup file systems are read-only, as in many containers: operations that need them say so, the rest works."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""kill --regex and delete --regex; --config and --file; --cgroup-manager; --log to where nobody listens."""
+"""kill --regex and delete --regex; --config and --file; --cgroup-manager; --log to a socket without a listener."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Foreground run and exec: every byte arrives, keys mean what they mean, and the caller's terminal is left as it was found."""
+"""Foreground run and exec: every byte arrives, control keys work, and the caller's terminal is restored."""
 
 import fcntl
 import hashlib

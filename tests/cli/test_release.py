@@ -1,4 +1,4 @@
-"""make release: what lies in dist/ afterwards, and that a second build elsewhere, by somebody else, has the same bits."""
+"""make release: the contents of dist/, and that a second build in another directory by another user is identical bit for bit."""
 
 import email
 import hashlib

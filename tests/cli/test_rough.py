@@ -1,6 +1,6 @@
-"""Rough use: streams that are full or closed, a working directory that is gone, few descriptors, odd roots, options that are empty.
+"""Rough use: full or closed streams, a removed working directory, few descriptors, odd roots, empty options.
 
-What is asked of each: a status that says it failed, one line with what to do, and nothing left behind."""
+Requirements for each: a failing exit status, one line with a remedy, and nothing left behind."""
 
 import json
 import os

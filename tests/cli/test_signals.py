@@ -1,4 +1,4 @@
-"""Signals at the moments that are not the program's life: while the container is made, while it is taken away, and limits that signal."""
+"""Signals outside of the program's lifetime: while the container is created, while it is deleted, and limits that send signals."""
 
 import os
 import resource

@@ -1,4 +1,4 @@
-"""spec --profile: each is valid, is explained property by property, and runs: as root, and where it is meant for others as one of them."""
+"""spec --profile: each profile is valid, is explained property by property, and runs: as root, and as an ordinary user if meant for one."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""start and run: the gate, exit statuses, signals that are passed on, --keep and --detach."""
+"""start and run: the gate, exit statuses, forwarded signals, --keep and --detach."""
 
 import os
 import signal

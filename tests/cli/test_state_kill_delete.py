@@ -1,4 +1,4 @@
-"""state, kill, delete, list and ps: shapes of output, signal names, what is allowed in which state."""
+"""state, kill, delete, list and ps: output formats, signal names, which command is allowed in which state."""
 
 import json
 import os

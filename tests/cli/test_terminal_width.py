@@ -1,4 +1,4 @@
-"""Output at a terminal fits it: 80 columns and 200. What a program reads is neither wrapped nor cut."""
+"""Output on a terminal fits its width: 80 columns and 200. Output to a pipe or file is neither wrapped nor cut."""
 
 from __future__ import annotations
 

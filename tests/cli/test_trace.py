@@ -1,4 +1,4 @@
-"""--trace, PYRUNC_TRACE and `trace ID`: the steps of a command, on both sides, as Chrome trace events; nothing where nobody asks."""
+"""--trace, PYRUNC_TRACE and `trace ID`: the steps of a command, on both sides, as Chrome trace events; no trace unless requested."""
 
 import json
 import os

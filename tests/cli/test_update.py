@@ -1,4 +1,4 @@
-"""update: each option beside runc's, sizes, documents, what is refused; always all or nothing."""
+"""update: each option compared with runc's, sizes, documents, rejected values; always all or nothing."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""update --device-add, --device-remove and --rlimit: devices and limits of a container that runs, seen from inside."""
+"""update --device-add, --device-remove and --rlimit: devices and limits of a running container, as seen from inside."""
 
 import json
 import os

@@ -1,7 +1,7 @@
-"""Upgrading under running containers: the executable is replaced, and what the previous release has made is understood by the new one.
+"""Upgrading under running containers: the executable is replaced, and the new release handles containers created by the previous one.
 
-The previous release is built from this repository's history, with the plain launcher, as PREVIOUS says; whoever makes a release puts its
-commit there. A change of the state's format that breaks a test here needs a new store.VERSION, or a reader for both.
+The previous release is built from this repository's history, with the plain launcher, at the commit PREVIOUS, which is updated with each
+release. A change of the state's format that breaks a test here needs a new store.VERSION, or a reader for both.
 """
 
 import json

@@ -1,5 +1,5 @@
-"""validate --as: every testable row of the table of deviations is found in a config that has it and in no other, and the installed
-runtimes do what the rows say."""
+"""validate --as: every testable row of the table of deviations is reported for a config that has it and for no other, and the installed
+runtimes behave as the rows say."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""events, stats, ps, pause: what they print beside what runc prints, and what they say when something does not work."""
+"""events, stats, ps, pause: their output compared with runc's, and their errors."""
 
 import ctypes
 import fcntl

@@ -1,5 +1,5 @@
-"""A file that can't run here, or that should not: a download that broke off, one for another processor, a mount with noexec, a directory that
-others may write to, a Python that is too old. One line says which it is. Each case has its control: the same file without the fault."""
+"""An executable that can't or should not run here: an incomplete download, one for another processor, a noexec mount, a directory writable
+by others, a Python that is too old. One line names the reason. Each case has its control: the same file without the fault."""
 
 import os
 import pathlib

@@ -1,4 +1,4 @@
-"""Runtimes that are missing, broken, mute, mad or lying; reports that cannot be written: one line each, and the rest goes on."""
+"""Runtimes that are missing, broken, silent, erratic or lying; reports that cannot be written: one line each, and the run continues."""
 
 import json
 import os

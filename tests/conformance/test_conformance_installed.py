@@ -1,4 +1,4 @@
-"""The suite as a distribution of its own: built from a copy, installed elsewhere, run from there."""
+"""The suite as a separate distribution: built from a copy, installed elsewhere, run from there."""
 
 import json
 import shutil

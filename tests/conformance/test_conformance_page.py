@@ -1,4 +1,4 @@
-"""The HTML report in a real browser: on a desk and on a telephone, by day and by night."""
+"""The HTML report in a real browser: at desktop and telephone widths, in light and dark mode."""
 
 import browser
 import pytest

@@ -1,4 +1,4 @@
-"""The two probes print the same, on the host, where both can be run without a container."""
+"""The two probes have the same output on the host, where both can be run without a container."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""The reports: every form shows the same verdicts, and nothing that a runtime prints can break a form."""
+"""The reports: every format shows the same verdicts, and no output of a runtime can break a format."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""How a verdict is made, of a case and of a requirement; and how little a summary needs."""
+"""Verdicts of cases and of requirements; and the short form of a summary."""
 
 from suite_tools import case, check, known, result, runtime
 

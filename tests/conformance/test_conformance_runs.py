@@ -1,4 +1,4 @@
-"""The suite on real runtimes. pyrunc deviates where deviations.py says so, and nowhere else; runc and crun keep the suite honest."""
+"""The suite on real runtimes. pyrunc deviates only where deviations.py says so; runc and crun keep the suite honest."""
 
 import os
 import shutil

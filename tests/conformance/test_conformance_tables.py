@@ -1,4 +1,4 @@
-"""The tables of the suite agree: requirements, cases, deviations, mutants. And the suite knows nothing of pyrunc's inside."""
+"""The tables of the suite agree: requirements, cases, deviations, mutants. And the suite does not depend on pyrunc's internals."""
 
 import ast
 import collections

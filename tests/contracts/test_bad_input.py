@@ -1,7 +1,7 @@
-"""When something is wrong: the engine shows the reason, the exit status is the one that its users know, and nothing is left.
+"""Failures: the engine shows the reason, the exit status is the one that its users expect, and nothing is left behind.
 
-A wrong or missing binary, the state of another runtime under the same root, an engine killed in mid-create, an image without a shell, a
-full disk below the runtime's root and below the engine's.
+A wrong or missing binary, the state of another runtime under the same root, an engine killed during create, an image without a shell, a
+full disk under the runtime's root and under the engine's.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""buildah: RUN steps. It polls `state`, leaks descriptors into the runtime, and names neither state root nor cgroup."""
+"""buildah: RUN steps. It polls `state`, leaks descriptors into the runtime, and passes neither state root nor cgroup."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Checkpoints as podman and containerd use them: memory goes on, logs go on, archives, pods' networks, limits."""
+"""Checkpoints as podman and containerd use them: memory and logs continue, archives, pods' networks, limits."""
 
 import os
 

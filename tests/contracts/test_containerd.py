@@ -1,4 +1,4 @@
-"""containerd by ctr: its shim calls the runtime, reads its JSON log, and keeps the container's process as its child."""
+"""containerd through ctr: its shim calls the runtime, reads its JSON log, and keeps the container's process as its child."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""What a docker user does with containers beyond running one: wait, attach, copy, commit, rename, networks, volumes, policies, a restart of
+"""docker commands beyond running a container: wait, attach, copy, commit, rename, networks, volumes, policies, a restart of
 the daemon under running containers."""
 
 import json

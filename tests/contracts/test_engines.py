@@ -1,5 +1,5 @@
-"""What a container of podman and docker gets: its program, rights, mounts, namespaces. One table, of root's and a user's podman, docker, and docker
-with remapped ids; what one of them alone has is in its own file.
+"""Properties of a container of podman and docker: its program, privileges, mounts, namespaces. One table for rootful and rootless podman,
+docker, and docker with remapped ids; features that only one of them has are in its own file.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""What engines show of containers that run, and how users get at them: stats, top, attach; and limits that change meanwhile."""
+"""Engines watching and accessing running containers: stats, top, attach; and changing their limits."""
 
 import json
 

@@ -1,5 +1,5 @@
-"""`pyrunc install` seen from the engines: each one takes the file that was edited, runs a container with the runtime it names, and is as
-before after --uninstall. The command is always our own; the runtime that it names is the one under test."""
+"""`pyrunc install` seen from the engines: each one accepts the edited file, runs a container with the runtime named there, and is back in
+its old state after --uninstall. The command is always our own; the runtime that it enters is the one under test."""
 
 import json
 import os

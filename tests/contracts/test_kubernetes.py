@@ -1,6 +1,6 @@
-"""Kubernetes through containerd's CRI: pods, containers in them, probes (exec), limits, the order of calls at the end.
+"""Kubernetes through containerd's CRI: pods, containers in them, probes (exec), limits, the order of calls at shutdown.
 
-What a kubelet sends for each property of a pod is written as in the CRI's own messages (cri.py).
+The requests of a kubelet for each property of a pod are written as the CRI's own messages (cri.py).
 """
 
 import os

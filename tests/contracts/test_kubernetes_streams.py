@@ -1,7 +1,7 @@
-"""Kubernetes' streams: what `kubectl exec` and `kubectl attach` get from containerd's streaming server, which the CRI hands out as a URL.
+"""Kubernetes' streams: `kubectl exec` and `kubectl attach` through containerd's streaming server, whose URL the CRI returns.
 
-(`kubectl port-forward` has no test: containerd connects by itself in the pod's network namespace and calls no runtime for it. That the
-containers are in that namespace is test_namespaces_of_the_pod's.)
+(`kubectl port-forward` has no test: containerd connects in the pod's network namespace without calling a runtime.
+test_namespaces_of_the_pod checks that the containers are in that namespace.)
 """
 
 import pytest

@@ -1,5 +1,5 @@
-"""Many containers: no failure, no leak, and the last one is as small as the first. (How long they take is measured, not asserted: the
-figures of `make load` are for the reports.)"""
+"""Many containers: no failure, no leak, and the last one uses no more memory than the first. (Times are measured, not asserted: the figures
+of `make load` are for the reports.)"""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""podman and conmon, what a container gets: its program, rights, mounts, namespaces, limits. conmon starts the runtime."""
+"""podman and conmon, properties of a container: its program, privileges, mounts, namespaces, limits. conmon starts the runtime."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""podman and conmon, a container's life: logs, signals, pods, hooks, exec, pause, update. podman itself starts, kills and deletes."""
+"""podman and conmon, a container's life cycle: logs, signals, pods, hooks, exec, pause, update. podman itself starts, kills and deletes."""
 
 import json
 import os

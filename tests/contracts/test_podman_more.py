@@ -1,5 +1,5 @@
-"""What else podman does with a runtime: kube play, secrets, namespaces of others, names on a bridge, automatic user namespaces, streams,
-and what it reads back (stats, events, diff, export)."""
+"""Other uses of a runtime by podman: kube play, secrets, namespaces of other containers, names on a bridge, automatic user namespaces,
+streams, and data that it reads back (stats, events, diff, export)."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""podman of an ordinary user: the runtime is root of a user namespace that podman made, and may not touch cgroups."""
+"""podman of an ordinary user: the runtime is root in a user namespace created by podman, without write access to cgroups."""
 
 import pytest
 

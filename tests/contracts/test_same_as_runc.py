@@ -1,7 +1,7 @@
 """A container looks the same from inside as with runc: one probe (probe.sh), the same options, both runtimes, no difference.
 
-Owns the list of differences that are meant; each has its reason. What is compared: ids, rights, limits, environment, mounts with
-their options, device nodes, cgroup settings, namespaces, descriptors, session, and owners and modes of what the runtime makes.
+Owns the list of intended differences, each with its reason. Compared are ids, privileges, limits, environment, mounts with their options,
+device nodes, cgroup settings, namespaces, descriptors, session, and owners and modes of files that the runtime creates.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Docker swarm: the demonstration is the test. Each of its steps is checked by itself."""
+"""Docker swarm: the demonstration is the test. Each of its steps checks itself."""
 
 import json
 import os

@@ -1,5 +1,5 @@
-"""What an attacker found who looked for it, beside the advisories: each test shows that the harm is not done, and that the same without it
-works. The command line is all that is used, so they run on other runtimes as well (`--runtime`), some of which fail.
+"""Attacks found by our own search, beside the advisories: each test shows that the attack fails, and that the same setup without it works.
+Only the command line is used, so the tests run on other runtimes as well (`--runtime`), some of which fail.
 """
 
 from __future__ import annotations

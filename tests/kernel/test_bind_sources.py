@@ -1,4 +1,5 @@
-"""Binds whose source or destination is named by way of the rootfs's path on the host, as runc has them. The command line is all that is used."""
+"""Bind mounts whose source or destination path contains the rootfs's path on the host, handled as by runc. Only the command line is
+used."""
 
 from __future__ import annotations
 

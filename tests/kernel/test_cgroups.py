@@ -1,4 +1,4 @@
-"""Control groups on the real kernel: made, entered, frozen, killed, removed. Everything lies below /pyrunc-test-PID."""
+"""Control groups on the real kernel: created, entered, frozen, killed, removed. Everything is under /pyrunc-test-PID."""
 
 import errno
 import os

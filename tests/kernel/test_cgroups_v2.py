@@ -1,4 +1,4 @@
-"""What only cgroup v2 has: controllers that are handed down, cgroups that init is born in, delegation, threads."""
+"""Features specific to cgroup v2: enabling controllers for children, creating init in its cgroup, delegation, threads."""
 
 import os
 import signal

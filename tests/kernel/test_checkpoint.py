@@ -1,6 +1,6 @@
-"""checkpoint and restore: what lived in the container's memory goes on, and everything around it is there again.
+"""checkpoint and restore: the container's processes continue with their memory, and their environment is restored.
 
-Needs criu. The tests of this file hold for any runtime that has the two commands; what goes wrong is in test_checkpoint_faults.py.
+Needs criu. The tests of this file hold for any runtime that has the two commands; failures are in test_checkpoint_faults.py.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""checkpoint and restore: namespaces, limits, hooks, keyrings, and what criu is told. The rest is in test_checkpoint.py."""
+"""checkpoint and restore: namespaces, limits, hooks, keyrings, and the options passed to criu. The rest is in test_checkpoint.py."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""checkpoint and restore when something is missing, wrong, or ends in the middle: one sentence, and everything as it was before."""
+"""checkpoint and restore when something is missing, wrong, or killed midway: one error sentence, and everything is as before."""
 
 import contextlib
 import os

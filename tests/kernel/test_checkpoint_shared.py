@@ -1,7 +1,7 @@
 """checkpoint and restore on a host whose `/` is shared, as systemd makes it: bind mounts without a propagation option are slaves of one mount.
 
-The runtime is executed in a mount namespace with a shared `/`. The root is a mount of its own, as those of engines are: else the mount that
-it and the sources lie on becomes private, and nothing is a slave.
+The runtime is executed in a mount namespace with a shared `/`. The root is a separate mount, as with engines: otherwise the mount that
+contains it and the sources becomes private, and nothing is a slave.
 """
 
 import subprocess

@@ -1,4 +1,4 @@
-"""tmpcopyup: what the tmpfs covers is in it, as it was, and nothing is followed or waited for."""
+"""tmpcopyup: the tmpfs contains an exact copy of the covered directory; links are not followed, and no file blocks."""
 
 import os
 import socket

@@ -1,4 +1,4 @@
-"""A hostile root: links, exchanges and nodes of the image against every verb that has a path. One test per advisory; each ends with
+"""A hostile root: links, renames and nodes of the image against every verb that uses a path. One test per advisory; each ends with
 "host unchanged", which World checks: the directory outside of the root (O) and the host's mount table are as they were.
 """
 

@@ -1,4 +1,4 @@
-"""finish(): every operation, what a program sees after it, and the record when it fails."""
+"""finish(): every operation, its effect on the program, and the record when it fails."""
 
 import errno
 import fcntl

@@ -1,4 +1,4 @@
-"""A container that has frozen itself below its own cgroup, where the runtime does not look for it."""
+"""A container that has frozen itself in a child of its cgroup, where the runtime does not look."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""hooks, in whole containers: when each runs, where, with which state, and what its failure does (runtime.md#lifecycle)."""
+"""hooks, in complete containers: when each runs, where, with which state, and the effect of its failure (runtime.md#lifecycle)."""
 
 import json
 import os

@@ -1,5 +1,5 @@
-"""A container without a mount namespace: an absent type is inherited (config-linux.md#namespaces). Its mounts are the host's as long as it
-lives, and none is left. The command line is all that is used.
+"""A container without a mount namespace: an absent type is inherited (config-linux.md#namespaces). Its mounts appear on the host as long as
+it exists, and none is left behind. Only the command line is used.
 """
 
 from __future__ import annotations

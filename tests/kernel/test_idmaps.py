@@ -1,4 +1,4 @@
-"""idmaps: the maps as the kernel shows them; as root, by the tools of shadow, and as an ordinary user with nothing but its own id."""
+"""idmaps: the maps as the kernel shows them; written as root, by the tools of shadow, and as an ordinary user with only its own id."""
 
 import os
 import pwd

@@ -1,4 +1,4 @@
-"""exec into a hostile container: what its processes see of the one that joins, and what they can do to it."""
+"""exec into a hostile container: what its processes can see of the joining process, and do to it."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The annotation org.pyrunc.landlock, looked at from inside: what is denied, what is allowed, for run and exec, with and without
-noNewPrivileges; and what happens where the kernel says no."""
+"""The annotation org.pyrunc.landlock, seen from inside: what is denied and allowed, for run and exec, with and without noNewPrivileges; and
+the errors when the kernel refuses."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""parts/mounts on a real kernel: what is mounted, and how it looks from inside."""
+"""parts/mounts on a real kernel: the mounts as seen from inside."""
 
 import fcntl
 import os

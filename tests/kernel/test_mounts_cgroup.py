@@ -1,4 +1,4 @@
-"""Mounts of type cgroup: as runc shows them on v1 and hybrid hosts; cgroup2 by what a hybrid host has of it."""
+"""Mounts of type cgroup: as with runc on v1 and hybrid hosts; cgroup2 as far as a hybrid host provides it."""
 
 import os
 import pathlib

@@ -1,4 +1,4 @@
-"""namespaces: the clone of init in every shape, and what it finds itself in. As root and as an ordinary user."""
+"""namespaces: the clone of init in every form, and the namespaces that it is in. As root and as an ordinary user."""
 
 import errno
 import fcntl

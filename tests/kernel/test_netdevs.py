@@ -1,4 +1,4 @@
-"""netdevs: real veth pairs, in a network namespace that stands for the host's."""
+"""netdevs: real veth pairs, in a network namespace that plays the host's."""
 
 import socket
 import subprocess

@@ -1,4 +1,4 @@
-"""linux/proc.py: our own procfs stays procfs, whatever the container makes of /proc."""
+"""linux/proc.py: our own procfs stays procfs, whatever the container does to /proc."""
 
 import errno
 import os

@@ -1,4 +1,5 @@
-"""user, capabilities, program, keyring against the kernel: what a child is after their verbs, and what they say when the kernel refuses."""
+"""user, capabilities, program, keyring on a real kernel: the state of a child after their verbs, and their errors when the kernel
+refuses."""
 
 import os
 import signal

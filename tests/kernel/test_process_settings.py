@@ -1,5 +1,5 @@
-"""Limits, scheduling, memory, names, settings and labels against the kernel: what a child is after the verbs, and what they say when
-the kernel refuses."""
+"""Limits, scheduling, memory, names, settings and labels on a real kernel: the state of a child after the verbs, and their errors when the
+kernel refuses."""
 
 import os
 import platform

@@ -1,4 +1,4 @@
-"""Limits on the real kernel: read back from the files, and seen at work. Children of the test run in cgroups of their own."""
+"""Limits on the real kernel: read back from the files, and observed in effect. Children of the test run in their own cgroups."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""parts/root on a real kernel: the root is a mount of its own, the host's mounts are gone, and propagation never reaches the host."""
+"""parts/root on a real kernel: the root is a separate mount, the host's mounts are gone, and propagation never reaches the host."""
 
 import errno
 import os

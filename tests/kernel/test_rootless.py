@@ -1,7 +1,7 @@
 """Rootless on this machine: an ordinary uid in the initial user namespace, by setpriv(1), with whatever cgroups the machine has.
 
-The uid has no account. One and subordinate ids are lent to it by a private mount namespace with another /etc/passwd and /etc/subuid;
-nothing of the host is changed. Everything is asked of the whole binary, as that user.
+The uid has no account. A private mount namespace with other /etc/passwd and /etc/subuid files provides one, and subordinate ids; the host
+is not changed. All tests run the complete binary as that user.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""seal.py: the moves of CVE-2019-5736 against a sealed interpreter, and what the three ways of sealing give."""
+"""seal.py: the steps of CVE-2019-5736 against a sealed interpreter, and the results of the three ways of sealing."""
 
 import ctypes
 import errno

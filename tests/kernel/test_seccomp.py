@@ -1,4 +1,4 @@
-"""seccomp: real filters. In forked children where one call is looked at, in containers where the whole way counts."""
+"""seccomp: real filters, in forked children for single calls, and in containers for the complete path."""
 
 import contextlib
 import ctypes

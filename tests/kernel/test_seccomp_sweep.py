@@ -1,4 +1,4 @@
-"""No call that the kernel does not force on a runtime is needed under the container's filter: execve alone has to be allowed.
+"""Under the container's filter the runtime needs no call except the unavoidable one: only execve has to be allowed.
 
 `pytest tests/kernel/test_seccomp_sweep.py --runtime /usr/bin/crun` shows what another runtime needs; tools/filter_sweep.py writes the
 table of docs/seccomp-sweep.md.

@@ -1,4 +1,4 @@
-"""spawn(): a process born inside the namespaces of another one, and what can be seen of it from there."""
+"""spawn(): a process created inside the namespaces of another one, and what can be seen of it from there."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""The system calls of the extension on the real kernel: each once as it should go, and once as it should not."""
+"""The system calls of the extension on the real kernel: each called once successfully, and once with a failure."""
 
 import errno
 import os

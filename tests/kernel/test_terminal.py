@@ -1,4 +1,4 @@
-"""terminal and fds in a root of their own: the pty comes from the container's devpts, and nothing of the image's making is believed."""
+"""terminal and fds in their own root: the pty comes from the container's devpts, and no file of the image is trusted."""
 
 import errno
 import fcntl

@@ -1,4 +1,4 @@
-"""The extension for the other processor that it is written for. Nothing of it is run here: that it compiles, without a warning, is all."""
+"""The extension for the other supported processor. It is only compiled, without warnings, not run."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Annotations with an effect: who reads them, what is refused, and that docs/annotations.md names each."""
+"""Annotations with an effect: the code that reads them, rejected values, and that docs/annotations.md names each."""
 
 import re
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""CallError: what a system call's failure knows is in declared fields, and it is still the built-in class of its errno."""
+"""CallError: the details of a system call's failure are in declared fields, and it is still of the built-in class for its errno."""
 
 import ast
 import builtins

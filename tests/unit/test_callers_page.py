@@ -1,5 +1,5 @@
-"""docs/callers.md: every habit of a caller names tests that exist, or says why there is nothing to test. docs/peers.md: the same for every
-feature that pyrunc has."""
+"""docs/callers.md: every habit of a caller names existing tests, or says why there is nothing to test. docs/peers.md: the same for every
+feature of pyrunc."""
 
 import ast
 import re

@@ -1,4 +1,4 @@
-"""The table of the contract tests: who drives the runtime in a test, and where another run did better."""
+"""The table of the contract tests: the caller of each test, and tests that passed only in another run."""
 
 import types
 

@@ -1,8 +1,8 @@
-"""What real callers send is understood: every recorded config, process, resources and command line (tests/fixtures/captured).
+"""Input of real callers is accepted: every recorded config, process, resources and command line (tests/fixtures/captured).
 
-The recordings come from tests/contracts/capture.py. Paths in them are neutral, so those that a plan looks at (root, hooks,
-namespaces) are replaced by ones that exist. Hard limits are those of the machine that they were recorded on, and become ours where ours are
-lower: without CAP_SYS_RESOURCE a plan refuses higher ones. Everything else stays as the callers wrote it.
+The recordings come from tests/contracts/capture.py. Their paths are placeholders, so those that a plan accesses (root, hooks, namespaces)
+are replaced by existing ones. Hard limits are those of the recording machine, and are lowered to ours: without CAP_SYS_RESOURCE a plan
+rejects higher ones. Everything else is as the callers wrote it.
 """
 
 import copy

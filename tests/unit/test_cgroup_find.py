@@ -1,4 +1,4 @@
-"""cgroup/hierarchies.py: which hierarchies there are, from texts of mountinfo and /proc/PID/cgroup."""
+"""cgroup/hierarchies.py: the list of hierarchies, from texts of mountinfo and /proc/PID/cgroup."""
 
 import pytest
 

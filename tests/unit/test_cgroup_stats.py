@@ -1,4 +1,4 @@
-"""cgroup/stats.py: files of the kernel to the shape of `events`; the directories are plain ones here."""
+"""cgroup/stats.py: from the kernel's files to the format of `events`; with ordinary directories."""
 
 import json
 

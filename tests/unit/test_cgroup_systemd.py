@@ -1,4 +1,4 @@
-"""cgroup/systemd.py, unit_properties.py, gvariant.py: names, property texts, and limits as properties. The bus is a made one."""
+"""cgroup/systemd.py, unit_properties.py, gvariant.py: names, property texts, and limits as properties. The bus is a fake."""
 
 import pytest
 import test_dbus

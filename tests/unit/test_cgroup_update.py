@@ -1,4 +1,4 @@
-"""cgroup/limits_update.py: stored and new limits laid together, and what undoes a write."""
+"""cgroup/limits_update.py: merging stored and new limits, and undoing a write."""
 
 import errno
 

@@ -1,4 +1,4 @@
-"""cgroup/v2.py: neutral resources to control files, as tables; the directory is a dictionary."""
+"""cgroup/v2.py: from neutral resources to control files, as tables; the directory is a dictionary."""
 
 import errno
 import math

@@ -1,4 +1,4 @@
-"""The parts of checkpoint and restore that need no criu: words, page maps, the log, names of what is external, configuration files."""
+"""The parts of checkpoint and restore that need no criu: words, page maps, the log, names of external resources, configuration files."""
 
 import os
 import types

@@ -1,4 +1,4 @@
-"""The stable codes: each raise site of the package has one, none is given away twice, and the record of them only grows."""
+"""The stable codes: each raise site of the package has one, none is used twice, and the record of them only grows."""
 
 import ast
 import os

@@ -1,4 +1,4 @@
-"""constants.py against the headers of the machine: a number that was mistyped is a hole that no other test sees."""
+"""constants.py compared with the headers of the machine: no other test would notice a mistyped number."""
 
 import shutil
 import subprocess

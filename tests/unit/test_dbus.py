@@ -1,4 +1,4 @@
-"""linux/dbus.py: values to bytes and back, and a conversation with a bus of our own."""
+"""linux/dbus.py: values to bytes and back, and a conversation with a fake bus."""
 
 import os
 import select

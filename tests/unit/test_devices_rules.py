@@ -1,4 +1,4 @@
-"""cgroup/devices_rules.py and devices_bpf.py: what a list of device rules means. The eBPF program runs on a small machine here."""
+"""cgroup/devices_rules.py and devices_bpf.py: the meaning of a list of device rules. The eBPF program runs on a small simulator."""
 
 import itertools
 import struct

@@ -1,4 +1,4 @@
-"""The generated pages of docs/ say what the code says, and no link of any page leads nowhere."""
+"""The generated pages of docs/ are up to date with the code, and no link of any page is broken."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What counts as the same value of a control file, an id seen from inside, a difference of two documents."""
+"""Equality of control file values, ids as seen from inside, differences of two documents."""
 
 import pytest
 

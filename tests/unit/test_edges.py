@@ -1,5 +1,5 @@
-"""Edges that no other test noticed when `make mutants` moved them (docs/testing.md): the last value that is taken and the first that is not, what
-follows an entry that is left out, and the choices that depend on several conditions."""
+"""Edges that no other test noticed when `make mutants` moved them (docs/testing.md): the last accepted value and the first rejected one,
+the entry after one that is skipped, and choices that depend on several conditions."""
 
 import importlib
 import os

@@ -1,4 +1,4 @@
-"""The face of the extension: what it exports, how it takes arguments, and what its errors carry. No root needed."""
+"""The interface of the extension: its exports, arguments, and the fields of its errors. No root needed."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""_syscalls.pyi says what the C method tables take: the same functions, as many positional arguments, the same keywords and defaults."""
+"""_syscalls.pyi matches the C method tables: the same functions, number of positional arguments, keywords and defaults."""
 
 import ast
 import re

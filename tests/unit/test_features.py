@@ -1,4 +1,4 @@
-"""`features`: the document keeps its schema, lists what the parts know and nothing else, and needs no rights and no state root."""
+"""`features`: the document matches its schema, lists exactly what the parts support, and needs no privileges and no state root."""
 
 import json
 import os

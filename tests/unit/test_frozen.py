@@ -1,4 +1,4 @@
-"""What the compiled launcher is made of: every import has something behind it, and the generated files say what the sources say."""
+"""The contents of the compiled launcher: every import can be resolved, and the generated files are up to date with the sources."""
 
 import ast
 import hashlib

@@ -1,4 +1,4 @@
-"""Every property of the schema is told, and what is told is a property of the schema."""
+"""Every property of the schema is explained, and everything explained is a property of the schema."""
 
 import re
 

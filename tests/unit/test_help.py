@@ -1,4 +1,4 @@
-"""`--help` fits a screen, explains every option and gives examples that the parser takes; the tables behind it name what exists."""
+"""`--help` fits a screen, explains every option and gives examples that the parser accepts; its tables refer only to existing options."""
 
 import shlex
 

@@ -1,4 +1,4 @@
-"""The helper process: what goes in and out, what cannot get across, and that nothing outlives its caller."""
+"""The helper process: its arguments and results, objects that cannot be transferred, and that it does not outlive its caller."""
 
 import os
 import select

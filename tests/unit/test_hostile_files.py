@@ -1,4 +1,4 @@
-"""config.json that is no file, or no file to read: answered by kind, at once, and nothing else happens."""
+"""config.json that is not a regular or readable file: rejected immediately, by file type, without any other effect."""
 
 import os
 import socket

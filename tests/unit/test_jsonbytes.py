@@ -1,4 +1,4 @@
-"""jsonbytes: what the extension writes is byte for byte what the module json writes, and what it can't write jsonio does."""
+"""jsonbytes: the extension's output is byte for byte that of the module json, and values that it can't write are left to jsonio."""
 
 import json
 import random

@@ -1,4 +1,4 @@
-"""jsonio, fileio, timestamps: JSON by hand-fed `_json`, on every Python that is found here; names, files, time stamps."""
+"""jsonio, fileio, timestamps: JSON through `_json`, on every Python installed here; names, files, time stamps."""
 
 import json
 import os

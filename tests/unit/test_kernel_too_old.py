@@ -1,4 +1,4 @@
-"""A kernel that lacks what pyrunc needs is named before anything is tried."""
+"""A kernel that lacks a required feature is reported before anything is tried."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Imports go down only; no part imports a part; the hot path names no slow module; one module makes paths inside a root."""
+"""Imports go down only; no part imports a part; the hot path imports no slow module; only one module resolves paths inside a root."""
 
 import ast
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""oci.load and oci.normalise: what comes out of a bundle's config.json before anybody validates it."""
+"""oci.load and oci.normalise: the result for a bundle's config.json before validation."""
 
 import copy
 import json

@@ -1,4 +1,4 @@
-"""--log=journald:NAME and --log=syslog:NAME, by sockets of our own."""
+"""--log=journald:NAME and --log=syslog:NAME, with fake sockets."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""The manual pages: all there, without a word from mandoc or groff, and with every option and command in them."""
+"""The manual pages: complete, without warnings from mandoc or groff, and with every option and command."""
 
 import os
 import re

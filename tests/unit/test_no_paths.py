@@ -1,7 +1,7 @@
-"""Who goes round linux/paths.py: every call by path in the modules that work on or in a container's root, found in the syntax trees.
+"""Code that bypasses linux/paths.py: every call by path in the modules that work on or in a container's root, found in the syntax trees.
 
-A call with dir_fd, or of the resolver, names its place by a descriptor and is not looked at. Each of the others stands in ALLOWED with its
-reason; a new one fails the test until it is thought about, one that has gone fails it too.
+A call with dir_fd, or of the resolver, uses a descriptor and is skipped. Each of the others is in ALLOWED with its reason; a new one fails
+the test until it has been reviewed, and so does an entry without a call.
 """
 
 import ast

@@ -1,4 +1,4 @@
-"""The timetable: every verb has a row, every row a verb, and what must come before what."""
+"""The timetable: every verb has a row, every row a verb, and all ordering constraints hold."""
 
 import ast
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""parts/cgroups.py: where the container's cgroups are, in every form of cgroupsPath."""
+"""parts/cgroups.py: the location of the container's cgroups, for every form of cgroupsPath."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""parts/devices: what the plan makes of /linux/devices and of /dev."""
+"""parts/devices: plans for /linux/devices and /dev."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""terminal, fds, keyring, notify: what is handed in from outside. Plans, and what needs no rights."""
+"""terminal, fds, keyring, notify: inputs from outside. Plans, and verbs that need no privileges."""
 
 import os
 import re

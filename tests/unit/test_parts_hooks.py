@@ -1,4 +1,4 @@
-"""hooks: plans, and how each kind is run, with real programs. Spawning: deadlines, output, descriptors."""
+"""hooks: plans, and running each kind, with real programs. Spawning: deadlines, output, descriptors."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""sysctls, labels, uts: plans, and what init writes where, seen on a procfs made by hand."""
+"""sysctls, labels, uts: plans, and the files that init writes, on a fake procfs."""
 
 import os
 from types import SimpleNamespace

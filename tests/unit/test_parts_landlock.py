@@ -1,4 +1,4 @@
-"""parts/landlock: the annotation's document, its refusals, and which operation comes at which end of the tail."""
+"""parts/landlock: the annotation's document, rejected values, and the position of its operations in the tail."""
 
 import json
 from types import SimpleNamespace

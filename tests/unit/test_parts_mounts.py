@@ -1,4 +1,4 @@
-"""parts/mounts: what the plan makes of /mounts, and each refusal with its pointer."""
+"""parts/mounts: plans for /mounts, and each error with its pointer."""
 
 import json
 

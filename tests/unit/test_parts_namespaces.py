@@ -1,4 +1,4 @@
-"""namespaces, idmaps, clocks, netdevs: what their plans make of a config and what they refuse."""
+"""namespaces, idmaps, clocks, netdevs: their plans for a config, and rejected configs."""
 
 import os
 import socket

@@ -1,4 +1,4 @@
-"""parts/paths: what the plan makes of maskedPaths and readonlyPaths."""
+"""parts/paths: plans for maskedPaths and readonlyPaths."""
 
 import json
 

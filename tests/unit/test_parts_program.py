@@ -1,4 +1,4 @@
-"""program: args, cwd, env; HOME; and the sentences for what finish() could not do."""
+"""program: args, cwd, env; HOME; and the error sentences for failures of finish()."""
 
 import os
 import posix

@@ -1,4 +1,4 @@
-"""parts/rdt.py over a tree that looks like resctrl (no such hardware here): plain files, so the kernel's own refusals are missing."""
+"""parts/rdt.py over a tree that looks like resctrl (no such hardware here): plain files, so errors of the kernel are not covered."""
 
 import pytest
 

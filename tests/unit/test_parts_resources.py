@@ -1,4 +1,4 @@
-"""parts/resources.py: what of linux.resources is accepted, in which neutral form, and what is refused with which pointer."""
+"""parts/resources.py: accepted values of linux.resources and their neutral form, and rejected values with their pointers."""
 
 import pytest
 

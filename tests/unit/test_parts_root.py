@@ -1,4 +1,4 @@
-"""parts/root: what the plan makes of /root and rootfsPropagation."""
+"""parts/root: plans for /root and rootfsPropagation."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""seccomp: plans, the compiled program (as the simulator reads it), its cache, and which verb loads it."""
+"""seccomp: plans, the compiled program (run in the simulator), its cache, and the verb that loads it."""
 
 import base64
 import errno

@@ -1,4 +1,4 @@
-"""linux/paths: the one resolver inside a root. As any user: openat2(2) asks for no rights."""
+"""linux/paths: the resolver of paths inside a root. As any user: openat2(2) needs no privileges."""
 
 import errno
 import os

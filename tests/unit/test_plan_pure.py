@@ -1,4 +1,4 @@
-"""plan() touches nothing, and its answer is plain data: the same bytes each time, the same after a round trip through JSON."""
+"""plan() has no side effects, and its result is plain data: the same bytes each time, the same after a round trip through JSON."""
 
 import json
 import os

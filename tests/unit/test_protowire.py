@@ -1,4 +1,4 @@
-"""The coder for protocol buffers: known bytes of the format's own documentation, round trips, and everything that may be cut or wrong."""
+"""The coder for protocol buffers: bytes from the format's documentation, round trips, and truncated or invalid input."""
 
 import random
 

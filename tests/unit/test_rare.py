@@ -1,4 +1,4 @@
-"""What happens rarely: answers of the kernel that this machine does not give, what changes while it is looked at, and descriptors that stay open.
+"""Rare events: results of the kernel that don't occur on this machine, changes during a check, and descriptors that stay open.
 `make mutants` showed that nothing else noticed (docs/testing.md)."""
 
 import errno

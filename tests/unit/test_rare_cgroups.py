@@ -1,4 +1,4 @@
-"""cgroups where the kernel answers as it does not on this machine, or not at all. `make mutants` showed that nothing else noticed
+"""cgroups when the kernel returns results that don't occur on this machine, or none at all. `make mutants` showed that nothing else noticed
 (docs/testing.md)."""
 
 import errno

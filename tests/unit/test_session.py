@@ -1,4 +1,4 @@
-"""The test run checks itself: what a test leaves behind fails the run, what hangs is ended, and nothing of the caller's settings comes in."""
+"""The test run checks itself: leftovers of a test fail the run, hanging tests are killed, and the caller's settings have no effect."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""The web site of the documentation: every page is in it, every link leads somewhere, nothing is fetched from elsewhere."""
+"""The web site of the documentation: every page is in it, no link is broken, nothing is fetched from elsewhere."""
 
 import importlib.util
 import subprocess

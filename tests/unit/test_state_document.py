@@ -1,4 +1,4 @@
-"""oci.state: the documents of `state`, `list` and of hooks, in runc's order and true to the schema."""
+"""oci.state: the documents of `state`, `list` and of hooks, in runc's order and valid against the schema."""
 
 import pwd
 

@@ -1,4 +1,4 @@
-"""store: the log of states, its notes, and who holds the lock."""
+"""store: the log of states, its notes, and the holder of the lock."""
 
 import fcntl
 import json

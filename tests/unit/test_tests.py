@@ -1,8 +1,8 @@
-"""Rules that the tests themselves keep: each one can fail.
+"""A rule for the tests themselves: each one can fail.
 
-A test can fail if it asserts, expects an exception, or calls something of the tests that does: a helper or a fixture, found as Python finds it
-(the module's own, an imported one, a method of a class that the tests define). An assertion counts where it is always reached: not one of
-an `except` or an `if`. And an assertion that nothing is returned counts only for what can return something.
+A test can fail if it asserts, expects an exception, or calls a helper or a fixture of the tests that does, looked up as in Python (the
+module's own, an imported one, a method of a class that the tests define). An assertion counts only if it is always reached: not in an
+`except` or an `if`. And an assertion that None is returned counts only for a function that can return something else.
 """
 
 from __future__ import annotations

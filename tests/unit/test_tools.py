@@ -1,4 +1,4 @@
-"""tools/setup.sh, .ci/run and the bench: what surrounds the product, with fakes for what they call."""
+"""tools/setup.sh, .ci/run and the bench: the tools around the product, with fakes for the programs that they call."""
 
 import json
 import os

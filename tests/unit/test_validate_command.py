@@ -1,4 +1,4 @@
-"""`validate`: every problem at once, with pointer and place; nothing is touched; exit status 0 or 1."""
+"""`validate`: all problems at once, with pointer and location; nothing is changed; exit status 0 or 1."""
 
 import json
 import os

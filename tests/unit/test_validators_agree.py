@@ -1,4 +1,4 @@
-"""The fast validator and jsonschema say the same of every document, place by place; and the table is the one the schemas give.
+"""The fast validator and jsonschema agree on every document, pointer by pointer; and the table is up to date with the schemas.
 
 jsonschema is the authority. Both look at the normalised document. Inputs: the spec's own vectors, every leaf of the schema with
 every kind of value, and thousands of documents with several things wrong at once, from fixed seeds.

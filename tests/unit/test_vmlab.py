@@ -1,4 +1,4 @@
-"""The test lab's own parts: its package list, and what pytest says where there is no guest."""
+"""The test lab's own parts: its package list, and the skips of pytest without a guest."""
 
 import os
 import shutil

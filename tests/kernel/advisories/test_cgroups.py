@@ -1,4 +1,4 @@
-"""Cgroups: devices are denied unless allowed, limits hold, nothing in them can be written from inside."""
+"""Cgroups: devices are denied unless allowed, limits hold, no control file can be written from inside."""
 
 import os
 

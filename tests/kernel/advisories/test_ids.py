@@ -1,4 +1,4 @@
-"""Ids, groups and capabilities: what the program has is what was asked for, and never root's by accident."""
+"""Ids, groups and capabilities: the program has those of the config, and never root's by accident."""
 
 import pytest
 

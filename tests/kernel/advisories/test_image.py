@@ -1,4 +1,4 @@
-"""Code, files and annotations of the image, and programs of the host: which ones are used, and with whose environment."""
+"""Code, files and annotations of the image, and programs of the host: which are used, and with which environment."""
 
 import json
 import os

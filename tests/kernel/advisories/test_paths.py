@@ -1,4 +1,4 @@
-"""Links in the image, and links that are exchanged while the runtime works: everything lands below the root, or is refused."""
+"""Links in the image, and links that are exchanged while the runtime works: everything ends up inside the root, or is rejected."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Writes below /proc, sysctls, and values that could be read as something else."""
+"""Writes under /proc, sysctls, and values that could be misinterpreted."""
 
 import os
 

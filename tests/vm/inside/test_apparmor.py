@@ -1,4 +1,4 @@
-"""process.apparmorProfile: applied to init and to exec, enforced by the kernel, an error where it is not loaded."""
+"""process.apparmorProfile: applied to init and to exec, enforced by the kernel, an error if it is not loaded."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What the container sees of cgroup v2: namespace and mount, as under runc; which cgroup it may change; where exec goes."""
+"""The container's view of cgroup v2: namespace and mount, as under runc; the cgroups that it may change; the cgroup of exec."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""checkpoint and restore where systemd is: both drivers, a host whose mounts are shared, and the options of the one cgroup2."""
+"""checkpoint and restore with systemd: both drivers, a host whose mounts are shared, and the options for cgroup2 alone."""
 
 import pathlib
 import shutil

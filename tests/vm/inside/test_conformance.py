@@ -1,4 +1,4 @@
-"""What the conformance suite can look at only here: pure version 2 cgroups and AppArmor."""
+"""Cases of the conformance suite that can be tested only here: pure version 2 cgroups and AppArmor."""
 
 import json
 import subprocess

@@ -1,4 +1,5 @@
-"""Device rules on cgroup v2: a program of ours at the cgroup, seen by opening real nodes; with systemd a second one of its own."""
+"""Device rules on cgroup v2: our program attached to the cgroup, checked by opening real nodes; with systemd also a second program of
+systemd's."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""/linux/resources on cgroup v2, with both drivers: what the files say afterwards, and that the limits limit."""
+"""/linux/resources on cgroup v2, with both drivers: the contents of the files afterwards, and that the limits take effect."""
 
 import json
 

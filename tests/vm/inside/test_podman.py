@@ -1,4 +1,4 @@
-"""podman as root with this runtime: the systemd cgroup manager of its own default, and cgroupfs."""
+"""podman as root with this runtime: with its default cgroup manager, systemd, and with cgroupfs."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Containers as units: podman's generators write the services, and the managers of root and of the user start, watch and end them."""
+"""Containers as units: podman's generators write the services, and the system and user managers start, watch and stop them."""
 
 import os
 import pathlib

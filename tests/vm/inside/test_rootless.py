@@ -1,4 +1,4 @@
-"""uid 1000 in its user manager, where cgroups are delegated: `spec --rootless`, life, ids, mounts, devices, limits."""
+"""uid 1000 in its user manager, where cgroups are delegated: `spec --rootless`, life cycle, ids, mounts, devices, limits."""
 
 import json
 import os

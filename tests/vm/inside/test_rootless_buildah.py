@@ -1,4 +1,4 @@
-"""buildah of uid 1000: RUN steps in its user namespace, in cgroups that the user's systemd has delegated."""
+"""buildah of uid 1000: RUN steps in its user namespace, in cgroups delegated by the user's systemd."""
 
 import pytest
 

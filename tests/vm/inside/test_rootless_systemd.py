@@ -1,4 +1,4 @@
-"""--systemd-cgroup as uid 1000: the scope is one of the user's own manager, over the user bus."""
+"""--systemd-cgroup as uid 1000: the scope belongs to the user's own manager, over the user bus."""
 
 import pytest
 

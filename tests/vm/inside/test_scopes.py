@@ -1,4 +1,5 @@
-"""Scopes of a real systemd, made by the package itself: the system's manager for root; test_scopes_of_a_user.py has the user's manager."""
+"""Scopes of a real systemd, made by the package itself: the system's manager for root; the user's manager is in
+test_scopes_of_a_user.py."""
 
 import os
 import subprocess

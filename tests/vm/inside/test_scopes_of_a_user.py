@@ -1,4 +1,4 @@
-"""What test_scopes.py has, as uid 1000 with the user's own manager."""
+"""The tests of test_scopes.py as uid 1000 with the user's own manager."""
 
 import pytest
 

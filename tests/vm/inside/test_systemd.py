@@ -1,4 +1,4 @@
-"""--systemd-cgroup as root: names, properties, what becomes of the unit, and that systemd and the files say the same."""
+"""--systemd-cgroup as root: names, properties, the end of the unit, and that systemd and the files agree."""
 
 import json
 import socket

@@ -1,4 +1,4 @@
-"""uid 1000 in a cgroup that is root's: nothing can be made there, so a container goes without, or is told why not."""
+"""uid 1000 in a cgroup owned by root: nothing can be created there, so a container runs without cgroups, or fails with the reason."""
 
 import itertools
 import os
