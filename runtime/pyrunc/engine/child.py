@@ -39,7 +39,7 @@ def reap(fd: int) -> waitid_result | None:
 
 
 def kill(fd: int) -> bool:
-    """Ends the child and takes its status. False if it does not die now: frozen in a cgroup of version 1 it does so when it is thawed."""
+    """Kills and reaps the child. False if it does not die now: in a frozen cgroup of version 1 it dies only when thawed."""
     pidfd.kill(fd, SIGKILL)
     if not pidfd.wait(fd, END_MS):
         log.warn("process %d is frozen, and dies when it is thawed" % pidfd.pid_of(fd))
