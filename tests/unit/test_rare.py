@@ -138,7 +138,7 @@ def test_a_bus_that_does_not_let_us_in(tmp_path, answer):
 
     thread = threading.Thread(target=serve)
     thread.start()
-    with pytest.raises(dbus.DBusError, match="the bus answers") as caught:
+    with pytest.raises(dbus.DBusError) as caught:
         dbus.Connection(path, time.monotonic() + 60)
     assert caught.value.name == "org.freedesktop.DBus.Error.AuthFailed"
     del caught

@@ -24,8 +24,9 @@ def plain(monkeypatch):
 
 
 def test_a_controller_that_the_container_has_not(tmp_path):
-    with pytest.raises(UsageError, match="unknown controller cpu: the container has no cgroup of it"):
+    with pytest.raises(UsageError) as caught:
         attach.targets({"memory": str(tmp_path)}, os.getpid(), ["cpu:/below"])
+    assert caught.value.reason == "unknown-controller"
 
 
 @pytest.mark.parametrize(("number", "known"), [(errno.ENOENT, True), (errno.ESRCH, True), (errno.EACCES, False)])
@@ -65,7 +66,7 @@ def test_where_killed_processes_are_watched(monkeypatch, paths, key):
     monkeypatch.setattr(fs, "open_dir", fails)
     with pytest.raises(OSError, match="%s as %s" % (paths[key], key)):
         oom.Watch(paths)
-    with pytest.raises(FileNotFoundError, match="no memory cgroup"):
+    with pytest.raises(FileNotFoundError):
         oom.Watch({"pids": "/p"})
 
 
@@ -167,14 +168,15 @@ class Group:
 def test_a_device_that_the_parent_denies(number, file, hint):
     with pytest.raises(StepFailure, match="c 1:3 rw of " + file) as caught:
         devices_rules._put(Group(number=number), file, ["c 1:3 rw"])
-    assert (caught.value.hint == "a parent cgroup denies this device; it must allow it first") is hint
+    assert bool(caught.value.hint) is hint
 
 
 def test_device_rules_that_are_not_in_force():
     rules = devices_rules.Rules([(False, "a", -1, -1, "rwm")])
     devices_rules._verify(Group(""), rules)
-    with pytest.raises(StepFailure, match="allows all devices"):
+    with pytest.raises(StepFailure) as caught:
         devices_rules._verify(Group("a *:* rwm\n"), rules)
+    assert caught.value.reason == "device-rules"
 
 
 @pytest.mark.parametrize(("procs", "wanted", "barred"), [("7\n", ["memory"], True), ("", ["memory"], False), ("7\n", ["pids"], False)])
@@ -192,9 +194,13 @@ def test_controllers_that_processes_bar(tmp_path, monkeypatch, procs, wanted, ba
         (tmp_path / name).write_text(text)
     fd = os.open(tmp_path, os.O_RDONLY)
     if barred:
-        with pytest.raises(StepFailure, match='controller "memory" can\'t be enabled') as caught:
+        with pytest.raises(StepFailure) as caught:
             v2.enable(fd, wanted, str(tmp_path))
-        assert caught.value.errno == errno.EBUSY and tried == ["+cpu +memory"]
+        assert (
+            (caught.value.reason, caught.value.errno) == ("controller-barred", errno.EBUSY)
+            and '"memory"' in caught.value.words
+            and tried == ["+cpu +memory"]
+        )
     else:
         v2.enable(fd, wanted, str(tmp_path))
         assert tried == ["+cpu +memory", "+cpu", "+memory"]

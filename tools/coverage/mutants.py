@@ -24,6 +24,7 @@ import subprocess
 import sys
 import time
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -110,14 +111,24 @@ class Reached:
         return [self.layout.lines[mutation.path] + mutation.line]
 
     def of_row(self, mutation: Mutation) -> list[int]:
-        """The first line of the verb of a row."""
+        """The first line of the verb of a row; of the engine's own operations the line in a table that names it."""
         part, _, verb = mutation.what.split()[2].partition(".")
+        if part == "engine" and verb.startswith("op_"):
+            return list(self.named_lines('"%s":' % verb))
         for path, base in self.layout.lines.items():
             if path.startswith(("pyrunc/parts/%s" % part, "pyrunc/engine/")):
                 for other, first, name in self.layout.codes:
                     if other == base and name == verb:
                         return [base + min((line for line in self.layout.executable[path] if line > first), default=first)]
         return []
+
+    def named_lines(self, word: str) -> Iterator[int]:
+        """Where the lines of the engine that begin with a word stand in the map."""
+        for path in self.layout.executable:
+            if path.startswith("pyrunc/engine/"):
+                for number, line in enumerate((tree.ROOT / "runtime" / path).read_text().splitlines(), 1):
+                    if line.strip().startswith(word):
+                        yield self.layout.lines[path] + number
 
     def choose(self, sample: list[Mutation]) -> list[Chosen]:
         """The tests for each mutant. One map is unpacked at a time: there are thousands, of a megabyte each."""
