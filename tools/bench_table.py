@@ -1,9 +1,9 @@
 #!/usr/bin/python3
-"""Writes the figures of the bench into README.md, ARCHITECTURE.md and docs/speed.md, from docs/bench.json:
+"""Writes the figures of the bench into README.md, ARCHITECTURE.md and docs/speed.md, and draws docs/bench.html, from docs/bench.json:
 
-    make bench ARGS='--part all --json docs/bench.json --html docs/bench.html'
-    tools/bench_table.py             writes the places between the marks
-    tools/bench_table.py --check lists those that differ from docs/bench.json; then the exit status is 1
+    make bench ARGS='--part all --json docs/bench.json'
+    tools/bench_table.py             writes the places between the marks, and the page with plots
+    tools/bench_table.py --check     lists those that differ from docs/bench.json; then the exit status is 1
 
 A place begins with `<!-- bench NAME: … -->` and ends with `<!-- /bench -->`. Rule: figures in these places are never written by hand."""
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 FIGURES = ROOT / "docs/bench.json"
 FILES = ("README.md", "ARCHITECTURE.md", "docs/speed.md")
+PLOTS = "docs/bench.html"
 PLACE = re.compile(r"(<!-- bench (\w+): tools/bench_table.py writes this -->)(.*?)(<!-- /bench -->)", re.S)
 BUNDLE = "hello"
 WIDTH = 140
@@ -163,7 +164,16 @@ def page(text: str, found: Json) -> str:
 def old(found: Json) -> list[str]:
     """The pages whose figures differ, or that have no place for them."""
     texts = {name: (ROOT / name).read_text() for name in FILES}
-    return [name for name, text in texts.items() if not PLACE.search(text) or page(text, found) != text]
+    stale = [name for name, text in texts.items() if not PLACE.search(text) or page(text, found) != text]
+    return stale + [PLOTS] * ((ROOT / PLOTS).read_text() != plots(found))
+
+
+def plots(found: Json) -> str:
+    """The page with plots."""
+    sys.path.insert(0, str(ROOT))
+    from conformance.bench import report
+
+    return report.html(found)
 
 
 def main(argv: list[str]) -> int:
@@ -180,6 +190,7 @@ def main(argv: list[str]) -> int:
         if not PLACE.search(text):
             raise SystemExit("%s has no place for the figures" % name)
         (ROOT / name).write_text(page(text, found))
+    (ROOT / PLOTS).write_text(plots(found))
     return 0
 
 

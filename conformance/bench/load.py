@@ -44,7 +44,7 @@ def sections(found: Document, cell: Callable[[Figures | None], str]) -> list[Sec
         rows = [["containers", "ms", "private memory, KiB"]]
         rows += [["%d–%d" % (r["from"], r["to"]), cell(r["ms"]), cell(r["anonymous_kb"])] for r in found[kind]]
         for key, unit in (("ms", "ms"), ("anonymous_kb", "KiB")):
-            groups = [("–%d" % r["to"], {kind: r[key]}) for r in found[kind]]
+            groups = [("%d–%d" % (r["from"], r["to"]), {kind: r[key]}) for r in found[kind]]
             title = "%s: %s" % (WORDS[kind], {"ms": "time of each", "anonymous_kb": "private memory of each"}[key])
             made.append((title, rows if key == "ms" else [], [], plots.bars(title, unit, groups, [kind])))
     if "docker" in found:

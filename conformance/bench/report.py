@@ -6,6 +6,7 @@ Rule: the spread is always shown next to the median.
 from __future__ import annotations
 
 import html as _html
+import re
 from typing import TYPE_CHECKING
 
 from conformance.bench import load, measure, plots
@@ -14,6 +15,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from conformance.bench.shapes import Document, Figures, Json, Rows, Section, Value
+
+
+STYLE = (
+    ":root{--page:#fff;--text:#1b1b1b;--line:#ccc;--link:#1a5fb4;%s}"
+    "@media(prefers-color-scheme:dark){:root{--page:#16181d;--text:#e6e6e6;--line:#4a4d55;--link:#8ab4f8;%s}}"
+    "body{font:16px/1.5 sans-serif;margin:0 auto;padding:1rem;max-width:70rem;background:var(--page);color:var(--text)}"
+    "a{color:var(--link)}h1{font-size:1.6rem}h2{font-size:1.2rem;margin-top:2rem}p{overflow-wrap:anywhere}"
+    ".wide{overflow-x:auto;margin:1rem 0}table{border-collapse:collapse}td,th{border:1px solid var(--line);padding:.3em .7em;"
+    "text-align:right;white-space:nowrap}td:first-child,th:first-child{text-align:left;position:sticky;left:0;background:var(--page);white-space:normal;"
+    "min-width:6rem}"
+)
 
 
 def text(found: Document) -> str:
@@ -28,36 +40,43 @@ def text(found: Document) -> str:
 
 
 def html(found: Document) -> str:
-    """One self-contained page."""
+    """One self-contained page. On a phone wide tables and plots scroll by themselves; colours follow the reader's scheme."""
     m = found["machine"]
+    facts = (
+        m["processor"],
+        m.get("processors", "?"),
+        m["kernel"],
+        m["cgroups"],
+        m.get("state", "on disk"),
+        m["when"],
+        found["rounds"],
+        "pinned to one processor" if m["pinned"] is not None else "not pinned",
+    )
+    shown = sections(found)
     parts = [
-        "<!doctype html><html lang=en><meta charset=utf-8><title>OCI runtimes side by side</title>",
-        "<style>body{font:15px sans-serif;margin:2em;max-width:70em}table{border-collapse:collapse;margin:1em 0}"
-        "td,th{border:1px solid #bbb;padding:.3em .7em;text-align:right}td:first-child,th:first-child{text-align:left}"
-        "svg text{font:11px sans-serif}</style>",
+        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width,initial-scale=1'>",
+        "<meta name=color-scheme content='light dark'><title>OCI runtimes side by side</title>",
+        "<style>%s</style>" % (STYLE % (plots.variables(plots.LIGHT), plots.variables(plots.DARK)) + plots.STYLE),
         "<h1>OCI runtimes side by side</h1>",
-        "<p>%s, %s processors, kernel %s, cgroups %s, state roots %s, %s. %s rounds, %s."
-        % tuple(
-            map(
-                esc,
-                (
-                    m["processor"],
-                    m.get("processors", "?"),
-                    m["kernel"],
-                    m["cgroups"],
-                    m.get("state", "on disk"),
-                    m["when"],
-                    found["rounds"],
-                    "pinned to one processor" if m["pinned"] is not None else "not pinned",
-                ),
-            )
-        ),
+        "<p>%s, %s processors, kernel %s, cgroups %s, state roots %s, %s. %s rounds, %s." % tuple(map(esc, facts)),
         grid([["runtime", "version"], *[[label, r["version"]] for label, r in found["runtimes"].items()]]),
+        "<nav><h2>Contents</h2><ol>",
+        *("<li><a href='#s%d'>%s</a>" % (number, heading(section[0])) for number, section in enumerate(shown)),
+        "</ol></nav>",
     ]
-    for title, rows, notes, plot in sections(found):
-        parts += ["<h2>%s</h2>" % esc(title), plot, grid(rows) if rows else ""]
-        parts += ["<p>%s" % esc(note) for note in notes]
+    for number, (title, rows, notes, plot) in enumerate(shown):
+        parts += ["<h2 id=s%d>%s</h2>" % (number, heading(title)), "<div class=wide>%s</div>" % plot if plot else ""]
+        parts += [grid(rows) if rows else "", *["<p>%s" % marked(note) for note in notes]]
     return "\n".join(part for part in parts if part) + "\n"
+
+
+def heading(title: str) -> str:
+    return marked(title[:1].upper() + title[1:])
+
+
+def marked(words: object) -> str:
+    """Words in HTML; `this` is code."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", esc(words))
 
 
 def sections(found: Document) -> list[Section]:
@@ -251,8 +270,8 @@ def columns(rows: Rows) -> list[str]:
 
 def grid(rows: Rows) -> str:
     top = "".join("<th>%s" % esc(value) for value in rows[0])
-    body = "".join("<tr>" + "".join("<td>%s" % esc(value) for value in row) for row in rows[1:])
-    return "<table><tr>%s%s</table>" % (top, body)
+    body = "".join("<tr>" + "".join("<td>%s" % marked(value) for value in row) for row in rows[1:])
+    return "<div class=wide><table><tr>%s%s</table></div>" % (top, body)
 
 
 def esc(value: object) -> str:

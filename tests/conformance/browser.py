@@ -42,6 +42,7 @@ class Browser:
         self.process = subprocess.Popen(
             ["/bin/bash", "-c", shell, path, *options, "about:blank"],
             pass_fds=(ours[0], theirs[1]),
+            env={**os.environ, "TMPDIR": self.profile},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -3,6 +3,7 @@
 import browser
 import pytest
 
+import harness
 from oci_conformance import report
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
@@ -90,6 +91,37 @@ def test_what_is_said_of_a_failure(page, nasty):
     for words in ("The state has pid", "expected:", "seen:", "<script>alert(1)</script>", "last calls", "configuration"):
         assert words in text, (words, text)
     assert "cannot be tested" in page.evaluate("document.body.innerText")
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["day", "night"])
+@pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
+def test_the_page_of_the_bench(page, width, dark):
+    """Wide tables and plots scroll by themselves; the page does not."""
+    page.open((harness.ROOT / "docs/bench.html").as_uri(), width, dark=dark)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert [words for words in page.evaluate(LOOK) if not words.startswith("outside: ")] == []
+    boxes = "[...document.querySelectorAll('body > *')].filter(e => e.getBoundingClientRect().right > innerWidth + 1).length"
+    assert page.evaluate(boxes) == 0 and page.complaints() == []
+    shade = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)[0]")
+    assert (shade < 64) if dark else (shade > 192)
+    ends = "[...document.querySelectorAll('nav a')].map(a => document.querySelector(a.hash) !== null)"
+    assert set(page.evaluate(ends)) == {True}
+
+
+@pytest.mark.parametrize("name", ["life", "walk"])
+def test_diagrams_on_a_phone(page, tmp_path, name):
+    """As an image: not wider than the phone's page, and what is written in it is large enough."""
+    path = tmp_path / "page.html"
+    source = (harness.ROOT / ("docs/images/%s.svg" % name)).as_uri()
+    path.write_text("<!doctype html><meta name=viewport content='width=device-width'><img style='max-width:100%%' src='%s'>" % source)
+    page.open(path.as_uri(), 390)
+    shown = page.evaluate("document.querySelector('img').getBoundingClientRect().width / document.querySelector('img').naturalWidth")
+    page.open(source, 1280)
+    sizes = page.evaluate("[...document.querySelectorAll('text')].map(t => parseFloat(getComputedStyle(t).fontSize))")
+    box = "(e => e.getBoundingClientRect())"
+    inside = "[...document.querySelectorAll('text')].every(t => %s(t).left >= 0 && %s(t).right <= %s(document.documentElement).right)"
+    inside %= (box, box, box)
+    assert min(sizes) * shown >= 10 and page.evaluate(inside)
 
 
 @pytest.mark.kernel

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -183,7 +184,28 @@ def test_plots():
     ]
     assert len(heights) == 3 and heights[0] == 2 * heights[1] == 4 * heights[2]
     assert "1,000" in plots.lines("t", "ms", {"a": [(1, 1.0), (1000, 2.0)]}, ["a"])
+    assert "1,000" not in plots.lines("t", "ms", {"a": [(0, 1.0), (999, 1.0), (1000, 2.0)]}, ["a"]), (
+        "numbers are not written over each other"
+    )
     assert plots.bars("t", "ms", [], ["a"]) == plots.lines("t", "ms", {}, ["a"]) == ""
+
+
+@pytest.mark.parametrize(("top", "step"), [(79.99, 10), (8.0, 2), (7.9, 1), (100, 20), (0.3, 0.05), (200_000, 50_000), (1, 0.2)])
+def test_ticks_are_round(top, step):
+    """At least four parts, and few enough to be read."""
+    assert plots.round_step(top) == pytest.approx(step) and 4 <= top / step < 10
+    assert "{:,.10g}".format(step) in plots.bars("t", "ms", [("x", {"a": top})], ["a"])
+
+
+def test_the_page_of_the_bench_for_every_reader():
+    """Phone width, both colour schemes, a table of contents that leads somewhere, and what is wide scrolls by itself."""
+    page = report.html(ALL)
+    assert "name=viewport" in page and "prefers-color-scheme:dark" in page
+    links = re.findall(r"<a href='#(\w+)'>", page)
+    assert links and links == re.findall(r"<h2 id=(\w+)>", page)
+    for tag in ("<table", "<svg"):
+        assert page.count(tag) == page.count("<div class=wide>" + tag)
+    assert "`" not in page and not re.search(r"""(fill|stroke)=["']#""", page)
 
 
 def test_figures_of_two_runs():
