@@ -3,12 +3,14 @@
 import ast
 import doctest
 import gc
+import inspect
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 
 import pytest
@@ -153,19 +155,19 @@ def test_a_temporary_bundle_goes():
 
 def test_life(rt, waiting, new_id, no_leaks):
     with rt.create(waiting, new_id(), capture=True) as container:
-        assert container.status == "created" and container.pid > 0
+        assert container.status() == "created" and container.pid() > 0
         assert [other.id for other in rt.containers()] == [container.id]
-        assert container.start() is container and container.status == "running"
+        assert container.start() is container and container.status() == "running"
         assert rt.container(container.id).state() == container.state()
         assert container.processes() and container.stats().pids >= 1
         container.pause()
-        assert container.status == "paused"
+        assert container.status() == "paused"
         container.resume()
         container.update({"pids": {"limit": 33}})
         assert container.stats().raw["pids"]["limit"] == 33
         container.kill(15)
         assert container.wait(harness.WATCHDOG) == api.ExitStatus(0, None, False)
-        assert container.status == "stopped" and container.pid == 0
+        assert container.status() == "stopped" and container.pid() == 0
         container.delete()
     with pytest.raises(api.NotFoundError):
         rt.container(container.id)
@@ -190,7 +192,7 @@ def test_streams(rt, make_bundle, new_id, tmp_path):
 @pytest.mark.parametrize("is_started, expected", [(True, (7, None)), (False, (137, 9))])
 def test_status_of_one_that_ended_long_ago(rt, make_bundle, new_id, is_started, expected):
     """Nobody waited; its parent, the helper, took the status when it came."""
-    with rt.create(make_bundle(args=["/bin/sh", "-c", "exit 7"]), new_id()) as container, harness.Watched(container.pid) as watched:
+    with rt.create(make_bundle(args=["/bin/sh", "-c", "exit 7"]), new_id()) as container, harness.Watched(container.pid()) as watched:
         if is_started:
             container.start()
         else:
@@ -282,7 +284,7 @@ def test_it_takes_too_long(rt, waiting, new_id, make_bundle, no_leaks):
     with rt.create(waiting, new_id()).start() as container:
         with pytest.raises(api.TimeoutExpired, match=r"^wait took longer than 0\.2 s$"):
             container.wait(0.2)
-        assert container.status == "running"
+        assert container.status() == "running"
         pids = set(container.processes())
         with pytest.raises(api.TimeoutExpired):
             container.exec(["/bin/sh", "-c", "trap '' TERM; while :; do sleep 1000; done"], timeout=0.5)
@@ -308,7 +310,7 @@ def test_the_helper_is_killed(rt, waiting, new_id):
         os.kill(int(keeper), signal.SIGKILL)
         with harness.Watched(int(keeper)):
             os.waitid(os.P_PID, int(keeper), os.WEXITED | os.WNOWAIT)
-        assert container.status == "running"
+        assert container.status() == "running"
         (other,) = keepers_and_zombies()
         assert other != keeper
         container.kill("KILL")
@@ -356,7 +358,7 @@ def test_a_program_that_ends_without_closing(pyrunc, waiting, token):
         "import os, pyrunc, sys\n"
         "rt = pyrunc.Runtime(sys.argv[1], root=sys.argv[2])\n"
         "rt.create(sys.argv[3], sys.argv[4]).start()\n"
-        "print(rt.caller._stop.peek()[2][0].pid, flush=True)\n"
+        "print(rt._caller._stop.peek()[2][0].pid, flush=True)\n"
         "os._exit(0)\n"
     )
     id = pyrunc.new_id()
@@ -512,7 +514,7 @@ def test_asyncio(pyrunc, make_bundle, new_id, no_leaks):
         os.close(read)
         async with container:
             await container.start()
-            assert await container.stdout.readline() == b"one\n"
+            assert await container.stdout_stream.readline() == b"one\n"
             events = container.events(interval=0.01)
             assert (await anext(events))["type"] == "stats"
             await events.aclose()
@@ -524,7 +526,7 @@ def test_asyncio(pyrunc, make_bundle, new_id, no_leaks):
             assert await container.status() == "running"
             os.write(write, b"and\n")
             os.close(write)
-            assert await container.stdout.read() == b"and two\n"
+            assert await container.stdout_stream.read() == b"and two\n"
             return (await container.wait()).status
 
     async def main():
@@ -552,6 +554,69 @@ def test_two_streams_of_events(pyrunc, make_bundle, new_id, no_leaks):
                 assert (await container.stop()).status == 0
 
     asyncio.run(asyncio.wait_for(main(), harness.WATCHDOG))
+
+
+def test_events(rt, make_bundle, new_id, no_leaks):
+    """They end with the container; an iterator that is closed ends its command; of a container that is not there they are an error."""
+    with rt.create(make_bundle({}, args=harness.WAIT_FOR_TERM), new_id()).start() as container:
+        first = container.events(interval=0.01)
+        assert next(first)["type"] == "stats"
+        first.close()
+        stream = container.events(interval=0.01)
+        assert next(stream)["id"] == container.id
+        container.stop(30)
+        assert {event["type"] for event in stream} <= {"stats"}
+    with pytest.raises(api.NotFoundError):
+        next(container.events())
+
+
+def public(kind):
+    """{name: what it is} of a class and what its constructor sets."""
+    found = {name: getattr(kind, name) for name in dir(kind) if name[:1] != "_"}
+    tree = ast.parse(textwrap.dedent(inspect.getsource(kind.__init__)))
+    targets = [n for n in ast.walk(tree) if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Store)]
+    found.update({n.attr: None for n in targets if ast.unparse(n.value) == "self" and n.attr[:1] != "_"})
+    return found
+
+
+@pytest.mark.parametrize(
+    ("kind", "twin", "more"), [("Runtime", "AsyncRuntime", set()), ("Container", "AsyncContainer", {"stdout_stream", "stderr_stream"})]
+)
+def test_attributes_and_methods(kind, twin, more):
+    """What is known is an attribute, what asks the runtime is a method; the asynchronous class has the same names, and a coroutine or an
+    asynchronous iterator for each method, with the same parameters. All of them are on the page."""
+    names, others = public(getattr(api, kind)), public(getattr(api, twin))
+    assert set(others) - set(names) == more and set(names) <= set(others)
+    page = (harness.ROOT / "docs/python.md").read_text()
+    assert [name for name in others if "`%s`" % name not in page] == []
+    for name, value in names.items():
+        if not inspect.isfunction(value):
+            assert not inspect.isfunction(others[name]), name
+            continue
+        assert inspect.iscoroutinefunction(others[name]) or inspect.isasyncgenfunction(others[name]), name
+        asked = [dict(inspect.signature(function).parameters) for function in (value, others[name])]
+        assert set(asked[1]) - set(asked[0]) == ({"stream"} if name == "create" else set()) and set(asked[0]) <= set(asked[1])
+        assert all(str(asked[1][word]) == str(parameter) for word, parameter in asked[0].items()), name
+
+
+def test_attributes_ask_nobody(tmp_path):
+    """Without a runtime on the machine they are there, and no helper process is started for them."""
+    runtime = api.Runtime("/nonexistent/pyrunc", root=tmp_path)
+    container = api.Container(runtime, "x", [])
+    for one in (runtime, container):
+        for name, value in public(type(one)).items():
+            if not inspect.isfunction(value):
+                getattr(one, name)
+    assert runtime._caller._control is None
+    with pytest.raises(api.NotInstalledError):
+        container.status()
+    runtime.close()
+
+
+def test_no_module_of_the_runtime_is_a_public_name():
+    import pyrunc.store  # noqa: F401
+
+    assert {name for name in dir(api) if name[:2] != "__"} == set(api.__all__)  # type: ignore[attr-defined]
 
 
 def test_the_version(pyrunc):

@@ -6,7 +6,7 @@ import json
 import os
 import signal as signals
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 
 class Container:
-    """Created by Runtime.create() or Runtime.container(). As a context manager it kills and deletes the container."""
+    """Created by Runtime.create() or Runtime.container(). As a context manager it kills and deletes the container.
+
+    id, runtime, stdout and stderr are attributes, because the object knows them. Everything that asks the runtime is a method.
+    """
 
     def __init__(self, runtime: Runtime, id: str, output: Sequence[int]) -> None:
         self.runtime = runtime
@@ -51,21 +54,19 @@ class Container:
     def __del__(self) -> None:
         self.close()
 
-    def init_is(self, pid: int) -> None:
+    def _init_is(self, pid: int) -> None:
         """Records init's pid and start time, to find out later how it exited. Called while init waits at the gate."""
         self._init = (pid, start_time(pid))
 
     # ---- queries
 
     def state(self) -> State:
-        return State.of(self.runtime.json("state", self.id))
+        return State.of(self.runtime._json("state", self.id))
 
-    @property
     def status(self) -> str:
         """creating, created, running, paused or stopped."""
         return self.state().status
 
-    @property
     def pid(self) -> int:
         """The pid of the container's init on the host; 0 if it is stopped."""
         return self.state().pid
@@ -80,16 +81,28 @@ class Container:
         return caller.content(self._output[1]) if self._output else b""
 
     def stats(self) -> Stats:
-        return Stats.of(self.runtime.json("stats", "--format", "json", self.id)[self.id])
+        return Stats.of(self.runtime._json("stats", "--format", "json", self.id)[self.id])
 
     def processes(self) -> list[int]:
         """The pids of its processes on the host."""
-        return list(self.runtime.json("ps", "--format", "json", self.id) or ())
+        return list(self.runtime._json("ps", "--format", "json", self.id) or ())
 
     def diff(self) -> list[Difference]:
         """Differences between the container and its plan, and between its config and that of the bundle. Empty if there are none."""
-        found = self.runtime.json("diff", "--format", "json", self.id, check=False)
+        found = self.runtime._json("diff", "--format", "json", self.id, check=False)
         return [Difference.of(row) for row in found["differences"]]
+
+    def events(self, interval: float = 5.0) -> Iterator[dict[str, Any]]:
+        """Statistics every `interval` seconds, and whenever memory ran out, until the container ends: {"type": "stats" or "oom", "id", "data"}.
+        Closing the iterator ends the command."""
+        words = ("events", "--interval", "%dms" % max(1, int(interval * 1000)), self.id)
+        ours, theirs = os.pipe2(os.O_CLOEXEC)
+        with open(ours, "rb") as lines, caller.log_file() as log:
+            with self.runtime._begin(self.runtime._argv(log.name, *words), theirs) as answer:
+                for line in lines:
+                    yield json.loads(line)
+                answer.recv(1)
+            self.runtime._raise_failure(log.name, 0, words)
 
     # ---- life
 
@@ -116,13 +129,13 @@ class Container:
         try:
             with caller.log_file() as log:
                 words = ("wait", "--format", "json", self.id)
-                status = self.runtime.caller.command(self.runtime.argv(log.name, *words), None, out, None, (), timeout, "wait")
-                self.runtime.raise_failure(log.name, status, words)
+                status = self.runtime._caller.command(self.runtime._argv(log.name, *words), None, out, None, (), timeout, "wait")
+                self.runtime._raise_failure(log.name, status, words)
             found = json.loads(caller.content(out))
         finally:
             os.close(out)
         if found["status"] is None and self._init is not None:
-            kept = self.runtime.caller.ending(*self._init, timeout=self.runtime.timeout)
+            kept = self.runtime._caller.ending(*self._init, timeout=self.runtime.timeout)
             if kept is not None:
                 code = os.waitstatus_to_exitcode(kept)
                 found.update(status=code if code >= 0 else 128 - code, signal=-code if code < 0 else None)
@@ -165,7 +178,7 @@ class Container:
     # ---- mounts
 
     def mounts(self) -> list[Mount]:
-        return [Mount.of(row) for row in self.runtime.json("mounts", "list", self.id, "--format", "json") or ()]
+        return [Mount.of(row) for row in self.runtime._json("mounts", "list", self.id, "--format", "json") or ()]
 
     def add_mount(self, destination: str, source: Path | None = None, *, type: str = "bind", options: Sequence[str] = ()) -> None:
         """Mounts something in the running container; a bind mount of `source` by default. It is removed with the container or by
@@ -208,7 +221,7 @@ class Container:
             pid_file = os.path.join(directory, "pid")
             words += ["--pid-file", pid_file, self.id, *args]
             try:
-                done = self.runtime.program(words, input, stdin, stdout, stderr, timeout)
+                done = self.runtime._program(words, input, stdin, stdout, stderr, timeout)
             except (TimeoutExpired, KeyboardInterrupt):
                 self._end_program(pid_file)
                 raise

@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import shutil
+import socket
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -56,7 +57,7 @@ class Runtime:
         self.root = None if root is None else os.path.abspath(root)
         self.options = tuple(options)
         self.timeout = timeout
-        self.caller = caller.Caller()
+        self._caller = caller.Caller()
 
     def __repr__(self) -> str:
         return "Runtime(%r, root=%r)" % (self.path, self.root)
@@ -69,11 +70,11 @@ class Runtime:
 
     def close(self) -> None:
         """Stops the helper process; the next call starts another one."""
-        self.caller.close()
+        self._caller.close()
 
     # ---- calling
 
-    def argv(self, log: str, *words: Path) -> list[str]:
+    def _argv(self, log: str, *words: Path) -> list[str]:
         root = () if self.root is None else ("--root", self.root)
         found = [self.path, *root, "--log", log, "--log-format", "json", *self.options, *(os.fspath(word) for word in words)]
         if any("\0" in word for word in found):
@@ -90,22 +91,31 @@ class Runtime:
         source = None if input is None else caller.memory_file(input)
         try:
             with caller.log_file() as log:
-                status = self.caller.command(self.argv(log.name, *words), source, out, None, fds, self.timeout, os.fspath(words[0]))
-                self.raise_failure(log.name, status if check else 0, words)
+                status = self._caller.command(self._argv(log.name, *words), source, out, None, fds, self.timeout, os.fspath(words[0]))
+                self._raise_failure(log.name, status if check else 0, words)
             return caller.content(out)
         finally:
             os.close(out)
             if source is not None:
                 os.close(source)
 
-    def raise_failure(self, log: str, status: int, words: Sequence[Path]) -> None:
+    def _raise_failure(self, log: str, status: int, words: Sequence[Path]) -> None:
         error = caller.failure(log)
         if error is not None:
             raise error
         if status:
             raise Error("%s %s exited with status %d and gave no reason" % (self.path, os.fspath(words[0]), status))
 
-    def json(self, *words: Path, check: bool = True) -> Any:
+    def _begin(self, argv: Sequence[str], stdout: int) -> socket.socket:
+        """Executes argv; closes `stdout` here at once. The socket has an answer when it has ended; closing that before ends the command."""
+        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            return self._caller.begin({"do": "run", "argv": list(argv)}, [null, stdout, null])
+        finally:
+            os.close(null)
+            os.close(stdout)
+
+    def _json(self, *words: Path, check: bool = True) -> Any:
         text = self.call(*words, check=check)
         try:
             return json.loads(text)
@@ -142,14 +152,14 @@ class Runtime:
             more = [fd if isinstance(fd, int) else fd.fileno() for fd in fds]
             with tempfile.TemporaryDirectory(prefix="pyrunc-") as directory:
                 log, pid_file = os.path.join(directory, "log"), os.path.join(directory, "pid")
-                argv = self.argv(log, *words, "--pid-file", pid_file, id)
+                argv = self._argv(log, *words, "--pid-file", pid_file, id)
                 try:
-                    status = self.caller.command(argv, numbers[0], out[0], out[1], more, self.timeout, "create")
+                    status = self._caller.command(argv, numbers[0], out[0], out[1], more, self.timeout, "create")
                 except BaseException:
                     self._undo(id)
                     raise
-                self.raise_failure(log, status, words)
-                made.init_is(int(open_text(pid_file)))
+                self._raise_failure(log, status, words)
+                made._init_is(int(open_text(pid_file)))
             return made
         except BaseException:
             made.close()
@@ -176,13 +186,13 @@ class Runtime:
         id = id if id is not None else "py-" + secrets.token_hex(6)
         words: list[Path] = ["run", "--bundle", os.fspath(bundle), *options, id]
         try:
-            done = self.program(words, input, stdin, stdout, stderr, timeout)
+            done = self._program(words, input, stdin, stdout, stderr, timeout)
         except (TimeoutExpired, KeyboardInterrupt):
             self._undo(id)
             raise
         return done.check() if check else done
 
-    def program(
+    def _program(
         self,
         words: Sequence[Path],
         input: bytes | None,
@@ -200,8 +210,8 @@ class Runtime:
                 given[0] = own[-1]
             fds = [mine if fd is None else fd for fd, mine in zip(given, own, strict=False)]
             with caller.log_file() as log:
-                status = self.caller.command(self.argv(log.name, *words), fds[0], fds[1], fds[2], (), timeout, os.fspath(words[0]))
-                self.raise_failure(log.name, 0, words)
+                status = self._caller.command(self._argv(log.name, *words), fds[0], fds[1], fds[2], (), timeout, os.fspath(words[0]))
+                self._raise_failure(log.name, 0, words)
             return Completed(tuple(os.fspath(word) for word in words), status, caller.content(own[1]), caller.content(own[2]))
         finally:
             for fd in own:
@@ -229,24 +239,24 @@ class Runtime:
 
     def containers(self) -> list[Container]:
         """All containers below the root, in the order of `list`."""
-        return [Container(self, row["id"], []) for row in self.json("list", "--format", "json") or ()]
+        return [Container(self, row["id"], []) for row in self._json("list", "--format", "json") or ()]
 
     # ---- calls that change nothing
 
     def validate(self, bundle: Bundle | Path, *, strict: bool = False) -> list[Problem]:
         """All problems and warnings for a bundle. If it is empty, `create` will not refuse the bundle."""
         words: list[Path] = ["validate", "--format", "json", "--bundle", os.fspath(bundle), *(["--strict"] if strict else [])]
-        found = self.json(*words, check=False)
+        found = self._json(*words, check=False)
         return [Problem.of(row, False) for row in found["problems"]] + [Problem.of(row, True) for row in found["warnings"]]
 
     def plan(self, bundle: Bundle | Path, id: str = "plan") -> dict[str, Any]:
         """What create would do, step by step, as `plan --json` prints it."""
-        found: dict[str, Any] = self.json("plan", "--json", "--bundle", os.fspath(bundle), id)
+        found: dict[str, Any] = self._json("plan", "--json", "--bundle", os.fspath(bundle), id)
         return found
 
     def features(self) -> dict[str, Any]:
         """What this runtime supports, in the format of features.md."""
-        found: dict[str, Any] = self.json("features")
+        found: dict[str, Any] = self._json("features")
         return found
 
     def version(self) -> str:
