@@ -1,0 +1,100 @@
+"""docs/kubernetes.md: its manifests are YAML with what the API asks for, and the installer's script works on a node.
+
+The node is a directory with a containerd configuration; the script runs as the DaemonSet runs it: in a container whose root has nothing but
+/pyrunc and a shell, with the node at /host.
+"""
+
+import re
+import shutil
+import subprocess
+import tomllib
+
+import pytest
+import yaml
+
+import harness
+
+PAGE = harness.ROOT / "docs/kubernetes.md"
+STATIC = harness.ROOT / "runtime/bin/pyrunc-static"
+PRIVILEGED = [
+    "CAP_SYS_ADMIN",
+    "CAP_SYS_CHROOT",
+    "CAP_SYS_PTRACE",
+    "CAP_DAC_OVERRIDE",
+    "CAP_CHOWN",
+    "CAP_FOWNER",
+]  # what the script needs of it
+CONFIG = """\
+version = 2
+[plugins."io.containerd.grpc.v1.cri".containerd]
+  default_runtime_name = "runc"
+  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+    runtime_type = "io.containerd.runc.v2"
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+      SystemdCgroup = true
+"""
+
+
+def manifests():
+    """{kind: manifest}"""
+    blocks = re.findall(r"^```yaml\n(.*?)^```", PAGE.read_text(), re.M | re.S)
+    return {one["kind"]: one for block in blocks for one in yaml.safe_load_all(block)}
+
+
+def test_manifests_belong_together():
+    found = manifests()
+    assert set(found) == {"RuntimeClass", "Pod", "DaemonSet"}
+    name = found["RuntimeClass"]["metadata"]["name"]
+    assert found["RuntimeClass"]["handler"] == "pyrunc" and found["Pod"]["spec"]["runtimeClassName"] == name
+    spec = found["DaemonSet"]["spec"]
+    assert spec["selector"]["matchLabels"] == spec["template"]["metadata"]["labels"]
+    assert spec["template"]["spec"]["nodeSelector"] == found["RuntimeClass"]["scheduling"]["nodeSelector"]
+    volumes = {volume["name"] for volume in spec["template"]["spec"]["volumes"]}
+    for container in spec["template"]["spec"]["initContainers"]:
+        assert {mount["name"] for mount in container["volumeMounts"]} <= volumes
+
+
+@pytest.fixture
+def node(tmp_path):
+    """A host as the installer sees it."""
+    made = tmp_path / "node"
+    for name in ("etc/containerd", "usr/local/bin", "proc", "tmp"):
+        (made / name).mkdir(parents=True)
+    (made / "etc/containerd/config.toml").write_text(CONFIG)
+    return made
+
+
+@pytest.mark.kernel
+@pytest.mark.slow
+def test_the_installer(pyrunc, make_bundle, node, no_leaks):
+    """Twice, as after a restart of the node's pod: the program is there, containerd's file has the entry once, containerd is restarted."""
+    if not STATIC.exists():
+        pytest.skip("make build has not made the compiled launcher")
+    (script,) = [one["command"][2] for one in manifests()["DaemonSet"]["spec"]["template"]["spec"]["initContainers"]]
+    (volume,) = manifests()["DaemonSet"]["spec"]["template"]["spec"]["volumes"]
+    assert volume["hostPath"]["path"] == "/"
+    bundle = make_bundle(args=["/bin/sh", "-ec", script])
+    bundle = bundle.patch({
+        "/root/readonly": False,
+        "/mounts": [
+            *bundle.config["mounts"],
+            {"destination": "/host", "type": "bind", "source": str(node), "options": ["rbind", "rw"]},
+            {"destination": "/host/proc", "type": "proc", "source": "proc"},
+        ],
+        "/process/capabilities": {kind: PRIVILEGED for kind in ("bounding", "effective", "permitted")},
+    })  # fmt: skip
+    shutil.copy(STATIC, bundle.rootfs / "pyrunc")
+    systemctl = bundle.rootfs / "bin/systemctl"  # nsenter finds it in the mount namespace of process 1, here the script's own
+    systemctl.unlink(missing_ok=True)
+    systemctl.write_text('#!/bin/sh\necho "$@" >> /host/restarts\n')
+    systemctl.chmod(0o755)
+    for count in (1, 2):
+        result = pyrunc.run(bundle)
+        assert result.code == 0, result
+        assert (node / "restarts").read_text() == "restart containerd\n" * count
+    entry = tomllib.loads((node / "etc/containerd/config.toml").read_text())["plugins"]["io.containerd.grpc.v1.cri"]["containerd"]
+    assert entry["runtimes"]["pyrunc"]["options"] == {"BinaryName": "/usr/local/bin/pyrunc", "SystemdCgroup": True}
+    assert entry["default_runtime_name"] == "runc" and "runc" in entry["runtimes"]
+    assert sorted(path.name for path in (node / "usr/local/bin").iterdir()) == ["pyrunc"]
+    done = subprocess.run([node / "usr/local/bin/pyrunc", "--version"], capture_output=True, text=True, timeout=harness.WATCHDOG)
+    assert done.stdout.startswith("pyrunc version")
