@@ -39,6 +39,7 @@ O_NOFOLLOW = posix.O_NOFOLLOW
 F_DUPFD_CLOEXEC = 1030
 STREAMS = {"/dev/stdout": 1, "/dev/stderr": 2, "/dev/fd/1": 1, "/dev/fd/2": 2, "/proc/self/fd/1": 1, "/proc/self/fd/2": 2}
 JOURNAL, SYSLOG = "/run/systemd/journal/socket", "/dev/log"
+LEVELS = ("panic", "fatal", "error", "warning", "warn", "info", "debug", "trace")  # of engines: errors and warnings are always logged
 PRIORITY = {"error": 3, "warning": 4, "debug": 7}
 DAEMON = 3  # facility of syslog(3)
 ENOENT, EACCES, ECONNREFUSED = 2, 13, 111
@@ -51,7 +52,10 @@ def configure(options: Globals) -> None:
     if style not in ("text", "json"):
         raise UsageError("bad-log-format", "invalid log-format: %s" % style, None, "log-format", "use text or json")
     _config.format = style
-    _config.debug = bool(options.get("debug")) or options.get("log_level") == "debug"
+    level = options.get("log_level") or "error"
+    if level not in LEVELS:
+        raise UsageError("bad-log-level", "invalid log-level: %s" % level, None, "log-level", "use error, warning or debug")
+    _config.debug = bool(options.get("debug")) or level in LEVELS[-2:]
     path = options.get("log")
     if not path:
         return

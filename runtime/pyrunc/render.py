@@ -124,7 +124,10 @@ def _field(paint: Paint, columns: int | None, name: str, text: str) -> list[str]
 
 
 def _sentence(text: str) -> str:
-    """A hint as a sentence, unless it begins with something to type."""
+    """A hint as sentences, unless it begins with something to type."""
+    asked, mark, rest = text.partition("? ")
+    if mark:
+        return _sentence(asked) + mark + _sentence(rest)
     first = text.partition(" ")[0]
     return text[:1].upper() + text[1:] if first.isalpha() and first.islower() and first != "pyrunc" else text
 

@@ -16,7 +16,8 @@ def test_tree(pyrunc, make_bundle, no_leaks):
     text = pyrunc.ok("plan", "--bundle", bundle, "mine").out
     assert text.startswith("plan of mine from %s\n\nprepare  host  " % bundle), text
     assert "/hostname" in text and "pids.max = 9\n" in text and "hush" not in text and "\x1b" not in text
-    assert "uts.init_set" not in text and 'flags: ["nosuid"' in text
+    assert "uts.init_set" not in text and '"/proc proc from proc (nosuid,' in text
+    assert '"allow c 1:3 rwm"' in text and '"/dev/null c 1:3 mode 0666 owner 0:0"' in text, "short forms of what has many members"
     full = pyrunc.ok("plan", "--full", "--bundle", bundle, "mine").out
     assert "uts.init_set" in full and "prepare (host)\n" in full and "hush" not in full
 
@@ -61,7 +62,7 @@ def test_diff_with_another_config(pyrunc, bundle, no_leaks):
     assert [(row["before"], row["after"]) for row in found["files"] if row["file"].endswith("pids.max")] == [(None, "5")]
     assert any(row["part"] == "oom" and row["before"] is None and row["after"] == 500 for row in found["values"]), found
     text = pyrunc.call("plan", "--bundle", bundle, "--diff", other).out
-    assert "- step enter: uts.init_set\n" in text and "+ step placed: oom.host_write\n" in text
+    assert "steps\n    - enter    uts.init_set\n" in text and "    + placed   oom.host_write\n" in text
 
 
 def test_diff_with_another_bundle(pyrunc, make_bundle):

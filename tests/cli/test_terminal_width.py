@@ -15,13 +15,17 @@ def lines_at_a_terminal(runtime: harness.Runtime, columns: int, *words: object) 
 
 
 @pytest.mark.parametrize("columns", [80, 200])
-def test_it_fits(pyrunc, waiting, columns):
+def test_it_fits(pyrunc, waiting, make_bundle, columns):
     id = pyrunc.create(waiting)
     config = waiting.path / "config.json"
+    other = make_bundle({"/process/env": ["LONG=" + "x" * 300], "/process/cwd": "/some/where" * 30, "/linux/resources/pids": {"limit": 7}})
+    waiting.patch({"/process/args": ["/bin/echo", "some words " * 30]})  # a difference from the saved config
     commands = (
         ["help"], ["help", "update"], ["help", "commands"], ["errors"], ["explain", "memory.limit"], ["explain", "PYR-4001"], ["doctor"],
         ["explain", "/mounts", waiting], ["plan", "--bundle", waiting], ["list"], ["stats"], ["trace", id], ["mounts", "list", id],
-        ["features", "--deviations"], ["features", "--format", "text"], ["spec", "--explain", "--profile", "docker"], ["validate", config],
+        ["features", "--deviations"], ["features", "--format", "text"], ["spec", "--explain", "--profile", "docker"], ["validate", config], ["diff", id],
+        ["plan", "--full", "--bundle", waiting], ["plan", "--bundle", waiting, "--diff", other], ["state", "nobody"], ["rnu"], ["gc"],
+        ["list", "--fromat"], ["logs", id], ["run", "--bundle", other.path / "none", "x"], ["explain", "memroy"], ["list", "--engine", "all"],
     )  # fmt: skip
     for words in commands:
         lines = lines_at_a_terminal(pyrunc, columns, *words)

@@ -76,6 +76,7 @@ def _planned(options: Options, state_dir: StateDir) -> tuple[dict[str, Any], Pla
 
 def _text(document: dict[str, Any], paint: Paint) -> str:
     lines = []
+    columns = render.width(1)
     area = None
     titles = {"config": "config (saved and bundle)" if document["config"] is None else "config (%s and saved)" % document["config"]}
     for row in document["differences"]:
@@ -85,10 +86,10 @@ def _text(document: dict[str, Any], paint: Paint) -> str:
         lines.append(
             "  %s%s" % (quote(row["what"], 400), paint("  " + row["pointer"], "dim") if row["pointer"] not in (None, row["what"]) else "")
         )
-        lines.append(paint("    - %s" % _shown(row["planned"]), "red"))
-        lines.append(paint("    + %s" % _shown(row["seen"]), "green"))
+        lines.append(paint(render.cut("    - %s" % _shown(row["planned"]), columns), "red"))
+        lines.append(paint(render.cut("    + %s" % _shown(row["seen"]), columns), "green"))
     lines += ["%s: %s can't be read: %s" % (paint("note", "yellow"), row["area"], quote(row["why"], 400)) for row in document["unread"]]
-    if not document["differences"] and render.width(1):
+    if not document["differences"] and columns:
         lines.insert(0, "no differences")
     return "".join(line + "\n" for line in lines)
 

@@ -61,7 +61,9 @@ def pointer_of(word: str) -> str:
     close = nearest(word.upper(), [row["code"] for row in codes.rows()]) if word.upper().startswith("PYR") else []
     close = close or nearest_places(word, known)
     hint = (
-        "nearest: " + ", ".join(close) if close else "give a code (`pyrunc errors` lists them), a pointer such as /process/args, or a name"
+        "did you mean %s?" % choice.listed(tuple(close))
+        if close
+        else "give a code (`pyrunc errors` lists them), a pointer such as /process/args, or a name"
     )
     raise UsageError("unknown-topic", "%s is neither a code nor a property of config.json" % quote(word), "explain", None, hint)
 

@@ -15,6 +15,7 @@ from pyrunc.parts.table import PARTS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from pyrunc.cmdline import Globals, Options
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 HIDDEN = "…"
 SETS = ("bounding", "effective", "permitted", "inheritable", "ambient")
+LINES = 4  # of a value in the folded form
 SIDES = {"setup": "init", "enter": "init", "tail": "init"}
 
 
@@ -140,7 +142,7 @@ def human(made: Made, paint: Paint, full: bool = False) -> str:
     lines += ["", paint("properties", "bold")]
     for part, entry in made.plans.items():
         value = named(shown(part, entry))
-        value = value if full else without_empty(value)
+        value = value if full else brief(without_empty(value))
         items = value.items() if isinstance(value, dict) else [("", value)] if value else []
         leaves = [line for key, one in items for line in outline(one, key or None, columns or 110)]
         if leaves:
@@ -193,7 +195,68 @@ def _count(number: int, word: str) -> str:
 def _hanging(text: str, columns: int | None, full: bool) -> list[str]:
     """A line of outline(), below its property: wrapped, or cut to one line."""
     own = len(text) - len(text.lstrip(" "))
-    return render.wrapped(text, columns, "    ", " " * (own + 8)) if full else [render.cut("    " + text, columns)]
+    rows = render.wrapped(text.lstrip(" "), columns, " " * (own + 4), " " * (own + 8))
+    if not full:
+        rows = [*rows[: LINES - 1], rows[LINES - 1] + " …"] if len(rows) > LINES else rows
+        rows = [render.cut(row, columns) for row in rows]
+    return rows
+
+
+def brief(value: Any) -> Any:
+    """Plain data with one short text for a device, a rule, a mount's data and the like: for people who read the folded form."""
+    if isinstance(value, (list, tuple)):
+        return [brief(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    found = {key: brief(one) for key, one in value.items()}
+    for key, form in BRIEF.items():
+        rows = value.get(key)
+        if isinstance(rows, (list, tuple)) and rows:
+            try:
+                found[key] = [form(row) for row in rows]
+            except (AttributeError, KeyError, IndexError, TypeError, ValueError):  # of another part, with other rows
+                continue
+            if key in JOINED:
+                found[key] = ", ".join(found[key])
+    if "manager" in found:
+        found.pop("mounts", None)  # where the hierarchies are mounted: the paths show it
+    return found
+
+
+def _item(row: Any) -> str:
+    """A sysctl, a limit, or a mount: destination, type and source, flags and data, and what else there is."""
+    if isinstance(row, (list, tuple)):
+        if len(row) == 3:
+            return "%s = %s" % (row[0], row[2])
+        name, _number, soft, hard, _index = row
+        return "%s soft %d hard %d" % (name, soft, hard)
+    words = [*row.get("flags", ()), *(str(one[0]) for one in row.get("data", ()))]
+    words += ["%s=%s" % (key, jsonio.dumps(value)) for key, value in row.items() if key not in MOUNT]
+    return "%s %s from %s%s" % (row["destination"], row["type"], row["source"], " (%s)" % ",".join(words) if words else "")
+
+
+def _number(value: int) -> str:
+    return "*" if value < 0 else str(value)
+
+
+def _rule(row: Any) -> str:
+    """A rule of the device cgroup, as the kernel writes it."""
+    allow, kind, major, minor, access = row
+    return "%s %s %s:%s %s" % ("allow" if allow else "deny", kind, _number(major), _number(minor), access)
+
+
+BRIEF: dict[str, Callable[[Any], str]] = {
+    "devices": _rule,
+    "nodes": lambda row: "%(path)s %(type)s %(major)d:%(minor)d mode %(mode)s owner %(uid)d:%(gid)d" % row,
+    "list": _item,
+    **dict.fromkeys(SETS, str),
+    "links": lambda row: "%s -> %s" % (row[0], row[1]),
+    "data": lambda row: str(row[0]),
+    "masked": lambda row: str(row[0]),
+    "readonly": lambda row: str(row[0]),
+}
+JOINED = ("links", "masked", "readonly", *SETS)
+MOUNT = ("destination", "type", "source", "flags", "data", "kind", "pointer")
 
 
 def without_empty(value: Any) -> Any:
@@ -346,15 +409,33 @@ def changes(before: dict[str, Any], after: dict[str, Any]) -> list[dict[str, Any
 
 
 def _diff_text(found: dict[str, list[dict[str, Any]]], paint: Paint) -> str:
+    """Below the properties and files that differ: - what is planned, + what is planned with OTHER, as in `diff`."""
+    keys = {row[0]: ", ".join(row[2]) or "(%s)" % row[0] for row in PARTS}
+    columns = render.width(1)
     lines = []
+
+    def changed(sign: str, text: str) -> None:
+        lines.append(paint(render.cut("    %s %s" % (sign, text), columns), "green" if sign == "+" else "red"))
+
+    last = None
+    for row in found["values"]:
+        if row["part"] != last:
+            last = row["part"]
+            lines.extend(paint(text, "cyan") for text in render.wrapped(keys[last], columns, "  ", "  "))
+        for sign, value in (("-", row["before"]), ("+", row["after"])):
+            if value is not None:
+                changed(sign, "%s: %s" % (quote(row["path"].lstrip("/") or "/", 400), quote(jsonio.dumps(value), 400)))
+    lines[:0] = [paint("properties", "bold")] if lines else []
+    if found["files"]:
+        lines.append(paint("control files", "bold"))
+    for row in found["files"]:
+        for sign, value in (("-", row["before"]), ("+", row["after"])):
+            if value is not None:
+                changed(sign, "%s = %s" % (quote(row["file"]), quote(str(value), 400)))
+    if found["steps"]:
+        lines.append(paint("steps", "bold"))
     for row in found["steps"]:
-        sign, colour = ("+", "green") if row["change"] == "added" else ("-", "red")
-        lines.append(paint("%s step %s: %s" % (sign, row["phase"], row["step"]), colour))
-    for kind, name in (("values", "%s"), ("files", "%s")):
-        for row in found[kind]:
-            what = name % (quote(row["file"]) if kind == "files" else quote(row["part"] + row["path"], 400))
-            if row["before"] is not None:
-                lines.append(paint("- %s = %s" % (what, quote(jsonio.dumps(row["before"]), 400)), "red"))
-            if row["after"] is not None:
-                lines.append(paint("+ %s = %s" % (what, quote(jsonio.dumps(row["after"]), 400)), "green"))
+        changed("+" if row["change"] == "added" else "-", "%-8s %s" % (row["phase"], row["step"]))
+    if not lines and columns:
+        lines.append("no differences")
     return "".join(line + "\n" for line in lines)

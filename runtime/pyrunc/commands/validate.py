@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from pyrunc import fileio, helper_process, jsonio, render
 from pyrunc.commands import choice
-from pyrunc.errors import PyruncError, Refusal, Unsupported, UsageError, quote
+from pyrunc.errors import PyruncError, Refusal, Unsupported, UsageError, errno_text, quote
 from pyrunc.oci import load, schema_table, validate, version
 
 TYPE_CHECKING = False
@@ -46,8 +46,10 @@ def _given(options: Options, path: str) -> None:
 
     try:
         is_file = fileio.is_regular(posix.stat(path).st_mode)
-    except (OSError, ValueError):
-        is_file = False  # bundle_of() has the sentence
+    except (OSError, ValueError) as e:
+        text = errno_text(e.errno) if isinstance(e, OSError) else "the path has a NUL byte"
+        hint = "give a bundle, or the config of one"
+        raise UsageError("bundle", "%s: %s" % (quote(path), text), "validate", "bundle", hint) from None
     if not is_file:
         options["bundle"] = path
         return
@@ -148,7 +150,7 @@ class Report:
 
 
 def _order(found: dict[str, Any]) -> tuple[int, int]:
-    return found["line"] or 0, found["column"] or 0
+    return found["line"] or 1 << 60, found["column"] or 0  # what has no place is about the whole document: last
 
 
 def _count(number: int, word: str) -> str:

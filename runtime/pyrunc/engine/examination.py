@@ -114,7 +114,9 @@ class Examination:
             asked = set(failed) | _needing(set(failed)) if asked is None else asked
         left = _needing(set(failed)) - set(failed)
         if left:
-            words = "not checked, because of the problems above: %s" % ", ".join(sorted(left))
+            words = "not checked, because of other problems: %s" % ", ".join(
+                sorted({row[2][0] for row in PARTS if row[0] in left and row[2]})
+            )
             self.warnings.append(("plan", None, words, None))
         for part, entry in list(ctx.plans.items()):
             self._check(part, entry, ctx)

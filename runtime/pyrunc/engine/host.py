@@ -383,7 +383,9 @@ def write_pid_file(path: str, pid: int) -> None:
             posix.close(fd)
     except OSError as e:
         words = "cannot write the pid file %s: %s" % (path, errno_text(e.errno))
-        raise StepFailure.from_oserror(CallError.of(e, words=words), "engine.pid_file", "host") from e
+        failure = StepFailure.from_oserror(CallError.of(e, words=words), "engine.pid_file", "host")
+        failure.hint = "give --pid-file a path in a directory that exists and can be written to"
+        raise failure from e
 
 
 def _is_written_in_place(path: str) -> bool:
