@@ -40,6 +40,18 @@ def test_podman(tmp_path: pathlib.Path) -> None:
         json.dumps([{"id": "abc", "names": ["calm"]}, {"id": "d", "names": ["x"]}])
     )
     assert named("podman", {}, "%s/overlay/x/merged" % tmp_path) == ("calm", None)
+    (tmp_path / "overlay-containers/volatile-containers.json").write_text(json.dumps([{"id": "v", "names": ["brief"]}]))
+    assert named("podman", {}, "%s/overlay/x/merged" % tmp_path, "v") == ("brief", None), "of podman run --rm"
+
+
+def test_where_docker_was_told_to_keep_its_files(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """exec-root of daemon.json, and another containerd namespace."""
+    (tmp_path / "run/runtime-runc/remapped").mkdir(parents=True)
+    (tmp_path / "daemon.json").write_text(json.dumps({"exec-root": str(tmp_path / "run")}))
+    monkeypatch.setattr(engines, "DOCKER_CONFIG", str(tmp_path / "daemon.json"))
+    assert str(tmp_path / "run/runtime-runc/remapped") in engines.places("docker")
+    (tmp_path / "daemon.json").write_text("{")
+    assert str(tmp_path / "run/runtime-runc/remapped") not in engines.places("docker")
 
 
 @pytest.mark.parametrize(

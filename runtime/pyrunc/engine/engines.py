@@ -2,6 +2,7 @@
 
 Where engines keep the state of a runtime's containers:
 - Docker: --root /run/docker/runtime-NAME/moby; since Docker 23 one directory, runtime-runc, for every runtime that is called as runc is.
+  /run/docker is daemon.json's exec-root, or $XDG_RUNTIME_DIR/docker of a user; moby is the name of a containerd namespace.
 - containerd, and so Kubernetes' CRI: --root /run/containerd/runc/NAMESPACE.
 - podman and CRI-O: the runtime's own default, unless runtime_root says otherwise. Their containers have their annotations.
 Names are in annotations (CRI), or in the engine's own files (Docker, podman).
@@ -18,6 +19,7 @@ from pyrunc.linux import pidfd
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any, TypedDict
 
     class Found(TypedDict):
@@ -36,19 +38,28 @@ if TYPE_CHECKING:
 
 ENGINES = ("docker", "podman", "containerd", "cri-o")
 DOCKER, CONTAINERD = "/run/docker", "/run/containerd/runc"
+DOCKER_CONFIG = "/etc/docker/daemon.json"
 LIMIT = 16 << 20
 CRI = "io.kubernetes.cri."  # containerd's annotations; CRI-O's are io.kubernetes.cri-o. and the kubelet's labels
+# of containers/storage; the second file has those of `podman run --rm`
+STORED = tuple(
+    "%s-containers/%scontainers.json" % (driver, kind) for driver in ("overlay", "vfs", "btrfs", "zfs") for kind in ("", "volatile-")
+)
 FULL_ID = 64  # length of an engine's full id: never a name, and never a prefix
 
 
 def places(engine: str) -> list[str]:
     """The directories that may contain the state of an engine's containers."""
+    xdg = fileio.fsdecode(posix.environ.get(b"XDG_RUNTIME_DIR", b""))
+    runs = ["/run", xdg] if xdg and posix.geteuid() != 0 else ["/run"]
     if engine == "docker":
-        return ["%s/%s/moby" % (DOCKER, name) for name in _names(DOCKER) if name.startswith("runtime-")]
+        given = _read(DOCKER_CONFIG).get("exec-root")
+        homes = dict.fromkeys([str(given or DOCKER), *(run + "/docker" for run in runs)])
+        runtimes = ["%s/%s" % (home, name) for home in homes for name in _names(home) if name.startswith("runtime-")]
+        return ["%s/%s" % (runtime, namespace) for runtime in runtimes for namespace in _names(runtime)]
     if engine == "containerd":
         return ["%s/%s" % (CONTAINERD, name) for name in _names(CONTAINERD)]
-    own = store.root_of({}) if posix.geteuid() == 0 or b"XDG_RUNTIME_DIR" in posix.environ else "/run/pyrunc"
-    return list(dict.fromkeys((own, "/run/pyrunc", "/run/crun", "/run/runc")))
+    return ["%s/%s" % (run, name) for run in runs for name in ("pyrunc", "crun", "runc")]
 
 
 def containers(engine: str) -> list[Found]:
@@ -152,16 +163,26 @@ def _name(found: Found, annotations: dict[str, str], rootfs: str) -> None:
     if name or kind == "sandbox":
         found["name"] = name if name and name != "POD" else "(sandbox)"
     elif found["engine"] == "docker":
-        home = rootfs.partition("/overlay2/")[0] if "/overlay2/" in rootfs else rootfs.partition("/rootfs/")[0]
-        homes = dict.fromkeys((home if home.startswith("/") else "/var/lib/docker", "/var/lib/docker"))
-        names = [_read("%s/containers/%s/config.v2.json" % (one, found["id"])).get("Name") for one in homes]
-        found["name"] = next((str(one).lstrip("/") for one in names if one), None)
+        places = ("containers/%s/config.v2.json" % found["id"],)
+        found["name"] = next((str(one["Name"]).lstrip("/") for one in _beside(rootfs, places, "/var/lib/docker") if "Name" in one), None)
     elif found["engine"] in ("podman", "cri-o"):
-        home = rootfs.partition("/overlay/")[0] if "/overlay/" in rootfs else "/var/lib/containers/storage"
-        rows: Any = _read(home + "/overlay-containers/containers.json")
-        for row in rows if type(rows) is list else ():
-            if type(row) is dict and row.get("id") == found["id"]:
-                found["name"] = next(iter(row.get("names") or ()), None)
+        for rows in _beside(rootfs, STORED, "/var/lib/containers/storage"):
+            mine = [row for row in rows if type(row) is dict and row.get("id") == found["id"]]
+            if mine:
+                found["name"] = next(iter(mine[0].get("names") or ()), None)
+                return
+
+
+def _beside(path: str, places: tuple[str, ...], usual: str) -> Iterator[Any]:
+    """The documents at `places` in the directories above a path, and in the usual one."""
+    homes = [path]
+    while homes[-1].count("/") > 1:
+        homes.append(homes[-1].rpartition("/")[0])
+    for home in dict.fromkeys((*homes[1:], usual)):
+        for place in places:
+            found = _read("%s/%s" % (home, place))
+            if found:
+                yield found
 
 
 def _names(folder: str) -> list[str]:
