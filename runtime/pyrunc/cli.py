@@ -167,7 +167,7 @@ COMMANDS = {
         False,
     ),  # fmt: skip
     "events": Command(False, {"stats": B, "interval": V, "format": V}, {"f": "format"}, 1, 1, False),
-    "stats": Command(False, {"format": V, "all": B}, {"f": "format", "a": "all"}, 0, None, False),
+    "stats": Command(False, {"format": V, "all": B, "engine": V}, {"f": "format", "a": "all"}, 0, None, False),
     "top": Command(False, {"interval": V, "count": V, "all": B, "format": V}, {"f": "format", "a": "all", "n": "count"}, 0, None, False),
     "wait": Command(False, {"format": V, "timeout": V}, {"f": "format"}, 1, 1, False),
     "gc": Command(False, {"force": B, "older": V, "engine": V, "format": V}, {"f": "force"}, 0, 0, False),

@@ -71,6 +71,17 @@ def test_several_by_name_in_one_command(pyrunc, pod):
     assert result.code == 0 and result.out.count(pod) == 2, result
 
 
+def test_metrics_of_all_engines(pyrunc, pod):
+    """One file for Prometheus, with the engine's names as labels."""
+    lines = pyrunc.call("stats", "--engine", "all", "--format", "prometheus", raw=True).out.splitlines()
+    labels = 'id="%s",engine="containerd",name="web",pod="shop/%s"' % (pod, POD)
+    assert [line.partition("{")[0] for line in lines if labels in line].count("pyrunc_pids") == 1
+    assert pod in json.loads(pyrunc.call("stats", "--engine", "containerd", "--format", "json", raw=True).out)
+    assert pod not in pyrunc.call("stats", "--engine", "docker", raw=True).out
+    refused = pyrunc.call("stats", "--engine", "all", pod, raw=True)
+    assert refused.code == 1 and "leave out the ids" in refused.said
+
+
 def test_exec_by_prefix(pyrunc, pod):
     result = pyrunc.call("exec", pod[:10], "/bin/echo", "hello", raw=True)
     assert (result.code, result.out) == (0, "hello\n"), result

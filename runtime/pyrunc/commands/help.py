@@ -170,6 +170,7 @@ MEANING = {
     "plan --diff": "show what another bundle, or another config, would change",
     "quiet": "print only ids",
     "engine": "list the containers of docker, podman, containerd, cri-o or all, whichever runtime made them",
+    "stats --engine": "the containers of docker, podman, containerd, cri-o or all that pyrunc made",
     "gc --engine": "look below the roots of docker, podman, containerd, cri-o or all",
     "deviations": "list where pyrunc differs from runc on purpose",
     "json": "print JSON",

@@ -81,7 +81,7 @@ EXAMPLES = {
         "pyrunc mounts remove web /data",
     ),
     "events": ("pyrunc events --stats web", "pyrunc events --interval 10s web"),
-    "stats": ("pyrunc stats", "pyrunc stats --format json web"),
+    "stats": ("pyrunc stats", "pyrunc stats --format json web", "pyrunc stats --engine all"),
     "top": ("pyrunc top --interval 1s",),
     "wait": ("pyrunc wait web", "pyrunc wait --timeout 30s --format json web"),
     "gc": ("pyrunc gc", "pyrunc gc --engine all", "pyrunc gc --force --older 1h"),

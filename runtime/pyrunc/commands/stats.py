@@ -1,5 +1,5 @@
 """stats [ID...]: prints the resource usage of containers, as a table, as JSON (the data of runc's events by id) or in Prometheus' text format.
-Without ids: all containers that run (--all: the stopped ones, too)."""
+Without ids: all containers that run (--all: the stopped ones, too). --engine: those of an engine, in whatever directory it keeps them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pyrunc.cgroup import stats
 from pyrunc.commands import choice, lookup
 from pyrunc.commands.list import table
 from pyrunc.engine import status
-from pyrunc.errors import StateError
+from pyrunc.errors import StateError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,11 +35,16 @@ METRICS = (  # name, type, help, value
 
 def main(options: Options, args: list[str]) -> int:
     style = choice.format_of(options, "stats", "table", "json", "prometheus")
-    found = collect(options, args, stats.collect if style == "json" else stats.brief)
+    read = stats.collect if style == "json" else stats.brief
+    labels: dict[str, str] = {}
+    if "engine" in options:
+        found, labels = _of_engines(options, args, read)
+    else:
+        found = collect(options, args, read)
     if style == "json":
         text = jsonio.dumps({id: data for id, _status, data in found}) + "\n"
     elif style == "prometheus":
-        text = prometheus(found)
+        text = prometheus(found, labels)
     else:
         text = table([HEAD] + [_row(*entry) for entry in found])
     fileio.write_all(1, text.encode("utf-8", "surrogateescape"))
@@ -62,6 +67,36 @@ def collect(options: Options, args: list[str], read: Callable[[dict[str, str]], 
             found.append((state_dir.id, now, read(state_dir.state.get("cgroup_paths") or {})))
         state_dir.close()
     return found
+
+
+def _of_engines(options: Options, args: list[str], read: Callable[[dict[str, str]], Any]) -> tuple[list[Found], dict[str, str]]:
+    """What collect() returns, of an engine's containers that this runtime has made, and for each id more labels for Prometheus."""
+    from pyrunc.engine import engines
+
+    if args:
+        raise UsageError(
+            "ids-and-engine", "--engine is for all containers of an engine", "stats", "engine", "leave out the ids or --engine"
+        )
+    known = (*engines.ENGINES, "all")
+    found: list[Found] = []
+    labels = {}
+    for one in engines.containers(choice.chosen(options["engine"], known, "stats", "engine", "bad-engine", "invalid engine: %s")):
+        if one["runtime"] != "pyrunc" or not (options.get("all") or one["status"] in ("created", "running", "paused")):
+            continue
+        try:
+            state_dir = store.open_state_dir(one["root"], one["id"]).load()
+        except StateError:
+            continue  # deleted meanwhile
+        found.append((one["id"], one["status"], read(state_dir.state.get("cgroup_paths") or {})))
+        state_dir.close()
+        named = (("engine", one["engine"]), ("name", one["name"]), ("pod", one["pod"]))
+        labels[one["id"]] = "".join(',%s="%s"' % (key, _escaped(value)) for key, value in named if value)
+    return found, labels
+
+
+def _escaped(text: str) -> str:
+    """The value of a label."""
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
 def io_bytes(data: dict[str, Any], kind: str) -> int:
@@ -87,12 +122,12 @@ def _row(id: str, now: str, data: dict[str, Any]) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def prometheus(found: list[Found]) -> str:
-    """Prometheus' text format 0.0.4, for the text file collector of node_exporter."""
+def prometheus(found: list[Found], labels: dict[str, str]) -> str:
+    """Prometheus' text format 0.0.4, for the text file collector of node_exporter. labels: more of them, by id."""
     lines = ["# collected %d" % time.time()]
     for name, kind, text, value in METRICS:
         lines += ["# HELP %s %s." % (name, text), "# TYPE %s %s" % (name, kind)]
-        lines += ['%s{id="%s"} %s' % (name, id, _number(value(data))) for id, _status, data in found]
+        lines += ['%s{id="%s"%s} %s' % (name, id, labels.get(id, ""), _number(value(data))) for id, _status, data in found]
     return "\n".join(lines) + "\n"
 
 
