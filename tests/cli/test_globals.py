@@ -224,6 +224,14 @@ def test_options_of_others_are_taken(pyrunc, words, tmp_path):
     assert pyrunc.ok("list", "-q", globals=["--log", tmp_path / "log", *words]).err == ""
 
 
+@pytest.mark.parametrize("level", ["error", "warn", "info", "trace", "nonsense"])
+def test_log_levels(pyrunc, level):
+    """Those of engines; no other word is taken for one."""
+    result = pyrunc.call("list", "-q", globals=["--log-level", level])
+    assert result.code == (level == "nonsense"), result
+    assert level != "nonsense" or result.said.endswith("invalid log-level: nonsense; use error, warning or debug"), result
+
+
 def test_cgroup_manager_disabled(pyrunc, waiting):
     """podman: `--cgroups=disabled`. No cgroup is made."""
     id = pyrunc.new_id()

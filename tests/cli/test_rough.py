@@ -191,6 +191,14 @@ def test_log_to_a_stream(runtime, name):
     assert runtime.call("list", "-q", globals=("--log", "/dev/" + name)).code == 0
 
 
+def test_files_that_are_not_there_have_their_own_remedies(pyrunc, waiting, tmp_path, no_leaks):
+    missing = tmp_path / "none" / "file"
+    result = pyrunc.call("create", "--pid-file", missing, "--bundle", waiting, pyrunc.new_id())
+    assert result.code == 1 and "give --pid-file a path in a directory that exists" in result.said, result
+    result = pyrunc.call("validate", missing)
+    assert result.code == 1 and "%s: no such file or directory; give a bundle" % missing in result.said, result
+
+
 def test_a_process_file_that_is_not_there_is_named(pyrunc, waiting, tmp_path):
     id = pyrunc.started(waiting)
     result = pyrunc.call("exec", "--process", "none.json", id, cwd=tmp_path)
