@@ -33,20 +33,26 @@ static int in(const char *const *words, const char *word)
 }
 
 /* Parses like cli.parse, as far as is necessary to find the command after the global options. */
-int is_sealed_command(int argc, char **argv)
+const char *command_of(int argc, char **argv)
 {
     for (int i = 1; i < argc; i++) {
         const char *word = argv[i];
         if (word[0] != '-' || !word[1])
-            return in(sealed_commands, word);
+            return word;
         if (word[1] == '-' && !word[2])
-            return i + 1 < argc && in(sealed_commands, argv[i + 1]);
+            return i + 1 < argc ? argv[i + 1] : 0;
         while (*word == '-')
             word++;
         if (!bare_find(word, '=') && in(options_with_value, word))
             i++;
     }
     return 0;
+}
+
+int is_sealed_command(int argc, char **argv)
+{
+    const char *command = command_of(argc, argv);
+    return command && in(sealed_commands, command);
 }
 
 /* ---- an incomplete download */

@@ -1,11 +1,12 @@
 """Writes the parts of the compiled launcher: the package as byte code, and the syntax of the command line as C.
 
-    freeze.py RUNTIME OUT [--encodings] [--helpers] [--libseccomp] [--licences=FILE]      → OUT/frozen.bin, OUT/frozen.h, OUT/commands.h
+    freeze.py RUNTIME OUT [--encodings] [--helpers] [--libseccomp] [--groups] [--licences=FILE]  → OUT/frozen.bin, OUT/frozen.h, OUT/commands.h
 
 Run it with the interpreter whose libpython is linked, because byte code belongs to one minor version. Docstrings and annotations are
 omitted (nothing reads them at run time), assertions are kept. api/ is not frozen: it runs in applications. The modules of helper/ that need
 only the standard library are frozen, so that their commands need no Python on the host: `--helpers` adds them and what they import,
 `--libseccomp` adds those that call libseccomp, which is then linked in. helper_process.py calls frozen helpers in the same process.
+`--groups` marks the functions of hot.txt, each with the number of its group, for tuning_313.c, which removes the mark again.
 `--encodings` also freezes the standard library's codecs, for an interpreter that is initialised completely (shared libpython).
 
 The rows of frozen.h are in two parts: the first FROZEN_AT_ONCE modules belong to the snapshot, the others are imported when needed.
@@ -18,8 +19,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from types import CodeType
 
 ALIGN = 16
+GROUP_SHIFT = 26  # of co_flags, as in tuning_313.c
+MOST_GROUPS = 31
+PLACES = ("before the clone", "host", "init", "exec", "others")  # as in heap.h
+HEADER = 8  # of a block, as in heap.c
+HERE = os.path.dirname(os.path.abspath(__file__))
 IN_THE_HELPER = {"pyrunc.oci.explain"}
 HELPERS = ("engines", "install", "regex")  # modules of pyrunc.helper that need only the standard library
 WITH_LIBSECCOMP = ("seccomp", "syscalls")
@@ -70,7 +77,43 @@ class Untyped(ast.NodeTransformer):
         return node
 
 
-def code(path: str, shown: str) -> bytes:
+class Groups:
+    """The functions of hot.txt. sizes: of the memory that the code of each group takes, in bytes."""
+
+    def __init__(self, options: tuple[str, ...]) -> None:
+        self.numbers: dict[tuple[str, str], int] = {}  # {(module, function): number of its group, from 1}
+        self.sizes: list[int] = []
+        self.places = [0] * len(PLACES)  # bits: group 1 runs there, group 2, …
+        if "--groups" not in options:
+            return
+        with open(os.path.join(HERE, "hot.txt"), encoding="utf-8") as file:
+            for line in file.read().splitlines():
+                if line.startswith("["):
+                    for name in line.strip("[]").split(", "):
+                        self.places[PLACES.index(name)] |= 1 << len(self.sizes)
+                    self.sizes.append(ALIGN)
+                elif line and not line.startswith("#"):
+                    module, _, function = line.partition(" ")
+                    self.numbers[module, function] = len(self.sizes)
+        if len(self.sizes) > MOST_GROUPS:
+            raise SystemExit("freeze.py: hot.txt has %d groups, more than %d" % (len(self.sizes), MOST_GROUPS))
+
+    def row(self) -> tuple[int, str, str]:
+        """For struct groups of heap.h."""
+        return len(self.sizes), ", ".join(map(str, self.sizes)), ", ".join(map(str, self.places))
+
+    def marked(self, module: str, made: CodeType) -> CodeType:
+        """The code of a module, and in it that of its functions, with the numbers of their groups."""
+        inside = tuple(self.marked(module, c) if isinstance(c, CodeType) else c for c in made.co_consts)
+        made = made.replace(co_consts=inside)
+        number = self.numbers.get((module, made.co_qualname))
+        if number is None:
+            return made
+        self.sizes[number - 1] += (HEADER + sys.getsizeof(made) + ALIGN - 1) // ALIGN * ALIGN
+        return made.replace(co_flags=made.co_flags | number << GROUP_SHIFT)
+
+
+def code(path: str, shown: str, module: str = "", groups: Groups | None = None) -> bytes:
     """Byte code of a file, without docstrings and types, under a name that does not depend on where it was built."""
     with open(path, encoding="utf-8") as file:
         tree = Untyped().visit(ast.parse(file.read(), shown))
@@ -82,7 +125,8 @@ def code(path: str, shown: str) -> bytes:
             del node.body[0]
             if not node.body and not isinstance(node, ast.Module):
                 node.body.append(ast.copy_location(ast.Pass(), first))
-    return marshal.dumps(compile(tree, shown, "exec", dont_inherit=True, optimize=0))
+    made = compile(tree, shown, "exec", dont_inherit=True, optimize=0)
+    return marshal.dumps(groups.marked(module, made) if groups and groups.numbers else made)
 
 
 def helpers(runtime: str, names: tuple[str, ...]) -> Iterator[tuple[str, bytes, bool]]:
@@ -114,9 +158,9 @@ def library(runtime: str) -> Iterator[tuple[str, bytes, bool]]:
             yield name, marshal.dumps(compile(source, shown, "exec", dont_inherit=True, optimize=0)), is_package == "1"
 
 
-def at_once(runtime: str, options: tuple[str, ...]) -> Iterator[tuple[str, bytes, bool]]:
+def at_once(runtime: str, options: tuple[str, ...], groups: Groups) -> Iterator[tuple[str, bytes, bool]]:
     for name, path, is_package in modules(runtime):
-        yield name, code(path, os.path.relpath(path, runtime)), is_package
+        yield name, code(path, os.path.relpath(path, runtime), name, groups), is_package
     if "--libseccomp" in options:
         yield from helpers(runtime, ("__init__", *WITH_LIBSECCOMP))
     if "--encodings" not in options:
@@ -142,6 +186,7 @@ def when_needed(runtime: str, options: tuple[str, ...]) -> Iterator[tuple[str, b
 
 def write_frozen(runtime: str, out: str, options: tuple[str, ...]) -> None:
     lines = []
+    groups = Groups(options)
     with open(os.path.join(out, "frozen.bin"), "wb") as blob:
 
         def put(rows: Iterator[tuple[str, bytes, bool]]) -> int:
@@ -151,11 +196,12 @@ def write_frozen(runtime: str, out: str, options: tuple[str, ...]) -> None:
                 blob.write(data + bytes(-len(data) % ALIGN))
             return len(lines)
 
-        count = put(at_once(runtime, options))
+        count = put(at_once(runtime, options, groups))
         put(when_needed(runtime, options))
     with open(os.path.join(out, "frozen.h"), "w", encoding="utf-8") as file:
         file.write("/* written by freeze.py */\n#define FROZEN_AT_ONCE %d\nstatic const struct _frozen frozen_modules[] = {\n" % count)
         file.write("%s\n    {.name = 0},\n};\n" % "\n".join(lines))
+        file.write("#ifdef PYRUNC_SNAPSHOT\nstatic const struct groups code_groups = {%d, {%s}, {%s}};\n#endif\n" % groups.row())
 
 
 def write_commands(runtime: str, out: str) -> None:

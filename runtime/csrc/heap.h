@@ -29,4 +29,15 @@ extern char snapshot_heap[];
 
 void heap_record(void);         /* from here on, what Python and the C library allocate is part of the snapshot */
 size_t heap_end(void);          /* recording ends; returns the number of bytes used, in whole pages */
-void heap_of_code(int begins);  /* 1: what is allocated from here on is code; 0: it is not */
+
+/* Groups of code: what runs in the same places lies side by side. The order of the places is that of hot.txt. */
+enum place { PLACE_BEFORE, PLACE_HOST, PLACE_INIT, PLACE_EXEC, PLACE_OTHERS, PLACES };
+struct groups {
+    int count;
+    unsigned sizes[32];         /* bytes of each group */
+    unsigned places[PLACES];    /* bits, one for each group that runs there */
+};
+void heap_reserve(const struct groups *groups);
+void heap_copy(char *start, char *end); /* makes these pages the process's own */
+void heap_populate(enum place place); /* copies the pages of the code that runs there, which would be copied one by one */
+void heap_of_code(int group);   /* what is allocated from here on is code of a group, or of none (0); -1: it is not code */

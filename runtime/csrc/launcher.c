@@ -336,22 +336,24 @@ static void set_up_signals(void)
     }
 }
 
-static void begin(void)
+static void begin(enum place place)
 {
     if (!snapshot_is_here()) {
         at_fixed_addresses();
         snapshot_begin();
+        heap_reserve(&code_groups);
         start_python();
         after_core();
         set_up_collector();
         write_snapshot();
     }
+    snapshot_copy(place);
     snapshot_resume();
     set_up_environ();
     set_up_signals();
 }
 #else
-static void begin(void)
+static void begin(enum place Py_UNUSED(place))
 {
 #ifdef PYRUNC_SHARED
     before_python();
@@ -388,7 +390,8 @@ int main(int argc, char **argv)
     argv[0] = where(argv[0]);
     if (!early_is_sealed && is_sealed_command(argc, argv))
         seal_self(argv, environ);
-    begin();
+    const char *command = command_of(argc, argv);
+    begin(!command || !early_is_sealed ? PLACE_OTHERS : strcmp(command, "exec") == 0 ? PLACE_EXEC : PLACE_BEFORE);
     PyObject *words = arguments(argc, argv);
     set_up_sys(words);
     _exit(call_main(words));

@@ -201,7 +201,8 @@ def snapshot(cc: list[str], runtime: str, build: str, out: str) -> None:
     if sys.version_info[:2] < PROMISED[0]:
         raise Failed("Python %d.%d is too old" % sys.version_info[:2])
     names, flags, libraries, options = libseccomp(cc)
-    freeze(runtime, build, *options, *licences(cc, runtime, build))
+    groups = ["--groups"] if tuning() == "tuning_313" else []
+    freeze(runtime, build, *options, *groups, *licences(cc, runtime, build))
     names = ("launcher", "early", "sealing", "inittab", "sha2", "heap", "snapshot", tuning(), *names, *EXTENSION)
     objects = compiled(cc, build, names, ["-fno-pie", "-DPYRUNC_SNAPSHOT", *EARLY_ENTRY, *flags])
     wrapped = ["malloc", "calloc", "realloc", "free", "PyEval_SaveThread", "PyEval_RestoreThread"] + (

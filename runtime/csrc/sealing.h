@@ -27,6 +27,9 @@ int sealing_execute(int fd, char **argv, char **environment);
  * again and fails with a message. */
 void seal_self(char **argv, char **environment);
 
+/* early.c: the command on the command line, NULL if there is none. */
+const char *command_of(int argc, char **argv);
+
 /* early.c: whether the command line is that of a command that runs sealed; whether it is, and this process was sealed when it began. */
 int is_sealed_command(int argc, char **argv);
 extern int early_is_sealed;

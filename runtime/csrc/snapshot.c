@@ -27,7 +27,6 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
-#include "heap.h"
 #include "snapshot.h"
 #include "tuning.h"
 
@@ -136,6 +135,14 @@ void __wrap_PyEval_RestoreThread(PyThreadState *Py_UNUSED(state))
 int snapshot_is_here(void)
 {
     return is_here;
+}
+
+void snapshot_copy(enum place place)
+{
+    char *start, *end;
+    heap_populate(place);
+    if (place != PLACE_HOST && tuning_written(&start, &end))
+        heap_copy(start, end);
 }
 
 void snapshot_resume(void)

@@ -18,6 +18,8 @@
 #error "this file is for Python 3.13"
 #endif
 
+#define GROUP_SHIFT 26 /* freeze.py writes the group of a function into flags that Python does not use */
+#define GROUP_MASK 31
 #define NO_HISTORY 0x5555 /* the counter of a branch that is taken every other time, as the compiler assumes */
 
 /* ---- code objects get separate memory */
@@ -26,9 +28,11 @@ extern PyCodeObject *__real__PyCode_New(struct _PyCodeConstructor *how);
 
 PyCodeObject *__wrap__PyCode_New(struct _PyCodeConstructor *how)
 {
-    heap_of_code(1);
+    int group = how->flags >> GROUP_SHIFT & GROUP_MASK;
+    how->flags &= ~(GROUP_MASK << GROUP_SHIFT);
+    heap_of_code(group);
     PyCodeObject *code = __real__PyCode_New(how);
-    heap_of_code(0);
+    heap_of_code(-1);
     return code;
 }
 
@@ -146,6 +150,15 @@ void tuning_prepare(void)
 {
     set_up_paths();
     PyUnstable_GC_VisitObjects(specialise_all, NULL);
+}
+
+/* The versions of functions and the cache of attributes: tables that are written to wherever a hash leads. */
+int tuning_written(char **start, char **end)
+{
+    PyInterpreterState *interpreter = _PyRuntime.interpreters.main;
+    *start = (char *)&interpreter->func_state;
+    *end = (char *)(&interpreter->types.type_cache + 1);
+    return *start < *end;
 }
 
 void tuning_finish(void)

@@ -130,3 +130,46 @@ def test_sha2(tmp_path):
             assert next(lines) == hashlib.new("sha%d" % bits, data[:n]).hexdigest(), (bits, n)
         n = n + 1 if n < 300 else n * 2 + 1
     assert next(lines, None) is None
+
+
+def codes(made):
+    """All code objects of a module."""
+    yield made
+    for constant in made.co_consts:
+        if isinstance(constant, type(made)):
+            yield from codes(constant)
+
+
+def test_hot_functions_exist():
+    """A name that is gone would be a hole in its group; tools/hot_code.py writes the list anew."""
+    listed = set(freeze.Groups(("--groups",)).numbers)
+    there = set()
+    for name, path, _package in MODULES:
+        made = compile(pathlib.Path(path).read_text(), path, "exec", dont_inherit=True)
+        there |= {(name, code.co_qualname) for code in codes(made)}
+    assert len(listed) > 300
+    assert not listed - there, "run tools/hot_code.py"
+
+
+def test_groups_are_what_c_takes_them_for():
+    """The mark of a function, the number of groups and the order of the places."""
+    tuning, heap, header = ((CSRC / name).read_text() for name in ("tuning_313.c", "heap.c", "heap.h"))
+    assert int(re.search(r"#define GROUP_SHIFT (\d+)", tuning)[1]) == freeze.GROUP_SHIFT
+    assert int(re.search(r"#define GROUP_MASK (\d+)", tuning)[1]) == freeze.MOST_GROUPS
+    assert int(re.search(r"#define GROUPS (\d+)", heap)[1]) == freeze.MOST_GROUPS
+    places = re.search(r"enum place \{ (.*), PLACES \}", header)[1].replace("PLACE_", "").lower().split(", ")
+    assert [name.split()[0] for name in freeze.PLACES] == places
+
+
+def test_groups_are_marked(tmp_path):
+    groups = freeze.Groups(("--groups",))
+    groups.numbers = {("m", "f"): 3, ("m", "f.<locals>.<lambda>"): 1}
+    source = tmp_path / "m.py"
+    source.write_text("def f():\n    return lambda: 1\ndef g():\n    pass\n")
+    made = marshal.loads(freeze.code(str(source), "m.py", "m", groups))
+    assert {code.co_qualname: code.co_flags >> freeze.GROUP_SHIFT for code in codes(made)} == {
+        "<module>": 0,
+        "f": 3,
+        "f.<locals>.<lambda>": 1,
+        "g": 0,
+    }
