@@ -56,19 +56,18 @@ CHUNK = 32768
 OURS = {SIGKILL, SIGSTOP, SIGPIPE, SIGURG, SIGTTIN, SIGTTOU, SIGILL, SIGTRAP, SIGBUS, SIGFPE, SIGSEGV, SIGSYS}
 
 
+PASSED_ON = tuple(number for number in range(1, 65) if number not in OURS and number not in (32, 33))  # those two are the C library's
+
+
 class Signals:
     """All signals of this process as bytes in a pipe, in the order of arrival."""
 
     def __init__(self) -> None:
         self.fd, self._write_fd = posix.pipe2(posix.O_CLOEXEC | posix.O_NONBLOCK)
         self._before_fd = _signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
-        self._before = {}
-        for number in range(1, 65):
-            if number in OURS or number in (32, 33):
-                continue
-            handler = _signal.getsignal(number)
-            if handler is not _signal.SIG_IGN or number == SIGCHLD:
-                self._before[number] = _signal.signal(number, _noted)
+        for number in PASSED_ON:
+            if _signal.getsignal(number) is not _signal.SIG_IGN or number == SIGCHLD:
+                _signal.signal(number, _noted)
 
     def read(self) -> bytes:
         try:
@@ -77,9 +76,7 @@ class Signals:
             return b""
 
     def close(self) -> None:
-        for number, handler in self._before.items():
-            if handler is not None:
-                _signal.signal(number, handler)
+        """The end of the command: what comes now is for nobody, and must not change the status that it ends with."""
         _signal.set_wakeup_fd(self._before_fd)
         posix.close(self.fd)
         posix.close(self._write_fd)

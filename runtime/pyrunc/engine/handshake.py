@@ -49,6 +49,7 @@ C_FAIL, C_READY, C_LISTENER, C_SYNC, C_CLONED = b"F", b"R", b"L", b"S", b"P"
 RECORD = "=cBHii16s"  # kind, op, detail, errno, extra, call: as written by finish() of the extension
 RECORD_SIZE = 28
 SIZE = 1 << 20
+LONGEST = 96 << 10  # bytes of a message, an error with all its texts; a larger buffer would be mapped and unmapped for each one
 SCM_RIGHTS = 1
 MSG_CMSG_CLOEXEC = 0x40000000
 MAX_FDS = 16
@@ -75,11 +76,13 @@ class Link:
     def receive(self) -> tuple[bytes, Any, list[int]]:
         """(kind, data | bytes, fds); kind is b"" if the other side has closed its end."""
         try:
-            body, extra, _flags, _from = self.sock.recvmsg(SIZE, _socket.CMSG_SPACE(4 * MAX_FDS), MSG_CMSG_CLOEXEC)
+            body, extra, flags, _from = self.sock.recvmsg(LONGEST, _socket.CMSG_SPACE(4 * MAX_FDS), MSG_CMSG_CLOEXEC)
         except OSError as e:
             if e.errno != errno.ECONNRESET:  # it exited without reading what was sent to it
                 raise
             return END, None, []
+        if flags & _socket.MSG_TRUNC:
+            raise Bug("handshake: a message of more than %d bytes" % LONGEST)
         fds: list[int] = []
         for level, kind, raw in extra:
             if level == _socket.SOL_SOCKET and kind == SCM_RIGHTS:

@@ -138,9 +138,11 @@ def chroot(path: str | bytes) -> None:
 def exists(path: str | bytes, dir_fd: int | None = None) -> bool:
     """Whether `path` exists; only ENOENT means no, other errors are raised."""
     try:
-        stat(path, dir_fd)
+        posix.stat(path, dir_fd=dir_fd, follow_symlinks=False)
     except FileNotFoundError:
         return False
+    except OSError as e:
+        raise CallError.of(e, "fstatat") from None
     return True
 
 

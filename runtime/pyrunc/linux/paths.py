@@ -14,6 +14,7 @@ import errno
 import posix
 
 from pyrunc import fileio
+from pyrunc.errors import CallError
 from pyrunc.linux import _syscalls, constants, fs
 
 TYPE_CHECKING = False
@@ -161,7 +162,7 @@ def _walk(root_fd: int, path: str, dir_mode: int, file_mode: int | None, plain: 
                 here = _step(root_fd, here, resolve(root_fd, "/".join(names) or "/", posix.O_PATH | posix.O_DIRECTORY, True))
                 continue
             try:
-                fd = fs.open(name, posix.O_PATH | posix.O_NOFOLLOW, dir_fd=here)
+                fd = posix.open(name, posix.O_PATH | posix.O_NOFOLLOW | posix.O_CLOEXEC, dir_fd=here)
             except FileNotFoundError:
                 tries += 1
                 if tries > RETRIES:
@@ -184,8 +185,7 @@ def _walk(root_fd: int, path: str, dir_mode: int, file_mode: int | None, plain: 
                 raise fs.failure(errno.ENOTDIR, "openat", path)
     except OSError as e:
         _step(root_fd, here, root_fd)
-        e.filename = path
-        raise
+        raise CallError.of(e, "openat", path=path) from None
     return posix.dup(here) if here == root_fd else here
 
 
