@@ -159,7 +159,8 @@ def library(runtime: str) -> Iterator[tuple[str, bytes, bool]]:
 
 
 def at_once(runtime: str, options: tuple[str, ...], groups: Groups) -> Iterator[tuple[str, bytes, bool]]:
-    for name, path, is_package in modules(runtime):
+    hot = {module for module, _function in groups.numbers}  # these first: what they consist of lies side by side then
+    for name, path, is_package in sorted(modules(runtime), key=lambda row: row[0] not in hot):
         yield name, code(path, os.path.relpath(path, runtime), name, groups), is_package
     if "--libseccomp" in options:
         yield from helpers(runtime, ("__init__", *WITH_LIBSECCOMP))
