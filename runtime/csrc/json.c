@@ -3,6 +3,7 @@
  * buffer, in UTF-8. */
 #include "syscalls.h"
 
+#include <stdint.h>
 #include <string.h>
 
 enum { FIRST = 4096 }; /* bytes: most documents fit */
@@ -41,6 +42,18 @@ static int put(struct text *out, const char *data, size_t size)
     return 1;
 }
 
+#define EACH(byte) (UINT64_C(0x0101010101010101) * (byte))
+
+/* Whether eight bytes can be written as they are: no control character, no `"`, no `\`. No for some that could, after one that can't. */
+static int is_plain(const char *at)
+{
+    uint64_t word, quote, slash;
+    memcpy(&word, at, sizeof word);
+    quote = word ^ EACH('"');
+    slash = word ^ EACH('\\');
+    return !((((word - EACH(' ')) & ~word) | ((quote - EACH(1)) & ~quote) | ((slash - EACH(1)) & ~slash)) & EACH(0x80));
+}
+
 static int write_string(struct text *out, PyObject *value)
 {
     static const char names[] = "btn?fr", digits[] = "0123456789abcdef"; /* \b to \r */
@@ -56,8 +69,14 @@ static int write_string(struct text *out, PyObject *value)
     if (!at)
         return -1;
     *at++ = '"';
-    for (Py_ssize_t i = 0; i < size; i++) {
-        unsigned char c = (unsigned char)text[i];
+    for (Py_ssize_t i = 0; i < size;) {
+        if (size - i >= (Py_ssize_t)sizeof(uint64_t) && is_plain(text + i)) {
+            memcpy(at, text + i, sizeof(uint64_t));
+            at += sizeof(uint64_t);
+            i += sizeof(uint64_t);
+            continue;
+        }
+        unsigned char c = (unsigned char)text[i++];
         if (c >= ' ' && c != '"' && c != '\\') {
             *at++ = (char)c;
             continue;

@@ -107,7 +107,11 @@ def absolute(path: str) -> str:
 
 
 def _make_root(path: str, sticky: bool) -> None:
-    done = ""
+    try:
+        posix.stat(path)
+        return  # nearly always
+    except OSError:
+        done = ""
     for part in path.split("/")[1:]:
         done += "/" + part
         try:

@@ -38,6 +38,13 @@ def test_what_json_has_not(value):
         jsonbytes.dumps(value)
 
 
+@pytest.mark.parametrize("size", (1, 7, 8, 9, 16, 23))
+def test_every_character_at_every_place(size):
+    """Eight bytes are looked at together."""
+    texts = [("a" * at + char + "z" * (size - at - 1)) for at in range(size) for char in (*map(chr, range(0x102)), "\u2028", "\U0001f600")]
+    assert _syscalls.json(texts, ",") == json.dumps(texts, separators=(",", ":"), ensure_ascii=False).encode()
+
+
 def test_subclasses_are_left_to_jsonio():
     """They may say something else of themselves than the extension reads: True and False are the only ones that it takes."""
 
