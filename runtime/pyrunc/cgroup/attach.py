@@ -32,7 +32,9 @@ def targets(paths: Mapping[str, str], init_pid: int, subs: Iterable[str] | None 
     folders = []
     try:
         for path, key in fs.unique(paths).items():
-            sub = next((below[name] for name, one in paths.items() if one == path and name in below), below.get(""))
+            sub = None
+            if below:
+                sub = next((below[name] for name, one in paths.items() if one == path and name in below), below.get(""))
             fd = _open(path, key, sub, init_pid)
             if fd is None:
                 continue
