@@ -5,7 +5,7 @@
 
 Python 3.13 writes to its code while it executes it: each branch leaves its history there. So each page of code that a command touches is
 copied, on both sides of the clone of init. The compiled launcher therefore lays the functions of this list side by side (csrc/freeze.py). The
-list decides about speed alone: a function that is missing works, and one that is gone fails a test (tests/unit/test_frozen.py).
+list decides about speed alone: a function that is missing works, and when many are gone a test fails (tests/unit/test_frozen.py).
 
 Rule: the plain package is executed, each command in a process of its own, and the interpreter itself says what was called.
 """
