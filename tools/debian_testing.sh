@@ -1,7 +1,7 @@
 #!/bin/sh
-# `debian_testing.sh DIR PACKAGE...` unpacks the programs of packages of Debian's testing as DIR/usr, for tests and measurements with newer peers than
-# Debian 13 has (containerd 2, runc, crun): by apt, from the machine's own mirror and signed by Debian, with lists below DIR. Nothing is installed, and
-# the machine's apt is not changed. A mirror that is a snapshot may have an expired Release file; its signature is checked all the same.
+# `debian_testing.sh DIR PACKAGE...` unpacks packages of Debian testing into DIR/usr, for tests and measurements with newer peers than those
+# of Debian 13 (containerd 2, runc, crun): with apt, from the machine's mirror and signed by Debian, with package lists in DIR. Nothing is
+# installed, and the machine's apt is not changed. A snapshot mirror may have an expired Release file; its signature is checked all the same.
 set -eu
 dir=$(realpath -m "${1:?"usage: debian_testing.sh DIR PACKAGE..."}")
 shift

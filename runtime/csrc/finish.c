@@ -322,8 +322,8 @@ static void do_session(const struct run *run)
         run_fail(run, DETAIL_NONE, errno, "ioctl");
 }
 
-/* From here on a second process carries the operations out, a child of our parent. A filter of the container may answer clone3 with ENOSYS, since it
- * can't look at its arguments, and allow clone. */
+/* From here on a second process, a child of our parent, carries out the operations. The container's filter may return ENOSYS for clone3,
+ * whose arguments it can't inspect, but allow clone. */
 static void do_clone(const struct run *run)
 {
     struct clone3_args clone = {.flags = CLONE_PARENT};

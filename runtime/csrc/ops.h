@@ -38,7 +38,7 @@
     X(FORGET, "b")      /* pairs of uint64, start and end: memory that nobody needs any more                       */ \
     X(LANDLOCK, "ii")   /* ruleset, flags of landlock_restrict_self(2); the ruleset is closed                      */ \
     X(CHROOT, "i")      /* descriptor of the directory that becomes the root, and the working directory            */ \
-    X(CLONE, "ii")      /* what comes later is done by a second process; strict, waits (see spawn.c)               */
+    X(CLONE, "ii")      /* a second process does the operations that follow; strict, waits (see spawn.c)           */
 
 #define OP_ENUM(name, args) OP_##name,
 enum op_code { OP_TABLE(OP_ENUM) OP_COUNT };

@@ -1,15 +1,15 @@
-/* proc_context(): a procfs of another pid namespace, for kernels that cannot be told which one (before Linux 6.18).
+/* proc_context(): a procfs of another pid namespace, for kernels without an option for the namespace (before Linux 6.18).
  *
- * fsopen(2) takes the pid namespace of the calling process, so the call has to be made by one that is in there, where hostile processes may
- * see it and, with CAP_SYS_PTRACE, take it over. So that process has nothing to be taken:
+ * fsopen(2) uses the pid namespace of the calling process, so the caller has to be in that namespace, where hostile processes can see it
+ * and, with CAP_SYS_PTRACE, take it over. So that process has nothing worth taking over:
  *
- *   caller ── clone3 ──> A: not in the pid namespace. Gives up its user, all capabilities, and the caller's memory, enters a user and a mount
- *     │                  namespace of its own (fsopen asks for CAP_SYS_ADMIN there), and an empty root; closes all descriptors but one
- *     │                  └─ clone3 ──> B: in the pid namespace. fsopen, sends the descriptor, ends
- *     └── receives the descriptor, and makes and mounts the file system with its own rights
+ *   caller ── clone3 ──> A: not in the pid namespace. Gives up its user, all capabilities, and the caller's memory, enters a new user and
+ *     │                  mount namespace (fsopen requires CAP_SYS_ADMIN there), and an empty root; closes all descriptors but one
+ *     │                  └─ clone3 ──> B: in the pid namespace. fsopen, sends the descriptor, exits
+ *     └── receives the descriptor, and creates and mounts the file system with its own privileges
  *
- * Rule: what the caller receives is to be looked at before it is used (the caller of mount.procfs_of() does). B has the rights of a user whom
- * nothing belongs to, in a directory where nothing is. */
+ * Invariant: the caller of mount.procfs_of() checks the received descriptor before using it. B runs as a user that owns nothing, in an
+ * empty directory. */
 #include "spawn.h"
 
 #include <fcntl.h>
@@ -25,14 +25,14 @@
 #include <sys/wait.h>
 
 #define NOBODY 65534
-#define SECONDS 30 /* for a process that others may stop */
+#define SECONDS 30 /* limit for a process that hostile processes may stop */
 
 struct asked {
     struct hidden hidden;
     int pid_ns, socket;
 };
 
-/* What is sent: 0 and the descriptor, or an errno and the name of the call. */
+/* The message: 0 and the descriptor, or an errno and the name of the call. */
 struct said {
     int32_t error;
     char call[16];
@@ -53,7 +53,7 @@ static void must(long result, int socket, const char *call)
         give_up(socket, call);
 }
 
-/* The user of nobody's, with the one capability that a host may ask for before it lets a process make a user namespace. */
+/* The user nobody, with the only capability that some hosts require for creating a user namespace. */
 static void become_nobody(int socket)
 {
     struct caps caps = {.low = {.effective = ADMIN_BIT, .permitted = ADMIN_BIT}};
@@ -135,7 +135,7 @@ static int received(int socket, struct said *said)
         n = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
     while (n < 0 && errno == EINTR);
     struct cmsghdr *head = n == (ssize_t)sizeof *said ? CMSG_FIRSTHDR(&message) : NULL;
-    if (n != (ssize_t)sizeof *said) { /* it was killed, or is kept from going on */
+    if (n != (ssize_t)sizeof *said) { /* it was killed or stopped */
         *said = (struct said){.error = n < 0 ? ETIMEDOUT : ESRCH, .call = "fsopen"};
         return -1;
     }
@@ -175,7 +175,7 @@ static PyObject *py_proc_context(PyObject *Py_UNUSED(self), PyObject *args)
         failed = said.call[0] ? said.call : "fsopen";
         error = said.error;
         char more;
-        if (fd < 0 || recv(ends[0], &more, 1, 0) != 0) /* the end of the socket is that of both; it has not come: somebody holds the second one */
+        if (fd < 0 || recv(ends[0], &more, 1, 0) != 0) /* no end of file, since one of the two still runs */
             kill((pid_t)pid, SIGKILL);
         while (waitpid((pid_t)pid, NULL, 0) < 0 && errno == EINTR)
             ;

@@ -249,7 +249,7 @@ static long clone_first(const struct spawn *spawn)
     return clone_child(&clone, first, spawn);
 }
 
-/* Waits for what the first process says: it may be frozen in the cgroup that it has entered, and then a signal has to end the wait. -1 with an
+/* Waits for a report of the first process. As it may be frozen in the cgroup that it has entered, a signal ends the wait. -1 with an
  * exception of `check`, a function without arguments or NULL. */
 static int wait_for(int fd, PyObject *check)
 {
@@ -265,7 +265,7 @@ static int wait_for(int fd, PyObject *check)
     return 0;
 }
 
-/* A process that can't go on dies of this when it is thawed; nobody waits for that. */
+/* Kills and reaps the first process. If it is frozen, it dies when thawed, which is not waited for. */
 static void end_first(pid_t pid, int fd)
 {
     struct pollfd gone = {.fd = fd};
@@ -394,7 +394,7 @@ PyMethodDef calls_spawn[] = {
     {"spawn", (PyCFunction)(void (*)(void))py_spawn, METH_VARARGS | METH_KEYWORDS,
      "spawn(flags, cgroup_fd, ns_fds, ops, status_fd, result_fd=-1, stdio=(-1, -1, -1), preserve=0, before=(), check=None) -> (pid, pidfd)\n"
      "flags: of the clone that makes the process; cgroup_fd: directory of cgroup v2 or -1; ns_fds: ((fd, nstype), ...); "
-     "check(): called while it waits, an exception of it ends the process."},
+     "check(): called while it waits; an exception raised by it kills the process."},
     {"wipe_environ", py_wipe_environ, METH_NOARGS,
      "wipe_environ(): argv and environment of this process, as /proc shows them, become zeroes after the name of a waiting init"},
     {NULL, NULL, 0, NULL},

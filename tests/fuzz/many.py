@@ -1,11 +1,12 @@
 #!/usr/bin/python3
-"""Very many configs in one process: drawn from the schema and from good configs with something changed, by a plain generator.
+"""Large numbers of configs in one process, generated from the schema and by mutating good configs, with a simple generator.
 
     many.py [--count 1000000] [--seed 1] [--status FILE]
 
-hypothesis (configs.py) finds small examples, but takes most of the time for itself. This one does little else than what is
-tested: a config is a good one with up to three sections made from the schema and up to six changes, and goes through load, validate and plan. The n-th
-config of a seed is always the same. The first that crashes, hangs or breaks a rule of targets.py is printed, and the status is 1.
+hypothesis (configs.py) finds small examples, but uses most of the time itself. This program spends nearly all of it on the code under test:
+a config is a good one with up to three sections generated from the schema and up to six changes, and goes through load, validate and plan.
+The n-th config of a seed is always the same. The first that crashes, hangs or breaks a rule of targets.py is printed, and the exit status
+is 1.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ import configs  # noqa: E402
 import targets  # noqa: E402
 
 SECONDS = 2  # of processor time that one config may take
-HANG = 60  # of anybody's time
+HANG = 60  # of wall clock time
 DEEPEST = 6
-EACH = 10_000  # configs between two lines of the status
+EACH = 10_000  # configs between two updates of the status file
 
 
 class Hang(BaseException):
-    """Not an Exception, so that no handler on the way takes it for something else."""
+    """Not an Exception, so that no handler of the package catches it."""
 
 
 class Maker:
@@ -60,7 +61,7 @@ class Maker:
     # -- from the schema
 
     def replace_section(self, config: Json) -> None:
-        """One section of configs.SECTIONS becomes a value that the schema describes."""
+        """Replaces one section of configs.SECTIONS with a value that matches the schema."""
         node, place = self.schema, config
         *above, last = self.random.choice(configs.SECTIONS).split("/")[1:]
         for name in above:
@@ -114,9 +115,9 @@ class Maker:
     # -- against it
 
     def change(self, config: Json) -> None:
-        """A value somewhere becomes another one, goes, or gets a neighbour."""
+        """Replaces or removes a value somewhere, or adds a sibling."""
         draw, node, key = self.random, config, None
-        while True:  # down, and at each level it may be here
+        while True:  # descends; may stop at each level
             keys = list(node) if type(node) is dict else range(len(node))
             if not keys:
                 return
@@ -165,14 +166,14 @@ def expired(_number: int, _frame: FrameType | None) -> None:
 
 
 def run(count: int, seed: int, status: str | None = None) -> int:
-    """How many were tried: all, or the exception of the first that went wrong is raised, with a note that holds the config."""
+    """Returns the number of configs tried. Raises the exception of the first failing one, with the config in a note."""
     maker, target, began = Maker(seed), targets.TARGETS["loader"], time.monotonic()
     before = [(number, signal.signal(number, expired)) for number in (signal.SIGPROF, signal.SIGALRM)]
     try:
         for number in range(count):
             document = configs.document(maker.config())
             signal.setitimer(signal.ITIMER_PROF, SECONDS)
-            if number % 256 == 0:  # anybody's time is bounded for many together: one system call less for each
+            if number % 256 == 0:  # the wall clock limit is for 256 configs together, which saves a system call for each
                 signal.alarm(HANG)
             try:
                 target(document)

@@ -1,11 +1,11 @@
 #!/usr/bin/python3
-"""`make packages`: recipes for packages of other distributions in dist/, beside the tarballs that they take, and the .rpm.
+"""`make packages`: package recipes for other distributions in dist/, beside the tarballs that they use, and the .rpm.
 
     recipes.py DIST [--url URL]
 
 pyrunc.spec (Fedora, RHEL, openSUSE), APKBUILD (Alpine) and PKGBUILD (Arch Linux) package a release's executable with its manual pages and
 completion, by install.sh. They get the version, the licences that the SBOM names, and the checksums of the tarballs. The .rpm is built
-here, for the processors whose tarball is there; apk and pacman packages are built by abuild and makepkg.
+here, for the processors whose tarball exists; apk and pacman packages are built by abuild and makepkg.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def tarballs(dist: pathlib.Path) -> dict[str, pathlib.Path]:
 
 
 def licences(dist: pathlib.Path, arch: str) -> str:
-    """What the executable's parts declare, as one SPDX expression."""
+    """The licences of the executable's components, as one SPDX expression."""
     document = json.loads((dist / ("pyrunc-%s-linux-%s.spdx.json" % (release.version(), arch))).read_text())
     found = list(dict.fromkeys(row["licenseDeclared"] for row in document["packages"]))
     return " AND ".join("(%s)" % words if " OR " in words else words for words in found)

@@ -114,7 +114,7 @@ def _namespaces(run: ExecRun, opened: list[int]) -> tuple[tuple[int, int], ...]:
         fd = namespace_of(run.container.state, kind)
         opened.append(fd)
         joins.append((fd, ns.FLAGS[kind]))
-    if joins and joins[0][1] == ns.FLAGS["user"]:  # before it those of another owner, whom we have no rights over from within
+    if joins and joins[0][1] == ns.FLAGS["user"]:  # before it those with another owner, over which we have no privileges from inside
         user_fd = joins[0][0]
         others = [join for join in joins[1:] if not ns.is_owned_by(join[0], user_fd)]
         joins = [*others, *(join for join in joins if join not in others)]
@@ -122,8 +122,8 @@ def _namespaces(run: ExecRun, opened: list[int]) -> tuple[tuple[int, int], ...]:
 
 
 def namespace_of(state: State, kind: str) -> int:
-    """fd of the namespace that the container was created with, or of init's if that is not recorded. Whoever goes into a container uses it,
-    as init may have moved. The caller checks that init is still running when all are opened."""
+    """fd of the namespace that the container was created with, or of init's if that is not recorded. All code that enters a container uses
+    it, as init may have moved. The caller checks that init is still running after opening all of them."""
     fd = ns.open_path("/proc/%d/ns/%s" % (state["pid"], ns.FILES[kind]), kind)
     recorded = state.get("namespaces")
     if recorded is None or kind not in recorded or posix.fstat(fd).st_ino == recorded[kind]:
@@ -142,7 +142,7 @@ def _left(state: State, kind: str, inode: int, fd: int) -> int:
         except OSError as e:
             log.debug("exec: process %d has exited: %s" % (pid, e))
         else:
-            if posix.fstat(found).st_ino != inode:  # of another process with the same number
+            if posix.fstat(found).st_ino != inode:  # another process with the same pid
                 posix.close(found)
                 found = -1
     if found < 0:
@@ -161,7 +161,7 @@ def process_in(state: State, kind: str, inode: int) -> int:
             if posix.stat("/proc/%d/ns/%s" % (pid, ns.FILES[kind])).st_ino == inode:
                 return pid
         except OSError:
-            continue  # it has ended
+            continue  # it has exited
     return 0
 
 

@@ -111,18 +111,18 @@ class Link:
         self.sock.close()
 
     def hang_up(self) -> None:
-        """For whoever holds the other end: nothing more comes."""
+        """Signals end of file to all processes that hold the other end."""
         try:
             self.sock.shutdown(_socket.SHUT_RDWR)
         except OSError as e:
-            if e.errno != errno.ENOTCONN:  # everybody has gone
+            if e.errno != errno.ENOTCONN:  # the other end is closed everywhere
                 raise
 
 
 def serve(link: Link, cancel: Cancel, handlers: Mapping[bytes, Callable[[Any], bool | int | None]], watched: int = -1) -> None:
     """Host side: calls handlers[kind](data) for each message until one returns True. If one returns a number, the wait for the next message
-    is limited to so many milliseconds: Late. Interrupted if a signal asks us to stop. watched: the pidfd of a process whose end is the end of
-    the other side, until it says that a child takes its place (C_CLONED): that child keeps the socket open."""
+    is limited to so many milliseconds: Late. Interrupted if a signal asks us to stop. watched: the pidfd of a process whose exit means that
+    the other side has exited, until it reports that a child replaces it (C_CLONED); that child keeps the socket open."""
     limit_ms: int | None = None
     poll = select.poll()
     poll.register(link.fileno(), select.POLLIN | select.POLLHUP)
@@ -134,7 +134,7 @@ def serve(link: Link, cancel: Cancel, handlers: Mapping[bytes, Callable[[Any], b
         if not ready:
             raise Late
         if ready == [watched]:
-            ready = [fd for fd, _event in poll.poll(0)]  # its last message may have come in between
+            ready = [fd for fd, _event in poll.poll(0)]  # its last message may have arrived meanwhile
             if ready == [watched]:
                 handlers[END](None)
         if link.fileno() not in ready:  # a message takes precedence over a signal: the program may already be running

@@ -212,7 +212,7 @@ def _serve(run: Run, undo: Undo, cancel: signals.Cancel) -> None:
 
 
 def _replace(run: Run, pid: int) -> None:
-    """Init has left a child in its place, a child of ours too, and has ended."""
+    """Init has exited and is replaced by its child, which is also a child of ours."""
     child.reap(run.pidfd)
     posix.close(run.pidfd)
     run.pid = pid
@@ -406,7 +406,7 @@ def _unwind(run: Run, undo: Undo, error: BaseException) -> None:
     state_dir = run.stored
     if run.pidfd >= 0:
         if run.link is not None:
-            run.link.hang_up()  # a child that init has left, and that we have not heard of, waits for us
+            run.link.hang_up()  # a child of init that has not been reported to us would wait for us
         child.kill(run.pidfd)
     undo.all()
     if "hooks" in run.plans and isinstance(error, HookFailure):

@@ -186,8 +186,8 @@ def _go(run: Run, act: Act, work: Any, made: Made) -> None:
 
 
 def _open(run: Run, opened: list[int], may_share: bool) -> list[tuple[int, str]]:
-    """Sets run.root_fd; returns [(fd, kind)] of the namespaces to join, user first: those that the container was created with, wherever init
-    is now. may_share: the container may share the host's mount namespace."""
+    """Sets run.root_fd; returns [(fd, kind)] of the namespaces to join, user first: those that the container was created with, even if init
+    has moved. may_share: the container may share the host's mount namespace."""
     state = run.stored.state
     init_fd = pidfd.open_init(state["pid"], state["start_time"])
     if init_fd < 0:
@@ -314,7 +314,8 @@ def _add(run: Run, entry: Entry, mount_ns_fd: int) -> None:
 
 
 def _enter(run: Run, mount_ns_fd: int) -> None:
-    """Into the mount namespace. In one that is the container's own its root is the container's; init's may be that of another namespace by now."""
+    """Enters the mount namespace. If it is the container's own, its root is the container's root; init's root may be in another namespace
+    by now."""
     ns.join(mount_ns_fd, "mount")
     if run.plans["root"]["own_ns"]:
         run.root_fd = posix.open("/", posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)

@@ -116,7 +116,7 @@ def arches_of(profile: dict[str, Any], native: int) -> dict[int, int]:
 
 
 def explained(e: OSError, profile: dict[str, Any], place: int, calls: list[tuple[dict[str, Any], str]]) -> Exception:
-    """An error of lib.program() -> what is wrong with the profile: the architecture at `place`, or the call at .at."""
+    """Converts an error of lib.program() to an error of the profile: at the architecture number `place`, or at the call number .at."""
     call, at = getattr(e, "call", None), getattr(e, "at", -1)
     if call == "seccomp_arch_add":
         pointer, name = "/linux/seccomp/architectures/%d" % place, profile["arches"][place]

@@ -129,8 +129,8 @@ def plausible(program: bytes) -> bool:
 
 
 def joined(programs: Sequence[tuple[int, bytes]]) -> bytes:
-    """One program of several, [(architecture's token, its program)]: it begins with jumps by the architecture. The first program is not
-    jumped over, so it also gets the calls of architectures that are not here; like each of them it kills what is not its own."""
+    """Joins programs, [(token of the architecture, its program)], into one that starts with jumps by architecture. No jump skips the first
+    program, so it also handles calls of architectures that are not listed; like every program, it kills on calls of other architectures."""
     first, *others = programs
     if not others:
         return first[1]

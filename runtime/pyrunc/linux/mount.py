@@ -92,7 +92,8 @@ def new(fstype: str, source: str | None, flags: int, attributes: int, words: Ite
 
 
 def procfs_of(pid_ns: int) -> int:
-    """-> fd of the context (fsopen(2)) of a procfs of another pid namespace. Before Linux 6.18 only a process in there can make one."""
+    """-> fd of the context (fsopen(2)) of a procfs of another pid namespace. Before Linux 6.18 only a process in that namespace can create
+    one."""
     context = _syscalls.fsopen("proc", c.FSOPEN_CLOEXEC)
     try:
         _syscalls.fsconfig(context, c.FSCONFIG_SET_FD, "pidns", None, pid_ns)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
         userns: bool  # the container's user namespace is not the runtime's
         host_net: bool
         host: list[str]  # types that the container shares with the runtime
-        outside: bool  # init stays out of the pid namespace that it joins, and leaves a child there
+        outside: bool  # init stays out of the pid namespace that it joins, and is replaced by a child in it
         pointers: dict[str, str]  # {type: JSON pointer in the config}
 
 
@@ -51,9 +51,9 @@ def plan(node: Node, ctx: Context) -> Entry:
     "host": [types that the container shares with the runtime], "outside": bool, "pointers": {type: JSON pointer}}. A path to the runtime's
     own namespace does not isolate anything: the type counts as not listed and is in "host".
 
-    "outside": processes in the joined pid namespace may have CAP_SYS_PTRACE over init. So init sets everything up from outside, and leaves a
-    child there when it has the program's rights and no more (op_join, op_clone). This is not needed in a user namespace that owns the pid
-    namespace: nobody in there can trace an init that is not dumpable.
+    "outside": processes in the joined pid namespace may have CAP_SYS_PTRACE over init. So init sets everything up from outside, and creates
+    a child there once it has only the program's privileges (op_join, op_clone). This is not needed in a user namespace that owns the pid
+    namespace: no process in it can trace an init that is not dumpable.
 
     Refuses: a type that is unknown or listed twice; a path that is relative, can't be opened, or is not a namespace of that type; a user
     namespace without a path and mappings; no user namespace if the runtime is unprivileged. Unsupported: a type that the kernel lacks."""
@@ -99,7 +99,7 @@ def plan(node: Node, ctx: Context) -> Entry:
 
 
 def _may_be_traced(new: list[str], join: dict[str, str]) -> bool:
-    """Whether processes of the pid namespace at join["pid"] may have rights that reach beyond the container's user namespace."""
+    """Whether processes of the pid namespace at join["pid"] may have privileges beyond the container's user namespace."""
     if "user" in new or "user" not in join:
         return True
     opened = []
@@ -108,7 +108,7 @@ def _may_be_traced(new: list[str], join: dict[str, str]) -> bool:
             opened.append(ns.open_path(join[kind], kind))
         return not ns.is_owned_by(*opened)
     except OSError:
-        return True  # _checked has opened it a moment ago
+        return True  # unlikely, as _checked has just opened it
     finally:
         for fd in opened:
             posix.close(fd)
@@ -193,13 +193,13 @@ def init_join(entry: Entry, run: InitRun) -> None:
 
 
 def _is_late(entry: Entry) -> bool:
-    """Whether op_join enters the pid namespace. In a user namespace init may no longer do that: there it is the intermediate process itself,
-    which has joined before."""
+    """Whether op_join enters the pid namespace. In a user namespace init may no longer do so: there init is the intermediate process, which
+    has already joined it."""
     return entry["outside"] and not entry["userns"]
 
 
 def op_join(entry: Entry, run: TailRun) -> Op | None:
-    """Init: the pid namespace, for what op_clone makes; or None. From here on init starts no other process."""
+    """Init: joins the pid namespace, for the child of op_clone; or None. From here on init starts no other process."""
     return ("SETNS", run.fds["ns:pid"], ns.FLAGS["pid"]) if _is_late(entry) else None
 
 
@@ -278,7 +278,7 @@ def own_pid_ns(entry: Entry) -> bool:
 
 
 def is_outside(entry: Entry) -> bool:
-    """Whether the program's process is a child of the one that is set up, see plan()."""
+    """Whether the program runs in a child of init, see plan()."""
     return entry["outside"]
 
 

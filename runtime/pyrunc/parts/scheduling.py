@@ -241,7 +241,7 @@ def init_set(entry: Entry, run: InitRun) -> None:
 
 
 def host_set(entry: Entry, run: HostRun) -> None:
-    """Host side, if the process is a second one (op_clone): the same for run.pid, while it waits."""
+    """Host side, if the program's process is a child of init (op_clone): the same for run.pid, while it waits."""
     set_for(run.pid, entry, run)
 
 

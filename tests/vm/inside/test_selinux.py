@@ -34,14 +34,14 @@ def give(tree, label):
 
 
 def said_by_kernel(word):
-    """Lines of the kernel's log about SELinux that have a word in them."""
+    """Lines of the kernel's log about SELinux that contain a word."""
     return [
         line for line in subprocess.run(["dmesg"], capture_output=True, text=True).stdout.splitlines() if "avc:" in line and word in line
     ]
 
 
 def call(runtime, *words):
-    """The streams are pipes: a file of the runtime's is none that the program may write to, and SELinux takes it away."""
+    """The streams are pipes: the program may not write to files of the runtime, and SELinux would replace such descriptors."""
     argv = runtime.argv(*words)
     done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=runtime.env, timeout=2 * harness.WATCHDOG)
     return harness.Result(argv, done.returncode, done.stdout.replace("\0", ""), done.stderr)
@@ -57,7 +57,7 @@ def ran(runtime, bundle):
 
 @pytest.fixture
 def labelled(make_bundle):
-    """labelled(changes, args) -> a bundle whose image has the container's label, but for /etc/secret and /etc/other."""
+    """labelled(changes, args) -> a bundle whose image has the container's label, except for /etc/secret and /etc/other."""
 
     def make(changes=None, label=MOUNT, **kw):
         bundle = make_bundle({"/process/selinuxLabel": LABEL, "/linux/mountLabel": MOUNT, **(changes or {})}, **kw)
@@ -80,7 +80,7 @@ READS = "cat /proc/self/attr/current; echo; for f in hosts secret other; do cat 
 
 
 def test_process_label(runtime, labelled, no_leaks):
-    """The program has the label, and is kept from files of another type and from those of other categories."""
+    """The program has the label, and cannot access files of another type or of other categories."""
     result = ran(runtime, labelled(args=["/bin/sh", "-c", READS]))
     lines = result.out.split()
     assert lines == [LABEL, "hosts"] and result.err.count("Permission denied") == 2, result
@@ -103,7 +103,7 @@ def test_with_a_filter(runtime, labelled, no_leaks, nnp):
 
 
 def test_exec(runtime, labelled, no_leaks):
-    """exec has the container's label, or that of --process-label, or that of its process.json."""
+    """exec uses the container's label, that of --process-label, or that of its process.json."""
     bundle = labelled(args=harness.WAIT_FOR_TERM)
     id = runtime.started(bundle)
     result = call(runtime, "exec", id, "/bin/sh", "-c", READS)

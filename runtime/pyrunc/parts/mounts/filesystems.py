@@ -89,7 +89,7 @@ def own(item: Item, entry: Entry, run: InitRun) -> None:
 def make(item: Item, run: InitRun, target: int, fstype: str, source: str, flags: int, words: list[str], before: int = 0) -> int:
     """Creates a new mount on `target` -> fd of its root. `before`: how many words precede those of the config."""
     first = None
-    pid_ns = run.fds.get("ns:pid", -1) if fstype == "proc" else -1  # with a descriptor of it, init is not in there itself
+    pid_ns = run.fds.get("ns:pid", -1) if fstype == "proc" else -1  # a descriptor of it means that init is not in it
     if pid_ns >= 0 or not flags & mount.OLD_ONLY:
         try:
             top = mount.new(fstype, source, flags, options.attributes(flags), words, pid_ns)
@@ -121,7 +121,7 @@ def make(item: Item, run: InitRun, target: int, fstype: str, source: str, flags:
 
 
 def _must_show(top: int, pid_ns: int) -> None:
-    """Whether a mount is a procfs of that pid namespace: the context may have come from a process that others could take over."""
+    """Fails unless the mount is a procfs of that pid namespace: the context may come from a process that others could take over."""
     shown = mount.magic(top) == c.PROC_SUPER_MAGIC and posix.stat("1/ns/pid", dir_fd=top)
     wanted = posix.fstat(pid_ns)
     if not shown or (shown.st_dev, shown.st_ino) != (wanted.st_dev, wanted.st_ino):
