@@ -113,6 +113,7 @@ COUNTED = (
     (1014, "file-exists", "spec does not overwrite files.", "Remove the file, or give another name with --file."),
     (1015, "bad-value", "update can't parse a value.", "See `pyrunc update --help`."),
     (1016, "unknown-topic", "There is no such code or property.", "See `pyrunc errors` for the codes; properties are those of config.json."),
+    (1017, "state-root-missing", "The directory of --root does not exist.", "Check the spelling of --root; the first create makes the directory."),
     (1000, "usage", "The command line is wrong; nothing was done.", "See `pyrunc COMMAND --help`."),
     (4001, "unknown-container", "There is no container with this id below --root.", "See the ids in `pyrunc list`; use the --root that the container was created with."),
     (4002, "id-exists", "There is a container with this id already.", "Delete it first, or use another id."),

@@ -168,7 +168,7 @@ def test_exec_user_forms(runtime, live, form):
     assert tuple(map(int, out.split())) == FORMS[form]
 
 
-@pytest.mark.parametrize("form", [":2", "1:", " 1", "+1", "1a", "-1", "4294967295", "4294967296", "0x1", "", "1:1:1", "1_0", "٣"])
+@pytest.mark.parametrize("form", [":2", "1:", " 1", "+1", "1a", "-1", "4294967295", "4294967296", "0x1", ":", "1:1:1", "1_0", "٣"])
 def test_exec_bad_user_forms(pyrunc, live, form):
     """Never uid 0 by accident (CVE-2026-30892 and its kin)."""
     result = pyrunc.call("exec", "--user", form, live, "/bin/id", "-u")

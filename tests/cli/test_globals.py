@@ -4,6 +4,7 @@ import json
 import os
 import re
 import stat
+import subprocess
 
 import pytest
 
@@ -176,9 +177,23 @@ def test_root_slash_is_refused(pyrunc, root):
     assert pyrunc.call("--root", root, "list", raw=True).code == 1
 
 
-def test_missing_root_lists_nothing(runtime, tmp_path):
-    result = runtime.call("--root", tmp_path / "none", "list", "-q", raw=True)
-    assert (result.code, result.out) == (0, "")
+@pytest.mark.parametrize("words", [[], ["-q"], ["--format", "json"]])
+def test_list_of_a_missing_root(pyrunc, tmp_path, words):
+    """runc 1.5: a root that was given must exist, empty or not; the default one may not have been made yet."""
+    given = tmp_path / "none"
+    result = pyrunc.call("--root", given, "list", *words, raw=True)
+    assert (result.code, result.out) == (1, "")
+    assert "open %s: no such file or directory" % given in result.said
+    assert "PYR-1017" in pyrunc.call("--log-format", "json", "--root", given, "list", *words, raw=True).err
+    given.mkdir(mode=0o700)
+    assert pyrunc.call("--root", given, "list", *words, raw=True).code == 0
+
+
+def test_list_of_a_missing_default_root(pyrunc, tmp_path):
+    """In a mount namespace with an empty /run, where no create has been."""
+    script = "mount -t tmpfs tmpfs /run && exec %s list -q" % pyrunc.path
+    done = subprocess.run(["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, timeout=harness.WATCHDOG)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_long_root(pyrunc, waiting, tmp_path):

@@ -303,6 +303,13 @@ def test_a_create_that_hangs_is_undone(pyrunc, make_bundle, no_leaks):
         assert rt.containers() == []
 
 
+def test_no_containers_before_the_root_is_made(pyrunc):
+    with api.Runtime(pyrunc.path, root=os.path.join(pyrunc.root, "not", "made")) as rt:
+        assert rt.containers() == []
+    with api.Runtime(pyrunc.path, root="/dev/null") as rt, pytest.raises(api.UsageError, match="/dev/null"):
+        rt.containers()
+
+
 def test_the_helper_is_killed(rt, waiting, new_id):
     """What runs goes on; the next call starts another helper."""
     with rt.create(waiting, new_id()).start() as container:

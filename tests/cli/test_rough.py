@@ -118,9 +118,9 @@ def test_an_empty_root(pyrunc):
 
 
 def test_empty_options_are_none(runtime, waiting):
-    """Scripts hand in variables that are not set: each of these is as if it were not there (not so --user: nobody is root by mistake)."""
+    """Scripts hand in variables that are not set: each of these is as if it were not there."""
     id = runtime.started(waiting)
-    for words in (["--cwd", ""], ["--process", ""], ["--cgroup", ""]):
+    for words in (["--cwd", ""], ["--process", ""], ["--cgroup", ""], ["--user", ""]):
         assert runtime.ok("exec", *words, id, "/bin/sh", "-c", "id -u; pwd").out == "0\n/\n"
     runtime.ok("update", "--resources", "", "--memory", "", "--pids-limit", "50", id)
     assert runtime.call("list", "-q", globals=("--log-format", "", "--log", "")).code == 0

@@ -238,8 +238,14 @@ class Runtime:
         return found
 
     def containers(self) -> list[Container]:
-        """All containers below the root, in the order of `list`."""
-        return [Container(self, row["id"], []) for row in self._json("list", "--format", "json") or ()]
+        """All containers below the root, in the order of `list`; none if the root has not been made yet."""
+        try:
+            rows = self._json("list", "--format", "json")
+        except UsageError as e:
+            if e.record.get("reason") != "state-root-missing":
+                raise
+            rows = None
+        return [Container(self, row["id"], []) for row in rows or ()]
 
     # ---- calls that change nothing
 

@@ -1,14 +1,17 @@
 """list: lists the containers below --root. A container whose state can't be read is reported on stderr, and the others are listed.
+A directory given with --root must exist; without --root, a default directory that nobody has made yet has no containers.
 
 -q doesn't parse the state of a container whose last line is complete (store.whole), so it also lists one whose state was damaged by hand.
 """
 
 from __future__ import annotations
 
+import posix
+
 from pyrunc import fileio, jsonio, log, store
 from pyrunc.commands import choice
 from pyrunc.engine import status
-from pyrunc.errors import StateError, quote
+from pyrunc.errors import StateError, UsageError, errno_text, quote
 from pyrunc.oci import state as document
 
 TYPE_CHECKING = False
@@ -31,6 +34,8 @@ def main(options: Options, args: list[str]) -> int:
     quiet = options.get("quiet")
     rows: list[Any] = []
     names = store.ids(root)
+    if not names and options["globals"].get("root") is not None:
+        _must_exist(root)
     whole = store.whole(root, names) if quiet else ()
     for id in names:
         if id in whole:
@@ -52,6 +57,15 @@ def main(options: Options, args: list[str]) -> int:
         text = table([HEAD] + [tuple(quote(str(row[k])) for k in ("id", "pid", "status", "bundle", "created", "owner")) for row in rows])
     fileio.write_all(1, text.encode("utf-8", "surrogateescape"))
     return 0
+
+
+def _must_exist(root: str) -> None:
+    """UsageError in runc's words if there is no such directory: an empty table would hide a misspelt --root."""
+    try:
+        posix.stat(root)
+    except FileNotFoundError as e:
+        words = "open %s: %s" % (quote(root), errno_text(e.errno))
+        raise UsageError("state-root-missing", words, "list", "root", "check the spelling; the first create makes the directory") from None
 
 
 def _engines(options: Options, style: str) -> int:
@@ -85,8 +99,6 @@ def _engines(options: Options, style: str) -> int:
 def table(rows: Sequence[Sequence[str]]) -> str:
     """Columns padded to their widest cell, with three blanks between them, as runc's tables (Go's tabwriter). At a terminal long cells are
     cut, and the columns are narrower where they would not fit."""
-    import posix
-
     gap, least = 3, 12
     if posix.isatty(1):
         from pyrunc import render

@@ -63,7 +63,7 @@ def _from_options(options: Options, words: list[str], state_dir: StateDir, confi
     if "no_new_privs" in options:
         process["noNewPrivileges"] = options["no_new_privs"]
     user = process["user"] = dict(process.get("user") or {})
-    if "user" in options:
+    if options.get("user"):
         user.update(accounts.chosen(options["user"], state_dir.state["pid"]))
     if options.get("additional_gids"):
         gids = [accounts.identity(text, "additional-gids") for text in options["additional_gids"]]

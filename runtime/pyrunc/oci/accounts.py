@@ -30,7 +30,7 @@ def identity(text: str, option: str) -> int:
 
 def chosen(text: str, pid: int) -> dict[str, Any]:
     """'UID', 'UID:GID', 'NAME' or 'NAME:GROUP' -> the members of /process/user that change. pid: the container's init, whose root has the
-    files. An empty text is refused: a variable that was not set must not mean root. UsageError, StateError."""
+    files. An empty name or group is refused. UsageError, StateError."""
     name, colon, group = text.partition(":")
     if not name or (colon and not group) or ":" in group:
         raise UsageError("bad-user", 'invalid user "%s"' % quote(text), "exec", "user", "give UID, UID:GID, NAME or NAME:GROUP")
