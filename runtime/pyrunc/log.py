@@ -1,8 +1,9 @@
-"""The log (--log, --log-format, --debug): one record a line, in a file, the journal or syslog. Without --debug the only record is that of the
-fatal error.
+"""The log (--log, --log-format, --debug): one record a line, in a file, the journal or syslog. Without --debug the only records are that of the
+fatal error and, where no program can stumble over them, notices: warnings that a part of the config was left out.
 
 podman reads the whole file as one JSON object, and containerd takes the last object whose level is `error`. So a command that fails writes
-exactly one record, as the last one, and a command that succeeds writes none. The same sentence goes to stderr as plain text.
+exactly one record into a JSON file, as the last one, and a command that succeeds writes none. The sentence of the error goes to stderr as
+plain text, too. Other callers parse the standard streams, so a notice goes there only if standard error is a terminal.
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ if TYPE_CHECKING:
 class _Config:
     """Where the log goes. fd: the open file or socket, -1 for standard error. kind: file, journald or syslog; name: the sender there."""
 
-    __slots__ = ("fd", "format", "debug", "kind", "name")
+    __slots__ = ("fd", "format", "debug", "errors_only", "kind", "name")
 
     def __init__(self) -> None:
         self.fd = -1
         self.format = "text"
         self.debug = False
+        self.errors_only = False
         self.kind = "file"
         self.name = "pyrunc"
 
@@ -56,6 +58,7 @@ def configure(options: Globals) -> None:
     if level not in LEVELS:
         raise UsageError("bad-log-level", "invalid log-level: %s" % level, None, "log-level", "use error, warning or debug")
     _config.debug = bool(options.get("debug")) or level in LEVELS[-2:]
+    _config.errors_only = options.get("log_level") == "error"
     path = options.get("log")
     if not path:
         return
@@ -114,6 +117,19 @@ def warn(text: str, **fields: Any) -> None:
     """A warning; written only with --debug, since callers parse the log as one object."""
     if _config.debug:
         _write("warning", text, fields)
+
+
+def notice(text: str) -> None:
+    """A warning that something the config asks for is left out. Written at the default level to the journal, syslog and text files; without
+    --log as a plain line, if standard error is a terminal. With --debug it is a record like any other warning."""
+    if _config.debug:
+        return _write("warning", text, {})
+    if _config.errors_only or (_config.kind == "file" and _config.format == "json"):
+        return
+    if _config.fd >= 0:
+        _write("warning", text, {})
+    elif posix.isatty(2):
+        _put(2, "warning: %s\n" % _line(text))
 
 
 def steps() -> None:

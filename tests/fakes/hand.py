@@ -51,6 +51,9 @@ class Ctx:
         self.probe = probe or SimpleNamespace(apparmor=lambda: False, selinux=lambda: False)
         self.warnings: list[list[str]] = []
 
+    def notice(self, pointer: str, text: str) -> None:
+        self.warn(pointer, text)
+
     def warn(self, pointer: str, text: str) -> None:
         self.warnings.append([pointer, text])
 

@@ -211,7 +211,7 @@ def test_ambient_outside_permitted_and_inheritable_is_not_raised(own):
     both = ["CAP_CHOWN", "CAP_KILL"]
     entry = sets({"bounding": both, "permitted": both, "inheritable": ["CAP_KILL"], "ambient": both}, ctx)
     assert entry["ambient"] == 0b100000
-    assert ctx.warnings == [["/process/capabilities/ambient", "not in permitted and inheritable, so not raised: CAP_CHOWN"]]
+    assert ctx.warnings == [["/process/capabilities/ambient", "can't raise ambient capability CAP_CHOWN: operation not permitted"]]
 
 
 def test_permitted_outside_bounding_is_warned_of(own):

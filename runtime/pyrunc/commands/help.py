@@ -65,7 +65,7 @@ MEANING = {
     "root": "directory of the containers' state (/run/pyrunc)",
     "log": "log file; or journald:NAME, syslog:NAME, file:PATH (standard error)",
     "log-format": "text or json",
-    "log-level": "error, warning or debug",
+    "log-level": "error, warning (default) or debug",
     "debug": "write what is done to the log, with times",
     "systemd-cgroup": "systemd makes the cgroups; cgroupsPath is SLICE:PREFIX:NAME",
     "rootless": "true, false or auto",

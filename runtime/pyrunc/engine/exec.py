@@ -66,6 +66,7 @@ def prepare(state_dir: StateDir, config: dict[str, Any], process: dict[str, Any]
     for part in PARTS:
         ctx.plans.pop(part, None)  # type: ignore[misc]  # by name
     planner.plan(config, ctx, PARTS)
+    ctx.log_warnings()
     run = ExecRun(state_dir, config, ctx.plans, ctx.options, root)
     run.may_be_traced = planner.module("capabilities").may_trace(stored)
     return run

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posix
 import sys
 
-from pyrunc import trace
+from pyrunc import log, trace
 from pyrunc.errors import Refusal, Unsupported
 from pyrunc.parts.table import PARTS
 
@@ -30,6 +30,7 @@ class Context:
         self.root = root
         self.plans: Plans = {}
         self.warnings: list[list[str]] = []
+        self.notices: list[list[str]] = []  # those of `warnings` that notice() was given
         self.euid = posix.geteuid()
         self._userns: bool | None = None
 
@@ -50,6 +51,16 @@ class Context:
     def warn(self, pointer: str, text: str) -> None:
         """A warning about something unusual but harmless: shown by plan and validate, saved in the state, and logged with --debug."""
         self.warnings.append([pointer, text])
+
+    def notice(self, pointer: str, text: str) -> None:
+        """Something that the config asks for is left out: a warning that is written to the log without --debug, too (log.notice)."""
+        self.warn(pointer, text)
+        self.notices.append([pointer, text])
+
+    def log_warnings(self) -> None:
+        """Writes them to the log."""
+        for warning in self.warnings:
+            (log.notice if warning in self.notices else log.warn)("%s: %s" % tuple(warning))
 
 
 DEFAULTS: Options = {

@@ -143,8 +143,7 @@ def prepare(options: Any, id: str, command: str) -> tuple[Run, list[list[str]]]:
 
         for pointer, text in examination.unknown_names(config):
             log.warn("%s: %s" % (pointer, text))
-    for pointer, text in ctx.warnings:
-        log.warn("%s: %s" % (pointer, text))
+    ctx.log_warnings()
     return Run(id, bundle, config, plans, ctx.options, root), ctx.warnings
 
 

@@ -6,7 +6,9 @@ Invariant: no set ever holds more than the config gives it. The ambient set is w
 
 from __future__ import annotations
 
-from pyrunc.errors import Refusal, quote
+import errno
+
+from pyrunc.errors import Refusal, errno_text, quote
 from pyrunc.linux import caps
 
 TYPE_CHECKING = False
@@ -49,9 +51,9 @@ SETS = ("bounding", "effective", "permitted", "inheritable", "ambient")
 def plan(node: Node, ctx: Context) -> Entry:
     """node: {"/process/capabilities": {set: [names]}, "/process/noNewPrivileges": bool}; an absent set is empty, and so are all sets if the
     object is absent. entry: {set: mask, "last": number of the kernel's last capability, "nnp": bool}. Names that are unknown, and
-    capabilities that the kernel or the runtime does not have, are dropped with a warning (the spec requires it). Refused: effective
+    capabilities that the kernel or the runtime does not have, are dropped with a notice (the spec requires it). Refused: effective
     capabilities that are not permitted, and inheritable ones that are not in bounding (capset(2) would fail with EPERM). Ambient
-    capabilities that are not both permitted and inheritable are dropped with a warning, as the kernel drops them."""
+    capabilities that are not both permitted and inheritable are dropped with a notice, as the kernel drops them."""
     sets = node.get(POINTER)
     if sets is None:
         ctx.warn(POINTER, "absent: all five sets are empty")
@@ -71,7 +73,7 @@ def plan(node: Node, ctx: Context) -> Entry:
         "ambient": _mask(sets.get("ambient"), available, lost),
     }
     if lost:
-        ctx.warn(POINTER, "ignoring unknown or unavailable capabilities: [%s]" % " ".join(lost))
+        ctx.notice(POINTER, "ignoring unknown or unavailable capabilities: [%s]" % " ".join(lost))
     _subset(entry["effective"], "effective", entry["permitted"], "permitted")
     _subset(entry["inheritable"], "inheritable", entry["bounding"], "bounding")
     if entry["permitted"] & ~entry["bounding"]:
@@ -80,7 +82,8 @@ def plan(node: Node, ctx: Context) -> Entry:
     beyond = entry["ambient"] & ~(entry["permitted"] & entry["inheritable"])
     if beyond:
         entry["ambient"] &= ~beyond
-        ctx.warn(POINTER + "/ambient", "not in permitted and inheritable, so not raised: %s" % " ".join(caps.names(beyond)))
+        for name in caps.names(beyond):  # in runc's words
+            ctx.notice(POINTER + "/ambient", "can't raise ambient capability %s: %s" % (name, errno_text(errno.EPERM)))
     return entry
 
 

@@ -55,6 +55,7 @@ class Context(Protocol):
     @property
     def probe(self) -> Any: ...  # linux/probe.py, or a fake
     def warn(self, pointer: str, text: str) -> None: ...
+    def notice(self, pointer: str, text: str) -> None: ...
 
 class Run(Protocol):
     """What every side has."""
