@@ -418,7 +418,7 @@ def test_create_and_its_undoing_fail(pyrunc, waiting, make_bundle, call, way, no
     again(pyrunc, bundle.patch({"/process/args": harness.WAIT_FOR_TERM}), id)
 
 
-@pytest.mark.parametrize("name", ["gate", "result"])
+@pytest.mark.parametrize("name", ["exec.fifo", "result"])
 @pytest.mark.parametrize("shape", ["file", "link", "fifo", "missing"])
 def test_the_gate_is_replaced(pyrunc, waiting, host_file, name, shape, no_leaks):
     """start goes through the fifo that create made, or refuses; nothing is written elsewhere."""

@@ -1,8 +1,9 @@
 """The gate between create and start: two fifos in the container's state directory.
 
 The host side opens both O_RDWR before the clone, so init inherits them and never opens anything by path, and neither end can be missing.
-Init blocks in read() on `gate`; `start` writes one byte. Init keeps `result` open until execve closes it: `start` sees end of file
-(executed) or a record (failed). So the kernel itself knows whether a container is still waiting: opening `gate` for writing succeeds if
+Init blocks in read() on the gate, whose file is named `exec.fifo` as in runc and crun, because scripts look for that name among the descriptors
+of a waiting init; `start` writes one byte. Init keeps `result` open until execve closes it: `start` sees end of file
+(executed) or a record (failed). So the kernel itself knows whether a container is still waiting: opening the gate for writing succeeds if
 there is a reader (created) or fails with ENXIO (started), whatever happened to the processes that tried.
 """
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from pyrunc.store import StateDir
 
 ENXIO, ENOENT, ELOOP, ENODEV = 6, 2, 40, 19
-GATE, RESULT = "gate", "result"
+GATE, RESULT = "exec.fifo", "result"
 
 
 def make(state_dir: StateDir) -> list[int]:
