@@ -316,6 +316,38 @@ def test_exec_preserve_fds(runtime, live, tmp_path):
     assert (done.returncode, done.stdout) == (0, "three\n"), done
 
 
+def mapped(make_bundle, first, joined=None):
+    """A bundle with a user namespace whose ids begin at `first`; joined: {type: path} of namespaces that it joins."""
+    kinds = ("user", "pid", "network", "ipc", "uts", "mount")
+    maps = [{"containerID": 0, "hostID": first, "size": 65536}]
+    namespaces = [{"type": kind, **({"path": joined[kind]} if joined and kind in joined else {})} for kind in kinds]
+    changes = {"/linux/uidMappings": maps, "/linux/gidMappings": maps, "/linux/namespaces": namespaces, "/hostname": harness.ABSENT}
+    if joined and "network" in joined:
+        changes["/mounts/4"] = harness.ABSENT  # sysfs: it shows devices of the network namespace, and wants its user namespace
+    bundle = make_bundle(changes, args=harness.WAIT_FOR_TERM)
+    os.chmod(bundle.path, 0o755)
+    subprocess.run(["chown", "-R", "%d:%d" % (first, first), bundle.rootfs], check=True)
+    return bundle
+
+
+@pytest.mark.parametrize("kinds", [("ipc",), ("uts", "network"), ("ipc", "uts", "network")])
+def test_exec_where_a_namespace_belongs_to_another_user_namespace(runtime, make_bundle, kinds):
+    """A container with a user namespace of its own that joined namespaces of a container in another one: all of them are joined again."""
+    if runtime.name == "runc":
+        pytest.skip("runc before 1.3 joins the user namespace first, and may not join the others then")
+    files = {"ipc": "ipc", "uts": "uts", "network": "net"}
+    owner = runtime.started(mapped(make_bundle, 100000))
+    pid = runtime.state(owner)["pid"]
+    id = runtime.started(mapped(make_bundle, 200000, {kind: "/proc/%d/ns/%s" % (pid, files[kind]) for kind in kinds}))
+    names = " ".join("/proc/self/ns/" + name for name in ("user", *files.values()))
+    found = runtime.ok("exec", id, "/bin/sh", "-c", "for f in %s; do readlink $f; done; id -u" % names).out.split()
+    assert found.pop() == "0"
+    init, other = runtime.state(id)["pid"], {kind: os.readlink("/proc/%d/ns/%s" % (pid, files[kind])) for kind in kinds}
+    assert found == [os.readlink("/proc/%d/ns/%s" % (init, name)) for name in ("user", *files.values())]
+    assert [found[1 + list(files).index(kind)] for kind in kinds] == list(other.values())
+    assert found[0] != os.readlink("/proc/%d/ns/user" % pid)
+
+
 def test_exec_survives_its_runtime(runtime, live, waiting, tmp_path):
     """cri-o kills the runtime when it loses patience: the process inside lives on, as with runc."""
     gate = harness.fifo(waiting.rootfs / "execgate")
