@@ -4,6 +4,7 @@
 #include "ops.h"
 
 #include <errno.h>
+#include <linux/close_range.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -151,10 +152,33 @@ static int insert(int *kept, int count, int fd)
     return count + 1;
 }
 
-int ops_close_others(const struct plan *plan, size_t position, int preserve, const int *also, size_t extra)
+/* close_range(2) with these flags for all that lies above stdio and is in neither of the ascending lists. */
+static int close_around(const int *one, size_t ones, const int *two, size_t twos, unsigned flags)
+{
+    unsigned first = 3;
+    while (ones || twos) {
+        int from_one = ones && (!twos || *one <= *two);
+        unsigned next = (unsigned)(from_one ? *one++ : *two++);
+        *(from_one ? &ones : &twos) -= 1;
+        if (next < first)
+            continue;
+        if (next > first && syscall(SYS_close_range, first, next - 1, flags))
+            return -1;
+        first = next + 1;
+    }
+    return (int)syscall(SYS_close_range, first, ~0U, flags);
+}
+
+int ops_mark_others(const struct op *op)
+{
+    return close_around(NULL, 0, (const int *)op->s[0], op->len[0] / sizeof(int), CLOSE_RANGE_CLOEXEC);
+}
+
+int ops_close_others(const struct plan *plan, size_t position, const int *also, size_t extra)
 {
     int kept[MAX_KEPT], count = 0; /* in ascending order */
-    unsigned first = 3 + (unsigned)preserve;
+    size_t close = ops_find(plan, OP_CLOSE);
+    const struct op *agreed = close < plan->count ? &plan->ops[close] : NULL;
     for (size_t i = 0; i < extra; i++)
         count = insert(kept, count, also[i]);
     for (size_t i = position; i < plan->count; i++) {
@@ -169,12 +193,5 @@ int ops_close_others(const struct plan *plan, size_t position, int preserve, con
         errno = EMFILE;
         return -1;
     }
-    for (int i = 0; i < count; i++) {
-        if ((unsigned)kept[i] < first)
-            continue;
-        if ((unsigned)kept[i] > first && syscall(SYS_close_range, first, (unsigned)kept[i] - 1, 0))
-            return -1;
-        first = (unsigned)kept[i] + 1;
-    }
-    return (int)syscall(SYS_close_range, first, ~0U, 0);
+    return close_around(kept, (size_t)count, agreed ? (const int *)agreed->s[0] : NULL, agreed ? agreed->len[0] / sizeof(int) : 0, 0);
 }

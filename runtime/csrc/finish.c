@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/close_range.h>
 #include <linux/keyctl.h>
 #include <linux/openat2.h>
 #include <linux/seccomp.h>
@@ -354,7 +353,7 @@ static void do_stdio(const struct run *run)
 static void do_prune(const struct run *run)
 {
     const int also[] = {op_state.status_gone ? -1 : run->status_fd, run->result_fd};
-    if (ops_close_others(run->plan, (size_t)run->position, (int)run->op->n[0], also, 2))
+    if (ops_close_others(run->plan, (size_t)run->position, also, 2))
         run_fail(run, DETAIL_NONE, errno, "close_range");
 }
 
@@ -390,7 +389,7 @@ static void one(struct run *run)
         op_state.status_gone = 1;
         break;
     case OP_WAIT: await_byte((int)op->n[0]); break;
-    case OP_CLOSE: check(run, syscall(SYS_close_range, 3 + op->n[0], ~0U, CLOSE_RANGE_CLOEXEC), "close_range"); break;
+    case OP_CLOSE: check(run, ops_mark_others(op), "close_range"); break;
     case OP_EXEC:
         load_postponed(run);
         do_exec(run);

@@ -147,6 +147,16 @@ static int parse_op(struct plan *plan, struct op *op, PyObject *item)
     return 0;
 }
 
+/* An ascending array without 0, 1 and 2 */
+static int are_descriptors(const int *fds, size_t size)
+{
+    int last = 2;
+    for (size_t i = 0; i < size / sizeof *fds; last = fds[i++])
+        if (fds[i] <= last)
+            return 0;
+    return size % sizeof *fds == 0;
+}
+
 static const char *check_op(const struct op *op)
 {
     if (op->code == OP_FILTER && (op->len[0] % 8 || op->len[0] == 0 || op->len[0] / 8 > 0xffff))
@@ -157,8 +167,8 @@ static const char *check_op(const struct op *op)
         return "IDS: not an id";
     if (op->code == OP_EXEC && !op->v[0][0])
         return "EXEC: argv is empty";
-    if ((op->code == OP_CLOSE || op->code == OP_PRUNE) && (op->n[0] < 0 || op->n[0] > INT32_MAX))
-        return "CLOSE, PRUNE: not a number of descriptors";
+    if (op->code == OP_CLOSE && !are_descriptors((const int *)op->s[0], op->len[0]))
+        return "CLOSE: descriptors are an ascending array of int32, from 3 on";
     if (op->code == OP_MEMPOLICY && op->len[0] * 8 + 1 < (size_t)op->n[1])
         return "MEMPOLICY: maxnode is larger than the mask";
     return NULL;

@@ -24,7 +24,7 @@
     X(RESET, "")        /* all dispositions to default, empty mask                                                 */ \
     X(READY, "")        /* record R, then the status descriptor is closed                                          */ \
     X(WAIT, "i")        /* one byte from this descriptor                                                           */ \
-    X(CLOSE, "i")       /* marks everything from 3 + n on to be closed by execve                                   */ \
+    X(CLOSE, "b")       /* marks all but 0 to 2 and these to be closed by execve: int32 array, ascending, from 3   */ \
     X(EXEC, "vv")       /* argv, environment; runs what FIND found                                                 */ \
     X(SYNC, "")         /* record S, then one byte is awaited on the status descriptor                             */ \
     X(WRITE, "isb")     /* directory descriptor, path below it, bytes: one write(2)                                */ \
@@ -34,7 +34,7 @@
     X(SESSION, "i")     /* setsid; the descriptor (or -1) becomes the controlling terminal                         */ \
     X(SETNS, "ii")      /* descriptor, type                                                                        */ \
     X(STDIO, "iii")     /* what becomes 0, 1 and 2 (-1: unchanged)                                                 */ \
-    X(PRUNE, "i")       /* closes at once what no later operation uses, except 0 to 2 + n                          */ \
+    X(PRUNE, "")        /* closes at once what no later operation uses, except 0 to 2 and what CLOSE keeps         */ \
     X(FORGET, "b")      /* pairs of uint64, start and end: memory that nobody needs any more                       */ \
     X(LANDLOCK, "ii")   /* ruleset, flags of landlock_restrict_self(2); the ruleset is closed                      */ \
     X(CHROOT, "i")      /* descriptor of the directory that becomes the root, and the working directory            */ \
@@ -99,9 +99,10 @@ _Noreturn void ops_fail(int fd, int op, int position, int detail, int error, con
 void ops_send(int fd, const struct record *record);
 int signals_reset(void);
 
-/* Closes all descriptors above stdio and `preserve` more, except those in `also` (-1: none) and those that the operations from
- * `position` on use. -1 with errno if there are too many of them, or the kernel refuses. */
-int ops_close_others(const struct plan *plan, size_t position, int preserve, const int *also, size_t count);
+/* Closes all descriptors above stdio, except those that the plan's CLOSE keeps, those in `also` (-1: none) and those that the operations
+ * from `position` on use. -1 with errno if there are too many of the latter, or the kernel refuses. */
+int ops_close_others(const struct plan *plan, size_t position, const int *also, size_t count);
+int ops_mark_others(const struct op *close); /* what CLOSE does */
 
 /* Releases anonymous memory: pairs of start and end. After this, the process does not use its heap. */
 void ops_forget(const uint64_t *pairs, size_t count);

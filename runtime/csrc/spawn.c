@@ -2,7 +2,7 @@
  *
  *   caller ── clone3 ──> A: non-dumpable, own memory of arguments and environment wiped
  *     │                  `before` operations (still in the host's namespaces: a write to cgroup.procs of version 1, to
- *     │                  /proc/thread-self/attr/exec) · setns one by one · stdio · all other descriptors closed
+ *     │                  /proc/thread-self/attr/exec) · setns one by one (join.c) · stdio · all other descriptors closed
  *     │                  `ops` up to CLONE: everything that takes rights, until A has the container's and no more
  *     │                  └─ clone3(CLONE_PARENT) ──> B: the rest of `ops`, ending in EXEC
  *     └── learns A's pid; B's is in a record on status_fd, after which A ends
@@ -40,7 +40,7 @@
 
 struct spawn {
     unsigned long long flags;
-    int cgroup_fd, status_fd, result_fd, preserve, pipe_fd;
+    int cgroup_fd, status_fd, result_fd, pipe_fd;
     struct plan before, ops;
     char *args, *args_end; /* the kernel's view of argv and environment, for /proc/PID/cmdline and environ */
     struct hidden hidden;
@@ -188,7 +188,7 @@ static void first(const void *data)
     if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
         ops_fail(out, OP_CLONE, 0, DETAIL_NONE, errno, "prctl");
     const int also[] = {spawn->status_fd, spawn->result_fd, out};
-    if (ops_close_others(&spawn->ops, 0, spawn->preserve, also, 3))
+    if (ops_close_others(&spawn->ops, 0, also, 3))
         ops_fail(out, OP_CLOSE, 0, DETAIL_NONE, errno, "close_range");
     if (ops_find(&spawn->ops, OP_CLONE) < spawn->ops.count)
         first_with_rights(spawn);
@@ -351,12 +351,12 @@ failed:
 
 static PyObject *py_spawn(PyObject *Py_UNUSED(self), PyObject *args, PyObject *keywords)
 {
-    static char *names[] = {"flags", "cgroup_fd", "ns_fds", "ops", "status_fd", "result_fd", "stdio", "preserve", "before", "check", NULL};
+    static char *names[] = {"flags", "cgroup_fd", "ns_fds", "ops", "status_fd", "result_fd", "stdio", "before", "check", NULL};
     struct spawn spawn = {.result_fd = -1};
     PyObject *ns_fds, *ops, *result = NULL, *none = PyTuple_New(0), *stdio = Py_BuildValue("iii", -1, -1, -1);
     PyObject *before = none, *std = stdio, *check = NULL;
-    if (PyArg_ParseTupleAndKeywords(args, keywords, "KiOOi|iOiOO:spawn", names, &spawn.flags, &spawn.cgroup_fd, &ns_fds, &ops,
-                                    &spawn.status_fd, &spawn.result_fd, &std, &spawn.preserve, &before, &check)) {
+    if (PyArg_ParseTupleAndKeywords(args, keywords, "KiOOi|iOOO:spawn", names, &spawn.flags, &spawn.cgroup_fd, &ns_fds, &ops,
+                                    &spawn.status_fd, &spawn.result_fd, &std, &before, &check)) {
         PyObject *list = first_ops(before, ns_fds, std);
         check = check == Py_None ? NULL : check;
         if (list && !plan_parse(&spawn.before, list) && !plan_parse(&spawn.ops, ops)) {
@@ -392,7 +392,7 @@ static PyObject *py_wipe_environ(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(
 
 PyMethodDef calls_spawn[] = {
     {"spawn", (PyCFunction)(void (*)(void))py_spawn, METH_VARARGS | METH_KEYWORDS,
-     "spawn(flags, cgroup_fd, ns_fds, ops, status_fd, result_fd=-1, stdio=(-1, -1, -1), preserve=0, before=(), check=None) -> (pid, pidfd)\n"
+     "spawn(flags, cgroup_fd, ns_fds, ops, status_fd, result_fd=-1, stdio=(-1, -1, -1), before=(), check=None) -> (pid, pidfd)\n"
      "flags: of the clone that makes the process; cgroup_fd: directory of cgroup v2 or -1; ns_fds: ((fd, nstype), ...); "
      "check(): called while it waits; an exception raised by it kills the process."},
     {"wipe_environ", py_wipe_environ, METH_NOARGS,

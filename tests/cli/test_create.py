@@ -265,13 +265,71 @@ def test_preserve_fds(runtime, make_bundle):
     assert done.stdout.split() == ["three", "four", "0", "1", "2", "3", "4"]
 
 
-def test_preserve_fds_that_are_not_there(pyrunc, bundle, no_leaks):
-    result = pyrunc.call("create", "--bundle", bundle, "--preserve-fds", "2", pyrunc.new_id())
-    assert result.code == 1
-    assert "preserve" in result.err
+WITH_HOLES = 'exec 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9<nine 40<forty 41<beyond; exec "$@"'
+SHOW = "cat <&9; cat <&40; ls /proc/1/fd; true"
 
 
-@pytest.mark.parametrize("value", ["-1", "x", "1000000", "1.5"])
+def files_with_holes(path):
+    for name in ("nine", "forty", "beyond"):
+        (path / name).write_text(name + "\n")
+
+
+@pytest.mark.parametrize("create", [False, True])
+def test_preserve_fds_with_holes(runtime, make_bundle, tmp_path, create):
+    """podman's --preserve-fd=9,40: the closed ones in between stay closed, and nothing of the runtime's takes their place."""
+    if runtime.name == "runc":
+        pytest.skip("runc fails if one of them is closed")
+    bundle = make_bundle(args=["/bin/sh", "-c", "exec >/out; " + SHOW])
+    files_with_holes(tmp_path)
+    id = runtime.new_id()
+    argv = runtime.argv("create" if create else "run", "--preserve-fds", "38", "--bundle", bundle, id)
+    with harness.Capture() as said:  # no pipe: init would keep it open
+        done = subprocess.run(
+            ["/bin/bash", "-c", WITH_HOLES, "bash", *argv], cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=said.file, stderr=said.file
+        )
+        assert done.returncode == 0, said.text()
+    if create:
+        with harness.Watched(runtime.state(id)["pid"]) as watched:
+            runtime.start(id)
+            watched.wait()
+    assert (bundle.rootfs / "out").read_text().split() == ["nine", "forty", "0", "1", "2", "40", "9"]
+
+
+def test_preserve_fds_with_holes_and_all_that_opens_descriptors(pyrunc, make_bundle, tmp_path):
+    """The same with parts that hold descriptors until the end: a filter, startContainer hooks."""
+    changes = {
+        "/linux/seccomp": {"defaultAction": "SCMP_ACT_ALLOW"},
+        "/hooks": {"startContainer": [{"path": "/bin/sh", "args": ["sh", "-c", "ls /proc/self/fd >/hook"]}]},
+        "/process/noNewPrivileges": True,
+    }
+    bundle = make_bundle(changes, args=["/bin/sh", "-c", SHOW])
+    files_with_holes(tmp_path)
+    done = shell(WITH_HOLES, pyrunc.argv("run", "--preserve-fds", "38", "--bundle", bundle, pyrunc.new_id()), cwd=tmp_path)
+    assert (done.returncode, done.stdout.split()) == (0, ["nine", "forty", "0", "1", "2", "40", "9"]), done
+    assert (bundle.rootfs / "hook").read_text().split() == ["0", "1", "2", "3"], "3 is the directory that ls reads"
+
+
+def test_a_waiting_init_holds_nothing_else(pyrunc, make_bundle, tmp_path):
+    """Not even in the holes: what is kept, the standard streams, and the two fifos of the gate."""
+    files_with_holes(tmp_path)
+    id = pyrunc.new_id()
+    argv = pyrunc.argv("create", "--preserve-fds", "38", "--bundle", make_bundle(), id)
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+    subprocess.run(["/bin/bash", "-c", WITH_HOLES, "bash", *argv], cwd=tmp_path, check=True, **streams)
+    folder = "/proc/%d/fd/" % pyrunc.state(id)["pid"]
+    names = {fd: os.readlink(folder + fd) for fd in os.listdir(folder)}
+    assert names.pop("9").endswith("/nine") and names.pop("40").endswith("/forty"), names
+    fifos = sorted(name.rpartition("/")[2] for fd, name in names.items() if int(fd) > 2)
+    assert fifos == ["exec.fifo", "result"], names
+
+
+def test_preserve_fds_that_are_not_there(runtime, bundle):
+    if runtime.name == "runc":
+        pytest.skip("runc fails if one of them is closed")
+    runtime.ok("run", "--bundle", bundle, "--preserve-fds", "2", runtime.new_id())
+
+
+@pytest.mark.parametrize("value", ["-1", "x", "10000000", "1.5"])
 def test_preserve_fds_bad_number(pyrunc, bundle, value, no_leaks):
     assert pyrunc.call("create", "--bundle", bundle, "--preserve-fds", value, pyrunc.new_id()).code == 1
 

@@ -316,6 +316,23 @@ def test_exec_preserve_fds(runtime, live, tmp_path):
     assert (done.returncode, done.stdout) == (0, "three\n"), done
 
 
+def test_exec_preserve_fds_with_holes(runtime, live, tmp_path):
+    """Of 3 to 40 two are open; one above them is not handed on."""
+    if runtime.name == "runc":
+        pytest.skip("runc fails if one of them is closed")
+    for name in ("nine", "forty", "beyond"):
+        (tmp_path / name).write_text(name + "\n")
+    argv = runtime.argv("exec", "--preserve-fds", "38", live, "/bin/sh", "-c", "cat <&9; cat <&40; ls /proc/$$/fd; true")
+    done = subprocess.run(
+        ["/bin/bash", "-c", 'exec 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9<nine 40<forty 41<beyond; exec "$@"', "bash", *argv],
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout.split()) == (0, ["nine", "forty", "0", "1", "2", "40", "9"]), done
+
+
 def mapped(make_bundle, first, joined=None):
     """A bundle with a user namespace whose ids begin at `first`; joined: {type: path} of namespaces that it joins."""
     kinds = ("user", "pid", "network", "ipc", "uts", "mount")

@@ -6,6 +6,7 @@ import os
 import posix
 import signal
 import struct
+from struct import pack
 
 import pytest
 
@@ -316,7 +317,7 @@ def test_filter_that_is_no_program_fails():
 def test_nothing_but_close_range_write_and_execve_comes_after_the_late_filter(order):
     """Everything else kills. The execve fails, so that the report is in the test as well."""
     late = ("FILTER", program(["write", "execve", "exit_group", "close_range"], ALLOW, KILL), 0)
-    close = ("CLOSE", 0)
+    close = ("CLOSE", b"")
     ops = (close, late) if order == "close first" else (late, close)
     tail = Tail((("NNP",), ("READY",), ("WAIT",), ("RESET",), *ops, ("EXEC", ("/nowhere",), ())), gate=True)
     assert tail.record().kind == "R"
@@ -327,15 +328,15 @@ def test_nothing_but_close_range_write_and_execve_comes_after_the_late_filter(or
 
 
 def test_a_profile_that_forbids_close_range_still_starts_when_close_comes_first():
-    text = shows((("NNP",), ("CLOSE", 0), ("FILTER", program(["close_range", "chdir"], ERRNO | errno.EPERM), 0)))
+    text = shows((("NNP",), ("CLOSE", b""), ("FILTER", program(["close_range", "chdir"], ERRNO | errno.EPERM), 0)))
     assert field(text, "Seccomp") == "2"
-    record = fails((("NNP",), ("FILTER", program(["close_range"], ERRNO | errno.EPERM), 0), ("CLOSE", 0)))
+    record = fails((("NNP",), ("FILTER", program(["close_range"], ERRNO | errno.EPERM), 0), ("CLOSE", b"")))
     assert (record.op, record.errno, record.call) == ("CLOSE", errno.EPERM, "close_range")
 
 
 def test_listener_is_handed_over_before_the_program_starts():
     show = ("FIND", "/bin/sh", None), ("EXEC", ("sh", "-c", "ls /proc/self/fd; uname"), ("PATH=/usr/bin:/bin",))
-    tail = Tail((("NNP",), ("FILTER", program(["uname"], NOTIFY), NEW_LISTENER), ("CLOSE", 0), *show))
+    tail = Tail((("NNP",), ("FILTER", program(["uname"], NOTIFY), NEW_LISTENER), ("CLOSE", b""), *show))
     record = tail.record()
     assert record.kind == "L" and record.op == "FILTER"
     listener = _syscalls.pidfd_getfd(tail.pidfd, record.extra, 0)
@@ -676,7 +677,7 @@ def test_close_leaves_what_is_to_be_kept():
 
     held = [os.open("/dev/null", os.O_RDONLY) for _ in range(3, 12)]  # the status socket gets a higher number
     try:
-        text = shows((("CLOSE", 2),), "ls /proc/self/fd", prepare=opens)
+        text = shows((("CLOSE", pack("=2i", 3, 4)),), "ls /proc/self/fd", prepare=opens)
     finally:
         for fd in held:
             os.close(fd)
@@ -802,7 +803,7 @@ def test_forget_leaves_what_the_rest_needs():
 def test_prune_closes_what_nobody_uses_any_more():
     leak = os.open("/etc", os.O_RDONLY)
     os.set_inheritable(leak, True)
-    ops = (("PRUNE", 0), ("FIND", "/bin/true", None), ("SIGNALS",), ("READY",), ("WAIT",), TRUE)
+    ops = (("PRUNE",), ("FIND", "/bin/true", None), ("SIGNALS",), ("READY",), ("WAIT",), TRUE)
     tail = Tail(ops, gate=True)
     os.close(leak)
     assert tail.record().kind == "R"

@@ -36,7 +36,7 @@ def ops_of(process, plans=None, **more):
     ops = (
         program.op_chdir(what, run), capabilities.op_bound(sets, run), user.op_ids(who, run), capabilities.op_caps(sets, run),
         program.op_chdir_again(what, run), capabilities.op_nnp(sets, run), program.op_find(what, run), user.op_umask(who, run),
-        ("RESET",), ("CLOSE", 0), program.op_exec(what, run),
+        ("RESET",), ("CLOSE", b""), program.op_exec(what, run),
     )  # fmt: skip
     os.close(run.root_fd)
     return tuple(op for op in ops if op), ctx.plans

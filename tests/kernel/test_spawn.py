@@ -5,6 +5,7 @@ import os
 import posix
 import signal
 import socket
+from struct import pack
 
 import pytest
 
@@ -99,7 +100,7 @@ def test_new_namespaces_for_the_process_alone():
 def test_only_the_agreed_descriptors_get_in(container):
     leak = os.open("/etc", os.O_RDONLY)
     os.set_inheritable(leak, True)
-    text, _ = runs(((container.pidfd, JOINED),), "ls /proc/self/fd", ("CLOSE", 0))
+    text, _ = runs(((container.pidfd, JOINED),), "ls /proc/self/fd", ("CLOSE", b""))
     os.close(leak)
     assert text.split() == ["0", "1", "2", "3"]  # the last one is ls's own
 
@@ -111,8 +112,8 @@ def test_preserved_descriptors_are_left():
         for fd in (3, 4):
             os.dup2(0, fd)
         sock, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ops = (("CLOSE", 2), ("FIND", "/bin/ls", None), ("EXEC", ("ls", "/proc/self/fd"), ()))
-        pid, _fd = _syscalls.spawn(0, -1, (), ops, theirs.fileno(), preserve=2)
+        ops = (("CLOSE", pack("=2i", 3, 4)), ("FIND", "/bin/ls", None), ("EXEC", ("ls", "/proc/self/fd"), ()))
+        pid, _fd = _syscalls.spawn(0, -1, (), ops, theirs.fileno())
         theirs.close()
         os.waitpid(pid, 0)
 

@@ -179,12 +179,16 @@ def connect_raw(path):
 @pytest.mark.parametrize(
     ("preserve", "listen", "inherited", "keep"),
     [
-        (0, 0, [], 0),
-        (0, 0, [3, 9], 0),
-        (2, 0, [3, 4], 2),
-        (0, 1, [3], 1),
-        (1, 1, [3], 1),  # podman under socket activation gives both for the same descriptor
-        (3, 1, [3, 4, 5, 200], 3),
+        (0, 0, [], []),
+        (0, 0, [3, 9], []),
+        (2, 0, [3, 4], [3, 4]),
+        (0, 1, [3], [3]),
+        (1, 1, [3], [3]),  # podman under socket activation gives both for the same descriptor
+        (3, 1, [3, 4, 5, 200], [3, 4, 5]),
+        (38, 0, [9, 40, 41], [9, 40]),  # podman --preserve-fd=9,40
+        (2, 0, [], []),
+        (1000000, 0, [3], [3]),
+        (38, 1, [3, 9], [3, 9]),
     ],
 )
 def test_preserved(preserve, listen, inherited, keep):
@@ -195,13 +199,13 @@ def test_preserved(preserve, listen, inherited, keep):
 @pytest.mark.parametrize(
     ("preserve", "listen", "inherited", "words"),
     [
-        (2, 0, [], "unable to stat preserved-fd 0 (of 2): bad file descriptor"),
-        (2, 0, [3], "unable to stat preserved-fd 1 (of 2): bad file descriptor"),
-        (1000000, 0, [3], "unable to stat preserved-fd 1 (of 1000000): bad file descriptor"),
-        (0, 2, [4], "unable to stat preserved-fd 0 (of 2): bad file descriptor"),
+        (0, 2, [], "unable to stat preserved-fd 0 (of 2): bad file descriptor"),
+        (0, 2, [3], "unable to stat preserved-fd 1 (of 2): bad file descriptor"),
+        (0, 2, [3, 5], "unable to stat preserved-fd 1 (of 2): bad file descriptor"),
+        (9, 2, [4], "unable to stat preserved-fd 0 (of 2): bad file descriptor"),
     ],
 )
-def test_preserved_ones_must_be_open(preserve, listen, inherited, words):
+def test_those_of_listen_fds_must_be_open(preserve, listen, inherited, words):
     with pytest.raises(Refusal) as caught:
         fds.plan({}, Ctx({}, {"preserve_fds": preserve, "listen_fds": listen, "inherited_fds": inherited}))
     assert caught.value.words == words

@@ -82,7 +82,7 @@ MEANING = {
     "pid-file": "file to write the pid of the process to",
     "no-pivot": "don't use pivot_root (for a root on a ramdisk)",
     "no-new-keyring": "keep the caller's session keyring",
-    "preserve-fds": "pass this many descriptors to the program, from 3 on",
+    "preserve-fds": "pass the open ones of this many descriptors to the program, from 3 on",
     "no-subreaper": "don't become the parent of orphaned processes",
     "keep": "don't delete the container when it ends",
     "detach": "run in the background",

@@ -222,7 +222,6 @@ def _spawn(
             words = (joins, ops, theirs.fileno())
             more: Any = {
                 "stdio": (slave, slave, slave),
-                "preserve": planner.module("fds").kept(run.plans),
                 "before": tuple(before),
                 "check": cancel.check,
             }

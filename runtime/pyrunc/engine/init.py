@@ -125,10 +125,9 @@ def tail(run: Run, gate_fd: int) -> tuple[list[Op | None], list[Op | None]]:
     """(operations up to the end, or up to startContainer hooks; operations after them), in the order of the timetable. The position of an
     operation is that of its row."""
     split = "hooks" in run.plans and planner.module("hooks").runs_inside(run.plans)
-    keep = planner.module("fds").kept(run.plans)
     outside = planner.module("namespaces").is_outside(run.plans["namespaces"])
     own: dict[str, Op | None] = {
-        "op_prune": ("PRUNE", keep),
+        "op_prune": ("PRUNE",),
         "op_sync": ("SYNC",) if "rlimits" in run.plans else None,
         "op_signals": ("SIGNALS",),
         "op_forget": None,  # set by the caller, as the last step
@@ -139,7 +138,7 @@ def tail(run: Run, gate_fd: int) -> tuple[list[Op | None], list[Op | None]]:
         "op_wait": ("WAIT", gate_fd),
         "op_hooks": None,
         "op_reset": ("RESET",) if split else None,  # SIGNALS has done it, and execve resets handlers
-        "op_close": ("CLOSE", keep),
+        "op_close": ("CLOSE", planner.module("fds").kept(run.plans)),
     }
     ops = steps.operations(CREATE, "tail", "init", run, own)
     if not split:

@@ -79,7 +79,6 @@ def spawn(
     status_fd: int,
     result_fd: int = -1,
     stdio: tuple[int, int, int] = (-1, -1, -1),
-    preserve: int = 0,
     before: Sequence[_Op] = (),
     check: Callable[[], object] | None = None,
 ) -> tuple[int, int]: ...

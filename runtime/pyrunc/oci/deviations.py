@@ -163,6 +163,7 @@ OTHER = (
     ("delete --force", "kills the process that holds the container's lock, after a bounded wait", "waits for it"),
     ("state", "ociVersion is the version that is implemented", "the same; up to 1.1 the config's version"),
     ("features", "mountOptions includes idmap and ridmap", "omits them"),
+    ("--preserve-fds", "descriptors in its range that are closed remain closed", "fails"),
     ("checkpoint", "--manage-cgroups-mode defaults to soft", "up to 1.1 it defaults to ignore"),
     ("checkpoint", "a standard stream that is a file on the host is dumped, and reconnected by restore", "fails"),
     ("checkpoint", "--shell-job works without a console socket", "fails at restore"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import posix
+from _struct import pack
 
 from pyrunc.errors import CallError, Refusal, StepFailure, errno_text
 from pyrunc.linux import fds as descriptors
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     Node = dict[str, object]
 
     class Entry(TypedDict):
-        keep: int  # number of descriptors, from 3 on, that stay open
+        keep: list[int]  # descriptors that stay open under their numbers, ascending
         listen: int  # how many of them LISTEN_FDS announces
         uid: int  # owner of stdio
 
@@ -34,18 +35,17 @@ GIVEN = (fs.S_IFIFO, fs.S_IFSOCK)
 
 
 def plan(node: Node, ctx: Context) -> Entry:
-    """node: {}. entry: {"keep": how many descriptors from 3 on stay open, "listen": how many of them LISTEN_FDS announces, "uid": the owner
-    of stdio}. If both LISTEN_FDS and --preserve-fds are given, the former are part of the latter: podman passes both for the same
-    descriptor. Refused: a descriptor that is not open, by the list in ctx.options, which was taken before the runtime opened anything."""
+    """node: {}. entry: {"keep": the descriptors that stay open, "listen": how many of them LISTEN_FDS announces, "uid": the owner of stdio}.
+    --preserve-fds N keeps those of 3 to N+2 that were open when the runtime was started, and leaves the others closed: podman's
+    --preserve-fd=9,40 arrives as N = 38. If LISTEN_FDS is given too, the larger number counts: podman passes both for the same descriptor.
+    Refused: one that LISTEN_FDS announces is not open, by the list in ctx.options, which was taken before the runtime opened anything."""
     listen = ctx.options.get("listen_fds") or 0
-    preserve = ctx.options.get("preserve_fds") or 0
-    keep = max(listen, preserve)
-    inherited = set(ctx.options.get("inherited_fds") or ())
-    for index in range(keep):
-        if FIRST + index not in inherited:
-            words = "unable to stat preserved-fd %d (of %d): %s" % (index, keep, errno_text(errno.EBADF))
-            hint = "descriptor %d was not open when the runtime was started" % (FIRST + index)
-            raise Refusal("descriptor-not-open", words, None, hint + (" (--preserve-fds)" if index < preserve else " (LISTEN_FDS)"))
+    end = FIRST + max(listen, ctx.options.get("preserve_fds") or 0)
+    keep = [fd for fd in ctx.options.get("inherited_fds") or () if FIRST <= fd < end]
+    for index, fd in enumerate(range(FIRST, FIRST + listen)):
+        if keep[index : index + 1] != [fd]:
+            words = "unable to stat preserved-fd %d (of %d): %s" % (index, listen, errno_text(errno.EBADF))
+            raise Refusal("descriptor-not-open", words, None, "descriptor %d was not open when the runtime was started (LISTEN_FDS)" % fd)
     return {"keep": keep, "listen": listen, "uid": ctx.plans["user"]["uid"]}
 
 
@@ -83,14 +83,14 @@ def init_stdio_owner(entry: Entry, run: InitRun) -> None:
     reopened (nginx logs there): only of pipes and sockets, which engines create for the container. The caller keeps using a terminal or a
     file, and a new owner could read what is typed or change what was logged. EPERM, EINVAL (owner without a mapping) and EROFS are ignored,
     as in runc."""
-    descriptors.hand_on(range(FIRST, FIRST + entry["keep"]))
+    descriptors.hand_on(entry["keep"])
     _give(entry["uid"])
 
 
 def exec_owner(entry: Entry, run: ExecRun) -> None:
     """Host side of exec: the same for the descriptors to keep and for our own stdio, which the new process inherits unless it gets a
     terminal. The user's id is translated by the id map of run.init_pid."""
-    descriptors.hand_on(range(FIRST, FIRST + entry["keep"]))
+    descriptors.hand_on(entry["keep"])
     uid: int | None = entry["uid"]
     if run.plans.get("namespaces", {}).get("userns"):
         uid = ids.outer_uid(run.init_pid, entry["uid"])
@@ -110,6 +110,7 @@ def _give(uid: int) -> None:
                 raise CallError.of(e, "fchown") from None
 
 
-def kept(plans: Plans) -> int:
-    """How many descriptors, from 3 on, the program inherits."""
-    return plans["fds"]["keep"]
+def kept(plans: Plans) -> bytes:
+    """The descriptors that the program inherits besides 0, 1 and 2, as CLOSE takes them (csrc/ops.h)."""
+    keep = plans["fds"]["keep"]
+    return pack("=%di" % len(keep), *keep) if keep else b""
