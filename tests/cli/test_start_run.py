@@ -1,5 +1,6 @@
 """start and run: the gate, exit statuses, forwarded signals, --keep and --detach."""
 
+import json
 import os
 import signal
 import subprocess
@@ -66,16 +67,63 @@ def test_start_without_path(runtime, waiting):
     runtime.ok("delete", id, env={"XDG_RUNTIME_DIR": ""})
 
 
-def test_start_fails_with_the_program(pyrunc, make_bundle, no_leaks):
-    """A program that the kernel refuses after create found it (no known format): start says so. Both peers say success."""
-    bundle = make_bundle(args=["/bin/broken"])
-    (bundle.rootfs / "bin/broken").write_bytes(b"\x7fELF nonsense")
-    (bundle.rootfs / "bin/broken").chmod(0o755)
+BROKEN = {"garbage": b"\x7fELF nonsense", "script": b"#!/nowhere/sh\n", "true": b"#!/bin/sh\n"}
+
+# What is done between create and start, the program, hooks, what start says here, and the state that it leaves here and with runc and
+# crun, which report success where it is not "created" that start wants. None: nothing is left, nor a cgroup.
+FAILURES = {
+    "no known format": (None, "garbage", {}, "exec format error", None, "stopped"),
+    "no interpreter": (None, "script", {}, "no such file or directory", None, "stopped"),
+    "removed meanwhile": ("unlink", "true", {}, "no such file or directory", None, "stopped"),
+    "no longer executable": ("chmod", "true", {}, "permission denied", None, "stopped"),
+    "a startContainer hook": (None, "true", {"startContainer": 3}, "error running startContainer hook #0: exit status 3", None, "stopped"),
+    "killed meanwhile": ("kill", "true", {}, "cannot start a container that has stopped", "stopped", "stopped"),
+}
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_what_a_failed_start_leaves(runtime, make_bundle, token, no_leaks, name):
+    """Nothing, or no more than runc and crun leave: engines may take the error for the end of it (podman), or delete the container. One that was
+    not waiting is left as it is: the specification wants no effect on it."""
+    meanwhile, program, hooks, words, left, theirs = FAILURES[name]
+    changes = {"/hooks": {kind: [{"path": "/bin/sh", "args": ["sh", "-c", "exit %d" % status]}] for kind, status in hooks.items()}}
+    bundle = make_bundle(changes, args=["/bin/program"])
+    path = bundle.rootfs / "bin/program"
+    path.write_bytes(BROKEN[program])
+    path.chmod(0o755)
+    id = runtime.create(bundle)
+    with harness.Watched(runtime.state(id)["pid"]) as init:
+        if meanwhile == "kill":
+            signal.pidfd_send_signal(init.fd, signal.SIGKILL)
+            init.wait()
+        elif meanwhile == "chmod":
+            path.chmod(0o644)
+        elif meanwhile == "unlink":
+            path.unlink()
+        result = runtime.call("start", id)
+        init.wait()
+    if not runtime.is_pyrunc:
+        assert runtime.status(id) == theirs
+        runtime.ok("delete", "--force", id)
+        return
+    assert result.code == 1 and words in result.err and len(result.err.splitlines()) == 1, result
+    state = runtime.call("state", id)
+    assert (json.loads(state.out)["status"] if state.code == 0 else None) == left
+    assert bool(harness.cgroups(token)) == (left is not None)
+    assert runtime.call("delete", id).code == (0 if left else 1)
+    runtime.ok("delete", "--force", id)
+
+
+def test_poststop_hooks_of_a_failed_start_run_once(pyrunc, make_bundle, tmp_path, no_leaks):
+    seen = tmp_path / "seen"
+    hook = {"path": "/bin/sh", "args": ["sh", "-c", "echo once >>%s" % seen]}
+    bundle = make_bundle({"/hooks": {"poststop": [hook]}}, args=["/bin/program"])
+    (bundle.rootfs / "bin/program").write_bytes(BROKEN["garbage"])
+    (bundle.rootfs / "bin/program").chmod(0o755)
     id = pyrunc.create(bundle)
-    result = pyrunc.call("start", id)
-    assert result.code == 1
-    assert "exec format error" in result.err
+    assert pyrunc.call("start", id).code == 1
     pyrunc.ok("delete", "--force", id)
+    assert seen.read_text() == "once\n"
 
 
 # ---- run

@@ -48,11 +48,10 @@ def start(state_dir: StateDir, options: Mapping[str, Any], defer_ready: bool = F
     try:
         _release(state_dir, ends, fd)
         trace.step("engine.release", began)
-    except HookFailure as e:
-        e.hooks = planner.module("hooks").outcomes(state_dir.state)
-        _lifecycle().destroy(
-            state_dir, options
-        )  # lifecycle step 7: generate an error, stop the container, and continue with step 12, as for poststart
+    except PyruncError as e:  # not the OSError of a call of ours: the container may be waiting still
+        if isinstance(e, HookFailure):
+            e.hooks = planner.module("hooks").outcomes(state_dir.state)
+        _abandon(state_dir, options, fd)
         raise
     finally:
         for end in ends:
@@ -189,13 +188,23 @@ def _poststart(state_dir: StateDir, options: Mapping[str, Any], init_fd: int) ->
         steps.walk(START, "started", "host", run)
     except PyruncError as e:
         e.hooks = planner.module("hooks").outcomes(state_dir.state)
-        pidfd.kill(init_fd, SIGKILL)
-        pidfd.wait(init_fd, GONE_MS)
-        lifecycle.destroy(state_dir, options)
+        _abandon(state_dir, options, init_fd)
         raise
     finally:
         run.cancel = None
         cancel.close()
+
+
+def _abandon(state_dir: StateDir, options: Mapping[str, Any], init_fd: int) -> None:
+    """After a failed start the container is destroyed. For hooks the specification asks for it (lifecycle, steps 7 and 10). For a program that
+    could not be executed runc and crun report success, and engines delete what has stopped; of a start that failed some (podman) never delete
+    the container, so state and cgroup would stay. An error here must not hide the first one."""
+    pidfd.kill(init_fd, SIGKILL)
+    pidfd.wait(init_fd, GONE_MS)
+    try:
+        _lifecycle().destroy(state_dir, options)
+    except (PyruncError, OSError) as e:
+        log.warn("the container could not be removed: %s" % e)
 
 
 def _lifecycle() -> ModuleType:

@@ -150,7 +150,7 @@ OTHER = (
     ),
     ("/linux/resources/pids/limit", "0 is unlimited, as engines intend", "unlimited up to 1.1, later 1", "unlimited", "pids_zero"),
     ("/linux/rootfsPropagation", "rprivate is the same as private, and likewise for the others", "they differ in recursion"),
-    ("start", "returns after execve, with exit status 1 if that failed", "returns before, with 0"),
+    ("start", "returns after execve; if that failed, with exit status 1, and the container is destroyed", "returns before, with 0"),
     (
         "start",
         "if a startContainer hook fails, start fails and the container is destroyed, as the specification requires",
