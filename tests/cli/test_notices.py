@@ -56,8 +56,10 @@ def test_never_where_a_caller_parses(pyrunc: Runtime, lacking: harness.Bundle, t
     """podman reads a JSON log as one object; others read standard error."""
     log = tmp_path / "log"
     for words in (["--log", log, "--log-format", "json"], []):
-        result = pyrunc.ok("create", "--bundle", lacking, pyrunc.new_id(), globals=words)
+        id = pyrunc.new_id()
+        result = pyrunc.ok("create", "--bundle", lacking, id, globals=words)
         assert (result.out, result.err) == ("", "")
+        pyrunc.delete(id, "--force")
     assert log.read_text() == ""
 
 
