@@ -314,8 +314,8 @@ def test_a_waiting_init_holds_nothing_else(pyrunc, make_bundle, tmp_path):
     files_with_holes(tmp_path)
     id = pyrunc.new_id()
     argv = pyrunc.argv("create", "--preserve-fds", "38", "--bundle", make_bundle(), id)
-    streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
-    subprocess.run(["/bin/bash", "-c", WITH_HOLES, "bash", *argv], cwd=tmp_path, check=True, **streams)
+    null = subprocess.DEVNULL
+    subprocess.run(["/bin/bash", "-c", WITH_HOLES, "bash", *argv], cwd=tmp_path, check=True, stdin=null, stdout=null, stderr=null)
     folder = "/proc/%d/fd/" % pyrunc.state(id)["pid"]
     names = {fd: os.readlink(folder + fd) for fd in os.listdir(folder)}
     assert names.pop("9").endswith("/nine") and names.pop("40").endswith("/forty"), names
