@@ -11,7 +11,7 @@ from oci_conformance.case import add, case
 
 if TYPE_CHECKING:
     from oci_conformance.case import CaseFunction
-    from oci_conformance.shapes import Json
+    from oci_conformance.shapes import Changes, Json
     from oci_conformance.trial import Trial
 
 
@@ -29,6 +29,12 @@ def seen_namespace(t: Trial, kind: str, spaces: list[dict[str, str]]) -> Json:
 
 def listed(*kinds: str, **paths: str) -> list[dict[str, str]]:
     return [{"type": kind, **({"path": paths[kind]} if kind in paths else {})} for kind in (*kinds, *paths)]
+
+
+WITHOUT_MOUNT: Changes = {
+    "/linux/namespaces": listed("pid", "ipc", "uts"),
+    "/mounts/-": {"destination": "/mnt", "type": "tmpfs", "source": "tmpfs"},
+}
 
 
 def new_or_inherited(kind: str) -> CaseFunction:
@@ -57,13 +63,17 @@ def new_time(t: Trial) -> None:
     t.equal(seen_namespace(t, "time", listed(*usual)), own("time"), "one that is not listed is the runtime's", "namespaces.inherited")
 
 
-@case("namespaces.mount", "namespaces.new", level="core")
+@case("namespaces.mount", "namespaces.new", "namespaces.inherited", level="core")
 def new_mount(t: Trial) -> None:
-    """A new mount namespace: mounts of the container are not seen outside."""
+    """A mount namespace is new when listed: its mounts are not seen outside; and the runtime's when not: the root is still the container's."""
     before = system.read("/proc/self/mountinfo")
     made = t.running({"/mounts/-": {"destination": "/mnt", "type": "tmpfs", "source": "tmpfs"}})
-    t.check(os.readlink("/proc/%d/ns/mnt" % made.pid) != own("mount"), "the namespace is new")
-    t.equal(system.read("/proc/self/mountinfo"), before, "the caller's mounts")
+    t.check(os.readlink("/proc/%d/ns/mnt" % made.pid) != own("mount"), "the namespace is new", ("namespaces.mount", "namespaces.new"))
+    t.equal(system.read("/proc/self/mountinfo"), before, "the caller's mounts", "namespaces.mount", "namespaces.new")
+    made = t.running(WITHOUT_MOUNT)
+    t.equal(os.readlink("/proc/%d/ns/mnt" % made.pid), own("mount"), "one that is not listed is the runtime's", "namespaces.inherited")
+    root = os.path.realpath("/proc/%d/root" % made.pid)
+    t.equal(root, os.path.realpath(made.bundle.inside("/")), "the root without a mount namespace", "namespaces.inherited")
 
 
 @case("namespaces.pid", needs="probe", level="core")

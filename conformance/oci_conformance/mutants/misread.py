@@ -226,6 +226,13 @@ def network_added(config: Config, call: Invocation) -> None:
         spaces.append({"type": "network"})
 
 
+@change_of("namespace-mount-added", "namespaces.new_mount")
+def mount_added(config: Config, call: Invocation) -> None:
+    spaces = lists(config, "linux", "namespaces")
+    if not any(entry["type"] == "mount" for entry in spaces):
+        spaces.append({"type": "mount"})
+
+
 @change_of("namespace-duplicates-merged", "namespaces.invalid_list")
 def duplicates_merged(config: Config, call: Invocation) -> None:
     linux = config.get("linux", {})
