@@ -129,6 +129,7 @@ def _make(run: Run, undo: Undo, cancel: signals.Cancel) -> None:
     state_dir = run.stored
     gate_fd, result_fd = gate.make(state_dir)
     run.link, theirs = handshake.pair()
+    log.debug("nsexec started: making the container's first process and its namespaces")  # in runc's words, and so below
     began = trace.now()
     pid, fd = _clone(run, theirs, gate_fd, result_fd)
     trace.step("engine.clone", began)
@@ -166,6 +167,7 @@ def _serve(run: Run, undo: Undo, cancel: signals.Cancel) -> None:
     phase = ["setup"]
 
     def hooks(_data: Any) -> None:
+        log.debug("child process in init(): namespaces, root and mounts are set up")
         try:
             steps.walk(CREATE, "hooks", "host", run, undo)
         except StepFailure as e:

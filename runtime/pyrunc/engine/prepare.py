@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pyrunc.parts.sides import Options
 
 YES, NO = ("true", "1", "t", "T", "TRUE", "True"), ("false", "0", "f", "F", "FALSE", "False")  # as in Go
+RUNC_SAYS = (("/linux/memoryPolicy/mode", "invalid memory policy mode"), ("/linux/memoryPolicy/flags", "invalid memory policy flag"))
 MANAGERS = ("cgroupfs", "systemd", "disabled")
 
 
@@ -46,8 +47,12 @@ def read_config(options: Mapping[str, Any], bundle: str) -> dict[str, Any]:
 
 
 def refusal(problem: tuple[str, str, Any, str]) -> Refusal:
-    """(pointer, words, value, reason) from the validator → Refusal. The words already name the value."""
+    """(pointer, words, value, reason) from the validator → Refusal. The words already name the value; some get runc's in front, which scripts
+    look for."""
     pointer, words, _value, reason = problem
+    for beginning, theirs in RUNC_SAYS:
+        if pointer.startswith(beginning):
+            words = "%s: %s" % (theirs, words)
     return Refusal(reason, words, quote(pointer) or "/")
 
 
