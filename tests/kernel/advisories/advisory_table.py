@@ -25,6 +25,7 @@ ADVISORIES = [
     # ---- paths
     (["CVE-2019-18837"], "crun", "mount destinations follow links of the image to the host"),
     (["CVE-2019-19921", "CVE-2023-27561", "CVE-2023-28642", "CVE-2025-54867"], "runc, youki", "procfs is mounted behind a link, masks cover a decoy"),
+    (["GHSA-3q8j-pf29-vwv8"], "youki", "masked and read-only paths are looked up by name more than once"),
     (["CVE-2021-30465", "GHSA-c3xm-pvg7-gh7r"], "runc", "a link is exchanged between looking and mounting"),
     (["CVE-2024-45310", "GHSA-jfvp-7x6p-h2pv"], "runc", "a race makes directories on the host"),
     (["CVE-2025-24965", "GHSA-f42g-r5jj-qh4j"], "crun", "a file that the runtime writes into the root is a link"),
@@ -40,7 +41,7 @@ ADVISORIES = [
     (["CVE-2019-16884", "GHSA-fgv8-vj5c-2ppq"], "runc, crun", "labels go into a tree that poses as /proc"),
     (["CVE-2025-52881", "CVE-2025-62596", "GHSA-cgrx-mc8f-2prm"], "runc, youki", "a write below /proc is led to another file"),
     (["CVE-2022-0811"], "cri-o", "a sysctl's value sets another one"),
-    (["CVE-2022-4318"], "cri-o", "a line break in HOME becomes a line of passwd"),
+    (["CVE-2022-4318", "CVE-2026-15809"], "cri-o", "a line break in HOME becomes a line of passwd"),
     # ---- cgroups
     (["GHSA-g54h-m393-cpwq"], "runc", "devices are allowed unless denied"),
     (["CVE-2023-25809", "GHSA-m8cg-xc2p-r3fc"], "runc", "cgroups are writable in rootless containers"),
@@ -53,6 +54,8 @@ ADVISORIES = [
     (["CVE-2025-23266"], "NVIDIA toolkit, runc", "hooks on the host get the image's environment"),
     (["CVE-2026-84042"], "crun", "programs on the host are looked for where the image or the caller's directory has some"),
     (["CVE-2024-9676", "CVE-2024-9341"], "podman, buildah, cri-o", "a fifo or an endless file in place of passwd"),
+    (["CVE-2026-47262", "GHSA-jpcc-p29g-p8mq"], "containerd", "a passwd or group of any size is read as a whole"),
+    (["CVE-2024-3154", "GHSA-2cgq-h8xw-2v5j"], "cri-o", "annotations set properties of the container's systemd unit"),
     (["CVE-2026-53488", "CVE-2026-53492", "CVE-2026-53489"], "containerd", "annotations name files and commands of the host"),
     (["CVE-2026-94603", "CVE-2026-57231"], "podman", "values of the host where the config leaves them open"),
     # ---- the host's other users and processes

@@ -200,7 +200,53 @@ def test_cve_2024_9676_exec_with_a_passwd_that_is_no_file(runtime, make_bundle, 
     runtime.call("exec", "--user", form, live, "/bin/true")
 
 
+HUGE = 256 << 20  # bytes of a file of the image, most of them a hole
+MEMORY = 160 << 20  # bytes that any process of a runtime may need: runc needs some 45 MiB without such a file, the compiled launcher 25
+
+
+@pytest.mark.parametrize("file", ["passwd", "group"])
+@pytest.mark.parametrize("command", ["run", "exec"])
+def test_cve_2026_47262_a_large_passwd_is_not_read_as_a_whole(runtime, make_bundle, harmless, file, command):
+    """What stands at its beginning is found, and no process needs memory for all of it."""
+    bundle = make_bundle({"/process/user": {"uid": 4242, "gid": 4242}}, args=["/bin/sh", "-c", "echo $HOME"])
+
+    def put(twin):
+        path = twin.rootfs / "etc" / file
+        path.write_text({"passwd": "someone:x:4242:4242::/at/home:/bin/sh\n", "group": "some:x:4242:someone\n"}[file] + path.read_text())
+        return path
+
+    home = harmless(bundle, prepare=put).out.split()[0]
+    assert file == "group" or home == "/at/home"
+    bundle.patch({"/process/args": harness.WAIT_FOR_TERM} if command == "exec" else {})
+    path = put(bundle)
+    words = ["run", "--bundle", bundle, runtime.new_id()]
+    if command == "exec":
+        live = runtime.started(bundle)
+        words = ["exec", "--user", "4242:4242", live, "/bin/true"]
+    os.truncate(path, HUGE)
+    null = subprocess.DEVNULL
+    child = subprocess.Popen(runtime.argv(*words), stdin=null, stdout=null, stderr=null, env=runtime.env)
+    _pid, status, used = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    assert used.ru_maxrss << 10 < MEMORY, "%d MiB" % (used.ru_maxrss >> 10)
+
+
 # ---- annotations
+
+
+def test_cve_2024_3154_annotations_set_no_unit_properties(runtime, make_bundle, host, harmless):
+    """They come from pods and images, and would have systemd execute a command of the host, where it makes the cgroups."""
+    systemd = os.path.isdir("/run/systemd/system")
+    created = str(host / "created")
+    host.freeze()
+    path = {"/linux/cgroupsPath": "system.slice:advisory:" + runtime.token} if systemd else {}
+    globals = ["--systemd-cgroup"] if systemd else []
+    assert "works" in harmless(make_bundle({"/annotations": {"org.example.harmless": created}})).out
+    command = "[('/bin/sh', ['/bin/sh', '-c', 'echo x >%s'], false)]" % created
+    for name in ("ExecStartPre", "ExecStart", "ExecStopPost"):
+        bundle = make_bundle({"/annotations": {"org.systemd.property." + name: command}, **path})
+        runtime.call("run", "--bundle", bundle, runtime.new_id(), globals=globals)
+        assert not os.path.exists(created), name
 
 
 def test_cve_2026_53488_annotations_are_text(runtime, make_bundle, host, harmless):

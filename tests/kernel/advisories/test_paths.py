@@ -5,7 +5,7 @@ import os
 import pytest
 
 import harness
-from advisory_tools import bind, mount, replace
+from advisory_tools import SECRET, bind, mount, replace
 
 pytestmark = pytest.mark.kernel
 
@@ -85,6 +85,31 @@ def test_cve_2019_19921_a_race_for_proc(runtime, make_bundle, host, harmless, sw
     for _ in range(ROUNDS):
         result = runtime.run(bundle)
         assert result.code != 0 or result.out != "9fa0\n", "procfs was mounted where the link led"
+
+
+@pytest.mark.parametrize("kind", ["maskedPaths", "readonlyPaths"])
+def test_ghsa_3q8j_pf29_vwv8_a_race_for_what_is_covered(runtime, make_bundle, host, harmless, swap, kind):
+    """The path is exchanged for a link that leads out of the root while the container is set up: nothing on the host is covered, and nothing of
+    it shows. A container that runs has its own path covered, or another one in its root."""
+    bundle = make_bundle(
+        {"/linux/" + kind: ["/a/covered"]}, args=["/bin/sh", "-c", "cat /a/covered/* 2>/dev/null; cat /proc/self/mountinfo"]
+    )
+
+    def put(twin):
+        (twin.rootfs / "a/covered").mkdir(parents=True)
+        (twin.rootfs / "a/covered/file").write_text("inside\n")
+
+    control = harmless(bundle, prepare=put)
+    assert " /a/covered " in control.out and ("inside" in control.out) == (kind == "readonlyPaths")
+    put(bundle)
+    (bundle.rootfs / "a/link").symlink_to(host.directory)
+    swap(bundle.rootfs / "a/covered", bundle.rootfs / "a/link")
+    roots = harness.mounts(str(host))
+    for _ in range(ROUNDS):
+        result = runtime.run(bundle)
+        assert SECRET not in result.out
+        assert harness.mounts(str(host)) == roots, "covered on the host"
+        assert harness.snapshot(host.directory) == host.before
 
 
 @pytest.mark.parametrize("form", FORMS)
