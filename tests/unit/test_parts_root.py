@@ -1,5 +1,8 @@
 """parts/root: plans for /root and rootfsPropagation."""
 
+import errno
+import os
+
 import pytest
 
 from fakes.hand import Ctx, namespaces
@@ -92,3 +95,27 @@ def test_a_joined_mount_namespace(bundle):
     entry, ctx = plan(bundle, {"path": "rootfs", "readonly": True}, spaces=(), join={"mount": "/x"})
     assert entry["mount_ns"] and not entry["own_ns"] and not entry["pivot"] and entry["readonly"]
     assert ctx.warnings and ctx.warnings[0][0] == "/linux/namespaces"
+
+
+@pytest.mark.parametrize(
+    ("number", "is_slave", "fails"), [(errno.EPERM, True, False), (errno.EPERM, False, True), (errno.EINVAL, True, True)]
+)
+def test_a_parent_that_can_not_be_made_private(monkeypatch, tmp_path, number, is_slave, fails):
+    """Kernels before 6.17, in a user namespace: a slave is enough, since the host sees nothing of it. Nothing else is ignored."""
+    asked = []
+
+    def refuses(fd, flags):
+        asked.append(flags)
+        raise OSError(number, "no")
+
+    monkeypatch.setattr(root.mount, "propagate", refuses)
+    place = os.open(tmp_path, os.O_PATH | os.O_DIRECTORY)
+    try:
+        if fails:
+            with pytest.raises(OSError, match="no"):
+                root._part_from_parent(place, None, is_slave)
+        else:
+            root._part_from_parent(place, None, is_slave)
+    finally:
+        os.close(place)
+    assert len(asked) == 1

@@ -148,7 +148,7 @@ def init_prepare(entry: Entry, run: InitRun) -> None:
         if entry["own_ns"]:
             _cut(entry["propagation"])
         if entry["mount_ns"]:
-            _part_from_parent(place, entry["propagation"])
+            _part_from_parent(place, entry["propagation"], is_slave=entry["own_ns"] and entry["propagation"] not in ("shared", "rshared"))
         run.root_fd = _on_itself(place, entry["path"])
     finally:
         posix.close(place)
@@ -177,8 +177,10 @@ def _cut(word: str | None) -> None:
         posix.close(top)
 
 
-def _part_from_parent(place: int, word: str | None) -> None:
-    """Makes the mount that will be the parent of ours private or a slave; otherwise the host would see ours, and pivot_root would refuse."""
+def _part_from_parent(place: int, word: str | None, is_slave: bool = False) -> None:
+    """Makes the mount that will be the parent of ours private or a slave; otherwise the host would see ours, and pivot_root would refuse.
+    is_slave: _cut() has made it a slave already, which is enough. EPERM is ignored then: kernels before 6.17 may answer it in a user
+    namespace, where mounts that came from outside are locked."""
     here = posix.dup(place)
     try:
         for _ in range(LEVELS):  # a / that is not a mount point (a chroot) has no parent; the kernel then returns EINVAL
@@ -188,6 +190,9 @@ def _part_from_parent(place: int, word: str | None) -> None:
             posix.close(here)
             here = above
         mount.propagate(here, c.MS_SLAVE if word in ("slave", "rslave") else c.MS_PRIVATE)
+    except OSError as e:
+        if e.errno != errno.EPERM or not is_slave:
+            raise
     finally:
         posix.close(here)
 

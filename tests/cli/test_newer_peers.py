@@ -1,0 +1,73 @@
+"""What newer releases of other runtimes have corrected in themselves, and no other file looks at."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+import harness
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness import Bundle, Json, MakeBundle, Runtime
+
+KINDS = ("pid", "network", "ipc", "uts", "mount", "user")
+FIRST = 100000
+MAPS = [{"containerID": 0, "hostID": FIRST, "size": 65536}]
+
+
+def mapped(make_bundle: MakeBundle, changes: Json, args: Sequence[str], path: str | None = None) -> Bundle:
+    """A bundle with a user namespace: a new one, or the one at `path`."""
+    spaces = [{"type": kind, **({"path": path} if kind == "user" and path else {})} for kind in KINDS]
+    maps = {} if path else {"/linux/uidMappings": MAPS, "/linux/gidMappings": MAPS}
+    bundle = make_bundle({"/linux/namespaces": spaces, **maps, **changes}, args=args)
+    os.chmod(bundle.path, 0o755)
+    subprocess.run(["chown", "-R", "%d:%d" % (FIRST, FIRST), bundle.rootfs], check=True)
+    return bundle
+
+
+def test_root_in_a_user_namespace_that_is_joined(runtime: Runtime, make_bundle: MakeBundle) -> None:
+    """runc 1.2.1: the set-up is done as the root of that namespace, so what it makes belongs to it."""
+    owner = runtime.started(mapped(make_bundle, {}, harness.WAIT_FOR_TERM))
+    path = "/proc/%d/ns/user" % runtime.state(owner)["pid"]
+    changes = {"/process/cwd": "/made/by/the/runtime"}
+    bundle = mapped(make_bundle, changes, ["/bin/sh", "-c", "id -u; id -g; stat -c %u:%g ."], path)
+    result = runtime.run(bundle)
+    assert (result.code, result.out) == (0, "0\n0\n0:0\n"), result
+    assert os.stat(bundle.rootfs / "made/by").st_uid == FIRST
+
+
+def test_a_mask_that_can_not_be_reached(runtime: Runtime, make_bundle: MakeBundle) -> None:
+    """crun 1.29: EACCES is an error, for the path may be there."""
+    if runtime.name == "crun":
+        pytest.skip("crun before 1.29 leaves it out")
+    for reached in (True, False):
+        bundle = mapped(make_bundle, {"/linux/maskedPaths": ["/closed/secret"]}, ["/bin/true"])
+        closed = bundle.rootfs / "closed"
+        closed.mkdir(mode=0o700)
+        (closed / "secret").write_text("")
+        if reached:
+            os.chown(closed, FIRST, FIRST)
+        result = runtime.run(bundle)
+        assert (result.code == 0) == reached and ("permission denied" in result.err.lower()) == (not reached), result
+
+
+@pytest.mark.parametrize("architectures", [harness.ABSENT, []])
+def test_a_filter_without_architectures(runtime: Runtime, make_bundle: MakeBundle, architectures: Json) -> None:
+    """runc 1.2: the native one counts, and calls are answered as with it."""
+    profile = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_ERRNO", "errnoRet": 13}]}
+    if architectures is not harness.ABSENT:
+        profile["architectures"] = architectures
+    result = runtime.run(make_bundle({"/linux/seccomp": profile}, args=["/bin/sh", "-c", "mkdir /x; mknod /y p && echo works"]))
+    assert result.out == "works\n" and "Permission denied" in result.err, result
+
+
+@pytest.mark.parametrize("kind", ["poststop", "poststart"])
+def test_the_status_of_run_is_the_program_s(pyrunc: Runtime, make_bundle: MakeBundle, kind: str) -> None:
+    """crun 1.27: whatever hooks do; but a failing poststart hook ends the container."""
+    hooks = {kind: [{"path": "/bin/%s" % ("false" if kind == "poststop" else "true")}]}
+    assert pyrunc.run(make_bundle({"/hooks": hooks}, args=["/bin/sh", "-c", "exit 7"])).code == 7
