@@ -2,7 +2,7 @@
  *
  *   caller ── clone3 ──> A: non-dumpable, own memory of arguments and environment wiped
  *     │                  `before` operations (still in the host's namespaces: a write to cgroup.procs of version 1, to
- *     │                  /proc/thread-self/attr/exec) · setns one by one (join.c) · stdio · all other descriptors closed
+ *     │                  /proc/thread-self/attr/exec) · setns one by one · stdio · all other descriptors closed
  *     │                  `ops` up to CLONE: everything that takes rights, until A has the container's and no more
  *     │                  └─ clone3(CLONE_PARENT) ──> B: the rest of `ops`, ending in EXEC
  *     └── learns A's pid; B's is in a record on status_fd, after which A ends
