@@ -113,7 +113,8 @@ def test_what_is_copied_into_a_tmpfs_is_the_containers_memory(pyrunc, running):
 
     before = charged()
     assert add(pyrunc, id, type="tmpfs", source="tmpfs", destination="/big", options="tmpcopyup").code == 0
-    assert charged() - before >= COPIED
+    assert before < COPIED // 2  # no difference: what was charged before may be reclaimed meanwhile
+    assert charged() >= COPIED
 
 
 @pytest.mark.parametrize("form", ["object", "list", "stdin"])
