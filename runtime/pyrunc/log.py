@@ -58,7 +58,7 @@ def configure(options: Globals) -> None:
     if level not in LEVELS:
         raise UsageError("bad-log-level", "invalid log-level: %s" % level, None, "log-level", "use error, warning or debug")
     _config.debug = bool(options.get("debug")) or level in LEVELS[-2:]
-    _config.errors_only = options.get("log_level") == "error"
+    _config.errors_only = options.get("log_level") in LEVELS[:3]
     path = options.get("log")
     if not path:
         return
