@@ -294,7 +294,7 @@ def test_practice_that_leaves_something_is_no_build(linking, left):
     code = compile(source.replace("    trace.begin()\n", "    trace.begin()\n    %s\n" % left), "train.py", "exec")
     made = subprocess.run([COLD], input=marshal.dumps(code), capture_output=True, env={}, cwd="/", timeout=harness.WATCHDOG)
     assert made.returncode == 1 and made.stdout == b""
-    assert b"practising has changed pyrunc." in made.stderr
+    assert b"training has changed pyrunc." in made.stderr
 
 
 # --- in use
