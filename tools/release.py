@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 PYTHON = "/usr/bin/python3"
-ARCHES = {"x86_64": "amd64", "aarch64": "arm64"}
+ARCHES = {"x86_64": "amd64", "aarch64": "arm64", "riscv64": "riscv64"}
+RELEASED = ("x86_64", "aarch64")  # the others are experiments
 SYSROOT = ["libc6-dev", "libgcc-14-dev", "libpython3-dev", "libseccomp-dev", "linux-libc-dev"]
 SHELLS = {"bash": "pyrunc", "zsh": "_pyrunc", "fish": "pyrunc.fish"}
 
@@ -189,11 +190,11 @@ def sums(files: dict[str, bytes]) -> bytes:
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(description="makes the files of a release")
-    parser.add_argument("--arch", action="append", choices=sorted(ARCHES), help="only this processor (both)")
+    parser.add_argument("--arch", action="append", choices=sorted(ARCHES), help="only this processor (%s)" % " and ".join(RELEASED))
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "dist")
     options = parser.parse_args(argv)
     try:
-        files = release(options.arch or sorted(ARCHES, reverse=True))
+        files = release(options.arch or list(RELEASED))
     except (roots.Failed, components.Missing, OSError) as e:
         print("release: %s" % e, file=sys.stderr)
         return 1

@@ -18,6 +18,14 @@ static inline long bare_call(long number, long a, long b, long c, long d, long e
     __asm__ volatile("syscall" : "=a"(result) : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8) : "rcx", "r11", "memory");
     return result;
 }
+#elif defined(__riscv)
+static inline long bare_call(long number, long a, long b, long c, long d, long e)
+{
+    register long a7 __asm__("a7") = number, a0 __asm__("a0") = a, a1 __asm__("a1") = b, a2 __asm__("a2") = c;
+    register long a3 __asm__("a3") = d, a4 __asm__("a4") = e;
+    __asm__ volatile("ecall" : "+r"(a0) : "r"(a7), "r"(a1), "r"(a2), "r"(a3), "r"(a4) : "memory");
+    return a0;
+}
 #else
 static inline long bare_call(long number, long a, long b, long c, long d, long e)
 {

@@ -20,8 +20,8 @@
 #define THREAD_SIZE 2560
 #define VARIABLES_SIZE 256 /* 240 bytes in a static executable */
 
-#if defined(__aarch64__) && !defined(__PIC__)
-/* In a static aarch64 executable the block is the very beginning of the heap, and the page before it is not mapped. So its size must be
+#if (defined(__aarch64__) || defined(__riscv)) && !defined(__PIC__)
+/* In a static executable of aarch64 and riscv64 the block is the very beginning of the heap, and the page before it is not mapped. So its size must be
  * exact; the C library provides it for debuggers. */
 extern const uint32_t _thread_db_sizeof_pthread;
 #define THREAD_BELOW ((_thread_db_sizeof_pthread + 63) & ~(uintptr_t)63)
@@ -32,7 +32,7 @@ extern const uint32_t _thread_db_sizeof_pthread;
 static struct range thread_block(void)
 {
     uintptr_t self = (uintptr_t)__builtin_thread_pointer(), number = (uintptr_t)&errno;
-#ifdef __aarch64__ /* struct pthread is below the thread pointer, the variables are above */
+#if defined(__aarch64__) || defined(__riscv) /* struct pthread is below the thread pointer, the variables are above */
     struct range block = {self - THREAD_BELOW, self + VARIABLES_SIZE};
 #else
     struct range block = {self - VARIABLES_SIZE, self + THREAD_SIZE};

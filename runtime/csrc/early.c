@@ -146,6 +146,10 @@ void early(long *stack)
 __asm__(".text\n.globl pyrunc_entry\n.type pyrunc_entry, @function\npyrunc_entry:\n"
         "    endbr64\n    xor %ebp, %ebp\n    mov %rsp, %rbx\n    mov %rdx, %r12\n    mov %rsp, %rdi\n    call early\n"
         "    mov %rbx, %rsp\n    mov %r12, %rdx\n    jmp _start\n");
+#elif defined(__riscv)
+__asm__(".text\n.globl pyrunc_entry\n.type pyrunc_entry, @function\npyrunc_entry:\n"
+        "    .option push\n    .option norelax\n    la gp, __global_pointer$\n    .option pop\n"
+        "    mv s0, a0\n    mv a0, sp\n    call early\n    mv a0, s0\n    tail _start\n");
 #else
 __asm__(".text\n.globl pyrunc_entry\n.type pyrunc_entry, @function\npyrunc_entry:\n"
         "    mov x29, #0\n    mov x30, #0\n    mov x19, x0\n    mov x0, sp\n    bl early\n    mov x0, x19\n    b _start\n");

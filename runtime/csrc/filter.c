@@ -28,6 +28,8 @@
 
 #ifdef __aarch64__
 #define NATIVE_ARCH AUDIT_ARCH_AARCH64
+#elif defined(__riscv)
+#define NATIVE_ARCH AUDIT_ARCH_RISCV64
 #else
 #define NATIVE_ARCH AUDIT_ARCH_X86_64
 #endif

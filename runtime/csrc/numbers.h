@@ -1,4 +1,4 @@
-/* Numbers of system calls that older C libraries do not define; they are the same on x86_64 and aarch64. */
+/* Numbers of system calls that older C libraries do not define; they are the same on x86_64, aarch64 and riscv64. */
 #ifndef PYRUNC_NUMBERS_H
 #define PYRUNC_NUMBERS_H
 
@@ -42,8 +42,8 @@
 #define SYS_fchmodat2 452
 #endif
 
-#if !defined(__x86_64__) && !defined(__aarch64__)
-#error "pyrunc is written for x86_64 and aarch64"
+#if !defined(__x86_64__) && !defined(__aarch64__) && !(defined(__riscv) && __riscv_xlen == 64)
+#error "pyrunc is written for x86_64, aarch64 and riscv64"
 #endif
 
 /* From <linux/sched.h>, which cannot be included together with <sched.h> */

@@ -84,8 +84,15 @@ def initrd(release: pathlib.Path, busybox: pathlib.Path, arch: str, folder: path
 
 
 def boot(release: pathlib.Path, suite: str, arch: str, append: str = "") -> tuple[str, list[tuple[str, str]]]:
-    """(kernel's version, [(check, "ok" or what was seen)]). Failed if the machine has no output."""
+    """boot_kernel() with the kernel of a Debian suite."""
     image, busybox = kernel(suite, arch)
+    return boot_kernel(release, image, busybox, arch, append)
+
+
+def boot_kernel(
+    release: pathlib.Path, image: pathlib.Path, busybox: pathlib.Path, arch: str, append: str = ""
+) -> tuple[str, list[tuple[str, str]]]:
+    """(kernel's version, [(check, "ok" or what was seen)]). Failed if the machine has no output."""
     if shutil.which(QEMU[arch][0]) is None:
         raise roots.Failed("%s is not installed" % QEMU[arch][0])
     with tempfile.TemporaryDirectory() as folder:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 POINTER = "/linux/seccomp"
-ARCHES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+ARCHES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7, "riscv64": 0xC00000F3}
 MAX_ARGS = 6
 
 

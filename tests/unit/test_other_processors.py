@@ -1,4 +1,4 @@
-"""The extension for the other supported processor. It is only compiled, without warnings, not run."""
+"""The extension for processors other than x86-64. It is only compiled, without warnings, not run."""
 
 import os
 import shutil
@@ -8,7 +8,7 @@ import sysconfig
 import pytest
 
 REPO = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-COMPILER = "aarch64-linux-gnu-gcc"
+MACHINES = {"aarch64": 0xB7, "riscv64": 0xF3}  # e_machine of an ELF file
 
 
 def assigned(name):
@@ -17,20 +17,22 @@ def assigned(name):
         return next(line for line in file if line.split()[:2] == [name, ":="]).partition(":=")[2]
 
 
-def test_the_extension_compiles(tmp_path):
-    if shutil.which(COMPILER) is None:
-        pytest.skip("this machine has no %s (Debian's gcc-aarch64-linux-gnu)" % COMPILER)
+@pytest.mark.parametrize("machine", MACHINES)
+def test_the_extension_compiles(tmp_path, machine):
+    compiler = machine + "-linux-gnu-gcc"
+    if shutil.which(compiler) is None:
+        pytest.skip("this machine has no %s (Debian's gcc-%s-linux-gnu)" % (compiler, machine))
     names = assigned("EXT_SOURCES").partition(",")[2].rpartition(")")[0].split()
     sources = [os.path.join(REPO, "runtime/csrc", name) for name in names]
     # Debian has a pyconfig.h for each processor; this one's serves, as both have the same sizes
-    config = tmp_path / "aarch64-linux-gnu" / ("python" + sysconfig.get_python_version()) / "pyconfig.h"
+    config = tmp_path / (machine + "-linux-gnu") / ("python" + sysconfig.get_python_version()) / "pyconfig.h"
     config.parent.mkdir(parents=True)
     here = os.path.join(sysconfig.get_path("include"), "pyconfig.h")
     multiarch = "/usr/include/%s/%s/pyconfig.h" % (sysconfig.get_config_var("MULTIARCH"), config.parent.name)
     config.write_text('#include "%s"\n' % (multiarch if os.path.exists(multiarch) else here))
     include = ["-I%s" % tmp_path, "-I" + sysconfig.get_path("include")]
     target = tmp_path / "extension.so"
-    command = [COMPILER, *assigned("EXT_CFLAGS").split(), "-Werror", *include, *sources, *assigned("EXT_LDFLAGS").split(), "-o", target]
+    command = [compiler, *assigned("EXT_CFLAGS").split(), "-Werror", *include, *sources, *assigned("EXT_LDFLAGS").split(), "-o", target]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert target.read_bytes()[:20] == b"\x7fELF\2\1\1" + bytes(9) + b"\3\0\xb7\0", "a shared object of aarch64"
+    assert target.read_bytes()[:20] == b"\x7fELF\2\1\1" + bytes(9) + b"\3\0" + bytes([MACHINES[machine], 0]), "a shared object"
