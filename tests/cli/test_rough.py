@@ -38,7 +38,7 @@ def test_a_working_directory_that_is_gone(pyrunc, tmp_path, words):
     gone.mkdir()
     result = pyrunc.call(*words, cwd=gone, preexec_fn=lambda: os.rmdir(gone))
     assert result.code in (1, 255)
-    assert "getwd: no such file or directory; the working directory is gone" in result.said
+    assert "getwd: no such file or directory; the working directory no longer exists" in result.said
 
 
 def test_absolute_paths_do_without_a_working_directory(runtime, bundle, tmp_path):
