@@ -308,6 +308,16 @@ def test_how_hooks_went_is_kept(pyrunc, make_bundle, no_leaks):
     pyrunc.ok("delete", "--force", id)
 
 
+def test_start_container_hooks_without_a_process(pyrunc, make_bundle, no_leaks):
+    """Such a container can be created, and never started (runtime-spec, config.md#process)."""
+    bundle = with_hooks(make_bundle, startContainer=[{"path": "/bin/true"}]).patch({"/process": harness.ABSENT})
+    id = pyrunc.create(bundle)
+    assert pyrunc.state(id)["status"] == "created"
+    failed = pyrunc.call("start", id)
+    assert failed.code == 1 and "process property must not be empty" in failed.err, failed
+    pyrunc.ok("delete", "--force", id)
+
+
 @pytest.mark.parametrize("nnp", [True, False])
 def test_start_container_hooks_are_under_the_filter(pyrunc, make_bundle, no_leaks, nnp):
     """They are code of the container, whenever the program itself gets the filter. docker's profile has ENOSYS for clone3, and one may

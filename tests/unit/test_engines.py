@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 from typing import Any
 
 import pytest
 
+from pyrunc import store
 from pyrunc.engine import engines
 
 
@@ -86,3 +88,17 @@ def test_what_cannot_be_read_is_skipped(tmp_path: pathlib.Path, monkeypatch: pyt
     (tmp_path / "ns").chmod(0o700)
     tmp_path.chmod(0o700)
     assert engines.containers("containerd") == []
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_container_of_crun(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, ended: bool) -> None:
+    monkeypatch.setattr(engines, "CONTAINERD", str(tmp_path))
+    tmp_path.chmod(0o700)
+    folder = tmp_path / "ns/one"
+    folder.mkdir(parents=True, mode=0o700)
+    (tmp_path / "ns").chmod(0o700)
+    pid = store.PID_MAX if ended else os.getpid()  # no process has the first number
+    (folder / "status").write_text(json.dumps({"pid": pid, "bundle": "/b", "rootfs": "/b/rootfs"}))
+    found = engines._foreign("containerd", str(tmp_path / "ns"), "one")
+    assert found is not None
+    assert (found[0]["runtime"], found[0]["status"]) == ("crun", "stopped" if ended else "running")

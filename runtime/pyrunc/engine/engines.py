@@ -139,7 +139,7 @@ def _foreign(engine: str, root: str, id: str) -> tuple[Found, dict[str, str], st
         found["runtime"], found["pid"], found["bundle"] = "crun", int(state["pid"]), state.get("bundle")
         annotations = _read("%s/%s/config.json" % (root, id)).get("annotations") or {}
         rootfs = str(state.get("rootfs") or "")
-        alive = pidfd.start_time(found["pid"], living=True) is not None
+        alive = pidfd.start_time(found["pid"], living=True) != 0
     found["status"] = "running" if alive else "stopped"
     return found, annotations, rootfs
 

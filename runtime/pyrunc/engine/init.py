@@ -71,7 +71,8 @@ def _life(run: Run, link: Link, gate_fd: int, result_fd: int) -> None:
     steps.walk(CREATE, "enter", "init", run)
     before, after = tail(run, gate_fd)
     if after:
-        run.exec_env = (after[-1] or ())[2]
+        program = after[-1]  # None where the config has no process, and nothing will be started
+        run.exec_env = program[2] if program is not None else ()
         run.late_filter = next((op[1:] for op in after if op and op[0] == "FILTER"), None)
     elif run.starts_later:
         before[OP_FORGET] = ("FORGET", _unneeded(run))
