@@ -54,7 +54,7 @@ class State(TypedDict, total=False):
     hook_kinds: list[str]
     hooks: list[dict[str, Any]]  # notes of hooks that ran
     namespaces: dict[str, int]  # {type: inode} of the namespaces that differ from the runtime's, at the end of create
-    root: list[int] | None  # [device, inode] of the root, if the container has no private mount namespace
+    root: list[int]  # [device, inode] of the root, if the container has no private mount namespace
     no_process: bool  # the config has no process: such a container cannot be started
     notify: bool  # a supervisor waits for READY
     warnings: list[list[str]]  # [pointer, text]

@@ -9,6 +9,7 @@ import pathlib
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -162,6 +163,41 @@ def test_a_stopped_process_does_not_hold_exec(pyrunc, slow, number):
     _out, err = command.communicate(timeout=harness.WATCHDOG)
     assert command.returncode == 255 and "interrupted by signal %d" % number in err, err
     assert not os.path.exists("/proc/%d" % pid)
+
+
+LIMITED = """
+import sys
+sys.path[:0] = [sys.argv[1]]
+from pyrunc import cli, seal
+seal.ensure = lambda argv: None
+from pyrunc.engine import exec
+exec.EXECUTE_MS = 1000
+sys.exit(cli.main(sys.argv[2:]))
+"""
+
+
+def test_a_program_that_is_never_executed_is_ended(pyrunc, slow):
+    """A process of the container can hold the one that joins for ever; exec gives up by itself, and leaves nothing."""
+    id, _program, _fd = slow
+    argv = [sys.executable, "-I", "-c", LIMITED, str(harness.ROOT / "runtime"), *pyrunc.argv("exec", id, "/bin/slow", "true")[1:]]
+    done = subprocess.run(
+        argv, env=pyrunc.env, capture_output=True, stdin=subprocess.DEVNULL, text=True, timeout=harness.WATCHDOG, check=False
+    )
+    assert done.returncode == 255 and "was not executed within 1 seconds" in done.stderr, done
+    init = pyrunc.state(id)["pid"]
+    assert inside_of(init) == [init]
+
+
+def inside_of(init: int) -> list[int]:
+    """The pids of all processes in the pid namespace of one."""
+    found, inside = [], os.readlink("/proc/%d/ns/pid" % init)
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if os.readlink("/proc/%s/ns/pid" % name) == inside:
+                found.append(int(name))
+        except OSError:
+            continue
+    return found
 
 
 def test_a_tracer_that_does_not_wait_keeps_nothing_from_exec(pyrunc, make_bundle):

@@ -223,7 +223,9 @@ def test_without_a_mount_namespace_nothing_is_mounted(tmp_path):
 def test_exec_opens_a_pty_through_the_root_of_the_container(tmp_path):
     def look():
         root = Root(str(tmp_path / "root"))
-        master, slave = terminal.exec_open(ENTRY, root.run())
+        run = root.run()
+        terminal.exec_open(ENTRY, run)
+        master, slave = run.fds["master"], run.fds["slave"]
         return [tty.is_slave(slave), describe(slave)[2:], os.path.lexists(root.path / "dev/console"), os.get_inheritable(master)]
 
     assert staged.apart(look) == [True, [1234, 5], False, False]

@@ -10,8 +10,12 @@ from pyrunc.parts.table import PARTS
 
 PACKAGE = Path(order.__file__).parent.parent
 TABLES = {"CREATE": order.CREATE, "EXEC": order.EXEC, "START": order.START, "DELETE": order.DELETE, "RESTORE": order.RESTORE}
-# Verbs that the engine calls by name, at a place that is no row: an answer to init, a hook kind between two C calls.
-BY_NAME = {("mounts", "host_answer"), ("devices", "host_answer"), ("hooks", "host_answer"), ("hooks", "init_start_container")}
+# Verbs that the engine calls by name, at a place that is no row: an answer to init, a hook kind between two C calls, and whether there is
+# something to do in a row.
+BY_NAME = {
+    ("mounts", "host_answer"), ("devices", "host_answer"), ("hooks", "host_answer"), ("hooks", "init_start_container"),
+    ("scheduling", "exec_waits"), ("seccomp", "exec_waits"),
+}  # fmt: skip
 PREFIXES = ("host_", "init_", "op_", "undo_", "exec_")
 
 BEFORE = (
@@ -129,3 +133,24 @@ def test_needs_stand_above():
     for part, _always, _keys, needs in PARTS:
         assert set(needs) <= done, part
         done.add(part)
+
+
+WALKS = ("walk", "operations", "_call")  # of engine/steps.py, and lifecycle's for what is taken away
+
+
+def walked():
+    """{(table or None where it is handed on, phase)} of all places in the engine that carry out a phase."""
+    found = set()
+    for path in (PACKAGE / "engine").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call) or ast.unparse(node.func).split(".")[-1] not in WALKS:
+                continue
+            phases = [a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
+            tables = [a.id for a in node.args if isinstance(a, ast.Name) and a.id in TABLES]
+            found |= {(tables[0] if tables else None, phase) for phase in phases[:1]}
+    return found
+
+
+@pytest.mark.parametrize(("table", "phase"), sorted({(name, row[0]) for name, table in TABLES.items() for row in table}))
+def test_every_phase_is_walked(table, phase):
+    assert {(table, phase), (None, phase)} & walked()

@@ -516,7 +516,7 @@ def test_the_listener_is_delivered(tmp_path, name):
     pid = os.fork()
     if pid == 0:
         try:
-            seccomp.host_deliver({"listener": str(path), "metadata": "hello"}, Told(), writer)
+            seccomp.host_deliver({"listener": str(path), "metadata": "hello"}, Told(listener_fd=writer))
             os._exit(0)
         finally:
             os._exit(1)
@@ -541,8 +541,8 @@ def test_for_exec_the_containers_own_pid_is_inits(tmp_path):
     server = socket.socket(socket.AF_UNIX)
     server.bind(str(tmp_path / "s"))
     server.listen()
-    run = Told(init_pid=5, state=lambda status, pid: {"ociVersion": "1", "status": status, "pid": pid})
-    seccomp.host_deliver({"listener": str(tmp_path / "s"), "metadata": None}, run, 0)
+    run = Told(init_pid=5, listener_fd=0, state=lambda status, pid: {"ociVersion": "1", "status": status, "pid": pid})
+    seccomp.host_deliver({"listener": str(tmp_path / "s"), "metadata": None}, run)
     state = json.loads(server.accept()[0].recv(4096))
     assert state == {"ociVersion": "1", "fds": ["seccompFd"], "pid": 77, "state": {"ociVersion": "1", "status": "running", "pid": 5}}
 
@@ -552,5 +552,5 @@ def test_nobody_listens(tmp_path):
     server.bind(str(tmp_path / "s"))
     server.close()
     with pytest.raises(StepFailure) as caught:
-        seccomp.host_deliver({"listener": str(tmp_path / "s"), "metadata": None}, Told(), 0)
+        seccomp.host_deliver({"listener": str(tmp_path / "s"), "metadata": None}, Told(listener_fd=0))
     assert caught.value.errno == errno.ECONNREFUSED and caught.value.pointer == POINTER + "/listenerPath"

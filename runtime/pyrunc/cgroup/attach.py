@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
+    from pyrunc.state_document import State
+
 
 def targets(paths: Mapping[str, str], init_pid: int, subs: Iterable[str] | None = None) -> tuple[int, list[int]]:
     """paths: {key: directory}; subs: list of '[CONTROLLER[,…]:]PATH' → (cgroup_fd, [directory fds]). cgroup_fd is the cgroup2 directory,
@@ -119,19 +121,18 @@ def may_attach(e: CallError, run: Any) -> bool:
         return False
     if not run.plans["cgroups"].get("unit") and (run.plans.get("resources") or {}).get("asked"):
         e.words = "cannot enter the container's cgroup from here"
-        e.hint = "its limits would not apply; call exec from within the delegated cgroup (systemd-run --user --scope)"
+        e.hint = "its limits would not apply; call this from within the delegated cgroup (systemd-run --user --scope)"
         return False
     return True
 
 
-def attach(run: Any) -> None:
-    """Asks the user's systemd to move run.pid into its scope, or into the cgroup below it that run.attach_to is. If no manager owns the
-    cgroup and the container has no limits, the process runs outside of it, as at create. StepFailure."""
+def attach(run: Any, state: State, pid: int, cgroup_fd: int) -> None:
+    """Asks the user's systemd to move a process into the container's scope, or into the cgroup below it that cgroup_fd is. If no manager owns
+    the cgroup and the container has no limits, the process runs outside of it, as at create. StepFailure."""
     if not run.plans["cgroups"].get("unit"):
         return
     from pyrunc.cgroup import systemd
 
-    state = run.container.state
-    here = posix.readlink("/proc/self/fd/%d" % run.attach_to)
+    here = posix.readlink("/proc/self/fd/%d" % cgroup_fd)
     top = state["cgroup_paths"]["unified"]
-    systemd.attach(state["cgroups"]["unit"], here[len(top) :] if here.startswith(top + "/") else "", run.pid)
+    systemd.attach(state["cgroups"]["unit"], here[len(top) :] if here.startswith(top + "/") else "", pid)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 FOREVER = -1
 END_MS = 5_000  # from SIGKILL to death
+WALL = 0x40000000  # __WALL of waitid(2): also those that were cloned without SIGCHLD
 
 
 def wait(fd: int) -> waitid_result:
@@ -49,8 +50,22 @@ def kill(fd: int) -> bool:
 
 
 def children() -> list[int]:
-    """Pids of the children of this process's only thread (proc_tid_children(5))."""
+    """Pids of the children of this process's only thread (proc_tid_children(5)). A single system call if there are none."""
+    try:
+        posix.waitid(posix.P_ALL, 0, posix.WEXITED | posix.WNOHANG | posix.WNOWAIT | WALL)
+    except ChildProcessError:
+        return []
     return [int(word) for word in fileio.read_file("/proc/thread-self/children", 1 << 20).split()]
+
+
+def end(pid: int) -> None:
+    """kill() for a child that is known by its pid."""
+    fd = pidfd.open_any(pid)
+    if fd >= 0:  # else the kernel has reaped it: our caller ignores SIGCHLD
+        try:
+            kill(fd)
+        finally:
+            posix.close(fd)
 
 
 def cause(info: waitid_result) -> str:

@@ -6,9 +6,10 @@ is always the container's. The process is moved into the container's cgroup befo
 
 from __future__ import annotations
 
+import _signal
 import _socket
 import posix
-from _signal import SIGSYS
+from _signal import SIGCHLD, SIGSYS
 
 from pyrunc import log, trace
 from pyrunc.cgroup import attach as cgroup_attach
@@ -16,7 +17,7 @@ from pyrunc.engine import child, foreground, handshake, host, planner, signals, 
 from pyrunc.engine.order import EXEC, ONLY_CREATE
 from pyrunc.engine.run import ExecRun
 from pyrunc.errors import CALLER_TEXT, CallError, StateError, StepFailure, errno_text
-from pyrunc.linux import _syscalls, ns, pidfd, tty
+from pyrunc.linux import _syscalls, fs, ns, pidfd, tty
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ def prepare(state_dir: StateDir, config: dict[str, Any], process: dict[str, Any]
     if umask is not None and "umask" not in merged.get("user", {}):
         merged["user"] = {**merged.get("user", {}), "umask": umask}
     config["process"] = merged
-    stored = state_dir.plan(ONLY_CREATE)
+    # where the mount namespace is the container's own, joining it is enough, and nothing has to be known of the root
+    stored = state_dir.plan(ONLY_CREATE if state_dir.state.get("root") else (*ONLY_CREATE, "root"))
     root = state_dir.path.rpartition("/")[0]
     receiver = (
         planner.module("seccomp").listener_of(stored) if "seccomp" in stored else None
@@ -89,6 +91,7 @@ def execute(run: ExecRun) -> None:
             raise StateError("exec-stopped", CALLER_TEXT["exec-stopped"], state_dir.id, "stopped")
         steps.walk(EXEC, "prepare", "host", run)
         _terminal(run)
+        run.waits = _waits(run)
         ops = steps.operations(EXEC, "tail", "host", run, _own_operations(run))
         before = [op for op in steps.operations(EXEC, "outside", "host", run, {}) if op is not None]
         cgroup_fd = _cgroup(run, before, opened)
@@ -125,7 +128,7 @@ def _namespaces(run: ExecRun, opened: list[int]) -> tuple[tuple[int, int], ...]:
 def namespace_of(state: State, kind: str) -> int:
     """fd of the namespace that the container was created with, or of init's if that is not recorded. All code that enters a container uses
     it, as init may have moved. The caller checks that init is still running after opening all of them."""
-    fd = ns.open_path("/proc/%d/ns/%s" % (state["pid"], ns.FILES[kind]), kind)
+    fd = fs.open("/proc/%d/ns/%s" % (state["pid"], ns.FILES[kind]), posix.O_RDONLY)  # in our own procfs, so it is a namespace
     recorded = state.get("namespaces")
     if recorded is None or kind not in recorded or posix.fstat(fd).st_ino == recorded[kind]:
         return fd
@@ -139,7 +142,7 @@ def _left(state: State, kind: str, inode: int, fd: int) -> int:
     pid = 0 if found >= 0 else process_in(state, kind, inode)
     if pid:
         try:
-            found = ns.open_path("/proc/%d/ns/%s" % (pid, ns.FILES[kind]), kind)
+            found = fs.open("/proc/%d/ns/%s" % (pid, ns.FILES[kind]), posix.O_RDONLY)
         except OSError as e:
             log.debug("exec: process %d has exited: %s" % (pid, e))
         else:
@@ -168,11 +171,10 @@ def process_in(state: State, kind: str, inode: int) -> int:
 
 def _terminal(run: ExecRun) -> None:
     """Opens the pty: its slave becomes stdio of the process, its master is sent to the caller's socket."""
-    entry = planner.entry(run.plans, "terminal")
-    if entry is None:
+    steps.walk(EXEC, "pty", "host", run)
+    if "master" not in run.fds:
         return
-    master, run.fds["slave"] = steps.call("terminal", "exec_open", "host", entry, run)
-    console = run.fds.pop("console")
+    master, console = run.fds.pop("master"), run.fds.pop("console")
     try:
         if run.options.get("foreground"):
             foreground.fit(master)  # before the program runs, because it may ask for the size immediately
@@ -188,13 +190,20 @@ def _own_operations(run: ExecRun) -> dict[str, Op | None]:
         "op_session": ("SESSION", 0 if "terminal" in run.plans else -1),
         "op_sync": ("SYNC",),
         "op_close": ("CLOSE", planner.module("fds").kept(run.plans)),
-        "op_clone": ("CLONE", int(run.may_be_traced), int(_waits(run))),
+        "op_clone": ("CLONE", int(run.may_be_traced), int(run.waits)),
     }
 
 
 def _waits(run: ExecRun) -> bool:
-    """Whether something has to be done to the process once it exists."""
-    return any([row[1] in run.plans for row in steps.rows(EXEC, "cloned")])
+    """Whether the process that becomes the program must wait until we know its pid: because a part needs the pid, or because the kernel
+    discards the exit status, and so releases the pid, if the process exits (our caller ignores SIGCHLD)."""
+    if _signal.getsignal(SIGCHLD) is _signal.SIG_IGN:
+        return True
+    for phase in ("cloned", "listener"):
+        for row in steps.rows(EXEC, phase):
+            if row[1] in run.plans and planner.module(row[1]).exec_waits(planner.entry(run.plans, row[1])):
+                return True
+    return False
 
 
 def _cgroup(run: ExecRun, before: list[Op], opened: list[int]) -> int:
@@ -217,6 +226,7 @@ def _spawn(
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
     link = run.link = handshake.Link(ours)
     slave = run.fds.get("slave", -1)
+    run.strangers = frozenset(child.children())  # the process that executed us may have left some
     try:
         try:
             words = (joins, ops, theirs.fileno())
@@ -258,26 +268,27 @@ def _spawn(
 def _serve(run: ExecRun, link: handshake.Link, cancel: signals.Cancel) -> None:
     """Handles messages until the socket is closed by execve."""
 
-    def go_on() -> None:
-        try:
-            link.sock.send(b"c")
-        except (BrokenPipeError, ConnectionResetError):  # it was killed while it waited for us
-            raise _died(run) from None
+    def died() -> StepFailure:
+        return _died(run)
+
+    def set_limits() -> None:
+        if run.attach_to >= 0:
+            cgroup_attach.attach(run, run.container.state, run.pid, run.attach_to)
+        steps.walk(EXEC, "limits", "host", run)
 
     def limits(_data: Any) -> None:
-        if run.attach_to >= 0:
-            cgroup_attach.attach(run)
-        steps.walk(EXEC, "limits", "host", run)
-        go_on()
+        host.while_it_waits(run, set_limits, died)
+
+    def listener(record: Record) -> None:
+        host.while_it_waits(run, lambda: host.deliver_listener(EXEC, run, record), died)
 
     def cloned(record: Record) -> int:
+        fd = posix.pidfd_open(record[4])
         child.reap(run.pidfd)
         posix.close(run.pidfd)
-        run.pid, run.joined = record[4], True
-        run.pidfd = posix.pidfd_open(run.pid)
-        if _waits(run):
-            steps.walk(EXEC, "cloned", "host", run)
-            go_on()
+        run.pid, run.pidfd, run.joined = record[4], fd, True
+        if run.waits:
+            host.while_it_waits(run, lambda: steps.walk(EXEC, "cloned", "host", run), died)
         return EXECUTE_MS
 
     def failed(record: Record) -> None:
@@ -285,7 +296,7 @@ def _serve(run: ExecRun, link: handshake.Link, cancel: signals.Cancel) -> None:
 
     def ended(_data: Any) -> bool:
         if not run.joined or not pidfd.has_executed(run.pid):
-            raise _died(run)
+            raise died()
         return True
 
     handshake.serve(
@@ -293,7 +304,7 @@ def _serve(run: ExecRun, link: handshake.Link, cancel: signals.Cancel) -> None:
         cancel,
         {
             handshake.C_SYNC: limits,
-            handshake.C_LISTENER: lambda record: host.deliver_listener(run, record),
+            handshake.C_LISTENER: listener,
             handshake.C_FAIL: failed,
             handshake.C_CLONED: cloned,
             handshake.END: ended,
@@ -319,8 +330,7 @@ def end(run: ExecRun) -> None:
     is frozen in a cgroup of version 1 dies when it is thawed; this is not waited for."""
     if run.pidfd < 0:
         return
-    began = pidfd.start_time(run.pid)
     if child.kill(run.pidfd) and not run.joined:  # the first may have been killed right after its clone, when the second's pid is not known
         for pid in child.children():
-            if pidfd.start_time(pid) >= began:
-                child.kill(posix.pidfd_open(pid))  # our unreaped child: the pid can't have been reused
+            if pid not in run.strangers:
+                child.end(pid)

@@ -28,6 +28,7 @@ from __future__ import annotations
 import _socket
 import errno
 import select
+import time
 from _struct import pack, unpack
 
 from pyrunc import jsonio, trace
@@ -53,6 +54,7 @@ LONGEST = 96 << 10  # bytes of a message, an error with all its texts; a larger 
 SCM_RIGHTS = 1
 MSG_CMSG_CLOEXEC = 0x40000000
 MAX_FDS = 16
+CLOSED = (BrokenPipeError, ConnectionResetError)  # errors of sending when the other end is closed
 
 
 class Late(Exception):
@@ -72,6 +74,10 @@ class Link:
         body = kind if data is None else kind + jsonbytes.dumps(data)
         extra = [(_socket.SOL_SOCKET, SCM_RIGHTS, pack("%di" % len(fds), *fds))] if fds else []
         self.sock.sendmsg([body], extra)
+
+    def go_on(self) -> None:
+        """Answers SYNC, LISTENER and CLONED: C waits for one byte. Raises one of CLOSED if the process has exited meanwhile."""
+        self.sock.send(b"c")
 
     def receive(self) -> tuple[bytes, Any, list[int]]:
         """(kind, data | bytes, fds); kind is b"" if the other side has closed its end."""
@@ -120,17 +126,18 @@ class Link:
 
 
 def serve(link: Link, cancel: Cancel, handlers: Mapping[bytes, Callable[[Any], bool | int | None]], watched: int = -1) -> None:
-    """Host side: calls handlers[kind](data) for each message until one returns True. If one returns a number, the wait for the next message
-    is limited to so many milliseconds: Late. Interrupted if a signal asks us to stop. watched: the pidfd of a process whose exit means that
+    """Host side: calls handlers[kind](data) for each message until one returns True. If one returns a number, everything that follows must
+    happen within so many milliseconds: Late. Interrupted if a signal asks us to stop. watched: the pidfd of a process whose exit means that
     the other side has exited, until it reports that a child replaces it (C_CLONED); that child keeps the socket open."""
-    limit_ms: int | None = None
+    end: float | None = None
     poll = select.poll()
     poll.register(link.fileno(), select.POLLIN | select.POLLHUP)
     poll.register(cancel.wake_fd, select.POLLIN)
     if watched >= 0:
         poll.register(watched, select.POLLIN)
     while True:
-        ready = [fd for fd, _event in poll.poll(limit_ms)]
+        left_ms = None if end is None else max(0, int((end - time.monotonic()) * 1000))
+        ready = [fd for fd, _event in poll.poll(left_ms)]
         if not ready:
             raise Late
         if ready == [watched]:
@@ -154,7 +161,8 @@ def serve(link: Link, cancel: Cancel, handlers: Mapping[bytes, Callable[[Any], b
         done = handler(data)
         if done is True:
             return
-        limit_ms = done or None
+        if done:
+            end = time.monotonic() + done / 1000
 
 
 def pair() -> tuple[Link, Link]:

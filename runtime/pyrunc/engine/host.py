@@ -16,13 +16,14 @@ from pyrunc.linux import jsonbytes, pidfd
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from pyrunc.engine.handshake import Link
     from pyrunc.engine.run import Run
-    from pyrunc.engine.shapes import Ask, Failed, Record
+    from pyrunc.engine.shapes import Ask, Failed, Record, Table
 
+DYING_MS = 1000
 AT_SETUP = steps.IN_INIT + "error during container init: "
 
 
@@ -158,8 +159,23 @@ def _clone(run: Run, theirs: Link, gate_fd: int, result_fd: int) -> tuple[int, i
 def _send(run: Run, kind: bytes, data: Any = None, fds: Sequence[int] = ()) -> None:
     try:
         run.peer.send(kind, data, fds)
-    except (BrokenPipeError, ConnectionResetError):  # init's end is closed; after any other error there would be no exit to wait for
+    except handshake.CLOSED:  # init's end is closed; after any other error there would be no exit to wait for
         raise _died(run) from None
+
+
+def while_it_waits(run: Run, act: Callable[[], object], died: Callable[[], PyruncError]) -> None:
+    """Calls act() while run.pid waits for it in C, then lets it continue. If the process has exited meanwhile, the error is died(), whatever
+    failed because of that."""
+    try:
+        act()
+        run.peer.go_on()
+    except handshake.CLOSED:
+        raise died() from None
+    except (StepFailure, OSError) as e:
+        dying = e.errno in (errno.ESRCH, errno.EBADF)  # its descriptors are closed a moment before its exit is visible
+        if not pidfd.wait(run.pidfd, DYING_MS if dying else 0):
+            raise
+        raise died() from e
 
 
 def _serve(run: Run, undo: Undo, cancel: signals.Cancel) -> None:
@@ -178,13 +194,14 @@ def _serve(run: Run, undo: Undo, cancel: signals.Cancel) -> None:
         _send(run, handshake.HOOKS_DONE)
 
     def limits(_data: Any) -> None:
-        steps.walk(CREATE, "limits", "host", run, undo)
-        run.peer.sock.send(b"c")
+        while_it_waits(run, lambda: steps.walk(CREATE, "limits", "host", run, undo), died)
+
+    def listener(record: Record) -> None:
+        while_it_waits(run, lambda: deliver_listener(CREATE, run, record), died)
 
     def cloned(record: Record) -> None:
         _replace(run, record[4])
-        steps.walk(CREATE, "cloned", "host", run, undo)
-        _send(run, b"c")
+        while_it_waits(run, lambda: steps.walk(CREATE, "cloned", "host", run, undo), died)
 
     def failed(data: Failed) -> None:
         raise _named(steps.rebuild(data, "init"))
@@ -192,8 +209,11 @@ def _serve(run: Run, undo: Undo, cancel: signals.Cancel) -> None:
     def failed_in_tail(record: Record) -> None:
         raise steps.tail_failure(record, run.plans, CREATE)
 
+    def died() -> PyruncError:
+        return _died(run, phase[0])
+
     def ended(_data: Any) -> None:
-        raise _died(run, phase[0])
+        raise died()
 
     handshake.serve(
         run.peer,
@@ -203,7 +223,7 @@ def _serve(run: Run, undo: Undo, cancel: signals.Cancel) -> None:
             handshake.HOOKS: hooks,
             handshake.C_SYNC: limits,
             handshake.C_CLONED: cloned,
-            handshake.C_LISTENER: lambda record: deliver_listener(run, record),
+            handshake.C_LISTENER: listener,
             handshake.C_READY: lambda _record: True,
             handshake.FAILED: failed,
             handshake.C_FAIL: failed_in_tail,
@@ -234,16 +254,17 @@ def _answer(run: Run, data: Ask) -> None:
             posix.close(fd)
 
 
-def deliver_listener(run: Run, record: Record) -> None:
-    """Fetches the seccomp notify descriptor of the waiting process, and passes it to the receiver."""
+def deliver_listener(table: Table, run: Run, record: Record) -> None:
+    """Fetches the seccomp notify descriptor of the waiting process, and passes it to the receiver. OSError if the process has exited
+    (pidfd_getfd(2))."""
     from pyrunc.linux import _syscalls
 
-    fd = _syscalls.pidfd_getfd(run.pidfd, record[4], 0)
+    run.listener_fd = _syscalls.pidfd_getfd(run.pidfd, record[4], 0)
     try:
-        steps.call("seccomp", "host_deliver", "host", run.plans["seccomp"], run, fd)
+        steps.walk(table, "listener", "host", run)
     finally:
-        posix.close(fd)
-    run.peer.sock.send(b"c")
+        posix.close(run.listener_fd)
+        run.listener_fd = -1
 
 
 def _named(e: PyruncError) -> PyruncError:
@@ -333,7 +354,9 @@ def record_places(run: Run) -> None:
     state = run.stored.state
     try:
         state["namespaces"] = planner.module("namespaces").made(run.plans["namespaces"], run.pid)
-        state["root"] = planner.module("root").identity(run.plans["root"], run.pid)
+        root = planner.module("root").identity(run.plans["root"], run.pid)
+        if root is not None:
+            state["root"] = root
     except FileNotFoundError:
         log.debug("init has already exited, so nothing will join it")
     except PermissionError:

@@ -131,7 +131,7 @@ def _end(state_dir: StateDir) -> None:
     """Sends SIGKILL, thaws, and waits for a limited time until init has exited."""
     fd = pidfd.open_init(state_dir.state["pid"], state_dir.state["start_time"])
     try:
-        kill(state_dir, 9)
+        kill(state_dir, SIGKILL)
     except StateError:
         log.debug("init had already exited")
     if fd >= 0:
@@ -162,35 +162,38 @@ def destroy(state_dir: StateDir, options: Mapping[str, Any], plans: Plans | None
     this_boot = _this_boot(state_dir)
     if "dumping" in state_dir.state and this_boot:
         _unlock(run)
-    emptied = this_boot and _call(run, "empty")
+    emptied = False
+    if this_boot:
+        answers = _call(run, "empty")
+        emptied = bool(answers) and all(answers)
     if this_boot and not emptied:
         _end_all(own_cgroups(state_dir))
     _call(run, "delete", without=() if this_boot and not emptied else ("cgroups",))
     if state_dir.state.get("restore_log"):
         _sweep(*state_dir.state["restore_log"])
-    box_id, box_path = state_dir.id, state_dir.path
-    hooks = planner.entry(run.plans, "hooks")
+    id, path = state_dir.id, state_dir.path
     began = trace.now()
     state_dir.forget()
     trace.step("store.forget", began)
     run.state_dir = None
-    if hooks is not None:
+    if "hooks" in run.plans:
         to_bundle(run.bundle)
         try:
-            for words in steps.call("hooks", "host_poststop", "host", hooks, run):
-                log.warn(words)
+            for warnings in _call(run, "deleted"):
+                for words in warnings:
+                    log.warn(words)
         except (PyruncError, OSError) as e:
-            log.warn("poststop hooks of %s (%s): %s" % (box_id, box_path, e))
+            log.warn("poststop hooks of %s (%s): %s" % (id, path, e))
 
 
-def _call(run: Run, phase: str, without: Sequence[str] = ()) -> bool:
-    """Executes the rows of a phase of DELETE. Returns whether there was at least one, and all returned True."""
+def _call(run: Run, phase: str, without: Sequence[str] = ()) -> list[Any]:
+    """Executes the rows of a phase of DELETE whose part has an entry. Returns what each returned."""
     done = []
     for _phase, part, verb, _why in steps.rows(DELETE, phase):
         entry = run.plans.get(part)
         if entry is not None and part not in without:
             done.append(steps.call(part, verb, "host", entry, run))
-    return bool(done) and all(done)
+    return done
 
 
 def _end_all(paths: dict[str, str]) -> None:
@@ -281,7 +284,7 @@ def break_lock(state_dir: StateDir) -> None:
     fd = pidfd.open_init(holder, pidfd.start_time(holder))
     if fd >= 0:
         if state_dir.holder() == holder:
-            pidfd.kill(fd, 9)
+            pidfd.kill(fd, SIGKILL)
             _wait_gone(fd, 1000)
         posix.close(fd)
     state_dir.lock(2000)

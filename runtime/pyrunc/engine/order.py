@@ -121,8 +121,9 @@ CREATE = (
     ("listener", "seccomp", "host_deliver", "before create returns: the container's first call may already notify"),
 )
 
-# exec. `outside`: in the host's namespaces, in the process that will join; `tail`: in the container, up to op_clone in that process, then
-# in its child, which becomes the program; `limits`: while the first waits at op_sync; `cloned`: while the second waits.
+# exec. `pty`: with a terminal, before anything is created; `outside`: in the host's namespaces, in the process that will join; `tail`: in the
+# container, up to op_clone in that process, then in its child, which becomes the program; `limits`: while the first waits at op_sync;
+# `cloned`: while the second waits, if a part needs that (exec_waits); `listener`: as above.
 EXEC = (
     ("prepare", "seccomp", "host_compile", "the helper process must have ended before anything joins"),
     ("prepare", "terminal", "host_connect", "the socket path belongs to the caller's root and cwd"),
@@ -168,6 +169,7 @@ EXEC = (
     ("limits", "scheduling", "host_affinity", "after the cpuset, which limits the mask"),
     ("limits", "rlimits", "host_apply", ""),
     ("cloned", "scheduling", "host_set", "a deadline policy forbids the clone, and reset-on-fork would discard it"),
+    ("listener", "seccomp", "host_deliver", "before the program runs: its first call may already notify"),
 )
 
 START = (("started", "hooks", "host_poststart", "after the program has been executed"),)

@@ -53,6 +53,7 @@ class Run:
         self.time_offsets: bytes | None = None  # the text for timens_offsets
         self.seccomp_bpf = b""
         self.pidfd = -1
+        self.listener_fd = -1  # of the filter that run.pid has just loaded
         # init
         self.root_fd = -1  # the rootfs mount; after pivot the container's /. In exec the root of the container, from outside
         self.late_mounts: list[tuple[Entry, int]] = []  # made read-only when nothing more is created below them
@@ -162,6 +163,8 @@ class ExecRun(Run):
         super().__init__(container.id, state["bundle"], config, plans, options, root)
         self.container = container
         self.may_be_traced = False  # processes of the container may have CAP_SYS_PTRACE
+        self.strangers: frozenset[int] = frozenset()  # children that this process already had
+        self.waits = False  # the process that becomes the program waits for our answer
         self.joined = False  # pid and pidfd now refer to the process that becomes the program, no longer to the one that joins
         self.init_pid = self.userns_pid = state["pid"]
         self.annotations = state.get("annotations", {})

@@ -245,6 +245,11 @@ def host_set(entry: Entry, run: HostRun) -> None:
     set_for(run.pid, entry, run)
 
 
+def exec_waits(entry: Entry) -> bool:
+    """Whether host_set has anything to do, for which the process must wait."""
+    return entry["scheduler"] is not None or entry["ioprio"] is not None
+
+
 def set_for(pid: int, entry: Entry, run: Run) -> None:
     """Sets scheduler and I/O priority of a process; 0 is the calling process."""
     wanted = entry["scheduler"]

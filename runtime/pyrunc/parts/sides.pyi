@@ -121,6 +121,7 @@ class HostRun(Run, Protocol):
     time_offsets: bytes | None
     joined_ns: tuple[str, ...]  # types that init is in from its first instruction
     seccomp_bpf: bytes
+    listener_fd: int  # of the filter that pid has just loaded; else -1
     init_pid: int  # exec and restore: the container's init; else 0
 
     @property

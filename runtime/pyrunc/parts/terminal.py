@@ -177,14 +177,14 @@ def _console(root_fd: int, slave: int) -> None:
         ) from e
 
 
-def exec_open(entry: Entry, run: ExecRun) -> tuple[int, int]:
-    """Host side of exec: (master, slave) in the devpts of the container with root run.root_fd and init run.init_pid, without a
-    /dev/console. The child gets the slave as stdio; the master is sent over run.fds["console"]."""
-    master, slave = _pair(run.root_fd)
+def exec_open(entry: Entry, run: ExecRun) -> None:
+    """Host side of exec: puts "master" and "slave" into run.fds, in the devpts of the container with root run.root_fd and init run.init_pid,
+    without a /dev/console. The child gets the slave as stdio; the master is sent over run.fds["console"]."""
+    run.fds["master"], slave = _pair(run.root_fd)
+    run.fds["slave"] = slave
     _settings(entry, slave)
     uid: int | None = entry["uid"]
     if run.plans.get("namespaces", {}).get("userns"):
         uid = ids.outer_uid(run.init_pid, entry["uid"])
     if uid is not None:  # without a mapping the process can't be started; op_ids reports that
         _give(slave, uid)
-    return master, slave

@@ -76,16 +76,21 @@ def op_late(entry: Entry, run: TailRun) -> Op | None:
     return _filter(entry, run) if _no_new_privs(run) and not entry["notify"] else None
 
 
-def host_deliver(entry: Entry, run: HostRun, listener_fd: int) -> None:
+def exec_waits(entry: Entry) -> bool:
+    """Whether host_deliver has to know the pid of the process that loads the filter."""
+    return entry["notify"]
+
+
+def host_deliver(entry: Entry, run: HostRun) -> None:
     """Host side: connects to listenerPath and sends the state of the container process (config-linux.md#containerprocessstate) with
-    the listener. run.pid is the process under the filter; for exec, the container's init is run.init_pid. StepFailure if the receiver can't
-    be reached: a container whose calls are not answered would hang."""
+    the listener, run.listener_fd. run.pid is the process under the filter; for exec, the container's init is run.init_pid. StepFailure if
+    the receiver can't be reached: a container whose calls are not answered would hang."""
     container = run.state("running", run.init_pid) if run.init_pid else run.state("creating", run.pid)
     state = {"ociVersion": container["ociVersion"], "fds": ["seccompFd"], "pid": run.pid, "state": container}
     if entry["metadata"] is not None:
         state["metadata"] = entry["metadata"]
     try:
-        _send(entry["listener"] or "", jsonbytes.dumps(state), listener_fd)
+        _send(entry["listener"] or "", jsonbytes.dumps(state), run.listener_fd)
     except OSError as e:
         words = "%s: %s: %s" % (NOT_CONNECTED, quote(entry["listener"] or ""), errno_text(e.errno) if e.errno else e)
         raise StepFailure(
