@@ -14,6 +14,7 @@ from __future__ import annotations
 import fcntl
 import posix
 import time
+from errno import EAGAIN, EEXIST, EISDIR, ELOOP, ENOENT, ENOSPC, ENOTDIR, EPERM
 
 from pyrunc import fileio, jsonio
 from pyrunc.errors import CALLER_TEXT, Refusal, StateError, UsageError, errno_text, quote
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from pyrunc.state_document import State
 
 VERSION = 1
-ENOENT, EEXIST, EAGAIN, ENOTDIR, ELOOP, ENOTEMPTY = 2, 17, 11, 20, 40, 39
 DIR = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC | posix.O_NOFOLLOW
 LIMIT = 64 << 20
 ID_CHARS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_+.-")
@@ -198,7 +198,7 @@ class StateDir:
                 self.write("state.json", line)
                 return
         if posix.write(self._log_fd, line) != len(line):
-            raise OSError(28, "No space left on device", "state.json")
+            raise OSError(ENOSPC, "No space left on device", "state.json")
 
     def close_log(self) -> None:
         if self._log_fd >= 0:
@@ -393,7 +393,7 @@ def _empty(fd: int, path: str) -> None:
         except OSError as e:
             if e.errno == ENOENT:
                 continue
-            if e.errno not in (21, 1):  # EISDIR, EPERM: what unlink returns for a directory
+            if e.errno not in (EISDIR, EPERM):  # what unlink returns for a directory
                 raise
             sub = posix.open(name, DIR, dir_fd=fd)
             try:

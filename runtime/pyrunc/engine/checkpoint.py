@@ -132,7 +132,7 @@ def _default_config() -> str:
 
 
 def checkpoint(state_dir: StateDir, options: Mapping[str, Any], settings: Settings) -> None:
-    """Dumps a running or paused container; the state_dir is locked. StateError, Unsupported, StepFailure."""
+    """Dumps a running or paused container, which is locked. StateError, Unsupported, StepFailure."""
     now = status.of(state_dir)
     if now not in ("running", "paused"):
         raise StateError("wrong-state", "Container cannot be checkpointed in %s state" % now, state_dir.id, now)

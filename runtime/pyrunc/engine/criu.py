@@ -12,12 +12,14 @@ import _socket
 import fcntl
 import posix
 import select
+from _signal import SIGCHLD, SIGKILL
 from _struct import pack, unpack
 
 from pyrunc import fileio, jsonio
 from pyrunc.engine import child, steps
 from pyrunc.errors import Bug, PyruncError, StepFailure, Unsupported, quote
 from pyrunc.linux import _syscalls, pidfd, protowire
+from pyrunc.linux import constants as c
 from pyrunc.linux.constants import AT_FDCWD, PR_SET_PDEATHSIG
 from pyrunc.linux.protowire import BOOL, INT, TEXT
 
@@ -38,7 +40,6 @@ MAX_FDS = 16
 DONE = b"+"
 SCM_RIGHTS, MSG_CMSG_CLOEXEC = 1, 0x40000000
 CLOSE_RANGE_CLOEXEC = 4
-SIGCHLD, SIGKILL = 17, 9
 END_MS = 10_000  # after the last message, or after a refused notification: CRIU has to undo its work
 LOG_TAIL = 1 << 18
 # Lines of the log that are not a cause: the closing line, a helper of criu that notices the exit, a limit that containers may not raise.
@@ -72,7 +73,7 @@ def program() -> str | None:
     """The path of criu, or None."""
     for path in PROGRAMS:
         try:
-            if posix.stat(path).st_mode & 0o170000 == 0o100000 and posix.access(path, posix.X_OK):
+            if posix.stat(path).st_mode & c.S_IFMT == c.S_IFREG and posix.access(path, posix.X_OK):
                 return path
         except OSError:
             continue

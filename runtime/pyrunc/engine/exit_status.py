@@ -45,8 +45,7 @@ def from_wait_status(code: int | None, oom_killed: bool | None) -> ExitRecord:
     """Converts a wait status, or None, to the form above."""
     if code is None:
         return {"status": None, "signal": None, "oom_killed": oom_killed}
-    number = posix.waitstatus_to_exitcode(code & ~0x80)  # without the mark of a core dump
-    return {"status": number if number >= 0 else 128 - number, "signal": -number if number < 0 else None, "oom_killed": oom_killed}
+    return {"status": pidfd.shell_status(code), "signal": code & 0x7F or None, "oom_killed": oom_killed}
 
 
 def memory_ran_out(paths: dict[str, str]) -> bool | None:

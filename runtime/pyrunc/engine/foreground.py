@@ -49,7 +49,6 @@ if TYPE_CHECKING:
 
 TCGETS, TCSETSW, TIOCGWINSZ, TIOCSWINSZ = 0x5401, 0x5403, 0x5413, 0x5414
 ENDING = {SIGHUP, SIGINT, SIGQUIT, SIGTERM}
-CORE_DUMPED = 0x80  # in a wait(2) status
 CHUNK = 32768
 # Not forwarded: synchronous signals concern ourselves; WINCH and CHLD have a special meaning here. SIGURG is used internally by Go
 # programs. TTIN and TTOU concern our own terminal: a background job that uses it is stopped, and continues with the shell's `fg`.
@@ -341,5 +340,4 @@ def _status(pid: int, fd: int) -> int:
     code = pidfd.exit_status(fd)  # a process that traces the program withholds its status from us
     if code is None:
         raise StepFailure("status-unknown", "the exit status of pid %d is not known" % pid, "foreground.wait", "host")
-    number = posix.waitstatus_to_exitcode(code & ~CORE_DUMPED)
-    return number if number >= 0 else 128 - number
+    return pidfd.shell_status(code)

@@ -10,12 +10,14 @@ there is a reader (created) or fails with ENXIO (started), whatever happened to 
 from __future__ import annotations
 
 import posix
+from errno import ELOOP, ENODEV, ENOENT, ENXIO
+
+from pyrunc.linux.constants import S_IFIFO, S_IFMT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyrunc.store import StateDir
 
-ENXIO, ENOENT, ELOOP, ENODEV = 6, 2, 40, 19
 GATE, RESULT = "exec.fifo", "result"
 
 
@@ -41,7 +43,7 @@ def _open(state_dir: StateDir, name: str, flags: int, inode: int) -> int:
             return -1
         raise
     info = posix.fstat(fd)
-    if info.st_ino != inode or info.st_mode & 0o170000 != 0o010000:
+    if info.st_ino != inode or info.st_mode & S_IFMT != S_IFIFO:
         posix.close(fd)
         return -1
     return fd

@@ -7,6 +7,7 @@ directory without our plan is not a container.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import posix
 import time
@@ -204,7 +205,7 @@ def _unmount(points: list[str]) -> None:
         try:
             _syscalls.umount2(point, MNT_DETACH | UMOUNT_NOFOLLOW)
         except OSError as e:
-            if e.errno not in (2, 22):  # ENOENT, EINVAL: unmounted together with the one above it
+            if e.errno not in (errno.ENOENT, errno.EINVAL):  # unmounted together with the one above it
                 raise
 
 

@@ -1,6 +1,7 @@
 """Mounts and device nodes of a running container: a short-lived child enters its mount namespace.
 
     host                                   child
+      | -- PLACED ---------------------------> |   it is in the container's cgroup, if possible
       | <------------------------ ASK mounts - |   a source that the container's root may not access
       | -- ANSWER (fds) ---------------------> |
       | <------------------------ MADE notes - |   everything is mounted, nothing is attached
@@ -19,9 +20,10 @@ import posix
 from _signal import SIGCHLD, SIGKILL
 
 from pyrunc import fileio, trace
-from pyrunc.engine import barrier, handshake, init, lifecycle, planner, signals, status, steps
+from pyrunc.cgroup import attach
+from pyrunc.engine import barrier, child, handshake, init, lifecycle, planner, signals, status, steps
 from pyrunc.engine import exec as engine_exec
-from pyrunc.errors import CALLER_TEXT, Refusal, StateError, StepFailure, quote
+from pyrunc.errors import CALLER_TEXT, CallError, Refusal, StateError, StepFailure, quote
 from pyrunc.linux import _syscalls, fs, mount, ns, paths, pidfd, proc
 from pyrunc.linux import constants as c
 from pyrunc.linux import prctl as _prctl
@@ -45,7 +47,7 @@ TABLE_LIMIT = 64 << 20
 
 
 def add(state_dir: StateDir, options: Mapping[str, Any], wanted: list[Json]) -> None:
-    """Mounts the elements of `wanted` (as in /mounts), either all or none. The state_dir is locked. Refusal, StateError, StepFailure."""
+    """Mounts the elements of `wanted` (as in /mounts), either all or none. The container is locked. Refusal, StateError, StepFailure."""
     run = _run(state_dir, options)
     ctx = planner.Context(state_dir.id, run.bundle, {"mounts": wanted}, {"command": "mounts"}, run.root)
     ctx.plans = run.plans.copy()
@@ -163,26 +165,45 @@ def _go(run: Run, act: Act, work: Any, made: Made) -> None:
     cancel = run.cancel = signals.Cancel()
     try:
         joins = _open(run, opened, act is _nodes)
+        cgroup_fd, folders = _charged(run, opened) if act is _add else (-1, [])
         link, theirs = handshake.pair()
         run.link = link
-        cgroup_fd, folders = _charged(run, opened) if act is _add else (-1, [])
-        pid, fd = _syscalls.clone3(0, SIGCHLD, cgroup_fd)
-        if pid == 0:
-            link.close()
-            _child(run, theirs, joins, act, work, folders)
-        theirs.close()
+        try:
+            pid, fd = _clone(run, cgroup_fd)
+            if pid == 0:
+                link.close()
+                _child(run, theirs, joins, act, work, folders)
+        finally:
+            theirs.close()
         opened.append(fd)
         try:
+            if run.attach_to >= 0:
+                attach.attach(run, run.stored.state, pid, run.attach_to)
+            link.send(handshake.PLACED)
             _serve(run, link, cancel, work, made)
+        except handshake.CLOSED:
+            raise _killed() from None
         finally:
             pidfd.kill(fd, SIGKILL)
-            ns.reap(pid)
+            child.reap(fd)
     finally:
         run.cancel = None
         cancel.close()
         if run.link is not None:
             run.link.close()
         fs.close(*opened)
+
+
+def _clone(run: Run, cgroup_fd: int) -> tuple[int, int]:
+    """(pid, pidfd) of the child, which starts in its cgroup of version 2, if it has one. If we are not permitted to put it there (a user who
+    calls from outside the delegated cgroup), run.attach_to is the cgroup that it has to be moved to."""
+    try:
+        return _syscalls.clone3(0, SIGCHLD, cgroup_fd)
+    except CallError as e:
+        if cgroup_fd < 0 or not attach.may_attach(e, run):
+            raise StepFailure.from_oserror(e, "mounts.join", "host") from e
+    run.attach_to = cgroup_fd
+    return _syscalls.clone3(0, SIGCHLD, -1)
 
 
 def _open(run: Run, opened: list[int], may_share: bool) -> list[tuple[int, str]]:
@@ -215,8 +236,6 @@ def _open(run: Run, opened: list[int], may_share: bool) -> list[tuple[int, str]]
 def _charged(run: Run, opened: list[int]) -> tuple[int, list[int]]:
     """(descriptor for CLONE_INTO_CGROUP or -1, directories of version 1) of the container's memory cgroup, because data copied to a new
     tmpfs is charged to the container. A frozen cgroup of version 2 would also freeze the child; then it remains in the caller's."""
-    from pyrunc.cgroup import attach
-
     found = run.stored.state.get("cgroup_paths") or {}
     paths = {key: path for key, path in found.items() if key == "memory" or key == "unified" and "memory" not in found}
     if not paths or "unified" in paths and status.is_frozen(run.stored.state):
@@ -240,12 +259,16 @@ def _serve(run: Run, link: Link, cancel: signals.Cancel, work: Any, made: Made) 
         raise steps.rebuild(data, "child")
 
     def ended(_data: Any) -> None:
-        raise StepFailure("child-killed", "the process that joined the container was killed", "mounts.join", "child")
+        raise _killed()
 
     handlers: dict[bytes, Callable[[Any], bool | None]] = {
         handshake.ASK: answer, MADE: go, handshake.FAILED: failed, DONE: lambda _data: True, handshake.END: ended,
     }  # fmt: skip
     handshake.serve(link, cancel, handlers)
+
+
+def _killed() -> StepFailure:
+    return StepFailure("child-killed", "the process that joined the container was killed", "mounts.join", "child")
 
 
 # -- the child -----------------------------------------------------------------------------------------------------------
@@ -259,6 +282,7 @@ def _child(run: Run, link: Link, joins: list[tuple[int, str]], act: Act, work: A
         _prctl.set_pdeathsig(SIGKILL)
         _prctl.set_dumpable(False)
         run.cancel, run.link = None, link
+        link.expect(handshake.PLACED)
         for folder in folders:
             fileio.write_all(posix.open("tasks", posix.O_WRONLY | posix.O_CLOEXEC, dir_fd=folder), b"0")
         trace.begin()

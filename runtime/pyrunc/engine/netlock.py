@@ -41,7 +41,7 @@ def forget(state_dir: StateDir) -> None:
 
 
 def recover(state_dir: StateDir, plans: Plans) -> str | None:
-    """Removes the lock that a killed checkpoint left. The state_dir is locked, so no checkpoint is running. Returns None, or a message
+    """Removes the lock that a killed checkpoint left. The container is locked, so no checkpoint is running. Returns None, or a message
     about what is left, which is reported once."""
     note = state_dir.state.get("dumping")
     if type(note) is not dict:

@@ -8,6 +8,7 @@ leaves neither mounts nor processes behind.
 from __future__ import annotations
 
 import posix
+from _signal import SIGKILL
 
 from pyrunc import fileio, log
 from pyrunc.cgroup import superblock
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 LOG = "restore.log"
 INVENTORY = "inventory.img"  # every image directory contains it, and the dump writes it last
 ROOT, SOURCES, SPARE = "criu-root", "criu-sources", "notify"
-SIGKILL = 9
 
 
 def restore(run: Run, warnings: list[list[str]], settings: Settings) -> None:

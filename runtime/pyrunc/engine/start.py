@@ -162,7 +162,7 @@ def _prove_executed(state_dir: StateDir, init_fd: int) -> None:
         gate.remove(state_dir)
         raise StepFailure(
             "filter-kills", "init was killed by the seccomp profile before or at execve", "seccomp.op_late", "init", "/linux/seccomp",
-            hint="allow execve, write, close_range and exit_group",
+            hint="allow execve",
         )  # fmt: skip
 
 

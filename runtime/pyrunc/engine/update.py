@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Change:
-    """One update of a container whose state_dir is locked and loaded."""
+    """One update of a container that is locked and loaded."""
 
     def __init__(self, state_dir: StateDir, options: Mapping[str, Any]) -> None:
         self.state_dir = state_dir

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 PIDFD_GET_INFO = 0xC040FF0B  # _IOWR(0xff, 11, struct pidfd_info), 64 bytes, Linux 6.13
 PIDFD_INFO_EXIT = 1 << 3  # exit_code of a reaped process, Linux 6.15
 EXIT_CODE_AT = 60
+CORE_DUMPED = 0x80  # in the status of wait(2)
 PF_FORKNOEXEC = 0x40  # include/linux/sched.h
 
 
@@ -182,6 +183,12 @@ def exit_status(fd: int) -> int | None:
         return None
     code: int = unpack_from("i", info, EXIT_CODE_AT)[0]
     return code
+
+
+def shell_status(code: int) -> int:
+    """The wait status of wait(2) as a shell has it: the exit status, or 128 and the signal."""
+    number = posix.waitstatus_to_exitcode(code & ~CORE_DUMPED)
+    return number if number >= 0 else 128 - number
 
 
 def exit_signal(fd: int) -> int:

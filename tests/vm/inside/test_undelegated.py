@@ -20,6 +20,9 @@ CHANGES = {
 }
 
 
+TMPFS = ("--type", "tmpfs", "--source", "tmpfs", "--destination", "/added", "--options", "tmpcopyup")
+
+
 @pytest.fixture
 def place(scratch):
     """A directory of the user's."""
@@ -61,6 +64,8 @@ def make(make_bundle):
         made = make_bundle(args=args)
         made.config["mounts"] = [m for m in made.config["mounts"] if m["destination"] not in ("/sys", "/dev/pts")]
         made.patch({**CHANGES, **(changes or {})})
+        (made.rootfs / "added").mkdir(exist_ok=True)
+        (made.rootfs / "added/file").write_text("copied\n")
         subprocess.run(["chown", "-Rh", "1000:1000", made.path], check=True)
         return made
 
@@ -137,6 +142,9 @@ def test_into_the_users_systemd(as_user, make, runtime, place, token):
         group = guest.CGROUP / "user.slice/user-1000.slice/user@1000.service/user.slice" / ("vm-%s.scope" % token)
         assert guest.read(group / "pids.max") == "20" and len(guest.read(group / "cgroup.procs").split()) >= 2
         assert as_user(*state, "exec", id, "cat", "/proc/self/cgroup", **there).out == "0::/\n"
+        result = as_user(*state, "mounts", "add", *TMPFS, id, **there)
+        assert result.code == 0, result
+        assert as_user(*state, "exec", id, "cat", "/added/file", **there).out == "copied\n"
     finally:
         assert as_user(*state, "delete", "--force", id, **there).code == 0
     assert not group.exists()
@@ -174,6 +182,11 @@ def test_exec_from_outside(as_user, make, runtime, place, lent, limited):
         assert result.code == 255 and "cannot enter the container's cgroup from here" in result.said, result
     else:
         assert result.code == 0 and result.out.startswith("0::/../"), result
+    result = as_user("mounts", "add", *TMPFS, id)
+    if limited:
+        assert result.code == 1 and "cannot enter the container's cgroup from here" in result.said, result
+    else:
+        assert result.code == 0 and as_user("exec", id, "cat", "/added/file").out == "copied\n", result
     assert as_user("delete", "--force", id).code == 0
     assert not (top / "c").exists()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 from pyrunc import fileio
 from pyrunc.engine import cgroup_preview, planner
 from pyrunc.errors import errno_text
@@ -29,7 +31,7 @@ def cgroup(drift: Drift) -> None:
             seen = fileio.fsdecode(fileio.read_file(row["file"], 1 << 16)).strip()
         except OSError as e:
             seen = None
-            if e.errno not in (2, 19):
+            if e.errno not in (errno.ENOENT, errno.ENODEV):
                 drift.miss("cgroup", "%s: %s" % (row["file"], errno_text(e.errno)))
                 continue
         if seen is None or not same_value(row["file"].rpartition("/")[2], row["value"], seen):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import posix
 
 from pyrunc.engine import planner
@@ -88,7 +89,7 @@ def _at(table: SeenMounts, root_fd: int, path: str) -> dict[str, Any] | None:
     try:
         fd = paths.resolve(root_fd, path)
     except OSError as e:
-        if e.errno in (2, 20):  # ENOENT, ENOTDIR
+        if e.errno in (errno.ENOENT, errno.ENOTDIR):
             return None
         raise
     try:
@@ -122,8 +123,8 @@ def _nodes(drift: Drift, root_fd: int) -> None:
             continue
         info = posix.fstat(fd)
         posix.close(fd)
-        kinds = {0o020000: "c", 0o060000: "b", 0o010000: "p"}
-        seen = (kinds.get(info.st_mode & 0o170000), posix.major(info.st_rdev), posix.minor(info.st_rdev))
+        kinds = {c.S_IFCHR: "c", c.S_IFBLK: "b", c.S_IFIFO: "p"}
+        seen = (kinds.get(info.st_mode & c.S_IFMT), posix.major(info.st_rdev), posix.minor(info.st_rdev))
         if seen != (node["type"], node["major"], node["minor"]) and node["type"] != "p":
             drift.differs(
                 "devices", node["path"], "%s %d:%d" % (node["type"], node["major"], node["minor"]), "%s %d:%d" % seen, node["pointer"]

@@ -6,10 +6,12 @@ executes nothing from the container.
 
 from __future__ import annotations
 
+import errno
 import posix
+from _signal import SIGCHLD, SIGKILL
 
 from pyrunc import fileio, jsonio
-from pyrunc.engine import barrier, planner
+from pyrunc.engine import barrier, child, planner
 from pyrunc.errors import StateError, StepFailure, errno_text, escape_pointer
 from pyrunc.linux import _syscalls, fs, jsonbytes, ns, pidfd, proc
 from pyrunc.linux import prctl as _prctl
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
 
     from pyrunc.engine.diff import Drift
 
-SIGCHLD, SIGKILL = 17, 9
 LIMIT = 1 << 24
 VALUE_LIMIT = 1 << 17
 NAMES = (("hostname", "sys/kernel/hostname"), ("domainname", "sys/kernel/domainname"))
@@ -36,7 +37,7 @@ def look(drift: Drift) -> None:
     spaces = dict.fromkeys([*(["uts"] if names else ()), *(sysctls.get("foreign") or ())])
     found = inside(drift.pid, drift.start_time, list(spaces), [row[2] for row in rows])
     for (area, what, _path, planned, pointer), (number, seen) in zip(rows, found, strict=True):
-        if number and number != 2:  # ENOENT: it does not exist
+        if number and number != errno.ENOENT:
             drift.miss(area, "%s: %s" % (what, errno_text(number)))
         elif number or seen is None or not same(planned, seen):
             drift.differs(area, what, planned, None if number else seen, pointer)
@@ -65,8 +66,8 @@ def inside(pid: int, start_time: int | None, kinds: list[str], paths: list[str])
         joins = _open(pid, start_time, kinds, opened)
         reader, writer = posix.pipe2(posix.O_CLOEXEC)
         opened.append(reader)
-        child, child_fd = _syscalls.clone3(0, SIGCHLD)
-        if child == 0:
+        pid_inside, child_fd = _syscalls.clone3(0, SIGCHLD)
+        if pid_inside == 0:
             _child(joins, paths, writer)
         opened.append(child_fd)
         posix.close(writer)
@@ -74,7 +75,7 @@ def inside(pid: int, start_time: int | None, kinds: list[str], paths: list[str])
             said = jsonio.loads(fileio.fsdecode(fileio.read_fd(reader, LIMIT)) or "null", "what the reader says")
         finally:
             pidfd.kill(child_fd, SIGKILL)
-            ns.reap(child)
+            child.reap(child_fd)
     finally:
         fs.close(*opened)
     if type(said) is not list:
@@ -121,7 +122,7 @@ def _said(joins: list[tuple[int, str]], paths: list[str]) -> list[Any]:
         try:
             ns.join(fd, kind)
         except OSError as e:
-            if e.errno != 1 or kind == "user":  # EPERM
+            if e.errno != errno.EPERM or kind == "user":
                 return ["no way", kind, e.errno]
             late.append((fd, kind))
     for fd, kind in late:
