@@ -127,6 +127,12 @@ def until_executed(pid: int, name: str) -> None:
         assert time.monotonic() < end, "%d does not become %s" % (pid, name)
 
 
+def until_stopped(pid: int) -> None:
+    end = time.monotonic() + harness.WATCHDOG
+    while pathlib.Path("/proc/%d/stat" % pid).read_text().rpartition(") ")[2][0] != "T":
+        assert time.monotonic() < end, "%d does not stop" % pid
+
+
 def popen(pyrunc, *args: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
         pyrunc.argv(*args), env=pyrunc.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True
@@ -158,6 +164,7 @@ def test_a_stopped_process_does_not_hold_exec(pyrunc, slow, number):
     command = popen(pyrunc, "exec", id, "/bin/slow", "true")
     pid = joined(pyrunc, id, command)
     os.kill(pid, signal.SIGSTOP)
+    until_stopped(pid)  # before that, the program may still be executed
     fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     command.send_signal(number)
     _out, err = command.communicate(timeout=harness.WATCHDOG)
