@@ -13,7 +13,7 @@ from pyrunc.parts.seccomp import cache
 
 BUSYBOX = "/bin/busybox"
 
-# Into a root that is a mount of its own, as pivot_root(2) wants it; proc, sys and dev are the host's.
+# Enters a root that is a separate mount, as pivot_root(2) requires; proc, sys and dev are the host's.
 ENTER = r"""
 set -e
 mount --bind "$1" "$1"

@@ -105,7 +105,7 @@ def test_it_says(rt, pyrunc, make_bundle, name, no_leaks):
 
 @pytest.mark.parametrize("name", sorted(set(SAYS) | ELSEWHERE | HERE))
 def test_it_is_valid(rt, make_bundle, name):
-    """Nothing that create would refuse, and it can be planned. (A rootless one is somebody else's: the host's ids stand in it.)"""
+    """create would not reject it, and it can be planned. (A rootless one belongs to another user: it contains that host's ids.)"""
     bundle = make_bundle.example(name)
     assert [problem for problem in rt.validate(bundle) if not problem.is_warning] == []
     assert rt.plan(bundle)["steps"]

@@ -179,7 +179,7 @@ def test_long_console_socket_path(pyrunc, on_terminal, tmp_path):
 
 
 def foreground(argv):
-    """Runs argv on a terminal of its own; (status, everything that came)."""
+    """Runs argv on a new terminal; (status, all output)."""
     master, slave = pty.openpty()
     process = subprocess.Popen(argv, stdin=slave, stdout=slave, stderr=slave, start_new_session=True)
     os.close(slave)

@@ -74,7 +74,7 @@ def test_good_ids(runtime, waiting, id):
 @pytest.mark.parametrize("command", ["create", "run", "start", "state", "kill", "delete", "exec", "ps", "pause", "resume"])
 @pytest.mark.parametrize("id", BAD_IDS)
 def test_bad_ids(runtime, waiting, command, id, tmp_path):
-    """For every command, before a path is made of it. The state root lies deep in a scratch directory that must stay as it is."""
+    """For every command, before a path is made of it. The state root is deep in a scratch directory that must not change."""
     deep = tmp_path / "a" / "b" / "root"
     deep.mkdir(parents=True, mode=0o700)
     (tmp_path / "a" / "victim").write_text("untouched")

@@ -52,7 +52,7 @@ def test_bad_json_is_shown_where_it_breaks(pyrunc, bundle):
 
 @pytest.mark.parametrize("kind", ["missing", "a directory", "a fifo", "binary", "huge line"])
 def test_a_document_that_can_t_be_shown(pyrunc, bundle, kind):
-    """The rest is told all the same."""
+    """The rest is explained all the same."""
     path = bundle.path / "config.json"
     path.unlink()
     if kind == "a directory":
@@ -70,7 +70,7 @@ def test_a_document_that_can_t_be_shown(pyrunc, bundle, kind):
 
 
 def test_no_terminal_no_change(pyrunc, bundle):
-    """Engines show standard error as it stands: one line, as ever."""
+    """Engines show standard error unchanged: still a single line."""
     bundle.patch({"/process/cwd": "relative"})
     result = pyrunc.call("create", "--bundle", bundle, pyrunc.new_id())
     assert result.code == 1 and result.err == 'create failed: Cwd must be an absolute path (/process/cwd); it is "relative"\n', result

@@ -212,7 +212,7 @@ def test_exec_no_new_privs(runtime, live):
 
 
 def test_exec_joins_all_namespaces(runtime, live):
-    """It sees what init sees, and it lies in the container's cgroup."""
+    """It sees what init sees, and is in the container's cgroup."""
     script = "for n in pid net ipc uts mnt cgroup user; do readlink /proc/self/ns/$n; readlink /proc/1/ns/$n; done"
     words = runtime.ok("exec", live, "/bin/sh", "-c", script).out.split()
     assert words[0::2] == words[1::2] and len(words) == 14

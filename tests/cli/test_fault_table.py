@@ -34,7 +34,7 @@ def again(runtime, bundle, id):
 
 @pytest.fixture
 def small(runtime, tmp_path):
-    """The state root on a file system of its own, which can be filled and made read-only."""
+    """The state root on a separate file system, which can be filled and made read-only."""
     top = tmp_path / "small"
     top.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k,mode=700", "tmpfs", top], check=True)

@@ -17,7 +17,7 @@ import pytest
 import harness
 
 STRACE = shutil.which("strace", path="/usr/bin:/bin")
-# Calls that change something, wait for somebody, or hand something over. Reading and looking is left out.
+# Calls that change something, wait for another process, or pass something on. Reads and queries are left out.
 ACTS = (
     "mkdir mkdirat mknodat symlinkat linkat unlink unlinkat rmdir rename renameat renameat2 write pwrite64 ftruncate fsync openat openat2 "
     "clone3 clone unshare setns mount umount2 move_mount fsopen fsconfig fsmount open_tree mount_setattr pivot_root chdir fchdir chroot "

@@ -42,7 +42,7 @@ def _line_fits(shown, seen):
 def follow(pyrunc, tmp_path, no_leaks):
     """follow(page) types the page's commands and compares; returns how many there were."""
     (tmp_path / "bin").mkdir()
-    wrapper = tmp_path / "bin/pyrunc"  # the page uses the usual state directory; the test one of its own
+    wrapper = tmp_path / "bin/pyrunc"  # the page uses the default state directory; the test its own
     wrapper.write_text('#!/bin/sh\nexec %s --root %s "$@"\n' % (pyrunc.path, pyrunc.root))
     wrapper.chmod(0o755)
     env = {"PATH": "%s:/usr/sbin:/usr/bin:/sbin:/bin" % (tmp_path / "bin"), "LC_ALL": "C.UTF-8"}

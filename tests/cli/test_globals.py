@@ -76,7 +76,7 @@ def test_error_without_log(runtime):
 
 
 def test_error_without_log_is_bare(pyrunc):
-    """No time stamp and no level on stderr: conmon shows this text to the user as it stands."""
+    """No time stamp and no level on stderr: conmon shows this text to the user unchanged."""
     assert fail(pyrunc).err == unknown(pyrunc) + "\n"
 
 

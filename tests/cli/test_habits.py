@@ -154,7 +154,7 @@ def test_root_behind_a_link(runtime, waiting, tmp_path):
 
 
 def test_directory_without_a_state(pyrunc, waiting):
-    """Nobody's container: create leaves it alone, `list` passes it over, delete says that there is none and removes it."""
+    """Not a container: create leaves it alone, `list` skips it, delete reports that there is no container and removes it."""
     id = pyrunc.create(waiting)
     pyrunc.ok("delete", "--force", id)
     os.mkdir(os.path.join(pyrunc.root, id))
@@ -181,7 +181,7 @@ def test_big_annotations(runtime, make_bundle, no_leaks, reads):
 
 
 def test_state_and_kill_during_a_create(pyrunc, make_bundle, no_leaks):
-    """They wait for no lock: here the create stands in a hook for as long as that likes."""
+    """They don't wait for a lock: here create waits for a hook that does not end."""
     bundle = make_bundle(args=harness.WAIT_FOR_TERM)
     bundle.patch(
         {"/hooks": {"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", "echo in > %s; exec sleep 1000" % (bundle.path / "in")]}]}}

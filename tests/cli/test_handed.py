@@ -52,7 +52,8 @@ def env(runtime, sock, **more):
 
 
 def test_start_waits_for_readiness(pyrunc, waiting, supervisor, no_leaks):
-    """start ends when the container says so, not before, and the supervisor gets our words with init's pid, none of the container's."""
+    """start returns only when the container reports that it is ready, and the supervisor gets our message with init's pid, nothing from the
+    container."""
     id = pyrunc.create(waiting, env=env(pyrunc, supervisor))
     starting = subprocess.Popen(pyrunc.argv("start", id), stdin=subprocess.DEVNULL, env=pyrunc.env)
     harness.until_status(pyrunc, id, "running")
@@ -67,7 +68,7 @@ def test_start_waits_for_readiness(pyrunc, waiting, supervisor, no_leaks):
 
 
 def test_hooks_do_not_see_the_supervisor(pyrunc, make_bundle, supervisor):
-    """A hook without an environment of its own has the caller's, but for this variable: it is the runtime's to answer."""
+    """A hook without an environment inherits the caller's, except this variable: only the runtime may notify."""
     bundle = make_bundle()
     script = "tr '\\0' '\\n' < /proc/$$/environ > %s" % (bundle.path / "seen")
     bundle.patch({"/hooks": {"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", script]}]}})
@@ -389,7 +390,7 @@ def test_nobody_takes_the_terminal(pyrunc, waiting, tmp_path):
 
 
 def test_checkpoint_and_restore_are_no_good_without_a_directory(pyrunc, waiting, tmp_path):
-    """A file in place of the images, a path below it: one line, and the container goes on."""
+    """A file in place of the images directory, or a path below a file: one line, and the container keeps running."""
     id = pyrunc.started(waiting)
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file", tmp_path / "file" / "below"):

@@ -63,7 +63,7 @@ FIRST = {"createRuntime": [shell("echo first; echo odd >&2")], "createContainer"
     ids=["no program", "prestart", "killed", "poststart"],
 )  # fmt: skip
 def test_a_failure_leaves_them_in_the_log(pyrunc, make_bundle, tmp_path, changes, kinds, message, no_leaks):
-    """Nothing is left of the container, so the error's record tells how they went; also where none of them was the reason."""
+    """Nothing is left of the container, so the error's record has their results, even if none of them caused the failure."""
     log = tmp_path / "log"
     result = pyrunc.run(make_bundle(changes), globals=["--log", log, "--log-format", "json"])
     assert result.code != 0
@@ -86,7 +86,7 @@ def test_a_failure_without_hooks(pyrunc, make_bundle, tmp_path, no_leaks):
 
 
 def test_many_start_hooks_and_a_failing_one(pyrunc, make_bundle, no_leaks):
-    """The notes are many times a fifo's atom; the failure after them is still told in full."""
+    """The notes are many times as long as a fifo's atomic write; the failure after them is still reported in full."""
     hooks = {"startContainer": [*[shell("seq 3000; seq 3000 >&2") for _ in range(20)], shell("echo the reason >&2; exit 7")]}
     id = pyrunc.create(make_bundle({"/hooks": hooks}, args=harness.WAIT_FOR_TERM))
     result = pyrunc.call("start", id)
@@ -94,7 +94,7 @@ def test_many_start_hooks_and_a_failing_one(pyrunc, make_bundle, no_leaks):
 
 
 def test_many_start_hooks_and_a_missing_program(pyrunc, make_bundle, no_leaks):
-    """What C reports after the notes is told as ever."""
+    """A report of the C code after the notes is shown as usual."""
     bundle = make_bundle({"/hooks": {"startContainer": [shell("seq 3000")] * 3 + [shell("rm /gone")]}}, args=["/gone"])
     (bundle.rootfs / "gone").write_text("#!/bin/sh\n")
     (bundle.rootfs / "gone").chmod(0o755)

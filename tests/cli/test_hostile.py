@@ -157,7 +157,7 @@ def test_rootfs_of_links(pyrunc, make_bundle, tmp_path):
 
 @pytest.mark.parametrize("shape", ["link", "file", "fifo", "zero", "missing"])
 def test_dev_null_of_the_image_is_not_trusted(pyrunc, make_bundle, shape):
-    """CVE-2025-31133: without a mount on /dev, /dev/null is the image's. A masked file never shows what lies there."""
+    """CVE-2025-31133: without a mount on /dev, /dev/null is the image's. A masked file never shows its contents."""
     import stat
 
     bundle = make_bundle(

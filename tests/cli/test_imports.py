@@ -46,7 +46,7 @@ def sealed_python():
 
 @pytest.fixture(scope="module")
 def plain(scratch):
-    """This checkout's plain launcher, whatever .venv/bin/pyrunc is: in a prefix of its own that leads to the virtual environment."""
+    """This checkout's plain launcher, whatever .venv/bin/pyrunc is: in a separate prefix that links to the virtual environment."""
     prefix = scratch / "plain"
     (prefix / "bin").mkdir(parents=True)
     (prefix / "lib").symlink_to(harness.ROOT / ".venv/lib")

@@ -438,7 +438,8 @@ def test_user_namespace(runtime, make_bundle):
 
 
 def test_message_queues_belong_to_the_containers_root(runtime, make_bundle):
-    """The file system of them has the owner that its ipc namespace was made by; made beside the user namespace it would be nobody's."""
+    """Their file system is owned by the creator of the ipc namespace; if that was created outside of the user namespace, the owner is
+    nobody."""
     mapping = [{"containerID": 0, "hostID": 100000, "size": 65536}]
     changes = {
         "/linux/namespaces": [{"type": t} for t in ("pid", "network", "ipc", "uts", "mount", "user")],

@@ -62,7 +62,7 @@ def test_where_nothing_can_be_linked(tmp_path, promised, way):
 
 
 def test_make_fails_where_the_promised_launcher_is_missing(tmp_path, promised):
-    """Exit status 3 alone is no failure of the build."""
+    """Only exit status 3 (no launcher) does not fail the build."""
     makefile = (ROOT / "Makefile").read_text()
     recipe = next(line.strip() for line in makefile.splitlines() if "link.py runtime" in line).lstrip("@")
     command = recipe.replace("$(CC)", "false").replace("$(PYTHON)", PYTHON).replace("$(CSRC)", "runtime/csrc").replace("$$", "$")
@@ -133,7 +133,7 @@ def libpython(program):
 
 
 def test_the_directory_of_the_build_makes_no_difference(tmp_path, promised):
-    """The same bits from another place, so a build can be repeated by somebody else."""
+    """The same bits from another directory, so others can reproduce a build."""
     if not promised:
         pytest.skip("this Python has no libpython archive of 3.12 to 3.14")
     made = []

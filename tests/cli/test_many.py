@@ -39,7 +39,7 @@ def test_many_lives(runtime, workshop, cgroup, no_leaks):
             if done % 5 == 0:
                 assert runtime.ok("exec", id, "/bin/echo", id).out == id + "\n"
             with harness.Watched(pid) as watched:
-                if done % 2:  # killed and waited for, or taken away alive
+                if done % 2:  # killed and waited for, or deleted while running
                     runtime.ok("kill", id, "KILL")
                     watched.wait()
             runtime.ok("delete", *(() if done % 2 else ("--force",)), id)
@@ -98,7 +98,7 @@ def test_one_id_wanted_by_many(runtime, workshop, cgroup, no_leaks):
 
 
 def test_create_against_delete(pyrunc, waiting, no_leaks):
-    """The same id created and deleted by force at the same time, again and again: each call ends with a word of its own."""
+    """The same id created and deleted by force at the same time, again and again: each call succeeds or reports its own error."""
     import subprocess
 
     for _ in range(10):

@@ -46,7 +46,7 @@ def mounted(scratch):
 
 
 def found(pid, words):
-    """[(word, line of maps)] of the words that stand in memory that the process can write."""
+    """[(word, line of maps)] of the words found in writable memory of the process."""
     seen, size = [], 0
     with open("/proc/%d/mem" % pid, "rb", 0) as memory, open("/proc/%d/maps" % pid) as maps:
         for line in maps:

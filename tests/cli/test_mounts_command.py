@@ -138,7 +138,7 @@ def test_from_a_file(pyrunc, running, source, tmp_path, form):
 
 
 def test_all_or_none(pyrunc, running, source):
-    """What was attached before the one that fails is taken away again."""
+    """Mounts attached before the one that fails are unmounted again."""
     id, bundle = running
     (bundle.rootfs / "file").write_text("")
     listed = [
@@ -292,7 +292,7 @@ def test_table(pyrunc, running, source):
 
 
 def test_host_mount_namespace(pyrunc, make_bundle, source):
-    """Without one of its own every mount would be the host's."""
+    """Without its own mount namespace every mount would be the host's."""
     names = [{"type": "pid"}]
     changes = {"/linux/namespaces": names, "/mounts": harness.ABSENT, "/hostname": harness.ABSENT}
     bundle = make_bundle(changes, args=SLEEP)
@@ -317,7 +317,7 @@ def test_unknown_container(pyrunc):
 
 
 def exchange(one, two, count):
-    """Swaps two names, again and again, in a process of its own (CVE-2021-30465's way to lead a mount out)."""
+    """Swaps two names, again and again, in a separate process (the escape of CVE-2021-30465)."""
     import ctypes
 
     pid = os.fork()
@@ -331,7 +331,7 @@ def exchange(one, two, count):
 
 @pytest.mark.slow
 def test_names_that_are_swapped_meanwhile(pyrunc, running, source):
-    """Each time the mount is beneath the container's root, or there is none; nothing is made or mounted outside."""
+    """Each time the mount is inside the container's root, or there is none; nothing is created or mounted outside."""
     id, bundle = running
     outside = source / "outside"
     (outside / "place").mkdir(parents=True)

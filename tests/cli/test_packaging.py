@@ -37,7 +37,7 @@ pytestmark = pytest.mark.kernel
 
 @pytest.fixture
 def machine(scratch):
-    """machine(steps, **env) → the output of a shell script on the machine as it is, none of whose changes last."""
+    """machine(steps, **env) → the output of a shell script run on this machine, whose changes are discarded."""
 
     def call(steps, **env):
         work = scratch / "machine"

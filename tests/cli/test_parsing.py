@@ -53,7 +53,7 @@ def test_options_after_the_id(runtime, waiting):
 
 
 def test_exec_keeps_options_of_the_program(runtime, waiting):
-    """For exec the first word that is no option ends the options: `exec ID ls -l` is about ls."""
+    """For exec the first non-option word ends the options: `exec ID ls -l` passes -l to ls."""
     id = runtime.started(waiting)
     assert runtime.ok("exec", id, "/bin/echo", "-n", "--tty", "--", "x").out == "--tty -- x"
 

@@ -135,7 +135,7 @@ def test_the_package_of_the_plain_launcher(prefix, level, change):
 
 @pytest.mark.parametrize("launcher", ["compiled", "plain"])
 def test_a_checkout_of_the_launchers_owner(prefix, launcher):
-    """Root runs a developer's launcher: what else the developer owns is no further risk. Of a third user it is."""
+    """Root runs a developer's launcher: other files of the developer are no additional risk. Files of a third user are."""
     if launcher == "plain":
         shutil.copy(ROOT / "runtime/bin/pyrunc", prefix / "bin/pyrunc")
         (prefix / "pyrunc/commands/version.py").write_text("def main(options, args):\n    %s    return 0\n" % marking(prefix))

@@ -311,7 +311,7 @@ def test_no_containers_before_the_root_is_made(pyrunc):
 
 
 def test_the_helper_is_killed(rt, waiting, new_id):
-    """What runs goes on; the next call starts another helper."""
+    """Running containers continue; the next call starts another helper."""
     with rt.create(waiting, new_id()).start() as container:
         (keeper,) = keepers_and_zombies()
         os.kill(int(keeper), signal.SIGKILL)
@@ -329,7 +329,7 @@ def test_the_helper_is_killed(rt, waiting, new_id):
 
 @pytest.mark.slow
 def test_threads(rt, make_bundle, pyrunc, no_leaks):
-    """Eight threads, one Runtime: each makes containers of its own, and the others' files never get into them."""
+    """Eight threads, one Runtime: each creates its own containers, into which the others' files never leak."""
     bundles = [
         make_bundle(args=["/bin/sh", "-c", "echo %d; ls /proc/self/fd | wc -l; read x <&3; echo $x; exit %d" % (n, n)]) for n in range(8)
     ]
@@ -434,7 +434,7 @@ def test_the_plugin(pyrunc, tmp_path):
 
 @pytest.mark.long
 def test_installed(pyrunc, tmp_path):
-    """From a wheel in an environment of its own: pytest finds the plugin by its entry point, the package finds its binary."""
+    """From a wheel in a separate environment: pytest finds the plugin by its entry point, the package finds its binary."""
     pip = [PYTHON, "-m", "pip", "--disable-pip-version-check", "-q"]
     source = tmp_path / "source"
     shutil.copytree(

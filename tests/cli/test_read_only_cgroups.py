@@ -12,7 +12,7 @@ READ_ONLY = 'for m in $(sed -n "s/.* \\(\\/sys\\/fs\\/cgroup[^ ]*\\) .* - cgroup
 
 
 def read_only(argv):
-    """Runs argv in a mount namespace of its own."""
+    """Runs argv in a new mount namespace."""
     words = ["unshare", "--mount", "/bin/sh", "-c", READ_ONLY, "sh", *argv]
     return subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=harness.WATCHDOG)
 

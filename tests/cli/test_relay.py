@@ -111,7 +111,7 @@ def bundle_of(argv):
 
 
 class Screen:
-    """A runtime on a terminal of its own; we hold the other end."""
+    """A runtime on a new terminal; we hold the other end."""
 
     def __init__(self, argv, change=None):
         self.argv = argv
@@ -267,7 +267,7 @@ def test_a_runtime_that_is_killed(runtime, argv_of, screen):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_input_that_ends_is_no_end(argv_of, kind):
-    """Standard input is /dev/null and there is a terminal: the runtime goes on, and sleeps while nothing happens."""
+    """Standard input is /dev/null and there is a terminal: the runtime continues, and sleeps while idle."""
     process = subprocess.Popen(argv_of(kind, "echo ready; read x; echo over"), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
     with process.stdout as out:
         assert out.readline().strip() == "ready"
@@ -352,7 +352,7 @@ def test_the_size_of_the_terminal_that_is_left(runtime, argv_of, screen, kind):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("stream", ["pipe", "terminal"])
 def test_a_reader_that_stalls_keeps_nobody_from_ending_it(runtime, make_bundle, kind, stream):
-    """Nobody reads what the program writes: kill and delete work all the same, and the command ends when it is told to."""
+    """Nobody reads the program's output: kill and delete work all the same, and the command exits on a signal."""
     reader, writer = os.pipe() if stream == "pipe" else os.openpty()
     script = ["/bin/sh", "-c", "yes"]
     if kind == "run":

@@ -194,7 +194,7 @@ def test_the_recipe_of_arch(recipes, scratch):
 
 
 def test_the_rpm(recipes, scratch):
-    """Installed into a root of its own and removed again, it leaves nothing; the executable is not changed by the packaging."""
+    """Installed into a separate root and removed again, it leaves nothing behind; packaging does not change the executable."""
     found = list(recipes.glob("*.rpm"))
     if not found:
         pytest.skip("this machine has no rpmbuild (Debian: rpm)")

@@ -271,7 +271,7 @@ def test_caller_that_blocks_and_ignores_signals(pyrunc, make_bundle):
 
 
 def test_wait_statuses_reach_the_subreaper(runtime, make_bundle):
-    """create + start: the status of the program is seen by whoever adopted it, not swallowed."""
+    """create + start: the exit status of the program reaches the process that adopted it."""
     import ctypes
 
     libc = ctypes.CDLL(None)

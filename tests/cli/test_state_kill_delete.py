@@ -34,7 +34,7 @@ def test_state_fields(runtime, make_bundle, no_leaks):
 
 
 def test_state_rootfs_is_absolute(runtime, waiting):
-    """buildkit looks users up there. crun prints it as it stands in the config."""
+    """buildkit looks users up there. crun prints it unchanged from the config."""
     if runtime.name == "crun":
         pytest.skip("crun prints the path of the config")
     id = runtime.create(waiting)
@@ -158,7 +158,7 @@ def test_bad_signal_words(pyrunc, waiting):
 
 @pytest.mark.parametrize("given", ["SIGRTMIN+3", "RTMIN+3", "rtmin+3", "37", "RTMAX", "SIGRTMAX-1"])
 def test_realtime_signals(pyrunc, waiting, given):
-    """Older cri-o passes the image's StopSignal as text; systemd images ask for SIGRTMIN+3."""
+    """Older cri-o passes the image's StopSignal as text; systemd images set SIGRTMIN+3."""
     id = pyrunc.started(waiting)
     pid = pyrunc.state(id)["pid"]
     pyrunc.ok("kill", id, given)  # pid 1 has no handler: it is ignored, and that is fine
@@ -372,7 +372,7 @@ def test_list_quiet(runtime, waiting):
 
 
 def test_list_quiet_beside_broken_ones(pyrunc, waiting):
-    """A state that is cut short, one of another id and one of another runtime are told and not listed; the others are."""
+    """A truncated state, one with another id and one of another runtime are reported but not listed; the others are listed."""
     good, cut, other = (pyrunc.create(waiting.patch({"/linux/cgroupsPath": "/%s-q%d" % (pyrunc.token, n)})) for n in range(3))
     with open(os.path.join(pyrunc.root, cut, "state.json"), "r+") as file:
         file.truncate(20)

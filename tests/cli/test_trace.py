@@ -86,7 +86,7 @@ def test_a_failure_is_traced_as_well(pyrunc, make_bundle, file):
 
 
 def test_traceparent(pyrunc, make_bundle, file, tmp_path):
-    """Recorded as it came, and there in the environment of hooks that have none of their own."""
+    """Recorded unchanged, and present in the environment of hooks without one."""
     seen = tmp_path / "seen"
     hooks = {"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", "echo $TRACEPARENT > %s" % seen]}]}
     parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

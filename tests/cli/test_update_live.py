@@ -39,7 +39,7 @@ def fuse():
 
 
 def node(pyrunc, id):
-    """A node for the device in the container's own /dev, made by nobody's rule."""
+    """A node for the device in the container's own /dev, created independently of the rules."""
     os.mknod("/proc/%d/root/dev/other" % pyrunc.state(id)["pid"], 0o20666, os.makedev(10, 229))
 
 
@@ -224,7 +224,7 @@ def test_help_names_the_options(pyrunc):
 
 
 def test_privileged(pyrunc, make_bundle, fuse, no_leaks):
-    """Everything is allowed; one device is taken away and given back."""
+    """Everything is allowed; one device is removed and added again."""
     bundle = make_bundle({"/linux/resources/devices": [{"allow": True, "access": "rwm"}]}, args=SLEEP)
     id = pyrunc.started(bundle)
     node(pyrunc, id)

@@ -110,7 +110,7 @@ def test_and_back(before, pyrunc, make_bundle, no_leaks):
 
 
 def test_the_file_is_replaced_while_a_container_waits(pyrunc, make_bundle, scratch, no_leaks):
-    """A rename, as install.sh and package managers do it. The container goes on, with the old file, and so does what comes later."""
+    """A rename, as install.sh and package managers do it. The container keeps running with the old file, and later commands work."""
     program = scratch / "replaced/pyrunc"
     program.parent.mkdir()
     real = os.path.realpath(pyrunc.path)

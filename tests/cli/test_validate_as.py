@@ -128,7 +128,7 @@ VERSIONS = {"runc": r"1\.1\.", "crun": r"1\.21\b"}
 
 @pytest.fixture(scope="module")
 def whole_hierarchies():
-    """What crun asks of a version 1 host: every controller mounted. Without it crun refuses all alike, and a row shows nothing."""
+    """crun's requirement for a version 1 host: every controller is mounted. Otherwise crun rejects everything, and rows can't be tested."""
     with machine.hugetlb():
         yield
 

@@ -25,7 +25,7 @@ def sh(text):
 
 
 def begin(runtime, *words, **kw):
-    """A command that goes on while the test does."""
+    """A command that runs concurrently with the test."""
     return subprocess.Popen(runtime.argv(*words), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **kw)
 
 
@@ -225,7 +225,7 @@ def cgroups_of(pyrunc, id):
 
 
 def test_gc_after_a_boot(pyrunc, make_bundle, no_leaks):
-    """What was made before the last boot is stale at any age. Its cgroups are gone since: what has their name now is somebody else's."""
+    """What was made before the last boot is stale at any age. Its cgroups no longer exist: any with their names now belong to others."""
     old, other = pyrunc.started(make_bundle(args=SLEEP)), pyrunc.started(make_bundle(args=SLEEP))
     pyrunc.stopped(old)
     left = cgroups_of(pyrunc, old)

@@ -74,7 +74,7 @@ def test_the_stream_ends_with_the_container(runtime, waiting):
 
 
 def test_the_stream_tells_of_memory_that_ran_out(runtime, make_bundle):
-    """One process of the container is killed, init goes on: the news come without waiting for the interval."""
+    """One process of the container is killed, init keeps running: the event arrives without waiting for the interval."""
     script = "echo up > /gate; read x < /door; (dd if=/dev/zero of=/dev/null bs=64M count=1) 2>/dev/null; sleep 1000"
     bundle = make_bundle({"/linux/resources": {"memory": {"limit": 16 << 20, "swap": 16 << 20}}}, args=["/bin/sh", "-c", script])
     gate = harness.fifo(bundle.rootfs / "gate")
@@ -152,7 +152,7 @@ SYS_USERFAULTFD, UFFDIO_API, UFFDIO_REGISTER, PDEATHSIG = 323, 0xC018AA3F, 0xC02
 
 def never_leaves_the_kernel(directories):
     """A process of ours that puts itself into `directories` (of cgroups) and stays in write(2), which reads a page that nobody provides
-    (userfaultfd(2)): there is no place where it could be frozen. Returns its pid; KILL ends it."""
+    (userfaultfd(2)): it can't be frozen there. Returns its pid; KILL ends it."""
     said, say = os.pipe()
     pid = os.fork()
     if pid:

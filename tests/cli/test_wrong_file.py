@@ -15,7 +15,7 @@ PLAIN = harness.ROOT / "runtime/bin/pyrunc"
 INSTALL = harness.ROOT / "tools/packages/install.sh"
 ENV = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 NO_PROCESSOR = 0x7777  # e_machine of an ELF file that nobody has
-FIRST = 0x20000  # bytes, on every processor: without them there is no code yet that could say anything
+FIRST = 0x20000  # bytes, on every processor: a shorter file has no code that could report anything
 INCOMPLETE = "pyrunc: this executable is incomplete, its end is missing; download it again and compare it with SHA256SUMS\n"
 PAGES = {"man/pyrunc.8": "", "completion/pyrunc": "", "completion/_pyrunc": "", "completion/pyrunc.fish": ""}
 
@@ -217,7 +217,7 @@ EXTENSIONS = {
 
 @pytest.mark.parametrize("change", EXTENSIONS)
 def test_another_extension(tmp_path, change):
-    """One that asks for a function which this Python lacks, one one for another processor."""
+    """One that requires a function missing from this Python, and one for another processor."""
     shutil.copytree(harness.ROOT / "runtime/pyrunc", tmp_path / "pyrunc", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "pyrunc/linux/_syscalls.abi3.so").write_bytes(EXTENSIONS[change](extension()))
     (tmp_path / "bin").mkdir()

@@ -97,7 +97,7 @@ def test_a_process_without_a_name_is_ended(tmp_path):
 
 @pytest.mark.parametrize("answer", ["[]", "7", '"x"', "{", '{"pid": "1"}', '{"pid": 1}', '{"pid": -1}', '{"pid": 99999999999999999999}'])
 def test_a_state_that_is_nonsense(tmp_path, answer):
-    """state prints something else, at any time: the suite goes on, and whoever the pid belongs to as well."""
+    """state always prints something else: the suite reports it on one line, and does not kill the process with that pid."""
     text = "#!/bin/sh\nfor word; do case $word in state) echo '%s'; exit 0 ;; esac; done\nexec %s \"$@\"\n" % (answer, good())
     ended = suite("--runtime", written(tmp_path / "nonsense", text), "--filter", "state.", "--timeout", "5")
     assert ended.code == 2 and len(ended.err.splitlines()) == 1 and "Traceback" not in ended.err, ended

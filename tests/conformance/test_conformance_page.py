@@ -9,7 +9,7 @@ from oci_conformance import report
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 WIDTHS = {"desk": 1280, "telephone": 390, "small telephone": 320}
 
-# Everything that the reader sees as text, with what is wrong about it. Colours are blended over what lies behind them.
+# All visible text, with its problems. Colours are blended over their background.
 LOOK = """(() => {
   const channel = v => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
   const light = c => 0.2126 * channel(c[0]) + 0.7152 * channel(c[1]) + 0.0722 * channel(c[2]);

@@ -111,7 +111,7 @@ def test_cache_mount(buildah):
 
 
 def test_secret_of_a_user(buildah, world):
-    """A secret has the mode and owner that the step asks for, and is gone in the next step."""
+    """A secret has the mode and owner that the step sets, and is absent in the next step."""
     world.write(f"{BASE}/volume/secret", "hush")
     line = "RUN --mount=type=secret,id=word,mode=0400,uid=1000 stat -c '%a %u' /run/secrets/word && ls /run/secrets"
     result = buildah.build(line, "RUN test -s /run/secrets/word || echo none", options=[f"--secret=id=word,src={BASE}/volume/secret"])

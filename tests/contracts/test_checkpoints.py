@@ -77,7 +77,7 @@ def test_containerd_restores_a_task(containerd):
     containerd.run("--detach", REFERENCE, "first", "sh", "-c", script).ok()
     try:
         ctr("containers", "checkpoint", "--task", "--image", "--rw", "first", ref).ok()
-        ctr("tasks", "exec", "--exec-id=look", "first", "cat", "/dev/shm/n").ok()  # it goes on
+        ctr("tasks", "exec", "--exec-id=look", "first", "cat", "/dev/shm/n").ok()  # it keeps running
     finally:
         ctr("tasks", "rm", "--force", "first")
         ctr("containers", "rm", "first")
@@ -103,7 +103,7 @@ def test_containerd_is_told_of_a_failure(containerd):
 
 
 def test_cri_of_containerd_1(cri, containerd):
-    """Its CRI has the call for the interface's sake: it never reaches the runtime, and the container goes on."""
+    """Its CRI has the call only as a stub: it never reaches the runtime, and the container keeps running."""
     if containerd.major > 1:
         pytest.skip("this containerd's CRI can checkpoint: test_cri has it")
     with pod(cri, "checkpoint") as sandbox:
@@ -114,7 +114,7 @@ def test_cri_of_containerd_1(cri, containerd):
 
 
 def test_cri(cri, containerd, world):
-    """The kubelet's checkpoint API: an archive with CRIU's images, of a container that goes on."""
+    """The kubelet's checkpoint API: an archive with CRIU's images, of a container that keeps running."""
     if containerd.major == 1:
         pytest.skip("containerd 1's CRI offers no checkpoints (2.1 does): make test-containerd2")
     script = "n=0; while :; do n=$((n+1)); echo $n > /dev/shm/n; sleep 0.05; done"

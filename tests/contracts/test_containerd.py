@@ -160,7 +160,7 @@ def test_same_name_again(containerd):
 
 
 def test_shared_process_namespace(containerd, world):
-    """When init ends, containerd asks for `kill --all ID 9`: what else the container had started has to go."""
+    """When init exits, containerd calls `kill --all ID 9`: all other processes of the container must be killed."""
     script = "sleep 1234 & echo started"
     host = f"--with-ns=pid:/proc/{world.inner_pid(world.pid)}/ns/pid"
     run(containerd, host, REFERENCE, "shared", "sh", "-c", script).ok()

@@ -10,7 +10,7 @@ from sandbox import BASE, wait_until
 
 
 def test_any_other_failure(docker):
-    """125: the runtime refuses, and not for want of the command."""
+    """125: the runtime fails for another reason than a missing command."""
     result = docker.run("--sysctl=net.ipv4.ip_default_ttl=nonsense", IMAGE, "true").exits(125)
     assert "ip_default_ttl" in result.err, result
 

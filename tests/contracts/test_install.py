@@ -92,7 +92,7 @@ class Installed(Containerd):
 
 @pytest.mark.caller("kubernetes")
 def test_install_and_handler(world, runtime, layer, install, started):
-    """A pod of the handler that install has named; of another handler there is none."""
+    """A pod with the handler added by install; an unknown handler is rejected."""
     missing = callers.packages_missing(Containerd.needs) + kubernetes.missing()
     if missing:
         pytest.skip(f"not installed: {', '.join(missing)}")

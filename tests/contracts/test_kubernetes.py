@@ -69,7 +69,7 @@ def test_shared_process_namespace(cri, world):
 
 
 def test_process_namespace_of_a_container(cri):
-    """What kubectl debug asks for: a container in the process namespace of another one."""
+    """As for kubectl debug: a container in the process namespace of another one."""
     with pod(cri, "target") as sandbox:
         target = started(cri, sandbox, "target", "sleep", "1234")
         security = {"namespace_options": {"pid": "TARGET", "target_id": target}}
@@ -77,7 +77,7 @@ def test_process_namespace_of_a_container(cri):
 
 
 def test_user_namespace(cri, world):
-    """hostUsers: false, as a kubelet sends it: the pod has a user namespace with ids of its own, which its containers share."""
+    """hostUsers: false, as a kubelet sends it: the pod has a user namespace with its own ids, shared by its containers."""
     ids = [{"host_id": 300000, "container_id": 0, "length": 65536}]
     spaces = {"userns_options": {"mode": "POD", "uids": ids, "gids": ids}}
     with pod(cri, "userns", namespace_options=spaces) as sandbox:

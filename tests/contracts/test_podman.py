@@ -91,7 +91,7 @@ def test_out_of_memory(podman):
 
 
 def test_no_cgroups(podman):
-    """--cgroups=disabled: the runtime is told --cgroup-manager disabled, which only crun's followers know."""
+    """--cgroups=disabled: podman passes --cgroup-manager disabled, an option of crun's that not all runtimes have."""
     if os.path.basename(podman.runtime) == "runc":
         pytest.skip("runc doesn't know --cgroup-manager, which podman sends for --cgroups=disabled")
     assert podman("run", "--rm", "--network=none", "--cgroups=disabled", IMAGE, "echo", "hello").ok().out == "hello\n"

@@ -161,7 +161,7 @@ def test_pipes_are_connected_anew(counter, no_leaks):
 
 
 def test_a_file_outside_goes_on(counter, pyrunc, no_leaks):
-    """`run --detach >> log`: the file lies in no mount of the container. It is connected again if it is as it was left."""
+    """`run --detach >> log`: the file is not in a mount of the container. It is reopened if it is unchanged."""
     made = counter(say="$n; echo $n")
     path = made.bundle.path / "log"
     made.id, null = made.runtime.new_id(), subprocess.DEVNULL
@@ -239,7 +239,7 @@ def test_terminal_in_the_foreground(runtime, make_bundle, listener, no_leaks):
 
 
 def test_shell_job(counter, no_leaks):
-    """The container's streams are the terminal of a shell that is not in it: CRIU takes that from whoever restores."""
+    """The container's streams are the terminal of a shell that is not in it: CRIU uses the terminal of the restoring process."""
     made = counter()
     made.id = made.runtime.new_id()
 
@@ -255,7 +255,7 @@ def test_shell_job(counter, no_leaks):
     assert code == 0, os.read(before, 4096)
     harness.appears(str(made.steps / "ready"))
     assert made.step() == "1"
-    assert made.checkpoint("--leave-running").code == 1  # not without being told
+    assert made.checkpoint("--leave-running").code == 1  # refused without --shell-job
     made.dumped("--shell-job")
     after, code = on_terminal("restore", "-d", "--bundle", made.bundle, "--image-path", made.images, "--shell-job", made.id)
     assert code == 0, os.read(after, 4096)

@@ -24,7 +24,7 @@ def counter(runtime, make_bundle):
 
 
 def test_no_network(counter, no_leaks):
-    """A network namespace of its own: its loopback is up, as after create."""
+    """A new network namespace: its loopback is up, as after create."""
     made = counter().run().again()
     flags = int(made.inside("/bin/cat", "/sys/class/net/lo/flags"), 16)
     assert flags & 1
@@ -107,7 +107,7 @@ def test_limits(counter, no_leaks):
 
 
 def hook(path, name):
-    """[the hook]: writes its standard input, and the links of the network namespace that it was told of, into `path`."""
+    """[the hook]: writes its standard input, and the links of the network namespace given there, into `path`."""
     script = 'cat > {p}/{n}.json; pid=$(sed "s/.*\\"pid\\": *//; s/[^0-9].*//" {p}/{n}.json); readlink /proc/$pid/ns/net > {p}/{n}.net'
     return [{"path": "/bin/sh", "args": ["sh", "-c", script.format(p=path, n=name)], "env": ["PATH=/usr/bin:/bin"]}]
 
@@ -132,7 +132,7 @@ def test_hooks(counter, no_leaks):
 
 
 def test_keyring(counter, pyrunc, no_leaks):
-    """The container has a session keyring of its own again, and not that of who restores."""
+    """The container has its own session keyring again, not that of the restoring process."""
     made = counter().run().again()
     names = [line.split()[-2].rstrip(":") for line in made.inside("/bin/cat", "/proc/keys").splitlines() if " keyring " in line]
     assert [name for name in names if name.startswith("_ses.")] == [harness.saved_state(pyrunc, made.id)["keyring"]]
@@ -147,7 +147,7 @@ ECHO = (
 
 @pytest.mark.parametrize("lock", ["skip", "iptables"])
 def test_tcp_connection(counter, lock, no_leaks):
-    """An open connection inside is saved only if that is asked for, and then goes on: each step goes through it and back."""
+    """An open connection inside is saved only on request, and then continues: each step is sent through it and back."""
     if lock == "iptables" and not shutil.which("iptables-restore", path="/usr/sbin:/sbin"):
         pytest.skip("this machine has no iptables")
     made = counter(say="$(echo $n >&3; read back <&4; echo $back)", before=ECHO)
@@ -168,7 +168,7 @@ def test_tcp_connection(counter, lock, no_leaks):
     made.runtime.delete(made.id, "--force")
 
 
-# ---- what criu is told
+# ---- options passed to criu
 
 
 def test_lazy_pages(counter, pyrunc, no_leaks):

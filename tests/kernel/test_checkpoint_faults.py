@@ -172,7 +172,7 @@ def test_a_missing_program(dumped, no_leaks):
 
 
 def test_links_in_the_image_directory(counter, pyrunc, no_leaks):
-    """Where an earlier file of ours would be is somebody's link: it is replaced, and what it leads to is left alone."""
+    """A foreign link at the path of an earlier file of ours is replaced, and its target is not changed."""
     made = counter()
     made.images.mkdir()
     victim = made.bundle.path / "victim"
@@ -232,7 +232,7 @@ def test_only_the_host_s_criu_is_executed(counter, pyrunc, no_leaks):
 
 
 def settings(made, moment, act):
-    """CRIU itself runs the script at its notifications: so it can be told to do something at a certain moment."""
+    """CRIU runs the script for its notifications, so that a test can act at a certain moment."""
     script = made.bundle.path / "script.sh"
     script.write_text('#!/bin/sh\n[ "$CRTOOLS_SCRIPT_ACTION" != %s ] || %s\n' % (moment, act))
     script.chmod(0o755)
@@ -326,7 +326,7 @@ def test_a_checkpoint_after_one_that_was_killed(killed, counter, no_leaks):
 
 @pytest.mark.parametrize("stopped", [False, True], ids=["alive", "stopped"])
 def test_a_pod_s_network_after_a_killed_checkpoint(killed, counter, stopped, no_leaks):
-    """The network namespace is somebody else's and stays: delete takes the lock off, whether the container still runs or not."""
+    """The network namespace belongs to others and remains: delete removes the lock, whether or not the container still runs."""
     sandbox = subprocess.Popen(["unshare", "--net", "sh", "-c", "ip link set lo up; echo; exec sleep 1000"], stdout=subprocess.PIPE)
     try:
         assert sandbox.stdout.readline() == b"\n"
@@ -377,7 +377,7 @@ def test_a_restore_that_is_killed(counter, pyrunc, number, no_leaks):
     script = [int(pid) for pid, text in harness.processes(str(made.bundle.path)).items() if "script.sh" in text]
     process.send_signal(number)
     process.wait(harness.WATCHDOG)
-    for pid in script:  # criu's own child, and nobody's any more; being in the container's cgroup it may have gone with the rest
+    for pid in script:  # criu's own child, now orphaned; being in the container's cgroup it may have been killed with the rest
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     if number == signal.SIGTERM:

@@ -158,7 +158,8 @@ def test_devices_elsewhere(world):
 
 
 def test_masks_and_readonly_paths_behind_links(world):
-    """They are looked up in the root, so the host's files of the same names stay as they are, and what can't be covered is told."""
+    """They are looked up in the root, so the host's files of the same names are not changed, and paths that can't be covered are
+    reported."""
     (world.rootfs / "secret").symlink_to(world.outside / "victim")
     inside = world.rootfs / str(world.outside)[1:]
     inside.mkdir(parents=True)

@@ -439,7 +439,7 @@ IDS, CAPS = ("IDS", 5, 5, b""), ("CAPS", 0, 0, 0, 0)
     [(IDS, "setgroups"), (IDS, "setresgid"), (IDS, "setresuid"), (IDS, "prctl"), (CAPS, "capget"), (CAPS, "capset"), (CAPS, "prctl")],
 )
 def test_a_call_that_is_denied_is_an_error(op, call):
-    """By a filter, as nothing else makes them fail: none of them may be taken for done."""
+    """With a filter, as nothing else makes them fail: no failure may be taken for success."""
     record = fails((("NNP",), ("FILTER", program([call], ERRNO | errno.EPERM), 0), op))
     assert (record.op, record.call, record.errno, record.detail) == (op[0], call, errno.EPERM, 0)
 

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.kernel
 @pytest.mark.parametrize("depth", [0, 1, 3], ids=["not-frozen", "below", "deep-below"])
 @pytest.mark.parametrize("way", ["delete", "kill"])
 def test_what_froze_itself_below_its_cgroup_can_be_ended(runtime, waiting, way, depth):
-    """Version 1: whoever may write to the freezer moves into a sub-cgroup of its own and freezes that. A frozen task dies of KILL only once
+    """Version 1: a process that may write to the freezer moves into a new child cgroup and freezes it. A frozen task dies of KILL only once
     it is thawed there; depth 0 is the same container without that."""
     if not os.path.isdir("/sys/fs/cgroup/freezer"):
         pytest.skip("this machine has no freezer of cgroup v1")

@@ -21,7 +21,7 @@ def shell(script, **more):
 
 
 def with_hooks(make_bundle, changes=None, args=None, **hooks):
-    """A bundle with hooks; each value is a list of hooks, in which {b} stands for the bundle's path."""
+    """A bundle with hooks; each value is a list of hooks, in which {b} is replaced by the bundle's path."""
     bundle = make_bundle(changes, args=args or harness.WAIT_FOR_TERM)
     text = json.dumps(hooks).replace("{b}", str(bundle.path))
     return bundle.patch({"/hooks": json.loads(text)})

@@ -96,7 +96,7 @@ def test_an_ordinary_user_maps_its_own_id():
 
 @pytest.fixture
 def subids():
-    """nobody's subordinate ids, for as long as the test runs."""
+    """Subordinate ids of the user nobody, for the duration of the test."""
     if not shutil.which("newuidmap") or not os.stat("/usr/bin/newuidmap").st_mode & 0o4000:
         pytest.skip("this machine has no set-id newuidmap (package uidmap)")
     name = pwd.getpwuid(NOBODY).pw_name

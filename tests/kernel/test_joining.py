@@ -269,7 +269,7 @@ def test_exec_stays_in_a_root_that_is_a_chroot(pyrunc, make_bundle, request, kin
 
 
 def test_live_changes_go_where_the_container_was_made(pyrunc, make_bundle, tmp_path):
-    """An ordinary user's init in namespaces of its own making keeps nobody from changing the container."""
+    """An ordinary user's init in namespaces that it created can't prevent changes of the container."""
     (tmp_path / "file").touch()
     bundle = make_bundle(args=["/bin/sh", "-c", "sleep 1000 & exec unshare -U -m sleep 1000"])
     (bundle.rootfs / "given").mkdir()
@@ -301,7 +301,7 @@ def freezer(pyrunc) -> Iterator[Callable[[str], pathlib.Path]]:
 
 
 def test_exec_ends_though_the_program_is_frozen(pyrunc, slow, freezer):
-    """Whoever may write to the container's freezer holds a process that SIGKILL does not end."""
+    """A process that may write to the container's freezer can hold one that SIGKILL does not end."""
     id, _program, _fd = slow
     command = popen(pyrunc, "exec", id, "/bin/slow", "true")
     pid = joined(pyrunc, id, command)

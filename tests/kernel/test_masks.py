@@ -99,7 +99,7 @@ def test_in_a_user_namespace(world):
 @pytest.mark.parametrize("what", ["link", "file", "fifo", "1:5", "missing"])
 @pytest.mark.parametrize("dev", ["of the image", "a bind"])
 def test_the_null_device_is_proven(world, what, dev):
-    """CVE-2025-31133: what stands at /dev/null in the container is no cover for anything unless it is c 1:3."""
+    """CVE-2025-31133: /dev/null of the container is used as a mask only if it is c 1:3."""
     linux = secret(world)
     folder = world.rootfs / "dev"
     if dev == "a bind":

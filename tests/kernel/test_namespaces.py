@@ -177,7 +177,7 @@ def maps_of(pid, text="0 100000 65536"):
 
 @pytest.fixture
 def pod(ended, held):
-    """A user namespace with a network, ipc and uts namespace of its own."""
+    """A user namespace with its own network, ipc and uts namespaces."""
     pid, paths = held(c.CLONE_NEWUSER | c.CLONE_NEWNET | c.CLONE_NEWIPC | c.CLONE_NEWUTS)
     maps_of(pid)
     return pid, paths

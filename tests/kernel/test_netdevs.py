@@ -21,7 +21,7 @@ def ip(*args):
 
 
 def host(setup):
-    """Runs a function in a network namespace of its own, which has the veth pair v0, v1 with addresses on v0."""
+    """Runs a function in a new network namespace, which has the veth pair v0, v1 with addresses on v0."""
 
     def act():
         _syscalls.unshare(c.CLONE_NEWNET)

@@ -269,7 +269,7 @@ OUTER = 100000
 
 
 def in_userns(function, maps=((0, OUTER, 1000),), deny=False):
-    """function(run) in a child of clone3(CLONE_NEWUSER) whose maps are written before it goes on."""
+    """function(run) in a child of clone3(CLONE_NEWUSER) whose maps are written before it continues."""
     entry = {**namespaces("user"), "flags": constants.CLONE_NEWUSER}
     run = Run(plans={"namespaces": entry}, clone_flags=constants.CLONE_NEWUSER, cgroup_fd=-1, joined_ns=(), time_offsets=None)
     made = staged.init(run, lambda _run: None, function)
@@ -405,7 +405,7 @@ def test_a_keyring_that_somebody_else_laid_out():
 
 
 def test_keyring_label_is_taken_back():
-    """Without SELinux there is no keycreate that takes a label; the failure comes before a keyring is made."""
+    """Without SELinux keycreate accepts no label; it fails before a keyring is created."""
     run = Run(proc=proc.Proc(), state_dir=SimpleNamespace(state={"keyring": "_ses.t4"}))
     with pytest.raises(OSError) as caught:
         keyring.init_join({"label": "a:b:c:s0", "userns": False}, run)

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.kernel
 
 
 class Held:
-    """A child that ends when it is told to."""
+    """A child that exits on request."""
 
     def __init__(self, code):
         hold, self.release = os.pipe()

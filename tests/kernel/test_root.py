@@ -42,7 +42,7 @@ def test_the_root_has_no_way_up(world):
 
 
 def test_a_mounted_root(world):
-    """As with engines: the root is an overlay of its own, with something mounted below."""
+    """As with engines: the root is a separate overlay, with a mount inside."""
     world.mount(world.rootfs, shared=True)
     (world.rootfs / "tmp").mkdir()
     world.mount(world.rootfs / "below", shared=True)
@@ -171,7 +171,7 @@ def test_no_pivot(world):
 
 
 def test_no_pivot_leaves_no_way_out_of_the_chroot(world):
-    """Whoever breaks out of it by the usual trick finds the container's root again, as that has been moved over the host's."""
+    """A breakout by the usual chroot trick leads to the container's root again, as it has been moved over the host's."""
     (world.rootfs / "mark").write_text("")
 
     def look(see):

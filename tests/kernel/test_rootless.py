@@ -55,7 +55,7 @@ def rootless(runtime, home, no_leaks):
 
 @pytest.fixture
 def subordinate(rootless, home):
-    """The same with 65536 ids of its own."""
+    """The same with 65536 subordinate ids."""
     for name in ("newuidmap", "newgidmap"):
         if shutil.which(name) is None:
             pytest.skip("not installed: uidmap")
@@ -254,7 +254,7 @@ def test_further_devices_are_bound(rootless, make):
 
 
 def test_a_rootfs_of_another(rootless, make):
-    """root's files are readable as nobody's; a container that wants to write there is told by the kernel."""
+    """root's files appear as nobody's and are readable; writing to them fails in the kernel."""
     bundle = make({"/root/readonly": False}, ["sh", "-c", "stat -c %u /bin/busybox; touch /etc/x"])
     subprocess.run(["chown", "-R", "-h", "0:0", bundle.rootfs], check=True)
     result = rootless.run(bundle)
@@ -274,7 +274,7 @@ def test_a_filter(rootless, make):
         assert "Function not implemented" in rootless.run(bundle).err
 
 
-# ---- cgroups: none of them are ours
+# ---- cgroups: none of them is ours
 
 
 @pytest.mark.parametrize(
@@ -330,7 +330,7 @@ def test_as_strict_as_root(rootless, make):
 
 @pytest.mark.parametrize(("options", "ours"), [([], False), (["--pid", "--fork", "--mount-proc"], True)], ids=["the host's", "our own"])
 def test_whose_systemd_pid_1_would_be(options, ours):
-    """root of podman's user namespace has the user's systemd; root of a system container that of its own pid 1."""
+    """root in podman's user namespace uses the user's systemd; root in a system container uses the one that is its pid 1."""
     code = "from pyrunc.cgroup import hierarchies; print(hierarchies.pid_1_is_in_our_userns())"
     argv = ["unshare", "--user", "--map-root-user", *options, "/usr/bin/python3", "-c", code]
     done = subprocess.run(argv, env={"PYTHONPATH": str(harness.ROOT / "runtime")}, capture_output=True, text=True, check=True)

@@ -122,7 +122,7 @@ def test_what_was_opened_while_it_ran_is_not_the_hosts_file(sealed, interpreter)
 
 @pytest.mark.parametrize("way", ["overlay"])
 def test_no_mount_call_makes_it_writable(tmp_path, interpreter, way):
-    """What a process with CAP_SYS_ADMIN could try in a mount namespace of its own: remount, clone and clear, reconfigure."""
+    """Attempts of a process with CAP_SYS_ADMIN in a new mount namespace: remount, clone and clear, reconfigure."""
     sealed = Sealed(tmp_path, way)
     pid, fd = _syscalls.clone3(constants.CLONE_NEWNS)
     if pid == 0:
@@ -286,7 +286,7 @@ def test_standard_library_is_found_again(tmp_path, interpreter):
 
 
 def test_an_executable_in_the_root_directory(tmp_path, interpreter):
-    """No other directory is apart from /: the overlay is no way then, and the next one is tried."""
+    """No other directory is separate from /: the overlay is not possible, and the next method is tried."""
     python = "/pyrunc-test-python%d" % os.getpid()
     shutil.copy(interpreter, python)
     code = "import sys; sys.path.append(%r)\nfrom pyrunc import seal\nseal.sealed_file(seal.OVERLAY)" % RUNTIME
@@ -346,7 +346,7 @@ def test_the_copy_is_of_the_running_file(tmp_path, interpreter, replace, ends):
 
 
 def test_the_compiled_launcher_runs_on_when_it_is_covered(tmp_path, static_launcher):
-    """The way of attack: the launcher that was started lies over an older one, which must not get the command."""
+    """The attack: the launcher that was started is mounted over an older one, which must not run the command."""
     launcher = tmp_path / "pyrunc"
     shutil.copy("/bin/echo", launcher)
     script = 'mount --make-rprivate / && mount --bind "$0" "$1" && exec "$1" create --bundle /nowhere x'

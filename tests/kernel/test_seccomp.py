@@ -94,7 +94,7 @@ def death_under(profile, function):
 @on_x86_64
 @pytest.mark.slow
 def test_the_kernel_agrees_with_the_simulator():
-    """Each rule has an errno of its own, so the answer says which one held. getppid takes no arguments: any may be given."""
+    """Each rule has its own errno, so the result shows which one matched. getppid ignores arguments, so any may be passed."""
     rng = random.Random(4)
     edges = [0, 1, 5, 2**31, 2**32 - 1, 2**32, 2**32 + 5, 2**63, 2**64 - 1]
     rules, numbers = [], itertools.count(200)

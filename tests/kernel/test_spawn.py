@@ -20,7 +20,7 @@ SHOW = ("FIND", "/bin/sh", None)
 
 @pytest.fixture
 def container():
-    """Something with a pid, mount and uts namespace of its own, a /proc and a host name."""
+    """A process with its own pid, mount and uts namespaces, a /proc and a host name."""
 
     def prepare():
         _syscalls.mount(None, "/", None, constants.MS_REC | constants.MS_PRIVATE, None)
@@ -106,7 +106,7 @@ def test_only_the_agreed_descriptors_get_in(container):
 
 
 def test_preserved_descriptors_are_left():
-    """Descriptor 3 on from the runner itself may be anything, so they are made in a child of its own."""
+    """The runner may have any descriptors from 3 on, so they are set up in a separate child."""
 
     def spawn():
         for fd in (3, 4):

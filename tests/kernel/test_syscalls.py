@@ -23,7 +23,7 @@ def fails_with(number, call, function, *args, **kw):
 
 
 def inside(look, flags=constants.CLONE_NEWNS, prepare=None):
-    """look() in a child with a mount namespace of its own; what it returned."""
+    """Returns the result of look() in a child with a new mount namespace."""
 
     def apart():
         if flags & constants.CLONE_NEWNS:

@@ -65,7 +65,7 @@ def test_unknown_named_hierarchies_are_left_alone():
 
 
 def test_a_hierarchy_that_somebody_mounts_for_himself_is_not_used():
-    """criu mounts what it lacks in a directory of its own, and takes it away when the dump is done."""
+    """criu mounts missing hierarchies in its own directory, and unmounts them after the dump."""
     text = (
         "24 1 0:20 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"
         "25 1 0:21 / /tmp/.criu.cgyard.x/net_cls rw - cgroup none rw,net_cls\n"

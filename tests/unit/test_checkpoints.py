@@ -235,7 +235,7 @@ def test_swept(folder):
     assert sorted(p.name for p in folder.path.glob(".criu*")) == [".criu.cgyard.full22", ".criu.cgyard.other3"]
 
 
-# ---- what criu is told
+# ---- options passed to criu
 
 
 def run_with(annotations, in_force):
@@ -265,7 +265,7 @@ def test_pyruncs_own_configuration_file_comes_first(tmp_path, monkeypatch):
 
 
 def test_what_came_along_with_an_rbind(tmp_path, monkeypatch):
-    """By the tree of mounts, not by names: a mount elsewhere below the same path is none of it, and a parent may have the greater id."""
+    """By the tree of mounts, not by names: another mount under the same path does not belong to it, and a parent may have the higher id."""
     monkeypatch.setattr(criu_external.paths, "resolve", lambda root_fd, path: os.open("/", os.O_PATH))
     monkeypatch.setattr(criu_external.paths, "mount_id", lambda fd: 10)
     table = {

@@ -25,7 +25,7 @@ def sites():
 
 
 def reasons(node):
-    """The reasons that an expression can stand for, as far as they are written there."""
+    """The reasons that an expression can evaluate to, as far as they are literals in it."""
     if isinstance(node, ast.Constant):
         return [node.value]
     if isinstance(node, ast.IfExp):

@@ -126,7 +126,7 @@ OWNER = ":1.5"
 
 
 def removed(job, result="done", **other):
-    """The signal that a job has ended; `other` values make it one of somebody else."""
+    """The signal that a job has finished; with `other` values it is for another caller."""
     given = {"member": "JobRemoved", "path": OBJECT, "interface": MANAGER, "sender": OWNER, **other}
     fields = {dbus.MEMBER: ("s", given["member"]), dbus.PATH: ("o", given["path"]), dbus.INTERFACE: ("s", given["interface"])}
     if given["sender"]:

@@ -18,7 +18,7 @@ RUN = "import sys; sys.path.insert(0, %r); from pyrunc.commands import features;
 
 
 def printed(given=None, package=ROOT / "runtime", **kw):
-    """(stdout, stderr) of the command in a process of its own, isolated and without an environment."""
+    """(stdout, stderr) of the command in a separate process, isolated and without an environment."""
     script = RUN % (str(package), given or {})
     done = subprocess.run(["/usr/bin/python3", "-I", "-S", "-c", script], capture_output=True, env={}, timeout=30, **kw)
     assert done.returncode == 0, done.stderr
@@ -66,7 +66,7 @@ def test_every_option_is_recognised(document):
 
 
 def test_lists_are_those_of_the_specification(document):
-    """The enumerations of the config schema: whoever lists less refuses a config that the specification allows."""
+    """The enumerations of the config schema: a shorter list would reject a config that the specification allows."""
     config: Any = schema_table.ROOTS["config"]
     linux = config[2]["linux"][2]
     assert set(document["linux"]["namespaces"]) == set(linux["namespaces"][1][2]["type"][1])

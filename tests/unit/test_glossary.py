@@ -19,7 +19,7 @@ def test_walks_the_schema():
 
 @pytest.mark.parametrize("place", [p for p in PLACES if p.count("/") < 4 and not p.endswith("*")])
 def test_each_property_is_told(place):
-    """Near the top each has a row of its own, or its parent's row is about its members."""
+    """Near the top each property has its own row, or its parent's row covers its members."""
     text, _calls = glossary.words(place)
     assert text.endswith((".", "…")) and (
         place in DIRECT or place.rpartition("/")[0].replace("/*", "") in glossary.WORDS or glossary.files(place)

@@ -58,7 +58,7 @@ def died(_data):
 
 
 def test_the_end_of_a_process_whose_child_holds_the_socket(cancel, pair, ended):
-    ours, _theirs = pair  # somebody still has it
+    ours, _theirs = pair  # the other end is still open
     with pytest.raises(Died):
         handshake.serve(ours, cancel, {handshake.END: died}, ended)
 

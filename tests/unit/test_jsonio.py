@@ -170,7 +170,7 @@ for bad in (b'{"a" 1}', b'["\\\\x"]', b'[1.5]', b'[' * 100000, b'{"a":1,"a":2}',
 
 @pytest.mark.parametrize("minor", [11, 12, 13])
 def test_private_names_of_this_python(minor):
-    """`_json` is private: what we ask of it holds on each interpreter here, and good text loads no slow module."""
+    """`_json` is private: it must behave as we expect on each interpreter here, and valid text loads no slow module."""
     python = INTERPRETERS.get(minor)
     if python is None:
         pytest.skip("this machine has no Python 3.%d" % minor)
@@ -230,7 +230,7 @@ def test_files(tmp_path):
 
 
 def test_write_all_to_a_slow_reader():
-    """A pipe that somebody made non-blocking takes 64 KiB at a time; nothing is lost."""
+    """A pipe in non-blocking mode accepts 64 KiB at a time; nothing is lost."""
     data = os.urandom(1 << 20)
     r, w = os.pipe2(os.O_CLOEXEC)
     os.set_blocking(w, False)

@@ -155,7 +155,7 @@ def test_parts_make_no_paths_of_their_own(path):
 
 
 # Modules of the engine that translate or compare plans, and so read them: for CRIU, for `diff`, `update`, `mounts`, `gc` and the preview of
-# control files. All others carry the timetable out, and what is in a plan is none of their business.
+# control files. All others only execute the timetable, and must not look into a plan.
 READ_PLANS = {
     "checkpoint.py", "criu_external.py", "restore.py", "restore_mounts.py", "live_mounts.py", "update.py", "gc.py", "cgroup_preview.py",
 }  # fmt: skip

@@ -102,7 +102,7 @@ def test_recursive_attributes(name, attribute):
     ],
 )
 def test_access_times_are_one_field(words, value):
-    """mount_setattr(2): whoever sets one must clear the whole field, and two values in it are EINVAL."""
+    """mount_setattr(2): setting a value requires clearing the whole field, and two values in it are EINVAL."""
     out = parse(words)
     assert (out["rec_set"], out["rec_clr"]) == (value, c.MOUNT_ATTR__ATIME)
 

@@ -72,7 +72,7 @@ def test_every_leaf_has_one_owner():
 
 
 def test_every_key_owns_something():
-    """A key that no leaf of the schema lies below is a mistake in writing."""
+    """A key without any leaf of the schema under it is a typing mistake."""
     for key, part in KEYS:
         if key.startswith("/annotations/"):
             continue  # one entry of the free map

@@ -20,7 +20,7 @@ def refused(part, node, plans=None, **more):
 
 
 class Proc:
-    """Remembers what was written; answers with an OSError where told to."""
+    """Records writes; raises an OSError where configured to."""
 
     def __init__(self, errors=None, links=None):
         self.errors, self.links, self.written = errors or {}, links or {}, []

@@ -109,7 +109,7 @@ def test_variables_that_the_runtime_adds():
     entry = plan(env=["LISTEN_FDS=9", "A=1", "NOTIFY_SOCKET=/host", "HOME=/"], plans=more)
     assert entry["env"] == ["A=1", "HOME=/", "LISTEN_FDS=2", "LISTEN_PID=1", "NOTIFY_SOCKET=/run/notify/notify.sock"]
     _name, _argv, env = program.op_exec(entry, Run())
-    assert b"LISTEN_PID=%d" % os.getpid() in env  # the test's number stands for init's
+    assert b"LISTEN_PID=%d" % os.getpid() in env  # the test's pid in place of init's
     _name, _argv, env = program.op_exec(entry, Run(options={"command": "exec"}))
     assert b"LISTEN_PID=1" in env
 

@@ -362,7 +362,7 @@ def damage(path, how):
         elif how == "program":
             file.seek(-1, os.SEEK_END)
             file.write(b"\xff")
-        elif how == "rehashed":  # whoever can compute the sum but not for this name
+        elif how == "rehashed":  # a correct checksum, but not for this name
             program = f.pack([(6, 0, 0, f.ALLOW)])
             file.truncate(0)
             file.seek(0)

@@ -29,7 +29,7 @@ def no_descriptor_is_left():
 
 
 def where(fd, root):
-    """What an fd stands for, relative to the root; closes it."""
+    """The path of an fd relative to the root; closes it."""
     path = os.readlink("/proc/self/fd/%d" % fd)
     os.close(fd)
     return "/" + os.path.relpath(path, root) if path != str(root) else "/"
@@ -202,7 +202,7 @@ def test_mount_roots():
 
 
 def test_a_name_that_appears_meanwhile(root, monkeypatch):
-    """EEXIST at making it: somebody was faster, and it is looked at as anything else."""
+    """EEXIST on creation: another process was faster, and its file is checked like any other."""
     fd, top = root
     real = fs.mkdir
 

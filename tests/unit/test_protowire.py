@@ -89,7 +89,7 @@ def test_messages_in_messages():
     "wire",
     [
         "08",  # a number is missing
-        "08 ff",  # it goes on
+        "08 ff",  # continues
         "08 ff ff ff ff ff ff ff ff ff ff 01",  # more than 64 bits need
         "12 05 61",  # shorter than it says
         "12 ff ff ff ff ff ff ff ff 7f 61",  # far shorter
@@ -135,5 +135,5 @@ def test_noise():
 
 
 def test_nothing_is_imported():
-    """It stands alone: whoever loads it loads nothing else."""
+    """It is independent: importing it imports nothing else."""
     assert not [name for name in vars(protowire) if hasattr(vars(protowire)[name], "__path__")]

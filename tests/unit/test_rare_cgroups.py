@@ -143,7 +143,7 @@ def test_unified_keys_that_are_properties_of_a_unit(key, value, version, propert
 
 
 class Group:
-    """A cgroup of version 1's devices, as devices_rules asks for one."""
+    """A cgroup of version 1's devices controller, as devices_rules requires it."""
 
     path = "/g"
 

@@ -37,7 +37,7 @@ def test_a_run_that_leaves_nothing(run):
 
 
 def test_a_process_is_found_by_whatever_way_it_got_away(run):
-    """It has a session and an environment of its own, and its parent has ended."""
+    """It has its own session and environment, and its parent has exited."""
     seconds = "1000.%d" % os.getpid()
     result = run("import subprocess\ndef test_one():\n    subprocess.run(['env', '-i', 'setsid', '--fork', 'sleep', '%s'])\n" % seconds)
     assert result.code == 1 and "1 passed" in result.out, result
@@ -81,7 +81,8 @@ def test_what_a_killed_run_has_left_goes(run, tmp_path):
 
 
 def test_cgroups_of_another_run_stay(tmp_path):
-    """What criu has left is removed if its run is dead or this one; not what another one, or somebody else, may just have made."""
+    """Leftovers of criu are removed if their run is dead or this one, but not cgroups that another run, or somebody else, may just have
+    created."""
     dead = subprocess.Popen(["true"])
     dead.wait()
     names = ["pt%dx-b1/below", "pt%dx-b1", "oc-contracts-%d-abc"]

@@ -300,7 +300,7 @@ LATE = """mov $57, %eax; syscall; test %eax, %eax; jnz 2f; mov $3000000, %ecx; 1
 
 @X86
 def test_children_are_let_go(stepped):
-    """What goes on after the program's end is not killed by a trap that nobody waits for any more, wherever it stands then."""
+    """Processes that outlive the program are not affected by a trap that is no longer waited for, at whatever point it is."""
     for _ in range(20):
         reader, writer = os.pipe()
         os.dup2(writer, 199)

@@ -148,7 +148,7 @@ def test_vectors_of_the_specification(examine, verdict):
 
 @of_root
 def test_without_jsonschema(examine, monkeypatch, good):
-    """The fast validator stands in; --schema-only, which is about jsonschema, says what is missing."""
+    """The fast validator is used instead; --schema-only, which requires jsonschema, reports that it is missing."""
     monkeypatch.setattr(helper_process, "paths", lambda: [])
     status, report = examine(BAD, format="json")
     assert {p["pointer"] for p in report["problems"]} == {p for p, _, _ in PLACES} | {"/root", "/process/args"}

@@ -13,7 +13,7 @@ from advisory_tools import bind, replace
 pytestmark = pytest.mark.kernel
 
 ROUNDS = 25
-DEVPTS = ("/dev/pts",)  # without it there is no terminal to be had; the controls have it
+DEVPTS = ("/dev/pts",)  # without it no terminal can be opened; the controls have it
 
 
 def null_of(path, shape):

@@ -14,7 +14,7 @@ def sets(text):
     return {line.split()[0].rstrip(":"): int(line.split()[1], 16) for line in text.splitlines() if line.startswith("Cap")}
 
 
-# The image says that the user 1000 is root; whoever looks the number up as a name becomes that.
+# In the image the user named 1000 is root; a runtime that looks the number up as a name would become root.
 LINES = "%s:x:0:0::/:/bin/sh\nroot:x:0:0::/:/bin/sh\n"
 
 
@@ -110,7 +110,7 @@ def test_cve_2022_36109_groups_of_exec(runtime, waiting):
 
 
 def test_cve_2014_8989_setgroups_is_denied_to_ordinary_users(runtime, make_bundle, scratch):
-    """Whoever may drop a group gets what the group was kept from."""
+    """A process that may drop a group gains the access that was denied to the group."""
     user, make = ordinary_user(runtime, make_bundle, scratch)
     bundle = make(args=["/bin/sh", "-c", "cat /proc/self/setgroups"])
     result = user.run(bundle)

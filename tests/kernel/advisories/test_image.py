@@ -91,7 +91,7 @@ def test_cve_2018_15664_failures_load_nothing_of_the_image(runtime, planted, har
 
 @pytest.mark.parametrize("kind", ["prestart", "createRuntime", "createContainer", "poststart", "poststop"])
 def test_cve_2025_23266_hooks_have_nothing_of_the_image_s_environment(runtime, make_bundle, scratch, kind):
-    """Also where the hook names no environment of its own."""
+    """Also if the hook has no environment."""
     image = {"LD_PRELOAD": "./evil.so", "LD_LIBRARY_PATH": ".", "PYTHONPATH": "/evil", "BASH_ENV": "/evil", "IMAGE": "evil"}
     report = scratch / ("hook-" + kind)
     script = "tr '\\0' '\\n' </proc/self/environ >%s; echo end >>%s" % (report, report)
@@ -143,7 +143,7 @@ def test_cve_2026_84042_programs_are_not_looked_for_here(runtime, make_bundle, s
 
 
 def test_cve_2026_84042_helpers_for_ids_are_the_host_s(runtime, make_bundle, scratch, harmless):
-    """The same for an ordinary user, whose runtime may want newuidmap. The config asks for more ids than one."""
+    """The same for an ordinary user, whose runtime may run newuidmap. The config maps more than one id."""
     user, make = ordinary_user(runtime, make_bundle, scratch)
     marker = scratch / "advisories/executed"
     marker.write_text("")

@@ -120,7 +120,7 @@ def test_cve_2022_4318_home_is_no_line_of_passwd(runtime, make_bundle, harmless,
 
 
 def test_cve_2026_94603_a_name_without_a_value_takes_nothing(runtime, make_bundle, harmless):
-    """A bare KEY, or a star, in the environment of the config is no question to the host's."""
+    """A bare KEY, or a star, in the environment of the config is not replaced by the host's value."""
     for entry in ("HOSTSECRET", "*", "HOST*"):
         bundle = make_bundle({"/process/env": ["PATH=/bin", entry]}, args=["/bin/cat", "/proc/self/environ"])
         assert "PATH=/bin\0" in harmless(bundle, {"/process/env/1": harness.ABSENT}).out

@@ -20,7 +20,7 @@ LIMITS = {"/linux/resources": {"memory": {"limit": 64 << 20}, "pids": {"limit": 
 
 @pytest.fixture
 def counter(runtime, make_bundle, driver, no_leaks):
-    """A counting container of the driver's; every command is told of the driver, though only the first would have to be."""
+    """A counting container of the driver; every command gets the driver's option, although only the first requires it."""
 
     class Driven(Counter):
         def run(self, *options):  # type: ignore[override]

@@ -98,7 +98,7 @@ def test_forking_freezes(runtime, started):
 @pytest.mark.vm_short("cgroupfs-host")
 @pytest.mark.parametrize("shared", [False, True], ids=["own pids", "host's pids"])
 def test_forking_is_deleted(runtime, started, shared):
-    """With the host's pid namespace nobody's end takes the others along."""
+    """In the host's pid namespace the exit of one process does not kill the others."""
     kinds = [{"type": t} for t in ("network", "ipc", "uts", "mount") + (() if shared else ("pid",))]
     id, _pid, group = started({**LIMIT, "/linux/namespaces": kinds}, FORKS)
     guest.until(lambda: int(read(group / "pids.current")) > 3, "forking")

@@ -150,7 +150,7 @@ def test_update_below_what_is_used(runtime, started):
     changes = {"/linux/resources": {"memory": {"limit": 96 * MIB}}, "/mounts/3/options": ["size=64m"]}
     id, _pid, group = started(changes, ["/bin/sh", "-c", script])
     guest.until(lambda: int(read(group / "memory.current")) > 40 * MIB, "40 MiB in use")
-    before = read(group / "pids.max")  # systemd has a default of its own
+    before = read(group / "pids.max")  # systemd has its own default
     text = '{"memory": {"limit": %d, "checkBeforeUpdate": true}, "pids": {"limit": 5}}' % (8 * MIB)
     result = runtime.call("update", "--resources", "-", id, text=text)
     assert result.code == 1 and "rejecting memory limit" in result.err, result

@@ -89,7 +89,7 @@ def test_run(buildah, tmp_path):
 
 @pytest.mark.vm_short("oci")
 def test_limits_and_the_owner_of_the_cgroup(buildah):
-    """A step has a cgroup of its own below what was delegated, limited, mounted for writing: it is the step's user's."""
+    """A step has its own cgroup under the delegated one, with limits, mounted writable and owned by the step's user."""
     look = "RUN cat /proc/self/cgroup /sys/fs/cgroup/memory.max; stat -c %u /sys/fs/cgroup /sys/fs/cgroup/cgroup.procs /sys/fs/cgroup/memory.max"
     out = buildah.build(look, "USER 1234", look, options=["--memory=64m"])
     assert out == ["0::/", "67108864", "0", "0", "0", "0::/", "67108864", "1234", "1234", "0"]

@@ -279,7 +279,7 @@ def test_podman_with_an_option(podman, option, expected):
 
 
 def test_podman_keeps_volumes_apart(podman, tmp_path):
-    """A volume with :Z is one container's, with :z everybody's; without either it is nobody's."""
+    """A volume with :Z is accessible to one container, with :z to all; without either to none."""
     (tmp_path / "file").write_text("hello\n")
     read = ("cat", "/v/file")
     assert "Permission denied" in podman.once("-v", "%s:/v" % tmp_path, command=read).err
