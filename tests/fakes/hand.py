@@ -15,7 +15,7 @@ OPTIONS = {
     "command": "create", "detach": True, "console_socket": None, "preserve_fds": 0, "listen_fds": 0, "inherited_fds": [],
     "notify_socket": None, "no_new_keyring": False,
 }  # fmt: skip
-NO_NAMESPACES = {"new": [], "join": {}, "flags": 0, "userns": False, "host_net": True, "host": [], "pointers": {}}
+NO_NAMESPACES = {"new": [], "join": {}, "flags": 0, "userns": False, "host_net": True, "host": [], "pointers": {}, "outside": False}
 
 
 def namespaces(*new: str, join: Mapping[str, str] | None = None) -> Json:
