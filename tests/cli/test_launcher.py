@@ -314,7 +314,7 @@ def test_a_container_lives_and_the_executable_can_not_be_touched(launcher, waiti
         with pytest.raises(OSError) as failed:
             os.open(exe, os.O_WRONLY)
         assert failed.value.strerror in ("Read-only file system", "Text file busy")
-        if launcher == STATIC:
+        if launcher == STATIC and COLD.exists():  # else it may be linked against the shared library
             lines = open("/proc/%d/maps" % pid).read().splitlines()
             files = {line.split(None, 5)[5] for line in lines if len(line.split(None, 5)) == 6 and "/" in line.split(None, 5)[5]}
             assert files == {"/" + STATIC.name}

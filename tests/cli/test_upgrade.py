@@ -6,6 +6,7 @@ release. A change of the state's format that breaks a test here needs a new stor
 
 import json
 import os
+import pathlib
 import shutil
 import subprocess
 
@@ -50,9 +51,10 @@ def before(source, pyrunc):
     assert made.call("--version").out != "" and made.path != pyrunc.path
     yield made
     made.clean()
+    shutil.rmtree(pathlib.Path(pyrunc.root) / "@cache", ignore_errors=True)  # its compiled filters
 
 
-def test_a_created_one(before, pyrunc, make_bundle, no_leaks):
+def test_a_created_one(no_leaks, before, pyrunc, make_bundle):
     """start writes into the fifo that another version's init reads."""
     bundle = make_bundle(LIMITS, args=harness.WAIT_FOR_TERM)
     id = before.create(bundle)
@@ -64,7 +66,7 @@ def test_a_created_one(before, pyrunc, make_bundle, no_leaks):
     pyrunc.ok("delete", id)
 
 
-def test_a_running_one(before, pyrunc, make_bundle, no_leaks):
+def test_a_running_one(no_leaks, before, pyrunc, make_bundle):
     bundle = make_bundle(LIMITS, args=harness.WAIT_FOR_TERM)
     id = before.started(bundle)
     assert pyrunc.ok("exec", id, "/bin/grep", "-c", "Seccomp:\t2", "/proc/self/status").out == "1\n", "its filter, from its plan"
@@ -80,14 +82,14 @@ def test_a_running_one(before, pyrunc, make_bundle, no_leaks):
     pyrunc.ok("delete", id)
 
 
-def test_one_with_a_user_namespace(before, pyrunc, make_bundle, no_leaks):
+def test_one_with_a_user_namespace(no_leaks, before, pyrunc, make_bundle):
     changes = {"/linux/namespaces": SHARED, "/linux/uidMappings": IDS, "/linux/gidMappings": IDS}
     id = before.started(make_bundle(changes, args=harness.WAIT_FOR_TERM))
     assert pyrunc.ok("exec", id, "/bin/cat", "/proc/self/uid_map").out.split() == ["0", "100000", "65536"]
     pyrunc.ok("delete", "--force", id)
 
 
-def test_one_that_has_stopped(before, pyrunc, make_bundle, scratch, no_leaks):
+def test_one_that_has_stopped(no_leaks, before, pyrunc, make_bundle, scratch):
     mark = scratch / "poststop"
     hook = {"path": "/bin/sh", "args": ["sh", "-c", "cat > %s" % mark]}
     id = before.started(make_bundle({"/hooks/poststop": [hook]}, args=harness.WAIT_FOR_TERM))
@@ -98,7 +100,7 @@ def test_one_that_has_stopped(before, pyrunc, make_bundle, scratch, no_leaks):
     assert json.loads(mark.read_text())["id"] == id, "the hooks of its own config"
 
 
-def test_and_back(before, pyrunc, make_bundle, no_leaks):
+def test_and_back(no_leaks, before, pyrunc, make_bundle):
     """The new one turns out to be worse: the old file is put back, and ends what the new one has made. (Its exec need not understand a
     newer plan.)"""
     bundle = make_bundle(LIMITS, args=harness.WAIT_FOR_TERM)
@@ -109,7 +111,7 @@ def test_and_back(before, pyrunc, make_bundle, no_leaks):
     before.ok("delete", id)
 
 
-def test_the_file_is_replaced_while_a_container_waits(pyrunc, make_bundle, scratch, no_leaks):
+def test_the_file_is_replaced_while_a_container_waits(no_leaks, pyrunc, make_bundle, scratch):
     """A rename, as install.sh and package managers do it. The container keeps running with the old file, and later commands work."""
     program = scratch / "replaced/pyrunc"
     program.parent.mkdir()
