@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import pathlib
@@ -15,6 +17,7 @@ import time
 import pytest
 
 import harness
+from pyrunc.errors import CallError
 from pyrunc.linux import _syscalls, constants, mount
 from test_joining import CAPS, KILL, SETS, Watcher
 
@@ -304,6 +307,35 @@ def test_a_context_from_inside(neighbour):
     assert os.stat("1/ns/pid", dir_fd=top).st_ino == os.fstat(fd).st_ino
     for one in (fd, context, top):
         os.close(one)
+
+
+@pytest.mark.parametrize("fstype", ["proc", "tmpfs", "sysfs", "ext4"])
+def test_a_context_of_another_file_system_is_not_used(monkeypatch, neighbour, fstype):
+    """As a process that was taken over could send it: completed with our rights it would mount what that one chose."""
+
+    def hostile(_pid_ns):
+        context = _syscalls.fsopen(fstype, constants.FSOPEN_CLOEXEC)
+        with contextlib.suppress(OSError):  # a message of its choice
+            _syscalls.fsconfig(context, constants.FSCONFIG_SET_STRING, "x'\ne proc: Unknown parameter 'x", "1", 0)
+        return context
+
+    def old_kernel(context, cmd, *rest):
+        if cmd == constants.FSCONFIG_SET_FD:
+            raise CallError(errno.EINVAL, "Invalid argument", None, "fsconfig")
+        real(context, cmd, *rest)
+
+    real = _syscalls.fsconfig
+    monkeypatch.setattr(mount._syscalls, "proc_context", hostile)
+    monkeypatch.setattr(mount._syscalls, "fsconfig", old_kernel)
+    fd = os.open("/proc/%d/ns/pid" % neighbour, os.O_RDONLY)
+    try:
+        if fstype == "proc":
+            os.close(mount.procfs_of(fd))
+            return
+        with pytest.raises(PermissionError):
+            mount.procfs_of(fd)
+    finally:
+        os.close(fd)
 
 
 SLOW = (

@@ -1,11 +1,14 @@
 """The host side's end of the handshake, where the other side leaves a child in its place."""
 
 import os
+import re
 import struct
 
 import pytest
 
-from pyrunc.engine import handshake
+import harness
+from pyrunc.engine import handshake, host
+from pyrunc.errors import Bug
 
 
 class Cancel:
@@ -79,3 +82,20 @@ def test_hang_up_ends_a_wait(pair):
     assert theirs.receive() == (handshake.END, None, [])
     theirs.close()
     ours.hang_up()
+
+
+def test_a_child_in_its_place_sends_no_stamps(cancel, pair, ended):
+    """What init was trusted with its child is not: neighbours may control it."""
+    ours, theirs = pair
+    theirs.sock.send(record(handshake.C_CLONED, 7))
+    theirs.send(handshake.STAMPS, [])
+    with pytest.raises(Bug):
+        handshake.serve(ours, cancel, {handshake.C_CLONED: lambda _data: None}, ended)
+
+
+def test_what_only_init_may_send():
+    """All that init sends but what its child needs: the listener, that it is ready, that it fails."""
+    text = (harness.ROOT / "runtime/pyrunc/engine/handshake.py").read_text()
+    sent = {getattr(handshake, name) for name in re.findall(r"[A-Z_]+", re.findall(r"^(ASK.*|C_FAIL.*) = ", text, re.M)[0])}
+    sent |= {handshake.C_FAIL, handshake.C_READY, handshake.C_LISTENER, handshake.C_SYNC, handshake.C_CLONED}
+    assert sent - set(host.OF_INIT_ALONE) == {handshake.C_FAIL, handshake.C_READY, handshake.C_LISTENER}

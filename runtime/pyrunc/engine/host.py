@@ -10,7 +10,7 @@ from _signal import SIGKILL, SIGSYS
 from pyrunc import fileio, log, store, timestamps, trace
 from pyrunc.engine import child, gate, handshake, init, planner, signals, steps
 from pyrunc.engine.order import CREATE
-from pyrunc.errors import CallError, HookFailure, PyruncError, StepFailure, errno_text
+from pyrunc.errors import Bug, CallError, HookFailure, PyruncError, StepFailure, errno_text
 from pyrunc.linux import constants as c
 from pyrunc.linux import jsonbytes, pidfd
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pyrunc.engine.shapes import Ask, Failed, Record, Table
 
 DYING_MS = 1000
+OF_INIT_ALONE = (handshake.ASK, handshake.HOOKS, handshake.FAILED, handshake.STAMPS, handshake.C_SYNC, handshake.C_CLONED)
 AT_SETUP = steps.IN_INIT + "error during container init: "
 
 
@@ -200,6 +201,8 @@ def _serve(run: Run, undo: Undo, cancel: signals.Cancel) -> None:
         while_it_waits(run, lambda: deliver_listener(CREATE, run, record), died)
 
     def cloned(record: Record) -> None:
+        for kind in OF_INIT_ALONE:  # neighbours may control the new process: it gets nothing that init was trusted with
+            handlers.pop(kind, None)
         _replace(run, record[4])
         while_it_waits(run, lambda: steps.walk(CREATE, "cloned", "host", run, undo), died)
 
@@ -215,20 +218,22 @@ def _serve(run: Run, undo: Undo, cancel: signals.Cancel) -> None:
     def ended(_data: Any) -> None:
         raise died()
 
+    handlers: dict[bytes, Callable[[Any], bool | None]]
+    handlers = {
+        handshake.ASK: lambda data: _answer(run, data),
+        handshake.HOOKS: hooks,
+        handshake.C_SYNC: limits,
+        handshake.C_CLONED: cloned,
+        handshake.C_LISTENER: listener,
+        handshake.C_READY: lambda _record: True,
+        handshake.FAILED: failed,
+        handshake.C_FAIL: failed_in_tail,
+        handshake.END: ended,
+    }
     handshake.serve(
         run.peer,
         cancel,
-        {
-            handshake.ASK: lambda data: _answer(run, data),
-            handshake.HOOKS: hooks,
-            handshake.C_SYNC: limits,
-            handshake.C_CLONED: cloned,
-            handshake.C_LISTENER: listener,
-            handshake.C_READY: lambda _record: True,
-            handshake.FAILED: failed,
-            handshake.C_FAIL: failed_in_tail,
-            handshake.END: ended,
-        },
+        handlers,
         run.pidfd if planner.module("namespaces").is_outside(run.plans["namespaces"]) else -1,
     )
 
@@ -259,6 +264,8 @@ def deliver_listener(table: Table, run: Run, record: Record) -> None:
     (pidfd_getfd(2))."""
     from pyrunc.linux import _syscalls
 
+    if "seccomp" not in run.plans:  # said by a process that others may control
+        raise Bug("handshake: a listener without a profile")
     run.listener_fd = _syscalls.pidfd_getfd(run.pidfd, record[4], 0)
     try:
         steps.walk(table, "listener", "host", run)

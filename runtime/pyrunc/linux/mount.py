@@ -101,8 +101,27 @@ def procfs_of(pid_ns: int) -> int:
         posix.close(context)
         if e.errno != errno.EINVAL:
             raise
-        return _syscalls.proc_context(pid_ns)
+        context = _syscalls.proc_context(pid_ns)
+        try:
+            _must_be_of("proc", context)
+        except BaseException:
+            posix.close(context)
+            raise
     return context
+
+
+def _must_be_of(fstype: str, context: int) -> None:
+    """Whether a context is of that file system. It comes from a process that others may have taken over, and is completed with our rights; of
+    another type it would mount what they chose. The kernel names the type when it refuses an option that no file system has."""
+    _log(context)  # what was said before proves nothing
+    option = "pyrunc-" + posix.urandom(16).hex()
+    said: tuple[str, ...] = ()
+    try:
+        _syscalls.fsconfig(context, c.FSCONFIG_SET_STRING, option, "0", 0)
+    except OSError as e:
+        said = _log(context) if e.errno == errno.EINVAL else ()
+    if said != ("%s: Unknown parameter '%s'" % (fstype, option),):
+        raise fs.failure(errno.EPERM, "fsopen", "/proc")
 
 
 def parse(fstype: str, words: Iterable[str]) -> None:
