@@ -209,18 +209,17 @@ def test_exec_exit_status(engine):
 def test_exec_that_cannot_run(engine):
     with engine.running() as name:
         for command in ("/no/such/file", "nosuch"):
-            engine("exec", name, command).exits(engine.exec_of_missing)
+            result = engine("exec", name, command)
+            assert result.status in engine.exec_of_missing, result
         engine("exec", name, "/etc/passwd").exits(126)
 
 
 @pytest.mark.needs_exec
 @everywhere
 def test_exec_tty(engine):
-    for user in ("1000", "0"):
-        with engine.running("--user=1000") as name:
-            script = "id -u; tty; test -t 0 && test -t 1 && test -t 2 && echo all; echo > /dev/tty && stat -c %u /dev/pts/0"
-            out = engine("exec", "--tty", f"--user={user}", name, "sh", "-c", script).ok().out
-            assert out.split() == [user, "/dev/pts/0", "all", user]
+    with engine.running() as name:
+        out = engine("exec", "--tty", name, "sh", "-c", "tty; test -t 0 && test -t 1 && test -t 2 && echo all").ok().out
+        assert out.split() == ["/dev/pts/0", "all"]
 
 
 @pytest.mark.needs_exec
