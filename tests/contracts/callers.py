@@ -46,7 +46,7 @@ class Engine:
         126,
         255,
     )  # exit status for a program that is neither a binary nor a script: one of these, depending on the runtime
-    exec_of_missing = 127  # exit status of `exec` for a program that does not exist
+    exec_of_missing: tuple[int, ...] = (127,)  # exit status of `exec` for a program that does not exist
     attach_status = 0  # exit status of `attach` when the program exits with 5
     attach_hangs_up = False  # whether `attach` may end before it has shown the last lines
 
@@ -279,7 +279,7 @@ class Docker(Engine):
 
     needs = ("dockerd", "docker", "docker-proxy", "iptables", "busybox")
     garbage = (1, 125, 126, 127, 255)
-    exec_of_missing = 126  # for every error with the program
+    exec_of_missing = (126, 127)  # dockerd was seen to give both for the same program
     attach_status = 5
     attach_hangs_up = True
     name = "docker"
