@@ -64,7 +64,6 @@ RLIMIT_CORE = 4
 RLIMIT_AS = 9
 
 # ioctl(2): terminals, namespaces, network devices
-NS_GET_USERNS = 0xB701
 
 # capabilities(7); the number is the position
 CAP_CHOWN = 0

@@ -152,7 +152,7 @@ def test_init_of_a_shared_pid_namespace_is_not_dumpable(ended):
 def owner(pid, kind):
     """Inode of the user namespace that owns a namespace of a process."""
     fd = os.open("/proc/%d/ns/%s" % (pid, ns.FILES[kind]), os.O_RDONLY)
-    user = fcntl.ioctl(fd, kernel_constants.NS_GET_USERNS)
+    user = fcntl.ioctl(fd, c.NS_GET_USERNS)
     number = os.fstat(user).st_ino
     os.close(fd)
     os.close(user)
