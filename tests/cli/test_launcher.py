@@ -145,6 +145,7 @@ def test_a_file_of_the_package_is_missing(tmp_path, name, words):
     """The plain one has the package as files: one line, no traceback, and no bug to report."""
     shutil.copytree(ROOT / "runtime/pyrunc", tmp_path / "pyrunc", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "bin").mkdir()
+    (tmp_path / "state").mkdir(0o700)  # a root that is given must be there
     shutil.copy(PLAIN, tmp_path / "bin/pyrunc")
     assert call(tmp_path / "bin/pyrunc", "--root", tmp_path / "state", "list").returncode == 0
     os.unlink(tmp_path / "pyrunc" / name)
