@@ -277,10 +277,10 @@ def test_what_came_along_with_an_rbind(tmp_path, monkeypatch):
         12: (1, "/e", "tmpfs"),
     }
     names = {}
-    criu_external._note(names, table, -1, {"destination": "/linked", "flags": criu_external.c.MS_BIND | criu_external.c.MS_REC})
+    criu_external._note(names, table, -1, "/linked", True)
     assert names == {"/a": "/linked", "/a/b": "/linked/b", "/a/b/c": "/linked/b/c"}
     names = {}
-    criu_external._note(names, table, -1, {"destination": "/linked", "flags": criu_external.c.MS_BIND})
+    criu_external._note(names, table, -1, "/linked", False)
     assert names == {"/a": "/linked"}
 
 

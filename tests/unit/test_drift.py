@@ -2,7 +2,8 @@
 
 import pytest
 
-from pyrunc.engine.diff import documents, groups, process, settings
+from pyrunc.engine.diff import documents, groups, settings
+from pyrunc.parts.drift import capabilities, user
 
 
 @pytest.mark.parametrize(
@@ -48,11 +49,7 @@ def test_different(name, wanted, seen):
 
 
 def test_inside():
-    assert (
-        process.inside(100005, "0 100000 10\n") == 5
-        and process.inside(3, "0 100000 10") == "?"
-        and process.inside(7, "0 0 4294967295") == 7
-    )
+    assert user.inside(100005, "0 100000 10\n") == 5 and user.inside(3, "0 100000 10") == "?" and user.inside(7, "0 0 4294967295") == 7
 
 
 def test_changed():
@@ -64,7 +61,7 @@ def test_changed():
 @pytest.mark.parametrize("uid, nnp, gained", [(0, False, 0b1111), (0, True, 0b0011), (5, False, 0b0001), (5, True, 0b0001)])
 def test_after_exec(uid, nnp, gained):
     entry = {"bounding": 0b0111, "inheritable": 0b1000, "permitted": 0b0011, "effective": 0b0010, "ambient": 0b0001, "nnp": nnp}
-    assert process.after_exec(entry, uid) == {**entry, "permitted": gained, "effective": gained}
+    assert capabilities.after_exec(entry, uid) == {**entry, "permitted": gained, "effective": gained}
 
 
 @pytest.mark.parametrize(

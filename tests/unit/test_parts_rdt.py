@@ -209,7 +209,7 @@ def test_stats(resctrl):
 
 
 class Drift:
-    """What engine.diff hands to its looks."""
+    """What engine.diff hands to parts/drift."""
 
     def __init__(self, entry, pid_files):
         self.plans = {"rdt": entry}
@@ -226,14 +226,14 @@ class Drift:
 
 
 def test_what_differs(resctrl):
-    from pyrunc.engine.diff import groups
+    from pyrunc.parts.drift import rdt as drift_rdt
 
     (resctrl / "info/MB/bandwidth_gran").write_text("10\n")
     entry = plan({"closID": "one", "l3CacheSchema": "L3:0=f;1=ff", "memBwSchema": "MB:0=15;1=20"})
 
     def differences(**pid_files):
         drift = Drift(entry, pid_files)
-        groups.resctrl(drift)
+        drift_rdt.compare(entry, drift)
         return drift.rows
 
     assert differences() == [("resctrl", "group", "/one", None, "/linux/intelRdt")]

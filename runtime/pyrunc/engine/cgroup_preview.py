@@ -64,20 +64,16 @@ def _nearest(path: str) -> str:
     return path
 
 
-def files(plans: Plans) -> list[ControlFile]:
-    """plans -> [{"pointer", "controller", "file", "value"}] in the order of writing; device rules are not files and not included."""
-    cgroups, entry = planner.entry(plans, "cgroups"), planner.entry(plans, "resources")
-    if not cgroups or not entry or not cgroups.get("paths"):
-        return []
+def files(plans: Plans, paths: dict[str, str] | None = None) -> list[ControlFile]:
+    """plans -> [{"pointer", "controller", "file", "value"}] in the order of writing; device rules are not files and not included. paths: the
+    container's actual cgroups, if they are known."""
     found: list[ControlFile] = []
 
     def noted(path: str, key: str) -> Notes:
         return Notes(path, key, found)
 
-    from pyrunc.cgroup import v1, v2
-
     try:
-        (v2 if cgroups["version"] == 2 else v1).apply(cgroups["paths"], entry, noted)
+        planner.module("resources").preview(plans, noted, paths)
     except (PyruncError, OSError):
         return found  # plan() or create reports what can't be written
     return found

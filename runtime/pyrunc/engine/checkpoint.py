@@ -11,7 +11,7 @@ import posix
 from pyrunc import fileio, log
 from pyrunc.cgroup import superblock
 from pyrunc.engine import criu, criu_external, lifecycle, netlock, planner, signals, status
-from pyrunc.errors import CallError, Refusal, StateError, StepFailure, UsageError, errno_text, quote
+from pyrunc.errors import CallError, StateError, StepFailure, UsageError, errno_text, quote
 from pyrunc.linux import fs, jsonbytes
 
 TYPE_CHECKING = False
@@ -113,8 +113,7 @@ def common(run: Run, settings: Settings, folders: Folders, log_name: str) -> dic
 
 def _config_file(run: Run) -> str | None:
     """The file from the annotation (none, if that is empty), if annotations may name files; else the one that runc passes to CRIU."""
-    entry = planner.entry(run.plans, "meta") or {}
-    given = entry.get("annotations", {}).get(CONFIG)
+    given: str | None = planner.module("meta").annotation(run.plans, CONFIG)
     if given is None:
         given = "" if run.annotations.get(CONFIG) == "" else _default_config()
     return given or None
@@ -178,19 +177,14 @@ def _check(run: Run, settings: Settings) -> None:
         words = "%s was mounted after create, and a restore would not know it" % quote(added[0])
         raise StateError("live-mounts", words, run.id, "running", "remove it with 'mounts remove'")
     check_restorable(run.plans)
-    joined = run.plans["namespaces"]["join"]
-    if "cgroup" in joined:
-        raise Refusal(
-            "joined-cgroup-namespace", "Do not know how to handle namespace cgroup", run.plans["namespaces"]["pointers"]["cgroup"]
-        )
 
 
 def check_restorable(plans: Plans) -> None:
-    """Refuses what CRIU would not restore, because the processes would run with fewer restrictions than the config requires."""
-    if "landlock" in plans:
-        raise Refusal(
-            "landlock-domain", "CRIU does not restore Landlock domains", "/annotations/org.pyrunc.landlock", "remove the annotation"
-        )
+    """Calls check_restorable of each part that has it: Refusal of a plan that CRIU can't restore."""
+    for part in plans:
+        check = getattr(planner.module(part), "check_restorable", None)
+        if check is not None:
+            check(planner.entry(plans, part))
 
 
 def _check_parent(folders: Folders, settings: Settings) -> None:
@@ -217,11 +211,11 @@ def _dump(run: Run, settings: Settings, folders: Folders, frozen: bool) -> None:
         pid=run.pid,
         leave_running=settings["leave_running"] or None,
         tcp_skip_in_flight=settings["tcp_skip_in_flight"] or None,
-        root=run.plans["root"]["path"],
-        freeze_cgroup=paths.get("freezer") or (paths.get("unified") if run.plans["cgroups"]["version"] == 2 else None),
+        root=planner.module("root").path_of(run.plans),
+        freeze_cgroup=planner.module("cgroups").freezer(run.plans, paths),
         cgroup_dump_controller=_hierarchies(run, paths),
         ps=settings["page_server"],
-        external=criu_external.dumped_namespaces(run),
+        external=planner.module("criu.namespaces").dumped(planner.entry(run.plans, "namespaces"), run.pid),
     )
     if settings["parent_path"]:
         opts.update(parent_img=settings["parent_path"], track_mem=True)
@@ -240,7 +234,7 @@ def _dump(run: Run, settings: Settings, folders: Folders, frozen: bool) -> None:
             _say_ready(settings)
 
     # processes of a user namespace have to read their images, which are in a directory that only root can enter
-    talk = criu.Talk(umask=0o022 if run.plans["namespaces"]["userns"] else 0o077)
+    talk = criu.Talk(umask=0o022 if planner.module("namespaces").in_userns(run.plans) else 0o077)
     try:
         netlock.expect(run.stored, settings["network_lock"])
         talk.begin()
@@ -266,7 +260,7 @@ def _hierarchies(run: Run, paths: dict[str, str]) -> list[str]:
     often the root, and CRIU would save and restore the cgroups of the whole system. [] means all: if there are no others, and in a cgroup
     namespace, of which CRIU needs all."""
     own, others = [], False
-    if "cgroup" in run.plans["namespaces"]["new"]:
+    if planner.module("namespaces").is_new(run.plans, "cgroup"):
         return []
     for line in fileio.fsdecode(fileio.read_file("/proc/%d/cgroup" % run.pid, 1 << 20)).split("\n"):
         fields = line.split(":", 2)

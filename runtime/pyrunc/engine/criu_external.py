@@ -1,4 +1,4 @@
-"""Resources of a container that come from outside: mounts (for the dump; restore_mounts.py is for the restore), namespaces, streams.
+"""Resources of a container that come from outside: mounts (for the dump; restore_mounts.py is for the restore), and streams.
 
 Each has a name in the images, and dump and restore must use the same one: for a mount it is the destination in the config, for mounts that
 an rbind includes it is the path below the destination. Invariant: at restore, the resource for a name is determined from the bundle's
@@ -17,18 +17,14 @@ from pyrunc.linux import fs, mountinfo, paths
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from typing import Any
 
     from pyrunc.engine.run import Run
     from pyrunc.engine.shapes import Message, MountTable
-    from pyrunc.parts.sides import Entry
 
 TABLE_LIMIT = 64 << 20
 NULL = "/dev/null"
 DESCRIPTORS = "descriptors.json"  # [what 0, 1 and 2 were], as in runc
-EXTERNAL = {"network": "net", "pid": "pid"}  # kinds that CRIU does not touch if they are shared; it joins the others with `join_ns`
-KEYS = {"network": "extRootNetNS", "pid": "extRootPidNS"}
-JOINED = {"network": "net", "pid": "pid", "mount": "mnt", "uts": "uts", "ipc": "ipc", "user": "user", "time": "time"}
 
 
 # -- mounts at the dump --------------------------------------------------------------------------------------------------
@@ -41,14 +37,13 @@ def dumped_mounts(run: Run) -> list[tuple[str, str]]:
     root_fd = fs.open("/proc/%d/root" % run.pid, posix.O_PATH | posix.O_DIRECTORY)
     try:
         names: dict[str, str] = {}
-        for item in items(run):
-            if item["kind"] == "bind":
-                _note(names, table, root_fd, item)
-            elif item["kind"] == "cgroup" and not run.plans["mounts"]["cgroupns"]:
-                _note_cgroups(names, table, item["destination"])
-        for path in _masked_files(run, root_fd):
+        for destination, recursive in asked_of(run, "mounts", "binds"):
+            _note(names, table, root_fd, destination, recursive)
+        for destination in asked_of(run, "mounts", "cgroup_places"):
+            _note_cgroups(names, table, destination)
+        for path in asked_of(run, "paths", "masked_files", root_fd):
             names[path] = NULL
-        for path in nodes(run):
+        for path in asked_of(run, "devices", "bound"):
             names.setdefault(path, path)
         return sorted(names.items())
     finally:
@@ -65,17 +60,18 @@ def mounted(pid: int | str) -> MountTable:
     return found
 
 
-def items(run: Run) -> Sequence[Entry]:
-    found: Sequence[Entry] = (planner.entry(run.plans, "mounts") or {}).get("list", ())
-    return found
+def asked_of(run: Run, part: str, name: str, *more: Any) -> Any:
+    """What a function of parts/criu says of the part's plan; nothing where it has none."""
+    entry: Any = planner.entry(run.plans, part)
+    return () if entry is None else getattr(planner.module("criu." + part), name)(entry, *more)
 
 
-def _note(names: dict[str, str], table: MountTable, root_fd: int, item: Entry) -> None:
+def _note(names: dict[str, str], table: MountTable, root_fd: int, destination: str, recursive: bool) -> None:
     """A bind mount and, with rbind, the mounts that it includes."""
     try:
-        fd = paths.resolve(root_fd, item["destination"])
+        fd = paths.resolve(root_fd, destination)
     except OSError:
-        names.setdefault(item["destination"], item["destination"])  # covered by another mount in the meantime; it is found by its own name
+        names.setdefault(destination, destination)  # covered by another mount in the meantime; it is found by its own name
         return
     try:
         number = paths.mount_id(fd)
@@ -84,8 +80,8 @@ def _note(names: dict[str, str], table: MountTable, root_fd: int, item: Entry) -
     if number not in table:
         return
     top = table[number][1]
-    names[top] = item["destination"]
-    if not item["flags"] & c.MS_REC:
+    names[top] = destination
+    if not recursive:
         return
     below = {number}
     for child in sorted(table):  # a parent can have a higher id: repeat until no new one is found
@@ -93,7 +89,7 @@ def _note(names: dict[str, str], table: MountTable, root_fd: int, item: Entry) -
     for child in below - {number}:
         point = table[child][1]
         if point.startswith(top + "/"):
-            names.setdefault(point, item["destination"] + point[len(top) :])
+            names.setdefault(point, destination + point[len(top) :])
 
 
 def _gather(child: int, table: MountTable, below: set[int]) -> None:
@@ -110,56 +106,6 @@ def _note_cgroups(names: dict[str, str], table: MountTable, destination: str) ->
     for _parent, point, kind in table.values():
         if kind in ("cgroup", "cgroup2") and (point + "/").startswith(destination + "/"):
             names[point] = point
-
-
-def _masked_files(run: Run, root_fd: int) -> Iterator[str]:
-    """Masked paths that are files; directories are covered by file systems that belong to the container."""
-    for path, _pointer in (planner.entry(run.plans, "paths") or {}).get("masked", ()):
-        try:
-            fd = paths.resolve(root_fd, path)
-        except OSError:
-            continue
-        if fs.kind(fd) != c.S_IFDIR:
-            yield path
-        posix.close(fd)
-
-
-def nodes(run: Run) -> list[str]:
-    """Paths of the devices that are bind mounts of the host's nodes with the same name."""
-    entry = planner.entry(run.plans, "devices") or {}
-    return [node["path"] for node in entry["nodes"] if node["type"] != "p"] if entry.get("bind") else []
-
-
-# -- namespaces ----------------------------------------------------------------------------------------------------------
-
-
-def dumped_namespaces(run: Run) -> list[str]:
-    """["net[INODE]:extRootNetNS"]: shared namespaces that CRIU must not touch."""
-    joined = run.plans["namespaces"]["join"]
-    found = []
-    for kind, name in EXTERNAL.items():
-        if kind in joined:
-            found.append("%s[%d]:%s" % (name, posix.stat("/proc/%d/ns/%s" % (run.pid, name)).st_ino, KEYS[kind]))
-    return found
-
-
-def restored_namespaces(run: Run, first_fd: int) -> tuple[list[int], list[Message], list[Message]]:
-    """(descriptors for CRIU, inherit_fd, join_ns) for the namespaces that host_open opened in run.fds."""
-    entry = run.plans["namespaces"]
-    fds: list[int] = []
-    inherited: list[Message] = []
-    joined: list[Message] = []
-    for kind in entry["join"]:
-        fd = run.fds["ns:" + kind]
-        if kind == "cgroup":
-            hint = "CRIU can only restore it as a new one: remove the path"
-            raise Refusal("joined-cgroup-namespace", "Do not know how to handle namespace cgroup", entry["pointers"]["cgroup"], hint)
-        if kind in EXTERNAL:
-            inherited.append({"key": KEYS[kind], "fd": first_fd + len(fds)})
-            fds.append(fd)
-        else:
-            joined.append({"ns": JOINED[kind], "ns_file": "/proc/%d/fd/%d" % (posix.getpid(), fd)})
-    return fds, inherited, joined
 
 
 # -- standard streams ----------------------------------------------------------------------------------------------------

@@ -83,8 +83,8 @@ def _readable(folder_fd: int, name: str, fields: Fields) -> list[Message]:
     """The messages of an image, as far as they can be read; a process that has exited has no memory."""
     found = []
     try:
-        for entry in _entries(folder_fd, name, fields):
-            found.append(entry)
+        for message in _entries(folder_fd, name, fields):
+            found.append(message)
     except (OSError, ValueError):
         return found
     return found
@@ -121,10 +121,10 @@ def _pages(folder_fd: int, name: str, path: str) -> tuple[int, int]:
     """(number of the pages file, number of pages in it)."""
     number, pages = 0, 0
     try:
-        for entry in _entries(folder_fd, name, HEAD, ENTRY):
-            number = int(entry.get("pages_id", number))
-            if entry["flags"] & PRESENT if "flags" in entry else not entry.get("in_parent"):
-                pages += int(entry.get("more_pages", entry.get("pages", 0)) or 0)
+        for one in _entries(folder_fd, name, HEAD, ENTRY):
+            number = int(one.get("pages_id", number))
+            if one["flags"] & PRESENT if "flags" in one else not one.get("in_parent"):
+                pages += int(one.get("more_pages", one.get("pages", 0)) or 0)
         return number, pages
     except OSError as e:
         cause = errno_text(e.errno)

@@ -14,7 +14,7 @@ import time
 
 from pyrunc import fileio, store
 from pyrunc.cgroup import kill
-from pyrunc.engine import lifecycle, status
+from pyrunc.engine import lifecycle, planner, status
 from pyrunc.errors import PyruncError, StateError
 from pyrunc.linux import _syscalls, mountinfo, pidfd
 from pyrunc.linux.constants import MNT_DETACH, S_IFDIR, S_IFMT, UMOUNT_NOFOLLOW
@@ -153,11 +153,11 @@ def _touched(state_dir: StateDir) -> float:
 
 def _planned_paths(state_dir: StateDir) -> dict[str, str]:
     try:
-        entry = state_dir.plan().get("cgroups")
+        plans = state_dir.plan()
     except StateError:
         return {}
-    paths = entry.get("paths") if type(entry) is dict else None
-    return paths if type(paths) is dict else {}
+    found: dict[str, str] = planner.module("cgroups").planned_paths(plans)
+    return found
 
 
 def _exists(path: str) -> bool:

@@ -88,7 +88,7 @@ def reserve(run: Run, warnings: list[list[str]]) -> None:
             "version": store.VERSION,
             "id": run.id,
             "bundle": run.bundle,
-            "rootfs": run.rootfs or "",
+            "rootfs": planner.module("root").path_of(run.plans),
             "annotations": run.annotations,
             "created": timestamps.rfc3339(time.time_ns()),
             "status": "creating",

@@ -111,20 +111,8 @@ def _salvaged(state_dir: StateDir) -> Plans:
         return state_dir.plan(ONLY_CREATE)
     except StateError as e:
         log.debug("the plan is unreadable: %s" % e)
-    made = state_dir.state.get("cgroups")
-    if not made:
-        return {}
-    manager = "systemd" if "unit" in made else "cgroupfs"
-    found: Any = {
-        "cgroups": {
-            "manager": manager,
-            "paths": state_dir.state.get("cgroup_paths") or {},
-            "mounts": made["mounts"],
-            "unit": made.get("unit"),
-        }
-    }
-    plans: Plans = found
-    return plans
+    entry = planner.module("cgroups").salvaged(state_dir.state)
+    return {} if entry is None else {"cgroups": entry}
 
 
 def _end(state_dir: StateDir) -> None:
@@ -259,14 +247,14 @@ def delete_broken(state_dir: StateDir, options: Mapping[str, Any], error: Pyrunc
         plans = state_dir.plan()
     except PyruncError:
         plans = {}
-    entry = planner.entry(plans, "cgroups") if type(plans) is dict else None
-    if entry and entry.get("paths"):
+    paths = planner.module("cgroups").planned_paths(plans)
+    if paths:
         from pyrunc.cgroup import kill as cgroup_kill
 
-        cgroup_kill.end_all(entry["paths"])
+        cgroup_kill.end_all(paths)
         run = Run(state_dir.id, "", {}, {}, options, state_dir.path.rpartition("/")[0])
         run.state_dir = None
-        steps.call("cgroups", "undo_make", "host", entry, run)
+        steps.call("cgroups", "undo_make", "host", planner.entry(plans, "cgroups"), run)
     state_dir.forget()
 
 

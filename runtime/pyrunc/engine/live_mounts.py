@@ -77,10 +77,10 @@ def add(state_dir: StateDir, options: Mapping[str, Any], wanted: list[Json]) -> 
         raise
 
 
-def _shown(item: Json) -> Any:
+def _shown(asked: Json) -> Any:
     """The keys of a LiveMount that come from the config, in its notation, for `list`."""
-    shown = {key: item[key] for key in ("source", "type", "options") if item.get(key)}
-    return {**shown, "nofollow": True} if "dest-nofollow" in item.get("options", ()) else shown
+    shown = {key: asked[key] for key in ("source", "type", "options") if asked.get(key)}
+    return {**shown, "nofollow": True} if "dest-nofollow" in asked.get("options", ()) else shown
 
 
 def remove(state_dir: StateDir, options: Mapping[str, Any], destinations: Sequence[str]) -> None:
@@ -314,21 +314,20 @@ def _become_root(fd: int) -> None:
     _prctl.set_pdeathsig(SIGKILL)
 
 
-def _add(run: Run, entry: Entry, mount_ns_fd: int) -> None:
+def _add(run: Run, entry: Any, mount_ns_fd: int) -> None:
     """Creates all mounts, then attaches them in order: a later one may be on top of an earlier one."""
-    if entry["userns"]:
-        _syscalls.unshare(
-            c.CLONE_NEWNS
-        )  # a mount namespace of the user namespace: there it may mount, and restrictions of the host's mounts are kept
+    if live.needs_own_namespace(entry):
+        _syscalls.unshare(c.CLONE_NEWNS)
+    items: list[Any] = live.items(entry)
     trees = []
-    for item in entry["list"]:
+    for item in items:
         trees.append(_named(live.make, item, item, entry, run))
-    run.peer.send(MADE, [live.note(item, tree) for item, tree in zip(entry["list"], trees, strict=True)])
+    run.peer.send(MADE, [live.note(item, tree) for item, tree in zip(items, trees, strict=True)])
     run.peer.expect(GO)
     _enter(run, mount_ns_fd)
     attached = []
     try:
-        for item, tree in zip(entry["list"], trees, strict=True):
+        for item, tree in zip(items, trees, strict=True):
             _named(live.attach, item, item, tree, run)
             attached.append(tree)
     except BaseException:
@@ -368,7 +367,7 @@ def _remove(run: Run, records: Any, mount_ns_fd: int) -> None:
 
 def _nodes(run: Run, work: dict[str, list[Entry]], mount_ns_fd: int) -> None:
     sources = []
-    if mount_ns_fd >= 0 and any(entry["bind"] for entry in work["add"]):
+    if mount_ns_fd >= 0 and planner.module("devices").live_binds(work["add"]):
         _syscalls.unshare(c.CLONE_NEWNS)  # to access the host's nodes as the container's root, like init
     for entry in work["add"]:
         sources.append(steps.call("devices", "live_source", "child", entry, run))

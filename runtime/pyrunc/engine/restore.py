@@ -16,7 +16,7 @@ from pyrunc.cgroup.fs import levels
 from pyrunc.engine import checkpoint, child, criu, criu_external, criu_images, host, planner, restore_mounts, signals, steps
 from pyrunc.engine.order import RESTORE
 from pyrunc.errors import PyruncError, Refusal, StepFailure, quote
-from pyrunc.linux import _syscalls, fs, mount, netlink, pidfd, tty
+from pyrunc.linux import _syscalls, fs, netlink, pidfd, tty
 from pyrunc.linux import constants as c
 
 TYPE_CHECKING = False
@@ -102,7 +102,8 @@ def _make(run: Run, settings: Settings, folders: Folders, streams: list[Message]
     steps.walk(RESTORE, "prepare", "host", run, undo)
     if settings["manage_cgroups_mode"] == "strict":
         _check_new(run)
-    fds, inherited, joined = criu_external.restored_namespaces(run, criu.FIRST_FD)
+    entry = planner.entry(run.plans, "namespaces")
+    fds, inherited, joined = planner.module("criu.namespaces").restored(entry, run, criu.FIRST_FD)
     terminal = "terminal" in run.plans
     for name in (ROOT, SOURCES, SPARE):
         posix.mkdir(name, 0o755, dir_fd=run.dir_fd)
@@ -124,7 +125,7 @@ def _make(run: Run, settings: Settings, folders: Folders, streams: list[Message]
     opts.update(
         evasive_devices=True,
         rst_sibling=True,
-        root=root if run.plans["root"]["own_ns"] else None,
+        root=root if planner.module("root").has_own_namespace(run.plans) else None,
         cg_root=_cgroup_roots(talk.pid),
         join_ns=joined,
         inherit_fd=inherited + ([] if terminal else streams),
@@ -169,16 +170,15 @@ def _in_criu(run: Run, settings: Settings, root: str, sources: str) -> list[int]
     """In the child that becomes CRIU. Returns the directories of images and logs in its mount namespace, the only ones that it can use: it
     mounts below its working directory."""
     steps.walk(RESTORE, "criu", "host", run)
-    entry = run.plans["root"]
-    if not entry["own_ns"]:
+    part, entry = planner.module("root"), planner.entry(run.plans, "root")
+    if not part.has_own_namespace(run.plans):
         return []
     _syscalls.unshare(c.CLONE_NEWNS)
     trees = restore_mounts.clones(run)
-    run.root_fd = planner.module("root").mount_on(entry, root)
-    restore_mounts.make_mount_points(run)
+    run.root_fd = part.mount_on(entry, root)
+    criu_external.asked_of(run, "mounts", "make_mount_points", run)
     restore_mounts.attach(trees, sources)
-    if entry["readonly"]:  # CRIU takes the flags of the root from here, not from the images
-        mount.make_readonly(run.root_fd, *mount.PATIENCE)
+    part.keep_readonly(entry, run.root_fd)
     opened = restore_mounts.open_images(run, sources, settings["image_path"])
     return [opened, fs.open(settings["work_path"] or settings["image_path"], posix.O_RDONLY | posix.O_DIRECTORY)]
 
@@ -197,7 +197,7 @@ def _notified(run: Run, settings: Settings, held: Any, script: str, pid: int, fd
     log.debug("criu: %s, pid %d" % (script, pid))
     if script == "setup-namespaces":
         run.pid = pid
-        if "network" in run.plans["namespaces"]["new"]:
+        if planner.module("namespaces").is_new(run.plans, "network"):
             _loopback(pid)
         steps.walk(RESTORE, "setup", "host", run)
     elif script == "post-restore":

@@ -12,36 +12,29 @@ from __future__ import annotations
 import posix
 
 from pyrunc import fileio
-from pyrunc.cgroup import hierarchies
 from pyrunc.engine import planner
-from pyrunc.engine.criu_external import NULL, TABLE_LIMIT, items, mounted, nodes
-from pyrunc.errors import CallError, StepFailure, errno_text, quote
+from pyrunc.engine.criu_external import TABLE_LIMIT, asked_of, mounted
+from pyrunc.errors import StepFailure, errno_text, quote
 from pyrunc.linux import constants as c
 from pyrunc.linux import fs, mount, mountinfo, paths
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
-
     from pyrunc.engine.run import Run
     from pyrunc.engine.shapes import MountTable
-    from pyrunc.parts.sides import Entry
+    from pyrunc.parts.sides import External
 
     Clone = tuple[int, str, int | None]  # from clones()
 
 NOTIFY = "/run/notify"
 EMPTY = ("/mnt", "/media", "/srv", "/opt", "/home", "/var/empty")
-NULL_DEVICE = (1, 3)
 PARENTS = 100  # dumps in a chain
-COVER = c.MOUNT_ATTR_RDONLY | c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NOEXEC  # as in parts/paths.py for masked files
-NODE = c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NOEXEC  # as in parts/devices/make.py for bound nodes
 
 
 def folder(run: Run, own: str) -> str:
     """The directory for the mounts: `own` in the container's state directory. A process in a user namespace may not enter that, so in this
     case it is an empty directory of the host that everybody may enter; it is covered only in CRIU's mount namespace."""
-    if run.plans["namespaces"]["userns"]:
+    if planner.module("namespaces").in_userns(run.plans):
         for path in EMPTY:
             try:
                 if posix.stat(path).st_mode & 0o001 and not posix.listdir(path):
@@ -51,31 +44,9 @@ def folder(run: Run, own: str) -> str:
     return own
 
 
-def _wanted(run: Run) -> list[tuple[str, str, Any]]:
-    """[(name in the images, kind, what)]; the index in this list is the name below the directory. what: an item of the mounts, or a
-    path."""
-    found: list[tuple[str, str, Any]] = []
-    for item in items(run):
-        if item["kind"] == "bind":
-            found.append((item["destination"], "bind", item))
-        elif item["kind"] == "cgroup" and not run.plans["mounts"]["cgroupns"]:
-            found += [(where, "cgroup", {**item, "source": source}) for where, source in _cgroups(run, item["destination"])]
-    if (planner.entry(run.plans, "paths") or {}).get("masked"):
-        found.append((NULL, "null", NULL))
-    return found + [(path, "node", path) for path in nodes(run)]
-
-
-def _cgroups(run: Run, where: str) -> list[tuple[str, str]]:
-    """The container's cgroups on this host, by the path of their bind mounts; see parts/mounts/cgroupfs.py."""
-    own = run.stored.state.get("cgroup_paths") or {}
-    layout = hierarchies.layout()
-    if layout.version == 2:
-        return [(where, layout.mounts["unified"][0])]
-    return [
-        ("%s/%s" % (where, point.rpartition("/")[2]), own.get(key) or (point + layout.own_path(key)).rstrip("/"))
-        for key, (point, _root, _device) in layout.mounts.items()
-        if key != "unified"
-    ]
+def _wanted(run: Run) -> list[External]:
+    """All sources; the index in this list is the name below the directory."""
+    return [one for part in ("mounts", "paths", "devices") for one in asked_of(run, part, "external", run)]
 
 
 # -- options for CRIU ----------------------------------------------------------------------------------------------------
@@ -83,26 +54,28 @@ def _cgroups(run: Run, where: str) -> list[tuple[str, str]]:
 
 def named(run: Run, sources: str, spare: str) -> list[tuple[str, str]]:
     """[(name, path)]; names that are not in the images are ignored. spare: an empty directory, for the mount of a supervisor's socket at
-    the dump (sd_notify(3)). Uses run.plans, run.rootfs, run.stored."""
+    the dump (sd_notify(3)). Uses run.plans, run.stored."""
     found = {NOTIFY: spare}
     aliases: dict[str, str] = {}
     host = None
     groups = _groups(run)
-    rootfs = run.rootfs or "/"
+    rootfs = planner.module("root").path_of(run.plans) or "/"
+    readonly = planner.module("criu.paths").readonly(run.plans)
     root_fd = fs.open(rootfs, posix.O_PATH | posix.O_DIRECTORY)
     try:
-        for number, (name, kind, what) in enumerate(_wanted(run)):
-            if kind == "bind":
-                _check_source(what)
-            around = _around(groups, kind, what)
+        for number, one in enumerate(_wanted(run)):
+            name = one["name"]
+            if one["bind"]:
+                _check_source(one)
+            around = _around(groups, one)
             path = found[name] = "%s/%d" % (sources, number) + (around[1] if around else "")
-            if kind != "bind":
+            if not one["bind"]:
                 continue
-            if what["flags"] & c.MS_REC:
+            if one["recursive"]:
                 host = host or mounted("self")
-                for below in _below(host, what["source"]):
+                for below in _below(host, one["source"]):
                     found.setdefault(name + below, path + below)
-            for fixed, _pointer in (planner.entry(run.plans, "paths") or {}).get("readonly", ()):
+            for fixed in readonly:
                 if fixed.startswith(name + "/"):  # a bind mount of part of this one
                     found.setdefault(fixed, path + fixed[len(name) :])
             aliases.setdefault(_inside(root_fd, name, rootfs), path)
@@ -111,13 +84,13 @@ def named(run: Run, sources: str, spare: str) -> list[tuple[str, str]]:
     return sorted({**aliases, **found}.items())
 
 
-def _check_source(item: Entry) -> None:
+def _check_source(one: External) -> None:
     try:
-        posix.stat(item["source"])
+        posix.stat(one["source"])
     except OSError as e:
-        words = "bind mount source stat: stat %s: %s" % (quote(item["source"]), errno_text(e.errno))
+        words = "bind mount source stat: stat %s: %s" % (quote(one["source"]), errno_text(e.errno))
         raise StepFailure(
-            "no-mount-source", words, "restore.mounts", "host", item["pointer"] + "/source", "stat", e.errno, item["source"]
+            "no-mount-source", words, "restore.mounts", "host", one["pointer"] + "/source", "stat", e.errno, one["source"]
         ) from None
 
 
@@ -150,7 +123,7 @@ def _inside(root_fd: int, where: str, rootfs: str) -> str:
 def _groups(run: Run) -> dict[int, str]:
     """{mount id: mount point} of our mounts that are shared or slaves. None in a user namespace, where CRIU's processes resolve the sources
     themselves and may not enter the host's directories, and if the root propagates to the host, which must not see these mounts."""
-    if run.plans["namespaces"]["userns"] or run.plans["root"]["propagation"] in ("shared", "rshared"):
+    if planner.module("namespaces").in_userns(run.plans) or planner.module("root").sends(run.plans):
         return {}
     found = {}
     for line in fileio.fsdecode(fileio.read_file("/proc/self/mountinfo", TABLE_LIMIT)).split("\n"):
@@ -161,14 +134,12 @@ def _groups(run: Run) -> dict[int, str]:
     return found
 
 
-def _around(groups: dict[int, str], kind: str, what: Any) -> tuple[str, str] | None:
+def _around(groups: dict[int, str], one: External) -> tuple[str, str] | None:
     """(mount point of the mount that contains a source, path of the source relative to it: "/etc/hosts"); None if the source alone is
     sufficient."""
-    if not groups or kind == "cgroup":
+    if not groups or one["by_itself"]:
         return None
-    source = what["source"] if kind == "bind" else what
-    follow = kind == "bind" and "src-nofollow" not in what["links"]
-    fd = fs.open(source, posix.O_PATH if follow else posix.O_PATH | posix.O_NOFOLLOW)
+    fd = fs.open(one["source"], posix.O_PATH if one["follow"] else posix.O_PATH | posix.O_NOFOLLOW)
     try:
         number = paths.mount_id(fd)
         real = posix.readlink("/proc/self/fd/%d" % fd)
@@ -198,18 +169,17 @@ def clones(run: Run) -> list[Clone]:
     groups = _groups(run)
     host = mounted("self") if groups else {}
     try:
-        for _name, kind, what in _wanted(run):
-            around = _around(groups, kind, what)
+        for one in _wanted(run):
+            clone = planner.module("criu." + one["part"]).clone
+            around = _around(groups, one)
             if around is None:
-                found.append((MAKERS[kind](run, what), "", None))
+                found.append((clone(one, run), "", None))
                 continue
             point, rest = around
-            below = kind == "bind" and what["flags"] & c.MS_REC and _below(host, what["source"])
-            wide = {**what, "source": point, "flags": what["flags"] & ~c.MS_REC} if kind == "bind" else point
-            found.append((MAKERS[kind](run, wide), rest, None))
-            _check_same(found[-1][0], rest, kind, what)
-            if below:
-                found[-1] = (*found[-1][:2], MAKERS[kind](run, what))
+            found.append((clone(one, run, point), rest, None))
+            _check_same(found[-1][0], rest, one["source"])
+            if one["recursive"] and _below(host, one["source"]):
+                found[-1] = (*found[-1][:2], clone(one, run))
     except BaseException:
         for tree, _rest, more in found:
             fs.close(tree, more)
@@ -217,9 +187,8 @@ def clones(run: Run) -> list[Clone]:
     return found
 
 
-def _check_same(tree: int, rest: str, kind: str, what: Any) -> None:
-    """Checks that the path below the clone leads to the source, and to the host's /dev/null if that is expected."""
-    source = what["source"] if kind == "bind" else what
+def _check_same(tree: int, rest: str, source: str) -> None:
+    """Checks that the path below the clone leads to the source."""
     fd = fs.open(rest[1:], posix.O_PATH | posix.O_NOFOLLOW, dir_fd=tree)
     try:
         here, there = posix.fstat(fd), posix.stat(source)
@@ -271,99 +240,10 @@ def _put(top: int, name: str, tree: int) -> None:
         posix.close(target)
 
 
-def _bind(run: Run, item: Entry) -> int:
-    """Creates a bind mount like init (parts/mounts/bind.py). The container's user namespace does not exist yet: its maps are in the
-    plan."""
-    if item["idmap"] is not None and not item["idmap"]["uid"]:
-        item = {**item, "idmap": {**item["idmap"], **_maps(run)}}
-    trees: tuple[int, ...]
-    _answer, trees = planner.module("mounts").host_answer({"list": [item]}, run, {"index": 0})
-    (tree,) = trees
-    try:
-        planner.module("mounts.bind").set_flags(tree, item)
-    except BaseException:
-        posix.close(tree)
-        raise
-    return tree
-
-
-def _cgroup(_run: Run, item: Entry) -> int:
-    tree = mount.clone(item["source"])
-    planner.module("mounts.bind").set_flags(tree, item)
-    return tree
-
-
-def _null(_run: Run, path: str) -> int:
-    """path: /dev/null, or the mount that contains it."""
-    tree = mount.clone(path, flags=c.AT_SYMLINK_NOFOLLOW)
-    if fs.char_device(posix.stat(NULL)) != NULL_DEVICE:
-        posix.close(tree)
-        raise StepFailure(
-            "bad-null-device",
-            "the host's /dev/null is not the null device (c 1:3)",
-            "restore.mounts",
-            "host",
-            "/linux/maskedPaths",
-            path=path,
-        )
-    mount.setattr(tree, COVER, 0)
-    return tree
-
-
-def _node(_run: Run, path: str) -> int:
-    tree = mount.clone(path, flags=c.AT_SYMLINK_NOFOLLOW)
-    mount.setattr(tree, NODE, 0)
-    return tree
-
-
-MAKERS: dict[str, Callable[[Run, Any], int]] = {"bind": _bind, "cgroup": _cgroup, "null": _null, "node": _node}
-
-
-def _maps(run: Run) -> dict[str, Any]:
-    entry = planner.entry(run.plans, "idmaps") or {}
-    return {"uid": entry.get("uid") or [], "gid": entry.get("gid") or []}
-
-
-def make_mount_points(run: Run) -> None:
-    """Creates mount points that are missing in the image, like create; run.root_fd is the container's root. Bind mounts exist while this
-    happens, because other mount points may be inside them. Mount points in the container's own file systems are part of the images."""
-    mountpoint, bind = planner.module("mounts.mountpoint"), planner.module("mounts.bind")
-    fresh: list[str] = []
-    attached: list[int] = []
-    try:
-        for item in items(run):
-            if item["kind"] == "remount" or any(item["destination"].startswith(top + "/") for top in fresh):
-                continue
-            if item["kind"] != "bind":
-                posix.close(mountpoint.find_dir(item, run)[0])
-                fresh.append(item["destination"])
-                continue
-            tree = bind.clone(item)
-            attached.append(tree)
-            target = mountpoint.find_dir(item, run)[0] if fs.kind(tree) == c.S_IFDIR else mountpoint.find_file(item, run)
-            try:
-                mount.attach(tree, target)
-            finally:
-                posix.close(target)
-    except OSError as e:
-        failed = CallError.of(e)
-        words = failed.words or "%s: %s" % (quote(item["destination"]), errno_text(e.errno))
-        words = "create criu restore mountpoint for %s mount: %s" % (quote(item["destination"]), words)
-        pointer = failed.pointer or item["pointer"]
-        raise StepFailure(
-            "mount-not-restored", words, "restore.mounts", "host", pointer, failed.call, e.errno, item["destination"]
-        ) from None
-    finally:
-        for tree in reversed(attached):
-            if paths.is_mount_root(tree):
-                mount.detach(tree, run.proc)
-            posix.close(tree)
-
-
 def open_images(run: Run, sources: str, path: str) -> int:
     """-> fd of the directory that CRIU reads the images from. In a user namespace, its processes also read them, some before they have an
     id there, but only root can enter the directory: so they get another directory, with the same files mounted in it."""
-    if not run.plans["namespaces"]["userns"]:
+    if not planner.module("namespaces").in_userns(run.plans):
         return fs.open(path, posix.O_RDONLY | posix.O_DIRECTORY)
     top = fs.open(sources, posix.O_PATH | posix.O_DIRECTORY)
     source = fs.open(path, posix.O_RDONLY | posix.O_DIRECTORY)

@@ -32,7 +32,6 @@ class Run:
         self.plans = plans
         self.options: Any = options  # sides.Options from prepare; the plain command-line options if only undo_* and host_* of delete run
         self.root = root
-        self.rootfs: str | None = plans["root"]["path"] if "root" in plans else None
         self.annotations: dict[str, str] = config.get("annotations", {})
         self.state_dir: StateDir | None = None  # None before anything is stored, and in exec, which stores nothing
         self.fds: dict[str, int] = {}  # descriptors opened in `prepare`, inherited by init under the same numbers

@@ -83,7 +83,7 @@ class Change:
             try:
                 live_mounts.nodes(self.run, nodes["device-add"], nodes["device-remove"])
             except BaseException:
-                part.set_devices(before["devices"], after, self.run)
+                part.put_back_devices(before, after, self.run)
                 raise
             self.plans["resources"] = after
             self._note(nodes["device-add"], nodes["device-remove"])
@@ -95,7 +95,7 @@ class Change:
         user namespace, where nobody can create another one."""
         from pyrunc.engine import live_mounts
 
-        if any("path" not in one or not self.plans["cgroups"]["rootless"] for one in removed):
+        if any("path" not in one or not planner.module("cgroups").is_rootless(self.plans) for one in removed):
             raise StepFailure(
                 "no-cgroups-to-deny",
                 "cannot deny a device: the container was created without cgroups",
@@ -120,11 +120,7 @@ class Change:
 
     def _note(self, added: list[Entry], removed: list[Entry]) -> None:
         """Updates the plan's list of nodes to the current ones."""
-        gone = {entry["node"]["path"] for entry in added + removed}
-        entry = self.plans.setdefault(
-            "devices", {"nodes": [], "links": [], "dev": False, "own_dev": False, "bind": False, "mount_ns": False}
-        )
-        entry["nodes"] = [node for node in entry["nodes"] if node["path"] not in gone] + [one["node"] for one in added]
+        self.plans["devices"] = planner.module("devices").changed(planner.entry(self.plans, "devices"), added, removed)
 
     # -- rlimits
 
@@ -145,7 +141,7 @@ class Change:
             kept = [one for one in process.get("rlimits") or () if one["type"] not in {row[0] for row in wanted}]
             process["rlimits"] = kept + limits
             self.state_dir.write("config.json", jsonbytes.by_lines(config))
-            self.plans["rlimits"] = {"list": part.rows(process["rlimits"])}
+            self.plans["rlimits"] = part.changed(process["rlimits"])
 
         self.steps.append(step)
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pyrunc.parts.plans import Plans
     from pyrunc.parts.resources import Entry as Limits
     from pyrunc.parts.sides import Context, HostRun, InitRun
+    from pyrunc.state_document import State
 
     Node = TypedDict(
         "Node",
@@ -459,3 +460,32 @@ def _removals(record: Record) -> list[Removal]:
             existed = len(fs.levels(mount, path)) - 1
         removals.append(tree.Removal(mount, path, key, existed, record["inodes"].get(key, 0)))
     return removals
+
+
+# --- what other commands ask of a plan
+
+
+def planned_paths(plans: Plans) -> dict[str, str]:
+    """{key: directory} of the cgroups, also of plans that were damaged: {} where they name none."""
+    entry: object = plans.get("cgroups") if type(plans) is dict else None
+    paths = entry.get("paths") if type(entry) is dict else None
+    return paths if type(paths) is dict else {}
+
+
+def salvaged(state: State) -> dict[str, object] | None:
+    """What undo_make takes in place of a plan that can't be read, from what the state has recorded; None where nothing was made."""
+    made = state.get("cgroups")
+    if not made:
+        return None
+    paths = state.get("cgroup_paths") or {}
+    return {"manager": "systemd" if "unit" in made else "cgroupfs", "paths": paths, "mounts": made["mounts"], "unit": made.get("unit")}
+
+
+def is_rootless(plans: Plans) -> bool:
+    """Whether the container may go without cgroups, and so without what they enforce."""
+    return plans["cgroups"]["rootless"]
+
+
+def freezer(plans: Plans, paths: dict[str, str]) -> str | None:
+    """The one of the container's directories that freezes it; None where none does."""
+    return paths.get("freezer") or (paths.get("unified") if plans["cgroups"]["version"] == 2 else None)

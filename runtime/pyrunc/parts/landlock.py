@@ -208,3 +208,8 @@ def op_early(entry: Entry, run: TailRun) -> Op | None:
 def op_late(entry: Entry, run: TailRun) -> Op | None:
     """With noNewPrivileges, which the kernel requires if there is no CAP_SYS_ADMIN. None otherwise."""
     return ("LANDLOCK", run.fds["landlock"], 0) if _no_new_privs(run) else None
+
+
+def check_restorable(_entry: Entry) -> None:
+    """Refused: CRIU would leave the domain out of the processes that it makes, which would then run with fewer walls than was asked for."""
+    raise Refusal("landlock-domain", "CRIU does not restore Landlock domains", POINTER, "leave the annotation out")

@@ -13,6 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import TypedDict
 
+    from pyrunc.parts.plans import Plans
     from pyrunc.parts.sides import Context
 
     Node = TypedDict(
@@ -120,3 +121,9 @@ def _version(text: str | None, ctx: Context) -> str:
 def pidfd_receiver(entry: Entry) -> str | None:
     """The socket that receives init's pidfd, from an annotation, if annotations may name paths."""
     return entry["pidfd_receiver"]
+
+
+def annotation(plans: Plans, key: str) -> str | None:
+    """Its value, as far as the config may give it; None without one."""
+    entry = plans.get("meta")
+    return entry["annotations"].get(key) if entry else None

@@ -272,6 +272,13 @@ def _clone_failure(entry: Entry, e: CallError) -> StepFailure:
     return StepFailure("clone", words, "namespaces.clone", "host", pointer, call, e.errno, None, HINTS.get(e.errno or 0))
 
 
+def check_restorable(entry: Entry) -> None:
+    """Refused: a cgroup namespace that was joined, which CRIU restores as a new one only."""
+    if "cgroup" in entry["join"]:
+        hint = "CRIU restores it as a new one only: leave the path out"
+        raise Refusal("joined-cgroup-namespace", "Do not know how to handle namespace cgroup", entry["pointers"]["cgroup"], hint)
+
+
 def own_pid_ns(entry: Entry) -> bool:
     """Whether the container's init is pid 1 of a new pid namespace: then all its processes die with it."""
     return "pid" in entry["new"]
@@ -286,3 +293,18 @@ def joined_path(plans: Plans, kind: str) -> str | None:
     """The path of the namespace that the container joined; None if it joined none. Plans without this part are damaged."""
     entry = plans.get("namespaces")
     return entry["join"].get(kind) if entry else None
+
+
+def is_new(plans: Plans, kind: str) -> bool:
+    """Whether the container has a new namespace of a kind."""
+    return kind in plans["namespaces"]["new"]
+
+
+def is_shared(plans: Plans, kind: str) -> bool:
+    """Whether the container is in the runtime's own namespace of a kind."""
+    return kind in plans["namespaces"]["host"]
+
+
+def in_userns(plans: Plans) -> bool:
+    """Whether the container is in a user namespace other than the runtime's."""
+    return plans["namespaces"]["userns"]

@@ -81,6 +81,11 @@ def rows(limits: Sequence[Given]) -> list[Row]:
     return found
 
 
+def changed(limits: Sequence[Given]) -> Entry:
+    """The plan once the limits have become those: `update` has set them."""
+    return {"list": rows(limits)}
+
+
 def host_apply(entry: Entry, run: HostRun) -> None:
     """Host, while init waits with its privileges dropped: prlimit(2) with the host's privileges, then read back. Uses run.pid (our unreaped
     child). Nothing to undo: the limits disappear with the process."""

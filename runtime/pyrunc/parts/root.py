@@ -19,6 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import TypedDict
 
+    from pyrunc.parts.plans import Plans
     from pyrunc.parts.sides import Context, ExecRun, InitRun, Op
 
     class Given(TypedDict, total=False):
@@ -229,6 +230,22 @@ def mount_on(entry: Entry, folder: str) -> int:
         fs.close(place, target)
 
 
+def keep_readonly(entry: Entry, root_fd: int) -> None:
+    """restore: a root that is read-only becomes so when all is laid out in it: CRIU takes its flags from here, not from the images."""
+    if entry["readonly"]:
+        mount.make_readonly(root_fd, *mount.PATIENCE)
+
+
+def has_own_namespace(plans: Plans) -> bool:
+    """Whether the root is in a new mount namespace."""
+    return plans["root"]["own_ns"]
+
+
+def sends(plans: Plans) -> bool:
+    """Whether the host sees what is mounted in the root, as the config asks for."""
+    return plans["root"]["propagation"] in ("shared", "rshared")
+
+
 def init_pivot(entry: Entry, run: InitRun) -> None:
     """Init side, after the last use of a host path. Afterwards / and the working directory are the container's root, which is also
     run.root_fd, and the host's mounts are no longer in the namespace (with --no-pivot: they are covered). OSError. Not undone."""
@@ -291,6 +308,12 @@ def _unmount_host(point: str) -> None:
             posix.close(cover)
     finally:
         posix.close(fd)
+
+
+def path_of(plans: Plans) -> str:
+    """The root file system, absolute; "" in plans without one."""
+    entry = plans.get("root")
+    return entry["path"] if entry else ""
 
 
 def identity(entry: Entry, pid: int) -> list[int] | None:

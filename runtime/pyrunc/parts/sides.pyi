@@ -111,7 +111,6 @@ class HostRun(Run, Protocol):
     """The process that the caller started."""
 
     root: str  # --root
-    rootfs: str | None
     annotations: dict[str, str]
     state_dir: Any  # store.StateDir; None where nothing is stored
     pidfd: int
@@ -157,6 +156,40 @@ class ExecRun(HostRun, TailRun, Protocol):
     """The process that the caller started, for exec: it acts for the process that joins, which runs no Python."""
 
     container: Any  # store.StateDir of the container, which exec does not change
+
+class Drift(Protocol):
+    """What parts/drift tells of a container that lives, and what it may look at."""
+
+    plans: Plans
+    pid: int  # of init
+    cgroups: dict[str, str] | None  # where they are; None: where the plan says
+    started: bool  # the program runs: some things happen only then
+    def differs(self, area: str, what: str, planned: Any, seen: Any, pointer: str | None = None) -> None: ...
+    def miss(self, area: str, why: str) -> None: ...  # it can't be read from here
+    def proc(self, name: str) -> str: ...  # a file of init's directory in /proc
+    def status(self) -> dict[str, list[str]]: ...  # of proc_pid_status(5): {field: words}
+
+class Mounted(Protocol):
+    """What is mounted in a container."""
+
+    root_fd: int
+    def root_flags(self) -> set[str] | None: ...
+    def at(self, path: str) -> Any: ...  # {"flags", "type", "root": whether the path is the root of the mount}, or None
+
+Setting: TypeAlias = tuple[str, str, str, str, str]  # area, name, file below /proc, what is planned, pointer
+
+class External(TypedDict):
+    """A mount that comes from outside of the container, as parts/criu has it for restore."""
+
+    part: str  # whose parts/criu module clones it
+    name: str  # in the images
+    source: str  # on this host
+    bind: bool  # of the config's bind mounts: the source may have been named by links of the image, and may hold read-only paths
+    recursive: bool  # with what is mounted below it
+    follow: bool  # the source may be a link
+    by_itself: bool  # it is never laid out together with the mount that it lies on
+    pointer: str
+    item: Any  # the part's own
 
 Answer: TypeAlias = tuple[Any, list[int]]  # of host_answer: plain data and descriptors for init
 Entry: TypeAlias = dict[str, Any]

@@ -9,11 +9,13 @@ values were not recorded. What can't be read from outside becomes a row in `unre
 from __future__ import annotations
 
 from pyrunc import fileio
-from pyrunc.engine.diff import groups, mounts, process, settings
+from pyrunc.engine import planner
+from pyrunc.engine.diff import groups, mounts, settings
 from pyrunc.errors import PyruncError, errno_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from pyrunc.engine.shapes import Row
@@ -41,7 +43,11 @@ class Drift:
     def look(self) -> Drift:
         for name, look in LOOKS:
             try:
-                look(self)
+                if callable(look):
+                    look(self)
+                else:
+                    for part in look:
+                        self.compare(part)
             except (KeyError, TypeError, AttributeError):
                 self.miss(name, "the saved plan is damaged, or from another version")
             except PyruncError as e:
@@ -50,15 +56,26 @@ class Drift:
                 self.miss(name, errno_text(e.errno) if isinstance(e, OSError) and e.errno else str(e))
         return self
 
+    def compare(self, part: str, *more: Any) -> None:
+        """Has a part say how its plan differs from what is there (parts/drift)."""
+        entry: Any = planner.entry(self.plans, part)
+        if entry is not None:
+            planner.module("drift." + part).compare(entry, self, *more)
+
     def miss(self, area: str, why: str) -> None:
         self.unread.append({"area": area, "why": why})
 
     def proc(self, name: str) -> str:
         return fileio.fsdecode(fileio.read_file("/proc/%d/%s" % (self.pid, name), TABLE_LIMIT))
 
+    def status(self) -> dict[str, list[str]]:
+        """proc_pid_status(5) of init: {field: words}."""
+        return {line.partition(":")[0]: line.partition(":")[2].split() for line in self.proc("status").split("\n")}
 
-LOOKS = (
-    ("namespaces", mounts.namespaces), ("mounts", mounts.mounts), ("cgroup", groups.cgroup), ("devices", groups.devices),
-    ("resctrl", groups.resctrl), ("settings", settings.look), ("capabilities", process.privileges), ("labels", process.labels),
-    ("limits", process.limits), ("scheduling", process.scheduling), ("personality", process.personality),
+
+# (area, the parts that are asked one after another, or a function): what can't be read ends one of these only.
+LOOKS: tuple[tuple[str, tuple[str, ...] | Callable[[Drift], None]], ...] = (
+    ("namespaces", ("namespaces",)), ("mounts", mounts.look), ("cgroup", groups.cgroup), ("devices", ("resources",)), ("resctrl", ("rdt",)),
+    ("settings", settings.look), ("capabilities", ("capabilities", "seccomp", "user")), ("labels", ("labels",)),
+    ("limits", ("rlimits", "oom")), ("scheduling", ("scheduling",)), ("personality", ("personality",)),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Compares control files, device rules and the resctrl group of a container with the plan."""
+"""Compares the control files of a container with those that its plan would write."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from pyrunc.errors import errno_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pyrunc.engine.diff import Drift
     from pyrunc.engine.shapes import ControlFile
 
@@ -20,13 +18,7 @@ PAGE = 4096
 
 def cgroup(drift: Drift) -> None:
     """Compares the control files, and checks whether init is still in its cgroup."""
-    plans = drift.plans
-    if drift.cgroups is not None and planner.entry(plans, "cgroups"):
-        plans = {
-            **plans,
-            "cgroups": {**plans["cgroups"], "paths": drift.cgroups},
-        }  # the actual paths; with systemd they are only known after the start
-    for row in _last(cgroup_preview.files(plans)):
+    for row in _last(cgroup_preview.files(drift.plans, drift.cgroups)):
         try:
             seen = fileio.fsdecode(fileio.read_file(row["file"], 1 << 16)).strip()
         except OSError as e:
@@ -49,7 +41,7 @@ def _last(rows: list[ControlFile]) -> list[ControlFile]:
 
 
 def _place(drift: Drift) -> None:
-    known = (planner.entry(drift.plans, "cgroups") or {}).get("paths") or {}
+    known = planner.module("cgroups").planned_paths(drift.plans)
     for line in drift.proc("cgroup").split("\n"):
         _number, _colon, rest = line.partition(":")
         names, _colon, path = rest.partition(":")
@@ -100,85 +92,3 @@ def numbers(text: str) -> set[int]:
         if low.isdigit():
             found.update(range(int(low), min(int(high or low), int(low) + 8192) + 1))
     return found
-
-
-# -- devices -------------------------------------------------------------------------------------------------------------
-
-
-def devices(drift: Drift) -> None:
-    """v1 shows its list. v2 has a program that can't be read back, but programs can be compared by their tags."""
-    cgroups, entry = planner.entry(drift.plans, "cgroups") or {}, planner.entry(drift.plans, "resources") or {}
-    paths = cgroups.get("paths") if drift.cgroups is None else drift.cgroups
-    if not paths or "devices" not in entry or entry["in_userns"]:
-        return  # in a user namespace the kernel accepts no rules, and no nodes can be created
-    if cgroups["version"] == 2:
-        _program(drift, paths["unified"], entry["devices"], cgroups["rootless"])
-    elif "devices" in paths:
-        _list(drift, paths["devices"], entry["devices"])
-
-
-def _list(drift: Drift, path: str, rules: Any) -> None:
-    from pyrunc.cgroup import devices_rules
-
-    wanted = devices_rules.Rules(rules)
-    seen_default, seen = devices_rules.listed(fileio.fsdecode(fileio.read_file(path + "/devices.list", 1 << 20)))
-    pointer = "/linux/resources/devices"
-    if wanted.default != seen_default:
-        words = ("denied", "allowed")
-        drift.differs("devices", "rules: all others", words[wanted.default], words[seen_default], pointer)
-    elif wanted.default:
-        if wanted.exceptions:
-            drift.miss("devices", "version 1 does not show the rules of a cgroup that allows all other devices")
-    else:
-        for key in sorted(wanted.exceptions.keys() | seen.keys()):
-            planned, there = (devices_rules.text(key, found[key]) if key in found else None for found in (wanted.exceptions, seen))
-            if planned != there:
-                drift.differs("devices", "rules: " + devices_rules.text(key, "").strip(), planned, there, pointer)
-
-
-def _program(drift: Drift, path: str, rules: Any, optional: bool) -> None:
-    from pyrunc.cgroup import devices_bpf, fs
-
-    try:
-        planned, seen = devices_bpf.tags(path, rules)
-    except OSError as e:
-        if not (optional and e.errno in fs.REFUSED):
-            drift.miss("devices", "the program of the rules: %s" % errno_text(e.errno))
-        return  # optional: create was not allowed to load one either
-    if planned is None:
-        wrong = seen != [] and drift.plans["cgroups"]["manager"] != "systemd"  # which attaches its own program
-    else:
-        wrong = planned not in seen  # other programs can only deny more
-    if wrong:
-        words = ["program %s" % tag for tag in seen]
-        shown = "no program" if planned is None else "program " + planned
-        drift.differs("devices", "rules", shown, ", ".join(words) or None, "/linux/resources/devices")
-
-
-# -- resctrl -------------------------------------------------------------------------------------------------------------
-
-
-def resctrl(drift: Drift) -> None:
-    """Compares the lines of the group, and checks whether init is in it."""
-    entry = planner.entry(drift.plans, "rdt")
-    if not entry:
-        return
-    rdt = planner.module("rdt")
-    try:
-        seen = rdt.current(entry)
-    except FileNotFoundError:
-        drift.differs("resctrl", "group", "/" + entry["group"], None, "/linux/intelRdt")
-        return
-    for line in entry["schemata"]:
-        for resource, domains in rdt.parse([line]).items():
-            for domain, value in domains.items():
-                there = (seen.get(resource) or {}).get(domain)
-                if not rdt.is_value(entry, resource, value, there):
-                    drift.differs("resctrl", "%s:%s" % (resource, domain), value, there, "/linux/intelRdt")
-    try:
-        rows = drift.proc("cpu_resctrl_groups").split("\n")
-    except FileNotFoundError:
-        return  # before Linux 5.6
-    group = next((row[len("res:") :] for row in rows if row.startswith("res:")), "")
-    if group and group.strip("/") != entry["group"]:
-        drift.differs("resctrl", "group", "/" + entry["group"], group, "/linux/intelRdt/closID")

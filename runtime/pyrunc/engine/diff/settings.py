@@ -12,7 +12,7 @@ from _signal import SIGCHLD, SIGKILL
 
 from pyrunc import fileio, jsonio
 from pyrunc.engine import barrier, child, planner
-from pyrunc.errors import StateError, StepFailure, errno_text, escape_pointer
+from pyrunc.errors import StateError, StepFailure, errno_text
 from pyrunc.linux import _syscalls, fs, jsonbytes, ns, pidfd, proc
 from pyrunc.linux import prctl as _prctl
 
@@ -21,21 +21,24 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     from pyrunc.engine.diff import Drift
+    from pyrunc.parts.sides import Setting
 
 LIMIT = 1 << 24
 VALUE_LIMIT = 1 << 17
-NAMES = (("hostname", "sys/kernel/hostname"), ("domainname", "sys/kernel/domainname"))
 
 
 def look(drift: Drift) -> None:
-    names, sysctls = planner.entry(drift.plans, "uts") or {}, planner.entry(drift.plans, "sysctls") or {}
-    rows = [("names", key, path, names[key], "/" + key) for key, path in NAMES if key in names]
-    for name, path, value in sysctls.get("list") or ():
-        rows.append(("sysctls", name, "sys/" + path, value, "/linux/sysctl/" + escape_pointer(name)))
+    rows: list[Setting] = []
+    kinds: list[str] = []
+    for part in ("uts", "sysctls"):
+        entry: Any = planner.entry(drift.plans, part)
+        if entry is not None:
+            settings, shown_in = planner.module("drift." + part).settings(entry)
+            rows += settings
+            kinds += shown_in
     if not rows:
         return
-    spaces = dict.fromkeys([*(["uts"] if names else ()), *(sysctls.get("foreign") or ())])
-    found = inside(drift.pid, drift.start_time, list(spaces), [row[2] for row in rows])
+    found = inside(drift.pid, drift.start_time, list(dict.fromkeys(kinds)), [row[2] for row in rows])
     for (area, what, _path, planned, pointer), (number, seen) in zip(rows, found, strict=True):
         if number and number != errno.ENOENT:
             drift.miss(area, "%s: %s" % (what, errno_text(number)))

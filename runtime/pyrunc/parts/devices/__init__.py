@@ -6,8 +6,8 @@ and numbers are right (CVE-2026-41579: an image's /dev that leads elsewhere; CVE
 /dev/console.
 """
 
-from pyrunc.parts.devices.live import live_make, live_plan, live_remove, live_source
+from pyrunc.parts.devices.live import changed, live_binds, live_make, live_plan, live_remove, live_source
 from pyrunc.parts.devices.make import host_answer, init_make
 from pyrunc.parts.devices.plan import plan
 
-__all__ = ["host_answer", "init_make", "live_make", "live_plan", "live_remove", "live_source", "plan"]
+__all__ = ["changed", "host_answer", "init_make", "live_binds", "live_make", "live_plan", "live_remove", "live_source", "plan"]

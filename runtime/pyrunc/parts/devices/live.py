@@ -13,10 +13,10 @@ from pyrunc.parts.devices.plan import planned
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import TypedDict
 
-    from pyrunc.parts.devices.plan import Device, Given
+    from pyrunc.parts.devices.plan import Device, Entry, Given
     from pyrunc.parts.sides import Context, HostRun, InitRun
 
     class Live(TypedDict):
@@ -42,6 +42,11 @@ def live_plan(device: Given, pointer: str, ctx: Context) -> Live:
         "mount_ns": False,  # if nodes can't be created, binds are used from the start
         "shared": _file_systems(),
     }
+
+
+def live_binds(entries: Sequence[Live]) -> bool:
+    """Whether one of them is bound from the host."""
+    return any(entry["bind"] for entry in entries)
 
 
 def live_source(entry: Live, _run: HostRun) -> int | None:
@@ -110,3 +115,11 @@ def _take(folder: int, name: str, node: Device, run: InitRun) -> None:
     finally:
         posix.close(fd)
     fs.unlink(name, dir_fd=folder)
+
+
+def changed(entry: Entry | None, added: Sequence[Live], removed: Sequence[Live]) -> Entry:
+    """The plan once the nodes of a running container have changed."""
+    gone = {one["node"]["path"] for one in [*added, *removed]}
+    nothing: Entry = {"nodes": [], "links": [], "dev": False, "own_dev": False, "bind": False, "mount_ns": False}
+    before = entry or nothing
+    return {**before, "nodes": [node for node in before["nodes"] if node["path"] not in gone] + [one["node"] for one in added]}

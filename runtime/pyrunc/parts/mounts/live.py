@@ -63,6 +63,17 @@ def check(entry: Entry) -> None:
             raise Refusal("live-option", words, item["pointer"] + "/options", "remove the option")
 
 
+def needs_own_namespace(entry: Entry) -> bool:
+    """Whether mounts are made in a mount namespace of the container's user namespace: there it may mount, and what the host's mounts forbid
+    stays forbidden."""
+    return entry["userns"]
+
+
+def items(entry: Entry) -> list[Item]:
+    """What make() and attach() take, in order."""
+    return entry["list"]
+
+
 def make(item: Item, entry: Entry, run: AskRun) -> int:
     """-> fd of the detached mount. Runs in the host's mount namespace, or in a copy of it that the container's user namespace owns. Uses
     run.ask. OSError, StepFailure."""

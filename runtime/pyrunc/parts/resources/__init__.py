@@ -12,10 +12,11 @@ from pyrunc.parts.resources.limits import POINTER, READERS, check_memory, device
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any, TypedDict
 
     from pyrunc.parts.cgroups import Entry as Cgroups
+    from pyrunc.parts.plans import Plans
     from pyrunc.parts.resources.limits import Blkio, Cpu, GivenRule, Memory, Network, Pids, Resources, Rule
     from pyrunc.parts.sides import Context, HostRun
 
@@ -225,3 +226,20 @@ def _apply_devices(entry: Entry, paths: dict[str, str], cgroups: Cgroups) -> Non
     if entry["in_userns"] or (cgroups["rootless"] and "devices" not in paths):
         return  # the kernel accepts rules only from the initial user namespace; device nodes can't be created in another one either
     devices_rules.apply_v1(paths["devices"], entry["devices"])
+
+
+def put_back_devices(stored: Entry, changed: Entry, run: HostRun) -> None:
+    """Takes a change_devices back: the stored rules are in force again."""
+    set_devices(stored["devices"], changed, run)
+
+
+def preview(plans: Plans, open_group: Callable[[str, str], Any], paths: dict[str, str] | None = None) -> None:
+    """Has the driver write the limits of a plan to groups that only take notes: open_group(path, key). paths: where the container's
+    cgroups are, if that is known better than planned. StepFailure, OSError."""
+    cgroups, entry = plans.get("cgroups"), plans.get("resources")
+    paths = cgroups.get("paths") if cgroups and paths is None else paths
+    if not cgroups or not entry or not paths:
+        return
+    from pyrunc.cgroup import v1, v2
+
+    (v2 if cgroups["version"] == 2 else v1).apply(paths, entry, open_group)

@@ -1,0 +1,35 @@
+"""Device nodes that are bind mounts of the host's nodes of that name."""
+
+from __future__ import annotations
+
+from pyrunc.linux import constants as c
+from pyrunc.linux import mount
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.parts.devices.plan import Entry
+    from pyrunc.parts.sides import External, HostRun
+
+NODE = c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NOEXEC  # as parts/devices/make.py for bound nodes
+
+
+def bound(entry: Entry) -> list[str]:
+    """Their paths; fifos are made in the container in any case."""
+    return [node["path"] for node in entry["nodes"] if node["type"] != "p"] if entry["bind"] else []
+
+
+def external(entry: Entry, _run: HostRun) -> list[External]:
+    return [
+        {
+            "part": "devices", "name": path, "source": path, "bind": False, "recursive": False, "follow": False, "by_itself": False,
+            "pointer": "/linux/devices", "item": None,
+        }
+        for path in bound(entry)
+    ]  # fmt: skip
+
+
+def clone(source: External, _run: HostRun, around: str | None = None) -> int:
+    """-> fd of a detached mount of the node, or of the mount that it lies on."""
+    tree = mount.clone(around or source["source"], flags=c.AT_SYMLINK_NOFOLLOW)
+    mount.setattr(tree, NODE, 0)
+    return tree

@@ -1,0 +1,62 @@
+"""Masked and read-only paths: a masked file is a bind of the host's /dev/null, a read-only path one of itself."""
+
+from __future__ import annotations
+
+import posix
+
+from pyrunc.errors import StepFailure
+from pyrunc.linux import constants as c
+from pyrunc.linux import fs, mount, paths
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pyrunc.parts.paths import Entry
+    from pyrunc.parts.plans import Plans
+    from pyrunc.parts.sides import External, HostRun
+
+NULL = "/dev/null"
+NULL_DEVICE = (1, 3)
+COVER = c.MOUNT_ATTR_RDONLY | c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NOEXEC  # as parts/paths.py has it for masked files
+
+
+def masked_files(entry: Entry, root_fd: int) -> Iterator[str]:
+    """Masked paths that are files; covers of directories are file systems of the container's own."""
+    for path, _pointer in entry["masked"]:
+        try:
+            fd = paths.resolve(root_fd, path)
+        except OSError:
+            continue
+        if fs.kind(fd) != c.S_IFDIR:
+            yield path
+        posix.close(fd)
+
+
+def readonly(plans: Plans) -> list[str]:
+    """Paths that are made read-only."""
+    entry = plans.get("paths")
+    return [path for path, _pointer in entry["readonly"]] if entry else []
+
+
+def external(entry: Entry, _run: HostRun) -> list[External]:
+    """The host's /dev/null, if something is masked."""
+    if not entry["masked"]:
+        return []
+    return [
+        {
+            "part": "paths", "name": NULL, "source": NULL, "bind": False, "recursive": False, "follow": False, "by_itself": False,
+            "pointer": "/linux/maskedPaths", "item": None,
+        }
+    ]  # fmt: skip
+
+
+def clone(source: External, _run: HostRun, around: str | None = None) -> int:
+    """-> fd of a detached mount of the source, or of the mount that it lies on."""
+    tree = mount.clone(around or source["source"], flags=c.AT_SYMLINK_NOFOLLOW)
+    if fs.char_device(posix.stat(NULL)) != NULL_DEVICE:
+        posix.close(tree)
+        words = "the host's /dev/null is not the null device (c 1:3)"
+        raise StepFailure("bad-null-device", words, "restore.mounts", "host", source["pointer"], path=around or NULL)
+    mount.setattr(tree, COVER, 0)
+    return tree
