@@ -61,7 +61,7 @@ def mounted(pid: int | str) -> MountTable:
 
 
 def asked_of(run: Run, part: str, name: str, *more: Any) -> Any:
-    """What a function of parts/criu says of the part's plan; nothing where it has none."""
+    """Calls a function of parts/criu with the part's plan; () if it has none."""
     entry: Any = planner.entry(run.plans, part)
     return () if entry is None else getattr(planner.module("criu." + part), name)(entry, *more)
 

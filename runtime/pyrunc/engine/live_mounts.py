@@ -162,6 +162,7 @@ def _run(state_dir: StateDir, options: Mapping[str, Any]) -> Run:
 def _go(run: Run, act: Act, work: Any, made: Made) -> None:
     """Starts the child, which does act(run, work), and answers it until it is done. made(notes) is called before GO."""
     opened: list[int] = []
+    planner.module("root")  # loaded here: the child imports nothing
     cancel = run.cancel = signals.Cancel()
     try:
         joins = _open(run, opened, act is _nodes)
@@ -340,7 +341,7 @@ def _enter(run: Run, mount_ns_fd: int) -> None:
     """Enters the mount namespace. If it is the container's own, its root is the container's root; init's root may be in another namespace
     by now."""
     ns.join(mount_ns_fd, "mount")
-    if run.plans["root"]["own_ns"]:
+    if planner.module("root").has_own_namespace(run.plans):
         run.root_fd = posix.open("/", posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
 
 

@@ -462,18 +462,18 @@ def _removals(record: Record) -> list[Removal]:
     return removals
 
 
-# --- what other commands ask of a plan
+# --- questions of other commands
 
 
 def planned_paths(plans: Plans) -> dict[str, str]:
-    """{key: directory} of the cgroups, also of plans that were damaged: {} where they name none."""
+    """{key: directory} of the cgroups; {} for a damaged plan that has none."""
     entry: object = plans.get("cgroups") if type(plans) is dict else None
     paths = entry.get("paths") if type(entry) is dict else None
     return paths if type(paths) is dict else {}
 
 
 def salvaged(state: State) -> dict[str, object] | None:
-    """What undo_make takes in place of a plan that can't be read, from what the state has recorded; None where nothing was made."""
+    """A substitute for an unreadable plan, for undo_make, from the state's record; None if nothing was created."""
     made = state.get("cgroups")
     if not made:
         return None
@@ -482,10 +482,10 @@ def salvaged(state: State) -> dict[str, object] | None:
 
 
 def is_rootless(plans: Plans) -> bool:
-    """Whether the container may go without cgroups, and so without what they enforce."""
+    """Whether the container may run without cgroups, and so without what they enforce."""
     return plans["cgroups"]["rootless"]
 
 
 def freezer(plans: Plans, paths: dict[str, str]) -> str | None:
-    """The one of the container's directories that freezes it; None where none does."""
+    """The container's directory that can freeze it, or None."""
     return paths.get("freezer") or (paths.get("unified") if plans["cgroups"]["version"] == 2 else None)

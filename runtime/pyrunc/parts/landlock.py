@@ -211,5 +211,5 @@ def op_late(entry: Entry, run: TailRun) -> Op | None:
 
 
 def check_restorable(_entry: Entry) -> None:
-    """Refused: CRIU would leave the domain out of the processes that it makes, which would then run with fewer walls than was asked for."""
-    raise Refusal("landlock-domain", "CRIU does not restore Landlock domains", POINTER, "leave the annotation out")
+    """Refused: CRIU would not restore the domain, so the processes would run with fewer restrictions than the config requires."""
+    raise Refusal("landlock-domain", "CRIU does not restore Landlock domains", POINTER, "remove the annotation")

@@ -124,6 +124,6 @@ def pidfd_receiver(entry: Entry) -> str | None:
 
 
 def annotation(plans: Plans, key: str) -> str | None:
-    """Its value, as far as the config may give it; None without one."""
+    """The value of an annotation that was accepted, or None."""
     entry = plans.get("meta")
     return entry["annotations"].get(key) if entry else None

@@ -273,9 +273,9 @@ def _clone_failure(entry: Entry, e: CallError) -> StepFailure:
 
 
 def check_restorable(entry: Entry) -> None:
-    """Refused: a cgroup namespace that was joined, which CRIU restores as a new one only."""
+    """Refused: a joined cgroup namespace, because CRIU can only restore a new one."""
     if "cgroup" in entry["join"]:
-        hint = "CRIU restores it as a new one only: leave the path out"
+        hint = "CRIU can only restore it as a new one: remove the path"
         raise Refusal("joined-cgroup-namespace", "Do not know how to handle namespace cgroup", entry["pointers"]["cgroup"], hint)
 
 

@@ -82,7 +82,7 @@ def rows(limits: Sequence[Given]) -> list[Row]:
 
 
 def changed(limits: Sequence[Given]) -> Entry:
-    """The plan once the limits have become those: `update` has set them."""
+    """The plan after `update` has set these limits."""
     return {"list": rows(limits)}
 
 

@@ -231,7 +231,7 @@ def mount_on(entry: Entry, folder: str) -> int:
 
 
 def keep_readonly(entry: Entry, root_fd: int) -> None:
-    """restore: a root that is read-only becomes so when all is laid out in it: CRIU takes its flags from here, not from the images."""
+    """restore: makes a read-only root read-only once everything is mounted in it: CRIU takes its flags from here, not from the images."""
     if entry["readonly"]:
         mount.make_readonly(root_fd, *mount.PATIENCE)
 
@@ -242,7 +242,7 @@ def has_own_namespace(plans: Plans) -> bool:
 
 
 def sends(plans: Plans) -> bool:
-    """Whether the host sees what is mounted in the root, as the config asks for."""
+    """Whether mounts in the root propagate to the host, as the config requests."""
     return plans["root"]["propagation"] in ("shared", "rshared")
 
 

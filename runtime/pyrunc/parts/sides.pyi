@@ -158,19 +158,19 @@ class ExecRun(HostRun, TailRun, Protocol):
     container: Any  # store.StateDir of the container, which exec does not change
 
 class Drift(Protocol):
-    """What parts/drift tells of a container that lives, and what it may look at."""
+    """What parts/drift may use: the plan and a running container, and where to report differences."""
 
     plans: Plans
     pid: int  # of init
-    cgroups: dict[str, str] | None  # where they are; None: where the plan says
-    started: bool  # the program runs: some things happen only then
+    cgroups: dict[str, str] | None  # the actual ones; None: those of the plan
+    started: bool  # the program is running, so everything is applied
     def differs(self, area: str, what: str, planned: Any, seen: Any, pointer: str | None = None) -> None: ...
-    def miss(self, area: str, why: str) -> None: ...  # it can't be read from here
-    def proc(self, name: str) -> str: ...  # a file of init's directory in /proc
+    def miss(self, area: str, why: str) -> None: ...  # it can't be read
+    def proc(self, name: str) -> str: ...  # a file in init's /proc directory
     def status(self) -> dict[str, list[str]]: ...  # of proc_pid_status(5): {field: words}
 
 class Mounted(Protocol):
-    """What is mounted in a container."""
+    """The mounts of a container."""
 
     root_fd: int
     def root_flags(self) -> set[str] | None: ...
@@ -179,15 +179,15 @@ class Mounted(Protocol):
 Setting: TypeAlias = tuple[str, str, str, str, str]  # area, name, file below /proc, what is planned, pointer
 
 class External(TypedDict):
-    """A mount that comes from outside of the container, as parts/criu has it for restore."""
+    """A mount with a source outside of the container, for restore."""
 
     part: str  # whose parts/criu module clones it
     name: str  # in the images
     source: str  # on this host
-    bind: bool  # of the config's bind mounts: the source may have been named by links of the image, and may hold read-only paths
-    recursive: bool  # with what is mounted below it
+    bind: bool  # a bind mount of the config, not a masked path, a node or a cgroup
+    recursive: bool  # with the mounts below it
     follow: bool  # the source may be a link
-    by_itself: bool  # it is never laid out together with the mount that it lies on
+    by_itself: bool  # never cloned together with the mount that contains it
     pointer: str
     item: Any  # the part's own
 

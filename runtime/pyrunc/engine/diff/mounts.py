@@ -1,4 +1,4 @@
-"""What is mounted in a container: the mounts of the config, masks, read-only paths, the root and device nodes are compared with it."""
+"""Compares mounts, masked and read-only paths, the root and device nodes of a container with the plan."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Mounted:
         self.root_fd = root_fd
 
     def root_flags(self) -> set[str] | None:
-        """Of the mount that is the root; None where the table does not show it."""
+        """The flags of the root mount; None if the table does not contain it."""
         found = self.table.get(paths.mount_id(self.root_fd))
         return found["flags"] if found is not None else None
 
     def at(self, path: str) -> dict[str, Any] | None:
-        """The mount that a path leads to, with "root": whether the path is its root; None where nothing is."""
+        """The mount that a path leads to, with "root": whether the path is its root; None if the path does not exist."""
         try:
             fd = paths.resolve(self.root_fd, path)
         except OSError as e:
@@ -43,7 +43,7 @@ class Mounted:
 
 
 def look(drift: Drift) -> None:
-    """Each by what its path leads to now. A container in our mount namespace has nothing that is its own."""
+    """Looks up each path in the container as it is now. Does nothing if the container shares our mount namespace."""
     if planner.module("namespaces").is_shared(drift.plans, "mount"):
         return
     table = {}

@@ -1,4 +1,4 @@
-"""Device nodes that are bind mounts of the host's nodes of that name."""
+"""Device nodes that are bind mounts of the host's nodes with the same name."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from pyrunc.parts.devices.plan import Entry
     from pyrunc.parts.sides import External, HostRun
 
-NODE = c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NOEXEC  # as parts/devices/make.py for bound nodes
+NODE = c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NOEXEC  # as in parts/devices/make.py for bound nodes
 
 
 def bound(entry: Entry) -> list[str]:
-    """Their paths; fifos are made in the container in any case."""
+    """Their paths; fifos are always created in the container."""
     return [node["path"] for node in entry["nodes"] if node["type"] != "p"] if entry["bind"] else []
 
 
@@ -29,7 +29,7 @@ def external(entry: Entry, _run: HostRun) -> list[External]:
 
 
 def clone(source: External, _run: HostRun, around: str | None = None) -> int:
-    """-> fd of a detached mount of the node, or of the mount that it lies on."""
+    """-> fd of a detached mount of the node, or of the mount that contains it."""
     tree = mount.clone(around or source["source"], flags=c.AT_SYMLINK_NOFOLLOW)
     mount.setattr(tree, NODE, 0)
     return tree

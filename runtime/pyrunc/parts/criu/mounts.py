@@ -1,4 +1,5 @@
-"""Mounts whose source is the host's: bind mounts, and cgroup mounts without a cgroup namespace, which are binds of the host's directories."""
+"""Mounts with a source on the host: bind mounts, and cgroup mounts without a cgroup namespace, which are bind mounts of the host's
+directories."""
 
 from __future__ import annotations
 
@@ -19,12 +20,12 @@ if TYPE_CHECKING:
 
 
 def binds(entry: Entry) -> list[tuple[str, bool]]:
-    """[(destination, whether what is mounted below the source comes along)]"""
+    """[(destination, whether mounts below the source are included)]"""
     return [(item["destination"], bool(item["flags"] & c.MS_REC)) for item in entry["list"] if item["kind"] == "bind"]
 
 
 def cgroup_places(entry: Entry) -> list[str]:
-    """Destinations of the cgroup mounts that are binds."""
+    """Destinations of the cgroup mounts that are bind mounts."""
     return [] if entry["cgroupns"] else [item["destination"] for item in entry["list"] if item["kind"] == "cgroup"]
 
 
@@ -48,7 +49,7 @@ def _source(item: Item, name: str, source: str) -> External:
 
 
 def _cgroups(run: HostRun, where: str) -> list[tuple[str, str]]:
-    """The container's cgroups on this host by the place at which their binds are; see parts/mounts/cgroupfs.py."""
+    """[(path in the container, cgroup of the container on this host)] of the bind mounts; see parts/mounts/cgroupfs.py."""
     own = run.state_dir.state.get("cgroup_paths") or {}
     layout = hierarchies.layout()
     if layout.version == 2:
@@ -61,7 +62,7 @@ def _cgroups(run: HostRun, where: str) -> list[tuple[str, str]]:
 
 
 def clone(source: External, run: HostRun, around: str | None = None) -> int:
-    """-> fd of a detached mount as create makes it; around: not of the source, but of the mount at this place, which the source lies on."""
+    """-> fd of a detached mount, like that of create. around: the mount point of the mount that contains the source, to clone instead."""
     item = source["item"]
     if not source["bind"]:
         tree = mount.clone(source["source"])
@@ -69,7 +70,9 @@ def clone(source: External, run: HostRun, around: str | None = None) -> int:
         return tree
     if around is not None:
         item = {**item, "source": around, "flags": item["flags"] & ~c.MS_REC}
-    if item["idmap"] is not None and not item["idmap"]["uid"]:  # the container's user namespace is not there yet: its maps are in the plan
+    if (
+        item["idmap"] is not None and not item["idmap"]["uid"]
+    ):  # the container's user namespace does not exist yet: its maps are in the plan
         item = {**item, "idmap": {**item["idmap"], **_maps(run)}}
     trees: list[int]
     _answer, trees = host.host_answer({"list": [item], "userns": False, "cgroupns": False}, run, {"index": 0})

@@ -1,4 +1,4 @@
-"""Namespaces that a container has joined: CRIU leaves some of them alone and joins the others anew (criu.org/External_net_ns, join_ns)."""
+"""Namespaces that a container has joined: CRIU does not touch some of them and joins the others (criu.org/External_net_ns, join_ns)."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
     Message = dict[str, Any]  # of CRIU's protocol
 
-EXTERNAL = {"network": "net", "pid": "pid"}  # kinds that CRIU leaves alone when they are shared; the others it joins anew by `join_ns`
+EXTERNAL = {"network": "net", "pid": "pid"}  # kinds that CRIU does not touch if they are shared; it joins the others with `join_ns`
 KEYS = {"network": "extRootNetNS", "pid": "extRootPidNS"}
 JOINED = {"network": "net", "pid": "pid", "mount": "mnt", "uts": "uts", "ipc": "ipc", "user": "user", "time": "time"}
 
 
 def dumped(entry: Entry, pid: int) -> list[str]:
-    """["net[INODE]:extRootNetNS"]: those that CRIU leaves alone; pid is a process of the container."""
+    """["net[INODE]:extRootNetNS"]: those that CRIU does not touch; pid is a process of the container."""
     found = []
     for kind, name in EXTERNAL.items():
         if kind in entry["join"]:
@@ -28,7 +28,7 @@ def dumped(entry: Entry, pid: int) -> list[str]:
 
 
 def restored(entry: Entry, run: HostRun, first_fd: int) -> tuple[list[int], list[Message], list[Message]]:
-    """(descriptors to hand to CRIU, inherit_fd, join_ns) for the namespaces that host_open has opened into run.fds."""
+    """(descriptors to pass to CRIU, inherit_fd, join_ns) for the namespaces that host_open has opened into run.fds."""
     fds: list[int] = []
     inherited: list[Message] = []
     joined: list[Message] = []

@@ -1,4 +1,4 @@
-"""Masked and read-only paths: a masked file is a bind of the host's /dev/null, a read-only path one of itself."""
+"""Masked and read-only paths: a masked file is a bind mount of the host's /dev/null, a read-only path is a bind mount of itself."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 NULL = "/dev/null"
 NULL_DEVICE = (1, 3)
-COVER = c.MOUNT_ATTR_RDONLY | c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NOEXEC  # as parts/paths.py has it for masked files
+COVER = c.MOUNT_ATTR_RDONLY | c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NOEXEC  # as in parts/paths.py for masked files
 
 
 def masked_files(entry: Entry, root_fd: int) -> Iterator[str]:
-    """Masked paths that are files; covers of directories are file systems of the container's own."""
+    """Masked paths that are files; directories are covered by file systems that belong to the container."""
     for path, _pointer in entry["masked"]:
         try:
             fd = paths.resolve(root_fd, path)
@@ -40,7 +40,7 @@ def readonly(plans: Plans) -> list[str]:
 
 
 def external(entry: Entry, _run: HostRun) -> list[External]:
-    """The host's /dev/null, if something is masked."""
+    """The host's /dev/null, if there are masked paths."""
     if not entry["masked"]:
         return []
     return [
@@ -52,7 +52,7 @@ def external(entry: Entry, _run: HostRun) -> list[External]:
 
 
 def clone(source: External, _run: HostRun, around: str | None = None) -> int:
-    """-> fd of a detached mount of the source, or of the mount that it lies on."""
+    """-> fd of a detached mount of the source, or of the mount that contains it."""
     tree = mount.clone(around or source["source"], flags=c.AT_SYMLINK_NOFOLLOW)
     if fs.char_device(posix.stat(NULL)) != NULL_DEVICE:
         posix.close(tree)

@@ -45,7 +45,7 @@ def live_plan(device: Given, pointer: str, ctx: Context) -> Live:
 
 
 def live_binds(entries: Sequence[Live]) -> bool:
-    """Whether one of them is bound from the host."""
+    """Whether any of them is a bind mount of the host's node."""
     return any(entry["bind"] for entry in entries)
 
 
@@ -118,7 +118,7 @@ def _take(folder: int, name: str, node: Device, run: InitRun) -> None:
 
 
 def changed(entry: Entry | None, added: Sequence[Live], removed: Sequence[Live]) -> Entry:
-    """The plan once the nodes of a running container have changed."""
+    """The plan after nodes of a running container were added and removed."""
     gone = {one["node"]["path"] for one in [*added, *removed]}
     nothing: Entry = {"nodes": [], "links": [], "dev": False, "own_dev": False, "bind": False, "mount_ns": False}
     before = entry or nothing

@@ -1,2 +1,2 @@
-"""How the plans of the parts show in a container that lives, for `diff`: compare(entry, drift) tells drift what differs. A module belongs to the
-part whose name it has; no other command loads it. Reads only."""
+"""Compares the plans of the parts with a running container, for `diff`: compare(entry, drift) reports differences to drift. Each module
+belongs to the part with its name; no other command loads it. Read-only."""

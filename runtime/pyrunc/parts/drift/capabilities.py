@@ -29,8 +29,8 @@ def compare(entry: Entry, drift: Drift) -> None:
 
 
 def after_exec(entry: dict[str, Any], uid: int) -> dict[str, Any]:
-    """What execve makes of the sets (capabilities(7)): root gets all that the bounding set has, unless noNewPrivileges is set; others keep
-    the ambient set. The program's file is taken for one without capabilities of its own."""
+    """The sets after execve (capabilities(7)): root gets the whole bounding set, unless noNewPrivileges is set; others keep the ambient
+    set. The program's file is assumed to have no file capabilities."""
     gained = entry["ambient"]
     if uid == 0:
         gained = entry["bounding"] | entry["inheritable"]

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def compare(entry: Entry, drift: Drift) -> None:
-    """The profile that init runs under. It is put on by execve, so before start there is none."""
+    """execve applies the profile, so before start there is none."""
     for key, pointer in (("apparmor", "/process/apparmorProfile"), ("selinux", "/process/selinuxLabel")):
         planned = entry.get(key)
         if planned is not None and drift.started:
@@ -19,7 +19,7 @@ def compare(entry: Entry, drift: Drift) -> None:
 
 
 def _label(drift: Drift, key: str) -> str:
-    """'profile (enforce)' of AppArmor without the mode; a context of SELinux as it is."""
+    """AppArmor's 'profile (enforce)' without the mode; an SELinux context unchanged."""
     if key == "apparmor":
         try:
             text = drift.proc("attr/apparmor/current")

@@ -1,4 +1,4 @@
-"""The mounts of the config, each by what its destination leads to now."""
+"""The mounts of the config, looked up at their destinations."""
 
 from __future__ import annotations
 

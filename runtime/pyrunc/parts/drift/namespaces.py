@@ -30,7 +30,7 @@ def compare(entry: Entry, drift: Drift) -> None:
 
 
 def _inode(path: str) -> int:
-    """0 when the path is gone: the namespace lives on in its processes."""
+    """0 if the path no longer exists; the namespace then exists only through its processes."""
     try:
         return posix.stat(path).st_ino
     except OSError:

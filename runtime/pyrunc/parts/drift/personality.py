@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 
 def compare(entry: Entry, drift: Drift) -> None:
-    """/proc/PID/personality may be read by who may trace the process."""
-    seen = int(drift.proc("personality"), 16) & 0xFF  # the bits above are the program's ELF header's
+    """Reading /proc/PID/personality requires permission to trace the process."""
+    seen = int(drift.proc("personality"), 16) & 0xFF  # the higher bits come from the program's ELF header
     if seen != entry["domain"]:
         names = {number: name for name, number in DOMAINS.items()}
         drift.differs("personality", "domain", names[entry["domain"]], names.get(seen, "%#x" % seen), "/linux/personality/domain")

@@ -1,4 +1,4 @@
-"""The rules of devices; the limits are compared by the control files that the driver would write."""
+"""Device rules. Limits are compared as control files (engine/diff/groups.py)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 def compare(entry: Entry, drift: Drift) -> None:
-    """v1 shows its list. v2 has a program, which the kernel does not give back; but it tells two programs apart."""
+    """v1 shows its list. v2 has a program that can't be read back, but programs can be compared by their tags."""
     cgroups = drift.plans["cgroups"]
     paths = cgroups["paths"] if drift.cgroups is None else drift.cgroups
     if not paths or "devices" not in entry or entry["in_userns"]:
-        return  # in a user namespace the kernel takes no rules, and no nodes can be made
+        return  # in a user namespace the kernel accepts no rules, and no nodes can be created
     if cgroups["version"] == 2:
         _program(drift, paths["unified"], entry["devices"], cgroups["rootless"])
     elif "devices" in paths:

@@ -11,7 +11,8 @@ UNLIMITED = (1 << 64) - 1
 
 
 def compare(entry: Entry, drift: Drift) -> None:
-    """/proc/PID/limits has a line for each in the order of their numbers; prlimit(2) on another user's process takes CAP_SYS_RESOURCE."""
+    """Reads /proc/PID/limits, which has a line for each limit, in the order of their numbers; prlimit(2) on another user's process would
+    require CAP_SYS_RESOURCE."""
     lines = drift.proc("limits").split("\n")[1:]
     for name, number, soft, hard, index in entry["list"]:
         seen = ":".join(word.strip() for word in (lines[number][26:47], lines[number][47:68]))

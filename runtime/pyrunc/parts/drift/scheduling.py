@@ -32,7 +32,7 @@ def _scheduler(drift: Drift, wanted: Sequence[int]) -> None:
     seen = _syscalls.sched_getattr(drift.pid)
     names = {number: name for name, number in POLICIES.items()}
     if wanted[1] & KEEP:
-        return  # what it was before, nobody has recorded
+        return  # the previous value was not recorded
     if seen[0] != wanted[0]:
         drift.differs("scheduling", "policy", names[wanted[0]], names.get(seen[0], str(seen[0])), pointer + "policy")
         return
@@ -40,7 +40,7 @@ def _scheduler(drift: Drift, wanted: Sequence[int]) -> None:
     if wanted[0] == DEADLINE:
         fields = [("runtime", 4), ("deadline", 5), ("period", 6)]
     for name, at in fields:
-        planned = wanted[at] or (wanted[5] if name == "period" else 0)  # no period: the deadline
+        planned = wanted[at] or (wanted[5] if name == "period" else 0)  # without a period, it is the deadline
         if seen[at] != planned:
             drift.differs("scheduling", name, planned, seen[at], pointer + name)
 

@@ -1,4 +1,4 @@
-"""Whether a filter is in force: the kernel does not say which."""
+"""Whether a filter is loaded: the kernel does not show which one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sysctls: each shows in its own namespace only, and is read there."""
+"""Sysctls, which are only visible in their namespace."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def settings(entry: Entry) -> tuple[list[Setting], list[str]]:
-    """(what is to be read below /proc, kinds of the namespaces that it shows in)"""
+    """(files to read below /proc, kinds of the namespaces to read them in)"""
     found: list[Setting] = [
         ("sysctls", name, "sys/" + path, value, "/linux/sysctl/" + escape_pointer(name)) for name, path, value in entry["list"]
     ]

@@ -1,4 +1,4 @@
-"""The ids and groups of init, as the container counts them."""
+"""The ids and groups of init, as seen in the container."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _map(drift: Drift, kind: str) -> str:
 
 
 def inside(number: int, table: str) -> int | str:
-    """An id of ours -> the container's, by a uid_map as we see it; the text '?' where it has none."""
+    """Converts one of our ids to the container's, with a uid_map as we see it; the text '?' if it is not mapped."""
     for line in table.split("\n"):
         fields = [int(word) for word in line.split()]
         if len(fields) == 3 and fields[1] <= number < fields[1] + fields[2]:

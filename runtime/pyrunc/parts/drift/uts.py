@@ -1,4 +1,4 @@
-"""Host name and domain name: each shows in its own namespace only, and is read there."""
+"""Host name and domain name, which are only visible in their namespace."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ NAMES = (("hostname", "sys/kernel/hostname"), ("domainname", "sys/kernel/domainn
 
 
 def settings(entry: Entry) -> tuple[list[Setting], list[str]]:
-    """(what is to be read below /proc, kinds of the namespaces that it shows in)"""
+    """(files to read below /proc, kinds of the namespaces to read them in)"""
     names: dict[str, str] = {**entry}  # type: ignore[dict-item]
     return [("names", key, path, names[key], "/" + key) for key, path in NAMES if key in names], ["uts"]

@@ -64,13 +64,13 @@ def check(entry: Entry) -> None:
 
 
 def needs_own_namespace(entry: Entry) -> bool:
-    """Whether mounts are made in a mount namespace of the container's user namespace: there it may mount, and what the host's mounts forbid
-    stays forbidden."""
+    """Whether mounts are created in a mount namespace that belongs to the container's user namespace: there the child may mount, and
+    restrictions of the host's mounts are kept."""
     return entry["userns"]
 
 
 def items(entry: Entry) -> list[Item]:
-    """What make() and attach() take, in order."""
+    """The items for make() and attach(), in order."""
     return entry["list"]
 
 

@@ -229,13 +229,13 @@ def _apply_devices(entry: Entry, paths: dict[str, str], cgroups: Cgroups) -> Non
 
 
 def put_back_devices(stored: Entry, changed: Entry, run: HostRun) -> None:
-    """Takes a change_devices back: the stored rules are in force again."""
+    """Reverses change_devices: applies the stored rules again."""
     set_devices(stored["devices"], changed, run)
 
 
 def preview(plans: Plans, open_group: Callable[[str, str], Any], paths: dict[str, str] | None = None) -> None:
-    """Has the driver write the limits of a plan to groups that only take notes: open_group(path, key). paths: where the container's
-    cgroups are, if that is known better than planned. StepFailure, OSError."""
+    """Has the driver write the limits of a plan to groups that only record the writes: open_group(path, key). paths: the container's actual
+    cgroups, if they are known. StepFailure, OSError."""
     cgroups, entry = plans.get("cgroups"), plans.get("resources")
     paths = cgroups.get("paths") if cgroups and paths is None else paths
     if not cgroups or not entry or not paths:

@@ -77,7 +77,7 @@ def op_late(entry: Entry, run: TailRun) -> Op | None:
 
 
 def exec_waits(entry: Entry) -> bool:
-    """Whether host_deliver has to know the pid of the process that loads the filter."""
+    """Whether the process must wait until its pid is known, because host_deliver needs it."""
     return entry["notify"]
 
 
