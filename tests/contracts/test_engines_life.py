@@ -25,6 +25,17 @@ def test_create_and_start(engine):
         engine("rm", name).ok()
 
 
+@on(*OF_ROOT)
+def test_a_start_that_fails_leaves_no_state(engine, world):
+    """The kernel refuses the program: whether the engine deletes the container then (podman doesn't) must not matter."""
+    name = engine.create(IMAGE, "/bin/garbage")
+    try:
+        engine("start", "--attach", name)
+        wait_until("no state is left", lambda: not world.state_directories())
+    finally:
+        engine("rm", "--force", name).ok()
+
+
 @everywhere
 def test_wait(engine):
     with engine.running(command=("sh", "-c", "sleep 0.3; exit 6")) as name:

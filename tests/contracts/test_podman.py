@@ -58,6 +58,15 @@ def test_preserved_descriptors(podman, world):
     assert world.run(["sh", "-c", script, "sh", *words], env=podman.env).ok().out == "root"
 
 
+def test_preserved_descriptors_with_holes(podman, world):
+    """They arrive as --preserve-fds=38; those in between are closed."""
+    script = 'exec 9< /etc/passwd 40< /etc/passwd; exec "$@"'
+    show = "head -c 4 <&9; head -c 4 <&40; ls /proc/1/fd"
+    words = podman.argv("run", "--rm", "--preserve-fd=9,40", *podman.create_options("none"), IMAGE, "sh", "-c", show)
+    out = world.run(["bash", "-c", script, "bash", *words], env=podman.env).ok().out
+    assert out.startswith("rootroot") and {"9", "40"} <= set(out[8:].split()) <= {"0", "1", "2", "3", "9", "40"}
+
+
 def test_network_bridge(podman):
     out = podman.run(IMAGE, "sh", "-c", "ip -4 addr show eth0", network="podman").ok().out
     assert "inet 10.88." in out
