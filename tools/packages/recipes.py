@@ -70,7 +70,7 @@ def recipes(dist: pathlib.Path, url: str) -> dict[str, str]:
     }
     found = {}
     for name in NAMES:
-        text = (HERE / name).read_text().replace("@...@ is filled in by recipes.py", "Written by recipes.py")
+        text = (HERE / name).read_text()
         for key, value in words.items():
             text = text.replace("@%s@" % key, value)
         found[name] = text
