@@ -222,6 +222,7 @@ def test_another_extension(tmp_path, change):
     (tmp_path / "pyrunc/linux/_syscalls.abi3.so").write_bytes(EXTENSIONS[change](extension()))
     (tmp_path / "bin").mkdir()
     shutil.copy(PLAIN, tmp_path / "bin/pyrunc")
+    (tmp_path / "root").mkdir(mode=0o700)
     done = call(tmp_path / "bin/pyrunc", "--root", tmp_path / "root", "list")
     if change == "complete":
         assert (done.returncode, done.stderr) == (0, "")
