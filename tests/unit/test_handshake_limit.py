@@ -78,7 +78,14 @@ def test_the_limit_holds_whatever_comes_in_between(links: tuple[handshake.Link, 
 def test_without_a_limit_the_end_is_waited_for(links: tuple[handshake.Link, handshake.Link], woken: Woken) -> None:
     ours, theirs = links
     theirs.sock.send(SYNC)
-    served(ours, woken, lambda _record: theirs.sock.shutdown(2))
+    answered = []
+
+    def answer(record: Any) -> None:
+        answered.append(record[0])
+        theirs.sock.shutdown(2)
+
+    served(ours, woken, answer)
+    assert answered == [handshake.C_SYNC]
 
 
 def test_going_on_is_one_byte(links: tuple[handshake.Link, handshake.Link]) -> None:
