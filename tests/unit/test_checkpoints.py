@@ -8,7 +8,7 @@ import pytest
 
 from pyrunc.cgroup import superblock
 from pyrunc.commands.checkpoint import settings_of
-from pyrunc.engine import checkpoint, criu, criu_external, criu_images
+from pyrunc.engine import checkpoint, criu, criu_external, criu_images, criu_log
 from pyrunc.errors import StepFailure, UsageError
 from pyrunc.linux import protowire
 
@@ -197,11 +197,11 @@ LOG = """(00.000001) Version: 4.1
 
 def errors(folder, text):
     (folder.path / "dump.log").write_text(text)
-    return criu.errors_of(folder.fd, "dump.log")
+    return criu_log.errors_of(folder.fd, "dump.log")
 
 
 def test_errors_of_a_log(folder):
-    assert criu.errors_of(folder.fd, "dump.log") is None
+    assert criu_log.errors_of(folder.fd, "dump.log") is None
     assert errors(folder, LOG) == "the \\x1b[31mcause; what came of it"
     assert errors(folder, "\n".join(LOG.split("\n")[:3])) == "the \\x1b[31mcause"
     assert errors(folder, "nothing\n") is None
@@ -212,15 +212,15 @@ def test_errors_of_a_log(folder):
 
 def test_a_link_in_place_of_the_log(folder):
     (folder.path / "dump.log").symlink_to("/etc/passwd")
-    assert criu.errors_of(folder.fd, "dump.log") is None
+    assert criu_log.errors_of(folder.fd, "dump.log") is None
 
 
 def test_explained(folder):
     (folder.path / "dump.log").write_text(LOG)
-    told = criu.explain(StepFailure("criu-failed", "criu failed: type DUMP errno 0", "criu", "host"), folder.fd, "/logs", "dump.log")
+    told = criu_log.explain(StepFailure("criu-failed", "criu failed: type DUMP errno 0", "criu", "host"), folder.fd, "/logs", "dump.log")
     assert told.sentence() == "criu failed: type DUMP errno 0: the \\x1b[31mcause; what came of it (criu); log file: /logs/dump.log"
     other = StepFailure("other", "something else")
-    assert criu.explain(other, folder.fd, "/logs", "dump.log").sentence() == "something else"
+    assert criu_log.explain(other, folder.fd, "/logs", "dump.log").sentence() == "something else"
 
 
 def test_swept(folder):
@@ -231,7 +231,7 @@ def test_swept(folder):
     (folder.path / "restore.log").write_text(
         "mkdir .criu.cgyard.abcDE1\nand .criu.cgyard.full22/x .criu.cgyard.toolong7 .criu.cgyard.../.."
     )
-    criu.sweep(folder.fd, "restore.log")
+    criu_log.sweep(folder.fd, "restore.log")
     assert sorted(p.name for p in folder.path.glob(".criu*")) == [".criu.cgyard.full22", ".criu.cgyard.other3"]
 
 

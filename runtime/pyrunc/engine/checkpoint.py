@@ -10,7 +10,7 @@ import posix
 
 from pyrunc import fileio, log
 from pyrunc.cgroup import superblock
-from pyrunc.engine import criu, criu_external, lifecycle, netlock, planner, signals, status
+from pyrunc.engine import criu, criu_external, criu_log, lifecycle, netlock, planner, signals, status
 from pyrunc.errors import CallError, StateError, StepFailure, UsageError, errno_text, quote
 from pyrunc.linux import fs, jsonbytes
 
@@ -248,7 +248,7 @@ def _dump(run: Run, settings: Settings, folders: Folders, frozen: bool) -> None:
         left = netlock.recover(run.stored, run.plans) if "pre-dump" in seen and not answered else None
         if isinstance(e, StepFailure):
             e.hint = left or e.hint
-            raise criu.explain(e, folders.work, folders.work_path, LOG) from None
+            raise criu_log.explain(e, folders.work, folders.work_path, LOG) from None
         raise
     finally:
         talk.close()

@@ -15,9 +15,9 @@ import select
 from _signal import SIGCHLD, SIGKILL
 from _struct import pack, unpack
 
-from pyrunc import fileio, jsonio
+from pyrunc import jsonio
 from pyrunc.engine import child, steps
-from pyrunc.errors import Bug, PyruncError, StepFailure, Unsupported, quote
+from pyrunc.errors import Bug, PyruncError, StepFailure, Unsupported
 from pyrunc.linux import _syscalls, pidfd, protowire
 from pyrunc.linux import constants as c
 from pyrunc.linux.constants import AT_FDCWD, PR_SET_PDEATHSIG
@@ -41,9 +41,6 @@ DONE = b"+"
 SCM_RIGHTS, MSG_CMSG_CLOEXEC = 1, 0x40000000
 CLOSE_RANGE_CLOEXEC = 4
 END_MS = 10_000  # after the last message, or after a refused notification: CRIU has to undo its work
-LOG_TAIL = 1 << 18
-# Lines of the log that are not a cause: the closing line, a helper of criu that notices the exit, a limit that containers may not raise.
-NO_CAUSE = ("FAILED", "cgroupd: recv req error", "RLIMIT_NOFILE for self")
 
 DUMP, RESTORE, PRE_DUMP, NOTIFY, FEATURE_CHECK, VERSION = 1, 2, 4, 6, 9, 10
 NAMES = {1: "DUMP", 2: "RESTORE", 4: "PRE_DUMP", 6: "NOTIFY", 9: "FEATURE_CHECK", 10: "VERSION"}
@@ -355,61 +352,3 @@ def _descriptors(fds: list[int], stdio: bool) -> None:
         null = posix.open("/dev/null", posix.O_RDWR | posix.O_CLOEXEC)
         for number in (0, 1, 2):
             posix.dup2(null, number)
-
-
-# -- its log -------------------------------------------------------------------------------------------------------------
-
-
-REASONS = ("criu-failed", "criu-answered")  # it exited or sent an invalid message; it reported a failure
-
-
-def explain(error: PyruncError, folder_fd: int, folder: str, name: str) -> PyruncError:
-    """Adds the errors and the path of the log to `criu failed: …`. Returns the error."""
-    if not isinstance(error, StepFailure) or error.reason not in REASONS:
-        return error
-    line = errors_of(folder_fd, name)
-    if line:
-        error.words += ": " + line
-    error.path = "%s/%s" % (folder, name)
-    error.hint = error.hint or "log file: %s" % quote(error.path)
-    return error
-
-
-def errors_of(folder_fd: int, name: str) -> str | None:
-    """The first and the last error in the log of this run: the cause and its consequence. None if there is none."""
-    try:
-        fd = posix.open(name, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW | posix.O_NONBLOCK, dir_fd=folder_fd)
-    except OSError:
-        return None
-    try:
-        size = posix.fstat(fd).st_size
-        posix.lseek(fd, max(0, size - LOG_TAIL), 0)
-        text = fileio.fsdecode(fileio.read_fd(fd, LOG_TAIL * 2))
-    except OSError:
-        return None
-    finally:
-        posix.close(fd)
-    lines = [line for line in text.split("\n") if "Error (" in line]
-    causes = [line for line in lines if not any(words in line for words in NO_CAUSE)]
-    lines = causes or [line for line in lines if "FAILED" in line]
-    errors = [line.partition("Error (")[2].partition("): ")[2] for line in (lines[:1] + lines[1:][-1:])]
-    return quote("; ".join(errors), 400) or None
-
-
-def sweep(folder_fd: int, name: str) -> None:
-    """Removes the empty directories that a killed CRIU left behind; its log has their names. All mounts on them disappeared with it."""
-    try:
-        fd = posix.open(name, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW | posix.O_NONBLOCK, dir_fd=folder_fd)
-    except OSError:
-        return
-    try:
-        text = posix.read(fd, LOG_TAIL * 4)
-    finally:
-        posix.close(fd)
-    for mark, parent_fd in ((b"/tmp/.criu.mntns.", None), (b".criu.cgyard.", folder_fd)):
-        for tail in set(text.split(mark)[1:][:100]):
-            if tail[:6].isalnum() and not tail[6:7].isalnum():
-                try:
-                    posix.rmdir(mark + tail[:6], dir_fd=parent_fd)
-                except OSError:
-                    continue  # CRIU had removed it

@@ -205,14 +205,14 @@ def _unlock(run: Run) -> None:
 
 def _sweep(folder: str, name: str) -> None:
     """Removes what the CRIU of a killed restore left in /tmp: empty directories, whose names are in its log."""
-    from pyrunc.engine import criu
+    from pyrunc.engine import criu_log
 
     try:
         fd = posix.open(folder, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
     except OSError:
         return  # the log no longer exists, so their names are unknown
     try:
-        criu.sweep(fd, name)
+        criu_log.sweep(fd, name)
     finally:
         posix.close(fd)
 

@@ -13,7 +13,7 @@ from _signal import SIGKILL
 from pyrunc import fileio, log
 from pyrunc.cgroup import superblock
 from pyrunc.cgroup.fs import levels
-from pyrunc.engine import checkpoint, child, criu, criu_external, criu_images, host, planner, restore_mounts, signals, steps
+from pyrunc.engine import checkpoint, child, criu, criu_external, criu_images, criu_log, host, planner, restore_mounts, signals, steps
 from pyrunc.engine.order import RESTORE
 from pyrunc.errors import PyruncError, Refusal, StepFailure, quote
 from pyrunc.linux import _syscalls, fs, netlink, pidfd, tty
@@ -56,9 +56,9 @@ def restore(run: Run, warnings: list[list[str]], settings: Settings) -> None:
             _publish(run)
         except BaseException as e:
             _unwind(run, undo, talks, others)
-            criu.sweep(folders.work, LOG)
+            criu_log.sweep(folders.work, LOG)
             if isinstance(e, StepFailure):
-                raise criu.explain(e, folders.work, folders.work_path, LOG) from None
+                raise criu_log.explain(e, folders.work, folders.work_path, LOG) from None
             raise
     finally:
         lost = kept.put_back()
