@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pyrunc.store import StateDir
 
 GATE, RESULT = "exec.fifo", "result"
+BEFORE = "gate"  # the gate's name up to 0.1.0: a container that one release has created can be started by the other
 
 
 def make(state_dir: StateDir) -> list[int]:
@@ -30,6 +31,7 @@ def make(state_dir: StateDir) -> list[int]:
         fd = posix.open(name, posix.O_RDWR | posix.O_CLOEXEC | posix.O_NOFOLLOW, dir_fd=state_dir.fd)
         fds.append(fd)
         inodes.append(posix.fstat(fd).st_ino)
+    posix.link(GATE, BEFORE, src_dir_fd=state_dir.fd, dst_dir_fd=state_dir.fd)
     state_dir.state["gate"] = inodes
     return fds
 
@@ -49,12 +51,17 @@ def _open(state_dir: StateDir, name: str, flags: int, inode: int) -> int:
     return fd
 
 
+def _open_gate(state_dir: StateDir, inode: int) -> int:
+    fd = _open(state_dir, GATE, posix.O_WRONLY, inode)
+    return fd if fd >= 0 else _open(state_dir, BEFORE, posix.O_WRONLY, inode)
+
+
 def is_waiting(state_dir: StateDir) -> bool:
     """True while init waits for start."""
     inodes = state_dir.state.get("gate")
     if not inodes:
         return False
-    fd = _open(state_dir, GATE, posix.O_WRONLY, inodes[0])
+    fd = _open_gate(state_dir, inodes[0])
     if fd < 0:
         return False
     posix.close(fd)
@@ -69,7 +76,7 @@ def open_both(state_dir: StateDir) -> tuple[int, int] | None:
     result = _open(state_dir, RESULT, posix.O_RDONLY, inodes[1])
     if result < 0:
         return None
-    gate = _open(state_dir, GATE, posix.O_WRONLY, inodes[0])
+    gate = _open_gate(state_dir, inodes[0])
     if gate < 0:
         posix.close(result)
         return None
@@ -77,7 +84,7 @@ def open_both(state_dir: StateDir) -> tuple[int, int] | None:
 
 
 def remove(state_dir: StateDir) -> None:
-    for name in (GATE, RESULT):
+    for name in (GATE, BEFORE, RESULT):
         try:
             posix.unlink(name, dir_fd=state_dir.fd)
         except OSError as e:
