@@ -423,8 +423,6 @@ def test_create_and_its_undoing_fail(pyrunc, waiting, make_bundle, call, way, no
 def test_the_gate_is_replaced(pyrunc, waiting, host_file, name, shape, no_leaks):
     """start goes through the fifo that create made, or refuses; nothing is written elsewhere."""
     id = pyrunc.create(waiting)
-    if name == "exec.fifo":
-        os.unlink(os.path.join(pyrunc.root, id, "gate"))  # its other name
     path = os.path.join(pyrunc.root, id, name)
     os.unlink(path)
     if shape == "file":

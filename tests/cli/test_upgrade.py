@@ -101,11 +101,11 @@ def test_one_that_has_stopped(no_leaks, before, pyrunc, make_bundle, scratch):
 
 
 def test_and_back(no_leaks, before, pyrunc, make_bundle):
-    """The new one turns out to be worse: the old file is put back, and ends what the new one has made. (Its exec need not understand a
-    newer plan.)"""
+    """The new one turns out to be worse: the old file is put back, and ends what the new one has started. (Its start looks for the gate under
+    another name, and its exec need not understand a newer plan.)"""
     bundle = make_bundle(LIMITS, args=harness.WAIT_FOR_TERM)
     id = pyrunc.create(bundle)
-    before.ok("start", id)
+    pyrunc.ok("start", id)
     assert before.status(id) == "running"
     before.stopped(id)
     before.ok("delete", id)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pyrunc.store import StateDir
 
 GATE, RESULT = "exec.fifo", "result"
-BEFORE = "gate"  # the gate's name up to 0.1.0: a container that one release has created can be started by the other
+BEFORE = "gate"  # its name in containers that an older release has created
 
 
 def make(state_dir: StateDir) -> list[int]:
@@ -31,7 +31,6 @@ def make(state_dir: StateDir) -> list[int]:
         fd = posix.open(name, posix.O_RDWR | posix.O_CLOEXEC | posix.O_NOFOLLOW, dir_fd=state_dir.fd)
         fds.append(fd)
         inodes.append(posix.fstat(fd).st_ino)
-    posix.link(GATE, BEFORE, src_dir_fd=state_dir.fd, dst_dir_fd=state_dir.fd)
     state_dir.state["gate"] = inodes
     return fds
 
@@ -84,9 +83,16 @@ def open_both(state_dir: StateDir) -> tuple[int, int] | None:
 
 
 def remove(state_dir: StateDir) -> None:
-    for name in (GATE, BEFORE, RESULT):
-        try:
-            posix.unlink(name, dir_fd=state_dir.fd)
-        except OSError as e:
-            if e.errno != ENOENT:
-                raise
+    if not _unlink(state_dir, GATE):
+        _unlink(state_dir, BEFORE)
+    _unlink(state_dir, RESULT)
+
+
+def _unlink(state_dir: StateDir, name: str) -> bool:
+    try:
+        posix.unlink(name, dir_fd=state_dir.fd)
+        return True
+    except OSError as e:
+        if e.errno != ENOENT:
+            raise
+        return False
