@@ -84,22 +84,20 @@ def _runtime(path: str | None) -> str:
 def _must_run(path: str) -> None:
     """Refused if `PATH --version` fails: a file for another processor, a damaged one, a mount with noexec. The engine would report that with
     the first container, in its own words."""
-    null = posix.open("/dev/null", posix.O_RDWR | posix.O_CLOEXEC)
-    complaints, theirs = posix.pipe2(posix.O_CLOEXEC)
-    actions = [(posix.POSIX_SPAWN_DUP2, null, 0), (posix.POSIX_SPAWN_DUP2, null, 1), (posix.POSIX_SPAWN_DUP2, theirs, 2)]
+    output, theirs = posix.pipe2(posix.O_CLOEXEC)  # not /dev/null: a chroot may lack it
+    actions = [(posix.POSIX_SPAWN_DUP2, theirs, 1), (posix.POSIX_SPAWN_DUP2, theirs, 2)]
     try:
         pid = posix.posix_spawn(path, [path, "--version"], posix.environ, file_actions=actions)
     except OSError as e:
-        posix.close(complaints)
+        posix.close(output)
         hint = HINTS.get(e.errno or 0, "give the path of another with --runtime").replace("%s", posix.uname().machine)
         raise Refusal("runtime-does-not-run", "cannot execute %s: %s" % (quote(path), errno_text(e.errno)), None, hint) from None
     finally:
-        posix.close(null)
         posix.close(theirs)
     try:
-        said = fileio.read_fd(complaints).strip().split(b"\n")[-1].decode("utf-8", "replace")
+        said = fileio.read_fd(output).strip().split(b"\n")[-1].decode("utf-8", "replace")
     finally:
-        posix.close(complaints)
+        posix.close(output)
     status = posix.waitpid(pid, 0)[1]
     if status:
         words = "%s does not run here: %s" % (quote(path), quote(said) or "wait status %d" % status)
