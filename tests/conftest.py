@@ -146,6 +146,16 @@ def static_launcher() -> pathlib.Path:
 
 
 @pytest.fixture(scope="session")
+def plain_launcher(scratch: pathlib.Path) -> pathlib.Path:
+    """This checkout's plain launcher, whatever .venv/bin/pyrunc is, in a prefix where it finds the packages of its helper process."""
+    prefix = scratch / "plain"
+    (prefix / "bin").mkdir(parents=True)
+    (prefix / "lib").symlink_to(harness.ROOT / ".venv/lib")
+    (prefix / "bin/pyrunc").symlink_to(harness.ROOT / "runtime/bin/pyrunc")
+    return prefix / "bin/pyrunc"
+
+
+@pytest.fixture(scope="session")
 def workshop(scratch: pathlib.Path) -> Workshop:
     return harness.Workshop(scratch)
 

@@ -38,16 +38,6 @@ def static(static_launcher):
     return static_launcher
 
 
-@pytest.fixture(scope="module")
-def plain(scratch):
-    """The plain launcher in a virtual environment's layout, where it finds the packages of its helper process."""
-    place = scratch / "plain"
-    (place / "bin").mkdir(parents=True)
-    (place / "bin/pyrunc").symlink_to(harness.ROOT / "runtime/bin/pyrunc")
-    (place / "lib").symlink_to(harness.ROOT / ".venv/lib")
-    return place / "bin/pyrunc"
-
-
 @pytest.fixture
 def alone(static, scratch):
     """alone(*words) → the finished process of a command in a root that has busybox and the launcher."""
@@ -142,13 +132,13 @@ def profiles():
 @pytest.mark.kernel
 @pytest.mark.slow
 @pytest.mark.parametrize("name", profiles())
-def test_the_same_filter(static, plain, scratch, make_bundle, name):
+def test_the_same_filter(static, plain_launcher, scratch, make_bundle, name):
     """Byte by byte what the cache holds afterwards, or the same refusal. The plain launcher asks pyseccomp."""
     if cache.key_of({}) is None:
         pytest.skip("this machine has no libseccomp.so.2")
     bundle = make_bundle({"/linux/seccomp": profiles()[name]}, args=["/bin/true"])
     answers = []
-    for number, program in enumerate((static, plain)):
+    for number, program in enumerate((static, plain_launcher)):
         root = scratch / ("root%d" % number)
         done = subprocess.run(
             [program, "--root", root, "run", "--bundle", bundle, "same%d-%d" % (number, os.getpid())],

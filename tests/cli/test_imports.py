@@ -30,7 +30,6 @@ NEVER = set(
     "json re enum argparse subprocess logging dataclasses typing signal socket pathlib traceback contextlib shutil tempfile ctypes inspect "
     "functools collections warnings threading asyncio jsonschema pyseccomp importlib.resources pkgutil os struct site".split()
 )
-LAUNCHER = harness.ROOT / "runtime/bin/pyrunc"
 
 
 @pytest.fixture(scope="module")
@@ -44,22 +43,12 @@ def sealed_python():
     os.close(fd)
 
 
-@pytest.fixture(scope="module")
-def plain(scratch):
-    """This checkout's plain launcher, whatever .venv/bin/pyrunc is: in a separate prefix that links to the virtual environment."""
-    prefix = scratch / "plain"
-    (prefix / "bin").mkdir(parents=True)
-    (prefix / "lib").symlink_to(harness.ROOT / ".venv/lib")
-    (prefix / "bin/pyrunc").symlink_to(LAUNCHER)
-    return str(prefix / "bin/pyrunc")
-
-
 @pytest.fixture
-def loaded(pyrunc, plain, sealed_python):
+def loaded(pyrunc, plain_launcher, sealed_python):
     """loaded("state", id) -> the set of modules that the command loads, on the host side and in init."""
 
     def run(*words, code=0):
-        argv = [sealed_python, "-I", "-S", "-X", "importtime", plain, "--root", pyrunc.root, *map(str, words)]
+        argv = [sealed_python, "-I", "-S", "-X", "importtime", plain_launcher, "--root", pyrunc.root, *map(str, words)]
         with harness.Capture() as err:
             done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=err.file, env=pyrunc.env)
             text = err.text()
@@ -162,23 +151,23 @@ BUDGETS = {"state": 850, "kill": 900, "start": 1000, "delete": 1250, "run": 3800
 
 
 @pytest.mark.slow
-def test_number_of_system_calls(pyrunc, plain, waiting, make_bundle):
+def test_number_of_system_calls(pyrunc, plain_launcher, waiting, make_bundle):
     """A ceiling above what is needed today: crossing it means that something new is loaded, stat'ed or asked."""
     found = {}
     id = pyrunc.create(waiting)
-    found["start"] = calls(pyrunc, plain, "start", id)
-    found["state"] = calls(pyrunc, plain, "state", id)
-    found["kill"] = calls(pyrunc, plain, "kill", id, "KILL")
+    found["start"] = calls(pyrunc, plain_launcher, "start", id)
+    found["state"] = calls(pyrunc, plain_launcher, "state", id)
+    found["kill"] = calls(pyrunc, plain_launcher, "kill", id, "KILL")
     pyrunc.stopped(id, None)
-    found["delete"] = calls(pyrunc, plain, "delete", id)
-    found["run"] = calls(pyrunc, plain, "run", "--bundle", make_bundle(), pyrunc.new_id())
+    found["delete"] = calls(pyrunc, plain_launcher, "delete", id)
+    found["run"] = calls(pyrunc, plain_launcher, "run", "--bundle", make_bundle(), pyrunc.new_id())
     sums = {name: sum(counts.values()) for name, counts in found.items()}
     print(sums, file=sys.stderr)
     assert all(sums[name] <= BUDGETS[name] for name in sums), (sums, BUDGETS)
 
 
 @pytest.mark.slow
-def test_number_of_processes(pyrunc, plain, waiting):
+def test_number_of_processes(pyrunc, plain_launcher, waiting):
     """create executes itself once for the seal and makes one child, the container's init. Nothing else is started."""
-    counts = calls(pyrunc, plain, "state", pyrunc.create(waiting))
+    counts = calls(pyrunc, plain_launcher, "state", pyrunc.create(waiting))
     assert counts.get("clone", 0) + counts.get("clone3", 0) + counts.get("vfork", 0) + counts.get("fork", 0) == 0

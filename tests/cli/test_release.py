@@ -93,7 +93,7 @@ find /usr/local -type f
 
 
 def test_the_tarball_in_a_root_of_busybox(dist, scratch):
-    root = scratch / "busybox"
+    root = scratch / "busybox-root"
     for name in ("bin", "proc", "dev", "root", "tmp", "etc"):
         (root / name).mkdir(parents=True)
     shutil.copy("/bin/busybox", root / "bin")
