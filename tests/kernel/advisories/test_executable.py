@@ -113,8 +113,8 @@ def test_cve_2016_9962_nothing_leads_out_of_a_container_that_joins_the_pids(runt
     id = watching(runtime, bundle, capabilities, 0)
     spaces = [{"type": kind} for kind in ("network", "ipc", "uts", "mount")]
     neighbour = make_bundle({"/linux/namespaces": [{"type": "pid", "path": "/proc/%d/ns/pid" % runtime.state(id)["pid"]}, *spaces]})
-    tried = harmless(neighbour, {"/process/args": ["/bin/sh", "-c", "grep -l '^Name:.prober' /proc/[0-9]*/status"]})
-    assert tried.out.startswith("/proc/1/status"), "it sees the processes that it shares"
+    tried = harmless(neighbour, {"/process/args": ["/bin/sh", "-c", "echo /proc/[0-9]*"]})  # it opens no file, which would be a finding
+    assert len(tried.out.split()) > 1, "it sees the processes that it shares"
     for _ in range(ROUNDS):
         runtime.run(neighbour, env={**runtime.env, "HOSTSECRET": "1"})
     assert findings(runtime, bundle, id) == []
