@@ -248,7 +248,7 @@ def stdio(path, make, uid=0):
     for fd, number in ((null, 0), (write, 1), (log, 2)):
         os.dup2(fd, number)
     os.close(write)
-    entry = {"keep": 0, "listen": 0, "uid": uid}
+    entry = {"keep": [], "listen": 0, "uid": uid}
     try:
         fds.init_null(entry, root.run())
     except StepFailure as e:
@@ -301,9 +301,9 @@ def test_owner_of_what_an_execed_process_inherits():
     def look():
         read, write = os.pipe()
         os.dup2(write, 1)
-        fds.exec_owner({"keep": 0, "uid": 88}, Run())
+        fds.exec_owner({"keep": [], "uid": 88}, Run())
         first = os.fstat(1).st_uid
-        fds.exec_owner({"keep": 0, "uid": 99}, Run(plans={"terminal": {}}))
+        fds.exec_owner({"keep": [], "uid": 99}, Run(plans={"terminal": {}}))
         return [first, os.fstat(read).st_uid]
 
     assert staged.apart(look) == [88, 88]
@@ -324,7 +324,7 @@ def test_what_is_kept_loses_close_on_exec():
         os.closerange(3, 50)
         fd = os.open("/dev/zero", os.O_RDONLY)
         inside = [os.open("/dev/zero", os.O_RDONLY) for _ in range(2)]
-        fds.init_stdio_owner({"keep": 2, "listen": 0, "uid": 0}, Run())
+        fds.init_stdio_owner({"keep": [3, 4], "listen": 0, "uid": 0}, Run())
         return [[number, os.get_inheritable(number)] for number in (fd, *inside)]
 
     # the child of the stage has its socket somewhere below; what matters is that exactly two numbers from 3 on changed

@@ -105,7 +105,7 @@ def test_the_path_is_the_containers(env, path):
 
 
 def test_variables_that_the_runtime_adds():
-    more = {"fds": {"keep": 2, "listen": 2}, "notify": {"variable": "/run/notify/notify.sock"}}
+    more = {"fds": {"keep": [3, 4], "listen": 2}, "notify": {"variable": "/run/notify/notify.sock"}}
     entry = plan(env=["LISTEN_FDS=9", "A=1", "NOTIFY_SOCKET=/host", "HOME=/"], plans=more)
     assert entry["env"] == ["A=1", "HOME=/", "LISTEN_FDS=2", "LISTEN_PID=1", "NOTIFY_SOCKET=/run/notify/notify.sock"]
     _name, _argv, env = program.op_exec(entry, Run())

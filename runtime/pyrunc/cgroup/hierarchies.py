@@ -144,5 +144,5 @@ def how_to_delegate(version: int | str | None) -> str:
     if version == 2:
         how = "work in a delegated cgroup (systemd-run --user --scope -p Delegate=yes), or use --systemd-cgroup with the user's systemd"
     else:
-        how = "have root create a cgroup for each controller of cgroup v1 and change its owner to the user"
+        how = "have root create a cgroup delegated to the user for each controller of cgroup v1 (a change of owner)"
     return how + "; or remove cgroupsPath and resources"
