@@ -12,6 +12,7 @@ import pathlib
 import random
 import shutil
 import tempfile
+import traceback
 from typing import TYPE_CHECKING
 
 import pytest
@@ -63,9 +64,13 @@ def watched(item: pytest.Item, phase: str) -> Generator[None, object, object]:
     seconds = marker.args[0] if marker else next(BOUND[name] for name in BOUND if name is None or name in item.keywords)
     if dog is not None:
         dog.set(seconds, "%s of %s takes longer than %d s" % (phase, item.nodeid, seconds))
+    run = os.getpid()
     try:
         return (yield)
     finally:
+        if os.getpid() != run:  # a child that a test has forked, and whose exception came up to here
+            traceback.print_exc()
+            os._exit(70)
         if dog is not None:
             dog.set(0, "")
 

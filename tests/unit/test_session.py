@@ -101,6 +101,15 @@ def test_what_hangs_is_ended(run):
     assert result.code == 1 and "1 failed, 1 passed" in result.out and "takes longer than 1 s" in result.out, result
 
 
+def test_a_child_that_raises_is_no_second_run(run):
+    """Without a bound it would go on with the following tests, and remove the run's directory at its end."""
+    child = (
+        "import os\ndef test_one():\n    if os.fork() == 0:\n        raise ValueError('in the child')\n    assert os.wait()[1] == 70 << 8\n"
+    )
+    result = run(child + "def test_two():\n    pass\n")
+    assert result.code == 0 and "in the child" in result.err and "2 passed" in result.out, result
+
+
 def test_a_clean_up_that_hangs_is_ended(run):
     fixture = "@pytest.fixture\ndef slow():\n    yield\n    time.sleep(1000)\n"
     result = run("import pytest, time\n" + fixture + "@pytest.mark.bound(1)\ndef test_one(slow):\n    pass\n")
