@@ -62,11 +62,11 @@ def readme(found: Json) -> str:
     return wrapped(
         "With the compiled launcher, which `make build` makes, a life (create, start, state, exec, kill, delete) takes %.2f of %s's time and"
         " %.2f of %s's; `run` of `true` takes %.2f of %s's time and %.2f of %s's (medians of %d rounds, %s). A container that waits for start"
-        " keeps %.1f MiB of memory to itself. The plain launcher, which runs the sources as they are, is several times slower."
+        " keeps %d KiB of memory to itself. The plain launcher, which interprets the sources, is several times slower."
         % (
             *(ratio(found, "cycle", runc), version(found, runc), ratio(found, "cycle", crun), version(found, crun)),
             *(ratio(found, "run", runc), runc, ratio(found, "run", crun), crun),
-            *(found["rounds"], found["machine"]["when"][:10], ours / 1024),
+            *(found["rounds"], found["machine"]["when"][:10], ours),
         )
     )
 
